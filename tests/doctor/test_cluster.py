@@ -35,7 +35,7 @@ async def test_the_nodes_are_one_chat_and_end_cleanly(tmp_path: Path, postgres_u
             assert '"level": "error"' not in node.errors
 
 
-def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_program_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(postgres, "find_programs", lambda: None)
     assert cluster.main([]) == 1
     said = capsys.readouterr().err

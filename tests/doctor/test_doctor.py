@@ -1,4 +1,4 @@
-"""`chatserver doctor` against real servers: well ones, and one planted fault at a time."""
+"""`chatserver doctor` against real servers: healthy ones, and one planted fault at a time."""
 
 import json
 import math
@@ -28,13 +28,13 @@ from tests.support.serving import Serving, eventually, serving
 from tests.support.tokens import secret_file, token
 from tests.support.valkeys import Valkey, url_of, valkeys
 
-#: Nanoseconds by which the clock of a server is off that is started while this is set.
+#: Error in nanoseconds of the clock of servers that are started while this is set.
 SKEW = ContextVar("SKEW", default=0)
 
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """How slow a busy machine is proves nothing."""
+    """Long deadlines, since a busy machine is slow."""
     monkeypatch.setattr(findings, "SLOW", math.inf)
     monkeypatch.setattr(delivery, "PATIENCE", 30.0)
 
@@ -56,7 +56,7 @@ def faults(report: Report) -> list[str]:
 
 @contextmanager
 def closed_port() -> Iterator[int]:
-    """Nobody listens there, and nobody else can."""
+    """A port without a listener, which no other program can take."""
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         yield held.getsockname()[1]
@@ -80,10 +80,10 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Valkey]]:
         yield started
 
 
-# -- well -------------------------------------------------------------------------------------------------------------
+# -- healthy ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_server_alone_is_well() -> None:
+async def test_a_single_server_is_healthy() -> None:
     async with serving() as server:
         report = await examined(server)
     assert report.ok
@@ -94,7 +94,7 @@ async def test_a_server_alone_is_well() -> None:
     assert None not in (itself.pushed_ms, itself.polled_ms, node.publish_ms, node.clock_ms)
 
 
-async def test_two_that_share_a_log_and_shards_are_well(
+async def test_two_servers_with_one_log_and_shards_are_healthy(
     tmp_path: Path, servers: list[Valkey], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster, "REPORT_INTERVAL", 0.1)
@@ -108,7 +108,7 @@ async def test_two_that_share_a_log_and_shards_are_well(
     assert {str(each.shards and each.shards.reachable) for each in report.nodes} == {"2"}
 
 
-async def test_with_a_token_where_guests_may_do_nothing(tmp_path: Path) -> None:
+async def test_a_token_where_guests_have_no_rights(tmp_path: Path) -> None:
     async with serving(guests="none", token_key=(secret_file(tmp_path),)) as server:
         report = await examined(server)
         assert [each.trouble for each in report.nodes] == [Trouble.REFUSED]
@@ -122,7 +122,7 @@ async def test_with_a_token_where_guests_may_do_nothing(tmp_path: Path) -> None:
 # -- one planted fault ------------------------------------------------------------------------------------------------
 
 
-async def test_it_does_not_wait_for_as_long_as_a_server_may_say() -> None:
+async def test_the_wait_told_by_a_server_is_bounded() -> None:
     with trio.fail_after(30):
         async with serving(publish_rate=0.01) as server:
             report = await examined(server)
@@ -135,10 +135,10 @@ async def test_nodes_with_other_logs_are_not_one_chat() -> None:
     [fault] = faults(report)
     assert fault.startswith("the nodes have different logs, of the epochs ")
     assert [(each.sender, each.receiver) for each in report.deliveries if each.sender != each.receiver] == []
-    assert all(each.readable for each in report.deliveries), "each by itself is well"
+    assert all(each.readable for each in report.deliveries), "each is healthy by itself"
 
 
-async def test_a_node_that_is_not_ready_does_not_keep_the_others_from_being_examined() -> None:
+async def test_the_others_are_examined_though_a_node_is_not_ready() -> None:
     async with serving() as one, serving() as other:
         other.server._ready = False
         report = await examined(one, other)
@@ -215,13 +215,13 @@ async def test_a_peer_that_is_no_chatserver(
     assert report.deliveries == []
 
 
-async def test_nobody_is_there() -> None:
+async def test_a_port_without_a_server() -> None:
     with closed_port() as port:
         [fault] = faults(await examined(f"127.0.0.1:{port}"))
     assert fault.endswith("cannot be reached: cannot connect: Connection refused")
 
 
-async def test_copies_of_a_log_have_one_epoch_and_not_the_same_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_copies_of_a_log_have_one_epoch_but_different_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery, "PATIENCE", 0.5)
     identity = MemoryLog().identity
     monkeypatch.setattr("chatserver.log.memory.new_identity", lambda: identity)
@@ -264,7 +264,7 @@ def all_reachable(server: Serving) -> bool:
 
 
 async def run(capsys: pytest.CaptureFixture[str], *tokens: str) -> tuple[int, str, str]:
-    """In a thread, since the server is in this process."""
+    """Run the command in a thread, since the server is in this process."""
     code = await trio.to_thread.run_sync(cli.run_command, ["doctor", *tokens])
     said = capsys.readouterr()
     return code, said.out, said.err

@@ -1,4 +1,4 @@
-"""What the doctor concludes from facts: each kind of trouble, and none where there is none."""
+"""The doctor's findings: each kind of trouble, and none for healthy nodes."""
 
 import pytest
 from msgspec.structs import replace
@@ -31,9 +31,9 @@ def found(nodes: list[Node], deliveries: list[Delivery] | None = None) -> list[t
     return [(each.severity, each.what) for each in findings]
 
 
-def test_nothing_is_found_where_all_is_well() -> None:
+def test_healthy_nodes_have_no_findings() -> None:
     assert found([node("a"), node("b")], [delivery(*pair) for pair in ("aa", "ab", "ba", "bb")]) == []
-    assert found([node("a", shards=None)], [delivery("a", "a")]) == [], "a server alone needs no --shared"
+    assert found([node("a", shards=None)], [delivery("a", "a")]) == [], "a single server needs no --shared"
 
 
 @pytest.mark.parametrize("trouble", Trouble)
@@ -63,12 +63,12 @@ def test_a_node_that_differs(more: dict[str, object], severity: Severity, what: 
     assert what in found_what
 
 
-def test_a_difference_of_clocks_within_what_can_be_measured_is_none() -> None:
+def test_a_difference_of_clocks_below_the_error_of_measurement_is_ignored() -> None:
     assert found([node("a"), node("b", clock_ms=900.0)]) == []
     assert found([node("a"), node("b", clock_ms=1_500.0, clock_error_ms=600.0)]) == []
 
 
-def test_a_clock_of_this_machine_that_is_wrong_is_no_fault_of_theirs() -> None:
+def test_a_wrong_clock_of_this_machine_is_no_fault_of_the_nodes() -> None:
     off = {"clock_ms": -60_000.0, "messages_clock_ms": -60_000.0}
     [(severity, what)] = found([node("a", **off), node("b", **off)])
     assert (severity, what) == (WARNING, "the clocks of all nodes are 1.0 min behind this machine's")
@@ -76,7 +76,7 @@ def test_a_clock_of_this_machine_that_is_wrong_is_no_fault_of_theirs() -> None:
     assert (severity, what) == (WARNING, "the clock of the node is 1.0 min behind this machine's")
 
 
-def test_two_nodes_that_share_nothing_beside_the_log() -> None:
+def test_two_nodes_without_shared() -> None:
     [(severity, what)] = found([node("a", shards=None), node("b", shards=None)])
     assert (severity, "share no presence" in what) == (WARNING, True)
 
@@ -106,5 +106,5 @@ def test_faults_come_first() -> None:
 @pytest.mark.parametrize(
     ("ms", "words"), [(0.04, "0.0 ms"), (9.94, "9.9 ms"), (250.4, "250 ms"), (1_500, "1.5 s"), (90_000, "1.5 min")]
 )
-def test_spans_are_for_people(ms: float, words: str) -> None:
+def test_spans_are_written_in_words(ms: float, words: str) -> None:
     assert span(ms) == words

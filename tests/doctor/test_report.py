@@ -1,4 +1,4 @@
-"""How the report looks: as docs/nodes.md shows it."""
+"""The form of the report, as in docs/nodes.md."""
 
 import io
 
@@ -36,15 +36,15 @@ def report() -> Report:
     return Report(ok=False, nodes=nodes, deliveries=deliveries, findings=conclude(nodes, deliveries))
 
 
-def test_it_looks_as_the_page_says() -> None:
+def test_the_report_matches_the_page() -> None:
     [shown] = [text for _, text in fences(DOCS / "nodes.md", "console") if text.startswith("$ chatserver doctor http")]
     file = io.StringIO()
     print_report(report(), file)
     assert [line.rstrip() for line in file.getvalue().splitlines()] == shown.splitlines()[1:]
 
 
-def test_what_a_node_says_is_no_markup_and_moves_no_cursor() -> None:
-    """`[/x]` was a traceback."""
+def test_texts_of_a_node_are_no_markup_and_move_no_cursor() -> None:
+    """A text like `[/x]` must not be parsed as markup."""
     words = "[/x]\x1b[2J"
     nodes = [Node(url="a", version=words, log=words, epoch=words, trouble=Trouble.REFUSED, words=words)]
     file = io.StringIO()
@@ -61,4 +61,4 @@ def test_a_terminal_has_colours_and_may_be_narrow(monkeypatch: pytest.MonkeyPatc
     print_report(report(), file)
     lines = file.getvalue().splitlines()
     assert any("\x1b[" in line for line in lines)
-    assert [line for line in lines if URLS[0] in line and "k3f9ab" in line and "+0.4 ms" in line], "it is not folded"
+    assert [line for line in lines if URLS[0] in line and "k3f9ab" in line and "+0.4 ms" in line], "not folded"

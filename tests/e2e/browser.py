@@ -34,11 +34,11 @@ from playwright.sync_api import (
 from tests.support.forking import Forked, fork
 from tests.support.ports import steady_port
 
-#: The headless shell first: the same engine without a browser's own windows, extensions and profiles. All of these
-#: tests took 236 s of a processor in it, and 333 s in Chromium; a first window and its page 0.8 s, and 2.6 s.
+#: The headless shell first: the same engine without windows, extensions and profiles. All of these tests take 236 s of
+#: CPU in it and 333 s in Chromium; a first window and its page take 0.8 s and 2.6 s.
 CHROMIUM_NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 CHROMIUM_FLAGS = (
-    "--no-sandbox",  # containers and CI run as root; the only page it opens is ours
+    "--no-sandbox",  # containers and CI run as root, and only our pages are opened
     "--disable-gpu",
     "--disable-quic",
     "--no-first-run",
@@ -51,7 +51,7 @@ LOOK = 30  # ms between two checks of `wait_until`
 expect.set_options(timeout=PATIENCE)
 WIDTH, HEIGHT = 1100, 700
 PHONE: dict[str, Any] = {"width": 390, "height": 844, "has_touch": True, "is_mobile": True}
-#: Notifications as a browser has them that was not asked yet; `notes` are those that were shown.
+#: Notifications of a browser before any permission; `notes` are the shown ones.
 NOTIFICATIONS = """
     window.notes = [];
     window.Notification = class {
@@ -122,7 +122,7 @@ class Server:
         self._port = int(line.removeprefix(prefix))
 
     def kill(self) -> None:
-        """As `kill -9`."""
+        """Kill it with SIGKILL."""
         assert self._process is not None
         self._process.kill()
         self._reap()
@@ -201,7 +201,7 @@ class Window:
         self.page.on("console", self._hear)
 
     def _hear(self, message: ConsoleMessage) -> None:
-        # While the server is away Chromium itself reports each failed request; everything else is ours.
+        # While the server is down Chromium itself reports each failed request; all other errors are the page's.
         away = ("Failed to load resource", "WebSocket connection to")
         if message.type == "error" and not message.text.startswith(away):
             self.complaints.append(message.text)
@@ -348,7 +348,7 @@ class Windows:
 
 def box(shown: Locator) -> FloatRect:
     found = shown.bounding_box()
-    assert found is not None, "it is not shown"
+    assert found is not None, "the element is not shown"
     return found
 
 
@@ -358,11 +358,11 @@ def wait_until(page: Page, holds: Callable[[], object]) -> None:
         if holds():
             return
         page.wait_for_timeout(LOOK)
-    raise AssertionError(f"it did not come true within {PATIENCE / 1000:.0f} s")
+    raise AssertionError(f"the condition was false for {PATIENCE / 1000:.0f} s")
 
 
 def expect_at(held: Locator, place: FloatRect | None) -> None:
-    """It is at this place, perhaps some frames later."""
+    """Wait until the element is at this place."""
     wait_until(held.page, lambda: held.bounding_box() == place)
 
 

@@ -1,6 +1,6 @@
 """The README's pictures, taken from the real server: `python -m tests.e2e.screenshots docs`.
 
-Owns: a small cast and what it says. May not: show anything that the page does not do by itself. Emoji are in colour
+Owns: a few people and their messages. May not: show anything that the page does not do by itself. Emoji are in colour
 where the machine has a font for them (on Debian: fonts-noto-color-emoji).
 """
 

@@ -1,4 +1,4 @@
-"""The page in a real Chromium against a real server: what a person with some windows and a `kill -9` would try."""
+"""The page in a real Chromium against a real server, with several windows and `kill -9`."""
 
 from contextlib import suppress
 from itertools import chain
@@ -16,7 +16,7 @@ TRANSPORTS = ["ws", "sse", "poll"]
 
 
 def test_three_windows_chat_through_a_kill(server: Server, window: OpenWindow) -> None:
-    """Nothing is lost, nothing doubled, over each transport and whenever the server dies."""
+    """No message is lost or doubled, on each transport and whenever the server dies."""
     people = {transport: window() for transport in TRANSPORTS}
     for transport, each in people.items():
         each.cut_back_off()
@@ -63,12 +63,10 @@ def test_three_windows_chat_through_a_kill(server: Server, window: OpenWindow) -
         expect(own).to_have_text(said[transport])
 
 
-def test_another_transport_is_taken_where_one_is_blocked_and_the_best_one_later(
-    shared_server: Server, window: OpenWindow
-) -> None:
+def test_a_blocked_transport_is_replaced_and_used_later(shared_server: Server, window: OpenWindow) -> None:
     ann, ben = window(), window()
     for each in (ann, ben):
-        # As behind a proxy that knows no upgrades: the handshake gets an answer, and it is not 101.
+        # As behind a proxy without upgrades: the handshake is not answered with 101.
         each.run_first(
             "WebSocket = class extends WebSocket {"
             "  constructor(url) { super(window.unblocked ? url : url + '-blocked'); }"
@@ -86,7 +84,7 @@ def test_another_transport_is_taken_where_one_is_blocked_and_the_best_one_later(
     ann.expect_texts(["over the stream", "over the poll"])
 
     ann.page.evaluate("window.unblocked = true")
-    for _ in range(10):  # a jump may end a poll whose deadline it is as well; then the page looks again after the next
+    for _ in range(10):  # a jump may also end a poll at its deadline; then the page checks again after the next
         ann.page.clock.fast_forward(31_000)
         with suppress(AssertionError):
             expect(ann.page.locator("#connection-text")).to_contain_text("live · WebSocket", timeout=2_000)
@@ -129,7 +127,7 @@ def test_the_policy_is_in_force_and_text_stays_text(window: OpenWindow) -> None:
     assert "Content Security Policy" in ann.complaints.pop()
 
 
-def test_history_comes_on_scrolling_up_and_nothing_moves(shared_server: Server, window: OpenWindow) -> None:
+def test_history_is_loaded_on_scrolling_up_and_nothing_moves(shared_server: Server, window: OpenWindow) -> None:
     shared_server.publish("archive", *(f"message {number}" for number in range(120)))
     ann = window(room="archive")
     expect(ann.texts.last).to_have_text("message 119")
@@ -169,7 +167,7 @@ def test_a_log_that_began_anew_is_never_a_silent_gap(tmp_path: Path, window: Ope
             ann.expect_texts(["a new life", "go on"])
 
 
-def test_a_hasty_writer_is_slowed_down_and_loses_nothing(tmp_path: Path, window: OpenWindow) -> None:
+def test_a_fast_writer_is_slowed_down_and_loses_nothing(tmp_path: Path, window: OpenWindow) -> None:
     ann = window()
     with serving(tmp_path, flags=["--publish-rate", "5"]) as server:
         ann.open(server)
@@ -179,9 +177,7 @@ def test_a_hasty_writer_is_slowed_down_and_loses_nothing(tmp_path: Path, window:
         assert [message["text"] for message in server.messages("lobby")] == said
 
 
-def test_a_room_in_slow_mode_says_when_it_takes_a_message_and_holds_up_no_other(
-    tmp_path: Path, window: OpenWindow
-) -> None:
+def test_a_room_in_slow_mode_shows_its_wait_and_delays_no_other(tmp_path: Path, window: OpenWindow) -> None:
     ann = window()
     config = tmp_path / "chat.toml"
     config.write_text('[rooms."slow"]\nslow_mode = 600\n')
@@ -197,9 +193,7 @@ def test_a_room_in_slow_mode_says_when_it_takes_a_message_and_holds_up_no_other(
         expect(ann.pending).to_have_count(1)
 
 
-def test_without_a_connection_nobody_types_and_a_waiting_message_is_no_silence(
-    server: Server, window: OpenWindow
-) -> None:
+def test_offline_no_typing_is_shown_and_a_waiting_message_is(server: Server, window: OpenWindow) -> None:
     ann, ben = window(), window()
     for each in (ann, ben):
         each.open(server, room="away")
@@ -210,13 +204,13 @@ def test_without_a_connection_nobody_types_and_a_waiting_message_is_no_silence(
     expect(ann.page.locator("#typing")).to_contain_text("is typing…")
     server.kill()
     ann.expect_away()
-    assert ann.page.locator("#typing").inner_text() == ""  # it would go by itself only after six seconds
+    assert ann.page.locator("#typing").inner_text() == ""  # by itself it would end only after six seconds
     ann.say("are you there?")
     expect(ann.pending).to_have_count(1)
     expect(ann.page.locator("#empty")).to_be_hidden()
 
 
-def test_what_was_written_offline_goes_out_later(server: Server, window: OpenWindow) -> None:
+def test_messages_written_offline_are_sent_later(server: Server, window: OpenWindow) -> None:
     """Drafts stay per room, Shift+Enter is a line, and a room's messages stay in their room."""
     ann = window()
     ann.cut_back_off()
@@ -249,7 +243,7 @@ def test_people_come_and_go(shared_server: Server, window: OpenWindow) -> None:
     expect(ann.page.locator("#people li").first).to_contain_text("you")
     poller.open(shared_server, transport="poll", room="crowd")
     expect(ann.page.locator("#people li")).to_have_count(3)
-    ben.page.evaluate("location.hash = 'elsewhere'")  # looking elsewhere is not leaving
+    ben.page.evaluate("location.hash = 'elsewhere'")  # opening another room is not leaving
     expect(ben.page.locator("#people li")).to_have_count(1)
     expect(ann.page.locator("#people li")).to_have_count(3)
     crowd = ben.page.locator("#rooms a[href='#crowd']")

@@ -17,7 +17,7 @@ MANY_ROOMS = f"localStorage['chat.rooms'] = '{json.dumps([f'shelf-{number}' for 
 #: Keys that no keyboard of this browser has, and whether they begin a text.
 KEYS = {
     "key: '@', modifierAltGraph: true": True,
-    "key: '@', modifierAltGraph: true, ctrlKey: true, altKey: true": True,  # as Windows says it
+    "key: '@', modifierAltGraph: true, ctrlKey: true, altKey: true": True,  # as on Windows
     "key: 'Dead'": True,
     "key: 'f', altKey: true": False,
     "key: 'c', ctrlKey: true": False,
@@ -25,8 +25,8 @@ KEYS = {
 }
 
 
-def test_what_is_typed_where_nothing_takes_it_is_written(window: OpenWindow) -> None:
-    """It was lost, and after a click on a message the letters r, e and c were commands."""
+def test_keys_without_a_focused_field_go_into_the_message(window: OpenWindow) -> None:
+    """Otherwise they are lost, and after a click on a message the letters r, e and c are commands."""
     ann = window(room="stray")
     ann.say("one")
     ann.expect_texts(["one"])
@@ -57,7 +57,7 @@ def test_what_is_typed_where_nothing_takes_it_is_written(window: OpenWindow) -> 
 
 
 def test_a_desk(shared_server: Server, window: OpenWindow) -> None:
-    """Notifications could be allowed only by choosing another level than the default."""
+    """A wide screen. Notifications can be allowed without choosing another level than the default."""
     ann = window()
     ann.run_first(NOTIFICATIONS + MANY_ROOMS)
     ann.open(shared_server, room="shelf-10")
@@ -86,8 +86,8 @@ def test_a_desk(shared_server: Server, window: OpenWindow) -> None:
         expect(ann.page.locator(":popover-open")).to_have_count(left)
 
 
-def test_a_link_to_the_address_that_is_there_already_leads_somewhere(shared_server: Server, window: OpenWindow) -> None:
-    """There is no `hashchange` then: a quote worked once, and the last room could not be left."""
+def test_a_link_to_the_present_address_works_again(shared_server: Server, window: OpenWindow) -> None:
+    """There is no `hashchange` then, but a quote works twice, and the last room can be left."""
     ann, ben = window(room="only"), window(room="only", **PHONE)
     ann.say("first")
     shared_server.publish("only", *(f"message {number}" for number in range(30)))
@@ -116,7 +116,7 @@ def test_a_link_to_the_address_that_is_there_already_leads_somewhere(shared_serv
 
 
 def test_a_small_phone(shared_server: Server, window: OpenWindow) -> None:
-    """Its user saw `reconnecting in…` and `disconnected: yo…`, and not for how long, or why."""
+    """The user can read for how long and why the page is disconnected."""
     tries: list[WebSocketRoute] = []
 
     def answer(route: WebSocketRoute) -> None:
@@ -142,4 +142,4 @@ def test_a_small_phone(shared_server: Server, window: OpenWindow) -> None:
     iterations = "getComputedStyle(document.querySelector('.dot')).animationIterationCount"
     assert ann.page.evaluate(iterations) == "infinite"
     ann.page.emulate_media(reduced_motion="reduce")
-    assert ann.page.evaluate(iterations) == "1", "it flickered"
+    assert ann.page.evaluate(iterations) == "1", "the animation runs once"

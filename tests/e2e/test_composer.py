@@ -1,4 +1,4 @@
-"""The field where messages are written: what it refuses, for how long it says so, and what a reload keeps."""
+"""The message field: refusals, how long they are shown, and what a reload keeps."""
 
 import pytest
 from playwright.sync_api import expect
@@ -10,7 +10,7 @@ pytestmark = pytest.mark.browser
 
 
 def test_an_unknown_command_is_refused_and_two_slashes_send_one(shared_server: Server, window: OpenWindow) -> None:
-    """A mistyped command used to be published, where everybody could read it."""
+    """A mistyped command must not be published."""
     ann = window(room="commands")
     refused = ann.page.locator("#refused")
     for typed, command in (("/me", "/me"), ("/ x", "/"), ("/shrug well", "/shrug")):
@@ -29,12 +29,12 @@ def test_an_unknown_command_is_refused_and_two_slashes_send_one(shared_server: S
 
     ann.act("waves", "Reply")
     expect(ann.page.locator("#about-text")).to_have_text("Replying to yourself: waves")
-    ann.act("shrug", "Edit")  # what was sent as text is no command when it is corrected
+    ann.act("shrug", "Edit")  # an edited text is no command
     ann.say("/shrug, well")
     expect(ann.texts.first).to_have_text("/shrug, well edited")
 
 
-def test_what_is_too_long_is_said_until_it_is_short_enough(window: OpenWindow) -> None:
+def test_a_text_that_is_too_long_is_marked_until_it_is_shorter(window: OpenWindow) -> None:
     ann = window(room="too-long")
     refused = ann.page.locator("#refused")
     ann.say("x" * 8_194)

@@ -19,14 +19,14 @@ from tests.support.serving import free_flags, server_process
 
 ROUNDS = (1, 400, 40, 150)  # acknowledgements until the next kill
 PUBLISHERS = 3  # over each transport
-PIPELINED = 16  # publishes that a WebSocket has under way
+PIPELINED = 16  # publishes in flight on one WebSocket
 ROOM = "lobby"
 
 _GONE = (ClosedError, EndOfStreamError, trio.BrokenResourceError, OSError)
 
 
 class Story:
-    """What the clients know, over all rounds."""
+    """The state of the clients over all rounds."""
 
     def __init__(self) -> None:
         self.offsets: dict[str, int] = {}  # by text, as acknowledged
@@ -51,7 +51,7 @@ class Story:
             self.enough.set()
 
     def message(self, publisher: str, ahead: int = 0) -> dict[str, str]:
-        """Its next message but `ahead`; after a crash the unanswered one again."""
+        """The next message of a publisher, or the one `ahead` after it; after a crash the unanswered one again."""
         text = f"{publisher}/{self.sent[publisher] + ahead}"
         return {"text": text, "key": text}
 
@@ -71,7 +71,7 @@ async def publish_over_http(story: Story, publisher: str, address: Address) -> N
 async def publish_over_websocket(story: Story, publisher: str, address: Address) -> None:
     with suppress(*_GONE):
         async with connect(address) as peer:
-            # The same person as before: keys belong to a person.
+            # The same user as before: keys belong to a user.
             token = story.tokens.get(publisher)
             friend = await open_websocket(peer, headers={"Cookie": f"chat_session={token}"} if token else {})
             assert story.tokens.setdefault(publisher, friend.hello["session"]) == friend.hello["session"]
@@ -102,7 +102,7 @@ async def listen(story: Story, address: Address, until: int | None = None) -> No
 
 async def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
     story, port = Story(), steady_port()
-    for acks in ROUNDS:  # the same port again at once, however many connections the last one had there
+    for acks in ROUNDS:  # the same port at once, with connections of the last server
         async with server_process(tmp_path, *free_flags(tmp_path, "--quiet", port=port), is_forked=True) as server:
             story.begin(acks)
             async with trio.open_nursery() as nursery:
@@ -118,7 +118,7 @@ async def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
         stored = await read_all(server.address, ROOM)
         assert [message["offset"] for message in stored] == list(range(1, len(stored) + 1))
         places = {message["text"]: message["offset"] for message in stored}
-        assert len(places) == len(stored), "a message is there twice"
+        assert len(places) == len(stored), "a message is stored twice"
         assert {text: places.get(text) for text in story.offsets} == story.offsets
         for publisher, count in story.sent.items():
             own = [message["text"] for message in stored if message["text"].startswith(f"{publisher}/")]

@@ -1,4 +1,4 @@
-"""`chat.js` on a page of another site: the example of docs/embed.md, as it stands there."""
+"""`chat.js` on a page of another site: the unchanged example of docs/embed.md."""
 
 import re
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ DOCS = Path(__file__).parent.parent.parent / "docs"
 
 
 class Shop(BaseHTTPRequestHandler):
-    """Serves one page, whatever is asked for."""
+    """Serves one page at every path."""
 
     page = b""
 
@@ -28,7 +28,7 @@ class Shop(BaseHTTPRequestHandler):
         self.wfile.write(self.page)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (its name in the library)
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from tests.e2e.conftest import OpenWindow
 
 pytestmark = pytest.mark.browser
 
-#: Each tells in one word what came of it.
+#: Each returns its outcome in one word.
 SCRIPT = """
 async (server) => {
   const opened = (target, good, bad) => new Promise((resolve) => {
@@ -69,7 +69,7 @@ def test_a_foreign_page_does_nothing_here_unless_its_origin_is_allowed(
     tmp_path: Path, visitor: Page, another_site: str, allowed: bool
 ) -> None:
     with serving(tmp_path, flags=["--echo", *(["--allow-origin", another_site] if allowed else [])]) as server:
-        visitor.goto(server.url)  # so that there is a cookie to send along
+        visitor.goto(server.url)  # sets a cookie
         expect(visitor.locator("#connection-text")).to_contain_text("live")
         visitor.goto(another_site)
         streams = dict.fromkeys(("socket", "echo", "events", "events_as_user"), "open" if allowed else "refused")
@@ -77,14 +77,14 @@ def test_a_foreign_page_does_nothing_here_unless_its_origin_is_allowed(
         reads = dict.fromkeys(("history", "poll"), 200 if allowed else "unreadable")
         assert visitor.evaluate(SCRIPT, server.url) == {
             **streams, **posts, **reads,
-            "text": "opaque", "text_as_nobody": "opaque",  # whatever came of it: the log below tells
-            "delete": 403 if allowed else "unreadable",  # it has read the answer: the message is somebody else's
+            "text": "opaque", "text_as_nobody": "opaque",  # the outcome is checked in the log below
+            "delete": 403 if allowed else "unreadable",  # the answer is readable: the message is another user's
         }  # fmt: skip
         said = [message["text"] for message in server.messages("lobby")]
         assert said == ["from a foreign page"] * (4 if allowed else 0)
 
 
-def test_a_link_elsewhere_leads_to_our_page_and_to_the_same_name(
+def test_a_link_on_another_site_opens_our_page_as_the_same_user(
     shared_server: Server, visitor: Page, window: OpenWindow, another_site: str
 ) -> None:
     chat = f"{shared_server.url}/#links"
@@ -102,7 +102,7 @@ def test_a_link_elsewhere_leads_to_our_page_and_to_the_same_name(
     ann.expect_texts(["I came by a link"])
 
 
-def test_a_name_that_only_leads_here_shows_no_page(shared_server: Server, visitor: Page) -> None:
+def test_a_rebound_name_shows_no_page(shared_server: Server, visitor: Page) -> None:
     """Chromium resolves any name under localhost to this machine, as DNS rebinding would."""
     port = shared_server.url.rpartition(":")[2]
     for name, status in (("rebound.localhost", 421), ("localhost", 200), ("127.0.0.1", 200)):

@@ -1,4 +1,4 @@
-"""What happens to a message later, seen by others: replies, mentions, edits, deletions, reactions."""
+"""Replies, mentions, edits, deletions and reactions, as other users see them."""
 
 import re
 
@@ -11,8 +11,8 @@ from tests.e2e.conftest import OpenWindow
 pytestmark = pytest.mark.browser
 
 
-def test_three_people_change_what_was_said(shared_server: Server, window: OpenWindow) -> None:
-    """Each over another transport."""
+def test_three_people_change_messages(shared_server: Server, window: OpenWindow) -> None:
+    """Each person uses another transport."""
     people = {transport: window() for transport in ("ws", "sse", "poll")}
     ann, ben, eve = people.values()
     for transport, each in people.items():
@@ -58,7 +58,7 @@ def test_three_people_change_what_was_said(shared_server: Server, window: OpenWi
     expect(ann.page.locator(".chip")).to_have_attribute("aria-pressed", "true")
 
 
-def test_who_reacted_is_said_as_far_as_it_is_known(shared_server: Server, window: OpenWindow) -> None:
+def test_known_names_of_reactions_are_shown(shared_server: Server, window: OpenWindow) -> None:
     ann, ben, eve = window(room="reactors"), window(room="reactors"), window(room="reactors")
     ann.say("done")
     names = [each.name for each in (ann, ben, eve)]
@@ -87,8 +87,8 @@ def test_who_reacted_is_said_as_far_as_it_is_known(shared_server: Server, window
     expect_reactors(late, f"{names[1]} and {names[2]}")
 
 
-def test_a_finger_finds_who_reacted_where_it_reacts(window: OpenWindow) -> None:
-    """Only titles said so, which touch screens do not show."""
+def test_a_touch_screen_shows_who_reacted(window: OpenWindow) -> None:
+    """Titles of elements are not shown on touch screens."""
     ann, ben = window(room="by-finger"), window(room="by-finger", **PHONE)
     ann.say("done")
     ann.act("done", "React")
@@ -105,7 +105,7 @@ def test_a_finger_finds_who_reacted_where_it_reacts(window: OpenWindow) -> None:
     expect(who).to_contain_text("You and ")
 
 
-def test_a_quote_shows_no_marks_and_nothing_that_was_deleted(window: OpenWindow) -> None:
+def test_a_quote_shows_no_marks_and_no_deleted_text(window: OpenWindow) -> None:
     ann, ben = window(room="quoted-and-gone"), window(room="quoted-and-gone")
     ann.say("the **word** is\n`swordfish`")
     ben.expect_texts(["the word is\nswordfish"])
@@ -121,7 +121,7 @@ def test_a_quote_shows_no_marks_and_nothing_that_was_deleted(window: OpenWindow)
         expect(each.page.locator(".quote")).not_to_contain_text("swordfish")
 
 
-def test_what_is_answered_or_corrected_waits_while_one_looks_elsewhere(window: OpenWindow) -> None:
+def test_an_unfinished_reply_or_edit_is_kept_in_its_room(window: OpenWindow) -> None:
     ann = window(room="answering")
     ann.say("a question")
     ann.expect_texts(["a question"])
@@ -171,7 +171,7 @@ def test_a_mention_is_offered_counted_and_marked(shared_server: Server, window: 
 
 
 def test_a_mention_that_an_edit_adds_is_notified_counted_and_marked(shared_server: Server, window: OpenWindow) -> None:
-    """An edit carries no ids of users: its text says whom it mentions."""
+    """An edit has no ids of users, so the mention is found in its text."""
     ann, ben = window(), window()
     ben.run_first(NOTIFICATIONS + "Notification.permission = 'granted';")
     for each in (ann, ben):

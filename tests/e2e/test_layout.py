@@ -1,4 +1,4 @@
-"""Where things stand on the screen: drawers, menus, and what is larger than its place."""
+"""The layout: drawers, menus, and content larger than its place."""
 
 import pytest
 from playwright.sync_api import expect
@@ -24,7 +24,7 @@ def test_drawers_close_by_a_button_and_once_a_name_is_chosen(window: OpenWindow)
         expect(button).to_be_focused()
     ann.page.tap("#show-rooms")
     ann.page.tap("#me")
-    ann.page.press("#account-name", "Escape")  # closes the dialog alone
+    ann.page.press("#account-name", "Escape")  # closes the dialog only
     expect(ann.page.locator("#account")).to_be_hidden()
     expect(ann.page.locator("#rooms-panel")).to_be_visible()
     ann.page.tap("#me")
@@ -35,7 +35,7 @@ def test_drawers_close_by_a_button_and_once_a_name_is_chosen(window: OpenWindow)
 
 
 def test_the_menu_of_a_room_opens_below_its_button(window: OpenWindow) -> None:
-    """On a wide screen it stood at the edge of the page, over the list of who is here."""
+    """On a wide screen it must not be at the edge of the page, over the list of people."""
     for width in (1280, 820, 390):
         ann = window(width=width, room="menus")
         ann.page.click("#room-menu-button")
@@ -46,7 +46,7 @@ def test_the_menu_of_a_room_opens_below_its_button(window: OpenWindow) -> None:
 
 
 def test_a_hint_below_a_long_list_of_rooms_covers_nothing(server: Server, window: OpenWindow) -> None:
-    """On a small phone its second line lay over one's own name; and rooms beyond the twentieth were left out unsaid."""
+    """On a small phone its second line must not cover the user's name. Rooms beyond the twentieth are counted."""
     for number in range(25):
         server.publish(f"room-{number}", "hello")
     ann = window(width=320, height=568, has_touch=True, is_mobile=True)
@@ -77,7 +77,7 @@ def test_a_huge_code_block_is_scrolled_within_and_a_quote_is_marked(window: Open
 
 
 def test_a_long_text_shows_its_beginning_and_a_button_for_the_rest(shared_server: Server, window: OpenWindow) -> None:
-    """A text of 8,000 characters filled four screens, and what had been said before was far above."""
+    """Unfolded, a text of 8,000 characters fills four screens."""
     long = "\n".join(f"line {number} of many" for number in range(200))
     ann, ben = window(height=1000), window(**PHONE)
     for each in (ann, ben):
@@ -97,12 +97,12 @@ def test_a_long_text_shows_its_beginning_and_a_button_for_the_rest(shared_server
     ann.page.keyboard.press("Enter")
     expect(less).to_be_focused()
     assert text.evaluate("e => e.scrollHeight === e.clientHeight")
-    ann.page.wait_for_timeout(100)  # the bottom of the list is followed in the next frame
-    assert box(row)["y"] == top["y"], "one reads on from where one was"
+    ann.page.wait_for_timeout(100)  # the list scrolls to its end in the next frame
+    assert box(row)["y"] == top["y"], "the row keeps its place"
 
     ann.act("of many", "React")
     ann.page.locator("#quick-reactions button").first.click()
-    expect(ann.page.locator(".chip")).to_have_count(1)  # the row is another now
+    expect(ann.page.locator(".chip")).to_have_count(1)  # the row has been replaced
     expect(less).to_be_visible()
     for room in ("long-texts-desk", "long-texts"):
         ann.go(room)
@@ -113,11 +113,11 @@ def test_a_long_text_shows_its_beginning_and_a_button_for_the_rest(shared_server
 
     ben.page.get_by_role("button", name="Show more").tap()
     expect(ben.page.get_by_role("button", name="Show less")).to_have_count(1)
-    expect(ben.page.locator("#actions")).to_be_hidden()  # it would cover the beginning
+    expect(ben.page.locator("#actions")).to_be_hidden()  # they would cover the beginning
     assert ben.page.evaluate(SMALL) == []
 
 
-def test_a_long_text_that_is_looked_for_is_shown_whole(shared_server: Server, window: OpenWindow) -> None:
+def test_a_long_text_is_unfolded_when_a_search_opens_it(shared_server: Server, window: OpenWindow) -> None:
     filler = "filler\n" * 100
     shared_server.publish("found-long", f"{filler}a quagga")
     shared_server.publish("found-long", f"{filler}https://example.org/")
@@ -131,6 +131,6 @@ def test_a_long_text_that_is_looked_for_is_shown_whole(shared_server: Server, wi
     expect(ann.page.locator(".message.found .head")).to_be_in_viewport()
     expect(more).to_have_count(1)
     ann.page.locator("#messages .message").last.focus()
-    ann.page.keyboard.press("Tab")  # to the link, which stands where it is folded
+    ann.page.keyboard.press("Tab")  # to the link in the folded part
     expect(more).to_have_count(0)
     expect(ann.page.locator("#messages .text a")).to_be_in_viewport()

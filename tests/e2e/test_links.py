@@ -111,7 +111,7 @@ def test_a_hole_and_a_gap_are_fetched(ann: Window, script: Script) -> None:
 
 
 def test_no_history_is_fetched_before_anybody_scrolls_up(ann: Window, shared_server: Server) -> None:
-    """It was asked for at the top of the list, before the list had been scrolled to its end."""
+    """The list is at its top before it is scrolled to its end, which must not load history."""
     script = Script(ann)
     script.answers["join"] = lambda _: joined(*range(101, 151))
     ann.open(shared_server, transport="ws")
@@ -123,7 +123,7 @@ def test_no_history_is_fetched_before_anybody_scrolls_up(ann: Window, shared_ser
 
 
 def test_a_link_to_a_message_is_dropped_when_another_room_is_opened_first(ann: Window, shared_server: Server) -> None:
-    """The message was looked for in the other room."""
+    """The message must not be searched in the other room."""
     script = Script(ann)
     del script.answers["join"]
     ann.open(shared_server, transport="ws", room="lobby/1")
@@ -134,11 +134,11 @@ def test_a_link_to_a_message_is_dropped_when_another_room_is_opened_first(ann: W
         script.push({**joined(5, 6), "id": request["id"], "room": request["room"]})
     ann.expect_texts(texts(5, 6))
     script.wait_for("members")
-    assert not any("after" in asked for asked in script.asked("history"))  # what comes before is fetched anyhow
+    assert not any("after" in asked for asked in script.asked("history"))  # earlier messages are fetched anyway
     expect(ann.page.locator("#toast")).to_be_empty()
 
 
-def test_what_is_gone_is_said(ann: Window, script: Script) -> None:
+def test_lost_messages_are_shown_as_a_gap(ann: Window, script: Script) -> None:
     script.answers["history"] = lambda _: page_of(7, 8, recovered=False)
     script.say(message(9))
     ann.expect_texts(texts(1, 2, 7, 8, 9))
@@ -151,12 +151,12 @@ def test_what_is_gone_is_said(ann: Window, script: Script) -> None:
     expect(ann.page.locator("#banner")).to_contain_text("some messages are gone")
 
 
-def test_what_was_not_acknowledged_goes_out_again_under_its_key(ann: Window, script: Script) -> None:
+def test_unacknowledged_messages_are_sent_again_with_their_keys(ann: Window, script: Script) -> None:
     ann.say("important", "second")
     (first,) = script.wait_for("publish")
     expect(ann.pending).to_have_count(2)
     script.say(message(3, "important", SELF))
-    expect(ann.pending).to_have_count(1)  # it came in, so it is not shown as on its way too
+    expect(ann.pending).to_have_count(1)  # it has arrived, so it is not shown as pending
 
     script.answers["publish"] = lambda asked: {"type": "ack", **place(3 if asked["text"] == "important" else 4)}
     script.route.close(code=1011)
@@ -168,7 +168,7 @@ def test_what_was_not_acknowledged_goes_out_again_under_its_key(ann: Window, scr
     ann.expect_texts([*texts(1, 2), "important", "second"])
 
 
-def test_up_edits_no_earlier_message_while_the_last_one_is_on_its_way(ann: Window, script: Script) -> None:
+def test_up_edits_no_earlier_message_while_the_last_one_is_pending(ann: Window, script: Script) -> None:
     """The user means the message that was just sent."""
     script.answers["publish"] = lambda _: {"type": "ack", **place(3)}
     ann.say("first")
@@ -188,7 +188,7 @@ def test_up_edits_no_earlier_message_while_the_last_one_is_on_its_way(ann: Windo
     expect(ann.page.locator("#text")).to_have_value("secnod")
 
 
-def test_what_is_on_its_way_outlives_a_reload(ann: Window, script: Script) -> None:
+def test_pending_messages_outlive_a_reload(ann: Window, script: Script) -> None:
     ann.say("important")
     (first,) = script.wait_for("publish")
     ann.page.fill("#text", "a draft")
@@ -207,7 +207,7 @@ def test_a_message_that_closes_the_connection_is_not_sent_for_ever(ann: Window, 
     assert len(script.asked("publish")) == 1
 
 
-def test_it_stays_away_as_long_as_it_was_asked(ann: Window, script: Script) -> None:
+def test_the_page_honours_retry_after(ann: Window, script: Script) -> None:
     script.push({"type": "goaway", "reason": "draining", "retry_after": 40})
     script.route.close(code=1012)
     expect(ann.page.locator("#connection-text")).to_have_text(re.compile("retrying in ([34][0-9]|50) s…"))
@@ -216,20 +216,20 @@ def test_it_stays_away_as_long_as_it_was_asked(ann: Window, script: Script) -> N
     ann.expect_live("ws")
 
 
-def test_it_does_not_come_back_where_it_must_not(ann: Window, script: Script) -> None:
+def test_the_page_does_not_reconnect_after_a_final_close(ann: Window, script: Script) -> None:
     script.route.close(code=4500, reason="banned")
     expect(ann.page.locator("#connection-text")).to_have_text("disconnected: banned")
     assert script.connections == 1
 
 
-def test_a_silent_line_is_asked_and_then_given_up(ann: Window, shared_server: Server) -> None:
+def test_a_silent_connection_is_pinged_and_then_closed(ann: Window, shared_server: Server) -> None:
     """Scripts see no ping frames, so the page itself has to test a silent connection."""
     ann.install_clock()  # before the page has a timer
     script = play_for(ann, shared_server)
     ann.page.clock.fast_forward(28_000)
     script.wait_for("ping")
     script.say(message(3))
-    ann.expect_texts(texts(1, 2, 3))  # so it has heard the pong before it
+    ann.expect_texts(texts(1, 2, 3))  # so the pong before it has arrived
     expect(ann.page.locator("#connection-text")).to_contain_text("live")
     del script.answers["ping"]
     ann.page.clock.fast_forward(28_000)

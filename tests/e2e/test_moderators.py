@@ -25,7 +25,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def sign_in(person: Window, server: Server, sub: str, **chat: Any) -> None:
-    """By a cookie."""
+    """Sign in by a cookie."""
     bearer = {"Authorization": f"Bearer {token(sub=sub, name=sub.title(), chat=chat or None)}"}
     assert person.page.request.post(f"{server.url}/session", headers=bearer, data={}).ok
 
@@ -96,15 +96,13 @@ def test_a_moderator_deletes_mutes_kicks_and_bans(server: Server, window: OpenWi
     ann.say("let me in")
     expect(ann.page.locator("#pending .problem")).to_contain_text("you are banned in bar")
     expect(banner(ann)).to_contain_text("You are out of #bar: you are banned")
-    ann.open(server, room="garden")  # all other rooms are as they were
+    ann.open(server, room="garden")  # all other rooms are unchanged
     ann.say("quiet here")
     ann.expect_texts(["quiet here"])
 
 
 @pytest.mark.parametrize("transport", ["ws", "sse"])
-def test_who_is_taken_out_stays_out_when_its_connection_is_lost(
-    server: Server, window: OpenWindow, transport: str
-) -> None:
+def test_an_expelled_user_stays_out_after_a_lost_connection(server: Server, window: OpenWindow, transport: str) -> None:
     mo, ann = window(), window(is_played=transport == "ws")
     ends: list[WebSocketRoute] = []
     ann.accept = lambda route: ends.extend((route, route.connect_to_server()))
@@ -117,7 +115,7 @@ def test_who_is_taken_out_stays_out_when_its_connection_is_lost(
     expect(banner(ann)).to_contain_text(f"You are out of #{inn}")
     expect(mo.page.locator("#people li")).to_have_count(1)
     ann.offline(True)
-    for end in ends:  # a WebSocket goes silent: the page would ask, and wait for four seconds
+    for end in ends:  # a silent WebSocket would be pinged, which takes four seconds
         end.close()
     ann.expect_away()
     ann.offline(False)
@@ -129,8 +127,8 @@ def test_who_is_taken_out_stays_out_when_its_connection_is_lost(
     expect(ann.texts.last).to_have_text("still without her")
 
 
-def test_who_is_signed_in_has_the_name_of_the_token(server: Server, window: OpenWindow) -> None:
-    """It could be edited, and the edit was ignored."""
+def test_a_signed_in_user_has_the_name_of_the_token(server: Server, window: OpenWindow) -> None:
+    """The name cannot be edited, since an edit would be ignored."""
     ann = window()
     ann.open(server, room="named")
     ann.page.click("#me")
@@ -159,7 +157,7 @@ def test_who_is_signed_in_has_the_name_of_the_token(server: Server, window: Open
     expect(ann.page.get_by_label("Name")).to_be_visible()
 
 
-def test_a_moderator_of_some_rooms_is_shown_as_one_there_alone(server: Server, window: OpenWindow) -> None:
+def test_a_moderator_of_some_rooms_is_shown_as_one_in_these_only(server: Server, window: OpenWindow) -> None:
     mo, ann = window(), window()
     sign_in(mo, server, "sam", role="moderator", rooms={"team-*": "rw", "plaza": "r"})
     sign_in(ann, server, "ann")
@@ -171,7 +169,7 @@ def test_a_moderator_of_some_rooms_is_shown_as_one_there_alone(server: Server, w
 
 
 @pytest.mark.parametrize("transport", ["sse", "poll"])
-def test_a_ban_is_said_over_http(server: Server, window: OpenWindow, transport: str) -> None:
+def test_a_ban_is_shown_over_http(server: Server, window: OpenWindow, transport: str) -> None:
     bob = window()
     bob.open(server, transport=transport, room=f"den-{transport}")
     bob.say("hello")
@@ -185,7 +183,7 @@ def test_a_ban_is_said_over_http(server: Server, window: OpenWindow, transport: 
         f"You are out of #den-{transport}: you are banned in den-{transport} for another 10 minutes"
     )
     expect(banner(bob)).to_contain_text("noise")
-    bob.expect_live(transport, is_out=True)  # it said only that it was live
+    bob.expect_live(transport, is_out=True)  # not just "live"
     bob.page.reload()
     expect(banner(bob)).to_contain_text(
         f"#den-{transport} did not open: you are banned in den-{transport} for another 10 minutes"
@@ -193,7 +191,7 @@ def test_a_ban_is_said_over_http(server: Server, window: OpenWindow, transport: 
 
 
 @pytest.mark.parametrize("transport", ["sse", "poll"])
-def test_a_kick_is_said_over_http_and_the_other_rooms_go_on(server: Server, window: OpenWindow, transport: str) -> None:
+def test_a_kick_is_shown_over_http_and_other_rooms_go_on(server: Server, window: OpenWindow, transport: str) -> None:
     bob, den, hall = window(), f"nook-{transport}", f"hall-{transport}"
     for room in (hall, den):
         bob.open(server, transport=transport, room=room)
@@ -212,7 +210,7 @@ def test_a_kick_is_said_over_http_and_the_other_rooms_go_on(server: Server, wind
     server.publish(hall, "not in the open room")
     expect(bob.page.locator(f"#rooms a[href='#{hall}']")).to_contain_text("1 unread")
     asked = bob.page.evaluate("performance.getEntriesByType('resource').map(({ name }) => name)")
-    assert [each for each in asked if "/poll?" in each and hall in each], "not with the list of rooms"
+    assert [each for each in asked if "/poll?" in each and hall in each], "by a poll, not by the list of rooms"
     come_back(bob)
     expect(banner(bob)).to_be_hidden()
     bob.expect_live(transport)
@@ -220,7 +218,7 @@ def test_a_kick_is_said_over_http_and_the_other_rooms_go_on(server: Server, wind
     bob.expect_texts(["hello", "welcome back"])
 
 
-def test_what_came_over_the_api_is_shown_as_meant(server: Server, window: OpenWindow) -> None:
+def test_messages_of_the_api_are_rendered(server: Server, window: OpenWindow) -> None:
     ann = window()
     ann.open(server, room="stage")
     server.publish("stage", "/me waves :tada:", "`:tada:` is :tada:", "/me", "/mean it")

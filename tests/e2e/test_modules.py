@@ -147,8 +147,8 @@ def test_markup_takes_no_longer_for_hostile_text(page: Page) -> None:
     assert all(run(page, "markdown.js", body, hostile))
 
 
-def test_the_time_for_a_link_grows_with_its_length_alone(page: Page) -> None:
-    """It was quadratic: a message of 8 KB took a quarter of a second, and these texts would take hours."""
+def test_a_link_is_found_in_linear_time(page: Page) -> None:
+    """With quadratic time a message of 8 KB takes 0.25 s, and these texts would take hours."""
     body = "return [`http://${')'.repeat(a)}`, '['.repeat(a)].map((text) => m.markdown(text)[0].textContent.length)"
     assert run(page, "markdown.js", body, 3_000_000) == [3_000_007, 3_000_000]
 
@@ -166,7 +166,7 @@ def test_up_to_three_emoji_and_nothing_else_are_shown_large(page: Page) -> None:
     assert run(page, "text.js", "return a.map(m.isOnlyEmoji)", small) == [False] * len(small)
 
 
-def test_what_a_moderator_forbids_is_not_tried_again_by_itself(page: Page) -> None:
+def test_a_moderators_refusal_is_not_retried_automatically(page: Page) -> None:
     body = """
         const cases = [['forbidden', 60], ['forbidden', null], ['unauthenticated', 1], ['rate_limited', null]];
         return cases.map(([code, retryAfter]) => new m.ChatError(code, '', { retryAfter }).isTemporary);
@@ -198,7 +198,7 @@ def test_a_timeline_resumes_from_before_a_hole(page: Page) -> None:
     ]
 
 
-def test_a_timeline_knows_what_was_skipped_and_what_is_gone(page: Page) -> None:
+def test_a_timeline_distinguishes_skipped_and_lost_messages(page: Page) -> None:
     body = """
         t.begin({ cursor: 'e-0', messages: [] });
         const empty = [t.cursor, t.complete];
@@ -214,7 +214,7 @@ def test_a_timeline_knows_what_was_skipped_and_what_is_gone(page: Page) -> None:
     assert seen == [["e-0", True], {"after": 0, "until": 6}, "e-5", None, [4], [True, False, True, False, True]]
 
 
-def test_what_happens_to_a_message_later_is_shown_in_order(page: Page) -> None:
+def test_changes_of_a_message_are_applied_in_order(page: Page) -> None:
     """Messages of a page include its changes; records after a hole are applied at once."""
     body = """
         const say = (offset, text) => ({ offset, text, user: { id: 'u' } });
@@ -247,7 +247,7 @@ ROOM = """
 """
 
 
-def test_a_message_ends_its_authors_typing_and_what_is_typed_behind_it_is_told_at_once(page: Page) -> None:
+def test_a_message_ends_its_authors_typing_and_later_typing_is_shown_at_once(page: Page) -> None:
     body = """
         const asked = [];
         client.identity.owns = ({ user }) => user.id === 'us';
@@ -276,7 +276,7 @@ def test_a_message_ends_its_authors_typing_and_what_is_typed_behind_it_is_told_a
     assert run(page, "room.js", ROOM + body) == [[1, 0, 1, 0], 3]
 
 
-def test_unread_counts_offsets_whatever_retention_took(page: Page) -> None:
+def test_unread_counts_offsets_despite_retention(page: Page) -> None:
     body = """
         const unread = [room.unread];
         room.read = 'e-3';
@@ -296,8 +296,8 @@ def test_unread_counts_offsets_whatever_retention_took(page: Page) -> None:
     assert run(page, "room.js", ROOM + body) == [0, 17, 17, 18, 22, 4, "e-21", 2]
 
 
-def test_what_is_pushed_before_the_first_page_is_not_shown_twice(page: Page) -> None:
-    """Another tab of the browser follows the room already. It counted as a hole, which was fetched from no cursor."""
+def test_a_push_before_the_first_page_is_not_shown_twice(page: Page) -> None:
+    """Another tab of the browser follows the room already, so the push is no hole."""
     body = """
         room.take(said(5));
         const early = room.timeline.messages.length;
@@ -307,8 +307,8 @@ def test_what_is_pushed_before_the_first_page_is_not_shown_twice(page: Page) -> 
     assert run(page, "room.js", ROOM + body) == [0, 2, None]
 
 
-def test_reading_on_from_an_old_place_ends_at_what_retention_left(page: Page) -> None:
-    """The same page was asked for again and again, since nothing followed the place directly."""
+def test_reading_on_from_an_old_offset_skips_removed_messages(page: Page) -> None:
+    """The next page does not begin directly after the offset, but must not be requested again and again."""
     body = """
         room.page({ cursor: 'e-99', recovered: true, messages: said(99) });
         client.ask = async () => ({ cursor: 'e-99', recovered: true, messages: said(5, 6) });
@@ -320,8 +320,8 @@ def test_reading_on_from_an_old_place_ends_at_what_retention_left(page: Page) ->
     assert run(page, "room.js", ROOM + body) == ["e-41", [40]]
 
 
-def test_a_message_that_was_refused_for_long_goes_out_and_one_without_an_answer_is_asked_about(page: Page) -> None:
-    """Slow mode of ten minutes is longer than the server knows a key: the page said that no answer had come."""
+def test_a_message_refused_for_long_is_sent_and_one_without_an_answer_fails(page: Page) -> None:
+    """Slow mode may last longer than the server keeps a key, ten minutes; a refusal is an answer."""
     body = """
         const { now } = Date;
         const outcome = async (code) => {
@@ -342,7 +342,7 @@ def test_a_message_that_was_refused_for_long_goes_out_and_one_without_an_answer_
     assert run(page, "outbox.js", body) == ["sent", "failed"]
 
 
-def test_back_off_is_jittered_bounded_and_never_before_the_server_said(page: Page) -> None:
+def test_back_off_is_jittered_bounded_and_not_below_retry_after(page: Page) -> None:
     body = """
         const failures = [0, 1, 2, 5, 50];
         return [0, 1].map((random) => [
@@ -355,7 +355,7 @@ def test_back_off_is_jittered_bounded_and_never_before_the_server_said(page: Pag
     ]
 
 
-def test_a_mention_is_the_longest_name_and_no_part_of_a_word(page: Page) -> None:
+def test_a_mention_is_the_longest_name_and_a_whole_word(page: Page) -> None:
     names = ["Bob", "Ann", "Ann Lee", "al", "me @Bob"]
     said = {
         "@Bob hi and @Bobby": ["Bob"],
@@ -369,8 +369,8 @@ def test_a_mention_is_the_longest_name_and_no_part_of_a_word(page: Page) -> None
     assert run(page, "text.js", body, [[text, names] for text in said]) == list(said.values())
 
 
-def test_a_full_storage_is_no_end_of_the_page(page: Page) -> None:
-    """The first thing that was kept raised an error, and no room was opened."""
+def test_the_page_works_with_a_full_storage(page: Page) -> None:
+    """An error when something is stored must not keep rooms from opening."""
     body = """
         const store = m.openStorage('localStorage');
         store.setItem('a', 'early');

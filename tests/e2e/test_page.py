@@ -1,4 +1,4 @@
-"""What a person notices who opens the page for the first time: by mouse, by keyboard, by finger, by ear."""
+"""The page for a new user: by mouse, keyboard, touch and screen reader."""
 
 import re
 from importlib.resources import files
@@ -13,7 +13,7 @@ from tests.e2e.conftest import OpenWindow
 pytestmark = pytest.mark.browser
 
 AT_BOTTOM = "() => scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight === 0"
-#: Everything that can be pressed and is too small for a finger. A link in a sentence is as high as its line.
+#: Elements that can be pressed and are too small for a finger. A link in a sentence is as high as its line.
 SMALL = """() => [...document.querySelectorAll('button, a, input, select, textarea, summary')]
     .filter((each) => each.checkVisibility({ visibilityProperty: true }) && !each.closest('.text'))
     .map((each) => [each.id || each.outerHTML.slice(0, 60), each.getBoundingClientRect()])
@@ -22,7 +22,7 @@ SMALL = """() => [...document.querySelectorAll('button, a, input, select, textar
 
 
 def enter(window: Window, room: str) -> None:
-    """As by a click in the list of rooms."""
+    """Open a room as by a click in the list of rooms."""
     window.page.click(f"#rooms a[href='#{room}']")
     expect(window.page.locator("#room-title")).to_have_text(room)
 
@@ -52,10 +52,8 @@ def test_the_newest_message_is_in_sight_and_each_room_keeps_its_place(
 
 
 @pytest.mark.parametrize("part", ["markdown.js", "chat.css"])  # a module of a module, and a style
-def test_a_page_of_which_a_part_did_not_come_is_loaded_again(
-    shared_server: Server, window: OpenWindow, part: str
-) -> None:
-    """The network of a phone changes in the middle, or the server is being restarted."""
+def test_a_page_with_a_missing_part_is_loaded_again(shared_server: Server, window: OpenWindow, part: str) -> None:
+    """This happens when a phone changes its network, or the server restarts, during the load."""
     ann = window()
     left = 2
 
@@ -70,12 +68,12 @@ def test_a_page_of_which_a_part_did_not_come_is_loaded_again(
     ann.page.route(f"**/{part}", cut)
     ann.open(shared_server, room="again")
     expect(ann.page.locator("#room-title")).to_have_text("again")
-    wait_until(ann.page, lambda: left < 0)  # a page without its style has been live before
+    wait_until(ann.page, lambda: left < 0)  # a page without its style was live before
     ann.page.wait_for_load_state()
-    assert ann.page.evaluate("history.state") is None, "another time is a first time again"
+    assert ann.page.evaluate("history.state") is None, "the next failure counts as the first"
 
 
-def test_what_is_unread_is_counted_at_once_and_over_a_reload(shared_server: Server, window: OpenWindow) -> None:
+def test_unread_messages_are_counted_at_once_and_after_a_reload(shared_server: Server, window: OpenWindow) -> None:
     ann = window()
     badge = ann.page.locator("#rooms a[href='#news'] .badge")
     ann.open(shared_server, room="news")
@@ -98,7 +96,7 @@ def test_what_is_unread_is_counted_at_once_and_over_a_reload(shared_server: Serv
 
 
 def test_a_press_on_a_room_is_not_lost_when_the_list_changes(shared_server: Server, window: OpenWindow) -> None:
-    """Each message in any room replaced all links, and a link that is gone at the release gets no click."""
+    """A link that is replaced before the release of the button gets no click."""
     ann = window(room="pressed")
     ann.go("pressed-desk")
     ann.page.hover("#rooms a[href='#pressed']")
@@ -110,8 +108,8 @@ def test_a_press_on_a_room_is_not_lost_when_the_list_changes(shared_server: Serv
     expect(ann.page.locator("#room-title")).to_have_text("pressed")
 
 
-def test_much_that_is_unread_is_read_from_where_it_begins(shared_server: Server, window: OpenWindow) -> None:
-    """Of more than 60 messages the newest were shown, and all of them counted as read."""
+def test_many_unread_messages_are_read_from_the_first(shared_server: Server, window: OpenWindow) -> None:
+    """Otherwise of more than 60 messages the newest are shown, and all count as read."""
     ann = window(room="much-news")
     ann.say("first")
     ann.expect_texts(["first"])
@@ -130,7 +128,7 @@ def test_much_that_is_unread_is_read_from_where_it_begins(shared_server: Server,
     expect(badge).to_have_count(0)
 
 
-def test_over_http_the_news_of_other_rooms_comes_by_asking(shared_server: Server, window: OpenWindow) -> None:
+def test_over_http_other_rooms_are_polled(shared_server: Server, window: OpenWindow) -> None:
     ann = window()
     ann.install_clock()
     ann.open(shared_server, transport="sse", room="slow-news")
@@ -138,16 +136,16 @@ def test_over_http_the_news_of_other_rooms_comes_by_asking(shared_server: Server
     ann.go("slow-desk")
     ann.expect_live("sse")
     shared_server.publish("slow-news", "one")
-    ann.page.clock.fast_forward(4_000)  # what lies between two questions
+    ann.page.clock.fast_forward(4_000)  # the interval of two requests
     expect(ann.page.locator("#rooms a[href='#slow-news'] .badge")).to_have_text("1 unread")
 
 
 @pytest.mark.parametrize("transport", ["ws", "poll"])
-def test_an_unplugged_cable_is_said(shared_server: Server, window: OpenWindow, transport: str) -> None:
-    """A held request, or a WebSocket, would else look alive for half a minute."""
+def test_an_unplugged_cable_is_shown(shared_server: Server, window: OpenWindow, transport: str) -> None:
+    """Otherwise a held request or a WebSocket appears alive for half a minute."""
     ann = window()
     ann.open(shared_server, transport=transport, room=f"cable-{transport}")
-    if transport == "ws":  # Chromium's emulation leaves an open WebSocket alone: then it is alive, and so it is said
+    if transport == "ws":  # Chromium's emulation keeps an open WebSocket, which is shown as live
         ann.offline(True)
         ann.page.wait_for_timeout(200)
         ann.expect_live("ws")
@@ -181,11 +179,11 @@ def test_a_message_can_be_copied_and_linked_to(shared_server: Server, window: Op
     expect(ann.texts.last).to_have_text("news")
     ann.page.wait_for_function(AT_BOTTOM)
 
-    ann.page.keyboard.press("Shift+Tab")  # to the messages from the field is a short way by keyboard as well
+    ann.page.keyboard.press("Shift+Tab")  # from the field to the messages
     ann.page.locator("#messages > [tabindex='0']").focus()
     ann.page.keyboard.press("ArrowUp")
     expect(bar).to_be_visible()
-    ann.page.get_by_text("message 227", exact=True).hover()  # a key is for the focused message, not for this one
+    ann.page.get_by_text("message 227", exact=True).hover()  # keys act on the focused message, not on this one
     ann.page.keyboard.press("c")
     wait_until(ann.page, lambda: ann.page.evaluate("navigator.clipboard.readText()") == "message 229")
 
@@ -264,7 +262,7 @@ def test_an_address_that_is_no_room_is_shown_as_typed(shared_server: Server, win
     expect(ann.page.locator("#banner")).to_contain_text("“%E0%A4%A” cannot be a room")
 
 
-# -- by ear -------------------------------------------------------------------------------------------------------
+# -- screen reader ------------------------------------------------------------------------------------------------
 
 #: WCAG's contrast of white on an avatar, the least over all hues.
 CONTRAST = """() => {
@@ -319,7 +317,7 @@ def test_axe_finds_nothing(window: OpenWindow, axe: str) -> None:
     assert findings(ann) == []
     ann.page.keyboard.type("hello")
     expect(ann.page.locator("[aria-selected=true] mark")).to_be_visible()
-    assert findings(ann) == []  # what is chosen has another ground
+    assert findings(ann) == []  # selected items have another background
     ann.page.keyboard.press("Escape")
     ann.page.click("#me")
     expect(ann.page.locator("#account")).to_be_visible()
@@ -328,12 +326,12 @@ def test_axe_finds_nothing(window: OpenWindow, axe: str) -> None:
     ann.offline(True)
     ann.say("on its way, which is pale")
     ann.expect_away()
-    ann.page.emulate_media(reduced_motion="reduce")  # the dot would breathe for ever
+    ann.page.emulate_media(reduced_motion="reduce")  # the dot would be animated for ever
     assert findings(ann) == []
     ann.page.emulate_media(reduced_motion="null")
 
 
-def test_what_is_new_is_spoken_with_its_author(window: OpenWindow) -> None:
+def test_new_messages_are_spoken_with_their_author(window: OpenWindow) -> None:
     ann, ben = window(room="ears"), window(room="ears")
     spoken = ann.page.locator("#messages-spoken")
     ben.say("hello", "again")
@@ -341,13 +339,13 @@ def test_what_is_new_is_spoken_with_its_author(window: OpenWindow) -> None:
     ann.say("my own is not told to me")
     ann.page.reload()
     expect(ann.texts).to_have_count(3)
-    expect(spoken).to_be_empty()  # nor what is old
+    expect(spoken).to_be_empty()  # nor old messages
     name = spoken.evaluate("() => document.querySelector('#messages .author').textContent")
     heard = ann.page.get_by_role("log").get_by_role("listitem").all_inner_texts()
     assert all(name in each for each in heard[:2]), heard  # a grouped message has its author as well
 
 
-# -- much of it ---------------------------------------------------------------------------------------------------
+# -- large numbers ------------------------------------------------------------------------------------------------
 
 
 def test_the_switcher_goes_to_another_room_at_once_or_by_a_few_letters(window: OpenWindow) -> None:
@@ -366,7 +364,7 @@ def test_the_switcher_goes_to_another_room_at_once_or_by_a_few_letters(window: O
 
 
 def test_ten_thousand_messages_are_a_few_hundred_rows(shared_server: Server, window: OpenWindow) -> None:
-    """Played from within the page, as a flood would come: what exists is what is near, and that is the newest."""
+    """A flood, played from within the page: only the rows near the newest message exist."""
     ann = window()
     ann.run_first(
         "WebSocket = class extends WebSocket { constructor(...all) { super(...all); window.socket = this; } }"

@@ -1,4 +1,4 @@
-"""People in the page: a name of one's own, who types, what somebody said long ago."""
+"""People in the page: names, typing, search."""
 
 import json
 import re
@@ -25,8 +25,8 @@ def test_a_name_of_ones_own_is_seen_by_all_and_kept(window: OpenWindow) -> None:
     expect(ben.page.locator("#people")).to_contain_text("Ann Lee")
     ann.say("now I know")
     expect(ben.page.locator("#messages .author").last).to_have_text("Ann Lee")
-    expect(ben.page.locator("#messages .first")).to_have_count(2)  # and not below the old name
-    expect(ann.page.locator("#messages .own")).to_have_count(2)  # the same person as before
+    expect(ben.page.locator("#messages .first")).to_have_count(2)  # not grouped below the old name
+    expect(ann.page.locator("#messages .own")).to_have_count(2)  # the same user as before
     ann.page.reload()
     expect(ann.page.locator("#me")).to_contain_text("Ann Lee")
 
@@ -40,11 +40,11 @@ def test_a_name_of_ones_own_is_seen_by_all_and_kept(window: OpenWindow) -> None:
     ben.page.keyboard.type("hm")
     expect(ann.page.locator("#typing")).to_contain_text("is typing…")
     ben.page.keyboard.press("Enter")
-    expect(ann.page.locator("#typing")).to_be_empty()  # at once: it is said
+    expect(ann.page.locator("#typing")).to_be_empty()  # at once: the message is sent
 
 
 def test_a_new_name_can_be_mentioned_as_soon_as_it_is_read(shared_server: Server, window: OpenWindow) -> None:
-    """Who is here is told once a second, and then from behind the messages: here it does not come at all."""
+    """Presence follows the messages after up to a second; in this test it does not arrive at all."""
     ann, ben = window(is_played=True), window()
     is_told = True
 
@@ -62,7 +62,7 @@ def test_a_new_name_can_be_mentioned_as_soon_as_it_is_read(shared_server: Server
         each.open(shared_server, room="renamed")
     expect(ann.page.locator("#people li")).to_have_count(2)
     is_told = False
-    ben.say("old")  # with the page's cookie, and from now on with another name
+    ben.say("old")  # with the page's cookie, which has another name next
     assert ben.page.request.post(f"{shared_server.url}/session", data={"name": "Benedikt"}).ok
     ben.page.evaluate("fetch('/rooms/renamed/messages', { method: 'POST', body: 'it is me' })")
     expect(ann.texts).to_have_text(["old", "it is me"])
@@ -70,14 +70,14 @@ def test_a_new_name_can_be_mentioned_as_soon_as_it_is_read(shared_server: Server
     expect(ann.page.locator("#completions li")).to_have_text("Benedikt")
 
 
-def test_a_search_leads_to_where_it_was_said(shared_server: Server, window: OpenWindow) -> None:
+def test_a_search_opens_the_message(shared_server: Server, window: OpenWindow) -> None:
     for number in range(120):
         shared_server.publish("archives", f"a walrus numbered {number}" if number == 7 else f"nothing {number}")
     ann = window(room="reading-room")
     ann.search("WALRUS")
     found = ann.page.locator("#switcher-list a", has_text="walrus numbered")
     expect(found.locator("mark")).to_have_text("walrus")
-    expect(found).to_have_attribute("aria-selected", "true")  # and not the room of that name, which there is not
+    expect(found).to_have_attribute("aria-selected", "true")  # not the room of that name, which does not exist
     expect(ann.page.locator("#switcher-list a").last).to_have_text("Open #walrus")
     ann.page.keyboard.press("Enter")
     expect(ann.page.locator("#room-title")).to_have_text("archives")
@@ -87,14 +87,14 @@ def test_a_search_leads_to_where_it_was_said(shared_server: Server, window: Open
     ann.search("zyzzyva")
     expect(ann.page.locator("#switcher-note")).to_have_text("Nobody said that.")
     ann.page.keyboard.press("Escape")
-    expect(ann.page.locator("#switcher")).to_be_hidden()  # the first one closes it, whatever was typed
+    expect(ann.page.locator("#switcher")).to_be_hidden()  # the first one closes it
     ann.page.evaluate("location.hash = 'archives/99999'")
     expect(ann.page.locator("#toast")).to_have_text("That message is not there, or not any more.")
     expect(ann.texts.last).to_have_text("nothing 119")
 
 
-def test_what_a_search_finds_shows_no_marks(shared_server: Server, window: OpenWindow) -> None:
-    """It showed `**` and backticks; of some marks a snippet has only one, since it is cut from a text."""
+def test_search_results_show_no_marks(shared_server: Server, window: OpenWindow) -> None:
+    """A snippet is cut from a text, so it may have only one of a pair of `**` or backticks."""
     shared_server.publish("marked", "a **bold numbat**, a `numbat` and 2 ** 8")
     shared_server.publish("marked", f"**{'far ' * 60} numbat in bold** again")
     ann = window(room="reading-room")
@@ -105,7 +105,7 @@ def test_what_a_search_finds_shows_no_marks(shared_server: Server, window: OpenW
     expect(long).to_have_text(re.compile("^…[far ]+ numbat in bold again$"))
 
 
-def test_notifications_come_where_they_were_asked_for(shared_server: Server, window: OpenWindow) -> None:
+def test_notifications_follow_the_setting_of_the_room(shared_server: Server, window: OpenWindow) -> None:
     ann = window()
     ann.run_first(NOTIFICATIONS)
     ann.open(shared_server, room="loud")
@@ -129,10 +129,10 @@ def test_notifications_come_where_they_were_asked_for(shared_server: Server, win
     expect(ann.page.locator("#notify")).to_have_value("all")
 
 
-def test_what_is_read_on_one_device_is_read_on_another(shared_server: Server, window: OpenWindow) -> None:
-    """Two browsers of one person: the second has the first one's cookie, and nothing else of it.
+def test_messages_read_on_one_device_are_read_on_another(shared_server: Server, window: OpenWindow) -> None:
+    """Two browsers of one person: the second has the first one's cookie only.
 
-    Of a room that the server does not list, the page ignored the marker and took everything as read.
+    The marker counts also in a room that the server does not list.
     """
     ann = window(room="devices")
     shared_server.publish("devices", "one")
@@ -151,7 +151,7 @@ def test_what_is_read_on_one_device_is_read_on_another(shared_server: Server, wi
     expect(badge).to_have_count(0)
 
 
-#: Keeps the phases of the connection that are over.
+#: Records the past phases of the connection.
 NOTE_PHASES = """() => {
     window.phases = [];
     new MutationObserver((changes) => phases.push(...changes.map(({ oldValue }) => oldValue)))
@@ -159,7 +159,7 @@ NOTE_PHASES = """() => {
 }"""
 
 
-def test_a_guest_is_asked_before_it_goes_for_good_and_a_name_is_not_blank(window: OpenWindow) -> None:
+def test_a_guest_confirms_a_sign_out_and_a_name_is_not_blank(window: OpenWindow) -> None:
     ann = window(room="leaving-for-good")
     ann.say("mine")
     expect(ann.page.locator("#messages .own")).to_have_count(1)
@@ -169,7 +169,7 @@ def test_a_guest_is_asked_before_it_goes_for_good_and_a_name_is_not_blank(window
     expect(ann.page.locator("#account-problem")).to_have_text("A name has at least one letter.")
     ann.page.click("#account-out")
     expect(ann.page.locator("#account-problem")).to_contain_text("Press again to sign out.")
-    ann.page.press("#account-name", "Enter")  # and something else is on the screen
+    ann.page.press("#account-name", "Enter")  # the screen changes
     ann.page.click("#account-out")
     expect(ann.page.locator("#account-problem")).to_contain_text("Press again to sign out.")
     expect(ann.page.locator("#account")).to_be_visible()
@@ -177,5 +177,5 @@ def test_a_guest_is_asked_before_it_goes_for_good_and_a_name_is_not_blank(window
     ann.page.click("#account-out")
     expect(ann.page.locator("#account")).to_be_hidden()
     ann.expect_live()
-    assert set(ann.page.evaluate("phases")) <= {"live", "connecting"}, "an alert said that it was disconnected"
+    assert set(ann.page.evaluate("phases")) <= {"live", "connecting"}, "no alert of a disconnect"
     expect(ann.page.locator("#messages .own")).to_have_count(0)

@@ -55,7 +55,7 @@ async def test_a_line_for_each_host_none_for_metrics_and_a_clean_end(tmp_path: P
         assert b"chatserver_connections" in metrics.body
         assert await stop(server, signal.SIGINT) == 0
         assert server.process.stdout is not None
-        assert await server.process.stdout.receive_some() == b"", "no line more"
+        assert await server.process.stdout.receive_some() == b"", "no further line"
         for written in server.errors.splitlines():
             assert json.loads(written)["level"] == "info", "no terminal here: JSON"
 
@@ -70,8 +70,8 @@ async def refused(capsys: pytest.CaptureFixture[str], **settings: Any) -> tuple[
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "192.0.2.1", "no.such.host.invalid", "x" * 64])
-async def test_an_address_that_cannot_be_had_is_exit_code_3(host: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The first is ours, and its port is taken. The listener for metrics is named by its flag."""
+async def test_an_unusable_address_is_exit_code_3(host: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first address is local with a port in use. The listener for metrics is named by its flag."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         code, line = await refused(capsys, host=(host,), port=port)
@@ -81,8 +81,8 @@ async def test_an_address_that_cannot_be_had_is_exit_code_3(host: str, capsys: p
             assert (code, f"--metrics-listen: cannot listen on {host} port {port}: " in line) == (3, True)
 
 
-async def test_exit_codes_and_lines_are_the_process_s_own(tmp_path: Path) -> None:
-    """A key of another certificate; a port and a log that another server has, whose one writer gives out offsets."""
+async def test_exit_codes_and_error_lines(tmp_path: Path) -> None:
+    """A key of another certificate; a port and a log in use by another server."""
     (cert, _), (_, key) = certificate(tmp_path), certificate(tmp_path, "other")
     async with server_process(tmp_path, *free_flags(tmp_path)) as server:
         for code, flag, flags in (
@@ -111,29 +111,29 @@ async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
 
 
 async def serial(address: Address) -> str:
-    """Of the certificate that a newcomer is shown."""
+    """The serial number of the certificate for new connections."""
     async with connect(address) as peer:
         assert isinstance(peer.stream, trio.SSLStream)
         shown = peer.stream.getpeercert()
     return str(shown["serialNumber"])
 
 
-async def test_the_line_says_https_and_a_hangup_shows_newcomers_the_new_certificate(tmp_path: Path) -> None:
-    """A bad file keeps the old one, and nobody who is there notices."""
+async def test_the_line_says_https_and_a_hangup_loads_the_new_certificate(tmp_path: Path) -> None:
+    """With a malformed file the old one stays, and open connections notice nothing."""
     cert, key = certificate(tmp_path)
     flags = free_flags(tmp_path, "--tls-cert", cert, "--tls-key", key)
     async with server_process(tmp_path, *flags) as server, chatter(server.address) as friend:
         assert server.lines[0].startswith("listening on https://127.0.0.1:")
         url = server.lines[0].removeprefix("listening on ") + "/healthz"
 
-        def fetch() -> bytes:  # by a client that is nobody's
+        def fetch() -> bytes:  # by an independent client
             with urllib.request.urlopen(url, context=trusting()) as answer:
                 body: bytes = answer.read()
                 return body
 
         assert b"ok" in await trio.to_thread.run_sync(fetch)
         first = await serial(server.address)
-        certificate(tmp_path)  # over the old one
+        certificate(tmp_path)  # replaces the old one
         server.process.send_signal(signal.SIGHUP)
 
         async def changed() -> bool:
@@ -141,7 +141,7 @@ async def test_the_line_says_https_and_a_hangup_shows_newcomers_the_new_certific
 
         await eventually(changed)
         second = await serial(server.address)
-        await eventually(lambda: "certificate_reloaded" in server.errors)  # by another way than the certificate
+        await eventually(lambda: "certificate_reloaded" in server.errors)  # may be later than the certificate
         (tmp_path / "server.pem").write_text("half a certi")
         server.process.send_signal(signal.SIGHUP)
         await eventually(lambda: "certificate_not_reloaded" in server.errors)
@@ -152,7 +152,7 @@ async def test_the_line_says_https_and_a_hangup_shows_newcomers_the_new_certific
         assert await stop(server) == 0
 
 
-async def test_a_hangup_while_the_log_opens_is_obeyed(tmp_path: Path) -> None:
+async def test_a_hangup_while_the_log_opens_has_an_effect(tmp_path: Path) -> None:
     cert, key = certificate(tmp_path)
     log = MemoryLog()
     opened = log.run

@@ -1,4 +1,4 @@
-"""Other sizes and media than a desk's: a long room, letters four times as large, a phone's keyboard, paper."""
+"""Sizes and media: a long room, letters four times as large, a phone's keyboard, paper."""
 
 import pytest
 from playwright.sync_api import expect
@@ -13,7 +13,7 @@ SAFARI = """Object.defineProperty(window, 'visualViewport', {
 })"""
 KEYBOARD = "height => (visualViewport.height = height, visualViewport.dispatchEvent(new Event('resize')))"
 AT_BOTTOM = "() => scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight === 0"
-#: What can be pressed or filled in and is not in sight, even when scrolled to.
+#: Controls that are not in sight, even when scrolled to.
 OUT_OF_REACH = """(place) => [...document.querySelectorAll(`${place} :is(a, button, input, select)`)]
     .filter((each) => each.checkVisibility())
     .filter((each) => {
@@ -24,10 +24,8 @@ OUT_OF_REACH = """(place) => [...document.querySelectorAll(`${place} :is(a, butt
     .map((each) => each.outerHTML.slice(0, 60))"""
 
 
-def test_a_room_in_which_much_is_said_does_not_move_while_one_reads_back(
-    shared_server: Server, window: OpenWindow
-) -> None:
-    """Each message that came made 60 rows below, until those that were read had to go."""
+def test_a_busy_room_does_not_move_while_its_user_reads_back(shared_server: Server, window: OpenWindow) -> None:
+    """New messages must not make rows that displace the visible ones."""
     shared_server.publish("busy", *(f"message {number}" for number in range(260)))
     ann = window(room="busy")
     ann.page.locator("#scroller").hover()
@@ -56,10 +54,8 @@ def test_a_keyboard_over_the_page_covers_neither_the_field_nor_the_newest_messag
         ann.page.wait_for_function(AT_BOTTOM)
 
 
-def test_everything_is_within_reach_where_letters_are_four_times_as_large(
-    shared_server: Server, window: OpenWindow
-) -> None:
-    """WCAG 1.4.10: 320 by 256 pixels. No room was in sight, and nobody could press Save or leave the room."""
+def test_everything_is_usable_with_letters_four_times_as_large(shared_server: Server, window: OpenWindow) -> None:
+    """WCAG 1.4.10: at 320 by 256 pixels rooms are in sight, and Save and Leave can be pressed."""
     for number in range(10):
         shared_server.publish(f"large-{number}", "hello")
     ann = window(width=320, height=256, room="large-0")
@@ -79,7 +75,7 @@ def test_everything_is_within_reach_where_letters_are_four_times_as_large(
     assert ann.page.evaluate(OUT_OF_REACH, "#account") == []
 
 
-def test_paper_has_the_conversation_and_nothing_else(shared_server: Server, window: OpenWindow) -> None:
+def test_a_print_has_the_conversation_only(shared_server: Server, window: OpenWindow) -> None:
     shared_server.publish("paper", *(f"message {number}" for number in range(150)))
     shared_server.publish("paper", "line\n" * 50)
     ann = window(color_scheme="dark", room="paper")
@@ -98,7 +94,7 @@ def test_paper_has_the_conversation_and_nothing_else(shared_server: Server, wind
         others: [...document.querySelectorAll('button, nav, textarea')].filter((each) => each.checkVisibility()).length,
     })"""
     assert ann.page.evaluate(look) == {"height": True, "folded": True, "ink": "rgb(29, 36, 34)", "others": 0}
-    ann.page.wait_for_timeout(100)  # what is as high as its text has been scrolled to its end, as the page hears
+    ann.page.wait_for_timeout(100)  # the page gets the scroll event of a grown element
     ann.page.emulate_media(media="null")
     ann.page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert place.bounding_box() == before

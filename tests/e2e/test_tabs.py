@@ -1,4 +1,4 @@
-"""Many tabs of one browser: one connection, which outlives the tab that has it."""
+"""Many tabs of one browser share one connection, which outlives the tab that holds it."""
 
 import pytest
 from playwright.sync_api import Page, Route, expect
@@ -21,7 +21,7 @@ def texts(page: Page, wanted: list[str]) -> None:
     expect(page.locator("#messages .text")).to_have_text(wanted)
 
 
-def test_tabs_share_a_connection_and_survive_its_tab(shared_server: Server, window: OpenWindow) -> None:
+def test_tabs_share_a_connection_that_outlives_its_tab(shared_server: Server, window: OpenWindow) -> None:
     ann = window()
     ann.run_first(COUNT)
     ann.open(shared_server, room="tabs")
@@ -58,7 +58,7 @@ def test_tabs_share_a_connection_and_survive_its_tab(shared_server: Server, wind
     texts(second, [*said, "still here"])
     assert sorted(tab.evaluate("window.opened ?? 0") for tab in others) == [0, 1]
 
-    # The server closes what was open for who signs out, before it answers: the other tab was disconnected for good.
+    # The server closes the user's connections before it answers the sign-out; the other tab must reconnect.
     def answer_last(route: Route) -> None:
         answer = route.fetch()
         expect(second.locator("#connection")).to_have_attribute("data-phase", "stopped")
@@ -85,11 +85,11 @@ def test_a_tab_that_the_browser_froze_loses_the_connection(shared_server: Server
     other = ann.page.context.new_page()
     other.goto(f"{shared_server.url}/#frozen")
     texts(other, ["hello"])
-    # The tab with the connection hears nothing any more, as if it were frozen, and keeps its lock.
+    # The tab with the connection sends nothing to the others, as if frozen, and keeps its lock.
     ann.page.evaluate("BroadcastChannel.prototype.postMessage = () => {}")
     other.fill("#text", "anybody?")
     other.press("#text", "Enter")
     expect(other.locator("#pending .message")).to_have_count(1)
-    other.clock.fast_forward(3_000)  # without a word from it
+    other.clock.fast_forward(3_000)  # without a message from the frozen tab
     texts(other, ["hello", "anybody?"])
     expect(other.locator("#pending .message")).to_have_count(0)

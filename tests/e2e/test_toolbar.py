@@ -1,4 +1,4 @@
-"""The toolbar at a message: where it stands, how the keyboard reaches it, and what it asks."""
+"""The toolbar at a message: its place, its keyboard access, and its confirmations."""
 
 import pytest
 from playwright.sync_api import Locator, expect
@@ -13,8 +13,8 @@ def button(window: Window, name: str) -> Locator:
     return window.page.get_by_role("toolbar", name="Message").get_by_role("button", name=name, exact=True)
 
 
-def test_a_question_goes_with_its_cause(shared_server: Server, window: OpenWindow) -> None:
-    """It stayed on the screen, and the red button went along to the next message, where one press was enough."""
+def test_a_confirmation_ends_when_its_message_loses_focus(shared_server: Server, window: OpenWindow) -> None:
+    """Otherwise the red button moves to the next message, where one press deletes it."""
     ann = window()
     ann.install_clock()  # before the page has a timer
     ann.open(shared_server, room="questions")
@@ -32,7 +32,7 @@ def test_a_question_goes_with_its_cause(shared_server: Server, window: OpenWindo
         expect(toast).to_be_empty()
         expect(red).to_have_count(0)
 
-    ann.page.clock.pause_at(ann.page.evaluate("Date.now()") / 1000 + 1)  # nothing goes by itself
+    ann.page.clock.pause_at(ann.page.evaluate("Date.now()") / 1000 + 1)  # no timer ends it
     ask("one")
     ann.page.keyboard.press("Escape")
     expect_nothing()
@@ -80,7 +80,7 @@ def test_the_tab_key_stops_once_at_the_toolbar(window: OpenWindow) -> None:
 def test_from_the_field_the_tab_key_goes_to_the_newest_message_and_past_all_others(
     shared_server: Server, window: OpenWindow
 ) -> None:
-    """Each link and each reaction above was a stop, and the row was the one that was the last when the page came."""
+    """Links and reactions of other messages are no stops, and the row is the newest at the time of the key."""
     ann = window(room="past-all-others")
     shared_server.publish("past-all-others", *(f"see https://example.org/{number}" for number in range(5)))
     expect(ann.texts).to_have_count(5)
@@ -112,7 +112,7 @@ def test_the_toolbar_stands_beside_a_short_message_and_within_the_row(window: Op
             row.locator(".text").hover()
             bubble, bar = box(row.locator(".bubble")), box(each.page.locator("#actions"))
             left, right = (bar, bubble) if each is ann else (bubble, bar)
-            assert 0 <= right["x"] - (left["x"] + left["width"]) < 75  # the time may stand between them
+            assert 0 <= right["x"] - (left["x"] + left["width"]) < 75  # the time may be between them
             assert abs(bubble["y"] + bubble["height"] / 2 - bar["y"] - bar["height"] / 2) < 2
         row = each.page.locator("#messages .message", has_text="many words")
         row.locator(".text").hover()
@@ -122,7 +122,7 @@ def test_the_toolbar_stands_beside_a_short_message_and_within_the_row(window: Op
 
 
 def test_the_toolbar_of_a_bubble_higher_than_the_window_is_in_sight(shared_server: Server, window: OpenWindow) -> None:
-    """It stood at the bubble's upper edge, or in its middle."""
+    """It must not be at the upper edge or in the middle of the bubble."""
     text = "\n".join(f"line {number}" for number in range(200))
     shared_server.publish("high", text)
     ann, ben = window(room="high"), window(room="high", **PHONE)

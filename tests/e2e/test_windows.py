@@ -1,4 +1,4 @@
-"""Windows that are used again: nothing of one test is left for the next."""
+"""Reused windows: no state of one test is left for the next."""
 
 import pytest
 from playwright.sync_api import expect
@@ -8,7 +8,7 @@ from tests.e2e.browser import Server, Windows
 pytestmark = pytest.mark.browser
 
 
-def test_a_window_that_is_used_again_knows_nothing(shared_server: Server, windows: Windows) -> None:
+def test_a_reused_window_has_no_state(shared_server: Server, windows: Windows) -> None:
     ann = windows.take()
     ann.open(shared_server, room="before")
     ann.say("hello")
@@ -32,7 +32,7 @@ def test_a_window_that_is_used_again_knows_nothing(shared_server: Server, window
     windows.give_back(ben)
 
 
-def test_a_window_that_a_test_has_changed_for_good_is_not_used_again(shared_server: Server, windows: Windows) -> None:
+def test_a_permanently_changed_window_is_not_reused(shared_server: Server, windows: Windows) -> None:
     ann = windows.take()
     ann.run_first("window.changed = true")
     windows.give_back(ann)

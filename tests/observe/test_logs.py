@@ -32,7 +32,7 @@ def capture(log_format: LogFormat = LogFormat.JSON, *, quiet: bool = False) -> I
 
 @contextmanager
 def reading(reader: int, descriptor: int, writer: logs.Writer) -> Iterator[list[str]]:
-    """Somebody reads the pipe from now on; the lines are in the list after the block."""
+    """Read the pipe from now on; the lines are in the list after the block."""
     lines: list[str] = []
     with os.fdopen(reader, encoding="utf-8") as file:
         thread = threading.Thread(target=lambda: lines.extend(file.read().splitlines()))
@@ -63,21 +63,21 @@ def test_a_terminal_gets_pretty_lines() -> None:
         os.close(terminal)
 
 
-def test_pretty_escapes_what_would_drive_a_terminal_and_leaves_words_alone() -> None:
+def test_pretty_escapes_control_characters_and_keeps_words() -> None:
     with capture(LogFormat.PRETTY) as lines:
         structlog.get_logger().info("joined", name="Jörg\x1b[2J\u202e", room="a\nfake line")
     (line,) = lines
     assert "Jörg" in line
     assert "\x1b" not in line
     assert "\u202e" not in line
-    assert "x1b[2J" in line  # visible, so that the operator sees what somebody tried
+    assert "x1b[2J" in line  # visible to the operator
 
 
 @pytest.mark.parametrize("log_format", [LogFormat.JSON, LogFormat.PRETTY])
 def test_a_traceback_is_one_line_of_json_and_many_pretty_ones(log_format: LogFormat) -> None:
     with capture(log_format) as lines:
         try:
-            raise ValueError("bad\x1b[2J")  # as a peer may have sent it
+            raise ValueError("bad\x1b[2J")  # as a peer may send it
         except ValueError:
             structlog.get_logger().exception("failed")
     if log_format is LogFormat.PRETTY:
@@ -111,13 +111,13 @@ def test_a_logger_made_before_is_not_bound_to_a_closed_writer() -> None:
     assert [len(first), len(second)] == [1, 1]
 
 
-def test_a_full_pipe_drops_and_counts_and_never_waits() -> None:
-    """Nobody reads: the thread is stuck in its write, the caller is not."""
+def test_a_full_pipe_drops_and_counts_lines_without_waiting() -> None:
+    """Without a reader the thread blocks in its write, and the caller does not."""
     reader, descriptor = os.pipe()
     writer = logs.Writer(descriptor, capacity=10)
     for _ in range(50):
         writer.put(LONG)
-    assert writer.dropped >= 30  # 10 queued, one in the thread's hands, perhaps a report
+    assert writer.dropped >= 30  # 10 queued, one being written, perhaps a report
     writer.close(patience=0.01)
     with reading(reader, descriptor, writer):
         pass
@@ -149,7 +149,7 @@ def test_a_non_blocking_descriptor_loses_nothing() -> None:
     assert read == [LONG] * 5
 
 
-def test_a_reader_that_left_does_no_harm() -> None:
+def test_a_closed_pipe_is_no_error() -> None:
     reader, descriptor = os.pipe()
     os.close(reader)
     writer = logs.Writer(descriptor)
@@ -160,7 +160,7 @@ def test_a_reader_that_left_does_no_harm() -> None:
 
 
 def test_a_disk_that_was_full_is_written_to_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lines about a full disk often go to that very disk, and the first of them was the last of all."""
+    """Lines about a full disk often go to the same disk; a failed write must not end all logging."""
     really_write = os.write
 
     def write(descriptor: int, data: memoryview) -> int:
@@ -175,7 +175,7 @@ def test_a_disk_that_was_full_is_written_to_again(monkeypatch: pytest.MonkeyPatc
     assert [json.loads(line)["event"] for line in lines] == ["room again"]
 
 
-def test_so_many_lines_a_second_and_the_number_of_the_others() -> None:
+def test_lines_per_second_are_limited_and_the_others_counted() -> None:
     written: list[dict[str, Any]] = []
 
     def write(event: str, **fields: object) -> None:

@@ -1,4 +1,4 @@
-"""Free memory is given back when a crowd has come or gone, and not at every turn."""
+"""Free memory is returned to the system when a crowd has arrived or left, and not more often."""
 
 import itertools
 import sys
@@ -23,7 +23,7 @@ from chatserver.observe.memory import CROWD, Heap, find_trim
         ((31, 8000, 31, 8000, 31), 4),
     ],
 )
-def test_it_is_trimmed_when_a_quarter_of_a_crowd_has_come_or_gone(
+def test_memory_is_trimmed_when_a_quarter_of_the_connections_changes(
     held: tuple[int, ...], times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("time.perf_counter", lambda: 0.0)
@@ -35,7 +35,7 @@ def test_it_is_trimmed_when_a_quarter_of_a_crowd_has_come_or_gone(
 
 
 def test_a_trim_that_takes_long_is_not_repeated_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A network that opened and closed 500 connections each second had a large heap trimmed as often, for 50 ms."""
+    """Otherwise 500 connections opened and closed each second trim a large heap as often, for 50 ms each."""
     now = itertools.count(step=0.05)
     monkeypatch.setattr("time.perf_counter", now.__next__)
     trim = Mock()

@@ -1,4 +1,4 @@
-"""How often the text is made: as often as anybody asks, within a share of the loop."""
+"""The text is made at each request, within a share of the loop's time."""
 
 from typing import cast
 
@@ -8,12 +8,12 @@ from chatserver.observe import metrics, rationed
 from chatserver.observe.metrics import MeasuredParts, ServerMetrics
 from chatserver.observe.rationed import AT_ONCE_SECONDS, SHARE
 
-#: Seconds that a text takes to make, here: a binary fraction, so that sums are exact.
+#: Seconds to make a text in these tests: a binary fraction, so that sums are exact.
 COST = 2.0**-8
 
 
 class Making(ServerMetrics):
-    """A clock that moves while a text is made of no parts, and how many were."""
+    """Metrics without parts; the clock moves while a text is made, and texts are counted."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__(cast(MeasuredParts, object()))
@@ -34,14 +34,14 @@ def test_occasional_scrapes_each_get_a_new_text(monkeypatch: pytest.MonkeyPatch)
         making.now += COST / SHARE
 
 
-def test_many_who_ask_at_once_share_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_requests_at_once_share_one_text(monkeypatch: pytest.MonkeyPatch) -> None:
     making = Making(monkeypatch)
     began = making.now
     for _ in range(10_000):
-        assert making.text() == b"%d" % making.made, "the latest that there is"
+        assert making.text() == b"%d" % making.made, "the latest text"
         making.now += 0.0001
     assert AT_ONCE_SECONDS <= making.made * COST <= AT_ONCE_SECONDS + (making.now - began) * SHARE + 2 * COST
     before = making.made
     making.now += COST / SHARE
     making.text()
-    assert making.made == before + 1, "none is older than this"
+    assert making.made == before + 1, "one new text for all"

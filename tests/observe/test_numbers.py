@@ -18,7 +18,7 @@ def worker(closes: dict[str, float], held: float, worst: float, below: float) ->
         GaugeMetricFamily("chatserver_members", "Members", held),
         GaugeMetricFamily("chatserver_loop_stall_max_seconds", "Longest", worst),
         GaugeMetricFamily("chatserver_sanctions", "In force", 3),
-        GaugeMetricFamily("chatserver_shard_up", "Up", held > 5),  # a bool, as the shards say it
+        GaugeMetricFamily("chatserver_shard_up", "Up", held > 5),  # a bool, as the shards report it
         GaugeMetricFamily("chatserver_log_up", "Up", held > 5),
         histogram,
     ]
@@ -29,7 +29,7 @@ def shown(text: bytes) -> dict[tuple[str, tuple[str, ...]], float]:
     for family in text_string_to_metric_families(text.decode()):
         for sample in family.samples:
             key = (sample.name, tuple(sample.labels.values()))
-            assert key not in found, "a sample is there twice"
+            assert key not in found, "a sample is present twice"
             found[key] = sample.value
     return found
 
@@ -38,8 +38,8 @@ FIRST = families_of(worker({"done": 5, "evicted": 1}, 7, 0.5, 2))
 SECOND = families_of(worker({"done": 3, "flush": 2}, 4, 0.25, 10))
 
 
-def test_what_a_worker_tells_can_be_read_by_its_supervisor() -> None:
-    """A sample that was True came as `true`, which is no number: with --shared each look at /metrics cost a worker."""
+def test_numbers_of_a_worker_can_be_read_by_its_supervisor() -> None:
+    """A sample that is True must not be sent as `true`, which is no number."""
     assert msgspec.json.decode(msgspec.json.encode(FIRST), type=list[Family]) == FIRST
 
 
@@ -64,7 +64,7 @@ def test_sums_and_the_worst_and_histograms() -> None:
 
 
 def test_counters_never_fall() -> None:
-    """Prometheus would take it for a restart of all, and count what the others have counted as new."""
+    """Prometheus would treat a fall as a restart, and count the numbers of the other workers again."""
     totals = Totals()
     before = shown(totals.text([FIRST, SECOND]))
     for ended in (SECOND, FIRST):
@@ -74,5 +74,5 @@ def test_counters_never_fall() -> None:
     assert len(growing) == 7
     assert {key: after[key] >= before[key] for key in growing} == dict.fromkeys(growing, True)
     assert after["chatserver_closes_total", ("done",)] == 9
-    assert after["chatserver_members", ()] == 1, "what is held now is held by those who are there"
+    assert after["chatserver_members", ()] == 1, "gauges are of the running workers"
     assert after["chatserver_loop_stall_max_seconds", ()] == 0

@@ -31,7 +31,7 @@ def end(error: Exception) -> None:
     ],
     ids=repr,
 )
-async def test_a_client_comes_back(error: Exception) -> None:
+async def test_a_client_reconnects(error: Exception) -> None:
     end(error)
 
 
@@ -41,13 +41,13 @@ async def test_a_client_comes_back(error: Exception) -> None:
      JoinRefusedError("forbidden")],
     ids=repr,
 )  # fmt: skip
-async def test_what_no_client_should_see(error: Exception) -> None:
+async def test_an_end_that_breaks_a_promise_stops_the_soak(error: Exception) -> None:
     with pytest.raises(Violation, match="ann"):
         end(error)
 
 
 async def test_a_join_that_is_refused_is_told() -> None:
-    """A listener that came back while the database was away ended the soak, since its `joined` had no messages."""
+    """A listener that reconnects while the database is down gets an error instead of `joined`."""
     async with serving() as server:
         with pytest.raises(JoinRefusedError, match="bad_cursor"):
             async with subscribe("websocket", server.address, "lobby", "none"):

@@ -47,7 +47,7 @@ def played() -> Played:
     return Played(*said("a", "b", "c", "d"))
 
 
-def test_what_is_right_passes(played: Played) -> None:
+def test_a_correct_log_passes(played: Played) -> None:
     played.check()
     position = played.listener()
     for record in played.log:
@@ -96,7 +96,7 @@ def test_a_fault_in_the_log(played: Played, spoil: Callable[[Played], object], t
 NEW = Act(MESSAGE, "lobby", "e")
 
 
-def test_a_key_that_is_answered_again(played: Played) -> None:
+def test_a_repeated_acknowledgement_of_a_key(played: Played) -> None:
     played.ledger.acknowledge(played.acts[2], "u_1", played.log[2])
     assert (played.ledger.acknowledged, played.ledger.repeated) == (4, 1)
 
@@ -133,7 +133,7 @@ def test_a_fault_in_an_acknowledgement(
         ([0, 1, 2, 1], "lobby/2 again"),
     ],
 )
-def test_what_a_listener_misses_or_hears_twice(played: Played, places: list[int], told: str) -> None:
+def test_a_listener_that_misses_a_record_or_gets_one_twice(played: Played, places: list[int], told: str) -> None:
     position = played.listener()
     *right, wrong = places
     for place in right:
@@ -142,7 +142,7 @@ def test_what_a_listener_misses_or_hears_twice(played: Played, places: list[int]
         position.take(played.log[wrong])
 
 
-def test_a_listener_who_is_told_of_a_loss(played: Played) -> None:
+def test_a_listener_that_is_told_of_a_loss(played: Played) -> None:
     position = played.listener()
     position.take(played.log[0])
     position.told_of_loss(f"{EPOCH}-2")
@@ -152,13 +152,13 @@ def test_a_listener_who_is_told_of_a_loss(played: Played) -> None:
         position.take(played.log[1])
 
 
-def test_a_listener_who_is_shown_another_record(played: Played) -> None:
+def test_a_listener_that_gets_another_record(played: Played) -> None:
     position = played.listener()
     with pytest.raises(Violation, match="lobby/1 has b for a listener, and had a"):
         position.take(json_of(played.acts[1], 1))
 
 
-# -- what happens to a message ----------------------------------------------------------------------------------------
+# -- changes of a message ---------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ def changed() -> Played:
     return it
 
 
-def test_what_was_changed_is_told_apart_from_what_is_wrong(changed: Played) -> None:
+def test_changed_records_are_distinguished_from_wrong_ones(changed: Played) -> None:
     changed.check()
     changed.ledger.check_shown(changed.room, changed.log, "a worker")
 
@@ -197,7 +197,7 @@ def test_what_was_changed_is_told_apart_from_what_is_wrong(changed: Played) -> N
         (7, {"text": ""}),
     ],
 )
-def test_what_reads_otherwise_at_one_of_them(changed: Played, offset: int, wrong: dict[str, Any]) -> None:
+def test_a_record_that_differs_at_one_node(changed: Played, offset: int, wrong: dict[str, Any]) -> None:
     changed.log[offset - 1] |= wrong
     with pytest.raises(Violation, match=f"lobby/{offset} reads"):
         changed.ledger.check_shown(changed.room, changed.log, "a worker")

@@ -14,7 +14,7 @@ SEED = 7
 
 
 def no_word(line: str) -> None:
-    """Of progress."""
+    """Ignore a line of progress."""
 
 
 def check(campaign: Campaign, report: Report, nodes: int) -> None:
@@ -35,7 +35,7 @@ async def test_one_machine(tmp_path: Path) -> None:
         report = await campaign.play(troubles.kill_worker, troubles.stop_worker, troubles.kill_node)
         check(campaign, report, 2)
     left = [name for name in listing(tmp_path) if name.startswith("chatserver-")]
-    assert left == [], "the folder of the killed workers' sockets: the next start removes it"
+    assert left == [], "the next start removes the folder of killed workers"
 
 
 @pytest.mark.slow

@@ -55,10 +55,10 @@ def left_in(folder: Path) -> list[str]:
     return found
 
 
-def test_a_broken_promise_is_told_with_what_was_found_until_then(
+def test_a_broken_promise_is_reported_with_the_results_so_far(
     temporary: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The folder stayed, and nothing told how far the run had come."""
+    """The folder is removed, and the report has the progress of the run."""
 
     async def broken(campaign: Campaign, seconds: float) -> Report:
         campaign.report.troubles["kill worker"] += 3
@@ -102,7 +102,7 @@ def test_the_first_ctrl_c_ends_the_round_and_the_second_everything(
 def test_ctrl_c_before_the_nodes_serve(
     temporary: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It was a traceback, and the folder stayed."""
+    """There is no traceback, and the folder is removed."""
 
     @asynccontextmanager
     async def slow(folder: Path, *, workers: int) -> AsyncIterator[Cluster]:
@@ -133,7 +133,7 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
                 time.sleep(0.05)
             os.killpg(running.pid, signal.SIGINT)  # as a terminal does
             while not (line := running.stdout.readline()).startswith("ending"):
-                assert line, "it has ended"
+                assert line, "the soak has ended"
             if line.startswith("ending the round"):
                 os.killpg(running.pid, signal.SIGINT)
             output, _ = running.communicate(timeout=LIFE)

@@ -1,4 +1,4 @@
-"""A worker's end of the link, with a real server: what it reports, and what makes it drain."""
+"""A worker's end of the link, with a real server: its reports, and the reasons to drain."""
 
 import signal
 import socket
@@ -22,7 +22,7 @@ from tests.support.serving import LIFE, CalmCollector, eventually
 
 
 class Working:
-    """A worker in this process, and the end of the link that its supervisor has."""
+    """A worker in this process, and the supervisor's end of its link."""
 
     def __init__(self, settings: Settings, listening: socket.socket) -> None:
         ours, theirs = socket.socketpair()
@@ -58,10 +58,10 @@ class Working:
 
 @asynccontextmanager
 async def working(*, told: Message | None = None, **options: object) -> AsyncIterator[Working]:
-    """Ready, and at its end when the block is. With `told` it has heard that before its log is open."""
+    """A worker that is ready, and has ended after the block. It receives `told` before its log is open."""
     settings = Settings(log="memory:", port=0, **options)  # type: ignore[arg-type]
     with closing(bind("127.0.0.1", 0, send_buffer=65_536)) as listening:
-        number = listening.detach()  # the worker's own, as if it were inherited
+        number = listening.detach()  # the worker's own descriptor, as if inherited
     with (
         capture_logs(),
         mock.patch.object(server_module, "Collector", CalmCollector),
@@ -80,7 +80,7 @@ async def working(*, told: Message | None = None, **options: object) -> AsyncIte
         found.link.close()
 
 
-async def test_it_tells_that_it_lives_and_its_numbers_when_asked_and_at_its_end(
+async def test_a_worker_sends_beats_and_its_numbers_on_request_and_at_its_end(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with mock.patch.object(process, "HEARTBEAT", 0.01):
@@ -95,15 +95,15 @@ async def test_it_tells_that_it_lives_and_its_numbers_when_asked_and_at_its_end(
             await one.link.send(Stop())
             numbers = await one.hear(Numbers)
             assert isinstance(numbers, Numbers)
-    assert capsys.readouterr().out == "", "that is the supervisor's to say"
+    assert capsys.readouterr().out == "", "the supervisor prints this line"
 
 
-async def test_metrics_are_its_supervisor_s_words() -> None:
+async def test_metrics_come_from_the_supervisor() -> None:
     async with working() as one:
         answers = []
 
         async def scrape() -> None:
-            """With what a proxy in front asks for, which says nothing here: alone a server answers that too."""
+            """The request has the fields of a proxy, which change nothing; a server alone answers it too."""
             answers.append(await ask(one.address, "GET", "/metrics", headers={"Authorization": "Bearer of-the-proxy"}))
 
         with mock.patch.object(process, "METRICS_PATIENCE", LIFE):
@@ -130,15 +130,15 @@ def by_signal(one: Working) -> None:
 
 
 @pytest.mark.parametrize("tell", [by_link_end, by_signal])
-async def test_it_drains_when_its_supervisor_is_gone_or_somebody_signals_it(tell: Callable[[Working], None]) -> None:
+async def test_a_worker_drains_without_its_supervisor_or_after_a_signal(tell: Callable[[Working], None]) -> None:
     async with working() as one, chatter(one.address) as friend:
         tell(one)
         assert (await friend.next("goaway"))["reason"] == "restart"
 
 
 @pytest.mark.jumping_clock
-async def test_who_has_just_come_is_answered_when_the_worker_is_replaced() -> None:
-    """Others accept meanwhile, but this peer was accepted here, and says what it wants a moment later."""
+async def test_a_new_connection_is_answered_while_its_worker_is_replaced() -> None:
+    """This worker has accepted the peer, which sends its request a moment later."""
     async with working() as one, connect(one.address) as early:
         await eventually(lambda: one.server.parts.connections.held == 1)
         await one.link.send(Stop(replaced=True))
@@ -147,15 +147,15 @@ async def test_who_has_just_come_is_answered_when_the_worker_is_replaced() -> No
         assert answer.status == 200
 
 
-async def test_one_that_is_replaced_before_it_accepts_drains_as_soon_as_it_does() -> None:
-    """Found by a soak: a worker that had just been started when all were replaced ended with a traceback."""
+async def test_a_worker_replaced_before_it_accepts_drains_at_once() -> None:
+    """Otherwise a worker that has just started when all are replaced ends with a traceback."""
     async with working(told=Stop(replaced=True)) as one:
         pass
     assert one.code == 0
 
 
-async def test_a_service_manager_that_signals_all_processes_does_not_cut_the_drain_short() -> None:
-    """Only the supervisor says when to stop at once."""
+async def test_a_signal_to_all_processes_does_not_shorten_the_drain() -> None:
+    """Some service managers signal all processes; only the supervisor may end a drain at once."""
     async with working(close_deadline=60.0, drain_timeout=60.0) as one, chatter(one.address) as stubborn:
         await one.link.send(Stop())
         assert (await stubborn.next("goaway"))["reason"] == "restart"

@@ -31,8 +31,8 @@ from tests.support.serving import ServerProcess, eventually, free_flags, sample,
 
 ROOM = "lobby"
 PUBLISHERS = 4
-#: Acknowledged messages between two kills, and seconds between two of one publisher: while a worker starts the other
-#: would be busy with thousands.
+#: Acknowledged messages between two kills, and seconds between two messages of one publisher, so that the other worker
+#: is not busy with thousands while one starts.
 ACKS, PAUSE = 60, 0.02
 #: What is said when nobody else says anything any more.
 THE_END = "the end"
@@ -54,7 +54,7 @@ def said(server: ServerProcess, event: str) -> list[Any]:
 
 
 def pids(server: ServerProcess) -> dict[int, int]:
-    """The processes that serve, by the worker's number."""
+    """The serving processes, by the number of the worker."""
     return {line["worker"]: line["pid"] for line in said(server, "worker_ready")}
 
 
@@ -65,7 +65,7 @@ async def connections(peer: Peer) -> Counter[int]:
 
 @asynccontextmanager
 async def one_on_each(address: Address) -> AsyncIterator[dict[int, Chatter]]:
-    """A client of each worker, by its number. Nobody else is connected, but for those who are about to leave."""
+    """A client of each worker, by its number. No other client is connected, except those that are leaving."""
     found: dict[int, Chatter] = {}
     async with AsyncExitStack() as stack:
         observer = await stack.enter_async_context(connect(address))
@@ -85,7 +85,7 @@ async def one_on_each(address: Address) -> AsyncIterator[dict[int, Chatter]]:
 
 
 async def say_goodbye(friends: Iterable[Chatter]) -> None:
-    """Each goes when it is told to, whichever is told first."""
+    """Close each client when it is told to leave, in any order."""
 
     async def go(friend: Chatter) -> None:
         assert (await friend.next("goaway"))["reason"] == "restart"
@@ -96,11 +96,11 @@ async def say_goodbye(friends: Iterable[Chatter]) -> None:
             nursery.start_soon(go, friend)
 
 
-# -- side by side -----------------------------------------------------------------------------------------------------
+# -- two workers ------------------------------------------------------------------------------------------------------
 
 
 async def test_two_workers_are_one_server(tmp_path: Path) -> None:
-    """A message crosses, and both tell the same numbers."""
+    """A message crosses the workers, and both return the same metrics."""
     async with two_workers(tmp_path) as server, one_on_each(server.address) as friends:
         for friend in friends.values():
             await friend.ask("join", room=ROOM)
@@ -135,7 +135,7 @@ async def test_two_workers_are_one_server(tmp_path: Path) -> None:
 
 
 class Story:
-    """What the clients know."""
+    """The state of the clients."""
 
     def __init__(self, address: Address) -> None:
         self.address = address
@@ -145,7 +145,7 @@ class Story:
         self.over = False
 
     async def publish(self, name: str) -> None:
-        """One message after the other; what has no answer is sent again, with its key, to the worker that there is."""
+        """Publish one message after the other; one without an answer is sent again with its key to any worker."""
         session, count = "", 0
         while not self.over:
             with suppress(*GONE):
@@ -164,7 +164,7 @@ class Story:
                             assert answer["code"] == "unavailable", answer
 
     async def listen(self) -> None:
-        """Hear each message once, whatever becomes of the worker."""
+        """Receive each message once, whatever happens to the worker."""
         while not self.heard or self.heard[-1]["text"] != THE_END:
             with suppress(*GONE):
                 async with chatter(self.address) as friend:
@@ -179,7 +179,7 @@ class Story:
                         self.cursor = message["cursor"]
 
     async def more(self, acks: int) -> None:
-        """Wait until so many more are acknowledged."""
+        """Wait until `acks` more messages are acknowledged."""
         enough = len(self.offsets) + acks
         await eventually(lambda: len(self.offsets) >= enough)
 
@@ -204,13 +204,13 @@ async def test_kill_9_of_each_worker_loses_nothing_and_doubles_nothing(tmp_path:
         stored = await read_all(server.address, ROOM)
         assert [message["offset"] for message in stored] == list(range(1, len(stored) + 1))
         places = {message["text"]: message["offset"] for message in stored}
-        assert len(places) == len(stored), "a message is there twice"
+        assert len(places) == len(stored), "a message is stored twice"
         assert {text: places.get(text) for text in story.offsets} == story.offsets
         assert [message["text"] for message in story.heard] == [message["text"] for message in stored]
         assert {line["code"] for line in said(server, "worker_died")} == {-signal.SIGKILL}
 
 
-async def test_a_hangup_refuses_nobody_and_workers_drain_when_their_supervisor_is_killed(tmp_path: Path) -> None:
+async def test_a_hangup_refuses_no_client_and_workers_drain_without_a_supervisor(tmp_path: Path) -> None:
     async with two_workers(tmp_path) as server:
         before = pids(server)
         answered = Counter[int]()
@@ -220,7 +220,7 @@ async def test_a_hangup_refuses_nobody_and_workers_drain_when_their_supervisor_i
             while not done.is_set():
                 answer = await ask(server.address, "GET", "/healthz")
                 answered[answer.status] += 1
-                await trio.sleep(0.05)  # they would take a processor from those who start
+                await trio.sleep(0.05)  # leaves CPU to the starting workers
 
         async with one_on_each(server.address) as friends, trio.open_nursery() as nursery:
             for _ in range(3):
@@ -240,7 +240,7 @@ async def test_a_hangup_refuses_nobody_and_workers_drain_when_their_supervisor_i
             server.process.kill()
             await say_goodbye(friends.values())
             await server.ended()
-            # Nobody waits for them any more but the first process.
+            # Only the first process waits for them now.
             await eventually(lambda: not any(map(is_running, after.values())))
         assert len(said(server, "supervisor_gone")) == 2
     async with serving(log=f"sqlite:{tmp_path / 'chat.db'}") as again:

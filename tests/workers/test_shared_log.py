@@ -1,4 +1,4 @@
-"""The folder of a supervisor's workers: it stays while any of them lives, and is removed by the next supervisor."""
+"""The folder of a supervisor's workers: it stays while any of them runs; the next supervisor removes it."""
 
 import os
 from pathlib import Path
@@ -14,14 +14,14 @@ URL = "postgresql://chat@db.example/chat"
 
 @pytest.fixture(autouse=True)
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where folders are made."""
+    """The folder for temporary files."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     return tmp_path
 
 
 @pytest.fixture
 def abandoned(temporary: Path) -> Path:
-    """What is left when all processes of a server were killed."""
+    """The folder left by a server whose processes were all killed."""
     folder = temporary / "chatserver-abandoned"
     folder.mkdir(mode=0o700)
     for name in (IN_USE, "0", "said-0"):
@@ -29,15 +29,15 @@ def abandoned(temporary: Path) -> Path:
     return folder
 
 
-def test_the_folder_of_processes_that_were_killed_is_removed_by_the_next(abandoned: Path, temporary: Path) -> None:
-    """About seventy of them lay in /tmp."""
+def test_the_folder_of_killed_processes_is_removed_by_the_next_supervisor(abandoned: Path, temporary: Path) -> None:
+    """Otherwise such folders accumulate in /tmp."""
     with shared_log(URL) as following:
         assert listing(temporary) == [following.folder.name]
         assert listing(following.folder) == [IN_USE]
     assert listing(temporary) == []
 
 
-def test_one_that_is_in_use_stays(temporary: Path) -> None:
+def test_a_folder_in_use_stays(temporary: Path) -> None:
     with shared_log(URL) as first, shared_log(URL) as second:
         assert listing(temporary) == sorted((first.folder.name, second.folder.name))
 
@@ -50,7 +50,7 @@ def test_a_server_that_cannot_have_the_log_leaves_nothing(temporary: Path) -> No
         assert listing(temporary) == ["chat.db-lock", first.folder.name]
 
 
-def test_what_is_not_ours_stays(abandoned: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_of_others_stay(abandoned: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     unmarked, shown, link, file = (temporary / f"chatserver-{name}" for name in ("bench", "shown", "link", "file"))
     unmarked.mkdir(mode=0o700)
     shown.mkdir()

@@ -1,4 +1,4 @@
-"""The supervisor and workers that are puppets: starts, deaths, hangs, replacements, the end."""
+"""The supervisor, with puppets as workers: starts, deaths, hangs, replacements, the end."""
 
 import errno
 import os
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.jumping_clock
 
 
 async def test_one_line_for_each_address_when_all_are_ready(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The first worker is ready before there is a second."""
+    """The first worker is ready before the second starts."""
     on_stage = stage(tmp_path, workers=3, host=("127.0.0.1", "127.0.0.2"))
     ready_at: list[int] = []
 
@@ -50,11 +50,11 @@ async def test_one_line_for_each_address_when_all_are_ready(tmp_path: Path, caps
         assert [url.rpartition(":")[0] for url in urls] == ["http://127.0.0.1", "http://127.0.0.2"]
         nursery.cancel_scope.cancel()
     assert ready_at == [0, 1, 1]
-    assert sorted(puppet.setup.number for puppet in on_stage.started) == [3, 4, 5], "of six: a replacement has another"
+    assert sorted(puppet.setup.number for puppet in on_stage.started) == [3, 4, 5], "a replacement has another one"
 
 
 async def test_many_workers_start_some_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """53 that started at once on two busy processors were taken to hang, since none had said anything for a minute."""
+    """On two busy cores, 53 workers that start at once would all be silent for a minute and count as hanging."""
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     on_stage = stage(tmp_path, workers=2 + 2 * MAX_STARTING)
     on_stage.direct = lambda puppet: setattr(puppet, "ready", puppet.number == 1)
@@ -72,10 +72,10 @@ async def test_many_workers_start_some_at_a_time(tmp_path: Path, monkeypatch: py
 
 @pytest.mark.parametrize(("code", "ends_with"), [(2, 2), (3, 3), (4, 4), (1, 1), (0, 1), (KILLED, 1)])
 @pytest.mark.parametrize("number", [1, 2])
-async def test_a_worker_that_cannot_start_is_the_end(
+async def test_a_worker_that_cannot_start_ends_the_supervisor(
     tmp_path: Path, number: int, code: int, ends_with: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It has said why itself where it knows; the others are not left behind."""
+    """The worker prints the reason if it knows it; the other workers are ended."""
     on_stage = stage(tmp_path)
 
     def direct(puppet: Puppet) -> None:
@@ -89,8 +89,8 @@ async def test_a_worker_that_cannot_start_is_the_end(
     assert [puppet.returncode for puppet in on_stage.started] == ([code] if number == 1 else [0, code])
 
 
-async def test_a_port_of_another_server_s_workers_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """SO_REUSEPORT would let ours join theirs."""
+async def test_a_port_of_another_servers_workers_is_in_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """SO_REUSEPORT alone would let the workers share it."""
     async with supervised(tmp_path) as on_stage:
         port = int(on_stage.supervisor.addresses[0].rpartition(":")[2])
         capsys.readouterr()
@@ -106,10 +106,10 @@ async def test_a_port_of_another_server_s_workers_is_taken(tmp_path: Path, capsy
             assert other.started == []
 
 
-async def test_no_folder_for_the_sockets_is_a_log_that_cannot_be_opened(
+async def test_without_a_folder_for_sockets_the_log_cannot_be_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A container whose files are read-only, and which has no /tmp."""
+    """This happens in a container with read-only files and without /tmp."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
     on_stage = stage(tmp_path, log="postgresql://chat:secret@db.example/chat")
     await on_stage.run()
@@ -133,8 +133,8 @@ async def test_a_signal_while_it_starts_ends_it(tmp_path: Path, capsys: pytest.C
 # -- death ------------------------------------------------------------------------------------------------------------
 
 
-async def test_who_dies_young_again_and_again_comes_back_later_and_later(tmp_path: Path) -> None:
-    """The other worker is left alone; who lived for a while is back at once."""
+async def test_repeated_early_deaths_delay_the_restart_more_and_more(tmp_path: Path) -> None:
+    """The other worker is not affected; a worker that ran for a while is restarted at once."""
     async with supervised(tmp_path) as on_stage:
         first, second = on_stage.started
         for deaths in range(1, 9):
@@ -152,16 +152,16 @@ async def test_who_dies_young_again_and_again_comes_back_later_and_later(tmp_pat
         assert on_stage.events("worker_died")[-1]["again_in"] == RESTART_PAUSE
         assert [puppet.number for puppet in on_stage.started] == [1, *[2] * 10]
         assert first.returncode is None
-        assert second.setup.number != on_stage.started[2].setup.number, "the sockets of two that overlap differ"
+        assert second.setup.number != on_stage.started[2].setup.number, "overlapping processes have different sockets"
 
 
-def test_one_that_dies_young_for_hours_is_still_restarted() -> None:
-    """At the 1,024th early death the pause was too large a number to be computed, and the supervisor ended."""
+def test_a_worker_with_early_deaths_for_hours_is_still_restarted() -> None:
+    """The exponent of the pause must not overflow at the 1,024th early death."""
     place = Place(0)
     assert [place.pause_after(0.0) for _ in range(1_100)][-1] == MAX_RESTART_PAUSE
 
 
-async def test_one_that_cannot_be_made_is_tried_again(tmp_path: Path) -> None:
+async def test_a_process_that_cannot_be_made_is_tried_again(tmp_path: Path) -> None:
     async with supervised(tmp_path) as on_stage:
         on_stage.failing = [OSError(errno.EAGAIN, "no more processes"), OSError(errno.ENOMEM, "no memory")]
         on_stage.started[0].end(KILLED)
@@ -170,8 +170,8 @@ async def test_one_that_cannot_be_made_is_tried_again(tmp_path: Path) -> None:
         assert on_stage.started[2].number == 1
 
 
-async def test_one_that_says_nothing_is_killed_and_replaced(tmp_path: Path) -> None:
-    """The other one, which is well, lives through it."""
+async def test_a_silent_worker_is_killed_and_replaced(tmp_path: Path) -> None:
+    """The other worker, which beats, is not affected."""
     async with supervised(tmp_path) as on_stage:
         await trio.sleep(3 * MAX_SILENT_CHECKS)
         assert len(on_stage.started) == 2
@@ -186,7 +186,7 @@ async def test_one_that_says_nothing_is_killed_and_replaced(tmp_path: Path) -> N
         assert 'chatserver_worker_deaths_total{how="hung"} 1.0' in (await well.ask()).splitlines()
 
 
-async def test_one_that_never_says_anything_is_given_longer(tmp_path: Path) -> None:
+async def test_a_starting_worker_has_more_time(tmp_path: Path) -> None:
     on_stage = stage(tmp_path)
 
     def mute(puppet: Puppet) -> None:
@@ -199,8 +199,8 @@ async def test_one_that_never_says_anything_is_given_longer(tmp_path: Path) -> N
     assert trio.current_time() - began >= MAX_STARTING_CHECKS - 1
 
 
-async def test_the_queue_of_a_dead_worker_s_socket_is_the_next_one_s(tmp_path: Path) -> None:
-    """Who has connected meanwhile is neither refused nor reset."""
+async def test_the_next_worker_inherits_the_queue_of_a_dead_workers_socket(tmp_path: Path) -> None:
+    """Peers that connect meanwhile are neither refused nor reset."""
     async with supervised(tmp_path) as on_stage:
         port = int(on_stage.supervisor.addresses[0].rpartition(":")[2])
         peers = [socket.create_connection(("127.0.0.1", port)) for _ in range(40)]
@@ -232,7 +232,7 @@ async def hang_up(on_stage: Stage) -> None:
 
 
 async def test_a_hangup_replaces_one_after_the_other(tmp_path: Path) -> None:
-    """Each replacement is ready before anybody is told to go; settings are read again, but for what is bound."""
+    """Each replacement is ready before a worker is stopped; settings are read again, except those of bound things."""
     ready: list[tuple[int, int]] = []
     async with supervised(tmp_path) as on_stage:
         old = list(on_stage.started)
@@ -246,18 +246,18 @@ async def test_a_hangup_replaces_one_after_the_other(tmp_path: Path) -> None:
         await on_stage.until(lambda: on_stage.events("workers_replaced"))
         new = on_stage.started[2:]
         assert [(puppet.number, puppet.stops) for puppet in on_stage.started] == [(1, 1), (2, 1), (1, 0), (2, 0)]
-        assert ready == [(1, 3), (2, 3)], "the two that are not told to go, and itself"
+        assert ready == [(1, 3), (2, 3)], "the two that are not stopped, and itself"
         assert [puppet.setup.settings.head_deadline for puppet in new] == [3.0, 3.0]
         assert [puppet.setup.settings.log for puppet in new] == [old[0].setup.settings.log] * 2
         assert [line["setting"] for line in on_stage.events("needs_restart")] == ["port", "workers", "log"]
         assert on_stage.events("worker_died") == []
         new[0].end(KILLED)
         await on_stage.until(lambda: len(on_stage.started) == 5)
-        assert on_stage.started[4].setup.settings.head_deadline == 3.0, "what dies now comes back with the new settings"
+        assert on_stage.started[4].setup.settings.head_deadline == 3.0, "a restart has the new settings"
 
 
 @pytest.mark.parametrize("wrong", ["a key that a worker would make anew", "settings"])
-async def test_settings_that_cannot_be_replace_nobody(tmp_path: Path, wrong: str) -> None:
+async def test_invalid_settings_replace_no_worker(tmp_path: Path, wrong: str) -> None:
     async with supervised(tmp_path) as on_stage:
 
         def load() -> Settings:
@@ -272,7 +272,7 @@ async def test_settings_that_cannot_be_replace_nobody(tmp_path: Path, wrong: str
 
 
 @pytest.mark.parametrize("how", ["ends", "hangs", "cannot be made"])
-async def test_a_replacement_that_cannot_serve_replaces_nobody(
+async def test_a_replacement_that_cannot_serve_replaces_no_worker(
     tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chatserver.workers.child.MAX_STARTING_CHECKS", 5)
@@ -301,7 +301,7 @@ async def test_a_worker_that_dies_while_it_is_replaced_has_one_successor(tmp_pat
         assert sorted(puppet.number for puppet in on_stage.running) == [1, 2]
 
 
-async def test_one_that_does_not_drain_in_time_is_killed(tmp_path: Path) -> None:
+async def test_a_worker_that_does_not_drain_in_time_is_killed(tmp_path: Path) -> None:
     async with supervised(tmp_path, drain_timeout=5.0) as on_stage:
         for puppet in on_stage.started:
             puppet.drains = False
@@ -316,7 +316,7 @@ async def test_one_that_does_not_drain_in_time_is_killed(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_all_drain_side_by_side_and_a_second_signal_ends_it_at_once(
+async def test_all_drain_concurrently_and_a_second_signal_ends_them_at_once(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     for signals in (1, 2):
@@ -336,8 +336,8 @@ async def test_all_drain_side_by_side_and_a_second_signal_ends_it_at_once(
 
 
 @pytest.mark.parametrize("first", ["hangup", "signal", "start"])
-async def test_only_a_second_signal_cuts_a_drain_short(tmp_path: Path, first: str) -> None:
-    """A worker is told to drain by a reload and by the signal, in either order, or by a signal as others start."""
+async def test_only_a_second_signal_shortens_a_drain(tmp_path: Path, first: str) -> None:
+    """A reload and the signal both make a worker drain, in either order; so does a signal while others start."""
     on_stage = stage(tmp_path, drain_timeout=20.0)
 
     def direct(puppet: Puppet) -> None:
@@ -378,8 +378,8 @@ def counted(messages: float, open_connections: float, stall: float) -> list[Fami
     ]  # fmt: skip
 
 
-async def test_whoever_is_asked_tells_the_numbers_of_all(tmp_path: Path) -> None:
-    """What the dead have counted stays counted, and one that says nothing counts with what it said last."""
+async def test_every_worker_returns_the_numbers_of_all(tmp_path: Path) -> None:
+    """Counts of dead workers stay, and a silent worker counts with its last numbers."""
     async with supervised(tmp_path) as on_stage:
         first, second = on_stage.started
         first.numbers, second.numbers = counted(100, 5, 0.25), counted(11, 2, 0.5)
