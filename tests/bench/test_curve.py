@@ -1,4 +1,4 @@
-"""The bench of the curve runs; what it says of a client that was late, and its table and plot."""
+"""The bench of the curve runs; its treatment of a late client, its table and its plot."""
 
 import math
 from contextlib import ExitStack
@@ -35,7 +35,7 @@ def test_an_echo_on_another_loop(loop: str) -> None:
     assert cell.cpu_us > 0
 
 
-def test_a_server_that_refuses_a_message_is_done() -> None:
+def test_a_refused_message_ends_the_curve_of_a_server() -> None:
     [chat] = [each for each in curve.SUBJECTS if each.name == curve.CHAT]
     with ExitStack() as stack:
         side = curve.Side(replace(chat, message=wire.publish("no room", wire.TEXT)), stack)
@@ -54,7 +54,7 @@ def test_latencies_are_withheld_where_the_client_was_late() -> None:
     assert (cell.p50_ms, cell.p99_ms, cell.cpu_us) == (None, None, 40.0)
 
 
-def test_what_a_server_bears_and_costs() -> None:
+def test_the_highest_good_rate_and_the_cost() -> None:
     def at(rate: int, p99: float | None) -> Cell:
         return msgspec.structs.replace(CELL, rate=rate, p99_ms=p99, cpu_us=1e6 / rate)
 

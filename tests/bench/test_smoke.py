@@ -1,5 +1,6 @@
-"""The benches run. What they measure on a machine that is busy with a test suite means nothing, so nothing is said
-about it here: only that a figure comes out, and how verdicts and tables are made.
+"""The benches run and give a figure, and verdicts and tables are right.
+
+The figures are not checked, since the machine is busy with the tests.
 """
 
 import json
@@ -45,7 +46,7 @@ def test_verdicts(figure: Figure, value: float, verdict: Verdict) -> None:
 
 
 def test_a_server_that_never_answers_fails_the_bench(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With more clients than the window, the bench waited without end."""
+    """With more clients than the window, the bench must not wait for ever."""
     monkeypatch.setattr(clients, "STUCK", 0.1)
     with (
         socket.create_server(("127.0.0.1", 0)) as listening,
@@ -60,7 +61,7 @@ def test_a_publisher_whose_connection_is_closed_fails_the_bench() -> None:
         Publisher(b"")(clients.Client(closed, [], None), b"")
 
 
-def test_the_median_is_what_counts() -> None:
+def test_the_median_counts() -> None:
     assert Result(figure=LOWER, samples=[4, 5, 500]).verdict is Verdict.AIM
 
 
@@ -73,7 +74,7 @@ def test_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (record["value"], record["verdict"]) == (6, "OK")
 
 
-def test_plots_are_written_where_they_are_wanted(
+def test_plots_are_written_into_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = Result(figure=LOWER, samples=[4])

@@ -33,7 +33,7 @@ def test_a_place_for_quotas_in_version_2() -> None:
     assert found[0].settings(0.25) == {"cpu.max": "2500 10000"}
 
 
-def test_a_quota_ends_with_its_block_whatever_ends_it() -> None:
+def test_a_quota_ends_with_its_block_also_after_an_error() -> None:
     place = quota.find()
     if place is None:
         pytest.skip(NO_QUOTA)
@@ -49,7 +49,7 @@ def test_a_quota_ends_with_its_block_whatever_ends_it() -> None:
     assert after == before
 
 
-def test_what_a_killed_bench_left_behind_is_removed() -> None:
+def test_groups_of_a_killed_bench_are_removed() -> None:
     place = quota.find()
     if place is None:
         pytest.skip(NO_QUOTA)
@@ -63,7 +63,7 @@ def test_what_a_killed_bench_left_behind_is_removed() -> None:
 
 
 def test_two_workers_beside_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no quota can be set rates are not judged. Servers that were measured already do for the rest."""
+    """Without quotas rates are not judged. The other figures reuse the measured servers."""
     monkeypatch.setattr(quota, "find", lambda: None)
     with workers._servers() as servers:
         monkeypatch.setattr(workers, "_servers", lambda: nullcontext(servers))

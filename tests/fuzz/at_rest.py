@@ -80,11 +80,11 @@ def _check_work_is_done(world: World) -> None:
     parts = world.parts
     scheduler = parts.connections.scheduler
     assert scheduler.idle, scheduler.statistics()
-    assert scheduler.asleep or parts.poller.naps, "who has work for it would not wake it"
+    assert scheduler.asleep or parts.poller.naps, "new work would not wake it"
     if world.log.well:
         assert not parts.hub.catch_up.places
         assert parts.log.statistics().pending == 0
-        assert parts.exchanges._tasks.statistics() == {"running": 0, "waiting": 0}, "a task is never done"
+        assert parts.exchanges._tasks.statistics() == {"running": 0, "waiting": 0}, "a task never ends"
         assert len(parts.hub.reader) == 0
 
 
@@ -99,23 +99,23 @@ def _check_connection(world: World, connection: Connection) -> None:
         _check_why_silent(world, connection)
     if isinstance(context, WebSocketSession):
         if state in _AT_EASE and not connection.blocked:
-            assert not connection.inbox, "what it said is forgotten"
+            assert not connection.inbox, "its input is never read"
             assert context.assembly is None
         assert context.in_flight == 0 or not world.log.well, "a publish is never answered"
 
 
 def _check_deadline(world: World, connection: Connection) -> None:
-    """Its deadline is in the future, and no later than its state allows."""
+    """The deadline is in the future, and no later than the state allows."""
     wheel = world.parts.connections.wheel
     assert wheel.entries[connection.descriptor], "it is not in the wheel"
     assert connection.deadline < NEVER, "no limit is off here"
-    assert connection.deadline > wheel._turned, "its deadline is over, and nobody saw"
+    assert connection.deadline > wheel._turned, "its deadline is over and was not handled"
     latest = wheel.due[connection.state] - wheel.current + _MORE.get(connection.state, 0)
     if connection.backlog is None:
-        assert connection.deadline - wheel.current <= latest, "its state gives it no such time"
+        assert connection.deadline - wheel.current <= latest, "its deadline is later than its state allows"
     else:
-        assert connection.deadline - wheel.current <= _FLUSH_TICKS, "FLUSH gives it longer than a window"
-        assert 0 < connection.backlog.remaining <= latest, "its state has no such time left for it"
+        assert connection.deadline - wheel.current <= _FLUSH_TICKS, "its deadline in FLUSH is over a window"
+        assert 0 < connection.backlog.remaining <= latest, "its remaining time is over that of its state"
 
 
 def _check_why_silent(world: World, connection: Connection) -> None:
@@ -123,13 +123,13 @@ def _check_why_silent(world: World, connection: Connection) -> None:
     state, context = connection.state, connection.context
     match state:
         case State.SERVING:
-            assert not world.log.well, "our answer never comes"
+            assert not world.log.well, "its answer is never sent"
         case State.REPLYING if isinstance(context, WebSocketSession):
-            assert not world.log.well, "our reply never comes"
+            assert not world.log.well, "its reply is never sent"
         case State.PAUSED:
-            assert not world.log.well, "the room was told, and nobody told this publisher"
+            assert not world.log.well, "its publisher is never resumed"
         case State.KEEPALIVE | State.HELD:
-            assert not connection.inbox, "a request of its own is forgotten"
+            assert not connection.inbox, "its request is never read"
 
 
 # -- all of them ----------------------------------------------------------------------------------------------------
@@ -143,7 +143,7 @@ def _check_kernel(world: World, everybody: list[Connection]) -> None:
     registered.pop(readiness._waker)
     for listener in world.parts.poller._listeners.values():
         events = registered.pop(listener.descriptor)
-        assert events & READ or listener.resting, "nobody is let in any more"
+        assert events & READ or listener.resting, "the listener does not accept"
     assert registered.keys() == {each.descriptor for each in everybody}
     for each in everybody:
         events = registered[each.descriptor]
@@ -151,7 +151,7 @@ def _check_kernel(world: World, everybody: list[Connection]) -> None:
             # The kernel adds these two by itself, except to a disarmed one-shot.
             assert events & BROKEN == BROKEN, f"not armed: {describe(each)}"
             wanted = 0 if each.armed == HANGUP else each.armed
-            assert events & (READ | WRITE) == wanted, f"armed for something else: {describe(each)}"
+            assert events & (READ | WRITE) == wanted, f"armed for other events: {describe(each)}"
 
 
 def _registered(epoll: int) -> Iterator[tuple[int, int]]:
@@ -168,36 +168,36 @@ def _check_descriptors(world: World, everybody: list[Connection]) -> None:
     assert descriptors() == world.fixed - gone + len(everybody) + mine, "a descriptor has leaked"
     wheel = world.parts.connections.wheel
     for tick, numbers in wheel._slots.items():
-        assert tick > wheel._turned, "a slot was passed over"
-        assert len(numbers) < 1000, "entries of the gone pile up"
+        assert tick > wheel._turned, "a slot was skipped"
+        assert len(numbers) < 1000, "entries of closed connections accumulate"
 
 
 def _check_room(world: World, room: Room) -> None:
-    assert room.broadcast is None, f"a pass in {room.name} is never over"
-    assert room.answering is None, f"a pass over the polls of {room.name} is never over"
-    assert room.telling is None, f"{room.name} is never told who came"
+    assert room.broadcast is None, f"a pass in {room.name} never ends"
+    assert room.answering is None, f"a pass over the polls of {room.name} never ends"
+    assert room.telling is None, f"presence of {room.name} is never told"
     if not world.log.well or not room.ready:
         return
-    assert room.pins == 0, f"{room.name} is never let go"
+    assert room.pins == 0, f"{room.name} is never released"
     assert (room.pending, room.pending_bytes) == (0, 0), "a publish is never answered"
     assert not room.paused, "publishers are never resumed"
     if world.rooms_lost:
         return
     assert not room.congested
     for waiter in room.waiters or ():
-        assert not waiter.lacks_news_of(room), "a poll was forgotten"
+        assert not waiter.lacks_news_of(room), "a poll is never answered"
     for member in room.members:
         assert member.source is Source.RING
         connection = member.connection
         assert isinstance(connection, Connection)
-        assert member.cursor <= room.last, "it was told what was never said"
+        assert member.cursor <= room.last, "its cursor is beyond the last message"
         assert member.cursor == room.last or connection.blocked, "a wake-up was lost"
         assert member not in (member.room.uninformed or ()) or connection.blocked, (
-            "it has room again, and was not told who is here"
+            "it has room again and gets no presence"
         )
 
 
-# -- what clients heard ---------------------------------------------------------------------------------------------
+# -- received messages ----------------------------------------------------------------------------------------------
 
 
 def _check_hearing(world: World, everybody: list[Connection]) -> None:
@@ -210,11 +210,11 @@ def _check_hearing(world: World, everybody: list[Connection]) -> None:
     for hearing in (world.neighbour.hearing, *(puppet.hearing for puppet in world.puppets)):
         if hearing.readable:
             wrong = {place for place, texts in hearing.heard.items() if not texts <= world.log.texts.get(place, set())}
-            assert not wrong, f"heard what nobody said: {wrong}"
-            assert hearing.promised <= world.log.texts.keys(), "acknowledged, and not durable"
+            assert not wrong, f"received unknown texts: {wrong}"
+            assert hearing.promised <= world.log.texts.keys(), "acknowledged but not durable"
     if world.neighbour.here and not world.neighbour.may_go and not world.rooms_lost:
         last = world.log.last(LOBBY)
-        assert world.neighbour.hearing.reached[LOBBY] == last, "the neighbour missed something"
+        assert world.neighbour.hearing.reached[LOBBY] == last, "the neighbour missed a message"
 
 
 def _check_heard(world: World, puppet: Puppet, connection: Connection) -> None:
@@ -222,11 +222,11 @@ def _check_heard(world: World, puppet: Puppet, connection: Connection) -> None:
     if isinstance(context, WebSocketSession):
         there = {member.room.name for member in context.rooms()}
         believed = puppet.hearing.reached
-        assert believed.keys() == there, f"it believes to be in {set(believed)}, and is in {there}"
+        assert believed.keys() == there, f"its client counts rooms {set(believed)}, the server {there}"
         lasts = {name: world.log.last(name) for name in there}
-        assert believed == lasts, f"it heard up to {believed} of {lasts}"
+        assert believed == lasts, f"it received up to {believed} of {lasts}"
     elif isinstance(context, Member) and "events" in puppet.hearing.reached:
-        assert puppet.hearing.reached["events"] == world.log.last(context.room.name), "an event was not told"
+        assert puppet.hearing.reached["events"] == world.log.last(context.room.name), "an event was not sent"
     elif isinstance(context, PollWaiter):
         assert not any(world.log.last(room.name) > after for room, after in context.places()), "a poll was not answered"
 
@@ -247,7 +247,7 @@ def _peer(connection: Connection) -> tuple[str, int] | None:
 
 
 def check_nobody_is_left(world: World) -> None:
-    """When all have gone and time has passed, nothing is left."""
+    """When all connections have closed and time has passed, nothing is left."""
     check(world)
     parts = world.parts
     hub = parts.hub
@@ -263,7 +263,7 @@ def check_nobody_is_left(world: World) -> None:
     )  # fmt: skip
     assert not any(kept), kept
     assert len(parts.services.publish_limit) == 0
-    assert parts.connections.wheel.statistics()["entries"] == 0, "entries of the gone stay in the wheel"
+    assert parts.connections.wheel.statistics()["entries"] == 0, "entries of closed connections stay in the wheel"
 
 
 def _check_nothing_is_left(world: World) -> None:

@@ -83,11 +83,11 @@ def entries(queue: FairQueue[Any]) -> Iterable[Any]:
     """The entries of a queue, after a check of its lines."""
     fresh = {network for network, line in queue._lines.items() if line and line.credit}
     in_turn = {network for network, line in queue._lines.items() if line.credit < CREDIT}
-    assert sorted(queue._fresh) == sorted(fresh), "a network with credit is not ahead, or twice, or one without is"
-    assert sorted(queue._turns) == sorted(in_turn), "a network's line is never in turn, or twice"
-    assert fresh | in_turn == set(queue._lines), "an empty line is remembered of a network that was never served"
-    assert len(queue) == sum(map(len, queue._lines.values())), "an entry is counted twice, or not"
-    assert queue or not queue._lines, "a round goes on with nobody left"
+    assert sorted(queue._fresh) == sorted(fresh), "the networks with credit and the line ahead differ"
+    assert sorted(queue._turns) == sorted(in_turn), "a network's line is not in turn, or twice"
+    assert fresh | in_turn == set(queue._lines), "an empty line of an unserved network is kept"
+    assert len(queue) == sum(map(len, queue._lines.values())), "an entry is counted twice or not at all"
+    assert queue or not queue._lines, "a round goes on without entries"
     return chain.from_iterable(queue._lines.values())
 
 
@@ -97,8 +97,8 @@ def entries(queue: FairQueue[Any]) -> Iterable[Any]:
 def _check_connection(world: World, connection: Connection, waiting: set[str]) -> None:
     connections = world.parts.connections
     state, context = connection.state, connection.context
-    assert connections.table[connection.descriptor] is connection, "not in its own place"
-    assert stat.S_ISSOCK(os.fstat(connection.descriptor).st_mode), "its descriptor is something else"
+    assert connections.table[connection.descriptor] is connection, "a connection is at another descriptor's place"
+    assert stat.S_ISSOCK(os.fstat(connection.descriptor).st_mode), "its descriptor is no socket"
     assert isinstance(context, tuple(connections.context_types[state])), "a context of another state"
     _check_deadline(world, connection, waiting)
     _check_armed(connection, waiting)
@@ -106,44 +106,44 @@ def _check_connection(world: World, connection: Connection, waiting: set[str]) -
     if isinstance(context, WebSocketSession):
         _check_session(connection, context, waiting)
     elif isinstance(context, PollWaiter | Member):
-        assert context.connection is connection, "it waits for somebody else"
+        assert context.connection is connection, "its waiter has another connection"
     elif isinstance(context, Room):
         paused = context.paused
         assert (paused and connection in paused) or "_resume" in waiting, "nobody will resume this publisher"
 
 
 def _check_deadline(world: World, connection: Connection, waiting: set[str]) -> None:
-    """It is in the wheel, at its deadline or before; or its expiry is queued."""
+    """The connection is in the wheel at or before its deadline, or its expiry is queued."""
     wheel = world.parts.connections.wheel
     entry = wheel.entries[connection.descriptor]
     if entry == 0:
-        assert "_expire_each" in waiting, "nobody looks at its deadline"
+        assert "_expire_each" in waiting, "its deadline is not checked"
         return
-    assert wheel._turned < entry <= connection.deadline, "its entry is not before its deadline"
-    assert connection.descriptor in wheel._slots[entry], "it is not in the wheel"
+    assert wheel._turned < entry <= connection.deadline, "its entry is after its deadline"
+    assert connection.descriptor in wheel._slots[entry], "the connection is not in the wheel"
 
 
 def _check_armed(connection: Connection, waiting: set[str]) -> None:
-    """It is registered with the kernel or queued in the scheduler."""
+    """The connection is registered with the kernel or queued in the scheduler."""
     if connection.armed == QUEUED:
-        assert waiting & ATTENDING, "it is marked as waiting for its turn, and does not"
+        assert waiting & ATTENDING, "it is marked as queued, and is not"
     else:
         wanted = WRITE if connection.blocked else ASKED[TABLE[connection.state].reads]
-        assert connection.armed == wanted, "the kernel is not asked for what its state wants"
+        assert connection.armed == wanted, "it is not armed as its state says"
 
 
 def _check_kept(world: World, connection: Connection) -> None:
     assert len(connection.inbox) <= MOST_INBOX
-    assert not connection.inbox or connection.state not in EMPTY_HANDED, "bytes that nobody will look at"
+    assert not connection.inbox or connection.state not in EMPTY_HANDED, "its inbox is never read"
     backlog, transport = connection.backlog, connection.transport
     if backlog is not None:
         kept = sum(map(len, backlog.chunks)) - backlog.position
         assert 0 <= kept <= MOST_BACKLOG, f"{kept} bytes are kept for it"
-        assert backlog.blocked or not backlog.chunks, "something is kept, and nobody waits until it can be written"
+        assert backlog.blocked or not backlog.chunks, "a backlog is kept for a connection that is not blocked"
     if world.secure and connection.state not in UNSEALED:
-        assert isinstance(transport, TlsTransport), "it would be spoken to in the clear"
+        assert isinstance(transport, TlsTransport), "it would be sent plaintext"
         assert len(transport.sealed) <= MOST_INBOX
-        assert connection.blocked or not transport.unsent, "a record is stuck"
+        assert connection.blocked or not transport.unsent, "a record is never sent"
     elif not world.secure:
         assert transport is PLAIN
 
@@ -152,13 +152,13 @@ def _check_session(connection: Connection, session: WebSocketSession, waiting: s
     assert session.in_flight >= 0
     assert session.waits is not Waits.GONE
     if connection.state is not State.REPLYING:
-        assert session.waits is Waits.NOTHING, "it is read, although it waits"
+        assert session.waits is Waits.NOTHING, "it is read although it waits"
     elif isinstance(session.waits, Room):
         paused = session.waits.paused
         assert (paused and connection in paused) or "_resume" in waiting, "nobody will resume this publisher"
     elif session.waits is Waits.LOG:
         most = conversation.MAX_IN_FLIGHT
-        assert session.in_flight >= most or "_resume" in waiting, "its publishes are durable, and it still waits"
+        assert session.in_flight >= most or "_resume" in waiting, "it still waits for durable publishes"
     else:
         assert session.waits is Waits.TASK or "_resume" in waiting, "it waits for nothing"
     if connection.state is State.MESSAGE:
@@ -176,17 +176,17 @@ def _check_places(world: World, everybody: list[Connection]) -> None:
     assert parts.admission._by_network == dict(networks), "a network is counted wrongly"
     del networks[PROXY]  # has no cap of its own
     assert max(networks.values(), default=0) <= PER_ADDRESS
-    assert parts.connections.operators <= alive, "a closed connection is still an operator's"
+    assert parts.connections.operators <= alive, "a closed connection counts as an operator"
     forwarded = cast(MethodType, parts.exchanges.forwarded).__self__
     assert isinstance(forwarded, ForwardedFor)
-    assert forwarded._proxy_of.keys() <= alive, "a closed connection is still a proxy's"
+    assert forwarded._proxy_of.keys() <= alive, "a closed connection counts for a proxy"
     if parts.handshakes is not None:
         halfway = {each for each in everybody if each.state is State.TLS_HANDSHAKE}
-        assert parts.handshakes.half_open.keys() == halfway, "a handshake is counted that is not under way"
+        assert parts.handshakes.half_open.keys() == halfway, "an ended handshake counts as half-open"
         assert len(halfway) <= HALF_OPEN
     tasks = parts.exchanges._tasks
     assert tasks.statistics()["waiting"] == len(list(entries(tasks._waiting))) == len(tasks._of)
-    assert tasks._of.keys() <= alive, "what was asked by a closed connection still waits"
+    assert tasks._of.keys() <= alive, "a request of a closed connection still waits"
 
 
 def _check_input_budget(budget: ByteBudget, everybody: list[Connection]) -> None:
@@ -205,7 +205,7 @@ def _check_input_budget(budget: ByteBudget, everybody: list[Connection]) -> None
         if isinstance(transport, TlsTransport):
             kept[transport] = len(transport.sealed)
     expected = {holder: size for holder, size in kept.items() if size > FREE_INPUT}
-    assert budget._charged == expected, "something is charged that nobody keeps, or the reverse"
+    assert budget._charged == expected, "the charges differ from the kept input"
     assert budget.used == sum(expected.values()) <= SETTINGS["all_unfinished_bytes"]
 
 
@@ -231,18 +231,18 @@ def _check_chat(world: World, everybody: list[Connection], waiting: Queued) -> N
             for waited, _ in context.places():
                 waiters.setdefault(waited, []).append(context)
     counted = hub.statistics()
-    assert counted["members"] == sum(map(len, members.values())), "memberships are counted that are none"
-    assert counted["waiters"] == sum(map(len, waiters.values())), "polls are counted that nobody holds"
-    assert hub.housekeeping.leases == sum(hub.housekeeping._leasing.values()), "leases are counted that are none"
+    assert counted["members"] == sum(map(len, members.values())), "the count of memberships is wrong"
+    assert counted["waiters"] == sum(map(len, waiters.values())), "the count of held polls is wrong"
+    assert hub.housekeeping.leases == sum(hub.housekeeping._leasing.values()), "the count of leases is wrong"
     rooms = list(hub.rooms.values())
     for room in {*members, *waiters, *rooms}:
-        assert hub.rooms.get(room.name) is room, f"somebody is in {room.name}, which is not in memory"
+        assert hub.rooms.get(room.name) is room, f"{room.name} has members and is not in memory"
         _check_room(room, members.get(room, []), waiters.get(room, []), waiting)
         leases = room.presence.leases
-        assert leases <= hub.housekeeping._leasing.get(room, 0), f"nobody ends the leases of {room.name}"
+        assert leases <= hub.housekeeping._leasing.get(room, 0), f"leases of {room.name} do not end"
         told = room.telling is not None or room in hub.housekeeping._changed
-        assert not room.presence.changed or told, f"nobody tells {room.name} who came"
-        assert room.notices is None or room in hub.housekeeping._noticing, f"nobody tells {room.name} who types"
+        assert not room.presence.changed or told, f"presence of {room.name} is not told"
+        assert room.notices is None or room in hub.housekeeping._noticing, f"typing in {room.name} is not told"
     _check_registry(world, rooms)
     _check_rings(hub.budget, rooms)
     _check_catch_up(world, [member for each in members.values() for member in each])
@@ -256,7 +256,7 @@ def _check_room(room: Room, members: list[Member], waiters: list[PollWaiter], wa
         assert publisher.alive, f"a closed publisher waits for {room.name}"
         context = publisher.context
         waits = context if isinstance(context, Room) else getattr(context, "waits", None)
-        assert waits is room, f"it goes on, and {room.name} believes that it waits"
+        assert waits is room, f"{room.name} counts a publisher that does not wait"
     presence = room.presence
     assert set(room.uninformed or ()) <= set(members), f"{room.name} keeps a member that has left"
     present = Counter(room.members[member].number for member in members)
@@ -264,7 +264,7 @@ def _check_room(room: Room, members: list[Member], waiters: list[PollWaiter], wa
     present.update((presence._leases or {}).keys())
     several = presence._connections or {}
     counts = {number: several.get(number, 1) for number in presence._people}
-    assert counts == dict(present), f"{room.name} counts somebody who is not there, or the reverse"
+    assert counts == dict(present), f"the people of {room.name} are counted wrongly"
     assert min(room.pending, room.pending_bytes, room.pins) >= 0
     assert room.offered <= room.last
     if room.broadcast is not None:
@@ -276,25 +276,25 @@ def _check_registry(world: World, rooms: list[Room]) -> None:
     assert registry._of_network == dict(Counter(room.network for room in rooms)), "a network's rooms are miscounted"
     ready = {room for room in rooms if room.ready}
     unwritten = {room for room in ready if room.ring is None}
-    assert unwritten - registry._surplus.keys() == set(registry._unwritten), "unwritten rooms that are none"
+    assert unwritten - registry._surplus.keys() == set(registry._unwritten), "a room with messages counts as unwritten"
     assert {room for room in rooms if not room.ready} <= {room for room in rooms if room.pins}
     # A room that is in use may stand among the empty ones until its time is over; the reverse would be a leak.
     assert not registry._empty.keys() & registry._surplus.keys()
     assert registry._empty_of_network == dict(Counter(room.network for room in registry._empty))
     empty = {*registry._empty, *registry._surplus}
-    assert empty <= ready, "a room that is not in memory is to leave it"
+    assert empty <= ready, "a room that is not in memory is to be evicted"
     assert {room for room in ready if room.empty} <= empty, "an empty room stays in memory"
 
 
 def _check_rings(budget: ByteBudget, rooms: list[Room]) -> None:
-    """Each ring and each cache of answers is charged with what it keeps, and nothing else is."""
+    """Exactly the bytes of rings and cached answers are charged."""
     kept: dict[object, int] = {}
     for room in rooms:
         kept[room] = sum(map(len, (room.cache or {}).values()))
         if room.ring is not None:
             kept[room.ring] = _check_ring(room.ring)
     expected = {holder: size for holder, size in kept.items() if size}
-    assert budget._charged == expected, "rings are charged that nobody keeps, or the reverse"
+    assert budget._charged == expected, "the charges differ from the kept rings"
     assert budget.used == sum(expected.values())
 
 
@@ -308,13 +308,13 @@ def _check_ring(ring: Ring) -> int:
         for offset, (chunk, reached) in chunks.items()
         if reached - offset > 1
     )
-    assert (ring._bytes, ring._joined) == (size, joined), "a ring counts what it does not keep"
+    assert (ring._bytes, ring._joined) == (size, joined), "a ring counts its bytes wrongly"
     assert ring.kept == (size + ENTRY_BYTES * len(ring._json)) * (1 + len(ring._pushes)) + joined
     return ring.kept
 
 
 def _check_catch_up(world: World, members: list[Member]) -> None:
-    """Each member that reads the log is at one place there; each at a place is in a room or has left."""
+    """Each member that is fed from the log is at one place; each member at a place is in a room or has left."""
     catch_up = world.parts.hub.catch_up
     reading: list[Member] = []
     for (name, cursor), there in catch_up.places.items():
@@ -325,5 +325,5 @@ def _check_catch_up(world: World, members: list[Member]) -> None:
             assert (member.room.name, member.cursor, member.source) == (name, cursor, Source.LOG)
             reading.append(member)
     assert len(reading) == len(set(reading)), "a member is fed twice"
-    assert set(reading) == {member for member in members if member.source is Source.LOG}, "nobody feeds a member"
-    assert set(entries(catch_up._waiting)) <= catch_up.places.keys(), "a place is waited for that nobody is at"
+    assert set(reading) == {member for member in members if member.source is Source.LOG}, "a member is not fed"
+    assert set(entries(catch_up._waiting)) <= catch_up.places.keys(), "a queued place has no members"

@@ -1,6 +1,6 @@
 """The log of the fuzz world: in memory, slow or failing on order.
 
-Owns: whether anything waits for it. May not: judge.
+Owns: whether any task waits for it. May not: judge.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -16,7 +16,7 @@ from tests.support.chatting import ControlledLog
 
 
 class MoodyLog(ControlledLog):
-    """Knows whether somebody waits for it, or for the next attempt after a read that failed."""
+    """Knows whether a task waits for it, or for the next attempt after a failed read."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class MoodyLog(ControlledLog):
         try:
             async with super()._slowly():
                 yield
-        except LogUnavailable:  # also of a read that was under way when it was told to fail
+        except LogUnavailable:  # also of a read that ran when the failure was set
             self._put_off_until = trio.current_time() + catch_up.READ_RETRY
             raise
 

@@ -21,9 +21,9 @@ GOODBYE = "goodbye, all"
 
 @asynccontextmanager
 async def neighbours(address: Address) -> AsyncIterator[dict[str, int]]:
-    """They chat until the block ends, and then until each has heard everything; how much each heard.
+    """Chat until the block ends and each has received everything. Yields the number of messages of each.
 
-    All have come in when the block begins: in the middle of an assault the server may be full.
+    All are connected when the block begins, since the server may be full later.
     """
     heard = dict.fromkeys(TRANSPORTS, 0)
     stop = trio.Event()

@@ -1,4 +1,4 @@
-"""Sequences in which the machines once found a fault, as scripts."""
+"""Sequences in which the machines have found faults, as scripts."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,9 +22,9 @@ JOIN, SAY = grammar.FRAMES["join den from the beginning"], grammar.FRAMES["say h
 BEGUN, LATE = 9, 1.5
 #: Bytes behind a request: more than any peer may send before its request is answered.
 MUCH = bytes(FREE_INPUT + 1)
-#: Real seconds in which nothing more comes over loopback.
+#: Real seconds without bytes after which loopback counts as quiet.
 DELIVERY = 0.05
-#: How often a tiny window is emptied, at most, until all 40 KB have come.
+#: The most reads of a tiny window until all 40 KB have arrived.
 SIPS = 200
 
 
@@ -56,7 +56,7 @@ def connection_of(machine: ConnectionMachine) -> Connection:
 
 
 def is_blocked(connection: Connection) -> bool:
-    return connection.blocked  # a call, so that it is looked at anew
+    return connection.blocked  # a call, so that mypy does not assume its value
 
 
 def state_of(machine: ConnectionMachine) -> State:
@@ -64,8 +64,8 @@ def state_of(machine: ConnectionMachine) -> State:
 
 
 @pytest.mark.parametrize("behind", [b"", SAY[:BEGUN]])
-def test_the_next_message_has_its_own_deadline_although_the_answer_to_the_last_one_had_to_wait(behind: bytes) -> None:
-    """After a slow message whose answer did not fit, the next message had only the rest of its deadline."""
+def test_the_next_message_has_its_own_deadline_after_a_blocked_answer(behind: bytes) -> None:
+    """After a slow message whose answer does not fit, the next one must not inherit the rest of its deadline."""
     with machine() as found:
         # The room is in memory, so it answers at once.
         found.join("127.0.1.1", False, False, "join den from the beginning")
@@ -90,8 +90,8 @@ def test_the_next_message_has_its_own_deadline_although_the_answer_to_the_last_o
         assert state_of(found) is State.OPEN
 
 
-def test_the_time_of_a_handshake_goes_on_where_that_of_its_hello_was() -> None:
-    """It had a tick more: entering a state counts from the next one."""
+def test_a_handshake_has_the_remaining_time_of_its_hello() -> None:
+    """A state counts from the next tick, so the handshake must not get a tick more."""
     with machine(SecureMachine) as found:
         found.knock(SOURCE, False, False)
         puppet = found.world.puppets[-1]
@@ -106,7 +106,7 @@ def test_the_time_of_a_handshake_goes_on_where_that_of_its_hello_was() -> None:
         assert connection_of(found).deadline == deadline
 
 
-def test_the_time_of_a_close_goes_on_where_it_was_when_too_much_was_sent_behind_it() -> None:
+def test_the_deadline_of_a_close_does_not_move_after_too_many_bytes() -> None:
     with machine() as found:
         found.knock(SOURCE, False, True)
         puppet = found.world.puppets[-1]
@@ -119,21 +119,21 @@ def test_the_time_of_a_close_goes_on_where_it_was_when_too_much_was_sent_behind_
         assert connection_of(found).deadline == deadline
 
 
-def test_what_the_log_answers_when_the_server_has_ended_wakes_nobody() -> None:
-    """The end of a long group woke a scheduler that had ended, by a descriptor of another file."""
+def test_answers_of_the_log_after_the_end_wake_no_scheduler() -> None:
+    """The end of a long group must not wake an ended scheduler, whose descriptor may be another file's."""
     with machine() as found:
         found.upset_the_log(LATE, 0, 0)
-        found.publish("lobby", 60, 1)  # more than the log hands out at a time
+        found.publish("lobby", 60, 1)  # more answers than the log gives at a time
         found.drain()
         found.wait(LATE / 2)
         assert found.world.stopped
         assert not found.world.log.well
 
 
-def test_a_publisher_that_waits_for_a_room_is_not_sent_on_by_what_it_was_told_before() -> None:
-    """Two resumptions, one behind everything long: the first found a message that had to wait, the second let it go on.
+def test_a_waiting_publisher_is_not_resumed_by_an_earlier_resumption() -> None:
+    """Of two queued resumptions the first finds a message that must wait; the second must not resume it.
 
-    The room went on to believe that it waits, even when it was gone.
+    Otherwise the room keeps the publisher as waiting, even after its close.
     """
     with machine() as found:
         found.begin(["lobby"])
@@ -156,8 +156,8 @@ def test_a_publisher_that_waits_for_a_room_is_not_sent_on_by_what_it_was_told_be
         assert state_of(found) is State.OPEN
 
 
-def test_what_is_sent_behind_a_request_for_events_is_not_charged_for_ever() -> None:
-    """It was dropped, but charged until the stream ended."""
+def test_bytes_after_a_request_for_events_are_not_charged_for_ever() -> None:
+    """The bytes are dropped, so they must not be charged until the stream ends."""
     with machine(SecureMachine) as found:
         found.begin(["ops"])
         found.ask_as_newcomer(SOURCE, False, True, "health")
@@ -166,7 +166,7 @@ def test_what_is_sent_behind_a_request_for_events_is_not_charged_for_ever() -> N
         assert found.world.parts.input_budget.used == 0
 
 
-def test_what_is_sent_behind_a_held_poll_is_charged_while_its_answer_comes_from_the_log() -> None:
+def test_bytes_after_a_held_poll_are_charged_while_it_waits_for_the_log() -> None:
     with machine(SecureMachine) as found:
         found.ask_as_newcomer(SOURCE, False, True, "poll")
         assert state_of(found) is State.HELD

@@ -10,7 +10,7 @@ from tests.fuzz.hearing import Hearing
 from tests.fuzz.puppet import acknowledge
 from tests.support.peers import Address, Peer, connect, say, upgrade
 
-#: Where it comes from: nobody else does.
+#: The neighbour's address, which no other peer has.
 NEIGHBOUR = "127.0.3.1"
 
 
@@ -48,7 +48,7 @@ class Neighbour:
             nursery.start_soon(self._say_goodbye, peer)
             while self.hearing.close_code is None:
                 data = await peer.stream.receive_some(65_536)
-                assert data, "the neighbour was hung up on"
+                assert data, "the neighbour's connection was closed"
                 self.hearing.hear(bytes(data))
                 replies, self.hearing.replies = self.hearing.replies, b""
                 if replies:

@@ -1,6 +1,6 @@
-"""A small `make million`: what it counts, when it stops, and that it leaves nothing behind.
+"""A small `make million`: its counts, when it stops, and that it leaves nothing behind.
 
-The program runs as a process of its own: it forks, and the tests' process has threads.
+The program runs in its own process, because it forks and the process of the tests has threads.
 """
 
 import os
@@ -42,7 +42,7 @@ LIFE = 90
 def test_some_hundred(tmp_path: Path) -> None:
     report = tmp_path / "million.md"
     flags = ["--connections", "300", "--room-size", "100", "--ping-interval", "1", "--markdown", str(report)]
-    flags += ["--idle-seconds", "2.5"]  # a machine that stops for two seconds leaves time for a ping
+    flags += ["--idle-seconds", "2.5"]  # time for a ping even if the machine stops for 2 s
     done = subprocess.run([*COMMAND, *flags], check=False, capture_output=True, text=True, timeout=LIFE)
     assert done.returncode == 0, done.stdout + done.stderr
     text = report.read_text()
@@ -76,7 +76,7 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
             running.kill()
 
 
-def test_a_machine_that_does_not_allow_it_is_told() -> None:
+def test_limits_of_the_machine_are_reported() -> None:
     flags = ["--connections", "100000000"]
     done = subprocess.run([*COMMAND, *flags], check=False, capture_output=True, text=True, timeout=LIFE)
     assert done.returncode == 2
@@ -94,8 +94,8 @@ def test_a_million_here() -> None:
     assert any("10 messages of other workers wait" in note for note in million.notes)
 
 
-def test_no_worker_takes_places_back() -> None:
-    """53 of them were so full at 990,000 that one hung up on a newcomer, which ended the run."""
+def test_no_worker_evicts_connections() -> None:
+    """With 53 workers at 990,000 connections, one that is too full would evict a connection and end the run."""
     fullest = 1_000_000 / plan(1_000_000, MACHINE).workers * UNEVENNESS
     assert fullest < HIGH_WATER * connection_limit(0, descriptors=MACHINE.descriptors)
 
@@ -119,7 +119,7 @@ def test_more_descriptors_need_fewer_workers() -> None:
     ],
     ids=["files", "watches", "ports", "firewall"],
 )
-def test_what_is_lacking_is_said_with_what_would_do(machine: Machine, said: str) -> None:
+def test_a_missing_resource_is_reported_with_the_needed_value(machine: Machine, said: str) -> None:
     with pytest.raises(NotEnoughError, match=said):
         plan(1_000_000, machine)
 
@@ -129,7 +129,7 @@ def test_too_few_workers() -> None:
         plan(1_000_000, MACHINE, workers=2)
 
 
-def test_memory_that_will_be_short_is_no_reason_not_to_begin() -> None:
+def test_a_run_begins_though_memory_will_be_short() -> None:
     short = plan(1_000_000, replace(MACHINE, available=8 * GIB))
     [note] = [note for note in short.notes if "memory will be short" in note]
     assert "it stops at about" in note
@@ -208,7 +208,7 @@ def test_opening_stops_at_the_margin() -> None:
     assert reason is not None
     assert "less than the margin" in reason
     assert machinery.stopped
-    assert machinery.held == 2_100  # the first look at which 100 MB had gone, of 5 MB a look
+    assert machinery.held == 2_100  # 5 MB at each check; at this one 100 MB are used
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_a_lost_connection_stops_it() -> None:
     assert machinery.opening().up_to(10_000, lambda held: None) == "3 connections were lost or refused"
 
 
-# -- what comes out ---------------------------------------------------------------------------------------------------
+# -- results ----------------------------------------------------------------------------------------------------------
 
 
 def test_the_table_divides_by_what_is_held() -> None:
