@@ -9,7 +9,7 @@ import trio
 from chatserver.client.stream import EndedError, dial, parse_target
 
 
-class KnowsNobody(trio.abc.HostnameResolver):
+class EmptyResolver(trio.abc.HostnameResolver):
     """A resolver without any host."""
 
     async def getaddrinfo(self, *_: object, **__: object) -> NoReturn:
@@ -21,6 +21,6 @@ class KnowsNobody(trio.abc.HostnameResolver):
 
 @pytest.mark.parametrize("url", ["http://chat.exmaple:8000", "https://chat.exmaple"])
 async def test_the_error_names_the_unknown_host(url: str) -> None:
-    trio.socket.set_custom_hostname_resolver(KnowsNobody())
+    trio.socket.set_custom_hostname_resolver(EmptyResolver())
     with pytest.raises(EndedError, match=r"cannot find chat\.exmaple: Name or service not known"):
         await dial(parse_target(url), timeout=10)

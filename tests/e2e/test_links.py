@@ -110,7 +110,7 @@ def test_a_hole_and_a_gap_are_fetched(ann: Window, script: Script) -> None:
     assert [asked["after"] for asked in script.asked("history")] == [f"{EPOCH}-2", f"{EPOCH}-5"]
 
 
-def test_no_history_is_fetched_before_anybody_scrolls_up(ann: Window, shared_server: Server) -> None:
+def test_no_history_is_fetched_before_a_scroll(ann: Window, shared_server: Server) -> None:
     """The list is at its top before it is scrolled to its end, which must not load history."""
     script = Script(ann)
     script.answers["join"] = lambda _: joined(*range(101, 151))

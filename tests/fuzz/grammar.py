@@ -1,4 +1,4 @@
-"""What peers send: whole valid and invalid exchanges, to be cut, mixed and damaged.
+"""The input of peers: whole valid and invalid exchanges, to be cut, mixed and damaged.
 
 Owns: the samples by name, so that a failure says what was sent, and `spoil`. May not: choose; hypothesis does for the
 machines, a seeded `random` for the sockets. A damaged sample gets deeper into the parsers than noise does.

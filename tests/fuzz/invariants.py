@@ -109,7 +109,7 @@ def _check_connection(world: World, connection: Connection, waiting: set[str]) -
         assert context.connection is connection, "its waiter has another connection"
     elif isinstance(context, Room):
         paused = context.paused
-        assert (paused and connection in paused) or "_resume" in waiting, "nobody will resume this publisher"
+        assert (paused and connection in paused) or "_resume" in waiting, "its publisher is never resumed"
 
 
 def _check_deadline(world: World, connection: Connection, waiting: set[str]) -> None:
@@ -155,7 +155,7 @@ def _check_session(connection: Connection, session: WebSocketSession, waiting: s
         assert session.waits is Waits.NOTHING, "it is read although it waits"
     elif isinstance(session.waits, Room):
         paused = session.waits.paused
-        assert (paused and connection in paused) or "_resume" in waiting, "nobody will resume this publisher"
+        assert (paused and connection in paused) or "_resume" in waiting, "its publisher is never resumed"
     elif session.waits is Waits.LOG:
         most = conversation.MAX_IN_FLIGHT
         assert session.in_flight >= most or "_resume" in waiting, "it still waits for durable publishes"

@@ -68,7 +68,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Assault:
-    """Which peers come: a number of them, or as many as come in so many seconds."""
+    """The numbers of the peers: a fixed number of them, or as many as start in a time."""
 
     seed: int
     first: int = 0

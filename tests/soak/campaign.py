@@ -125,7 +125,7 @@ class Campaign:
             f"  slowest recovery {slowest:.1f} s ({why})"
         )
 
-    # -- who takes part -----------------------------------------------------------------------------------------------
+    # -- the participants ---------------------------------------------------------------------------------------------
 
     @asynccontextmanager
     async def _listening(self) -> AsyncIterator[None]:
@@ -152,7 +152,7 @@ class Campaign:
         if late:
             raise Violation(f"{', '.join(late)} had no acknowledgement for {RECOVERY:g} s")
 
-    # -- what happens -------------------------------------------------------------------------------------------------
+    # -- troubles -----------------------------------------------------------------------------------------------------
 
     async def trouble(self, do: Do, *, overlap: float = OVERLAP) -> None:
         """Cause a trouble, and usually wait until all clients have recovered."""
@@ -183,10 +183,10 @@ class Campaign:
         tops = {room: self.ledger.room(room).top for room in ROOMS}
         return lambda: [each.name for each in self.listeners if each.position.at < tops[each.position.room.name]]
 
-    # -- what is then true --------------------------------------------------------------------------------------------
+    # -- checks -------------------------------------------------------------------------------------------------------
 
     async def look(self) -> None:
-        """While nobody publishes, check that all nodes have the same records and members."""
+        """Between publishes, check that all nodes have the same records and members."""
         self.report.rounds += 1
         behind = self._behind()
         await self._eventually(lambda: not behind(), lambda: f"{', '.join(behind())} never got all records")
@@ -203,7 +203,7 @@ class Campaign:
                 await self._until_all_are_listed(node.address, name)
 
     async def _until_all_are_listed(self, address: Address, room: str) -> None:
-        """Wait until each worker lists the listeners and nobody else."""
+        """Wait until each worker lists exactly the listeners."""
         answers: list[Any] = []
 
         async def listed() -> bool:

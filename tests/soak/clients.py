@@ -183,7 +183,7 @@ class Publisher(Client):
         if code in GOOD_CODES:
             return None
         if code == "gone" and act.kind == REACTION and act.target not in self._mine:
-            return answer  # somebody else's, who has deleted it meanwhile
+            return answer  # another user has deleted it meanwhile
         raise Violation(f"{self.name} was refused {act}: {answer}")
 
     def _think(self) -> Act:

@@ -1,4 +1,4 @@
-"""What clients did, were told and saw, and the rules that the cluster must keep.
+"""The acts, acknowledgements and received records of the clients, and the rules that the cluster must keep.
 
 Owns: the rules. May not: do I/O, or know what was killed. A broken rule raises `Violation` at once.
 
@@ -62,7 +62,7 @@ class Room:
         self.acts: dict[int, Act] = {}  # acknowledged ones
         self.offsets: dict[str, int] = {}  # by name
         self.acknowledged: set[str] = set()  # names
-        self.top = 0  # the last offset that anybody was told of
+        self.top = 0  # the last offset that any client was told of
         self.checked = 0  # up to this offset the log was read
 
     def agree(self, offset: int, fact: Fact, name: str, who: str) -> None:
@@ -143,7 +143,7 @@ class Ledger:
         if (epoch, int(place)) != (self.epoch, offset):
             raise Violation(f"{who}: the cursor of {offset} is {cursor} in epoch {self.epoch}")
 
-    # -- when everybody has finished ----------------------------------------------------------------------------------
+    # -- the end ------------------------------------------------------------------------------------------------------
 
     def check_log(self, room: Room, records: Iterable[Any], *, after: int = 0) -> None:
         """Check the log behind an offset: each acknowledged record once, no hole, nothing else."""

@@ -42,7 +42,7 @@ class Node:
         self.errors = folder / f"{name}.err"
         self.up = trio.Event()
         self.starts = 0
-        self.may_end = False  # somebody ended it
+        self.may_end = False  # its end was requested
         self._workers = workers
         self._folder = folder
         self._command = [

@@ -1,4 +1,4 @@
-"""Chat without a network: peers that accept as many bytes as they are told to, a log that may be slow or fail.
+"""Chat without a network: peers that accept a set number of bytes, and a log that may be slow or fail.
 
 Owns: a running hub over the fakes of `scripted`, and the log. May not: know sockets.
 
@@ -29,26 +29,26 @@ from tests.support.scripted import ENDLESS, HERE, LineEncoder, LineEncoding, Pee
 
 
 class SmallSettings(Settings):
-    """Without bounds, so that limits can be a few messages."""
+    """Settings without bounds, so that limits can be a few messages."""
 
     def __post_init__(self) -> None:
         """No bounds."""
 
 
 class ControlledLog(MemoryLog):
-    """The real log in memory, slow and failing where a test wants it, and written by others if it is shared.
+    """The real log in memory, which can be slow, fail, and be written by other processes if it is shared.
 
-    Beside another one it is that log in another process: both have the same records.
+    With `beside` it is the other log's view in another process: both have the same records.
     """
 
     def __init__(self, *, shared: bool = False, beside: "ControlledLog | None" = None) -> None:
         super().__init__()
         self.shared = shared
-        self.texts: dict[tuple[str, int], set[str]] = {}  # all that a record has ever read
+        self.texts: dict[tuple[str, int], set[str]] = {}  # all texts that a record has had
         if beside is not None:
             self._rooms, self._emptied, self._keys = beside._rooms, beside._emptied, beside._keys
             self.texts = beside.texts
-        self.delay = 0.0  # s before a read looks, and again before its answer arrives
+        self.delay = 0.0  # s before a read, and again before its answer arrives
         self.commit_delay = 0.0  # s after a commit before its news
         self.failing_reads = 0
         self.failing_commits = 0
@@ -159,7 +159,7 @@ class Chatting:
         return self.log.commit_elsewhere(drafts)[-1].offset
 
     def elsewhere_said(self, name: str, *texts: str) -> int:
-        """The same for texts in one room."""
+        """Store texts in one room as another process. Returns the last offset."""
         return self.elsewhere(*(Draft(name, "u_9", "Zoe", text) for text in texts))
 
     async def join(self, peer: Peer, name: str, *, back: int = 0, encoding: LineEncoding | None = None) -> Member:
@@ -176,7 +176,7 @@ class Chatting:
             return member
 
     async def members(self, count: int, name: str = "lobby", *, back: int = 0) -> list[Peer]:
-        """So many become members."""
+        """Make `count` members."""
         peers = [self.peer() for _ in range(count)]
         for peer in peers:
             await self.join(peer, name, back=back)
@@ -244,9 +244,9 @@ async def chatting(
     *, ring_messages: int = 64, ring_bytes: int = 16_384, all_rings_bytes: int = 1 << 20, max_rooms: int = 1000,
     faults: int = 0, shared: bool = False, beside: Chatting | None = None,
 ) -> AsyncIterator[Chatting]:  # fmt: skip
-    """Runs until the end of the block. So many `faults` are planted; one more or less is a bug.
+    """A hub that runs during the block. Exactly `faults` faults must occur.
 
-    With `beside` it is another process on the log of that one.
+    With `beside` it is another process on the same log.
     """
     it = Chatting(
         SmallSettings(

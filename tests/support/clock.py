@@ -1,8 +1,8 @@
 """A clock that jumps to the next deadline whenever no task has anything left to do.
 
-Owns: how a test marked `jumping_clock` is run. Deadlines of seconds then pass in milliseconds, and a busy machine does
-not miss one: while there is work, time is slow. Not for tests with a thread, another process or timers of the kernel,
-since time would run ahead of those; nor for peers that never pause.
+Owns: the run of tests marked `jumping_clock`. Deadlines of seconds pass in milliseconds, and a busy machine does not
+miss one, because time is slow while there is work. Not for tests with a thread, another process or timers of the
+kernel, since time would run ahead of those, nor for peers that never pause.
 """
 
 from collections.abc import Awaitable, Callable, Sequence

@@ -31,7 +31,7 @@ def request(body: bytes = b"", *fields: bytes, target: bytes = b"/rooms/lobby/me
 
 
 def http(wire: bytes) -> None:
-    """Do with one request what the server does, without the answer."""
+    """Parse one request as the server does, without an answer."""
     with suppress(HttpError, MessageError):
         end = find_head_end(wire, 0, HEAD_LIMITS)
         head = parse_head(wire[:end], HEAD_LIMITS)
@@ -47,7 +47,7 @@ def http(wire: bytes) -> None:
 
 
 def frames(wire: bytes) -> None:
-    """Do with one read of frames what the server does."""
+    """Parse one read of frames as the server does."""
     rest, assembly, more = wire, None, True
     while more:
         events, rest, assembly, more = receive(rest, assembly, FRAME_LIMITS)
@@ -58,7 +58,7 @@ def frames(wire: bytes) -> None:
 
 
 def _filled(one: str, size: int) -> str:
-    """As many copies as fit into a number of bytes."""
+    """As many copies of a text as fit into `size` bytes."""
     return one * (size // len(one.encode("utf-8", "surrogatepass")))
 
 

@@ -1,10 +1,10 @@
-"""One case, every way its bytes can arrive.
+"""One case, with its bytes arriving in every way.
 
-A parser must not care how the network cut the stream. `feed` runs a case whole, a byte at a time, in random
-cuts, and with the start of something else behind it, and asserts that all of them mean the same.
+The result of a parser must not depend on the cuts of the stream. `feed` runs a case whole, a byte at a time, in random
+cuts, and with other bytes after it, and asserts equal results.
 
-A *runner* plays the connection's part: it takes pieces and returns what they meant, with the bytes that it did not
-consume (None once an error ended the stream, since what is left then has no meaning).
+A *runner* replaces the connection: it takes pieces and returns their result with the bytes that it did not consume
+(None after an error, since the rest has no meaning then).
 """
 
 from collections.abc import Callable, Iterable
@@ -41,7 +41,7 @@ def feed(run: Runner[Outcome], wire: bytes, *, trailing: bytes = b"") -> Outcome
         at = chance.choices(range(len(wire) + 1), k=chance.randint(1, MAX_CUTS))
         assert run(pieces(wire, at)) == (outcome, rest), f"cut at {at}"
     if trailing:
-        assert not rest, "a case that leaves bytes cannot have others behind it"
+        assert not rest, "a case that leaves bytes cannot have trailing bytes"
         expected = None if ended else trailing
         assert run([wire + trailing]) == (outcome, expected), "with trailing bytes"
         assert run([wire, trailing]) == (outcome, expected), "with trailing bytes in their own piece"
@@ -49,7 +49,7 @@ def feed(run: Runner[Outcome], wire: bytes, *, trailing: bytes = b"") -> Outcome
 
 
 def cuts(size: int) -> st.SearchStrategy[list[int]]:
-    """Where to cut `size` bytes."""
+    """Places to cut `size` bytes."""
     return st.lists(st.integers(0, size), max_size=MAX_CUTS)
 
 

@@ -70,7 +70,7 @@ class Forked:
     def send_signal(self, number: int) -> None:
         """Signal it, unless it has ended."""
         if self.poll() is None:
-            with suppress(ProcessLookupError):  # it has ended, and its exit code is not here yet
+            with suppress(ProcessLookupError):  # it has ended, and its exit code has not arrived
                 os.kill(self.pid, number)
 
     def terminate(self) -> None:
@@ -181,7 +181,7 @@ def _number(told: socket.socket) -> int:
 
 
 def _tell(whom: socket.socket, number: int) -> None:
-    with suppress(OSError):  # nobody waits for it any more
+    with suppress(OSError):  # no reader is left
         whom.send(number.to_bytes(_NUMBER_BYTES, "big", signed=True))
 
 
@@ -276,14 +276,14 @@ def _become(start: _Start, descriptors: list[int]) -> None:
     except BaseException:  # noqa: BLE001  an interpreter of its own would print it and end as well
         sys.excepthook(*sys.exc_info())
     finally:
-        with suppress(OSError, ValueError):  # its reader has gone, or it has closed them
+        with suppress(OSError, ValueError):  # the reader has closed, or the process has closed them
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code if isinstance(code, int) else 1)
 
 
 def main() -> None:
-    # A terminal sends Ctrl-C to the whole group, but only the process that asks decides when it is over.
+    # A terminal sends Ctrl-C to the whole group, but only the requesting process decides about the end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with socket.socket(fileno=int(sys.argv[1])) as asked, suppress(ConnectionResetError):
         _serve(asked)

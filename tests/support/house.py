@@ -11,7 +11,7 @@ class House(Parked):
     def let_in(
         self, address: str, state: State = State.HEAD, *, sent: bytes = b""
     ) -> tuple[Connection, socket.socket]:  # fmt: skip
-        """Admit a connection; with few places left this reclaims others."""
+        """Admit a connection; with few places left this evicts others."""
         connection, peer = self.place(state, address=address, small=False)
         connection.inbox = sent
         return connection, peer

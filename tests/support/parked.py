@@ -66,7 +66,7 @@ class RecordingHandler(Handler):
     def __init__(self, connections: Connections, recorder: Recorder) -> None:
         super().__init__(connections)
         self.recorder = recorder
-        self.lacks = 0  # bytes that everybody has yet to send of what is half here
+        self.lacks = 0  # the answer of `lacking` for every connection
 
     def received(self, connection: Connection, data: bytes) -> bool:
         return self.recorder.note("received", connection, data)

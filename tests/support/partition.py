@@ -24,7 +24,7 @@ class Link:
         self._last_words = words
 
     def mend(self) -> None:
-        """Forward again, first what was held back."""
+        """Forward again, beginning with the delayed bytes."""
         self._last_words = b""
         self._whole.set()
 
@@ -38,7 +38,7 @@ class Link:
             try:
                 server = await trio.open_tcp_stream("127.0.0.1", self._to)
             except OSError:
-                return  # nobody listens there: the client is refused as well
+                return  # no server listens: the client is refused as well
             await self._join(client, server)
 
     async def _join(self, client: trio.SocketStream, server: trio.SocketStream) -> None:

@@ -1,7 +1,7 @@
-"""Clients made of raw bytes: they can be as wrong, as slow and as silent as a test needs.
+"""Clients of raw bytes, which can be as malformed, slow and silent as a test needs.
 
 Owns: bytes over a real socket, and reading answers strictly. Written without `chatserver`, so that the two cannot
-share a mistake; wsproto's client side is the judge of the server's frames.
+share a mistake; wsproto's client checks the server's frames.
 
     async with connect(address) as peer:
         await peer.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -105,7 +105,7 @@ class Peer:
                 await self.send(data[at : at + size])
                 await trio.sleep(pause)
         except trio.BrokenResourceError:
-            pass  # the server hung up: what a test of a dripping peer waits for
+            pass  # closed by the server, as a test of a dripping peer expects
 
     async def end(self) -> None:
         """Send FIN."""
@@ -260,7 +260,7 @@ def upgrade(path: str = "/ws", *, headers: Mapping[str, str] | None = None, with
 
 
 def frame(payload: bytes | str, *, opcode: int = 1, fin: bool = True, rsv: int = 0, masked: bool = True) -> bytes:
-    """A client's frame, right or wrong."""
+    """A client's frame, valid or malformed."""
     data = payload.encode() if isinstance(payload, str) else payload
     start = bytes([(0x80 if fin else 0) | rsv << 4 | opcode])
     mask_bit = 0x80 if masked else 0
@@ -291,7 +291,7 @@ class ClosedError(Exception):
 
 
 class Chatter:
-    """A chat.v1 client for one task. Messages that nobody asked for stay until `next` asks for their type."""
+    """A chat.v1 client for one task. Pushed messages are kept until `next` asks for their type."""
 
     def __init__(self, peer: Peer, handshake: Answer = Answer(101, {}, b"")) -> None:
         self.peer = peer

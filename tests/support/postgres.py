@@ -41,7 +41,7 @@ _SETTINGS = {
 
 
 def find_programs() -> Path | None:
-    """Where initdb and postgres are; the newest of those that Debian has beside each other."""
+    """The folder of initdb and postgres: the newest of those that Debian installs beside each other."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     on_path = shutil.which("initdb")
     if found:
@@ -64,7 +64,7 @@ class PostgresServer:
         return f"postgresql://{user}@127.0.0.1:{port or self.port}/{database}"
 
     def make(self, like: "PostgresServer | None" = None) -> None:
-        """An empty cluster in the folder, which takes a tenth of the time as a copy of another as it was made.
+        """Make an empty cluster in the folder. A copy of another new one takes a tenth of the time.
 
         Members of the role `locked` must show a password.
         """
@@ -226,7 +226,7 @@ class KeptDatabase:
 
 @pytest.fixture
 def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
-    """Of an empty database."""
+    """The URL of an empty database."""
     name = f"chat_{os.getpid()}_{next(_numbers)}"
     postgres_server.execute(f"CREATE DATABASE {name} STRATEGY file_copy")
     yield postgres_server.url(name)
@@ -247,13 +247,13 @@ def emptied_database(postgres_server: PostgresServer) -> Iterator[KeptDatabase]:
 
 @pytest.fixture
 def postgres_tables(cleared_database: KeptDatabase) -> Iterator[str]:
-    """Of a database whose tables hold nothing; the first log that opens it makes them. A test must not alter them."""
+    """The URL of a database with empty tables, which the first log makes. A test must not alter the tables."""
     yield cleared_database.url
     cleared_database.clear()
 
 
 @pytest.fixture
 def postgres_schema(emptied_database: KeptDatabase) -> Iterator[str]:
-    """Of a database without tables, for a test of the tables themselves."""
+    """The URL of a database without tables, for tests of the tables themselves."""
     yield emptied_database.url
     emptied_database.empty()

@@ -1,4 +1,4 @@
-"""What a server holds: the length of every container that can be reached from it, by place.
+"""The length of every container that can be reached from a server, by place.
 
 Owns: the walk. May not: know what the places mean. The garbage collector's list is not enough, since it does not track
 the structs that exist by the thousand.

@@ -1,14 +1,14 @@
-"""Which processes run, not only this one's children."""
+"""The running processes, not only the children of this one."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-#: Places of the state, the parent and the session among the fields behind a process's name in its `stat`.
+#: Places of the state, the parent and the session among the fields after the name in a process's `stat`.
 STATE, PARENT, SESSION = 0, 1, 3
 
 
 def is_running(process: int) -> bool:
-    """Whether it has not ended; a process that has ended may stay a zombie until its parent waits for it."""
+    """Whether the process runs; an ended one may stay a zombie until its parent waits for it."""
     try:
         return _fields(Path(f"/proc/{process}/stat"))[STATE] != "Z"
     except FileNotFoundError:
@@ -16,7 +16,7 @@ def is_running(process: int) -> bool:
 
 
 def all_running() -> Iterator[tuple[int, Sequence[str]]]:
-    """Each process that has not ended, with the fields behind its name."""
+    """Each running process, with the fields after its name."""
     for folder in Path("/proc").iterdir():
         if folder.name.isdecimal():
             try:

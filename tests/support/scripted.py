@@ -18,7 +18,7 @@ from chatserver.chat.room import Room
 from chatserver.log.interface import Record
 
 ENDLESS = 1 << 40
-#: Where peers come from, unless a test says otherwise.
+#: The default network of peers.
 HERE = "192.0.2.1"
 
 
@@ -145,8 +145,8 @@ class ScriptedSink:
         self.hub: Hub | None = None
         self.writes = 0
         self.faults: list[Exception] = []
-        self.before_offer: Callable[[Peer], None] | None = None  # what a test has happen at each write
-        self.chunks: list[bytes] = []  # the very objects that were offered
+        self.before_offer: Callable[[Peer], None] | None = None  # called at each write
+        self.chunks: list[bytes] = []  # the offered objects themselves
 
     def offer(self, connection: object, data: bytes) -> int:
         peer = self._alive(connection)
@@ -180,10 +180,10 @@ class ScriptedSink:
 
     def keep(self, connection: object, chunk: bytes, position: int) -> None:
         peer = self._alive(connection)
-        assert not peer.gone, "something was kept for a connection that is closed"
+        assert not peer.gone, "a backlog was kept for a closed connection"
         peer.is_blocked = True
         if position < len(chunk):
-            assert position == 0 or not peer.rest, "a part of a frame behind another frame"
+            assert position == 0 or not peer.rest, "a part of a frame after another frame"
             peer.rest.append(chunk[position:])
 
     def send(self, connection: object, data: bytes) -> None:
@@ -196,7 +196,7 @@ class ScriptedSink:
 
     def answer(self, waiter: PollWaiter) -> None:
         peer = self._alive(waiter.connection)
-        assert peer.waiter is waiter, "a poll was answered that is not held"
+        assert peer.waiter is waiter, "a poll that is not held was answered"
         assert self.hub is not None
         peer.answers.append([(room.name, after) for room, after in waiter.places()])
         peer.waiter = None
@@ -219,13 +219,13 @@ class ScriptedSink:
             self.die(peer)
 
     def _alive(self, connection: object) -> Peer:
-        assert isinstance(connection, Peer), "a connection that was let go is still in use"
+        assert isinstance(connection, Peer), "a released connection is still in use"
         return connection
 
-    # -- what the test does to a peer ---------------------------------------------------------------------------------
+    # -- control of a peer --------------------------------------------------------------------------------------------
 
     def take(self, peer: Peer, count: int) -> None:
-        """Let the peer take so many more bytes."""
+        """Let the peer take `count` more bytes."""
         peer.space += count
         while peer.is_blocked and not peer.gone:
             if peer.rest:
@@ -244,7 +244,7 @@ class ScriptedSink:
                 return
 
     def take_all(self, peers: Iterable[Peer]) -> None:
-        """Each of them takes whatever comes."""
+        """Let each of these peers take everything."""
         for peer in peers:
             self.take(peer, ENDLESS)
 
@@ -274,10 +274,10 @@ class ScriptedSink:
 
 
 class StepSchedule:
-    """A `Schedule` of single steps: between two of them every other task runs."""
+    """A `Schedule` of single steps: all other tasks run between two steps."""
 
     def __init__(self) -> None:
-        self.faults: list[object] = []  # items whose step failed, or of which a fault was told
+        self.faults: list[object] = []  # items with a fault
         self.ran = 0
         self._soon: deque[tuple[Callable[[Any], bool], Any]] = deque()
         self._later: deque[tuple[Callable[[Any], bool], Any]] = deque()

@@ -1,4 +1,4 @@
-"""How the workers of pytest-xdist share a run, so that none is left with long tests at the end.
+"""The order of tests for the workers of pytest-xdist, so that no worker has long tests left at the end.
 
 Owns: the order of the tests, the list of long ones, what each worker compiles. May not: know what a test does.
 """
@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parents[1]
-#: Folders and files of tests that mostly wait, the longest first. Each stays with one worker until others have nothing
-#: else to do: the tests of a browser share one Chromium.
+#: Folders and files of tests that mostly wait, the longest first. Each stays with one worker while others have work:
+#: the tests of a browser share one Chromium.
 LONG = (
     "e2e", "loadgen/test_verdicts.py", "attacks", "loadgen/compare", "soak", "loadgen/test_attack.py",
     "loadgen/test_run.py", "fuzz", "loadgen/test_processes.py", "workers",
@@ -35,7 +35,7 @@ def compile_a_share(folder: Path = TESTS) -> None:
     In a fresh checkout each worker would compile and rewrite all of them at the same time, 5 s of a processor each.
     """
     number, workers = worker()
-    if workers == 1:  # nobody to share with; or it is the process that starts the workers, and they would wait for it
+    if workers == 1:  # no other workers, or the process that starts them
         return
     for path in sorted(folder.rglob("test_*.py"))[number::workers]:
         # Collection imports it again, and reports the error.
@@ -44,7 +44,7 @@ def compile_a_share(folder: Path = TESTS) -> None:
 
 
 def long_first(items: Sequence[pytest.Item], workers: int) -> list[pytest.Item]:
-    """The tests in such an order that each worker's stretch of them begins with its part of the long ones.
+    """Order the tests so that each worker's stretch begins with its part of the long ones.
 
     Work is stolen from the end of a stretch, so that in the end only short tests are left to share.
     """
@@ -63,7 +63,7 @@ def _long_name(path: Path) -> str:
 
 
 def _stretches(heads: Iterable[list[pytest.Item]], short: list[pytest.Item], count: int) -> Iterable[list[pytest.Item]]:
-    """Each head with as many short tests behind it as make it the stretch that xdist gives to one worker."""
+    """Each head, followed by as many short tests as fill the stretch of one worker in xdist."""
     heads = list(heads)
     taken = 0
     for number, head in enumerate(heads):

@@ -1,4 +1,4 @@
-"""A siege: peers that take places and come back for them, and visitors who need one as well.
+"""A siege: peers that take places and reconnect, and visitors that need a place as well.
 
 Owns: which peer has which address. On Linux the whole of 127.0.0.0/8 is local, so a crowd can come from one address and
 honest visitors from others, as in reality. May not: assert anything about the server; a test does.
@@ -15,16 +15,16 @@ import trio
 
 from tests.support.peers import Address, Answer, EndOfStreamError, Peer, chatter, connect
 
-#: Where all attackers come from, and where a visitor does.
+#: The address of all attackers, and those of visitors.
 CROWD, PERSON = "127.0.1.1", "127.0.2.{}"
-#: What a slow head begins with.
+#: The beginning of a slow head.
 HALF_A_HEAD = b"GET /rooms HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
-#: Seconds that an attacker waits before it comes back.
+#: Seconds until an attacker reconnects.
 AT_ONCE = 0.05
 
 
 class Attack:
-    """Peers that stay as long as they may and come back after `pause`. `told` has their answers."""
+    """Peers that stay until they are closed and reconnect after `pause`. `told` has their answers."""
 
     def __init__(self, address: Address, opening: bytes = HALF_A_HEAD, *, receive_buffer: int = 0) -> None:
         self._address = address
@@ -38,7 +38,7 @@ class Attack:
 
     @asynccontextmanager
     async def of(self, attackers: int) -> AsyncIterator[None]:
-        """So many attackers during the block."""
+        """Run `attackers` attackers during the block."""
         async with trio.open_nursery() as nursery:
             for _ in range(attackers):
                 nursery.start_soon(self._come_back_for_ever)
@@ -52,11 +52,11 @@ class Attack:
                     await peer.send(self._opening)
                     await self.stay(peer)
                 except (trio.BrokenResourceError, EndOfStreamError):
-                    pass  # hung up on without a word
+                    pass  # closed without an answer
             await trio.sleep(self.pause)
 
     async def stay(self, peer: Peer) -> None:
-        """What each does after its opening."""
+        """The acts of each attacker after its opening."""
         self.told.append(await peer.response())
 
 

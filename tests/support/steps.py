@@ -1,4 +1,4 @@
-"""How much is done in one step of a task."""
+"""The amount of work in one step of a task."""
 
 from collections.abc import Callable
 from itertools import count
@@ -9,12 +9,12 @@ import trio
 
 from chatserver import fair
 
-#: Of what is done with `in_steps`, after `few_in_a_step`.
+#: Items in one step of `in_steps` after `few_in_a_step`.
 FEW = 4
 
 
 def few_in_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a clock that is read after each."""
+    """Limit the steps by a faked clock, which is read after each item."""
     monkeypatch.setattr(fair, "perf_counter", count(step=fair.STEP / (FEW - 0.5)).__next__)
 
 

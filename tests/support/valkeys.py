@@ -49,7 +49,7 @@ class Valkey:
             where = ("--port", str(port), "--bind", "127.0.0.1", "--dir", self._folder)
             self._process = subprocess.Popen(
                 [program, *where, "--save", "", *self._options], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                process_group=0,  # a Ctrl-C at the terminal is not for it
+                process_group=0,  # so that a Ctrl-C at the terminal does not reach it
             )  # fmt: skip
             if self._answers(port):
                 self.port = port
@@ -93,7 +93,7 @@ class Valkey:
 
 @contextmanager
 def valkeys(folder: Path, count: int, *options: str) -> Iterator[list[Valkey]]:
-    """So many servers during the block."""
+    """Run `count` servers during the block."""
     with ExitStack() as stack:
         started = []
         for _ in range(count):

@@ -1,6 +1,6 @@
-"""How to bring a real connection to each state of the table, and how to have each method of a handler called.
+"""Bring a real connection to each state of the table, and cause a call of each method of a handler.
 
-Owns: what a peer has to do for that. May not: assert more than that it worked.
+Owns: the bytes and acts of a peer for that. May not: assert more than their success.
 """
 
 from collections.abc import Awaitable, Callable
@@ -18,7 +18,7 @@ from tests.support.serving import eventually
 Bring = Callable[[Scene, Peer], Awaitable[None]]
 
 
-# -- how a connection comes to a state --------------------------------------------------------------------------------
+# -- ways to a state --------------------------------------------------------------------------------------------------
 
 
 async def nothing(scene: Scene, peer: Peer) -> None:
@@ -103,7 +103,7 @@ async def half_a_message(scene: Scene, peer: Peer) -> None:
 
 
 def then(bring: Bring, state: State) -> Bring:
-    """Bring it somewhere, and let it enter a state from there with its context."""
+    """Bring the connection to a state, and let it enter another one with its context."""
 
     async def further(scene: Scene, peer: Peer) -> None:
         await bring(scene, peer)
@@ -151,7 +151,7 @@ SETTINGS: dict[State, dict[str, Any]] = {
 }
 
 
-# -- how a handler's method comes to be called ------------------------------------------------------------------------
+# -- ways to a handler's method ---------------------------------------------------------------------------------------
 
 
 async def bytes_come(scene: Scene, peer: Peer) -> None:

@@ -34,7 +34,7 @@ PUBLISHERS = 4
 #: Acknowledged messages between two kills, and seconds between two messages of one publisher, so that the other worker
 #: is not busy with thousands while one starts.
 ACKS, PAUSE = 60, 0.02
-#: What is said when nobody else says anything any more.
+#: The text of the last message.
 THE_END = "the end"
 
 GONE = (ClosedError, EndOfStreamError, trio.BrokenResourceError, OSError)
