@@ -37,7 +37,7 @@ CLIENTS, TURNS = 100, 3
 ENOUGH = 100.0
 #: Milliseconds by which the client may be late at the 99th percentile; beyond them this part of the server's figure.
 LATE, LATE_PART = 1.0, 0.25
-#: Milliseconds of a 99th percentile that nobody notices in a chat, and the rate at which CPU is compared.
+#: Milliseconds of a 99th percentile that is not noticed in a chat, and the rate at which CPU is compared.
 GOOD, COMPARED = 10.0, 2_000
 #: Messages sent before answers are read again, when the schedule is behind.
 AT_ONCE = 16

@@ -186,7 +186,7 @@ CASES = [
 async def test_in_each_callback_and_step(case: Case, tmp_path: Path) -> None:
     async with scene_of(tmp_path, tls=case.tls, **case.settings) as scene:
         address = scene.server.address
-        if case.trigger is a_hello:  # it connects by itself
+        if case.trigger is a_hello:  # sends its bytes itself
             address = Address(address.host, address.port)
         async with connect(address, source=VICTIM) as peer:
             await case.bring(scene, peer)

@@ -58,7 +58,7 @@ class Puppet:
         self._unsent += wire
 
     def send(self, most: int | None = None) -> None:
-        """Send so many queued bytes, or as many as the kernel takes."""
+        """Send at most `most` queued bytes, or as many as the kernel takes."""
         if not self.open:
             return
         part = bytes(self._unsent if most is None else self._unsent[:most])

@@ -266,7 +266,7 @@ class World:
     # -- trouble ----------------------------------------------------------------------------------------------------
 
     def ambush(self, rounds: int, act: Callable[[], None]) -> None:
-        """Call `act` after so many more rounds of the scheduler, between two steps."""
+        """Call `act` after a number of further rounds of the scheduler, between two steps."""
         self._ambushes.append((rounds, act))
 
     def plant(self, owner: object, name: str, *, costs_rooms: bool = False) -> None:

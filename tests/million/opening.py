@@ -27,7 +27,7 @@ class Opener(Protocol):
         """Open no more."""
 
     def status(self) -> Status:
-        """How all stand."""
+        """The present counts of all holders."""
 
 
 class Opening:

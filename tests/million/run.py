@@ -85,7 +85,7 @@ class Row:
 class Outcome:
     plan: Plan
     options: Options
-    empty: Memory | None = None  # taken by processes that hold nobody yet
+    empty: Memory | None = None  # of processes without connections
     empty_idle: Idle | None = None
     rows: list[Row] = field(default_factory=list)
     stopped: str = ""  # why fewer fit than were asked for

@@ -79,7 +79,7 @@ def test_counts_add_up(acts: list[tuple[str, bool]]) -> None:
 
 
 def one(state: State = State.HEAD, *, waited: int = 50, address: str = "192.0.2.1", behind: bool = False) -> Connection:
-    """A connection that has waited so many ticks, in its state or under `FLUSH`."""
+    """A connection that has waited `waited` ticks, in its state or under `FLUSH`."""
     span = WINDOW if behind else SPANS[state]
     connection = Connection(next(_numbers), address, PLAIN, state, NOW + 2 + span - waited)
     if behind:

@@ -194,7 +194,7 @@ def test_a_fault_that_leaves_the_connection_frees_no_place(house: House) -> None
         (95, State.KEEPALIVE, 95),
         (96, State.KEEPALIVE, 90),
         (100, State.KEEPALIVE, 90),
-        (100, State.OPEN, 100),  # it ends though no connection may be evicted
+        (100, State.OPEN, 100),  # the steps end though no connection may be evicted
     ],
 )
 def test_places_are_reclaimed_from_the_high_mark_to_the_low_one(

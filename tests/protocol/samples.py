@@ -24,7 +24,7 @@ UPGRADE = (
 
 
 def request(*fields: bytes, line: bytes = b"GET / HTTP/1.1", host: bytes = b"Host: h") -> bytes:
-    """A head with these fields behind its Host."""
+    """A head with these fields after its Host."""
     lines = [line, *([host] if host else []), *fields]
     return b"\r\n".join(lines) + b"\r\n\r\n"
 

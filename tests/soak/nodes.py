@@ -56,7 +56,7 @@ class Node:
 
     @property
     def main(self) -> int:
-        """The process that the node was started as."""
+        """The id of the node's main process."""
         assert self._process is not None
         return self._process.pid
 

@@ -48,7 +48,7 @@ class Scene:
         node.send(number, *processes)
 
     async def hold(self, node: Node, processes: Sequence[int], seconds: float) -> None:
-        """Stop these processes for so many seconds."""
+        """Stop these processes for `seconds`."""
         self.send(node, STOP, processes)
         try:
             await trio.sleep(seconds)
@@ -156,7 +156,7 @@ async def cut_database(it: Scene) -> None:
 
 
 async def cut_behind_commit(it: Scene) -> None:
-    """The database gets the commit, and the node does not get the answer."""
+    """Cut the link after a commit: the database gets it, and the node gets no answer."""
     link = it.dice.choice(it.cluster.links)
     link.cut_behind(b"COMMIT")
     await trio.sleep(it.between(AWAY))

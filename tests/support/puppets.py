@@ -29,7 +29,7 @@ KILLED = -9
 
 
 class Puppet:
-    """One worker, which behaves unless its `ready`, `beats` or `drains` says otherwise."""
+    """One worker, which works unless its `ready`, `beats` or `drains` is false."""
 
     def __init__(self, number: int, descriptor: int) -> None:
         self.number = self.pid = number
@@ -59,7 +59,7 @@ class Puppet:
 
     @property
     def stops(self) -> int:
-        """How often it was told to stop."""
+        """The number of `Stop` messages that it received."""
         return sum(isinstance(message, Stop) for message in self.heard)
 
     @property

@@ -1,4 +1,4 @@
-"""Parked connections under TLS, and a client over OpenSSL's memory buffers, so that it can do anything in any order.
+"""Parked connections under TLS, and a client over OpenSSL's memory buffers, which can act in any order.
 
 Owns: both ends. May not: know HTTP.
 
@@ -29,21 +29,21 @@ from tests.support.parked import Parked, parked, take
 
 PLAIN_ANSWER = b"this is TLS"
 VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
-#: Bytes of hellos and records that all peers may have unfinished: a record of the largest size, and a half.
+#: Bytes of unfinished hellos and records of all peers: one and a half of the largest record.
 MOST_UNFINISHED = 24 * 1024
-#: Attempts until something that must come has failed.
+#: Attempts until an expected event counts as missing.
 LOOKS = 100_000
 
 
 @cache
 def server_context() -> ssl.SSLContext:
-    """One context for all tests: to make a key takes longer than most of them."""
+    """One context for all tests, since making a key takes longer than most of them."""
     with tempfile.TemporaryDirectory() as folder:
         return load_context(*certificate(Path(folder)))
 
 
 class BareClient:
-    """A TLS client without a socket, which does only what it is told."""
+    """A TLS client without a socket, controlled by the test."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -99,7 +99,7 @@ class Client(BareClient):
         self.socket.send(self.seal(data))
 
     def hear(self, most: int = 1 << 20) -> bytes:
-        """Read at most so many bytes; all plaintext so far."""
+        """Read at most `most` bytes. Returns all plaintext so far."""
         self._hear(most)
         try:
             while not self.closed:
@@ -130,7 +130,7 @@ class PlainClient:
         self.heard = b""
 
     def hear(self, most: int = 1 << 20) -> bytes:
-        """Read at most so many bytes; all bytes so far."""
+        """Read at most `most` bytes. Returns all bytes so far."""
         self.heard += take(self.socket, most)
         return self.heard
 
@@ -187,7 +187,7 @@ class Sealed(Parked):
             if condition():
                 return
             self.turn_over()
-        raise AssertionError("it did not come")
+        raise AssertionError("the condition did not become true")
 
 
 def read_all(it: Parked, client: Client | PlainClient) -> bytes:

@@ -74,7 +74,7 @@ def sample(text: bytes, name: str, **labels: str) -> float:
 
 
 class CalmCollector(Collector):
-    """Collects nothing: a full collection of all that a test run has imported takes longer than most tests."""
+    """Collects nothing: a full collection of a test run's objects takes longer than most tests."""
 
     def __enter__(self) -> "CalmCollector":
         return self
@@ -107,13 +107,13 @@ class Serving:
         return sum(self.server.parts.stats.closes[reason] for reason in reasons)
 
     async def counted(self, reason: str, times: int = 1) -> None:
-        """Wait until exactly so many connections have ended for a reason."""
+        """Wait until exactly `times` connections have ended for a reason."""
         [named] = [each for each in Reason if each.label == reason]
         await eventually(lambda: self.ended(named) >= times)
         assert await self.closes(reason) == times, (reason, self.logs)
 
     async def held(self, connections: int) -> None:
-        """Wait until so many connections are held, without the one that asks."""
+        """Wait until `connections` connections are held, without the one for this request."""
 
         async def so_many() -> bool:
             return await self.metric("chatserver_connections") == connections + 1
@@ -122,7 +122,7 @@ class Serving:
         await eventually(so_many)
 
     async def in_phase(self, phase: str, count: int = 1) -> None:
-        """Wait until so many connections are in a phase."""
+        """Wait until `count` connections are in a phase."""
         table, state = self.server.parts.connections.table, State[phase.upper()]
 
         async def so_many() -> bool:
@@ -148,7 +148,7 @@ async def serving(
     with (
         mock.patch.object(server_module, "Collector", collector),
         mock.patch.object(server_module, "open_log", opening),
-        # On a busy machine /metrics may have used up its share of time, and would give an old answer.
+        # On a busy machine /metrics may exceed its share of time, and would return an old answer.
         mock.patch.object(rationed, "AT_ONCE_SECONDS", math.inf),
         capture_logs() as logs,
         trio.fail_after(LIFE),
@@ -183,7 +183,7 @@ async def _live(address: Address, friend: Chatter, room: str, stop: trio.Event, 
         ack = await friend.ask("publish", room=room, text="still here")
         assert ack["type"] == "ack", ack
         heard = await friend.next("message")
-        assert heard["offset"] == ack["offset"], "one message, or one out of order, was lost"
+        assert heard["offset"] == ack["offset"], "a message was lost or is out of order"
         answered = await ask(address, "GET", f"/rooms/{room}/messages?limit=1")
         assert answered.status == 200, answered
         with trio.move_on_after(NEIGHBOUR_PAUSE):
@@ -227,11 +227,11 @@ class ServerProcess:
 
     @property
     def errors(self) -> str:
-        """Everything on standard error so far."""
+        """All output on standard error so far."""
         return self._errors.read_text()
 
     async def ended(self) -> int:
-        """Wait for its end; the exit code."""
+        """Wait for the end of the process. Returns the exit code."""
         with trio.fail_after(PATIENCE):
             return await self.process.wait()
 

@@ -1,4 +1,4 @@
-"""PURPOSE 5: are asynchronous drivers of databases faster than blocking ones in a small pool of threads?
+"""Are asynchronous drivers of databases faster than blocking ones in a small pool of threads?
 
 How: the same reads, writes and small pipelines against PostgreSQL, SQLite and Valkey, by each driver in a process of
 its own, in a closed loop with 1, 10, 100 and 1,000 waiting requests; once as it is on the loopback, once with each
