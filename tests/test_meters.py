@@ -65,7 +65,7 @@ def test_patience_is_added_to_the_burst() -> None:
 
 
 def test_a_bot_that_is_slightly_too_fast_is_never_closed() -> None:
-    """It ignores refusals at a quarter above a WebSocket's rate. Floods: tests/attacks/test_budgets.py."""
+    """The bot ignores refusals at a quarter above a WebSocket's rate. Floods: tests/attacks/test_budgets.py."""
     bucket, state = TokenBucket(20.0, burst=20.0 * MESSAGE_BURST), 0
     for second in range(1000):
         for _ in range(5):

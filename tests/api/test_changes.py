@@ -229,7 +229,7 @@ async def test_pages_of_messages_only(tmp_path: Path, *, loaded: bool) -> None:
 
 
 async def test_a_poll_for_messages_only_moves_on_with_every_record(server: Serving, peer: Peer) -> None:
-    """Otherwise it polls again from the same cursor, and is answered at once, for ever."""
+    """Otherwise its client polls again from the same cursor, and is answered at once, for ever."""
     await publish(server.address, "lobby", "hi")
     async with connect(server.address) as poller:
         await poller.send(request("GET", f"{PATH}?after=1&wait=25&kinds=message"))

@@ -72,7 +72,7 @@ async def test_a_log_longer_than_the_ring_and_a_page(transport: str, tmp_path: P
 
 
 async def test_a_reader_that_pauses_misses_nothing(transport: str) -> None:
-    """It falls behind the ring and far behind its socket's buffers, and is fed from the log."""
+    """The reader falls behind the ring and far behind its socket's buffers, and is fed from the log."""
     async with (
         serving(ring_messages=16, send_buffer=4096) as server,
         subscribe(transport, server.address, "lobby", receive_buffer=4096) as listener,

@@ -111,7 +111,7 @@ async def test_typing_is_told_to_the_others(server: Serving, peer: Peer, transpo
 
 
 async def test_silent_commands_are_counted_like_others(server: Serving) -> None:
-    """They have no answer, so nothing else bounds how many of them a client sends."""
+    """Commands without an answer are not bounded otherwise."""
     async with serving(message_rate=1.0) as limited, chatter(limited.address) as client:
         for _ in range(200):
             await client.say(type="typing", room="lobby")

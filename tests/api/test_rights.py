@@ -101,7 +101,7 @@ async def test_guests_may_only_read() -> None:
 
 
 async def test_guests_without_rights(tmp_path: Path) -> None:
-    """They may load the page, where people sign in, and ask for the server's health."""
+    """Guests may load the page, where people sign in, and request the server's health."""
     async with serving(guests=Guests.NONE, token_key=(str(tmp_path / "key"),)) as server:
         async with connect(server.address) as peer:
             reads = [("GET", path.format(room="lobby")) for path in READS]

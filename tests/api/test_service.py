@@ -112,7 +112,7 @@ async def test_metrics_name_every_reason_and_phase_and_count_messages(server: Se
 
 
 async def test_a_poll_of_an_allowed_page_is_counted_as_a_poll() -> None:
-    """Its waiter is another type, but it is not counted as a connection of plain HTTP."""
+    """The waiter of such a poll has another type, but must not count as a connection of plain HTTP."""
     origin = "https://app.example"
     async with serving(allow_origin=(origin,)) as server, connect(server.address) as peer:
         await peer.send(request("GET", "/rooms/lobby/messages?wait=60", headers={"Origin": origin}))

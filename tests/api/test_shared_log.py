@@ -120,7 +120,7 @@ def ban(user: str, **fields: Any) -> Sanction:
 async def test_a_ban_from_elsewhere_is_enforced_and_lifted(
     address: Address, server: Serving, log: ControlledLog, monkeypatch: pytest.MonkeyPatch, hint: bool
 ) -> None:
-    """It is enforced at once after a hint, and within some seconds without one."""
+    """The ban is enforced at once after a hint, and within some seconds without one."""
     if not hint:
         monkeypatch.setattr(reloader, "RELOAD_EVERY", 0.05)
         server.server._heard({SANCTIONS_CHANGED: 1})  # ends the pause after the last read

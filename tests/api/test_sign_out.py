@@ -80,7 +80,7 @@ async def test_a_sign_out_ends_a_token_from_an_issuer_with_a_wrong_clock(house: 
 
 @pytest.mark.parametrize("path", ["rooms/news/events", "rooms/news/messages?wait=60", "poll?room=news&wait=60"])
 async def test_a_stream_that_waits_for_the_log_does_not_open(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It was authorized before the sign-out, and would receive messages as long as the stream lasts."""
+    """A request authorized before the sign-out would receive messages as long as the stream lasts."""
     may_tell = hold_back(monkeypatch, log := MemoryLog(), "head")
     async with serving(engine=log) as server, connect(server.address) as mine, connect(server.address) as other:
         session = (await ask(server.address, "POST", "/session")).json
@@ -107,7 +107,7 @@ async def test_a_stream_that_waits_for_the_log_does_not_open(path: str, monkeypa
 async def test_a_request_that_waits_for_the_log_is_not_answered(
     path: str, area: str, read: str, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was authorized before the sign-out, and would return messages from after it."""
+    """A request authorized before the sign-out would return messages from after it."""
     log = MemoryLog()
     may_tell = hold_back(monkeypatch, getattr(log, area) if area else log, read)
     moderator = {"role": "moderator"}
@@ -126,7 +126,7 @@ async def test_a_request_that_waits_for_the_log_is_not_answered(
 async def test_a_held_poll_that_waits_for_the_log_is_not_answered(
     key: str, monkeypatch: pytest.MonkeyPatch, banned: bool
 ) -> None:
-    """Its cursor has left the ring, so it waits for the log; a sign-out or a ban must find its user meanwhile."""
+    """A poll whose cursor has left the ring waits for the log; a sign-out or a ban must find its user meanwhile."""
     log = MemoryLog()
     mine, other = bearer(old()), bearer(old(sub="u_bob"))
     async with serving(engine=log, token_key=(key,), ring_messages=16) as server, AsyncExitStack() as stack:

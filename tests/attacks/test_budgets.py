@@ -85,7 +85,7 @@ async def send_for_ever(peer: Peer, data: bytes) -> int:
 
 
 async def test_pings_of_a_peer_that_does_not_read_are_answered_from_a_bounded_buffer() -> None:
-    """When its pongs fill the kernel's buffer it is no longer read, and FLUSH closes it."""
+    """When its pongs fill the kernel's buffer the peer is no longer read, and FLUSH closes it."""
     async with serving(message_rate=0.0, flush_window=1.0, send_buffer=4096) as server, neighbour(server):
         async with connect(server.address, receive_buffer=4096) as deaf:
             await deaf.send(upgrade())
@@ -268,7 +268,7 @@ async def test_endless_requests_are_throttled() -> None:
 
 
 async def test_a_client_that_leaves_while_it_is_throttled() -> None:
-    """It sends a FIN after its requests, or closes."""
+    """The client sends a FIN after its requests, or closes."""
     async with serving(request_rate=1.0) as server, neighbour(server):
         for requests in (3, 1000):
             async with connect(server.address) as hasty:

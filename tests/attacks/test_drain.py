@@ -92,7 +92,7 @@ async def test_peers_that_wait_are_answered() -> None:
     ],
 )
 async def test_a_request_that_would_wait_is_refused_during_a_drain(wire: bytes) -> None:
-    """Its head was incomplete at SIGTERM."""
+    """The head of the request is incomplete at SIGTERM."""
     async with serving(drain_timeout=60.0) as server, connect(server.address) as late:
         await late.send(wire[:20])
         await server.in_phase("head")

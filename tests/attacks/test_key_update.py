@@ -30,7 +30,7 @@ async def half_a_message(folder: Path) -> AsyncIterator[tuple[Serving, Peer, Sea
 
 
 async def test_half_a_key_update_ends_its_own_connection(tmp_path: Path) -> None:
-    """It ends at once, although the server has nothing to send: OpenSSL encrypts nothing before the rest arrives."""
+    """The end is immediate, although the server has nothing to send: OpenSSL encrypts nothing before the rest."""
     async with half_a_message(tmp_path) as (server, peer, sealer), neighbour(server):
         await open_websocket(peer)
         await sealer.send(HANDSHAKE, KEY_UPDATE[:4])

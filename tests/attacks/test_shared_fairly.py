@@ -182,7 +182,7 @@ async def _catch_up_for_ever(peer: Peer, number: int, fed: list[int], rounds: li
 
 
 async def test_a_crowd_that_is_in_every_room() -> None:
-    """It joins as many rooms as may be in memory, each with a message."""
+    """The crowd joins as many rooms as may be in memory, each with a message."""
     async with (
         serving(max_rooms=100) as server,
         chatter(server.address, source=NEIGHBOUR) as friend,

@@ -202,7 +202,7 @@ async def test_a_room_with_a_commit_or_a_broadcast_at_its_time_leaves_later(
 
 
 async def test_members_and_waiters_are_freed_without_the_collector(it: Chatting) -> None:
-    """The garbage collector does not track them: it would neither free a cycle nor report it."""
+    """The garbage collector does not track these objects: it would neither free a cycle nor report it."""
     peer = it.peer()
     member = await it.join(peer, "lobby")
     it.leave(member)

@@ -54,7 +54,7 @@ async def test_presence_is_no_news_and_a_released_poll_is_not_answered(it: Chatt
 
 
 async def test_a_poll_is_not_answered_for_news_before_its_cursor(it: Chatting) -> None:
-    """It is held before other polls are answered for that news, and when the news comes again."""
+    """The poll is held before others are answered for that news, and when the news comes again."""
     (other,), peer = await held(it, 1, "lobby"), it.peer()
     news(it, 1, "lobby")
     it.hold_now(peer, ["lobby"])

@@ -207,7 +207,7 @@ async def test_a_feed_is_bounded_by_its_readers() -> None:
 
 
 async def test_an_answer_of_another_server_is_an_error_of_the_library(server: FakeServer) -> None:
-    """It must be a ChatError; otherwise a page of a proxy in front makes `/rooms` end the terminal client."""
+    """The error is a ChatError; otherwise a page of a proxy in front makes `/rooms` end the terminal client."""
     server.elsewhere = 200, b"<html>"
     async with connect(server.url) as chat:
         for call in (chat.rooms, chat.unread, partial(chat.search, "tea"), partial(chat.rename, "Ann")):

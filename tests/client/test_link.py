@@ -117,7 +117,7 @@ async def test_a_server_of_another_protocol_is_reported_at_once(
 async def test_a_silent_server_is_detected(
     server: FakeServer, listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It accepts the connection and then stops: no message, no pong, no close."""
+    """The server accepts the connection and then stops: no message, no pong, no close."""
     (connection,) = server.connections
 
     async def deaf(_max_bytes: int) -> NoReturn:

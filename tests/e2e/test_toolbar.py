@@ -122,7 +122,7 @@ def test_the_toolbar_stands_beside_a_short_message_and_within_the_row(window: Op
 
 
 def test_the_toolbar_of_a_bubble_higher_than_the_window_is_in_sight(shared_server: Server, window: OpenWindow) -> None:
-    """It must not be at the upper edge or in the middle of the bubble."""
+    """The toolbar must not be at the upper edge or in the middle of the bubble."""
     text = "\n".join(f"line {number}" for number in range(200))
     shared_server.publish("high", text)
     ann, ben = window(room="high"), window(room="high", **PHONE)

@@ -236,7 +236,7 @@ async def test_in_each_step_of_a_drain(
 
 
 async def test_a_drain_closes_a_paused_publisher_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise it enters KEEPALIVE when the broadcast in its room is done, and delays the drain until its timeout."""
+    """Otherwise the publisher enters KEEPALIVE after the broadcast in its room, and delays the drain."""
     async with (
         serving(drain_timeout=60.0, serving_deadline=80.0) as server,
         connect(server.address, source=VICTIM) as peer,

@@ -144,7 +144,7 @@ def _terms(connection: sqlite3.Connection) -> list[tuple[str]]:
 
 
 async def test_another_program_cannot_remove_a_text_and_leave_its_words(path: Path, log: SqliteLog) -> None:
-    """It cannot compute the words, so its change fails; a copy of the file, as in a backup, works."""
+    """Another program cannot compute the words, so its change fails; a copy of the file, as in a backup, works."""
     await append(log, draft("еще"))
     await indexed(log)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:

@@ -160,7 +160,7 @@ async def test_a_text_replaced_by_an_edit_leaves_every_file(path: Path, monkeypa
 async def test_texts_that_retention_removed_leave_every_file_and_the_index(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SQLite leaves some of them in gaps of pages, even without deletions."""
+    """SQLite leaves some texts in gaps of pages, even without deletions."""
     chance = random.Random(1)
     monkeypatch.setattr(sqlite_module, "RETENTION_SCRUB", 0.05)
     async with hurried(path, monkeypatch) as (log, _):
@@ -220,7 +220,7 @@ def plant(path: Path) -> None:
 async def test_a_text_deleted_just_before_a_crash_leaves_at_the_next_start(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It leaves the write-ahead log at once, and gaps in pages by a first scrub."""
+    """The text leaves the write-ahead log at once, and gaps in pages by a first scrub."""
     async with running(SqliteLog(str(path))) as log:
         await append(log, draft(SECRET))
         await append(log, delete(1))

@@ -59,7 +59,7 @@ SLOW = """
 async def test_the_order_is_read_once_even_if_it_takes_longer_than_a_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With ten million rooms it takes longer than ANSWER_DEADLINE."""
+    """With ten million rooms the query takes longer than ANSWER_DEADLINE."""
     path, clock = str(tmp_path / "chat.db"), Clock()
     async with running(SqliteLog(path, wall_ms=clock)) as log:
         await write(log, clock, "abc")

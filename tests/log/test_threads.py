@@ -132,7 +132,7 @@ async def test_a_system_without_threads(pool: ThreadPool, monkeypatch: pytest.Mo
 
 
 async def test_a_second_thread_that_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The job that needs it fails at once, even if another thread becomes idle later."""
+    """The job that needs a new thread fails at once, even if another thread becomes idle later."""
     pool, hanging = ThreadPool(2), Hanging()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pool.run, hanging)

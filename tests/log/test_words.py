@@ -93,7 +93,7 @@ def test_snippets_and_words_agree_on_every_character() -> None:
 
 
 def test_the_index_of_sqlite_has_the_words_of_every_character(connection: sqlite3.Connection) -> None:
-    """FTS5 must neither split nor fold any of them."""
+    """FTS5 must neither split nor fold any character."""
     connection.execute("CREATE VIRTUAL TABLE temp.vocabulary USING fts5vocab(main, search, instance)")
     connection.execute("BEGIN")
     rows = ((number, spaced_words(f"A{character}B")) for number, character in enumerate(CHARACTERS))

@@ -53,7 +53,7 @@ def test_a_move_within_a_network_or_at_the_last_place_is_no_newcomer() -> None:
 
 @given(st.lists(st.tuples(ADDRESSES, st.booleans()), min_size=8))
 def test_counts_add_up(acts: list[tuple[str, bool]]) -> None:
-    """A network over its cap is refused for that even when all places are taken: nothing is evicted for it."""
+    """A network over its cap is refused for that reason even when all places are taken, without an eviction."""
     with parked(total=4, per_ip=2) as it:
         admission = it.admission
         inside: list[str] = []

@@ -90,7 +90,7 @@ class TestEnding:
         assert it.details("closed") == [counts]
 
     def test_of_a_peer_that_goes_on_sending_linger_bytes_are_read(self, it: Parked) -> None:
-        """Its deadline does not move, and it can still read the answer."""
+        """The deadline of the peer does not move, and it can still read the answer."""
         connection, peer = it.connect(small=False)
         it.connections.finish(connection, Reason.BODY_DEADLINE, b"408")
         due = connection.deadline

@@ -177,7 +177,7 @@ async def test_equal_searches_at_once_have_one_query(autojump_clock: Clock, syst
 async def test_a_query_from_before_a_deletion_is_neither_cached_nor_shared(
     autojump_clock: Clock, systems: Systems, stage: Stage
 ) -> None:
-    """It may have found the deleted text, so a search after the deletion must neither share nor cache it."""
+    """The query may have found the deleted text, so a later search must neither share nor cache its result."""
     systems.seconds, systems.go_on = {"everywhere": 1.0}, None
     async with trio.open_nursery() as asking:
         asking.start_soon(stage.search)
