@@ -88,9 +88,7 @@ async def test_a_crowd_fills_the_server_and_newcomers_get_in(
             assert await server.closes("evicted") >= 10
         await ends_as_it_began(server)
         if told is not None:
-            assert {answer.status for answer in attack.told} == told, (
-                "clients within a request, and refused clients"
-            )
+            assert {answer.status for answer in attack.told} == told, "clients within a request, and refused clients"
 
 
 # -- connections that stay --------------------------------------------------------------------------------------------

@@ -105,9 +105,7 @@ def move(it: Parked, old: State, new: State) -> None:
     put_off = connection.deadline - (it.connections.wheel.current + 1 + span)
     together = TABLE[new].at_rest and span >= COARSE_FROM
     assert 0 <= put_off < COARSE_TICKS if together else put_off == 0
-    assert 0 < it.connections.wheel.entries[connection.descriptor] <= connection.deadline, (
-        "the wheel checks it by then"
-    )
+    assert 0 < it.connections.wheel.entries[connection.descriptor] <= connection.deadline, "the wheel checks it by then"
 
 
 @pytest.mark.parametrize("state", sorted(set(State) - ENDS))
