@@ -196,7 +196,7 @@ def chat(
         Where the server is: http://host:port, ws://host:port or host:port. The page's address of a room, like
         http://host:port/#ops, names the room too.
     room
-        The room to join; the default is the one that the URL names, or lobby.
+        The room to join; by default the room that the URL names, or lobby.
     name
         Join as a guest with this name; without it the server makes one up. The next start with the same name, or again
         without one, is the same guest.
@@ -234,7 +234,7 @@ def token(
     issuer: Annotated[str, Parameter(metavar="TEXT")] = "",
     audience: Annotated[str, Parameter(metavar="TEXT")] = "",
 ) -> int:
-    """Print a token with which somebody can sign in, for scripts and tests.
+    """Print a token with which a user can sign in, for scripts and tests.
 
     Parameters
     ----------
@@ -248,7 +248,7 @@ def token(
         A room pattern and the rights there, read (r) and write (w), like team-*=rw or ops=r; repeat it for more. With
         it, the user may enter these rooms and no others.
     role
-        `moderator` may delete, mute and ban; leave it out for everybody else.
+        `moderator` may delete, mute and ban; leave it out for all others.
     expires
         How long the token is valid: 90s, 10m, 1h, 30d.
     issuer

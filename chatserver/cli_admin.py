@@ -57,7 +57,7 @@ def mute(
     url: Url, /, *, room: Room, user: User = "", network: Network = "", network_of: NetworkOf = "", for_: Span = "",
     reason: Reason = "", access: Access,
 ) -> int:  # fmt: skip
-    """Let somebody read but not write."""
+    """Let a user or network read but not write."""
     return _sanction("mute", "muted", url, room, _whom(user, network, network_of), for_, reason, access)
 
 
@@ -66,7 +66,7 @@ def ban(
     url: Url, /, *, room: Room, user: User = "", network: Network = "", network_of: NetworkOf = "", for_: Span = "",
     reason: Reason = "", access: Access,
 ) -> int:  # fmt: skip
-    """Take somebody out of a room, or of all rooms, and keep them out."""
+    """Take a user or network out of a room, or of all rooms, and keep it out."""
     return _sanction("ban", "banned", url, room, _whom(user, network, network_of), for_, reason, access)
 
 
@@ -84,7 +84,7 @@ def unban(url: Url, /, *, room: Room, user: User = "", network: Network = "", ac
 
 @admin.command
 def kick(url: Url, /, *, room: Room, user: User, reason: Reason = "", access: Access) -> int:
-    """Take somebody out of a room; they may come back at once."""
+    """Take a user out of a room; the user may come back at once."""
 
     def told(answer: Any) -> str:
         ended = answer["ended"]
@@ -98,7 +98,7 @@ def delete(
     url: Url, /, *, room: Annotated[str, _flag("ROOM", "The room.")],
     offset: Annotated[int, _flag("N", "The message's offset, as every message shows it.")], access: Access,
 ) -> int:  # fmt: skip
-    """Take the text out of a message, for everybody and for ever."""
+    """Remove the text of a message, for all users and for good."""
     return _run(url, access, lambda it: it.delete(room, offset=offset), lambda _: f"deleted {offset} in {room}")
 
 

@@ -1,6 +1,6 @@
 """How the commands end: the exit codes of `serve`, and the one line that says why.
 
-Owns: the numbers, the form of the line, and which of several errors it names. May not: end anything by itself.
+Owns: the numbers, the form of the line, and which of several errors it names. May not: end a process.
 """
 
 import sys

@@ -1,6 +1,6 @@
 """The two meters: how often something may be done, and how many bytes may be kept.
 
-Owns: the arithmetic, nothing else. May not: read a clock, know what is metered, refuse anything by itself.
+Owns: the arithmetic, nothing else. May not: read a clock, know what is metered, refuse anything itself.
 
 Times are whole microseconds of any monotonic clock.
 """

@@ -1,6 +1,6 @@
 """The server: builds the parts, runs them in one nursery, drains them.
 
-Owns: the life of everything; read it as the table of contents. May not: do any part's work.
+Owns: the order in which all parts start and stop. May not: do any part's work.
 
     log, outermost, so that it outlives its writers
       hub (readers of the log) · poller · wheel · housekeeping · signals · tasks of requests that wait for the log
@@ -331,7 +331,7 @@ class Server:
     # -- draining ---------------------------------------------------------------------------------------------------
 
     async def _drain(self) -> None:
-        """Accept nobody, send everybody away with a time to come back, and wait until they are gone."""
+        """Accept no peer, send all connections away with a time to come back, and wait until they are closed."""
         self._ready = False
         parts = self.parts
         connections = parts.connections

@@ -73,7 +73,7 @@ class Later(msgspec.Struct, gc=False):
 
     pending: "Coroutine[Any, Any, Answer]"  # the edge calls its `close` if the connection is gone
     check: Callable[[], object]
-    slow: bool = False  # it takes more than a read of the log: these queue separately, so reads do not wait for them
+    slow: bool = False  # it needs more than a read of the log, so it queues separately and no read waits for it
 
 
 Answer: TypeAlias = Response | Hold | Stream | Upgrade | Commit | Later
@@ -85,4 +85,4 @@ def refusal(code: ErrorCode, message: str, wait: float | None) -> Response:
 
 
 def given_anyway() -> None:
-    """The `check` of an action: what was done is told, even if the action was to sign out."""
+    """The `check` of an action: its result is sent, even if the action was to sign out."""

@@ -188,7 +188,7 @@ class Conversation:
     def _enter_if_allowed(
         self, connection: object, session: WebSocketSession, message: Join, room: Room, page: Page
     ) -> Answer:  # fmt: skip
-        self._check(session.principal, Action.READ, message.room, message.id)  # before it is let in
+        self._check(session.principal, Action.READ, message.room, message.id)  # before the member is added
         return self._enter(connection, session, message, room, page)
 
     def _check_empty_rooms(self, session: WebSocketSession, message: Join) -> None:

@@ -68,7 +68,7 @@ class WireEncoder:
     def listing(self, presence: Presence) -> bytes:
         """The members of a room as JSON, up to some hundreds."""
         if presence.listing is None:
-            # One call, since a room's people are mostly new ones: 0.3 ms for 500, one by one 0.7.
+            # One call, since few of these people are cached: 0.3 ms for 500, against 0.7 one by one.
             presence.listing = msgspec.json.encode([person.face for person in presence.people()])
         return presence.listing
 

@@ -1,6 +1,6 @@
 """Requests of moderators: sanctions, kicks, the audit trail (CONTRACT section 10).
 
-Owns: the meaning of these requests, and who may make them. May not: see a socket, or take anybody out of a room itself.
+Owns: the meaning of these requests, and who may make them. May not: see a socket, or remove a user from a room itself.
 A refused request goes into the audit trail, and its answer does not depend on what exists.
 """
 
@@ -58,7 +58,7 @@ class ModerationHandlers:
     # -- sanctions ------------------------------------------------------------------------------------------------
 
     def sanction(self, request: Request, room: str) -> Later:
-        """`POST /rooms/{room}/sanctions`: 201 once it is stored and in force, and everybody concerned is out."""
+        """`POST /rooms/{room}/sanctions`: 201 once it is stored and in force, and users that it bans are out."""
         principal = self._moderator(request, "sanction", room)
         request.parameters()
         asked = decode_sanction(request.body, request.head.headers.get("content-type"))
@@ -147,7 +147,7 @@ class ModerationHandlers:
     # -- the rest -------------------------------------------------------------------------------------------------
 
     def kick(self, request: Request, room: str) -> Later:
-        """`POST /rooms/{room}/kick`: 200 once the user is out; it may come back."""
+        """`POST /rooms/{room}/kick`: 200 once the user is out of the room; the user may come back."""
         principal = self._moderator(request, "kick", room)
         request.parameters()
         asked = decode_kick(request.body, request.head.headers.get("content-type"))

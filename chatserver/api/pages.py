@@ -84,7 +84,7 @@ class Pages:
         )
 
     def is_ahead(self, room: Room, place: Place | None) -> bool:
-        """Whether a place may be one that another process has written and this one does not know of yet."""
+        """Whether a place is after all records known here, so that another process may have written it."""
         if not self.shared or place is None:
             return False
         return place.offset > room.last + room.pending and self.is_ours(place)
@@ -104,7 +104,7 @@ class Pages:
     def now(
         self, room: Room | None, after: Place | None, before: Place | None, limit: int, *, messages_only: bool = False
     ) -> Page | None:  # fmt: skip
-        """The page after a cursor, or with `before` the one that ends there, if the room's ring has it."""
+        """The page after a cursor, or with `before` the page that ends there, if the room's ring has it."""
         if room is None or self.is_ahead(room, after or before):
             return None
         if before is None:
@@ -138,7 +138,7 @@ class Pages:
     async def read(
         self, room: str, after: Place | None, before: Place | None, limit: int, *, messages_only: bool = False
     ) -> Page:  # fmt: skip
-        """The page after a cursor, or with `before` the one that ends there. Raises LogError."""
+        """The page after a cursor, or with `before` the page that ends there. Raises LogError."""
         if before is not None:
             return await self._before(room, before, limit, messages_only)
         head = await self._log.head(room)

@@ -41,7 +41,7 @@ class PublishedKeys:
         self._began = 0.0
 
     def unknown(self) -> bool:
-        """Note that a token names an unknown key; returns True if it may be here soon."""
+        """Note that a token names an unknown key; returns True if the key may come soon."""
         if self._fetching:
             return True
         if trio.current_time() < self._began + FETCH_EVERY:

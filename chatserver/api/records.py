@@ -66,7 +66,7 @@ class RecordHandlers:
         return Commit(self._services.draft_of(request.principal, record), stored)
 
     def _stored(self, status: int, result: Stored | LogError) -> Response:
-        """The answer for a stored record with its place and author, or for one that was not stored."""
+        """The answer to a write: the record's place and author, or why it was not stored."""
         if isinstance(result, LogError):
             return refusal(*not_stored(result))
         record = result.record

@@ -40,7 +40,7 @@ class Request(msgspec.Struct, gc=False):
     secure: bool = False  # came over TLS, at least from the client to its proxy
     foreign: bool = False  # from another site's page, or for monitoring: it may read what is public, anonymously
     _principal: Principal | None = None
-    _signed_out: SignOut | None = None  # the last time before it began to wait
+    _signed_out: SignOut | None = None  # the user's last sign-out before this request began to wait
 
     @property
     def principal(self) -> Principal:
@@ -58,7 +58,7 @@ class Request(msgspec.Struct, gc=False):
 
     @property
     def reader(self) -> Principal:
-        """The user as whom public content is read: nobody, for another site's page."""
+        """The principal that reads public content; for a page of another site it is anonymous."""
         return self.identities.nobody(self.network) if self.foreign else self.principal
 
     def shrink(self) -> None:
@@ -69,7 +69,7 @@ class Request(msgspec.Struct, gc=False):
         self.head = msgspec.structs.replace(self.head, headers={})
 
     def check_again(self) -> None:
-        """After a wait: refuse somebody who has signed out everywhere meanwhile. Raises RefusedError."""
+        """After a wait: refuse a user who has signed out everywhere meanwhile. Raises RefusedError."""
         if self.foreign:
             return
         if self.identities.signed_out.again_since(self._signed_out, self.principal.number):

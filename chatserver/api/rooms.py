@@ -292,7 +292,7 @@ class RoomHandlers:
         return json_body({"rooms": listed})
 
     def show_room(self, request: Request, name: str) -> Later:
-        """`GET /rooms/{room}`. A room that was never written is no error, since anybody may be the first."""
+        """`GET /rooms/{room}`. A room without messages is no error, since its first message may still come."""
         request.parameters()
         self._check_reader(request, name)
         return Later(self._show_later(name), partial(self._check_reader_again, request, name))

@@ -118,7 +118,7 @@ class Routes:
         operators = self._operators if request.operators else None
         source = source_of(head.headers, operators or self._policy)
         if path in self._service:
-            request.foreign = True  # monitoring is for anybody, and a token that is sent along may be a proxy's
+            request.foreign = True  # monitoring is public, and a token in the request may be meant for a proxy
         elif source is Source.FOREIGN and path not in self._static:
             request.foreign = True
             check_foreign(head)
@@ -179,7 +179,7 @@ class Routes:
         return Response(200, [json_body({**about, **self._reachable()})])
 
     def _reachable(self) -> dict[str, object]:
-        """The reachable shards. They do not affect readiness: what they keep may be lost, and every node misses it."""
+        """The reachable shards. They do not affect readiness: their data may be lost, and all nodes lack it alike."""
         shards = self._shards
         return {} if shards is None else {"shards": {"reachable": shards.reachable, "of": len(shards.all)}}
 

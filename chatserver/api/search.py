@@ -94,7 +94,7 @@ class SearchHandlers:
         )
 
     def _check_limits(self, principal: Principal) -> None:
-        """Refuse whom a shard has refused before. Raises OverLimitError."""
+        """Refuse a user or network whose last refusal by a shard still holds. Raises OverLimitError."""
         limit, key = max(self._limits.of(principal), key=lambda each: self._limiters.refused(*each))
         wait = self._limiters.refused(limit, key)
         if wait:

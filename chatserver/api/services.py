@@ -153,7 +153,7 @@ class Services:
         """
         most = self.settings.max_empty_rooms
         if count > most:
-            sentence = f"{most} rooms in which nobody has written are all that one may be in: write in one first"
+            sentence = f"{most} rooms without messages are the most that you may be in: write in one of them first"
             raise MessageError(ErrorCode.TOO_MANY_ROOMS, sentence, id_)
 
 

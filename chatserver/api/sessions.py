@@ -34,7 +34,7 @@ class SessionHandlers:
         self._secret = services.log.identity.secret
 
     def make(self, request: Request) -> Answer:
-        """`POST /session`: be a guest with a name of one's choice, the same guest as before if there is a token."""
+        """`POST /session`: become a guest with a chosen name, the same guest as before if the request has a token."""
         request.parameters()
         known = request.known
         name = decode_session(request.body, request.head.headers.get("content-type"))

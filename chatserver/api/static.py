@@ -32,7 +32,7 @@ _TYPES = {
 }
 #: Revalidate by ETag each time, so that a new version is used at the next load.
 _REVALIDATED = ("Cache-Control", "no-cache")
-#: The same for a page that sets a cookie: a cache in front would hand this guest's token to all who come after.
+#: The same for a page that sets a cookie: a cache in front would give this guest's token to later visitors.
 _OWN = ("Cache-Control", "private, no-cache")
 _HEADERS = (
     ("Vary", "Accept-Encoding"),

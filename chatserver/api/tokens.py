@@ -38,7 +38,7 @@ CACHED_TOKENS = 4096
 FAILURE_RATE, FAILURE_BURST = 5.0, 50.0
 #: Algorithms of published keys; a token may arrive before the provider's new key does.
 PUBLISHED = ("RS256", "ES256", "EdDSA")
-#: Seconds after which a new key should be here.
+#: Seconds after which a token of an unknown key should be sent again: the key is fetched by then.
 KEYS_RETRY = 1.0
 
 _log = structlog.get_logger("chatserver.tokens")

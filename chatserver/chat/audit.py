@@ -1,4 +1,4 @@
-"""Audit entries that nobody waits for, stored a group at a time.
+"""Audit entries that no request waits for, stored a group at a time.
 
 Owns: the entries that are not stored yet, and the rate limits on them. May not: decide what is noted.
 
@@ -19,7 +19,7 @@ from chatserver.log.audit import Audit, AuditEntry
 from chatserver.log.interface import Draft, LogError
 from chatserver.meters import MICROSECOND, KeyedBuckets
 
-#: Entries that may wait to be stored, at most half of them minor ones; while a disk hangs, entries beyond are lost.
+#: Entries that may wait to be stored, at most half of them minor ones; while a disk hangs, further ones are lost.
 MAX_WAITING = 1_000
 #: Seconds between two groups.
 GROUP_INTERVAL = 1.0
@@ -66,11 +66,11 @@ class AuditTrail:
         self._add(entry, MAX_WAITING)
 
     def note_refusal(self, principal: Principal, action: str, room: str) -> None:
-        """Note that somebody tried what only moderators may do; rate-limited, since anybody can cause it."""
+        """Note an attempt at what only moderators may do; rate-limited, since any client can cause it."""
         self._note_minor(principal, "refused", room, detail=action)
 
     def note_search(self, principal: Principal, user: str, room: str) -> None:
-        """Note that somebody searches the messages of one user; rate-limited too."""
+        """Note a search for the messages of one user; rate-limited too."""
         self._note_minor(principal, "search", room, user)
 
     def _note_minor(self, principal: Principal, action: str, room: str, target: str = "", detail: str = "") -> None:

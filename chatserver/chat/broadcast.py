@@ -150,7 +150,7 @@ class Broadcaster:
         """Offer a member its notices; if its connection is blocked, they are dropped."""
         principal = broadcast.room.members.get(member)
         if principal is None:
-            return  # it has left
+            return  # the member has left
         told = broadcast.notices(member, principal.number)
         if told:
             taken = self._sink.offer(member.connection, told)
@@ -240,7 +240,7 @@ class Broadcaster:
             self._keep_rest(member, pieces, taken)
 
     def _keep_rest(self, member: Member, pieces: list[bytes], taken: int) -> None:
-        """Move the cursor past the pieces taken; of one that was partly taken the connection keeps the rest."""
+        """Move the cursor past the pieces taken; the connection keeps the rest of a piece that was partly taken."""
         for piece in pieces:
             if not taken:
                 self._sink.keep(member.connection, b"", 0)

@@ -4,10 +4,10 @@ Owns: the reports of the others, and what this process has yet to send. May not:
 process's report for more than a few seconds after it falls silent, or trust it: it is shown to people and decides
 nothing.
 
-Once a second each process sends the whole presence of every room in which it has changed. When none has, it sends every
-other second that it is alive. Messages may be lost, late or doubled: they are numbered, and a process that misses one
-requests all rooms again, which come between two marks. A process that is silent for EXPIRY is forgotten with all its
-people.
+Once a second each process sends the whole presence of each room in which it has changed, and without any change a
+heartbeat every other second. Messages may be lost, late or doubled: they are numbered, and a process that misses one
+requests a report of all rooms, whose begin and end are marked. A process that is silent for EXPIRY is forgotten with
+all its people.
 """
 
 import math
@@ -131,18 +131,18 @@ class Cluster:
     # -- what is sent -----------------------------------------------------------------------------------------------
 
     def types(self, room: str, principal: Principal) -> None:
-        """Somebody types in a room here."""
+        """A user types in a room here."""
         if len(self._typed) < MAX_NOTICES:
             self._typed[room, principal.author.id] = TypingReport(room, named(principal))
 
     def _written(self, room: str, records: Sequence[Record]) -> None:
-        """What authors here typed until now is sent, see `Notices.written`."""
+        """Drop the unsent typing of authors here, see `Notices.written`."""
         for record in records if self._typed else ():
             if record.kind is Kind.MESSAGE:
                 self._typed.pop((room, record.user_id), None)
 
     def moved(self, room: str, principal: Principal, offset: int) -> None:
-        """Somebody has read up to an offset here; the same person's connections elsewhere are notified."""
+        """A user has read up to an offset here; the user's connections elsewhere are notified."""
         if len(self._moved) < MAX_NOTICES and self._is_elsewhere(room, principal.number):
             self._moved[room, principal.number] = ReadReport(room, named(principal), offset)
 
@@ -277,7 +277,7 @@ class Cluster:
         process = self._processes.get(report.process)
         if process is None:
             process = self._processes[report.process] = _Process(0, self._clock())
-            self._all_wanted |= report.number == 1  # it has just started, and knows no others
+            self._all_wanted |= report.number == 1  # that process has just started, and knows no others
         if report.number <= process.number:
             return None
         if report.number > process.number + 1:

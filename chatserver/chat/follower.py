@@ -27,7 +27,7 @@ from chatserver.log.interface import MAX_READ, Head, Kind, Log, LogError, Record
 FOLLOW_PAGE = 256
 #: Seconds between two comparisons of rooms with a shared log: the delay of a record whose hint was lost.
 COMPARE_INTERVAL = 1.0
-#: Messages reacted to in one page, up to which each is read by itself; for more, that part of the ring is read again.
+#: Messages with new reactions in one page, up to which each is read alone; above it, their part of the ring is read.
 MAX_SINGLE_READS = 8
 
 _log = structlog.get_logger("chatserver.chat")
@@ -164,7 +164,7 @@ class Follower:
         while at < where.stop:
             page = await self._log.read(room, after=at - 1, limit=MAX_READ)
             for record in page:
-                # An edit empties the edit before it, and the log does not say which one that was.
+                # An edit empties the edit before it, and the log does not say which edit that was.
                 about = record.target if record.kind is Kind.EDIT else record.offset
                 if record.offset < where.stop and about in targets:
                     found[record.offset] = record

@@ -64,13 +64,13 @@ class Housekeeping:
             self._changed[room] = None
 
     def note_lease(self, room: Room) -> None:
-        """Queue a room in which somebody has a lease."""
+        """Queue a room in which a user has a lease."""
         count = room.presence.leases
         self.leases += count - self._leasing.get(room, 0)
         self._leasing[room] = count
 
     def leasing(self) -> list[Room]:
-        """The rooms in which somebody has a lease."""
+        """The rooms in which users have leases."""
         return list(self._leasing)
 
     def forget(self, room: Room) -> None:
@@ -85,7 +85,7 @@ class Housekeeping:
     # -- notices ----------------------------------------------------------------------------------------------------
 
     def types(self, name: str, principal: Principal) -> None:
-        """Somebody types: note it for the other members, if the room is not too large."""
+        """A user types: note it for the other members, if the room is not too large."""
         room = self._rooms.get(name)
         if room is not None and 0 < len(room.members) <= MAX_TYPING_MEMBERS:
             now = self._clock()
@@ -93,7 +93,7 @@ class Housekeeping:
             self._notify(room, now)
 
     def moved(self, name: str, principal: Principal, offset: int, connection: object = None) -> None:
-        """Somebody has read up to an offset: note it for the same person's other connections in the room.
+        """A user has read up to an offset: note it for the user's other connections in the room.
 
         `connection` is where the marker was moved, if it is in the room.
         """

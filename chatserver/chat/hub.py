@@ -241,7 +241,7 @@ class Hub:
         self.deliver(member)
 
     def _informed(self, member: Member) -> bool:
-        """Strike a member off those that missed a presence notice. Returns whether it was among them."""
+        """Remove a member from those that missed a presence notice; returns whether it was among them."""
         uninformed = member.room.uninformed
         if uninformed is None or member not in uninformed:
             return False

@@ -3,8 +3,8 @@
 Owns: the reads under way, and the records altered meanwhile. May not: know who reads.
 
 A read may fetch a message before an edit or deletion, and return after the change was broadcast: its reader would show
-the old text for ever. So each change is applied to the result of every read of its room that is under way, and to what
-waits after its read: until it is given, it is kept in a block of `altered_meanwhile`.
+the old text for ever. So each change is applied to the results of all reads of its room that are under way, and of
+earlier reads whose results still wait in a block of `altered_meanwhile`.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator

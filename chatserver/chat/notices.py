@@ -47,7 +47,7 @@ class Notices:
         self._told_at = -math.inf
 
     def types(self, principal: Principal, now: float) -> None:
-        """Somebody types; ignored if that was noted less than TYPING_EVERY ago."""
+        """A user types; ignored if that was noted less than TYPING_EVERY ago."""
         self._forget(now)
         user = principal.author.id
         if user not in self._typed and len(self._typed) < MAX_REMEMBERED:
@@ -55,14 +55,14 @@ class Notices:
             self.typing[user] = principal
 
     def written(self, records: Sequence[Record]) -> None:
-        """What the authors of new messages typed until now is sent: a notice of it would come behind the message."""
+        """Drop the typing of the authors of new messages: a notice of it would come after the message."""
         for record in records:
             if record.kind is Kind.MESSAGE:
                 self._typed.pop(record.user_id, None)
                 self.typing.pop(record.user_id, None)
 
     def moved(self, number: int, offset: int, connection: object) -> None:
-        """Somebody has read up to an offset."""
+        """A user has read up to an offset."""
         before = self.reads.get(number)
         if before is None and len(self.reads) >= MAX_READS:
             return

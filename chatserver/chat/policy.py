@@ -6,7 +6,7 @@ token looks like.
     access = Access(Policies(settings.rooms), Guests.FULL)
     access.may(rights, Action.WRITE, "staff-only")
 
-The same answer for a room that exists and one that does not: only the name is looked at.
+The answer does not depend on whether a room exists: only its name is looked at.
 """
 
 import re
@@ -19,7 +19,7 @@ import msgspec
 
 from chatserver.settings.rooms import Audience, Guests, RoomPolicy
 
-#: Rooms whose policy is cached; finding it again costs 0.3 µs for each pattern before the one that matches.
+#: Rooms whose policy is cached; finding it again costs 0.3 µs for each pattern before the match.
 CACHED_ROOM_POLICIES = 4096
 #: Rights kept as shared objects: one issuer gives most people the same rights.
 CACHED_RIGHTS = 1024

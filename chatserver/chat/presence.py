@@ -19,8 +19,8 @@ NOTICE_INTERVAL = 1.0
 NOTICES_PER_SECOND = 200
 #: Members up to which arrivals and departures are sent by name.
 MAX_NAMED_MEMBERS = 100
-#: Changes sent by name in one notice: as if one such room left and another came. Otherwise thousands of connections
-#: that come and go in a small room would be sent to each of its members.
+#: Changes sent by name in one notice: as many as if all members of such a room left and as many others came. Without
+#: this bound, thousands of connections that come and go in a small room would be sent to each of its members.
 MAX_CHANGES = 2 * MAX_NAMED_MEMBERS
 #: Leases ended in one step: 0.1 ms.
 EXPIRE_STEP = 200
@@ -145,7 +145,7 @@ class Presence:
             return
         if self._changes is None:
             self._changes = {}
-        # Somebody who came and went since the last notice is sent too: a client may have fetched the list in between.
+        # A person who came and left since the last notice is sent too: a client may have fetched the list in between.
         self._changes[principal.number] = (principal, here)
 
     def _rename(self, principal: Principal) -> None:
@@ -155,7 +155,7 @@ class Presence:
 
     @property
     def here(self) -> bool:
-        """Whether somebody is here in this process."""
+        """Whether any person is in the room in this process."""
         return bool(self._people)
 
     @property

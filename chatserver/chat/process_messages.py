@@ -33,14 +33,14 @@ class RoomReport(msgspec.Struct, array_like=True, gc=False):
 
 
 class TypingReport(msgspec.Struct, array_like=True, gc=False):
-    """Somebody types in a room."""
+    """A user types in a room."""
 
     room: str
     who: Person
 
 
 class ReadReport(msgspec.Struct, array_like=True, gc=False):
-    """Somebody has read up to an offset."""
+    """A user has read up to an offset."""
 
     room: str
     who: Person

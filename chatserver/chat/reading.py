@@ -41,7 +41,7 @@ class ReadMarkers:
         self._asked = trio.Event()
 
     def move(self, user_id: str, room: str, offset: int) -> None:
-        """Somebody has read up to an offset; it is stored in a second or two. Raises LogBusy."""
+        """A user has read up to an offset; it is stored in a second or two. Raises LogBusy."""
         rooms = self._moved.get(user_id, {})
         before = rooms.get(room)
         if before is None:

@@ -26,7 +26,7 @@ from chatserver.log.interface import LogError
 LATEST = 50
 #: Seconds an empty room stays in memory, so that members who drop and return together find its ring.
 EMPTY_ROOM_SECONDS = 30.0
-#: Empty rooms kept for that time, and how many of these one network may have loaded: anybody may request rooms that do
+#: Empty rooms kept for that time, and how many of these one network may have loaded: a client may request rooms that do
 #: not exist. Thousands who drop at once come from many networks; `all_rings_bytes` bounds their rooms.
 MAX_EMPTY, MAX_EMPTY_OF_NETWORK = 8192, 128
 #: Seconds that an empty room beyond its network's share stays: a client that has just loaded a room goes on to use it.
@@ -79,7 +79,7 @@ class Registry:
     def unwritten(self, count: int) -> list[Room]:
         """Rooms without any message, so many that `count` of them have people, if there are that many.
 
-        It is for the caller to look at these a few at a time: MAX_EMPTY of them may have no people.
+        The caller should look at a few of them at a time, since MAX_EMPTY of them may have no people.
         """
         return list(islice(self._unwritten, MAX_EMPTY + count))
 

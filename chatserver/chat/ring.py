@@ -45,7 +45,7 @@ class Encoding:
         return None
 
     def typing(self, room: str, who: Principal) -> bytes | None:
-        """Somebody types; None if clients of this kind are not notified."""
+        """A user types; None if clients of this kind are not notified."""
         return None
 
     def read(self, room: str, offset: int) -> bytes | None:

@@ -2,7 +2,7 @@
 
 Owns: the facts of a room. May not: send, wait, or decide when a room leaves memory.
 
-A ring is made at the room's first message: anybody can name a room, so one without messages must cost little.
+A ring is made at the room's first message: any client can name a room, so a room without messages must cost little.
 """
 
 from typing import TYPE_CHECKING

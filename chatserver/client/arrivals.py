@@ -25,7 +25,7 @@ class Arrivals:
         self._came, self._went = [], []
 
     def take(self, event: wire.Presence, *, me: wire.User | None, is_shown: bool) -> tuple[list[str], str | None]:
-        """Return a note for each new name, and the line; None if it has nobody. `is_shown`: the room is on screen."""
+        """Return a note for each new name, and the line, None without names. `is_shown`: the room is on screen."""
         names = {user.id: self._recall.people.get(user.id) for user in event.joined}
         for user in (*event.joined, *event.left):
             self._recall.know(user)

@@ -33,7 +33,7 @@ COMMANDS = (
     Command("/who", "[NAME]", "list who is here; with NAME, the id for chatserver admin"),
     Command("/nick", "NAME", "take another name"),
     Command("/me", "TEXT", "say what you are doing"),
-    Command("/reply", "[#N] TEXT", "answer message N, or the last one of somebody else"),
+    Command("/reply", "[#N] TEXT", "answer message N, or the last message of another user"),
     Command("/edit", "[#N] TEXT", "change a message of yours, or your last one"),
     Command("/delete", "[#N]", "delete a message, or your last one"),
     Command("/react", "[#N] EMOJI", "put an emoji on message N or the last; -EMOJI takes it off"),

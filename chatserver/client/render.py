@@ -191,7 +191,7 @@ class Narrator:
 
 
 def presence(joined: Sequence[str], left: Sequence[str], members: int) -> str | None:
-    """Return who joined and left in one line, however many; None if nobody did."""
+    """Return who joined and left in one line, however many; None without any change."""
     changes = [
         f"{_names(names) if len(names) <= _NAMES_SHOWN else f'{len(names)} people'} {verb}"
         for names, verb in ((joined, "joined"), (left, "left"))

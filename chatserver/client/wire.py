@@ -105,7 +105,7 @@ class Left(msgspec.Struct, frozen=True, tag_field="type", tag="left"):
 
 
 class Members(msgspec.Struct, frozen=True, tag_field="type", tag="members"):
-    """Answer to `members`: who is in a room; `count` is the number of all, not all of whom may be listed."""
+    """Answer to `members`: who is in a room; `count` includes members that are not listed."""
 
     room: str
     members: tuple[User, ...]

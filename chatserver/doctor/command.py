@@ -1,4 +1,4 @@
-"""The examination: each node by itself, then messages among the nodes on one log.
+"""The examination: each node alone, then messages among the nodes on one log.
 
 Owns: its order, the command's exit code. May not: query a node or conclude anything itself.
 

@@ -14,7 +14,7 @@ CLOCK_DIFFERENCE = 1_000.0
 #: without hints reads the log each second.
 SLOW = 250.0
 
-#: What is said of a node in trouble, and what to do.
+#: The finding about a node in trouble, and the advice.
 _TROUBLES = {
     Trouble.UNREACHABLE: (
         "cannot be reached",
@@ -24,7 +24,7 @@ _TROUBLES = {
         "is not a chatserver", "give the URL under which the page of the chat opens; a proxy must pass on all paths"
     ),
     Trouble.NOT_READY: (
-        "is not ready", "its own log says why; it is ready by itself when what it waits for is there"
+        "is not ready", "its own log says why; it becomes ready as soon as what it waits for is available"
     ),
     Trouble.MISDIRECTED: ("goes by other names", "give a URL with a name that its --allow-host has"),
     Trouble.REFUSED: (

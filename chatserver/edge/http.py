@@ -134,7 +134,7 @@ class HttpExchanges:
 
     def _answer(self, connection: Connection, exchange: Exchange, answer: Answer) -> bool:
         if self.draining and isinstance(answer, Hold | Stream | Upgrade):
-            # It would wait for news that no longer comes, and delay the shutdown.
+            # A held poll would wait for news that no longer comes, and delay the shutdown.
             exchange.keep_alive = False
             refused = refusal(ErrorCode.DRAINING, _RESTARTING, return_after())
             return self.respond(connection, exchange, refused, Reason.DRAINING)
@@ -202,7 +202,7 @@ class HttpExchanges:
         return self._write(connection, exchange, [head] if exchange.head_only else [head, *parts], reason)
 
     def _refuse_request(self, connection: Connection, exchange: Exchange, error: HttpError | MessageError) -> bool:
-        """A whole and valid request that cannot be served: the connection lives."""
+        """Refuse a whole and valid request that cannot be served; the connection stays open."""
         wire = error_response(
             error, headers=exchange.headers, keep_alive=exchange.keep_alive, head_only=exchange.head_only
         )

@@ -79,7 +79,7 @@ class ProxyHandler(Handler):
         self._connections.close(connection, Reason.PROXY_HEADER)
 
     def expired(self, connection: Connection) -> None:
-        """Close it: no whole header in time."""
+        """Close the connection: no whole header came in time."""
         self._fail(connection, "no PROXY header in time")
 
 

@@ -48,12 +48,12 @@ class ThrottledHandler(WaitingHandler):
     """`THROTTLED`: no context; the peer is not read."""
 
     def resumed(self, connection: Connection) -> bool:
-        """It may send requests again."""
+        """The peer may send requests again."""
         self._connections.enter(connection, State.KEEPALIVE)
         return self._exchanges.go_on(connection)
 
     def expired(self, connection: Connection) -> None:
-        """It has waited long enough."""
+        """The pause is over."""
         if self.resumed(connection):
             self._connections.resume(connection, later=True)
 
@@ -62,7 +62,7 @@ class PausedHandler(ThrottledHandler):
     """`PAUSED`: the context is the room; the publisher is resumed once its members have been offered the messages."""
 
     def released(self, connection: Connection, context: object) -> None:
-        """It no longer waits for the room."""
+        """The publisher no longer waits for the room."""
         assert isinstance(context, Room)
         self._hub.forget_publisher(context, connection)
 
@@ -105,7 +105,7 @@ class StreamHandler(WaitingHandler):
         return False
 
     def writable(self, connection: Connection) -> bool:
-        """It has taken the kept bytes: offer the messages that it still lacks."""
+        """The peer has taken the kept bytes: offer the messages that the member still lacks."""
         member = connection.context
         assert isinstance(member, Member), "STREAM is only entered with a member"
         self._hub.writable(member)
@@ -125,11 +125,11 @@ class StreamHandler(WaitingHandler):
         self._connections.enter(connection, State.STREAM, connection.context)
 
     def faulted(self, connection: Connection) -> None:
-        """A bug of ours: the stream ends, and its client comes back by itself."""
+        """A bug of ours: the stream ends, and its client reconnects."""
         self._connections.finish(connection, Reason.INTERNAL_ERROR)
 
     def released(self, connection: Connection, context: object) -> None:
-        """The stream has ended: so does the membership."""
+        """The stream has ended: end the membership."""
         assert isinstance(context, Member)
         self._hub.lost(context)
 

@@ -96,7 +96,7 @@ class WebSocketHandler(Handler):
 
     def open(self, connection: Connection, answer: Upgrade) -> bool:
         """Switch the connection to WebSocket; frames may be in its inbox already."""
-        connection.rate = 0  # it has another bucket now
+        connection.rate = 0  # a WebSocket has another bucket
         self._rest(connection, WebSocketSession(answer.principal, answer.dialect))
         self._connections.send(connection, answer.wire)
         if connection.inbox:
@@ -109,7 +109,7 @@ class WebSocketHandler(Handler):
         """Bytes of frames."""
         session = session_of(connection)
         if len(data) == _PONG_BYTES and connection.state is State.PINGED and data.startswith(EMPTY_PONG):
-            self._rest(connection, session)  # all that an idle peer ever sends
+            self._rest(connection, session)  # an idle peer sends nothing else
             return False
         inbox = connection.inbox
         return self._take(connection, session, inbox + data if inbox else data)
@@ -164,7 +164,7 @@ class WebSocketHandler(Handler):
         self._connections.enter(connection, State.OPEN, session, span=ticks(max(look, TICK)))
 
     def _has_expired(self, connection: Connection, session: WebSocketSession) -> bool:
-        """Close it if its sign-in has expired. Returns whether it did."""
+        """Close the connection if its sign-in has expired; returns whether it has."""
         expires = session.principal.expires
         if expires is None or trio.current_time() < expires:
             return False

@@ -15,7 +15,7 @@ from chatserver.log.sqlite import SqliteLog
 def open_log(url: str, neighbours: Neighbours | None = None) -> Log:
     """Make the log that a URL names; `run` opens it. Several processes of one machine share a file as `neighbours`.
 
-    Raises LogOpenError for a URL that names no engine, or one that cannot be shared.
+    Raises LogOpenError for a URL that names no engine, or an engine that cannot be shared.
     """
     if url == "memory:":
         if neighbours is not None:

@@ -2,7 +2,7 @@
 
 Owns: the value, how much is kept, the statements. May not: decide what is worth an entry.
 
-Fewer minor entries are kept: anybody can cause one, and they must not push a moderator's entries out.
+Fewer minor entries are kept: any client can cause them, and they must not push a moderator's entries out.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ MAX_AGE_MS = 365 * 24 * 3600 * 1000
 
 
 class AuditEntry(msgspec.Struct, frozen=True, gc=False):
-    """Somebody did something, or tried to."""
+    """An action or an attempt, and who made it."""
 
     time: int  # ms since the Unix epoch
     by_id: str
@@ -32,7 +32,7 @@ class AuditEntry(msgspec.Struct, frozen=True, gc=False):
     room: str  # "*" for all
     target: str = ""  # a user's id, a network or an offset
     detail: str = ""
-    minor: bool = False  # anybody can cause such an entry, so fewer are kept
+    minor: bool = False  # any client can cause such an entry, so fewer are kept
     id: int = 0  # assigned by the log; ascending
 
 

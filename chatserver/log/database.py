@@ -222,6 +222,6 @@ class DatabaseLog(Generic[C, P]):
         return await self.change(doing, lambda connection: work(self._tables(connection)), hint=hint)
 
     def _stored_late(self, hint: str) -> None:
-        """Called when a change is stored for which nobody waits any more."""
+        """Called when a change is stored for which no caller waits any more."""
         if hint:
             self._heard({hint: 0})

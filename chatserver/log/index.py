@@ -56,7 +56,7 @@ class Question(msgspec.Struct, frozen=True, gc=False):
     words: tuple[str, ...]  # in lower case; all must occur, the last one also as a prefix
     room: str | None = None  # None: all rooms
     before: int | None = None  # an offset in `room`
-    user: str | None = None  # id of the author; None: anybody
+    user: str | None = None  # id of the author; None: any author
 
     def matcher(self) -> Matcher:
         """The matcher for its words."""

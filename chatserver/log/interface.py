@@ -141,7 +141,7 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     key: str | None = None  # the user's idempotency key: a retry with the same key is the same record
     network: str = ""  # of the sender, for fair shares of the queue; not stored
     kind: Kind = Kind.MESSAGE
-    target: int = 0  # offset of the message that it changes; of a message, the one that it replies to, or 0
+    target: int = 0  # offset of the message that it changes; of a message, the message that it replies to, or 0
     mentions: tuple[str, ...] = ()  # ids of users, of a message
     emoji: str = ""  # of a reaction
     on: bool = True  # of a reaction: False takes it away
@@ -153,7 +153,7 @@ class State(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What happened to a message since it was stored."""
 
     edited: int = 0  # ms since 1970, of the last edit
-    edit: int = 0  # the offset of the last edit, the only one that still has its text
+    edit: int = 0  # the offset of the last edit, the only edit that still has its text
     deleted: bool = False
     reactions: tuple[tuple[str, int], ...] = ()  # emoji and number of users, in order of first use
 

@@ -17,10 +17,10 @@ from chatserver.log.interface import Kind, Record
 if TYPE_CHECKING:
     from chatserver.log.database import DatabaseLog
 
-#: Markers kept of one user; the one that moved longest ago is dropped first. Discord has 100 servers a user.
+#: Markers kept of one user; the marker that moved longest ago is dropped first. Discord has 100 servers a user.
 MAX_MARKED_ROOMS = 1_000
-#: Markers kept of all users, about 100 MB; those that moved longest ago are dropped first. Anybody can be any number of
-#: guests, in any number of rooms.
+#: Markers kept of all users, about 100 MB; those that moved longest ago are dropped first. A client can be any number
+#: of guests, in any number of rooms.
 MAX_MARKERS = 1_000_000
 #: Markers moved between two counts of how many there are. A count reads all of them, in a reading thread.
 COUNT_EVERY = 10_000
@@ -72,7 +72,7 @@ class Markers(Protocol):
 
 
 def users_to_check(markers: Sequence[Marker]) -> set[str]:
-    """The users whose markers are to be counted when these are moved. At random, so that nobody can stay uncounted."""
+    """The users whose markers are to be counted when these are moved. At random, so that no user can stay uncounted."""
     return {marker.user_id for marker in markers[randrange(COUNT_ONE_IN) :: COUNT_ONE_IN]}  # noqa: S311
 
 

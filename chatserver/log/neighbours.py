@@ -103,7 +103,7 @@ class Neighbours:
         self._blocked.set()
 
     def _send(self, path: str, datagram: bytes) -> bool:
-        """Send to one neighbour; False if its queue is full. One that is gone needs no hint: it will read the log."""
+        """Send to one neighbour; False if its queue is full. A neighbour that is gone needs no hint."""
         if self._socket is None:
             return True
         try:

@@ -95,7 +95,7 @@ class PostgresLog(DatabaseLog[Connection, _Opened]):
         self._heard = heard
         token = trio.lowlevel.current_trio_token()
         server = await trio.to_thread.run_sync(Server, self._url)
-        # A migration, or another server's, may take minutes. PostgreSQL undoes one that ends with this process.
+        # A migration, here or in another server, may take minutes. PostgreSQL undoes it if this process ends.
         opened = await trio.to_thread.run_sync(_open, server, abandon_on_cancel=True)
 
         def check(connection: Connection) -> None:

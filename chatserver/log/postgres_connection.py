@@ -95,7 +95,7 @@ class Server:
                 "the characters @ : / ? # % are written %40 %3A %2F %3F %23 %25"
             ) from None
         parameters = {**_PARAMETERS, **{name: value for name, value in given.items() if value is not None}}
-        if "," in str(given.get("host", "")):  # a primary and its standbys: choose the one that may be written
+        if "," in str(given.get("host", "")):  # a primary and its standbys: choose the primary
             parameters.setdefault("target_session_attrs", "read-write")
         self._conninfo = make_conninfo("", **parameters)
         self._lock = threading.Lock()

@@ -216,7 +216,7 @@ def _ask(connection: Connection, query: str) -> str:
         row = connection.execute(query).fetchone()
     except (errors.InsufficientPrivilege, errors.UndefinedFunction, errors.FeatureNotSupported):
         return ""
-    except psycopg.errors.ObjectNotInPrerequisiteState:  # it has become a standby
+    except psycopg.errors.ObjectNotInPrerequisiteState:  # the server has become a standby
         return ""
     assert row is not None
     return str(row[0])

@@ -144,7 +144,7 @@ class PostgresWriter:
         ends = locked.fetchall()
         if len(ends) < len(ids):
             self._ids.clear()
-            raise LogUnavailable("storing a message failed: rooms are missing, since somebody has removed them")
+            raise LogUnavailable("storing a message failed: rows of rooms are missing, removed by another program")
         now = max((row[3] for row in ends), default=0) if self._wall_ms is None else self._wall_ms()
         by_id = {id_: RoomEnd(id_, last, time) for id_, last, time, _ in ends}
         rooms = {name: by_id[id_] for name, id_ in ids.items()}

@@ -42,7 +42,7 @@ class SignOutTable:
 
     def __init__(self, sign_outs: Iterable[SignOut] = ()) -> None:
         self._kept: dict[int, SignOut] = {}
-        self._guests: dict[int, None] = {}  # those of guests, likewise
+        self._guests: dict[int, None] = {}  # the same, for guests
         for each in sign_outs:
             self.put(each)
 

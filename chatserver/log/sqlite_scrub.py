@@ -37,7 +37,7 @@ class Scrubber:
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection = connection
         self._wal = path.with_name(f"{path.name}-wal")
-        # It stays open, because closing any descriptor of the file drops SQLite's locks on it.
+        # The descriptor stays open, because closing any descriptor of the file drops SQLite's locks on it.
         self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
 
     def close(self) -> None:

@@ -51,7 +51,7 @@ _decode = msgspec.json.Decoder(list[tuple[str, int, int, str, str, str, int, int
 
 
 class Search:
-    """One search. The loop sets `in_vain` when nobody waits for it any more."""
+    """One search. The loop sets `in_vain` when no caller waits for it any more."""
 
     def __init__(self, question: Question, behind: Sequence[str], go_on: int | None, now_ms: int) -> None:
         self._question = question
@@ -61,7 +61,7 @@ class Search:
         self.in_vain = False
 
     def run(self, connection: sqlite3.Connection) -> Found:
-        """Search unindexed messages first: one that is indexed meanwhile is then found twice rather than missed."""
+        """Search unindexed messages first: a message that is indexed meanwhile is found twice rather than missed."""
         connection.set_progress_handler(self._stopwatch(), PROGRESS_INSTRUCTIONS)
         try:
             found = {} if self._go_on is not None else _find_in_tail(self._question, self._behind, connection)

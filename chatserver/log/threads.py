@@ -3,7 +3,7 @@
 Owns: the threads and the queue of jobs. May not: know what a job does.
 
 `trio.to_thread.run_sync` needs a task for each job, and a pass of the loop to begin and to end: 3 ms each beside
-thousands of busy connections. Here a thread takes the next job by itself, and an outcome is one callback.
+thousands of busy connections. Here a thread takes the next job itself, and an outcome is one callback.
 """
 
 from collections import deque

@@ -10,10 +10,10 @@ The rules of eviction, when a newcomer finds no place, and once a second from a 
 2. Within a rank: time waited x connections of its network, the largest first. A person waits alone; an attack that
    comes from few addresses waits in crowds, however quickly it comes back.
 3. A connection for which that product is below `evict_after` is not evicted: it may be about to finish.
-4. A newcomer takes no place from a network that holds fewer connections than its own. From one that holds as many (its
-   own included) it takes one only if that peer alone has waited `evict_after`. Else a crowd would use up all scans of a
-   tick.
-Thousands of machines that send one slow head each cannot be told from as many honest slow people: the oldest goes.
+4. A newcomer takes no place from a network that holds fewer connections than its own. From a network that holds as
+   many (its own included) it takes a place only if the peer there has itself waited `evict_after`. Otherwise a crowd
+   would use up all scans of a tick.
+Thousands of machines that send one slow head each look like as many honest slow people: the oldest is evicted.
 """
 
 import random
@@ -107,7 +107,7 @@ class Admission:
         return 0 < self._per_network <= count and not self._uncapped(address)
 
     def move(self, connection: Connection, address: str) -> Reason | None:
-        """Count it for the client behind a proxy from now on. If refused, say why; it stays counted as before."""
+        """Count a connection for the client behind a proxy from now on; if that is refused, return why."""
         network = network_of(address)
         if network != connection.network:
             count = self._by_network.get(network, 0)

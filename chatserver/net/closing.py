@@ -22,7 +22,7 @@ class ClosingHandler(Handler):
     """
 
     def received(self, connection: Connection, data: bytes) -> bool:
-        """Drop it, up to LINGER_BYTES; then stop reading."""
+        """Drop input up to LINGER_BYTES; then stop reading."""
         closing = _closing(connection)
         closing.dropped += len(data)
         if closing.dropped >= LINGER_BYTES:
@@ -39,12 +39,12 @@ class ClosingHandler(Handler):
         self._connections.close(connection, _closing(connection).reason)
 
     def writable(self, connection: Connection) -> bool:
-        """Its last bytes are on their way."""
+        """The last bytes are written: send FIN."""
         self._connections.end_writing(connection)
         return False
 
     def expired(self, connection: Connection) -> None:
-        """The reason that began the close counts, unless it was an orderly one."""
+        """The reason that began the close counts, unless the close was orderly."""
         reason = _closing(connection).reason
         self._connections.close(connection, Reason.CLOSE_DEADLINE if reason in _GOOD_ENDS else reason)
 

@@ -75,7 +75,7 @@ class Connections:
         self.context_types[state] = tuple(type(None) if each is None else each for each in contexts)
 
     def handler(self, connection: Connection) -> Handler:
-        """The handler of its state."""
+        """The handler of the connection's state."""
         return self._handlers[connection.state]
 
     # -- coming and going -------------------------------------------------------------------------------------------
@@ -100,7 +100,7 @@ class Connections:
         return connection
 
     def close(self, connection: Connection, reason: Reason, *, reset: bool = False) -> None:
-        """Close it now. What it held is released exactly once; closing twice is harmless.
+        """Close a connection now. All that it holds is released exactly once; closing twice is harmless.
 
         With `reset` the kernel sends RST and drops unsent bytes: for a peer that does not take them.
         """
@@ -133,7 +133,7 @@ class Connections:
                         os.close(descriptor)
 
     def keep_ahead(self, connection: Connection, data: bytes) -> bool:
-        """Keep what a peer sent ahead of our answer. False: the budget of all peers is spent, and it is dropped."""
+        """Keep bytes sent ahead of our answer. False: they are dropped, since the budget of all peers is spent."""
         connection.inbox = data
         if data and not self.input_budget.resize(connection, len(data)):
             self.drop_inbox(connection)
@@ -141,7 +141,7 @@ class Connections:
         return True
 
     def drop_inbox(self, connection: Connection) -> None:
-        """Drop its unparsed input."""
+        """Drop a connection's unparsed input."""
         connection.inbox = b""
         if self.input_budget.used:
             self.input_budget.release(connection)
@@ -237,7 +237,7 @@ class Connections:
             wheel.watch(connection, due)
 
     def arm(self, connection: Connection) -> None:
-        """Arm it: for WRITE while bytes are unsent, else for what its state wants."""
+        """Arm a connection: for WRITE while bytes are unsent, otherwise for what its state wants."""
         backlog = connection.backlog
         if backlog is not None and backlog.blocked:
             wanted = WRITE
@@ -333,7 +333,7 @@ class Connections:
         return partly
 
     def send(self, connection: Connection, data: bytes) -> None:
-        """Write all of it, now or as the peer takes it. For answers: a blocked peer is not read, which bounds them."""
+        """Write all bytes, now or later. For answers, which are bounded, since a blocked peer is not read."""
         taken = self.offer(connection, data)
         if 0 <= taken < len(data):
             self.keep(connection, data, taken)
@@ -369,7 +369,7 @@ class Connections:
             self.flush(connection)
 
     def flush(self, connection: Connection) -> bool:
-        """It is writable: write what was kept. True: all is written, and its handler has more to do."""
+        """Write what was kept: the descriptor is writable. True: all is written, and the handler has more to do."""
         backlog = connection.backlog
         if backlog is None or not backlog.blocked:
             return False
@@ -385,7 +385,7 @@ class Connections:
         return self._handlers[connection.state].writable(connection)
 
     def broken(self, connection: Connection, error: OSError | TransportError) -> None:
-        """Close it: the peer is gone, or its transport can no longer encrypt or decrypt."""
+        """Close a connection whose peer is gone, or whose transport can no longer encrypt or decrypt."""
         reason = Reason.PEER_RESET
         if isinstance(error, TransportError):
             reason = error.reason

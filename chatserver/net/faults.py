@@ -28,7 +28,7 @@ class Faults:
         self._connections = connections
 
     def caught(self, item: object) -> None:
-        """The step of a scheduled item has raised: end it if it is a connection; of any other only log the bug."""
+        """A step has raised: end its item if that is a connection, otherwise only log the bug."""
         if isinstance(item, Connection):
             self.end(item)
         else:
@@ -57,7 +57,7 @@ class Faults:
         )
 
     def _excuse(self, connection: Connection) -> None:
-        """End it with an error from its handler, if that has one. If it was ending already, just close it."""
+        """End a connection with an error from its handler, if it has one; close it if it was ending already."""
         connections = self._connections
         if connection.descriptor >= 0 and connection.state not in ENDING:
             connections.handler(connection).faulted(connection)

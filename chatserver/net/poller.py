@@ -67,7 +67,7 @@ class Poller:
         self._connections = connections
         self._readiness = readiness
         self._scheduler = connections.scheduler
-        self._events = self._awaited = 0  # of the last pass: all, and those that somebody waits for
+        self._events = self._awaited = 0  # of the last pass: all, and those whose outcome is awaited
         self._listeners = {listener.descriptor: listener for listener in listeners}
 
     async def run(self) -> None:
@@ -104,7 +104,7 @@ class Poller:
 
     @property
     def naps(self) -> bool:
-        """Whether it looks for work by itself soon, since nobody waits for what the last pass brought."""
+        """Whether the next pass begins after PONG_NAP, since no outcome of the last pass is awaited."""
         return self._events > 0 and not self._awaited
 
     def _pass(self, least: float) -> None:

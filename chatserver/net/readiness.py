@@ -38,7 +38,7 @@ class Epoll:
         self._epoll.register(descriptor, interest | ENDED | _ONCE if interest & READ else interest | _ONCE)
 
     def arm(self, descriptor: int, interest: int) -> None:
-        """Report it once more. READ also reports a FIN; with no interest only a reset is reported."""
+        """Report a descriptor once more. READ also reports a FIN; with no interest only a reset is reported."""
         self._epoll.modify(descriptor, interest | ENDED | _ONCE if interest & READ else interest | _ONCE)
 
     def ready(self, limit: int) -> list[tuple[int, int]]:
@@ -79,7 +79,7 @@ else:
             self.fileno = self._queue.fileno
 
         def arm(self, descriptor: int, interest: int) -> None:
-            """Report it once more, or for the first time."""
+            """Report a descriptor once more, or for the first time."""
             flags = select.KQ_EV_ADD | select.KQ_EV_ONESHOT
             filters = ((READ, select.KQ_FILTER_READ), (WRITE, select.KQ_FILTER_WRITE))
             self._queue.control(

@@ -17,7 +17,7 @@ deliver, polls to answer, handshakes, expiries, answers of the log.
 
 New connections and established ones share a class. With a class for each, users waited four times as long beside 8,000
 that flood and reconnect: a user was one of hundreds in the class of established ones, which had a quarter of the loop's
-time. In one class, peers that never stop sending queue behind those that do.
+time. In one class, peers that never stop sending queue behind all others.
 """
 
 from collections import deque

@@ -78,7 +78,7 @@ class Row:
     reads: Reads = Reads.YES
     at_rest: bool = False  # whether deadlines may be rounded to common ticks, so that pings go out in batches
     total: bool = True  # progress does not move its deadline; False: it does, up to a cap
-    awaited: bool = True  # whether anybody waits for what its bytes bring; if not, the poller may wait for more of them
+    awaited: bool = True  # whether the outcome of its bytes is awaited; if not, the poller may nap before it reads more
     announces: bool = False  # whether the handler knows how many bytes are still to come (`Handler.lacking`)
     most: int | None = None  # connections that may be in this state at a time
     next: tuple[State, ...]  # the legal moves; CLOSING is allowed from every state, and so is closing at once
@@ -189,7 +189,7 @@ PRIORITY: tuple[Priority, ...] = tuple(row.priority for row in ROWS)
 
 
 class IllegalMoveError(AssertionError):
-    """A state was entered from one that does not lead there, or with another state's context: a bug of ours."""
+    """A bug of ours: a state was entered by a move that is not allowed, or with another state's context."""
 
 
 #: States in which we have nothing more to send.

@@ -13,7 +13,7 @@ After a handshake, a record that ends within a handshake message is an error: a 
 OpenSSL waits for the rest it writes nothing, and four bytes of a TLS 1.2 ClientHello that announce the largest size
 have it allocate 128 KiB, ten times what the connection costs.
 
-Off are renegotiation (the peer makes us compute at will), compression (CRIME) and TLS below 1.2. One ticket is sent in
+Renegotiation (the peer makes us compute at will), compression (CRIME) and TLS below 1.2 are off. One ticket is sent in
 each TLS 1.3 handshake: a peer that resumes with it saves us the signature, and the ticket is kept by the peer.
 """
 
@@ -140,7 +140,7 @@ def load_context(certificate: str, key: str) -> ssl.SSLContext:
 
 def _no_password() -> str:
     # Without this, OpenSSL would prompt for a password at the terminal.
-    raise ConfigError("tls-key", "the key is encrypted; give one that is not, and guard its file")
+    raise ConfigError("tls-key", "the key is encrypted; give an unencrypted key, and guard its file")
 
 
 def _explained(error: ssl.SSLError, certificate: str, key: str) -> ConfigError:

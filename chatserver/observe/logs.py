@@ -1,6 +1,6 @@
 """Log lines: structlog to standard error, without ever making the event loop wait for it.
 
-Owns: the form of lines, the thread that writes them, what happens when nobody reads them, and the limit on lines of a
+Owns: the form of lines, the thread that writes them, what happens when they are not read, and the limit on lines of a
 kind. May not: import trio or any module of ours except settings' `LogFormat`.
 
 Standard error may be a pipe whose reader has stopped; a blocking write would then stop every connection. So lines go

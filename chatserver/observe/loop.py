@@ -42,6 +42,6 @@ class LoopMeter(trio.abc.Instrument):
         self._began = time.perf_counter()
 
     def before_io_wait(self, timeout: float) -> None:
-        """It is over."""
+        """The pass is over."""
         if self._began:
             self.passes.add(time.perf_counter() - self._began)

@@ -3,7 +3,7 @@
 Owns: names and help texts. May not: count; the parts count in plain integers, which this module reads at each scrape.
 A counter of the client library costs a lock and a dictionary look-up at each increment, more than a whole delivery.
 
-Anybody may scrape, and it takes 1 to 3 ms, fifty times as long as another answer. So scrapes have a limited share of
+Any client may scrape, which takes 1 to 3 ms, fifty times as long as another answer. So scrapes have a limited share of
 the loop; beyond it they get the last text.
 """
 

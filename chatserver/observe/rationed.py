@@ -1,4 +1,4 @@
-"""Limits work that anybody may request to a share of a core; beyond it the last result is returned again.
+"""Limits work that any client may request to a share of a core; beyond it the last result is returned again.
 
 Owns: the share, and the record of the time used. May not: know what is made.
 """

@@ -131,7 +131,7 @@ def _page(begin: str, cursor: str, recovered: bool, messages: Sequence[bytes], e
 
 
 def members(id_: MessageId, room: str, users: bytes, count: int) -> bytes:
-    """Who is in a room: `count` users, of whom `users` are listed."""
+    """The members of a room: `count` users, and the list of some of them."""
     return b'{"type":"members"%b,%b}' % (_id(id_).encode(), _crowd(room, users, count))
 
 
@@ -162,7 +162,7 @@ def read(room: str, offset: int, id_: MessageId = None) -> bytes:
 
 
 def typing(room: str, user: User) -> bytes:
-    """Somebody is writing something."""
+    """A user is writing."""
     return f'{{"type":"typing","room":"{room}","user":{user_json(*user)}}}'.encode()
 
 

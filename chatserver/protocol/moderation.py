@@ -18,7 +18,7 @@ from chatserver.reasons import ErrorCode
 MAX_NETWORK_CHARS = 64
 #: Characters of a reason: a sentence or two.
 MAX_REASON_CHARS = 300
-#: Seconds of the longest sanction that ends by itself: ten years.
+#: Seconds of the longest sanction with an end: ten years.
 MAX_SECONDS = 10 * 365 * 24 * 3600
 #: The prefix of an IPv6 network, as everywhere in this server.
 _IPV6_PREFIX = 64

@@ -1,7 +1,7 @@
 """`chatserver limits`: every limit with its value, its unit and the reason for it.
 
 Owns: the form of that list on a terminal, in a pipe and as JSON. May not: know a limit by name; the list comes from
-fields.py, so a new limit appears by itself.
+fields.py, so a new limit needs no change here.
 """
 
 import json

@@ -191,7 +191,7 @@ class Settings:
         minimum=1.0, maximum=3600.0,
     )
     presence_grace: float = deadline(
-        10.0, "How long somebody stays present after the last connection or poll has ended.",
+        10.0, "How long a user stays present after the last connection or poll has ended.",
         "a reload takes 2, a slow phone's next poll 5; longer, and the list shows people who have gone",
         minimum=1.0, maximum=300.0,
     )
@@ -248,7 +248,7 @@ class Settings:
     )
     search_rate: float = rate(
         3.0, "Searches of one user a second, with a burst of twice that; ten times that from one address.",
-        "a page that searches while somebody types asks 3 times a second; a search is 10 ms of a core",
+        "a page that searches while its user types asks 3 times a second; a search is 10 ms of a core",
         Unit.REQUESTS_PER_SECOND, 0.01, 1e4, zero="no limit", sharing=Sharing.SHARED,
     )
     edit_window: float = rate(

@@ -87,7 +87,7 @@ def host(text: str) -> str:
 
 
 def keys_url(text: str) -> str:
-    """Check the URL of published keys: https, or http on the loopback, so that nobody can alter them on their way."""
+    """Check the URL of published keys: https, or http on the loopback, so that they cannot be altered on their way."""
     try:
         parts = urlsplit(text)
         name = parts.hostname or ""

@@ -1,7 +1,8 @@
 """Shared state that may be lost, on N Valkey servers: `--shared valkey://HOST:PORT[,HOST:PORT…]`.
 
 Owns: the servers, which of them keeps a key, and the calls. May not: import modules of ours outside this folder, except
-the settings and meters.py; or keep data that must not be lost. Any of it may be gone at any moment, and nobody waits.
+the settings and meters.py; or keep data that must not be lost. Any of it may be gone at any moment, and no caller
+waits for it.
 
     shards.py    which shard keeps a key, and the messages to all other processes
     valkey.py    one server: a connection that is kept up, calls with a deadline

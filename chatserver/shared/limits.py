@@ -3,7 +3,7 @@
 Owns: the scripts, and the check of their answers. May not: decide who is limited.
 
 A bucket is one key: the time, on the server's clock, at which it is full again; the key expires then. Whatever value is
-there, and however the server's clock was set, nobody is refused for longer than MAX_DEBT bursts take to refill.
+there, and however the server's clock was set, no user is refused for longer than MAX_DEBT bursts take to refill.
 """
 
 from collections.abc import Sequence

@@ -111,7 +111,7 @@ class Child:
                 for _ in range(self._stops):
                     nursery.start_soon(self._link.send, Stop())
                 await self._listen(nursery)
-                # Its end of the link is closed, so the process is ending, unless something in it hangs.
+                # The worker's end of the link is closed, so the process is ending, unless something in it hangs.
                 with trio.move_on_after(END_PATIENCE):
                     await self._process.wait()
                 nursery.cancel_scope.cancel()
@@ -154,7 +154,7 @@ class Child:
         self._process.kill()
 
     def stop(self, *, replaced: bool = False, at_once: bool = False) -> None:
-        """Tell it to drain, which is done once; or, while it drains, to stop at once. See `Stop`."""
+        """Tell the worker to drain; while it drains, only a call with `at_once` has an effect. See `Stop`."""
         if self._stops and not at_once:
             return
         self._stops += 1
@@ -162,7 +162,7 @@ class Child:
             self._nursery.start_soon(self._link.send, Stop(replaced))
 
     async def end_within(self, seconds: float) -> None:
-        """Wait for its end, and kill it after so many seconds."""
+        """Wait for the end of the process, and kill it after so many seconds."""
         with trio.move_on_after(seconds):
             await self.ended.wait()
             return

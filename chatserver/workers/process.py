@@ -133,7 +133,7 @@ class Worker:
             self._hand_on(number)
 
     def _hand_on(self, number: int) -> None:
-        with suppress(trio.WouldBlock):  # it is already stopping at once
+        with suppress(trio.WouldBlock):  # the worker is already stopping at once
             self._stop.send_nowait(number)
 
 

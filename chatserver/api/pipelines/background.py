@@ -1,4 +1,4 @@
-"""Steps that run once an answer is on its way: nobody waits for them, and their failure cannot affect the answer.
+"""Steps that run once an answer is on its way: no request waits for them, and their failure cannot affect it.
 
 Owns: where such steps run, how long, and where a fault in one is caught. May not: know what they do.
 """

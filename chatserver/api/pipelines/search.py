@@ -120,7 +120,7 @@ class SearchPipeline:
         self._altered_meanwhile = altered_meanwhile
         self._after_steps = [*after_steps] if sessions is None else [*after_steps, sessions.touch]
         self._far_results = far_results
-        #: by part and generation of the results: nobody joins a query that began before a text was removed
+        #: by part and generation of the results: no search joins a query that began before a text was removed
         self._flights: SingleFlight[tuple[Part, int], _Answered] = SingleFlight()
 
     async def search(self, asked: Asked) -> Searched:
