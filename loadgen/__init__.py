@@ -1,4 +1,4 @@
-"""A load generator that reports who got hurt. It shares no code with chatserver.
+"""A load generator that reports which clients were hurt. It shares no code with chatserver.
 
 How a command becomes a report, and where each step is:
 

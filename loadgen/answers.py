@@ -1,4 +1,4 @@
-"""What an answer, or the end of a connection, says: come back later, it is not served here, it is done.
+"""The meaning of an answer, or of the end of a connection: come back later, not served here, done.
 
 Owns: the statuses and close codes of each kind, and the names under which ends are booked. May not: judge.
 """

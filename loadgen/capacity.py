@@ -165,7 +165,7 @@ class Capacity:
         return Outcome.FELL_SHORT if broken else Outcome.HELD, [*broken, *told]
 
     def _gave_way(self) -> str:
-        """The conditions that the smallest size that fell short broke."""
+        """The conditions that were broken at the smallest size that fell short."""
         [report] = [report for size, report in self.search.trials if size == self.search.fell_short]
         return "; ".join(report.verdict.reasons)
 

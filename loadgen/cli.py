@@ -50,7 +50,7 @@ def _shown(default: object) -> str | None:
 
 app = App(
     name="loadgen",
-    help="A load generator for HTTP and WebSocket servers that tells who got hurt.\n\nExit codes: 0 the target held,"
+    help="A load generator for HTTP and WebSocket servers that reports who got hurt.\n\nExit codes: 0 the target held,"
     " 1 it fell short, 2 bad flags, 3 invalid run (the generator was the bottleneck), 4 refused target, 130 stopped.",
     default_parameter=Parameter(negative="", show_default=_shown),
     version=lambda: f"loadgen {metadata.version('chatserver')}",
@@ -77,13 +77,13 @@ def run(
     """Play honest load: connect a crowd, let it chat on a schedule, report latencies and what the crowd costs.
 
     Latencies count from the moment a message was due, so a target that stalls cannot hide it. The default bar:
-    nobody refused, failed or ended, every message acknowledged and back at its sender.
+    no client refused, failed or ended, every message acknowledged and back at its sender.
 
     Args:
         clients: Virtual clients in all.
         mix: Shares of the personas, see `loadgen list`. Default idle=80,poll=15,chat=5; with --request request=100.
-        rate: Messages or requests a second, open-loop. Default 10 if anybody speaks.
-        duration: Seconds of steady load, after everybody is connected.
+        rate: Messages or requests a second, open-loop. Default 10 if the mix has speakers.
+        duration: Seconds of steady load, after all clients are connected.
         rooms: Spread the clients over so many rooms. Default one for 50 clients.
         room: Name of the room; with --rooms above 1 the beginning of the rooms' names.
         poll_wait: Seconds that a long-poll asks to be held.

@@ -62,7 +62,7 @@ class Threat(Enum):
 
     @property
     def everybody(self) -> str:
-        """The name that `--kind` has for all of them."""
+        """The name of the whole group in `--kind`."""
         return f"all-{self.name.lower()}"
 
 
@@ -212,7 +212,7 @@ class Client(metaclass=_Slotted):
     def deliver(self, data: bytes, messages: int = 1) -> None:
         """Count delivered messages, and in their bytes those of the schedule: others may speak in the room too.
 
-        The checksums tell a message that came twice, while another did not come, from both.
+        Their checksums reveal a message that came twice in place of another.
         """
         cohort, names = self.cohort, names_in(data, self.cohort.place.mark)
         cohort.deliveries += messages

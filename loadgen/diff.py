@@ -89,7 +89,7 @@ def _read(name: str) -> Report:
         data = (path / exports.JSON if path.is_dir() else path).read_bytes()
         schema = msgspec.json.decode(data, type=dict[str, msgspec.Raw]).get("schema", msgspec.Raw())
         if bytes(schema) != str(SCHEMA).encode():
-            raise UsageError(f"{name}: it is no report of schema {SCHEMA}, the one that this loadgen reads")
+            raise UsageError(f"{name}: it is no report of schema {SCHEMA}, which this loadgen reads")
         return msgspec.json.decode(data, type=Report)
     except OSError as error:
         raise UsageError(f"{name}: {(error.strerror or str(error)).lower()}") from None

@@ -132,7 +132,7 @@ class Engine:
 
     def hold(self, client: Client) -> None:
         if client not in self._opening:
-            return  # it is held already, or has ended
+            return  # the client is held already, or has ended
         client.stage = Stage.HELD
         del self._opening[client]
         self.last_held = now()

@@ -23,7 +23,7 @@ MOST_ABSENT: Final = 0.05
 _PASSING: Final = frozenset((408, 425, 429))
 
 _NAME_A_LONG_PAGE: Final = "name a page that exceeds the kernel's buffers (--victim 'GET /path', --path)"
-_NAME_A_PAGE: Final = "name one that is there (--victim 'GET /path', --path), and what it needs (--header)"
+_NAME_A_PAGE: Final = "name a page that is there (--victim 'GET /path', --path), and what it needs (--header)"
 _NAME_IT: Final = "name a path that is there, and what it needs (--path, --ws-path, --request 'POST /path', --header)"
 
 Numbers = Mapping[type[Client], int]

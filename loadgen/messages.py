@@ -1,4 +1,4 @@
-"""What the conductor and its workers tell each other: calls down; a status or the whole result up.
+"""The messages between the conductor and its workers: calls down; a status or the whole result up.
 
 Owns: these messages, their encoding, and how the results of several workers merge. Times are `time.monotonic()`, which
 all processes of a machine share.
@@ -76,7 +76,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 class TrafficResult(msgspec.Struct, kw_only=True):
     """The results of the schedule's messages: booked by `Traffic`, sent, merged."""
 
-    acks: Latency = msgspec.field(default_factory=Latency)  # of all; one without acknowledgement took the whole timeout
+    acks: Latency = msgspec.field(default_factory=Latency)  # of all; without an acknowledgement it is the whole timeout
     echoes: Latency = msgspec.field(default_factory=Latency)
     acknowledged_in: dict[str, int] = msgspec.field(default_factory=Counter)  # by room
     checksums_in: dict[str, int] = msgspec.field(default_factory=Counter)  # the sums of their names' checksums, by room
@@ -99,7 +99,7 @@ class PhaseResult(msgspec.Struct, kw_only=True):
 
     phase: str
     kind: str
-    latency: Latency = msgspec.field(default_factory=Latency)  # of all; one that failed took the whole timeout
+    latency: Latency = msgspec.field(default_factory=Latency)  # of all; a failed one counts with the whole timeout
     failed: dict[str, int] = msgspec.field(default_factory=Counter)
     first_failure: float | None = None  # when the first operation that failed was due
     expected: int = 0  # operations that the schedule had in this phase; each must be booked

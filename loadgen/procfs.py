@@ -1,4 +1,4 @@
-"""What the kernel tells of a process and of this machine: memory, CPU and descriptors, and who had the processors.
+"""What the kernel reports of a process and of this machine: memory, CPU, descriptors, and how processors were shared.
 
 Owns: the choice of figure. Memory is Pss, read only at the ends of a phase because the kernel walks the page tables for
 it; the timeline uses the cheap resident size. CPU is read from the kernel's clock of a process, because /proc/PID/stat
@@ -123,7 +123,7 @@ def _children(pid: int) -> list[int]:
     try:
         threads = os.listdir(_PROC / str(pid) / "task")  # noqa: PTH208  thousands of names
     except OSError:
-        return []  # it has ended since it was listed
+        return []  # the process has ended since it was listed
     if len(threads) > MANY_THREADS:
         processes = map(int, filter(str.isdecimal, os.listdir(_PROC)))  # noqa: PTH208
         return [child for child in processes if _parent(child) == pid]

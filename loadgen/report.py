@@ -39,7 +39,7 @@ class Outcome(IntEnum):
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """The last line."""
+    """The outcome of a run, printed as the last line."""
 
     outcome: str  # held, fell short, invalid, not exercised, interrupted
     reasons: list[str]  # why, worded for people

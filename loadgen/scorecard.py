@@ -57,7 +57,7 @@ def is_fair(experiment: Experiment) -> bool:
 
 
 async def play_floor(plan: Plan, experiment: Experiment) -> Floor:
-    """Play the attack there. A floor that fails says why, and does not end the scorecard."""
+    """Play the attack at the floor. A floor that fails says why, and does not end the scorecard."""
     try:
         async with running(_floor) as server:
             resource.prlimit(server.pid, resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
@@ -121,7 +121,7 @@ class Scorecard:
         return self._report()
 
     async def _require_start(self) -> None:
-        """Fail at once if `--start` does not work, instead of in each row, an hour later."""
+        """Fail at once if `--start` does not work, instead of in each row."""
         try:
             async with self._running_target():
                 pass

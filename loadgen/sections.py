@@ -159,7 +159,7 @@ def _reasons(report: Report) -> Section:
 
 
 def _fates(row: CohortRow) -> Iterable[tuple[str, Mapping[str, int]]]:
-    """The fates of clients, by kind. An answer that ended every client that got it is in `ended` already."""
+    """What became of clients, by kind. An answer that ended every client that got it is in `ended` already."""
     told = {answer: number for answer, number in row.answers.items() if number != row.ended.get(answer)}
     return ("refused", row.refused), ("failed", row.failed), ("ended", row.ended), ("told", told)
 

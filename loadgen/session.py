@@ -1,6 +1,6 @@
-"""The frame of an experiment: its workers, the clock, the timeline, Ctrl-C.
+"""The life of an experiment: its workers, the clock, the timeline, Ctrl-C.
 
-Owns: the life of a run. The experiment calls `pause` and `until`; after Ctrl-C these raise `StoppedError`, and the
+Owns: how a run starts and ends. The player calls `pause` and `until`; after Ctrl-C these raise `StoppedError`, and the
 results so far are reported.
 """
 

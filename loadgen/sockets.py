@@ -100,7 +100,7 @@ def finish_sending(fd: int) -> None:
 def deafen(fd: int) -> None:
     """Drop every arriving segment, acknowledgements and resets too, so that to its peer this one has vanished.
 
-    Linux lets anybody set this classic BPF filter; hardened kernels require CAP_NET_ADMIN and raise `PermissionError`.
+    Linux lets any user set this classic BPF filter; hardened kernels require CAP_NET_ADMIN and raise `PermissionError`.
     """
     _set(fd, _SO_ATTACH_FILTER, _FILTER)
 

@@ -70,7 +70,7 @@ class Wheel(Generic[T]):
         due = []
         for member in self._buckets.pop(tick):
             if member.tick != tick:
-                continue  # it has moved to an earlier bucket
+                continue  # the member has moved to an earlier bucket
             member.tick = -1
             if member.due <= moment:
                 member.due = NEVER

@@ -40,7 +40,7 @@ class Part(Protocol):
 
 
 async def play(make: Callable[[Role], Part]) -> None:
-    """Serve one conductor, from its first word to the end of its input."""
+    """Serve one conductor, from its first message to the end of its input."""
     async with trio.lowlevel.FdStream(os.dup(0)) as inputs, trio.lowlevel.FdStream(os.dup(1)) as outputs:
         os.dup2(2, 1)  # what a persona of the user's prints must not get among the answers
         calls = words(inputs)

@@ -231,7 +231,7 @@ def _made_from(home: Path) -> str:
 
 
 def _clear(home: Path) -> None:
-    """Empty the folder for an installation, unless somebody else made it."""
+    """Empty our folder for an installation; another program's is refused."""
     if home.exists():
         if not (home / _STAMP).exists():
             raise MissingError(f"{home} is there already and is not loadgen's; choose another --peers-dir")

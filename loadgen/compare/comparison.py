@@ -216,7 +216,7 @@ def compare(
     """Measure this server beside others, or servers that run already: the same load, in turns, with ratios.
 
     The others are small servers that come with loadgen. Each is installed at its first use, in an environment of its
-    own; one that cannot be installed is skipped with a line that says why. Nothing is installed into the system.
+    own; a server that cannot be installed is skipped with a line that says why. Nothing is installed into the system.
 
     Args:
         urls: Servers that run already, two or more, instead of the named ones.

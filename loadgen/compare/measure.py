@@ -65,7 +65,7 @@ class Meter:
 
     @property
     def started(self) -> Server:
-        """The server as one that we started, for those that need its process."""
+        """The server, which we started, for scenarios that need its process."""
         assert isinstance(self.server, Server), "a server that runs already plays no such scenario"
         return self.server
 

@@ -32,7 +32,7 @@ class DiedError(Exception):
 
 
 class Running:
-    """A server that somebody else started, and that we do not end."""
+    """A server that we did not start, and do not end."""
 
     pid: int | None = None  # unknown, so its memory and CPU are not measured
 
@@ -40,10 +40,10 @@ class Running:
         self.url = url
 
     def put_down(self, reason: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def require(self) -> None:
-        """Nothing: if it stops answering, its figures show it."""
+        """Do nothing: if the server stops answering, the figures show it."""
 
 
 class Server(Running):
@@ -56,7 +56,7 @@ class Server(Running):
         self._put_down = ""
 
     def put_down(self, reason: str) -> None:
-        """Kill it at once, so that nobody waits for it; `require` then gives the reason."""
+        """Kill the server at once, so that clients stop waiting; `require` then gives the reason."""
         self._put_down = reason
         os.killpg(self.pid, signal.SIGKILL)
 
@@ -136,8 +136,8 @@ def _ending(child: "subprocess.Popen[bytes]") -> str:
 def _free_port() -> int:
     """Return a port that is free now, and not an ephemeral one.
 
-    The kernel may give an ephemeral port to somebody else before our server listens on it, and then another server
-    would answer.
+    The kernel may give an ephemeral port to another program before our server listens on it, and that program would
+    answer.
     """
     while True:
         port = random.choice(_FREE_PORTS)  # noqa: S311  not a secret

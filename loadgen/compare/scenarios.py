@@ -102,7 +102,7 @@ _POLL: Final = Scenario(
 
 # -- busy -------------------------------------------------------------------------------------------------------------
 
-#: Deliveries a second that a fan-out asks for: a rate that every server manages, and one that hardly any does.
+#: Deliveries a second that a fan-out asks for: a rate that every server manages, and a rate that hardly any does.
 _PACED_DELIVERIES: Final = 4_000
 _FLOOD_DELIVERIES: Final = 100_000
 

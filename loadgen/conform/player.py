@@ -100,7 +100,7 @@ class Heard:
             self.missing.popleft()
         elif said.kind is not Kind.PONG or (self._must_fail and said.payload):
             self.unexpected = self.unexpected or said
-        # other pongs that nobody asked for are signs of life: section 5.5.3
+        # other unsolicited pongs are signs of life: section 5.5.3
 
 
 def _payload(frame: Frame) -> bytes:

@@ -3,7 +3,7 @@
 Owns: the one way in which every deadline is measured. A client's clock starts with the last thing that a well-behaved
 client would have done, and runs until an answer, a close frame, FIN or RST comes, or its patience ends. Events of the
 next second are recorded too, so that a 408 before the FIN is distinguished from a silent close. An end because of size,
-or one that comes at once, is not a deadline. A WebSocket is parsed by wsproto and answers nothing by itself, because
+or an end that comes at once, is not a deadline. A WebSocket is parsed by wsproto and answers only when told to, since
 half of the probes depend on not answering.
 """
 

@@ -176,7 +176,7 @@ class Site:
 
     @property
     def lonely_source(self) -> str | None:
-        """A source address that `dial` never picks by itself."""
+        """A source address that `dial` never picks."""
         return self.target.source(_SOURCES * PER_SOURCE)
 
     def get(self, path: str, *fields: str) -> bytes:

@@ -102,7 +102,7 @@ async def _websocket(site: Site) -> None:
 
 
 def _choose(site: Site, plain: Answer) -> None:
-    """Choose the plain request: one that the server takes."""
+    """Choose a request that the server takes as the plain request."""
     path = site.options.path
     server = plain.fields.get("server")
     site.notes.append(f"GET {path} is answered {plain.status}" + (f" by {server}" if server else ""))

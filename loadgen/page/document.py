@@ -190,7 +190,7 @@ def _figure_table(group: Mapping[str, float], meanings: Mapping[str, str]) -> El
 
 
 def _table(section: Section, *, links: Mapping[str, str] = _NO_LINKS) -> Element:
-    """A table that scrolls by itself if it is wider than the page."""
+    """A table, with a scroll bar of its own if it is wider than the page."""
     columns = range(len(section.columns))
     classes = ["number" if section.is_numeric(at) else None for at in columns]
     head = [node("th", section.columns[at].name, scope="col", class_=classes[at]) for at in columns]

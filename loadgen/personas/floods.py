@@ -112,8 +112,8 @@ class ConnectFlood(Attacker):
 class Pipeline(Flooder):
     """Sends thousands of requests in one go and never reads an answer.
 
-    Pipelining is legal (RFC 9112 section 9.3.2). A server that parses ahead queues requests, one that answers ahead
-    queues answers, and both do it in memory: a block of 16 KiB asks for several megabytes.
+    Pipelining is legal (RFC 9112 section 9.3.2). A server that parses ahead queues requests, and a server that answers
+    ahead queues answers, both in memory: a block of 16 KiB asks for several megabytes.
     """
 
     name = "pipeline"

@@ -209,7 +209,7 @@ class ForeignPage(MalformedHttp):
     """Sends what another site's page can make a browser send: an upgrade, a post of text, a foreign `Host`.
 
     Only `Origin` and `Sec-Fetch-Site` tell such a request from the user's own, and after DNS rebinding only `Host`.
-    Each deserves 403 or 421; one that is accepted is booked under its case.
+    Each deserves 403 or 421; an accepted request is booked under its case.
     """
 
     name = "foreign-page"

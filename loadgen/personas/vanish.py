@@ -64,7 +64,7 @@ class PollHalfclose(Attacker):
     """Opens a long-poll and sends FIN behind it, but still reads the answer.
 
     This is legal (RFC 9112 section 9.6), and `nc -N` and some proxies do it. A server that takes the FIN for a
-    disconnect leaves the client waiting; one that ignores it keeps the polls of clients that are gone.
+    disconnect leaves the client waiting; a server that ignores it keeps the polls of clients that are gone.
     """
 
     name = "poll-halfclose"

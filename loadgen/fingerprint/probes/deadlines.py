@@ -71,7 +71,7 @@ _STALLED_BODY: Final = {"stalled": script(_body(_BODY_BYTES))}
 
 
 async def held_poll(site: Site) -> Finding:
-    """Send a long-poll that asks to be held for a second, then one that asks for an hour."""
+    """Send a long-poll that asks to be held for a second, then another that asks for an hour."""
     path = site.options.poll_path
     begun = trio.current_time()
     answer = await site.ask(site.get(path.replace(WAIT, f"{PROMPT_SECONDS:g}")))

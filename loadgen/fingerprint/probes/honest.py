@@ -1,10 +1,10 @@
-"""Honest users: slow ones of each kind must be served, however tight the deadlines are, and many behind one address.
+"""Honest users: slow users of each kind must be served, however tight the deadlines are, and many behind one address.
 
-Owns: what the slow ones send and how slowly; a slow request is served if it gets the same answer as the same bytes sent
-at once. And opening many connections gently: a few at a time, silent, all closed within seconds, and no more once some
-are turned away. That runs before all other probes, which would be turned away with them. A connection counts as turned
-away if it ends as soon as it is open; one that ends later has met a deadline or was evicted. A cap takes several, since
-a single RST may be an accident.
+Owns: what slow users send and how slowly; a slow request is served if it gets the same answer as the same bytes sent at
+once. And opening many connections gently: a few at a time, silent, all closed within seconds, and no more once some are
+turned away. That runs before all other probes, which would be turned away too. A connection counts as turned away if it
+ends as soon as it is open; a later end is a deadline or an eviction. A cap needs several of them, since one RST may be
+an accident.
 """
 
 from collections.abc import Sequence
@@ -71,7 +71,7 @@ PROBES: Final = (
 #: The smallest listen backlog (http.server's): one more connection would wait a second for its SYN to be sent again.
 _AT_ONCE: Final = 5
 
-#: This many connections turned away make a cap.
+#: Connections turned away from which on there is a cap.
 _CAPPED: Final = 3
 
 #: A server that turns a connection away does it within this time.
