@@ -33,7 +33,7 @@ from chatserver.settings.fields import SPECS, TYPES, Settings
 from chatserver.settings.sources import load_settings
 from chatserver.settings.spec import ConfigError, Section
 
-#: The flags in `--help`; the others, which few people ever need, are in `--help-all`.
+#: The flags in `--help`; the others, which are rarely needed, are in `--help-all`.
 COMMON = frozenset((
     "host", "port", "workers", "tls_cert", "tls_key", "allow_origin", "trusted_proxy", "guests", "log", "quiet",
     "max_connections", "per_ip", "publish_rate", "retain_messages",
@@ -121,7 +121,7 @@ def serve(
 
     With --workers N, N processes serve on one port, and SIGHUP replaces them one by one.
 
-    Every limit has a flag as well: `chatserver limits` tells their values and reasons, --help-all their flags.
+    Every limit has a flag as well: `chatserver limits` shows their values and reasons, --help-all their flags.
     """
     if help_all:
         return _show_every_flag()

@@ -143,7 +143,7 @@ class FairQueue(Generic[Entry]):
             self._active -= 1
             if line.credit:
                 self._fresh.remove(network)
-            if line.credit == CREDIT:  # it has no turn at which it would be dropped
+            if line.credit == CREDIT:  # the line has no turn at which it would be dropped
                 del self._lines[network]
         self.length -= 1
         if not self.length:

@@ -42,7 +42,7 @@ CHAT_LOAD: Final = "idle=80,poll=15,chat=5"
 
 
 def _shown(default: object) -> str | None:
-    """The default of a flag for `--help`, unless it is that nothing was said."""
+    """The default of a flag for `--help`, unless it is off or empty."""
     if default is None or default is False or default in ("", ()):
         return None
     return f"{default:g}" if isinstance(default, float) else str(default)

@@ -27,8 +27,8 @@ from loadgen.traffic import Traffic, names_in
 if TYPE_CHECKING:
     from loadgen.engine import Engine
 
-#: An attacker that was disconnected reconnects after this long, give or take half: slowloris tools do, and otherwise
-#: nothing would be left to measure after the first deadline.
+#: An attacker that was disconnected reconnects after 0.5 to 1.5 times this, as slowloris tools do: otherwise nothing
+#: would be left to measure after the first deadline.
 ATTACKER_RETURNS_SECONDS = 1.0
 
 #: Bytes in which an attacker looks for an answer's status: room for a `100 Continue` and its fields before it.
@@ -36,7 +36,7 @@ ANSWER_BYTES = 1024
 
 
 class Stage(Enum):
-    """Where a client is in its life."""
+    """The stage of a client's connection."""
 
     WAITING = "not connected"
     CONNECTING = "the connection is being made"
@@ -56,7 +56,7 @@ class Needs(Enum):
 class Threat(Enum):
     """How an attacker does harm; it decides the bar, and the table that the attack is in."""
 
-    SLOW = "slow or silent"  # holds a connection and sends next to nothing
+    SLOW = "slow or silent"  # holds a connection and sends almost nothing
     GREEDY = "greedy"  # takes as much of the server as it can get
     MALFORMED = "malformed"  # sends what no server should accept
 

@@ -125,7 +125,7 @@ def compare(a: Report, b: Report, what: str) -> Report:
 
 
 def _asked(report: Report) -> str:
-    """What a command line asked for, without the target and what says nothing about the load."""
+    """The flags of a command line that affect the load, without the target."""
     words = shlex.split(report.arguments)
     said = [
         word

@@ -151,7 +151,7 @@ class Engine:
             took_all = self._write(client, data)
         except OSError as error:
             self._hear_out(client)
-            if client.fd >= 0:  # what it heard did not end it
+            if client.fd >= 0:  # the data did not end the client
                 client.on_hangup(sockets.describe(error))
             return False
         if not took_all:
@@ -174,7 +174,7 @@ class Engine:
             return
         if self._outgoing.pop(client, None) is not None:
             self._watch(client)
-        with suppress(OSError):  # it was reset, which epoll tells
+        with suppress(OSError):  # the connection was reset, which epoll reports
             sockets.finish_sending(client.fd)
 
     def go_dark(self, client: Client) -> None:

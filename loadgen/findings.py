@@ -24,7 +24,7 @@ from loadgen.verdict import Facts, busy, decide, suspects
 _STOOD_STILL: Final = 0.5
 
 #: A crowd's process that stood still for this long, in seconds, may have cost its honest clients their connections:
-#: meanwhile they answer no pings, and some type for 8 s where good servers allow 10.
+#: meanwhile they answer no pings, and some need 8 s for a request head, for which good servers allow 10.
 _CROWD_STOOD_STILL: Final = 2.0
 
 #: What such a process may itself cause: clients that the server ends, and answers that came and were not read in time.

@@ -77,7 +77,7 @@ class Traffic:
         self._lag = lag
         self._rate = 0.0
         self._paces = 0  # so far; a change of it ends the present schedule
-        self.tag = f"{mark}-{random.getrandbits(32):08x}"  # tells this process's messages from those of others
+        self.tag = f"{mark}-{random.getrandbits(32):08x}"  # distinguishes this process's messages from those of others
         self.booked = TrafficResult()  # without the messages that are outstanding
         self.recent = Recent()  # acknowledgements since the last status
         self.intended = 0

@@ -26,7 +26,7 @@ CLOSE: Final = 0x8
 PING: Final = 0x9
 PONG: Final = 0xA
 
-#: A legal mask that leaves the payload unchanged, at no cost.
+#: A legal mask that leaves the payload unchanged, which costs nothing.
 NO_MASKING: Final = bytes(4)
 
 #: A server's close frame: two bytes of head, two of code, at most 123 of reason (RFC 6455 section 5.5).
@@ -123,7 +123,7 @@ def _parsed_head(head: bytes) -> Head:
     for line in lines:
         name, _, value = line.partition(":")
         join_field(fields, name.strip().lower(), value.strip())
-    if first.startswith("HTTP/1.0"):  # which keeps a connection only if it says so
+    if first.startswith("HTTP/1.0"):  # HTTP/1.0 keeps a connection only if the head says so
         fields.setdefault("connection", "close")
     return Head(int(parts[1]), fields, len(head) + 4)
 

@@ -37,7 +37,7 @@ _ALLOWED_FIELDS = "Authorization, Content-Type, Last-Event-ID"
 
 
 class Source(Enum):
-    """Whose page a request comes from."""
+    """Which site's page sent a request."""
 
     OWN = "our own page, or no page at all"
     ALLOWED = "a page of an origin on the list"

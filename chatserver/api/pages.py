@@ -198,8 +198,8 @@ class Pages:
     def while_it_waits(self, *rooms: str) -> Iterator[Callable[[str, Page], Page]]:
         """A block in which pages of these rooms wait before they are given.
 
-        It yields a function that returns a page of a room as it is now: its client may have been told of a deletion
-        meanwhile.
+        It yields a function that returns a page of a room in its present state, since its client may have received a
+        deletion meanwhile.
         """
         with self._log.altered_meanwhile(*rooms) as meanwhile:
             yield partial(self._up_to_date, meanwhile)

@@ -18,10 +18,10 @@ from chatserver.protocol.websocket import Assembly
 class Waits(Enum):
     """Why a WebSocket's next message is not handled now."""
 
-    NOTHING = auto()  # it is handled
+    NOTHING = auto()  # the message is handled
     TASK = auto()  # a task is handling the last one
-    LOG = auto()  # MAX_IN_FLIGHT of its publishes are waiting for the log
-    GONE = auto()  # its connection is closed, or about to be
+    LOG = auto()  # MAX_IN_FLIGHT publishes of the client are waiting for the log
+    GONE = auto()  # the connection is closed, or about to be
 
 
 NOTHING = Waits.NOTHING
@@ -38,7 +38,7 @@ class WebSocketSession(msgspec.Struct, gc=False, eq=False):
     in_flight: int = 0  # publishes that wait for the log
 
     def rooms(self) -> Iterator[Member]:
-        """Its memberships."""
+        """The memberships of this WebSocket."""
         member = self.members
         while member is not None:
             following = member.next  # read before the yield: the caller may end this membership
@@ -46,7 +46,7 @@ class WebSocketSession(msgspec.Struct, gc=False, eq=False):
             member = following
 
     def find(self, room: str) -> Member | None:
-        """Its membership in a room."""
+        """The membership in a room, if there is one."""
         member = self.members
         while member is not None:
             if member.room.name == room:

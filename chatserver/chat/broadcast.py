@@ -52,7 +52,7 @@ class Broadcast:
         self._typing: dict[Encoding, dict[int, bytes]] = {}
 
     def presence(self, encoding: Encoding) -> bytes | None:
-        """The presence notice in this encoding; None when there is nothing to tell."""
+        """The presence notice in this encoding; None without changes."""
         if self.change is None:
             return None
         if encoding not in self._presence:

@@ -55,7 +55,7 @@ PEOPLE_PER_MESSAGE, PEOPLE_PER_ROUND = 100, 4_000
 PAUSE = 0.02
 #: People of a large room that all processes together name: clients list 500, and each name is kept in each process.
 MAX_NAMED_IN_ALL = 2 * MAX_NAMED_MEMBERS
-#: People elsewhere whose names are kept, at 0.3 KB. Of a room reported beyond that only the count is kept.
+#: People elsewhere whose names are kept, at 0.3 KB. Of a room that is reported beyond it, only the count is kept.
 MAX_NAMED = 100_000
 #: Notices of each kind in a round: typing, and read markers.
 MAX_NOTICES = 500
@@ -83,7 +83,7 @@ class _Process:
     """What another process has reported."""
 
     number: int  # of its last message
-    heard: float  # when that came
+    heard: float  # when that message came
     rooms: dict[str, RemotePeople] = field(default_factory=dict)
     incomplete: bool = False  # one of its messages was lost
     asked: float = -math.inf  # when all its rooms were last requested
@@ -158,7 +158,7 @@ class Cluster:
     def _messages(self) -> Iterator[bytes]:
         """The messages of this round."""
         if len(self._unreported) > len(self._hub.rooms) + MAX_GONE:
-            self._unreported.clear()  # a report of all rooms also tells that those not in it are empty
+            self._unreported.clear()  # in a report of all rooms, a room that is missing is empty
             self._all_wanted, self._last = True, None
         pause = max(RESEND_INTERVAL, len(self._hub.rooms) * len(self._processes) / RESENT_ROOMS_PER_SECOND)
         if self._all_wanted and self._clock() >= self._reported_all + pause:

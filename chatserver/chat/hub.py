@@ -311,7 +311,7 @@ class Hub:
     # -- house-keeping ------------------------------------------------------------------------------------------------
 
     def tick(self) -> None:
-        """Once a second: leases end, presence is told, empty rooms leave memory."""
+        """Once a second: leases end, presence is sent, empty rooms leave memory."""
         if self.registry.evict_due():
             self._schedule.later(self.registry.evict_due, self.registry)
         self.registry.relieve()  # joined chunks, made when they were sent, count too

@@ -4,7 +4,7 @@ Owns: the counts, the leases, the changes since they were last sent. May not: se
 
 A user is present once, however many windows are open, and for a lease after a connection or a held poll has ended: a
 reload is no departure, and neither is the pause between two polls. Changes are sent together, at most once a second; in
-large rooms less often, and without names: 9,000 people who each hear of 9,000 arrivals would be 81 million deliveries.
+large rooms less often, and without names: to tell 9,000 people of 9,000 arrivals would be 81 million deliveries.
 """
 
 import math
@@ -31,7 +31,7 @@ MAX_LISTED = 500
 class Presence:
     """The people of one room, by number; all leases have the same length.
 
-    It is lean: there is one for each room, and most rooms hold one or two people.
+    Each room has such an object, so it is small: most rooms hold one or two people.
     """
 
     __slots__ = ("_changes", "_connections", "_leases", "_people", "_unnamed", "listing", "told_at")

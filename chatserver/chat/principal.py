@@ -112,11 +112,11 @@ class Principal(msgspec.Struct, gc=False, frozen=True, eq=False):
 
     @property
     def rights(self) -> Rights:
-        """Its part of the decision, see policy.py."""
+        """The rights that enter a decision of policy.py."""
         return self.access.guests
 
     def may(self, action: Action, room: str) -> bool:
-        """Whether this is allowed to it in this room."""
+        """Whether the principal may do this in this room."""
         return self.access.may(self.rights, action, room)
 
 
@@ -166,7 +166,7 @@ class SignedIn(Principal, gc=False, frozen=True, eq=False):
 
     @property
     def rights(self) -> Rights:
-        """What its token says."""
+        """The rights that the token grants."""
         return self.granted
 
 

@@ -1,7 +1,7 @@
 """Messages from each node to each: published on one, and awaited on the other over WebSocket, long-poll and cursor.
 
 Owns: a member on each node, the rounds, the measured times. May not: conclude anything from them. Other members of the
-room may see everything; each message says that it is the doctor's.
+room may see everything; the text of each message names the doctor.
 """
 
 import secrets

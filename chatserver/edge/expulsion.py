@@ -96,7 +96,7 @@ class Expeller:
             if not left:
                 self._go_on_with_lost(search)
             else:
-                expulsion.over.set()  # a moderator waits for this, whatever failed
+                expulsion.over.set()  # set even after a failure, since a moderator waits for it
         return False
 
     def _expelled(self, connection: Connection, expulsion: Expulsion) -> bool:

@@ -67,7 +67,7 @@ def _add(entries: Sequence[AuditEntry], again: bool, tables: Tables) -> None:
 
 
 def append(entries: Sequence[AuditEntry], tables: Tables) -> None:
-    """Append entries, and remove the oldest beyond the bounds; also in the transaction of the change that they tell of.
+    """Append entries, and remove the oldest beyond the bounds; also in the transaction of the change that they record.
 
     Under a lock, so that ids become visible in order: a reader that continues after an id would else miss an entry with
     a lower id that was committed later.

@@ -23,7 +23,7 @@ from chatserver.log.sqlite_file import BUSY_TIMEOUT, unavailable
 STEP_BYTES = 4 * 1024 * 1024
 #: Milliseconds that a step, and so the writer, waits for readers.
 PATIENCE_MS = 200
-#: Pages in a file up to which the first byte tells the kind of a page: other pages begin with a page number, whose
+#: Pages in a file up to which the first byte is the kind of a page: other pages begin with a page number, whose
 #: first byte is then 0 or 1.
 MAX_PAGES = 1 << 25
 

@@ -1,4 +1,4 @@
-"""Whether a write-ahead log that a crash has left behind still has all commits: SQLite does not tell.
+"""Whether a write-ahead log that a crash has left behind still has all commits, which SQLite does not report.
 
 Owns: reading that file. May not: change it, or be called while a process has the database open.
 
@@ -15,7 +15,7 @@ from chatserver.log.interface import LogOpenError
 
 _HEADER = struct.Struct(">8I")  # magic, version, size of a page, checkpoint, two salts, two checksums
 _FRAME = struct.Struct(">6I")  # page, pages of the database after a commit or else 0, two salts, two checksums
-#: The first number; the last bit tells the order of bytes in the words of checksums.
+#: The first number; its last bit is the order of bytes in the words of checksums.
 _MAGIC = 0x377F0682
 _WORD = 0xFFFFFFFF
 #: Opening the database drops the lost commits; without a new epoch their offsets would be used again.

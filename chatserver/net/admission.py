@@ -7,8 +7,8 @@ Caps: each network (an IPv4 address, an IPv6 /64: the smallest that one customer
 The rules of eviction, when a newcomer finds no place, and once a second from a high to a low water mark:
 1. The table's column `reclaim` ranks the states: lingering, asking, idle, sending; a peer in one of these that does not
    take its answer comes last. Members, and peers that wait for our answer, are never evicted.
-2. Within a rank: time waited x connections of its network, the largest first. A person waits alone; an attack that
-   comes from few addresses waits in crowds, however quickly it comes back.
+2. Within a rank: time waited x connections of its network, the largest first. A person waits alone; an attack from
+   few addresses has many waiting connections, however quickly they reconnect.
 3. A connection for which that product is below `evict_after` is not evicted: it may be about to finish.
 4. A newcomer takes no place from a network that holds fewer connections than its own. From a network that holds as
    many (its own included) it takes a place only if the peer there has itself waited `evict_after`. Otherwise a crowd

@@ -193,7 +193,7 @@ class Poller:
         """Accept a batch of peers; the kernel reports the listener again if there are more.
 
         One batch in each round, before the work of connections: the kernel's queue knows no networks, and a newcomer
-        behind thousands of attackers can be told from them only once it is accepted.
+        behind thousands of attackers can be distinguished from them only once it is accepted.
         """
         if listener.descriptor in self._listeners:
             listener.accept()

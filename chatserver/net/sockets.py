@@ -51,7 +51,7 @@ def outstanding(descriptor: int) -> int:
 
 
 def take_all(descriptor: int) -> None:
-    """Let the kernel accept bytes until its send buffer is full, whatever TCP_NOTSENT_LOWAT said."""
+    """Let the kernel accept bytes until its send buffer is full, despite TCP_NOTSENT_LOWAT."""
     if sys.platform != "linux":
         return  # other systems do so anyway
     with _borrowed(descriptor) as borrowed, suppress(OSError):  # not TCP: a socket pair sends at once, or not at all

@@ -3,8 +3,8 @@
 Owns: the rules of our TLS (`load_context`), and the one pair of buffers that all connections share. May not: read or
 write a descriptor, know a phase.
 
-OpenSSL on the descriptor itself could not tell "encrypted and kept" from "not yet encrypted", so a slow member could
-not be served from a shared ring. On buffers, one system call reads all records that came, instead of two for each.
+OpenSSL on the descriptor itself could not distinguish "encrypted and kept" from "not yet encrypted", so a slow member
+could not be served from a shared ring. On buffers, one system call reads all records that came, not two for each.
 
 Nothing here waits, so all connections share one pair of buffers: a pair for each costs 0.7 to 1.7 KB more. Bytes left
 behind would reach another peer, so every call leaves both buffers empty, whether it returns or raises.

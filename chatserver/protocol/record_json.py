@@ -1,7 +1,7 @@
 """Edits, deletions and reactions as JSON, and the state of a message that they leave.
 
 Owns: these shapes and their field order. May not: be needed for a plain message, which `encoders` makes. A record other
-than a message begins with its type, so that every transport can tell it from a message by its first bytes.
+than a message begins with its type, so that every transport can recognise it by its first bytes.
 """
 
 from collections.abc import Sequence

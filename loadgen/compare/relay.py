@@ -1,7 +1,7 @@
 """What is posted to a server that only relays: it does not speak chat.v1, but forwards posted text to its clients.
 
-The `joined` and `message` that its clients expect are posted by us: `joined` before the first of them comes, messages
-by the persona `request` when all are connected, because a later one would get a message instead of `joined`. Owns:
+The `joined` and `message` that its clients expect are posted by us: `joined` before the first client connects, messages
+by the persona `request` when all are connected, because a later client would get a message instead of `joined`. Owns:
 these texts.
 """
 
@@ -49,5 +49,5 @@ async def greet(server: Server, path: str) -> None:
 
 
 def publishing(path: str) -> Endpoint:
-    """What the persona `request` asks for: that a message is told to all."""
+    """The request of the persona `request`: publish a message to all clients."""
     return Endpoint(method="POST", path=path, fields=(_FIELD,), body=MESSAGE)

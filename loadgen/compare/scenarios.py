@@ -323,7 +323,7 @@ def _bytes_each(report: Report) -> float | None:
 
 
 def _above_noise(each: float | None, clients: float | None) -> float | None:
-    """Return the cost of each, if their total is large enough to tell from other changes in a heap."""
+    """Return the cost of each, if their total is large enough to distinguish from other changes in a heap."""
     return each if each is not None and each * (clients or 0) >= _LEAST_GROWTH else None
 
 

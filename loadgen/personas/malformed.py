@@ -208,8 +208,8 @@ _TEXT: Final = b"said by another site's page"
 class ForeignPage(MalformedHttp):
     """Sends what another site's page can make a browser send: an upgrade, a post of text, a foreign `Host`.
 
-    Only `Origin` and `Sec-Fetch-Site` tell such a request from the user's own, and after DNS rebinding only `Host`.
-    Each deserves 403 or 421; an accepted request is booked under its case.
+    Only `Origin` and `Sec-Fetch-Site` distinguish such a request from the user's own, and after DNS rebinding only
+    `Host`. Each deserves 403 or 421; an accepted request is booked under its case.
     """
 
     name = "foreign-page"

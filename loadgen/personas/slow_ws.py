@@ -104,7 +104,7 @@ class SlowReadWs(Lingerer):
 class NoPong(Lingerer):
     """WebSocket that reads everything and answers no ping.
 
-    Its kernel acknowledges each byte, so TCP sees nothing wrong: only a pong deadline tells it from a healthy peer.
+    Its kernel acknowledges each byte, so TCP sees nothing wrong: only a pong deadline distinguishes it.
     hypercorn has none.
     """
 

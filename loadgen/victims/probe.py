@@ -144,7 +144,7 @@ class _Watched(trio.abc.ReceiveStream):
 class Context:
     def __init__(self, target: Target, tag: str, endpoint: Endpoint = USUAL) -> None:
         self.target = target
-        self.tag = tag  # tells this run's rooms from another's
+        self.tag = tag  # distinguishes this run's rooms from another's
         self.clock = Clock()
         self.recorder = Recorder()
         self.endpoint = endpoint

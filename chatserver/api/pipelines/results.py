@@ -1,4 +1,4 @@
-"""Results of searches, kept for a few seconds: many people search for the same thing when something has happened.
+"""Results of searches, kept for a few seconds: many users often search for the same words at one time.
 
 Owns: which results are kept, and when they are dropped. May not: know who asked; results cover all rooms, and the
 caller removes what the user may not read.

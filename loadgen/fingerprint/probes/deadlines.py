@@ -1,9 +1,9 @@
 """Deadlines of HTTP and TLS: a request or a ClientHello is begun in some way, and then next to nothing comes.
 
 Owns: what is begun and how it continues. A stall finds the deadline between two reads. A byte or a line a second finds
-the total deadline, which a server lacks if it restarts its clock at each byte or line. A fast client tells a total
-deadline from a minimum rate, which ends slow clients early and spares an attacker who sends a few hundred bytes a
-second.
+the total deadline, which a server lacks if it restarts its clock at each byte or line. A fast client distinguishes
+a total deadline from a minimum rate, which ends slow clients early and spares an attacker who sends a few hundred bytes
+a second.
 """
 
 from collections.abc import Callable
