@@ -1,4 +1,4 @@
-"""`loadgen capacity`: the most of something at which the bar still holds, and which condition gave way.
+"""`loadgen capacity`: the most of something at which the bar still holds, and which condition failed beyond it.
 
 Owns: its flags, the search (doubling, then bisection) and the experiment at each size. A trial in which the generator
 was the bottleneck ends the search.
@@ -155,7 +155,7 @@ class Capacity:
         told = [f"{search.held:,} {unit} held"]
         if ended is not None:
             told.append(
-                f"at {search.trials[-1][0]:,} the generator, not the target, gave way: {ended.verdict.reasons[0]}"
+                f"at {search.trials[-1][0]:,} the generator, not the target, was the limit: {ended.verdict.reasons[0]}"
             )
         elif search.fell_short is None:
             told.append("no more were tried (--most)")
@@ -193,7 +193,7 @@ def capacity(
 ) -> int:
     """Find the most connections, newcomers or messages a second at which the bar still holds.
 
-    Sizes are doubled until the target falls short, then bisected; the report says which condition gave way. --fail-if
+    Sizes are doubled until the target falls short, then bisected; the report says which condition failed. --fail-if
     'capacity<5000' makes a test of it.
 
     Args:

@@ -186,7 +186,7 @@ def announce(where: Target, what: str, notes: Iterable[str] = (), *, path: str =
     whose = "on this machine" if where.on_loopback else "permitted by --allow-target and by its own consent"
     progress = Progress()
     target_line = f"target {where.url}{path} ({where.address} port {where.port}), {whose}"
-    progress.banner([arguments(), target_line, f"{what}; Ctrl-C ends it with what there is", *notes])
+    progress.banner([arguments(), target_line, f"{what}; Ctrl-C ends it with the results so far", *notes])
     return progress
 
 

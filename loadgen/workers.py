@@ -29,7 +29,7 @@ PartName: TypeAlias = Literal["crowd", "victims"]
 P = ParamSpec("P")
 
 _SILENT: Final = "a process of the generator's own does not answer"
-_DIED: Final = "a process of the generator's own died; what it said is above"
+_DIED: Final = "a process of the generator died; its output is above"
 
 
 class Worker:
@@ -55,7 +55,7 @@ class Worker:
                 self.status = word
         self.ended = True
         if self.status is None:
-            raise InvalidRunError("a process of the generator's own could not start; what it said is above")
+            raise InvalidRunError("a process of the generator could not start; its output is above")
 
     async def call(
         self, method: Callable[Concatenate[Any, P], object], *arguments: P.args, **keywords: P.kwargs

@@ -147,7 +147,7 @@ def public_key(key: object, name: str | None = None) -> Key:
         return Key("ES256", key, name)
     if isinstance(key, Ed25519PublicKey):
         return Key("EdDSA", key, name)
-    raise ValueError("this kind of key is not used")
+    raise ValueError("keys of this kind are not supported")
 
 
 def keys_of_set(data: bytes, *, secrets_too: bool = True) -> list[Key]:

@@ -93,7 +93,7 @@ class ModerationHandlers:
         try:
             sanction = await self._kept.add(wanted, entry)
         except TooManySanctionsError:
-            sentence = "as many sanctions are in force as may be; lift one, or let them end by themselves"
+            sentence = "no more sanctions may be in force; lift one, or wait until one ends"
             raise HttpError(ErrorCode.BAD_FIELD, sentence) from None
         self._services.hint(SANCTIONS_CHANGED)
         expulsion = self._moderation.enforce(sanction)
@@ -132,7 +132,7 @@ class ModerationHandlers:
         if sanction is None or room not in (EVERYWHERE, sanction.room):
             raise HttpError(ErrorCode.NOT_FOUND, f"no sanction {number[:20]} is in force in {room}")
         if sanction.user == principal.face.id:
-            raise HttpError(ErrorCode.FORBIDDEN, "that is about yourself: another moderator has to lift it")
+            raise HttpError(ErrorCode.FORBIDDEN, "this sanction is on yourself: another moderator has to lift it")
         return Later(self._lift_later(principal, sanction), given_anyway)
 
     async def _lift_later(self, principal: Principal, sanction: Sanction) -> Answer:

@@ -114,7 +114,7 @@ class Parameters:
         """Whether `kinds=message` excludes edits, deletions and reactions."""
         kinds = self.one("kinds")
         if kinds not in (None, "message"):
-            raise HttpError(ErrorCode.BAD_FIELD, f"kinds is {kinds[:20]!r}; it may be message, or not be there")
+            raise HttpError(ErrorCode.BAD_FIELD, f"kinds is {kinds[:20]!r}; its only value is message")
         return kinds is not None
 
     def wait(self, most: float) -> float:

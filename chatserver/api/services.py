@@ -185,7 +185,7 @@ def log_failure(error: LogError) -> tuple[ErrorCode, str, float | None]:
     """
     sentence = "the log cannot be used now; try again"
     if isinstance(error, RoomsFullError):
-        sentence = "as many rooms are open as may be; this one was not among them"
+        sentence = "no more rooms may be open now; try again"
     elif isinstance(error, SearchFailed):
         sentence = "the search took too long or failed; look for rarer words, or in one room, or try again"
     return ErrorCode.UNAVAILABLE, sentence, LOG_RETRY

@@ -76,7 +76,7 @@ class SessionHandlers:
             return self._ended(request)
         self._services.count_record(known.principal)
         if not (known.principal.is_guest or self._identities.signed_out.takes(known.principal.number)):
-            sentence = "as many users have signed out as can be remembered; let the token expire"
+            sentence = "no more sign-outs can be remembered; let the token expire"
             raise MessageError(ErrorCode.UNAVAILABLE, sentence)
         return Later(self._end_later(known.principal, known.issued, self._ended(request)), given_anyway)
 

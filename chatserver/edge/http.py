@@ -184,7 +184,7 @@ class HttpExchanges:
     def give_up(self, connection: Connection, exchange: Exchange) -> bool:
         """Answer 503 and close, since our answer took too long."""
         exchange.keep_alive = False
-        sentence = "the answer took too long; what was asked may have been done"
+        sentence = "the answer took too long; the request may have been carried out"
         late = refusal(ErrorCode.UNAVAILABLE, sentence, SERVING_RETRY)
         return self.respond(connection, exchange, late, Reason.SERVING_DEADLINE)
 

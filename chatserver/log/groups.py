@@ -272,7 +272,7 @@ def _checked(outcome: Outcome[Outcomes], count: int) -> Outcomes:
             raise RuntimeError(f"{len(outcomes)} outcomes for {count} drafts")
     except Exception:
         logger.exception("the log's engine failed on a group of %d drafts", count)
-        return [LogUnavailable("the log failed; its own log says how") for _ in range(count)]
+        return [LogUnavailable("the log failed; the server's log says how") for _ in range(count)]
     return outcomes
 
 

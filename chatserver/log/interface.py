@@ -97,8 +97,8 @@ class RefusalReason(Enum):
     DELETED = "the message was deleted"
     NOT_AUTHOR = "only its author may do that"
     TOO_LATE = "the time in which its author might do that is over"
-    TOO_MANY_EMOJI = f"the message has {MAX_EMOJI} different emoji, as many as may be"
-    TOO_MANY_REACTIONS = f"the message has {MAX_REACTIONS:,} reactions, as many as may be"
+    TOO_MANY_EMOJI = f"the message has {MAX_EMOJI} different emoji, the most allowed"
+    TOO_MANY_REACTIONS = f"the message has {MAX_REACTIONS:,} reactions, the most allowed"
 
 
 class Refused(LogError):  # noqa: N818 -- an answer, not a fault

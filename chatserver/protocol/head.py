@@ -163,7 +163,7 @@ def parse_head(head: bytes, limits: HeadLimits) -> Head:
     expects_continue = False
     if "expect" in headers and version == "1.1":
         if headers["expect"].lower() != "100-continue":
-            raise HttpError(ErrorCode.EXPECTATION_FAILED, "the only expectation met here is 100-continue")
+            raise HttpError(ErrorCode.EXPECTATION_FAILED, "the only supported expectation is 100-continue")
         expects_continue = body is not BodyKind.NONE
     return Head(
         request.method.decode("ascii"),

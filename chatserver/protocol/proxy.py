@@ -53,7 +53,7 @@ def parse_proxy_header(data: bytes) -> ProxyHeader | None:
         return _parse_binary(data)
     if data.startswith(_TEXT[: len(data)]):
         return _parse_text(data)
-    raise ProxyError("what came first is no PROXY header")
+    raise ProxyError("the connection does not begin with a PROXY header")
 
 
 def _parse_text(data: bytes) -> ProxyHeader | None:
@@ -67,7 +67,7 @@ def _parse_text(data: bytes) -> ProxyHeader | None:
         return ProxyHeader(end, None)
     match = _LINE.fullmatch(line)
     if match is None or any(int(port) > 65_535 for port in match.group(4, 5)):
-        raise ProxyError("a PROXY line that is not as it should be")
+        raise ProxyError("a malformed PROXY line")
     version = 4 if match[1] == b"TCP4" else 6
     source, _ = (_address(text, version) for text in match.group(2, 3))
     return ProxyHeader(end, source)
@@ -77,9 +77,9 @@ def _address(text: bytes, version: int) -> str:
     try:
         address = ipaddress.ip_address(text.decode("ascii"))
     except ValueError:
-        raise ProxyError("a PROXY line whose address is none") from None
+        raise ProxyError("a PROXY line with an invalid address") from None
     if address.version != version:
-        raise ProxyError("a PROXY line whose address is of the other family")
+        raise ProxyError("a PROXY line with an address of the other family")
     return str(address)
 
 

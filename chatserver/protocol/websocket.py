@@ -324,7 +324,7 @@ def _broken(error: ParseFailed) -> FrameError:
     if error.code is CloseReason.INVALID_FRAME_PAYLOAD_DATA:
         return FrameError(Reason.BAD_TEXT, "a close frame's reason is not UTF-8" if close else _NOT_UTF8)
     # Everything else about a frame was checked before wsproto got it.
-    message = "a close frame's code is none that may be sent" if close else _LONG_LENGTH
+    message = "a close frame's code may not be sent" if close else _LONG_LENGTH
     return FrameError(Reason.BAD_FRAME, message)
 
 

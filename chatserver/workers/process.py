@@ -92,7 +92,7 @@ class Worker:
         with trio.move_on_after(METRICS_PATIENCE):
             await self._answered.wait()
             return self._text.encode()
-        raise HttpError(ErrorCode.UNAVAILABLE, "the supervisor does not tell the numbers of all workers")
+        raise HttpError(ErrorCode.UNAVAILABLE, "the supervisor did not send the metrics of all workers")
 
     def _tell(self, message: Message) -> None:
         """Send in a separate task, because a line that is cancelled half-way would corrupt the following ones."""

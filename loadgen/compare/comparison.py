@@ -281,7 +281,7 @@ def compare(
     )
     summary = (
         f"{len(chosen)} servers, {len(played)} scenarios, {repeats} rounds: about {compared.seconds / 60:.0f} min,"
-        f" seed {compared.measured.seed}; Ctrl-C ends it with what there is"
+        f" seed {compared.measured.seed}; Ctrl-C ends it with the results so far"
     )
     progress.banner([compared.measured.arguments, summary])
     report = trio.run(compared.play)

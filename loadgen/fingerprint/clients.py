@@ -241,7 +241,7 @@ class Member(Client):
             self._reader.receive_data(data)
             self._events.extend(self._reader.events())
         except wsproto.utilities.RemoteProtocolError as error:
-            raise GarbledError(f"what comes is no WebSocket: {error}") from None
+            raise GarbledError(f"the bytes are no WebSocket: {error}") from None
 
     async def answer(self, ping: Ping) -> None:
         await self.line.send(frame(FIN | Opcode.PONG, bytes(ping.payload)))

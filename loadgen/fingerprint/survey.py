@@ -31,7 +31,7 @@ async def survey(site: Site) -> None:
     if not site.target.tls:
         site.lacks[Need.TLS] = NotApplicable(why="the target is plain http")
     if not site.options.connections:
-        site.lacks[Need.CROWD] = NotApplicable(why="left alone, as asked for")
+        site.lacks[Need.CROWD] = NotApplicable(why="skipped, as asked for")
     plain = await _plain(site)
     if plain is None:
         return

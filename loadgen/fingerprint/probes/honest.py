@@ -47,7 +47,7 @@ async def _served(site: Site, pieces: Sequence[bytes]) -> Finding:
     """Send the pieces at once, then again one each pace: is the answer the same?"""
     wanted = await site.ask(*pieces)
     if wanted.status == _TOO_LARGE:
-        return NotApplicable(why=f"so much is not taken at all: {wanted.status}")
+        return NotApplicable(why=f"a request of this size is refused: {wanted.status}")
     begun = trio.current_time()
     try:
         how = str((await site.ask(*pieces, pause=site.options.pace)).status)
@@ -159,7 +159,7 @@ class _Crowd:
     async def _others(self) -> str:
         """Say whether it was a cap on this address or on all connections."""
         if not self._site.target.spreads_sources:
-            return "there is no other address to come from"
+            return "no other source address is available"
         try:
             await self._site.ask(self._site.plain_request())
         except TROUBLE:

@@ -73,7 +73,7 @@ def lowest(fates: Mapping[int, Finding], *, by_rate: bool) -> Finding:
         return Found(value=min(lived), uncertainty=min(lived) - fastest, how=how)
     if by_rate:
         return Found(value=fastest, how=f"even {how}")
-    return NotApplicable(why=f"even {how}, which may be for asking so often; give --read-path of a large page")
+    return NotApplicable(why=f"even {how}, perhaps because of so many requests; give --read-path of a large page")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +121,7 @@ async def _read_at(site: Site, rate: int, page: _Page) -> Found | NoneSeen:
     if ended and announced:
         raise NotServedError("it closes after some answers; give --read-path of a large page")
     if not ended and not known:
-        raise NotServedError("only the kernel can tell, and the server's end is not on this machine")
+        raise NotServedError("only the kernel shows it, and the server's end is not on this machine")
     return Found(value=seconds, uncertainty=doubt, how=ended) if ended else NoneSeen(looked=seconds)
 
 

@@ -142,11 +142,11 @@ class Search:
         try:
             wanted = await self.send(site, self.make(site, self.small))
         except UNCLEAR as error:
-            return Failed(why=f"a small one: {describe(error)}")
+            return Failed(why=f"at a small size: {describe(error)}")
         if wanted.startswith(_NOT_TAKEN):
-            return NotApplicable(why=f"not even a small one is taken: {wanted}")
+            return NotApplicable(why=f"not even a small size is accepted: {wanted}")
         if wanted in set(Ending):
-            return Failed(why=f"a small one: {wanted}")
+            return Failed(why=f"at a small size: {wanted}")
 
         async def attempt(size: int) -> str | None:
             answered = await self.send(site, self.make(site, size))
