@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 import trio
 
-#: Seconds after which the rest of several things of unknown length is another step of the loop.
+#: Seconds after which work on items of unknown cost continues in another step of the loop.
 STEP = 0.0003
 
 Entry = TypeVar("Entry")

@@ -61,7 +61,7 @@ class KeyedBuckets(Generic[Key]):
     """One bucket for each key that spent lately; `sweep` forgets the full ones.
 
     When there are MAX_KEYS, the older half is forgotten and has a whole burst again: a rate for each key stops no flood
-    of so many keys anyway.
+    of that many keys anyway.
     """
 
     __slots__ = ("_states", "bucket")

@@ -30,7 +30,7 @@ DESCRIPTORS_LEFT: Final = 16
 
 
 def allowed_bytes(attackers: int, *, tls: bool, left: bool = False) -> int:
-    """Return by how much so many attackers may make a server grow, while they are there or (`left`) afterwards."""
+    """Return by how much this many attackers may make a server grow, while they are there or (`left`) afterwards."""
     each = BYTES_EACH + BYTES_EACH_TLS * tls
     return attackers * (each // 2 if left else each) + BYTES_ONCE
 

@@ -84,7 +84,7 @@ def run(
         mix: Shares of the personas, see `loadgen list`. Default idle=80,poll=15,chat=5; with --request request=100.
         rate: Messages or requests a second, open-loop. Default 10 if the mix has speakers.
         duration: Seconds of steady load, after all clients are connected.
-        rooms: Spread the clients over so many rooms. Default one for 50 clients.
+        rooms: Spread the clients over this many rooms. Default one for 50 clients.
         room: Name of the room; with --rooms above 1 the beginning of the rooms' names.
         poll_wait: Seconds that a long-poll asks to be held.
     """

@@ -301,7 +301,7 @@ class Client(metaclass=_Slotted):
         return self.cohort.engine.written(self)
 
     def leave(self, return_in: float = NEVER) -> None:
-        """Close, and reconnect after so many seconds."""
+        """Close, and reconnect after this many seconds."""
         self.cohort.engine.leave(self, return_in=return_in, reset=False)
 
     def abort(self, return_in: float = NEVER) -> None:
@@ -313,7 +313,7 @@ class Client(metaclass=_Slotted):
         self.cohort.engine.hold(self)
 
     def wake_in(self, seconds: float) -> None:
-        """Have `on_time` called after so many seconds; this replaces any earlier call of it."""
+        """Have `on_time` called after this many seconds; this replaces any earlier call of it."""
         self.cohort.engine.wheel.set(self, now() + seconds)
 
     def fail(self, reason: str, *, turned_away: bool = False) -> None:

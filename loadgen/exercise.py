@@ -69,7 +69,7 @@ def nothing_served(path: str, errors: Mapping[str, int], acknowledged: int) -> s
 
 
 def whole_cycles(neighbours: Numbers, seconds: float) -> tuple[Numbers, list[str]]:
-    """The neighbours whose cycle fits into so many seconds, and why the others are left out."""
+    """The neighbours whose cycle fits into this many seconds, and why the others are left out."""
     kept = {persona: number for persona, number in neighbours.items() if persona.cycle_seconds <= seconds}
     short = [f"{each.name} {each.cycle_seconds:g} s" for each in neighbours if each not in kept]
     if not short:

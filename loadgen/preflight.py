@@ -25,7 +25,7 @@ class InvalidRunError(Exception):
 
 
 def check(target: Target, clients: int, processes: int = 1, *, probes: int = 0, fewer: str = "") -> list[str]:
-    """Raise the descriptor limit as far as it goes, and return warnings; raise if so many clients cannot be held.
+    """Raise the descriptor limit as far as it goes, and return warnings; raise if this many clients cannot be held.
 
     Victims and newcomers (`probes`) have one process of their own. `fewer` is the flag that asks for fewer of them.
     """

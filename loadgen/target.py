@@ -191,7 +191,7 @@ def fetch(target: Target, path: str, fields: Iterable[str] = (), *, most_bytes: 
 
 
 def _body(answer: http.client.HTTPResponse, most_bytes: int) -> bytes:
-    """Read at most so many bytes; a body that goes on for longer than the probe may take is an error."""
+    """Read at most this many bytes; a body that takes longer than the probe may take is an error."""
     deadline, body = now() + PROBE_SECONDS, b""
     while len(body) < most_bytes and (part := answer.read1(most_bytes - len(body))):
         body += part

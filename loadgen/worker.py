@@ -33,7 +33,7 @@ class Part(Protocol):
         """Begin no more messages and operations."""
 
     def status(self, heard: int) -> Status:
-        """The status after so many calls."""
+        """The status after this many calls."""
 
     def result(self) -> Result:
         """Everything so far."""

@@ -45,7 +45,7 @@ from chatserver.protocol.errors import MessageError, MessageId
 from chatserver.protocol.validation import optional_cursor
 from chatserver.reasons import ErrorCode
 
-#: Publishes of one client that may wait for the log; with so many it is not read until some are durable.
+#: Publishes of one client that may wait for the log; at this number it is not read until some are durable.
 MAX_IN_FLIGHT = 64
 
 

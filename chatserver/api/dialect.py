@@ -78,7 +78,7 @@ class Dialect(Encoding):
         raise NotImplementedError
 
     def expiring(self, seconds: float) -> bytes:
-        """The sign-in expires in so many seconds; empty for no message."""
+        """The sign-in expires in this many seconds; empty for no message."""
         return b""
 
     def alive(self, id_: MessageId) -> bytes:

@@ -104,7 +104,7 @@ class Routes:
             "sanctions": {**_readable(moderation.list_sanctions), "POST": moderation.sanction},
             "kick": {"POST": moderation.kick},
         }
-        #: the same, with the name of one thing in the room behind it
+        #: the same, where the path ends with the name of one item in the room
         self._of_room: dict[str, _Methods] = {
             "sanctions": {"DELETE": moderation.lift},
             "messages": {"PATCH": records.edit, "DELETE": records.delete},

@@ -101,7 +101,7 @@ class AuditTrail:
                         if not failing:
                             _log.warning("audit_failed", reason=type(error).__name__, detail=str(error))
                         failing = True
-                self._asked = trio.Event()  # last: after an exception above, `run` goes on with what waits
+                self._asked = trio.Event()  # last: after an exception above, `run` continues with the waiting entries
         finally:
             with trio.move_on_after(LAST_GROUP_DEADLINE, shield=True):
                 try:

@@ -1,4 +1,4 @@
-"""Who comes and goes, in one line that is replaced as more do.
+"""The users who join and leave, in one line that is replaced at each change.
 
 Owns: the names in that line, and how many users each room has. May not: print, or ask the server.
 """

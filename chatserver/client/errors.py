@@ -35,7 +35,7 @@ class Forbidden(ChatError):
 
 
 class NotFound(ChatError):
-    """The thing does not exist, or this server cannot do it."""
+    """What the request names does not exist, or this server cannot do it."""
 
 
 class Invalid(ChatError):

@@ -139,7 +139,7 @@ class Screen:
         return self._drawn + after + (f"\x1b[{cell_len(after)}D" if after else "")
 
     def _erase(self, lines: int = 0) -> str:
-        """Return what clears the prompt and so many rows above it.
+        """Return what clears the prompt and this many rows above it.
 
         A window that became narrower has wrapped the prompt, as most terminals do, and xterm does not.
         """

@@ -163,7 +163,7 @@ class Skipped(msgspec.Struct, frozen=True, tag_field="type", tag="gap"):
 
 
 class Expiring(msgspec.Struct, frozen=True, tag_field="type", tag="expiring"):
-    """The token expires in so many seconds."""
+    """The token expires in this many seconds."""
 
     seconds: float
 

@@ -86,7 +86,7 @@ class Parts(Protocol[C_co]):
 
     @property
     def readers(self) -> Readers[C_co]:
-        """For messages, and for all that is kept beside them."""
+        """For messages, and for all other data."""
 
     @property
     def writer(self) -> Writer[C_co]:

@@ -75,7 +75,7 @@ _EPOCH_LETTERS = string.ascii_lowercase + string.digits
 
 
 class LogError(Exception):
-    """The log could not do something. The message is for the operator: it may name paths."""
+    """An operation of the log has failed. The message is for the operator: it may name paths."""
 
 
 class LogOpenError(LogError):
@@ -221,7 +221,7 @@ class Statistics(msgspec.Struct):
 
 News = Callable[[Sequence[Record]], None]
 #: Called with rooms that another process has written, and the last offset known of each; a name that begins with
-#: NOT_A_ROOM is that of something beside the messages.
+#: NOT_A_ROOM stands for data other than messages.
 Heard = Callable[[Mapping[str, int]], None]
 Answer = Callable[[Stored | LogError], None]
 #: Does a small part of some work, and returns whether there is more.

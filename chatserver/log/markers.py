@@ -24,8 +24,8 @@ MAX_MARKED_ROOMS = 1_000
 MAX_MARKERS = 1_000_000
 #: Markers moved between two counts of how many there are. A count reads all of them, in a reading thread.
 COUNT_EVERY = 10_000
-#: One in so many moved markers has the markers of its user counted, which takes 50 µs for 1,000 rooms. A user may have
-#: some dozens more than MAX_MARKED_ROOMS until then, and these are not shown.
+#: Of this many moved markers, one has the markers of its user counted, which takes 50 µs for 1,000 rooms. Until then a
+#: user may have some dozens more than MAX_MARKED_ROOMS, and these are not shown.
 COUNT_ONE_IN = 32
 #: The highest count of unread messages that is reported; it stands for anything above it too. No more records are read
 #: in one room.
@@ -221,7 +221,7 @@ class MarkerQueries(Protocol[C_contra]):
     """The statements of a database, as a module. `move` is called in a transaction, and the others only read."""
 
     def move(self, markers: Sequence[Marker], now_ms: int, removed: int, connection: C_contra, /) -> None:
-        """Move markers, and remove so many of those that moved longest ago."""
+        """Move markers, and remove this many of those that moved longest ago."""
 
     def of_user(self, user_id: str, connection: C_contra, /) -> dict[str, int]:
         """See `Markers.of_user`."""

@@ -225,7 +225,7 @@ class Session:
 
 
 def _is_idle(connection: Connection) -> bool:
-    """Whether the server has sent nothing since its last answer; if it has, that is mostly why it closes."""
+    """Whether the server has sent nothing since its last answer; what it sends then mostly says why it closes."""
     if connection.closed:
         return False
     poll = select.poll()

@@ -89,7 +89,7 @@ class PostgresIndex(DatabaseIndex[Connection, PostgresReaders]):
         return await self._open_readers().ask(partial(_find, question, go_on, self._wall_ms()))
 
     def written(self, messages: int) -> None:
-        """Note that this server has committed so many messages."""
+        """Note that this server has committed this many messages."""
         self._note(messages, MERGE_AFTER)
 
     async def run(self) -> None:

@@ -4,7 +4,7 @@ Owns: the channel, the form of its messages, the connection that listens. May no
 hint to read the log.
 
 PostgreSQL queues notifications for listeners, but not for a server that has lost its connection. So after a new LISTEN,
-every room written since the old connection was last known to work is a hint, and so is all beside the messages.
+every room written since the old connection was last known to work is a hint, and so are all other data.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,7 +46,7 @@ _WRITTEN = "SELECT name, last FROM rooms WHERE time >= %s"
 def notify(connection: Connection, node: str, hints: Mapping[str, int]) -> None:
     """Send rooms with their last offsets to the other servers, when the current transaction commits.
 
-    A name that begins with `*` is no room; it means that something else should be read again.
+    A name that begins with `*` is no room; it means that data other than messages should be read again.
     """
     payload = _encode((node, hints)).decode()
     if len(payload.encode()) <= MAX_PAYLOAD:

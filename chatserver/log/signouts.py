@@ -86,7 +86,7 @@ class SignOuts:
         self._database = database
 
     async def load(self, now_ms: int) -> list[SignOut]:
-        """All that still end something, the oldest first."""
+        """All sign-outs that still end tokens or sessions, the oldest first."""
         return await self._database.ask_tables(partial(_load, now_ms))
 
     async def add(self, sign_out: SignOut) -> None:

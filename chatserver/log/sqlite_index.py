@@ -90,7 +90,7 @@ class SqliteIndex(DatabaseIndex[sqlite3.Connection, SqliteReaders]):
     # -- indexing ---------------------------------------------------------------------------------------------------
 
     def written(self, rooms: Iterable[str], messages: int) -> None:
-        """Note that these rooms have so many new messages, in total."""
+        """Note that these rooms have this many new messages, in total."""
         self._news += 1
         self._behind_since = self._behind_since if self.behind else trio.current_time()
         for room in rooms:
@@ -186,7 +186,7 @@ class SqliteIndex(DatabaseIndex[sqlite3.Connection, SqliteReaders]):
 
 
 def _merge(pages: int, connection: sqlite3.Connection) -> bool:
-    """Merge so many pages; returns whether there may be more. SQLite changes less than two rows when there are none."""
+    """Merge this many pages; returns whether there may be more. Without any, SQLite changes less than two rows."""
     before = connection.total_changes
     connection.execute("INSERT INTO search(search, rank) VALUES ('merge', ?)", (pages,))
     return pages < 0 or connection.total_changes - before >= 2

@@ -1,4 +1,4 @@
-"""What is kept beside the messages, in whichever database: sanctions, sign-outs and the audit trail.
+"""The data besides messages, in any database: sanctions, sign-outs and the audit trail.
 
 Owns: the interface through which they run the same statements in PostgreSQL and SQLite, which the log in memory uses
 too. May not: know a table. The statements on messages and markers are each database's own, because there speed counts.

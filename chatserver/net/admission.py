@@ -54,7 +54,7 @@ class Candidate(msgspec.Struct, gc=False, frozen=True):
 
     @property
     def stands(self) -> bool:
-        """Whether it still waits for the same thing, without progress since the scan."""
+        """Whether the connection is still in that state, without progress since the scan."""
         connection = self.connection
         return connection.alive and connection.deadline == self.deadline and connection.state is self.state
 

@@ -9,9 +9,9 @@ altogether: a task that ends with an exception leaves its traceback in a cycle, 
 request.
 
 glibc returns only free memory at the end of its heap. A crowd leaves free memory between the newest messages of rooms:
-that of its connections when it goes, and that of outgrown tables when it comes. So the heap is trimmed, as HAProxy and
-Dask do for the same reason. That takes 0.4 ms, but 50 ms for 250 MB that are free in small pieces; and it is done on
-the loop, because a thread would hold the heap's lock for as long.
+that of outgrown tables when it connects, and that of its connections when it leaves. So the heap is trimmed, as HAProxy
+and Dask do for the same reason. A trim takes 0.4 ms, but 50 ms for 250 MB that are free in small pieces; it runs on the
+loop, because a thread would hold the heap's lock for as long.
 """
 
 import ctypes
@@ -28,7 +28,7 @@ MIDDLE_INTERVAL = 1.0
 FULL_INTERVAL = 30.0
 #: The least number of connections that counts as a crowd: 40 KB; less memory is not worth a trim.
 CROWD = 100
-#: The heap is trimmed when one in so many of a crowd has come or gone. With 2, a heap that was trimmed just before its
+#: The heap is trimmed when 1/SHARE of a crowd has connected or left. With 2, a heap that was trimmed just before its
 #: tables grew kept 60 bytes for each of 9,000 connections.
 SHARE = 4
 #: The share of the loop's time that trims may take. Otherwise a network that opens and closes its connections would

@@ -162,7 +162,7 @@ class Child:
             self._nursery.start_soon(self._link.send, Stop(replaced))
 
     async def end_within(self, seconds: float) -> None:
-        """Wait for the end of the process, and kill it after so many seconds."""
+        """Wait for the end of the process, and kill it after this many seconds."""
         with trio.move_on_after(seconds):
             await self.ended.wait()
             return

@@ -57,7 +57,7 @@ class Place:
     pause: float = RESTART_PAUSE  # seconds, the last one before a restart
 
     def pause_after(self, lived: float) -> float:
-        """Seconds to wait before a restart, after a worker that lived for so many."""
+        """Seconds to wait before a restart, after a worker that ran for this many."""
         self.pause = RESTART_PAUSE if lived >= STABLE_AFTER else min(self.pause * 2, MAX_RESTART_PAUSE)
         return self.pause
 

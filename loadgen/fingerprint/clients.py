@@ -130,7 +130,7 @@ async def first_sign(client: Client, until: float) -> Sign | None:
 
 
 async def ending_of(line: Line, seconds: float) -> str:
-    """Discard data and return how the connection ends, or `OPEN` if it does not within so many seconds."""
+    """Discard data and return how the connection ends, or `OPEN` if it does not within this many seconds."""
     with trio.move_on_after(seconds):
         try:
             while True:

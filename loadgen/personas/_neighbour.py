@@ -33,7 +33,7 @@ class Planner(Client):
         self.hold()
 
     def plan(self, seconds: float, action: Callable[[], None]) -> None:
-        """Call `action` after so many seconds, if the connection lasts."""
+        """Call `action` after this many seconds, if the connection lasts."""
         self.plan_at(now() + seconds, action)
 
     def plan_at(self, moment: float, action: Callable[[], None]) -> None:

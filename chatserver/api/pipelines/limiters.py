@@ -56,7 +56,7 @@ def search_limits(settings: Settings) -> SearchLimits:
 
 
 class OverLimitError(MessageError):
-    """A limit is exceeded, for so many seconds."""
+    """A limit is exceeded, for this many seconds."""
 
     def __init__(self, limit: Limit, key: Hashable, wait: float) -> None:
         super().__init__(ErrorCode.RATE_LIMITED, f"too many searches; try again in {wait:.1f} s", wait=wait)

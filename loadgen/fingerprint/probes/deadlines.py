@@ -116,7 +116,7 @@ _RECORD_HEAD_BYTES: Final = 5
 def _in_pieces(cut: Callable[[bytes], list[bytes]]) -> Callable[[Site], Script]:
     def script(site: Site) -> Script:
         first, *rest = cut(client_hello(site.target.host))
-        return first, rest[:-1]  # never the last one, even if there is time for so many
+        return first, rest[:-1]  # never the last one, even if there is time for it
 
     return script
 
