@@ -359,7 +359,7 @@ class Attacker(Client):
             self.fail(how)
 
     def pace(self, seconds: float) -> float:
-        """Vary an interval by a fifth either way, so that a crowd does not act in step."""
+        """Vary an interval by a fifth either way, so that clients do not act at the same moment."""
         return seconds * self.cohort.place.random.uniform(0.8, 1.2)
 
 

@@ -1,4 +1,4 @@
-"""Where the load goes, and whether it may.
+"""The target of the load, and whether it may be loaded.
 
 Owns: the URL, the address that it resolved to, the source addresses, and the rule that a host off the loopback is
 loaded only if the user names it on the command line *and* the host itself consents. May not: open the crowd's

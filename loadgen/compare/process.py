@@ -1,4 +1,4 @@
-"""A server's process: started on a free port, ready when it answers, certainly gone afterwards.
+"""A server's process: started on a free port, ready when it answers, killed at the end.
 
 Owns: the life of one server, its process group and its output. May not: know what it serves.
 """

@@ -1,7 +1,7 @@
 """The floor: one epoll loop in Python that does the least that makes a chat.
 
-No validation, no deadlines, no log, and no limit but one on a client's incomplete input. A slower server pays for
-something that this one lacks; a faster one is not written in Python.
+No validation, no deadlines, no log, and no limit but one on a client's incomplete input. A slower server does
+more than this one; a faster server is not written in Python.
 """
 
 import heapq

@@ -49,7 +49,7 @@ class Planner(Client):
         self.wake_in(self._agenda.next_time - moment)
 
     def between(self, seconds: tuple[float, float]) -> float:
-        """Pick a number of seconds: people do not act in step."""
+        """Pick a number of seconds, so that clients do not act at the same moment."""
         return self.cohort.place.random.uniform(*seconds)
 
 

@@ -98,7 +98,7 @@ class SleepyTab(Neighbour):
 class Tunnel(Neighbour):
     """A member on a train: offline for 25 s, then back on the same connection with something to say.
 
-    In a tunnel nothing is acknowledged, neither a ping nor a byte, and afterwards TCP carries on. A pong deadline that
+    In a tunnel nothing is acknowledged, neither a ping nor a byte, and afterwards TCP continues. A pong deadline that
     is shorter than the tunnel closes a connection that was never broken.
     """
 

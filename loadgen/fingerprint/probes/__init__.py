@@ -7,7 +7,7 @@ from loadgen.fingerprint.findings import Unit
 from loadgen.fingerprint.practice import Limit, Mark
 from loadgen.fingerprint.probes import deadlines, honest, reading, sizes, websockets
 
-#: No probe: it is asked beside them.
+#: Not a probe: `Neighbour` sends these requests beside the probes.
 MEANWHILE: Final = Limit(
     name="plain requests meanwhile",
     figure="answers_meanwhile_percent",

@@ -56,7 +56,7 @@ async def floor(site: Site) -> Finding:
 def lowest(fates: Mapping[int, Finding], *, by_rate: bool) -> Finding:
     """Find the slowest rate that was kept, among those above every rate that was not.
 
-    A server may end a long pipeline of requests for its own sake (node does, for a head that it has half read). So if
+    A server may end a long pipeline of requests for another reason (node does, for a head that it has half read). So if
     every reader was ended, that is a finding only `by_rate`, when one request was enough.
     """
     dead = {rate: fate for rate, fate in fates.items() if isinstance(fate, Found)}
