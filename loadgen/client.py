@@ -271,7 +271,7 @@ class Client(metaclass=_Slotted):
         self.cohort.engine.resume_reading(self)
 
     def go_dark(self) -> None:
-        """Vanish: everything that the server sends is dropped unanswered, as if the cable were cut.
+        """Vanish: everything that the server sends is dropped unanswered.
 
         `is_forgotten` tells whether the server has noticed; so does its answer to a byte sent after `come_back`.
         """

@@ -47,7 +47,7 @@ class Room:
         self.pending = 0  # messages handed to the log and not yet answered
         self.pending_bytes = 0
         self.offered = self.offered_bytes = 0  # offset, and `Ring.written`, up to which every member was offered all
-        self.cache: dict[object, bytes] | None = None  # answers that are the same for everybody, see `remember`
+        self.cache: dict[object, bytes] | None = None  # answers that are the same for all readers, see `remember`
         self.ready = False  # False while its newest messages are loaded: news is noted (`heard`), but not appended
         self.heard = 0  # the highest offset that the log may have, see `Follower`
         self.pins = 0  # tasks that will use it after a wait

@@ -81,7 +81,7 @@ class Response(NamedTuple):
 
     @property
     def is_about_rooms(self) -> bool:
-        """Whether it refuses a room, rather than our identity or everybody for a while."""
+        """Whether it refuses a room, rather than our identity or all clients for a while."""
         ours = 400 <= self.status < 500 and self.status not in _STATUS_MAY_PASS
         return ours and (self.status != 401 or self.room is not None)
 

@@ -3,8 +3,8 @@
 Owns: the marks and the wording of the results. A limit itself is a row beside the code that probes it: its name,
 figure, range, reason and precedent. May not: probe anything, wait, or touch a socket.
 
-A range has two ends because a wrong limit hurts in two ways: honest slow users if it is too tight (`harsh`), everybody
-else if it is too loose (`lenient`) or not there (`missing`).
+A range has two ends because a wrong limit hurts in two ways: honest slow users if it is too tight (`harsh`), all
+others if it is too loose (`lenient`) or not there (`missing`).
 """
 
 from collections import Counter

@@ -49,7 +49,7 @@ class Phone2G(Neighbour):
     receive_buffer_bytes = 4096
     read_bytes = int(BYTES_A_SECOND * READ_EVERY_SECONDS)
     speaks_every = (20.0, 40.0)
-    patience_seconds = 120.0  # an acknowledgement waits behind everything else for it, at 3 KB/s
+    patience_seconds = 120.0  # an acknowledgement waits behind all other data, at 3 KB/s
     in_touch = (20.0, 40.0)
     dark_seconds = 10.0  # behind a hill, in a lift, between two cells
     cycle_seconds = in_touch[1] + dark_seconds

@@ -194,7 +194,7 @@ class SlowRead(Attacker):
             self._head_sips, self._asked_bytes = 0, 0 if length is None else REQUESTS * (head.size + length)
 
     def _note_written(self, *, closed: bool) -> None:
-        """Book it if the server has written everything: then it never waited for us."""
+        """Book it if the server has written all answers: the server then never waited for this client."""
         written = self.written()
         if written is None or not self.answered:
             return
