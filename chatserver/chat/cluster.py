@@ -41,7 +41,7 @@ from chatserver.log.interface import Kind, Record
 #: Seconds between two messages of a process.
 REPORT_INTERVAL = 1.0
 #: Seconds of silence after which a process sends that it is alive, in its next round: with 53 processes, waking all
-#: others every second took a whole core.
+#: others every second takes a whole core.
 ALIVE_INTERVAL = 1.5
 #: Seconds without a message after which a process is forgotten: a restart of the bus takes 2, and people stay
 #: present for longer than that after a reload anyway.

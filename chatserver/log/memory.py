@@ -5,7 +5,7 @@ process, so each log in memory is an epoch of its own. It waits for no thread or
 autojump clock.
 
 The garbage collector has nothing to visit here: the objects are structs with `gc=False`, and CPython does not track a
-dict of untracked keys and values. With tracked objects a full collection took 17 ms at 100,000 rooms.
+dict of untracked keys and values. With tracked objects a full collection takes 17 ms at 100,000 rooms.
 """
 
 import sqlite3

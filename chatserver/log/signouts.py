@@ -37,7 +37,7 @@ class SignOut(msgspec.Struct, frozen=True, gc=False):
 class SignOutTable:
     """The last sign-out of each person, the oldest first, without the oldest of guests beyond MAX_GUESTS.
 
-    Each that is put in removes at most EXPIRED_AT_ONCE expired ones: to look at all of them took 2 ms.
+    Each that is put in removes at most EXPIRED_AT_ONCE expired ones: to look at all of them takes 2 ms.
     """
 
     def __init__(self, sign_outs: Iterable[SignOut] = ()) -> None:

@@ -36,7 +36,7 @@ T = TypeVar("T")
 _LOWEST = f"(SELECT min(place) FROM messages WHERE {IN_ROOM})"  # noqa: S608
 _HIGHEST = f"(SELECT max(place) FROM messages WHERE {IN_ROOM})"  # noqa: S608
 
-# The result of each is one row (see sqlite_rows.py): a page of 50 rows took five times the CPU.
+# The result of each is one row (see sqlite_rows.py): a page of 50 rows takes five times the CPU.
 _HEADS = f"""
     SELECT json_group_array(json_array(name, json_array(forgotten, {_LOWEST}, {_HIGHEST})))
     FROM json_each(?) AS asked CROSS JOIN rooms ON rooms.name = asked.value

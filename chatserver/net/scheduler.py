@@ -15,8 +15,8 @@ does, or what an item is.
 Between two passes every other task of the loop runs. Items are connections that are ready, rooms with messages to
 deliver, polls to answer, handshakes, expiries, answers of the log.
 
-New connections and established ones share a class. With a class for each, users waited four times as long beside 8,000
-that flood and reconnect: a user was one of hundreds in the class of established ones, which had a quarter of the loop's
+New connections and established ones share a class. With a class for each, users wait four times as long beside 8,000
+that flood and reconnect: a user is one of hundreds in the class of established ones, which has a quarter of the loop's
 time. In one class, peers that never stop sending queue behind all others.
 """
 
