@@ -1,4 +1,4 @@
-"""The commands of a WebSocket (CONTRACT section 4), in any dialect.
+"""The commands of a WebSocket (docs/protocol.md), in any dialect.
 
 Owns: the meaning of commands. May not: read or write a socket, or know a wire form: the session's dialect encodes
 replies; acknowledgements go to the sink.

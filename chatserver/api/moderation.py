@@ -1,4 +1,4 @@
-"""Requests of moderators: sanctions, kicks, the audit trail (CONTRACT section 10).
+"""Requests of moderators: sanctions, kicks, the audit trail (docs/protocol.md).
 
 Owns: the meaning of these requests, and who may make them. May not: see a socket, or remove a user from a room itself.
 A refused request goes into the audit trail, and its answer does not depend on what exists.

@@ -1,4 +1,4 @@
-"""Read markers and typing, over HTTP and WebSocket alike (CONTRACT section 9).
+"""Read markers and typing, over HTTP and WebSocket alike (docs/protocol.md).
 
 Owns: the meaning of these requests and commands. May not: keep a marker (`ReadMarkers` does), or decide who gets the
 news (the hub does).

@@ -1,4 +1,4 @@
-"""Requests that write a record: publish, edit, delete, react (CONTRACT sections 3 and 8).
+"""Requests that write a record: publish, edit, delete, react (docs/protocol.md).
 
 Owns: the meaning of these requests. May not: decide what may happen to a message; the log does, in its commit.
 """

@@ -1,4 +1,4 @@
-"""Requests that read rooms: history, long-poll, events, members and the list (CONTRACT section 3).
+"""Requests that read rooms: history, long-poll, events, members and the list (docs/protocol.md).
 
 Owns: the meaning of these requests. May not: see a socket. Each handler answers, or returns a coroutine if it has to
 wait for the log.

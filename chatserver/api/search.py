@@ -1,4 +1,4 @@
-"""`GET /search` (CONTRACT section 9): the question and the answer in the client's form.
+"""`GET /search` (docs/protocol.md): the question and the answer in the client's form.
 
 Owns: the limits of a question, and the JSON of results. May not: search; `pipelines/search.py` does.
 """

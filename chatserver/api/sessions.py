@@ -1,4 +1,4 @@
-"""`/session`: show the user, choose a guest's name, sign out (CONTRACT section 7).
+"""`/session`: show the user, choose a guest's name, sign out (docs/protocol.md).
 
 Owns: the meaning of these requests. May not: identify the user of a request; identities.py does.
 """

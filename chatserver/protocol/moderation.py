@@ -1,4 +1,4 @@
-"""The requests of moderators, checked (CONTRACT section 10).
+"""The requests of moderators, checked (docs/protocol.md).
 
 Owns: the bodies of these requests and their limits. May not: know who may send one.
 

@@ -55,7 +55,7 @@ _RUNS = re.compile(f"[{_MARKS}\U00010000-\U0010ffff]{{{MAX_COMBINING + 1},}}")
 
 
 def check_room(room: str) -> str:
-    """Check a room's name (CONTRACT section 3)."""
+    """Check a room's name (docs/protocol.md)."""
     if _ROOM.fullmatch(room):
         return room
     rule = "room: 1 to 64 characters of a-z 0-9 . _ - that begin with a letter or digit"

@@ -1,4 +1,4 @@
-"""`chat.v1`: JSON text frames (CONTRACT section 4).
+"""`chat.v1`: JSON text frames (docs/protocol.md).
 
 Owns: which encoder of `protocol` serves which message. May not: decide anything.
 """
