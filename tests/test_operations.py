@@ -127,7 +127,7 @@ async def test_metrics_of_dashboard_and_alerts_exist() -> None:
 
 
 def test_reasons_that_the_page_names_exist() -> None:
-    [line] = re.findall(r"how many were (.+?),? and a log line", OPERATIONS.read_text().replace("\n", " "))
+    [line] = re.findall(r"how many were (.+?),? and the log line", OPERATIONS.read_text().replace("\n", " "))
     assert set(re.findall(r"`([a-z-]+)`", line)) <= {reason.label for reason in Reason}
 
 
