@@ -17,6 +17,7 @@ export { ChatError } from './wire.js';
  * @param {string} [origin] of the server; your page's own must be allowed there (`--allow-origin`)
  * @param {{token?: string, transport?: 'ws' | 'sse' | 'poll'}} [options] `token` says who the user is; without one,
  *   a guest
+ * @returns {ChatClient}
  */
 export function connect(origin = new URL(import.meta.url).origin, { token, transport } = {}) {
   return new ChatClient(origin, { kind: transport, token, tab: new Store(), browser: new Store() });
