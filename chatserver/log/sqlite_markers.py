@@ -40,8 +40,8 @@ _decode_ends = msgspec.json.Decoder(list[tuple[str, int, int, int, int]]).decode
 _decode_counts = msgspec.json.Decoder(list[tuple[str, int, int]]).decode
 _COUNT_USER = "SELECT count(*) FROM markers WHERE user_id = ?"
 _TRIM_USER = """
-    DELETE FROM markers WHERE user_id = ?1 AND room IN
-        (SELECT room FROM markers WHERE user_id = ?1 ORDER BY moved DESC LIMIT -1 OFFSET ?2)
+    DELETE FROM markers WHERE (user_id, room) IN
+        (SELECT user_id, room FROM markers WHERE user_id = ? ORDER BY moved DESC LIMIT -1 OFFSET ?)
 """
 _TRIM = "DELETE FROM markers WHERE (user_id, room) IN (SELECT user_id, room FROM markers ORDER BY moved LIMIT ?)"
 
