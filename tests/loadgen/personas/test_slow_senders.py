@@ -33,11 +33,11 @@ def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_slow_head_adds_fields_and_never_the_blank_line() -> None:
     async with listening() as server, playing(server.url, "slow-head", path="/somewhere") as play:
-        said = await read_until(await server.accept(), lambda got: got.count(b"X-Line") == 10)
+        said = await read_until(await server.accept(), lambda got: got.count(b"X-Line") >= 10)
         assert b"\r\n\r\n" not in said
         request, _ = parsed(said + b"\r\n")
         assert request.target == b"/somewhere"
-        assert len([name for name, _ in request.headers if name.startswith(b"x-line-")]) == 10
+        assert len([name for name, _ in request.headers if name.startswith(b"x-line-")]) >= 10
         assert play.cohort.held == 1
 
 
@@ -73,11 +73,11 @@ async def test_slow_body_announces_much_and_sends_little() -> None:
 
 async def test_slow_chunk_wraps_each_byte_in_a_kilobyte() -> None:
     async with listening() as server, playing(server.url, "slow-chunk"):
-        said = await read_until(await server.accept(), lambda got: got.count(b"\r\nx\r\n") == 5)
+        said = await read_until(await server.accept(), lambda got: got.count(b"\r\nx\r\n") >= 5)
         request, body = parsed(said)
         assert request.target == b"/rooms/lobby/messages"
         data = b"".join(bytes(event.data) for event in iter(body.next_event, h11.NEED_DATA) if hasattr(event, "data"))
-        assert data == b"xxxxx"
+        assert data == b"x" * said.count(b"\r\nx\r\n")
         assert len(said) > 5 * EXTENSION_BYTES
 
 
