@@ -74,7 +74,8 @@ def matcher(pattern: str) -> Callable[[str], object]:
     if not _SPECIAL.search(pattern):
         return pattern.__eq__
     if _is_prefix(pattern):
-        return lambda room: room.startswith(pattern[:-1])
+        prefix = pattern[:-1]
+        return lambda room: room.startswith(prefix)
     return re.compile(translate(pattern)).match
 
 
