@@ -90,31 +90,35 @@ class Supervisor:
 
     async def main(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> int:
         """Bind, start the workers, wait for a signal, drain all. Returns the exit code."""
-        with ExitStack() as stack:
-            try:
-                self._listening = bind_all(self._settings, stack)
-                self._shared_log = stack.enter_context(shared_log(self._settings.log))
-            except CannotListenError as error:
-                complain(str(error))
-                return EXIT_BIND
-            except LogOpenError as error:
-                complain(f"--log {redacted(self._settings.log)}: {error}")
-                return EXIT_LOG
-            self.addresses = self._listening.urls(self._settings)
-            self.metrics_address = self._listening.operators_url(self._settings)
-            async with trio.open_nursery() as self._nursery:
-                await self._nursery.start(self._obey_signals)
-                code = await self._start_all()
-                if code is None:
-                    self._serving = True
-                    announce(self.addresses, self.metrics_address)
-                    task_status.started()
-                    self._nursery.start_soon(self._replace_at_hangup)
-                    await self._stopping.wait()
-                else:
-                    self._stop()
-                await self._until_all_ended()
-                self._nursery.cancel_scope.cancel()
+        async with trio.open_nursery() as self._nursery:
+            await self._nursery.start(self._obey_signals)
+            with ExitStack() as stack:  # inside: no signal ends the process before the workers' folder is removed
+                code = await self._supervise(stack, task_status)
+            self._nursery.cancel_scope.cancel()
+        return code
+
+    async def _supervise(self, stack: ExitStack, task_status: trio.TaskStatus[None]) -> int:
+        try:
+            self._listening = bind_all(self._settings, stack)
+            self._shared_log = stack.enter_context(shared_log(self._settings.log))
+        except CannotListenError as error:
+            complain(str(error))
+            return EXIT_BIND
+        except LogOpenError as error:
+            complain(f"--log {redacted(self._settings.log)}: {error}")
+            return EXIT_LOG
+        self.addresses = self._listening.urls(self._settings)
+        self.metrics_address = self._listening.operators_url(self._settings)
+        code = await self._start_all()
+        if code is None:
+            self._serving = True
+            announce(self.addresses, self.metrics_address)
+            task_status.started()
+            self._nursery.start_soon(self._replace_at_hangup)
+            await self._stopping.wait()
+        else:
+            self._stop()
+        await self._until_all_ended()
         return code or EXIT_CLEAN
 
     async def _obey_signals(self, *, task_status: trio.TaskStatus[None]) -> None:

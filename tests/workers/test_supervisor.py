@@ -4,7 +4,8 @@ import errno
 import os
 import signal
 import socket
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -16,8 +17,10 @@ from chatserver.listening import bind_all
 from chatserver.observe.numbers import Family
 from chatserver.settings.fields import Settings
 from chatserver.settings.spec import ConfigError
+from chatserver.workers import supervisor
 from chatserver.workers.child import MAX_SILENT_CHECKS, MAX_STARTING_CHECKS
 from chatserver.workers.link import Ready
+from chatserver.workers.shared_log import SharedLog, shared_log
 from chatserver.workers.supervisor import MAX_RESTART_PAUSE, MAX_STARTING, RESTART_PAUSE, STABLE_AFTER, Place
 from tests.support.puppets import KILLED, Puppet, Stage, stage, supervised
 
@@ -362,6 +365,31 @@ async def test_only_a_second_signal_shortens_a_drain(tmp_path: Path, first: str)
         signal.raise_signal(signal.SIGTERM)
     assert {puppet.returncode for puppet in on_stage.started} == {0}
     assert on_stage.code == 0
+
+
+async def test_a_signal_does_not_interrupt_the_removal_of_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process dies of a signal that nobody receives."""
+    order: list[str] = []
+
+    @contextmanager
+    def slow_removal(url: str) -> Iterator[SharedLog]:
+        with shared_log(url) as shared:
+            yield shared
+            signal.raise_signal(signal.SIGTERM)
+            order.append("removed")
+
+    monkeypatch.setattr(supervisor, "shared_log", slow_removal)
+    on_stage = stage(tmp_path)
+    before = signal.signal(signal.SIGTERM, lambda *_: order.append("died"))
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(on_stage.run)
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert order[0] == "removed"
 
 
 # -- metrics ----------------------------------------------------------------------------------------------------------
