@@ -1,5 +1,5 @@
-"""Shared by all tests: the mark `jumping_clock`, Hypothesis's examples, the order of tests in each worker, and a
-garbage collector that ignores imported objects.
+"""Shared by all tests: the mark `jumping_clock`, Hypothesis's examples, the order of tests in each worker, a log with
+time enough on a busy machine, and a garbage collector that ignores imported objects.
 
 Hypothesis tries the same examples in every run, so a failure is due to the present change. Their number:
 tests/support/examples.py.
@@ -31,6 +31,10 @@ settings.register_profile("explore", deadline=None, max_examples=max(EXPLORED, 1
 settings.load_profile("explore" if EXPLORED else "fixed")
 
 
+#: Seconds in which the log answers, however busy the machine is.
+LOG_PATIENCE = 60.0
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Freeze the collected tests: repeated garbage collections of them would take a second.
 
@@ -45,16 +49,33 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     """Choose the clocks, and the order after all other plugins."""
     for item in items:
-        folder = item.path.relative_to(TESTS).parts[0]
-        jumps = folder == "chat" or item.get_closest_marker("jumping_clock") is not None
-        if jumps and iscoroutinefunction(getattr(item, "obj", None)):
+        if _jumps(item) and iscoroutinefunction(getattr(item, "obj", None)):
             # In front of pytest-trio's own mark, which names `trio.run`.
-            run = run_at_once if folder == "chat" else run_with_jumps
+            run = run_at_once if _is_of_chat(item) else run_with_jumps
             item.add_marker(pytest.mark.trio(run=run), append=False)
     yield
     _, workers = side_by_side.worker()
     if workers > 1:
         items[:] = side_by_side.long_first(items, workers)
+
+
+def _jumps(item: pytest.Item) -> bool:
+    return _is_of_chat(item) or item.get_closest_marker("jumping_clock") is not None
+
+
+def _is_of_chat(item: pytest.Item) -> bool:
+    return item.path.relative_to(TESTS).parts[0] == "chat"
+
+
+@pytest.fixture(autouse=True)
+def _patient_log(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk or a thread of a busy machine may take longer than the log's five seconds.
+
+    A test of its deadlines sets short ones, or has a clock that jumps.
+    """
+    if not _jumps(request.node) and "autojump_clock" not in request.fixturenames:
+        for module in ("groups", "database", "connections", "database_index"):
+            monkeypatch.setattr(f"chatserver.log.{module}.ANSWER_DEADLINE", LOG_PATIENCE)
 
 
 def pytest_collection_finish() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from chatserver.log import postgres_connection, postgres_index, postgres_news
 from chatserver.log.interface import Log, Record
 from chatserver.log.postgres import PostgresLog
 from chatserver.log.sqlite_file import connect_writer, create_private
@@ -20,6 +21,22 @@ from tests.support.postgres import (
 )
 
 __all__ = ["cleared_database", "emptied_database", "postgres_schema", "postgres_server", "postgres_tables"]
+
+
+#: Seconds for one job of PostgreSQL, however busy the machine is.
+DATABASE_PATIENCE = 40
+
+
+@pytest.fixture(autouse=True)
+def _patient_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test of these deadlines sets short ones."""
+    for module in (postgres_connection, postgres_news):
+        monkeypatch.setattr(module, "JOB_DEADLINE", float(DATABASE_PATIENCE))
+    for name in ("IDLE_IN_TRANSACTION_MS", "LOCK_MS", "STATEMENT_MS"):
+        monkeypatch.setattr(postgres_connection, name, DATABASE_PATIENCE * 1000)
+    longest, *others = postgres_index._SETTINGS
+    assert longest.startswith("statement_timeout")
+    monkeypatch.setattr(postgres_index, "_SETTINGS", (f"statement_timeout = '{DATABASE_PATIENCE}s'", *others))
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import trio
 
 from chatserver.log import postgres_connection as connection_module
 from chatserver.log import postgres_writer as writer_module
-from chatserver.log.interface import ANSWER_DEADLINE, KEY_LIFETIME, Head, LogOpenError, LogUnavailable, Stored
+from chatserver.log.interface import KEY_LIFETIME, Head, LogOpenError, LogUnavailable, Stored
 from chatserver.log.postgres import PostgresLog
 from tests.log.support import Clock, draft, fill, offsets, running, submit_all, texts
 from tests.support.groups import append
@@ -24,15 +24,7 @@ PATIENCE = 60
 
 
 @pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Short deadlines."""
-    monkeypatch.setattr(connection_module, "JOB_DEADLINE", 1.0)
-    monkeypatch.setattr(connection_module, "LOCK_MS", 300)
-    monkeypatch.setattr(connection_module, "IDLE_IN_TRANSACTION_MS", 200)
-
-
-@pytest.fixture
-async def log(postgres_tables: str, clock: Clock, short: None) -> AsyncIterator[PostgresLog]:
+async def log(postgres_tables: str, clock: Clock) -> AsyncIterator[PostgresLog]:
     log = PostgresLog(postgres_tables, wall_ms=clock)
     async with running(log):
         yield log
@@ -126,9 +118,12 @@ async def test_a_full_disk_fails_the_whole_group_and_leaves_no_hole(
     assert log.statistics().failures == 2
 
 
-async def test_another_server_that_died_with_locks(log: PostgresLog, postgres_tables: str) -> None:
+async def test_another_server_that_died_with_locks(
+    log: PostgresLog, postgres_tables: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The database ends its transaction; otherwise a room stays locked until TCP detects the death."""
     await append(log, draft("one"))
+    monkeypatch.setattr(connection_module, "IDLE_IN_TRANSACTION_MS", 200)
     dead = connection_module.Server(postgres_tables).connect(monotonic() + PATIENCE)
     dead.execute("BEGIN")
     dead.execute("SELECT * FROM rooms FOR UPDATE")
@@ -153,19 +148,22 @@ def test_a_deadline_in_the_middle_of_a_group_leaves_no_traceback_and_no_line(
 
 
 async def test_a_long_lock_is_an_error_in_time(
-    log: PostgresLog, shell: psycopg.Connection, clock: Clock
-) -> None:  # fmt: skip
-    await append(log, draft("one"))
-    shell.execute("BEGIN")
-    shell.execute("SELECT * FROM rooms FOR UPDATE")
-    with pytest.raises(LogUnavailable, match="canceling statement due to lock timeout"):
-        await append(log, draft("two", key="k"))
-    clock.ms += 99
-    with pytest.raises(LogUnavailable, match="lock timeout"):
-        await log.retain(max_messages=0, max_age_ms=1)
-    assert texts(await log.latest("lobby", 9)) == ["one"]
-    shell.execute("ROLLBACK")
-    assert (await append(log, draft("two", key="k"))).record.offset == 2
+    postgres_tables: str, shell: psycopg.Connection, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "LOCK_MS", 300)
+    log = PostgresLog(postgres_tables, wall_ms=clock)
+    async with running(log):
+        await append(log, draft("one"))
+        shell.execute("BEGIN")
+        shell.execute("SELECT * FROM rooms FOR UPDATE")
+        with pytest.raises(LogUnavailable, match="canceling statement due to lock timeout"):
+            await append(log, draft("two", key="k"))
+        clock.ms += 99
+        with pytest.raises(LogUnavailable, match="lock timeout"):
+            await log.retain(max_messages=0, max_age_ms=1)
+        assert texts(await log.latest("lobby", 9)) == ["one"]
+        shell.execute("ROLLBACK")
+        assert (await append(log, draft("two", key="k"))).record.offset == 2
 
 
 async def test_rooms_removed_by_another_program(log: PostgresLog, shell: psycopg.Connection) -> None:
@@ -197,7 +195,7 @@ async def test_the_ids_in_memory_are_bounded(log: PostgresLog, monkeypatch: pyte
 
 
 async def test_a_cut_network(
-    postgres_server: PostgresServer, postgres_tables: str, short: None, nursery: trio.Nursery
+    postgres_server: PostgresServer, postgres_tables: str, monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery
 ) -> None:
     """No packet arrives and no connection is refused: publishers and readers are told in time, and the log recovers."""
     link = Link(postgres_server.port)
@@ -207,7 +205,8 @@ async def test_a_cut_network(
         await append(log, draft("one"))
         await log.latest("lobby", 1)
         link.cut()
-        with trio.fail_after(ANSWER_DEADLINE + PATIENCE):
+        with trio.fail_after(PATIENCE), monkeypatch.context() as patch:
+            patch.setattr(connection_module, "JOB_DEADLINE", 1.0)
             with pytest.raises(LogUnavailable, match="did not answer in 1 s"):
                 await append(log, draft("two", key="k"))
             with pytest.raises(LogUnavailable):
@@ -242,15 +241,18 @@ async def test_a_connection_that_is_refused_while_others_work_is_no_outage(
 
 
 async def test_a_commit_whose_answer_is_lost_is_stored_once(
-    postgres_server: PostgresServer, postgres_tables: str, short: None, nursery: trio.Nursery
+    postgres_server: PostgresServer, postgres_tables: str, monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery
 ) -> None:
     link = Link(postgres_server.port)
     await nursery.start(link.run)
     log = PostgresLog(postgres_tables.replace(str(postgres_server.port), str(link.port)))
     async with running(log):
         link.cut_behind(b"COMMIT")
-        with pytest.raises(LogUnavailable, match="did not answer"):
-            await append(log, draft("one", key="k"))
+        with monkeypatch.context() as patch:
+            patch.setattr(connection_module, "JOB_DEADLINE", 1.0)
+            while not link.is_cut:  # on a busy machine the deadline may be before the commit
+                with pytest.raises(LogUnavailable, match="did not answer"):
+                    await append(log, draft("one", key="k"))
         link.mend()
         stored = await publish_until_stored(log, "one", "k")
         assert (stored.record.offset, stored.fresh) == (1, False)
@@ -259,7 +261,7 @@ async def test_a_commit_whose_answer_is_lost_is_stored_once(
 
 
 @pytest.mark.slow
-async def test_a_restart_and_a_failover(postgres_server: PostgresServer, short: None) -> None:
+async def test_a_restart_and_a_failover(postgres_server: PostgresServer) -> None:
     """A server that crashes and returns is the same log. A standby that lacks commits is another one."""
     with private_server(postgres_server) as primary, ExitStack() as stack:
         primary.start()

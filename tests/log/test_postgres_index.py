@@ -81,27 +81,28 @@ async def test_the_index_is_merged_concurrently_with_commits(log: PostgresLog, m
 
 
 async def test_a_search_that_takes_too_long_fails_and_delays_nothing(
-    log: PostgresLog, monkeypatch: pytest.MonkeyPatch
+    postgres_tables: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(index_module, "_SETTINGS", ("statement_timeout = 200",))
     question = Question(("apple",), room="lobby")
-    await append(log, draft("apple"))
-    with monkeypatch.context() as patch:
-        patch.setattr(index_module, "_ROOM", "SELECT pg_sleep(10) WHERE %s::text IS NOT NULL")
-        async with trio.open_nursery() as nursery:
+    async with running(PostgresLog(postgres_tables)) as log:
+        await append(log, draft("apple"))
+        with monkeypatch.context() as patch:
+            patch.setattr(index_module, "_ROOM", "SELECT pg_sleep(10) WHERE %s::text IS NOT NULL")
+            async with trio.open_nursery() as nursery:
 
-            async def search() -> None:
-                with pytest.raises(SearchFailed, match="statement timeout"):
-                    await log.index.find(question)
+                async def search() -> None:
+                    with pytest.raises(SearchFailed, match="statement timeout"):
+                        await log.index.find(question)
 
-            nursery.start_soon(search)
-            assert (await append(log, draft("pear"))).record.offset == 2
-            assert len(await log.latest("lobby", 9)) == 2
+                nursery.start_soon(search)
+                assert (await append(log, draft("pear"))).record.offset == 2
+                assert len(await log.latest("lobby", 9)) == 2
 
-    async def found() -> bool:
-        try:
-            return len((await log.index.find(question)).hits) == 1
-        except SearchFailed:  # on a very busy machine
-            return False
+        async def found() -> bool:
+            try:
+                return len((await log.index.find(question)).hits) == 1
+            except SearchFailed:  # on a very busy machine
+                return False
 
-    await eventually(found)
+        await eventually(found)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from chatserver.log import words as words_module
 from chatserver.log.index import Question
-from chatserver.log.interface import Log
+from chatserver.log.interface import Log, Stored
 from chatserver.log.memory import MemoryLog
 from chatserver.log.postgres import PostgresLog
 from chatserver.log.sqlite import SqliteLog
@@ -121,7 +121,8 @@ class Logs:
         room = f"room-{self._examples}"
         question = Question(tuple(words_of(asked)), room=room)
         for log in (self._sqlite, *self._others):
-            await submit_all(log, [draft(text, room=room) for text in said])
+            outcomes = await submit_all(log, [draft(text, room=room) for text in said])
+            assert all(isinstance(outcome, Stored) for outcome in outcomes), outcomes
         answers = [await self._find(self._sqlite, question)]
         await self._sqlite.change("indexing", partial(index_rooms, [room]))
         for log in (self._sqlite, *self._others):
