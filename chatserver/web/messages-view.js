@@ -29,6 +29,8 @@ export class MessagesView {
   #from = Infinity;
   #to = -1;
   #isAtBottom = true;
+  /** The last `scrollTop`: only a scroll upwards leaves the end, and not a list that has become lower or longer. */
+  #top = 0;
   #isFetching = false;
   /** @type {Room | null} whose messages are shown */
   #room = null;
@@ -71,6 +73,7 @@ export class MessagesView {
   toBottom() {
     this.#isAtBottom = true;
     this.#scroller.scrollTop = this.#scroller.scrollHeight;
+    this.#top = this.#scroller.scrollTop;
   }
 
   /** Go to the newest message. */
@@ -320,7 +323,9 @@ export class MessagesView {
     const { scrollTop } = this.#scroller;
     const { messages } = this.#timeline;
     const isEnd = this.#to === (messages.at(-1)?.offset ?? -1);
-    this.#isAtBottom = isEnd && !this.#room?.past && this.#below < NEAR_BOTTOM;
+    const wentUp = !this.#isAtBottom || scrollTop < this.#top;
+    this.#isAtBottom = isEnd && !this.#room?.past && (!wentUp || this.#below < NEAR_BOTTOM);
+    this.#top = scrollTop;
     const from = this.#timeline.place(this.#from);
     const to = this.#timeline.place(this.#to + 1);
     if (scrollTop < NEAR_EDGE && from > 0) this.#holdStill(() => this.#show(from - STEP, to, { dropAt: 'bottom' }));
@@ -331,6 +336,7 @@ export class MessagesView {
 
   /** Keep the beginning of an unfolded text where it is, and a folded one in sight. */
   #folded(button, moved) {
+    this.#isAtBottom = false;
     this.#scroller.scrollTop += moved;
     const edge = this.#scroller.getBoundingClientRect().top;
     if (button.getBoundingClientRect().top < edge) button.closest('.message')?.scrollIntoView({ block: 'nearest' });

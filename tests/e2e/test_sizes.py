@@ -11,7 +11,16 @@ pytestmark = pytest.mark.browser
 SAFARI = """Object.defineProperty(window, 'visualViewport', {
     value: Object.assign(new EventTarget(), { height: innerHeight, scale: 1 }),
 })"""
-KEYBOARD = "height => (visualViewport.height = height, visualViewport.dispatchEvent(new Event('resize')))"
+UP = """() => new Promise((done) => {
+    scroller.addEventListener('scroll', done, { once: true });
+    scroller.scrollTop -= 10;
+})"""
+#: The list is scrolled in the same frame.
+KEYBOARD = """height => {
+    scroller.scrollTop += 10;
+    visualViewport.height = height;
+    visualViewport.dispatchEvent(new Event('resize'));
+}"""
 AT_BOTTOM = "() => scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight === 0"
 #: Controls that are not in sight, even when scrolled to.
 OUT_OF_REACH = """(place) => [...document.querySelectorAll(`${place} :is(a, button, input, select)`)]
@@ -49,6 +58,7 @@ def test_a_keyboard_over_the_page_covers_neither_the_field_nor_the_newest_messag
     expect(ann.texts.last).to_have_text("message 44")
     foot = "document.querySelector('.foot').getBoundingClientRect().bottom"
     for height in (480, 844):
+        ann.page.evaluate(UP)
         ann.page.evaluate(KEYBOARD, height)
         assert ann.page.evaluate(foot) == height
         ann.page.wait_for_function(AT_BOTTOM)

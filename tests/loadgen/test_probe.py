@@ -31,16 +31,17 @@ async def test_who_comes_late_from_a_slow_server_is_not_our_own_lateness() -> No
 
 
 async def test_a_process_that_stood_still_counts_for_as_long_as_it_did() -> None:
-    clock = Clock()
+    clock, began = Clock(), now()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(clock.run)
         await clock.sleep_until(now() + 0.02)
         clock.lag.begin("still")
+        most = now() - began
         time.sleep(0.5)  # noqa: ASYNC251  that nothing else runs is the point
         await clock.sleep_until(now())
         nursery.cancel_scope.cancel()
     before, still = (late.looks for late in clock.lag.phases.values())
-    assert (before.longest or 0) < (still.longest or 0), "lateness is booked in its own phase"
+    assert (before.longest or 0) <= most, "lateness is booked in its own phase"
     assert (still.longest or 0) >= 0.49
     assert still.count >= 0.49 / LOOK_SECONDS
 
