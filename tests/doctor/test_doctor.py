@@ -34,9 +34,8 @@ SKEW = ContextVar("SKEW", default=0)
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Long deadlines, since a busy machine is slow."""
+    """A busy machine is slow."""
     monkeypatch.setattr(findings, "SLOW", math.inf)
-    monkeypatch.setattr(delivery, "PATIENCE", 30.0)
 
 
 def url(server: Serving) -> str:

@@ -135,7 +135,7 @@ class Server:
     def _reap(self) -> None:
         assert self._process is not None
         self._output.close()
-        self._process.wait(timeout=15)
+        self._process.wait(timeout=PATIENCE / 1000)
         self._process = None
 
     def messages(self, room: str) -> list[dict[str, Any]]:
@@ -359,6 +359,11 @@ def wait_until(page: Page, holds: Callable[[], object]) -> None:
             return
         page.wait_for_timeout(LOOK)
     raise AssertionError(f"the condition was false for {PATIENCE / 1000:.0f} s")
+
+
+def after_next_frame(page: Page) -> None:
+    """Wait until the page has been told of its scrolls and changed sizes."""
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
 def expect_at(held: Locator, place: FloatRect | None) -> None:

@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.browser import PHONE, Server, box
+from tests.e2e.browser import PHONE, Server, after_next_frame, box
 from tests.e2e.conftest import OpenWindow
 from tests.e2e.test_page import SMALL
 
@@ -97,7 +97,7 @@ def test_a_long_text_shows_its_beginning_and_a_button_for_the_rest(shared_server
     ann.page.keyboard.press("Enter")
     expect(less).to_be_focused()
     assert text.evaluate("e => e.scrollHeight === e.clientHeight")
-    ann.page.wait_for_timeout(100)  # the list scrolls to its end in the next frame
+    after_next_frame(ann.page)  # the list would scroll to its end
     assert box(row)["y"] == top["y"], "the row keeps its place"
 
     ann.act("of many", "React")

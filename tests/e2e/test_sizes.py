@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.browser import PHONE, Server
+from tests.e2e.browser import PHONE, Server, after_next_frame
 from tests.e2e.conftest import OpenWindow
 
 pytestmark = pytest.mark.browser
@@ -41,7 +41,7 @@ def test_a_busy_room_does_not_move_while_its_user_reads_back(shared_server: Serv
     held = ann.page.get_by_text("message 10", exact=True)
     ann.scroll_up_to(held)
     held.scroll_into_view_if_needed()
-    ann.page.wait_for_timeout(100)  # rows are made in the frame after a scroll
+    after_next_frame(ann.page)  # rows are made then
     before = held.bounding_box()
     shared_server.publish("busy", *(f"news {number}" for number in range(10)))
     expect(ann.page.locator("#jump")).to_have_text("10 new messages ↓")
@@ -104,7 +104,7 @@ def test_a_print_has_the_conversation_only(shared_server: Server, window: OpenWi
         others: [...document.querySelectorAll('button, nav, textarea')].filter((each) => each.checkVisibility()).length,
     })"""
     assert ann.page.evaluate(look) == {"height": True, "folded": True, "ink": "rgb(29, 36, 34)", "others": 0}
-    ann.page.wait_for_timeout(100)  # the page gets the scroll event of a grown element
+    after_next_frame(ann.page)  # the page is told of the scroll of a grown element
     ann.page.emulate_media(media="null")
     ann.page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert place.bounding_box() == before

@@ -227,8 +227,9 @@ class ServerProcess:
 
     @property
     def errors(self) -> str:
-        """All output on standard error so far."""
-        return self._errors.read_text()
+        """All whole lines on standard error so far; the next one may be half written."""
+        text = self._errors.read_text()
+        return text[: text.rfind("\n") + 1]
 
     async def ended(self) -> int:
         """Wait for the end of the process. Returns the exit code."""
