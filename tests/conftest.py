@@ -31,8 +31,8 @@ settings.register_profile("explore", deadline=None, max_examples=max(EXPLORED, 1
 settings.load_profile("explore" if EXPLORED else "fixed")
 
 
-#: Seconds in which the log answers, however busy the machine is.
-LOG_PATIENCE = 60.0
+#: Seconds in which the log answers, and SQLite waits for a lock, however busy the machine is.
+LOG_PATIENCE, LOCK_PATIENCE = 60.0, 20.0
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -76,6 +76,7 @@ def _patient_log(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     if not _jumps(request.node) and "autojump_clock" not in request.fixturenames:
         for module in ("groups", "database", "connections", "database_index"):
             monkeypatch.setattr(f"chatserver.log.{module}.ANSWER_DEADLINE", LOG_PATIENCE)
+        monkeypatch.setattr("chatserver.log.sqlite_file.BUSY_TIMEOUT", LOCK_PATIENCE)
 
 
 def pytest_collection_finish() -> None:
