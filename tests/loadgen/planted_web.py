@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import ssl
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketReque
 
 from loadgen import target
 from tests.loadgen.plants import in_process, is_crowd
+from tests.support.ports import steady_port
 
 #: As nginx has it; the default of many small servers would drop SYNs of a crowd.
 BACKLOG = 511
@@ -129,8 +129,7 @@ http {{
 def nginx(folder: Path) -> Iterator[tuple[str, int]]:
     """Stock nginx with a static page; its URL and pid."""
     assert NGINX is not None
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = steady_port()
     (folder / "index.html").write_text("hello\n")
     (folder / "nginx.conf").write_text(_CONFIGURATION.format(port=port, root=folder))
     with subprocess.Popen([NGINX, "-p", folder, "-c", folder / "nginx.conf", "-e", "stderr"]) as process:

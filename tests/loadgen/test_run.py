@@ -109,7 +109,7 @@ async def test_everything_is_given_back() -> None:
         before = descriptors()
         await play_run(server.url, EVERYBODY, rate=10)
         # the server notices hang-ups a moment later
-        server.idle.wait(10)
+        assert server.idle.wait(60)
         assert descriptors() <= before
 
 
