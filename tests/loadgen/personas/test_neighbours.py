@@ -276,7 +276,7 @@ async def _poll(server: Server) -> trio.SocketStream:
 
 
 async def test_curl_polls_again_and_again_and_reads_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slow_honest, "READS_AFTER_SECONDS", 1.0)
+    monkeypatch.setattr(slow_honest, "READS_AFTER_SECONDS", 600.0)
     async with listening() as server, playing(server.url, "curl") as play:
         stream = await _poll(server)
         for number in range(2):
@@ -286,6 +286,7 @@ async def test_curl_polls_again_and_again_and_reads_late(monkeypatch: pytest.Mon
             await answer(stream, 200, b'{"cursor":"e-%d","messages":[{}]}' % (number + 2))
             await trio.sleep(0.02)
             assert play.cohort.received_bytes == before, "nobody reads yet"
+            play.client.wake_in(0.0)
         await until(lambda: play.cohort.deliveries == 2)
 
 
