@@ -220,8 +220,8 @@ async def test_a_port_without_a_server() -> None:
     assert fault.endswith("cannot be reached: cannot connect: Connection refused")
 
 
+@pytest.mark.jumping_clock
 async def test_copies_of_a_log_have_one_epoch_but_different_messages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delivery, "PATIENCE", 0.5)
     identity = MemoryLog().identity
     monkeypatch.setattr("chatserver.log.memory.new_identity", lambda: identity)
     async with serving() as one, serving() as other:
@@ -231,7 +231,7 @@ async def test_copies_of_a_log_have_one_epoch_but_different_messages(monkeypatch
 
 
 async def test_nodes_that_do_not_hear_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delivery, "PATIENCE", 0.5)
+    monkeypatch.setattr(delivery, "PATIENCE", 2.0)
     monkeypatch.setattr(follower.Follower, "heard", lambda self, hints: None)
     monkeypatch.setattr(follower, "COMPARE_INTERVAL", math.inf)
     async with pair(tmp_path) as (one, other):
@@ -244,7 +244,7 @@ async def test_nodes_that_do_not_hear_each_other(tmp_path: Path, monkeypatch: py
 async def test_nodes_with_other_shards_do_not_see_each_others_people(
     tmp_path: Path, servers: list[Valkey], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delivery, "PATIENCE", 1.0)
+    monkeypatch.setattr(delivery, "PATIENCE", 2.0)
     async with pair(tmp_path, *(url_of([each]) for each in servers)) as running:
         for each in running:
             await eventually(partial(all_reachable, each))

@@ -174,6 +174,7 @@ async def test_silence_and_a_close_without_a_word_are_booked_by_name(monkeypatch
     async with listening() as server, playing(server.url, "malformed-http") as play:
         await server.accept()
         await until(lambda: play.cohort.left)
+        monkeypatch.setattr(malformed, "PATIENCE_SECONDS", 60.0)
         stream = await server.accept()
         await stream.receive_some()
         await stream.aclose()
