@@ -32,6 +32,8 @@ _TYPES = {
 }
 #: Revalidate by ETag each time, so that a new version is used at the next load.
 _REVALIDATED = ("Cache-Control", "no-cache")
+#: Files under `/static/VERSION/` never change: a reload of the page asks for none of them.
+_KEPT = ("Cache-Control", "public, max-age=31536000, immutable")
 #: The same for a page that sets a cookie: a cache in front would give this guest's token to later visitors.
 _OWN = ("Cache-Control", "private, no-cache")
 _HEADERS = (
@@ -45,15 +47,19 @@ MAX_CODINGS = 16
 
 @cache
 def _read_all() -> dict[tuple[str, bool], tuple[str, str, bytes]]:
-    """Type, entity tag and bytes, by path and whether compressed; each coding has its own tag."""
+    """Type, entity tag and bytes, by path and whether compressed; each coding has its own tag.
+
+    The page loads its files from `/static/VERSION/`; pages of other sites load `/chat.js`, whose path stays.
+    """
+    bodies = {file.name: file.read_bytes() for file in sorted(WEB.iterdir()) if file.suffix in _TYPES}
+    version = sha256(b"".join(bodies.values())).hexdigest()[:20]
+    bodies["index.html"] = bodies["index.html"].replace(b"/static/", f"/static/{version}/".encode())
     files = {}
-    for file in sorted(WEB.iterdir()):
-        if file.suffix in _TYPES:
-            plain = file.read_bytes()
-            path = "/" if file.name == "index.html" else f"/{file.name}"
-            for body in (plain, gzip.compress(plain, mtime=0)):
-                etag = f'"{sha256(body).hexdigest()[:20]}"'
-                files[path, body is not plain] = (_TYPES[file.suffix], etag, body)
+    for name, plain in bodies.items():
+        for body in (plain, gzip.compress(plain, mtime=0)):
+            file = _TYPES[Path(name).suffix], f'"{sha256(body).hexdigest()[:20]}"', body
+            for path in ("/",) if name == "index.html" else (f"/{name}", f"/static/{version}/{name}"):
+                files[path, body is not plain] = file
     return files
 
 
@@ -86,7 +92,7 @@ class StaticFiles:
         if path == "/" and request.identities.wants_cookie(request.head, request.network, vouched=request.vouched):
             cookie = set_cookie(new_token(), secure=request.secure)
             return Response(200, [body], content_type, (*headers, _OWN, cookie))
-        headers = (*headers, _REVALIDATED)
+        headers = (*headers, _KEPT if path.startswith("/static/") else _REVALIDATED)
         if etag in known or known == "*":  # in a list, or made weak by a proxy (RFC 9110 13.1.2)
             return Response(304, [], content_type, headers)
         return Response(200, [body], content_type, headers)

@@ -1,6 +1,7 @@
 """The page's files: compression, entity tags, size."""
 
 import gzip
+import re
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,17 @@ async def test_a_browser_that_has_a_file_in_this_coding_gets_304(peer: Peer) -> 
         assert (again.status, again.headers["etag"], again.body) == (304, etag, b""), known
     changed = await peer.request("GET", "/client.js", headers={"If-None-Match": etag})
     assert (changed.status, changed.body) == (200, plain.body)
+
+
+async def test_the_page_names_all_its_files_by_version(peer: Peer) -> None:
+    """Else a reload revalidates them, and their modules load a second time from another path."""
+    page = (await peer.request("GET", "/")).body.decode()
+    (version,) = set(re.findall(r'"/static/(\w+)/', page))
+    named = set(re.findall(rf'"/static/{version}/([^"]+)"', page))
+    assert named | {"index.html", "load.js", "chat.js"} == {file.name for file in WEB.iterdir()}
+    kept = await peer.request("GET", f"/static/{version}/client.js")
+    assert (kept.status, kept.body) == (200, (WEB / "client.js").read_bytes())
+    assert (await peer.request("GET", f"/static/{version[::-1]}/client.js")).status == 404, "of another version"
 
 
 async def test_the_whole_page_is_small(peer: Peer) -> None:
