@@ -21,9 +21,9 @@ from chatserver.log.interface import SANCTIONS_CHANGED
 from chatserver.log.sanctions import EVERYWHERE, Kind, Sanction, TooManySanctionsError
 from chatserver.protocol.encoders import time_text
 from chatserver.protocol.errors import HttpError
-from chatserver.protocol.moderation import SanctionBody, check_network, check_user, decode_kick, decode_sanction
+from chatserver.protocol.moderation import SanctionBody, check_network, decode_kick, decode_sanction
 from chatserver.protocol.response import json_body
-from chatserver.protocol.validation import OFFSET_LIMIT
+from chatserver.protocol.validation import OFFSET_LIMIT, check_any_user_id
 from chatserver.reasons import ErrorCode
 
 #: A user who may moderate both of these rooms may moderate all: a pattern like `?` matches the first by chance.
@@ -108,7 +108,7 @@ class ModerationHandlers:
         parameters = request.parameters("user", "network", "limit")
         user, network = parameters.one("user"), parameters.one("network")
         found = self._moderation.listing(
-            room, user="" if user is None else check_user(user),
+            room, user="" if user is None else check_any_user_id(user),
             network="" if network is None else check_network(network),
         )  # fmt: skip
         limit = parameters.limit(default=DEFAULT_LISTED, most=MAX_LISTED)
@@ -138,8 +138,10 @@ class ModerationHandlers:
     async def _lift_later(self, principal: Principal, sanction: Sanction) -> Answer:
         target = sanction.user or sanction.network
         entry = self._entry(principal, f"un{sanction.kind}", sanction.room, target)
-        await self._kept.lift(sanction.id, entry)
+        lifted = await self._kept.lift(sanction.id, entry)
         self._moderation.lift(sanction.id)
+        if not lifted:  # another request has lifted or replaced it meanwhile, perhaps in another process
+            raise HttpError(ErrorCode.NOT_FOUND, f"sanction {sanction.id} is no longer in force")
         self._services.hint(SANCTIONS_CHANGED)
         write_line(entry)
         return Response(200, [json_body(_shown(sanction))])

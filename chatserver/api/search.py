@@ -23,8 +23,7 @@ from chatserver.log.sanctions import EVERYWHERE
 from chatserver.log.words import words_of
 from chatserver.observe.loop import Durations
 from chatserver.protocol.errors import HttpError
-from chatserver.protocol.moderation import check_user
-from chatserver.protocol.validation import check_room
+from chatserver.protocol.validation import check_any_user_id, check_room
 from chatserver.reasons import ErrorCode
 
 #: Messages in an answer that names no limit.
@@ -79,7 +78,7 @@ class SearchHandlers:
         if room is not None:
             self._services.check(principal, Action.READ, check_room(room))
         if user is not None:
-            check_user(user)  # it goes into the audit trail, which moderators read on a terminal
+            check_any_user_id(user)  # it goes into the audit trail, which moderators read on a terminal
         before = parameters.place("before")
         if before is not None and room is None:
             raise HttpError(ErrorCode.BAD_FIELD, "before is a place in a room: name the room")

@@ -11,7 +11,7 @@ import msgspec
 
 from chatserver.protocol.bodies import parse_body
 from chatserver.protocol.errors import MessageError
-from chatserver.protocol.validation import MAX_USER_ID_CHARS, check_text
+from chatserver.protocol.validation import check_any_user_id, check_text
 from chatserver.reasons import ErrorCode
 
 #: Characters of a network; an IPv6 address has 45 at most.
@@ -56,9 +56,9 @@ def decode_sanction(body: bytes, content_type: str | None) -> SanctionBody:
     if asked.seconds is not None and not 1 <= asked.seconds <= MAX_SECONDS:
         raise _bad(f"seconds: 1 to {MAX_SECONDS:,}; without it, until it is lifted")
     return SanctionBody(
-        asked.kind, None if asked.user is None else check_user(asked.user),
+        asked.kind, None if asked.user is None else check_any_user_id(asked.user),
         None if asked.network is None else check_network(asked.network),
-        None if asked.network_of is None else check_user(asked.network_of, "network_of"),
+        None if asked.network_of is None else check_any_user_id(asked.network_of, "network_of"),
         asked.seconds, _check_reason(asked.reason),
     )  # fmt: skip
 
@@ -66,14 +66,7 @@ def decode_sanction(body: bytes, content_type: str | None) -> SanctionBody:
 def decode_kick(body: bytes, content_type: str | None) -> KickBody:
     """Decode and check a kick."""
     asked = parse_body(body, content_type, _kicks)
-    return KickBody(check_user(asked.user), _check_reason(asked.reason))
-
-
-def check_user(user: str, field: str = "user") -> str:
-    """Check a user's id."""
-    if 1 <= len(user) <= MAX_USER_ID_CHARS and user.isprintable():
-        return user
-    raise _bad(f"{field}: 1 to {MAX_USER_ID_CHARS} printable characters")
+    return KickBody(check_any_user_id(asked.user), _check_reason(asked.reason))
 
 
 def check_network(network: str) -> str:

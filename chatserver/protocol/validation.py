@@ -21,6 +21,7 @@ MAX_TEXT_BYTES = 8 * 1024
 MAX_KEY_CHARS = 64  # a UUID has 36
 MAX_USER_ID_CHARS = 64  # a UUID has 36, an e-mail address 25
 GUEST = "g_"  # prefix of guests' ids only
+_GUEST_ID = re.compile(f"{GUEST}[0-9a-f]{{15}}")
 MAX_NAME_CHARS = 40  # Discord 32, Zulip 60
 MAX_COMBINING = 8  # in a row; Hebrew with cantillation has 4 or 5, Unicode's stream-safe format allows 30
 MAX_ISOLATES = 128  # opened in one text: the Unicode bidirectional algorithm nests 125 deep
@@ -101,13 +102,23 @@ def check_name(name: str) -> str:
     return name
 
 
-def check_user_id(user_id: str) -> str:
+def check_user_id(user_id: str, field: str = "user") -> str:
     """Check the id of a user who is no guest."""
     if not (1 <= len(user_id) <= MAX_USER_ID_CHARS and user_id.isprintable() and user_id == user_id.strip()):
-        raise _bad(f"1 to {MAX_USER_ID_CHARS} printable characters are allowed", "user")
+        raise _bad(f"1 to {MAX_USER_ID_CHARS} printable characters, without blanks at the ends", field)
     if user_id.startswith(GUEST):
-        raise _bad(f"{GUEST} begins the id of a guest", "user")
+        raise _bad(f"{GUEST} begins the id of a guest", field)
     return user_id
+
+
+def check_any_user_id(user_id: str, field: str = "user") -> str:
+    """Check the id of a user or a guest, so that a sanction of an id that nobody can have is refused."""
+    if _GUEST_ID.fullmatch(user_id):
+        return user_id
+    if user_id.startswith(GUEST):
+        rule = f"{user_id[:MAX_USER_ID_CHARS]!r} is no guest's id; one has 15 digits of 0-9 a-f after {GUEST}"
+        raise _bad(rule, field)
+    return check_user_id(user_id, field)
 
 
 def check_key(key: str) -> str:

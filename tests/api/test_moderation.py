@@ -9,8 +9,9 @@ import trio
 from chatserver.api import moderation as moderation_module
 from chatserver.chat import audit as audit_module
 from chatserver.log import sanctions as sanctions_module
+from chatserver.log.memory import MemoryLog
 from chatserver.settings.rooms import RoomPolicy
-from tests.api.asking import TIME
+from tests.api.asking import TIME, hold_back
 from tests.support.moderating import (
     MODERATOR,
     audit,
@@ -96,6 +97,7 @@ async def test_malformed_sanctions_are_refused_by_field(address: Address) -> Non
         ({"kind": "mute", "user": "u_x", "second": 60}, "unknown field `second`"),
         ({"kind": "mute", "network_of": "u_x"}, "network_of: u_x is not in lobby now"),
         ({"kind": "mute", "network_of": ""}, "network_of:"),
+        ({"kind": "ban", "user": "g_bob"}, "'g_bob' is no guest's id"),
         ({"kind": "mute", "user": moderator}, "that is yourself"),
         ({"kind": "ban", "network": "127.0.0.1"}, "that is the network that you come from"),
     ):
@@ -147,6 +149,28 @@ async def test_a_moderator_cannot_lift_a_ban_of_itself(address: Address) -> None
     assert (await moderate(address, "GET", LOBBY, who=SECOND)).status == 403
     assert (await moderate(address, "GET", "/rooms/ops/sanctions", who=SECOND)).status == 200
     assert (await moderate(address, "DELETE", path)).status == 200
+
+
+async def test_of_two_lifts_at_the_same_moment_one_finds_the_sanction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both were answered 200 and logged."""
+    log = MemoryLog()
+    async with moderated(tmp_path, engine=log) as server, trio.open_nursery() as nursery:
+        address, answers = server.address, list[int]()
+        path = f"{LOBBY}/{(await sanction(address, kind='mute', user='u_x'))['id']}"
+        may_lift = hold_back(monkeypatch, log.sanctions, "lift")
+
+        async def lift(who: dict[str, str]) -> None:
+            answers.append((await moderate(address, "DELETE", path, who=who)).status)
+
+        for who in (MODERATOR, SECOND):
+            nursery.start_soon(lift, who)
+        await server.in_phase("serving", 2)
+        may_lift.set()
+        await eventually(lambda: len(answers) == 2)
+        assert sorted(answers) == [200, 404]
+        assert [entry["action"] for entry in await audit(address)] == ["mute", "unmute"]
 
 
 async def test_the_number_of_sanctions_is_limited(address: Address, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from chatserver.chat.principal import NUMBER_BITS, guest
 from chatserver.net.connection import network_of
 from chatserver.protocol.errors import MessageError
 from chatserver.protocol.moderation import (
@@ -54,7 +55,11 @@ def test_an_unknown_field_is_refused_by_its_name(name: str) -> None:
 @pytest.mark.parametrize(
     ("field", "allowed", "refused"),
     [
-        ("user", ["u", "u" * MAX_USER_ID_CHARS], ["", "u" * (MAX_USER_ID_CHARS + 1), "a\nb"]),
+        (
+            "user",
+            ["u", "u" * MAX_USER_ID_CHARS, guest(2**NUMBER_BITS - 1).id],
+            ["", "u" * (MAX_USER_ID_CHARS + 1), "a\nb", " u", "g_", "g_bob", "g_" + "A" * 15, "g_" + "0" * 16],
+        ),
         ("seconds", [1, MAX_SECONDS, None], [0.5, MAX_SECONDS + 1]),
         ("reason", ["", "x" * MAX_REASON_CHARS, None], ["x" * (MAX_REASON_CHARS + 1), "a\nb", "\0"]),
     ],
