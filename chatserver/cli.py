@@ -7,6 +7,8 @@ Exit codes: those of `serve --help`, 1 if `chat` or `admin` failed, 130 when int
 """
 
 import dataclasses
+import errno
+import io
 import os
 import signal
 import sys
@@ -27,7 +29,7 @@ from cyclopts import (
 
 from chatserver import __version__
 from chatserver.cli_admin import admin
-from chatserver.exits import EXIT_BAD_FLAGS, EXIT_CLEAN, complain
+from chatserver.exits import EXIT_BAD_FLAGS, EXIT_CLEAN, EXIT_FAULT, complain, drop_output
 from chatserver.settings.describe import limits_json, print_limits, shown_value
 from chatserver.settings.fields import SPECS, TYPES, Settings
 from chatserver.settings.sources import load_settings
@@ -305,11 +307,15 @@ def main() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # closed by the shell; a socket must not get its descriptor
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123  (open until the end)
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.encoding != "utf-8":
+        sys.stdout.reconfigure(encoding="utf-8")  # texts have characters that the locale's encoding may not have
     sys.exit(run_command(sys.argv[1:]))
 
 
 def run_command(tokens: list[str]) -> int:
     """Run one command and return its exit code; a bad flag is one line on standard error."""
+    if not all(map(_is_unicode, tokens)):  # it could be neither sent nor printed
+        return _refuse("a word of the command line is not UTF-8")
     try:
         code = app(tokens, exit_on_error=False, print_error=False)
         sys.stdout.flush()
@@ -317,10 +323,21 @@ def run_command(tokens: list[str]) -> int:
         return _refuse(_explain(error))
     except ConfigError as error:
         return _refuse(str(error))
-    except BrokenPipeError:  # `chatserver limits | head`; flushing the unwritten rest would raise again at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except BrokenPipeError:  # `chatserver limits | head`
+        drop_output()
+        return EXIT_CLEAN
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        drop_output()
+        complain(f"standard output: {error.strerror}")
+        return EXIT_FAULT
     return code if isinstance(code, int) else 0  # --help and --version return None
+
+
+def _is_unicode(token: str) -> bool:
+    """Whether it has none of the surrogates that stand for other bytes."""
+    return not any("\ud800" <= character <= "\udfff" for character in token)
 
 
 def _refuse(message: str) -> int:

@@ -1,8 +1,10 @@
 """How the commands end: the exit codes of `serve`, and the one line that says why.
 
-Owns: the numbers, the form of the line, and which of several errors it names. May not: end a process.
+Owns: the numbers, the form of the line, which of several errors it names, and the end of standard output. May not: end
+a process.
 """
 
+import os
 import sys
 
 EXIT_CLEAN, EXIT_FAULT, EXIT_BAD_FLAGS, EXIT_BIND, EXIT_LOG = range(5)
@@ -18,3 +20,8 @@ def innermost(error: BaseException) -> BaseException:
 def complain(message: str) -> None:
     """Tell the person who started us."""
     print(f"chatserver: {message}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def drop_output() -> None:
+    """Have what is still buffered go nowhere: the interpreter writes it when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -4,6 +4,8 @@ Owns: what may be typed, and the exit codes (0 held, 1 fell short, 2 bad flags, 
 stopped by Ctrl-C).
 """
 
+import errno
+import io
 import os
 import sys
 import traceback
@@ -155,12 +157,15 @@ def list_() -> int:
 
 
 def main(arguments: Iterable[str] | None = None) -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.encoding != "utf-8":
+        sys.stdout.reconfigure(encoding="utf-8")  # units like µs, which the locale's encoding may not have
     sys.exit(_main(sys.argv[1:] if arguments is None else list(arguments)))
 
 
 def _main(arguments: list[str]) -> int:
     try:
         result = app(arguments, exit_on_error=False, print_error=False)
+        sys.stdout.flush()
     except cyclopts.CycloptsError as error:
         return _complain(_explain(error), BAD_FLAGS)
     except UsageError as error:
@@ -172,11 +177,16 @@ def _main(arguments: list[str]) -> int:
     except TargetRefusedError as error:
         return _complain(f"refused: {error}", REFUSED)
     except BrokenPipeError:  # standard output was closed, as by `head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at the exit would raise it again
+        _drop_output()
         return Outcome.INTERRUPTED
     except (Exception, KeyboardInterrupt, BaseExceptionGroup) as error:  # noqa: BLE001  Python would exit with 1
         return _end(error)
     return result if isinstance(result, int) else 0
+
+
+def _drop_output() -> None:
+    """Have what is still buffered go nowhere: the flush at the exit would raise the error again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _end(error: BaseException) -> int:
@@ -184,6 +194,9 @@ def _end(error: BaseException) -> int:
     group = error if isinstance(error, BaseExceptionGroup) else BaseExceptionGroup("", [error])
     if group.split(KeyboardInterrupt)[1] is None:
         return _complain("stopped", Outcome.INTERRUPTED)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        _drop_output()
+        return _complain(f"standard output: {error.strerror}", BAD_FLAGS)
     traceback.print_exc()
     return _complain("invalid run: a fault of the generator's own, see above", Outcome.INVALID)
 

@@ -139,6 +139,8 @@ def find(url: str, *, allow: str | None = None) -> Target:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise UsageError(f"URL: {host!r} cannot be resolved: {error.strerror or error}") from None
+    except UnicodeError as error:
+        raise UsageError(f"URL: {host!r} is not the name of a host: {error}") from None
     # `localhost` resolves to ::1 first on most machines, but only 127.0.0.0/8 has many source addresses
     found.sort(key=lambda entry: entry[0] is not socket.AF_INET)
     family, _, _, _, where = found[0]

@@ -138,6 +138,7 @@ def test_an_interrupt_is_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
         (["token", "--kye", "k", "--sub", "u"], "--key is missing. Did you mean --key instead of --kye? Usage: "),
         (["limits", "--jsn"], "Did you mean --json? Usage: chatserver limits [OPTIONS]; see chatserver limits --help"),
         (["chat", "ftp://x"], "URL: 'ftp://x'"),
+        (["chat", "x", "--name", "\udcff"], "a word of the command line is not UTF-8"),
         (["chat", "x", "--retry-for", "soon"], "--retry-for: 'soon' is not a number. Usage: "),
     ],
 )
@@ -201,6 +202,34 @@ def test_a_reader_that_left_is_no_error() -> None:
     finally:
         os.close(writer)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [(["chatserver", "limits"], 1), (["chatserver", "serve", "--help"], 1), (["loadgen", "list"], 2)],
+    ids=("limits", "help", "loadgen list"),
+)
+def test_output_to_a_full_disk_is_an_error_of_one_line(command: list[str], code: int) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([sys.executable, "-m", *command], check=False, stdout=full, stderr=subprocess.PIPE)
+    line = f"{command[0]}: standard output: No space left on device\n"
+    assert (done.returncode, done.stderr.decode()) == (code, line)
+
+
+def test_a_server_that_cannot_print_its_address_says_so_and_serves() -> None:
+    program = "from chatserver.listening import announce; announce(['http://a'], '')"
+    with Path("/dev/full").open("wb") as full:
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, check=False, stdout=full, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (0, b"chatserver: standard output: No space left on device\n")
+
+
+def test_output_is_utf_8_whatever_the_locale() -> None:
+    """The doctor's marks, names and units are not in every character set."""
+    ascii_only = os.environ | {"PYTHONIOENCODING": "ascii"}
+    program = "from chatserver import cli; cli.run_command = lambda _: print('µ ✓'); cli.main()"
+    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, env=ascii_only)
+    assert done.stdout.decode() == "µ ✓\n"
 
 
 def test_a_closed_descriptor_is_no_error() -> None:

@@ -273,7 +273,7 @@ class Chat:
 
     async def _sign_in(self, name: str) -> wire.User:
         """Become a guest with this name; the cookie is kept."""
-        user = (await self._request("POST", "/session", wire.Connected, {"name": name})).user
+        user = (await self._request("POST", "/session", wire.Connected, {"name": requests.checked(name)})).user
         self._named = user.name
         return user
 
@@ -365,10 +365,12 @@ async def connect(
     """Stay connected to the server at `url` until the block ends, reconnecting in the background.
 
     With a `token` we are its user, with a `name` a guest of that name, with the `cookie` of an earlier client the same
-    guest. Raises BadUrl, and Unauthenticated for what is no token. Leaving the block closes the connection;
-    `chat.unacknowledged` writes would be lost. An exception of the block leaves it as it is, in no group.
+    guest. Raises BadUrl, Unauthenticated for what is no token, and Invalid for a name that is no Unicode. Leaving the
+    block closes the connection; `chat.unacknowledged` writes would be lost. An exception of the block leaves it as it
+    is, in no group.
     """
-    chat = Chat(parse_target(url), Credentials(token=token, cookie=cookie), name, transport, answer_timeout, backoff)
+    credentials = Credentials(token=token, cookie=cookie)
+    chat = Chat(parse_target(url), credentials, requests.checked(name), transport, answer_timeout, backoff)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(chat._run)

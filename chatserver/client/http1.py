@@ -16,6 +16,7 @@ import trio
 
 from chatserver import __version__
 from chatserver.client.credentials import Credentials
+from chatserver.client.requests import checked
 from chatserver.client.stream import EndedError, Target, WatchedStream, dial
 from chatserver.client.wire import NO_JSON, ProtocolError
 
@@ -101,8 +102,8 @@ class RefusedError(EndedError):
 
 
 def encoded_query(**fields: str | int | None) -> str:
-    """Return the query of a URL with those fields that are not None."""
-    known = {name: value for name, value in fields.items() if value is not None}
+    """Return the query of a URL with those fields that are not None. Raises Invalid for half a surrogate pair."""
+    known = {name: checked(str(value)) for name, value in fields.items() if value is not None}
     return urlencode(known, quote_via=quote, safe="")
 
 

@@ -91,11 +91,11 @@ class React(Write, frozen=True, kw_only=True, tag="react"):
     on: bool
 
 
-_R = TypeVar("_R", bound=Request)
+_R = TypeVar("_R", bound=Request | str)
 
 
 def checked(request: _R) -> _R:
-    """Return the request if it can be encoded; in the connection's task the error would end the whole client.
+    """Return the request or text if it can be encoded; in the connection's task the error would end the whole client.
 
     Raises Invalid for half a surrogate pair, and what the encoder raises for a value of a wrong type.
     """

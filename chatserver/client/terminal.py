@@ -27,6 +27,7 @@ from chatserver.client.identity import keep_cookie, kept_cookie, read_token
 from chatserver.client.interactive import LATEST, Interactive, Left
 from chatserver.client.screen import Screen
 from chatserver.client.stream import Target, parse_target, split_page_url
+from chatserver.exits import drop_output
 
 EXIT_DONE, EXIT_FAILED, EXIT_BAD_URL = 0, 1, 2
 EXIT_BY_SIGNAL = 128  # plus the signal's number, as in shells
@@ -113,7 +114,7 @@ async def _live(options: Options, target: Target, token: str, mode: Mode) -> int
             first = rejected.exceptions[0]
             code = _complain(first.message if isinstance(first, Rejected) else str(first), EXIT_FAILED)
         except* BrokenPipeError:  # the reader of our output is gone; there is nothing left to do
-            _drop_output()
+            drop_output()
     return code
 
 
@@ -242,13 +243,8 @@ def _print(line: str) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:  # a full disk
-        _drop_output()
+        drop_output()
         raise _Done(_complain(f"standard output: {error.strerror}", EXIT_FAILED)) from None
-
-
-def _drop_output() -> None:
-    """Have what is still buffered go nowhere: the interpreter writes it when it ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(message: str, code: int) -> int:

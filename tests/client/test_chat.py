@@ -222,9 +222,15 @@ async def test_a_text_that_cannot_be_sent_is_an_error_of_its_call_only(server: F
             await chat.publish("lobby", "half a pair: \ud83d")
         with pytest.raises(Invalid):
             chat.join("\ud83d")
+        for call in (chat.search, chat.rename):
+            with pytest.raises(Invalid):
+                await call("\ud83d")
         with pytest.raises(TypeError):
             await chat.publish("lobby", object())  # type: ignore[arg-type]
         assert (await chat.publish("lobby", "and on it goes")).offset == 1
+    with pytest.raises(Invalid):
+        async with connect(server.url, name="\ud83d"):
+            pass
 
 
 @pytest.mark.jumping_clock

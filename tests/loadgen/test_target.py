@@ -48,6 +48,7 @@ def test_the_loopback_may_be_loaded(url: str) -> None:
         ("http://ann:secret@127.0.0.1", "it has a user; say --header"),
         ("unix:///run/chat.sock", "not of the form"),
         ("http://no-such-host.invalid", "cannot be resolved"),
+        ("http://two..dots", "'two..dots' is not the name of a host"),
     ],
 )
 def test_an_unusable_url_is_one_clear_line(url: str, error: str) -> None:
