@@ -1,8 +1,9 @@
 """Request heads: finding the end of one, and parsing it.
 
-Owns: the search for the blank line, and every reason to refuse a head. h11 parses; this module also refuses what h11
-allows (obs-fold, bare LF, `Content-Length` beside `Transfer-Encoding`, any `Host`), because a proxy in front may read
-those differently, and two readings of one request are a smuggled request.
+Owns: the search for the blank line, and every reason to refuse a head. The grammar of lines and the rules for lengths
+and encodings are h11's; this module also refuses what h11 allows (obs-fold, bare LF, `Content-Length` beside
+`Transfer-Encoding`, any `Host`), because a proxy in front may read those differently, and two readings of one request
+are a smuggled request.
 May not: keep an h11 object alive. A head is parsed only when complete, so an incomplete one costs only its bytes.
 
     end = find_head_end(buffer, 0, HeadLimits())
@@ -11,12 +12,13 @@ May not: keep an h11 object alive. A head is parsed only when complete, so an in
 
 import re
 from enum import Enum
+from typing import TypeAlias
 from urllib.parse import unquote_to_bytes
 
 import h11
 import msgspec
-from h11._readers import maybe_read_from_IDLE_client
-from h11._receivebuffer import ReceiveBuffer
+from h11._headers import normalize_and_validate
+from h11._readers import header_field_re, request_line_re
 
 from chatserver.protocol.errors import HttpError
 from chatserver.reasons import ErrorCode, Reason
@@ -52,9 +54,13 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     version: str  # "1.1" or "1.0"
 
 
+#: A field as h11 gives it: its name as sent, its name in lower case, its value.
+_Field: TypeAlias = tuple[bytes, bytes, bytes]
+
 _TOKEN_BYTES = frozenset(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _CR, _TLS_HANDSHAKE = 0x0D, 0x16
 _VERSIONS = {b"1.1": "1.1", b"1.0": "1.0"}
+_BLANK_LINE = b"\r\n\r\n"  # with the end of the line before it
 _NO_FIELDS = 2  # lines of a head without fields: the request line and the blank line
 _NOTHING = (BodyKind.NONE, 0)
 _BLANK_LINES = 4  # bytes: two empty lines before a request are ignored; RFC 9112 section 2.2 asks for at least one
@@ -83,9 +89,9 @@ def find_head_end(buffer: bytes | bytearray, searched: int, limits: HeadLimits) 
         if buffer[start] == _TLS_HANDSHAKE:
             message = "this port speaks plain HTTP, and that was a TLS handshake"
         raise HttpError(ErrorCode.BAD_REQUEST, message)
-    found = buffer.find(b"\r\n\r\n", max(searched - 3, start), limits.max_bytes)
+    found = buffer.find(_BLANK_LINE, max(searched - 3, start), limits.max_bytes)
     if found >= 0:
-        return found + 4
+        return found + len(_BLANK_LINE)
     # An incomplete head has no bytes of a body, so a fault in it is final. Each byte is checked once.
     fresh = max(searched - 1, 0)
     unfinished = buffer[fresh : limits.max_bytes]
@@ -143,17 +149,18 @@ def parse_head(head: bytes, limits: HeadLimits) -> Head:
         parts = head.count(b",") + head.count(b" ") + head.count(b"\t")
         if parts > _MAX_PARTS:
             raise _too_large(f"the request head has {parts:,} commas and spaces, limit {_MAX_PARTS:,}")
-    request = _parse_with_h11(head)
-    version = _VERSIONS.get(request.http_version)
+    line, items = _parse_with_h11(head)
+    version = _VERSIONS.get(line["http_version"])
     if version is None:
-        message = f"HTTP/{request.http_version.decode('ascii')} is not spoken here; HTTP/1.1 is"
+        message = f"HTTP/{line['http_version'].decode('ascii')} is not spoken here; HTTP/1.1 is"
         raise HttpError(ErrorCode.VERSION_NOT_SUPPORTED, message)
-    target = request.target.decode("ascii")
+    target = line["target"].decode("ascii")
     if len(target) > limits.max_target:
         raise _target_too_long(limits)
-    headers = _headers(request, fields)
+    headers = _headers(items, fields)
+    if version == "1.1" and "host" not in headers:
+        raise HttpError(ErrorCode.BAD_REQUEST, "Host is missing")
     path, query = _split_target(target, headers)
-    # h11 has refused a missing Host (in 1.1) and a second one, but allows any value.
     host = headers.get("host")
     if host is not None and not _HOST.fullmatch(host):
         raise HttpError(ErrorCode.BAD_REQUEST, "Host is not the name or address of a host")
@@ -166,7 +173,7 @@ def parse_head(head: bytes, limits: HeadLimits) -> Head:
             raise HttpError(ErrorCode.EXPECTATION_FAILED, "the only supported expectation is 100-continue")
         expects_continue = body is not BodyKind.NONE
     return Head(
-        request.method.decode("ascii"),
+        line["method"].decode("ascii"),
         path,
         query,
         headers,
@@ -179,31 +186,38 @@ def parse_head(head: bytes, limits: HeadLimits) -> Head:
     )
 
 
-def _parse_with_h11(head: bytes) -> h11.Request:
-    # h11's reader without its `Connection`, whose state machine is not needed for one complete head.
-    buffer = ReceiveBuffer()
-    buffer += head
+def _parse_with_h11(head: bytes) -> tuple[re.Match[bytes], list[_Field]]:
+    """The request line and the fields, by h11's grammar and its rules for lengths and encodings.
+
+    h11's own reader copies the head into a buffer, and makes an object that would be dropped at once.
+    """
+    if not head.endswith(_BLANK_LINE):
+        raise HttpError(ErrorCode.BAD_REQUEST, "not a whole request head")
+    first, *lines = head[: -len(_BLANK_LINE)].split(b"\r\n")
+    request = request_line_re.fullmatch(first)
+    if request is None:
+        message = "the request line is not a method, a target and HTTP/1.1, with one space between"
+        raise HttpError(ErrorCode.BAD_REQUEST, message)
+    fields: list[tuple[bytes, bytes]] = []
+    for line in lines:
+        field = header_field_re.fullmatch(line)
+        if field is None:
+            raise HttpError(ErrorCode.BAD_REQUEST, _FOLDED if line[:1] in (b" ", b"\t") else _NO_FIELD)
+        fields.append((field["field_name"], field["field_value"]))
     try:
-        request = maybe_read_from_IDLE_client(buffer)
+        return request, normalize_and_validate(fields, _parsed=True)._full_items
     except h11.ProtocolError as error:
         # The traceback's frame refers to the error: without this, each refused request would leave a reference cycle.
         error.__traceback__ = None
         code = ErrorCode.NOT_IMPLEMENTED if error.error_status_hint == 501 else ErrorCode.BAD_REQUEST
         message = _WORDS.get(str(error).partition(":")[0], "the request head is not valid HTTP/1.1")
         raise HttpError(code, message) from None
-    if request is None:
-        raise HttpError(ErrorCode.BAD_REQUEST, "not a whole request head")
-    return request
 
 
+_NO_FIELD = "a header field is not a name, a colon and a value"
+_FOLDED = "a folded header field (obsolete, RFC 9112 section 5.2)"
 #: Our messages for h11's errors, by its message up to the first colon. Some of its own include the repr of bytes.
 _WORDS = {
-    "no request line received": "the request line is missing",
-    "illegal request line": "the request line is not a method, a target and HTTP/1.1, with one space between",
-    "illegal header line": "a header field is not a name, a colon and a value",
-    "continuation line at start of headers": "a folded header field (obsolete, RFC 9112 section 5.2)",
-    "Missing mandatory Host": "Host is missing",
-    "Found multiple Host": "more than one Host",
     "bad Content-Length": "Content-Length is not a number of at most 20 digits",
     "conflicting Content-Length headers": "more than one Content-Length",
     "multiple Transfer-Encoding headers": "more than one Transfer-Encoding",
@@ -211,18 +225,18 @@ _WORDS = {
 }
 
 
-def _headers(request: h11.Request, lines: int) -> dict[str, str]:
-    """The fields by name. Fewer fields than lines means that h11 joined lines, which a proxy may not have done."""
-    items = request.headers._full_items  # name as sent, name in lower case, value; the public views copy it
-    if len(items) != lines:
-        message = "a folded header field (obsolete, RFC 9112 section 5.2), or more than one Content-Length"
-        raise HttpError(ErrorCode.BAD_REQUEST, message)
+def _headers(items: list[_Field], sent: int) -> dict[str, str]:
+    """The fields by name; `sent` is how many there were, since h11 joins equal lengths, which a proxy may not do."""
+    if len(items) != sent:
+        raise HttpError(ErrorCode.BAD_REQUEST, "more than one Content-Length")
     headers = {name.decode("ascii"): value.decode("latin-1") for _, name, value in items}
     if len(headers) == len(items):
         return headers
     values: dict[str, list[str]] = {}
     for _, name, value in items:
         values.setdefault(name.decode("ascii"), []).append(value.decode("latin-1"))
+    if len(values.get("host", ())) > 1:
+        raise HttpError(ErrorCode.BAD_REQUEST, "more than one Host")
     return {name: ("; " if name == "cookie" else ", ").join(several) for name, several in values.items()}
 
 

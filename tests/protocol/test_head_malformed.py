@@ -2,6 +2,8 @@
 
 import h11
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from chatserver.protocol.errors import HttpError
 from chatserver.protocol.head import Head, HeadLimits, find_head_end, parse_head
@@ -58,6 +60,8 @@ MALFORMED = {
     "chunked in HTTP/1.0": request(b"Transfer-Encoding: chunked", line=b"POST / HTTP/1.0"),
     "no Host": request(host=b""),
     "two Hosts": request(b"Host: h"),
+    "a URL and no Host": request(host=b"", line=b"GET http://h/ HTTP/1.1"),
+    "a URL and two Hosts": request(b"Host: h", line=b"GET http://h/ HTTP/1.1"),
     "HTTP/0.9": b"GET /\r\n\r\n",
     "an SMTP greeting": b"EHLO chat.example\r\n\r\n",
     "an SSH banner": b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
@@ -69,6 +73,20 @@ MALFORMED = {
 @pytest.mark.parametrize("wire", MALFORMED.values(), ids=MALFORMED)
 def test_malformed(wire: bytes) -> None:
     assert feed(head_runner(), wire, trailing=b"\r\n\r\n") == BAD
+
+
+@given(st.sampled_from([*MALFORMED.values(), request(b"X: y", b"Cookie: a")]), st.data())
+def test_nothing_that_h11_refuses_is_parsed(wire: bytes, data: st.DataObject) -> None:
+    """Only h11's grammar is used, not its reader, which also counts the Hosts."""
+    at = data.draw(st.integers(0, len(wire)))
+    head = (wire[:at] + data.draw(st.binary(max_size=3)) + wire[at:]).partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+    reader = h11.Connection(h11.SERVER)
+    reader.receive_data(head)
+    try:
+        assert isinstance(reader.next_event(), h11.Request)
+    except h11.RemoteProtocolError:
+        with pytest.raises(HttpError):
+            parse_head(head, HeadLimits())
 
 
 NO_VERSIONS = [request(line=b"GET / HTTP/" + version) for version in (b"0.9", b"1.2", b"2.0", b"3.0")]
