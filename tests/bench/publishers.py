@@ -20,15 +20,26 @@ class Publisher:
         self._frame = frame
         self.running = False
         self.acknowledged = 0
+        self.done: set[Client] = set()  # clients that were acknowledged after `running` ended
 
     def frames(self, count: int) -> bytes:
         return self._frame * count
 
     def __call__(self, client: Client, data: bytes) -> None:
-        acks = sum(b'"ack"' in payload for payload in hear(client, data))
-        self.acknowledged += acks
-        if self.running and acks:
-            client.socket.send(self.frames(acks))
+        acks = 0
+        for payload in hear(client, data):
+            if payload.startswith(b'{"type":"error"'):
+                raise RuntimeError(f"a publish was refused: {payload.decode()}")
+            acks += b'"ack"' in payload
+        if acks:
+            self._acknowledge(client, acks)
+
+    def _acknowledge(self, client: Client, count: int) -> None:
+        self.acknowledged += count
+        if self.running:
+            client.socket.send(self.frames(count))
+        else:
+            self.done.add(client)
 
 
 class Poster(Publisher):
@@ -43,13 +54,14 @@ class Poster(Publisher):
         if not client.inbox.startswith(b"HTTP/1.1 201"):
             raise RuntimeError(f"a publish was refused: {client.inbox!r}")
         client.inbox = b""
-        self.acknowledged += 1
-        if self.running:
-            client.socket.send(self._frame)
+        self._acknowledge(client, 1)
 
 
 class Changer(Publisher):
-    """Edits the first `changed` messages in turn, or adds reactions to them; in every second turn it removes those."""
+    """Edits the first `changed` messages in turn, each time to another text, or adds reactions to them.
+
+    In every second turn it removes those reactions.
+    """
 
     def __init__(self, kind: str, changed: int) -> None:
         super().__init__(b"")
@@ -64,7 +76,7 @@ class Changer(Publisher):
         turn, target = divmod(self._count, self._changed)
         self._count += 1
         if self._kind == "edit":
-            return say(type="edit", id=2, room="bench", offset=target + 1, text=TEXT)
+            return say(type="edit", id=2, room="bench", offset=target + 1, text=f"{TEXT} {turn}")
         return say(type="react", id=2, room="bench", offset=target + 1, emoji="👍", on=turn % 2 == 0)
 
 
@@ -78,10 +90,14 @@ def publishing(
         client.socket.send(publisher.frames(1))
     yield
     publisher.running = False
-    expected = publisher.acknowledged + len(clients)
-    while publisher.acknowledged < expected:
+    publisher.done.clear()
+    while late := [client for client in clients if client not in publisher.done]:
         if not crowd.turn(patience):
-            raise TimeoutError("publishes were not acknowledged")
+            host, port = late[0].socket.getsockname()
+            raise TimeoutError(
+                f"{len(late)} of {len(clients)} publishes were not acknowledged in {patience:g} s without any event;"
+                f" the first is that of {host}:{port}, which has received {late[0].inbox!r} of an answer"
+            )
 
 
 def measure(

@@ -13,7 +13,7 @@ from tests.bench import __main__ as bench
 from tests.bench import clients, report
 from tests.bench.figures import Better, Figure, Plot, Result, Scale, Verdict
 from tests.bench.plot import Line, Panel, svg
-from tests.bench.publishers import Publisher
+from tests.bench.publishers import Publisher, publishing
 from tests.bench.registry import BENCHES
 from tests.e2e.browser import find_chromium
 
@@ -59,6 +59,26 @@ def test_a_server_that_never_answers_fails_the_bench(monkeypatch: pytest.MonkeyP
 def test_a_publisher_whose_connection_is_closed_fails_the_bench() -> None:
     with socket.socket() as closed, pytest.raises(clients.ClosedError):
         Publisher(b"")(clients.Client(closed, [], None), b"")
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (b'\x81\x21{"type":"error","id":2,"code":""}', 'refused: {"type":"error","id":2,"code":""}'),
+        (b"\x81\x05{", r"1 of 1 publishes were not acknowledged in 0.1 s .* received b'\\x81\\x05{'"),
+    ],
+    ids=("an error", "half a frame"),
+)  # fmt: skip
+def test_a_publish_without_an_acknowledgement_fails_the_bench_with_the_answer(answer: bytes, error: str) -> None:
+    """The bench only said that publishes were not acknowledged."""
+    with socket.create_server(("127.0.0.1", 0)) as listening, clients.Crowd(listening.getsockname()) as crowd:
+        publisher = Publisher(b"publish")
+        publishers = crowd.open(1, [], publisher)
+        with (
+            listening.accept()[0] as server, pytest.raises((RuntimeError, TimeoutError), match=error),
+            publishing(crowd, publisher, publishers, patience=0.1),
+        ):  # fmt: skip
+            server.sendall(answer)
 
 
 def test_the_median_counts() -> None:
