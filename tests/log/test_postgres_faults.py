@@ -200,7 +200,7 @@ async def test_a_cut_network(
     """No packet arrives and no connection is refused: publishers and readers are told in time, and the log recovers."""
     link = Link(postgres_server.port)
     await nursery.start(link.run)
-    log = PostgresLog(postgres_tables.replace(str(postgres_server.port), str(link.port)))
+    log = PostgresLog(postgres_tables.replace(f":{postgres_server.port}/", f":{link.port}/"))
     async with running(log):
         await append(log, draft("one"))
         await log.latest("lobby", 1)
@@ -245,7 +245,7 @@ async def test_a_commit_whose_answer_is_lost_is_stored_once(
 ) -> None:
     link = Link(postgres_server.port)
     await nursery.start(link.run)
-    log = PostgresLog(postgres_tables.replace(str(postgres_server.port), str(link.port)))
+    log = PostgresLog(postgres_tables.replace(f":{postgres_server.port}/", f":{link.port}/"))
     async with running(log):
         link.cut_behind(b"COMMIT")
         with monkeypatch.context() as patch:
