@@ -165,7 +165,7 @@ class Conversation:
                 raise MessageError(ErrorCode.TOO_MANY_ROOMS, f"a connection may be in {most} rooms", message.id)
         room = self._hub.room(message.room)
         if room is not None:
-            if before is None and room.ring is None:
+            if before is None and room.ring is None and session.members is not None:  # one is always allowed
                 self._check_empty_rooms(session, message)
             after = optional_cursor(message.after)
             start = self._pages.start(room, after, LATEST)

@@ -293,9 +293,11 @@ class Hub:
         if self.housekeeping.leases < MAX_LEASES // 2 or self._may_lease(principal):
             room.presence.leave_by(principal.number, self._clock() + self._lease_seconds)
             self.housekeeping.note_lease(room)
+            if not room.members:
+                self._left(room)  # who is present has not changed, but the room may be empty now
         else:
             room.presence.leave(principal.number)
-        self._left(room)
+            self._left(room)
 
     def forget_lost(self, room: Room, principal: Principal) -> bool:
         """End the lease of a user who left or was expelled. False: there was none."""

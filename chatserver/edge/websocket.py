@@ -173,10 +173,10 @@ class WebSocketHandler(Handler):
 
     def _attend(self, connection: Connection, session: WebSocketSession, event: Event) -> None:
         match event:
-            case Text(data) | Binary(data):
+            case Text() | Binary():
                 if connection.state is State.MESSAGE:  # complete; the next message gets its own deadline
                     self._connections.enter(connection, State.OPEN, session)
-                self._hear(connection, session, data)
+                self._hear(connection, session, event.data)
             case Pong(count):
                 if connection.state is not State.PINGED or count > 1:
                     self._spend(connection, CONTROL * count)

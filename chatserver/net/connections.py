@@ -340,8 +340,9 @@ class Connections:
 
     def send_parts(self, connection: Connection, parts: list[bytes]) -> None:
         """`send` parts that are shared with other peers: unsent parts are kept without a copy."""
-        taken = self.offer(connection, b"".join(parts))
-        if taken < 0:
+        data = b"".join(parts)
+        taken = self.offer(connection, data)
+        if taken < 0 or taken == len(data):
             return
         for part in parts:
             if taken < len(part):

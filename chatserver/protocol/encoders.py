@@ -76,10 +76,9 @@ def _place(room: str, offset: int, cursor: str, time: str, count: int | None) ->
     return f'"room":"{room}","offset":{offset},"cursor":"{cursor}","time":"{time}"{counted}'
 
 
-def hello(session: str, user_id: str, user_name: str, end: bytes) -> bytes:
+def hello(session: str, user: msgspec.Struct, end: bytes) -> bytes:
     """The first message on a WebSocket; `end` comes from `hello_end`. A session's token needs no escaping."""
-    face = _encode({"id": user_id, "name": user_name})  # not `user_json`, whose cache is for authors
-    return b'{"type":"hello","protocol":"chat.v1","session":"%b","user":%b,%b' % (session.encode(), face, end)
+    return b'{"type":"hello","protocol":"chat.v1","session":"%b","user":%b,%b' % (session.encode(), _encode(user), end)
 
 
 def hello_end(ping: float, limits: Mapping[str, int | float]) -> bytes:

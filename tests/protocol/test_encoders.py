@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chatserver.chat.principal import User
 from chatserver.protocol import encoders
 from chatserver.protocol.validation import MAX_TEXT_BYTES, check_text
 from chatserver.reasons import ErrorCode
@@ -62,7 +63,7 @@ PAGE_OF = ("lobby", "k3f9-42", True, [ONE, TWO])
         (encoders.left(1, "lobby"), {"type": "left", "id": 1, "room": "lobby"}),
         (encoders.left(None, "lobby"), {"type": "left", "room": "lobby"}),
         (
-            encoders.hello("s_1", *ANN, encoders.hello_end(25, {"text": 8192, "rate": 5.5})),
+            encoders.hello("s_1", User(*ANN), encoders.hello_end(25, {"text": 8192, "rate": 5.5})),
             {
                 "type": "hello",
                 "protocol": "chat.v1",

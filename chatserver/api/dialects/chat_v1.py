@@ -32,8 +32,7 @@ class ChatV1(Dialect):
         self._hello_end = encoders.hello_end(settings.ping_interval, _told_limits(settings))
 
     def hello(self, principal: Principal, token: str) -> bytes:
-        face = principal.face
-        return text_frame(encoders.hello(token, face.id, face.name, self._hello_end))
+        return text_frame(encoders.hello(token, principal.face, self._hello_end))
 
     def decode(self, data: str | bytes) -> Command:
         return decode(data)
