@@ -28,6 +28,7 @@ from cyclopts import App, CycloptsError, Parameter
 from chatserver import cli as chatserver_cli
 from chatserver.protocol import encoders
 from chatserver.reasons import ErrorCode
+from chatserver.settings.fields import SPECS, flag_name
 from loadgen import cli as loadgen_cli
 from tests.support.peers import PATIENCE, Address, ask, publish
 from tests.support.serving import server_process
@@ -364,6 +365,13 @@ def test_flags_and_metrics_that_the_pages_name_exist() -> None:
         assert named <= flags() | OTHERS_FLAGS, (page, named - flags())
         for metric in set(re.findall(r"`(chatserver_[a-z_]+)", text)):
             assert f'"{metric.removesuffix("_total")}"' in everything, (page, metric)
+
+
+def test_settings_and_metrics_are_on_a_page() -> None:
+    text = "\n".join(page.read_text(encoding="utf-8") for page in TOPICS)
+    assert not [name for name in SPECS if not re.search(rf"--{flag_name(name)}(?![\w-])", text)]
+    source = "\n".join(code("chatserver/observe").values())
+    assert not [name for name in set(re.findall(r'"((?:chatserver|process)_[a-z_]+)"', source)) if name not in text]
 
 
 _COMMAND = re.compile(r"^(?:\$ |.*\| )?(?:\.venv/bin/)?(chatserver|loadgen) ([a-z].*)$", re.MULTILINE)

@@ -1,4 +1,4 @@
-"""The README's pictures, taken from the real server: `python -m tests.e2e.screenshots docs`.
+"""The README's pictures: `python -m tests.e2e.screenshots docs`, and for that of a report its report.html in addition.
 
 Owns: a few people and their messages. May not: show anything that the page does not do by itself. Emoji are in colour
 where the machine has a font for them (on Debian: fonts-noto-color-emoji).
@@ -7,7 +7,6 @@ where the machine has a font for them (on Debian: fonts-noto-color-emoji).
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from playwright.sync_api import Browser, expect, sync_playwright
 
@@ -38,8 +37,7 @@ def sign_up(person: Window, name: str, server: Server) -> None:
 
 
 def take(browser: Browser, server: Server, folder: Path) -> None:
-    sizes: list[dict[str, Any]] = [{"width": 1200, "height": 760}, {"width": 390, "height": 760}, {}, {}]
-    cast = [Window(browser, **size, color_scheme="dark" if at == 1 else "light") for at, size in enumerate(sizes)]
+    cast = [Window(browser, width=1200, height=760) for _ in CAST]
     for person, name in zip(cast, CAST, strict=True):
         sign_up(person, name, server)
     for count, (who, text) in enumerate(TALK, start=1):
@@ -60,23 +58,32 @@ def take(browser: Browser, server: Server, folder: Path) -> None:
     cast[3].page.click("#text")
     cast[3].page.keyboard.type("We could also")
     expect(cast[0].page.locator("#typing")).not_to_be_empty()
-    for person, name in ((cast[0], "desktop"), (cast[1], "phone")):
-        person.page.mouse.move(2, 2)
-        person.page.evaluate("actions.hidden = true")
-        person.page.evaluate("scroller.scrollTop = scroller.scrollHeight")
-        person.page.screenshot(path=folder / f"screenshot-{name}.png")
+    page = cast[0].page
+    page.mouse.move(2, 2)
+    page.evaluate("actions.hidden = true")
+    page.evaluate("scroller.scrollTop = scroller.scrollHeight")
+    page.screenshot(path=folder / "screenshot-desktop.png")
     for person in cast:
         person.close()
         assert not person.complaints, person.complaints
 
 
+def take_report(browser: Browser, report: Path, folder: Path) -> None:
+    page = browser.new_page(viewport={"width": 1000, "height": 960})
+    page.goto(report.resolve().as_uri())
+    page.screenshot(path=folder / "screenshot-report.png")
+
+
 def main() -> None:
     path = find_chromium()
     assert path is not None, "no Chromium here"
+    folder, *reports = map(Path, sys.argv[1:])
     with tempfile.TemporaryDirectory() as directory, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=list(CHROMIUM_FLAGS))
         with serving(Path(directory)) as server:
-            take(browser, server, Path(sys.argv[1]))
+            take(browser, server, folder)
+        for report in reports:
+            take_report(browser, report, folder)
         browser.close()
 
 
