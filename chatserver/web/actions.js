@@ -126,14 +126,16 @@ export class Actions {
   }
 
   async #copy(text, done) {
-    if (navigator.clipboard) await navigator.clipboard.writeText(text);
-    else {
-      // Browsers have no `navigator.clipboard` over plain http.
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      // Browsers have no `navigator.clipboard` over plain http, and refuse it in frames.
       const field = make('textarea', { value: text });
       document.body.append(field);
       field.select();
-      document.execCommand('copy');
+      const isCopied = document.execCommand('copy');
       field.remove();
+      if (!isCopied) return this.tell('This browser does not let this page copy.');
     }
     this.tell(done);
   }

@@ -277,10 +277,12 @@ export class ChatClient extends EventTarget {
   }
 
   #stored(item, offset) {
-    this.identity.published(item.room, offset);
     const room = this.rooms.get(item.room);
-    const seen = room?.timeline.find(offset);
-    if (seen) this.identity.learn(seen);
-    if (seen || !room) this.outbox.discard(item.key);
+    if (!room) return this.outbox.discard(item.key);
+    this.identity.published(item.room, offset);
+    const seen = room.timeline.find(offset);
+    if (!seen) return;
+    this.identity.learn(seen);
+    this.outbox.discard(item.key);
   }
 }

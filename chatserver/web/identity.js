@@ -11,6 +11,7 @@ import { mentionsIn } from './text.js';
 export const ME_KEY = 'chat.me'; // scripts cannot read the cookie
 const REACTED_KEY = 'chat.reacted';
 const MAX_REACTED = 500;
+const MAX_NAMES = 5_000; // of the users seen last
 const GUEST = { guest: true, moderates: [] };
 
 /**
@@ -46,7 +47,6 @@ export class Identity {
    */
   is({ id, name }, told = this.user?.id === id ? this.#told : GUEST) {
     const { guest = true, moderates = [] } = told;
-    this.#names.set(id, name);
     const isKnown = this.user?.id === id && this.user.name === name;
     if (isKnown && this.#told.guest === guest && String(this.#told.moderates) === String(moderates)) return;
     this.#told = { guest, moderates };
@@ -78,16 +78,19 @@ export class Identity {
   }
 
   meet({ id, name }) {
+    this.#names.delete(id); // the order is that of the last meeting
     this.#names.set(id, name);
+    if (this.#names.size > MAX_NAMES) this.#names.delete(this.#names.keys().next().value ?? '');
   }
 
   nameOf(id) {
-    return this.#names.get(id);
+    return id === this.user?.id ? this.user.name : this.#names.get(id);
   }
 
   /** The known names that a text mentions. */
   namesIn(text) {
-    return text.includes('@') ? mentionsIn(text, [...this.#names.values()]).map(({ name }) => name) : [];
+    if (!text.includes('@')) return [];
+    return mentionsIn(text, [...this.#names.values(), this.user?.name ?? '']).map(({ name }) => name);
   }
 
   hasReacted({ room, offset }, emoji) {
@@ -98,6 +101,7 @@ export class Identity {
     const key = `${room}/${offset}/${emoji}`;
     this.#reacted.delete(key);
     if (on) this.#reacted.add(key);
-    this.storage.setItem(REACTED_KEY, JSON.stringify([...this.#reacted].slice(-MAX_REACTED)));
+    this.#reacted = new Set([...this.#reacted].slice(-MAX_REACTED));
+    this.storage.setItem(REACTED_KEY, JSON.stringify([...this.#reacted]));
   }
 }

@@ -1,6 +1,12 @@
-// Reloads the page if a part of it failed to load, as while the network changes or the server restarts.
-// It is not a module, since no module runs if one of them is missing.
+// Reloads the page if a part of it failed to load, as while the network changes or the server restarts, and says if the
+// browser is too old. It is not a module, since no module runs if one of them is missing.
 let isMissing = false;
+
+addEventListener('DOMContentLoaded', () => {
+  if (Map.groupBy && AbortSignal.any && HTMLElement.prototype.showPopover) return;
+  document.getElementById('banner-text').textContent = 'This browser is too old: the chat needs Chrome 117, Firefox 125 or Safari 17.4, or a newer one.';
+  document.getElementById('banner').hidden = false;
+});
 
 addEventListener('error', ({ target }) => {
   if (!(target instanceof HTMLScriptElement) && target?.rel !== 'stylesheet') return;

@@ -13,7 +13,18 @@ const KEY = 'chat.notify';
 const MAX_BODY = 200; // characters of a message
 
 /** Some browsers have no notifications over plain http, or on phones. */
-const permission = () => ('Notification' in window ? Notification.permission : 'denied');
+let canShow = 'Notification' in window;
+const permission = () => (canShow ? Notification.permission : 'denied');
+
+/** A notification; null in Chrome on Android, whose constructor throws. */
+function notification(title, options) {
+  try {
+    return new Notification(title, options);
+  } catch {
+    canShow = false;
+    return null;
+  }
+}
 
 export class Notifier {
   #choice = byId('notify');
@@ -54,7 +65,8 @@ export class Notifier {
   }
 
   async #askPermission() {
-    await Notification.requestPermission();
+    notification(''); // shows nothing without a permission
+    if (canShow) await Notification.requestPermission();
     this.#showPermission();
   }
 
@@ -82,7 +94,8 @@ export class Notifier {
 
   #show(message) {
     const { room, offset, user } = message;
-    const shown = new Notification(`${user.name} in #${room}`, { body: inShort(message).slice(0, MAX_BODY), tag: `chat-${room}` });
+    const shown = notification(`${user.name} in #${room}`, { body: inShort(message).slice(0, MAX_BODY), tag: `chat-${room}` });
+    if (shown === null) return;
     shown.onclick = () => {
       window.focus();
       location.hash = `${room}/${offset}`;

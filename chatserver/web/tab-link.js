@@ -15,8 +15,15 @@ const LEADER_TIMEOUT = 3_000; // ms without an answer of the leader
 const LEADER = 'leader';
 const ALL = 'all';
 
-/** Old browsers have neither; pages over plain http from another machine have no locks. */
-export const canShare = () => 'locks' in navigator && 'BroadcastChannel' in window;
+/** Pages over plain http from another machine have no locks; Firefox has no channel where cookies are blocked. */
+export function canShare() {
+  try {
+    new BroadcastChannel(NAME).close();
+  } catch {
+    return false;
+  }
+  return 'locks' in navigator;
+}
 
 /** This tab's end of the channel, made once. */
 class Tabs {

@@ -42,13 +42,15 @@ const WORD_BEHIND = /^[\p{L}\p{N}_]/u;
  * @returns {{at: number, name: string}[]}
  */
 export function mentionsIn(text, names) {
-  const longestFirst = [...names].sort((a, b) => b.length - a.length);
+  const known = new Set(names);
+  const lengths = [...new Set([...known].map(({ length }) => length))].sort((a, b) => b - a);
   const found = [];
   for (let at = text.indexOf('@'), next; at >= 0; at = text.indexOf('@', next)) {
     next = at + 1;
     if (WORD_BEFORE.test(text.slice(Math.max(at - 2, 0), at))) continue; // an address
-    const name = longestFirst.find((each) => text.startsWith(each, at + 1) && !WORD_BEHIND.test(text.slice(at + 1 + each.length)));
-    if (name === undefined) continue;
+    const length = lengths.find((each) => known.has(text.slice(next, next + each)) && !WORD_BEHIND.test(text.slice(next + each)));
+    if (!length) continue;
+    const name = text.slice(next, next + length);
     found.push({ at, name });
     next += name.length;
   }

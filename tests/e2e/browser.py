@@ -57,7 +57,9 @@ NOTIFICATIONS = """
     window.Notification = class {
         static permission = 'default';
         static async requestPermission() { return (this.permission = 'granted'); }
-        constructor(title, { body }) { window.notes.push(`${title}: ${body}`); }
+        constructor(title, { body } = {}) {
+            if (Notification.permission === 'granted') window.notes.push(`${title}: ${body}`);
+        }
     };
 """
 #: Clears the storage of an origin; true if no function of the browser was replaced.

@@ -369,6 +369,18 @@ def test_a_mention_is_the_longest_name_and_a_whole_word(page: Page) -> None:
     assert run(page, "text.js", body, [[text, names] for text in said]) == list(said.values())
 
 
+def test_mentions_are_found_among_the_names_of_all_users_that_a_page_has_met(page: Page) -> None:
+    """The names of a page that stays open had no bound; each @ was compared with each name."""
+    body = """
+        const identity = new m.Identity({ getItem: () => null, setItem() {} }, () => {});
+        identity.is({ id: 'u', name: 'Ann Lee' });
+        for (let at = 0; at < 20_000; at++) identity.meet({ id: `u${at}`, name: `a${at}` });
+        const known = ['u', 'u0', 'u19999'].map((id) => identity.nameOf(id));
+        return [...known, identity.namesIn('@a'.repeat(a) + ' @a19999, @Ann Lee')];
+    """
+    assert run(page, "identity.js", body, 4_000) == ["Ann Lee", None, "a19999", ["a19999", "Ann Lee"]]
+
+
 def test_the_page_works_with_a_full_storage(page: Page) -> None:
     """An error when something is stored must not keep rooms from opening."""
     body = """
