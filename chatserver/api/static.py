@@ -32,6 +32,7 @@ _TYPES = {
 }
 #: Revalidate by ETag each time, so that a new version is used at the next load.
 _REVALIDATED = ("Cache-Control", "no-cache")
+_STATIC = "/static/"
 #: Files under `/static/VERSION/` never change: a reload of the page asks for none of them.
 _KEPT = ("Cache-Control", "public, max-age=31536000, immutable")
 #: The same for a page that sets a cookie: a cache in front would give this guest's token to later visitors.
@@ -46,21 +47,27 @@ MAX_CODINGS = 16
 
 
 @cache
-def _read_all() -> dict[tuple[str, bool], tuple[str, str, bytes]]:
-    """Type, entity tag and bytes, by path and whether compressed; each coding has its own tag.
+def _read_all() -> tuple[str, dict[tuple[str, bool], tuple[str, str, bytes]]]:
+    """Version; type, entity tag and bytes, by path and whether compressed. Each coding has its own tag.
 
     The page loads its files from `/static/VERSION/`; pages of other sites load `/chat.js`, whose path stays.
     """
     bodies = {file.name: file.read_bytes() for file in sorted(WEB.iterdir()) if file.suffix in _TYPES}
     version = sha256(b"".join(bodies.values())).hexdigest()[:20]
-    bodies["index.html"] = bodies["index.html"].replace(b"/static/", f"/static/{version}/".encode())
+    bodies["index.html"] = bodies["index.html"].replace(_STATIC.encode(), f"{_STATIC}{version}/".encode())
     files = {}
     for name, plain in bodies.items():
+        path = "/" if name == "index.html" else f"/{name}"
         for body in (plain, gzip.compress(plain, mtime=0)):
-            file = _TYPES[Path(name).suffix], f'"{sha256(body).hexdigest()[:20]}"', body
-            for path in ("/",) if name == "index.html" else (f"/{name}", f"/static/{version}/{name}"):
-                files[path, body is not plain] = file
-    return files
+            etag = f'"{sha256(body).hexdigest()[:20]}"'
+            files[path, body is not plain] = (_TYPES[Path(name).suffix], etag, body)
+    return version, files
+
+
+def _split(path: str) -> tuple[str, str]:
+    """The version in a path, or an empty text; the path of the file."""
+    version, _, name = path.removeprefix(_STATIC).partition("/")
+    return (version, f"/{name}") if name and path.startswith(_STATIC) else ("", path)
 
 
 def accepts_gzip(field: str) -> bool:
@@ -76,14 +83,14 @@ class StaticFiles:
     """A table from path to file; `index.html` is `/`."""
 
     def __init__(self) -> None:
-        self._files = _read_all()
+        self._version, self._files = _read_all()
 
     def __contains__(self, path: str) -> bool:
-        return (path, False) in self._files
+        return (_split(path)[1], False) in self._files
 
     def serve(self, request: Request) -> Response:
         """A file, or 304 for a browser that has it. The page itself also sets a guest's cookie."""
-        path = request.head.path
+        version, path = _split(request.head.path)
         fields = request.head.headers
         takes_gzip = accepts_gzip(fields.get("accept-encoding", ""))
         content_type, etag, body = self._files[path, takes_gzip]
@@ -92,7 +99,8 @@ class StaticFiles:
         if path == "/" and request.identities.wants_cookie(request.head, request.network, vouched=request.vouched):
             cookie = set_cookie(new_token(), secure=request.secure)
             return Response(200, [body], content_type, (*headers, _OWN, cookie))
-        headers = (*headers, _KEPT if path.startswith("/static/") else _REVALIDATED)
+        # The page of another version, served by another node of a cluster that is being updated, gets our files.
+        headers = (*headers, _KEPT if version == self._version else _REVALIDATED)
         if etag in known or known == "*":  # in a list, or made weak by a proxy (RFC 9110 13.1.2)
             return Response(304, [], content_type, headers)
         return Response(200, [body], content_type, headers)

@@ -63,7 +63,11 @@ async def test_the_page_names_all_its_files_by_version(peer: Peer) -> None:
     assert named | {"index.html", "load.js", "chat.js"} == {file.name for file in WEB.iterdir()}
     kept = await peer.request("GET", f"/static/{version}/client.js")
     assert (kept.status, kept.body) == (200, (WEB / "client.js").read_bytes())
-    assert (await peer.request("GET", f"/static/{version[::-1]}/client.js")).status == 404, "of another version"
+    other = await peer.request("GET", "/static/another/client.js")  # of a page from a node that is newer or older
+    assert (other.status, other.body, other.headers["cache-control"]) == (200, kept.body, "no-cache")
+    assert kept.headers["cache-control"] == "public, max-age=31536000, immutable"
+    for path in ("/static/", "/static/client.js", f"/static/{version}/", f"/static/{version}/index.html"):
+        assert (await peer.request("GET", path)).status == 404
 
 
 async def test_the_whole_page_is_small(peer: Peer) -> None:
