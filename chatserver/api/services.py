@@ -165,7 +165,7 @@ def check_signed_in(principal: Principal) -> None:
 
 def too_often(wait: float) -> str:
     """The message of a refusal by a rate limit."""
-    return f"too many messages; try again in {wait:.1f} s"
+    return f"too many messages; try again in {max(wait, 0.1):.1f} s"
 
 
 _REFUSALS = {

@@ -1,6 +1,8 @@
 """The publish rate of a user and of a network. The buckets: tests/test_meters.py."""
 
-from chatserver.api.services import BURST_SECONDS, NETWORK_SHARE, PublishLimit
+import pytest
+
+from chatserver.api.services import BURST_SECONDS, NETWORK_SHARE, PublishLimit, too_often
 from chatserver.chat.principal import Principal
 from chatserver.settings.fields import Settings
 
@@ -48,3 +50,9 @@ def test_a_refusal_by_the_users_rate_does_not_count_for_the_network() -> None:
 def test_without_a_limit_for_users_networks_have_none() -> None:
     it = Limited(0.0)
     assert {it.take(number) for number in range(1000)} == {0.0}
+
+
+@pytest.mark.parametrize(("wait", "told"), [(0.04, "0.1"), (0.3, "0.3"), (12.0, "12.0")])
+def test_a_rate_limit_never_says_to_wait_for_nothing(wait: float, told: str) -> None:
+    """It said `try again in 0.0 s`."""
+    assert too_often(wait) == f"too many messages; try again in {told} s"
