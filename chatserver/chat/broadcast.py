@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from chatserver.chat.member import Member, PollWaiter, Source
+from chatserver.chat.member import RING, Member, PollWaiter, Source
 from chatserver.chat.notices import Move
 from chatserver.chat.principal import Principal
 from chatserver.chat.ring import CHUNK_BYTES, Encoding, Ring
@@ -123,10 +123,8 @@ class Broadcaster:
         if broadcast.typing or broadcast.reads:  # before what came in since: a message ends its author's typing
             for member in visited:
                 self._tell_notices(member, broadcast)
-        self._deliver_alike(room, visited)
-        last = room.last
-        for member in visited:
-            if member.cursor < last and member.source is Source.RING:
+        for member in self._deliver_alike(room, visited):
+            if member.cursor < room.last and member.source is RING:
                 self._sink.guarded(member.connection, self._deliver_to, member)
         if broadcast.change is not None:
             for member in visited:
@@ -178,31 +176,36 @@ class Broadcaster:
             for connection in paused:
                 self._sink.guarded(connection, self._sink.resume)
 
-    def _deliver_alike(self, room: Room, visited: list[Member]) -> None:
+    def _deliver_alike(self, room: Room, visited: list[Member]) -> list[Member]:
         """Offer one chunk to all visited members whose cursor equals the first one's: mostly these are all.
 
-        One tight loop in the sink costs 0.3 µs of our code a delivery, a call for each member 0.9.
+        Returns the members that may lack something still. One tight loop in the sink costs a third of a call for each
+        member.
         """
         first, ring = (visited[0] if visited else None), room.ring
         if first is None or ring is None or first.cursor >= ring.last or not ring.holds_after(first.cursor):
-            return
+            return visited
         cursor, encoding = first.cursor, first.encoding
         alike = [
             member
             for member in visited
-            if member.cursor == cursor and member.encoding is encoding and member.source is Source.RING
+            if member.cursor == cursor and member.encoding is encoding and member.source is RING
         ]
         chunk, reached = ring.chunk(encoding, cursor)
-        partly = self._sink.offer_each([member.connection for member in alike], chunk)
+        connections = [member.connection for member in alike]
+        partly = self._sink.offer_each(connections, chunk)
         for member in alike:
             member.cursor = reached
         self.delivered += (reached - cursor) * (len(alike) - len(partly))
-        for index, _ in partly:
-            alike[index].cursor = cursor
-        for index, taken in partly:
-            member = alike[index]
+        if not partly:
+            return [] if reached == ring.last and len(alike) == len(visited) else visited
+        members = dict(zip(connections, alike, strict=True))  # a member that has died has no connection any more
+        for connection, _ in partly:
+            members[connection].cursor = cursor
+        for connection, taken in partly:
             if taken >= 0:
-                self._sink.guarded(member.connection, self._keep_partly, member, ring, reached, taken)
+                self._sink.guarded(connection, self._keep_partly, members[connection], ring, reached, taken)
+        return visited
 
     def _keep_partly(self, connection: object, member: Member, ring: Ring, reached: int, taken: int) -> None:
         self._keep_rest(member, ring.pieces(member.encoding, member.cursor, reached), taken)
@@ -213,11 +216,11 @@ class Broadcaster:
     def deliver(self, member: Member) -> None:
         """Offer a member everything it lacks. Called by a pass, and when its connection is writable again."""
         ring = member.room.ring
-        if ring is None or member.source is not Source.RING:
+        if ring is None or member.source is not RING:
             return
         if member.cursor < ring.last and self._sink.blocked(member.connection):
             return  # its connection is blocked, so making a chunk would be wasted
-        while member.cursor < ring.last and member.source is Source.RING:
+        while member.cursor < ring.last and member.source is RING:
             if member.cursor < ring.first - 1:
                 if not self._skip_to_ring(member, ring):
                     return

@@ -7,7 +7,7 @@ collector (see `net/connection.py`); the cycles through them are cut by `Hub.lea
 """
 
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -24,6 +24,10 @@ class Source(IntEnum):
     RING = 0  # broadcasts offer it what it lacks
     LOG = 1  # the log is being read for it, and broadcasts skip it
     NOTHING = 2  # it has left
+
+
+#: For the loops over a room's members: to look up `Source.RING` costs CPython 3.11 some 900 instructions.
+RING: Final = Source.RING
 
 
 class Member(msgspec.Struct, gc=False, eq=False):

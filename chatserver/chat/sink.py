@@ -16,8 +16,8 @@ class Sink(Protocol):
     def offer(self, connection: object, data: bytes) -> int:
         """Write what the peer takes now. Returns the bytes taken, 0 if it is blocked, -1 if it is gone."""
 
-    def offer_each(self, connections: list[object], data: bytes) -> list[tuple[int, int]]:
-        """`offer` the same bytes to many. Returns (index, result) for those that did not take all of it."""
+    def offer_each(self, connections: list[object], data: bytes) -> list[tuple[object, int]]:
+        """`offer` the same bytes to many. Returns those that did not take all of it, each with `offer`'s result."""
 
     def keep(self, connection: object, chunk: bytes, position: int) -> None:
         """Keep the rest of a frame that was partly taken; `Hub.writable` is called when the connection is writable."""

@@ -314,22 +314,22 @@ class Connections:
             self.keep(connection, b"", 0)
         return taken
 
-    def offer_each(self, connections: list[Connection], data: bytes) -> list[tuple[int, int]]:
-        """`offer` the same bytes to many. Returns (index, result) of each connection that did not take them all."""
+    def offer_each(self, connections: list[Connection], data: bytes) -> list[tuple[Connection, int]]:
+        """`offer` the same bytes to many. Returns each connection that did not take them all, with `offer`'s result."""
         size = len(data)
         partly = []
-        offer = self.offer
-        for index, connection in enumerate(connections):
+        offer, write, plain = self.offer, os.write, PLAIN
+        for connection in connections:
             # The usual case of `offer`, inlined: it saves a call for each of a thousand members.
-            if connection.backlog is None and connection.transport is PLAIN:
+            if connection.backlog is None and connection.transport is plain:
                 try:
-                    taken = os.write(connection.descriptor, data)
+                    taken = write(connection.descriptor, data)
                 except OSError:
                     taken = offer(connection, data)
             else:
                 taken = offer(connection, data)
             if taken != size:
-                partly.append((index, taken))
+                partly.append((connection, taken))
         return partly
 
     def send(self, connection: Connection, data: bytes) -> None:

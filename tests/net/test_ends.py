@@ -132,7 +132,7 @@ class TestEnding:
         it.connections.send(first, b"for the closed connection")
         it.connections.send_parts(first, [b"for", b"it"])
         assert it.connections.offer(first, b"x") == -1
-        assert it.connections.offer_each([first], b"x") == [(0, -1)]
+        assert it.connections.offer_each([first], b"x") == [(first, -1)]
         it.connections.keep(first, b"x", 0)
         assert not it.connections.flush(first)
         it.connections.arm(first)

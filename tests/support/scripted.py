@@ -166,9 +166,9 @@ class ScriptedSink:
         peer.wire += data[:taken]
         return taken
 
-    def offer_each(self, connections: list[object], data: bytes) -> list[tuple[int, int]]:
-        results = [self._offer_guarded(connection, data) for connection in connections]
-        return [(index, taken) for index, taken in enumerate(results) if taken != len(data)]
+    def offer_each(self, connections: list[object], data: bytes) -> list[tuple[object, int]]:
+        results = [(connection, self._offer_guarded(connection, data)) for connection in connections]
+        return [(connection, taken) for connection, taken in results if taken != len(data)]
 
     def _offer_guarded(self, connection: object, data: bytes) -> int:
         try:
