@@ -69,6 +69,8 @@ REFUSAL, CONTROL = 3, 3
 NOTICE = 30.0
 #: Refusals after which a client that ignores them is closed.
 REFUSALS = 64
+#: Globals, since looking up a member of an enum costs CPython 3.11 some 900 instructions, and a global hardly any.
+_OPEN, _PINGED, _MESSAGE, _REPLYING = State.OPEN, State.PINGED, State.MESSAGE, State.REPLYING
 _PONG_BYTES = len(EMPTY_PONG) + 4  # and the masking key, although there is no payload
 
 
@@ -108,7 +110,7 @@ class WebSocketHandler(Handler):
     def received(self, connection: Connection, data: bytes) -> bool:
         """Bytes of frames."""
         session = session_of(connection)
-        if len(data) == _PONG_BYTES and connection.state is State.PINGED and data.startswith(EMPTY_PONG):
+        if len(data) == _PONG_BYTES and connection.state is _PINGED and data.startswith(EMPTY_PONG):
             self._rest(connection, session)  # an idle peer sends nothing else
             return False
         inbox = connection.inbox
@@ -117,11 +119,11 @@ class WebSocketHandler(Handler):
     def resumed(self, connection: Connection) -> bool:
         """Handle the frames in the inbox."""
         session = session_of(connection)
-        if connection.state is State.REPLYING:
+        if connection.state is _REPLYING:
             if not self._conversation.may_go_on(connection, session):
                 return False  # resumed for an earlier wait; it still has to wait
             session.waits = Waits.NOTHING
-            self._connections.enter(connection, State.OPEN, session)
+            self._connections.enter(connection, _OPEN, session)
         return not connection.blocked and self._take(connection, session, connection.inbox)
 
     def _take(self, connection: Connection, session: WebSocketSession, data: bytes) -> bool:
@@ -137,7 +139,7 @@ class WebSocketHandler(Handler):
                 self._attend(connection, session, event)
                 if connection.context is not session:
                     return False
-            if not more or connection.state is State.REPLYING or connection.blocked or perf_counter() >= until:
+            if not more or connection.state is _REPLYING or connection.blocked or perf_counter() >= until:
                 break
         kept = len(data) + (0 if session.assembly is None else len(session.assembly.frames))
         if kept and not self._budget.resize(connection, kept):
@@ -145,23 +147,23 @@ class WebSocketHandler(Handler):
             return False
         if not kept and self._budget.used:
             self._budget.release(connection)
-        if connection.state is State.REPLYING or connection.blocked:
+        if connection.state is _REPLYING or connection.blocked:
             return False
-        if not kept or (more and connection.state is State.PINGED):  # the rest may wait for longer than a pong may
+        if not kept or (more and connection.state is _PINGED):  # the rest may wait for longer than a pong may
             self._rest(connection, session)
-        elif not more and connection.state is not State.MESSAGE:
-            self._connections.enter(connection, State.MESSAGE, session)
+        elif not more and connection.state is not _MESSAGE:
+            self._connections.enter(connection, _MESSAGE, session)
         return more
 
     def _rest(self, connection: Connection, session: WebSocketSession) -> None:
         """Enter OPEN. Its deadline is the next ping, or earlier the notice or end of the client's sign-in."""
         expires = session.principal.expires
         if expires is None:
-            self._connections.enter(connection, State.OPEN, session)
+            self._connections.enter(connection, _OPEN, session)
             return
         left = expires - trio.current_time()
         look = min(self._ping_interval, left - NOTICE if left > NOTICE else left)
-        self._connections.enter(connection, State.OPEN, session, span=ticks(max(look, TICK)))
+        self._connections.enter(connection, _OPEN, session, span=ticks(max(look, TICK)))
 
     def _has_expired(self, connection: Connection, session: WebSocketSession) -> bool:
         """Close the connection if its sign-in has expired; returns whether it has."""
@@ -174,11 +176,11 @@ class WebSocketHandler(Handler):
     def _attend(self, connection: Connection, session: WebSocketSession, event: Event) -> None:
         match event:
             case Text() | Binary():
-                if connection.state is State.MESSAGE:  # complete; the next message gets its own deadline
-                    self._connections.enter(connection, State.OPEN, session)
+                if connection.state is _MESSAGE:  # complete; the next message gets its own deadline
+                    self._connections.enter(connection, _OPEN, session)
                 self._hear(connection, session, event.data)
             case Pong(count):
-                if connection.state is not State.PINGED or count > 1:
+                if connection.state is not _PINGED or count > 1:
                     self._spend(connection, CONTROL * count)
             case Ping(payload, count):
                 if not self._over(connection):
@@ -212,11 +214,11 @@ class WebSocketHandler(Handler):
         elif outcome is not None:
             self._spend(connection, 1)
             session.waits = Waits.TASK
-            self._connections.enter(connection, State.REPLYING, session, span=self._replying_ticks)
+            self._connections.enter(connection, _REPLYING, session, span=self._replying_ticks)
             deadline = trio.current_time() + self._serving_deadline
             self._tasks.start(self._reply_later, connection, session, command, outcome, deadline)
         elif session.waits is not NOTHING:
-            self._connections.enter(connection, State.REPLYING, session, span=self._replying_ticks)
+            self._connections.enter(connection, _REPLYING, session, span=self._replying_ticks)
 
     def _too_often(self, connection: Connection, session: WebSocketSession, command: Command) -> Answer:
         wait = self._bucket.wait(connection.rate, self._now(), REFUSAL + 1)
@@ -278,7 +280,7 @@ class WebSocketHandler(Handler):
             self._hub.writable(member)
             if connection.context is not session or connection.blocked:
                 return False
-        return (bool(connection.inbox) or session.assembly is not None) and connection.state is not State.REPLYING
+        return (bool(connection.inbox) or session.assembly is not None) and connection.state is not _REPLYING
 
     # -- the end ----------------------------------------------------------------------------------------------------
 
@@ -294,7 +296,7 @@ class WebSocketHandler(Handler):
     def expired(self, connection: Connection) -> None:
         """OPEN: send a ping, or a notice about the sign-in. Else a message, a pong or our reply is late: close."""
         state = connection.state
-        if state is State.OPEN:
+        if state is _OPEN:
             session = session_of(connection)
             principal = session.principal
             if principal.is_guest and principal.access.closed_to_guests:  # it did not sign in in time
@@ -310,10 +312,10 @@ class WebSocketHandler(Handler):
                     return
             if connection.rate:
                 connection.rate = self._bucket.at_rest(connection.rate, self._now())
-            self._connections.enter(connection, State.PINGED, session)
+            self._connections.enter(connection, _PINGED, session)
             self._connections.send(connection, EMPTY_PING)  # last, since the send may close the connection
             return
-        if state is State.PINGED and self._connections.judge.outstanding(connection):
+        if state is _PINGED and self._connections.judge.outstanding(connection):
             return  # bytes before the ping are unacknowledged: its flush window decides
         reason = TABLE[state].expires
         assert reason is not None
