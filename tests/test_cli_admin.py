@@ -213,9 +213,9 @@ async def test_a_server_that_is_no_chatserver_is_named_as_such(admin: Admin) -> 
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     port = listeners[0].socket.getsockname()[1]
     answers = [
-        b"SSH-2.0-OpenSSH\r\n\r\n",
-        b"HTTP/1.0 200 OK\r\n\r\n<html>",
-        b"HTTP/1.0 302 Found\r\nLocation: /\r\n\r\n",
+        b"SSH-2.0-OpenSSH\r\n",
+        *[b"HTTP/1.0 200 OK\r\n\r\n<html>"] * 2,  # the first to a greeting
+        *[b"HTTP/1.0 302 Found\r\nLocation: /\r\n\r\n"] * 2,
     ]
     said = ["does not speak HTTP", "answered 200, not as a chat server does", "answered 302, not as"]
 

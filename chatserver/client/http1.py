@@ -21,6 +21,7 @@ from chatserver.client.stream import EndedError, Target, WatchedStream, dial
 from chatserver.client.wire import NO_JSON, ProtocolError
 
 CONNECT_TIMEOUT = 10.0  # s for TCP and TLS
+GREETING_TIMEOUT = 5.0  # s for an answer that no server of ours has to wait for
 ANSWER_TIMEOUT = 30.0  # s for a complete answer, besides the time that it may be held
 MAX_ANSWER = 8 << 20  # B; 200 messages of history at 16 KiB, and JSON's overhead
 READ_SIZE = 65_536  # B
@@ -173,15 +174,21 @@ class HttpClient:
         self._turn = trio.Lock()
         self._kept: _Connection | None = None
 
-    async def request(self, method: str, path: str, fields: object = None, *, wait: float = 0.0) -> Response:
-        """Send a request, with `fields` as JSON; the answer may be held for `wait` seconds. Raises EndedError."""
+    async def greet(self) -> None:
+        """Wait for any answer, so that a silent server is noticed before a request that may take long."""
+        await self.request("GET", "/healthz", within=GREETING_TIMEOUT)
+
+    async def request(
+        self, method: str, path: str, fields: object = None, *, within: float = ANSWER_TIMEOUT
+    ) -> Response:  # fmt: skip
+        """Send a request, with `fields` as JSON. Raises EndedError, also when the answer takes longer."""
         body = b"" if fields is None else msgspec.json.encode(fields)
         async with self._turn:
             try:
-                with trio.fail_after(ANSWER_TIMEOUT + wait):
+                with trio.fail_after(within):
                     return await self._request(method, path, body)
             except trio.TooSlowError as error:
-                raise EndedError(f"no answer within {ANSWER_TIMEOUT + wait:g} s") from error
+                raise EndedError(f"no answer within {within:g} s") from error
 
     @asynccontextmanager
     async def stream(self, path: str) -> AsyncIterator[_Connection]:

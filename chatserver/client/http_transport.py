@@ -7,6 +7,7 @@ what was delivered; session.py drops duplicates and fills holes.
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Literal, TypeVar
 from urllib.parse import quote
 
@@ -15,7 +16,14 @@ import trio
 
 from chatserver.client import requests, wire
 from chatserver.client.credentials import Credentials
-from chatserver.client.http1 import HttpClient, RefusedError, Response, encoded_query
+from chatserver.client.http1 import (
+    ANSWER_TIMEOUT,
+    GREETING_TIMEOUT,
+    HttpClient,
+    RefusedError,
+    Response,
+    encoded_query,
+)
 from chatserver.client.sse import EventStream
 from chatserver.client.stream import EndedError, Target
 
@@ -70,9 +78,10 @@ class HttpConversation:
 
     async def greet(self) -> None:
         """Learn our identity, so that all requests are one user's."""
-        response = await self._api.request("GET", "/session") if self._who.fields else None
+        ask = partial(self._api.request, within=GREETING_TIMEOUT)
+        response = await ask("GET", "/session") if self._who.fields else None
         if response is None or (response.status == 401 and not self._who.token):
-            response = await self._api.request("POST", "/session", {})
+            response = await ask("POST", "/session", {})
         if response.status >= 400:
             raise response.ending
         await self._tell.send(response.decode(wire.Connected))
@@ -171,7 +180,8 @@ class HttpConversation:
     async def _poll_once(self) -> bool:
         """Poll all rooms once, and return whether there was anything."""
         rooms = "&".join(f"room={quote(f'{room}:{place}', safe='')}" for room, place in self._places.items())
-        response = await self._held.request("GET", f"/poll?{rooms}&wait={POLL_WAIT:g}", wait=POLL_WAIT)
+        path = f"/poll?{rooms}&wait={POLL_WAIT:g}"
+        response = await self._held.request("GET", path, within=POLL_WAIT + ANSWER_TIMEOUT)
         if response.status != 200:
             if not response.is_about_rooms:
                 raise response.ending

@@ -105,6 +105,7 @@ class Admin:
     async def _fetch(self, method: str, path: str, fields: Mapping[str, object] | None) -> Response:
         http = HttpClient(self._target, Credentials(token=self._token))
         try:
+            await http.greet()
             return await http.request(method, path, fields)
         finally:
             await http.aclose()

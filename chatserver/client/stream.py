@@ -16,6 +16,11 @@ import trio
 
 from chatserver.client.errors import BadUrl
 
+#: The beginning of every answer of an HTTP/1.1 server, also of one to an upgrade.
+_HTTP = b"HTTP/"
+#: Bytes shown of what another server sent.
+_MAX_SHOWN = 40
+
 _SECURE = {"http": False, "https": True, "ws": False, "wss": True}
 
 
@@ -88,11 +93,19 @@ class EndedError(Exception):
         self.code = code  # of the close frame, if there was one
 
 
+class ForeignError(EndedError):
+    """The peer's first bytes are not those of an HTTP server."""
+
+
 class WatchedStream(trio.abc.Stream):
-    """Passes everything through, and records when it last received bytes."""
+    """Passes everything through, records when it last received bytes, and checks that the first ones are HTTP.
+
+    Without that check a parser waits for the end of a head that never comes: an SSH server sends one line.
+    """
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
+        self._first = b""  # the first bytes, until they are as many as _HTTP has
         self.upgraded = False  # until then the end of the stream raises EndedError
         self.heard = trio.current_time()
         self.listening = False  # True while a reader waits for bytes; otherwise silence is our own doing
@@ -110,6 +123,10 @@ class WatchedStream(trio.abc.Stream):
             self.listening = False
         if not data and not self.upgraded:
             raise EndedError("the server hung up")
+        if len(self._first) < len(_HTTP):
+            self._first += data
+            if self._first[: len(_HTTP)] != _HTTP[: len(self._first)]:
+                raise ForeignError(f"the server does not speak HTTP: it sent {_shown(self._first)}")
         self.heard = trio.current_time()
         return data
 
@@ -124,6 +141,12 @@ class WatchedStream(trio.abc.Stream):
     async def aclose(self) -> None:
         """See trio.abc.AsyncResource."""
         await self._stream.aclose()
+
+
+def _shown(first: bytes) -> str:
+    """The first line, in a form that cannot control a terminal."""
+    line = first.splitlines()[0] if first.splitlines() else first
+    return ascii(line[:_MAX_SHOWN].decode("latin-1"))
 
 
 async def dial(target: Target, *, timeout: float) -> WatchedStream:  # noqa: ASYNC109  (says "within", not where)

@@ -14,7 +14,7 @@ from wsproto.utilities import LocalProtocolError
 
 from chatserver.client import wire
 from chatserver.client.credentials import Credentials
-from chatserver.client.http1 import CONNECT_TIMEOUT, Response
+from chatserver.client.http1 import CONNECT_TIMEOUT, GREETING_TIMEOUT, Response
 from chatserver.client.requests import Request
 from chatserver.client.stream import EndedError, Target, WatchedStream, dial
 
@@ -58,7 +58,7 @@ async def websocket(target: Target, credentials: Credentials) -> AsyncIterator[W
     """Open a conversation. Raises EndedError in a group, also inside the block when the server goes silent."""
     try:
         async with await dial(target, timeout=CONNECT_TIMEOUT) as stream, trio.open_nursery() as nursery:
-            with trio.move_on_after(CONNECT_TIMEOUT) as patience:
+            with trio.move_on_after(GREETING_TIMEOUT) as patience:
                 socket = await wrap_client_stream(
                     nursery,
                     stream,  # type: ignore[arg-type]  # any trio.abc.Stream will do
@@ -69,7 +69,7 @@ async def websocket(target: Target, credentials: Credentials) -> AsyncIterator[W
                     message_queue_size=MAX_QUEUED_FRAMES,
                 )
             if patience.cancelled_caught:
-                raise EndedError(f"no answer within {CONNECT_TIMEOUT:g} s")
+                raise EndedError(f"no answer within {GREETING_TIMEOUT:g} s")
             stream.upgraded = True
             credentials.take(socket.handshake_headers)
             nursery.start_soon(_watch, socket, stream)

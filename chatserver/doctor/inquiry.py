@@ -11,7 +11,7 @@ import trio
 
 from chatserver.client.credentials import Credentials
 from chatserver.client.http1 import HttpClient, Response
-from chatserver.client.stream import EndedError, Target
+from chatserver.client.stream import EndedError, ForeignError, Target
 from chatserver.client.wire import ProtocolError
 from chatserver.doctor.facts import Node, Shards, Trouble, milliseconds
 
@@ -38,10 +38,13 @@ async def inquire(node: Node, target: Target, credentials: Credentials, room: st
     http = HttpClient(target, credentials)
     try:
         with trio.fail_after(PATIENCE):
+            await http.greet()
             if await _ask_whether_ready(node, http):
                 await _ask_epoch(node, http, room)
     except trio.TooSlowError:
         node.fail(Trouble.UNREACHABLE, f"no answer within {PATIENCE:g} s")
+    except ForeignError as ended:
+        node.fail(Trouble.FOREIGN, ended.why)
     except EndedError as ended:
         node.fail(Trouble.UNREACHABLE, ended.why)
     except ProtocolError:

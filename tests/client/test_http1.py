@@ -103,13 +103,21 @@ async def test_a_kept_connection_that_the_server_closed_is_replaced() -> None:
         ([CLOSE], "the server hung up"),
         ([SILENCE], "no answer within 30 s"),
         ([b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", CLOSE], "the server hung up"),
-        ([b"SSH-2.0-OpenSSH\r\n\r\n"], "the server does not speak HTTP"),
+        ([b"SSH-2.0-OpenSSH\r\n"], "^the server does not speak HTTP: it sent 'SSH-2.0-OpenSSH'$"),
+        ([b"\x15\x03\x01\x00\x02\x02\x16"], r"it sent '\\x15\\x03"),
+        ([b"HTTP/1.1 two hundred\r\n\r\n"], "the server does not speak HTTP: illegal status line"),
     ],
 )
 async def test_a_malformed_answer_is_an_error(answers: list[bytes], why: str) -> None:
     async with talking(Script(answers)) as client:
         with pytest.raises(EndedError, match=why):
             await client.request("GET", "/")
+
+
+async def test_silence_is_noticed_before_a_request_that_may_take_long() -> None:
+    async with talking(Script([SILENCE])) as client:
+        with pytest.raises(EndedError, match="no answer within 5 s"):
+            await client.greet()
 
 
 async def test_an_answer_without_end_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:

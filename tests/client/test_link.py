@@ -91,17 +91,27 @@ async def test_an_attempt_without_an_answer_times_out() -> None:
     (server,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with server, listening(f"127.0.0.1:{server.socket.getsockname()[1]}") as listener:
         (event,) = await listener.until(Reconnecting)
-        assert event.why == "no answer within 10 s"
+        assert event.why == "no answer within 5 s"
 
 
 async def speak_ssh(stream: trio.SocketStream) -> None:
     await stream.receive_some()
-    await stream.send_all(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")
+    await stream.send_all(b"SSH-2.0-OpenSSH_9.2\r\n")
+    await trio.sleep_forever()
+
+
+async def speak_http(stream: trio.SocketStream) -> None:
+    await stream.receive_some()
+    await stream.send_all(b"HTTP/1.1 two hundred\r\n\r\n")
 
 
 @pytest.mark.parametrize(
     ("serve", "why"),
-    [(trio.aclose_forcefully, "the server hung up"), (speak_ssh, "the server does not speak WebSocket")],
+    [
+        (trio.aclose_forcefully, "the server hung up"),
+        (speak_ssh, "the server does not speak HTTP: it sent 'SSH-2.0-OpenSSH_9.2'"),
+        (speak_http, "the server does not speak WebSocket"),
+    ],
 )
 async def test_a_server_of_another_protocol_is_reported_at_once(
     serve: Callable[[trio.SocketStream], Awaitable[None]], why: str

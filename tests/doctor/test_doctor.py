@@ -172,11 +172,9 @@ async def test_a_node_whose_clock_is_off(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 async def answer_with(data: bytes, stream: trio.SocketStream) -> None:
-    await stream.receive_some()
-    if data:
-        await stream.send_all(data)
-    else:
-        await trio.sleep_forever()
+    while await stream.receive_some():
+        if data:
+            await stream.send_all(data)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +190,7 @@ async def answer_with(data: bytes, stream: trio.SocketStream) -> None:
             b'HTTP/1.1 421 Other\r\nContent-Length: 51\r\n\r\n{"error":{"code":"misdirected","message":"not me"}}',
             Trouble.MISDIRECTED, "not me",
         ),
-        (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", Trouble.UNREACHABLE, "does not speak HTTP"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", Trouble.FOREIGN, "does not speak HTTP"),
         (b"", Trouble.UNREACHABLE, "no answer within 0.5 s"),
     ],
     ids=("another page", "another 200", "another time", "another name", "another protocol", "silence"),
