@@ -229,7 +229,10 @@ async def test_tls_on_both_sides_passes(context: ssl.SSLContext) -> None:
 
 
 @pytest.mark.parametrize("alert", [b"", b"\x15\x03\x03\0\x02\x02\x46"], ids=["silent", "alert"])
-async def test_a_plain_url_to_a_tls_server_is_one_clear_line(context: ssl.SSLContext, alert: bytes) -> None:
+async def test_a_plain_url_to_a_tls_server_is_one_clear_line(
+    context: ssl.SSLContext, alert: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(target, "ANSWER_SECONDS", PATIENCE)
     async with listening() as server, trio.open_nursery() as nursery:
         nursery.start_soon(_talk_tls, server, context, alert)
         with pytest.raises(TargetDownError, match=r"speaks TLS: use https://127\.0\.0\.1:"):
