@@ -143,7 +143,7 @@ class Tokens:
             raise jwt.DecodeError
         wait = self._failures.wait(network, self._now())
         if wait > 0.0:
-            sentence = f"too many invalid tokens; wait {wait:.1f} s"
+            sentence = f"too many invalid tokens; wait {max(wait, 0.1):.1f} s"
             raise RefusedError(ErrorCode.RATE_LIMITED, sentence, wait=wait)
         parts = token.split(".")
         if len(parts) != 3 or not token.isascii():

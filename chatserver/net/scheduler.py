@@ -46,6 +46,7 @@ class Scheduler:
         self._faulted = faulted
         self._wake = wake  # wakes the task that runs rounds
         self._queues: tuple[FairQueue[tuple[Step, Any, str]], ...] = tuple(FairQueue() for _ in Priority)
+        self._bulk = self._queues[Priority.BULK]
         self._shares = tuple((self._queues[priority], QUANTUM[priority]) for priority in Priority)
         self.asleep = False  # set by that task before it waits
         # Seldom more than one: a log commits one group at a time.
@@ -103,7 +104,7 @@ class Scheduler:
 
     def _run(self, queue: FairQueue[tuple[Step, Any, str]], share: float) -> None:
         until = perf_counter() + share
-        bulk = self._queues[Priority.BULK]
+        bulk = self._bulk
         while True:
             step, item, network = queue.pop()
             try:

@@ -59,7 +59,7 @@ class OverLimitError(MessageError):
     """A limit is exceeded, for this many seconds."""
 
     def __init__(self, limit: Limit, key: Hashable, wait: float) -> None:
-        super().__init__(ErrorCode.RATE_LIMITED, f"too many searches; try again in {wait:.1f} s", wait=wait)
+        super().__init__(ErrorCode.RATE_LIMITED, f"too many searches; try again in {max(wait, 0.1):.1f} s", wait=wait)
         self.limit, self.key = limit, key
 
 
