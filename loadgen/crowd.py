@@ -42,7 +42,15 @@ class _MadeGroup:
         return new
 
     def stands(self) -> list[GroupStatus]:
-        return [GroupStatus(persona=cohort.persona.name, group=self.name, **cohort.counts()) for cohort in self.cohorts]
+        return [
+            GroupStatus(
+                persona=cohort.persona.name,
+                group=self.name,
+                due=0 if cohort.over else cohort.made,
+                **cohort.counts(),
+            )
+            for cohort in self.cohorts
+        ]
 
     def result(self) -> list[GroupStatus]:
         """Their status now, or from before we closed them, since our closing says nothing about the target."""

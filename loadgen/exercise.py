@@ -1,10 +1,10 @@
 """Whether an attack took place: a row proves something only if it did.
 
-Owns: when enough clients came, when a request counts as absent, and for which honest slow clients an attack is too
-short. May not: judge the target.
+Owns: when enough clients came, and early enough; when a request counts as absent; and for which honest slow clients an
+attack is too short. May not: judge the target.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
@@ -15,6 +15,10 @@ from loadgen.messages import GroupStatus
 
 #: The share of an attack's clients that must have reached the server.
 LEAST_SHARE: Final = 0.95
+
+#: The share of the attack for which they must have done so: an attack that is complete only in its last second shows
+#: little of what it does to a server.
+LEAST_OF_TIME: Final = 0.5
 
 #: The share of answers that may say that the server does not offer what was asked for.
 MOST_ABSENT: Final = 0.05
@@ -77,7 +81,30 @@ def whole_cycles(neighbours: Numbers, seconds: float) -> tuple[Numbers, list[str
     return kept, [f"not exercised: collateral of {', '.join(short)}: {seconds:g} s are too short (--fixed-duration)"]
 
 
-def not_exercised(groups: Iterable[GroupStatus], personas: Mapping[str, type[Client]]) -> list[str]:
+class Standing:
+    """For how much of the attack enough of the clients that were due had come.
+
+    What they do then is up to their persona: a crowd that is ended comes back, and so does a flood.
+    """
+
+    def __init__(self) -> None:
+        self._due: defaultdict[tuple[str, str], float] = defaultdict(float)  # seconds, by group and persona
+        self._stood: defaultdict[tuple[str, str], float] = defaultdict(float)
+
+    def look(self, groups: Iterable[GroupStatus], seconds: float) -> None:
+        """Count the seconds since the last look, as the groups stand now."""
+        for each in groups:
+            if each.due:
+                self._due[each.group, each.persona] += seconds
+                if each.came >= LEAST_SHARE * each.due:
+                    self._stood[each.group, each.persona] += seconds
+
+    def share(self, group: GroupStatus) -> float:
+        due = self._due[group.group, group.persona]
+        return self._stood[group.group, group.persona] / due if due else 0.0
+
+
+def not_exercised(groups: Iterable[GroupStatus], personas: Mapping[str, type[Client]], standing: Standing) -> list[str]:
     """The reasons why the attack proves nothing, one for each of its personas that was not exercised."""
     found = []
     for group in groups:
@@ -85,7 +112,7 @@ def not_exercised(groups: Iterable[GroupStatus], personas: Mapping[str, type[Cli
         reason = _too_few(group) or _absent(group, persona) or _unfelt(group)
         if not reason and not group.sent_bytes and not persona.silent:
             reason = "it sent nothing"
-        if reason:
+        if reason := reason or _too_late(group, standing):
             found.append(f"not exercised: {group.persona}: {reason}")
     return found
 
@@ -97,6 +124,13 @@ def _too_few(group: GroupStatus) -> str:
     told = [f"{reason}: {number:,}" for reason, number in why.most_common(2)]
     most = f" ({', '.join(told or ['the others were not yet let in: a longer attack (--duration) would tell'])})"
     return f"only {group.came:,} of {group.wanted:,} came{most}"
+
+
+def _too_late(group: GroupStatus, standing: Standing) -> str:
+    share = standing.share(group)
+    if share >= LEAST_OF_TIME:
+        return ""
+    return f"they had come for only {100 * share:.0f}% of the attack: a longer one (--duration) would tell"
 
 
 def _unfelt(group: GroupStatus) -> str:

@@ -127,7 +127,7 @@ def _not_exercised(measured: Measured) -> list[str]:
         return []
     if not measured.span(Counts.LOAD).seconds:
         return ["not exercised: the attack was not played"]
-    return not_exercised(measured.attacking(), attackers)
+    return not_exercised(measured.attacking(), attackers, measured.standing)
 
 
 def _notes(measured: Measured, figures: Figures) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from typing import Final
 
 from loadgen import bar, expected
 from loadgen.client import Threat
+from loadgen.exercise import Standing
 from loadgen.experiment import BESIDE, MEASURED, Counts, Experiment
 from loadgen.figures import Figures
 from loadgen.latency import Latency, milliseconds
@@ -53,6 +54,7 @@ class Measured:
         self.left_out: list[str] = []  # parts that were not played, with the reason
         self.own_growth: int | None = None
         self.attacker_seconds = 0.0
+        self.standing = Standing()
         self.opening_seconds = 0.0
         self.counters_before: Counters | None = None
         self.counters_after: Counters | None = None

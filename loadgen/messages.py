@@ -51,6 +51,7 @@ class GroupStatus(Tally, kw_only=True):
 
     persona: str
     group: str
+    due: int = 0  # clients that should have come by now; none after the group was closed
     starved: int = 0  # clients that have been connecting for too long
     # in a result only
     lifetime: Latency = msgspec.field(default_factory=Latency)  # their age when the server ended them

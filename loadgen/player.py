@@ -26,7 +26,7 @@ from loadgen.report import Outcome, Report, verdict
 from loadgen.scrape import scrape
 from loadgen.session import Plan, Session, cause_of_death
 from loadgen.span import Reading, Size, Span
-from loadgen.timers import now
+from loadgen.timers import NEVER, now
 from loadgen.victims.runner import ProbeRunner
 from loadgen.workers import Worker, Workers
 
@@ -74,6 +74,7 @@ class Player:
         self._crowd = Workers([])
         self._shares: dict[str, float] = {}  # share of each group that was opened before this phase
         self._before: Reading | None = None  # at the begin of this phase
+        self._attack_seen = NEVER  # when the attack was last looked at; `NEVER` outside the phases that are judged
         self._load_names = {group.name for group in experiment.load}
 
     async def play(self) -> Report:
@@ -152,9 +153,13 @@ class Player:
         else:
             session.begin(phase.name)
         before = self._before = self._reading(measured=measured)
+        if phase.counts_as is Counts.LOAD:
+            self._attack_seen = before.moment
         try:
             await (self._lapse(phase) if measured else self._fill(phase))
+            self._look_at_attack()
         finally:
+            self._attack_seen = NEVER
             came = max(self._crowd.last_held - before.moment, 0.0)
             found.spans.append(Span(phase.name, phase.counts_as, before, self._reading(measured=measured), came))
         self._shares |= phase.open
@@ -316,12 +321,13 @@ class Player:
             await trio.sleep(_WATCH_SECONDS)
 
     async def _watch_attackers(self) -> None:
-        """Count attacker-seconds, and measure the generator's own memory at the peak of the attackers."""
+        """Count the attackers and the time that they stood, and measure the generator's own memory at their peak."""
         found = self._measured
         names = {group.name for group in self._experiment.groups if group.attacks}
         peak, last, before = 0, now(), self._before
         while True:
             await trio.sleep(_WATCH_SECONDS)
+            self._look_at_attack()
             held, moment = sum(map(self._crowd.held, names)), now()
             found.attacker_seconds += held * (moment - last)
             last = moment
@@ -331,3 +337,8 @@ class Player:
                 peak = held
                 found.opening_seconds = self._crowd.last_held - before.moment
                 found.own_growth = self._session.own_bytes() - before.own_bytes
+
+    def _look_at_attack(self) -> None:
+        if (moment := now()) > self._attack_seen:
+            self._measured.standing.look(self._session.groups(), moment - self._attack_seen)
+            self._attack_seen = moment

@@ -6,6 +6,7 @@ from loadgen import expected
 from loadgen.answers import ALL_WRITTEN
 from loadgen.client import Needs
 from loadgen.exercise import (
+    Standing,
     fault_of_page,
     not_exercised,
     nothing_served,
@@ -23,10 +24,36 @@ PERSONAS = registry()
 
 def _group(persona: str, **counts: object) -> GroupStatus:
     usual: dict[str, object] = {
-        "wanted": 100, "held": 0, "peak": 100, "opened": 100, "came": 100, "starved": 0, "left": 0, "refused": {},
-        "failed": {}, "ended": {}, "answers": {}, "sent_bytes": 5_000, "received_bytes": 0, "deliveries": 0,
+        "wanted": 100, "held": 0, "peak": 100, "opened": 100, "came": 100, "due": 100, "starved": 0,
+        "left": 0, "refused": {}, "failed": {}, "ended": {}, "answers": {},
+        "sent_bytes": 5_000, "received_bytes": 0, "deliveries": 0,
     }  # fmt: skip
     return GroupStatus(persona=persona, group="attackers", **{**usual, **counts})  # type: ignore[arg-type]
+
+
+def _stood(*looks: GroupStatus) -> Standing:
+    """A look a second."""
+    standing = Standing()
+    for group in looks:
+        standing.look([group], 1.0)
+    return standing
+
+
+@pytest.mark.parametrize(
+    ("came", "due", "reason"),
+    [
+        ([0, 40, 100, 100], [100] * 4, ""),
+        ([0, 40, 94, 100], [100] * 4, "had come for only 25% of the attack: a longer one"),
+        ([0, 100, 100, 100], [0, 0, 0, 100], ""),  # they are due in a later phase
+        ([20, 48, 72, 100], [20, 50, 75, 100], ""),  # they are due one by one
+        ([100, 100, 100, 100], [0, 0, 0, 0], "for only 0%"),  # in no phase that is judged
+    ],
+)
+def test_an_attack_that_was_complete_too_late(came: list[int], due: list[int], reason: str) -> None:
+    looks = [_group("slow-head", came=here, due=wanted) for here, wanted in zip(came, due, strict=True)]
+    found = not_exercised(looks[-1:], PERSONAS, _stood(*looks))
+    assert len(found) == bool(reason)
+    assert reason in "".join(found)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +93,8 @@ def _group(persona: str, **counts: object) -> GroupStatus:
     ],
 )
 def test_an_attack_that_did_not_take_place(persona: str, counts: dict[str, object], reason: str) -> None:
-    found = not_exercised([_group(persona, **counts)], PERSONAS)
+    group = _group(persona, **counts)
+    found = not_exercised([group], PERSONAS, _stood(group))
     if not reason:
         assert found == []
     else:

@@ -173,6 +173,14 @@ def test_v5_and_v6_a_third_of_the_attack_arrived() -> None:
     assert "connections/s (asked 4/s)" in ended.notes
 
 
+def test_v6_an_attack_that_was_complete_only_at_its_end() -> None:
+    with serving("static") as (url, _):
+        ended = attack(url, "slow-head", "--victim", "GET /", "--connect-rate", "10", duration=4.0)
+    assert ended.figure("attackers_came") >= 29, ended
+    assert ended.outcome is Outcome.NOT_EXERCISED, ended
+    assert "slow-head: they had come for only " in ended.reasons
+
+
 def test_v6_a_server_that_is_slow_to_accept_met_less_than_was_asked_for() -> None:
     """It takes 20 ms for each of a flood, and few may wait: the kernel turns the others away for a second or more."""
     with planted_process(Plant(accepts_every=0.02, backlog=2)) as (url, _):
