@@ -11,7 +11,7 @@ import ipaddress
 import socket
 import ssl
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Final, NamedTuple
@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from loadgen.timers import now
+from loadgen.wire import names
 
 CONSENT_PATH: Final = "/.well-known/loadgen-consent"
 
@@ -172,14 +173,15 @@ class Page(NamedTuple):
     error: str = ""  # why there is no answer
 
 
-def fetch(target: Target, path: str, fields: Iterable[str] = (), *, most_bytes: int = 0) -> Page:
+def fetch(target: Target, path: str, fields: Sequence[str] = (), *, most_bytes: int = 0) -> Page:
     """Fetch a page, `most_bytes` of it at most. Blocks: call it in a thread."""
     connection, begun, seconds = http_connection(target, PROBE_SECONDS), now(), 0.0
     try:
         connection.connect()
         seconds = now() - begun
         connection.putrequest("GET", path, skip_host=True, skip_accept_encoding=True)
-        for field in (f"Host: {target.authority}", "Connection: close", *fields):
+        hosts = [] if names(fields, "host") else [f"Host: {target.authority}"]
+        for field in (*hosts, "Connection: close", *fields):
             name, _, value = field.partition(":")
             connection.putheader(name, value.strip())
         connection.endheaders()

@@ -8,7 +8,7 @@ input is never an error: the caller tries again with more.
 import base64
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -93,8 +93,15 @@ class Frame(NamedTuple):
         return int.from_bytes(self.payload[:2]) if len(self.payload) >= 2 else 1005
 
 
+def names(fields: Iterable[str], name: str) -> bool:
+    """Whether one of the fields has this name, given in lower case."""
+    return any(field.partition(":")[0].strip().lower() == name for field in fields)
+
+
 def request(method: str, target: str, host: str, *fields: str) -> bytes:
-    lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", *fields, "", ""]
+    """A request head. A `Host` among the fields is sent instead of `host`."""
+    hosts = [] if names(fields, "host") else [f"Host: {host}"]
+    lines = [f"{method} {target} HTTP/1.1", *hosts, *fields, "", ""]
     return "\r\n".join(lines).encode("ascii")
 
 

@@ -54,9 +54,10 @@ class HttpPeer:
     ) -> tuple[Exchange, Answer]:
         if not self.is_open:
             raise OperationFailedError("the server closed after its answer")
+        given = self._context.endpoint.fields
         told = (
-            "User-Agent: loadgen-victim",
-            *self._context.endpoint.fields,
+            *([] if wire.names(given, "user-agent") else ["User-Agent: loadgen-victim"]),
+            *given,
             *fields,
             *([f"Content-Length: {len(body)}"] if body else []),
         )

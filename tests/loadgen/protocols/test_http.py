@@ -13,9 +13,11 @@ from loadgen.line import GarbledError
 from loadgen.personas import registry
 from loadgen.player import Player
 from loadgen.preflight import InvalidRunError
+from loadgen.protocols.chat_v1 import StreamVictim
 from loadgen.protocols.http import HttpPeer
 from loadgen.target import Endpoint
-from loadgen.victims.probe import Context
+from loadgen.victims.probe import Context, Schedule
+from loadgen.victims.victim import OperationFailedError
 from tests.loadgen.planted import planted
 from tests.loadgen.plants import Plant
 from tests.loadgen.plays import is_sound, plan
@@ -145,6 +147,31 @@ async def test_a_page_without_end_is_a_failure(monkeypatch: pytest.MonkeyPatch) 
             await (await server.accept()).send_all(b"HTTP/1.1 200 OK\r\n\r\n" + bytes(1000))
             with pytest.raises(GarbledError, match="an answer of more than 1,000 bytes"):
                 await HttpPeer(line, context).request("GET", "/")
+
+
+async def test_fields_of_the_command_line_replace_our_own() -> None:
+    """They were sent twice, and a server may refuse two of them."""
+    fields = ("user-agent: mine", "Host: other")
+    async with listening() as server:
+        context = Context(target.find(server.url), "t", endpoint=Endpoint(fields=fields))
+        async with context.dial(0) as line, trio.open_nursery() as nursery:
+            stream = await server.accept()
+            nursery.start_soon(HttpPeer(line, context).request, "GET", "/")
+            request, _ = parsed(await read_until(stream, _whole))
+            assert sorted(request.headers) == [(b"host", b"other"), (b"user-agent", b"mine")]
+            await stream.send_all(OK)
+
+
+async def test_an_event_stream_without_line_ends_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loadgen.protocols.chat_v1.MAX_LINE_BYTES", 1000)
+    async with listening() as server:
+        context = Context(target.find(server.url), "t")
+        async with context.dial(0) as line:
+            await (await server.accept()).send_all(b"HTTP/1.1 200 OK\r\n\r\n" + bytes(1001))
+            with pytest.raises(OperationFailedError, match="a line of more than 1,000 bytes"):
+                await StreamVictim(context, 0, Schedule(0.0, 1.0))._listen(
+                    HttpPeer(line, context), task_status=trio.TASK_STATUS_IGNORED
+                )
 
 
 async def test_an_answer_to_head_has_no_body() -> None:
