@@ -10,8 +10,10 @@ import http.client
 import ipaddress
 import socket
 import ssl
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Final, NamedTuple
@@ -179,28 +181,47 @@ def fetch(target: Target, path: str, fields: Sequence[str] = (), *, most_bytes: 
     try:
         connection.connect()
         seconds = now() - begun
-        connection.putrequest("GET", path, skip_host=True, skip_accept_encoding=True)
-        hosts = [] if names(fields, "host") else [f"Host: {target.authority}"]
-        for field in (*hosts, "Connection: close", *fields):
-            name, _, value = field.partition(":")
-            connection.putheader(name, value.strip())
-        connection.endheaders()
-        answer = connection.getresponse()
-        seconds = now() - begun
-        return Page(answer.status, seconds, _body(answer, most_bytes))
+        with _within(connection.sock, PROBE_SECONDS):
+            connection.putrequest("GET", path, skip_host=True, skip_accept_encoding=True)
+            hosts = [] if names(fields, "host") else [f"Host: {target.authority}"]
+            for field in (*hosts, "Connection: close", *fields):
+                name, _, value = field.partition(":")
+                connection.putheader(name, value.strip())
+            connection.endheaders()
+            answer = connection.getresponse()
+            answered = now() - begun
+            body = _body(answer, most_bytes)
+        return Page(answer.status, answered, body)
     except (OSError, http.client.HTTPException) as error:
         return Page(None, seconds, error=str(error))
     finally:
         connection.close()
 
 
+@contextmanager
+def _within(sock: socket.socket, seconds: float) -> Iterator[None]:
+    """End a connection after this time; the timeout of a socket is that of each read. Raises TimeoutError then."""
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        with suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, end)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        if late.is_set():
+            raise TimeoutError(f"no whole answer within {seconds:g} s")
+
+
 def _body(answer: http.client.HTTPResponse, most_bytes: int) -> bytes:
-    """Read at most this many bytes; a body that takes longer than the probe may take is an error."""
-    deadline, body = now() + PROBE_SECONDS, b""
+    body = b""
     while len(body) < most_bytes and (part := answer.read1(most_bytes - len(body))):
         body += part
-        if now() > deadline:
-            raise TimeoutError("the page has no end")
     return body
 
 
