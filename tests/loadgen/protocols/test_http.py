@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import pytest
@@ -138,15 +139,33 @@ async def test_a_connection_that_is_reset_behind_an_answer_is_replaced_once() ->
             raise AssertionError(await server.accept())
 
 
-async def test_a_page_without_end_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+async def _page(context: Context, peer: HttpPeer) -> None:
+    await peer.request("GET", "/")
+
+
+async def _events(context: Context, peer: HttpPeer) -> None:
+    await StreamVictim(context, 0, Schedule(0.0, 1.0))._listen(peer, task_status=trio.TASK_STATUS_IGNORED)
+
+
+@pytest.mark.parametrize(
+    ("ask", "limit", "error", "what"),
+    [
+        (_page, "http.MAX_PAGE_BYTES", GarbledError, "an answer"),
+        (_events, "chat_v1.MAX_LINE_BYTES", OperationFailedError, "a line"),
+    ],
+)
+async def test_an_answer_without_end_is_a_failure(
+    ask: Callable[[Context, HttpPeer], Awaitable[None]], limit: str, error: type[Exception], what: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     """Fifty victims of an endless page took all memory of the machine."""
-    monkeypatch.setattr("loadgen.protocols.http.MAX_PAGE_BYTES", 1000)
+    monkeypatch.setattr(f"loadgen.protocols.{limit}", 1000)
     async with listening() as server:
         context = Context(target.find(server.url), "t")
         async with context.dial(0) as line:
-            await (await server.accept()).send_all(b"HTTP/1.1 200 OK\r\n\r\n" + bytes(1000))
-            with pytest.raises(GarbledError, match="an answer of more than 1,000 bytes"):
-                await HttpPeer(line, context).request("GET", "/")
+            await (await server.accept()).send_all(b"HTTP/1.1 200 OK\r\n\r\n" + bytes(1001))
+            with pytest.raises(error, match=f"{what} of more than 1,000 bytes"):
+                await ask(context, HttpPeer(line, context))
 
 
 async def test_fields_of_the_command_line_replace_our_own() -> None:
@@ -160,18 +179,6 @@ async def test_fields_of_the_command_line_replace_our_own() -> None:
             request, _ = parsed(await read_until(stream, _whole))
             assert sorted(request.headers) == [(b"host", b"other"), (b"user-agent", b"mine")]
             await stream.send_all(OK)
-
-
-async def test_an_event_stream_without_line_ends_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loadgen.protocols.chat_v1.MAX_LINE_BYTES", 1000)
-    async with listening() as server:
-        context = Context(target.find(server.url), "t")
-        async with context.dial(0) as line:
-            await (await server.accept()).send_all(b"HTTP/1.1 200 OK\r\n\r\n" + bytes(1001))
-            with pytest.raises(OperationFailedError, match="a line of more than 1,000 bytes"):
-                await StreamVictim(context, 0, Schedule(0.0, 1.0))._listen(
-                    HttpPeer(line, context), task_status=trio.TASK_STATUS_IGNORED
-                )
 
 
 async def test_an_answer_to_head_has_no_body() -> None:
