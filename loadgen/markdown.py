@@ -22,11 +22,19 @@ def require(file: str | None) -> None:
     try:
         Path(file).open("a").close()
     except OSError as error:
-        raise UsageError(f"--markdown: cannot write {file!r}: {error.strerror}") from None
+        raise _cannot(file, error) from None
 
 
 def write(file: str, tables: Iterable[Table]) -> None:
-    Path(file).write_text(markdown(tables), encoding="utf-8")
+    """Raises UsageError, as for a full disk."""
+    try:
+        Path(file).write_text(markdown(tables), encoding="utf-8")
+    except OSError as error:
+        raise _cannot(file, error) from None
+
+
+def _cannot(file: str, error: OSError) -> UsageError:
+    return UsageError(f"--markdown: cannot write {file!r}: {error.strerror}")
 
 
 def markdown(tables: Iterable[Table]) -> str:

@@ -32,11 +32,11 @@ _TYPES = {
 }
 #: Revalidate by ETag each time, so that a new version is used at the next load.
 _REVALIDATED = ("Cache-Control", "no-cache")
+#: The same for a page that sets a cookie: a cache in front would give this guest's token to later visitors.
+_OWN = ("Cache-Control", "private, no-cache")
 _STATIC = "/static/"
 #: Files under `/static/VERSION/` never change: a reload of the page asks for none of them.
 _KEPT = ("Cache-Control", "public, max-age=31536000, immutable")
-#: The same for a page that sets a cookie: a cache in front would give this guest's token to later visitors.
-_OWN = ("Cache-Control", "private, no-cache")
 _HEADERS = (
     ("Vary", "Accept-Encoding"),
     ("Referrer-Policy", "no-referrer"),

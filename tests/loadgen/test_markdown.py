@@ -31,6 +31,12 @@ def test_a_file_that_cannot_be_written_is_told_before_anything_is_measured(tmp_p
             markdown.require(str(place))
 
 
+def test_a_full_disk_is_named_by_its_flag() -> None:
+    """It was called a fault of standard output."""
+    with pytest.raises(UsageError, match="--markdown: cannot write '/dev/full': No space left"):
+        markdown.write("/dev/full", [MADE])
+
+
 def test_each_threat_that_was_played_has_a_table() -> None:
     report = reports.scorecard()
     for part, name in zip(report.parts, ("malformed-chat", "ping-flood", "slow-head", "slow-tls"), strict=False):
