@@ -12,8 +12,8 @@ from chatserver.log.changes import Place, Reacted
 from chatserver.log.interface import Record
 from chatserver.log.postgres_connection import Connection
 from chatserver.log.postgres_index import vectors
-from chatserver.log.postgres_rows import plain_array, read_record, restored, text_array
-from chatserver.log.rows import COLUMNS, more_of
+from chatserver.log.postgres_rows import plain_array, text_array
+from chatserver.log.rows import COLUMNS, more_of, record_of
 
 # Only constants of this package are formatted into statements.
 _FIND_RECORDS = f"""
@@ -70,13 +70,13 @@ class PostgresChanges:
         """See `Rows`."""
         names = self._names(room for room, _ in places)
         found = self._connection.execute(_FIND_RECORDS, self._arrays(places)).fetchall()
-        return {(names[room], place): read_record(names[room], place, *row) for room, place, *row in found}
+        return {(names[room], place): record_of(names[room], place, *row) for room, place, *row in found}
 
     def reactions(self, asked: Collection[Reacted]) -> set[Reacted]:
         """See `Rows`."""
         names = self._names(room for room, *_ in asked)
         found = self._connection.execute(_FIND_REACTIONS, self._reacted(asked)).fetchall()
-        return {(names[room], place, restored(emoji), restored(user_id)) for room, place, emoji, user_id in found}
+        return {(names[room], place, emoji, user_id) for room, place, emoji, user_id in found}
 
     def rewrite(self, messages: Sequence[Record], emptied: Sequence[Place]) -> None:
         """See `Rows`."""

@@ -22,8 +22,8 @@ from chatserver.log.index import CANDIDATES, Found, Question, ranked
 from chatserver.log.interface import LogUnavailable, Record
 from chatserver.log.postgres_connection import Connection, Server
 from chatserver.log.postgres_readers import MAX_OFFSET, PostgresReaders
-from chatserver.log.postgres_rows import plain_array, read_record, restored, stored, text_array
-from chatserver.log.rows import COLUMNS
+from chatserver.log.postgres_rows import plain_array, text_array
+from chatserver.log.rows import COLUMNS, record_of
 from chatserver.log.words import words_of
 
 #: Messages whose words are stored anew in one transaction: about 10 ms, during which commits to their rooms wait.
@@ -153,7 +153,7 @@ def _renew(connection: Connection) -> bool:
     if not rows:
         connection.execute("DELETE FROM old_words")
         return False
-    foreign = [(room, place, restored(text)) for room, place, text in rows if not text.isascii()]
+    foreign = [(room, place, text) for room, place, text in rows if not text.isascii()]
     if foreign:
         rooms, places, texts = zip(*foreign, strict=True)
         ids = plain_array(rooms)
@@ -166,7 +166,7 @@ def _renew(connection: Connection) -> bool:
 def _find(question: Question, go_on: int | None, now_ms: int, connection: Connection) -> Found:
     parameters: dict[str, Any] = {"low_room": 0, "high_room": MAX_OFFSET, "high": MAX_OFFSET, "most": CANDIDATES}
     if question.room is not None:
-        row = connection.execute(_ROOM, (stored(question.room),)).fetchone()
+        row = connection.execute(_ROOM, (question.room,)).fetchone()
         if row is None:
             return Found([], None)
         high = MAX_OFFSET if question.before is None else min(question.before - 1, MAX_OFFSET)
@@ -176,14 +176,14 @@ def _find(question: Question, go_on: int | None, now_ms: int, connection: Connec
         parameters |= {"high_room": high_room, "high": high}
     statement = _FIND + (_NEWEST if question.user is None else _BY_USER + _NEWEST)
     if question.user is not None:
-        parameters["user"] = stored(question.user)
+        parameters["user"] = question.user
     rows: Sequence[tuple[Any, ...]] = ()
     # First with the last word as a whole word: if that finds enough, the costlier search by prefix is not needed.
     for words in _expressions(question):
         rows = connection.execute(statement, {**parameters, "words": words}).fetchall()
         if len(rows) == CANDIDATES:
             break
-    found = [read_record(restored(name), place, *row) for name, _, place, *row in rows]
+    found = [record_of(name, place, *row) for name, _, place, *row in rows]
     more = (rows[-1][1] << _OFFSET_BITS) + rows[-1][2] if len(rows) == CANDIDATES else None
     return Found(ranked(found, question, now_ms), more)
 

@@ -15,7 +15,7 @@ from chatserver.log import markers as limits
 from chatserver.log.interface import Kind
 from chatserver.log.markers import Marker, Place, Span, Unread, count_spans, spans
 from chatserver.log.postgres_connection import Connection
-from chatserver.log.postgres_rows import plain_array, restored, stored, text_array
+from chatserver.log.postgres_rows import plain_array, text_array
 
 #: The advisory lock for moving markers: "mark".
 _LOCK = 0x6D61726B
@@ -75,13 +75,12 @@ def move(markers: Sequence[Marker], now_ms: int, removed: int, connection: Conne
 
 def of_user(user_id: str, connection: Connection) -> dict[str, int]:
     """See `Markers.of_user`."""
-    rows = connection.execute(_OF_USER, (stored(user_id), limits.MAX_MARKED_ROOMS)).fetchall()
-    return {restored(room): read for room, read in rows}
+    return dict(connection.execute(_OF_USER, (user_id, limits.MAX_MARKED_ROOMS)).fetchall())
 
 
 def unread(user_id: str, places: Mapping[str, int], connection: Connection) -> dict[str, Unread]:
     """See `Markers.unread`."""
-    ends = {restored(row[0]): row[1:] for row in connection.execute(_ENDS, (text_array(list(places)),)).fetchall()}
+    ends = {row[0]: row[1:] for row in connection.execute(_ENDS, (text_array(list(places)),)).fetchall()}
     wanted = list(spans(Place(room, read, *ends[room][1:]) for room, read in places.items() if room in ends))
     written = msgspec.json.encode(user_id).decode()
 
@@ -90,7 +89,7 @@ def unread(user_id: str, places: Mapping[str, int], connection: Connection) -> d
         ranges = (
             plain_array(rooms), plain_array(span.low for span in step), plain_array(span.high for span in step)
         )  # fmt: skip
-        rows = connection.execute(_COUNTS, (*ranges, written, stored(user_id))).fetchall()
+        rows = connection.execute(_COUNTS, (*ranges, written, user_id)).fetchall()
         return {rooms[room]: (messages, mentions) for room, messages, mentions in rows}
 
     return count_spans(wanted, count, perf_counter)

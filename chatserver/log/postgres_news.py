@@ -23,7 +23,6 @@ from chatserver.log.interface import (
     LogUnavailable,
 )
 from chatserver.log.postgres_connection import JOB_DEADLINE, RETRY_FIRST, Connection, Server, unavailable
-from chatserver.log.postgres_rows import restored
 from chatserver.log.threads import ThreadPool
 
 CHANNEL = "chatserver"
@@ -138,7 +137,7 @@ class Listener:
             missed = {}
             if self._whole_until:
                 found = connection.execute(_WRITTEN, (self._whole_until - MARGIN_MS,)).fetchall()
-                missed = {restored(name): last for name, last in found} | BESIDE_MESSAGES
+                missed = dict(found) | BESIDE_MESSAGES
             self._note_time(connection)
         except psycopg.Error as error:
             raise unavailable("listening", error) from error

@@ -10,8 +10,8 @@ from typing import TypeVar
 from chatserver.log.connections import ConnectionPool
 from chatserver.log.interface import Head, Kind, Record, RoomSummary, bounded
 from chatserver.log.postgres_connection import Connection, Server, Session
-from chatserver.log.postgres_rows import read_record, restored, stored, text_array
-from chatserver.log.rows import COLUMNS
+from chatserver.log.postgres_rows import text_array
+from chatserver.log.rows import COLUMNS, record_of
 
 #: Connections and threads: more than SQLite's, because a thread mostly waits for the network.
 READERS = 3
@@ -73,8 +73,7 @@ def _prepare(settings: Sequence[str], connection: Connection) -> None:
 
 def heads(rooms: Sequence[str], connection: Connection) -> dict[str, Head]:
     """See `ReadQueries`."""
-    found = connection.execute(_HEADS, (text_array(rooms),)).fetchall()
-    return {restored(name): Head(first, last) for name, first, last in found}
+    return {name: Head(first, last) for name, first, last in connection.execute(_HEADS, (text_array(rooms),))}
 
 
 def read(
@@ -82,12 +81,12 @@ def read(
 ) -> list[Record]:
     """See `ReadQueries`."""
     places = min(max(low, 1), MAX_OFFSET), max(min(high, MAX_OFFSET), 0)
-    values = stored(room), *places, bounded(limit), max(max_bytes, 0)
+    values = room, *places, bounded(limit), max(max_bytes, 0)
     rows = connection.execute(_RECORDS[last, messages_only], values).fetchall()
-    return [read_record(room, *row) for row in rows]
+    return [record_of(room, *row) for row in rows]
 
 
 def rooms(limit: int, connection: Connection) -> list[RoomSummary]:
     """The rooms that hold something, most recently written first."""
     limit = bounded(limit)
-    return [RoomSummary(restored(name), kept, last) for name, kept, last in connection.execute(_ROOMS, (limit, limit))]
+    return [RoomSummary(*row) for row in connection.execute(_ROOMS, (limit, limit))]

@@ -20,8 +20,8 @@ from chatserver.log.postgres_changes import EMPTY, PostgresChanges, RoomEnd
 from chatserver.log.postgres_connection import Connection, Session
 from chatserver.log.postgres_index import vectors
 from chatserver.log.postgres_news import notify
-from chatserver.log.postgres_rows import plain_array, read_record, restored, text_array
-from chatserver.log.rows import COLUMNS, more_of
+from chatserver.log.postgres_rows import plain_array, text_array
+from chatserver.log.rows import COLUMNS, more_of, record_of
 
 #: Rooms whose ids are kept in memory: about 10 MB.
 MAX_CACHED_ROOMS = 50_000
@@ -211,8 +211,7 @@ class PostgresWriter:
         return {name: self._ids[name] for name in names if name in self._ids}
 
     def _look_up(self, connection: Connection, names: Iterable[str]) -> None:
-        found = connection.execute(_FIND_ROOMS, (text_array(list(names)),)).fetchall()
-        self._ids.update((restored(name), id_) for name, id_ in found)
+        self._ids.update(connection.execute(_FIND_ROOMS, (text_array(list(names)),)).fetchall())
 
     def _write_keys(
         self,
@@ -293,7 +292,7 @@ def _used_keys(found: Sequence[TupleRow], keyed: dict[_Key, Draft], now: int) ->
             continue
         key = keys[number - 1]
         draft = keyed[key]
-        used[key] = plain(draft, place, time) if row[0] is None else read_record(draft.room, place, *row)
+        used[key] = plain(draft, place, time) if row[0] is None else record_of(draft.room, place, *row)
     return used
 
 
@@ -305,7 +304,7 @@ def _forget(
     go_on_after: int | None = rows[-1][0] if len(rows) == ROOMS_STEP else None
     asked: list[tuple[int, int, int, int]] = []  # room, first, first to keep, oldest time
     for id_, name, forgotten, last, time, database_now in rows:
-        max_messages, max_age_ms = bounds(restored(name))
+        max_messages, max_age_ms = bounds(name)
         oldest_ms = (database_now if now is None else now) - max_age_ms if max_age_ms else 0
         keep_from = last - max_messages + 1 if max_messages else 0
         if forgotten + 1 < keep_from or (time is not None and time < oldest_ms):
@@ -322,7 +321,7 @@ def _forget(
     edits: list[tuple[int, str]] = []
     highs = {id_: low + most - 1 for id_, low, _, _ in asked}
     for id_, name, forgotten, edited in removed.fetchall():
-        firsts[restored(name)] = forgotten + 1
+        firsts[name] = forgotten + 1
         edits += ((id_, edit) for edit in edited)
         if forgotten == highs[id_]:  # there may be more
             go_on_after = id_ - 1 if go_on_after is None else min(go_on_after, id_ - 1)

