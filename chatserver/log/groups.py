@@ -110,7 +110,6 @@ class GroupWriter:
         waiting_text = self._waiting_text + len(draft.text)
         if waiting_text > MAX_PENDING_TEXT:
             raise LogBusy(f"{self._waiting_text:,} characters wait to be stored, limit {MAX_PENDING_TEXT:,}")
-        refuse_surrogates(draft)
         self._waiting.push(draft.network, (draft, done, self._now() + ANSWER_DEADLINE))
         self._waiting_text = waiting_text
         if not self._committing:
@@ -274,19 +273,3 @@ def _checked(outcome: Outcome[Outcomes], count: int) -> Outcomes:
         logger.exception("the log's engine failed on a group of %d drafts", count)
         return [LogUnavailable("the log failed; the server's log says how") for _ in range(count)]
     return outcomes
-
-
-def refuse_surrogates(draft: Draft) -> None:
-    """Raise ValueError for text without a UTF-8 form, which would fail its whole group."""
-    key = draft.key or ""
-    # `isascii` only reads a flag of the string, so most messages are not encoded.
-    if not (
-        draft.text.isascii()
-        and draft.user_name.isascii()
-        and draft.room.isascii()
-        and draft.user_id.isascii()
-        and key.isascii()
-    ):
-        "".join((draft.text, draft.user_name, draft.room, draft.user_id, key)).encode()
-    if draft.mentions or draft.emoji:
-        "".join((*draft.mentions, draft.emoji)).encode()

@@ -304,8 +304,9 @@ class Log(Protocol):
     def submit(self, draft: Draft, done: Answer) -> None:
         """Queue a draft; `done` is called once, on the trio loop, when its group is durable or has failed.
 
-        Never blocks. Raises LogBusy when the queue is full or the disk has stopped answering, and ValueError for lone
-        surrogates; `done` is then never called. An exception in `news` or `done` is logged, and the others are called.
+        Never blocks. Raises LogBusy when the queue is full or the disk has stopped answering; `done` is then never
+        called. An exception in `news` or `done` is logged, and the others are called. The texts of a draft have no NUL
+        and no lone surrogates, which protocol/validation.py refuses: a database that cannot store one fails the group.
         """
 
     async def head(self, room: str) -> Head:

@@ -79,15 +79,6 @@ async def test_pages_longer_than_one_statement(log: Log) -> None:
     assert await log.newest("nobody's", 50) == (Head(1, 0), [])
 
 
-async def test_text_without_a_utf8_form_is_refused_at_once(log: Log) -> None:
-    cut = "cut \ud83d"
-    fields: dict[str, object] = dict.fromkeys(("room", "user_id", "user_name", "text", "key", "emoji"), cut)
-    for field, value in {**fields, "mentions": ("u_bob", cut)}.items():
-        with pytest.raises(ValueError, match="surrogates not allowed"):
-            await append(log, replace(draft(), **{field: value}))
-    assert (await append(log, draft())).record.offset == 1
-
-
 async def test_times_are_the_clocks_but_never_decrease_within_a_room(log: Log, clock: Clock) -> None:
     times = []
     for step in (0, 5, -10_000, 0, 10_001):
