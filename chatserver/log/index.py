@@ -12,12 +12,12 @@ The promises of an index:
 import math
 from collections.abc import Callable, Iterable, Iterator
 from heapq import nlargest
-from time import perf_counter
 from typing import Protocol
 
 import msgspec
 import trio
 
+from chatserver.fair import in_steps
 from chatserver.log.interface import MAX_READ_BYTES, LogUnavailable, Record, within_bytes
 from chatserver.log.words import Matcher, Snippet
 
@@ -42,8 +42,6 @@ MIN_WEIGHT = 0.25
 
 #: Messages that the log in memory searches for one question.
 MAX_SCANNED = 20_000
-#: Seconds of that search before other tasks run.
-SCAN_STEP = 0.0003
 
 
 class SearchFailed(LogUnavailable):
@@ -138,33 +136,23 @@ class MemoryIndex:
         """See `Index.find`; `go_on` is the number of messages to skip."""
         await trio.lowlevel.checkpoint()
         matcher = question.matcher()
-        now_ms, pace = self._wall_ms(), _Pace()
+        now_ms = self._wall_ms()
         scores: list[tuple[float, Record]] = []
-        start, go_on_at = go_on or 0, None
-        for place, record in enumerate(self._newest(question.room, question.before)):
-            if place == start + MAX_SCANNED or len(scores) == CANDIDATES:
-                go_on_at = place
-                break
-            if place >= start and question.user in (None, record.user_id):
-                score = matcher.score(record.text)
-                if score:
-                    scores.append((score * worth(record.time, now_ms), record))
-            await pace.rest()
-        hits = []
-        for score, record in top(scores):
-            hits.append(Hit(record, score, matcher.snippet(record.text)))
-            await pace.rest()
-        return Found(hits, go_on_at)
+        start = go_on or 0
+        go_on_at: int | None = None
 
+        def scan() -> Iterator[None]:
+            nonlocal go_on_at
+            for place, record in enumerate(self._newest(question.room, question.before)):
+                if place == start + MAX_SCANNED or len(scores) == CANDIDATES:
+                    go_on_at = place
+                    return
+                if place >= start and question.user in (None, record.user_id):
+                    score = matcher.score(record.text)
+                    if score:
+                        scores.append((score * worth(record.time, now_ms), record))
+                yield
 
-class _Pace:
-    """Work on the loop, a SCAN_STEP at a time."""
-
-    def __init__(self) -> None:
-        self._step_ends = perf_counter() + SCAN_STEP
-
-    async def rest(self) -> None:
-        """Let other tasks run if it is time."""
-        if perf_counter() > self._step_ends:
-            await trio.lowlevel.checkpoint()
-            self._step_ends = perf_counter() + SCAN_STEP
+        await in_steps(scan())
+        hits = (Hit(record, score, matcher.snippet(record.text)) for score, record in top(scores))
+        return Found(await in_steps(hits), go_on_at)

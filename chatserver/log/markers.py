@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
+from chatserver.fair import in_steps
 from chatserver.log.interface import Kind, Record
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ MAX_COUNTED = 20_000
 #: Records read at a time, and seconds of such reading for one answer. Records with 20 mentions or long texts take ten
 #: times as long as plain ones.
 COUNT_STEP, COUNT_BUDGET = 1_000, 0.03
-#: Records that may be read in the time that a room takes besides, in memory.
-ROOM_COUNTS = 40
 
 
 class Marker(msgspec.Struct, frozen=True, gc=False):
@@ -196,21 +195,16 @@ class MemoryMarkers:
     async def unread(self, user_id: str, places: Mapping[str, int]) -> dict[str, Unread]:
         """See `Markers.unread`."""
         await self._checkpoint()
-        rooms = {name: self._room(name) for name in places}
-        found = {}
-        counted = 0
-        for span in spans(Place(name, places[name], room.first, room.last) for name, room in rooms.items()):
-            counted += ROOM_COUNTS + span.high - span.low + 1
-            if counted >= COUNT_STEP:
-                await self._checkpoint()
-                counted = 0
-            if not rooms[span.room].last:
-                continue
+        rooms = {name: room for name in places if (room := self._room(name)).last}
+
+        def count(span: Span) -> Unread:
             records = map(rooms[span.room].records.get, range(span.low, span.high + 1))
             # Retention may have removed some meanwhile.
             unread = [record for record in records if record is not None and _is_unread(record, user_id)]
-            found[span.room] = span.unread(len(unread), sum(user_id in record.mentions for record in unread))
-        return found
+            return span.unread(len(unread), sum(user_id in record.mentions for record in unread))
+
+        wanted = spans(Place(name, places[name], room.first, room.last) for name, room in rooms.items())
+        return dict(await in_steps((span.room, count(span)) for span in wanted))
 
 
 C = TypeVar("C")

@@ -8,6 +8,7 @@ import pytest
 import trio
 from msgspec.structs import replace
 
+from chatserver import fair
 from chatserver.log import markers as markers_module
 from chatserver.log import sqlite_markers
 from chatserver.log.interface import Draft, Kind, Log, Record
@@ -145,13 +146,13 @@ async def test_the_log_in_memory_counts_a_few_rooms_in_a_step(monkeypatch: pytes
         names = [f"r{number}" for number in range(60)]
         for name in names:
             await append(log, draft(room=name))
-        monkeypatch.setattr(markers_module, "COUNT_STEP", 10 * (markers_module.ROOM_COUNTS + 1))
+        monkeypatch.setattr(fair, "STEP", 0)
         monkeypatch.setattr(markers_module, "_is_unread", counted)
         trio.lowlevel.add_instrument(steps)
         found = await log.markers.unread("u_eve", dict.fromkeys(names, 0))
         trio.lowlevel.remove_instrument(steps)
     assert found == dict.fromkeys(names, Unread(0, 1, 0))
-    assert (max(steps.counts), sum(steps.counts)) == (10, 60)
+    assert (max(steps.counts), sum(steps.counts)) == (1, 60)
 
 
 async def test_the_unread_count_is_capped(log: Log) -> None:
