@@ -271,11 +271,7 @@ class Server:
         while True:
             await trio.sleep(RETENTION)
             try:
-                firsts = await self.parts.log.retain(
-                    max_messages=messages,
-                    max_age_ms=age_ms,
-                    by_room=partial(policies.keeps, messages, age_ms) if policies.retain else None,
-                )
+                firsts = await self.parts.log.retain(partial(policies.keeps, messages, age_ms))
             except LogError as error:
                 _log.warning("retention_failed", reason=str(error))
             except Exception:  # noqa: BLE001

@@ -70,7 +70,7 @@ class Writer(Protocol[C_co]):
     def commit(self, drafts: Sequence[Draft]) -> Outcomes:
         """Store a group whole or not at all."""
 
-    def forget(self, after_room: int, bounds: Keeps) -> tuple[dict[str, int], int | None]:
+    def forget(self, after_room: int, keeps: Keeps) -> tuple[dict[str, int], int | None]:
         """One step of retention: the new first offsets, and the room to go on after (None: done)."""
 
     def change(self, doing: str, work: Callable[[C_co], T]) -> T:
@@ -191,14 +191,13 @@ class DatabaseLog(Generic[C, P]):
         """Run a query in a reading thread. Raises LogUnavailable."""
         return await self._open_parts().readers.ask(query)
 
-    async def retain(self, *, max_messages: int, max_age_ms: int, by_room: Keeps | None = None) -> dict[str, int]:
+    async def retain(self, keeps: Keeps) -> dict[str, int]:
         """Remove the oldest records, a step at a time; see `Log.retain`."""
-        bounds = by_room or (lambda room: (max_messages, max_age_ms))
         first: dict[str, int] = {}
         after_room: int | None = 0
         while after_room is not None:
             # Not in one of trio's threads: a wait for it could not be cancelled while the disk hangs.
-            lost, after_room = await self._changes.run(partial(self._open_parts().writer.forget, after_room, bounds))
+            lost, after_room = await self._changes.run(partial(self._open_parts().writer.forget, after_room, keeps))
             first |= lost
         return first
 

@@ -341,11 +341,10 @@ class Log(Protocol):
     async def rooms(self, limit: int) -> list[RoomSummary]:
         """The rooms that hold something among the MAX_READ last written, most recently written by the clock first."""
 
-    async def retain(self, *, max_messages: int, max_age_ms: int, by_room: Keeps | None = None) -> dict[str, int]:
-        """Remove the oldest records beyond a count or an age (0 = no bound), a little at a time, between commits.
+    async def retain(self, keeps: Keeps) -> dict[str, int]:
+        """Remove the oldest records beyond what rooms keep, a little at a time, between commits.
 
-        `by_room` gives the two bounds of a room, and is called from any thread. Returns the new first offset of each
-        room that lost something.
+        `keeps` is called from any thread. Returns the new first offset of each room that lost something.
         """
 
     def statistics(self) -> Statistics:

@@ -172,15 +172,14 @@ class MemoryLog:
         newest = islice(reversed(self._rooms.items()), bounded(limit))
         return [RoomSummary(name, len(room.records), room.last) for name, room in newest]
 
-    async def retain(self, *, max_messages: int, max_age_ms: int, by_room: Keeps | None = None) -> dict[str, int]:
-        """Remove the oldest records beyond a count or an age, in steps."""
+    async def retain(self, keeps: Keeps) -> dict[str, int]:
+        """Remove the oldest records, in steps; see `Log.retain`."""
         await self._checkpoint()
-        bounds = by_room or (lambda room: (max_messages, max_age_ms))
         lost: dict[str, int] = {}
 
         def forget() -> Iterator[None]:
             for name in list(self._rooms):
-                max_messages, max_age_ms = bounds(name)
+                max_messages, max_age_ms = keeps(name)
                 oldest_ms = self._wall_ms() - max_age_ms if max_age_ms else 0
                 while self._forget(name, max_messages, oldest_ms):
                     lost[name] = self._any(name).first

@@ -246,13 +246,13 @@ class PostgresWriter:
 
         return self._side.run(doing, whole)
 
-    def forget(self, after_room: int, bounds: Keeps) -> tuple[dict[str, int], int | None]:
+    def forget(self, after_room: int, keeps: Keeps) -> tuple[dict[str, int], int | None]:
         """One step of retention, over the rooms with ids above `after_room`.
 
         Returns the new first offset of each room that lost something, and the id to go on with (None: done).
         """
         now = None if self._wall_ms is None else self._wall_ms()
-        return self.change("retention", partial(_forget, after_room, bounds, now))
+        return self.change("retention", partial(_forget, after_room, keeps, now))
 
 
 def _insert(connection: Connection, records: Sequence[Record], rooms: dict[str, RoomEnd], *, rich: bool) -> None:
@@ -297,14 +297,14 @@ def _used_keys(found: Sequence[TupleRow], keyed: dict[_Key, Draft], now: int) ->
 
 
 def _forget(
-    after_room: int, bounds: Keeps, now: int | None, connection: Connection
+    after_room: int, keeps: Keeps, now: int | None, connection: Connection
 ) -> tuple[dict[str, int], int | None]:  # fmt: skip
     connection.execute("SET LOCAL synchronous_commit = off")  # if a crash undoes it, retention does it again
     rows = connection.execute(_TO_FORGET, (after_room, ROOMS_STEP)).fetchall()
     go_on_after: int | None = rows[-1][0] if len(rows) == ROOMS_STEP else None
     asked: list[tuple[int, int, int, int]] = []  # room, first, first to keep, oldest time
     for id_, name, forgotten, last, time, database_now in rows:
-        max_messages, max_age_ms = bounds(name)
+        max_messages, max_age_ms = keeps(name)
         oldest_ms = (database_now if now is None else now) - max_age_ms if max_age_ms else 0
         keep_from = last - max_messages + 1 if max_messages else 0
         if forgotten + 1 < keep_from or (time is not None and time < oldest_ms):
@@ -312,10 +312,10 @@ def _forget(
     if not asked:
         return {}, go_on_after
     most = max(FORGET_STEP // len(asked), 1)
-    ids, lows, keeps, oldest = (plain_array(column) for column in zip(*asked, strict=True))
+    ids, lows, kept, oldest = (plain_array(column) for column in zip(*asked, strict=True))
     connection.execute(_LOCK_IDS, (ids,))
     removed = connection.execute(
-        _FORGET, (ids, lows, plain_array(low + most - 1 for _, low, _, _ in asked), keeps, oldest)
+        _FORGET, (ids, lows, plain_array(low + most - 1 for _, low, _, _ in asked), kept, oldest)
     )
     firsts: dict[str, int] = {}
     edits: list[tuple[int, str]] = []

@@ -126,12 +126,12 @@ class SqliteLog(DatabaseLog[sqlite3.Connection, _Opened]):
         """Rooms that hold something, most recently written first."""
         return await self.ask(self._open_parts().recent_rooms.query(limit))
 
-    async def retain(self, *, max_messages: int, max_age_ms: int, by_room: Keeps | None = None) -> dict[str, int]:
+    async def retain(self, keeps: Keeps) -> dict[str, int]:
         """Remove the oldest records, a step at a time in the writing thread, between commits."""
         retention = self._open_parts().retention
         if retention is not None and not retention.try_acquire():
             return {}  # another process does it
-        lost = await super().retain(max_messages=max_messages, max_age_ms=max_age_ms, by_room=by_room)
+        lost = await super().retain(keeps)
         self._has_removed |= bool(lost)
         if self._has_removed and trio.current_time() >= self._scrubbed + RETENTION_SCRUB:
             self._altered.set()

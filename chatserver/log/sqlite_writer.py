@@ -80,12 +80,12 @@ class SqliteWriter:
         except LogUnavailable as error:
             return [error] * len(drafts)
 
-    def forget(self, after_room: int, bounds: Keeps) -> tuple[dict[str, int], int | None]:
+    def forget(self, after_room: int, keeps: Keeps) -> tuple[dict[str, int], int | None]:
         """One step of retention, over the rooms with ids above `after_room`.
 
         Returns the new first offset of each room that lost something, and the id to go on with (None: done).
         """
-        return self._whole("retention", self._forget, after_room, bounds)
+        return self._whole("retention", self._forget, after_room, keeps)
 
     def in_turn(self, work: Callable[[], T]) -> T:
         """Run `work` while no other process writes."""
@@ -237,7 +237,7 @@ class SqliteWriter:
         )
         self._keys_since_sweep = 0
 
-    def _forget(self, after_room: int, bounds: Keeps) -> tuple[dict[str, int], int | None]:
+    def _forget(self, after_room: int, keeps: Keeps) -> tuple[dict[str, int], int | None]:
         now = self._wall_ms()
         first: dict[str, int] = {}
         budget = FORGET_STEP
@@ -246,7 +246,7 @@ class SqliteWriter:
         ).fetchall()
         go_on_after = rooms[-1][0] if len(rooms) == ROOMS_STEP else None
         for room_id, name in rooms:
-            max_messages, max_age_ms = bounds(name)
+            max_messages, max_age_ms = keeps(name)
             oldest_ms = now - max_age_ms if max_age_ms else 0
             removed_to, removed = self._forget_in_room(room_id, max_messages, oldest_ms, budget=budget)
             if removed_to:

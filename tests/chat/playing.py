@@ -164,7 +164,7 @@ class Play:
         self.check_quiet()
 
     async def retain(self, which: int, amount: int) -> None:
-        firsts = await self.it.log.retain(max_messages=amount + 1, max_age_ms=0)
+        firsts = await self.it.log.retain(lambda _: (amount + 1, 0))
         self.it.hub.retained(firsts)
 
     async def slow_log(self, which: int, amount: int) -> None:

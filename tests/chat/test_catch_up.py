@@ -85,7 +85,7 @@ async def test_the_distance_behind_is_counted_from_the_members_cursor(
 async def test_messages_removed_by_retention_are_a_gap(it: Chatting, kept: int, *, known: bool) -> None:
     """The removal is known to the hub, or to the log alone, which removes them between two reads."""
     slow = await behind(it, messages=30)
-    firsts = await it.log.retain(max_messages=kept, max_age_ms=0)
+    firsts = await it.log.retain(lambda _: (kept, 0))
     if known:
         it.hub.retained(firsts)
     before = it.log.reads
@@ -99,7 +99,7 @@ async def test_messages_removed_by_retention_are_a_gap(it: Chatting, kept: int, 
 
 async def test_a_gap_for_a_dead_member_costs_only_that_member(it: Chatting) -> None:
     slow = await behind(it, messages=30)
-    await it.log.retain(max_messages=10, max_age_ms=0)
+    await it.log.retain(lambda _: (10, 0))
     it.log.delay = 0.1
     it.sink.take(slow, ENDLESS)
     slow.dies_at_next_write = True

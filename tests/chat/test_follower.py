@@ -134,7 +134,7 @@ async def test_many_pages_are_read_in_a_row(shared: Chatting, monkeypatch: pytes
 async def test_messages_removed_by_retention_elsewhere_are_a_gap(shared: Chatting) -> None:
     [ann] = await shared.members(1)
     shared.elsewhere_said("lobby", "one", "two", "three", "four")
-    await shared.log.retain(max_messages=1, max_age_ms=0)
+    await shared.log.retain(lambda _: (1, 0))
     await trio.sleep(SOON)
     assert (ann.gaps("lobby"), ann.offsets("lobby")) == ([(0, 3)], [4])
     assert shared.hub.rooms["lobby"].first == 4

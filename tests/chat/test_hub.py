@@ -70,7 +70,7 @@ async def test_retention_during_a_load_is_not_forgotten(it: Chatting) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(it.load, "lobby")
         await trio.sleep(1.5)  # the head is read, and the answer is on its way
-        it.hub.retained(await it.log.retain(max_messages=3, max_age_ms=0))
+        it.hub.retained(await it.log.retain(lambda _: (3, 0)))
     assert it.hub.rooms["lobby"].first == 8
 
 

@@ -306,7 +306,7 @@ class ConnectionMachine(RuleBasedStateMachine):
     @act
     async def retain(self, most: int) -> None:
         if not self.world.draining:
-            firsts = await self.world.log.retain(max_messages=most, max_age_ms=0)
+            firsts = await self.world.log.retain(lambda _: (most, 0))
             self.world.parts.hub.retained(firsts)
 
     @rule(delay=st.one_of(st.just(0.0), DELAYS), reads=st.integers(0, 2), commits=st.integers(0, 1))

@@ -119,7 +119,7 @@ async def test_a_key_is_per_user_and_room_in_one_group_too(log: Log) -> None:
 async def test_a_key_outlives_a_message_removed_by_retention(log: Log, clock: Clock) -> None:
     first = await append(log, draft("one", key="k"))
     await append(log, draft("two"))
-    await log.retain(max_messages=1, max_age_ms=0)
+    await log.retain(lambda _: (1, 0))
     assert await append(log, draft("one", key="k")) == Stored(first.record, fresh=False)
     assert await log.head("lobby") == Head(2, 2)
 
@@ -140,7 +140,7 @@ async def test_a_closed_log_refuses_everything(closed_log: Log) -> None:
         partial(closed_log.read, "lobby", after=0, limit=1),
         partial(closed_log.latest, "lobby", 1),
         partial(closed_log.rooms, 1),
-        partial(closed_log.retain, max_messages=1, max_age_ms=1),
+        partial(closed_log.retain, lambda _: (1, 1)),
         partial(closed_log.markers.move, [Marker("u_ann", "lobby", 1)]),
         partial(closed_log.markers.of_user, "u_ann"),
         partial(closed_log.markers.unread, "u_ann", {"lobby": 0}),

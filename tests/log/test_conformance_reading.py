@@ -116,7 +116,7 @@ async def test_retain_by_the_tighter_bound(
     for _ in range(5):
         await append(log, draft())
         clock.ms += 1_000
-    assert await log.retain(max_messages=max_messages, max_age_ms=max_age_ms) == lost
+    assert await log.retain(lambda _: (max_messages, max_age_ms)) == lost
     assert await log.head("lobby") == Head(lost.get("lobby", 1), 5)
     assert offsets(await log.read("lobby", after=0, limit=9)) == list(range(lost.get("lobby", 1), 6))
 
@@ -127,7 +127,7 @@ async def test_a_room_may_have_bounds_of_its_own(log: Log, clock: Clock) -> None
             await append(log, draft(room=room))
             clock.ms += 1_000
     own = {"short": (1, 0), "young": (0, 12_500), "all": (0, 0)}
-    lost = await log.retain(max_messages=9, max_age_ms=9, by_room=lambda room: own.get(room, (3, 0)))
+    lost = await log.retain(lambda room: own.get(room, (3, 0)))
     assert lost == {"short": 5, "young": 4, "lobby": 3}
     assert await log.head("all") == Head(1, 5)
 
@@ -135,12 +135,12 @@ async def test_a_room_may_have_bounds_of_its_own(log: Log, clock: Clock) -> None
 async def test_an_emptied_room_keeps_its_offsets(log: Log, clock: Clock) -> None:
     await fill(log, 5)
     clock.ms += 1_000
-    assert await log.retain(max_messages=0, max_age_ms=1) == {"lobby": 6}
+    assert await log.retain(lambda _: (0, 1)) == {"lobby": 6}
     assert await log.head("lobby") == Head(6, 5)
     assert await log.latest("lobby", 9) == []
     assert await log.rooms(9) == []
     clock.ms += 99
-    assert await log.retain(max_messages=1, max_age_ms=1) == {}
+    assert await log.retain(lambda _: (1, 1)) == {}
     assert (await append(log, draft())).record.offset == 6
     assert await log.head("lobby") == Head(6, 6)
 
@@ -158,7 +158,7 @@ async def test_retain_many_rooms_while_publishers_go_on(
     lost: dict[str, int] = {}
 
     async def retain() -> None:
-        lost.update(await log.retain(max_messages=1, max_age_ms=0))
+        lost.update(await log.retain(lambda _: (1, 0)))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(retain)

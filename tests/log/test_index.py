@@ -190,7 +190,7 @@ async def test_words_longer_than_a_query(searched: Log) -> None:
 async def test_messages_removed_by_retention_are_not_found(searched: Log, clock: Clock) -> None:
     await submit_all(searched, [draft(f"pear {n}") for n in range(10)])
     await indexed(searched)
-    await searched.retain(max_messages=3, max_age_ms=0)
+    await searched.retain(lambda _: (3, 0))
     assert sorted(await find(searched, "pear")) == ["pear 7", "pear 8", "pear 9"]
     await append(searched, draft("pear 10"))
     await indexed(searched)

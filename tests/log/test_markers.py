@@ -62,10 +62,10 @@ async def test_unread_is_counted_by_offsets_despite_retention(log: Log, clock: C
     places = {"lobby": 2, "ops": 4, "den": 99}
     expected = {"lobby": Unread(2, 7, 0), "ops": Unread(4, 0, 0), "den": Unread(2, 0, 0)}
     assert await log.markers.unread("u_eve", places) == expected
-    await log.retain(max_messages=3, max_age_ms=0)
+    await log.retain(lambda _: (3, 0))
     assert await log.markers.unread("u_eve", places) == expected
     clock.ms += 99
-    await log.retain(max_messages=0, max_age_ms=1)
+    await log.retain(lambda _: (0, 1))
     assert (await log.head("lobby")).first == 10
     assert await log.markers.unread("u_eve", places) == expected
     assert await log.markers.unread("u_eve", {}) == {}
@@ -105,7 +105,7 @@ async def test_records_beyond_the_bound_count_by_offsets(log: Log, monkeypatch: 
             await append(log, emoji)
     found = await log.markers.unread("u_ann", {"a": 0, "b": 2, "c": 2})
     assert found == {"a": Unread(0, 1, 0), "b": Unread(2, 0, 0), "c": Unread(2, 3, 0)}
-    await log.retain(max_messages=1, max_age_ms=0)
+    await log.retain(lambda _: (1, 0))
     assert await log.markers.unread("u_ann", {"a": 1}) == {"a": Unread(1, 3, 0)}
 
 

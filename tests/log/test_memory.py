@@ -37,7 +37,7 @@ async def turns_of_others(log: MemoryLog) -> int:
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(others)
-        await log.retain(max_messages=1, max_age_ms=0)
+        await log.retain(lambda _: (1, 0))
         nursery.cancel_scope.cancel()
     return turns
 
@@ -49,7 +49,7 @@ async def test_the_collector_has_nothing_to_visit() -> None:
         gc.collect()
         before = len(gc.get_objects())
         await write(log, ROOMS, 3, keyed=True)
-        await log.retain(max_messages=2, max_age_ms=0)
+        await log.retain(lambda _: (2, 0))
         gc.collect()
         assert len(gc.get_objects()) - before < ROOMS / 10
         for kept in (log._rooms, log._emptied, log._keys, log._rooms[named(0)].records):
@@ -77,7 +77,7 @@ async def test_two_retentions_at_once() -> None:
         clock.ms += 10
 
         async def retain() -> None:
-            lost.append(await log.retain(max_messages=0, max_age_ms=1))
+            lost.append(await log.retain(lambda _: (0, 1)))
 
         async with trio.open_nursery() as nursery:
             for _ in range(2):

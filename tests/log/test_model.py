@@ -118,8 +118,8 @@ class Engines:
                 if not any(clock.ms + ms < time + KEY_LIFETIME * 1000 <= clock.ms for time in self._used):
                     clock.ms += ms
             case "retain", messages, age:
-                lost = await memory.retain(max_messages=messages, max_age_ms=age)
-                assert await disk.retain(max_messages=messages, max_age_ms=age) == lost
+                lost = await memory.retain(lambda _: (messages, age))
+                assert await disk.retain(lambda _: (messages, age)) == lost
             case "look", room, offset, limit, max_bytes:
                 expected, found = [await look(log, room, offset, limit, max_bytes) for log in (memory, disk)]
                 assert found == expected

@@ -160,7 +160,7 @@ async def test_a_long_lock_is_an_error_in_time(
             await append(log, draft("two", key="k"))
         clock.ms += 99
         with pytest.raises(LogUnavailable, match="lock timeout"):
-            await log.retain(max_messages=0, max_age_ms=1)
+            await log.retain(lambda _: (0, 1))
         assert texts(await log.latest("lobby", 9)) == ["one"]
         shell.execute("ROLLBACK")
         assert (await append(log, draft("two", key="k"))).record.offset == 2

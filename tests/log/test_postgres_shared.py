@@ -68,7 +68,7 @@ async def test_the_age_of_a_message_is_by_the_clock_of_the_database(
     async with servers(postgres_tables) as (one, other):
         await append(one.log, draft())
         await append(other.log, draft())
-        assert await one.log.retain(max_messages=0, max_age_ms=3_600_000) == {}
+        assert await one.log.retain(lambda _: (0, 3_600_000)) == {}
 
 
 async def test_concurrent_retention_by_several_servers(postgres_tables: str) -> None:
@@ -78,7 +78,7 @@ async def test_concurrent_retention_by_several_servers(postgres_tables: str) -> 
         lost: list[dict[str, int]] = []
 
         async def retain(node: Node[PostgresLog]) -> None:
-            lost.append(await node.log.retain(max_messages=10, max_age_ms=0))
+            lost.append(await node.log.retain(lambda _: (10, 0)))
 
         async with trio.open_nursery() as nursery:
             for node in made:

@@ -243,7 +243,7 @@ async def test_retention_removes_reactions_with_their_message(log: Log, clock: C
     await append(log, draft())
     await append(log, react(1))
     await append(log, draft("kept"))
-    assert await log.retain(max_messages=1, max_age_ms=0) == {"lobby": 3}
+    assert await log.retain(lambda _: (1, 0)) == {"lobby": 3}
     assert await refusal(log, react(1, on=False)) is RefusalReason.MISSING
     assert (await append(log, react(3))).record.offset == 4
 
@@ -255,7 +255,7 @@ async def test_retention_removes_the_text_of_an_edit_with_its_message(log: Log) 
         await append(log, replace(edit(1, "secret"), room=room))
         await append(log, replace(edit(2, "kept"), room=room))
     await append(log, edit(1, "secret again"))
-    lost = await log.retain(max_messages=0, max_age_ms=0, by_room=lambda room: (4 * (room == "lobby"), 0))
+    lost = await log.retain(lambda room: (4 * (room == "lobby"), 0))
     assert lost == {"lobby": 2}
     assert texts(await read(log)) == ["kept", "", "kept", ""]
     assert texts(await read(log, "ops")) == ["secret", "kept", "secret", "kept"]
@@ -297,6 +297,6 @@ async def test_one_query_for_messages_only_reads_a_bounded_number_of_records(
         found = await log.latest("lobby", limit, max_bytes=max_bytes, before=before, messages_only=True)
         assert offsets(found) == expected
     assert max(looked) == 3
-    await log.retain(max_messages=10, max_age_ms=0)
+    await log.retain(lambda _: (10, 0))
     assert offsets(await log.latest("lobby", 5, messages_only=True)) == [9]
     assert await log.latest("nowhere", 5, messages_only=True) == []

@@ -93,7 +93,7 @@ async def test_a_file_locked_by_another_program(log: SqliteLog, path: Path, cloc
         await append(log, draft("refused", key="k"))
     clock.ms += 99
     with pytest.raises(LogUnavailable, match="SQLITE_BUSY"):
-        await log.retain(max_messages=0, max_age_ms=1)
+        await log.retain(lambda _: (0, 1))
     assert texts(await log.latest("lobby", 9)) == ["one"]
     shell.execute("ROLLBACK")
     shell.close()
@@ -105,10 +105,10 @@ async def test_retention_that_fails_is_undone(log: SqliteLog) -> None:
     connection = connection_of(log)
     connection.execute("CREATE TEMP TRIGGER fault BEFORE UPDATE ON main.rooms BEGIN SELECT RAISE(FAIL, 'planted'); END")
     with pytest.raises(LogUnavailable, match="planted"):
-        await log.retain(max_messages=2, max_age_ms=0)
+        await log.retain(lambda _: (2, 0))
     assert await log.head("lobby") == Head(1, 9)
     connection.execute("DROP TRIGGER fault")
-    assert await log.retain(max_messages=2, max_age_ms=0) == {"lobby": 8}
+    assert await log.retain(lambda _: (2, 0)) == {"lobby": 8}
 
 
 async def test_after_a_failed_rollback_the_next_group_commits_only_itself(log: SqliteLog) -> None:
@@ -120,7 +120,7 @@ async def test_after_a_failed_rollback_the_next_group_commits_only_itself(log: S
         if call == "append":
             assert (await append(log, draft("two"))).record.offset == 2
         else:
-            await log.retain(max_messages=1, max_age_ms=0)
+            await log.retain(lambda _: (1, 0))
         assert "left over" not in texts(await log.latest("lobby", 9))
 
 
@@ -239,7 +239,7 @@ async def test_a_hanging_disk_neither_delays_the_end_nor_frees_the_file(
         assert opened is not None
         disk = Hanging(opened.writer, hangs, monkeypatch)
         if hangs == "forget":
-            nursery.start_soon(lambda: log.retain(max_messages=1, max_age_ms=0))
+            nursery.start_soon(lambda: log.retain(lambda _: (1, 0)))
             await disk.hang(1)
             with pytest.raises(LogUnavailable):
                 await append(log, draft())

@@ -262,7 +262,7 @@ async def test_a_text_that_is_changed_or_removed_leaves_the_index(path: Path, lo
     await indexed(log)
     await log.change("editing", lambda connection: set_text(connection, 2, "pear 2"))
     await log.change("deleting", lambda connection: set_text(connection, 3, ""))
-    await log.retain(max_messages=5, max_age_ms=0)
+    await log.retain(lambda _: (5, 0))
     assert sorted(await find(log, "apple")) == ["apple 4", "apple 5", "apple 6"]
     assert await find(log, "pear") == ["pear 2"]
     assert in_index(path) == [4, 5, 6]
@@ -277,7 +277,7 @@ async def test_a_message_changed_before_it_is_indexed_is_indexed_in_its_new_stat
             assert isinstance(log, SqliteLog)
             await submit_all(log, [draft(f"apple {n}") for n in range(1, 5)])
             await log.change("editing", lambda connection: set_text(connection, 2, "pear 2"))
-            await log.retain(max_messages=3, max_age_ms=0)
+            await log.retain(lambda _: (3, 0))
             assert await find(log, "pear") == ["pear 2"]
     async with running(SqliteLog(str(path))) as log:
         await indexed(log)

@@ -86,7 +86,7 @@ async def test_a_list_is_a_few_queries_however_many_rooms_it_has(tmp_path: Path)
         for number in range(20):
             await fill(log, 1, f"room-{number}")
         clock.ms += 99
-        await log.retain(max_messages=0, max_age_ms=1)
+        await log.retain(lambda _: (0, 1))
         for number in range(12):
             await fill(log, 1, f"room-{number}")
     readers, rooms = readers_module.SqliteReaders(path), readers_module.RecentRooms(shared=False)

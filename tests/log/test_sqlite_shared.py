@@ -95,7 +95,7 @@ async def test_the_order_of_our_own_rooms_is_known_at_once(
 
 async def test_one_log_does_retention_until_it_ends(tmp_path: Path, clock: Clock) -> None:
     async def retain(log: SqliteLog, left: int) -> Mapping[str, int]:
-        return await log.retain(max_messages=left, max_age_ms=0)
+        return await log.retain(lambda _: (left, 0))
 
     async with running_pair(tmp_path, clock) as (first, second):
         await fill(second, 10)

@@ -103,7 +103,7 @@ async def test_a_text_deleted_during_a_join_is_not_in_its_answer(autojump_clock:
 
 async def test_a_cursor_that_is_gone_is_not_recovered(autojump_clock: Clock) -> None:
     async with joining() as (it, pipeline):
-        await it.log.retain(max_messages=100, max_age_ms=0)
+        await it.log.retain(lambda _: (100, 0))
         page = await join(pipeline, 5)
         assert (page.reaches, page.recovered) == (70, False)
     async with joining() as (it, pipeline):
