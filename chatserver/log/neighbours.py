@@ -84,46 +84,36 @@ class Neighbours:
 
     def tell(self, hints: Mapping[str, int]) -> None:
         """Send the rooms that this process has written, with their last offsets, to all neighbours."""
-        parts = list(_datagrams(hints))
         for path, unsent in self._unsent.items():
-            if unsent:
-                self._keep(unsent, hints)
-                continue
-            for index, (datagram, _) in enumerate(parts):
-                if not self._send(path, datagram):
-                    for _, kept in parts[index:]:
-                        self._keep(unsent, kept)
-                    break
+            is_blocked = bool(unsent)
+            for room, offset in hints.items():
+                unsent[room] = max(offset, unsent.pop(room, 0))
+            for room in list(islice(unsent, max(0, len(unsent) - MAX_UNSENT))):
+                del unsent[room]
+            if not is_blocked:
+                self._send(path)
 
-    def _keep(self, unsent: dict[str, int], hints: Mapping[str, int]) -> None:
-        for room, offset in hints.items():
-            unsent[room] = max(offset, unsent.pop(room, 0))
-        for room in list(islice(unsent, max(0, len(unsent) - MAX_UNSENT))):
-            del unsent[room]
-        self._blocked.set()
-
-    def _send(self, path: str, datagram: bytes) -> bool:
-        """Send to one neighbour; False if its queue is full. A neighbour that is gone needs no hint."""
-        if self._socket is None:
-            return True
-        try:
-            self._socket.sendto(datagram, path)
-        except OSError as error:
-            return error.errno not in _FULL
-        return True
+    def _send(self, path: str) -> None:
+        """Send a neighbour its hints. If its queue is full they are kept; a neighbour that is gone needs none."""
+        unsent = self._unsent[path]
+        for datagram, sent in _datagrams(dict(unsent)):
+            if self._socket is not None:
+                try:
+                    self._socket.sendto(datagram, path)
+                except OSError as error:
+                    if error.errno in _FULL:
+                        self._blocked.set()
+                        return
+            for room in sent:
+                del unsent[room]
 
     async def _send_again(self) -> None:
         while True:
             await self._blocked.wait()
             await trio.sleep(RETRY)
             self._blocked = trio.Event()
-            for path, unsent in self._unsent.items():
-                for datagram, sent in _datagrams(dict(unsent)):
-                    if not self._send(path, datagram):
-                        self._blocked.set()
-                        break
-                    for room in sent:
-                        del unsent[room]
+            for path in self._unsent:
+                self._send(path)
 
     # -- hearing ------------------------------------------------------------------------------------------------------
 
