@@ -17,6 +17,10 @@ from chatserver.log.threads import ThreadPool
 
 T = TypeVar("T")
 
+#: Held while a connection is taken, given back or closed. One lock for all logs: if the last two connections of an
+#: SQLite file closed together, each would leave the side files to the other.
+close_lock = threading.Lock()
+
 
 class Closable(Protocol):
     """A connection."""
@@ -29,23 +33,18 @@ C = TypeVar("C", bound=Closable)
 
 
 class ConnectionPool(Generic[C]):
-    """Connections, and as many threads. Made in any thread; used and closed on the trio loop.
+    """Connections, and as many threads. Made in any thread; used and closed on the trio loop."""
 
-    With a `close_lock`, no connection closes while the lock is held elsewhere.
-    """
-
-    def __init__(self, connections: Iterable[C], close_lock: "threading.Lock | None" = None) -> None:
+    def __init__(self, connections: Iterable[C]) -> None:
         self.post: Post = untaken  # how outcomes come back to the loop
         self._idle: list[C] | None = list(connections)  # None: closed
-        # Held while a connection is taken, given back or closed.
-        self._lock = threading.Lock() if close_lock is None else close_lock
         self._threads = ThreadPool(len(self._idle))
 
     async def run(self, query: Callable[[C], T]) -> T:
         """Run a query on a connection, in a thread. Raises LogUnavailable."""
 
         def work() -> T:
-            with self._lock:
+            with close_lock:
                 if self._idle is None:
                     raise LogUnavailable("the log is closed")
                 connection = self._idle.pop()  # not empty: there are as many connections as threads
@@ -60,13 +59,13 @@ class ConnectionPool(Generic[C]):
 
     def close(self) -> None:
         """Close the idle connections now, and busy ones when they are given back."""
-        with self._lock:
+        with close_lock:
             for connection in self._idle or ():
                 connection.close()
             self._idle = None
 
     def _give_back(self, connection: C) -> None:
-        with self._lock:
+        with close_lock:
             if self._idle is None:
                 connection.close()
             else:

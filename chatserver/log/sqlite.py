@@ -12,7 +12,6 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
-from threading import Lock
 from time import time_ns
 from typing import NamedTuple, TypeVar
 
@@ -20,6 +19,7 @@ import trio
 
 from chatserver.log import sqlite_markers, sqlite_readers
 from chatserver.log.changes import hints_of, take_text
+from chatserver.log.connections import close_lock
 from chatserver.log.database import DatabaseLog
 from chatserver.log.file_lock import FileLock
 from chatserver.log.interface import (
@@ -66,8 +66,6 @@ class _Opened(NamedTuple):
     """What exists while the log is open."""
 
     locks: ExitStack  # closing it lets another server open the file
-    # Connections close one at a time: if the last two closed together, each would leave the side files to the other.
-    close_lock: Lock
     retention: FileLock | None  # of a shared file: held for good by the one process that does retention
     identity: Identity
     writer: SqliteWriter
@@ -196,13 +194,12 @@ class SqliteLog(DatabaseLog[sqlite3.Connection, _Opened]):
                 retention = undo.enter_context(closing(self._neighbours.lock("retention")))
             create_private(path)
             connection, identity = connect_writer(path, writing)
-            close_lock = Lock()
-            self.index.open(path, cleaning, close_lock=close_lock)
+            self.index.open(path, cleaning)
             writer = SqliteWriter(connection, self._wall_ms, writing)
             scrubber = Scrubber(connection, path)
-            readers = SqliteReaders(path, close_lock=close_lock)
+            readers = SqliteReaders(path)
             recent_rooms = RecentRooms(shared=self.shared)
-            return _Opened(undo.pop_all(), close_lock, retention, identity, writer, scrubber, readers, recent_rooms)
+            return _Opened(undo.pop_all(), retention, identity, writer, scrubber, readers, recent_rooms)
 
     async def _close(self, opened: _Opened) -> None:
         """Close, unless a commit still hangs in the thread; then the end of the process closes the file.
@@ -211,7 +208,7 @@ class SqliteLog(DatabaseLog[sqlite3.Connection, _Opened]):
         """
 
         def close_writer() -> None:
-            with opened.close_lock:  # a reader whose query has just ended may be closing too
+            with close_lock:  # a reader whose query has just ended may be closing too
                 opened.writer.close()
 
         self.index.close()

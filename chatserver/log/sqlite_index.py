@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from threading import Lock
 from typing import NamedTuple
 
 import structlog
@@ -70,9 +69,9 @@ class SqliteIndex(DatabaseIndex[sqlite3.Connection, SqliteReaders]):
         self._behind_since, self._news = 0.0, 0  # the first: no later than the arrival of the oldest unindexed message
         self._cleaning_turn: FileLock | None = None  # held while cleaning a file that is shared
 
-    def open(self, path: Path, cleaning: FileLock | None = None, *, close_lock: "Lock | None" = None) -> None:
+    def open(self, path: Path, cleaning: FileLock | None = None) -> None:
         """Make the connection and thread for searches."""
-        self._readers = SqliteReaders(path, 1, close_lock=close_lock)
+        self._readers = SqliteReaders(path, 1)
         self._cleaning_turn = cleaning
 
     async def _search(self, question: Question, go_on: int | None) -> Found:

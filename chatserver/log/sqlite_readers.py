@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from itertools import islice
 from pathlib import Path
-from threading import Lock
 from time import perf_counter
 from typing import TypeVar
 
@@ -62,8 +61,8 @@ _decode_records = msgspec.json.Decoder(list[tuple[int, int, str, str, str, int, 
 class SqliteReaders(ConnectionPool[sqlite3.Connection]):
     """The reading connections. Made in a thread; used and closed on the trio loop."""
 
-    def __init__(self, path: Path, readers: int = READERS, *, close_lock: "Lock | None" = None) -> None:
-        super().__init__([connect_reader(path) for _ in range(readers)], close_lock)
+    def __init__(self, path: Path, readers: int = READERS) -> None:
+        super().__init__([connect_reader(path) for _ in range(readers)])
 
     async def ask(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """The result of a query, which must close its cursors."""

@@ -6,7 +6,7 @@ import time
 import pytest
 import trio
 
-from chatserver.log.connections import ConnectionPool
+from chatserver.log.connections import ConnectionPool, close_lock
 from chatserver.log.interface import LogUnavailable
 
 
@@ -52,8 +52,8 @@ async def test_connections_returned_together_close_one_after_the_other() -> None
 async def test_two_pools_of_one_file_and_its_writer_close_one_after_the_other() -> None:
     """This happens when the index searches for its backlog while the log closes."""
     at_once: list[int] = []
-    closing, begun, go_on = threading.Lock(), threading.Semaphore(0), threading.Event()
-    pools = [ConnectionPool([Connection(at_once)], closing) for _ in range(2)]
+    begun, go_on = threading.Semaphore(0), threading.Event()
+    pools = [ConnectionPool([Connection(at_once)]) for _ in range(2)]
 
     def query(_: Connection) -> None:
         begun.release()
@@ -61,7 +61,7 @@ async def test_two_pools_of_one_file_and_its_writer_close_one_after_the_other() 
 
     def close_writer() -> None:
         go_on.set()
-        with closing:
+        with close_lock:
             Connection(at_once).close()
 
     with trio.fail_after(60):
