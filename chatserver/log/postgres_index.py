@@ -23,7 +23,7 @@ from chatserver.log.interface import LogUnavailable, Record
 from chatserver.log.postgres_connection import Connection, Server
 from chatserver.log.postgres_readers import MAX_OFFSET, PostgresReaders
 from chatserver.log.postgres_rows import plain_array, text_array
-from chatserver.log.rows import COLUMNS, record_of
+from chatserver.log.rows import OF_MESSAGES, record_of
 from chatserver.log.words import words_of
 
 #: Messages whose words are stored anew in one transaction: about 10 ms, during which commits to their rooms wait.
@@ -51,10 +51,9 @@ _LOCK = 0x776F7264
 
 _log = structlog.get_logger("chatserver.log")
 
-_COLUMNS = ", ".join(f"messages.{column}" for column in COLUMNS.split(", "))
 _ROOM = "SELECT id FROM rooms WHERE name = %s"
 _FIND = f"""
-    SELECT name, room, place, {_COLUMNS} FROM messages JOIN rooms ON rooms.id = room
+    SELECT name, room, place, {OF_MESSAGES} FROM messages JOIN rooms ON rooms.id = room
     WHERE words @@ %(words)s::tsquery AND (room, place) BETWEEN (%(low_room)s, 1) AND (%(high_room)s, %(high)s)
 """  # noqa: S608
 _BY_USER = " AND user_id = %(user)s"

@@ -21,7 +21,7 @@ from chatserver.log.postgres_connection import Connection, Session
 from chatserver.log.postgres_index import vectors
 from chatserver.log.postgres_news import notify
 from chatserver.log.postgres_rows import plain_array, text_array
-from chatserver.log.rows import COLUMNS, more_of, record_of
+from chatserver.log.rows import COLUMNS, OF_MESSAGES, more_of, record_of
 
 #: Rooms whose ids are kept in memory: about 10 MB.
 MAX_CACHED_ROOMS = 50_000
@@ -45,7 +45,7 @@ _LOCK = f"""
     SELECT id, last, time, {_NOW} FROM rooms WHERE id = ANY(%s::bigint[]) ORDER BY id FOR NO KEY UPDATE
 """  # noqa: S608
 _FIND_KEYS = f"""
-    SELECT number, keys.place, keys.time, {", ".join(f"messages.{column}" for column in COLUMNS.split(", "))}
+    SELECT number, keys.place, keys.time, {OF_MESSAGES}
     FROM unnest(%s::bigint[], %s::uuid[]) WITH ORDINALITY AS asked (room, used, number)
     JOIN keys USING (room, used)
     LEFT JOIN messages ON messages.room = keys.room AND messages.place = keys.place

@@ -10,6 +10,8 @@ from chatserver.log.interface import Kind, Reaction, Record, State
 
 #: The columns of a record in the table of messages, in the order of the parameters of `record_of`.
 COLUMNS = "time, user_id, user_name, text, kind, target, more"
+#: The same, where other tables have columns of these names.
+OF_MESSAGES = ", ".join(f"messages.{column}" for column in COLUMNS.split(", "))
 
 
 class _More(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

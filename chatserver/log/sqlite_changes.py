@@ -5,15 +5,27 @@ Owns: their statements. May not: begin or end a transaction, or decide what may 
 
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
-from functools import cache
 
 import msgspec
 
 from chatserver.log.changes import Place, Reacted
 from chatserver.log.interface import Record
 from chatserver.log.rows import COLUMNS, more_of, record_of
-from chatserver.log.sqlite_rows import RoomEnd, execute_rows, value_rows
+from chatserver.log.sqlite_rows import RoomEnd, execute_rows
 
+# Only constants of this package are formatted into statements. CROSS JOIN fixes the order: each of the few asked rows
+# is looked up among the many kept ones.
+_FIND_RECORDS = f"""
+    SELECT json_group_array(json_array(place, {COLUMNS})) FROM (ROWS) CROSS JOIN messages ON place = column1
+"""  # noqa: S608
+_FIND_REACTIONS = """
+    SELECT json_group_array(column1) FROM (ROWS)
+    CROSS JOIN reactions ON place = column2 AND emoji = column3 AND user_id = column4
+"""
+_UPDATE_STATES = "UPDATE messages SET more = column2 FROM (ROWS) WHERE place = column1"
+_UPDATE_TEXTS = "UPDATE messages SET more = column2, text = column3 FROM (ROWS) WHERE place = column1"
+_INSERT_REACTIONS = "INSERT OR IGNORE INTO reactions SELECT * FROM (ROWS) WHERE column1 > 0"
+_DELETE_ALL_REACTIONS = "DELETE FROM reactions WHERE place IN (ROWS)"
 _decode_records = msgspec.json.Decoder(list[tuple[int, int, str, str, str, int, int, str]]).decode
 _decode_numbers = msgspec.json.Decoder(list[int]).decode
 
@@ -29,7 +41,7 @@ class SqliteChanges:
         """See `Rows`."""
         rooms = self._rooms
         asked = {rooms[place[0]].base + place[1]: place for place in places}
-        (rows,) = execute_rows(self._connection, _find_records, list(asked), 1).fetchone()
+        (rows,) = execute_rows(self._connection, _FIND_RECORDS, list(asked), 1).fetchone()
         found: dict[Place, Record] = {}
         for place, time, user_id, user_name, text, kind, target, more in _decode_records(rows):
             room, offset = at = asked[place]
@@ -42,7 +54,7 @@ class SqliteChanges:
         values: list[object] = []
         for number, (room, offset, emoji, user_id) in enumerate(listed, 1):
             values += (number, rooms[room].base + offset, emoji, user_id)
-        (numbers,) = execute_rows(self._connection, _find_reactions, values, 4).fetchone()
+        (numbers,) = execute_rows(self._connection, _FIND_REACTIONS, values, 4).fetchone()
         return {listed[number - 1] for number in _decode_numbers(numbers)}
 
     def rewrite(self, messages: Sequence[Record], emptied: Sequence[Place]) -> None:
@@ -53,7 +65,7 @@ class SqliteChanges:
             values += (rooms[message.room].base + message.offset, more_of(message), message.text)
         for room, offset in emptied:
             values += (rooms[room].base + offset, "", "")
-        execute_rows(self._connection, _update_texts, values, 3)
+        execute_rows(self._connection, _UPDATE_TEXTS, values, 3)
 
     def restate(self, messages: Sequence[Record]) -> None:
         """See `Rows`."""
@@ -61,20 +73,22 @@ class SqliteChanges:
         values: list[object] = []
         for message in messages:
             values += (rooms[message.room].base + message.offset, more_of(message))
-        execute_rows(self._connection, _update_states, values, 2)
+        execute_rows(self._connection, _UPDATE_STATES, values, 2)
 
     def react(self, reactions: Sequence[Reacted]) -> None:
         """See `Rows`."""
-        execute_rows(self._connection, _insert_reactions, self._values(reactions), 3)
+        execute_rows(self._connection, _INSERT_REACTIONS, self._values(reactions), 3)
 
     def unreact(self, reactions: Sequence[Reacted]) -> None:
         """See `Rows`."""
-        execute_rows(self._connection, _delete_reactions, self._values(reactions), 3)
+        # One condition for each: of a list of rows only the places are looked up, and then all reactions that each has.
+        asked = " OR ".join(["(place = ? AND emoji = ? AND user_id = ?)"] * len(reactions))
+        self._connection.execute(f"DELETE FROM reactions WHERE {asked}", self._values(reactions))  # noqa: S608
 
     def forget_reactions(self, messages: Sequence[Place]) -> None:
         """See `Rows`."""
         execute_rows(
-            self._connection, _delete_all_reactions, [self._rooms[room].base + offset for room, offset in messages], 1
+            self._connection, _DELETE_ALL_REACTIONS, [self._rooms[room].base + offset for room, offset in messages], 1
         )
 
     def _values(self, reactions: Collection[Reacted]) -> list[object]:
@@ -83,52 +97,3 @@ class SqliteChanges:
         for room, offset, emoji, user_id in reactions:
             values += (rooms[room].base + offset, emoji, user_id)
         return values
-
-
-# Only ? marks and constants of this package are formatted into statements. CROSS JOIN fixes the order: each of the few
-# asked rows is looked up among the many kept ones.
-
-
-@cache
-def _find_records(rows: int) -> str:
-    return f"""
-        SELECT json_group_array(json_array(place, {COLUMNS}))
-        FROM ({value_rows(rows, 1)}) CROSS JOIN messages ON place = column1
-    """  # noqa: S608
-
-
-@cache
-def _find_reactions(rows: int) -> str:
-    return f"""
-        SELECT json_group_array(column1) FROM ({value_rows(rows, 4)})
-        CROSS JOIN reactions ON place = column2 AND emoji = column3 AND user_id = column4
-    """  # noqa: S608
-
-
-@cache
-def _update_states(rows: int) -> str:
-    return f"UPDATE messages SET more = column2 FROM ({value_rows(rows, 2)}) WHERE place = column1"  # noqa: S608
-
-
-@cache
-def _update_texts(rows: int) -> str:
-    return f"""
-        UPDATE messages SET more = column2, text = column3 FROM ({value_rows(rows, 3)}) WHERE place = column1
-    """  # noqa: S608
-
-
-@cache
-def _insert_reactions(rows: int) -> str:
-    return f"INSERT OR IGNORE INTO reactions SELECT * FROM ({value_rows(rows, 3)}) WHERE column1 > 0"  # noqa: S608
-
-
-@cache
-def _delete_reactions(rows: int) -> str:
-    # One condition for each: of a list of rows only the places are looked up, and then all reactions that each has.
-    one = "(place = ? AND emoji = ? AND user_id = ?)"
-    return f"DELETE FROM reactions WHERE {' OR '.join([one] * rows)}"  # noqa: S608
-
-
-@cache
-def _delete_all_reactions(rows: int) -> str:
-    return f"DELETE FROM reactions WHERE place IN ({value_rows(rows, 1)})"  # noqa: S608

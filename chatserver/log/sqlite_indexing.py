@@ -5,13 +5,12 @@ Owns: which messages one step adds, and how many. May not: know when. It runs in
 
 import sqlite3
 from collections.abc import Sequence
-from functools import cache
 from time import perf_counter
 
 import msgspec
 
 from chatserver.log.interface import Kind
-from chatserver.log.sqlite_rows import execute_rows, value_rows
+from chatserver.log.sqlite_rows import execute_rows
 from chatserver.log.sqlite_schema import OFFSET_BITS, OFFSETS
 from chatserver.log.words import spaced_words
 
@@ -36,6 +35,13 @@ _CHUNK = f"""
         GROUP BY id ORDER BY id
     )
 """  # noqa: S608
+# The + keeps SQLite from building an automatic index on the kinds of all messages, which it does for 256 rows.
+_FIND_TEXTS = f"""
+    SELECT json_group_array(json_array(place, text)) FROM (ROWS)
+    CROSS JOIN messages ON place > column1 AND place <= column2 AND +{IS_MESSAGE}
+"""  # noqa: S608
+_BRING = "INSERT INTO search(rowid, text) SELECT * FROM (ROWS) WHERE column1 > 0"
+_MARK = "UPDATE rooms SET indexed = column2 FROM (ROWS) WHERE id = column1"
 
 
 class _Part(msgspec.Struct, array_like=True, gc=False):
@@ -80,33 +86,14 @@ def _index_chunk(rooms: Sequence[str], connection: sqlite3.Connection) -> Sequen
         first = part.id << OFFSET_BITS
         places += (first + part.first, first + part.last)
         marks += (part.id, part.last)
-    (texts,) = execute_rows(connection, _find_texts, places, 2).fetchone()
+    (texts,) = execute_rows(connection, _FIND_TEXTS, places, 2).fetchone()
     words: list[object] = []
     for place, text in _decode_texts(texts):
         words += (place, spaced_words(text))
     if words:
-        execute_rows(connection, _bring, words, 2)
-    execute_rows(connection, _mark, marks, 2)
+        execute_rows(connection, _BRING, words, 2)
+    execute_rows(connection, _MARK, marks, 2)
     if sum(part.count for part in parts) < most:
         return ()
     begun = {part.room for part in parts}
     return rooms[max(at for at, room in enumerate(rooms) if room in begun) :]
-
-
-@cache
-def _find_texts(rows: int) -> str:
-    # The + keeps SQLite from building an automatic index on the kinds of all messages, which it does for 256 rows.
-    return f"""
-        SELECT json_group_array(json_array(place, text)) FROM ({value_rows(rows, 2)})
-        CROSS JOIN messages ON place > column1 AND place <= column2 AND +{IS_MESSAGE}
-    """  # noqa: S608
-
-
-@cache
-def _bring(rows: int) -> str:
-    return f"INSERT INTO search(rowid, text) SELECT * FROM ({value_rows(rows, 2)}) WHERE column1 > 0"  # noqa: S608
-
-
-@cache
-def _mark(rows: int) -> str:
-    return f"UPDATE rooms SET indexed = column2 FROM ({value_rows(rows, 2)}) WHERE id = column1"  # noqa: S608

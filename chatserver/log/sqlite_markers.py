@@ -2,13 +2,11 @@
 
 Owns: the SQL of the table `markers`. May not: know a thread, or begin a transaction.
 
-All markers of a group are one statement, and a result is one row of JSON, as sqlite_rows.py explains. Rows that are not
-needed name the room '', which does not exist.
+All markers of a group are one statement, and a result is one row of JSON, as sqlite_rows.py explains.
 """
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from functools import cache
 from itertools import chain
 from time import thread_time
 
@@ -25,10 +23,38 @@ from chatserver.log.markers import (
     spans,
     users_to_check,
 )
-from chatserver.log.sqlite_rows import value_rows
+from chatserver.log.sqlite_rows import execute_rows
 from chatserver.log.sqlite_schema import IN_ROOM, OFFSET_BITS, OFFSETS
 
 _LAST = f"coalesce((SELECT max(place) FROM messages WHERE {IN_ROOM}) % {OFFSETS}, rooms.forgotten)"  # noqa: S608
+_UPSERT = f"""
+    WITH moved (user_id, name, read) AS (ROWS)
+    INSERT INTO markers (user_id, room, read, moved)
+    SELECT moved.user_id, rooms.id, min(moved.read, {_LAST}), ? FROM moved JOIN rooms ON rooms.name = moved.name
+    WHERE moved.user_id != 0
+    ON CONFLICT (user_id, room) DO UPDATE SET read = excluded.read, moved = excluded.moved
+    WHERE excluded.read > markers.read
+"""  # noqa: S608
+_ENDS = f"""
+    WITH asked (name, read) AS (ROWS)
+    SELECT json_group_array(json_array(asked.name, asked.read, rooms.id << {OFFSET_BITS},
+        coalesce((SELECT min(place) FROM messages WHERE {IN_ROOM}) % {OFFSETS}, rooms.forgotten + 1), {_LAST}))
+    FROM asked JOIN rooms ON rooms.name = asked.name WHERE asked.name != 0
+"""  # noqa: S608
+# `more` is JSON, which escapes a quotation mark within a user's id. The + keeps SQLite from making an index over the
+# kinds of all messages, as it does for 256 rooms.
+_COUNTS = f"""
+    WITH ranges (name, low, high) AS (ROWS)
+    SELECT json_group_array(json_array(name, messages, mentions)) FROM (
+        SELECT ranges.name, count(*) AS messages, sum(
+            CASE WHEN more = '' THEN 0
+            ELSE EXISTS (SELECT 1 FROM json_each(more, '$.mentions') WHERE json_each.value = ?) END
+        ) AS mentions
+        FROM ranges CROSS JOIN messages ON place BETWEEN low AND high
+        WHERE +kind = {Kind.MESSAGE:d} AND user_id != ? AND instr(more, '"deleted":true') = 0
+        GROUP BY ranges.name
+    )
+"""  # noqa: S608
 _OF_USER = """
     SELECT json_group_array(json_array(name, read)) FROM (
         SELECT rooms.name, markers.read FROM markers JOIN rooms ON rooms.id = markers.room
@@ -48,8 +74,10 @@ _TRIM = "DELETE FROM markers WHERE (user_id, room) IN (SELECT user_id, room FROM
 
 def move(markers: Sequence[Marker], now_ms: int, removed: int, connection: sqlite3.Connection) -> None:
     """Move markers, and remove this many of those that moved longest ago."""
-    rows = _padded([(marker.user_id, marker.room, marker.offset) for marker in markers], ("", "", 0))
-    connection.execute(_upsert(len(rows)), [*chain.from_iterable(rows), now_ms])
+    values: list[object] = []
+    for marker in markers:
+        values += (marker.user_id, marker.room, marker.offset)
+    execute_rows(connection, _UPSERT, values, 3, now_ms)
     for user_id in users_to_check(markers):
         (count,) = connection.execute(_COUNT_USER, (user_id,)).fetchone()
         if count > MAX_MARKED_ROOMS:
@@ -66,63 +94,17 @@ def of_user(user_id: str, connection: sqlite3.Connection) -> dict[str, int]:
 
 def unread(user_id: str, places: Mapping[str, int], connection: sqlite3.Connection) -> dict[str, Unread]:
     """See `Markers.unread`."""
-    rows = _padded(list(places.items()), ("", 0))
-    (ends,) = connection.execute(_ends(len(rows)), list(chain.from_iterable(rows))).fetchone()
+    (ends,) = execute_rows(connection, _ENDS, list(chain.from_iterable(places.items())), 2).fetchone()
     found = _decode_ends(ends)
     bases = {room: base for room, _, base, _, last in found if last}
     wanted = list(spans(Place(room, read, first, last) for room, read, _, first, last in found if last))
 
     def count(step: Sequence[Span]) -> dict[str, tuple[int, int]]:
-        ranges = _padded(
-            [(span.room, bases[span.room] + span.low, bases[span.room] + span.high) for span in step], ("", 1, 0)
-        )
-        parameters = [*chain.from_iterable(ranges), user_id, user_id]
-        (counts,) = connection.execute(_counts(len(ranges)), parameters).fetchone()
+        ranges: list[object] = []
+        for span in step:
+            base = bases[span.room]
+            ranges += (span.room, base + span.low, base + span.high)
+        (counts,) = execute_rows(connection, _COUNTS, ranges, 3, user_id, user_id).fetchone()
         return {room: (messages, mentions) for room, messages, mentions in _decode_counts(counts)}
 
     return count_spans(wanted, count, thread_time)
-
-
-def _padded(rows: list[tuple[object, ...]], empty: tuple[object, ...]) -> list[tuple[object, ...]]:
-    """Fill up with empty rows to a power of two."""
-    return rows + [empty] * ((1 << (len(rows) - 1).bit_length()) - len(rows))
-
-
-@cache
-def _upsert(rows: int) -> str:
-    return f"""
-        WITH moved (user_id, name, read) AS ({value_rows(rows, 3)})
-        INSERT INTO markers (user_id, room, read, moved)
-        SELECT moved.user_id, rooms.id, min(moved.read, {_LAST}), ? FROM moved JOIN rooms ON rooms.name = moved.name
-        WHERE true  -- without it the grammar takes ON CONFLICT for a join
-        ON CONFLICT (user_id, room) DO UPDATE SET read = excluded.read, moved = excluded.moved
-        WHERE excluded.read > markers.read
-    """  # noqa: S608
-
-
-@cache
-def _ends(rows: int) -> str:
-    return f"""
-        WITH asked (name, read) AS ({value_rows(rows, 2)})
-        SELECT json_group_array(json_array(asked.name, asked.read, rooms.id << {OFFSET_BITS},
-            coalesce((SELECT min(place) FROM messages WHERE {IN_ROOM}) % {OFFSETS}, rooms.forgotten + 1), {_LAST}))
-        FROM asked JOIN rooms ON rooms.name = asked.name
-    """  # noqa: S608
-
-
-@cache
-def _counts(rows: int) -> str:
-    # `more` is JSON, which escapes a quotation mark within a user's id. The + keeps SQLite from making an index over
-    # the kinds of all messages, as it does for 256 rooms.
-    return f"""
-        WITH ranges (name, low, high) AS ({value_rows(rows, 3)})
-        SELECT json_group_array(json_array(name, messages, mentions)) FROM (
-            SELECT ranges.name, count(*) AS messages, sum(
-                CASE WHEN more = '' THEN 0
-                ELSE EXISTS (SELECT 1 FROM json_each(more, '$.mentions') WHERE json_each.value = ?) END
-            ) AS mentions
-            FROM ranges CROSS JOIN messages ON place BETWEEN low AND high
-            WHERE +kind = {Kind.MESSAGE:d} AND user_id != ? AND instr(more, '"deleted":true') = 0
-            GROUP BY ranges.name
-        )
-    """  # noqa: S608

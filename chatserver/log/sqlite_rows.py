@@ -10,7 +10,7 @@ zeros. `executemany` and `json_each` cost more, and `json_each` silently cuts te
 """
 
 import sqlite3
-from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -25,19 +25,20 @@ class RoomEnd(msgspec.Struct, gc=False):
 
 
 def execute_rows(
-    connection: sqlite3.Connection, statement: Callable[[int], str], values: list[object], width: int
+    connection: sqlite3.Connection, statement: str, values: list[object], width: int, *more: object
 ) -> sqlite3.Cursor:  # fmt: skip
-    """Run a statement for the rows with these values, one after the other, filled up with rows of zeros."""
+    """Run a statement for rows of values, in which `ROWS` stands for all rows; `more` are the values after these."""
     count = len(values) // width
     rows = 1 << (count - 1).bit_length()
     values.extend([0] * ((rows - count) * width))
-    return connection.execute(statement(rows), values)
+    values.extend(more)
+    return connection.execute(_for_rows(statement, rows, width), values)
 
 
-def value_rows(rows: int, width: int) -> str:
-    """`VALUES (?, ?), (?, ?)` for that many rows."""
+@cache
+def _for_rows(statement: str, rows: int, width: int) -> str:
     row = f"({', '.join('?' * width)})"
-    return f"VALUES {', '.join([row] * rows)}"
+    return statement.replace("ROWS", f"VALUES {', '.join([row] * rows)}")
 
 
 class SqliteTables:

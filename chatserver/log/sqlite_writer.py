@@ -13,7 +13,7 @@ so a failed group leaves no hole; in a shared file, each group reads those of it
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from functools import cache, partial
+from functools import partial
 from itertools import chain
 from typing import TypeVar
 
@@ -22,10 +22,10 @@ import msgspec
 from chatserver.log.changes import Changes, plain
 from chatserver.log.file_lock import FileLock
 from chatserver.log.interface import KEY_LIFETIME, Draft, Keeps, LogError, LogUnavailable, Record, Refused, Stored
-from chatserver.log.rows import COLUMNS, more_of, record_of
+from chatserver.log.rows import COLUMNS, OF_MESSAGES, more_of, record_of
 from chatserver.log.sqlite_changes import SqliteChanges
 from chatserver.log.sqlite_file import unavailable
-from chatserver.log.sqlite_rows import RoomEnd, execute_rows, value_rows
+from chatserver.log.sqlite_rows import RoomEnd, execute_rows
 from chatserver.log.sqlite_schema import IN_ROOM, OFFSET_BITS, OFFSETS
 
 #: Rooms whose next offset is kept in memory: about 10 MB.
@@ -50,6 +50,30 @@ _EMPTY_EDITS = f"""
         SELECT place - place % {OFFSETS} + json_extract(more, '$.state.edit')
         FROM messages WHERE place BETWEEN ? AND ? AND more != ''
     )
+"""  # noqa: S608
+
+# The result is one row of JSON. The offsets of an empty room continue after those that retention removed.
+_FIND_ENDS = f"""
+    SELECT json_group_array(json_array(
+        number, rooms.id, coalesce(place, forgotten), coalesce(messages.time, forgotten_time)
+    ))
+    FROM (SELECT column1 AS number, column2 AS asked FROM (ROWS) WHERE column1 > 0)
+    CROSS JOIN rooms ON rooms.name = asked
+    LEFT JOIN messages ON place = (SELECT max(place) FROM messages WHERE {IN_ROOM})
+"""  # noqa: S608
+_INSERT_MESSAGES = """
+    INSERT INTO messages (place, time, user_id, user_name, text) SELECT * FROM (ROWS) WHERE column1 > 0
+"""
+_INSERT_RECORDS = f"INSERT INTO messages (place, {COLUMNS}) SELECT * FROM (ROWS) WHERE column1 > 0"  # noqa: S608
+# OR REPLACE: a key may be used again after its lifetime, before its row is removed.
+_INSERT_KEYS = """
+    INSERT OR REPLACE INTO keys (room, user_id, key, place, time) SELECT * FROM (ROWS) WHERE column1 > 0
+"""
+# CROSS JOIN fixes the order: each of the few asked keys is looked up among the many kept ones.
+_FIND_KEYS = f"""
+    SELECT keys.room, keys.user_id, keys.key, keys.place, keys.time, {OF_MESSAGES} FROM (ROWS) AS asked
+    CROSS JOIN keys ON keys.room = column1 AND keys.user_id = column2 AND keys.key = column3
+    LEFT JOIN messages ON messages.place = keys.place
 """  # noqa: S608
 
 T = TypeVar("T")
@@ -170,13 +194,13 @@ class SqliteWriter:
             self._begin()
         if rows:
             if changes is None:
-                execute_rows(self._connection, _insert_messages, rows, 5)
+                execute_rows(self._connection, _INSERT_MESSAGES, rows, 5)
             else:
-                execute_rows(self._connection, _insert_records, rows, 8)
+                execute_rows(self._connection, _INSERT_RECORDS, rows, 8)
                 changes.write()
         if keys:
             self._keys_since_sweep += len(keys) // 5
-            execute_rows(self._connection, _insert_keys, keys, 5)
+            execute_rows(self._connection, _INSERT_KEYS, keys, 5)
             self._expire_keys(now)
         return outcomes
 
@@ -193,7 +217,7 @@ class SqliteWriter:
         if not missing:
             return
         asked = sorted(missing)
-        ends = execute_rows(self._connection, _find_ends, list(chain.from_iterable(enumerate(asked, 1))), 2)
+        ends = execute_rows(self._connection, _FIND_ENDS, list(chain.from_iterable(enumerate(asked, 1))), 2)
         for number, room_id, place, time in _decode_ends(ends.fetchone()[0]):
             self._rooms[asked[number - 1]] = RoomEnd(room_id << OFFSET_BITS, place % OFFSETS, time)
         for name in asked:
@@ -216,7 +240,7 @@ class SqliteWriter:
         }
         if not asked:
             return {}
-        found = execute_rows(self._connection, _find_keys, list(chain.from_iterable(asked)), 3)
+        found = execute_rows(self._connection, _FIND_KEYS, list(chain.from_iterable(asked)), 3)
         used: dict[_Key, Record] = {}
         for room_id, user_id, key, place, time, _, *row in found.fetchall():
             if time <= now - KEY_LIFETIME * 1000:
@@ -290,50 +314,3 @@ class SqliteWriter:
 def _places(room_id: int) -> tuple[int, int]:
     """The lowest and the highest place of messages in a room."""
     return (room_id << OFFSET_BITS) + 1, (room_id << OFFSET_BITS) + OFFSETS - 1
-
-
-@cache
-def _find_ends(rows: int) -> str:
-    # The result is one row of JSON. The offsets of an empty room continue after those that retention removed.
-    return f"""
-        SELECT json_group_array(json_array(
-            number, rooms.id, coalesce(place, forgotten), coalesce(messages.time, forgotten_time)
-        ))
-        FROM (SELECT column1 AS number, column2 AS asked FROM ({value_rows(rows, 2)}) WHERE column1 > 0)
-        CROSS JOIN rooms ON rooms.name = asked
-        LEFT JOIN messages ON place = (SELECT max(place) FROM messages WHERE {IN_ROOM})
-    """  # noqa: S608
-
-
-@cache
-def _insert_messages(rows: int) -> str:
-    return f"""
-        INSERT INTO messages (place, time, user_id, user_name, text)
-        SELECT * FROM ({value_rows(rows, 5)}) WHERE column1 > 0
-    """  # noqa: S608 -- only ? marks
-
-
-@cache
-def _insert_records(rows: int) -> str:
-    return f"INSERT INTO messages (place, {COLUMNS}) SELECT * FROM ({value_rows(rows, 8)}) WHERE column1 > 0"  # noqa: S608
-
-
-@cache
-def _insert_keys(rows: int) -> str:
-    # OR REPLACE: a key may be used again after its lifetime, before its row is removed.
-    return f"""
-        INSERT OR REPLACE INTO keys (room, user_id, key, place, time)
-        SELECT * FROM ({value_rows(rows, 5)}) WHERE column1 > 0
-    """  # noqa: S608
-
-
-@cache
-def _find_keys(rows: int) -> str:
-    # CROSS JOIN fixes the order: each of the few asked keys is looked up among the many kept ones.
-    columns = ", ".join(f"messages.{column}" for column in COLUMNS.split(", "))
-    return f"""
-        SELECT keys.room, keys.user_id, keys.key, keys.place, keys.time, {columns}
-        FROM ({value_rows(rows, 3)}) AS asked
-        CROSS JOIN keys ON keys.room = column1 AND keys.user_id = column2 AND keys.key = column3
-        LEFT JOIN messages ON messages.place = keys.place
-    """  # noqa: S608
