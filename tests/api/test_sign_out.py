@@ -57,7 +57,7 @@ async def test_a_sign_out_ends_earlier_tokens_of_the_user_and_no_later_ones(hous
 
 async def test_sign_outs_of_users_are_limited_in_number(house: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest is not dropped, unlike that of a guest, since that would make revoked tokens valid again."""
-    monkeypatch.setattr("chatserver.log.signouts.MAX_USERS", 2)
+    monkeypatch.setattr("chatserver.chat.signed_out.MAX_USERS", 2)
     ann, bob, cat = (bearer(old(sub=f"u_{name}")) for name in ("ann", "bob", "cat"))
     for each in (ann, bob, cookie("a-guest-that-is-not-counted")):
         await sign_out(house, each)
@@ -295,7 +295,7 @@ def test_a_sign_out_visits_few_others(monkeypatch: pytest.MonkeyPatch) -> None:
         looked.extend(found := list(islice(values, most)))
         return found
 
-    monkeypatch.setattr("chatserver.log.signouts.islice", few)
+    monkeypatch.setattr("chatserver.chat.signed_out.islice", few)
     table = SignedOut(wall_ms=lambda: 0)
     for number in range(3000):
         table.note(SignOut(number, guest=False, time=number, until=number + 100))

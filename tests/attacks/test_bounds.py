@@ -23,7 +23,7 @@ FEW, MANY, SLACK = 10, 30, 8
 #: Seconds until all entries are removed: rate limits for refusals take longest, a minute each.
 FORGOTTEN = 70
 #: Containers with a bound that the crowds do not reach.
-BOUNDED = {"Tokens._verified", "SignOutTable._kept", "SignOutTable._guests"}
+BOUNDED = {"Tokens._verified", "SignedOut._kept", "SignedOut._guests"}
 #: Containers in which the log in memory stores messages.
 STORED = ("chatserver.log.memory", "chatserver.log.markers", "chatserver.log.audit")
 #: The expected statuses of `requests`.
