@@ -114,7 +114,6 @@ class Cluster:
         self._kicked: list[Kicked] = []
         self.heard_hint: Callable[[str], None] = lambda name: None
         self.heard_kick: Callable[[str, str], object] = lambda user, room: None
-        self.garbled = 0  # messages that could not be decoded
         hub.registry.make_presence = self._make_presence
         hub.note_written = self._written
 
@@ -246,8 +245,7 @@ class Cluster:
         try:
             report = decode(message)
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            self.garbled += 1
-            return
+            return  # it is no message of a process
         process = None if report.process == self._me else self._take_turn(report)
         if process is None:
             return

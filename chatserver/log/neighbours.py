@@ -53,7 +53,6 @@ class Neighbours:
         }
         self._socket: socket.socket | None = None
         self._blocked = trio.Event()
-        self.garbage = 0  # datagrams that were no hints
 
     def open(self) -> None:
         """Bind the socket, so that hints arrive from now on. Raises LogOpenError."""
@@ -139,8 +138,7 @@ class Neighbours:
             except BlockingIOError:
                 break
             except msgspec.DecodeError:
-                self.garbage += 1
-                continue
+                continue  # it is no hint
             for room, offset in told.items():
                 hints[room] = max(offset, hints.get(room, 0))
         return hints

@@ -60,7 +60,6 @@ class Wheel:
         self.planned = now + TICK  # when `turn` is to be called at the latest
         #: called when `turn` must be called earlier than planned; set by the task that sleeps until then
         self.wake: Callable[[float], None] = lambda planned: None
-        self.lateness = 0.0  # s, total by which deadlines were moved
         #: for each state, its deadline (tick) if it begins now; connections of one state and tick share the int object.
         #: One tick more than the span, since part of the current tick is over: a deadline is never early
         self.due: list[int] = self._dues()
@@ -76,7 +75,6 @@ class Wheel:
         late = now - self.planned
         if late > MAX_LATENESS:
             self._origin += late
-            self.lateness += late
             self.planned = now
         current = int((now - self._origin) / TICK + _ROUNDING)
         if current > self.current:

@@ -54,7 +54,6 @@ class Shards:
         self._prefix = f"chat:{chat}:"
         self._channel = self.key("processes")
         self.heard: Callable[[bytes], None] = lambda message: None  # set by the receiver of other processes' messages
-        self.untold = 0  # messages that no shard accepted
 
     def key(self, name: str) -> str:
         """The name of a key on its shard."""
@@ -70,8 +69,9 @@ class Shards:
 
     def tell(self, message: bytes) -> None:
         """Send a message to all processes, including this one; it may be lost. All processes listen to all shards."""
-        if not any(shard.send(b"PUBLISH", self._channel, message) for shard in self.all):
-            self.untold += 1
+        for shard in self.all:
+            if shard.send(b"PUBLISH", self._channel, message):
+                return
 
     async def run(self) -> None:
         """Keep the shards connected until cancelled."""

@@ -109,10 +109,10 @@ def a_hub() -> Hub:
 
 
 @given(st.binary(max_size=200))
-def test_garbage_is_counted_and_ignored(message: bytes) -> None:
+def test_garbage_is_ignored(message: bytes) -> None:
     cluster = Cluster(a_hub(), Air(), clock=lambda: 0.0)
     cluster.heard(message)
-    assert cluster.garbled == 1 or cluster.statistics()["processes"] == 1
+    assert cluster.statistics()["processes"] in (0, 1)
 
 
 @pytest.mark.parametrize("count", [-5, 1 << 62])
@@ -123,5 +123,4 @@ async def test_a_count_that_no_room_can_have_is_garbage(pair: Pair, count: int) 
     for process in (7, 8):
         ours.cluster.heard(encode(ProcessReport(process, 1, rooms=[RoomReport("lobby", count, [])])))
     await trio.sleep(SAID)
-    assert ours.cluster.garbled == 2
     assert watcher.presence("lobby") == [("1", "-", 1)]

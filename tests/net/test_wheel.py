@@ -77,8 +77,7 @@ def test_a_stall_shifts_every_deadline() -> None:
     table.wheel.advance(stalled_until)  # the poller's pass comes before the wheel's own task
     assert list(table.wheel.turn(stalled_until)) == [], "a stall of a minute counts as one nap"
     assert table.wheel.current == 10 + NAP
-    assert table.wheel.lateness == pytest.approx(60.0), "the same minute is not counted twice"
-    assert next_tick(table.wheel) == pytest.approx(stalled_until + TICK)
+    assert next_tick(table.wheel) == pytest.approx(stalled_until + TICK), "the same minute is not counted twice"
     assert table.turn(39 - NAP) == []
     assert table.turn() == [connection]
 
@@ -98,7 +97,6 @@ def test_small_lateness_is_caught_up() -> None:
     table = Table()
     planned = next_tick(table.wheel)
     list(table.wheel.turn(planned + MAX_LATENESS - 0.01))
-    assert table.wheel.lateness == 0.0
     assert table.wheel.current == 2, "both ticks that have begun"
     assert next_tick(table.wheel) == pytest.approx(planned + 2 * TICK)
 
