@@ -12,7 +12,6 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
-from typing import Protocol, TypeAlias
 
 import structlog
 import trio
@@ -36,30 +35,11 @@ STANDARD_ERROR = 2  # a descriptor, also for a worker's standard output, since o
 _log = structlog.get_logger("chatserver.workers")
 
 
-class Process(Protocol):
-    """The part of `trio.Process` that is used here."""
+async def spawn_worker(number: int, link: int, inherited: Sequence[int]) -> trio.Process:
+    """Start a worker in its own process, with the same import path as this one. Raises OSError.
 
-    pid: int
-
-    @property
-    def returncode(self) -> int | None:
-        """None while it runs; negative when a signal ended it."""
-
-    async def wait(self) -> int:
-        """Wait for its end."""
-
-    def kill(self) -> None:
-        """Send SIGKILL; harmless after its end."""
-
-
-#: Starts the worker of this number, with the descriptors of its link and of others to inherit. Raises OSError.
-Spawn: TypeAlias = Callable[[int, int, Sequence[int]], Awaitable[Process]]
-
-
-async def spawn_worker(number: int, link: int, inherited: Sequence[int]) -> Process:
-    """Start a worker in its own process, with the same import path as this one.
-
-    It also has its own process group, so that Ctrl-C at a terminal reaches only the supervisor.
+    `link` is the descriptor of its link; it keeps the `inherited` ones open too. It has its own process group, so that
+    Ctrl-C at a terminal reaches only the supervisor.
     """
     command = [sys.executable, "-P", "-m", "chatserver.workers.process", str(number), str(link)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -86,18 +66,18 @@ class Child:
         self._inherited = [*setup.listening, *([] if setup.operators is None else [setup.operators]), *inherited]
         self._ask = ask
         self._link: Link
-        self._process: Process
+        self._process: trio.Process
         self._nursery: trio.Nursery | None = None
         self._told: trio.Event | None = None  # set when requested numbers arrive
 
-    async def run(self, spawn: Spawn) -> None:
+    async def run(self) -> None:
         """Start the process, and return once it has ended or was killed. Raises OSError."""
         try:
             ours, theirs = socket.socketpair()
             self._link = Link(ours)
             with closing(self._link):
                 with theirs:
-                    self._process = await spawn(self.number, theirs.fileno(), self._inherited)
+                    self._process = await spawn_worker(self.number, theirs.fileno(), self._inherited)
                 await self._attend()
         finally:
             self.ended.set()

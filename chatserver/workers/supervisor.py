@@ -29,7 +29,7 @@ from chatserver.settings.fields import Settings, flag_name
 from chatserver.settings.forms import redacted
 from chatserver.settings.sharing import share_of
 from chatserver.settings.spec import ConfigError
-from chatserver.workers.child import END_PATIENCE, Child, Spawn, spawn_worker
+from chatserver.workers.child import END_PATIENCE, Child
 from chatserver.workers.link import Setup
 from chatserver.workers.metrics import WorkersMetrics
 from chatserver.workers.shared_log import SharedLog, shared_log
@@ -72,12 +72,11 @@ def run(settings: Settings, load: Callable[[], Settings]) -> int:
 class Supervisor:
     """See the module. Once `main` has started, `addresses` and `metrics_address` are set as in a `Server`."""
 
-    def __init__(self, settings: Settings, load: Callable[[], Settings], *, spawn: Spawn = spawn_worker) -> None:
+    def __init__(self, settings: Settings, load: Callable[[], Settings]) -> None:
         self.addresses: list[str] = []
         self.metrics_address = ""
         self._settings = settings
         self._load = load
-        self._spawn = spawn
         self._places = [Place(index) for index in range(settings.workers)]
         self._children: dict[Child, None] = {}
         self._metrics = WorkersMetrics(self._children.keys)
@@ -173,7 +172,7 @@ class Supervisor:
         """Run a worker to its end; if it was the place's worker and was not told to stop, start another."""
         began = trio.current_time()
         try:
-            await child.run(self._spawn)
+            await child.run()
         except OSError as error:
             _log.error("worker_not_started", worker=child.number, reason=str(error))
         except Exception:  # noqa: BLE001

@@ -108,7 +108,7 @@ class Stage:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings  # what the supervisor reads at a hangup
-        self.supervisor = Supervisor(settings, lambda: self.settings, spawn=self.spawn)
+        self.supervisor = Supervisor(settings, lambda: self.settings)
         self.started: list[Puppet] = []
         self.logs: list[Any] = []
         self.code: int | None = None
@@ -141,7 +141,7 @@ class Stage:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run the supervisor and its puppets to their end."""
-        with capture_logs() as self.logs:
+        with capture_logs() as self.logs, mock.patch("chatserver.workers.child.spawn_worker", self.spawn):
             async with trio.open_nursery() as self._nursery:
                 self.code = await self.supervisor.main(task_status=task_status)
                 for puppet in self.running:
