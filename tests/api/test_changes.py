@@ -23,8 +23,7 @@ async def other(server: Serving) -> AsyncIterator[Chatter]:
 
 
 async def act(peer: Peer, method: str, path: str, **fields: Any) -> Answer:
-    headers = {"Content-Type": "application/json"} if fields else {}
-    return await peer.request(method, f"{PATH}{path}", json.dumps(fields).encode() if fields else b"", headers=headers)
+    return await peer.request(method, f"{PATH}{path}", fields or b"")
 
 
 async def history(server: Serving, query: str = "?after=0") -> list[Any]:

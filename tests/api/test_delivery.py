@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from tests.support.peers import Address, ask, chatter, publish
-from tests.support.serving import Serving, eventually, serving
+from tests.support.serving import Serving, serving, until
 from tests.support.transports import TRANSPORTS, Subscriber, collect, subscribe
 
 pytestmark = pytest.mark.parametrize("transport", TRANSPORTS)
@@ -86,12 +86,7 @@ async def test_retention_while_serving_is_told(transport: str, tmp_path: Path, m
     monkeypatch.setattr("chatserver.server.RETENTION", 0.05)
     async with serving(log=f"sqlite:{tmp_path / 'chat.db'}", retain_messages=5, ring_messages=16) as server:
         await publish_many(server.address, 40)
-
-        async def forgotten() -> bool:
-            answer = await ask(server.address, "GET", "/rooms/lobby")
-            return bool(answer.json["messages"] <= 5)
-
-        await eventually(forgotten)
+        await until(lambda: ask(server.address, "GET", "/rooms/lobby"), lambda answer: answer.json["messages"] <= 5)
         async with subscribe(transport, server.address, "lobby", "3") as listener:
             await check(listener, first=36, last=40)
             assert listener.told_of_loss

@@ -1,6 +1,5 @@
 """Publishing and history over HTTP."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,9 @@ from tests.support.serving import Serving, serving
 PATH = "/rooms/lobby/messages"
 
 
-async def post(peer: Peer, body: bytes | str, content_type: str = "text/plain", **headers: str) -> Answer:
+async def post(peer: Peer, body: bytes | str, content_type: str = "text/plain") -> Answer:
     data = body.encode() if isinstance(body, str) else body
-    return await peer.request("POST", PATH, data, headers={"Content-Type": content_type, **headers})
+    return await peer.request("POST", PATH, data, headers={"Content-Type": content_type})
 
 
 async def history(address: Address, query: str = "", room: str = "lobby") -> Any:
@@ -117,11 +116,11 @@ async def test_the_same_key_is_the_same_message(tmp_path: Path) -> None:
             for _ in range(20):
                 nursery.start_soon(race)
         assert places == [first] * 21
-        body = json.dumps({"text": "mine", "key": "k1"})
-        mine = await post(peer, body, "application/json", **{"User-Agent": "somebody else"})
+        body = {"text": "mine", "key": "k1"}
+        mine = await peer.request("POST", PATH, body, headers={"User-Agent": "somebody else"})
         assert mine.json["offset"] == 2, "keys belong to a user"
         for ending in ("", "and more", "x" * 1000):  # a long name is cut
-            same = await post(peer, body, "application/json", **{"User-Agent": "a" * 256 + ending})
+            same = await peer.request("POST", PATH, body, headers={"User-Agent": "a" * 256 + ending})
             assert same.json["offset"] == 3
     async with serving(log=url) as server:
         assert await publish(server.address, "lobby", "once", key="k1") == first

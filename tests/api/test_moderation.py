@@ -25,7 +25,7 @@ from tests.support.moderating import (
     signed_in,
 )
 from tests.support.peers import Address, ask, chatter
-from tests.support.serving import Serving, eventually
+from tests.support.serving import Serving, eventually, until
 from tests.support.steps import StepCounts
 
 ANN, BOB = guest("ann"), guest("bob")
@@ -72,15 +72,11 @@ async def test_a_plain_user_is_refused_and_learns_nothing(who: dict[str, str], s
     assert (await moderate(address, "GET", LOBBY)).json == {"sanctions": [made]}
     foreign = await ask(address, "GET", LOBBY, headers={"Origin": "https://elsewhere.example"})
     assert foreign.status == 403
-
-    async def noted() -> bool:
-        return len(await audit(address)) > audit_module.REFUSAL_BURST
-
-    await eventually(noted)
+    trail = await until(lambda: audit(address), lambda trail: len(trail) > audit_module.REFUSAL_BURST)
     if who is OF_OPS:
         assert (await moderate(address, "GET", "/rooms/ops/sanctions", who=who)).status == 200
     name = await id_of(address, who)
-    refused = [entry for entry in await audit(address) if entry["action"] == "refused"]
+    refused = [entry for entry in trail if entry["action"] == "refused"]
     assert len(refused) == audit_module.REFUSAL_BURST, "refusals of one network are limited in the trail"
     assert [(entry["by"]["id"], entry["network"], entry["detail"]) for entry in refused[::3]] == [
         (name, "127.0.0.1", "list sanctions"), (name, "127.0.0.1", "sanction"),
@@ -191,17 +187,10 @@ async def test_a_long_list_is_encoded_in_steps(
     """In one step, a thousand sanctions or entries would take 4 to 12 ms."""
     for number in range(7):
         await sanction(server.address, kind="mute", user=f"u_{number}")
-    steps, show = StepCounts(), getattr(moderation_module, shown)
-
-    def counted(each: object) -> object:
-        steps.counts[-1] += 1
-        return show(each)
-
     monkeypatch.setattr(moderation_module, "SHOWN_PER_STEP", 2)
-    monkeypatch.setattr(moderation_module, shown, counted)
-    trio.lowlevel.add_instrument(steps)
-    answer = await moderate(server.address, "GET", f"{path}?limit=5")
-    trio.lowlevel.remove_instrument(steps)
+    with StepCounts() as steps:
+        monkeypatch.setattr(moderation_module, shown, steps.counted(getattr(moderation_module, shown)))
+        answer = await moderate(server.address, "GET", f"{path}?limit=5")
     assert [len(each) for each in answer.json.values() if isinstance(each, list)] == [5]
     assert (max(steps.counts), sum(steps.counts)) == (2, 5)
 
@@ -237,12 +226,8 @@ async def test_a_deletion_is_in_the_trail_unless_the_author_deletes(address: Add
     assert (await moderate(address, "DELETE", "/rooms/lobby/messages/1")).status == 410
     async with chatter(address, headers=MODERATOR) as moderator:
         assert (await moderator.ask("delete", room="lobby", offset=3))["type"] == "ack"
-
-    async def noted() -> bool:
-        return len(await audit(address)) >= 2
-
-    await eventually(noted)
-    assert [(each["action"], each["by"]["id"], each["room"], each["target"]) for each in await audit(address)] == [
+    trail = await until(lambda: audit(address), lambda trail: len(trail) >= 2)
+    assert [(each["action"], each["by"]["id"], each["room"], each["target"]) for each in trail] == [
         ("delete", "u_mod", "lobby", "1"), ("delete", "u_mod", "lobby", "3"),
     ]  # fmt: skip
 

@@ -19,9 +19,8 @@ ANN = {"Cookie": "chat_session=ann-ann-ann-ann-ann-ann"}
 BOB = {"Cookie": "chat_session=bob-bob-bob-bob-bob-bob"}
 
 
-async def put_read(peer: Peer, room: str, body: object, *, who: dict[str, str] = ANN) -> Answer:
-    headers = {"Content-Type": "application/json", **who}
-    return await peer.request("PUT", f"/rooms/{room}/read", json.dumps(body).encode(), headers=headers)
+async def put_read(peer: Peer, room: str, offset: int) -> Answer:
+    return await peer.request("PUT", f"/rooms/{room}/read", {"offset": offset}, headers=ANN)
 
 
 async def unread(peer: Peer, *, who: dict[str, str] = ANN) -> Any:
@@ -52,13 +51,13 @@ async def test_read_markers_and_unread_counts(server: Serving, peer: Peer) -> No
         assert (await ann.ask("read", room="lobby", offset=1)) == {
             "type": "read", "id": "q2", "room": "lobby", "offset": 1,
         }  # fmt: skip
-    answer = await put_read(peer, "ops", {"offset": 9})
+    answer = await put_read(peer, "ops", 9)
     assert (answer.status, answer.body) == (204, b"")
     assert await unread(peer) == {"lobby": counts(2, 4, 1), "ops": counts(1, 0)}
     assert await unread(peer, who=BOB) == {}
     await publish(server.address, "ops", "more")
-    await put_read(peer, "lobby", {"offset": 1 << 52})
-    await put_read(peer, "nowhere", {"offset": 1})
+    await put_read(peer, "lobby", 1 << 52)
+    await put_read(peer, "nowhere", 1)
     assert await unread(peer) == {"lobby": counts(6, 0), "ops": counts(1, 1)}, "later messages are unread"
 
 
@@ -69,7 +68,7 @@ async def test_markers_outlive_a_restart(tmp_path: Path, monkeypatch: pytest.Mon
         for number in range(3):
             await publish(server.address, "lobby", f"m{number}")
         async with connect(server.address) as peer:
-            assert (await put_read(peer, "lobby", {"offset": 2})).status == 204
+            assert (await put_read(peer, "lobby", 2)).status == 204
             assert await unread(peer) == {"lobby": counts(2, 1)}
         os.kill(os.getpid(), signal.SIGTERM)
         await eventually(lambda: server.server.parts.services.markers.waiting == 0)
@@ -91,7 +90,7 @@ async def test_a_users_other_connections_are_told(server: Serving, peer: Peer) -
         assert await phone.next("read") == told
         found = await event(stream, "read")
         assert (json.loads(found["data"]), "id" in found) == (told, False)
-        await put_read(peer, "lobby", {"offset": 2})
+        await put_read(peer, "lobby", 2)
         assert await ann.next("read") == {**told, "offset": 2}, "a connection is not told of its own marker"
 
 

@@ -10,7 +10,7 @@ import trio
 
 from chatserver.chat.principal import Principal
 from tests.support.peers import Peer, ask, chatter, connect, publish
-from tests.support.serving import Serving, eventually, serving
+from tests.support.serving import Serving, eventually, serving, until
 
 
 async def search(peer: Peer, words: str, query: str = "") -> Any:
@@ -164,12 +164,7 @@ async def test_a_search_for_another_users_messages_is_in_the_audit_trail(server:
     for wanted in (mine, user):
         await search(peer, "tea", f"&user={wanted}&room=lobby")
     audit = server.server.parts.log.audit
-
-    async def written() -> bool:
-        return bool(await audit.read(after=None, limit=10))
-
-    await eventually(written)
-    [entry] = await audit.read(after=None, limit=10)
+    [entry] = await until(lambda: audit.read(after=None, limit=10), bool)
     assert (entry.action, entry.target, entry.room, entry.by_id, entry.minor) == ("search", user, "lobby", mine, True)
     assert "tea" not in entry.detail
 
@@ -178,9 +173,7 @@ async def test_a_search_stores_the_users_markers(server: Serving, peer: Peer) ->
     stored = await publish(server.address, "lobby", "tea")
     markers = server.server.parts.services.markers
     with mock.patch("chatserver.chat.reading.STORE_EVERY", 3600.0):
-        body = b'{"offset":%d}' % stored["offset"]
-        headers = {"Content-Type": "application/json"}
-        assert (await peer.request("PUT", "/rooms/lobby/read", body, headers=headers)).status == 204
+        assert (await peer.request("PUT", "/rooms/lobby/read", {"offset": stored["offset"]})).status == 204
         assert markers.waiting == 1
         await search(peer, "tea")
         await eventually(lambda: markers.waiting == 0)

@@ -14,7 +14,7 @@ from chatserver.chat.room import Room
 from chatserver.reasons import Reason
 from tests.api.asking import TIME
 from tests.support.peers import Chatter, Peer, ask, chatter, connect, publish, request, upgrade
-from tests.support.serving import Serving, eventually, serving
+from tests.support.serving import Serving, serving
 from tests.support.steps import StepCounts
 
 # -- rooms and members ----------------------------------------------------------------------------------------------
@@ -48,7 +48,7 @@ class LookedAt:
 
     @property
     def presence(self) -> Presence:
-        self._steps.counts[-1] += 1
+        self._steps.count()
         return self._presence
 
 
@@ -63,12 +63,10 @@ async def test_a_list_visits_only_its_rooms_and_few_in_a_step(
     async with registry.using("nobody", "192.0.2.1") as room:
         deserted = [room] * 1000
     for given, limit, looks in ((rooms, 3, 3), (deserted, 3, 1000), (deserted + rooms, 3, 1003)):
-        steps = StepCounts()
-        looked_at = [LookedAt(room, steps) for room in given]
-        monkeypatch.setattr(registry, "unwritten", mock.Mock(return_value=looked_at))
-        trio.lowlevel.add_instrument(steps)
-        answer = await ask(server.address, "GET", f"/rooms?limit={limit}")
-        trio.lowlevel.remove_instrument(steps)
+        with StepCounts() as steps:
+            looked_at = [LookedAt(room, steps) for room in given]
+            monkeypatch.setattr(registry, "unwritten", mock.Mock(return_value=looked_at))
+            answer = await ask(server.address, "GET", f"/rooms?limit={limit}")
         assert len(answer.json["rooms"]) == min(limit, len(set(given) & set(rooms)))
         assert (sum(steps.counts), max(steps.counts) <= LISTED_PER_STEP) == (looks, True)
 
@@ -116,11 +114,7 @@ async def test_a_poll_of_an_allowed_page_is_counted_as_a_poll() -> None:
     origin = "https://app.example"
     async with serving(allow_origin=(origin,)) as server, connect(server.address) as peer:
         await peer.send(request("GET", "/rooms/lobby/messages?wait=60", headers={"Origin": origin}))
-
-        async def is_counted() -> bool:
-            return await server.metric("chatserver_connections", phase="held", transport="poll") == 1
-
-        await eventually(is_counted)
+        await server.reaches(1, "chatserver_connections", phase="held", transport="poll")
 
 
 # -- methods and paths ----------------------------------------------------------------------------------------------

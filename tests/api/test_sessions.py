@@ -1,6 +1,5 @@
 """`/session` and names: a guest is one person on every transport."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,15 +8,14 @@ import pytest
 
 from tests.api.asking import JSON, cookie
 from tests.support.certificates import certificate
-from tests.support.peers import Answer, Chatter, Peer, ask, chatter, publish
+from tests.support.peers import Answer, Body, Chatter, Peer, ask, chatter, publish
 from tests.support.serving import Serving, serving
 from tests.support.tokens import bearer
 
 
-async def make(server: Serving, body: object = None, *, headers: Mapping[str, str] | None = None) -> Answer:
+async def make(server: Serving, body: Body = b"", *, headers: Mapping[str, str] | None = None) -> Answer:
     """Send `POST /session`."""
-    sent = b"" if body is None else json.dumps(body).encode()
-    return await ask(server.address, "POST", "/session", sent, headers={**JSON, **(headers or {})})
+    return await ask(server.address, "POST", "/session", body, headers=headers)
 
 
 async def who(server: Serving, headers: Mapping[str, str]) -> Any:
@@ -59,8 +57,8 @@ async def test_another_name_is_the_same_person(server: Serving) -> None:
 
 
 async def publish_as(server: Serving, token: str) -> Any:
-    body = json.dumps({"text": "hi", "key": "k"}).encode()
-    answer = await ask(server.address, "POST", "/rooms/lobby/messages", body, headers={**JSON, **bearer(token)})
+    body = {"text": "hi", "key": "k"}
+    answer = await ask(server.address, "POST", "/rooms/lobby/messages", body, headers=bearer(token))
     return answer.json
 
 
@@ -89,13 +87,14 @@ async def test_other_authorization_schemes_are_ignored(server: Serving) -> None:
 
 
 async def test_a_session_takes_a_valid_name_only(server: Serving, peer: Peer) -> None:
-    for body, code in [
+    wrong: list[tuple[Body, str]] = [
         (b'{"name": "\\u202eAnn"}', "bad_field"),
         (b'{"name": "a", "name": "b"}', "bad_field"),
         (b"[]", "bad_field"),
         (b"{", "bad_json"),
-        (json.dumps({"name": "Z" + "\u0301" * 10_000}).encode(), "too_large"),
-    ]:
+        ({"name": "Z" + "\u0301" * 10_000}, "too_large"),
+    ]
+    for body, code in wrong:
         answer = await peer.request("POST", "/session", body, headers=JSON)
         assert answer.error == code, body
     assert (await peer.request("POST", "/session", b"name=Ann")).error == "unsupported_media_type"

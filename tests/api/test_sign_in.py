@@ -11,7 +11,7 @@ import trio
 from chatserver.api import tokens as tokens_module
 from chatserver.meters import KeyedBuckets
 from chatserver.settings.rooms import Audience, Guests, RoomPolicy
-from tests.api.asking import JSON, cookie
+from tests.api.asking import cookie
 from tests.support.peers import ask, chatter, connect, publish, request
 from tests.support.serving import Serving, serving
 from tests.support.tokens import SECRET, bearer, token
@@ -61,7 +61,7 @@ async def test_one_token_is_one_person_over_every_transport(house: Serving) -> N
 
 
 async def test_the_name_and_the_id_are_those_of_the_token(house: Serving) -> None:
-    answer = await ask(house.address, "POST", "/session", b'{"name": "Bob"}', headers={**JSON, **bearer(token())})
+    answer = await ask(house.address, "POST", "/session", {"name": "Bob"}, headers=bearer(token()))
     assert answer.error == "bad_field"
     answer = await ask(house.address, "POST", "/session", headers=bearer(token(extra="x" * 2850)))
     assert (answer.status, answer.error) == (413, "too_large")

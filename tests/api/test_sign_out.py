@@ -17,7 +17,7 @@ from chatserver.edge.sign_outs import SignOutSearch
 from chatserver.log.interface import Draft, LogUnavailable
 from chatserver.log.memory import MemoryLog
 from chatserver.log.signouts import SignOut
-from tests.api.asking import JSON, cookie, hold_back
+from tests.api.asking import cookie, hold_back
 from tests.support.moderating import sanction
 from tests.support.peers import ask, chatter, connect, publish, request
 from tests.support.serving import Serving, serving
@@ -227,7 +227,7 @@ async def test_several_sign_outs_at_a_time_are_all_done(house: Serving) -> None:
 
 
 async def test_a_guest_who_signs_out_becomes_a_new_guest(house: Serving) -> None:
-    made = (await ask(house.address, "POST", "/session", b'{"name": "Ann"}', headers=JSON)).json
+    made = (await ask(house.address, "POST", "/session", {"name": "Ann"})).json
     async with chatter(house.address, headers=cookie(made["token"])) as friend:
         assert friend.hello["user"] == made["user"]
         await sign_out(house, cookie(made["token"]))

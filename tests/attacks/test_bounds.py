@@ -3,7 +3,6 @@
 The test visits every container that the server holds, to find one that keeps an entry for each visitor.
 """
 
-import json
 import sys
 from collections import Counter
 from pathlib import Path
@@ -12,8 +11,8 @@ import pytest
 import trio
 
 from chatserver.settings.rooms import room_policies
-from tests.support.peers import connect, frame, open_websocket, publish, request, say
-from tests.support.reachable import containers, module_globals
+from tests.attacks.reachable import containers, module_globals
+from tests.support.peers import Body, connect, frame, open_websocket, publish, request, say
 from tests.support.serving import Serving, serving
 from tests.support.tokens import bearer, secret_file, token
 
@@ -35,12 +34,11 @@ EXPECTED = [
 def requests(number: int) -> list[bytes]:
     """One request of every kind, as a new guest from a new network."""
     who = {"X-Forwarded-For": f"2001:db8:0:{number:x}::1", "Cookie": f"chat_session={number:-<20}"}
-    typed = {**who, "Content-Type": "application/json"}
     signed_in = {"X-Forwarded-For": who["X-Forwarded-For"], **bearer(token(sub=f"u_{number}"))}
     message = {"text": f"word{number}", "key": f"{number:->20}", "mentions": [f"u_nobody{number}"], "reply_to": 1}
 
-    def post(path: str, body: object, method: str = "POST") -> bytes:
-        return request(method, path, json.dumps(body).encode(), headers=typed)
+    def post(path: str, body: Body, method: str = "POST") -> bytes:
+        return request(method, path, body, headers=who)
 
     def get(path: str, headers: dict[str, str] = who, method: str = "GET") -> bytes:
         return request(method, path, headers=headers)

@@ -20,6 +20,7 @@ from chatserver.api.conversation import Conversation, Outcome
 from chatserver.edge.websocket import CONTROL, REFUSAL, REFUSALS, STEP_MESSAGES, WebSocketHandler
 from chatserver.net.poller import READ_BYTES
 from chatserver.protocol.websocket import MAX_SEPARATE_CONTROLS
+from tests.attacks.siege import PERSON
 from tests.support.peers import (
     PATIENCE,
     Chatter,
@@ -36,7 +37,6 @@ from tests.support.peers import (
     upgrade,
 )
 from tests.support.serving import eventually, neighbour, serving
-from tests.support.siege import PERSON
 
 pytestmark = pytest.mark.jumping_clock
 

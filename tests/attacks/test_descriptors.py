@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import trio
 
+from tests.attacks.siege import PERSON, Attack, visit
 from tests.support.parked import descriptors
 from tests.support.peers import PATIENCE, Chatter, ask, chatter
-from tests.support.serving import ServerProcess, eventually, free_flags, sample, server_process
-from tests.support.siege import PERSON, Attack, visit
+from tests.support.serving import ServerProcess, eventually, free_flags, sample, server_process, until
 
 #: `ulimit -n` of the server, and the number of attackers. Forty places are left when the operator is connected: in
 #: fewer than `evict_after` has ticks (twenty) no attacker could be evicted in the tick in which all of them came.
@@ -86,11 +86,7 @@ async def test_attackers_take_all_descriptors(tmp_path: Path) -> None:
                     assert await metric(server, "connections") < left
             assert {answer.status for answer in attack.told} <= {503, 408}
             resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, limits)
-
-            async def as_before() -> bool:
-                return await counts(server) == before
-
-            await eventually(as_before)
+            await until(lambda: counts(server), lambda found: found == before)
             await visit(server.address, PERSON.format(99))
         assert await metric(server, "closes_total", reason="evicted") > 0
         nursery.cancel_scope.cancel()

@@ -12,9 +12,9 @@ import trio
 
 from chatserver.chat.registry import NETWORK_SHARE
 from chatserver.net.admission import LOW_WATER
+from tests.attacks.siege import CROWD, HALF_A_HEAD, PERSON, Attack, visit
 from tests.support.peers import Peer, ask, chatter, connect, request
-from tests.support.serving import Serving, eventually, neighbour, serving
-from tests.support.siege import CROWD, HALF_A_HEAD, PERSON, Attack, visit
+from tests.support.serving import Serving, neighbour, serving, until
 
 pytestmark = pytest.mark.jumping_clock
 
@@ -29,11 +29,7 @@ async def ends_as_it_began(server: Serving) -> None:
 
 async def until_full(server: Serving, evicted: int = 1) -> None:
     """Wait until connections have been evicted."""
-
-    async def so_many() -> bool:
-        return await server.closes("evicted") >= evicted
-
-    await eventually(so_many)
+    await until(lambda: server.closes("evicted"), lambda found: found >= evicted)
 
 
 # -- a newcomer while the server is full ------------------------------------------------------------------------------
@@ -179,12 +175,8 @@ async def test_idle_connections_are_evicted_before_the_last_place_is_taken() -> 
         people = [await stack.enter_async_context(connect(server.address, source=CROWD)) for _ in range(idle)]
         for peer in people:
             await peer.send(request("GET", "/healthz"))
-
-        async def relieved() -> bool:
-            return await server.metric("chatserver_connections") <= total * LOW_WATER + 2
-
         await until_full(server, 2)
-        await eventually(relieved)
+        await until(lambda: server.metric("chatserver_connections"), lambda held: held <= total * LOW_WATER + 2)
         assert await server.metric("chatserver_reclaimed_total") >= 2
         assert await server.metric("chatserver_connections", phase="held") == waiting
         await ask(server.address, "POST", "/rooms/r/messages", b"hi")

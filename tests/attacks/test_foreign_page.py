@@ -18,7 +18,6 @@ pytestmark = pytest.mark.jumping_clock
 
 APP = "https://app.example"
 EVIL = "https://evil.example"
-JSON = {"Content-Type": "application/json"}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 COOKIE = {"Cookie": "chat_session=6yPoxpIU0Ksgu5-dyGM36w"}
 NAVIGATION = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
@@ -38,7 +37,7 @@ MISDEEDS: dict[str, bytes] = {
     "text": request("POST", "/rooms/lobby/messages", b"hi", headers={"Content-Type": "text/plain"}),
     "a form": request("POST", "/rooms/lobby/messages", b"hi", headers=FORM),
     "no type": request("POST", "/rooms/lobby/messages", b"hi"),
-    "json": request("POST", "/rooms/lobby/messages", b'{"text":"hi"}', headers=JSON),
+    "json": request("POST", "/rooms/lobby/messages", {"text": "hi"}),
     "put": request("PUT", "/rooms/lobby/read", b"{}"),
     "patch": request("PATCH", "/rooms/lobby/messages/1", b"{}"),
     "delete": request("DELETE", "/rooms/lobby/messages/1"),

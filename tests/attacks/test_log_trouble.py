@@ -2,7 +2,6 @@
 no acknowledged message is lost, and the refusals end with the trouble, without a restart.
 """
 
-import json
 import os
 import resource
 import signal
@@ -29,8 +28,7 @@ ANSWER = 0.3
 
 async def post(peer: Peer, text: str, key: str = "") -> tuple[int, Any]:
     """Publish over HTTP on a kept connection: status and offset, or a refusal after a check of its form."""
-    body = json.dumps({"text": text, "key": key or None}).encode()
-    answer = await peer.request("POST", "/rooms/lobby/messages", body, headers={"Content-Type": "application/json"})
+    answer = await peer.request("POST", "/rooms/lobby/messages", {"text": text, "key": key or None})
     if answer.status == 201:
         return answer.status, answer.json["offset"]
     assert (answer.status, answer.error) == (503, "unavailable")

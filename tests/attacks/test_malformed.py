@@ -6,11 +6,12 @@ tests the parsers with cuts everywhere.
 """
 
 from collections import Counter
+from functools import partial
 
 import pytest
 
 from tests.support.peers import Chatter, ask, chatter, connect, frame, request, say, upgrade
-from tests.support.serving import eventually, neighbour, serving
+from tests.support.serving import neighbour, serving, until
 
 pytestmark = pytest.mark.jumping_clock
 
@@ -65,11 +66,8 @@ async def test_malformed_input_is_answered_counted_and_logged() -> None:
                 closed = await friend.closed()
                 assert (closed.code, bool(closed.reason)) == (code, True), name
                 assert await friend.peer.rest() == b"", name
-
-        async def nobody_is_left() -> bool:
-            return bool((await ask(server.address, "GET", "/rooms/lobby/members")).json["count"] == 0)
-
-        await eventually(nobody_is_left)
+        members = partial(ask, server.address, "GET", "/rooms/lobby/members")
+        await until(members, lambda answer: answer.json["count"] == 0)
         reasons = Counter(reason for _, _, reason in (*HTTP.values(), *FRAMES.values()))
         for reason, times in reasons.items():
             await server.counted(reason, times)

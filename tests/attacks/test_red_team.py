@@ -179,11 +179,7 @@ async def test_half_closed_event_streams_end_at_once_and_others_go_on(wires: lis
                 await peer.send(wire)
         await ending.end()
         await ending.rest()
-
-        async def alone() -> bool:
-            return await server.metric("chatserver_connections", phase="stream") == 1
-
-        await eventually(alone)
+        await server.reaches(1, "chatserver_connections", phase="stream")
         await publish(server.address, "lonely", "hello")
         assert b'"hello"' in await staying.until(b'"hello"')
 

@@ -14,10 +14,10 @@ import trio
 
 from chatserver.log import open_log
 from chatserver.log.interface import Draft, LogError, Stored
+from tests.attacks.siege import CROWD, PERSON
 from tests.support.groups import append
 from tests.support.peers import Address, Chatter, Peer, chatter, connect, say
 from tests.support.serving import Serving, eventually, serving
-from tests.support.siege import CROWD, PERSON
 
 #: The neighbour's address, and that of a client that publishes all the time.
 NEIGHBOUR, SPEAKER = PERSON.format(1), PERSON.format(2)

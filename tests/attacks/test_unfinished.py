@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from tests.support.peers import connect, request, say, upgrade
-from tests.support.serving import eventually, neighbour, serving
+from tests.support.serving import neighbour, serving
 
 pytestmark = pytest.mark.jumping_clock
 
@@ -40,10 +40,6 @@ async def test_unfinished_input_is_bounded_together(kind: str) -> None:
     """One more is told to return later; an honest request in two pieces is served."""
     (before, greeting), (fat, fitting, told), (question, answer) = CASES[kind]
     async with serving(all_unfinished_bytes=MOST, max_body_bytes=MOST) as server, neighbour(server):
-
-        async def kept(size: int) -> bool:
-            return await server.metric("chatserver_unfinished_bytes") == size
-
         async with AsyncExitStack() as stack:
             peers = [await stack.enter_async_context(connect(server.address)) for _ in range(fitting + 2)]
             for peer in peers if before else ():
@@ -52,7 +48,7 @@ async def test_unfinished_input_is_bounded_together(kind: str) -> None:
             *attackers, another, honest = peers
             for number, attacker in enumerate(attackers, 1):
                 await attacker.send(fat)
-                await eventually(partial(kept, number * len(fat)))
+                await server.reaches(number * len(fat), "chatserver_unfinished_bytes")
             await another.send(fat)
             assert told in await another.rest()
             await server.counted("unfinished-full")
@@ -60,5 +56,5 @@ async def test_unfinished_input_is_bounded_together(kind: str) -> None:
             await trio.sleep(0.1)
             await honest.send(question[20:])
             await honest.until(answer)
-        await eventually(partial(kept, 0))
+        await server.reaches(0, "chatserver_unfinished_bytes")
         await server.counted("unfinished-full")

@@ -3,8 +3,6 @@
 May not: own a socket.
 """
 
-import json
-
 from tests.support.peers import MASK, request, say
 
 EMPTY_PONG = b"\x8a\x80" + MASK
@@ -17,8 +15,7 @@ TEXT = (
 
 
 def post_message(room: str, text: str) -> bytes:
-    headers = {"Content-Type": "application/json"}
-    return request("POST", f"/rooms/{room}/messages", json.dumps({"text": text}).encode(), headers=headers)
+    return request("POST", f"/rooms/{room}/messages", {"text": text})
 
 
 def join(room: str) -> bytes:

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 import trio
 
+from tests.chat.processes import SAID, Air, Process
 from tests.support.chatting import Chatting, chatting
-from tests.support.processes import SAID, Air, Process
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from chatserver.chat.principal import NamedGuest, Principal, SignedIn, User, pac
 from chatserver.chat.process_messages import named, principal_of
 from chatserver.chat.registry import EMPTY_ROOM_SECONDS
 from chatserver.log.interface import Draft
-from tests.support.processes import MENDED, SAID, Air, Process
+from tests.chat.processes import MENDED, SAID, Air, Process
 from tests.support.scripted import HERE
 
 Pair = tuple[Process, Process]

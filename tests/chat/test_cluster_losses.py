@@ -16,8 +16,8 @@ from chatserver.chat.cluster_presence import ClusterPresence
 from chatserver.chat.hub import Hub
 from chatserver.chat.process_messages import ProcessReport, RoomReport, encode
 from chatserver.chat.registry import EMPTY_ROOM_SECONDS
+from tests.chat.processes import MENDED, SAID, Air, Process
 from tests.support.chatting import Chatting, SmallSettings
-from tests.support.processes import MENDED, SAID, Air, Process
 from tests.support.scripted import Peer
 
 Pair = tuple[Process, Process]

@@ -25,9 +25,9 @@ from chatserver.chat import registry
 from chatserver.chat.cluster_presence import ClusterPresence
 from chatserver.chat.presence import MAX_LISTED
 from tests.chat.playing import HEALED_AFTER, LONG_AFTER, ROOMS, Act, Play, an_act
+from tests.chat.processes import Air, Process, lose
 from tests.support.chatting import Chatting, chatting
 from tests.support.examples import examples
-from tests.support.processes import Air, Process, lose
 
 ACT = an_act(
     "publish publish publish publish join join join leave take take take slow die poll poll wait wait until_idle "

@@ -12,11 +12,11 @@ import pytest
 
 from chatserver.net.handler import Handler
 from chatserver.net.states import READS, TABLE, State
+from tests.edge.planting import VICTIM, scene_of
+from tests.edge.ways import EVENTS, SETTINGS, WAYS
 from tests.support.certificates import certificate
 from tests.support.peers import Address, connect
-from tests.support.planting import VICTIM, scene_of
 from tests.support.serving import serving
-from tests.support.ways import EVENTS, SETTINGS, WAYS
 
 pytestmark = pytest.mark.jumping_clock
 

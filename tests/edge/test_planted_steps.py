@@ -17,11 +17,8 @@ import trio.testing
 from chatserver.edge.websocket import WebSocketHandler
 from chatserver.net.states import Priority
 from chatserver.net.tls_transport import TlsTransport
-from tests.support.parked import descriptors
-from tests.support.peers import Address, Peer, chatter, connect, publish, request, say
-from tests.support.planting import ROOM, VICTIM, Scene, scene_of
-from tests.support.serving import eventually, serving
-from tests.support.ways import (
+from tests.edge.planting import ROOM, VICTIM, Scene, scene_of
+from tests.edge.ways import (
     Bring,
     a_held_poll,
     a_hello,
@@ -36,6 +33,9 @@ from tests.support.ways import (
     nothing,
     one_request,
 )
+from tests.support.parked import descriptors
+from tests.support.peers import Address, Peer, chatter, connect, publish, request, say
+from tests.support.serving import eventually, serving
 
 pytestmark = pytest.mark.jumping_clock
 

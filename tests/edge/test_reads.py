@@ -4,10 +4,10 @@ import pytest
 
 from chatserver.edge.websocket import STEP_MESSAGES
 from chatserver.net.states import State
+from tests.edge.planting import VICTIM, Scene
+from tests.edge.ways import WAYS
 from tests.support.peers import connect, frame, open_websocket, request, say
-from tests.support.planting import VICTIM, Scene
 from tests.support.serving import eventually, serving
-from tests.support.ways import WAYS
 
 pytestmark = pytest.mark.jumping_clock
 

@@ -8,10 +8,10 @@ import pytest
 from chatserver.net.connection import Connection
 from chatserver.net.states import State
 from chatserver.reasons import Reason
+from tests.edge.planting import VICTIM, Scene
+from tests.edge.ways import WAYS
 from tests.support.peers import connect
-from tests.support.planting import VICTIM, Scene
 from tests.support.serving import serving
-from tests.support.ways import WAYS
 
 pytestmark = pytest.mark.jumping_clock
 

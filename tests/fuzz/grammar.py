@@ -68,7 +68,7 @@ RIGHT_REQUESTS: dict[str, bytes] = {
     "poll of one twice": _get("/poll?room=lobby:0&room=lobby:1&wait=3"),
     "unread": _get("/unread"),
     "say that one types": request("POST", "/rooms/lobby/typing"),
-    "mark as read": request("PUT", "/rooms/ops/read", b'{"offset":2}', headers={"Content-Type": "application/json"}),
+    "mark as read": request("PUT", "/rooms/ops/read", {"offset": 2}),
     "publish": _post(b"hello"),
     "publish, thrice": _post(b"a") + _post(b"b") + _post(b"c"),
     "publish, then poll": _post(b"hello", room=OPS) + _get("/rooms/ops/messages?wait=2"),

@@ -17,6 +17,7 @@ from chatserver.log.sqlite_index import SqliteIndex
 from chatserver.log.words import words_of
 from tests.log.support import ENGINES, Clock, draft, running, submit_all, texts
 from tests.support.groups import append
+from tests.support.serving import eventually
 
 MONTH = 30 * 86_400_000
 
@@ -53,9 +54,7 @@ async def searched(
 async def indexed(log: Log) -> None:
     """Wait until everything is in the index, unless the case indexes nothing."""
     if isinstance(log, SqliteLog) and SqliteIndex.run is not never:
-        with trio.fail_after(30):
-            while log.index.behind:  # noqa: ASYNC110  an event for this would be for tests alone
-                await trio.sleep(0.005)
+        await eventually(lambda: not log.index.behind)
     if isinstance(log, PostgresLog):
         await log.change("merging", postgres_index._merge)  # does nothing in one of the cases
 

@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from functools import partial
 
 import pytest
-import trio
 from msgspec.structs import replace
 
 from chatserver import fair
 from chatserver.log import markers as markers_module
 from chatserver.log import sqlite_markers
-from chatserver.log.interface import Draft, Kind, Log, Record
+from chatserver.log.interface import Draft, Kind, Log
 from chatserver.log.markers import MAX_UNREAD_COUNT, Marker, Span, Unread, count_spans
 from chatserver.log.memory import MemoryLog
 from tests.log.support import Clock, draft, fill, running, steps_of
@@ -136,21 +135,14 @@ async def test_records_not_counted_in_time_count_by_offsets(log: Log, monkeypatc
 
 
 async def test_the_log_in_memory_counts_a_few_rooms_in_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    steps, is_unread = StepCounts(), markers_module._is_unread
-
-    def counted(record: Record, user_id: str) -> bool:
-        steps.counts[-1] += 1
-        return is_unread(record, user_id)
-
     async with running(MemoryLog()) as log:
         names = [f"r{number}" for number in range(60)]
         for name in names:
             await append(log, draft(room=name))
         monkeypatch.setattr(fair, "STEP", 0)
-        monkeypatch.setattr(markers_module, "_is_unread", counted)
-        trio.lowlevel.add_instrument(steps)
-        found = await log.markers.unread("u_eve", dict.fromkeys(names, 0))
-        trio.lowlevel.remove_instrument(steps)
+        with StepCounts() as steps:
+            monkeypatch.setattr(markers_module, "_is_unread", steps.counted(markers_module._is_unread))
+            found = await log.markers.unread("u_eve", dict.fromkeys(names, 0))
     assert found == dict.fromkeys(names, Unread(0, 1, 0))
     assert (max(steps.counts), sum(steps.counts)) == (1, 60)
 

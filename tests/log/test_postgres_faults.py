@@ -2,7 +2,7 @@
 
 import gc
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from time import monotonic
@@ -19,6 +19,7 @@ from tests.log.support import Clock, draft, fill, offsets, running, submit_all, 
 from tests.support.groups import append
 from tests.support.partition import Link
 from tests.support.postgres import KEEPER, KeptDatabase, PostgresServer, private_server
+from tests.support.serving import eventually
 
 PATIENCE = 60
 
@@ -45,13 +46,6 @@ async def publish_until_stored(log: PostgresLog, text: str, key: str) -> Stored:
                 return await append(log, draft(text, key=key))
             except LogUnavailable:
                 await trio.sleep(0.05)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Poll a condition of the server."""
-    with trio.fail_after(PATIENCE):
-        while not condition():  # noqa: ASYNC110
-            await trio.sleep(0.02)
 
 
 def kill_all(shell: psycopg.Connection) -> int:
@@ -86,7 +80,8 @@ async def test_a_backend_that_is_killed_in_a_commit(log: PostgresLog, shell: psy
             refused.append(True)
 
         nursery.start_soon(publish)
-        await until(lambda: shell.execute("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'").fetchone())
+        waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        await eventually(lambda: shell.execute(waiting).fetchone() is not None)
         kill_all(shell)
     shell.execute("ROLLBACK")
     assert refused
@@ -277,7 +272,7 @@ async def test_a_restart_and_a_failover(postgres_server: PostgresServer) -> None
             async with running(log):
                 epoch = log.identity.epoch
                 await append(log, draft("one", key="1"))
-                await until(lambda: has(standby, "one"))
+                await eventually(lambda: has(standby, "one"))
 
                 primary.stop("immediate")
                 with pytest.raises(LogUnavailable):
@@ -287,11 +282,11 @@ async def test_a_restart_and_a_failover(postgres_server: PostgresServer) -> None
                 primary.start()
                 assert (await publish_until_stored(log, "two", "2")).record.offset == 2
                 assert log.identity.epoch == epoch
-                await until(lambda: has(standby, "two"))
+                await eventually(lambda: has(standby, "two"))
 
                 standby.execute("ALTER SYSTEM SET primary_conninfo = ''")
                 standby.execute("SELECT pg_reload_conf()")
-                await until(lambda: not standby.execute("SELECT pid FROM pg_stat_wal_receiver"))
+                await eventually(lambda: not standby.execute("SELECT pid FROM pg_stat_wal_receiver"))
                 await append(log, draft("lost", key="3"))
                 primary.stop("immediate")
                 standby.execute("SELECT pg_promote(wait => false)")

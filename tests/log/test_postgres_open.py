@@ -6,7 +6,6 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -26,7 +25,7 @@ from tests.log.support import draft, ignore, running
 from tests.support.groups import append
 from tests.support.ports import steady_port
 from tests.support.postgres import PostgresServer
-from tests.support.serving import eventually
+from tests.support.serving import eventually, until
 
 SECRET = "correct-horse"
 
@@ -225,13 +224,10 @@ async def test_words_of_an_older_version_are_renewed(postgres_schema: str, monke
     execute(postgres_schema, "DROP TABLE chatserver.old_words", "UPDATE chatserver.version SET version = 2")
     async with running(PostgresLog(postgres_schema)) as log:
         assert isinstance(log, PostgresLog)
-        await eventually(partial(_is_renewed, log))
+        old = "SELECT FROM old_words"
+        await until(lambda: log.ask(lambda it: it.execute(old).fetchall()), lambda rows: not rows)
         for asked, found in (("strasse", said[:1]), ("οδοσ", said[2:3]), ("fl", said[4:5]), ("street", said[1:2])):
             assert [hit.record.text for hit in (await log.index.find(Question((asked,)))).hits] == found
-
-
-async def _is_renewed(log: PostgresLog) -> bool:
-    return not await log.ask(lambda connection: connection.execute("SELECT FROM old_words").fetchall())
 
 
 async def test_a_running_server_goes_on_when_a_newer_one_migrates_the_tables(
@@ -258,8 +254,7 @@ async def test_servers_that_start_together_make_the_tables_once(postgres_schema:
     async with trio.open_nursery() as nursery, trio.open_nursery() as starting:
         for log in logs:
             starting.start_soon(nursery.start, log.run, ignore)
-        while not all(log._opened for log in logs):  # noqa: ASYNC110
-            await trio.sleep(0.01)
+        await eventually(lambda: all(log._opened for log in logs))
         assert len({log.identity for log in logs}) == 1
         nursery.cancel_scope.cancel()
 

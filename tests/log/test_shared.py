@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from tests.log.test_records import delete, edit, react
 from tests.log.test_sanctions import ENTRY, sanction
 from tests.log.test_signouts import sign_out
 from tests.support.groups import append
-from tests.support.serving import eventually
+from tests.support.serving import until
 
 PROCESSES = 3
 #: Makes the log of the process with this number.
@@ -144,24 +145,16 @@ async def test_rooms_are_listed_by_the_last_write_of_either(pair: list[Node[Log]
     for number, room in enumerate("abcdbaecd"):
         clock.ms += 5
         await append(pair[number % 2].log, draft(room=room))
-    for node in pair:
-
-        async def is_right(log: Log = node.log) -> bool:
-            return "".join(summary.room for summary in await log.rooms(99)) == "dceab"
-
-        await eventually(is_right)  # SQLite's list of other processes' rooms is cached for some ms
+    for node in pair:  # SQLite's list of other processes' rooms is cached for some ms
+        await until(partial(node.log.rooms, 99), lambda found: [summary.room for summary in found] == [*"dceab"])
 
 
 async def test_a_search_finds_messages_of_the_other_process(pair: list[Node[Log]]) -> None:
     for node, room in zip(pair, ("lobby", "ops"), strict=True):
         await append(node.log, draft("apple pie", room=room))
     for node in pair:
-
-        async def finds_both(log: Log = node.log) -> bool:
-            hits = (await log.index.find(Question(("apple",)))).hits
-            return {hit.record.room for hit in hits} == {"lobby", "ops"}
-
-        await eventually(finds_both)
+        search = partial(node.log.index.find, Question(("apple",)))
+        await until(search, lambda found: {hit.record.room for hit in found.hits} == {"lobby", "ops"})
 
 
 async def test_changes_are_hints_to_the_other_processes_only(pair: list[Node[Log]]) -> None:

@@ -21,6 +21,7 @@ from chatserver.log.interface import KEY_LIFETIME, Head, LogError, LogUnavailabl
 from chatserver.log.sqlite import SqliteLog
 from tests.log.support import Clock, draft, offsets, running, submit_all, texts
 from tests.support.groups import append
+from tests.support.serving import eventually
 
 
 @pytest.fixture
@@ -216,9 +217,7 @@ class Hanging:
         monkeypatch.setattr(owner, name, hang)
 
     async def hang(self, count: int) -> None:
-        with trio.fail_after(60):
-            while self.hanging < count:  # noqa: ASYNC110  it changes in another thread
-                await trio.sleep(0.01)
+        await eventually(lambda: self.hanging >= count)
 
 
 @pytest.mark.parametrize("hangs", ["commit", "forget"])

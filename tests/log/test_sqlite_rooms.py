@@ -4,13 +4,13 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-import trio
 
 from chatserver.log import connections as connections_module
 from chatserver.log import sqlite_readers as readers_module
 from chatserver.log.interface import Log, LogUnavailable, RoomSummary
 from chatserver.log.sqlite import SqliteLog
 from tests.log.support import Clock, fill, running
+from tests.support.serving import eventually
 
 
 async def write(log: Log, clock: Clock, rooms: str) -> None:
@@ -71,9 +71,8 @@ async def test_the_order_is_read_once_even_if_it_takes_longer_than_a_read(
             with pytest.raises(LogUnavailable, match="took longer than"):
                 await log.rooms(9)
         assert log._opened is not None
-        with trio.fail_after(60):
-            while log._opened.recent_rooms._earlier is None:  # noqa: ASYNC110  it changes in another thread
-                await trio.sleep(0.01)
+        recent = log._opened.recent_rooms
+        await eventually(lambda: recent._earlier is not None)
         monkeypatch.setattr(readers_module, "_NEWEST", "not asked again")
         assert await listed(log) == "cba"
 

@@ -13,6 +13,7 @@ from outcome import Error, Outcome, Value
 from chatserver.log import threads
 from chatserver.log.interface import LogUnavailable
 from chatserver.log.threads import ThreadPool
+from tests.support.serving import eventually
 
 
 @pytest.fixture
@@ -189,9 +190,7 @@ async def test_an_idle_thread_keeps_nothing_of_its_last_job(pool: ThreadPool, mo
     await pool.run(work)
     held = weakref.ref(work)
     del work
-    with trio.fail_after(60):
-        while held() is not None:  # noqa: ASYNC110  it changes in another thread
-            await trio.sleep(0.001)
+    await eventually(lambda: held() is None)
     monkeypatch.setattr(threads, "IDLE_TIMEOUT", 0.0)
     thread = await pool.run(threading.current_thread)
     thread.join(60)
@@ -208,9 +207,7 @@ async def test_a_bounded_number_of_jobs_runs_and_the_others_wait_in_order() -> N
         release[number].wait(60)
 
     async def began(count: int) -> None:
-        with trio.fail_after(60):
-            while len(order) < count:  # noqa: ASYNC110  it changes in another thread
-                await trio.sleep(0.01)
+        await eventually(lambda: len(order) >= count)
         assert len(order) == count
 
     async with trio.open_nursery() as nursery:

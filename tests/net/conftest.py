@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.house import House
+from tests.net.house import House
+from tests.net.sealed import KINDS, Either, Sealed, either, sealed
 from tests.support.parked import Parked, parked
-from tests.support.sealed import KINDS, Either, Sealed, either, sealed
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from chatserver.net.transport import PLAIN
 from chatserver.net.wheel import spans, ticks
 from chatserver.reasons import Reason
 from chatserver.settings.fields import Settings
-from tests.support.house import House
+from tests.net.house import House
 from tests.support.parked import parked
 
 SETTINGS = Settings()

@@ -8,9 +8,9 @@ from chatserver.net.connection import CLOSED
 from chatserver.net.readiness import READ, WRITE
 from chatserver.net.states import State
 from chatserver.reasons import Reason
+from tests.net.sealed import KINDS, Either, either, read_all
 from tests.support.examples import examples
 from tests.support.parked import Parked, ended, take
-from tests.support.sealed import KINDS, Either, either, read_all
 from tests.support.troubled import BIG, BrokenTransport, fail
 
 

@@ -11,8 +11,8 @@ from chatserver.net.connection import CLOSED
 from chatserver.net.readiness import READ
 from chatserver.net.states import Priority, State
 from chatserver.reasons import Reason
+from tests.net.sealed import Either
 from tests.support.parked import Parked, descriptors, ended, parked, reset, take
-from tests.support.sealed import Either
 from tests.support.troubled import BIG, fail, is_alive, state_of
 
 

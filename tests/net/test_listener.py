@@ -12,7 +12,7 @@ from chatserver.net import sockets
 from chatserver.net.listener import ACCEPT_BATCH, REST_TICKS, bind
 from chatserver.net.readiness import READ
 from chatserver.reasons import Reason
-from tests.support.attended import attended
+from tests.net.attended import attended
 from tests.support.parked import REFUSAL, Parked, descriptors, ended, take
 
 pytestmark = pytest.mark.jumping_clock

@@ -9,7 +9,7 @@ from chatserver.net import admission as admission_module
 from chatserver.net.connection import Closing
 from chatserver.net.states import State
 from chatserver.reasons import Reason
-from tests.support.house import House
+from tests.net.house import House
 from tests.support.parked import REFUSAL, ended, take
 from tests.support.troubled import fail
 

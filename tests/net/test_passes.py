@@ -17,7 +17,7 @@ from chatserver.net.poller import (
 )
 from chatserver.net.scheduler import QUANTUM
 from chatserver.net.states import Priority, State
-from tests.support.attended import attended
+from tests.net.attended import attended
 from tests.support.parked import Parked
 from tests.support.serving import eventually
 

@@ -20,7 +20,7 @@ from chatserver.net.readiness import READ
 from chatserver.net.scheduler import QUANTUM
 from chatserver.net.states import Priority, State
 from chatserver.reasons import Reason
-from tests.support.attended import attended
+from tests.net.attended import attended
 from tests.support.parked import Parked, descriptors, ended, reset, take
 
 pytestmark = pytest.mark.jumping_clock

@@ -7,8 +7,8 @@ import pytest
 
 from chatserver.net.states import TABLE, State
 from chatserver.reasons import Reason
+from tests.net.sealed import PLAIN_ANSWER, VERSIONS, Client, Sealed, sealed
 from tests.support.parked import ended, take
-from tests.support.sealed import PLAIN_ANSWER, VERSIONS, Client, Sealed, sealed
 from tests.support.troubled import state_of
 
 

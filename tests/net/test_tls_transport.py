@@ -19,8 +19,8 @@ from chatserver.net.tls_records import MAX_HELLO, REFUSAL
 from chatserver.net.tls_transport import MAX_EMPTY_RECORDS, RECORD
 from chatserver.net.transport import PLAIN
 from chatserver.reasons import Reason
+from tests.net.sealed import VERSIONS, Client, Sealed, read_all, sealed, transport_of
 from tests.support.parked import ended, take
-from tests.support.sealed import VERSIONS, Client, Sealed, read_all, sealed, transport_of
 from tests.support.troubled import BIG, state_of
 
 #: What a record adds: its header, a nonce in TLS 1.2, the type in 1.3, the tag.

@@ -7,8 +7,8 @@ from chatserver.protocol.body import Body, BodyLimits, ChunkedBody, LengthBody, 
 from chatserver.protocol.errors import HttpError
 from chatserver.protocol.head import HeadLimits, parse_head
 from chatserver.reasons import ErrorCode, Reason
+from tests.protocol.feed import body_runner, feed
 from tests.protocol.samples import GET, POST, request
-from tests.support.feed import body_runner, feed
 
 LIMITS = BodyLimits(max_bytes=2000, overhead_ratio=4, overhead_grace=100)
 BAD = (ErrorCode.BAD_REQUEST, Reason.BAD_REQUEST)

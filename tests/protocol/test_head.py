@@ -2,8 +2,8 @@ import pytest
 
 from chatserver.protocol.errors import HttpError
 from chatserver.protocol.head import BodyKind, Head, HeadLimits, find_head_end, has_token, parse_head
+from tests.protocol.feed import feed, head_runner
 from tests.protocol.samples import GET, POST, request
-from tests.support.feed import feed, head_runner
 
 NEXT = b"GET /next HTTP/1.1\r\n"
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from chatserver.protocol.errors import HttpError
 from chatserver.protocol.head import Head, HeadLimits, find_head_end, parse_head
 from chatserver.reasons import ErrorCode, Reason
+from tests.protocol.feed import feed, head_runner
 from tests.protocol.samples import request
-from tests.support.feed import feed, head_runner
 
 BAD = (ErrorCode.BAD_REQUEST, Reason.BAD_REQUEST)
 LONG_HEAD = (ErrorCode.HEAD_TOO_LARGE, Reason.HEAD_TOO_LARGE)

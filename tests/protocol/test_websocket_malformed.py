@@ -6,8 +6,8 @@ from wsproto.connection import Connection, ConnectionState, ConnectionType
 
 from chatserver.protocol.websocket import FrameLimits, Ping, Text, Violation, receive
 from chatserver.reasons import CloseCode, Reason
+from tests.protocol.feed import feed, frame_runner, take_frames
 from tests.protocol.samples import frame
-from tests.support.feed import feed, frame_runner, take_frames
 
 FIN, TEXT, BINARY = 0x80, 0x01, 0x02
 CLOSE, PING, PONG = 0x88, 0x89, 0x8A

@@ -20,7 +20,7 @@ from chatserver.settings.spec import ConfigError
 from chatserver.shared import valkey
 from tests.support.moderating import guest, id_of, moderate
 from tests.support.peers import ask, chatter
-from tests.support.serving import Serving, eventually, neighbour, serving
+from tests.support.serving import Serving, eventually, neighbour, serving, until
 from tests.support.tokens import secret_file
 from tests.support.valkeys import Valkey, url_of, valkeys
 
@@ -52,9 +52,9 @@ async def pair(servers: list[Valkey], **settings: Any) -> AsyncIterator[tuple[Se
             yield ours, other
 
 
-async def count(server: Serving, room: str = "lobby") -> int:
-    answer = await ask(server.address, "GET", f"/rooms/{room}/members")
-    return int(answer.json["count"])
+async def there(server: Serving, members: int) -> None:
+    """Wait until so many people are in the lobby, as this server knows them."""
+    await until(lambda: ask(server.address, "GET", "/rooms/lobby/members"), lambda it: it.json["count"] == members)
 
 
 async def test_people_of_both_servers_see_each_other(servers: list[Valkey]) -> None:
@@ -63,7 +63,7 @@ async def test_people_of_both_servers_see_each_other(servers: list[Valkey]) -> N
         await bob.ask("join", room="lobby")
         names = {each.hello["user"]["name"] for each in (ann, bob)}
         for server in (ours, other):
-            await eventually(lambda server=server: there(server, 2))  # type: ignore[misc]
+            await there(server, 2)
         members = await ann.ask("members", room="lobby")
         assert {each["name"] for each in members["members"]} == names
         assert (await ask(other.address, "GET", "/rooms/lobby")).json["members"] == 2
@@ -83,15 +83,11 @@ async def test_a_user_between_polls_at_one_server_is_kicked_at_the_other(servers
     async with pair(servers, token_key=(secret_file(tmp_path),), presence_grace=300.0) as (ours, other):
         user = await id_of(ours.address, ann)
         assert (await ask(ours.address, "GET", "/poll?room=lobby", headers=ann)).status == 200
-        await eventually(lambda: there(other, 1))
+        await there(other, 1)
         answer = await moderate(other.address, "POST", "/rooms/lobby/kick", user=user)
         assert (answer.status, answer.json["ended"]) == (200, 0), "the user has no connection here"
-        await eventually(lambda: there(ours, 0))
-        await eventually(lambda: there(other, 0))
-
-
-async def there(server: Serving, members: int) -> bool:
-    return await count(server) == members
+        await there(ours, 0)
+        await there(other, 0)
 
 
 async def test_a_sign_out_at_one_server_makes_the_other_read_the_log(servers: list[Valkey]) -> None:
@@ -131,11 +127,7 @@ async def test_a_result_of_one_server_is_used_by_the_other_until_a_removal(
         assert await found(other) == ["a kettle"]
         deleted = await ann.ask("delete", room="lobby", offset=stored["offset"])
         assert deleted["type"] == "ack"
-
-        async def taken_out() -> bool:
-            return await found(other) == []
-
-        await eventually(taken_out)
+        await until(lambda: found(other), lambda texts: texts == [])
 
 
 async def test_a_user_who_publishes_at_both_has_one_rate_from_then_on(servers: list[Valkey]) -> None:
@@ -194,7 +186,7 @@ async def test_a_server_starts_without_its_shards() -> None:
     async with serving(shared="valkey://127.0.0.1:1") as server, neighbour(server):
         assert (await ask(server.address, "GET", "/readyz")).json["status"] == "ready"
         assert await searches(server) == [200] * 5
-        assert await count(server, "neighbours") == 1
+        assert (await ask(server.address, "GET", "/rooms/neighbours/members")).json["count"] == 1
     lost = [line for line in server.logs if line["event"] == "shard_lost"]
     assert [line["shard"] for line in lost] == ["127.0.0.1:1"]
 

@@ -4,7 +4,6 @@ Owns: what a good client does when it is cut off: it reconnects soon, to any nod
 ledger does. An answer that a good client should never get raises `Violation`.
 """
 
-import json
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -168,11 +167,9 @@ class Publisher(Client):
         return self._refused(act, answer)
 
     async def _post(self, act: Act) -> Any:
-        body = json.dumps({"text": act.text, "key": act.name}).encode()
-        headers = {"Content-Type": "application/json", "Cookie": f"chat_session={self._session}"}
-        answer = await ask(
-            self._dice.choice(self._nodes), "POST", f"/rooms/{quote(act.room)}/messages", body, headers=headers
-        )
+        node, path = self._dice.choice(self._nodes), f"/rooms/{quote(act.room)}/messages"
+        headers = {"Cookie": f"chat_session={self._session}"}
+        answer = await ask(node, "POST", path, {"text": act.text, "key": act.name}, headers=headers)
         if answer.status == 201:
             return answer.json
         self._check_refusal(answer.status)

@@ -4,7 +4,6 @@ Owns: a server with moderators, the headers that identify a person, the requests
 sanction is stored.
 """
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -46,11 +45,10 @@ async def moderate(
     address: Address, method: str, path: str, *, who: dict[str, str] | None = None, source: str = "", **fields: Any
 ) -> Answer:
     """A moderator's request, with a JSON body if there are fields."""
-    headers = {**(MODERATOR if who is None else who), **({"Content-Type": "application/json"} if fields else {})}
-    body = json.dumps(fields).encode() if fields else b""
-    if method == "POST" and not body:
-        headers["Content-Length"] = "0"
-    return await ask(address, method, path, body, headers=headers, source=source)
+    headers = MODERATOR if who is None else who
+    if method == "POST" and not fields:
+        headers = {**headers, "Content-Length": "0"}
+    return await ask(address, method, path, fields or b"", headers=headers, source=source)
 
 
 async def sanction(address: Address, room: str = "lobby", *, source: str = "", **fields: Any) -> Any:

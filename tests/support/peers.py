@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 import trio
@@ -27,6 +27,9 @@ from tests.support.certificates import NAMES, trusting_any
 
 #: Seconds until a test gives up on something that must happen: generous, since a slow machine is no fault.
 PATIENCE = 30.0
+
+#: The body of a request; of a mapping the JSON is sent.
+Body: TypeAlias = bytes | Mapping[str, Any]
 
 MASK = b"\x01\x02\x03\x04"
 WEBSOCKET_KEY = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -170,16 +173,18 @@ class Peer:
         return Answer(head.status, head.headers, await self.take(size))
 
     async def request(
-        self, method: str, path: str, body: bytes = b"", *, headers: Mapping[str, str] | None = None
+        self, method: str, path: str, body: Body = b"", *, headers: Mapping[str, str] | None = None
     ) -> Answer:
         """Send a request and read the answer."""
         await self.send(request(method, path, body, headers=headers))
         return await self.response(head_only=method == "HEAD")
 
 
-def request(method: str, path: str, body: bytes = b"", *, headers: Mapping[str, str] | None = None) -> bytes:
+def request(method: str, path: str, body: Body = b"", *, headers: Mapping[str, str] | None = None) -> bytes:
     """A request as bytes."""
     fields = {"Host": "localhost", **(headers or {})}
+    if not isinstance(body, bytes):
+        fields["Content-Type"], body = "application/json", json.dumps(body).encode()
     if body:
         fields.setdefault("Content-Length", str(len(body)))
     lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
@@ -215,7 +220,7 @@ async def connect(address: Address, *, receive_buffer: int = 0, source: str = ""
 
 
 async def ask(
-    address: Address, method: str, path: str, body: bytes = b"", *, headers: Mapping[str, str] | None = None,
+    address: Address, method: str, path: str, body: Body = b"", *, headers: Mapping[str, str] | None = None,
     source: str = "",
 ) -> Answer:  # fmt: skip
     """Send one request on a new connection."""
@@ -225,8 +230,7 @@ async def ask(
 
 async def publish(address: Address, room: str, text: str, **fields: Any) -> Any:
     """Publish as the guest of this address; the body of the 201."""
-    body = json.dumps({"text": text, **fields}).encode()
-    answer = await ask(address, "POST", f"/rooms/{room}/messages", body, headers={"Content-Type": "application/json"})
+    answer = await ask(address, "POST", f"/rooms/{room}/messages", {"text": text, **fields})
     assert answer.status == 201, answer
     return answer.json
 

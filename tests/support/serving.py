@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, 
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from unittest import mock
 
 import trio
@@ -51,6 +51,7 @@ SHORT_HOST = "t"
 _SAMPLE = re.compile(r"^(\w+)(?:\{([^}]*)\})? (\S+)$", re.MULTILINE)
 
 LogLine = MutableMapping[str, Any]
+T = TypeVar("T")
 
 
 async def eventually(look: Callable[[], bool | Awaitable[bool]], *, within: float = PATIENCE) -> None:
@@ -61,6 +62,18 @@ async def eventually(look: Callable[[], bool | Awaitable[bool]], *, within: floa
         while not (await found if isinstance(found := look(), Awaitable) else found):
             await trio.sleep(pause)
             pause = min(pause * SLOWER, LOOK_MAX)
+
+
+async def until(ask: Callable[[], Awaitable[T]], holds: Callable[[T], object]) -> T:
+    """Ask until the answer is as expected. Returns it, or raises trio.TooSlowError."""
+    answers: list[T] = []
+
+    async def look() -> bool:
+        answers[:] = [await ask()]
+        return bool(holds(answers[0]))
+
+    await eventually(look)
+    return answers[0]
 
 
 def sample(text: bytes, name: str, **labels: str) -> float:
@@ -99,6 +112,10 @@ class Serving:
         """A sample of /metrics, summed over the labels that are not given."""
         return sample((await ask(self.metrics_address, "GET", "/metrics")).body, name, **labels)
 
+    async def reaches(self, value: float, name: str, **labels: str) -> None:
+        """Wait until a sample of /metrics has this value."""
+        await until(lambda: self.metric(name, **labels), lambda found: found == value)
+
     async def closes(self, reason: str) -> int:
         return int(await self.metric("chatserver_closes_total", reason=reason))
 
@@ -114,22 +131,14 @@ class Serving:
 
     async def held(self, connections: int) -> None:
         """Wait until `connections` connections are held, without the one for this request."""
-
-        async def so_many() -> bool:
-            return await self.metric("chatserver_connections") == connections + 1
-
         await eventually(lambda: self.server.parts.connections.held == connections)
-        await eventually(so_many)
+        await self.reaches(connections + 1, "chatserver_connections")
 
     async def in_phase(self, phase: str, count: int = 1) -> None:
         """Wait until `count` connections are in a phase."""
         table, state = self.server.parts.connections.table, State[phase.upper()]
-
-        async def so_many() -> bool:
-            return await self.metric("chatserver_connections", phase=phase) >= count
-
         await eventually(lambda: sum(each is not None and each.state is state for each in table) >= count)
-        await eventually(so_many)
+        await until(lambda: self.metric("chatserver_connections", phase=phase), lambda found: found >= count)
 
 
 @asynccontextmanager

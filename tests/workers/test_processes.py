@@ -28,7 +28,7 @@ from tests.support.peers import (
     read_all,
 )
 from tests.support.running import is_running
-from tests.support.serving import ServerProcess, eventually, free_flags, sample, server_process, serving
+from tests.support.serving import ServerProcess, eventually, free_flags, sample, server_process, serving, until
 
 ROOM = "lobby"
 PUBLISHERS = 4
@@ -112,23 +112,15 @@ async def test_two_workers_are_one_server(tmp_path: Path) -> None:
             while message["offset"] != ack["offset"]:
                 message = await friends[listener].next("message")
             assert message["text"] == f"from {sender}"
-
-        async def everybody() -> bool:
-            counts = [
-                (await ask(server.address, "GET", f"/rooms/{ROOM}/members", source=f"127.0.0.{number}")).json["count"]
-                for number in range(7, 11)
-            ]
-            return set(counts) == {2}
-
-        await eventually(everybody)
         names = ("messages_total", "workers_ready", "members")
-
-        async def counted(source: str) -> bool:
-            text = (await ask(server.address, "GET", "/metrics", source=source)).body
-            return [sample(text, f"chatserver_{name}") for name in names] == [2, 2, 2]
-
-        for source in ("127.0.0.7", "127.0.0.8", "127.0.0.9"):
-            await eventually(partial(counted, source))  # a busy worker counts with its last numbers
+        for number in range(7, 11):
+            get = partial(ask, server.address, "GET", source=f"127.0.0.{number}")
+            await until(partial(get, f"/rooms/{ROOM}/members"), lambda answer: answer.json["count"] == 2)
+            # a busy worker counts with its last numbers
+            await until(
+                partial(get, "/metrics"),
+                lambda answer: [sample(answer.body, f"chatserver_{name}") for name in names] == [2, 2, 2],
+            )
         server.process.terminate()
         await say_goodbye(friends.values())
         assert await server.ended() == 0

@@ -22,7 +22,7 @@ from chatserver.workers.child import MAX_SILENT_CHECKS, MAX_STARTING_CHECKS
 from chatserver.workers.link import Ready
 from chatserver.workers.shared_log import SharedLog, shared_log
 from chatserver.workers.supervisor import MAX_RESTART_PAUSE, MAX_STARTING, RESTART_PAUSE, STABLE_AFTER, Place
-from tests.support.puppets import KILLED, Puppet, Stage, stage, supervised
+from tests.workers.puppets import KILLED, Puppet, Stage, stage, supervised
 
 pytestmark = pytest.mark.jumping_clock
 

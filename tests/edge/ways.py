@@ -10,9 +10,9 @@ from chatserver.net.closing import LINGER_BYTES
 from chatserver.net.connection import Connection
 from chatserver.net.states import State
 from chatserver.reasons import Reason
+from tests.edge.planting import ROOM, VICTIM, Scene
 from tests.support.certificates import client_hello
 from tests.support.peers import Peer, frame, open_websocket, request
-from tests.support.planting import ROOM, VICTIM, Scene
 from tests.support.serving import eventually
 
 Bring = Callable[[Scene, Peer], Awaitable[None]]
