@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import product
 from statistics import median
 
 import trio
@@ -90,7 +91,9 @@ class Observer:
                 case Complaint():
                     raise ChatError(event.code, event.message)
                 case Reconnecting():
-                    raise Unavailable("unavailable", f"over {way}: {event.why}")
+                    error = Unavailable("unavailable", f"over {way}: {event.why}")
+                    self.node.fail(Trouble.UNREACHABLE, error.message)
+                    raise error
                 case Message() if (way, event.text) in self._awaited:
                     self._arrivals[way, event.text] = trio.current_time()
                     self._awaited[way, event.text].set()
@@ -121,7 +124,7 @@ class Observer:
 
 
 class Exchange:
-    """Messages among nodes on one log."""
+    """Messages among nodes on one log. A node in trouble is asked nothing more: each request would wait for PATIENCE."""
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = observers
@@ -139,17 +142,21 @@ class Exchange:
         if presence:
             with trio.move_on_after(PATIENCE):
                 async with trio.open_nursery() as nursery:
-                    for (sender, receiver), delivery in self._pairs.items():
+                    for sender, receiver in product(self._well(), repeat=2):
+                        delivery = self._pairs[sender, receiver]
                         delivery.present = False
                         nursery.start_soon(self._await_presence, sender, receiver, delivery)
+
+    def _well(self) -> list[Observer]:
+        return [each for each in self._observers if each.node.trouble is None]
 
     async def _send_from(self, sender: Observer) -> None:
         acknowledged: list[float] = []
         took: dict[tuple[Observer, TransportName], list[float]] = {
-            (receiver, way): [] for receiver in self._observers for way in WAYS
+            (receiver, way): [] for receiver in self._well() for way in WAYS
         }
         for _ in range(ROUNDS):
-            if not await self._round(sender, acknowledged, took):
+            if sender.node.trouble is not None or not await self._round(sender, acknowledged, took):
                 break
         if not acknowledged:
             return
@@ -170,7 +177,7 @@ class Exchange:
         text = f"a message of chatserver doctor, {secrets.token_hex(8)}"
         await trio.sleep(HEAD_START)
         began = trio.current_time()
-        for receiver in self._observers:
+        for receiver in self._well():
             receiver.expect(text)
         ack = await self._publish(sender, text)
         if ack is None:
@@ -179,8 +186,9 @@ class Exchange:
         with trio.move_on_after(PATIENCE) as waiting:
             async with trio.open_nursery() as nursery:
                 for (receiver, way), times in took.items():
-                    nursery.start_soon(self._await_message, receiver, way, text, began, times)
-        for receiver in self._observers:  # afterwards, because reading makes a node find messages without a hint
+                    if receiver.node.trouble is None:
+                        nursery.start_soon(self._await_message, receiver, way, text, began, times)
+        for receiver in self._well():  # afterwards, because reading makes a node find messages without a hint
             self._pairs[sender, receiver].attempted = True
             with _noting(receiver.node):
                 self._pairs[sender, receiver].readable = await receiver.reads(text, ack.offset)

@@ -36,9 +36,11 @@ _TROUBLES = {
 
 def conclude(nodes: Sequence[Node], deliveries: Sequence[Delivery]) -> list[Finding]:
     """All findings, faults first."""
+    troubled = {node.url for node in nodes if node.trouble is not None}
+    received = [each for each in deliveries if each.receiver not in troubled]
     found = [
-        *_troubles(nodes), *_differences(nodes), *_shards(nodes), *_clocks(nodes), *_missing(deliveries),
-        *_presence(deliveries),
+        *_troubles(nodes), *_differences(nodes), *_shards(nodes), *_clocks(nodes), *_missing(received),
+        *_presence(received),
     ]  # fmt: skip
     return sorted(found, key=lambda finding: finding.severity is not Severity.FAULT)
 

@@ -20,9 +20,11 @@ from chatserver.chat import cluster, follower
 from chatserver.client.stream import parse_target
 from chatserver.doctor import delivery, findings, inquiry
 from chatserver.doctor.command import examine
+from chatserver.doctor.delivery import Observer
 from chatserver.doctor.facts import Report, Severity, Trouble
 from chatserver.log.memory import MemoryLog
 from chatserver.log.sqlite import SqliteLog
+from chatserver.reasons import Reason
 from tests.log.support import neighbours_in
 from tests.support.serving import Serving, eventually, serving
 from tests.support.tokens import secret_file, token
@@ -226,6 +228,27 @@ async def test_copies_of_a_log_have_one_epoch_but_different_messages(monkeypatch
         found = faults(await examined(one, other))
     assert f"what {url(one)} acknowledges cannot be read at {url(other)}" in found
     assert f"what {url(other)} acknowledges cannot be read at {url(one)}" in found
+
+
+@pytest.mark.jumping_clock
+async def test_a_node_that_loses_its_connection_is_asked_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    identity = MemoryLog().identity
+    monkeypatch.setattr("chatserver.log.memory.new_identity", lambda: identity)
+    asked = []
+    async with serving() as one, serving() as other:
+
+        async def reads(self: Observer, text: str, offset: int) -> bool:
+            asked.append(self.node.url)
+            if self.node.url == url(other):
+                other.server.parts.connections.close_all(Reason.EVICTED)
+                await eventually(lambda: self.node.trouble is not None)
+            return True
+
+        monkeypatch.setattr(Observer, "reads", reads)
+        report = await examined(one, other)
+    assert asked == [url(one), url(other)]
+    [lost] = [each for each in faults(report) if url(other) in each]
+    assert lost.startswith(f"{url(other)} cannot be reached: over ")
 
 
 async def test_nodes_that_do_not_hear_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

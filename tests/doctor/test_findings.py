@@ -38,7 +38,8 @@ def test_healthy_nodes_have_no_findings() -> None:
 
 @pytest.mark.parametrize("trouble", Trouble)
 def test_every_trouble_is_a_fault_with_its_words(trouble: Trouble) -> None:
-    [(severity, what)] = found([Node(url="a", trouble=trouble, words="because"), node("b")])
+    cut_off = delivery("b", "a", pushed_ms=None, readable=False, present=False)
+    [(severity, what)] = found([Node(url="a", trouble=trouble, words="because"), node("b")], [cut_off])
     assert (severity, what[0], what.endswith(": because")) == (FAULT, "a", True)
 
 
