@@ -124,7 +124,7 @@ class Observer:
 
 
 class Exchange:
-    """Messages among nodes on one log. A node in trouble is asked nothing more: each request would wait for PATIENCE."""
+    """Messages among nodes on one log. A node in trouble gets no more requests: each would wait for PATIENCE."""
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = observers

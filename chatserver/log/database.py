@@ -51,8 +51,8 @@ class ReadQueries(Protocol[C_contra]):
         """The first and the last offset of these rooms, without those never written."""
 
     def read(
-        self, room: str, low: int, high: int, limit: int, max_bytes: int, last: bool, messages_only: bool,
-        connection: C_contra, /,
+        self, room: str, low: int, high: int, limit: int, max_bytes: int, connection: C_contra, /, *,
+        last: bool, messages_only: bool = False,
     ) -> list[Record]:  # fmt: skip
         """The first or the last records with `low <= offset <= high`, oldest first."""
 
@@ -143,7 +143,7 @@ class DatabaseLog(Generic[C, P]):
     async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
         """The first records after offset `after`; see `Log.read`."""
         bounds = after + 1, self._highest, limit, max_bytes
-        return await self.ask(partial(self._queries.read, room, *bounds, False, False))
+        return await self.ask(partial(self._queries.read, room, *bounds, last=False))
 
     async def latest(
         self,
@@ -158,7 +158,7 @@ class DatabaseLog(Generic[C, P]):
         high = self._highest if before is None else before - 1
         if messages_only:
             return await self._latest_messages(room, high, bounded(limit), max_bytes)
-        return await self.ask(partial(self._queries.read, room, 1, high, limit, max_bytes, True, False))
+        return await self.ask(partial(self._queries.read, room, 1, high, limit, max_bytes, last=True))
 
     async def newest(self, room: str, limit: int) -> tuple[Head, list[Record]]:
         """The first and the last offset of a room with its last records; see `Log.newest`."""
@@ -168,7 +168,7 @@ class DatabaseLog(Generic[C, P]):
             if head is None:  # most names have no messages yet
                 return Head(1, 0), []
             bounds = 1, self._highest, limit, MAX_READ_BYTES
-            return head, self._queries.read(room, *bounds, True, False, connection)
+            return head, self._queries.read(room, *bounds, connection, last=True)
 
         return await self.ask(find)
 
@@ -179,7 +179,8 @@ class DatabaseLog(Generic[C, P]):
         newest_first: list[Record] = []
         while high >= head.first and len(newest_first) < limit:
             low, left = max(high - SCAN_RECORDS + 1, head.first), limit - len(newest_first)
-            found = await self.ask(partial(self._queries.read, room, low, high, left, max_bytes, True, True))
+            bounds = low, high, left, max_bytes
+            found = await self.ask(partial(self._queries.read, room, *bounds, last=True, messages_only=True))
             newest_first += reversed(found)
             fitting = within_bytes(newest_first, max_bytes)
             if len(fitting) < len(newest_first):

@@ -77,8 +77,9 @@ def heads(rooms: Sequence[str], connection: Connection) -> dict[str, Head]:
 
 
 def read(
-    room: str, low: int, high: int, limit: int, max_bytes: int, last: bool, messages_only: bool, connection: Connection
-) -> list[Record]:
+    room: str, low: int, high: int, limit: int, max_bytes: int, connection: Connection, /, *,
+    last: bool, messages_only: bool = False,
+) -> list[Record]:  # fmt: skip
     """See `ReadQueries`."""
     places = min(max(low, 1), MAX_OFFSET), max(min(high, MAX_OFFSET), 0)
     values = room, *places, bounded(limit), max(max_bytes, 0)

@@ -151,16 +151,16 @@ def _head_of(forgotten: int, lowest: int | None, highest: int | None) -> Head:
 
 
 def read(
-    room: str, low: int, high: int, limit: int, max_bytes: int, last: bool, messages_only: bool,
-    connection: sqlite3.Connection,
+    room: str, low: int, high: int, limit: int, max_bytes: int, connection: sqlite3.Connection, /, *,
+    last: bool, messages_only: bool = False,
 ) -> list[Record]:  # fmt: skip
     """See `ReadQueries`."""
-    found = within_bytes(_steps(room, low, high, limit, last, messages_only, connection), max_bytes)
+    found = within_bytes(_steps(room, low, high, limit, connection, last=last, messages_only=messages_only), max_bytes)
     return found[::-1] if last else found
 
 
 def _steps(
-    room: str, low: int, high: int, limit: int, last: bool, messages_only: bool, connection: sqlite3.Connection
+    room: str, low: int, high: int, limit: int, connection: sqlite3.Connection, *, last: bool, messages_only: bool
 ) -> Iterator[Record]:  # fmt: skip
     """Read READ_STEP records at a time, as they are asked for."""
     low, high = min(max(low, 1), OFFSETS), max(min(high, OFFSETS - 1), 0)  # places of one room, and SQLite's integers

@@ -284,9 +284,9 @@ async def test_one_query_for_messages_only_reads_a_bounded_number_of_records(
     queries = log._queries  # type: ignore[attr-defined]
     original, looked = queries.read, list[int]()
 
-    def read(room: str, low: int, high: int, *rest: Any) -> Any:
+    def read(room: str, low: int, high: int, *rest: Any, **more: Any) -> Any:
         looked.append(high - low + 1)
-        return original(room, low, high, *rest)
+        return original(room, low, high, *rest, **more)
 
     monkeypatch.setattr(queries, "read", read)
     for limit, max_bytes, before, expected in (

@@ -48,7 +48,7 @@ async def _by_threads(path: str, plan: Plan) -> None:
 
     async def read_page(chance: random.Random) -> None:
         room, after = some_page(chance)
-        query = partial(read, f"room-{room}", after + 1, after + PAGE, PAGE, 1 << 20, False, False)
+        query = partial(read, f"room-{room}", after + 1, after + PAGE, PAGE, 1 << 20, last=False)
         _check(await readers.ask(query), after)
 
     await measure({"read": read_page}, by_trio, plan)
