@@ -121,196 +121,200 @@ class Settings:
     echo: bool = service(False, "Also serve /echo, which sends each message back: for conformance suites.")
 
     max_connections: int = admission(
-        0, "Connections held at once; more are refused politely.",
-        "what descriptors allow, less a reserve; refusing early is kinder than EMFILE",
+        0, "Connections held at once; at the limit a newcomer takes the place of a waiting one, or gets 503.",
+        "64 of the descriptors stay free for the log and the listeners, which would fail if peers had all",
         Unit.CONNECTIONS, 1, _MOST_CONNECTIONS, zero="from RLIMIT_NOFILE", sharing=Sharing.DIVIDED,
     )
     per_ip: int = admission(
-        512, "Connections from one IPv4 address or one IPv6 /64.",
-        "an office behind one address fits, one machine cannot take all places",
+        512, "Connections from one IPv4 address or one IPv6 /64; more get 503.",
+        "one machine cannot take all places; an office behind one address fits",
         Unit.CONNECTIONS, 1, _MOST_CONNECTIONS, zero="no cap", sharing=Sharing.SPREAD,
     )
     evict_after: float = admission(
-        2.0,
-        "When places run out: a connection may be evicted once its wait x the connections of its network reaches this.",
-        "a lost packet is resent after 1 s, and a phone is 0.6 away; attacks wait in crowds, people alone",
+        2.0, "When places run out: a connection may be evicted once its wait x its network's connections reaches this.",
+        "a person alone on a slow line keeps the place (a lost packet is resent after 1 s); a crowd loses it sooner",
         Unit.SECONDS, 0.1, DAY,
     )
 
     tls_deadline: float = deadline(
-        10.0, "From accept to the end of the TLS handshake, in total; the request head's time begins then.",
-        "ranch 5, Kestrel 10, nginx 60",
+        10.0, "From accept to the end of the TLS handshake, in total; then the connection is closed.",
+        "an incomplete handshake costs 43 KB in OpenSSL for no longer; ranch 5 s, Kestrel 10 s, nginx 60 s",
     )
     head_deadline: float = deadline(
-        10.0, "From accept to the end of the request head, in total; no byte extends it.",
-        "cowboy 5 set once, uWS and websockets 10, Apache 20-40, nginx 60",
+        10.0,
+        "From accept, or the first byte of a later request, to the end of the head; then 408. No byte extends it.",
+        "a slow-loris keeps its place no longer; cowboy 5 s, uWS and websockets 10 s, Apache 20-40 s, nginx 60 s",
     )
     body_deadline: float = deadline(
-        10.0, "A request body, in total; each KiB received adds 1 s.",
-        "Apache 20 and 1 per 500 B, Kestrel 240 B/s after 5",
+        10.0, "For a request body, in total; each KiB received adds 1 s. Then 408.",
+        "a body that comes byte by byte ends soon; Apache 20 s and 1 s per 500 B, Kestrel 240 B/s after 5 s",
     )
     body_deadline_max: float = deadline(
-        30.0, "A request body, however much of it has come.",
-        "64 KiB at 3 KB/s takes 22; Apache has no cap, so a drip may last for ever",
+        30.0, "For a request body, however much of it has come; then 408.",
+        "no steady drip lasts for ever, as it may on Apache; 64 KiB at 3 KB/s takes 22 s",
     )
     keepalive_deadline: float = deadline(
-        60.0, "The next request on an idle connection.",
-        "nginx 75, Kestrel 120, hypercorn 5; the first to go when room is needed",
+        60.0, "From an answer to the next request on its connection; then the connection is closed.",
+        "idle connections do not keep places that others need; nginx 75 s, Kestrel 120 s, hypercorn 5 s",
     )
     serving_deadline: float = deadline(
-        10.0, "The server's answer, which mostly waits for the log; then 503.",
-        "the log takes milliseconds; after 10 a client had better come back",
+        10.0, "For the server's own answer, which mostly waits for the log; then 503.",
+        "while the log hangs, clients are told to come back; usually it takes milliseconds",
     )
     poll_wait_max: float = deadline(
-        60.0, "The longest a long-poll is held, whatever it asked for.",
-        "25-30 is usual, since many proxies give up at 60",
+        60.0, "The longest a long-poll is held, whatever it asked for; then it is answered without messages.",
+        "many proxies give up after 60 s, and a client that vanished is noticed; clients ask for 25-30 s",
         minimum=1.0, maximum=3600.0,
     )
     heartbeat_interval: float = deadline(
-        20.0, "Silence on an event stream before a comment is sent.",
-        "below the 30-60 of proxies and mobile carriers; the HTML standard says about 15",
+        20.0, "Silence on an event stream after which a comment is sent.",
+        "proxies and mobile carriers cut silent streams after 30-60 s; the HTML standard says about 15 s",
         minimum=1.0, maximum=3600.0,
     )
     ping_interval: float = deadline(
-        25.0, "Silence on a WebSocket before a ping is sent.",
-        "Centrifugo 25, Engine.IO 25, websockets 20",
+        25.0, "Silence on a WebSocket after which a ping is sent.",
+        "proxies cut silent connections, and only a ping finds peers that vanished; Centrifugo 25 s, websockets 20 s",
         minimum=1.0, maximum=3600.0,
     )
     pong_deadline: float = deadline(
-        10.0, "Any bytes from the peer after a ping; counted only while none of ours are unacknowledged.",
-        "Centrifugo 8, Engine.IO and websockets 20",
+        10.0,
+        "For any byte from the peer after a ping; then it is closed. Does not run while it still receives our bytes.",
+        "a peer that vanished does not keep its place; Centrifugo 8 s, Engine.IO and websockets 20 s",
         minimum=1.0,
     )
     message_deadline: float = deadline(
-        20.0, "The rest of an incomplete frame or fragmented message, in total.",
-        "16 KiB at 1 KB/s takes 16: a line of 8 kbit/s passes",
+        20.0, "For the rest of an incomplete frame or fragmented message, in total; then the WebSocket is closed.",
+        "half a message does not stay in memory; a line of 8 kbit/s sends the longest, 16 KiB, in 16 s",
     )
     flush_window: float = deadline(
-        30.0, "The time over which flush-rate is averaged.",
-        "a peer's kernel opens its window in bursts: shorter ones end honest slow readers",
+        30.0, "The time over which --flush-rate is averaged: a peer that takes less is cut off after 1 or 2.",
+        "in less, honest slow readers would be cut off, because their kernels take bytes in bursts",
         minimum=1.0, maximum=3600.0,
     )
     presence_grace: float = deadline(
-        10.0, "How long a user stays present after the last connection or poll has ended.",
-        "a reload takes 2, a slow phone's next poll 5; longer, and the list shows people who have gone",
+        10.0, "How long a user stays in the list of members after the last connection or poll has ended.",
+        "a reload takes 2 s, a slow phone's next poll 5 s: they do not seem to leave; longer, and the list is stale",
         minimum=1.0, maximum=300.0,
     )
     close_deadline: float = deadline(
-        2.0, "The close handshake, or the final read after an answer.",
-        "nginx lingers 5; bytes after the close are discarded anyway",
+        2.0, "For the peer to finish the close, or to read a last answer; then the connection is closed without it.",
+        "a peer that ignores the close does not keep its place; nginx 5 s",
     )
     drain_timeout: float = deadline(
-        10.0, "From SIGTERM until the last connection is closed.",
-        "below the 30 of Kubernetes and the 90 of systemd",
+        10.0, "From SIGTERM until all connections are closed; those left are cut off.",
+        "the server stops in order before it is killed: Kubernetes waits for 30 s, systemd for 90 s",
     )
 
     max_head_bytes: int = size(
-        16_384, "Request line and header fields.",
-        "h11 16 KiB, Apache 8 KiB a line, Kestrel 32 KiB",
+        16_384, "Request line and header fields; a longer head gets 431.",
+        "bounds the memory of an incomplete head; h11 16 KiB, Apache 8 KiB a line, Kestrel 32 KiB",
         Unit.BYTES, 1024, _MIB,
     )
     max_head_fields: int = size(
-        100, "Header fields in one request.",
-        "Apache and Kestrel 100, websockets 128",
+        100, "Header fields of one request; more get 431.",
+        "each field takes time to parse, however short it is; Apache and Kestrel 100, websockets 128",
         Unit.FIELDS, 16, 1000,
     )
     max_body_bytes: int = size(
-        65_536, "A request body, decoded.",
-        "what one slow body may cost in memory; four of the longest messages",
+        65_536, "A request body, decoded; a longer one gets 413.",
+        "bounds the memory of one slow upload; a message is 8 KiB at most",
         Unit.BYTES, 1024, 64 * _MIB,
     )
     max_message_bytes: int = size(
-        16_384, "One WebSocket message; the text of a chat message is 8 KiB at most.",
-        "Discord 2,000 characters, Matrix and Centrifugo 64 KiB",
+        16_384, "One WebSocket message; a longer one ends the connection. The text of a chat message is 8 KiB at most.",
+        "bounds the memory of an incomplete message; Discord 2,000 characters, Matrix and Centrifugo 64 KiB",
         Unit.BYTES, 256, 64 * _MIB,
     )
     max_fragments: int = size(
-        64, "Frames of one fragmented message, empty ones included.",
-        "websockets 4096; trio-websocket kept 200,001 empty ones",
+        64, "Frames of one fragmented message, empty ones included; more end the connection.",
+        "empty frames take memory and pass limits of bytes: trio-websocket kept 200,001; websockets allows 4,096",
         Unit.FRAGMENTS, 1, 1_000_000,
     )
     max_rooms_per_connection: int = size(
-        100, "Rooms that one connection may be in.",
-        "Centrifugo 128 channels a client",
+        100, "Rooms that one connection may be in; joining more is refused.",
+        "bounds its memory (100 rooms take 14 KB) and its share of deliveries; Centrifugo 128 channels a client",
         Unit.ROOMS, 1, 10_000,
     )
     max_empty_rooms: int = size(
-        4, "Rooms without any message yet that one connection may be in, or one poll may name.",
+        4, "Rooms without any message that one connection may be in, or one poll may name; more are refused.",
         "names are free: a hundred made-up rooms would cost thirty times as much as their connection",
         Unit.ROOMS, 1, 10_000,
     )
 
     publish_rate: float = rate(
         20.0,
-        "Messages that one user may publish a second, with a burst of twice that; fifty times that from one address.",
-        "people reach 2 and pastes come as bursts of 40; Synapse 0.2, Discord 1, and a bot fits too",
+        "Messages a second of one user, with a burst of twice that; fifty times that of one address. More get 429.",
+        "one user cannot flood the rooms and the disk; people reach 2, a paste is 40 at once; Synapse 0.2, Discord 1",
         Unit.MESSAGES_PER_SECOND, 0.01, 1e6, zero="no limit", sharing=Sharing.SHARED,
     )
     search_rate: float = rate(
-        3.0, "Searches of one user a second, with a burst of twice that; ten times that from one address.",
-        "a page that searches while its user types asks 3 times a second; a search is 10 ms of a core",
+        3.0, "Searches a second of one user, with a burst of twice that; ten times that of one address. More get 429.",
+        "a search takes 10 ms of a core; a page that searches while its user types asks 3 times a second",
         Unit.REQUESTS_PER_SECOND, 0.01, 1e4, zero="no limit", sharing=Sharing.SHARED,
     )
     edit_window: float = rate(
-        900.0, "Seconds after a message in which its author may edit and delete it; moderators may delete at any time.",
-        "long enough for a slip; what people answered to should stay as it was: WhatsApp 15 min to edit, Slack as set",
+        900.0,
+        "Time in which authors may edit and delete a message; later it is refused. Moderators may always delete.",
+        "what people answered to stays as it was, and slips can be mended; WhatsApp 15 min",
         Unit.SECONDS, 1, 1e10, zero="authors never may",
     )
     message_rate: float = rate(
         20.0,
-        "Frames of one WebSocket besides granted publishes, a second; a burst is 10 s worth and a join for each room.",
-        "people's clients send one now and then, 100 joins when they come back",
+        "Frames a second of one WebSocket besides accepted publishes; bursts of 10 s and 1 join a room. More: refused.",
+        "one client cannot keep the loop busy, and is closed after 64 refusals; one that reconnects joins 100 rooms",
         Unit.MESSAGES_PER_SECOND, 0.1, 10_000, zero="no limit",
     )
     request_rate: float = rate(
         50.0, "Requests a second on one connection, with a burst of twice that; faster ones wait for their turn.",
-        "above publish-rate; 50 is 1 in 250 of what one core answers",
+        "one connection cannot keep the loop busy: 50 is 1 in 250 of what one core answers",
         Unit.REQUESTS_PER_SECOND, 0.1, 10_000, zero="no limit",
     )
     flush_rate: int = rate(
-        256, "Rate at which a peer must acknowledge what we wrote, averaged over flush-window.",
-        "Kestrel 240; a 2 kbit/s line passes, a reader that stopped does not",
+        256, "What a peer must acknowledge of our bytes, averaged over --flush-window; a slower one is cut off.",
+        "a peer that stopped reading does not hold buffers; a line of 2 kbit/s passes; Kestrel 240 B/s",
         Unit.BYTES_PER_SECOND, 1, _MIB,
     )
 
     ring_messages: int = memory(
         1024, "Latest messages of an active room kept encoded; a member further behind reads the log.",
-        "20 s of a room at 50 messages/s",
+        "spares the disk: 20 s of a room at 50 messages/s",
         Unit.MESSAGES, 16, _MIB,
     )
     ring_bytes: int = memory(
-        _MIB, "Memory for those messages, a room.",
-        "1,000 active rooms cost 1 GiB at the very most; 1,024 usual messages are 0.2 MiB",
+        _MIB, "Memory for those messages, a room; beyond it the oldest are dropped, and read from the log.",
+        "a room with long messages does not fill the memory; 1,024 usual messages are 0.2 MiB",
         Unit.BYTES, 65_536, 1024 * _MIB,
     )
     all_rings_bytes: int = memory(
         256 * _MIB,
         "Memory for encoded messages of all rooms; beyond it the oldest of each are dropped, and read from the log.",
-        "1,000 busy rooms keep 0.4 MiB each; many rooms with long messages would have 3 MiB each",
+        "however many rooms are busy, and however long their messages are, they do not fill the memory",
         Unit.BYTES, _MIB, _MIB * _MIB, sharing=Sharing.DIVIDED,
     )
     all_unfinished_bytes: int = memory(
         4 * _MIB, "Memory for all incomplete heads, bodies, messages and TLS records; beyond it long ones are refused.",
-        "64 of the largest, each on its way for a tenth of a second; those of up to 2 KiB are not counted",
+        "a crowd of slow senders does not fill the memory; 64 of the largest fit; up to 2 KiB each are not counted",
         Unit.BYTES, 65_536, _MIB * _MIB, sharing=Sharing.DIVIDED,
     )
     max_rooms: int = memory(
-        100_000, "Rooms in memory, in use now or recently; beyond it no other is opened.",
-        "250 MB of rooms; two addresses with all that --per-ip and --max-rooms-per-connection allow",
+        100_000,
+        "Rooms in memory, in use now or recently; beyond it rooms that nobody is in leave, or the new one gets 503.",
+        "names are free, so strangers could open any number of rooms; each takes 1 to 2 KB without its messages",
         Unit.ROOMS, 100, 100 * _MIB, sharing=Sharing.DIVIDED,
     )
     send_buffer: int = memory(
-        65_536, "SO_SNDBUF of a connection, before the kernel doubles it for its own bookkeeping.",
-        "kernel memory for one slow reader, which grows to 4 MiB untuned; 640 KB/s at 100 ms",
+        65_536,
+        "What the kernel keeps for a peer that does not read; then the server waits. SO_SNDBUF; Linux doubles it.",
+        "the kernel would take up to 4 MiB for each slow reader; this allows 640 KB/s at 100 ms",
         Unit.BYTES, 4096, 16 * _MIB,
     )
     retain_messages: int = memory(
-        100_000, "Messages kept in the log, a room; older ones go.",
-        "about 20 MB a room on disk: a year of 270 a day",
+        100_000, "Messages kept in the log, a room; older ones are removed.",
+        "bounds the disk: about 20 MB a room, or a year of 270 messages a day",
         Unit.MESSAGES, 1, 1e12, zero="keep all",
     )
     retain_age: float = memory(
-        0.0, "Age at which messages leave the log.",
+        0.0, "Age at which messages are removed from the log.",
         "how long people's words are kept is the operator's decision",
         Unit.SECONDS, 1, 1e10, zero="keep all",
     )
