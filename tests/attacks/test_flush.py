@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from loadgen.sockets import deafen, undeafen
 from tests.support.peers import chatter, connect, publish, request, say, upgrade
@@ -15,6 +16,8 @@ from tests.support.serving import Serving, neighbour, serving
 from tests.support.transports import TRANSPORTS, collect, subscribe
 
 ROOM_TEXT = "x" * 2000
+#: Seconds that pass between two reads of a slow reader.
+TURN = 0.3
 
 
 async def flood(server: Serving, messages: int) -> None:
@@ -46,23 +49,55 @@ async def test_flush_applies_to_many_small_answers() -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_flush_an_honest_slow_reader_survives_and_gets_everything() -> None:
+class Turns:
+    """Time that passes when all readers have read, however long the machine takes for it."""
+
+    def __init__(self, clock: MockClock, readers: int) -> None:
+        clock.rate = 0.01  # the server's own short waits end
+        self.passed = 0.0
+        self._clock = clock
+        self._reading = self._readers = readers
+        self._next = trio.Event()
+
+    async def pause(self) -> None:
+        next_turn = self._next
+        self._end_read()
+        await next_turn.wait()
+
+    def leave(self) -> None:
+        self._readers -= 1
+        self._end_read()
+
+    def _end_read(self) -> None:
+        self._reading -= 1
+        if self._reading == 0:
+            self._reading = self._readers
+            self._clock.jump(TURN)
+            self.passed += TURN
+            self._next.set()
+            self._next = trio.Event()
+
+
+async def test_flush_an_honest_slow_reader_survives_and_gets_everything(mock_clock: MockClock) -> None:
     """The member reads slowly for several windows, with pings."""
     async with (
         serving(flush_window=1.0, flush_rate=1024, send_buffer=8192, ping_interval=1.0, pong_deadline=1.0) as server,
         neighbour(server),
     ):
         await flood(server, 40)
+        turns = Turns(mock_clock, len(TRANSPORTS))
 
         async def read_slowly(transport: str) -> None:
             address = server.address
-            async with subscribe(transport, address, "busy", receive_buffer=8192, pause=0.15) as slow:
+            async with subscribe(transport, address, "busy", receive_buffer=8192, pause=turns.pause) as slow:
                 messages = await collect(slow, 40)
+                turns.leave()
                 assert [message["offset"] for message in messages] == list(range(1, 41))
 
         async with trio.open_nursery() as nursery:
             for transport in TRANSPORTS:
                 nursery.start_soon(read_slowly, transport)
+        assert turns.passed > 3.0, "several windows"
         assert await server.closes("flush-deadline") == 0
         assert await server.closes("pong-deadline") == 0
 

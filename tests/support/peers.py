@@ -13,7 +13,7 @@ import json
 import socket
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -94,7 +94,7 @@ class Peer:
         self.stream: trio.abc.Stream = stream if tls is None else tls
         self.buffer = b""
         self.sends = 0  # under TLS each is a record, if it is short
-        self.pause = 0.0  # s before each read, of which a slow reader makes many
+        self.pause: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint  # before each read, for a slow reader
 
     async def send(self, data: bytes) -> None:
         self.sends += 1
@@ -121,7 +121,7 @@ class Peer:
 
     async def more(self, most: int = 65_536) -> None:
         """Wait for bytes. Raises EndOfStreamError."""
-        await trio.sleep(self.pause)
+        await self.pause()
         with trio.fail_after(PATIENCE):
             try:
                 data = await self.stream.receive_some(most)

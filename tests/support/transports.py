@@ -5,9 +5,11 @@ resumes from its cursor, and notes that it was told of missed messages.
 """
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
+
+import trio
 
 from tests.support.peers import Address, Answer, Chatter, Peer, RefusedError, chatter, connect, request
 
@@ -107,9 +109,9 @@ class EventsSubscriber:
 @asynccontextmanager
 async def subscribe(
     transport: str, address: Address, room: str, after: str | None = None, *, receive_buffer: int = 0,
-    pause: float = 0.0, headers: Mapping[str, str] | None = None,
+    pause: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint, headers: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Subscriber]:  # fmt: skip
-    """Listen from a cursor on, or from the beginning; with a pause before each read."""
+    """Listen from a cursor on, or from the beginning; `pause` is awaited before each read."""
     start = after or "0"
     if transport == "websocket":
         async with chatter(address, receive_buffer=receive_buffer, headers=headers) as friend:
