@@ -282,7 +282,7 @@ class Settings:
     )
     ring_bytes: int = memory(
         _MIB, "Memory for those messages, a room; beyond it the oldest are dropped, and read from the log.",
-        "a room with long messages does not fill the memory; 1,024 usual messages are 0.2 MiB",
+        "a room with long messages does not fill the memory; 1,024 messages of 80 characters are 0.6 MiB",
         Unit.BYTES, 65_536, 1024 * _MIB,
     )
     all_rings_bytes: int = memory(
@@ -299,7 +299,7 @@ class Settings:
     max_rooms: int = memory(
         100_000,
         "Rooms in memory, in use now or recently; beyond it rooms that nobody is in leave, or the new one gets 503.",
-        "names are free, so strangers could open any number of rooms; each takes 1 to 2 KB without its messages",
+        "names are free, so strangers could open any number of rooms; each takes 1 to 2.4 KB without its messages",
         Unit.ROOMS, 100, 100 * _MIB, sharing=Sharing.DIVIDED,
     )
     send_buffer: int = memory(
