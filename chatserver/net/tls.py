@@ -42,6 +42,7 @@ class Received:
     """The result of opening some records."""
 
     plaintext: bytes
+    holding: int  # number of records that held plaintext
     reply: bytes  # for the peer: the rest of a handshake, the answer to a key update
     ended: bool  # the peer sent close_notify
 
@@ -90,7 +91,7 @@ class TlsEngine:
         finally:
             incoming.read()
             reply = self._outgoing.read()
-        return not handshake, Received(b"".join(pieces), reply, ended)
+        return not handshake, Received(b"".join(pieces), len(pieces), reply, ended)
 
     def seal(self, tls: ssl.SSLObject, data: bytes | memoryview) -> bytes:
         """Encrypt; about 1 µs, and 0.3 µs for each KiB. Raises TlsError."""

@@ -76,7 +76,7 @@ class Handshakes(Handler):
         assert isinstance(transport, TlsTransport)
         sealed = transport.sealed + data
         try:
-            end = whole_records(sealed)
+            _, end = whole_records(sealed)
             transport.sealed = sealed[end:]
             if not self.budget.resize(transport, len(transport.sealed)):
                 self.failed(connection, "too many records are unfinished", REFUSAL, Reason.UNFINISHED_FULL)

@@ -30,9 +30,9 @@ class RecordError(Exception):
     """These bytes are not TLS, or exceed a bound; the message says which."""
 
 
-def whole_records(data: bytes) -> int:
-    """Where the last whole record ends; 0 while not even one is here."""
-    end, size = 0, len(data)
+def whole_records(data: bytes) -> tuple[int, int]:
+    """How many whole records these bytes begin with, and where the last of them ends."""
+    count, end, size = 0, 0, len(data)
     while size - end >= HEADER:
         length = data[end + 3] << 8 | data[end + 4]
         if length > MAX_RECORD:
@@ -40,8 +40,8 @@ def whole_records(data: bytes) -> int:
         after = end + HEADER + length
         if after > size:
             break
-        end = after
-    return end
+        count, end = count + 1, after
+    return count, end
 
 
 def hello_is_whole(data: bytes) -> bool:

@@ -211,15 +211,16 @@ def test_whole_records_end_where_a_record_ends(payloads: list[bytes], cut: int) 
     for payload in payloads:
         ends.append(ends[-1] + HEADER + len(payload))
     cut = min(cut, len(wire))
-    assert whole_records(wire[:cut]) == max(end for end in ends if end <= cut)
+    whole = [end for end in ends if end <= cut]
+    assert whole_records(wire[:cut]) == (len(whole) - 1, whole[-1])
 
 
 @pytest.mark.parametrize(("length", "fits"), [(MAX_RECORD, True), (MAX_RECORD + 1, False), (65_535, False)])
 def test_a_record_over_the_largest_size_is_refused_by_its_header(length: int, fits: bool) -> None:
     header = b"\x17\x03\x03" + length.to_bytes(2, "big")
     if fits:
-        assert whole_records(header) == 0
-        assert whole_records(header + bytes(length)) == HEADER + length
+        assert whole_records(header) == (0, 0)
+        assert whole_records(header + bytes(length)) == (1, HEADER + length)
     else:
         with pytest.raises(RecordError, match=f"{length:,} bytes"):
             whole_records(header)
