@@ -22,6 +22,8 @@ MAX_KEY_CHARS = 64  # a UUID has 36
 MAX_USER_ID_CHARS = 64  # a UUID has 36, an e-mail address 25
 GUEST = "g_"  # prefix of guests' ids only
 _GUEST_ID = re.compile(f"{GUEST}[0-9a-f]{{15}}")
+#: The id of everyone who reads as nobody, through a page of another site: a ban would be of them all.
+NOBODY = GUEST + 15 * "0"
 MAX_NAME_CHARS = 40  # Discord 32, Zulip 60
 MAX_COMBINING = 8  # in a row; Hebrew with cantillation has 4 or 5, Unicode's stream-safe format allows 30
 MAX_ISOLATES = 128  # opened in one text: the Unicode bidirectional algorithm nests 125 deep
@@ -113,6 +115,8 @@ def check_user_id(user_id: str, field: str = "user") -> str:
 
 def check_any_user_id(user_id: str, field: str = "user") -> str:
     """Check the id of a user or a guest, so that a sanction of an id that nobody can have is refused."""
+    if user_id == NOBODY:
+        raise _bad(f"{NOBODY} is nobody in particular, but all readers on pages of other sites", field)
     if _GUEST_ID.fullmatch(user_id):
         return user_id
     if user_id.startswith(GUEST):

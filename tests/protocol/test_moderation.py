@@ -58,7 +58,17 @@ def test_an_unknown_field_is_refused_by_its_name(name: str) -> None:
         (
             "user",
             ["u", "u" * MAX_USER_ID_CHARS, guest(2**NUMBER_BITS - 1).id],
-            ["", "u" * (MAX_USER_ID_CHARS + 1), "a\nb", " u", "g_", "g_bob", "g_" + "A" * 15, "g_" + "0" * 16],
+            [
+                "",
+                "u" * (MAX_USER_ID_CHARS + 1),
+                "a\nb",
+                " u",
+                "g_",
+                "g_bob",
+                "g_" + "A" * 15,
+                "g_" + "0" * 16,
+                guest(0).id,
+            ],
         ),
         ("seconds", [1, MAX_SECONDS, None], [0.5, MAX_SECONDS + 1]),
         ("reason", ["", "x" * MAX_REASON_CHARS, None], ["x" * (MAX_REASON_CHARS + 1), "a\nb", "\0"]),
