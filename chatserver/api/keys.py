@@ -32,7 +32,7 @@ MIN_SECRET = 32
 MIN_RSA_BITS = 2048
 #: Bytes of a file or an answer with keys: providers publish two to ten keys, a few KB.
 MAX_KEY_BYTES = 256 * 1024
-#: Keys in one set; all are tried if a token does not name its key.
+#: Keys in one set.
 MAX_KEYS = 32
 
 _PRIVATE = b"PRIVATE KEY-----"

@@ -36,6 +36,8 @@ MAX_LIFETIME = 400 * 24 * 3600.0
 CACHED_TOKENS = 4096
 #: Invalid tokens of a network that are checked: a second, and in one burst.
 FAILURE_RATE, FAILURE_BURST = 5.0, 50.0
+#: Keys that one token is tried with, if it does not name its own: 0.4 ms of the loop with EdDSA.
+MAX_TRIED = 4
 #: Algorithms of published keys; a token may arrive before the provider's new key does.
 PUBLISHED = ("RS256", "ES256", "EdDSA")
 #: Seconds after which a token of an unknown key should be sent again: the key is fetched by then.
@@ -55,6 +57,10 @@ def refused(wait: float | None = None) -> RefusedError:
 
 class TooLongError(ValueError):
     """A token that is valid for longer than sign-outs are remembered."""
+
+
+class TooManyKeysError(ValueError):
+    """A token that does not name its key, of more keys than are tried."""
 
 
 class _Header(msgspec.Struct):
@@ -166,6 +172,8 @@ class Tokens:
     def _check_signature(self, token: str, header: _Header, network: str) -> None:
         """Check the signature with our keys, and with PyJWT also `nbf`, `iat`, `iss`, `aud` and `crit`."""
         keys = self._keys.find(header.alg, header.kid)
+        if len(keys) > MAX_TRIED:
+            raise TooManyKeysError
         try:
             for number, each in enumerate(keys, start=1):
                 try:
