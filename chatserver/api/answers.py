@@ -76,7 +76,13 @@ class Later(msgspec.Struct, gc=False):
     slow: bool = False  # it needs more than a read of the log, so it queues separately and no read waits for it
 
 
-Answer: TypeAlias = Response | Hold | Stream | Upgrade | Commit | Later
+class Next(msgspec.Struct, gc=False):
+    """An answer that is made in a step of its own, since the loop's time for one step is spent."""
+
+    go_on: "Callable[[], Answer]"
+
+
+Answer: TypeAlias = Response | Hold | Stream | Upgrade | Commit | Later | Next
 
 
 def refusal(code: ErrorCode, message: str, wait: float | None) -> Response:

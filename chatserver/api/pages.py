@@ -94,8 +94,8 @@ class Pages:
     ) -> Page | None:  # fmt: skip
         """The page after a start, if the ring has it."""
         ring = room.ring
-        if ring is None:
-            return Page(start.offset, start.recovered, [])  # the room was never written
+        if ring is None or start.offset >= room.last:  # never written; or without news, as most rooms of a poll of many
+            return Page(start.offset, start.recovered, [])
         if not ring.holds_after(start.offset) or (messages_only and start.latest):
             return None  # that many messages may reach further back than the same number of records
         page = _page(start, ring.after(start.offset, limit), most)

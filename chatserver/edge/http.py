@@ -7,6 +7,7 @@ in the inbox, and those beyond one read in the kernel. May not: know what a path
                               -> Hold    -> HELD     -> the same, later
                               -> Commit  -> SERVING  -> the same, from the log's callback
                               -> Later   -> SERVING  -> any of these, from its task
+                              -> Next    -> SERVING  -> any of these, in the next step
                               -> Stream  -> STREAM       -> Upgrade -> OPEN
 
     KEEPALIVE -> THROTTLED -> KEEPALIVE     requests come too fast: not read, and so not answered, for a moment
@@ -22,7 +23,7 @@ from typing import Any
 import msgspec
 import trio
 
-from chatserver.api.answers import Answer, Commit, Hold, Later, Response, Stream, Upgrade, refusal
+from chatserver.api.answers import Answer, Commit, Hold, Later, Next, Response, Stream, Upgrade, refusal
 from chatserver.api.identities import Identities
 from chatserver.api.pages import Pages
 from chatserver.api.request import Request
@@ -54,6 +55,8 @@ SERVING_RETRY = 2.0
 REQUEST_BURST = 2.0
 #: Seconds that a restart takes at least, and the window after that over which returning clients are spread.
 RETURN_AFTER, RETURN_WINDOW = 1.0, 5.0
+#: Answers that wait, for which most of the request is dropped.
+_UNFINISHED = (Later, Next)
 _RESTARTING = "the server is restarting; come back a little later"
 
 
@@ -69,6 +72,7 @@ class Exchange(msgspec.Struct, gc=False, eq=False):
     head_only: bool
     headers: tuple[tuple[str, str], ...] = ()  # added to any answer
     room: Room | None = None  # the room that it published into
+    go_on: Callable[[], Answer] | None = None  # makes the answer in the next step
 
 
 class PageWaiter(PollWaiter, kw_only=True, gc=False, eq=False):
@@ -104,6 +108,7 @@ class HttpExchanges:
             Upgrade: lambda connection, exchange, answer: upgrade(connection, answer),
             Commit: self._commit,
             Later: self._wait_for,
+            Next: self._schedule,
         }
 
     # -- requests to answers ----------------------------------------------------------------------------------------
@@ -123,7 +128,7 @@ class HttpExchanges:
                 head, body, connection.address, connection.network, self._identities, by_operator, vouched, secure
             )
             answer = self._routes.handle(request)
-            if isinstance(answer, Later):
+            if isinstance(answer, _UNFINISHED):
                 _shrink(request, answer)
         except (HttpError, MessageError) as error:
             return self._refuse_request(connection, exchange, error)
@@ -139,6 +144,22 @@ class HttpExchanges:
             refused = refusal(ErrorCode.DRAINING, _RESTARTING, return_after())
             return self.respond(connection, exchange, refused, Reason.DRAINING)
         return self._give[type(answer)](connection, exchange, answer)
+
+    def _schedule(self, connection: Connection, exchange: Exchange, answer: Next) -> bool:
+        exchange.go_on = answer.go_on
+        self._connections.enter(connection, State.SERVING, exchange)
+        self._connections.resume(connection)
+        return False
+
+    def take_next(self, connection: Connection, exchange: Exchange) -> bool:
+        """Take the next step towards an answer, if there is one. True: another request may be in the inbox."""
+        go_on, exchange.go_on = exchange.go_on, None
+        if go_on is None:
+            return False
+        try:
+            return self._answer(connection, exchange, go_on())
+        except (HttpError, MessageError) as error:
+            return self._refuse_request(connection, exchange, error)
 
     def _wait_for(self, connection: Connection, exchange: Exchange, answer: Later) -> bool:
         self._connections.enter(connection, State.SERVING, exchange)
@@ -298,10 +319,11 @@ class HttpExchanges:
         return False
 
 
-def _shrink(request: Request, answer: Later) -> None:
+def _shrink(request: Request, answer: Later | Next) -> None:
     """Drop most of a request while it waits. Raises if its principal, found only now, is not valid."""
     try:
         request.shrink()
     except (HttpError, MessageError):
-        answer.pending.close()
+        if isinstance(answer, Later):
+            answer.pending.close()
         raise

@@ -37,11 +37,13 @@ class WaitingHandler(Handler):
 class ServingHandler(WaitingHandler):
     """`SERVING`: the context is the exchange; the peer is not read."""
 
+    def resumed(self, connection: Connection) -> bool:
+        """The next step towards our answer."""
+        return self._exchanges.take_next(connection, _exchange(connection))
+
     def expired(self, connection: Connection) -> None:
         """Our answer took too long."""
-        exchange = connection.context
-        assert isinstance(exchange, Exchange)
-        self._exchanges.give_up(connection, exchange)
+        self._exchanges.give_up(connection, _exchange(connection))
 
 
 class ThrottledHandler(WaitingHandler):
@@ -132,6 +134,12 @@ class StreamHandler(WaitingHandler):
         """The stream has ended: end the membership."""
         assert isinstance(context, Member)
         self._hub.lost(context)
+
+
+def _exchange(connection: Connection) -> Exchange:
+    exchange = connection.context
+    assert isinstance(exchange, Exchange), "SERVING is only entered with an exchange"
+    return exchange
 
 
 def _waiter(connection: Connection) -> PollWaiter:

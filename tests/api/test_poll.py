@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from chatserver.api import rooms as rooms_module
 from tests.api.asking import texts
 from tests.support.peers import Answer, Peer, chatter, connect, publish, request
 from tests.support.serving import Serving, serving
@@ -64,7 +65,10 @@ async def test_a_poll_is_limited_in_rooms_without_messages() -> None:
             assert (refused.status, refused.error) == (400, "too_many_rooms")
 
 
-async def test_many_rooms(server: Serving, peer: Peer) -> None:
+@pytest.mark.parametrize("at_once", [rooms_module.ENTERED_PER_STEP, 1])
+async def test_many_rooms(server: Serving, peer: Peer, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one step, or in several."""
+    monkeypatch.setattr(rooms_module, "ENTERED_PER_STEP", at_once)
     await publish(server.address, "b", "b1")
     answer = await peer.request("GET", "/poll?room=a:0&room=b:0&room=c:0&wait=20")
     assert list(answer.json) == ["rooms"]

@@ -12,9 +12,12 @@ from unittest import mock
 import pytest
 import trio
 
+from chatserver.api import rooms as rooms_module
 from chatserver.edge import expulsion as expulsion_module
 from chatserver.edge.expulsion import Expeller
+from chatserver.edge.http import HttpExchanges
 from chatserver.log.memory import MemoryLog
+from chatserver.log.sanctions import Kind, Sanction
 from chatserver.log.sqlite_writer import SqliteWriter
 from tests.api.asking import TIME, hold_back
 from tests.support.moderating import (
@@ -344,6 +347,27 @@ async def test_a_request_that_waits_during_a_ban_is_refused(tmp_path: Path, monk
             assert (refused["id"], refused["code"]) == (7, "forbidden")
     assert [answer.status for answer in answers] == [403] * len(paths)
     assert not server.server.parts.hub.rooms["lobby"].members
+
+
+@pytest.mark.parametrize("step", [1, 2])
+async def test_a_poll_between_its_steps_during_a_ban_is_refused(
+    server: Serving, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rooms_module, "ENTERED_PER_STEP", 1)
+    await publish(server.address, "lobby", "hi")
+    await _poll_once(server.address, BOB, "lobby", "ops")  # now they are in memory
+    ann = await id_of(server.address, ANN)
+    take_next, steps = HttpExchanges.take_next, count(1)
+
+    def banned_first(*arguments: Any) -> bool:
+        if next(steps) == step:
+            sanction = Sanction("lobby", Kind.BAN, ann, "", 0, "", "u_mod", "Mod", 0, id=1)
+            server.server.parts.services.moderation.enforce(sanction)
+        return take_next(*arguments)
+
+    monkeypatch.setattr(HttpExchanges, "take_next", banned_first)
+    answer = await ask(server.address, "GET", "/poll?room=lobby&room=ops&wait=60", headers=ANN)
+    assert (answer.status, next(steps)) == (403, step + 1)
 
 
 # -- users without a connection ---------------------------------------------------------------------------------------
