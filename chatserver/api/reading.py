@@ -112,6 +112,7 @@ class Reading:
         self, principal: Principal, room: str, offset: int, connection: object = None, id_: MessageId = None
     ) -> None:  # fmt: skip
         """Move a marker, and notify the user's other connections. Raises MessageError."""
+        self._services.count_marker(principal, id_)
         try:
             self._markers.move(principal.author.id, room, offset)
         except LogBusy:

@@ -31,12 +31,16 @@ BURST_SECONDS = 2.0
 #: Users who may publish at full rate from one network, since a new cookie makes a new user. 300 people behind one
 #: address have 3 messages a second each.
 NETWORK_SHARE = 50
+#: Users whose read markers one network may move at the rate of publishing, and seconds of that in one burst. An office
+#: of 300 moves as many with each message. Each new cookie is a user with new markers, and a million of them push out
+#: those of everybody else.
+MARKERS_SHARE, MARKERS_BURST = 25, 10.0
 #: Seconds after which a client should try again when the log did not accept its message.
 LOG_RETRY = 1.0
 
 
 class PublishLimit:
-    """The publish rate of a user, and `NETWORK_SHARE` times that for all users of a network.
+    """The publish rate of a user, `NETWORK_SHARE` times that for all users of a network, and its moves of read markers.
 
     With --shared, `note` is called for each message, and the buckets are lowered by what other processes have allowed.
     """
@@ -47,6 +51,8 @@ class PublishLimit:
         burst = max(rate * BURST_SECONDS, 1.0)
         self.users: KeyedBuckets[int] = KeyedBuckets(rate, burst=burst)
         self.networks: KeyedBuckets[str] = KeyedBuckets(rate * NETWORK_SHARE, burst=burst * NETWORK_SHARE)
+        markers = rate * MARKERS_SHARE
+        self.markers: KeyedBuckets[str] = KeyedBuckets(markers, burst=max(markers * MARKERS_BURST, 1.0))
         self.note: Callable[[Principal], None] | None = None
         self._clock = clock
 
@@ -60,14 +66,18 @@ class PublishLimit:
             self.note(principal)
         return wait
 
+    def take_marker(self, principal: Principal) -> float:
+        """The same for one move of a read marker, which only the network's rate limits."""
+        return self.markers.take(principal.network, int(self._clock() / MICROSECOND)) if self._limited else 0.0
+
     def sweep(self) -> None:
         """Forget the users and networks whose bucket is full."""
         now = int(self._clock() / MICROSECOND)
-        self.users.sweep(now)
-        self.networks.sweep(now)
+        for buckets in (self.users, self.networks, self.markers):
+            buckets.sweep(now)
 
     def __len__(self) -> int:
-        return len(self.users) + len(self.networks)
+        return len(self.users) + len(self.networks) + len(self.markers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +130,13 @@ class Services:
         wait = self.publish_limit.take(principal)
         if wait:
             raise MessageError(ErrorCode.RATE_LIMITED, too_often(wait), id_, wait=wait)
+
+    def count_marker(self, principal: Principal, id_: MessageId = None) -> None:
+        """Count a move of a read marker against the rate of its network. Raises MessageError (429)."""
+        wait = self.publish_limit.take_marker(principal)
+        if wait:
+            sentence = f"too many read markers from this network; try again in {max(wait, 0.1):.1f} s"
+            raise MessageError(ErrorCode.RATE_LIMITED, sentence, id_, wait=wait)
 
     def count_message(self, principal: Principal, room: str, id_: MessageId = None) -> None:
         """The same for a message, which slow mode may delay too."""
