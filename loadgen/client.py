@@ -168,7 +168,7 @@ class Client(metaclass=_Slotted):
     `__slots__` for state of their own. docs/personas.md shows how to write one.
     """
 
-    __slots__ = ("cohort", "due", "fd", "index", "stage", "tick", "unread")
+    __slots__ = ("cohort", "due", "fd", "index", "response", "stage", "tick", "unread")
 
     name: ClassVar[str]
     honest: ClassVar[bool]
@@ -198,6 +198,12 @@ class Client(metaclass=_Slotted):
         self.due = NEVER  # `due` and `tick` belong to the wheel
         self.tick = -1
         self.unread = b""  # received bytes that are not yet a complete unit
+        self.response: wire.Response | None = None  # an answer of which a part has come
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes that the server sent and that are kept until more come."""
+        return len(self.unread) + (0 if self.response is None else len(self.response.body))
 
     @property
     def number(self) -> int:
@@ -250,6 +256,13 @@ class Client(metaclass=_Slotted):
 
     # What a persona may do
 
+    def read_response(self, data: bytes, *, keeps: bool = False, bodiless: bool = False) -> wire.Response | None:
+        """Read on in a response, and return it once it is whole; without `keeps` its body is dropped as it comes."""
+        response = self.response or wire.Response(keeps=keeps, bodiless=bodiless)
+        self.unread = response.feed(self.unread + data)
+        self.response = None if response.is_whole else response
+        return response if response.is_whole else None
+
     def send(self, data: bytes) -> bool:
         """Send bytes, and return whether the kernel took all of them; the rest follows as soon as it can.
 
@@ -275,30 +288,30 @@ class Client(metaclass=_Slotted):
 
         `is_forgotten` tells whether the server has noticed; so does its answer to a byte sent after `come_back`.
         """
-        self.cohort.engine.go_dark(self)
+        self.cohort.engine.dark.go(self)
 
     def come_back(self) -> None:
         """End `go_dark`."""
-        self.cohort.engine.come_back(self)
+        self.cohort.engine.dark.come_back(self)
 
     @property
     def is_dark(self) -> bool:
         """Whether it has vanished."""
-        return self in self.cohort.engine.dark
+        return self in self.cohort.engine.dark.clients
 
     def is_forgotten(self) -> bool | None:
         """Whether the server has closed its end, which a client that does not read cannot see.
 
         The kernel is asked, so nothing is sent. `None` if it cannot know, because the server is on another machine.
         """
-        return self.cohort.engine.is_forgotten(self)
+        return self.cohort.engine.dark.is_forgotten(self)
 
     def written(self) -> tuple[int, int] | None:
         """How many bytes of the server's have come, and how many it has written that wait in its kernel.
 
         `None` if the kernel cannot know, because the server is on another machine.
         """
-        return self.cohort.engine.written(self)
+        return self.cohort.engine.dark.written(self)
 
     def leave(self, return_in: float = NEVER) -> None:
         """Close, and reconnect after this many seconds."""

@@ -16,9 +16,10 @@ import trio
 
 from loadgen import sockets
 from loadgen.answers import CLOSED
+from loadgen.budget import ALL_SPENT, MAX_UNSENT_BYTES, Budget
 from loadgen.client import Client, Cohort, Stage, source_index
+from loadgen.dark import Dark
 from loadgen.latency import CROWD_LOOK_SECONDS, Lag
-from loadgen.sockets import SockDiag
 from loadgen.target import Target
 from loadgen.timers import NEVER, Alarms, WakeUp, Wheel, now
 from loadgen.wire import WireError
@@ -46,12 +47,6 @@ OPEN_DEADLINE_SECONDS: Final = 30.0
 #: How far behind its connect rate the engine may be and still catch up; more would end in a burst.
 CATCH_UP_SECONDS: Final = 0.02
 
-#: With this much unsent data the server has stopped reading.
-MAX_OUTGOING_BYTES: Final = 1024 * 1024
-
-#: An answer that is larger and not yet whole counts as garbage, because a client keeps it in memory.
-MAX_UNREAD_BYTES: Final = 64 * 1024 * 1024
-
 _READING: Final = select.EPOLLIN | select.EPOLLRDHUP
 _GONE: Final = select.EPOLLHUP | select.EPOLLERR | select.EPOLLRDHUP  # the first two are always reported
 
@@ -71,10 +66,10 @@ class Engine:
         self._opening: dict[Client, None] = {}  # between connect and held, oldest first
         self._look_at_opening = NEVER  # when the oldest opening client will be overdue, at the earliest
         # Not attributes of the client, because most clients are in none of these three.
-        self._outgoing: dict[Client, bytes] = {}  # bytes that the kernel would not take yet
+        self._outgoing: dict[Client, bytearray] = {}  # bytes that the kernel would not take yet
         self._not_reading: set[Client] = set()
-        self.dark: set[Client] = set()
-        self._sock_diag = SockDiag()
+        self._budget = Budget()
+        self.dark = Dark(target, self.own_faults)
         self._reads = 0  # by honest clients that are not slow
         self._epoll = select.epoll()
         self._wake = WakeUp()
@@ -100,7 +95,7 @@ class Engine:
             trio.lowlevel.notify_closing(self._epoll.fileno())
             self._epoll.close()
             self._wake.close()
-            self._sock_diag.close()
+            self.dark.close()
 
     def open(self, clients: Iterable[Client]) -> None:
         """Queue clients to be opened, as fast as the limits allow."""
@@ -144,8 +139,10 @@ class Engine:
             return False
         if client in self._outgoing:
             self._outgoing[client] += data
-            if len(self._outgoing[client]) > MAX_OUTGOING_BYTES:
+            if len(self._outgoing[client]) > MAX_UNSENT_BYTES:
                 client.fail("the server stopped reading")
+            else:
+                self._charge(client)
             return False
         try:
             took_all = self._write(client, data)
@@ -177,25 +174,6 @@ class Engine:
         with suppress(OSError):  # the connection was reset, which epoll reports
             sockets.finish_sending(client.fd)
 
-    def go_dark(self, client: Client) -> None:
-        try:
-            sockets.deafen(client.fd)
-        except PermissionError:
-            self.own_faults["vanishing without a FIN needs CAP_NET_ADMIN on this machine"] += 1
-        else:
-            self.dark.add(client)
-
-    def come_back(self, client: Client) -> None:
-        if client in self.dark:
-            self.dark.remove(client)
-            sockets.undeafen(client.fd)
-
-    def is_forgotten(self, client: Client) -> bool | None:
-        return self._sock_diag.closed(client.fd) if self._target.on_loopback else None
-
-    def written(self, client: Client) -> tuple[int, int] | None:
-        return self._sock_diag.written(client.fd) if self._target.on_loopback else None
-
     def leave(self, client: Client, *, return_in: float, reset: bool) -> None:
         """Close a client at its own wish, which counts as no end by the server; `NEVER` is for good."""
         if client.stage in {Stage.WAITING, Stage.OVER}:
@@ -220,12 +198,13 @@ class Engine:
         elif client.stage is Stage.HELD:
             client.cohort.held -= 1
         client.stage = Stage.WAITING
-        client.unread = b""
+        client.unread, client.response = b"", None
+        self._budget.release(client)
         self.wheel.set(client, NEVER)  # or a client in the queue would come due and be queued again
         if client.fd >= 0:
             self._outgoing.pop(client, None)
             self._not_reading.discard(client)
-            self.come_back(client)  # or its FIN would be retransmitted for minutes: the answer would be dropped
+            self.dark.come_back(client)  # or its FIN would be retransmitted for minutes: the answer would be dropped
             self._clients[client.fd] = None
             os.close(client.fd)  # this also removes it from the epoll set, as nothing else refers to the socket
             client.fd = -1
@@ -305,8 +284,15 @@ class Engine:
                     self.lag.record_read(sockets.unread_seconds(sock))
             self._reads += 1
         self._received(client, data)
-        if len(client.unread) > MAX_UNREAD_BYTES:
-            raise WireError(f"an answer of more than {MAX_UNREAD_BYTES:,} bytes")
+        self._charge(client)
+
+    def _charge(self, client: Client) -> None:
+        """Give a client up if more is kept for it, or for all clients, than may be."""
+        fault = self._budget.charge(client, len(self._outgoing.get(client, b"")))
+        if fault == ALL_SPENT:
+            self.own_faults[f"{client.cohort.persona.name}: {fault}"] += 1
+        if fault:
+            client.fail(fault)
 
     def _received(self, client: Client, data: bytes) -> None:
         client.on_data(data)
@@ -320,7 +306,7 @@ class Engine:
         except OSError:
             return  # the caller books the first error, which is the better reason
 
-    def _write(self, client: Client, data: bytes) -> bool:
+    def _write(self, client: Client, data: bytes | bytearray) -> bool:
         """Write what the kernel takes, keep the rest, and return whether it took all."""
         try:
             sent = os.write(client.fd, data)
@@ -328,7 +314,7 @@ class Engine:
             sent = 0
         client.cohort.sent_bytes += sent
         if sent < len(data):
-            self._outgoing[client] = data[sent:]
+            self._outgoing[client] = bytearray(memoryview(data)[sent:])
         return sent == len(data)
 
     def _flush(self, client: Client) -> bool:
@@ -336,6 +322,7 @@ class Engine:
         outgoing = self._outgoing.pop(client, b"")
         if outgoing and not self._write(client, outgoing):
             return True
+        self._charge(client)
         self._watch(client)
         if client.stage is Stage.CONNECTING:
             self._connected(client)
@@ -374,7 +361,6 @@ class Engine:
 
     def _connect(self, client: Client, moment: float) -> None:
         client.cohort.born[client.number] = moment
-        client.unread = b""
         client.stage = Stage.CONNECTING
         self._opening[client] = None
         self._look_at_opening = min(self._look_at_opening, moment + OPEN_DEADLINE_SECONDS)

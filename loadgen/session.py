@@ -301,7 +301,5 @@ class Session:
         }
 
     def faults(self) -> list[str]:
-        """Connections that this machine refused, as reasons for an invalid run."""
-        return [
-            f"this machine refused {number:,} connections: {what}" for what, number in self.totals.own_faults.items()
-        ]
+        """What the generator or its machine failed at, as reasons for an invalid run."""
+        return [f"{what}: a limit here, for {number:,} connections" for what, number in self.totals.own_faults.items()]

@@ -2,12 +2,13 @@
 
 Owns: the smallest client side of HTTP/1.1 and RFC 6455 that a crowd needs, because 18,000 clients cannot have an h11
 and a wsproto connection each (2.5 KB and 40 us an answer). May not: import trio, socket or anything of ours. Incomplete
-input is never an error: the caller tries again with more.
+input is never an error: the caller tries again with more, or feeds what comes next.
 """
 
 import base64
 import hashlib
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -38,8 +39,11 @@ MAX_HEAD_BYTES: Final = 64 * 1024
 #: A longer status, length or chunk size counts as garbage; int() refuses more than 4,300 digits.
 MAX_DIGITS: Final = 16
 
-#: A frame that announces more counts as garbage: no chat message comes near it.
-MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
+#: A longer line of an event stream counts as garbage.
+MAX_LINE_BYTES: Final = 1024 * 1024
+
+#: A frame that announces more counts as garbage: the longest text of a schedule is a quarter of it.
+MAX_FRAME_BYTES: Final = 4 * 1024 * 1024
 
 # One nonce for the whole crowd, so that the expected answer is computed once. RFC 6455 requires a random one so that
 # caches cannot replay a handshake, but there is no cache between us and the target.
@@ -69,17 +73,6 @@ class Head(NamedTuple):
     status: int
     fields: Mapping[str, str]
     size: int  # bytes, blank line included; the body begins there
-
-
-class Response(NamedTuple):
-    status: int
-    fields: Mapping[str, str]
-    body: bytes
-    rest: bytes  # the bytes after it
-
-    @property
-    def keeps_alive(self) -> bool:
-        return "close" not in self.fields.get("connection", "").lower()
 
 
 class Frame(NamedTuple):
@@ -155,57 +148,104 @@ def final_status(data: bytes) -> int | None:
     return None
 
 
-def read_response(data: bytes, *, bodiless: bool = False, ended: bool = False) -> Response | None:
-    """Parse a whole response, or return `None` while part of it is missing.
+class Response:
+    """A response that is read as it comes, each byte once. Its body is dropped unless it `keeps` it.
 
-    The answer to a HEAD is `bodiless`, whatever its Content-Length. A body with neither a length nor chunks is whole
-    when the connection has `ended`.
+    The answer to a HEAD is `bodiless`, whatever its Content-Length. A body with neither a length nor chunks ends with
+    the connection.
     """
-    head = read_head(data)
-    while head is not None and head.status < 200:
-        data = data[head.size :]
-        head = read_head(data)
-    if head is None:
-        return None
-    if bodiless or head.status in (204, 304):
-        return Response(head.status, head.fields, b"", data[head.size :])
-    if head.fields.get("transfer-encoding", "").lower() == "chunked":
-        chunked = _read_chunks(data, head.size)
-        if chunked is None:
-            return None
-        body, end = chunked
-        return Response(head.status, head.fields, body, data[end:])
-    length = head.fields.get("content-length")
-    if length is None:
-        return Response(head.status, head.fields, data[head.size :], b"") if ended else None
-    body_bytes = whole_number(length)
-    if body_bytes is None:
-        raise WireError(f"a response with the length {length[:60]!r}")
-    end = head.size + body_bytes
-    if len(data) < end:
-        return None
-    return Response(head.status, head.fields, data[head.size : end], data[end:])
 
+    __slots__ = ("_bodiless", "_ends_with_connection", "_head", "_is_chunked", "_keeps", "_left", "body", "is_whole")
 
-def _read_chunks(data: bytes, at: int) -> tuple[bytes, int] | None:
-    """Join the chunks from `at` on; return the body and where it ends, after the trailers."""
-    parts: list[bytes] = []
-    while True:
+    def __init__(self, *, keeps: bool = False, bodiless: bool = False) -> None:
+        self.body = bytearray()
+        self.is_whole = False
+        self._keeps = keeps
+        self._bodiless = bodiless
+        self._head: Head | None = None
+        self._is_chunked = False
+        self._ends_with_connection = False
+        self._left = 0  # bytes that are to come, of the body or of the current chunk and the line break behind it
+
+    @property
+    def status(self) -> int:
+        assert self._head is not None, "asked of a whole response"
+        return self._head.status
+
+    @property
+    def keeps_alive(self) -> bool:
+        assert self._head is not None, "asked of a whole response"
+        return "close" not in self._head.fields.get("connection", "").lower()
+
+    def feed(self, data: bytes) -> bytes:
+        """Read on. Return the bytes that are to be fed again with more: half a line, or what follows the response."""
+        at = 0 if self._head is not None else self._read_head(data)
+        while self._head is not None and not self.is_whole and at < len(data):
+            if self._left:
+                at += self._read_body(data[at : at + self._left])
+            elif (end := self._read_size(data, at)) is None:
+                break
+            else:
+                at = end
+        return data[at:]
+
+    def end(self) -> bool:
+        """The connection has ended; return whether that makes this response whole."""
+        self.is_whole = self._ends_with_connection
+        return self.is_whole
+
+    def _read_head(self, data: bytes) -> int:
+        """Read the head, behind any interim ones; return where it ends."""
+        at = 0
+        while (head := read_head(data[at:])) is not None:
+            at += head.size
+            if head.status >= 200:
+                self._head = head
+                self._begin_body(head)
+                break
+        return at
+
+    def _begin_body(self, head: Head) -> None:
+        length = head.fields.get("content-length")
+        if self._bodiless or head.status in (204, 304):
+            self.is_whole = True
+        elif head.fields.get("transfer-encoding", "").lower() == "chunked":
+            self._is_chunked = True
+        elif length is None:
+            self._ends_with_connection, self._left = True, sys.maxsize
+        else:
+            body_bytes = whole_number(length)
+            if body_bytes is None:
+                raise WireError(f"a response with the length {length[:60]!r}")
+            self._left, self.is_whole = body_bytes, not body_bytes
+
+    def _read_body(self, part: bytes) -> int:
+        self._left -= len(part)
+        if self._keeps:
+            self.body += part
+        if not self._left:
+            self.is_whole = not self._is_chunked
+            if self._is_chunked and self._keeps:
+                del self.body[-2:]
+        return len(part)
+
+    def _read_size(self, data: bytes, at: int) -> int | None:
+        """Read the size of the next chunk, or the trailers; return where they end, or `None` if they have not."""
         line_end = data.find(b"\r\n", at)
-        if line_end < 0:
-            return None
-        digits = data[at:line_end].partition(b";")[0].rstrip()
-        if not _CHUNK_SIZE.fullmatch(digits):
-            raise WireError("a chunk without a size")
-        size = int(digits, 16)
-        at = line_end + 2
-        if size == 0:
+        if line_end >= 0:
+            digits = data[at:line_end].partition(b";")[0].rstrip()
+            if not _CHUNK_SIZE.fullmatch(digits):
+                raise WireError("a chunk without a size")
+            if size := int(digits, 16):
+                self._left = size + 2
+                return line_end + 2
             end = data.find(b"\r\n\r\n", line_end)
-            return None if end < 0 else (b"".join(parts), end + 4)
-        if len(data) < at + size + 2:
-            return None
-        parts.append(data[at : at + size])
-        at += size + 2
+            if end >= 0:
+                self.is_whole = True
+                return end + 4
+        if len(data) - at > MAX_HEAD_BYTES:
+            raise WireError("a line of a chunk, or trailers, without end")
+        return None
 
 
 def check_upgrade(fields: Mapping[str, str]) -> None:

@@ -196,8 +196,7 @@ class SlowUser(Planner):
         self._heard += 1
         if self._done == self._asked:
             return  # the rest of an answer that counts already
-        self.unread += data
-        answer = self.read_answer()
+        answer = self.read_answer(data)
         if answer is None:
             self.wait_for_more()
         elif answer.status >= 400:
@@ -209,9 +208,9 @@ class SlowUser(Planner):
     def go_on(self) -> None:
         self.ask()
 
-    def read_answer(self) -> wire.Head | wire.Response | None:
+    def read_answer(self, data: bytes) -> wire.Head | wire.Response | None:
         """Return the answer, or None while it is incomplete."""
-        return wire.read_response(self.unread)
+        return self.read_response(data)
 
     def wait_for_more(self) -> None:
         """React to an incomplete answer."""

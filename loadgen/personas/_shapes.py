@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import ClassVar, Final
 
-from loadgen import wire
 from loadgen.client import Attacker, Cohort, Needs, Threat
 
 #: R.U.D.Y. waits 10 s between two bytes; faster is harder on servers that judge by progress.
@@ -82,11 +81,9 @@ class Asker(Attacker):
         return self.request()
 
     def on_data(self, data: bytes) -> None:
-        self.unread += data
-        answer = wire.read_response(self.unread)
+        answer = self.read_response(data)
         if answer is None:
             return
-        self.unread = answer.rest
         self.cohort.answers[f"answered {answer.status}"] += 1
         seconds = self.pause(answer.status)
         if not answer.keeps_alive:

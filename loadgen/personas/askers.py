@@ -316,7 +316,7 @@ class BadTokens(Asker):
 
     def on_data(self, data: bytes) -> None:
         """Leave at once if the upgrade is accepted."""
-        if not self.unread and wire.final_status(data) == 101:
+        if self.response is None and wire.final_status(data) == 101:
             self.cohort.answers["answered 101"] += 1
             self.leave(return_in=ATTACKER_RETURNS_SECONDS)
         else:

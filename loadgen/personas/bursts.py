@@ -2,7 +2,6 @@
 
 from typing import Final
 
-from loadgen import wire
 from loadgen.client import Cohort, Needs, Stage, Threat
 from loadgen.personas import persona
 from loadgen.personas._requests import page, post
@@ -110,10 +109,8 @@ class ThunderingPoll(Poll):
         if not self._rings:
             super().on_data(data)
             return
-        self.unread += data
-        answer = wire.read_response(self.unread)
+        answer = self.read_response(data)
         if answer is not None:
-            self.unread = answer.rest
             self.cohort.answers[f"answered {answer.status}"] += 1
 
     def on_hangup(self, how: str) -> None:

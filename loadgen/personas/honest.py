@@ -106,11 +106,9 @@ class Poll(Client):
             self.wait()
 
     def on_data(self, data: bytes) -> None:
-        self.unread += data
-        answer = wire.read_response(self.unread)
+        answer = self.read_response(data, keeps=True)
         if answer is None:
             return
-        self.unread = answer.rest
         if answer.status != 200:
             self.reject(answer.status)
             return
@@ -119,7 +117,7 @@ class Poll(Client):
         except wire.UNREADABLE:
             raise wire.WireError("an answer without cursor and messages") from None
         if self._cursor:
-            self.deliver(answer.body, len(page.messages))
+            self.deliver(bytes(answer.body), len(page.messages))
         self._cursor = page.cursor
         if answer.keeps_alive:
             self.on_answered()
@@ -157,6 +155,8 @@ class Sse(Client):
         self.unread += data
         if self.stage is Stage.HELD:
             lines, end, self.unread = self.unread.rpartition(b"\n")
+            if len(self.unread) > wire.MAX_LINE_BYTES:
+                raise wire.WireError(f"a line of more than {wire.MAX_LINE_BYTES:,} bytes")
             self.deliver(lines + end, lines.count(self.cohort.place.mark))
             return
         head = wire.read_head(self.unread)

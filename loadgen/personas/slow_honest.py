@@ -204,8 +204,9 @@ class SlowTypist(SlowUser):
     def piece_every(self) -> float:
         return TYPES_IN_SECONDS / len(page(self))
 
-    def read_answer(self) -> wire.Head | None:
+    def read_answer(self, data: bytes) -> wire.Head | None:
         """Return the head of the answer; the body does not count."""
+        self.unread += data
         return wire.read_head(self.unread)
 
     def go_on(self) -> None:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 import msgspec
 import trio
 
+from loadgen import wire
 from loadgen.answers import NOT_SERVED, TURNED_AWAY
 from loadgen.client import Needs
 from loadgen.line import Line, describe
@@ -41,9 +42,6 @@ AT_ONCE: Final = 8
 
 #: Time to read one room again; a page takes a few milliseconds.
 ROOM_SECONDS: Final = 20.0
-
-#: Bytes of a line of an event stream: a message that a victim waits for has some hundred.
-MAX_LINE_BYTES: Final = 1 << 20
 
 _PAGE_MESSAGES: Final = 50
 
@@ -197,8 +195,8 @@ class StreamVictim(_Poster):
                         connecting.deadline = NEVER
                         task_status.started()
                     *lines, rest = (rest + part).split(b"\n")
-                    if len(rest) > MAX_LINE_BYTES:
-                        raise OperationFailedError(f"a line of more than {MAX_LINE_BYTES:,} bytes")
+                    if len(rest) > wire.MAX_LINE_BYTES:
+                        raise OperationFailedError(f"a line of more than {wire.MAX_LINE_BYTES:,} bytes")
                     for line in lines:
                         if line.startswith(_EVENT_DATA):
                             self.heard(_texts.decode(line[len(_EVENT_DATA) :]).text)

@@ -23,8 +23,8 @@ from loadgen.target import Endpoint
 from loadgen.victims.probe import Context
 from loadgen.victims.victim import Newcomer, OperationFailedError, Protocol, Victim
 
-#: A larger page is a failure, because it is kept in memory.
-MAX_PAGE_BYTES: Final = 64 * 1024 * 1024
+#: A larger body is a failure where it is read: a page of a chat's messages has some kilobytes.
+MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 
 
 class HttpPeer:
@@ -37,10 +37,17 @@ class HttpPeer:
 
     async def request(self, method: str, path: str, body: bytes = b"", fields: Sequence[str] = ()) -> tuple[int, bytes]:
         """Send a request and return the status and the body of the answer."""
-        exchange, answer = await self._ask(method, path, body, fields, most_bytes=MAX_PAGE_BYTES)
+        exchange, answer = await self._ask(method, path, body, fields, most_bytes=MAX_BODY_BYTES)
         parts = [part async for part in exchange.body()]
         self.is_open = not exchange.closes
         return answer.status, b"".join(parts)
+
+    async def measure(self, method: str, path: str, body: bytes) -> tuple[int, int]:
+        """Send a request and return the status and the size of the body, which is not kept."""
+        exchange, answer = await self._ask(method, path, body)
+        size = sum([len(part) async for part in exchange.body()])
+        self.is_open = not exchange.closes
+        return answer.status, size
 
     async def stream(self, path: str) -> Exchange:
         """Request a stream, whose data is the body of this exchange."""
@@ -69,8 +76,8 @@ class HttpPeer:
 async def _ask(peer: HttpPeer, context: Context) -> str:
     """Send the request of the command line; return the failure, or an empty text."""
     endpoint = context.endpoint
-    status, page = await peer.request(endpoint.method, endpoint.path, endpoint.body)
-    return context.fault_in_page(len(page)) if 200 <= status < 400 else f"answered {status}"
+    status, size = await peer.measure(endpoint.method, endpoint.path, endpoint.body)
+    return context.fault_in_page(size) if 200 <= status < 400 else f"answered {status}"
 
 
 class GetVictim(Victim):
@@ -146,26 +153,25 @@ class Request(Speaking):
             self.send(encoded(self.cohort.place.endpoint, self.cohort.place.host))
 
     def on_data(self, data: bytes) -> None:
-        self.unread += data
-        answer = self._take_answer()
-        if answer is not None and answer.keeps_alive:
+        answer = self.read_response(data, bodiless=self.cohort.place.endpoint.method == "HEAD")
+        if answer is None:
+            return
+        self._book_answer(answer)
+        if answer.keeps_alive:
             self._send_next()
-        elif answer is not None:
+        else:
             self._rest()
 
     def on_hangup(self, how: str) -> None:
         """Stay away until needed: a server may end an idle connection, but not while an answer is due."""
-        if how != CLOSED or self._take_answer(ended=True) is None:
+        if how == CLOSED and self.response is not None and self.response.end():
+            self._book_answer(self.response)
+        else:
             self._book(how)
         self._rest()
 
-    def _take_answer(self, *, ended: bool = False) -> wire.Response | None:
-        bodiless = self.cohort.place.endpoint.method == "HEAD"
-        answer = wire.read_response(self.unread, bodiless=bodiless, ended=ended)
-        if answer is not None:
-            self.unread = answer.rest
-            self._book("" if answer.status < 400 else f"answered {answer.status}")
-        return answer
+    def _book_answer(self, answer: wire.Response) -> None:
+        self._book("" if answer.status < 400 else f"answered {answer.status}")
 
     def _rest(self) -> None:
         """Reconnect if a request waits, and otherwise when the next one is due, as users' clients do."""

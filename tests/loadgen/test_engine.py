@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from loadgen.budget import ALL_SPENT
 from loadgen.client import Client, Stage
 from loadgen.timers import now
 from loadgen.wire import WireError
@@ -239,10 +240,25 @@ async def test_half_a_connection_is_still_read() -> None:
 
 
 async def test_an_answer_without_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loadgen.engine.MAX_UNREAD_BYTES", 1000)
+    monkeypatch.setattr("loadgen.budget.MAX_CLIENT_BYTES", 1000)
     async with meeting("poll") as (play, stream):
-        await stream.send_all(b"HTTP/1.1 200 OK\r\n\r\n" + bytes(1000))
+        await stream.send_all(b"HTTP/1.1 200 OK\r\n\r\n" + bytes(1001))
         await until(lambda: play.cohort.failed == {"an answer of more than 1,000 bytes": 1})
+
+
+async def test_what_is_kept_for_all_clients_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand endless answers filled the machine: only each one alone was bounded."""
+    monkeypatch.setattr("loadgen.budget.MAX_ALL_BYTES", 2500)
+    async with listening() as server, playing(server.url, "poll", clients=4) as play:
+        streams = [await server.accept() for _ in play.clients]
+        for number, stream in enumerate(streams, start=1):
+            await stream.send_all(b"HTTP/1.1 200 OK\r\n\r\n" + bytes(1000))
+            await until(lambda number=number: play.cohort.received_bytes == number * 1019)  # type: ignore[misc]
+        assert play.cohort.failed == {ALL_SPENT: 2}
+        assert play.engine.own_faults == {f"poll: {ALL_SPENT}": 2}, "no fault of the target's alone"
+        await streams[0].aclose()
+        await until(lambda: sum(play.cohort.failed.values()) == 3)
+        assert play.engine._budget.charged_bytes == 1000
 
 
 async def test_a_client_that_waits_to_be_connected_again_is_connected_once(monkeypatch: pytest.MonkeyPatch) -> None:

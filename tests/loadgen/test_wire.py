@@ -24,17 +24,43 @@ def _reply(status: int, body: bytes, *fields: tuple[str, str]) -> bytes:
 @pytest.mark.parametrize("field", [("Content-Length", "11"), ("Transfer-Encoding", "chunked")])
 def test_a_response_is_read_whole_and_a_byte_at_a_time(field: tuple[str, str]) -> None:
     data = _reply(200, b"hello world", field)
-    answer = wire.read_response(data + b"HTTP/1.1 2")
-    assert answer is not None
-    assert (answer.status, answer.body, answer.rest) == (200, b"hello world", b"HTTP/1.1 2")
-    assert all(wire.read_response(data[:cut]) is None for cut in range(len(data)))
+    for step in 1, 2, 7, 1000:
+        answer, unread = wire.Response(keeps=True), b""
+        for at in range(0, len(data), step):
+            assert not answer.is_whole
+            unread = answer.feed(unread + data[at : at + step] + b"HTTP/1.1 2" * (at + step >= len(data)))
+        assert (answer.is_whole, answer.status, answer.body, unread) == (
+            True,
+            200,
+            bytearray(b"hello world"),
+            b"HTTP/1.1 2",
+        )
+
+
+@pytest.mark.parametrize(
+    ("head", "part"),
+    [
+        (b"Content-Length: 9999999\r\n", b"x" * 1000),
+        (b"Transfer-Encoding: chunked\r\n", b"1\r\nx\r\n" * 1000),
+        (b"Transfer-Encoding: chunked\r\n\r\nffffff", b"x" * 1000),
+        (b"X: y\r\n", b"x" * 1000),
+    ],
+)
+def test_no_byte_is_read_twice_and_no_body_is_kept_unasked(head: bytes, part: bytes) -> None:
+    """A dripping chunked answer was parsed from its start at each read, and any body was kept until it was whole."""
+    answer = wire.Response()
+    assert answer.feed(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n") == b""
+    for _ in range(100):
+        assert answer.feed(part) == b""
+    assert (answer.is_whole, len(answer.body)) == (False, 0)
 
 
 def test_interim_responses_are_skipped() -> None:
     interim = b"HTTP/1.1 100 Continue\r\n\r\n" * 2000  # more than Python's calls may nest
-    answer = wire.read_response(interim + _reply(201, b"{}", ("Content-Length", "2")))
-    assert answer is not None
-    assert answer.status == 201
+    answer = wire.Response()
+    assert answer.feed(interim) == b""
+    answer.feed(_reply(201, b"{}", ("Content-Length", "2")))
+    assert (answer.is_whole, answer.status) == (True, 201)
 
 
 @pytest.mark.parametrize(
@@ -62,8 +88,9 @@ def test_a_field_that_is_said_twice_has_both_values() -> None:
 
 
 def test_connection_close_is_noticed() -> None:
-    closing = wire.read_response(_reply(200, b"", ("Content-Length", "0"), ("Connection", "close")))
-    assert closing is not None
+    closing = wire.Response()
+    closing.feed(_reply(200, b"", ("Content-Length", "0"), ("Connection", "close")))
+    assert closing.is_whole
     assert not closing.keeps_alive
 
 
@@ -80,11 +107,13 @@ def test_connection_close_is_noticed() -> None:
         b"HTTP/1.1 200 OK\r\nContent-Length: %s\r\n\r\n" % (b"9" * 5000),  # int() takes 4,300 digits
         b"HTTP/1.1 %s OK\r\n\r\n" % (b"9" * 5000),
         b"x" * (wire.MAX_HEAD_BYTES + 1),
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;" + b"x" * wire.MAX_HEAD_BYTES,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"x" * wire.MAX_HEAD_BYTES,
     ],
 )
 def test_what_no_server_should_send_is_an_error(data: bytes) -> None:
     with pytest.raises(wire.WireError):
-        wire.read_response(data)
+        wire.Response().feed(data)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from loadgen import sockets
-from loadgen.engine import Engine
+from loadgen.dark import Dark
 from loadgen.personas import _shapes, registry
 from tests.loadgen.stage import (
     Server,
@@ -95,7 +95,7 @@ async def test_it_finds_out_by_itself_that_the_server_has(name: str, how: str) -
 async def test_where_the_kernel_cannot_know_it_comes_back_and_knocks(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Engine, "is_forgotten", lambda *_: None)
+    monkeypatch.setattr(Dark, "is_forgotten", lambda *_: None)
     async with listening() as server, playing(server.url, name) as play:
         stream = await _opened(server, name)
         knock = await read_until(stream, lambda got: got.endswith(registry()[name].knock))  # type: ignore[attr-defined]

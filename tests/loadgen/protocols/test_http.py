@@ -150,8 +150,8 @@ async def _events(context: Context, peer: HttpPeer) -> None:
 @pytest.mark.parametrize(
     ("ask", "limit", "error", "what"),
     [
-        (_page, "http.MAX_PAGE_BYTES", GarbledError, "an answer"),
-        (_events, "chat_v1.MAX_LINE_BYTES", OperationFailedError, "a line"),
+        (_page, "protocols.http.MAX_BODY_BYTES", GarbledError, "an answer"),
+        (_events, "wire.MAX_LINE_BYTES", OperationFailedError, "a line"),
     ],
 )
 async def test_an_answer_without_end_is_a_failure(
@@ -159,7 +159,7 @@ async def test_an_answer_without_end_is_a_failure(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """Fifty victims of an endless page took all memory of the machine."""
-    monkeypatch.setattr(f"loadgen.protocols.{limit}", 1000)
+    monkeypatch.setattr(f"loadgen.{limit}", 1000)
     async with listening() as server:
         context = Context(target.find(server.url), "t")
         async with context.dial(0) as line:
