@@ -196,7 +196,7 @@ def _end(error: BaseException) -> int:
         return _complain("stopped", Outcome.INTERRUPTED)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         _drop_output()
-        return _complain(f"standard output: {error.strerror}", BAD_FLAGS)
+        return _complain(f"{error.filename or 'standard output'}: {error.strerror}", BAD_FLAGS)
     traceback.print_exc()
     return _complain("invalid run: a fault of the generator's own, see above", Outcome.INVALID)
 

@@ -78,7 +78,7 @@ class Comparison:
             self.say(f"installing {peer.name}, {peer.title}")
             try:
                 await trio.to_thread.run_sync(peer.kit.install, self._home(peer), abandon_on_cancel=True)
-            except MissingError as error:
+            except (MissingError, OSError) as error:
                 self._skipped[peer.name] = str(error)
                 self.say(f"skipping {peer.name}: {error}")
 

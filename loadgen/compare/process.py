@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -83,10 +83,14 @@ async def running(
 
     `make_command` gets the folder and the port. Raises `DiedError`.
     """
-    with TemporaryDirectory(prefix="loadgen-peer-") as folder:
-        work, port = Path(folder), _free_port() if port is None else port
-        output = work / "output.txt"
-        child = _start(make_command(work, port), work, output)
+    with ExitStack() as stack:
+        port = _free_port() if port is None else port
+        try:
+            work = Path(stack.enter_context(TemporaryDirectory(prefix="loadgen-peer-")))
+            output = work / "output.txt"
+            child = _start(make_command(work, port), work, output)
+        except OSError as error:  # a full disk, or a program that is not there
+            raise DiedError(f"could not be started: {error}") from None
         server = Server(child, port, output)
         try:
             await _answers(server)

@@ -1,5 +1,6 @@
 """A small comparison: two peers, and peers that die, with twenty clients."""
 
+import errno
 import os
 import signal
 import time
@@ -177,6 +178,30 @@ async def test_what_cannot_be_installed_is_skipped_with_a_line(tmp_path: Path) -
     assert any(line.startswith("skipping odd: ") for line in told)
     assert any(reason.startswith("odd skipped: ") for reason in report.verdict.reasons)
     assert "not loadgen's" in table(report, "Servers").rows[1][2]
+
+
+class Full(Kit):
+    """The disk is full."""
+
+    def __init__(self, *, ready: bool) -> None:
+        self._ready = ready
+
+    def is_ready(self, home: Path) -> bool:
+        return self._ready
+
+    def install(self, home: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(home))
+
+    def command(self, home: Path, work: Path, port: int, ping_seconds: float) -> list[str]:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+async def test_a_full_disk_is_a_row_of_its_peer(tmp_path: Path) -> None:
+    """It ended the comparison, as an error of standard output."""
+    peers = [Peer(name=name, title="", can=Can.ALL, kit=Full(ready=name == "ready")) for name in ("ready", "new")]
+    report = await match(tmp_path, peers, [EVERYTHING["idle"]], told=[]).play()
+    assert table(report, "Idle").rows[0][1] == "could not be started: [Errno 28] No space left on device"
+    assert "No space left on device" in table(report, "Servers").rows[1][2]
 
 
 class Absent(Kit):
