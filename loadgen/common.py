@@ -24,7 +24,7 @@ from loadgen.progress import Progress
 from loadgen.render import show
 from loadgen.report import Report
 from loadgen.session import Plan
-from loadgen.target import Endpoint, Target
+from loadgen.target import Endpoint, Target, UsageError
 
 Url = Annotated[
     str, Parameter(help="The target, for example http://127.0.0.1:8000; loopback only, see --allow-target.")
@@ -93,6 +93,8 @@ class Loading:
         post_path = path if method == "POST" else ""
         body = b"" if self.body is None else flags.file("--body", self.body)
         if page is not None:
+            if self.path not in {LOADING.path, page}:
+                raise UsageError(f"--path: attackers fetch what the victims do, {page!r}; name one of them")
             method, path, body = "GET", page, b""
         return Endpoint(
             path=path,

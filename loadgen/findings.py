@@ -156,11 +156,11 @@ def _notes(measured: Measured, figures: Figures) -> tuple[str, ...]:
 
 
 def _intensity(measured: Measured, figures: Figures) -> str:
-    """Say how hard the attack was, which may be less than asked for if the server is slow to accept."""
-    asked = f" (asked {measured.plan.connect_rate:,.0f}/s)" if measured.plan.connect_rate else ""
+    """Say how hard the attack was."""
+    rate = f" (--connect-rate {measured.plan.connect_rate:g})" if measured.plan.connect_rate else ""
     told = (
-        f"{figures['attackers_came']:,.0f} of {figures['attackers_asked']:,.0f} attackers came,"
-        f" {figures['attempts_per_s'] or 0:,.4g} connections/s{asked},"
+        f"{figures['attackers_came']:,.0f} of {figures['attackers_asked']:,.0f} attackers came; over the whole"
+        f" attack {figures['attempts_per_s'] or 0:,.4g} connections/s{rate} and"
         f" {fmt.size(figures['attacker_bytes_per_s'] or 0)}/s sent"
     )
     attempts, sent = (measured.floor.figures.get(name) for name in ("attempts_per_s", "attacker_bytes_per_s"))

@@ -192,9 +192,7 @@ class Scorecard:
         parts = self.parts
         outcomes = [part.outcome for part in parts]
         outcome = Outcome.INTERRUPTED if self.stop.is_set() else worst(outcomes)
-        reasons = [
-            f"{part.command}: {'; '.join(part.verdict.reasons)}" for part in parts if part.outcome is not Outcome.HELD
-        ]
+        reasons = [f"{part.command}: {_main_reason(part)}" for part in parts if part.outcome is not Outcome.HELD]
         return Report(
             command="scorecard",
             arguments=self.plan.arguments,
@@ -208,6 +206,12 @@ class Scorecard:
             | {each.name.lower(): meaning for each, meaning in _COUNTED.items()},
             parts=parts,
         )
+
+
+def _main_reason(part: Report) -> str:
+    """Its first reason; the row has all of them."""
+    first, *more = part.verdict.reasons
+    return f"{first} (and {len(more)} more)" if more else first
 
 
 @Parameter(name="*")

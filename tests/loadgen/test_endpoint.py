@@ -8,7 +8,7 @@ import pytest
 
 from loadgen.client import Place
 from loadgen.common import Loading
-from loadgen.target import Endpoint
+from loadgen.target import Endpoint, UsageError
 from tests.loadgen.stage import meeting, parsed, read_until
 
 BEARER = "Authorization: Bearer t"
@@ -43,3 +43,5 @@ def test_victims_that_fetch_a_page_do_not_send_the_request() -> None:
     endpoint = Loading(request="POST /api").endpoint("/page")
     assert (endpoint.method, endpoint.path, endpoint.post_path) == ("GET", "/page", "/api")
     assert Loading(request="PUT /api").endpoint().post_path == ""
+    with pytest.raises(UsageError, match="--path"):  # it was ignored
+        Loading(path="/large").endpoint("/")
