@@ -27,7 +27,7 @@ class Budget:
 
     def charge(self, client: Client, unsent: int) -> str:
         """Count what is kept for a client now; return why that is too much, or an empty text."""
-        kept = client.kept_bytes
+        kept = len(client.unread) + (0 if client.response is None else len(client.response.body))
         if kept > MAX_CLIENT_BYTES:
             return f"an answer of more than {MAX_CLIENT_BYTES:,} bytes"
         self.release(client)

@@ -201,11 +201,6 @@ class Client(metaclass=_Slotted):
         self.response: wire.Response | None = None  # an answer of which a part has come
 
     @property
-    def kept_bytes(self) -> int:
-        """Bytes that the server sent and that are kept until more come."""
-        return len(self.unread) + (0 if self.response is None else len(self.response.body))
-
-    @property
     def number(self) -> int:
         """Its number within its persona, by which a crowd divides into parts."""
         return self.index - self.cohort.first_index
