@@ -11,7 +11,7 @@ from typing import Final
 import trio
 
 from loadgen import procfs
-from loadgen.answers import NOT_SERVED
+from loadgen.answers import NO_WEBSOCKET, NOT_SERVED
 from loadgen.client import Needs
 from loadgen.crowd import Crowd
 from loadgen.engine import OPEN_DEADLINE_SECONDS
@@ -198,7 +198,7 @@ class Player:
         """Fail early, with a reason, if no client is established: most likely the target speaks another protocol."""
         load = [group for group in self._session.groups() if group.group in self._load_names]
         failed = {reason for group in load for reason in group.failed}
-        if any(group.opened or group.refused for group in load) or failed - NOT_SERVED:
+        if any(group.opened or group.refused for group in load) or failed - NOT_SERVED - NO_WEBSOCKET:
             return
         if not load or (in_time and not failed):  # no client was due yet
             return

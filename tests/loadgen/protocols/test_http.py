@@ -231,17 +231,19 @@ async def test_a_server_that_does_not_speak_is_named_at_once(monkeypatch: pytest
         nursery.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("mix", [{"idle": 2}, {"poll": 2}, {"idle": 2, "poll": 1}])
-async def test_a_web_server_is_not_blamed_for_being_no_chat(mix: dict[str, int]) -> None:
-    """All clients failed, by 404 at once, and the sound server was said to fall short."""
+@pytest.mark.parametrize(
+    ("mix", "status"), [({"idle": 2}, 404), ({"poll": 2}, 404), ({"idle": 2, "poll": 1}, 404), ({"idle": 2}, 200)]
+)
+async def test_a_web_server_is_not_blamed_for_being_no_chat(mix: dict[str, int], status: int) -> None:
+    """All clients failed, by 404 or by a page at once, and the sound server was said to fall short."""
+
+    async def answer(stream: trio.SocketStream) -> None:
+        while await stream.receive_some():
+            await stream.send_all(b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % status)
+
     load = experiment.honest_load({registry()[name]: number for name, number in mix.items()}, seconds=60.0)
     async with trio.open_nursery() as nursery:
-        [listener] = await nursery.start(partial(trio.serve_tcp, _not_found, 0, host="127.0.0.1"))
-        with pytest.raises(InvalidRunError, match=r"chat\.v1 does \(answered 404\); .*--request 'GET /path'"):
+        [listener] = await nursery.start(partial(trio.serve_tcp, answer, 0, host="127.0.0.1"))
+        with pytest.raises(InvalidRunError, match=rf"chat\.v1 does \(answered {status}\); .*--request 'GET /path'"):
             await Player(plan(f"http://127.0.0.1:{listener.socket.getsockname()[1]}"), load).play()
         nursery.cancel_scope.cancel()
-
-
-async def _not_found(stream: trio.SocketStream) -> None:
-    while await stream.receive_some():
-        await stream.send_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
