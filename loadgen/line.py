@@ -150,6 +150,9 @@ def describe(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
+#: More 1xx responses before an answer count as garbage: h11 takes 80 us for each, and a read of 64 KiB has thousands.
+MAX_HINTS: Final = 100
+
 #: A larger response head counts as garbage, as it does in browsers.
 _MAX_HEAD_BYTES: Final = 256 * 1024
 
@@ -186,6 +189,8 @@ class Exchange:
             event = await self._next()
             if isinstance(event, h11.InformationalResponse) and event.status_code != 101:
                 self._hints.append(event.status_code)
+                if len(self._hints) > MAX_HINTS:
+                    raise GarbledError(f"the answer is no HTTP: more than {MAX_HINTS} responses 1xx before it")
             elif isinstance(event, h11.Response | h11.InformationalResponse):
                 fields: dict[str, str] = {}
                 for name, value in event.headers:

@@ -162,6 +162,7 @@ async def test_hints_are_no_answers() -> None:
         b"220 mail.example ESMTP",  # and the end
         b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell",
         b"\x15\x03\x03\x00\x02\x02\x46",  # a TLS alert
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 101,  # for ever, and victims stood still for seconds
     ],
 )
 async def test_what_is_no_http(said: bytes) -> None:
