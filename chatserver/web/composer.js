@@ -123,8 +123,11 @@ export class Composer {
 
   #fit() {
     this.#send.disabled = this.#text.value.trim() === '';
+    // The form keeps its height meanwhile: a lower one would move the list of messages.
+    this.#form.style.minHeight = `${this.#form.offsetHeight}px`;
     this.#text.style.height = 'auto';
     this.#text.style.height = `${this.#text.scrollHeight}px`;
+    this.#form.style.minHeight = '';
   }
 
   #key(event) {

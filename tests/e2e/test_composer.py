@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.browser import Server
+from tests.e2e.browser import Server, after_next_frame
 from tests.e2e.conftest import OpenWindow
 
 pytestmark = pytest.mark.browser
@@ -67,3 +67,16 @@ def test_a_half_typed_edit_or_reply_outlives_a_reload(window: OpenWindow) -> Non
     ann.expect_texts(["frist"])
     expect(about).to_be_hidden()
     expect(text).to_have_value("yes")
+
+
+def test_a_growing_text_keeps_the_newest_message_in_sight(shared_server: Server, window: OpenWindow) -> None:
+    """The height of the field is measured at each key: that must not move the list, which would then stay there."""
+    shared_server.publish("growing", *(f"message {number}" for number in range(40)))
+    ann = window(room="growing")
+    expect(ann.texts.last).to_be_in_viewport()
+    for _ in range(7):
+        ann.page.keyboard.type("line")
+        ann.page.keyboard.press("Shift+Enter")
+        after_next_frame(ann.page)
+        expect(ann.texts.last).to_be_in_viewport(ratio=1)
+    expect(ann.page.locator("#jump")).to_be_hidden()
