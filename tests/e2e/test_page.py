@@ -298,8 +298,11 @@ def test_axe_finds_nothing(window: OpenWindow, axe: str) -> None:
     ann, ben = window(room="axe"), window(width=390, height=844, color_scheme="dark", room="axe")
     ann.say("hello *you*", "and `you` at https://example.org/", "```\ncode\n```\n- a\n- b\n> c")
     expect(ben.texts).to_have_count(3)
-    ben.say("hello", "a long text https://example.org/\n" * 50)
-    expect(ann.texts).to_have_count(5)
+    ben.say("hello", "a deleted one", "a long text https://example.org/\n" * 50)
+    expect(ann.texts).to_have_count(6)
+    for _ in range(2):
+        ben.act("a deleted one", "Delete")
+    expect(ben.page.locator(".own .gone")).to_be_in_viewport()
     ann.act("hello you", "React")
     ann.page.locator("#quick-reactions button").first.click()
     expect(ann.page.locator(".chip")).to_have_count(1)
