@@ -9,9 +9,12 @@ const FENCE = /^```[^\n`]*\n?([^]*?)\n?```[ \t]*(?:\n|$)/m;
 const ITEM = /^( {0,12})(?:[-*•]|(\d{1,4})[.)])\s+(.*)$/;
 const EM_PER_LEVEL = 1.4; // the padding of a list
 const QUOTE = /^>\s?(.*)$/;
-/** Code comes first, since it contains no other marks. Underscores count at the edges of words only (snake_case). */
+/**
+ * Code comes before other marks, since it contains none. Underscores count at the edges of words only (snake_case), and
+ * not behind a backslash, which stays: ¯\_(ツ)_/¯.
+ */
 const INLINE =
-  /(?<!`)(?<code>`+)(?!`)(?<coded>[^\n]+?)(?<!`)\k<code>(?!`)|\*\*(?=\S)(?<bold>[^\n]*?\S)\*\*(?!\*)|(?<!~)~~(?=[^\s~])(?<struck>[^\n]*?[^\s~])~~(?!~)|(?<![\w*])\*(?=[^\s*])(?<star>[^*\n]*?[^\s*])\*(?![\w*])|(?<!\w)_(?=[^\s_])(?<under>[^\n]*?[^\s_])_(?!\w)|\[(?<label>[^[\]\n]+)\]\((?<href>https?:\/\/[^\s()]+(?:\([^\s()]*\)[^\s()]*)*)\)|(?<link>\bhttps?:\/\/[^\s<>"`]+)/giu;
+  /\\(?<literal>[*~`])|(?<!`)(?<code>`+)(?!`)(?<coded>[^\n]+?)(?<!`)\k<code>(?!`)|\*\*(?=\S)(?<bold>[^\n]*?\S)\*\*(?!\*)|(?<!~)~~(?=[^\s~])(?<struck>[^\n]*?[^\s~])~~(?!~)|(?<![\w*])\*(?=[^\s*])(?<star>[^*\n]*?[^\s*])\*(?![\w*])|(?<![\w\\])_(?=[^\s_])(?<under>[^\n]*?[^\s_])_(?!\w)|\[(?<label>[^[\]\n]+)\]\((?<href>https?:\/\/[^\s()]+(?:\([^\s()]*\)[^\s()]*)*)\)|(?<link>\bhttps?:\/\/[^\s<>"`]+)/giu;
 const MAX_DEPTH = 6; // marks within marks
 
 const link = (href, shown) => make('a', { href, title: href, target: '_blank', rel: 'noopener noreferrer' }, shown);
@@ -22,10 +25,11 @@ function inline(text, names, depth = 0) {
   const nodes = [];
   let end = 0;
   for (const { 0: whole, index, groups = {} } of text.matchAll(INLINE)) {
-    const { coded, bold, struck, star, under, label, href } = groups;
+    const { literal, coded, bold, struck, star, under, label, href } = groups;
     nodes.push(...mentions(text.slice(end, index), names));
     end = index + whole.length;
-    if (coded) nodes.push(make('code', {}, coded));
+    if (literal) nodes.push(literal);
+    else if (coded) nodes.push(make('code', {}, coded));
     else if (bold) nodes.push(make('strong', {}, ...inline(bold, names, depth + 1)));
     else if (struck) nodes.push(make('del', {}, ...inline(struck, names, depth + 1)));
     else if (star || under) nodes.push(make('em', {}, ...inline(star ?? under, names, depth + 1)));

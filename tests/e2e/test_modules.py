@@ -89,6 +89,8 @@ MARKUP = {
     "***both*** **a *b* c**": "<p><strong><em>both</em></strong> <strong>a <em>b</em> c</strong></p>",
     "2*3*4 snake_case_name * not *": "<p>2*3*4 snake_case_name * not *</p>",
     "~~gone *all*~~ ~3~ ~~ ~~~no~~~": "<p><del>gone <em>all</em></del> ~3~ ~~ ~~~no~~~</p>",
+    r"\*no\* \`no\` \~~no\~~ C:\dir": "<p>*no* `no` ~~no~~ C:\\dir</p>",
+    r"¯\_(ツ)_/¯ \ `\*`": r"<p>¯\_(ツ)_/¯ \ <code>\*</code></p>",
     "- a\n- *b*\n\nthen": "<ul><li>a</li><li><em>b</em></li></ul><p>then</p>",
     "3. c\n4. d": '<ol start="3"><li>c</li><li>d</li></ol>',
     " - a\n   - b\n     - c\n - d": '<ul><li>a</li><li style="margin-inline-start: 1.4em;">b</li>'
@@ -141,7 +143,7 @@ def test_markup_takes_no_longer_for_hostile_text(page: Page) -> None:
     """Eight kilobytes of half-open marks: backtracking without bound would take minutes."""
     hostile = [
         mark * (8000 // len(mark))
-        for mark in ("*", "**a", "~~a", "_a ", "`", "``a`", "[", "[a](http://(", "> ", "```\n", "-")
+        for mark in ("*", "**a", "~~a", "_a ", "`", "\\*", "``a`", "[", "[a](http://(", "> ", "```\n", "-")
     ]
     body = "return a.map((text) => m.markdown(text).length > 0)"
     assert all(run(page, "markdown.js", body, hostile))
