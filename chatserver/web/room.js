@@ -17,6 +17,7 @@ const TYPING_EVERY = 3_000; // ms, as the server limits it; a message of the use
 const TYPING_LASTS = 6_000; // ms without another push
 const TRIM_AT = 20_000; // messages kept of one room, about 10 MB
 const KEEP = 10_000;
+const LONGEST_WAIT = 86_400; // s of a ban whose end the page awaits; a timer holds 24 days at most
 
 export class Room extends EventTarget {
   timeline = new Timeline();
@@ -246,6 +247,17 @@ export class Room extends EventTarget {
     for (const id of this.#typists.keys()) this.#stopsTyping(id);
     this.tell('presence');
     this.tell('refused', { error });
+    this.#awaitEnd(error);
+  }
+
+  /** Come back when a ban ends. After a kick only the user does, and after a longer ban. */
+  async #awaitEnd(ban) {
+    if (ban.retryAfter === null || ban.retryAfter > LONGEST_WAIT) return;
+    await sleep(1000 * ban.retryAfter + delayBefore(0, null));
+    if (this.out !== ban) return;
+    this.out = null; // else a new connection would stay out of the room
+    this.client.checkNow(); // a ban from all rooms has ended the connection
+    this.comeBack();
   }
 
   #types(user) {

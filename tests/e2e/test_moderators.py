@@ -101,6 +101,25 @@ def test_a_moderator_deletes_mutes_kicks_and_bans(server: Server, window: OpenWi
     ann.expect_texts(["quiet here"])
 
 
+def test_a_banned_user_is_back_when_the_ban_ends(server: Server, window: OpenWindow) -> None:
+    """The banner said "for another 60 minutes" until its button was pressed, days later as well."""
+    ann = window()
+    ann.install_clock()
+    sign_in(ann, server, "ada")
+    ann.open(server, room="pier")
+    bearer = {"Authorization": f"Bearer {token(sub='mo', chat={'role': 'moderator'})}"}
+    for place, where in (("pier", "in pier"), ("*", "here")):
+        sanctions = f"{server.url}/rooms/{place}/sanctions"
+        ban = ann.page.request.post(sanctions, headers=bearer, data={"kind": "ban", "user": "ada", "seconds": 3600})
+        expect(banner(ann)).to_contain_text(f"you are banned {where} for another 60 minutes")
+        assert ann.page.request.delete(f"{sanctions}/{ban.json()['id']}", headers=bearer).ok
+        ann.page.clock.fast_forward(3_700_000)
+        expect(banner(ann)).to_be_hidden()
+        ann.expect_live()
+        ann.say(f"back from {place}")
+        expect(ann.texts.last).to_have_text(f"back from {place}")
+
+
 @pytest.mark.parametrize("transport", ["ws", "sse"])
 def test_an_expelled_user_stays_out_after_a_lost_connection(server: Server, window: OpenWindow, transport: str) -> None:
     mo, ann = window(), window(is_played=transport == "ws")
