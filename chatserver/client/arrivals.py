@@ -43,6 +43,7 @@ class Arrivals:
                 renames.append(f"{before} is now {name}")
         if renames:
             self.begin_line()
+        is_line = bool(self._came or self._went)
         for users, here, there in (
             (joined[len(old) :], self._came, self._went),
             (event.left, self._went, self._came),
@@ -52,4 +53,5 @@ class Arrivals:
                     there.remove(user.name)
                 elif user != me:
                     here.append(user.name)
-        return renames, render.presence(self._came, self._went, event.members)
+        line = render.presence(self._came, self._went, event.members)
+        return renames, f"{event.members} here" if line is None and is_line else line

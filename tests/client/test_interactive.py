@@ -199,6 +199,8 @@ async def test_arrivals_and_departures_are_one_line_until_a_message(server: Fake
     await person.until("hello")
     await server.tell(type="presence", room="lobby", joined=[], left=[dee], members=4)
     assert "\x1b[1A" not in await person.until("Dee left · 4 here")
+    await server.tell(type="presence", room="lobby", joined=[dee], left=[], members=5)
+    assert "\x1b[1A" in await person.until("· 5 here")  # in place of a departure that is over
 
 
 async def test_people_who_are_counted_already_do_not_join(server: FakeServer, person: Terminal) -> None:
