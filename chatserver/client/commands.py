@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 MAX_MENTIONS = 20  # in one message, as in the server
 
-_NUMBER = re.compile(r"#?([1-9][0-9]{0,14})")
+_NUMBER = re.compile(r"#([1-9][0-9]{0,14})")
 _MOST_WORDS = {"": 0, "ROOM": 1, "EMOJI": 1, "COMMAND": 1}  # by the kind of argument; any other kind is a text
 
 
@@ -78,9 +78,10 @@ def parse(line: str) -> Typed:
     arguments = command.arguments.removeprefix("[#N]").strip()
     if arguments != command.arguments:
         first, after = _split(rest)
-        found = _NUMBER.fullmatch(first)
-        if found and (first.startswith("#") or arguments != "TEXT"):  # a text may begin with a number
+        if found := _NUMBER.fullmatch(first):
             offset, rest = int(found[1]), after
+        elif arguments != "TEXT" and _NUMBER.fullmatch(f"#{first}"):  # a text may begin with a number
+            raise BadCommand(f"message {first} is #{first} here. {command.usage}")
     if not rest and arguments and not arguments.startswith("["):
         raise BadCommand(command.usage)
     most = _MOST_WORDS.get(arguments.strip("[]"))
@@ -119,7 +120,7 @@ def help_lines(name: str = "", *, columns: int = 78) -> list[str]:
     table = [f"{f'{command.name} {command.arguments}':<{width}}  {command.meaning}" for command in COMMANDS]
     return [
         *(table if max(map(len, table)) <= columns else (command.usage for command in COMMANDS)),
-        "#N is a message's number; in front of a text it needs the #",
+        "#N is a message's number, as shown before its author",
     ]
 
 
