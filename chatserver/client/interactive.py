@@ -364,7 +364,7 @@ class Interactive:
         try:
             await doing
         except ChatError as error:
-            self._screen.note(f"{before}{render.failure(error)}")
+            self._screen.note(f"{before}{render.printable(error.message)}")
 
     async def _tell_read(self) -> None:
         """Update our read marker at the server now and then, until it refuses."""

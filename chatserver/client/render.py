@@ -12,7 +12,6 @@ from zlib import crc32
 from rich.cells import cell_len, set_cell_size
 
 from chatserver.client import events, wire
-from chatserver.client.errors import ChatError
 from chatserver.client.wire import Message, User
 
 _NAME_COLOURS = (31, 32, 33, 34, 35, 36)  # SGR: the six that are readable on dark and light backgrounds
@@ -163,11 +162,11 @@ def status(event: events.Event) -> str | None:
             return f"{'back in' if resumed else 'in'} {printable(room)}{here}"
         case events.Gap(room):
             return f"some messages of {printable(room)} are gone for good and not shown"
-        case events.Complaint(room, code, message):
+        case events.Complaint(room, _, message):
             about = f"{printable(room)}: " if room is not None else ""
-            return f"the server says: {about}{printable(message)} ({printable(code)})"
-        case events.Postponed(_, code, message):
-            return f"{printable(message)} ({printable(code)}); it will be sent by itself"
+            return f"the server says: {about}{printable(message)}"
+        case events.Postponed(_, _, message):
+            return f"{printable(message)}; it will be sent by itself"
         case events.Reconnecting(why, delay):
             return f"{printable(why)}; reconnecting in {max(delay, 0.1):.1f} s…"
         case _:
@@ -205,11 +204,6 @@ def members(answer: wire.Members) -> str:
     names = _names([user.name for user in answer.members[:_MEMBERS_SHOWN]])
     more = answer.count - len(answer.members[:_MEMBERS_SHOWN])
     return f"{answer.count} in {printable(answer.room)}: {names}{f' and {more} more' if more > 0 else ''}"
-
-
-def failure(error: ChatError) -> str:
-    """Return the server's message, or why the request could not be sent."""
-    return f"{printable(error.message)} ({printable(error.code)})"
 
 
 def _change(record: wire.Edit | wire.Deletion | wire.Reaction) -> str:

@@ -93,7 +93,7 @@ class LogUnavailable(LogError):  # noqa: N818 -- as LogBusy
 class RefusalReason(Enum):
     """Why an edit, a deletion, a reaction or a reply did not happen."""
 
-    MISSING = "there is no message at that offset"
+    MISSING = "there is no such message"
     DELETED = "the message was deleted"
     NOT_AUTHOR = "only its author may do that"
     TOO_LATE = "the time in which its author might do that is over"

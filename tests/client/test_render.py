@@ -103,7 +103,7 @@ def test_an_impossible_time_is_shown_unchanged() -> None:
         (Entered("ops", 3, resumed=False), "in ops, 3 here"),
         (Entered("ops", None, resumed=True), "back in ops"),
         (Gap("ops", None), "some messages of ops are gone for good and not shown"),
-        (Postponed("ops", "rate_limited", "slowly", 2.0), "slowly (rate_limited); it will be sent by itself"),
+        (Postponed("ops", "rate_limited", "slowly", 2.0), "slowly; it will be sent by itself"),
         (
             Reconnecting("cannot connect: Connection refused", 1.29),
             "cannot connect: Connection refused; reconnecting in 1.3 s…",
