@@ -198,13 +198,14 @@ class PostgresWriter:
         being created.
         """
         names = {draft.room for draft in drafts}
-        missing = names - self._ids.keys()
+        missing = {name for name in names if name not in self._ids}  # `names - keys()` visits all keys
         if missing:
             if len(self._ids) + len(missing) > MAX_CACHED_ROOMS:
                 self._ids.clear()
                 missing = names
             self._look_up(connection, missing)
-            to_make = sorted({draft.room for draft in drafts if not (draft.kind or draft.target)} - self._ids.keys())
+            written = {draft.room for draft in drafts if not (draft.kind or draft.target)}
+            to_make = sorted(name for name in written if name not in self._ids)
             if to_make:
                 connection.execute(_MAKE_ROOMS, (text_array(to_make),))
                 self._look_up(connection, to_make)

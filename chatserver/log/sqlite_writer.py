@@ -210,7 +210,7 @@ class SqliteWriter:
 
     def _load_rooms(self, names: set[str], written: set[str] | None) -> None:
         """Load the last offsets of rooms, and create missing rooms that are in `written` (None: all missing ones)."""
-        missing = names - self._rooms.keys()
+        missing = {name for name in names if name not in self._rooms}  # `names - keys()` visits all keys
         if len(self._rooms) + len(missing) > MAX_CACHED_ROOMS:
             self._rooms.clear()
             missing = names

@@ -87,10 +87,11 @@ class Poller:
                     least = min(SHARE * (thread_time() - ended), LONGEST_PASS)
                 elif self.naps:
                     await trio.sleep(PONG_NAP)
-                else:
-                    scheduler.asleep = True
+                elif scheduler.sleep():
                     await trio.lowlevel.wait_readable(descriptor)
                     scheduler.asleep = False
+                else:  # a call was posted meanwhile
+                    await trio.lowlevel.checkpoint()
                 self._pass(least)
                 if not scheduler.idle:
                     ended = thread_time()

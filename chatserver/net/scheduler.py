@@ -48,7 +48,7 @@ class Scheduler:
         self._queues: tuple[FairQueue[tuple[Step, Any, str]], ...] = tuple(FairQueue() for _ in Priority)
         self._bulk = self._queues[Priority.BULK]
         self._shares = tuple((self._queues[priority], QUANTUM[priority]) for priority in Priority)
-        self.asleep = False  # set by that task before it waits
+        self.asleep = False  # whether that task waits, and must be woken
         # Seldom more than one: a log commits one group at a time.
         self._posted: deque[Callable[[], object]] = deque()
         self._taking = False  # whether rounds are run
@@ -66,7 +66,9 @@ class Scheduler:
         with self._lock:
             if self._taking:
                 self._posted.append(call)
-                self._wake()
+                if self.asleep:
+                    self.asleep = False
+                    self._wake()
             return self._taking
 
     def begin(self) -> None:
@@ -85,7 +87,16 @@ class Scheduler:
     def idle(self) -> bool:
         """Whether nothing is left to do."""
         first, normal, bulk = self._queues
-        return not (normal.length or first.length or bulk.length)
+        return not (normal.length or first.length or bulk.length or self._posted)
+
+    def sleep(self) -> bool:
+        """Note that the task that runs rounds is about to wait. False: it may not, there is something to do.
+
+        First the note, then the look at what was posted; a thread that posts does both in the opposite order.
+        """
+        self.asleep = True
+        self.asleep = self.idle
+        return self.asleep
 
     def round(self) -> None:
         """Run each class for its share of time, or until it has nothing to do."""

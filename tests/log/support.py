@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, NoReturn, TypeVar
 
 import trio
 
@@ -17,6 +17,7 @@ from chatserver.log.sqlite import SqliteLog
 from tests.support.groups import together
 
 L = TypeVar("L", bound=Log)
+T = TypeVar("T")
 
 START_MS = 1_795_000_000_000
 
@@ -29,6 +30,15 @@ class Clock:
 
     def __call__(self) -> int:
         return self.ms
+
+
+class Unvisited(dict[str, T]):
+    """A dict that may grow to 50,000 keys, and is only asked for some of them."""
+
+    def __iter__(self) -> NoReturn:
+        raise AssertionError("each commit visits all of them")
+
+    keys = items = values = __iter__
 
 
 def neighbours_in(folder: Path, number: int = 0, count: int = 1) -> Neighbours:

@@ -15,7 +15,7 @@ from chatserver.log import postgres_connection as connection_module
 from chatserver.log import postgres_writer as writer_module
 from chatserver.log.interface import KEY_LIFETIME, Head, LogOpenError, LogUnavailable, Stored
 from chatserver.log.postgres import PostgresLog
-from tests.log.support import Clock, draft, fill, offsets, running, submit_all, texts
+from tests.log.support import Clock, Unvisited, draft, fill, offsets, running, submit_all, texts
 from tests.support.groups import append
 from tests.support.partition import Link
 from tests.support.postgres import KEEPER, KeptDatabase, PostgresServer, private_server
@@ -187,6 +187,12 @@ async def test_the_ids_in_memory_are_bounded(log: PostgresLog, monkeypatch: pyte
         for number in range(10):
             assert (await append(log, draft(room=f"room-{number}"))).record.offset == offset
             assert len(log._opened.writer._ids) <= 4
+
+
+async def test_a_commit_asks_only_for_its_own_ids(log: PostgresLog) -> None:
+    assert log._opened is not None
+    log._opened.writer._ids = Unvisited(log._opened.writer._ids)
+    assert [(await append(log, draft())).record.offset for _ in range(2)] == [1, 2]
 
 
 async def test_a_cut_network(

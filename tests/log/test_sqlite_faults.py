@@ -19,7 +19,7 @@ from chatserver.log import sqlite_readers as readers_module
 from chatserver.log import sqlite_writer as writer_module
 from chatserver.log.interface import KEY_LIFETIME, Head, LogError, LogUnavailable, Stored
 from chatserver.log.sqlite import SqliteLog
-from tests.log.support import Clock, draft, offsets, running, submit_all, texts
+from tests.log.support import Clock, Unvisited, draft, offsets, running, submit_all, texts
 from tests.support.groups import append
 from tests.support.serving import eventually
 
@@ -199,6 +199,12 @@ async def test_the_rooms_in_memory_are_bounded_and_not_visited_by_the_collector(
         assert len(rooms) <= 4
     await submit_all(log, every_room)
     assert [(await log.head(one.room)).last for one in every_room] == [3] * 10
+
+
+async def test_a_commit_asks_only_for_its_own_rooms(log: SqliteLog) -> None:
+    """With 50,000 rooms in memory the difference of two sets took 3.9 ms, and the interpreter lock with it."""
+    writer_of(log)._rooms = Unvisited(writer_of(log)._rooms)
+    assert [stored.record.offset for stored in [await append(log, draft()) for _ in range(2)]] == [1, 2]
 
 
 class Hanging:

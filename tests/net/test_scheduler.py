@@ -188,15 +188,23 @@ def test_a_sleeper_is_woken_once(stage: Stage) -> None:
 # -- from other threads -----------------------------------------------------------------------------------------------
 
 
-def test_a_posted_call_wakes_and_comes_first_in_the_next_round(stage: Stage) -> None:
+@pytest.mark.parametrize("asleep", [True, False])
+def test_a_posted_call_comes_first_in_the_next_round_and_wakes_only_who_sleeps(stage: Stage, asleep: bool) -> None:
+    """A wake-up is a system call, and another pass of the loop."""
     stage.scheduler.begin()
     stage.submit(Priority.NORMAL, "a peer")
-    assert stage.scheduler.post(partial(stage.done.append, "posted"))
-    stage.wake.assert_called_once_with()
+    stage.scheduler.asleep = asleep
+    for _ in range(2):
+        assert stage.scheduler.post(partial(stage.done.append, "posted"))
+    assert stage.wake.call_count == asleep
     assert stage.done == []
     stage.scheduler.round()
-    assert stage.done == ["posted", "a peer"]
+    assert stage.done == ["posted", "posted", "a peer"]
     assert stage.scheduler.idle
+    assert stage.scheduler.post(bool)
+    assert not stage.scheduler.sleep(), "nothing would wake it for this call"
+    stage.rounds()
+    assert stage.scheduler.sleep()
 
 
 def test_a_call_posted_during_a_step_comes_before_the_next_step(stage: Stage) -> None:
@@ -227,8 +235,10 @@ def test_before_begin_and_after_end_posts_are_refused_and_wake_nothing(stage: St
     call = partial(stage.done.append, "posted")
     assert not stage.scheduler.post(call)
     stage.scheduler.begin()
+    stage.scheduler.asleep = True
     assert stage.scheduler.post(call)
     assert stage.scheduler.end() == [call]
+    stage.scheduler.asleep = True
     assert not stage.scheduler.post(call)
     assert stage.scheduler.end() == []
     stage.scheduler.round()
