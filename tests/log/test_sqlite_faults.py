@@ -215,10 +215,10 @@ class Hanging:
         self.go_on = threading.Event()
         original = getattr(owner, name)
 
-        def hang(*arguments: Any) -> Any:
+        def hang(*arguments: Any, **options: Any) -> Any:
             self.hanging += 1
             self.go_on.wait(60)
-            return original(*arguments)
+            return original(*arguments, **options)
 
         monkeypatch.setattr(owner, name, hang)
 
