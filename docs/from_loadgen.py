@@ -12,7 +12,7 @@ from typing import get_type_hints
 
 from markdown_table import table
 
-from loadgen import figures, report
+from loadgen import cli, figures, report
 from loadgen.client import Attacker, Client, Threat
 from loadgen.conform import case as conform_case
 from loadgen.conform import report as conform_report
@@ -42,6 +42,21 @@ def _arguments(method: FunctionType) -> str:
 
 def _is_hook(name: str) -> bool:
     return name == "opening" or name.startswith("on_")
+
+
+def loadgen_flags() -> str:
+    """Every flag; one that several commands have is one row."""
+    commands: dict[tuple[str, str, str], list[str]] = {}
+    for command in (name for name in cli.app if not name.startswith("-")):  # --help and --version are commands, too
+        for flag in cli.app[command].assemble_argument_collection(parse_docstring=True):
+            if flag.show and flag.name.startswith("--"):
+                default = "required" if flag.required else cli.shown_default(flag.field_info.default) or ""
+                metavar = f" {flag.parameter.metavar}" if flag.parameter.metavar else ""
+                meaning = " ".join((flag.parameter.help or "").split())
+                row = f"`{flag.name}{metavar}`", default, meaning
+                commands.setdefault(row, []).append(command)
+    rows = ((flag, ", ".join(names), default, meaning) for (flag, default, meaning), names in commands.items())
+    return table(("flag", "of", "default", "meaning"), rows)
 
 
 def persona_hooks() -> str:

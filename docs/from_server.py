@@ -40,7 +40,7 @@ from chatserver.parts import build
 from chatserver.protocol.body import LengthBody
 from chatserver.reasons import CloseCode, Contract, ErrorCode, Reason
 from chatserver.settings.describe import shown_value
-from chatserver.settings.fields import SPECS, Settings, flag_name
+from chatserver.settings.fields import SPECS, TYPES, Settings, flag_name
 from chatserver.settings.spec import Section, Sharing
 from chatserver.workers.metrics import WorkersMetrics
 
@@ -95,6 +95,21 @@ def limits() -> str:
         if spec.section in shown
     )
     return table(("flag", "default", "what it bounds"), rows)
+
+
+def serve_flags() -> str:
+    """Every flag of `chatserver serve` that is not among the limits."""
+    defaults = Settings()
+    rows = (
+        (
+            f"`--{flag_name(name)}`" if TYPES[name] is bool else f"`--{flag_name(name)} {spec.metavar}`",
+            "" if TYPES[name] is bool else shown_value(name, getattr(defaults, name)),
+            spec.meaning,
+        )
+        for name, spec in SPECS.items()
+        if spec.section in (Section.SERVICE, Section.MEMORY)
+    )
+    return table(("flag", "default", "meaning"), rows)
 
 
 def worker_limits() -> str:

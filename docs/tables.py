@@ -38,6 +38,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "worker-limits": from_server.worker_limits,
     "dependencies": from_server.dependencies,
     "development-dependencies": from_server.development_dependencies,
+    "serve-flags": from_server.serve_flags,
+    "loadgen-flags": from_loadgen.loadgen_flags,
     "persona-hooks": from_loadgen.persona_hooks,
     "persona-acts": from_loadgen.persona_acts,
     "personas-attackers": from_loadgen.personas_attackers,

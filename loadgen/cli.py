@@ -43,7 +43,7 @@ DEFAULT_RATE: Final = 10.0
 CHAT_LOAD: Final = "idle=80,poll=15,chat=5"
 
 
-def _shown(default: object) -> str | None:
+def shown_default(default: object) -> str | None:
     """The default of a flag for `--help`, unless it is off or empty."""
     if default is None or default is False or default in ("", ()):
         return None
@@ -54,7 +54,7 @@ app = App(
     name="loadgen",
     help="A load generator for HTTP and WebSocket servers that reports who got hurt.\n\nExit codes: 0 the target held,"
     " 1 it fell short, 2 bad flags, 3 invalid run (the generator was the bottleneck), 4 refused target, 130 stopped.",
-    default_parameter=Parameter(negative="", show_default=_shown),
+    default_parameter=Parameter(negative="", show_default=shown_default),
     version=lambda: f"loadgen {metadata.version('chatserver')}",
     result_action="return_value",
 )
