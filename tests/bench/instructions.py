@@ -40,7 +40,7 @@ FIGURES = {
 #: Operations that are counted, and clients that do them at the same time.
 OPERATIONS, AT_ONCE = 1_000, 16
 #: Seconds for one answer under valgrind.
-PATIENCE = 30.0
+PATIENCE = 120.0
 JOIN = Step(wire.join("crowd"), b'"joined"')
 POST = wire.post_message("bench", wire.TEXT)
 _TOTAL = re.compile(r"^(?:summary|totals): (\d+)", re.MULTILINE)

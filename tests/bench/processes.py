@@ -18,7 +18,7 @@ from tests.bench.gauges import Address
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Seconds for which a process may print nothing when it should, and may take to end.
-PATIENCE, GRACE = 60.0, 15.0
+PATIENCE, GRACE = 300.0, 15.0
 _LIFTED = [
     word
     for flag in ("--per-ip", "--publish-rate", "--search-rate", "--message-rate", "--request-rate")
