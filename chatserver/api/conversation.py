@@ -3,7 +3,7 @@
 Owns: the meaning of commands. May not: read or write a socket, or know a wire form: the session's dialect encodes
 replies; acknowledgements go to the sink.
 
-    conversation.hear(connection, session, command)
+    conversation.handle(connection, session, command)
 
 returns an `Answer` to send, a `Work` for `do` (it needs the log), or None, when there is nothing to send yet. If
 `session.waits` is set then, nothing is to be read either until `Sink.resume`.
@@ -73,20 +73,20 @@ def refusal(
 Work: TypeAlias = Callable[[object, WebSocketSession, Any], Coroutine[Any, Any, Answer]]
 Outcome: TypeAlias = Answer | Work | None
 #: Handles one kind of command.
-Hear: TypeAlias = Callable[[object, WebSocketSession, Any], Outcome]
+CommandHandler: TypeAlias = Callable[[object, WebSocketSession, Any], Outcome]
 
 
 class Conversation:
     """Handles every client's commands; one for the server."""
 
-    def __init__(self, services: Services, sink: Sink, *areas: Mapping[type, Hear]) -> None:
+    def __init__(self, services: Services, sink: Sink, *areas: Mapping[type, CommandHandler]) -> None:
         self._services = services
         self._hub = services.hub
         self._pages = services.pages
         self._join_room = JoinPipeline(services.hub, services.pages)
         self._check = services.check
         self._sink = sink
-        self._hear: dict[type, Hear] = {
+        self._handlers: dict[type, CommandHandler] = {
             **dict.fromkeys((Publish, Edit, Delete, React), self._submit),
             Join: self._join,
             Leave: self._leave,
@@ -97,11 +97,11 @@ class Conversation:
             Echo: lambda connection, session, message: Answer([message.frame]),
         }
         for commands in areas:
-            self._hear.update(commands)
+            self._handlers.update(commands)
 
-    def hear(self, connection: object, session: WebSocketSession, command: Command) -> Outcome:
+    def handle(self, connection: object, session: WebSocketSession, command: Command) -> Outcome:
         """Carry out a command. Raises MessageError."""
-        return self._hear[type(command)](connection, session, command)
+        return self._handlers[type(command)](connection, session, command)
 
     async def do(self, work: Work, connection: object, session: WebSocketSession, command: Any) -> Answer:
         """Do what needs the log. Raises MessageError, also if the user was banned from the room meanwhile."""

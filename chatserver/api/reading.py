@@ -9,7 +9,7 @@ from functools import partial
 from http import HTTPStatus
 
 from chatserver.api.answers import Answer, Later, Response, given_anyway
-from chatserver.api.conversation import SILENT, Hear, Outcome
+from chatserver.api.conversation import SILENT, CommandHandler, Outcome
 from chatserver.api.conversation import Answer as SessionAnswer
 from chatserver.api.request import Request
 from chatserver.api.services import LOG_RETRY, Services
@@ -35,19 +35,19 @@ class Reading:
         self._log = services.log
         self._markers = services.markers
 
-    def commands(self) -> Mapping[type, Hear]:
+    def commands(self) -> Mapping[type, CommandHandler]:
         """The commands for a WebSocket, by type."""
-        return {Read: self._hear_read, Typing: self._hear_typing}
+        return {Read: self._handle_read, Typing: self._handle_typing}
 
-    def _hear_read(self, connection: object, session: WebSocketSession, message: Read) -> Outcome:
+    def _handle_read(self, connection: object, session: WebSocketSession, message: Read) -> Outcome:
         self._services.check(session.principal, Action.READ, message.room, message.id)
         last = self._known_last(message.room, message.offset)
-        return self._hear_later if last is None else self._heard(connection, session, message, last)
+        return self._mark_read_later if last is None else self._mark(connection, session, message, last)
 
-    async def _hear_later(self, connection: object, session: WebSocketSession, message: Read) -> SessionAnswer:
-        return self._heard(connection, session, message, await self._last(message.room))
+    async def _mark_read_later(self, connection: object, session: WebSocketSession, message: Read) -> SessionAnswer:
+        return self._mark(connection, session, message, await self._last(message.room))
 
-    def _heard(self, connection: object, session: WebSocketSession, message: Read, last: int) -> SessionAnswer:
+    def _mark(self, connection: object, session: WebSocketSession, message: Read, last: int) -> SessionAnswer:
         offset = min(message.offset, last)
         member = session.find(message.room)
         self._move(session.principal, message.room, offset, None if member is None else connection, message.id)
@@ -55,7 +55,7 @@ class Reading:
             return SILENT
         return SessionAnswer([session.dialect.reply(encoders.read(message.room, offset, message.id))])
 
-    def _hear_typing(self, connection: object, session: WebSocketSession, message: Typing) -> Outcome:
+    def _handle_typing(self, connection: object, session: WebSocketSession, message: Typing) -> Outcome:
         self._services.check(session.principal, Action.WRITE, message.room, message.id)
         self._type(message.room, session.principal)
         return SILENT

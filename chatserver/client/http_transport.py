@@ -220,13 +220,13 @@ class HttpConversation:
     async def _stream(self, room: str, cursor: str, scope: trio.CancelScope) -> None:
         with scope:
             try:
-                await self._hear_stream(room, cursor)
+                await self._read_stream(room, cursor)
             except RefusedError as error:
                 if not error.response.is_about_rooms:
                     raise
                 await self._lose(room, error.response)
 
-    async def _hear_stream(self, room: str, cursor: str) -> None:
+    async def _read_stream(self, room: str, cursor: str) -> None:
         """Read a stream until the server takes us out of the room; any other end raises EndedError."""
         path = f"/rooms/{quote(room, safe='')}/events?{encoded_query(after=cursor)}"
         events = EventStream()

@@ -107,7 +107,7 @@ class WatchedStream(trio.abc.Stream):
         self._stream = stream
         self._first = b""  # the first bytes, until they are as many as _HTTP has
         self.upgraded = False  # until then the end of the stream raises EndedError
-        self.heard = trio.current_time()
+        self.last_received = trio.current_time()
         self.listening = False  # True while a reader waits for bytes; otherwise silence is our own doing
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
@@ -127,7 +127,7 @@ class WatchedStream(trio.abc.Stream):
             self._first += data
             if self._first[: len(_HTTP)] != _HTTP[: len(self._first)]:
                 raise ForeignError(f"the server does not speak HTTP: it sent {_shown(self._first)}")
-        self.heard = trio.current_time()
+        self.last_received = trio.current_time()
         return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:

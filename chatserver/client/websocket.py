@@ -91,16 +91,16 @@ async def _watch(socket: WebSocketConnection, stream: WatchedStream) -> None:
     Silence does not count while our own user is slow to take events, since then the socket is not read.
     """
     while True:
-        heard = stream.heard
-        await trio.sleep_until(heard + SILENCE)
-        if stream.heard > heard:
+        last_received = stream.last_received
+        await trio.sleep_until(last_received + SILENCE)
+        if stream.last_received > last_received:
             continue
         with trio.move_on_after(PONG_TIMEOUT):
             try:
                 await socket.ping()
             except ConnectionClosed:
                 return  # `receive` reports it
-        if stream.heard == heard and stream.listening:
+        if stream.last_received == last_received and stream.listening:
             raise EndedError("the server has gone silent")
 
 

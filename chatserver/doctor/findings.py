@@ -99,10 +99,10 @@ def _clocks(nodes: Sequence[Node]) -> Iterator[Finding]:
     advice = (
         "let NTP keep the clocks (chrony, systemd-timesyncd): sign-ins and sanctions end at the wrong time meanwhile"
     )
-    told = [(node.clock_ms, node) for node in nodes if node.clock_ms is not None]
-    if not told:
+    clocks = [(node.clock_ms, node) for node in nodes if node.clock_ms is not None]
+    if not clocks:
         return
-    (low, behind), (high, ahead) = min(told, key=itemgetter(0)), max(told, key=itemgetter(0))
+    (low, behind), (high, ahead) = min(clocks, key=itemgetter(0)), max(clocks, key=itemgetter(0))
     sure = high - low - ahead.clock_error_ms - behind.clock_error_ms
     if sure > CLOCK_DIFFERENCE:
         yield _fault(
@@ -110,7 +110,7 @@ def _clocks(nodes: Sequence[Node]) -> Iterator[Finding]:
         )  # fmt: skip
     elif min(abs(high) - ahead.clock_error_ms, abs(low) - behind.clock_error_ms) > CLOCK_DIFFERENCE:
         side = "ahead of" if low > 0 else "behind"
-        one = "the clock of the node is" if len(told) == 1 else "the clocks of all nodes are"
+        one = "the clock of the node is" if len(clocks) == 1 else "the clocks of all nodes are"
         yield _warning(
             [ahead], f"{one} {span(abs(low))} {side} this machine's", f"see which of them is wrong; {advice}"
         )

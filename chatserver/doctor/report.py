@@ -52,8 +52,8 @@ def _nodes(nodes: Sequence[Node]) -> Table:
     for number, node in enumerate(nodes, 1):
         ready = Text("yes", "green") if node.trouble is None else Text("no", "red")
         shards = f"{node.shards.reachable} of {node.shards.of}" if node.shards else _NONE
-        told = (Text(printable(text) or _NONE) for text in (node.version, node.log, node.epoch))
-        table.add_row(str(number), Text(node.url), ready, *told, shards, _clock(node))
+        columns = (Text(printable(text) or _NONE) for text in (node.version, node.log, node.epoch))
+        table.add_row(str(number), Text(node.url), ready, *columns, shards, _clock(node))
     return table
 
 

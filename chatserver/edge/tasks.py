@@ -24,14 +24,14 @@ MAX_TASKS = 8
 #: The same for searches: one runs in the log's searching thread, while others ask their rate limiters.
 MAX_SEARCHES = 4
 
-Attend: TypeAlias = Callable[..., Coroutine[Any, Any, None]]
+Work: TypeAlias = Callable[..., Coroutine[Any, Any, None]]
 
 
 class _Waiting(msgspec.Struct, gc=False, eq=False):
     """A queued call."""
 
     network: str
-    attend: Attend
+    work: Work
     connection: Connection
     arguments: tuple[object, ...]
 
@@ -47,13 +47,13 @@ class Tasks:
         self._waiting: FairQueue[_Waiting] = FairQueue()
         self._of: dict[Connection, _Waiting] = {}  # the queued call of each: one, since it is not read meanwhile
 
-    def start(self, attend: Attend, connection: Connection, *arguments: object) -> None:
-        """Run `attend` for a connection, now or when its network's turn comes. A deadline is among the arguments."""
+    def start(self, work: Work, connection: Connection, *arguments: object) -> None:
+        """Run `work` for a connection, now or when its network's turn comes. A deadline is among the arguments."""
         if self._running < self._at_once:
             self._running += 1
-            self._nursery.start_soon(self._attend, attend, connection, *arguments)
+            self._nursery.start_soon(self._run, work, connection, *arguments)
         else:
-            waiting = self._of[connection] = _Waiting(connection.network, attend, connection, arguments)
+            waiting = self._of[connection] = _Waiting(connection.network, work, connection, arguments)
             self._waiting.push(waiting.network, waiting)
 
     def forget(self, connection: Connection) -> None:
@@ -65,9 +65,9 @@ class Tasks:
                 if isinstance(argument, Coroutine):
                     argument.close()
 
-    async def _attend(self, attend: Attend, connection: Connection, *arguments: object) -> None:
+    async def _run(self, work: Work, connection: Connection, *arguments: object) -> None:
         try:
-            await attend(connection, *arguments)
+            await work(connection, *arguments)
         except Exception:  # noqa: BLE001  the fault boundary: it ends that connection
             self._connections.faults.end(connection)
         finally:
@@ -75,7 +75,7 @@ class Tasks:
             if self._waiting:
                 following = self._waiting.pop()
                 self._of.pop(following.connection, None)
-                self._nursery.start_soon(self._attend, following.attend, following.connection, *following.arguments)
+                self._nursery.start_soon(self._run, following.work, following.connection, *following.arguments)
             else:
                 self._running -= 1
 

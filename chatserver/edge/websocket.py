@@ -136,7 +136,7 @@ class WebSocketHandler(Handler):
             events, data, session.assembly, more = receive(data, session.assembly, limits)
             connection.inbox = data
             for event in events:
-                self._attend(connection, session, event)
+                self._handle_event(connection, session, event)
                 if connection.context is not session:
                     return False
             if not more or connection.state is _REPLYING or connection.blocked or perf_counter() >= until:
@@ -173,12 +173,12 @@ class WebSocketHandler(Handler):
         self.close(connection, Reason.EXPIRED, Reason.EXPIRED.sentence)
         return True
 
-    def _attend(self, connection: Connection, session: WebSocketSession, event: Event) -> None:
+    def _handle_event(self, connection: Connection, session: WebSocketSession, event: Event) -> None:
         match event:
             case Text() | Binary():
                 if connection.state is _MESSAGE:  # complete; the next message gets its own deadline
                     self._connections.enter(connection, _OPEN, session)
-                self._hear(connection, session, event.data)
+                self._handle_message(connection, session, event.data)
             case Pong(count):
                 if connection.state is not _PINGED or count > 1:
                     self._spend(connection, CONTROL * count)
@@ -199,13 +199,13 @@ class WebSocketHandler(Handler):
 
     # -- messages ---------------------------------------------------------------------------------------------------
 
-    def _hear(self, connection: Connection, session: WebSocketSession, data: str | bytes) -> None:
+    def _handle_message(self, connection: Connection, session: WebSocketSession, data: str | bytes) -> None:
         try:
             command = session.dialect.decode(data)
             if self._over(connection):
                 outcome: Outcome = self._too_often(connection, session, command)
             else:
-                outcome = self._conversation.hear(connection, session, command)
+                outcome = self._conversation.handle(connection, session, command)
         except MessageError as error:
             outcome = refusal(session, error.id, error.code, error.message, error.wait)
         if isinstance(outcome, Answer):

@@ -37,7 +37,7 @@ class Handler:
 
     def expired(self, connection: Connection) -> None:
         """The deadline of its state has passed."""
-        raise AssertionError(f"nobody attends to the end of {connection.state.name}")
+        raise AssertionError(f"{connection.state.name} has no handler for its deadline")
 
     def resumed(self, connection: Connection) -> bool:
         """Continue with input that is here already. True: another step is needed."""

@@ -78,12 +78,12 @@ class Child:
             with closing(self._link):
                 with theirs:
                     self._process = await spawn_worker(self.number, theirs.fileno(), self._inherited)
-                await self._attend()
+                await self._supervise()
         finally:
             self.ended.set()
             self.changed.set()
 
-    async def _attend(self) -> None:
+    async def _supervise(self) -> None:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery

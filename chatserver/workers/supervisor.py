@@ -165,10 +165,10 @@ class Supervisor:
         if place.child is None or place.child.ended.is_set():
             place.child = child
         self._children[child] = None
-        self._nursery.start_soon(self._attend, place, child)
+        self._nursery.start_soon(self._run_child, place, child)
         return child
 
-    async def _attend(self, place: Place, child: Child) -> None:
+    async def _run_child(self, place: Place, child: Child) -> None:
         """Run a worker to its end; if it was the place's worker and was not told to stop, start another."""
         began = trio.current_time()
         try:

@@ -70,7 +70,7 @@ class Talk:
         return dialect.replies
 
     def hear(self, command: ClientMessage) -> Outcome:
-        return self.conversation.hear(self.peer, self.session, command)
+        return self.conversation.handle(self.peer, self.session, command)
 
     async def answer(self, command: ClientMessage) -> tuple[Any, ...]:
         """The reply to a command, after its wait for the log if it has one. Raises MessageError."""
@@ -286,7 +286,7 @@ async def test_questions_that_need_no_log(autojump_clock: Clock) -> None:
         assert (name, presence.people()) == ("members", [ann.session.principal])
         assert len((await ann.answer(Members("nowhere")))[-1]) == 0
         assert await ann.answer(Ping(3)) == ("alive", 3)
-        echoed = ann.conversation.hear(ann.peer, ann.session, Echo(b"x"))
+        echoed = ann.conversation.handle(ann.peer, ann.session, Echo(b"x"))
         assert isinstance(echoed, Answer)
         assert echoed.parts == [b"x"]
 

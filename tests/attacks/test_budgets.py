@@ -204,15 +204,15 @@ async def test_many_messages_in_one_read_are_handled_a_few_at_a_time(monkeypatch
     Two clients send two dozen messages each before the server reads; their steps alternate.
     """
     heard: list[object] = []
-    hear = Conversation.hear
+    handle = Conversation.handle
 
     def hearing(self: Conversation, connection: object, *arguments: Any) -> Outcome:
         heard.append(connection)
-        return hear(self, connection, *arguments)
+        return handle(self, connection, *arguments)
 
     async with serving() as server, AsyncExitStack() as stack:
         peers = [await stack.enter_async_context(chatter(server.address, source=PERSON.format(n))) for n in (1, 2)]
-        monkeypatch.setattr(Conversation, "hear", hearing)
+        monkeypatch.setattr(Conversation, "handle", hearing)
         # If the CPU is taken away in the middle of a step, the step seems to have used up its class's share.
         monkeypatch.setattr("chatserver.net.scheduler.perf_counter", lambda: 0.0)
         monkeypatch.setattr("chatserver.edge.websocket.perf_counter", lambda: 0.0)
@@ -350,7 +350,7 @@ async def test_a_fault_is_answered_where_possible(monkeypatch: pytest.MonkeyPatc
             assert b"secret" not in answer.body
             assert await peer.rest() == b""
         with monkeypatch.context() as patch:
-            patch.setattr("chatserver.api.conversation.Conversation.hear", broken)
+            patch.setattr("chatserver.api.conversation.Conversation.handle", broken)
             await friend.say(type="ping")
             closed = await friend.closed()
         assert closed.code == 1011

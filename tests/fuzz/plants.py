@@ -12,7 +12,7 @@ Plants = dict[str, Callable[[Parts], tuple[object, str]]]
 #: A fault here costs no more than a connection.
 PLANTS: Plants = {
     "route": lambda parts: (parts.exchanges._routes, "handle"),
-    "hear": lambda parts: (parts.websockets._conversation, "hear"),
+    "hear": lambda parts: (parts.websockets._conversation, "handle"),
     "acknowledge": lambda parts: (parts.websockets._conversation, "_acknowledge"),
     "held": lambda parts: (parts.exchanges._pages, "held_wire"),
     "park": lambda parts: (parts.hub, "park"),
