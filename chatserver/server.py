@@ -134,7 +134,7 @@ class Server:
         async with trio.open_nursery() as log_nursery:
             await log_nursery.start(self._reload_at_hangup)  # files that change while the log opens have been read
             await log_nursery.start(
-                partial(log.run, heard=self._heard, schedule=self._hand_out, post=self._post), self._news
+                partial(log.run, on_hints=self._on_hints, schedule=self._hand_out, post=self._post), self._news
             )
             with ExitStack() as stack:
                 readiness = Readiness()
@@ -177,11 +177,11 @@ class Server:
     def _news(self, records: Sequence[Record]) -> None:
         self._attempt(partial(self.parts.hub.news, records))
 
-    def _heard(self, hints: Mapping[str, int]) -> None:
+    def _on_hints(self, hints: Mapping[str, int]) -> None:
         if self._reloader is not None:  # otherwise nothing is in memory yet
-            self._attempt(partial(self._reloader.heard, hints))
-            self._attempt(partial(self.parts.hub.heard, hints))
-            self._attempt(partial(self.parts.services.search_results.heard, hints))
+            self._attempt(partial(self._reloader.on_hints, hints))
+            self._attempt(partial(self.parts.hub.on_hints, hints))
+            self._attempt(partial(self.parts.services.search_results.on_hints, hints))
 
     async def _serve(self, nursery: trio.Nursery, task_status: trio.TaskStatus[None]) -> None:
         parts = self.parts
@@ -196,7 +196,7 @@ class Server:
         if self._published is not None:
             nursery.start_soon(self._keep_running, self._published.run)
         if parts.shared is not None:
-            parts.shared.cluster.heard_hint = lambda name: self._heard({name: 0})
+            parts.shared.cluster.on_hint = lambda name: self._on_hints({name: 0})
             nursery.start_soon(self._keep_running, parts.shared.run)
         with self._stops() as signals:
             self._ready = True

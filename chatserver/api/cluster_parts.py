@@ -30,7 +30,7 @@ class WorkerParts:
 
     def attach(self, services: Services, faulted: Callable[[object], None]) -> None:
         """Connect the services to these parts. `faulted` is called in an except clause for a fault of ours."""
-        self._bus.heard = _hearing(self.cluster, services, faulted)
+        self._bus.on_message = _receiver(self.cluster, services, faulted)
 
     async def run(self) -> None:
         """Exchange messages with the other processes until cancelled."""
@@ -62,14 +62,14 @@ class SharedParts(WorkerParts):
             nursery.start_soon(self.rates.run)
 
 
-def _hearing(cluster: Cluster, services: Services, faulted: Callable[[object], None]) -> Callable[[bytes], None]:
+def _receiver(cluster: Cluster, services: Services, faulted: Callable[[object], None]) -> Callable[[bytes], None]:
     """Make the function that handles a message of another process."""
-    cluster.heard_kick = services.moderation.kick
+    cluster.on_kick = services.moderation.kick
 
-    def hear(message: bytes) -> None:
+    def receive(message: bytes) -> None:
         try:
-            cluster.heard(message)
+            cluster.receive(message)
         except Exception:  # noqa: BLE001
             faulted(cluster)
 
-    return hear
+    return receive

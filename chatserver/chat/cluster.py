@@ -83,7 +83,7 @@ class _Process:
     """What another process has reported."""
 
     number: int  # of its last message
-    heard: float  # when that message came
+    last_heard: float  # when that message came
     rooms: dict[str, RemotePeople] = field(default_factory=dict)
     incomplete: bool = False  # one of its messages was lost
     asked: float = -math.inf  # when all its rooms were last requested
@@ -91,7 +91,7 @@ class _Process:
 
 
 class Cluster:
-    """See the module. `run` sends, `heard` receives. `heard_hint` and `heard_kick` are set from outside."""
+    """See the module. `run` sends, `receive` handles messages. `on_hint` and `on_kick` are set from outside."""
 
     def __init__(self, hub: Hub, bus: MessageBus, clock: Callable[[], float] = trio.current_time) -> None:
         self._hub = hub
@@ -112,8 +112,8 @@ class Cluster:
         self._moved: dict[tuple[str, int], ReadReport] = {}
         self._hints: dict[str, None] = {}
         self._kicked: list[Kicked] = []
-        self.heard_hint: Callable[[str], None] = lambda name: None
-        self.heard_kick: Callable[[str, str], object] = lambda user, room: None
+        self.on_hint: Callable[[str], None] = lambda name: None
+        self.on_kick: Callable[[str, str], object] = lambda user, room: None
         hub.registry.make_presence = self._make_presence
         hub.note_written = self._written
 
@@ -172,8 +172,8 @@ class Cluster:
         report.typed = list(self._typed.values())
         report.moved = list(self._moved.values())
         report.hints, report.kicked = list(self._hints), list(self._kicked)
-        for told in (self._typed, self._moved, self._hints, self._kicked):
-            told.clear()
+        for kind in (self._typed, self._moved, self._hints, self._kicked):
+            kind.clear()
         left = PEOPLE_PER_ROUND - self._fill(report)
         yield encode(report)
         while self._unreported and left > 0:
@@ -240,7 +240,7 @@ class Cluster:
 
     # -- what is received ----------------------------------------------------------------------------------------------
 
-    def heard(self, message: bytes) -> None:
+    def receive(self, message: bytes) -> None:
         """Process a message of another process; one of this process is ignored."""
         try:
             report = decode(message)
@@ -266,9 +266,9 @@ class Cluster:
         for moved in report.moved:
             self._hub.moved(moved.room, principal_of(moved.who), moved.offset)
         for hint in report.hints:
-            self.heard_hint(hint)
+            self.on_hint(hint)
         for kicked in report.kicked:
-            self.heard_kick(kicked.user, kicked.room)
+            self.on_kick(kicked.user, kicked.room)
 
     def _take_turn(self, report: ProcessReport) -> _Process | None:
         """The process that sent a message. None: the message is a repeated one, or older than the last."""
@@ -280,7 +280,7 @@ class Cluster:
             return None
         if report.number > process.number + 1:
             process.incomplete, process.unconfirmed = True, None
-        process.number, process.heard = report.number, self._clock()
+        process.number, process.last_heard = report.number, self._clock()
         return process
 
     def _there(self, process: _Process, report: RoomReport) -> RemotePeople:
@@ -303,7 +303,7 @@ class Cluster:
         room = self._hub.rooms.get(name)
         if room is not None and isinstance(room.presence, ClusterPresence):
             was_large = len(room.presence) > MAX_NAMED_MEMBERS
-            room.presence.hear(before, there)
+            room.presence.apply_remote(before, there)
             self._hub.note_presence(room)
             if was_large != (len(room.presence) > MAX_NAMED_MEMBERS) and room.presence.here:
                 self._unreported[name] = None  # report it again: fewer people here are named now, or all of them
@@ -312,7 +312,7 @@ class Cluster:
         """Forget processes that have been silent for EXPIRY, with all their people."""
         now = self._clock()
         for number, process in list(self._processes.items()):
-            if process.heard + EXPIRY <= now:
+            if process.last_heard + EXPIRY <= now:
                 del self._processes[number]
                 await in_steps(map(partial(self._take_in, process, there=NOBODY), list(process.rooms)))
 

@@ -91,7 +91,7 @@ class ClusterPresence(Presence):
         """Up to `limit` people in this process, by the names that they have here."""
         return super().people(limit)
 
-    def hear(self, before: RemotePeople, now: RemotePeople) -> None:
+    def apply_remote(self, before: RemotePeople, now: RemotePeople) -> None:
         """Apply a change of the people in another process."""
         known = {number: self.person(number) for number in before.changed_to(now)}
         others = [now.people if each is before.people else each for each in self._others]
@@ -119,7 +119,7 @@ class ClusterPresence(Presence):
 
     def begin_with(self, there: RemotePeople) -> None:
         """Add the people of another process as present from the start: they are not sent as arrivals."""
-        self.hear(NOBODY, there)
+        self.apply_remote(NOBODY, there)
         self._changes = None
         self._unnamed = False
 

@@ -54,23 +54,23 @@ class Follower:
         self._asked = trio.Event()
         self._uncompared: list[str] = []  # rooms not yet compared in this round
 
-    def hear(self, room: Room, offset: int) -> None:
+    def expect(self, room: Room, offset: int) -> None:
         """Note that the room may have records up to this offset. While it loads, nothing is read."""
-        room.heard = max(room.heard, offset)
-        if room.ready and room.heard > room.last:
+        room.expected = max(room.expected, offset)
+        if room.ready and room.expected > room.last:
             self._waiting[room] = None
             self._asked.set()
 
-    def heard(self, hints: Mapping[str, int]) -> None:
+    def on_hints(self, hints: Mapping[str, int]) -> None:
         """Other processes may have written to these rooms, up to these offsets."""
         for name, offset in hints.items():
             room = self._rooms.get(name)
             if room is not None:
-                self.hear(room, offset)
+                self.expect(room, offset)
 
     async def reach(self, room: Room, offset: int) -> None:
         """Read a room's records up to this offset, as far as the log has them. Raises LogError."""
-        room.heard = max(room.heard, offset)
+        room.expected = max(room.expected, offset)
         await self._follow(room)
 
     async def run(self) -> None:
@@ -91,7 +91,7 @@ class Follower:
                 except LogError as error:
                     _log.warning("catch_up_failed", room=room.name, reason=str(error))
                     await trio.sleep(READ_RETRY)
-                    self.hear(room, room.heard)
+                    self.expect(room, room.expected)
                 except Exception:  # noqa: BLE001  a bug of ours: the room waits for its next hint
                     self._schedule.faulted(room)
             if self._asked.is_set():
@@ -103,16 +103,16 @@ class Follower:
 
     async def _read_on(self, room: Room) -> int:
         """Read until the room has all records it was hinted at, or the log has no more."""
-        while room.heard > room.last and self._rooms.get(room.name) is room:
-            heard, room.heard = room.heard, 0  # hints from now on may be for records after this page
+        while room.expected > room.last and self._rooms.get(room.name) is room:
+            expected, room.expected = room.expected, 0  # hints from now on may be for records after this page
             found = False
             try:
                 found = await self._read_page(room)
             except BaseException:
-                room.heard = max(room.heard, heard)
+                room.expected = max(room.expected, expected)
                 raise
             if found:
-                room.heard = max(room.heard, heard)
+                room.expected = max(room.expected, expected)
         return room.last
 
     async def _read_page(self, room: Room) -> bool:
@@ -189,4 +189,4 @@ class Follower:
 
     def _compared(self, heads: Mapping[str, Head]) -> None:
         self._retained({name: head.first for name, head in heads.items()})
-        self.heard({name: head.last for name, head in heads.items()})
+        self.on_hints({name: head.last for name, head in heads.items()})

@@ -65,8 +65,8 @@ class Hub:
             log, self.reader, self.registry, schedule,
             take_in=self._take_in, retained=self.retained, note_altered=note_altered,
         )  # fmt: skip
-        self.heard, self.reach = self._follower.heard, self._follower.reach
-        self.registry.loaded = lambda room: self._follower.hear(room, room.heard)  # what was noted during its load
+        self.on_hints, self.reach = self._follower.on_hints, self._follower.reach
+        self.registry.loaded = lambda room: self._follower.expect(room, room.expected)  # what was noted during its load
         self._log = log
         self._sink = sink
         self._schedule = schedule
@@ -145,7 +145,7 @@ class Hub:
                         if room.ring is not None:
                             room.ring.alter(batch)  # its deletions are acknowledged before these records are read
                             room.forget_answers()
-                        self._follower.hear(room, batch[-1].offset)
+                        self._follower.expect(room, batch[-1].offset)
                 except Exception:  # noqa: BLE001
                     self._schedule.faulted(room)
         self.registry.relieve()

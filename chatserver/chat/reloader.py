@@ -43,7 +43,7 @@ class Reloader:
         moderation.restore(await self._log.sanctions.load(moderation.wall_ms()))
         signed_out.restore(await self._log.signouts.load(signed_out.wall_ms()))
 
-    def heard(self, hints: Iterable[str]) -> None:
+    def on_hints(self, hints: Iterable[str]) -> None:
         """Handle hints: these may say that a table has changed."""
         if SANCTIONS_CHANGED in hints or SIGNOUTS_CHANGED in hints:
             self._asked.set()

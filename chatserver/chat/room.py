@@ -25,7 +25,7 @@ class Room:
     """See the module."""
 
     __slots__ = (
-        "_size", "answering", "broadcast", "cache", "first", "heard", "members", "name", "network", "notices",
+        "_size", "answering", "broadcast", "cache", "expected", "first", "members", "name", "network", "notices",
         "offered", "offered_bytes", "paused", "pending", "pending_bytes", "pins", "presence", "ready", "ring",
         "telling", "uninformed", "waiters",
     )  # fmt: skip
@@ -48,8 +48,8 @@ class Room:
         self.pending_bytes = 0
         self.offered = self.offered_bytes = 0  # offset, and `Ring.written`, up to which every member was offered all
         self.cache: dict[object, bytes] | None = None  # answers that are the same for all readers, see `remember`
-        self.ready = False  # False while its newest messages are loaded: news is noted (`heard`), but not appended
-        self.heard = 0  # the highest offset that the log may have, see `Follower`
+        self.ready = False  # False while its newest messages are loaded: news is noted (`expected`), but not appended
+        self.expected = 0  # the highest offset that the log may have, see `Follower`
         self.pins = 0  # tasks that will use it after a wait
         self._size = size
 

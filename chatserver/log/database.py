@@ -18,10 +18,10 @@ from chatserver.log.interface import (
     MAX_READ_BYTES,
     Draft,
     Head,
-    Heard,
     Identity,
     Keeps,
     LogUnavailable,
+    OnHints,
     Record,
     bounded,
     ignore_hints,
@@ -111,7 +111,7 @@ class DatabaseLog(Generic[C, P]):
         self._groups = groups = GroupWriter(self._begin_commit, interval=GROUP_INTERVAL)
         self.submit, self.statistics = groups.submit, groups.statistics
         self._opened: P | None = None
-        self._heard: Heard = ignore_hints
+        self._on_hints: OnHints = ignore_hints
         self.audit = Audit(self)
         self.sanctions = Sanctions(self)
         self.signouts = SignOuts(self)
@@ -224,4 +224,4 @@ class DatabaseLog(Generic[C, P]):
     def _stored_late(self, hint: str) -> None:
         """Called when a change is stored for which no caller waits any more."""
         if hint:
-            self._heard({hint: 0})
+            self._on_hints({hint: 0})

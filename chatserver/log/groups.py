@@ -35,11 +35,11 @@ from chatserver.log.interface import (
     SHARED_PENDING,
     Answer,
     Draft,
-    Heard,
     LogBusy,
     LogError,
     LogUnavailable,
     News,
+    OnHints,
     Post,
     Refused,
     Schedule,
@@ -116,10 +116,10 @@ class GroupWriter:
             self._begin_when_due()
 
     async def run(
-        self, news: News, *, heard: Heard = ignore_hints, schedule: Schedule = at_once, post: Post = untaken,
+        self, news: News, *, on_hints: OnHints = ignore_hints, schedule: Schedule = at_once, post: Post = untaken,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:  # fmt: skip
-        """Commit groups until cancelled, then the remaining drafts within DRAIN_DEADLINE. `heard` is not used."""
+        """Commit groups until cancelled, then the remaining drafts within DRAIN_DEADLINE. `on_hints` is not used."""
         if self.accepting:
             raise RuntimeError("this log runs already")
         self._news, self._schedule, self._post = news, schedule, post

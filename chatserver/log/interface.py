@@ -12,8 +12,9 @@ The promises:
 - A message that was answered with `Stored` is durable. A group is stored whole or not at all.
 - `news` gets every fresh record of this process once, in commit order, before the answers of its group. The records
   of one room in one call follow each other without a hole.
-- Other processes write to a shared log as well. `heard` gets hints of their commits, which may be lost, late, doubled
-  or wrong: only a read tells what the log holds. A read that begins after a commit finds it, whichever process made it.
+- Other processes write to a shared log as well. `on_hints` gets hints of their commits, which may be lost, late,
+  doubled or wrong: only a read tells what the log holds. A read that begins after a commit finds it, whichever process
+  made it.
 - A read returns the present state of a message. A text that was edited or deleted is nowhere in the log any more; if
   the log has files of its own, it is in none of them after SCRUB_WITHIN. A database server vacuums in its own time.
 - Retention that removes a message empties its last edit, which is kept, so that no text outlives its message.
@@ -222,7 +223,7 @@ class Statistics(msgspec.Struct):
 News = Callable[[Sequence[Record]], None]
 #: Called with rooms that another process has written, and the last offset known of each; a name that begins with
 #: NOT_A_ROOM stands for data other than messages.
-Heard = Callable[[Mapping[str, int]], None]
+OnHints = Callable[[Mapping[str, int]], None]
 Answer = Callable[[Stored | LogError], None]
 #: Does a small part of some work, and returns whether there is more.
 Step = Callable[[], bool]
@@ -235,7 +236,7 @@ Post = Callable[[Callable[[], object]], bool]
 
 
 def ignore_hints(hints: Mapping[str, int]) -> None:
-    """The `Heard` of a program that reads the log only on demand."""
+    """The `OnHints` of a program that reads the log only on demand."""
 
 
 def at_once(step: Step) -> None:
@@ -289,12 +290,12 @@ class Log(Protocol):
         """What moderators did."""
 
     async def run(
-        self, news: News, *, heard: Heard = ignore_hints, schedule: Schedule = at_once, post: Post = untaken,
+        self, news: News, *, on_hints: OnHints = ignore_hints, schedule: Schedule = at_once, post: Post = untaken,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:  # fmt: skip
         """Open the log, then commit groups until cancelled; started with `await nursery.start(log.run, news)`.
 
-        `heard` is called on the loop, and only by a shared log. `schedule` gets a step that hands out the answers of
+        `on_hints` is called on the loop, and only by a shared log. `schedule` gets a step that hands out the answers of
         finished groups, a few in each call. `post` brings outcomes back from threads: of reads, and of some groups.
 
         When cancelled it refuses new drafts, commits the submitted ones within DRAIN_DEADLINE, answers LogUnavailable

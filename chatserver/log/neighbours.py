@@ -20,7 +20,7 @@ import msgspec
 import trio
 
 from chatserver.log.file_lock import FileLock
-from chatserver.log.interface import Heard, LogOpenError
+from chatserver.log.interface import LogOpenError, OnHints
 
 #: Bytes in the path of a Unix socket that both Linux and macOS accept.
 MAX_PATH = 103
@@ -116,8 +116,8 @@ class Neighbours:
 
     # -- hearing ------------------------------------------------------------------------------------------------------
 
-    async def run(self, heard: Heard) -> None:
-        """Call `heard` with the hints that arrive, until cancelled."""
+    async def run(self, on_hints: OnHints) -> None:
+        """Call `on_hints` with the hints that arrive, until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._send_again)
             while self._socket is not None:
@@ -125,7 +125,7 @@ class Neighbours:
                 hints = self._receive(self._socket)
                 if hints:
                     try:
-                        heard(hints)
+                        on_hints(hints)
                     except Exception:
                         logger.exception("a receiver of hints failed")
 

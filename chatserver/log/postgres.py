@@ -22,11 +22,11 @@ from chatserver.log import postgres_markers, postgres_readers
 from chatserver.log.database import DatabaseLog
 from chatserver.log.interface import (
     DRAIN_DEADLINE,
-    Heard,
     Identity,
     LogOpenError,
     LogUnavailable,
     News,
+    OnHints,
     Post,
     Record,
     RoomSummary,
@@ -82,7 +82,7 @@ class PostgresLog(DatabaseLog[Connection, _Opened]):
         self,
         news: News,
         *,
-        heard: Heard = ignore_hints,
+        on_hints: OnHints = ignore_hints,
         schedule: Schedule = at_once,
         post: Post = untaken,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
@@ -92,7 +92,7 @@ class PostgresLog(DatabaseLog[Connection, _Opened]):
         Raises LogOpenError also later, if the database comes back with another history: it then has a new epoch, and
         clients must not continue with the offsets that this server gave them.
         """
-        self._heard = heard
+        self._on_hints = on_hints
         token = trio.lowlevel.current_trio_token()
         server = await trio.to_thread.run_sync(Server, self._url)
         # A migration, here or in another server, may take minutes. PostgreSQL undoes it if this process ends.
@@ -113,13 +113,13 @@ class PostgresLog(DatabaseLog[Connection, _Opened]):
         try:
             async with trio.open_nursery() as nursery:
 
-                def hear(hints: Mapping[str, int]) -> None:
+                def pass_on(hints: Mapping[str, int]) -> None:
                     if OPENED in hints:
                         nursery.start_soon(self._look_again, check)
                     if rooms := {name: last for name, last in hints.items() if name != OPENED}:
-                        heard(rooms)
+                        on_hints(rooms)
 
-                await nursery.start(Listener(server, self._node, hear).run)
+                await nursery.start(Listener(server, self._node, pass_on).run)
                 nursery.start_soon(self._end_when_replaced, nursery.cancel_scope)
                 nursery.start_soon(self.index.run)
                 await self._groups.run(partial(self._note, news), schedule=schedule, post=post, task_status=task_status)

@@ -19,8 +19,8 @@ from chatserver.log.interface import (
     SANCTIONS_CHANGED,
     SIGNOUTS_CHANGED,
     TEXTS_CHANGED,
-    Heard,
     LogUnavailable,
+    OnHints,
 )
 from chatserver.log.postgres_connection import JOB_DEADLINE, RETRY_FIRST, Connection, Server, unavailable
 from chatserver.log.threads import ThreadPool
@@ -58,12 +58,12 @@ def notify(connection: Connection, node: str, hints: Mapping[str, int]) -> None:
 
 
 class Listener:
-    """The connection that listens; it is made again when lost. `heard` is called on the loop."""
+    """The connection that listens; it is made again when lost. `on_hints` is called on the loop."""
 
-    def __init__(self, server: Server, node: str, heard: Heard) -> None:
+    def __init__(self, server: Server, node: str, on_hints: OnHints) -> None:
         self._server = server
         self._node = node
-        self._heard = heard
+        self._on_hints = on_hints
         self._thread = ThreadPool(1)
         self._connection: Connection | None = None
         self._whole_until = 0  # ms by the database's clock until which no hint was missed; 0: never connected
@@ -88,7 +88,7 @@ class Listener:
         if is_first:
             task_status.started()
         if missed:
-            self._heard(missed)
+            self._on_hints(missed)
         self._hint_arrived()
         while True:
             with trio.move_on_after(CHECK_AFTER) as quiet:
@@ -123,7 +123,7 @@ class Listener:
             if node != self._node:
                 hints |= rooms
         if hints:
-            self._heard(hints)
+            self._on_hints(hints)
 
     # -- in the thread -------------------------------------------------------------------------------------------------
 

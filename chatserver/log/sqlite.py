@@ -24,11 +24,11 @@ from chatserver.log.database import DatabaseLog
 from chatserver.log.file_lock import FileLock
 from chatserver.log.interface import (
     DRAIN_DEADLINE,
-    Heard,
     Identity,
     Keeps,
     LogUnavailable,
     News,
+    OnHints,
     Post,
     Record,
     RoomSummary,
@@ -100,11 +100,11 @@ class SqliteLog(DatabaseLog[sqlite3.Connection, _Opened]):
         self.index = SqliteIndex(self.change, wall_ms)
 
     async def run(
-        self, news: News, *, heard: Heard = ignore_hints, schedule: Schedule = at_once, post: Post = untaken,
+        self, news: News, *, on_hints: OnHints = ignore_hints, schedule: Schedule = at_once, post: Post = untaken,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:  # fmt: skip
         """Open, commit groups until cancelled, close."""
-        self._heard = heard
+        self._on_hints = on_hints
         opened = await trio.to_thread.run_sync(self._open)
         self._opened = opened
         opened.readers.post = post
@@ -112,7 +112,7 @@ class SqliteLog(DatabaseLog[sqlite3.Connection, _Opened]):
             news = partial(self._note, opened.recent_rooms, news)
             async with trio.open_nursery() as nursery:
                 if self._neighbours is not None:
-                    nursery.start_soon(self._neighbours.run, heard)
+                    nursery.start_soon(self._neighbours.run, on_hints)
                 nursery.start_soon(self.index.run)
                 nursery.start_soon(self._scrub, opened.scrubber)
                 await self._groups.run(news, schedule=schedule, post=post, task_status=task_status)

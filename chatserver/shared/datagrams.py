@@ -28,7 +28,7 @@ class Datagrams:
         self._path = folder / f"said-{number}"
         self._others = [str(folder / f"said-{other}") for other in range(count) if other != number]
         self._socket: socket.socket | None = None
-        self.heard: Callable[[bytes], None] = lambda message: None
+        self.on_message: Callable[[bytes], None] = lambda message: None
 
     def tell(self, message: bytes) -> None:
         """Send a message to all other workers, without waiting."""
@@ -61,4 +61,4 @@ class Datagrams:
                 message = bound.recv(MAX_MESSAGE)
             except BlockingIOError:
                 return
-            self.heard(message)
+            self.on_message(message)

@@ -42,8 +42,8 @@ class Shard(Protocol):
     def send(self, command: bytes, *arguments: bytes | str | int) -> bool:
         """Send a command without waiting for its answer; False: the server is away."""
 
-    async def run(self, channel: str, heard: Callable[[bytes], None]) -> None:
-        """Keep the server connected until cancelled; `heard` is called with each message on the channel."""
+    async def run(self, channel: str, on_message: Callable[[bytes], None]) -> None:
+        """Keep the server connected until cancelled; `on_message` is called with each message on the channel."""
 
 
 class Shards:
@@ -53,7 +53,7 @@ class Shards:
         self.all = shards
         self._prefix = f"chat:{chat}:"
         self._channel = self.key("processes")
-        self.heard: Callable[[bytes], None] = lambda message: None  # set by the receiver of other processes' messages
+        self.on_message: Callable[[bytes], None] = lambda message: None  # set by the receiver
 
     def key(self, name: str) -> str:
         """The name of a key on its shard."""
@@ -77,10 +77,10 @@ class Shards:
         """Keep the shards connected until cancelled."""
         async with trio.open_nursery() as nursery:
             for shard in self.all:
-                nursery.start_soon(shard.run, self._channel, self._hear)
+                nursery.start_soon(shard.run, self._channel, self._receive)
 
-    def _hear(self, message: bytes) -> None:
-        self.heard(message)
+    def _receive(self, message: bytes) -> None:
+        self.on_message(message)
 
     @property
     def reachable(self) -> int:

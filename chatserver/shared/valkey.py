@@ -93,16 +93,16 @@ class ValkeyShard:
             return False
         return True
 
-    async def run(self, channel: str, heard: Callable[[bytes], None]) -> None:
+    async def run(self, channel: str, on_message: Callable[[bytes], None]) -> None:
         """See `Shard.run`."""
         while True:
             try:
-                await self._stay_connected(channel, heard)
+                await self._stay_connected(channel, on_message)
             except* Exception as group:  # noqa: BLE001  as in `call`
                 self._note(_innermost(group), _MAY_BE_ANOTHER)
             await trio.sleep(RETRY_EVERY * random.uniform(0.5, 1.5))  # noqa: S311  jitter, not secrecy
 
-    async def _stay_connected(self, channel: str, heard: Callable[[bytes], None]) -> None:
+    async def _stay_connected(self, channel: str, on_message: Callable[[bytes], None]) -> None:
         """Connect, and return when the server is lost. Raises the errors of the client library, in a group."""
         connection = TCPConnection(
             self._location, username=self._user, password=self._password, connect_timeout=CONNECT_DEADLINE,
@@ -119,7 +119,7 @@ class ValkeyShard:
                     raise trio.TooSlowError from None
                 raise
             connection.send_command(b"SUBSCRIBE", channel)
-            nursery.start_soon(self._listen, connection, heard)
+            nursery.start_soon(self._listen, connection, on_message)
             nursery.start_soon(self._watch, connection, channel)
             self._connection = connection
             if self._reason:
@@ -144,12 +144,12 @@ class ValkeyShard:
             except Exception as error:  # noqa: BLE001  as in `call`
                 self._lose(connection, error)
 
-    async def _listen(self, connection: TCPConnection, heard: Callable[[bytes], None]) -> None:
+    async def _listen(self, connection: TCPConnection, on_message: Callable[[bytes], None]) -> None:
         try:
             async for message in connection.push_messages:
                 match message:
                     case [b"message", _, bytes() as data]:
-                        heard(data)
+                        on_message(data)
         except RedisError as error:
             self._lose(connection, error)
 

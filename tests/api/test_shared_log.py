@@ -105,7 +105,7 @@ async def test_a_text_deleted_elsewhere_is_in_no_kept_result_here(server: Servin
     await publish(address, "lobby", "tea")
     for cached in (False, True):
         assert (await ask(address, "GET", "/search?q=tea")).json["cached"] == cached
-    server.server._heard({"lobby": 2, TEXTS_CHANGED: 0})
+    server.server._on_hints({"lobby": 2, TEXTS_CHANGED: 0})
     assert not (await ask(address, "GET", "/search?q=tea")).json["cached"]
 
 
@@ -123,17 +123,17 @@ async def test_a_ban_from_elsewhere_is_enforced_and_lifted(
     """The ban is enforced at once after a hint, and within some seconds without one."""
     if not hint:
         monkeypatch.setattr(reloader, "RELOAD_EVERY", 0.05)
-        server.server._heard({SANCTIONS_CHANGED: 1})  # ends the pause after the last read
+        server.server._on_hints({SANCTIONS_CHANGED: 1})  # ends the pause after the last read
     ann = await id_of(address, ANN)
     async with chatter(address, headers=ANN) as friend:
         await friend.ask("join", room="lobby")
         kept = await log.sanctions.add(ban(ann), ENTRY)
         if hint:
-            server.server._heard({SANCTIONS_CHANGED: 1})
+            server.server._on_hints({SANCTIONS_CHANGED: 1})
         assert (await friend.next("error"))["code"] == "forbidden"
         await log.sanctions.lift(kept.id, ENTRY)
         if hint:
-            server.server._heard({SANCTIONS_CHANGED: 1})
+            server.server._on_hints({SANCTIONS_CHANGED: 1})
         moderation = server.server.parts.services.moderation
         await eventually(lambda: not moderation.in_force)
         assert (await friend.ask("join", room="lobby"))["type"] == "joined"
@@ -147,7 +147,7 @@ async def test_a_sign_out_elsewhere_ends_connections_here(
     now = int(time.time() * 1000)
     async with chatter(address, headers=ANN) as friend, chatter(address) as other:
         await log.signouts.add(SignOut(number, True, now + 1, now + 3_600_000))
-        server.server._heard({"*signouts": 1})
+        server.server._on_hints({"*signouts": 1})
         await friend.closed()
         assert (await other.ask("ping"))["type"] == "pong"
 
@@ -158,7 +158,7 @@ async def test_sanctions_that_cannot_be_read_are_read_later(
     monkeypatch.setattr(reloader, "RELOAD_EVERY", 0.05)
     failing = mock.AsyncMock(side_effect=LogUnavailable("the disk is having a moment"))
     with mock.patch.object(log.sanctions, "load", failing):
-        server.server._heard({SANCTIONS_CHANGED: 1})
+        server.server._on_hints({SANCTIONS_CHANGED: 1})
         await eventually(lambda: any(line["event"] == "sanctions_not_reloaded" for line in server.logs))
         kept = await log.sanctions.add(ban("u_1"), ENTRY)
     moderation = server.server.parts.services.moderation

@@ -70,8 +70,8 @@ class Play:
                 {name: last - amount},
                 {"no": amount},
             ]
-            self.it.hub.heard(hints[amount % 7 % 5])
-            self.it.hub.heard(hints[amount % 3])
+            self.it.hub.on_hints(hints[amount % 7 % 5])
+            self.it.hub.on_hints(hints[amount % 3])
 
     async def change(self, which: int, amount: int) -> None:
         """Edit, delete or react; a message that is gone is refused."""

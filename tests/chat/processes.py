@@ -35,7 +35,7 @@ class Air:
         self.times.append(trio.current_time())
         for each in self._hearing:
             for heard in self.spoil(message):
-                each.heard(heard)
+                each.receive(heard)
 
     @asynccontextmanager
     async def process(self, **options: Any) -> AsyncIterator["Process"]:

@@ -251,8 +251,8 @@ async def test_a_read_marker_is_told_where_only_the_count_is_known(pair: Pair) -
 async def test_kicks_and_hints_reach_the_others(pair: Pair) -> None:
     ours, other = pair
     heard: list[object] = []
-    ours.cluster.heard_hint = heard.append
-    ours.cluster.heard_kick = lambda user, room: heard.append((user, room))
+    ours.cluster.on_hint = heard.append
+    ours.cluster.on_kick = lambda user, room: heard.append((user, room))
     other.cluster.hint("*signouts")
     other.cluster.hint("*signouts")
     other.cluster.kick("u_bob", "lobby")

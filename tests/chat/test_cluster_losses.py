@@ -43,7 +43,9 @@ async def test_repeated_reports_cost_rooms_no_work(air: Air, pair: Pair) -> None
         await other.join(100 + number, f"room-{number}")
     await trio.sleep(SAID)
     before = len(air.said)
-    with mock.patch.object(ClusterPresence, "hear", autospec=True, side_effect=ClusterPresence.hear) as hear:
+    with mock.patch.object(
+        ClusterPresence, "apply_remote", autospec=True, side_effect=ClusterPresence.apply_remote
+    ) as hear:
         air.spoil = lambda message: []
         await other.join(200, "room-7")
         await trio.sleep(1.5 * REPORT_INTERVAL)  # after two lost messages the process would be removed elsewhere
@@ -111,7 +113,7 @@ def a_hub() -> Hub:
 @given(st.binary(max_size=200))
 def test_garbage_is_ignored(message: bytes) -> None:
     cluster = Cluster(a_hub(), Air(), clock=lambda: 0.0)
-    cluster.heard(message)
+    cluster.receive(message)
     assert cluster.statistics()["processes"] in (0, 1)
 
 
@@ -121,6 +123,6 @@ async def test_a_count_that_no_room_can_have_is_garbage(pair: Pair, count: int) 
     ours, _ = pair
     watcher = await ours.join(1)
     for process in (7, 8):
-        ours.cluster.heard(encode(ProcessReport(process, 1, rooms=[RoomReport("lobby", count, [])])))
+        ours.cluster.receive(encode(ProcessReport(process, 1, rooms=[RoomReport("lobby", count, [])])))
     await trio.sleep(SAID)
     assert watcher.presence("lobby") == [("1", "-", 1)]

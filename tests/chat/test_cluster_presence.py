@@ -97,7 +97,7 @@ class Both:
         assert same == (said == (names, unnamed))
         if same:
             return  # a repeated report is ignored
-        self.it.hear(self.there[process], now)
+        self.it.apply_remote(self.there[process], now)
         self.there[process] = now if names or unnamed else NOBODY
         self.latest.update({user: name for user, name in names.items() if self.said[process].get(user) != name})
         self.said[process], self.unnamed[process] = names, unnamed

@@ -34,7 +34,7 @@ async def test_after_a_hint_the_room_is_read_and_all_members_are_told(shared: Ch
     ann, bob = shared.peer(), shared.peer()
     await shared.join(ann, "lobby")
     await shared.poll(bob, "lobby")
-    shared.hub.heard({"lobby": shared.elsewhere_said("lobby", "one", "two")})
+    shared.hub.on_hints({"lobby": shared.elsewhere_said("lobby", "one", "two")})
     await shared.until_idle()
     assert ann.offsets("lobby") == [1, 2]
     assert bob.answers == [[("lobby", 0)]]
@@ -65,7 +65,7 @@ async def test_late_news_is_not_told_twice(shared: Chatting) -> None:
     """After a hint the room is read beyond a record of our own, and then its news arrives."""
     [ann] = await shared.members(1)
     records = shared.log.commit_elsewhere([Draft("lobby", "u_1", "Ann", "ours")])
-    shared.hub.heard({"lobby": shared.elsewhere_said("lobby", "theirs")})
+    shared.hub.on_hints({"lobby": shared.elsewhere_said("lobby", "theirs")})
     await shared.until_idle()
     shared.hub.news(records)
     await shared.until_idle()
@@ -77,7 +77,7 @@ async def test_a_wrong_hint_costs_one_read_at_most(shared: Chatting, hint: int) 
     [ann] = await shared.members(1)
     await shared.publish("lobby", "one", "two")
     shared.log.reads = 0
-    shared.hub.heard({"lobby": hint})
+    shared.hub.on_hints({"lobby": hint})
     await shared.until_idle()
     assert shared.log.reads == (hint > 2)
     await shared.publish("lobby", "three")
@@ -86,7 +86,7 @@ async def test_a_wrong_hint_costs_one_read_at_most(shared: Chatting, hint: int) 
 
 
 async def test_a_hint_brings_no_room_into_memory(shared: Chatting) -> None:
-    shared.hub.heard({"lobby": shared.elsewhere_said("lobby", "one"), "*sanctions": 1, "": 5})
+    shared.hub.on_hints({"lobby": shared.elsewhere_said("lobby", "one"), "*sanctions": 1, "": 5})
     await trio.sleep(SOON)
     assert shared.hub.rooms == {}
     assert shared.log.reads == 0
@@ -96,7 +96,7 @@ async def test_hints_during_a_read_are_one_more_read(shared: Chatting) -> None:
     [ann] = await shared.members(1)
     shared.log.delay, shared.log.reads = 0.2, 0
     for text in ("one", "two", "three", "four"):
-        shared.hub.heard({"lobby": shared.elsewhere_said("lobby", text)})
+        shared.hub.on_hints({"lobby": shared.elsewhere_said("lobby", text)})
         await shared.until_idle()
     await trio.sleep(0.85)
     assert ann.offsets("lobby") == [1, 2, 3, 4]
@@ -110,7 +110,7 @@ async def test_a_hint_while_a_room_is_loaded_is_not_forgotten(shared: Chatting) 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(lambda: shared.join(ann, "lobby"))
         await trio.sleep(0.7)  # the newest records are read, and the answer is on its way
-        shared.hub.heard({"lobby": shared.elsewhere_said("lobby", "two")})
+        shared.hub.on_hints({"lobby": shared.elsewhere_said("lobby", "two")})
     await trio.sleep(0.5)
     assert ann.offsets("lobby") == [2]
 
@@ -118,7 +118,7 @@ async def test_a_hint_while_a_room_is_loaded_is_not_forgotten(shared: Chatting) 
 async def test_a_log_that_fails_is_read_again(shared: Chatting) -> None:
     [ann] = await shared.members(1)
     shared.log.failing_reads = 3
-    shared.hub.heard({"lobby": shared.elsewhere_said("lobby", "one")})
+    shared.hub.on_hints({"lobby": shared.elsewhere_said("lobby", "one")})
     await trio.sleep(10.0)
     assert ann.offsets("lobby") == [1]
 
@@ -126,7 +126,7 @@ async def test_a_log_that_fails_is_read_again(shared: Chatting) -> None:
 async def test_many_pages_are_read_in_a_row(shared: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chatserver.chat.follower.FOLLOW_PAGE", 4)
     [ann] = await shared.members(1)
-    shared.hub.heard({"lobby": shared.elsewhere_said("lobby", *(f"text-{number}" for number in range(30)))})
+    shared.hub.on_hints({"lobby": shared.elsewhere_said("lobby", *(f"text-{number}" for number in range(30)))})
     await shared.until_idle()
     assert ann.offsets("lobby") == list(range(1, 31))
 
@@ -143,7 +143,7 @@ async def test_messages_removed_by_retention_elsewhere_are_a_gap(shared: Chattin
 async def test_a_room_that_leaves_memory_during_a_read_stays_out(shared: Chatting) -> None:
     [ann] = await shared.members(1)
     shared.log.delay = 100.0
-    shared.hub.heard({"lobby": shared.elsewhere_said("lobby", "one")})
+    shared.hub.on_hints({"lobby": shared.elsewhere_said("lobby", "one")})
     await shared.until_idle()
     shared.sink.die(ann)
     await trio.sleep(500.0)
@@ -181,11 +181,11 @@ def note_encoded(it: Chatting) -> list[Record]:
 
 
 @pytest.mark.parametrize(("kind", "text"), [(Kind.EDIT, "corrected"), (Kind.DELETE, ""), (Kind.REACTION, "")])
-async def test_a_change_elsewhere_is_made_in_the_ring(shared: Chatting, kind: Kind, text: str) -> None:
+async def test_a_apply_remote_is_made_in_the_ring(shared: Chatting, kind: Kind, text: str) -> None:
     encoded = note_encoded(shared)
     await shared.publish("lobby", "secret", "other")
     await shared.members(1)
-    shared.hub.heard({"lobby": shared.elsewhere(change(kind, 1, text))})
+    shared.hub.on_hints({"lobby": shared.elsewhere(change(kind, 1, text))})
     await shared.until_idle()
     assert (encoded[-1].offset, encoded[-1].text) == (1, "secret" if kind is Kind.REACTION else text)
     assert encoded[-1].state is not None
@@ -213,12 +213,12 @@ async def test_a_reaction_removed_elsewhere_is_removed_in_the_ring(shared: Chatt
     await append(shared.log, change(Kind.REACTION, 1))
     await shared.members(1)
     encoded = note_encoded(shared)
-    shared.hub.heard({"lobby": shared.elsewhere(change(Kind.REACTION, 1, on=False))})
+    shared.hub.on_hints({"lobby": shared.elsewhere(change(Kind.REACTION, 1, on=False))})
     await shared.until_idle()
     assert [(record.offset, record.state) for record in encoded] == [(3, None), (1, None)]
 
 
-async def test_cached_search_results_are_dropped_after_a_change_elsewhere(
+async def test_cached_search_results_are_dropped_after_a_apply_remote(
     shared: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also results with messages that have left the ring."""
@@ -227,10 +227,10 @@ async def test_cached_search_results_are_dropped_after_a_change_elsewhere(
     await shared.publish("lobby", "one", "two")
     await shared.members(1)
     shared.hub.rooms["lobby"].cut(0)
-    shared.hub.heard({"lobby": shared.elsewhere_said("lobby", "three")})
+    shared.hub.on_hints({"lobby": shared.elsewhere_said("lobby", "three")})
     await shared.until_idle()
     assert forgotten == []
-    shared.hub.heard({"lobby": shared.elsewhere(change(Kind.DELETE, 1))})
+    shared.hub.on_hints({"lobby": shared.elsewhere(change(Kind.DELETE, 1))})
     await shared.until_idle()
     assert forgotten == ["lobby"]
 
@@ -240,7 +240,7 @@ async def test_the_text_of_an_earlier_edit_is_removed_as_well(shared: Chatting, 
     await shared.publish("lobby", "one")
     await append(shared.log, change(Kind.EDIT, 1, "password"))
     await shared.members(1)
-    shared.hub.heard({"lobby": shared.elsewhere(change(then, 1, "" if then is Kind.DELETE else "better"))})
+    shared.hub.on_hints({"lobby": shared.elsewhere(change(then, 1, "" if then is Kind.DELETE else "better"))})
     await shared.until_idle()
     late = shared.peer()
     await shared.join(late, "lobby", back=9)
@@ -254,7 +254,7 @@ async def test_many_reactions_are_one_read_of_the_ring(shared: Chatting) -> None
     await shared.members(1)
     shared.log.reads = 0
     last = shared.elsewhere(*(change(Kind.REACTION, number + 1) for number in range(count)))
-    shared.hub.heard({"lobby": last})
+    shared.hub.on_hints({"lobby": last})
     await shared.until_idle()
     assert shared.hub.rooms["lobby"].last == last
     assert shared.log.reads <= 3
@@ -276,7 +276,7 @@ async def test_a_running_read_does_not_return_a_text_deleted_elsewhere(shared: C
         nursery.start_soon(read)
         await trio.sleep(1.5)
         shared.log.delay = 0.1
-        shared.hub.heard({"lobby": shared.elsewhere(change(Kind.DELETE, 1))})
+        shared.hub.on_hints({"lobby": shared.elsewhere(change(Kind.DELETE, 1))})
     assert found == ["", "text", "text"]
     assert room.last == 72
 
@@ -286,7 +286,7 @@ async def test_our_own_changes_are_newer_than_a_running_read(shared: Chatting) -
     ann, late = shared.peer(), shared.peer()
     await shared.join(ann, "lobby")
     shared.log.delay = 0.1
-    shared.hub.heard({"lobby": shared.elsewhere(Draft("lobby", "u_1", "Ann", "secret"))})
+    shared.hub.on_hints({"lobby": shared.elsewhere(Draft("lobby", "u_1", "Ann", "secret"))})
     await trio.sleep(0.15)
     await append(shared.log, change(Kind.DELETE, 1))
     await trio.sleep(0.5)
@@ -306,7 +306,7 @@ async def test_a_text_deleted_here_is_in_no_read_though_an_older_read_ends_later
 
     shared.log.delay = 1.0
     edited = shared.log.commit_elsewhere([change(Kind.EDIT, 1, "two")])
-    shared.hub.heard({"lobby": 2})
+    shared.hub.on_hints({"lobby": 2})
     async with trio.open_nursery() as nursery:
         await trio.sleep(2.4)
         nursery.start_soon(read)  # reads at 3.4

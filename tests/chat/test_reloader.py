@@ -27,14 +27,14 @@ async def test_tables_are_read_at_once_after_a_hint_and_else_now_and_then(
     await trio.sleep(3.5 * RELOAD_EVERY)
     unasked = 3 if shared else 0
     assert loads.await_count == unasked
-    reloader.heard({"lobby": 1})
+    reloader.on_hints({"lobby": 1})
     await trio.sleep(RELOAD_PAUSE)
     assert loads.await_count == unasked, "a hint about a room reads no table"
-    reloader.heard({hint: 1})
+    reloader.on_hints({hint: 1})
     await trio.sleep(RELOAD_PAUSE / 2)
     assert loads.await_count == unasked + 1
     for _ in range(10):
-        reloader.heard({hint: 1})
+        reloader.on_hints({hint: 1})
     await trio.sleep(2.5 * RELOAD_PAUSE)
     assert loads.await_count == unasked + 2, "one read for all hints of a pause"
     assert not faults

@@ -253,7 +253,7 @@ async def test_a_node_that_loses_its_connection_is_asked_nothing_more(monkeypatc
 
 async def test_nodes_that_do_not_hear_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery, "PATIENCE", 2.0)
-    monkeypatch.setattr(follower.Follower, "heard", lambda self, hints: None)
+    monkeypatch.setattr(follower.Follower, "on_hints", lambda self, hints: None)
     monkeypatch.setattr(follower, "COMPARE_INTERVAL", math.inf)
     async with pair(tmp_path) as (one, other):
         found = faults(await examined(one, other))

@@ -125,7 +125,7 @@ async def nodes(logs: Iterable[L]) -> AsyncIterator[list[Node[L]]]:
     made = [Node(log) for log in logs]
     async with trio.open_nursery() as nursery:
         for node in made:
-            await nursery.start(partial(node.log.run, ignore, heard=node.hear))
+            await nursery.start(partial(node.log.run, ignore, on_hints=node.hear))
         yield made
         nursery.cancel_scope.cancel()
 

@@ -27,7 +27,7 @@ async def test_this_process_gets_the_hint(reopen: Callable[[], Log], monkeypatch
         assert may_end.wait(10)
 
     async with trio.open_nursery() as nursery:
-        await nursery.start(lambda task_status: log.run(ignore, heard=hear, task_status=task_status))
+        await nursery.start(lambda task_status: log.run(ignore, on_hints=hear, task_status=task_status))
         await log.change("adding", lambda connection: None, hint="*x")
         assert hints == [], "the caller knows the outcome"
         if why == "its deadline":

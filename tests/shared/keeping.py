@@ -22,7 +22,7 @@ class Keeping:
         self.shards = shards
         self.heard: list[bytes] = []
         self._logs = logs
-        shards.heard = self.heard.append
+        shards.on_message = self.heard.append
 
     @property
     def shard(self) -> valkey.ValkeyShard:

@@ -227,7 +227,7 @@ class Chatting:
 
     async def run(self, task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as nursery:
-            await nursery.start(partial(self.log.run, heard=self.hub.heard), self.news)
+            await nursery.start(partial(self.log.run, on_hints=self.hub.on_hints), self.news)
             nursery.start_soon(self.hub.run)
             nursery.start_soon(self.schedule.run)
             nursery.start_soon(self._keep_house)

@@ -57,7 +57,7 @@ class ResultCache:
         gone = frozenset(rooms)
         self._kept = {part: kept for part, kept in self._kept.items() if gone.isdisjoint(kept.rooms)}
 
-    def heard(self, hints: Iterable[str]) -> None:
+    def on_hints(self, hints: Iterable[str]) -> None:
         """Handle hints of another process: it may have edited or deleted messages, in any room."""
         if TEXTS_CHANGED in hints:
             self.generation += 1
