@@ -9,7 +9,7 @@ dict of untracked keys and values. With tracked objects a full collection takes 
 """
 
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice, takewhile
 from time import time_ns
 from typing import TypeVar
@@ -83,28 +83,6 @@ class _Use(msgspec.Struct, frozen=True, gc=False):
     time: int
 
 
-class _MemoryDatabase:
-    """A `Database` in memory, for what is kept beside the messages. `checkpoint` raises when the log is closed."""
-
-    def __init__(self, checkpoint: Callable[[], Awaitable[None]]) -> None:
-        self._checkpoint = checkpoint
-        self._connection = connection = sqlite3.connect(":memory:", check_same_thread=False)
-        finalize(self, connection.close)
-        for statement in BESIDE_MESSAGES:
-            connection.execute(statement)
-
-    async def ask_tables(self, query: Callable[[Tables], T]) -> T:
-        """See `Database`."""
-        await self._checkpoint()
-        return query(SqliteTables(self._connection))
-
-    async def change_tables(self, doing: str, work: Callable[[Tables], T], *, hint: str = "") -> T:
-        """See `Database`."""
-        await self._checkpoint()
-        with self._connection:  # one transaction
-            return work(SqliteTables(self._connection))
-
-
 class MemoryLog:
     """A `Log` whose content ends with it."""
 
@@ -122,10 +100,13 @@ class MemoryLog:
         self._groups = groups = GroupWriter(self._begin_commit)
         self.run, self.submit, self.statistics = groups.run, groups.submit, groups.statistics
         self.markers = MemoryMarkers(self._any, self._checkpoint)
-        beside = _MemoryDatabase(self._checkpoint)
-        self.audit = Audit(beside)
-        self.sanctions = Sanctions(beside)
-        self.signouts = SignOuts(beside)
+        self._beside = sqlite3.connect(":memory:", check_same_thread=False)  # for what is kept beside the messages
+        finalize(self, self._beside.close)
+        for statement in BESIDE_MESSAGES:
+            self._beside.execute(statement)
+        self.audit = Audit(self)
+        self.sanctions = Sanctions(self)
+        self.signouts = SignOuts(self)
 
     async def head(self, room: str) -> Head:
         """The first and the last offset of a room."""
@@ -188,6 +169,17 @@ class MemoryLog:
 
         await in_steps(forget())
         return lost
+
+    async def ask_tables(self, query: Callable[[Tables], T]) -> T:
+        """See `Database`."""
+        await self._checkpoint()
+        return query(SqliteTables(self._beside))
+
+    async def change_tables(self, doing: str, work: Callable[[Tables], T], *, hint: str = "") -> T:
+        """See `Database`."""
+        await self._checkpoint()
+        with self._beside:  # one transaction
+            return work(SqliteTables(self._beside))
 
     def _newest(self, room: str | None, before: int | None) -> Iterator[Record]:
         """The messages of a room before an offset, or those of the rooms last written, each room newest first."""

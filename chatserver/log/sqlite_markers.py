@@ -24,21 +24,19 @@ from chatserver.log.markers import (
     users_to_check,
 )
 from chatserver.log.sqlite_rows import execute_rows
-from chatserver.log.sqlite_schema import IN_ROOM, OFFSET_BITS, OFFSETS
+from chatserver.log.sqlite_schema import FIRST_KEPT, LAST_KEPT, OFFSET_BITS
 
-_LAST = f"coalesce((SELECT max(place) FROM messages WHERE {IN_ROOM}) % {OFFSETS}, rooms.forgotten)"  # noqa: S608
 _UPSERT = f"""
     WITH moved (user_id, name, read) AS (ROWS)
     INSERT INTO markers (user_id, room, read, moved)
-    SELECT moved.user_id, rooms.id, min(moved.read, {_LAST}), ? FROM moved JOIN rooms ON rooms.name = moved.name
+    SELECT moved.user_id, rooms.id, min(moved.read, {LAST_KEPT}), ? FROM moved JOIN rooms ON rooms.name = moved.name
     WHERE moved.user_id != 0
     ON CONFLICT (user_id, room) DO UPDATE SET read = excluded.read, moved = excluded.moved
     WHERE excluded.read > markers.read
 """  # noqa: S608
 _ENDS = f"""
     WITH asked (name, read) AS (ROWS)
-    SELECT json_group_array(json_array(asked.name, asked.read, rooms.id << {OFFSET_BITS},
-        coalesce((SELECT min(place) FROM messages WHERE {IN_ROOM}) % {OFFSETS}, rooms.forgotten + 1), {_LAST}))
+    SELECT json_group_array(json_array(asked.name, asked.read, rooms.id << {OFFSET_BITS}, {FIRST_KEPT}, {LAST_KEPT}))
     FROM asked JOIN rooms ON rooms.name = asked.name WHERE asked.name != 0
 """  # noqa: S608
 # `more` is JSON, which escapes a quotation mark within a user's id. The + keeps SQLite from making an index over the

@@ -20,7 +20,7 @@ from chatserver.log.connections import ConnectionPool
 from chatserver.log.interface import MAX_READ, Head, Kind, Record, RoomSummary, bounded, within_bytes
 from chatserver.log.rows import COLUMNS, record_of
 from chatserver.log.sqlite_file import connect_reader, unavailable
-from chatserver.log.sqlite_schema import IN_ROOM, OFFSET_BITS, OFFSETS
+from chatserver.log.sqlite_schema import FIRST_KEPT, IN_ROOM, LAST_KEPT, OFFSET_BITS, OFFSETS
 
 #: For a shared file, the list of the rooms last written is reused for this many times as long as it took to make.
 NEWEST_REUSE_FACTOR = 20
@@ -32,12 +32,9 @@ READ_STEP = 64
 T = TypeVar("T")
 
 # Only constants of this package are formatted into statements.
-_LOWEST = f"(SELECT min(place) FROM messages WHERE {IN_ROOM})"  # noqa: S608
-_HIGHEST = f"(SELECT max(place) FROM messages WHERE {IN_ROOM})"  # noqa: S608
-
 # The result of each is one row (see sqlite_rows.py): a page of 50 rows takes five times the CPU.
 _HEADS = f"""
-    SELECT json_group_array(json_array(name, json_array(forgotten, {_LOWEST}, {_HIGHEST})))
+    SELECT json_group_array(json_array(name, {FIRST_KEPT}, {LAST_KEPT}))
     FROM json_each(?) AS asked CROSS JOIN rooms ON rooms.name = asked.value
 """  # noqa: S608
 _RECORDS = """
@@ -49,12 +46,13 @@ _RECORDS = """
 """
 # Scans every room, 0.14 s for 100,000, so it runs once, or for a shared file now and then.
 _NEWEST = f"""
-    SELECT name, newest.time FROM rooms CROSS JOIN messages AS newest ON newest.place = {_HIGHEST}
+    SELECT name, newest.time FROM rooms CROSS JOIN messages AS newest ON newest.place =
+        (SELECT max(place) FROM messages WHERE {IN_ROOM})
     ORDER BY newest.time DESC LIMIT ?
 """  # noqa: S608
 
 
-_decode_heads = msgspec.json.Decoder(list[tuple[str, tuple[int, int | None, int | None]]]).decode
+_decode_heads = msgspec.json.Decoder(list[tuple[str, int, int]]).decode
 _decode_records = msgspec.json.Decoder(list[tuple[int, int, str, str, str, int, int, str]]).decode
 
 
@@ -140,14 +138,7 @@ class RecentRooms:
 def heads(rooms: Sequence[str], connection: sqlite3.Connection) -> dict[str, Head]:
     """See `ReadQueries`."""
     (found,) = connection.execute(_HEADS, (msgspec.json.encode(rooms).decode(),)).fetchone()
-    ends = {name: _head_of(*each) for name, each in _decode_heads(found)}
-    return {name: head for name, head in ends.items() if head.last}
-
-
-def _head_of(forgotten: int, lowest: int | None, highest: int | None) -> Head:
-    if lowest is None or highest is None:
-        return Head(forgotten + 1, forgotten)
-    return Head(lowest % OFFSETS, highest % OFFSETS)
+    return {name: Head(first, last) for name, first, last in _decode_heads(found) if last}
 
 
 def read(

@@ -18,6 +18,10 @@ OFFSETS = 1 << OFFSET_BITS
 #: A condition in statements: the place is one of the room in the row of `rooms`.
 IN_ROOM = f"place BETWEEN (rooms.id << {OFFSET_BITS}) + 1 AND ((rooms.id + 1) << {OFFSET_BITS}) - 1"
 
+#: The first and the last offset that such a room keeps. An emptied room goes on after the offsets that it had.
+FIRST_KEPT = f"coalesce((SELECT min(place) FROM messages WHERE {IN_ROOM}) % {OFFSETS}, rooms.forgotten + 1)"  # noqa: S608
+LAST_KEPT = f"coalesce((SELECT max(place) FROM messages WHERE {IN_ROOM}) % {OFFSETS}, rooms.forgotten)"  # noqa: S608
+
 #: In a trigger: whether the old row is a message (kind 0) that the index has.
 _IS_INDEXED = f"""
     old.kind = 0 AND old.place % {OFFSETS} <= (SELECT indexed FROM rooms WHERE id = old.place >> {OFFSET_BITS})
