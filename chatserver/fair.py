@@ -31,6 +31,12 @@ async def in_steps(work: Iterable[Value]) -> list[Value]:
     return found
 
 
+def do_step(work: Iterator[None]) -> bool:
+    """Do a STEP of some work. Returns whether there may be more of it."""
+    until = perf_counter() + STEP
+    return any(perf_counter() >= until for _ in work)
+
+
 #: Entries of a new network that are served before it takes turns with the others: enough to connect, send a request,
 #: join and publish. With 1, each request after the first would wait for a whole round.
 CREDIT = 4

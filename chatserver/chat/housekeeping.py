@@ -3,19 +3,18 @@
 Owns: the rooms that wait for that, and how many members one round reaches. May not: know what presence and notices are,
 or send; `Broadcaster` does.
 
-A round visits a few rooms in a step, and all its steps together reach a bounded number of members. Rooms that do not
-fit into a round are first in the next one.
+A round is done in steps, and all its steps together reach a bounded number of members. Rooms that do not fit into a
+round are first in the next one.
 """
 
-from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 
 from chatserver.chat.broadcast import Broadcaster
 from chatserver.chat.notices import Notices
 from chatserver.chat.principal import Principal
 from chatserver.chat.room import Room
 from chatserver.chat.sink import Schedule
+from chatserver.fair import do_step
 
 #: Members sent presence or notices in one round, over all rooms: 30 ms of each second. Otherwise one client that joins
 #: and leaves a hundred large rooms would cause tens of thousands of frames.
@@ -24,17 +23,6 @@ MAX_NOTICES_PER_ROUND = 5_000
 MAX_TYPING_MEMBERS = 5_000
 #: Members that can be checked in the time of one write: a read marker is sent to one person, but all are checked.
 CHECKS_PER_WRITE = 16
-#: Rooms visited in one step, for leases, for presence and for notices each: 0.2 ms.
-ROOMS_PER_STEP = 32
-
-
-@dataclass(slots=True)
-class _Round:
-    """The rooms that a round has not visited yet."""
-
-    leasing: deque[Room]
-    changed: deque[Room]
-    noticing: deque[Room]
 
 
 class Housekeeping:
@@ -54,7 +42,7 @@ class Housekeeping:
         self._changed: dict[Room, None] = {}  # rooms with a presence change to send, likewise
         self._noticing: dict[Room, None] = {}  # rooms with notices, likewise
         self._told = 0  # members reached since the last round began
-        self._round: _Round | None = None  # the round under way
+        self._round: Iterator[None] | None = None  # the round under way
 
     # -- what waits for the next round ------------------------------------------------------------------------------
 
@@ -126,7 +114,7 @@ class Housekeeping:
     def begin(self) -> None:
         """Begin the next round, unless the last one is still under way."""
         if self._round is None:
-            self._round = _Round(deque(self._leasing), deque(self._changed), deque(self._noticing))
+            self._round = self._visit()
             self._told = 0
             if self._go_on(self):
                 self._schedule.later(self._go_on, self)
@@ -135,22 +123,23 @@ class Housekeeping:
         """Visit the next rooms of a round. True: there are more."""
         left, self._round = self._round, None  # an exception ends this round, but does not prevent the next
         assert left is not None
-        now = self._clock()
-        for _ in range(min(len(left.leasing), ROOMS_PER_STEP)):
-            if self._end_leases(left.leasing[0], now):
-                break
-            left.leasing.popleft()
-        for _ in range(min(len(left.changed), ROOMS_PER_STEP)):
-            self._told += self._tell_presence(left.changed.popleft(), now)
+        if do_step(left):
+            self._round = left
+        return self._round is not None
+
+    def _visit(self) -> Iterator[None]:
+        for room in list(self._leasing):
+            while self._end_leases(room, self._clock()):
+                yield
+            yield
+        for room in list(self._changed):
             if self._told >= MAX_NOTICES_PER_ROUND:
-                left.changed.clear()  # the others are first in the next round
-                break
-        for _ in range(min(len(left.noticing), ROOMS_PER_STEP)):
-            self._notify(left.noticing.popleft(), now)
-        if not (left.leasing or left.changed or left.noticing):
-            return False
-        self._round = left
-        return True
+                break  # the others are first in the next round
+            self._told += self._tell_presence(room, self._clock())
+            yield
+        for room in list(self._noticing):
+            self._notify(room, self._clock())
+            yield
 
     def _end_leases(self, room: Room, now: float) -> bool:
         """End the next expired leases of a room. True: there may be more."""

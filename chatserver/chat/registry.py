@@ -12,14 +12,13 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import islice
-from time import perf_counter
 
 from chatserver.chat.log_reader import LogReader
 from chatserver.chat.presence import Presence
 from chatserver.chat.ring import RingSize
 from chatserver.chat.room import Room
 from chatserver.chat.sink import Schedule
-from chatserver.fair import STEP, SingleFlight
+from chatserver.fair import SingleFlight, do_step
 from chatserver.log.interface import LogError
 
 #: Messages of history that are loaded with a room: what a `join` without a cursor gives.
@@ -198,12 +197,9 @@ class Registry:
         """Evict or cut the next rooms. True: there are more."""
         relief, self._relief = self._relief, None  # an exception ends this pass, but does not prevent the next
         assert relief is not None
-        until = perf_counter() + STEP
-        for _ in relief:
-            if perf_counter() >= until:
-                self._relief = relief
-                return True
-        return False
+        if do_step(relief):
+            self._relief = relief
+        return self._relief is not None
 
     def _relieve(self) -> Iterator[None]:
         """Evict empty rooms, the oldest first, until the budget suffices, else cut every room to an equal share."""
