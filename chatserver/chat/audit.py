@@ -41,12 +41,8 @@ def write_line(entry: AuditEntry) -> None:
 class AuditTrail:
     """See the module; `run` stores them."""
 
-    def __init__(
-        self, *, wall_ms: Callable[[], int] = lambda: time_ns() // 1_000_000,
-        clock: Callable[[], float] = trio.current_time,
-    ) -> None:  # fmt: skip
+    def __init__(self, *, wall_ms: Callable[[], int] = lambda: time_ns() // 1_000_000) -> None:
         self._wall_ms = wall_ms
-        self._clock = clock
         self._waiting: deque[AuditEntry] = deque()
         self._tried = 0  # how many of these, from the first, may be stored already, by an attempt that failed
         self._asked = trio.Event()  # set once entries wait to be stored
@@ -74,7 +70,7 @@ class AuditTrail:
         self._note_minor(principal, "search", room, user)
 
     def _note_minor(self, principal: Principal, action: str, room: str, target: str = "", detail: str = "") -> None:
-        if not self._refusals.take(principal.network, int(self._clock() / MICROSECOND)):
+        if not self._refusals.take(principal.network, int(trio.current_time() / MICROSECOND)):
             entry = self.entry(principal, action, room, target, detail)
             self._add(msgspec.structs.replace(entry, minor=True), MAX_WAITING // 2)
 
@@ -123,4 +119,4 @@ class AuditTrail:
 
     def sweep(self) -> None:
         """Forget networks whose rate limit is not in use; called once a second."""
-        self._refusals.sweep(int(self._clock() / MICROSECOND))
+        self._refusals.sweep(int(trio.current_time() / MICROSECOND))

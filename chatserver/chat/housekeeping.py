@@ -9,6 +9,8 @@ round are first in the next one.
 
 from collections.abc import Callable, Iterator, Mapping
 
+import trio
+
 from chatserver.chat.broadcast import Broadcaster
 from chatserver.chat.notices import Notices
 from chatserver.chat.principal import Principal
@@ -30,13 +32,12 @@ class Housekeeping:
 
     def __init__(
         self, rooms: Mapping[str, Room], broadcaster: Broadcaster, schedule: Schedule, *,
-        left: Callable[[Room], None], clock: Callable[[], float],
+        left: Callable[[Room], None],
     ) -> None:  # fmt: skip
         self._rooms = rooms
         self._broadcaster = broadcaster
         self._schedule = schedule
         self._left = left
-        self._clock = clock
         self._leasing: dict[Room, int] = {}  # rooms with leases and the number of these, the longest waiting first
         self.leases = 0  # their sum; some may have ended since the last round
         self._changed: dict[Room, None] = {}  # rooms with a presence change to send, likewise
@@ -76,7 +77,7 @@ class Housekeeping:
         """A user types: note it for the other members, if the room is not too large."""
         room = self._rooms.get(name)
         if room is not None and 0 < len(room.members) <= MAX_TYPING_MEMBERS:
-            now = self._clock()
+            now = trio.current_time()
             self._notices(room).types(principal, now)
             self._notify(room, now)
 
@@ -88,7 +89,7 @@ class Housekeeping:
         room = self._rooms.get(name)
         if room is not None and room.presence.connections(principal.number) > (connection is not None):
             self._notices(room).moved(principal.number, offset, connection)
-            self._notify(room, self._clock())
+            self._notify(room, trio.current_time())
 
     def _notices(self, room: Room) -> Notices:
         if room.notices is None:
@@ -129,16 +130,16 @@ class Housekeeping:
 
     def _visit(self) -> Iterator[None]:
         for room in list(self._leasing):
-            while self._end_leases(room, self._clock()):
+            while self._end_leases(room, trio.current_time()):
                 yield
             yield
         for room in list(self._changed):
             if self._told >= MAX_NOTICES_PER_ROUND:
                 break  # the others are first in the next round
-            self._told += self._tell_presence(room, self._clock())
+            self._told += self._tell_presence(room, trio.current_time())
             yield
         for room in list(self._noticing):
-            self._notify(room, self._clock())
+            self._notify(room, trio.current_time())
             yield
 
     def _end_leases(self, room: Room, now: float) -> bool:

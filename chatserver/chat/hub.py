@@ -42,14 +42,13 @@ class Hub:
         self, log: Log, encoder: MessageEncoder, sink: Sink, schedule: Schedule, settings: Settings, *,
         note_failure: Callable[[LogError], None], note_deletion: Callable[[Draft], None] = lambda draft: None,
         note_altered: Callable[[Iterable[str]], None] = lambda rooms: None,
-        clock: Callable[[], float] = trio.current_time,
     ) -> None:  # fmt: skip
         self.budget = ByteBudget(settings.all_rings_bytes)
         size = RingSize(encoder, settings.ring_messages, settings.ring_bytes, self.budget)
         self.reader = LogReader(log)
         self.registry = Registry(
             self.reader, size, max_rooms=settings.max_rooms, stays=max(EMPTY_ROOM_SECONDS, settings.presence_grace),
-            clock=clock, schedule=schedule,
+            schedule=schedule,
         )  # fmt: skip
         self.rooms = self.registry.rooms
         self.room, self.using, self.load = self.registry.room, self.registry.using, self.registry.load
@@ -57,7 +56,7 @@ class Hub:
         self.broadcaster = Broadcaster(sink, schedule, read_log=self.catch_up.add)
         self.catch_up.broadcaster = self.broadcaster
         self.deliver = self.broadcaster.deliver
-        self.housekeeping = Housekeeping(self.rooms, self.broadcaster, schedule, left=self._left, clock=clock)
+        self.housekeeping = Housekeeping(self.rooms, self.broadcaster, schedule, left=self._left)
         self.types, self.moved = self.housekeeping.types, self.housekeeping.moved
         self.note_presence = self.housekeeping.note_presence
         self.registry.unloaded = self.housekeeping.forget
@@ -74,7 +73,6 @@ class Hub:
         self._note_deletion = note_deletion  # called for each message that a moderator has deleted
         self._note_altered = note_altered  # called with rooms in which something was edited, deleted or reacted to
         self.note_written: Callable[[str, Sequence[Record]], object] = lambda name, records: None  # set by Cluster
-        self._clock = clock
         self._lease_seconds = settings.presence_grace
         share = MAX_LEASES // LEASE_SHARE
         self._lease_limit: KeyedBuckets[str] = KeyedBuckets(share / self._lease_seconds, burst=share)
@@ -287,11 +285,11 @@ class Hub:
         return not full and not self._lease_limit.take(principal.network, self._microseconds())
 
     def _microseconds(self) -> int:
-        return int(self._clock() / MICROSECOND)
+        return int(trio.current_time() / MICROSECOND)
 
     def _lease(self, room: Room, principal: Principal) -> None:
         if self.housekeeping.leases < MAX_LEASES // 2 or self._may_lease(principal):
-            room.presence.leave_by(principal.number, self._clock() + self._lease_seconds)
+            room.presence.leave_by(principal.number, trio.current_time() + self._lease_seconds)
             self.housekeeping.note_lease(room)
             if not room.members:
                 self._left(room)  # who is present has not changed, but the room may be empty now

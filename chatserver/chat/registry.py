@@ -13,6 +13,8 @@ from contextlib import asynccontextmanager
 from functools import partial
 from itertools import islice
 
+import trio
+
 from chatserver.chat.log_reader import LogReader
 from chatserver.chat.presence import Presence
 from chatserver.chat.ring import RingSize
@@ -47,8 +49,7 @@ class Registry:
     """See the module."""
 
     def __init__(
-        self, log: LogReader, size: RingSize, *, max_rooms: int, stays: float = EMPTY_ROOM_SECONDS,
-        clock: Callable[[], float], schedule: Schedule,
+        self, log: LogReader, size: RingSize, *, max_rooms: int, stays: float, schedule: Schedule
     ) -> None:  # fmt: skip
         self.rooms: dict[str, Room] = {}
         self._log = log
@@ -56,7 +57,6 @@ class Registry:
         self._max_rooms = max_rooms
         self._max_of_network = max(1, max_rooms // NETWORK_SHARE)
         self._of_network: Counter[str] = Counter()  # rooms in memory that each network has loaded
-        self._clock = clock
         self._stays = stays  # seconds
         self._schedule = schedule
         self._relief: Iterator[None] | None = None  # the pass of `_relieve` that is under way
@@ -151,7 +151,7 @@ class Registry:
         if not (room.ready and room.empty and self.rooms.get(room.name) is room):
             return
         self.note_entered(room)
-        now, network = self._clock(), room.network
+        now, network = trio.current_time(), room.network
         if self._empty_of_network[network] >= MAX_EMPTY_OF_NETWORK:
             self._surplus[room] = now + SURPLUS_ROOM_SECONDS
             self._unwritten.pop(room, None)  # there may be many, which would hide others in a list of rooms
@@ -170,7 +170,7 @@ class Registry:
 
     def evict_due(self, _: object = None) -> bool:
         """Evict the next rooms that have been empty long enough. True: there may be more."""
-        now = self._clock()
+        now = trio.current_time()
         for empty in (self._surplus, self._empty):
             due = [room for room, leaves in islice(empty.items(), EVICTIONS_PER_STEP) if leaves <= now]
             for room in due:
