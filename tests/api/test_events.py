@@ -31,14 +31,6 @@ async def test_last_event_id_takes_precedence_over_the_query(
     assert [json.loads((await event(peer))["data"])["offset"] for _ in range(5 - first)] == list(range(first, 5))
 
 
-async def test_a_foreign_page_is_told_its_origin_and_loads_no_room(server: Serving, peer: Peer) -> None:
-    """The refusal comes before the load of the room, and names the origin rather than a missing Host."""
-    answer = await peer.request("GET", "/rooms/fresh/events", headers={"Origin": "https://evil.example"})
-    assert answer.status == 403
-    assert "Origin: https://evil.example" in answer.json["error"]["message"]
-    assert server.server.parts.hub.room("fresh") is None
-
-
 async def test_a_gap_is_told_before_anything_else(server: Serving, peer: Peer) -> None:
     stored = [await publish(server.address, "lobby", f"m{number}") for number in range(3)]
     await open_stream(peer, last_id="other-2")

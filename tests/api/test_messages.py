@@ -9,9 +9,7 @@ import trio
 
 from chatserver.chat.room import Room
 from chatserver.log import open_log
-from chatserver.log.groups import Outcomes
 from chatserver.log.interface import Draft
-from chatserver.log.memory import MemoryLog
 from tests.api.asking import TIME
 from tests.support.groups import GatedLog, append
 from tests.support.peers import Address, Answer, Chatter, Peer, ask, connect, publish, request
@@ -135,19 +133,6 @@ async def test_messages_over_the_rate_are_refused_before_their_content_is_read()
         assert [answer.error for answer in answers[1:]] == ["rate_limited"] * 2
         assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers[1:])
         assert await texts(server.address) == ["hi"]
-
-
-async def test_a_full_log_answers_with_retry_after() -> None:
-    class Broken(MemoryLog):
-        def _commit(self, drafts: Any) -> Outcomes:
-            raise OSError("disk on fire at /secret/path")
-
-    async with serving(engine=Broken()) as server, connect(server.address) as peer:
-        answer = await post(peer, "hi")
-        assert (answer.status, answer.error) == (503, "unavailable")
-        assert int(answer.headers["retry-after"]) >= 1
-        assert b"secret" not in answer.body
-        server.logs.clear()  # the expected line of the log itself
 
 
 # -- history --------------------------------------------------------------------------------------------------------

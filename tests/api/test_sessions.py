@@ -133,8 +133,9 @@ async def test_auth_with_an_invalid_token_changes_nothing(server: Serving, frien
 
 async def test_over_tls_the_cookie_is_secure(tmp_path: Path) -> None:
     cert, key = certificate(tmp_path)
-    async with serving(tls_cert=cert, tls_key=key) as server:
-        assert (await make(server, {"name": "Ann"})).headers["set-cookie"].endswith("; HttpOnly; SameSite=Lax; Secure")
+    async with serving(tls_cert=cert, tls_key=key) as server, chatter(server.address) as friend:
+        for answer in (await make(server, {"name": "Ann"}), friend.handshake):
+            assert answer.headers["set-cookie"].endswith("; HttpOnly; SameSite=Lax; Secure")
 
 
 async def test_requests_of_one_curl_are_one_guest() -> None:

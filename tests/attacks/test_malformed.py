@@ -38,6 +38,7 @@ HTTP = {
 }
 FRAMES = {
     "unmasked": (frame("x", masked=False), 1002, "bad-frame"),
+    "binary": (frame(b"\0", opcode=2), 1002, "bad-frame"),
     "text that is not UTF-8": (frame(b"\xff"), 1007, "bad-text"),
     "a close that is not UTF-8": (frame(b"\x03\xe8\xff", opcode=8), 1007, "bad-text"),
     "a frame too big": (frame("x" * 16_385), 1009, "message-too-big"),

@@ -176,25 +176,3 @@ async def _catch_up_for_ever(peer: Peer, number: int, fed: list[int], rounds: li
         peer.buffer = b""
         rounds[number] += 1
         await peer.send(say(type="leave", id=2, room=f"r{number}"))
-
-
-# -- rooms ------------------------------------------------------------------------------------------------------------
-
-
-async def test_a_crowd_that_is_in_every_room() -> None:
-    """The crowd joins as many rooms as may be in memory, each with a message."""
-    async with (
-        serving(max_rooms=100) as server,
-        chatter(server.address, source=NEIGHBOUR) as friend,
-        chatter(server.address, source=CROWD) as sitter,
-    ):
-        sitting = 0
-        for number in range(100):
-            if (await sitter.ask("join", room=f"taken-{number}"))["type"] == "joined":
-                assert (await sitter.ask("publish", room=f"taken-{number}", text="mine"))["type"] == "ack"
-                sitting += 1
-        assert sitting >= 10, "rooms within an honest client's limits are not refused"
-        for number in range(5):
-            assert (await friend.ask("join", room=f"new-{number}"))["type"] == "joined"
-            await friend.ask("publish", room=f"new-{number}", text="hello")
-            assert (await friend.next("message"))["room"] == f"new-{number}"

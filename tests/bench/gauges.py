@@ -1,7 +1,8 @@
-"""Reads the server's own numbers from /metrics."""
+"""Reads the server's own numbers from /metrics, and the kernel's of TCP."""
 
 import ssl
 from http.client import HTTPConnection, HTTPSConnection
+from pathlib import Path
 
 from chatserver.net.states import State
 
@@ -28,6 +29,16 @@ def held(address: Address, *states: State, tls: ssl.SSLContext | None = None) ->
     counts = {name: value for name, value in found if name.startswith("chatserver_connections{")}
     wanted = [f'phase="{state.name.lower()}"' for state in states]
     return sum(value for name, value in counts.items() if any(phase in name for phase in wanted))
+
+
+def tcp_memory() -> int:
+    """Bytes of the kernel's TCP buffers, of all processes of this machine."""
+    return tcp_pages(Path("/proc/net/sockstat").read_text()) * 4096
+
+
+def tcp_pages(sockstat: str) -> int:
+    line = next(line for line in sockstat.splitlines() if line.startswith("TCP:")).split()
+    return int(line[line.index("mem") + 1])
 
 
 def require_held(address: Address, count: int, *states: State, tls: ssl.SSLContext | None = None) -> None:

@@ -11,7 +11,7 @@ searches (as it does here).
 
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 from itertools import count, islice
 from pathlib import Path
@@ -31,8 +31,8 @@ from chatserver.log.interface import Draft
 from chatserver.log.sqlite import SqliteLog
 from chatserver.settings.fields import Settings
 from chatserver.shared import open_shards
-from tests.bench.delay import delayed
 from tests.bench.figures import TIMES, Better, Figure, Result, Scale, spread
+from tests.support.partition import Link
 from tests.support.valkeys import Valkey, valkeys
 
 #: Milliseconds of delay to a shard, with bound and aim of the gain.
@@ -141,11 +141,12 @@ async def _measure_all(folder: str, servers: list[Valkey], scale: Scale) -> list
 @asynccontextmanager
 async def shards(servers: list[Valkey], seconds: float) -> AsyncIterator[SharedSearch]:
     """The servers, behind proxies with this delay."""
-    async with AsyncExitStack() as stack:
-        ports = [await stack.enter_async_context(delayed(server.port, seconds)) for server in servers]
-        url = "valkey://" + ",".join(f"127.0.0.1:{port}" for port in ports)
+    links = [Link(server.port, delay=seconds) for server in servers]
+    async with trio.open_nursery() as nursery:
+        for link in links:
+            await nursery.start(link.run)
+        url = "valkey://" + ",".join(f"127.0.0.1:{link.port}" for link in links)
         opened = open_shards(url, f"bench-{seconds}")
-        nursery = await stack.enter_async_context(trio.open_nursery())
         nursery.start_soon(opened.run)
         while opened.reachable < len(servers):  # noqa: ASYNC110  it is connected in its own time
             await trio.sleep(0.01)

@@ -10,12 +10,11 @@ TCP memory is that of both ends.
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 from tests.bench import wire
 from tests.bench.clients import Client, Crowd, Step, hear
 from tests.bench.figures import Better, Figure, Result, Scale
-from tests.bench.gauges import metrics
+from tests.bench.gauges import metrics, tcp_memory
 from tests.bench.processes import Process, chatserver
 from tests.bench.publishers import Publisher
 from tests.support.peers import upgrade
@@ -43,13 +42,6 @@ class Listener:
 
     def __call__(self, client: Client, data: bytes) -> None:
         self.heard += sum(payload.startswith(b'{"type":"message"') for payload in hear(client, data))
-
-
-def tcp_memory() -> int:
-    """Bytes of the kernel's TCP buffers, of all processes of this machine."""
-    text = Path("/proc/net/sockstat").read_text()
-    line = next(line for line in text.splitlines() if line.startswith("TCP:"))
-    return int(line.split()[-1]) * 4096
 
 
 def run(scale: Scale) -> Iterator[Result]:

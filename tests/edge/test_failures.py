@@ -84,7 +84,8 @@ async def test_a_log_that_cannot_store(monkeypatch: pytest.MonkeyPatch) -> None:
 
         async def publish(number: int) -> None:
             assert (await friend.ask("publish", room="lobby", text="hello"))["code"] == "unavailable"
-            assert (await ask(server.address, "POST", "/rooms/elsewhere/messages", b"hello")).status == 503
+            answer = await ask(server.address, "POST", "/rooms/elsewhere/messages", b"hello")
+            assert (answer.status, WORDS.encode() in answer.body) == (503, False)
 
         assert await in_one_second(server, publish, "publish_failed") == {("LogUnavailable", WORDS)}
 

@@ -7,6 +7,8 @@ import pytest
 import trio
 from msgspec.structs import replace
 
+from chatserver.log import postgres_writer, sqlite_writer
+from chatserver.log.database import DatabaseLog
 from chatserver.log.index import Question
 from chatserver.log.interface import KEY_LIFETIME, MAX_GROUP, MAX_READ, Head, Log, LogUnavailable, Record, Stored
 from chatserver.log.markers import Marker
@@ -122,6 +124,19 @@ async def test_a_key_outlives_a_message_removed_by_retention(log: Log, clock: Cl
     await log.retain(lambda _: (1, 0))
     assert await append(log, draft("one", key="k")) == Stored(first.record, fresh=False)
     assert await log.head("lobby") == Head(2, 2)
+
+
+async def test_expired_keys_are_dropped_as_new_ones_arrive(
+    log: Log, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine in memory: test_memory.py."""
+    for module in (sqlite_writer, postgres_writer):
+        monkeypatch.setattr(module, "EXPIRE_EVERY", 50)
+    for _ in range(4):
+        await submit_all(log, [draft(key=f"{clock.ms} {number}") for number in range(50)])
+        clock.ms += LIFETIME_MS
+    if isinstance(log, DatabaseLog):
+        assert await log.ask_tables(lambda tables: tables.run("SELECT count(*) FROM keys")) == [(50,)]
 
 
 # -- life

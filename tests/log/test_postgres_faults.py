@@ -13,7 +13,7 @@ import trio
 
 from chatserver.log import postgres_connection as connection_module
 from chatserver.log import postgres_writer as writer_module
-from chatserver.log.interface import KEY_LIFETIME, Head, LogOpenError, LogUnavailable, Stored
+from chatserver.log.interface import Head, LogOpenError, LogUnavailable, Stored
 from chatserver.log.postgres import PostgresLog
 from tests.log.support import Clock, Unvisited, draft, fill, offsets, running, submit_all, texts
 from tests.support.groups import append
@@ -168,16 +168,6 @@ async def test_rooms_removed_by_another_program(log: PostgresLog, shell: psycopg
     with pytest.raises(LogUnavailable, match="rooms are missing"):
         await append(log, draft("two"))
     assert (await append(log, draft("two"))).record.offset == 1
-
-
-async def test_expired_keys_are_dropped_as_new_ones_arrive(
-    log: PostgresLog, shell: psycopg.Connection, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(writer_module, "EXPIRE_EVERY", 50)
-    for _ in range(4):
-        await submit_all(log, [draft(key=f"{clock.ms} {number}") for number in range(50)])
-        clock.ms += int(KEY_LIFETIME * 1000)
-    assert shell.execute("SELECT count(*) FROM keys").fetchone() == (50,)
 
 
 async def test_the_ids_in_memory_are_bounded(log: PostgresLog, monkeypatch: pytest.MonkeyPatch) -> None:

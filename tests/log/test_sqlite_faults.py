@@ -17,7 +17,7 @@ from chatserver.log import sqlite as sqlite_module
 from chatserver.log import sqlite_file as file_module
 from chatserver.log import sqlite_readers as readers_module
 from chatserver.log import sqlite_writer as writer_module
-from chatserver.log.interface import KEY_LIFETIME, Head, LogError, LogUnavailable, Stored
+from chatserver.log.interface import Head, LogError, LogUnavailable, Stored
 from chatserver.log.sqlite import SqliteLog
 from tests.log.support import Clock, Unvisited, draft, offsets, running, submit_all, texts
 from tests.support.groups import append
@@ -173,16 +173,6 @@ async def test_a_read_cut_short_by_its_bytes_holds_no_snapshot(log: SqliteLog) -
         assert offsets(await log.latest("lobby", 99, max_bytes=1_000)) == list(range(191, 201))
     await append(log, draft())
     assert connection_of(log).execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
-
-
-async def test_expired_keys_are_dropped_as_new_ones_arrive(
-    log: SqliteLog, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(writer_module, "EXPIRE_EVERY", 50)
-    for _ in range(4):
-        await submit_all(log, [draft(key=f"{clock.ms} {number}") for number in range(50)])
-        clock.ms += int(KEY_LIFETIME * 1000)
-    assert connection_of(log).execute("SELECT count(*) FROM keys").fetchone() == (50,)
 
 
 async def test_the_rooms_in_memory_are_bounded_and_not_visited_by_the_collector(

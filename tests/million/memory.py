@@ -9,14 +9,12 @@ missed.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 from loadgen import procfs
+from tests.bench.gauges import tcp_memory
 from tests.million.needs import meminfo
 
-_SOCKSTAT = Path("/proc/net/sockstat")
-_PAGE = 4096
 _KERNELS = ("Slab", "PageTables", "KernelStack")
 
 
@@ -33,7 +31,7 @@ class Memory:
     def read(cls, server: int, clients: Iterable[int]) -> Self:
         """Read the server's process with its descendants, and each client process."""
         info = meminfo()
-        kernel = sum(info[name] for name in _KERNELS) + tcp_pages(_SOCKSTAT.read_text()) * _PAGE
+        kernel = sum(info[name] for name in _KERNELS) + tcp_memory()
         return cls(pss(server), sum(map(pss, clients)), kernel, -info["MemAvailable"])
 
     def __sub__(self, before: "Memory") -> "Memory":
@@ -47,9 +45,3 @@ def pss(pid: int) -> int:
     """Bytes of a process with its descendants; 0 if it is gone."""
     usage = procfs.Process(pid).usage()
     return 0 if usage is None else usage.pss_bytes
-
-
-def tcp_pages(sockstat: str) -> int:
-    """Pages of TCP's buffers, by a text like /proc/net/sockstat."""
-    line = next(line for line in sockstat.splitlines() if line.startswith("TCP:")).split()
-    return int(line[line.index("mem") + 1])

@@ -16,11 +16,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from chatserver.net.states import State
 from loadgen import procfs
 from loadgen.progress import Progress
 from loadgen.report import Sample
 from loadgen.target import find
-from tests.bench.gauges import Address, metrics
+from tests.bench.gauges import Address, held, metrics
 from tests.bench.processes import Process, chatserver
 from tests.million import needs
 from tests.million.holder import room_name
@@ -38,8 +39,6 @@ LOOK = 0.1
 LONG_IDLE = 30.0
 #: Seconds for which the server's count may differ from the clients'.
 COUNT_PATIENCE = 15.0
-#: States of an idle connection in the server's counts: of so many, some are always waiting for the answer to a ping.
-IDLE = ('phase="open"', 'phase="pinged"')
 #: The server's ping interval: long, as Engine.IO's, since a program that holds a million may have to wait for CPU.
 PONG_DEADLINE = 20.0
 #: Seconds that processes of the server may take to end; then they are killed.
@@ -200,11 +199,8 @@ class Steps:
 
         def agrees() -> bool:
             nonlocal found
-            held = sum(
-                value for name, value in metrics(self._address).items()
-                if name.startswith("chatserver_connections{") and any(phase in name for phase in IDLE)
-            )  # fmt: skip
-            found = round(held) - self._probes.connections
+            # Some are always waiting for the answer to a ping.
+            found = round(held(self._address, State.OPEN, State.PINGED)) - self._probes.connections
             return found == expected
 
         self._probes.wait_until(agrees, COUNT_PATIENCE, every=1.0)

@@ -17,9 +17,10 @@ from chatserver.net.admission import HIGH_WATER
 from chatserver.net.descriptors import connection_limit
 from loadgen.latency import Latency
 from loadgen.target import find
+from tests.bench.gauges import tcp_pages
 from tests.million import needs, table
 from tests.million.holder import Status
-from tests.million.memory import Memory, tcp_pages
+from tests.million.memory import Memory
 from tests.million.needs import MARGIN_BYTES, UNEVENNESS, Machine, NotEnoughError, must_stop, plan
 from tests.million.opening import STUCK, Opening
 from tests.million.probes import Beside, Everywhere

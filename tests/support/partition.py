@@ -1,15 +1,27 @@
-"""A TCP proxy that can stop forwarding, like a cut network: connections stay open, and nothing arrives."""
+"""A TCP proxy like a long line, or like a cut network: connections stay open, and nothing arrives.
+
+`python -m tests.support.partition PORT SECONDS` prints the port of one that delays the answers of that server.
+"""
 
 import socket
+import sys
+from collections.abc import AsyncIterable, AsyncIterator
 
 import trio
 
+#: Chunks of late answers under way on one connection.
+UNDER_WAY = 10_000
+
 
 class Link:
-    """Forwards from its own `port` to a port of this host until it is cut."""
+    """Forwards from its own `port` to a port of this host until it is cut.
 
-    def __init__(self, to: int) -> None:
+    Each answer is `delay` seconds late. Answers keep their order, and many are under way at a time.
+    """
+
+    def __init__(self, to: int, *, delay: float = 0.0) -> None:
         self._to = to
+        self._delay = delay
         self._whole = trio.Event()
         self._whole.set()
         self._last_words = b""
@@ -50,9 +62,29 @@ class Link:
             server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._pump, client, server, nursery.cancel_scope)
-                nursery.start_soon(self._pump, server, client, nursery.cancel_scope)
+                if not self._delay:
+                    nursery.start_soon(self._pump, server, client, nursery.cancel_scope)
+                    return
+                arriving, answers = trio.open_memory_channel[tuple[float, bytes]](UNDER_WAY)
+                nursery.start_soon(self._receive, server, arriving)
+                nursery.start_soon(self._pump, self._late(answers), client, nursery.cancel_scope)
 
-    async def _pump(self, source: trio.SocketStream, sink: trio.SocketStream, ends: trio.CancelScope) -> None:
+    async def _receive(self, server: trio.SocketStream, arriving: trio.MemorySendChannel[tuple[float, bytes]]) -> None:
+        async with arriving:
+            try:
+                async for data in server:
+                    await arriving.send((trio.current_time() + self._delay, bytes(data)))
+            except trio.BrokenResourceError:
+                pass  # the end of the answers
+
+    async def _late(self, answers: trio.MemoryReceiveChannel[tuple[float, bytes]]) -> AsyncIterator[bytes]:
+        async for due, data in answers:
+            await trio.sleep_until(due)
+            yield data
+
+    async def _pump(
+        self, source: AsyncIterable[bytes | bytearray], sink: trio.SocketStream, ends: trio.CancelScope
+    ) -> None:
         with trio.CancelScope():
             try:
                 async for data in source:
@@ -63,3 +95,14 @@ class Link:
             except trio.BrokenResourceError:
                 pass
         ends.cancel()
+
+
+async def _main(port: int, seconds: float) -> None:
+    link = Link(port, delay=seconds)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(link.run)
+        print(link.port, flush=True)
+
+
+if __name__ == "__main__":
+    trio.run(_main, int(sys.argv[1]), float(sys.argv[2]))

@@ -102,6 +102,6 @@ def cells(module: str, driver: str, address: str, plan: Plan) -> Iterator[Cell]:
 def _delayed(address: str, delay: float) -> Iterator[str]:
     """The address of a proxy that delays answers."""
     port = urlsplit(address).port
-    with _process("tests.bench.delay", str(port), str(delay)) as process:
+    with _process("tests.support.partition", str(port), str(delay)) as process:
         assert process.stdout is not None
         yield address.replace(f":{port}", f":{int(process.stdout.readline())}", 1)

@@ -1,6 +1,5 @@
-"""The cells of all drivers as Markdown, one table for each engine and operation; and the cells of such tables."""
+"""The cells of all drivers as Markdown, one table for each engine and operation."""
 
-import re
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -8,8 +7,6 @@ import msgspec
 from tests.bench.drivers.load import Cell
 from tests.bench.figures import number
 
-#: Engine, operation and rows of a table.
-_TABLES = re.compile(r"^\*\*(.+): (\w+)\*\*\n\n\| waiting .*\n\|[-:|]+\|\n((?:\|.*\n?)+)", re.MULTILINE)
 _HEAD = "waiting | delay | driver | operations/s | p50 ms | p99 ms | CPU µs each"
 
 
@@ -38,18 +35,6 @@ def _columns(row: Row) -> tuple[str, ...]:
     delay = f"{row.delay_ms:g} ms" if row.delay_ms else "none"
     figures = (cell.rate, cell.p50_ms, cell.p99_ms, cell.cpu_us)
     return f"{cell.waiting:,}", delay, row.driver, *map(number, figures)
-
-
-def rows_of(page: str) -> list[Row]:
-    """The rows of all tables in a page, with the precision of the tables."""
-    rows = []
-    for engine, operation, table in _TABLES.findall(page):
-        for each in table.splitlines():
-            waiting, delay, driver, *figures = (cell.strip() for cell in each.strip("|").split("|"))
-            rate, p50, p99, cpu = (float(figure.replace(",", "")) for figure in figures)
-            cell = Cell(operation, int(waiting.replace(",", "")), rate, p50, p99, cpu)
-            rows.append(Row(engine, driver, 0.0 if delay == "none" else float(delay.removesuffix(" ms")), cell))
-    return rows
 
 
 def line(row: Row) -> str:
