@@ -245,7 +245,7 @@ class Poller:
         elif data and handler.received(connection, data):
             connections.resume(connection, later=True)
             return False
-        elif count == size and connection.descriptor >= 0:
+        elif count == size and READS[connection.state] and connection.descriptor >= 0:  # else its inbox comes first
             connection.armed = QUEUED
             return True
         connections.arm(connection)

@@ -57,3 +57,13 @@ async def test_messages_in_the_run_queue_answer_a_ping(monkeypatch: pytest.Monke
         victim, connections = scene.victim, scene.parts.connections
         assert connections.handler(victim).received(victim, say(type="ping") * (STEP_MESSAGES + 1))
         assert (victim.state, bool(victim.inbox)) == (State.OPEN, True)
+
+
+async def test_requests_sent_ahead_are_answered_in_order() -> None:
+    """The first read was full, so another was queued; the answer came first, and two requests were read as one."""
+    wire = request("POST", "/rooms/lobby/messages", b"hi") * 40
+    async with serving() as server, connect(server.address) as peer:
+        await peer.send(wire)
+        for offset in range(1, 41):
+            answer = await peer.response()
+            assert (answer.status, answer.json.get("offset")) == (201, offset)
