@@ -104,7 +104,8 @@ async def start(part: PartName) -> trio.Process:
 
     It is in a process group of its own, so that Ctrl-C does not end it while it starts.
     """
-    command = [sys.executable, "-m", "loadgen.worker", part]
+    # -P, because the current folder is the user's, whose modules may have the names of ours
+    command = [sys.executable, "-P", "-m", "loadgen.worker", part]
     return await trio.lowlevel.open_process(command, stdin=-1, stdout=-1, process_group=0)
 
 

@@ -112,8 +112,8 @@ class Script(Kit):
     def install(self, home: Path) -> None:
         wanted = self.requirements()
         _clear(home)
-        _run([sys.executable, "-m", "venv", str(home)], "python -m venv (on Debian: apt install python3-venv)")
-        pip = [str(_python(home)), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        _run([sys.executable, "-P", "-m", "venv", str(home)], "python -m venv (on Debian: apt install python3-venv)")
+        pip = [str(_python(home)), "-P", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         _run([*pip, *wanted], f"pip install {' '.join(wanted)}")
         (home / _STAMP).write_text(_python_stamp(wanted))
 

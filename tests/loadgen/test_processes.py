@@ -34,7 +34,10 @@ def workers_start() -> None:
     """As the program starts them."""
 
 
-async def test_three_processes_play_one_crowd() -> None:
+async def test_three_processes_play_one_crowd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They did not start in a folder with a module that is named like one of theirs."""
+    (tmp_path / "msgspec.py").write_text("raise SystemExit")
+    monkeypatch.chdir(tmp_path)
     with planted() as server:
         report = await play_run(
             server.url, {"idle": 21, "poll": 10, "chat": 4}, rate=40, seconds=1.0, rooms=("a", "b"), processes=3
