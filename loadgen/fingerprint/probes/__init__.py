@@ -9,7 +9,7 @@ from loadgen.fingerprint.probes import deadlines, honest, reading, sizes, websoc
 
 #: Not a probe: `Neighbour` sends these requests beside the probes.
 MEANWHILE: Final = Limit(
-    name="plain requests meanwhile",
+    name="answers to plain requests",
     figure="answers_meanwhile_percent",
     meaning="plain requests answered while all slow probes were open, one a second",
     why="a hundred slow clients must not stop a server; they do if it has a thread each and no more than that many",

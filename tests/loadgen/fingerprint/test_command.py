@@ -108,5 +108,5 @@ def test_a_run_ends_with_a_report_and_an_exit_code(capsys: pytest.CaptureFixture
     assert report.target == url
     found = {row[0]: row[1] for row in report.tables[0].rows}
     assert found["head, slowly"].startswith("none seen within")
-    assert found.keys() >= {"head, typed in 8 s", "fields", "plain requests meanwhile"}
+    assert found.keys() >= {"head, typed in 8 s", "fields", "answers to plain requests"}
     assert "after the last word" in err, "each probe is told as it is decided"

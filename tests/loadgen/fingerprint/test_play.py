@@ -137,10 +137,10 @@ async def test_a_server_that_answers_nothing(plant: Plant, why: str, how: str, a
     async with planted(plant) as server:
         report = await fingerprint(server)
     rows = Rows(report)
-    assert rows.names() == {"connected, silent", "plain requests meanwhile"}
+    assert rows.names() == {"connected, silent", "answers to plain requests"}
     assert rows.mark("connected, silent") == "harsh"
     assert rows.how("connected, silent").startswith(how)
-    assert rows.mark("plain requests meanwhile") == "missing"
+    assert rows.mark("answers to plain requests") == "missing"
     assert any(f"GET / is not answered: {why}" in each for each in report.tables[0].notes)
     assert report.exit_code == Outcome.FELL_SHORT
 
@@ -152,7 +152,7 @@ async def test_one_connection_at_a_time_is_said_and_not_measured(autojump_clock:
     assert "one silent connection stops the server for all others" in notes
     assert "it serves one connection at a time" in notes
     assert "head, stalled" not in Rows(report).names()
-    assert Rows(report).mark("plain requests meanwhile") == "missing"
+    assert Rows(report).mark("answers to plain requests") == "missing"
     assert report.exit_code == Outcome.FELL_SHORT
 
 
