@@ -89,6 +89,11 @@ async def test_a_kick_says_whether_the_user_was_there(server: Serving, admin: Ad
     assert await admin.done("kick", *flags) == f"{ann} is not there\n"
     async with chatter(server.address, headers=ANN) as friend:
         await friend.ask("join", room="lobby")
+        name = friend.hello["user"]["name"]
+        for command in ("kick", "mute", "ban"):  # a mute of a name would be made, and would silence nobody
+            code, out, err = await admin.run(command, "--room", "lobby", "--user", name)
+            assert (code, out) == (2, "")
+            assert err == f"chatserver: --user: {name} is a name; in lobby it is that of {ann}\n"
         assert await admin.done("kick", *flags) == f"kicked {ann}: 1 of its connections left\n"
         assert (await friend.next("error"))["room"] == "lobby"
 

@@ -61,6 +61,7 @@ class Admin:
         self, kind: str, room: str, *, whom: Mapping[str, str], seconds: int | None, reason: str
     ) -> Record:  # fmt: skip
         """Mute or ban a user or a network."""
+        self._check_id(room, whom.get("user", ""))
         fields = {"kind": kind, **whom, "seconds": seconds, "reason": reason or None}
         return self._ask(
             "POST", room, "sanctions", {name: value for name, value in fields.items() if value is not None}
@@ -82,6 +83,7 @@ class Admin:
 
     def kick(self, room: str, *, user: str, reason: str) -> Record:
         """Take a user out of a room."""
+        self._check_id(room, user)
         return self._ask("POST", room, "kick", {"user": user, "reason": reason})
 
     def delete(self, room: str, *, offset: int) -> Record:
@@ -92,6 +94,16 @@ class Admin:
         """Entries of the audit trail."""
         found: Sequence[Record] = self._request("GET", f"/audit?{encoded_query(after=after, limit=limit)}")["entries"]
         return found
+
+    def _check_id(self, room: str, user: str) -> None:
+        """Refuse a name in place of an id: the server knows no absent users, so it would put any id in force."""
+        if not user or room == "*":
+            return
+        members = self._ask("GET", room, "members")["members"]
+        ids = [member["id"] for member in members if member["name"] == user]
+        if ids and user not in [member["id"] for member in members]:
+            why = f"{user} is a name; in {room} it is that of {', '.join(ids)}"
+            raise AdminError(why, flag="--user", code=EXIT_BAD_FLAGS)
 
     def _ask(self, method: str, room: str, rest: str, fields: Mapping[str, object] | None = None) -> Record:
         return self._request(method, f"/rooms/{quote(room, safe='*')}/{rest}", fields)
