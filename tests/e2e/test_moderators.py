@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, WebSocketRoute, expect
 
-from tests.e2e.browser import Server, Window, serving, wait_until
+from tests.e2e.browser import PHONE, Server, Window, box, serving, wait_until
 from tests.e2e.conftest import OpenWindow
 from tests.support.tokens import SECRET, token
 
@@ -99,6 +99,22 @@ def test_a_moderator_deletes_mutes_kicks_and_bans(server: Server, window: OpenWi
     ann.open(server, room="garden")  # all other rooms are unchanged
     ann.say("quiet here")
     ann.expect_texts(["quiet here"])
+
+
+def test_a_question_is_in_front_of_a_phones_drawer(server: Server, window: OpenWindow) -> None:
+    """Behind it one read "Press a"."""
+    mo, ann = window(**PHONE), window()
+    sign_in(mo, server, "mo", role="moderator")
+    for each in (mo, ann):
+        each.open(server, room="quay")
+    mo.page.tap("#show-people")
+    mo.page.get_by_role("button", name=f"Moderate {ann.name}").tap()
+    mo.page.get_by_role("button", name="Kick out").tap()
+    toast = mo.page.locator("#toast")
+    expect(toast).to_contain_text("Press again: kick out")
+    there = box(toast)
+    point = [there["x"] + there["width"] - 20, there["y"] + there["height"] / 2]
+    assert mo.page.evaluate("([x, y]) => document.elementFromPoint(x, y).id", point) == "toast"
 
 
 def test_a_banned_user_is_back_when_the_ban_ends(server: Server, window: OpenWindow) -> None:
