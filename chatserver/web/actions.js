@@ -31,6 +31,7 @@ export class Actions {
     this.#bar.addEventListener('click', (event) => this.#click(event));
     this.#bar.addEventListener('keydown', (event) => this.#move(event));
     this.#picker.addEventListener('click', (event) => this.#pick(event));
+    this.#picker.addEventListener('keydown', (event) => this.#roam(event));
     for (const event of ['room', 'messages']) client.addEventListener(event, () => this.#keep());
   }
 
@@ -149,6 +150,23 @@ export class Actions {
     byId('quick-reactions').replaceChildren(...QUICK.map((emoji) => reaction(emoji)));
     byId('all-reactions').replaceChildren(...[...EMOJI].map(([name, emoji]) => reaction(emoji, name.replaceAll('_', ' '))));
     openAt(this.#picker, this.#bar);
+  }
+
+  /** The arrow keys go from emoji to emoji, as they are laid out. */
+  #roam(event) {
+    const { key, target } = event;
+    const all = [...this.#picker.querySelectorAll('button')];
+    const at = all.indexOf(target);
+    const isInColumn = ({ offsetLeft, offsetTop }) => offsetLeft === target.offsetLeft && offsetTop !== target.offsetTop;
+    const to = {
+      ArrowLeft: all[at - 1],
+      ArrowRight: all[at + 1],
+      ArrowUp: all.slice(0, at).findLast(isInColumn),
+      ArrowDown: all.slice(at + 1).find(isInColumn),
+    }[key];
+    if (at < 0 || !to) return;
+    event.preventDefault();
+    to.focus();
   }
 
   #pick({ target }) {

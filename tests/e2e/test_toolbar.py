@@ -77,6 +77,25 @@ def test_the_tab_key_stops_once_at_the_toolbar(window: OpenWindow) -> None:
     expect(button(ann, "Reply")).to_be_focused()
 
 
+def test_the_arrow_keys_choose_an_emoji(window: OpenWindow) -> None:
+    """A choice took up to 150 presses of the Tab key."""
+    ann = window(room="emoji")
+    ann.say("one")
+    ann.act("one", "React")
+    quick, others = (ann.page.locator(f"#{name}-reactions button") for name in ("quick", "all"))
+    for key, focused in (
+        ("Left", quick.first), ("Right", quick.nth(1)), ("Down", others.nth(1)), ("Up", quick.nth(1)),
+        ("Left", quick.first), ("Down", others.first), ("Left", quick.last), ("Right", others.first),
+    ):  # fmt: skip
+        ann.page.keyboard.press(f"Arrow{key}")
+        expect(focused).to_be_focused()
+    ann.page.keyboard.press("ArrowDown")
+    below = others.first.evaluate("first => document.activeElement.offsetTop - first.offsetTop")
+    assert below > 0
+    ann.page.keyboard.press("Enter")
+    expect(ann.page.locator(".chip")).to_have_count(1)
+
+
 def test_from_the_field_the_tab_key_goes_to_the_newest_message_and_past_all_others(
     shared_server: Server, window: OpenWindow
 ) -> None:
