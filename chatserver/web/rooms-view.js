@@ -111,7 +111,7 @@ export class RoomsView {
     this.#showing = 0;
     if (this.#list.matches(':active')) return this.#showSoon(); // a link that is replaced during a press gets no click
     const { room: here, rooms } = this.client;
-    const ours = [...this.#ours].sort();
+    const ours = [...this.#ours].sort((a, b) => a.localeCompare(b, undefined, { numeric: true })); // room-2 before room-10
     const others = this.#listed.filter(({ room }) => !ours.includes(room));
     const rows = ours.map((name) => this.#row(name, rooms.get(name)?.members ?? 0));
     const rest = others.slice(0, MAX_OTHERS).map(({ room, members }) => this.#row(room, members));

@@ -6,12 +6,12 @@ import re
 import pytest
 from playwright.sync_api import WebSocketRoute, expect
 
-from tests.e2e.browser import NOTIFICATIONS, PHONE, Server
+from tests.e2e.browser import HEIGHT, NOTIFICATIONS, PHONE, WIDTH, Server
 from tests.e2e.conftest import OpenWindow
 
 pytestmark = pytest.mark.browser
 
-MANY_ROOMS = f"localStorage['chat.rooms'] = '{json.dumps([f'shelf-{number}' for number in range(10, 40)])}';"
+MANY_ROOMS = f"localStorage['chat.rooms'] = '{json.dumps([f'shelf-{number}' for number in range(9, 39)])}';"
 
 
 #: Keys that no keyboard of this browser has, and whether they begin a text.
@@ -60,11 +60,18 @@ def test_a_desk(shared_server: Server, window: OpenWindow) -> None:
     """A wide screen. Notifications can be allowed without choosing another level than the default."""
     ann = window()
     ann.run_first(NOTIFICATIONS + MANY_ROOMS)
+    for number in range(9, 39):  # one may be in four empty rooms only
+        shared_server.publish(f"shelf-{number}", "a book")
     ann.open(shared_server, room="shelf-10")
     ann.page.evaluate("location.hash = 'shelf-38'")
     expect(ann.page.locator("#rooms [aria-current]")).to_have_text(re.compile("^shelf-38"))
     expect(ann.page.locator("#rooms [aria-current]")).to_be_in_viewport(ratio=1)
-    assert ann.page.evaluate("scrollX + scrollY + document.querySelector('#rooms-panel').scrollTop") == 0
+    expect(ann.page.locator("#rooms a").first).to_have_text("shelf-91 person here")  # before shelf-10
+    expect(ann.page.locator("#rooms .count").nth(29)).to_have_text("1 person here")
+    panel = ann.page.locator("#rooms-panel")
+    for width in (390, WIDTH):  # a drawer that scrolls loses its search and its button
+        ann.page.set_viewport_size({"width": width, "height": HEIGHT})
+        assert panel.evaluate("panel => scrollX + scrollY + panel.scrollHeight - panel.clientHeight") == 0
     allow = ann.page.get_by_role("button", name="Allow notifications")
     blocked = ann.page.locator("#notify-blocked")
     ann.page.click("#room-menu-button")
