@@ -107,6 +107,7 @@ class Ring:
 
         `as_committed`: what a record has altered is as that record left it, so a reaction leaves its message's text.
         """
+        altering = []
         for record in records:
             if record.offset != self.last + 1:
                 self._drop(len(self._json))
@@ -118,7 +119,10 @@ class Ring:
             self.last = record.offset
             self._bytes += len(json)
             self.written += len(json)
-        self._alter(records, as_committed=as_committed)
+            if record.alters or record.empties:
+                altering.append(record)
+        if altering:
+            self._alter(altering, as_committed=as_committed)
         self._trim()
         self._drop_chunks()
         self._count()
@@ -161,6 +165,8 @@ class Ring:
 
     def _trim(self) -> None:
         json = self._json
+        if len(json) <= self._max_count and self._bytes <= self._max_bytes:
+            return
         surplus = max(0, len(json) - self._max_count)
         self._bytes -= sum(map(len, json[:surplus]))
         while self._bytes > self._max_bytes and surplus < len(json) - 1:

@@ -21,6 +21,7 @@ User: TypeAlias = tuple[str, str]  # id and name
 _encode = msgspec.json.Encoder().encode
 
 
+@lru_cache(maxsize=64)  # the messages of a group have one time, and each has it in two frames
 def time_text(time_ms: int) -> str:
     """`2026-11-20T12:00:00.123Z` for milliseconds since 1970."""
     return f"{_second(time_ms // 1000)}{time_ms % 1000:03d}Z"
