@@ -148,6 +148,4 @@ def _datagrams(hints: Mapping[str, int]) -> Iterator[tuple[bytes, dict[str, int]
     """Hints in as few datagrams as possible, each with the hints in it."""
     left = iter(hints.items())
     while part := dict(islice(left, ROOMS_PER_DATAGRAM)):
-        datagram = _encode(part)
-        if len(datagram) <= MAX_DATAGRAM:
-            yield datagram, part
+        yield _encode(part), part
