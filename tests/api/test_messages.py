@@ -11,9 +11,9 @@ from chatserver.chat.room import Room
 from chatserver.log import open_log
 from chatserver.log.interface import Draft
 from tests.api.asking import TIME
-from tests.support.groups import GatedLog, append
+from tests.support.groups import SteppedLog, append
 from tests.support.peers import Address, Answer, Chatter, Peer, ask, connect, publish, request
-from tests.support.serving import Serving, serving
+from tests.support.serving import Serving, eventually, serving
 
 PATH = "/rooms/lobby/messages"
 
@@ -88,15 +88,15 @@ async def test_malformed_publishes_are_refused(server: Serving, peer: Peer) -> N
 
 
 async def test_201_comes_only_when_it_is_durable() -> None:
-    log = GatedLog()
+    log = SteppedLog()
     async with serving(engine=log) as server, connect(server.address) as peer:
         await peer.send(request("POST", PATH, b"hi"))
-        await log.asked.wait()
+        await eventually(lambda: log.groups == 1)
         with trio.move_on_after(0.2) as waited:
             await peer.more()
         assert waited.cancelled_caught, "the answer came before the log had stored it"
         assert await texts(server.address) == []
-        log.release.set()
+        log.steps.release()
         assert (await peer.response()).status == 201
 
 

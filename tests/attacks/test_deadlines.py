@@ -3,14 +3,14 @@
 A healthy neighbour must notice nothing, and /metrics must have the reason.
 """
 
+import math
 import re
 from collections import Counter
 
 import pytest
 import trio
 
-from chatserver.log.interface import Head
-from tests.support.groups import LateLog
+from tests.support.chatting import ControlledLog
 from tests.support.peers import ask, chatter, connect, request, say, upgrade
 from tests.support.serving import neighbour, serving
 
@@ -119,28 +119,10 @@ async def test_each_message_has_its_own_deadline() -> None:
         assert await server.closes("message-deadline") == 0
 
 
-class HangingLog(LateLog):
-    """A log that can be made to hang."""
-
-    hangs = False
-
-    async def before_commit(self) -> None:
-        if self.hangs:
-            await trio.sleep_forever()
-
-    async def head(self, room: str) -> Head:
-        await self.before_commit()
-        return await super().head(room)
-
-
-@pytest.fixture
-def log(monkeypatch: pytest.MonkeyPatch) -> HangingLog:
-    monkeypatch.setattr("chatserver.log.groups.DRAIN_DEADLINE", 0.1)
-    return HangingLog()
-
-
-async def test_requests_to_a_log_that_hangs(log: HangingLog) -> None:
+async def test_requests_to_a_log_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     """HTTP requests end with 503 and a close; a WebSocket gets an error and continues."""
+    monkeypatch.setattr("chatserver.log.groups.DRAIN_DEADLINE", 0.1)
+    log = ControlledLog()
     wires = [
         request("POST", "/rooms/lobby/messages", b"hi"),
         request("GET", "/rooms/elsewhere/messages?after=0"),
@@ -149,7 +131,7 @@ async def test_requests_to_a_log_that_hangs(log: HangingLog) -> None:
     ]
     async with serving(serving_deadline=0.5, engine=log) as server, chatter(server.address) as friend:
         await friend.ask("join", room="lobby")
-        log.hangs = True
+        log.delay = log.commit_delay = math.inf
 
         async def ask_in_vain(wire: bytes) -> None:
             async with connect(server.address) as peer:

@@ -12,7 +12,7 @@ import trio
 
 from chatserver.net.states import State
 from chatserver.protocol.websocket import text_frame
-from tests.support.groups import GatedLog
+from tests.support.groups import SteppedLog
 from tests.support.peers import PATIENCE, Peer, chatter, connect, request, upgrade
 from tests.support.serving import Serving, eventually, serving
 
@@ -103,7 +103,7 @@ async def test_a_request_that_would_wait_is_refused_during_a_drain(wire: bytes) 
 
 async def test_a_publish_in_progress_is_acknowledged() -> None:
     """One publish waits for the log, and half of the body of another has arrived."""
-    log = GatedLog()
+    log = SteppedLog()
     wire = request("POST", "/rooms/lobby/messages", b"last words")
     async with (
         serving(drain_timeout=60.0, engine=log) as server,
@@ -112,12 +112,12 @@ async def test_a_publish_in_progress_is_acknowledged() -> None:
     ):
         await whole.send(wire)
         await half.send(wire[:-5])
-        await log.asked.wait()
+        await eventually(lambda: log.groups == 1)
         await server.in_phase("body")
         await drain(server)
-        log.release.set()
         await half.send(wire[-5:])
         for peer in (whole, half):
+            log.steps.release()
             answer = await peer.response()
             assert (answer.status, answer.headers["connection"]) == (201, "close")
             assert await peer.rest() == b""

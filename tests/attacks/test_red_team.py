@@ -15,7 +15,7 @@ import trio
 from chatserver.log.interface import MAX_READ_BYTES, Record
 from chatserver.log.memory import MemoryLog
 from chatserver.observe.memory import Collector
-from tests.support.groups import LateLog
+from tests.support.groups import SteppedLog
 from tests.support.peers import (
     PATIENCE,
     Chatter,
@@ -44,19 +44,6 @@ async def hears_all(friend: Chatter, count: int) -> None:
 
 
 # -- publishers that close while they are paused ----------------------------------------------------------------------
-
-
-class SteppedLog(LateLog):
-    """Stores a group at each release of `steps`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.groups = 0  # begun groups
-        self.steps = trio.Semaphore(0)
-
-    async def before_commit(self) -> None:
-        self.groups += 1
-        await self.steps.acquire()
 
 
 @pytest.mark.parametrize("how", ["reset", "end"])

@@ -132,17 +132,6 @@ def someone_idle(door: Parked) -> socket.socket:
 
 
 @pytest.mark.parametrize("shortage", SHORTAGES)
-def test_a_shortage_evicts_a_connection(door: Parked, monkeypatch: pytest.MonkeyPatch, shortage: int) -> None:
-    """The newcomer is accepted on the spare descriptor and stays."""
-    idle = someone_idle(door)
-    failing(monkeypatch, shortage)
-    door.knock()
-    door.listener.accept()
-    assert ended(idle)
-    assert (door.connections.held, door.refused) == (1, [])
-
-
-@pytest.mark.parametrize("shortage", SHORTAGES)
 def test_a_shortage_without_eviction_is_a_refusal(door: Parked, monkeypatch: pytest.MonkeyPatch, shortage: int) -> None:
     """A crowd that reconnects at once evicts nothing of its own network; otherwise it would use up all scans."""
     inside = door.knock()
@@ -207,11 +196,14 @@ def test_a_lost_spare_descriptor_is_opened_again(door: Parked, monkeypatch: pyte
     assert door.listener._spare is not None
 
 
-def test_a_shortage_after_a_success_evicts_again(door: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
-    door.knock()
-    someone_idle(door)
-    failing(monkeypatch, errno.EMFILE, None, errno.EMFILE, None)
-    door.knock()
-    door.knock()
+@pytest.mark.parametrize("shortage", SHORTAGES)
+def test_a_shortage_evicts_a_connection_and_so_does_the_next(
+    door: Parked, monkeypatch: pytest.MonkeyPatch, shortage: int
+) -> None:
+    """Each newcomer is accepted on the spare descriptor and stays."""
+    idle = [door.knock(), someone_idle(door)]
+    failing(monkeypatch, shortage, None, shortage, None)
+    inside = [door.knock(), door.knock()]
     door.listener.accept()
+    assert [ended(peer) for peer in idle + inside] == [True, True, False, False]
     assert (door.admission.reclaimed, door.connections.held, door.refused) == (2, 2, [])

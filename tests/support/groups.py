@@ -54,28 +54,18 @@ def together(groups: GroupWriter) -> Iterator[None]:
             groups._begin_group()
 
 
-class LateLog(MemoryLog):
-    """Waits for something before each commit."""
-
-    async def before_commit(self) -> None:
-        raise NotImplementedError
-
-    def _begin_commit(self, drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
-        async def commit(drafts: Sequence[Draft]) -> Outcomes:
-            await self.before_commit()
-            return self._commit(drafts)
-
-        beside(commit)(drafts, done)
-
-
-class GatedLog(LateLog):
-    """Waits with its commits until `release` is set."""
+class SteppedLog(MemoryLog):
+    """Commits a group at each release of `steps`."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked = trio.Event()
-        self.release = trio.Event()
+        self.groups = 0  # begun ones
+        self.steps = trio.Semaphore(0)
 
-    async def before_commit(self) -> None:
-        self.asked.set()
-        await self.release.wait()
+    def _begin_commit(self, drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
+        async def commit(drafts: Sequence[Draft]) -> Outcomes:
+            await self.steps.acquire()
+            return self._commit(drafts)
+
+        self.groups += 1
+        beside(commit)(drafts, done)

@@ -3,10 +3,11 @@
 Owns: fakes of the systems that a pipeline uses. May not: use a log or a socket.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Any
 
 import trio
+import trio.testing
 
 from chatserver.api.pipelines.limiters import Limit, Limiters, SearchLimits
 from chatserver.api.pipelines.results import Part, ResultCache
@@ -124,19 +125,32 @@ def found(searched: Searched) -> list[str]:
     return [hit.record.room for hit in searched.hits]
 
 
-class CancelAt(trio.abc.Instrument):
-    """Cancels a scope after a number of task steps."""
+class CancelAfter(trio.abc.Instrument):
+    """A scope that is cancelled after a number of task steps."""
 
-    def __init__(self, scope: trio.CancelScope, steps: int) -> None:
-        self._scope = scope
+    def __init__(self, steps: int) -> None:
+        self.scope = trio.CancelScope()
         self._left = steps
+
+    def __enter__(self) -> None:
+        self.scope.__enter__()
+        trio.lowlevel.add_instrument(self)
+
+    def __exit__(self, *error: Any) -> bool:
+        trio.lowlevel.remove_instrument(self)
+        return self.scope.__exit__(*error)
 
     def after_task_step(self, task: Any) -> None:
         self._left -= 1
         if self._left == 0:
-            self._scope.cancel()
+            self.scope.cancel()
 
-    @property
-    def over(self) -> bool:
-        """Whether the scope was cancelled."""
-        return self._left <= 0
+
+def cancelled_at_every_await(attempt: Callable[[CancelAfter], Awaitable[None]]) -> int:
+    """Run the attempt with a scope that is cancelled ever later, until it is not. Returns how often it was."""
+    for steps in range(1, 500):
+        cancel = CancelAfter(steps)
+        trio.run(attempt, cancel, clock=trio.testing.MockClock(autojump_threshold=0))
+        if not cancel.scope.cancelled_caught:
+            return steps - 1
+    raise AssertionError("the attempt has no end")

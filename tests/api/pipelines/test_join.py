@@ -14,7 +14,7 @@ from chatserver.api.pipelines.join import JoinPipeline
 from chatserver.chat.room import Room
 from chatserver.log.interface import Draft, Kind, LogUnavailable
 from chatserver.protocol.validation import Place
-from tests.api.pipelines.stage import CancelAt
+from tests.api.pipelines.stage import CancelAfter, cancelled_at_every_await
 from tests.support.chatting import Chatting, chatting
 from tests.support.groups import append
 from tests.support.scripted import HERE
@@ -134,26 +134,14 @@ async def test_a_read_that_fails_fails_the_join_and_leaves_no_room_behind(autoju
 
 
 def test_cancelled_at_every_await() -> None:
-    cancelled, steps = 0, 0
-    while cancelled == steps:
-        steps += 1
-        cancelled += trio.run(cancel_and_join_again, steps, clock=trio.testing.MockClock(autojump_threshold=0))
-        assert steps < 500
-    assert steps > 5
+    assert cancelled_at_every_await(cancel_and_join_again) > 4
 
 
-async def cancel_and_join_again(steps: int) -> bool:
-    """Cancel a join after `steps` task steps. Returns whether it was cancelled."""
+async def cancel_and_join_again(cancel: CancelAfter) -> None:
     async with joining() as (it, pipeline):
         it.log.delay = 0.01
-        with trio.CancelScope() as scope:
-            cancel = CancelAt(scope, steps)
-            trio.lowlevel.add_instrument(cancel)
-            try:
-                await join(pipeline, 5)
-            finally:
-                trio.lowlevel.remove_instrument(cancel)
+        with cancel:
+            await join(pipeline, 5)
         assert it.log.waiting == len(it.hub.reader) == 0
         assert all(room.ready and room.empty and not room.pins for room in it.hub.rooms.values())
         assert (await join(pipeline, 5)).reaches == 55
-    return scope.cancelled_caught
