@@ -29,18 +29,6 @@ def request(*fields: bytes, line: bytes = b"GET / HTTP/1.1", host: bytes = b"Hos
     return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
-def frame(start: int, payload: bytes = b"", *, mask: bytes = b"\x11\x22\x33\x44", length: int | None = None) -> bytes:
-    """A client's frame, built by hand so that it may be malformed. `length` replaces the length in its header."""
-    size = len(payload) if length is None else length
-    if size < 126:
-        header = bytes((start, 0x80 | size))
-    elif size < 1 << 16:
-        header = bytes((start, 0x80 | 126)) + size.to_bytes(2, "big")
-    else:
-        header = bytes((start, 0x80 | 127)) + size.to_bytes(8, "big")
-    return header + mask + bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
-
-
 def ws_client() -> Connection:
     """wsproto as the client."""
     return Connection(ConnectionType.CLIENT)

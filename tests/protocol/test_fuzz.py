@@ -15,8 +15,9 @@ from chatserver.protocol.response import cookie, query_fields
 from chatserver.protocol.upgrade import accept_upgrade
 from chatserver.protocol.websocket import Close, FrameLimits, Violation
 from tests.protocol.feed import body_runner, cuts, frame_runner, head_runner, pieces, take_frames
-from tests.protocol.samples import GET, POST, UPGRADE, frame
+from tests.protocol.samples import GET, POST, UPGRADE
 from tests.support.examples import examples
+from tests.support.peers import raw_frame as frame
 
 #: More examples for bytes of peers: a planted mutation of frames takes seventy to be found.
 many = examples(100)

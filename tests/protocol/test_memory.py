@@ -17,7 +17,8 @@ from chatserver.protocol.client_messages import decode
 from chatserver.protocol.errors import HttpError, MessageError
 from chatserver.protocol.head import HeadLimits, parse_head
 from chatserver.protocol.websocket import Assembly, FrameLimits, receive
-from tests.protocol.samples import POST, UPGRADE, frame, request
+from tests.protocol.samples import POST, UPGRADE, request
+from tests.support.peers import raw_frame as frame
 
 LIMITS = FrameLimits()
 TEXT = frame(0x81, b"hello")

@@ -30,7 +30,8 @@ from chatserver.protocol.websocket import (
     text_frame_parts,
 )
 from tests.protocol.feed import cuts, feed, frame_runner, pieces, take_frames
-from tests.protocol.samples import frame, ws_client
+from tests.protocol.samples import ws_client
+from tests.support.peers import raw_frame as frame
 
 LIMITS = FrameLimits()
 TEXT, BINARY, CONTINUATION = 0x01, 0x02, 0x00

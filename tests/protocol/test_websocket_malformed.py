@@ -7,20 +7,15 @@ from wsproto.connection import Connection, ConnectionState, ConnectionType
 from chatserver.protocol.websocket import FrameLimits, Ping, Text, Violation, receive
 from chatserver.reasons import CloseCode, Reason
 from tests.protocol.feed import feed, frame_runner, take_frames
-from tests.protocol.samples import frame
+from tests.support.peers import raw_frame as frame
 
 FIN, TEXT, BINARY = 0x80, 0x01, 0x02
 CLOSE, PING, PONG = 0x88, 0x89, 0x8A
 
-
-def unmasked(start: int, payload: bytes) -> bytes:
-    return bytes((start, len(payload))) + payload
-
-
 BROKEN = {
-    "unmasked text": unmasked(FIN | TEXT, b"hello"),
-    "unmasked ping": unmasked(PING, b""),
-    "unmasked empty pong": unmasked(PONG, b""),
+    "unmasked text": frame(FIN | TEXT, b"hello", mask=b""),
+    "unmasked ping": frame(PING, mask=b""),
+    "unmasked empty pong": frame(PONG, mask=b""),
     "reserved bit 1": frame(0xC1, b"x"),
     "reserved bit 2": frame(0xA1, b"x"),
     "reserved bit 3": frame(0x91, b"x"),

@@ -12,11 +12,12 @@ from chatserver.protocol.errors import ProtocolError
 from chatserver.protocol.head import HeadLimits, find_head_end, parse_head
 from chatserver.protocol.websocket import FrameLimits, Violation
 from tests.protocol.feed import take_frames
-from tests.protocol.samples import frame, request
+from tests.protocol.samples import request
 from tests.protocol.test_body import MALFORMED as CHUNKS
 from tests.protocol.test_head_malformed import MALFORMED as HEADS
 from tests.protocol.test_head_malformed import NOT_SERVED
 from tests.protocol.test_websocket_malformed import BAD_TEXT, BROKEN
+from tests.support.peers import raw_frame as frame
 
 PYTHON = re.compile(r"bytearray|\bb['\"]|codec|in position|surrogates not|Traceback|Error|Opcode|<|\\x|CLOSE")
 FALLBACKS = ("the request head is not valid HTTP/1.1", "not a whole request head")

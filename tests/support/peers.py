@@ -263,21 +263,27 @@ def upgrade(path: str = "/ws", *, headers: Mapping[str, str] | None = None, with
     return request("GET", path, headers=fields)
 
 
+def raw_frame(start: int, payload: bytes = b"", *, mask: bytes = MASK, length: int | None = None) -> bytes:
+    """A frame with this first byte, valid or malformed. Without a mask it is a server's. `length` replaces the length
+    in its header.
+    """
+    size, mask_bit = len(payload) if length is None else length, 0x80 if mask else 0
+    if size < 126:
+        header = bytes((start, mask_bit | size))
+    elif size < 1 << 16:
+        header = bytes((start, mask_bit | 126)) + size.to_bytes(2, "big")
+    else:
+        header = bytes((start, mask_bit | 127)) + size.to_bytes(8, "big")
+    if not mask:
+        return header + payload
+    masks = (mask * (len(payload) // len(mask) + 1))[: len(payload)]
+    return header + mask + (int.from_bytes(payload) ^ int.from_bytes(masks)).to_bytes(len(payload))
+
+
 def frame(payload: bytes | str, *, opcode: int = 1, fin: bool = True, rsv: int = 0, masked: bool = True) -> bytes:
     """A client's frame, valid or malformed."""
     data = payload.encode() if isinstance(payload, str) else payload
-    start = bytes([(0x80 if fin else 0) | rsv << 4 | opcode])
-    mask_bit = 0x80 if masked else 0
-    if len(data) < 126:
-        length = bytes([mask_bit | len(data)])
-    elif len(data) < 1 << 16:
-        length = bytes([mask_bit | 126]) + len(data).to_bytes(2, "big")
-    else:
-        length = bytes([mask_bit | 127]) + len(data).to_bytes(8, "big")
-    if not masked:
-        return start + length + data
-    mask = (MASK * (len(data) // len(MASK) + 1))[: len(data)]
-    return start + length + MASK + (int.from_bytes(data) ^ int.from_bytes(mask)).to_bytes(len(data))
+    return raw_frame((0x80 if fin else 0) | rsv << 4 | opcode, data, mask=MASK if masked else b"")
 
 
 def say(**message: Any) -> bytes:
