@@ -288,6 +288,9 @@ class HttpExchanges:
         True: another request may be in the inbox.
         """
         exchange = self._exchange_of(waiter)
+        following = None if waiter.next is None else self._routes.rooms.next_of_held(waiter)
+        if following is not None:
+            return self._schedule(connection, exchange, following)
         wire = self._pages.held_wire(waiter)
         if wire is not None:
             headers = exchange.headers

@@ -349,10 +349,11 @@ async def test_a_request_that_waits_during_a_ban_is_refused(tmp_path: Path, monk
     assert not server.server.parts.hub.rooms["lobby"].members
 
 
-@pytest.mark.parametrize("step", [1, 2])
+@pytest.mark.parametrize(("room", "step"), [("lobby", 1), ("lobby", 2), ("lobby:1", 2)])
 async def test_a_poll_between_its_steps_during_a_ban_is_refused(
-    server: Serving, step: int, monkeypatch: pytest.MonkeyPatch
+    server: Serving, room: str, step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Answered at once, or after it was held."""
     monkeypatch.setattr(rooms_module, "ENTERED_PER_STEP", 1)
     await publish(server.address, "lobby", "hi")
     await _poll_once(server.address, BOB, "lobby", "ops")  # now they are in memory
@@ -366,8 +367,12 @@ async def test_a_poll_between_its_steps_during_a_ban_is_refused(
         return take_next(*arguments)
 
     monkeypatch.setattr(HttpExchanges, "take_next", banned_first)
-    answer = await ask(server.address, "GET", "/poll?room=lobby&room=ops&wait=60", headers=ANN)
-    assert (answer.status, next(steps)) == (403, step + 1)
+    async with connect(server.address) as peer:
+        await peer.send(request("GET", f"/poll?room={room}&room=ops:0&wait=60", headers=ANN))
+        if ":" in room:
+            await server.in_phase("held")
+            await publish(server.address, "ops", "news")
+        assert ((await peer.response()).status, next(steps)) == (403, step + 1)
 
 
 # -- users without a connection ---------------------------------------------------------------------------------------
