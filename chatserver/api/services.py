@@ -35,12 +35,15 @@ NETWORK_SHARE = 50
 #: of 300 moves as many with each message. Each new cookie is a user with new markers, and a million of them push out
 #: those of everybody else.
 MARKERS_SHARE, MARKERS_BURST = 25, 10.0
+#: Guests of one network who may sign out: a second, and in one burst. Any text is a guest's token, and the sign-out of
+#: a stolen one is forgotten after 10,000 others.
+SIGN_OUT_RATE, SIGN_OUT_BURST = 1.0, 100.0
 #: Seconds after which a client should try again when the log did not accept its message.
 LOG_RETRY = 1.0
 
 
 class PublishLimit:
-    """The publish rate of a user, `NETWORK_SHARE` times that for all users of a network, and its moves of read markers.
+    """The publish rate of a user, `NETWORK_SHARE` times that for all users of a network, and what else it may store.
 
     With --shared, `note` is called for each message, and the buckets are lowered by what other processes have allowed.
     """
@@ -53,6 +56,7 @@ class PublishLimit:
         self.networks: KeyedBuckets[str] = KeyedBuckets(rate * NETWORK_SHARE, burst=burst * NETWORK_SHARE)
         markers = rate * MARKERS_SHARE
         self.markers: KeyedBuckets[str] = KeyedBuckets(markers, burst=max(markers * MARKERS_BURST, 1.0))
+        self.sign_outs: KeyedBuckets[str] = KeyedBuckets(SIGN_OUT_RATE, burst=SIGN_OUT_BURST)
         self.note: Callable[[Principal], None] | None = None
         self._clock = clock
 
@@ -70,14 +74,18 @@ class PublishLimit:
         """The same for one move of a read marker, which only the network's rate limits."""
         return self.markers.take(principal.network, int(self._clock() / MICROSECOND)) if self._limited else 0.0
 
+    def take_sign_out(self, principal: Principal) -> float:
+        """The same for the sign-out of a guest."""
+        return self.sign_outs.take(principal.network, int(self._clock() / MICROSECOND)) if self._limited else 0.0
+
     def sweep(self) -> None:
         """Forget the users and networks whose bucket is full."""
         now = int(self._clock() / MICROSECOND)
-        for buckets in (self.users, self.networks, self.markers):
+        for buckets in (self.users, self.networks, self.markers, self.sign_outs):
             buckets.sweep(now)
 
     def __len__(self) -> int:
-        return len(self.users) + len(self.networks) + len(self.markers)
+        return len(self.users) + len(self.networks) + len(self.markers) + len(self.sign_outs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,10 +141,13 @@ class Services:
 
     def count_marker(self, principal: Principal, id_: MessageId = None) -> None:
         """Count a move of a read marker against the rate of its network. Raises MessageError (429)."""
-        wait = self.publish_limit.take_marker(principal)
-        if wait:
-            sentence = f"too many read markers from this network; try again in {max(wait, 0.1):.1f} s"
-            raise MessageError(ErrorCode.RATE_LIMITED, sentence, id_, wait=wait)
+        _refuse(self.publish_limit.take_marker(principal), "read markers from this network", id_)
+
+    def count_sign_out(self, principal: Principal) -> None:
+        """Count a sign-out like a record, and that of a guest also against its network's rate. Raises MessageError."""
+        self.count_record(principal)
+        if principal.is_guest:
+            _refuse(self.publish_limit.take_sign_out(principal), "sign-outs from this network")
 
     def count_message(self, principal: Principal, room: str, id_: MessageId = None) -> None:
         """The same for a message, which slow mode may delay too."""
@@ -180,9 +191,15 @@ def check_signed_in(principal: Principal) -> None:
         raise MessageError(ErrorCode.UNAUTHENTICATED, "guests may do nothing here; sign in")
 
 
-def too_often(wait: float) -> str:
+def too_often(wait: float, what: str = "messages") -> str:
     """The message of a refusal by a rate limit."""
-    return f"too many messages; try again in {max(wait, 0.1):.1f} s"
+    return f"too many {what}; try again in {max(wait, 0.1):.1f} s"
+
+
+def _refuse(wait: float, what: str, id_: MessageId = None) -> None:
+    """Refuse what has to wait. Raises MessageError (429)."""
+    if wait:
+        raise MessageError(ErrorCode.RATE_LIMITED, too_often(wait, what), id_, wait=wait)
 
 
 _REFUSALS = {

@@ -74,7 +74,7 @@ class SessionHandlers:
         known = request.known
         if known is None or not known.token:  # the guest of an address, or a user that a proxy names with each request
             return self._ended(request)
-        self._services.count_record(known.principal)
+        self._services.count_sign_out(known.principal)
         if not (known.principal.is_guest or self._identities.signed_out.takes(known.principal.number)):
             sentence = "no more sign-outs can be remembered; let the token expire"
             raise MessageError(ErrorCode.UNAVAILABLE, sentence)

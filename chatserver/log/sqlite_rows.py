@@ -10,7 +10,7 @@ zeros. `executemany` and `json_each` cost more, and `json_each` silently cuts te
 """
 
 import sqlite3
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -35,7 +35,7 @@ def execute_rows(
     return connection.execute(_for_rows(statement, rows, width), values)
 
 
-@cache
+@lru_cache(maxsize=256)  # a dozen statements, each with up to 14 powers of two
 def _for_rows(statement: str, rows: int, width: int) -> str:
     row = f"({', '.join('?' * width)})"
     return statement.replace("ROWS", f"VALUES {', '.join([row] * rows)}")

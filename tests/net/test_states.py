@@ -289,5 +289,5 @@ def test_an_event_in_an_unbound_state_is_an_error(it: Parked) -> None:
     handler = connections.handler(connection)
     with pytest.raises(AssertionError, match="OPEN is not read"):
         handler.received(connection, b"x")
-    with pytest.raises(AssertionError, match="nobody attends to the end of OPEN"):
+    with pytest.raises(AssertionError, match="OPEN has no handler for its deadline"):
         handler.expired(connection)
