@@ -143,8 +143,8 @@ SEGMENT_BYTES: Final = 1460
 SIP_BYTES: Final = 256
 SIP_EVERY_SECONDS: Final = 4.0
 
-#: Sips in which also the other half looks for the end of the first answer's head.
-HEAD_SIPS: Final = 4
+#: Reads in which the end of the first answer's head is looked for: 32 KiB, because TLS has it in a record of up to 16.
+HEAD_READS: Final = 128
 
 
 @persona
@@ -155,10 +155,10 @@ class SlowRead(Attacker):
     memory until they are read, or wait in a `drain` without a deadline.
     """
 
-    __slots__ = ("_asked_bytes", "_head", "_head_sips")
+    __slots__ = ("_asked_bytes", "_head", "_head_reads")
 
     _head: bytes  # of the first answer
-    _head_sips: int  # that it may still take to be complete
+    _head_reads: int  # that it may still take to be complete
     _asked_bytes: int  # length of all answers; 0 while it is unknown, and once they are all written
 
     name = "slow-read"
@@ -169,29 +169,30 @@ class SlowRead(Attacker):
 
     @property
     def _sips(self) -> bool:
-        return self.number % 2 == 1 or self._head_sips > 0
+        return self.number % 2 == 1
 
     def opening(self) -> bytes:
-        self._head, self._head_sips, self._asked_bytes = b"", HEAD_SIPS, 0
+        self._head, self._head_reads, self._asked_bytes = b"", HEAD_READS, 0
         return page(self) * REQUESTS
 
     def on_data(self, data: bytes) -> None:
-        """Stop reading after one sip, but read a refusal to its end, to learn how the connection ends."""
+        """Stop reading after the first head, but read a refusal to its end, to learn how the connection ends."""
         super().on_data(data)
-        if self.answered < 400:
+        if self._head_reads:
             self._read_head(data)
+        if self.answered < 400 and not self._head_reads:
             self.stop_reading()
             self.wake_in(self.pace(SIP_EVERY_SECONDS if self._sips else LOOK_EVERY_SECONDS))
 
     def _read_head(self, data: bytes) -> None:
         """Take the length of all answers from the first one's head."""
-        if not self._head_sips:
-            return
         self._head += data
-        self._head_sips -= 1
+        self._head_reads -= 1
         if self.answered and (head := wire.read_head(self._head)) is not None:
             length = wire.whole_number(head.fields.get("content-length", ""))
-            self._head_sips, self._asked_bytes = 0, 0 if length is None else REQUESTS * (head.size + length)
+            self._head_reads, self._asked_bytes = 0, 0 if length is None else REQUESTS * (head.size + length)
+        if not self._head_reads:
+            self._head = b""
 
     def _note_written(self, *, closed: bool) -> None:
         """Book it if the server has written all answers: the server then never waited for this client."""

@@ -11,7 +11,18 @@ from wsproto import events
 
 from loadgen.answers import ALL_WRITTEN
 from loadgen.personas import registry, slow_http, slow_ws
-from tests.loadgen.stage import Server, WebSocket, answer, listening, meeting, parsed, playing, read_until, reset, until
+from tests.loadgen.stage import (
+    Server,
+    WebSocket,
+    answer,
+    listening,
+    meeting,
+    parsed,
+    playing,
+    read_until,
+    reset,
+    until,
+)
 
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n"
 
@@ -89,6 +100,14 @@ async def test_a_server_that_waits_for_nobody_is_told(answers: int, closes: bool
             await stream.aclose()
         await until(lambda: play.cohort.answers == {"answered 200": 1, ALL_WRITTEN: 1})
         await until(lambda: bool(play.cohort.ended) is closes)
+
+
+async def test_the_length_of_the_answers_is_in_a_long_head_too() -> None:
+    """Only 1,000 bytes were searched for it: over TLS no server was told that it waited for nobody."""
+    one = _SMALL.replace(b"OK", b"OK\r\nX: " + b"x" * 5000)
+    async with listening() as server, playing(server.url, "slow-read", path="/page") as play:
+        await (await _asked(server)).send_all(one)
+        await until(lambda: play.client._asked_bytes == slow_http.REQUESTS * len(one))  # type: ignore[attr-defined]
 
 
 async def test_a_refusal_is_read_to_its_end() -> None:
