@@ -36,7 +36,7 @@ class Budget:
         if kept:
             self._charged[client] = kept
             self.charged_bytes += kept
-        return ALL_SPENT if self.charged_bytes > MAX_ALL_BYTES else ""
+        return ALL_SPENT if kept and self.charged_bytes > MAX_ALL_BYTES else ""
 
     def release(self, client: Client) -> None:
         self.charged_bytes -= self._charged.pop(client, 0)

@@ -210,8 +210,8 @@ class Scorecard:
 
 def _main_reason(part: Report) -> str:
     """Its first reason; the row has all of them."""
-    first, *more = part.verdict.reasons
-    return f"{first} (and {len(more)} more)" if more else first
+    reasons = part.verdict.reasons
+    return "".join(reasons[:1]) + (f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else "")
 
 
 @Parameter(name="*")

@@ -3,6 +3,7 @@
 import signal
 import sys
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -13,9 +14,10 @@ from loadgen.measured import Floor
 from loadgen.personas import registry
 from loadgen.player import Player
 from loadgen.protocols import MIXES
-from loadgen.report import Outcome, Report
+from loadgen.report import Outcome, Report, verdict
 from loadgen.scorecard import Scorecard
 from loadgen.target import UsageError
+from tests.loadgen import reports
 from tests.loadgen.planted import planted
 from tests.loadgen.plays import config, plan
 
@@ -128,3 +130,14 @@ async def test_a_stop_ends_a_scorecard_with_what_there_is(
         report = await Scorecard(plan(server.url), config({}), kinds, 1, with_floor=True).play()
     assert report.outcome is Outcome.INTERRUPTED
     assert [(part.command, part.verdict.reasons) for part in report.parts] == rows
+
+
+def test_the_last_line_of_a_scorecard_has_the_main_reason_of_each_row() -> None:
+    """It had all of them: 6 KB on a busy machine."""
+    found: list[tuple[Outcome, list[str]]] = [
+        (Outcome.FELL_SHORT, ["first", "second", "third"]), (Outcome.HELD, []), (Outcome.INVALID, ["busy"])
+    ]  # fmt: skip
+    played = Scorecard(plan(NOBODY), config({}), [], 1)
+    row = msgspec.structs.replace(reports.attack(), command="slow-head")
+    played.parts += [msgspec.structs.replace(row, verdict=verdict(*each)) for each in found]
+    assert played._report().verdict.reasons == ["slow-head: first (and 2 more)", "slow-head: busy"]
