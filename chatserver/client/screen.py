@@ -136,7 +136,8 @@ class Screen:
         room = max(1, self.columns - cell_len(prompt) - 1)
         before, after = self._editor.view(room)
         self._drawn = prompt + before
-        return self._drawn + after + (f"\x1b[{cell_len(after)}D" if after else "")
+        # Written again rather than moved back to: terminals differ in the width of emoji of several characters.
+        return self._drawn + (f"{after}\r{self._drawn}" if after else "")
 
     def _erase(self, lines: int = 0) -> str:
         """Return what clears the prompt and this many rows above it.
