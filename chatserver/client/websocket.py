@@ -108,10 +108,9 @@ def _ending(error: ConnectionClosed) -> EndedError:
     closed = error.reason
     if closed is None or closed.code == _NO_CLOSE_FRAME:
         return EndedError("the connection was lost")
-    words = f"{closed.code} {closed.reason or closed.name.lower().replace('_', ' ')}"
-    if closed.code in _CODES_FINAL or closed.code in _FINAL_RANGE:
-        return EndedError(f"the server closed the connection for good: {words}", final=True, code=closed.code)
-    return EndedError(f"the server closed the connection: {words}", code=closed.code)
+    words = closed.reason or closed.name.lower().replace("_", " ")
+    is_final = closed.code in _CODES_FINAL or closed.code in _FINAL_RANGE
+    return EndedError(f"the server closed the connection: {words} ({closed.code})", final=is_final, code=closed.code)
 
 
 def _refusal(error: BaseException) -> EndedError:

@@ -243,11 +243,11 @@ async def test_a_line_marks_the_messages_since_the_window_lost_focus(server: Fak
 
 async def test_a_person_sees_that_the_connection_is_gone_and_back(server: FakeServer, person: Terminal) -> None:
     await server.close_all(1012, "restart")
-    await person.until("1012 restart; reconnecting in")
+    await person.until("restart (1012); reconnecting in")
     await person.until("back in lobby")
     server.refusals, server.retry_after = [503] * 50, "1"
     await server.close_all(1012, "restart")
-    await person.until("1012 restart; reconnecting in")
+    await person.until("restart (1012); reconnecting in")
     await person.until("lobby (offline)> ")
     await person.until("the server answered 503")
     await person.enter("/who", "there is no connection")
@@ -289,4 +289,4 @@ async def test_a_stopped_client_leaves_the_terminal_to_the_shell(server: FakeSer
 async def test_the_terminal_is_restored_when_the_server_ends_the_client(server: FakeServer) -> None:
     async with terminal(server, code=1) as person:
         await server.close_all(4500, "banned")
-        await person.until("closed the connection for good: 4500 banned")
+        await person.until("closed the connection: banned (4500)")
