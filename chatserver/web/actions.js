@@ -115,7 +115,7 @@ export class Actions {
     if (button.value === 'link') return this.#copy(`${location.origin}${location.pathname}#${room}/${offset}`, 'The link is copied.');
     if (!isConfirmed(button, 'Press again to delete this message.', this.tell)) return;
     await this.#try(() => client.rooms.get(room)?.delete(offset), 'Not deleted');
-    composer.focus();
+    if (!hasFingers()) composer.focus(); // on touch screens it would open the keyboard
   }
 
   async #try(action, otherwise) {

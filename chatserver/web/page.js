@@ -193,7 +193,7 @@ client.addEventListener('state', () => {
 });
 byId('banner-action').addEventListener('click', () => client.rooms.get(outOf)?.comeBack());
 client.addEventListener('expiring', ({ detail }) => showBanner(`Your sign-in ends in ${detail.seconds} s.`));
-byId('banner-close').addEventListener('click', () => (hideBanner(), composer.focus()));
+byId('banner-close').addEventListener('click', () => (hideBanner(), hasFingers() || composer.focus()));
 
 // Changes by other tabs
 addEventListener('storage', ({ key }) => {
