@@ -24,7 +24,7 @@ HIGHER = Figure(name="higher", unit="%", bound=5, aim=10, better=Better.HIGHER)
 @pytest.mark.parametrize(
     "name",
     [
-        "handshakes", "publish", "costly", "pipeline", "search",
+        "handshakes", "publish", "mixed", "costly", "pipeline", "search",
         pytest.param("page", marks=pytest.mark.skipif(find_chromium() is None, reason="no Chromium here")),
     ],
 )  # fmt: skip

@@ -1,0 +1,84 @@
+"""Server CPU of a message that arrives nearly alone, against `websockets` with a log that is as durable.
+
+How: 600 WebSockets, each in a room of its own, publish 1,800 messages a second on a schedule, so the process sleeps
+between two messages. Each is acknowledged when it is on disk, and comes back to its author. In turns, the same load on
+`websockets` with SQLite (peers/websockets_durable.py), and on `websockets` that stores nothing, for the details.
+What would fool it: another pace, since the CPU of a message falls as more of them share a commit and a wake-up; a
+generator that is late, which sends in bursts. Every message must have come back before a turn counts.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+
+from tests.bench import wire
+from tests.bench.clients import Client, Crowd, Step, hear
+from tests.bench.figures import TIMES, Better, Figure, Result, Scale, spread
+from tests.bench.processes import Process, chatserver, peer
+from tests.support.peers import upgrade
+
+MESSAGE = Figure(
+    name="message of a mixed load: CPU, of websockets' with a durable log", unit=TIMES, bound=1.4, aim=1,
+    better=Better.LOWER,
+)  # fmt: skip
+ROUNDS, CLIENTS, SECONDS = 5, 600, 3.0
+#: Messages a second, as in `loadgen compare`.
+PACE = 1_800.0
+#: Seconds in which the last messages of a turn may come back.
+TAIL = 0.5
+
+
+class Side:
+    """A server, its clients, and the frame that each of them sends."""
+
+    def __init__(self, server: Process, crowd: Crowd, count: int) -> None:
+        self.samples: list[float] = []  # us a message
+        self._server = server
+        self._crowd = crowd
+        self._came_back = 0
+        self._speakers: list[tuple[Client, bytes]] = []
+        for number in range(count):
+            room = f"room-{number}"
+            steps = Step(upgrade(), b'"hello"'), Step(wire.join(room), b'"joined"')
+            [client] = crowd.open(1, steps, self._hear)
+            self._speakers.append((client, wire.publish(room, wire.TEXT)))
+
+    def _hear(self, client: Client, data: bytes) -> None:
+        self._came_back += sum(b'"message"' in payload[:24] for payload in hear(client, data))
+
+    def turn(self, seconds: float) -> None:
+        count, before = int(seconds * PACE), self._came_back
+        cpu, start = self._server.cpu(), time.perf_counter()
+        for index in range(count):
+            self._crowd.run_until(start + index / PACE)
+            client, frame = self._speakers[index % len(self._speakers)]
+            client.socket.send(frame)
+        self._crowd.run(TAIL)
+        self.samples.append((self._server.cpu() - cpu) / count * 1e6)
+        if self._came_back != before + count:
+            raise RuntimeError(f"{self._came_back - before} of {count} messages came back")
+
+
+def run(scale: Scale) -> Iterator[Result]:
+    count = scale.of(CLIENTS, 20)
+    with (
+        chatserver() as server, peer("websockets_durable") as other, peer("websockets_durable", "nothing") as third,
+        ExitStack() as stack,
+    ):  # fmt: skip
+        sides = [Side(each, stack.enter_context(Crowd(each.address)), count) for each in (server, other, third)]
+        for side in sides:  # rooms get their first message, and caches fill
+            side.turn(scale.of(SECONDS, 0.1))
+            side.samples.clear()
+        for _ in range(scale.of(ROUNDS, 1)):
+            for side in sides:
+                side.turn(scale.of(SECONDS, 0.2))
+    ours, durable, nothing = (side.samples for side in sides)
+    details = (
+        f"{spread(ours)} µs against {spread(durable)} µs, and {spread(nothing)} where nothing is stored, of which ours"
+        f" is {spread(_ratios(ours, nothing))}{TIMES}; {PACE:,.0f} messages/s"
+    )
+    yield Result(figure=MESSAGE, samples=_ratios(ours, durable), details=details)
+
+
+def _ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+    return [one / two for one, two in zip(ours, theirs, strict=True)]
