@@ -30,8 +30,9 @@ def execute_rows(
     """Run a statement for rows of values, in which `ROWS` stands for all rows; `more` are the values after these."""
     count = len(values) // width
     rows = 1 << (count - 1).bit_length()
-    values.extend([0] * ((rows - count) * width))
-    values.extend(more)
+    if rows > count or more:
+        values.extend([0] * ((rows - count) * width))
+        values.extend(more)
     return connection.execute(_for_rows(statement, rows, width), values)
 
 
