@@ -72,12 +72,12 @@ class KeyedBuckets(Generic[Key]):
 
     def take(self, key: Key, now: int) -> float:
         """Spend one token and return 0.0, or spend nothing and return the seconds until there is one."""
-        state = max(self._states.get(key, now), now)
-        wait = self.bucket.wait(state, now)
-        if wait <= 0.0:
-            self._keep(key, self.bucket.spend(state, now))
-            return 0.0
-        return wait
+        bucket, state = self.bucket, self._states.get(key, now)
+        spent = max(now, state) + bucket.interval
+        if spent - now > bucket.span:
+            return (spent - now - bucket.span) * MICROSECOND
+        self._keep(key, spent)
+        return 0.0
 
     def wait(self, key: Key, now: int) -> float:
         """Seconds until there is a token for this key; nothing is spent."""
