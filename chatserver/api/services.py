@@ -137,24 +137,27 @@ class Services:
         """Count a record against --publish-rate. Raises MessageError (429)."""
         wait = self.publish_limit.take(principal)
         if wait:
-            raise MessageError(ErrorCode.RATE_LIMITED, too_often(wait), id_, wait=wait)
+            raise _rate_limited(wait, id_)
 
     def count_marker(self, principal: Principal, id_: MessageId = None) -> None:
         """Count a move of a read marker against the rate of its network. Raises MessageError (429)."""
-        _refuse(self.publish_limit.take_marker(principal), "read markers from this network", id_)
+        wait = self.publish_limit.take_marker(principal)
+        if wait:
+            raise _rate_limited(wait, id_, "read markers from this network")
 
     def count_sign_out(self, principal: Principal) -> None:
         """Count a sign-out like a record, and that of a guest also against its network's rate. Raises MessageError."""
         self.count_record(principal)
-        if principal.is_guest:
-            _refuse(self.publish_limit.take_sign_out(principal), "sign-outs from this network")
+        wait = self.publish_limit.take_sign_out(principal) if principal.is_guest else 0.0
+        if wait:
+            raise _rate_limited(wait, None, "sign-outs from this network")
 
     def count_message(self, principal: Principal, room: str, id_: MessageId = None) -> None:
         """The same for a message, which slow mode may delay too."""
         self.count_record(principal, id_)
         wait = self.slow_mode.take(principal, room)
         if wait:
-            raise MessageError(ErrorCode.RATE_LIMITED, too_often(wait), id_, wait=wait)
+            raise _rate_limited(wait, id_)
 
     def draft_of(self, principal: Principal, record: Publish | Change) -> Draft:
         """The draft of a record by a principal."""
@@ -196,10 +199,8 @@ def too_often(wait: float, what: str = "messages") -> str:
     return f"too many {what}; try again in {max(wait, 0.1):.1f} s"
 
 
-def _refuse(wait: float, what: str, id_: MessageId = None) -> None:
-    """Refuse what has to wait. Raises MessageError (429)."""
-    if wait:
-        raise MessageError(ErrorCode.RATE_LIMITED, too_often(wait, what), id_, wait=wait)
+def _rate_limited(wait: float, id_: MessageId, what: str = "messages") -> MessageError:
+    return MessageError(ErrorCode.RATE_LIMITED, too_often(wait, what), id_, wait=wait)
 
 
 _REFUSALS = {
