@@ -36,7 +36,7 @@ def execute_rows(
     return connection.execute(_for_rows(statement, rows, width), values)
 
 
-@lru_cache(maxsize=256)  # a dozen statements, each with up to 14 powers of two
+@lru_cache(maxsize=256)  # a dozen statements, each for a few powers of two of rows
 def _for_rows(statement: str, rows: int, width: int) -> str:
     row = f"({', '.join('?' * width)})"
     return statement.replace("ROWS", f"VALUES {', '.join([row] * rows)}")
