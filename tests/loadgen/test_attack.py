@@ -43,7 +43,7 @@ async def test_a_leak_is_found_and_what_is_left_however_short_the_recovery_was()
     """What is left was read at a clock's ticks, and a busy machine's short recovery could be between two of them."""
     with planted_process(Plant(leak_bytes=50_000), watched=True) as (url, pid):
         report = await play_attack(url, {"idle-connect": 200}, server_pid=pid, seconds=3.0, recovery=0.001)
-    assert figure(report, "server_bytes_per_attacker") > 50_000
+    assert figure(report, "server_bytes_per_attacker") > 40_000
     assert figure(report, "server_bytes_left") > 200 * 25_000, "and it does not give it back"
     assert any("server_bytes_over_bar" in reason for reason in report.verdict.reasons)
     assert all(row.server_pss_bytes for row in report.phases)
