@@ -15,7 +15,8 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from typing import Protocol
+from itertools import islice
+from typing import Protocol, TypeVar
 
 import msgspec
 import trio
@@ -57,8 +58,9 @@ PAUSE = 0.02
 MAX_NAMED_IN_ALL = 2 * MAX_NAMED_MEMBERS
 #: People elsewhere whose names are kept, at 0.3 KB. Of a room that is reported beyond it, only the count is kept.
 MAX_NAMED = 100_000
-#: Notices of each kind in a round: typing, and read markers.
-MAX_NOTICES = 500
+#: Notices of each kind (typing, read markers, kicks) in a round, and in one message: with the people they name up to
+#: 40 KB, and a datagram takes 128.
+MAX_NOTICES, NOTICES_PER_MESSAGE = 500, 50
 #: Rooms that may have left memory unreported; beyond that, a report of all rooms is made instead. Names are free, and a
 #: round reports 2,000 rooms of one person each.
 MAX_GONE = 20_000
@@ -66,6 +68,9 @@ MAX_GONE = 20_000
 SHARED_NAMES = 10_000
 #: Bound on the random number of a process.
 _PROCESSES = 1 << 60
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 #: The one object for a name. Not `sys.intern`: on Python 3.12 that keeps every string for ever.
 _shared_name = lru_cache(SHARED_NAMES)(str)
@@ -111,7 +116,7 @@ class Cluster:
         self._typed: dict[tuple[str, str], TypingReport] = {}  # by room and user
         self._moved: dict[tuple[str, int], ReadReport] = {}
         self._hints: dict[str, None] = {}
-        self._kicked: list[Kicked] = []
+        self._kicked: dict[tuple[str, str], Kicked] = {}
         self.on_hint: Callable[[str], None] = lambda name: None
         self.on_kick: Callable[[str, str], object] = lambda user, room: None
         hub.registry.make_presence = self._make_presence
@@ -152,7 +157,7 @@ class Cluster:
     def kick(self, user: str, room: str) -> None:
         """A moderator takes a user out of a room, in every process."""
         if len(self._kicked) < MAX_NOTICES:
-            self._kicked.append(Kicked(room, user))
+            self._kicked[room, user] = Kicked(room, user)
 
     def _messages(self) -> Iterator[bytes]:
         """The messages of this round."""
@@ -163,23 +168,22 @@ class Cluster:
         if self._all_wanted and self._clock() >= self._reported_all + pause:
             self._report_all()
         resend, now = self._lacking(), self._clock()
-        news = (resend, self._unreported, self._typed, self._moved, self._hints, self._kicked)
-        if not any(news) and now < self._sent_at + ALIVE_INTERVAL:
+        if not (resend or self._hints or self._waits()) and now < self._sent_at + ALIVE_INTERVAL:
             return
         self._sent_at = now
-        report = self._next()
-        report.resend = resend
-        report.typed = list(self._typed.values())
-        report.moved = list(self._moved.values())
-        report.hints, report.kicked = list(self._hints), list(self._kicked)
-        for kind in (self._typed, self._moved, self._hints, self._kicked):
-            kind.clear()
-        left = PEOPLE_PER_ROUND - self._fill(report)
-        yield encode(report)
-        while self._unreported and left > 0:
+        left = PEOPLE_PER_ROUND
+        while True:
             report = self._next()
+            report.resend, resend = resend, []
+            report.hints, self._hints = list(self._hints), {}
             left -= self._fill(report)
             yield encode(report)
+            if left <= 0 or not self._waits():
+                return
+
+    def _waits(self) -> bool:
+        """Whether there is something to send of which one message holds only a part."""
+        return bool(self._unreported or self._typed or self._moved or self._kicked)
 
     def _next(self) -> ProcessReport:
         self._sent += 1
@@ -188,7 +192,9 @@ class Cluster:
         return report
 
     def _fill(self, report: ProcessReport) -> int:
-        """Add rooms to a message. Returns the number of these rooms plus their named people."""
+        """Add notices and rooms to a message. Returns the number of these plus the rooms' named people."""
+        report.typed, report.moved, report.kicked = _some(self._typed), _some(self._moved), _some(self._kicked)
+        notices = len(report.typed) + len(report.moved) + len(report.kicked)
         size = 0
         while self._unreported and size < PEOPLE_PER_MESSAGE:
             room = next(iter(self._unreported))
@@ -200,7 +206,7 @@ class Cluster:
             if room == self._last:
                 self._last, report.end = None, True
                 break  # the rooms after it have changed since, and are no part of the full report
-        return size
+        return notices + size
 
     def _people(self, presence: ClusterPresence) -> list[Principal]:
         """The people here who are named to the other processes."""
@@ -326,3 +332,8 @@ class Cluster:
         return {
             "processes": len(self._processes), "people": sum(len(each.people) + each.unnamed for each in there)
         }  # fmt: skip
+
+
+def _some(waiting: dict[K, V]) -> list[V]:
+    """Take the notices of one message."""
+    return [waiting.pop(key) for key in list(islice(waiting, NOTICES_PER_MESSAGE))]

@@ -27,12 +27,14 @@ class Air:
     def __init__(self) -> None:
         self.said: list[ProcessReport] = []
         self.times: list[float] = []
+        self.sizes: list[int] = []
         self.spoil: Callable[[bytes], list[bytes]] = lambda message: [message]
         self._hearing: list[Cluster] = []
 
     def tell(self, message: bytes) -> None:
         self.said.append(decode(message))
         self.times.append(trio.current_time())
+        self.sizes.append(len(message))
         for each in self._hearing:
             for heard in self.spoil(message):
                 each.receive(heard)

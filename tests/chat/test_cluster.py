@@ -9,9 +9,11 @@ from chatserver.chat import cluster as module
 from chatserver.chat.cluster import EXPIRY, REPORT_INTERVAL
 from chatserver.chat.presence import MAX_NAMED_MEMBERS
 from chatserver.chat.principal import NamedGuest, Principal, SignedIn, User, pack
-from chatserver.chat.process_messages import named, principal_of
+from chatserver.chat.process_messages import ReadReport, named, principal_of
 from chatserver.chat.registry import EMPTY_ROOM_SECONDS
 from chatserver.log.interface import Draft
+from chatserver.protocol.validation import MAX_NAME_CHARS, MAX_USER_ID_CHARS
+from chatserver.shared.datagrams import MAX_MESSAGE
 from tests.chat.processes import MENDED, SAID, Air, Process
 from tests.support.scripted import HERE
 
@@ -258,3 +260,25 @@ async def test_kicks_and_hints_reach_the_others(pair: Pair) -> None:
     other.cluster.kick("u_bob", "lobby")
     await trio.sleep(SAID)
     assert heard == ["*signouts", ("u_bob", "lobby")]
+
+
+async def test_no_message_is_too_long_for_a_datagram_however_much_there_is_to_tell(air: Air, pair: Pair) -> None:
+    """In one message, 500 notices of each kind took up to 400 KB: workers lost it, and so each kick of that second."""
+    ours, other = pair
+    kicks: list[tuple[str, str]] = []
+    ours.cluster.on_kick = lambda user, room: kicks.append((user, room))
+    packed = pack(User("u" * MAX_USER_ID_CHARS, "\U0001f600" * MAX_NAME_CHARS), None)
+    rooms = [f"{number:0>64}" for number in range(module.MAX_NOTICES)]
+    for room in rooms[:2]:
+        for number in range(MAX_NAMED_MEMBERS - 1):
+            peer = await other.join(number, room)
+            long = SignedIn((1 << 60) - number, "2001:db8:1111:2222::/64", packed, Principal.access.guests)
+            other.it.hub.change_principal(peer.members[0], long)
+    for room in rooms:
+        other.cluster.types(room, long)
+        other.cluster._moved[room, long.number] = ReadReport(room, named(long), 1 << 52)
+        other.cluster.kick(long.face.id, room)
+    await trio.sleep(SAID)
+    assert sum(len(said.typed) for said in air.said) == sum(len(said.moved) for said in air.said) == len(rooms)
+    assert kicks == [(long.face.id, room) for room in rooms]
+    assert max(air.sizes) <= MAX_MESSAGE
