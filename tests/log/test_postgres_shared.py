@@ -61,6 +61,26 @@ async def test_records_written_while_the_listener_is_disconnected(
         await other.until(lambda: "after" in other.heard)
 
 
+async def test_a_connection_that_is_never_quiet_is_checked_too(
+    postgres_tables: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a busy server, once it has reconnected, reads the name of each room written since its start."""
+    monkeypatch.setattr(news_module, "CHECK_INTERVAL", 0.2)
+    checked = trio.Event()
+    check = news_module.Listener._check
+
+    def note(listener: news_module.Listener) -> None:
+        check(listener)
+        trio.from_thread.run_sync(checked.set, trio_token=token)
+
+    token = trio.lowlevel.current_trio_token()
+    monkeypatch.setattr(news_module.Listener, "_check", note)
+    async with servers(postgres_tables, 1) as (one,):
+        with trio.fail_after(30):
+            while not checked.is_set():
+                await append(one.log, draft())
+
+
 async def test_the_age_of_a_message_is_by_the_clock_of_the_database(
     postgres_tables: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
