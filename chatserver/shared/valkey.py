@@ -113,12 +113,14 @@ class ValkeyShard:
             try:
                 with trio.fail_after(CONNECT_DEADLINE) as connecting:
                     await nursery.start(connection.run)
+                    # A refusal to subscribe arrives as the answer to the next request; success is no answer.
+                    connection.send_command(b"SUBSCRIBE", channel)
                     await self._look(connection, channel)
+                    await connection.create_request(b"PUBLISH", f"{channel}:look", b"")
             except RedisError:
                 if connecting.cancel_called:  # the library reports this only as a missing connection
                     raise trio.TooSlowError from None
                 raise
-            connection.send_command(b"SUBSCRIBE", channel)
             nursery.start_soon(self._listen, connection, on_message)
             nursery.start_soon(self._watch, connection, channel)
             self._connection = connection

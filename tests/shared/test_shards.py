@@ -154,6 +154,22 @@ async def test_a_password_is_used_and_never_logged(tmp_path: Path) -> None:
             assert "wr0ng" not in str(it.reasons())
 
 
+@pytest.mark.parametrize(
+    ("rights", "reason"), [("~chat:* +@all -@admin", "channel"), ("~chat:* &chat:* +@all -publish", "publish")]
+)
+async def test_a_user_who_may_not_use_the_channel_counts_as_lost(
+    servers: list[Valkey], rights: str, reason: str
+) -> None:  # fmt: skip
+    """Redis 7 gives a new user no channel: the server was reported as reachable, and no message ever arrived."""
+    async with keeping(url_of(servers[:1])) as it:
+        await it.up()
+        await it.shard.call(b"ACL", b"SETUSER", b"ann", b"reset", b"on", b">s3cret", *rights.split())
+    async with keeping(url_of(servers[:1]).replace("//", "//ann:s3cret@")) as it:
+        await eventually(lambda: it.events() == ["shard_lost"])
+        assert reason in it.reasons()[0]
+        assert it.shards.reachable == 0
+
+
 # -- other servers at the address -------------------------------------------------------------------------------------
 
 
@@ -222,7 +238,7 @@ async def turns_bad(stream: trio.SocketStream) -> None:
         for line in data.split(b"\r\n"):
             if line == b"HELLO":
                 await stream.send_all(HELLO)
-            elif line == b"SET":
+            elif line in (b"SET", b"PUBLISH"):
                 await stream.send_all(b"+OK\r\n")
             elif line == b"GET":
                 await stream.send_all(b"\x00\xff?\r\n" * 50)
