@@ -116,7 +116,8 @@ class ValkeyShard:
                     # A refusal to subscribe arrives as the answer to the next request; success is no answer.
                     connection.send_command(b"SUBSCRIBE", channel)
                     await self._look(connection, channel)
-                    await connection.create_request(b"PUBLISH", f"{channel}:look", b"")
+                    # As fast as a call must be: otherwise the first call would lose a server that is too far away.
+                    await connection.create_request(b"PUBLISH", f"{channel}:look", b"", timeout=CALL_DEADLINE)
             except RedisError:
                 if connecting.cancel_called:  # the library reports this only as a missing connection
                     raise trio.TooSlowError from None

@@ -274,6 +274,27 @@ async def test_another_server_counts_as_lost_and_the_log_says_what_to_do(
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
+async def test_a_server_too_slow_for_calls_is_lost_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checks may take longer than calls; so it was found after each check, and lost again by each call."""
+    monkeypatch.setattr(valkey, "CALL_DEADLINE", 0.1)
+    attempts = 0
+
+    async def is_slow(stream: trio.SocketStream) -> None:
+        nonlocal attempts
+        attempts += 1
+        async for data in stream:
+            if b"HELLO" in data:
+                await stream.send_all(HELLO)
+            elif b"PUBLISH" in data:
+                await trio.sleep_forever()
+            else:
+                await stream.send_all(b"+OK\r\n")
+
+    async with serving(is_slow) as url, keeping(url) as it:
+        await eventually(lambda: attempts == 3)
+        assert it.events() == ["shard_lost"]
+
+
 async def test_garbage_in_an_answer_loses_the_connection_and_nothing_else() -> None:
     async with serving(turns_bad) as url, keeping(url) as it:
         await it.up()
