@@ -18,7 +18,7 @@ from functools import lru_cache, partial
 from itertools import islice
 from typing import Protocol, TypeVar
 
-import msgspec
+import structlog
 import trio
 
 from chatserver.chat.cluster_presence import NOBODY, ClusterPresence, RemotePeople
@@ -75,6 +75,8 @@ V = TypeVar("V")
 #: The one object for a name. Not `sys.intern`: on Python 3.12 that keeps every string for ever.
 _shared_name = lru_cache(SHARED_NAMES)(str)
 
+_log = structlog.get_logger("chatserver.chat")
+
 
 class MessageBus(Protocol):
     """Takes messages to all other processes; each may be lost, late, doubled, or come back."""
@@ -107,6 +109,7 @@ class Cluster:
         self._sent_at = -math.inf  # when the last message was sent
         self._processes: dict[int, _Process] = {}
         self._named = 0  # people in other processes whose names are kept
+        self._unreadable = 0  # messages that could not be decoded; the first is logged
         self._unreported: dict[str, None] = {}  # rooms that have changed since their last report, the oldest first
         self._note: Callable[[str], object] = self._unreported.setdefault  # called when people here have changed
         self._all_wanted = False  # another process lacks something: report all rooms
@@ -250,8 +253,11 @@ class Cluster:
         """Process a message of another process; one of this process is ignored."""
         try:
             report = decode(message)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            return  # it is no message of a process
+        except ValueError as error:
+            if not self._unreadable:
+                _log.warning("process_message_unreadable", bytes=len(message), reason=str(error))
+            self._unreadable += 1
+            return
         process = None if report.process == self._me else self._take_turn(report)
         if process is None:
             return
@@ -327,11 +333,10 @@ class Cluster:
         return any(number in each.people or each.unnamed for each in there)
 
     def statistics(self) -> dict[str, int]:
-        """Other known processes, and people in rooms there."""
+        """Other known processes, people in rooms there, and messages that could not be decoded."""
         there = [each for process in self._processes.values() for each in process.rooms.values()]
-        return {
-            "processes": len(self._processes), "people": sum(len(each.people) + each.unnamed for each in there)
-        }  # fmt: skip
+        people = sum(len(each.people) + each.unnamed for each in there)
+        return {"processes": len(self._processes), "people": people, "unreadable": self._unreadable}
 
 
 def _some(waiting: dict[K, V]) -> list[V]:

@@ -69,9 +69,19 @@ class ProcessReport(msgspec.Struct, array_like=True, gc=False):
     kicked: list[Kicked] = []
 
 
+#: Bytes of a message that is decoded; a datagram takes no more.
+MAX_MESSAGE = 128 * 1024
+
 encode = msgspec.msgpack.Encoder().encode
-#: Raises MsgspecError.
-decode = msgspec.msgpack.Decoder(ProcessReport).decode
+_decode = msgspec.msgpack.Decoder(ProcessReport).decode
+
+
+def decode(message: bytes) -> ProcessReport:
+    """Raises ValueError."""
+    try:
+        return _decode(message[:MAX_MESSAGE])  # a longer one is cut, and thus invalid
+    except RecursionError as error:
+        raise ValueError(str(error)) from error
 
 
 def named(principal: Principal) -> Person:

@@ -153,6 +153,8 @@ def _of_processes(shared: SharedParts) -> Iterator[Metric]:
     yield _labelled(Counter, "chatserver_shard_alone", "Limits decided without the shard", "shard", alone)
     yield Gauge("chatserver_processes", "Other processes of this chat that are heard", cluster["processes"])
     yield Gauge("chatserver_members_elsewhere", "People in rooms in other processes", cluster["people"])
+    unreadable = cluster["unreadable"]
+    yield Counter("chatserver_process_messages_unreadable", "Messages of no process of this version", unreadable)
     yield Counter("chatserver_search_shared", "Search results that another process had found", search.results.found)
     yield Counter("chatserver_sessions", "Visitors who searched first, or after a long time", search.sessions.made)
 

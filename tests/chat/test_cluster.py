@@ -48,7 +48,7 @@ async def test_a_process_that_dies_is_forgotten_with_its_people(pair: Pair) -> N
     await trio.sleep(2 * SAID)
     assert watcher.presence("lobby")[-1] == ("-", "2", 1)
     assert ours.count("den") == ours.count("room-7") == 0
-    assert ours.cluster.statistics() == {"processes": 0, "people": 0}
+    assert ours.cluster.statistics() == {"processes": 0, "people": 0, "unreadable": 0}
 
 
 async def test_a_new_process_learns_all_people_without_notices_of_arrival(air: Air, pair: Pair) -> None:
@@ -172,7 +172,7 @@ async def test_names_are_kept_up_to_a_bound_and_counts_beyond_it(pair: Pair, mon
     assert [ours.count(room) for room in rooms] == [0, 0, 3, 3]
     other.stop()
     await trio.sleep(EXPIRY + SAID)
-    assert ours.cluster.statistics() == {"processes": 0, "people": 0}
+    assert ours.cluster.statistics() == {"processes": 0, "people": 0, "unreadable": 0}
     assert ours.cluster._named == 0
 
 

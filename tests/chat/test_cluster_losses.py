@@ -9,6 +9,7 @@ import trio
 import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from chatserver.chat import cluster as module
 from chatserver.chat.cluster import EXPIRY, REPORT_INTERVAL, Cluster
@@ -115,6 +116,17 @@ def test_garbage_is_ignored(message: bytes) -> None:
     cluster = Cluster(a_hub(), Air(), clock=lambda: 0.0)
     cluster.receive(message)
     assert cluster.statistics()["processes"] in (0, 1)
+
+
+def test_messages_that_cannot_be_decoded_are_counted_and_the_first_is_logged() -> None:
+    cluster = Cluster(a_hub(), Air(), clock=lambda: 0.0)
+    giant = encode(ProcessReport(7, 1, rooms=[RoomReport(f"{number:064}", 1, []) for number in range(2_000)]))
+    nested = b"\x9b" + encode(ProcessReport(8, 1))[1:] + b"\x91" * 100_000  # a field of a later version
+    with capture_logs() as logs:
+        for message in (b"", b"\x92\x01\xa1\xff", giant, nested):
+            cluster.receive(message)
+    assert cluster.statistics() == {"processes": 0, "people": 0, "unreadable": 4}
+    assert [line["event"] for line in logs] == ["process_message_unreadable"]
 
 
 @pytest.mark.parametrize("count", [-5, 1 << 62])
