@@ -1,10 +1,10 @@
-"""Requests that cost the server more than the client: history, search, joins, rooms, bad tokens."""
+"""Requests that cost the server more than the client: history, search, joins, rooms, bad tokens, sign-outs."""
 
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from functools import cache
-from hashlib import sha256
+from hashlib import shake_128
 from typing import ClassVar, Final
 
 from loadgen import wire
@@ -267,19 +267,25 @@ def _encoded(data: bytes) -> str:
     return urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-_HS256: Final = _encoded(b'{"alg":"HS256","typ":"JWT"}')
-_NONE: Final = _encoded(b'{"alg":"none"}')
+#: Headers, and bytes of the signature. Those that name no key make a server try each key of the algorithm.
+_FORGED: Final = (
+    (b"bad", 32),
+    (b'{"alg":"HS256"}', 32),
+    (b'{"alg":"none"}', 0),
+    (b'{"alg":"RS256"}', 256),
+    (b'{"alg":"ES256"}', 64),
+    (b'{"alg":"EdDSA"}', 64),
+    (b'{"alg":"ES256","kid":"unknown"}', 64),
+    (b'{"alg":"HS256","typ":"JWT"}', 32),
+)
 
 
 def bad_token(number: int) -> str:
-    """Return a different token for each number. Of eight, six are forged with HS256, one is unsigned, one is noise."""
-    kind = number % 8
-    signature = sha256(b"%d" % number).digest()
-    if kind == 0:
-        return f"bad.token.{_encoded(signature)}"
-    more = b',"more":"%b"' % (b"x" * LONG_CLAIM) if kind == 1 else b""
-    claims = _encoded(b'{"sub":"u_%d","exp":%d%b}' % (number, time.time() + LIFETIME, more))
-    return f"{_NONE}.{claims}." if kind == 2 else f"{_HS256}.{claims}.{_encoded(signature)}"
+    """Return a different token for each number. Of eight, six are forged, one is unsigned, one is noise."""
+    header, size = _FORGED[number % len(_FORGED)]
+    more = b',"more":"%b"' % (b"x" * LONG_CLAIM) if number % len(_FORGED) == 1 else b""
+    claims = b'{"sub":"u_%d","exp":%d%b}' % (number, time.time() + LIFETIME, more)
+    return ".".join(map(_encoded, (header, claims, shake_128(b"%d" % number).digest(size))))
 
 
 #: A room of its own, for servers that accept such a token.
@@ -287,29 +293,37 @@ BAD_TOKENS_ROOM: Final = "bad-tokens"
 BAD_TOKENS_TEXT: Final = b"said by nobody"
 
 
-@persona
-class BadTokens(Asker):
-    """Posts, or asks for a WebSocket, with a new bad token each time, and again as soon as it is refused.
-
-    Verifying a signature takes 40 to 100 microseconds, and no cache helps, since every token is new: 10,000 a second
-    take a whole core, unless size and rate are checked before the signature.
-    """
+class _Bearer(Asker):
+    """Shows a new token with each request."""
 
     __slots__ = ("_asked",)
 
-    name = "bad-tokens"
     usual_clients = 500
-    forged = True
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         super().__init__(cohort, index)
         self._asked = 0
 
+    def next_number(self) -> int:
+        """Return a number that no other request of the run has."""
+        self._asked += 1
+        return (self.index << 32) + self._asked - 1
+
+
+@persona
+class BadTokens(_Bearer):
+    """Posts, or asks for a WebSocket, with a new bad token each time, and again as soon as it is refused.
+
+    Verifying a signature takes 40 to 100 microseconds for each key that a server tries, and no cache helps, since every
+    token is new: 10,000 a second take a whole core, unless size and rate are checked before the signature.
+    """
+
+    name = "bad-tokens"
+    forged = True
+
     def request(self) -> bytes:
         """Return the next request; half of the clients ask for a WebSocket."""
-        token = bad_token((self.index << 32) + self._asked)
-        self._asked += 1
-        field = f"Authorization: Bearer {token}"
+        field = f"Authorization: Bearer {bad_token(self.next_number())}"
         if self.number % 2:
             return upgrading(field)(self)
         return post(self.cohort.place, BAD_TOKENS_ROOM, BAD_TOKENS_TEXT, field)
@@ -321,3 +335,17 @@ class BadTokens(Asker):
             self.leave(return_in=ATTACKER_RETURNS_SECONDS)
         else:
             super().on_data(data)
+
+
+@persona
+class SignOuts(_Bearer):
+    """Signs out as a guest that the server has never seen, and as another one as soon as it is answered.
+
+    A sign-out has to be kept for as long as its token might be used. A server that keeps all runs out of memory, and a
+    server that keeps the latest forgets those of others, whose stolen tokens are valid again.
+    """
+
+    name = "sign-outs"
+
+    def request(self) -> bytes:
+        return self.cohort.place.request("DELETE", "/session", f"Authorization: Bearer {self.next_number():016x}")

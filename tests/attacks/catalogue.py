@@ -198,6 +198,11 @@ ROWS: Final[tuple[Row, ...]] = (
         ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="401, or 429 with `Retry-After`",
     ),
     *_rows(
+        "sign-outs", stays=True, clients=20, times=200, settings={"publish_rate": 20.0},
+        defence="guests of a network may sign out once a second, 100 at once; the last 10,000 sign-outs are kept",
+        ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="204, or 429 with `Retry-After`",
+    ),
+    *_rows(
         "sse-flood", stays=True, times=3,
         defence="bytes after the request are dropped; beyond 64 KiB of them the stream ends",
         ends=(Reason.FLOOD, Reason.PEER_CLOSED, Reason.PEER_RESET), told="200 and events",

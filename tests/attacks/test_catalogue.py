@@ -4,6 +4,7 @@ A healthy neighbour must notice nothing, and a newcomer must be let in. Only the
 counted, and attackers get only the answers of the row.
 """
 
+import json
 import re
 from contextlib import nullcontext
 from pathlib import Path
@@ -17,7 +18,7 @@ from tests.loadgen.trio_time import trio_time
 from tests.support.certificates import certificate
 from tests.support.peers import chatter
 from tests.support.serving import Serving, eventually, neighbour, serving
-from tests.support.tokens import secret_file
+from tests.support.tokens import ALGORITHMS, jwk
 
 #: Seconds for which the personas hold a poll: less than the deadlines of these tests.
 POLL_WAIT = 1.0
@@ -44,7 +45,9 @@ async def _newcomer(server: Serving) -> None:
 @pytest.mark.parametrize("row", PLAYED)
 async def test_each_attack_ends_as_its_row_says_and_the_neighbour_does_not_notice(row: Row, tmp_path: Path) -> None:
     tls = dict(zip(("tls_cert", "tls_key"), certificate(tmp_path), strict=True)) if row.over_tls else {}
-    key = {"token_key": (secret_file(tmp_path),)} if row.with_key else {}
+    keys = tmp_path / "keys.json"
+    keys.write_text(json.dumps({"keys": [jwk(algorithm) for algorithm in ALGORITHMS]}))
+    key = {"token_key": (str(keys),)} if row.with_key else {}
     limits = {} if row.kind in RESTLESS else SHORT
     told = {f"{how} {code}" for code in re.findall(r"\b\d{3,4}\b", row.told) for how in ("answered", "close")}
     async with serving(**{**limits, **tls, **key, **row.settings}) as server:

@@ -157,8 +157,6 @@ class Server:
 
     def _attack_begins(self) -> None:
         self.attacked_at = time.monotonic()
-        if self.plant.dies:
-            raise SystemExit("planted: it dies")
         if self.plant.locks_out:
             for peer in [each for each in self.peers if each.sock.fileno() in self._selector.get_map()]:
                 self._close(peer)
@@ -199,6 +197,8 @@ class Server:
             self._frames(peer, data)
         else:
             peer.data += data
+            if self.plant.dies_of and self.plant.dies_of.encode() in peer.data:
+                raise SystemExit("planted: it dies")
             if b"\r\n\r\n" in peer.data:
                 self._request(peer)
 

@@ -62,10 +62,10 @@ class Plant:
     per_address: int = 0  # close on clients from an address that has so many
     unanswered_room: str = ""  # never answer its joins
     takes_anything: bool = False  # answer malformed requests 200
+    dies_of: str = ""  # end the process at a request that has this in it
 
     # from the attack's first connection on, for ever
     locks_out: bool = False  # cut all connections, and close each that comes afterwards
-    dies: bool = False  # end the process
     forgets: bool = False  # have half of what was acknowledged no more in the history
     starts_anew: bool = False  # have nothing of it, and say so (`recovered` is false)
     cannot_read: bool = False  # answer 500 for it

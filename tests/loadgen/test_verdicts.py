@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from loadgen.answers import NO_TURN
+from loadgen.personas.askers import bad_token
 from loadgen.report import Outcome
 from tests.loadgen.commandline import Ended, attack, call, loadgen, run, tried, with_short_cycles
 from tests.loadgen.judging import IMPATIENT, attacked, falls_short, held, is_late
@@ -195,21 +196,24 @@ def test_v6_a_server_that_is_slow_to_accept_met_less_than_was_asked_for() -> Non
 # V11: the row that did it
 
 
-@pytest.mark.parametrize("watched", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "request_", "watched"),
+    [("sign-outs", "DELETE /session", True), ("bad-tokens", f"Bearer {bad_token(3).split('.')[0]}", False)],
+)
 @pytest.mark.usefixtures("lateness_is_no_fault")
-def test_v11_the_row_that_did_it_is_blamed(watched: bool) -> None:
+def test_v11_the_row_that_did_it_is_blamed(kind: str, request_: str, watched: bool) -> None:
     """Whether its process is known, or nothing listens any more."""
-    with planted_process(Plant(dies=True), watched=watched) as (url, pid):
+    with planted_process(Plant(dies_of=request_), watched=watched) as (url, pid):
         ended = attack(
-            url, "slow-head,idle-connect", *(("--server-pid", str(pid)) if watched else ()), timeout=IMPATIENT,
+            url, f"{kind},slow-head", *(("--server-pid", str(pid)) if watched else ()), timeout=IMPATIENT,
             command="scorecard",
         )  # fmt: skip
     cause = f"process {pid} is gone" if watched else f"nothing listens at 127.0.0.1 port {url.rpartition(':')[2]}"
     assert ended.code == 1, ended
     first, second = ended.report.parts
-    assert (first.command, first.outcome) == ("slow-head", Outcome.FELL_SHORT)
+    assert (first.command, first.outcome) == (kind, Outcome.FELL_SHORT)
     assert first.verdict.reasons[0].startswith(f"the server died: {cause}")
-    assert (second.command, second.outcome) == ("idle-connect", Outcome.NOT_EXERCISED)
+    assert (second.command, second.outcome) == ("slow-head", Outcome.NOT_EXERCISED)
     assert "gone before this attack" in second.verdict.reasons[0]
     assert "Traceback" not in ended.errors
 
