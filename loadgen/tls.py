@@ -4,6 +4,7 @@ Owns: the handshake and reading, by OpenSSL on memory buffers; and the sealing o
 sections 5.2 and 7.3), with the traffic secret that OpenSSL writes to its key log. May not: touch a socket.
 """
 
+import hashlib
 import hmac
 import os
 import ssl
@@ -16,6 +17,9 @@ from loadgen.target import client_context
 
 HANDSHAKE: Final = 22
 APPLICATION_DATA: Final = 23
+
+#: A KeyUpdate that asks for none in return (RFC 8446 section 4.6.3): type, three bytes of length, `update_requested`.
+KEY_UPDATE: Final = b"\x18\x00\x00\x01\x00"
 
 #: Head of a sealed record, which claims to be application data of TLS 1.2 (RFC 8446 section 5.2).
 _SEALED_HEAD: Final = b"\x17\x03\x03"
@@ -80,7 +84,7 @@ class Tls13(Link):
     def __init__(self) -> None:
         super().__init__(_logging_context()[0])
         self._secret = b""
-        self._records = 0  # sealed with the traffic secret
+        self._records = 0  # sealed with this secret
 
     def handshake(self, records: bytes = b"") -> bytes:
         """Continue; when the handshake is over, take the secret from the log."""
@@ -90,15 +94,25 @@ class Tls13(Link):
 
     def seal(self, content_type: int, content: bytes) -> bytes:
         """Make a record of any type with any content. Raises ImportError without `cryptography`."""
+        self._records += 1
+        return seal(self._suite, self._secret, self._records - 1, content_type, content)
+
+    def change_key(self) -> None:
+        """Seal with the next key, as after a KeyUpdate (RFC 8446 section 7.2)."""
+        digest = _digest(self._suite)
+        self._secret = _expand(digest, self._secret, b"traffic upd", hashlib.new(digest).digest_size)
+        self._records = 0
+
+    @property
+    def _suite(self) -> str:
         suite = self.tls.cipher()
         assert suite is not None, "there is a suite once the handshake is over"
-        self._records += 1
-        return seal(suite[0], self._secret, self._records - 1, content_type, content)
+        return suite[0]
 
 
 def seal(suite: str, secret: bytes, number: int, content_type: int, content: bytes) -> bytes:
     """Make the `number`th record, counted from 0, under a traffic secret; `suite` as in `TLS_AES_128_GCM_SHA256`."""
-    digest = suite.rpartition("_")[2].lower()
+    digest = _digest(suite)
     key_bytes = 16 if "AES_128" in suite else 32
     aead = "ChaCha20Poly1305" if "CHACHA20" in suite else "AESGCM"
     nonce = int.from_bytes(_expand(digest, secret, b"iv", _NONCE_BYTES)) ^ number
@@ -106,6 +120,10 @@ def seal(suite: str, secret: bytes, number: int, content_type: int, content: byt
     head = _SEALED_HEAD + (len(plaintext) + _TAG_BYTES).to_bytes(2)
     encrypt = _aead(aead, _expand(digest, secret, b"key", key_bytes))
     return head + encrypt(nonce.to_bytes(_NONCE_BYTES), plaintext, head)
+
+
+def _digest(suite: str) -> str:
+    return suite.rpartition("_")[2].lower()
 
 
 def _aead(name: str, key: bytes) -> Callable[[bytes, bytes, bytes], bytes]:

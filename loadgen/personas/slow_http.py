@@ -8,8 +8,7 @@ from loadgen.answers import ALL_WRITTEN
 from loadgen.client import Attacker, Needs
 from loadgen.personas import persona
 from loadgen.personas._requests import nothing, open_head, page, posting, upgrade
-from loadgen.personas._shapes import GENTLE_RETURN_SECONDS, LOOK_EVERY_SECONDS, Dripper
-from loadgen.tls import client_hello
+from loadgen.personas._shapes import LOOK_EVERY_SECONDS, Dripper
 
 
 @persona
@@ -220,22 +219,3 @@ class SlowRead(Attacker):
             self.reject(self.answered)
         else:
             self.fail(how)
-
-
-@persona
-class SlowTls(Dripper):
-    """Sends a TLS ClientHello, half of the clients at a byte a second and half all at once, then nothing.
-
-    The handshake comes before all HTTP deadlines: asyncio gives it 60 s, Node 120 s. A whole ClientHello costs the
-    server key agreement, and the memory of its result.
-    """
-
-    name = "slow-tls"
-    below_tls = True
-    returns_seconds = GENTLE_RETURN_SECONDS  # a plain port refuses its first byte
-
-    def opening(self) -> bytes:
-        return client_hello() if self.number % 2 else client_hello()[:1]
-
-    def drop(self, number: int) -> bytes:
-        return b"" if self.number % 2 else client_hello()[number + 1 : number + 2]

@@ -1,17 +1,14 @@
-"""Slow or silent over WebSocket: half a frame, half a message, no pong, no close, no reading, half a TLS message."""
+"""Slow or silent over WebSocket: half a frame, half a message, no pong, no close, no reading."""
 
-import ssl
 from typing import Final
 
 from loadgen import wire
 from loadgen.answers import CLOSED
 from loadgen.client import Needs, Stage
 from loadgen.personas import persona
-from loadgen.personas._shapes import GENTLE_RETURN_SECONDS, LOOK_EVERY_SECONDS, Dripper
-from loadgen.personas._websocket import Lingerer, decode, join, publish
+from loadgen.personas._shapes import LOOK_EVERY_SECONDS, Dripper
+from loadgen.personas._websocket import Lingerer, join, publish
 from loadgen.personas.slow_http import RECEIVE_BUFFER_BYTES, SEGMENT_BYTES
-from loadgen.target import describe_tls
-from loadgen.tls import APPLICATION_DATA, HANDSHAKE, Tls13
 from loadgen.wire import FIN, MORE, PING, TEXT, frame
 
 #: Within every server's limit on messages (websockets 1 MiB, ws 100 MiB, chatserver 16 KiB).
@@ -150,70 +147,3 @@ class NoClose(Lingerer):
 
     def on_time(self, moment: float) -> None:
         self.on_hangup(CLOSED)
-
-
-#: A KeyUpdate is 5 bytes (RFC 8446 section 4.6.3): type, three bytes of length, and `update_requested`, which is
-#: missing.
-HALF_KEY_UPDATE: Final = b"\x18\x00\x00\x01"
-
-#: One is enough to find the fault, and each costs the generator 30 KB of memory for OpenSSL.
-HALF_MESSAGE_CLIENTS: Final = 300
-
-
-@persona
-class TlsHalfMessage(Lingerer):
-    """Joins a room over TLS 1.3 and sends the first 4 bytes of a KeyUpdate, then nothing, while others speak.
-
-    OpenSSL wants the rest of the message before it writes, so a server that does not expect SSL_ERROR_WANT_READ gets an
-    exception at its next push to this member.
-    """
-
-    __slots__ = ("_tls",)
-
-    name = "tls-half-message"
-    needs = Needs.CHAT
-    below_tls = True
-    usual_clients = HALF_MESSAGE_CLIENTS
-    returns_seconds = GENTLE_RETURN_SECONDS
-
-    _tls: Tls13
-
-    def opening(self) -> bytes:
-        self._tls = Tls13()
-        return self._tls.handshake()
-
-    def on_data(self, data: bytes) -> None:
-        try:
-            heard = self._tls.decrypted(data)[0] if self._tls.established else self._go_on(data)
-        except ssl.SSLError as error:
-            raise wire.WireError(f"TLS: {describe_tls(error)}") from None
-        if heard and self.fd >= 0:
-            super().on_data(heard)
-
-    def _go_on(self, data: bytes) -> bytes:
-        """Continue the handshake; at its end, ask for the upgrade and return the data that came with it."""
-        self.send(self._tls.handshake(data))
-        if not self._tls.established:
-            return b""
-        self._seal_and_send(APPLICATION_DATA, super().opening())
-        return self._tls.decrypted()[0]
-
-    def on_open(self) -> None:
-        self._seal_and_send(APPLICATION_DATA, join(0, self.room))
-
-    def on_ping(self, payload: bytes) -> None:
-        """Send nothing: it is in the middle of a TLS message."""
-
-    def on_text(self, frame: wire.Frame) -> None:
-        """Send the half message after the join's answer; later messages do not count."""
-        if decode(frame).type == "joined":
-            self.cohort.answers["joined"] += 1
-            self._seal_and_send(HANDSHAKE, HALF_KEY_UPDATE)
-
-    def _seal_and_send(self, content_type: int, content: bytes) -> None:
-        try:
-            record = self._tls.seal(content_type, content)
-        except ImportError:
-            self.cohort.engine.own_faults["tls-half-message needs the package cryptography"] += 1
-        else:
-            self.send(record)

@@ -103,6 +103,10 @@ ROWS: Final[tuple[Row, ...]] = (
         defence="a record that ends within a handshake message ends its connection at once",
         ends=(Reason.TLS_FAILED,), told="FIN or RST",
     ),
+    *_rows(
+        "tls-key-updates", over_tls=True, settings={"head_deadline": 60.0},
+        defence="1,000 records without data in the life of a connection", ends=(Reason.TLS_FAILED,), told="FIN or RST",
+    ),
     # Greedy
     *_rows(
         "connect-flood",

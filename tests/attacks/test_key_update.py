@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from loadgen.tls import HANDSHAKE
+from loadgen.tls import HANDSHAKE, KEY_UPDATE
 from tests.support.certificates import certificate
-from tests.support.handsealed import KEY_UPDATE, Sealer, handsealed
+from tests.support.handsealed import Sealer, handsealed
 from tests.support.peers import Peer, open_websocket, publish
 from tests.support.serving import Serving, neighbour, serving
 

@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import ssl
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ import trustme
 from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, serve_websocket
 
 from loadgen import target
+from loadgen.tls import KEY_UPDATE
 from tests.loadgen.plants import in_process, is_crowd
 from tests.support.ports import steady_port
 
@@ -36,6 +39,7 @@ class Site:
     slows: float = 0.0  # from an attack's first connection on, be so much later
     stops_reading: bool = False  # from an attack's first connection on, answer no new client
     tls: bool = False  # with a certificate that nobody trusts
+    dies_of_key_updates: bool = False  # end the process at the hundredth of one connection
     empties: bool = False  # from then on, answer 200 with an empty page
 
 
@@ -46,6 +50,14 @@ class Static:
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if site.tls else None
         if self._context is not None:
             trustme.CA().issue_cert("localhost").configure_cert(self._context)
+            if site.dies_of_key_updates:
+                self._context._msg_callback = self._count_update  # type: ignore[attr-defined]
+        self._updates: Counter[object] = Counter()
+
+    def _count_update(self, connection: object, _direction: str, *message: object) -> None:
+        self._updates[connection] += KEY_UPDATE in message
+        if self._updates[connection] == 100:
+            os._exit(1)
 
     async def serve(self, stream: trio.SocketStream) -> None:
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError, OSError):  # the client left; so do we

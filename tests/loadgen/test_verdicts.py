@@ -196,17 +196,23 @@ def test_v6_a_server_that_is_slow_to_accept_met_less_than_was_asked_for() -> Non
 # V11: the row that did it
 
 
-@pytest.mark.parametrize(
-    ("kind", "request_", "watched"),
-    [("sign-outs", "DELETE /session", True), ("bad-tokens", f"Bearer {bad_token(3).split('.')[0]}", False)],
-)
+_DEADLY = {
+    "sign-outs": partial(planted_process, Plant(dies_of="DELETE /session")),
+    "bad-tokens": partial(planted_process, Plant(dies_of=f"Bearer {bad_token(3).split('.')[0]}")),
+    "tls-key-updates": partial(serving, "static", Site(tls=True, dies_of_key_updates=True)),
+}
+
+
+@pytest.mark.parametrize("kind", _DEADLY)
 @pytest.mark.usefixtures("lateness_is_no_fault")
-def test_v11_the_row_that_did_it_is_blamed(kind: str, request_: str, watched: bool) -> None:
+def test_v11_the_row_that_did_it_is_blamed(kind: str) -> None:
     """Whether its process is known, or nothing listens any more."""
-    with planted_process(Plant(dies_of=request_), watched=watched) as (url, pid):
+    with _DEADLY[kind]() as (url, pid):
+        watched = ("--server-pid", str(pid)) if kind == "bad-tokens" else ()
+        victim = ("--victim", "GET /") if kind == "tls-key-updates" else ()
         ended = attack(
-            url, f"{kind},slow-head", *(("--server-pid", str(pid)) if watched else ()), timeout=IMPATIENT,
-            command="scorecard",
+            url, f"{kind},slow-head", *watched, *victim, command="scorecard", timeout=IMPATIENT,
+            baseline=0.4, recovery=0.4, duration=1.5,
         )  # fmt: skip
     cause = f"process {pid} is gone" if watched else f"nothing listens at 127.0.0.1 port {url.rpartition(':')[2]}"
     assert ended.code == 1, ended

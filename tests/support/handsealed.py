@@ -20,9 +20,6 @@ from loadgen.tls import seal
 from tests.support.certificates import trusting
 from tests.support.peers import Address, Peer, connect
 
-#: A KeyUpdate that does not ask for one in return (RFC 8446 section 4.6.3): type, length, body.
-KEY_UPDATE = b"\x18\x00\x00\x01\x00"
-
 
 class Sealer:
     """Encrypts a record that no TLS library would make, in place of the peer's next one."""

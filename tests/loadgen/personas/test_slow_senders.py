@@ -13,7 +13,8 @@ from wsproto import events
 
 from loadgen.client import Client
 from loadgen.personas import registry
-from loadgen.personas.slow_http import BODY_BYTES, EXTENSION_BYTES, SlowTls
+from loadgen.personas.over_tls import SlowTls
+from loadgen.personas.slow_http import BODY_BYTES, EXTENSION_BYTES
 from tests.loadgen.stage import DEADLINE_ANSWER, listening, meeting, parsed, playing, read_until, until
 
 DRIPPERS = ("slow-head", "drip-head", "slow-handshake", "slow-body", "slow-chunk", "slow-tls")

@@ -1,4 +1,4 @@
-"""Half a KeyUpdate: the server's end is OpenSSL's, and what it thinks of the records is the judge."""
+"""Attacks within TLS: the server's end is OpenSSL's, and what it thinks of the records is the judge."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import trustme
 from wsproto import WSConnection, events
 from wsproto.connection import ConnectionType
 
-from loadgen.personas.slow_ws import HALF_KEY_UPDATE
-from loadgen.tls import APPLICATION_DATA, HANDSHAKE, Tls13, seal
+from loadgen.tls import APPLICATION_DATA, HANDSHAKE, KEY_UPDATE, Tls13, seal
 from tests.loadgen.stage import PATIENCE, Play, Server, answer, listening, meeting, playing, until
 
 #: RFC 8448 section 3, "Simple 1-RTT Handshake": the client's traffic secret, and the record it sends under it.
@@ -31,9 +30,14 @@ class _End:
     def __init__(self) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         trustme.CA().issue_cert("localhost").configure_cert(context)
+        context._msg_callback = self._note  # type: ignore[attr-defined]
+        self.updates = 0  # of the client's key
         self._received, self._to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._received, self._to_send, server_side=True)
         self.established = False
+
+    def _note(self, _connection: object, direction: str, *message: object) -> None:
+        self.updates += direction == "read" and KEY_UPDATE in message
 
     def handshake(self, records: bytes) -> bytes:
         self._received.write(records)
@@ -100,14 +104,23 @@ def test_secrets_of_two_connections_are_not_mixed_up() -> None:
 
 def test_half_a_key_update_keeps_openssl_from_writing_and_the_rest_lets_it() -> None:
     client, server = _met()
-    assert server.open(client.seal(HANDSHAKE, HALF_KEY_UPDATE)) == b""
+    assert server.open(client.seal(HANDSHAKE, KEY_UPDATE[:4])) == b""
     with pytest.raises(ssl.SSLWantReadError):
         server.seal(b"hello")
     assert server.open(client.seal(HANDSHAKE, b"\x00")) == b""
     assert client.decrypted(server.seal(b"hello"))[0] == b"hello"
 
 
-# The persona
+def test_openssl_follows_from_key_to_key() -> None:
+    client, server = _met()
+    for said in (b"one", b"two", b"three"):
+        assert server.open(client.seal(HANDSHAKE, KEY_UPDATE)) == b""
+        client.change_key()
+        assert server.open(client.seal(APPLICATION_DATA, said)) == said
+        assert client.decrypted(server.seal(said))[0] == said
+
+
+# The personas
 
 
 class _Member:
@@ -193,3 +206,19 @@ async def test_without_the_package_the_run_says_so(monkeypatch: pytest.MonkeyPat
         member = _Member(await server.accept())
         await member.handshake()
         await until(lambda: play.engine.own_faults == {"tls-half-message needs the package cryptography": 1})
+
+
+async def test_the_key_changes_again_and_again_with_a_byte_of_a_head_between() -> None:
+    async with listening() as server, playing(server.url, "tls-key-updates") as play:
+        member = _Member(await server.accept())
+        await member.handshake()
+        heard = member.end.open()
+        while heard.count(b"x") < 100:
+            heard += member.end.open(await member.some())
+        assert heard.startswith(b"GET / HTTP/1.1\r\n")
+        assert heard.endswith(b"\r\nX-Slow: " + b"x" * (len(heard) - heard.index(b"xxx")))
+        assert member.end.updates >= 100
+        await member.stream.send_all(member.end.seal(b"HTTP/1.1 431 X\r\nConnection: close\r\n\r\n"))
+        await until(lambda: play.cohort.answers == {"answered 431": 1})
+        await member.stream.aclose()
+        await until(lambda: play.cohort.ended == {"answered 431": 1})
