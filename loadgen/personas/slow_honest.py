@@ -258,3 +258,43 @@ class Bandwidth(SlowUser):
         """Read what the network carries in one interval, and no more before its end."""
         self.stop_reading()
         self.plan(MOVES_EVERY_SECONDS, self.resume_reading)
+
+
+#: Messages that are posted at once: below a burst of most rate limits on publishing (40 in chatserver).
+BATCH: Final = 10
+
+#: Below the limit of any chat; ten of them take ten reads of many servers.
+BATCH_TEXT_BYTES: Final = 1200
+
+
+@persona
+class Batch(SlowUser):
+    """A script that posts ten messages of 1.2 KB in one write, and ten more once all of them are answered.
+
+    Pipelining is legal (RFC 9112 section 9.3.2). A server that reads on while the first request waits for its log may
+    take two requests for one, or lose those behind the first.
+    """
+
+    __slots__ = ("_unanswered",)
+
+    name = "batch"
+    usual_clients = 20
+    piece_bytes = BATCH * (BATCH_TEXT_BYTES + 1024)  # all at once
+    pause_seconds = 5.0
+    patience_seconds = 10.0
+    cycle_seconds = pause_seconds + patience_seconds
+
+    _unanswered: int
+
+    def request(self, number: int) -> bytes:
+        self._unanswered = BATCH
+        return post(self.cohort.place, f"batch-{self.number}", b"x" * BATCH_TEXT_BYTES) * BATCH
+
+    def read_answer(self, data: bytes) -> wire.Response | None:
+        """Return the first refusal, or the last of the answers; behind one that closes there is no other."""
+        while (answer := self.read_response(data)) is not None:
+            self._unanswered -= 1
+            if answer.status >= 400 or not answer.keeps_alive or not self._unanswered:
+                return answer
+            data = b""
+        return None

@@ -199,18 +199,21 @@ class Server:
             peer.data += data
             if self.plant.dies_of and self.plant.dies_of.encode() in peer.data:
                 raise SystemExit("planted: it dies")
-            if b"\r\n\r\n" in peer.data:
-                self._request(peer)
+            while peer in self.peers and b"\r\n\r\n" in peer.data and self._request(peer):
+                if self.plant.refuses_pipelined and peer.data and peer in self.peers:
+                    self._answer(peer, 400, {})
+                    self._close(peer)
 
-    def _request(self, peer: Peer) -> None:
+    def _request(self, peer: Peer) -> bool:
+        """Answer a request; whether it was complete."""
         try:
             asked = peer.take_request()
         except h11.RemoteProtocolError:
             self._answer(peer, 200 if self.plant.takes_anything else 400, {})
             self._close(peer)
-            return
+            return True
         if asked is None:
-            return  # the body is not complete
+            return False  # the body is not complete
         request, body = asked
         target = urlsplit(request.target.decode())
         self.requests.append(request.target.decode())
@@ -238,6 +241,7 @@ class Server:
             self._write(peer, b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n: hi\n\n")
         else:
             self._answer(peer, 404, {})
+        return True
 
     def _post(self, peer: Peer, room: str, text: str) -> None:
         peer.has_asked = True

@@ -62,6 +62,7 @@ class Plant:
     per_address: int = 0  # close on clients from an address that has so many
     unanswered_room: str = ""  # never answer its joins
     takes_anything: bool = False  # answer malformed requests 200
+    refuses_pipelined: bool = False  # answer 400 to what was sent behind a request
     dies_of: str = ""  # end the process at a request that has this in it
 
     # from the attack's first connection on, for ever
@@ -106,7 +107,7 @@ class Peer:
         assert isinstance(request, h11.Request)
         if event is h11.NEED_DATA:
             return None
-        self.data = b""
+        self.data = parser.trailing_data[0]
         return request, body
 
     @property

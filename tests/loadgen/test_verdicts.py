@@ -274,7 +274,13 @@ def test_v4_a_sound_chat_hurts_none_of_them() -> None:
     with with_short_cycles(2.0):
         ended = held(planted_process, "idle-connect", neighbours=1)
     assert ended.figure("collateral") == 0
-    assert ended.figure("neighbours") == 306
+    assert ended.figure("neighbours") == 307
+
+
+def test_v4_a_chat_that_refuses_what_is_sent_at_once_hurts_one_of_them() -> None:
+    with with_short_cycles(1.0):
+        ended = falls_short(Plant(refuses_pipelined=True), neighbours=1, blamed=("collateral",), duration=1.0)
+    assert ended.figure("collateral") == 1
 
 
 def test_v4_a_sound_chat_is_held_and_an_attack_that_is_too_short_for_neighbours_says_so() -> None:

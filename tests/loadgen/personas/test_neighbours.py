@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from itertools import pairwise
 from urllib.parse import parse_qs, urlsplit
 
+import h11
 import pytest
 import trio
 from wsproto import events
@@ -30,7 +31,7 @@ from tests.loadgen.stage import (
 )
 
 MEMBERS = ("phone-2g", "sleepy-tab", "tunnel", "office")
-SLOW = (*MEMBERS, "slow-typist", "curl", "bandwidth")
+SLOW = (*MEMBERS, "slow-typist", "curl", "bandwidth", "batch")
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +42,7 @@ def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
         (slow_honest, {"MOVES_EVERY_SECONDS": 0.02}),
         (slow_honest.SlowTypist, {"pause_seconds": 0.05}),
         (slow_honest.Bandwidth, {"pause_seconds": 0.05}),
+        (slow_honest.Batch, {"pause_seconds": 0.05}),
         (slow_honest.Office, {"speaks_every": (0.1, 0.2)}),
         (slow_honest.Phone2G, {"speaks_every": (0.1, 0.2), "in_touch": (600.0, 600.0), "dark_seconds": 0.1}),
         (slow_honest.SleepyTab, {"speaks_first": (0.0, 0.1), "speaks_every": (0.1, 0.1)}),
@@ -348,3 +350,48 @@ async def test_a_thin_line_that_hears_nothing_more_is_hurt(begun: bytes, monkeyp
         await request_of(stream)
         await stream.send_all(begun)
         await until(lambda: play.cohort.ended == {"nothing came in 0.3 s": 1})
+
+
+async def _batch(stream: trio.SocketStream) -> None:
+    """Take ten messages that came at once."""
+    body = b"x" * slow_honest.BATCH_TEXT_BYTES
+    _, parser = parsed(await read_until(stream, lambda got: got.count(b"POST ") == 10 and got.endswith(body)))
+    for number in range(10):
+        assert not number or isinstance(parser.next_event(), h11.Request)
+        while not isinstance(parser.next_event(), h11.EndOfMessage):
+            pass
+        parser.send(h11.Response(status_code=201, headers=[("Content-Length", "0")]))
+        parser.send(h11.EndOfMessage())
+        parser.start_next_cycle()
+
+
+async def test_a_batch_is_sent_at_once_and_another_when_all_of_it_is_answered() -> None:
+    async with meeting("batch") as (play, stream):
+        for _ in range(2):
+            await _batch(stream)
+            for _ in range(10):
+                await answer(stream, 201, b"{}")
+        await _batch(stream)
+        assert not play.cohort.ended
+
+
+@pytest.mark.parametrize(
+    ("statuses", "reason"), [((201,) * 9, "closed"), ((201, 429), "answered 429"), ((201, 400), "answered 400")]
+)
+async def test_a_batch_that_is_not_answered_in_full_is_hurt(statuses: tuple[int, ...], reason: str) -> None:
+    async with meeting("batch") as (play, stream):
+        await _batch(stream)
+        for status in statuses:
+            await answer(stream, status)
+        await stream.aclose()
+        await until(lambda: reason in {**play.cohort.ended, **play.cohort.refused})
+
+
+async def test_a_batch_bears_a_close_that_an_answer_announces() -> None:
+    async with listening() as server, playing(server.url, "batch") as play:
+        stream = await server.accept()
+        await _batch(stream)
+        await answer(stream, 201, b"{}", b"Connection: close")
+        reset(stream)
+        await _batch(await server.accept())
+        assert not play.cohort.ended
