@@ -24,17 +24,17 @@ from tests.loadgen.planted import Plant, planted_process
 def test_v7_beside_a_floor_that_was_late() -> None:
     """A floor that failed its victims was late by the whole timeout: a late answer beside it is nobody's.
 
-    That it excuses no failure, and that a quick one excuses nothing, is test_verdict.py's.
+    The condition makes every answer late: on a busy machine the bar is above any planted delay. That a late floor
+    excuses no failure, and that a quick one excuses nothing, is test_verdict.py's.
     """
 
     async def met(*_: object) -> Floor:
         return Floor(figures={"baseline_p99_ms": 2.0, "attack_p50_ms": 2.0, "attack_p99_ms": 5000.0})
 
-    late = partial(planted_process, Plant(slow_when_attacked=0.6))
-    with patch.object(scorecard, "play_floor", met):
-        ended = attacked(
-            late, "idle-connect", "--victim", "ws", "--floor", command="scorecard",
-            good=lambda ended: ended.code == 3 and "attack_p99_ms is " in _of_the_row(ended),
+    with patch.object(scorecard, "play_floor", met), planted_process() as (url, _):
+        ended = attack(
+            url, "idle-connect", "--victim", "ws", "--floor", "--no-bar", "--fail-if", "attack_p99_ms>0",
+            command="scorecard",
         )  # fmt: skip
     assert "attack_p99_ms is " in _of_the_row(ended)
     assert "the floor itself was late: 5000 ms" in _of_the_row(ended)
