@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
@@ -252,17 +252,21 @@ def describe_tls(error: ssl.SSLError) -> str:
 
 
 def probe(target: Target) -> None:
-    """Connect once, so that a closed port, or TLS on one side only, gives one clear error and not thousands."""
+    """Connect once, so that a closed port, or TLS on one side only, gives one clear error and not thousands.
+
+    The URL is wrong if it names the other scheme than the port's; a port that answers neither is down.
+    """
     where = f"{target.address} port {target.port}"
     try:
         if target.tls:
             _shake_hands(target)
         elif _speaks_tls(target):
-            raise TargetDownError(f"{where} speaks TLS: use https://{target.authority}")
+            raise UsageError(f"URL: {where} speaks TLS: use https://{replace(target, tls=True).authority}")
     except ssl.SSLError as error:
-        raise TargetDownError(
-            f"{where} does not speak TLS with us ({describe_tls(error)}); if it is plain, use http://{target.authority}"
-        ) from None
+        plain = replace(target, tls=False)
+        if fetch(plain, "/").status is not None:
+            raise UsageError(f"URL: {where} does not speak TLS: use http://{plain.authority}") from None
+        raise TargetDownError(f"{where} does not speak TLS with us ({describe_tls(error)})") from None
     except OSError as error:
         raise TargetDownError(f"nothing answers at {where}: {error.strerror or error}") from None
 
@@ -291,6 +295,8 @@ def _shake_hands(target: Target) -> None:
             client_context().wrap_socket(sock, server_hostname=target.host).close()
         except TimeoutError:
             raise ssl.SSLError(errno.ETIMEDOUT, f"no answer in {PROBE_SECONDS:g} s") from None
+        except ConnectionError as error:
+            raise ssl.SSLError(error.errno, error.strerror) from None
 
 
 def _speaks_tls(target: Target) -> bool:

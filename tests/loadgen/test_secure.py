@@ -16,17 +16,19 @@ from loadgen.client import Client, Stage
 from loadgen.engine import Engine
 from loadgen.personas import slow_http
 from loadgen.secure import SecureEngine
-from loadgen.target import TargetDownError
+from loadgen.target import UsageError
 from tests.loadgen.stage import (
     DEADLINE_ANSWER,
     PATIENCE,
     Play,
     Server,
     WebSocket,
+    answer,
     listening,
     parsed,
     playing,
     read_until,
+    request_of,
     reset,
     until,
 )
@@ -240,21 +242,28 @@ async def test_a_plain_url_to_a_tls_server_is_one_clear_line(
     monkeypatch.setattr(target, "ANSWER_SECONDS", PATIENCE)
     async with listening() as server, trio.open_nursery() as nursery:
         nursery.start_soon(_talk_tls, server, context, alert)
-        with pytest.raises(TargetDownError, match=r"speaks TLS: use https://127\.0\.0\.1:"):
+        with pytest.raises(UsageError, match=r"^URL: .* speaks TLS: use https://127\.0\.0\.1:\d+$"):
             await _probe(server.url)
         nursery.cancel_scope.cancel()
 
 
-async def test_a_tls_url_to_a_plain_server_is_one_clear_line() -> None:
-    async def answer(server: Server) -> None:
+@pytest.mark.parametrize("told", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"", None], ids=["400", "closes", "resets"])
+async def test_a_tls_url_to_a_plain_server_is_one_clear_line(told: bytes | None) -> None:
+    async def plain(server: Server) -> None:
         stream = await server.accept()
         await stream.receive_some()
-        await stream.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        await stream.aclose()
+        if told is None:
+            reset(stream)
+        else:
+            await stream.send_all(told)
+            await stream.aclose()
+        stream = await server.accept()
+        await request_of(stream)
+        await answer(stream, 404)
 
     async with _secure_server() as server, trio.open_nursery() as nursery:
-        nursery.start_soon(answer, server)
-        with pytest.raises(TargetDownError, match=r"does not speak TLS with us .* use http://127\.0\.0\.1:"):
+        nursery.start_soon(plain, server)
+        with pytest.raises(UsageError, match=r"^URL: .* does not speak TLS: use http://127\.0\.0\.1:\d+$"):
             await _probe(server.url)
 
 

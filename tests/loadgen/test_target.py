@@ -92,12 +92,11 @@ def test_a_closed_port_is_one_clear_line() -> None:
         target.probe(_target("127.0.0.1", port))
 
 
-def test_a_plain_server_that_waits_for_more_is_no_tls_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It takes the ClientHello for the beginning of a request."""
+def test_a_server_that_answers_nothing_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(target, "PROBE_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         where = replace(_target("127.0.0.1", listener.getsockname()[1]), tls=True)
-        with pytest.raises(TargetDownError, match=r"no answer in 0\.2 s\); if it is plain, use http://"):
+        with pytest.raises(TargetDownError, match=r"does not speak TLS with us \(no answer in 0\.2 s\)$"):
             target.probe(where)
 
 
