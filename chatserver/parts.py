@@ -38,7 +38,7 @@ from chatserver.chat.reading import ReadMarkers
 from chatserver.chat.room import Room
 from chatserver.chat.slow_mode import SlowMode
 from chatserver.edge.closes import CloseStats
-from chatserver.edge.expulsion import Expeller
+from chatserver.edge.enforcement import Enforcer
 from chatserver.edge.http import Exchange, HttpExchanges
 from chatserver.edge.proxied import ForwardedFor, ProxyHandler, trusted_proxies
 from chatserver.edge.requests import BodyHandler, RequestHandler, Upload
@@ -240,7 +240,7 @@ def _let_end(
 ) -> None:  # fmt: skip
     """Give sign-out and moderation the functions that end other people's connections."""
     services.identities.signed_out.end = SignOutSearch(connections, exchanges, websockets).begin
-    services.moderation.expel = Expeller(connections, services.hub, exchanges).expel
+    services.moderation.apply = Enforcer(connections, services.hub, exchanges).apply
 
 
 def _refusals() -> list[bytes]:

@@ -102,6 +102,7 @@ def test_pushed_messages_match_the_encoders() -> None:
         encoders.read("lobby", 41),
         encoders.gap("lobby", "k3f9-2", "k3f9-9000"),
         encoders.error(None, ErrorCode.FORBIDDEN, "you are banned in lobby for another 60 s", 60, room="lobby"),
+        encoders.error(None, ErrorCode.FORBIDDEN, "you may not write in lobby for another 60 s", 60),
         encoders.goaway("restart", 3.2),
         encoders.expiring(30.0),
     ]

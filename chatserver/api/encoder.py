@@ -101,9 +101,10 @@ class Events(Encoding):
         """How far this user has read."""
         return sse.notice("read", encoders.read(room, offset))
 
-    def expelled(self, room: str, message: str, retry_after: float | None = None) -> bytes:
-        """The stream's last event. It is not named `error`, which is the browsers' event for a failed connection."""
-        return sse.notice("expelled", encoders.error(None, ErrorCode.FORBIDDEN, message, retry_after, room=room))
+    def moderated(self, left: str, message: str, retry_after: float | None = None) -> bytes:
+        """A mute, or the stream's last event. Neither is named `error`, the browsers' event for a failed connection."""
+        name = "expelled" if left else "muted"
+        return sse.notice(name, encoders.error(None, ErrorCode.FORBIDDEN, message, retry_after, room=left))
 
 
 class MessageEvents(Events):

@@ -60,7 +60,7 @@ class ModerationHandlers:
     # -- sanctions ------------------------------------------------------------------------------------------------
 
     def sanction(self, request: Request, room: str) -> Later:
-        """`POST /rooms/{room}/sanctions`: 201 once it is stored and in force, and users that it bans are out."""
+        """`POST /rooms/{room}/sanctions`: 201 once it is stored and in force, and open connections have been told."""
         principal = self._moderator(request, "sanction", room)
         request.parameters()
         asked = decode_sanction(request.body, request.head.headers.get("content-type"))
@@ -103,10 +103,10 @@ class ModerationHandlers:
             sentence = "no more sanctions may be in force; lift one, or wait until one ends"
             raise HttpError(ErrorCode.BAD_FIELD, sentence) from None
         self._services.hint(SANCTIONS_CHANGED)
-        expulsion = self._moderation.enforce(sanction)
+        enforcement = self._moderation.enforce(sanction)
         write_line(entry)
-        if expulsion is not None:
-            await expulsion.over.wait()
+        if enforcement is not None:  # None: another moderator has replaced it meanwhile
+            await enforcement.over.wait()
         return Response(201, [json_body(_shown(sanction))])
 
     def list_sanctions(self, request: Request, room: str) -> Later:
@@ -167,12 +167,12 @@ class ModerationHandlers:
     async def _kick_later(self, principal: Principal, room: str, user: str, reason: str) -> Answer:
         entry = self._entry(principal, "kick", room, user, reason)
         await self._trail.add([entry])
-        expulsion = self._moderation.kick(user, room)
+        enforcement = self._moderation.kick(user, room)
         if self._services.cluster is not None:
             self._services.cluster.kick(user, room)
         write_line(entry)
-        await expulsion.over.wait()
-        return Response(200, [json_body({"room": room, "user": user, "ended": expulsion.ended})])
+        await enforcement.over.wait()
+        return Response(200, [json_body({"room": room, "user": user, "ended": enforcement.ended})])
 
     def read_audit(self, request: Request) -> Later:
         """`GET /audit`: the first entries after an id, or the last ones; the oldest first."""

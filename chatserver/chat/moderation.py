@@ -1,7 +1,7 @@
 """The sanctions in force: mutes and bans, of a user or a network, in one room or all, with their end.
 
 Owns: the table of them, and the answer to one question: may this principal do this here, now. May not: wait, store
-a sanction, or know a connection; `expel` is called with each expulsion.
+a sanction, or know a connection; `apply` is called with each enforcement.
 
 Nothing is kept for an idle connection. Without sanctions a publish costs one lookup in an empty dict, with any number
 of them two more.
@@ -35,36 +35,36 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
     seconds_left: float | None
 
 
-class Expulsion:
-    """A user, or all users of a network, must leave one room or all; `over` is set once they have left."""
+class Enforcement:
+    """What a mute, ban or kick does to open connections of a user or a network; `over` is set once it is done."""
 
-    def __init__(self, *, room: str, key: _Key, refusal: Refusal, banned: bool) -> None:
+    def __init__(self, *, kind: Kind | None, room: str, key: _Key, refusal: Refusal) -> None:
+        self.kind = kind  # None: a kick
         self.room = room
         self.refusal = refusal  # the message to the user
-        self.banned = banned  # whether the user may not return
         self._key = key
         self.ended = 0  # memberships, held polls and connections that were ended, leases of lost ones included
         self.over = trio.Event()
 
     def concerns(self, principal: Principal) -> bool:
-        """Whether this principal must leave."""
+        """Whether it concerns this principal."""
         if principal.number == self._key:
             return True
         return principal.network == self._key and not principal.may(Action.MODERATE, self.room)
 
-    def is_from(self, room: str) -> bool:
-        """Whether this room must be left."""
+    def applies_in(self, room: str) -> bool:
+        """Whether it concerns this room."""
         return self.room in (room, EVERYWHERE)
 
 
 class Moderation:
-    """See the module. `secret` is the log's; `expel` is set where there are connections."""
+    """See the module. `secret` is the log's; `apply` is set where there are connections."""
 
     def __init__(self, secret: bytes = b"", *, wall_ms: Callable[[], int] = lambda: time_ns() // 1_000_000) -> None:
         self.wall_ms = wall_ms
         self._secret = secret
         self.in_force: dict[int, Sanction] = {}  # by id; empty: `check` has nothing to look up
-        self.expel: Callable[[Expulsion], None]
+        self.apply: Callable[[Enforcement], None]
         self.refused: dict[Kind, int] = dict.fromkeys(Kind, 0)
         self._found: _Table = {}
         self._unswept: list[int] = []  # ids that `sweep` has not checked yet
@@ -110,8 +110,8 @@ class Moderation:
         reason = f": {sanction.reason}" if sanction.reason else ""
         return Refusal(f"{what}{until}{reason}", left)
 
-    def enforce(self, sanction: Sanction) -> Expulsion | None:
-        """Put a sanction in force, in place of an earlier one of its kind, key and room. A ban expels at once."""
+    def enforce(self, sanction: Sanction) -> Enforcement | None:
+        """Put a sanction in force, in place of an earlier one of its kind, key and room, and apply it."""
         key = self._key(sanction)
         for each in self._found.get(key, {}).get(sanction.room, ()):
             if each.kind is sanction.kind:
@@ -119,19 +119,17 @@ class Moderation:
                     return None  # a later sanction was put in force first, since its task resumed earlier
                 self.lift(each.id)
         self._add(sanction)
-        if sanction.kind is Kind.MUTE:
-            return None
-        expulsion = Expulsion(room=sanction.room, key=key, refusal=self.refusal(sanction), banned=True)
-        self.expel(expulsion)
-        return expulsion
+        enforcement = Enforcement(kind=sanction.kind, room=sanction.room, key=key, refusal=self.refusal(sanction))
+        self.apply(enforcement)
+        return enforcement
 
-    def kick(self, user: str, room: str) -> Expulsion:
+    def kick(self, user: str, room: str) -> Enforcement:
         """Take a user out of a room; the user may come back."""
         sentence = "a moderator has taken you out of this room; you may come back"
         key = self.number_behind(user)
-        expulsion = Expulsion(room=room, key=key, refusal=Refusal(sentence, None), banned=False)
-        self.expel(expulsion)
-        return expulsion
+        enforcement = Enforcement(kind=None, room=room, key=key, refusal=Refusal(sentence, None))
+        self.apply(enforcement)
+        return enforcement
 
     def restore(self, sanctions: Iterable[Sanction]) -> None:
         """Put back the sanctions from before a restart, when there are no connections yet."""

@@ -52,8 +52,8 @@ class Encoding:
         """How far this user has read on another connection; None if clients of this kind are not notified."""
         return None
 
-    def expelled(self, room: str, message: str, retry_after: float | None = None) -> bytes:
-        """A moderator has ended a membership in a room ("*": in all), and why. Empty: clients are not notified."""
+    def moderated(self, left: str, message: str, retry_after: float | None = None) -> bytes:
+        """What a moderator did, and the room left by it ("*": all) or "". Empty: clients get no notice."""
         return b""
 
 

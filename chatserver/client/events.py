@@ -27,7 +27,10 @@ class Gap(msgspec.Struct, frozen=True, tag_field="type", tag="gap"):
 
 
 class Complaint(msgspec.Struct, frozen=True, tag_field="type", tag="complaint"):
-    """The server refused us `room`, has taken us out of it, or refused a request that has no answer."""
+    """The server refused us `room` or has taken us out of it; without a room, a moderator has muted us.
+
+    Also without a room: the refusal of a request that has no answer.
+    """
 
     room: str | None
     code: str

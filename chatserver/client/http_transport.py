@@ -234,7 +234,7 @@ class HttpConversation:
             while (chunk := await body.chunk(STREAM_SILENCE)) is not None:
                 for data in events.feed(chunk):
                     frame = wire.decode(data)
-                    if isinstance(frame, wire.Error):
+                    if isinstance(frame, wire.Error) and frame.room is not None:
                         self._streams.pop(room, None)
                         await self._tell.send(frame)
                         return

@@ -176,7 +176,7 @@ class GoingAway(msgspec.Struct, frozen=True, tag_field="type", tag="goaway"):
 
 
 class Error(msgspec.Struct, frozen=True, tag_field="type", tag="error"):
-    """A request failed; the connection stays. With a room and no id: a moderator has taken us out of the room."""
+    """A request failed; the connection stays. Without an id: a moderator has muted us, or taken us out of the room."""
 
     code: str
     message: str

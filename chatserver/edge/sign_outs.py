@@ -9,7 +9,7 @@ from time import perf_counter
 
 from chatserver.api.session import WebSocketSession
 from chatserver.chat.member import Member, PollWaiter
-from chatserver.edge.expulsion import SEARCH_STEP, principal_of
+from chatserver.edge.enforcement import SEARCH_STEP, principal_of
 from chatserver.edge.http import HttpExchanges
 from chatserver.edge.websocket import WebSocketHandler
 from chatserver.fair import STEP

@@ -190,7 +190,7 @@ export class HttpLink {
         clearTimeout(timer);
         timer = setTimeout(() => reader.cancel(), STREAM_SILENCE);
         for (const { event, data } of parser.feed(value)) {
-          const told = { type: event, room: streamed.room, ...JSON.parse(data) };
+          const told = { type: event, ...JSON.parse(data) };
           if (told.cursor) streamed.cursor = told.cursor;
           this.handlers.pushed(this, told);
           if (event === 'expelled') return;

@@ -192,6 +192,7 @@ client.addEventListener('state', () => {
   else if (phase !== 'stopped' && byId('banner-text').textContent === whyStopped) hideBanner();
 });
 byId('banner-action').addEventListener('click', () => client.rooms.get(outOf)?.comeBack());
+client.addEventListener('error', ({ detail }) => showBanner(`The server says: ${detail.message}.`));
 client.addEventListener('expiring', ({ detail }) => showBanner(`Your sign-in ends in ${detail.seconds} s.`));
 byId('banner-close').addEventListener('click', () => (hideBanner(), hasFingers() || composer.focus()));
 

@@ -92,8 +92,7 @@ export class WebSocketLink {
     if (message.type === 'error') {
       const error = new ChatError(message.code, message.message, { retryAfter: message.retry_after ?? null });
       if (message.id != null) this.#answer(message.id, error);
-      else if (message.room) this.handlers.pushed(this, message);
-      else console.warn('the server complained:', error.code, error.message);
+      else this.handlers.pushed(this, message);
     } else if (message.id != null) this.#answer(message.id, message);
     else this.handlers.pushed(this, message);
   }

@@ -13,8 +13,8 @@ import pytest
 import trio
 
 from chatserver.api import rooms as rooms_module
-from chatserver.edge import expulsion as expulsion_module
-from chatserver.edge.expulsion import Expeller
+from chatserver.edge import enforcement as enforcement_module
+from chatserver.edge.enforcement import Enforcer
 from chatserver.edge.http import HttpExchanges
 from chatserver.log.memory import MemoryLog
 from chatserver.log.sanctions import Kind, Sanction
@@ -43,7 +43,7 @@ LOBBY = "/rooms/lobby/sanctions"
 
 @pytest.fixture
 async def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[Serving]:
-    monkeypatch.setattr(expulsion_module, "SEARCH_STEP", 5)  # a few connections are many steps
+    monkeypatch.setattr(enforcement_module, "SEARCH_STEP", 5)  # a few connections are many steps
     async with moderated(tmp_path, presence_grace=300.0) as running:
         yield running
 
@@ -74,6 +74,41 @@ async def test_a_muted_user_may_read_and_not_write_on_any_transport(address: Add
     }  # fmt: skip
     assert TIME.fullmatch(made["until"])
     assert made["by"]["id"] == await id_of(address, MODERATOR)
+
+
+@pytest.mark.parametrize("room", ["lobby", "*"])
+async def test_a_muted_user_is_told_at_once_and_stays_in_the_room(server: Serving, room: str) -> None:
+    """The user learned it only by writing."""
+    address = server.address
+    ann = await id_of(address, ANN)
+    answers: list[Answer] = []
+    async with (
+        chatter(address, headers=ANN) as friend,
+        chatter(address, headers=ANN) as elsewhere,
+        connect(address) as events,
+        trio.open_nursery() as nursery,
+    ):
+        await friend.ask("join", room="lobby")
+        await elsewhere.ask("join", room="ops")
+        await events.send(request("GET", "/rooms/lobby/events", headers=ANN))
+        await events.head()
+        nursery.start_soon(poll, address, "/rooms/lobby/messages?after=0&wait=60", ANN, answers)
+        await server.in_phase("held", 1)
+        await sanction(address, room, kind="mute", user=ann, seconds=600, reason="spam")
+        told = await friend.next("error")
+        assert set(told) == {"type", "code", "message", "retry_after"}, "a `room` would mean that the user is out of it"
+        where = "in lobby" if room == "lobby" else "here"
+        assert (told["code"], told["message"]) == (
+            "forbidden",
+            f"you may not write {where} for another 10 minutes: spam",
+        )
+        await events.until(b"event: muted\ndata: ")
+        assert json.loads(await events.until(b"\n")) == told
+        await elsewhere.say(type="ping")
+        assert (await elsewhere.next("error", "pong"))["type"] == ("pong" if room == "lobby" else "error")
+        assert (await say(address, BOB)).status == 201
+        assert (await friend.next("message"))["text"] == "hi"
+    assert [(answer.status, len(answer.json["messages"])) for answer in answers] == [(200, 1)]
 
 
 async def test_a_sanction_ends_when_it_is_lifted_or_over(server: Serving) -> None:
@@ -297,14 +332,14 @@ async def test_of_many_connections_and_rooms_a_few_are_ended_in_each_step(
     address: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A step counts rooms: otherwise a ban of 200 WebSockets in a hundred rooms each takes steps of 7 ms."""
-    monkeypatch.setattr(expulsion_module, "SEARCH_STEP", 1_000)
-    monkeypatch.setattr(expulsion_module, "perf_counter", count().__next__)  # each end takes longer than a step
+    monkeypatch.setattr(enforcement_module, "SEARCH_STEP", 1_000)
+    monkeypatch.setattr(enforcement_module, "perf_counter", count().__next__)  # each end takes longer than a step
     rooms = [f"room-{number}" for number in range(12)]
     for room in rooms:
         assert (await say(address, BOB, room)).status == 201
     with (
-        mock.patch.object(Expeller, "_step", autospec=True, side_effect=Expeller._step) as steps,
-        mock.patch.object(Expeller, "_lost_step", autospec=True, side_effect=Expeller._lost_step) as lost_steps,
+        mock.patch.object(Enforcer, "_step", autospec=True, side_effect=Enforcer._step) as steps,
+        mock.patch.object(Enforcer, "_lost_step", autospec=True, side_effect=Enforcer._lost_step) as lost_steps,
     ):
         async with AsyncExitStack() as stack:
             for _ in rooms:

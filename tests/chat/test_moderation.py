@@ -3,7 +3,7 @@
 import pytest
 
 from chatserver.chat import moderation as moderation_module
-from chatserver.chat.moderation import Expulsion, Moderation
+from chatserver.chat.moderation import Enforcement, Moderation
 from chatserver.chat.principal import Action, Principal, guest, number_behind
 from chatserver.log.sanctions import EVERYWHERE, Kind, Sanction
 
@@ -21,13 +21,13 @@ class Moderator(Principal, gc=False, frozen=True, eq=False):
 
 
 class House:
-    """The table of sanctions, its clock, and the expulsions that it requests."""
+    """The table of sanctions, its clock, and what it does to open connections."""
 
     def __init__(self) -> None:
         self.now = START
-        self.asked: list[Expulsion] = []
+        self.asked: list[Enforcement] = []
         self.it = Moderation(b"s" * 16, wall_ms=lambda: self.now)
-        self.it.expel = self.asked.append
+        self.it.apply = self.asked.append
         self._last = 0
 
     def enforce(
@@ -68,7 +68,7 @@ def test_a_mute_forbids_writing_only(house: House) -> None:
     assert house.allowed(ANN) == [READ, MODERATE]
     assert house.allowed(ANN, "ops") == list(Action)
     assert house.allowed(BOB) == list(Action)
-    assert house.asked == [], "no user is expelled"
+    assert [(each.kind, each.concerns(ANN), each.concerns(BOB)) for each in house.asked] == [(Kind.MUTE, True, False)]
 
 
 @pytest.mark.parametrize("room", ["lobby", EVERYWHERE])
@@ -205,7 +205,7 @@ def test_a_renewal_keeps_changes_made_here_during_the_read(house: House) -> None
     assert [each.concerns(ANN) for each in house.asked] == [True]
 
 
-def test_expulsions_are_requested(house: House) -> None:
+def test_sanctions_and_kicks_are_applied_to_open_connections(house: House) -> None:
     house.enforce(ANN)
     house.enforce(HERE, room=EVERYWHERE)
     house.it.kick(BOB.face.id, "ops")
@@ -216,8 +216,8 @@ def test_expulsions_are_requested(house: House) -> None:
         [True, False, False, False],
         [False, True, False, False],
     ]
-    assert [(each.is_from("lobby"), each.is_from("ops"), each.banned) for each in (banned, network, kicked)] == [
-        (True, False, True), (True, True, True), (False, True, False),
+    assert [(each.applies_in("lobby"), each.applies_in("ops"), each.kind) for each in (banned, network, kicked)] == [
+        (True, False, Kind.BAN), (True, True, Kind.BAN), (False, True, None),
     ]  # fmt: skip
     assert house.it.check(BOB, READ, "ops") is None, "a kicked user may return"
 

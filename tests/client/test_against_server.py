@@ -19,7 +19,8 @@ from chatserver.client import (
     session,
 )
 from tests.client.listener import TRANSPORTS, Listener, each_transport, listening, url
-from tests.support.moderating import moderate, moderated
+from tests.support.moderating import moderate, moderated, sanction
+from tests.support.peers import publish
 from tests.support.ports import steady_port
 from tests.support.serving import eventually, free_flags, server_process, serving
 
@@ -122,6 +123,20 @@ async def test_a_user_taken_out_of_a_room_is_told_why_and_stays_in_the_others(
         assert not listener.events(Reconnecting)
         with pytest.raises(Forbidden):
             await anext(aiter(ops))
+
+
+@pytest.mark.parametrize("transport", ["ws", "sse"])
+async def test_a_muted_user_is_told_and_stays(tmp_path: Path, transport: TransportName) -> None:
+    async with moderated(tmp_path) as server, listening(url(server), transport=transport) as listener:
+        await listener.until(Entered)
+        user = await listener.chat.connected()
+        await server.in_phase("open" if transport == "ws" else "stream")
+        await sanction(server.address, kind="mute", user=user.id)
+        (complaint,) = await listener.until(Complaint)
+        assert complaint == Complaint(None, "forbidden", "you may not write in lobby")
+        await publish(server.address, "lobby", "go on")
+        assert await listener.texts(1) == ["go on"]
+        assert not listener.events(Reconnecting)
 
 
 @pytest.mark.parametrize("transport", ["ws", "poll"])

@@ -65,6 +65,7 @@ def test_a_moderator_deletes_mutes_kicks_and_bans(server: Server, window: OpenWi
     mo.expect_texts(["This message was deleted.", "a word"])
     moderate(mo, "Ann", "Mute for 10 minutes")
     expect(mo.page.locator("#toast")).to_have_text("Ann may not write for 10 minutes.")
+    expect(banner(ann)).to_contain_text("The server says: you may not write in bar for another 10 minutes.")
     ann.say("another word")
     expect(ann.page.locator("#pending .problem")).to_contain_text("you may not write in bar for another")
     ann.act("a word", "Edit")
@@ -211,8 +212,12 @@ def test_a_ban_is_shown_over_http(server: Server, window: OpenWindow, transport:
     bob.expect_texts(["hello"])
     user = bob.page.request.get(f"{server.url}/session").json()["user"]["id"]
     bearer = {"Authorization": f"Bearer {token(sub='mo', chat={'role': 'moderator'})}"}
+    sanctions = f"{server.url}/rooms/den-{transport}/sanctions"
+    assert bob.page.request.post(sanctions, headers=bearer, data={"kind": "mute", "user": user}).ok
+    if transport == "sse":  # the answer to a poll has no place for it
+        expect(banner(bob)).to_contain_text("The server says: you may not write in den-sse")
     ban = {"kind": "ban", "user": user, "seconds": 600, "reason": "noise"}
-    answer = bob.page.request.post(f"{server.url}/rooms/den-{transport}/sanctions", headers=bearer, data=ban)
+    answer = bob.page.request.post(sanctions, headers=bearer, data=ban)
     assert answer.ok, answer.text()
     expect(banner(bob)).to_contain_text(
         f"You are out of #den-{transport}: you are banned in den-{transport} for another 10 minutes"

@@ -73,8 +73,8 @@ class ChatV1(Dialect):
     def refused(self, id_: MessageId, code: ErrorCode, message: str, retry_after: float | None = None) -> bytes:
         return text_frame(encoders.error(id_, code, message, retry_after))
 
-    def expelled(self, room: str, message: str, retry_after: float | None = None) -> bytes:
-        return text_frame(encoders.error(None, ErrorCode.FORBIDDEN, message, retry_after, room=room))
+    def moderated(self, left: str, message: str, retry_after: float | None = None) -> bytes:
+        return text_frame(encoders.error(None, ErrorCode.FORBIDDEN, message, retry_after, room=left))
 
     def push(self, message: bytes, room: str, offset: int) -> bytes:
         return text_frame(encoders.message_push(message))

@@ -1,0 +1,179 @@
+"""Applies mutes, bans and kicks to open connections, on every transport.
+
+Owns: the search for the connections of the users concerned, then, for a ban or a kick, for users who are present
+without one (between two polls, or after a reload); what happens to a connection of each kind. May not: know the reason.
+Users who join during a search were checked already (chat/moderation.py).
+
+After a ban or a kick a WebSocket is notified and leaves the room, a held poll is refused, an event stream is notified
+and ends: each client can show why. A ban from all rooms closes WebSockets too. After a mute WebSockets and event
+streams are notified; the answer to a poll has no field for it.
+"""
+
+from collections.abc import Iterator
+from time import perf_counter
+from typing import NamedTuple
+
+from chatserver.api.session import WebSocketSession
+from chatserver.chat.hub import Hub
+from chatserver.chat.member import Member, PollWaiter
+from chatserver.chat.moderation import Enforcement
+from chatserver.chat.principal import Principal
+from chatserver.chat.ring import Encoding
+from chatserver.chat.room import Room
+from chatserver.edge.http import HttpExchanges
+from chatserver.fair import STEP
+from chatserver.log.sanctions import EVERYWHERE, Kind
+from chatserver.net.connection import Connection
+from chatserver.net.connections import Connections
+from chatserver.net.states import Priority
+from chatserver.protocol.errors import MessageError
+from chatserver.reasons import ErrorCode, Reason
+
+#: Places of the connection table searched in one step (0.1 ms) at most; fewer if the connections that end there take
+#: longer. To end one takes up to a hundred times as long as to pass it, and with 100 rooms a hundred times that.
+SEARCH_STEP = 512
+
+
+class _Search(NamedTuple):
+    """A search under way: an enforcement, and the next place in the table."""
+
+    enforcement: Enforcement
+    at: int
+
+
+class _LostSearch(NamedTuple):
+    """The same for users without a connection."""
+
+    enforcement: Enforcement
+    left: Iterator[tuple[Room, Principal]]
+
+
+class Enforcer:
+    """See the module."""
+
+    def __init__(self, connections: Connections, hub: Hub, exchanges: HttpExchanges) -> None:
+        self._connections = connections
+        self._hub = hub
+        self._exchanges = exchanges
+
+    def apply(self, enforcement: Enforcement) -> None:
+        """Begin the search; the enforcement's `over` is set at its end."""
+        self._go_on(_Search(enforcement, 0))
+
+    def _go_on(self, search: _Search) -> None:
+        self._connections.scheduler.submit(Priority.NORMAL, self._step, search)
+
+    def _step(self, search: _Search) -> bool:
+        enforcement, at = search
+        table = self._connections.table
+        end, until = min(at + SEARCH_STEP, len(table)), perf_counter() + STEP
+        try:
+            while at < end:
+                connection = table[at]
+                at += 1
+                if connection is not None and self._applied(connection, enforcement) and perf_counter() >= until:
+                    break
+        finally:
+            if at < len(table):
+                self._go_on(_Search(enforcement, at))
+            elif enforcement.kind is Kind.MUTE:
+                enforcement.over.set()
+            else:
+                self._go_on_with_lost(_LostSearch(enforcement, self._hub.lost_ones(enforcement.room)))
+        return False
+
+    def _go_on_with_lost(self, search: _LostSearch) -> None:
+        self._connections.scheduler.submit(Priority.NORMAL, self._lost_step, search)
+
+    def _lost_step(self, search: _LostSearch) -> bool:
+        enforcement, found = search
+        left, until = SEARCH_STEP, perf_counter() + STEP
+        try:
+            for room, principal in found:
+                left -= 1
+                if enforcement.concerns(principal) and self._hub.forget_lost(room, principal):
+                    enforcement.ended += 1
+                    left = left if perf_counter() < until else 0
+                if not left:
+                    break
+        finally:
+            if not left:
+                self._go_on_with_lost(search)
+            else:
+                enforcement.over.set()  # set even after a failure, since a moderator waits for it
+        return False
+
+    def _applied(self, connection: Connection, enforcement: Enforcement) -> bool:
+        """Whether the enforcement concerns this connection; if so, it has been applied to it."""
+        principal = principal_of(connection.context)
+        if principal is None or not enforcement.concerns(principal):
+            return False
+        act = self._notify if enforcement.kind is Kind.MUTE else self._end
+        if self._connections.step(connection, act, enforcement):
+            self._connections.resume(connection, later=True)
+        return True
+
+    def _notify(self, connection: Connection, enforcement: Enforcement) -> None:
+        """Tell a muted user, once on each connection to the room."""
+        encoding: Encoding
+        match connection.context:
+            case WebSocketSession(dialect=encoding) as session:
+                rooms = [EVERYWHERE, *(member.room.name for member in session.rooms())]
+            case Member(encoding=encoding, room=room):
+                rooms = [room.name]
+            case _:
+                return
+        told = encoding.moderated("", enforcement.refusal.sentence, enforcement.refusal.seconds_left)
+        if told and any(map(enforcement.applies_in, rooms)):
+            self._connections.send(connection, told)
+
+    def _end(self, connection: Connection, enforcement: Enforcement) -> bool:
+        """End what the connection has open in the room. True: another request may be in the inbox."""
+        refusal = enforcement.refusal
+        match connection.context:
+            case WebSocketSession() as session:
+                self._end_memberships(connection, session, enforcement)
+            case PollWaiter() as waiter:
+                return self._refuse_held(connection, waiter, enforcement)
+            case Member() as member if enforcement.applies_in(member.room.name):
+                enforcement.ended += 1
+                room, principal = member.room, member.room.members[member]
+                told = member.encoding.moderated(room.name, refusal.sentence, refusal.seconds_left)
+                self._connections.finish(connection, Reason.KICKED if enforcement.kind is None else Reason.BANNED, told)
+                self._hub.forget_lost(room, principal)
+        return False
+
+    def _refuse_held(self, connection: Connection, waiter: PollWaiter, enforcement: Enforcement) -> bool:
+        left = [room for room, _ in waiter.places() if enforcement.applies_in(room.name)]
+        if not left:
+            return False
+        enforcement.ended += 1
+        sentence, seconds_left = enforcement.refusal.sentence, enforcement.refusal.seconds_left
+        error = MessageError(ErrorCode.FORBIDDEN, sentence, wait=seconds_left, room=enforcement.room)
+        more = self._exchanges.refuse_held(connection, waiter, error)
+        for room in left:
+            self._hub.forget_lost(room, waiter.principal)
+        return more
+
+    def _end_memberships(self, connection: Connection, session: WebSocketSession, enforcement: Enforcement) -> None:
+        refusal, dialect = enforcement.refusal, session.dialect
+        told = b""
+        for member in session.rooms():
+            room = member.room.name
+            if enforcement.applies_in(room):
+                enforcement.ended += 1
+                session.remove(member)
+                self._hub.leave(member)
+                told += dialect.moderated(room, refusal.sentence, refusal.seconds_left)
+        if enforcement.kind is Kind.BAN and enforcement.room == EVERYWHERE:
+            told += dialect.close(Reason.BANNED, refusal.sentence)
+            self._connections.finish(connection, Reason.BANNED, told)
+        elif told:
+            self._connections.send(connection, told)
+
+
+def principal_of(context: object) -> Principal | None:
+    """The principal of a connection with this context: a WebSocket, a held poll or an event stream; else None."""
+    if isinstance(context, WebSocketSession | PollWaiter):
+        return context.principal
+    return context.room.members.get(context) if isinstance(context, Member) else None
