@@ -17,6 +17,7 @@ from psycopg import errors
 from chatserver.log.interface import Identity, LogOpenError, new_identity
 from chatserver.log.postgres_connection import SCHEMA_NAME, Connection, sentence
 from chatserver.log.postgres_news import OPENED, notify
+from chatserver.log.words import VERSION
 
 #: The advisory lock for migrations: "chat", as SQLite's APPLICATION_ID.
 MIGRATION_LOCK = 0x63686174
@@ -94,7 +95,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE old_words (room bigint NOT NULL, place bigint NOT NULL)",
         "INSERT INTO old_words SELECT 0, 0 WHERE EXISTS (SELECT FROM messages)",
     ),
+    # words: the version of `words` that made the words of the messages.
+    ("ALTER TABLE identity ADD COLUMN words text NOT NULL DEFAULT ''",),
 )
+# With another version of `words` the words of all messages are stored anew, in the background.
+_WORDS_ANEW = ("DELETE FROM old_words", "INSERT INTO old_words SELECT 0, 0 WHERE EXISTS (SELECT FROM messages)")
 _MADE = re.compile(r"CREATE TABLE (\w+)")
 
 
@@ -116,6 +121,9 @@ def migrate(connection: Connection) -> Opened:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (MIGRATION_LOCK,))
         _migrate(connection)
         identity = _identify(connection, cluster)
+        if connection.execute("UPDATE identity SET words = %s WHERE words <> %s", (VERSION, VERSION)).rowcount:
+            for statement in _WORDS_ANEW:
+                connection.execute(statement)
         has_old_words = connection.execute("SELECT FROM old_words").fetchone() is not None
         notify(connection, "", {OPENED: 0})
         connection.execute("COMMIT")
