@@ -19,10 +19,10 @@ from chatserver.api.dialect import Command, Echo
 from chatserver.api.pages import Page
 from chatserver.api.pipelines.join import JoinPipeline
 from chatserver.api.services import Services, check_signed_in, not_stored
-from chatserver.api.session import Waits, WebSocketSession
+from chatserver.api.session import GONE, LOG, NOTHING, WebSocketSession
 from chatserver.api.tokens import RefusedError
 from chatserver.chat.member import Member
-from chatserver.chat.principal import Action
+from chatserver.chat.policy import READ, WRITE
 from chatserver.chat.registry import LATEST
 from chatserver.chat.room import Room
 from chatserver.chat.sink import Sink
@@ -106,12 +106,12 @@ class Conversation:
     async def do(self, work: Work, connection: object, session: WebSocketSession, command: Any) -> Answer:
         """Do what needs the log. Raises MessageError, also if the user was banned from the room meanwhile."""
         answer = await work(connection, session, command)
-        self._check(session.principal, Action.READ, command.room, command.id)
+        self._check(session.principal, READ, command.room, command.id)
         return answer
 
     def _submit(self, connection: object, session: WebSocketSession, message: Publish | Change) -> Outcome:
         """Hand a record to the log: a message, or a change to one."""
-        self._check(session.principal, Action.WRITE, message.room, message.id)
+        self._check(session.principal, WRITE, message.room, message.id)
         if isinstance(message, Publish):
             self._services.count_message(session.principal, message.room, message.id)
         else:
@@ -130,7 +130,7 @@ class Conversation:
             session.waits = room
             self._hub.pause(room, connection)
         elif session.in_flight >= MAX_IN_FLIGHT:
-            session.waits = Waits.LOG
+            session.waits = LOG
         return None
 
     def may_go_on(self, connection: object, session: WebSocketSession) -> bool:
@@ -138,26 +138,26 @@ class Conversation:
         waits = session.waits
         if isinstance(waits, Room):
             return waits.paused is None or connection not in waits.paused
-        if waits is Waits.LOG:
+        if waits is LOG:
             return session.in_flight < MAX_IN_FLIGHT
-        return waits is Waits.NOTHING
+        return waits is NOTHING
 
     def _acknowledge(
         self, connection: object, session: WebSocketSession, id_: MessageId, result: Stored | LogError
     ) -> None:  # fmt: skip
         session.in_flight -= 1
-        if session.waits is Waits.GONE:
+        if session.waits is GONE:
             return
         dialect = session.dialect
         if isinstance(result, LogError):
             self._sink.send(connection, dialect.refused(id_, *not_stored(result)))
         else:
             self._sink.send(connection, dialect.published(id_, result.record))
-        if session.waits is Waits.LOG and session.in_flight == MAX_IN_FLIGHT - 1:
+        if session.waits is LOG and session.in_flight == MAX_IN_FLIGHT - 1:
             self._sink.resume(connection)
 
     def _join(self, connection: object, session: WebSocketSession, message: Join) -> Outcome:
-        self._check(session.principal, Action.READ, message.room, message.id)
+        self._check(session.principal, READ, message.room, message.id)
         before = session.find(message.room)
         if before is None and session.members is not None:
             most = self._services.settings.max_rooms_per_connection
@@ -188,7 +188,7 @@ class Conversation:
     def _enter_if_allowed(
         self, connection: object, session: WebSocketSession, message: Join, room: Room, page: Page
     ) -> Answer:  # fmt: skip
-        self._check(session.principal, Action.READ, message.room, message.id)  # before the member is added
+        self._check(session.principal, READ, message.room, message.id)  # before the member is added
         return self._enter(connection, session, message, room, page)
 
     def _check_empty_rooms(self, session: WebSocketSession, message: Join) -> None:
@@ -198,7 +198,7 @@ class Conversation:
     def _enter(
         self, connection: object, session: WebSocketSession, message: Join, room: Room, page: Page
     ) -> Answer:  # fmt: skip
-        if session.waits is Waits.GONE:
+        if session.waits is GONE:
             raise MessageError(ErrorCode.UNAVAILABLE, "the connection is closed", message.id)
         before = session.find(room.name)
         if before is not None:  # joining again starts anew from the cursor in the command
@@ -220,7 +220,7 @@ class Conversation:
 
     def released(self, connection: object, session: WebSocketSession) -> None:
         """Called when the connection closes: end its memberships, and its wait for a room that it publishes to."""
-        waits, session.waits = session.waits, Waits.GONE
+        waits, session.waits = session.waits, GONE
         if isinstance(waits, Room):
             self._hub.forget_publisher(waits, connection)
         for member in session.rooms():
@@ -228,7 +228,7 @@ class Conversation:
             self._hub.lost(member)
 
     def _history(self, connection: object, session: WebSocketSession, message: History) -> Outcome:
-        self._check(session.principal, Action.READ, message.room, message.id)
+        self._check(session.principal, READ, message.room, message.id)
         after, before = optional_cursor(message.after), optional_cursor(message.before)
         page = self._pages.now(self._hub.room(message.room), after, before, message.limit)
         if page is None:
@@ -241,7 +241,7 @@ class Conversation:
         return Answer(session.dialect.history(message.id, message.room, page))
 
     def _members(self, connection: object, session: WebSocketSession, message: Members) -> Outcome:
-        self._check(session.principal, Action.READ, message.room, message.id)
+        self._check(session.principal, READ, message.room, message.id)
         presence = self._hub.registry.presence(message.room)
         return Answer([session.dialect.members(message.id, message.room, presence)])
 
@@ -250,7 +250,7 @@ class Conversation:
         try:
             principal = self._services.identities.by_token(message.token, before.network).principal
             check_signed_in(principal)
-            self._services.check_sanctions(principal, Action.READ, EVERYWHERE)
+            self._services.check_sanctions(principal, READ, EVERYWHERE)
         except RefusedError as error:  # counts against the rate limit, since verifying costs as much as three pings
             return Answer([session.dialect.refused(message.id, error.code, error.message, error.wait)], limited=True)
         except MessageError as error:
@@ -258,7 +258,7 @@ class Conversation:
         session.principal = principal
         left = []
         for member in session.rooms():
-            if self._services.allows(principal, Action.READ, member.room.name):
+            if self._services.allows(principal, READ, member.room.name):
                 self._hub.change_principal(member, principal)
             else:
                 session.remove(member)

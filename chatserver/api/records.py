@@ -8,7 +8,7 @@ from collections.abc import Callable
 from chatserver.api.answers import Answer, Commit, Response, refusal
 from chatserver.api.request import Request
 from chatserver.api.services import Services, not_stored
-from chatserver.chat.principal import Action
+from chatserver.chat.policy import WRITE
 from chatserver.log.interface import LogError, Stored
 from chatserver.protocol import encoders
 from chatserver.protocol.bodies import decode_edit, decode_key, decode_publish
@@ -25,7 +25,7 @@ class RecordHandlers:
     def publish(self, request: Request, room: str) -> Answer:
         """`POST /rooms/{room}/messages`: 201 once it is durable."""
         request.parameters()
-        self._services.check(request.principal, Action.WRITE, room)
+        self._services.check(request.principal, WRITE, room)
         self._services.count_message(request.principal, room)
         sent = decode_publish(request.body, request.head.headers.get("content-type"))
         message = Publish(room, sent.text, sent.key, reply_to=sent.reply_to, mentions=sent.mentions)
@@ -54,7 +54,7 @@ class RecordHandlers:
     def _change(self, request: Request, room: str, offset: str, change: Callable[[int], Change]) -> Answer:
         """Submit a change. As for a publish, the rate is checked before the content; slow mode is for messages only."""
         request.parameters()
-        self._services.check(request.principal, Action.WRITE, room)
+        self._services.check(request.principal, WRITE, room)
         self._services.count_record(request.principal)
         place = check_offset(int(offset) if offset.isascii() and offset.isdigit() and len(offset) <= 16 else 0)
         return self._commit(request, change(place), 200)

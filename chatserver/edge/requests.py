@@ -17,7 +17,7 @@ from chatserver.net.states import State
 from chatserver.net.wheel import TICK, ticks
 from chatserver.protocol.body import Body, BodyLimits, body_reader
 from chatserver.protocol.errors import HttpError
-from chatserver.protocol.head import BodyKind, Head, HeadLimits, find_head_end, parse_head
+from chatserver.protocol.head import NO_BODY, Head, HeadLimits, find_head_end, parse_head
 from chatserver.protocol.response import CONTINUE, error_response
 from chatserver.reasons import ErrorCode, Reason
 from chatserver.settings.fields import BODY_SECONDS_PER_KIB, Settings
@@ -65,7 +65,7 @@ class RequestHandler(Handler):
             if self._budget.used:
                 self._budget.release(connection)
             head = parse_head(buffer[:end], self._head_limits)
-            if head.body is BodyKind.NONE:
+            if head.body is NO_BODY:
                 return self._dispatch(connection, head, b"", buffer[end:])
             return self._begin_body(connection, head, buffer[:end], buffer[end:])
         except HttpError as error:

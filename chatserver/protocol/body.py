@@ -17,7 +17,7 @@ from h11._readers import ChunkedReader
 from h11._receivebuffer import ReceiveBuffer
 
 from chatserver.protocol.errors import HttpError
-from chatserver.protocol.head import BodyKind, Head
+from chatserver.protocol.head import CHUNKED, Head
 from chatserver.reasons import ErrorCode, Reason
 
 
@@ -40,7 +40,7 @@ SMALL_BODY = 512
 
 def body_reader(head: Head, limits: BodyLimits) -> "Body":
     """The reader for this head's body; 413 at once when it announces too much."""
-    if head.body is BodyKind.CHUNKED:
+    if head.body is CHUNKED:
         return ChunkedBody(limits)
     if head.content_length > limits.max_bytes:
         raise _too_large(limits)

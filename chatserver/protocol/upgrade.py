@@ -9,7 +9,7 @@ from binascii import b2a_base64
 from hashlib import sha1
 
 from chatserver.protocol.errors import Headers, HttpError
-from chatserver.protocol.head import BodyKind, Head, has_token
+from chatserver.protocol.head import NO_BODY, Head, has_token
 from chatserver.protocol.response import header_lines, status_line
 from chatserver.reasons import ErrorCode
 
@@ -34,7 +34,7 @@ def accept_upgrade(head: Head, *, headers: Headers = (), subprotocol: str | None
         raise HttpError(ErrorCode.UPGRADE_REQUIRED, "the WebSocket version spoken here is 13 (RFC 6455)", headers=_HOW)
     if head.version == "1.0" or not has_token(sent.get("connection"), "upgrade"):
         raise HttpError(ErrorCode.BAD_REQUEST, "an upgrade needs HTTP/1.1 and Connection: Upgrade")
-    if head.body is not BodyKind.NONE:
+    if head.body is not NO_BODY:
         raise HttpError(ErrorCode.BAD_REQUEST, "an upgrade has no body")
     key = sent.get("sec-websocket-key", "")
     if not _KEY.fullmatch(key):
