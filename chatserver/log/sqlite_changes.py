@@ -22,8 +22,17 @@ _FIND_REACTIONS = """
     SELECT json_group_array(column1) FROM (ROWS)
     CROSS JOIN reactions ON place = column2 AND emoji = column3 AND user_id = column4
 """
-_UPDATE_STATES = "UPDATE messages SET more = column2 FROM (ROWS) WHERE place = column1"
-_UPDATE_TEXTS = "UPDATE messages SET more = column2, text = column3 FROM (ROWS) WHERE place = column1"
+# The rows exist, so none is inserted. UPDATE ... FROM would first copy all values into a temporary table.
+_UPDATE_STATES = """
+    INSERT INTO messages (place, time, user_id, user_name, text, more)
+    SELECT column1, 0, '', '', '', column2 FROM (ROWS) WHERE column1 > 0
+    ON CONFLICT (place) DO UPDATE SET more = excluded.more
+"""
+_UPDATE_TEXTS = """
+    INSERT INTO messages (place, time, user_id, user_name, text, more)
+    SELECT column1, 0, '', '', column3, column2 FROM (ROWS) WHERE column1 > 0
+    ON CONFLICT (place) DO UPDATE SET more = excluded.more, text = excluded.text
+"""
 _INSERT_REACTIONS = "INSERT OR IGNORE INTO reactions SELECT * FROM (ROWS) WHERE column1 > 0"
 _DELETE_ALL_REACTIONS = "DELETE FROM reactions WHERE place IN (ROWS)"
 _decode_records = msgspec.json.Decoder(list[tuple[int, int, str, str, str, int, int, str]]).decode
