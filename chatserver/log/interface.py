@@ -54,8 +54,9 @@ MAX_GROUP_TEXT = 64 * 1024
 MAX_READ = 1_000
 #: Bytes of text in one answer of a read without a bound of its own: twice those of MAX_READ records of ordinary chat.
 MAX_READ_BYTES = 256 * 1024
-#: Seconds for which a key of a user in a room stands for the same message.
-KEY_LIFETIME = 600.0
+#: Milliseconds for which a key of a user in a room stands for the same message. It also ends once the clock was set
+#: back by as much: keys of a clock that was ahead would stay for as long as it was, and stop the removal of later ones.
+KEY_LIFETIME_MS = 600_000
 #: Seconds from cancellation to the last commit. A disk slower than that is broken.
 DRAIN_DEADLINE = 5.0
 #: Seconds from a call to its answer, whatever the disk does: half as long as the edge waits, so that a client gets an

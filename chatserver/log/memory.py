@@ -26,7 +26,7 @@ from chatserver.log.audit import Audit
 from chatserver.log.groups import GroupWriter, Outcomes
 from chatserver.log.index import MemoryIndex
 from chatserver.log.interface import (
-    KEY_LIFETIME,
+    KEY_LIFETIME_MS,
     MAX_READ,
     MAX_READ_BYTES,
     Draft,
@@ -80,7 +80,7 @@ class _Use(msgspec.Struct, frozen=True, gc=False):
     """The record that a key was used for, by its offset, since the record itself may be altered later."""
 
     offset: int
-    time: int
+    time: int  # of the use
 
 
 class MemoryLog:
@@ -234,7 +234,7 @@ class MemoryLog:
     def _commit(self, drafts: Sequence[Draft]) -> Outcomes:
         now = self._wall_ms()
         if self._keys_since_expiry >= EXPIRE_EVERY:
-            self._expire_keys(now - int(KEY_LIFETIME * 1000))
+            self._expire_keys(now)
         return [self._store(draft, now) for draft in drafts]
 
     def _store(self, draft: Draft, now: int) -> Stored | LogError:
@@ -242,7 +242,7 @@ class MemoryLog:
         if draft.key is not None:
             key = _Key(draft.room, draft.user_id, draft.key)
             first = self._keys.get(key)
-            if first is not None and first.time > now - KEY_LIFETIME * 1000:
+            if first is not None and abs(now - first.time) < KEY_LIFETIME_MS:
                 kept = self._any(draft.room).records.get(first.offset)
                 return Stored(kept or changes.plain(draft, first.offset, first.time), fresh=False)
         room = self._any(draft.room)
@@ -262,16 +262,16 @@ class MemoryLog:
             record = room.records[offset] = changes.plain(draft, offset, time)
         if key is not None:
             self._keys.pop(key, None)  # a key used again after its lifetime goes to the end
-            self._keys[key] = _Use(offset, time)
+            self._keys[key] = _Use(offset, now)
             self._keys_since_expiry += 1
         return Stored(record, fresh=True)
 
-    def _expire_keys(self, until: int) -> None:
+    def _expire_keys(self, now: int) -> None:
         """Remove the oldest expired keys, at most twice as many as were stored since the last time.
 
         In one pass, because asking a dict for its first key after each removal is quadratic: 1.8 s for 100,000 keys.
         """
-        expired = takewhile(lambda key: self._keys[key].time <= until, self._keys)
+        expired = takewhile(lambda key: abs(now - self._keys[key].time) >= KEY_LIFETIME_MS, self._keys)
         for key in list(islice(expired, 2 * self._keys_since_expiry)):
             del self._keys[key]
         self._keys_since_expiry = 0

@@ -15,7 +15,7 @@ from typing import TypeVar
 from psycopg.rows import TupleRow
 
 from chatserver.log.changes import Changes, hints_of, plain
-from chatserver.log.interface import KEY_LIFETIME, Draft, Keeps, LogError, LogUnavailable, Record, Refused, Stored
+from chatserver.log.interface import KEY_LIFETIME_MS, Draft, Keeps, LogError, LogUnavailable, Record, Refused, Stored
 from chatserver.log.postgres_changes import EMPTY, PostgresChanges, RoomEnd
 from chatserver.log.postgres_connection import Connection, Session
 from chatserver.log.postgres_index import vectors
@@ -228,12 +228,12 @@ class PostgresWriter:
                 plain_array(rooms[key[0]].id for key in keys),
                 plain_array(uses[key] for key in keys),
                 plain_array(record.offset for record in keys.values()),
-                plain_array(record.time for record in keys.values()),
+                plain_array(now for _ in keys),
             ),
         )
         self._keys_since_sweep += len(keys)
         if self._keys_since_sweep >= EXPIRE_EVERY:  # remove up to twice as many as came, so the table stays small
-            connection.execute(_EXPIRE_KEYS, (now - int(KEY_LIFETIME * 1000), 2 * self._keys_since_sweep))
+            connection.execute(_EXPIRE_KEYS, (now - KEY_LIFETIME_MS, 2 * self._keys_since_sweep))
             self._keys_since_sweep = 0
 
     def change(self, doing: str, work: Callable[[Connection], T]) -> T:
@@ -289,7 +289,7 @@ def _used_keys(found: Sequence[TupleRow], keyed: dict[_Key, Draft], now: int) ->
     keys = list(keyed)
     used: dict[_Key, Record] = {}
     for number, place, time, *row in found:
-        if time <= now - KEY_LIFETIME * 1000:
+        if abs(now - time) >= KEY_LIFETIME_MS:
             continue
         key = keys[number - 1]
         draft = keyed[key]

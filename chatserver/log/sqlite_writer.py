@@ -21,7 +21,7 @@ import msgspec
 
 from chatserver.log.changes import Changes, plain
 from chatserver.log.file_lock import FileLock
-from chatserver.log.interface import KEY_LIFETIME, Draft, Keeps, LogError, LogUnavailable, Record, Refused, Stored
+from chatserver.log.interface import KEY_LIFETIME_MS, Draft, Keeps, LogError, LogUnavailable, Record, Refused, Stored
 from chatserver.log.rows import COLUMNS, OF_MESSAGES, more_of, record_of
 from chatserver.log.sqlite_changes import SqliteChanges
 from chatserver.log.sqlite_file import unavailable
@@ -189,7 +189,7 @@ class SqliteWriter:
                 )  # fmt: skip
             if key is not None:
                 used[name, user_id, key] = record
-                keys += (room.base >> OFFSET_BITS, user_id, key, room.base + offset, time)
+                keys += (room.base >> OFFSET_BITS, user_id, key, room.base + offset, now)
         if keys or (rows and changes is not None):
             self._begin()
         if rows:
@@ -242,12 +242,12 @@ class SqliteWriter:
             return {}
         found = execute_rows(self._connection, _FIND_KEYS, list(chain.from_iterable(asked)), 3)
         used: dict[_Key, Record] = {}
-        for room_id, user_id, key, place, time, _, *row in found.fetchall():
-            if time <= now - KEY_LIFETIME * 1000:
+        for room_id, user_id, key, place, time, *row in found.fetchall():
+            if abs(now - time) >= KEY_LIFETIME_MS:
                 continue
             draft = asked[room_id, user_id, key]
             offset = place % OFFSETS
-            record = plain(draft, offset, time) if row[0] is None else record_of(draft.room, offset, time, *row)
+            record = plain(draft, offset, time) if row[0] is None else record_of(draft.room, offset, *row)
             used[draft.room, user_id, key] = record
         return used
 
@@ -256,8 +256,8 @@ class SqliteWriter:
         if self._keys_since_sweep < EXPIRE_EVERY:
             return
         self._connection.execute(
-            "DELETE FROM keys WHERE id IN (SELECT id FROM keys ORDER BY id LIMIT ?) AND time <= ?",
-            (2 * self._keys_since_sweep, now - int(KEY_LIFETIME * 1000)),
+            "DELETE FROM keys WHERE id IN (SELECT id FROM keys ORDER BY id LIMIT ?) AND abs(? - time) >= ?",
+            (2 * self._keys_since_sweep, now, KEY_LIFETIME_MS),
         )
         self._keys_since_sweep = 0
 

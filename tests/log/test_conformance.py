@@ -7,18 +7,15 @@ import pytest
 import trio
 from msgspec.structs import replace
 
-from chatserver.log import postgres_writer, sqlite_writer
+from chatserver.log import memory, postgres_writer, sqlite_writer
 from chatserver.log.database import DatabaseLog
 from chatserver.log.index import Question
-from chatserver.log.interface import KEY_LIFETIME, MAX_GROUP, MAX_READ, Head, Log, LogUnavailable, Record, Stored
+from chatserver.log.interface import KEY_LIFETIME_MS, MAX_GROUP, MAX_READ, Head, Log, LogUnavailable, Record, Stored
 from chatserver.log.markers import Marker
 from tests.log.support import START_MS, Clock, draft, fill, groups_of, offsets, running, submit_all, texts
 from tests.log.test_sanctions import ENTRY, sanction
 from tests.log.test_signouts import sign_out
 from tests.support.groups import append, together
-
-LIFETIME_MS = int(KEY_LIFETIME * 1000)
-
 
 # -- appending
 
@@ -98,7 +95,7 @@ async def test_a_key_stands_for_its_first_message_until_it_expires(
     log: Log, clock: Clock, news: list[list[Record]]
 ) -> None:
     first = await append(log, draft("one", key="k"))
-    clock.ms += LIFETIME_MS - 1
+    clock.ms += KEY_LIFETIME_MS - 1
     assert await append(log, draft("two", key="k")) == Stored(first.record, fresh=False)
     assert await log.head("lobby") == Head(1, 1)
     assert news == [[first.record]]
@@ -134,9 +131,28 @@ async def test_expired_keys_are_dropped_as_new_ones_arrive(
         monkeypatch.setattr(module, "EXPIRE_EVERY", 50)
     for _ in range(4):
         await submit_all(log, [draft(key=f"{clock.ms} {number}") for number in range(50)])
-        clock.ms += LIFETIME_MS
+        clock.ms += KEY_LIFETIME_MS
     if isinstance(log, DatabaseLog):
         assert await log.ask_tables(lambda tables: tables.run("SELECT count(*) FROM keys")) == [(50,)]
+
+
+async def test_a_clock_that_was_ahead_does_not_keep_later_keys(
+    log: Log, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (memory, sqlite_writer, postgres_writer):
+        monkeypatch.setattr(module, "EXPIRE_EVERY", 50)
+    clock.ms += 10 * KEY_LIFETIME_MS
+    await submit_all(log, [draft(key=f"ahead {number}") for number in range(50)])
+    clock.ms -= 10 * KEY_LIFETIME_MS
+    for step in range(5):
+        await submit_all(log, [draft(key=f"{step} {number}") for number in range(50)])
+        clock.ms += KEY_LIFETIME_MS
+    if isinstance(log, DatabaseLog):
+        ((kept,),) = await log.ask_tables(lambda tables: tables.run("SELECT count(*) FROM keys"))
+    else:
+        assert isinstance(log, memory.MemoryLog)
+        kept = len(log._keys)
+    assert kept <= 100
 
 
 # -- life

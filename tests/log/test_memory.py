@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from chatserver import fair
-from chatserver.log.interface import KEY_LIFETIME
+from chatserver.log.interface import KEY_LIFETIME_MS
 from chatserver.log.memory import EXPIRE_EVERY, RETAIN_STEP, MemoryLog
 from tests.log.support import Clock, draft, fill, running, submit_all
 
@@ -92,7 +92,7 @@ async def test_keys_that_expire_together_are_not_removed_together() -> None:
     many = 6 * EXPIRE_EVERY
     async with running(log):
         await write(log, many, keyed=True)
-        clock.ms += int(KEY_LIFETIME * 1000)
+        clock.ms += KEY_LIFETIME_MS
         for expected in (many, many - EXPIRE_EVERY, many - 2 * EXPIRE_EVERY):
             assert abs(len(log._keys) - expected) <= EXPIRE_EVERY
             await submit_all(log, [draft(key=f"{expected} {number}") for number in range(EXPIRE_EVERY)])

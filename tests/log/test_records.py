@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from chatserver.log import changes, database
 from chatserver.log.database import DatabaseLog
 from chatserver.log.interface import (
-    KEY_LIFETIME,
+    KEY_LIFETIME_MS,
     MAX_EMOJI,
     Draft,
     Head,
@@ -229,7 +229,7 @@ async def test_a_key_is_used_once_for_any_kind_of_record(log: Log, clock: Clock,
     again, other = await append(log, change), await append(log, draft("else", key="k"))
     for answer in (again, other):
         assert (answer.fresh, without_alters(answer)) == (False, without_alters(first))
-    clock.ms += int(KEY_LIFETIME * 1000)
+    clock.ms += KEY_LIFETIME_MS
     assert (await append(log, draft("else", key="k"))).record.offset == 3
 
 
