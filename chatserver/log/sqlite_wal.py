@@ -1,10 +1,10 @@
-"""Whether a write-ahead log that a crash has left behind still has all commits, which SQLite does not report.
+"""Whether a write-ahead log that a crash has left behind still has all commits, and its database.
 
 Owns: reading that file. May not: change it, or be called while a process has the database open.
 
-SQLite drops the commits after the first damaged frame without an error, and the server would use their offsets again.
-A loss of power damages the last commit alone, which was not acknowledged, because each is synced before the next is
-written. The format: https://www.sqlite.org/fileformat2.html, section 4.
+SQLite drops the commits after the first damaged frame without an error, and the server would use their offsets again;
+without the database it drops them all. A loss of power damages the last commit alone, which was not acknowledged,
+because each is synced before the next is written. The format: https://www.sqlite.org/fileformat2.html, section 4.
 """
 
 import struct
@@ -23,11 +23,19 @@ _NEW_EPOCH = "UPDATE identity SET epoch = lower(hex(randomblob(3)))"
 
 
 def check_wal(database: Path) -> None:
-    """Refuse a database whose write-ahead log has lost commits. Raises LogOpenError."""
+    """Refuse a database whose write-ahead log has lost commits, and one that has lost its database.
+
+    Raises LogOpenError.
+    """
     wal = database.with_name(f"{database.name}-wal")
-    lost = 0
+    lost = size = 0
     with suppress(OSError):  # there is none, or SQLite will say why it cannot be read
-        lost = lost_commits(wal)
+        lost, size = lost_commits(wal), wal.stat().st_size
+    if size > _HEADER.size and not (database.exists() and database.stat().st_size):
+        raise LogOpenError(
+            f"{database} is missing or empty, but {wal} has commits of it, which SQLite would delete; bring the two "
+            "together again, or remove that file to begin a new log"
+        )
     if lost:
         raise LogOpenError(
             f"{wal} is damaged, and at least {lost:,} of its commits would be lost; restore a backup, or go on without "

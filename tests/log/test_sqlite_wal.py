@@ -96,6 +96,20 @@ async def test_a_damaged_log_is_refused_and_left_alone(left: Path) -> None:
         assert 0 < len(kept) < 50
 
 
+@pytest.mark.parametrize("is_empty", [False, True])
+async def test_a_log_without_its_database_is_refused_and_left_alone(left: Path, *, is_empty: bool) -> None:
+    """SQLite would delete it, with the last messages of a database that was moved away without it."""
+    content = wal_of(left).read_bytes()
+    shutil.move(left, left.with_name("moved.db"))
+    if is_empty:
+        left.write_bytes(b"")
+    assert f"{left} is missing or empty, but {wal_of(left)} has commits" in await refused(left)
+    assert wal_of(left).read_bytes() == content
+    shutil.move(left.with_name("moved.db"), left)
+    async with running(SqliteLog(str(left))) as log:
+        assert (await log.head("lobby")).last == 50
+
+
 async def test_an_intact_log_goes_on(left: Path) -> None:
     async with running(SqliteLog(str(left))) as log:
         assert (await log.head("lobby")).last == 50
