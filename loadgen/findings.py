@@ -58,7 +58,7 @@ def _verdict(measured: Measured, figures: Figures) -> Verdict:
         Facts(
             figures=figures,
             bar=(*_bar(measured, figures), *measured.plan.conditions),
-            died=measured.died,
+            down=measured.down,
             faults=tuple(_faults(measured, figures)),
             busy=(*busy(figures), *filter(None, [_no_collateral(measured, figures)])),
             loose=tuple(measured.operations.loud_baseline()) if measured.experiment.probes else (),

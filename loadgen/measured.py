@@ -50,7 +50,7 @@ class Measured:
         self.descriptors_before: int | None = None
         self.descriptors_after: int | None = None
         self.round_trip_seconds = 0.0
-        self.died = ""  # the evidence that the server is gone
+        self.down = ""  # the evidence that the server serves nobody any more
         self.left_out: list[str] = []  # parts that were not played, with the reason
         self.own_growth: int | None = None
         self.attacker_seconds = 0.0

@@ -132,13 +132,15 @@ class Player:
                 nursery.start_soon(self._watch_memory)
                 nursery.start_soon(self._watch_attackers)
             for phase in experiment.phases:
-                await self._play_phase(phase)
+                if not self._measured.down:
+                    await self._play_phase(phase)
             nursery.cancel_scope.cancel()
         if experiment.speaks:
             await self._drain()
         if victims is not None and probes is not None:
             await self._see_what_is_left()
-        self._measured.died = await cause_of_death(self._plan)
+        if cause := await cause_of_death(self._plan):
+            self._measured.down = f"the server died: {cause}"
         if victims is not None and probes is not None:
             await self._end(victims, probes)
 
@@ -181,7 +183,9 @@ class Player:
         """Open clients, and wait until each is established or has failed."""
         await self._open(phase, 1.0)
         in_time = await self._session.until(lambda: self._crowd.has_opened, phase.seconds or FIRST_SECONDS)
-        self._require_somebody(in_time=in_time)
+        self._look_for_somebody(in_time=in_time)
+        if self._measured.down:
+            return
         if not phase.seconds:
             await self._all_opened()
         if phase.rate is not None:
@@ -194,16 +198,17 @@ class Player:
         if not await self._session.until(lambda: self._crowd.has_opened, limit):
             raise InvalidRunError(f"after {limit:,.0f} s some clients were neither established nor given up")
 
-    def _require_somebody(self, *, in_time: bool) -> None:
-        """Fail early, with a reason, if no client is established: most likely the target speaks another protocol."""
+    def _look_for_somebody(self, *, in_time: bool) -> None:
+        """Give up if no client is established; the run is invalid if most likely the target speaks another protocol."""
         load = [group for group in self._session.groups() if group.group in self._load_names]
-        failed = {reason for group in load for reason in group.failed}
-        if any(group.opened or group.refused for group in load) or failed - NOT_SERVED - NO_WEBSOCKET:
-            return
-        if not load or (in_time and not failed):  # no client was due yet
+        failed = {reason for group in load for reason in (*group.failed, *group.refused)}
+        if any(group.opened for group in load) or not load or (in_time and not failed):
+            return  # or no client was due yet
+        told = ", ".join(sorted(failed)) or f"no answer in {FIRST_SECONDS:g} s"
+        if failed - NOT_SERVED - NO_WEBSOCKET:
+            self._measured.down = f"nobody was established: {told}"
             return
         needs = {persona.needs.value for group in self._experiment.load for persona in group.counts}
-        told = ", ".join(sorted(failed) or [f"no answer in {FIRST_SECONDS:g} s"])
         raise InvalidRunError(
             f"nobody was established: the target connects, but does not answer as {' and '.join(sorted(needs))} does"
             f" ({told}); for another server say --request 'GET /path' or --mix echo=100, --ws-path, and --header for"

@@ -21,7 +21,7 @@ _STOPPED: Final = "stopped before the end; the figures cover what was done"
 class Facts:
     figures: Figures
     bar: tuple[Condition, ...]  # conditions that fail the target if true, `--fail-if` included
-    died: str = ""  # the evidence that the target is gone
+    down: str = ""  # the evidence that the target serves nobody any more
     faults: tuple[str, ...] = ()  # why the whole measurement is void
     busy: tuple[str, ...] = ()  # why it proves too little, unless a condition on a count is true
     noise: tuple[str, ...] = ()  # why something else than the target may have made answers late
@@ -43,8 +43,8 @@ def _decide(facts: Facts) -> tuple[Outcome, list[str]]:
     everything, doubts = [why for _, why in broken], [*facts.busy, *facts.noise]
     if facts.interrupted:
         return Outcome.INTERRUPTED, [_STOPPED, *facts.faults]
-    if facts.died:
-        return Outcome.FELL_SHORT, [f"the server died: {facts.died}", *everything]
+    if facts.down:
+        return Outcome.FELL_SHORT, [facts.down, *everything]
     if facts.faults:
         return Outcome.INVALID, [*facts.faults, *everything, *doubts]
     if in_counts:

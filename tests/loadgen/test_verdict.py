@@ -49,9 +49,9 @@ def _decide(figures: dict[str, float | None] | dict[str, float], **facts: object
         (LATE, {"not_exercised": ("404s",), "noise": ("the host took 9%",)}, Outcome.NOT_EXERCISED),
         (GOOD, {"not_exercised": ("404s",), "busy": ("300 ms late",)}, Outcome.NOT_EXERCISED),
         # a dead server is a dead server
-        (GOOD, {"died": "it does not listen"}, Outcome.FELL_SHORT),
-        (NOTHING, {"died": "it does not listen", "faults": ("no ports",)}, Outcome.FELL_SHORT),
-        (HARD, {"interrupted": True, "died": "it does not listen"}, Outcome.INTERRUPTED),
+        (GOOD, {"down": "it does not listen"}, Outcome.FELL_SHORT),
+        (NOTHING, {"down": "it does not listen", "faults": ("no ports",)}, Outcome.FELL_SHORT),
+        (HARD, {"interrupted": True, "down": "it does not listen"}, Outcome.INTERRUPTED),
     ],
 )
 def test_what_facts_come_to(figures: dict[str, float], facts: dict[str, object], outcome: Outcome) -> None:
@@ -69,7 +69,7 @@ def test_every_reason_is_told() -> None:
         "404s",
     ]
     assert _decide(GOOD, notes=("no floor",)).told == ["no floor"]
-    assert _decide(BOTH, died="it does not listen").reasons[0] == "the server died: it does not listen"
+    assert _decide(BOTH, down="it does not listen").reasons[0] == "it does not listen"
 
 
 def test_a_large_figure_is_told_in_digits() -> None:

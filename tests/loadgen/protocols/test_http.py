@@ -16,6 +16,7 @@ from loadgen.player import Player
 from loadgen.preflight import InvalidRunError
 from loadgen.protocols.chat_v1 import StreamVictim
 from loadgen.protocols.http import HttpPeer
+from loadgen.report import Outcome
 from loadgen.target import Endpoint
 from loadgen.victims.probe import Context, Schedule
 from loadgen.victims.victim import OperationFailedError
@@ -229,6 +230,14 @@ async def test_a_server_that_does_not_speak_is_named_at_once(monkeypatch: pytest
         with pytest.raises(InvalidRunError, match=r"nobody was established: .* chat\.v1 .*0\.3 s.*--mix echo=100"):
             await Player(plan(server.url), load).play()
         nursery.cancel_scope.cancel()
+
+
+async def test_a_server_that_turns_everybody_away_is_given_up_at_once() -> None:
+    """The other phases were played with nobody in them."""
+    with planted(Plant(refuse=True)) as server:
+        report = await Player(plan(server.url), experiment.honest_load({registry()["idle"]: 3}, seconds=600.0)).play()
+    assert report.outcome is Outcome.FELL_SHORT
+    assert report.verdict.reasons[0] == "nobody was established: answered 503"
 
 
 @pytest.mark.parametrize(
