@@ -83,7 +83,7 @@ async def test_mutes_and_bans_are_made_listed_and_lifted(server: Serving, admin:
     ]
 
 
-async def test_a_kick_says_whether_the_user_was_there(server: Serving, admin: Admin) -> None:
+async def test_a_user_who_is_there_is_named_and_a_kick_says_if_not(server: Serving, admin: Admin) -> None:
     ann = await id_of(server.address, ANN)
     flags = ("--room", "lobby", "--user", ann)
     assert await admin.done("kick", *flags) == f"{ann} is not there\n"
@@ -94,8 +94,16 @@ async def test_a_kick_says_whether_the_user_was_there(server: Serving, admin: Ad
             code, out, err = await admin.run(command, "--room", "lobby", "--user", name)
             assert (code, out) == (2, "")
             assert err == f"chatserver: --user: {name} is a name; in lobby it is that of {ann}\n"
+        assert await admin.done("mute", *flags) == f"muted {name} ({ann}) in lobby (sanction 1)\n"
         assert await admin.done("kick", *flags) == f"kicked {ann}: 1 of its connections left\n"
+        assert (await friend.next("error"))["code"] == "forbidden"
         assert (await friend.next("error"))["room"] == "lobby"
+    await admin.done("unmute", *flags)
+    entries = [line.split("\t") for line in (await admin.done("audit")).splitlines()]
+    assert [entry[4:7:2] for entry in entries] == [
+        ["kick", ann], ["mute", f"{name} ({ann})"], ["kick", f"{name} ({ann})"], ["unmute", f"{name} ({ann})"],
+    ]  # fmt: skip
+    assert [each["target"] for each in json.loads(await admin.done("audit", "--json"))] == [ann] * 4
 
 
 async def test_a_message_is_deleted(server: Serving, admin: Admin) -> None:

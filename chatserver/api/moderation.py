@@ -68,8 +68,8 @@ class ModerationHandlers:
             raise HttpError(ErrorCode.BAD_FIELD, "user: that is yourself")
         return Later(self._sanction_later(principal, room, asked), given_anyway)
 
-    async def _network_of(self, user: str, where: str) -> str:
-        """The network of a user who is in this room, or with "*" in any. Raises HttpError."""
+    async def _person(self, user: str, where: str) -> Principal | None:
+        """A user who is in this room, or with "*" in any."""
         number, rooms = self._moderation.number_behind(user), self._services.hub.rooms
         searched = list(rooms.values()) if where == EVERYWHERE else filter(None, [rooms.get(where)])
         for index, room in enumerate(searched, start=1):
@@ -77,9 +77,21 @@ class ModerationHandlers:
                 await trio.lowlevel.checkpoint()
             person = room.presence.person(number)
             if person is not None:
-                return person.network
-        place = "in any room" if where == EVERYWHERE else f"in {where}"
-        raise HttpError(ErrorCode.BAD_FIELD, f"network_of: {user} is not {place} now")
+                return person
+        return None
+
+    async def _name_of(self, user: str, where: str) -> str:
+        """The name of a user who is there, else empty."""
+        person = await self._person(user, where)
+        return "" if person is None else person.face.name
+
+    async def _network_of(self, user: str, where: str) -> str:
+        """The network of a user who is there. Raises HttpError."""
+        person = await self._person(user, where)
+        if person is None:
+            place = "in any room" if where == EVERYWHERE else f"in {where}"
+            raise HttpError(ErrorCode.BAD_FIELD, f"network_of: {user} is not {place} now")
+        return person.network
 
     async def _sanction_later(self, principal: Principal, room: str, asked: SanctionBody) -> Answer:
         network = asked.network or ""
@@ -87,16 +99,17 @@ class ModerationHandlers:
             network = await self._network_of(asked.network_of, room)
         if network == principal.network:
             raise HttpError(ErrorCode.BAD_FIELD, "network: that is the network that you come from")
+        name = await self._name_of(asked.user, room) if asked.user else ""
         now = self._moderation.wall_ms()
         face = principal.face
         until = 0 if asked.seconds is None else now + int(asked.seconds * 1000)
         target = asked.user or network
         wanted = Sanction(
             room, Kind(asked.kind), asked.user or "", network, until, asked.reason or "", face.id,
-            face.name, now,
+            face.name, now, name,
         )  # fmt: skip
         length = "" if asked.seconds is None else f"{asked.seconds:g} s"
-        entry = self._entry(principal, asked.kind, room, target, length, wanted.reason)
+        entry = self._entry(principal, asked.kind, room, target, name, length, wanted.reason)
         try:
             sanction = await self._kept.add(wanted, entry)
         except TooManySanctionsError:
@@ -144,7 +157,7 @@ class ModerationHandlers:
 
     async def _lift_later(self, principal: Principal, sanction: Sanction) -> Answer:
         target = sanction.user or sanction.network
-        entry = self._entry(principal, f"un{sanction.kind}", sanction.room, target)
+        entry = self._entry(principal, f"un{sanction.kind}", sanction.room, target, sanction.user_name)
         lifted = await self._kept.lift(sanction.id, entry)
         self._moderation.lift(sanction.id)
         if not lifted:  # another request has lifted or replaced it meanwhile, perhaps in another process
@@ -165,7 +178,7 @@ class ModerationHandlers:
         return Later(self._kick_later(principal, room, asked.user, asked.reason or ""), given_anyway)
 
     async def _kick_later(self, principal: Principal, room: str, user: str, reason: str) -> Answer:
-        entry = self._entry(principal, "kick", room, user, reason)
+        entry = self._entry(principal, "kick", room, user, await self._name_of(user, room), reason)
         await self._trail.add([entry])
         enforcement = self._moderation.kick(user, room)
         if self._services.cluster is not None:
@@ -192,8 +205,8 @@ class ModerationHandlers:
         last = entries[-1].id if entries else after or 0
         return Response(200, [b'{"entries":[', await _in_steps(entries, _entry_shown), b'],"last":%d}\n' % last])
 
-    def _entry(self, principal: Principal, action: str, room: str, target: str, *details: str) -> AuditEntry:
-        return self._services.audit.entry(principal, action, room, target, ": ".join(filter(None, details)))
+    def _entry(self, principal: Principal, action: str, room: str, target: str, name: str, *details: str) -> AuditEntry:
+        return self._services.audit.entry(principal, action, room, target, ": ".join(filter(None, details)), name)
 
 
 async def _in_steps(listed: Sequence[T], shown: Callable[[T], dict[str, object]]) -> bytes:
@@ -206,7 +219,8 @@ async def _in_steps(listed: Sequence[T], shown: Callable[[T], dict[str, object]]
 
 
 def _shown(sanction: Sanction) -> dict[str, object]:
-    whom = {"user": sanction.user} if sanction.user else {"network": sanction.network}
+    user = {"user": sanction.user, "user_name": sanction.user_name}
+    whom = user if sanction.user else {"network": sanction.network}
     return {
         "id": sanction.id, "room": sanction.room, "kind": sanction.kind.value, **whom,
         "until": time_text(sanction.until) if sanction.until else None, "reason": sanction.reason,
@@ -218,5 +232,5 @@ def _entry_shown(entry: AuditEntry) -> dict[str, object]:
     return {
         "id": entry.id, "time": time_text(entry.time), "by": {"id": entry.by_id, "name": entry.by_name},
         "network": entry.network, "action": entry.action, "room": entry.room, "target": entry.target,
-        "detail": entry.detail,
+        "target_name": entry.target_name, "detail": entry.detail,
     }  # fmt: skip

@@ -49,10 +49,12 @@ class AuditTrail:
         self._refusals: KeyedBuckets[str] = KeyedBuckets(REFUSAL_RATE, burst=REFUSAL_BURST)
         self.lost = 0  # entries for which there was no place
 
-    def entry(self, principal: Principal, action: str, room: str, target: str = "", detail: str = "") -> AuditEntry:
+    def entry(
+        self, principal: Principal, action: str, room: str, target: str = "", detail: str = "", target_name: str = ""
+    ) -> AuditEntry:  # fmt: skip
         """An entry for an action of a principal, now."""
-        face = principal.face
-        return AuditEntry(self._wall_ms(), face.id, face.name, principal.network, action, room, target, detail)
+        by = principal.face.id, principal.face.name
+        return AuditEntry(self._wall_ms(), *by, principal.network, action, room, target, detail, target_name)
 
     def note_deletion(self, draft: Draft) -> None:
         """Note that a moderator has deleted a message."""

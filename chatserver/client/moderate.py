@@ -161,8 +161,8 @@ def print_sanctions(sanctions: Sequence[Record], file: IO[str]) -> None:
 def print_audit(entries: Sequence[Record], file: IO[str]) -> None:
     """Print a table, or in a pipe lines with tabs between the columns."""
     rows = [
-        (str(each["id"]), each["time"], f"{each['by']['name']} ({each['by']['id']})", each["network"], each["action"],
-         each["room"], each["target"], each["detail"])
+        (str(each["id"]), each["time"], _named(each["by"]["id"], each["by"]["name"]), each["network"],
+         each["action"], each["room"], _named(each["target"], each.get("target_name")), each["detail"])
         for each in entries
     ]  # fmt: skip
     columns = ("id", "time", "by", "from", "action", "room", "target", "detail")
@@ -188,8 +188,11 @@ def _print(columns: Sequence[str], rows: Sequence[Sequence[str]], file: IO[str],
 
 
 def _whom(sanction: Record) -> str:
-    whom: str = sanction.get("user") or sanction["network"]
-    return whom
+    return _named(sanction.get("user") or sanction["network"], sanction.get("user_name"))
+
+
+def _named(id_: str, name: str | None) -> str:
+    return f"{name} ({id_})" if name else id_
 
 
 def _place(sanction: Record) -> str:

@@ -32,11 +32,12 @@ class AuditEntry(msgspec.Struct, frozen=True, gc=False):
     room: str  # "*" for all
     target: str = ""  # a user's id, a network or an offset
     detail: str = ""
+    target_name: str = ""  # of a user, as far as it was known
     minor: bool = False  # any client can cause such an entry, so fewer are kept
     id: int = 0  # assigned by the log; ascending
 
 
-_COLUMNS = "time, by_id, by_name, network, action, room, target, detail, minor"
+_COLUMNS = "time, by_id, by_name, network, action, room, target, detail, target_name, minor"
 _values = attrgetter(*_COLUMNS.split(", "))
 _ROW = f"({', '.join('?' for _ in _COLUMNS.split(', '))})"
 

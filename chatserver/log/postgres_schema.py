@@ -97,6 +97,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
     # words: the version of `words` that made the words of the messages.
     ("ALTER TABLE identity ADD COLUMN words text NOT NULL DEFAULT ''",),
+    (
+        "ALTER TABLE sanctions ADD COLUMN user_name text NOT NULL DEFAULT ''",
+        "ALTER TABLE audit ADD COLUMN target_name text NOT NULL DEFAULT ''",
+    ),
 )
 # With another version of `words` the words of all messages are stored anew, in the background.
 _WORDS_ANEW = ("DELETE FROM old_words", "INSERT INTO old_words SELECT 0, 0 WHERE EXISTS (SELECT FROM messages)")

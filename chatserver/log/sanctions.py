@@ -39,6 +39,7 @@ class Sanction(msgspec.Struct, frozen=True, gc=False):
     by_id: str
     by_name: str
     time: int  # when it was made, in ms since the Unix epoch
+    user_name: str = ""  # then, as far as it was known
     id: int = 0  # assigned by the log, and never reused
 
     def expired(self, now_ms: int) -> bool:
@@ -50,7 +51,7 @@ class TooManySanctionsError(Exception):
     """MAX_SANCTIONS are in force."""
 
 
-_COLUMNS = 'room, kind, "user", network, until, reason, by_id, by_name, time'
+_COLUMNS = 'room, kind, "user", network, until, reason, by_id, by_name, time, user_name'
 
 
 class Sanctions:
@@ -90,8 +91,9 @@ def _add(sanction: Sanction, entry: AuditEntry, tables: Tables) -> Sanction:
         sanction.time, *place,
     )  # fmt: skip
     ((id_,),) = tables.run(
-        f"INSERT INTO sanctions ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",  # noqa: S608
+        f"INSERT INTO sanctions ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",  # noqa: S608
         *place, sanction.until, sanction.reason, sanction.by_id, sanction.by_name, sanction.time,
+        sanction.user_name,
     )  # fmt: skip
     ((count,),) = tables.run("SELECT count(*) FROM sanctions")
     if count > MAX_SANCTIONS:

@@ -54,8 +54,12 @@ _SIGN_OUTS = (
     ) STRICT""",
     "CREATE INDEX signouts_by_end ON signouts (until)",
 )
+_NAMES = (
+    "ALTER TABLE sanctions ADD COLUMN user_name TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE audit ADD COLUMN target_name TEXT NOT NULL DEFAULT ''",
+)
 #: The statements that make the tables beside the messages.
-BESIDE_MESSAGES = (*_SANCTIONS_AND_AUDIT, *_SIGN_OUTS)
+BESIDE_MESSAGES = (*_SANCTIONS_AND_AUDIT, *_SIGN_OUTS, *_NAMES)
 
 # A migration is a tuple of statements; the n-th makes schema n out of schema n-1. Only ever add at the end.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
@@ -124,6 +128,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE search_words (version TEXT NOT NULL) STRICT",
         "INSERT INTO search_words VALUES ('')",
     ),
+    _NAMES,
 )
 # Removing a text from the index needs the same words that were put in. So with a new version of `words` the index is
 # emptied, and filled again in the background.

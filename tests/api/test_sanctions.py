@@ -54,6 +54,7 @@ async def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterat
 async def test_a_muted_user_may_read_and_not_write_on_any_transport(address: Address) -> None:
     ann = await id_of(address, ANN)
     async with chatter(address, headers=ANN) as friend:
+        name = friend.hello["user"]["name"]
         await friend.ask("join", room="lobby")
         made = await sanction(address, kind="mute", user=ann, seconds=600, reason="spam")
         refused = await friend.ask("publish", room="lobby", text="hi")
@@ -69,7 +70,7 @@ async def test_a_muted_user_may_read_and_not_write_on_any_transport(address: Add
     assert 0 < int(answer.headers["retry-after"]) <= 600
     assert await read(address, ANN) == 200
     assert {**made, "time": "", "until": ""} == {
-        "id": 1, "room": "lobby", "kind": "mute", "user": ann, "until": "", "reason": "spam",
+        "id": 1, "room": "lobby", "kind": "mute", "user": ann, "user_name": name, "until": "", "reason": "spam",
         "by": made["by"], "time": "",
     }  # fmt: skip
     assert TIME.fullmatch(made["until"])

@@ -38,7 +38,7 @@ class House:
         self._last += 1
         user, network = (whom.face.id, "") if isinstance(whom, Principal) else ("", whom)
         until = self.now + seconds * 1000 if seconds else 0
-        made = Sanction(room, kind, user, network, until, reason, "u_mod", "Mod", self.now, id_ or self._last)
+        made = Sanction(room, kind, user, network, until, reason, "u_mod", "Mod", self.now, id=id_ or self._last)
         self.it.enforce(made)
         return made
 

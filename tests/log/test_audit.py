@@ -12,7 +12,7 @@ from tests.log.support import START_MS, running
 
 
 def entry(action: str, *, minor: bool = False, time: int = START_MS) -> AuditEntry:
-    return AuditEntry(time, "u_ann", "Ann", "192.0.2.1", action, "lobby", "u_bob", "why", minor=minor)
+    return AuditEntry(time, "u_ann", "Ann", "192.0.2.1", action, "lobby", "u_bob", "why", "Bob", minor=minor)
 
 
 async def actions(log: Log, after: int | None = None, limit: int = 100) -> list[str]:

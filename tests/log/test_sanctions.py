@@ -15,7 +15,7 @@ def sanction(
     user: str = "u_bob", *, room: str = "lobby", kind: Kind = Kind.MUTE, network: str = "", until: int = 0,
     time: int = START_MS,
 ) -> Sanction:  # fmt: skip
-    return Sanction(room, kind, user, network, until, "spam", "u_mod", "Mod", time)
+    return Sanction(room, kind, user, network, until, "spam", "u_mod", "Mod", time, "Bob")
 
 
 async def ids(log: Log, now_ms: int = START_MS) -> list[int]:
