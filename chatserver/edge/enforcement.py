@@ -9,9 +9,8 @@ and ends: each client can show why. A ban from all rooms closes WebSockets too. 
 streams are notified; the answer to a poll has no field for it.
 """
 
-from collections.abc import Iterator
-from time import perf_counter
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from chatserver.api.session import WebSocketSession
 from chatserver.chat.hub import Hub
@@ -19,33 +18,14 @@ from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.moderation import Enforcement
 from chatserver.chat.principal import Principal
 from chatserver.chat.ring import Encoding
-from chatserver.chat.room import Room
 from chatserver.edge.http import HttpExchanges
-from chatserver.fair import STEP
+from chatserver.fair import do_step
 from chatserver.log.sanctions import EVERYWHERE, Kind
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.states import Priority
 from chatserver.protocol.errors import MessageError
 from chatserver.reasons import ErrorCode, Reason
-
-#: Places of the connection table searched in one step (0.1 ms) at most; fewer if the connections that end there take
-#: longer. To end one takes up to a hundred times as long as to pass it, and with 100 rooms a hundred times that.
-SEARCH_STEP = 512
-
-
-class _Search(NamedTuple):
-    """A search under way: an enforcement, and the next place in the table."""
-
-    enforcement: Enforcement
-    at: int
-
-
-class _LostSearch(NamedTuple):
-    """The same for users without a connection."""
-
-    enforcement: Enforcement
-    left: Iterator[tuple[Room, Principal]]
 
 
 class Enforcer:
@@ -58,60 +38,28 @@ class Enforcer:
 
     def apply(self, enforcement: Enforcement) -> None:
         """Begin the search; the enforcement's `over` is set at its end."""
-        self._go_on(_Search(enforcement, 0))
+        self._go_on(self._search(enforcement))
 
-    def _go_on(self, search: _Search) -> None:
+    def _go_on(self, search: Iterator[None]) -> None:
         self._connections.scheduler.submit(Priority.NORMAL, self._step, search)
 
-    def _step(self, search: _Search) -> bool:
-        enforcement, at = search
-        table = self._connections.table
-        end, until = min(at + SEARCH_STEP, len(table)), perf_counter() + STEP
-        try:
-            while at < end:
-                connection = table[at]
-                at += 1
-                if connection is not None and self._applied(connection, enforcement) and perf_counter() >= until:
-                    break
-        finally:
-            if at < len(table):
-                self._go_on(_Search(enforcement, at))
-            elif enforcement.kind is Kind.MUTE:
-                enforcement.over.set()
-            else:
-                self._go_on_with_lost(_LostSearch(enforcement, self._hub.lost_ones(enforcement.room)))
+    def _step(self, search: Iterator[None]) -> bool:
+        if do_step(search):
+            self._go_on(search)  # not in `BULK`, behind all peers that flood
         return False
 
-    def _go_on_with_lost(self, search: _LostSearch) -> None:
-        self._connections.scheduler.submit(Priority.NORMAL, self._lost_step, search)
-
-    def _lost_step(self, search: _LostSearch) -> bool:
-        enforcement, found = search
-        left, until = SEARCH_STEP, perf_counter() + STEP
+    def _search(self, enforcement: Enforcement) -> Iterator[None]:
+        act = self._notify if enforcement.kind is Kind.MUTE else self._end
         try:
-            for room, principal in found:
-                left -= 1
+            yield from search(self._connections, enforcement.concerns, partial(act, enforcement=enforcement))
+            if enforcement.kind is Kind.MUTE:
+                return
+            for room, principal in self._hub.lost_ones(enforcement.room):
                 if enforcement.concerns(principal) and self._hub.forget_lost(room, principal):
                     enforcement.ended += 1
-                    left = left if perf_counter() < until else 0
-                if not left:
-                    break
+                yield
         finally:
-            if not left:
-                self._go_on_with_lost(search)
-            else:
-                enforcement.over.set()  # set even after a failure, since a moderator waits for it
-        return False
-
-    def _applied(self, connection: Connection, enforcement: Enforcement) -> bool:
-        """Whether the enforcement concerns this connection; if so, it has been applied to it."""
-        principal = principal_of(connection.context)
-        if principal is None or not enforcement.concerns(principal):
-            return False
-        act = self._notify if enforcement.kind is Kind.MUTE else self._end
-        if self._connections.step(connection, act, enforcement):
-            self._connections.resume(connection, later=True)
-        return True
+            enforcement.over.set()  # set even after a failure, since a moderator waits for it
 
     def _notify(self, connection: Connection, enforcement: Enforcement) -> None:
         """Tell a muted user, once on each connection to the room."""
@@ -172,7 +120,22 @@ class Enforcer:
             self._connections.send(connection, told)
 
 
-def principal_of(context: object) -> Principal | None:
+def search(
+    connections: Connections, concerns: Callable[[Principal], bool], act: Callable[[Connection], object]
+) -> Iterator[None]:  # fmt: skip
+    """Act on the connections of the principals concerned; one item of work for each place of the table.
+
+    If `act` returns true, another request may be in the connection's inbox.
+    """
+    for connection in connections.table:
+        if connection is not None:
+            principal = _principal_of(connection.context)
+            if principal is not None and concerns(principal) and connections.step(connection, act):
+                connections.resume(connection, later=True)
+        yield
+
+
+def _principal_of(context: object) -> Principal | None:
     """The principal of a connection with this context: a WebSocket, a held poll or an event stream; else None."""
     if isinstance(context, WebSocketSession | PollWaiter):
         return context.principal

@@ -11,6 +11,7 @@ from unittest import mock
 import pytest
 import trio
 
+from chatserver import fair
 from chatserver.api import services
 from chatserver.chat.signed_out import SignedOut
 from chatserver.edge import sign_outs as sign_outs_module
@@ -22,6 +23,7 @@ from tests.api.asking import cookie, hold_back
 from tests.support.moderating import sanction
 from tests.support.peers import ask, chatter, connect, publish, request
 from tests.support.serving import Serving, serving
+from tests.support.steps import few_in_a_step
 from tests.support.tokens import bearer, token
 
 
@@ -169,7 +171,7 @@ async def test_a_waiting_stream_opens_though_an_old_sign_out_is_removed(
 async def test_a_sign_out_ends_the_users_connections_on_every_transport(
     house: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sign_outs_module, "SEARCH_STEP", 3)
+    few_in_a_step(monkeypatch)
     mine, bob = old(), old(sub="u_bob")
     async with (
         chatter(house.address, headers=bearer(mine)) as by_bearer,
@@ -197,10 +199,10 @@ async def test_of_many_connections_a_few_are_ended_in_each_step(
     house: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In one step, a guest's 200 WebSockets in a hundred rooms each would take 56 ms."""
-    monkeypatch.setattr(sign_outs_module, "perf_counter", count().__next__)  # each end takes longer than a step
+    monkeypatch.setattr(fair, "perf_counter", count().__next__)  # each end takes longer than a step
     with (
         mock.patch.object(SignOutSearch, "_end", autospec=True, side_effect=SignOutSearch._end) as ends,
-        mock.patch.object(SignOutSearch, "_step", autospec=True, side_effect=SignOutSearch._step) as steps,
+        mock.patch.object(sign_outs_module, "do_step", side_effect=fair.do_step) as steps,
     ):
         async with AsyncExitStack() as stack:
             streams = [await stack.enter_async_context(connect(house.address)) for _ in range(12)]
