@@ -117,10 +117,7 @@ class Conversation:
         else:
             self._services.count_record(session.principal, message.id)
         draft = self._services.draft_of(session.principal, message)
-
-        def done(result: Stored | LogError) -> None:
-            self._sink.guarded(connection, self._acknowledge, session, message.id, result)
-
+        done = partial(self._sink.guarded, connection, self._acknowledge, session, message.id)
         try:
             room = self._hub.publish(draft, done)
         except LogError as error:

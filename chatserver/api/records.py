@@ -4,6 +4,7 @@ Owns: the meaning of these requests. May not: decide what may happen to a messag
 """
 
 from collections.abc import Callable
+from functools import partial
 
 from chatserver.api.answers import Answer, Commit, Response, refusal
 from chatserver.api.request import Request
@@ -60,10 +61,7 @@ class RecordHandlers:
         return self._commit(request, change(place), 200)
 
     def _commit(self, request: Request, record: Publish | Change, status: int) -> Commit:
-        def stored(result: Stored | LogError) -> Response:
-            return self._stored(status, result)
-
-        return Commit(self._services.draft_of(request.principal, record), stored)
+        return Commit(self._services.draft_of(request.principal, record), partial(self._stored, status))
 
     def _stored(self, status: int, result: Stored | LogError) -> Response:
         """The answer to a write: the record's place and author, or why it was not stored."""

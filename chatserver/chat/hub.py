@@ -7,6 +7,7 @@ The hub fans out on the log's news, never on a publish of its own: a message bus
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 import trio
 
@@ -21,7 +22,7 @@ from chatserver.chat.registry import EMPTY_ROOM_SECONDS, Registry
 from chatserver.chat.ring import Encoding, MessageEncoder, RingSize
 from chatserver.chat.room import Room
 from chatserver.chat.sink import Schedule, Sink
-from chatserver.log.interface import Draft, Log, LogError, Record, Refused, Stored
+from chatserver.log.interface import Answer, Draft, Log, LogError, Record, Refused, Stored
 from chatserver.log.sanctions import EVERYWHERE
 from chatserver.meters import MICROSECOND, ByteBudget, KeyedBuckets
 from chatserver.settings.fields import Settings
@@ -88,37 +89,35 @@ class Hub:
 
     # -- news -------------------------------------------------------------------------------------------------------
 
-    def publish(self, draft: Draft, done: Callable[[Stored | LogError], None]) -> Room | None:
+    def publish(self, draft: Draft, done: Answer) -> Room | None:
         """Hand a record to the log; `done` is called when it is durable or refused. Raises LogBusy.
 
         Returns the room if it is in memory: its `congested` tells whether the publisher should pause.
         """
         room = self.rooms.get(draft.room)
-        size = len(draft.text)
-
-        def answered(result: Stored | LogError) -> None:
-            if room is not None:
-                room.pending -= 1
-                room.pending_bytes -= size
-            try:
-                if isinstance(result, LogError) and not isinstance(result, Refused):
-                    self._note_failure(result)
-                elif draft.as_moderator and isinstance(result, Stored) and result.fresh:
-                    self._note_deletion(draft)
-                done(result)
-            finally:
-                if room is not None:
-                    self.broadcaster.resume_publishers(room)  # without news, after a failure or a repeated key
-
         try:
-            self._log.submit(draft, answered)
+            self._log.submit(draft, partial(self._answered, room, draft, done))
         except LogError as error:
             self._note_failure(error)
             raise
         if room is not None:
             room.pending += 1
-            room.pending_bytes += size
+            room.pending_bytes += len(draft.text)
         return room
+
+    def _answered(self, room: Room | None, draft: Draft, done: Answer, result: Stored | LogError) -> None:
+        if room is not None:
+            room.pending -= 1
+            room.pending_bytes -= len(draft.text)
+        try:
+            if isinstance(result, LogError) and not isinstance(result, Refused):
+                self._note_failure(result)
+            elif draft.as_moderator and isinstance(result, Stored) and result.fresh:
+                self._note_deletion(draft)
+            done(result)
+        finally:
+            if room is not None:
+                self.broadcaster.resume_publishers(room)  # without news, after a failure or a repeated key
 
     def news(self, records: Sequence[Record]) -> None:
         """Handle records that the log has made durable, in its order. An exception affects one room only."""

@@ -258,9 +258,7 @@ class HttpExchanges:
     # -- answers that take time -------------------------------------------------------------------------------------
 
     def _commit(self, connection: Connection, exchange: Exchange, answer: Commit) -> bool:
-        def done(result: Stored | LogError) -> None:
-            self._connections.step(connection, self._committed, exchange, answer, result)
-
+        done = partial(self._connections.step, connection, self._committed, exchange, answer)
         self._connections.enter(connection, _SERVING, exchange)
         try:
             exchange.room = self._hub.publish(answer.draft, done)

@@ -255,7 +255,7 @@ class GroupWriter:
         at_once(self._hand_out)
 
 
-def _tell(receiver: Callable[[Any], None], what: object) -> None:
+def _tell(receiver: Callable[[Any], object], what: object) -> None:
     """Call a receiver inside a fault boundary: what it raises is logged, and the other receivers are called."""
     try:
         receiver(what)

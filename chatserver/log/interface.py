@@ -225,7 +225,7 @@ News = Callable[[Sequence[Record]], None]
 #: Called with rooms that another process has written, and the last offset known of each; a name that begins with
 #: NOT_A_ROOM stands for data other than messages.
 OnHints = Callable[[Mapping[str, int]], None]
-Answer = Callable[[Stored | LogError], None]
+Answer = Callable[[Stored | LogError], object]
 #: Does a small part of some work, and returns whether there is more.
 Step = Callable[[], bool]
 #: For a room: how many messages it keeps, and for how many ms; 0: no bound.
