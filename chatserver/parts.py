@@ -81,6 +81,7 @@ class Parts(MeasuredParts):
     limiters: Limiters
     services: Services
     poller: Poller
+    others: WorkerParts | None  # `shared`, or without --shared the link to the other workers
 
 
 def build(
@@ -121,11 +122,12 @@ def build(
         note_failure=stats.publish_failed, note_deletion=audit.note_deletion,
         note_altered=search_results.forget,
     )  # fmt: skip
-    identities = _identities(settings, log.identity.secret, keys)
     shared = SharedParts(settings.shared, log.identity.secret, hub, trio.current_time) if settings.shared else None
+    bus = None if supervised is None else supervised.bus
+    others = shared if shared is not None or bus is None else WorkerParts(bus, hub)
     services = _services(
-        settings, log, hub, encoder, identities, audit, search_results,
-        shared or _worker_parts(supervised, hub, nursery), faulted=connections.faults.caught,
+        settings, log, hub, encoder, _identities(settings, log.identity.secret, keys), audit, search_results, others,
+        faulted=connections.faults.caught,
     )  # fmt: skip
     limiters = Limiters([LocalShard(trio.current_time)] if shared is None else shared.search.limits, trio.current_time)
     routes = Routes(
@@ -151,7 +153,7 @@ def build(
         connections, hub, Conversation(services, sink.as_sink(), Reading(services).commands()), settings, tasks, stats
     )
     exchanges = HttpExchanges(
-        connections, hub, routes, services.pages, settings, identities=identities, tasks=tasks, stats=stats,
+        connections, hub, routes, services.pages, settings, identities=services.identities, tasks=tasks, stats=stats,
         slow_tasks=searching, upgrade=websockets.open,
         forwarded=None if forwarded is None else forwarded.apply,
     )  # fmt: skip
@@ -194,7 +196,7 @@ def build(
         admission=admission, stats=stats, input_budget=connections.input_budget, hub=hub,
         moderation=services.moderation, exchanges=exchanges, websockets=websockets,
         services=services, limiters=limiters,
-        poller=Poller(connections, readiness, listeners), handshakes=handshakes, shared=shared,
+        poller=Poller(connections, readiness, listeners), handshakes=handshakes, shared=shared, others=others,
     )  # fmt: skip
     metrics = ServerMetrics(parts)
     return parts
@@ -212,27 +214,18 @@ def _identities(settings: Settings, secret: bytes, keys: KeyRing | None) -> Iden
 
 def _services(
     settings: Settings, log: Log, hub: Hub, encoder: WireEncoder, identities: Identities, audit: AuditTrail,
-    search_results: ResultCache, shared: WorkerParts | None, *, faulted: Callable[[object], None],
+    search_results: ResultCache, others: WorkerParts | None, *, faulted: Callable[[object], None],
 ) -> Services:  # fmt: skip
     clock, policies = trio.current_time, identities.access.policies
     services = Services(
         hub=hub, log=log, identities=identities, pages=Pages(hub.reader, encoder), encoder=encoder, settings=settings,
         publish_limit=PublishLimit(settings, clock), search_results=search_results, audit=audit,
         moderation=Moderation(log.identity.secret), slow_mode=SlowMode(lambda room: policies.of(room).slow_mode),
-        markers=ReadMarkers(log.markers, faulted=faulted), cluster=None if shared is None else shared.cluster,
+        markers=ReadMarkers(log.markers, faulted=faulted), cluster=None if others is None else others.cluster,
     )  # fmt: skip
-    if shared is not None:
-        shared.attach(services, faulted)
+    if others is not None:
+        others.attach(services, faulted)
     return services
-
-
-def _worker_parts(supervised: Supervised | None, hub: Hub, nursery: trio.Nursery) -> WorkerParts | None:
-    """The link to the other workers, if there are any and no --shared."""
-    if supervised is None or supervised.bus is None:
-        return None
-    worker_parts = WorkerParts(supervised.bus, hub)
-    nursery.start_soon(worker_parts.run)
-    return worker_parts
 
 
 def _let_end(

@@ -197,7 +197,8 @@ class Server:
             nursery.start_soon(self._keep_running, self._published.run)
         if parts.shared is not None:
             parts.shared.cluster.on_hint = lambda name: self._on_hints({name: 0})
-            nursery.start_soon(self._keep_running, parts.shared.run)
+        if parts.others is not None:
+            nursery.start_soon(self._keep_running, parts.others.run)
         with self._stops() as signals:
             self._ready = True
             if self._supervised is not None:

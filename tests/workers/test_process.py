@@ -4,6 +4,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -14,6 +15,7 @@ from chatserver import server as server_module
 from chatserver.net.listener import bind
 from chatserver.server import Server
 from chatserver.settings.fields import Settings
+from chatserver.shared.datagrams import Datagrams
 from chatserver.workers import process
 from chatserver.workers.link import Alive, Ask, Collect, Link, Message, Numbers, Ready, Setup, Stop, Text
 from chatserver.workers.process import Worker
@@ -24,11 +26,12 @@ from tests.support.serving import LIFE, CalmCollector, eventually
 class Working:
     """A worker in this process, and the supervisor's end of its link."""
 
-    def __init__(self, settings: Settings, listening: socket.socket) -> None:
+    def __init__(self, settings: Settings, listening: socket.socket, bus: Datagrams | None) -> None:
         ours, theirs = socket.socketpair()
         self.link = Link(ours)
         setup = Setup(settings, [listening.fileno()], None, folder="", number=0, count=1)
         self.worker = Worker(Link(theirs), setup)
+        self.worker.bus = bus
         self.server = Server(settings, total=100, supervised=self.worker)
         self.address = Address(*listening.getsockname()[:2])
         self.heard: list[Message] = []
@@ -57,7 +60,9 @@ class Working:
 
 
 @asynccontextmanager
-async def working(*, told: Message | None = None, **options: object) -> AsyncIterator[Working]:
+async def working(
+    *, told: Message | None = None, bus: Datagrams | None = None, **options: object
+) -> AsyncIterator[Working]:  # fmt: skip
     """A worker that is ready, and has ended after the block. It receives `told` before its log is open."""
     settings = Settings(log="memory:", port=0, **options)  # type: ignore[arg-type]
     with closing(bind("127.0.0.1", 0, send_buffer=65_536)) as listening:
@@ -69,7 +74,7 @@ async def working(*, told: Message | None = None, **options: object) -> AsyncIte
         trio.fail_after(LIFE),
     ):
         async with trio.open_nursery() as nursery:
-            found = Working(settings, inherited)
+            found = Working(settings, inherited, bus)
             inherited.detach()
             if told is not None:
                 found.begin_late(told)
@@ -163,4 +168,13 @@ async def test_a_signal_to_all_processes_does_not_shorten_the_drain() -> None:
             signal.raise_signal(signal.SIGTERM)
             await trio.sleep(0.02)
         assert one.code is None
+        await one.link.send(Stop())
+
+
+async def test_a_worker_serves_although_it_cannot_hear_the_others(tmp_path: Path) -> None:
+    """A program that cleans /tmp may remove the folder of the sockets; each new worker then ended at once."""
+    async with working(bus=Datagrams(tmp_path / "gone", 0, 1)) as one, chatter(one.address) as ann:
+        await ann.ask("join", room="lobby")
+        await eventually(lambda: one.server.parts.connections.faults.count > 0)
+        assert (await ask(one.address, "GET", "/healthz")).status == 200
         await one.link.send(Stop())
