@@ -1,6 +1,7 @@
 """The engine in memory: its size costs the loop and the garbage collector nothing."""
 
 import gc
+import sys
 
 import pytest
 import trio
@@ -65,6 +66,17 @@ async def test_retention_lets_others_run_between_rooms_and_records(monkeypatch: 
         await fill(log, 5 * RETAIN_STEP)
         assert await turns_of_others(log) >= 54
         assert (await log.head("lobby")).first == 5 * RETAIN_STEP
+
+
+async def test_an_emptied_room_takes_no_memory_for_what_it_had() -> None:
+    clock = Clock()
+    log = MemoryLog(wall_ms=clock)
+    async with running(log):
+        await fill(log, 1_000)
+        clock.ms += 10
+        await log.retain(lambda _: (0, 1))
+        assert sys.getsizeof(log._emptied["lobby"].records) == sys.getsizeof({})
+        assert (await log.head("lobby")).first == 1_001
 
 
 async def test_two_retentions_at_once() -> None:
