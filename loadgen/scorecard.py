@@ -133,10 +133,14 @@ class Scorecard:
             count = min(kind.usual_clients, self.clients)
             self.plan.progress.say(f"attack {number} of {len(self.kinds)}: {count:,} {kind.name}")
             experiment = replace(self.experiment.against({kind: count}), command=kind.name)
-            self.parts.append(await self._play_one(kind, experiment))
-            if self.parts[-1].outcome is Outcome.INTERRUPTED:
+            is_first = all(part.outcome is Outcome.NOT_EXERCISED for part in self.parts)
+            part = await self._play_one(kind, experiment)
+            self.parts.append(part)
+            if part.outcome is Outcome.INTERRUPTED:
                 self.stop.set()
                 return
+            if is_first and part.outcome is Outcome.INVALID and not part.phases:
+                return  # nobody is served without an attack: each further row would take as long and say the same
 
     async def _play_one(self, kind: type[Client], experiment: Experiment) -> Report:
         why_not = unmet(kind, served(experiment.victims)) or await self._why_gone()

@@ -88,20 +88,22 @@ class GetVictim(Victim):
 
     async def live(self) -> None:
         async with AsyncExitStack() as stack:
-            line = await stack.enter_async_context(self.dial())
+            peer = HttpPeer(await stack.enter_async_context(self.dial()), self.context)
+            if failure := await self._get(peer):  # a server that only accepts serves nobody
+                raise OperationFailedError(failure)
             with self.connected():
                 while True:
-                    peer = HttpPeer(line, self.context)
                     while peer.is_open:
                         await self._get(peer)
                     await stack.aclose()
-                    line = await stack.enter_async_context(self.dial())
+                    peer = HttpPeer(await stack.enter_async_context(self.dial()), self.context)
 
-    async def _get(self, peer: HttpPeer) -> None:
+    async def _get(self, peer: HttpPeer) -> str:
         number = await self.next_operation()
         with trio.fail_after(self.context.timeout_seconds):
             failure = await _ask(peer, self.context)
         self.book(number, failure)
+        return failure
 
 
 async def _come(context: Context, line: Line, number: int, done: Callable[[], None]) -> None:

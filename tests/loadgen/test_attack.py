@@ -1,5 +1,7 @@
 """`attack` against servers with planted deadlines and faults; a run that a busy machine makes *invalid* names them."""
 
+import socket
+
 import pytest
 
 from loadgen import procfs
@@ -7,9 +9,10 @@ from loadgen.figures import Condition
 from loadgen.personas import registry
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Ticks
-from loadgen.report import Report
+from loadgen.report import Outcome, Report
+from loadgen.scorecard import Scorecard
 from tests.loadgen.planted import Plant, planted, planted_process
-from tests.loadgen.plays import attacked, figure, play_attack
+from tests.loadgen.plays import attacked, config, figure, plan, play_attack
 
 EVERY_KIND = {"slow-head": 10, "idle-connect": 10, "slow-body": 10}
 
@@ -63,6 +66,25 @@ async def test_without_victims_there_is_no_run() -> None:
     said = r"0 of 3 victims could do their work before the attack: answered 503.*--victim"
     with pytest.raises(InvalidRunError, match=said):
         await attacked(Plant(refuse=True), {"slow-head": 5})
+
+
+@pytest.mark.parametrize(("answers", "why"), [(False, "no answer"), (True, "answered 500")])
+async def test_victims_that_are_accepted_and_not_served_do_no_work(
+    answers: bool, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A victim that fetches a page was counted as soon as it was connected."""
+    monkeypatch.setattr("loadgen.target.PROBE_SECONDS", 0.2)
+    monkeypatch.setattr("loadgen.player.CONNECT_LIMIT_SECONDS", 0.5)
+    with planted(Plant(page=500)) as server, socket.create_server(("127.0.0.1", 0)) as listener:
+        url = server.url if answers else f"http://127.0.0.1:{listener.getsockname()[1]}"
+        what = Scorecard(
+            plan(url), config({}, victims={"get": 3}), [registry()["slow-head"], registry()["idle-connect"]], 5
+        )
+        report = await what.play()
+    assert report.outcome is Outcome.INVALID
+    [reason] = report.verdict.reasons
+    assert reason.startswith(f"slow-head: only 0 of 3 victims could do their work before the attack: {why}")
+    assert len(report.parts) == 1, "each further row would take as long and say the same"
 
 
 async def test_a_dead_server_is_not_said_to_speak_something_else() -> None:
