@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Callable
 from contextlib import closing
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -156,7 +157,7 @@ def built() -> Built:
                         "" if each is type(None) else f"`{each.__name__}`"
                         for each in parts.connections.context_types[state]
                     )
-                found = Built(handlers, contexts, list(metrics.collect()))
+                found = Built(handlers, contexts, list(chain.from_iterable(metrics.collect())))
             nursery.cancel_scope.cancel()
         return found
 

@@ -4,14 +4,14 @@ Owns: the table of paths and methods, and the check of a room's name. May not: a
 preflight itself, or decide which origins are allowed; origins.py does, and is called here before the path is looked at.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from time import time_ns
 
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from chatserver import __version__
-from chatserver.api.answers import Answer, Later, Response, Upgrade, given_anyway, refusal
+from chatserver.api.answers import Answer, Later, Next, Response, Upgrade, given_anyway, refusal
 from chatserver.api.dialect import Dialect
 from chatserver.api.identities import set_cookie
 from chatserver.api.moderation import ModerationHandlers
@@ -25,6 +25,7 @@ from chatserver.api.services import Services
 from chatserver.api.sessions import SessionHandlers
 from chatserver.api.static import StaticFiles
 from chatserver.chat.principal import Action
+from chatserver.fair import do_step
 from chatserver.log.sanctions import EVERYWHERE
 from chatserver.protocol import encoders
 from chatserver.protocol.errors import Headers, HttpError
@@ -48,14 +49,14 @@ _Methods = dict[str, _Handler]
 
 
 class Routes:
-    """All routes. `metrics` makes the text of /metrics, `all_metrics` that of all workers.
+    """All routes. `metrics` makes the text of /metrics in pieces, `all_metrics` that of all workers.
 
     `operators` is the policy of the operators' listener, if there is one; /metrics is then served only there.
     """
 
     def __init__(
         self, services: Services, *, searches: SearchHandlers, dialects: Mapping[str, Dialect],
-        metrics: Callable[[], bytes], ready: Callable[[], bool], engine: str, policy: Policy,
+        metrics: Callable[[], Iterator[bytes]], ready: Callable[[], bool], engine: str, policy: Policy,
         operators: Policy | None = None, all_metrics: Callable[[], Awaitable[bytes]] | None = None,
         shards: Shards | None = None,
     ) -> None:  # fmt: skip
@@ -185,17 +186,21 @@ class Routes:
 
     def _show_metrics(self, request: Request) -> Answer:
         request.parameters()
-        if self._all_metrics is None:
-            return _exposition(self._metrics())
-        return Later(_later(self._all_metrics), given_anyway)
+        if self._all_metrics is not None:
+            return Later(_later(self._all_metrics), given_anyway)
+        text: list[bytes] = []
+        return Next(partial(_exposition, text, map(text.append, self._metrics())))
 
 
-def _exposition(text: bytes) -> Response:
-    return Response(200, [text], CONTENT_TYPE_LATEST)
+def _exposition(text: list[bytes], writing: Iterator[None]) -> Answer:
+    """The text, when all of it is written; not in a task, since all of these may be waiting for the log."""
+    if do_step(writing):
+        return Next(partial(_exposition, text, writing))
+    return Response(200, text, CONTENT_TYPE_LATEST)
 
 
 async def _later(ask: Callable[[], Awaitable[bytes]]) -> Answer:
-    return _exposition(await ask())
+    return Response(200, [await ask()], CONTENT_TYPE_LATEST)
 
 
 def _readable(handler: _Handler) -> _Methods:

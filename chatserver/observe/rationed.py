@@ -3,7 +3,7 @@
 Owns: the share, and the record of the time used. May not: know what is made.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from time import perf_counter
 from typing import Generic, TypeVar
 
@@ -11,26 +11,37 @@ from typing import Generic, TypeVar
 #: 15 s; at 20,000 connections its text is then at most 30 ms old.
 SHARE, AT_ONCE_SECONDS = 0.1, 0.3
 
-Value = TypeVar("Value")
+Piece = TypeVar("Piece")
 
 
-class Rationed(Generic[Value]):
-    """`get` makes the value anew while the share allows."""
+class Rationed(Generic[Piece]):
+    """`pieces` makes the result anew while the share allows, one piece after the other."""
 
-    def __init__(self, make: Callable[[], Value]) -> None:
+    def __init__(self, make: Callable[[], Iterator[Piece]]) -> None:
         self._make = make
         self._paid = 0.0  # when the time used is made up for, at the rate of the share
-        self._value: Value | None = None
+        self._cost = 0.0  # of the last result, charged when the next one is begun: many may be under way
+        self._last: Sequence[Piece] | None = None
 
     @property
     def used_up(self) -> bool:
-        """Whether `get` would return the last value again."""
-        return self._value is not None and self._paid - perf_counter() > AT_ONCE_SECONDS / SHARE
+        """Whether `pieces` would give the last result again."""
+        return self._last is not None and self._paid - perf_counter() > AT_ONCE_SECONDS / SHARE
 
-    def get(self) -> Value:
-        """The value, new or the last one."""
-        if self._value is None or not self.used_up:
+    def pieces(self) -> Iterator[Piece]:
+        """The pieces of the result, new or those of the last one."""
+        if self._last is not None and self.used_up:
+            yield from self._last
+            return
+        self._paid = max(self._paid, perf_counter()) + self._cost / SHARE
+        pieces: list[Piece] = []
+        cost, making = 0.0, self._make()
+        while True:
             began = perf_counter()
-            self._value = self._make()
-            self._paid = max(self._paid, began) + (perf_counter() - began) / SHARE
-        return self._value
+            piece = next(making, None)
+            cost += perf_counter() - began
+            if piece is None:
+                break
+            pieces.append(piece)
+            yield piece
+        self._last, self._cost = pieces, cost

@@ -25,7 +25,7 @@ class WorkersMetrics:
         self._children = children
         self._totals = Totals()
         self._deaths = {"died": 0, "hung": 0}
-        self._text = Rationed(self._make_text)  # each worker bounds the cost of its own numbers
+        self._text = Rationed(lambda: iter([self._make_text()]))  # each worker bounds the cost of its own numbers
         self._asking: SingleFlight[str, bytes] = SingleFlight()
 
     def ended(self, child: Child) -> None:
@@ -50,7 +50,7 @@ class WorkersMetrics:
             async with trio.open_nursery() as nursery:
                 for child in self._children():
                     nursery.start_soon(child.collect)
-        return self._text.get()
+        return b"".join(self._text.pieces())
 
     def _make_text(self) -> bytes:
         return self._totals.text((child.numbers for child in self._children()), self.collect())

@@ -9,15 +9,16 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 import structlog
 import trio
 
 from chatserver.exits import EXIT_BAD_FLAGS, EXIT_CLEAN, complain
-from chatserver.fair import SingleFlight
+from chatserver.fair import SingleFlight, in_steps
 from chatserver.listening import Listening
 from chatserver.log.neighbours import Neighbours
 from chatserver.observe.metrics import ServerMetrics
@@ -53,7 +54,7 @@ class Worker:
         self._alone = False  # the supervisor is gone
         self._folder = setup.folder
         self._link = link
-        self._families: Callable[[], list[Family]] = list  # before there is a server
+        self._families: Callable[[], Iterable[list[Family]]] = list  # before there is a server
         self._text = ""
         self._answered = trio.Event()
         self._asking: SingleFlight[str, bytes] = SingleFlight()
@@ -69,7 +70,7 @@ class Worker:
             nursery.start_soon(self._stop_at_signal)
             code = await server.main()
             with trio.move_on_after(LAST_NUMBERS):
-                await self._link.send(Numbers(self._families()))
+                await self._link.send(await self._numbers())
             nursery.cancel_scope.cancel()
         self._link.close()
         if self._alone:  # no process is left to remove it; neighbours that still drain have their files open
@@ -81,6 +82,9 @@ class Worker:
         self._families = ServerMetrics(self._server.parts).families
         self._accepts = True
         self._tell(Ready())
+
+    async def _numbers(self) -> Numbers:
+        return Numbers(list(chain.from_iterable(await in_steps(self._families()))))
 
     async def metrics(self) -> bytes:
         """See `Supervised.metrics`."""
@@ -113,7 +117,7 @@ class Worker:
                         await trio.sleep(ARRIVAL_WAIT)
                     self._hand_on(signal.SIGTERM)
                 case Collect():
-                    self._tell(Numbers(self._families()))
+                    self._tell(await self._numbers())
                 case Text():
                     self._text = message.text
                     self._answered.set()
