@@ -117,7 +117,7 @@ async def test_metrics_are_written_in_many_steps(server: Serving) -> None:
         mock.patch.object(routes, "do_step", side_effect=fair.do_step) as steps,
     ):
         text = (await ask(server.address, "GET", "/metrics")).body
-    assert steps.call_count > text.count(b"# TYPE") > 40
+    assert steps.call_count >= text.count(b"# TYPE") > 30
 
 
 async def test_a_poll_of_an_allowed_page_is_counted_as_a_poll() -> None:
