@@ -6,7 +6,7 @@
  * @import { Message } from './wire.js'
  */
 import { Completion } from './completion.js';
-import { byId, hasFingers } from './dom.js';
+import { byId, hasFingers, isForInputMethod } from './dom.js';
 import { inShort } from './markdown.js';
 import { readJson } from './storage.js';
 import { actionIn, mentionsIn, withEmoji } from './text.js';
@@ -131,8 +131,7 @@ export class Composer {
   }
 
   #key(event) {
-    // While composing, Enter chooses a word of the input method.
-    if (event.isComposing || this.completion.key(event)) return;
+    if (isForInputMethod(event) || this.completion.key(event)) return;
     if (event.key === 'Escape' && this.#about) this.stop();
     else if (event.key === 'ArrowUp' && this.#text.value === '' && !this.#about) this.#editLast(event);
     // A phone's keyboard has no Shift+Enter, so Enter is a new line there.

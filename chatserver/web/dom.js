@@ -54,6 +54,12 @@ export function openAt(popover, anchor) {
   popover.querySelector('button')?.focus();
 }
 
+/**
+ * Whether a key is for an input method, as Enter is that chooses a word. Safari ends the composition before that key, which
+ * then has only the code of all keys that an input method takes.
+ */
+export const isForInputMethod = ({ isComposing, keyCode }) => isComposing || keyCode === 229;
+
 /** Whether the device has a touch screen only: the keyboard is opened on request, and has no Shift+Enter. */
 export const hasFingers = () => matchMedia('(hover: none)').matches;
 

@@ -4,7 +4,7 @@
  *
  * @import { Message } from './wire.js'
  */
-import { byId, make } from './dom.js';
+import { byId, isForInputMethod, make } from './dom.js';
 import { plain } from './markdown.js';
 import { roomNamed } from './rooms-view.js';
 import { clock, dayName } from './text.js';
@@ -120,7 +120,7 @@ export class Switcher {
   }
 
   #key(event) {
-    if (event.isComposing) return;
+    if (isForInputMethod(event)) return;
     if (event.key === 'ArrowDown') this.#choose(this.#chosen + 1);
     else if (event.key === 'ArrowUp') this.#choose(this.#chosen - 1);
     else if (event.key === 'Enter') this.#list.querySelectorAll('a')[this.#chosen]?.click();

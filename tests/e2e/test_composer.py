@@ -80,3 +80,17 @@ def test_a_growing_text_keeps_the_newest_message_in_sight(shared_server: Server,
         after_next_frame(ann.page)
         expect(ann.texts.last).to_be_in_viewport(ratio=1)
     expect(ann.page.locator("#jump")).to_be_hidden()
+
+
+def test_enter_while_composing_sends_nothing(window: OpenWindow) -> None:
+    """Safari ends the composition before this key, which then only has the code of a key that an input method took."""
+    ann = window(room="composing")
+    enter = "(at) => at.dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter', keyCode: 229, bubbles: true }))"
+    for text in ("にほん", "にほんご"):
+        ann.page.fill("#text", text)
+        ann.page.locator("#text").evaluate(enter)
+    ann.page.press("#text", "Enter")
+    ann.expect_texts(["にほんご"])
+    ann.search("composing")
+    ann.page.locator("#switcher-input").evaluate(enter)
+    expect(ann.page.locator("#switcher")).to_be_visible()
