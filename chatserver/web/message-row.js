@@ -14,7 +14,7 @@ const MAX_NAMED = 10; // people at a reaction
 const FOLD_FROM = 20; // estimated lines; twelve of them are shown (chat.css)
 const COLUMNS = 75; // in a line at most
 const PER_COLUMN = 11; // px of a narrow window
-const IN_ROW = '.chip, .quote, .fold, .text a';
+const IN_ROW = '.chip, .quote, .fold, .text :is(a, pre)';
 
 export function startsGroup(message, previous) {
   if (!previous || previous.user.id !== message.user.id || previous.user.name !== message.user.name || message.reply_to) return true;

@@ -112,10 +112,10 @@ def test_the_arrow_keys_choose_an_emoji(window: OpenWindow) -> None:
 def test_from_the_field_the_tab_key_goes_to_the_newest_message_and_past_all_others(
     shared_server: Server, window: OpenWindow
 ) -> None:
-    """Links and reactions of other messages are no stops, and the row is the newest at the time of the key."""
+    """Links, code and reactions of other messages are no stops, and the row is the newest at the time of the key."""
     ann = window(room="past-all-others")
-    shared_server.publish("past-all-others", *(f"see https://example.org/{number}" for number in range(5)))
-    expect(ann.texts).to_have_count(5)
+    shared_server.publish("past-all-others", "```\ncode\n```", *(f"see https://example.org/{n}" for n in range(5)))
+    expect(ann.texts).to_have_count(6)
     links = ann.page.locator("#messages .text a")
     for number in range(5, 7):
         ann.page.focus("#text")
