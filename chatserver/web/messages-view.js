@@ -160,14 +160,16 @@ export class MessagesView {
   }
 
   #take({ added, changed, isLive }) {
-    for (const message of changed) this.#replace(message);
-    this.#replaceAnswersTo(changed);
     const wasEmpty = this.#rows.size === 0;
-    if (this.#isAtBottom && !this.#room?.past) this.#show(this.#timeline.place(this.#from), Infinity);
-    else {
-      const more = this.#below < NEAR_EDGE ? STEP : 0; // far from the end, rows there would replace those in sight
-      this.#holdStill(() => this.#show(this.#timeline.place(this.#from), this.#timeline.place(this.#to + 1) + more));
-    }
+    const isFollowing = this.#isAtBottom && !this.#room?.past;
+    const more = this.#below < NEAR_EDGE ? STEP : 0; // far from the end, rows there would replace those in sight
+    const change = () => {
+      for (const message of changed) this.#replace(message);
+      this.#replaceAnswersTo(changed);
+      this.#show(this.#timeline.place(this.#from), isFollowing ? Infinity : this.#timeline.place(this.#to + 1) + more);
+    };
+    if (isFollowing) change();
+    else this.#holdStill(change);
     this.#edges();
     if (this.#isAtBottom) this.toBottom();
     if (wasEmpty) this.#toDivider();
@@ -313,10 +315,12 @@ export class MessagesView {
    * @param {() => void} change
    */
   #holdStill(change) {
-    const anchor = this.#rows.get(this.#place()?.offset ?? -1)?.row;
-    const before = anchor?.getBoundingClientRect().bottom ?? 0;
+    const bottom = (offset) => this.#rows.get(offset)?.row.getBoundingClientRect().bottom;
+    const anchor = this.#place()?.offset;
+    const before = bottom(anchor);
     change();
-    if (anchor?.isConnected) this.#scroller.scrollTop += anchor.getBoundingClientRect().bottom - before;
+    const after = bottom(anchor); // of another row, if the message has changed
+    if (before && after) this.#scroller.scrollTop += after - before;
   }
 
   #scrolled() {

@@ -5,10 +5,17 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.browser import NOTIFICATIONS, PHONE, Server, Window
+from tests.e2e.browser import NOTIFICATIONS, PHONE, Server, Window, expect_at
 from tests.e2e.conftest import OpenWindow
 
 pytestmark = pytest.mark.browser
+
+#: The offset of the first message that is in sight.
+FIRST_IN_SIGHT = """() => {
+    const { top } = scroller.getBoundingClientRect();
+    const rows = [...document.querySelectorAll('#messages .message')];
+    return Number(rows.find((row) => row.getBoundingClientRect().bottom > top).dataset.offset);
+}"""
 
 
 def test_three_people_change_messages(shared_server: Server, window: OpenWindow) -> None:
@@ -56,6 +63,22 @@ def test_three_people_change_messages(shared_server: Server, window: OpenWindow)
         each.expect_texts(["first edited", "This message was deleted.", "you mean first?"])
         assert "swordfish" not in each.page.content()
     expect(ann.page.locator(".chip")).to_have_attribute("aria-pressed", "true")
+
+
+def test_reactions_above_what_is_read_do_not_move_it(shared_server: Server, window: OpenWindow) -> None:
+    """Each one made a row higher, and pushed what the user was reading down."""
+    shared_server.publish("held", *(f"message {offset}" for offset in range(1, 41)))
+    ann = window(room="held")
+    expect(ann.texts.last).to_have_text("message 40")
+    ann.page.evaluate("scroller.scrollTop -= 500")
+    expect(ann.page.locator("#jump")).to_be_visible()
+    first = ann.page.evaluate(FIRST_IN_SIGHT)
+    held = ann.page.get_by_text(f"message {first + 1}", exact=True)
+    before = held.bounding_box()
+    react = "(offset) => fetch(`/rooms/held/messages/${offset}/reactions/👍`, { method: 'PUT' }).then(({ ok }) => ok)"
+    assert all(ann.page.evaluate(react, offset) for offset in range(first - 2, first + 1))
+    expect(ann.page.locator(".chip")).to_have_count(3)
+    expect_at(held, before)
 
 
 def test_known_names_of_reactions_are_shown(shared_server: Server, window: OpenWindow) -> None:
