@@ -292,8 +292,12 @@ export class Room extends EventTarget {
    * @param {{before?: string, after?: string, limit: number}} where
    * @returns {Promise<Page>}
    */
-  history(where) {
-    return this.#ask('history', where);
+  async history(where) {
+    const page = await this.#ask('history', where);
+    for (const { user } of page.messages.toReversed()) {
+      if (user && this.client.identity.nameOf(user.id) === undefined) this.client.identity.meet(user); // a known name is newer
+    }
+    return page;
   }
 
   /** Fetch the records before the oldest one. */

@@ -218,3 +218,18 @@ def test_a_mention_that_an_edit_adds_is_notified_counted_and_marked(shared_serve
         expect(ben.page.locator(".for-us .mention")).to_have_text(f"@{name}")
         assert ben.page.evaluate("window.notes.length") == notes
         ben.page.reload()
+
+
+def test_a_mention_on_an_older_page_is_marked(shared_server: Server, window: OpenWindow) -> None:
+    """Only the authors of the newest page were known by name."""
+    ben = window(room="older-mention")
+    ben.say("hello")
+    ann = window(room="older-mention")
+    expect(ann.texts).to_have_text(["hello"])
+    ann.say(f"@{ben.name} welcome")
+    expect(ben.page.locator(".mention")).to_be_visible()
+    ben.page.goto("about:blank")
+    shared_server.publish("older-mention", *(f"message {number}" for number in range(60)))
+    eve = window(room="older-mention")
+    eve.scroll_up_to(eve.page.get_by_text("welcome"))
+    expect(eve.page.locator(".mention")).to_be_visible()
