@@ -179,3 +179,14 @@ def test_a_guest_confirms_a_sign_out_and_a_name_is_not_blank(window: OpenWindow)
     ann.expect_live()
     assert set(ann.page.evaluate("phases")) <= {"live", "connecting"}, "no alert of a disconnect"
     expect(ann.page.locator("#messages .own")).to_have_count(0)
+
+
+def test_without_cookies_a_name_is_refused(shared_server: Server, window: OpenWindow) -> None:
+    """The dialog closed, and the next connection was again a guest with another name."""
+    ann = window()
+    ann.run_first("Object.defineProperty(navigator, 'cookieEnabled', { value: false })")
+    ann.open(shared_server, room="no-cookies")
+    ann.page.click("#me")
+    ann.page.fill("#account-name", "Ann Lee")
+    ann.page.press("#account-name", "Enter")
+    expect(ann.page.locator("#account-problem")).to_contain_text("blocks the cookies")
