@@ -12,7 +12,7 @@ import msgspec
 
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
-from chatserver.net.handler import Handler
+from chatserver.net.handler import Handler, context_of
 from chatserver.net.states import State
 from chatserver.net.wheel import TICK, ticks
 from chatserver.protocol.body import Body, BodyLimits, body_reader
@@ -142,7 +142,7 @@ class BodyHandler(RequestHandler):
 
     def received(self, connection: Connection, data: bytes) -> bool:
         """Bytes of a body."""
-        upload = _upload(connection)
+        upload = context_of(connection, Upload)
         try:
             upload.body.receive(data)
             if upload.body.complete:
@@ -164,7 +164,7 @@ class BodyHandler(RequestHandler):
 
     def lacking(self, connection: Connection) -> int:
         """Bytes of `Content-Length` that have not arrived."""
-        return _upload(connection).body.lacking
+        return context_of(connection, Upload).body.lacking
 
     def expired(self, connection: Connection) -> None:
         """408."""
@@ -173,12 +173,6 @@ class BodyHandler(RequestHandler):
     def released(self, connection: Connection, context: object) -> None:
         """The body is complete, refused or given up."""
         self._budget.release(context)
-
-
-def _upload(connection: Connection) -> Upload:
-    upload = connection.context
-    assert isinstance(upload, Upload), "BODY is only entered with an upload"
-    return upload
 
 
 INTERNAL_ERROR_ANSWER = error_response(HttpError(ErrorCode.INTERNAL, ErrorCode.INTERNAL.sentence))

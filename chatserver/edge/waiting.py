@@ -12,7 +12,7 @@ from chatserver.edge.http import Exchange, HttpExchanges
 from chatserver.edge.requests import INTERNAL_ERROR_ANSWER
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
-from chatserver.net.handler import Handler
+from chatserver.net.handler import Handler, context_of
 from chatserver.net.states import State
 from chatserver.protocol import sse
 from chatserver.reasons import Reason
@@ -39,11 +39,11 @@ class ServingHandler(WaitingHandler):
 
     def resumed(self, connection: Connection) -> bool:
         """The next step towards our answer."""
-        return self._exchanges.take_next(connection, _exchange(connection))
+        return self._exchanges.take_next(connection, context_of(connection, Exchange))
 
     def expired(self, connection: Connection) -> None:
         """Our answer took too long."""
-        self._exchanges.give_up(connection, _exchange(connection))
+        self._exchanges.give_up(connection, context_of(connection, Exchange))
 
 
 class ThrottledHandler(WaitingHandler):
@@ -74,20 +74,20 @@ class HeldHandler(WaitingHandler):
 
     def received(self, connection: Connection, data: bytes) -> bool:
         """The next request was sent ahead: answer the poll at once."""
-        waiter = _waiter(connection)
+        waiter = context_of(connection, PollWaiter)
         if not self._connections.keep_ahead(connection, connection.inbox + data):
             waiter.keep_alive = False
         return self._exchanges.answer_held(connection, waiter)
 
     def ended(self, connection: Connection) -> None:
         """The peer is gone, or has only shut down its sending side. In both cases: answer at once, then close."""
-        waiter = _waiter(connection)
+        waiter = context_of(connection, PollWaiter)
         waiter.keep_alive = False
         self._exchanges.answer_held(connection, waiter)
 
     def expired(self, connection: Connection) -> None:
         """The time of the poll is over: an empty answer."""
-        self._exchanges.answer_held(connection, _waiter(connection))
+        self._exchanges.answer_held(connection, context_of(connection, PollWaiter))
 
     def released(self, connection: Connection, context: object) -> None:
         """The poll is answered, or the connection closed."""
@@ -108,23 +108,20 @@ class StreamHandler(WaitingHandler):
 
     def writable(self, connection: Connection) -> bool:
         """The peer has taken the kept bytes: offer the messages that the member still lacks."""
-        member = connection.context
-        assert isinstance(member, Member), "STREAM is only entered with a member"
-        self._hub.writable(member)
+        self._hub.writable(context_of(connection, Member))
         return False
 
     def expired(self, connection: Connection) -> None:
         """Time for a heartbeat, unless the peer has not even taken the last one."""
-        member = connection.context
-        assert isinstance(member, Member), "STREAM is only entered with a member"
+        member = context_of(connection, Member)
         expires = member.room.members[member].expires
         if expires is not None and trio.current_time() >= expires:
             self._connections.finish(connection, Reason.EXPIRED)
             return
         if self._connections.judge.outstanding(connection):
             return
-        self._connections.send(connection, sse.HEARTBEAT)
-        self._connections.enter(connection, State.STREAM, connection.context)
+        self._connections.enter(connection, State.STREAM, member)
+        self._connections.send(connection, sse.HEARTBEAT)  # last, since the send may close the connection
 
     def faulted(self, connection: Connection) -> None:
         """A bug of ours: the stream ends, and its client reconnects."""
@@ -134,15 +131,3 @@ class StreamHandler(WaitingHandler):
         """The stream has ended: end the membership."""
         assert isinstance(context, Member)
         self._hub.lost(context)
-
-
-def _exchange(connection: Connection) -> Exchange:
-    exchange = connection.context
-    assert isinstance(exchange, Exchange), "SERVING is only entered with an exchange"
-    return exchange
-
-
-def _waiter(connection: Connection) -> PollWaiter:
-    waiter = connection.context
-    assert isinstance(waiter, PollWaiter), "HELD is only entered with a poll"
-    return waiter

@@ -33,7 +33,7 @@ from chatserver.log.interface import LogError
 from chatserver.meters import TokenBucket
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
-from chatserver.net.handler import Handler
+from chatserver.net.handler import Handler, context_of
 from chatserver.net.states import TABLE, State
 from chatserver.net.wheel import TICK, TICK_MICROSECONDS, ticks
 from chatserver.protocol.errors import FrameError, MessageError
@@ -109,7 +109,7 @@ class WebSocketHandler(Handler):
 
     def received(self, connection: Connection, data: bytes) -> bool:
         """Bytes of frames."""
-        session = session_of(connection)
+        session = context_of(connection, WebSocketSession)
         if len(data) == _PONG_BYTES and connection.state is _PINGED and data.startswith(EMPTY_PONG):
             self._rest(connection, session)  # an idle peer sends nothing else
             return False
@@ -118,7 +118,7 @@ class WebSocketHandler(Handler):
 
     def resumed(self, connection: Connection) -> bool:
         """Handle the frames in the inbox."""
-        session = session_of(connection)
+        session = context_of(connection, WebSocketSession)
         if connection.state is _REPLYING:
             if not self._conversation.may_go_on(connection, session):
                 return False  # resumed for an earlier wait; it still has to wait
@@ -195,7 +195,7 @@ class WebSocketHandler(Handler):
 
     def lacking(self, connection: Connection) -> int:
         """Bytes announced by a frame that have not arrived."""
-        return lacking(connection.inbox, session_of(connection).assembly)
+        return lacking(connection.inbox, context_of(connection, WebSocketSession).assembly)
 
     # -- messages ---------------------------------------------------------------------------------------------------
 
@@ -275,7 +275,7 @@ class WebSocketHandler(Handler):
 
     def writable(self, connection: Connection) -> bool:
         """The peer has taken what we wrote: offer messages of its rooms. True: frames may be in the inbox."""
-        session = session_of(connection)
+        session = context_of(connection, WebSocketSession)
         for member in session.rooms():
             self._hub.writable(member)
             if connection.context is not session or connection.blocked:
@@ -286,7 +286,8 @@ class WebSocketHandler(Handler):
 
     def close(self, connection: Connection, reason: Reason, text: str = "", *, code: int | None = None) -> None:
         """Leave the rooms, send a close frame and FIN, and wait in CLOSING for the peer's FIN."""
-        self._connections.finish(connection, reason, session_of(connection).dialect.close(reason, text, code=code))
+        dialect = context_of(connection, WebSocketSession).dialect
+        self._connections.finish(connection, reason, dialect.close(reason, text, code=code))
 
     def _violated(self, connection: Connection, error: FrameError) -> None:
         if connection.alive and isinstance(connection.context, WebSocketSession):
@@ -297,7 +298,7 @@ class WebSocketHandler(Handler):
         """OPEN: send a ping, or a notice about the sign-in. Else a message, a pong or our reply is late: close."""
         state = connection.state
         if state is _OPEN:
-            session = session_of(connection)
+            session = context_of(connection, WebSocketSession)
             principal = session.principal
             if principal.is_guest and principal.access.closed_to_guests:  # it did not sign in in time
                 self.close(connection, Reason.EXPIRED, Reason.EXPIRED.sentence)
@@ -324,7 +325,7 @@ class WebSocketHandler(Handler):
 
     def drain(self, connection: Connection, retry_after: float) -> None:
         """The server is stopping: say when to come back, and close."""
-        dialect = session_of(connection).dialect
+        dialect = context_of(connection, WebSocketSession).dialect
         farewell = dialect.goaway("restart", retry_after) + dialect.close(Reason.DRAINING, "the server is restarting")
         self._connections.finish(connection, Reason.DRAINING, farewell)
 
@@ -338,10 +339,3 @@ class WebSocketHandler(Handler):
         self._budget.release(connection)
         context.assembly = None
         self._conversation.released(connection, context)
-
-
-def session_of(connection: Connection) -> WebSocketSession:
-    """The session of a connection in one of these states."""
-    session = connection.context
-    assert isinstance(session, WebSocketSession), "the states of a WebSocket are only entered with a session"
-    return session

@@ -4,7 +4,7 @@ Owns: what a peer's bytes, its FIN and its deadline mean once we have nothing mo
 """
 
 from chatserver.net.connection import Closing, Connection
-from chatserver.net.handler import Handler
+from chatserver.net.handler import Handler, context_of
 from chatserver.net.states import State
 from chatserver.reasons import Reason
 
@@ -23,7 +23,7 @@ class ClosingHandler(Handler):
 
     def received(self, connection: Connection, data: bytes) -> bool:
         """Drop input up to LINGER_BYTES; then stop reading."""
-        closing = _closing(connection)
+        closing = context_of(connection, Closing)
         closing.dropped += len(data)
         if closing.dropped >= LINGER_BYTES:
             span = max(connection.deadline - self._connections.wheel.current - 1, 0)
@@ -36,7 +36,7 @@ class ClosingHandler(Handler):
 
     def ended(self, connection: Connection) -> None:
         """The peer's FIN or reset: the close is over, for the reason that began it."""
-        self._connections.close(connection, _closing(connection).reason)
+        self._connections.close(connection, context_of(connection, Closing).reason)
 
     def writable(self, connection: Connection) -> bool:
         """The last bytes are written: send FIN."""
@@ -45,11 +45,5 @@ class ClosingHandler(Handler):
 
     def expired(self, connection: Connection) -> None:
         """The reason that began the close counts, unless the close was orderly."""
-        reason = _closing(connection).reason
+        reason = context_of(connection, Closing).reason
         self._connections.close(connection, Reason.CLOSE_DEADLINE if reason in _GOOD_ENDS else reason)
-
-
-def _closing(connection: Connection) -> Closing:
-    closing = connection.context
-    assert isinstance(closing, Closing), "CLOSING is only entered with its reason"
-    return closing

@@ -1,16 +1,26 @@
-"""Handlers of the states: the interface, and its defaults.
+"""Handlers of the states: the interface, its defaults, and the context of a connection by its type.
 
 Owns: the interface. May not: know any state. A handler is a singleton that serves all connections in its state; data
 of one connection is in its context. Every call is synchronous, and made inside a fault boundary.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from chatserver.net.connection import Connection
 from chatserver.reasons import Reason
 
 if TYPE_CHECKING:
     from chatserver.net.connections import Connections
+
+
+Context = TypeVar("Context")
+
+
+def context_of(connection: Connection, kind: type[Context]) -> Context:
+    """The context of a connection in a state to which this type is bound."""
+    context = connection.context
+    assert isinstance(context, kind), f"{connection.state.name} is entered with a {kind.__name__}"
+    return context
 
 
 class Handler:
