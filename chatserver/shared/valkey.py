@@ -159,7 +159,7 @@ class ValkeyShard:
     def _lose(self, connection: TCPConnection, error: Exception) -> None:
         if self._connection is connection:
             self._connection = None
-            self._note(error)
+            self._note(_innermost(error))
             self._lost.set()
 
     def _note(self, error: BaseException, hint: str = "") -> None:

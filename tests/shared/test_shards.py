@@ -76,6 +76,7 @@ async def test_a_server_that_dies_and_returns_empty(doomed: Valkey) -> None:
         it.shards.tell(b"hi")
         await trio.sleep(0.3)
         assert it.events() == ["shard_lost"], "once, however often it is checked"
+        assert it.reasons() == ["it has closed the connection"]
         doomed.start()
         await it.up()
         assert it.events() == ["shard_lost", "shard_found"]
