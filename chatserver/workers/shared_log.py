@@ -4,6 +4,9 @@ Owns: the lock of an embedded log, held as long as any process writes to it; the
 
 Each worker inherits the locks. If the supervisor is killed, another server cannot take the file before the last worker
 has drained. If all of them are killed, their folder stays, but its lock is free, so the next supervisor removes it.
+
+The lock is on the folder itself, since systemd-tmpfiles skips a locked folder with all that is in it. After ten days it
+would else remove the workers' lock files, and a worker that starts later would take its turns alone.
 """
 
 import fcntl
@@ -21,8 +24,8 @@ from chatserver.log.sqlite_file import checked_path, lock_file
 from chatserver.log.sqlite_wal import check_wal
 
 SQLITE = "sqlite:"
-#: The prefix of the folders' names, and the file in each on which its processes hold a lock.
-PREFIX, IN_USE = "chatserver-", "in-use"
+#: The prefix of the folders' names, and the file that distinguishes them from other folders.
+PREFIX, MARK = "chatserver-", "workers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +57,10 @@ def shared_log(url: str) -> Iterator[SharedLog]:
 
 
 def _lock(folder: Path) -> int:
-    """Lock the file before it gets its name, so that no other process finds it unlocked."""
-    unnamed = folder / f"{IN_USE}-soon"
-    lock = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """Lock the folder, then mark it, so that no other process finds it marked and unlocked."""
+    lock = os.open(folder, os.O_DIRECTORY | os.O_CLOEXEC)
     fcntl.flock(lock, fcntl.LOCK_EX)
-    unnamed.rename(folder / IN_USE)
+    (folder / MARK).touch(mode=0o600)
     return lock
 
 
@@ -67,9 +69,9 @@ def _remove_abandoned(parent: Path) -> None:
     for folder in parent.glob(f"{PREFIX}*"):
         # Errors mean that it is in use, or another server is removing it too, or it was never one of ours.
         with suppress(OSError), ExitStack() as stack:
-            found = folder.lstat()
-            if found.st_uid == os.geteuid() and found.st_mode == stat.S_IFDIR | 0o700:
-                lock = os.open(folder / IN_USE, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-                stack.callback(os.close, lock)
+            lock = os.open(folder, os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            stack.callback(os.close, lock)
+            found = os.fstat(lock)
+            if found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) == 0o700 and (folder / MARK).exists():
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder)

@@ -1,12 +1,13 @@
 """The folder of a supervisor's workers: it stays while any of them runs; the next supervisor removes it."""
 
+import fcntl
 import os
 from pathlib import Path
 
 import pytest
 
 from chatserver.log.interface import LogOpenError
-from chatserver.workers.shared_log import IN_USE, shared_log
+from chatserver.workers.shared_log import MARK, shared_log
 from tests.log.support import listing
 
 URL = "postgresql://chat@db.example/chat"
@@ -24,7 +25,7 @@ def abandoned(temporary: Path) -> Path:
     """The folder left by a server whose processes were all killed."""
     folder = temporary / "chatserver-abandoned"
     folder.mkdir(mode=0o700)
-    for name in (IN_USE, "0", "said-0"):
+    for name in (MARK, "0", "said-0"):
         (folder / name).touch()
     return folder
 
@@ -33,13 +34,19 @@ def test_the_folder_of_killed_processes_is_removed_by_the_next_supervisor(abando
     """Otherwise such folders accumulate in /tmp."""
     with shared_log(URL) as following:
         assert listing(temporary) == [following.folder.name]
-        assert listing(following.folder) == [IN_USE]
+        assert listing(following.folder) == [MARK]
     assert listing(temporary) == []
 
 
 def test_a_folder_in_use_stays(temporary: Path) -> None:
+    """It is locked as a whole: systemd-tmpfiles removed the workers' lock files from it after ten days."""
     with shared_log(URL) as first, shared_log(URL) as second:
         assert listing(temporary) == sorted((first.folder.name, second.folder.name))
+        for each in (first, second):
+            descriptor = os.open(each.folder, os.O_DIRECTORY)
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            os.close(descriptor)
 
 
 def test_a_server_that_cannot_have_the_log_leaves_nothing(temporary: Path) -> None:
@@ -54,7 +61,7 @@ def test_folders_of_others_stay(abandoned: Path, temporary: Path, monkeypatch: p
     unmarked, shown, link, file = (temporary / f"chatserver-{name}" for name in ("bench", "shown", "link", "file"))
     unmarked.mkdir(mode=0o700)
     shown.mkdir()
-    (shown / IN_USE).touch()
+    (shown / MARK).touch()
     shown.chmod(0o750)
     link.symlink_to(abandoned)
     file.touch(mode=0o700)
