@@ -235,11 +235,12 @@ async def test_tls_on_both_sides_passes(context: ssl.SSLContext) -> None:
         nursery.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("alert", [b"", b"\x15\x03\x03\0\x02\x02\x46"], ids=["silent", "alert"])
-async def test_a_plain_url_to_a_tls_server_is_one_clear_line(
-    context: ssl.SSLContext, alert: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(target, "ANSWER_SECONDS", PATIENCE)
+@pytest.mark.parametrize(
+    "alert",
+    [b"", b"\x15\x03\x03\0\x02\x02\x46", b"HTTP/1.1 400 X\r\nContent-Length: 0\r\n\r\n"],
+    ids=["silent", "alert", "nginx"],
+)
+async def test_a_plain_url_to_a_tls_server_is_one_clear_line(context: ssl.SSLContext, alert: bytes) -> None:
     async with listening() as server, trio.open_nursery() as nursery:
         nursery.start_soon(_talk_tls, server, context, alert)
         with pytest.raises(UsageError, match=r"^URL: .* speaks TLS: use https://127\.0\.0\.1:\d+$"):
@@ -267,6 +268,7 @@ async def test_a_tls_url_to_a_plain_server_is_one_clear_line(told: bytes | None)
             await _probe(server.url)
 
 
-async def test_a_plain_server_that_says_nothing_to_empty_lines_passes() -> None:
+async def test_a_plain_server_that_answers_nothing_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(target, "PROBE_SECONDS", 0.1)
     async with listening() as server:
         await _probe(server.url)
