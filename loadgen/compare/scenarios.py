@@ -266,7 +266,8 @@ async def _attack(meter: Meter, peer: Peer, sizes: Sizes, kind: type[Client]) ->
         )
         nursery.cancel_scope.cancel()
     size = _above_noise(report.figures["server_bytes_per_attacker"], report.figures["attackers_peak"])
-    return {**report.figures, "bytes": size, "grown": _grown_mib(report), "threads": max(threads)}
+    grown = report.figures["server_bytes_grown"]
+    return {**report.figures, "bytes": size, "grown": grown and grown / _MIB, "threads": max(threads)}
 
 
 _ATTACK_COLUMNS: Final = (
@@ -344,18 +345,6 @@ def _cpu_per_delivery(report: Report) -> float | None:
     figures = report.figures
     each, held, rate = (figures[name] for name in ("server_cpu_us_per_connection_s", "held", "deliveries_per_s"))
     return each * held / rate if each is not None and held is not None and rate else None
-
-
-def _grown_mib(report: Report) -> float | None:
-    """The most by which the server grew in the attack, since slow readers cost memory only after they have connected.
-
-    It includes the victims' messages, if the server stores them.
-    """
-    sizes = {
-        phase: [each.server_rss_bytes for each in report.timeline if each.phase == phase and each.server_rss_bytes]
-        for phase in ("baseline", "attack")
-    }
-    return (max(sizes["attack"]) - sizes["baseline"][-1]) / _MIB if all(sizes.values()) else None
 
 
 def _percent(part: float | None, whole: float | None) -> float | None:

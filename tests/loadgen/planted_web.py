@@ -39,7 +39,7 @@ class Site:
     slows: float = 0.0  # from an attack's first connection on, be so much later
     stops_reading: bool = False  # from an attack's first connection on, answer no new client
     tls: bool = False  # with a certificate that nobody trusts
-    dies_of_key_updates: bool = False  # end the process at the hundredth of one connection
+    dies_of_key_updates: bool = False  # end the process at the tenth of one connection
     empties: bool = False  # from then on, answer 200 with an empty page
 
 
@@ -56,7 +56,7 @@ class Static:
 
     def _count_update(self, connection: object, _direction: str, *message: object) -> None:
         self._updates[connection] += KEY_UPDATE in message
-        if self._updates[connection] == 100:
+        if self._updates[connection] == 10:
             os._exit(1)
 
     async def serve(self, stream: trio.SocketStream) -> None:

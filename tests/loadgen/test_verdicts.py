@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from pathlib import Path
 
@@ -206,19 +207,23 @@ _DEADLY = {
 @pytest.mark.parametrize("kind", _DEADLY)
 @pytest.mark.usefixtures("lateness_is_no_fault")
 def test_v11_the_row_that_did_it_is_blamed(kind: str) -> None:
-    """Whether its process is known, or nothing listens any more."""
-    with _DEADLY[kind]() as (url, pid):
-        watched = ("--server-pid", str(pid)) if kind == "bad-tokens" else ()
-        victim = ("--victim", "GET /") if kind == "tls-key-updates" else ()
-        ended = attack(
-            url, f"{kind},slow-head", *watched, *victim, command="scorecard", timeout=IMPATIENT,
-            baseline=0.4, recovery=0.4, duration=1.5,
-        )  # fmt: skip
-    cause = f"process {pid} is gone" if watched else f"nothing listens at 127.0.0.1 port {url.rpartition(':')[2]}"
+    """Whether its process is known, or nothing listens any more. On a loaded machine an attack may come too late."""
+
+    def play() -> Ended:
+        with _DEADLY[kind]() as (url, pid):
+            watched = ("--server-pid", str(pid)) if kind == "bad-tokens" else ()
+            victim = ("--victim", "GET /") if kind == "tls-key-updates" else ()
+            return attack(
+                url, f"{kind},slow-head", *watched, *victim, command="scorecard", timeout=IMPATIENT,
+                clients=10, baseline=0.4, recovery=0.4, duration=1.5,
+            )  # fmt: skip
+
+    ended = tried(play, lambda ended: ended.code == 1)
     assert ended.code == 1, ended
     first, second = ended.report.parts
+    cause = r"process \d+ is gone" if kind == "bad-tokens" else r"nothing listens at 127\.0\.0\.1 port \d+"
     assert (first.command, first.outcome) == (kind, Outcome.FELL_SHORT)
-    assert first.verdict.reasons[0].startswith(f"the server died: {cause}")
+    assert re.match(f"the server died: {cause}", first.verdict.reasons[0])
     assert (second.command, second.outcome) == ("slow-head", Outcome.NOT_EXERCISED)
     assert "gone before this attack" in second.verdict.reasons[0]
     assert "Traceback" not in ended.errors
