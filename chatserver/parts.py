@@ -26,7 +26,7 @@ from chatserver.api.pipelines.results import ResultCache
 from chatserver.api.reading import Reading
 from chatserver.api.routes import Routes
 from chatserver.api.search import SearchHandlers
-from chatserver.api.services import PublishLimit, Services
+from chatserver.api.services import Services, WriteLimits
 from chatserver.api.session import WebSocketSession
 from chatserver.api.tokens import Tokens
 from chatserver.chat.audit import AuditTrail
@@ -219,7 +219,7 @@ def _services(
     clock, policies = trio.current_time, identities.access.policies
     services = Services(
         hub=hub, log=log, identities=identities, pages=Pages(hub.reader, encoder), encoder=encoder, settings=settings,
-        publish_limit=PublishLimit(settings, clock), search_results=search_results, audit=audit,
+        write_limits=WriteLimits(settings, clock), search_results=search_results, audit=audit,
         moderation=Moderation(log.identity.secret), slow_mode=SlowMode(lambda room: policies.of(room).slow_mode),
         markers=ReadMarkers(log.markers, faulted=faulted), cluster=None if others is None else others.cluster,
     )  # fmt: skip

@@ -257,7 +257,7 @@ class Server:
     def _keep_house(self, heap: Heap) -> None:
         parts, services = self.parts, self.parts.services
         for chore in (
-            parts.hub.tick, parts.admission.tick, services.publish_limit.sweep, parts.limiters.sweep,
+            parts.hub.tick, parts.admission.tick, services.write_limits.sweep, parts.limiters.sweep,
             services.search_results.sweep, parts.stats.report, services.identities.sweep,
             services.moderation.sweep, services.slow_mode.sweep, services.audit.sweep,
             partial(heap.tick, parts.connections.held),

@@ -52,7 +52,7 @@ class SharedParts(WorkerParts):
     def attach(self, services: Services, faulted: Callable[[object], None]) -> None:
         """See `WorkerParts.attach`."""
         super().attach(services, faulted)
-        self.rates = SharedRates(services.publish_limit, self.shards, self._clock)
+        self.rates = SharedRates(services.write_limits, self.shards, self._clock)
         services.search_results.forgotten = self.search.results.forget
 
     async def run(self) -> None:

@@ -42,10 +42,11 @@ SIGN_OUT_RATE, SIGN_OUT_BURST = 1.0, 100.0
 LOG_RETRY = 1.0
 
 
-class PublishLimit:
+class WriteLimits:
     """The publish rate of a user, `NETWORK_SHARE` times that for all users of a network, and what else it may store.
 
-    With --shared, `note` is called for each message, and the buckets are lowered by what other processes have allowed.
+    A publish rate of 0 limits neither publishing nor read markers. With --shared, `note` is called for each message,
+    and the buckets are lowered by what other processes have allowed.
     """
 
     def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
@@ -75,8 +76,8 @@ class PublishLimit:
         return self.markers.take(principal.network, int(self._clock() / MICROSECOND)) if self._limited else 0.0
 
     def take_sign_out(self, principal: Principal) -> float:
-        """The same for the sign-out of a guest."""
-        return self.sign_outs.take(principal.network, int(self._clock() / MICROSECOND)) if self._limited else 0.0
+        """The same for the sign-out of a guest; this rate does not depend on the publish rate."""
+        return self.sign_outs.take(principal.network, int(self._clock() / MICROSECOND))
 
     def sweep(self) -> None:
         """Forget the users and networks whose bucket is full."""
@@ -97,7 +98,7 @@ class Services:
     identities: Identities
     pages: Pages
     encoder: WireEncoder
-    publish_limit: PublishLimit
+    write_limits: WriteLimits
     markers: ReadMarkers
     search_results: ResultCache  # call `forget` with rooms in which a message is edited or deleted
     settings: Settings
@@ -135,20 +136,20 @@ class Services:
 
     def count_record(self, principal: Principal, id_: MessageId = None) -> None:
         """Count a record against --publish-rate. Raises MessageError (429)."""
-        wait = self.publish_limit.take(principal)
+        wait = self.write_limits.take(principal)
         if wait:
             raise _rate_limited(wait, id_)
 
     def count_marker(self, principal: Principal, id_: MessageId = None) -> None:
         """Count a move of a read marker against the rate of its network. Raises MessageError (429)."""
-        wait = self.publish_limit.take_marker(principal)
+        wait = self.write_limits.take_marker(principal)
         if wait:
             raise _rate_limited(wait, id_, "read markers from this network")
 
     def count_sign_out(self, principal: Principal) -> None:
         """Count a sign-out like a record, and that of a guest also against its network's rate. Raises MessageError."""
         self.count_record(principal)
-        wait = self.publish_limit.take_sign_out(principal) if principal.is_guest else 0.0
+        wait = self.write_limits.take_sign_out(principal) if principal.is_guest else 0.0
         if wait:
             raise _rate_limited(wait, None, "sign-outs from this network")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from chatserver.api.services import PublishLimit
+from chatserver.api.services import WriteLimits
 from chatserver.chat.principal import Principal
 from chatserver.meters import MICROSECOND, KeyedBuckets
 from chatserver.shared.limits import Spent, spend
@@ -41,7 +41,7 @@ class _Entry:
 class SharedRates:
     """See the module; `run` sends the counts."""
 
-    def __init__(self, limit: PublishLimit, shards: Shards, clock: Callable[[], float]) -> None:
+    def __init__(self, limit: WriteLimits, shards: Shards, clock: Callable[[], float]) -> None:
         self._users = _Kind("publish-user", limit.users)
         self._networks = _Kind("publish-network", limit.networks)
         self._shards = shards

@@ -17,7 +17,7 @@ from chatserver.api.encoder import WireEncoder
 from chatserver.api.identities import Identities
 from chatserver.api.pages import Pages
 from chatserver.api.pipelines.results import ResultCache
-from chatserver.api.services import PublishLimit, Services
+from chatserver.api.services import Services, WriteLimits
 from chatserver.api.session import NOTHING, Waits, WebSocketSession
 from chatserver.chat.policy import OPEN, Access
 from chatserver.chat.principal import Action, Principal
@@ -106,7 +106,7 @@ async def talking(*, access: Access = OPEN, **options: Any) -> AsyncIterator[tup
             hub=it.hub, log=it.log, identities=identities, pages=Pages(it.hub.reader, encoder), encoder=encoder,
             settings=settings,
             markers=ReadMarkers(it.log.markers, faulted=it.schedule.faulted),
-            publish_limit=PublishLimit(settings, trio.current_time), search_results=ResultCache(trio.current_time),
+            write_limits=WriteLimits(settings, trio.current_time), search_results=ResultCache(trio.current_time),
         )  # fmt: skip
         conversation = Conversation(services, it.sink)
 

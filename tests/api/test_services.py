@@ -1,8 +1,8 @@
-"""The publish rate of a user and of a network. The buckets: tests/test_meters.py."""
+"""The rates of what users and networks may store. The buckets: tests/test_meters.py."""
 
 import pytest
 
-from chatserver.api.services import BURST_SECONDS, NETWORK_SHARE, PublishLimit, too_often
+from chatserver.api.services import BURST_SECONDS, NETWORK_SHARE, SIGN_OUT_BURST, WriteLimits, too_often
 from chatserver.chat.principal import Principal
 from chatserver.settings.fields import Settings
 
@@ -12,7 +12,7 @@ class Limited:
 
     def __init__(self, rate: float) -> None:
         self.now = 0.0
-        self.limit = PublishLimit(Settings(publish_rate=rate), lambda: self.now)
+        self.limit = WriteLimits(Settings(publish_rate=rate), lambda: self.now)
 
     def take(self, number: int, network: str = "here") -> float:
         return self.limit.take(Principal(number, network))
@@ -47,9 +47,13 @@ def test_a_refusal_by_the_users_rate_does_not_count_for_the_network() -> None:
     assert len(it.limit) == 0
 
 
-def test_without_a_limit_for_users_networks_have_none() -> None:
+def test_without_a_limit_for_users_networks_have_none_but_for_sign_outs() -> None:
+    """Any text is a guest's token, so without it one client could push out the sign-outs of all others."""
     it = Limited(0.0)
     assert {it.take(number) for number in range(1000)} == {0.0}
+    somebody = Principal(1, "here")
+    assert {it.limit.take_marker(somebody) for _ in range(10_000)} == {0.0}
+    assert [it.limit.take_sign_out(somebody) for _ in range(1000)].count(0.0) == SIGN_OUT_BURST
 
 
 @pytest.mark.parametrize(("wait", "told"), [(0.04, "0.1"), (0.3, "0.3"), (12.0, "12.0")])

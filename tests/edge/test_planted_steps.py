@@ -145,7 +145,7 @@ CASES = [
     Case("a round of house-keeping", lambda s: (s.parts.hub.housekeeping, "_go_on"), time_passes),
     Case("house-keeping of rooms", lambda s: (s.parts.hub, "tick"), time_passes),
     Case("house-keeping of places", lambda s: (s.parts.admission, "tick"), time_passes),
-    Case("house-keeping of rates", lambda s: (s.parts.services.publish_limit, "sweep"), time_passes),
+    Case("house-keeping of rates", lambda s: (s.parts.services.write_limits, "sweep"), time_passes),
     Case("house-keeping of lines", lambda s: (s.parts.stats, "report"), time_passes),
     Case("reclaiming", lambda s: (s.parts.admission, "_relieve"), places_are_reclaimed),
     Case("a background task", lambda s: (s.parts.services.audit, "_store"), search_what_somebody_wrote, one_request),

@@ -262,7 +262,7 @@ def check_nobody_is_left(world: World) -> None:
         hub.housekeeping._leasing, hub.housekeeping._changed, hub.housekeeping._noticing,
     )  # fmt: skip
     assert not any(kept), kept
-    assert len(parts.services.publish_limit) == 0
+    assert len(parts.services.write_limits) == 0
     assert parts.connections.wheel.statistics()["entries"] == 0, "entries of closed connections stay in the wheel"
 
 

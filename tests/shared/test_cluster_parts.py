@@ -132,10 +132,10 @@ async def test_a_result_of_one_server_is_used_by_the_other_until_a_removal(
 
 async def test_a_user_who_publishes_at_both_has_one_rate_from_then_on(servers: list[Valkey]) -> None:
     async with pair(servers, publish_rate=0.01) as (ours, other):
-        shared, limit = ours.server.parts.shared, other.server.parts.services.publish_limit
+        shared, limit = ours.server.parts.shared, other.server.parts.services.write_limits
         assert shared is not None
         assert await say_hi(ours) == 201
-        [number] = ours.server.parts.services.publish_limit.users._states
+        [number] = ours.server.parts.services.write_limits.users._states
         name = f"publish-user:{number}"
 
         async def told() -> bool:
@@ -196,7 +196,7 @@ async def test_without_the_flag_nothing_is_shared() -> None:
         assert server.server.parts.shared is None
         assert "shards" not in (await ask(server.address, "GET", "/readyz")).json
         assert b"shard" not in (await ask(server.address, "GET", "/metrics")).body
-        assert server.server.parts.services.publish_limit.note is None
+        assert server.server.parts.services.write_limits.note is None
 
 
 def test_a_missing_client_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
