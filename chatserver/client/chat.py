@@ -211,6 +211,10 @@ class Chat:
         """Why there is no connection; None if there is one."""
         return self._link.trouble
 
+    def try_now(self) -> None:
+        """If there is no connection, try to connect now instead of later."""
+        self._link.try_now()
+
     async def connected(self) -> wire.User:
         """Wait for the first connection, and return our user."""
         with trio.move_on_after(self._timeout):

@@ -108,6 +108,9 @@ class Interactive:
             case events.Entered():
                 self._entered(event)
                 self._note(self._narrator.words(event))
+            case events.Reconnecting():
+                words = self._narrator.words(event)
+                self._note(words and f"{words} Enter tries now.")
             case events.Complaint(str(room)):
                 self._note(self._narrator.words(event))
                 if not self._shown:  # no room was ever entered
@@ -199,6 +202,8 @@ class Interactive:
                     await self._obey(text)
                 elif words.strip():
                     self._say(words)
+                else:
+                    self._chat.try_now()
             if self._screen.focused and not focused:
                 self._divided = False
                 self._seen.update(self._recall.newest())

@@ -77,6 +77,7 @@ class Link:
         self._goaway: wire.GoingAway | None = None  # of this conversation
         self._scope = trio.CancelScope()  # around an open conversation's tasks, or the attempt to open one
         self._left = trio.Event()
+        self._hurried = trio.Event()  # set when the next attempt is not to wait
         self._restarting = False
         self.trouble: str | None = "there is no connection yet"  # why there is no connection, if there is none
 
@@ -88,6 +89,11 @@ class Link:
         """Reconnect at once."""
         self._restarting = True
         self._scope.cancel()
+
+    def try_now(self) -> None:
+        """If there is no connection, make the next attempt at once."""
+        if self.trouble is not None:
+            self._hurried.set()
 
     def leave(self) -> None:
         """End `run`, with a proper close of an open conversation."""
@@ -112,8 +118,9 @@ class Link:
             self._backoff.lived(trio.current_time() - started)
             delay = self._backoff.delay(asked=ending.retry_after)
             self._tell(Reconnecting(ending.why, delay))
-            with trio.CancelScope() as self._scope:
-                await trio.sleep(delay)
+            with trio.move_on_after(delay) as self._scope:
+                await self._hurried.wait()
+            self._hurried = trio.Event()
         return None
 
     async def _converse(self) -> EndedError:

@@ -245,14 +245,17 @@ async def test_a_person_sees_that_the_connection_is_gone_and_back(server: FakeSe
     await server.close_all(1012, "restart")
     await person.until("restart (1012); reconnecting in")
     await person.until("back in lobby")
-    server.refusals, server.retry_after = [503] * 50, "1"
+    server.refusals, server.retry_after = [503] * 50, "3600"
     await server.close_all(1012, "restart")
     await person.until("restart (1012); reconnecting in")
     await person.until("lobby (offline)> ")
     await person.until("the server answered 503")
+    await person.until("Enter tries now")
     await person.enter("/who", "there is no connection")
+    person.type("\r")
     await wait_until(lambda: len(server.refusals) < 49)
     server.refusals.clear()
+    person.type("\r")
     assert "503" not in await person.until("back in lobby"), "the reason is shown once"
 
 
