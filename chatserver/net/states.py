@@ -80,15 +80,10 @@ class Row:
     total: bool = True  # progress does not move its deadline; False: it does, up to a cap
     awaited: bool = True  # whether the outcome of its bytes is awaited; if not, the poller may nap before it reads more
     announces: bool = False  # whether the handler knows how many bytes are still to come (`Handler.lacking`)
-    most: int | None = None  # connections that may be in this state at a time
     next: tuple[State, ...]  # the legal moves; CLOSING is allowed from every state, and so is closing at once
     precedent: str
 
 
-#: Handshakes under way at a time: each costs 43 KB of OpenSSL's memory, 11 MB in all (44 MB if each announces a second
-#: ClientHello of the largest size, after a HelloRetryRequest). A core begins some 500 a second, so peers up to half a
-#: second away all have room. FreeBSD's syncache is bounded in the same way.
-MAX_HALF_OPEN: Final = 256
 #: Seconds for which a connection that sends requests too fast is not read: worth a timer, and hardly noticed.
 THROTTLE_SECONDS: Final = 0.2
 
@@ -109,7 +104,7 @@ TABLE: dict[State, Row] = {
     ),
     _S.TLS_HANDSHAKE: Row(
         waits_for="the end of the TLS handshake", seconds="tls_deadline", expires=Reason.TLS_DEADLINE,
-        priority=Priority.BULK, reclaim=_R.ASKING, most=MAX_HALF_OPEN, next=(_S.HEAD,),
+        priority=Priority.BULK, reclaim=_R.ASKING, next=(_S.HEAD,),
         precedent="shares the deadline of TLS_HELLO",
     ),
     _S.HEAD: Row(

@@ -3,7 +3,7 @@
 Owns: the handshakes under way. May not: know what plaintext means.
 
 Only a whole ClientHello is given to OpenSSL: until then a peer costs only the bytes it has sent. From then on until its
-handshake is over it costs 43 KB, so the number under way is bounded (the table's column `most`): one more evicts the
+handshake is over it costs 43 KB, so MAX_HALF_OPEN are under way at most: one more evicts the
 worst of them, as admission ranks them. A hello is the only step that may take longer than half a millisecond, since our
 signature takes 0.3 to 0.7 ms. So both states are `BULK`: about one step in each round.
 """
@@ -15,11 +15,16 @@ from chatserver.net import sockets
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.handler import Handler
-from chatserver.net.states import TABLE, State
+from chatserver.net.states import State
 from chatserver.net.tls import Received, TlsEngine, TlsError
 from chatserver.net.tls_records import REFUSAL, RecordError, hello_is_whole, whole_records
 from chatserver.net.tls_transport import TlsTransport
 from chatserver.reasons import Reason
+
+#: Handshakes under way at a time: each costs 43 KB of OpenSSL's memory, 11 MB in all (44 MB if each announces a second
+#: ClientHello of the largest size, after a HelloRetryRequest). A core begins some 500 a second, so peers up to half a
+#: second away all have room. FreeBSD's syncache is bounded in the same way.
+MAX_HALF_OPEN = 256
 
 WorstOf = Callable[[Iterable[Connection]], Connection | None]
 
@@ -45,9 +50,7 @@ class Handshakes(Handler):
 
     def begin(self, connection: Connection) -> None:
         """Begin the handshake of a connection whose ClientHello is complete."""
-        most = TABLE[State.TLS_HANDSHAKE].most
-        assert most is not None
-        if len(self.half_open) >= most:
+        if len(self.half_open) >= MAX_HALF_OPEN:
             worst = self._worst_of(self.half_open)
             if worst is not None:
                 self._connections.step(worst, self._connections.close, Reason.EVICTED)

@@ -1,11 +1,11 @@
 """TLS handshakes in their two states. The connection afterwards: test_tls_transport.py."""
 
-import dataclasses
 import ssl
 
 import pytest
 
-from chatserver.net.states import TABLE, State
+from chatserver.net import tls_handshake
+from chatserver.net.states import State
 from chatserver.reasons import Reason
 from tests.net.sealed import PLAIN_ANSWER, VERSIONS, Client, Sealed, sealed
 from tests.support.parked import ended, take
@@ -115,8 +115,7 @@ def test_a_client_that_does_not_trust_us(tls: Sealed, version: ssl.TLSVersion) -
 
 def test_half_open_handshakes_are_limited(tls: Sealed, monkeypatch: pytest.MonkeyPatch) -> None:
     """Over the limit the oldest of the most crowded network is evicted; a peer alone in its network stays."""
-    row = dataclasses.replace(TABLE[State.TLS_HANDSHAKE], most=3)
-    monkeypatch.setitem(TABLE, State.TLS_HANDSHAKE, row)
+    monkeypatch.setattr(tls_handshake, "MAX_HALF_OPEN", 3)
     addresses = ["192.0.2.1", "198.51.100.1", "192.0.2.1", "192.0.2.1", "192.0.2.1"]
     met = [tls.dial(address=address) for address in addresses]
     (first, _), (_, lone_client), (second, _), (third, _), (newest, _) = met
