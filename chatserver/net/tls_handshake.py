@@ -3,9 +3,9 @@
 Owns: the handshakes under way. May not: know what plaintext means.
 
 Only a whole ClientHello is given to OpenSSL: until then a peer costs only the bytes it has sent. From then on until its
-handshake is over it costs 43 KB, so MAX_HALF_OPEN are under way at most: one more evicts the
-worst of them, as admission ranks them. A hello is the only step that may take longer than half a millisecond, since our
-signature takes 0.3 to 0.7 ms. So both states are `BULK`: about one step in each round.
+handshake is over it costs 43 KB, so MAX_HALF_OPEN are under way at most: one more evicts the worst of them, as
+admission ranks them. A hello is the only step that may take longer than half a millisecond, since our signature takes
+0.3 to 0.7 ms. So both states are `BULK`: about one step in each round.
 """
 
 import socket

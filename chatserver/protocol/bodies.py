@@ -8,9 +8,16 @@ from typing import TypeVar
 
 import msgspec
 
-from chatserver.protocol.client_messages import marker_offset, optional_key, parse_json
-from chatserver.protocol.errors import MessageError
-from chatserver.protocol.validation import MAX_TEXT_BYTES, check_mentions, check_name, check_offset, check_text
+from chatserver.protocol.client_messages import parse_json
+from chatserver.protocol.errors import MessageError, bad_field
+from chatserver.protocol.validation import (
+    MAX_TEXT_BYTES,
+    check_key,
+    check_mentions,
+    check_name,
+    check_offset,
+    check_text,
+)
 from chatserver.reasons import ErrorCode
 
 #: Bytes of a plain text before each CR LF becomes LF.
@@ -68,9 +75,9 @@ def decode_publish(body: bytes, content_type: str | None) -> PublishBody:
     if media == _JSON:
         message = parse_json(body, _publish_bodies)
         if message.name is not None:
-            sentence = 'name: a message does not say who one is; POST /session {"name": ...} gives a token that does'
-            raise MessageError(ErrorCode.BAD_FIELD, sentence)
-        optional_key(message.key)
+            rule = 'a message does not say who one is; POST /session {"name": ...} gives a token that does'
+            raise bad_field("name", rule)
+        check_key(message.key)
         if message.reply_to is not None:
             check_offset(message.reply_to, "reply_to")
         mentions = None if message.mentions is None else check_mentions(message.mentions)
@@ -83,14 +90,14 @@ def decode_edit(body: bytes, content_type: str | None) -> EditBody:
     media = _media_type(content_type)
     if media == _JSON:
         edit = parse_json(body, _edit_bodies)
-        optional_key(edit.key)
+        check_key(edit.key)
         return EditBody(check_text(edit.text), edit.key)
     return EditBody(_plain_text(body, media))
 
 
 def decode_key(body: bytes, content_type: str | None) -> str | None:
     """The key in a body that may have nothing else; most requests have no body."""
-    return optional_key(parse_body(body, content_type, _key_bodies).key) if body else None
+    return check_key(parse_body(body, content_type, _key_bodies).key) if body else None
 
 
 def _media_type(content_type: str | None) -> str:
@@ -111,11 +118,11 @@ def _plain_text(body: bytes, media: str) -> str:
     if media != _TEXT:
         raise MessageError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send application/json, or text/plain in UTF-8")
     if len(body) > _MAX_PLAIN_BYTES:
-        raise MessageError(ErrorCode.BAD_FIELD, f"text: {len(body):,} bytes, limit {MAX_TEXT_BYTES:,}")
+        raise bad_field("text", f"{len(body):,} bytes, limit {MAX_TEXT_BYTES:,}")
     try:
         return check_text(body.decode("utf-8"))
     except UnicodeDecodeError:
-        raise MessageError(ErrorCode.BAD_FIELD, "text: not UTF-8") from None
+        raise bad_field("text", "not UTF-8") from None
 
 
 def parse_body(body: bytes, content_type: str | None, decoder: msgspec.json.Decoder[_T]) -> _T:
@@ -127,7 +134,7 @@ def parse_body(body: bytes, content_type: str | None, decoder: msgspec.json.Deco
 
 def decode_read(body: bytes, content_type: str | None) -> int:
     """The offset in the body of a PUT of a read marker."""
-    return marker_offset(parse_body(body, content_type, _read_bodies).offset)
+    return check_offset(parse_body(body, content_type, _read_bodies).offset, least=0)
 
 
 def decode_session(body: bytes, content_type: str | None) -> str | None:

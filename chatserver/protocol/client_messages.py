@@ -7,12 +7,12 @@ Size is checked first: no message costs more than its limits allow.
 """
 
 import math
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar, get_args
 
 import msgspec
 
 from chatserver.protocol.duplicates import known_fields, refuse_duplicates
-from chatserver.protocol.errors import MessageError, MessageId
+from chatserver.protocol.errors import MessageError, MessageId, bad_field
 from chatserver.protocol.validation import (
     MAX_TEXT_BYTES,
     check_emoji,
@@ -36,7 +36,7 @@ MAX_JSON_BYTES = 3 * MAX_TEXT_BYTES + 2 * 1024
 _OBJECT = "a message is a JSON object"
 
 _ID_LIMIT = 1 << 53  # numbers beyond it do not come back unchanged from a browser
-_ID_RULE = f"id: a number below 2^53 or a string of up to {MAX_ID_CHARS} characters"
+_ID_RULE = f"a number below 2^53 or a string of up to {MAX_ID_CHARS} characters"
 
 
 class Join(msgspec.Struct, frozen=True, gc=False, tag="join"):
@@ -143,11 +143,7 @@ class Auth(msgspec.Struct, frozen=True, gc=False, tag="auth"):
 #: Messages that change an earlier message.
 Change: TypeAlias = Edit | Delete | React
 ClientMessage: TypeAlias = Join | Leave | Publish | Change | History | Members | Read | Typing | Ping | Auth
-_MESSAGE_TYPES = frozenset(
-    (
-        "join", "leave", "publish", "edit", "delete", "react", "history", "members", "read", "typing", "ping", "auth",
-    )
-)  # fmt: skip
+_MESSAGE_TYPES = frozenset(kind.__struct_config__.tag for kind in get_args(ClientMessage))
 
 
 _T = TypeVar("_T", bound=msgspec.Struct)
@@ -166,18 +162,6 @@ def decode(data: str | bytes) -> ClientMessage:
     except MessageError as error:
         error.id = message.id if _is_id(message.id) else None
         raise
-
-
-def optional_key(key: str | None) -> str | None:
-    """Check a key, if there is one."""
-    return key if key is None else check_key(key)
-
-
-def marker_offset(offset: int) -> int:
-    """Check the offset of a read marker; 0 means nothing is read."""
-    if not 0 <= offset < _ID_LIMIT:
-        raise MessageError(ErrorCode.BAD_FIELD, "offset: a whole number from 0 to 2^53")
-    return offset
 
 
 def parse_json(data: str | bytes, decoder: msgspec.json.Decoder[_T]) -> _T:
@@ -219,7 +203,7 @@ def _explain(data: str | bytes, error: MessageError) -> MessageError:
         return MessageError(ErrorCode.BAD_JSON, _OBJECT)
     id_ = _scalar(fields.id)
     if not _is_id(id_):
-        return MessageError(ErrorCode.BAD_FIELD, _ID_RULE)
+        return bad_field("id", _ID_RULE)
     kind = _scalar(fields.type)
     if not isinstance(kind, str):
         return MessageError(ErrorCode.BAD_FIELD, "type: a string is required", id_)
@@ -246,14 +230,13 @@ def _is_id(value: MessageId) -> bool:
 def _checked(message: ClientMessage) -> ClientMessage:
     """Check every field; a text may be tidied."""
     if not _is_id(message.id):
-        raise MessageError(ErrorCode.BAD_FIELD, _ID_RULE)
+        raise bad_field("id", _ID_RULE)
     match message:
         case Ping():
             return message
         case Auth(token):
             if len(token) > MAX_TOKEN_CHARS:
-                sentence = f"token: {len(token):,} characters, limit {MAX_TOKEN_CHARS:,}"
-                raise MessageError(ErrorCode.BAD_FIELD, sentence)
+                raise bad_field("token", f"{len(token):,} characters, limit {MAX_TOKEN_CHARS:,}")
             return message
     check_room(message.room)
     match message:
@@ -262,7 +245,7 @@ def _checked(message: ClientMessage) -> ClientMessage:
         case Join(after=after):
             optional_cursor(after)
         case Read():
-            marker_offset(message.offset)
+            check_offset(message.offset, least=0)
         case Edit() | Delete() | React():
             return _checked_change(message)
         case History():
@@ -274,13 +257,13 @@ def _check_history(message: History) -> None:
     optional_cursor(message.after)
     optional_cursor(message.before)
     if message.before is not None and message.after is not None:
-        raise MessageError(ErrorCode.BAD_FIELD, "before, after: one of them, not both")
+        raise bad_field("before, after", "one of them, not both")
     if not 1 <= message.limit <= MAX_HISTORY:
-        raise MessageError(ErrorCode.BAD_FIELD, f"limit: 1 to {MAX_HISTORY} messages")
+        raise bad_field("limit", f"1 to {MAX_HISTORY} messages")
 
 
 def _checked_publish(message: Publish) -> Publish:
-    optional_key(message.key)
+    check_key(message.key)
     if message.reply_to is not None:
         check_offset(message.reply_to, "reply_to")
     if message.mentions is not None:
@@ -290,7 +273,7 @@ def _checked_publish(message: Publish) -> Publish:
 
 def _checked_change(message: Change) -> Change:
     check_offset(message.offset)
-    optional_key(message.key)
+    check_key(message.key)
     if isinstance(message, React):
         check_emoji(message.emoji)
     return _with_checked_text(message) if isinstance(message, Edit) else message

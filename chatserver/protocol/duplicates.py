@@ -12,7 +12,7 @@ import json
 
 import msgspec
 
-from chatserver.protocol.errors import MessageError
+from chatserver.protocol.errors import MessageError, bad_field
 from chatserver.reasons import ErrorCode
 
 #: For an object with unknown fields: the bytes besides the values of known fields, and the colons (so fields). A newer
@@ -68,5 +68,5 @@ def refuse_duplicates(data: str | bytes, different: int = 0) -> None:
     fields: list[tuple[str, object]] = json.loads(encoded, object_pairs_hook=list, parse_int=str)
     for name, _ in fields:
         if name in seen:
-            raise MessageError(ErrorCode.BAD_FIELD, f"{name[:40]}: sent twice")
+            raise bad_field(name[:40], "sent twice")
         seen.add(name)

@@ -59,3 +59,8 @@ class MessageError(ProtocolError):
         self.id = id
         self.wait = wait
         self.room = room
+
+
+def bad_field(field: str, rule: str) -> MessageError:
+    """The refusal of a field's value; `rule` says what is wrong with it, or what it may be."""
+    return MessageError(ErrorCode.BAD_FIELD, f"{field}: {rule}")

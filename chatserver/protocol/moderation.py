@@ -10,9 +10,8 @@ import ipaddress
 import msgspec
 
 from chatserver.protocol.bodies import parse_body
-from chatserver.protocol.errors import MessageError
+from chatserver.protocol.errors import bad_field
 from chatserver.protocol.validation import check_any_user_id, check_text
-from chatserver.reasons import ErrorCode
 
 #: Characters of a network; an IPv6 address has 45 at most.
 MAX_NETWORK_CHARS = 64
@@ -50,11 +49,11 @@ def decode_sanction(body: bytes, content_type: str | None) -> SanctionBody:
     """Decode and check a sanction; its network becomes an IPv4 address or a /64."""
     asked = parse_body(body, content_type, _sanctions)
     if asked.kind not in ("mute", "ban"):
-        raise _bad(f"kind: {asked.kind[:20]!r}; it is mute or ban")
+        raise bad_field("kind", f"{asked.kind[:20]!r}; it is mute or ban")
     if [asked.user, asked.network, asked.network_of].count(None) != 2:
-        raise _bad("user, network, network_of: exactly one of them")
+        raise bad_field("user, network, network_of", "exactly one of them")
     if asked.seconds is not None and not 1 <= asked.seconds <= MAX_SECONDS:
-        raise _bad(f"seconds: 1 to {MAX_SECONDS:,}; without it, until it is lifted")
+        raise bad_field("seconds", f"1 to {MAX_SECONDS:,}; without it, until it is lifted")
     return SanctionBody(
         asked.kind, None if asked.user is None else check_any_user_id(asked.user),
         None if asked.network is None else check_network(asked.network),
@@ -72,11 +71,12 @@ def decode_kick(body: bytes, content_type: str | None) -> KickBody:
 def check_network(network: str) -> str:
     """Check an address or network; returns an IPv4 address, or the /64 of an IPv6 address."""
     if len(network) > MAX_NETWORK_CHARS:
-        raise _bad(f"network: {len(network):,} characters, limit {MAX_NETWORK_CHARS}")
+        raise bad_field("network", f"{len(network):,} characters, limit {MAX_NETWORK_CHARS}")
     try:
         found = ipaddress.ip_network(network.strip(), strict=False)
     except ValueError:
-        raise _bad(f"network: {network[:50]!r} is no address; one looks like 192.0.2.7 or 2001:db8::/64") from None
+        rule = f"{network[:50]!r} is no address; one looks like 192.0.2.7 or 2001:db8::/64"
+        raise bad_field("network", rule) from None
     address = found.network_address
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     if found.prefixlen == found.max_prefixlen:
@@ -85,19 +85,12 @@ def check_network(network: str) -> str:
         return str(ipaddress.ip_network((address, _IPV6_PREFIX), strict=False))
     if address.version == 6 and found.prefixlen == _IPV6_PREFIX:
         return str(found)
-    raise _bad(f"network: {network[:50]!r}; one is an IPv4 address, or the /64 of an IPv6 address")
+    raise bad_field("network", f"{network[:50]!r}; one is an IPv4 address, or the /64 of an IPv6 address")
 
 
 def _check_reason(reason: str | None) -> str:
     if not reason:
         return ""
     if len(reason) > MAX_REASON_CHARS or "\n" in reason:
-        raise _bad(f"reason: one line of up to {MAX_REASON_CHARS} characters")
-    try:
-        return check_text(reason)
-    except MessageError as error:
-        raise _bad(error.message.replace("text:", "reason:", 1)) from None
-
-
-def _bad(message: str) -> MessageError:
-    return MessageError(ErrorCode.BAD_FIELD, message)
+        raise bad_field("reason", f"one line of up to {MAX_REASON_CHARS} characters")
+    return check_text(reason, "reason")

@@ -12,7 +12,7 @@ import unicodedata
 
 import msgspec
 
-from chatserver.protocol.errors import MessageError
+from chatserver.protocol.errors import MessageError, bad_field
 from chatserver.reasons import ErrorCode
 
 # Half of a message's 16 KiB: quotes and line breaks double when escaped as JSON, and the text must still fit in one
@@ -65,95 +65,94 @@ def check_room(room: str) -> str:
     raise MessageError(ErrorCode.BAD_ROOM, rule)
 
 
-def check_text(text: str) -> str:
+def check_text(text: str, field: str = "text") -> str:
     """Check a message's text: not too long (first of all), not blank, nothing that disturbs other people's screens."""
     if "\r" in text and len(text) <= 2 * MAX_TEXT_BYTES:
         text = text.replace("\r\n", "\n")
     if len(text) > MAX_TEXT_BYTES:
-        raise _bad(f"{len(text):,} characters, limit {MAX_TEXT_BYTES:,} bytes of UTF-8")
-    size = len(text) if text.isascii() else len(_encoded(text))
+        raise bad_field(field, f"{len(text):,} characters, limit {MAX_TEXT_BYTES:,} bytes of UTF-8")
+    size = len(text) if text.isascii() else len(_encoded(text, field))
     if size > MAX_TEXT_BYTES:
-        raise _bad(f"{size:,} bytes of UTF-8, limit {MAX_TEXT_BYTES:,}")
+        raise bad_field(field, f"{size:,} bytes of UTF-8, limit {MAX_TEXT_BYTES:,}")
     if not text or text.isspace():
-        raise _bad("blank")
+        raise bad_field(field, "blank")
     if not text.isprintable():  # most texts are printable; controls and overrides are not
         forbidden = _FORBIDDEN.search(text)
         if forbidden:
             kind = "control character" if forbidden[0] < _FIRST_OVERRIDE else "bidirectional override"
-            raise _bad(f"{kind} U+{ord(forbidden[0]):04X}")
+            raise bad_field(field, f"{kind} U+{ord(forbidden[0]):04X}")
     if not text.isascii():
-        _check_isolates(text)
-        _check_combining(text)
+        _check_isolates(text, field)
+        _check_combining(text, field)
     return text
 
 
 def check_name(name: str) -> str:
     """Check a chosen name: one visible line, normalised to NFC so that equal names compare equal."""
     if len(name) > 4 * MAX_NAME_CHARS:  # before the costly steps
-        raise _bad(f"{len(name):,} characters, limit {MAX_NAME_CHARS}", "name")
+        raise bad_field("name", f"{len(name):,} characters, limit {MAX_NAME_CHARS}")
     name = unicodedata.normalize("NFC", " ".join(filter(None, name.split(" "))))
     if not 1 <= len(name) <= MAX_NAME_CHARS:
-        raise _bad(f"{len(name)} characters; 1 to {MAX_NAME_CHARS} are allowed", "name")
+        raise bad_field("name", f"{len(name)} characters; 1 to {MAX_NAME_CHARS} are allowed")
     seen = name.translate(_JOINERS)
     if not seen.isprintable():  # refuses controls, overrides, isolates and lone surrogates, among others
         character = next(character for character in seen if not character.isprintable())
-        raise _bad(f"character U+{ord(character):04X} cannot be seen", "name")
+        raise bad_field("name", f"character U+{ord(character):04X} cannot be seen")
     _check_combining(name, "name")
     if all(unicodedata.category(character)[0] == "M" for character in _BLANKS.sub("", seen)):
-        raise _bad("blank", "name")
+        raise bad_field("name", "blank")
     return name
 
 
 def check_user_id(user_id: str, field: str = "user") -> str:
     """Check the id of a user who is no guest."""
     if not (1 <= len(user_id) <= MAX_USER_ID_CHARS and user_id.isprintable() and user_id == user_id.strip()):
-        raise _bad(f"1 to {MAX_USER_ID_CHARS} printable characters, without blanks at the ends", field)
+        raise bad_field(field, f"1 to {MAX_USER_ID_CHARS} printable characters, without blanks at the ends")
     if user_id.startswith(GUEST):
-        raise _bad(f"{GUEST} begins the id of a guest", field)
+        raise bad_field(field, f"{GUEST} begins the id of a guest")
     return user_id
 
 
 def check_any_user_id(user_id: str, field: str = "user") -> str:
     """Check the id of a user or a guest, so that a sanction of an id that nobody can have is refused."""
     if user_id == NOBODY:
-        raise _bad(f"{NOBODY} is nobody in particular, but all readers on pages of other sites", field)
+        raise bad_field(field, f"{NOBODY} is nobody in particular, but all readers on pages of other sites")
     if _GUEST_ID.fullmatch(user_id):
         return user_id
     if user_id.startswith(GUEST):
         rule = f"{user_id[:MAX_USER_ID_CHARS]!r} is no guest's id; one has 15 digits of 0-9 a-f after {GUEST}"
-        raise _bad(rule, field)
+        raise bad_field(field, rule)
     return check_user_id(user_id, field)
 
 
-def check_key(key: str) -> str:
-    """Check an idempotency key."""
-    if 1 <= len(key) <= MAX_KEY_CHARS and key.isprintable():
+def check_key(key: str | None) -> str | None:
+    """Check an idempotency key, if there is one."""
+    if key is None or (1 <= len(key) <= MAX_KEY_CHARS and key.isprintable()):
         return key
-    raise MessageError(ErrorCode.BAD_FIELD, f"key: 1 to {MAX_KEY_CHARS} printable characters are allowed")
+    raise bad_field("key", f"1 to {MAX_KEY_CHARS} printable characters are allowed")
 
 
-def check_offset(offset: int, field: str = "offset") -> int:
-    """Check the offset of a message."""
-    if 0 < offset < OFFSET_LIMIT:
+def check_offset(offset: int, field: str = "offset", *, least: int = 1) -> int:
+    """Check the offset of a message; a read marker may also be 0, which means that nothing is read."""
+    if least <= offset < OFFSET_LIMIT:
         return offset
-    raise MessageError(ErrorCode.BAD_FIELD, f"{field}: the offset of a message, a whole number from 1")
+    raise bad_field(field, f"the offset of a message, a whole number from {least}")
 
 
 def check_emoji(emoji: str) -> str:
     """Check a reaction: one emoji."""
     if len(emoji) <= MAX_EMOJI_BYTES and _EMOJI.fullmatch(emoji) and len(emoji.encode()) <= MAX_EMOJI_BYTES:
         return emoji
-    raise MessageError(ErrorCode.BAD_FIELD, f"emoji: one emoji of at most {MAX_EMOJI_BYTES} bytes of UTF-8")
+    raise bad_field("emoji", f"one emoji of at most {MAX_EMOJI_BYTES} bytes of UTF-8")
 
 
 def check_mentions(mentions: tuple[str, ...]) -> tuple[str, ...]:
     """Check the ids of mentioned users; returns each once."""
     if len(mentions) > MAX_MENTIONS:
-        raise MessageError(ErrorCode.BAD_FIELD, f"mentions: {len(mentions)} users, limit {MAX_MENTIONS}")
+        raise bad_field("mentions", f"{len(mentions)} users, limit {MAX_MENTIONS}")
     for user_id in mentions:
         if not (1 <= len(user_id) <= MAX_USER_ID_CHARS and user_id.isprintable()):
-            rule = f"mentions: ids of users, of 1 to {MAX_USER_ID_CHARS} printable characters"
-            raise MessageError(ErrorCode.BAD_FIELD, rule)
+            raise bad_field("mentions", f"ids of users, of 1 to {MAX_USER_ID_CHARS} printable characters")
     return tuple(dict.fromkeys(mentions))
 
 
@@ -187,34 +186,30 @@ def _bad_cursor(what: str) -> MessageError:
     return MessageError(ErrorCode.BAD_CURSOR, f"{what!r} is not a cursor; one looks like k3f9-41, or 41")
 
 
-def _encoded(text: str) -> bytes:
+def _encoded(text: str, field: str) -> bytes:
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError:
-        raise _bad("half a surrogate pair") from None
+        raise bad_field(field, "half a surrogate pair") from None
 
 
-def _check_isolates(text: str) -> None:
+def _check_isolates(text: str, field: str) -> None:
     opened = text.count(_POP_ISOLATE)
     if opened > MAX_ISOLATES:
-        raise _bad(f"{opened:,} bidirectional isolates, limit {MAX_ISOLATES}")
+        raise bad_field(field, f"{opened:,} bidirectional isolates, limit {MAX_ISOLATES}")
     depth = 0
     for isolate in _ISOLATES.finditer(text):
         depth += -1 if isolate[0] == _POP_ISOLATE else 1
         if not 0 <= depth <= MAX_ISOLATES:
             break
     if depth:
-        raise _bad("bidirectional isolates that do not balance")
+        raise bad_field(field, "bidirectional isolates that do not balance")
 
 
-def _check_combining(text: str, field: str = "text") -> None:
+def _check_combining(text: str, field: str) -> None:
     for run in _RUNS.finditer(text):
         marks = 0
         for character in run[0]:
             marks = marks + 1 if unicodedata.category(character)[0] == "M" else 0
             if marks > MAX_COMBINING:
-                raise _bad(f"more than {MAX_COMBINING} combining marks on one character", field)
-
-
-def _bad(what: str, field: str = "text") -> MessageError:
-    return MessageError(ErrorCode.BAD_FIELD, f"{field}: {what}")
+                raise bad_field(field, f"more than {MAX_COMBINING} combining marks on one character")
