@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.net.house import House
 from tests.net.sealed import KINDS, Either, Sealed, either, sealed
 from tests.support.parked import Parked, parked
 
@@ -35,11 +34,3 @@ def both(request: pytest.FixtureRequest) -> Iterator[Either]:
     """Connections with TLS, and without."""
     with either(request.param) as made:
         yield made
-
-
-@pytest.fixture
-def house() -> Iterator[House]:
-    """Connections of several networks."""
-    made = House()
-    yield made
-    made.close()

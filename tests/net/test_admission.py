@@ -14,8 +14,7 @@ from chatserver.net.transport import PLAIN
 from chatserver.net.wheel import spans, ticks
 from chatserver.reasons import Reason
 from chatserver.settings.fields import Settings
-from tests.net.house import House
-from tests.support.parked import parked
+from tests.support.parked import Parked, parked
 
 SETTINGS = Settings()
 SPANS = spans(SETTINGS)
@@ -89,13 +88,13 @@ def one(state: State = State.HEAD, *, waited: int = 50, address: str = "192.0.2.
 
 
 @pytest.mark.parametrize("state", NEVER)
-def test_rule_1_members_and_peers_that_wait_for_us_are_never_evicted(house: House, state: State) -> None:
-    house.let_in("192.0.2.1", state)
-    house.connections.wheel.advance(1000.0)
-    house.connections.wheel.current += 10_000
-    assert not house.comes("192.0.2.9")
-    assert not house.admission.make_room()
-    assert house.reasons() == []
+def test_rule_1_members_and_peers_that_wait_for_us_are_never_evicted(it: Parked, state: State) -> None:
+    it.place(state, address="192.0.2.1")
+    it.connections.wheel.advance(1000.0)
+    it.connections.wheel.current += 10_000
+    assert not it.makes_room("192.0.2.9")
+    assert not it.admission.make_room()
+    assert it.details("closed") == []
 
 
 ANYBODY = st.builds(
@@ -131,31 +130,31 @@ def test_ranking_keeps_its_rules(waiting: list[Connection]) -> None:
         assert (connection in ranked) == (connection in may_go and product(connection) >= AFTER)
 
 
-def test_rule_2_ranks_candidates(house: House) -> None:
-    alone, _ = house.let_in("198.51.100.1", State.TLS_HANDSHAKE)
-    house.turn(seconds=1.0)
-    first, _ = house.let_in("192.0.2.1", State.TLS_HANDSHAKE)
-    house.turn(seconds=0.5)
-    second, _ = house.let_in("192.0.2.1", State.TLS_HANDSHAKE)
-    house.turn(seconds=2.0)
-    assert house.admission.worst_of([alone, second, first]) is first
-    assert house.admission.worst_of([alone, second]) is second
-    assert house.admission.worst_of([]) is None
+def test_rule_2_ranks_candidates(it: Parked) -> None:
+    alone, _ = it.place(State.TLS_HANDSHAKE, address="198.51.100.1")
+    it.turn(seconds=1.0)
+    first, _ = it.place(State.TLS_HANDSHAKE, address="192.0.2.1")
+    it.turn(seconds=0.5)
+    second, _ = it.place(State.TLS_HANDSHAKE, address="192.0.2.1")
+    it.turn(seconds=2.0)
+    assert it.admission.worst_of([alone, second, first]) is first
+    assert it.admission.worst_of([alone, second]) is second
+    assert it.admission.worst_of([]) is None
 
 
-def test_a_crowd_that_reconnects_within_a_tick_is_evicted_before_a_person(house: House) -> None:
+def test_a_crowd_that_reconnects_within_a_tick_is_evicted_before_a_person(it: Parked) -> None:
     """After the evictions of the tick, the person is the last candidate that its scan has left."""
     crowd, total = "203.0.113.1", 31
-    person, _ = house.let_in("198.51.100.1")
+    person, _ = it.connect(address="198.51.100.1")
     for _ in range(total - 1):
-        house.let_in(crowd)
-    house.admission.total = total
-    wheel = house.connections.wheel
+        it.connect(address=crowd)
+    it.admission.total = total
+    wheel = it.connections.wheel
     wheel.current += AFTER + 1
     wheel.due = wheel._dues()
     for _ in range(total - 1):
-        house.place(State.HEAD, address=crowd, small=False)
-    assert house.admission.reclaimed == total - 1
+        it.place(State.HEAD, address=crowd)
+    assert it.admission.reclaimed == total - 1
     assert person.alive
-    assert house.admission.admit("198.51.100.2") is None
+    assert it.admission.admit("198.51.100.2") is None
     assert person.alive, "a connection of the crowd is evicted for the newcomer"

@@ -9,8 +9,7 @@ from chatserver.net import admission as admission_module
 from chatserver.net.connection import Closing
 from chatserver.net.states import State
 from chatserver.reasons import Reason
-from tests.net.house import House
-from tests.support.parked import REFUSAL, ended, take
+from tests.support.parked import REFUSAL, Parked, ended, take
 from tests.support.troubled import fail
 
 
@@ -27,162 +26,162 @@ from tests.support.troubled import fail
     ],
 )
 def test_an_evicted_peer_within_an_http_request_is_told(
-    house: House, state: State, context: object, sent: bytes, told: bool
+    it: Parked, state: State, context: object, sent: bytes, told: bool
 ) -> None:
-    connection, peer = house.let_in("192.0.2.1", state, sent=sent)
-    connection.context = context
-    house.turn(seconds=5.0)
-    assert house.comes("192.0.2.3")
+    connection, peer = it.place(state, context, address="192.0.2.1")
+    connection.inbox = sent
+    it.turn(seconds=5.0)
+    assert it.makes_room("192.0.2.3")
     assert take(peer) == REFUSAL * told
     assert ended(peer)
-    assert house.details("released") == [context] * (context is not None)
+    assert it.details("released") == [context] * (context is not None)
 
 
-def test_an_evicted_peer_in_closing_keeps_its_reason_and_answer(house: House) -> None:
+def test_an_evicted_peer_in_closing_keeps_its_reason_and_answer(it: Parked) -> None:
     """The reason that began its close is reported, and the peer can still read its answer."""
-    connection, peer = house.let_in("192.0.2.1")
-    house.connections.finish(connection, Reason.HEAD_DEADLINE, b"408")
-    house.turn(seconds=1.5)
-    more = [house.let_in("192.0.2.1")[0] for _ in range(3)]
+    connection, peer = it.connect(address="192.0.2.1")
+    it.connections.finish(connection, Reason.HEAD_DEADLINE, b"408")
+    it.turn(seconds=1.5)
+    more = [it.connect(address="192.0.2.1")[0] for _ in range(3)]
     for each in more:
-        house.connections.finish(each, Reason.DONE)
-    house.turn(seconds=0.1)
-    assert house.comes("192.0.2.3")
-    assert house.reasons() == [Reason.HEAD_DEADLINE]
+        it.connections.finish(each, Reason.DONE)
+    it.turn(seconds=0.1)
+    assert it.makes_room("192.0.2.3")
+    assert it.details("closed") == [Reason.HEAD_DEADLINE]
     assert take(peer) == b"408"
 
 
-def test_a_peer_that_does_not_take_its_answer_is_aborted(house: House) -> None:
-    connection, _ = house.let_in("192.0.2.1", State.KEEPALIVE)
-    house.connections.send(connection, b"x" * 10_000_000)
+def test_a_peer_that_does_not_take_its_answer_is_aborted(it: Parked) -> None:
+    connection, _ = it.place(State.KEEPALIVE, address="192.0.2.1")
+    it.connections.send(connection, b"x" * 10_000_000)
     assert connection.backlog is not None
-    house.turn(seconds=5.0)
-    assert house.comes("192.0.2.3")
-    assert house.reasons() == [Reason.EVICTED]
+    it.turn(seconds=5.0)
+    assert it.makes_room("192.0.2.3")
+    assert it.details("closed") == [Reason.EVICTED]
 
 
-def test_rule_4_a_crowd_does_not_evict_a_person(house: House) -> None:
+def test_rule_4_a_crowd_does_not_evict_a_person(it: Parked) -> None:
     """A crowd that reconnects again and again gets places of its own network only."""
-    person, _ = house.let_in("192.0.2.200")
+    person, _ = it.connect(address="192.0.2.200")
     for _ in range(10):
-        house.let_in("192.0.2.1")
+        it.connect(address="192.0.2.1")
     for _ in range(80):
-        house.turn(seconds=0.1)
-        while house.comes("192.0.2.1"):
-            house.let_in("192.0.2.1")
+        it.turn(seconds=0.1)
+        while it.makes_room("192.0.2.1"):
+            it.connect(address="192.0.2.1")
     assert person.alive
-    assert house.connections.held == 11
-    assert house.of("closed")
+    assert it.connections.held == 11
+    assert it.of("closed")
 
 
-def test_a_newcomer_that_is_alone_finds_a_place_beside_a_crowd(house: House) -> None:
+def test_a_newcomer_that_is_alone_finds_a_place_beside_a_crowd(it: Parked) -> None:
     """The crowd replaces its own connections in every tick."""
     for _ in range(40):
-        house.let_in("192.0.2.1")
+        it.connect(address="192.0.2.1")
     for number in range(100):
-        house.turn(seconds=0.1)
-        while house.comes("192.0.2.1"):
-            house.let_in("192.0.2.1")
-        assert house.comes(f"198.51.100.{number}")
-        house.let_in("192.0.2.1")
+        it.turn(seconds=0.1)
+        while it.makes_room("192.0.2.1"):
+            it.connect(address="192.0.2.1")
+        assert it.makes_room(f"198.51.100.{number}")
+        it.connect(address="192.0.2.1")
 
 
-def test_behind_a_balancer_all_come_from_one_address(house: House) -> None:
+def test_behind_a_balancer_all_come_from_one_address(it: Parked) -> None:
     """A peer that has waited for `evict_after` is then evicted for a newcomer of the same address."""
-    everybody = [house.let_in("192.0.2.1")[0] for _ in range(10)]
-    house.turn(seconds=1.8)
-    assert not house.comes("192.0.2.1")
-    house.turn(seconds=0.1)
-    assert house.comes("192.0.2.1")
+    everybody = [it.connect(address="192.0.2.1")[0] for _ in range(10)]
+    it.turn(seconds=1.8)
+    assert not it.makes_room("192.0.2.1")
+    it.turn(seconds=0.1)
+    assert it.makes_room("192.0.2.1")
     assert sum(each.alive for each in everybody) == 9
 
 
 @pytest.mark.parametrize("address", ["192.0.2.7", None])
-def test_the_last_place_is_for_a_newcomer_that_is_alone_or_unknown(house: House, address: str | None) -> None:
+def test_the_last_place_is_for_a_newcomer_that_is_alone_or_unknown(it: Parked, address: str | None) -> None:
     """When descriptors have run out, the newcomer's network is unknown."""
-    person, _ = house.let_in("192.0.2.200")
-    house.turn(seconds=8.0)
-    assert house.comes(address) if address else house.admission.make_room()
+    person, _ = it.connect(address="192.0.2.200")
+    it.turn(seconds=8.0)
+    assert it.makes_room(address) if address else it.admission.make_room()
     assert not person.alive
 
 
-def test_candidates_that_changed_state_since_the_scan_are_skipped(house: House) -> None:
+def test_candidates_that_changed_state_since_the_scan_are_skipped(it: Parked) -> None:
     everybody = []
     for number in range(4):
-        everybody.append(house.let_in(f"192.0.2.{number}")[0])
-        house.turn(seconds=2.3)
+        everybody.append(it.connect(address=f"192.0.2.{number}")[0])
+        it.turn(seconds=2.3)
     oldest, closed, joined, youngest = everybody
-    assert house.comes("198.51.100.9")
+    assert it.makes_room("198.51.100.9")
     assert not oldest.alive
-    house.connections.close(closed, Reason.PEER_CLOSED)
-    house.connections.enter(joined, State.OPEN)
-    assert house.comes("198.51.100.9")
+    it.connections.close(closed, Reason.PEER_CLOSED)
+    it.connections.enter(joined, State.OPEN)
+    assert it.makes_room("198.51.100.9")
     assert (joined.alive, youngest.alive) == (True, False)
 
 
-def test_scans_are_few(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scans_are_few(it: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
     """A scan serves newcomers while it has candidates, and each tick has a budget for scans."""
-    looks = mock.Mock(side_effect=house.admission._look)
-    monkeypatch.setattr(house.admission, "_look", looks)
+    looks = mock.Mock(side_effect=it.admission._look)
+    monkeypatch.setattr(it.admission, "_look", looks)
     for number in range(20):
-        house.let_in(f"192.0.2.{number}")
-    house.turn(seconds=5.0)
-    assert sum(house.comes("198.51.100.9") for _ in range(20)) == 20
+        it.connect(address=f"192.0.2.{number}")
+    it.turn(seconds=5.0)
+    assert sum(it.makes_room("198.51.100.9") for _ in range(20)) == 20
     assert looks.call_count == 1
-    assert not any(house.comes("198.51.100.9") for _ in range(1000))
+    assert not any(it.makes_room("198.51.100.9") for _ in range(1000))
     before = looks.call_count
-    assert before <= admission_module.SCAN_BUDGET // len(house.connections.table) + 2
-    house.turn(seconds=0.1)
-    assert not house.comes("198.51.100.9")
+    assert before <= admission_module.SCAN_BUDGET // len(it.connections.table) + 2
+    it.turn(seconds=0.1)
+    assert not it.makes_room("198.51.100.9")
     assert looks.call_count == before + 1
 
 
-def test_a_large_table_is_scanned_in_parts(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_table_is_scanned_in_parts(it: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
     """A scan ends when it has enough candidates, and the next one goes on from there."""
     monkeypatch.setattr(admission_module, "MAX_CANDIDATES", 4)
     monkeypatch.setattr(admission_module, "SCAN_BATCH", 8)
-    everybody = [house.let_in(f"192.0.2.{number}")[0] for number in range(40)]
-    house.turn(seconds=3.0)
+    everybody = [it.connect(address=f"192.0.2.{number}")[0] for number in range(40)]
+    it.turn(seconds=3.0)
     for _ in range(60):
-        while house.comes("198.51.100.1"):
+        while it.makes_room("198.51.100.1"):
             pass
-        house.turn(seconds=0.1)
+        it.turn(seconds=0.1)
     assert not any(each.alive for each in everybody)
 
 
-def test_members_do_not_hide_connections_that_wait(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_members_do_not_hide_connections_that_wait(it: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
     """A scan covers the whole table if necessary, so its start does not matter."""
     monkeypatch.setattr(admission_module, "SCAN_BATCH", 4)
     monkeypatch.setattr(admission_module, "MAX_CANDIDATES", 1)
     for number in range(40):
-        house.let_in(f"192.0.2.{number}", State.OPEN)
-    waiting, _ = house.let_in("192.0.2.99")
-    house.turn(seconds=3.0)
-    assert house.comes("192.0.2.100")
+        it.place(State.OPEN, address=f"192.0.2.{number}")
+    waiting, _ = it.connect(address="192.0.2.99")
+    it.turn(seconds=3.0)
+    assert it.makes_room("192.0.2.100")
     assert not waiting.alive
 
 
 @pytest.mark.parametrize("event", ["released", "closed"])
-def test_a_fault_in_an_eviction_costs_the_evicted_connection(house: House, event: str) -> None:
+def test_a_fault_in_an_eviction_costs_the_evicted_connection(it: Parked, event: str) -> None:
     """The eviction happens while the listener accepts, and accepting must go on."""
-    connection, _ = house.let_in("192.0.2.1", State.BODY)
-    connection.context = object()
-    house.turn(seconds=5.0)
-    house.recorder.on[event] = fail
-    assert house.comes("192.0.2.3")
+    connection, _ = it.place(State.BODY, object(), address="192.0.2.1")
+    it.turn(seconds=5.0)
+    it.recorder.on[event] = fail
+    assert it.makes_room("192.0.2.3")
     assert not connection.alive
-    assert house.connections.faults.count == 1
+    assert it.connections.faults.count == 1
 
 
-def test_a_fault_that_leaves_the_connection_frees_no_place(house: House) -> None:
+def test_a_fault_that_leaves_the_connection_frees_no_place(it: Parked) -> None:
     """The connection lingers after its error answer, so another one would exceed the limit."""
-    house.admission.total = 1
-    connection, _ = house.let_in("192.0.2.1", sent=b"GET")
-    house.turn(seconds=5.0)
-    house.connections.offer = fail  # type: ignore[method-assign, assignment]
-    house.recorder.on["faulted"] = lambda each: house.connections.finish(each, Reason.INTERNAL_ERROR)
-    assert house.admission.admit("192.0.2.3") is Reason.REFUSED_FULL
-    assert (connection.alive, house.admission.held) == (True, 1)
+    it.admission.total = 1
+    connection, _ = it.connect(address="192.0.2.1")
+    connection.inbox = b"GET"
+    it.turn(seconds=5.0)
+    it.connections.offer = fail  # type: ignore[method-assign, assignment]
+    it.recorder.on["faulted"] = lambda each: it.connections.finish(each, Reason.INTERNAL_ERROR)
+    assert it.admission.admit("192.0.2.3") is Reason.REFUSED_FULL
+    assert (connection.alive, it.admission.held) == (True, 1)
 
 
 # -- the water marks --------------------------------------------------------------------------------------------------
@@ -197,37 +196,35 @@ def test_a_fault_that_leaves_the_connection_frees_no_place(house: House) -> None
         (100, State.OPEN, 100),  # the steps end though no connection may be evicted
     ],
 )
-def test_places_are_reclaimed_from_the_high_mark_to_the_low_one(
-    house: House, held: int, state: State, left: int
-) -> None:
-    house.admission.total = 100
+def test_places_are_reclaimed_from_the_high_mark_to_the_low_one(it: Parked, held: int, state: State, left: int) -> None:
+    it.admission.total = 100
     for number in range(held):
-        house.let_in(f"192.0.2.{number}", state)
-    house.turn(seconds=3.0)
+        it.place(state, address=f"192.0.2.{number}")
+    it.turn(seconds=3.0)
     with capture_logs() as logs:
-        house.admission.tick()
-        house.run_rounds()
-    assert house.admission.held == left
+        it.admission.tick()
+        it.run_rounds()
+    assert it.admission.held == left
     begun = [(line["held"], line["places"]) for line in logs if line["event"] == "places_short"]
     assert begun == ([(held, 100)] if held > 95 else [])
-    assert house.reasons() == [Reason.EVICTED] * (held - left)
+    assert it.details("closed") == [Reason.EVICTED] * (held - left)
 
 
-def test_the_worst_go_first_down_to_the_low_mark(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_worst_go_first_down_to_the_low_mark(it: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each step is one scan, so a large table does not make a long step."""
     monkeypatch.setattr(admission_module, "SCAN_BATCH", 16)
     monkeypatch.setattr(admission_module, "SCAN_BUDGET", 16)
-    house.admission.total = 100
-    members = [house.let_in("192.0.2.200", State.OPEN)[0] for _ in range(60)]
-    lingering = [house.let_in(f"192.0.2.{number}", State.CLOSING)[0] for number in range(5)]
+    it.admission.total = 100
+    members = [it.place(State.OPEN, address="192.0.2.200")[0] for _ in range(60)]
+    lingering = [it.place(State.CLOSING, address=f"192.0.2.{number}")[0] for number in range(5)]
     for each in lingering:
         each.context = Closing(Reason.DONE)
-        each.deadline = house.connections.wheel.current + 1
-    idle = [house.let_in(f"198.51.100.{number}", State.KEEPALIVE)[0] for number in range(35)]
-    house.connections.wheel.advance(3.0)
-    house.connections.wheel.current += 30
-    house.admission.tick()
-    house.run_rounds()
-    assert house.admission.held == 90
+        each.deadline = it.connections.wheel.current + 1
+    idle = [it.place(State.KEEPALIVE, address=f"198.51.100.{number}")[0] for number in range(35)]
+    it.connections.wheel.advance(3.0)
+    it.connections.wheel.current += 30
+    it.admission.tick()
+    it.run_rounds()
+    assert it.admission.held == 90
     assert all(each.alive for each in members)
     assert sum(each.alive for each in idle) >= 25

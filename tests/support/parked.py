@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from chatserver.net.admission import Admission
-from chatserver.net.connection import Connection
+from chatserver.net.connection import Connection, network_of
 from chatserver.net.connections import Connections
 from chatserver.net.handler import Handler
 from chatserver.net.listener import Listener, bind
 from chatserver.net.poller import Poller
 from chatserver.net.readiness import Readiness
-from chatserver.net.states import State
+from chatserver.net.states import ENDING, State
 from chatserver.net.wheel import TICK, Wheel
 from chatserver.reasons import Reason
 from chatserver.settings.fields import Settings
@@ -36,7 +36,6 @@ SMALL = 2048
 MANY_ROUNDS = 100_000
 #: The answer to a peer that finds no place, or loses its place.
 REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Length: 0\r\n\r\n"
-_ENDING = (State.CLOSING, State.LINGERING)
 
 
 @dataclass
@@ -50,14 +49,6 @@ class Recorder:
         """Record an event and call the test's function for it; its result."""
         self.events.append((event, connection, detail))
         return bool(self.on[event](connection)) if event in self.on else False
-
-    def of(self, event: str) -> list[Connection]:
-        """The connections of an event, in order."""
-        return [connection for name, connection, _ in self.events if name == event]
-
-    def details(self, event: str) -> list[object]:
-        """The details of an event, in order."""
-        return [detail for name, _, detail in self.events if name == event]
 
 
 class RecordingHandler(Handler):
@@ -131,7 +122,7 @@ class Parked:
         )  # fmt: skip
         self.handler = RecordingHandler(self.connections, self.recorder)
         for state in State:
-            if state not in _ENDING:
+            if state not in ENDING:
                 self.connections.bind(state, self.handler, object)
         self.refused: list[Reason] = []
         self.listeners = [self._listener()] if listen else []
@@ -167,11 +158,11 @@ class Parked:
 
     def of(self, event: str) -> list[Connection]:
         """The connections of an event, in order."""
-        return self.recorder.of(event)
+        return [connection for name, connection, _ in self.recorder.events if name == event]
 
     def details(self, event: str) -> list[object]:
         """The details of an event, in order."""
-        return self.recorder.details(event)
+        return [detail for name, _, detail in self.recorder.events if name == event]
 
     def connect(self, *, small: bool = True, address: str = "192.0.2.1") -> tuple[Connection, socket.socket]:
         """An admitted connection, and the peer's end of it."""
@@ -195,6 +186,10 @@ class Parked:
         self.connections.wheel.watch(connection, self.connections.wheel.due[state])
         self.connections.arm(connection)
         return connection, peer
+
+    def makes_room(self, address: str) -> bool:
+        """Whether a connection is evicted for a newcomer from this address."""
+        return self.admission.make_room(self.admission._by_network.get(network_of(address), 0))
 
     def armed(self, connection: Connection) -> int:
         """The events that it is armed for."""
