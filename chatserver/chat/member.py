@@ -61,6 +61,7 @@ class PollWaiter(Wait, kw_only=True, gc=False, eq=False):
     many: bool  # answered in the shape of `/poll`, even for one room
     keep_alive: bool
     messages_only: bool = False  # its answer holds only messages, so it may be empty
+    headers: tuple[tuple[str, str], ...] = ()  # of its answer
 
     def lacks_news_of(self, room: "Room") -> bool:
         """Whether it still waits for this room, and the room has a record after its offset."""

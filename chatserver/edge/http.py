@@ -17,7 +17,6 @@ in the inbox, and those beyond one read in the kernel. May not: know what a path
 import math
 import random
 from collections.abc import Callable, Coroutine
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -75,12 +74,6 @@ class Exchange(msgspec.Struct, gc=False, eq=False):
     headers: tuple[tuple[str, str], ...] = ()  # added to any answer
     room: Room | None = None  # the room that it published into
     go_on: Callable[[], Answer] | None = None  # makes the answer in the next step
-
-
-class PageWaiter(PollWaiter, kw_only=True, gc=False, eq=False):
-    """A held poll from a page of an allowed origin, whose answer needs CORS headers; others save the field."""
-
-    headers: tuple[tuple[str, str], ...] = ()
 
 
 class HttpExchanges:
@@ -271,10 +264,9 @@ class HttpExchanges:
             self._connections.resume(connection, later=True)
 
     def _hold(self, connection: Connection, exchange: Exchange, answer: Hold) -> bool:
-        make = partial(PageWaiter, headers=exchange.headers) if exchange.headers else PollWaiter
-        waiter = make(
+        waiter = PollWaiter(
             connection=connection, principal=answer.principal, limit=answer.limit, many=answer.many,
-            keep_alive=exchange.keep_alive, messages_only=answer.messages_only,
+            keep_alive=exchange.keep_alive, messages_only=answer.messages_only, headers=exchange.headers,
         )  # fmt: skip
         # Enter the state first, since leaving it releases the waiter: if `park` raises, no waiter is left in a room.
         self._connections.enter(connection, State.HELD, waiter, span=ticks(answer.seconds))
@@ -303,8 +295,7 @@ class HttpExchanges:
 
     def _exchange_of(self, waiter: PollWaiter) -> Exchange:
         waiter.keep_alive = waiter.keep_alive and not self.draining
-        headers = waiter.headers if isinstance(waiter, PageWaiter) else ()
-        return Exchange(waiter.keep_alive, head_only=False, headers=headers)
+        return Exchange(waiter.keep_alive, head_only=False, headers=waiter.headers)
 
     def _stream(self, connection: Connection, exchange: Exchange, answer: Stream) -> bool:
         if exchange.head_only:

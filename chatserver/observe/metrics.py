@@ -26,7 +26,6 @@ from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.moderation import Moderation
 from chatserver.edge.closes import CloseStats
-from chatserver.edge.http import PageWaiter
 from chatserver.log.interface import Log
 from chatserver.meters import ByteBudget
 from chatserver.net.admission import Admission
@@ -42,9 +41,7 @@ from chatserver.reasons import Reason
 #: Places of the connection table counted at a time: 0.1 ms.
 COUNTED_PER_STEP = 512
 #: By the type of a connection's context; others are plain HTTP.
-_TRANSPORTS: dict[type, str] = {
-    WebSocketSession: "websocket", PollWaiter: "poll", PageWaiter: "poll", Member: "events"
-}  # fmt: skip
+_TRANSPORTS: dict[type, str] = {WebSocketSession: "websocket", PollWaiter: "poll", Member: "events"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
