@@ -5,12 +5,12 @@ Owns: its order, the command's exit code. May not: query a node or conclude anyt
 Exit codes: 0 all is well (there may be warnings), 1 something is wrong, 2 bad flags.
 """
 
+import re
 import secrets
 import sys
 from collections.abc import Sequence
 from itertools import groupby
 from operator import attrgetter
-from urllib.parse import quote
 
 import msgspec
 import trio
@@ -28,6 +28,9 @@ from chatserver.doctor.report import print_report
 from chatserver.exits import EXIT_CLEAN, EXIT_FAULT
 from chatserver.settings.spec import ConfigError
 
+#: A room's name that has room for what is added for each node.
+_ROOM = re.compile(r"[a-z0-9][a-z0-9._-]{0,49}")
+
 
 def run(urls: Sequence[str], *, token: str, room: str, json: bool) -> int:
     """Run `chatserver doctor` and return its exit code. Raises ConfigError."""
@@ -38,8 +41,8 @@ def run(urls: Sequence[str], *, token: str, room: str, json: bool) -> int:
         raise ConfigError("", f"URL: {error.message}") from None
     except ValueError as error:
         raise ConfigError("token", str(error)) from None
-    if quote(room, safe="") != room or not room:
-        raise ConfigError("room", f"{room!r} is no name of a room")
+    if not _ROOM.fullmatch(room):
+        raise ConfigError("room", "1 to 50 characters of a-z 0-9 . _ - that begin with a letter or digit")
     if len(set(targets.values())) < len(urls):
         raise ConfigError("", "URL: one is given twice")
     with Console(stderr=True).status("asking ..."):  # shows nothing without a terminal

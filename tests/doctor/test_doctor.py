@@ -314,8 +314,13 @@ async def test_the_command_prints_a_table_or_json(capsys: pytest.CaptureFixture[
         (["host:1", "http://host:1/"], "URL: one is given twice"),
         (["host:1", "--token", "@/nowhere"], "--token: cannot read /nowhere: No such file or directory"),
         (["host:1", "--token", "a\nb"], "--token: this is no token"),
-        (["host:1", "--room", "Bad R"], "--room: 'Bad R' is no name of a room"),
-        (["host:1", "--room", ""], "--room: '' is no name of a room"),
+        *(
+            (
+                ["host:1", "--room", room],
+                "--room: 1 to 50 characters of a-z 0-9 . _ - that begin with a letter or digit",
+            )
+            for room in ("Ops", "a b", "", "a" * 51)
+        ),
         ([], "URL is missing. Usage: chatserver doctor "),
     ],
 )
