@@ -6,6 +6,7 @@ network is.
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
+from itertools import chain
 from time import perf_counter
 from typing import Generic, TypeVar
 
@@ -108,11 +109,24 @@ class FairQueue(Generic[Entry]):
         if not line:
             self._active -= 1
         self.length -= 1
-        if not self.length:  # nothing is queued: the round is over
-            lines.clear()
-            turns.clear()
-            self._came = 0
+        if not self.length:  # nothing is queued
+            self._end_round()
         return entry
+
+    def take(self, most: int) -> list[Entry]:
+        """The next entries, up to `most`. When these are all, the order is that of `pop` within each network only."""
+        if self.length > most:
+            return [self.pop() for _ in range(most)]
+        entries = list(chain.from_iterable(self._lines.values()))
+        self._fresh.clear()
+        self._active = self.length = 0
+        self._end_round()
+        return entries
+
+    def _end_round(self) -> None:
+        self._lines.clear()
+        self._turns.clear()
+        self._came = 0
 
     def _is_turn(self) -> bool:
         """Whether a network without credit is next in the round; called when ARRIVALS new networks were served."""
@@ -153,9 +167,7 @@ class FairQueue(Generic[Entry]):
                 del self._lines[network]
         self.length -= 1
         if not self.length:
-            self._lines.clear()
-            self._turns.clear()
-            self._came = 0
+            self._end_round()
 
     def __len__(self) -> int:
         return self.length

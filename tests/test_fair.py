@@ -87,24 +87,27 @@ def test_against_a_simple_model(steps: list[str | None]) -> None:
 @example(["push a", "push a", "pop", "remove a", *["push b"] * (CREDIT + 2)])  # the round ends with the last entry
 @given(
     st.lists(
-        st.sampled_from(["push a", "push b", "push c", "pop", "remove a", "remove b", "remove c"]),
+        st.sampled_from(["push a", "push b", "push c", "pop", "take", "remove a", "remove b", "remove c"]),
         min_size=8,
         max_size=60,
     )
 )
 def test_removed_entries_delay_no_other(steps: list[str]) -> None:
-    """The other entries are popped once each, and those of one network in order."""
+    """The other entries are popped or taken once each, and those of one network in order."""
     queue, lines = FairQueue[tuple[str, int]](), {name: list[tuple[str, int]]() for name in "abc"}
     for number, step in enumerate([*steps, *["pop"] * len(steps)]):
-        line = lines[step[-1]] if step != "pop" else []
+        line = lines.get(step[-1], [])
         if step.startswith("push"):
             queue.push(step[-1], (step[-1], number))
             line.append((step[-1], number))
         elif line:
             queue.remove(step[-1], line.pop(len(line) // 2))
-        elif step == "pop" and any(lines.values()):
-            popped = queue.pop()
-            assert popped == lines[popped[0]].pop(0)
+        elif any(lines.values()):
+            before = len(queue)
+            popped = [queue.pop()] if step == "pop" else queue.take(3)
+            assert len(popped) == (1 if step == "pop" else min(before, 3))
+            for entry in popped:
+                assert entry == lines[entry[0]].pop(0)
         assert len(queue) == sum(map(len, lines.values()))
         assert dict(queue.firsts()) == {name: line[0] for name, line in lines.items() if line}
     assert not queue

@@ -181,23 +181,27 @@ class GroupWriter:
 
     def _begin_group(self) -> None:
         self._next_begin = self._now() + self._interval
-        waiting = self._waiting
-        group: list[_Entry] = []
-        text = 0
-        for _ in range(min(len(waiting), MAX_GROUP)):
-            entry = waiting.pop()
-            group.append(entry)
-            text += len(entry[0].text)
-            if text >= MAX_GROUP_TEXT:
-                break
-        group.sort(key=_deadline)  # networks took turns to be chosen; within the group the order is that of arrival
-        self._waiting_text -= text
-        self._committing = group
+        self._committing = group = self._take_group()
         finish = partial(self._finished, group)
         try:
             self._begin([draft for draft, _, _ in group], finish)
         except Exception as error:  # noqa: BLE001 -- reported later, as other outcomes are
             trio.lowlevel.current_trio_token().run_sync_soon(finish, Error(error))
+
+    def _take_group(self) -> list[_Entry]:
+        """The next drafts: networks take turns to be chosen, and within the group the order is that of arrival."""
+        waiting, most_text = self._waiting, MAX_GROUP_TEXT
+        if self._waiting_text <= most_text:
+            group = waiting.take(MAX_GROUP)
+        else:
+            group = []
+            while len(group) < MAX_GROUP and most_text > 0:
+                entry = waiting.pop()
+                group.append(entry)
+                most_text -= len(entry[0].text)
+        self._waiting_text -= sum([len(draft.text) for draft, _, _ in group])
+        group.sort(key=_deadline)
+        return group
 
     def _finished(self, group: Sequence[_Entry], outcome: Outcome[Outcomes]) -> None:
         """`_finish_group` inside a fault boundary, because an exception in a callback of trio's ends the program."""
@@ -237,16 +241,15 @@ class GroupWriter:
 
     def _hand_out(self) -> bool:
         """Hand out the next few answers, networks in turn; returns whether there are more."""
-        unanswered = self._unanswered
-        for _ in range(min(len(unanswered), ANSWERS_PER_STEP)):
-            _tell(*unanswered.pop())
+        for done, outcome in self._unanswered.take(ANSWERS_PER_STEP):
+            _tell(done, outcome)
         if self._waiting and not self._committing:
             self._begin_when_due()
-        return bool(unanswered)
+        return bool(self._unanswered)
 
     def _end(self) -> None:
         """Answer the remaining drafts, and hand out all answers."""
-        left = [*self._committing[self._overdue :], *[self._waiting.pop() for _ in range(len(self._waiting))]]
+        left = [*self._committing[self._overdue :], *self._waiting.take(len(self._waiting))]
         self._committing, self._overdue = (), 0
         self._waiting_text = 0
         closed = LogUnavailable("the log was closed before this message was known to be stored")
