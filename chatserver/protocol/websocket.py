@@ -108,7 +108,8 @@ _MAX_CONTROL = 125  # bytes, RFC 6455 section 5.5
 
 _WHOLE_TEXT, _WHOLE_PING, _WHOLE_PONG = 0x81, 0x89, 0x8A
 _HEARTBEATS = frozenset((_WHOLE_PING, _WHOLE_PONG))
-_NOT_UTF8, _LONG_LENGTH = "a text is not UTF-8", "a length that is not in its shortest form"
+_LAST = (Close, Violation)
+_NOT_UTF8 = "a text is not UTF-8"
 _TEXT, _CLOSE = Opcode.TEXT, Opcode.CLOSE
 
 # Objects at a message boundary, for reuse: one, unless several threads use this module.
@@ -134,7 +135,7 @@ def receive(
         events = _heartbeats(frames)
     else:
         events = _decode(frames)
-    if isinstance(events[-1], Close | Violation):
+    if isinstance(events[-1], _LAST):
         return events, b"", None, False
     return events, buffer[at:], assembly, len(buffer) - at >= 2
 
@@ -168,6 +169,8 @@ def _split(
         header, length = (6, second & 0x7F) if second & 0x7F < 126 else _measure(buffer, at)
         if not header:
             break
+        if header != (6 if length < 126 else 8 if length < 1 << 16 else 14):
+            return b"", at, None, FrameError(Reason.BAD_FRAME, "a length that is not in its shortest form")
         if not control and (assembly is not None or length > limits.max_message_bytes):
             error = _refuse_size(length, assembly, limits)
             if error is not None:
@@ -275,9 +278,8 @@ def _unmasked(mask: bytes, payload: bytes) -> bytes:
 
 def _text(frame: bytes) -> Event:
     """A text in one frame, by far the most common; `_split` has checked everything that wsproto would."""
-    header, length = _measure(frame, 0)
-    if header != (6 if length < 126 else 8 if length < 1 << 16 else 14):
-        return Violation(FrameError(Reason.BAD_FRAME, _LONG_LENGTH))
+    size = len(frame)
+    header = 6 if size < 126 + 6 else 8 if size < (1 << 16) + 8 else 14
     try:
         return Text(_unmasked(frame[header - 4 : header], frame[header:]).decode())
     except UnicodeDecodeError:
@@ -320,12 +322,11 @@ def _decode(frames: bytes) -> list[Event]:
 
 def _broken(error: ParseFailed) -> FrameError:
     """Our message for wsproto's error, whose own includes that of the codec."""
-    close = "CLOSE" in str(error)
     if error.code is CloseReason.INVALID_FRAME_PAYLOAD_DATA:
+        close = "CLOSE" in str(error)
         return FrameError(Reason.BAD_TEXT, "a close frame's reason is not UTF-8" if close else _NOT_UTF8)
     # Everything else about a frame was checked before wsproto got it.
-    message = "a close frame's code may not be sent" if close else _LONG_LENGTH
-    return FrameError(Reason.BAD_FRAME, message)
+    return FrameError(Reason.BAD_FRAME, "a close frame's code may not be sent")
 
 
 _SMALL_TEXT = tuple(bytes((0x81, length)) for length in range(126))

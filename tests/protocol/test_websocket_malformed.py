@@ -97,6 +97,8 @@ def test_a_length_over_the_limit_is_refused_before_its_payload(length: int) -> N
         (b"\x00\x80", "nothing to continue"),
         (b"\x80\x80", "nothing to continue"),
         (b"\x82\x85", "binary messages"),
+        (b"\x81\xfe\x00\x7d", "shortest form"),
+        (b"\x01\xff" + (65_535).to_bytes(8, "big"), "shortest form"),
         (frame(TEXT, b"a") + b"\x81\x80", "inside an unfinished one"),
     ],
 )
