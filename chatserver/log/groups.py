@@ -176,8 +176,8 @@ class GroupWriter:
             return
         if self._now() >= self._next_begin or not self.accepting:
             self._begin_group()
-        else:
-            self._nap.deadline = min(self._nap.deadline, self._next_begin)
+        elif self._next_begin < self._nap.deadline:  # else it is set already; setting it is six calls in trio
+            self._nap.deadline = self._next_begin
 
     def _begin_group(self) -> None:
         self._next_begin = self._now() + self._interval
