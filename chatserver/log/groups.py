@@ -103,14 +103,15 @@ class GroupWriter:
             raise LogUnavailable("the log is closed")
         if self._overdue:
             raise LogBusy(f"a commit has been under way for more than {ANSWER_DEADLINE:g} s")
-        if len(self._waiting) >= MAX_PENDING:
-            raise LogBusy(f"{len(self._waiting):,} messages wait to be stored, limit {MAX_PENDING:,}")
-        if len(self._waiting) >= SHARED_PENDING and self._waiting.has_share(draft.network):
+        waiting = self._waiting
+        if waiting.length >= MAX_PENDING:
+            raise LogBusy(f"{waiting.length:,} messages wait to be stored, limit {MAX_PENDING:,}")
+        if waiting.length >= SHARED_PENDING and waiting.has_share(draft.network):
             raise LogBusy(f"the messages of {draft.network} that wait to be stored have its share of the queue")
         waiting_text = self._waiting_text + len(draft.text)
         if waiting_text > MAX_PENDING_TEXT:
             raise LogBusy(f"{self._waiting_text:,} characters wait to be stored, limit {MAX_PENDING_TEXT:,}")
-        self._waiting.push(draft.network, (draft, done, self._now() + ANSWER_DEADLINE))
+        waiting.push(draft.network, (draft, done, self._now() + ANSWER_DEADLINE))
         self._waiting_text = waiting_text
         if not self._committing:
             self._begin_when_due()
@@ -172,7 +173,7 @@ class GroupWriter:
 
     def _begin_when_due(self) -> None:
         # Backpressure: with so many answers still to hand out, storing another group would only lengthen their queue.
-        if not self._waiting or (len(self._unanswered) > SHARED_PENDING and self.accepting):
+        if not self._waiting.length or (self._unanswered.length > SHARED_PENDING and self.accepting):
             return
         if self._now() >= self._next_begin or not self.accepting:
             self._begin_group()
@@ -233,7 +234,7 @@ class GroupWriter:
         self._counts.records += len(fresh)
         if fresh:
             _tell(self._news, fresh)
-        is_scheduled = bool(self._unanswered)
+        is_scheduled = self._unanswered.length > 0
         for index, (draft, done, _) in enumerate(waiting, len(outcomes) - len(waiting)):
             self._unanswered.push(draft.network, (done, outcomes[index]))
         if not is_scheduled:
@@ -243,9 +244,9 @@ class GroupWriter:
         """Hand out the next few answers, networks in turn; returns whether there are more."""
         for done, outcome in self._unanswered.take(ANSWERS_PER_STEP):
             _tell(done, outcome)
-        if self._waiting and not self._committing:
+        if not self._committing:
             self._begin_when_due()
-        return bool(self._unanswered)
+        return self._unanswered.length > 0
 
     def _end(self) -> None:
         """Answer the remaining drafts, and hand out all answers."""
