@@ -69,9 +69,8 @@ class RecordHandlers:
             return refusal(*not_stored(result))
         record = result.record
         count = None if record.reaction is None else record.reaction.count
-        cursor, time = self._services.encoder.cursor(record.offset), encoders.time_text(record.time)
-        user = (record.user_id, record.user_name)
-        return Response(status, [encoders.published(record.room, record.offset, cursor, time, *user, count)])
+        place = record.room, record.offset, self._services.encoder.epoch, record.time
+        return Response(status, [encoders.published(*place, record.user_id, record.user_name, count)])
 
 
 def _key(request: Request) -> str | None:

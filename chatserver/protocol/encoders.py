@@ -60,21 +60,21 @@ def message_push(record: bytes) -> bytes:
     return record if record.startswith(b'{"type":') else b'{"type":"message",' + record[1:]
 
 
-def ack(id_: MessageId, room: str, offset: int, cursor: str, time: str, count: int | None = None) -> bytes:
+def ack(id_: MessageId, room: str, offset: int, epoch: str, time_ms: int, count: int | None = None) -> bytes:
     """A record is durable; for a reaction, with the new count."""
-    return f'{{"type":"ack"{_id(id_)},{_place(room, offset, cursor, time, count)}}}'.encode()
+    return f'{{"type":"ack"{_id(id_)},{_place(room, offset, epoch, time_ms, count)}}}'.encode()
 
 
 def published(
-    room: str, offset: int, cursor: str, time: str, user_id: str, user_name: str, count: int | None = None
+    room: str, offset: int, epoch: str, time_ms: int, user_id: str, user_name: str, count: int | None = None
 ) -> bytes:  # fmt: skip
     """`ack` over HTTP, with the author: the body of a 201 or 200."""
-    return f'{{{_place(room, offset, cursor, time, count)},"user":{user_json(user_id, user_name)}}}\n'.encode()
+    return f'{{{_place(room, offset, epoch, time_ms, count)},"user":{user_json(user_id, user_name)}}}\n'.encode()
 
 
-def _place(room: str, offset: int, cursor: str, time: str, count: int | None) -> str:
+def _place(room: str, offset: int, epoch: str, time_ms: int, count: int | None) -> str:
     counted = "" if count is None else f',"count":{count}'
-    return f'"room":"{room}","offset":{offset},"cursor":"{cursor}","time":"{time}"{counted}'
+    return f'"room":"{room}","offset":{offset},"cursor":"{epoch}-{offset}","time":"{time_text(time_ms)}"{counted}'
 
 
 def hello(session: str, user: msgspec.Struct, end: bytes) -> bytes:

@@ -49,7 +49,7 @@ PLACE = {"room": "lobby", "offset": 42, "cursor": "k3f9-42", "time": "2026-11-20
 USERS = [{"id": "u_a", "name": ANN[1]}, {"id": "u_b", "name": BOB[1]}]
 MESSAGES: list[dict[str, object]] = [msgspec.json.decode(ONE), msgspec.json.decode(TWO)]
 PAGE = {"cursor": "k3f9-42", "recovered": True, "messages": MESSAGES}
-AT = ("lobby", 42, "k3f9-42", "2026-11-20T12:00:00.000Z")
+AT = ("lobby", 42, "k3f9", 1_795_176_000_000)
 PAGE_OF = ("lobby", "k3f9-42", True, [ONE, TWO])
 
 

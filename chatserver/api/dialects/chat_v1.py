@@ -46,9 +46,8 @@ class ChatV1(Dialect):
         return text_frame(encoders.left(id_, room))
 
     def published(self, id_: MessageId, record: Record) -> bytes:
-        cursor, time = self._encoder.cursor(record.offset), encoders.time_text(record.time)
         count = None if record.reaction is None else record.reaction.count
-        return text_frame(encoders.ack(id_, record.room, record.offset, cursor, time, count))
+        return text_frame(encoders.ack(id_, record.room, record.offset, self._encoder.epoch, record.time, count))
 
     def history(self, id_: MessageId, room: str, page: Page) -> list[bytes]:
         cursor = self._encoder.cursor(page.reaches)
