@@ -232,6 +232,8 @@ def _checked(message: ClientMessage) -> ClientMessage:
     if not _is_id(message.id):
         raise bad_field("id", _ID_RULE)
     match message:
+        case Publish():
+            return _checked_publish(message)
         case Ping():
             return message
         case Auth(token):
@@ -240,8 +242,6 @@ def _checked(message: ClientMessage) -> ClientMessage:
             return message
     check_room(message.room)
     match message:
-        case Publish():
-            return _checked_publish(message)
         case Join(after=after):
             optional_cursor(after)
         case Read():
@@ -263,6 +263,7 @@ def _check_history(message: History) -> None:
 
 
 def _checked_publish(message: Publish) -> Publish:
+    check_room(message.room)
     check_key(message.key)
     if message.reply_to is not None:
         check_offset(message.reply_to, "reply_to")
