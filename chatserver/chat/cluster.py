@@ -14,7 +14,7 @@ import math
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import islice
 from typing import Protocol, TypeVar
 
@@ -95,6 +95,7 @@ class _Process:
     incomplete: bool = False  # one of its messages was lost
     asked: float = -math.inf  # when all its rooms were last requested
     unconfirmed: set[str] | None = None  # rooms that it has not named since it began to report all
+    gone: set[str] = field(default_factory=set)  # rooms that it has no people in, to be forgotten in the next round
 
 
 class Cluster:
@@ -265,12 +266,11 @@ class Cluster:
             process.incomplete, process.unconfirmed = False, set(process.rooms)
         for room in report.rooms:
             self._take_in(process, room.room, self._there(process, room))
+            process.gone.discard(room.room)
             if process.unconfirmed is not None:
                 process.unconfirmed.discard(room.room)
         if report.end and process.unconfirmed is not None:
-            for name in process.unconfirmed:
-                self._take_in(process, name, NOBODY)
-            process.unconfirmed = None
+            process.gone, process.unconfirmed = process.unconfirmed, None
         if self._me in report.resend:
             self._all_wanted = True
         for typed in report.typed:
@@ -321,12 +321,23 @@ class Cluster:
                 self._unreported[name] = None  # report it again: fewer people here are named now, or all of them
 
     async def _expire(self) -> None:
-        """Forget processes that have been silent for EXPIRY, with all their people."""
+        """Forget rooms that processes have left, and processes that have been silent for EXPIRY.
+
+        A process is known until its last room is forgotten: rooms that are loaded meanwhile get its people from here.
+        """
         now = self._clock()
         for number, process in list(self._processes.items()):
-            if process.last_heard + EXPIRY <= now:
+            is_silent = process.last_heard + EXPIRY <= now
+            if is_silent:
+                process.gone, process.incomplete = set(process.rooms), True
+            await in_steps(self._forget(process))
+            if is_silent and not process.rooms:  # it has not returned meanwhile
                 del self._processes[number]
-                await in_steps(map(partial(self._take_in, process, there=NOBODY), list(process.rooms)))
+
+    def _forget(self, process: _Process) -> Iterator[None]:
+        while process.gone:
+            self._take_in(process, process.gone.pop(), NOBODY)
+            yield
 
     def _is_elsewhere(self, room: str, number: int) -> bool:
         there = (each.rooms.get(room, NOBODY) for each in self._processes.values())

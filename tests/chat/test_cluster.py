@@ -7,6 +7,7 @@ import trio.testing
 
 from chatserver.chat import cluster as module
 from chatserver.chat.cluster import EXPIRY, REPORT_INTERVAL
+from chatserver.chat.cluster_presence import RemotePeople
 from chatserver.chat.presence import MAX_NAMED_MEMBERS
 from chatserver.chat.principal import NamedGuest, Principal, SignedIn, User, pack
 from chatserver.chat.process_messages import ReadReport, named, principal_of
@@ -49,6 +50,33 @@ async def test_a_process_that_dies_is_forgotten_with_its_people(pair: Pair) -> N
     assert watcher.presence("lobby")[-1] == ("-", "2", 1)
     assert ours.count("den") == ours.count("room-7") == 0
     assert ours.cluster.statistics() == {"processes": 0, "people": 0, "unreadable": 0}
+
+
+async def test_a_room_that_is_joined_while_a_dead_process_is_forgotten_counts_right(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The unnamed people of the dead process were subtracted from a room that had never counted them: -49 members."""
+    monkeypatch.setattr("chatserver.fair.STEP", 0.0)  # other tasks have a turn after each room
+    ours, other = pair
+    for number in range(100):
+        await other.join(0, f"room-{number}")
+    for number in range(MAX_NAMED_MEMBERS + 50):
+        await other.join(number, "large")
+    await trio.sleep(SAID)
+    other.stop()
+    forgetting = trio.Event()
+    take_in = ours.cluster._take_in
+
+    def note(process: object, name: str, there: RemotePeople) -> None:
+        forgetting.set()
+        take_in(process, name, there)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ours.cluster, "_take_in", note)
+    await forgetting.wait()
+    await ours.join(1, "large")
+    await trio.sleep(EXPIRY + SAID)
+    assert (ours.count("large"), ours.people("large")) == (1, {1})
+    assert ours.cluster.statistics()["people"] == 0
 
 
 async def test_a_new_process_learns_all_people_without_notices_of_arrival(air: Air, pair: Pair) -> None:
