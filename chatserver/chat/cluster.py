@@ -109,7 +109,7 @@ class Cluster:
         self._sent = 0  # messages
         self._sent_at = -math.inf  # when the last message was sent
         self._processes: dict[int, _Process] = {}
-        self._named = 0  # people in other processes whose names are kept
+        self._named = self._unnamed = 0  # people in other processes whose names are kept, and the others
         self._unreadable = 0  # messages that could not be decoded; the first is logged
         self._unreported: dict[str, None] = {}  # rooms that have changed since their last report, the oldest first
         self._note: Callable[[str], object] = self._unreported.setdefault  # called when people here have changed
@@ -310,6 +310,7 @@ class Cluster:
             return  # no change: the usual case in a report of all rooms
         process.rooms.pop(name, None)
         self._named += len(there.people) - len(before.people)
+        self._unnamed += there.unnamed - before.unnamed
         if there.people or there.unnamed:
             process.rooms[_shared_name(name)] = there  # one string for all processes that are in the room
         room = self._hub.rooms.get(name)
@@ -345,8 +346,7 @@ class Cluster:
 
     def statistics(self) -> dict[str, int]:
         """Other known processes, people in rooms there, and messages that could not be decoded."""
-        there = [each for process in self._processes.values() for each in process.rooms.values()]
-        people = sum(len(each.people) + each.unnamed for each in there)
+        people = self._named + self._unnamed
         return {"processes": len(self._processes), "people": people, "unreadable": self._unreadable}
 
 
