@@ -6,14 +6,11 @@ connections.
 """
 
 import errno
-import http.client
 import ipaddress
 import socket
 import ssl
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Final, NamedTuple
@@ -21,8 +18,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from loadgen import wire
 from loadgen.timers import now
-from loadgen.wire import names
 
 CONSENT_PATH: Final = "/.well-known/loadgen-consent"
 
@@ -41,6 +38,7 @@ SHARED_INDEX: Final = 2_000_000
 _FIRST_SOURCE: Final = int(ipaddress.IPv4Address("127.16.0.1"))
 
 PROBE_SECONDS: Final = 5.0
+_READ_BYTES: Final = 64 * 1024
 
 #: Interval of the checks whether a target listens.
 WAIT_SECONDS: Final = 0.1
@@ -167,61 +165,29 @@ class Page(NamedTuple):
 
 
 def fetch(target: Target, path: str, fields: Sequence[str] = (), *, most_bytes: int = 0) -> Page:
-    """Fetch a page, `most_bytes` of it at most. Blocks: call it in a thread."""
-    connection, begun, seconds = http_connection(target, PROBE_SECONDS), now(), 0.0
+    """Fetch a page, `most_bytes` of it at most. Blocks for PROBE_SECONDS after the connect; call it in a thread."""
+    begun, connected, answered = now(), 0.0, 0.0
+    response, unread = wire.Response(keeps=most_bytes > 0), b""
     try:
-        connection.connect()
-        seconds = now() - begun
-        with _within(connection.sock, PROBE_SECONDS):
-            connection.putrequest("GET", path, skip_host=True, skip_accept_encoding=True)
-            hosts = [] if names(fields, "host") else [f"Host: {target.authority}"]
-            for field in (*hosts, "Connection: close", *fields):
-                name, _, value = field.partition(":")
-                connection.putheader(name, value.strip())
-            connection.endheaders()
-            answer = connection.getresponse()
-            answered = now() - begun
-            body = _body(answer, most_bytes)
-        return Page(answer.status, answered, body)
-    except (OSError, http.client.HTTPException) as error:
-        return Page(None, seconds, error=str(error))
-    finally:
-        connection.close()
+        with _connected(target) as plain, _secured(plain, target) as sock:
+            connected = now() - begun
+            sock.sendall(wire.request("GET", path, target.authority, "Connection: close", *fields))
+            while not response.is_whole and not (response.has_begun and len(response.body) >= most_bytes):
+                sock.settimeout(max(begun + connected + PROBE_SECONDS - now(), 0.001))
+                data = sock.recv(_READ_BYTES)
+                if not data and not response.end():
+                    raise ConnectionError("it closed within its answer" if unread else "it closed without an answer")
+                unread = response.feed(unread + data)
+                answered = answered or (now() - begun if response.has_begun else 0.0)
+    except TimeoutError:
+        return Page(None, connected, error=f"no whole answer within {PROBE_SECONDS:g} s")
+    except (OSError, wire.WireError) as error:
+        return Page(None, connected, error=str(error))
+    return Page(response.status, answered, bytes(response.body[:most_bytes]))
 
 
-@contextmanager
-def _within(sock: socket.socket, seconds: float) -> Iterator[None]:
-    """End a connection after this time; the timeout of a socket is that of each read. Raises TimeoutError then."""
-    late = threading.Event()
-
-    def end() -> None:
-        late.set()
-        with suppress(OSError):
-            sock.shutdown(socket.SHUT_RDWR)
-
-    timer = threading.Timer(seconds, end)
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        if late.is_set():
-            raise TimeoutError(f"no whole answer within {seconds:g} s")
-
-
-def _body(answer: http.client.HTTPResponse, most_bytes: int) -> bytes:
-    body = b""
-    while len(body) < most_bytes and (part := answer.read1(most_bytes - len(body))):
-        body += part
-    return body
-
-
-def http_connection(target: Target, seconds: float) -> http.client.HTTPConnection:
-    """Make a connection for the few requests that are not load; `seconds` is the timeout of each wait."""
-    if target.tls:
-        context = client_context()
-        return http.client.HTTPSConnection(target.address, target.port, timeout=seconds, context=context)
-    return http.client.HTTPConnection(target.address, target.port, timeout=seconds)
+def _secured(sock: socket.socket, target: Target) -> socket.socket:
+    return client_context().wrap_socket(sock, server_hostname=target.host) if target.tls else sock
 
 
 @cache
@@ -283,7 +249,7 @@ def _connected(target: Target) -> socket.socket:
 def _shake_hands(target: Target) -> None:
     with _connected(target) as sock:
         try:
-            client_context().wrap_socket(sock, server_hostname=target.host).close()
+            _secured(sock, target).close()
         except TimeoutError:
             raise ssl.SSLError(errno.ETIMEDOUT, f"no answer in {PROBE_SECONDS:g} s") from None
         except ConnectionError as error:
@@ -295,7 +261,7 @@ def _speaks_tls(target: Target) -> bool:
     if fetch(target, "/").status not in (None, 400):
         return False
     try:
-        _shake_hands(target)
+        _shake_hands(replace(target, tls=True))
     except ssl.SSLError:
         return False
     return True

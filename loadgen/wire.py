@@ -173,6 +173,11 @@ class Response:
         return self._head.status
 
     @property
+    def has_begun(self) -> bool:
+        """Whether its head is complete."""
+        return self._head is not None
+
+    @property
     def keeps_alive(self) -> bool:
         assert self._head is not None, "asked of a whole response"
         return "close" not in self._head.fields.get("connection", "").lower()
