@@ -41,6 +41,7 @@ class Stage(Enum):
     WAITING = "not connected"
     CONNECTING = "the connection is being made"
     OPENING = "connected, not yet what it wants to be"
+    UPGRADED = "the same, as a WebSocket"
     HELD = "established: this is what the run counts"
     OVER = "gone for good"
 

@@ -78,7 +78,7 @@ class _MadeGroup:
         return max((now() - each for each in born), default=self.oldest)
 
     def _starved(self, cohort: Cohort) -> int:
-        waiting = (Stage.CONNECTING, Stage.OPENING)
+        waiting = (Stage.CONNECTING, Stage.OPENING, Stage.UPGRADED)
         return sum(
             client.cohort is cohort and client.stage in waiting and now() - client.born > STARVED_SECONDS
             for client in self.clients

@@ -193,9 +193,8 @@ class Engine:
 
     def close(self, client: Client) -> None:
         """Close the connection, which counts as no end; `reopen` makes a new one."""
-        if client.stage in {Stage.CONNECTING, Stage.OPENING}:
-            del self._opening[client]
-        elif client.stage is Stage.HELD:
+        self._opening.pop(client, None)
+        if client.stage is Stage.HELD:
             client.cohort.held -= 1
         client.stage = Stage.WAITING
         client.unread, client.response = b"", None

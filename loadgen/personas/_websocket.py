@@ -47,12 +47,8 @@ class WebSocketClient(Client):
     def on_upgraded(self, head: wire.Head) -> None:
         self.on_open()
 
-    def awaits_head(self, data: bytes) -> bool:
-        """Whether `data` belongs to the answer to the handshake."""
-        return self.stage is Stage.OPENING
-
     def on_data(self, data: bytes) -> None:
-        if not self.awaits_head(data):
+        if self.stage is not Stage.OPENING:
             self.hear(data)
             return
         self.unread += data
@@ -64,6 +60,7 @@ class WebSocketClient(Client):
             return
         wire.check_upgrade(head.fields)
         rest, self.unread = self.unread[head.size :], b""
+        self.stage = Stage.UPGRADED
         self.on_upgraded(head)
         if rest and self.fd >= 0:
             self.hear(rest)
@@ -145,11 +142,7 @@ class FrameFlooder(LastWord, Flooder):
 
 
 class Member(WebSocketClient):
-    """A WebSocket client joined to a room."""
-
-    def awaits_head(self, data: bytes) -> bool:
-        """As above; a member is held only once it has joined, and frames come before that."""
-        return self.stage is Stage.OPENING and (self.unread + data).startswith(b"HTTP/")
+    """A WebSocket client joined to a room. It is held once it has joined."""
 
     def joining(self) -> bytes:
         return join(JOIN_ID, self.room)

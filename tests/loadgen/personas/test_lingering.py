@@ -113,3 +113,11 @@ async def test_a_refused_upgrade_is_booked_under_its_status(name: str) -> None:
 async def test_vanish_joins_first() -> None:
     async with _opened("vanish") as (_, socket, _):
         assert (await socket.hear())["type"] == "join"
+
+
+async def test_what_answers_a_member_s_handshake_is_a_head_and_no_frame() -> None:
+    """Until it had joined, bytes that are no HTTP were read as frames: "a masked frame", or silence."""
+    async with meeting("idle") as (play, stream):
+        await request_of(stream)
+        await stream.send_all(b"SSH-2.0-x\r\n\r\n")
+        await until(lambda: play.cohort.failed == {"not an HTTP/1.1 status line: 'SSH-2.0-x'": 1})
