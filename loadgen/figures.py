@@ -197,6 +197,7 @@ _ATTACKERS: Final = (
 
 _RUN_COST: Final = (
     Figure("own_cpu_us_per_client", "µs", "CPU of the generator to open each client, in us"),
+    Figure("server_cpu_us_per_client", "µs", "server CPU to open each client, in us (--server-pid)"),
     Figure("server_bytes_per_connection", "B", "growth of the server's memory for each connection (--server-pid)",
            tile="of server memory for each connection"),
     Figure("server_bytes_per_further_connection", "B",

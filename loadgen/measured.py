@@ -5,7 +5,7 @@ during the run. May not: wait, judge or touch a socket.
 """
 
 from collections import Counter
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
@@ -21,7 +21,7 @@ from loadgen.operations import PHASES, Operations
 from loadgen.report import Sample
 from loadgen.scrape import Counters
 from loadgen.session import Plan, Session
-from loadgen.span import Growth, Size, Span, bytes_each, joined, per, ratio
+from loadgen.span import Growth, Reading, Size, Span, bytes_each, joined, per, ratio
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +117,8 @@ class Measured:
             "message_errors": sum(traffic.errors.values()),
             "messages_per_s": per(sum(traffic.acknowledged_in.values()), seconds),
             "deliveries_per_s": steady.rate("deliveries"),
-            "own_cpu_us_per_client": _cpu_each(openings),
+            "own_cpu_us_per_client": _cpu_each(openings, lambda reading: reading.crowd_cpu_seconds),
+            "server_cpu_us_per_client": _cpu_each(openings, lambda each: each.server and each.server.cpu_seconds),
             "server_bytes_per_connection": bytes_each(openings[0], openings[-1]) if len(openings) > 1 else None,
             "server_bytes_per_further_connection": bytes_each(openings[-2], openings[-1]) if openings[1:] else None,
             "server_cpu_us_per_connection_s": per(None if cpu is None else cpu * 1e6, held * seconds),
@@ -283,12 +284,13 @@ def recover_seconds(timeline: Sequence[Sample], phases: Container[str], bar_ms: 
     return round(bad[-1] - entries[0][0], 2) if bad else 0.0
 
 
-def _cpu_each(openings: Sequence[Span]) -> float | None:
-    """CPU of the crowd's processes for each client that came after the warm-up, in microseconds."""
+def _cpu_each(openings: Sequence[Span], cpu_seconds: Callable[[Reading], float | None]) -> float | None:
+    """CPU for each client that came after the warm-up, in microseconds."""
     if len(openings) < 2:
         return None
     before, after = openings[0].after, openings[-1].after
-    return per(1e6 * (after.crowd_cpu_seconds - before.crowd_cpu_seconds), after.held - before.held)
+    began, ended = cpu_seconds(before), cpu_seconds(after)
+    return None if began is None or ended is None else per(1e6 * (ended - began), after.held - before.held)
 
 
 def _spread(latency: Latency) -> dict[str, float | None]:

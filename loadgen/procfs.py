@@ -95,11 +95,6 @@ class Process:
         """Its open descriptors; `None` if it is gone or we may not read them."""
         return self._sum(lambda pid: len(os.listdir(_PROC / str(pid) / "fd")))  # noqa: PTH208  18,000 paths
 
-    def threads(self) -> int:
-        """Its threads, without descendants; 0 if it is gone."""
-        lines = _read(_PROC / str(self.pid) / "status").splitlines()
-        return next((int(line.split()[1]) for line in lines if line.startswith("Threads:")), 0)
-
     def _sum(self, read: Callable[[int], N]) -> N | int | None:
         """Add up over the tree; a child that has ended since it was listed counts as nothing."""
         total: N | int = 0

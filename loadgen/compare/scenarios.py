@@ -8,19 +8,14 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Final
 
-import trio
-
 from loadgen import target
 from loadgen.client import Client, Needs
 from loadgen.compare.catalogue import Can, Peer
 from loadgen.compare.measure import Meter, NoFigureError
 from loadgen.compare.relay import greet, publishing
 from loadgen.compare.results import Column, Layout, Sample, Scenario, Sizes
-from loadgen.experiment import WARM_UP_CLIENTS
 from loadgen.personas import summary
-from loadgen.procfs import Process
 from loadgen.report import Report
-from loadgen.session import LOOK_SECONDS
 
 _MICRO: Final = 1e6  # of a second
 _GIB: Final = 2**30
@@ -28,9 +23,6 @@ _MIB: Final = 2**20
 
 #: A smaller growth of memory says nothing about the clients.
 _LEAST_GROWTH: Final = _MIB / 2
-
-#: How experiment.py names the phases in which the crowd connects, after the warm-up.
-_OPENING: Final = "opening"
 
 
 # -- idle -------------------------------------------------------------------------------------------------------------
@@ -40,12 +32,12 @@ async def _idle(meter: Meter, peer: Peer, sizes: Sizes) -> Sample:
     report = _all_held(await meter.run({"idle": sizes.crowd}, seconds=sizes.idle_seconds, rooms=_rooms(sizes.crowd)))
     size = _bytes_each(report)
     fit = _GIB / size if size else None
-    return {**report.figures, "bytes": size, "fit": fit, "open_us": _cpu_to_open(report, sizes.crowd)}
+    return {**report.figures, "bytes": size, "fit": fit}
 
 
 async def _poll(meter: Meter, peer: Peer, sizes: Sizes) -> Sample:
     report = _all_held(await meter.run({"poll": sizes.crowd}, seconds=_BRIEF_SECONDS, rooms=_rooms(sizes.crowd)))
-    return {**report.figures, "bytes": _bytes_each(report), "open_us": _cpu_to_open(report, sizes.crowd)}
+    return {**report.figures, "bytes": _bytes_each(report)}
 
 
 #: For scenarios that do not use the steady window; long enough for a second entry of the timeline.
@@ -70,7 +62,7 @@ _IDLE: Final = Scenario(
             title="New WebSockets: how fast they are taken",
             columns=(
                 Column(name="connects_per_s", title="a second", compared=True),
-                Column(name="open_us", title="server CPU each, us", compared=True),
+                Column(name="server_cpu_us_per_client", title="server CPU each, us", compared=True),
             ),
             note="From connect to joined; ours then announces the newcomer to the room's members, which no other does."
             " loadgen limits the rate too, but not the CPU.",
@@ -89,7 +81,7 @@ _POLL: Final = Scenario(
             columns=(
                 Column(name="bytes", title="memory each, B", compared=True),
                 Column(name="connects_per_s", title="opened a second", compared=True),
-                Column(name="open_us", title="server CPU to open, us", compared=True),
+                Column(name="server_cpu_us_per_client", title="server CPU to open, us", compared=True),
             ),
             note="Opening takes two requests: one for the room's cursor, and the poll that is held.",
         ),
@@ -250,24 +242,14 @@ _NEEDED: Final = {Needs.HTTP: Can(0), Needs.WEBSOCKET: Can.WEBSOCKET, Needs.CHAT
 
 
 async def _attack(meter: Meter, peer: Peer, sizes: Sizes, kind: type[Client]) -> Sample:
-    server, threads = Process(meter.started.pid), [0]
-
-    async def watch_threads() -> None:
-        while True:
-            threads.append(server.threads())
-            await trio.sleep(LOOK_SECONDS)
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(watch_threads)
-        report = await meter.attack(
-            {kind.name: min(sizes.attackers, kind.usual_clients)},
-            victims={"ws" if Can.CHAT in peer.can else "get": sizes.victims},
-            seconds=sizes.attack_seconds,
-        )
-        nursery.cancel_scope.cancel()
+    report = await meter.attack(
+        {kind.name: min(sizes.attackers, kind.usual_clients)},
+        victims={"ws" if Can.CHAT in peer.can else "get": sizes.victims},
+        seconds=sizes.attack_seconds,
+    )
     size = _above_noise(report.figures["server_bytes_per_attacker"], report.figures["attackers_peak"])
     grown = report.figures["server_bytes_grown"]
-    return {**report.figures, "bytes": size, "grown": grown and grown / _MIB, "threads": max(threads)}
+    return {**report.figures, "bytes": size, "grown": grown and grown / _MIB}
 
 
 _ATTACK_COLUMNS: Final = (
@@ -277,7 +259,6 @@ _ATTACK_COLUMNS: Final = (
     Column(name="newcomers_success_percent", title="newcomers served, %"),
     Column(name="bytes", title="memory per attacker as it comes, B", compared=True),
     Column(name="grown", title="server grown in all by, MiB", compared=True),
-    Column(name="threads", title="threads"),
     Column(name="attackers_peak", title="attackers at most"),
     Column(name="attackers_held", title="at the end"),
     Column(name="attackers_killed", title="thrown out meanwhile"),
@@ -326,19 +307,6 @@ def _bytes_each(report: Report) -> float | None:
 def _above_noise(each: float | None, clients: float | None) -> float | None:
     """Return the cost of each, if their total is large enough to distinguish from other changes in a heap."""
     return each if each is not None and each * (clients or 0) >= _LEAST_GROWTH else None
-
-
-def _cpu_to_open(report: Report, clients: int) -> float:
-    """The server's CPU for one client until it was held, in microseconds, from the timeline.
-
-    Each entry belongs to one phase, and has the CPU used since the entry before it.
-    """
-    spent, last = 0.0, 0.0
-    for sample in report.timeline:
-        if sample.phase.startswith(_OPENING):
-            spent += (sample.server_cpu_percent or 0.0) / 100 * (sample.seconds - last)
-        last = sample.seconds
-    return spent * _MICRO / (clients - min(WARM_UP_CLIENTS, clients // 10))
 
 
 def _cpu_per_delivery(report: Report) -> float | None:

@@ -61,7 +61,7 @@ def test_too_little_memory_to_be_told_from_noise(held: int, bytes_each: float, t
 
 
 def test_columns_have_names_of_their_own_which_are_figures_or_worked_out() -> None:
-    worked_out = {"bytes", "fit", "open_us", "grown", "threads"}
+    worked_out = {"bytes", "fit", "grown"}
     for scenario in (*by_name().values(), scenarios_module.load({}, rate=1.0, seconds=1.0)):
         names = [column.name for layout in scenario.layouts for column in layout.columns]
         assert len(names) == len(set(names))
