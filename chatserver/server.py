@@ -7,7 +7,6 @@ Owns: the order in which all parts start and stop. May not: do any part's work.
 """
 
 import math
-import random
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from chatserver.chat.reloader import Reloader
 from chatserver.chat.room import Room
 from chatserver.edge.http import Exchange, return_after
 from chatserver.exits import EXIT_BIND, EXIT_CLEAN, EXIT_LOG, complain, innermost
+from chatserver.fair import in_steps
 from chatserver.listening import CannotListenError, Listening, announce, bind_all
 from chatserver.log import open_log
 from chatserver.log.interface import LogError, LogOpenError, Record
@@ -49,8 +49,6 @@ from chatserver.supervised import Supervised
 
 #: Ticks of the wheel between house-keeping rounds (a second), and seconds between rounds of retention.
 HOUSEKEEPING, RETENTION = 10, 60.0
-#: Connections sent away before other tasks run.
-DRAIN_BATCH = 64
 #: Seconds between two checks, while draining, whether connections are left.
 DRAIN_POLL_INTERVAL = 0.05
 #: The share of the drain timeout that is kept for answering incomplete requests and writing those answers out.
@@ -334,21 +332,15 @@ class Server:
         connections = parts.connections
         self.stop_accepting()
         parts.exchanges.draining = True
-        departing = [connection for connection in connections.table if connection is not None]
-        random.shuffle(departing)  # peers that came together are neighbours in the table, and would return together
-        for index, connection in enumerate(departing):
-            connections.step(connection, self._send_away, return_after(index / len(departing)))
-            if index % DRAIN_BATCH == DRAIN_BATCH - 1:
-                await trio.lowlevel.checkpoint()
+        await in_steps(connections.step(each, self._send_away) for each in filter(None, connections.table))
         with trio.move_on_after(self.settings.drain_timeout * (1 - FAREWELL_SHARE)):
             await self._until_gone()
-        for connection in filter(None, connections.table):
-            connections.step(connection, self._cut_short)
+        await in_steps(connections.step(each, self._cut_short) for each in filter(None, connections.table))
         await self._until_gone()
 
-    def _send_away(self, connection: Connection, after: float) -> None:
+    def _send_away(self, connection: Connection) -> None:
         """Answer a held request, close an idle connection, and tell any other peer when to come back."""
-        parts = self.parts
+        parts, after = self.parts, return_after()
         parts.connections.hurry(connection)
         context = connection.context  # read after `hurry`, which may find that the peer is gone
         match context:

@@ -61,9 +61,9 @@ _SERVING, _KEEPALIVE = State.SERVING, State.KEEPALIVE
 _RESTARTING = "the server is restarting; come back a little later"
 
 
-def return_after(share: float | None = None) -> float:
-    """Seconds to wait: at random in the window, or at `share` (0 to 1) of it, to spread clients in order."""
-    return RETURN_AFTER + RETURN_WINDOW * (random.random() if share is None else share)  # noqa: S311  no secret
+def return_after() -> float:
+    """Seconds to wait: at random in the window, so that clients do not all return at once."""
+    return RETURN_AFTER + RETURN_WINDOW * random.random()  # noqa: S311  no secret
 
 
 class Exchange(msgspec.Struct, gc=False, eq=False):
