@@ -11,7 +11,6 @@ alone. May not: judge; `invariants` does, and what it finds between two steps is
 """
 
 import contextlib
-import dataclasses
 import queue
 import signal
 import ssl
@@ -31,11 +30,11 @@ from chatserver import server as server_module
 from chatserver.api import conversation as conversation_module
 from chatserver.chat import broadcast, catch_up, registry
 from chatserver.chat.member import Member
-from chatserver.net import scheduler, sockets
+from chatserver.net import scheduler, sockets, tls_handshake
 from chatserver.net.connection import Connection
 from chatserver.net.poller import PONG_NAP
 from chatserver.net.readiness import Epoll
-from chatserver.net.states import TABLE, Priority, State
+from chatserver.net.states import Priority
 from chatserver.observe.logs import Limiter
 from chatserver.parts import Parts
 from chatserver.server import Server
@@ -168,8 +167,7 @@ class World:
             stack.enter_context(mock.patch.object(trio, "open_signal_receiver", self._receive_signals))
             stack.enter_context(mock.patch.object(sockets, "outstanding", self._outstanding))
             stack.enter_context(mock.patch.object(scheduler, "QUANTUM", ONE_STEP))
-            few = dataclasses.replace(TABLE[State.TLS_HANDSHAKE], most=HALF_OPEN)
-            stack.enter_context(mock.patch.dict(TABLE, {State.TLS_HANDSHAKE: few}))
+            stack.enter_context(mock.patch.object(tls_handshake, "MAX_HALF_OPEN", HALF_OPEN))
             stack.enter_context(self._plants)
             self.logs = stack.enter_context(capture_logs())
             async with trio.open_nursery() as nursery:
