@@ -195,6 +195,7 @@ def test_only_validation_errors_are_raised(value: str) -> None:
     for check in (check_room, check_text, check_key, check_name):
         with suppress(MessageError):
             accepted = check(value)
+            assert accepted is not None
             accepted.encode("utf-8")
             assert check(accepted) == accepted, "an accepted value is accepted again"
 
