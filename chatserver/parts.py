@@ -183,14 +183,15 @@ def build(
         )  # fmt: skip
         handshakes.bind()
     connections.bind(State.PROXY, ProxyHandler(connections, admission, then=first, refusals=first_words), None)
-    expected = trusted if settings.proxy_protocol else None
-    connections.first = lambda address: State.PROXY if expected is not None and expected(address) else first
+    behind = trusted if settings.proxy_protocol else lambda address: False
     listener = partial(
         Listener, connections=connections, admission=admission, refusals=first_words, refused=stats.refused
     )
-    listeners = [listener(each) for each in listening]
-    if operators is not None:
-        listeners.append(listener(operators, operators=first))
+    listeners = [
+        listener(each, first=lambda address: State.PROXY if behind(address) else first) for each in listening
+    ]  # fmt: skip
+    if operators is not None:  # operators connect past the balancer: no PROXY header
+        listeners.append(listener(operators, first=lambda address: first, operators=True))
     parts = Parts(
         loop=loop, garbage=garbage, log=log, searches=routes.searches.counts, connections=connections,
         admission=admission, stats=stats, input_budget=connections.input_budget, hub=hub,

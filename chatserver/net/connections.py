@@ -61,7 +61,6 @@ class Connections:
         self.held = 0
         self.lines = Limiter()  # for lines that a peer can cause in the error log
         self.operators: set[Connection] = set()  # accepted on the operators' address, see Listener
-        self.first: Callable[[str], State] = lambda address: State.HEAD
         self._readiness = readiness
         self._closed = closed
         self._handlers: list[Handler] = [Handler(self)] * len(State)
@@ -80,9 +79,8 @@ class Connections:
 
     # -- coming and going -------------------------------------------------------------------------------------------
 
-    def adopt(self, descriptor: int, address: str) -> Connection:
+    def adopt(self, descriptor: int, address: str, state: State) -> Connection:
         """Take over a connected, non-blocking descriptor; its first state begins now."""
-        state = self.first(address)
         due = self.wheel.due[state]
         connection = Connection(descriptor, address, PLAIN, state, due)
         table = self.table

@@ -56,12 +56,14 @@ _log = structlog.get_logger("chatserver.net")
 class Listener:
     """One listening socket; safe to close twice.
 
-    With `operators`, its peers are noted in `Connections.operators`. They connect past the balancer: no PROXY header.
+    `first` is the state in which the connection of an address begins. With `operators`, its peers are noted in
+    `Connections.operators`.
     """
 
     def __init__(
         self, listening: socket.socket, connections: Connections, admission: Admission, *,
-        refusals: Sequence[bytes], refused: Callable[[Reason], None], operators: State | None = None,
+        first: Callable[[str], State], refusals: Sequence[bytes], refused: Callable[[Reason], None],
+        operators: bool = False,
     ) -> None:  # fmt: skip
         self.descriptor = listening.fileno()
         self._socket = listening
@@ -69,7 +71,8 @@ class Listener:
         self._admission = admission
         self._refusals = refusals  # whole answers that differ in Retry-After, so that refused peers return spread out
         self._refused = refused
-        self._operators = operators  # the state in which operators' connections begin
+        self._first = first
+        self._operators = operators
         self._spare = _open_spare()
         self._rest = 0
 
@@ -99,11 +102,9 @@ class Listener:
             os.close(descriptor)  # nothing else owns it yet
             raise
         if reason is None:
-            connection = self._connections.adopt(descriptor, address)
-            if self._operators is not None:
+            connection = self._connections.adopt(descriptor, address, self._first(address))
+            if self._operators:
                 self._connections.operators.add(connection)
-                if connection.state is State.PROXY:
-                    self._connections.enter(connection, self._operators)
         else:
             self._refuse(descriptor, Reason.REFUSED_DESCRIPTORS if short and reason is Reason.REFUSED_FULL else reason)
 

@@ -76,5 +76,6 @@ async def test_a_real_server_binds_every_row(tmp_path: Path) -> None:
                 assert handler.lacking is not Handler.lacking, f"{state.name} announces but has no `lacking`"
             if state not in WITHOUT_CONTEXT | KEEPS_NOTHING:
                 assert handler.released is not Handler.released, f"{state.name} does not release its context"
-        assert connections.first("192.0.2.1") is State.PROXY
-        assert connections.first("127.0.0.1") is State.TLS_HELLO
+        [listener] = server.server.parts.poller._listeners.values()
+        assert listener._first("192.0.2.1") is State.PROXY
+        assert listener._first("127.0.0.1") is State.TLS_HELLO

@@ -47,7 +47,7 @@ class Balanced(Parked):
         self.forwarded = ForwardedFor(trusted, self.admission, refused=self.refused.append)
         handler = ProxyHandler(self.connections, self.admission, then=State.HEAD, refusals=[REFUSAL])
         self.connections.bind(State.PROXY, handler, None)
-        self.connections.first = lambda address: State.PROXY if trusted(address) else State.HEAD
+        self.first = lambda address: State.PROXY if trusted(address) else State.HEAD
 
     def _closed(self, connection: Connection, reason: Reason) -> None:
         super()._closed(connection, reason)

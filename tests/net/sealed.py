@@ -147,7 +147,7 @@ class Sealed(Parked):
             self.connections, self.engine, worst_of=self.admission.worst_of, plain_answer=PLAIN_ANSWER
         )  # fmt: skip
         self.handshakes.bind()
-        self.connections.first = lambda address: State.TLS_HELLO
+        self.first = lambda address: State.TLS_HELLO
         self.notes: list[tuple[Reason, str]] = []
         self.connections.misbehaved = self._note  # type: ignore[method-assign]
 

@@ -124,6 +124,7 @@ class Parked:
         for state in State:
             if state not in ENDING:
                 self.connections.bind(state, self.handler, object)
+        self.first: Callable[[str], State] = lambda address: State.HEAD
         self.refused: list[Reason] = []
         self.listeners = [self._listener()] if listen else []
         self.poller = Poller(self.connections, self.readiness, self.listeners)
@@ -134,7 +135,9 @@ class Parked:
         self.socket = bind("127.0.0.1", 0, send_buffer=0)
         self.address: tuple[str, int] = self.socket.getsockname()
         refused = self.refused.append
-        return Listener(self.socket, self.connections, self.admission, refusals=[REFUSAL], refused=refused)
+        return Listener(
+            self.socket, self.connections, self.admission, first=self.first, refusals=[REFUSAL], refused=refused
+        )  # fmt: skip
 
     @property
     def listener(self) -> Listener:
@@ -176,7 +179,7 @@ class Parked:
         ours, peer = ends
         self.peers.append(peer)
         assert self.admission.admit(address) is None
-        return self.connections.adopt(ours.detach(), address), peer
+        return self.connections.adopt(ours.detach(), address, self.first(address)), peer
 
     def place(self, state: State, context: object = None, **options: Any) -> tuple[Connection, socket.socket]:
         """The same, put into a state directly."""
