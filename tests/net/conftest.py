@@ -9,16 +9,9 @@ from tests.support.parked import Parked, parked
 
 
 @pytest.fixture
-def door() -> Iterator[Parked]:
-    """A listener without a poller, with room for a thousand."""
-    with parked(listen=True) as made:
-        yield made
-
-
-@pytest.fixture
 def it() -> Iterator[Parked]:
-    """Connections without a poller."""
-    with parked() as made:
+    """Connections and a listener, without a running poller."""
+    with parked(listen=True) as made:
         yield made
 
 

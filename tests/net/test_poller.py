@@ -172,7 +172,7 @@ def test_a_crowd_of_one_network_has_one_turn(it: Parked, monkeypatch: pytest.Mon
     assert len(it.of("received")) == 3, "the share of one network in a round"
 
 
-def test_a_batch_is_accepted_in_each_round_however_many_are_busy(door: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_is_accepted_in_each_round_however_many_are_busy(it: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise newcomers wait 2.3 s in the kernel's queue beside 8,000 peers that send the longest heads."""
     now = 100.0
 
@@ -181,20 +181,20 @@ def test_a_batch_is_accepted_in_each_round_however_many_are_busy(door: Parked, m
         now += QUANTUM[Priority.NORMAL]
 
     monkeypatch.setattr(scheduler, "perf_counter", lambda: now)
-    door.recorder.on["received"] = work
+    it.recorder.on["received"] = work
     for number in range(50):
-        _, peer = door.place(State.HEAD, address=f"192.0.2.{number}")
+        _, peer = it.place(State.HEAD, address=f"192.0.2.{number}")
         peer.send(b"x")
-    door.readiness.add(door.listener.descriptor, READ)
+    it.readiness.add(it.listener.descriptor, READ)
     for _ in range(2 * ACCEPT_BATCH + 1):
-        door.knock()
+        it.knock()
     counts = []
     for _ in range(3):
-        door.poller._gather()
-        door.connections.scheduler.round()
-        counts.append(door.connections.held - 50)
+        it.poller._gather()
+        it.connections.scheduler.round()
+        counts.append(it.connections.held - 50)
     assert counts == [ACCEPT_BATCH, 2 * ACCEPT_BATCH, 2 * ACCEPT_BATCH + 1]
-    assert len(door.of("received")) == 3, "each takes their whole share of a round"
+    assert len(it.of("received")) == 3, "each takes their whole share of a round"
 
 
 def test_the_work_of_an_accepted_batch_fits_into_a_round() -> None:
