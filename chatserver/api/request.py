@@ -14,7 +14,7 @@ from chatserver.api.tokens import refused
 from chatserver.chat.principal import Principal
 from chatserver.log.signouts import SignOut
 from chatserver.protocol.client_messages import DEFAULT_HISTORY, MAX_HISTORY
-from chatserver.protocol.errors import HttpError
+from chatserver.protocol.errors import HttpError, bad_field
 from chatserver.protocol.head import Head
 from chatserver.protocol.response import query_fields
 from chatserver.protocol.validation import Place, optional_cursor
@@ -99,7 +99,7 @@ class Parameters:
         """The value of a field that may occur once."""
         values = self.all(name)
         if len(values) > 1:
-            raise HttpError(ErrorCode.BAD_FIELD, f"{name} is given {len(values)} times")
+            raise bad_field(name, f"sent {len(values)} times")
         return values[0] if values else None
 
     def place(self, name: str) -> Place | None:
@@ -114,7 +114,7 @@ class Parameters:
         """Whether `kinds=message` excludes edits, deletions and reactions."""
         kinds = self.one("kinds")
         if kinds not in (None, "message"):
-            raise HttpError(ErrorCode.BAD_FIELD, f"kinds is {kinds[:20]!r}; its only value is message")
+            raise bad_field("kinds", f"{kinds[:20]!r}; its only value is message")
         return kinds is not None
 
     def wait(self, most: float) -> float:
@@ -130,5 +130,5 @@ class Parameters:
         except ValueError:
             number = None
         if number is None or not least <= number <= most:
-            raise HttpError(ErrorCode.BAD_FIELD, f"{name} is {text[:20]!r}; it must be from {least:g} to {most:g}")
+            raise bad_field(name, f"{text[:20]!r}; {least:g} to {most:g} is allowed")
         return number

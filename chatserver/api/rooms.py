@@ -24,10 +24,9 @@ from chatserver.fair import SingleFlight
 from chatserver.log.interface import MAX_READ, RoomSummary
 from chatserver.log.sanctions import EVERYWHERE
 from chatserver.protocol import encoders, sse
-from chatserver.protocol.errors import HttpError
+from chatserver.protocol.errors import bad_field
 from chatserver.protocol.response import json_body
 from chatserver.protocol.validation import Place, check_room, parse_cursor
-from chatserver.reasons import ErrorCode
 
 #: The rooms of a poll, and its place in each; None is the end.
 Places: TypeAlias = list[tuple[str, Place | None]]
@@ -80,7 +79,7 @@ class RoomHandlers:
         limit, wait = parameters.limit(), parameters.wait(self._services.settings.poll_wait_max)
         messages_only = parameters.messages_only()
         if before is not None and (after is not None or wait):
-            raise HttpError(ErrorCode.BAD_FIELD, "before cannot be given together with after or wait")
+            raise bad_field("before", "not together with after or wait")
         if wait and request.head.method != "HEAD":
             poll = _Poll([(name, after)], limit, wait, many=False, messages_only=messages_only)
             check = partial(self._check_reader_again, request, name)
@@ -131,7 +130,7 @@ class RoomHandlers:
         parameters = request.parameters("room", "limit", "wait", "kinds")
         named, most = parameters.all("room"), self._services.settings.max_rooms_per_connection
         if not 1 <= len(named) <= most:
-            raise HttpError(ErrorCode.BAD_FIELD, f"name 1 to {most} rooms, as room=NAME:CURSOR")
+            raise bad_field("room", f"name 1 to {most} rooms, each as room=NAME:CURSOR")
         places: dict[str, Place | None] = {}
         reader, check = request.reader, self._services.check
         for value in named:
@@ -139,7 +138,7 @@ class RoomHandlers:
             check_room(name)
             check(reader, Action.READ, name)
             if name in places:
-                raise HttpError(ErrorCode.BAD_FIELD, f"room {name} is named twice")
+                raise bad_field("room", f"{name} is named twice")
             places[name] = parse_cursor(cursor) if colon and cursor else None
         wait = 0.0 if request.head.method == "HEAD" else parameters.wait(self._services.settings.poll_wait_max)
         messages_only = parameters.messages_only()

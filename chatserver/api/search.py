@@ -22,9 +22,8 @@ from chatserver.log.interface import LogError
 from chatserver.log.sanctions import EVERYWHERE
 from chatserver.log.words import words_of
 from chatserver.observe.loop import Durations
-from chatserver.protocol.errors import HttpError
+from chatserver.protocol.errors import bad_field
 from chatserver.protocol.validation import check_any_user_id, check_room
-from chatserver.reasons import ErrorCode
 
 #: Messages in an answer that names no limit.
 DEFAULT_RESULTS = 20
@@ -81,7 +80,7 @@ class SearchHandlers:
             check_any_user_id(user)  # it goes into the audit trail, which moderators read on a terminal
         before = parameters.place("before")
         if before is not None and room is None:
-            raise HttpError(ErrorCode.BAD_FIELD, "before is a place in a room: name the room")
+            raise bad_field("before", "a place in a room; name the room")
         if before is not None and before.epoch not in (None, self._services.encoder.epoch):
             before = None  # a place of another epoch is no place in this log
         question = Question(_words(parameters.one("q")), room, None if before is None else before.offset, user)
@@ -150,14 +149,14 @@ class SearchHandlers:
 
 
 def _words(text: str | None) -> tuple[str, ...]:
-    """The words of a question. Raises HttpError."""
+    """The words of a question. Raises MessageError."""
     if text is None:
-        raise HttpError(ErrorCode.BAD_FIELD, "q is missing: what to look for")
+        raise bad_field("q", "missing; it says what to look for")
     if len(text) > MAX_QUESTION:
-        raise HttpError(ErrorCode.BAD_FIELD, f"q has {len(text):,} characters, limit {MAX_QUESTION}")
+        raise bad_field("q", f"{len(text):,} characters, limit {MAX_QUESTION}")
     words = words_of(text)
     if not words:
-        raise HttpError(ErrorCode.BAD_FIELD, "q has no word: no letter and no digit")
+        raise bad_field("q", "no word in it, that is no letter and no digit")
     if len(words) > MAX_WORDS:
-        raise HttpError(ErrorCode.BAD_FIELD, f"q has {len(words)} words, limit {MAX_WORDS}")
+        raise bad_field("q", f"{len(words)} words, limit {MAX_WORDS}")
     return tuple(words)

@@ -18,7 +18,7 @@ from chatserver.log.interface import SIGNOUTS_CHANGED
 from chatserver.log.signouts import SignOut
 from chatserver.protocol import encoders
 from chatserver.protocol.bodies import decode_session
-from chatserver.protocol.errors import MessageError
+from chatserver.protocol.errors import MessageError, bad_field
 from chatserver.reasons import ErrorCode
 
 #: Characters of a token that fit into a cookie with its name and flags: browsers allow 4,096.
@@ -50,7 +50,7 @@ class SessionHandlers:
     def _keep(self, known: Identified, name: str | None, *, secure: bool) -> Answer:
         """Set a cookie for a signed-in user, until the sign-in expires."""
         if name is not None:
-            raise MessageError(ErrorCode.BAD_FIELD, "name: a user who has signed in has the name that the token gives")
+            raise bad_field("name", "a user who has signed in has the name that the token gives")
         if not known.token:  # a proxy names this user with each request
             return Response(201, [self._body(known.principal, "")])
         if len(known.token) > MAX_COOKIE_CHARS:
