@@ -147,7 +147,6 @@ def build(
         operators=None if operators is None else page_policy(listen(settings.metrics_listen)[:1], operators),
         shards=None if shared is None else shared.shards,
     )
-    # One handler for each state of a connection.
     tasks, searching = Tasks(connections, nursery), Tasks(connections, nursery, at_once=MAX_SEARCHES)
     websockets = WebSocketHandler(
         connections, hub, Conversation(services, sink.as_sink(), Reading(services).commands()), settings, tasks, stats
@@ -159,21 +158,7 @@ def build(
     )  # fmt: skip
     sink.answer_with = exchanges.answer_held
     _let_end(services, connections, exchanges, websockets)
-    requests = RequestHandler(connections, settings, exchanges.dispatch)
-    waiting = (connections, exchanges, hub)
-    rows: dict[State, tuple[Handler, type | None]] = {
-        State.HEAD: (requests, None),
-        State.KEEPALIVE: (requests, None),
-        State.BODY: (BodyHandler(connections, settings, exchanges.dispatch), Upload),
-        State.THROTTLED: (ThrottledHandler(*waiting), None),
-        State.SERVING: (ServingHandler(*waiting), Exchange),
-        State.PAUSED: (PausedHandler(*waiting), Room),
-        State.HELD: (HeldHandler(*waiting), PollWaiter),
-        State.STREAM: (StreamHandler(*waiting), Member),
-        **dict.fromkeys((State.OPEN, State.PINGED, State.MESSAGE, State.REPLYING), (websockets, WebSocketSession)),
-    }
-    for state, (handler, context) in rows.items():
-        connections.bind(state, handler, context)
+    _bind(connections, settings, exchanges, websockets, hub)
     first = State.HEAD
     handshakes = None
     if engine is not None:
@@ -235,6 +220,27 @@ def _let_end(
     """Give sign-out and moderation the functions that end other people's connections."""
     services.identities.signed_out.end = SignOutSearch(connections, exchanges, websockets).begin
     services.moderation.apply = Enforcer(connections, services.hub, exchanges).apply
+
+
+def _bind(
+    connections: Connections, settings: Settings, exchanges: HttpExchanges, websockets: WebSocketHandler, hub: Hub
+) -> None:  # fmt: skip
+    """Bind the handlers of the states from a request on, one for each, and the types of their contexts."""
+    requests = RequestHandler(connections, settings, exchanges.dispatch)
+    waiting = (connections, exchanges, hub)
+    rows: dict[State, tuple[Handler, type | None]] = {
+        State.HEAD: (requests, None),
+        State.KEEPALIVE: (requests, None),
+        State.BODY: (BodyHandler(connections, settings, exchanges.dispatch), Upload),
+        State.THROTTLED: (ThrottledHandler(*waiting), None),
+        State.SERVING: (ServingHandler(*waiting), Exchange),
+        State.PAUSED: (PausedHandler(*waiting), Room),
+        State.HELD: (HeldHandler(*waiting), PollWaiter),
+        State.STREAM: (StreamHandler(*waiting), Member),
+        **dict.fromkeys((State.OPEN, State.PINGED, State.MESSAGE, State.REPLYING), (websockets, WebSocketSession)),
+    }
+    for state, (handler, context) in rows.items():
+        connections.bind(state, handler, context)
 
 
 def _refusals() -> list[bytes]:
