@@ -51,7 +51,6 @@ from chatserver.log.interface import Log
 from chatserver.net.admission import Admission
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
-from chatserver.net.handler import Handler
 from chatserver.net.listener import Listener
 from chatserver.net.poller import Poller
 from chatserver.net.readiness import Readiness
@@ -167,7 +166,7 @@ def build(
             connections, engine, worst_of=admission.worst_of, plain_answer=_spoke_plain_http()
         )  # fmt: skip
         handshakes.bind()
-    connections.bind(State.PROXY, ProxyHandler(connections, admission, then=first, refusals=first_words), None)
+    connections.bind(State.PROXY, ProxyHandler(connections, admission, then=first, refusals=first_words))
     behind = trusted if settings.proxy_protocol else lambda address: False
     listener = partial(
         Listener, connections=connections, admission=admission, refusals=first_words, refused=stats.refused
@@ -225,22 +224,20 @@ def _let_end(
 def _bind(
     connections: Connections, settings: Settings, exchanges: HttpExchanges, websockets: WebSocketHandler, hub: Hub
 ) -> None:  # fmt: skip
-    """Bind the handlers of the states from a request on, one for each, and the types of their contexts."""
+    """Bind the handlers of the states from a request on, one for each, and the type of its context."""
     requests = RequestHandler(connections, settings, exchanges.dispatch)
     waiting = (connections, exchanges, hub)
-    rows: dict[State, tuple[Handler, type | None]] = {
-        State.HEAD: (requests, None),
-        State.KEEPALIVE: (requests, None),
-        State.BODY: (BodyHandler(connections, settings, exchanges.dispatch), Upload),
-        State.THROTTLED: (ThrottledHandler(*waiting), None),
-        State.SERVING: (ServingHandler(*waiting), Exchange),
-        State.PAUSED: (PausedHandler(*waiting), Room),
-        State.HELD: (HeldHandler(*waiting), PollWaiter),
-        State.STREAM: (StreamHandler(*waiting), Member),
-        **dict.fromkeys((State.OPEN, State.PINGED, State.MESSAGE, State.REPLYING), (websockets, WebSocketSession)),
-    }
-    for state, (handler, context) in rows.items():
-        connections.bind(state, handler, context)
+    bind = connections.bind
+    bind(State.HEAD, requests)
+    bind(State.KEEPALIVE, requests)
+    bind(State.BODY, BodyHandler(connections, settings, exchanges.dispatch), Upload)
+    bind(State.THROTTLED, ThrottledHandler(*waiting))
+    bind(State.SERVING, ServingHandler(*waiting), Exchange)
+    bind(State.PAUSED, PausedHandler(*waiting), Room)
+    bind(State.HELD, HeldHandler(*waiting), PollWaiter)
+    bind(State.STREAM, StreamHandler(*waiting), Member)
+    for state in (State.OPEN, State.PINGED, State.MESSAGE, State.REPLYING):
+        bind(state, websockets, WebSocketSession)
 
 
 def _refusals() -> list[bytes]:

@@ -153,10 +153,8 @@ def built() -> Built:
                 for state in State:
                     handler = parts.connections.handler(Connection(-1, "", PLAIN, state, 0))
                     handlers[state] = type(handler).__name__
-                    contexts[state] = " or ".join(
-                        "" if each is type(None) else f"`{each.__name__}`"
-                        for each in parts.connections.context_types[state]
-                    )
+                    context = parts.connections.context_types[state]
+                    contexts[state] = "" if context is type(None) else f"`{context.__name__}`"
                 found = Built(handlers, contexts, list(chain.from_iterable(metrics.collect())))
             nursery.cancel_scope.cancel()
         return found

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from socket import SHUT_WR
 from time import perf_counter
+from types import NoneType
 from typing import Any
 
 import structlog
@@ -64,14 +65,14 @@ class Connections:
         self._readiness = readiness
         self._closed = closed
         self._handlers: list[Handler] = [Handler(self)] * len(State)
-        self.context_types: list[tuple[type, ...]] = [(object,)] * len(State)  # by state
+        self.context_types: list[type] = [object] * len(State)  # by state
         for state in ENDING:
             self.bind(state, ClosingHandler(self), Closing)
 
-    def bind(self, state: State, handler: Handler, *contexts: type | None) -> None:
-        """Set the two columns that this layer cannot name: a state's handler, and the types of its context."""
+    def bind(self, state: State, handler: Handler, context: type = NoneType) -> None:
+        """Set the two columns that this layer cannot name: a state's handler, and the type of its context."""
         self._handlers[state] = handler
-        self.context_types[state] = tuple(type(None) if each is None else each for each in contexts)
+        self.context_types[state] = context
 
     def handler(self, connection: Connection) -> Handler:
         """The handler of the connection's state."""

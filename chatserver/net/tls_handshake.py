@@ -45,7 +45,7 @@ class Handshakes(Handler):
 
     def bind(self) -> None:
         """Bind the handlers of the two states."""
-        self._connections.bind(State.TLS_HELLO, HelloHandler(self._connections, self), None)
+        self._connections.bind(State.TLS_HELLO, HelloHandler(self._connections, self))
         self._connections.bind(State.TLS_HANDSHAKE, self, TlsTransport)
 
     def begin(self, connection: Connection) -> None:

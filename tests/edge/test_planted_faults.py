@@ -66,10 +66,10 @@ async def test_a_real_server_binds_every_row(tmp_path: Path) -> None:
     async with serving(tls_cert=cert, tls_key=key, proxy_protocol=True, trusted_proxy=("192.0.2.1",)) as server:
         connections = server.server.parts.connections
         for state, row in TABLE.items():
-            handler, contexts = type(connections._handlers[state]), connections.context_types[state]
+            handler, context = type(connections._handlers[state]), connections.context_types[state]
             assert handler.expired is not Handler.expired, f"{state.name} has no handler for its deadline"
-            assert contexts != (object,), f"{state.name} accepts a context of any type"
-            assert (contexts == (NoneType,)) == (state in WITHOUT_CONTEXT)
+            assert context is not object, f"{state.name} accepts a context of any type"
+            assert (context is NoneType) == (state in WITHOUT_CONTEXT)
             if READS[state]:
                 assert handler.received is not Handler.received, f"{state.name} is read but has no handler for bytes"
             if row.announces:

@@ -46,7 +46,7 @@ class Balanced(Parked):
         super().__init__(head_deadline=3.0, per_ip=2, uncapped=trusted)
         self.forwarded = ForwardedFor(trusted, self.admission, refused=self.refused.append)
         handler = ProxyHandler(self.connections, self.admission, then=State.HEAD, refusals=[REFUSAL])
-        self.connections.bind(State.PROXY, handler, None)
+        self.connections.bind(State.PROXY, handler)
         self.first = lambda address: State.PROXY if trusted(address) else State.HEAD
 
     def _closed(self, connection: Connection, reason: Reason) -> None:

@@ -99,7 +99,7 @@ def _check_connection(world: World, connection: Connection, waiting: set[str]) -
     state, context = connection.state, connection.context
     assert connections.table[connection.descriptor] is connection, "a connection is at another descriptor's place"
     assert stat.S_ISSOCK(os.fstat(connection.descriptor).st_mode), "its descriptor is no socket"
-    assert isinstance(context, tuple(connections.context_types[state])), "a context of another state"
+    assert isinstance(context, connections.context_types[state]), "a context of another state"
     _check_deadline(world, connection, waiting)
     _check_armed(connection, waiting)
     _check_kept(world, connection)
