@@ -94,7 +94,7 @@ def _meaning(name: str, spec: Spec, settings: Settings) -> str:
         return spec.meaning
     one = share(name, settings)
     if not one or spec.sharing is Sharing.SHARED:  # not divided
-        return f"{spec.meaning} With {settings.workers} workers: {Sharing.PER_WORKER.value}."
+        return f"{spec.meaning} With {settings.workers} workers: in each worker by itself."
     each = shown_value(name, one)
     return f"{spec.meaning} With {settings.workers} workers: {spec.sharing.value}, {each} each."
 

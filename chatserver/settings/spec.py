@@ -51,9 +51,8 @@ class Sharing(Enum):
     DIVIDED = "divided among the workers"
     #: as DIVIDED, for connections, which the kernel spreads at random: a share has room for the unevenness
     SPREAD = "divided among the workers, with room for the kernel's uneven spread"
-    #: it bounds each worker by itself, so N workers allow up to N times as much
-    PER_WORKER = "in each worker by itself"
-    #: as PER_WORKER, unless processes tell each other what they have allowed (--shared)
+    #: it bounds each worker by itself, so N workers allow up to N times as much, unless processes tell each other what
+    #: they have allowed (--shared)
     SHARED = "in each worker by itself; with --shared, one rate for all processes"
 
 
