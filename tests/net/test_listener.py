@@ -12,7 +12,7 @@ from chatserver.net import sockets
 from chatserver.net.listener import ACCEPT_BATCH, REST_TICKS, bind
 from chatserver.net.readiness import READ
 from chatserver.reasons import Reason
-from tests.net.attended import attended
+from tests.net.polled import polled
 from tests.support.parked import REFUSAL, Parked, descriptors, ended, take
 
 pytestmark = pytest.mark.jumping_clock
@@ -55,7 +55,7 @@ def test_a_refused_peer_reads_why(it: Parked) -> None:
 
 async def test_a_resting_listener_does_not_spin() -> None:
     """Its socket stays readable meanwhile, and must not be polled."""
-    async with attended(listen=True) as it:
+    async with polled(listen=True) as it:
         attempts = mock.Mock(side_effect=OSError(errno.EMFILE, "too many open files"))
         with mock.patch.object(sockets, "accept", attempts):
             it.knock()

@@ -17,7 +17,7 @@ from chatserver.net.poller import (
 )
 from chatserver.net.scheduler import QUANTUM
 from chatserver.net.states import Priority, State
-from tests.net.attended import attended
+from tests.net.polled import polled
 from tests.support.parked import Parked
 from tests.support.serving import eventually
 
@@ -83,7 +83,7 @@ async def test_time_of_other_tasks_lengthens_the_next_pass_and_sleep_does_not(
 async def test_after_a_pass_of_pongs_only_the_poller_naps(
     monkeypatch: pytest.MonkeyPatch, states: list[State], naps: int
 ) -> None:
-    async with attended() as it:
+    async with polled() as it:
         passes, run_pass = [], it.poller._pass
 
         def note(least: float) -> None:

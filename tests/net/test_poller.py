@@ -20,14 +20,14 @@ from chatserver.net.readiness import READ
 from chatserver.net.scheduler import QUANTUM
 from chatserver.net.states import Priority, State
 from chatserver.reasons import Reason
-from tests.net.attended import attended
+from tests.net.polled import polled
 from tests.support.parked import Parked, descriptors, ended, reset, take
 
 pytestmark = pytest.mark.jumping_clock
 
 
 async def test_bytes_fin_and_reset_reach_the_handler() -> None:
-    async with attended(listen=True) as it:
+    async with polled(listen=True) as it:
         peer, other = it.knock(), it.knock()
         await it.until(lambda: it.connections.held == 2)
         peer.send(b"hello")
@@ -212,7 +212,7 @@ def test_the_rest_of_long_work_is_bulk(it: Parked) -> None:
 
 
 async def test_a_resume_by_another_task_wakes_a_sleeping_poller() -> None:
-    async with attended() as it:
+    async with polled() as it:
         connection, _ = it.connect()
         await trio.testing.wait_all_tasks_blocked()
         assert it.connections.scheduler.asleep
@@ -224,7 +224,7 @@ async def test_a_resume_by_another_task_wakes_a_sleeping_poller() -> None:
 
 async def test_a_post_by_a_thread_wakes_a_sleeping_poller() -> None:
     called = trio.Event()
-    async with attended() as it:
+    async with polled() as it:
         await trio.testing.wait_all_tasks_blocked()
         assert it.connections.scheduler.asleep
         assert await trio.to_thread.run_sync(it.connections.scheduler.post, called.set)
@@ -234,7 +234,7 @@ async def test_a_post_by_a_thread_wakes_a_sleeping_poller() -> None:
 async def test_a_call_posted_as_the_poller_ends_is_made() -> None:
     """Otherwise a log would wait forever for the outcome of its last commit."""
     called = trio.Event()
-    async with attended() as it:
+    async with polled() as it:
         assert it.connections.scheduler.post(called.set)
     assert not it.connections.scheduler.post(called.set), "after the end the caller is told to use trio"
     await called.wait()
@@ -264,7 +264,7 @@ async def test_a_fault_in_one_expiry_costs_no_other_of_its_slot(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other expired connections of the slot are handled all the same."""
-    async with attended(head_deadline=1.0) as it:
+    async with polled(head_deadline=1.0) as it:
         everybody = [it.connect()[0] for _ in range(3)]
         expire = it.connections._expire
 
@@ -282,7 +282,7 @@ async def test_a_fault_in_one_expiry_costs_no_other_of_its_slot(
 
 
 async def test_expiry_reaches_the_handler(autojump_clock: trio.testing.MockClock) -> None:
-    async with attended(head_deadline=10.0, close_deadline=2.0) as it:
+    async with polled(head_deadline=10.0, close_deadline=2.0) as it:
         connection, peer = it.connect()
         begun = trio.current_time()
         await it.until(lambda: it.of("expired") == [connection])
@@ -295,7 +295,7 @@ async def test_expiry_reaches_the_handler(autojump_clock: trio.testing.MockClock
 
 async def test_many_expiries_let_others_run(autojump_clock: trio.testing.MockClock) -> None:
     crowd = 4 * MAX_EXPIRED
-    async with attended(head_deadline=1.0, total=2 * crowd) as it:
+    async with polled(head_deadline=1.0, total=2 * crowd) as it:
         for _ in range(crowd):
             it.connect()
         submitted: list[int] = []
@@ -317,7 +317,7 @@ async def test_many_expiries_let_others_run(autojump_clock: trio.testing.MockClo
 async def test_everything_is_gone_after_cancellation() -> None:
     before, threads = descriptors(), set(threading.enumerate())  # idle threads of other tests may end meanwhile
     tasks = trio.lowlevel.current_statistics().tasks_living
-    async with attended(listen=True) as it:
+    async with polled(listen=True) as it:
         for _ in range(20):
             it.knock()
             it.connect()
@@ -332,7 +332,7 @@ async def test_everything_is_gone_after_cancellation() -> None:
 
 
 async def test_stop_accepting_keeps_what_is_connected() -> None:
-    async with attended(listen=True) as it:
+    async with polled(listen=True) as it:
         peer = it.knock()
         await it.until(lambda: it.connections.held == 1)
         it.poller.stop_accepting()

@@ -1,6 +1,6 @@
 """A running poller for tests: real epoll, real sockets, a handler that records.
 
-async with attended() as it:
+async with polled() as it:
     connection, peer = it.connect()
     peer.send(b"x")
     await it.until(lambda: it.of("received"))
@@ -19,7 +19,7 @@ from tests.support.parked import Parked
 PATIENCE = 60.0
 
 
-class Attended(Parked):
+class Polled(Parked):
     """Parked connections with a poller and a wheel that run."""
 
     def __init__(self, **options: Any) -> None:
@@ -43,9 +43,9 @@ class Attended(Parked):
 
 
 @asynccontextmanager
-async def attended(**options: Any) -> AsyncIterator[Attended]:
+async def polled(**options: Any) -> AsyncIterator[Polled]:
     """Connections with a poller that runs during the block; without a cap per network by default."""
-    it = Attended(**options)
+    it = Polled(**options)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(it.run)
