@@ -17,6 +17,7 @@ in the inbox, and those beyond one read in the kernel. May not: know what a path
 import math
 import random
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import msgspec
