@@ -214,7 +214,7 @@ class Pages:
             if place in meanwhile.emptied:
                 items.append(self._encoder.emptied(item))
             else:
-                items.append(item if altered is None else self._encoder.message(altered))
+                items.append(item if altered is None else self._encoder.message(altered[0]))
         return Page(page.reaches, page.recovered, items)
 
     def body(self, pages: Sequence[tuple[str, Page]], *, many: bool) -> list[bytes]:

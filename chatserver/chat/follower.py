@@ -121,11 +121,12 @@ class Follower:
             records = await self._log.read(room.name, after=room.last, limit=FOLLOW_PAGE)
             if not records:
                 return False
-            altered = meanwhile.up_to_date(list((await self._altered_by(room, records)).values()))
+            last = records[-1].offset
+            altered = meanwhile.up_to_date(list((await self._altered_by(room, records)).values()), after=last)
         if any(record.kind for record in records):
             self._note_altered((room.name,))
         if altered:
-            self._reader.altered(room.name, altered)
+            self._reader.altered(room.name, altered, by=last)
             # Attached to the last record, since each was read in its present state.
             records[-1] = replace(records[-1], alters=tuple(altered))
         lacking = [record for record in records if record.offset > room.last]  # our own news may have come meanwhile

@@ -127,8 +127,10 @@ class Hub:
         for record in records:
             by_room.setdefault(record.room, []).append(record)
             if record.alters:
-                self.reader.altered(record.room, record.alters, record.empties)
                 altered.add(record.room)
+                room = self.rooms.get(record.room)
+                if room is None or record.offset > room.last:
+                    self.reader.altered(record.room, record.alters, record.empties, by=record.offset)
         if altered:
             self._note_altered(altered)
         for name, batch in by_room.items():
@@ -140,7 +142,9 @@ class Hub:
                         self._take_in(room, batch, as_committed=True)
                     else:  # another process has written in between, or the room is being loaded
                         if room.ring is not None:
-                            room.ring.alter(batch)  # its deletions are acknowledged before these records are read
+                            # Deletions are acknowledged before these records are read. The news of a record that is
+                            # here already is late: the ring has what others have altered since.
+                            room.ring.alter([record for record in batch if record.offset > room.last])
                             room.forget_answers()
                         self._follower.expect(room, batch[-1].offset)
                 except Exception:  # noqa: BLE001

@@ -26,22 +26,26 @@ class Reading:
     __slots__ = ("altered", "emptied", "readers")
 
     def __init__(self) -> None:
-        self.altered: dict[tuple[str, int], Record] = {}  # by room and offset, as they are now
+        # By room and offset: the record as it is now, and the offset of the record that altered it.
+        self.altered: dict[tuple[str, int], tuple[Record, int]] = {}
         self.emptied: set[tuple[str, int]] = set()  # edits, likewise
         self.readers = 0
 
-    def now(self, record: Record) -> Record:
-        """This record in its present state."""
+    def now(self, record: Record, after: int = 0) -> Record:
+        """This record in its present state; see `up_to_date`."""
         place = record.room, record.offset
         if place in self.emptied:
             return replace(record, text="") if record.text else record
-        altered = self.altered.get(place)
+        altered, by = self.altered.get(place, (record, 0))
         # Of a shared log, it may have been read after a later edit in another process.
-        return record if altered is None or _edits(altered) < _edits(record) else altered
+        return record if by <= after or _edits(altered) < _edits(record) else altered
 
-    def up_to_date(self, records: list[Record]) -> list[Record]:
-        """These records in their present state."""
-        return list(map(self.now, records)) if self.altered or self.emptied else records
+    def up_to_date(self, records: list[Record], *, after: int = 0) -> list[Record]:
+        """These records in their present state. What the log had up to offset `after` was read with them.
+
+        Of a shared log, news of our own up to there is older than the read if another process has written since.
+        """
+        return [self.now(record, after) for record in records] if self.altered or self.emptied else records
 
 
 class LogReader:
@@ -87,7 +91,7 @@ class LogReader:
         """As of `Log`; not shared, since a room is loaded once."""
         with self.altered_meanwhile(room) as meanwhile:
             head, records = await self._log.newest(room, limit)
-            return head, meanwhile.up_to_date(records)
+            return head, meanwhile.up_to_date(records, after=head.last)
 
     async def encoded(self, room: str, records: list[Record], encode: Callable[[Record], bytes]) -> list[bytes]:
         """Encode records of a room, in steps; the result is as they are at the end."""
@@ -132,13 +136,13 @@ class LogReader:
                 if not noting:
                     del self._noting[place]
 
-    def altered(self, room: str, records: Iterable[Record], empties: int = 0) -> None:
-        """Note altered records of a room, and that the edit at offset `empties` has lost its text."""
+    def altered(self, room: str, records: Iterable[Record], empties: int = 0, *, by: int) -> None:
+        """Note what the record at offset `by` has altered, and that the edit at offset `empties` has lost its text."""
         if not self._under_way and not self._noting:
             return
         noting = self._noting
         for reading in (*self._under_way.get(room, {}).values(), *noting.get(room, ()), *noting.get(None, ())):
-            reading.altered.update(((room, record.offset), record) for record in records)
+            reading.altered.update(((room, record.offset), (record, by)) for record in records)
             if empties:
                 reading.emptied.add((room, empties))
 

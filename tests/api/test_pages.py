@@ -228,7 +228,7 @@ async def test_an_edit_on_a_page_has_no_text_after_a_later_edit(autojump_clock: 
         with pages.while_it_waits("a") as up_to_date:
             before = Page(2, recovered=True, items=[encoder.message(edit)])
             assert up_to_date("a", before) is before
-            it.hub.reader.altered("a", [Record("a", 1, 0, "u_1", "Ann", "better")], empties=2)
+            it.hub.reader.altered("a", [Record("a", 1, 0, "u_1", "Ann", "better")], empties=2, by=3)
             [item] = up_to_date("a", before).items
         assert (msgspec.json.decode(item)["type"], b"password" in item) == ("edit", False)
 
@@ -241,7 +241,7 @@ async def test_a_text_deleted_while_a_page_is_encoded_is_not_in_it() -> None:
     def encode(record: Record) -> bytes:
         encoded.append(record)
         if len(encoded) == 5:
-            reader.altered("old", [replace(records[0], text="gone")])
+            reader.altered("old", [replace(records[0], text="gone")], by=9)
         return record.text.encode()
 
     assert (await reader.encoded("old", records, encode))[:2] == [b"gone", b"secret"]

@@ -318,6 +318,46 @@ async def test_a_text_deleted_here_is_in_no_read_though_an_older_read_ends_later
     assert found == [""]
 
 
+# -- late news of our own ---------------------------------------------------------------------------------------------
+
+
+async def test_late_news_of_an_edit_does_not_bring_back_a_text_deleted_elsewhere(shared: Chatting) -> None:
+    """The edit was read with the deletion after it, and then its own news arrived: late joiners were sent the text."""
+    await shared.publish("lobby", "one")
+    await shared.members(1)
+    ours = shared.log.commit_elsewhere([change(Kind.EDIT, 1, "secret")])
+    shared.hub.on_hints({"lobby": shared.elsewhere(change(Kind.DELETE, 1))})
+    await shared.until_idle()
+    shared.hub.news(ours)
+    late = shared.peer()
+    await shared.join(late, "lobby", back=9)
+    assert late.offsets("lobby") == [1, 2, 3]
+    assert b"secret" not in late.wire
+
+
+@pytest.mark.parametrize("is_loaded", [False, True])
+@pytest.mark.parametrize("when", [0.5, 1.5, 2.5, 3.5, 4.5])
+async def test_late_news_of_a_reaction_does_not_hide_its_removal_elsewhere(
+    shared: Chatting, when: float, *, is_loaded: bool
+) -> None:
+    """The news comes while the log is read, which has the reaction and its removal already."""
+    encoded = note_encoded(shared)
+    shared.elsewhere_said("lobby", "one")
+    if is_loaded:
+        await shared.members(1)
+    ours = shared.log.commit_elsewhere([change(Kind.REACTION, 1)])
+    last = shared.elsewhere(change(Kind.REACTION, 1, on=False))
+    shared.log.delay = 1.0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(shared.members, 1)
+        shared.hub.on_hints({"lobby": last})
+        await trio.sleep(when)
+        shared.hub.news(ours)
+    await trio.sleep(9.0)
+    assert shared.hub.rooms["lobby"].last == 3
+    assert [record.state for record in encoded if record.offset == 1][-1] is None
+
+
 # -- cursors that are ahead -------------------------------------------------------------------------------------------
 
 

@@ -60,9 +60,9 @@ def test_changes_noted_during_a_read_are_applied_to_its_records() -> None:
     reader = LogReader(ControlledLog())
     records = [Record("lobby", offset, 0, "u_1", "Ann", "password") for offset in (1, 2, 3)]
     with reader.altered_meanwhile("lobby") as meanwhile:
-        reader.altered("ops", records, empties=3)
+        reader.altered("ops", records, empties=3, by=4)
         assert meanwhile.up_to_date(records) == records
-        reader.altered("lobby", [replace(records[0], text="better")], empties=2)
+        reader.altered("lobby", [replace(records[0], text="better")], empties=2, by=5)
         assert [record.text for record in meanwhile.up_to_date(records)] == ["better", "", "password"]
     assert len(reader) == 0
 
@@ -74,7 +74,7 @@ def test_a_record_read_after_a_later_edit_is_kept() -> None:
     gone = replace(first, text="", state=State(deleted=True))
     reader = LogReader(ControlledLog())
     with reader.altered_meanwhile() as meanwhile:
-        reader.altered("lobby", [first])
+        reader.altered("lobby", [first], by=2)
         assert meanwhile.up_to_date([later, gone, replace(first, text="plain", state=None)]) == [later, gone, first]
 
 

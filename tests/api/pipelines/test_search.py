@@ -196,8 +196,8 @@ async def test_a_message_changed_during_a_search_has_its_new_state(
     async with trio.open_nursery() as searching:
         searching.start_soon(search)
         await trio.sleep(5.0)
-        stage.reader.altered("a", [replace(records["a"], text="", state=State(deleted=True))])
-        stage.reader.altered("b", [replace(records["b"], state=State(reactions=(("+", 1),)))])
+        stage.reader.altered("a", [replace(records["a"], text="", state=State(deleted=True))], by=9)
+        stage.reader.altered("b", [replace(records["b"], state=State(reactions=(("+", 1),)))], by=9)
         systems.readable = "ab"  # a ban meanwhile
     assert [(hit.record.room, hit.record.state) for hit in searched[0].hits] == [("b", State(reactions=(("+", 1),)))]
     assert len(stage.reader) == 0
