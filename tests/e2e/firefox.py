@@ -1,0 +1,97 @@
+"""Firefox over WebDriver BiDi (https://w3c.github.io/webdriver-bidi/), since Playwright drives only builds of its own.
+
+Owns: the browser's process, its profile and one session. May not: know the chat.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from websockets.sync.client import ClientConnection, connect
+
+from tests.e2e.browser import LOOK, PATIENCE
+
+FIREFOX_NAMES = ("firefox-esr", "firefox")
+#: Without a display Firefox reports a touch screen, where Enter begins a new line. A mouse points (2) and hovers (4).
+POINTER = "".join(f'user_pref("ui.{which}PointerCapabilities", 6);\n' for which in ("primary", "all"))
+#: Keys without a character, as WebDriver numbers them.
+SHIFT, CONTROL, TAB, ENTER, UP = "\ue008", "\ue009", "\ue004", "\ue007", "\ue013"
+
+
+def find_firefox() -> str | None:
+    return next(filter(None, map(shutil.which, FIREFOX_NAMES)), None)
+
+
+class Firefox:
+    """A session with a running browser."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
+        self._commands = 0
+
+    def do(self, method: str, **params: Any) -> Any:
+        """Send a command, and return its result."""
+        self._commands += 1
+        self._socket.send(json.dumps({"id": self._commands, "method": method, "params": params}))
+        while True:
+            message = json.loads(self._socket.recv(timeout=PATIENCE / 1000))
+            if message.get("id") == self._commands:
+                assert message["type"] == "success", (method, message)
+                return message["result"]
+
+
+class Person:
+    """A window with cookies of its own."""
+
+    def __init__(self, firefox: Firefox, url: str) -> None:
+        self._do = firefox.do
+        jar = self._do("browser.createUserContext")["userContext"]
+        self._window = self._do("browsingContext.create", type="window", userContext=jar)["context"]
+        self._do("browsingContext.navigate", context=self._window, url=url, wait="complete")
+
+    def find(self, expression: str) -> Any:
+        """The value of an expression in the page."""
+        target = {"context": self._window}
+        found = self._do("script.evaluate", expression=expression, target=target, awaitPromise=False)
+        return found.get("result", {}).get("value")
+
+    def wait_for(self, expression: str) -> None:
+        """Wait until an expression in the page is true."""
+        until = time.monotonic() + PATIENCE / 1000
+        while self.find(f"Boolean({expression})") is not True:
+            assert time.monotonic() < until, f"never true: {expression}"
+            time.sleep(LOOK / 1000)
+
+    def press(self, *keys: str) -> None:
+        """Type texts and keys; of a text that begins with Shift or Control all keys are held together."""
+        actions = []
+        for text in keys:
+            for held in [text] if text[0] in (SHIFT, CONTROL) else text:
+                actions += [{"type": "keyDown", "value": key} for key in held]
+                actions += [{"type": "keyUp", "value": key} for key in reversed(held)]
+        self._do("browsingContext.activate", context=self._window)
+        keyboard = {"type": "key", "id": "keyboard", "actions": actions}
+        self._do("input.performActions", context=self._window, actions=[keyboard])
+
+
+@contextmanager
+def running_firefox(path: str, profile: Path) -> Iterator[Firefox]:
+    profile.mkdir()
+    (profile / "user.js").write_text(POINTER)
+    flags = ("--headless", "--no-remote", "--remote-debugging-port", "0", "--profile", str(profile))
+    with subprocess.Popen([path, *flags], stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            told = next(filter(None, (re.search(r"ws://\S+", line) for line in process.stderr)))
+            with connect(f"{told[0]}/session", max_size=None) as socket:
+                firefox = Firefox(socket)
+                firefox.do("session.new", capabilities={})
+                yield firefox
+        finally:
+            process.kill()

@@ -1,0 +1,49 @@
+"""The page in Firefox: what two people do first, and a server that goes away."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.browser import Server
+from tests.e2e.firefox import CONTROL, ENTER, SHIFT, TAB, UP, Person, find_firefox, running_firefox
+
+pytestmark = pytest.mark.browser
+
+PHASE = "document.querySelector('#connection').dataset.phase"
+
+
+def shows(text: str, within: str = "#messages .text") -> str:
+    return f"[...document.querySelectorAll('{within}')].some((each) => each.textContent.includes('{text}'))"
+
+
+def test_two_people_talk_in_firefox(server: Server, tmp_path: Path) -> None:
+    path = find_firefox()
+    if path is None:
+        pytest.skip("no Firefox here")
+    with running_firefox(path, tmp_path / "profile") as firefox:
+        ann, ben = (Person(firefox, server.url) for _ in range(2))
+        for each in (ann, ben):
+            each.wait_for(f"{PHASE} === 'live'")
+        ann.press("hello ben", ENTER)
+        ben.wait_for(shows("hello ben"))
+        ann.wait_for("document.querySelector('#pending').hidden")
+        ann.press(UP, ", again", ENTER)
+        ben.wait_for(shows("hello ben, again"))
+        ben.press(SHIFT + TAB, "+")
+        ben.wait_for("document.querySelector('#reaction-picker:popover-open')")
+        ben.press(ENTER)
+        for each in (ann, ben):
+            each.wait_for(shows("👍 1", ".chip"))
+        ann.press(CONTROL + "k", "again")
+        ann.wait_for("document.querySelector('#switcher mark')")
+        ann.press(ENTER)
+        ann.wait_for("document.querySelector('.message.found')")
+
+        server.kill()
+        for each in (ann, ben):
+            each.wait_for(f"{PHASE} !== 'live'")
+        ann.press("still here", ENTER)
+        ann.wait_for(shows("still here", "#pending .text"))
+        server.start()
+        ben.wait_for(shows("still here"))
+        ann.wait_for("document.querySelector('#pending').hidden")
