@@ -5,6 +5,7 @@ Owns: their statements. May not: begin or end a transaction, or decide what may 
 
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
+from itertools import chain
 
 import msgspec
 
@@ -69,9 +70,8 @@ class SqliteChanges:
     def rewrite(self, messages: Sequence[Record], emptied: Sequence[Place]) -> None:
         """See `Rows`."""
         rooms = self._rooms
-        values: list[object] = []
-        for message in messages:
-            values += (rooms[message.room].base + message.offset, more_of(message), message.text)
+        rows = [(rooms[message.room].base + message.offset, more_of(message), message.text) for message in messages]
+        values: list[object] = list(chain.from_iterable(sorted(rows)))  # FTS5 begins a segment at each lower place
         for room, offset in emptied:
             values += (rooms[room].base + offset, "", "")
         execute_rows(self._connection, _UPDATE_TEXTS, values, 3)

@@ -21,8 +21,9 @@ from chatserver.log.index import Question, SearchFailed
 from chatserver.log.interface import Log
 from chatserver.log.sqlite import SqliteLog
 from chatserver.log.sqlite_indexing import INDEX_CHUNK_CHARS, index_rooms
-from tests.log.support import Clock, draft, running, submit_all
+from tests.log.support import Clock, draft, fill, running, submit_all
 from tests.log.test_index import find, never
+from tests.log.test_records import edit
 from tests.support.groups import append
 from tests.support.serving import eventually
 
@@ -266,6 +267,14 @@ async def test_a_text_that_is_changed_or_removed_leaves_the_index(path: Path, lo
     assert sorted(await find(log, "apple")) == ["apple 4", "apple 5", "apple 6"]
     assert await find(log, "pear") == ["pear 2"]
     assert in_index(path) == [4, 5, 6]
+
+
+async def test_edits_of_one_group_make_one_segment_of_the_index(log: SqliteLog) -> None:
+    """FTS5 begins a segment at each place that is not above the last one, and has to merge all of them later."""
+    await fill(log, 3)
+    await indexed(log)
+    await submit_all(log, [edit(target, "pear") for target in (3, 1, 2)])
+    assert await log.ask(lambda it: it.execute("SELECT count(DISTINCT segid) FROM search_idx").fetchone()) == (2,)
 
 
 async def test_a_message_changed_before_it_is_indexed_is_indexed_in_its_new_state(
