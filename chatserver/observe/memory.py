@@ -8,10 +8,10 @@ generation at each turn of the wheel, the middle one each second, all of them tw
 altogether: a task that ends with an exception leaves its traceback in a cycle, and h11 about 25 objects of a refused
 request.
 
-glibc returns only free memory at the end of its heap. A crowd leaves free memory between the newest messages of rooms:
-that of outgrown tables when it connects, and that of its connections when it leaves. So the heap is trimmed, as HAProxy
-and Dask do for the same reason. A trim takes 0.4 ms, but 50 ms for 250 MB that are free in small pieces; it runs on the
-loop, because a thread would hold the heap's lock for as long.
+glibc returns only free memory at the end of its heap. A crowd leaves free memory before it: that of outgrown tables
+when it connects, that of its connections when it leaves, and half a minute later the newest messages of its rooms. So
+the heap is trimmed, as HAProxy and Dask do for the same reason. A trim takes 0.4 ms, but 50 ms for 250 MB that are free
+in small pieces; it runs on the loop, because a thread would hold the heap's lock for as long.
 """
 
 import ctypes
@@ -26,10 +26,10 @@ from chatserver.observe.loop import Durations
 #: Seconds between collections of the middle and of all generations.
 MIDDLE_INTERVAL = 1.0
 FULL_INTERVAL = 30.0
-#: The least number of connections that counts as a crowd: 40 KB; less memory is not worth a trim.
-CROWD = 100
-#: The heap is trimmed when 1/SHARE of a crowd has connected or left. With 2, a heap that was trimmed just before its
-#: tables grew kept 60 bytes for each of 9,000 connections.
+#: The least number of connections that counts as a crowd, 40 KB, and of bytes of rooms: less is not worth a trim.
+CROWD, CROWD_BYTES = 100, 4 * 1024 * 1024
+#: The heap is trimmed when 1/SHARE of a crowd, or of its rooms' bytes, has come or gone. With 2, a heap that was
+#: trimmed just before its tables grew kept 60 bytes for each of 9,000 connections.
 SHARE = 4
 #: The share of the loop's time that trims may take. Otherwise a network that opens and closes its connections would
 #: cause one each second.
@@ -53,21 +53,26 @@ class Heap:
 
     def __init__(self, trim: Callable[[int], int] | None) -> None:
         self._trim = trim
-        self._trimmed_at = 0  # the number of connections at the last trim
+        self._trimmed_at = (0, 0)  # the connections and the bytes of rooms at the last trim
         self._pause = 0  # seconds until the next trim is allowed
 
-    def tick(self, held: int) -> None:
-        """Trim if the number of connections has changed enough; called once a second."""
-        crowd = max(held, self._trimmed_at)
+    def tick(self, held: int, kept: int) -> None:
+        """Trim if the number of connections, or the bytes of rooms, has changed enough; called once a second."""
+        connections, size = self._trimmed_at
         if self._pause:
             self._pause -= 1
-        elif crowd >= CROWD and abs(held - self._trimmed_at) * SHARE >= crowd:
+        elif _changed(held, connections, CROWD) or _changed(kept, size, CROWD_BYTES):
             if self._trim is not None:
                 began = time.perf_counter()
                 self._trim(0)
                 self._pause = int((time.perf_counter() - began) / TRIM_SHARE)
-            _log.debug("heap_trimmed", connections=held, before=self._trimmed_at)
-            self._trimmed_at = held
+            _log.debug("heap_trimmed", connections=held, kept=kept, before=self._trimmed_at)
+            self._trimmed_at = held, kept
+
+
+def _changed(now: int, before: int, least: int) -> bool:
+    most = max(now, before)
+    return most >= least and abs(now - before) * SHARE >= most
 
 
 class Collector:

@@ -6,7 +6,7 @@ from unittest.mock import Mock, call
 
 import pytest
 
-from chatserver.observe.memory import CROWD, Heap, find_trim
+from chatserver.observe.memory import CROWD, CROWD_BYTES, Heap, find_trim
 
 
 @pytest.mark.parametrize(
@@ -30,8 +30,17 @@ def test_memory_is_trimmed_when_a_quarter_of_the_connections_changes(
     trim = Mock()
     heap = Heap(trim)
     for count in held:
-        heap.tick(count)
+        heap.tick(count, 0)
     assert trim.mock_calls == [call(0)] * times
+
+
+def test_memory_is_trimmed_when_rooms_have_left_after_their_members(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.perf_counter", lambda: 0.0)
+    trim = Mock()
+    heap = Heap(trim)
+    for held, kept, times in (500, 10**8, 1), (0, 10**8, 2), (0, 10**8, 2), (0, 0, 3), (0, CROWD_BYTES - 1, 3):
+        heap.tick(held, kept)
+        assert trim.call_count == times
 
 
 def test_a_trim_that_takes_long_is_not_repeated_soon(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,8 +50,8 @@ def test_a_trim_that_takes_long_is_not_repeated_soon(monkeypatch: pytest.MonkeyP
     trim = Mock()
     heap = Heap(trim)
     for second in range(120):
-        heap.tick(1000 + second % 2 * 500)
-    heap.tick(0)
+        heap.tick(1000 + second % 2 * 500, 0)
+    heap.tick(0, 0)
     assert trim.call_count == 3
 
 
@@ -52,5 +61,5 @@ def test_with_this_library_or_without() -> None:
     assert trim is not None or sys.platform != "linux", "glibc has it"
     for each in (trim, None):
         heap = Heap(each)
-        heap.tick(8000)
-        heap.tick(0)
+        heap.tick(8000, 0)
+        heap.tick(0, 0)
