@@ -24,7 +24,7 @@ from chatserver.log.file_lock import FileLock
 from chatserver.log.interface import KEY_LIFETIME_MS, Draft, Keeps, LogError, LogUnavailable, Record, Refused, Stored
 from chatserver.log.rows import COLUMNS, OF_MESSAGES, more_of, record_of
 from chatserver.log.sqlite_changes import SqliteChanges
-from chatserver.log.sqlite_file import unavailable
+from chatserver.log.sqlite_file import OpenFiles, unavailable
 from chatserver.log.sqlite_rows import RoomEnd, execute_rows
 from chatserver.log.sqlite_schema import IN_ROOM, OFFSET_BITS, OFFSETS
 
@@ -87,6 +87,7 @@ class SqliteWriter:
         self, connection: sqlite3.Connection, wall_ms: Callable[[], int], turn: FileLock | None = None
     ) -> None:
         self._connection = connection
+        self._files = OpenFiles(connection)
         self._wall_ms = wall_ms
         self._shared = turn is not None
         self._turn: AbstractContextManager[None] = turn or nullcontext()  # held while writing
@@ -128,6 +129,7 @@ class SqliteWriter:
         """Run `work` and commit it, or undo all of it."""
         with self._turn:
             try:
+                self._files.check(doing)
                 if self._connection.in_transaction:  # an earlier rollback failed
                     self._undo()
                 if self._shared:

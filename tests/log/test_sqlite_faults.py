@@ -101,6 +101,22 @@ async def test_a_file_locked_by_another_program(log: SqliteLog, path: Path, cloc
     assert (await append(log, draft("two", key="k"))).record.offset == 2
 
 
+@pytest.mark.parametrize("suffix", ["", "-wal"])
+async def test_nothing_is_acknowledged_into_a_file_that_was_moved_away(log: SqliteLog, path: Path, suffix: str) -> None:
+    """SQLite goes on writing to it, but the next server would open another one."""
+    await append(log, draft("one"))
+    file = path.with_name(path.name + suffix)
+    away = file.rename(path.with_name("away"))
+    for replaced in (False, True):
+        if replaced:
+            file.write_bytes(away.read_bytes())
+        with pytest.raises(LogUnavailable, match="removed or replaced; restart"):
+            await append(log, draft("refused", key="k"))
+    away.replace(file)
+    assert (await append(log, draft("two", key="k"))).record.offset == 2
+    assert texts(await log.latest("lobby", 9)) == ["one", "two"]
+
+
 async def test_retention_that_fails_is_undone(log: SqliteLog) -> None:
     await submit_all(log, [draft() for _ in range(9)])
     connection = connection_of(log)
