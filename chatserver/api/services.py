@@ -116,7 +116,7 @@ class Services:
             if principal.is_guest and principal.access.sign_in:
                 raise MessageError(ErrorCode.UNAUTHENTICATED, f"sign in to do this in {room}", id_, room=room)
             raise MessageError(ErrorCode.FORBIDDEN, f"not allowed in {room}", id_, room=room)
-        if self.moderation.in_force:
+        if self.moderation.concerns(principal):
             self.check_sanctions(principal, action, room, id_)
 
     def allows(self, principal: Principal, action: Action, room: str) -> bool:

@@ -63,7 +63,7 @@ class Moderation:
     def __init__(self, secret: bytes = b"", *, wall_ms: Callable[[], int] = lambda: time_ns() // 1_000_000) -> None:
         self.wall_ms = wall_ms
         self._secret = secret
-        self.in_force: dict[int, Sanction] = {}  # by id; empty: `check` has nothing to look up
+        self.in_force: dict[int, Sanction] = {}  # by id
         self.apply: Callable[[Enforcement], None]
         self.refused: dict[Kind, int] = dict.fromkeys(Kind, 0)
         self._found: _Table = {}
@@ -79,7 +79,7 @@ class Moderation:
 
     def sanction_on(self, principal: Principal, action: Action, room: str) -> Sanction | None:
         """What forbids an action in this room now."""
-        if not self.in_force:
+        if not self.concerns(principal):
             return None
         found = self._find(principal.number, action, room)
         if found is None:
@@ -87,6 +87,10 @@ class Moderation:
             if found is not None and principal.may(Action.MODERATE, room):  # a ban of a network spares moderators
                 return None
         return found
+
+    def concerns(self, principal: Principal) -> bool:
+        """Whether anything is in force against this user or network, in whatever room."""
+        return principal.number in self._found or principal.network in self._found
 
     def _find(self, key: _Key, action: Action, room: str) -> Sanction | None:
         """The sanction that forbids an action for the longest time."""

@@ -15,6 +15,7 @@ since publishes have their own rate. The pong that answers our ping is free.
     any  <-> REPLYING      not read, until our reply, the log or a room allows it
 """
 
+import math
 from time import perf_counter
 from typing import assert_never
 
@@ -26,6 +27,7 @@ from chatserver.api.dialect import Command, echoed_code
 from chatserver.api.services import log_failure, too_often
 from chatserver.api.session import NOTHING, Waits, WebSocketSession
 from chatserver.chat.hub import Hub
+from chatserver.chat.principal import Principal
 from chatserver.edge.closes import CloseStats
 from chatserver.edge.tasks import Tasks
 from chatserver.fair import STEP
@@ -99,7 +101,7 @@ class WebSocketHandler(Handler):
     def open(self, connection: Connection, answer: Upgrade) -> bool:
         """Switch the connection to WebSocket; frames may be in its inbox already."""
         connection.rate = 0  # a WebSocket has another bucket
-        self._rest(connection, WebSocketSession(answer.principal, answer.dialect))
+        self._rest(connection, WebSocketSession(answer.principal, answer.dialect), _left(answer.principal))
         self._connections.send(connection, answer.wire)
         if connection.inbox:
             self._connections.resume(connection)  # not in `BULK`, where a new client would wait behind peers that flood
@@ -111,7 +113,7 @@ class WebSocketHandler(Handler):
         """Bytes of frames."""
         session = context_of(connection, WebSocketSession)
         if len(data) == _PONG_BYTES and connection.state is _PINGED and data.startswith(EMPTY_PONG):
-            self._rest(connection, session)  # an idle peer sends nothing else
+            self._rest(connection, session, _left(session.principal))  # an idle peer sends nothing else
             return False
         inbox = connection.inbox
         return self._take(connection, session, inbox + data if inbox else data)
@@ -128,7 +130,10 @@ class WebSocketHandler(Handler):
 
     def _take(self, connection: Connection, session: WebSocketSession, data: bytes) -> bool:
         """Handle a step's worth of messages, and enter the state that follows."""
-        if self._has_expired(connection, session):
+        principal = session.principal
+        left = _left(principal)
+        if left <= 0:
+            self.close(connection, Reason.EXPIRED, Reason.EXPIRED.sentence)
             return False
         limits = self._any if session.dialect.binary else self._text_only
         more, until = True, perf_counter() + STEP
@@ -150,28 +155,18 @@ class WebSocketHandler(Handler):
         if connection.state is _REPLYING or connection.blocked:
             return False
         if not kept or (more and connection.state is _PINGED):  # the rest may wait for longer than a pong may
-            self._rest(connection, session)
+            self._rest(connection, session, left if session.principal is principal else _left(session.principal))
         elif not more and connection.state is not _MESSAGE:
             self._connections.enter(connection, _MESSAGE, session)
         return more
 
-    def _rest(self, connection: Connection, session: WebSocketSession) -> None:
-        """Enter OPEN. Its deadline is the next ping, or earlier the notice or end of the client's sign-in."""
-        expires = session.principal.expires
-        if expires is None:
+    def _rest(self, connection: Connection, session: WebSocketSession, left: float) -> None:
+        """Enter OPEN. Its deadline is the next ping, or earlier the notice or end of the sign-in, in `left` seconds."""
+        if left >= self._ping_interval + NOTICE:
             self._connections.enter(connection, _OPEN, session)
             return
-        left = expires - trio.current_time()
         look = min(self._ping_interval, left - NOTICE if left > NOTICE else left)
         self._connections.enter(connection, _OPEN, session, span=ticks(max(look, TICK)))
-
-    def _has_expired(self, connection: Connection, session: WebSocketSession) -> bool:
-        """Close the connection if its sign-in has expired; returns whether it has."""
-        expires = session.principal.expires
-        if expires is None or trio.current_time() < expires:
-            return False
-        self.close(connection, Reason.EXPIRED, Reason.EXPIRED.sentence)
-        return True
 
     def _handle_event(self, connection: Connection, session: WebSocketSession, event: Event) -> None:
         match event:
@@ -303,14 +298,14 @@ class WebSocketHandler(Handler):
             if principal.is_guest and principal.access.closed_to_guests:  # it did not sign in in time
                 self.close(connection, Reason.EXPIRED, Reason.EXPIRED.sentence)
                 return
-            expires = principal.expires
-            if expires is not None:
-                if self._has_expired(connection, session):
-                    return
-                if expires - trio.current_time() <= NOTICE + 2 * TICK:
-                    self._rest(connection, session)
-                    self._connections.send(connection, session.dialect.expiring(expires - trio.current_time()))
-                    return
+            left = _left(principal)
+            if left <= 0:
+                self.close(connection, Reason.EXPIRED, Reason.EXPIRED.sentence)
+                return
+            if left <= NOTICE + 2 * TICK:
+                self._rest(connection, session, left)
+                self._connections.send(connection, session.dialect.expiring(left))
+                return
             if connection.rate:
                 connection.rate = self._bucket.at_rest(connection.rate, self._now())
             self._connections.enter(connection, _PINGED, session)
@@ -339,3 +334,9 @@ class WebSocketHandler(Handler):
         self._budget.release(connection)
         context.assembly = None
         self._conversation.released(connection, context)
+
+
+def _left(principal: Principal) -> float:
+    """Seconds until the sign-in expires."""
+    expires = principal.expires
+    return math.inf if expires is None else expires - trio.current_time()
