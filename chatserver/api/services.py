@@ -155,8 +155,7 @@ class Services:
 
     def count_message(self, principal: Principal, room: str, id_: MessageId = None) -> None:
         """The same for a message, which slow mode may delay too."""
-        self.count_record(principal, id_)
-        wait = self.slow_mode.take(principal, room)
+        wait = self.write_limits.take(principal) or self.slow_mode.take(principal, room)
         if wait:
             raise _rate_limited(wait, id_)
 
