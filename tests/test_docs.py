@@ -30,6 +30,7 @@ from chatserver.protocol import encoders
 from chatserver.reasons import ErrorCode
 from chatserver.settings.fields import SPECS, flag_name
 from loadgen import cli as loadgen_cli
+from loadgen.personas import registry
 from tests.support.peers import PATIENCE, Address, ask, publish
 from tests.support.serving import server_process
 
@@ -390,6 +391,11 @@ def test_commands_of_the_pages_are_valid() -> None:
             programs[program].parse_args(words, exit_on_error=False, print_error=False)
         except CycloptsError as error:
             raise AssertionError(f"{page.name}: {program} {rest}: {error}") from None
+
+
+def test_the_readme_counts_the_attacks() -> None:
+    attacks = sum(not persona.honest for persona in registry().values())
+    assert f"It plays {attacks} kinds" in prose(ROOT / "README.md")
 
 
 def test_the_architecture_names_every_module() -> None:
