@@ -3,8 +3,8 @@
 Owns: the table of them, and the answer to one question: may this principal do this here, now. May not: wait, store
 a sanction, or know a connection; `apply` is called with each enforcement.
 
-Nothing is kept for an idle connection. Without sanctions a publish costs one lookup in an empty dict, with any number
-of them two more.
+Nothing is kept for an idle connection. A publish of somebody against whom nothing is in force costs two lookups in a
+dict, however many sanctions there are.
 """
 
 import math

@@ -125,13 +125,17 @@ def search(
 ) -> Iterator[None]:  # fmt: skip
     """Act on the connections of the principals concerned; one item of work for each place of the table.
 
-    If `act` returns true, another request may be in the connection's inbox.
+    If `act` returns true, another request may be in the connection's inbox. A fault ends the connection at which it
+    happens, and the search goes on.
     """
+
+    def visit(connection: Connection) -> object:
+        principal = _principal_of(connection.context)
+        return principal is not None and concerns(principal) and act(connection)
+
     for connection in connections.table:
-        if connection is not None:
-            principal = _principal_of(connection.context)
-            if principal is not None and concerns(principal) and connections.step(connection, act):
-                connections.resume(connection, later=True)
+        if connection is not None and connections.step(connection, visit):
+            connections.resume(connection, later=True)
         yield
 
 

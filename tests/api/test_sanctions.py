@@ -7,26 +7,26 @@ from contextlib import AsyncExitStack
 from itertools import count
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pytest
 import trio
 
-from chatserver import fair
 from chatserver.api import rooms as rooms_module
-from chatserver.edge.enforcement import Enforcer
 from chatserver.edge.http import HttpExchanges
 from chatserver.log.memory import MemoryLog
 from chatserver.log.sanctions import Kind, Sanction
 from chatserver.log.sqlite_writer import SqliteWriter
 from tests.api.asking import TIME, hold_back
 from tests.support.moderating import (
+    ELSEWHERE,
     MODERATOR,
     audit,
     guest,
     id_of,
+    is_listed,
     moderate,
     moderated,
+    poll_once,
     read,
     sanction,
     say,
@@ -37,8 +37,6 @@ from tests.support.serving import Serving, eventually, neighbour
 from tests.support.steps import few_in_a_step
 
 ANN, BOB = guest("ann"), guest("bob")
-#: A network that is not the moderator's.
-ELSEWHERE = "127.0.0.2"
 LOBBY = "/rooms/lobby/sanctions"
 
 
@@ -148,11 +146,6 @@ async def poll(address: Address, path: str, who: dict[str, str], answers: list[A
     answers.append(await ask(address, "GET", path, headers=who, source=source))
 
 
-async def _is_listed(address: Address, user: object, room: str) -> bool:
-    answer = await moderate(address, "GET", f"/rooms/{room}/members")
-    return user in answer.json["members"]
-
-
 async def _all_transports(
     server: Serving, who: dict[str, str], room: str, ban: dict[str, Any], *, where: str
 ) -> tuple[Any, list[Answer], bytes]:
@@ -177,7 +170,7 @@ async def _all_transports(
         answer = await moderate(address, "POST", f"/rooms/{room}/{where}", **ban)
         assert answer.status in (200, 201), answer
         gone_from = ["lobby", "ops"] if room == "*" else [room]
-        assert [await _is_listed(address, friend.hello["user"], each) for each in gone_from] == [False] * len(gone_from)
+        assert [await is_listed(address, friend.hello["user"], each) for each in gone_from] == [False] * len(gone_from)
         told = await friend.next("error")
         if room == "*" and where == "sanctions":
             closed = await friend.closed()
@@ -330,26 +323,6 @@ async def test_a_kick_ends_the_memberships_of_a_user_who_may_return(server: Serv
         assert answer.json == {"room": "lobby", "user": ann, "ended": ended}
 
 
-async def test_of_many_connections_and_rooms_a_few_are_ended_in_each_step(
-    address: Address, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Otherwise a ban of 200 WebSockets in a hundred rooms each takes steps of 7 ms."""
-    monkeypatch.setattr(fair, "perf_counter", count().__next__)  # each end takes longer than a step
-    rooms = [f"room-{number}" for number in range(12)]
-    for room in rooms:
-        assert (await say(address, BOB, room)).status == 201
-    with mock.patch.object(Enforcer, "_step", autospec=True, side_effect=Enforcer._step) as steps:
-        async with AsyncExitStack() as stack:
-            for _ in rooms:
-                stream = await stack.enter_async_context(connect(address))
-                await stream.send(request("GET", "/rooms/lobby/events", headers=ANN))
-                await stream.head()
-            await _poll_once(address, ANN, *rooms)
-            answer = await moderate(address, "POST", "/rooms/*/kick", user=await id_of(address, ANN))
-    assert answer.json["ended"] == 24
-    assert steps.call_count >= 24
-
-
 async def test_a_request_that_waits_during_a_ban_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the moderator's answer, the user must not receive messages through a request that waited."""
     log = MemoryLog()
@@ -388,7 +361,7 @@ async def test_a_poll_between_its_steps_during_a_ban_is_refused(
     """Answered at once, or after it was held."""
     monkeypatch.setattr(rooms_module, "ENTERED_PER_STEP", 1)
     await publish(server.address, "lobby", "hi")
-    await _poll_once(server.address, BOB, "lobby", "ops")  # now they are in memory
+    await poll_once(server.address, BOB, "lobby", "ops")  # now they are in memory
     ann = await id_of(server.address, ANN)
     take_next, steps = HttpExchanges.take_next, count(1)
 
@@ -405,53 +378,3 @@ async def test_a_poll_between_its_steps_during_a_ban_is_refused(
             await eventually(lambda: server.server.parts.hub.statistics()["waiters"] > 0)
             await publish(server.address, "ops", "news")
         assert ((await peer.response()).status, next(steps)) == (403, step + 1)
-
-
-# -- users without a connection ---------------------------------------------------------------------------------------
-
-
-async def _poll_once(address: Address, who: dict[str, str], *rooms: str) -> None:
-    query = "&".join(f"room={room}" for room in rooms)
-    assert (await ask(address, "GET", f"/poll?{query}", headers=who, source=ELSEWHERE)).status == 200
-
-
-async def _lose(address: Address, who: dict[str, str], *rooms: str) -> object:
-    """Make a user present in rooms without a connection, by a poll and by a lost WebSocket. Returns its id."""
-    await _poll_once(address, who, *rooms)
-    async with chatter(address, headers=who, source=ELSEWHERE) as page:
-        for room in rooms:
-            await page.ask("join", room=room)
-        user: object = page.hello["user"]
-    return user
-
-
-@pytest.mark.parametrize("room", ["lobby", "*"])
-@pytest.mark.parametrize("how", ["kick", "ban a user", "ban a network"])
-async def test_a_user_without_a_connection_leaves_the_list_at_once(address: Address, how: str, room: str) -> None:
-    others = [guest(f"other-{number}") for number in range(7)]
-    for each in others:
-        assert (await ask(address, "GET", "/poll?room=lobby", headers=each)).status == 200
-    user: Any = await _lose(address, ANN, "lobby", "ops")
-    assert await _is_listed(address, user, "lobby")
-    whom = {"network": ELSEWHERE} if how == "ban a network" else {"user": user["id"]}
-    if how == "kick":
-        answer = await moderate(address, "POST", f"/rooms/{room}/kick", **whom)
-        assert answer.json["ended"] == (1 if room == "lobby" else 2)
-    else:
-        await sanction(address, room, kind="ban", **whom)
-    assert not await _is_listed(address, user, "lobby")
-    assert await _is_listed(address, user, "ops") == (room == "lobby")
-    members = await moderate(address, "GET", "/rooms/lobby/members")
-    assert members.json["count"] == 7, "all other users stay"
-
-
-@pytest.mark.jumping_clock
-async def test_members_are_told_that_a_user_without_a_connection_has_left(address: Address) -> None:
-    async with chatter(address) as watcher:
-        await watcher.ask("join", room="lobby")
-        user: Any = await _lose(address, ANN, "lobby")
-        while user not in (await watcher.next("presence"))["joined"]:
-            pass
-        await moderate(address, "POST", "/rooms/lobby/kick", user=user["id"])
-        told = await watcher.next("presence")
-        assert (told["left"], told["members"]) == ([user], 1)

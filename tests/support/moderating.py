@@ -13,6 +13,9 @@ from tests.support.peers import Address, Answer, ask, chatter
 from tests.support.serving import Serving, serving
 from tests.support.tokens import bearer, secret_file, token
 
+#: A network that is not the moderator's.
+ELSEWHERE = "127.0.0.2"
+
 
 @asynccontextmanager
 async def moderated(folder: Path, **settings: Any) -> AsyncIterator[Serving]:
@@ -73,3 +76,15 @@ async def audit(address: Address, query: str = "") -> Any:
     answer = await moderate(address, "GET", f"/audit{query}")
     assert answer.status == 200, answer
     return answer.json["entries"]
+
+
+async def is_listed(address: Address, user: object, room: str) -> bool:
+    """Whether a user is in the list of members."""
+    answer = await moderate(address, "GET", f"/rooms/{room}/members")
+    return user in answer.json["members"]
+
+
+async def poll_once(address: Address, who: dict[str, str], *rooms: str) -> None:
+    """Make a user present in rooms without a connection, by a poll from ELSEWHERE."""
+    query = "&".join(f"room={room}" for room in rooms)
+    assert (await ask(address, "GET", f"/poll?{query}", headers=who, source=ELSEWHERE)).status == 200
