@@ -173,7 +173,9 @@ def fetch(target: Target, path: str, fields: Sequence[str] = (), *, most_bytes: 
             connected = now() - begun
             sock.sendall(wire.request("GET", path, target.authority, "Connection: close", *fields))
             while not response.is_whole and not (response.has_begun and len(response.body) >= most_bytes):
-                sock.settimeout(max(begun + connected + PROBE_SECONDS - now(), 0.001))
+                if (left := begun + connected + PROBE_SECONDS - now()) <= 0:  # a flood never lets a read time out
+                    raise TimeoutError
+                sock.settimeout(left)
                 data = sock.recv(_READ_BYTES)
                 if not data and not response.end():
                     raise ConnectionError("it closed within its answer" if unread else "it closed without an answer")

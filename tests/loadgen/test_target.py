@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -182,6 +184,33 @@ async def test_a_page_without_end_is_given_up(begin: bytes, monkeypatch: pytest.
         with trio.fail_after(PATIENCE):
             page = await trio.to_thread.run_sync(fetch, abandon_on_cancel=True)
     assert page.status is None
+    assert page.error == "no whole answer within 1 s"
+
+
+#: In a process of its own: in ours it would not be faster than its reader.
+_FLOOD = """
+import socket
+server = socket.create_server(("127.0.0.1", 0))
+print(server.getsockname()[1], flush=True)
+connection, _ = server.accept()
+while True:
+    connection.sendall(b"HTTP/1.1 100 Continue\\r\\n\\r\\n" * 10_000)
+"""
+
+
+def test_a_flood_before_the_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No single read timed out, so it was read for ever."""
+    monkeypatch.setattr(target, "PROBE_SECONDS", 1.0)
+    command = [sys.executable, "-c", _FLOOD]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as flood:
+        assert flood.stdout is not None
+        end = threading.Timer(PATIENCE, flood.kill)
+        end.start()
+        try:
+            page = target.fetch(target.find(f"http://127.0.0.1:{int(flood.stdout.readline())}"), "/")
+        finally:
+            end.cancel()
+            flood.kill()
     assert page.error == "no whole answer within 1 s"
 
 
