@@ -61,7 +61,7 @@ from chatserver.net.tls_records import REFUSAL
 from chatserver.observe.loop import LoopMeter
 from chatserver.observe.memory import Collector
 from chatserver.observe.metrics import MeasuredParts, ServerMetrics
-from chatserver.protocol.response import error_body, response
+from chatserver.protocol.response import date_line, error_body, response
 from chatserver.reasons import ErrorCode, Reason
 from chatserver.settings.fields import Settings
 from chatserver.settings.forms import engine_of, listen
@@ -163,7 +163,7 @@ def build(
     if engine is not None:
         first = State.TLS_HELLO
         handshakes = Handshakes(
-            connections, engine, worst_of=admission.worst_of, plain_answer=_spoke_plain_http()
+            connections, engine, worst_of=admission.worst_of, plain_answer=_spoke_plain_http
         )  # fmt: skip
         handshakes.bind()
     connections.bind(State.PROXY, ProxyHandler(connections, admission, then=first, refusals=first_words))
@@ -253,4 +253,4 @@ def _refusals() -> list[bytes]:
 def _spoke_plain_http() -> bytes:
     """The answer to plain HTTP on a TLS port, such as a browser at http:// gets; nginx gives one too."""
     body = error_body(ErrorCode.BAD_REQUEST, "this port speaks TLS: the address begins with https:// or wss://")
-    return response(400, body, keep_alive=False)
+    return response(400, body, keep_alive=False, date=date_line())

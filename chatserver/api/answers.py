@@ -38,7 +38,7 @@ class Hold(msgspec.Struct, gc=False):
 
 
 class Stream(msgspec.Struct, gc=False):
-    """Server-sent events of a room after an offset; `preface` is sent first."""
+    """Server-sent events of a room after an offset; `preface` is sent first, after the head."""
 
     room: Room
     after: int

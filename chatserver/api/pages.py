@@ -16,7 +16,6 @@ from chatserver.chat.room import Room
 from chatserver.log.interface import Record
 from chatserver.protocol import encoders
 from chatserver.protocol.record_json import is_message, offset_of
-from chatserver.protocol.response import response
 from chatserver.protocol.validation import Place
 
 #: Bytes of messages in one answer, whatever its `limit`; a client that wants more asks again from the cursor. The first
@@ -222,23 +221,23 @@ class Pages:
         parts = [(room, self._encoder.cursor(page.reaches), page.recovered, page.items) for room, page in pages]
         return encoders.poll_page(parts) if many else encoders.page(*parts[0])
 
-    def held_wire(self, waiter: PollWaiter) -> bytes | None:
-        """The complete answer to a held poll at this moment; None if the ring no longer has a room's part.
+    def held_body(self, waiter: PollWaiter) -> bytes | None:
+        """The body of the answer to a held poll at this moment; None if the ring no longer has a room's part.
 
         Polls of one room at one place share one bytes object.
         """
         shared = None if waiter.many or waiter.next is not None else waiter.room
-        key = ("held", waiter.after, waiter.limit, waiter.keep_alive, waiter.messages_only)
-        wire = None if shared is None or shared.cache is None else shared.cache.get(key)
-        if wire is None:
+        key = ("held", waiter.after, waiter.limit, waiter.messages_only)
+        body = None if shared is None or shared.cache is None else shared.cache.get(key)
+        if body is None:
             starts = [(room, Start(after, recovered=True)) for room, after in waiter.places()]
-            body = self.several_now(starts, waiter.limit, many=waiter.many, messages_only=waiter.messages_only)
-            if body is None:
+            parts = self.several_now(starts, waiter.limit, many=waiter.many, messages_only=waiter.messages_only)
+            if parts is None:
                 return None
-            wire = response(200, b"".join(body), keep_alive=waiter.keep_alive)
+            body = b"".join(parts)
             if shared is not None and (shared.cache is None or len(shared.cache) < CACHED_ANSWERS):
-                shared.remember(key, wire)
-        return wire
+                shared.remember(key, body)
+        return body
 
 
 def _messages_of(page: Page) -> Page:

@@ -282,7 +282,7 @@ class RoomHandlers:
 
     def _stream(self, room: Room, principal: Principal, after: Place | None, messages_only: bool) -> Stream:
         start = self._pages.start(room, after, 0)
-        preface = sse.HEAD + sse.retry_field(RECONNECT_MS)
+        preface = sse.retry_field(RECONNECT_MS)
         if not start.recovered:
             # A place of another epoch is no place in this log: then the client has missed all of it.
             encoder = self._services.encoder

@@ -18,6 +18,7 @@ import math
 import random
 from collections.abc import Callable, Coroutine
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -45,7 +46,7 @@ from chatserver.protocol import sse
 from chatserver.protocol.errors import HttpError, MessageError
 from chatserver.protocol.head import Head
 from chatserver.protocol.proxy import is_over_tls
-from chatserver.protocol.response import error_response, response_head, with_headers, with_retry_after
+from chatserver.protocol.response import date_line, error_response, header_lines, response_head, with_retry_after
 from chatserver.reasons import ErrorCode, Reason
 from chatserver.settings.fields import Settings
 
@@ -214,15 +215,16 @@ class HttpExchanges:
         parts = answer.body
         head = response_head(
             answer.status, sum(map(len, parts)), content_type=answer.content_type,
-            headers=answer.headers + exchange.headers, keep_alive=exchange.keep_alive,
+            headers=answer.headers + exchange.headers, keep_alive=exchange.keep_alive, date=date_line(),
         )  # fmt: skip
         return self._write(connection, exchange, [head] if exchange.head_only else [head, *parts], reason)
 
     def _refuse_request(self, connection: Connection, exchange: Exchange, error: HttpError | MessageError) -> bool:
         """Refuse a whole and valid request that cannot be served; the connection stays open."""
         wire = error_response(
-            error, headers=exchange.headers, keep_alive=exchange.keep_alive, head_only=exchange.head_only
-        )
+            error, headers=exchange.headers, keep_alive=exchange.keep_alive, head_only=exchange.head_only,
+            date=date_line(),
+        )  # fmt: skip
         return self._write(connection, exchange, [wire])
 
     def _write(
@@ -284,10 +286,9 @@ class HttpExchanges:
         following = None if waiter.next is None else self._routes.rooms.next_of_held(waiter)
         if following is not None:
             return self._schedule(connection, exchange, following)
-        wire = self._pages.held_wire(waiter)
-        if wire is not None:
-            headers = exchange.headers
-            return self._write(connection, exchange, [with_headers(wire, headers) if headers else wire])
+        body = self._pages.held_body(waiter)
+        if body is not None:
+            return self.respond(connection, exchange, Response(HTTPStatus.OK, [body]))
         return self._wait_for(connection, exchange, self._routes.rooms.read_held(waiter))
 
     def refuse_held(self, connection: Connection, waiter: PollWaiter, error: MessageError) -> bool:
@@ -299,9 +300,10 @@ class HttpExchanges:
         return Exchange(waiter.keep_alive, head_only=False, headers=waiter.headers)
 
     def _stream(self, connection: Connection, exchange: Exchange, answer: Stream) -> bool:
+        head = sse.head(date_line() + header_lines(exchange.headers))
         if exchange.head_only:
             exchange.keep_alive = False
-            return self._write(connection, exchange, [with_headers(sse.HEAD, exchange.headers)])
+            return self._write(connection, exchange, [head])
         encoding = self._pages.message_events if answer.messages_only else self._pages.events
         member = self._hub.attach(
             answer.room, connection, encoding=encoding, principal=answer.principal, cursor=answer.after
@@ -309,7 +311,7 @@ class HttpExchanges:
         self._connections.drop_inbox(connection)
         connection.rate = 0  # no more requests: from now on it counts the bytes received, see StreamHandler
         self._connections.enter(connection, State.STREAM, member)
-        self._connections.send(connection, with_headers(answer.preface, exchange.headers))
+        self._connections.send(connection, head + answer.preface)
         self._hub.deliver(member)
         return False
 

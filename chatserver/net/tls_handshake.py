@@ -33,7 +33,7 @@ class Handshakes(Handler):
     """`TLS_HANDSHAKE`, whose context is the future transport; and what it shares with `TLS_HELLO`."""
 
     def __init__(
-        self, connections: Connections, engine: TlsEngine, *, worst_of: WorstOf, plain_answer: bytes
+        self, connections: Connections, engine: TlsEngine, *, worst_of: WorstOf, plain_answer: Callable[[], bytes]
     ) -> None:  # fmt: skip
         super().__init__(connections)
         self.half_open: dict[Connection, None] = {}
@@ -64,7 +64,7 @@ class Handshakes(Handler):
     ) -> None:  # fmt: skip
         """Close a connection whose handshake failed, after `last` (plain HTTP gets an answer in plain HTTP)."""
         if not last and connection.inbox[:1].isalpha():
-            last = self._plain_answer
+            last = self._plain_answer()
         self._connections.misbehaved(connection, reason, message)
         self._connections.finish(connection, reason, last)
 

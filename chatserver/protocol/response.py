@@ -6,6 +6,8 @@ than 1 µs, where h11 takes 14; the tests read them with h11's client.
 """
 
 import math
+import time
+from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
 from urllib.parse import unquote_to_bytes
@@ -29,21 +31,36 @@ NOT_STORED = ("Cache-Control", "no-store")
 
 
 def response(
-    status: int, body: bytes, *, headers: Headers = (), keep_alive: bool = True, head_only: bool = False
-) -> bytes:
+    status: int, body: bytes, *, headers: Headers = (), keep_alive: bool = True, head_only: bool = False,
+    date: bytes = b"",
+) -> bytes:  # fmt: skip
     """A complete answer in JSON. `head_only` answers HEAD: the same head, including the length, without the body."""
-    head = response_head(status, len(body), headers=headers, keep_alive=keep_alive)
+    head = response_head(status, len(body), headers=headers, keep_alive=keep_alive, date=date)
     return head if head_only else head + body
 
 
 def response_head(
-    status: int, length: int, *, content_type: str = JSON, headers: Headers = (), keep_alive: bool = True
-) -> bytes:
-    """The head of an answer with a body of this length."""
+    status: int, length: int, *, content_type: str = JSON, headers: Headers = (), keep_alive: bool = True,
+    date: bytes = b"",
+) -> bytes:  # fmt: skip
+    """The head of an answer with a body of this length; `date` is a `date_line`, for an answer that is made when sent.
+
+    Answers 2xx, 3xx and 4xx must have one, those made in advance cannot (RFC 9110 section 6.6.1).
+    """
     fixed = _fixed_head(status, content_type, keep_alive)
     if status == HTTPStatus.NO_CONTENT:
-        return b"%b%b\r\n" % (fixed, header_lines(headers))
-    return b"%b%d\r\n%b\r\n" % (fixed, length, header_lines(headers) if headers else b"")
+        return b"%b%b%b\r\n" % (fixed, date, header_lines(headers))
+    return b"%b%d\r\n%b%b\r\n" % (fixed, length, date, header_lines(headers) if headers else b"")
+
+
+def date_line() -> bytes:
+    """The Date of an answer that is made now."""
+    return _date_line(int(time.time()))
+
+
+@lru_cache(maxsize=1)
+def _date_line(second: int) -> bytes:
+    return header_lines((("Date", formatdate(second, usegmt=True)),))
 
 
 # Twice the number of combinations of status and content type in the program.
@@ -79,13 +96,8 @@ def with_retry_after(wire: bytes, seconds: int) -> bytes:
     """A complete answer, which many requests may share, with Retry-After added if it has none."""
     if b"\r\nRetry-After: " in wire[: wire.index(b"\r\n\r\n")]:
         return wire
-    return with_headers(wire, (("Retry-After", str(seconds)),))
-
-
-def with_headers(wire: bytes, headers: Headers) -> bytes:
-    """A complete answer, or its beginning, with more header fields."""
     line, rest = wire.split(b"\r\n", 1)
-    return b"%b\r\n%b%b" % (line, header_lines(headers), rest)
+    return b"%b\r\nRetry-After: %d\r\n%b" % (line, seconds, rest)
 
 
 def error_body(code: ErrorCode, message: str, room: str | None = None) -> bytes:
@@ -100,14 +112,16 @@ def json_body(content: object) -> bytes:
 
 
 def error_response(
-    error: HttpError | MessageError, *, headers: Headers = (), keep_alive: bool = False, head_only: bool = False
-) -> bytes:
+    error: HttpError | MessageError, *, headers: Headers = (), keep_alive: bool = False, head_only: bool = False,
+    date: bytes = b"",
+) -> bytes:  # fmt: skip
     """The answer to a request that was refused."""
     own, room = (error.headers, None) if isinstance(error, HttpError) else (retry_after(error.wait), error.room)
     if error.code is ErrorCode.UNAUTHENTICATED:
         own += CHALLENGE
     body = error_body(error.code, error.message, room)
-    return response(error.code.status, body, headers=own + headers, keep_alive=keep_alive, head_only=head_only)
+    headers = own + headers
+    return response(error.code.status, body, headers=headers, keep_alive=keep_alive, head_only=head_only, date=date)
 
 
 def query_fields(query: str) -> list[tuple[str, str]]:

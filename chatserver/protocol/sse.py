@@ -3,20 +3,25 @@ r"""Server-sent events: the stream's head, and its fields.
 Owns: the text format of the WHATWG HTML standard, section 9.2. An event's data is JSON and normally one line; a line
 break would end the field early, so data with line breaks is sent as several `data:` lines.
 
-    HEAD + retry_field(3000) + event("k3f9-41", b'{"text":"hi"}')
+    head(date_line()) + retry_field(3000) + event("k3f9-41", b'{"text":"hi"}')
 """
 
 # No Content-Length: the stream ends when the connection does, so it cannot be kept alive. The last line tells
 # nginx not to buffer events.
-HEAD = (
+_HEAD = (
     b"HTTP/1.1 200 OK\r\n"
     b"Content-Type: text/event-stream; charset=utf-8\r\n"
     b"X-Content-Type-Options: nosniff\r\n"
     b"Cache-Control: no-store\r\n"
     b"X-Accel-Buffering: no\r\n"
-    b"Connection: close\r\n\r\n"
+    b"Connection: close\r\n"
 )
 HEARTBEAT = b":\n\n"  # a comment: it keeps proxies from timing out, and the page does not see it
+
+
+def head(lines: bytes) -> bytes:
+    """The stream's head, with more header lines."""
+    return b"%b%b\r\n" % (_HEAD, lines)
 
 
 def retry_field(milliseconds: int) -> bytes:

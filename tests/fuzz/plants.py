@@ -14,7 +14,7 @@ PLANTS: Plants = {
     "route": lambda parts: (parts.exchanges._routes, "handle"),
     "hear": lambda parts: (parts.websockets._conversation, "handle"),
     "acknowledge": lambda parts: (parts.websockets._conversation, "_acknowledge"),
-    "held": lambda parts: (parts.exchanges._pages, "held_wire"),
+    "held": lambda parts: (parts.exchanges._pages, "held_body"),
     "park": lambda parts: (parts.hub, "park"),
     "attach": lambda parts: (parts.hub, "attach"),
     "page": lambda parts: (parts.exchanges._pages, "after_start"),

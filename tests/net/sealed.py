@@ -144,7 +144,7 @@ class Sealed(Parked):
         self.budget = self.connections.input_budget
         self.budget.most = MOST_UNFINISHED
         self.handshakes = Handshakes(
-            self.connections, self.engine, worst_of=self.admission.worst_of, plain_answer=PLAIN_ANSWER
+            self.connections, self.engine, worst_of=self.admission.worst_of, plain_answer=lambda: PLAIN_ANSWER
         )  # fmt: skip
         self.handshakes.bind()
         self.first = lambda address: State.TLS_HELLO

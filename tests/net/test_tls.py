@@ -67,6 +67,13 @@ def test_versions_below_tls_1_2_are_refused() -> None:
     assert caught.value.reply[:1] == b"\x15", "an alert tells the client why"
 
 
+def test_suites_of_cbc_mode_are_refused() -> None:
+    context = trusting(ssl.TLSVersion.TLSv1_2)
+    context.set_ciphers("ECDHE+AES:!AESGCM:!AESCCM")
+    with pytest.raises(TlsError, match="no shared cipher"):
+        shake(TlsEngine(server_context()), BareClient(context))
+
+
 def test_a_ticket_spares_a_signature() -> None:
     """TLS 1.3: a client that returns with its ticket resumes."""
     engine = TlsEngine(server_context())

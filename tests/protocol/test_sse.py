@@ -10,13 +10,14 @@ def test_the_head_as_h11_reads_it() -> None:
     client = h11.Connection(h11.CLIENT)
     client.send(h11.Request(method="GET", target="/", headers=[("Host", "h")]))
     client.send(h11.EndOfMessage())
-    client.receive_data(sse.HEAD + sse.retry_field(3000))
+    client.receive_data(sse.head(b"Vary: Origin\r\n") + sse.retry_field(3000))
     head, data = client.next_event(), client.next_event()
     assert isinstance(head, h11.Response)
     assert isinstance(data, h11.Data)
     fields = dict(head.headers)
     assert fields[b"content-type"] == b"text/event-stream; charset=utf-8"
     assert fields[b"connection"] == b"close"
+    assert fields[b"vary"] == b"Origin"
     assert b"content-length" not in fields
     assert bytes(data.data) == b"retry: 3000\n\n"
 

@@ -12,10 +12,12 @@ import contextlib
 import json
 import socket
 import ssl
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
@@ -27,6 +29,8 @@ from tests.support.certificates import NAMES, trusting_any
 
 #: Seconds until a test gives up on something that must happen: generous, since a slow machine is no fault.
 PATIENCE = 30.0
+#: Seconds between an answer's Date and its reading, at most: an answer kept for later would be older.
+OLDEST = 120.0
 
 #: The body of a request; of a mapping the JSON is sent.
 Body: TypeAlias = bytes | Mapping[str, Any]
@@ -164,6 +168,9 @@ class Peer:
             assert colon, line
             assert name.lower() not in headers or name == "Vary", f"{name} twice"  # a list (RFC 9110 section 5.3)
             headers[name.lower()] = value
+        if 200 <= int(status) < 500:  # RFC 9110 section 6.6.1
+            age = time.time() - parsedate_to_datetime(headers["date"]).timestamp()
+            assert -1 < age < OLDEST, headers
         return Answer(int(status), headers, b"")
 
     async def response(self, *, head_only: bool = False) -> Answer:
