@@ -13,8 +13,9 @@ After a handshake, a record that ends within a handshake message is an error: a 
 OpenSSL waits for the rest it writes nothing, and four bytes of a TLS 1.2 ClientHello that announce the largest size
 have it allocate 128 KiB, ten times what the connection costs.
 
-Renegotiation (the peer makes us compute at will), compression (CRIME), CBC suites and TLS below 1.2 are off. One ticket is sent in
-each TLS 1.3 handshake: a peer that resumes with it saves us the signature, and the ticket is kept by the peer.
+Renegotiation (the peer makes us compute at will), compression (CRIME), CBC suites and TLS below 1.2 are off. One ticket
+is sent in each TLS 1.3 handshake: a peer that resumes with it saves us the signature, and the ticket is kept by the
+peer.
 """
 
 import ssl
