@@ -145,12 +145,12 @@ class Admission:
         ranking = self._rank(self._look(SCAN_BUDGET))
         for candidate in ranking[-surplus:][::-1]:
             self._end(candidate.connection)
-        return self._hand > begin and self.held > self.total * LOW_WATER
+        return self._hand > begin
 
-    def make_room(self, newcomers: int | None = None) -> bool:
-        """Evict the worst candidate for a newcomer. False: there is none that may be evicted.
+    def make_room(self, newcomers: int = 0) -> bool:
+        """Evict the worst candidate for a newcomer whose network holds that many connections.
 
-        `newcomers`: the connections that the newcomer's network holds, if it is known.
+        False: there is none that may be evicted.
         """
         tick = self._connections.wheel.current
         if tick != self._looked:
@@ -164,7 +164,7 @@ class Admission:
                 self._since = 0
                 self._candidates = self._rank(self._look(SCAN_BUDGET - self._scanned))
                 candidate = self._worst()
-        if candidate is None or (newcomers is not None and not self._may_take(newcomers, candidate)):
+        if candidate is None or not self._may_take(newcomers, candidate):
             return False
         self._candidates.pop()
         self._end(candidate.connection)
@@ -198,30 +198,26 @@ class Admission:
 
     def _rank(self, connections: Iterable[Connection]) -> list[Candidate]:
         """Rules 1 to 3, the worst at the end."""
-        tick = self._connections.wheel.current
         ranking = []
         for connection in connections:
-            state = connection.state
-            crowd = self._by_network.get(connection.network, 1)
-            taking = connection.backlog is not None
-            # A deadline is one tick more than the span, see `Wheel.due`; seconds that a body earned are subtracted.
-            span = self._window if taking else self._spans[state]
-            product = max(tick + 2 - (connection.deadline - span), 1) * crowd
+            state, product = connection.state, self._product(connection)
             if product >= self._after:
-                rank = Reclaim.NEVER if taking else _RECLAIM[state]
+                rank = _RECLAIM[state] if connection.backlog is None else Reclaim.NEVER
+                crowd = self._by_network[connection.network]
                 ranking.append(Candidate(connection, state, connection.deadline, crowd, (-int(rank), product)))
         ranking.sort(key=lambda candidate: candidate.badness)
         return ranking
 
-    def worst_of(self, connections: Iterable[Connection]) -> Connection | None:
+    def _product(self, connection: Connection) -> int:
+        """Rule 2: ticks waited x connections of its network."""
+        # A deadline is one tick more than the span, see `Wheel.due`; seconds that a body earned are subtracted.
+        span = self._spans[connection.state] if connection.backlog is None else self._window
+        waited = max(self._connections.wheel.current + 2 - (connection.deadline - span), 1)
+        return waited * self._by_network[connection.network]
+
+    def worst_of(self, connections: Iterable[Connection]) -> Connection:
         """The first of these to evict, by rule 2: for a cap on one state."""
-        tick = self._connections.wheel.current
-
-        def badness(connection: Connection) -> int:
-            waited = max(tick + 2 - (connection.deadline - self._spans[connection.state]), 1)
-            return waited * self._by_network.get(connection.network, 1)
-
-        return max(connections, key=badness, default=None)
+        return max(connections, key=self._product)
 
     def _end(self, connection: Connection) -> None:
         self.reclaimed += 1

@@ -26,7 +26,7 @@ from chatserver.reasons import Reason
 #: second away all have room. FreeBSD's syncache is bounded in the same way.
 MAX_HALF_OPEN = 256
 
-WorstOf = Callable[[Iterable[Connection]], Connection | None]
+WorstOf = Callable[[Iterable[Connection]], Connection]
 
 
 class Handshakes(Handler):
@@ -51,9 +51,7 @@ class Handshakes(Handler):
     def begin(self, connection: Connection) -> None:
         """Begin the handshake of a connection whose ClientHello is complete."""
         if len(self.half_open) >= MAX_HALF_OPEN:
-            worst = self._worst_of(self.half_open)
-            if worst is not None:
-                self._connections.step(worst, self._connections.close, Reason.EVICTED)
+            self._connections.step(self._worst_of(self.half_open), self._connections.close, Reason.EVICTED)
         transport = TlsTransport(self.engine, self.budget, self.engine.accept())
         left = max(connection.deadline - self._connections.wheel.current - 1, 0)  # the deadline is not extended
         self.half_open[connection] = None
