@@ -86,7 +86,7 @@ class Connections:
         connection = Connection(descriptor, address, PLAIN, state, due)
         table = self.table
         if descriptor >= len(table):
-            table.extend([None] * (descriptor + 1 - len(table) + 256))
+            table.extend([None] * (descriptor + 1 - len(table)))
         table[descriptor] = connection
         self.held += 1
         self.wheel.watch(connection, due)

@@ -99,7 +99,7 @@ class Spec:
             return
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(flag, f"{value} is not a finite number")
-        if isinstance(value, int | float) and not isinstance(value, bool):
+        if isinstance(value, int | float):
             self._check_bounds(flag, value)
         elif self.form is not None:
             try:

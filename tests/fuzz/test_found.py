@@ -7,7 +7,6 @@ from unittest import mock
 
 import pytest
 
-from chatserver.net.closing import LINGER_BYTES
 from chatserver.net.connection import Connection
 from chatserver.net.connections import FREE_INPUT
 from chatserver.net.states import State
@@ -88,35 +87,6 @@ def test_the_next_message_has_its_own_deadline_after_a_blocked_answer(behind: by
         found.wait(LATE)
         send(found, puppet, SAY[BEGUN:])
         assert state_of(found) is State.OPEN
-
-
-def test_a_handshake_has_the_remaining_time_of_its_hello() -> None:
-    """A state counts from the next tick, so the handshake must not get a tick more."""
-    with machine(SecureMachine) as found:
-        found.knock(SOURCE, False, False)
-        puppet = found.world.puppets[-1]
-        puppet.send(BEGUN)
-        settle(found)
-        deadline = connection_of(found).deadline
-        assert state_of(found) is State.TLS_HELLO
-        found.wait(0.3)
-        found.go_on(puppet, None)
-        settle(found)
-        assert state_of(found) is State.TLS_HANDSHAKE
-        assert connection_of(found).deadline == deadline
-
-
-def test_the_deadline_of_a_close_does_not_move_after_too_many_bytes() -> None:
-    with machine() as found:
-        found.knock(SOURCE, False, True)
-        puppet = found.world.puppets[-1]
-        send(found, puppet, grammar.REQUESTS["health, then close"])
-        assert state_of(found) is State.CLOSING
-        deadline = connection_of(found).deadline
-        found.wait(0.3)
-        send(found, puppet, bytes(2 * LINGER_BYTES))
-        assert state_of(found) is State.LINGERING
-        assert connection_of(found).deadline == deadline
 
 
 def test_answers_of_the_log_after_the_end_wake_no_scheduler() -> None:

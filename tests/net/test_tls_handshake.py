@@ -75,10 +75,11 @@ def test_a_hello_and_then_nothing() -> None:
     """The deadline is one for the hello and the rest of the handshake."""
     with sealed(tls_deadline=3.0) as it:
         connection, client = it.dial()
+        due = connection.deadline
         it.turn(seconds=2.0)
         client.socket.send(client.step())
         it.turn_over()
-        assert state_of(connection) is State.TLS_HANDSHAKE
+        assert (state_of(connection), connection.deadline) == (State.TLS_HANDSHAKE, due)
         it.turn(seconds=1.2)
         assert it.notes == [(Reason.TLS_DEADLINE, "the handshake was begun")]
         assert it.details("closed") == [Reason.TLS_DEADLINE]

@@ -264,23 +264,6 @@ def test_finish_sends_close_notify_after_the_last_answer(tls: Sealed, version: s
     assert connection.transport is PLAIN, "13 KB are released before the peer has closed"
 
 
-@pytest.mark.parametrize("before", range(1, 4_000, 101))
-def test_finish_waits_for_a_peer_that_is_behind(tls: Sealed, before: int) -> None:
-    """Wherever the kernel's buffer ends: in an answer, in the close_notify, or just before it."""
-    connection, client = tls.meet(small=True)
-    tls.connections.send(connection, BIG[:before])
-    size = before
-    while not connection.blocked:
-        tls.connections.send(connection, BIG[size : size + 301])
-        size += 301
-    tls.connections.finish(connection, Reason.DONE, b"goodbye")
-    assert state_of(connection) is State.CLOSING
-    assert read_all(tls, client) == BIG[:size] + b"goodbye"
-    assert client.closed
-    assert state_of(connection) is State.CLOSING
-    assert tls.of("writable") == [], "nothing may be written after the end"
-
-
 @pytest.mark.parametrize("reset", [False, True])
 def test_close_sends_close_notify_unless_it_is_a_reset(tls: Sealed, reset: bool) -> None:
     connection, client = tls.meet()

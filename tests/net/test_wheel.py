@@ -113,8 +113,8 @@ def test_due_follows_the_tick() -> None:
 
 def test_short_deadlines_at_rest_are_not_rounded_up() -> None:
     table = Table()
-    wheel = Wheel(table.slots, Settings(ping_interval=9.9, heartbeat_interval=10.0), now=0.0)
-    assert wheel.due[State.OPEN] == 100
+    wheel = Wheel(table.slots, Settings(ping_interval=9.8, heartbeat_interval=10.0), now=0.0)
+    assert wheel.due[State.OPEN] == 99
     assert wheel.due[State.STREAM] == 110
 
 

@@ -83,6 +83,8 @@ def test_every_setting_can_come_from_each_source(name: str, tmp_path: Path) -> N
         ("echo", " Off ", False),
         ("host", "::1, 127.0.0.1", ("::1", "127.0.0.1")),
         ("allow_host", "", ()),
+        ("allow_origin", "https://a.example, https://b.example", ("https://a.example", "https://b.example")),
+        ("port", "0", 0),
         ("evict_after", " .5", 0.5),
     ],
 )
