@@ -86,8 +86,8 @@ def _read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
 
 def _is_service_link(variable: str, environ: Mapping[str, str]) -> bool:
     """Whether Kubernetes made the variable for a Service that is named like us (NAME_SERVICE_HOST, NAME_PORT, ...)."""
-    service, link, _ = variable.partition("_SERVICE_" if "_SERVICE_" in variable else "_PORT")
-    return bool(link) and f"{service}_SERVICE_HOST" in environ
+    service = variable.partition("_SERVICE_" if "_SERVICE_" in variable else "_PORT")[0]
+    return f"{service}_SERVICE_HOST" in environ
 
 
 def _did_you_mean(name: str, written: Callable[[str], str]) -> str:

@@ -7,16 +7,15 @@ by itself, so that a test can decide between any two bytes.
 import contextlib
 import socket
 import ssl
-import struct
 
 import trio
 
 from tests.fuzz.hearing import Hearing
-from tests.support.certificates import NAMES
+from tests.support.certificates import BareClient
+from tests.support.parked import reset
 
 #: The receive buffer of a client with a small window; the kernel rounds it up.
 SMALL_WINDOW = 2304
-_ABORT = struct.pack("ii", 1, 0)
 
 
 class Puppet:
@@ -42,7 +41,7 @@ class Puppet:
         self.end_point: tuple[str, int] = self._socket.getsockname()
         self._tls = Tls(tls) if tls is not None else None
         if self._tls is not None:
-            self._unsent += self._tls.shake()
+            self._flush(self._tls)
 
     def say(self, wire: bytes) -> None:
         """Queue bytes to be sent, encrypted under TLS."""
@@ -93,10 +92,13 @@ class Puppet:
             self.say(replies)
         return most < wanted
 
-    def _open(self, tls: "Tls", data: bytes) -> bytes:
-        plain = tls.take(data)
+    def _flush(self, tls: "Tls") -> None:
         self._unsent += tls.reply
         tls.reply = b""
+
+    def _open(self, tls: "Tls", data: bytes) -> bytes:
+        plain = tls.take(data)
+        self._flush(tls)
         if tls.shaken and self._unsealed:
             self._unsent += tls.seal(self._unsealed)
             self._unsealed = b""
@@ -136,7 +138,7 @@ class Puppet:
         if self.open:
             self.open = False
             if abort:
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
+                reset(self._socket)
             self._socket.close()
 
 
@@ -146,56 +148,34 @@ def acknowledge(connected: socket.socket | trio.socket.SocketType) -> None:
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
 
-class Tls:
-    """A client's side of TLS on buffers in memory."""
+class Tls(BareClient):
+    """A client's side of TLS that hears nothing more after an error of OpenSSL, such as an alert."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
-        self.shaken = False
-        self.reply = b""  # what OpenSSL wants to have sent
+        super().__init__(context)
+        self.reply = self.step()  # what OpenSSL wants to have sent
         self._broken = False
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=NAMES[0])
-
-    def shake(self) -> bytes:
-        """Continue the handshake; the next flight."""
-        try:
-            self._object.do_handshake()
-            self.shaken = True
-        except ssl.SSLWantReadError:
-            pass
-        except ssl.SSLError:
-            self._broken = True  # an alert, or no TLS at all: it hears nothing more
-        return self._outgoing.read()
 
     def take(self, data: bytes) -> bytes:
+        """The plaintext of received bytes."""
         plain = b""
         if self._broken:
             return plain
-        self._incoming.write(data)
-        if not self.shaken:
-            self.reply += self.shake()
         try:
-            while self.shaken:
-                piece = self._object.read(1 << 14)
-                if not piece:
-                    break
-                plain += piece
-        except ssl.SSLWantReadError:
-            pass
+            if not self.shaken:
+                self.reply += self.step(data)
+                data = b""
+            if self.shaken:
+                plain = self.open(data)
         except ssl.SSLError:
             self._broken = True
-        self.reply += self._outgoing.read()
+        self.reply += self.outgoing.read()
         return plain
 
     def seal(self, data: bytes) -> bytes:
         """Records with this data; none after close_notify."""
         try:
-            self._object.write(data)
+            return super().seal(data)
         except ssl.SSLError:
             self._broken = True
-        return self._outgoing.read()
-
-    def goodbye(self) -> bytes:
-        with contextlib.suppress(ssl.SSLError):
-            self._object.unwrap()
-        return self._outgoing.read()
+            return b""

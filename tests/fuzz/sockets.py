@@ -9,7 +9,6 @@ import contextlib
 import json
 import signal
 import socket
-import struct
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
@@ -20,7 +19,7 @@ import trio
 from tests.fuzz.neighbours import neighbours
 from tests.fuzz.scripts import LITTLE, SWALLOW, Move, Script, script
 from tests.support.certificates import NAMES, certificate
-from tests.support.parked import descriptors
+from tests.support.parked import descriptors, reset
 from tests.support.peers import Address, ask, chatter, publish
 from tests.support.serving import ServerProcess, eventually, sample, server_process
 
@@ -40,8 +39,6 @@ FLAGS = (
     "--send-buffer 8192 --ring-messages 32 --ring-bytes 65536 --retain-messages 20000 "
     "--all-unfinished-bytes 65536"
 ).split()
-_ABORT = struct.pack("ii", 1, 0)
-
 
 #: Counts that must return to what they were, besides the descriptors.
 COUNTS = ("connections", "addresses", "members", "held_polls", "log_pending", "unfinished_bytes")
@@ -177,8 +174,7 @@ async def _make(move: Move, raw: trio.SocketStream, stream: trio.abc.Stream) -> 
         case "end", _:
             await raw.send_eof()
         case "reset", _:
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
-            raw.socket.close()
+            reset(raw.socket)
         case _:
             raise AssertionError(move)
 

@@ -14,9 +14,7 @@ import trio
 import trio.testing
 
 from tests.support.parked import Parked
-
-#: Seconds on the test's clock until something that must happen has failed.
-PATIENCE = 60.0
+from tests.support.serving import eventually
 
 
 class Polled(Parked):
@@ -29,9 +27,7 @@ class Polled(Parked):
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait until a condition holds."""
-        with trio.fail_after(PATIENCE):
-            while not condition():  # noqa: ASYNC110  any condition, and some of them are the kernel's
-                await trio.sleep(0.01)
+        await eventually(lambda: bool(condition()))
 
     async def run(self) -> None:
         def tick(late: float) -> None:

@@ -13,7 +13,7 @@ import socket
 import ssl
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ from chatserver.net.tls import TlsEngine, load_context
 from chatserver.net.tls_handshake import Handshakes
 from chatserver.net.tls_transport import TlsTransport
 from chatserver.reasons import Reason
-from tests.support.certificates import NAMES, certificate, trusting_any
+from tests.support.certificates import BareClient, certificate, trusting_any
 from tests.support.parked import Parked, parked, take
 
 PLAIN_ANSWER = b"this is TLS"
@@ -40,39 +40,6 @@ def server_context() -> ssl.SSLContext:
     """One context for all tests, since making a key takes longer than most of them."""
     with tempfile.TemporaryDirectory() as folder:
         return load_context(*certificate(Path(folder)))
-
-
-class BareClient:
-    """A TLS client without a socket, controlled by the test."""
-
-    def __init__(self, context: ssl.SSLContext) -> None:
-        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname=NAMES[0])
-
-    def step(self, wire: bytes = b"") -> bytes:
-        """Continue the handshake; the next flight, at first the ClientHello."""
-        self.incoming.write(wire)
-        with suppress(ssl.SSLWantReadError):
-            self.tls.do_handshake()
-        return self.outgoing.read()
-
-    def seal(self, data: bytes) -> bytes:
-        self.tls.write(data)
-        return self.outgoing.read()
-
-    def open(self, wire: bytes) -> bytes:
-        self.incoming.write(wire)
-        opened = b""
-        with suppress(ssl.SSLWantReadError):
-            while piece := self.tls.read(1 << 14):
-                opened += piece
-        return opened
-
-    def goodbye(self) -> bytes:
-        """A close_notify."""
-        with suppress(ssl.SSLWantReadError):
-            self.tls.unwrap()
-        return self.outgoing.read()
 
 
 class Client(BareClient):

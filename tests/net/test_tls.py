@@ -22,8 +22,8 @@ from chatserver.net.tls_records import (
 )
 from chatserver.settings.spec import ConfigError
 from loadgen.tls import HANDSHAKE
-from tests.net.sealed import VERSIONS, BareClient, server_context
-from tests.support.certificates import certificate, trusting, trusting_any
+from tests.net.sealed import VERSIONS, server_context
+from tests.support.certificates import BareClient, certificate, trusting, trusting_any
 from tests.support.examples import examples
 from tests.support.handsealed import TLS12_SUITE, seal_tls12
 

@@ -1,6 +1,6 @@
-"""A certificate authority that only the tests' clients trust.
+"""A certificate authority that only the tests' clients trust, and a client without a socket.
 
-Owns: the authority, one for each run. May not: import chatserver.
+Owns: the authority, one for each run; OpenSSL's buffers of a client. May not: import chatserver.
 
     cert, key = certificate(tmp_path)
     async with serving(tls_cert=cert, tls_key=key) as server: ...
@@ -44,10 +44,41 @@ trusting_any = cache(trusting)
 """The same one for all: making it takes longer than a handshake."""
 
 
+class BareClient:
+    """A TLS client without a socket, controlled by the test."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname=NAMES[0])
+        self.shaken = False  # whether its handshake is over
+
+    def step(self, wire: bytes = b"") -> bytes:
+        """Continue the handshake; the next flight, at first the ClientHello."""
+        self.incoming.write(wire)
+        with suppress(ssl.SSLWantReadError):
+            self.tls.do_handshake()
+            self.shaken = True
+        return self.outgoing.read()
+
+    def seal(self, data: bytes) -> bytes:
+        self.tls.write(data)
+        return self.outgoing.read()
+
+    def open(self, wire: bytes) -> bytes:
+        self.incoming.write(wire)
+        opened = b""
+        with suppress(ssl.SSLWantReadError):
+            while piece := self.tls.read(1 << 14):
+                opened += piece
+        return opened
+
+    def goodbye(self) -> bytes:
+        """A close_notify."""
+        with suppress(ssl.SSLError):
+            self.tls.unwrap()
+        return self.outgoing.read()
+
+
 def client_hello() -> bytes:
     """A ClientHello of OpenSSL."""
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client = trusting_any().wrap_bio(incoming, outgoing, server_hostname=NAMES[0])
-    with suppress(ssl.SSLWantReadError):
-        client.do_handshake()
-    return outgoing.read()
+    return BareClient(trusting_any()).step()

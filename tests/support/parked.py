@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import trio
+
 from chatserver.net.admission import Admission
 from chatserver.net.connection import Connection, network_of
 from chatserver.net.connections import Connections
@@ -302,7 +304,7 @@ def ended(peer: socket.socket) -> bool:
         return False
 
 
-def reset(peer: socket.socket) -> None:
+def reset(peer: socket.socket | trio.socket.SocketType) -> None:
     """Close with RST."""
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     peer.close()
