@@ -16,7 +16,6 @@ from typing import TypeAlias
 #: Interest and events, in epoll's own numbers so that epoll's results need no translation.
 READ = 0x001
 WRITE = 0x004
-BROKEN = 0x008 | 0x010  # EPOLLERR, EPOLLHUP: reported whether asked for or not
 ENDED = 0x2000  # EPOLLRDHUP, of an event only: the peer sent FIN, maybe after bytes that are not read yet
 #: `Connection.armed` of a connection that is armed for a reset only, and of one in the scheduler's queues, which is not
 #: armed until its step has run.

@@ -20,9 +20,7 @@ _DIVIDED = (Sharing.DIVIDED, Sharing.SPREAD)
 
 
 def share_of(settings: Settings) -> Settings:
-    """The settings of one worker; unchanged if there is only one."""
-    if settings.workers == 1:
-        return settings
+    """The settings of one worker; the same if there is only one."""
     shares: dict[str, Any] = {name: share(name, settings) for name, spec in SPECS.items() if spec.sharing in _DIVIDED}
     return dataclasses.replace(settings, **shares)
 
@@ -30,8 +28,6 @@ def share_of(settings: Settings) -> Settings:
 def share(name: str, settings: Settings) -> int:
     """One worker's share of a divided limit; 0 keeps its meaning."""
     total, spec = int(getattr(settings, name)), SPECS[name]
-    if not total or settings.workers == 1:
-        return total
     mean = total / settings.workers
     slack = SPREAD_DEVIATIONS * math.sqrt(mean) if spec.sharing is Sharing.SPREAD else 0.0
     floor: float = max(spec.minimum, *(getattr(settings, least) for least in LOWER_BOUNDS.get(name, ())), 0)

@@ -3,6 +3,7 @@
 Owns: what must hold between two rules of the machine and at the end, besides `invariants`. May not: change anything.
 """
 
+import select
 import socket
 from collections.abc import Iterator
 
@@ -11,7 +12,7 @@ from chatserver.chat.member import Member, PollWaiter, Source
 from chatserver.chat.room import Room
 from chatserver.edge.websocket import TASK_MARGIN
 from chatserver.net.connection import Connection
-from chatserver.net.readiness import BROKEN, HANGUP, QUEUED, READ, WRITE, Epoll
+from chatserver.net.readiness import HANGUP, QUEUED, READ, WRITE, Epoll
 from chatserver.net.states import State
 from chatserver.net.wheel import NEVER, ticks
 from tests.fuzz import invariants
@@ -31,6 +32,8 @@ _MORE = {
 _AT_EASE = (State.OPEN, State.PINGED)
 #: Real seconds in which the kernel delivers over loopback even on a busy machine.
 _DELIVERY = 0.05
+#: EPOLLERR and EPOLLHUP, which the kernel adds by itself, except to a disarmed one-shot.
+_BROKEN = select.EPOLLERR | select.EPOLLHUP
 #: Descriptors of a listener: its socket and its spare one; and those of a server's epoll.
 _OF_LISTENER, _OF_EPOLL = 2, 2
 
@@ -148,8 +151,7 @@ def _check_kernel(world: World, everybody: list[Connection]) -> None:
     for each in everybody:
         events = registered[each.descriptor]
         if each.armed:
-            # The kernel adds these two by itself, except to a disarmed one-shot.
-            assert events & BROKEN == BROKEN, f"not armed: {describe(each)}"
+            assert events & _BROKEN == _BROKEN, f"not armed: {describe(each)}"
             wanted = 0 if each.armed == HANGUP else each.armed
             assert events & (READ | WRITE) == wanted, f"armed for other events: {describe(each)}"
 

@@ -19,7 +19,7 @@ def of(workers: int, **options: object) -> Settings:
 
 def test_one_process_has_everything() -> None:
     settings = of(1, max_connections=1000)
-    assert share_of(settings) is settings
+    assert share_of(settings) == settings
 
 
 @pytest.mark.parametrize("workers", [2, 3, 16, 256])
