@@ -39,8 +39,6 @@ from chatserver.settings.fields import Settings
 _log = structlog.get_logger("chatserver.net")
 #: `Connection.armed` by state.
 _WANTED = tuple({Reads.YES: READ, Reads.NO: 0, Reads.HANGUP: HANGUP}[row.reads] for row in ROWS)
-#: Ends after which the peer cannot read a goodbye.
-_GONE = frozenset((Reason.PEER_CLOSED, Reason.PEER_RESET, Reason.TLS_FAILED))
 #: Bytes of an unfinished head, body, message or record that are not charged to the budget: enough for a browser's
 #: head, a ClientHello, a message of usual length. For 20,000 connections they are 40 MB, on top of the budget.
 FREE_INPUT = 2048
@@ -110,7 +108,7 @@ class Connections:
         self.held -= 1
         self.operators.discard(connection)
         try:
-            if connection.transport is not PLAIN and not (reset or connection.blocked or reason in _GONE):
+            if connection.transport is not PLAIN and not (reset or connection.blocked):
                 with suppress(OSError, TransportError):  # not taken: the peer learns of the end by FIN alone
                     connection.transport.finish(connection)
         finally:

@@ -275,6 +275,7 @@ def test_close_sends_close_notify_unless_it_is_a_reset(tls: Sealed, reset: bool)
 def test_after_half_a_record_no_close_notify_is_sent(tls: Sealed) -> None:
     connection, client = tls.meet(small=True)
     tls.connections.send(connection, BIG)
+    client.hear()  # the kernel has room for the rest of the record
     tls.connections.close(connection, Reason.EVICTED)
     assert BIG.startswith(client.hear())
     assert not client.closed
@@ -301,6 +302,16 @@ def test_close_notify_is_the_end(tls: Sealed, met: tuple[Connection, Client]) ->
     assert tls.of("ended") == [connection]
     tls.connections.send(connection, b"the answer")
     tls.until(lambda: client.hear() == b"the answer")
+
+
+def test_close_notify_is_answered_before_a_close(tls: Sealed, met: tuple[Connection, Client]) -> None:
+    """RFC 8446 section 6.1. A client that waits for ours would report a truncated stream."""
+    _, client = met
+    tls.recorder.on["ended"] = lambda each: tls.connections.close(each, Reason.PEER_CLOSED)
+    client.socket.send(client.goodbye())
+    tls.until(lambda: tls.of("closed"))
+    client.incoming.write(take(client.socket))
+    client.tls.unwrap()  # raises if there is no close_notify
 
 
 def test_bytes_after_close_notify_are_ignored(tls: Sealed, met: tuple[Connection, Client]) -> None:

@@ -223,6 +223,21 @@ def test_values_that_contradict_each_other(fields: dict[str, object], words: str
         load(fields)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"proxy_protocol": True, "trusted_proxy": "10.0.0.1"},
+        {"user_header": "X-User", "trusted_proxy": "10.0.0.1"},
+        {"guests": "none", "token_key": "key.pem"},
+        {"guests": "none", "token_jwks": "https://login.example/keys"},
+        {"guests": "none", "user_header": "X-User", "trusted_proxy": "10.0.0.1"},
+        {"workers": 1, "log": "memory:"},
+    ],
+)
+def test_values_that_need_each_other(fields: dict[str, object]) -> None:
+    load(fields)
+
+
 @given(st.integers(-(10**20), 10**20) | st.floats(allow_nan=False, allow_infinity=False))
 def test_a_number_is_shown_with_every_digit_and_no_exponent(value: float) -> None:
     shown = plain(value)
