@@ -11,24 +11,27 @@ from pathlib import Path
 from chatserver.settings.spec import ConfigError
 
 RESERVED_DESCRIPTORS = 64  # listeners, poller, log and its readers, standard streams, one spare
-MAX_DESCRIPTORS = 1 << 20  # the soft limit is raised no further: Linux's fs.nr_open; macOS's hard limit is infinite
+#: More are not used: the usual fs.nr_open of Linux. macOS's hard limit is infinite, and many containers have 2^30, for
+#: which the kernel's table would take 8 GB.
+MAX_DESCRIPTORS = 1 << 20
 
 
 def raise_descriptor_limit() -> int:
-    """Raise the soft RLIMIT_NOFILE towards the hard one and return what it is now.
+    """Raise the soft RLIMIT_NOFILE towards the hard one, and return how many descriptors may be used.
 
     The soft limit is low (1,024 on Debian) for the sake of `select()`, which this program does not use;
     Go's runtime does the same at start.
     """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return MAX_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    except (ValueError, OSError):  # macOS: more than kern.maxfilesperproc, whatever the hard limit says
-        return soft
-    return wanted
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, hard = (
+        MAX_DESCRIPTORS if limit == resource.RLIM_INFINITY else min(limit, MAX_DESCRIPTORS) for limit in limits
+    )
+    if soft < hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, limits[1]))
+        except (ValueError, OSError):  # macOS: more than kern.maxfilesperproc, whatever the hard limit says
+            return soft
+    return hard
 
 
 def connection_limit(configured: int, *, descriptors: int) -> int:

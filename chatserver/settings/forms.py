@@ -109,9 +109,9 @@ def header_name(text: str) -> str:
 
 def listen(text: str) -> tuple[str, int]:
     """A host and a port to listen on."""
-    name, colon, port = text.rpartition(":")
+    name, _, port = text.rpartition(":")
     bare = name.removeprefix("[").removesuffix("]")
-    if not colon or not bare or (":" in bare) != (bare != name) or not re.fullmatch("[0-9]{1,5}", port):
+    if not bare or (":" in bare) != (bare != name) or not re.fullmatch("[0-9]{1,5}", port):
         raise ValueError(f"{text!r} is not HOST:PORT, like 127.0.0.1:9100 or [::1]:9100")
     if int(port) > _MOST_PORT:
         raise ValueError(f"port {port} is above the maximum, {_MOST_PORT}")

@@ -2,6 +2,7 @@
 
 import gc
 import sys
+from contextlib import nullcontext
 
 import pytest
 from structlog.testing import capture_logs
@@ -41,6 +42,16 @@ class TestEnding:
             assert sys.getrefcount(connection) == 2, "this name and the argument"
         finally:
             gc.enable()
+
+    @pytest.mark.parametrize("reset", [False, True])
+    def test_a_close_sends_fin_or_rst_and_gives_the_descriptor_back(self, it: Parked, reset: bool) -> None:
+        connection, peer = it.connect_tcp()
+        before = descriptors()
+        it.connections.close(connection, Reason.DONE, reset=reset)
+        assert descriptors() == before - 1
+        peer.setblocking(True)
+        with pytest.raises(ConnectionResetError) if reset else nullcontext():
+            assert peer.recv(1) == b""
 
     def test_one_failure_does_not_keep_the_others_open(self, it: Parked) -> None:
         peers = [it.connect()[1] for _ in range(3)]

@@ -156,4 +156,5 @@ def test_an_error_about_a_log_shows_no_password() -> None:
     for url in ("postgresql://ann:p@w@db/chat", "postgresql://ann:p/w@db/chat"):
         with pytest.raises(ValueError, match=r"^it has an @ or a / in its password; write %40 and %2F$"):
             forms.log_url(url)
-    assert forms.log_url("postgresql://ann:p%40w@db/chat") == "postgresql://ann:p%40w@db/chat"
+    for url in ("postgresql://ann:p%40w@db/chat", "sqlite://data/a@b.db"):
+        assert forms.log_url(url) == url
