@@ -211,7 +211,7 @@ class Connections:
         if not ALLOWED[before][state]:
             raise IllegalMoveError(f"{before.name} does not lead to {state.name}")
         old = connection.context
-        if (state is not before or context is not old) and not isinstance(context, self.context_types[state]):
+        if not isinstance(context, self.context_types[state]):
             raise IllegalMoveError(f"{state.name} does not carry {type(context).__name__}")
         connection.state = state
         if context is not old:

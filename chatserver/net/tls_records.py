@@ -58,14 +58,13 @@ def hello_is_whole(data: bytes) -> bool:
         at += HEADER + length
         if message and message[0] != _CLIENT_HELLO:
             raise RecordError("a handshake that does not begin with a ClientHello")
-        if len(message) >= _MESSAGE_HEADER:
-            size = _MESSAGE_HEADER + int.from_bytes(message[1:_MESSAGE_HEADER], "big")
-            if size > MAX_HELLO:
-                raise RecordError(f"a ClientHello of {size:,} bytes, limit {MAX_HELLO:,}")
-            if len(message) >= size and len(data) >= at:
-                return True
+        size = _MESSAGE_HEADER + int.from_bytes(message[1:_MESSAGE_HEADER], "big")  # at least, as long as bytes lack
+        if size > MAX_HELLO:
+            raise RecordError(f"a ClientHello of {size:,} bytes, limit {MAX_HELLO:,}")
         if len(data) < at:
             return False
+        if len(message) >= size:
+            return True
     raise RecordError(f"a ClientHello in more than {MAX_HELLO_RECORDS} records")
 
 

@@ -153,6 +153,7 @@ class TestEnding:
         it.connections.close(first, Reason.FLOOD, reset=True)
         assert not it.connections.step(first, fail)
         it.run_rounds()
+        assert it.connections.faults.count == 0
         assert take(peer) == b""
         assert it.details("closed") == [Reason.DONE]
         assert (it.armed(second), second.deadline, second.state) == before

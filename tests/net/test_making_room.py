@@ -105,7 +105,8 @@ def test_the_last_place_is_for_a_newcomer_that_is_alone_or_unknown(it: Parked, a
     assert not person.alive
 
 
-def test_candidates_that_changed_state_since_the_scan_are_skipped(it: Parked) -> None:
+def test_candidates_that_changed_since_the_scan_are_skipped(it: Parked) -> None:
+    sending, _ = it.place(State.BODY, body := object(), address="192.0.2.200")
     everybody = []
     for number in range(4):
         everybody.append(it.connect(address=f"192.0.2.{number}")[0])
@@ -114,9 +115,14 @@ def test_candidates_that_changed_state_since_the_scan_are_skipped(it: Parked) ->
     assert it.makes_room("198.51.100.9")
     assert not oldest.alive
     it.connections.close(closed, Reason.PEER_CLOSED)
+    due = joined.deadline
     it.connections.enter(joined, State.OPEN)
+    joined.deadline = due  # as it may be by chance
     assert it.makes_room("198.51.100.9")
     assert (joined.alive, youngest.alive) == (True, False)
+    it.connections.enter(sending, State.BODY, body)  # more of it has come
+    assert not it.makes_room("198.51.100.9")
+    assert sending.alive
 
 
 def test_scans_are_few(it: Parked, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import itertools
 import re
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -259,8 +260,8 @@ def test_a_hello_by_openssl() -> None:
     check(BareClient(trusting_any()).step())
 
 
-@pytest.mark.parametrize("cuts", [(1,), (3,), (4,), (5,), (100,), (1, 2, 3, 4, 5, 6)])
-def test_a_hello_in_several_records(cuts: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("cuts", [(1,), (3,), (4,), (5,), (100,), range(1, MAX_HELLO_RECORDS)])
+def test_a_hello_in_several_records(cuts: Sequence[int]) -> None:
     message = hello_message()
     places = (0, *cuts, len(message))
     check(b"".join(record(message[a:b]) for a, b in itertools.pairwise(places)))
