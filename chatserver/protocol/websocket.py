@@ -14,7 +14,7 @@ Invalid UTF-8 in a fragmented message is detected with its last fragment; RFC 64
 """
 
 from struct import Struct
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import msgspec
 from wsproto.frame_protocol import CloseReason, FrameProtocol, Opcode, ParseFailed, XorMaskerSimple
@@ -129,12 +129,10 @@ def receive(
         return [Violation(error)], b"", None, False
     if not frames:
         return [], buffer[at:], assembly, False
-    if frames[0] == _WHOLE_TEXT:
-        events = [_text(frames)]
-    elif frames[0] in _HEARTBEATS:
+    if frames[0] in _HEARTBEATS:
         events = _heartbeats(frames)
     else:
-        events = _decode(frames)
+        events = [_text(frames) if frames[0] == _WHOLE_TEXT else _decode(frames)]
     if isinstance(events[-1], _LAST):
         return events, b"", None, False
     return events, buffer[at:], assembly, len(buffer) - at >= 2
@@ -153,7 +151,7 @@ def _split(
 ) -> tuple[bytes, int, Assembly | None, FrameError | None]:
     """The first complete message or run, where it ends, the incomplete message, the error."""
     at = 0
-    if assembly is not None and assembly.lacking:
+    if assembly is not None:
         at = min(assembly.lacking, len(buffer))
         assembly.frames += buffer[:at]
         assembly.lacking -= at
@@ -286,38 +284,24 @@ def _text(frame: bytes) -> Event:
         return Violation(FrameError(Reason.BAD_TEXT, _NOT_UTF8))
 
 
-def _decode(frames: bytes) -> list[Event]:
-    """Events from wsproto for a close frame, or for all frames of a message."""
+def _decode(frames: bytes) -> Event:
+    """The event from wsproto for a close frame, or for all frames of a message."""
     protocol = _spare.pop() if _spare else FrameProtocol(client=False, extensions=[])
     protocol.receive_bytes(frames)
-    events: list[Event] = []
-    text: list[str] = []
-    binary: list[bytes] = []
     try:
-        # Run to the end even after a close, so that wsproto's generator finishes and its reference cycle is gone.
+        # To the end even after a close, so that wsproto's generator finishes and its reference cycle is gone.
         # Then an object that cannot be used again is freed without the collector.
-        for opcode, payload, _, finished in protocol.received_frames():
-            if opcode is _TEXT:
-                assert isinstance(payload, str)
-                text.append(payload)
-                if finished:
-                    events.append(Text("".join(text)))
-                    text.clear()
-            elif opcode is _CLOSE:
-                assert isinstance(payload, tuple)
-                events.append(Close(int(payload[0]), payload[1]))
-            else:
-                assert isinstance(payload, bytes)
-                binary.append(payload)
-                if finished:
-                    events.append(Binary(b"".join(binary)))
-                    binary.clear()
+        decoded = list(protocol.received_frames())
     except ParseFailed as error:
-        events.append(Violation(_broken(error)))
-        return events
-    if type(events[-1]) is not Close:
-        _spare.append(protocol)
-    return events
+        return Violation(_broken(error))
+    opcode, payloads = decoded[0].opcode, [frame.payload for frame in decoded]
+    if opcode is _CLOSE:
+        code, reason = cast(tuple[int, str], payloads[0])
+        return Close(int(code), reason)
+    _spare.append(protocol)
+    if opcode is _TEXT:
+        return Text("".join(cast(list[str], payloads)))
+    return Binary(b"".join(cast(list[bytes], payloads)))
 
 
 def _broken(error: ParseFailed) -> FrameError:
@@ -362,8 +346,6 @@ def _header(start: int, length: int) -> bytes:
 
 def pong_frame(payload: bytes) -> bytes:
     """The answer to a ping, with the ping's own payload."""
-    if len(payload) > _MAX_CONTROL:
-        raise ValueError(f"a control frame of {len(payload)} bytes, limit {_MAX_CONTROL}")
     return bytes((0x8A, len(payload))) + payload
 
 
