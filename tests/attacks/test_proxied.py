@@ -1,7 +1,7 @@
 """A server behind a balancer, and peers that pretend to be a balancer, over real sockets.
 
-The units: tests/edge/test_proxied.py. The balancer's address is 127.0.0.2; all other peers and the neighbour connect
-from 127.0.0.1.
+A header that comes slowly: tests/edge/test_proxied.py. The balancer's address is 127.0.0.2; all other peers and the
+neighbour connect from 127.0.0.1.
 """
 
 import re
@@ -148,6 +148,8 @@ async def test_each_request_counts_for_its_own_client() -> None:
         pool = [await stack.enter_async_context(balancer(server)) for _ in range(PLACES + 1)]
         assert [await visit(peer, "192.0.2.1") for peer in pool] == [200] * PLACES + [503]
         assert await visit(pool[-1], "203.0.113.9", "192.0.2.1", BALANCER) == 503, "the client's own claim is ignored"
+        async with connect(server.address) as liar:
+            assert await visit(liar, "192.0.2.1") == 200, "only a proxy is believed"
         assert await visit(pool[-1], "192.0.2.2") == 200
         assert await visit(pool[-1], "192.0.2.1") == 503
         assert await visit(pool[0], "192.0.2.3") == 200
