@@ -5,7 +5,7 @@ from wsproto import events as ws
 from wsproto.connection import Connection, ConnectionState, ConnectionType
 
 from chatserver.protocol.websocket import FrameLimits, Ping, Text, Violation, receive
-from chatserver.reasons import CloseCode, Reason
+from chatserver.reasons import Reason
 from tests.protocol.feed import feed, frame_runner, take_frames
 from tests.support.peers import raw_frame as frame
 
@@ -127,19 +127,6 @@ def test_a_message_s_end_resets_the_count_and_a_ping_does_not() -> None:
     assert feed(frame_runner(), wire)[0] == [Ping(b"")] * 64 + [Reason.TOO_MANY_FRAGMENTS]
     one = frame(TEXT, b"a") + frame(0x00) * 62 + frame(FIN)
     assert feed(frame_runner(), one * 4) == ([Text("a")] * 4, False)
-
-
-def test_close_codes() -> None:
-    codes = {
-        frame(0xC1): CloseCode.PROTOCOL_ERROR,
-        frame(FIN | TEXT, b"\xff"): CloseCode.BAD_TEXT,
-        frame(FIN | TEXT, length=1 << 20): CloseCode.TOO_BIG,
-        (frame(TEXT) + frame(0x00) * 64): CloseCode.TOO_BIG,
-    }
-    for wire, code in codes.items():
-        last = take_frames(wire)[0][-1]
-        assert isinstance(last, Violation)
-        assert last.error.reason.close_code is code
 
 
 def test_what_waits_is_bounded() -> None:
