@@ -234,9 +234,7 @@ class WebSocketHandler(Handler):
             self._violated(connection, FrameError(Reason.FLOOD, Reason.FLOOD.sentence))
 
     def _reply(self, connection: Connection, session: WebSocketSession, answer: Answer) -> None:
-        if len(answer.parts) == 1:
-            self._connections.send(connection, answer.parts[0])
-        elif answer.parts:
+        if answer.parts:
             self._connections.send_parts(connection, answer.parts)
         if answer.member is not None:
             self._hub.deliver(answer.member)
@@ -285,7 +283,7 @@ class WebSocketHandler(Handler):
         self._connections.finish(connection, reason, dialect.close(reason, text, code=code))
 
     def _violated(self, connection: Connection, error: FrameError) -> None:
-        if connection.alive and isinstance(connection.context, WebSocketSession):
+        if isinstance(connection.context, WebSocketSession):  # a reply before this may have found the peer gone
             self._connections.misbehaved(connection, error.reason, error.message)
             self.close(connection, error.reason, error.message)
 
@@ -295,11 +293,8 @@ class WebSocketHandler(Handler):
         if state is _OPEN:
             session = context_of(connection, WebSocketSession)
             principal = session.principal
-            if principal.is_guest and principal.access.closed_to_guests:  # it did not sign in in time
-                self.close(connection, Reason.EXPIRED, Reason.EXPIRED.sentence)
-                return
             left = _left(principal)
-            if left <= 0:
+            if left <= 0 or (principal.is_guest and principal.access.closed_to_guests):  # it did not sign in in time
                 self.close(connection, Reason.EXPIRED, Reason.EXPIRED.sentence)
                 return
             if left <= NOTICE + 2 * TICK:
