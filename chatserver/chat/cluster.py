@@ -205,7 +205,7 @@ class Cluster:
             del self._unreported[room]
             presence = self._presence(room)
             people = [] if presence is None else [named(each) for each in self._people(presence)]
-            report.rooms.append(RoomReport(room, 0 if presence is None else presence.count_here, people))
+            report.rooms.append(RoomReport(room, 0 if presence is None else presence.here, people))
             size += len(people) + 1
             if room == self._last:
                 self._last, report.end = None, True

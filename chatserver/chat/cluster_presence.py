@@ -82,11 +82,6 @@ class ClusterPresence(Presence):
             self._people.clear()
             self._noted(self._name)
 
-    @property
-    def count_here(self) -> int:
-        """The number of people in this process."""
-        return len(self._people)
-
     def people_here(self, limit: int) -> list[Principal]:
         """Up to `limit` people in this process, by the names that they have here."""
         return super().people(limit)

@@ -60,13 +60,6 @@ class Presence:
 
     def enter(self, principal: Principal) -> None:
         """A person has one more connection here."""
-        if self._leases is not None and self._leases.pop(principal.number, None) is not None:
-            if self._people[principal.number].label != principal.label:
-                self._rename(principal)
-            return  # the connection takes the place of the lease
-        self._add(principal)
-
-    def _add(self, principal: Principal) -> None:
         number = principal.number
         before = self._people.get(number)
         if before is None:
@@ -75,6 +68,8 @@ class Presence:
             return
         if before.label != principal.label:
             self._rename(principal)
+        if self._leases is not None and self._leases.pop(number, None) is not None:
+            return  # the connection takes the place of the lease
         if self._connections is None:
             self._connections = {}
         self._connections[number] = self._connections.get(number, 1) + 1
@@ -115,8 +110,7 @@ class Presence:
         leases = self._leases or {}
         ended = list(islice(takewhile(lambda number: leases[number] <= now, leases), EXPIRE_STEP))
         for number in ended:
-            del leases[number]
-            self.leave(number)
+            self.end_lease(number)
         return len(ended) == EXPIRE_STEP
 
     def connections(self, number: int) -> int:
@@ -154,9 +148,9 @@ class Presence:
         self._note(principal, here=True)
 
     @property
-    def here(self) -> bool:
-        """Whether any person is in the room in this process."""
-        return bool(self._people)
+    def here(self) -> int:
+        """The number of people in this process."""
+        return len(self._people)
 
     @property
     def seen_elsewhere(self) -> bool:

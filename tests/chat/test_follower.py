@@ -181,7 +181,7 @@ def note_encoded(it: Chatting) -> list[Record]:
 
 
 @pytest.mark.parametrize(("kind", "text"), [(Kind.EDIT, "corrected"), (Kind.DELETE, ""), (Kind.REACTION, "")])
-async def test_a_apply_remote_is_made_in_the_ring(shared: Chatting, kind: Kind, text: str) -> None:
+async def test_a_change_elsewhere_is_made_in_the_ring(shared: Chatting, kind: Kind, text: str) -> None:
     encoded = note_encoded(shared)
     await shared.publish("lobby", "secret", "other")
     await shared.members(1)
@@ -218,7 +218,7 @@ async def test_a_reaction_removed_elsewhere_is_removed_in_the_ring(shared: Chatt
     assert [(record.offset, record.state) for record in encoded] == [(3, None), (1, None)]
 
 
-async def test_cached_search_results_are_dropped_after_a_apply_remote(
+async def test_cached_search_results_are_dropped_after_a_change_elsewhere(
     shared: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also results with messages that have left the ring."""
