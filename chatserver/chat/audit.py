@@ -85,20 +85,18 @@ class AuditTrail:
 
     async def run(self, audit: Audit) -> None:
         """Store entries until cancelled, then those that are left."""
-        failing = False
         try:
             while True:
                 await self._asked.wait()
                 while self._waiting:
                     await trio.sleep(GROUP_INTERVAL)
+                    is_first_try = not self._tried
                     try:
                         with trio.CancelScope(shield=True):  # a cancelled group may be stored, and then is again below
                             await self._store(audit)
-                        failing = False
                     except LogError as error:  # the entries stay, and are tried again
-                        if not failing:
+                        if is_first_try:
                             _log.warning("audit_failed", reason=type(error).__name__, detail=str(error))
-                        failing = True
                 self._asked = trio.Event()  # last: after an exception above, `run` continues with the waiting entries
         finally:
             with trio.move_on_after(LAST_GROUP_DEADLINE, shield=True):
@@ -112,12 +110,11 @@ class AuditTrail:
         """Store the entries that wait, or first those of an attempt that failed."""
         again = self._tried > 0
         group = list(islice(self._waiting, self._tried or None))
-        if group:
-            self._tried = len(group)
-            await audit.add(group, again=again)
-            self._tried = 0
-            for _ in group:
-                self._waiting.popleft()
+        self._tried = len(group)
+        await audit.add(group, again=again)
+        self._tried = 0
+        for _ in group:
+            self._waiting.popleft()
 
     def sweep(self) -> None:
         """Forget networks whose rate limit is not in use; called once a second."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pytest
 import trio
 import trio.testing
+from structlog.testing import capture_logs
 
 from chatserver.chat import audit as audit_module
 from chatserver.chat.audit import GROUP_INTERVAL, REFUSAL_BURST, REFUSAL_RATE, AuditTrail
@@ -67,8 +68,12 @@ async def test_entries_are_stored_together_and_the_last_ones_at_the_end(
             await trail.run(kept)
 
     nursery.start_soon(run)
-    for target in (7, 8):
-        trail.note_deletion(deletion(target))
+    with capture_logs() as lines:
+        for target in (7, 8):
+            trail.note_deletion(deletion(target))
+    assert [(line["event"], line["by"], line["peer"], line["target"]) for line in lines] == [
+        ("delete", "u_mod", "192.0.2.9", "7"), ("delete", "u_mod", "192.0.2.9", "8"),
+    ]  # fmt: skip
     await trio.sleep(3.5 * GROUP_INTERVAL)
     assert kept.groups == [["7", "8"]]
     assert kept.entries[0] == AuditEntry(5, "u_mod", "Mod", "192.0.2.9", "delete", "lobby", "7")
@@ -94,14 +99,27 @@ async def test_a_failed_group_is_tried_again_in_order(
 ) -> None:
     """A slow disk has stored the group after the deadline; the next attempt must not store it twice."""
     kept = Kept()
-    kept.failing, kept.late = failing, late
     nursery.start_soon(trail.run, kept)
-    trail.note_deletion(deletion(1))
-    await trio.sleep(1.5 * GROUP_INTERVAL)
-    trail.note_deletion(deletion(2))
-    await trio.sleep(4 * GROUP_INTERVAL)
-    assert kept.groups == [["1"], ["2"]]
+    for target in (1, 3):
+        kept.failing, kept.late = failing, late
+        with capture_logs() as lines:
+            trail.note_deletion(deletion(target))
+            await trio.sleep(1.5 * GROUP_INTERVAL)
+            trail.note_deletion(deletion(target + 1))
+            await trio.sleep(4 * GROUP_INTERVAL)
+        assert [line["event"] for line in lines if line["log_level"] == "warning"] == ["audit_failed"], "once"
+    assert kept.groups == [["1"], ["2"], ["3"], ["4"]]
     nursery.cancel_scope.cancel()
+
+
+async def test_entries_that_are_lost_at_the_end_are_counted_in_the_log(trail: AuditTrail) -> None:
+    kept = Kept()
+    kept.failing = 1
+    for target in (1, 2):
+        trail.note_deletion(deletion(target))
+    with capture_logs() as lines, trio.move_on_after(GROUP_INTERVAL / 2):
+        await trail.run(kept)
+    assert [(line["event"], line["entries"]) for line in lines] == [("audit_lost", 2)]
 
 
 async def test_after_a_fault_the_waiting_entries_are_stored_without_another_entry(
@@ -153,11 +171,12 @@ async def test_the_minor_entries_of_a_user_are_limited(trail: AuditTrail) -> Non
     kept = Kept()
     for _ in range(100):
         trail.note_refusal(ANN, "kick", "lobby")
-    trail.note_refusal(BOB, "ban", "lobby")
+    for who in (ANN, BOB):
+        trail.note_search(who, "u_eve", "lobby")
     trail.note_deletion(deletion(7))
     with trio.move_on_after(GROUP_INTERVAL * 1.5):
         await trail.run(kept)
-    assert kept.groups == [["kick"] * REFUSAL_BURST + ["ban", "7"]]
+    assert kept.groups == [["kick"] * REFUSAL_BURST + ["u_eve", "7"]]
     assert [entry.minor for entry in kept.entries] == [True] * (REFUSAL_BURST + 1) + [False]
     await trio.sleep(1 / REFUSAL_RATE)
     trail.sweep()
