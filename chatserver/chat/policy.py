@@ -50,7 +50,7 @@ class Policies:
     """The policies of all rooms: the first pattern in the file that matches a name counts."""
 
     def __init__(self, rooms: Sequence[tuple[str, RoomPolicy]] = ()) -> None:
-        self._rules = [(matcher(pattern), policy) for pattern, policy in rooms]
+        self._rules = [(_matcher(pattern), policy) for pattern, policy in rooms]
         self._default = RoomPolicy()
         self.of: Callable[[str], RoomPolicy] = lru_cache(CACHED_ROOM_POLICIES)(self._find)
 
@@ -75,13 +75,8 @@ class Policies:
         return self._default
 
 
-def matcher(pattern: str) -> Callable[[str], object]:
-    """A predicate on room names for a pattern. A regular expression, 0.1 ms to compile, only if it is needed."""
-    if not _SPECIAL.search(pattern):
-        return pattern.__eq__
-    if _is_prefix(pattern):
-        prefix = pattern[:-1]
-        return lambda room: room.startswith(prefix)
+def _matcher(pattern: str) -> Callable[[str], object]:
+    """A predicate on room names for a pattern; 0.1 ms to compile."""
     return re.compile(translate(pattern)).match
 
 
@@ -155,7 +150,7 @@ def _granted(patterns: Sequence[str]) -> Granted:
     names = frozenset(pattern for pattern in patterns if not _SPECIAL.search(pattern))
     prefixes = tuple(pattern[:-1] for pattern in patterns if _is_prefix(pattern))
     others = [pattern for pattern in patterns if pattern not in names and not _is_prefix(pattern)]
-    return Granted(names, prefixes, tuple(map(matcher, others)))
+    return Granted(names, prefixes, tuple(map(_matcher, others)))
 
 
 class Access:

@@ -8,13 +8,13 @@ import pytest
 
 from chatserver.chat.policy import (
     MAX_COSTLY_GRANTS,
+    MAX_GRANT_CHARS,
     MAX_GRANTS,
     OPEN,
     Access,
     Action,
     Policies,
     Rights,
-    matcher,
     rights_of,
 )
 from chatserver.settings.rooms import Audience, Guests, RoomPolicy
@@ -90,6 +90,7 @@ def test_the_rights_of_guests_are_a_setting(guests: str, *, read: bool, write: b
     assert [access.may(access.guests, action, "lobby") for action in Action] == [read, write, False]
     assert [access.may(rights_of(None, None), action, "lobby") for action in Action] == [True, True, False]
     assert access.sees_all(access.guests) is read
+    assert not access.sees_all(rights_of(None, (("*", "r"),)))
     assert access.lists(access.guests, "lobby") is read
 
 
@@ -105,8 +106,8 @@ def test_a_room_is_listed_to_its_readers_or_by_policy_to_all() -> None:
 def test_retention_is_the_rooms_own_or_the_default() -> None:
     policies = Policies([("logs", RoomPolicy(retain_count=5)), ("talk", RoomPolicy(retain_age=1.5, retain_count=0))])
     assert [policies.keeps(100, 7, room) for room in ("logs", "talk", "lobby")] == [(5, 7), (0, 1500), (100, 7)]
-    assert policies.retain
-    assert not Policies([("logs", RoomPolicy(read=SIGNED_IN))]).retain
+    each = RoomPolicy(retain_count=5), RoomPolicy(retain_age=1.5), RoomPolicy(read=SIGNED_IN)
+    assert [Policies([("logs", policy)]).retain for policy in each] == [True, True, False]
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,7 @@ def test_retention_is_the_rooms_own_or_the_default() -> None:
         (None, (("a", "rwx"),)),
         (None, (("a", ""),)),
         (None, (("", "r"),)),
-        (None, (("a" * 65, "r"),)),
+        (None, (("a" * (MAX_GRANT_CHARS + 1), "r"),)),
         (None, tuple((str(number), "r") for number in range(MAX_GRANTS + 1))),
         (None, tuple((f"*{number}", "r") for number in range(MAX_COSTLY_GRANTS + 1))),
     ],
@@ -124,6 +125,12 @@ def test_retention_is_the_rooms_own_or_the_default() -> None:
 def test_a_malformed_claim_grants_nothing(role: str | None, rooms: tuple[tuple[str, str], ...] | None) -> None:
     with pytest.raises(ValueError, match=r"^(role|rooms): "):
         rights_of(role, rooms)
+
+
+def test_the_most_that_a_token_may_name() -> None:
+    costly = [(f"*{number}", "r") for number in range(MAX_COSTLY_GRANTS)]
+    names = [(str(number), "r") for number in range(MAX_GRANTS - MAX_COSTLY_GRANTS - 1)]
+    assert OPEN.may(rights_of(None, (*costly, *names, ("a" * MAX_GRANT_CHARS, "r"))), READ, "x0")
 
 
 @pytest.mark.parametrize(
@@ -139,8 +146,11 @@ def test_a_malformed_claim_grants_nothing(role: str | None, rooms: tuple[tuple[s
     ],
 )
 def test_patterns(pattern: str, fits: list[str], others: list[str]) -> None:
-    matches = matcher(pattern)
-    assert [bool(matches(room)) for room in fits + others] == [True] * len(fits) + [False] * len(others)
+    """In a policy and in a token."""
+    policies, token = Policies([(pattern, RoomPolicy(list=True))]), rights_of(None, ((pattern, "r"),))
+    expected = [True] * len(fits) + [False] * len(others)
+    assert [policies.of(room).list for room in fits + others] == expected
+    assert [OPEN.may(token, READ, room) for room in fits + others] == expected
 
 
 def test_equal_claims_of_tokens_are_one_object() -> None:
