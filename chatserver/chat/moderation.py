@@ -67,7 +67,7 @@ class Moderation:
         self.apply: Callable[[Enforcement], None]
         self.refused: dict[Kind, int] = dict.fromkeys(Kind, 0)
         self._found: _Table = {}
-        self._unswept: list[int] = []  # ids that `sweep` has not checked yet
+        self._unswept: list[Sanction] = []  # those that `sweep` has not checked yet
 
     def check(self, principal: Principal, action: Action, room: str) -> Refusal | None:
         """Refuse an action that is forbidden in this room now, which counts; None: it is allowed."""
@@ -82,10 +82,8 @@ class Moderation:
         if not self.concerns(principal):
             return None
         found = self._find(principal.number, action, room)
-        if found is None:
+        if found is None and not principal.may(Action.MODERATE, room):  # a ban of a network spares moderators
             found = self._find(principal.network, action, room)
-            if found is not None and principal.may(Action.MODERATE, room):  # a ban of a network spares moderators
-                return None
         return found
 
     def concerns(self, principal: Principal) -> bool:
@@ -190,12 +188,11 @@ class Moderation:
     def sweep(self) -> None:
         """Remove some of the expired sanctions; called once a second."""
         if not self._unswept:
-            self._unswept = list(self.in_force)
+            self._unswept = list(self.in_force.values())
         now = self.wall_ms()
-        for id_ in self._unswept[-SWEEP:]:
-            each = self.in_force.get(id_)
-            if each is not None and each.expired(now):
-                self.lift(id_)
+        for each in self._unswept[-SWEEP:]:
+            if each.expired(now):
+                self.lift(each.id)
         del self._unswept[-SWEEP:]
 
     def _add(self, sanction: Sanction) -> None:

@@ -106,7 +106,7 @@ def test_a_duration_is_written_in_words(house: House, seconds: int, words: str) 
 
 
 def test_a_sanction_ends_by_the_clock_and_tells_its_remaining_time(house: House) -> None:
-    house.enforce(ANN, Kind.MUTE, seconds=60, reason="spam")
+    made = house.enforce(ANN, Kind.MUTE, seconds=60, reason="spam")
     assert house.refusal(ANN, WRITE) == ("you may not write in lobby for another 60 s: spam", 60.0)
     house.now += 59_500
     assert house.refusal(ANN, WRITE) == ("you may not write in lobby for another 1 s: spam", 0.5)
@@ -114,6 +114,8 @@ def test_a_sanction_ends_by_the_clock_and_tells_its_remaining_time(house: House)
     assert house.allowed(ANN) == list(Action)
     assert house.it.refused == {Kind.MUTE: 2, Kind.BAN: 0}
     assert house.listed("lobby") == []
+    house.now += 500
+    assert house.it.refusal(made).seconds_left == 0.0, "as if it was stored late"
 
 
 def test_a_sanction_without_an_end_tells_no_time(house: House) -> None:
@@ -138,7 +140,10 @@ def test_a_new_sanction_replaces_an_equal_one(house: House) -> None:
     assert house.listed("lobby") == [later.id]
     house.enforce(ANN, Kind.MUTE, seconds=99, id_=1)
     assert house.listed("lobby") == [later.id], "the earlier one arrives late and is dropped"
-    assert len(house.it.in_force) == 2
+    assert house.it.enforce(later), "its request resumes after the tables were read again"
+    ban = house.enforce(ANN)
+    assert house.listed("lobby") == [ban.id, later.id]
+    assert len(house.it.in_force) == 3
 
 
 def test_a_lifted_sanction_is_removed(house: House) -> None:

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from chatserver.chat import reading
 from chatserver.chat.reading import STORE_EVERY, ReadMarkers
@@ -95,7 +96,9 @@ async def test_a_failing_log_loses_no_marker_and_a_fault_only_the_current_group(
         notebook.failures = [LogUnavailable("the disk is full")] * 3
         for number in range(5):
             markers.move(f"u_{number}", "lobby", 1)
-        await trio.sleep(2.5 * STORE_EVERY)
+        with capture_logs() as lines:
+            await trio.sleep(2.5 * STORE_EVERY)
+        assert [line["event"] for line in lines] == ["read_markers_not_stored"] * 2
         markers.move("u_0", "lobby", 2)
         assert notebook.rows == []
         await trio.sleep(5 * STORE_EVERY)
@@ -176,6 +179,20 @@ async def test_the_markers_of_one_user_can_be_stored_at_once() -> None:
         await trio.sleep(2 * STORE_EVERY)
         assert notebook.rows[-3:] == [("ann", "lobby", 4), ("ann", "den", 1), ("bob", "lobby", 3)]
         assert markers.waiting == 0
+        markers.move("ann", "lobby", 5)
+        await trio.sleep(2 * STORE_EVERY)
+        assert notebook.rows[-1] == ("ann", "lobby", 5), "the next rounds go on"
+
+
+async def test_a_round_may_begin_while_the_markers_of_a_user_are_stored_at_once() -> None:
+    async with storing() as (notebook, markers):
+        markers.move("ann", "lobby", 3)
+        notebook.delay = 0.1
+        await trio.sleep(STORE_EVERY - 0.05)
+        await markers.store("ann")
+        await trio.sleep(1.0)
+        assert notebook.rows == [("ann", "lobby", 3)] * 2
+        assert (notebook.faults, markers.waiting) == ([], 0)
 
 
 async def test_markers_that_cannot_be_stored_at_once_stay_for_their_round() -> None:
