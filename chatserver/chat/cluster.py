@@ -129,10 +129,9 @@ class Cluster:
     async def run(self) -> None:
         """Send this process's reports until cancelled."""
         while True:
-            for index, message in enumerate(self._messages()):
-                if index:
-                    await trio.sleep(PAUSE)
+            for message in self._messages():
                 self._bus.tell(message)
+                await trio.sleep(PAUSE)
             await trio.sleep(REPORT_INTERVAL)
             await self._expire()
 
@@ -171,14 +170,14 @@ class Cluster:
         pause = max(RESEND_INTERVAL, len(self._hub.rooms) * len(self._processes) / RESENT_ROOMS_PER_SECOND)
         if self._all_wanted and self._clock() >= self._reported_all + pause:
             self._report_all()
-        resend, now = self._lacking(), self._clock()
-        if not (resend or self._hints or self._waits()) and now < self._sent_at + ALIVE_INTERVAL:
+        now = self._clock()
+        if not self._waits() and now < self._sent_at + ALIVE_INTERVAL:
             return
         self._sent_at = now
         left = PEOPLE_PER_ROUND
         while True:
             report = self._next()
-            report.resend, resend = resend, []
+            report.resend = self._lacking()
             report.hints, self._hints = list(self._hints), {}
             left -= self._fill(report)
             yield encode(report)
@@ -186,8 +185,8 @@ class Cluster:
                 return
 
     def _waits(self) -> bool:
-        """Whether there is something to send of which one message holds only a part."""
-        return bool(self._unreported or self._typed or self._moved or self._kicked)
+        """Whether there is something to send."""
+        return bool(self._unreported or self._typed or self._moved or self._hints or self._kicked)
 
     def _next(self) -> ProcessReport:
         self._sent += 1
@@ -196,9 +195,8 @@ class Cluster:
         return report
 
     def _fill(self, report: ProcessReport) -> int:
-        """Add notices and rooms to a message. Returns the number of these plus the rooms' named people."""
+        """Add notices and rooms to a message. Returns the number of rooms plus their named people."""
         report.typed, report.moved, report.kicked = _some(self._typed), _some(self._moved), _some(self._kicked)
-        notices = len(report.typed) + len(report.moved) + len(report.kicked)
         size = 0
         while self._unreported and size < PEOPLE_PER_MESSAGE:
             room = next(iter(self._unreported))
@@ -209,14 +207,13 @@ class Cluster:
             size += len(people) + 1
             if room == self._last:
                 self._last, report.end = None, True
-                break  # the rooms after it have changed since, and are no part of the full report
-        return notices + size
+        return size
 
     def _people(self, presence: ClusterPresence) -> list[Principal]:
         """The people here who are named to the other processes."""
         is_large = len(presence) > MAX_NAMED_MEMBERS
-        share = MAX_NAMED_IN_ALL // (len(self._processes) + 1) if is_large else MAX_NAMED_MEMBERS
-        return presence.people_here(min(MAX_NAMED_MEMBERS, max(1, share)))
+        share = MAX_NAMED_IN_ALL // max(2, len(self._processes) + 1)
+        return presence.people_here(share if is_large else MAX_NAMED_MEMBERS)
 
     def _report_all(self) -> None:
         self._all_wanted, self._reported_all = False, self._clock()
@@ -298,7 +295,7 @@ class Cluster:
     def _there(self, process: _Process, report: RoomReport) -> RemotePeople:
         """The people of a room in one process; only their number if too many names are kept already."""
         known = len(process.rooms.get(report.room, NOBODY).people)
-        if not report.people or self._named - known + len(report.people) > MAX_NAMED:
+        if self._named - known + len(report.people) > MAX_NAMED:
             return RemotePeople(NOBODY.people, report.count)
         people = {each.number: principal_of(each) for each in report.people}
         return RemotePeople(people, max(0, report.count - len(people)))
@@ -318,7 +315,7 @@ class Cluster:
             was_large = len(room.presence) > MAX_NAMED_MEMBERS
             room.presence.apply_remote(before, there)
             self._hub.note_presence(room)
-            if was_large != (len(room.presence) > MAX_NAMED_MEMBERS) and room.presence.here:
+            if was_large != (len(room.presence) > MAX_NAMED_MEMBERS):
                 self._unreported[name] = None  # report it again: fewer people here are named now, or all of them
 
     async def _expire(self) -> None:

@@ -1,5 +1,7 @@
 """People in other processes: shown like people here, removed with their process, and repaired after any loss."""
 
+from collections.abc import Callable
+
 import msgspec
 import pytest
 import trio
@@ -10,9 +12,9 @@ from chatserver.chat.cluster import EXPIRY, REPORT_INTERVAL
 from chatserver.chat.cluster_presence import RemotePeople
 from chatserver.chat.presence import MAX_NAMED_MEMBERS
 from chatserver.chat.principal import NamedGuest, Principal, SignedIn, User, pack
-from chatserver.chat.process_messages import ReadReport, named, principal_of
+from chatserver.chat.process_messages import named, principal_of
 from chatserver.chat.registry import EMPTY_ROOM_SECONDS
-from chatserver.log.interface import Draft
+from chatserver.log.interface import Draft, Kind
 from chatserver.protocol.validation import MAX_NAME_CHARS, MAX_USER_ID_CHARS
 from chatserver.shared.datagrams import MAX_MESSAGE
 from tests.chat.processes import MENDED, SAID, Air, Process
@@ -21,12 +23,14 @@ from tests.support.scripted import HERE
 Pair = tuple[Process, Process]
 
 
-async def test_people_in_another_process_are_shown_like_people_here(pair: Pair) -> None:
+async def test_people_in_another_process_are_shown_like_people_here(air: Air, pair: Pair) -> None:
     ours, other = pair
     watcher = await ours.join(1)
     await trio.sleep(SAID)
+    air.said.clear()
     peer = await other.join(2)
     await trio.sleep(SAID)
+    assert {said.process for said in air.said if said.rooms} == {other.cluster._me}, "it is not reported back"
     assert watcher.presence("lobby") == [("1", "-", 1), ("2", "-", 2)]
     assert ours.people() == other.people() == {1, 2}
     other.it.leave(peer.members[0])
@@ -83,9 +87,11 @@ async def test_a_new_process_learns_all_people_without_notices_of_arrival(air: A
     for number, process in enumerate(pair):
         await process.join(number)
         await process.join(number, f"room-{number}")
+        await process.it.load("empty")
     await trio.sleep(SAID)
     async with air.process() as late:
-        await trio.sleep(SAID + REPORT_INTERVAL)
+        await trio.sleep(1.5 * REPORT_INTERVAL)
+        assert not any(room.room == "empty" for said in air.said for room in said.rooms)
         assert late.people() == {0, 1}
         assert (late.people("room-0"), late.people("room-1")) == ({0}, {1})
         watcher = await late.join(7)
@@ -190,6 +196,9 @@ async def test_names_are_kept_up_to_a_bound_and_counts_beyond_it(pair: Pair, mon
     assert [len(ours.people(room)) for room in rooms] == [2, 2, 0, 0]
     assert [ours.count(room) for room in rooms] == [2, 2, 2, 2]
     assert ours.cluster.statistics()["people"] == 8
+    peers["room-0"].append(await other.join(3, "room-0"))
+    await trio.sleep(SAID)
+    assert ours.people("room-0") == {1, 2, 3}, "five names with the new one"
     for room in rooms[:2]:
         for peer in peers[room]:
             other.it.leave(peer.members[0])
@@ -249,10 +258,12 @@ async def test_typing_before_a_message_is_not_told_after_it_elsewhere(pair: Pair
     author = Principal(2, HERE)
     for number in (2, 3):
         other.cluster.types("lobby", Principal(number, HERE))
-    face = author.author
+    face, fan = author.author, Principal(3, HERE).author
     other.it.hub.publish(Draft("lobby", face.id, face.name, "said"), lambda result: None)
+    react = Draft("lobby", fan.id, fan.name, "", kind=Kind.REACTION, target=1, window_ms=1000, emoji="+", on=True)
+    other.it.hub.publish(react, lambda result: None)
     await trio.sleep(SAID)
-    assert watcher.typing("lobby") == [3]
+    assert watcher.typing("lobby") == [3], "who reacts may type on"
 
 
 async def test_a_read_marker_is_told_to_the_same_person_elsewhere(air: Air, pair: Pair) -> None:
@@ -290,21 +301,43 @@ async def test_kicks_and_hints_reach_the_others(pair: Pair) -> None:
     assert heard == ["*signouts", ("u_bob", "lobby")]
 
 
-async def test_no_message_is_too_long_for_a_datagram_however_much_there_is_to_tell(air: Air, pair: Pair) -> None:
+@pytest.mark.parametrize("act", ["hint", "kick", "types", "moved"])
+async def test_what_is_sent_waits_for_no_heartbeat(air: Air, pair: Pair, act: str) -> None:
+    _, other = pair
+    for process in pair:
+        await process.join(1)
+    await trio.sleep(SAID)
+    acts: dict[str, Callable[[], None]] = {
+        "hint": lambda: other.cluster.hint("*signouts"),
+        "kick": lambda: other.cluster.kick("u_bob", "lobby"),
+        "types": lambda: other.cluster.types("lobby", Principal(2, HERE)),
+        "moved": lambda: other.cluster.moved("lobby", Principal(1, HERE), 41),
+    }
+    for number in range(1, 5):
+        air.said.clear()
+        acts[act]()
+        await trio.sleep(1.1 * REPORT_INTERVAL)
+        assert sum(bool(said.hints or said.kicked or said.typed or said.moved) for said in air.said) == 1, number
+
+
+async def test_no_message_is_too_long_for_a_datagram_however_much_there_is_to_tell(
+    air: Air, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In one message, 500 notices of each kind took up to 400 KB: workers lost it, and so each kick of that second."""
     ours, other = pair
     kicks: list[tuple[str, str]] = []
     ours.cluster.on_kick = lambda user, room: kicks.append((user, room))
     packed = pack(User("u" * MAX_USER_ID_CHARS, "\U0001f600" * MAX_NAME_CHARS), None)
+    monkeypatch.setattr(other.cluster, "_is_elsewhere", lambda room, number: True)
     rooms = [f"{number:0>64}" for number in range(module.MAX_NOTICES)]
     for room in rooms[:2]:
         for number in range(MAX_NAMED_MEMBERS - 1):
             peer = await other.join(number, room)
             long = SignedIn((1 << 60) - number, "2001:db8:1111:2222::/64", packed, Principal.access.guests)
             other.it.hub.change_principal(peer.members[0], long)
-    for room in rooms:
+    for room in (*rooms, "beyond"):
         other.cluster.types(room, long)
-        other.cluster._moved[room, long.number] = ReadReport(room, named(long), 1 << 52)
+        other.cluster.moved(room, long, 1 << 52)
         other.cluster.kick(long.face.id, room)
     await trio.sleep(SAID)
     assert sum(len(said.typed) for said in air.said) == sum(len(said.moved) for said in air.said) == len(rooms)
