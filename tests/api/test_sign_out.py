@@ -1,9 +1,9 @@
 """Sign-outs: earlier tokens of the user are invalid on every transport, also after a restart."""
 
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from itertools import count, islice
+from itertools import count
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -13,7 +13,6 @@ import trio
 
 from chatserver import fair
 from chatserver.api import services
-from chatserver.chat.signed_out import SignedOut
 from chatserver.edge import sign_outs as sign_outs_module
 from chatserver.edge.sign_outs import SignOutSearch
 from chatserver.log.interface import Draft, LogUnavailable
@@ -292,30 +291,3 @@ async def test_guests_of_one_network_cannot_have_the_sign_out_of_another_forgott
         ]
         assert [answer.status for answer in answers] == [204, 204, 204, 429]
         assert int(answers[-1].headers["retry-after"]) > 1
-
-
-def test_the_table_drops_entries_without_effect() -> None:
-    table = SignedOut(wall_ms=lambda: 0)
-    ended: list[int] = []
-    table.end = ended.append
-    for number, until in enumerate((10, 10_000, 10_000)):
-        table.note(SignOut(number, guest=False, time=1000 * (number + 1), until=until))
-    assert ended == [0, 1, 2]
-    assert [table.holds(number, 0.5) for number in range(3)] == [True, False, False]
-    assert [table.holds(2, issued) for issued in (0.0, 3.0, 3.001)] == [False, False, True]
-
-
-def test_a_sign_out_visits_few_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Visiting all at each thousandth would take 2 ms of the loop for each thousand that are kept."""
-    looked: list[SignOut] = []
-
-    def few(values: Iterable[SignOut], most: int) -> Iterable[SignOut]:
-        looked.extend(found := list(islice(values, most)))
-        return found
-
-    monkeypatch.setattr("chatserver.chat.signed_out.islice", few)
-    table = SignedOut(wall_ms=lambda: 0)
-    for number in range(3000):
-        table.note(SignOut(number, guest=False, time=number, until=number + 100))
-    assert len(looked) <= 2 * 3000
-    assert sum(not table.holds(number) for number in range(3000)) == 100, "expired entries are removed"
