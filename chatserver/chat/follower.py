@@ -17,7 +17,6 @@ from msgspec.structs import replace
 
 from chatserver.chat.catch_up import READ_RETRY, READERS
 from chatserver.chat.log_reader import LogReader
-from chatserver.chat.registry import Registry
 from chatserver.chat.room import Room
 from chatserver.chat.sink import Schedule
 from chatserver.fair import SingleFlight
@@ -37,14 +36,13 @@ class Follower:
     """See the module. `run` is a task; `take_in` appends records that follow the last one of a room."""
 
     def __init__(
-        self, log: Log, reader: LogReader, registry: Registry, schedule: Schedule, *,
+        self, log: Log, reader: LogReader, rooms: Mapping[str, Room], schedule: Schedule, *,
         take_in: Callable[[Room, list[Record]], None], retained: Callable[[dict[str, int]], None],
         note_altered: Callable[[Iterable[str]], None],
     ) -> None:  # fmt: skip
         self._log = log
         self._reader = reader
-        self._registry = registry
-        self._rooms = registry.rooms
+        self._rooms = rooms
         self._schedule = schedule
         self._take_in = take_in
         self._retained = retained
@@ -125,14 +123,12 @@ class Follower:
             altered = meanwhile.up_to_date(list((await self._altered_by(room, records)).values()), after=last)
         if any(record.kind for record in records):
             self._note_altered((room.name,))
-        if altered:
-            self._reader.altered(room.name, altered, by=last)
-            # Attached to the last record, since each was read in its present state.
-            records[-1] = replace(records[-1], alters=tuple(altered))
+        self._reader.altered(room.name, altered, by=last)
+        # Attached to the last record, since each was read in its present state.
+        records[-1] = replace(records[-1], alters=tuple(altered))
         lacking = [record for record in records if record.offset > room.last]  # our own news may have come meanwhile
         if lacking and self._rooms.get(room.name) is room:
             self._take_in(room, lacking)
-            self._registry.relieve()
         return True
 
     async def _altered_by(self, room: Room, records: list[Record]) -> dict[int, Record]:
@@ -141,8 +137,6 @@ class Follower:
         Only those that are in a ring or in a read under way.
         """
         targets = {record.target for record in records if record.kind and record.target < records[0].offset}
-        if not targets:
-            return {}
         first = records[0].offset if room.ring is None else room.ring.first
         reacted_only = all(record.kind in (Kind.MESSAGE, Kind.REACTION) for record in records)
         single = {target for target in targets if target < first} if self._reader.is_reading(room.name) else set()
@@ -162,14 +156,13 @@ class Follower:
         """Those of these messages that are in a range of offsets, and all edits of them in that range."""
         found: dict[int, Record] = {}
         at = where.start
-        while at < where.stop:
-            page = await self._log.read(room, after=at - 1, limit=MAX_READ)
+        while at < where.stop and (page := await self._log.read(room, after=at - 1, limit=MAX_READ)):
             for record in page:
                 # An edit empties the edit before it, and the log does not say which edit that was.
                 about = record.target if record.kind is Kind.EDIT else record.offset
                 if record.offset < where.stop and about in targets:
                     found[record.offset] = record
-            at = page[-1].offset + 1 if page else where.stop
+            at = page[-1].offset + 1
         return found
 
     async def _compare(self) -> None:

@@ -62,7 +62,7 @@ class Hub:
         self.note_presence = self.housekeeping.note_presence
         self.registry.unloaded = self.housekeeping.forget
         self._follower = Follower(
-            log, self.reader, self.registry, schedule,
+            log, self.reader, self.rooms, schedule,
             take_in=self._take_in, retained=self.retained, note_altered=note_altered,
         )  # fmt: skip
         self.on_hints, self.reach = self._follower.on_hints, self._follower.reach

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from chatserver.chat.follower import COMPARE_INTERVAL
 from chatserver.log.interface import Draft, Kind, Record
@@ -34,10 +35,45 @@ async def test_after_a_hint_the_room_is_read_and_all_members_are_told(shared: Ch
     ann, bob = shared.peer(), shared.peer()
     await shared.join(ann, "lobby")
     await shared.poll(bob, "lobby")
-    shared.hub.on_hints({"lobby": shared.elsewhere_said("lobby", "one", "two")})
+    shared.log.reads = 0
+    shared.elsewhere(*(Draft("lobby", "u_1", "Ann", text) for text in ("one", "two")))
+    shared.hub.on_hints({"lobby": shared.elsewhere(change(Kind.EDIT, 1, "uno"))})
     await shared.until_idle()
-    assert ann.offsets("lobby") == [1, 2]
+    assert ann.offsets("lobby") == [1, 2, 3]
     assert bob.answers == [[("lobby", 0)]]
+    assert shared.log.reads == 1, "the edited message is in the same page"
+
+
+async def test_two_rooms_are_read_at_the_same_time(shared: Chatting) -> None:
+    """An idle reader is woken again and again."""
+    peers = {name: (await shared.members(1, name))[0] for name in ("a", "b")}
+    shared.log.delay = 0.1
+    for offset in (1, 2, 3):
+        shared.hub.on_hints({name: shared.elsewhere_said(name, "hi") for name in peers})
+        await trio.sleep(0.25)
+        assert [peer.offsets(name)[-1] for name, peer in peers.items()] == [offset] * 2
+
+
+async def test_our_own_news_during_the_read_for_a_wrong_hint_is_told_once(shared: Chatting) -> None:
+    [ann] = await shared.members(1)
+    shared.log.delay = 0.1
+    shared.hub.on_hints({"lobby": 5})
+    await trio.sleep(0.05)
+    await shared.publish("lobby", "one")
+    await trio.sleep(0.5)
+    assert (ann.offsets("lobby"), shared.encoder.encoded) == ([1], 1)
+
+
+async def test_a_bug_in_a_read_costs_its_room_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with chatting(shared=True, faults=1) as it:
+        [ann] = await it.members(1)
+        with monkeypatch.context() as patch:
+            patch.setattr(it.log, "read", lambda *_, **__: 1 // 0)
+            it.hub.on_hints({"lobby": it.elsewhere_said("lobby", "one")})
+            await it.until_idle()
+        it.hub.on_hints({"lobby": 1})
+        await it.until_idle()
+        assert ann.offsets("lobby") == [1]
 
 
 async def test_rooms_beyond_one_comparison_are_in_the_next(shared: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,9 +154,13 @@ async def test_a_hint_while_a_room_is_loaded_is_not_forgotten(shared: Chatting) 
 async def test_a_log_that_fails_is_read_again(shared: Chatting) -> None:
     [ann] = await shared.members(1)
     shared.log.failing_reads = 3
-    shared.hub.on_hints({"lobby": shared.elsewhere_said("lobby", "one")})
-    await trio.sleep(10.0)
+    with capture_logs() as lines:
+        shared.hub.on_hints({"lobby": shared.elsewhere_said("lobby", "one")})
+        await trio.sleep(10.0)
     assert ann.offsets("lobby") == [1]
+    told = [line["event"] for line in lines]
+    assert sorted(set(told)) == ["catch_up_failed", "rooms_not_compared"]
+    assert len(told) == 3, "after a second each"
 
 
 async def test_many_pages_are_read_in_a_row(shared: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +173,8 @@ async def test_many_pages_are_read_in_a_row(shared: Chatting, monkeypatch: pytes
 
 async def test_messages_removed_by_retention_elsewhere_are_a_gap(shared: Chatting) -> None:
     [ann] = await shared.members(1)
-    shared.elsewhere_said("lobby", "one", "two", "three", "four")
+    shared.elsewhere(*(Draft("lobby", "u_1", "Ann", text) for text in ("one", "two", "three")))
+    shared.elsewhere(change(Kind.EDIT, 1, "uno"))
     await shared.log.retain(lambda _: (1, 0))
     await trio.sleep(SOON)
     assert (ann.gaps("lobby"), ann.offsets("lobby")) == ([(0, 3)], [4])
@@ -162,6 +203,20 @@ async def test_alone_the_log_is_never_read_for_news(it: Chatting) -> None:
     await trio.sleep(10 * COMPARE_INTERVAL)
     assert ann.offsets("lobby") == list(range(1, 11))
     assert it.log.reads == 0
+
+
+async def test_alone_news_during_a_load_are_read_again_after_a_failure(it: Chatting) -> None:
+    """No comparison with the log makes up for it."""
+    await it.publish("lobby", "one")
+    it.log.delay = 1.0
+    ann = it.peer()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: it.join(ann, "lobby"))
+        await trio.sleep(3.5)  # the newest records are read, and the answer is on its way
+        await it.publish("lobby", "two")
+        it.log.failing_reads = 1
+    await trio.sleep(10.0)
+    assert (ann.offsets("lobby"), it.log.failing_reads) == ([2], 0)
 
 
 # -- changes by other processes ---------------------------------------------------------------------------------------
@@ -258,6 +313,25 @@ async def test_many_reactions_are_one_read_of_the_ring(shared: Chatting) -> None
     await shared.until_idle()
     assert shared.hub.rooms["lobby"].last == last
     assert shared.log.reads <= 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "reads"), [(Kind.REACTION, 1, 2), (Kind.EDIT, 38, 2), (Kind.EDIT, 1, 9), (Kind.EDIT, 40, 2)]
+)
+async def test_one_change_reads_a_part_of_the_ring(
+    shared: Chatting, monkeypatch: pytest.MonkeyPatch, kind: Kind, target: int, reads: int
+) -> None:
+    """For a reaction the message, for another change what follows the message."""
+    monkeypatch.setattr("chatserver.chat.follower.MAX_READ", 5)
+    await shared.publish("lobby", *["hi"] * 40)
+    await shared.members(1)
+    for is_held, expected in ((True, reads), (False, 1)):
+        shared.log.reads = 0
+        made = change(kind, target, "" if kind is Kind.REACTION else "ho", on=is_held)
+        shared.hub.on_hints({"lobby": shared.elsewhere(made)})
+        await shared.until_idle()
+        assert shared.log.reads == expected, is_held
+        shared.hub.rooms["lobby"].cut(0)
 
 
 async def test_a_running_read_does_not_return_a_text_deleted_elsewhere(shared: Chatting) -> None:

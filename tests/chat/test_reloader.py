@@ -5,12 +5,38 @@ from unittest import mock
 import pytest
 import trio
 import trio.testing
+from structlog.testing import capture_logs
 
 from chatserver.chat.moderation import Moderation
 from chatserver.chat.reloader import RELOAD_EVERY, RELOAD_PAUSE, Reloader
 from chatserver.chat.signed_out import SignedOut
-from chatserver.log.interface import SANCTIONS_CHANGED, SIGNOUTS_CHANGED
+from chatserver.log.interface import SANCTIONS_CHANGED, SIGNOUTS_CHANGED, LogUnavailable
 from chatserver.log.memory import MemoryLog
+from chatserver.log.sanctions import Kind, Sanction
+from chatserver.log.signouts import SignOut
+
+BAN = Sanction("lobby", Kind.BAN, "u_ann", "", 0, "", "u_mod", "Mod", 0, id=1)
+OUT = SignOut(7, guest=False, time=1000, until=1 << 50)
+
+
+class Tables:
+    """The tables of a log, and the reloader that reads them."""
+
+    def __init__(self, *, shared: bool = False) -> None:
+        log = MemoryLog()
+        log.shared = shared
+        self.loads = mock.AsyncMock(return_value=[BAN])
+        log.sanctions.load = self.loads  # type: ignore[method-assign]
+        log.signouts.load = mock.AsyncMock(return_value=[OUT])  # type: ignore[method-assign]
+        self.applied = mock.Mock()
+        self.moderation, self.signed_out = Moderation(b"s" * 16), SignedOut()
+        self.moderation.apply = self.signed_out.end = self.applied
+        self.faults: list[object] = []
+        self.reloader = Reloader(log, self.moderation, self.signed_out, faulted=self.faults.append)
+
+    @property
+    def are_known(self) -> bool:
+        return 1 in self.moderation.in_force and not self.signed_out.holds(7)
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -18,23 +44,42 @@ from chatserver.log.memory import MemoryLog
 async def test_tables_are_read_at_once_after_a_hint_and_else_now_and_then(
     autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, hint: str, *, shared: bool
 ) -> None:
-    log, faults = MemoryLog(), list[object]()
-    log.shared = shared
-    loads = mock.AsyncMock(return_value=[])
-    log.sanctions.load = loads  # type: ignore[method-assign]
-    reloader = Reloader(log, Moderation(b"s" * 16), SignedOut(), faulted=faults.append)
-    nursery.start_soon(reloader.run)
+    it = Tables(shared=shared)
+    nursery.start_soon(it.reloader.run)
     await trio.sleep(3.5 * RELOAD_EVERY)
     unasked = 3 if shared else 0
-    assert loads.await_count == unasked
-    reloader.on_hints({"lobby": 1})
+    assert it.loads.await_count == unasked
+    it.reloader.on_hints({"lobby": 1})
     await trio.sleep(RELOAD_PAUSE)
-    assert loads.await_count == unasked, "a hint about a room reads no table"
-    reloader.on_hints({hint: 1})
+    assert it.loads.await_count == unasked, "a hint about a room reads no table"
+    it.reloader.on_hints({hint: 1})
     await trio.sleep(RELOAD_PAUSE / 2)
-    assert loads.await_count == unasked + 1
-    for _ in range(10):
-        reloader.on_hints({hint: 1})
+    assert (it.loads.await_count, it.are_known) == (unasked + 1, True)
+    for _ in range(8):
+        it.reloader.on_hints({hint: 1})
+        await trio.sleep(RELOAD_PAUSE / 20)
     await trio.sleep(2.5 * RELOAD_PAUSE)
-    assert loads.await_count == unasked + 2, "one read for all hints of a pause"
-    assert not faults
+    assert it.loads.await_count == unasked + 2, "one read for all hints of a pause"
+    assert it.applied.call_count == 2, "a ban and a sign-out, once each"
+    assert not it.faults
+
+
+async def test_after_a_failure_or_a_fault_the_next_hint_is_heard(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    it = Tables()
+    it.loads.side_effect = [LogUnavailable("the disk is full"), ZeroDivisionError(), [BAN]]
+    nursery.start_soon(it.reloader.run)
+    with capture_logs() as lines:
+        for known in (False, False, True):
+            it.reloader.on_hints({SANCTIONS_CHANGED: 1})
+            await trio.sleep(2 * RELOAD_PAUSE)
+            assert it.are_known == known
+    assert [line["event"] for line in lines] == ["sanctions_not_reloaded"]
+    assert it.faults == [it.reloader]
+
+
+async def test_at_the_start_no_connection_is_searched() -> None:
+    it = Tables()
+    await it.reloader.restore()
+    assert (it.are_known, it.applied.call_count) == (True, 0)
