@@ -76,9 +76,8 @@ class Presence:
 
     def leave(self, number: int) -> None:
         """A person has one connection less here."""
-        count = 1 if self._connections is None else self._connections.pop(number, 1)
-        if count > 1:
-            if count > 2 and self._connections is not None:
+        if self._connections is not None and (count := self._connections.pop(number, 1)) > 1:
+            if count > 2:
                 self._connections[number] = count - 1
             return
         self._note(self._people.pop(number), here=False)
@@ -92,11 +91,8 @@ class Presence:
 
     def change(self, before: Principal, now: Principal) -> None:
         """A connection now belongs to another person, or to the same with another name."""
-        if before.number != now.number:
-            self.enter(now)
-            self.leave(before.number)
-        elif self._people[now.number].label != now.label:
-            self._rename(now)
+        self.enter(now)
+        self.leave(before.number)
 
     def leave_by(self, number: int, deadline: float) -> None:
         """A person will have one connection less at a deadline, unless it comes back before: a lease."""
@@ -158,9 +154,8 @@ class Presence:
         return False
 
     def end(self) -> None:
-        """The room leaves memory; leases and unsent changes are dropped."""
-        self._leases = self._changes = None
-        self._unnamed = False
+        """The room leaves memory; leases are dropped."""
+        self._leases = None
 
     @property
     def changed(self) -> bool:

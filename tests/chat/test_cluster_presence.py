@@ -5,6 +5,7 @@ from collections import Counter
 from typing import Any, TypeAlias
 from unittest import mock
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -66,12 +67,12 @@ class Both:
             self.leases[user] = self.now + GRACE
 
     def end(self, user: int) -> None:
-        self.it.end_lease(user)
-        self.leases.pop(user, None)
+        assert self.it.end_lease(user) == (self.leases.pop(user, None) is not None)
 
     def rename(self, user: int, name: str) -> None:
         if self.windows[user]:
             self.it.change(NamedGuest(user, HERE, self.own[user]), NamedGuest(user, HERE, name))
+            self.leases.pop(user, None)
             self._call(user, name)
 
     def become(self, user: int, name: str) -> None:
@@ -219,6 +220,15 @@ def test_against_sets(acts: list[Act], named_room: int, alone: bool) -> None:
                 must_count |= unnamed != both.unnamed or (act != "hear" and len(both.it) > named_room)
             assert both.it.changed == bool(touched or must_count)
             known.append(listed)
+
+
+@pytest.mark.parametrize("it", [Presence(), ClusterPresence("lobby", lambda name: None)])
+def test_a_lease_does_not_outlive_its_room(it: Presence) -> None:
+    """The room may leave memory while its leases are being ended."""
+    it.enter(Principal(1, HERE))
+    it.leave_by(1, 5.0)
+    it.end()
+    assert (it.expire(9.0), it.leases, it.leaseholders()) == (False, 0, [])
 
 
 def test_people_already_elsewhere_make_no_notice() -> None:

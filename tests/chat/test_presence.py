@@ -28,7 +28,12 @@ def test_presence_is_told_at_most_once_a_second_and_less_often_in_large_rooms() 
     assert it.may_tell(50.0 + NOTICE_INTERVAL)
     it.come(*range(1, 5_000))
     assert not it.may_tell(49.9 + 5_000 / NOTICES_PER_SECOND), "the interval follows the present number of people"
-    assert it.may_tell(50.0 + 5_000 / NOTICES_PER_SECOND)
+    it.listing = b"encoded in a millisecond"
+    it.come(5_000)
+    assert it.listing, "as old as the last notice"
+    assert it.may_tell(50.0 + 5_001 / NOTICES_PER_SECOND)
+    assert it.told(90.0) == ([], [])
+    assert not it.listing
 
 
 def test_lists_and_changes_are_bounded() -> None:
