@@ -228,8 +228,7 @@ class Hub:
 
     def _left(self, room: Room) -> None:
         self.note_presence(room)
-        if not room.members:
-            self.broadcaster.resume_publishers(room)  # no members are left to wait for
+        self.broadcaster.resume_publishers(room)  # perhaps no members are left to wait for
         self.registry.note_empty(room)
 
     def writable(self, member: Member) -> None:
@@ -247,8 +246,6 @@ class Hub:
         if uninformed is None or member not in uninformed:
             return False
         uninformed.remove(member)
-        if not uninformed:
-            member.room.uninformed = None
         return True
 
     # -- polls ------------------------------------------------------------------------------------------------------

@@ -122,10 +122,9 @@ class Registry:
 
     async def _load(self, room: Room) -> Room:
         head, records = await self._log.newest(room.name, LATEST)
-        last = records[-1].offset if records else head.last
         room.first = max(room.first, head.first)  # `Hub.retained` may have set it during the read
-        if last:
-            room.make_ring(last - len(records)).add(records)
+        if head.last:
+            room.make_ring(head.last).add(records)  # the ring begins with the first of them
             self.relieve()
         else:
             self._unwritten[room] = None
@@ -148,7 +147,7 @@ class Registry:
 
     def note_empty(self, room: Room) -> None:
         """If a room is empty now, schedule it to leave memory."""
-        if not (room.ready and room.empty and self.rooms.get(room.name) is room):
+        if not (room.empty and self.rooms.get(room.name) is room):
             return
         self.note_entered(room)
         now, network = trio.current_time(), room.network

@@ -8,7 +8,8 @@ import trio
 from chatserver.chat import presence as presence_module
 from chatserver.chat.hub import LEASE_SHARE
 from chatserver.chat.presence import NOTICE_INTERVAL
-from chatserver.chat.principal import Principal
+from chatserver.chat.principal import NamedGuest, Principal
+from chatserver.chat.registry import EMPTY_ROOM_SECONDS
 from chatserver.chat.room import Room
 from chatserver.log.interface import Draft
 from chatserver.settings.fields import Settings
@@ -44,6 +45,11 @@ async def test_arrivals_and_departures_are_told_together(it: Chatting) -> None:
     it.hub.forget_lost(it.hub.rooms["lobby"], peers[0].principal)
     await trio.sleep(3.0)
     assert watcher.presence("lobby")[3:] == [("-", "2", 2)], "then its departure is told"
+    room, (_, friend) = it.hub.rooms["lobby"], it.hub.rooms["lobby"].members
+    it.hub.change_principal(friend, NamedGuest(3, HERE, "Ann"))
+    await trio.sleep(3.0)
+    assert watcher.presence("lobby")[4:] == [("3", "-", 2)], "a new name"
+    assert room.presence.people()[1].face.name == "Ann"
     assert not it.hub.housekeeping._changed, "nothing is left to tell"
 
 
@@ -68,18 +74,21 @@ async def test_people_without_a_connection_are_bounded_over_all_rooms(
     """Otherwise each poll of a hundred rooms by a new guest leaves a hundred people until the grace ends."""
     monkeypatch.setattr("chatserver.chat.hub.MAX_LEASES", 10)
     names = [f"room-{number}" for number in range(3)]
-    await it.load(*names)
+    await it.load(*names, "spare")
     rooms = [it.hub.rooms[name] for name in names]
     for number in range(100, 107):
         for room in rooms:
             it.hub.polled(room, Peer(number).principal)
     assert [len(room.presence) for room in rooms] == [4, 3, 3]
+    it.hub.polled(it.hub.rooms["spare"], Peer(107).principal)
+    assert len(it.hub.rooms["spare"].presence) == 0
     for room in rooms:
         await it.join(Peer(100), room.name)
     await trio.sleep(1.5)
     assert it.hub.housekeeping.leases == 7, "users who have come back have no lease"
-    await trio.sleep(GRACE + 2)
+    await trio.sleep(EMPTY_ROOM_SECONDS + 2)
     assert [len(room.presence) for room in rooms] == [1, 1, 1]
+    assert list(it.hub.rooms) == names
     it.hub.polled(rooms[0], Peer(7).principal)
     assert len(rooms[0].presence) == 2, "a lease is free again"
 
@@ -134,6 +143,12 @@ async def test_a_member_behind_gets_the_count_when_it_has_room_again(it: Chattin
         it.sink.take(slow, 10_000)
         await it.until_idle()
         assert slow.presence("lobby")[before:] == [("-", "-", 7)], "one notice, however many were missed"
+    for peer in two_slow:
+        peer.space = 0
+    await it.members(1)
+    await trio.sleep(2.0)
+    it.sink.die(two_slow[0])
+    assert it.hub.rooms["lobby"].uninformed == set(two_slow[1].members)
 
 
 async def test_endless_joins_and_leaves_cost_a_bounded_number_of_frames(it: Chatting) -> None:

@@ -26,10 +26,11 @@ ROOM_BYTES = 2_500
 async def test_a_room_has_its_newest_messages_from_the_start() -> None:
     async with chatting(ring_messages=1000) as it:
         await it.publish("lobby", *["hi"] * (LATEST + 20))
+        await it.log.retain(lambda _: (LATEST + 10, 0))
         assert it.hub.room("lobby") is None
         async with it.hub.using("lobby", HERE) as room:
             assert room.ring is not None
-            assert (room.ring.first, room.ring.last) == (21, LATEST + 20)
+            assert (room.first, room.ring.first, room.ring.last) == (11, 21, LATEST + 20)
             assert it.hub.room("lobby") is room
 
 
@@ -70,6 +71,7 @@ async def test_retention_during_a_load_is_not_forgotten(it: Chatting) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(it.load, "lobby")
         await trio.sleep(1.5)  # the head is read, and the answer is on its way
+        assert it.hub.room("lobby") is None
         it.hub.retained(await it.log.retain(lambda _: (3, 0)))
     assert it.hub.rooms["lobby"].first == 8
 
@@ -98,6 +100,7 @@ async def test_leaving_twice_is_harmless_and_final(it: Chatting) -> None:
     member = await it.join(peer, "lobby")
     it.leave(member)
     it.hub.leave(member)
+    it.hub.lost(member)
     await it.publish("lobby", "hi")
     assert peer.offsets("lobby") == []
     assert member.source is Source.NOTHING
@@ -176,6 +179,18 @@ async def test_a_closed_connection_alone_in_a_room_does_not_keep_it(
     await trio.sleep(EMPTY_ROOM_SECONDS)
     assert len(it.hub.rooms["second"].presence) == 1
     assert it.hub.housekeeping.leasing() == []
+
+
+async def test_a_departure_from_a_room_that_has_left_memory_is_harmless(it: Chatting) -> None:
+    """A ban looks for users with a lease in steps, and the room may leave memory between them."""
+    async with it.hub.using("lobby", HERE) as room:
+        pass
+    await trio.sleep(EMPTY_ROOM_SECONDS + 2)
+    it.hub.forget_lost(room, it.peer().principal)
+    member = await it.join(it.peer(), "lobby")
+    await trio.sleep(EMPTY_ROOM_SECONDS * 2)
+    assert it.hub.rooms == {"lobby": member.room}
+    assert member.room is not room
 
 
 async def test_a_room_with_a_commit_or_a_broadcast_at_its_time_leaves_later(
@@ -281,7 +296,9 @@ async def test_many_rooms_left_by_a_network_hide_no_room_with_members(
         await it.load(f"nobody-{number}")
     await it.join(it.peer(), "den")
     assert with_people(it) == ["den"]
-    await it.join(it.peer(), "nobody-19")
+    await it.publish("nobody-18", "hi")
+    for name in ("nobody-18", "nobody-19"):
+        await it.join(it.peer(), name)
     assert with_people(it) == ["den", "nobody-19"]
 
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from chatserver.log.interface import Draft, LogBusy, LogError, Stored
+from chatserver.log.interface import Draft, Kind, LogBusy, LogError, Refused, Stored
 from tests.support.chatting import Chatting, chatting
 from tests.support.scripted import Peer
 
@@ -27,6 +27,13 @@ def publish(it: Chatting, publisher: Peer, count: int, *, key: str | None = None
             if room.congested:
                 it.hub.pause(room, publisher)
     return answers
+
+
+async def answer_of(it: Chatting, draft: Draft) -> Stored | LogError:
+    answers: list[Stored | LogError] = []
+    it.hub.publish(draft, answers.append)
+    await it.until_idle()
+    return answers[0]
 
 
 def paused(it: Chatting) -> list[object]:
@@ -176,6 +183,8 @@ async def test_a_busy_log_refuses_and_counts_nothing(it: Chatting, monkeypatch: 
         publish(it, it.peer(), 2)
         with pytest.raises(LogBusy):
             publish(it, it.peer(), 1)
-    assert it.hub.rooms["lobby"].pending == 2
+    assert (it.hub.rooms["lobby"].pending, len(it.failures)) == (2, 1)
     await it.until_idle()
-    assert it.hub.rooms["lobby"].pending == 0
+    refused = await answer_of(it, Draft("lobby", "u_1", "Ann", "", kind=Kind.DELETE, target=99))
+    assert isinstance(refused, Refused)
+    assert (it.hub.rooms["lobby"].pending, len(it.failures)) == (0, 1), "a refusal is no failure of the log"

@@ -1,13 +1,17 @@
 """Memory of all rooms: which rooms release it over the budget, and how many rooms there may be."""
 
+from functools import partial
+
 import pytest
 import trio
 
+from chatserver.chat import registry
 from chatserver.chat.registry import EMPTY_ROOM_SECONDS, LOW_WATER, NETWORK_SHARE, Registry, RoomsFullError
 from chatserver.chat.ring import Ring
 from chatserver.chat.room import Room
-from chatserver.log.interface import LogError
+from chatserver.log.interface import Draft, Kind, LogError
 from tests.support.chatting import Chatting, chatting
+from tests.support.groups import append
 from tests.support.steps import StepCounts
 
 #: A few of these texts fill the small budget of these tests.
@@ -24,6 +28,13 @@ def network(number: int) -> str:
     return f"198.51.100.{number}"
 
 
+@pytest.fixture(params=[registry.MAX_EMPTY_OF_NETWORK, 0], ids=["usual", "surplus"])
+def _most_empty(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty rooms stay for their time, or each is beyond its network's share."""
+    monkeypatch.setattr(registry, "MAX_EMPTY_OF_NETWORK", request.param)
+
+
+@pytest.mark.usefixtures("_most_empty")
 async def test_empty_rooms_are_evicted_first_the_oldest_before_the_others() -> None:
     async with chatting(all_rings_bytes=60_000) as it:
         await it.join(it.peer(), "mine")
@@ -73,6 +84,47 @@ async def test_many_rooms_are_cut_or_evicted_a_few_in_a_step(monkeypatch: pytest
         assert it.hub.statistics()["kept"] <= 40_000
 
 
+async def test_a_room_that_leaves_memory_while_others_are_cut_is_charged_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("chatserver.fair.STEP", 0)
+    async with chatting(all_rings_bytes=20_000) as it:
+        members = {name: await it.join(it.peer(), name) for name in ("a", "b")}
+        cut = Room.cut
+
+        def cut_and_evict(room: Room, most: int) -> None:
+            cut(room, most)
+            it.leave(members["b"])
+            it.hub.registry._evict(it.hub.rooms["b"])
+
+        await it.publish("b", *[LONG] * 9)
+        monkeypatch.setattr(Room, "cut", cut_and_evict)
+        await it.publish("a", *[LONG] * 9)
+        assert (list(it.hub.rooms), it.hub.statistics()["kept"]) == (["a"], ring_of(it, "a").kept)
+
+
+async def test_cached_answers_are_dropped_by_any_change() -> None:
+    async with chatting(shared=True) as it:
+        await it.publish("lobby", "secret", "other")
+        room = (await it.join(it.peer(), "lobby")).room
+
+        async def delete_before_other_records_are_read() -> None:
+            it.log.delay = 1.0
+            it.elsewhere_said("lobby", "three")
+            await append(it.log, Draft("lobby", "u_1", "Ann", "", kind=Kind.DELETE, target=1, window_ms=1 << 40))
+
+        async def retain() -> None:
+            it.hub.retained(await it.log.retain(lambda _: (2, 0)))
+
+        for change in (partial(it.publish, "lobby", "hi"), delete_before_other_records_are_read, retain):
+            room.remember("one", b"x")
+            await change()
+            assert room.cache is None
+        room.remember("one", b"x")
+        it.hub.retained({"lobby": room.first, "elsewhere": 9})
+        assert room.cache, "nothing has changed"
+
+
 async def test_cached_answers_are_charged_and_released_also_with_their_room() -> None:
     async with chatting(all_rings_bytes=40_000) as it:
         member = await it.join(it.peer(), "lobby")
@@ -83,7 +135,9 @@ async def test_cached_answers_are_charged_and_released_also_with_their_room() ->
         room.remember("one", b"x" * 30_000)
         room.remember("two", b"x" * 30_000)
         assert it.hub.statistics()["kept"] == before + 60_000
-        await trio.sleep(1.5)
+        for _ in range(2):
+            it.hub.tick()  # the schedule does not run in between
+        await it.until_idle()
         assert it.hub.statistics()["kept"] == before
         assert room.cache is None
         it.leave(member)
@@ -92,6 +146,7 @@ async def test_cached_answers_are_charged_and_released_also_with_their_room() ->
         assert (it.hub.rooms, it.hub.statistics()["kept"]) == ({}, 0)
 
 
+@pytest.mark.usefixtures("_most_empty")
 async def test_over_max_rooms_an_empty_room_is_evicted() -> None:
     async with chatting(max_rooms=3) as it:
         await it.load("d", network=network(4))
@@ -130,6 +185,8 @@ async def test_the_rooms_of_a_network_are_limited_until_they_are_evicted() -> No
         with pytest.raises(LogError, match="disk"):
             await it.load("d")
         await it.join(it.peer(), "d")
+        with pytest.raises(RoomsFullError, match="for this network"):
+            await it.load("e")
         for room in list(it.hub.rooms.values()):
             for member in list(room.members):
                 it.leave(member)
