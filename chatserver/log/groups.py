@@ -134,7 +134,7 @@ class GroupWriter:
             if not self._committing:
                 self._begin_when_due()
             with trio.move_on_after(DRAIN_DEADLINE, shield=True):
-                while self._committing:
+                if self._committing:
                     self._idle = trio.Event()
                     await self._idle.wait()
             self._end()
@@ -165,8 +165,6 @@ class GroupWriter:
             self._waiting_text -= len(draft.text)
             self._counts.late += 1
             _tell(done, LogBusy("the message waited too long for its turn, and was not stored"))
-        if late:
-            return now
         dues = [due for _, _, due in islice(committing, self._overdue, self._overdue + 1)]
         dues += [due for _, (_, _, due) in self._waiting.firsts()]
         return min(dues, default=now + ANSWER_DEADLINE)  # any draft that arrives later is due after that

@@ -139,7 +139,7 @@ class SqliteWriter:
                 if self._connection.in_transaction:
                     self._connection.execute("COMMIT")
             except BaseException as error:
-                with suppress(sqlite3.Error):  # then it is tried again before the next change
+                with suppress(sqlite3.Error):  # nothing was begun, or it is tried again before the next change
                     self._undo()
                 if isinstance(error, sqlite3.Error):
                     raise unavailable(doing, error) from error
@@ -148,8 +148,7 @@ class SqliteWriter:
 
     def _undo(self) -> None:
         self._rooms.clear()
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+        self._connection.execute("ROLLBACK")
 
     def _commit(self, drafts: Sequence[Draft]) -> list[Stored | LogError]:
         now = self._wall_ms()

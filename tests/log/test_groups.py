@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import chain
 
 import pytest
 import trio
@@ -131,10 +132,12 @@ async def test_groups_are_fair_to_networks_and_ordered_within(it: Written, monke
 
 async def test_the_text_of_a_group_is_limited(it: Written, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(groups_module, "MAX_GROUP_TEXT", 10)
+    monkeypatch.setattr(groups_module, "MAX_GROUP", 3)
+    groups = [["1", "2", "3"], ["xxxxx", "xxxxx"], ["a", "x" * 50], ["b", "c"]]
     with together(it.writer):
-        it.submit("xxxxx", "xxxxx", "a", "x" * 50, "b", "c")
+        it.submit(*chain.from_iterable(groups))
     await wait_all_tasks_blocked()
-    assert it.engine.groups == [["xxxxx", "xxxxx"], ["a", "x" * 50], ["b", "c"]]
+    assert it.engine.groups == groups
     assert it.writer._waiting_text == 0
 
 
@@ -153,7 +156,7 @@ async def test_drafts_of_any_network_are_answered_at_their_deadline(it: Written,
     assert it.seen[-1] == "later"
 
 
-async def test_the_end_waits_for_the_running_commit_and_the_queue() -> None:
+async def test_the_end_waits_for_the_running_commit_and_the_queue(autojump_clock: MockClock) -> None:
     it = Written()
     async with trio.open_nursery() as nursery:
         await nursery.start(it.run)
@@ -169,6 +172,7 @@ async def test_the_end_waits_for_the_running_commit_and_the_queue() -> None:
         assert it.seen == []
         gate.set()
     assert it.seen == ["running", "waiting"]
+    assert trio.current_time() == 0.0, "and for nothing else"
 
 
 async def test_a_disk_that_hangs_cannot_delay_the_end(autojump_clock: MockClock) -> None:

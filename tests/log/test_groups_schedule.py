@@ -8,6 +8,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from chatserver.log import groups as groups_module
 from chatserver.log import open_log
 from chatserver.log.groups import ANSWERS_PER_STEP
 from chatserver.log.interface import MAX_GROUP, LogError, Step, Stored
@@ -100,6 +101,27 @@ async def test_waiting_answers_are_given_at_the_end(turns: Turns) -> None:
     assert (it.seen, it.told) == (texts, [texts[:1], texts[1:]])
     assert not turns.turn(), "a late step has nothing to do"
     assert it.seen == texts
+
+
+async def test_no_group_begins_while_many_answers_wait(turns: Turns, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise their queue grows without a bound. At the end of the log the drafts are stored all the same."""
+    monkeypatch.setattr(groups_module, "SHARED_PENDING", 3)
+    it = Written(schedule=turns)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(it.run)
+        for text in "abcdefg":
+            it.submit(text)
+            await wait_all_tasks_blocked()
+        assert it.engine.groups == [["a"], ["b"], ["c"], ["d"]]
+        assert not turns.turn()
+        await wait_all_tasks_blocked()
+        assert it.engine.groups[4:] == [["e", "f", "g"]]
+        for text in "hi":
+            it.submit(text)
+            await wait_all_tasks_blocked()
+        assert it.engine.groups[5:] == [["h"]]
+        nursery.cancel_scope.cancel()
+    assert it.seen == [*"abcdefghi"]
 
 
 async def test_a_receiver_may_publish_from_its_step(it: Written, turns: Turns) -> None:

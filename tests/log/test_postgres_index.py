@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 import trio
 from msgspec.structs import replace
+from structlog.testing import capture_logs
 
 from chatserver.log import postgres_index as index_module
 from chatserver.log.index import Question, SearchFailed
@@ -67,17 +68,16 @@ async def test_the_index_is_merged_concurrently_with_commits(log: PostgresLog, m
         if failures:
             connection.execute(f"SELECT 1 / {failures.pop()}")
         merge(connection)
-        merged.append(apples(connection))
-
-    def apples(connection: Connection) -> int:
-        return connection.execute("SELECT 1 FROM messages WHERE words @@ 'apple'").rowcount
+        merged.append(connection.execute(
+            "SELECT count(*), gin_clean_pending_list('messages_words') FROM messages WHERE words @@ 'apple'"
+        ).fetchone())  # fmt: skip
 
     monkeypatch.setattr(index_module, "_merge", counted)
-    await submit_all(log, [draft(f"apple {number}") for number in range(10)])
-    assert merged == []
-    await submit_all(log, [draft(f"apple {number}") for number in range(10)])
-    await eventually(lambda: merged == [20])
-    assert failures == []
+    with capture_logs() as lines:
+        for expected in ([], [(20, 0)], [(20, 0)], [(20, 0), (40, 0)]):
+            await submit_all(log, [draft(f"apple {number}") for number in range(10)])
+            await eventually(lambda expected=expected: merged == expected)  # type: ignore[misc]
+    assert [line["event"] for line in lines] == ["indexing_failed"]
 
 
 async def test_a_search_that_takes_too_long_fails_and_delays_nothing(

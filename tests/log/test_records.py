@@ -24,6 +24,7 @@ from chatserver.log.interface import (
     Stored,
 )
 from chatserver.log.memory import MemoryLog
+from chatserver.log.sqlite_schema import OFFSETS
 from tests.log.support import START_MS, Clock, draft, fill, offsets, submit_all, texts
 from tests.support.groups import append
 
@@ -150,10 +151,13 @@ async def test_refused_changes(log: Log, clock: Clock) -> None:
             replace(draft(room="elsewhere"), target=1),
         ],
         RefusalReason.DELETED: [edit(3, "x"), delete(3), delete(3, as_moderator=True), react(3)],
-        RefusalReason.NOT_AUTHOR: [edit(1, "x", user="u_bob"), delete(1, user="u_bob")],
+        RefusalReason.NOT_AUTHOR: [
+            edit(1, "x", user="u_bob"), replace(edit(1, "x", user="u_bob"), as_moderator=True), delete(1, user="u_bob"),
+        ],
         RefusalReason.TOO_LATE: [replace(edit(1, "x"), window_ms=0), replace(delete(1), window_ms=0)],
     }  # fmt: skip
     for reason, drafts in refused.items():
+        assert {await refusal(log, one) for one in drafts} == {reason}
         outcomes = await submit_all(log, [draft("before"), *drafts, draft("behind")])
         assert [type(outcome) for outcome in outcomes] == [Stored, *[Refused] * len(drafts), Stored]
         assert {outcome.reason for outcome in outcomes if isinstance(outcome, Refused)} == {reason}
@@ -169,6 +173,14 @@ async def test_refused_changes(log: Log, clock: Clock) -> None:
     assert await refusal(log, edit(1, "x")) is RefusalReason.TOO_LATE
     assert await refusal(log, delete(1)) is RefusalReason.TOO_LATE
     assert (await append(log, delete(1, user="u_eve", as_moderator=True))).fresh
+
+
+async def test_no_target_is_in_another_room(log: Log) -> None:
+    """A place in SQLite's table is made of the room's id and the offset."""
+    for room in "ab":
+        await append(log, draft(room=room))
+    for room, target in (("a", 1 + OFFSETS), ("b", 1 - OFFSETS)):
+        assert await refusal(log, replace(delete(target), room=room)) is RefusalReason.MISSING
 
 
 async def test_the_different_emoji_of_a_message_are_limited(log: Log) -> None:
@@ -191,6 +203,7 @@ async def test_the_reactions_of_a_message_are_limited(log: Log, monkeypatch: pyt
     assert [type(outcome) for outcome in outcomes] == [Stored] * 3 + [Refused]
     assert await refusal(log, react(1, "\U0001f600", user="u_ann")) is RefusalReason.TOO_MANY_REACTIONS
     assert not (await append(log, react(1, user="u_ann"))).fresh, "the reaction exists already"
+    assert not (await append(log, react(1, user="u_dan", on=False))).fresh, "there is none to take away"
     await append(log, react(1, user="u_ann", on=False))
     assert (await append(log, react(1, user="u_dan"))).fresh
 
