@@ -35,6 +35,8 @@ from chatserver.log.threads import ThreadPool
 
 #: Records looked at in one query for messages alone: 1 ms of a reading thread. A room may have a million reactions.
 SCAN_RECORDS = 20_000
+#: An offset above those of every room; the queries cut it to the highest of their database.
+HIGHEST = (1 << 63) - 1
 #: Seconds between the beginnings of two groups: no longer than a sync of a disk takes.
 GROUP_INTERVAL = 0.001
 
@@ -97,14 +99,13 @@ P = TypeVar("P", bound=Parts[Any])
 
 
 class DatabaseLog(Generic[C, P]):
-    """See the module. No offset is above `highest`; `has_side_thread`: changes are made beside groups."""
+    """See the module. `has_side_thread`: changes are made beside groups."""
 
     def __init__(
-        self, queries: ReadQueries[C], *, highest: int, tables: Callable[[C], Tables], markers: MarkerQueries[C],
+        self, queries: ReadQueries[C], *, tables: Callable[[C], Tables], markers: MarkerQueries[C],
         wall_ms: Callable[[], int], has_side_thread: bool,
     ) -> None:  # fmt: skip
         self._queries = queries
-        self._highest = highest
         self._tables = tables
         self._writer_thread = ThreadPool(1)
         self._changes = ThreadPool(1) if has_side_thread else self._writer_thread
@@ -142,7 +143,7 @@ class DatabaseLog(Generic[C, P]):
 
     async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
         """The first records after offset `after`; see `Log.read`."""
-        bounds = after + 1, self._highest, limit, max_bytes
+        bounds = after + 1, HIGHEST, limit, max_bytes
         return await self.ask(partial(self._queries.read, room, *bounds, last=False))
 
     async def latest(
@@ -155,7 +156,7 @@ class DatabaseLog(Generic[C, P]):
         messages_only: bool = False,
     ) -> list[Record]:
         """The last records; see `Log.latest`."""
-        high = self._highest if before is None else before - 1
+        high = HIGHEST if before is None else before - 1
         if messages_only:
             return await self._latest_messages(room, high, bounded(limit), max_bytes)
         return await self.ask(partial(self._queries.read, room, 1, high, limit, max_bytes, last=True))
@@ -167,7 +168,7 @@ class DatabaseLog(Generic[C, P]):
             head = self._queries.heads([room], connection).get(room)
             if head is None:  # most names have no messages yet
                 return Head(1, 0), []
-            bounds = 1, self._highest, limit, MAX_READ_BYTES
+            bounds = 1, HIGHEST, limit, MAX_READ_BYTES
             return head, self._queries.read(room, *bounds, connection, last=True)
 
         return await self.ask(find)

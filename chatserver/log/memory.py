@@ -144,8 +144,7 @@ class MemoryLog:
 
     async def newest(self, room: str, limit: int) -> tuple[Head, list[Record]]:
         """The first and the last offset of a room with its last records; see `Log.newest`."""
-        head = await self.head(room)
-        return head, await self.latest(room, limit) if head.last else []
+        return await self.head(room), await self.latest(room, limit)
 
     async def rooms(self, limit: int) -> list[RoomSummary]:
         """Rooms that hold something, most recently written first."""

@@ -38,7 +38,7 @@ from chatserver.log.interface import (
 from chatserver.log.postgres_connection import Connection, Server, Session, compare_clocks
 from chatserver.log.postgres_index import PostgresIndex
 from chatserver.log.postgres_news import OPENED, Listener, notify
-from chatserver.log.postgres_readers import MAX_OFFSET, PostgresReaders
+from chatserver.log.postgres_readers import PostgresReaders
 from chatserver.log.postgres_rows import PostgresTables
 from chatserver.log.postgres_schema import MIGRATION_DEADLINE, Opened, is_same, migrate
 from chatserver.log.postgres_writer import PostgresWriter
@@ -67,8 +67,7 @@ class PostgresLog(DatabaseLog[Connection, _Opened]):
         own_ms = wall_ms or (lambda: time_ns() // 1_000_000)  # for times that need not agree between servers
         self._node = secrets.token_hex(4)
         super().__init__(
-            postgres_readers, highest=MAX_OFFSET, tables=PostgresTables, markers=postgres_markers, wall_ms=own_ms,
-            has_side_thread=True,
+            postgres_readers, tables=PostgresTables, markers=postgres_markers, wall_ms=own_ms, has_side_thread=True
         )  # fmt: skip
         self._replaced = trio.Event()
         self.index = PostgresIndex(self.change, own_ms)

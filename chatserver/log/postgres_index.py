@@ -163,7 +163,9 @@ def _renew(connection: Connection) -> bool:
 
 
 def _find(question: Question, go_on: int | None, now_ms: int, connection: Connection) -> Found:
-    parameters: dict[str, Any] = {"low_room": 0, "high_room": MAX_OFFSET, "high": MAX_OFFSET, "most": CANDIDATES}
+    parameters: dict[str, Any] = {
+        "low_room": 0, "high_room": MAX_OFFSET, "high": MAX_OFFSET, "most": CANDIDATES, "user": question.user,
+    }  # fmt: skip
     if question.room is not None:
         row = connection.execute(_ROOM, (question.room,)).fetchone()
         if row is None:
@@ -174,8 +176,6 @@ def _find(question: Question, go_on: int | None, now_ms: int, connection: Connec
         high_room, high = divmod(go_on - 1, 1 << _OFFSET_BITS)
         parameters |= {"high_room": high_room, "high": high}
     statement = _FIND + (_NEWEST if question.user is None else _BY_USER + _NEWEST)
-    if question.user is not None:
-        parameters["user"] = question.user
     rows: Sequence[tuple[Any, ...]] = ()
     # First with the last word as a whole word: if that finds enough, the costlier search by prefix is not needed.
     for words in _expressions(question):

@@ -42,7 +42,6 @@ from chatserver.log.sqlite_file import checked_path, connect_writer, create_priv
 from chatserver.log.sqlite_index import SqliteIndex
 from chatserver.log.sqlite_readers import RecentRooms, SqliteReaders
 from chatserver.log.sqlite_rows import SqliteTables
-from chatserver.log.sqlite_schema import OFFSETS
 from chatserver.log.sqlite_scrub import Scrubber
 from chatserver.log.sqlite_wal import check_wal
 from chatserver.log.sqlite_writer import SqliteWriter
@@ -87,8 +86,7 @@ class SqliteLog(DatabaseLog[sqlite3.Connection, _Opened]):
         wall_ms: Callable[[], int] = lambda: time_ns() // 1_000_000,
     ) -> None:  # fmt: skip
         super().__init__(
-            sqlite_readers, highest=OFFSETS, tables=SqliteTables, markers=sqlite_markers, wall_ms=wall_ms,
-            has_side_thread=False,
+            sqlite_readers, tables=SqliteTables, markers=sqlite_markers, wall_ms=wall_ms, has_side_thread=False
         )  # fmt: skip
         self._path = path
         self._neighbours = neighbours

@@ -54,6 +54,15 @@ async def refusal(log: Log, change: Draft) -> RefusalReason:
     return caught.value.reason
 
 
+async def reactions(log: Log) -> int:
+    """The number of reactions that the log keeps."""
+    if isinstance(log, MemoryLog):
+        return sum(map(len, (log._any("lobby").reacted or {}).values()))
+    assert isinstance(log, DatabaseLog)
+    ((count,),) = await log.ask_tables(lambda tables: tables.run("SELECT count(*) FROM reactions"))
+    return int(count)
+
+
 def without_alters(outcome: Stored | LogError) -> Record:
     assert isinstance(outcome, Stored)
     return replace(outcome.record, alters=(), empties=0)
@@ -96,6 +105,7 @@ async def test_a_deletion_removes_the_text_and_all_its_edits_and_reactions(log: 
     assert (stored.record.offset, stored.record.kind, stored.record.target, stored.record.text) == (
         4, Kind.DELETE, 1, "",
     )  # fmt: skip
+    assert await reactions(log) == 0
     records = await read(log)
     assert texts(records) == [""] * 4
     assert (records[0].state, records[0].mentions) == (State(deleted=True), ())
@@ -256,7 +266,9 @@ async def test_retention_removes_reactions_with_their_message(log: Log, clock: C
     await append(log, draft())
     await append(log, react(1))
     await append(log, draft("kept"))
+    assert await reactions(log) == 1
     assert await log.retain(lambda _: (1, 0)) == {"lobby": 3}
+    assert await reactions(log) == 0
     assert await refusal(log, react(1, on=False)) is RefusalReason.MISSING
     assert (await append(log, react(3))).record.offset == 4
 

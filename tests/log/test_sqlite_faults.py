@@ -20,6 +20,7 @@ from chatserver.log import sqlite_writer as writer_module
 from chatserver.log.interface import Head, LogError, LogUnavailable, Stored
 from chatserver.log.sqlite import SqliteLog
 from tests.log.support import Clock, Unvisited, draft, offsets, running, submit_all, texts
+from tests.log.test_records import react
 from tests.support.groups import append
 from tests.support.serving import eventually
 
@@ -84,6 +85,17 @@ async def test_a_failure_within_a_group_leaves_nothing(log: SqliteLog, table: st
     outcomes = await submit_all(log, group)
     assert [out.record.offset for out in outcomes if isinstance(out, Stored) and out.fresh] == [1, 1, 2, 1, 1, 1]
     assert texts(await log.latest("lobby", 9)) == ["before", "in the old room"]
+
+
+async def test_a_failed_change_of_a_message_leaves_no_record_of_it(log: SqliteLog) -> None:
+    """It comes after the records of its group, and these were one statement."""
+    await append(log, draft("before"))
+    connection = connection_of(log)
+    connection.execute("CREATE TEMP TRIGGER fault BEFORE INSERT ON main.reactions BEGIN SELECT RAISE(FAIL, 'no'); END")
+    assert len(refusals(await submit_all(log, [draft("new"), react(1)]))) == 2
+    assert await log.head("lobby") == Head(1, 1)
+    connection.execute("DROP TRIGGER fault")
+    assert (await append(log, react(1))).record.offset == 2
 
 
 async def test_a_file_locked_by_another_program(log: SqliteLog, path: Path, clock: Clock) -> None:
