@@ -57,8 +57,8 @@ class KeyRing:
 
     def __init__(self, paths: Sequence[str] = ()) -> None:
         self._paths = paths
+        self._own: list[Key] = []
         self._published: list[Key] = []
-        self._keys: list[Key] = []
         self.unknown: Callable[[], bool] = lambda: False  # called for a token of an unknown key; True: it may come soon
         self.generation = 0  # changes whenever tokens that were verified may have become invalid
         for path in map(Path, paths):
@@ -67,27 +67,24 @@ class KeyRing:
 
     def reload(self) -> None:
         """Read the files again. If that raises ConfigError, the keys stay as they were."""
-        found = [key for path in self._paths for key in read_keys(Path(path))]
-        self._use(found, self._published)
+        self._own = [key for path in self._paths for key in read_keys(Path(path))]
+        self.generation += 1
 
     def publish(self, keys: list[Key]) -> None:
         """Replace the provider's keys."""
-        self._use(self._keys[: len(self._keys) - len(self._published)], keys)
-
-    def _use(self, own: list[Key], published: list[Key]) -> None:
-        self._keys, self._published = own + published, published
+        self._published = keys
         self.generation += 1
 
     def find(self, algorithm: str, name: str | None) -> list[Key]:
         """The candidate keys for a token that names this algorithm and perhaps a key."""
         return [
             key
-            for key in self._keys
+            for key in (*self._own, *self._published)
             if key.algorithm == algorithm and (key.name is None or name is None or key.name == name)
         ]
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._own) + len(self._published)
 
 
 def read_keys(path: Path) -> list[Key]:

@@ -6,7 +6,6 @@ news (the hub does).
 
 from collections.abc import Mapping
 from functools import partial
-from http import HTTPStatus
 
 from chatserver.api.answers import Answer, Later, Response, given_anyway
 from chatserver.api.conversation import SILENT, CommandHandler, Outcome
@@ -75,14 +74,14 @@ class Reading:
 
     def _put(self, principal: Principal, name: str, offset: int, last: int) -> Answer:
         self._move(principal, name, min(offset, last))
-        return Response(HTTPStatus.NO_CONTENT, [])
+        return Response(204, [])
 
     def type(self, request: Request, name: str) -> Response:
         """`POST /rooms/{room}/typing`: show that the user is writing."""
         request.parameters()
         self._services.check(request.principal, Action.WRITE, name)
         self._type(name, request.principal)
-        return Response(HTTPStatus.NO_CONTENT, [])
+        return Response(204, [])
 
     def _type(self, room: str, principal: Principal) -> None:
         self._hub.types(room, principal)
@@ -97,7 +96,7 @@ class Reading:
     async def _show_later(self, principal: Principal) -> Response:
         may_read = partial(self._services.allows, principal, Action.READ)
         found = await self._markers.unread(principal.author.id, may_read)
-        return Response(HTTPStatus.OK, [json_body({"rooms": found})])
+        return Response(200, [json_body({"rooms": found})])
 
     def _known_last(self, name: str, offset: int) -> int | None:
         """The last offset of a room; None if it is not known here, or another process may have written this offset."""

@@ -46,7 +46,6 @@ class SharedRates:
         self._networks = _Kind("publish-network", limit.networks)
         self._shards = shards
         self._clock = clock
-        self.untold = 0  # messages that no shard has counted
         limit.note = self.note
 
     def note(self, principal: Principal) -> None:
@@ -79,9 +78,8 @@ class SharedRates:
     async def _tell(self, shard: Shard, entries: list[_Entry]) -> None:
         try:
             levels = await spend(shard, [each.spent for each in entries])
-        except SharedError:  # these counts are dropped: this process still has its own buckets
-            self.untold += sum(each.spent.tokens for each in entries)
-            return
+        except SharedError:
+            return  # these counts are dropped: this process still has its own buckets
         now = int(self._clock() / MICROSECOND)
         for entry, level in zip(entries, levels, strict=True):
             entry.kind.buckets.lower(entry.key, level, now)  # type: ignore[arg-type]

@@ -6,7 +6,6 @@ than one call.
 
 from collections.abc import Callable, Hashable
 from contextlib import suppress
-from functools import lru_cache
 from hashlib import blake2b
 from time import time_ns
 
@@ -29,11 +28,6 @@ MAX_RESULT_BYTES = 65_536
 _FORM = "1"
 
 
-@lru_cache(maxsize=16)
-def _bucket(limit: Limit) -> TokenBucket:
-    return TokenBucket(limit.rate, burst=limit.burst)
-
-
 class SharedLimits:
     """A `limiters.Shard`: this process's own buckets, which are asked first, then those of all processes on a server.
 
@@ -51,7 +45,7 @@ class SharedLimits:
         wait = await self._local.take(limit, key)
         if wait:
             return wait
-        bucket = _bucket(limit)
+        bucket = TokenBucket(limit.rate, burst=limit.burst)
         try:
             name = self._shards.key(f"search-{limit.name}:{key}")
             return await limits.take(self._shard, name, bucket.interval, bucket.span)
