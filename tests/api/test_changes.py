@@ -157,19 +157,6 @@ async def test_malformed_changes_are_refused(server: Serving, peer: Peer) -> Non
     assert (await act(peer, "PUT", reaction(3, family))).status == 200
 
 
-async def test_over_websocket_a_refusal_has_the_id_and_the_connection_goes_on(friend: Chatter) -> None:
-    wrong: tuple[tuple[str, dict[str, Any], str], ...] = (
-        ("edit", {"offset": 1, "text": "x"}, "not_found"),
-        ("delete", {"offset": 0}, "bad_field"),
-        ("react", {"offset": 1, "emoji": "no", "on": True}, "bad_field"),
-        ("publish", {"text": "x", "reply_to": 3}, "not_found"),
-    )
-    for command, fields, code in wrong:
-        refused = await friend.ask(command, room="lobby", **fields)
-        assert (refused["type"], refused["code"]) == ("error", code), (command, fields)
-    assert (await friend.ask("publish", room="lobby", text="x"))["offset"] == 1
-
-
 async def test_changes_count_against_the_publish_rate() -> None:
     async with serving(publish_rate=0.01) as server, connect(server.address) as peer, chatter(server.address) as friend:
         for method, path in (("POST", ""), ("PATCH", "/x"), ("DELETE", "/x"), ("PUT", "/x/reactions/x")):

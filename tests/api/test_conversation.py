@@ -12,7 +12,7 @@ import trio.testing
 
 from chatserver.api import conversation as conversation_module
 from chatserver.api.conversation import Answer, Conversation, Outcome
-from chatserver.api.dialect import Dialect, Echo
+from chatserver.api.dialect import Dialect
 from chatserver.api.encoder import WireEncoder
 from chatserver.api.identities import Identities
 from chatserver.api.pages import Pages
@@ -20,22 +20,15 @@ from chatserver.api.pipelines.results import ResultCache
 from chatserver.api.services import Services, WriteLimits
 from chatserver.api.session import NOTHING, Waits, WebSocketSession
 from chatserver.chat.policy import OPEN, Access
-from chatserver.chat.principal import Action, Principal
+from chatserver.chat.principal import Principal
 from chatserver.chat.reading import ReadMarkers
-from chatserver.protocol.client_messages import ClientMessage, History, Join, Leave, Members, Ping, Publish
+from chatserver.protocol.client_messages import ClientMessage, Join, Leave, Publish
 from chatserver.protocol.errors import MessageError
 from chatserver.reasons import ErrorCode
 from tests.support.chatting import Chatting, SmallSettings, chatting
 from tests.support.scripted import LineEncoding, Peer
 
 Clock = trio.testing.MockClock
-
-
-class Listener(Principal, gc=False, frozen=True, eq=False):
-    """A user who may only read, and not in `secret`."""
-
-    def may(self, action: Action, room: str) -> bool:
-        return action is Action.READ and room != "secret"
 
 
 class LineDialect(LineEncoding, Dialect):
@@ -145,18 +138,6 @@ async def test_a_busy_log_is_told_at_once(autojump_clock: Clock, monkeypatch: py
         assert ann.session.in_flight == 1
 
 
-async def test_a_refusal_by_the_publish_rate_says_when_to_try_again(autojump_clock: Clock) -> None:
-    async with talking(publish_rate=1.0) as (_, client):
-        ann = client()
-        assert [ann.hear(Publish("lobby", "hi")) for _ in range(2)] == [None, None]
-        with pytest.raises(MessageError) as caught:
-            ann.hear(Publish("lobby", "hi", id=7))
-        assert (caught.value.code, caught.value.id) == (ErrorCode.RATE_LIMITED, 7)
-        assert caught.value.wait is not None
-        await trio.sleep(caught.value.wait)
-        assert ann.hear(Publish("lobby", "hi")) is None
-
-
 async def test_over_a_number_of_waiting_publishes_the_client_is_not_read(
     autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,19 +174,6 @@ async def test_a_publisher_waits_for_the_members_of_a_room_it_is_ahead_of(autoju
 
 
 # -- join and leave ---------------------------------------------------------------------------------------------------
-
-
-async def test_a_join_gives_the_latest_messages_and_then_new_ones(autojump_clock: Clock) -> None:
-    async with talking() as (it, client):
-        await it.publish("lobby", "one", "two")
-        ann = client()
-        assert callable(ann.hear(Join("lobby"))), "the room is not in memory"
-        name, id_, member, page = await ann.answer(Join("lobby", id=1))
-        assert (name, id_, page.recovered, page.items) == ("joined", 1, True, [b"one", b"two"])
-        assert member.cursor == page.reaches == 2
-        await it.publish("lobby", "three")
-        assert ann.peer.offsets("lobby") == [3]
-        assert isinstance(client().hear(Join("lobby")), Answer), "the room is in memory"
 
 
 async def test_a_second_join_begins_anew_from_its_cursor(autojump_clock: Clock) -> None:
@@ -273,32 +241,3 @@ async def test_leaving_one_and_all(autojump_clock: Clock) -> None:
         ann.close()
         assert it.hub.statistics()["members"] == 0
         assert ann.session.members is None
-
-
-# -- asking, and rights -----------------------------------------------------------------------------------------------
-
-
-async def test_questions_that_need_no_log(autojump_clock: Clock) -> None:
-    async with talking() as (_, client):
-        ann = client()
-        await ann.answer(Join("lobby"))
-        name, _, _, presence = await ann.answer(Members("lobby", id=2))
-        assert (name, presence.people()) == ("members", [ann.session.principal])
-        assert len((await ann.answer(Members("nowhere")))[-1]) == 0
-        assert await ann.answer(Ping(3)) == ("alive", 3)
-        echoed = ann.conversation.handle(ann.peer, ann.session, Echo(b"x"))
-        assert isinstance(echoed, Answer)
-        assert echoed.parts == [b"x"]
-
-
-@pytest.mark.parametrize(
-    "command",
-    [Publish("lobby", "hi", id=1), Join("secret", id=1), History("secret", id=1), Members("secret", id=1)],
-    ids=lambda command: type(command).__name__,
-)
-async def test_a_command_without_the_right_is_refused(autojump_clock: Clock, command: ClientMessage) -> None:
-    async with talking() as (it, client):
-        listener = client(Listener)
-        await listener.answer(Join("lobby"))
-        assert await listener.refused(command) is ErrorCode.FORBIDDEN
-        assert it.hub.room("secret") is None

@@ -22,15 +22,6 @@ def fields_of(event: bytes) -> dict[str, str]:
     return dict(line.split(": ", 1) for line in event.decode().split("\n") if line)
 
 
-def test_a_message_is_json_with_a_cursor_of_the_epoch_also_as_an_event() -> None:
-    wire = ENCODER.message(RECORD)
-    message = json.loads(wire)
-    assert (message["room"], message["offset"], message["cursor"]) == ("lobby", 41, "k3f9-41")
-    assert (message["user"], message["text"]) == ({"id": "u_1", "name": "Ann"}, RECORD.text)
-    event = fields_of(ENCODER.events.push(wire, "lobby", 41))
-    assert event == {"id": "k3f9-41", "event": "message", "data": wire.decode()}
-
-
 def test_an_emptied_edit_is_encoded_like_its_record() -> None:
     edit = replace(RECORD, offset=42, kind=Kind.EDIT, target=41, user_name='"Änn"')
     emptied = ENCODER.message(replace(edit, text=""))

@@ -71,8 +71,8 @@ async def test_a_close_is_answered_with_its_code(server: Serving, code: int | No
 async def test_echo_sends_everything_back() -> None:
     payload = bytes(range(256)) * 8
     async with serving(echo=True) as server, chatter(server.address, path="/echo") as friend:
-        await friend.peer.send(frame("héllo") + frame(payload, opcode=2))
-        assert await friend.peer.take(8) == b"\x81\x06" + "héllo".encode()
+        await friend.peer.send(frame("héllo") + frame("") + frame(payload, opcode=2))
+        assert await friend.peer.take(10) == b"\x81\x06" + "héllo".encode() + b"\x81\x00"
         assert await friend.peer.take(4 + len(payload)) == b"\x82\x7e\x08\x00" + payload
 
 

@@ -200,10 +200,3 @@ def test_our_own_page_is_never_foreign(*, host: str, port: int, secure: bool, ca
     authority = host if port == default else f"{host}:{port}"
     asked = authority.upper() if capitals else authority
     assert source_of(fields(asked, f"{scheme}://{authority}", site), held) is OWN
-
-
-@given(origin=st.text(max_size=60), host=st.sampled_from(["127.0.0.1:8000", "localhost", "chat.example"]), site=SITES)
-def test_no_text_is_an_origin_of_ours_but_ours(origin: str, host: str, site: str | None) -> None:
-    ours = {f"http://{host}", f"https://{host}", APP, "http://localhost:3000"}
-    found = source_of(fields(host, origin, site), PLAIN)
-    assert found is FOREIGN or origin.lower() in ours

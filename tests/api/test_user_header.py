@@ -62,9 +62,7 @@ async def test_an_invalid_name_is_refused(value: str) -> None:
         assert (answer.status, answer.error) == (401, "unauthenticated")
 
 
-def test_the_setting_needs_a_trusted_proxy_and_a_header_of_its_own() -> None:
-    with pytest.raises(ConfigError, match="--user-header: needs --trusted-proxy"):
-        Settings(user_header="X-User")
+def test_the_setting_needs_a_header_of_its_own() -> None:
     for name in ("Cookie", "a b", "x:"):
         with pytest.raises(ConfigError, match="--user-header: "):
             Settings(user_header=name, trusted_proxy=("127.0.0.1",))
