@@ -109,6 +109,29 @@ async def test_a_text_deleted_elsewhere_is_in_no_kept_result_here(server: Servin
     assert not (await ask(address, "GET", "/search?q=tea")).json["cached"]
 
 
+@pytest.mark.parametrize("shared", [False, True])
+async def test_a_room_in_memory_answers_without_the_log_up_to_its_end(
+    monkeypatch: pytest.MonkeyPatch, *, shared: bool
+) -> None:
+    """Only a cursor beyond that may be of another process, if there are others: each read of the log is a task."""
+    monkeypatch.setattr(follower, "COMPARE_INTERVAL", 3600.0)
+    log = ControlledLog(shared=shared)
+    async with serving(engine=log) as server, chatter(server.address) as friend:
+        for text in ("one", "two"):
+            await publish(server.address, "lobby", text)
+        await friend.ask("join", room="lobby")
+        log.reads = 0
+        path = "/rooms/lobby/messages"
+        for query in ("", "?after=0", "?after=2", "?before=2", "?wait=5", "?after=1&wait=5"):
+            assert (await ask(server.address, "GET", f"{path}{query}")).status == 200
+        assert (await ask(server.address, "GET", "/poll?room=lobby:2")).status == 200
+        for command in ("history", "join"):
+            assert (await friend.ask(command, room="lobby", after=2))["recovered"]
+        assert log.reads == 0
+        assert not (await ask(server.address, "GET", f"{path}?after=3")).json["recovered"]
+        assert (log.reads > 0) is shared
+
+
 # -- sanctions and sign-outs ------------------------------------------------------------------------------------------
 
 
