@@ -57,10 +57,9 @@ class SessionHandlers:
             sentence = f"a token of {len(known.token):,} characters does not fit a cookie, limit {MAX_COOKIE_CHARS:,}"
             raise MessageError(ErrorCode.TOO_LARGE, sentence)
         expires = known.principal.expires
-        seconds = COOKIE_LIFETIME if expires is None else max(0, int(expires - trio.current_time()))
-        body = self._body(known.principal, known.token)
-        cookie = set_cookie(known.token, secure=secure, seconds=seconds)
-        return Response(201, [body], headers=(cookie,))
+        assert expires is not None, "each token has an end"
+        cookie = set_cookie(known.token, secure=secure, seconds=int(expires - trio.current_time()))
+        return Response(201, [self._body(known.principal, known.token)], headers=(cookie,))
 
     def show(self, request: Request) -> Answer:
         """`GET /session`: show the user of the request."""

@@ -107,7 +107,6 @@ async def test_malformed_sanctions_are_refused_by_field(address: Address) -> Non
     assert (await moderate(address, "GET", "/rooms/*/members")).error == "bad_room", "`*` is for sanctions only"
     for number in ("0", "-1", "1e3", "9" * 40, "x", "%C2%B2"):
         assert (await moderate(address, "DELETE", f"{LOBBY}/{number}")).status == 404
-    assert (await moderate(address, "GET", f"{LOBBY}?room=x")).status == 400
     assert (await audit(address)) == [], "the trail has no entry"
 
 

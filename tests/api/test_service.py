@@ -2,6 +2,7 @@
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -14,6 +15,7 @@ from chatserver.chat.presence import Presence
 from chatserver.chat.room import Room
 from chatserver.reasons import Reason
 from tests.api.asking import TIME
+from tests.support.moderating import MODERATOR, moderated
 from tests.support.peers import Chatter, Peer, ask, chatter, connect, publish, request, upgrade
 from tests.support.serving import Serving, serving
 from tests.support.steps import StepCounts
@@ -171,6 +173,25 @@ async def test_other_paths_are_404(peer: Peer) -> None:
         answer = await peer.request("GET", path)
         assert (answer.status, answer.error) == (404, "not_found")
     assert (await peer.request("GET", "/healthz")).json == {"status": "ok"}
+
+
+@pytest.mark.parametrize(
+    ("method", "paths"),
+    [
+        ("GET", "/healthz /readyz /metrics /rooms /poll /search /unread /session /audit"),
+        ("GET", "/rooms/a /rooms/a/messages /rooms/a/events /rooms/a/members /rooms/a/sanctions"),
+        ("POST", "/session /rooms/a/messages /rooms/a/typing /rooms/a/sanctions /rooms/a/kick"),
+        ("PUT", "/rooms/a/read /rooms/a/messages/1/reactions/x"),
+        ("PATCH", "/rooms/a/messages/1"),
+        ("DELETE", "/session /rooms/a/messages/1 /rooms/a/messages/1/reactions/x /rooms/a/sanctions/1"),
+    ],
+)
+async def test_an_unknown_parameter_is_refused(tmp_path: Path, method: str, paths: str) -> None:
+    """A typing error must not pass silently."""
+    async with moderated(tmp_path) as server, connect(server.address) as peer:
+        for path in paths.split():
+            answer = await peer.request(method, f"{path}?colour=red", headers=MODERATOR)
+            assert (answer.status, "unknown parameter 'colour'" in answer.json["error"]["message"]) == (400, True), path
 
 
 # -- the user of a request ------------------------------------------------------------------------------------------
