@@ -9,7 +9,7 @@ import trio
 
 from chatserver.api.answers import Answer, Later, Response, given_anyway
 from chatserver.api.encoder import expiry_text
-from chatserver.api.identities import COOKIE_LIFETIME, Identified, set_cookie
+from chatserver.api.identities import Identified, set_cookie
 from chatserver.api.request import Request
 from chatserver.api.services import Services, check_signed_in
 from chatserver.api.tokens import MAX_LIFETIME
@@ -82,8 +82,8 @@ class SessionHandlers:
     async def _end_later(self, principal: Principal, issued: float, ended: Answer) -> Answer:
         signed_out = self._identities.signed_out
         now = ceil(max(signed_out.wall_ms(), issued * 1000))  # the issuer's clock may be ahead of ours
-        lifetime = COOKIE_LIFETIME if principal.is_guest else MAX_LIFETIME
-        sign_out = SignOut(principal.number, principal.is_guest, now, now + int(lifetime * 1000))
+        until = now + int(MAX_LIFETIME * 1000)  # browsers keep no cookie of a guest for longer either
+        sign_out = SignOut(principal.number, principal.is_guest, now, until)
         await self._services.log.signouts.add(sign_out)
         signed_out.note(sign_out)
         self._services.hint(SIGNOUTS_CHANGED)

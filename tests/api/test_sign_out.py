@@ -13,6 +13,7 @@ import trio
 
 from chatserver import fair
 from chatserver.api import services
+from chatserver.api.tokens import MAX_LIFETIME
 from chatserver.edge import sign_outs as sign_outs_module
 from chatserver.edge.sign_outs import SignOutSearch
 from chatserver.log.interface import Draft, LogUnavailable
@@ -254,6 +255,8 @@ async def test_a_sign_out_holds_after_a_restart(tmp_path: Path, key: str) -> Non
         guest = (await ask(server.address, "POST", "/session")).json["token"]
         for each in (mine, guest):
             await sign_out(server, bearer(each))
+        kept = await server.server.parts.log.signouts.load(0)
+        assert [each.until - each.time for each in kept] == [MAX_LIFETIME * 1000] * 2, "as long as any token may be valid"
     async with serving(log=log, token_key=(key,)) as server:
         assert [await status(server, bearer(each)) for each in (mine, guest, old(sub="u_bob"))] == [401, 401, 200]
 
