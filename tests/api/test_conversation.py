@@ -65,6 +65,9 @@ class Talk:
     def hear(self, command: ClientMessage) -> Outcome:
         return self.conversation.handle(self.peer, self.session, command)
 
+    def may_go_on(self) -> bool:
+        return self.conversation.may_go_on(self.peer, self.session)
+
     async def answer(self, command: ClientMessage) -> tuple[Any, ...]:
         """The reply to a command, after its wait for the log if it has one. Raises MessageError."""
         outcome = self.hear(command)
@@ -171,6 +174,22 @@ async def test_a_publisher_waits_for_the_members_of_a_room_it_is_ahead_of(autoju
         assert bob.peer.offsets("lobby") == list(range(1, 10)), "its messages are delivered"
         assert (ann.peer.resumed, len(ann.replies)) == ((0, 0) if goes else (1, 9))
         assert ann.session.waits is (Waits.GONE if goes else room)
+
+
+async def test_a_publisher_goes_on_though_another_one_is_paused_again(autojump_clock: Clock) -> None:
+    """All are resumed together; the first may fill the room before the second has its turn."""
+    async with talking() as (it, client):
+        ann, bob, cat = client(), client(), client()
+        await cat.answer(Join("lobby"))
+        for publishers in ((ann, bob), (ann,)):
+            with it.together():
+                for each in publishers:
+                    each.session.waits = NOTHING
+                    for _ in range(9):
+                        each.hear(Publish("lobby", "hi"))
+                assert [each.may_go_on() for each in (ann, bob)] == [False, publishers == (ann,)]
+            await it.until_idle()
+            assert [each.may_go_on() for each in (ann, bob)] == [True, True]
 
 
 # -- join and leave ---------------------------------------------------------------------------------------------------
