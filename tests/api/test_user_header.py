@@ -28,10 +28,11 @@ async def test_a_user_named_by_a_trusted_proxy_has_signed_in() -> None:
         async with chatter(server.address, headers=ann) as friend:
             assert friend.hello["user"]["id"] == "ann"
             assert "set-cookie" not in friend.handshake.headers
+            assert (await ask(server.address, "DELETE", "/session", headers=ann)).status == 204
+            assert (await friend.ask("ping"))["type"] == "pong", "only the proxy can sign its users out"
         assert "set-cookie" not in (await ask(server.address, "GET", "/", headers=ann)).headers
         made = await ask(server.address, "POST", "/session", headers=ann)
         assert (made.status, made.json["token"], "set-cookie" in made.headers) == (201, "", False)
-        assert (await ask(server.address, "DELETE", "/session", headers=ann)).status == 204
         for nobody in ({}, {"X-Forwarded-User": ""}):
             assert (await who(server, {"X-Forwarded-For": "198.51.100.7", **nobody}))["guest"]
         guest = (await ask(server.address, "POST", "/session")).json["token"]
