@@ -108,13 +108,10 @@ class Session:
 
     def leave(self, room: str) -> None:
         """Leave a room."""
-        if self._rooms.pop(room, None) is None:
-            return
-        for id_, asked in list(self._others.items()):
-            if asked.ours and asked.request.room == room:
-                del self._others[id_]
-        if self._open:
-            self._add(_Asked(requests.Leave(room=room), math.inf, ours=True))
+        if room in self._rooms:
+            self._drop(room)
+            if self._open:
+                self._add(_Asked(requests.Leave(room=room), math.inf, ours=True))
 
     def pause(self, room: str) -> None:
         """Stop delivering a room's records, and keep only its cursor."""
@@ -224,7 +221,7 @@ class Session:
         if asked is None:
             if error.id is None:
                 if error.room is not None:
-                    self._rooms.pop(error.room, None)
+                    self._drop(error.room)
                 yield events.Complaint(error.room, error.code, error.message)
             return
         name = asked.request.room
@@ -238,14 +235,22 @@ class Session:
         if not asked.ours:
             yield Answered(id_, error_of(error.code, error.message, error.retry_after))
         elif isinstance(asked.request, requests.Join):
-            self._rooms.pop(name, None)
+            self._drop(name)
             yield events.Complaint(name, error.code, error.message)
-        elif isinstance(asked.request, requests.History) and (room := self._rooms.get(name)) is not None:
+        elif isinstance(asked.request, requests.History):
+            room = self._rooms[name]
             yield self._lose(room)
             yield from self._release(room)
             room.filling, room.until = False, None
 
     # -- rooms --------------------------------------------------------------------------------------------------------
+
+    def _drop(self, room: str) -> None:
+        """Forget a room, and our own requests for it, which would be sent with its cursor."""
+        self._rooms.pop(room, None)
+        self._others = {
+            id_: asked for id_, asked in self._others.items() if not (asked.ours and asked.request.room == room)
+        }
 
     def _room_of(self, id_: int) -> _Room | None:
         """Return the room of a request of the session itself, unless we have left it since."""

@@ -236,8 +236,9 @@ def test_a_refusal_is_final_and_the_next_goes_on(peer: Peer) -> None:
     assert peer.sent()["text"] == "b"
 
 
-def test_a_cancelled_write_is_not_sent(peer: Peer) -> None:
+def test_a_cancelled_request_is_not_sent(peer: Peer) -> None:
     peer.session.forget(peer.publish("a"))
+    peer.session.forget(peer.session.ask(requests.Members(room="lobby")))
     peer.publish("b")
     assert peer.sent()["text"] == "b"
 
@@ -312,11 +313,16 @@ def test_a_refused_join_is_an_error_and_not_repeated(newcomer: Peer) -> None:
 
 
 def test_a_room_is_joined_and_left_at_any_time(peer: Peer) -> None:
+    asked = peer.session.ask(requests.Members(room="lobby"))
+    assert peer.sent()["id"] == asked
     peer.push(3)  # the pending request of history is dropped
     peer.session.leave("lobby")
-    assert peer.sent() == {"type": "leave", "id": 3, "room": "lobby"}
-    assert peer.give("left", id=3, room="lobby") == []
+    left = peer.sent()
+    assert left == {"type": "leave", "id": left["id"], "room": "lobby"}
+    assert peer.give("left", id=left["id"], room="lobby") == []
     assert peer.push(2) == []
+    (answered,) = peer.give("members", id=asked, room="lobby", members=[ME], count=1)
+    assert isinstance(answered, Answered), "a request of the caller stays"
     peer.session.join("lobby", latest=50)
     peer.session.join("lobby", latest=50)
     assert offsets(peer.answer("joined", 2, 3)) == [2, 3]
@@ -363,6 +369,15 @@ def test_a_room_is_left_after_a_kick(peer: Peer) -> None:
     assert (peer.push(9), peer.session.rooms, peer.sends_nothing()) == ([], [], True)
     peer.session.join("lobby")
     assert peer.sent()["type"] == "join", "after a kick the room may be joined again"
+
+
+def test_a_request_for_a_room_that_was_left_is_not_sent_later(peer: Peer) -> None:
+    """It was refused for now, and would have the cursor of a room that is not there any more."""
+    peer.push(3)
+    peer.refuse("rate_limited", retry_after=1.0)
+    peer.give("error", room="lobby", code="forbidden", message="out")
+    peer.now = 1.0
+    assert peer.sends_nothing()
 
 
 @pytest.mark.parametrize(
