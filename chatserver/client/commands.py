@@ -129,11 +129,11 @@ def complete(before: str, *, people: Iterable[str], rooms: Iterable[str]) -> tup
     first, space, rest = before.partition(" ")
     if not space and first.startswith("/"):
         return "", _matching(first, (f"{command.name} " for command in COMMANDS))
-    if first in ("/join", "/leave") and " " not in rest:
+    if first in ("/join", "/leave"):
         return f"{first} ", _matching(rest, (f"{room} " for room in rooms))
     word_at = before.rfind(" ") + 1
     word, kept = before[word_at:], before[:word_at]
-    if first == "/react" and (word.startswith((":", "-:")) or not word):
+    if first == "/react":
         sign = "-" if word.startswith("-") else ""
         return kept, _matching(word, (f"{sign}:{name}: " for name in EMOJI))
     if word.startswith("@"):

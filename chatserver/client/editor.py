@@ -95,9 +95,9 @@ class Editor:
         most = width * _CHARACTERS_A_CELL
         before = self.before[max(0, len(self.before) - most) :].translate(_SHOWN)
         after = self.after[:most].translate(_SHOWN)
-        while before and cell_len(before) >= width:
+        while cell_len(before) >= width:
             _, before = _first(before)
-        while after and cell_len(before + after) > width:
+        while cell_len(before + after) > width:
             after, _ = _last(after)
         return before, after
 

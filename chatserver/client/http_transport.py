@@ -119,15 +119,12 @@ class HttpConversation:
                 return _answer(request, await self._write(request, f"{room}/messages"), wire.Ack)
 
     async def _authenticate(self, request: requests.Auth) -> Frame:
-        """Ask with the new token, and keep the old one if the new one is refused."""
+        """Ask with the new token. The caller keeps it if it is accepted."""
         trial = HttpClient(self._target, Credentials(token=request.token))
         try:
-            answer = _answer(request, await trial.request("GET", "/session"), wire.Authenticated)
+            return _answer(request, await trial.request("GET", "/session"), wire.Authenticated)
         finally:
             await trial.aclose()
-        if isinstance(answer, wire.Authenticated):
-            self._who.token = request.token
-        return answer
 
     async def _write(self, request: requests.Request, path: str) -> Response:
         fields: dict[str, object] = msgspec.to_builtins(request)

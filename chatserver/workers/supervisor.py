@@ -70,11 +70,10 @@ def run(settings: Settings, load: Callable[[], Settings]) -> int:
 
 
 class Supervisor:
-    """See the module. Once `main` has started, `addresses` and `metrics_address` are set as in a `Server`."""
+    """See the module. Once `main` has started, `addresses` holds the URLs, as in a `Server`."""
 
     def __init__(self, settings: Settings, load: Callable[[], Settings]) -> None:
         self.addresses: list[str] = []
-        self.metrics_address = ""
         self._settings = settings
         self._load = load
         self._places = [Place(index) for index in range(settings.workers)]
@@ -107,11 +106,10 @@ class Supervisor:
             complain(f"--log {redacted(self._settings.log)}: {error}")
             return EXIT_LOG
         self.addresses = self._listening.urls(self._settings)
-        self.metrics_address = self._listening.operators_url(self._settings)
         code = await self._start_all()
         if code is None:
             self._serving = True
-            announce(self.addresses, self.metrics_address)
+            announce(self.addresses, self._listening.operators_url(self._settings))
             task_status.started()
             self._nursery.start_soon(self._replace_at_hangup)
             await self._stopping.wait()

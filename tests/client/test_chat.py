@@ -1,6 +1,7 @@
 """The library with the real server: each call, on each transport."""
 
 from functools import partial
+from pathlib import Path
 
 import pytest
 import trio
@@ -22,13 +23,16 @@ from chatserver.client import (
     TransportName,
     Unauthenticated,
     Unavailable,
+    User,
     connect,
 )  # fmt: skip
 from chatserver.client.feed import LOW_WATER, MAX_QUEUED_EVENTS, Feed
+from chatserver.reasons import Reason
 from tests.client.fake import FakeServer, message
-from tests.client.listener import SOON, each_transport, url
+from tests.client.listener import SOON, each_transport, listening, url
 from tests.support.ports import steady_port
 from tests.support.serving import eventually, serving
+from tests.support.tokens import secret_file, token
 
 
 async def texts(room: Room, count: int) -> list[str]:
@@ -253,6 +257,27 @@ async def test_an_exception_of_the_block_is_not_in_a_group(server: FakeServer) -
         async with connect(server.url):
             await trio.sleep_forever()
     assert scope.cancelled_caught
+
+
+@each_transport
+async def test_a_guest_signs_in_and_stays_the_user_on_the_next_connection(
+    transport: TransportName, tmp_path: Path
+) -> None:
+    async with (
+        serving(token_key=(secret_file(tmp_path),)) as server,
+        listening(url(server), transport=transport) as listener,
+    ):
+        await listener.until(Entered)
+        listener.say("a guest")
+        await listener.acknowledged(1)
+        ann = await listener.chat.authenticate(token(sub="u_ann", name="Ann"))
+        assert (ann, listener.chat.user) == (User("u_ann", "Ann"), ann)
+        listener.say("signed in")
+        await listener.acknowledged(2)
+        server.server.parts.connections.close_all(Reason.EVICTED)
+        listener.say("still")
+        await listener.until(Message, times=3)
+        assert [message.user == ann for message in listener.events(Message)] == [False, True, True]
 
 
 @each_transport

@@ -44,6 +44,7 @@ def typed(*chunks: bytes) -> tuple[str, str]:
         ("a\x1b[200~\tb\x1b[201~", "a\tb", ""),
         ("a\x1b[200~b\r\x04\x15\x1b[Ad\x1b[201~e", "ab\nde", ""),  # keys in a paste are text
         ("x" * (LONGEST_LINE + 1), "x" * LONGEST_LINE, ""),
+        ("the first line" + UP + DOWN, "the first line", ""),
     ],
 )
 def test_keys(keys: str, before: str, after: str) -> None:
@@ -105,6 +106,8 @@ def test_the_view_fits_and_shows_the_cursor(width: int) -> None:
         assert cell_len(before) < width
         assert editor.before.endswith(before)
         assert editor.after.startswith(after)
+        hidden = editor.after[len(after) :]
+        assert not hidden or cell_len(before + after + hidden[0]) > width, "there is no room for more"
         editor.feed(LEFT.encode())
 
 

@@ -31,8 +31,9 @@ KILLED = -9
 class Puppet:
     """One worker, which works unless its `ready`, `beats` or `drains` is false."""
 
-    def __init__(self, number: int, descriptor: int) -> None:
+    def __init__(self, number: int, descriptor: int, inherited: Sequence[int]) -> None:
         self.number = self.pid = number
+        self.inherited = inherited
         self.returncode: int | None = None
         self.link = Link(socket.socket(fileno=os.dup(descriptor)))
         self.setup: Setup
@@ -120,7 +121,7 @@ class Stage:
         await trio.lowlevel.checkpoint()
         if self.failing:
             raise self.failing.pop()
-        puppet = Puppet(number, descriptor)
+        puppet = Puppet(number, descriptor, inherited)
         self.started.append(puppet)
         self.direct(puppet)
         self._nursery.start_soon(puppet.act)

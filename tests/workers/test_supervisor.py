@@ -32,7 +32,7 @@ pytestmark = pytest.mark.jumping_clock
 
 async def test_one_line_for_each_address_when_all_are_ready(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The first worker is ready before the second starts."""
-    on_stage = stage(tmp_path, workers=3, host=("127.0.0.1", "127.0.0.2"))
+    on_stage = stage(tmp_path, workers=3, host=("127.0.0.1", "127.0.0.2"), metrics_listen="127.0.0.1:0")
     ready_at: list[int] = []
 
     def direct(puppet: Puppet) -> None:
@@ -51,6 +51,10 @@ async def test_one_line_for_each_address_when_all_are_ready(tmp_path: Path, caps
         urls = on_stage.supervisor.addresses
         assert capsys.readouterr().out == "".join(f"listening on {url}\n" for url in urls)
         assert [url.rpartition(":")[0] for url in urls] == ["http://127.0.0.1", "http://127.0.0.2"]
+        [line] = on_stage.events("metrics_listening")
+        assert line["address"].startswith("http://127.0.0.1:")
+        for puppet in on_stage.started:
+            assert {*puppet.setup.listening, puppet.setup.operators} < set(puppet.inherited), "and the locks"
         nursery.cancel_scope.cancel()
     assert ready_at == [0, 1, 1]
     assert sorted(puppet.setup.number for puppet in on_stage.started) == [3, 4, 5], "a replacement has another one"
