@@ -17,7 +17,7 @@ from tests.support.moderating import MODERATOR, guest, id_of, moderated, signed_
 from tests.support.peers import ask, chatter
 from tests.support.serving import Serving
 
-ANN = guest("ann")
+ANN, EVE = guest("ann"), guest("eve")
 TOKEN = MODERATOR["Authorization"].removeprefix("Bearer ")
 COMMANDS = ("mute", "unmute", "ban", "unban", "kick", "delete", "sanctions", "audit")
 
@@ -61,12 +61,15 @@ async def test_mutes_and_bans_are_made_listed_and_lifted(server: Serving, admin:
     assert await admin.done("ban", "--room", "*", "--network", "192.0.2.1") == (
         "banned 192.0.2.1 in all rooms (sanction 2)\n"
     )
-    assert (await admin.done("sanctions", "--room", "lobby")).split("\t")[:4] == ["1", "mute", ann, "lobby"]
+    row = (await admin.done("sanctions", "--room", "lobby")).split("\t")
+    assert (row[:4], row[4] in made) == (["1", "mute", ann, "lobby"], True), "with the time at which it ends"
     assert [line.split("\t")[0] for line in (await admin.done("sanctions")).splitlines()] == ["2", "1"]
     assert len((await admin.done("sanctions", "--limit", "1")).splitlines()) == 1
     found = json.loads(await admin.done("sanctions", "--user", ann, "--json"))
     assert [(each["id"], each["reason"]) for each in found] == [(1, "[b]spam")]
+    await admin.done("ban", "--room", "*", "--user", ann)
     assert await admin.done("unmute", "--room", "lobby", "--user", ann) == f"unmuted {ann} in lobby (sanction 1)\n"
+    assert await admin.done("unban", "--room", "*", "--user", ann) == f"unbanned {ann} in all rooms (sanction 3)\n"
     assert await admin.done("unban", "--room", "*", "--network", "192.0.2.1") == (
         "unbanned 192.0.2.1 in all rooms (sanction 2)\n"
     )
@@ -77,7 +80,7 @@ async def test_mutes_and_bans_are_made_listed_and_lifted(server: Serving, admin:
         1, f"chatserver: no mute of user {ann} is in force in lobby; `admin sanctions` lists those that are\n",
     )  # fmt: skip
     actions = [line.split("\t")[4] for line in (await admin.done("audit")).splitlines()]
-    assert actions == ["mute", "ban", "unmute", "unban"]
+    assert actions == ["mute", "ban", "ban", "unmute", "unban", "unban"]
     assert [each["id"] for each in json.loads(await admin.done("audit", "--after", "2", "--limit", "1", "--json"))] == [
         3
     ]
@@ -94,7 +97,11 @@ async def test_a_user_who_is_there_is_named_and_a_kick_says_if_not(server: Servi
             code, out, err = await admin.run(command, "--room", "lobby", "--user", name)
             assert (code, out) == (2, "")
             assert err == f"chatserver: --user: {name} is a name; in lobby it is that of {ann}\n"
-        assert await admin.done("mute", *flags) == f"muted {name} ({ann}) in lobby (sanction 1)\n"
+        await ask(server.address, "POST", "/session", {"name": ann}, headers=EVE)
+        async with chatter(server.address, headers=EVE) as eve:
+            await eve.ask("join", room="lobby")
+            muted = await admin.done("mute", *flags)
+        assert muted == f"muted {name} ({ann}) in lobby (sanction 1)\n", "an id, though it is the name of another"
         assert await admin.done("kick", *flags) == f"kicked {ann}: 1 of its connections left\n"
         assert (await friend.next("error"))["code"] == "forbidden"
         assert (await friend.next("error"))["room"] == "lobby"
@@ -205,6 +212,7 @@ def test_at_a_terminal_there_are_tables(monkeypatch: pytest.MonkeyPatch) -> None
     print_sanctions([], file)
     print_audit([], file)
     shown = file.getvalue()
+    assert shown.count("whom") == 1, "no table without rows"
     for words in ("whom", "no end", "[bold]spam[/x]", "Mod (u_mod)", "60 s: [spam]", "no sanction", "nothing is in"):
         assert words in shown, words
 
@@ -228,9 +236,10 @@ async def test_a_server_that_is_no_chatserver_is_named_as_such(admin: Admin) -> 
     answers = [
         b"SSH-2.0-OpenSSH\r\n",
         *[b"HTTP/1.0 200 OK\r\n\r\n<html>"] * 2,  # the first to a greeting
+        *[b"HTTP/1.0 200 OK\r\n\r\n"] * 2,
         *[b"HTTP/1.0 302 Found\r\nLocation: /\r\n\r\n"] * 2,
     ]
-    said = ["does not speak HTTP", "answered 200, not as a chat server does", "answered 302, not as"]
+    said = ["does not speak HTTP", *["answered 200, not as a chat server does"] * 2, "answered 302, not as"]
 
     async def answer(stream: trio.SocketStream) -> None:
         await stream.receive_some(65_536)

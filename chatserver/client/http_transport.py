@@ -151,7 +151,6 @@ class HttpConversation:
     # -- rooms --------------------------------------------------------------------------------------------------------
 
     def _follow(self, room: str, cursor: str) -> None:
-        self._unfollow(room)
         if self._streaming:
             self._streams[room] = trio.CancelScope()
             self._nursery.start_soon(self._stream, room, cursor, self._streams[room])
@@ -211,7 +210,6 @@ class HttpConversation:
     async def _lose(self, room: str, response: Response) -> None:
         """Leave one room and continue with the others; the session gets the same frame as over a WebSocket."""
         self._places.pop(room, None)
-        self._streams.pop(room, None)
         await self._tell.send(wire.Error(*response.error, room=room, retry_after=response.retry_after))
 
     async def _stream(self, room: str, cursor: str, scope: trio.CancelScope) -> None:
@@ -231,11 +229,9 @@ class HttpConversation:
             while (chunk := await body.chunk(STREAM_SILENCE)) is not None:
                 for data in events.feed(chunk):
                     frame = wire.decode(data)
-                    if isinstance(frame, wire.Error) and frame.room is not None:
-                        self._streams.pop(room, None)
-                        await self._tell.send(frame)
-                        return
                     await self._tell.send(frame)
+                    if isinstance(frame, wire.Error) and frame.room is not None:
+                        return
         raise EndedError("the event stream has ended", retry_after=events.retry)
 
 

@@ -62,7 +62,7 @@ class Admin:
     ) -> Record:  # fmt: skip
         """Mute or ban a user or a network."""
         self._check_id(room, whom.get("user", ""))
-        fields = {"kind": kind, **whom, "seconds": seconds, "reason": reason or None}
+        fields = {"kind": kind, **whom, "seconds": seconds, "reason": reason}
         return self._ask(
             "POST", room, "sanctions", {name: value for name, value in fields.items() if value is not None}
         )
@@ -126,7 +126,7 @@ class Admin:
 def _decoded(response: Response) -> Record:
     status = response.status
     try:
-        content = json.loads(response.body) if response.body else {}
+        content = json.loads(response.body)
         if status < 300:
             return dict(content)
         code, message = str(content["error"]["code"]), str(content["error"]["message"])
@@ -135,11 +135,9 @@ def _decoded(response: Response) -> Record:
     if code in _SIGN_IN:
         raise AdminError(message, flag="--token")
     named = _FIELD.match(message)
-    flag = _FLAGS.get(named[1], "") if named else ""
-    if flag:
-        message = message.removeprefix(f"{named[1]}: ") if named else message
-        raise AdminError(message, flag=flag, code=EXIT_BAD_FLAGS)
-    raise AdminError(message, code=EXIT_BAD_FLAGS if status == 400 else EXIT_FAILED)
+    if named and (flag := _FLAGS.get(named[1])):
+        raise AdminError(message.removeprefix(f"{named[1]}: "), flag=flag, code=EXIT_BAD_FLAGS)
+    raise AdminError(message)
 
 
 def done(what: str, sanction: Record) -> str:

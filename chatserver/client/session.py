@@ -73,7 +73,6 @@ class Session:
 
     def __init__(self) -> None:
         self._rooms: dict[str, _Room] = {}
-        self._open = False
         self._last_id = 0
         self._writes: dict[int, _Asked] = {}  # in the order of calls, sent one at a time
         self._others: dict[int, _Asked] = {}
@@ -100,18 +99,14 @@ class Session:
         self._others.pop(id_, None)
 
     def join(self, room: str, *, after: str | None = None, latest: int = 0) -> None:
-        """Join a room from a cursor, or with this many of the latest records (as far as the server returns them)."""
-        if room not in self._rooms:
-            self._rooms[room] = _Room(room, latest, cursor=after)
-            if self._open:
-                self._enter(room)
+        """Join another room from a cursor, or with this many of the latest records (as far as the server has them)."""
+        self._rooms[room] = _Room(room, latest, cursor=after)
+        self._enter(room)
 
     def leave(self, room: str) -> None:
         """Leave a room."""
-        if room in self._rooms:
-            self._drop(room)
-            if self._open:
-                self._add(_Asked(requests.Leave(room=room), math.inf, ours=True))
+        self._drop(room)
+        self._add(_Asked(requests.Leave(room=room), math.inf, ours=True))
 
     def pause(self, room: str) -> None:
         """Stop delivering a room's records, and keep only its cursor."""
@@ -120,14 +115,13 @@ class Session:
 
     def resume(self, room: str) -> None:
         """Continue where `pause` stopped."""
-        if (found := self._rooms.get(room)) is not None and found.paused:
+        if (found := self._rooms.get(room)) is not None:
             found.paused = False
-            if found.until is not None and found.entered and not found.filling:
-                self._fill(found, until=found.until)
+            if found.until is not None:
+                self._fill(found)
 
     def opened(self) -> None:
         """Begin on a new connection: requests sent on the old one will not be answered any more."""
-        self._open = True
         self._others = {id_: asked for id_, asked in self._others.items() if not asked.ours}
         for asked in (*self._others.values(), *self._writes.values()):
             asked.sent = False
@@ -139,7 +133,6 @@ class Session:
 
     def closed(self, code: int | None = None) -> list[Answered]:
         """Note that the connection is gone. A write that was too big for it fails, or it would end the next one too."""
-        self._open = False
         if code != CLOSE_TOO_BIG:
             return []
         culprits = [id_ for id_, asked in self._writes.items() if asked.sent]
@@ -265,7 +258,7 @@ class Session:
         resumed = room.cursor is not None
         records = joined.records
         yield events.Entered(room.name, joined.members, resumed, records[-1].offset if records else 0)
-        if resumed and not joined.recovered:
+        if not joined.recovered:
             yield self._lose(room)
         if not resumed:
             skipped, records = (records[: -room.latest], records[-room.latest :]) if room.latest else (records, [])
@@ -311,9 +304,9 @@ class Session:
             self._fill(room)
         room.until = skipped.until
 
-    def _fill(self, room: _Room, *, until: str | None = None) -> None:
+    def _fill(self, room: _Room) -> None:
         if not room.filling:
-            room.filling, room.until = True, until
+            room.filling = True
             self._ask_history(room)
 
     def _ask_history(self, room: _Room) -> None:

@@ -99,8 +99,7 @@ class Child:
             self._nursery = None
             # A killed process ends at once, unless it waits for a disk that hangs.
             with trio.move_on_after(END_PATIENCE, shield=True):
-                if self._process.returncode is None:
-                    self._process.kill()
+                self._process.kill()
                 self.code = await self._process.wait()
 
     async def _listen(self, nursery: trio.Nursery) -> None:

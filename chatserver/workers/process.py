@@ -146,7 +146,7 @@ def run(number: int, descriptor: int) -> int:
     link = Link(_inherited(descriptor))
     setup = trio.run(link.receive)
     if not isinstance(setup, Setup):
-        return EXIT_CLEAN  # the supervisor is already gone
+        return EXIT_CLEAN  # the supervisor is gone, or stops already
     structlog.contextvars.bind_contextvars(worker=number)
     worker = Worker(link, setup)
     try:

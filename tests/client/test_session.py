@@ -20,8 +20,8 @@ class Peer:
 
     def __init__(self) -> None:
         self.session = Session()
-        self.session.join("lobby", latest=50)
         self.session.opened()
+        self.session.join("lobby", latest=50)
         self.now = 0.0
 
     def sent(self) -> dict[str, Any]:
@@ -316,14 +316,14 @@ def test_a_room_is_joined_and_left_at_any_time(peer: Peer) -> None:
     asked = peer.session.ask(requests.Members(room="lobby"))
     assert peer.sent()["id"] == asked
     peer.push(3)  # the pending request of history is dropped
+    peer.session.join("den")
     peer.session.leave("lobby")
-    left = peer.sent()
-    assert left == {"type": "leave", "id": left["id"], "room": "lobby"}
-    assert peer.give("left", id=left["id"], room="lobby") == []
+    join, leave = peer.session.outgoing(0.0)
+    assert (join, leave) == (requests.Join(id=join.id, room="den"), requests.Leave(id=leave.id, room="lobby"))
     assert peer.push(2) == []
     (answered,) = peer.give("members", id=asked, room="lobby", members=[ME], count=1)
     assert isinstance(answered, Answered), "a request of the caller stays"
-    peer.session.join("lobby", latest=50)
+    assert peer.give("error", id=leave.id, code="forbidden", message="no") == []
     peer.session.join("lobby", latest=50)
     assert offsets(peer.answer("joined", 2, 3)) == [2, 3]
 

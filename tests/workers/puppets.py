@@ -39,6 +39,7 @@ class Puppet:
         self.setup: Setup
         self.heard: list[Message] = []
         self.ready = self.beats = self.drains = True
+        self.is_stuck = False  # a kill does not end it, as when it waits for a disk that hangs
         self.code_at_start: int | None = None
         self.numbers: list[Family] = []
         self.began = trio.current_time()
@@ -50,7 +51,8 @@ class Puppet:
         return self.returncode
 
     def kill(self) -> None:
-        self.end(KILLED)
+        if not self.is_stuck:
+            self.end(KILLED)
 
     def end(self, code: int) -> None:
         if self.returncode is None:
@@ -71,8 +73,8 @@ class Puppet:
     async def act(self) -> None:
         setup = await self.link.receive()
         if not isinstance(setup, Setup):
-            assert self.returncode is not None
-            return  # it was ended before it began
+            self.end(0)  # it was told to stop before it began
+            return
         self.setup = setup
         if self.code_at_start is not None:
             self.end(self.code_at_start)
@@ -114,11 +116,12 @@ class Stage:
         self.logs: list[Any] = []
         self.code: int | None = None
         self.failing: list[OSError] = []  # of the next starts
+        self.start_takes = 0.0  # seconds
         self.direct: Callable[[Puppet], None] = lambda puppet: None  # told of each before it acts
         self._nursery: trio.Nursery
 
     async def spawn(self, number: int, descriptor: int, inherited: Sequence[int]) -> Puppet:
-        await trio.lowlevel.checkpoint()
+        await trio.sleep(self.start_takes)
         if self.failing:
             raise self.failing.pop()
         puppet = Puppet(number, descriptor, inherited)
@@ -146,7 +149,7 @@ class Stage:
             async with trio.open_nursery() as self._nursery:
                 self.code = await self.supervisor.main(task_status=task_status)
                 for puppet in self.running:
-                    puppet.kill()
+                    puppet.end(KILLED)
 
 
 def stage(folder: Path, **options: Any) -> Stage:

@@ -18,7 +18,7 @@ from chatserver.observe.numbers import Family
 from chatserver.settings.fields import Settings
 from chatserver.settings.spec import ConfigError
 from chatserver.workers import supervisor
-from chatserver.workers.child import MAX_SILENT_CHECKS, MAX_STARTING_CHECKS
+from chatserver.workers.child import END_PATIENCE, MAX_SILENT_CHECKS, MAX_STARTING_CHECKS
 from chatserver.workers.link import Ready
 from chatserver.workers.shared_log import SharedLog, shared_log
 from chatserver.workers.supervisor import MAX_RESTART_PAUSE, MAX_STARTING, RESTART_PAUSE, STABLE_AFTER, Place
@@ -126,14 +126,18 @@ async def test_without_a_folder_for_sockets_the_log_cannot_be_opened(
     assert "cannot make a folder for the workers' sockets: No such file or directory" in shown.err
 
 
-async def test_a_signal_while_it_starts_ends_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("start_takes", [0.0, 2.0], ids=["the worker", "its process"])
+async def test_a_signal_while_it_starts_ends_it(
+    start_takes: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     on_stage = stage(tmp_path)
+    on_stage.start_takes = start_takes
     on_stage.direct = lambda puppet: setattr(puppet, "ready", False)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(on_stage.run)
-        await on_stage.until(lambda: on_stage.started)
+        await trio.sleep(1.0)
         signal.raise_signal(signal.SIGTERM)
-    assert (on_stage.code, len(on_stage.started), on_stage.started[0].stops) == (0, 1, 1)
+    assert (on_stage.code, [puppet.returncode for puppet in on_stage.started]) == (0, [0])
     assert capsys.readouterr().out == ""
 
 
@@ -191,6 +195,32 @@ async def test_a_silent_worker_is_killed_and_replaced(tmp_path: Path) -> None:
         assert (line["worker"], line["log_level"]) == (2, "error")
         assert well.returncode is None
         assert 'chatserver_worker_deaths_total{how="hung"} 1.0' in (await well.ask()).splitlines()
+
+
+@pytest.mark.parametrize(("after", "code"), [(END_PATIENCE / 2, 7), (2 * END_PATIENCE, KILLED)])
+async def test_a_worker_that_has_closed_its_link_has_a_moment_to_end(tmp_path: Path, after: float, code: int) -> None:
+    """It still closes the log."""
+    async with supervised(tmp_path) as on_stage:
+        one = on_stage.started[0]
+        one.link.close()
+        await trio.sleep(after)
+        one.end(7)
+        await on_stage.until(lambda: on_stage.events("worker_died"))
+        assert [line["code"] for line in on_stage.events("worker_died")] == [code]
+
+
+async def test_a_process_that_a_kill_does_not_end_delays_neither_its_successor_nor_the_end(tmp_path: Path) -> None:
+    async with supervised(tmp_path) as on_stage:
+        for puppet in on_stage.started:
+            puppet.is_stuck, puppet.beats = True, False
+        await on_stage.until(lambda: len(on_stage.started) == 4)
+        assert [line["code"] for line in on_stage.events("worker_died")] == [None, None]
+        for puppet in on_stage.started[2:]:
+            puppet.is_stuck, puppet.beats = True, False
+        await on_stage.until(lambda: len(on_stage.events("worker_hung")) == 4)
+        await trio.sleep(END_PATIENCE + 1)
+        signal.raise_signal(signal.SIGTERM)
+        await on_stage.until(lambda: on_stage.code == 0)
 
 
 async def test_a_starting_worker_has_more_time(tmp_path: Path) -> None:
