@@ -20,13 +20,12 @@ class Reading(NamedTuple):
     own_bytes: int  # memory of the generator's own processes
     crowd_cpu_seconds: float  # CPU that the crowd's processes have used
     deliveries: int  # messages that reached a client
-    sent_bytes: int  # by honest load
-    received_bytes: int
+    received_bytes: int  # by honest load
     ticks: Ticks | None = None  # read only if the phase is measured
     pressure: float | None = None
 
 
-_NOTHING: Final = Reading(0.0, None, 0, 0, 0.0, 0, 0, 0)
+_NOTHING: Final = Reading(0.0, None, 0, 0, 0.0, 0, 0)
 
 
 class Span(NamedTuple):
