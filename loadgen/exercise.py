@@ -58,7 +58,7 @@ def without_a_page(neighbours: Numbers, status: int | None) -> tuple[Numbers, li
 def fault_of_page(path: str, statuses: Collection[int | None]) -> str:
     """Why victims that fetch this page would all fail, attacked or not; empty if they would not."""
     told = {status for status in statuses if status is not None and 400 <= status < 500} - _PASSING
-    if not told or any(status not in told for status in statuses):
+    if any(status not in told for status in statuses):
         return ""
     answers = " and ".join(map(str, sorted(told)))
     return f"GET {path} was answered {answers} before anything else, and the victims need a page: {_NAME_A_PAGE}"
@@ -109,9 +109,8 @@ def not_exercised(groups: Iterable[GroupStatus], personas: Mapping[str, type[Cli
     found = []
     for group in groups:
         persona = personas[group.persona]
-        reason = _too_few(group) or _absent(group, persona) or _unfelt(group)
-        if not reason and not group.sent_bytes and not persona.silent:
-            reason = "it sent nothing"
+        sent_nothing = "" if group.sent_bytes or persona.silent else "it sent nothing"
+        reason = _too_few(group) or _absent(group, persona) or _unfelt(group) or sent_nothing
         if reason := reason or _too_late(group, standing):
             found.append(f"not exercised: {group.persona}: {reason}")
     return found

@@ -67,7 +67,11 @@ def test_an_attack_that_was_complete_too_late(came: list[int], due: list[int], r
             {"came": 30, "failed": {"connection refused": 70}},
             "30 of 100 came (connection refused: 70)",
         ),
-        ("slow-frame", {"came": 0, "failed": {"answered 404": 100}}, "(answered 404: 100)"),
+        (
+            "slow-frame",
+            {"came": 0, "sent_bytes": 0, "failed": {"answered 404": 60}, "refused": {"answered 503": 40}},
+            "only 0 of 100 came (answered 404: 60, answered 503: 40)",
+        ),
         ("slow-body", {"answers": {"answered 408": 100}}, ""),
         ("slow-body", {"answers": {"answered 404": 100}}, "100 of 100 requests were not served (answered 404)"),
         ("slow-body", {"answers": {"answered 405": 5}}, ""),
@@ -126,11 +130,11 @@ def test_a_persona_plays_only_where_its_needs_are_met() -> None:
 
 def test_who_needs_a_page_does_not_come_without_one() -> None:
     neighbours = {PERSONAS["slow-typist"]: 5, PERSONAS["tunnel"]: 5}
-    assert without_a_page(neighbours, 200) == (neighbours, [])
-    for status in (404, None):
+    assert without_a_page(neighbours, 399) == (neighbours, [])
+    for status, told in ((400, "answered 400"), (None, "not answered")):
         kept, [reason] = without_a_page(neighbours, status)
         assert list(kept) == [PERSONAS["tunnel"]]
-        assert reason.startswith("not exercised: slow-typist")
+        assert reason == f"not exercised: slow-typist beside the attack: GET was {told}, and it needs a page"
 
 
 @pytest.mark.parametrize(
