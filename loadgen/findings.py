@@ -15,7 +15,6 @@ from loadgen.latency import Latency
 from loadgen.measured import Measured
 from loadgen.protocols import KEEPS_MESSAGES, NEWCOMERS, WHAT
 from loadgen.report import CohortRow, PhaseRow, Report, Verdict
-from loadgen.scrape import growth
 from loadgen.span import Span
 from loadgen.verdict import Facts, busy, decide, suspects
 
@@ -46,7 +45,6 @@ def report_of(measured: Measured) -> Report:
         phases=[*_schedule_rows(measured), *_victims_rows(measured)],
         cohorts=_cohort_rows(measured),
         timeline=session.timeline,
-        metrics=growth(measured.counters_before, measured.counters_after),
     )
 
 

@@ -19,7 +19,6 @@ from loadgen.latency import Latency, milliseconds
 from loadgen.messages import GroupStatus, Reread
 from loadgen.operations import PHASES, Operations
 from loadgen.report import Sample
-from loadgen.scrape import Counters
 from loadgen.session import Plan, Session
 from loadgen.span import Growth, Reading, Size, Span, bytes_each, joined, per, ratio
 
@@ -56,8 +55,6 @@ class Measured:
         self.attacker_seconds = 0.0
         self.standing = Standing()
         self.opening_seconds = 0.0
-        self.counters_before: Counters | None = None
-        self.counters_after: Counters | None = None
         self.plan = plan
         self.session = session
         self.floor = floor or _NO_FLOOR

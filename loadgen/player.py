@@ -5,7 +5,6 @@ here.
 """
 
 from collections.abc import Iterable
-from functools import partial
 from typing import Final
 
 import trio
@@ -23,7 +22,6 @@ from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Usage
 from loadgen.protocols import KEEPS_MESSAGES
 from loadgen.report import Outcome, Report, verdict
-from loadgen.scrape import scrape
 from loadgen.session import Plan, Session, cause_of_death
 from loadgen.span import Reading, Size, Span
 from loadgen.timers import NEVER, now
@@ -148,8 +146,8 @@ class Player:
 
     async def _play_phase(self, phase: Phase) -> None:
         session, found, measured = self._session, self._measured, phase.counts_as in MEASURED
-        if measured and not any(span.counts_as in MEASURED for span in found.spans):
-            await self._begin_measuring()
+        if measured and not found.spans:
+            await session.pause(self._plan.settle_seconds)  # the server finishes what it put off
         if measured:
             await session.enter(phase.name)
         else:
@@ -171,13 +169,6 @@ class Player:
             await self._crowd.call(Crowd.close, name)
         if phase.close:
             await session.until(lambda: self._crowd.has_opened, CONNECT_LIMIT_SECONDS)
-
-    async def _begin_measuring(self) -> None:
-        """Give the server time to finish deferred work, then take the first readings."""
-        if not self._measured.spans:
-            await self._session.pause(self._plan.settle_seconds)
-        if self._experiment.probes:
-            self._measured.counters_before = await self._scrape()
 
     async def _fill(self, phase: Phase) -> None:
         """Open clients, and wait until each is established or has failed."""
@@ -277,7 +268,6 @@ class Player:
             lambda: victims.up_to_date and not victims.current.outstanding, probes.timeout_seconds
         )
         await victims.call(ProbeRunner.end, reread=bool(KEEPS_MESSAGES & probes.victims.keys()))
-        self._measured.counters_after = await self._scrape()
 
     async def _see_what_is_left(self) -> None:
         """Give the server time to close what the attackers left behind, and count its descriptors."""
@@ -315,9 +305,6 @@ class Player:
 
     def _deliveries(self) -> int:
         return sum(group.deliveries for group in self._session.groups())
-
-    async def _scrape(self) -> dict[str, float] | None:
-        return await trio.to_thread.run_sync(partial(scrape, self._plan.target))
 
     async def _watch_memory(self) -> None:
         while (usage := self._usage()) is not None:

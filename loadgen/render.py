@@ -19,9 +19,6 @@ from loadgen.format import Tone
 from loadgen.report import Report
 from loadgen.sections import Section
 
-#: Counters of the target that are shown; report.json has all.
-METRICS_SHOWN: Final = 20
-
 _COLOURS: Final[Mapping[Tone | None, str]] = {
     Tone.GOOD: "bold green",
     Tone.DOUBT: "bold yellow",
@@ -38,7 +35,7 @@ _LONGEST: Final = 40
 
 def show(report: Report, console: Console) -> None:
     """Print a report, with the verdict last, where the reader looks when a program ends."""
-    for section in sections.everything(report, most_metrics=METRICS_SHOWN):
+    for section in sections.everything(report):
         fitting = _fitting(section, console.width)
         if console.is_terminal and fitting is not None:
             _print_table(fitting, console)

@@ -17,7 +17,7 @@ from loadgen.latency import Spread
 from loadgen.timers import now
 
 #: 2: victims by transport, a richer timeline, tables, metrics, parts. 3: failures in percentiles; not exercised.
-#: 4: no `kills` beside `lifetime`. 5: no `histogram` of a phase.
+#: 4: no `kills` beside `lifetime`. 5: no `histogram` of a phase, and no `metrics`.
 SCHEMA: Final = 5
 
 #: If the generator's schedule was later than this at the 99th percentile, it lacked CPU and its latencies are invalid.
@@ -137,7 +137,6 @@ class Report(msgspec.Struct, kw_only=True):
     phases: list[PhaseRow] = []  # results of the victims, by group and phase
     cohorts: list[CohortRow] = []  # results of the crowd, by persona
     timeline: list[Sample] = []  # a sample a second
-    metrics: dict[str, float] = {}  # growth of the target's own /metrics counters, by series
     tables: list[Table] = []  # all other results
     parts: list["Report"] = []  # a scorecard's attacks, a comparison's runs
 

@@ -50,8 +50,8 @@ class Section(NamedTuple):
         )
 
 
-def everything(report: Report, *, most_metrics: int) -> list[Section]:
-    found = [*measured(report), figures(report), metrics(report, most=most_metrics), *tables(report), verdicts(report)]
+def everything(report: Report) -> list[Section]:
+    found = [*measured(report), figures(report), *tables(report), verdicts(report)]
     return [section for section in found if section.rows]
 
 
@@ -172,16 +172,6 @@ def figures(report: Report) -> Section:
         for name, value in group.items()
     ]
     return Section("figures", columns, rows)
-
-
-def metrics(report: Report, *, most: int) -> Section:
-    """The growth of the counters of the target that grew most."""
-    grown = {name: value for name, value in sorted(report.metrics.items()) if value}
-    shown = set(sorted(grown, key=lambda name: -abs(grown[name]))[:most])
-    rows = [(name, fmt.number(value)) for name, value in grown.items() if name in shown]
-    more = len(grown) - len(rows)
-    notes = [f"and {more:,} more that grew less; report.json has all"] if more else []
-    return Section("the target's own counters", (Column("series"), Column("grew by")), rows, notes)
 
 
 def tables(report: Report) -> list[Section]:

@@ -28,9 +28,6 @@ _LONG: Final = 36
 
 _NO_LINKS: Final[Mapping[str, str]] = MappingProxyType({})
 
-#: Shows all of the target's counters: the page has room for them, folded.
-_MOST_METRICS: Final = 100_000
-
 
 def page_of(report: Report) -> str:
     html = node(
@@ -127,10 +124,6 @@ def _body(
         yield node(f"h{level + 1}", section.title.capitalize())
         yield _table(section)
     yield from _figures(report, level)
-    metrics = sections.metrics(report, most=_MOST_METRICS)
-    if metrics.rows:
-        yield node(f"h{level}", metrics.title.capitalize())
-        yield node("details", node("summary", f"{len(metrics.rows):,} of them grew"), node("div", _table(metrics)))
 
 
 def _tile(report: Report, name: str) -> Element:

@@ -160,11 +160,6 @@ def attack(
         phases=phases,
         cohorts=attackers + _neighbours(2 if short else 0),
         timeline=list(_attack_samples(kinds, clients, spans, stall=short)),
-        metrics={
-            'chatserver_closed_total{reason="head-deadline"}': 5333.0,
-            'chatserver_closed_total{reason="peer-closed"}': 112.0,
-            'chatserver_refused_total{reason="rate"}': 0.0,
-        },
     )
 
 
@@ -289,7 +284,6 @@ def hostile() -> Report:
     report.verdict = verdict(Outcome.FELL_SHORT, [HOSTILE])
     report.figures = {HOSTILE: 1.0, "attack_p99_ms": math.inf, "p99_ratio": math.nan}
     report.meanings = {HOSTILE: HOSTILE}
-    report.metrics = {HOSTILE: 1.0}
     report.tables = [Table(title=HOSTILE, columns=[HOSTILE], rows=[[HOSTILE]], notes=[HOSTILE])]
     report.cohorts = [
         cohort(HOSTILE, 3, refused={HOSTILE: 1}, ended={HOSTILE: 2}),

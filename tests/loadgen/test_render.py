@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from loadgen import sections
-from loadgen.render import METRICS_SHOWN, show
+from loadgen.render import show
 from loadgen.report import Outcome, Report, Table
 from tests.loadgen import reports
 
@@ -35,7 +35,7 @@ def report(request: pytest.FixtureRequest) -> Report:
 
 def test_both_forms_tell_every_fact(report: Report) -> None:
     table, lines = shown(report, terminal=True, width=5000), shown(report)
-    for section in sections.everything(report, most_metrics=METRICS_SHOWN):
+    for section in sections.everything(report):
         for row in section.rows:
             for cell in row:
                 if cell and cell.isascii() and cell.isprintable():
@@ -85,15 +85,6 @@ def test_a_server_cannot_steer_the_terminal() -> None:
     for terminal in (False, True):
         text = _COLOUR.sub("", shown(reports.hostile(), terminal=terminal))
         assert not set(text) & set("\x1b\x00\u202e")
-
-
-def test_metrics_are_those_that_grew_most() -> None:
-    report = reports.attack()
-    report.metrics = {f"series_{number:03}": float(number) for number in range(100)}
-    text = shown(report)
-    assert "series_099" in text
-    assert "series_001" not in text
-    assert f"{99 - METRICS_SHOWN} more" in text
 
 
 def test_a_scorecard_has_one_table_of_verdicts() -> None:
