@@ -95,13 +95,6 @@ _LATE: Final = {
     "backlog_p99_ms": "what came for the generator lay unread for {:g} ms at the 99th percentile: it lacked CPU",
 }
 
-#: Figures that explain a late generator.
-_WHY_LATE: Final = (
-    ("own_cpu_percent", "it used {:g}% of one"),
-    ("own_cpu_wait_percent", "waited {:g}% of the time while other programs had it"),
-    ("steal_percent", "the host took {:g}% of the processors' time"),
-)
-
 _SUSPECTS: Final = (
     ("lag_p99_ms", LATE_MS, "the generator itself was {:g} ms late"),
     ("own_cpu_percent", CPU_PERCENT, "the generator used {:g}% of its processor"),
@@ -118,11 +111,9 @@ _SUSPECTS: Final = (
 
 def busy(figures: Figures) -> tuple[str, ...]:
     """Why the measurement cannot be trusted: the generator itself was too late."""
-    late = [
+    return tuple(
         words.format(value) for name, words in _LATE.items() if (value := figures.get(name)) and value > LAG_LIMIT_MS
-    ]
-    why = ", ".join(words.format(value) for name, words in _WHY_LATE if (value := figures.get(name)))
-    return (f"{late[0]} ({why})" if why else late[0], *late[1:]) if late else ()
+    )
 
 
 def suspects(figures: Figures) -> tuple[str, ...]:

@@ -58,6 +58,7 @@ def test_who_was_never_measured_has_a_row_that_says_why() -> None:
     found = Results(SCENARIO, rounds=[{OURS: entry(400), "floor": Entry(failure="ended with SIGKILL")}])
     (made,) = found.tables(SERVERS)
     assert made.rows[1] == ["floor", "ended with SIGKILL", ""]
+    assert made.notes == ["A note."], "the row has said it"
     assert found.failures == ["floor: ended with SIGKILL"]
     assert len(made.rows) == 2, "who took no part has no row"
 
@@ -87,10 +88,16 @@ def test_an_invalid_measurement_is_withheld() -> None:
 
 
 def test_what_was_invalid_in_all_rounds_is_no_figure() -> None:
-    found = table({OURS: entry(400), "floor": entry(200, doubt="the schedule was late")})
-    assert found.rows[1] == ["floor", "withheld: the schedule was late", ""]
+    late = entry(200, doubt="the schedule was late")
+    found = Results(SCENARIO, rounds=[{OURS: entry(400), "floor": late}, {OURS: late, "floor": late}])
+    [made] = found.tables(SERVERS)
+    assert made.rows[1] == ["floor", "withheld: the schedule was late", ""]
+    assert found.failures == ["floor: the schedule was late"], "ours has a figure of the other round"
 
 
 def test_what_was_not_measured_is_empty_and_has_no_ratio() -> None:
     found = table({OURS: entry(0.0), "floor": entry(300, None)}, {OURS: entry(-20.0), "floor": entry(None, None)})
     assert found.rows[1] == ["floor", "300", ""]
+    usual, shrunk = {OURS: entry(400), "floor": entry(200)}, {OURS: entry(400), "floor": entry(0.0)}
+    assert table(usual, usual, shrunk).rows[1][1] == "200 (0-200)"
+    assert table(usual, usual, {OURS: entry(None), "floor": entry(200)}).rows[1][1] == "200 (200-200)"
