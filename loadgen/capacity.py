@@ -49,7 +49,7 @@ _UNITS: Final = {Of.IDLE: "idle connections", Of.NEWCOMERS: "newcomers a second"
 
 @dataclass
 class Search:
-    """Doubling from the first size, halving if that is too much already, then bisection."""
+    """Doubling from the first size, then bisection."""
 
     first: int
     most: int
@@ -76,8 +76,6 @@ class Search:
     def _next(self) -> int | None:
         if self.fell_short is None:
             return min(2 * self.held, self.most) if self.held < self.most else None
-        if not self.held:
-            return self.fell_short // 2 or None
         if self.fell_short - self.held <= max(self.precision * self.held, 1):
             return None
         return (self.held + self.fell_short) // 2

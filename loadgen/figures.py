@@ -134,7 +134,6 @@ _MESSAGES: Final = (
     Figure("ack_p50_ms", "ms", "intended send time to acknowledgement, or to the answer of a request, median"),
     Figure("ack_p99_ms", "ms", "intended send time to acknowledgement, 99th percentile",
            Bar(">", bar.NOTICED_MS, When.SPEAKERS, far=True), tile="to the acknowledgement, 99th percentile"),
-    Figure("ack_max_ms", "ms", "intended send time to acknowledgement, at worst"),
     Figure("echo_p99_ms", "ms", "intended send time to the sender's own message coming back, 99th percentile",
            Bar(">", bar.NOTICED_MS, When.ECHOES, far=True), tile="until a message is back, 99th percentile"),
     Figure("unacknowledged", "", "messages sent and never acknowledged, and requests never answered",
@@ -159,7 +158,6 @@ _CLIENTS: Final = (
            tile="clients ended by the server"),
     Figure("connect_p99_ms", "ms", "from connect until the connection was established, 99th percentile"),
     Figure("handshake_p99_ms", "ms", "from connect until a client was established, 99th percentile"),
-    Figure("received_bytes_per_s", "B/s", "bytes that clients received a second in the steady window"),
 )  # fmt: skip
 
 _ATTACKERS: Final = (

@@ -292,7 +292,6 @@ class Player:
             own_bytes=self._session.own_bytes(),
             crowd_cpu_seconds=sum(worker.watched.cpu_seconds() or 0.0 for worker in self._crowd.workers),
             deliveries=self._deliveries(),
-            received_bytes=sum(group.received_bytes for group in groups),
             ticks=procfs.ticks() if measured else None,
             pressure=procfs.pressure() if measured else None,
         )

@@ -20,12 +20,11 @@ class Reading(NamedTuple):
     own_bytes: int  # memory of the generator's own processes
     crowd_cpu_seconds: float  # CPU that the crowd's processes have used
     deliveries: int  # messages that reached a client
-    received_bytes: int  # by honest load
     ticks: Ticks | None = None  # read only if the phase is measured
     pressure: float | None = None
 
 
-_NOTHING: Final = Reading(0.0, None, 0, 0, 0.0, 0, 0)
+_NOTHING: Final = Reading(0.0, None, 0, 0, 0.0, 0)
 
 
 class Span(NamedTuple):
@@ -54,8 +53,9 @@ class Span(NamedTuple):
     def cpu_percent(self) -> float | None:
         return None if self.cpu_share is None else round(100 * self.cpu_share, 1)
 
-    def rate(self, amount: str) -> float | None:
-        return per(getattr(self.after, amount) - getattr(self.before, amount), self.seconds)
+    @property
+    def deliveries_per_s(self) -> float | None:
+        return per(self.after.deliveries - self.before.deliveries, self.seconds)
 
     @property
     def crowd_cpu_seconds(self) -> float:
