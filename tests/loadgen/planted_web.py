@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import ssl
 import subprocess
 import sys
 from collections import Counter
@@ -19,12 +18,12 @@ from functools import partial
 from pathlib import Path
 
 import trio
-import trustme
 from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, serve_websocket
 
 from loadgen import target
 from loadgen.tls import KEY_UPDATE
 from tests.loadgen.plants import in_process, is_crowd
+from tests.support.certificates import server_context
 from tests.support.ports import steady_port
 
 #: As nginx has it; the default of many small servers would drop SYNs of a crowd.
@@ -47,11 +46,9 @@ class Static:
     def __init__(self, site: Site) -> None:
         self.site = site
         self.attacked = False
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if site.tls else None
-        if self._context is not None:
-            trustme.CA().issue_cert("localhost").configure_cert(self._context)
-            if site.dies_of_key_updates:
-                self._context._msg_callback = self._count_update  # type: ignore[attr-defined]
+        self._context = server_context() if site.tls else None
+        if site.dies_of_key_updates:
+            self._context._msg_callback = self._count_update  # type: ignore[union-attr]
         self._updates: Counter[object] = Counter()
 
     def _count_update(self, connection: object, _direction: str, *message: object) -> None:

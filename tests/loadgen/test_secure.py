@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
-import trustme
 from wsproto import events
 
 from loadgen import target
@@ -32,13 +31,12 @@ from tests.loadgen.stage import (
     reset,
     until,
 )
+from tests.support.certificates import server_context
 
 
 @pytest.fixture(scope="module")
 def context() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    trustme.CA().issue_cert("localhost").configure_cert(context)
-    return context
+    return server_context()
 
 
 @pytest.fixture(params=[ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])

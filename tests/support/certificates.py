@@ -31,6 +31,13 @@ def certificate(folder: Path, name: str = "server", *, names: tuple[str, ...] = 
     return str(certificate_path), str(key_path)
 
 
+def server_context() -> ssl.SSLContext:
+    """A server's context, with a fresh certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority().issue_cert(*NAMES).configure_cert(context)
+    return context
+
+
 def trusting(version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
     """A client's context that trusts the authority, perhaps for one TLS version only."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -11,7 +11,6 @@ import ssl
 
 import pytest
 import trio
-import trustme
 from trio.testing import MockClock
 
 from loadgen.figures import Condition
@@ -21,6 +20,7 @@ from loadgen.target import client_context
 from tests.loadgen.fingerprint.plant import Plant
 from tests.loadgen.fingerprint.planted import planted
 from tests.loadgen.fingerprint.plays import GOOD, Rows, assert_near, fingerprint
+from tests.support.certificates import server_context
 
 
 async def test_every_planted_limit_is_found(autojump_clock: MockClock) -> None:
@@ -179,9 +179,7 @@ async def test_a_server_that_dies_at_once_has_none_either(autojump_clock: MockCl
 
 
 async def test_deadlines_under_tls(autojump_clock: MockClock) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
-    async with planted(dataclasses.replace(GOOD, tls=context, tls_total=11)) as server:
+    async with planted(dataclasses.replace(GOOD, tls=server_context(), tls_total=11)) as server:
         report = await fingerprint(server, connections=450)
     assert Rows(report).how("connections from one address").startswith("bytes that are no TLS, FIN")
     assert client_context().verify_mode is ssl.CERT_NONE

@@ -3,19 +3,17 @@
 import ssl
 
 import pytest
-import trustme
 from trio.testing import MockClock
 
 from loadgen.fingerprint.probes.deadlines import in_bytes, in_records
 from loadgen.tls import client_hello
+from tests.support.certificates import server_context
 
 
 @pytest.mark.parametrize("cut", [in_bytes, in_records])
 async def test_openssl_waits_for_the_last_piece(cut: object, autojump_clock: MockClock) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
     heard, said = ssl.MemoryBIO(), ssl.MemoryBIO()
-    server = context.wrap_bio(heard, said, server_side=True)
+    server = server_context().wrap_bio(heard, said, server_side=True)
     pieces = cut(client_hello("127.0.0.1"))  # type: ignore[operator]
     for piece in pieces:
         assert not said.pending

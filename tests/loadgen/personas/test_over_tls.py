@@ -9,12 +9,13 @@ from contextlib import suppress
 
 import pytest
 import trio
-import trustme
 from wsproto import WSConnection, events
 from wsproto.connection import ConnectionType
 
-from loadgen.tls import APPLICATION_DATA, HANDSHAKE, KEY_UPDATE, Tls13, seal
+from loadgen.personas.over_tls import SlowTls
+from loadgen.tls import APPLICATION_DATA, HANDSHAKE, KEY_UPDATE, Tls13, client_hello, seal
 from tests.loadgen.stage import PATIENCE, Play, Server, answer, listening, meeting, playing, until
+from tests.support.certificates import server_context
 
 #: RFC 8448 section 3, "Simple 1-RTT Handshake": the client's traffic secret, and the record it sends under it.
 SECRET = "9e40646ce79a7f9dc05af8889bce6552875afa0b06df0087f792ebb7c17504a5"
@@ -28,8 +29,7 @@ class _End:
     """The server's TLS, on buffers."""
 
     def __init__(self) -> None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        trustme.CA().issue_cert("localhost").configure_cert(context)
+        context = server_context()
         context._msg_callback = self._note  # type: ignore[attr-defined]
         self.updates = 0  # of the client's key
         self._received, self._to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -157,6 +157,27 @@ class _Member:
 
     async def say(self, **message: object) -> None:
         await self.send(events.TextMessage(json.dumps(message)))
+
+
+async def test_slow_tls_is_a_client_hello_that_openssl_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SlowTls, "every_seconds", 0.001)
+    async with meeting("slow-tls") as (play, stream):
+        member = _Member(stream)
+        while not member.end.handshake(await member.some()):
+            pass
+        with trio.move_on_after(0.05):
+            assert await stream.receive_some() is None, "it said something after its hello"
+        assert play.cohort.held == 1
+
+
+async def test_every_other_slow_tls_says_its_hello_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SlowTls, "every_seconds", 600.0)
+    async with listening() as server, playing(server.url, "slow-tls", clients=2) as play:
+        said = [await stream.receive_some() for stream in (await server.accept(), await server.accept())]
+        assert sorted(map(len, said)) == [1, len(client_hello())]
+        later = [client.drop(0) for client in play.clients if isinstance(client, SlowTls)]
+        assert list(map(len, later)) == [1, 0], "then nothing"
+        assert play.cohort.held == 2
 
 
 async def _joined(server: Server, play: Play) -> _Member:

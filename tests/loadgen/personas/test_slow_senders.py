@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import ssl
-
 import h11
 import pytest
 import trio
-import trustme
 import wsproto
 from wsproto import events
 
 from loadgen.client import Client
 from loadgen.personas import registry
-from loadgen.personas.over_tls import SlowTls
 from loadgen.personas.slow_http import BODY_BYTES, EXTENSION_BYTES
 from tests.loadgen.stage import DEADLINE_ANSWER, listening, meeting, parsed, playing, read_until, until
 
@@ -93,32 +89,6 @@ async def test_expect_continue_waits_and_when_told_to_go_on_still_waits() -> Non
         await stream.send_all(DEADLINE_ANSWER)
         await stream.aclose()
         await until(lambda: play.cohort.ended == {"answered 408": 1})
-
-
-async def test_slow_tls_is_a_client_hello_that_openssl_answers() -> None:
-    certificate = trustme.CA().issue_cert("localhost")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    certificate.configure_cert(context)
-    said, answer = ssl.MemoryBIO(), ssl.MemoryBIO()
-    handshake = context.wrap_bio(said, answer, server_side=True)
-    async with meeting("slow-tls") as (play, stream):
-        with trio.fail_after(20):
-            while not answer.pending:
-                said.write(await stream.receive_some())
-                with pytest.raises(ssl.SSLWantReadError):
-                    handshake.do_handshake()
-        with trio.move_on_after(0.05):
-            assert await stream.receive_some() is None, "it said something after its hello"
-        assert play.cohort.held == 1
-
-
-async def test_every_other_slow_tls_says_its_hello_at_once() -> None:
-    async with listening() as server, playing(server.url, "slow-tls", clients=2) as play:
-        said = [await stream.receive_some() for stream in (await server.accept(), await server.accept())]
-        assert min(map(len, said)) < 100 < max(map(len, said)), "a byte or a few, and all of it"
-        later = [client.drop(0) for client in play.clients if isinstance(client, SlowTls)]
-        assert list(map(len, later)) == [1, 0], "then nothing"
-        assert play.cohort.held == 2
 
 
 # -- how it ends ------------------------------------------------------------------------------------------------------
