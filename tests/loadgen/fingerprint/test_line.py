@@ -1,6 +1,6 @@
 """A connection to a server that a test controls byte by byte: how its end is seen, and answers of every form."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -11,56 +11,31 @@ from loadgen.fingerprint.findings import Failed, Finding, NotApplicable
 from loadgen.fingerprint.site import NotServedError, TurnedAwayError, exchange, tried
 from loadgen.line import Answer, EndedError, Ending, GarbledError, Line, dial
 from loadgen.wire import request
-from tests.loadgen.fingerprint.plant import RESET
+from tests.loadgen.stage import PATIENCE, listening, read_until, reset, until
 
-PATIENCE = 10
 GET = request("GET", "/", "127.0.0.1")
 
 
 @asynccontextmanager
-async def line_to(serve: Callable[[trio.SocketStream], Awaitable[None]]) -> AsyncIterator[Line]:
-    """A line to a server that runs `serve` and then closes."""
-    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
-
-    async def attend() -> None:
-        async with await listener.accept() as stream:
-            await serve(stream)
-
-    async with listener, trio.open_nursery() as nursery:
-        nursery.start_soon(attend)
-        async with dial(target.find(f"http://127.0.0.1:{listener.socket.getsockname()[1]}")) as line:
-            yield line
-        nursery.cancel_scope.cancel()
-
-
-async def reset(stream: trio.SocketStream) -> None:
-    stream.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, RESET)
-    stream.socket.close()
-
-
-async def until(line: Line, ending: Ending) -> None:
-    with trio.fail_after(PATIENCE):
-        while line.ending is not ending:  # noqa: ASYNC110  the kernel sets no event
-            await trio.sleep(0.001)
+async def connected() -> AsyncIterator[tuple[Line, trio.SocketStream]]:
+    """Both ends of a connection."""
+    async with listening() as server, dial(target.find(server.url)) as line:
+        yield line, await server.accept()
 
 
 async def test_an_open_line_has_no_ending() -> None:
-    async def serve(stream: trio.SocketStream) -> None:
+    async with connected() as (line, stream):
         await stream.send_all(b"hello")
-        await trio.sleep_forever()
-
-    async with line_to(serve) as line:
         assert await line.receive() == b"hello"
         assert line.ending is None
         assert 0 < line.round_trip_seconds < PATIENCE
 
 
 async def test_fin() -> None:
-    async def serve(stream: trio.SocketStream) -> None:
+    async with connected() as (line, stream):
         await stream.send_all(b"bye")
-
-    async with line_to(serve) as line:
-        await until(line, Ending.FIN)
+        await stream.aclose()
+        await until(lambda: line.ending is Ending.FIN)
         assert await line.receive_raw(2) == b"by"
         assert await line.receive() == b"e"
         for receive in (line.receive, lambda: line.receive_raw(1)):
@@ -71,8 +46,9 @@ async def test_fin() -> None:
 @pytest.mark.parametrize("sends_first", [False, True])
 async def test_rst(sends_first: bool) -> None:
     """The kernel tells it once, to a send as well; the next read says "end of stream", which was taken for FIN."""
-    async with line_to(reset) as line:
-        await until(line, Ending.RST)
+    async with connected() as (line, stream):
+        reset(stream)
+        await until(lambda: line.ending is Ending.RST)
         if sends_first:
             with pytest.raises(EndedError, match="RST"):
                 await line.send(b"x")
@@ -82,46 +58,23 @@ async def test_rst(sends_first: bool) -> None:
 
 
 async def test_two_may_send() -> None:
-    got = b""
-    complete = trio.Event()
-
-    async def serve(stream: trio.SocketStream) -> None:
-        nonlocal got
-        while len(got) < 2_000_000:
-            got += await stream.receive_some()
-        complete.set()
-
-    async with line_to(serve) as line, trio.open_nursery() as nursery:
+    async with connected() as (line, stream), trio.open_nursery() as nursery:
         for letter in (b"a", b"b"):
             nursery.start_soon(line.send, letter * 1_000_000)
-        with trio.fail_after(PATIENCE):
-            await complete.wait()
+        got = await read_until(stream, lambda got: len(got) >= 2_000_000)
     assert got in {b"a" * 1_000_000 + b"b" * 1_000_000, b"b" * 1_000_000 + b"a" * 1_000_000}
 
 
 # -- answers -----------------------------------------------------------------------------------------------------------
 
 
-async def answered(said: bytes, *, sent: int = 1, keep: bool = True) -> Answer:
-    """Ask a server that reads so many bytes and says this."""
-
-    async def serve(stream: trio.SocketStream) -> None:
-        got = 0
-        while got < sent:
-            got += len(await stream.receive_some())
+async def answered(said: bytes, *, keep: bool = True) -> Answer:
+    """Ask a server that says this."""
+    async with connected() as (line, stream):
         await stream.send_all(said)
-        if keep:
-            await trio.sleep_forever()
-
-    outcome: Answer | Exception
-    async with line_to(serve) as line:
-        try:
-            outcome = await exchange(line, [GET])
-        except (EndedError, GarbledError, TurnedAwayError) as error:
-            outcome = error  # raised outside: the nursery would wrap it in a group
-    if isinstance(outcome, Exception):
-        raise outcome
-    return outcome
+        if not keep:
+            await stream.send_eof()
+        return await exchange(line, [GET])
 
 
 @pytest.mark.parametrize(
@@ -173,18 +126,15 @@ async def test_what_is_no_http(said: bytes) -> None:
 async def test_the_end_without_an_answer() -> None:
     with pytest.raises(EndedError, match="FIN"):
         await answered(b"", keep=False)
-    async with line_to(reset) as line:
+    async with connected() as (line, stream):
+        reset(stream)
         with pytest.raises(EndedError, match="RST"):
             await exchange(line, [GET])
 
 
 async def test_an_answer_may_come_before_all_is_sent() -> None:
-    async def serve(stream: trio.SocketStream) -> None:
-        await stream.receive_some()
+    async with connected() as (line, stream):
         await stream.send_all(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
-        await trio.sleep_forever()
-
-    async with line_to(serve) as line:
         head = request("POST", "/", "127.0.0.1", f"Content-Length: {1 << 30}")
         answer = await exchange(line, [head, *[bytes(1 << 16)] * 1000])
         assert answer.status == 413
