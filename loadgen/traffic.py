@@ -60,10 +60,10 @@ class Pace(NamedTuple):
 
     def due(self, number: int) -> float:
         """When the `number`th message, counted from 0, is due: when the integral of the rate reaches that number."""
-        slope = (self.to_rate - self.from_rate) / self.over_seconds if self.over_seconds else 0.0
         meanwhile = (self.from_rate + self.to_rate) / 2 * self.over_seconds
         if number >= meanwhile:
             return self.begun + self.over_seconds + (number - meanwhile) / self.to_rate if self.to_rate else NEVER
+        slope = (self.to_rate - self.from_rate) / self.over_seconds
         if not slope:
             return self.begun + number / self.from_rate
         return self.begun + (sqrt(self.from_rate**2 + 2 * slope * number) - self.from_rate) / slope
@@ -85,7 +85,6 @@ class Traffic:
         self._had_speakers = False
         self._unacknowledged: dict[int, tuple[float, str]] = {}
         self._unreturned: dict[int, tuple[float, Speaker]] = {}
-        self._text = _SENTENCE
 
     def enter(self, speaker: Speaker) -> None:
         """Join the schedule's speakers, which are ordered by index, so that a replay uses the same ones."""
@@ -103,8 +102,8 @@ class Traffic:
 
         It lasts until `stop`, or until another rate is set.
         """
-        self._text = _SENTENCE.ljust(text_bytes, "~")
-        pace = Pace(now(), self._rate if over_seconds else rate, rate, over_seconds)
+        text = _SENTENCE.ljust(text_bytes, "~")
+        pace = Pace(now(), self._rate, rate, over_seconds)
         self._rate = rate
         self._paces += 1
         mine, first = self._paces, self.intended
@@ -115,10 +114,10 @@ class Traffic:
                 due = pace.due(self.intended - first)
                 if due > moment or mine != self._paces:
                     break
-                self._speak(due)
+                self._speak(due, text)
                 self._lag.record(now() - due)
-            if mine == self._paces and (due := pace.due(self.intended - first)) < NEVER:
-                self._at(due, speak)
+            if mine == self._paces:
+                self._at(pace.due(self.intended - first), speak)
 
         speak()
 
@@ -127,7 +126,7 @@ class Traffic:
         self._paces += 1
         self._rate = 0.0
 
-    def _speak(self, due: float) -> None:
+    def _speak(self, due: float, text: str) -> None:
         number = self.intended
         self.intended += 1
         if not self.speakers:  # before the first speaker, a due message counts for no client
@@ -137,7 +136,7 @@ class Traffic:
         self._unacknowledged[number] = (due, speaker.room)
         if speaker.echoes:
             self._unreturned[number] = (due, speaker)
-        speaker.publish(number, f"{self._name(number)} {self._text}")
+        speaker.publish(number, f"{self._name(number)} {text}")
 
     def _name(self, number: int) -> str:
         return f"{self.tag} {number}"
