@@ -7,23 +7,19 @@ import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import pytest
 import trio
 
-from loadgen.cli import main
 from loadgen.report import Report
+from tests.loadgen import commandline
 from tests.loadgen.conform.marks import marks
 from tests.loadgen.conform.planted import Plant, planted
 
-
-def exit_code(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as exited:
-        main(["conform", *arguments])
-    assert isinstance(exited.value.code, int)
-    return exited.value.code
+exit_code = partial(commandline.exit_code, "conform")
 
 
 @contextmanager

@@ -1,10 +1,6 @@
 """The flags of `loadgen fingerprint`, and a run through them."""
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
+import msgspec
 import pytest
 
 from loadgen.common import Common
@@ -13,6 +9,7 @@ from loadgen.fingerprint.site import Options
 from loadgen.report import Outcome, Report
 from loadgen.target import TargetDownError, TargetRefusedError, UsageError
 from tests.loadgen.commandline import exit_code
+from tests.loadgen.planted_web import serving
 
 URL = "http://127.0.0.1:1"
 
@@ -58,42 +55,10 @@ def test_targets_that_are_not_probed() -> None:
         fingerprint("http://192.0.2.1")
 
 
-class _Hello(BaseHTTPRequestHandler):
-    """Answers and closes; never gives up on anybody."""
-
-    def do_GET(self) -> None:
-        self.send_response(200 if self.path == "/" else 404)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, *_: object) -> None:
-        """Say nothing: most of what the probes do is an error to it."""
-
-
-@contextmanager
-def served() -> Iterator[str]:
-    with _Server(("127.0.0.1", 0), _Hello) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 @pytest.mark.slow
 def test_a_run_ends_with_a_report_and_an_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
-    """http.server of the standard library: threads, and no deadline at all. All goes at twice the pace."""
-    import msgspec
-
-    with served() as url:
+    """A web server without any deadline. All goes at twice the pace."""
+    with serving("static") as (url, _):
         code = fingerprint(
             url,
             options=Options(within=6.0, pace=0.5, connections=20),
