@@ -26,13 +26,12 @@ class Dripper(Attacker):
 
     every_seconds: ClassVar[float] = BYTE_EVERY_SECONDS
     piece: ClassVar[bytes] = b"x"
-    most_pieces: ClassVar[int] = _NO_END  # after that many it only waits
 
     _sent: int  # pieces
 
     def drop(self, number: int) -> bytes:
         """Return the `number`th piece of this connection, counted from 0; an empty one is the end."""
-        return self.piece if number < self.most_pieces else b""
+        return self.piece
 
     def on_connected(self) -> None:
         super().on_connected()

@@ -80,7 +80,7 @@ class SlowHandshake(DripHead):
     head = upgrade
 
 
-#: Below the limit of most servers (64 KiB), so that none refuses the length itself.
+#: Below the limit of most servers (64 KiB), so that none refuses the length itself; half a day at a byte a second.
 BODY_BYTES: Final = 60_000
 
 
@@ -94,7 +94,6 @@ class SlowBody(Dripper):
 
     name = "slow-body"
     opening = posting(f"Content-Length: {BODY_BYTES}")
-    most_pieces = BODY_BYTES
 
 
 #: Sent each second, with one byte of body. It satisfies the minimum rates in use (Apache 500 B/s, Kestrel 240 B/s), and

@@ -11,7 +11,7 @@ from loadgen.personas._websocket import Lingerer, join, publish
 from loadgen.personas.slow_http import RECEIVE_BUFFER_BYTES, SEGMENT_BYTES
 from loadgen.wire import FIN, MORE, PING, TEXT, frame
 
-#: Within every server's limit on messages (websockets 1 MiB, ws 100 MiB, chatserver 16 KiB).
+#: Within every server's limit on messages (websockets 1 MiB, ws 100 MiB, chatserver 16 KiB), and hours of bytes.
 FRAME_BYTES: Final = 16 * 1024
 
 
@@ -35,7 +35,6 @@ class SlowFrame(_FrameDripper):
 
     name = "slow-frame"
     beginning = frame(FIN | TEXT, announced=FRAME_BYTES)
-    most_pieces = FRAME_BYTES
 
     def on_ping(self, payload: bytes) -> None:
         """Send nothing: it is in the middle of a frame."""

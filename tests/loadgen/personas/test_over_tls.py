@@ -13,6 +13,7 @@ from wsproto import WSConnection, events
 from wsproto.connection import ConnectionType
 
 from loadgen.personas.over_tls import SlowTls
+from loadgen.timers import NEVER
 from loadgen.tls import APPLICATION_DATA, HANDSHAKE, KEY_UPDATE, Tls13, client_hello, seal
 from tests.loadgen.stage import PATIENCE, Play, Server, answer, listening, meeting, playing, until
 from tests.support.certificates import server_context
@@ -167,6 +168,7 @@ async def test_slow_tls_is_a_client_hello_that_openssl_answers(monkeypatch: pyte
             pass
         with trio.move_on_after(0.05):
             assert await stream.receive_some() is None, "it said something after its hello"
+        await until(lambda: play.client.due == NEVER)
         assert play.cohort.held == 1
 
 

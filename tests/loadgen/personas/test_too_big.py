@@ -70,12 +70,12 @@ async def test_many_fields_are_20_000_small_ones() -> None:
 async def test_who_is_answered_sends_no_more_and_is_booked(name: str) -> None:
     async with meeting(name) as (play, stream):
         await read_until(stream, len)
-        await answer(stream, 431, b"", b"Connection: close")
-        await until(lambda: play.cohort.answers == {"answered 431": 1})
+        await answer(stream, 400, b"", b"Connection: close")
+        await until(lambda: play.cohort.answers == {"answered 400": 1})
         await _rest(stream)
         assert play.cohort.held == 1
         reset(stream)
-        await until(lambda: play.cohort.ended == {"answered 431": 1})
+        await until(lambda: play.cohort.ended == {"answered 400": 1})
         assert play.cohort.lifetime.count == 1
         assert play.client.stage is Stage.WAITING, "it comes back"
 
