@@ -54,15 +54,24 @@ def test_who_comes_again_has_come_once_and_is_established_twice(persona: type[Cl
     ],
 )
 def test_how_an_end_is_booked(
-    persona: type[Client], stage: Stage, reason: str, turned_away: bool, booked: str, came: int
+    persona: type[Client],
+    stage: Stage,
+    reason: str,
+    turned_away: bool,
+    booked: str,
+    came: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An answer that turns a client away shows that it reached the server."""
+    monkeypatch.setattr("loadgen.client.now", lambda: 30.0)
     cohort, [client] = _made(persona, 1)
+    cohort.born[0] = 10.0
     client.stage = stage
     cohort.count_end(client, reason, turned_away=turned_away)
     found = {name: dict(getattr(cohort, name)) for name in ("refused", "failed", "ended")}
     assert found == {name: {reason: 1} if name == booked else {} for name in found}
-    assert (cohort.came, cohort.lifetime.count) == (came, booked == "ended")
+    assert cohort.came == came
+    assert cohort.lifetime.longest == (20.0 if booked == "ended" else None)
 
 
 def test_what_is_delivered_is_counted_for_each_by_its_names() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from wsproto.frame_protocol import FrameProtocol, Opcode, ParseFailed
 
@@ -10,6 +12,7 @@ from loadgen.conform.case import FAMILIES, End, Kind, Said, Script, cut, pong
 from loadgen.conform.judge import Mark, judge
 from loadgen.conform.player import PROBE, Heard, request
 from loadgen.conform.suite import CASES, select
+from loadgen.line import Ending
 from loadgen.target import UsageError
 
 TARGET = target.find("http://127.0.0.1:1")
@@ -138,10 +141,71 @@ def test_what_no_server_may_send_is_a_fault(said: bytes, fault: str) -> None:
     assert judge(Script(), heard).mark is Mark.WRONG
 
 
-@pytest.mark.parametrize(("lenient", "mark"), [(False, Mark.WRONG), (True, Mark.NON_STRICT)])
-def test_a_server_that_goes_on_after_a_violation_is_wrong_unless_it_may(lenient: bool, mark: Mark) -> None:
-    script = Script(end=End.FAILED, lenient=lenient)
-    assert judge(script, heard_of(script, b"\x8a\x0c" + PROBE)) == (mark, "goes on as if nothing were wrong")
+ALIVE, TEXT = b"\x8a\x0c" + PROBE, b"\x81\x01x"
+SAID = Said(Kind.TEXT, b"x")
+OPEN, REFUSED = Script(hears=[SAID]), Script(end=End.REFUSED, codes=frozenset({400}))
+LARGE, SMALL = Script(sends=[bytes(132)]), Script(sends=[bytes(131)])
+FAILED, CLOSED = Script(end=End.FAILED, codes=frozenset({1002})), Script(end=End.CLOSED, codes=frozenset({1000}))
+FIN, RST = Ending.FIN, Ending.RST
+
+
+def _no(status: int) -> bytes:
+    return b"HTTP/1.1 %d No\r\n\r\n" % status
+
+
+def _close(code: int) -> bytes:
+    return b"\x88\x02" + code.to_bytes(2)
+
+
+@pytest.mark.parametrize(
+    ("script", "heard", "ended", "mark", "why"),
+    [
+        (OPEN, b"", None, Mark.WRONG, "does not answer the handshake"),
+        (OPEN, b"", FIN, Mark.WRONG, "does not answer the handshake, but FIN"),
+        (OPEN, _no(404), None, Mark.WRONG, "answers the handshake with 404"),
+        (OPEN, _no(429), None, Mark.NOT_EXERCISED, "turns us away: 429"),
+        (OPEN, _no(503), FIN, Mark.NOT_EXERCISED, "turns us away: 503"),
+        (OPEN, YES + TEXT + ALIVE, None, Mark.OK, ""),
+        (OPEN, YES + TEXT, None, Mark.WRONG, "does not answer a ping afterwards"),
+        (OPEN, YES + ALIVE, None, Mark.WRONG, "never says text b'x'"),
+        (OPEN, YES + TEXT + TEXT, None, Mark.WRONG, "says text b'x'"),
+        (OPEN, YES + TEXT + _close(1000), FIN, Mark.WRONG, "ends the connection: close 1000"),
+        (OPEN, YES + TEXT, FIN, Mark.WRONG, "ends the connection: FIN"),
+        (LARGE, YES + _close(1009), FIN, Mark.NOT_EXERCISED, "over a limit of the server's own: close 1009"),
+        (SMALL, YES + _close(1009), FIN, Mark.WRONG, "ends the connection: close 1009"),  # below every message
+        (REFUSED, b"", FIN, Mark.NON_STRICT, "does not answer the handshake, but FIN"),
+        (REFUSED, b"", None, Mark.WRONG, "does not answer the handshake"),
+        (REFUSED, _no(400), None, Mark.OK, ""),
+        (REFUSED, _no(404), None, Mark.NON_STRICT, "answers the handshake with 404"),
+        (REFUSED, YES, None, Mark.WRONG, "says yes"),
+        (replace(REFUSED, lenient=True), YES, None, Mark.NON_STRICT, "says yes"),
+        (replace(REFUSED, field="x-a"), _no(400), None, Mark.WRONG, "answers the handshake with 400 without x-a"),
+        (replace(REFUSED, codes=frozenset({503})), _no(503), None, Mark.OK, ""),
+        (FAILED, YES + _close(1002), FIN, Mark.OK, ""),
+        (FAILED, YES + ALIVE, None, Mark.WRONG, "goes on as if nothing were wrong"),
+        (replace(FAILED, lenient=True), YES + ALIVE, None, Mark.NON_STRICT, "goes on as if nothing were wrong"),
+        (replace(FAILED, lenient=True), YES, None, Mark.WRONG, "waits for more"),
+        (FAILED, YES, RST, Mark.NON_STRICT, "no close frame, but RST"),
+        (FAILED, YES + _close(1002), None, Mark.NON_STRICT, "leaves the connection open"),
+        (replace(FAILED, hears=[SAID]), YES + _close(1002), FIN, Mark.NON_STRICT, "never says text b'x'"),
+        (replace(FAILED, sends=LARGE.sends), YES + _close(1008), FIN, Mark.NON_STRICT, "says close 1008, not 1002"),
+        (CLOSED, YES + _close(1000), FIN, Mark.OK, ""),
+        (CLOSED, YES, FIN, Mark.WRONG, "no close frame, but FIN"),
+        (CLOSED, YES, None, Mark.WRONG, "does not answer the close"),
+        (CLOSED, YES + _close(1000), None, Mark.WRONG, "leaves the connection open after both close frames"),
+        (CLOSED, YES + _close(1002), FIN, Mark.WRONG, "takes it for an error: close 1002"),
+        (replace(CLOSED, lenient=True), YES + _close(1002), FIN, Mark.NON_STRICT, "takes it for an error: close 1002"),
+        (replace(CLOSED, codes=frozenset({1002})), YES + _close(1002), FIN, Mark.OK, ""),
+        (replace(CLOSED, codes=frozenset({1005})), YES + b"\x88\x00", FIN, Mark.OK, ""),
+        (CLOSED, YES + b"\x88\x00", FIN, Mark.NON_STRICT, "says close without a code, not 1000"),
+        (replace(CLOSED, hears=[SAID]), YES + _close(1000), FIN, Mark.NON_STRICT, "never says text b'x'"),
+    ],
+)
+def test_the_mark_of_what_was_heard(script: Script, heard: bytes, ended: Ending | None, mark: Mark, why: str) -> None:
+    found = Heard(script)
+    found.feed(heard)
+    found.ended = ended
+    assert judge(script, found) == (mark, why)
 
 
 @pytest.mark.parametrize("chunk", [b"\x00\x7e\xff\xff" + bytes(65_535), bytes(65_536)], ids=["fragments", "a frame"])
@@ -165,10 +229,3 @@ def test_an_answer_that_is_no_http_is_a_fault() -> None:
     heard = Heard(Script())
     heard.feed(b"SSH-2.0-OpenSSH\r\n\r\n")
     assert "not an HTTP/1.1 status line" in heard.fault
-
-
-@pytest.mark.parametrize(("status", "mark"), [(429, Mark.NOT_EXERCISED), (503, Mark.NOT_EXERCISED), (404, Mark.WRONG)])
-def test_a_server_that_turns_us_away_is_not_judged(status: int, mark: Mark) -> None:
-    heard = Heard(Script())
-    heard.feed(b"HTTP/1.1 %d Sorry\r\n\r\n" % status)
-    assert judge(Script(), heard).mark is mark

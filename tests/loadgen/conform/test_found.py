@@ -155,12 +155,6 @@ async def test_a_limit_of_the_server_s_own_is_not_called_ok(clock: MockClock) ->
     assert alone.exit_code == 3
 
 
-async def test_a_limit_below_every_message_is_no_limit_but_a_fault(clock: MockClock) -> None:
-    async with planted(Plant(most_bytes=100)) as server:
-        report = await conform(server, select(["1.1.2"]))
-    assert marks(report) == {"1.1.2": "wrong"}
-
-
 async def test_a_server_s_own_pings_are_answered(clock: MockClock) -> None:
     async with planted(Plant(asks_first=True)) as server:
         report = await conform(server, select(["1.1.8,5.5,7.1.1,1.3.1"]))

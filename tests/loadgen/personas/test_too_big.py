@@ -51,8 +51,10 @@ def _as_whole(head: bytes) -> list[tuple[bytes, bytes]]:
 
 async def test_big_head_is_one_field_of_256_kib() -> None:
     async with listening() as server, playing(server.url, "big-head") as play:
-        head = await read_until(await server.accept(), lambda got: len(got) > 256 * 1024)
-        await until(lambda: play.cohort.sent_bytes == len(head))
+        stream = await server.accept()
+        head = await read_until(stream, lambda got: len(got) > 256 * 1024)
+        assert await _rest(stream) == 0, "then it waits"
+        assert play.cohort.sent_bytes == len(head)
         assert head.count(b"\r\n") == 2, "request line and Host; the third field has no end"
         assert len(dict(_as_whole(head))[b"x-big"]) == 256 * 1024
 
