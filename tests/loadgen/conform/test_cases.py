@@ -6,22 +6,23 @@ from dataclasses import replace
 
 import pytest
 from wsproto.frame_protocol import FrameProtocol, Opcode, ParseFailed
+from wsproto.utilities import generate_accept_token
 
 from loadgen import target
-from loadgen.conform.case import FAMILIES, End, Kind, Said, Script, cut, pong
+from loadgen.conform.case import FAMILIES, End, Kind, Opening, Said, Script, cut, pong
 from loadgen.conform.judge import Mark, judge
 from loadgen.conform.player import PROBE, Heard, request
 from loadgen.conform.suite import CASES, select
 from loadgen.line import Ending
 from loadgen.target import UsageError
+from loadgen.wire import UPGRADE_FIELDS
 
 TARGET = target.find("http://127.0.0.1:1")
 SHORT = [case for case in CASES if case.family != "9"]
 
-YES = (
-    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Accept: ngcGWyF8tIn3jB6dPF8F0kwU1Vc=\r\n\r\n"
-)
+_KEY = dict(field.split(": ") for field in UPGRADE_FIELDS)["Sec-WebSocket-Key"].encode()
+_FIELDS = (b"Upgrade: websocket", b"Connection: Upgrade", b"Sec-WebSocket-Accept: " + generate_accept_token(_KEY))
+YES = b"\r\n".join((b"HTTP/1.1 101 Switching Protocols", *_FIELDS, b"", b""))
 
 
 def understood(data: bytes) -> tuple[list[Said], bool]:
@@ -153,6 +154,15 @@ def _no(status: int) -> bytes:
     return b"HTTP/1.1 %d No\r\n\r\n" % status
 
 
+def _yes(*fields: str) -> bytes:
+    return YES[:-2] + "".join(f"{field}\r\n" for field in fields).encode() + b"\r\n"
+
+
+_EXTENSIONS = "Sec-WebSocket-Extensions: "
+_INCOMPLETE = "a 101 without Upgrade: websocket and Connection: Upgrade"
+AGREED = Script(opening=Opening(extension="deflate"))
+
+
 def _close(code: int) -> bytes:
     return b"\x88\x02" + code.to_bytes(2)
 
@@ -173,6 +183,16 @@ def _close(code: int) -> bytes:
         (OPEN, YES + TEXT, FIN, Mark.WRONG, "ends the connection: FIN"),
         (LARGE, YES + _close(1009), FIN, Mark.NOT_EXERCISED, "over a limit of the server's own: close 1009"),
         (SMALL, YES + _close(1009), FIN, Mark.WRONG, "ends the connection: close 1009"),  # below every message
+        (AGREED, _yes(f"{_EXTENSIONS}deflate; x=1") + ALIVE, None, Mark.OK, ""),
+        (AGREED, _yes(f"{_EXTENSIONS}deflate; x, more"), None, Mark.WRONG, "agrees to the extensions deflate, more"),
+        (AGREED, _yes(f"{_EXTENSIONS}more", f"{_EXTENSIONS}deflate"), None, Mark.WRONG,
+         "agrees to the extensions more, deflate"),
+        (AGREED, _yes(f"{_EXTENSIONS}deflate; client_max_window_bits=9"), None, Mark.WRONG,
+         "answers with client_max_window_bits, which was not offered"),
+        (AGREED, _yes("Sec-WebSocket-Protocol: chat"), None, Mark.WRONG, "agrees to the subprotocol 'chat'"),
+        (AGREED, YES.replace(_FIELDS[2], b"X: y"), None, Mark.WRONG, "a 101 with the wrong Sec-WebSocket-Accept"),
+        (AGREED, YES.replace(_FIELDS[0], b"X: y"), None, Mark.WRONG, _INCOMPLETE),
+        (AGREED, YES.replace(_FIELDS[1], b"X: y"), None, Mark.WRONG, _INCOMPLETE),
         (REFUSED, b"", FIN, Mark.NON_STRICT, "does not answer the handshake, but FIN"),
         (REFUSED, b"", None, Mark.WRONG, "does not answer the handshake"),
         (REFUSED, _no(400), None, Mark.OK, ""),
@@ -200,7 +220,7 @@ def _close(code: int) -> bytes:
         (CLOSED, YES + b"\x88\x00", FIN, Mark.NON_STRICT, "says close without a code, not 1000"),
         (replace(CLOSED, hears=[SAID]), YES + _close(1000), FIN, Mark.NON_STRICT, "never says text b'x'"),
     ],
-)
+)  # fmt: skip
 def test_the_mark_of_what_was_heard(script: Script, heard: bytes, ended: Ending | None, mark: Mark, why: str) -> None:
     found = Heard(script)
     found.feed(heard)
