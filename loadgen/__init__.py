@@ -14,7 +14,8 @@ How a command becomes a report, and where each step is:
 - `victims/` is the process of the healthy clients; `protocols/` says what one does in a protocol.
 - `measured.py` makes the figures that `figures.py` declares (with `span.py` and `operations.py`), `verdict.py` decides,
   and `findings.py` puts the report together. `report.py` is its schema.
-- `sections.py` says what of it is shown; `render.py`, `page/`, `markdown.py` and `exports.py` show it.
+- `sections.py` says what of it is shown; `render.py`, `page/`, `markdown.py` and `exports.py` show it, and `diff.py`
+  puts two side by side.
 
 `fingerprint/` and `conform/` play no experiment: they open connections of their own (`line.py`), and share the report.
 """

@@ -24,6 +24,7 @@ from loadgen.client import Threat
 from loadgen.common import COMMON, LOADING, Common, ConnectRate, Loading, Url, finish, make_plan
 from loadgen.compare.comparison import compare
 from loadgen.conform.suite import conform
+from loadgen.diff import diff
 from loadgen.fingerprint.play import fingerprint
 from loadgen.flags import Clients, File, Mix, Name, PerSecond, Seconds
 from loadgen.personas import registry, summary
@@ -129,6 +130,7 @@ app.command(capacity)
 app.command(fingerprint)
 app.command(compare)
 app.command(conform)
+app.command(diff)
 
 
 @app.command(name="list")

@@ -113,7 +113,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
-    """Any other table: a fingerprint's probes, a comparison, a search."""
+    """Any other table: a fingerprint's probes, a comparison, what a diff found."""
 
     title: str  # the heading above it
     columns: list[str]  # their headings

@@ -16,7 +16,7 @@ from tests.loadgen import reports
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = "".join((DOCS / name).read_text(encoding="utf-8") for name in ("loadgen.md", "figures.md"))
 EXIT_CODES = PAGE.partition("## Exit codes")[2].partition("##")[0]
-COMMANDS = {"run", "attack", "play", "capacity", "scorecard", "fingerprint", "compare", "conform"}
+COMMANDS = {"run", "attack", "play", "capacity", "scorecard", "fingerprint", "compare", "conform", "diff"}
 
 
 @cache

@@ -1,0 +1,187 @@
+"""`loadgen diff A.json B.json`: which figures moved between two reports by more than chance.
+
+Owns: which direction of a figure is worse, how far it may move by chance, and the table. Chance is the range of the
+rounds if both reports have enough of them, and otherwise the bar's allowance for a noisy machine.
+"""
+
+import re
+import shlex
+import statistics
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Final, NamedTuple
+
+import msgspec
+from cyclopts import Parameter
+
+from loadgen import bar, exports, figures
+from loadgen import format as fmt
+from loadgen.common import Common, arguments, finish
+from loadgen.compare.results import LEAST_ROUNDS
+from loadgen.fingerprint import probes
+from loadgen.report import SCHEMA, Outcome, Report, Started, Table, verdict
+from loadgen.target import UsageError
+
+
+class _Rule(NamedTuple):
+    """How far a figure of a single run may move: by a factor or by an amount, whichever is more."""
+
+    names: re.Pattern[str]
+    factor: float
+    amount: float
+
+
+#: The first rule whose pattern matches applies; figures that match no other are counts, and exact. Four equal runs on a
+#: noisy machine differed by at most 1.02 times in messages a second, 96 us in server CPU of an attacker, 1 s in
+#: recovery.
+_RULES: Final = (
+    _Rule(re.compile(r"success"), 1.0, 0.0),
+    _Rule(re.compile(r"percent"), bar.RATIO, 25.0),
+    _Rule(re.compile(r"^(messages|deliveries)_per_s$|^acknowledged$"), 1.1, 0.0),
+    _Rule(re.compile(r"^capacity$|^fell_short_at$"), 1.25, 0.0),  # each is known to a tenth, on a grid of doublings
+    _Rule(re.compile(r"ratio"), bar.RATIO, 0.0),
+    _Rule(re.compile(r"_ms$"), bar.RATIO, bar.MARGIN_MS),
+    _Rule(re.compile(r"bytes_per_"), bar.RATIO, bar.BYTES_EACH / 2),
+    _Rule(re.compile(r"^server_.*bytes"), bar.RATIO, bar.BYTES_ONCE),
+    _Rule(re.compile(r"_us_"), bar.RATIO, 100.0),
+    _Rule(re.compile(r"_s$"), bar.RATIO, 1.0),
+    _Rule(re.compile(r"descriptors"), 1.0, bar.DESCRIPTORS_LEFT),
+    _Rule(re.compile(r""), 1.0, 0.0),
+)
+
+_MORE_IS_BETTER: Final = re.compile(r"success|^held$|_per_s$|^ok$|^limits_good$|^capacity$|^fell_short_at$")
+
+#: Figures that are not worse in either direction: they describe the baseline, the floor, the load or the generator,
+#: count how much was done, belong to the single worst operation, or are ratios of such figures.
+_NEITHER: Final = re.compile(
+    r"baseline_p\d|floor_|round_trip|_came$|neighbours$|^acknowledged$|_wait_|cases$|max_ms"
+    r"|newcomers_p99|ratio|^own_|bytes_per_s$"
+)
+#: Flags whose values do not change what is played.
+_NO_LOAD: Final = frozenset({"--report", "--seed", "--server-pid", "--markdown", "--wait"})
+
+_NO_MEASUREMENT: Final = frozenset({Outcome.INVALID, Outcome.NOT_EXERCISED, Outcome.INTERRUPTED})
+
+
+def diff(
+    a: Annotated[str, Parameter(help="A report.json, or the directory that --report made.")],
+    b: Annotated[str, Parameter(help="The later one, of the same command.")],
+    /,
+    *,
+    json: Annotated[bool, Parameter(help="Print the differences as JSON on standard output.")] = False,
+) -> int:
+    """Put two reports side by side: which figures moved beyond their spread, and which of them got worse.
+
+    If both reports are comparisons with three rounds or more, the spread is the range of the rounds: a figure moved if
+    the two ranges do not overlap. A single figure moved if it changed by more than the bar allows: a time or a cost by
+    1.5 times, and by 25 ms, 1 s, 100 us of CPU, 1 KiB a client or 512 KiB; messages a second by 1.1 times; a count by
+    anything. Figures that say nothing about the server, or depend on the single worst operation, are shown but never
+    called worse. Invalid and interrupted runs are left out. Exit codes: 0 nothing got worse, 1 something did, 2 bad
+    input, 3 nothing could be compared.
+    """
+    return finish(compare(_read(a), _read(b), f"{a} to {b}"), Common(json=json))
+
+
+def _read(name: str) -> Report:
+    path = Path(name)
+    try:
+        data = (path / exports.JSON if path.is_dir() else path).read_bytes()
+        schema = msgspec.json.decode(data, type=dict[str, msgspec.Raw]).get("schema", msgspec.Raw())
+        if bytes(schema) != str(SCHEMA).encode():
+            raise UsageError(f"{name}: it is no report of schema {SCHEMA}, which this loadgen reads")
+        return msgspec.json.decode(data, type=Report)
+    except OSError as error:
+        raise UsageError(f"{name}: {(error.strerror or str(error)).lower()}") from None
+    except msgspec.DecodeError as error:
+        raise UsageError(f"{name}: it is no report of loadgen: {error}") from None
+
+
+def compare(a: Report, b: Report, what: str) -> Report:
+    if a.command != b.command:
+        raise UsageError(f"{what}: the first is of `loadgen {a.command}`, the second of `loadgen {b.command}`")
+    before, after = _samples(a), _samples(b)
+    both = [name for name in before if name in after and before[name] and after[name]]
+    rows = [row for name in both for row in _rows(name, before[name], after[name])]
+    left_out = [name or a.command for name in {**before, **after} if name not in both]
+    compared = sum(len(before[name][0].figures) for name in both)
+    worse = [" ".join(filter(None, row[:2])) for row in rows if row[-1] == "worse"]
+    outcome = Outcome.FELL_SHORT if worse else Outcome.HELD if both else Outcome.NOT_EXERCISED
+    held = f"nothing got worse; {len(rows)} of {compared} figures moved" if both else "nothing could be compared"
+    told = [f"{each} got worse" for each in worse] or [held]
+    notes = [f"not in both, or no sound measurement in one: {', '.join(left_out)}"] if left_out else []
+    if (asked := _asked(a)) != (other := _asked(b)):
+        notes.append(f"they were not asked the same: {asked or 'nothing'}; and {other or 'nothing'}")
+    return Report(
+        command="diff",
+        arguments=arguments(),
+        target=what,
+        seed=0,
+        started=Started().at,
+        seconds=0.0,
+        verdict=verdict(outcome, told, notes),
+        tables=[Table(title="what moved", columns=["part", "figure", "before", "after", "mark"], rows=rows)],
+    )
+
+
+def _asked(report: Report) -> str:
+    """The flags of a command line that affect the load, without the target."""
+    words = shlex.split(report.arguments)
+    said = [
+        word
+        for before, word in pairwise(words)
+        if not {before, word} & _NO_LOAD and not word.startswith("http") and word not in {report.command, "--json"}
+    ]
+    return shlex.join(said)
+
+
+def _samples(report: Report) -> dict[str, list[Report]]:
+    """The valid measurements by part: one for each attack, or one for each round of a comparison."""
+    one_target = fmt.judges_parts(report)
+    found: dict[str, list[Report]] = {}
+    for part in report.parts or [report]:
+        name = "" if part is report else part.command if one_target else f"{part.command}, {part.target}"
+        found.setdefault(name, []).extend([part] * (part.outcome not in _NO_MEASUREMENT))
+    return found
+
+
+def _rows(name: str, before: Sequence[Report], after: Sequence[Report]) -> Iterator[list[str]]:
+    held = [all(each.outcome is Outcome.HELD for each in reports) for reports in (before, after)]
+    if held[0] != held[1]:
+        words = [(Outcome.HELD if each else Outcome.FELL_SHORT).words for each in held]
+        yield [name, "verdict", *words, "better" if held[1] else "worse"]
+    for figure in before[0].figures:
+        a, b = _values(before, figure), _values(after, figure)
+        if a and b and (mark := _mark(figure, a, b)):
+            yield [name, figure, *(str(fmt.figure(figure, statistics.median(each))) for each in (a, b)), mark]
+
+
+def _values(reports: Sequence[Report], figure: str) -> list[float]:
+    return [value for each in reports if (value := each.figures.get(figure)) is not None]
+
+
+def _mark(figure: str, a: Sequence[float], b: Sequence[float]) -> str:
+    """Return "better", "worse" or, for a figure with no worse direction, "moved"; empty if it did not move."""
+    if min(len(a), len(b)) >= LEAST_ROUNDS:
+        grew, shrank = min(b) > max(a), max(b) < min(a)
+    else:
+        one, other = statistics.median(a), statistics.median(b)
+        grew, shrank = other > _limit(figure, one), one > _limit(figure, other)
+    if not grew and not shrank:
+        return ""
+    if _is_neither(figure):
+        return "moved"
+    return "better" if grew is bool(_MORE_IS_BETTER.search(figure)) else "worse"
+
+
+def _is_neither(figure: str) -> bool:
+    is_limit = figure in probes.LIMITS  # a deadline may be too long or too short
+    declared = figures.ALL.get(figure)
+    # a figure of the attackers says something about the target only if it is judged
+    is_loads = declared is not None and declared.group in {"generator", "attackers"} and declared.bar is None
+    return is_limit or is_loads or bool(_NEITHER.search(figure))
+
+
+def _limit(figure: str, value: float) -> float:
+    rule = next(rule for rule in _RULES if rule.names.search(figure))
+    return max(value * rule.factor, value + rule.amount)

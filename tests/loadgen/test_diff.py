@@ -1,0 +1,224 @@
+"""`loadgen diff`: chance is not called worse, what is worse is, and bad input is one line.
+
+The recorded reports are of equal runs against one chatserver on a machine with other work to do; their phases and
+timelines were left out. What must be found is put into them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from loadgen.diff import compare
+from loadgen.report import Outcome, Report, verdict
+from tests.loadgen import reports
+from tests.loadgen.commandline import exit_code
+
+RECORDED = Path(__file__).parent / "recorded"
+
+
+def recorded(name: str) -> Report:
+    return msgspec.json.decode((RECORDED / f"{name}.json").read_bytes(), type=Report)
+
+
+def changed(report: Report, **figures: float | None) -> Report:
+    other = deepcopy(report)
+    assert figures.keys() <= other.figures.keys()
+    other.figures |= figures
+    return other
+
+
+def moved(a: Report, b: Report) -> dict[str, str]:
+    """The mark of each figure that moved, by part and name."""
+    return {" ".join(filter(None, row[:2])): row[-1] for row in compare(a, b, "a to b").tables[0].rows}
+
+
+def worse(a: Report, b: Report) -> set[str]:
+    return {name for name, mark in moved(a, b).items() if mark == "worse"}
+
+
+@pytest.mark.parametrize(("a", "b"), [("run-a", "run-b"), ("attack-a", "attack-b")])
+def test_equal_runs_differ_by_chance(a: str, b: str) -> None:
+    for one, other in ((a, b), (b, a), (a, a)):
+        report = compare(recorded(one), recorded(other), "a to b")
+        assert report.outcome is Outcome.HELD, report.tables
+        assert "nothing got worse" in report.verdict.reasons[0]
+    assert moved(recorded(a), recorded(a)) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "figures", "mark"),
+    [
+        ("run-a", {"unacknowledged": 1.0}, "worse"),
+        ("run-a", {"held": 199.0}, "worse"),
+        ("run-a", {"ack_p99_ms": 41.0}, "worse"),  # 15.5 before: 25 ms more are allowed
+        ("run-a", {"messages_per_s": 30.0}, "worse"),
+        ("run-a", {"messages_per_s": 50.0}, "better"),
+        ("run-a", {"server_cpu_us_per_connection_s": 700.0}, "worse"),
+        ("run-a", {"server_cpu_us_per_connection_s": 200.0}, "better"),
+        ("run-a", {"server_bytes_per_connection": 2000.0}, "worse"),
+        ("run-a", {"lag_p99_ms": 90.0}, "moved"),
+        ("run-a", {"ack_max_ms": 900.0}, "moved"),
+        ("attack-a", {"success_percent": 99.98}, "worse"),
+        ("attack-a", {"acknowledged_lost": 1.0}, "worse"),
+        ("attack-a", {"recover_s": 4.0}, "worse"),
+        ("attack-a", {"server_descriptors_left": 17.0}, "worse"),
+        ("attack-a", {"server_bytes_left": 1e6}, "worse"),
+        ("attack-a", {"p99_over_bar_ms": 12.0}, "worse"),
+        ("attack-a", {"attackers_killed": 100.0}, "moved"),
+    ],
+)
+def test_what_is_beyond_chance_is_found(name: str, figures: Mapping[str, float], mark: str) -> None:
+    one = recorded(name)
+    other = changed(one, **figures)
+    assert moved(one, other) == dict.fromkeys(figures, mark)
+    opposite = {"worse": "better", "better": "worse", "moved": "moved"}[mark]
+    assert moved(other, one) == dict.fromkeys(figures, opposite)
+
+
+@pytest.mark.parametrize(
+    ("name", "figures"),
+    [
+        ("run-a", {"ack_p99_ms": 39.0}),
+        ("run-a", {"messages_per_s": 37.0}),
+        ("run-a", {"server_bytes_per_connection": 1700.0}),
+        ("attack-a", {"server_descriptors_left": 16.0}),
+        ("attack-a", {"attack_p99_ms": None}),  # not measured is no measurement
+    ],
+)
+def test_what_is_within_chance_is_not(name: str, figures: Mapping[str, float | None]) -> None:
+    assert moved(recorded(name), changed(recorded(name), **figures)) == {}
+
+
+def test_a_verdict_that_turned_is_worse() -> None:
+    one, other = recorded("attack-a"), recorded("attack-a")
+    other.verdict = verdict(Outcome.FELL_SHORT, ["collateral"])
+    assert moved(one, other) == {"verdict": "worse"}
+    assert moved(other, one) == {"verdict": "better"}
+
+
+def test_attacks_of_a_scorecard_are_compared_one_by_one() -> None:
+    one, other = reports.scorecard(3), reports.scorecard(4)
+    other.target = other.parts[0].target = "http://127.0.0.1:9999"  # of the same command, wherever it was
+    for part in other.parts:
+        part.target = other.target
+    other.parts[0].figures |= {"collateral": 1.0}
+    other.parts[1].verdict = verdict(Outcome.INVALID, ["the generator was late"])
+    report = compare(one, other, "a to b")
+    assert report.outcome is Outcome.FELL_SHORT
+    assert report.verdict.reasons == ["slow-head collateral got worse"]
+    assert report.verdict.notes == ["not in both, or no sound measurement in one: idle-connect, ping-flood"]
+
+
+def _rounds(values: list[float]) -> Report:
+    """A comparison of one server in so many rounds."""
+    report = reports.comparison()
+    report.parts = [deepcopy(report.parts[0]) for _ in values]
+    for part, value in zip(report.parts, values, strict=True):
+        part.figures = {"attack_p99_ms": value}
+    return report
+
+
+def test_rounds_that_do_not_overlap_are_beyond_chance() -> None:
+    before = _rounds([2.0, 2.2, 2.6])
+    assert worse(before, _rounds([2.7, 2.9, 3.1])) == {"slow-head, ours attack_p99_ms"}
+    assert moved(before, _rounds([2.5, 2.9, 3.1])) == {}
+    assert moved(before, _rounds([1.0, 1.1, 1.9])) == {"slow-head, ours attack_p99_ms": "better"}
+    assert moved(before, _rounds([2.7, 2.9])) == {}, "two rounds are chance"
+
+
+def test_a_fingerprint_s_deadlines_are_neither_better_nor_worse() -> None:
+    one = reports.fingerprint()
+    other = changed(one, head_deadline_s=30.0, limits_good=2.0)
+    assert moved(one, other) == {"head_deadline_s": "moved", "limits_good": "worse"}
+
+
+def test_an_invalid_run_is_not_compared() -> None:
+    report = compare(recorded("run-a"), recorded("run-invalid"), "a to b")
+    assert report.exit_code == 3
+    assert report.verdict.reasons == ["nothing could be compared"]
+
+
+def test_what_was_not_asked_the_same_is_told() -> None:
+    one, other = recorded("attack-a"), recorded("attack-b")
+    other.arguments = other.arguments.replace("slow-head", "idle-connect") + " --json --report x --seed 3"
+    [note] = compare(one, other, "a to b").verdict.notes
+    asked = "--clients 200 --duration 3 --victims 8 --neighbours 0 --fixed-duration --baseline 2 --recovery 2"
+    assert note == f"they were not asked the same: --kind slow-head {asked}; and --kind idle-connect {asked}"
+    other.arguments = one.arguments.replace("http://127.0.0.1:8801", "http://127.0.0.1:9000") + " --seed 4"
+    assert compare(one, other, "a to b").verdict.notes == []
+
+
+def _as_json(change: Callable[[dict[str, Any]], object]) -> bytes:
+    told = json.loads((RECORDED / "run-a.json").read_bytes())
+    change(told)
+    return json.dumps(told).encode()
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (b"", "is no report of loadgen"),
+        (b"[]", "is no report of loadgen"),
+        (b"{}", "is no report of schema"),
+        (_as_json(lambda told: told.update(schema=2)), "is no report of schema"),
+        (_as_json(lambda told: told.pop("verdict")), "is no report of loadgen"),
+        (_as_json(lambda told: told.update(command="fingerprint")), "of `loadgen run`, the second of `loadgen finger"),
+        (None, "no such file or directory"),
+    ],
+)
+def test_bad_input(data: bytes | None, error: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "b.json"
+    if data is not None:
+        path.write_bytes(data)
+    assert exit_code("diff", str(RECORDED / "run-a.json"), str(path)) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert error in err
+    assert str(path) in err
+
+
+def test_what_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "report.json").write_bytes(msgspec.json.encode(changed(recorded("run-a"), missed=7.0)))
+    before = str(RECORDED / "run-a.json")
+    assert exit_code("diff", before, str(tmp_path)) == 1, "a directory is what --report made"
+    told = capsys.readouterr().out
+    assert "figure missed  before 0  after 7  mark worse" in told
+    assert told.splitlines()[-1].startswith("FELL SHORT  missed got worse")
+    assert exit_code("diff", before, str(tmp_path), "--json") == 1
+    assert msgspec.json.decode(capsys.readouterr().out, type=Report).tables[0].rows == [
+        ["", "missed", "0", "7", "worse"]
+    ]
+    assert exit_code("diff", before, before) == 0
+
+
+@pytest.mark.parametrize(
+    ("figure", "before", "after", "mark"),
+    [
+        ("malformed_accepted", 1.0, 20.0, "worse"),  # counted at the attackers, and judged
+        ("own_cpu_us_per_client", 50.0, 900.0, "moved"),  # the generator's, not the server's
+        ("received_bytes_per_s", 1000.0, 10_000.0, "moved"),
+    ],
+)
+def test_whose_a_figure_is(figure: str, before: float, after: float, mark: str) -> None:
+    one = reports.run()
+    one.figures = {figure: before}
+    assert moved(one, changed(one, **{figure: after})) == {figure: mark}
+
+
+def test_a_higher_capacity_is_better() -> None:
+    one = reports.fingerprint()
+    one.command, one.figures = "capacity", {"capacity": 400.0, "fell_short_at": 500.0}
+    assert moved(one, changed(one, capacity=800.0, fell_short_at=900.0)) == {
+        "capacity": "better",
+        "fell_short_at": "better",
+    }
+    assert worse(changed(one, capacity=800.0, fell_short_at=900.0), one) == {"capacity", "fell_short_at"}
+    assert moved(one, changed(one, capacity=450.0, fell_short_at=480.0)) == {}, "it is known to a tenth only"
