@@ -55,7 +55,7 @@ _MORE_IS_BETTER: Final = re.compile(r"success|^held$|_per_s$|^ok$|^limits_good$|
 #: Figures that are not worse in either direction: they describe the baseline, the floor, the load or the generator,
 #: count how much was done, belong to the single worst operation, or are ratios of such figures.
 _NEITHER: Final = re.compile(
-    r"baseline_p\d|floor_|round_trip|_came$|neighbours$|^acknowledged$|_wait_|cases$|max_ms"
+    r"baseline_p\d|floor_|round_trip|_came$|neighbours$|^acknowledged$|_wait_|growth|first_|cases$|max_ms|p999"
     r"|newcomers_p99|ratio|^own_|bytes_per_s$"
 )
 #: Flags whose values do not change what is played.

@@ -100,12 +100,21 @@ _VICTIMS: Final = (
     Figure("attack_p50_ms", "ms", "the victims' operations during the attack, median", column=_P50),
     Figure("attack_p99_ms", "ms", "the victims' operations during the attack, 99th percentile",
            Bar(">", bar.NOTICED_MS, far=True), _P99, "victims' 99th percentile under attack"),
+    Figure("attack_p999_ms", "ms", "the victims' operations during the attack, 99.9th percentile"),
+    Figure("attack_max_ms", "ms", "the victims' operations during the attack, at worst"),
+    Figure("attack_ws_p99_ms", "ms", "WebSocket round trips during the attack, 99th percentile"),
+    Figure("attack_poll_p99_ms", "ms", "long-polls during the attack, 99th percentile"),
+    Figure("attack_sse_p99_ms", "ms", "event streams during the attack, 99th percentile"),
+    Figure("attack_get_p99_ms", "ms", "plain requests during the attack, 99th percentile"),
     Figure("recovery_p50_ms", "ms", "the victims' operations after the attack, median", column=_P50),
     Figure("recovery_p99_ms", "ms", "the victims' operations after the attack, 99th percentile", column=_P99),
+    Figure("recovery_success_percent", "%", "victims' operations after the attack that succeeded"),
+    Figure("p50_ratio", TIMES, "median during the attack divided by the baseline's", late=True),
     Figure("p99_ratio", TIMES, "99th percentile during the attack divided by the baseline's", late=True),
     Figure("floor_baseline_p99_ms", "ms",
            "the same victims at the floor, before the same attack, 99th percentile (--floor)",
            column=_wide("the floor's p99, ms")),
+    Figure("floor_p50_ms", "ms", "the same victims at the floor during the same attack, median (--floor)"),
     Figure("floor_p99_ms", "ms", "the same victims at the floor during the same attack, 99th percentile (--floor); an"
            " operation without an answer counts with the victims' timeout", column=_wide("the floor's p99, ms")),
     Figure("floor_p99_ratio", TIMES, "99th percentile during the attack divided by the floor's during the same"
@@ -115,6 +124,7 @@ _VICTIMS: Final = (
     Figure("recovery_p99_over_bar_ms", "ms", "the same after the attack", _NONE),
     Figure("worst_victim_over_bar_ms", "ms",
            "the highest median of a single victim during the attack, above the same bar", _NONE),
+    Figure("first_failure_s", "s", "from the begin of the attack to the first operation that failed"),
     Figure("recover_s", "s", "from the end of the attack until nothing failed any more and the bar was kept",
            late=True),
 )  # fmt: skip
@@ -134,8 +144,11 @@ _MESSAGES: Final = (
     Figure("ack_p50_ms", "ms", "intended send time to acknowledgement, or to the answer of a request, median"),
     Figure("ack_p99_ms", "ms", "intended send time to acknowledgement, 99th percentile",
            Bar(">", bar.NOTICED_MS, When.SPEAKERS, far=True), tile="to the acknowledgement, 99th percentile"),
+    Figure("ack_max_ms", "ms", "intended send time to acknowledgement, at worst"),
+    Figure("echo_p50_ms", "ms", "intended send time to the sender's own message coming back, median"),
     Figure("echo_p99_ms", "ms", "intended send time to the sender's own message coming back, 99th percentile",
            Bar(">", bar.NOTICED_MS, When.ECHOES, far=True), tile="until a message is back, 99th percentile"),
+    Figure("echo_max_ms", "ms", "intended send time to the sender's own message coming back, at worst"),
     Figure("unacknowledged", "", "messages sent and never acknowledged, and requests never answered",
            _none(When.SPEAKERS)),
     Figure("unreturned", "", "messages sent that never came back to their sender", _none(When.ECHOES)),
@@ -156,8 +169,12 @@ _CLIENTS: Final = (
     Figure("failed", "", "clients that were not established for another reason", _NONE),
     Figure("ended", "", "clients that were established and that the server then ended", _NONE,
            tile="clients ended by the server"),
+    Figure("connect_p50_ms", "ms", "from connect until the connection was established, median"),
     Figure("connect_p99_ms", "ms", "from connect until the connection was established, 99th percentile"),
+    Figure("handshake_p50_ms", "ms", "from connect until a client was established (TLS, upgrade, join), median"),
     Figure("handshake_p99_ms", "ms", "from connect until a client was established, 99th percentile"),
+    Figure("sent_bytes_per_s", "B/s", "bytes that clients sent a second in the steady window"),
+    Figure("received_bytes_per_s", "B/s", "bytes that clients received a second in the steady window"),
 )  # fmt: skip
 
 _ATTACKERS: Final = (
@@ -168,9 +185,12 @@ _ATTACKERS: Final = (
     Figure("attacker_bytes_per_s", "B/s", "bytes that attackers sent a second", column=_wide("sent, B/s")),
     Figure("attackers_peak", "", "most attackers connected at one moment", column=_wide("at one moment")),
     Figure("attackers_held", "", "attackers still connected when the attack ended", column=Column("at the end", 5)),
+    Figure("attackers_refused", "", "attempts turned away: connection refused, 429, 503"),
     Figure("attackers_killed", "", "attackers disconnected by the server", tile="attackers disconnected"),
     Figure("kill_p50_s", "s", "age at which attackers were disconnected, median",
            column=Column("killed at, s", 4)),
+    Figure("kill_max_s", "s", "age at which attackers were disconnected, at worst"),
+    Figure("oldest_attacker_s", "s", "age of the oldest attacker still connected when the attack ended"),
     Figure("malformed_accepted", "", "malformed requests accepted although two programs may read them differently",
            _none(When.MALFORMED)),
 )  # fmt: skip
@@ -187,6 +207,9 @@ _RUN_COST: Final = (
 )  # fmt: skip
 
 _ATTACK_COST: Final = (
+    Figure("bytes_cost_ratio", TIMES, "bytes that attackers received for each that they sent"),
+    Figure("server_cpu_cost_ratio", TIMES,
+           "server CPU above the baseline for each second of the attackers' (--server-pid)"),
     Figure("server_cpu_us_per_attacker_s", "µs",
            "server CPU above the baseline per attacker-second, in us (--server-pid)"),
     Figure("server_cpu_percent", "%", "server CPU during the attack, of one core (--server-pid)",
@@ -202,11 +225,15 @@ _ATTACK_COST: Final = (
            " and 512 KiB once (--server-pid)", _none(When.WATCHED)),
     Figure("server_bytes_left", "B", "server memory after recovery above the baseline, less the baseline's growth"
            " (--server-pid)", column=_wide("left")),
+    Figure("server_growth_bytes_s", "B",
+           "growth of the server's memory in the baseline: its victims' messages (--server-pid)"),
     Figure("server_descriptors_left", "", "server descriptors after recovery above the baseline (--server-pid)",
            Bar(">", bar.DESCRIPTORS_LEFT, When.WATCHED)),
 )  # fmt: skip
 
 _ATTACK_NOISE: Final = (
+    Figure("crowd_lag_p99_ms", "ms",
+           "how late the attackers' own processes ran during the attack; they have a lower priority than all others"),
     Figure("baseline_pressure_percent", "%",
            "time before the attack in which a program on this machine waited for a processor"),
     Figure("recovery_pressure_percent", "%", "the same after the attack"),

@@ -101,18 +101,19 @@ class Measured:
         return {
             "held": held,
             **{fate: _total(groups, fate) for fate in ("refused", "failed", "ended")},
-            "connect_p99_ms": milliseconds(_pooled(group.connects for group in groups).at(99)),
-            "handshake_p99_ms": milliseconds(_pooled(group.handshakes for group in groups).at(99)),
-            "ack_p50_ms": milliseconds(traffic.acks.at(50)),
-            "ack_p99_ms": milliseconds(traffic.acks.at(99)),
-            "echo_p99_ms": milliseconds(traffic.echoes.at(99)),
+            **_came("connect", (group.connects for group in groups)),
+            **_came("handshake", (group.handshakes for group in groups)),
+            "sent_bytes_per_s": steady.rate("sent_bytes"),
+            "received_bytes_per_s": steady.rate("received_bytes"),
+            **{f"ack_{name}": value for name, value in _spread(traffic.acks).items()},
+            **{f"echo_{name}": value for name, value in _spread(traffic.echoes).items()},
             "unacknowledged": traffic.unacknowledged + traffic.unsent,
             "unreturned": traffic.unreturned if self.experiment.echoes else None,
             "missed": totals.missed() if self.experiment.is_gathered else None,
             "surplus": totals.surplus() if self.experiment.is_gathered else None,
             "message_errors": sum(traffic.errors.values()),
             "messages_per_s": per(sum(traffic.acknowledged_in.values()), seconds),
-            "deliveries_per_s": steady.deliveries_per_s,
+            "deliveries_per_s": steady.rate("deliveries"),
             "own_cpu_us_per_client": _cpu_each(openings, lambda reading: reading.crowd_cpu_seconds),
             "server_cpu_us_per_client": _cpu_each(openings, lambda each: each.server and each.server.cpu_seconds),
             "server_bytes_per_connection": bytes_each(openings[0], openings[-1]) if len(openings) > 1 else None,
@@ -121,7 +122,7 @@ class Measured:
         }
 
     def _under_attack(self) -> dict[str, float | None]:
-        operations, at_floor = self.operations, self.floor.figures
+        operations, attack, at_floor = self.operations, self.span(Counts.LOAD), self.floor.figures
         base, during, after = (operations.latency(name) for name in PHASES)
         base_p99, attack_p99 = milliseconds(base.at(99)), milliseconds(during.at(99))
         p99s = {phase: operations.p99s(phase) for phase in PHASES}
@@ -132,16 +133,26 @@ class Measured:
             "baseline_p99_ms": base_p99,
             "attack_p50_ms": milliseconds(during.at(50)),
             "attack_p99_ms": attack_p99,
+            "attack_p999_ms": milliseconds(during.at(99.9)),
+            "attack_max_ms": milliseconds(during.longest),
+            **{
+                f"attack_{kind}_p99_ms": milliseconds(operations.latency("attack", (kind,)).at(99))
+                for kind in ("ws", "poll", "sse", "get")
+            },
             "recovery_p50_ms": milliseconds(after.at(50)),
             "recovery_p99_ms": milliseconds(after.at(99)),
+            "recovery_success_percent": operations.success_percent("recovery"),
             **operations.newcomers(),
+            "p50_ratio": ratio(during.at(50), base.at(50)),
             "p99_ratio": ratio(attack_p99, base_p99),
             "floor_baseline_p99_ms": at_floor.get("baseline_p99_ms"),
+            "floor_p50_ms": at_floor.get("attack_p50_ms"),
             "floor_p99_ms": at_floor.get("attack_p99_ms"),
             "floor_p99_ratio": ratio(attack_p99, at_floor.get("attack_p99_ms")),
             "p99_over_bar_ms": bar.most_over(p99s["baseline"], p99s["attack"]),
             "recovery_p99_over_bar_ms": bar.most_over(p99s["baseline"], p99s["recovery"]),
             "worst_victim_over_bar_ms": operations.worst_victim_over_bar(),
+            "first_failure_s": operations.first_failure(attack.before.moment),
             "recover_s": recover_seconds(
                 self.session.timeline,
                 self._names(Counts.RECOVERY),
@@ -184,9 +195,9 @@ class Measured:
         }
 
     def _attackers(self) -> dict[str, float | None]:
-        groups = self.attacking()
+        totals, groups = self.session.totals, self.attacking()
         lives = _pooled(group.lifetime for group in groups)
-        sent = sum(group.sent_bytes for group in groups)
+        received, sent = sum(group.received_bytes for group in groups), sum(group.sent_bytes for group in groups)
         came = sum(group.came for group in groups)
         attempts = sum(group.opened for group in groups) + _total(groups, "failed", "refused")
         attack, baseline, recovery = map(self.span, (Counts.LOAD, Counts.BASELINE, Counts.RECOVERY))
@@ -197,12 +208,18 @@ class Measured:
             "attacker_bytes_per_s": per(sent, attack.seconds),
             "attackers_peak": sum(group.peak for group in groups),
             "attackers_held": sum(group.held for group in groups),
+            "attackers_refused": _total(groups, "refused"),
             "attackers_killed": _total(groups, "ended"),
             "kill_p50_s": lives.at(50),
-            "server_cpu_us_per_attacker_s": per(self._cpu_above_us(), self.attacker_seconds),
+            "kill_max_s": lives.longest,
+            "oldest_attacker_s": max(totals.ages, default=None),
+            "bytes_cost_ratio": per(received, sent),
+            "server_cpu_cost_ratio": self._cpu_cost_ratio(),
+            "server_cpu_us_per_attacker_s": per(self._cpu_above(1e6), self.attacker_seconds),
             "server_cpu_percent": attack.cpu_percent,
             **self._memory_figures(came),
             "server_descriptors_left": _over(self.descriptors_after, self.descriptors_before or 0),
+            "crowd_lag_p99_ms": milliseconds(totals.lag("crowd", 99, self._names(Counts.LOAD))),
             "baseline_pressure_percent": baseline.pressure_percent,
             "recovery_pressure_percent": recovery.pressure_percent,
             "baseline_steal_percent": baseline.steal_percent,
@@ -234,13 +251,21 @@ class Measured:
             "server_bytes_over_bar": _over(most, bar.allowed_bytes(came, tls=tls)),
             "server_bytes_left": left,
             "server_bytes_left_over_bar": _over(left, bar.allowed_bytes(came, tls=tls, left=True)),
+            "server_growth_bytes_s": grown.rate if self.memory else None,
         }
 
-    def _cpu_above_us(self) -> float | None:
+    def _cpu_above(self, unit: float) -> float | None:
         base, during = self.span(Counts.BASELINE), self.span(Counts.LOAD)
         if base.cpu_share is None or during.cpu_share is None:
             return None
-        return (during.cpu_share - base.cpu_share) * during.seconds * 1e6
+        return (during.cpu_share - base.cpu_share) * during.seconds * unit
+
+    def _cpu_cost_ratio(self) -> float | None:
+        base, during = self.span(Counts.BASELINE), self.span(Counts.LOAD)
+        if not base.seconds:
+            return None
+        spent = during.crowd_cpu_seconds - base.crowd_cpu_seconds / base.seconds * during.seconds
+        return per(self._cpu_above(1.0), spent)
 
 
 def recover_seconds(timeline: Sequence[Sample], phases: Container[str], bar_ms: float | None) -> float | None:
@@ -263,6 +288,19 @@ def _cpu_each(openings: Sequence[Span], cpu_seconds: Callable[[Reading], float |
     before, after = openings[0].after, openings[-1].after
     began, ended = cpu_seconds(before), cpu_seconds(after)
     return None if began is None or ended is None else per(1e6 * (ended - began), after.held - before.held)
+
+
+def _spread(latency: Latency) -> dict[str, float | None]:
+    return {
+        "p50_ms": milliseconds(latency.at(50)),
+        "p99_ms": milliseconds(latency.at(99)),
+        "max_ms": milliseconds(latency.longest),
+    }
+
+
+def _came(what: str, found: Iterable[Latency]) -> dict[str, float | None]:
+    latency = _pooled(found)
+    return {f"{what}_p50_ms": milliseconds(latency.at(50)), f"{what}_p99_ms": milliseconds(latency.at(99))}
 
 
 def _pooled(found: Iterable[Latency]) -> Latency:

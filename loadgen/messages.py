@@ -102,6 +102,7 @@ class PhaseResult(msgspec.Struct, kw_only=True):
     kind: str
     latency: Latency = msgspec.field(default_factory=Latency)  # of all; a failed one counts with the whole timeout
     failed: dict[str, int] = msgspec.field(default_factory=Counter)
+    first_failure: float | None = None  # when the first operation that failed was due
     expected: int = 0  # operations that the schedule had in this phase; each must be booked
     worst_median: float | None = None  # seconds: the highest median of a single victim
 
@@ -114,6 +115,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     phases: list[PhaseResult] = []
     reread: Reread | None = None
     lags: list[tuple[str, str, Late]] = []  # of each process: its part, a phase, and its lateness in it
+    ages: list[float] = []  # age of the oldest attacker still connected, by group
     own_faults: dict[str, int] = {}
     #: Room, messages of the run delivered to each, the sum of their checksums, and the number of such clients: honest,
     #: not slow, held.

@@ -87,6 +87,11 @@ class Operations:
         before = {kind: milliseconds(self.latency("baseline", (kind,)).at(99)) for kind in medians}
         return bar.most_over(before, medians)
 
+    def first_failure(self, begun: float) -> float | None:
+        """Seconds from the begin of the attack until the first failed operation was due."""
+        times = [result.first_failure for result in self.kinds("attack") if result.first_failure is not None]
+        return round(max(min(times) - begun, 0.0), 2) if times else None
+
     def failed_of_some(self, phase: str) -> int | None:
         """The number that failed; `None` if none were booked."""
         return self.failed(phase) if self.latency(phase).count else None

@@ -292,6 +292,8 @@ class Player:
             own_bytes=self._session.own_bytes(),
             crowd_cpu_seconds=sum(worker.watched.cpu_seconds() or 0.0 for worker in self._crowd.workers),
             deliveries=self._deliveries(),
+            sent_bytes=sum(group.sent_bytes for group in groups),
+            received_bytes=sum(group.received_bytes for group in groups),
             ticks=procfs.ticks() if measured else None,
             pressure=procfs.pressure() if measured else None,
         )

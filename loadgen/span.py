@@ -20,11 +20,13 @@ class Reading(NamedTuple):
     own_bytes: int  # memory of the generator's own processes
     crowd_cpu_seconds: float  # CPU that the crowd's processes have used
     deliveries: int  # messages that reached a client
+    sent_bytes: int  # by honest load
+    received_bytes: int
     ticks: Ticks | None = None  # read only if the phase is measured
     pressure: float | None = None
 
 
-_NOTHING: Final = Reading(0.0, None, 0, 0, 0.0, 0)
+_NOTHING: Final = Reading(0.0, None, 0, 0, 0.0, 0, 0, 0)
 
 
 class Span(NamedTuple):
@@ -53,9 +55,8 @@ class Span(NamedTuple):
     def cpu_percent(self) -> float | None:
         return None if self.cpu_share is None else round(100 * self.cpu_share, 1)
 
-    @property
-    def deliveries_per_s(self) -> float | None:
-        return per(self.after.deliveries - self.before.deliveries, self.seconds)
+    def rate(self, amount: str) -> float | None:
+        return per(getattr(self.after, amount) - getattr(self.before, amount), self.seconds)
 
     @property
     def crowd_cpu_seconds(self) -> float:

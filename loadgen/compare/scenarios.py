@@ -52,6 +52,7 @@ _IDLE: Final = Scenario(
                 Column(name="bytes", title="memory each, B", compared=True),
                 Column(name="fit", title="fit in 1 GiB"),
                 Column(name="server_cpu_us_per_connection_s", title="CPU per connection-second, us", compared=True),
+                Column(name="own_bytes_per_client", title="loadgen's own memory each, B"),
             ),
             note="Memory is the growth of Pss while the second half of the crowd connected, left out if it is too small"
             " to tell from noise, and without the kernel's socket memory. Each connection is pinged and answers once in"
@@ -215,9 +216,11 @@ _TOLD: Final = (
     Column(name="messages_per_s", title="answers/s", compared=True),
     Column(name="ack_p50_ms", title="p50, ms", compared=True),
     Column(name="ack_p99_ms", title="p99, ms", compared=True),
+    Column(name="ack_max_ms", title="at worst, ms"),
     Column(name="message_errors", title="errors"),
     Column(name="connect_p99_ms", title="connect p99, ms"),
     Column(name="handshake_p99_ms", title="established p99, ms", compared=True),
+    Column(name="received_bytes_per_s", title="received, B/s"),
 )
 
 

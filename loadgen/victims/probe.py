@@ -102,6 +102,7 @@ class Recorder:
         if reason:
             took = max(took, self.timeout_seconds)
             result.failed[reason] += 1
+            result.first_failure = due if result.first_failure is None else min(due, result.first_failure)
             self.recent.failed += 1
         else:
             self.recent.latency.record(took)

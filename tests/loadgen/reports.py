@@ -138,14 +138,14 @@ def attack(
         "attack_p50_ms": 1.61, "attack_p99_ms": 503.2 if short else 9.127,
         "recovery_p50_ms": 1.14, "recovery_p99_ms": 1.97,
         "p99_ratio": 273.5 if short else 4.961, "p99_over_bar_ms": 483.0 if short else -7.713,
-        "worst_victim_over_bar_ms": None, "recover_s": 0.4,
+        "first_failure_s": 4.2 if short else None, "recover_s": 0.4,
         "neighbours": 60.0, "collateral": 2.0 if short else 0.0,
         "attackers_asked": float(clients), "attackers_came": float(clients),
         "attempts_per_s": clients / 10, "attacker_bytes_per_s": clients * 2.0, "newcomers_success_percent": 100.0,
         "attackers_peak": float(clients), "attackers_killed": float(sum(sum(row.ended.values()) for row in attackers)),
-        "kill_p50_s": 10.06,
+        "kill_p50_s": 10.06, "kill_max_s": 10.31,
         "server_bytes_grown": 271.0 * clients, "server_bytes_per_attacker": 271.0, "server_bytes_left": 1_843_200.0,
-        "server_cpu_us_per_attacker_s": 18.4, "server_cpu_percent": 18.4,
+        "server_cpu_us_per_attacker_s": 18.4, "server_cpu_percent": 18.4, "server_cpu_cost_ratio": 0.421,
         "baseline_steal_percent": 0.42, "steal_percent": 2.07, "lag_p99_ms": 1.9, "own_cpu_percent": 38.2,
     }  # fmt: skip
     return _report(

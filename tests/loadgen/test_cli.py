@@ -51,7 +51,7 @@ AT_ONCE = (
         (["run", "http://127.0.0.1:1", "--rooms", "1000000000"], "--rooms: 1,000,000,000 is above 100,000"),
         (["run", "http://127.0.0.1:1", "--connect-rate", "-1"], "--connect-rate"),
         (["run", "http://127.0.0.1:1", "--server-pid", "999999999"], "--server-pid"),
-        (["run", "http://127.0.0.1:1", "--fail-if", "speed>1"], "known are ack_p50_ms"),
+        (["run", "http://127.0.0.1:1", "--fail-if", "speed>1"], "known are ack_max_ms"),
         (["run", "http://127.0.0.1:1", "--processes", "0"], "--processes"),
         (["run", "http://127.0.0.1:1", "--clients", "900000000"], "--clients: 900,000,000 is above 100,000"),
         (["run", "http://127.0.0.1:1", "--report", "/dev/null/no"], "--report"),

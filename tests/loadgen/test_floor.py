@@ -88,13 +88,13 @@ def test_what_has_nothing_in_common_with_it_is_refused() -> None:
 
 async def test_what_was_met_at_the_floor_is_told() -> None:
     with planted() as server:
-        met = {"baseline_p99_ms": 2.0, "attack_p99_ms": 10_000.0, "attempts_per_s": 7.0}
+        met = {"baseline_p99_ms": 2.0, "attack_p50_ms": 3.0, "attack_p99_ms": 10_000.0, "attempts_per_s": 7.0}
         beside = Floor(figures={**met, "attacker_bytes_per_s": 2048.0})
         report = await Player(plan(server.url), config({"idle-connect": 3}, seconds=1.2), beside).play()
     figures = report.figures
     during = figures["attack_p99_ms"]
     assert during is not None
-    assert (figures["floor_baseline_p99_ms"], figures["floor_p99_ms"]) == (2, 10_000)
+    assert (figures["floor_baseline_p99_ms"], figures["floor_p50_ms"], figures["floor_p99_ms"]) == (2, 3, 10_000)
     assert figures["floor_p99_ratio"] == float(f"{during / 10_000:.4g}")
     assert any(note.endswith("; at the floor 7/s and 2,048 B/s") for note in report.verdict.notes)
 

@@ -50,6 +50,8 @@ def test_spans(seconds: float, words: str) -> None:
         ("server_bytes_per_attacker", 271.0, "271 B"),
         ("server_cpu_us_per_attacker_s", 18.4, "18.4 µs"),
         ("p99_ratio", 4.961, "4.96\N{MULTIPLICATION SIGN}"),
+        ("server_cpu_cost_ratio", 0.421, "0.421\N{MULTIPLICATION SIGN}"),
+        ("bytes_cost_ratio", 1.5, "1.50\N{MULTIPLICATION SIGN}"),
         ("success_percent", 100.0, "100%"),
         ("baseline_steal_percent", 2.07, "2.07%"),
         ("attackers_peak", 8000.0, "8,000"),
@@ -73,16 +75,16 @@ def test_every_figure_has_a_group() -> None:
 def test_a_cell_has_the_figures_that_share_its_heading() -> None:
     report = reports.attack()
     assert fmt.cell(report, ["baseline_p99_ms", "attack_p99_ms"]) == "1.84 → 9.13"
-    assert fmt.cell(report, ["worst_victim_over_bar_ms", "attack_p99_ms"]) == "? → 9.13"
-    assert fmt.cell(report, ["worst_victim_over_bar_ms"]) == ""
+    assert fmt.cell(report, ["first_failure_s", "attack_p99_ms"]) == "? → 9.13"
+    assert fmt.cell(report, ["first_failure_s"]) == ""
     assert fmt.cell(report, ["server_bytes_grown"]) == "2,117 KiB"
 
 
 def test_groups_keep_order_and_leave_out_what_was_not_measured() -> None:
     groups = fmt.grouped(reports.attack())
     assert list(groups) == ["victims", "honest slow clients", "attackers", "cost", "generator"]
-    assert list(groups["victims"])[:3] == ["success_percent", "attack_failed", "baseline_p50_ms"]
-    assert "worst_victim_over_bar_ms" not in groups["victims"]
+    assert list(groups["victims"])[:3] == ["success_percent", "baseline_p50_ms", "baseline_p99_ms"]
+    assert "first_failure_s" not in groups["victims"]
     assert {"baseline_steal_percent", "steal_percent"} <= set(groups["generator"]), "of the machine, not of the victims"
     assert fmt.grouped(reports.interrupted()) == {}
 

@@ -100,7 +100,12 @@ def test_a_failure_takes_the_whole_timeout_and_counts_where_it_was_due() -> None
     ):
         recorder.book("ws", victim, due, reason)
     attack, warm_up = recorder.results(Counter({("attack", "ws"): 3}))
-    assert (warm_up.phase, warm_up.failed, warm_up.expected) == ("warm-up", {"closed": 1}, 0)
+    assert (warm_up.phase, warm_up.failed, warm_up.first_failure, warm_up.expected) == (
+        "warm-up",
+        {"closed": 1},
+        before,
+        0,
+    )
     assert (attack.failed, attack.latency.count, attack.expected) == ({"closed": 1, "answered 503": 1}, 3, 3)
     assert (attack.latency.at(50) or 0) >= 4.99, "two of three failed at once"
     assert (attack.worst_median or 0) >= 5.0, "of the second victim"

@@ -29,7 +29,7 @@ def test_v7_beside_a_floor_that_was_late() -> None:
     """
 
     async def met(*_: object) -> Floor:
-        return Floor(figures={"baseline_p99_ms": 2.0, "attack_p99_ms": 5000.0})
+        return Floor(figures={"baseline_p99_ms": 2.0, "attack_p50_ms": 2.0, "attack_p99_ms": 5000.0})
 
     with patch.object(scorecard, "play_floor", met), planted_process() as (url, _):
         ended = attack(

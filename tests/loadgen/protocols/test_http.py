@@ -209,7 +209,7 @@ async def test_load_at_a_rate_is_measured() -> None:
     assert row.what == "acknowledged"
     assert row.succeeded >= 20, "one every 25 ms, open-loop"
     assert figures["message_errors"] == figures["unacknowledged"] == 0
-    for name in ("ack_p99_ms", "connect_p99_ms", "handshake_p99_ms"):
+    for name in ("ack_p99_ms", "connect_p99_ms", "handshake_p99_ms", "sent_bytes_per_s", "received_bytes_per_s"):
         assert figures[name], name
     for name in ("echo_p99_ms", "unreturned", "missed"):
         assert figures[name] is None, "a request comes back to nobody"
