@@ -40,7 +40,7 @@ class Common:
     """The flags that every measuring command has."""
 
     report: Folder | None = None
-    """Write it into this directory: HTML, JSON, JUnit."""
+    """Write it into this directory: HTML, JSON, JUnit, CSV, OpenMetrics, HDR log."""
     json: bool = False
     """Print the report as JSON on standard output."""
     fail_if: Annotated[tuple[str, ...], Parameter(metavar="FIGURE>NUMBER")] = ()

@@ -1,31 +1,109 @@
-"""The report for other programs, and `--report DIR`: the page, JSON, junit.xml.
+"""The report for other programs, and `--report DIR`: the page, JSON, CSV, OpenMetrics text, an HDR log, junit.xml.
 
 Owns: these formats, which name no figure, and the files. In junit.xml each part is a test case: a target that fell
 short is a failure, a run that says nothing about it an error. May not: judge.
 """
 
+import csv
 import errno
+import io
 import os
+import re
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 import msgspec
+from hdrh.histogram import HdrHistogram
+from hdrh.log import HistogramLogWriter
+from prometheus_client import Metric
+from prometheus_client.openmetrics.exposition import generate_latest
+from prometheus_client.registry import Collector
 
+from loadgen import figures, page
 from loadgen import format as fmt
-from loadgen import page
 from loadgen.format import Tone
 from loadgen.report import Report
 from loadgen.target import UsageError
 
+#: Histograms count microseconds, but the log's column of maxima is in milliseconds.
+_PER_MILLISECOND: Final = 1000.0
+
 #: The element of junit.xml for a case that did not pass.
 _ELEMENTS: Final = {Tone.BAD: "failure", Tone.DOUBT: "error"}
+
+#: The names of figures, all of which OpenMetrics allows.
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
+
+#: OpenMetrics spells units with letters only.
+_UNITS: Final = {"%": "percent", "B": "bytes", "B/s": "bytes_per_second", "s": "seconds", "ms": "milliseconds"}
 
 
 def parts_of(report: Report) -> list[tuple[str, Report]]:
     parts = report.parts or [report]
     return list(zip(fmt.part_names(parts), parts, strict=True))
+
+
+def csv_of(report: Report) -> str:
+    """A line for each figure of each part; the value is empty if it was not measured."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("part", "target", "verdict", "figure", "value", "unit", "meaning"))
+    for name, part in parts_of(report):
+        for figure, value in part.figures.items():
+            told = "" if value is None else f"{value:.10g}"
+            words = (name, part.target, part.verdict.outcome, figure)
+            tail = (figures.unit_of(figure), part.meanings.get(figure, ""))
+            writer.writerow([*map(fmt.printable, words), told, *map(fmt.printable, tail)])
+    return text.getvalue()
+
+
+class _Measured(Collector):
+    def __init__(self, report: Report) -> None:
+        self._report = report
+
+    def collect(self) -> Iterable[Metric]:
+        parts = parts_of(self._report)
+        meanings = {name: meaning for _, part in parts for name, meaning in part.meanings.items()}
+        for name in dict.fromkeys(name for _, part in parts for name in part.figures if _NAME.fullmatch(name)):
+            values = [(part, each, value) for part, each in parts if (value := each.figures.get(name)) is not None]
+            if values:
+                unit = _UNITS.get(figures.unit_of(name))
+                meaning = fmt.printable(meanings.get(name, "")) + (f" ({unit})" if unit else "")
+                metric = Metric(f"loadgen_{name}", meaning, "gauge")
+                for part, each, value in values:
+                    labels = {"part": fmt.printable(part), "target": fmt.printable(each.target)}
+                    metric.add_sample(metric.name, labels, value)
+                yield metric
+
+
+def openmetrics_of(report: Report) -> str:
+    """Every figure that was measured, as a gauge with the part and the target as labels."""
+    text: bytes = generate_latest(_Measured(report))  # type: ignore[no-untyped-call]
+    return text.decode()
+
+
+def hdr_log_of(report: Report) -> str:
+    """The whole distribution of each group in each phase, tagged, for HdrHistogram's own tools."""
+    text = io.StringIO()
+    log = HistogramLogWriter(text)
+    log.output_log_format_version()
+    log.output_comment(fmt.printable(f"loadgen {report.command} {report.target}, microseconds"))
+    log.output_legend()
+    for tag, seconds, histogram in _histograms(report):
+        text.write(f"Tag={tag},")
+        # the writer would take a start of zero for a missing one
+        log.output_interval_histogram(histogram, 1e-6, seconds, _PER_MILLISECOND)
+    return text.getvalue()
+
+
+def _histograms(report: Report) -> Iterator[tuple[str, float, HdrHistogram]]:
+    for name, part in parts_of(report):
+        for row in part.phases:
+            if row.histogram:
+                words = fmt.printable(f"{name}: {row.what}: {row.name}")
+                yield words.replace(",", ";").replace(" ", "_"), row.seconds, HdrHistogram.decode(row.histogram)
 
 
 def junit_of(report: Report) -> str:
@@ -82,6 +160,9 @@ _FILES: Final[Mapping[str, Callable[[Report], str]]] = {
     PAGE: page.page_of,
     JSON: json_of,
     JUNIT: junit_of,
+    "figures.csv": csv_of,
+    "metrics.txt": openmetrics_of,
+    "latencies.hlog": hdr_log_of,
 }
 
 

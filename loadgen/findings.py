@@ -199,6 +199,7 @@ def _row(name: str, what: str, latency: Latency, failed: Mapping[str, int], span
         succeeded=latency.count - sum(failed.values()),
         failed={reason: number for reason, number in failed.items() if number},
         spread=latency.spread(),
+        histogram=latency.encoded(),
         server_cpu_percent=span.cpu_percent if span else None,
         server_pss_bytes=span.server_bytes if span else None,
     )

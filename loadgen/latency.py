@@ -1,4 +1,4 @@
-"""Latencies as histograms: constant memory, three digits, and they merge.
+"""Latencies as HDR histograms: constant memory, three digits, and they merge.
 
 Owns: the unit (seconds outside, microseconds within), the percentiles that every report shows, recent operations, and
 the lateness of a process. Because histograms merge, a run can be split over phases, cohorts and processes without ever
@@ -8,14 +8,16 @@ averaging a percentile.
 from typing import Final, NamedTuple
 
 import msgspec
+from hdrh.histogram import HdrHistogram
 
 from loadgen.timers import NEVER
 
 #: Larger values are recorded as this: an hour, the longest time that a flag allows.
 CEILING_SECONDS: Final = 3600
 _MICRO: Final = 1_000_000
+_DIGITS: Final = 3
 
-#: Significant bits of a number of microseconds; the lower bits of longer numbers do not count.
+#: Significant bits of a number of microseconds; as in HdrHistogram, the lower bits of longer numbers do not count.
 _BITS: Final = 11
 
 #: The percentiles of a `Spread`, by field.
@@ -44,7 +46,7 @@ class Spread(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Latency(msgspec.Struct, kw_only=True):
-    """Counts of durations that are equal in their first bits."""
+    """Counts of durations in a dictionary, which costs a tenth of a call into HdrHistogram."""
 
     counts: dict[int, int] = {}  # by the largest number of microseconds that has the same significant bits
     longest_seconds: float = 0.0  # exact, because a maximum rounded to three digits raises questions
@@ -64,6 +66,15 @@ class Latency(msgspec.Struct, kw_only=True):
             self.counts[value] = self.counts.get(value, 0) + count
         self.longest_seconds = max(self.longest_seconds, other.longest_seconds)
         self.count += other.count
+
+    def encoded(self) -> str:
+        """HdrHistogram V2 in base64, for other tools; empty if nothing was recorded."""
+        if not self.count:
+            return ""
+        histogram = HdrHistogram(1, CEILING_SECONDS * _MICRO, _DIGITS)
+        for value, count in self.counts.items():
+            histogram.record_value(value, count)
+        return str(histogram.encode().decode())
 
     def at(self, percentile: float) -> float | None:
         """The duration, in seconds, that this percentage stayed at or below; `None` if nothing was recorded."""

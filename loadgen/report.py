@@ -17,7 +17,7 @@ from loadgen.latency import Spread
 from loadgen.timers import now
 
 #: 2: victims by transport, a richer timeline, tables, metrics, parts. 3: failures in percentiles; not exercised.
-#: 4: no `kills` beside `lifetime`. 5: no `histogram` of a phase, and no `metrics`.
+#: 4: no `kills` beside `lifetime`. 5: no `metrics`.
 SCHEMA: Final = 5
 
 #: If the generator's schedule was later than this at the 99th percentile, it lacked CPU and its latencies are invalid.
@@ -59,6 +59,7 @@ class PhaseRow(msgspec.Struct, frozen=True, kw_only=True):
     succeeded: int  # operations
     failed: dict[str, int]  # by reason
     spread: Spread  # of all; a failed one counts with the whole timeout
+    histogram: str = ""  # the whole distribution: HdrHistogram V2 in base64, in microseconds
     server_cpu_percent: float | None = None  # of one core, children included
     server_pss_bytes: int | None = None  # at the phase's end, shared pages counted once
 
