@@ -83,7 +83,7 @@ def test_a_cell_has_the_figures_that_share_its_heading() -> None:
 def test_groups_keep_order_and_leave_out_what_was_not_measured() -> None:
     groups = fmt.grouped(reports.attack())
     assert list(groups) == ["victims", "honest slow clients", "attackers", "cost", "generator"]
-    assert list(groups["victims"])[:3] == ["success_percent", "baseline_p50_ms", "baseline_p99_ms"]
+    assert list(groups["victims"])[:3] == ["success_percent", "attack_failed", "baseline_p50_ms"]
     assert "first_failure_s" not in groups["victims"]
     assert {"baseline_steal_percent", "steal_percent"} <= set(groups["generator"]), "of the machine, not of the victims"
     assert fmt.grouped(reports.interrupted()) == {}
