@@ -166,7 +166,6 @@ class Admission:
                 candidate = self._worst()
         if candidate is None or not self._may_take(newcomers, candidate):
             return False
-        self._candidates.pop()
         self._end(candidate.connection)
         return not candidate.connection.alive  # after a fault of ours it may still be sending the peer an error
 

@@ -6,6 +6,7 @@ import pytest
 
 from chatserver.net import sockets
 from chatserver.net.connection import Connection
+from chatserver.net.readiness import READ
 from chatserver.net.states import State
 from chatserver.net.wheel import ticks
 from chatserver.reasons import Reason
@@ -138,6 +139,7 @@ def test_the_deadline_of_a_state_entered_during_flush_begins_after_it(kernel: Ke
     with parked(keepalive_deadline=7.0) as it:
         connection, peer = it.connect()
         it.connections.send(connection, BIG)
+        it.turn(seconds=1.0)
         it.connections.enter(connection, State.KEEPALIVE)
         it.turn(seconds=20.0)
         assert connection.alive, "FLUSH's deadline applies, not KEEPALIVE's"
@@ -154,6 +156,7 @@ def test_a_pong_is_not_overdue_while_bytes_are_outstanding(it: Parked, kernel: K
     for _ in range(5):  # 2 KB/s
         it.turn(seconds=5.0)
         kernel.bytes -= 10_000
+        assert it.armed(connection) == READ, "it is read meanwhile"
     it.turn(seconds=5.0)
     assert connection.backlog is None, "all bytes are acknowledged, so the pong is due"
     assert it.turn(seconds=10.0) == []

@@ -132,6 +132,7 @@ def test_scans_are_few(it: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(20):
         it.connect(address=f"192.0.2.{number}")
     it.turn(seconds=5.0)
+    it.admission._since = 1_000  # newcomers of a large crowd were admitted long ago
     assert sum(it.makes_room("198.51.100.9") for _ in range(20)) == 20
     assert looks.call_count == 1
     assert not any(it.makes_room("198.51.100.9") for _ in range(1000))
@@ -144,13 +145,14 @@ def test_scans_are_few(it: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_large_table_is_scanned_in_parts(it: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
     """A scan ends when it has enough candidates, and the next one goes on from there."""
-    monkeypatch.setattr(admission_module, "MAX_CANDIDATES", 4)
-    monkeypatch.setattr(admission_module, "SCAN_BATCH", 8)
+    for name, value in (("MAX_CANDIDATES", 4), ("SCAN_BATCH", 8), ("SCAN_BUDGET", 24)):
+        monkeypatch.setattr(admission_module, name, value)
     everybody = [it.connect(address=f"192.0.2.{number}")[0] for number in range(40)]
     it.turn(seconds=3.0)
     for _ in range(60):
         while it.makes_room("198.51.100.1"):
             pass
+        assert it.admission._scanned < 24 + 8
         it.turn(seconds=0.1)
     assert not any(each.alive for each in everybody)
 

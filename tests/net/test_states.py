@@ -183,6 +183,7 @@ def test_a_context_is_released_once_by_the_handler_of_its_state(it: Parked) -> N
     assert it.of("released") == [], "the context is still in use"
     it.connections.enter(connection, State.MESSAGE, second)
     assert it.details("released") == [first]
+    assert connection.deadline == it.connections.wheel.due[State.MESSAGE]
     it.connections.finish(connection, Reason.DONE)
     it.connections.close(connection, Reason.DONE)
     assert it.details("released") == [first, second]
