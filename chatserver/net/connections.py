@@ -275,11 +275,10 @@ class Connections:
         return bool(expired)
 
     def _expire(self, connection: Connection) -> None:
-        backlog = connection.backlog
         if connection.deadline > self.wheel.current:
-            self.wheel.watch(connection, connection.deadline)  # the deadline moved while this step was queued
-        elif backlog is not None:
-            self.judge.judge(connection, backlog)
+            return  # it has moved while this step was queued
+        if connection.backlog is not None:
+            self.judge.judge(connection, connection.backlog)
         else:
             self._handlers[connection.state].expired(connection)
 

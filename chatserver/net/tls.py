@@ -81,7 +81,7 @@ class TlsEngine:
                 if handshake:
                     tls.do_handshake()
                     handshake = False
-                while incoming.pending or tls.pending():
+                while incoming.pending:
                     piece = tls.read(_RECORD)
                     if not piece:
                         ended = True

@@ -4,7 +4,7 @@ import itertools
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chatserver.net.connection import Backlog, Connection, network_of
@@ -106,6 +106,7 @@ ANYBODY = st.builds(
 )
 
 
+@example([one(waited=AFTER - 1), one(waited=AFTER, address="192.0.2.2")])
 @given(st.lists(ANYBODY, min_size=5, max_size=60))
 def test_ranking_keeps_its_rules(waiting: list[Connection]) -> None:
     """A body that arrives extends its deadline, so the rest of its span shows how little has arrived."""

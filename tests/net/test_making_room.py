@@ -52,12 +52,14 @@ def test_an_evicted_peer_in_closing_keeps_its_reason_and_answer(it: Parked) -> N
 
 
 def test_a_peer_that_does_not_take_its_answer_is_aborted(it: Parked) -> None:
-    connection, _ = it.place(State.KEEPALIVE, address="192.0.2.1")
+    connection, peer = it.connect_tcp()
     it.connections.send(connection, b"x" * 10_000_000)
     assert connection.backlog is not None
     it.turn(seconds=5.0)
     assert it.makes_room("192.0.2.3")
     assert it.details("closed") == [Reason.EVICTED]
+    with pytest.raises(ConnectionResetError):
+        take(peer)
 
 
 def test_rule_4_a_crowd_does_not_evict_a_person(it: Parked) -> None:
@@ -149,6 +151,9 @@ def test_a_large_table_is_scanned_in_parts(it: Parked, monkeypatch: pytest.Monke
         monkeypatch.setattr(admission_module, name, value)
     everybody = [it.connect(address=f"192.0.2.{number}")[0] for number in range(40)]
     it.turn(seconds=3.0)
+    it.admission._hand = everybody[0].descriptor
+    assert it.makes_room("198.51.100.1")
+    assert it.admission._scanned == 8
     for _ in range(60):
         while it.makes_room("198.51.100.1"):
             pass
@@ -177,12 +182,12 @@ def test_a_fault_in_an_eviction_costs_the_evicted_connection(it: Parked, event: 
     it.recorder.on[event] = fail
     assert it.makes_room("192.0.2.3")
     assert not connection.alive
-    assert it.connections.faults.count == 1
+    it.faults = 1
 
 
 def test_a_fault_that_leaves_the_connection_frees_no_place(it: Parked) -> None:
     """The connection lingers after its error answer, so another one would exceed the limit."""
-    it.admission.total = 1
+    it.admission.total = it.faults = 1
     connection, _ = it.connect(address="192.0.2.1")
     connection.inbox = b"GET"
     it.turn(seconds=5.0)

@@ -96,6 +96,31 @@ def test_after_a_full_read_the_next_one_waits_in_bulk(it: Parked) -> None:
     assert it.armed(greedy) == READ
 
 
+def test_a_connection_is_queued_once(it: Parked) -> None:
+    """A step from outside does not arm it meanwhile, or it would have two turns."""
+    connection, peer = it.place(State.KEEPALIVE)
+    for data in (b"x", b"y"):
+        peer.send(data)
+        it.poller._gather()
+        it.connections.step(connection, lambda each: None)
+    assert it.connections.scheduler.statistics()["normal"] == 1
+    it.turn_over()
+    assert it.details("received") == [b"xy"]
+
+
+def test_a_connection_is_not_read_while_its_input_waits(it: Parked) -> None:
+    connection, peer = it.place(State.KEEPALIVE)
+    peer.send(b"x")
+    it.poller._gather()
+    it.recorder.on["resumed"] = lambda each: True
+    for queue in (it.connections.resume, it.connections._resume):
+        connection.armed = 0
+        queue(connection)
+        it.connections.step(connection, lambda each: None)
+        assert it.armed(connection) == 0
+    it.recorder.on.clear()
+
+
 def test_the_handlers_remaining_work_comes_before_another_read(it: Parked) -> None:
     connection, peer = it.place(State.KEEPALIVE, small=False)
     other, _ = it.connect()
@@ -208,7 +233,8 @@ def test_the_rest_of_long_work_is_bulk(it: Parked) -> None:
     _, peer = it.place(State.OPEN)
     peer.shutdown(socket.SHUT_WR)
     it.poller._gather()
-    assert it.connections.scheduler.statistics() == {"first": 0, "normal": 1, "bulk": 1}
+    it.connections.resume(it.place(State.OPEN)[0])
+    assert it.connections.scheduler.statistics() == {"first": 0, "normal": 2, "bulk": 1}
 
 
 async def test_a_resume_by_another_task_wakes_a_sleeping_poller() -> None:
@@ -244,6 +270,7 @@ async def test_a_call_posted_as_the_poller_ends_is_made() -> None:
 
 
 def test_a_fault_in_a_later_read_leaves_an_end_that_is_read(it: Parked) -> None:
+    it.faults = 1
     greedy, flood = it.place(State.KEEPALIVE, small=False)
 
     def break_in_the_second(connection: Connection) -> None:
@@ -265,6 +292,7 @@ async def test_a_fault_in_one_expiry_costs_no_other_of_its_slot(
 ) -> None:
     """The other expired connections of the slot are handled all the same."""
     async with polled(head_deadline=1.0) as it:
+        it.faults = 1
         everybody = [it.connect()[0] for _ in range(3)]
         expire = it.connections._expire
 

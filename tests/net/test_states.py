@@ -259,11 +259,11 @@ def test_a_queued_expiry_is_void_after_a_move() -> None:
 # -- reads and priority -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("state", [state for state in sorted(State) if state is not State.LINGERING])
+@pytest.mark.parametrize("state", sorted(State))
 def test_a_reset_is_noticed_in_the_states_that_the_table_says(it: Parked, state: State) -> None:
     connection, peer = it.connect_tcp()
     connection.state = state
-    connection.context = Closing(Reason.DONE) if state is State.CLOSING else Kept()
+    connection.context = Closing(Reason.DONE) if state in ENDS else Kept()
     it.connections.arm(connection)
     reset(peer)
     for _ in range(1000):

@@ -132,6 +132,7 @@ class Parked:
         self.poller = Poller(self.connections, self.readiness, self.listeners)
         self.now = now
         self.peers: list[socket.socket] = []
+        self.faults = 0  # of ours, that the test plants; any other fails it
 
     def _listener(self) -> Listener:
         self.socket = bind("127.0.0.1", 0, send_buffer=0)
@@ -243,6 +244,7 @@ class Parked:
         self.readiness.close()
         for peer in self.peers:
             peer.close()
+        assert self.connections.faults.count == self.faults
 
 
 def next_tick(wheel: Wheel) -> float:
