@@ -175,7 +175,7 @@ def _split(
                 return b"", at, None, error
         end = at + header + length
         whole = end <= len(buffer)
-        if not whole and (control or length < LONG_FRAME):
+        if not whole and length < LONG_FRAME:
             break
         if control:
             end = _run_end(buffer, end) if start in _HEARTBEATS else end
@@ -353,7 +353,5 @@ def close_frame(code: int, reason: str = "") -> bytes:
     """A close frame; the reason is cut to fit, between characters. 1005 (no code given) is never written."""
     if code == CloseReason.NO_STATUS_RCVD:
         return b"\x88\x00"
-    text = reason.encode("utf-8")
-    if len(text) > _MAX_CONTROL - 2:
-        text = text[: _MAX_CONTROL - 2].decode("utf-8", "ignore").encode("utf-8")
+    text = reason.encode("utf-8")[: _MAX_CONTROL - 2].decode("utf-8", "ignore").encode("utf-8")
     return bytes((0x88, 2 + len(text))) + _UINT16.pack(code) + text
