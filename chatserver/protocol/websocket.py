@@ -224,11 +224,11 @@ def _measure(buffer: bytes, at: int) -> tuple[int, int]:
 
 
 def _refuse_size(length: int, assembly: Assembly | None, limits: FrameLimits) -> FrameError | None:
-    size = length if assembly is None else assembly.size + length
+    size, fragments = (length, 0) if assembly is None else (assembly.size + length, assembly.fragments)
     if size > limits.max_message_bytes:
         message = f"a message of {size:,} bytes or more, limit {limits.max_message_bytes:,}"
         return FrameError(Reason.MESSAGE_TOO_BIG, message)
-    if assembly is not None and assembly.fragments >= limits.max_fragments:
+    if fragments >= limits.max_fragments:
         return FrameError(Reason.TOO_MANY_FRAGMENTS, f"a message in more than {limits.max_fragments} fragments")
     return None
 
