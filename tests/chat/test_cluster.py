@@ -170,21 +170,22 @@ async def test_a_large_room_is_told_as_a_count_and_some_names(pair: Pair) -> Non
 
 
 async def test_a_large_room_names_fewer_in_each_process_until_it_is_small_again(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch
+    air: Air, pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All names of rooms of a thousand in each of 53 processes would be 14 KB for each connection."""
-    monkeypatch.setattr(module, "MAX_NAMED_IN_ALL", 20)
+    monkeypatch.setattr(module, "MAX_NAMED_IN_ALL", 30)
     ours, other = pair
-    mine = [await ours.join(number) for number in range(30)]
-    for number in range(30, 120):
-        await other.join(number)  # each process reports a small room; together it is large
-    await trio.sleep(2 * SAID)
-    assert (ours.count(), other.count()) == (120, 120)
-    assert (len(ours.people()), len(other.people())) == (30 + 10, 90 + 10)
-    for peer in mine[:25]:
-        ours.it.leave(peer.members[0])
-    await trio.sleep(2 * SAID)
-    assert ours.people() == other.people() == set(range(25, 120))
+    async with air.process() as third:
+        mine = [await ours.join(number) for number in range(30)]
+        for number in range(30, 120):
+            await other.join(number)  # each process reports a small room; together it is large
+        await trio.sleep(2 * SAID)
+        assert [process.count() for process in (ours, other, third)] == [120] * 3
+        assert [len(process.people()) for process in (ours, other, third)] == [30 + 10, 90 + 10, 10 + 10]
+        for peer in mine[:25]:
+            ours.it.leave(peer.members[0])
+        await trio.sleep(2 * SAID)
+        assert ours.people() == other.people() == third.people() == set(range(25, 120))
 
 
 async def test_names_are_kept_up_to_a_bound_and_counts_beyond_it(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:

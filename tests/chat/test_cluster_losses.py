@@ -93,7 +93,9 @@ async def test_a_full_report_may_take_many_rounds(air: Air, pair: Pair, monkeypa
     await trio.sleep(10.0)
     assert all(ours.people(f"room-{number}") == {1} for number in range(60))
     ours.cluster._processes.clear()  # forget all other processes
+    air.said.clear()
     await trio.sleep(MENDED + 10.0)
+    assert sum(said.begin for said in air.said) == sum(said.end for said in air.said) == 1
     assert all(ours.people(f"room-{number}") == {1} for number in range(60))
 
 
