@@ -126,16 +126,8 @@ class _Page(NamedTuple):
     made: dict[Encoding, list[bytes]]
 
     def pieces(self, member: Member) -> list[bytes]:
-        """The pieces in the member's encoding, up to CHUNK_BYTES."""
-        encoding = member.encoding
-        pieces = self.made.get(encoding)
-        if pieces is None:
-            pieces = self.made[encoding] = []
-            size = 0
-            for record, json in zip(self.records, self.encoded, strict=True):
-                piece = encoding.push(json, record.room, record.offset)
-                size += len(piece)
-                if pieces and size > CHUNK_BYTES:
-                    break
-                pieces.append(piece)
-        return pieces
+        """The pieces in the member's encoding."""
+        push, pairs = member.encoding.push, zip(self.encoded, self.records, strict=True)
+        if member.encoding not in self.made:
+            self.made[member.encoding] = [push(json, record.room, record.offset) for json, record in pairs]
+        return self.made[member.encoding]

@@ -189,7 +189,7 @@ def test_encodings_in_use_are_copies_and_joined_chunks_count_until_the_next_mess
 
 @given(
     st.lists(
-        st.tuples(st.integers(0, 2), st.sampled_from(["add", "frames", "events", "cut"]), st.integers(0, 30)),
+        st.tuples(st.integers(0, 2), st.sampled_from(["add", "alter", "frames", "events", "cut"]), st.integers(0, 30)),
         min_size=8,
         max_size=40,
     )
@@ -199,10 +199,12 @@ def test_the_budget_is_the_sum_of_the_rings(acts: list[tuple[int, str, int]]) ->
     three = [ring(max_count=20, max_bytes=2_000, budget=budget) for _ in range(3)]
     for index, act, number in acts:
         it = three[index]
+        altered = tuple(records(it.last - number % 3, it.last, text="y" * (number // 2)))
         if act == "add":
             fresh = records(it.last + 1 + number % 2, it.last + 1 + number % 5, text="x" * number)
-            altered = tuple(records(it.last - number % 3, it.last, text="y" * (number // 2)))
             it.add([replace(record, alters=altered) for record in fresh])
+        elif act == "alter":
+            it.alter([replace(record, alters=altered) for record in records(it.last + 1, it.last + 1)])
         elif act == "cut":
             it.cut(number * 50)
             assert it.kept <= number * 50
