@@ -93,7 +93,7 @@ class MemoryLog:
         self._wall_ms = wall_ms
         self.identity = new_identity()
         self._rooms: dict[str, _Room] = {}  # those with messages, the most recently written last
-        self._emptied: dict[str, _Room] = {}  # rooms that retention emptied; their offsets continue
+        self._emptied: dict[str, _Room] = {}  # rooms that retention emptied once; their offsets continue
         self._keys: dict[_Key, _Use] = {}  # in order of use, so the oldest come first
         self._keys_since_expiry = 0
         self.index = MemoryIndex(self._newest, wall_ms)
@@ -251,7 +251,6 @@ class MemoryLog:
             if instead is not None:
                 return instead
         self._rooms.pop(draft.room, None)
-        self._emptied.pop(draft.room, None)
         self._rooms[draft.room] = room  # the most recently written is the last
         room.last = offset = room.last + 1
         room.time = time = max(room.time, now)

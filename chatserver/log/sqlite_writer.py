@@ -191,7 +191,7 @@ class SqliteWriter:
             if key is not None:
                 used[name, user_id, key] = record
                 keys += (room.base >> OFFSET_BITS, user_id, key, room.base + offset, now)
-        if keys or (rows and changes is not None):
+        if keys or changes is not None:
             self._begin()
         if rows:
             if changes is None:

@@ -112,3 +112,16 @@ async def test_keys_that_expire_together_are_not_removed_together() -> None:
             await submit_all(log, [draft(key=f"{step} {number}", room="more") for number in range(EXPIRE_EVERY)])
         assert len(log._keys) <= 14 * EXPIRE_EVERY
         assert all(record.time == clock.ms for record in log._keys.values())
+
+
+async def test_a_key_that_is_used_again_holds_back_no_other() -> None:
+    """Expired keys are removed from the oldest use on, up to one that has not expired."""
+    clock = Clock()
+    log = MemoryLog(wall_ms=clock)
+    async with running(log):
+        await write(log, EXPIRE_EVERY - 10, keyed=True)
+        clock.ms += KEY_LIFETIME_MS
+        await write(log, 1, keyed=True)
+        for count in (10, 1):
+            await submit_all(log, [draft(key=f"{count} {number}") for number in range(count)])
+        assert len(log._keys) == 1 + 10 + 1

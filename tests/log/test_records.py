@@ -130,6 +130,7 @@ async def test_reactions_are_counted_one_for_each_user_and_emoji(log: Log) -> No
     assert [record.reaction for record in records[1:]] == counts
     await append(log, react(1, on=False, user="u_bob"))
     assert (await read(log))[0].state is None, "as before the reactions"
+    assert await reactions(log) == 0
 
 
 async def test_a_reaction_that_changes_nothing_is_answered_and_not_stored(
@@ -157,8 +158,8 @@ async def test_refused_changes(log: Log, clock: Clock) -> None:
     refused = {
         RefusalReason.MISSING: [
             edit(9, "x"), edit(4, "an edit of a reaction"), delete(0), delete(1 << 52), react(9),
-            replace(edit(1, "x"), room="elsewhere"), replace(react(1), room="elsewhere"), replace(draft(), target=9),
-            replace(draft(room="elsewhere"), target=1),
+            replace(edit(1, "x", key="k"), room="elsewhere"), replace(react(1), room="elsewhere"),
+            replace(draft(), target=9), replace(draft(room="elsewhere"), target=1),
         ],
         RefusalReason.DELETED: [edit(3, "x"), delete(3), delete(3, as_moderator=True), react(3)],
         RefusalReason.NOT_AUTHOR: [
