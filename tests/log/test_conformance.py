@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 import pytest
-import trio
 from msgspec.structs import replace
 
 from chatserver.log import memory, postgres_writer, sqlite_writer
@@ -123,19 +122,6 @@ async def test_a_key_outlives_a_message_removed_by_retention(log: Log, clock: Cl
     assert await log.head("lobby") == Head(2, 2)
 
 
-async def test_expired_keys_are_dropped_as_new_ones_arrive(
-    log: Log, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The engine in memory: test_memory.py."""
-    for module in (sqlite_writer, postgres_writer):
-        monkeypatch.setattr(module, "EXPIRE_EVERY", 50)
-    for _ in range(4):
-        await submit_all(log, [draft(key=f"{clock.ms} {number}") for number in range(50)])
-        clock.ms += KEY_LIFETIME_MS
-    if isinstance(log, DatabaseLog):
-        assert await log.ask_tables(lambda tables: tables.run("SELECT count(*) FROM keys")) == [(50,)]
-
-
 async def test_a_clock_that_was_ahead_does_not_keep_later_keys(
     log: Log, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,33 +208,6 @@ async def test_drafts_submitted_before_the_end_are_stored_and_told(closed_log: L
     stored = [answer.record for answer in answers if isinstance(answer, Stored)]
     assert offsets(stored) == offsets(told) == list(range(1, 2 * MAX_GROUP + 2))
     assert closed_log.statistics().pending == 0
-
-
-async def test_a_cancelled_append_does_not_affect_others(log: Log) -> None:
-    with trio.CancelScope() as scope:
-        scope.cancel()
-        await append(log, draft("left"))
-    assert scope.cancelled_caught
-    assert (await append(log, draft("stayed"))).record.offset == 2
-    assert texts(await log.latest("lobby", 9)) == ["left", "stayed"]
-
-
-async def test_many_concurrent_reads_of_which_some_are_cancelled(log: Log) -> None:
-    await fill(log, 50)
-    read: list[list[int]] = []
-
-    async def reader(number: int) -> None:
-        read.append(offsets(await log.read("lobby", after=number, limit=1)))
-
-    async with trio.open_nursery() as nursery:
-        for number in range(50):
-            nursery.start_soon(reader, number)
-        for _ in range(5):
-            with trio.CancelScope() as scope:
-                scope.cancel()
-                await log.latest("lobby", 1)
-            assert scope.cancelled_caught
-    assert sorted(read) == [[number] for number in range(1, 51)]
 
 
 async def test_statistics(log: Log) -> None:

@@ -11,10 +11,10 @@ from outcome import Error, Outcome, Value
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from chatserver.log.groups import Begin, Outcomes
-from chatserver.log.interface import ANSWER_DEADLINE, Draft, Log, LogBusy, LogUnavailable, Record
-from tests.log.support import draft, groups_of, running
+from chatserver.log.interface import ANSWER_DEADLINE, Draft, LogBusy, LogUnavailable, Record
+from tests.log.support import draft
 from tests.log.writers import Written
-from tests.support.groups import append, beside, together
+from tests.support.groups import beside, together
 
 NEWS_FAILED, ANSWER_FAILED = "a receiver of the log's news failed", "a receiver of the log's answers failed"
 
@@ -32,8 +32,8 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
 # -- receivers
 
 
-async def test_a_receiver_of_news_that_raises(closed_log: Log, caplog: pytest.LogCaptureFixture) -> None:
-    """In every engine all publishers are answered, and the news of the next group is delivered."""
+async def test_receivers_that_raise(nursery: trio.Nursery, caplog: pytest.LogCaptureFixture) -> None:
+    """The other publishers are answered, and the next group is told and answered."""
     it = Written()
 
     def news(records: Sequence[Record]) -> None:
@@ -41,28 +41,13 @@ async def test_a_receiver_of_news_that_raises(closed_log: Log, caplog: pytest.Lo
         if len(it.told) == 1:
             broken(records)
 
-    async with running(closed_log, news):
-        with together(groups_of(closed_log)):
-            for text in "abc":
-                closed_log.submit(draft(text), it.answer)
-        assert (await append(closed_log, draft("d"))).record.offset == 4
-        assert (it.told, it.seen) == ([["a", "b", "c"], ["d"]], ["a", "b", "c"])
-        assert [summary.last for summary in await closed_log.rooms(9)] == [4]
-    assert logged(caplog) == [NEWS_FAILED]
-
-
-@pytest.mark.parametrize("broken_at", [0, 1, 2])
-async def test_a_publisher_that_raises(closed_log: Log, caplog: pytest.LogCaptureFixture, broken_at: int) -> None:
-    """In every engine the other publishers of its group are answered, and so is the next group."""
-    it = Written()
-    async with running(closed_log, it.news):
-        with together(groups_of(closed_log)):
-            for number in range(3):
-                closed_log.submit(draft(str(number)), broken if number == broken_at else it.answer)
-        assert (await append(closed_log, draft("3"))).record.offset == 4
-    assert it.seen == [str(number) for number in range(3) if number != broken_at]
-    assert it.told == [["0", "1", "2"], ["3"]]
-    assert logged(caplog) == [ANSWER_FAILED]
+    await nursery.start(it.writer.run, news)
+    with together(it.writer):
+        for text, done in zip("abcd", (broken, it.answer, broken, it.answer), strict=True):
+            it.writer.submit(draft(text), done)
+    assert (await it.append("e")).offset == 5
+    assert (it.told, it.seen) == ([["a", "b", "c", "d"], ["e"]], ["b", "d"])
+    assert logged(caplog) == [NEWS_FAILED, ANSWER_FAILED, ANSWER_FAILED]
 
 
 @pytest.mark.parametrize("ends", [False, True])
@@ -128,25 +113,6 @@ async def test_an_engine_with_a_bug_fails_its_group_and_is_used_again(
     found = it.writer.statistics()
     assert (found.pending, found.groups, found.records, found.failures) == (0, 1, 1, 2)
     assert logged(caplog) == [f"the log's engine failed on a group of {count} drafts" for count in (1, 2)]
-
-
-async def test_an_engine_that_raises_while_a_group_is_answered(
-    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The next group begins before the answers of the last group are given."""
-    begun: list[Sequence[Draft]] = []
-
-    def begin(drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
-        begun.append(drafts)
-        (raises if len(begun) == 2 else beside(it.engine.commit))(drafts, done)
-
-    it = Written(begin)
-    await nursery.start(it.run)
-    it.submit("a", "b", "c")
-    await wait_all_tasks_blocked()
-    assert it.seen == ["a", LogUnavailable, LogUnavailable]
-    assert (await it.append("d")).text == "d"
-    assert len(logged(caplog)) == 1
 
 
 async def test_a_fault_after_a_commit_costs_the_answers_of_its_group_only(
