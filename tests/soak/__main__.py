@@ -2,8 +2,8 @@
 
 Real servers, with a real PostgreSQL and two Valkey shards, whose processes, connections and networks are killed at
 random, under clients that check every record. Exit codes: 0; 1 when a promise was broken, with the first violation and
-the seed; 2 when something is not installed; 130 after Ctrl-C. The first Ctrl-C ends the round and checks everything,
-the second ends at once. Nothing is left behind except the folder that `--keep` names.
+the seed; 2 when something is not installed; 130 after Ctrl-C. Nothing is left behind except the folder that `--keep`
+names.
 """
 
 import argparse
@@ -115,7 +115,7 @@ class Run:
             folder_for(self.engine, keep) as folder,
         ):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._end_at_signals, signals, nursery.cancel_scope)
+                nursery.start_soon(self._end_at_a_signal, signals, nursery.cancel_scope)
                 async with ENGINES[self.engine](folder, workers=self._workers) as cluster:
                     self.campaign = campaign = Campaign(cluster, self.seed, tell)
                     try:
@@ -126,13 +126,9 @@ class Run:
                 self.is_whole = True
                 nursery.cancel_scope.cancel()
 
-    async def _end_at_signals(self, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    async def _end_at_a_signal(self, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
         await anext(signals)
         self.code = EXIT_STOPPED
-        if self.campaign is not None:
-            tell("ending the round; Ctrl-C again ends it at once")
-            self.campaign.stopping.set()
-            await anext(signals)
         tell("ending")
         scope.cancel()
 

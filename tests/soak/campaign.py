@@ -55,7 +55,6 @@ class Campaign:
     def __init__(self, cluster: Cluster, seed: int, tell: Tell, *, publishers: int = PUBLISHERS) -> None:
         self.ledger = Ledger()
         self.report = Report()
-        self.stopping = trio.Event()
         self.recent: deque[str] = deque(maxlen=6)  # troubles
         dice = random.Random(seed)
         addresses = [node.address for node in cluster.nodes]
@@ -81,7 +80,7 @@ class Campaign:
         self._over = trio.current_time()
 
     async def run(self, seconds: float) -> Report:
-        """Play whole rounds until the time is over or `stopping` is set."""
+        """Play rounds until the time is over."""
         self._over = self._began + seconds
         table = troubles_of(self._cluster)
         troubles, weights = list(table), list(table.values())
@@ -106,7 +105,7 @@ class Campaign:
         return self.finish()
 
     def _is_over(self) -> bool:
-        return self.stopping.is_set() or trio.current_time() >= self._over
+        return trio.current_time() >= self._over
 
     def finish(self) -> Report:
         """Complete the report, at any time."""
