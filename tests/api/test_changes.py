@@ -182,18 +182,13 @@ async def test_a_deletion_answers_a_held_poll_and_its_text_is_in_no_later_answer
         assert "secret 1" not in json.dumps(await history(server, query))
 
 
-@pytest.mark.parametrize("loaded", [False, True], ids=["from the log", "from the ring"])
-async def test_pages_of_messages_only(tmp_path: Path, *, loaded: bool) -> None:
+async def test_pages_of_messages_only(tmp_path: Path) -> None:
     """A page has as many messages as its limit, and its cursor is after the records that are left out."""
-    url = f"sqlite:{tmp_path / 'chat.db'}"
-    async with serving(log=url) as server, connect(server.address) as peer:
+    async with serving(log=f"sqlite:{tmp_path / 'chat.db'}") as server, connect(server.address) as peer:
         for number in range(1, 4):
             await publish(server.address, "lobby", f"m{number}")
             for emoji in (THUMB, PARTY):
                 await act(peer, "PUT", reaction(3 * number - 2, emoji))
-    async with serving(log=url) as server, connect(server.address) as peer:
-        if loaded:
-            await ask(server.address, "GET", f"{PATH}?after=9&wait=0.1")
         for query, offsets, reaches in (
             ("?kinds=message", [1, 4, 7], 9),
             ("?kinds=message&limit=2", [4, 7], 9),

@@ -138,8 +138,8 @@ async def test_messages_over_the_rate_are_refused_before_their_content_is_read()
 # -- history --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("loaded", [False, True], ids=["from the log", "from the ring"])
-async def test_pages_of_history(tmp_path: Path, *, loaded: bool) -> None:
+async def test_pages_of_history(tmp_path: Path) -> None:
+    """From the log; that a page from the ring is the same: tests/api/test_pages.py."""
     url = f"sqlite:{tmp_path / 'chat.db'}"
     log = open_log(url)
     async with trio.open_nursery() as nursery:
@@ -148,8 +148,6 @@ async def test_pages_of_history(tmp_path: Path, *, loaded: bool) -> None:
             await append(log, Draft("lobby", "u_1", "Ann", f"m{number}"))
         nursery.cancel_scope.cancel()
     async with serving(log=url) as server:
-        if loaded:
-            await ask(server.address, "GET", f"{PATH}?after=120&wait=0.1")
         epoch = (await history(server.address))["cursor"].partition("-")[0]
         for query, offsets, reaches in (
             ("", range(71, 121), 120),

@@ -15,11 +15,12 @@ from chatserver.api.pages import CACHED_ANSWERS, PAGE_BYTES, Page, Pages, Start,
 from chatserver.chat.log_reader import LogReader
 from chatserver.log.interface import Draft, Kind, Record
 from chatserver.log.memory import MemoryLog
+from chatserver.protocol.record_json import offset_of
 from chatserver.protocol.validation import MAX_TEXT_BYTES, Place
 from tests.support.chatting import chatting
 from tests.support.groups import append
-from tests.support.peers import Address, Chatter, ask, publish
-from tests.support.serving import Serving
+from tests.support.peers import Address, Chatter, ask, chatter, publish
+from tests.support.serving import Serving, serving
 from tests.support.steps import FEW, StepCounts, few_in_a_step
 
 Clock = trio.testing.MockClock
@@ -126,6 +127,30 @@ async def test_a_page_has_a_bound_in_bytes_and_its_cursor_leads_to_the_rest(
     while len(found) < MESSAGES:  # messages that do not fit into `joined` follow
         found.append((await friend.next("message"))["offset"])
     assert found == list(range(1, MESSAGES + 1))
+
+
+@pytest.mark.parametrize("removed", [0, 8])
+async def test_a_page_from_the_ring_is_that_of_the_log(removed: int) -> None:
+    """The ring has the last 16 of 20 records; a page that begins before them comes from the log."""
+    async with serving(ring_messages=16) as server, chatter(server.address) as friend:
+        await friend.ask("join", room="lobby")
+        for number in range(1, 11):
+            await publish(server.address, "lobby", f"m{number}")
+            reacted = await friend.ask("react", room="lobby", offset=2 * number - 1, emoji="👍", on=True)
+            assert reacted["type"] == "ack"
+        parts = server.server.parts
+        room, pages = parts.hub.rooms["lobby"], parts.services.pages
+        assert room.ring is not None
+        await parts.log.retain(lambda _: (20 - removed, 0))
+        parts.hub.retained({"lobby": removed + 1})
+        places = [Place(epoch, offset) for epoch in (None, "other") for offset in range(23)]
+        for after, before in [(None, None), *((place, None) for place in places), *((None, place) for place in places)]:
+            for limit, messages_only in ((1, False), (3, False), (50, False), (3, True), (50, True)):
+                ours = pages.now(room, after, before, limit, messages_only=messages_only)
+                theirs = await pages.read("lobby", after, before, limit, messages_only=messages_only)
+                assert ours in (None, theirs), (after, before, limit, messages_only)
+                if not messages_only:
+                    assert (ours is None) is (bool(theirs.items) and offset_of(theirs.items[0]) < room.ring.first)
 
 
 async def test_rooms_of_one_poll_share_the_bound_and_are_served_in_turn(server: Serving, friend: Chatter) -> None:

@@ -122,7 +122,7 @@ async def test_a_room_in_memory_answers_without_the_log_up_to_its_end(
         await friend.ask("join", room="lobby")
         log.reads = 0
         path = "/rooms/lobby/messages"
-        for query in ("", "?after=0", "?after=2", "?before=2", "?wait=5", "?after=1&wait=5"):
+        for query in ("", "?after=0", "?after=2", "?before=2", "?wait=5", "?after=1&wait=5", "?after=0&kinds=message"):
             assert (await ask(server.address, "GET", f"{path}{query}")).status == 200
         assert (await ask(server.address, "GET", "/poll?room=lobby:2")).status == 200
         for command in ("history", "join"):
