@@ -172,12 +172,11 @@ class Conversation:
         return self._join_from_log
 
     async def _join_from_log(self, connection: object, session: WebSocketSession, message: Join) -> Answer:
-        if session.find(message.room) is None:
-            try:
-                self._check_empty_rooms(session, message)
-            except MessageError:  # checked before the room is made
-                if (await self._services.log.head(message.room)).last == 0:
-                    raise
+        try:
+            self._check_empty_rooms(session, message)
+        except MessageError:  # checked before the room is made
+            if (await self._services.log.head(message.room)).last == 0:
+                raise
         enter = partial(self._enter_if_allowed, connection, session, message)
         after = optional_cursor(message.after)
         return await self._join_room.join(message.room, session.principal.network, after, enter)

@@ -134,12 +134,12 @@ class RoomHandlers:
         places: dict[str, Place | None] = {}
         reader, check = request.reader, self._services.check
         for value in named:
-            name, colon, cursor = value.partition(":")
+            name, _, cursor = value.partition(":")
             check_room(name)
             check(reader, Action.READ, name)
             if name in places:
                 raise bad_field("room", f"{name} is named twice")
-            places[name] = parse_cursor(cursor) if colon and cursor else None
+            places[name] = parse_cursor(cursor) if cursor else None
         wait = 0.0 if request.head.method == "HEAD" else parameters.wait(self._services.settings.poll_wait_max)
         messages_only = parameters.messages_only()
         return _Poll(list(places.items()), parameters.limit(), wait, many=True, messages_only=messages_only)

@@ -147,6 +147,7 @@ async def test_over_a_number_of_waiting_publishes_the_client_is_not_read(
     monkeypatch.setattr(conversation_module, "MAX_IN_FLIGHT", 4)
     async with talking() as (it, client):
         ann = client()
+        await client().answer(Join("lobby"))
         with it.together():
             waits = [ann.hear(Publish("lobby", "hi")) or ann.session.waits for _ in range(4)]
         assert waits == [NOTHING, NOTHING, NOTHING, Waits.LOG]
@@ -177,7 +178,10 @@ async def test_a_publisher_waits_for_the_members_of_a_room_it_is_ahead_of(autoju
 
 
 async def test_a_publisher_goes_on_though_another_one_is_paused_again(autojump_clock: Clock) -> None:
-    """All are resumed together; the first may fill the room before the second has its turn."""
+    """All are resumed together; the first may fill the room before the second has its turn.
+
+    A client whose message a task handles, or whose connection is closed, does not go on because a room resumes it.
+    """
     async with talking() as (it, client):
         ann, bob, cat = client(), client(), client()
         await cat.answer(Join("lobby"))
@@ -190,6 +194,9 @@ async def test_a_publisher_goes_on_though_another_one_is_paused_again(autojump_c
                 assert [each.may_go_on() for each in (ann, bob)] == [False, publishers == (ann,)]
             await it.until_idle()
             assert [each.may_go_on() for each in (ann, bob)] == [True, True]
+        for waits in (Waits.TASK, Waits.GONE):
+            cat.session.waits = waits
+            assert not cat.may_go_on()
 
 
 # -- join and leave ---------------------------------------------------------------------------------------------------
@@ -220,6 +227,7 @@ async def test_a_connection_is_limited_in_rooms_and_in_empty_rooms(autojump_cloc
         await client().answer(Join("another's"))
         assert await ann.refused(Join("another's")) is ErrorCode.TOO_MANY_ROOMS, "an empty room in memory counts"
         for room in ("a", "b"):
+            await client().answer(Join(room))  # so that it is in memory
             await ann.answer(Join(room))
         assert await ann.refused(Join("c")) is ErrorCode.TOO_MANY_ROOMS
         assert (await ann.answer(Join("a")))[0] == "joined", "it is a member already"

@@ -26,7 +26,7 @@ from tests.support.moderating import (
 )
 from tests.support.peers import Address, ask, chatter
 from tests.support.serving import Serving, eventually, until
-from tests.support.steps import StepCounts
+from tests.support.steps import FEW, StepCounts, few_in_a_step
 
 ANN, BOB = guest("ann"), guest("bob")
 #: A moderator of one room, and of all rooms whose name is one letter.
@@ -122,8 +122,10 @@ async def test_the_network_that_a_user_is_connected_from_can_be_banned(
     address: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A guest without its cookie is a new guest, and moderators do not know addresses."""
-    monkeypatch.setattr(moderation_module, "SEARCHED_PER_STEP", 1)  # other requests run between any two rooms
+    few_in_a_step(monkeypatch)
     ann = await id_of(address, ANN)
+    nowhere = await moderate(address, "POST", "/rooms/*/sanctions", kind="ban", network_of=ann)
+    assert (nowhere.status, "is not in any room now" in nowhere.json["error"]["message"]) == (400, True)
     async with chatter(address, headers=ANN, source=ELSEWHERE) as friend:
         await friend.ask("join", room="lobby")
         elsewhere = await moderate(address, "POST", "/rooms/ops/sanctions", kind="ban", network_of=ann)
@@ -145,6 +147,7 @@ async def test_a_moderator_cannot_lift_a_ban_of_itself(address: Address) -> None
     refused = await moderate(address, "DELETE", path, who=SECOND)
     assert (refused.status, "another moderator" in refused.json["error"]["message"]) == (403, True)
     assert (await moderate(address, "GET", LOBBY, who=SECOND)).status == 403
+    assert (await moderate(address, "POST", LOBBY, who=SECOND, kind="mute", user="u_x")).status == 403
     assert (await moderate(address, "GET", "/rooms/ops/sanctions", who=SECOND)).status == 200
     assert (await moderate(address, "DELETE", path)).status == 200
 
@@ -189,12 +192,12 @@ async def test_a_long_list_is_encoded_in_steps(
     """In one step, a thousand sanctions or entries would take 4 to 12 ms."""
     for number in range(7):
         await sanction(server.address, kind="mute", user=f"u_{number}")
-    monkeypatch.setattr(moderation_module, "SHOWN_PER_STEP", 2)
+    few_in_a_step(monkeypatch)
     with StepCounts() as steps:
         monkeypatch.setattr(moderation_module, shown, steps.counted(getattr(moderation_module, shown)))
         answer = await moderate(server.address, "GET", f"{path}?limit=5")
     assert [len(each) for each in answer.json.values() if isinstance(each, list)] == [5]
-    assert (max(steps.counts), sum(steps.counts)) == (2, 5)
+    assert (max(steps.counts), sum(steps.counts)) == (FEW, 5)
 
 
 async def test_the_trail_has_each_action_and_goes_on_after_an_id(server: Serving) -> None:
@@ -246,6 +249,7 @@ async def test_slow_mode_limits_the_messages_of_a_user(tmp_path: Path) -> None:
         async with chatter(address, headers=ANN) as friend:
             answer = await friend.ask("publish", room="lobby", text="hi")
             assert (answer["code"], 0 < answer["retry_after"] <= 600) == ("rate_limited", True)
+            assert (await friend.ask("react", room="lobby", offset=1, emoji="👍", on=True))["type"] == "ack"
         assert [(await say(address, ANN, "ops")).status for _ in range(2)] == [201] * 2
         assert (await say(address, BOB)).status == 201
         assert [(await say(address, MODERATOR)).status for _ in range(3)] == [201] * 3

@@ -143,6 +143,9 @@ async def test_a_page_from_the_ring_is_that_of_the_log(removed: int) -> None:
         assert room.ring is not None
         await parts.log.retain(lambda _: (20 - removed, 0))
         parts.hub.retained({"lobby": removed + 1})
+        for latest in (False, True):  # retention after the start was found
+            page = await pages.after_start("lobby", Start(3, recovered=True, latest=latest), 50)
+            assert page.recovered is (latest or not removed)
         places = [Place(epoch, offset) for epoch in (None, "other") for offset in range(23)]
         for after, before in [(None, None), *((place, None) for place in places), *((None, place) for place in places)]:
             for limit, messages_only in ((1, False), (3, False), (50, False), (3, True), (50, True)):
@@ -179,6 +182,10 @@ async def test_rooms_of_one_poll_share_the_bound_and_are_served_in_turn(server: 
         polls += 1
     assert list(given.values()) == [[1, 2]] * 10
     assert 4 < polls < 10
+    parts = server.server.parts
+    starts = [(parts.hub.rooms[room], Start(0, recovered=True)) for room in rooms]
+    ours = parts.services.pages.several_now(starts, 50, many=True)
+    assert ours == await parts.services.pages.several([(room.name, start) for room, start in starts], 50, many=True)
 
 
 async def test_polls_with_every_limit_do_not_fill_memory(server: Serving) -> None:

@@ -26,7 +26,19 @@ async def test_it_waits_for_a_message_or_answers_at_once(server: Serving, peer: 
     page = page_of(answer)
     assert (page["cursor"], page["recovered"], texts(page)) == (stored["cursor"], True, ["news"])
     assert answer.headers["connection"] == "keep-alive"
-    assert texts(page_of(await peer.request("GET", "/poll?room=lobby&wait=5"))) == ["news"], "the latest"
+    for room in ("lobby", "lobby:"):
+        assert texts(page_of(await peer.request("GET", f"/poll?room={room}&wait=5"))) == ["news"], "the latest"
+
+
+async def test_polls_in_both_forms_at_one_place_are_answered_in_their_own(server: Serving, peer: Peer) -> None:
+    async with connect(server.address) as other:
+        await peer.send(request("GET", "/rooms/lobby/messages?after=0&wait=60"))
+        await other.send(request("GET", "/poll?room=lobby:0&wait=60"))
+        await server.in_phase("held", 2)
+        await publish(server.address, "lobby", "news")
+        page = (await peer.response()).json
+        assert page.pop("room") == "lobby"
+        assert (await other.response()).json == {"rooms": {"lobby": page}}
 
 
 @pytest.mark.jumping_clock
@@ -89,8 +101,9 @@ async def test_a_cursor_that_is_not_recovered_is_answered_at_once(server: Servin
     await publish(server.address, "lobby", "old")
     page = page_of(await peer.request("GET", "/rooms/lobby/messages?after=other-1&wait=60"))
     assert (page["recovered"], texts(page)) == (False, ["old"])
-    rooms = (await peer.request("GET", "/poll?room=lobby:other-1&room=ops:0&wait=60")).json["rooms"]
-    assert [page["recovered"] for page in rooms.values()] == [False, True]
+    for room in ("lobby", "empty"):
+        rooms = (await peer.request("GET", f"/poll?room={room}:other-1&room=ops:0&wait=60")).json["rooms"]
+        assert [page["recovered"] for page in rooms.values()] == [False, True]
 
 
 async def test_malformed_polls() -> None:

@@ -70,6 +70,7 @@ async def test_reading_and_writing_are_separate_rights(closed: Serving) -> None:
         await refused(peer, "POST", "/rooms/news/messages", b"hi")
         assert (await peer.request("POST", "/rooms/jobs/messages", b"hi")).status == 201
         await refused(peer, "GET", "/rooms/jobs/messages")
+        await refused(peer, "GET", "/rooms/jobs/sanctions")
 
 
 async def test_a_list_shows_the_rooms_that_the_user_may_read(closed: Serving) -> None:

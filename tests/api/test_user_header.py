@@ -7,8 +7,10 @@ import pytest
 
 from chatserver.settings.fields import Settings
 from chatserver.settings.spec import ConfigError
+from tests.api.asking import cookie
 from tests.support.peers import ask, chatter, connect, request
 from tests.support.serving import Serving, serving
+from tests.support.tokens import token
 
 TRUSTED: dict[str, Any] = {"user_header": "X-Forwarded-User", "trusted_proxy": ("127.0.0.1",)}
 STRANGER = "127.0.0.2"
@@ -38,6 +40,12 @@ async def test_a_user_named_by_a_trusted_proxy_has_signed_in() -> None:
         guest = (await ask(server.address, "POST", "/session")).json["token"]
         assert (await who(server, {**ann, "Cookie": f"chat_session={guest}"}))["user"]["id"] == "ann"
         assert (await who(server, {**ann, "Authorization": f"Bearer {guest}"}))["guest"], "a bearer takes precedence"
+
+
+async def test_the_cookie_of_a_user_who_has_signed_in_takes_precedence(key: str) -> None:
+    async with serving(**TRUSTED, token_key=(key,)) as server:
+        told = await who(server, {"X-Forwarded-User": "bob", **cookie(token())})
+        assert told["user"]["id"] == "u_ann"
 
 
 async def test_the_header_of_any_other_peer_is_ignored() -> None:

@@ -95,10 +95,12 @@ async def test_pings_of_a_peer_that_does_not_read_are_answered_from_a_bounded_bu
         await server.counted("flush-deadline")
 
 
+#: Answers at the price of one message each, up to the end of a peer's patience.
+ANSWERS = BURST + REFUSALS * REFUSAL
 #: Endless input, and the least number of answers of each kind or code.
 WITHOUT_END: dict[str, tuple[bytes, dict[str, float]]] = {
     "fragments of messages that do end": (
-        frame("{}", fin=False) + frame("", opcode=0, fin=False) * 62 + frame("", opcode=0), {"bad_field": REFUSALS},
+        frame("{}", fin=False) + frame("", opcode=0, fin=False) * 62 + frame("", opcode=0), {"bad_field": ANSWERS},
     ),
     "publishes": (
         say(type="publish", room="r", text="x"),
@@ -110,7 +112,7 @@ WITHOUT_END: dict[str, tuple[bytes, dict[str, float]]] = {
     ),
     "joins and leaves": (say(type="join", room="r") + say(type="leave", room="r"), {"joined": 1, "left": 1}),
     "read markers": (say(type="read", room="r", id=1, offset=1), {"rate_limited": REFUSALS}),
-    "nonsense": (say(type="nonsense", room="r", id=1), {"unknown_type": REFUSALS}),  # at the price of an answer
+    "nonsense": (say(type="nonsense", room="r", id=1), {"unknown_type": ANSWERS}),
     **{
         kind: (say(type=kind, room="r", id=1), {"rate_limited": REFUSALS})
         for kind in ("history", "members", "ping", "leave")
@@ -129,6 +131,7 @@ async def test_endless_messages_are_refused_and_then_closed(kind: str) -> None:
         assert code == 1008
         assert all(told[each] >= times for each, times in least.items()), told
         assert told.total() >= BURST, "nothing is refused up to the burst"
+        assert told["rate_limited"] <= 2 * REFUSALS, "a refusal costs more than an answer"
         assert told["joined"] <= (ROOMS if kind == "joins" else BURST)
         assert all(message["retry_after"] > 0 for message in heard if message.get("code") == "rate_limited")
         await server.counted("flood")
