@@ -193,7 +193,7 @@ class HttpConversation:
                 for raw in page.messages:
                     await self._tell.send(wire.decode(bytes(raw)))
             else:
-                await self._tell.send(wire.Skipped(room, self._places[room], page.cursor))
+                await self._tell.send(wire.Skipped(room, page.cursor))
             if room in self._places:  # last, so that the next poll repeats a page that was cut short
                 self._places[room] = page.cursor
         return news

@@ -266,7 +266,7 @@ class Session:
                 room.last, room.cursor = record.offset, record.cursor
         for record in records:
             yield from self._offer(record)
-        if room.cursor is None or (not records and not joined.recovered):
+        if room.cursor is None or not records:
             room.cursor = joined.cursor
 
     def _offer(self, record: wire.Record) -> Iterator[Outcome]:
@@ -299,7 +299,6 @@ class Session:
         room = self._rooms.get(skipped.room)
         if room is None or not room.entered:
             return
-        room.cursor = room.cursor or skipped.after
         if not room.paused:
             self._fill(room)
         room.until = skipped.until

@@ -158,7 +158,6 @@ class Skipped(msgspec.Struct, frozen=True, tag_field="type", tag="gap"):
     """The server skipped records, since we were too slow; they may be in the history."""
 
     room: str
-    after: str
     until: str
 
 

@@ -89,7 +89,7 @@ class Writer:
             self.dropped += 1
 
     # structlog calls the method named after the level on the object from its factory.
-    msg = debug = info = warning = warn = error = critical = exception = fatal = log = put
+    debug = info = warning = error = critical = put
 
     def close(self, *, patience: float = STOP_PATIENCE) -> None:
         """Write the queued lines and stop; drop those that cannot be written within `patience` seconds."""

@@ -68,7 +68,7 @@ class Child:
         self._link: Link
         self._process: trio.Process
         self._nursery: trio.Nursery | None = None
-        self._told: trio.Event | None = None  # set when requested numbers arrive
+        self._told = trio.Event()  # set when requested numbers arrive
 
     async def run(self) -> None:
         """Start the process, and return once it has ended or was killed. Raises OSError."""
@@ -121,9 +121,7 @@ class Child:
                     self.changed.set()
                 case Numbers():
                     self.numbers = message.families
-                    if self._told is not None:
-                        self._told.set()
-                        self._told = None
+                    self._told.set()
                 case Ask():
                     nursery.start_soon(self._ask, self)
                 case Alive():
@@ -144,18 +142,15 @@ class Child:
         """Wait for the end of the process, and kill it after this many seconds."""
         with trio.move_on_after(seconds):
             await self.ended.wait()
-            return
         if self._nursery is not None:
             _log.warning("worker_killed", worker=self.number, pid=self._process.pid)
             self._process.kill()
-        await self.ended.wait()
 
     async def collect(self) -> None:
         """Update `numbers`, if the worker answers in time."""
-        if self._told is None and self._nursery is not None:
+        if self._nursery is not None:
             self._told = trio.Event()
             self._nursery.start_soon(self._link.send, Collect())
-        if self._told is not None:
             with trio.move_on_after(COLLECT_PATIENCE):
                 await self._told.wait()
 
