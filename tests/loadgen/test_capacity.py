@@ -9,14 +9,21 @@ from functools import partial
 import pytest
 import trio
 
-from loadgen.capacity import Capacity, Of, Search, capacity, trial_of
+from loadgen.capacity import WATCHERS, Capacity, Of, Search, capacity, trial_of
+from loadgen.experiment import Experiment
 from loadgen.figures import Condition
+from loadgen.player import Player
+from loadgen.preflight import InvalidRunError
 from loadgen.report import Outcome, Report, verdict
+from loadgen.session import Plan
 from loadgen.target import TargetDownError
 from tests.loadgen import reports
 from tests.loadgen.planted import planted
 from tests.loadgen.plants import Plant
 from tests.loadgen.plays import plan
+
+#: Nothing listens there.
+NOBODY = "http://127.0.0.1:9"
 
 
 def _trial(limit: int, *, generator: int = 1_000_000) -> Callable[[int], Awaitable[Report]]:
@@ -78,6 +85,58 @@ def test_what_is_tried(protocol: str) -> None:
     assert newcomers.probes.newcomers_per_s == 30
 
 
+def _playing(monkeypatch: pytest.MonkeyPatch, play: Callable[[Plan, Experiment], Report]) -> None:
+    """Have each trial end as the test says, without a server."""
+
+    class Played(Player):
+        async def play(self) -> Report:
+            return play(self._plan, self._experiment)
+
+    monkeypatch.setattr("loadgen.capacity.Player", Played)
+
+
+@pytest.mark.parametrize(
+    ("of", "conditions"),
+    [
+        (Of.IDLE, (Condition("held", "<", 15),)),  # and five speakers
+        (Of.NEWCOMERS, (Condition("newcomers_p99_ms", ">", 250),)),
+        (Of.MESSAGES, ()),
+    ],
+)
+async def test_a_trial_is_judged_by_what_is_looked_for(
+    of: Of, conditions: tuple[Condition, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged = []
+
+    def play(plan: Plan, _: Experiment) -> Report:
+        judged.append(plan.conditions)
+        return reports.run()
+
+    _playing(monkeypatch, play)
+    await Capacity(plan(NOBODY), of, "http", Search(10, 10, 0.1), seconds=0.6).play()
+    assert judged == [conditions]
+
+
+@pytest.mark.parametrize(
+    ("first", "outcome", "reasons"),
+    [
+        (10, Outcome.HELD, ["19 idle connections held", "at 20: nobody was let in"]),
+        (20, Outcome.INVALID, ["nobody was let in"]),
+    ],
+)
+async def test_nobody_who_gets_in_is_a_result_only_after_fewer_did(
+    first: int, outcome: Outcome, reasons: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def play(_: Plan, experiment: Experiment) -> Report:
+        if experiment.clients - WATCHERS >= 20:
+            raise InvalidRunError("nobody was let in")
+        return reports.run()
+
+    _playing(monkeypatch, play)
+    report = await Capacity(plan(NOBODY), Of.IDLE, "http", Search(first, 40, 0.01), seconds=0.6).play()
+    assert (report.outcome, report.verdict.reasons) == (outcome, reasons)
+
+
 async def test_a_capacity_is_found_and_judged() -> None:
     asked = (Condition("capacity", "<", 1_000),)
     with planted() as server:
@@ -98,6 +157,7 @@ async def test_which_condition_gave_way_is_said() -> None:
         report = await Capacity(plan(server.url), Of.MESSAGES, "http", Search(1, 8, 0.1), seconds=0.6).play()
     assert report.outcome is Outcome.FELL_SHORT
     assert report.verdict.reasons[0].startswith("not even 1 messages a second: message_errors is ")
+    assert report.figures == {"capacity": None, "fell_short_at": 1}
 
 
 async def test_idle_connections_that_the_server_ends_are_not_held() -> None:
