@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadgen import bar
-from loadgen.measured import recover_seconds
+from loadgen import bar, experiment
+from loadgen.experiment import Counts, Experiment
+from loadgen.latency import Late, Latency
+from loadgen.measured import Floor, Measured, recover_seconds
+from loadgen.messages import GroupStatus, Reread, Result, TrafficResult
+from loadgen.personas import registry
+from loadgen.procfs import Ticks, Usage
 from loadgen.report import Sample
-from loadgen.span import Growth, Size
+from loadgen.session import Session
+from loadgen.span import Growth, Reading, Size, Span
+from tests.loadgen.plays import config, plan
+
+MB = 1_000_000
+
+#: Nothing listens there.
+NOBODY = "http://127.0.0.1:9"
 
 
 def entry(seconds: float, *, phase: str = "recovery", succeeded: int = 50, failed: int = 0, p99: float = 1.0) -> Sample:
@@ -53,9 +67,6 @@ def test_tls_costs_memory_that_no_server_can_save() -> None:
 # Memory
 
 
-MB = 1_000_000
-
-
 def baseline(rate: int, *, jump: int = 0, after: int = 0) -> list[Size]:
     """Three seconds of a server that grows by `rate` a second, and once by more."""
     return [Size(10 + at / 2, 80 * MB + (jump if at > after else 0) + rate * at // 2) for at in range(7)]
@@ -83,3 +94,132 @@ def test_a_baseline_that_shrinks_or_is_short_explains_nothing() -> None:
     assert Growth([Size(0, 80 * MB)]).beyond(Size(1, 81 * MB)) == MB
     assert Growth([]).beyond(Size(1, MB)) is None
     assert Growth([]).most([Size(1, MB)]) is None
+
+
+# Figures of a run and of an attack whose readings are made up
+
+
+def lasted(*millis: float) -> Latency:
+    latency = Latency()
+    for each in millis:
+        latency.record(each / 1000)
+    return latency
+
+
+def read(moment: float, *, memory: int = 0, cpu: float = 0.0, held: int = 0, **more: Any) -> Reading:
+    usual: dict[str, Any] = {"own_bytes": 0, "crowd_cpu_seconds": 0.0, "deliveries": 0}
+    return Reading(moment=moment, server=Usage(memory, cpu), held=held, **(usual | more))
+
+
+def measured(what: Experiment, totals: Result, *spans: Span, floor: Floor | None = None) -> Measured:
+    planned = plan(NOBODY)
+    session = Session(planned)
+    session.totals = totals
+    found = Measured(planned, session, what, floor)
+    found.spans += spans
+    return found
+
+
+def group(persona: str, name: str, **counts: Any) -> GroupStatus:
+    return GroupStatus(persona=persona, group=name, **({"wanted": 10} | counts))
+
+
+def late(*millis: float) -> Late:
+    return Late(lasted(*millis), Latency(), lasted(3.0))
+
+
+def test_the_figures_of_a_run() -> None:
+    counts = {registry()["idle"]: 80, registry()["chat"]: 20}
+    warm = read(1.0, memory=10 * MB, held=10, own_bytes=1000, crowd_cpu_seconds=1.0, cpu=1.0)
+    half = read(2.0, memory=11 * MB, held=55, own_bytes=5000)
+    full = read(3.0, memory=11 * MB + 45_000, held=100, own_bytes=10_000, crowd_cpu_seconds=1.009, cpu=1.018)
+    steady = read(4.0, held=100, cpu=2.0, deliveries=50, ticks=Ticks(1000, 10))
+    after = read(14.0, held=97, cpu=2.5, deliveries=1050, ticks=Ticks(2000, 30))
+    traffic = TrafficResult(
+        acks=lasted(1.0, 2.0, 9.0), echoes=lasted(5.0), acknowledged_in={"a": 60, "b": 30}, errors={"answered 500": 3},
+        unacknowledged=4, unsent=1, unreturned=2,
+    )  # fmt: skip
+    groups = [
+        group("idle", "crowd", refused={"answered 503": 1, "full": 1}, failed={"reset": 2}, connects=lasted(1.0)),
+        group("chat", "crowd", ended={"closed": 3}, connects=lasted(2.0), handshakes=lasted(7.0)),
+    ]
+    found = measured(
+        experiment.honest_load(counts, rate=10, seconds=10),
+        Result(
+            groups=groups, traffic=traffic,
+            lags=[("crowd", "warm-up", late(99.0)), ("crowd", "steady", late(1.0)), ("crowd", "drain", late(2.0))],
+        ),
+        Span("warm-up", Counts.OPENING, read(0.0), warm, 9.0),
+        Span("opening", Counts.OPENING, warm, half, 0.5),
+        Span("opening, second half", Counts.OPENING, half, full, 0.4),
+        Span("steady", Counts.LOAD, steady, after),
+    )  # fmt: skip
+    found.round_trip_seconds = 0.002
+    assert found.figures() == {
+        "round_trip_ms": 2.0, "held": 100, "refused": 2, "failed": 2, "ended": 3,
+        "connect_p99_ms": 2.0, "handshake_p99_ms": 7.003,
+        "ack_p50_ms": 2.0, "ack_p99_ms": 9.007, "echo_p99_ms": 5.003,
+        "unacknowledged": 5, "unreturned": 2, "missed": 0, "surplus": 0, "message_errors": 3,
+        "messages_per_s": 9.0, "deliveries_per_s": 100.0,
+        "own_cpu_us_per_client": 100.0, "server_cpu_us_per_client": 200.0,
+        "server_bytes_per_connection": 11_610.0, "server_bytes_per_further_connection": 1000.0,
+        "server_cpu_us_per_connection_s": 500.0, "steal_percent": 2.0,
+        "lag_p99_ms": 2.0, "lag_max_ms": 2.0, "backlog_p99_ms": 3.001, "backlog_max_ms": 3.001,
+        "own_bytes_per_client": 100.0, "own_cpu_percent": None, "own_cpu_wait_percent": None,
+        "server_cpu_wait_percent": None, "connects_per_s": 100.0,
+    }  # fmt: skip
+
+
+def test_the_figures_of_attackers_and_neighbours() -> None:
+    groups = [
+        group(
+            "slow-head", "attackers", wanted=100, came=98, held=60, peak=90, opened=110, sent_bytes=5000,
+            refused={"answered 503": 5}, failed={"reset": 2}, ended={"closed": 30, "answered 408": 10},
+            lifetime=lasted(9000, 10_000, 12_000), answers={"answered 408": 10},
+        ),
+        group("sleepy-tab", "neighbours", refused={"answered 429": 1}, failed={"reset": 1}, starved=1, peak=2),
+        group("chat", "neighbours", ended={"closed": 1}, peak=1),
+    ]  # fmt: skip
+    floor = Floor(figures={"baseline_p99_ms": 2.0, "attack_p99_ms": 3.0})
+    found = measured(
+        config({"slow-head": 100}, neighbours={"sleepy-tab": 2}, baseline=10.0, seconds=20.0, recovery=5.0),
+        Result(groups=groups, reread=Reread(asked=40, lost=1)),
+        Span("baseline", Counts.BASELINE, read(0.0, cpu=0.0, ticks=Ticks(0, 0), pressure=1.0),
+             read(10.0, memory=50 * MB, cpu=1.0, ticks=Ticks(100, 5), pressure=2.0)),
+        Span("attack", Counts.LOAD, read(10.0, cpu=1.0), read(30.0, memory=51 * MB, cpu=8.0)),
+        Span("recovery", Counts.RECOVERY, read(30.0, pressure=3.0), read(35.0, memory=50_700_000, pressure=3.5)),
+        floor=floor,
+    )  # fmt: skip
+    found.memory = {
+        "baseline": [Size(float(at), 50 * MB) for at in range(5)],
+        "attack": [Size(15.0, 53 * MB), Size(20.0, 52 * MB)],
+        "recovery": [Size(31.0, 54 * MB)],
+    }
+    found.descriptors_before, found.descriptors_after = 50, 53
+    found.attacker_seconds, found.opening_seconds, found.own_growth = 1000.0, 0.5, 9000
+    figures = found.figures()
+    assert {name: value for name, value in figures.items() if value is not None} == {
+        "round_trip_ms": 0.0, "newcomers_came": 0, "floor_baseline_p99_ms": 2.0, "floor_p99_ms": 3.0,
+        "acknowledged": 40, "acknowledged_lost": 1, "neighbours": 2, "collateral": 4,
+        "attackers_asked": 100, "attackers_came": 98, "attempts_per_s": 5.85, "attacker_bytes_per_s": 250.0,
+        "attackers_peak": 90, "attackers_held": 60, "attackers_killed": 40, "kill_p50_s": 10.002431,
+        "server_cpu_us_per_attacker_s": 5000.0, "server_cpu_percent": 35.0,
+        "server_bytes_grown": 3 * MB, "server_bytes_per_attacker": 30_610.0,
+        "server_bytes_over_bar": 3 * MB - 98 * 2048 - 512 * 1024,
+        "server_bytes_left": 700_000, "server_bytes_left_over_bar": 700_000 - 98 * 1024 - 512 * 1024,
+        "server_descriptors_left": 3, "baseline_pressure_percent": 10.0, "recovery_pressure_percent": 10.0,
+        "baseline_steal_percent": 5.0, "own_bytes_per_client": 100.0, "connects_per_s": 180.0,
+    }  # fmt: skip
+
+
+def test_without_neighbours_malformed_requests_and_messages_there_is_nothing_to_judge() -> None:
+    found = measured(config({"slow-head": 1}), Result(groups=[group("slow-head", "attackers")])).figures()
+    for name in ("collateral", "malformed_accepted", "acknowledged", "acknowledged_lost", "server_bytes_over_bar"):
+        assert found[name] is None, name
+    assert found["neighbours"] == 0
+
+
+def test_malformed_requests_that_were_accepted_are_counted() -> None:
+    answers = {"two lengths: answered 200": 3, "two lengths: answered 400": 9, "answered 200": 5}
+    totals = Result(groups=[group("malformed-http", "attackers", answers=answers)])
+    assert measured(config({"malformed-http": 1}), totals).figures()["malformed_accepted"] == 3
