@@ -127,8 +127,8 @@ class Operations:
         p99s, p50s = self.p99s("baseline"), self.p50s("baseline")
         quiet = {group: bar.quiet_ms(p99, p50s[group]) for group, p99 in p99s.items()}
         during = self.p99s("attack")
-        over, over_quiet = bar.most_over(p99s, during), bar.most_over(quiet, during)
-        if over is None or over_quiet is None or over > 0 or over_quiet <= 0:
+        over, over_quiet = (bar.most_over(before, during) or 0.0 for before in (p99s, quiet))
+        if over > 0 or over_quiet <= 0:
             return []
         loud = ", ".join(f"{group} {p99:g} ms" for group, p99 in p99s.items() if p99 != quiet[group])
         return [f"the baseline is too loud to tell (99th percentile of {loud}): a quiet one would put the bar lower"]

@@ -34,6 +34,7 @@ def _read(tmp_path: Path, text: str) -> Experiment:
         (STEADY + "secnods = 3\n", r"unknown field `secnods` - at `\$\.phases\[0\]`"),
         (STEADY.replace("5", '"long"'), r"Expected `float`, got `str` - at `\$\.phases\[0\]\.seconds`"),
         (STEADY + STEADY, "phases: 'steady' is there twice"),
+        (CROWD + CROWD + STEADY, "groups: 'crowd' is there twice"),
         (CROWD + STEADY + "open = { crowed = 1.0 }\n", "phases.steady: there is no group 'crowed'; there are crowd"),
         (CROWD + STEADY + "open = { crowd = 1.5 }\n", "phases.steady.open.crowd: 1.5 is above 1"),
         (CROWD.replace("idle=80", "idol=80") + STEADY, "did you mean idle"),
@@ -95,6 +96,10 @@ def test_phases_count_by_their_names_unless_they_say_otherwise(tmp_path: Path) -
         ("quiet", Counts.RECOVERY),
     ]
     assert set(found.neighbours) == {persona for persona in registry().values() if persona.slow}
+    assert found.fixed_duration
+    alone = "[victims]\nfixed_duration = false\n" + text.partition("neighbours = 2\n")[2]
+    found = _read(tmp_path, alone + STEADY + STEADY.replace("steady", "recovery"))
+    assert ([phase.name for phase in found.phases], found.fixed_duration) == (["baseline", "steady", "recovery"], False)
 
 
 async def _play(name: str, url: str) -> Report:
