@@ -88,8 +88,6 @@ def _bar(measured: Measured, figures: Figures) -> tuple[Condition, ...]:
 
 
 def _faults(measured: Measured, figures: Figures) -> list[str]:
-    if measured.session.stopped:
-        return []
     faults = measured.session.faults()
     if measured.experiment.probes is None:
         traffic, endpoint = measured.session.totals.traffic, measured.plan.endpoint
@@ -112,7 +110,7 @@ def _stood_still(figures: Figures, seconds: float) -> str:
 def _no_collateral(measured: Measured, figures: Figures) -> str:
     """Why the target is not blamed for hurt honest slow clients; empty if their own process was in time."""
     still = measured.session.totals.lag("crowd", 100, {span.name for span in measured.spans}) or 0.0
-    hurt = figures["collateral"] if measured.experiment.probes else None
+    hurt = figures.get("collateral")
     if not hurt or still < _CROWD_STOOD_STILL:
         return ""
     return f"{hurt:,.0f} honest slow clients were hurt, but their own process stood still for {still:.1f} s"
@@ -132,8 +130,6 @@ def _notes(measured: Measured, figures: Figures) -> tuple[str, ...]:
     if measured.experiment.probes is None:
         return tuple(measured.left_out)
     notes = [*([_intensity(measured, figures)] if measured.experiment.attackers else []), *measured.left_out]
-    if figures["baseline_failed"]:
-        notes.append(f"{figures['baseline_failed']:,.0f} operations failed before anything was done to the server")
     if late := measured.operations.late():
         notes.append(f"late at the 99th percentile: {', '.join(late)}")
     if not figures["newcomers_came"]:

@@ -42,7 +42,7 @@ def _decide(facts: Facts) -> tuple[Outcome, list[str]]:
     in_counts = [why for condition, why in broken if not condition.is_time]
     everything, doubts = [why for _, why in broken], [*facts.busy, *facts.noise]
     if facts.interrupted:
-        return Outcome.INTERRUPTED, [_STOPPED, *facts.faults]
+        return Outcome.INTERRUPTED, [_STOPPED]
     if facts.down:
         return Outcome.FELL_SHORT, [facts.down, *everything]
     if facts.faults:

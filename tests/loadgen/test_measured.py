@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from loadgen import bar, experiment
-from loadgen.experiment import Counts, Experiment
-from loadgen.latency import Late, Latency
-from loadgen.measured import Floor, Measured, recover_seconds
-from loadgen.messages import GroupStatus, Reread, Result, TrafficResult
+from loadgen.experiment import Counts
+from loadgen.measured import Floor, recover_seconds
+from loadgen.messages import Reread, Result, TrafficResult
 from loadgen.personas import registry
-from loadgen.procfs import Ticks, Usage
+from loadgen.procfs import Ticks
 from loadgen.report import Sample
-from loadgen.session import Session
-from loadgen.span import Growth, Reading, Size, Span
-from tests.loadgen.plays import config, plan
+from loadgen.span import Growth, Size, Span
+from tests.loadgen.plays import config
+from tests.loadgen.readings import group, lasted, late, measured, read
 
 MB = 1_000_000
-
-#: Nothing listens there.
-NOBODY = "http://127.0.0.1:9"
 
 
 def entry(seconds: float, *, phase: str = "recovery", succeeded: int = 50, failed: int = 0, p99: float = 1.0) -> Sample:
@@ -97,35 +91,6 @@ def test_a_baseline_that_shrinks_or_is_short_explains_nothing() -> None:
 
 
 # Figures of a run and of an attack whose readings are made up
-
-
-def lasted(*millis: float) -> Latency:
-    latency = Latency()
-    for each in millis:
-        latency.record(each / 1000)
-    return latency
-
-
-def read(moment: float, *, memory: int = 0, cpu: float = 0.0, held: int = 0, **more: Any) -> Reading:
-    usual: dict[str, Any] = {"own_bytes": 0, "crowd_cpu_seconds": 0.0, "deliveries": 0}
-    return Reading(moment=moment, server=Usage(memory, cpu), held=held, **(usual | more))
-
-
-def measured(what: Experiment, totals: Result, *spans: Span, floor: Floor | None = None) -> Measured:
-    planned = plan(NOBODY)
-    session = Session(planned)
-    session.totals = totals
-    found = Measured(planned, session, what, floor)
-    found.spans += spans
-    return found
-
-
-def group(persona: str, name: str, **counts: Any) -> GroupStatus:
-    return GroupStatus(persona=persona, group=name, **({"wanted": 10} | counts))
-
-
-def late(*millis: float) -> Late:
-    return Late(lasted(*millis), Latency(), lasted(3.0))
 
 
 def test_the_figures_of_a_run() -> None:

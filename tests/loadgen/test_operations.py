@@ -7,19 +7,16 @@ from collections import Counter
 import pytest
 
 from loadgen.answers import NO_TURN
-from loadgen.latency import Latency
 from loadgen.messages import PhaseResult
 from loadgen.operations import Operations
+from tests.loadgen.readings import lasted
 
 NAMED = {"before": "baseline", "first wave": "attack", "second wave": "attack", "after": "recovery"}
 
 
 def result(phase: str, kind: str, *millis: float, expected: int | None = None, **failed: int) -> PhaseResult:
-    latency = Latency()
-    for each in millis:
-        latency.record(each / 1000)
     due = len(millis) if expected is None else expected
-    return PhaseResult(phase=phase, kind=kind, latency=latency, failed=Counter(failed), expected=due)
+    return PhaseResult(phase=phase, kind=kind, latency=lasted(*millis), failed=Counter(failed), expected=due)
 
 
 def found(*results: PhaseResult) -> Operations:

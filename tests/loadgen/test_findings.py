@@ -1,0 +1,249 @@
+"""From what was read and counted to a verdict and rows, without a run: one fact is changed in a sound one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import msgspec
+import pytest
+
+from loadgen import experiment
+from loadgen.experiment import Counts
+from loadgen.figures import Condition
+from loadgen.findings import report_of
+from loadgen.measured import Floor, Measured
+from loadgen.messages import PhaseResult, Reread, Result, TrafficResult
+from loadgen.personas import registry
+from loadgen.report import Outcome
+from loadgen.span import Span
+from tests.loadgen.plays import config
+from tests.loadgen.readings import group, lasted, late, measured, read
+
+
+def operations(phase: str, kind: str, *millis: float, failed: int = 0) -> PhaseResult:
+    reasons = {"answered 500": failed} if failed else {}
+    return PhaseResult(phase=phase, kind=kind, latency=lasted(*millis), failed=reasons, expected=len(millis))
+
+
+def attacked() -> Measured:
+    """A sound server under attack: each victim is served in 1 ms before, in 2 ms meanwhile."""
+    what = config({"slow-head": 100}, neighbours={"sleepy-tab": 2}, operation_timeout=5.0)
+    attackers = group("slow-head", "attackers", wanted=100, came=100, opened=100, peak=100, sent_bytes=3000, due=100)
+    totals = Result(
+        groups=[attackers, group("sleepy-tab", "neighbours", peak=2)],
+        phases=[
+            operations("baseline", "ws", 1, 1), operations("attack", "ws", 2, 2), operations("recovery", "ws", 1),
+            operations("attack", "new-ws", 2),
+        ],
+        reread=Reread(asked=5, lost=0),
+        lags=[("victims", "attack", late(1.0)), ("crowd", "attack", late(1.0))],
+    )  # fmt: skip
+    spans = (
+        Span("baseline", Counts.BASELINE, read(0.0), read(2.0, memory=2**20, cpu=0.1)),
+        Span("attack", Counts.LOAD, read(2.0), read(12.0, memory=2**21, cpu=1.0)),
+        Span("recovery", Counts.RECOVERY, read(12.0), read(14.0)),
+    )
+    found = measured(what, totals, *spans)
+    found.standing.look([attackers], 10.0)
+    return found
+
+
+def loaded() -> Measured:
+    """A sound server under honest load."""
+    totals = Result(
+        groups=[group("chat", "crowd", held=10)],
+        traffic=TrafficResult(acks=lasted(1, 1), echoes=lasted(2, 2), acknowledged_in={"lobby": 2}),
+        lags=[("crowd", "steady", late(1.0))],
+    )
+    steady = Span("steady", Counts.LOAD, read(0.0, held=10), read(10.0))
+    load = experiment.honest_load({registry()["chat"]: 10}, rate=1, seconds=10)
+    return measured(load, totals, steady)
+
+
+def total(found: Measured, **changes: object) -> None:
+    found.session.totals = msgspec.structs.replace(found.session.totals, **changes)
+
+
+def more(*results: PhaseResult) -> Callable[[Measured], None]:
+    def change(found: Measured) -> None:
+        kept = [each for each in found.session.totals.phases if all(each.phase != new.phase for new in results)]
+        total(found, phases=[*kept, *results])
+
+    return change
+
+
+def hurt(found: Measured, *, still_ms: float = 1.0) -> None:
+    [attackers, tab] = found.session.totals.groups
+    lags = [("victims", "attack", late(1.0)), ("crowd", "attack", late(still_ms))]
+    total(found, groups=[attackers, msgspec.structs.replace(tab, ended={"closed": 1})], lags=lags)
+
+
+def traffic(found: Measured, **changes: object) -> None:
+    total(found, traffic=msgspec.structs.replace(found.session.totals.traffic, **changes))
+
+
+def stops(found: Measured) -> None:
+    found.session.stopped = True
+    total(found, own_faults={"no ports": 3})
+
+
+def has_no_bar(found: Measured) -> None:
+    more(operations("attack", "ws", 5000, failed=1))(found)
+    found.plan = replace(found.plan, no_bar=True, conditions=(Condition("attackers_came", "<", 50),))
+
+
+def is_late_beside_a_floor_that_fell(found: Measured) -> None:
+    more(operations("attack", "ws", 90))(found)
+    found.floor = Floor(fault="it fell")
+
+
+LATE = "p99_over_bar_ms is "
+
+
+@pytest.mark.parametrize(
+    ("change", "outcome", "reason"),
+    [
+        (lambda found: None, Outcome.HELD, ""),
+        (more(operations("attack", "ws", 5000, failed=1)), Outcome.FELL_SHORT, "attack_failed is 1 (attack_failed>0)"),
+        (
+            more(operations("recovery", "ws", 5000, failed=1)),
+            Outcome.FELL_SHORT,
+            "recovery_failed is 1 (recovery_failed>0)",
+        ),
+        (
+            more(operations("attack", "ws", 1), operations("attack", "new-ws", 5000, failed=1)),
+            Outcome.FELL_SHORT,
+            "newcomers_failed is 1 (newcomers_failed>0)",
+        ),
+        (more(operations("attack", "ws", 90)), Outcome.FELL_SHORT, LATE),
+        (is_late_beside_a_floor_that_fell, Outcome.INVALID, "the floor itself came to nothing"),
+        (
+            # a target 400 ms away may take that much more
+            more(operations("baseline", "ws", 400), operations("attack", "ws", 660)),
+            Outcome.FELL_SHORT,
+            "(attack_p99_ms>650.1)",
+        ),
+        (
+            more(operations("baseline", "ws", 1, 1, 300, 300), operations("attack", "ws", 90)),
+            Outcome.INVALID,
+            "too loud",
+        ),
+        (more(operations("baseline", "ws", 5000, failed=1)), Outcome.INVALID, "there is nothing to compare with"),
+        (hurt, Outcome.FELL_SHORT, "collateral is 1 (collateral>0)"),
+        (
+            lambda found: hurt(found, still_ms=2500),
+            Outcome.INVALID,
+            "1 honest slow clients were hurt, but their own process stood still for 2.5 s",
+        ),
+        (
+            lambda found: total(found, reread=Reread(asked=5, lost=1)),
+            Outcome.FELL_SHORT,
+            "acknowledged_lost is 1 (acknowledged_lost>0)",
+        ),
+        (
+            lambda found: total(found, lags=[("victims", "attack", late(2600))]),
+            Outcome.INVALID,
+            "the generator itself stood still for 2.6 s",
+        ),
+        (lambda found: total(found, own_faults={"no ports": 3}), Outcome.INVALID, "no ports: a limit here, for 3 con"),
+        (lambda found: setattr(found, "down", "it died"), Outcome.FELL_SHORT, "it died"),
+        (lambda found: found.spans.clear(), Outcome.NOT_EXERCISED, "not exercised: the attack was not played"),
+        (
+            lambda found: total(found, groups=[group("slow-head", "attackers", wanted=100, came=9)]),
+            Outcome.NOT_EXERCISED,
+            "not exercised: slow-head: only 9 of 100 came",
+        ),
+        (has_no_bar, Outcome.HELD, ""),
+        (stops, Outcome.INTERRUPTED, "stopped before the end; the figures cover what was done"),
+    ],
+)
+def test_a_fact_decides_about_an_attack(change: Callable[[Measured], None], outcome: Outcome, reason: str) -> None:
+    found = attacked()
+    change(found)
+    report = report_of(found)
+    assert report.outcome is outcome, report.verdict
+    assert reason in "; ".join(report.verdict.reasons)
+    if outcome is Outcome.INTERRUPTED:
+        assert report.verdict.reasons == [reason]
+    if "collateral" not in reason:
+        assert "collateral is" not in "; ".join(report.verdict.reasons)
+
+
+@pytest.mark.parametrize(
+    ("change", "outcome", "reason"),
+    [
+        (lambda found: None, Outcome.HELD, ""),
+        (lambda found: traffic(found, unacknowledged=1), Outcome.FELL_SHORT, "unacknowledged is 1"),
+        (lambda found: traffic(found, unreturned=1), Outcome.FELL_SHORT, "unreturned is 1"),
+        (lambda found: traffic(found, acks=lasted(300)), Outcome.FELL_SHORT, "(ack_p99_ms>250)"),
+        (lambda found: traffic(found, errors={"answered 500": 1}), Outcome.FELL_SHORT, "message_errors is 1"),
+        (lambda found: total(found, listeners=[("lobby", 1, 0, 1)]), Outcome.FELL_SHORT, "missed is 1"),
+        (lambda found: total(found, listeners=[("lobby", 3, 0, 1)]), Outcome.FELL_SHORT, "surplus is 1"),
+        (
+            lambda found: traffic(found, errors={"answered 404": 2}, acknowledged_in={}),
+            Outcome.INVALID,
+            "no request for / was served: answered 404: 2",
+        ),
+        (
+            lambda found: total(found, groups=[group("chat", "crowd", refused={"answered 503": 1})]),
+            Outcome.FELL_SHORT,
+            "refused is 1",
+        ),
+    ],
+)
+def test_a_fact_decides_about_a_load(change: Callable[[Measured], None], outcome: Outcome, reason: str) -> None:
+    found = loaded()
+    change(found)
+    report = report_of(found)
+    assert report.outcome is outcome, report.verdict
+    assert reason in "; ".join(report.verdict.reasons)
+
+
+def test_how_hard_an_attack_was_and_what_was_left_out_is_noted() -> None:
+    found = attacked()
+    found.plan = replace(found.plan, connect_rate=50.0)
+    found.left_out = ["not exercised: tunnel"]
+    found.floor = Floor(figures={"attempts_per_s": 20.0, "attacker_bytes_per_s": 2048.0})
+    more(operations("attack", "ws", 90))(found)
+    attackers = found.session.totals.groups[0]
+    total(found, groups=[attackers], reread=Reread(asked=5, lost=0, unreadable="answered 500"))
+    assert report_of(found).verdict.notes == [
+        (
+            "100 of 100 attackers came; over the whole attack 10 connections/s (--connect-rate 50) and 300 B/s sent;"
+            " at the floor 20/s and 2,048 B/s"
+        ),
+        "not exercised: tunnel",
+        "late at the 99th percentile: victims in the attack 90.047 ms (bar 26)",
+        "not exercised: newcomers, none came",
+        "not exercised: collateral, no honest slow client was beside the attack",
+        "not exercised: acknowledged messages could not all be read again (answered 500)",
+    ]
+    assert len(report_of(attacked()).verdict.notes) == 1
+    assert report_of(loaded()).verdict.notes == []
+
+
+def test_rows_are_those_of_the_phases_with_what_failed() -> None:
+    found = attacked()
+    more(operations("attack", "ws", 2, 5000, failed=1))(found)
+    rows = [(row.name, row.what, row.seconds, row.succeeded, row.failed) for row in report_of(found).phases]
+    assert rows == [
+        ("baseline", "WebSocket round trip", 2.0, 2, {}),
+        ("attack", "WebSocket round trip", 10.0, 1, {"answered 500": 1}),
+        ("recovery", "WebSocket round trip", 2.0, 1, {}),
+    ]
+    attack = report_of(found).phases[1]
+    assert (attack.server_cpu_percent, attack.server_pss_bytes) == (10.0, 2**21)
+    assert [(row.persona, row.honest, row.slow) for row in report_of(found).cohorts] == [
+        ("slow-head", False, False),
+        ("sleepy-tab", True, True),
+    ]
+
+
+def test_rows_of_a_load_are_of_its_whole_time() -> None:
+    found = loaded()
+    traffic(found, unacknowledged=1, errors={"answered 500": 0})
+    rows = [(row.name, row.what, row.succeeded, row.failed) for row in report_of(found).phases]
+    assert rows == [("steady", "acknowledged", 1, {"unacknowledged": 1}), ("steady", "own message back", 2, {})]
+    found.spans.append(Span("later", Counts.LOAD, read(10.0), read(20.0)))
+    assert {(row.name, row.seconds) for row in report_of(found).phases} == {("steady to later", 20.0)}
