@@ -93,9 +93,12 @@ def has_no_bar(found: Measured) -> None:
     found.plan = replace(found.plan, no_bar=True, conditions=(Condition("attackers_came", "<", 50),))
 
 
-def is_late_beside_a_floor_that_fell(found: Measured) -> None:
-    more(operations("attack", "ws", 90))(found)
-    found.floor = Floor(fault="it fell")
+def is_late_beside(floor: Floor) -> Callable[[Measured], None]:
+    def change(found: Measured) -> None:
+        more(operations("attack", "ws", 90))(found)
+        found.floor = floor
+
+    return change
 
 
 LATE = "p99_over_bar_ms is "
@@ -117,7 +120,9 @@ LATE = "p99_over_bar_ms is "
             "newcomers_failed is 1 (newcomers_failed>0)",
         ),
         (more(operations("attack", "ws", 90)), Outcome.FELL_SHORT, LATE),
-        (is_late_beside_a_floor_that_fell, Outcome.INVALID, "the floor itself came to nothing"),
+        (is_late_beside(Floor(fault="it fell")), Outcome.INVALID, "the floor itself came to nothing"),
+        (is_late_beside(Floor(figures={"attack_p99_ms": 5000.0})), Outcome.INVALID, "the floor itself was late: 5000"),
+        (is_late_beside(Floor(figures={"attack_p99_ms": 3.0})), Outcome.FELL_SHORT, LATE),
         (
             # a target 400 ms away may take that much more
             more(operations("baseline", "ws", 400), operations("attack", "ws", 660)),
@@ -200,11 +205,31 @@ def test_a_fact_decides_about_a_load(change: Callable[[Measured], None], outcome
     assert reason in "; ".join(report.verdict.reasons)
 
 
+@pytest.mark.parametrize("hurt", ["ended", "unacknowledged", "unreturned", "missed", ""])
+@pytest.mark.parametrize("what", ["schedule", "reading"])
+@pytest.mark.parametrize("late_ms", [2500, 1500])
+def test_a_load_whose_process_stood_still_blames_nobody(hurt: str, what: str, late_ms: float) -> None:
+    """Clients that answer no pings are ended, and answers that are not read in time are never read."""
+    found = loaded()
+    crowd = late(1.0)._replace(**{what: lasted(late_ms)})
+    members = [("lobby", 0, 0, 1)] if hurt == "missed" else []
+    booked = {hurt: 1} if hurt.startswith("un") else {}
+    counts = {"ended": {"closed": 1}} if hurt == "ended" else {}
+    traffic(found, **booked)
+    total(found, lags=[("crowd", "steady", crowd)], listeners=members, groups=[group("chat", "crowd", **counts)])
+    told = [
+        each.rpartition(" for ")[2]
+        for each in report_of(found).verdict.reasons
+        if "stood still" in each or "lay unread for 2.5" in each
+    ]
+    assert told == (["2.5 s"] if hurt and late_ms > 2000 else [])
+
+
 def test_how_hard_an_attack_was_and_what_was_left_out_is_noted() -> None:
     found = attacked()
     found.plan = replace(found.plan, connect_rate=50.0)
     found.left_out = ["not exercised: tunnel"]
-    found.floor = Floor(figures={"attempts_per_s": 20.0, "attacker_bytes_per_s": 2048.0})
+    found.floor = Floor(figures={"attempts_per_s": 20.0, "attacker_bytes_per_s": 2048.0, "attack_p99_ms": 30.0})
     more(operations("attack", "ws", 90))(found)
     attackers = found.session.totals.groups[0]
     total(found, groups=[attackers], reread=Reread(asked=5, lost=0, unreadable="answered 500"))
@@ -219,7 +244,11 @@ def test_how_hard_an_attack_was_and_what_was_left_out_is_noted() -> None:
         "not exercised: collateral, no honest slow client was beside the attack",
         "not exercised: acknowledged messages could not all be read again (answered 500)",
     ]
-    assert len(report_of(attacked()).verdict.notes) == 1
+    assert report_of(found).figures["floor_p99_ratio"] == 3.002
+    alone = attacked()
+    alone.floor = Floor(fault="it fell")
+    [_, note] = report_of(alone).verdict.notes
+    assert note == "nothing to compare with at the floor: it fell"
     assert report_of(loaded()).verdict.notes == []
 
 

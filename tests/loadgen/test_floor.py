@@ -86,27 +86,6 @@ def test_what_has_nothing_in_common_with_it_is_refused() -> None:
         scorecard.require_floor(target.find("https://127.0.0.1:8000"))
 
 
-async def test_what_was_met_at_the_floor_is_told() -> None:
-    with planted() as server:
-        met = {"baseline_p99_ms": 2.0, "attack_p50_ms": 3.0, "attack_p99_ms": 10_000.0, "attempts_per_s": 7.0}
-        beside = Floor(figures={**met, "attacker_bytes_per_s": 2048.0})
-        report = await Player(plan(server.url), config({"idle-connect": 3}, seconds=1.2), beside).play()
-    figures = report.figures
-    during = figures["attack_p99_ms"]
-    assert during is not None
-    assert (figures["floor_baseline_p99_ms"], figures["floor_p50_ms"], figures["floor_p99_ms"]) == (2, 3, 10_000)
-    assert figures["floor_p99_ratio"] == float(f"{during / 10_000:.4g}")
-    assert any(note.endswith("; at the floor 7/s and 2,048 B/s") for note in report.verdict.notes)
-
-
-async def test_a_floor_that_was_not_played_is_among_the_reasons() -> None:
-    with planted() as server:
-        nothing = Floor(fault="the floor fell")
-        report = await Player(plan(server.url), config({"idle-connect": 3}, seconds=0.6), nothing).play()
-    assert report.verdict.notes[-1] == "nothing to compare with at the floor: the floor fell"
-    assert report.figures["floor_p99_ms"] is report.figures["floor_p99_ratio"] is None
-
-
 @pytest.mark.parametrize(
     ("is_signal", "rows"),
     [

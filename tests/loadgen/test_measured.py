@@ -184,6 +184,13 @@ def test_without_neighbours_malformed_requests_and_messages_there_is_nothing_to_
     assert found["neighbours"] == 0
 
 
+def test_what_comes_back_to_nobody_is_not_missed() -> None:
+    load = experiment.honest_load({registry()["request"]: 1}, rate=1, seconds=1)
+    found = measured(load, Result(groups=[group("request", "crowd")])).figures()
+    for name in ("unreturned", "missed", "surplus"):
+        assert found[name] is None, name
+
+
 def test_malformed_requests_that_were_accepted_are_counted() -> None:
     answers = {"two lengths: answered 200": 3, "two lengths: answered 400": 9, "answered 200": 5}
     totals = Result(groups=[group("malformed-http", "attackers", answers=answers)])

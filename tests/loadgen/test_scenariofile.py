@@ -44,6 +44,10 @@ def _read(tmp_path: Path, text: str) -> Experiment:
         ("[victims]\n" + STEADY, "victims need a phase that counts as 'baseline'"),
         ('[victims]\nkind = "poled"\n' + STEADY, "did you mean poll"),
         (CROWD + '[[phases]]\nname = "come"\nopen = { crowd = 1.0 }\n', "phases: none is judged"),
+        ("[victims]\nnewcomers = -1\n" + STEADY, "victims.newcomers: -1 is below 0"),
+        ("[victims]\nneighbours = -1\n" + STEADY, "victims.neighbours: -1 is below 0"),
+        ("[victims]\nnumber = 0\n" + STEADY, "victims.number: 0 is below 1"),
+        ("[victims]\ntimeout = 0\n" + STEADY, "victims.timeout: 0 is below 0.1"),
         (CROWD + STEADY, "groups.crowd: no phase opens it"),
         (CROWD + STEADY + "open = { crowd = 0.0 }\n", "groups.crowd: no phase opens it"),
         (

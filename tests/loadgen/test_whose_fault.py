@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from types import SimpleNamespace
-from typing import Any
 from unittest.mock import patch
 
 import pytest
 
-from loadgen import findings, scorecard
+from loadgen import scorecard
 from loadgen.measured import Floor
-from loadgen.messages import TrafficResult
 from loadgen.report import Outcome
-from loadgen.target import USUAL
 from tests.loadgen.commandline import Ended, attack, stand_still, with_short_cycles
 from tests.loadgen.judging import IMPATIENT, attacked, falls_short
 from tests.loadgen.planted import Plant, planted_process
@@ -80,21 +76,6 @@ def test_v9_honest_clients_whose_own_process_stood_still_are_nobodys_victims(mon
     assert ended.outcome is Outcome.INVALID, ended
     assert "honest slow clients were hurt, but their own process stood still for 1." in ended.reasons
     assert not ended.blames("collateral")
-
-
-@pytest.mark.parametrize("figure", ["lag_max_ms", "backlog_max_ms"])
-@pytest.mark.parametrize("hurt", ["ended", "unacknowledged", "unreturned", "missed"])
-@pytest.mark.parametrize(("late_ms", "number", "is_void"), [(2500.0, 3, True), (1500.0, 3, False), (2500.0, 0, False)])
-def test_v9_a_load_whose_process_stood_still_blames_nobody(
-    figure: str, hurt: str, late_ms: float, number: int, is_void: bool
-) -> None:
-    """Clients that answer no pings are ended, and answers that are not read in time are never read."""
-    session = SimpleNamespace(stopped=False, faults=list, totals=SimpleNamespace(traffic=TrafficResult()))
-    plan, experiment = SimpleNamespace(endpoint=USUAL), SimpleNamespace(probes=None)
-    measured: Any = SimpleNamespace(session=session, plan=plan, experiment=experiment)
-    nothing = dict.fromkeys(("lag_max_ms", "backlog_max_ms", "ended", "unacknowledged", "unreturned", "missed"))
-    found = findings._faults(measured, {**nothing, figure: late_ms, hurt: number})
-    assert [reason.rpartition(" for ")[2] for reason in found] == ["2.5 s"] * is_void
 
 
 # V15: the baseline
