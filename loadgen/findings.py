@@ -59,7 +59,7 @@ def _verdict(measured: Measured, figures: Figures) -> Verdict:
             down=measured.down,
             faults=tuple(_faults(measured, figures)),
             busy=(*busy(figures), *filter(None, [_no_collateral(measured, figures)])),
-            loose=tuple(measured.operations.loud_baseline()) if measured.experiment.probes else (),
+            loose=tuple(measured.operations.loud_baseline()),
             noise=(*suspects(figures), *(["the floor itself came to nothing"] * bool(measured.floor.fault))),
             not_exercised=tuple(_not_exercised(measured)),
             notes=_notes(measured, figures),
