@@ -139,7 +139,7 @@ def test_a_pong_may_answer_all_pings_before_it() -> None:
 def test_what_no_server_may_send_is_a_fault(said: bytes, fault: str) -> None:
     heard = heard_of(Script(), said)
     assert fault in heard.fault
-    assert judge(Script(), heard).mark is Mark.WRONG
+    assert judge(Script(), heard) == (Mark.WRONG, heard.fault)
 
 
 ALIVE, TEXT = b"\x8a\x0c" + PROBE, b"\x81\x01x"
@@ -180,8 +180,10 @@ def _close(code: int) -> bytes:
         (OPEN, YES + ALIVE, None, Mark.WRONG, "never says text b'x'"),
         (OPEN, YES + TEXT + TEXT, None, Mark.WRONG, "says text b'x'"),
         (OPEN, YES + TEXT + _close(1000), FIN, Mark.WRONG, "ends the connection: close 1000"),
+        (OPEN, YES + TEXT + _close(1000), None, Mark.WRONG, "ends the connection: close 1000"),
         (OPEN, YES + TEXT, FIN, Mark.WRONG, "ends the connection: FIN"),
         (LARGE, YES + _close(1009), FIN, Mark.NOT_EXERCISED, "over a limit of the server's own: close 1009"),
+        (LARGE, YES + _close(1002), FIN, Mark.WRONG, "ends the connection: close 1002"),
         (SMALL, YES + _close(1009), FIN, Mark.WRONG, "ends the connection: close 1009"),  # below every message
         (AGREED, _yes(f"{_EXTENSIONS}deflate; x=1") + ALIVE, None, Mark.OK, ""),
         (AGREED, _yes(f"{_EXTENSIONS}deflate; x, more"), None, Mark.WRONG, "agrees to the extensions deflate, more"),
@@ -200,6 +202,7 @@ def _close(code: int) -> bytes:
         (REFUSED, YES, None, Mark.WRONG, "says yes"),
         (replace(REFUSED, lenient=True), YES, None, Mark.NON_STRICT, "says yes"),
         (replace(REFUSED, field="x-a"), _no(400), None, Mark.WRONG, "answers the handshake with 400 without x-a"),
+        (replace(REFUSED, field="x-a"), _no(400)[:-2] + b"X-A: 1\r\n\r\n", None, Mark.OK, ""),
         (replace(REFUSED, codes=frozenset({503})), _no(503), None, Mark.OK, ""),
         (FAILED, YES + _close(1002), FIN, Mark.OK, ""),
         (FAILED, YES + ALIVE, None, Mark.WRONG, "goes on as if nothing were wrong"),
