@@ -40,18 +40,36 @@ async def test_each_stretch_of_those_who_come_has_the_proportions_of_the_whole()
     assert sorted(crowd.result().listeners) == listeners, "the slow are late on purpose, attackers do not listen"
 
 
-async def test_what_ends_while_a_group_is_closed_changes_nothing() -> None:
-    """Its status is from before we began to close it, the ages of those that the server ended included."""
+async def test_the_result_is_how_a_group_stood_before_it_was_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ends while it is being closed, by the server or by us, says nothing about the target."""
+    monkeypatch.setattr("loadgen.crowd.now", lambda: 100.0)
     async with listening() as server:
         crowd = Crowd(Role(target=target.find(server.url), seed=1, connect_rate=0.0))
-        crowd.make("all", {"idle": 1}, rooms=("a",), poll_wait_seconds=1.0, first_index=0)
-        [cohort] = crowd._made["all"].cohorts
-        cohort.lifetime.record(1.0)
-        crowd._made["all"].close()
-        cohort.lifetime.record(0.5)
-        [status] = crowd.result().groups
-        assert status.lifetime.count == 1
-        assert status.lifetime.at(99) == pytest.approx(1.0, rel=0.01)
+        crowd.begin("attack")
+        crowd.make("all", {"idle": 4, "slow-head": 2}, rooms=("a",), poll_wait_seconds=1.0, first_index=0)
+        crowd.open("all", 1.0)
+        members, attackers = crowd._made["all"].cohorts
+        stood = {
+            members: [(Stage.CONNECTING, 94.0), (Stage.OPENING, 95.0), (Stage.UPGRADED, 80.0), (Stage.HELD, 1.0)],
+            attackers: [(Stage.HELD, 90.0), (Stage.WAITING, 50.0)],
+        }
+        for client in crowd._made["all"].clients:
+            client.stage, client.cohort.born[client.number] = stood[client.cohort][client.number]
+            client.fd = -1 if client.stage is Stage.WAITING else 0
+        members.lifetime.record(1.0)
+        before = crowd.result()
+        assert [(group.persona, group.starved, group.due) for group in before.groups] == [
+            ("idle", 2, 4),  # for more than five seconds
+            ("slow-head", 0, 2),
+        ]
+        assert before.ages == [10.0]
+        await crowd.close("all")
+        members.lifetime.record(0.5)
+        after = crowd.result()
+        assert after.groups == before.groups
+        assert after.ages == [10.0]
+        assert [phase for _, phase, _ in after.lags] == ["before", "attack"]
+        assert [group.due for group in crowd.status(0).groups] == [0, 0]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(crowd.run)
             nursery.cancel_scope.cancel()

@@ -94,6 +94,7 @@ def test_where_none_is_good_one_that_ended_counts() -> None:
         (NONE, NONE, NONE, NONE, NONE, ""),
         (FAILED, FAILED, FAILED, FAILED, FAILED, ""),
         (LEFT_OUT, LEFT_OUT, LEFT_OUT, FAILED, FAILED, ""),
+        (LEFT_OUT, LEFT_OUT, LEFT_OUT, LEFT_OUT, LEFT_OUT, ""),
         (found(10), FAILED, FAILED, found(10), FAILED, ""),  # it was good without the drips
         (found(10), found(10), LEFT_OUT, LEFT_OUT, found(10), "a total deadline"),
     ],

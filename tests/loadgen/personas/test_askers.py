@@ -93,8 +93,8 @@ async def test_a_refusal_is_waited_after(monkeypatch: pytest.MonkeyPatch) -> Non
     async with meeting("ask-the-log") as (play, stream):
         await _wrote(stream)
         await _asked(stream)
-        await answer(stream, 503)
-        await until(lambda: play.cohort.answers["answered 503"])
+        await answer(stream, 400)
+        await until(lambda: play.cohort.answers["answered 400"])
         with trio.move_on_after(0.05):
             raise AssertionError(await stream.receive_some())
 

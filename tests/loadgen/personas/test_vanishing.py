@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+from unittest.mock import patch
 
 import pytest
 import trio
@@ -78,16 +79,18 @@ async def test_what_is_said_to_one_who_vanished_is_not_even_acknowledged(name: s
 @pytest.mark.parametrize("name", VANISHING)
 @pytest.mark.parametrize("how", ["close", "reset"])
 async def test_it_finds_out_by_itself_that_the_server_has(name: str, how: str) -> None:
-    async with listening() as server, playing(server.url, name) as play:
-        stream = await _opened(server, name)
-        await until(lambda: play.client.is_dark)
-        if how == "close":
-            stream.socket.close()
-        else:
-            reset(stream)
-        await until(lambda: play.cohort.ended)
-        assert play.cohort.ended == {"closed while it was dark": 1}
-        assert play.cohort.lifetime.count == 1
+    with patch.object(Dark, "is_forgotten", autospec=True, side_effect=Dark.is_forgotten) as looks:
+        async with listening() as server, playing(server.url, name) as play:
+            stream = await _opened(server, name)
+            await until(lambda: looks.call_count == 3)
+            assert play.client.is_dark
+            if how == "close":
+                stream.socket.close()
+            else:
+                reset(stream)
+            await until(lambda: play.cohort.ended)
+            assert play.cohort.ended == {"closed while it was dark": 1}
+            assert play.cohort.lifetime.count == 1
 
 
 @needs_darkness
@@ -96,6 +99,7 @@ async def test_where_the_kernel_cannot_know_it_comes_back_and_knocks(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Dark, "is_forgotten", lambda *_: None)
+    monkeypatch.setattr(_shapes, "LOOK_EVERY_SECONDS", 600.0)
     async with listening() as server, playing(server.url, name) as play:
         stream = await _opened(server, name)
         knock = await read_until(stream, lambda got: got.endswith(registry()[name].knock))  # type: ignore[attr-defined]
