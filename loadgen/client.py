@@ -250,6 +250,10 @@ class Client(metaclass=_Slotted):
         """React when the server closes or resets the connection."""
         self.fail(how)
 
+    def on_closed(self) -> None:
+        """Forget what belonged to the connection that is over."""
+        self.unread, self.response = b"", None
+
     # What a persona may do
 
     def read_response(self, data: bytes, *, keeps: bool = False, bodiless: bool = False) -> wire.Response | None:
@@ -347,7 +351,6 @@ class Attacker(Client):
         self.answered = 0  # the status of its answer, 0 without one
 
     def on_connected(self) -> None:
-        self.answered = 0
         self.hold()
 
     def on_data(self, data: bytes) -> None:
@@ -366,6 +369,10 @@ class Attacker(Client):
             self.reject(self.answered)
         else:
             self.fail(how)
+
+    def on_closed(self) -> None:
+        super().on_closed()
+        self.answered = 0
 
     def pace(self, seconds: float) -> float:
         """Vary an interval by a fifth either way, so that clients do not act at the same moment."""

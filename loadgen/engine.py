@@ -197,7 +197,7 @@ class Engine:
         if client.stage is Stage.HELD:
             client.cohort.held -= 1
         client.stage = Stage.WAITING
-        client.unread, client.response = b"", None
+        client.on_closed()
         self._budget.release(client)
         self.wheel.set(client, NEVER)  # or a client in the queue would come due and be queued again
         if client.fd >= 0:

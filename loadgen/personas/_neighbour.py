@@ -216,7 +216,7 @@ class SlowUser(Planner):
         """React to an incomplete answer."""
 
     def on_hangup(self, how: str) -> None:
-        if self._done < self._asked:
+        if self.stage is not Stage.HELD or self._done < self._asked:
             self.fail(how)
         else:
             self.cohort.engine.reopen(self)

@@ -96,7 +96,6 @@ class Lingerer(WebSocketClient, Attacker):
 
     def on_connected(self) -> None:
         """Wait for the answer: the WebSocket is not open yet."""
-        self.answered = 0
 
     def on_upgraded(self, head: wire.Head) -> None:
         self.hold()

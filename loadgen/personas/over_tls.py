@@ -46,7 +46,6 @@ class _HandSealed(Attacker):
 
     def on_connected(self) -> None:
         """Wait for the handshake."""
-        self.answered = 0
 
     def on_established(self) -> None:
         """React to the end of the handshake."""

@@ -166,6 +166,9 @@ class Request(Speaking):
 
     def on_hangup(self, how: str) -> None:
         """Stay away until needed: a server may end an idle connection, but not while an answer is due."""
+        if self.stage is not Stage.HELD:
+            self.fail(how)
+            return
         if how == CLOSED and self.response is not None and self.response.end():
             self._book_answer(self.response)
         else:

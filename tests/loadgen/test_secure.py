@@ -13,9 +13,10 @@ from wsproto import events
 from loadgen import target
 from loadgen.client import Client, Stage
 from loadgen.engine import Engine
-from loadgen.personas import slow_http
+from loadgen.personas import registry, slow_http
 from loadgen.secure import SecureEngine
 from loadgen.target import UsageError
+from tests.loadgen.protocols.speaking import schedule, send
 from tests.loadgen.stage import (
     DEADLINE_ANSWER,
     PATIENCE,
@@ -137,6 +138,47 @@ async def test_an_attack_on_http_is_the_same_within_tls(version: ssl.SSLContext)
         await stream.send_all(DEADLINE_ANSWER)
         await stream.transport_stream.aclose()
         await until(lambda: play.cohort.ended == {"answered 408": 1})
+
+
+async def _ended_in_the_next_handshake(play: Play, server: Server, stream: trio.SSLStream[trio.SocketStream]) -> None:
+    """The server ends the connection, and the next one before it is established."""
+    reset(stream.transport_stream)
+    await (await server.accept()).aclose()
+    await until(lambda: play.cohort.failed)
+    assert play.cohort.failed.keys() <= {"closed", "connection reset by peer"}
+
+
+@pytest.mark.parametrize("name", ["slow-head", "no-close"])
+async def test_an_answer_says_nothing_of_the_next_connection(
+    name: str, context: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that ended in its handshake was booked under the answer to the connection before it."""
+    monkeypatch.setattr(registry()[name], "returns_seconds", 0.01)
+    async with _secure_server() as server, playing(server.url, name) as play:
+        stream = await _accept(server, context)
+        if name == "no-close":
+            socket = WebSocket(stream)
+            await socket.accept()
+            await socket.receive()
+            await socket.send(events.CloseConnection(1007))
+        else:
+            await stream.send_all(DEADLINE_ANSWER)
+        await until(lambda: play.cohort.answers)
+        await _ended_in_the_next_handshake(play, server, stream)
+
+
+@pytest.mark.parametrize("name", ["batch", "request"])
+async def test_an_end_in_a_handshake_is_not_borne_for_ever(name: str, context: ssl.SSLContext) -> None:
+    """It was taken for an end between two requests, so an honest user who was locked out connected in a loop."""
+    traffic = schedule()
+    async with _secure_server() as server, playing(server.url, name, traffic=traffic) as play:
+        stream = await _accept(server, context)
+        if name == "request":
+            await until(lambda: play.cohort.held)
+            send(traffic, 2)
+        await read_until(stream, lambda got: got.endswith((b"\r\n\r\n", b"xx")))
+        await answer(stream, 200, b"", b"Connection: close")
+        await _ended_in_the_next_handshake(play, server, stream)
 
 
 async def test_an_attack_by_websocket_is_the_same_within_tls(version: ssl.SSLContext) -> None:
