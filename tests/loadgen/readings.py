@@ -25,7 +25,13 @@ def lasted(*millis: float) -> Latency:
 
 
 def read(moment: float, *, memory: int = 0, cpu: float = 0.0, held: int = 0, **more: Any) -> Reading:
-    usual: dict[str, Any] = {"own_bytes": 0, "crowd_cpu_seconds": 0.0, "deliveries": 0}
+    usual: dict[str, Any] = {
+        "own_bytes": 0,
+        "crowd_cpu_seconds": 0.0,
+        "deliveries": 0,
+        "sent_bytes": 0,
+        "received_bytes": 0,
+    }
     return Reading(moment=moment, server=Usage(memory, cpu), held=held, **(usual | more))
 
 

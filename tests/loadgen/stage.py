@@ -152,7 +152,7 @@ async def request_of(stream: trio.SocketStream) -> h11.Request:
     return parsed(await read_until(stream, lambda got: got.endswith(b"\r\n\r\n")))[0]
 
 
-async def answer(stream: trio.SocketStream, status: int, body: bytes = b"", *fields: bytes) -> None:
+async def answer(stream: trio.abc.SendStream, status: int, body: bytes = b"", *fields: bytes) -> None:
     """Answer a request."""
     head = b"".join(b"%s\r\n" % field for field in (b"Content-Length: %d" % len(body), *fields))
     await stream.send_all(b"HTTP/1.1 %d X\r\n%s\r\n%s" % (status, head, body))

@@ -99,7 +99,7 @@ def test_the_figures_of_a_run() -> None:
     half = read(2.0, memory=11 * MB, held=55, own_bytes=5000)
     full = read(3.0, memory=11 * MB + 45_000, held=100, own_bytes=10_000, crowd_cpu_seconds=1.009, cpu=1.018)
     steady = read(4.0, held=100, cpu=2.0, deliveries=50, ticks=Ticks(1000, 10))
-    after = read(14.0, held=97, cpu=2.5, deliveries=1050, ticks=Ticks(2000, 30))
+    after = read(14.0, held=97, cpu=2.5, deliveries=1050, sent_bytes=300, received_bytes=7000, ticks=Ticks(2000, 30))
     traffic = TrafficResult(
         acks=lasted(1.0, 2.0, 9.0), echoes=lasted(5.0), acknowledged_in={"a": 60, "b": 30}, errors={"answered 500": 3},
         unacknowledged=4, unsent=1, unreturned=2,
@@ -122,8 +122,10 @@ def test_the_figures_of_a_run() -> None:
     found.round_trip_seconds = 0.002
     assert found.figures() == {
         "round_trip_ms": 2.0, "held": 100, "refused": 2, "failed": 2, "ended": 3,
-        "connect_p99_ms": 2.0, "handshake_p99_ms": 7.003,
-        "ack_p50_ms": 2.0, "ack_p99_ms": 9.007, "echo_p99_ms": 5.003,
+        "connect_p50_ms": 1.0, "connect_p99_ms": 2.0, "handshake_p50_ms": 7.003, "handshake_p99_ms": 7.003,
+        "sent_bytes_per_s": 30.0, "received_bytes_per_s": 700.0,
+        "ack_p50_ms": 2.0, "ack_p99_ms": 9.007, "ack_max_ms": 9.0,
+        "echo_p50_ms": 5.003, "echo_p99_ms": 5.003, "echo_max_ms": 5.0,
         "unacknowledged": 5, "unreturned": 2, "missed": 0, "surplus": 0, "message_errors": 3,
         "messages_per_s": 9.0, "deliveries_per_s": 100.0,
         "own_cpu_us_per_client": 100.0, "server_cpu_us_per_client": 200.0,
@@ -167,7 +169,8 @@ def test_the_figures_of_attackers_and_neighbours() -> None:
         "round_trip_ms": 0.0, "newcomers_came": 0, "floor_baseline_p99_ms": 2.0, "floor_p99_ms": 3.0,
         "acknowledged": 40, "acknowledged_lost": 1, "neighbours": 2, "collateral": 4,
         "attackers_asked": 100, "attackers_came": 98, "attempts_per_s": 5.85, "attacker_bytes_per_s": 250.0,
-        "attackers_peak": 90, "attackers_held": 60, "attackers_killed": 40, "kill_p50_s": 10.002431,
+        "attackers_peak": 90, "attackers_held": 60, "attackers_killed": 40, "attackers_refused": 5,
+        "kill_p50_s": 10.002431, "kill_max_s": 12.0, "bytes_cost_ratio": 0.0, "server_growth_bytes_s": 0.0,
         "server_cpu_us_per_attacker_s": 5000.0, "server_cpu_percent": 35.0,
         "server_bytes_grown": 3 * MB, "server_bytes_per_attacker": 30_610.0,
         "server_bytes_over_bar": 3 * MB - 98 * 2048 - 512 * 1024,

@@ -83,8 +83,7 @@ async def interrupted(campaign: Campaign, seconds: float) -> Report:
 @asynccontextmanager
 async def interrupted_before_it_serves(folder: Path, *, workers: int) -> AsyncIterator[Cluster]:
     signal.raise_signal(signal.SIGINT)
-    await trio.sleep_forever()
-    yield Cluster([])
+    yield await trio.sleep_forever()
 
 
 @pytest.mark.parametrize(("serves", "told"), [(True, "until then: 0 s, 0 rounds"), (False, "nothing was done yet\n")])
