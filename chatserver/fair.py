@@ -126,7 +126,6 @@ class FairQueue(Generic[Entry]):
     def _end_round(self) -> None:
         self._lines.clear()
         self._turns.clear()
-        self._came = 0
 
     def _is_turn(self) -> bool:
         """Whether a network without credit is next in the round; called when ARRIVALS new networks were served."""

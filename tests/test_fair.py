@@ -83,7 +83,6 @@ def test_against_a_simple_model(steps: list[str | None]) -> None:
             if not any(lines.values()):
                 turns.clear()
                 credit.clear()
-                came = 0
         assert len(queue) == sum(map(len, lines.values()))
         assert bool(queue) == any(lines.values())
         assert {name for name in "abcdefg" if queue.has_share(name)} == with_share(lines)
@@ -94,6 +93,8 @@ def test_against_a_simple_model(steps: list[str | None]) -> None:
 
 
 @example(["push a", "push a", "pop", "remove a", *["push b"] * (CREDIT + 2)])  # the round ends with the last entry
+@example(["push a", "push a", *["push b"] * (CREDIT + 2), "pop", "remove a"])  # "a" keeps its place in the round
+@example([*["push a"] * (CREDIT + 1), "push b", *["pop"] * CREDIT, "remove a"])  # its credit is used
 @given(
     st.lists(
         st.sampled_from(["push a", "push b", "push c", "pop", "take", "remove a", "remove b", "remove c"]),
@@ -173,18 +174,26 @@ def test_networks_whose_entries_are_removed_are_not_kept() -> None:
         queue.remove(f"network {number}", "gone")
     assert list(queue._lines) == ["slow"]
     assert queue.pop() == "slow"
-    assert not queue
+    for number in range(100):
+        for entry in ("served", "gone"):
+            queue.push(f"{entry} {number}", entry)
+        assert queue.pop() == "served"
+        queue.remove(f"gone {number}", "gone")
+    assert not queue._lines
 
 
 def test_a_pop_of_one_network_keeps_the_order_of_the_others() -> None:
     queue = FairQueue[str]()
-    for entry in ("a1", "b1", "c1", "a2"):
-        queue.push(entry[0], entry)
-    assert queue.pop() == "a1"
-    assert queue.pop_from("c") == "c1"  # it is new
-    assert queue.pop_from("a") == "a2"  # it had its turn before
-    assert [network for network, _ in queue.firsts()] == ["b"]
-    assert queue.pop() == "b1"
+    for _ in range(CREDIT + 3):
+        queue.push("a", "a")
+    assert [queue.pop() for _ in range(CREDIT)] == ["a"] * CREDIT
+    for new in "bcdef":
+        queue.push(new, new)
+    assert [queue.pop() for _ in range(ARRIVALS - 1)] == ["b", "c", "d"]
+    assert queue.pop_from("f") == "f", "a new network, although it is the turn of the others"
+    assert queue.pop_from("a") == "a", "a network without credit, although another one is new"
+    assert [network for network, _ in queue.firsts()] == ["a", "e"]
+    assert [queue.pop() for _ in range(3)] == ["e", "a", "a"]
     assert not queue
 
 

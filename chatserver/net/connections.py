@@ -292,8 +292,6 @@ class Connections:
         backlog = connection.backlog
         if backlog is not None and backlog.blocked:
             return 0
-        if connection.descriptor < 0:
-            return -1
         try:
             taken = connection.transport.offer(connection, data)
         except BlockingIOError:

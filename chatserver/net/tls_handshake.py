@@ -61,7 +61,7 @@ class Handshakes(Handler):
         self, connection: Connection, message: str, last: bytes = b"", reason: Reason = Reason.TLS_FAILED
     ) -> None:  # fmt: skip
         """Close a connection whose handshake failed, after `last` (plain HTTP gets an answer in plain HTTP)."""
-        if not last and connection.inbox[:1].isalpha():
+        if connection.inbox[:1].isalpha():
             last = self._plain_answer()
         self._connections.misbehaved(connection, reason, message)
         self._connections.finish(connection, reason, last)

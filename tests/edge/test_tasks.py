@@ -37,9 +37,10 @@ class Work:
 
 
 @asynccontextmanager
-async def tasks_of_one() -> AsyncIterator[tuple[Tasks, Connection, trio.CancelScope]]:
+async def tasks_of_one(faults: int = 0) -> AsyncIterator[tuple[Tasks, Connection, trio.CancelScope]]:
     """At the end of the block all tasks have ended."""
     with parked() as it:
+        it.faults = faults
         connection, _ = it.connect()
         async with trio.open_nursery() as nursery:
             tasks = Tasks(it.connections, nursery)
@@ -70,7 +71,7 @@ async def test_a_fault_does_not_keep_a_place() -> None:
 
     work = Work()
     work.may_end.set()
-    async with tasks_of_one() as (tasks, connection, _):
+    async with tasks_of_one(faults=2 * MAX_TASKS) as (tasks, connection, _):
         for _ in range(MAX_TASKS * 2):
             tasks.start(broken, connection)
         tasks.start(work.do, connection, 1)

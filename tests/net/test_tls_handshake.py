@@ -97,6 +97,10 @@ def test_a_client_that_speaks_plain_http_is_answered_in_plaintext(tls: Sealed) -
     client.socket.close()
     tls.turn_over()
     assert tls.details("closed") == [Reason.TLS_FAILED]
+    _, client = tls.dial()
+    client.socket.send(b"\x80\x2e\x01\x03\x01")
+    tls.turn_over()
+    assert take(client.socket) == b"", "a hello of SSL 2, which would not understand it"
 
 
 @pytest.mark.parametrize("version", VERSIONS)
