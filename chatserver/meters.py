@@ -42,11 +42,11 @@ class TokenBucket:
 
     def over(self, state: int, now: int, *, patience: float = 0) -> bool:
         """Whether more than the burst, and `patience` tokens on top, has been spent."""
-        return state - now > self.span + patience * self.interval and self.interval > 0
+        return state - now > self.span + patience * self.interval
 
     def wait(self, state: int, now: int, cost: float = 1) -> float:
         """Seconds until `cost` more tokens would not be over."""
-        return max(0.0, (state + self.interval * cost - now - self.span) * MICROSECOND) if self.interval else 0.0
+        return max(0.0, (state + self.interval * cost - now - self.span) * MICROSECOND)
 
     def at_rest(self, state: int, now: int) -> int:
         """The state of a silent holder: 0, which takes no memory, once its bucket is full."""
@@ -81,7 +81,7 @@ class KeyedBuckets(Generic[Key]):
 
     def wait(self, key: Key, now: int) -> float:
         """Seconds until there is a token for this key; nothing is spent."""
-        return self.bucket.wait(max(self._states.get(key, now), now), now)
+        return self.bucket.wait(self._states.get(key, 0), now)
 
     def lower(self, key: Key, level: int, now: int) -> None:
         """Count what was spent elsewhere: the bucket is full again in `level` microseconds, or later."""

@@ -95,6 +95,7 @@ def test_equal_states_of_one_time_are_one_object() -> None:
     bucket = TokenBucket(50.0, burst=100)
     assert spend(bucket, 0, 5) is spend(bucket, 0, 5)
     assert spend(bucket, 0, 1, now=NOW + 1) is not spend(bucket, 0, 1, now=NOW + 2)
+    assert len(bucket._shared) == 1, "states of an earlier time are not kept"
 
 
 # -- a bucket a key ---------------------------------------------------------------------------------------------------

@@ -342,7 +342,7 @@ class Connections:
         """`send` parts that are shared with other peers: unsent parts are kept without a copy."""
         data = b"".join(parts)
         taken = self.offer(connection, data)
-        if taken < 0 or taken == len(data):
+        if taken == len(data):
             return
         for part in parts:
             if taken < len(part):
