@@ -126,6 +126,15 @@ def test_a_sweep_removes_full_buckets_and_changes_no_answer(visits: list[tuple[i
     assert len(swept) == 0, "a key that is idle for a whole burst costs nothing"
 
 
+def test_what_was_spent_elsewhere_counts() -> None:
+    buckets = KeyedBuckets[str](1.0, burst=2)
+    buckets.lower("ben", 0, NOW)
+    assert len(buckets) == 0
+    for level in (2 * SECOND, SECOND):  # the later report is the lower one
+        buckets.lower("ann", level, NOW)
+        assert buckets.take("ann", NOW) == pytest.approx(1.0)
+
+
 def test_without_a_limit_nothing_is_stored() -> None:
     buckets = KeyedBuckets[int](0.0, burst=0)
     assert all(buckets.take(key, NOW) == 0.0 for key in range(1_000))

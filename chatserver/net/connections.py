@@ -345,8 +345,7 @@ class Connections:
         if taken == len(data):
             return
         for part in parts:
-            if taken < len(part):
-                self.keep(connection, part, taken)
+            self.keep(connection, part, taken)
             taken = max(taken - len(part), 0)
 
     def keep(self, connection: Connection, chunk: bytes, position: int) -> None:

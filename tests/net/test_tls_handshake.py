@@ -1,10 +1,12 @@
 """TLS handshakes in their two states. The connection afterwards: test_tls_transport.py."""
 
 import ssl
+from unittest.mock import Mock
 
 import pytest
 
 from chatserver.net import tls_handshake
+from chatserver.net.connection import Connection
 from chatserver.net.states import State
 from chatserver.reasons import Reason
 from tests.net.sealed import PLAIN_ANSWER, VERSIONS, Client, Sealed, sealed
@@ -39,18 +41,64 @@ def test_byte_by_byte(tls: Sealed, version: ssl.TLSVersion) -> None:
     assert tls.details("received") == [b"hello"]
 
 
-def test_data_that_arrives_with_the_finished_is_not_lost(tls: Sealed) -> None:
-    _, client = tls.dial(ssl.TLSVersion.TLSv1_3)
+@pytest.fixture
+def met(tls: Sealed) -> tuple[Connection, Client, bytes]:
+    """Both ends when the client has not sent its Finished yet, and that."""
+    connection, client = tls.dial_tcp(ssl.TLSVersion.TLSv1_3)
     client.socket.send(client.step())
-    tls.turn_over()
+    tls.until(lambda: connection.state is State.TLS_HANDSHAKE)
     flight: list[bytes] = []
-    assert client.shake(flight.append)
+    tls.until(lambda: client.shake(flight.append))
+    return connection, client, b"".join(flight)
+
+
+def test_data_that_arrives_with_the_finished_is_not_lost(tls: Sealed, met: tuple[Connection, Client, bytes]) -> None:
+    _, client, finished = met
     first, second = client.seal(b"first"), client.seal(b"second")
-    client.socket.send(b"".join(flight) + first + second[:9])
-    tls.turn_over()
-    client.socket.send(second[9:])
-    tls.turn_over()
+    client.socket.send(finished + first + second[:9])
+    tls.until(lambda: tls.of("received"))
+    client.socket.send(second[9:] + client.goodbye())
+    tls.recorder.on["ended"] = lambda each: tls.connections.close(each, Reason.PEER_CLOSED)
+    tls.until(lambda: tls.of("closed"))
     assert tls.details("received") == [b"first", b"second"]
+
+
+def test_an_end_that_arrives_with_the_finished(tls: Sealed, met: tuple[Connection, Client, bytes]) -> None:
+    _, client, finished = met
+    client.socket.send(finished + client.seal(b"last words") + client.goodbye())
+    tls.recorder.on["ended"] = lambda each: tls.connections.close(each, Reason.PEER_CLOSED)
+    tls.until(lambda: tls.of("closed"))
+    assert tls.details("received") == [b"last words"]
+
+
+def test_a_kernel_without_memory_for_the_end_of_the_handshake(
+    tls: Sealed, met: tuple[Connection, Client, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was encrypted by the handshake is sent later, and not encrypted again."""
+    connection, client, finished = met
+    client.socket.send(finished)
+    with monkeypatch.context() as patch:
+        for write in ("os.write", "chatserver.net.transport._write"):
+            patch.setattr(write, Mock(side_effect=BlockingIOError))
+        while connection.state is not State.HEAD:
+            tls.poller._gather()
+            tls.connections.scheduler.round()
+    assert connection.blocked
+    tls.connections.send(connection, b"hello")
+    tls.until(lambda: client.hear() == b"hello")
+
+
+def test_a_peer_that_is_gone_when_its_handshake_is_over(
+    tls: Sealed, met: tuple[Connection, Client, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ticket finds it gone: its request is not served, and the handshake does not count."""
+    _, client, finished = met
+    for write in ("os.write", "chatserver.net.transport._write"):
+        monkeypatch.setattr(write, Mock(side_effect=BrokenPipeError))
+    client.socket.send(finished + client.seal(b"request"))
+    tls.until(lambda: tls.of("closed"))
+    assert (tls.details("closed"), tls.details("received")) == ([Reason.PEER_RESET], [])
+    assert (tls.handshakes.half_open, tls.handshakes.completed) == ({}, 0)
 
 
 def test_the_deadline_is_total_and_the_head_has_its_own() -> None:
