@@ -150,19 +150,6 @@ async def test_no_peer_can_delay_a_drain(how: str) -> None:
             await stubborn.peer.drip(bytes(100_000), pause=0.02)  # until the server ends
 
 
-async def test_a_fault_in_a_step_of_a_drain_costs_that_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The listening sockets stay open; clients are told all the same."""
-
-    def fail() -> None:
-        raise RuntimeError("planted")
-
-    async with serving(faults=1) as server, chatter(server.address) as friend:
-        with monkeypatch.context() as patch:
-            patch.setattr(server.server.parts.poller, "stop_accepting", fail)
-            os.kill(os.getpid(), signal.SIGTERM)
-            assert (await friend.closed()).code == 1012
-
-
 async def test_a_member_whose_reset_is_found_during_a_drain_is_no_fault() -> None:
     """The first flush of the drain finds the reset of a peer, whose session is released then."""
     async with serving() as server, connect(server.address, receive_buffer=4096) as peer:

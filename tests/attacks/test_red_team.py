@@ -4,7 +4,6 @@ Real bytes over real sockets against the real server. A healthy neighbour must n
 message, and its own requests are answered. Planted faults are in tests/edge, except for one here.
 """
 
-import gc
 import signal
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -14,7 +13,6 @@ import trio
 
 from chatserver.log.interface import MAX_READ_BYTES, Record
 from chatserver.log.memory import MemoryLog
-from chatserver.observe.memory import Collector
 from tests.support.groups import SteppedLog
 from tests.support.peers import (
     PATIENCE,
@@ -121,20 +119,6 @@ async def test_a_fault_in_feeding_a_member_from_the_log_costs_that_member() -> N
         assert (await unlucky.closed()).code == 1011
         await server.counted("internal-error")
         await hears_all(slow, 60)
-
-
-@pytest.mark.jumping_clock
-async def test_a_fault_in_the_collector_costs_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    collect, planted = gc.collect, [RuntimeError("planted")]
-
-    def fail_once(*arguments: int) -> int:
-        if planted:
-            raise planted.pop()
-        return collect(*arguments)
-
-    async with serving(faults=1, collector=Collector) as server, neighbour(server):
-        monkeypatch.setattr(gc, "collect", fail_once)
-        await eventually(lambda: server.server.parts.connections.faults.count == 1)
 
 
 # -- places and the end of the process --------------------------------------------------------------------------------

@@ -201,6 +201,7 @@ async def test_in_each_callback_and_step(case: Case, tmp_path: Path) -> None:
 
 
 DRAINED: list[tuple[str, Callable[[Scene], tuple[Any, str]], Bring]] = [
+    ("listeners", lambda s: (s.parts.poller, "stop_accepting"), one_request),
     ("idle", lambda s: (s.server.server, "_send_away"), one_request),
     ("WebSocket", lambda s: (s.server.server, "_send_away"), a_websocket),
     ("WebSocket's farewell", lambda s: (s.parts.websockets, "drain"), a_websocket),
