@@ -120,14 +120,13 @@ class ByteBudget:
         """Charge a holder what it keeps now. False means that it is too much: the holder must shrink or be released."""
         charge = size if size > self._free else 0
         before = self._charged.get(holder, 0)
-        if charge == before:
-            return not charge or self.used <= self.most
-        self.used += charge - before
-        if charge:
-            self._charged[holder] = charge
-        else:
-            del self._charged[holder]
-        return charge <= before or self.used <= self.most
+        if charge != before:
+            self.used += charge - before
+            if charge:
+                self._charged[holder] = charge
+            else:
+                del self._charged[holder]
+        return not charge or charge < before or self.used <= self.most
 
     def release(self, holder: object) -> None:
         """Stop charging a holder; harmless the second time."""

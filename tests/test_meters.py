@@ -172,6 +172,7 @@ def test_over_the_bound_growth_is_refused_until_a_release() -> None:
     budget.release("other")
     for _ in range(2):
         assert budget.resize("one", 10_000), "exactly the limit, twice the same size"
+    assert not budget.over
 
 
 class Holder:
