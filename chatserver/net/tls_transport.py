@@ -45,9 +45,10 @@ class TlsTransport(msgspec.Struct, gc=False, eq=False):
     # -- writing ----------------------------------------------------------------------------------------------------
 
     def offer(self, connection: Connection, data: bytes) -> int:
-        """Seal and write until all is sealed or the kernel takes no more. Returns the bytes sealed."""
-        if self.unsent and not self._write(connection, self.unsent):
-            raise BlockingIOError
+        """Seal and write until all is sealed or the kernel takes no more. Returns the bytes sealed.
+
+        Nothing is unsent before: then the connection is blocked.
+        """
         return self._seal(connection, data, 0)
 
     def flush(self, connection: Connection, backlog: Backlog) -> bool:
