@@ -59,6 +59,22 @@ async def test_messages_in_the_run_queue_answer_a_ping(monkeypatch: pytest.Monke
         assert (victim.state, bool(victim.inbox)) == (State.OPEN, True)
 
 
+@pytest.mark.parametrize(("state", "counted", "kept"), [(State.OPEN, True, 0), (State.MESSAGE, False, 4_006)])
+async def test_a_pong_is_free_only_as_an_answer(
+    state: State, counted: bool, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An unsolicited one is counted, and in the middle of a message the same bytes belong to the message."""
+    async with serving(message_rate=20.0) as server, connect(server.address, source=VICTIM) as peer:
+        scene = Scene(server, monkeypatch)
+        await WAYS[state](scene, peer)
+        await scene.until_state(state.name)
+        victim, connections = scene.victim, scene.parts.connections
+        await eventually(lambda: len(victim.inbox) in (0, 4_000))
+        before = victim.rate
+        assert not connections.handler(victim).received(victim, frame(b"", opcode=10))
+        assert (victim.state, victim.rate > before, len(victim.inbox)) == (state, counted, kept)
+
+
 async def test_requests_sent_ahead_are_answered_in_order() -> None:
     """The first read was full, so another was queued; the answer came first, and two requests were read as one."""
     wire = request("POST", "/rooms/lobby/messages", b"hi") * 40

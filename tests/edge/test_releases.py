@@ -5,13 +5,15 @@ from typing import Any
 
 import pytest
 
+from chatserver.api.session import WebSocketSession
 from chatserver.net.connection import Connection
+from chatserver.net.handler import context_of
 from chatserver.net.states import State
 from chatserver.reasons import Reason
 from tests.edge.planting import VICTIM, Scene
 from tests.edge.ways import WAYS
-from tests.support.peers import connect
-from tests.support.serving import serving
+from tests.support.peers import connect, frame
+from tests.support.serving import eventually, serving
 
 pytestmark = pytest.mark.jumping_clock
 
@@ -40,6 +42,18 @@ async def test_a_step_for_a_peer_that_has_gone(act: str, state: State, monkeypat
         getattr(connections, act)(victim)
         connections.close(victim, Reason.PEER_RESET)
         assert released.count(context) == 1
+
+
+async def test_a_message_that_never_ends_is_dropped_with_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow log keeps the session of a publish that it has not stored yet, and 16 KiB with each would add up."""
+    async with serving() as server, connect(server.address, source=VICTIM) as peer:
+        scene = Scene(server, monkeypatch)
+        await WAYS[State.OPEN](scene, peer)
+        session = context_of(scene.victim, WebSocketSession)
+        await peer.send(frame("x" * 9_000, fin=False))
+        await eventually(lambda: session.assembly is not None)
+        scene.parts.connections.close(scene.victim, Reason.EVICTED)
+        assert session.assembly is None
 
 
 def noting(original: Callable[..., Any], released: list[object]) -> Callable[..., Any]:
