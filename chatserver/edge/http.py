@@ -170,9 +170,6 @@ class HttpExchanges:
         check: Callable[[], object], deadline: float,
     ) -> None:  # fmt: skip
         """Wait for an answer that needs the log; the connection is parked in SERVING meanwhile."""
-        if connection.context is not exchange:
-            pending.close()  # the connection ended while this waited for its turn
-            return
         result: Answer | HttpError | MessageError | LogError | None = None
         with trio.move_on_at(deadline):
             try:
@@ -238,7 +235,7 @@ class HttpExchanges:
             return False
         self._connections.enter(connection, _KEEPALIVE)
         room = exchange.room
-        if room is not None and room.congested and connection.alive:
+        if room is not None and room.congested:
             self._hub.pause(room, connection)
             self._connections.enter(connection, State.PAUSED, room)
             return False
@@ -246,7 +243,7 @@ class HttpExchanges:
 
     def go_on(self, connection: Connection) -> bool:
         """In KEEPALIVE: throttle the connection if its requests come too fast. True: a request may be in the inbox."""
-        if connection.rate and self._bucket.over(connection.rate, self._now()):
+        if self._bucket.over(connection.rate, self._now()):
             self._connections.enter(connection, State.THROTTLED)
             return False
         return bool(connection.inbox) and not connection.blocked

@@ -75,7 +75,7 @@ class HeldHandler(WaitingHandler):
     def received(self, connection: Connection, data: bytes) -> bool:
         """The next request was sent ahead: answer the poll at once."""
         waiter = context_of(connection, PollWaiter)
-        if not self._connections.keep_ahead(connection, connection.inbox + data):
+        if not self._connections.keep_ahead(connection, data):
             waiter.keep_alive = False
         return self._exchanges.answer_held(connection, waiter)
 

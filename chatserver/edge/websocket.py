@@ -243,8 +243,6 @@ class WebSocketHandler(Handler):
         self, connection: Connection, session: WebSocketSession, command: Command, work: Work, deadline: float
     ) -> None:
         """Wait for an answer that needs the log; the connection is parked in REPLYING meanwhile."""
-        if connection.context is not session:
-            return  # the connection ended while this waited for its turn
         id_ = getattr(command, "id", None)
         answer = refusal(session, id_, ErrorCode.UNAVAILABLE, "the server could not answer in time", 1.0)
         with trio.move_on_at(deadline):
