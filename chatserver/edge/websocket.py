@@ -178,8 +178,7 @@ class WebSocketHandler(Handler):
                 if connection.state is not _PINGED or count > 1:
                     self._spend(connection, CONTROL * count)
             case Ping(payload, count):
-                if not self._over(connection):
-                    self._connections.send(connection, pong_frame(payload))
+                self._connections.send(connection, pong_frame(payload))
                 self._spend(connection, CONTROL * count)
             case Close(code):
                 self.close(connection, Reason.PEER_CLOSED, code=echoed_code(code))

@@ -113,7 +113,7 @@ def _skip_blank_lines(buffer: bytes | bytearray) -> int:
     start = 0
     while start < _BLANK_LINES and buffer[start : start + 2] == b"\r\n":
         start += 2
-    if start < _BLANK_LINES and len(buffer) == start + 1 and buffer[start] == _CR:
+    if len(buffer) == start + 1 and buffer[start] == _CR:
         return start + 1  # half a line break: wait for the rest
     return start
 

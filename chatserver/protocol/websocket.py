@@ -327,8 +327,7 @@ def text_frame(payload: bytes) -> bytes:
 
 def text_frame_parts(parts: list[bytes]) -> list[bytes]:
     """A text message with a payload in parts, which are not copied."""
-    length = sum(map(len, parts))
-    return [_SMALL_TEXT[length] if length < 126 else _header(0x81, length), *parts]
+    return [_header(0x81, sum(map(len, parts))), *parts]
 
 
 def binary_frame(payload: bytes) -> bytes:

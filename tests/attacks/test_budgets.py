@@ -187,6 +187,16 @@ async def test_of_many_pings_in_a_read_the_last_is_answered(count: int, answers:
         assert heard.count(b"\x8a\x03") == answers
 
 
+async def test_a_ping_is_answered_whatever_was_spent() -> None:
+    """RFC 6455 section 5.5.2 has no exception; a flood of pings ends all the same."""
+    async with serving(**LIMITS) as server, connect(server.address) as peer:
+        await peer.send(upgrade())
+        await peer.head()
+        for payload in (b"first", b"last"):  # the first run spends the budget
+            await peer.send(frame(payload, opcode=9) * (BURST // CONTROL + 1))
+            await peer.until(b"\x8a%c%b" % (len(payload), payload))
+
+
 async def test_granted_publishes_and_answers_to_our_pings_are_not_counted() -> None:
     """Publishes have their own rate, that of their user."""
     async with (
