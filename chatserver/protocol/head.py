@@ -141,7 +141,7 @@ def _target_too_long(limits: HeadLimits) -> HttpError:
 
 
 def parse_head(head: bytes, limits: HeadLimits) -> Head:
-    """Parse one complete head, blank line included. Raises HttpError for anything wrong with it."""
+    """Parse one complete head, which ends with its blank line. Raises HttpError for anything wrong with it."""
     if head[:1] == b"\r":
         head = head[_skip_blank_lines(head) :]
     fields = _count_lines(head) - _NO_FIELDS
@@ -193,8 +193,6 @@ def _parse_with_h11(head: bytes) -> tuple[re.Match[bytes], list[_Field]]:
 
     h11's own reader copies the head into a buffer, and makes an object that would be dropped at once.
     """
-    if not head.endswith(_BLANK_LINE):
-        raise HttpError(ErrorCode.BAD_REQUEST, "not a whole request head")
     first, *lines = head[: -len(_BLANK_LINE)].split(b"\r\n")
     request = request_line_re.fullmatch(first)
     if request is None:
@@ -209,8 +207,6 @@ def _parse_with_h11(head: bytes) -> tuple[re.Match[bytes], list[_Field]]:
     try:
         return request, normalize_and_validate(fields, _parsed=True)._full_items
     except h11.ProtocolError as error:
-        # The traceback's frame refers to the error: without this, each refused request would leave a reference cycle.
-        error.__traceback__ = None
         code = ErrorCode.NOT_IMPLEMENTED if error.error_status_hint == 501 else ErrorCode.BAD_REQUEST
         message = _WORDS.get(str(error).partition(":")[0], "the request head is not valid HTTP/1.1")
         raise HttpError(code, message) from None
@@ -253,7 +249,7 @@ def _split_target(target: str, headers: dict[str, str]) -> tuple[str, str]:
             target = "/" + target
     if "#" in target:
         raise HttpError(ErrorCode.BAD_REQUEST, "a fragment in the request target")
-    if "%" in target and target.count("%") > _MAX_ESCAPES:
+    if target.count("%") > _MAX_ESCAPES:
         message = f"the request target has {target.count('%'):,} escapes, limit {_MAX_ESCAPES:,}"
         raise _too_large(message, ErrorCode.TARGET_TOO_LONG)
     path, _, query = target.partition("?")

@@ -1,7 +1,6 @@
 import pytest
 
-from chatserver.protocol.errors import HttpError
-from chatserver.protocol.head import BodyKind, Head, HeadLimits, find_head_end, has_token, parse_head
+from chatserver.protocol.head import BodyKind, Head, HeadLimits, find_head_end, has_token
 from tests.protocol.feed import feed, head_runner
 from tests.protocol.samples import GET, POST, request
 
@@ -146,12 +145,6 @@ def test_a_dripped_head_is_searched_in_linear_time() -> None:
         end = find_head_end(buffer, searched, HeadLimits())
     assert end == len(wire)
     assert buffer.touched < 12 * len(wire)
-
-
-def test_an_error_keeps_no_traceback_of_h11() -> None:
-    with pytest.raises(HttpError) as caught:
-        parse_head(request(b"Content-Length: x"), HeadLimits())
-    assert caught.value.__suppress_context__
 
 
 def test_has_token() -> None:

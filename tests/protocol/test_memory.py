@@ -48,6 +48,7 @@ CASES: dict[str, Callable[[], None]] = {
     "head": lambda: parse(POST),
     "upgrade": lambda: parse(UPGRADE),
     "bad head": lambda: parse(request(b"bad name: x")),
+    "bad length": lambda: parse(request(b"Content-Length: x")),
     "bad host": lambda: parse(request(host=b"Host: a/b")),
     "chunks": lambda: chunks(b"5\r\nhello\r\n0\r\n\r\n"),
     "unfinished chunks": lambda: chunks(b"5\r\nhel"),

@@ -20,7 +20,7 @@ from tests.protocol.test_websocket_malformed import BAD_TEXT, BROKEN
 from tests.support.peers import raw_frame as frame
 
 PYTHON = re.compile(r"bytearray|\bb['\"]|codec|in position|surrogates not|Traceback|Error|Opcode|<|\\x|CLOSE")
-FALLBACKS = ("the request head is not valid HTTP/1.1", "not a whole request head")
+FALLBACK = "the request head is not valid HTTP/1.1"
 
 
 def refusal(parse: Callable[..., object], *arguments: object) -> str:
@@ -74,13 +74,14 @@ def messages() -> Iterator[tuple[str, str]]:
 def test_no_answer_has_python_in_it() -> None:
     told = dict(messages())
     assert len(told) > 120
-    assert {name: message for name, message in told.items() if PYTHON.search(message) or message in FALLBACKS} == {}
+    assert {name: message for name, message in told.items() if PYTHON.search(message) or message == FALLBACK} == {}
 
 
 @pytest.mark.parametrize(
     ("message", "words"),
     [
         (head_message(request(b"X Y: z")), "a header field is not a name, a colon and a value"),
+        (head_message(request(b"X: a", b" b")), "a folded header field"),
         (head_message(request(host=b"")), "Host is missing"),
         (head_message(b"\x16\x03"), "TLS handshake"),
         (chunk_message(b"nonsense\r\n"), "a chunk does not begin with its size"),
