@@ -49,8 +49,7 @@ class Housekeeping:
 
     def note_presence(self, room: Room) -> None:
         """Queue a room whose presence may have changed, here or in another process."""
-        if room.presence.changed:
-            self._changed[room] = None
+        self._changed[room] = None
 
     def note_lease(self, room: Room) -> None:
         """Queue a room in which a user has a lease."""
@@ -61,15 +60,6 @@ class Housekeeping:
     def leasing(self) -> list[Room]:
         """The rooms in which users have leases."""
         return list(self._leasing)
-
-    def forget(self, room: Room) -> None:
-        """Drop a room that leaves memory."""
-        self._forget_leases(room)
-        self._changed.pop(room, None)
-        self._noticing.pop(room, None)
-
-    def _forget_leases(self, room: Room) -> None:
-        self.leases -= self._leasing.pop(room, 0)
 
     # -- notices ----------------------------------------------------------------------------------------------------
 
@@ -100,10 +90,10 @@ class Housekeeping:
     def _notify(self, room: Room, now: float) -> None:
         """Begin to send a room's notices, if it is time and this round's share is not used up."""
         notices = room.notices
-        if notices is None or not room.members or notices.idle(now):
+        if notices is None or notices.idle(now):
             room.notices = None
             self._noticing.pop(room, None)
-        elif notices.announced is None and self._told < MAX_NOTICES_PER_ROUND and notices.may_tell(now):
+        elif self._told < MAX_NOTICES_PER_ROUND and notices.may_tell(now):
             members = len(room.members)
             self._told += members if notices.typing else members // CHECKS_PER_WRITE + len(notices.reads)
             self._noticing[room] = self._noticing.pop(room)  # to the end of the order
@@ -117,8 +107,7 @@ class Housekeeping:
         if self._round is None:
             self._round = self._visit()
             self._told = 0
-            if self._go_on(self):
-                self._schedule.later(self._go_on, self)
+            self._schedule.later(self._go_on, self)
 
     def _go_on(self, _: object) -> bool:
         """Visit the next rooms of a round. True: there are more."""
@@ -148,19 +137,16 @@ class Housekeeping:
         if room.presence.leases:
             self.note_lease(room)
         else:
-            self._forget_leases(room)
+            self.leases -= self._leasing.pop(room, 0)
         self._left(room)
         return more
 
     def _tell_presence(self, room: Room, now: float) -> int:
         """Begin to send a room's presence change, if it is time. Returns how many members it goes to."""
-        if room.telling is not None or not room.presence.may_tell(now):
+        if not room.presence.may_tell(now):
             return 0
         self._changed.pop(room, None)
         if not room.presence.changed:
-            return 0
-        if not room.members:
-            room.presence.tell(now)  # discards the change: there are no members
             return 0
         room.telling = now
         self._broadcaster.announce_members(room)

@@ -60,7 +60,6 @@ class Hub:
         self.housekeeping = Housekeeping(self.rooms, self.broadcaster, schedule, left=self._left)
         self.types, self.moved = self.housekeeping.types, self.housekeeping.moved
         self.note_presence = self.housekeeping.note_presence
-        self.registry.unloaded = self.housekeeping.forget
         self._follower = Follower(
             log, self.reader, self.rooms, schedule,
             take_in=self._take_in, retained=self.retained, note_altered=note_altered,
@@ -312,8 +311,7 @@ class Hub:
 
     def tick(self) -> None:
         """Once a second: leases end, presence is sent, empty rooms leave memory."""
-        if self.registry.evict_due():
-            self._schedule.later(self.registry.evict_due, self.registry)
+        self._schedule.later(self.registry.evict_due, self.registry)
         self.registry.relieve()  # joined chunks, made when they were sent, count too
         self.housekeeping.begin()
         self._lease_limit.sweep(self._microseconds())

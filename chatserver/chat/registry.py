@@ -61,7 +61,6 @@ class Registry:
         self._schedule = schedule
         self._relief: Iterator[None] | None = None  # the pass of `_relieve` that is under way
         self.loaded: Callable[[Room], None] = lambda room: None  # set by the hub; called when a room is ready
-        self.unloaded: Callable[[Room], None] = lambda room: None  # the same, when a room leaves memory
         self._loading: SingleFlight[Room, Room] = SingleFlight()
         self._unwritten: dict[Room, None] = {}  # rooms without any message, but for those in `_surplus`
         self._empty: dict[Room, float] = {}  # empty rooms to the time at which they leave memory, in that order
@@ -143,7 +142,6 @@ class Registry:
         _uncount(self._of_network, room.network)
         room.released()
         room.presence.end()
-        self.unloaded(room)
 
     def note_empty(self, room: Room) -> None:
         """If a room is empty now, schedule it to leave memory."""
@@ -167,7 +165,7 @@ class Registry:
         elif self._surplus.pop(room, None) is not None and room.ring is None:
             self._unwritten[room] = None
 
-    def evict_due(self, _: object = None) -> bool:
+    def evict_due(self, _: object) -> bool:
         """Evict the next rooms that have been empty long enough. True: there may be more."""
         now = trio.current_time()
         for empty in (self._surplus, self._empty):

@@ -1,5 +1,6 @@
 """Notices of presence: sent in batches, in bounded numbers, and to no member twice."""
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -116,18 +117,21 @@ async def test_many_lost_connections_leave_a_few_in_a_step(it: Chatting, monkeyp
     for peer in peers:
         it.sink.die(peer)
     presence = it.hub.rooms["lobby"].presence
-    counts = [len(presence)]
+    counts, steps = [len(presence)], []
+    monkeypatch.setattr("chatserver.fair.STEP", 0)
     expire = presence_module.Presence.expire
 
     def expire_and_count(self: presence_module.Presence, now: float) -> bool:
         more = expire(self, now)
         counts.append(len(presence))
+        steps.append(it.schedule.ran)
         return more
 
     monkeypatch.setattr(presence_module.Presence, "expire", expire_and_count)
     await trio.sleep(GRACE + 3)
     assert counts[-1] == 1
     assert max(before - after for before, after in pairwise(counts)) == 7
+    assert len(set(steps)) == len(steps)
     assert watcher.presence("lobby")[-1][2] == 1
 
 
@@ -193,17 +197,22 @@ async def test_rooms_are_checked_a_few_in_a_step_and_none_is_forgotten(
     for number in range(3):
         it.hub.rooms[f"room-{number}"].presence.told_at = trio.current_time() + 99.0
     looked: list[int] = []
-    tell = it.hub.housekeeping._tell_presence
 
-    def look(room: Room, now: float) -> int:
-        looked.append(it.schedule.ran)
-        return tell(room, now)
+    def counted(look: Callable[[Room, float], object]) -> Callable[[Room, float], object]:
+        def look_and_count(room: Room, now: float) -> object:
+            looked.append(it.schedule.ran)
+            return look(room, now)
 
-    monkeypatch.setattr(it.hub.housekeeping, "_tell_presence", look)
+        return look_and_count
+
+    for name in ("_tell_presence", "_end_leases"):
+        monkeypatch.setattr(it.hub.housekeeping, name, counted(getattr(it.hub.housekeeping, name)))
     await trio.sleep(1.5)
     told = [name for name, watcher in watchers.items() if watcher.presence(name)]
     assert told == [f"room-{number}" for number in range(3, 10)]
-    assert len(set(looked)) == len(looked) == 10, "one room in a step that has no time"
+    assert len(set(looked)) == len(looked) == 2 * 10, "one room in a step that has no time"
+    for _ in range(2):
+        it.hub.tick()  # a round is not begun before the last has ended
     await trio.sleep(GRACE - 3)
     assert all(len(room.presence) == 2 for room in it.hub.rooms.values())
     await trio.sleep(100.0)
@@ -219,6 +228,18 @@ async def test_empty_rooms_cost_no_notice(it: Chatting) -> None:
     room = it.hub.rooms["lobby"]
     await it.until_idle()
     assert (room.telling, room.presence.changed, room.broadcast) == (None, False, None)
+
+
+async def test_people_who_return_or_poll_again_cost_no_pass(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise each poll in a room of thousands is a visit to all members once a second."""
+    ann, _ = await it.members(2)
+    await trio.sleep(3.0)
+    passes: list[Room] = []
+    monkeypatch.setattr(it.hub.broadcaster, "announce_members", passes.append)
+    for _ in range(3):
+        it.hub.polled(it.hub.rooms["lobby"], ann.principal)
+        await trio.sleep(1.0)
+    assert passes == []
 
 
 async def test_a_notice_due_before_the_last_is_sent_is_merged_with_it(it: Chatting) -> None:

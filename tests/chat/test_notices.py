@@ -122,6 +122,11 @@ async def test_rooms_share_the_notices_of_a_second(it: Chatting, monkeypatch: py
     assert it.sink.writes - writes == 40
     await trio.sleep(10.0)
     assert it.sink.writes - writes == 80, "after three seconds the rest is dropped"
+    for number in range(101, 107):
+        for name in watchers:
+            it.hub.types(name, person(number))
+        await trio.sleep(1.0)
+    assert all(watcher.typing(name)[-1] > 100 for name, watcher in watchers.items()), "all have their turn"
 
 
 async def test_notices_during_a_message_pass_have_a_pass_after_it(

@@ -3,6 +3,7 @@
 import itertools
 import sys
 from collections.abc import Callable
+from types import FrameType
 
 import pytest
 
@@ -158,15 +159,15 @@ def test_equal_claims_of_tokens_are_one_object() -> None:
     assert rights_of(None, (("a", "r"),)) is rights_of(None, (("a", "r"),))
 
 
-def calls_in(work: Callable[[], object]) -> int:
-    """The number of function calls, including those in C."""
-    calls = 0
+def calls_in(work: Callable[[], object]) -> list[str]:
+    """The names of the functions that are called, including those in C."""
+    calls = []
 
-    def count(frame: object, event: str, argument: object) -> None:
-        nonlocal calls
-        calls += event in ("call", "c_call")
+    def note(frame: FrameType, event: str, argument: object) -> None:
+        if event in ("call", "c_call"):
+            calls.append(getattr(argument, "__name__", frame.f_code.co_name))
 
-    sys.setprofile(count)
+    sys.setprofile(note)
     try:
         work()
     finally:
