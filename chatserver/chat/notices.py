@@ -75,8 +75,7 @@ class Notices:
             self.typing.pop(user, None)
 
     def may_tell(self, now: float) -> bool:
-        """Whether there are notices, and the last pass was long enough ago."""
-        self._forget(now)
+        """Whether there are notices, and the last pass was long enough ago. Call `idle` before."""
         return bool(self.typing or self.reads) and now >= self._told_at + NOTICE_EVERY
 
     def announce(self, now: float) -> None:

@@ -234,6 +234,8 @@ async def test_people_who_return_or_poll_again_cost_no_pass(it: Chatting, monkey
     """Otherwise each poll in a room of thousands is a visit to all members once a second."""
     ann, _ = await it.members(2)
     await trio.sleep(3.0)
+    it.hub.types("lobby", ann.principal)
+    await it.until_idle()
     passes: list[Room] = []
     monkeypatch.setattr(it.hub.broadcaster, "announce_members", passes.append)
     for _ in range(3):

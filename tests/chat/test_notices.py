@@ -3,11 +3,10 @@
 import pytest
 import trio
 
-from chatserver.chat import notices as notices_module
 from chatserver.chat.notices import MAX_READS, MAX_REMEMBERED, MAX_TYPING, NOTICE_EVERY, TYPING_EVERY, Notices
 from chatserver.chat.principal import Principal
 from chatserver.chat.room import Room
-from chatserver.log.interface import Draft
+from chatserver.log.interface import Draft, Kind
 from tests.support.chatting import Chatting
 from tests.support.scripted import HERE, Peer
 
@@ -163,6 +162,9 @@ async def test_a_message_ends_its_authors_typing_and_later_typing_is_told(it: Ch
     await it.until_idle()
     await write(it, ann)
     it.hub.types("lobby", ann.principal)
+    face = ann.principal.author
+    reaction = Draft("lobby", face.id, face.name, "", kind=Kind.REACTION, target=1, window_ms=1000, emoji="+", on=True)
+    it.hub.publish(reaction, lambda result: None)
     await trio.sleep(NOTICE_EVERY + 0.1)
     assert bob.typing("lobby") == [eve.number, ann.number, ann.number]
 
@@ -189,11 +191,15 @@ async def test_a_read_marker_is_told_to_the_other_connections_of_its_user(it: Ch
     phone = Peer(ann.number)
     await it.join(phone, "lobby")
     await it.publish("lobby", "one", "two", "three")
+    await trio.sleep(0.5)
     it.hub.moved("lobby", ann.principal, 2, ann)
     await it.until_idle()
     assert [peer.reads("lobby") for peer in (ann, phone, bob)] == [[], [2], []]
-    for offset in (2, 3, 1):  # only the last one is told, a second later
+    await trio.sleep(0.6)  # a round passes
+    for offset in (2, 3, 1):  # only the highest is told, a second after the last
         it.hub.moved("lobby", ann.principal, offset, phone)
+        await it.until_idle()
+        assert ann.reads("lobby") == []
     await trio.sleep(5.0)
     assert [peer.reads("lobby") for peer in (ann, phone, bob)] == [[3], [2], []]
     it.hub.moved("lobby", ann.principal, 3)  # over HTTP
@@ -240,15 +246,17 @@ async def test_a_marker_by_a_connection_outside_the_room_is_told_to_the_member(i
 
 
 def test_the_notices_kept_by_a_room_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notices_module, "MAX_READS", 3)
+    monkeypatch.setattr("chatserver.chat.notices.MAX_READS", 3)
     notices = Notices()
     for number in range(2 * MAX_REMEMBERED):
         notices.types(person(number), 0.0)
-    for number in range(MAX_READS):
+    for number in range(3):
         notices.moved(number, number, None)
         notices.moved(number, 0, None)
     assert len(notices.typing) == MAX_REMEMBERED
-    assert [move.offset for move in notices.reads.values()] == [0, 1, 2]
+    notices.moved(0, 9, None)
+    notices.moved(MAX_READS, 9, None)
+    assert [move.offset for move in notices.reads.values()] == [9, 1, 2]
     notices.announce(0.0)
     notices.tell()
     assert not notices.idle(TYPING_EVERY - 0.1)
