@@ -135,7 +135,7 @@ class Broadcaster:
         self.resume_publishers(room)
         notices = room.notices
         told = room.telling is None and (notices is None or notices.announced is None)
-        if room.broadcast is None and (room.last != broadcast.reaches or not told):
+        if room.last != broadcast.reaches or not told:
             self.announce_members(room)
 
     def announce_members(self, room: Room) -> None:
@@ -257,9 +257,6 @@ class Broadcaster:
 
     def _skip_to_ring(self, member: Member, ring: Ring) -> bool:
         """Send a member behind the ring a gap, or have the log read for it. Returns whether it can go on now."""
-        if self._sink.blocked(member.connection):
-            self._sink.keep(member.connection, b"", 0)
-            return False
         first = member.room.first
         if member.cursor < first - 1:
             self.tell_gap(member, first - 1)
