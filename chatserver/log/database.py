@@ -223,6 +223,6 @@ class DatabaseLog(Generic[C, P]):
         return await self.change(doing, lambda connection: work(self._tables(connection)), hint=hint)
 
     def _stored_late(self, hint: str) -> None:
-        """Called when a change is stored for which no caller waits any more."""
+        """Called when a change ends, most likely stored, for which no caller waits any more."""
         if hint:
             self._on_hints({hint: 0})

@@ -170,8 +170,7 @@ class PostgresWriter:
                 if key is not None:
                     used[key] = new_keys[key] = outcome.record
         if not fresh:
-            connection.execute("ROLLBACK")
-            return outcomes
+            return outcomes  # the session rolls back
         written = {record.room: rooms[record.room] for record in fresh}
         with connection.pipeline():
             _insert(connection, fresh, rooms, rich=bool(rich))

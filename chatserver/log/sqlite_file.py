@@ -49,8 +49,7 @@ def lock_file(database: Path) -> int:
         raise LogOpenError(message) from error
     # On a full disk the number cannot be written; the lock works without it.
     with suppress(OSError):
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        os.pwrite(lock, f"{os.getpid():<19}\n".encode(), 0)  # of one length, so that nothing stays of the last one
     return lock
 
 

@@ -118,12 +118,12 @@ class SqliteIndex(DatabaseIndex[sqlite3.Connection, SqliteReaders]):
                 await self._catch_up()
             except LogUnavailable as error:
                 _log.warning("indexing_failed", reason=str(error))
-                await trio.sleep(INDEX_RETRY)
             except Exception:  # noqa: BLE001  the log goes on without its index
                 _log.exception("indexing_failed")
-                await trio.sleep(INDEX_RETRY)
             else:
                 await self._wait(INDEX_INTERVAL)
+                continue
+            await trio.sleep(INDEX_RETRY)
 
     async def _catch_up(self) -> None:
         """Index the backlog, and what has been written until now."""

@@ -15,7 +15,7 @@ from threading import Condition, Lock, Thread
 from typing import Any, TypeAlias, TypeVar
 
 import trio
-from outcome import Error, Outcome, Value, capture
+from outcome import Error, Outcome, capture
 
 from chatserver.log.interface import LogUnavailable, Post, untaken
 
@@ -71,14 +71,14 @@ class ThreadPool:
     ) -> T:  # fmt: skip
         """Run `work` in a thread and wait for it. On cancellation it does not begin, or its result is dropped.
 
-        `late` is called on the loop for a dropped result; it may not raise.
+        `late` is called on the loop when a job ends for which no caller waits any more; it may not raise.
         """
         task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
 
         def wake(outcome: Outcome[T]) -> None:
             if task is not None:
                 trio.lowlevel.reschedule(task, outcome)
-            elif isinstance(outcome, Value):
+            else:
                 late()
 
         def withdraw(_: object) -> trio.lowlevel.Abort:

@@ -11,6 +11,7 @@ from unittest import mock
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from chatserver.log import database_index, sqlite_indexing
 from chatserver.log import sqlite_file as file_module
@@ -172,16 +173,38 @@ async def test_news_is_indexed_in_batches_and_a_busy_room_delays_no_other(
     async with running(SqliteLog(str(path))) as log:
         await indexed(log)  # the index waits for news afterwards
         assert log.index.lag == 0.0
-        began = trio.current_time()
+        times = []
         for number in range(19):
+            times.append(trio.current_time())
             await append(log, draft("apple", room="ab"[number % 2]))
-        assert 0.0 < log.index.lag <= trio.current_time() - began
+        assert trio.current_time() - times[1] <= log.index.lag <= trio.current_time() - times[0]
         assert steps == []
         await append(log, draft("apple"))
         await indexed(log)
-        assert steps == [["b", "a", "lobby"]]
         assert log.index.lag == 0.0
+        await append(log, draft("apple"))  # the first of the next batch
+        for _ in range(3):
+            await log.change("a turn of the writing thread", lambda connection: None)
+        assert steps == [["b", "a", "lobby"]]
     assert len(in_index(path)) == 20
+
+
+async def test_a_message_that_arrives_during_a_step_is_indexed_by_the_next(
+    path: Path, log: SqliteLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step may have ended just before the message was stored."""
+    late = [draft("apple")]
+
+    async def change(doing: str, work: Any) -> Any:
+        done = await log.change(doing, work)
+        if late:
+            await append(log, late.pop())
+        return done
+
+    monkeypatch.setattr(log.index, "_change", change)
+    await append(log, draft("apple"))
+    await indexed(log)
+    assert in_index(path) == [1, 2]
 
 
 async def test_long_texts_are_indexed_a_few_at_a_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,9 +239,10 @@ async def test_a_failed_step_is_repeated(path: Path, log: SqliteLog, monkeypatch
         return done
 
     monkeypatch.setattr(index_module, "index_rooms", failing)
-    await append(log, draft("apple"))
-    await indexed(log)
-    assert failures == []
+    with capture_logs() as lines:
+        await append(log, draft("apple"))
+        await indexed(log)
+    assert [line["event"] for line in lines] == ["indexing_failed"] * 2
     await append(log, draft("apple"))
     await indexed(log)
     assert in_index(path) == [1, 2]

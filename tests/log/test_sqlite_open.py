@@ -1,5 +1,6 @@
 """Opening a file as a log: refusals and their messages, and what a log keeps over restarts."""
 
+import errno
 import os
 import sqlite3
 import stat
@@ -8,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import trio
@@ -153,6 +155,11 @@ async def test_a_second_log_on_the_file_is_refused_until_the_first_ends(path: Pa
     await fill(alias)
     async with running(SqliteLog(str(path))) as log:
         assert await log.head("lobby") == Head(1, 4)
+
+
+async def test_a_file_system_without_locks(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fcntl.flock", Mock(side_effect=OSError(errno.ENOLCK, "No locks available")))
+    assert "No locks available; put it on a local disk" in await refused(path)
 
 
 async def test_another_program_that_holds_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
