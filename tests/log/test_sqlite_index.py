@@ -170,6 +170,7 @@ async def test_news_is_indexed_in_batches_and_a_busy_room_delays_no_other(
     monkeypatch.setattr(index_module, "index_rooms", counted)
     monkeypatch.setattr(index_module, "INDEX_INTERVAL", 3600)
     monkeypatch.setattr(index_module, "INDEX_SOON", 20)
+    monkeypatch.setattr(index_module, "INDEX_PAUSE", 0)
     async with running(SqliteLog(str(path))) as log:
         await indexed(log)  # the index waits for news afterwards
         assert log.index.lag == 0.0
