@@ -190,22 +190,34 @@ async def test_news_is_indexed_in_batches_and_a_busy_room_delays_no_other(
     assert len(in_index(path)) == 20
 
 
-async def test_a_message_that_arrives_during_a_step_is_indexed_by_the_next(
-    path: Path, log: SqliteLog, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_whole", [True, False])
+async def test_a_message_that_arrives_during_a_step_waits_for_the_next_round(
+    path: Path, monkeypatch: pytest.MonkeyPatch, is_whole: bool
 ) -> None:
-    """The step may have ended just before the message was stored."""
-    late = [draft("apple")]
+    """Unless the step has left out earlier messages of its room: then another follows at once."""
+    for name, value in {"INDEX_INTERVAL": 3600, "INDEX_SOON": 2, "INDEX_PAUSE": 0}.items():
+        monkeypatch.setattr(index_module, name, value)
+    steps = 0
 
     async def change(doing: str, work: Any) -> Any:
-        done = await log.change(doing, work)
-        if late:
-            await append(log, late.pop())
+        nonlocal steps
+        steps += 1
+        done = await log.change(doing, work) if is_whole or steps > 1 else ()
+        if steps == 1:
+            await append(log, draft("apple"))
         return done
 
-    monkeypatch.setattr(log.index, "_change", change)
-    await append(log, draft("apple"))
-    await indexed(log)
-    assert in_index(path) == [1, 2]
+    async with running(SqliteLog(str(path))) as log:
+        assert isinstance(log, SqliteLog)
+        monkeypatch.setattr(log.index, "_change", change)
+        await submit_all(log, [draft("apple"), draft("apple")])
+        await eventually(lambda: log.index.behind == is_whole)
+        for _ in range(3):
+            await log.change("a turn of the writing thread", lambda connection: None)
+        assert (steps, log.index.behind) == ((1, 1) if is_whole else (2, 0))
+        await append(log, draft("apple"))
+        await indexed(log)
+    assert in_index(path) == [1, 2, 3, 4]
 
 
 async def test_long_texts_are_indexed_a_few_at_a_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
