@@ -183,6 +183,7 @@ async def test_news_is_indexed_in_batches_and_a_busy_room_delays_no_other(
         await append(log, draft("apple"))
         await indexed(log)
         assert log.index.lag == 0.0
+        assert isinstance(log, SqliteLog)
         await append(log, draft("apple"))  # the first of the next batch
         for _ in range(3):
             await log.change("a turn of the writing thread", lambda connection: None)
@@ -197,7 +198,7 @@ async def test_a_message_that_arrives_during_a_step_waits_for_the_next_round(
     """Unless the step has left out earlier messages of its room: then another follows at once."""
     for name, value in {"INDEX_INTERVAL": 3600, "INDEX_SOON": 2, "INDEX_PAUSE": 0}.items():
         monkeypatch.setattr(index_module, name, value)
-    steps = 0
+    log, steps = SqliteLog(str(path)), 0
 
     async def change(doing: str, work: Any) -> Any:
         nonlocal steps
@@ -207,8 +208,7 @@ async def test_a_message_that_arrives_during_a_step_waits_for_the_next_round(
             await append(log, draft("apple"))
         return done
 
-    async with running(SqliteLog(str(path))) as log:
-        assert isinstance(log, SqliteLog)
+    async with running(log):
         monkeypatch.setattr(log.index, "_change", change)
         await submit_all(log, [draft("apple"), draft("apple")])
         await eventually(lambda: log.index.behind == is_whole)
