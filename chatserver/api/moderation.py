@@ -6,12 +6,12 @@ A refused request goes into the audit trail, and its answer does not depend on w
 
 from collections.abc import Iterator
 from functools import partial
+from itertools import chain, islice
 
 import msgspec
-import trio
 
 from chatserver.api.answers import Answer, Later, Response, given_anyway
-from chatserver.api.request import Request
+from chatserver.api.request import Request, number_in
 from chatserver.api.services import Services
 from chatserver.chat.audit import write_line
 from chatserver.chat.principal import Action, Principal
@@ -23,7 +23,7 @@ from chatserver.protocol.encoders import time_text
 from chatserver.protocol.errors import HttpError
 from chatserver.protocol.moderation import SanctionBody, check_network, decode_kick, decode_sanction
 from chatserver.protocol.response import json_body
-from chatserver.protocol.validation import OFFSET_LIMIT, check_any_user_id
+from chatserver.protocol.validation import check_any_user_id
 from chatserver.reasons import ErrorCode
 
 #: A user who may moderate both of these rooms may moderate all: a pattern like `?` matches the first by chance.
@@ -124,20 +124,14 @@ class ModerationHandlers:
         return Later(self._list_later(found, limit), partial(self._check_again, request, room))
 
     async def _list_later(self, parts: Iterator[list[Sanction]], limit: int) -> Answer:
-        found: list[Sanction] = []
-        for part in parts:
-            found += part[: limit - len(found)]
-            if len(found) == limit:
-                break
-            await trio.lowlevel.checkpoint()
+        found = islice(chain.from_iterable(await in_steps(parts)), limit)
         return Response(200, [b'{"sanctions":[%b]}\n' % b",".join(await in_steps(map(_shown, found)))])
 
     def lift(self, request: Request, room: str, number: str) -> Later:
         """`DELETE /rooms/{room}/sanctions/{id}`: 200 with the sanction; "*" finds it in any room."""
         principal = self._moderator(request, "lift sanction", room)
         request.parameters()
-        id_ = int(number) if number.isascii() and number.isdigit() and len(number) <= len(str(OFFSET_LIMIT)) else 0
-        sanction = self._moderation.in_force.get(id_)
+        sanction = self._moderation.in_force.get(number_in(number))
         if sanction is None or room not in (EVERYWHERE, sanction.room):
             raise HttpError(ErrorCode.NOT_FOUND, f"no sanction {number[:20]} is in force in {room}")
         if sanction.user == principal.face.id:

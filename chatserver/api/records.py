@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from chatserver.api.answers import Answer, Commit, Response, refusal
-from chatserver.api.request import Request
+from chatserver.api.request import Request, number_in
 from chatserver.api.services import Services, not_stored
 from chatserver.chat.policy import WRITE
 from chatserver.log.interface import LogError, Stored
@@ -57,7 +57,7 @@ class RecordHandlers:
         request.parameters()
         self._services.check(request.principal, WRITE, room)
         self._services.count_record(request.principal)
-        place = check_offset(int(offset) if offset.isascii() and offset.isdigit() and len(offset) <= 16 else 0)
+        place = check_offset(number_in(offset))
         return self._commit(request, change(place), 200)
 
     def _commit(self, request: Request, record: Publish | Change, status: int) -> Commit:

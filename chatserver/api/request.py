@@ -17,7 +17,7 @@ from chatserver.protocol.client_messages import DEFAULT_HISTORY, MAX_HISTORY
 from chatserver.protocol.errors import HttpError, bad_field
 from chatserver.protocol.head import Head
 from chatserver.protocol.response import query_fields
-from chatserver.protocol.validation import Place, optional_cursor
+from chatserver.protocol.validation import OFFSET_LIMIT, Place, optional_cursor
 from chatserver.reasons import ErrorCode
 
 #: Of what Python reads as a number: no underscores, no spaces, no digits of other scripts.
@@ -83,6 +83,11 @@ class Request(msgspec.Struct, gc=False):
                 known = f"there are: {', '.join(allowed)}" if allowed else "none is known here"
                 raise HttpError(ErrorCode.BAD_FIELD, f"unknown parameter {name[:40]!r}; {known}")
         return Parameters(fields)
+
+
+def number_in(path: str) -> int:
+    """The number that is a part of a path; 0 for other text, and for digits that no offset or id has."""
+    return int(path) if path.isascii() and path.isdigit() and len(path) <= len(str(OFFSET_LIMIT)) else 0
 
 
 class Parameters:

@@ -122,7 +122,7 @@ class SearchHandlers:
         for hit in searched.hits:
             result = self._result(hit)
             left -= len(result)
-            if left < 0 and results:
+            if left < 0:
                 break
             results.append(result)
         cached = "true" if searched.cached else "false"

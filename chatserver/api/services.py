@@ -73,7 +73,7 @@ class WriteLimits:
 
     def take_marker(self, principal: Principal) -> float:
         """The same for one move of a read marker, which only the network's rate limits."""
-        return self.markers.take(principal.network, int(self._clock() / MICROSECOND)) if self._limited else 0.0
+        return self.markers.take(principal.network, int(self._clock() / MICROSECOND))
 
     def take_sign_out(self, principal: Principal) -> float:
         """The same for the sign-out of a guest; this rate does not depend on the publish rate."""

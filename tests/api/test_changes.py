@@ -135,7 +135,7 @@ async def test_malformed_changes_are_refused(server: Serving, peer: Peer) -> Non
         ("PATCH", "/2", {"text": "a deletion is no message"}, 404, "not_found"),
         ("DELETE", "/9", {}, 404, "not_found"),
         ("PUT", reaction(9007199254740991, THUMB), {}, 404, "not_found"),
-        *(("DELETE", f"/{offset}", {}, 400, "bad_field") for offset in ("0", "-1", "x", "9" * 30, "%D9%A3", "1.0")),
+        *(("DELETE", f"/{offset}", {}, 400, "bad_field") for offset in ("0", "-1", "x", "9" * 5000, "%D9%A3", "1.0")),
         ("PATCH", "/3", {"text": " "}, 400, "bad_field"),
         ("PATCH", "/3", {"text": "x", "key": ""}, 400, "bad_field"),
         ("DELETE", "/3", {"key": 7}, 400, "bad_field"),

@@ -106,7 +106,9 @@ async def test_guests_without_rights(tmp_path: Path) -> None:
     async with serving(guests=Guests.NONE, token_key=(str(tmp_path / "key"),)) as server:
         async with connect(server.address) as peer:
             reads = [("GET", path.format(room="lobby")) for path in READS]
-            for method, path in (*reads, ("GET", "/rooms"), ("GET", "/session"), ("POST", "/session")):
+            for method, path in (
+                *reads, ("GET", "/rooms"), ("GET", "/search?q=hi"), ("GET", "/session"), ("POST", "/session"),
+            ):  # fmt: skip
                 answer = await peer.request(method, path)
                 assert (answer.status, answer.error) == (401, "unauthenticated")
             page = await peer.request("GET", "/")

@@ -216,7 +216,8 @@ async def test_a_ban_expels_a_user_on_all_transports_at_once(server: Serving, ro
     assert (await ask(address, "GET", "/poll?room=ops:0&room=lobby:0", headers=ANN, source=ELSEWHERE)).status == 403
     everywhere = 403 if room == "*" else 200
     assert await read(address, ANN, "ops", source=ELSEWHERE) == everywhere
-    assert (await ask(address, "GET", "/rooms", headers=ANN, source=ELSEWHERE)).status == everywhere
+    for path in ("/rooms", "/search?q=hi"):
+        assert (await ask(address, "GET", path, headers=ANN, source=ELSEWHERE)).status == everywhere
     async with connect(address, source=ELSEWHERE) as peer:
         await peer.send(upgrade(headers=ANN))
         assert (await peer.head()).status == (403 if room == "*" else 101)
@@ -318,6 +319,7 @@ async def test_a_kick_ends_the_memberships_of_a_user_who_may_return(server: Serv
     await server.counted("kicked")
     (entry,) = await audit(server.address)
     assert (entry["action"], entry["room"], entry["target"], entry["detail"]) == ("kick", "lobby", ann, "noise")
+    assert [line["target"] for line in server.logs if line["event"] == "kick"] == [ann]
     for ended in (1, 0):  # first it is present after a lost connection, then not
         answer = await moderate(server.address, "POST", "/rooms/lobby/kick", user=ann)
         assert answer.json == {"room": "lobby", "user": ann, "ended": ended}
@@ -328,7 +330,7 @@ async def test_a_request_that_waits_during_a_ban_is_refused(tmp_path: Path, monk
     log = MemoryLog()
     paths = (
         "/rooms/lobby/messages", "/rooms/lobby/messages?wait=60", "/rooms/lobby/events", "/poll?room=lobby:1",
-        "/poll?room=lobby&kinds=message",
+        "/poll?room=lobby&kinds=message", "/search?q=59&room=lobby",
     )  # fmt: skip
     async with moderated(tmp_path, engine=log) as server, AsyncExitStack() as stack, trio.open_nursery() as nursery:
         address = server.address
@@ -338,6 +340,7 @@ async def test_a_request_that_waits_during_a_ban_is_refused(tmp_path: Path, monk
         commands = ("join", "history")
         talkers = [await stack.enter_async_context(chatter(address, headers=ANN)) for _ in commands]
         may_tell = hold_back(monkeypatch, log, "head", "read", "latest", "newest")
+        may_find = hold_back(monkeypatch, log.index, "find")
         answers: list[Answer] = []
         for path in paths:
             nursery.start_soon(poll, address, path, ANN, answers)
@@ -347,11 +350,30 @@ async def test_a_request_that_waits_during_a_ban_is_refused(tmp_path: Path, monk
         await server.in_phase("replying", len(commands))
         await sanction(address, kind="ban", user=ann)
         may_tell.set()
+        may_find.set()
         for talker in talkers:
             refused = await talker.next("error")
             assert (refused["id"], refused["code"]) == (7, "forbidden")
     assert [answer.status for answer in answers] == [403] * len(paths)
-    assert not server.server.parts.hub.rooms["lobby"].members
+    room = server.server.parts.hub.rooms["lobby"]
+    assert (list(room.members), room.presence.people()) == ([], [])
+
+
+@pytest.mark.parametrize("path", ["/rooms/lobby/messages", "/poll?room=lobby:1", "/poll?room=lobby&kinds=message"])
+async def test_a_request_that_reads_its_page_during_a_ban_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    log = MemoryLog()
+    async with moderated(tmp_path, engine=log) as server, trio.open_nursery() as nursery:
+        for number in range(60):  # more than a load brings into memory
+            await publish(server.address, "lobby", str(number))
+        ann, answers = await id_of(server.address, ANN), list[Answer]()
+        may_tell = hold_back(monkeypatch, log, "read", "latest")
+        nursery.start_soon(poll, server.address, path, ANN, answers)
+        await server.in_phase("serving")
+        await sanction(server.address, kind="ban", user=ann)
+        may_tell.set()
+        await eventually(lambda: [answer.status for answer in answers] == [403])
 
 
 @pytest.mark.parametrize(("room", "step"), [("lobby", 1), ("lobby", 2), ("lobby:1", 2)])

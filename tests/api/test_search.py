@@ -8,7 +8,9 @@ from urllib.parse import quote
 import pytest
 import trio
 
+from chatserver.api.pages import PAGE_BYTES
 from chatserver.chat.principal import Principal
+from chatserver.protocol.validation import MAX_TEXT_BYTES
 from tests.support.peers import Peer, ask, chatter, connect, publish
 from tests.support.serving import Serving, eventually, serving, until
 
@@ -122,6 +124,7 @@ async def test_over_the_rate(tmp_path: Path) -> None:
             assert answer.status == 200, "each user has its own rate"
         limiters = server.server.parts.limiters
         assert len(limiters) == 1, "the second refusal is known without asking a shard"
+        assert await server.metric("chatserver_searches_total", outcome="limited") == 2
 
 
 async def test_searches_delay_no_reads_of_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,8 +152,16 @@ async def test_a_search_that_is_too_much_work_is_given_up(tmp_path: Path, monkey
         answer = await peer.request("GET", "/search?q=hi")
         assert (answer.status, answer.error, answer.headers["retry-after"]) == (503, "unavailable", "1")
         assert "took too long" in answer.json["error"]["message"]
+        assert await server.metric("chatserver_searches_total", outcome="failed") == 1
         monkeypatch.undo()
         assert await texts(peer, "hi") == ["hi there"]
+
+
+async def test_an_answer_is_bounded_in_bytes(server: Serving, peer: Peer) -> None:
+    for _ in range(20):
+        await publish(server.address, "lobby", "tea " * (MAX_TEXT_BYTES // 4))
+    answer = await peer.request("GET", "/search?q=tea&limit=50")
+    assert (len(answer.body) < PAGE_BYTES + 1000, 1 < len(answer.json["results"]) < 20) == (True, True)
 
 
 @pytest.mark.jumping_clock

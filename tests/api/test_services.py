@@ -37,10 +37,12 @@ def test_all_users_of_a_network_share_its_rate() -> None:
 
 
 def test_a_refusal_by_the_users_rate_does_not_count_for_the_network() -> None:
-    it = Limited(1.0)
+    it, noted = Limited(1.0), list[int]()
+    it.limit.note = lambda principal: noted.append(principal.number)
     for _ in range(1000):
         it.take(1)
     assert it.take(2) == 0.0
+    assert noted == [1, 1, 2], "what other processes count"
     assert len(it.limit) == 3
     it.now = 1e6
     it.limit.sweep()
