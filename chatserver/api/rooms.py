@@ -284,11 +284,10 @@ class RoomHandlers:
         start = self._pages.start(room, after, 0)
         preface = sse.retry_field(RECONNECT_MS)
         if not start.recovered:
-            # A place of another epoch is no place in this log: then the client has missed all of it.
-            encoder = self._services.encoder
-            ours = after is not None and after.epoch in (None, encoder.epoch) and after.offset < start.offset
-            missed_from = after.offset if after is not None and ours else 0
-            preface += encoder.events.gap(room.name, missed_from, start.offset)
+            missed_from = 0  # all of it, for a place of another epoch or after the end: it is no place in this log
+            if after is not None and self._pages.is_ours(after) and after.offset < start.offset:
+                missed_from = after.offset
+            preface += self._pages.events.gap(room.name, missed_from, start.offset)
         return Stream(room, start.offset, principal, preface, messages_only)
 
     def list_rooms(self, request: Request) -> Later:

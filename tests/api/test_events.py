@@ -31,9 +31,10 @@ async def test_last_event_id_takes_precedence_over_the_query(
     assert [json.loads((await event(peer))["data"])["offset"] for _ in range(5 - first)] == list(range(first, 5))
 
 
-async def test_a_gap_is_told_before_anything_else(server: Serving, peer: Peer) -> None:
+@pytest.mark.parametrize("last_id", ["other-2", "99"])
+async def test_a_gap_is_told_before_anything_else(server: Serving, peer: Peer, last_id: str) -> None:
     stored = [await publish(server.address, "lobby", f"m{number}") for number in range(3)]
-    await open_stream(peer, last_id="other-2")
+    await open_stream(peer, last_id=last_id)
     gap = await event(peer)
     epoch = stored[0]["cursor"].partition("-")[0]
     assert (gap["event"], gap["id"]) == ("gap", f"{epoch}-3")

@@ -93,6 +93,9 @@ async def test_a_users_other_connections_are_told(server: Serving, peer: Peer) -
         assert (json.loads(found["data"]), "id" in found) == (told, False)
         await put_read(peer, "lobby", 2)
         assert await ann.next("read") == {**told, "offset": 2}, "a connection is not told of its own marker"
+    async with joined(server, "lobby", BOB) as bob, chatter(server.address, headers=BOB) as outside:
+        await outside.say(type="read", room="lobby", offset=1)
+        assert await bob.next("read") == told
 
 
 @pytest.mark.parametrize("transport", ["websocket", "http"])

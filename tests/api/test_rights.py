@@ -57,7 +57,12 @@ async def test_reading_is_refused_alike_whether_the_room_exists(closed: Serving)
             assert told[0] == told[1], "the answers tell whether the room exists"
             answer = await peer.request("HEAD", path.format(room="staff-one"))
             assert answer.status == 403
-        await refused(peer, "POST", "/rooms/staff-one/messages", b"hi")
+        for method, path in (("POST", "messages"), ("POST", "typing"), ("PUT", "read")):
+            await refused(peer, method, f"/rooms/staff-one/{path}", b"hi")
+    async with chatter(closed.address) as friend:
+        for command in ("read", "typing"):
+            await friend.say(type=command, room="staff-one", offset=1)
+            assert (await friend.next("error"))["code"] == "forbidden"
     # A page of another site reads public rooms only.
     for room, status in (("staff-one", 403), ("news", 200)):
         answer = await ask(closed.address, "GET", f"/rooms/{room}/messages", headers={"Origin": "https://evil.example"})

@@ -123,7 +123,6 @@ class Limiters:
 
     async def remember(self, refusal: OverLimitError) -> None:
         """Refuse this key without asking the shard until its wait is over."""
-        await trio.lowlevel.checkpoint()
         if len(self._refused) < MAX_REFUSALS:
             self._refused[refusal.limit.name, refusal.key] = self._clock() + (refusal.wait or 0.0)
 

@@ -41,6 +41,7 @@ async def test_the_order_of_the_steps(autojump_clock: Clock, systems: Systems, s
 async def test_concurrent_steps_take_the_longest_time(autojump_clock: Clock, systems: Systems, stage: Stage) -> None:
     systems.seconds = dict.fromkeys(("network", "minute", "session", "store", "user", "everywhere"), 1.0)
     systems.go_on = None
+    await trio.sleep(1.0)
     searched = await stage.search()
     assert searched.seconds == pytest.approx(2.0), "the session is looked up and stored"
 
@@ -51,6 +52,8 @@ async def test_one_query_is_enough_for_most_searches(autojump_clock: Clock, syst
     systems.go_on = 5
     assert found(await stage.search(room="a")) == ["a"]
     assert "rooms" not in systems.log
+    await stage.search("other", limit=1)
+    assert systems.log.count("everywhere") == 2, "once for each search of everywhere"
 
 
 async def test_rooms_that_are_slow_are_left_out(autojump_clock: Clock, systems: Systems, stage: Stage) -> None:
