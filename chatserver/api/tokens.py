@@ -7,10 +7,10 @@ Cheap checks come first. A verification takes 39 µs with HS256, 103 with EdDSA,
 would add 60.
 """
 
-import binascii
 import time
 from base64 import urlsafe_b64decode
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import jwt
@@ -175,16 +175,12 @@ class Tokens:
         if len(keys) > MAX_TRIED:
             raise TooManyKeysError
         try:
-            for number, each in enumerate(keys, start=1):
-                try:
+            for each in keys:
+                with suppress(jwt.InvalidSignatureError):
                     jwt.decode(
                         token, each.key, algorithms=[each.algorithm], options=self._options, issuer=self._issuer,
                         audience=self._audience, leeway=CLOCK_SKEW,
                     )  # fmt: skip
-                except jwt.InvalidSignatureError:
-                    if number == len(keys):
-                        raise
-                else:
                     return
             raise jwt.InvalidSignatureError
         except Exception:
@@ -196,10 +192,7 @@ class Tokens:
 
 
 def _decoded(part: str) -> bytes:
-    try:
-        return urlsafe_b64decode(part + "=" * (-len(part) % 4))
-    except binascii.Error as error:
-        raise ValueError("base64") from error
+    return urlsafe_b64decode(part + "=" * (-len(part) % 4))
 
 
 def name_of(name: str | None, user_id: str) -> str:

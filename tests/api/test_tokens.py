@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from chatserver.api import tokens as tokens_module
 from chatserver.api.keys import KeyRing
-from chatserver.api.tokens import FAILURE_BURST, MAX_LIFETIME, MAX_TRIED, RefusedError, Tokens
+from chatserver.api.tokens import FAILURE_BURST, KEYS_RETRY, MAX_LIFETIME, MAX_TRIED, RefusedError, Tokens
 from chatserver.chat.policy import OPEN, Action, rights_of
 from chatserver.chat.principal import SignedIn
 from chatserver.protocol.client_messages import MAX_TOKEN_CHARS
@@ -94,6 +94,7 @@ def test_a_public_key_is_not_used_as_a_secret(tmp_path: Path) -> None:
 BAD: dict[str, Any] = {
     "empty": "",
     "one part": "abc",
+    "a header alone": token().partition(".")[0],
     "not base64": "!!!.???.***",
     "not JSON": unsigned(b"alg", b"sub"),
     "deep header": unsigned(b"[" * 900, CLAIMS),
@@ -126,6 +127,7 @@ BAD: dict[str, Any] = {
     "rooms a list": token(chat={"rooms": ["*"]}),
     "huge": token(extra="x" * MAX_TOKEN_CHARS),
     "not ASCII": token().replace("e", "é", 1),
+    "not ASCII at its end": token() + "é",
 }
 
 
@@ -264,6 +266,15 @@ def test_a_set_has_keys_by_name(tmp_path: Path) -> None:
         verifier.refuses(token(algorithm, number, kid=kid))
     single = Verifier(tmp_path, json.dumps(jwk("ES256")).encode())
     single.who(token("ES256", kid="any"))
+
+
+def test_a_provider_is_asked_only_for_a_name_that_is_unknown(tmp_path: Path) -> None:
+    verifier = Verifier(tmp_path, json.dumps(jwk("ES256", kid="one")).encode())
+    verifier.keys.unknown = lambda: True
+    for algorithm, kid, wait in (
+        ("ES256", "two", KEYS_RETRY), ("ES256", "one", None), ("ES256", None, None), ("HS256", "two", None),
+    ):  # fmt: skip
+        assert verifier.refuses(token(algorithm, 1, kid=kid)).wait == wait, (algorithm, kid)
 
 
 def test_a_token_that_does_not_name_its_key_is_tried_with_a_few(tmp_path: Path) -> None:
