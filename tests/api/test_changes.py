@@ -232,5 +232,6 @@ async def test_events_of_messages_only_move_past_other_records(server: Serving, 
             while "event: presence" in (lines := (await listener.until(b"\n\n")).decode().strip().split("\n")):
                 pass
             assert lines[0].endswith(f"-{number}")
-            assert [line.partition(":")[0] for line in lines] == ["id", "event", "data"] if is_message else ["id"]
+            fields = ["id", "event", "data"] if is_message else ["id"]
+            assert [line.partition(":")[0] for line in lines] == fields
         assert [(await event(other))["event"] for _ in range(3)] == ["message", "reaction", "message"]

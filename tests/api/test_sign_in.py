@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ async def test_one_token_is_one_person_over_every_transport(house: Serving) -> N
     mine = token()
     made = await ask(house.address, "POST", "/session", headers=bearer(mine))
     assert (made.status, made.json["token"], made.json["user"]) == (201, mine, ANN)
+    assert 3500 < datetime.fromisoformat(made.json["expires"]).timestamp() - time.time() <= 3600
     assert (made.json["guest"], made.json["moderator"], made.json["moderates"]) == (False, False, [])
     left = int(made.headers["set-cookie"].partition("Max-Age=")[2].partition(";")[0])
     assert 3500 < left <= 3600, "no longer than the token is valid"
