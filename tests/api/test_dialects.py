@@ -7,7 +7,6 @@ import pytest
 from chatserver.api import dialects
 from chatserver.api.dialect import Command, Dialect
 from chatserver.api.dialects import EchoDialect
-from chatserver.api.dialects.chat_v1 import ChatV1
 from chatserver.api.encoder import WireEncoder
 from chatserver.api.pages import Page
 from chatserver.chat.member import Member
@@ -16,7 +15,7 @@ from chatserver.log.interface import Record
 from chatserver.protocol.client_messages import Join, Leave, Ping, Publish
 from chatserver.protocol.errors import MessageError, MessageId
 from chatserver.protocol.websocket import text_frame
-from chatserver.reasons import ErrorCode, Reason
+from chatserver.reasons import ErrorCode
 from chatserver.settings.fields import Settings
 from tests.support.peers import Peer, chatter, connect, frame, publish, upgrade
 from tests.support.serving import neighbour, serving
@@ -94,24 +93,6 @@ async def line(peer: Peer) -> str:
 
 
 # -- the interface, and echo ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("reason", Reason)
-def test_a_close_has_the_reasons_code_or_the_one_that_is_echoed(reason: Reason) -> None:
-    wire = Dialect().close(reason, "why")
-    assert wire[2:] == reason.close_code.value.to_bytes(2, "big") + b"why"
-    assert Dialect().close(reason, code=3999)[2:4] == (3999).to_bytes(2, "big")
-
-
-def test_pushes_of_chat_v1() -> None:
-    v1 = ChatV1(ENCODER, Settings())
-    face = {"id": ANN.face.id, "name": ANN.face.name}
-    for wire, told in (
-        (v1.goaway("restart", 2.5), {"type": "goaway", "reason": "restart", "retry_after": 2.5}),
-        (v1.gap("lobby", 3, 9), {"type": "gap", "room": "lobby", "after": "k3f9-3", "until": "k3f9-9"}),
-        (v1.typing("lobby", ANN), {"type": "typing", "room": "lobby", "user": face}),
-    ):
-        assert json.loads(wire[2:]) == told
 
 
 def test_echo_gives_the_reason_of_a_refusal_as_text() -> None:

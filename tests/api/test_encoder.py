@@ -1,7 +1,6 @@
 """The JSON of records, events, and lists of people."""
 
 import json
-from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -15,11 +14,6 @@ from chatserver.protocol import encoders
 ENCODER = WireEncoder("k3f9")
 RECORD = Record("lobby", 41, 1_763_800_000_123, "u_1", "Ann", 'a "quoted" ünï\n')
 PEOPLE = [Principal(number, "here") for number in range(MAX_NAMED_MEMBERS + 5)]
-
-
-def fields_of(event: bytes) -> dict[str, str]:
-    assert event.endswith(b"\n\n"), "an empty line ends an event"
-    return dict(line.split(": ", 1) for line in event.decode().split("\n") if line)
 
 
 def test_an_emptied_edit_is_encoded_like_its_record() -> None:
@@ -42,30 +36,6 @@ def test_a_message_with_a_new_state_is_encoded_like_its_record(
     record = replace(RECORD, user_id=NOISE, user_name=NOISE, text=NOISE, mentions=mentions, state=before)
     altered = replace(record, state=now)
     assert ENCODER.restated(ENCODER.message(record), altered) == ENCODER.message(altered)
-
-
-def _user(person: Principal) -> dict[str, str]:
-    return {"id": person.face.id, "name": person.face.name}
-
-
-def test_a_gap_moves_the_cursor_and_events_outside_the_log_do_not() -> None:
-    event = fields_of(ENCODER.events.gap("lobby", 3, 9))
-    assert (event["id"], event["event"]) == ("k3f9-9", "gap")
-    gap = json.loads(event["data"])
-    assert (gap["room"], gap["after"], gap["until"]) == ("lobby", "k3f9-3", "k3f9-9")
-    ann = PEOPLE[0]
-    cases: list[tuple[bytes, dict[str, Any]]] = [
-        (
-            ENCODER.events.presence("lobby", [ann], [], 1),
-            {"type": "presence", "joined": [_user(ann)], "left": [], "members": 1},
-        ),
-        (ENCODER.events.typing("lobby", ann), {"type": "typing", "user": _user(ann)}),
-        (ENCODER.events.read("lobby", 41), {"type": "read", "offset": 41}),
-    ]
-    for wire, told in cases:
-        event = fields_of(wire)
-        assert list(event) == ["event", "data"]
-        assert (event["event"], json.loads(event["data"])) == (told["type"], {"room": "lobby", **told})
 
 
 def test_a_listing_is_encoded_again_only_after_a_change() -> None:

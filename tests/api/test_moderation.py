@@ -181,24 +181,6 @@ async def test_of_two_lifts_at_the_same_moment_one_finds_the_sanction(
         ]
 
 
-async def test_a_moderator_who_is_banned_meanwhile_gets_no_list(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    log = MemoryLog()
-    may_tell = hold_back(monkeypatch, log.audit, "read")
-    async with moderated(tmp_path, engine=log) as server, trio.open_nursery() as nursery:
-        statuses: list[int] = []
-
-        async def read_audit() -> None:
-            statuses.append((await moderate(server.address, "GET", "/audit", who=SECOND)).status)
-
-        nursery.start_soon(read_audit)
-        await server.in_phase("serving")
-        await sanction(server.address, "*", kind="ban", user=await id_of(server.address, SECOND))
-        may_tell.set()
-        await eventually(lambda: statuses == [403])
-
-
 @pytest.mark.parametrize(("what", "fields"), [("sanctions", {"kind": "ban"}), ("kick", {})])
 async def test_the_answer_comes_when_open_connections_have_been_told(
     server: Serving, monkeypatch: pytest.MonkeyPatch, what: str, fields: dict[str, Any]

@@ -359,23 +359,6 @@ async def test_a_request_that_waits_during_a_ban_is_refused(tmp_path: Path, monk
     assert (list(room.members), room.presence.people()) == ([], [])
 
 
-@pytest.mark.parametrize("path", ["/rooms/lobby/messages", "/poll?room=lobby:1", "/poll?room=lobby&kinds=message"])
-async def test_a_request_that_reads_its_page_during_a_ban_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
-) -> None:
-    log = MemoryLog()
-    async with moderated(tmp_path, engine=log) as server, trio.open_nursery() as nursery:
-        for number in range(60):  # more than a load brings into memory
-            await publish(server.address, "lobby", str(number))
-        ann, answers = await id_of(server.address, ANN), list[Answer]()
-        may_tell = hold_back(monkeypatch, log, "read", "latest")
-        nursery.start_soon(poll, server.address, path, ANN, answers)
-        await server.in_phase("serving")
-        await sanction(server.address, kind="ban", user=ann)
-        may_tell.set()
-        await eventually(lambda: [answer.status for answer in answers] == [403])
-
-
 @pytest.mark.parametrize(("room", "step"), [("lobby", 1), ("lobby", 2), ("lobby:1", 2)])
 async def test_a_poll_between_its_steps_during_a_ban_is_refused(
     server: Serving, room: str, step: int, monkeypatch: pytest.MonkeyPatch

@@ -9,7 +9,7 @@ import pytest
 
 from tests.api.asking import JSON, cookie
 from tests.support.certificates import certificate
-from tests.support.peers import Answer, Body, Chatter, Peer, ask, chatter, publish
+from tests.support.peers import Answer, Body, Chatter, Peer, ask, chatter
 from tests.support.serving import Serving, serving
 from tests.support.tokens import bearer
 
@@ -138,11 +138,3 @@ async def test_over_tls_the_cookie_is_secure(tmp_path: Path) -> None:
     async with serving(tls_cert=cert, tls_key=key) as server, chatter(server.address) as friend:
         for answer in (await make(server, {"name": "Ann"}), friend.handshake):
             assert answer.headers["set-cookie"].endswith("; HttpOnly; SameSite=Lax; Secure")
-
-
-async def test_requests_of_one_curl_are_one_guest() -> None:
-    async with serving() as server:
-        first = (await publish(server.address, "lobby", "hi"))["user"]
-        assert (await publish(server.address, "lobby", "hi"))["user"] == first
-        assert await who(server, {}) == first
-        assert await who(server, {"User-Agent": "another"}) != first
