@@ -126,7 +126,7 @@ class Routes:
         methods, names = self._find(path) if operators is None else (self._service.get(path), ())
         if methods is None:
             raise HttpError(ErrorCode.NOT_FOUND, f"there is nothing at {path[:80]}")
-        if names and not (names[0] == EVERYWHERE and path.startswith(FOR_ALL_ROOMS)):
+        if names and not path.startswith(FOR_ALL_ROOMS):
             check_room(names[0])
         if source is Source.ALLOWED and head.method == "OPTIONS":
             return Response(204, [], headers=preflight_fields(methods))

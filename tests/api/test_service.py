@@ -19,6 +19,7 @@ from tests.support.moderating import MODERATOR, moderated
 from tests.support.peers import Chatter, Peer, ask, chatter, connect, publish, request, upgrade
 from tests.support.serving import Serving, serving
 from tests.support.steps import StepCounts
+from tests.support.tokens import bearer
 
 # -- rooms and members ----------------------------------------------------------------------------------------------
 
@@ -97,7 +98,7 @@ async def test_metrics_name_every_reason_and_phase_and_count_messages(server: Se
     for _ in range(3):
         await publish(server.address, "lobby", "hi")
         await friend.next("message")
-    answer = await ask(server.address, "GET", "/metrics")
+    answer = await ask(server.address, "GET", "/metrics", headers=bearer("of a proxy"))
     assert answer.headers["content-type"].startswith("text/plain; version=")
     lines = answer.body.decode().splitlines()
     reasons = re.findall(r'^chatserver_closes_total{reason="([^"]+)"}', answer.body.decode(), re.MULTILINE)

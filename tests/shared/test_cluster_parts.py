@@ -12,13 +12,13 @@ import trio
 
 from chatserver.api import shared_rates
 from chatserver.chat import cluster
-from chatserver.log.interface import new_identity
+from chatserver.log.interface import SANCTIONS_CHANGED, new_identity
 from chatserver.meters import MICROSECOND
 from chatserver.server import Server
 from chatserver.settings.fields import Settings
 from chatserver.settings.spec import ConfigError
 from chatserver.shared import valkey
-from tests.support.moderating import guest, id_of, moderate
+from tests.support.moderating import guest, id_of, moderate, sanction
 from tests.support.peers import ask, chatter
 from tests.support.serving import Serving, eventually, neighbour, serving, until
 from tests.support.tokens import secret_file
@@ -98,6 +98,14 @@ async def test_a_sign_out_at_one_server_makes_the_other_read_the_log(servers: li
         reloader = other.server._reloader
         assert reloader is not None
         await eventually(reloader._asked.is_set)
+
+
+async def test_others_are_told_to_read_sanctions_again(servers: list[Valkey], tmp_path: Path) -> None:
+    async with serving(shared=url_of(servers), token_key=(secret_file(tmp_path),)) as server:
+        with mock.patch.object(server.server.parts.services.cluster, "hint") as hint:
+            made = await sanction(server.address, kind="ban", user="u_x")
+            answer = await moderate(server.address, "DELETE", f"/rooms/lobby/sanctions/{made['id']}")
+        assert (answer.status, hint.call_args_list) == (200, [mock.call(SANCTIONS_CHANGED)] * 2)
 
 
 async def test_a_search_at_one_is_counted_by_the_other(servers: list[Valkey]) -> None:
