@@ -122,8 +122,7 @@ def build(
         note_altered=search_results.forget,
     )  # fmt: skip
     shared = SharedParts(settings.shared, log.identity.secret, hub, trio.current_time) if settings.shared else None
-    bus = None if supervised is None else supervised.bus
-    others = shared if shared is not None or bus is None else WorkerParts(bus, hub)
+    others = shared if shared is not None or supervised is None else WorkerParts(supervised.bus, hub)
     services = _services(
         settings, log, hub, encoder, _identities(settings, log.identity.secret, keys), audit, search_results, others,
         faulted=connections.faults.caught,

@@ -19,11 +19,11 @@ class Supervised(Protocol):
         """Sockets that are bound already, and outlive this process."""
 
     @property
-    def neighbours(self) -> Neighbours | None:
+    def neighbours(self) -> Neighbours:
         """The other processes that write to the same log."""
 
     @property
-    def bus(self) -> Datagrams | None:
+    def bus(self) -> Datagrams:
         """The channel for messages to the other workers."""
 
     @property

@@ -32,7 +32,7 @@ class Arrivals:
         # The event also lists renamed users, and users who joined just before us. The count tells how many are new.
         joined = sorted(event.joined, key=lambda user: names[user.id] in (None, render.name_of(user)))
         new = event.members + len(event.left) - (self._members.get(event.room) or 0)
-        old = joined[: max(0, len(joined) - new)] if new > 0 else joined
+        old = joined[: max(0, len(joined) - new)]
         self._members[event.room] = event.members
         if not is_shown:
             return [], None

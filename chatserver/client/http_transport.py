@@ -62,8 +62,7 @@ class HttpConversation:
 
     async def run(self) -> None:
         """Send requests in order, and poll concurrently."""
-        if not self._streaming:
-            self._nursery.start_soon(self._poll)
+        self._nursery.start_soon(self._poll)
         async for request in self._asked:
             if (frame := await self._do(request)) is not None:
                 await self._tell.send(frame)

@@ -46,8 +46,8 @@ class Worker:
     def __init__(self, link: Link, setup: Setup) -> None:
         operators = None if setup.operators is None else _inherited(setup.operators)
         self.listening = Listening([[_inherited(each) for each in setup.listening]], operators)
-        self.neighbours = Neighbours(Path(setup.folder), setup.number, setup.count) if setup.folder else None
-        self.bus = Datagrams(Path(setup.folder), setup.number, setup.count) if setup.folder else None
+        self.neighbours = Neighbours(Path(setup.folder), setup.number, setup.count)
+        self.bus = Datagrams(Path(setup.folder), setup.number, setup.count)
         self._stop, self.stops = trio.open_memory_channel[int](2)
         self._told_to_stop = False
         self._accepts = False
@@ -56,7 +56,7 @@ class Worker:
         self._link = link
         self._families: Callable[[], Iterable[list[Family]]] = list  # before there is a server
         self._text = ""
-        self._answered = trio.Event()
+        self._answered: trio.Event
         self._asking: SingleFlight[str, bytes] = SingleFlight()
         self._nursery: trio.Nursery
         self._server: Server

@@ -206,14 +206,15 @@ async def test_arrivals_and_departures_are_one_line_until_a_message(server: Fake
 async def test_people_who_are_counted_already_do_not_join(server: FakeServer, person: Terminal) -> None:
     """People who joined just before, and people with a new name, are not shown as joining."""
     ann, bob, cy = ({"id": f"u_{name}", "name": name} for name in ("Ann", "Bob", "Cy"))
-    await server.tell(type="presence", room="lobby", joined=[ann, ME, bob], left=[], members=2)  # the join counts 1
-    assert "Ann" not in await person.until("Bob joined · 2 here")
-    await server.tell(type="presence", room="lobby", joined=[cy, bob | {"name": "Rob"}], left=[], members=3)
+    await server.tell(type="presence", room="lobby", joined=[ann, ME, bob], left=[], members=3)  # the join counts 1
+    assert "· Bob joined" in await person.until(" · 3 here")
+    await server.tell(type="presence", room="lobby", joined=[cy, bob | {"name": "Rob"}], left=[], members=4)
     assert "joined" not in await person.until("Bob is now Rob")
-    await person.until("Cy joined · 3 here")
-    await server.tell(type="presence", room="lobby", joined=[cy], left=[], members=3)
-    await server.tell(type="presence", room="lobby", joined=[], left=[ann], members=2)
-    await person.until("Cy joined, Ann left · 2 here")
+    await person.until("Cy joined · 4 here")
+    await server.tell(type="presence", room="lobby", joined=[cy], left=[], members=4)
+    await server.tell(type="presence", room="ops", joined=[bob | {"name": "Bobby"}], left=[ann], members=9)
+    await server.tell(type="presence", room="lobby", joined=[], left=[ann], members=3)
+    assert "9 here" not in await person.until("Cy joined, Ann left · 3 here"), "of another room"
 
 
 async def test_rooms_are_listed_with_their_number_of_records() -> None:

@@ -2,9 +2,10 @@
 
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from unittest import mock
 
 import pytest
@@ -15,7 +16,6 @@ from chatserver import server as server_module
 from chatserver.net.listener import bind
 from chatserver.server import Server
 from chatserver.settings.fields import Settings
-from chatserver.shared.datagrams import Datagrams
 from chatserver.workers import process
 from chatserver.workers.link import Alive, Ask, Collect, Link, Message, Numbers, Ready, Setup, Stop, Text
 from chatserver.workers.process import Worker
@@ -26,12 +26,12 @@ from tests.support.serving import LIFE, CalmCollector, eventually
 class Working:
     """A worker in this process, and the supervisor's end of its link."""
 
-    def __init__(self, settings: Settings, listening: socket.socket, bus: Datagrams | None) -> None:
+    def __init__(self, settings: Settings, listening: socket.socket, folder: Path) -> None:
         ours, theirs = socket.socketpair()
         self.link = Link(ours)
-        setup = Setup(settings, [listening.fileno()], None, folder="", number=0, count=1)
+        setup = Setup(settings, [listening.fileno()], None, folder=str(folder), number=0, count=1)
         self.worker = Worker(Link(theirs), setup)
-        self.worker.bus = bus
+        self.worker.neighbours = None  # type: ignore[assignment]  # a log in memory has none
         self.server = Server(settings, total=100, supervised=self.worker)
         self.address = Address(*listening.getsockname()[:2])
         self.heard: list[Message] = []
@@ -60,9 +60,7 @@ class Working:
 
 
 @asynccontextmanager
-async def working(
-    *, told: Message | None = None, bus: Datagrams | None = None, **options: object
-) -> AsyncIterator[Working]:  # fmt: skip
+async def working(folder: Path, *, told: Message | None = None, **options: object) -> AsyncIterator[Working]:
     """A worker that is ready, and has ended after the block. It receives `told` before its log is open."""
     settings = Settings(log="memory:", port=0, **options)  # type: ignore[arg-type]
     with closing(bind("127.0.0.1", 0, send_buffer=65_536)) as listening:
@@ -74,7 +72,7 @@ async def working(
         trio.fail_after(LIFE),
     ):
         async with trio.open_nursery() as nursery:
-            found = Working(settings, inherited, bus)
+            found = Working(settings, inherited, folder)
             inherited.detach()
             if told is not None:
                 found.begin_late(told)
@@ -85,11 +83,18 @@ async def working(
         found.link.close()
 
 
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """The folder of the workers' sockets, whose paths may have 107 bytes."""
+    with TemporaryDirectory() as made:
+        yield Path(made)
+
+
 async def test_a_worker_sends_beats_and_its_numbers_on_request_and_at_its_end(
-    capsys: pytest.CaptureFixture[str],
+    folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with mock.patch.object(process, "HEARTBEAT", 0.01):
-        async with working() as one, chatter(one.address):
+        async with working(folder) as one, chatter(one.address):
             for _ in range(3):
                 await one.hear(Alive)
             await one.link.send(Collect())
@@ -103,8 +108,8 @@ async def test_a_worker_sends_beats_and_its_numbers_on_request_and_at_its_end(
     assert capsys.readouterr().out == "", "the supervisor prints this line"
 
 
-async def test_metrics_come_from_the_supervisor() -> None:
-    async with working() as one:
+async def test_metrics_come_from_the_supervisor(folder: Path) -> None:
+    async with working(folder) as one:
         answers = []
 
         async def scrape() -> None:
@@ -135,16 +140,19 @@ def by_signal(one: Working) -> None:
 
 
 @pytest.mark.parametrize("tell", [by_link_end, by_signal])
-async def test_a_worker_drains_without_its_supervisor_or_after_a_signal(tell: Callable[[Working], None]) -> None:
-    async with working() as one, chatter(one.address) as friend:
+async def test_a_worker_drains_without_its_supervisor_or_after_a_signal(
+    tell: Callable[[Working], None], folder: Path
+) -> None:
+    async with working(folder) as one, chatter(one.address) as friend:
         tell(one)
         assert (await friend.next("goaway"))["reason"] == "restart"
+    assert await trio.Path(folder).exists() == (tell is by_signal), "without a supervisor, nobody else removes it"
 
 
 @pytest.mark.jumping_clock
-async def test_a_new_connection_is_answered_while_its_worker_is_replaced() -> None:
+async def test_a_new_connection_is_answered_while_its_worker_is_replaced(folder: Path) -> None:
     """This worker has accepted the peer, which sends its request a moment later."""
-    async with working() as one, connect(one.address) as early:
+    async with working(folder) as one, connect(one.address) as early:
         await eventually(lambda: one.server.parts.connections.held == 1)
         await one.link.send(Stop(replaced=True))
         await eventually(lambda: not one.server.parts.poller._listeners)
@@ -152,17 +160,21 @@ async def test_a_new_connection_is_answered_while_its_worker_is_replaced() -> No
         assert answer.status == 200
 
 
-async def test_a_worker_replaced_before_it_accepts_drains_at_once() -> None:
+async def test_a_worker_replaced_before_it_accepts_drains_at_once(folder: Path) -> None:
     """Otherwise a worker that has just started when all are replaced ends with a traceback."""
-    async with working(told=Stop(replaced=True)) as one:
+    async with working(folder, told=Stop(replaced=True)) as one:
         pass
     assert one.code == 0
 
 
-async def test_a_signal_to_all_processes_does_not_shorten_the_drain() -> None:
+@pytest.mark.parametrize("first", ["message", "signal"])
+async def test_a_signal_to_all_processes_does_not_shorten_the_drain(first: str, folder: Path) -> None:
     """Some service managers signal all processes; only the supervisor may end a drain at once."""
-    async with working(close_deadline=60.0, drain_timeout=60.0) as one, chatter(one.address) as stubborn:
-        await one.link.send(Stop())
+    async with working(folder, close_deadline=60.0, drain_timeout=60.0) as one, chatter(one.address) as stubborn:
+        if first == "message":
+            await one.link.send(Stop())
+        else:
+            signal.raise_signal(signal.SIGTERM)
         assert (await stubborn.next("goaway"))["reason"] == "restart"
         for _ in range(3):
             signal.raise_signal(signal.SIGTERM)
@@ -171,9 +183,9 @@ async def test_a_signal_to_all_processes_does_not_shorten_the_drain() -> None:
         await one.link.send(Stop())
 
 
-async def test_a_worker_serves_although_it_cannot_hear_the_others(tmp_path: Path) -> None:
+async def test_a_worker_serves_although_it_cannot_hear_the_others(folder: Path) -> None:
     """A program that cleans /tmp may remove the folder of the sockets; each new worker then ended at once."""
-    async with working(bus=Datagrams(tmp_path / "gone", 0, 1)) as one, chatter(one.address) as ann:
+    async with working(folder / "gone") as one, chatter(one.address) as ann:
         await ann.ask("join", room="lobby")
         await eventually(lambda: one.server.parts.connections.faults.count > 0)
         assert (await ask(one.address, "GET", "/healthz")).status == 200
