@@ -16,6 +16,9 @@ from chatserver.settings.describe import print_limits, shown_value
 from chatserver.settings.fields import SPECS, Settings, flag_name
 from chatserver.settings.spec import Section
 
+COMMANDS = ("serve", "limits", "chat", "token", "doctor", "admin")
+ADMIN = ("mute", "unmute", "ban", "unban", "kick", "delete", "sanctions", "audit")
+
 
 def run(*tokens: str) -> int:
     return cli.run_command(list(tokens))
@@ -57,9 +60,12 @@ def test_help_of_serve_is_short(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--help-all" in shown
 
 
-@pytest.mark.parametrize("command", ["serve", "limits", "chat", "token", "doctor"])
+@pytest.mark.parametrize("command", [*COMMANDS, *(f"admin {each}" for each in ADMIN)])
 def test_every_command_has_help_without_python_names(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(command, "--help") == 0
+    *before, name = command.split()
+    assert run(*before, "--help") == 0
+    assert f"│ {name} " in capsys.readouterr().out
+    assert run(*before, name, "--help") == 0
     shown = capsys.readouterr().out
     assert f"chatserver {command}" in shown
     for python in (" STR", " FLOAT", " PATH", "False", '""', "()"):

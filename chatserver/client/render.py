@@ -60,8 +60,6 @@ class Style:
 
 def printable(text: str) -> str:
     """Return `text` with control and format characters made visible: `\\x1b[2J` rather than a cleared screen."""
-    if text.isprintable():
-        return text
     return "".join(char if char.isprintable() or char in HARMLESS else ascii(char)[1:-1] for char in text)
 
 
@@ -87,7 +85,7 @@ def message_lines(message: Message, style: Style, *, room: str = "", quote: str 
 
     `room` is given where it is not clear, `quote` is the message replied to; `called`: it is addressed to the reader.
     """
-    lines = [printable(line.expandtabs(_TAB)) for line in _text(message).splitlines()] or [""]
+    lines = [printable(line.expandtabs(_TAB)) for line in _text(message).splitlines()]
     if called:
         lines = [style.strong(line) for line in lines]
     elif message.deleted:

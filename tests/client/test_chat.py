@@ -145,8 +145,6 @@ async def test_leaving_a_room_ends_its_iteration() -> None:
 @pytest.mark.jumping_clock
 async def test_every_call_has_a_deadline_and_a_repeated_one_acts_once() -> None:
     server = FakeServer()
-    async with server.running():
-        pass  # takes a port
     async with connect(server.url, answer_timeout=5.0) as chat:
         for call in (partial(chat.publish, "lobby", "a", key="k"), partial(chat.members, "lobby"), chat.connected):
             with pytest.raises(Unavailable, match="cannot connect"):

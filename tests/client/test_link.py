@@ -29,8 +29,6 @@ async def listener(server: FakeServer) -> AsyncIterator[Listener]:
 
 async def test_a_server_that_is_down_for_a_while_is_tried_until_it_is_back() -> None:
     server = FakeServer()
-    async with server.running():
-        pass  # takes a port
     async with listening(server.url) as listener:
         assert all("cannot connect" in event.why for event in await listener.until(Reconnecting, times=2))
         listener.say("patience")

@@ -49,6 +49,11 @@ def test_pretty_keeps_line_breaks_and_nothing_else_that_moves_the_cursor(colours
     assert ("\x1b[1;3" in rest) == colours
 
 
+def test_a_text_that_calls_the_reader_is_strong_and_a_deleted_one_is_not() -> None:
+    for called, deleted, shown in (True, False, "\x1b[1mhi"), (False, True, "\x1b[2m(deleted)"), (False, False, " hi"):
+        assert shown in render.message_lines(message("hi", deleted=deleted), Style(colours=True), called=called)
+
+
 def test_words_of_every_script_and_emoji_are_kept() -> None:
     text = "grüße مرحبا 日本 👩\u200d🚀 می\u200cرم tout\u00a0!"
     assert render.printable(text) == text
@@ -63,6 +68,7 @@ def test_tabs_are_spaces() -> None:
     [
         ("one two three four", ["one two", "  three", "  four"]),
         ("seven 7 x", ["seven 7", "  x"]),
+        ("    seven x", ["    seven x"]),
         ("one  two   six", ["one  two", "  six"]),
         ("1 aVeryLongWord 2 3", ["1 aVeryLongWord", "  2 3"]),
         ("a\n  code b c", ["a", "  code b", "  c"]),
@@ -100,6 +106,7 @@ def test_an_impossible_time_is_shown_unchanged() -> None:
     ("event", "words"),
     [
         (Connected(ANN), "connected as Ann"),
+        (Connected(User("u_c", "")), "connected as ?"),
         (Entered("ops", 3, resumed=False), "in ops, 3 here"),
         (Entered("ops", None, resumed=True), "back in ops"),
         (Gap("ops", None), "some messages of ops are gone for good and not shown"),
@@ -129,7 +136,7 @@ def test_arrivals_and_departures(joined: list[str], left: list[str], words: str 
 
 
 def test_members() -> None:
-    assert render.members(Members("ops", (ANN, BOB), 2)) == "2 in ops: Ann, Bob"
+    assert render.members(Members("ops", (ANN, BOB, User("u_c", "")), 3)) == "3 in ops: Ann, Bob, ?"
     assert render.members(Members("ops", (ANN,), 600)) == "600 in ops: Ann and 599 more"
 
 
@@ -156,3 +163,4 @@ def test_a_message_shows_its_room_and_the_message_that_it_answers() -> None:
     lines = render.message_lines(message("yes"), Style(colours=False), room="ops", quote="#3 Bob: coming?").splitlines()
     assert [line.partition("  ")[2] for line in lines] == ["ops│↳ #3 Bob: coming?", "ops│#1 Ann: yes"]
     assert render.quoted(message("x" * 100 + "\n")) == f"Ann: {'x' * 59}…"
+    assert render.quoted(message("x" * 60)) == f"Ann: {'x' * 60}"

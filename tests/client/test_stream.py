@@ -1,7 +1,11 @@
+import socket
+from typing import NoReturn
+
 import pytest
+import trio
 
 from chatserver.client import BadUrl
-from chatserver.client.stream import parse_target, split_page_url
+from chatserver.client.stream import EndedError, dial, parse_target, split_page_url
 
 
 @pytest.mark.parametrize(
@@ -71,3 +75,20 @@ def test_an_address_of_a_room_is_refused_with_the_right_form(text: str, words: s
 )
 def test_the_address_that_the_page_has_for_a_room(text: str, server: str, room: str) -> None:
     assert split_page_url(text) == (server, room)
+
+
+class EmptyResolver(trio.abc.HostnameResolver):
+    """A resolver without any host."""
+
+    async def getaddrinfo(self, *_: object, **__: object) -> NoReturn:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    async def getnameinfo(self, *_: object, **__: object) -> NoReturn:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("url", ["http://chat.exmaple:8000", "https://chat.exmaple"])
+async def test_the_error_names_the_unknown_host(url: str) -> None:
+    trio.socket.set_custom_hostname_resolver(EmptyResolver())
+    with pytest.raises(EndedError, match=r"cannot find chat\.exmaple: Name or service not known"):
+        await dial(parse_target(url), timeout=10)

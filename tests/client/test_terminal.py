@@ -65,10 +65,7 @@ async def test_a_refused_room_ends_the_client_with_one_message(server: FakeServe
 
 
 async def test_send_fails_without_an_answer() -> None:
-    server = FakeServer()
-    async with server.running():
-        pass  # takes a port, and leaves it
-    done = await chat(server, b"a\nb\n", "--retry-for", "0.3", "--send")
+    done = await chat(FakeServer(), b"a\nb\n", "--retry-for", "0.3", "--send")
     assert done.returncode == 1
     assert b"no acknowledgement for 0.3 s: line 1 and what follows may be lost" in done.stderr
 

@@ -1,12 +1,13 @@
-"""The database of a cluster, and a doctor with time enough on a busy machine."""
+"""The servers of a cluster, and a doctor with time enough on a busy machine."""
 
 import pytest
 
 from chatserver.doctor import command, delivery, inquiry
 from tests.support.peers import PATIENCE
 from tests.support.postgres import postgres_server, postgres_url
+from tests.support.valkeys import servers
 
-__all__ = ["postgres_server", "postgres_url"]
+__all__ = ["postgres_server", "postgres_url", "servers"]
 
 
 @pytest.fixture(autouse=True)

@@ -28,7 +28,7 @@ from chatserver.reasons import Reason
 from tests.log.support import neighbours_in
 from tests.support.serving import Serving, eventually, serving
 from tests.support.tokens import secret_file, token
-from tests.support.valkeys import Valkey, url_of, valkeys
+from tests.support.valkeys import Valkey, url_of
 
 #: Error in nanoseconds of the clock of servers that are started while this is set.
 SKEW = ContextVar("SKEW", default=0)
@@ -73,12 +73,6 @@ async def pair(folder: Path, *shared: str) -> AsyncIterator[tuple[Serving, Servi
             settings: dict[str, Any] = {"shared": shared[number]} if shared else {}
             running.append(await stack.enter_async_context(serving(engine=log, log="sqlite:chat.db", **settings)))
         yield running[0], running[1]
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Valkey]]:
-    with valkeys(tmp_path_factory.mktemp("valkey"), 2) as started:
-        yield started
 
 
 # -- healthy ----------------------------------------------------------------------------------------------------------

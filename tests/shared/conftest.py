@@ -1,18 +1,14 @@
-"""Fixtures: two Valkey servers for all tests of a worker that leave them running, with long deadlines."""
+"""Two Valkey servers, with long deadlines, and shards on one of them."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
 from chatserver.shared import valkey
 from tests.shared.keeping import PATIENCE, Keeping, keeping
-from tests.support.valkeys import Valkey, url_of, valkeys
+from tests.support.valkeys import Valkey, servers, url_of
 
-
-@pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Valkey]]:
-    with valkeys(tmp_path_factory.mktemp("valkey"), 2) as started:
-        yield started
+__all__ = ["servers"]
 
 
 @pytest.fixture(autouse=True)

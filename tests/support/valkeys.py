@@ -106,3 +106,10 @@ def valkeys(folder: Path, count: int, *options: str) -> Iterator[list[Valkey]]:
 
 def url_of(servers: list[Valkey]) -> str:
     return "valkey://" + ",".join(f"127.0.0.1:{server.port}" for server in servers)
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Valkey]]:
+    """Two servers, for all tests that leave them running."""
+    with valkeys(tmp_path_factory.mktemp("valkey"), 2) as started:
+        yield started
