@@ -119,8 +119,6 @@ def _no_collateral(measured: Measured, figures: Figures) -> str:
 def _not_exercised(measured: Measured) -> list[str]:
     """Why the attack proves nothing; empty if there were no attackers, or all were exercised."""
     attackers = {persona.name: persona for persona in measured.experiment.attackers}
-    if not attackers:
-        return []
     if not measured.span(Counts.LOAD).seconds:
         return ["not exercised: the attack was not played"]
     return not_exercised(measured.attacking(), attackers, measured.standing)

@@ -25,14 +25,9 @@ def lasted(*millis: float) -> Latency:
 
 
 def read(moment: float, *, memory: int = 0, cpu: float = 0.0, held: int = 0, **more: Any) -> Reading:
-    usual: dict[str, Any] = {
-        "own_bytes": 0,
-        "crowd_cpu_seconds": 0.0,
-        "deliveries": 0,
-        "sent_bytes": 0,
-        "received_bytes": 0,
-    }
-    return Reading(moment=moment, server=Usage(memory, cpu), held=held, **(usual | more))
+    counted = ("own_bytes", "crowd_cpu_seconds", "deliveries", "sent_bytes", "received_bytes")
+    usual: dict[str, Any] = {"server": Usage(memory, cpu)} | dict.fromkeys(counted, 0)
+    return Reading(moment=moment, held=held, **(usual | more))
 
 
 def measured(what: Experiment, totals: Result, *spans: Span, floor: Floor | None = None) -> Measured:

@@ -15,7 +15,7 @@ from loadgen.findings import report_of
 from loadgen.measured import Floor, Measured
 from loadgen.messages import PhaseResult, Reread, Result, TrafficResult
 from loadgen.personas import registry
-from loadgen.report import Outcome
+from loadgen.report import Outcome, Sample
 from loadgen.span import Span
 from tests.loadgen.plays import config
 from tests.loadgen.readings import group, lasted, late, measured, read
@@ -151,6 +151,7 @@ LATE = "p99_over_bar_ms is "
             Outcome.INVALID,
             "the generator itself stood still for 2.6 s",
         ),
+        (lambda found: total(found, lags=[("crowd", "attack", late(2500))]), Outcome.HELD, ""),
         (lambda found: total(found, own_faults={"no ports": 3}), Outcome.INVALID, "no ports: a limit here, for 3 con"),
         (lambda found: setattr(found, "down", "it died"), Outcome.FELL_SHORT, "it died"),
         (lambda found: found.spans.clear(), Outcome.NOT_EXERCISED, "not exercised: the attack was not played"),
@@ -271,6 +272,9 @@ def test_rows_are_those_of_the_phases_with_what_failed() -> None:
         ("attack", "WebSocket round trip", 10.0, 1, {"answered 500": 1}),
         ("recovery", "WebSocket round trip", 2.0, 1, {}),
     ]
+    samples = [Sample(seconds=at, phase="recovery", held={}, ended={}, refused={}, succeeded=9) for at in (12.0, 13.0)]
+    found.session.timeline += samples
+    assert report_of(found).figures["recover_s"] == 0.0
     attack = report_of(found).phases[1]
     assert (attack.server_cpu_percent, attack.server_pss_bytes) == (10.0, 2**21)
     assert [(row.persona, row.honest, row.slow) for row in report_of(found).cohorts] == [

@@ -187,10 +187,12 @@ def test_without_neighbours_malformed_requests_and_messages_there_is_nothing_to_
     assert found["neighbours"] == 0
 
 
-def test_what_comes_back_to_nobody_is_not_missed() -> None:
+def test_what_comes_back_to_nobody_and_what_an_unknown_server_used_is_not_measured() -> None:
     load = experiment.honest_load({registry()["request"]: 1}, rate=1, seconds=1)
-    found = measured(load, Result(groups=[group("request", "crowd")])).figures()
-    for name in ("unreturned", "missed", "surplus"):
+    begin, end = read(0.0, server=None), read(1.0, server=None, held=1)
+    spans = Span("opening", Counts.OPENING, begin, end), Span("steady", Counts.LOAD, end, end._replace(moment=2.0))
+    found = measured(load, Result(groups=[group("request", "crowd")]), *spans).figures()
+    for name in ("unreturned", "missed", "surplus", *(name for name in found if name.startswith("server_"))):
         assert found[name] is None, name
 
 
