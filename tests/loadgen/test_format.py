@@ -17,6 +17,7 @@ from tests.loadgen import reports
         (-7.713, "-7.71"),
         (0.98765, "0.988"),
         (12.345, "12.3"),
+        (1.5, "1.50"),
         (2100.7, "2,101"),
         (math.inf, "inf"),
         (math.nan, "nan"),

@@ -24,6 +24,7 @@ def test_merging_is_the_same_as_recording_together() -> None:
     left, right, both = _of(0.001, 0.002), _of(0.5), _of(0.001, 0.002, 0.5)
     left.merge(right)
     assert left.spread() == both.spread()
+    assert (both.spread().p50_ms, both.spread().max_ms) == (2.0, 500.0)
 
 
 def test_nothing_recorded_is_none_and_not_zero() -> None:
@@ -37,6 +38,12 @@ def test_values_off_the_scale_are_kept_at_its_ends() -> None:
     latency = _of(-1.0, CEILING_SECONDS * 10)
     assert latency.count == 2
     assert latency.at(0) == pytest.approx(1e-6)
+    assert latency.longest == CEILING_SECONDS * 10, "but the longest is exact"
+
+
+def test_memory_does_not_grow_with_what_is_recorded() -> None:
+    latency = _of(*(1 + number / 10_000 for number in range(10_000)))
+    assert len(latency.counts) <= 1024
 
 
 @pytest.mark.parametrize(("count", "left_out"), [(1, 0), (2, 1), (20, 1), (99, 1), (100, 1), (200, 2)])
