@@ -263,6 +263,20 @@ def test_how_hard_an_attack_was_and_what_was_left_out_is_noted() -> None:
     assert report_of(loaded()).verdict.notes == []
 
 
+def test_what_was_taken_and_must_be_refused_is_named() -> None:
+    found = attacked()
+    found.experiment = config({"malformed-http": 10})
+    counts = {"came": 10, "opened": 10, "sent_bytes": 1, "due": 10, "answers": {"two lengths: answered 200": 1}}
+    attackers = group("malformed-http", "attackers", **counts)
+    total(found, groups=[attackers])
+    found.standing.look([attackers], 1.0)
+    report = report_of(found)
+    assert report.verdict.reasons == ["malformed_accepted is 1 (malformed_accepted>0)"]
+    assert "taken although a proxy may read them differently: two lengths" in report.verdict.notes
+    found.experiment = config({})
+    assert "attackers came" not in "; ".join(report_of(found).verdict.notes)
+
+
 def test_rows_are_those_of_the_phases_with_what_failed() -> None:
     found = attacked()
     more(operations("attack", "ws", 2, 5000, failed=1))(found)
