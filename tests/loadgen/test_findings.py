@@ -274,6 +274,7 @@ def test_what_was_taken_and_must_be_refused_is_named() -> None:
     assert report.verdict.reasons == ["malformed_accepted is 1 (malformed_accepted>0)"]
     assert "taken although a proxy may read them differently: two lengths" in report.verdict.notes
     found.experiment = config({})
+    total(found, groups=[])
     assert "attackers came" not in "; ".join(report_of(found).verdict.notes)
 
 
