@@ -160,7 +160,7 @@ def part_names(parts: Sequence[Report]) -> list[str]:
 
 def printable(text: str) -> str:
     """Text from outside without characters that control a terminal, reorder a line or break XML."""
-    if text.isascii() and text.isprintable():
+    if text.isprintable():
         return text
     return "".join(
         "\N{REPLACEMENT CHARACTER}" if unicodedata.category(each) in _STEERING or each in "\ufffe\uffff" else each

@@ -29,7 +29,15 @@ def test_numbers(value: float, words: str) -> None:
 
 @pytest.mark.parametrize(
     ("count", "words"),
-    [(0, "0 B"), (271, "271 B"), (0.4, "0.4 B"), (10_240, "10 KiB"), (-20_000_000, "-19.1 MiB"), (2**40, "1,024 GiB")],
+    [
+        (0, "0 B"),
+        (271, "271 B"),
+        (0.4, "0.4 B"),
+        (12.3, "12 B"),
+        (10_240, "10 KiB"),
+        (-20_000_000, "-19.1 MiB"),
+        (2**40, "1,024 GiB"),
+    ],
 )
 def test_sizes(count: float, words: str) -> None:
     assert str(fmt.size(count)) == words
@@ -53,7 +61,9 @@ def test_spans(seconds: float, words: str) -> None:
         ("p99_ratio", 4.961, "4.96\N{MULTIPLICATION SIGN}"),
         ("server_cpu_cost_ratio", 0.421, "0.421\N{MULTIPLICATION SIGN}"),
         ("bytes_cost_ratio", 1.5, "1.50\N{MULTIPLICATION SIGN}"),
+        ("attack_p99_ms", 99.5, "99.5 ms"),
         ("success_percent", 100.0, "100%"),
+        ("success_percent", 99.999, "99.99%"),
         ("baseline_steal_percent", 2.07, "2.07%"),
         ("attackers_peak", 8000.0, "8,000"),
     ],
@@ -100,7 +110,7 @@ def test_parts_are_told_apart() -> None:
 
 
 def test_a_replay_has_the_seed_once() -> None:
-    assert fmt.replay(reports.attack()).count("--seed") == 1
+    assert fmt.replay(reports.attack("slow-read")) == reports.attack("slow-read").arguments
     assert fmt.replay(reports.interrupted()) == "loadgen attack http://127.0.0.1:8000 --seed 1"
     assert "--seed" not in fmt.replay(reports.fingerprint()), "nothing was left to chance"
 

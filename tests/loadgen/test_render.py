@@ -87,6 +87,12 @@ def test_a_server_cannot_steer_the_terminal() -> None:
         assert not set(text) & set("\x1b\x00\u202e")
 
 
+def test_a_column_is_of_numbers_whatever_is_missing() -> None:
+    columns = sections.Column("of"), sections.Column("n"), sections.Column("why")
+    section = sections.Section("made up", columns, [("1", "-2.5", "2 of 3"), ("2", "", "gone")])
+    assert [section.is_numeric(column) for column in range(3)] == [False, True, False]
+
+
 def test_a_scorecard_has_one_table_of_verdicts() -> None:
     report = reports.scorecard()
     assert shown(report).count("slow-read  verdict fell short") == 1

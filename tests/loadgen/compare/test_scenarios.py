@@ -4,7 +4,7 @@ import pytest
 
 from loadgen import figures
 from loadgen.compare import scenarios as scenarios_module
-from loadgen.compare.catalogue import OURS, PEERS
+from loadgen.compare.catalogue import PEERS
 from loadgen.compare.results import Scenario, Sizes
 from loadgen.compare.scenarios import scenarios
 from loadgen.personas import registry
@@ -32,10 +32,6 @@ def test_who_takes_part_elsewhere() -> None:
     assert taking_part("fanout") == crowded
     assert taking_part("beside") == crowded - {"nchan"}
     assert taking_part("attack-slow-read-ws") == set(PEERS) - {"chatserver-memory", "nchan"}
-
-
-def test_ours_is_everywhere() -> None:
-    assert all(scenario.takes(PEERS[OURS]) for scenario in by_name().values())
 
 
 def run_of(held: int, bytes_each: float) -> Report:
@@ -69,23 +65,11 @@ def test_columns_have_names_of_their_own_which_are_figures_or_worked_out() -> No
 
 
 def test_full_and_scaled_sizes() -> None:
-    full = Sizes().scaled(1.0, None)
-    assert (full.crowd, full.beside, full.attackers, full.members, full.publishers) == (
-        10_000,
-        15_000,
-        8_000,
-        1_000,
-        600,
-    )
-    fifth = Sizes(idle_seconds=5.0).scaled(0.2, None)
-    assert (fifth.crowd, fifth.beside, fifth.attackers, fifth.members, fifth.publishers) == (
-        6_000,
-        3_000,
-        1_600,
-        200,
-        600,
-    )
-    assert fifth.idle_seconds == 5.0
+    def crowds(sizes: Sizes) -> tuple[int, ...]:
+        return sizes.crowd, sizes.beside, sizes.attackers, sizes.members, sizes.publishers, sizes.victims
+
+    assert crowds(Sizes().scaled(1.0, None)) == (10_000, 15_000, 8_000, 1_000, 600, 50)
+    assert crowds(Sizes().scaled(0.2, None)) == (6_000, 3_000, 1_600, 200, 600, 50)
 
 
 @pytest.mark.parametrize("scale", [0.001, 0.2, 1.0])
