@@ -38,7 +38,7 @@ def test_numbers(value: float, words: str) -> None:
         (-20_000_000, "-19.1 MiB"),
         (2**40, "1,024 GiB"),
     ],
-)
+)  # fmt: skip
 def test_sizes(count: float, words: str) -> None:
     assert str(fmt.size(count)) == words
 
