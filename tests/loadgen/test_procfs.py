@@ -1,11 +1,13 @@
 """What a process costs, beside what it says of itself, and what the host took."""
 
+import errno
 import os
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -55,9 +57,18 @@ def test_what_a_child_that_has_ended_used_is_nothing(monkeypatch: pytest.MonkeyP
     """One child that ended between listing and reading ended the watch over the server's memory."""
     ourselves = Process(os.getpid())
     monkeypatch.setattr(ourselves, "tree", lambda: [os.getpid(), GONE])
-    assert ourselves.usage() is not None
+    usage = ourselves.usage()
+    assert usage is not None
+    assert usage.pss_bytes > 1 << 20
     assert ourselves.resident_bytes()
     assert ourselves.descriptors()
+
+
+def test_a_child_that_cannot_be_read_is_not_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    ourselves = Process(os.getpid())
+    monkeypatch.setattr(ourselves, "tree", lambda: [os.getpid(), GONE])
+    monkeypatch.setattr(procfs, "_resident", Mock(side_effect=[4096, PermissionError(errno.EACCES, "no")]))
+    assert ourselves.resident_bytes() is None
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
@@ -82,8 +93,17 @@ def test_a_process_that_is_gone() -> None:
     assert gone.cpu_seconds() is None
     assert gone.usage() is None
     assert gone.descriptors() is None
+    assert not gone.is_alive()
     with pytest.raises(UsageError, match="there is no process"):
         gone.require()
+
+
+def test_a_zombie_is_not_alive() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        assert Process(process.pid).is_alive()
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert not Process(process.pid).is_alive()
 
 
 # The machine

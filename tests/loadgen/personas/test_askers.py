@@ -110,9 +110,12 @@ async def test_an_answer_that_closes_is_what_the_end_is_booked_under() -> None:
 # catch-up
 
 
-async def test_it_writes_a_little_and_joins_from_the_beginning_again_and_again() -> None:
+async def test_it_writes_a_little_and_joins_from_the_beginning_again_and_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async with talking("catch-up") as (play, socket):
         written = [await socket.hear() for _ in range(askers.MESSAGES)]
+        monkeypatch.setattr(askers, "REFUSED_SECONDS", 600.0)
         assert {(message["type"], message["room"]) for message in written} == {("publish", "catch-up")}
         for number in range(1, 4):
             join = await socket.hear()
@@ -123,7 +126,8 @@ async def test_it_writes_a_little_and_joins_from_the_beginning_again_and_again()
         assert play.cohort.answers == {"joined": 3}
 
 
-async def test_it_waits_after_a_refusal_and_answers_pings() -> None:
+async def test_it_waits_after_a_refusal_and_answers_pings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(askers, "AGAIN_SECONDS", 600.0)
     async with talking("catch-up") as (play, socket):
         for _ in range(askers.MESSAGES + 1):
             await socket.hear()

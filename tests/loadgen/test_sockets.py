@@ -1,14 +1,17 @@
-"""Asked of this machine's kernel, about sockets of this process."""
+"""What clients ask of this machine's kernel: connections of a certain kind, and a word on the server's end."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from dataclasses import replace
 
 import pytest
 
-from loadgen.sockets import SockDiag
+from loadgen import sockets, target
+from loadgen.sockets import IP_BIND_ADDRESS_NO_PORT, SockDiag
+from loadgen.target import PER_SOURCE
 
 
 @pytest.fixture
@@ -22,6 +25,35 @@ def listener(request: pytest.FixtureRequest) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in request.param else socket.AF_INET
     with socket.create_server((request.param, 0), family=family) as listener:
         yield listener
+
+
+def test_a_connection_is_of_the_kind_that_is_asked_for(listener: socket.socket) -> None:
+    host, port = listener.getsockname()[:2]
+    where = target.find(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+    usual, narrow = sockets.connect(where, 0), sockets.connect(
+        where, 3 * PER_SOURCE, receive_buffer_bytes=2048, send_buffer_bytes=8192, segment_bytes=1000
+    )  # fmt: skip
+    with socket.socket(fileno=usual) as one, socket.socket(fileno=narrow) as other:
+        for level, option, least, value in (
+            (socket.SOL_SOCKET, socket.SO_RCVBUF, 10_000, 2 * 2048),  # Linux doubles it, for its bookkeeping
+            (socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * 8192 + 1, 2 * 8192),
+            (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1, 1),
+        ):
+            assert (one.getsockopt(level, option) >= least, other.getsockopt(level, option)) == (True, value)
+        assert other.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) <= 1000
+        assert one.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) > 10_000
+        if where.spreads_sources:
+            assert (one.getsockname()[0], other.getsockname()[0]) == ("127.16.0.1", "127.16.0.4")
+            assert one.getsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT), "or ports would be used up"
+
+
+def test_a_connection_that_cannot_be_begun_is_an_error() -> None:
+    """One to a broadcast address is refused by our own kernel."""
+    where = replace(target.find("http://127.0.0.1"), address="255.255.255.255")
+    with pytest.raises(OSError, match=r"Network is unreachable|Permission denied") as raised:
+        sockets.connect(where, 0)
+    assert sockets.describe(raised.value) in {"network is unreachable", "permission denied"}
+    assert sockets.describe(OSError("without a number")) == "without a number"
 
 
 def test_an_end_is_held_until_its_process_closes_it(ends: SockDiag, listener: socket.socket) -> None:

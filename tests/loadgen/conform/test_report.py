@@ -1,0 +1,37 @@
+"""The report of a conformance run, from plain results."""
+
+from __future__ import annotations
+
+import pytest
+
+from loadgen import target
+from loadgen.conform.judge import Finding, Mark
+from loadgen.conform.report import Options, Result, make_report
+from loadgen.conform.suite import select
+from loadgen.report import Report, Started
+
+FRAMES, [PING] = select(["1.1.*"]), select(["2.1"])
+
+
+def _report(*results: tuple[Mark, str]) -> Report:
+    """A run of the first cases with these results, and of a ping that was answered."""
+    options = Options(target=target.find("http://127.0.0.1:1"), path="/echo")
+    found = [Result(case, Finding(*each), 1.0) for case, each in zip(FRAMES, results, strict=False)]
+    return make_report(options, [*found, Result(PING, Finding(Mark.OK), 1.0)], started=Started(), stopped=False)
+
+
+@pytest.mark.parametrize(("wrong", "more"), [(5, []), (6, ["and 1 more"])])
+def test_what_is_wrong_is_told_and_of_much_the_first(wrong: int, more: list[str]) -> None:
+    report = _report(*[(Mark.WRONG, "says no")] * wrong, (Mark.NON_STRICT, "notices late"), (Mark.OK, ""))
+    families, not_ok = report.tables
+    assert families.rows == [
+        ["1 frames", "fell short", f"{wrong + 2}", "1", "1", f"{wrong}", "0"],
+        ["2 pings and pongs", "held", "1", "1", "0", "0", "0"],
+    ]
+    named = [f"{case.title} ({case.id})" for case in FRAMES]
+    assert not_ok.rows == [
+        ["wrong", f"{wrong}", "says no", "; ".join([*named[:5], *["..."] * len(more)])],
+        ["non-strict", "1", "notices late", named[wrong]],
+    ]
+    assert report.verdict.reasons == [*(f"{case.id} {case.title}: says no" for case in FRAMES[:5]), *more]
+    assert [part.seconds for part in report.parts] == [wrong + 2, 1]
