@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import ClassVar, Final
 
 from loadgen import wire
-from loadgen.client import Attacker, Cohort, Needs, Threat
+from loadgen.client import Attacker, Cohort, Needs, Stage, Threat
 from loadgen.conform.case import End
 from loadgen.conform.framing import fragmented, framing, pings, reserved
 from loadgen.conform.handshakes import closing
@@ -118,7 +118,7 @@ class MalformedHttp(CaseByCase):
 
     def on_hangup(self, how: str) -> None:
         """Book an end without an answer under its case too: half of the catalogue deserves a 400."""
-        if not self.answered:
+        if self.stage is Stage.HELD and not self.answered:
             self.book(how)
         super().on_hangup(how)
 

@@ -167,6 +167,13 @@ async def test_an_answer_says_nothing_of_the_next_connection(
         await _ended_in_the_next_handshake(play, server, stream)
 
 
+async def test_a_case_that_was_not_played_has_no_answer() -> None:
+    async with _secure_server() as server, playing(server.url, "malformed-http") as play:
+        await (await server.accept()).aclose()
+        await until(lambda: play.cohort.failed)
+        assert not play.cohort.answers
+
+
 @pytest.mark.parametrize("name", ["batch", "request"])
 async def test_an_end_in_a_handshake_is_not_borne_for_ever(name: str, context: ssl.SSLContext) -> None:
     """It was taken for an end between two requests, so an honest user who was locked out connected in a loop."""

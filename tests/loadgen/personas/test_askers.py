@@ -196,7 +196,8 @@ async def test_it_writes_in_a_room_joins_it_and_goes_on_to_the_next(monkeypatch:
 def test_each_is_another_one_and_short_enough_to_be_looked_at() -> None:
     tokens = [bad_token(number) for number in range(800)]
     assert len(set(tokens)) == len(tokens)
-    assert 3_000 < max(map(len, tokens)) < 4_096
+    assert max(map(len, tokens)) < 4_096
+    assert sum(len(token) > 3_000 for token in tokens) == 100, "one of eight has useless claims"
 
 
 @pytest.mark.parametrize("number", range(8))
@@ -207,7 +208,7 @@ def test_what_is_wrong_with_it(number: int) -> None:
         with pytest.raises(jwt.DecodeError):
             jwt.get_unverified_header(token)
         return
-    claims = jwt.decode(token, options={"verify_signature": False, "require": ["sub", "exp"]})
+    claims = jwt.decode(token, options={"verify_signature": False, "verify_exp": True, "require": ["sub", "exp"]})
     assert claims["sub"] == f"u_{number}"
     algorithm = jwt.get_unverified_header(token)["alg"]
     if algorithm != "none":
