@@ -148,7 +148,7 @@ class Request(Speaking):
         self._send_next()
 
     def _send_next(self) -> None:
-        if self._asked is None and self._queue and self.fd >= 0:
+        if self._asked is None and self._queue and self.stage is Stage.HELD:
             self._asked = self._queue.popleft()
             if not self._queue:
                 self._queue = None

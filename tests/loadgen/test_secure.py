@@ -174,6 +174,25 @@ async def test_a_case_that_was_not_played_has_no_answer() -> None:
         assert not play.cohort.answers
 
 
+async def test_a_request_that_is_due_in_a_handshake_waits_for_its_end(context: ssl.SSLContext) -> None:
+    """It was sent at once, which OpenSSL refuses: a server that closes after each answer was blamed for it."""
+    traffic = schedule()
+    async with _secure_server() as server, playing(server.url, "request", traffic=traffic) as play:
+        stream = await _accept(server, context)
+        await until(lambda: play.cohort.held)
+        send(traffic, 2)
+        await read_until(stream, lambda got: got.endswith(b"\r\n\r\n"))
+        await answer(stream, 200, b"", b"Connection: close")
+        await until(lambda: play.client.stage is Stage.OPENING)
+        send(traffic)
+        stream = await _accept(server, context)
+        for _ in range(2):
+            await read_until(stream, lambda got: got.endswith(b"\r\n\r\n"))
+            await answer(stream, 200)
+        await until(lambda: not traffic.outstanding)
+        assert (traffic.booked.acks.count, traffic.booked.errors) == (3, {})
+
+
 @pytest.mark.parametrize("name", ["batch", "request"])
 async def test_an_end_in_a_handshake_is_not_borne_for_ever(name: str, context: ssl.SSLContext) -> None:
     """It was taken for an end between two requests, so an honest user who was locked out connected in a loop."""
