@@ -14,7 +14,7 @@ import trio
 
 from loadgen.budget import ALL_SPENT
 from loadgen.client import Client, Stage
-from loadgen.timers import now
+from loadgen.timers import NEVER, now
 from loadgen.wire import WireError
 from tests.loadgen.stage import Play, Server, listening, meeting, playing, read_until, reset, until
 
@@ -324,6 +324,28 @@ async def test_a_client_that_leaves_is_not_ended_and_returns(how: Callable[[Clie
         play.client.leave()
         assert play.client.stage is Stage.OVER
         assert (play.cohort.left, play.cohort.held) == (2, 0)
+        assert not play.cohort.ended
+
+
+async def test_a_crowd_that_is_closed_does_not_return(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three attackers one is connected, one would be back in a moment, and one waits to be connected."""
+
+    class Returning(Probe):
+        __slots__ = ()
+        honest = False
+
+    async with listening() as server, playing(server.url, Returning, clients=3) as play:
+        await until(lambda: play.cohort.held == 3)
+        stays, leaves, queued = play.clients
+        leaves.leave(0.05)
+        monkeypatch.setattr("loadgen.engine.OPENING_MAX", 0)
+        play.engine.reopen(queued)
+        await play.engine.close_cohorts([play.cohort])
+        assert (stays.stage, play.cohort.held, play.cohort.left) == (Stage.OVER, 0, 1)
+        monkeypatch.setattr("loadgen.engine.OPENING_MAX", 64)
+        await until(lambda: leaves.due == NEVER)
+        assert play.engine.has_opened
+        assert play.cohort.opened == 3
         assert not play.cohort.ended
 
 
