@@ -13,7 +13,6 @@ from typing import Final
 import msgspec
 
 from loadgen.client import Client, Cohort, Place, Stage
-from loadgen.engine import STAY_SECONDS
 from loadgen.messages import GroupStatus, Result, Role, Status
 from loadgen.personas import load, registry
 from loadgen.secure import engine_for
@@ -90,7 +89,7 @@ class Crowd:
         for file in role.personas:
             load(file)
         self._random = Random(role.seed)  # noqa: S311  replayable on purpose
-        self._engine = engine_for(role.target, connect_rate=role.connect_rate, stay_seconds=STAY_SECONDS)
+        self._engine = engine_for(role.target, connect_rate=role.connect_rate)
         self._host, self._endpoint = role.target.authority, role.endpoint
         self._traffic = Traffic(self._random, at=self._engine.at, lag=self._engine.lag, mark=role.mark)
         self._mark = role.mark.encode()

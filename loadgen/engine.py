@@ -52,7 +52,7 @@ _GONE: Final = select.EPOLLHUP | select.EPOLLERR | select.EPOLLRDHUP  # the firs
 
 
 class Engine:
-    def __init__(self, target: Target, *, connect_rate: float = 0.0, stay_seconds: float = 0.0) -> None:
+    def __init__(self, target: Target, *, connect_rate: float) -> None:
         self.wheel: Wheel[Client] = Wheel()
         self.alarms = Alarms()
         self.lag = Lag(look_seconds=CROWD_LOOK_SECONDS)  # how late this process was
@@ -61,7 +61,6 @@ class Engine:
         self._target = target
         self._interval = 1 / connect_rate if connect_rate else 0.0
         self._next_open = 0.0
-        self._stay_seconds = stay_seconds
         self._queue: deque[Client] = deque()
         self._opening: dict[Client, None] = {}  # between connect and held, oldest first
         self._look_at_opening = NEVER  # when the oldest opening client will be overdue, at the earliest
@@ -86,7 +85,7 @@ class Engine:
             while True:
                 await trio.lowlevel.wait_readable(self._epoll.fileno())
                 self._turn()
-                until = now() + self._stay_seconds
+                until = now() + STAY_SECONDS
                 while (left := until - now()) > 0:
                     self._turn(left)
         finally:

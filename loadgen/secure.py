@@ -14,16 +14,16 @@ from loadgen.tls import RECORD_BYTES, Link
 from loadgen.wire import WireError
 
 
-def engine_for(target: Target, **pace: float) -> Engine:
-    """Return the engine for the target's scheme; `pace` has the further arguments of `Engine`."""
-    return (SecureEngine if target.tls else Engine)(target, **pace)
+def engine_for(target: Target, *, connect_rate: float) -> Engine:
+    """Return the engine for the target's scheme."""
+    return (SecureEngine if target.tls else Engine)(target, connect_rate=connect_rate)
 
 
 class SecureEngine(Engine):
     """An engine that adds TLS, except for personas that are `below_tls`."""
 
-    def __init__(self, target: Target, **pace: float) -> None:
-        super().__init__(target, **pace)
+    def __init__(self, target: Target, *, connect_rate: float) -> None:
+        super().__init__(target, connect_rate=connect_rate)
         self._links: dict[Client, Link] = {}
 
     def send(self, client: Client, data: bytes) -> bool:

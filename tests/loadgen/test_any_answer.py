@@ -78,7 +78,8 @@ async def serving(scheme: str) -> AsyncIterator[tuple[target.Target, trio.Nurser
 @pytest.mark.parametrize("scheme", ["http", "https"])
 async def test_every_persona_plays_on(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving(scheme) as (where, nursery):
-        engine, traffic = engine_for(where), Traffic(Random(1), at=lambda when, action: None, lag=Lag())
+        engine = engine_for(where, connect_rate=0.0)
+        traffic = Traffic(Random(1), at=lambda when, action: None, lag=Lag())
         place = Place(host="x", rooms=("lobby",), poll_wait_seconds=0.3, random=Random(1), traffic=traffic)
         cohorts = []
         for persona in registry().values():
