@@ -154,7 +154,7 @@ def script(begin: Callable[[Site], bytes] | bytes, *pieces: bytes, most: int | N
     """Send `begin`, then these pieces in turn, `most` at most, so that the request is never complete."""
 
     def write(site: Site) -> Script:
-        return begin if isinstance(begin, bytes) else begin(site), islice(cycle(pieces), most) if pieces else ()
+        return begin if isinstance(begin, bytes) else begin(site), islice(cycle(pieces), most)
 
     return write
 
@@ -193,7 +193,7 @@ class Slow:
             return Failed(why=f"turned away at once: {sign.how}")
         if at_once and self.at_once:
             return NotApplicable(why=f"{self.at_once}: {sign.how}")
-        if pieces and (sign.how.startswith(_TOO_LARGE) or (sign.how.startswith(_BAD_REQUEST) and _is_much(sent))):
+        if sign.how.startswith(_TOO_LARGE) or (sign.how.startswith(_BAD_REQUEST) and _is_much(sent)):
             return NoneSeen(looked=finding.value, how=f"refused as too large: {sign.how}")
         return finding
 

@@ -16,7 +16,7 @@ from loadgen.timers import Alarms, now
 
 
 class Planner(Client):
-    """A client with a list of planned actions, which each new connection clears."""
+    """A client with a list of planned actions."""
 
     __slots__ = ("_agenda",)
 
@@ -27,10 +27,6 @@ class Planner(Client):
     def __init__(self, cohort: Cohort, index: int) -> None:
         super().__init__(cohort, index)
         self._agenda = Alarms()
-
-    def begin(self) -> None:
-        self._agenda = Alarms()
-        self.hold()
 
     def plan(self, seconds: float, action: Callable[[], None]) -> None:
         """Call `action` after this many seconds, if the connection lasts."""
@@ -72,11 +68,6 @@ class Neighbour(Planner, Member):
         self._next_offset = 0  # of the room's next message; 0 while unknown
 
     def on_joined(self, message: Envelope) -> None:
-        self._next_offset = 0
-        self.begin()
-        self.plan_first()
-
-    def plan_first(self) -> None:
         self.plan(self.between(self.speaks_first or self.speaks_every), self._speak)
         if self.in_touch is not None:
             self.plan(self.between(self.in_touch), self.lose_touch)
@@ -163,7 +154,8 @@ class SlowUser(Planner):
 
     def on_connected(self) -> None:
         """Begin, or continue after the server closed the connection between two requests."""
-        self.begin()
+        self._agenda = Alarms()
+        self.hold()
         self.ask()
 
     def ask(self) -> None:

@@ -9,6 +9,7 @@ from loadgen.client import Cohort, Needs, Stage
 from loadgen.personas import persona
 from loadgen.personas._neighbour import Neighbour, SlowUser
 from loadgen.personas._requests import page, post
+from loadgen.personas._websocket import Envelope
 from loadgen.personas.honest import Poll
 
 PEOPLE: Final = 300
@@ -54,8 +55,8 @@ class Phone2G(Neighbour):
     dark_seconds = 10.0  # behind a hill, in a lift, between two cells
     cycle_seconds = in_touch[1] + dark_seconds
 
-    def plan_first(self) -> None:
-        super().plan_first()
+    def on_joined(self, message: Envelope) -> None:
+        super().on_joined(message)
         self.plan(READ_EVERY_SECONDS, self._read)
 
     def on_data(self, data: bytes) -> None:
@@ -111,7 +112,7 @@ class Tunnel(Neighbour):
     patience_seconds = 60.0  # until TCP has retransmitted, and the server has sent everything that was missed
     cycle_seconds = first_in_touch[1] + dark_seconds
 
-    def plan_first(self) -> None:
+    def on_joined(self, message: Envelope) -> None:
         self.plan(self.between(self.first_in_touch), self.lose_touch)
 
     def regain_touch(self) -> None:

@@ -210,7 +210,8 @@ async def test_the_office_comes_from_one_address_and_the_others_alone() -> None:
 # Over HTTP
 
 
-async def test_the_typist_types_twice_and_goes() -> None:
+async def test_the_typist_types_twice_and_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slow_honest.SlowTypist, "patience_seconds", 600.0)  # what it planned is over when it goes
     async with listening() as server, playing(server.url, "slow-typist", path="/page") as play:
         for _ in range(2):
             stream = await server.accept()
