@@ -69,6 +69,9 @@ class Neighbour(Planner, Member):
 
     def on_joined(self, message: Envelope) -> None:
         self.plan(self.between(self.speaks_first or self.speaks_every), self._speak)
+        self._plan_loss()
+
+    def _plan_loss(self) -> None:
         if self.in_touch is not None:
             self.plan(self.between(self.in_touch), self.lose_touch)
 
@@ -94,8 +97,7 @@ class Neighbour(Planner, Member):
 
     def regain_touch(self) -> None:
         self.come_back()
-        if self.in_touch is not None:
-            self.plan(self.between(self.in_touch), self.lose_touch)
+        self._plan_loss()
 
     def on_text(self, frame: wire.Frame) -> None:
         message = decode(frame)

@@ -98,6 +98,16 @@ async def test_what_they_say_is_to_come_back(monkeypatch: pytest.MonkeyPatch) ->
         await until(lambda: play.cohort.ended == {"nothing delivered in 1 s, its own message neither": 1})
 
 
+async def test_a_gap_that_is_announced_is_a_delivery(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry()["office"], "patience_seconds", 1.0)
+    async with _joined("office") as (play, room):
+        for number in range(1, 13):  # which takes longer than its patience
+            assert (await room.hear())["id"] == number
+            await room.say(type="ack", id=number)
+            await room.say(type="gap", room="lobby", after="e-9", until="e-19")
+        assert not play.cohort.ended
+
+
 @pytest.mark.parametrize("name", MEMBERS)
 async def test_a_refused_message_is_a_failure(name: str) -> None:
     async with _joined(name) as (play, room):
