@@ -121,7 +121,6 @@ class Neighbour(Planner, Member):
     def _follow(self, offset: int) -> None:
         if self._next_offset and offset != self._next_offset:
             self.fail("a message was lost" if offset > self._next_offset else "a message came twice")
-            return
         self._next_offset = offset + 1 if offset else 0  # 0 on a server that sends no offsets
 
 
@@ -140,11 +139,9 @@ class SlowUser(Planner):
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         super().__init__(cohort, index)
-        self._unsent = b""
         self._asked = 0  # requests, the current one included
         self._done = 0  # requests that were answered
         self._heard = 0  # times that data arrived
-        self._next_piece = 0.0
 
     def request(self, number: int) -> bytes:
         """Return the `number`th request, counted from 1."""
