@@ -265,6 +265,8 @@ class Server:
     async def _retain(self) -> None:
         settings, policies = self.settings, self.parts.services.identities.access.policies
         messages, age_ms = settings.retain_messages, int(settings.retain_age * 1000)
+        if not (messages or age_ms or policies.retain):
+            return
         while True:
             await trio.sleep(RETENTION)
             try:

@@ -54,6 +54,11 @@ class Policies:
         self._default = RoomPolicy()
         self.of: Callable[[str], RoomPolicy] = lru_cache(CACHED_ROOM_POLICIES)(self._find)
 
+    @property
+    def retain(self) -> bool:
+        """Whether some rooms have their own retention."""
+        return any(policy.retain_count is not None or policy.retain_age is not None for _, policy in self._rules)
+
     def keeps(self, messages: int, age_ms: int, room: str) -> tuple[int, int]:
         """How many messages a room keeps, and for how many ms, given the defaults; 0: no bound."""
         policy = self.of(room)
