@@ -84,6 +84,7 @@ def test_which_peers_are_aborted(it: Parked, kernel: Kernel, story: list[Moment]
         it.turn(seconds=moment.seconds)
         assert it.details("closed") == [Reason.FLUSH_DEADLINE] * (not moment.lives)
         assert connection.blocked is moment.lives
+        assert it.connections.wheel.statistics()["entries"] == moment.lives
 
 
 def test_an_honest_slow_reader_survives(it: Parked, kernel: Kernel) -> None:
