@@ -207,6 +207,14 @@ def test_a_posted_call_comes_first_in_the_next_round_and_wakes_only_who_sleeps(s
     assert stage.scheduler.sleep()
 
 
+def test_a_call_posted_just_after_the_look_for_work_wakes(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread posts while the task falls asleep: otherwise the call would wait for the next event."""
+    stage.scheduler.begin()
+    monkeypatch.setattr(Scheduler, "idle", property(lambda scheduler: scheduler.post(bool)))
+    assert stage.scheduler.sleep()
+    assert stage.wake.called
+
+
 def test_a_call_posted_during_a_step_comes_before_the_next_step(stage: Stage) -> None:
     """Otherwise a commit waits for the end of the round and delays all later ones."""
     stage.scheduler.begin()
