@@ -3,6 +3,7 @@
 Behaviour that is the same without TLS: test_connections.py, test_ends.py.
 """
 
+import os
 import socket
 import ssl
 from collections import Counter
@@ -58,6 +59,14 @@ def test_an_offer_taken_whole_may_leave_the_connection_blocked(tls: Sealed) -> N
     assert tls.connections.offer(connection, b"more") == 0
     assert read_all(tls, client) == BIG[:size]
     assert tls.of("writable") == [connection]
+
+
+def test_a_record_that_goes_out_in_many_pieces(tls: Sealed, monkeypatch: pytest.MonkeyPatch) -> None:
+    connection, client = tls.meet(small=True)
+    tls.connections.send(connection, BIG)
+    write = os.write
+    monkeypatch.setattr("os.write", lambda descriptor, data: write(descriptor, data[:700]))
+    assert read_all(tls, client) == BIG
 
 
 class Failing:
