@@ -8,6 +8,7 @@ import socket
 import ssl
 from collections import Counter
 from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -271,6 +272,23 @@ def test_finish_sends_close_notify_after_the_last_answer(tls: Sealed, version: s
     assert client.closed
     assert connection.state is State.CLOSING
     assert connection.transport is PLAIN, "13 KB are released before the peer has closed"
+
+
+@pytest.mark.parametrize(
+    ("error", "closed"), [(BlockingIOError, []), (BrokenPipeError, [Reason.PEER_RESET])], ids=["not now", "gone"]
+)
+def test_finish_with_a_kernel_that_takes_nothing(
+    tls: Sealed, monkeypatch: pytest.MonkeyPatch, error: type[OSError], closed: list[Reason]
+) -> None:
+    connection, client = tls.meet()
+    with monkeypatch.context() as patch:
+        patch.setattr("os.write", Mock(side_effect=error))
+        tls.connections.finish(connection, Reason.DONE)
+    assert tls.details("closed") == closed
+    tls.turn_over()
+    client.hear()
+    assert client.closed is (not closed)
+    assert ended(client.socket)
 
 
 @pytest.mark.parametrize("reset", [False, True])
