@@ -7,8 +7,8 @@ import trio
 
 from chatserver.chat import broadcast as broadcast_module
 from chatserver.chat.member import Member, Source
-from chatserver.log.interface import MAX_READ_BYTES, Draft, Kind, Record
-from tests.support.chatting import Chatting, chatting
+from chatserver.log.interface import MAX_READ_BYTES, Kind, Record
+from tests.support.chatting import Chatting, change, chatting
 from tests.support.scripted import ENDLESS, Peer
 from tests.support.steps import FEW, StepCounts, few_in_a_step
 
@@ -242,8 +242,7 @@ async def test_of_many_at_one_cursor_no_member_gets_a_text_deleted_before_its_st
     def offered(peer: Peer) -> None:
         if not known and knowing() == 2:
             known.append(0)
-            deletion = Draft("lobby", "u_1", "Ann", "", kind=Kind.DELETE, target=3, window_ms=1 << 40)
-            it.hub.publish(deletion, lambda result: known.append(knowing()))
+            it.hub.publish(change(Kind.DELETE, 3), lambda result: known.append(knowing()))
 
     it.sink.before_offer = offered
     await trio.sleep(5.0)

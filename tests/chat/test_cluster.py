@@ -18,6 +18,7 @@ from chatserver.log.interface import Draft, Kind
 from chatserver.protocol.validation import MAX_NAME_CHARS, MAX_USER_ID_CHARS
 from chatserver.shared.datagrams import MAX_MESSAGE
 from tests.chat.processes import MENDED, SAID, Air, Process
+from tests.support.chatting import change
 from tests.support.scripted import HERE
 
 Pair = tuple[Process, Process]
@@ -259,10 +260,9 @@ async def test_typing_before_a_message_is_not_told_after_it_elsewhere(pair: Pair
     author = Principal(2, HERE)
     for number in (2, 3):
         other.cluster.types("lobby", Principal(number, HERE))
-    face, fan = author.author, Principal(3, HERE).author
+    face = author.author
     other.it.hub.publish(Draft("lobby", face.id, face.name, "said"), lambda result: None)
-    react = Draft("lobby", fan.id, fan.name, "", kind=Kind.REACTION, target=1, window_ms=1000, emoji="+", on=True)
-    other.it.hub.publish(react, lambda result: None)
+    other.it.hub.publish(change(Kind.REACTION, 1, by=Principal(3, HERE).author), lambda result: None)
     await trio.sleep(SAID)
     assert watcher.typing("lobby") == [3], "who reacts may type on"
 

@@ -1,6 +1,6 @@
 """A log that another process writes to as well: no record is missed, doubled or out of order, whatever the hints."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 import trio
@@ -8,24 +8,18 @@ from structlog.testing import capture_logs
 
 from chatserver.chat.follower import COMPARE_INTERVAL
 from chatserver.log.interface import Draft, Kind, Record
-from tests.support.chatting import Chatting, chatting
+from tests.support.chatting import Chatting, change, chatting
 from tests.support.groups import append
 from tests.support.scripted import HERE
 
 #: Seconds within which a lost hint is made up for.
 SOON = 2 * COMPARE_INTERVAL
-ENDLESS_MS = 1 << 40
 
 
 @pytest.fixture
 async def shared() -> AsyncIterator[Chatting]:
     async with chatting(shared=True) as it:
         yield it
-
-
-def change(kind: Kind, target: int, text: str = "", *, on: bool = True) -> Draft:
-    emoji = "+" if kind is Kind.REACTION else ""
-    return Draft("lobby", "u_1", "Ann", text, kind=kind, target=target, window_ms=ENDLESS_MS, emoji=emoji, on=on)
 
 
 # -- hints ------------------------------------------------------------------------------------------------------------
@@ -303,34 +297,27 @@ async def test_the_text_of_an_earlier_edit_is_removed_as_well(shared: Chatting, 
     assert b"password" not in late.wire
 
 
-async def test_many_reactions_are_one_read_of_the_ring(shared: Chatting) -> None:
-    count = 40
-    await shared.publish("lobby", *(f"text-{number}" for number in range(count)))
-    await shared.members(1)
-    shared.log.reads = 0
-    last = shared.elsewhere(*(change(Kind.REACTION, number + 1) for number in range(count)))
-    shared.hub.on_hints({"lobby": last})
-    await shared.until_idle()
-    assert shared.hub.rooms["lobby"].last == last
-    assert shared.log.reads <= 3
-
-
 @pytest.mark.parametrize(
-    ("kind", "target", "reads"), [(Kind.REACTION, 1, 2), (Kind.EDIT, 38, 2), (Kind.EDIT, 1, 9), (Kind.EDIT, 40, 2)]
-)
-async def test_one_change_reads_a_part_of_the_ring(
-    shared: Chatting, monkeypatch: pytest.MonkeyPatch, kind: Kind, target: int, reads: int
+    ("kind", "targets", "reads"),
+    [
+        (Kind.REACTION, [1], 2), (Kind.REACTION, range(1, 41), 9), (Kind.EDIT, [40], 2), (Kind.EDIT, [38], 2),
+        (Kind.EDIT, [1], 9),
+    ],
+)  # fmt: skip
+async def test_changes_read_a_part_of_the_ring(
+    shared: Chatting, monkeypatch: pytest.MonkeyPatch, kind: Kind, targets: Sequence[int], reads: int
 ) -> None:
-    """For a reaction the message, for another change what follows the message."""
+    """For a few reactions their messages, else what follows the first message; nothing that has left the ring."""
     monkeypatch.setattr("chatserver.chat.follower.MAX_READ", 5)
     await shared.publish("lobby", *["hi"] * 40)
     await shared.members(1)
     for is_held, expected in ((True, reads), (False, 1)):
         shared.log.reads = 0
-        made = change(kind, target, "" if kind is Kind.REACTION else "ho", on=is_held)
-        shared.hub.on_hints({"lobby": shared.elsewhere(made)})
+        text = "" if kind is Kind.REACTION else "ho"
+        last = shared.elsewhere(*(change(kind, target, text, on=is_held) for target in targets))
+        shared.hub.on_hints({"lobby": last})
         await shared.until_idle()
-        assert shared.log.reads == expected, is_held
+        assert (shared.hub.rooms["lobby"].last, shared.log.reads) == (last, expected), is_held
         shared.hub.rooms["lobby"].cut(0)
 
 
@@ -340,14 +327,9 @@ async def test_a_running_read_does_not_return_a_text_deleted_elsewhere(shared: C
     await shared.members(1)
     room = shared.hub.rooms["lobby"]
     room.cut(0)  # so that nothing of it is in the ring
-    found: list[str] = []
-
-    async def read() -> None:
-        found.extend(record.text for record in await shared.hub.reader.read("lobby", after=0, limit=3))
-
     async with trio.open_nursery() as nursery:
         shared.log.delay = 1.0
-        nursery.start_soon(read)
+        found = shared.reading(nursery, limit=3)
         await trio.sleep(1.5)
         shared.log.delay = 0.1
         shared.hub.on_hints({"lobby": shared.elsewhere(change(Kind.DELETE, 1))})
@@ -373,17 +355,12 @@ async def test_a_text_deleted_here_is_in_no_read_though_an_older_read_ends_later
     """The read of an edited message is on its way, the deletion is told, and then the read arrives."""
     await shared.publish("lobby", "one")
     await shared.members(1)
-    found: list[str] = []
-
-    async def read() -> None:
-        found.extend(record.text for record in await shared.hub.reader.read("lobby", after=0, limit=1))
-
     shared.log.delay = 1.0
     edited = shared.log.commit_elsewhere([change(Kind.EDIT, 1, "two")])
     shared.hub.on_hints({"lobby": 2})
     async with trio.open_nursery() as nursery:
         await trio.sleep(2.4)
-        nursery.start_soon(read)  # reads at 3.4
+        found = shared.reading(nursery, limit=1)  # reads at 3.4
         await trio.sleep(0.1)
         shared.hub.news(edited)
         await trio.sleep(1.0)  # the edited message is read at 3, and the answer arrives at 4

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from chatserver.log.interface import Draft, Kind, LogBusy, LogError, Refused, Stored
-from tests.support.chatting import Chatting, chatting
+from tests.support.chatting import Chatting, change, chatting
 from tests.support.scripted import Peer
 
 
@@ -185,6 +185,6 @@ async def test_a_busy_log_refuses_and_counts_nothing(it: Chatting, monkeypatch: 
             publish(it, it.peer(), 1)
     assert (it.hub.rooms["lobby"].pending, len(it.failures)) == (2, 1)
     await it.until_idle()
-    refused = await answer_of(it, Draft("lobby", "u_1", "Ann", "", kind=Kind.DELETE, target=99))
+    refused = await answer_of(it, change(Kind.DELETE, 99))
     assert isinstance(refused, Refused)
     assert (it.hub.rooms["lobby"].pending, len(it.failures)) == (0, 1), "a refusal is no failure of the log"

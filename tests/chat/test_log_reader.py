@@ -5,17 +5,9 @@ import trio.testing
 from msgspec.structs import replace
 
 from chatserver.chat.log_reader import LogReader
-from chatserver.log.interface import Draft, Kind, Record, State
-from tests.support.chatting import Chatting, ControlledLog
+from chatserver.log.interface import Kind, Record, State
+from tests.support.chatting import Chatting, ControlledLog, change
 from tests.support.groups import append
-
-
-def delete(target: int) -> Draft:
-    return Draft("lobby", "u_1", "Ann", "", kind=Kind.DELETE, target=target, window_ms=1 << 40)
-
-
-def edit(target: int, text: str) -> Draft:
-    return replace(delete(target), kind=Kind.EDIT, text=text)
 
 
 async def test_a_deletion_during_a_read_is_in_its_answer(it: Chatting) -> None:
@@ -23,17 +15,10 @@ async def test_a_deletion_during_a_read_is_in_its_answer(it: Chatting) -> None:
     await it.publish("lobby", "one", "secret", "three")
     await it.publish("ops", "one", "two")
     it.log.delay = 1.0
-    answers: list[list[Record]] = []
-
-    async def read(room: str) -> None:
-        answers.append(await it.hub.reader.read(room, after=0, limit=9))
-
     async with trio.open_nursery() as nursery:
-        for room in ("lobby", "lobby", "ops"):
-            nursery.start_soon(read, room)
+        found = [it.reading(nursery, room) for room in ("lobby", "lobby", "ops")]
         await trio.sleep(1.5)  # the log has been looked at, and has not answered yet
-        await append(it.log, delete(2))
-    found = sorted([record.text for record in answer] for answer in answers)
+        await append(it.log, change(Kind.DELETE, 2))
     assert found == [["one", "", "three"]] * 2 + [["one", "two"]]
     assert it.log.reads == 2
     assert len(it.hub.reader) == 0
@@ -41,17 +26,12 @@ async def test_a_deletion_during_a_read_is_in_its_answer(it: Chatting) -> None:
 
 async def test_an_edit_that_is_replaced_during_a_read_has_no_text_in_its_answer(it: Chatting) -> None:
     await it.publish("lobby", "one")
-    await append(it.log, edit(1, "password"))
+    await append(it.log, change(Kind.EDIT, 1, "password"))
     it.log.delay = 1.0
-    found: list[str] = []
-
-    async def read() -> None:
-        found.extend(record.text for record in await it.hub.reader.read("lobby", after=0, limit=9))
-
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(read)
+        found = it.reading(nursery)
         await trio.sleep(1.5)  # the log has been looked at, and has not answered yet
-        await append(it.log, edit(1, "better"))
+        await append(it.log, change(Kind.EDIT, 1, "better"))
     assert found == ["better", ""]
 
 
@@ -85,7 +65,7 @@ async def test_a_room_is_loaded_without_a_text_deleted_during_the_load(it: Chatt
     async with trio.open_nursery() as nursery:
         nursery.start_soon(it.load, "lobby")
         await trio.sleep(3.5)  # the log has been looked at, and has not answered yet
-        await append(it.log, delete(2))
+        await append(it.log, change(Kind.DELETE, 2))
     ring = it.hub.rooms["lobby"].ring
     assert ring is not None
     assert (ring.last, [b"secret" in item for item in ring.after(0, 2)]) == (2, [False, False])

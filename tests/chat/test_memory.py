@@ -9,8 +9,8 @@ from chatserver.chat import registry
 from chatserver.chat.registry import EMPTY_ROOM_SECONDS, LOW_WATER, NETWORK_SHARE, Registry, RoomsFullError
 from chatserver.chat.ring import Ring
 from chatserver.chat.room import Room
-from chatserver.log.interface import Draft, Kind, LogError
-from tests.support.chatting import Chatting, chatting
+from chatserver.log.interface import Kind, LogError
+from tests.support.chatting import Chatting, change, chatting
 from tests.support.groups import append
 from tests.support.steps import StepCounts
 
@@ -111,14 +111,14 @@ async def test_cached_answers_are_dropped_by_any_change() -> None:
         async def delete_before_other_records_are_read() -> None:
             it.log.delay = 1.0
             it.elsewhere_said("lobby", "three")
-            await append(it.log, Draft("lobby", "u_1", "Ann", "", kind=Kind.DELETE, target=1, window_ms=1 << 40))
+            await append(it.log, change(Kind.DELETE, 1))
 
         async def retain() -> None:
             it.hub.retained(await it.log.retain(lambda _: (2, 0)))
 
-        for change in (partial(it.publish, "lobby", "hi"), delete_before_other_records_are_read, retain):
+        for act in (partial(it.publish, "lobby", "hi"), delete_before_other_records_are_read, retain):
             room.remember("one", b"x")
-            await change()
+            await act()
             assert room.cache is None
         room.remember("one", b"x")
         it.hub.retained({"lobby": room.first, "elsewhere": 9})

@@ -7,7 +7,7 @@ from chatserver.chat.notices import MAX_READS, MAX_REMEMBERED, MAX_TYPING, NOTIC
 from chatserver.chat.principal import Principal
 from chatserver.chat.room import Room
 from chatserver.log.interface import Draft, Kind
-from tests.support.chatting import Chatting
+from tests.support.chatting import Chatting, change
 from tests.support.scripted import HERE, Peer
 
 
@@ -162,9 +162,7 @@ async def test_a_message_ends_its_authors_typing_and_later_typing_is_told(it: Ch
     await it.until_idle()
     await write(it, ann)
     it.hub.types("lobby", ann.principal)
-    face = ann.principal.author
-    reaction = Draft("lobby", face.id, face.name, "", kind=Kind.REACTION, target=1, window_ms=1000, emoji="+", on=True)
-    it.hub.publish(reaction, lambda result: None)
+    it.hub.publish(change(Kind.REACTION, 1, by=ann.principal.author), lambda result: None)
     await trio.sleep(NOTICE_EVERY + 0.1)
     assert bob.typing("lobby") == [eve.number, ann.number, ann.number]
 

@@ -20,12 +20,22 @@ from outcome import Outcome, capture
 
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter
+from chatserver.chat.principal import User
 from chatserver.log.groups import Outcomes
-from chatserver.log.interface import MAX_READ_BYTES, Draft, Head, LogError, LogUnavailable, Record, Stored
+from chatserver.log.interface import MAX_READ_BYTES, Draft, Head, Kind, LogError, LogUnavailable, Record, Stored
 from chatserver.log.memory import MemoryLog
 from chatserver.settings.fields import Settings
 from tests.support.groups import together
 from tests.support.scripted import ENDLESS, HERE, LineEncoder, LineEncoding, Peer, ScriptedSink, StepSchedule
+
+
+ANN = User("u_1", "Ann")
+
+
+def change(kind: Kind, target: int, text: str = "", *, by: User = ANN, on: bool = True) -> Draft:
+    """An edit, a deletion or a reaction in the lobby."""
+    emoji = "+" if kind is Kind.REACTION else ""
+    return Draft("lobby", by.id, by.name, text, kind=kind, target=target, window_ms=1 << 40, emoji=emoji, on=on)
 
 
 class SmallSettings(Settings):
@@ -220,6 +230,16 @@ class Chatting:
     def together(self) -> AbstractContextManager[None]:
         """Publishes in this block are stored in one group."""
         return together(self.log._groups)
+
+    def reading(self, nursery: trio.Nursery, room: str = "lobby", *, limit: int = 9) -> list[str]:
+        """Begin to read a room; its texts, once they are there."""
+        found: list[str] = []
+
+        async def read() -> None:
+            found.extend(record.text for record in await self.hub.reader.read(room, after=0, limit=limit))
+
+        nursery.start_soon(read)
+        return found
 
     async def until_idle(self) -> None:
         """Wait until no task can run."""
