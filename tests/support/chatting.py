@@ -28,7 +28,6 @@ from chatserver.settings.fields import Settings
 from tests.support.groups import together
 from tests.support.scripted import ENDLESS, HERE, LineEncoder, LineEncoding, Peer, ScriptedSink, StepSchedule
 
-
 ANN = User("u_1", "Ann")
 
 
