@@ -12,7 +12,7 @@ import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from chatserver.api.keys import MAX_KEY_BYTES, keys_in, public_key
+from chatserver.api.keys import keys_in, public_key
 from chatserver.api.tokens import MAX_LIFETIME
 from chatserver.chat.policy import rights_of
 from chatserver.protocol.errors import MessageError
@@ -73,7 +73,7 @@ def _grant(text: str) -> tuple[str, str]:
 def _signing_key(path: Path) -> tuple[str, Any]:
     """The algorithm and the signing key: a secret, or a private key in PEM form."""
     try:
-        data = path.read_bytes()[: MAX_KEY_BYTES + 1]
+        data = path.read_bytes()
     except OSError as error:
         raise ConfigError("key", f"cannot read {path}: {error.strerror}") from error
     if b"PRIVATE KEY-----" not in data:

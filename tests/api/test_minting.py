@@ -7,7 +7,7 @@ import pytest
 from chatserver.api.keys import KeyRing
 from chatserver.api.minting import span
 from chatserver.api.tokens import Tokens
-from chatserver.chat.policy import Action
+from chatserver.chat.policy import Action, rights_of
 from chatserver.chat.principal import SignedIn
 from chatserver.cli import run_command
 from chatserver.settings.spec import ConfigError
@@ -34,12 +34,20 @@ def test_a_minted_token_is_accepted(tmp_path: Path, algorithm: str, capsys: pyte
     assert ann.expires == pytest.approx(7200, abs=30)
 
 
+def test_a_token_without_options_is_accepted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keys = KeyRing([str(tmp_path / "key")])
+    assert run_command(["token", "--key", str(tmp_path / "key"), "--sub", "u_ann"]) == 0
+    found = Tokens(keys, b"0" * 16, clock=lambda: 0.0).verify(capsys.readouterr().out.strip(), "here")
+    assert found.rights is rights_of(None, None)
+
+
 @pytest.mark.parametrize(
     ("flags", "complaint"),
     [
         ("--sub g_ann", "--sub: "),
         ("--sub u --name \u202ex", "--name: "),
         ("--sub u --room a=x", "--room: 'a=x' is not PATTERN=r, PATTERN=w or PATTERN=rw"),
+        ("--sub u --room rw", "--room: 'rw' is not PATTERN=r, PATTERN=w or PATTERN=rw"),
         ("--sub u --expires 401d", "up to 400d"),
         ("--sub u --key /no/such/file", "--key: cannot read"),
         ("--sub u --role king", "--role: only `moderator`"),

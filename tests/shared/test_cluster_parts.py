@@ -10,7 +10,7 @@ from unittest import mock
 import pytest
 import trio
 
-from chatserver.api import shared_rates
+from chatserver.api import cluster_parts, shared_rates
 from chatserver.chat import cluster
 from chatserver.log.interface import SANCTIONS_CHANGED, new_identity
 from chatserver.meters import MICROSECOND
@@ -108,6 +108,13 @@ async def test_others_are_told_to_read_sanctions_again(servers: list[Valkey], tm
         assert (answer.status, hint.call_args_list) == (200, [mock.call(SANCTIONS_CHANGED)] * 2)
 
 
+def test_a_fault_in_a_message_of_another_process_ends_no_task() -> None:
+    cluster = mock.Mock(receive=mock.Mock(side_effect=ZeroDivisionError))
+    faults: list[object] = []
+    cluster_parts._receiver(cluster, mock.Mock(), faults.append)(b"?")
+    assert faults == [cluster]
+
+
 async def test_a_search_at_one_is_counted_by_the_other(servers: list[Valkey]) -> None:
     async with pair(servers, search_rate=0.01) as (ours, other):
         assert (await ask(ours.address, "GET", "/search?q=tea")).status == 200
@@ -136,6 +143,9 @@ async def test_a_result_of_one_server_is_used_by_the_other_until_a_removal(
         deleted = await ann.ask("delete", room="lobby", offset=stored["offset"])
         assert deleted["type"] == "ack"
         await until(lambda: found(other), lambda texts: texts == [])
+        assert sum([await server.metric("chatserver_sessions_total") for server in (ours, other)]) == 1, (
+            "of one visitor"
+        )
 
 
 async def test_a_user_who_publishes_at_both_has_one_rate_from_then_on(servers: list[Valkey]) -> None:
@@ -144,10 +154,10 @@ async def test_a_user_who_publishes_at_both_has_one_rate_from_then_on(servers: l
         assert shared is not None
         assert await say_hi(ours) == 201
         [number] = ours.server.parts.services.write_limits.users._states
-        name = f"publish-user:{number}"
+        names = f"publish-user:{number}", "publish-network:127.0.0.1"
 
         async def told() -> bool:
-            return await shared.shards.of(name).call(b"EXISTS", shared.shards.key(name)) == 1
+            return all([await shared.shards.of(name).call(b"EXISTS", shared.shards.key(name)) == 1 for name in names])
 
         def wait() -> float:
             return limit.users.wait(number, int(trio.current_time() / MICROSECOND))
