@@ -76,11 +76,9 @@ class HttpConversation:
         return await self._frames.receive()
 
     async def greet(self) -> None:
-        """Learn our identity, so that all requests are one user's."""
+        """Learn our identity, so that all requests are one user's. A guest with an invalid cookie gets a new one."""
         ask = partial(self._api.request, within=GREETING_TIMEOUT)
-        response = await ask("GET", "/session") if self._who.fields else None
-        if response is None or (response.status == 401 and not self._who.token):
-            response = await ask("POST", "/session", {})
+        response = await (ask("GET", "/session") if self._who.token else ask("POST", "/session", {}))
         if response.status >= 400:
             raise response.ending
         await self._tell.send(response.decode(wire.Connected))

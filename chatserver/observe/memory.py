@@ -19,8 +19,6 @@ import gc
 import time
 from collections.abc import Callable
 
-import structlog
-
 from chatserver.observe.loop import Durations
 
 #: Seconds between collections of the middle and of all generations.
@@ -34,8 +32,6 @@ SHARE = 4
 #: The share of the loop's time that trims may take. Otherwise a network that opens and closes its connections would
 #: cause one each second.
 TRIM_SHARE = 0.001
-
-_log = structlog.get_logger("chatserver")
 
 
 def find_trim() -> Callable[[int], int] | None:
@@ -66,7 +62,6 @@ class Heap:
                 began = time.perf_counter()
                 self._trim(0)
                 self._pause = int((time.perf_counter() - began) / TRIM_SHARE)
-            _log.debug("heap_trimmed", connections=held, kept=kept, before=self._trimmed_at)
             self._trimmed_at = held, kept
 
 

@@ -26,7 +26,7 @@ class Rationed(Generic[Piece]):
     @property
     def used_up(self) -> bool:
         """Whether `pieces` would give the last result again."""
-        return self._last is not None and self._paid - perf_counter() > AT_ONCE_SECONDS / SHARE
+        return self._paid - perf_counter() > AT_ONCE_SECONDS / SHARE
 
     def pieces(self) -> Iterator[Piece]:
         """The pieces of the result, new or those of the last one."""

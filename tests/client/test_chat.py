@@ -11,16 +11,22 @@ from chatserver.client import (
     Backoff,
     Chat,
     ChatError,
+    Deletion,
+    Edit,
     Entered,
+    Event,
     Forbidden,
     Gap,
     Invalid,
     Message,
     NotFound,
     Presence,
+    Reaction,
+    Record,
     Rejected,
     Room,
     TransportName,
+    Typing,
     Unauthenticated,
     Unavailable,
     User,
@@ -71,6 +77,45 @@ async def test_a_bot_follows_several_rooms_from_now_on_and_answers(transport: Tr
             assert {room.room for room in await bot.rooms()} == {"a", "b"}
 
 
+@each_transport
+async def test_each_call_acts_once_and_a_room_is_left(transport: TransportName) -> None:
+    async with (
+        serving(presence_grace=1.0) as server,
+        connect(url(server)) as other,
+        connect(url(server), transport=transport) as chat,
+    ):
+        events = other.join("lobby").events()
+        room = chat.join("lobby")
+        await until(room, Entered)
+        me = await chat.connected()
+        await chat.publish("lobby", "frist")
+        await chat.edit("lobby", 1, "first")
+        for on in (True, False):
+            await chat.react("lobby", 1, "👍", on=on)
+        await chat.delete("lobby", 1)
+        chat.typing("lobby")
+        seen: list[Event] = []
+        with trio.fail_after(SOON):
+            while not seen or not isinstance(seen[-1], Typing):
+                seen += [event] if isinstance(event := await anext(events), Record | Typing) else []
+        assert [(type(event), getattr(event, "on", None)) for event in seen] == [
+            (Message, None), (Edit, None), (Reaction, True), (Reaction, False), (Deletion, None), (Typing, None),
+        ]  # fmt: skip
+        await chat.read("lobby", 4)
+        assert (await chat.unread())["lobby"].read == 4
+        room.leave()
+
+        async def has_left() -> bool:
+            return me not in (await other.members("lobby")).members
+
+        await eventually(has_left)
+        await other.publish("lobby", "missed")
+        room = chat.join("lobby")
+        await until(room, Entered)
+        await other.publish("lobby", "back")
+        assert await texts(room, 1) == ["back"]
+
+
 async def until(room: Room, kind: type) -> object:
     with trio.fail_after(SOON):
         async for event in room.events():
@@ -90,6 +135,12 @@ async def test_another_run_resumes_where_the_last_one_stopped(transport: Transpo
         async with connect(url(server), transport=transport, cookie=first.cookie) as second:
             assert await texts(second.join("lobby", after=room.cursor), 1) == ["4"]
             assert second.user == first.user
+        old = "chat_session=of-nobody"  # as after a sign-out elsewhere
+        async with (
+            connect(url(server), transport=transport, cookie=old) as third,
+            connect(url(server), transport=transport, cookie=old) as fourth,
+        ):
+            assert len({first.user, await third.connected(), await fourth.connected()}) == 3
 
 
 @pytest.mark.jumping_clock

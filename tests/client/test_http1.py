@@ -11,7 +11,7 @@ import trio
 from chatserver.client import http1
 from chatserver.client.credentials import Credentials
 from chatserver.client.http1 import HttpClient
-from chatserver.client.http_transport import http_conversation
+from chatserver.client.http_transport import EARLY_ANSWER, http_conversation
 from chatserver.client.requests import Join
 from chatserver.client.stream import EndedError, parse_target
 from chatserver.client.wire import Message
@@ -160,7 +160,9 @@ async def test_an_answer_for_a_room_left_meanwhile_is_ignored() -> None:
         http_conversation("poll", client._target, Credentials()) as conversation,
     ):
         await conversation.send(Join(id=1, room="lobby"))
+        began = trio.current_time()
         frames = [await conversation.receive() for _ in range(3)]
+        assert trio.current_time() >= began + EARLY_ANSWER, "after an answer that was early and had no news"
     assert isinstance(frames[2], Message)
 
 

@@ -9,7 +9,7 @@ import trio
 import trio.lowlevel
 import trio.testing
 
-from chatserver.client import Backoff, Entered, Reconnecting, Rejected
+from chatserver.client import Backoff, Entered, Reconnecting, Rejected, TransportName
 from chatserver.client.feed import MAX_QUEUED_EVENTS
 from chatserver.client.link import ASKED_SPREAD, FIRST_DELAY, LONGEST_DELAY, STEADY_AFTER
 from chatserver.client.websocket import SILENCE
@@ -57,10 +57,13 @@ async def test_retry_after_of_a_full_server_is_honoured() -> None:
         assert event.delay >= 7
 
 
-@pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 426])
-async def test_a_final_answer_ends_the_client(status: int) -> None:
-    server = FakeServer(refusals=[status])
-    async with server.running(), listening(server.url) as listener:
+@pytest.mark.parametrize(
+    ("transport", "status"),
+    [*(("ws", status) for status in (301, 400, 401, 403, 404, 426)), ("poll", 401), ("sse", 404)],
+)
+async def test_a_final_answer_ends_the_client(transport: TransportName, status: int) -> None:
+    server = FakeServer(refusals=[status], elsewhere=(status, b""))
+    async with server.running(), listening(server.url, transport=transport) as listener:
         with pytest.raises(Rejected, match=str(status)):
             await listener.until(Entered)
 

@@ -34,6 +34,9 @@ def found(nodes: list[Node], deliveries: list[Delivery] | None = None) -> list[t
 def test_healthy_nodes_have_no_findings() -> None:
     assert found([node("a"), node("b")], [delivery(*pair) for pair in ("aa", "ab", "ba", "bb")]) == []
     assert found([node("a", shards=None)], [delivery("a", "a")]) == [], "a single server needs no --shared"
+    unread = delivery("a", "a", attempted=False, readable=False, pushed_ms=None)
+    assert found([node("a", clock_ms=None), node("b", messages_clock_ms=None)], [unread]) == []
+    assert found([node("a", clock_ms=None)]) == []
 
 
 @pytest.mark.parametrize("trouble", Trouble)
@@ -56,6 +59,7 @@ def test_every_trouble_is_a_fault_with_its_words(trouble: Trouble) -> None:
         ({"clock_ms": 300_000.4}, FAULT, "the clock of b is 5.0 min ahead of that of a"),
         ({"clock_ms": -300_000.4}, FAULT, "the clock of a is 5.0 min ahead of that of b"),
         ({"messages_clock_ms": -7_200_000.0}, FAULT, "messages get times that are 2.0 h behind the clock of b"),
+        ({"messages_clock_ms": 7_200_000.0}, FAULT, "messages get times that are 2.0 h ahead of the clock of b"),
     ],
 )
 def test_a_node_that_differs(more: dict[str, object], severity: Severity, what: str) -> None:
@@ -66,15 +70,23 @@ def test_a_node_that_differs(more: dict[str, object], severity: Severity, what: 
 
 def test_a_difference_of_clocks_below_the_error_of_measurement_is_ignored() -> None:
     assert found([node("a"), node("b", clock_ms=900.0)]) == []
-    assert found([node("a"), node("b", clock_ms=1_500.0, clock_error_ms=600.0)]) == []
+    off = {"clock_ms": 1_500.0, "messages_clock_ms": 1_500.0}
+    assert found([node("a", clock_error_ms=300.0), node("b", **off, clock_error_ms=300.0)]) == []
+    assert found([node("a", **off, clock_error_ms=600.0)]) == []
+    assert found([node("a", messages_clock_ms=1_500.0, clock_error_ms=300.0, publish_ms=300.0)]) == []
 
 
 def test_a_wrong_clock_of_this_machine_is_no_fault_of_the_nodes() -> None:
-    off = {"clock_ms": -60_000.0, "messages_clock_ms": -60_000.0}
-    [(severity, what)] = found([node("a", **off), node("b", **off)])
-    assert (severity, what) == (WARNING, "the clocks of all nodes are 1.0 min behind this machine's")
-    [(severity, what)] = found([node("a", **off)])
-    assert (severity, what) == (WARNING, "the clock of the node is 1.0 min behind this machine's")
+    for ms, side in (-60_000.0, "behind"), (60_000.0, "ahead of"):
+        off = {"clock_ms": ms, "messages_clock_ms": ms}
+        both = found([node("a", **off), node("b", **off)])
+        assert both == [(WARNING, f"the clocks of all nodes are 1.0 min {side} this machine's")]
+        alone = found([node("a", **off)])
+        assert alone == [(WARNING, f"the clock of the node is 1.0 min {side} this machine's")]
+
+
+def test_a_clock_of_the_database_is_one_fault_for_all_nodes() -> None:
+    assert len(found([node(url, messages_clock_ms=-60_000.0) for url in "ab"])) == 1
 
 
 def test_two_nodes_without_shared() -> None:

@@ -1,4 +1,4 @@
-"""Free memory is returned to the system when a crowd has arrived or left, and not more often."""
+"""Free memory is returned to the system when a crowd has arrived or left; garbage is collected by the clock."""
 
 import itertools
 import sys
@@ -6,7 +6,8 @@ from unittest.mock import Mock, call
 
 import pytest
 
-from chatserver.observe.memory import CROWD, CROWD_BYTES, Heap, find_trim
+from chatserver.observe import memory
+from chatserver.observe.memory import CROWD, CROWD_BYTES, FULL_INTERVAL, MIDDLE_INTERVAL, Collector, Heap, find_trim
 
 
 @pytest.mark.parametrize(
@@ -63,3 +64,22 @@ def test_with_this_library_or_without() -> None:
         heap = Heap(each)
         heap.tick(8000, 0)
         heap.tick(0, 0)
+
+
+def test_garbage_is_collected_by_the_clock_and_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    gc = Mock(callbacks=[])
+    monkeypatch.setattr(memory, "gc", gc)
+    monkeypatch.setattr("time.perf_counter", itertools.count(step=0.5).__next__)
+    with Collector() as collector:
+        assert gc.mock_calls == [call.collect(), call.freeze(), call.disable()]
+        [observe] = gc.callbacks
+        for phase in ("start", "stop"):
+            observe(phase, {})
+        assert (sum(collector.runs.buckets), collector.runs.total) == (1, 0.5)
+        gc.reset_mock()
+        middle = 100.0 + MIDDLE_INTERVAL
+        for now in (100.0, middle - 0.25, middle, middle + 0.25, 100.0 + FULL_INTERVAL, 100.25 + FULL_INTERVAL):
+            collector.tick(now)
+        assert gc.mock_calls == [call.collect(generation) for generation in (2, 0, 1, 0, 2, 0)]
+        gc.reset_mock()
+    assert (gc.mock_calls, gc.callbacks) == ([call.enable(), call.unfreeze()], [])
