@@ -16,7 +16,7 @@ from loadgen.measured import Floor, Measured
 from loadgen.messages import PhaseResult, Reread, Result, TrafficResult
 from loadgen.personas import registry
 from loadgen.report import Outcome, Sample
-from loadgen.span import Span
+from loadgen.span import Size, Span
 from tests.loadgen.plays import config
 from tests.loadgen.readings import group, lasted, late, measured, read
 
@@ -258,8 +258,11 @@ def test_how_hard_an_attack_was_and_what_was_left_out_is_noted() -> None:
     assert report_of(found).figures["floor_p99_ratio"] == 3.002
     alone = attacked()
     alone.floor = Floor(fault="it fell")
-    [_, note] = report_of(alone).verdict.notes
-    assert note == "nothing to compare with at the floor: it fell"
+    alone.memory = {"baseline": [Size(0.0, 0)], "attack": [Size(5.0, 10 * 2**20)]}
+    assert report_of(alone).verdict.notes[1:] == [
+        "9,528 KiB of memory above the limit: a log in memory grows by what attackers publish",
+        "nothing to compare with at the floor: it fell",
+    ]
     assert report_of(loaded()).verdict.notes == []
 
 

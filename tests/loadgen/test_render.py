@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from loadgen import sections
+from loadgen.format import Tone
 from loadgen.render import show
 from loadgen.report import Outcome, Report, Table
 from tests.loadgen import reports
@@ -91,6 +92,26 @@ def test_a_column_is_of_numbers_whatever_is_missing() -> None:
     columns = sections.Column("of"), sections.Column("n"), sections.Column("why")
     section = sections.Section("made up", columns, [("1", "-2.5", "2 of 3"), ("2", "", "gone")])
     assert [section.is_numeric(column) for column in range(3)] == [False, True, False]
+
+
+def test_an_attack_and_a_run_have_their_tables() -> None:
+    attack = {each.title: each for each in sections.everything(reports.attack(outcome=Outcome.FELL_SHORT))}
+    assert list(attack) == ["latency", "server", "attackers", "honest slow clients", "why", "figures"]
+    assert [row[0] for row in attack["attackers"].rows] == ["slow-head", "idle-connect"]
+    assert [row[0] for row in attack["honest slow clients"].rows] == list(reports.SLOW)
+    assert attack["server"].rows == [
+        ("baseline", "3.1", "39.1"), ("attack", "18.4", "41.4"), ("recovery", "3.4", "41.4")
+    ]  # fmt: skip
+    run = {each.title: each for each in sections.everything(reports.run())}
+    assert list(run) == ["latency", "clients", "figures"]
+    assert [row[0] for row in run["clients"].rows] == ["idle", "poll", "chat"]
+
+
+def test_what_alarms_and_what_judges_has_a_tone() -> None:
+    columns = sections.Column("of"), sections.Column("failed", alarming=True), sections.Column("verdict")
+    section = sections.Section("made up", columns, [])
+    assert [section.tone(1, cell) for cell in ("", "0", "21")] == [None, None, Tone.BAD]
+    assert [section.tone(at, "held") for at in range(3)] == [None, Tone.BAD, Tone.GOOD]
 
 
 def test_a_scorecard_has_one_table_of_verdicts() -> None:
