@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from chatserver.net.closing import LINGER_BYTES
-from chatserver.net.connection import CLOSED
+from chatserver.net.connection import CLOSED, Connection
 from chatserver.net.readiness import READ
 from chatserver.net.states import Priority, State
 from chatserver.reasons import Reason
@@ -113,6 +113,7 @@ class TestEnding:
         connection, peer = it.connect(small=False)
         it.connections.finish(connection, Reason.BODY_DEADLINE, b"408")
         due = connection.deadline
+        it.turn(seconds=0.3)
         sent = 0
         while state_of(connection) is State.CLOSING:
             sent += peer.send(bytes(8192))
@@ -222,12 +223,17 @@ class TestBoundary:
         it.turn_over()
         assert it.details("closed") == [Reason.INTERNAL_ERROR]
 
-    def test_a_fault_while_closing_closes_without_an_error_answer(self, it: Parked) -> None:
+    @pytest.mark.parametrize(("end", "counts"), [("finish", Reason.INTERNAL_ERROR), ("close", Reason.DONE)])
+    def test_a_fault_after_the_end_has_no_error_answer(self, it: Parked, end: str, counts: Reason) -> None:
         it.faults = 1
         connection, _ = it.connect()
-        it.connections.finish(connection, Reason.DONE)
-        it.connections.step(connection, fail)
-        assert it.details("closed") == [Reason.INTERNAL_ERROR]
+
+        def end_and_fail(each: Connection) -> None:
+            getattr(it.connections, end)(each, Reason.DONE)
+            fail(each)
+
+        it.connections.step(connection, end_and_fail)
+        assert it.details("closed") == [counts]
         assert it.of("faulted") == []
 
     @pytest.mark.parametrize("event", ["faulted", "released", "closed"])
@@ -237,7 +243,9 @@ class TestBoundary:
         connection, peer = it.connect()
         connection.context = object()
         it.recorder.on[event] = fail
-        it.connections.step(connection, fail)
+        with capture_logs() as logs:
+            it.connections.step(connection, fail)
+        assert [line["event"] for line in logs] == ["fault", "fault_in_close"]
         assert ended(peer)
         assert (connection.alive, connection.context) == (False, None)
         it.faults = 1
