@@ -14,7 +14,7 @@ import trio
 from chatserver.net.connection import Closing, Connection, Transport, TransportError
 from chatserver.net.connections import Connections
 from chatserver.net.listener import Listener
-from chatserver.net.readiness import ENDED, QUEUED, READ, WRITE, Readiness
+from chatserver.net.readiness import QUEUED, READ, WRITE, Readiness
 from chatserver.net.states import PRIORITY, READS, ROWS, Priority
 from chatserver.net.transport import PLAIN
 from chatserver.net.wheel import Wheel
@@ -184,8 +184,10 @@ class Poller:
             awaited += _AWAITED[state]
             if events & WRITE or connection.blocked:
                 step = self._write
+            elif events & READ:
+                step = self._read
             else:
-                step = self._read if events & (READ | ENDED) else self._reset
+                step = self._reset
             submit(priority, step, connection, connection.network)
         self._events += len(ready)
         self._awaited += awaited

@@ -16,7 +16,6 @@ from typing import TypeAlias
 #: Interest and events, in epoll's own numbers so that epoll's results need no translation.
 READ = 0x001
 WRITE = 0x004
-ENDED = 0x2000  # EPOLLRDHUP, of an event only: the peer sent FIN, maybe after bytes that are not read yet
 #: `Connection.armed` of a connection that is armed for a reset only, and of one in the scheduler's queues, which is not
 #: armed until its step has run.
 HANGUP, QUEUED = 0x200, 0x100
@@ -34,11 +33,11 @@ class Epoll:
 
     def add(self, descriptor: int, interest: int) -> None:
         """Register a descriptor, and arm it."""
-        self._epoll.register(descriptor, interest | ENDED | _ONCE if interest & READ else interest | _ONCE)
+        self._epoll.register(descriptor, interest | _ONCE)
 
     def arm(self, descriptor: int, interest: int) -> None:
         """Report a descriptor once more. READ also reports a FIN; with no interest only a reset is reported."""
-        self._epoll.modify(descriptor, interest | ENDED | _ONCE if interest & READ else interest | _ONCE)
+        self._epoll.modify(descriptor, interest | _ONCE)
 
     def ready(self, limit: int) -> list[tuple[int, int]]:
         """At most `limit` pairs of descriptor and events, without waiting."""
@@ -90,11 +89,7 @@ else:
         def ready(self, limit: int) -> list[tuple[int, int]]:
             """At most `limit` pairs of descriptor and events, without waiting."""
             return [
-                (
-                    event.ident,
-                    (READ if event.filter == select.KQ_FILTER_READ else WRITE)
-                    | (ENDED if event.flags & select.KQ_EV_EOF else 0),
-                )
+                (event.ident, READ if event.filter == select.KQ_FILTER_READ else WRITE)
                 for event in self._queue.control(None, limit, 0)
                 if event.filter != self._user
             ]
