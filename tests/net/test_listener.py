@@ -121,6 +121,9 @@ def test_a_peer_that_gave_up_in_the_queue_is_no_error(it: Parked, monkeypatch: p
     it.knock()
     it.listener.accept()
     assert (it.connections.held, it.refused) == (1, [])
+    failing(monkeypatch, errno.EINVAL)
+    with pytest.raises(OSError, match="Invalid"):
+        it.listener.accept()
 
 
 def someone_idle(it: Parked) -> socket.socket:

@@ -263,7 +263,9 @@ def test_a_value_is_shown_in_full(name: str, value: float, shown: str) -> None:
 def test_connections_follow_from_descriptors() -> None:
     reserved = descriptors.RESERVED_DESCRIPTORS
     assert descriptors.connection_limit(0, descriptors=1024) == 1024 - reserved
-    assert descriptors.connection_limit(500, descriptors=1024) == 500
+    for limit in (1, 500, 1024 - reserved):
+        assert descriptors.connection_limit(limit, descriptors=1024) == limit
+    assert descriptors.connection_limit(0, descriptors=reserved + 1) == 1
     with pytest.raises(ConfigError, match=r"--max-connections: 1000 needs 1064 descriptors, .* allows 1024"):
         descriptors.connection_limit(1000, descriptors=1024)
     with pytest.raises(ConfigError, match="--max-connections"):
