@@ -67,7 +67,7 @@ def check_room(room: str) -> str:
 
 def check_text(text: str, field: str = "text") -> str:
     """Check a message's text: not too long (first of all), not blank, nothing that disturbs other people's screens."""
-    if "\r" in text and len(text) <= 2 * MAX_TEXT_BYTES:
+    if len(text) <= 2 * MAX_TEXT_BYTES:
         text = text.replace("\r\n", "\n")
     if len(text) > MAX_TEXT_BYTES:
         raise bad_field(field, f"{len(text):,} characters, limit {MAX_TEXT_BYTES:,} bytes of UTF-8")

@@ -1,6 +1,7 @@
 """The budget of incomplete requests: charged as bytes arrive, released however a request ends."""
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import trio
 
 from chatserver.api.request import Request
 from chatserver.meters import ByteBudget
+from tests.support.certificates import certificate
 from tests.support.peers import Peer, chatter, connect, request, say
 from tests.support.serving import Serving, eventually, serving
 
@@ -79,6 +81,27 @@ async def test_a_head_is_charged_as_it_arrives_and_once_with_its_body() -> None:
         await peer.send(b"hello")
         assert (await peer.response()).status == 201
         assert unfinished.used == 0
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_request_sent_ahead_that_finds_no_room_ends_the_connection(waits: bool, tmp_path: Path) -> None:
+    """Its bytes are dropped, so the answer before it says that no other follows.
+
+    Over TLS, since a whole record is read at once; without it too little is read ahead to be charged.
+    """
+    cert, key = certificate(tmp_path)
+    first = request("GET", "/poll?room=lobby&wait=60" if waits else "/healthz")
+    async with serving(tls_cert=cert, tls_key=key) as server, connect(server.address) as peer:
+        server.server.parts.input_budget.most = 0
+        if waits:
+            await peer.send(first)
+            await server.in_phase("held")
+            await peer.send(HEAD + b"\r\n")
+        else:
+            await peer.send(first + HEAD + b"\r\n")
+        answer = await peer.response()
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        assert await peer.rest() == b""
 
 
 async def never(*_: object, **__: object) -> None:

@@ -41,6 +41,8 @@ def test_bodies() -> None:
         "ban", network="2001:db8::/64", seconds=60.0, reason="spam"
     )
     assert decode_kick(b'{"user":"u_x"}', "application/json") == KickBody("u_x", "")
+    with pytest.raises(MessageError, match="'g_bob' is no guest's id; one has 15 digits"):
+        decode_kick(b'{"user":"g_bob"}', "application/json")
 
 
 @pytest.mark.parametrize("name", ["second", "type", "x" * 500])
