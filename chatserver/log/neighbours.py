@@ -122,12 +122,10 @@ class Neighbours:
             nursery.start_soon(self._send_again)
             while self._socket is not None:
                 await trio.lowlevel.wait_readable(self._socket)
-                hints = self._receive(self._socket)
-                if hints:
-                    try:
-                        on_hints(hints)
-                    except Exception:
-                        logger.exception("a receiver of hints failed")
+                try:
+                    on_hints(self._receive(self._socket))
+                except Exception:
+                    logger.exception("a receiver of hints failed")
 
     def _receive(self, source: socket.socket) -> dict[str, int]:
         hints: dict[str, int] = {}

@@ -170,8 +170,8 @@ class SqliteLog(DatabaseLog[sqlite3.Connection, _Opened]):
                 in_turn = partial(self._open_parts().writer.in_turn, partial(scrubber.step, page))
                 page = await self._writer_thread.run(in_turn)
                 await trio.sleep(SCRUB_PAUSE)
-        except LogUnavailable as error:
-            logger.warning("%s", error)
+        except (LogUnavailable, sqlite3.Error, OSError) as error:
+            logger.warning("removing deleted texts from the disk failed: %s", error)
             return False
         if page is None:
             logger.warning("%s is being read by another program: deleted texts stay on the disk until then", self._path)

@@ -16,8 +16,7 @@ import sqlite3
 import struct
 from pathlib import Path
 
-from chatserver.log.interface import LogUnavailable
-from chatserver.log.sqlite_file import BUSY_TIMEOUT, unavailable
+from chatserver.log.sqlite_file import BUSY_TIMEOUT
 
 #: Bytes of the file in one step: 2 ms, during which commits wait.
 STEP_BYTES = 4 * 1024 * 1024
@@ -50,22 +49,17 @@ class Scrubber:
         None means that another program is reading the file, and with it older images of pages.
         """
         connection = self._connection
+        connection.execute(f"PRAGMA busy_timeout = {PATIENCE_MS}")
         try:
-            connection.execute(f"PRAGMA busy_timeout = {PATIENCE_MS}")
-            try:
-                busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-                return None if busy else self._alone(page)
-            finally:
-                connection.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT * 1000)}")
-        except sqlite3.Error as error:
-            raise unavailable("removing deleted texts from the disk", error) from error
-        except OSError as error:
-            raise LogUnavailable(f"removing deleted texts from the disk failed: {error.strerror}") from error
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            return self._alone(page)
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT * 1000)}")
 
     def _alone(self, page: int) -> int | None:
         self._connection.execute("BEGIN IMMEDIATE")
         try:
-            # Another program may have written since the write-ahead log was emptied.
+            # It is not empty if another program reads, or has written since.
             return None if self._wal.stat().st_size else self._scrub_from(page)
         finally:
             self._connection.execute("COMMIT")
@@ -78,26 +72,24 @@ class Scrubber:
             return 0  # not a file that this server made
         begin = (page - 1) * size
         chunk = os.pread(self._file, STEP_BYTES, begin)
-        usable = size - os.pread(self._file, 1, 20)[0]
-        for at, end in dirty_gaps(chunk, size, usable, first=page == 1):
+        for at, end in dirty_gaps(chunk, size):
             os.pwrite(self._file, bytes(end - at), begin + at)
         self._connection.execute("PRAGMA shrink_memory")
-        following: int = page + len(chunk) // size
-        if following <= count and chunk:
-            return following
+        if chunk:
+            return page + len(chunk) // int(size)
         os.fsync(self._file)
         return 0
 
 
-def dirty_gaps(chunk: bytes, size: int, usable: int, *, first: bool) -> list[tuple[int, int]]:
-    """The ranges in these pages that are unused but not zero; `first`: the chunk begins with the file's first page."""
+def dirty_gaps(chunk: bytes, size: int) -> list[tuple[int, int]]:
+    """The ranges in these pages that are unused but not zero. The file's first page is of no kind, and has no texts."""
     found = []
-    for page in range(size if first else 0, len(chunk) - size + 1, size):  # the first page has the schema, and no texts
+    for page in range(0, len(chunk) - size + 1, size):
         header = _HEADERS.get(chunk[page])
         if header is None:
             continue
         cells, content = struct.unpack_from(">HH", chunk, page + 3)
         at, end = page + header + 2 * cells, page + (content or 65_536)
-        if at < end <= page + usable and chunk.count(0, at, end) < end - at:
+        if at < end <= page + size and chunk.count(0, at, end) < end - at:
             found.append((at, end))
     return found

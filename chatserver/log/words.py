@@ -64,7 +64,7 @@ class Matcher:
         self._last = self._words[-1] if prefix else None
 
     def score(self, text: str) -> float:
-        """How well a text matches, by BM25; 0.0 if it does not.
+        """How well a text matches, by BM25 without its constant factor; 0.0 if it does not.
 
         All words have the same weight, since every ranked text has all of them.
         """
@@ -78,7 +78,7 @@ class Matcher:
             count = sum(each.startswith(word) for each in found) if word == self._last else found.count(word)
             if not count:
                 return 0.0
-            score += count * (K1 + 1) / (count + norm)
+            score += count / (count + norm)
         return score
 
     def snippet(self, text: str) -> Snippet:

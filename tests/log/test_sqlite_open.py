@@ -269,6 +269,7 @@ async def test_commits_survive_power_loss_and_readers_cannot_write(path: Path) -
 
 async def test_a_read_needs_no_new_descriptor(path: Path) -> None:
     """SQLite opens its write-ahead log at the first read, when an attack may have taken the last descriptor."""
+    closed = descriptors()
     async with running(SqliteLog(str(path))) as log:
         await append(log, draft())
         before = descriptors()
@@ -276,3 +277,4 @@ async def test_a_read_needs_no_new_descriptor(path: Path) -> None:
             for _ in range(20):
                 nursery.start_soon(partial(log.read, "lobby", after=0, limit=10))
         assert descriptors() == before
+    await eventually(lambda: descriptors() == closed)

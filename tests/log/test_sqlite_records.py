@@ -1,9 +1,10 @@
 """Records in a file: databases of the first schema, and deleted texts, which leave every file."""
 
+import errno
 import random
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +20,9 @@ from chatserver.log import sqlite_readers as readers_module
 from chatserver.log import sqlite_writer as writer_module
 from chatserver.log.interface import SCRUB_WITHIN, Head, Kind, State
 from chatserver.log.sqlite import SqliteLog
+from chatserver.log.sqlite_file import BUSY_TIMEOUT
 from chatserver.log.sqlite_rows import RoomEnd, execute_rows
+from chatserver.log.sqlite_scrub import Scrubber
 from tests.log.support import Clock, draft, nodes, running, shared_log, steps_of, submit_all, texts
 from tests.log.test_records import delete, edit, react
 from tests.support.groups import append
@@ -214,6 +217,47 @@ async def test_another_reader_of_the_file_only_delays_the_scrub(
         assert (await append(log, draft("goes on"))).record.offset == 3
         backup.close()
         await eventually(lambda: SECRET.encode() not in bytes_on_disk(path))
+        patience = await log.change("looking", lambda it: it.execute("PRAGMA busy_timeout").fetchone())
+        assert patience == (int(BUSY_TIMEOUT * 1000),), "a commit waits longer for others than a scrub does"
+
+
+async def test_a_scrub_that_fails_is_tried_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    failures: list[Exception] = [OSError(errno.EIO, "Input/output error"), sqlite3.OperationalError("planted")]
+    scrub = Scrubber._scrub_from
+
+    def failing(scrubber: Scrubber, page: int) -> int:
+        if failures:
+            raise failures.pop()
+        return scrub(scrubber, page)
+
+    monkeypatch.setattr(Scrubber, "_scrub_from", failing)
+    async with hurried(path, monkeypatch):
+        await eventually(lambda: not failures)
+    assert "removing deleted texts from the disk failed: planted" in caplog.text
+    assert "Input/output error" in caplog.text
+
+
+@pytest.mark.parametrize("spoil", ["auto_vacuum", "MAX_PAGES"])
+async def test_pages_that_may_be_of_another_kind_are_left_alone(
+    path: Path, monkeypatch: pytest.MonkeyPatch, spoil: str
+) -> None:
+    """With auto_vacuum, or in a file of more than 128 GiB, a page's first byte may be part of a number."""
+    async with running(SqliteLog(str(path))) as log:
+        await append(log, draft(SECRET))
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        if spoil == "auto_vacuum":
+            connection.execute("PRAGMA auto_vacuum = FULL")
+            connection.execute("VACUUM")
+        else:
+            monkeypatch.setattr("chatserver.log.sqlite_scrub.MAX_PAGES", 1)
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        plant(path)
+        scrubber = Scrubber(connection, path)
+        assert scrubber.step(1) == 0
+    scrubber.close()
+    assert bytes_on_disk(path).count(SECRET.encode()) == 2
 
 
 def plant(path: Path) -> None:
