@@ -26,7 +26,9 @@ async def test_a_room_never_written_is_empty(log: Log) -> None:
 
 
 async def test_reads(log: Log) -> None:
-    await fill(log, 10)
+    """Whatever the bounds, no record of a neighbouring room is read."""
+    for room, count in (("before", 3), ("lobby", 10), ("behind", 3)):
+        await fill(log, count, room)
     everything = list(range(1, 11))
     for after, limit, expected in (
         (0, 3, [1, 2, 3]),

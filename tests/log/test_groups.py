@@ -19,7 +19,6 @@ from chatserver.log.interface import (
     LogBusy,
     LogError,
     LogUnavailable,
-    Stored,
 )
 from tests.log.support import draft
 from tests.log.writers import Written
@@ -246,21 +245,6 @@ async def test_a_group_that_is_late_in_part_is_answered_in_part(autojump_clock: 
     await trio.sleep(ANSWER_DEADLINE)
     assert it.engine.groups == [["first"], ["early", "late"]]
     assert it.seen == ["first", LogUnavailable, "late"]
-
-
-async def test_drafts_are_answered_at_their_deadline_behind_a_slow_disk(autojump_clock: MockClock, it: Written) -> None:
-    """No commit hangs, but the third group would wait for two commits: it is refused and not stored."""
-    it.engine.seconds = ANSWER_DEADLINE * 0.6
-    answered: list[tuple[float, object]] = []
-    with together(it.writer):
-        for _ in range(3 * MAX_GROUP):
-            it.writer.submit(draft("x"), lambda answer: answered.append((trio.current_time(), type(answer))))
-    await trio.sleep(3 * ANSWER_DEADLINE)
-    kinds = [kind for _, kind in answered]
-    assert kinds.count(Stored) == kinds.count(LogBusy) == MAX_GROUP
-    assert kinds.count(LogUnavailable) == MAX_GROUP  # their commit was under way
-    assert max(when for when, _ in answered) == pytest.approx(ANSWER_DEADLINE)
-    assert [len(group) for group in it.engine.groups] == [MAX_GROUP, MAX_GROUP]
 
 
 async def test_a_publisher_refused_at_the_deadline_may_submit_again(autojump_clock: MockClock, it: Written) -> None:

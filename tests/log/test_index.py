@@ -22,7 +22,7 @@ from tests.support.serving import eventually
 MONTH = 30 * 86_400_000
 
 
-async def never(index: SqliteIndex) -> None:
+async def never(*_: object) -> None:
     """Index nothing."""
     await trio.sleep_forever()
 

@@ -32,7 +32,7 @@ async def test_this_process_gets_the_hint(reopen: Callable[[], Log], monkeypatch
         assert hints == [], "the caller knows the outcome"
         if why == "its deadline":
             monkeypatch.setattr("chatserver.log.database.ANSWER_DEADLINE", 0.1)
-            with pytest.raises(LogUnavailable):
+            with pytest.raises(LogUnavailable, match=r"hanging took longer than 0\.1 s"):
                 await log.change("hanging", hang, hint="*x")
         else:
             async with trio.open_nursery() as calling:

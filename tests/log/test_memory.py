@@ -7,6 +7,8 @@ import pytest
 import trio
 
 from chatserver import fair
+from chatserver.log import index as index_module
+from chatserver.log.index import Question
 from chatserver.log.interface import KEY_LIFETIME_MS
 from chatserver.log.memory import EXPIRE_EVERY, RETAIN_STEP, MemoryLog
 from tests.log.support import Clock, draft, fill, running, submit_all
@@ -125,3 +127,16 @@ async def test_a_key_that_is_used_again_holds_back_no_other() -> None:
         for count in (10, 1):
             await submit_all(log, [draft(key=f"{count} {number}") for number in range(count)])
         assert len(log._keys) == 1 + 10 + 1
+
+
+async def test_a_search_looks_at_a_bounded_number_of_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_module, "MAX_SCANNED", 10)
+    monkeypatch.setattr(index_module, "CANDIDATES", 3)
+    async with running(MemoryLog()) as log:
+        await submit_all(log, [draft("pear")] * 12 + [draft("apple")] * 5)
+        answers, go_on = [], None
+        while not answers or go_on is not None:
+            found = await log.index.find(Question(("apple",)), go_on=go_on)
+            go_on = found.go_on
+            answers.append((len(found.hits), go_on))
+    assert answers == [(3, 3), (2, 13), (0, None)]

@@ -277,11 +277,6 @@ async def test_the_wait_for_another_server_that_migrates_can_be_cancelled(
         other.execute(f"SELECT pg_terminate_backend(pid) FROM ({waiting}) AS found")
 
 
-@pytest.mark.parametrize("scheme", ["postgresql", "postgres"])
-def test_the_urls(scheme: str) -> None:
-    assert isinstance(open_log(f"{scheme}://ann@db/chat"), PostgresLog)
-
-
 def test_without_the_driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "chatserver.log.postgres", None)
     with pytest.raises(LogOpenError, match=r"the driver is missing .*pip install 'chatserver\[postgresql\]'"):

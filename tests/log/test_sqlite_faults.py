@@ -11,7 +11,6 @@ import pytest
 import trio
 
 from chatserver.log import connections as connections_module
-from chatserver.log import database as database_module
 from chatserver.log import groups as groups_module
 from chatserver.log import sqlite as sqlite_module
 from chatserver.log import sqlite_file as file_module
@@ -140,19 +139,6 @@ async def test_retention_that_fails_is_undone(log: SqliteLog) -> None:
     assert await log.retain(lambda _: (2, 0)) == {"lobby": 8}
 
 
-async def test_after_a_failed_rollback_the_next_group_commits_only_itself(log: SqliteLog) -> None:
-    await append(log, draft("one"))
-    connection = connection_of(log)
-    for call in ("append", "retain"):
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute("UPDATE messages SET text = 'left over'")
-        if call == "append":
-            assert (await append(log, draft("two"))).record.offset == 2
-        else:
-            await log.retain(lambda _: (1, 0))
-        assert "left over" not in texts(await log.latest("lobby", 9))
-
-
 async def test_a_rollback_that_fails_hides_no_error_and_is_tried_again(log: SqliteLog) -> None:
     connection = connection_of(log)
 
@@ -278,14 +264,6 @@ async def test_a_hanging_disk_neither_delays_the_end_nor_frees_the_file(
     await log._writer_thread.run(lambda: None)  # after the calls that hung
     opened.writer.close()
     opened.locks.close()
-
-
-async def test_a_change_that_hangs_fails_in_time(log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database_module, "ANSWER_DEADLINE", 0.05)
-    go_on = threading.Event()
-    with pytest.raises(LogUnavailable, match=r"hanging took longer than 0\.05 s"):
-        await log.change("hanging", lambda connection: go_on.wait(60))
-    go_on.set()
 
 
 async def test_reads_that_hang_fail_in_time_and_the_log_recovers(

@@ -385,6 +385,23 @@ async def test_a_search_ends_when_cancelled_or_out_of_time(log: SqliteLog, monke
         with pytest.raises(SearchFailed, match="interrupted"):
             await log.index.find(APPLE)
     assert len((await log.index.find(APPLE)).hits) == 1
+    assert await log.index._open_readers().ask(index_module._debris) == (0, 0), "a query that is no search has no limit"
+
+
+async def test_bounds_of_one_answer(log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next answer has none of the messages outside the index again; for one user more matches are looked at."""
+    monkeypatch.setattr(search_module, "CANDIDATES", 3)
+    await submit_all(log, [draft("apple", user="u_bob"), *[draft("apple") for _ in range(5)]])
+    await indexed(log)
+    monkeypatch.setattr(log.index, "_change", never)
+    await append(log, draft("apple"))
+    go_on, pages = None, []
+    while not pages or go_on is not None:
+        found = await log.index.find(APPLE, go_on=go_on)
+        go_on = found.go_on
+        pages.append(sorted(hit.record.offset for hit in found.hits))
+    assert pages == [[4, 5, 6, 7], [1, 2, 3], []]
+    assert [hit.record.offset for hit in (await log.index.find(Question(("apple",), user="u_bob"))).hits] == [1]
 
 
 async def test_a_search_that_hangs_delays_no_other(log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:

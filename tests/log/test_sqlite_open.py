@@ -19,6 +19,7 @@ from chatserver.log import sqlite_file as file_module
 from chatserver.log import sqlite_schema as schema_module
 from chatserver.log.interface import Head, LogOpenError, LogUnavailable
 from chatserver.log.memory import MemoryLog
+from chatserver.log.postgres import PostgresLog
 from chatserver.log.sqlite import SqliteLog
 from tests.log.support import Clock, draft, ignore, listing, running, submit_all
 from tests.support.groups import append
@@ -58,8 +59,8 @@ def test_an_unknown_url_names_the_choices(url: str) -> None:
 
 
 def test_urls_name_engines() -> None:
-    assert isinstance(open_log("memory:"), MemoryLog)
-    assert isinstance(open_log("sqlite:chat.db"), SqliteLog)
+    urls = ["memory:", "sqlite:chat.db", "postgresql://ann@db/chat", "postgres://ann@db/chat"]
+    assert [type(open_log(url)) for url in urls] == [MemoryLog, SqliteLog, PostgresLog, PostgresLog]
 
 
 @pytest.mark.parametrize(
