@@ -35,9 +35,11 @@ def test_a_minted_token_is_accepted(tmp_path: Path, algorithm: str, capsys: pyte
 
 
 def test_a_token_without_options_is_accepted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    keys = KeyRing([str(tmp_path / "key")])
-    assert run_command(["token", "--key", str(tmp_path / "key"), "--sub", "u_ann"]) == 0
-    found = Tokens(keys, b"0" * 16, clock=lambda: 0.0).verify(capsys.readouterr().out.strip(), "here")
+    key = tmp_path / "key"
+    key.write_bytes(key_file("HS256"))
+    assert run_command(["token", "--key", str(key), "--sub", "u_ann"]) == 0
+    minted = capsys.readouterr().out.strip()
+    found = Tokens(KeyRing([str(key)]), b"0" * 16, clock=lambda: 0.0).verify(minted, "here")
     assert found.rights is rights_of(None, None)
 
 

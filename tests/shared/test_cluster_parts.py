@@ -143,9 +143,8 @@ async def test_a_result_of_one_server_is_used_by_the_other_until_a_removal(
         deleted = await ann.ask("delete", room="lobby", offset=stored["offset"])
         assert deleted["type"] == "ack"
         await until(lambda: found(other), lambda texts: texts == [])
-        assert sum([await server.metric("chatserver_sessions_total") for server in (ours, other)]) == 1, (
-            "of one visitor"
-        )
+        made = [await server.metric("chatserver_sessions_total") for server in (ours, other)]
+        assert sum(made) == 1, "one visitor"
 
 
 async def test_a_user_who_publishes_at_both_has_one_rate_from_then_on(servers: list[Valkey]) -> None:
