@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from chatserver.api import services
 from chatserver.chat import reading
+from chatserver.log.interface import LogBusy
 from tests.api.asking import event, open_stream
 from tests.support.peers import Answer, Chatter, Peer, ask, chatter, connect, publish
 from tests.support.serving import Serving, eventually, serving
@@ -138,6 +140,13 @@ async def test_malformed_markers_are_refused(server: Serving, peer: Peer) -> Non
     foreign = {"Origin": "https://evil.example"}
     for method, path in (("GET", "/unread"), ("POST", "/rooms/lobby/typing"), ("PUT", "/rooms/lobby/read")):
         assert (await ask(server.address, method, path, headers=foreign)).status == 403
+
+
+async def test_a_marker_that_cannot_be_kept_is_refused_for_now(server: Serving, peer: Peer) -> None:
+    markers = server.server.parts.services.markers
+    with mock.patch.object(markers, "move", side_effect=LogBusy("the disk is slow")):
+        answer = await put_read(peer, "lobby", 1)
+    assert (answer.status, answer.error, answer.headers["retry-after"]) == (503, "unavailable", "1")
 
 
 async def test_one_network_moves_a_bounded_number_of_markers(monkeypatch: pytest.MonkeyPatch) -> None:
