@@ -97,8 +97,3 @@ async def line(peer: Peer) -> str:
 
 def test_echo_gives_the_reason_of_a_refusal_as_text() -> None:
     assert EchoDialect(ENCODER, Settings()).refused(1, ErrorCode.RATE_LIMITED, "slowly", 1.5) == b"\x81\x06slowly"
-
-
-def test_echo_is_used_only_when_it_is_requested() -> None:
-    assert set(dialects.dialects(ENCODER, Settings())) == {"/ws"}
-    assert set(dialects.dialects(ENCODER, Settings(echo=True))) == {"/ws", "/echo"}

@@ -10,20 +10,14 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from structlog.testing import capture_logs
 
-from chatserver.api.keys import MAX_KEY_BYTES, KeyRing, keys_in, read_keys
+from chatserver.api.keys import MAX_KEY_BYTES, KeyRing, read_keys
 from chatserver.settings.spec import ConfigError
-from tests.support.tokens import ALGORITHMS, SECRET, jwk, key_file, private_pem
+from tests.support.tokens import SECRET, jwk, key_file, private_pem
 
 
 def pem(key: Any) -> bytes:
     found: bytes = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     return found
-
-
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_the_algorithm_comes_from_the_key(algorithm: str) -> None:
-    assert [key.algorithm for key in keys_in(key_file(algorithm))] == [algorithm]
-    assert [key.algorithm for key in keys_in(json.dumps(jwk(algorithm)).encode())] == [algorithm]
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,6 @@ import msgspec
 import pytest
 import trio
 import trio.testing
-from hypothesis import given
-from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from chatserver.api.encoder import WireEncoder
@@ -61,21 +59,6 @@ def test_where_reading_starts(kept: tuple[int, int], place: Place | None, start:
     if start.latest:
         start = replace(start, last=kept[1])
     assert resolve(place, epoch=EPOCH, first=kept[0], last=kept[1], newest=30, coming=3) == start
-
-
-@given(
-    place=st.none() | st.builds(Place, st.sampled_from([None, EPOCH, "e0"]), st.integers(0, 30)),
-    first=st.integers(1, 20),
-    kept=st.integers(0, 20),
-    newest=st.integers(0, 20),
-)
-def test_recovered_means_nothing_is_missing(place: Place | None, first: int, kept: int, newest: int) -> None:
-    last = first - 1 + kept
-    start = resolve(place, epoch=EPOCH, first=first, last=last, newest=newest)
-    assert first - 1 <= start.offset <= last, "every message after a start is available"
-    if place is not None and start.recovered:
-        assert start.offset == place.offset
-        assert place.epoch in {None, EPOCH}
 
 
 # -- pages ------------------------------------------------------------------------------------------------------------
