@@ -159,6 +159,9 @@ async def test_errors_say_what_can_be_done(transport: TransportName) -> None:
             await chat.edit("lobby", 999, "x")
         with pytest.raises(Invalid, match="bad_room"):
             await anext(chat.join("No Room!"))
+        async with connect(url(server), transport=transport, name="x" * 300) as nameless:
+            with pytest.raises(Rejected, match="bad_field"):
+                await nameless.connected()
 
 
 @each_transport
@@ -183,6 +186,14 @@ async def test_a_bot_keeps_its_name_when_the_server_has_forgotten_it() -> None:
                 await eventually(is_named)
 
 
+@pytest.mark.jumping_clock
+async def test_a_server_that_keeps_giving_another_name_is_asked_twice_only(server: FakeServer) -> None:
+    server.elsewhere = 201, b'{"user": {"id": "u_me", "name": "Ann"}}'
+    async with connect(server.url, name="Ann") as chat:
+        await trio.sleep(60)
+        assert (chat.user, len(server.cookies)) == (User("u_me", "Me"), 2)
+
+
 async def test_leaving_a_room_ends_its_iteration() -> None:
     async with serving() as server, connect(url(server)) as chat:
         room = chat.join("lobby")
@@ -197,10 +208,16 @@ async def test_leaving_a_room_ends_its_iteration() -> None:
 async def test_every_call_has_a_deadline_and_a_repeated_one_acts_once() -> None:
     server = FakeServer()
     async with connect(server.url, answer_timeout=5.0) as chat:
-        for call in (partial(chat.publish, "lobby", "a", key="k"), partial(chat.members, "lobby"), chat.connected):
+        chat.typing("lobby")
+        publish = partial(chat.publish, "lobby", "a", key="k")
+        for call in (publish, partial(chat.members, "lobby"), chat.rooms, chat.connected):
             with pytest.raises(Unavailable, match="cannot connect"):
                 await call()
         assert chat.unacknowledged == 0
+        async with server.running():
+            chat.try_now()
+            await chat.publish("lobby", "and on it goes")
+        assert server.typed == 0, "what was typed without a connection"
     async with server.running(), connect(server.url) as chat:
         first = await chat.publish("lobby", "a", key="k")
         with trio.move_on_after(0):
@@ -217,7 +234,8 @@ async def test_a_client_that_may_not_return_raises_everywhere() -> None:
             chat.connected,
             partial(chat.publish, "lobby", "a"),
             partial(anext, room),
-            partial(anext, chat.events()),
+            lambda: anext(chat.join("late")),
+            lambda: anext(chat.events()),
         ):
             with pytest.raises(Rejected, match="403"):
                 await call()

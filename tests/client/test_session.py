@@ -215,13 +215,6 @@ def test_an_error_without_a_time_is_tried_again_after_a_while(peer: Peer) -> Non
     assert peer.session.next_time() == RETRY_DELAY
 
 
-def test_a_refusal_is_final_and_the_next_goes_on(peer: Peer) -> None:
-    peer.publish("a")
-    peer.publish("b")
-    assert isinstance(failure(peer.refuse("forbidden")), Forbidden)
-    assert peer.sent()["text"] == "b"
-
-
 def test_a_cancelled_request_is_not_sent(peer: Peer) -> None:
     peer.session.forget(peer.publish("a"))
     peer.session.forget(peer.session.ask(requests.Members(room="lobby")))

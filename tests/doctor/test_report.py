@@ -36,7 +36,8 @@ def report() -> Report:
     return Report(ok=False, nodes=nodes, deliveries=deliveries, findings=conclude(nodes, deliveries))
 
 
-def test_the_report_matches_the_page() -> None:
+def test_the_report_matches_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")  # of a terminal; this is a file
     [shown] = [text for _, text in fences(DOCS / "nodes.md", "console") if text.startswith("$ chatserver doctor http")]
     file = io.StringIO()
     print_report(report(), file)
@@ -51,6 +52,7 @@ def test_texts_of_a_node_are_no_markup_and_move_no_cursor() -> None:
     print_report(Report(ok=False, nodes=nodes, deliveries=[], findings=conclude(nodes, [])), file)
     assert file.getvalue().count(r"[/x]\x1b[2J") == 4
     assert "\x1b" not in file.getvalue()
+    assert "acknowledged" not in file.getvalue(), "there is no table of messages if none was sent"
 
 
 def test_a_terminal_has_colours_and_may_be_narrow(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -205,7 +205,7 @@ async def test_a_server_starts_without_its_shards() -> None:
         assert await searches(server) == [200] * 5
         assert (await ask(server.address, "GET", "/rooms/neighbours/members")).json["count"] == 1
     lost = [line for line in server.logs if line["event"] == "shard_lost"]
-    assert [line["shard"] for line in lost] == ["127.0.0.1:1"]
+    assert [(line["shard"], "refused" in line["reason"].lower()) for line in lost] == [("127.0.0.1:1", True)]
 
 
 async def test_without_the_flag_nothing_is_shared() -> None:

@@ -302,9 +302,3 @@ async def test_garbage_in_an_answer_loses_the_connection_and_nothing_else() -> N
         with pytest.raises(SharedError):
             await it.shard.call(b"GET", "a")
         await eventually(lambda: it.events()[:2] == ["shard_lost", "shard_found"])
-
-
-async def test_a_port_without_a_server() -> None:
-    async with keeping("valkey://127.0.0.1:1") as it:
-        await eventually(lambda: it.events() == ["shard_lost"])
-        assert "refused" in it.reasons()[0].lower()
