@@ -162,6 +162,7 @@ async def test_cancelling_closes_every_descriptor() -> None:
         before = descriptors()
         async with playing(server.url, Probe, clients=10) as play:
             await until(lambda: play.cohort.held == 10)
+            assert play.engine.has_opened
         assert descriptors() <= before | {max(descriptors(), key=int)}  # listing the folder is a descriptor too
         assert play.cohort.held == 0
         assert not play.cohort.ended, "closing them ourselves is not their end"
@@ -191,10 +192,11 @@ async def test_send_says_whether_the_kernel_took_all_and_tells_when_it_has() -> 
         sent = len(Probe.first)
         while play.client.send(b"x" * 65536):
             sent += 65536
+        assert not play.client.send(b"y" * 65536)
         assert drained == []
-        await read_until(stream, lambda got: len(got) >= sent + 65536)
+        await read_until(stream, lambda got: len(got) >= sent + 2 * 65536)
         await until(lambda: drained)
-        assert drained == [sent + 65536]
+        assert drained == [sent + 2 * 65536]
         assert play.client.send(b"more")
 
 
@@ -263,6 +265,18 @@ async def test_what_is_kept_for_all_clients_is_bounded(monkeypatch: pytest.Monke
         assert play.engine._budget.charged_bytes == 1000
 
 
+async def test_what_a_server_does_not_read_is_charged_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loadgen.budget.MAX_ALL_BYTES", 100_000)
+    async with established() as (_, _, play):
+        while play.client.send(b"x" * 65536):
+            pass
+        for _ in range(2):
+            assert not play.client.send(b"x" * 65536)
+        assert play.cohort.ended == {ALL_SPENT: 1}
+        assert play.engine.own_faults == {f"probe: {ALL_SPENT}": 1}
+        assert play.engine._budget.charged_bytes == 0
+
+
 async def test_a_client_that_waits_to_be_connected_again_is_connected_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The timer of its former connection queued it a second time, and one of two connections was never closed."""
     async with established() as (server, _, play):
@@ -314,6 +328,7 @@ async def test_a_dark_client_that_is_closed_does_not_linger() -> None:
 @pytest.mark.parametrize("how", [Client.leave, Client.abort])
 async def test_a_client_that_leaves_is_not_ended_and_returns(how: Callable[[Client, float], None]) -> None:
     async with established() as (server, stream, play):
+        first = play.engine.last_held
         await read_until(stream, lambda got: len(got) == 5)
         play.engine.at(now(), lambda: how(play.client, 0.01))
         if how is Client.abort:
@@ -323,6 +338,7 @@ async def test_a_client_that_leaves_is_not_ended_and_returns(how: Callable[[Clie
             assert await stream.receive_some() == b""
         await server.accept()
         await until(lambda: play.cohort.opened == 2)
+        assert play.engine.last_held > first
         play.client.leave()
         assert play.client.stage is Stage.OVER
         assert (play.cohort.left, play.cohort.held) == (2, 0)
