@@ -2,6 +2,7 @@
 
 import gc
 import sys
+from typing import Any
 
 import pytest
 import trio
@@ -134,7 +135,8 @@ async def test_a_search_looks_at_a_bounded_number_of_messages(monkeypatch: pytes
     monkeypatch.setattr(index_module, "CANDIDATES", 3)
     async with running(MemoryLog()) as log:
         await submit_all(log, [draft("pear")] * 12 + [draft("apple")] * 5)
-        answers, go_on = [], None
+        answers: list[Any] = []
+        go_on = None
         while not answers or go_on is not None:
             found = await log.index.find(Question(("apple",)), go_on=go_on)
             go_on = found.go_on

@@ -48,7 +48,8 @@ async def polled(**options: Any) -> AsyncIterator[Polled]:
             await trio.testing.wait_all_tasks_blocked()
             yield it
             nursery.cancel_scope.cancel()
-        assert not (it.inside() or it.poller._listeners), "the poller ends what it serves"
+        assert it.inside() == []
+        assert not it.poller._listeners, "the poller ends what it serves"
         assert not it.connections.scheduler.asleep, "a later submit would wake it"
     finally:
         it.close()
