@@ -120,7 +120,6 @@ class Listener:
             contextlib.suppress(OSError),  # a peer that is gone already needs no answer
         ):
             accepted.send(random.choice(self._refusals))  # noqa: S311  jitter, not secrecy
-            accepted.shutdown(socket.SHUT_WR)
             accepted.recv(4096)  # unread bytes would turn our FIN into RST and lose the answer
 
     def _accept_with_spare(self) -> bool:

@@ -48,8 +48,7 @@ async def polled(**options: Any) -> AsyncIterator[Polled]:
             await trio.testing.wait_all_tasks_blocked()
             yield it
             nursery.cancel_scope.cancel()
-        assert it.inside() == []
-        assert not it.poller._listeners, "the poller ends what it serves"
+        assert (it.inside(), it.poller._listeners) == ([], {}), "the poller ends what it serves"
         assert not it.connections.scheduler.asleep, "a later submit would wake it"
     finally:
         it.close()

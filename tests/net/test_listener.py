@@ -48,6 +48,7 @@ def test_a_refused_peer_reads_why(it: Parked) -> None:
     inside, outside = it.knock(), it.knock()
     outside.send(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n")
     it.listener.accept()
+    assert outside.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0, "a FIN, not an RST"
     assert take(outside) == REFUSAL
     assert (ended(outside), ended(inside)) == (True, False)
     assert (it.refused, it.connections.held) == ([Reason.REFUSED_FULL], 1)
@@ -144,7 +145,11 @@ def test_a_shortage_without_eviction_is_a_refusal(it: Parked, monkeypatch: pytes
     it.listener.accept()
     assert take(peer) == REFUSAL
     assert (ended(inside), it.connections.held) == (False, 1)
-    assert it.refused == [Reason.REFUSED_DESCRIPTORS]
+    it.admission._per_network = 1
+    failing(monkeypatch, shortage)
+    it.knock()
+    it.listener.accept()
+    assert it.refused == [Reason.REFUSED_DESCRIPTORS, Reason.REFUSED_ADDRESS]
 
 
 @pytest.mark.parametrize("shortage", SHORTAGES)
