@@ -127,27 +127,22 @@ class Listener:
 
         The peer's address must be known before an eviction, or a crowd could take every place that is freed.
         """
-        if self._spare is None:
-            self._admission.make_room()
-            self._spare = _open_spare()
-        if self._spare is None:
-            self._rest = REST_TICKS
-            return False
-        os.close(self._spare)
-        try:
-            descriptor, address = sockets.accept(self._socket)
-        except BlockingIOError:
-            return False
-        except OSError as error:
-            _log.warning("accept_failed", reason=error.strerror)
-            self._admission.make_room()
-            self._rest = REST_TICKS
-            return False
-        else:
-            self._take(descriptor, address, short=True)
-        finally:
-            self._spare = _open_spare()
-        return self._spare is not None
+        if self._spare is not None:
+            os.close(self._spare)
+            try:
+                descriptor, address = sockets.accept(self._socket)
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                _log.warning("accept_failed", reason=error.strerror)
+            else:
+                self._take(descriptor, address, short=True)
+                return True
+            finally:
+                self._spare = _open_spare()
+        self._admission.make_room()
+        self._rest = REST_TICKS
+        return False
 
     def tick(self) -> None:
         """Once a tick of the wheel: try to reopen the spare descriptor, and count down a rest."""

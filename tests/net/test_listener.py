@@ -188,15 +188,19 @@ def test_a_listener_rests_during_a_long_shortage(it: Parked, monkeypatch: pytest
 
 def test_a_lost_spare_descriptor_is_opened_again(it: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another thread takes the descriptor after the listener has closed it."""
-    failing(monkeypatch, errno.EMFILE, None, errno.EMFILE)
+    inside = it.knock()
+    it.listener.accept()
+    failing(monkeypatch, errno.EMFILE)
     peer = it.knock()
     real = listener_module._open_spare
     monkeypatch.setattr(listener_module, "_open_spare", lambda: None)
     it.listener.accept()
     assert take(peer) == REFUSAL
     assert (it.listener._spare, it.listener.resting) == (None, False)
+    it.turn(seconds=2.5)
+    failing(monkeypatch, errno.EMFILE)
     it.listener.accept()
-    assert it.listener.resting, "no peer can be refused"
+    assert (it.listener.resting, ended(inside)) == (True, True), "no peer can be refused, so one is evicted"
     it.listener.tick()
     assert it.listener._spare is None
     monkeypatch.setattr(listener_module, "_open_spare", real)

@@ -309,12 +309,17 @@ async def test_a_fault_in_one_expiry_costs_no_other_of_its_slot(
 # -- time -------------------------------------------------------------------------------------------------------------
 
 
-async def test_expiry_reaches_the_handler(autojump_clock: trio.testing.MockClock) -> None:
-    async with polled(head_deadline=10.0) as it:
+@pytest.mark.parametrize("seconds", [0.2, 10.0])
+async def test_expiry_reaches_the_handler(autojump_clock: trio.testing.MockClock, seconds: float) -> None:
+    """The wheel is woken for a deadline before the end of its nap."""
+    async with polled(head_deadline=seconds) as it:
+        times: list[float] = []
+        it.recorder.on["expired"] = lambda each: times.append(trio.current_time())
         connection, _ = it.connect()
         begun = trio.current_time()
         await it.until(lambda: it.of("expired") == [connection])
-        assert 9.9 <= trio.current_time() - begun <= 10.2
+        assert times == [pytest.approx(begun + seconds, abs=0.11)]
+        assert max(it.ticks) < 0.1, "it was never late"
 
 
 async def test_many_expiries_let_others_run(autojump_clock: trio.testing.MockClock) -> None:
