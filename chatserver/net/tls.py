@@ -108,7 +108,7 @@ class TlsEngine:
         return sealed
 
     def goodbye(self, tls: ssl.SSLObject) -> bytes:
-        """The close_notify; nothing can be sealed after it."""
+        """The close_notify, and nothing the second time; nothing can be sealed after it."""
         try:
             tls.unwrap()
         except ssl.SSLError:

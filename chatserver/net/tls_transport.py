@@ -40,7 +40,6 @@ class TlsTransport(msgspec.Struct, gc=False, eq=False):
     sealed: bytes = b""  # received: a record that is not whole yet
     unsent: bytes = b""  # the rest of the last record that was sealed
     empty: int = 0  # records received that held no plaintext
-    finished: bool = False  # our close_notify is sealed: nothing can be sealed after it
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
@@ -126,11 +125,8 @@ class TlsTransport(msgspec.Struct, gc=False, eq=False):
     # -- the end ----------------------------------------------------------------------------------------------------
 
     def finish(self, connection: Connection) -> bool:
-        """Send close_notify, once. Returns whether the kernel took all of it."""
-        if not self.finished:
-            self.finished = True
-            return self._write(connection, self.unsent + self.engine.goodbye(self.tls))
-        return not self.unsent or self._write(connection, self.unsent)
+        """Send close_notify, or what the kernel did not take of it. Returns whether the kernel took all."""
+        return self._write(connection, self.unsent + self.engine.goodbye(self.tls))
 
     def released(self) -> None:
         """Free what is kept: the connection is closed, or has sent all."""

@@ -9,7 +9,7 @@ import pytest
 
 from chatserver.net import listener as listener_module
 from chatserver.net import sockets
-from chatserver.net.listener import ACCEPT_BATCH, REST_TICKS, bind
+from chatserver.net.listener import ACCEPT_BATCH, NOTSENT_LOWAT, REST_TICKS, bind
 from chatserver.net.readiness import READ
 from chatserver.reasons import Reason
 from tests.net.polled import polled
@@ -41,6 +41,7 @@ def test_accepted_sockets_do_not_block_and_inherit_options(it: Parked) -> None:
         assert borrowed.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             assert borrowed.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
+            assert borrowed.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == NOTSENT_LOWAT
 
 
 def test_a_refused_peer_reads_why(it: Parked) -> None:
@@ -85,10 +86,13 @@ def test_ipv6_in_brackets_or_not() -> None:
             pytest.skip(f"no IPv6 here: {error}")
         with listening:
             assert listening.getsockname()[0] == "::1"
+            assert listening.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+            assert listening.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) in (16384, 2 * 16384), "Linux doubles it"
 
 
 def test_a_poller_over_a_closed_listener_ignores_it(it: Parked) -> None:
     it.readiness.add(it.listener.descriptor, READ)
+    it.connections.table.extend([None] * it.listener.descriptor)  # its number is the next
     it.knock()
     it.poller._gather()
     it.poller.stop_accepting()

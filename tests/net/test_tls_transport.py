@@ -145,7 +145,12 @@ def test_the_rest_of_a_record_is_read_at_once(tls: Sealed) -> None:
     """The header gives the length, so a record of 16 KiB does not take sixteen steps."""
     connection, client = tls.meet()
     record = client.seal(bytes(15_000))
-    for start, end, lacks, kept in ((0, 4, 0, 0), (4, 5_000, len(record) - 5_000, 5_000), (5_000, len(record), 0, 0)):
+    for start, end, lacks, kept in (
+        (0, 4, 0, 0),
+        (4, 5, len(record) - 5, 0),
+        (5, 5_000, len(record) - 5_000, 5_000),
+        (5_000, len(record), 0, 0),
+    ):
         client.socket.send(record[start:end])
         tls.turn_over()
         assert (transport_of(connection).lacking(connection), tls.budget.used) == (lacks, kept)
