@@ -157,6 +157,7 @@ def test_a_pong_is_not_overdue_while_bytes_are_outstanding(it: Parked, kernel: K
     for _ in range(5):  # 2 KB/s
         it.turn(seconds=5.0)
         kernel.bytes -= 10_000
+        it.connections.step(connection, lambda each: None)
         assert it.armed(connection) == READ, "it is read meanwhile"
     it.turn(seconds=5.0)
     assert connection.backlog is None, "all bytes are acknowledged, so the pong is due"
