@@ -119,6 +119,17 @@ def of_the_transport(method: str) -> Callable[[Scene], tuple[Any, str]]:
     return where
 
 
+def handshake_of_the_victim(scene: Scene) -> tuple[Any, str]:
+    """The neighbour's new connections have handshakes as well."""
+
+    def concerns(tls: object, records: bytes) -> bool:
+        return any(isinstance(each.context, TlsTransport) and each.context.tls is tls for each in scene.victims)
+
+    scene.concerns_the_victim = concerns  # type: ignore[assignment,method-assign]
+    assert scene.parts.handshakes is not None
+    return scene.parts.handshakes.engine, "handshake"
+
+
 def listener(scene: Scene) -> Any:
     [only] = scene.parts.poller._listeners.values()
     return only
@@ -169,8 +180,8 @@ CASES = [
     Case("counting an end", lambda s: (s.parts.stats, "closed"), it_is_ended, a_websocket, after=True),
     Case("counting an end, at once", lambda s: (s.parts.stats, "closed"), it_is_ended, a_websocket),
     # TLS
-    Case("a handshake begins", lambda s: (s.parts.handshakes.engine, "accept"), a_hello, tls=True),  # type: ignore[union-attr]
-    Case("a handshake", lambda s: (s.parts.handshakes.engine, "handshake"), a_hello, tls=True),  # type: ignore[union-attr]
+    Case("a handshake begins", lambda s: (s.parts.handshakes, "begin"), a_hello, tls=True),
+    Case("a handshake", handshake_of_the_victim, a_hello, tls=True),
     *(
         Case(f"{method} of the transport, {trigger.__name__}", of_the_transport(method), trigger, one_request, tls=True,
              after=method == "released")
