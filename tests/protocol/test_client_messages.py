@@ -47,6 +47,7 @@ NO_IDS = ("true", "[1]", '{"a":1}', "1e999", "9007199254740992", "1" + "0" * 400
         ('{"type":"publish","room":"a","text":"{\\"text\\":\\"text\\"}"}', Publish("a", '{"text":"text"}')),
         ('{"type":"history","id":4,"room":"lobby"}', History("lobby", id=4)),
         ('{"type":"history","room":"lobby","before":"k3f9-9","limit":200}', History("lobby", "k3f9-9", limit=200)),
+        ('{"type":"history","room":"lobby","after":9,"limit":1}', History("lobby", after=9, limit=1)),
         (
             '{"type":"publish","room":"a","text":"b","reply_to":1,"mentions":["u","u"]}',
             Publish("a", "b", reply_to=1, mentions=("u",)),
@@ -105,6 +106,8 @@ def test_messages(data: str, message: ClientMessage) -> None:
         ('{"type":"publish","id":1,"room":"a","text":"b","key":7}', BAD_FIELD, "key", 1),
         *((f'{{"type":"history","id":1,"room":"a","limit":{limit}}}', BAD_FIELD, "limit", 1) for limit in NO_LIMITS),
         ('{"type":"history","id":1,"room":"a","before":"x"}', ErrorCode.BAD_CURSOR, "x", 1),
+        ('{"type":"history","id":1,"room":"a","after":"x"}', ErrorCode.BAD_CURSOR, "x", 1),
+        ('{"type":"publish","id":1,"room":"A","text":"b"}', ErrorCode.BAD_ROOM, "room", 1),
         ('{"type":"history","id":1,"room":"a","before":1,"after":2}', BAD_FIELD, "before, after", 1),
         *((f'{{"type":"read","id":1,"room":"a","offset":{at}}}', BAD_FIELD, "offset", 1) for at in NO_OFFSETS),
         ('{"type":"read","id":1,"room":"a"}', BAD_FIELD, "offset", 1),
