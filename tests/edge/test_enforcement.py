@@ -87,6 +87,17 @@ async def test_of_many_connections_and_rooms_a_few_are_ended_in_each_step(
     assert steps.call_count >= 24
 
 
+async def test_a_held_poll_ends_once(server: Serving) -> None:
+    """Its answer leaves its user present without a connection, which the search must not find as another one."""
+    address = server.address
+    async with connect(address) as peer:
+        await peer.send(request("GET", "/poll?room=lobby&wait=60", headers=ANN))
+        await server.in_phase("held")
+        answer = await moderate(address, "POST", "/rooms/lobby/kick", user=await id_of(address, ANN))
+        assert answer.json["ended"] == 1
+        assert (await peer.response()).status == 403
+
+
 async def _lose(address: Address, who: dict[str, str], *rooms: str) -> object:
     """Make a user present in rooms without a connection, by a poll and by a lost WebSocket. Returns its id."""
     await poll_once(address, who, *rooms)
