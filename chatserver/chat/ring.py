@@ -111,7 +111,7 @@ class Ring:
         for record in records:
             if record.offset != self.last + 1:
                 self._drop(len(self._json))
-                self.first = record.offset
+                self._bytes, self.first = 0, record.offset
             json = self._encoder.message(record)
             self._json.append(json)
             for pushes in self._pushes.values():
@@ -164,15 +164,14 @@ class Ring:
             pushes[index] = None
 
     def _trim(self) -> None:
-        json, left, surplus = self._json, self._bytes, 0
-        while len(json) - surplus > self._max_count or (left > self._max_bytes and surplus < len(json) - 1):
-            left -= len(json[surplus])
+        json, surplus = self._json, 0
+        while len(json) - surplus > self._max_count or (self._bytes > self._max_bytes and surplus < len(json) - 1):
+            self._bytes -= len(json[surplus])
             surplus += 1
         if surplus:
             self._drop(surplus)
 
     def _drop(self, count: int) -> None:
-        self._bytes -= sum(map(len, self._json[:count]))
         self.first += count
         del self._json[:count]
         for pushes in self._pushes.values():
@@ -194,7 +193,9 @@ class Ring:
             self._drop_chunks()
             self._count()
         while self.kept > most:
-            self._drop(-(-len(self._json) // CUT_FRACTION))
+            count = -(-len(self._json) // CUT_FRACTION)
+            self._bytes -= sum(map(len, self._json[:count]))
+            self._drop(count)
             self._count()
 
     def holds_after(self, offset: int) -> bool:

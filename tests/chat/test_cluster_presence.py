@@ -165,6 +165,7 @@ def acts_of(text: str) -> list[Act]:
 @example([ENTER, ("lose", (1,)), hear(0, u1="a"), TIME, TIME, TIME, TELL])  # a reload that reaches another process
 @example([("hear", (0, {1: "a"}, 0)), ("hear", (2, {1: "a"}, 2)), TELL, ("hear", (2, {}, 2))])  # still named elsewhere
 @example([ENTER, ENTER, ("enter", (1, "b")), hear(0, u1="a"), TELL, ENTER])  # the name shown already
+@example([("hear", (0, {}, 2)), TELL, ("hear", (0, {1: "a"}, 2)), TELL])  # named now
 @example(acts_of("enter1 enter1 enter1 tell leave1 leave1 tell leave1 tell"))  # present once
 @example(acts_of("enter1 tell enter2 leave2 leave1 enter1 tell"))  # came and went in between
 @example(acts_of("enter1 tell rename1 leave1 tell"))  # the departure under another name
@@ -224,6 +225,8 @@ def compare(acts: list[Act], named_room: int, *, alone: bool) -> None:
                 most = max(size + (act == "become"), len(both.it))  # the new one enters before the old one leaves
                 may_count |= most > named_room or any([*unnamed, *both.unnamed])
                 must_count |= unnamed != both.unnamed or (act != "hear" and len(both.it) > named_room)
+                # A newly named person may have been there unnamed.
+                must_count |= act == "hear" and bool(changed) and arguments[2] > 0
             assert both.it.changed == bool(touched or must_count)
             known.append(listed)
 
@@ -242,12 +245,13 @@ def test_a_lease_does_not_outlive_its_room(*, alone: bool) -> None:
         assert (it.here, noted) == ((1, []) if alone else (0, ["lobby"]))
 
 
-def test_people_already_elsewhere_make_no_notice() -> None:
+@pytest.mark.parametrize("unnamed", [0, 5])
+def test_people_already_elsewhere_make_no_notice(unnamed: int) -> None:
     it = ClusterPresence("lobby", lambda name: None)
     for users in ({1, 2}, {2, 3}):
-        it.begin_with(RemotePeople({user: Principal(user, ELSEWHERE) for user in users}, 5))
+        it.begin_with(RemotePeople({user: Principal(user, ELSEWHERE) for user in users}, unnamed))
     assert {each.number for each in it.people()} == {1, 2, 3}
-    assert (len(it), it.here, it.changed) == (13, 0, False)
+    assert (len(it), it.here, it.changed) == (3 + 2 * unnamed, 0, False)
 
 
 def test_a_person_costs_the_same_with_other_processes() -> None:

@@ -122,9 +122,15 @@ async def test_an_empty_room_stays_for_a_while_and_leaves(it: Chatting) -> None:
     it.leave(member)
     await trio.sleep(EMPTY_ROOM_SECONDS + 2)
     assert it.hub.rooms == {}
+    await it.load("lobby")
     async with it.hub.using("lobby", HERE) as room:
         await trio.sleep(EMPTY_ROOM_SECONDS * 3)
         assert it.hub.room("lobby") is room, "the room is in use"
+        waiter = await it.poll(it.peer(), "lobby")
+        it.leave(await it.join(it.peer(), "lobby"))
+    await trio.sleep(EMPTY_ROOM_SECONDS * 3)
+    assert it.hub.room("lobby") is room, "a poll waits in it"
+    it.hub.release(waiter)
 
 
 async def test_rooms_that_do_not_exist_do_not_fill_memory(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:

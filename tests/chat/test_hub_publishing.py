@@ -74,9 +74,11 @@ async def test_bytes_count_as_well() -> None:
         await it.members(1)
         room = it.hub.publish(Draft("lobby", "u_1", "Ann", "x" * 501), lambda result: None)
         assert room is not None
-        assert room.congested
+        congested = [room.congested]
+        it.sink.before_offer = lambda peer: congested.append(room.congested)
         await it.until_idle()
-        assert not room.congested
+        congested.append(room.congested)
+        assert congested == [True, True, False], "before the commit, before the broadcast, after it"
 
 
 async def test_a_room_without_members_pauses_no_publisher(it: Chatting) -> None:

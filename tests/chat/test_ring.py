@@ -58,6 +58,7 @@ def test_all_at_one_cursor_get_one_object_until_there_is_news() -> None:
     it = ring()
     it.add(records(1, 20))
     first, reached = it.chunk(FRAMES, 5)
+    it.chunk(FRAMES, 6)
     assert it.chunk(FRAMES, 5)[0] is first
     assert reached == 20
     assert it.chunk(FRAMES, 19)[0] is it.pieces(FRAMES, 19, 20)[0], "the frame itself"
@@ -107,13 +108,20 @@ def test_a_late_encoding_has_everything() -> None:
     assert it.chunk(EVENTS, 9) == it.chunk(FRAMES, 9) == (b"M lobby 10 hi\n", 10)
 
 
-def test_a_changed_message_is_changed_for_later_members() -> None:
+@pytest.mark.parametrize("is_early", [False, True], ids=["as it comes", "before records of others"])
+def test_a_changed_message_is_changed_for_later_members(*, is_early: bool) -> None:
     it = ring()
     it.add(records(1, 3, text="secret"))
     for cursor in (0, 1, 2):
         it.chunk(FRAMES, cursor)
     altered = (Record("lobby", 2, 0, "u_1", "Ann", ""), Record("lobby", 9, 0, "u_1", "Ann", "not here"))
-    it.add([Record("lobby", 4, 0, "u_1", "Ann", "deleted 2", Kind.DELETE, 2, alters=altered)])
+    deletion = Record("lobby", 4, 0, "u_1", "Ann", "deleted 2", Kind.DELETE, 2, alters=altered)
+    kept = it.kept
+    if is_early:
+        it.alter([deletion])
+        assert it.kept < kept
+        assert it.chunk(FRAMES, 0)[0] == b"M lobby 1 secret\nM lobby 2 \nM lobby 3 secret\n"
+    it.add([deletion], as_committed=True)
     assert it.after(0, 9) == [b"secret", b"", b"secret", b"deleted 2"]
     assert it.chunk(FRAMES, 1)[0] == b"M lobby 2 \nM lobby 3 secret\nM lobby 4 deleted 2\n"
     assert it.chunk(EVENTS, 1) == it.chunk(FRAMES, 1)
@@ -150,13 +158,16 @@ def test_the_text_of_a_message_is_not_encoded_again_for_a_reaction() -> None:
     """Otherwise 64 reactions in one group, each to another text of 8 KiB, are one step of 5 ms."""
     encoder = LineEncoder()
     it = Ring("lobby", RingSize(encoder, 200, 100_000, ByteBudget(1 << 30)))
-    it.add(records(1, 64))
+    it.add([Record("lobby", 1, 0, "u_1", "Ann", "gone")])
+    it.cut(0)
+    said = [replace(record, text=f"text-{record.offset}") for record in records(2, 65)]
+    it.add(said)
     reactions = [
         replace(record, kind=Kind.REACTION, alters=(replace(message, state=State(reactions=(("\U0001f44d", 1),))),))
-        for record, message in zip(records(65, 128), records(1, 64), strict=True)
+        for record, message in zip(records(66, 129), said, strict=True)
     ]
     it.add(reactions, as_committed=True)
-    assert encoder.encoded == 64 + 64
+    assert (encoder.encoded, encoder.restatements) == (1 + 64 + 64, 64)
 
 
 def test_a_deleted_text_is_removed_although_only_a_reaction_is_known_yet() -> None:
@@ -185,6 +196,9 @@ def test_encodings_in_use_are_copies_and_joined_chunks_count_until_the_next_mess
     assert budget.used >= 3 * copy + len(chunk)
     it.add(records(11, 11))
     assert budget.used == 3 * 11 * (2 + ENTRY_BYTES)
+    it.chunk(FRAMES, 0)
+    it.cut(3 * 11 * (2 + ENTRY_BYTES))
+    assert it.first == 1, "the chunks go first"
 
 
 @given(

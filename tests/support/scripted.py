@@ -56,6 +56,7 @@ class LineEncoder:
 
     def __init__(self) -> None:
         self.encoded = 0  # messages made into JSON
+        self.restatements = 0  # messages whose state alone was encoded again
         self.frames = LineEncoding()
         self.events = LineEncoding(tells_presence=False)
 
@@ -70,6 +71,7 @@ class LineEncoder:
 
     def restated(self, message: bytes, record: Record) -> bytes:
         assert message == record.text.encode(), "only its state has changed"
+        self.restatements += 1
         return message
 
     def emptied(self, edit: bytes) -> bytes:
