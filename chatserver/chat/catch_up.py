@@ -80,9 +80,8 @@ class CatchUp:
         members = self.places[place]
         with self._log.altered_meanwhile(name) as meanwhile:
             await in_steps(self._give(members, page, meanwhile))
-        left = deque(member for member in members if member.source is Source.LOG)
+        left = [member for member in members if member.source is Source.LOG]
         if left:
-            self.places[place] = left
             self._waiting.push(self._sink.network(left[0].connection), place)
         else:
             del self.places[place]

@@ -35,7 +35,7 @@ class Reading:
         """This record in its present state; see `up_to_date`."""
         place = record.room, record.offset
         if place in self.emptied:
-            return replace(record, text="") if record.text else record
+            return replace(record, text="")
         altered, by = self.altered.get(place, (record, 0))
         # Of a shared log, it may have been read after a later edit in another process.
         return record if by <= after or _edits(altered) < _edits(record) else altered
@@ -138,8 +138,6 @@ class LogReader:
 
     def altered(self, room: str, records: Iterable[Record], empties: int = 0, *, by: int) -> None:
         """Note what the record at offset `by` has altered, and that the edit at offset `empties` has lost its text."""
-        if not self._under_way and not self._noting:
-            return
         noting = self._noting
         for reading in (*self._under_way.get(room, {}).values(), *noting.get(room, ()), *noting.get(None, ())):
             reading.altered.update(((room, record.offset), (record, by)) for record in records)

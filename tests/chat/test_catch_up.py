@@ -1,9 +1,11 @@
 """Members behind the ring are fed from the log, in order, fairly, with shared pages; losses are explicit gaps."""
 
 from collections.abc import AsyncIterator
+from unittest import mock
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from chatserver.chat import broadcast as broadcast_module
 from chatserver.chat.member import Member, Source
@@ -97,6 +99,18 @@ async def test_messages_removed_by_retention_are_a_gap(it: Chatting, kept: int, 
     assert it.log.reads == before or not known, "the log is not read for removed messages"
 
 
+async def test_a_log_that_has_nothing_more_is_a_gap_up_to_the_ring(
+    it: Chatting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise it would be read again and again."""
+    slow = await behind(it, messages=30)
+    reads = mock.AsyncMock(return_value=[])
+    monkeypatch.setattr(it.log, "read", reads)
+    it.sink.take(slow, ENDLESS)
+    await it.until_idle()
+    assert (slow.gaps("lobby")[0][1], slow.reached("lobby"), reads.await_count) == (25, 30, 1)
+
+
 async def test_a_gap_for_a_dead_member_costs_only_that_member(it: Chatting) -> None:
     slow = await behind(it, messages=30)
     await it.log.retain(lambda _: (10, 0))
@@ -119,7 +133,9 @@ async def test_a_room_that_runs_ahead_of_a_failing_log_leaves_a_gap(
     slow = await behind(it, messages=30)
     it.log.failing_reads = 1 << 30
     it.sink.take(slow, ENDLESS)
-    await trio.sleep(10.0)
+    with capture_logs() as lines:
+        await trio.sleep(9.5)
+    assert [line["event"] for line in lines] == ["catch_up_failed"] * 10, "it is tried once a second"
     assert slow.gaps("lobby") == [], "it can still get everything"
     await it.publish("lobby", *map(str, range(60)))
     await trio.sleep(10.0)
@@ -147,9 +163,11 @@ async def test_all_members_at_a_cursor_leave_before_its_read(it: Chatting) -> No
     it.log.delay = 1.0
     it.sink.take_all([*others, *slow])
     assert len(it.hub.catch_up.places) == 2
+    before = it.log.reads
     for peer in slow:
         it.sink.die(peer)
     await trio.sleep(20.0)
+    assert it.log.reads - before == 1, "only for the others"
     assert [peer.reached("lobby") for peer in others] == [100] * 3
     assert not it.hub.catch_up.places
     assert not it.hub.catch_up._waiting

@@ -40,6 +40,8 @@ def test_changes_noted_during_a_read_are_applied_to_its_records() -> None:
     reader = LogReader(ControlledLog())
     records = [Record("lobby", offset, 0, "u_1", "Ann", "password") for offset in (1, 2, 3)]
     with reader.altered_meanwhile("lobby") as meanwhile:
+        with reader.altered_meanwhile("lobby"):
+            pass  # the end of one does not end the other
         reader.altered("ops", records, empties=3, by=4)
         assert meanwhile.up_to_date(records) == records
         reader.altered("lobby", [replace(records[0], text="better")], empties=2, by=5)
@@ -69,6 +71,37 @@ async def test_a_room_is_loaded_without_a_text_deleted_during_the_load(it: Chatt
     ring = it.hub.rooms["lobby"].ring
     assert ring is not None
     assert (ring.last, [b"secret" in item for item in ring.after(0, 2)]) == (2, [False, False])
+
+
+async def test_a_text_deleted_while_records_are_encoded_is_encoded_again(it: Chatting) -> None:
+    reader, encoded = it.hub.reader, list[int]()
+    records = [Record("lobby", offset, 0, "u_1", "Ann", "secret") for offset in (1, 2, 3)]
+
+    def encode(record: Record) -> bytes:
+        encoded.append(record.offset)
+        if encoded == [1, 2, 3]:
+            reader.altered("lobby", [replace(records[0], text="")], by=4)
+        return record.text.encode()
+
+    assert await reader.encoded("lobby", records, encode) == [b"", b"secret", b"secret"]
+    assert encoded == [1, 2, 3, 1]
+
+
+async def test_only_equal_reads_are_shared(it: Chatting) -> None:
+    await it.publish("lobby", "one", "two", "three")
+    await append(it.log, change(Kind.REACTION, 1))
+    it.log.delay, it.log.reads = 1.0, 0
+    found: dict[tuple[int | None, bool], int] = {}
+
+    async def read(before: int | None, messages_only: bool) -> None:
+        [record] = await it.hub.reader.latest("lobby", 1, before=before, messages_only=messages_only)
+        found[before, messages_only] = record.offset
+
+    async with trio.open_nursery() as nursery:
+        for before, messages_only in [(None, False), (None, True), (3, False), (2, False)] * 2:
+            nursery.start_soon(read, before, messages_only)
+    assert found == {(None, False): 4, (None, True): 3, (3, False): 2, (2, False): 1}
+    assert it.log.reads == 4
 
 
 async def test_a_read_that_is_cancelled_leaves_nothing() -> None:
