@@ -135,8 +135,7 @@ async def test_a_search_looks_at_a_bounded_number_of_messages(monkeypatch: pytes
     monkeypatch.setattr(index_module, "CANDIDATES", 3)
     async with running(MemoryLog()) as log:
         await submit_all(log, [draft("pear")] * 12 + [draft("apple")] * 5)
-        answers: list[Any] = []
-        go_on = None
+        answers, go_on = list[tuple[int, int | None]](), None
         while not answers or go_on is not None:
             found = await log.index.find(Question(("apple",)), go_on=go_on)
             go_on = found.go_on

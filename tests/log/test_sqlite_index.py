@@ -395,8 +395,7 @@ async def test_bounds_of_one_answer(log: SqliteLog, monkeypatch: pytest.MonkeyPa
     await indexed(log)
     monkeypatch.setattr(log.index, "_change", never)
     await append(log, draft("apple"))
-    pages: list[Any] = []
-    go_on = None
+    go_on, pages = None, list[list[int]]()
     while not pages or go_on is not None:
         found = await log.index.find(APPLE, go_on=go_on)
         go_on = found.go_on
