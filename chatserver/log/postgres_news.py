@@ -87,8 +87,7 @@ class Listener:
         connection, missed = await self._thread.run(self._connect)
         if is_first:
             task_status.started()
-        if missed:
-            self._on_hints(missed)
+        self._on_hints(missed)
         self._hint_arrived()
         check_at = trio.current_time() + CHECK_INTERVAL
         while True:
@@ -124,8 +123,7 @@ class Listener:
                 continue
             if node != self._node:
                 hints |= rooms
-        if hints:
-            self._on_hints(hints)
+        self._on_hints(hints)
 
     # -- in the thread -------------------------------------------------------------------------------------------------
 
