@@ -64,20 +64,22 @@ def news() -> list[list[Record]]:
     return []
 
 
+def _maker(request: pytest.FixtureRequest, folder: Path, clock: Clock) -> Callable[[], Log]:
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgres_tables")
+        return lambda: PostgresLog(url, wall_ms=clock)
+    return lambda: ENGINES[request.param](folder, clock)
+
+
 @pytest.fixture(params=[*ENGINES, "postgresql"])
 def closed_log(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Log:
-    if request.param == "postgresql":
-        return PostgresLog(request.getfixturevalue("postgres_tables"), wall_ms=clock)
-    return ENGINES[request.param](tmp_path, clock)
+    return _maker(request, tmp_path, clock)()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def reopen(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Callable[[], Log]:
     """Opens the same log at each call, of each engine that keeps its records."""
-    if request.param == "postgresql":
-        url = request.getfixturevalue("postgres_tables")
-        return lambda: PostgresLog(url, wall_ms=clock)
-    return lambda: ENGINES[request.param](tmp_path, clock)
+    return _maker(request, tmp_path, clock)
 
 
 @pytest.fixture

@@ -25,35 +25,14 @@ class Connection:
         Connection.closing -= 1
 
 
-async def test_connections_returned_together_close_one_after_the_other() -> None:
-    """Of two SQLite connections that close at once, each leaves the side files to the other."""
-    at_once: list[int] = []
-    pool = ConnectionPool([Connection(at_once) for _ in range(3)])
-    begun, go_on = threading.Semaphore(0), threading.Event()
+async def test_the_connections_of_a_file_close_one_after_the_other() -> None:
+    """Of two SQLite connections that close at once, each leaves the side files to the other.
 
-    def query(_: Connection) -> None:
-        begun.release()
-        go_on.wait()
-
-    with trio.fail_after(60):
-        async with trio.open_nursery() as nursery:
-            for _ in range(2):
-                nursery.start_soon(pool.run, query)
-            for _ in range(2):
-                await trio.to_thread.run_sync(begun.acquire)
-            pool.close()
-            assert at_once == [1], "idle connections are closed at once"
-            with pytest.raises(LogUnavailable, match="closed"):
-                await pool.run(query)
-            go_on.set()
-    assert at_once == [1, 1, 1]
-
-
-async def test_two_pools_of_one_file_and_its_writer_close_one_after_the_other() -> None:
-    """This happens when the index searches for its backlog while the log closes."""
+    Busy ones are closed when they are returned: the index may search for its backlog while the log closes.
+    """
     at_once: list[int] = []
     begun, go_on = threading.Semaphore(0), threading.Event()
-    pools = [ConnectionPool([Connection(at_once)]) for _ in range(2)]
+    pools = [ConnectionPool([Connection(at_once) for _ in range(size)]) for size in (3, 1)]
 
     def query(_: Connection) -> None:
         begun.release()
@@ -66,9 +45,13 @@ async def test_two_pools_of_one_file_and_its_writer_close_one_after_the_other() 
 
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
-            for pool in pools:
-                nursery.start_soon(pool.run, query)
-                await trio.to_thread.run_sync(begun.acquire)
+            for pool, busy in zip(pools, (2, 1), strict=True):
+                for _ in range(busy):
+                    nursery.start_soon(pool.run, query)
+                    await trio.to_thread.run_sync(begun.acquire)
                 pool.close()
+            assert at_once == [1], "the idle connection is closed at once"
+            with pytest.raises(LogUnavailable, match="closed"):
+                await pools[0].run(query)
             await trio.to_thread.run_sync(close_writer)
-    assert at_once == [1, 1, 1]
+    assert at_once == [1] * 5

@@ -91,20 +91,8 @@ async def test_a_step_answers_a_few(it: Written, turns: Turns) -> None:
     assert it.seen == [*texts, "another"]
 
 
-async def test_waiting_answers_are_given_at_the_end(turns: Turns) -> None:
-    it = Written(schedule=turns)
-    texts = [str(number) for number in range(ANSWERS_PER_STEP + 1)]
-    async with trio.open_nursery() as nursery:
-        await nursery.start(it.run)
-        it.submit(*texts)
-        nursery.cancel_scope.cancel()
-    assert (it.seen, it.told) == (texts, [texts[:1], texts[1:]])
-    assert not turns.turn(), "a late step has nothing to do"
-    assert it.seen == texts
-
-
 async def test_no_group_begins_while_many_answers_wait(turns: Turns, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise their queue grows without a bound. At the end of the log the drafts are stored all the same."""
+    """Otherwise their queue grows without a bound. At the end of the log all drafts are stored and answered."""
     monkeypatch.setattr(groups_module, "SHARED_PENDING", 3)
     it = Written(schedule=turns)
     async with trio.open_nursery() as nursery:
@@ -121,6 +109,8 @@ async def test_no_group_begins_while_many_answers_wait(turns: Turns, monkeypatch
             await wait_all_tasks_blocked()
         assert it.engine.groups[5:] == [["h"]]
         nursery.cancel_scope.cancel()
+    assert it.seen == [*"abcdefghi"]
+    assert not turns.turn(), "a late step has nothing to do"
     assert it.seen == [*"abcdefghi"]
 
 
