@@ -81,6 +81,24 @@ async def test_a_connection_that_is_never_quiet_is_checked_too(
                 await append(one.log, draft())
 
 
+async def test_a_hint_that_arrives_during_a_check_is_passed_on(
+    postgres_tables: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver takes it from the socket with the answer to the check."""
+    monkeypatch.setattr(news_module, "CHECK_INTERVAL", 0.2)
+    note_time, sent = news_module.Listener._note_time, list[bool]()
+
+    def note(listener: news_module.Listener, connection: Connection) -> None:
+        if listener._whole_until and not sent:
+            sent.append(True)
+            _notify('["another", {"lobby": 7}]', connection)
+        note_time(listener, connection)
+
+    monkeypatch.setattr(news_module.Listener, "_note_time", note)
+    async with servers(postgres_tables, 1) as (one,):
+        await one.until(lambda: one.heard == {"lobby": 7})
+
+
 async def test_the_age_of_a_message_is_by_the_clock_of_the_database(
     postgres_tables: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
