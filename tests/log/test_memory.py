@@ -2,7 +2,6 @@
 
 import gc
 import sys
-from typing import Any
 
 import pytest
 import trio
