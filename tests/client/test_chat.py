@@ -11,6 +11,7 @@ from chatserver.client import (
     Backoff,
     Chat,
     ChatError,
+    Connected,
     Deletion,
     Edit,
     Entered,
@@ -22,6 +23,7 @@ from chatserver.client import (
     NotFound,
     Presence,
     Reaction,
+    Reconnecting,
     Record,
     Rejected,
     Room,
@@ -190,8 +192,12 @@ async def test_a_bot_keeps_its_name_when_the_server_has_forgotten_it() -> None:
 async def test_a_server_that_keeps_giving_another_name_is_asked_twice_only(server: FakeServer) -> None:
     server.elsewhere = 201, b'{"user": {"id": "u_me", "name": "Ann"}}'
     async with connect(server.url, name="Ann") as chat:
+        events = chat.events()
         await trio.sleep(60)
         assert (chat.user, len(server.cookies)) == (User("u_me", "Me"), 2)
+        await server.close_all(1012)
+        seen = [type(await anext(events)) for _ in range(3)]
+        assert seen == [Connected, Connected, Reconnecting], "at once for a name, and later for all else"
 
 
 async def test_leaving_a_room_ends_its_iteration() -> None:

@@ -238,6 +238,7 @@ async def test_a_line_marks_the_messages_since_the_window_lost_focus(server: Fak
     assert "─── new" in await person.until("are you there?")
     await server.say("hello?")
     assert "─── new" not in await person.until("hello?")
+    await server.tell(type="typing", room="ops", user={"id": "u_ann", "name": "Ann"})
     await server.tell(type="typing", room="lobby", user=ZED)
     await person.until("lobby (Zed typing)> ")
 

@@ -14,7 +14,7 @@ from chatserver.client.feed import MAX_QUEUED_EVENTS
 from chatserver.client.link import ASKED_SPREAD, FIRST_DELAY, LONGEST_DELAY, STEADY_AFTER
 from chatserver.client.websocket import SILENCE
 from tests.client.fake import FakeServer
-from tests.client.listener import SOON, Listener, listening
+from tests.client.listener import JITTER, SOON, Listener, listening
 
 pytestmark = pytest.mark.jumping_clock
 
@@ -31,18 +31,30 @@ async def test_a_server_that_is_down_for_a_while_is_tried_until_it_is_back() -> 
     server = FakeServer()
     async with listening(server.url) as listener:
         assert all("cannot connect" in event.why for event in await listener.until(Reconnecting, times=2))
+        listener.chat.try_now()
+        *_, third = await listener.until(Reconnecting, times=3)
+        began = trio.current_time()
+        await listener.until(Reconnecting, times=4)
+        assert trio.current_time() >= began + third.delay, "only one attempt was made at once"
         listener.say("patience")
         async with server.running():
             assert await listener.texts(1) == ["patience"]
+            await trio.sleep(STEADY_AFTER)
+            await server.close_all(1012)
+            *_, last = await listener.until(Reconnecting, times=len(listener.events(Reconnecting)) + 1)
+            assert last.delay == FIRST_DELAY * JITTER
 
 
 async def test_goaway_delays_the_reconnect(server: FakeServer, listener: Listener) -> None:
+    listener.chat.try_now()  # without effect: there is a connection
     await server.tell(type="goaway", reason="restart", retry_after=3.2)
     await server.close_all(1012)
     (event,) = await listener.until(Reconnecting)
+    began = trio.current_time()
     assert event.why == "the server is going away: restart"
     assert 3.2 <= event.delay <= 3.2 * (1 + ASKED_SPREAD)
     await listener.until(Entered, times=2)
+    assert trio.current_time() >= began + event.delay
     await server.close_all(1012)
     (_, event) = await listener.until(Reconnecting, times=2)
     assert event.why == "the server closed the connection: service restart (1012)"
@@ -74,6 +86,7 @@ FINAL = [1002, 1007, 4500, 4999]
 
 @pytest.mark.parametrize("code", RETRYABLE + FINAL)
 async def test_only_some_closes_end_the_client(server: FakeServer, listener: Listener, code: int) -> None:
+    await server.tell(type="goaway", reason="restart", retry_after=0.0)
     await server.close_all(code, "go")
     if code in RETRYABLE:
         await listener.until(Entered, times=2)
@@ -153,10 +166,10 @@ async def test_a_quiet_room_and_a_slow_reader_do_not_count_as_silence(server: Fa
 async def test_leaving_sends_a_close_frame() -> None:
     server = FakeServer()
     async with server.running():
-        async with listening(server.url) as listener:
-            await listener.until(Entered)
-            (connection,) = server.connections
         with trio.fail_after(SOON):
+            async with listening(server.url, jitter=1e9) as listener:
+                await listener.until(Entered)
+                (connection,) = server.connections
             while server.connections:
                 await trio.lowlevel.checkpoint()
         assert connection.closed is not None

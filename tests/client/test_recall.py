@@ -2,7 +2,14 @@ import pytest
 
 from chatserver.client import recall
 from chatserver.client.recall import Recall
-from chatserver.client.wire import Message, User
+from chatserver.client.wire import Edit, Message, User
+
+ANN, BOB = User("u_a", "Ann"), User("u_b", "Bob")
+TIME = "2026-11-20T12:00:00Z"
+
+
+def message(offset: int, user: User, room: str = "lobby") -> Message:
+    return Message(room, offset, f"e1-{offset}", user, TIME, "hi")
 
 
 def test_the_latest_people_and_messages_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -10,7 +17,18 @@ def test_the_latest_people_and_messages_are_remembered(monkeypatch: pytest.Monke
     monkeypatch.setattr(recall, "MAX_RECALLED", 2)
     memory = Recall()
     for number in (1, 2, 3):
-        user = User(f"u_{number}", f"n{number}")
-        memory.take(Message("lobby", number, f"e1-{number}", user, "2026-11-20T12:00:00Z", "hi"))
+        memory.take(message(number, User(f"u_{number}", f"n{number}")))
     assert list(memory.people) == ["u_2", "u_3"]
-    assert [memory.quote("lobby", number) for number in (1, 2)] == ["#1", "#2 n2: hi"]
+    assert [memory.quote("lobby", offset) for offset in (None, 1, 2)] == ["", "#1", "#2 n2: hi"]
+
+
+def test_messages_are_quoted_in_their_present_state_and_found_by_room_and_author() -> None:
+    memory = Recall()
+    for record in message(1, ANN), Edit("lobby", 2, "e1-2", ANN, TIME, 1, "better"), message(5, BOB, "ops"):
+        memory.take(record)
+    assert memory.quote("lobby", 1) == "#1 Ann: better"
+    assert [memory.last(room) for room in ("lobby", "ops", "den")] == [1, 5, None]
+    assert [memory.last("ops", by=by, but=but) for by, but in ((BOB, None), (ANN, None), (None, BOB), (None, ANN))] == [
+        5, None, None, 5,
+    ]  # fmt: skip
+    assert memory.newest() == {"lobby": 1, "ops": 5}
