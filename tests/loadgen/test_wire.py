@@ -162,6 +162,11 @@ def test_our_frames_are_read_by_wsproto(size: int) -> None:
     assert text == "x" * size
 
 
+@pytest.mark.parametrize(("payload", "code"), [(b"", 1005), (b"\x03\xe8", 1000), (b"\x03\xf0why", 1008)])
+def test_the_code_of_a_close_frame(payload: bytes, code: int) -> None:
+    assert wire.Frame(wire.CLOSE, final=True, payload=payload).close_code == code
+
+
 @pytest.mark.parametrize("data", [b"\x81\x85", b"\x82\x7f" + (1 << 40).to_bytes(8)])
 def test_masked_and_monstrous_frames_are_errors(data: bytes) -> None:
     with pytest.raises(wire.WireError):
