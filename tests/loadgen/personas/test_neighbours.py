@@ -383,7 +383,10 @@ async def test_a_batch_is_sent_at_once_and_another_when_all_of_it_is_answered() 
             for _ in range(10):
                 await answer(stream, 201, b"{}")
         await _batch(stream)
-        assert not play.cohort.ended
+        play.client._check(2, play.client._heard)  # type: ignore[attr-defined]
+        assert not play.cohort.ended, "its patience with the second is over, and that was answered"
+        play.client._check(3, play.client._heard)  # type: ignore[attr-defined]
+        assert play.cohort.ended == {"nothing came in 10 s": 1}
 
 
 @pytest.mark.parametrize(
