@@ -28,6 +28,7 @@ def test_what_is_no_condition_is_refused(text: str) -> None:
 
 
 def test_server_figures_need_the_pid() -> None:
+    assert figures.parse(["server_bytes_per_connection>800"], figures.RUN, server_pid=True)
     with pytest.raises(UsageError, match="--server-pid"):
         figures.parse(["server_bytes_per_connection>800"], figures.RUN, server_pid=False)
 
@@ -39,7 +40,7 @@ def test_what_was_not_measured_fails() -> None:
 
 
 TIMES = {"attack_p99_ms", "p99_ratio", "p99_over_bar_ms", "floor_p99_ratio", "recover_s"}
-COUNTS = {"attack_failed", "collateral", "success_percent", "server_bytes_over_bar", "held"}
+COUNTS = {"attack_failed", "collateral", "success_percent", "server_bytes_over_bar", "held", "limits_good"}
 
 
 @pytest.mark.parametrize("name", sorted(TIMES | COUNTS))
