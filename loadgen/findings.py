@@ -75,7 +75,7 @@ def _bar(measured: Measured, figures: Figures) -> tuple[Condition, ...]:
     has = {
         When.SPEAKERS: speaks,
         When.ECHOES: speaks and measured.experiment.echoes,
-        When.GATHERED: speaks and measured.experiment.is_gathered,
+        When.GATHERED: measured.experiment.is_gathered,
         When.NEWCOMERS: bool(measured.operations.kinds("attack", NEWCOMERS)),
         When.NEIGHBOURS: bool(measured.groups(BESIDE)) and not _no_collateral(measured, figures),
         When.KEPT: figures.get("acknowledged") is not None,
