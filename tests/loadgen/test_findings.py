@@ -83,6 +83,11 @@ def traffic(found: Measured, **changes: object) -> None:
     total(found, traffic=msgspec.structs.replace(found.session.totals.traffic, **changes))
 
 
+def is_far_away(found: Measured) -> None:
+    found.round_trip_seconds = 0.4
+    traffic(found, acks=lasted(600), echoes=lasted(600))
+
+
 def stops(found: Measured) -> None:
     found.session.stopped = True
     total(found, own_faults={"no ports": 3})
@@ -182,6 +187,7 @@ def test_a_fact_decides_about_an_attack(change: Callable[[Measured], None], outc
         (lambda found: None, Outcome.HELD, ""),
         (lambda found: traffic(found, unacknowledged=1), Outcome.FELL_SHORT, "unacknowledged is 1"),
         (lambda found: traffic(found, unreturned=1), Outcome.FELL_SHORT, "unreturned is 1"),
+        (is_far_away, Outcome.HELD, ""),
         (lambda found: traffic(found, acks=lasted(300)), Outcome.FELL_SHORT, "(ack_p99_ms>250)"),
         (lambda found: traffic(found, errors={"answered 500": 1}), Outcome.FELL_SHORT, "message_errors is 1"),
         (lambda found: total(found, listeners=[("lobby", 1, 0, 1)]), Outcome.FELL_SHORT, "missed is 1"),

@@ -39,6 +39,10 @@ def test_logarithmic_ticks(low: float, high: float, ticks: tuple[float, ...]) ->
     assert scales.logarithmic(low, high).ticks == ticks
 
 
+def test_a_power_of_ten_is_a_step_of_a_logarithmic_axis() -> None:
+    assert [scales.logarithmic(1, 1000).at(value) for value in (1, 10, 1000)] == pytest.approx([0, 1 / 3, 1])
+
+
 def test_time_ends_when_it_is_over() -> None:
     scale = scales.fitted(0, 30.01, ticks=6)
     assert (scale.high, scale.ticks) == (30.01, (0, 5, 10, 15, 20, 25, 30))
