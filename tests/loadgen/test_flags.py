@@ -20,6 +20,7 @@ def _names(mix: str, clients: int) -> dict[str, int]:
 
 def test_a_mix_is_shared_out() -> None:
     assert _names("idle=80,poll=15,chat=5", 1000) == {"idle": 800, "poll": 150, "chat": 50}
+    assert _names("idle=1,poll=1,idle=2", 4) == {"idle": 3, "poll": 1}
     assert _names("idle=1, poll=1", 3) in ({"idle": 2, "poll": 1}, {"idle": 1, "poll": 2})
 
 
