@@ -19,7 +19,11 @@ def test_bytes_that_do_not_fit_are_kept_and_reading_pauses(both: Either) -> None
     connection, client = meet(small=True)
     it.connections.send(connection, BIG)
     assert (connection.blocked, it.armed(connection)) == (True, WRITE)
+    backlog = connection.backlog
+    assert backlog is not None
+    before = backlog.written
     assert read_all(it, client) == BIG
+    assert backlog.written > before, "for the judgement of its flush window"
     assert it.of("writable") == [connection]
     assert it.armed(connection) == READ, "the state decides whether reading goes on"
 
