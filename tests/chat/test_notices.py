@@ -42,6 +42,7 @@ async def test_typing_without_end_is_told_every_three_seconds(it: Chatting) -> N
     await trio.sleep(10.0)
     assert len(bob.typing("lobby")) == 4, "at 0, 3, 6 and 9 s"
     assert room_of(it).notices is None, "nothing is kept when typing has ended"
+    assert it.hub.housekeeping._noticing == {}
 
 
 async def test_many_who_type_are_told_in_one_write_a_second_and_in_bounded_number(it: Chatting) -> None:
