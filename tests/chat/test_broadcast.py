@@ -140,6 +140,20 @@ async def test_members_at_other_cursors_behind_or_dying_are_served_in_one_pass(i
     assert it.hub.statistics()["members"] == 9
 
 
+@pytest.mark.parametrize("place", [0, 1])
+async def test_a_member_that_is_behind_is_not_given_the_chunk_of_the_others(it: Chatting, place: int) -> None:
+    """Its cursor stays, whether the pass begins with it or with another member."""
+    peers = await it.members(3)
+    await trio.sleep(3.0)
+    slow = peers[place]
+    slow.space = 0
+    await it.publish("lobby", "one")
+    await it.publish("lobby", "two")
+    it.sink.take(slow, ENDLESS)
+    await it.until_idle()
+    assert [peer.offsets("lobby") for peer in peers] == [[1, 2]] * 3
+
+
 # -- faults -----------------------------------------------------------------------------------------------------------
 
 
