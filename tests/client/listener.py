@@ -13,8 +13,6 @@ from tests.support.serving import Serving
 
 SOON = 120.0  # s; never reached unless something is broken, however busy the machine is
 
-JITTER = 0.01  # of each delay, so that it is short
-
 TRANSPORTS: tuple[TransportName, ...] = ("ws", "poll", "sse")
 each_transport = pytest.mark.parametrize("transport", TRANSPORTS)
 
@@ -72,7 +70,7 @@ class Listener:
 
 @asynccontextmanager
 async def listening(
-    url: str, room: str = "lobby", *, jitter: float = JITTER, transport: TransportName = "ws"
+    url: str, room: str = "lobby", *, jitter: float = 0.01, transport: TransportName = "ws"
 ) -> AsyncIterator[Listener]:
     """Follow a room, with short delays before each reconnect."""
     backoff = Backoff(jitter=lambda: jitter)

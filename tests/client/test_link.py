@@ -14,7 +14,7 @@ from chatserver.client.feed import MAX_QUEUED_EVENTS
 from chatserver.client.link import ASKED_SPREAD, FIRST_DELAY, LONGEST_DELAY, STEADY_AFTER
 from chatserver.client.websocket import SILENCE
 from tests.client.fake import FakeServer
-from tests.client.listener import JITTER, SOON, Listener, listening
+from tests.client.listener import SOON, Listener, listening
 
 pytestmark = pytest.mark.jumping_clock
 
@@ -29,20 +29,20 @@ async def listener(server: FakeServer) -> AsyncIterator[Listener]:
 
 async def test_a_server_that_is_down_for_a_while_is_tried_until_it_is_back() -> None:
     server = FakeServer()
-    async with listening(server.url) as listener:
+    async with listening(server.url, jitter=1.0) as listener:
         assert all("cannot connect" in event.why for event in await listener.until(Reconnecting, times=2))
         listener.chat.try_now()
         *_, third = await listener.until(Reconnecting, times=3)
         began = trio.current_time()
         await listener.until(Reconnecting, times=4)
-        assert trio.current_time() >= began + third.delay, "only one attempt was made at once"
+        assert trio.current_time() > began + third.delay / 2, "only one attempt was made at once"
         listener.say("patience")
         async with server.running():
             assert await listener.texts(1) == ["patience"]
             await trio.sleep(STEADY_AFTER)
             await server.close_all(1012)
             *_, last = await listener.until(Reconnecting, times=len(listener.events(Reconnecting)) + 1)
-            assert last.delay == FIRST_DELAY * JITTER
+            assert last.delay == FIRST_DELAY
 
 
 async def test_goaway_delays_the_reconnect(server: FakeServer, listener: Listener) -> None:
@@ -54,7 +54,7 @@ async def test_goaway_delays_the_reconnect(server: FakeServer, listener: Listene
     assert event.why == "the server is going away: restart"
     assert 3.2 <= event.delay <= 3.2 * (1 + ASKED_SPREAD)
     await listener.until(Entered, times=2)
-    assert trio.current_time() >= began + event.delay
+    assert trio.current_time() > began + event.delay / 2
     await server.close_all(1012)
     (_, event) = await listener.until(Reconnecting, times=2)
     assert event.why == "the server closed the connection: service restart (1012)"
