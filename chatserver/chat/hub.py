@@ -245,6 +245,8 @@ class Hub:
         if uninformed is None or member not in uninformed:
             return False
         uninformed.remove(member)
+        if not uninformed:
+            member.room.uninformed = None  # an emptied set keeps the memory of all who were in it
         return True
 
     # -- polls ------------------------------------------------------------------------------------------------------

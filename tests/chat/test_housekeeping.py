@@ -153,6 +153,9 @@ async def test_a_member_behind_gets_the_count_when_it_has_room_again(it: Chattin
     await trio.sleep(2.0)
     it.sink.die(two_slow[0])
     assert it.hub.rooms["lobby"].uninformed == set(two_slow[1].members)
+    it.sink.take(two_slow[1], 10_000)
+    await it.until_idle()
+    assert it.hub.rooms["lobby"].uninformed is None, "nothing is kept of them"
 
 
 async def test_endless_joins_and_leaves_cost_a_bounded_number_of_frames(it: Chatting) -> None:
