@@ -7,6 +7,7 @@ Owns: what each does until a test says otherwise. May not: serve clients.
 """
 
 import os
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -166,3 +167,9 @@ async def supervised(folder: Path, **options: Any) -> AsyncIterator[Stage]:
             await nursery.start(found.run)
             yield found
             nursery.cancel_scope.cancel()
+
+
+async def hang_up() -> None:
+    """Send SIGHUP, and let the supervisor begin what it asks for."""
+    signal.raise_signal(signal.SIGHUP)
+    await trio.sleep(0.1)

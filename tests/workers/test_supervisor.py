@@ -1,4 +1,4 @@
-"""The supervisor, with puppets as workers: starts, deaths, hangs, replacements, the end."""
+"""The supervisor, with puppets as workers: starts, deaths, hangs, the end, metrics."""
 
 import errno
 import os
@@ -6,7 +6,6 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,13 +15,12 @@ import trio
 from chatserver.listening import bind_all
 from chatserver.observe.numbers import Family
 from chatserver.settings.fields import Settings
-from chatserver.settings.spec import ConfigError
 from chatserver.workers import supervisor
 from chatserver.workers.child import COLLECT_PATIENCE, END_PATIENCE, MAX_SILENT_CHECKS, MAX_STARTING_CHECKS
 from chatserver.workers.link import Ready
 from chatserver.workers.shared_log import SharedLog, shared_log
 from chatserver.workers.supervisor import MAX_RESTART_PAUSE, MAX_STARTING, RESTART_PAUSE, STABLE_AFTER, Place
-from tests.workers.puppets import KILLED, Puppet, Stage, stage, supervised
+from tests.workers.puppets import KILLED, Puppet, hang_up, stage, supervised
 
 pytestmark = pytest.mark.jumping_clock
 
@@ -260,96 +258,6 @@ async def test_the_next_worker_inherits_the_queue_of_a_dead_workers_socket(tmp_p
             peer.close()
 
 
-# -- replacing --------------------------------------------------------------------------------------------------------
-
-
-async def hang_up(on_stage: Stage) -> None:
-    signal.raise_signal(signal.SIGHUP)
-    await trio.sleep(0.1)
-
-
-async def test_a_hangup_replaces_one_after_the_other(tmp_path: Path) -> None:
-    """Each replacement is ready before a worker is stopped; settings are read again, except those of bound things."""
-    ready: list[tuple[int, int]] = []
-    async with supervised(tmp_path) as on_stage:
-        old = list(on_stage.started)
-
-        def direct(puppet: Puppet) -> None:
-            ready.append((puppet.number, sum(each.stops == 0 for each in on_stage.running)))
-
-        on_stage.direct = direct
-        on_stage.settings = Settings(workers=5, port=1, log="sqlite:other.db", per_ip=7, head_deadline=3.0)
-        await hang_up(on_stage)
-        await on_stage.until(lambda: on_stage.events("workers_replaced"))
-        new = on_stage.started[2:]
-        assert [(puppet.number, puppet.stops) for puppet in on_stage.started] == [(1, 1), (2, 1), (1, 0), (2, 0)]
-        assert ready == [(1, 3), (2, 3)], "the two that are not stopped, and itself"
-        assert [puppet.setup.settings.head_deadline for puppet in new] == [3.0, 3.0]
-        assert [puppet.setup.settings.log for puppet in new] == [old[0].setup.settings.log] * 2
-        assert [line["setting"] for line in on_stage.events("needs_restart")] == ["port", "workers", "log"]
-        assert on_stage.events("worker_died") == on_stage.events("worker_killed") == []
-        new[0].end(KILLED)
-        await on_stage.until(lambda: len(on_stage.started) == 5)
-        assert on_stage.started[4].setup.settings.head_deadline == 3.0, "a restart has the new settings"
-
-
-@pytest.mark.parametrize("wrong", ["a key that a worker would make anew", "settings"])
-async def test_invalid_settings_replace_no_worker(tmp_path: Path, wrong: str) -> None:
-    async with supervised(tmp_path) as on_stage:
-
-        def load() -> Settings:
-            if wrong == "settings":
-                raise ConfigError("config", "chat.toml is not TOML")
-            return replace(on_stage.settings, token_key=(str(tmp_path / "token.key"),))
-
-        on_stage.supervisor._load = load
-        await hang_up(on_stage)
-        await on_stage.until(lambda: on_stage.events("settings_not_reloaded"))
-        assert len(on_stage.started) == 2
-
-
-@pytest.mark.parametrize("how", ["ends", "hangs", "cannot be made"])
-async def test_a_replacement_that_cannot_serve_replaces_no_worker(
-    tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("chatserver.workers.child.MAX_STARTING_CHECKS", 5)
-    async with supervised(tmp_path) as on_stage:
-        if how == "cannot be made":
-            on_stage.failing = [OSError(errno.ENOMEM, "no memory")]
-
-        def direct(puppet: Puppet) -> None:
-            puppet.ready = puppet.beats = False
-            puppet.code_at_start = 2 if how == "ends" else None
-
-        on_stage.direct = direct
-        await hang_up(on_stage)
-        await on_stage.until(lambda: on_stage.events("worker_not_replaced"))
-        await trio.sleep(60)
-        assert [(puppet.number, puppet.stops) for puppet in on_stage.running] == [(1, 0), (2, 0)]
-        assert len(on_stage.started) == 2 + (how != "cannot be made")
-
-
-async def test_a_worker_that_dies_while_it_is_replaced_has_one_successor(tmp_path: Path) -> None:
-    async with supervised(tmp_path) as on_stage:
-        on_stage.direct = lambda puppet: on_stage.started[puppet.number - 1].end(KILLED)
-        await hang_up(on_stage)
-        await on_stage.until(lambda: on_stage.events("workers_replaced"))
-        await trio.sleep(60)
-        assert sorted(puppet.number for puppet in on_stage.running) == [1, 2]
-
-
-async def test_a_worker_that_does_not_drain_in_time_is_killed(tmp_path: Path) -> None:
-    async with supervised(tmp_path, drain_timeout=5.0) as on_stage:
-        for puppet in on_stage.started:
-            puppet.drains = False
-        began = trio.current_time()
-        await hang_up(on_stage)
-        await on_stage.until(lambda: on_stage.events("workers_replaced"))
-        assert 16 <= trio.current_time() - began <= 20
-        assert [puppet.returncode for puppet in on_stage.started] == [KILLED, KILLED, None, None]
-        assert [line["worker"] for line in on_stage.events("worker_killed")] == [1, 2]
-
-
 # -- the end ----------------------------------------------------------------------------------------------------------
 
 
@@ -388,7 +296,7 @@ async def test_only_a_second_signal_shortens_a_drain(tmp_path: Path, first: str)
         await on_stage.until(lambda: len(on_stage.started) == 2)
         await trio.sleep(1.0)
         if first != "start":
-            await hang_up(on_stage)
+            await hang_up()
             await trio.sleep(1.0)
         signal.raise_signal(signal.SIGTERM)
         await trio.sleep(1.0)
