@@ -38,6 +38,7 @@ from chatserver.chat.reading import ReadMarkers
 from chatserver.chat.room import Room
 from chatserver.chat.slow_mode import SlowMode
 from chatserver.edge.closes import CloseStats
+from chatserver.edge.date import date_now
 from chatserver.edge.enforcement import Enforcer
 from chatserver.edge.http import Exchange, HttpExchanges
 from chatserver.edge.proxied import ForwardedFor, ProxyHandler, trusted_proxies
@@ -61,7 +62,7 @@ from chatserver.net.tls_records import REFUSAL
 from chatserver.observe.loop import LoopMeter
 from chatserver.observe.memory import Collector
 from chatserver.observe.metrics import MeasuredParts, ServerMetrics
-from chatserver.protocol.response import date_line, error_body, response
+from chatserver.protocol.response import error_body, response
 from chatserver.reasons import ErrorCode, Reason
 from chatserver.settings.fields import Settings
 from chatserver.settings.forms import engine_of, listen
@@ -252,4 +253,4 @@ def _refusals() -> list[bytes]:
 def _spoke_plain_http() -> bytes:
     """The answer to plain HTTP on a TLS port, such as a browser at http:// gets; nginx gives one too."""
     body = error_body(ErrorCode.BAD_REQUEST, "this port speaks TLS: the address begins with https:// or wss://")
-    return response(400, body, keep_alive=False, date=date_line())
+    return response(400, body, keep_alive=False, date=date_now())

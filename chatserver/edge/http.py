@@ -34,6 +34,7 @@ from chatserver.chat.hub import Hub
 from chatserver.chat.member import PollWaiter
 from chatserver.chat.room import Room
 from chatserver.edge.closes import CloseStats
+from chatserver.edge.date import date_now
 from chatserver.edge.tasks import Tasks
 from chatserver.log.interface import LogError, Stored
 from chatserver.meters import TokenBucket
@@ -46,7 +47,7 @@ from chatserver.protocol import sse
 from chatserver.protocol.errors import HttpError, MessageError
 from chatserver.protocol.head import Head
 from chatserver.protocol.proxy import is_over_tls
-from chatserver.protocol.response import date_line, error_response, header_lines, response_head, with_retry_after
+from chatserver.protocol.response import error_response, header_lines, response_head, with_retry_after
 from chatserver.reasons import ErrorCode, Reason
 from chatserver.settings.fields import Settings
 
@@ -212,7 +213,7 @@ class HttpExchanges:
         parts = answer.body
         head = response_head(
             answer.status, sum(map(len, parts)), content_type=answer.content_type,
-            headers=answer.headers + exchange.headers, keep_alive=exchange.keep_alive, date=date_line(),
+            headers=answer.headers + exchange.headers, keep_alive=exchange.keep_alive, date=date_now(),
         )  # fmt: skip
         return self._write(connection, exchange, [head] if exchange.head_only else [head, *parts], reason)
 
@@ -220,7 +221,7 @@ class HttpExchanges:
         """Refuse a whole and valid request that cannot be served; the connection stays open."""
         wire = error_response(
             error, headers=exchange.headers, keep_alive=exchange.keep_alive, head_only=exchange.head_only,
-            date=date_line(),
+            date=date_now(),
         )  # fmt: skip
         return self._write(connection, exchange, [wire])
 
@@ -297,7 +298,7 @@ class HttpExchanges:
         return Exchange(waiter.keep_alive, head_only=False, headers=waiter.headers)
 
     def _stream(self, connection: Connection, exchange: Exchange, answer: Stream) -> bool:
-        head = sse.head(date_line() + header_lines(exchange.headers))
+        head = sse.head(date_now() + header_lines(exchange.headers))
         if exchange.head_only:
             exchange.keep_alive = False
             return self._write(connection, exchange, [head])

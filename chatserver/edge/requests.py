@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from chatserver.edge.date import date_now
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.handler import Handler, context_of
@@ -18,7 +19,7 @@ from chatserver.net.wheel import TICK, ticks
 from chatserver.protocol.body import Body, BodyLimits, body_reader
 from chatserver.protocol.errors import HttpError
 from chatserver.protocol.head import NO_BODY, Head, HeadLimits, find_head_end, parse_head
-from chatserver.protocol.response import CONTINUE, date_line, error_response
+from chatserver.protocol.response import CONTINUE, error_response
 from chatserver.reasons import ErrorCode, Reason
 from chatserver.settings.fields import BODY_SECONDS_PER_KIB, Settings
 
@@ -104,7 +105,7 @@ class RequestHandler(Handler):
     def refuse(self, connection: Connection, error: HttpError) -> None:
         """Answer bytes that are no valid request, and close: where the next one would begin is unknown."""
         self._connections.misbehaved(connection, error.reason, error.message)
-        self._connections.finish(connection, error.reason, error_response(error, date=date_line()))
+        self._connections.finish(connection, error.reason, error_response(error, date=date_now()))
 
     def expired(self, connection: Connection) -> None:
         """408 if a request had begun; a peer that sent nothing gets no answer (RFC 9112, 9.5)."""

@@ -3,7 +3,7 @@ r"""Server-sent events: the stream's head, and its fields.
 Owns: the text format of the WHATWG HTML standard, section 9.2. An event's data is JSON and normally one line; a line
 break would end the field early, so data with line breaks is sent as several `data:` lines.
 
-    head(date_line()) + retry_field(3000) + event("k3f9-41", b'{"text":"hi"}')
+    head(date_line(second)) + retry_field(3000) + event("k3f9-41", b'{"text":"hi"}')
 """
 
 # No Content-Length: the stream ends when the connection does, so it cannot be kept alive. The last line tells

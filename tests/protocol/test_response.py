@@ -1,5 +1,3 @@
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from urllib.parse import parse_qsl
 
 import h11
@@ -69,11 +67,8 @@ def test_answers_without_a_body(keep_alive: bool) -> None:
 
 
 def test_an_answer_that_is_made_when_sent_has_its_date() -> None:
-    before = datetime.now(UTC).replace(microsecond=0)
-    head, _, _ = judged(response(204, b"", date=date_line()))
-    sent = dict(head.headers)[b"date"].decode()
-    assert sent.endswith(" GMT")
-    assert before <= parsedate_to_datetime(sent) <= datetime.now(UTC)
+    head, _, _ = judged(response(204, b"", date=date_line(784_111_777)))
+    assert dict(head.headers)[b"date"] == b"Sun, 06 Nov 1994 08:49:37 GMT", "RFC 9110 section 5.6.7"
     assert b"date" not in dict(judged(response(503, b""))[0].headers)
 
 
