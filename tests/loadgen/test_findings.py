@@ -170,15 +170,19 @@ LATE = "p99_over_bar_ms is "
     ],
 )
 def test_a_fact_decides_about_an_attack(change: Callable[[Measured], None], outcome: Outcome, reason: str) -> None:
-    found = attacked()
+    reasons = decided(attacked(), change, outcome)
+    assert reason in "; ".join(reasons)
+    if outcome is Outcome.INTERRUPTED:
+        assert reasons == [reason]
+    if "collateral" not in reason:
+        assert "collateral is" not in "; ".join(reasons)
+
+
+def decided(found: Measured, change: Callable[[Measured], None], outcome: Outcome) -> list[str]:
     change(found)
     report = report_of(found)
     assert report.outcome is outcome, report.verdict
-    assert reason in "; ".join(report.verdict.reasons)
-    if outcome is Outcome.INTERRUPTED:
-        assert report.verdict.reasons == [reason]
-    if "collateral" not in reason:
-        assert "collateral is" not in "; ".join(report.verdict.reasons)
+    return report.verdict.reasons
 
 
 @pytest.mark.parametrize(
@@ -205,11 +209,7 @@ def test_a_fact_decides_about_an_attack(change: Callable[[Measured], None], outc
     ],
 )
 def test_a_fact_decides_about_a_load(change: Callable[[Measured], None], outcome: Outcome, reason: str) -> None:
-    found = loaded()
-    change(found)
-    report = report_of(found)
-    assert report.outcome is outcome, report.verdict
-    assert reason in "; ".join(report.verdict.reasons)
+    assert reason in "; ".join(decided(loaded(), change, outcome))
 
 
 @pytest.mark.parametrize("hurt", ["ended", "unacknowledged", "unreturned", "missed", ""])
