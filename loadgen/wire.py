@@ -214,7 +214,7 @@ class Response:
         length = head.fields.get("content-length")
         if self._bodiless or head.status in (204, 304):
             self.is_whole = True
-        elif head.fields.get("transfer-encoding", "").lower() == "chunked":
+        elif head.fields.get("transfer-encoding", "").lower().rpartition(",")[2].strip() == "chunked":
             self._is_chunked = True
         elif length is None:
             self._ends_with_connection, self._left = True, sys.maxsize

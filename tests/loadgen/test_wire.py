@@ -33,6 +33,12 @@ def test_a_response_is_read_whole_and_a_byte_at_a_time(field: tuple[str, str]) -
         assert (answer.status, bytes(answer.body), unread) == (200, b"hello world", b"HTTP/1.1 200\r\n")
 
 
+def test_chunks_may_be_the_last_of_several_codings() -> None:
+    data = _reply(200, b"hello world", ("Transfer-Encoding", "chunked")).replace(b"chunked", b"gzip, Chunked")
+    answer = wire.Response()
+    assert (answer.feed(data), answer.is_whole) == (b"", True)
+
+
 @pytest.mark.parametrize(
     ("head", "part"),
     [
