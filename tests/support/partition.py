@@ -5,7 +5,8 @@
 
 import socket
 import sys
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable
+from contextlib import aclosing
 
 import trio
 
@@ -67,7 +68,7 @@ class Link:
                     return
                 arriving, answers = trio.open_memory_channel[tuple[float, bytes]](UNDER_WAY)
                 nursery.start_soon(self._receive, server, arriving)
-                nursery.start_soon(self._pump, self._late(answers), client, nursery.cancel_scope)
+                nursery.start_soon(self._pump_late, answers, client, nursery.cancel_scope)
 
     async def _receive(self, server: trio.SocketStream, arriving: trio.MemorySendChannel[tuple[float, bytes]]) -> None:
         async with arriving:
@@ -77,10 +78,16 @@ class Link:
             except trio.BrokenResourceError:
                 pass  # the end of the answers
 
-    async def _late(self, answers: trio.MemoryReceiveChannel[tuple[float, bytes]]) -> AsyncIterator[bytes]:
+    async def _late(self, answers: trio.MemoryReceiveChannel[tuple[float, bytes]]) -> AsyncGenerator[bytes, None]:
         async for due, data in answers:
             await trio.sleep_until(due)
             yield data
+
+    async def _pump_late(
+        self, answers: trio.MemoryReceiveChannel[tuple[float, bytes]], sink: trio.SocketStream, ends: trio.CancelScope
+    ) -> None:
+        async with aclosing(self._late(answers)) as late:  # the client may be gone before the last of them
+            await self._pump(late, sink, ends)
 
     async def _pump(
         self, source: AsyncIterable[bytes | bytearray], sink: trio.SocketStream, ends: trio.CancelScope
