@@ -6,7 +6,7 @@ all processes of a machine share.
 
 import pickle
 from collections import Counter
-from collections.abc import AsyncIterator, Container, Iterable, Mapping
+from collections.abc import AsyncGenerator, Container, Iterable, Mapping
 from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
@@ -160,7 +160,7 @@ def encode(word: Role | Call | Status | Result) -> bytes:
     return len(data).to_bytes(_LENGTH_BYTES) + data
 
 
-async def words(stream: trio.abc.ReceiveStream) -> AsyncIterator[Any]:
+async def words(stream: trio.abc.ReceiveStream) -> AsyncGenerator[Any, None]:
     """The messages of a stream, until its end."""
     rest = b""
     while chunk := await stream.receive_some(_CHUNK):

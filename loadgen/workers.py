@@ -5,6 +5,7 @@ Owns: starting and ending them, the pipes, and merging their results. May not: k
 
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import aclosing
 from functools import reduce
 from typing import Any, Concatenate, Final, Literal, ParamSpec, TypeAlias
 
@@ -44,8 +45,8 @@ class Worker:
 
     async def listen(self, *, task_status: trio.TaskStatus[None]) -> None:
         assert self._process.stdout is not None
-        async with self._told:
-            async for word in words(self._process.stdout):
+        async with self._told, aclosing(words(self._process.stdout)) as said:
+            async for word in said:
                 if isinstance(word, Result):
                     await self._told.send(word)
                     continue
