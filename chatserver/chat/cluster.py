@@ -174,15 +174,17 @@ class Cluster:
         if not self._waits() and now < self._sent_at + ALIVE_INTERVAL:
             return
         self._sent_at = now
-        left = PEOPLE_PER_ROUND
-        while True:
+        left, is_full = PEOPLE_PER_ROUND, True
+        while is_full and left > 0:
             report = self._next()
             report.resend = self._lacking()
             report.hints, self._hints = list(self._hints), {}
-            left -= self._fill(report)
+            people = self._fill(report)
+            left -= people
+            # What comes during the pause is the next round's: a busy chat would otherwise send without end.
+            notices = max(len(report.typed), len(report.moved), len(report.kicked))
+            is_full = people >= PEOPLE_PER_MESSAGE or notices == NOTICES_PER_MESSAGE
             yield encode(report)
-            if left <= 0 or not self._waits():
-                return
 
     def _waits(self) -> bool:
         """Whether there is something to send."""

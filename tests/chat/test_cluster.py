@@ -321,6 +321,20 @@ async def test_what_is_sent_waits_for_no_heartbeat(air: Air, pair: Pair, act: st
         assert sum(bool(said.hints or said.kicked or said.typed or said.moved) for said in air.said) == 1, number
 
 
+async def test_a_busy_chat_is_told_once_in_a_round(air: Air, pair: Pair) -> None:
+    """Each notice that came during a pause extended the round: a message every 20 ms, and nobody dead was forgotten."""
+    _, other = pair
+    for process in pair:
+        await process.join(1)
+    await trio.sleep(SAID)
+    air.said.clear()
+    rounds = 3
+    for number in range(int(rounds * (REPORT_INTERVAL + module.PAUSE) / (module.PAUSE / 2))):
+        other.cluster.types("lobby", Principal(number, HERE))
+        await trio.sleep(module.PAUSE / 2)
+    assert sum(bool(said.typed) for said in air.said) <= rounds * module.MAX_NOTICES / module.NOTICES_PER_MESSAGE
+
+
 async def test_no_message_is_too_long_for_a_datagram_however_much_there_is_to_tell(
     air: Air, pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
