@@ -1,8 +1,9 @@
 """A scenario in a TOML file: groups, phases with ramps, spikes and soaks, victims and thresholds.
 
-Owns: the file's keys, and errors that name the key. May not: play the `Experiment` that it returns.
+Owns: the file's keys, and errors that name the key and the line. May not: play the `Experiment` that it returns.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -83,15 +84,45 @@ class Scenario(NamedTuple):
 
 
 def read(file: str) -> Scenario:
-    """Read a scenario; every error is one line that names the file and the key."""
+    """Read a scenario; every error is one line that names the file, the key and, if possible, the line."""
     try:
         text = Path(file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--scenario: {file}: {getattr(error, 'strerror', None) or error}") from None
     try:
         return _scenario(msgspec.toml.decode(text, type=_File))
-    except (msgspec.DecodeError, UsageError) as error:
+    except msgspec.ValidationError as error:
+        raise UsageError(f"--scenario: {file}{_line(text, str(error))}: {_plain(str(error))}") from None
+    except msgspec.DecodeError as error:
         raise UsageError(f"--scenario: {file}: {error}") from None
+    except UsageError as error:
+        raise UsageError(f"--scenario: {file}: {error}") from None
+
+
+def _line(text: str, error: str) -> str:
+    """Find the line of the key that an error names, in the table of that number if the key is in a list of tables."""
+    keys = re.findall(r"`(\w+)`", error)[-1:] if "field `" in error else re.findall(r"\.(\w+)", error)[-1:]
+    at = re.search(r"\$\.(\w+)\[(\d+)\]", error)
+    begin, number = 0, 0
+    lines = text.splitlines()
+    if at is not None:
+        tables = [number for number, line in enumerate(lines) if line.strip() == f"[[{at[1]}]]"]
+        begin = tables[int(at[2])] if int(at[2]) < len(tables) else 0
+        number = begin + 1
+    for key in keys:
+        for index in range(begin, len(lines)):
+            if re.match(rf"\s*\[?\[?{key}\b", lines[index]) or re.search(rf"[{{,]\s*{key}\s*=", lines[index]):
+                return f", line {index + 1}"
+    return f", line {number}" if number else ""
+
+
+def _plain(error: str) -> str:
+    """Reword msgspec's errors in the terms of this file."""
+    unknown = re.match(r"Object contains unknown field `(\w+)`", error)
+    missing = re.match(r"Object missing required field `(\w+)`", error)
+    if unknown:
+        return f"there is no key {unknown[1]!r} here"
+    return f"the key {missing[1]!r} is missing" if missing else error.replace(" - at `$.", " at `")
 
 
 def _scenario(file: _File) -> Scenario:
