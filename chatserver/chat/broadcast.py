@@ -144,6 +144,18 @@ class Broadcaster:
             room.broadcast = Broadcast(room)
             self._schedule.soon(self._step, room, room.name)
 
+    def begin_now(self, room: Room) -> None:
+        """Begin a pass, unless one is under way, with its first step: in a small room, the whole pass.
+
+        For work that visits thousands of rooms: if it queued them all, users would wait for all of them.
+        """
+        if room.broadcast is None:
+            room.broadcast = Broadcast(room)
+            try:
+                self._step(room)
+            except Exception:  # noqa: BLE001  the fault boundary: the other rooms have their turn
+                self._schedule.faulted(room)
+
     def _tell_notices(self, member: Member, broadcast: Broadcast) -> None:
         """Offer a member its notices; if its connection is blocked, they are dropped."""
         principal = broadcast.room.members.get(member)

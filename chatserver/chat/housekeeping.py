@@ -69,7 +69,8 @@ class Housekeeping:
         if room is not None and 0 < len(room.members) <= MAX_TYPING_MEMBERS:
             now = trio.current_time()
             self._notices(room).types(principal, now)
-            self._notify(room, now)
+            if self._may_notify(room, now):
+                self._broadcaster.announce_members(room)
 
     def moved(self, name: str, principal: Principal, offset: int, connection: object = None) -> None:
         """A user has read up to an offset: note it for the user's other connections in the room.
@@ -79,7 +80,8 @@ class Housekeeping:
         room = self._rooms.get(name)
         if room is not None and room.presence.connections(principal.number) > (connection is not None):
             self._notices(room).moved(principal.number, offset, connection)
-            self._notify(room, trio.current_time())
+            if self._may_notify(room, trio.current_time()):
+                self._broadcaster.announce_members(room)
 
     def _notices(self, room: Room) -> Notices:
         if room.notices is None:
@@ -87,18 +89,20 @@ class Housekeeping:
             self._noticing[room] = None
         return room.notices
 
-    def _notify(self, room: Room, now: float) -> None:
-        """Begin to send a room's notices, if it is time and this round's share is not used up."""
+    def _may_notify(self, room: Room, now: float) -> bool:
+        """Whether to send a room's notices now: it is time, and this round's share is not used up."""
         notices = room.notices
         if notices is None or notices.idle(now):
             room.notices = None
             self._noticing.pop(room, None)
-        elif self._told < MAX_NOTICES_PER_ROUND and notices.may_tell(now):
-            members = len(room.members)
-            self._told += members if notices.typing else members // CHECKS_PER_WRITE + len(notices.reads)
-            self._noticing[room] = self._noticing.pop(room)  # to the end of the order
-            notices.announce(now)
-            self._broadcaster.announce_members(room)
+            return False
+        if self._told >= MAX_NOTICES_PER_ROUND or not notices.may_tell(now):
+            return False
+        members = len(room.members)
+        self._told += members if notices.typing else members // CHECKS_PER_WRITE + len(notices.reads)
+        self._noticing[room] = self._noticing.pop(room)  # to the end of the order
+        notices.announce(now)
+        return True
 
     # -- a round ----------------------------------------------------------------------------------------------------
 
@@ -128,7 +132,8 @@ class Housekeeping:
             self._told += self._tell_presence(room, trio.current_time())
             yield
         for room in list(self._noticing):
-            self._notify(room, trio.current_time())
+            if self._may_notify(room, trio.current_time()):
+                self._broadcaster.begin_now(room)
             yield
 
     def _end_leases(self, room: Room, now: float) -> bool:
@@ -149,5 +154,5 @@ class Housekeeping:
         if not room.presence.changed:
             return 0
         room.telling = now
-        self._broadcaster.announce_members(room)
+        self._broadcaster.begin_now(room)
         return len(room.members)

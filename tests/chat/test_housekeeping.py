@@ -8,6 +8,7 @@ import trio
 
 from chatserver.chat import presence as presence_module
 from chatserver.chat.hub import LEASE_SHARE
+from chatserver.chat.member import Member
 from chatserver.chat.presence import NOTICE_INTERVAL
 from chatserver.chat.principal import NamedGuest, Principal
 from chatserver.chat.registry import EMPTY_ROOM_SECONDS
@@ -221,6 +222,29 @@ async def test_rooms_are_checked_a_few_in_a_step_and_none_is_forgotten(
     await trio.sleep(100.0)
     assert all(watcher.presence(name)[-1][2] == 1 for name, watcher in watchers.items())
     assert not it.hub.housekeeping.leasing()
+
+
+@pytest.mark.parametrize("fault", ["", "room-7"])
+async def test_notices_in_many_rooms_do_not_queue_up_before_users(monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    """Otherwise each of 8,000 clients that join a new room once a second delays users by 20 µs: 90 ms."""
+    async with chatting(faults=int(bool(fault))) as it:
+        watchers = {f"room-{number}": it.peer() for number in range(100)}
+        for name, watcher in watchers.items():
+            await it.join(watcher, name)
+        tell = it.hub.broadcaster._tell_presence
+
+        def tell_or_fail(member: Member, notice: bytes | None) -> None:
+            if member.room.name == fault:
+                raise RuntimeError("a bug")
+            tell(member, notice)
+
+        monkeypatch.setattr(it.hub.broadcaster, "_tell_presence", tell_or_fail)
+        waiting: list[int] = []
+        it.sink.before_offer = lambda *_: waiting.append(it.schedule.waiting)
+        await trio.sleep(1.5)
+        told = [name for name, watcher in watchers.items() if watcher.presence(name)]
+        assert told == [name for name in watchers if name != fault]
+        assert max(waiting) <= 2, "the next step of the round, and of the hub"
 
 
 async def test_empty_rooms_cost_no_notice(it: Chatting) -> None:
