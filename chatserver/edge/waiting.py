@@ -108,17 +108,23 @@ class StreamHandler(WaitingHandler):
 
     def writable(self, connection: Connection) -> bool:
         """The peer has taken the kept bytes: offer the messages that the member still lacks."""
-        self._hub.writable(context_of(connection, Member))
+        member = context_of(connection, Member)
+        if not self._has_ended(connection, member):
+            self._hub.writable(member)
         return False
+
+    def _has_ended(self, connection: Connection, member: Member) -> bool:
+        """End the stream if the sign-in of its user has expired; returns whether it has."""
+        expires = member.room.members[member].expires
+        if expires is None or trio.current_time() < expires:
+            return False
+        self._connections.finish(connection, Reason.EXPIRED)
+        return True
 
     def expired(self, connection: Connection) -> None:
         """Time for a heartbeat, unless the peer has not even taken the last one."""
         member = context_of(connection, Member)
-        expires = member.room.members[member].expires
-        if expires is not None and trio.current_time() >= expires:
-            self._connections.finish(connection, Reason.EXPIRED)
-            return
-        if self._connections.judge.outstanding(connection):
+        if self._has_ended(connection, member) or self._connections.judge.outstanding(connection):
             return
         self._connections.enter(connection, State.STREAM, member)
         self._connections.send(connection, sse.HEARTBEAT)  # last, since the send may close the connection

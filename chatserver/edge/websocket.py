@@ -266,6 +266,9 @@ class WebSocketHandler(Handler):
     def writable(self, connection: Connection) -> bool:
         """The peer has taken what we wrote: offer messages of its rooms. True: frames may be in the inbox."""
         session = context_of(connection, WebSocketSession)
+        if _left(session.principal) <= 0:  # a slow reader's deadline stands still for as long as bytes are unsent
+            self.close(connection, Reason.EXPIRED, Reason.EXPIRED.sentence)
+            return False
         for member in session.rooms():
             self._hub.writable(member)
             if connection.context is not session or connection.blocked:
@@ -286,14 +289,14 @@ class WebSocketHandler(Handler):
 
     def expired(self, connection: Connection) -> None:
         """OPEN: send a ping, or a notice about the sign-in. Else a message, a pong or our reply is late: close."""
-        state = connection.state
+        state, session = connection.state, context_of(connection, WebSocketSession)
+        principal = session.principal
+        left = _left(principal)
+        no_sign_in = state is _OPEN and principal.is_guest and principal.access.closed_to_guests
+        if left <= 0 or no_sign_in:
+            self.close(connection, Reason.EXPIRED, Reason.EXPIRED.sentence)
+            return
         if state is _OPEN:
-            session = context_of(connection, WebSocketSession)
-            principal = session.principal
-            left = _left(principal)
-            if left <= 0 or (principal.is_guest and principal.access.closed_to_guests):  # it did not sign in in time
-                self.close(connection, Reason.EXPIRED, Reason.EXPIRED.sentence)
-                return
             if left <= NOTICE + 2 * TICK:
                 self._rest(connection, session, left)
                 self._connections.send(connection, session.dialect.expiring(left))

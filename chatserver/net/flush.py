@@ -59,10 +59,10 @@ class FlushJudge:
     def judge(self, connection: Connection, backlog: Backlog) -> None:
         """At the end of a window: begin another, return to the state's deadline, or abort."""
         outstanding = sockets.outstanding(connection.descriptor)
-        if not backlog.blocked and outstanding == 0:
-            self.lift(connection, backlog)
-            return
         enough = backlog.written + backlog.outstanding - outstanding >= min(self._least, backlog.outstanding)
+        if enough and not backlog.blocked:
+            self.lift(connection, backlog)  # the state's handler decides anew, and may begin another window
+            return
         if not enough and (backlog.excused or not self._in_backoff(connection)):
             self._connections.close(connection, Reason.FLUSH_DEADLINE, reset=True)
             return

@@ -1,5 +1,6 @@
 """Users with tokens, on every transport: identity, rights, and the end of the sign-in."""
 
+import itertools
 import time
 from collections.abc import AsyncIterator
 from datetime import datetime
@@ -11,11 +12,14 @@ import trio
 
 from chatserver.api import tokens as tokens_module
 from chatserver.meters import KeyedBuckets
+from chatserver.net import sockets
+from chatserver.reasons import Reason
 from chatserver.settings.rooms import Audience, Guests, RoomPolicy
 from tests.api.asking import cookie
-from tests.support.peers import ask, chatter, connect, publish, request
+from tests.support.peers import ClosedError, EndOfStreamError, ask, chatter, connect, publish, request
 from tests.support.serving import Serving, serving
 from tests.support.tokens import SECRET, bearer, token
+from tests.support.transports import collect, subscribe
 
 ANN = {"id": "u_ann", "name": "Ann"}
 ROOMS = (
@@ -242,6 +246,38 @@ async def test_streams_and_polls_end_with_the_sign_in(house: Serving) -> None:
         assert trio.current_time() - started < 28
         await stream.rest()
         await house.counted("expired")
+
+
+@pytest.mark.jumping_clock
+@pytest.mark.parametrize(("transport", "end"), [("websocket", ClosedError), ("events", EndOfStreamError)])
+async def test_a_slow_reader_is_no_longer_in_a_room_than_its_sign_in(
+    key: str, transport: str, end: type[Exception]
+) -> None:
+    """Bytes that it has not taken stop the deadline of its state, but not the end of its sign-in."""
+    async with serving(token_key=(key,), send_buffer=4096, flush_window=60.0) as server:
+        address, mine = server.address, bearer(in_seconds(40))
+        async with subscribe(transport, address, "lobby", receive_buffer=4096, headers=mine) as slow:
+            for _ in range(40):
+                await publish(address, "lobby", "x" * 7_900)
+            await trio.sleep(45)
+            with pytest.raises(end):
+                await collect(slow, 40)
+        await server.counted("expired")
+
+
+@pytest.mark.jumping_clock
+async def test_a_slow_reader_that_answers_no_ping_is_closed_when_its_sign_in_ends(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Enough bytes are acknowledged in each window, and never all, so no pong is missed."""
+    async with (
+        serving(token_key=(key,), flush_window=5.0) as server,
+        chatter(server.address, headers=bearer(in_seconds(58))),
+    ):
+        outstanding = itertools.count(1_000_000, -10_000)
+        monkeypatch.setattr(sockets, "outstanding", lambda descriptor: next(outstanding))
+        await trio.sleep(75)
+        assert server.ended(Reason.EXPIRED) == 1
 
 
 @pytest.mark.jumping_clock
