@@ -3,7 +3,8 @@
 Owns: when they are read. May not: enforce anything; `Moderation` and `SignedOut` do.
 
 They are read after a hint that they have changed: another process has done so, or a change was stored after its request
-was answered. Tables of a shared log are also read from time to time, since a hint may be lost.
+was answered. Tables of a shared log are also read from time to time, since a hint may be lost. A read that fails is
+repeated: it may have been for the only hint.
 """
 
 import math
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterable
 import structlog
 import trio
 
+from chatserver.chat.catch_up import READ_RETRY
 from chatserver.chat.moderation import Moderation
 from chatserver.chat.signed_out import SignedOut
 from chatserver.fair import in_steps
@@ -58,6 +60,8 @@ class Reloader:
                 await self._reload()
             except LogError as error:
                 _log.warning("sanctions_not_reloaded", reason=str(error))
+                self._asked.set()
+                await trio.sleep(READ_RETRY)
             except Exception:  # noqa: BLE001
                 self._faulted(self)
             await trio.sleep(RELOAD_PAUSE)

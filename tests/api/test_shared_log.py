@@ -179,7 +179,7 @@ async def test_a_sign_out_elsewhere_ends_connections_here(
 async def test_sanctions_that_cannot_be_read_are_read_later(
     address: Address, server: Serving, log: ControlledLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reloader, "RELOAD_EVERY", 0.05)
+    monkeypatch.setattr(reloader, "READ_RETRY", 0.05)
     failing = mock.AsyncMock(side_effect=LogUnavailable("the disk is having a moment"))
     with mock.patch.object(log.sanctions, "load", failing):
         server.server._on_hints({SANCTIONS_CHANGED: 1})
