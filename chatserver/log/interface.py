@@ -268,7 +268,10 @@ class Log(Protocol):
 
     @property
     def reachable(self) -> bool:
-        """Whether the engine was reachable when last used; an engine in this process always is."""
+        """Whether the engine was reachable when last used; an engine in this process always is.
+
+        One that stores nothing but can be read, since a disk is full, is reachable.
+        """
 
     @property
     def markers(self) -> "Markers":

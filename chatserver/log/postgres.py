@@ -74,7 +74,7 @@ class PostgresLog(DatabaseLog[Connection, _Opened]):
 
     @property
     def reachable(self) -> bool:
-        """Whether the database could be used when it was last used."""
+        """Whether the database could be reached when it was last used."""
         return self._opened is not None and self._opened.server.reachable
 
     async def run(

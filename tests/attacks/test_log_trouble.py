@@ -99,6 +99,9 @@ async def test_a_disk_that_refuses(
                 refused = await speaker.ask("publish", room="lobby", text="y" * 7_000)
                 assert (refused["type"], refused["code"]) == ("error", "unavailable")
                 assert refused["retry_after"] > 0
+            assert (await speaker.ask("history", room="elsewhere"))["type"] == "history"
+            # With 503 a balancer would send readers away from every node, and nobody to try a publish.
+            assert (await poster.request("GET", "/readyz")).status == 200
         finally:
             end()
         acknowledged[(await post(poster, "after"))[1]] = "after"

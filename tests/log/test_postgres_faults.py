@@ -103,6 +103,7 @@ async def test_a_full_disk_fails_the_whole_group_and_leaves_no_hole(
         for outcome in await submit_all(log, group):
             assert isinstance(outcome, LogUnavailable)
             assert "No space left on device (DiskFull)" in str(outcome)
+        assert log.reachable, "it can be read"
         assert await log.head("room-0") == Head(1, 0)
         assert shell.execute("SELECT count(*) FROM messages").fetchone() == (3,)
         assert shell.execute("SELECT count(*) FROM keys").fetchone() == (0,)
