@@ -1,20 +1,68 @@
-"""Behind a balancer: which proxies are trusted, and when a connection is counted for its client.
+"""A server behind a balancer, and peers that pretend to be a balancer, over real sockets.
 
-What a header or an `X-Forwarded-For` does, over real sockets: tests/attacks/test_proxied.py.
+The balancer's address is 127.0.0.2; all other peers and the neighbour connect from 127.0.0.1.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
+import trio
 
-from chatserver.edge.proxied import ProxyHandler, trusted_proxies
-from chatserver.net.states import State
-from chatserver.reasons import Reason
-from tests.support.parked import REFUSAL, Parked, parked
-from tests.support.troubled import state_of
+from chatserver.edge.proxied import trusted_proxies
+from tests.support.certificates import NAMES, certificate, trusting_any
+from tests.support.peers import Answer, Peer, ask, connect, request, upgrade
+from tests.support.serving import Serving, neighbour, serving
 
-PROXY, CLIENT = "192.0.2.9", "198.51.100.1"
-HEADER = f"PROXY TCP4 {CLIENT} 192.0.2.80 40000 80\r\n".encode()
+pytestmark = pytest.mark.jumping_clock
+
+BALANCER = "127.0.0.2"
+#: Connections that each address may have: the neighbour needs two, and reading /metrics a third.
+PLACES = 4
+SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
+
+
+def line(client: str) -> bytes:
+    """A PROXY header of version 1."""
+    return f"PROXY TCP4 {client} 198.51.100.1 56324 443\r\n".encode()
+
+
+def binary(client: str) -> bytes:
+    """A PROXY header of version 2, with an extension."""
+    address = bytes(map(int, client.split(".")))
+    body = address * 2 + b"\x12\x34\x01\xbb" + b"\x04\x00\x02no"
+    return SIGNATURE + b"\x21\x11" + len(body).to_bytes(2, "big") + body
+
+
+def forwarded(*hops: str) -> dict[str, str]:
+    return {"X-Forwarded-For": ", ".join(hops)}
+
+
+@asynccontextmanager
+async def proxied(**settings: Any) -> AsyncIterator[Serving]:
+    options = {"trusted_proxy": ("2001:db8::/32", BALANCER), **settings}
+    async with serving(**options) as server, neighbour(server):
+        yield server
+
+
+@asynccontextmanager
+async def balancer(server: Serving, first: bytes = b"") -> AsyncIterator[Peer]:
+    """A connection of the balancer, which may send a header first."""
+    async with connect(server.address, source=BALANCER) as peer:
+        if first:
+            await peer.transport.send_all(first)
+        yield peer
+
+
+async def refused(peer: Peer) -> Answer:
+    answer = await peer.response()
+    assert (answer.status, answer.error) == (503, "full")
+    assert int(answer.headers["retry-after"]) > 0
+    return answer
 
 
 @pytest.mark.parametrize(
@@ -36,34 +84,130 @@ def test_addresses_and_networks(address: str, covered: bool) -> None:
     assert trusted(address) is covered, "the cached answer"
 
 
-@pytest.fixture
-def it() -> Iterator[Parked]:
-    """Connections that begin with a PROXY header, and then with a head."""
-    with parked(head_deadline=3.0) as made:
-        handler = ProxyHandler(made.connections, made.admission, then=State.HEAD, refusals=[REFUSAL])
-        made.connections.bind(State.PROXY, handler)
-        made.first = lambda _: State.PROXY
-        yield made
+# -- the PROXY header -----------------------------------------------------------------------------------------------
 
 
-def test_a_connection_counts_for_its_client_once_the_header_is_complete(it: Parked) -> None:
-    connection, peer = it.connect(address=PROXY)
-    for byte in HEADER:
-        assert (state_of(connection), connection.network) == (State.PROXY, PROXY)
-        peer.send(bytes((byte,)))
-        it.turn_over()
-    assert (state_of(connection), connection.network) == (State.HEAD, CLIENT)
-    assert it.admission._by_network == {CLIENT: 1}
-    assert connection.inbox == b""
+@pytest.mark.parametrize("header", [line, binary])
+async def test_the_cap_is_for_the_client_and_not_for_the_balancer(header: Any) -> None:
+    async with proxied(proxy_protocol=True, per_ip=PLACES) as server, AsyncExitStack() as stack:
+        for client in ("192.0.2.1", "192.0.2.2", "192.0.2.3"):
+            for _ in range(PLACES):
+                peer = await stack.enter_async_context(balancer(server, header(client)))
+                assert (await peer.request("GET", "/healthz")).status == 200
+            async with balancer(server, header(client)) as one_too_many:
+                assert (await refused(one_too_many)).headers["connection"] == "close"
+        await stack.enter_async_context(balancer(server, header("192.0.2.1")[:20]))
+        await server.in_phase("proxy")
+        assert await server.metric("chatserver_addresses") == 5, "three clients, the neighbour, and the balancer"
+        await server.counted("refused-address", 3)
+        await stack.aclose()
+        await server.held(1)
+        assert await server.metric("chatserver_addresses") == 1
 
 
-def test_the_header_has_a_total_deadline(it: Parked) -> None:
-    _, peer = it.connect(address=PROXY)
-    for byte in HEADER[:29]:
-        peer.send(bytes((byte,)))
-        it.turn_over()
-        it.turn(seconds=0.1)
-    assert it.of("closed") == []
-    it.turn(seconds=0.3)
-    assert it.details("closed") == [Reason.PROXY_HEADER]
-    assert it.admission.statistics() == {"held": 0, "addresses": 0}
+LAST = request("GET", "/readyz", headers={"Connection": "close"})
+HEADER = line("192.0.2.1")
+#: What peers send, in pieces with a pause before each, and the statuses of the answers.
+SENT: list[tuple[str, list[bytes], list[str]]] = [
+    (BALANCER, [SIGNATURE + b"\x20\x00\x00\x00" + LAST], ["200"]),  # a health check
+    (BALANCER, [b"PROXY UNKNOWN\r\n" + LAST], ["200"]),
+    (BALANCER, [HEADER[:20], HEADER[20:] + LAST[:9], LAST[9:]], ["200"]),
+    (BALANCER, [], []),
+    (BALANCER, [HEADER[at : at + 1] for at in range(len(HEADER))] + [LAST], []),  # it moves, but not its deadline
+    (BALANCER, [LAST], []),
+    (BALANCER, [b"\x16\x03\x01\x00\x10"], []),
+    (BALANCER, [b"PROXY TCP4 x y 1 2\r\n"], []),
+    (BALANCER, [HEADER + line("192.0.2.2") + LAST], ["400"]),
+    ("", [HEADER + LAST], ["400"]),
+]
+
+
+async def test_only_a_whole_header_of_a_balancer_counts_and_only_once() -> None:
+    async with proxied(proxy_protocol=True, head_deadline=0.5) as server:
+        async with balancer(server):
+            pass  # a health check
+        for source, pieces, told in SENT:
+            async with connect(server.address, source=source) as peer:
+                with suppress(trio.BrokenResourceError):  # a server that has closed
+                    for piece in pieces:
+                        await trio.sleep(0.1)
+                        await peer.send(piece)
+                assert re.findall(r"^HTTP/1.1 (\d+) ", (await peer.rest()).decode(), re.MULTILINE) == told, pieces
+        await server.counted("proxy-header", 5)
+        await server.counted("bad-request", 2)
+
+
+async def test_the_header_comes_before_tls(tmp_path: Path) -> None:
+    cert, key = certificate(tmp_path)
+
+    async def visit() -> Peer:
+        # Plaintext at first: TLS begins after the header.
+        peer = await stack.enter_async_context(connect(replace(server.address, tls=None), source=BALANCER))
+        await peer.send(line("192.0.2.1"))
+        tls = trio.SSLStream(peer.transport, trusting_any(), server_hostname=NAMES[0])
+        await tls.do_handshake()
+        return Peer(peer.transport, tls)
+
+    async with (
+        proxied(proxy_protocol=True, per_ip=PLACES, tls_cert=cert, tls_key=key) as server,
+        AsyncExitStack() as stack,
+    ):
+        for _ in range(PLACES):
+            assert (await (await visit()).request("GET", "/healthz")).status == 200
+        with pytest.raises(trio.BrokenResourceError):
+            await visit()
+        await server.counted("refused-address")
+
+
+# -- X-Forwarded-For ------------------------------------------------------------------------------------------------
+
+
+async def test_each_request_counts_for_its_own_client() -> None:
+    """One connection carries many clients; a client over its cap is refused, and the connection stays open."""
+
+    async def visit(peer: Peer, *hops: str) -> int:
+        answer = await peer.request("GET", "/healthz", headers=forwarded(*hops))
+        assert answer.headers["connection"] == "keep-alive"
+        return answer.status
+
+    async with proxied(per_ip=PLACES) as server, AsyncExitStack() as stack:
+        pool = [await stack.enter_async_context(balancer(server)) for _ in range(PLACES + 1)]
+        assert [await visit(peer, "192.0.2.1") for peer in pool] == [200] * PLACES + [503]
+        assert await visit(pool[-1], "203.0.113.9", "192.0.2.1", BALANCER) == 503, "the client's own claim is ignored"
+        async with connect(server.address) as liar:
+            assert await visit(liar, "192.0.2.1") == 200, "only a proxy is believed"
+        assert await visit(pool[-1], "192.0.2.2") == 200
+        assert await visit(pool[-1], "192.0.2.1") == 503
+        assert await visit(pool[0], "192.0.2.3") == 200
+        assert await visit(pool[-1], "192.0.2.1") == 200, "one of its connections counts for another client now"
+        assert await visit(pool[-1], "") == 200, "the proxy itself has no cap"
+        await server.counted("refused-address", 3)
+        await stack.aclose()
+        await server.held(1)
+        assert await server.metric("chatserver_addresses") == 1
+
+
+async def test_guests_behind_a_proxy_are_distinguished() -> None:
+    async with proxied() as server, balancer(server) as peer:
+        for client in ("192.0.2.1", "192.0.2.2", "192.0.2.1"):
+            headers = {**forwarded(client), "Content-Type": "text/plain"}
+            assert (await peer.request("POST", "/rooms/r/messages", b"hi", headers=headers)).status == 201
+        page = (await ask(server.address, "GET", "/rooms/r/messages?after=0")).json
+        names = [message["user"]["id"] for message in page["messages"]]
+        assert names[0] == names[2] != names[1]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+async def test_a_cookie_is_secure_if_the_proxy_reports_tls(method: str) -> None:
+    async with proxied() as server:
+        for source, scheme, secure in ((BALANCER, "https", True), (BALANCER, "http", False), ("", "https", False)):
+            async with connect(server.address, source=source) as peer:
+                path = "/" if method == "GET" else "/session"
+                answer = await peer.request(method, path, headers={"X-Forwarded-Proto": scheme})
+                assert answer.headers["set-cookie"].endswith("; Secure") is secure, (source, scheme)
+
+
+async def test_a_websockets_cookie_is_secure_if_the_proxy_reports_tls() -> None:
+    async with proxied() as server, balancer(server) as peer:
+        await peer.send(upgrade(headers={"X-Forwarded-Proto": "https"}))
+        assert b"; Secure\r\n" in await peer.until(b"\r\n\r\n")
