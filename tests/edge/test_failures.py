@@ -58,18 +58,21 @@ async def test_a_server_that_cannot_read_its_bans_says_why_it_does_not_start(
     assert capsys.readouterr().err == f"chatserver: --log memory:: sanctions and sign-outs cannot be read: {WORDS}\n"
 
 
-async def test_a_log_that_cannot_read(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("over", ["http", "websocket"])
+async def test_a_log_that_cannot_read(over: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One line for each failed request would be 4,000 lines a second on one core."""
     async with serving() as server, chatter(server.address) as friend:
         monkeypatch.setattr(server.server.parts.log, "head", failing(LogUnavailable(WORDS)))
 
         async def read(number: int) -> None:
-            refused = await ask(server.address, "GET", "/rooms/lobby")
-            assert refused.status == 503
-            joined = await friend.ask("join", room=f"r{number}")
-            assert joined["code"] == "unavailable"
+            if over == "http":
+                answer = await ask(server.address, "GET", "/rooms/lobby")
+                refused = answer.json["error"]
+                assert answer.status == 503
+            else:
+                refused = await friend.ask("join", room=f"r{number}")
             # Neither publishes, so neither answer may speak of storing a message or of its key.
-            assert joined["message"] == refused.json["error"]["message"] == "the log cannot be used now; try again"
+            assert (refused["code"], refused["message"]) == ("unavailable", "the log cannot be used now; try again")
 
         assert await in_one_second(server, read, "log_failed") == {("LogUnavailable", WORDS)}
 
