@@ -19,7 +19,7 @@ OFFSETS = 1 << OFFSET_BITS
 IN_ROOM = f"place BETWEEN (rooms.id << {OFFSET_BITS}) + 1 AND ((rooms.id + 1) << {OFFSET_BITS}) - 1"
 
 #: The first and the last offset that such a room keeps. An emptied room goes on after the offsets that it had.
-FIRST_KEPT = f"coalesce((SELECT min(place) FROM messages WHERE {IN_ROOM}) % {OFFSETS}, rooms.forgotten + 1)"  # noqa: S608
+FIRST_KEPT = "rooms.forgotten + 1"
 LAST_KEPT = f"coalesce((SELECT max(place) FROM messages WHERE {IN_ROOM}) % {OFFSETS}, rooms.forgotten)"  # noqa: S608
 
 #: In a trigger: whether the old row is a message (kind 0) that the index has.
@@ -65,7 +65,7 @@ BESIDE_MESSAGES = (*_SANCTIONS_AND_AUDIT, *_SIGN_OUTS, *_NAMES)
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         "CREATE TABLE identity (epoch TEXT NOT NULL, secret BLOB NOT NULL) STRICT",
-        # forgotten: the last offset that retention removed, after which the offsets of an emptied room continue.
+        # forgotten: the last offset that retention removed; the room keeps those after it. forgotten_time: its time.
         """CREATE TABLE rooms (
             id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,
             forgotten INTEGER NOT NULL DEFAULT 0, forgotten_time INTEGER NOT NULL DEFAULT 0

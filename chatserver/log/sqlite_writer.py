@@ -26,7 +26,7 @@ from chatserver.log.rows import COLUMNS, OF_MESSAGES, more_of, record_of
 from chatserver.log.sqlite_changes import SqliteChanges
 from chatserver.log.sqlite_file import OpenFiles, unavailable
 from chatserver.log.sqlite_rows import RoomEnd, execute_rows
-from chatserver.log.sqlite_schema import IN_ROOM, OFFSET_BITS, OFFSETS
+from chatserver.log.sqlite_schema import IN_ROOM, LAST_KEPT, OFFSET_BITS, OFFSETS
 
 #: Rooms whose next offset is kept in memory: about 10 MB.
 MAX_CACHED_ROOMS = 50_000
@@ -40,7 +40,14 @@ REACTIONS_STEP = 1_000
 ROOMS_STEP = 200
 
 _decode_ends = msgspec.json.Decoder(list[tuple[int, int, int, int]]).decode
+_decode_rooms = msgspec.json.Decoder(list[tuple[int, str, int, int, int | None]]).decode
 
+# The result is one row of JSON (see sqlite_rows.py): with two statements a room, commits waited 10 ms for each step.
+_TO_FORGET = f"""
+    SELECT json_group_array(json_array(rooms.id, name, forgotten, last, time)) FROM
+        (SELECT id, name, forgotten, {LAST_KEPT} AS last FROM rooms WHERE id > ? ORDER BY id LIMIT ?) AS rooms
+    LEFT JOIN messages ON place = (rooms.id << {OFFSET_BITS}) + forgotten + 1
+"""  # noqa: S608
 _FORGET_REACTIONS = """
     DELETE FROM reactions WHERE (place, emoji, user_id) IN
         (SELECT place, emoji, user_id FROM reactions WHERE place BETWEEN ? AND ? LIMIT ?)
@@ -266,52 +273,47 @@ class SqliteWriter:
         now = self._wall_ms()
         first: dict[str, int] = {}
         budget = FORGET_STEP
-        rooms = self._connection.execute(
-            "SELECT id, name FROM rooms WHERE id > ? ORDER BY id LIMIT ?", (after_room, ROOMS_STEP)
-        ).fetchall()
+        (found,) = self._connection.execute(_TO_FORGET, (after_room, ROOMS_STEP)).fetchone()
+        rooms = _decode_rooms(found)
         go_on_after = rooms[-1][0] if len(rooms) == ROOMS_STEP else None
-        for room_id, name in rooms:
+        for room_id, name, forgotten, last, time in rooms:
             max_messages, max_age_ms = keeps(name)
             oldest_ms = now - max_age_ms if max_age_ms else 0
-            removed_to, removed = self._forget_in_room(room_id, max_messages, oldest_ms, budget=budget)
-            if removed_to:
+            keep_from = last - max_messages + 1 if max_messages else 0
+            if forgotten + 1 >= keep_from and (time is None or time >= oldest_ms):
+                continue
+            removed_to = self._forget_in_room(room_id, forgotten, min(forgotten + budget, last), keep_from, oldest_ms)
+            if removed_to is None:
+                budget = 0
+            else:
                 first[name] = removed_to + 1
-            budget -= removed
+                budget -= removed_to - forgotten
             if budget == 0:
                 go_on_after = room_id - 1
                 break
         return first, go_on_after
 
-    def _forget_in_room(self, room_id: int, max_messages: int, oldest_ms: int, *, budget: int) -> tuple[int, int]:
-        """Remove up to `budget` of the oldest records; returns the last removed offset and the number removed.
+    def _forget_in_room(
+        self, room_id: int, forgotten: int, high: int, keep_from: int, oldest_ms: int
+    ) -> int | None:  # fmt: skip
+        """Remove the records up to offset `high` that are before `keep_from` or too old; returns the last one's offset.
 
-        Records with many reactions lose only some of these in one step, which then uses up the budget; the offset is 0.
+        Records with many reactions lose only some of these in one step (None).
         """
-        select = "SELECT place, time FROM messages WHERE place BETWEEN ? AND ? ORDER BY place"
-        oldest = self._connection.execute(f"{select} LIMIT 1", _places(room_id)).fetchone()
-        if oldest is None:
-            return 0, 0
-        newest = self._connection.execute(f"{select} DESC LIMIT 1", _places(room_id)).fetchone()
-        low = oldest[0]
-        keep_from = newest[0] - max_messages + 1 if max_messages else low
-        if low >= keep_from and oldest[1] >= oldest_ms:
-            return 0, 0
+        base = room_id << OFFSET_BITS
+        low = base + forgotten + 1
         self._begin()
         # Time never decreases within a room, so the records that are too old are its first ones.
-        place, time, removed = self._connection.execute(
-            "SELECT max(place), time, count(*) FROM messages WHERE place BETWEEN ? AND ? AND (place < ? OR time < ?)",
-            (low, min(low + budget - 1, newest[0]), keep_from, oldest_ms),
+        place, time = self._connection.execute(
+            "SELECT max(place), time FROM messages WHERE place BETWEEN ? AND ? AND (place < ? OR time < ?)",
+            (low, base + high, base + keep_from, oldest_ms),
         ).fetchone()
         if self._connection.execute(_FORGET_REACTIONS, (low, place, REACTIONS_STEP)).rowcount == REACTIONS_STEP:
-            return 0, budget
+            return None
         self._connection.execute(_EMPTY_EDITS, (low, place))
         self._connection.execute("DELETE FROM messages WHERE place BETWEEN ? AND ?", (low, place))
+        removed_to: int = place - base
         self._connection.execute(
-            "UPDATE rooms SET forgotten = ?, forgotten_time = ? WHERE id = ?", (place % OFFSETS, time, room_id)
+            "UPDATE rooms SET forgotten = ?, forgotten_time = ? WHERE id = ?", (removed_to, time, room_id)
         )
-        return place % OFFSETS, removed
-
-
-def _places(room_id: int) -> tuple[int, int]:
-    """The lowest and the highest place of messages in a room."""
-    return (room_id << OFFSET_BITS) + 1, (room_id << OFFSET_BITS) + OFFSETS - 1
+        return removed_to

@@ -106,6 +106,16 @@ def test_retention_removes_a_bounded_number_of_reactions_in_a_step(
     assert left == [5, 3]
 
 
+def test_retention_looks_at_many_rooms_with_one_statement(connection: sqlite3.Connection, clock: Clock) -> None:
+    """A commit waits for a step, and each statement waits for the interpreter lock beside a busy loop."""
+    writer = writer_module.SqliteWriter(connection, clock)
+    writer.commit([draft(room=f"room-{number}") for number in range(50)])
+    statements: list[str] = []
+    connection.set_trace_callback(statements.append)
+    assert writer.forget(0, lambda _: (1, 0)) == ({}, None)
+    assert len(statements) == 1
+
+
 def bytes_on_disk(path: Path) -> bytes:
     return b"".join(file.read_bytes() for file in sorted(path.parent.glob("chat.db*")))
 
