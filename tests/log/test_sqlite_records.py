@@ -271,11 +271,27 @@ async def test_pages_that_may_be_of_another_kind_are_left_alone(
 
 
 def plant(path: Path) -> None:
-    """Leave a text where SQLite may: between the list of cells and the cells, in a leaf of few rows."""
+    """Leave a text where SQLite may: between the list of cells and the cells, in the only page of the messages."""
+    with closing(sqlite3.connect(path)) as connection:
+        ((page,),) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'messages'").fetchall()
     pages = bytearray(path.read_bytes())
-    leaf = next(at for at in range(4096, len(pages), 4096) if pages[at] == 13)
+    leaf = (page - 1) * 4096
+    assert pages[leaf] == 13
     pages[leaf + 100 : leaf + 100 + len(SECRET)] = SECRET.encode()
     path.write_bytes(pages)
+
+
+async def test_a_page_in_the_memory_of_the_writer_does_not_bring_a_text_back(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(SqliteLog(str(path))) as log:
+        await append(log, draft("one"))
+    plant(path)
+    async with hurried(path, monkeypatch) as (log, _):
+        await append(log, draft("two"))
+        await eventually(lambda: SECRET.encode() not in bytes_on_disk(path))
+        await append(log, draft("three"))
+        assert SECRET.encode() not in bytes_on_disk(path)
 
 
 async def test_a_text_deleted_just_before_a_crash_leaves_at_the_next_start(
