@@ -5,7 +5,7 @@ know a transport or a frame.
 """
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Literal, TypeVar
 
@@ -234,8 +234,9 @@ class Chat:
 
     async def rename(self, name: str) -> wire.User:
         """Become a guest with this name; this reconnects."""
-        self.user = await self._sign_in(name)
-        self._name = name
+        asked = {"name": requests.checked(name)}
+        self.user = (await self._request("POST", "/session", wire.Connected, asked)).user
+        self._name, self._named = name, self.user.name
         self._link.restart()
         return self.user
 
@@ -262,24 +263,25 @@ class Chat:
         return result
 
     async def _request(self, method: str, path: str, kind: type[_S], fields: object = None) -> _S:
-        """Use plain HTTP, which every transport has beside it."""
+        """Use plain HTTP, which every transport has beside it, as the user of the connection.
+
+        Before the first connection we may have no cookie, and would be the guest of our address.
+        """
         with trio.move_on_after(self._timeout):
-            try:
-                response = await self._http.request(method, path, fields)
-                if response.status < 400:
-                    return response.decode(kind)
-            except EndedError as ended:
-                raise Unavailable("unavailable", ended.why, ended.retry_after) from ended
-            except wire.ProtocolError as error:
-                raise Unavailable("unavailable", str(error)) from error
-            raise error_of(*response.error, response.retry_after)
+            await self.connected()
+            return await self._exchange(method, path, kind, fields)
         raise self._no_answer()
 
-    async def _sign_in(self, name: str) -> wire.User:
-        """Become a guest with this name; the cookie is kept."""
-        user = (await self._request("POST", "/session", wire.Connected, {"name": requests.checked(name)})).user
-        self._named = user.name
-        return user
+    async def _exchange(self, method: str, path: str, kind: type[_S], fields: object) -> _S:
+        try:
+            response = await self._http.request(method, path, fields)
+            if response.status < 400:
+                return response.decode(kind)
+        except EndedError as ended:
+            raise Unavailable("unavailable", ended.why, ended.retry_after) from ended
+        except wire.ProtocolError as error:
+            raise Unavailable("unavailable", str(error)) from error
+        raise error_of(*response.error, response.retry_after)
 
     def _end_wait(self, id_: int, result: wire.Answer | ChatError) -> None:
         if (wait := self._waits.pop(id_, None)) is not None:
@@ -293,7 +295,8 @@ class Chat:
     async def _open(self) -> AsyncIterator[Conversation]:
         if self._name and self._named is None and not self._credentials.token:
             try:
-                await self._sign_in(self._name)
+                asked = {"name": self._name}
+                self._named = (await self._exchange("POST", "/session", wire.Connected, asked)).user.name
             except Unavailable as error:
                 raise EndedError(error.message, retry_after=error.retry_after) from error
             except ChatError as error:
@@ -303,8 +306,8 @@ class Chat:
             yield conversation
 
     async def _run(self) -> None:
-        rejected = await self._link.run()
-        await self._http.aclose()
+        async with aclosing(self._http):
+            rejected = await self._link.run()
         if rejected is not None:
             self._rejected = rejected
             self._greeted.set()

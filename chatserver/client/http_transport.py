@@ -6,7 +6,7 @@ what was delivered; session.py drops duplicates and fills holes.
 
 import math
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Literal, TypeVar
 from urllib.parse import quote
@@ -51,8 +51,8 @@ class HttpConversation:
         self._nursery = nursery
         self._target = target
         self._who = who
-        self._api = HttpClient(target, who)
-        self._held = HttpClient(target, who)  # for polls, so that requests do not wait for them
+        self.api = HttpClient(target, who)
+        self.held = HttpClient(target, who)  # for polls, so that requests do not wait for them
         self._tell, self._frames = trio.open_memory_channel[Frame](MAX_QUEUED_FRAMES)
         self._ask, self._asked = trio.open_memory_channel[requests.Request](math.inf)
         self._places: dict[str, str] = {}  # the cursors to poll from
@@ -77,16 +77,11 @@ class HttpConversation:
 
     async def greet(self) -> None:
         """Learn our identity, so that all requests are one user's. A guest with an invalid cookie gets a new one."""
-        ask = partial(self._api.request, within=GREETING_TIMEOUT)
+        ask = partial(self.api.request, within=GREETING_TIMEOUT)
         response = await (ask("GET", "/session") if self._who.token else ask("POST", "/session", {}))
         if response.status >= 400:
             raise response.ending
         await self._tell.send(response.decode(wire.Connected))
-
-    async def aclose(self) -> None:
-        """Close the connections."""
-        await self._api.aclose()
-        await self._held.aclose()
 
     # -- requests -----------------------------------------------------------------------------------------------------
 
@@ -100,17 +95,17 @@ class HttpConversation:
                 return await self._join(request, f"{room}/messages")
             case requests.History():
                 query = encoded_query(after=request.after, before=request.before, limit=request.limit)
-                response = await self._api.request("GET", f"{room}/messages?{query}")
+                response = await self.api.request("GET", f"{room}/messages?{query}")
                 return _answer(request, response, wire.History)
             case requests.Members():
-                return _answer(request, await self._api.request("GET", f"{room}/members"), wire.Members)
+                return _answer(request, await self.api.request("GET", f"{room}/members"), wire.Members)
             case requests.Auth():
                 return await self._authenticate(request)
             case requests.Read():
-                response = await self._api.request("PUT", f"{room}/read", {"offset": request.offset})
+                response = await self.api.request("PUT", f"{room}/read", {"offset": request.offset})
                 return _failure(request, response) or wire.Read(request.room, request.offset, request.id)
             case requests.Typing():
-                await self._api.request("POST", f"{room}/typing")
+                await self.api.request("POST", f"{room}/typing")
                 return None
             case _:
                 return _answer(request, await self._write(request, f"{room}/messages"), wire.Ack)
@@ -136,10 +131,10 @@ class HttpConversation:
                 path = f"{path}/{request.offset}/reactions/{quote(request.emoji, safe='')}"
             case _:
                 method = "POST"
-        return await self._api.request(method, path, body)
+        return await self.api.request(method, path, body)
 
     async def _join(self, request: requests.Join, path: str) -> Frame:
-        response = await self._api.request("GET", f"{path}?{encoded_query(after=request.after, limit=ENTRY_LIMIT)}")
+        response = await self.api.request("GET", f"{path}?{encoded_query(after=request.after, limit=ENTRY_LIMIT)}")
         answer = _answer(request, response, wire.Joined)
         if isinstance(answer, wire.Joined):
             self._follow(request.room, answer.cursor)
@@ -174,7 +169,7 @@ class HttpConversation:
         """Poll all rooms once, and return whether there was anything."""
         rooms = "&".join(f"room={quote(f'{room}:{place}', safe='')}" for room, place in self._places.items())
         path = f"/poll?{rooms}&wait={POLL_WAIT:g}"
-        response = await self._held.request("GET", path, within=POLL_WAIT + ANSWER_TIMEOUT)
+        response = await self.held.request("GET", path, within=POLL_WAIT + ANSWER_TIMEOUT)
         if response.status != 200:
             if not response.is_about_rooms:
                 raise response.ending
@@ -222,7 +217,7 @@ class HttpConversation:
         """Read a stream until the server takes us out of the room; any other end raises EndedError."""
         path = f"/rooms/{quote(room, safe='')}/events?{encoded_query(after=cursor)}"
         events = EventStream()
-        async with self._held.stream(path) as body:
+        async with self.held.stream(path) as body:
             while (chunk := await body.chunk(STREAM_SILENCE)) is not None:
                 for data in events.feed(chunk):
                     frame = wire.decode(data)
@@ -239,12 +234,10 @@ async def http_conversation(
     """Open a conversation. Raises EndedError in a group, also inside the block."""
     async with trio.open_nursery() as nursery:
         conversation = HttpConversation(kind, nursery, target, credentials)
-        try:
+        async with aclosing(conversation.api), aclosing(conversation.held):
             await conversation.greet()
             nursery.start_soon(conversation.run)
             yield conversation
-        finally:
-            await conversation.aclose()
         nursery.cancel_scope.cancel()
 
 

@@ -1,5 +1,6 @@
 """The library with the real server: each call, on each transport."""
 
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -145,6 +146,38 @@ async def test_another_run_resumes_where_the_last_one_stopped(transport: Transpo
             assert len({first.user, await third.connected(), await fourth.connected()}) == 3
 
 
+@each_transport
+async def test_calls_before_the_first_connection_are_the_same_users(transport: TransportName) -> None:
+    """Plain HTTP without our cookie is the guest of our address: it had another name and other read markers."""
+    async with serving() as server:
+        async with connect(url(server), transport=transport) as first:
+            assert (await first.rename("Ann")).name == "Ann"
+            await first.publish("lobby", "hi")
+            await first.read("lobby", 1)
+            (said,) = (await first.history("lobby")).records
+            assert said.user == first.user == await first.connected()
+        async with connect(url(server), transport=transport) as second:
+            assert await second.unread() == {}
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(second.rename, "Bob")
+                nursery.start_soon(second.unread)
+                nursery.start_soon(second.publish, "lobby", "hello")
+            said = (await second.history("lobby", limit=1)).records[0]
+            assert (said.user.id, second.user) == (second.user and second.user.id, User(said.user.id, "Bob"))
+
+
+@each_transport
+async def test_an_exception_of_the_block_closes_every_connection(transport: TransportName) -> None:
+    async with serving() as server:
+        with suppress(KeyError):
+            async with connect(url(server), transport=transport) as chat:
+                await until(chat.join("lobby"), Entered)
+                await chat.rooms()
+                raise KeyError
+        await eventually(lambda: not server.server.parts.connections.held)
+        assert chat.user is not None, "it is still referenced: its sockets were not left to the garbage collector"
+
+
 @pytest.mark.jumping_clock
 @each_transport
 async def test_errors_say_what_can_be_done(transport: TransportName) -> None:
@@ -238,6 +271,7 @@ async def test_a_client_that_may_not_return_raises_everywhere() -> None:
         room = chat.join("lobby")
         for call in (
             chat.connected,
+            chat.rooms,
             partial(chat.publish, "lobby", "a"),
             partial(anext, room),
             lambda: anext(chat.join("late")),
