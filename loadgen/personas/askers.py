@@ -330,7 +330,8 @@ class BadTokens(_Bearer):
 
     def on_data(self, data: bytes) -> None:
         """Leave at once if the upgrade is accepted."""
-        if self.response is None and wire.final_status(data) == 101:
+        has_begun = self.response is not None and self.response.has_begun
+        if not has_begun and wire.final_status(self.unread + data) == 101:
             self.cohort.answers["answered 101"] += 1
             self.leave(return_in=ATTACKER_RETURNS_SECONDS)
         else:

@@ -244,15 +244,23 @@ async def test_it_asks_again_at_once_with_another_token() -> None:
         await until(lambda: play.cohort.answers == {"answered 401": 4, "answered 403": 2, "answered 429": 2})
 
 
-async def test_a_websocket_that_it_is_given_is_booked_and_left(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("first_bytes", [0, 10])
+async def test_a_websocket_that_it_is_given_is_booked_and_left(
+    first_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waited for ever for the end of a 101 whose first piece did not have the status."""
     monkeypatch.setattr(askers, "ATTACKER_RETURNS_SECONDS", 0.01)
     async with listening() as server, playing(server.url, "bad-tokens", clients=2) as play:
         for _ in range(2):
             stream = await server.accept()
             target, _ = await _shown(stream)
             if target == b"/ws":
-                await stream.send_all(b"HTTP/1.1 101 Switching Protocols\r\n\r\n\x81\x02{}")
-                assert await stream.receive_some() == b""
+                said = b"HTTP/1.1 101 Switching Protocols\r\n\r\n\x81\x02{}"
+                await stream.send_all(said[:first_bytes])
+                await until(lambda: play.cohort.received_bytes == first_bytes)
+                await stream.send_all(said[first_bytes:])
+                with trio.fail_after(PATIENCE):
+                    assert await stream.receive_some() == b""
         await until(lambda: play.cohort.answers == {"answered 101": 1})
         assert (await _shown(await server.accept()))[0] == b"/ws", "it comes back"
 
