@@ -35,6 +35,9 @@ SETTLE_SECONDS: Final = 1.0
 #: Fetches of the page, the shortest of which counts as the round trip.
 LOOKS: Final = 3
 
+#: A page that takes longer is said to be waited for.
+SAID_AFTER_SECONDS: Final = 1.0
+
 #: Time for the workers to send their results.
 RESULT_SECONDS: Final = 30.0
 
@@ -165,13 +168,20 @@ class Session:
 
     async def look(self) -> list[Page]:
         """Fetch the target's page a few times before anything else, to measure the round trip."""
-        pages = []
-        for _ in range(LOOKS):
-            endpoint = self.plan.endpoint
-            pages.append(await trio.to_thread.run_sync(fetch, self.plan.target, endpoint.path, endpoint.fields))
-            if pages[-1].status is None:
-                break  # each further one would take as long
+        pages: list[Page] = []
+        endpoint = self.plan.endpoint
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._say_what_is_waited_for, endpoint.path)
+            for _ in range(LOOKS):
+                pages.append(await trio.to_thread.run_sync(fetch, self.plan.target, endpoint.path, endpoint.fields))
+                if pages[-1].status is None:
+                    break  # each further one would take as long
+            nursery.cancel_scope.cancel()
         return pages
+
+    async def _say_what_is_waited_for(self, path: str) -> None:
+        await trio.sleep(SAID_AFTER_SECONDS)
+        self.plan.progress.say(f"GET {path} is not answered yet; without an answer the run begins after a few seconds")
 
     # The life of it
 

@@ -38,6 +38,10 @@ SHARED_INDEX: Final = 2_000_000
 _FIRST_SOURCE: Final = int(ipaddress.IPv4Address("127.16.0.1"))
 
 PROBE_SECONDS: Final = 5.0
+
+#: Time for each of the two answers that tell http:// from https://. If both are late, the URL is believed.
+SCHEME_SECONDS: Final = 1.0
+
 _READ_BYTES: Final = 64 * 1024
 
 #: Interval of the checks whether a target listens.
@@ -164,8 +168,11 @@ class Page(NamedTuple):
     error: str = ""  # why there is no answer
 
 
-def fetch(target: Target, path: str, fields: Sequence[str] = (), *, most_bytes: int = 0) -> Page:
-    """Fetch a page, `most_bytes` of it at most. Blocks for PROBE_SECONDS after the connect; call it in a thread."""
+def fetch(
+    target: Target, path: str, fields: Sequence[str] = (), *, most_bytes: int = 0, seconds: float | None = None
+) -> Page:
+    """Fetch a page, `most_bytes` of it at most. Blocks for `seconds` after the connect; call it in a thread."""
+    limit = PROBE_SECONDS if seconds is None else seconds
     begun, connected, answered = now(), 0.0, 0.0
     response, unread = wire.Response(keeps=most_bytes > 0), b""
     try:
@@ -173,7 +180,7 @@ def fetch(target: Target, path: str, fields: Sequence[str] = (), *, most_bytes: 
             connected = now() - begun
             sock.sendall(wire.request("GET", path, target.authority, "Connection: close", *fields))
             while not response.is_whole and not (response.has_begun and len(response.body) >= most_bytes):
-                if (left := begun + connected + PROBE_SECONDS - now()) <= 0:  # a flood never lets a read time out
+                if (left := begun + connected + limit - now()) <= 0:  # a flood never lets a read time out
                     raise TimeoutError
                 sock.settimeout(left)
                 data = sock.recv(_READ_BYTES)
@@ -182,7 +189,7 @@ def fetch(target: Target, path: str, fields: Sequence[str] = (), *, most_bytes: 
                 unread = response.feed(unread + data)
                 answered = answered or (now() - begun if response.has_begun else 0.0)
     except TimeoutError:
-        return Page(None, connected, error=f"no whole answer within {PROBE_SECONDS:g} s")
+        return Page(None, connected, error=f"no whole answer within {limit:g} s")
     except (OSError, wire.WireError) as error:
         return Page(None, connected, error=str(error))
     return Page(response.status, answered, bytes(response.body[:most_bytes]))
@@ -218,13 +225,13 @@ def probe(target: Target) -> None:
     where = f"{target.address} port {target.port}"
     try:
         if target.tls:
-            _shake_hands(target)
+            _shake_hands(target, PROBE_SECONDS)
         elif _speaks_tls(target):
             raise UsageError(f"URL: {where} speaks TLS: use https://{replace(target, tls=True).authority}")
     except ssl.SSLError as error:
         plain = replace(target, tls=False)
-        if fetch(plain, "/").status is not None:
-            raise UsageError(f"URL: {where} does not speak TLS: use http://{plain.authority}") from None
+        if not _is_alert(error) and fetch(plain, "/", seconds=SCHEME_SECONDS).status is not None:
+            raise UsageError(f"URL: {where} speaks plain HTTP, not TLS: use http://{plain.authority}") from None
         raise TargetDownError(f"{where} does not speak TLS with us ({describe_tls(error)})") from None
     except OSError as error:
         raise TargetDownError(f"nothing answers at {where}: {error.strerror or error}") from None
@@ -248,22 +255,28 @@ def _connected(target: Target) -> socket.socket:
     return socket.create_connection((target.address, target.port), timeout=PROBE_SECONDS)
 
 
-def _shake_hands(target: Target) -> None:
+def _shake_hands(target: Target, seconds: float) -> None:
     with _connected(target) as sock:
+        sock.settimeout(seconds)
         try:
             _secured(sock, target).close()
         except TimeoutError:
-            raise ssl.SSLError(errno.ETIMEDOUT, f"no answer in {PROBE_SECONDS:g} s") from None
+            raise ssl.SSLError(errno.ETIMEDOUT, f"no answer in {seconds:g} s") from None
         except ConnectionError as error:
             raise ssl.SSLError(error.errno, error.strerror) from None
 
 
 def _speaks_tls(target: Target) -> bool:
-    """Whether a port that does not answer a plain request takes a handshake; nginx answers 400 to a plain one there."""
-    if fetch(target, "/").status not in (None, 400):
+    """Whether a port that does not answer a plain request answers a ClientHello; nginx answers 400 to a plain one."""
+    if fetch(target, "/", seconds=SCHEME_SECONDS).status not in (None, 400):
         return False
     try:
-        _shake_hands(replace(target, tls=True))
-    except ssl.SSLError:
-        return False
+        _shake_hands(replace(target, tls=True), SCHEME_SECONDS)
+    except ssl.SSLError as error:
+        return _is_alert(error)
     return True
+
+
+def _is_alert(error: ssl.SSLError) -> bool:
+    """Whether the server refused a handshake in TLS itself, as with a certificate that it wants of its clients."""
+    return " alert " in describe_tls(error)

@@ -70,11 +70,12 @@ async def test_without_victims_there_is_no_run() -> None:
 
 @pytest.mark.parametrize(("answers", "why"), [(False, "no answer"), (True, "answered 500")])
 async def test_victims_that_are_accepted_and_not_served_do_no_work(
-    answers: bool, why: str, monkeypatch: pytest.MonkeyPatch
+    answers: bool, why: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A victim that fetches a page was counted as soon as it was connected."""
     if not answers:
-        monkeypatch.setattr("loadgen.target.PROBE_SECONDS", 0.2)
+        monkeypatch.setattr("loadgen.target.PROBE_SECONDS", 0.5)
+        monkeypatch.setattr("loadgen.session.SAID_AFTER_SECONDS", 0.05)
         monkeypatch.setattr("loadgen.player.CONNECT_LIMIT_SECONDS", 0.5)
     with planted(Plant(page=500)) as server, socket.create_server(("127.0.0.1", 0)) as listener:
         url = server.url if answers else f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -86,6 +87,7 @@ async def test_victims_that_are_accepted_and_not_served_do_no_work(
     [reason] = report.verdict.reasons
     assert reason.startswith(f"slow-head: only 0 of 3 victims could do their work before the attack: {why}")
     assert len(report.parts) == 1, "each further row would take as long and say the same"
+    assert answers or "GET / is not answered yet" in capsys.readouterr().err
 
 
 async def test_a_dead_server_is_not_said_to_speak_something_else() -> None:

@@ -15,7 +15,7 @@ from loadgen.client import Client, Stage
 from loadgen.engine import Engine
 from loadgen.personas import registry, slow_http
 from loadgen.secure import SecureEngine
-from loadgen.target import UsageError
+from loadgen.target import TargetDownError, UsageError
 from tests.loadgen.protocols.speaking import schedule, send
 from tests.loadgen.stage import (
     DEADLINE_ANSWER,
@@ -330,11 +330,37 @@ async def test_a_tls_url_to_a_plain_server_is_one_clear_line(told: bytes | None)
 
     async with _secure_server() as server, trio.open_nursery() as nursery:
         nursery.start_soon(plain, server)
-        with pytest.raises(UsageError, match=r"^URL: .* does not speak TLS: use http://127\.0\.0\.1:\d+$"):
+        with pytest.raises(UsageError, match=r"^URL: .* speaks plain HTTP, not TLS: use http://127\.0\.0\.1:\d+$"):
             await _probe(server.url)
 
 
-async def test_a_plain_server_that_answers_nothing_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(target, "PROBE_SECONDS", 0.1)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_tls_server_that_refuses_our_handshake_speaks_tls(scheme: str) -> None:
+    """It was called plain, for the 400 by which nginx answers a plain request on such a port."""
+
+    async def refuse(server: Server) -> None:
+        while True:
+            stream = await server.accept()
+            if (await stream.receive_some()).startswith(b"GET "):
+                await answer(stream, 400)
+            else:
+                await stream.send_all(b"\x15\x03\x03\0\x02\x02\x28")  # fatal, handshake_failure
+            await stream.aclose()
+
+    async with listening() as server, trio.open_nursery() as nursery:
+        nursery.start_soon(refuse, server)
+        if scheme == "http":
+            with pytest.raises(UsageError, match=r"speaks TLS: use https://"):
+                await _probe(server.url)
+        else:
+            with pytest.raises(TargetDownError, match=r"does not speak TLS with us \(.*handshake failure\)$"):
+                await _probe(server.url.replace("http", "https"))
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_server_that_answers_nothing_is_soon_taken_for_a_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was waited for twice as long as for any other answer, and nothing was said meanwhile."""
+    monkeypatch.setattr(target, "PROBE_SECONDS", 2 * PATIENCE)
+    monkeypatch.setattr(target, "SCHEME_SECONDS", 0.1)
     async with listening() as server:
         await _probe(server.url)
