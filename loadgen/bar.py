@@ -22,7 +22,8 @@ LEAST_FOR_P99: Final = 100
 BYTES_EACH: Final = 2048
 BYTES_ONCE: Final = 512 * 1024
 
-#: More for each over TLS: OpenSSL has 14 KB of an idle connection, and 43 KB before its handshake is over.
+#: More for each over TLS: OpenSSL has 14 KB of an idle connection, and 43 KB before its handshake is over. All of it
+#: may stay, because most allocators keep what OpenSSL frees: nginx grows in its first attack and in no later one.
 BYTES_EACH_TLS: Final = 48 * 1024
 
 #: Descriptors that a server may have open after an attack beyond those before: a newcomer or two, a file.
@@ -31,8 +32,8 @@ DESCRIPTORS_LEFT: Final = 16
 
 def allowed_bytes(attackers: int, *, tls: bool, left: bool = False) -> int:
     """Return by how much this many attackers may make a server grow, while they are there or (`left`) afterwards."""
-    each = BYTES_EACH + BYTES_EACH_TLS * tls
-    return attackers * (each // 2 if left else each) + BYTES_ONCE
+    own = BYTES_EACH // 2 if left else BYTES_EACH
+    return attackers * (own + BYTES_EACH_TLS * tls) + BYTES_ONCE
 
 
 def limit_ms(baseline_p99_ms: float) -> float:

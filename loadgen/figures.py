@@ -221,7 +221,7 @@ _ATTACK_COST: Final = (
     Figure("server_bytes_over_bar", "B",
            "`server_bytes_grown` above the limit: 2 KiB for each attacker (TLS: 50) and 512 KiB once (--server-pid)",
            _none(When.WATCHED)),
-    Figure("server_bytes_left_over_bar", "B", "`server_bytes_left` above the limit: 1 KiB for each attacker (TLS: 25)"
+    Figure("server_bytes_left_over_bar", "B", "`server_bytes_left` above the limit: 1 KiB for each attacker (TLS: 49)"
            " and 512 KiB once (--server-pid)", _none(When.WATCHED)),
     Figure("server_bytes_left", "B", "server memory after recovery above the baseline, less the baseline's growth"
            " (--server-pid)", column=_wide("left")),

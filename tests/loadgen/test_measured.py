@@ -54,10 +54,13 @@ def test_without_a_bar_nothing_is_said_of_the_recovery() -> None:
 
 
 def test_tls_costs_memory_that_no_server_can_save() -> None:
-    """OpenSSL's 14 KB for each were over a limit of 2 KiB in every row."""
+    """OpenSSL's 14 KB for each were over a limit of 2 KiB in every row.
+
+    The heap of nginx kept 47 KB of each unfinished handshake, and used them again in the next attack: it was blamed.
+    """
     assert (bar.allowed_bytes(100, tls=False), bar.allowed_bytes(100, tls=False, left=True)) == (729_088, 626_688)
     assert bar.allowed_bytes(100, tls=True) > 100 * 43_000
-    assert bar.allowed_bytes(100, tls=True, left=True) > 100 * 14_000
+    assert bar.allowed_bytes(100, tls=True, left=True) > 100 * 47_000
 
 
 # Memory
