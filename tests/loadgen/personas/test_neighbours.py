@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import pairwise
 from urllib.parse import parse_qs, urlsplit
 
@@ -260,7 +260,8 @@ async def test_the_typist_is_not_slower_where_the_generator_is_late() -> None:
     assert [later - earlier for earlier, later in pairwise(pieces)] == pytest.approx([every] * (len(pieces) - 1))
 
 
-async def test_the_typist_connects_again_where_connections_are_not_kept() -> None:
+async def test_the_typist_connects_again_where_connections_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slow_honest.SlowTypist, "pause_seconds", 600.0)  # it does not ask again before the close
     async with listening() as server, playing(server.url, "slow-typist") as play:
         for _ in range(3):
             stream = await server.accept()
@@ -303,7 +304,8 @@ async def test_curl_polls_again_and_again_and_reads_late(monkeypatch: pytest.Mon
         await until(lambda: play.cohort.deliveries == 2)
 
 
-async def test_curl_bears_a_close_between_two_polls_and_none_within() -> None:
+async def test_curl_bears_a_close_between_two_polls_and_none_within(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slow_honest, "CURL_PAUSE_SECONDS", 600.0)  # it does not poll again before the close
     async with listening() as server, playing(server.url, "curl") as play:
         await (await _poll(server)).aclose()
         stream = await server.accept()
@@ -340,7 +342,8 @@ async def test_a_thin_line_posts_in_pieces_and_reads_a_little_at_a_time() -> Non
         assert not play.cohort.ended
 
 
-async def test_a_thin_line_bears_a_close_between_two_requests_and_none_within() -> None:
+async def test_a_thin_line_bears_a_close_between_two_requests_and_none_within(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slow_honest.Bandwidth, "pause_seconds", 600.0)  # it does not ask again before the close
     async with listening() as server, playing(server.url, "bandwidth") as play:
         stream = await server.accept()
         await _post(stream)
@@ -355,11 +358,13 @@ async def test_a_thin_line_bears_a_close_between_two_requests_and_none_within() 
 
 @pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 X\r\nContent-Length: 40000\r\n\r\nxxxx"])
 async def test_a_thin_line_that_hears_nothing_more_is_hurt(begun: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slow_honest.Bandwidth, "patience_seconds", 0.3)
+    monkeypatch.setattr(slow_honest.Bandwidth, "pause_seconds", 0.5)
     async with meeting("bandwidth") as (play, stream):
         await _post(stream)
+        monkeypatch.setattr(slow_honest.Bandwidth, "patience_seconds", 0.3)
         await request_of(stream)
-        await stream.send_all(begun)
+        with suppress(trio.BrokenResourceError):  # it may have given up by now
+            await stream.send_all(begun)
         await until(lambda: play.cohort.ended == {"nothing came in 0.3 s": 1})
 
 
