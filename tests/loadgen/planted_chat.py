@@ -276,7 +276,7 @@ class Server:
         page = self._page(room, after, is_history="wait" not in query)
         peer.has_asked = True
         if "wait" not in query and "limit" in query and self.attacked_at is not None and self.plant.cannot_read:
-            self._answer(peer, 500, {})
+            self._answer(peer, self.plant.cannot_read, {})
         elif "wait" in query and not page["messages"]:
             held = (peer, room, after)
             self.held.append(held)
