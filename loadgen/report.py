@@ -43,7 +43,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
     outcome: str  # held, fell short, invalid, not exercised, interrupted
     reasons: list[str]  # why, worded for people
-    notes: list[str] = []  # how hard the attack was, which parts were left out
+    notes: list[str] = []  # what else there is to know: how hard the attack was, what was left out, what is doubtful
 
     @property
     def told(self) -> list[str]:

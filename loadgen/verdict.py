@@ -12,6 +12,7 @@ from typing import Final
 
 from loadgen.bar import MARGIN_MS
 from loadgen.figures import Condition, Figures
+from loadgen.format import number
 from loadgen.report import LAG_LIMIT_MS, Outcome, Verdict, verdict
 
 _STOPPED: Final = "stopped before the end; the figures cover what was done"
@@ -32,30 +33,24 @@ class Facts:
 
 
 def decide(facts: Facts) -> Verdict:
-    outcome, reasons = _decide(facts)
-    return verdict(outcome, reasons, facts.notes)
-
-
-def _decide(facts: Facts) -> tuple[Outcome, list[str]]:
+    """Decide. The reasons are why it ended so; what has no part in that is in the notes."""
     broken = [(condition, why) for condition in facts.bar if (why := condition.judge(facts.figures))]
     in_times = [why for condition, why in broken if condition.is_time]
     in_counts = [why for condition, why in broken if not condition.is_time]
     everything, doubts = [why for _, why in broken], [*facts.busy, *facts.noise]
     if facts.interrupted:
-        return Outcome.INTERRUPTED, [_STOPPED]
+        return verdict(Outcome.INTERRUPTED, [_STOPPED], facts.notes)
     if facts.down:
-        return Outcome.FELL_SHORT, [facts.down, *everything]
+        return verdict(Outcome.FELL_SHORT, [facts.down, *everything], facts.notes)
     if facts.faults:
-        return Outcome.INVALID, [*facts.faults, *everything, *doubts]
-    if in_counts:
-        return Outcome.FELL_SHORT, [*in_counts, *in_times, *doubts, *facts.not_exercised]
-    if in_times and not doubts:
-        return Outcome.FELL_SHORT, [*in_times, *facts.not_exercised]
+        return verdict(Outcome.INVALID, [*facts.faults, *everything, *doubts], facts.notes)
+    if in_counts or (in_times and not doubts):
+        return verdict(Outcome.FELL_SHORT, [*in_counts, *in_times], [*doubts, *facts.not_exercised, *facts.notes])
     if facts.not_exercised:
-        return Outcome.NOT_EXERCISED, [*facts.not_exercised, *doubts, *in_times]
+        return verdict(Outcome.NOT_EXERCISED, [*facts.not_exercised, *doubts, *in_times], facts.notes)
     if in_times or facts.busy or facts.loose:
-        return Outcome.INVALID, [*doubts, *facts.loose, *in_times]
-    return Outcome.HELD, []
+        return verdict(Outcome.INVALID, [*doubts, *facts.loose, *in_times], facts.notes)
+    return verdict(Outcome.HELD, [], facts.notes)
 
 
 #: Of several parts, the gravest outcome decides. Parts that were not exercised decide only if there is no other
@@ -91,35 +86,37 @@ CPU_PERCENT: Final = 85.0
 
 #: The generator's own lateness: of its schedule, and in reading what has arrived.
 _LATE: Final = {
-    "lag_p99_ms": "the generator itself was {:g} ms late at the 99th percentile: it lacked CPU",
-    "backlog_p99_ms": "what came for the generator lay unread for {:g} ms at the 99th percentile: it lacked CPU",
+    "lag_p99_ms": "the generator itself was {} ms late at the 99th percentile: it lacked CPU",
+    "backlog_p99_ms": "what came for the generator lay unread for {} ms at the 99th percentile: it lacked CPU",
 }
 
 _SUSPECTS: Final = (
-    ("lag_p99_ms", LATE_MS, "the generator itself was {:g} ms late"),
-    ("own_cpu_percent", CPU_PERCENT, "the generator used {:g}% of its processor"),
-    ("own_cpu_wait_percent", WAIT_PERCENT, "the generator waited for a processor {:g}% of its time"),
-    ("server_cpu_wait_percent", WAIT_PERCENT, "the server waited for a processor {:g}% of its time"),
-    ("baseline_pressure_percent", PRESSURE_PERCENT, "other programs kept this machine busy: {:g}% before the attack"),
-    ("recovery_pressure_percent", PRESSURE_PERCENT, "other programs kept this machine busy: {:g}% after the attack"),
-    ("baseline_steal_percent", STEAL_PERCENT, "the host took {:g}% of the processors' time before the attack"),
-    ("steal_percent", STEAL_PERCENT, "the host took {:g}% of the processors' time"),
-    ("floor_p99_ms", FLOOR_MS, "the floor itself was late: {:g} ms"),
-    ("backlog_p99_ms", LATE_MS, "the generator read {:g} ms late"),
+    ("lag_p99_ms", LATE_MS, "the generator itself was {} ms late"),
+    ("own_cpu_percent", CPU_PERCENT, "the generator used {}% of its processor"),
+    ("own_cpu_wait_percent", WAIT_PERCENT, "the generator waited for a processor {}% of its time"),
+    ("server_cpu_wait_percent", WAIT_PERCENT, "the server waited for a processor {}% of its time"),
+    ("baseline_pressure_percent", PRESSURE_PERCENT, "other programs kept this machine busy: {}% before the attack"),
+    ("recovery_pressure_percent", PRESSURE_PERCENT, "other programs kept this machine busy: {}% after the attack"),
+    ("baseline_steal_percent", STEAL_PERCENT, "the host took {}% of the processors' time before the attack"),
+    ("steal_percent", STEAL_PERCENT, "the host took {}% of the processors' time"),
+    ("floor_p99_ms", FLOOR_MS, "the floor itself was late: {} ms"),
+    ("backlog_p99_ms", LATE_MS, "the generator read {} ms late"),
 )
 
 
 def busy(figures: Figures) -> tuple[str, ...]:
     """Why the measurement cannot be trusted: the generator itself was too late."""
     return tuple(
-        words.format(value) for name, words in _LATE.items() if (value := figures.get(name)) and value > LAG_LIMIT_MS
+        words.format(number(value))
+        for name, words in _LATE.items()
+        if (value := figures.get(name)) and value > LAG_LIMIT_MS
     )
 
 
 def suspects(figures: Figures) -> tuple[str, ...]:
     """Explanations for late answers that `busy` does not have; none on a quiet machine."""
     return tuple(
-        words.format(value)
+        words.format(number(value))
         for name, limit, words in _SUSPECTS
         if (value := figures.get(name)) is not None and value > limit and not (name in _LATE and value > LAG_LIMIT_MS)
     )

@@ -218,5 +218,12 @@ def _cell(section: Section, column: int, words: str, kind: str | None) -> Elemen
 
 
 def _reasons(report: Report) -> Element | None:
-    reasons = report.verdict.told
-    return node("ul", *(node("li", reason) for reason in reasons)) if reasons else None
+    """Why it ended so, with what each broken figure means, and then what else there is to know."""
+    told = [node("li", reason, _meaning(report, reason)) for reason in report.verdict.reasons]
+    told += [node("li", note, class_="soft") for note in report.verdict.notes]
+    return node("ul", *told) if told else None
+
+
+def _meaning(report: Report, reason: str) -> Element | None:
+    meaning = report.meanings.get(reason.partition(" is ")[0])
+    return node("small", meaning) if meaning else None

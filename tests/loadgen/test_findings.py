@@ -126,7 +126,7 @@ LATE = "p99_over_bar_ms is "
         ),
         (more(operations("attack", "ws", 90)), Outcome.FELL_SHORT, LATE),
         (is_late_beside(Floor(fault="it fell")), Outcome.INVALID, "the floor itself came to nothing"),
-        (is_late_beside(Floor(figures={"attack_p99_ms": 5000.0})), Outcome.INVALID, "the floor itself was late: 5000"),
+        (is_late_beside(Floor(figures={"attack_p99_ms": 5000.0})), Outcome.INVALID, "the floor itself was late: 5,000"),
         (is_late_beside(Floor(figures={"attack_p99_ms": 3.0})), Outcome.FELL_SHORT, LATE),
         (
             # a target 400 ms away may take that much more

@@ -3,6 +3,7 @@
 import io
 import re
 
+import msgspec
 import pytest
 from rich.console import Console
 
@@ -44,9 +45,12 @@ def test_both_forms_tell_every_fact(report: Report) -> None:
                     assert cell in lines
 
 
-def test_the_verdict_is_the_last_line(report: Report) -> None:
+def test_the_verdict_is_the_last_line_and_what_decided_nothing_stands_above_it(report: Report) -> None:
+    report.verdict = msgspec.structs.replace(report.verdict, notes=["60 of 60 came", "not exercised: newcomers"])
     for text in (shown(report), _COLOUR.sub("", shown(report, terminal=True))):
-        assert text.rstrip("\n").splitlines()[-1].startswith(report.verdict.outcome.upper() + "  ")
+        *_, came, newcomers, last = text.rstrip("\n").splitlines()
+        assert (came, newcomers) == ("note: 60 of 60 came", "note: not exercised: newcomers")
+        assert last.startswith(report.verdict.outcome.upper() + "  ")
 
 
 def test_a_pipe_gets_no_colours_and_one_fact_a_line(report: Report) -> None:

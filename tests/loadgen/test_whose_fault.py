@@ -33,7 +33,7 @@ def test_v7_beside_a_floor_that_was_late() -> None:
             command="scorecard",
         )  # fmt: skip
     assert "attack_p99_ms is " in _of_the_row(ended)
-    assert "the floor itself was late: 5000 ms" in _of_the_row(ended)
+    assert "the floor itself was late: 5,000 ms" in _of_the_row(ended)
     assert ended.code == 3, ended
 
 
