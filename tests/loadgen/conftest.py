@@ -6,7 +6,8 @@ from unittest.mock import patch
 
 import pytest
 
-from tests.loadgen import forked
+from loadgen.report import Report
+from tests.loadgen import forked, reports
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -14,6 +15,13 @@ def workers_start() -> Iterator[None]:
     """A module whose workers are started as the program starts them has a fixture of this name that does nothing."""
     with patch("loadgen.workers.start", forked.start):
         yield
+
+
+@pytest.fixture(params=sorted(reports.KINDS))
+def report(request: pytest.FixtureRequest) -> Report:
+    """A report of each kind."""
+    made: Report = reports.KINDS[request.param]()
+    return made
 
 
 @pytest.fixture

@@ -10,9 +10,10 @@ No processes, no report, no victims. A persona's pace is a constant of its modul
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -106,6 +107,16 @@ async def listening(*, backlog: int = 16) -> AsyncIterator[Server]:
             yield server
         finally:
             server.close()
+
+
+@asynccontextmanager
+async def answering(serve: Callable[[trio.SocketStream], Awaitable[object]]) -> AsyncIterator[int]:
+    """A server that does this with each of its connections; its port."""
+    async with trio.open_nursery() as nursery:
+        start = partial(trio.serve_tcp, serve, 0, host="127.0.0.1", backlog=1024)
+        [listener] = await nursery.start(start)
+        yield listener.socket.getsockname()[1]
+        nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from functools import partial
 
 import pytest
 import trio
@@ -21,9 +20,8 @@ from tests.loadgen import reports
 from tests.loadgen.planted import planted
 from tests.loadgen.plants import Plant
 from tests.loadgen.plays import plan
-
-#: Nothing listens there.
-NOBODY = "http://127.0.0.1:9"
+from tests.loadgen.readings import NOBODY
+from tests.loadgen.stage import answering
 
 
 def _trial(limit: int, *, generator: int = 1_000_000) -> Callable[[int], Awaitable[Report]]:
@@ -180,12 +178,9 @@ async def test_idle_connections_that_the_server_ends_are_not_held() -> None:
             while await stream.receive_some():
                 await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
 
-    async with trio.open_nursery() as nursery:
-        [listener] = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
-        where = plan(f"http://127.0.0.1:{listener.socket.getsockname()[1]}")
+    async with answering(serve) as port:
         search = Search(20, 20, 0.1, held=19)  # one trial ends it
-        await Capacity(where, Of.IDLE, "http", search, seconds=0.6).play()
-        nursery.cancel_scope.cancel()
+        await Capacity(plan(f"http://127.0.0.1:{port}"), Of.IDLE, "http", search, seconds=0.6).play()
     [(_, report)] = search.trials
     assert report.outcome is Outcome.FELL_SHORT, report.verdict
     assert "held is 8 (held<25)" in report.verdict.reasons

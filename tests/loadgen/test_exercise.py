@@ -18,24 +18,21 @@ from loadgen.messages import GroupStatus
 from loadgen.personas import registry
 from loadgen.personas._malformed_http import cases
 from loadgen.protocols import served
+from tests.loadgen.readings import group
 
 PERSONAS = registry()
 
 
 def _group(persona: str, **counts: object) -> GroupStatus:
-    usual: dict[str, object] = {
-        "wanted": 100, "held": 0, "peak": 100, "opened": 100, "came": 100, "due": 100, "starved": 0,
-        "left": 0, "refused": {}, "failed": {}, "ended": {}, "answers": {},
-        "sent_bytes": 5_000, "received_bytes": 0, "deliveries": 0,
-    }  # fmt: skip
-    return GroupStatus(persona=persona, group="attackers", **{**usual, **counts})  # type: ignore[arg-type]
+    usual = {**dict.fromkeys(("wanted", "peak", "opened", "came", "due"), 100), "sent_bytes": 5_000}
+    return group(persona, "attackers", **(usual | counts))
 
 
 def _stood(*looks: GroupStatus) -> Standing:
     """A look a second."""
     standing = Standing()
-    for group in looks:
-        standing.look([group], 1.0)
+    for each in looks:
+        standing.look([each], 1.0)
     return standing
 
 
@@ -97,8 +94,8 @@ def test_an_attack_that_was_complete_too_late(came: list[int], due: list[int], r
     ],
 )
 def test_an_attack_that_did_not_take_place(persona: str, counts: dict[str, object], reason: str) -> None:
-    group = _group(persona, **counts)
-    found = not_exercised([group], PERSONAS, _stood(group))
+    played = _group(persona, **counts)
+    found = not_exercised([played], PERSONAS, _stood(played))
     if not reason:
         assert found == []
     else:
@@ -191,7 +188,7 @@ def test_every_neighbour_says_how_long_its_cycle_is() -> None:
 
 def test_every_case_of_the_table_is_played() -> None:
     played = cases("h:1", "/", "/rooms/lobby/messages", "/ws")
-    assert {case for group in expected.REFUSED.values() for case in group} <= played.keys()
+    assert {case for cases in expected.REFUSED.values() for case in cases} <= played.keys()
 
 
 def test_what_is_taken_is_told_by_case() -> None:

@@ -20,12 +20,10 @@ from loadgen.target import UsageError
 from tests.loadgen import reports
 from tests.loadgen.planted import planted
 from tests.loadgen.plays import config, plan
+from tests.loadgen.readings import NOBODY
 
 EVERY_CHATTER = dict.fromkeys(MIXES["chat"], 1)
 NEIGHBOURS = {name: 1 for name, persona in registry().items() if persona.slow}
-
-#: Nothing listens there: an attack on the floor does not look at the plan's own target.
-NOBODY = "http://127.0.0.1:9"
 
 
 async def test_every_victim_and_every_neighbour_can_be_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,12 +29,6 @@ def shown(report: Report, *, terminal: bool = False, width: int = 160) -> str:
     return file.getvalue()
 
 
-@pytest.fixture(params=sorted(reports.KINDS))
-def report(request: pytest.FixtureRequest) -> Report:
-    made: Report = reports.KINDS[request.param]()
-    return made
-
-
 def test_both_forms_tell_every_fact(report: Report) -> None:
     table, lines = shown(report, terminal=True, width=5000), shown(report)
     for section in sections.everything(report):

@@ -4,7 +4,6 @@ import runpy
 import threading
 from contextlib import nullcontext, suppress
 from dataclasses import replace
-from functools import partial
 from typing import cast
 
 import pytest
@@ -17,6 +16,7 @@ from loadgen.compare.process import DiedError, Server
 from loadgen.compare.relay import MESSAGE, greet
 from loadgen.compare.results import Sizes
 from tests.loadgen.plays import plan
+from tests.loadgen.stage import answering
 
 accept_upgrade, frame, TEXT = (
     runpy.run_path(str(SCRIPTS / "bare_frames.py"))[name] for name in ("accept_upgrade", "frame", "TEXT")
@@ -47,12 +47,9 @@ async def test_a_greeting_that_is_not_taken_says_so(answer: bytes) -> None:
         got.extend(await stream.receive_some())
         await stream.send_all(answer)
 
-    async with trio.open_nursery() as nursery:
-        (listener,) = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
-        server = cast(Server, Standing(listener.socket.getsockname()[1]))
+    async with answering(serve) as port:
         with nullcontext() if answer == ANSWER else pytest.raises(DiedError, match="/publish was answered"):
-            await greet(server, "/publish")
-        nursery.cancel_scope.cancel()
+            await greet(cast(Server, Standing(port)), "/publish")
     assert got.startswith(b"POST /publish HTTP/1.1\r\n")
     assert got.endswith(relay.JOINED)
 
@@ -88,14 +85,12 @@ class Channel:
 
 async def test_all_members_are_there_before_the_first_message(monkeypatch: pytest.MonkeyPatch) -> None:
     channel = Channel()
-    async with trio.open_nursery() as nursery:
-        (listener,) = await nursery.start(partial(trio.serve_tcp, channel.serve, 0, host="127.0.0.1"))
-        server = cast(Server, Standing(listener.socket.getsockname()[1]))
+    async with answering(channel.serve) as port:
+        server = cast(Server, Standing(port))
         meter = Meter(server, plan(server.url))
         monkeypatch.setattr(Meter, "started", server)
         sizes = replace(Sizes(), members=20, busy_seconds=0.5)
         report = await scenarios._broadcast(meter, PEERS["nchan"], sizes, 1000, "paced")
-        nursery.cancel_scope.cancel()
     assert set(channel.heard) == {20}
     assert len(channel.heard) >= 15, "fifty a second"
     assert {row.persona: row.deliveries for row in report.cohorts}["idle"] == 20 * len(channel.heard)

@@ -6,6 +6,8 @@ It reads and writes frames by hand, so that it does not share a mistake with loa
 from __future__ import annotations
 
 import itertools
+import json
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -27,23 +29,15 @@ class Plant:
 
     overlooks: tuple[str, ...] = ()  # violations, by the names in `Echo`
     ignores_mask: bool = False  # takes the payload as it came
-    pong: bytes = b""  # added to what a ping had
     no_pong: bool = False
     asks_first: bool = False  # sends a ping before an echo, and echoes when it is answered
     no_close: bool = False  # close frames are not answered
-    close_code: int | None = None  # answers a close with this
     fails_silently: bool = False  # without a close frame
     fails_with: int | None = None  # instead of the right code
     stays: bool = False  # TCP is left open after the close
-    after_close: bytes = b""  # sent behind its close frame
-    echo_as: int | None = None  # the opcode of echoes
     cuts_at: int = 1 << 25  # bytes of echoes; what is beyond is lost
-    echo_bits: int = 0  # added to the first byte of echoes
-    echo_masked: bool = False
-    halves: tuple[int, int] | None = None  # echoes in two frames that begin with these bytes
     drops_every: int = 0  # so many echoes
     most_bytes: int = 1 << 25  # longer messages are closed with 1009
-    accept: str = ""  # Sec-WebSocket-Accept, instead of the right one
     fields: tuple[str, ...] = ()  # more of the 101
     takes_any: tuple[str, ...] = ()  # fields of the handshake that are not looked at
     status: int = 0  # answers every upgrade with this
@@ -132,7 +126,7 @@ class Echo:
                 b"HTTP/1.1 %d No\r\nSec-WebSocket-Version: 13\r\nContent-Length: 0\r\n\r\n" % status
             )
             raise _GoneError
-        accept = self.plant.accept or generate_accept_token(fields.get("sec-websocket-key", "").encode()).decode()
+        accept = generate_accept_token(fields.get("sec-websocket-key", "").encode()).decode()
         told = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade"]
         told += [f"Sec-WebSocket-Accept: {accept}", *self.plant.fields, "", ""]
         await self.stream.send_all("\r\n".join(told).encode())
@@ -183,17 +177,14 @@ class Echo:
 
     async def _control(self, opcode: int, payload: bytes) -> None:
         if opcode == _PING and not self.plant.no_pong:
-            await self._send(0x80 | _PONG, payload + self.plant.pong)
+            await self._send(0x80 | _PONG, payload)
         elif opcode == _PONG:
             self.answered = self.answered or payload == b"first"
         elif opcode == _CLOSE and not self.plant.no_close:
             self._check("close-size", len(payload) != 1)
             self._check("close-code", not payload or int.from_bytes(payload[:2]) in _GOOD_CODES)
             self._check("close-utf8", _is_text(payload[2:]), 1007)
-            code = self.plant.close_code
-            await self._send(0x80 | _CLOSE, payload[:2] if code is None else code.to_bytes(2))
-            if self.plant.after_close:
-                await self.stream.send_all(self.plant.after_close)
+            await self._send(0x80 | _CLOSE, payload[:2])
             await self._end()
 
     async def _data(self, opcode: int, payload: bytes, *, final: bool) -> None:
@@ -215,24 +206,17 @@ class Echo:
                 await self._frame()
         if self.plant.drops_every and next(self.echoes) % self.plant.drops_every == 0:
             return
-        message = message[: self.plant.cuts_at]
-        kind = kind if self.plant.echo_as is None else self.plant.echo_as
-        if self.plant.halves is None:
-            await self._send(0x80 | kind | self.plant.echo_bits, message, masked=self.plant.echo_masked)
-            return
-        middle = len(message) // 2
-        for start, part in zip(self.plant.halves, (message[:middle], message[middle:]), strict=True):
-            await self._send(start | (kind if start & 0x0F else 0), part)
+        await self._send(0x80 | kind, message[: self.plant.cuts_at])
 
-    async def _send(self, first: int, payload: bytes, *, masked: bool = False) -> None:
-        length, bit = len(payload), 0x80 if masked else 0
+    async def _send(self, first: int, payload: bytes) -> None:
+        length = len(payload)
         if length < 126:
-            head = bytes((first, bit | length))
+            head = bytes((first, length))
         elif length < 1 << 16:
-            head = bytes((first, bit | 126)) + length.to_bytes(2)
+            head = bytes((first, 126)) + length.to_bytes(2)
         else:
-            head = bytes((first, bit | 127)) + length.to_bytes(8)
-        await self.stream.send_all(head + bytes(4 if masked else 0) + payload)
+            head = bytes((first, 127)) + length.to_bytes(8)
+        await self.stream.send_all(head + payload)
 
     async def _end(self) -> None:
         """Close, and read what still comes: a reset would take the close frame away."""
@@ -275,3 +259,13 @@ async def planted(plant: Plant | None = None) -> AsyncIterator[Server]:
         nursery.start_soon(server.serve)
         yield server
         nursery.cancel_scope.cancel()
+
+
+async def _serve(plant: Plant) -> None:
+    async with planted(plant) as server:
+        print(server.target.url, flush=True)
+        await trio.sleep_forever()
+
+
+def main() -> None:
+    trio.run(_serve, Plant(**json.loads(sys.argv[1])))

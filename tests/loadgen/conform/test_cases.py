@@ -134,6 +134,9 @@ def test_a_pong_may_answer_all_pings_before_it() -> None:
         (b"\x81\x01\xff", "sends what it may not"),
         (b"\x80\x00", "unexpected CONTINUATION"),
         (b"\x83\x00", "Invalid opcode"),
+        (b"\xc1\x01x", "Reserved bit"),
+        (b"\x81\x81\0\0\0\0x", "masked"),
+        (b"\x01\x01x\x81\x01x", "expected CONTINUATION"),
         (b"\x89\x7e\x00\x7e", "len > 125"),
     ],
 )

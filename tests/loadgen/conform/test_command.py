@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,37 +11,21 @@ from pathlib import Path
 
 import msgspec
 import pytest
-import trio
 
 from loadgen.report import Report
 from tests.loadgen import commandline
 from tests.loadgen.conform.marks import marks
-from tests.loadgen.conform.planted import Plant, planted
+from tests.loadgen.conform.planted import Plant
+from tests.loadgen.plants import in_process
 
 exit_code = partial(commandline.exit_code, "conform")
 
 
 @contextmanager
 def served(plant: Plant) -> Iterator[str]:
-    """A planted server in a thread: the command runs a loop of its own."""
-    urls, ready, stop = list[str](), threading.Event(), trio.Event()
-    tokens = list[trio.lowlevel.TrioToken]()
-
-    async def serve() -> None:
-        async with planted(plant) as server:
-            urls.append(f"ws://127.0.0.1:{server.target.port}/echo")
-            tokens.append(trio.lowlevel.current_trio_token())
-            ready.set()
-            await stop.wait()
-
-    thread = threading.Thread(target=trio.run, args=(serve,))
-    thread.start()
-    try:
-        assert ready.wait(20)
-        yield urls[0]
-    finally:
-        trio.from_thread.run_sync(stop.set, trio_token=tokens[0])
-        thread.join()
+    """A planted server in a process of its own: the command runs a loop here."""
+    with in_process("tests.loadgen.conform.planted", fault=plant) as (url, _):
+        yield f"{url}/echo"
 
 
 @pytest.mark.parametrize(

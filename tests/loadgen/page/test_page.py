@@ -40,12 +40,6 @@ class Reader(HTMLParser):
         return "".join(self.words)
 
 
-@pytest.fixture(params=sorted(reports.KINDS))
-def report(request: pytest.FixtureRequest) -> Report:
-    made: Report = reports.KINDS[request.param]()
-    return made
-
-
 def read(report: Report) -> Reader:
     reader = Reader()
     reader.feed(page_of(report))
