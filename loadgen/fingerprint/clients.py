@@ -186,15 +186,16 @@ class Slow:
             listen = partial(first_sign, client, site.until)
             sign = await while_sending(client.line, _noted(chain([opening], pieces), sent), listen, site.options.pace)
             finding = elapsed(site, client.line, begun, sign)
-        if sign is None or not isinstance(finding, Found):
+        if sign is None:
             return finding
-        at_once = finding.value < PROMPT_SECONDS
+        waited = sign.at - begun
+        at_once = waited < PROMPT_SECONDS
         if at_once and (sign.turned_away or (opening and sign.how in set(Ending))):
             return Failed(why=f"turned away at once: {sign.how}")
         if at_once and self.at_once:
             return NotApplicable(why=f"{self.at_once}: {sign.how}")
         if sign.how.startswith(_TOO_LARGE) or (sign.how.startswith(_BAD_REQUEST) and _is_much(sent)):
-            return NoneSeen(looked=finding.value, how=f"refused as too large: {sign.how}")
+            return NoneSeen(looked=waited, how=f"refused as too large: {sign.how}")
         return finding
 
 

@@ -35,6 +35,7 @@ class Plant:
     any_activity: bool = False  # what comes in meanwhile arms that anew
     max_head: float = NEVER  # looked at when it is complete
     max_begun: float = NEVER  # looked at before
+    begun_status: int = 431  # what one that is larger is answered
     max_fields: float = NEVER
     max_body: float = NEVER
     max_overhead: float = NEVER
@@ -45,6 +46,7 @@ class Plant:
     message_total: float = NEVER
     close_within: float = 0.0
     max_message: float = NEVER
+    refuses_late: float = 0.0  # a message that is too large, so much later; a ping that came meanwhile is answered
     max_fragments: float = NEVER
     websocket: bool = True
     posts: bool = True  # else 405, before the body

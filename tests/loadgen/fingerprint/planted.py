@@ -146,7 +146,7 @@ class Conversation:
                 line = trio.current_time() if b"\n" in new else line
                 self.data += new
                 if len(self.data) > self.plant.max_begun and b"\r\n\r\n" not in self.data:
-                    await self._answer(431, close=True)
+                    await self._answer(self.plant.begun_status, close=True)
                     raise GoneError
             except LateError:
                 if self.data:

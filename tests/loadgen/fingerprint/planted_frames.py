@@ -26,14 +26,16 @@ class Frames:
         self.frame_begun = NEVER
         self.heard = trio.current_time()
         self.pinged = NEVER
+        self.refused_at = NEVER
 
     async def run(self) -> None:
         accept = generate_accept_token(self.key)
         await self.conversation.stream.send_all(
             b"HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
             + accept
-            + b"\r\n\r\n"
+            + b"\r\n\r\n\x81\x05he"
         )
+        await self.conversation.stream.send_all(b"llo")
         while True:
             if not await self._turn():
                 return
@@ -45,6 +47,7 @@ class Frames:
             self.pinged + plant.pong_within,
             self.frame_begun + plant.frame_total,
             self.message_begun + plant.message_total,
+            self.refused_at,
         )
         try:
             self.data += await self.conversation.receive(min(ping_at, cut_at))
@@ -62,7 +65,7 @@ class Frames:
             if not await self._frame(first, payload):
                 return False
         announced = _announced(self.data)
-        if announced > plant.max_message:
+        if announced > plant.max_message and not plant.refuses_late:
             return await self._close(1009)
         if self.data and self.frame_begun == NEVER:
             self.frame_begun = trio.current_time()
@@ -78,7 +81,9 @@ class Frames:
         elif opcode in {0x0, 0x1, 0x2}:
             self.fragments += 1
             self.message_begun = min(self.message_begun, trio.current_time())
-            if self.fragments > self.plant.max_fragments or len(payload) > self.plant.max_message:
+            if len(payload) > self.plant.max_message and self.plant.refuses_late:
+                self.refused_at = trio.current_time() + self.plant.refuses_late
+            elif self.fragments > self.plant.max_fragments or len(payload) > self.plant.max_message:
                 return await self._close(1009)
             if final:
                 self.fragments, self.message_begun = 0, NEVER

@@ -66,6 +66,7 @@ async def test_every_planted_limit_is_found(autojump_clock: MockClock) -> None:
     assert rows.how("connected, silent") == "FIN"
     assert rows.how("Expect: 100-continue, silent") == "408 after 100, FIN"
     assert "close 1008 'planted'" in rows.how("frame, stalled")
+    assert rows.how("WebSocket, no pong").endswith(", after a ping at 25.0 s")
     assert "other addresses are served" in rows.how("connections from one address")
     assert {rows.mark(name) for name in rows.names()} == {"good"}
     assert (report.verdict.outcome, report.verdict.reasons) == ("held", [])
