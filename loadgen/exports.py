@@ -21,11 +21,10 @@ from prometheus_client import Metric
 from prometheus_client.openmetrics.exposition import generate_latest
 from prometheus_client.registry import Collector
 
-from loadgen import figures, page
+from loadgen import figures, flags, page
 from loadgen import format as fmt
 from loadgen.format import Tone
 from loadgen.report import Report
-from loadgen.target import UsageError
 
 #: Histograms count microseconds, but the log's column of maxima is in milliseconds.
 _PER_MILLISECOND: Final = 1000.0
@@ -170,22 +169,14 @@ def require(directory: str | None) -> None:
     """Make the directory, if any, before anything is measured, so that no run ends without its report."""
     if directory is None:
         return
-    try:
+    with flags.writing("--report", directory):
         Path(directory).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _cannot(directory, error.strerror or str(error)) from None
-    if not os.access(directory, os.W_OK | os.X_OK):
-        raise _cannot(directory, os.strerror(errno.EACCES))
+        if not os.access(directory, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def save(report: Report, directory: str) -> None:
     require(directory)
-    try:
+    with flags.writing("--report", directory):
         for name, text_of in _FILES.items():
             (Path(directory) / name).write_text(text_of(report), encoding="utf-8")
-    except OSError as error:
-        raise _cannot(directory, error.strerror or str(error)) from None
-
-
-def _cannot(directory: str, why: str) -> UsageError:
-    return UsageError(f"--report: cannot write into {directory!r}: {why}")

@@ -7,34 +7,23 @@ attack and all columns that figures.py declares. May not: measure or judge.
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from loadgen import figures
+from loadgen import figures, flags
 from loadgen import format as fmt
 from loadgen.client import Threat
 from loadgen.personas import registry
 from loadgen.report import Report, Table
-from loadgen.target import UsageError
 
 
 def require(file: str | None) -> None:
     """Make the file, if any, before anything is measured, so that no run ends without its tables."""
-    if file is None:
-        return
-    try:
-        Path(file).open("a").close()
-    except OSError as error:
-        raise _cannot(file, error) from None
+    if file is not None:
+        with flags.writing("--markdown", file):
+            Path(file).open("a").close()
 
 
 def write(file: str, tables: Iterable[Table]) -> None:
-    """Raises UsageError, as for a full disk."""
-    try:
+    with flags.writing("--markdown", file):
         Path(file).write_text(markdown(tables), encoding="utf-8")
-    except OSError as error:
-        raise _cannot(file, error) from None
-
-
-def _cannot(file: str, error: OSError) -> UsageError:
-    return UsageError(f"--markdown: cannot write {file!r}: {error.strerror}")
 
 
 def markdown(tables: Iterable[Table]) -> str:

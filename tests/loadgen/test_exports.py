@@ -153,7 +153,7 @@ def test_what_cannot_be_a_directory_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
         for use in (exports.require, lambda directory: exports.save(reports.run(), directory)):
-            with pytest.raises(UsageError, match=r"^--report: cannot write into .*file"):
+            with pytest.raises(UsageError, match=r"^--report: cannot write .*file"):
                 use(str(place))
 
 
