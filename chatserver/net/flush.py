@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from chatserver.net import sockets
 from chatserver.net.connection import Backlog, Connection
+from chatserver.net.states import State
 from chatserver.net.wheel import ticks
 from chatserver.reasons import Reason
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 #: Seconds for which a live peer's link may be silent: a train in a tunnel between two underground stations.
 MAX_LINK_OUTAGE = 25.0
+#: States of members: their handlers look for unacknowledged bytes when their deadline passes, so another window begins
+#: then. Such a peer may always have a few, and its handler must still have a chance to end an expired sign-in.
+_LOOKS = frozenset((State.OPEN, State.PINGED, State.STREAM))
 
 
 class FlushJudge:
@@ -60,8 +64,8 @@ class FlushJudge:
         """At the end of a window: begin another, return to the state's deadline, or abort."""
         outstanding = sockets.outstanding(connection.descriptor)
         enough = backlog.written + backlog.outstanding - outstanding >= min(self._least, backlog.outstanding)
-        if enough and not backlog.blocked:
-            self.lift(connection, backlog)  # the state's handler decides anew, and may begin another window
+        if not backlog.blocked and (outstanding == 0 or (enough and connection.state in _LOOKS)):
+            self.lift(connection, backlog)
             return
         if not enough and (backlog.excused or not self._in_backoff(connection)):
             self._connections.close(connection, Reason.FLUSH_DEADLINE, reset=True)

@@ -121,6 +121,20 @@ def test_few_bytes_that_are_never_acknowledged(it: Parked, kernel: Kernel) -> No
     assert it.details("closed") == [Reason.FLUSH_DEADLINE]
 
 
+@pytest.mark.parametrize("state", [State.KEEPALIVE, State.MESSAGE])
+def test_a_peer_that_took_enough_in_one_window_is_judged_by_the_next_one_too(
+    it: Parked, kernel: Kernel, state: State
+) -> None:
+    """These states do not look for unacknowledged bytes: it could read no more, and keep them for a minute."""
+    kernel.bytes = 100_000
+    connection = watched(it, state)
+    kernel.bytes = 50_000
+    it.turn(seconds=30.0)
+    assert connection.backlog is not None
+    it.turn(seconds=30.0)
+    assert it.details("closed") == [Reason.FLUSH_DEADLINE]
+
+
 def test_after_flush_the_state_has_its_remaining_time(it: Parked, kernel: Kernel) -> None:
     """A peer that empties the backlog again and again gains no time."""
     connection, peer = it.connect()
