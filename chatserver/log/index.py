@@ -40,7 +40,7 @@ HALF_LIFE = 30 * 86_400_000
 #: The least weight, so that an old message with the right words ranks above a new one with few.
 MIN_WEIGHT = 0.25
 
-#: Messages that the log in memory searches for one question.
+#: Records that the log in memory looks at for one question.
 MAX_SCANNED = 20_000
 
 
@@ -119,7 +119,7 @@ def top(scores: list[tuple[float, Record]]) -> list[tuple[float, Record]]:
 
 
 class MemoryIndex:
-    """No index at all: it searches the newest messages, and lets other tasks run meanwhile.
+    """No index at all: it searches the newest records, and lets other tasks run meanwhile.
 
     `newest` gives the records of a room before an offset, or of all rooms, the newest of each room first.
     """
@@ -133,7 +133,7 @@ class MemoryIndex:
         self._wall_ms = wall_ms
 
     async def find(self, question: Question, *, go_on: int | None = None) -> Found:
-        """See `Index.find`; `go_on` is the number of messages to skip."""
+        """See `Index.find`; `go_on` is the number of records to skip."""
         await trio.lowlevel.checkpoint()
         matcher = question.matcher()
         now_ms = self._wall_ms()
@@ -147,7 +147,7 @@ class MemoryIndex:
                 if place == start + MAX_SCANNED or len(scores) == CANDIDATES:
                     go_on_at = place
                     return
-                if place >= start and question.user in (None, record.user_id):
+                if place >= start and not record.kind and question.user in (None, record.user_id):
                     score = matcher.score(record.text)
                     if score:
                         scores.append((score * worth(record.time, now_ms), record))

@@ -9,7 +9,7 @@ dict of untracked keys and values. With tracked objects a full collection takes 
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice, takewhile
 from time import time_ns
 from typing import TypeVar
@@ -136,11 +136,13 @@ class MemoryLog:
         messages_only: bool = False,
     ) -> list[Record]:
         """The last records; see `Log.latest`."""
-        found = await self._find(room)
-        high = found.last if before is None else min(before - 1, found.last)
-        newest_first = map(found.records.__getitem__, range(high, found.first - 1, -1))
-        wanted = (record for record in newest_first if not record.kind) if messages_only else newest_first
-        return within_bytes(islice(wanted, bounded(limit)), max_bytes)[::-1]
+        await self._checkpoint()
+        most = bounded(limit)
+        newest_first = self._newest(room, before)
+        if messages_only:
+            scanned = await in_steps(_up_to_messages(newest_first, most))
+            newest_first = (record for record in scanned if not record.kind)
+        return within_bytes(islice(newest_first, most), max_bytes)[::-1]
 
     async def newest(self, room: str, limit: int) -> tuple[Head, list[Record]]:
         """The first and the last offset of a room with its last records; see `Log.newest`."""
@@ -181,16 +183,17 @@ class MemoryLog:
             return work(SqliteTables(self._beside))
 
     def _newest(self, room: str | None, before: int | None) -> Iterator[Record]:
-        """The messages of a room before an offset, or those of the rooms last written, each room newest first."""
+        """The records of a room before an offset, or of all rooms, the last written first; each room's newest first."""
         if not self._groups.accepting:
             raise LogUnavailable("the log is closed")
-        for name in [room] if room is not None else list(islice(reversed(self._rooms), MAX_READ)):
+        for name in [room] if room is not None else list(reversed(self._rooms)):
             found = self._any(name)
             last = found.last if before is None else min(before - 1, found.last)
             for offset in range(last, found.first - 1, -1):
-                record = found.records.get(offset)  # retention may run during a search
-                if record is not None and record.kind is Kind.MESSAGE:
-                    yield record
+                record = found.records.get(offset)
+                if record is None:
+                    break  # retention has removed it meanwhile, and all before it
+                yield record
 
     async def _checkpoint(self) -> None:
         """Let other tasks run, as a log on a disk does; raise LogUnavailable if the log is closed."""
@@ -274,6 +277,15 @@ class MemoryLog:
         for key in list(islice(expired, 2 * self._keys_since_expiry)):
             del self._keys[key]
         self._keys_since_expiry = 0
+
+
+def _up_to_messages(records: Iterable[Record], count: int) -> Iterator[Record]:
+    """The first records, until there are so many messages among them."""
+    for record in records if count else ():
+        yield record
+        count -= not record.kind
+        if not count:
+            return
 
 
 def _instead(room: _Room, draft: Draft, now: int) -> Stored | Refused | None:

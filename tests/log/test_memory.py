@@ -2,6 +2,8 @@
 
 import gc
 import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 import pytest
 import trio
@@ -9,9 +11,11 @@ import trio
 from chatserver import fair
 from chatserver.log import index as index_module
 from chatserver.log.index import Question
-from chatserver.log.interface import KEY_LIFETIME_MS
+from chatserver.log.interface import KEY_LIFETIME_MS, MAX_READ, Log
 from chatserver.log.memory import EXPIRE_EVERY, RETAIN_STEP, MemoryLog
 from tests.log.support import Clock, draft, fill, running, submit_all
+from tests.log.test_records import react
+from tests.support.groups import append
 
 ROOMS = 2_000
 
@@ -20,7 +24,7 @@ def named(number: int) -> str:
     return f"room-{number}"
 
 
-async def write(log: MemoryLog, rooms: int, times: int = 1, *, keyed: bool = False) -> None:
+async def write(log: Log, rooms: int, times: int = 1, *, keyed: bool = False) -> None:
     for time in range(times):
         await submit_all(
             log,
@@ -28,8 +32,8 @@ async def write(log: MemoryLog, rooms: int, times: int = 1, *, keyed: bool = Fal
         )
 
 
-async def turns_of_others(log: MemoryLog) -> int:
-    """The number of times that another task runs during retention."""
+async def turns_of_others(work: Callable[[], Awaitable[object]]) -> int:
+    """The number of times that another task runs meanwhile."""
     turns = 0
 
     async def others() -> None:
@@ -40,7 +44,7 @@ async def turns_of_others(log: MemoryLog) -> int:
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(others)
-        await log.retain(lambda _: (1, 0))
+        await work()
         nursery.cancel_scope.cancel()
     return turns
 
@@ -62,12 +66,24 @@ async def test_the_collector_has_nothing_to_visit() -> None:
 async def test_retention_lets_others_run_between_rooms_and_records(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fair, "STEP", 0)
     log = MemoryLog()
+    retain = partial(log.retain, lambda _: (1, 0))
     async with running(log):
         await write(log, 50)
-        assert await turns_of_others(log) >= 49  # trio runs tasks in random order, so the last turn may be missed
+        assert await turns_of_others(retain) >= 49  # trio runs tasks in random order, so the last turn may be missed
         await fill(log, 5 * RETAIN_STEP)
-        assert await turns_of_others(log) >= 54
+        assert await turns_of_others(retain) >= 54
         assert (await log.head("lobby")).first == 5 * RETAIN_STEP
+
+
+async def test_a_search_for_messages_lets_others_run_between_records_of_other_kinds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A million reactions would hold up the loop for 0.1 s."""
+    monkeypatch.setattr(fair, "STEP", 0)
+    async with running(MemoryLog()) as log:
+        await submit_all(log, [draft(), *(react(1, user=f"u_{number}") for number in range(50))])
+        assert await turns_of_others(partial(log.index.find, Question(("hi",)))) >= 50
+        assert await turns_of_others(partial(log.latest, "lobby", 5, messages_only=True)) >= 50
 
 
 async def test_an_emptied_room_takes_no_memory_for_what_it_had() -> None:
@@ -140,3 +156,10 @@ async def test_a_search_looks_at_a_bounded_number_of_messages(monkeypatch: pytes
             go_on = found.go_on
             answers.append((len(found.hits), go_on))
     assert answers == [(3, 3), (2, 13), (0, None)]
+
+
+async def test_a_search_finds_messages_of_all_rooms() -> None:
+    async with running(MemoryLog()) as log:
+        await append(log, draft("apple"))
+        await write(log, MAX_READ + 1)
+        assert [hit.record.room for hit in (await log.index.find(Question(("apple",)))).hits] == ["lobby"]
