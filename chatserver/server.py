@@ -132,7 +132,10 @@ class Server:
         async with trio.open_nursery() as log_nursery:
             await log_nursery.start(self._reload_at_hangup)  # files that change while the log opens have been read
             await log_nursery.start(
-                partial(log.run, on_hints=self._on_hints, schedule=self._hand_out, post=self._post), self._news
+                partial(
+                    log.run, on_hints=self._on_hints, schedule=self._hand_out, post=self._post, faulted=self._faulted
+                ),
+                self._news,
             )
             with ExitStack() as stack:
                 readiness = Readiness()
@@ -173,7 +176,10 @@ class Server:
         return self._reloader is not None and self.parts.connections.scheduler.post(call)
 
     def _news(self, records: Sequence[Record]) -> None:
-        self._attempt(partial(self.parts.hub.news, records))
+        self.parts.hub.news(records)
+
+    def _faulted(self, item: object) -> None:
+        self.parts.connections.faults.caught(item)
 
     def _on_hints(self, hints: Mapping[str, int]) -> None:
         if self._reloader is not None:  # otherwise nothing is in memory yet

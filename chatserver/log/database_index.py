@@ -7,11 +7,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, Protocol, TypeVar
 
+import structlog
 import trio
 
 from chatserver.log.connections import ConnectionPool
 from chatserver.log.index import Found, Question, SearchFailed
-from chatserver.log.interface import ANSWER_DEADLINE, LogUnavailable
+from chatserver.log.interface import ANSWER_DEADLINE, Faulted, LogUnavailable, log_fault
+
+_log = structlog.get_logger("chatserver.log")
 
 T = TypeVar("T")
 C = TypeVar("C")
@@ -36,6 +39,7 @@ class DatabaseIndex(ABC, Generic[C, R]):
         self._turn = trio.Lock()  # one search at a time
         self._waiting = 0  # messages since the last round of upkeep
         self._some, self._many = trio.Event(), trio.Event()
+        self._faulted: Faulted = log_fault
 
     def close(self) -> None:
         """Close the connection for searches; later searches raise SearchFailed."""
@@ -80,3 +84,10 @@ class DatabaseIndex(ABC, Generic[C, R]):
         waiting, self._waiting = self._waiting, 0
         self._some, self._many = trio.Event(), trio.Event()
         return waiting
+
+    def _note_failure(self, error: Exception) -> None:
+        """Log that upkeep has failed: the log goes on, and it is tried again later. Called in the except clause."""
+        if isinstance(error, LogUnavailable):
+            _log.warning("indexing_failed", reason=str(error))
+        else:
+            self._faulted(self)

@@ -12,13 +12,12 @@ its deadline, and new ones are refused. A message that is stored after all is an
 that message.
 """
 
-import logging
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
 from operator import itemgetter
-from typing import Any, TypeAlias
+from typing import TypeAlias, TypeVar
 
 import msgspec
 import trio
@@ -35,6 +34,7 @@ from chatserver.log.interface import (
     SHARED_PENDING,
     Answer,
     Draft,
+    Faulted,
     LogBusy,
     LogError,
     LogUnavailable,
@@ -47,6 +47,7 @@ from chatserver.log.interface import (
     Stored,
     at_once,
     ignore_hints,
+    log_fault,
     untaken,
 )
 
@@ -56,8 +57,7 @@ Outcomes: TypeAlias = Sequence[Stored | LogError]
 Begin = Callable[[Sequence[Draft], Callable[[Outcome[Outcomes]], None]], None]
 _Entry: TypeAlias = tuple[Draft, Answer, float]  # the last is the deadline of the answer, on trio's clock
 _deadline = itemgetter(2)
-
-logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 #: Answers handed out in one step: 0.1 to 0.3 ms, since an answer is a write to a socket.
 ANSWERS_PER_STEP = 8
@@ -82,6 +82,7 @@ class GroupWriter:
         self._news: News
         self._schedule: Schedule
         self._post: Post
+        self._faulted: Faulted
         self._now: Callable[[], float]
         self._nap: trio.CancelScope  # of the task that keeps the deadlines
 
@@ -118,12 +119,12 @@ class GroupWriter:
 
     async def run(
         self, news: News, *, on_hints: OnHints = ignore_hints, schedule: Schedule = at_once, post: Post = untaken,
-        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+        faulted: Faulted = log_fault, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:  # fmt: skip
         """Commit groups until cancelled, then the remaining drafts within DRAIN_DEADLINE. `on_hints` is not used."""
         if self.accepting:
             raise RuntimeError("this log runs already")
-        self._news, self._schedule, self._post = news, schedule, post
+        self._news, self._schedule, self._post, self._faulted = news, schedule, post, faulted
         self._now = trio.lowlevel.current_clock().current_time  # `trio.current_time` looks the clock up at each call
         self.accepting = True
         task_status.started()
@@ -158,13 +159,13 @@ class GroupWriter:
             _, done, _ = committing[self._overdue]
             self._overdue += 1
             self._counts.late += 1
-            _tell(done, LogUnavailable("the disk did not answer in time; it may store the message all the same"))
+            self._tell(done, LogUnavailable("the disk did not answer in time; it may store the message all the same"))
         late = [network for network, (_, _, due) in self._waiting.firsts() if due <= now][:MAX_GROUP]
         for network in late:
             draft, done, _ = self._waiting.pop_from(network)
             self._waiting_text -= len(draft.text)
             self._counts.late += 1
-            _tell(done, LogBusy("the message waited too long for its turn, and was not stored"))
+            self._tell(done, LogBusy("the message waited too long for its turn, and was not stored"))
         dues = [due for _, _, due in islice(committing, self._overdue, self._overdue + 1)]
         dues += [due for _, (_, _, due) in self._waiting.firsts()]
         return min(dues, default=now + ANSWER_DEADLINE)  # any draft that arrives later is due after that
@@ -206,15 +207,15 @@ class GroupWriter:
         """`_finish_group` inside a fault boundary, because an exception in a callback of trio's ends the program."""
         try:
             self._finish_group(group, outcome)
-        except Exception:
-            logger.exception("what followed the commit of %d drafts failed", len(group))
+        except Exception:  # noqa: BLE001
+            self._faulted(self)
 
     def _finish_group(self, group: Sequence[_Entry], outcome: Outcome[Outcomes]) -> None:
         if self._committing is not group:
             return  # the log was closed before the disk answered, and all drafts were answered then
         overdue, self._overdue = self._overdue, 0
         self._committing = ()
-        outcomes = _checked(outcome, len(group))
+        outcomes = self._checked(outcome, len(group))
         self._begin_when_due()  # so that the disk works while these are answered
         self._send(group[overdue:], outcomes)
         if not self._committing:
@@ -231,7 +232,7 @@ class GroupWriter:
             self._counts.failures += 1
         self._counts.records += len(fresh)
         if fresh:
-            _tell(self._news, fresh)
+            self._tell(self._news, fresh)
         is_scheduled = self._unanswered.length > 0
         for index, (draft, done, _) in enumerate(waiting, len(outcomes) - len(waiting)):
             self._unanswered.push(draft.network, (done, outcomes[index]))
@@ -241,7 +242,7 @@ class GroupWriter:
     def _hand_out(self) -> bool:
         """Hand out the next few answers, networks in turn; returns whether there are more."""
         for done, outcome in self._unanswered.take(ANSWERS_PER_STEP):
-            _tell(done, outcome)
+            self._tell(done, outcome)
         if not self._committing:
             self._begin_when_due()
         return self._unanswered.length > 0
@@ -256,22 +257,20 @@ class GroupWriter:
             self._unanswered.push(draft.network, (done, closed))
         at_once(self._hand_out)
 
+    def _tell(self, receiver: Callable[[T], object], what: T) -> None:
+        """Call a receiver inside a fault boundary, so that the others are called too."""
+        try:
+            receiver(what)
+        except Exception:  # noqa: BLE001
+            self._faulted(self)
 
-def _tell(receiver: Callable[[Any], object], what: object) -> None:
-    """Call a receiver inside a fault boundary: what it raises is logged, and the other receivers are called."""
-    try:
-        receiver(what)
-    except Exception:
-        logger.exception("a receiver of the log's %s failed", "news" if isinstance(what, list) else "answers")
-
-
-def _checked(outcome: Outcome[Outcomes], count: int) -> Outcomes:
-    """An outcome for each draft of a group. A bug in the engine is logged and fails the group, not the process."""
-    try:
-        outcomes = outcome.unwrap()
-        if len(outcomes) != count:
-            raise RuntimeError(f"{len(outcomes)} outcomes for {count} drafts")
-    except Exception:
-        logger.exception("the log's engine failed on a group of %d drafts", count)
-        return [LogUnavailable("the log failed; the server's log says how") for _ in range(count)]
-    return outcomes
+    def _checked(self, outcome: Outcome[Outcomes], count: int) -> Outcomes:
+        """An outcome for each draft of a group. A fault of the engine fails the group, not the process."""
+        try:
+            outcomes = outcome.unwrap()
+            if len(outcomes) != count:
+                raise RuntimeError(f"{len(outcomes)} outcomes for {count} drafts")
+        except Exception:  # noqa: BLE001
+            self._faulted(self)
+            return [LogUnavailable("the log failed; the server's log says how") for _ in range(count)]
+        return outcomes

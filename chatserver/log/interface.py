@@ -23,6 +23,7 @@ The promises:
   again, the log does too.
 """
 
+import logging
 import secrets
 import string
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -234,6 +235,8 @@ Keeps = Callable[[str], tuple[int, int]]
 Schedule = Callable[[Step], None]
 #: Called from any thread to have the loop make a call before its tasks run. False: it will not, so ask trio instead.
 Post = Callable[[Callable[[], object]], bool]
+#: Called in the except clause for a fault of ours, with the object in which it happened: counts and logs it.
+Faulted = Callable[[object], None]
 
 
 def ignore_hints(hints: Mapping[str, int]) -> None:
@@ -249,6 +252,11 @@ def at_once(step: Step) -> None:
 def untaken(call: Callable[[], object]) -> bool:
     """The `Post` of a program without a scheduler."""
     return False
+
+
+def log_fault(item: object) -> None:
+    """The `Faulted` of a program that counts no faults."""
+    logging.getLogger(__name__).exception("a fault in %s", type(item).__name__)  # noqa: LOG004  see Faulted
 
 
 class Log(Protocol):
@@ -295,12 +303,13 @@ class Log(Protocol):
 
     async def run(
         self, news: News, *, on_hints: OnHints = ignore_hints, schedule: Schedule = at_once, post: Post = untaken,
-        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+        faulted: Faulted = log_fault, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:  # fmt: skip
         """Open the log, then commit groups until cancelled; started with `await nursery.start(log.run, news)`.
 
         `on_hints` is called on the loop, and only by a shared log. `schedule` gets a step that hands out the answers of
         finished groups, a few in each call. `post` brings outcomes back from threads: of reads, and of some groups.
+        `faulted` is called for an exception in `news`, in an answer or in the log itself, which goes on.
 
         When cancelled it refuses new drafts, commits the submitted ones within DRAIN_DEADLINE, answers LogUnavailable
         to the rest, hands out all answers, and closes. Raises LogOpenError if it cannot open.
@@ -310,8 +319,8 @@ class Log(Protocol):
         """Queue a draft; `done` is called once, on the trio loop, when its group is durable or has failed.
 
         Never blocks. Raises LogBusy when the queue is full or the disk has stopped answering; `done` is then never
-        called. An exception in `news` or `done` is logged, and the others are called. The texts of a draft have no NUL
-        and no lone surrogates, which protocol/validation.py refuses: a database that cannot store one fails the group.
+        called. The texts of a draft have no NUL and no lone surrogates, which protocol/validation.py refuses: a
+        database that cannot store one fails the group.
         """
 
     async def head(self, room: str) -> Head:

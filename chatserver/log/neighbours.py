@@ -8,7 +8,6 @@ newest offset of each room is kept for it, up to a bound. Hints beyond it, or fo
 """
 
 import errno
-import logging
 import os
 import socket
 from collections.abc import Iterator, Mapping
@@ -32,8 +31,6 @@ RECEIVE_BATCH = 32
 MAX_UNSENT = 1_000
 #: Seconds until kept hints are sent again.
 RETRY = 0.003
-
-logger = logging.getLogger(__name__)
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(dict[str, Annotated[int, msgspec.Meta(ge=0)]]).decode
@@ -122,10 +119,7 @@ class Neighbours:
             nursery.start_soon(self._send_again)
             while self._socket is not None:
                 await trio.lowlevel.wait_readable(self._socket)
-                try:
-                    on_hints(self._receive(self._socket))
-                except Exception:
-                    logger.exception("a receiver of hints failed")
+                on_hints(self._receive(self._socket))
 
     def _receive(self, source: socket.socket) -> dict[str, int]:
         hints: dict[str, int] = {}

@@ -22,6 +22,7 @@ from chatserver.log import postgres_markers, postgres_readers
 from chatserver.log.database import DatabaseLog
 from chatserver.log.interface import (
     DRAIN_DEADLINE,
+    Faulted,
     Identity,
     LogOpenError,
     LogUnavailable,
@@ -33,6 +34,7 @@ from chatserver.log.interface import (
     Schedule,
     at_once,
     ignore_hints,
+    log_fault,
     untaken,
 )
 from chatserver.log.postgres_connection import Connection, Server, Session, compare_clocks
@@ -84,6 +86,7 @@ class PostgresLog(DatabaseLog[Connection, _Opened]):
         on_hints: OnHints = ignore_hints,
         schedule: Schedule = at_once,
         post: Post = untaken,
+        faulted: Faulted = log_fault,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Open, commit groups and listen until cancelled, close.
@@ -120,8 +123,9 @@ class PostgresLog(DatabaseLog[Connection, _Opened]):
 
                 await nursery.start(Listener(server, self._node, pass_on).run)
                 nursery.start_soon(self._end_when_replaced, nursery.cancel_scope)
-                nursery.start_soon(self.index.run)
-                await self._groups.run(partial(self._note, news), schedule=schedule, post=post, task_status=task_status)
+                nursery.start_soon(self.index.run, faulted)
+                run = partial(self._groups.run, schedule=schedule, post=post, faulted=faulted)
+                await run(partial(self._note, news), task_status=task_status)
             if self._replaced.is_set():
                 raise LogOpenError(
                     "the database has another history than when this server was started (a standby was promoted, or a "

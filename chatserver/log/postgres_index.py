@@ -14,12 +14,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-import structlog
 import trio
 
 from chatserver.log.database_index import DatabaseIndex
 from chatserver.log.index import CANDIDATES, Found, Question, ranked
-from chatserver.log.interface import LogUnavailable, Record
+from chatserver.log.interface import Faulted, Record
 from chatserver.log.postgres_connection import Connection, Server
 from chatserver.log.postgres_readers import MAX_OFFSET, PostgresReaders
 from chatserver.log.postgres_rows import plain_array, text_array
@@ -48,8 +47,6 @@ _SETTINGS = (
 _OFFSET_BITS = 36
 #: The advisory lock for merging: "word".
 _LOCK = 0x776F7264
-
-_log = structlog.get_logger("chatserver.log")
 
 _ROOM = "SELECT id FROM rooms WHERE name = %s"
 _FIND = f"""
@@ -91,8 +88,9 @@ class PostgresIndex(DatabaseIndex[Connection, PostgresReaders]):
         """Note that this server has committed this many messages."""
         self._note(messages, MERGE_AFTER)
 
-    async def run(self) -> None:
+    async def run(self, faulted: Faulted) -> None:
         """Merge the list from time to time, until cancelled."""
+        self._faulted = faulted
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._renew)
             while True:
@@ -114,8 +112,8 @@ class PostgresIndex(DatabaseIndex[Connection, PostgresReaders]):
         began = trio.current_time()
         try:
             more = await self._change(what, work)
-        except LogUnavailable as error:
-            _log.warning("indexing_failed", reason=str(error))
+        except Exception as error:  # noqa: BLE001
+            self._note_failure(error)
             await trio.sleep(MERGE_RETRY)
             return True
         await trio.sleep(MERGE_PAUSE * (trio.current_time() - began))

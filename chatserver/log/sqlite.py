@@ -24,6 +24,7 @@ from chatserver.log.database import DatabaseLog
 from chatserver.log.file_lock import FileLock
 from chatserver.log.interface import (
     DRAIN_DEADLINE,
+    Faulted,
     Identity,
     Keeps,
     LogUnavailable,
@@ -35,6 +36,7 @@ from chatserver.log.interface import (
     Schedule,
     at_once,
     ignore_hints,
+    log_fault,
     untaken,
 )
 from chatserver.log.neighbours import Neighbours
@@ -99,7 +101,7 @@ class SqliteLog(DatabaseLog[sqlite3.Connection, _Opened]):
 
     async def run(
         self, news: News, *, on_hints: OnHints = ignore_hints, schedule: Schedule = at_once, post: Post = untaken,
-        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+        faulted: Faulted = log_fault, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:  # fmt: skip
         """Open, commit groups until cancelled, close."""
         self._on_hints = on_hints
@@ -111,9 +113,10 @@ class SqliteLog(DatabaseLog[sqlite3.Connection, _Opened]):
             async with trio.open_nursery() as nursery:
                 if self._neighbours is not None:
                     nursery.start_soon(self._neighbours.run, on_hints)
-                nursery.start_soon(self.index.run)
+                nursery.start_soon(self.index.run, faulted)
                 nursery.start_soon(self._scrub, opened.scrubber)
-                await self._groups.run(news, schedule=schedule, post=post, task_status=task_status)
+                run = partial(self._groups.run, schedule=schedule, post=post, faulted=faulted)
+                await run(news, task_status=task_status)
         finally:
             self._opened = None
             await self._close(opened)

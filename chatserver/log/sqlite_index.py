@@ -17,13 +17,12 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
-import structlog
 import trio
 
 from chatserver.log.database_index import Change, DatabaseIndex
 from chatserver.log.file_lock import FileLock
 from chatserver.log.index import TAIL, Found, Question
-from chatserver.log.interface import LogUnavailable
+from chatserver.log.interface import Faulted
 from chatserver.log.sqlite_indexing import INDEX_STEP, index_rooms
 from chatserver.log.sqlite_readers import SqliteReaders
 from chatserver.log.sqlite_schema import IN_ROOM, OFFSETS
@@ -47,8 +46,6 @@ _BACKLOG = f"""
     SELECT id, name, indexed < coalesce((SELECT max(place) % {OFFSETS} FROM messages WHERE {IN_ROOM}), 0)
     FROM rooms WHERE id > ? ORDER BY id LIMIT ?
 """  # noqa: S608
-
-_log = structlog.get_logger("chatserver.log")
 
 
 class _Debris(NamedTuple):
@@ -111,15 +108,14 @@ class SqliteIndex(DatabaseIndex[sqlite3.Connection, SqliteReaders]):
         """See `Index.lag`."""
         return trio.current_time() - self._behind_since if self.behind else 0.0
 
-    async def run(self) -> None:
+    async def run(self, faulted: Faulted) -> None:
         """Index messages until cancelled."""
+        self._faulted = faulted
         while True:
             try:
                 await self._catch_up()
-            except LogUnavailable as error:
-                _log.warning("indexing_failed", reason=str(error))
-            except Exception:  # noqa: BLE001  the log goes on without its index
-                _log.exception("indexing_failed")
+            except Exception as error:  # noqa: BLE001
+                self._note_failure(error)
             else:
                 await self._wait(INDEX_INTERVAL)
                 continue

@@ -110,6 +110,15 @@ async def test_a_text_deleted_elsewhere_is_in_no_kept_result_here(server: Servin
     assert not (await ask(address, "GET", "/search?q=tea")).json["cached"]
 
 
+async def test_a_fault_in_a_receiver_of_hints_costs_the_others_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(faults=1) as server:
+        monkeypatch.setattr(server.server.parts.hub, "on_hints", mock.Mock(side_effect=RuntimeError("planted")))
+        for cached in (False, True):
+            assert (await ask(server.address, "GET", "/search?q=tea")).json["cached"] == cached
+        server.server._on_hints({TEXTS_CHANGED: 0})
+        assert not (await ask(server.address, "GET", "/search?q=tea")).json["cached"]
+
+
 @pytest.mark.parametrize("shared", [False, True])
 async def test_a_room_in_memory_answers_without_the_log_up_to_its_end(
     monkeypatch: pytest.MonkeyPatch, *, shared: bool

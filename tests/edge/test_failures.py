@@ -93,6 +93,20 @@ async def test_a_log_that_cannot_store(monkeypatch: pytest.MonkeyPatch) -> None:
         assert await in_one_second(server, publish, "publish_failed") == {("LogUnavailable", WORDS)}
 
 
+async def test_a_bug_after_an_acknowledgement_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(faults=1) as server, chatter(server.address) as friend:
+        hub = server.server.parts.hub
+        answered = hub._answered
+
+        def fail(*arguments: Any) -> None:
+            answered(*arguments)
+            raise RuntimeError("a bug")
+
+        monkeypatch.setattr(hub, "_answered", fail)
+        assert (await friend.ask("publish", room="lobby", text="hello"))["type"] == "ack"
+        assert [line["item"] for line in server.logs if line["event"] == "fault"] == ["GroupWriter"]
+
+
 @pytest.mark.parametrize("behind_a_wait", [False, True])
 async def test_a_bug_of_ours_that_costs_connections(monkeypatch: pytest.MonkeyPatch, behind_a_wait: bool) -> None:
     async with serving(faults=TIMES) as server:

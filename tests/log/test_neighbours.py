@@ -101,25 +101,6 @@ def test_garbage_is_ignored(datagrams: list[bytes]) -> None:
         assert neighbours._receive(ours) == {"lobby": 4}
 
 
-async def test_a_receiver_that_fails_gets_the_next_hint(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    heard: list[object] = []
-
-    def hear(hints: object) -> None:
-        heard.append(hints)
-        if len(heard) == 1:
-            raise ValueError("planted")
-
-    with opened(tmp_path, 0, 2) as ours, opened(tmp_path, 1, 2) as other:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(other.run, hear)
-            for number in range(1, 3):
-                ours.tell({"lobby": number})
-                await eventually(lambda number=number: len(heard) == number)  # type: ignore[misc]
-            nursery.cancel_scope.cancel()
-    assert heard == [{"lobby": 1}, {"lobby": 2}]
-    assert "planted" in caplog.text
-
-
 def test_an_unsafe_or_long_path_is_refused_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     long = tmp_path / ("x" * MAX_PATH)
     with pytest.raises(LogOpenError, match="too long for a socket"):

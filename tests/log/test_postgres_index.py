@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 
+import psycopg
 import pytest
 import trio
 from msgspec.structs import replace
@@ -58,15 +59,21 @@ async def test_words_that_postgresqls_parser_would_treat_otherwise(log: Postgres
         assert said[number] in [hit.record.text for hit in hits], words
 
 
-async def test_the_index_is_merged_concurrently_with_commits(log: PostgresLog, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_index_is_merged_concurrently_with_commits_and_after_failures(
+    log: PostgresLog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(index_module, "MERGE_AFTER", 20)
     monkeypatch.setattr(index_module, "MERGE_INTERVAL", 3600)
     monkeypatch.setattr(index_module, "MERGE_RETRY", 0.01)
-    merge, merged, failures = index_module._merge, [], [0]
+    merge, merged, failures = (
+        index_module._merge,
+        [],
+        [ZeroDivisionError("planted"), psycopg.OperationalError("planted")],
+    )
 
     def counted(connection: Connection) -> None:
         if failures:
-            connection.execute(f"SELECT 1 / {failures.pop()}")
+            raise failures.pop()
         merge(connection)
         merged.append(connection.execute(
             "SELECT count(*), gin_clean_pending_list('messages_words') FROM messages WHERE words @@ 'apple'"
@@ -78,6 +85,7 @@ async def test_the_index_is_merged_concurrently_with_commits(log: PostgresLog, m
             await submit_all(log, [draft(f"apple {number}") for number in range(10)])
             await eventually(lambda expected=expected: merged == expected)  # type: ignore[misc]
     assert [line["event"] for line in lines] == ["indexing_failed"]
+    assert "a fault in PostgresIndex" in caplog.text
 
 
 async def test_a_search_that_takes_too_long_fails_and_delays_nothing(

@@ -1,5 +1,6 @@
 """A group writer with an engine that the test controls, and the records of its receivers."""
 
+import sys
 from collections.abc import Sequence
 
 import msgspec
@@ -39,6 +40,7 @@ class Written:
         self.writer = GroupWriter(begin or beside(self.engine.commit), interval=interval)
         self.schedule = schedule
         self.heard: list[object] = []  # news as lists; answers as stored texts or types of errors
+        self.faults: list[type[BaseException]] = []
 
     def close_gate(self) -> trio.Event:
         """Commits hang until the returned event is set."""
@@ -61,8 +63,13 @@ class Written:
     def answer(self, outcome: Stored | LogError) -> None:
         self.heard.append(outcome.record.text if isinstance(outcome, Stored) else type(outcome))
 
+    def faulted(self, item: object) -> None:
+        error = sys.exception()
+        assert error is not None
+        self.faults.append(type(error))
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        await self.writer.run(self.news, schedule=self.schedule, task_status=task_status)
+        await self.writer.run(self.news, schedule=self.schedule, faulted=self.faulted, task_status=task_status)
 
     def submit(self, *texts: str) -> None:
         for text in texts:
