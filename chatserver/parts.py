@@ -40,6 +40,7 @@ from chatserver.chat.slow_mode import SlowMode
 from chatserver.edge.closes import CloseStats
 from chatserver.edge.date import date_now
 from chatserver.edge.enforcement import Enforcer
+from chatserver.edge.farewell import Farewell
 from chatserver.edge.http import Exchange, HttpExchanges
 from chatserver.edge.proxied import ForwardedFor, ProxyHandler, trusted_proxies
 from chatserver.edge.requests import BodyHandler, RequestHandler, Upload
@@ -78,6 +79,7 @@ class Parts(MeasuredParts):
 
     exchanges: HttpExchanges
     websockets: WebSocketHandler
+    farewell: Farewell
     limiters: Limiters
     services: Services
     poller: Poller
@@ -180,6 +182,7 @@ def build(
         loop=loop, garbage=garbage, log=log, searches=routes.searches.counts, connections=connections,
         admission=admission, stats=stats, input_budget=connections.input_budget, hub=hub,
         moderation=services.moderation, exchanges=exchanges, websockets=websockets,
+        farewell=Farewell(connections, exchanges, websockets),
         services=services, limiters=limiters,
         poller=Poller(connections, readiness, listeners), handshakes=handshakes, shared=shared, others=others,
     )  # fmt: skip

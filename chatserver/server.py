@@ -6,7 +6,6 @@ Owns: the order in which all parts start and stop. May not: do any part's work.
       hub (readers of the log) · poller · wheel · housekeeping · signals · tasks of requests that wait for the log
 """
 
-import math
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -18,29 +17,20 @@ import trio
 
 from chatserver.api.keys import KeyRing
 from chatserver.api.published_keys import PublishedKeys
-from chatserver.api.session import WebSocketSession
-from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.reloader import Reloader
-from chatserver.chat.room import Room
-from chatserver.edge.http import Exchange, return_after
 from chatserver.exits import EXIT_BIND, EXIT_CLEAN, EXIT_LOG, complain, innermost
 from chatserver.fair import in_steps
 from chatserver.listening import CannotListenError, Listening, announce, bind_all
 from chatserver.log import open_log
 from chatserver.log.interface import LogError, LogOpenError, Record
-from chatserver.net.connection import Connection
 from chatserver.net.descriptors import connection_limit, make_room, raise_descriptor_limit
 from chatserver.net.readiness import Readiness
-from chatserver.net.states import Priority, State
+from chatserver.net.states import Priority
 from chatserver.net.tls import TlsEngine, load_context
 from chatserver.observe import logs
 from chatserver.observe.loop import LoopMeter
 from chatserver.observe.memory import Collector, Heap, find_trim
 from chatserver.parts import Parts, build
-from chatserver.protocol import sse
-from chatserver.protocol.errors import HttpError
-from chatserver.protocol.response import error_response, with_retry_after
-from chatserver.reasons import ErrorCode, Reason
 from chatserver.settings.fields import Settings
 from chatserver.settings.forms import redacted
 from chatserver.settings.spec import ConfigError
@@ -57,9 +47,6 @@ FAREWELL_SHARE = 0.1
 TASK_RESTART_PAUSE = 1.0
 #: The interpreter's switch interval, seconds: with CPython's 5 ms the loop would wait that long for the log's threads.
 THREAD_SWITCH = 0.0005
-
-#: States in which a request has begun and is not complete.
-_UNFINISHED = frozenset((State.HEAD, State.BODY))
 
 _log = structlog.get_logger("chatserver")
 
@@ -148,20 +135,21 @@ class Server:
                         loop=self.loop, garbage=garbage, ready=lambda: self._ready,
                         engine=self._engine, keys=self._keys, supervised=self._supervised,
                     )  # fmt: skip
-                    await self._restore()
+                    await self._restore(nursery)
                     await self._serve(nursery, task_status)
             log_nursery.cancel_scope.cancel()
 
-    async def _restore(self) -> None:
+    async def _restore(self, nursery: trio.Nursery) -> None:
         """Restore the bans and sign-outs from before a restart; without them the server does not start."""
         parts, services = self.parts, self.parts.services
-        self._reloader = Reloader(
+        self._reloader = reloader = Reloader(
             parts.log, services.moderation, services.identities.signed_out, faulted=parts.connections.faults.caught
         )
         try:
-            await self._reloader.restore()
+            await reloader.restore()
         except LogError as error:
             raise LogOpenError(f"sanctions and sign-outs cannot be read: {error}") from error
+        nursery.start_soon(self._keep_running, reloader.run)
 
     def _hand_out(self, step: Callable[[], bool]) -> None:
         """Hand out the first part of a group's news and answers, which is mostly all, and schedule the rest."""
@@ -195,8 +183,6 @@ class Server:
         nursery.start_soon(self._keep_running, parts.hub.run)
         nursery.start_soon(self._keep_running, parts.services.markers.run)
         nursery.start_soon(self._keep_running, partial(parts.services.audit.run, parts.log.audit))
-        if self._reloader is not None:
-            nursery.start_soon(self._keep_running, self._reloader.run)
         if self._published is not None:
             nursery.start_soon(self._keep_running, self._published.run)
         if parts.shared is not None:
@@ -335,39 +321,14 @@ class Server:
         """Accept no peer, send all connections away with a time to come back, and wait until they are closed."""
         self._ready = False
         parts = self.parts
-        connections = parts.connections
+        connections, farewell = parts.connections, parts.farewell
         self.stop_accepting()
         parts.exchanges.draining = True
-        await in_steps(connections.step(each, self._send_away) for each in filter(None, connections.table))
+        await in_steps(connections.step(each, farewell.send_away) for each in filter(None, connections.table))
         with trio.move_on_after(self.settings.drain_timeout * (1 - FAREWELL_SHARE)):
             await self._until_gone()
-        await in_steps(connections.step(each, self._cut_short) for each in filter(None, connections.table))
+        await in_steps(connections.step(each, farewell.cut_short) for each in filter(None, connections.table))
         await self._until_gone()
-
-    def _send_away(self, connection: Connection) -> None:
-        """Answer a held request, close an idle connection, and tell any other peer when to come back."""
-        parts, after = self.parts, return_after()
-        parts.connections.hurry(connection)
-        context = connection.context  # read after `hurry`, which may find that the peer is gone
-        match context:
-            case WebSocketSession():
-                parts.websockets.drain(connection, after)
-            case PollWaiter():
-                context.keep_alive = False
-                parts.exchanges.answer_held(connection, context)
-            case Exchange():
-                context.keep_alive = False
-            case Member():  # a browser reconnects by itself, after the last `retry` that it received
-                parts.connections.finish(connection, Reason.DRAINING, sse.retry_field(math.ceil(after * 1000)))
-            case None | Room() if not connection.inbox and not connection.blocked:
-                parts.connections.close(connection, Reason.DRAINING)
-
-    def _cut_short(self, connection: Connection) -> None:
-        """Answer an incomplete request with when to send it again, since the server stops before it is complete."""
-        if connection.state in _UNFINISHED and not connection.blocked:
-            error = HttpError(ErrorCode.DRAINING, "the server is restarting; come back a little later")
-            wire = with_retry_after(error_response(error), math.ceil(return_after()))
-            self.parts.connections.finish(connection, Reason.DRAINING, wire)
 
     async def _until_gone(self) -> None:
         while self.parts.connections.held:  # noqa: ASYNC110  an event set at each close would slow the hot path

@@ -61,7 +61,7 @@ RETURN_AFTER, RETURN_WINDOW = 1.0, 5.0
 _UNFINISHED = (Later, Next)
 #: Globals for each request: to look up a member of an enum costs CPython 3.11 some 900 instructions.
 _SERVING, _KEEPALIVE = State.SERVING, State.KEEPALIVE
-_RESTARTING = "the server is restarting; come back a little later"
+RESTARTING = "the server is restarting; come back a little later"
 
 
 def return_after() -> float:
@@ -139,7 +139,7 @@ class HttpExchanges:
         if self.draining and isinstance(answer, Hold | Stream | Upgrade):
             # A held poll would wait for news that no longer comes, and delay the shutdown.
             exchange.keep_alive = False
-            refused = refusal(ErrorCode.DRAINING, _RESTARTING, return_after())
+            refused = refusal(ErrorCode.DRAINING, RESTARTING, return_after())
             return self.respond(connection, exchange, refused, Reason.DRAINING)
         return self._give[type(answer)](connection, exchange, answer)
 

@@ -160,6 +160,6 @@ async def test_a_member_whose_reset_is_found_during_a_drain_is_no_fault() -> Non
         connections.step(connection, connections.send, text_frame(bytes(4 << 20)))
         assert connection.blocked
         peer.reset()  # no other task runs before the next line
-        connections.step(connection, server.server._send_away)
+        connections.step(connection, server.server.parts.farewell.send_away)
         assert connection.descriptor < 0
         assert connections.faults.count == 0

@@ -213,13 +213,13 @@ async def test_in_each_callback_and_step(case: Case, tmp_path: Path) -> None:
 
 DRAINED: list[tuple[str, Callable[[Scene], tuple[Any, str]], Bring]] = [
     ("listeners", lambda s: (s.parts.poller, "stop_accepting"), one_request),
-    ("idle", lambda s: (s.server.server, "_send_away"), one_request),
-    ("WebSocket", lambda s: (s.server.server, "_send_away"), a_websocket),
+    ("idle", lambda s: (s.parts.farewell, "send_away"), one_request),
+    ("WebSocket", lambda s: (s.parts.farewell, "send_away"), a_websocket),
     ("WebSocket's farewell", lambda s: (s.parts.websockets, "drain"), a_websocket),
     ("poll", lambda s: (s.parts.exchanges, "answer_held"), a_held_poll),
-    ("stream", lambda s: (s.server.server, "_send_away"), an_event_stream),
-    ("half a head, in the end", lambda s: (s.server.server, "_cut_short"), half_a_head),
-    ("half a body, in the end", lambda s: (s.server.server, "_cut_short"), half_a_body),
+    ("stream", lambda s: (s.parts.farewell, "send_away"), an_event_stream),
+    ("half a head, in the end", lambda s: (s.parts.farewell, "cut_short"), half_a_head),
+    ("half a body, in the end", lambda s: (s.parts.farewell, "cut_short"), half_a_body),
 ]
 
 

@@ -51,7 +51,7 @@ async def late(server: Serving, peer: Peer, part: bytes) -> None:
 
 async def cut_short(server: Serving, peer: Peer, part: bytes) -> None:
     for connection in filter(None, list(server.server.parts.connections.table)):
-        server.server._cut_short(connection)
+        server.server.parts.farewell.cut_short(connection)
     assert (await peer.response()).error == "draining"
 
 

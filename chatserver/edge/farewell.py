@@ -1,0 +1,54 @@
+"""Sends connections away when the server stops.
+
+Owns: what the peer of each kind of connection is told. May not: know how long a drain takes; server.py does.
+"""
+
+import math
+
+from chatserver.api.session import WebSocketSession
+from chatserver.chat.member import Member, PollWaiter
+from chatserver.chat.room import Room
+from chatserver.edge.http import RESTARTING, Exchange, HttpExchanges, return_after
+from chatserver.edge.requests import Upload
+from chatserver.edge.websocket import WebSocketHandler
+from chatserver.net.connection import Connection
+from chatserver.net.connections import Connections
+from chatserver.net.states import State
+from chatserver.protocol import sse
+from chatserver.protocol.errors import HttpError
+from chatserver.protocol.response import error_response, with_retry_after
+from chatserver.reasons import ErrorCode, Reason
+
+
+class Farewell:
+    """See the module."""
+
+    def __init__(self, connections: Connections, exchanges: HttpExchanges, websockets: WebSocketHandler) -> None:
+        self._connections = connections
+        self._exchanges = exchanges
+        self._websockets = websockets
+
+    def send_away(self, connection: Connection) -> None:
+        """Answer a held request, close an idle connection, and tell any other peer when to come back."""
+        after = return_after()
+        self._connections.hurry(connection)
+        context = connection.context  # read after `hurry`, which may find that the peer is gone
+        match context:
+            case WebSocketSession():
+                self._websockets.drain(connection, after)
+            case PollWaiter():
+                context.keep_alive = False
+                self._exchanges.answer_held(connection, context)
+            case Exchange():
+                context.keep_alive = False
+            case Member():  # a browser reconnects by itself, after the last `retry` that it received
+                self._connections.finish(connection, Reason.DRAINING, sse.retry_field(math.ceil(after * 1000)))
+            case None | Room() if not connection.inbox and not connection.blocked:
+                self._connections.close(connection, Reason.DRAINING)
+
+    def cut_short(self, connection: Connection) -> None:
+        """Answer an incomplete request with when to send it again, since the server stops before it is complete."""
+        is_incomplete = connection.state is State.HEAD or isinstance(connection.context, Upload)
+        if is_incomplete and not connection.blocked:
+            wire = error_response(HttpError(ErrorCode.DRAINING, RESTARTING))
+            self._connections.finish(connection, Reason.DRAINING, with_retry_after(wire, math.ceil(return_after())))
