@@ -275,7 +275,7 @@ class Chat:
     async def _exchange(self, method: str, path: str, kind: type[_S], fields: object) -> _S:
         try:
             response = await self._http.request(method, path, fields)
-            if response.status < 400:
+            if not response.failed:
                 return response.decode(kind)
         except EndedError as ended:
             raise Unavailable("unavailable", ended.why, ended.retry_after) from ended

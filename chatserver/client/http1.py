@@ -50,6 +50,11 @@ class Response(NamedTuple):
     body: bytes
 
     @property
+    def failed(self) -> bool:
+        """Whether it is anything but success; we follow no redirection, which would get our token or cookie."""
+        return self.status >= 300
+
+    @property
     def retry_after(self) -> float | None:
         """The server's Retry-After in seconds."""
         asked = self.headers.get(b"retry-after", b"")
@@ -72,7 +77,8 @@ class Response(NamedTuple):
             return self.decode(_Refused).error
         except ProtocolError:
             code = "unavailable" if self.status in _STATUS_MAY_PASS else f"http_{self.status}"
-            return _Error(code, f"the server answered {self.status}")
+            place = self.headers.get(b"location", b"").decode("latin-1")
+            return _Error(code, f"it has moved to {place}" if place else f"the server answered {self.status}")
 
     def decode(self, kind: type[_T]) -> _T:
         """Decode the body. Raises ProtocolError."""
@@ -114,16 +120,12 @@ class _Connection:
     def __init__(self, stream: WatchedStream) -> None:
         self._stream = stream
         self._parser = h11.Connection(h11.CLIENT)
-        self.answered = False  # bytes of the present answer have come
         self._until_closed = False  # the present answer ends with the connection
 
     async def send(self, request: h11.Request, body: bytes) -> None:
-        self.answered = False
-        data = self._parser.send(request) or b""
-        data += self._parser.send(h11.Data(body)) or b"" if body else b""
-        data += self._parser.send(h11.EndOfMessage()) or b""
+        parts = [self._parser.send(event) for event in (request, h11.Data(body), h11.EndOfMessage())]
         try:
-            await self._stream.send_all(data)
+            await self._stream.send_all(b"".join(filter(None, parts)))
         except trio.BrokenResourceError as error:
             raise EndedError("the connection was lost") from error
 
@@ -147,7 +149,7 @@ class _Connection:
 
     def reuse(self) -> bool:
         """Whether another request can follow."""
-        if self._parser.our_state is h11.DONE and self._parser.their_state is h11.DONE:
+        if self._parser.their_state is h11.DONE:  # not if the answer said that the connection ends
             self._parser.start_next_cycle()
             return True
         return False
@@ -159,7 +161,6 @@ class _Connection:
         try:
             while (event := self._parser.next_event()) is h11.NEED_DATA:
                 self._parser.receive_data(bytes(await self._stream.receive_some(READ_SIZE)))
-                self.answered = True
         except h11.RemoteProtocolError as error:
             raise EndedError(f"the server does not speak HTTP: {error}") from error
         return event
@@ -169,8 +170,8 @@ class HttpClient:
     """Requests to one server as one user. Tasks that use it at the same time take turns."""
 
     def __init__(self, target: Target, credentials: Credentials) -> None:
-        self._target = target
-        self._credentials = credentials
+        self.target = target
+        self.credentials = credentials
         self._turn = trio.Lock()
         self._kept: _Connection | None = None
 
@@ -208,12 +209,15 @@ class HttpClient:
 
     async def aclose(self) -> None:
         """Close the connection."""
-        if self._kept is not None:
-            await self._kept.aclose()
-            self._kept = None
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            await kept.aclose()
 
     async def _request(self, method: str, path: str, body: bytes) -> Response:
-        """Use the kept connection, and a new one if the server has closed that meanwhile."""
+        """Use the kept connection, and a new one if that fails: the server may have closed it meanwhile.
+
+        So a request may be made twice, which does no harm: writes have a key.
+        """
         head = self._head(method, path, body)
         while True:
             kept, self._kept = self._kept, None
@@ -224,7 +228,7 @@ class HttpClient:
                 if connection.reuse():
                     self._kept = connection
             except EndedError:
-                if kept is None or connection.answered:
+                if kept is None:
                     raise
             else:
                 return response
@@ -233,14 +237,14 @@ class HttpClient:
                     await connection.aclose()
 
     def _head(self, method: str, path: str, body: bytes) -> h11.Request:
-        fields = [(b"Host", self._target.authority.encode()), (b"User-Agent", _AGENT), (b"Accept", b"*/*")]
+        fields = [(b"Host", self.target.authority.encode()), (b"User-Agent", _AGENT), (b"Accept", b"*/*")]
         if body:
             fields += [(b"Content-Type", b"application/json"), (b"Content-Length", b"%d" % len(body))]
-        fields += self._credentials.fields
-        return h11.Request(method=method, target=self._target.base + path, headers=fields)
+        fields += self.credentials.fields
+        return h11.Request(method=method, target=self.target.base + path, headers=fields)
 
     async def _whole(self, connection: _Connection, head: h11.Response) -> Response:
-        self._credentials.take(head.headers)
+        self.credentials.take(head.headers)
         body = bytearray()
         while (chunk := await connection.chunk()) is not None:
             body += chunk
@@ -249,4 +253,4 @@ class HttpClient:
         return Response(head.status_code, dict(head.headers), bytes(body))
 
     async def _dial(self) -> _Connection:
-        return _Connection(await dial(self._target, timeout=CONNECT_TIMEOUT))
+        return _Connection(await dial(self.target, timeout=CONNECT_TIMEOUT))

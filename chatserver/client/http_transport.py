@@ -47,12 +47,12 @@ class _Pages(msgspec.Struct):
 class HttpConversation:
     """See the module; made by `http_conversation`."""
 
-    def __init__(self, kind: Literal["poll", "sse"], nursery: trio.Nursery, target: Target, who: Credentials) -> None:
+    def __init__(
+        self, kind: Literal["poll", "sse"], nursery: trio.Nursery, api: HttpClient, held: HttpClient
+    ) -> None:  # fmt: skip
         self._nursery = nursery
-        self._target = target
-        self._who = who
-        self.api = HttpClient(target, who)
-        self.held = HttpClient(target, who)  # for polls, so that requests do not wait for them
+        self._api = api
+        self._held = held  # for polls, so that requests do not wait for them
         self._tell, self._frames = trio.open_memory_channel[Frame](MAX_QUEUED_FRAMES)
         self._ask, self._asked = trio.open_memory_channel[requests.Request](math.inf)
         self._places: dict[str, str] = {}  # the cursors to poll from
@@ -77,9 +77,9 @@ class HttpConversation:
 
     async def greet(self) -> None:
         """Learn our identity, so that all requests are one user's. A guest with an invalid cookie gets a new one."""
-        ask = partial(self.api.request, within=GREETING_TIMEOUT)
-        response = await (ask("GET", "/session") if self._who.token else ask("POST", "/session", {}))
-        if response.status >= 400:
+        ask = partial(self._api.request, within=GREETING_TIMEOUT)
+        response = await (ask("GET", "/session") if self._api.credentials.token else ask("POST", "/session", {}))
+        if response.failed:
             raise response.ending
         await self._tell.send(response.decode(wire.Connected))
 
@@ -95,24 +95,24 @@ class HttpConversation:
                 return await self._join(request, f"{room}/messages")
             case requests.History():
                 query = encoded_query(after=request.after, before=request.before, limit=request.limit)
-                response = await self.api.request("GET", f"{room}/messages?{query}")
+                response = await self._api.request("GET", f"{room}/messages?{query}")
                 return _answer(request, response, wire.History)
             case requests.Members():
-                return _answer(request, await self.api.request("GET", f"{room}/members"), wire.Members)
+                return _answer(request, await self._api.request("GET", f"{room}/members"), wire.Members)
             case requests.Auth():
                 return await self._authenticate(request)
             case requests.Read():
-                response = await self.api.request("PUT", f"{room}/read", {"offset": request.offset})
+                response = await self._api.request("PUT", f"{room}/read", {"offset": request.offset})
                 return _failure(request, response) or wire.Read(request.room, request.offset, request.id)
             case requests.Typing():
-                await self.api.request("POST", f"{room}/typing")
+                await self._api.request("POST", f"{room}/typing")
                 return None
             case _:
                 return _answer(request, await self._write(request, f"{room}/messages"), wire.Ack)
 
     async def _authenticate(self, request: requests.Auth) -> Frame:
         """Ask with the new token. The caller keeps it if it is accepted."""
-        trial = HttpClient(self._target, Credentials(token=request.token))
+        trial = HttpClient(self._api.target, Credentials(token=request.token))
         try:
             return _answer(request, await trial.request("GET", "/session"), wire.Authenticated)
         finally:
@@ -131,10 +131,10 @@ class HttpConversation:
                 path = f"{path}/{request.offset}/reactions/{quote(request.emoji, safe='')}"
             case _:
                 method = "POST"
-        return await self.api.request(method, path, body)
+        return await self._api.request(method, path, body)
 
     async def _join(self, request: requests.Join, path: str) -> Frame:
-        response = await self.api.request("GET", f"{path}?{encoded_query(after=request.after, limit=ENTRY_LIMIT)}")
+        response = await self._api.request("GET", f"{path}?{encoded_query(after=request.after, limit=ENTRY_LIMIT)}")
         answer = _answer(request, response, wire.Joined)
         if isinstance(answer, wire.Joined):
             self._follow(request.room, answer.cursor)
@@ -169,7 +169,7 @@ class HttpConversation:
         """Poll all rooms once, and return whether there was anything."""
         rooms = "&".join(f"room={quote(f'{room}:{place}', safe='')}" for room, place in self._places.items())
         path = f"/poll?{rooms}&wait={POLL_WAIT:g}"
-        response = await self.held.request("GET", path, within=POLL_WAIT + ANSWER_TIMEOUT)
+        response = await self._held.request("GET", path, within=POLL_WAIT + ANSWER_TIMEOUT)
         if response.status != 200:
             if not response.is_about_rooms:
                 raise response.ending
@@ -217,7 +217,7 @@ class HttpConversation:
         """Read a stream until the server takes us out of the room; any other end raises EndedError."""
         path = f"/rooms/{quote(room, safe='')}/events?{encoded_query(after=cursor)}"
         events = EventStream()
-        async with self.held.stream(path) as body:
+        async with self._held.stream(path) as body:
             while (chunk := await body.chunk(STREAM_SILENCE)) is not None:
                 for data in events.feed(chunk):
                     frame = wire.decode(data)
@@ -232,12 +232,15 @@ async def http_conversation(
     kind: Literal["poll", "sse"], target: Target, credentials: Credentials
 ) -> AsyncIterator[HttpConversation]:
     """Open a conversation. Raises EndedError in a group, also inside the block."""
-    async with trio.open_nursery() as nursery:
-        conversation = HttpConversation(kind, nursery, target, credentials)
-        async with aclosing(conversation.api), aclosing(conversation.held):
-            await conversation.greet()
-            nursery.start_soon(conversation.run)
-            yield conversation
+    async with (
+        aclosing(HttpClient(target, credentials)) as api,
+        aclosing(HttpClient(target, credentials)) as held,
+        trio.open_nursery() as nursery,
+    ):
+        conversation = HttpConversation(kind, nursery, api, held)
+        await conversation.greet()
+        nursery.start_soon(conversation.run)
+        yield conversation
         nursery.cancel_scope.cancel()
 
 
@@ -247,6 +250,6 @@ def _answer(request: requests.Request, response: Response, kind: type[_A]) -> _A
 
 
 def _failure(request: requests.Request, response: Response) -> wire.Error | None:
-    if response.status < 400:
+    if not response.failed:
         return None
     return wire.Error(*response.error, id=request.id, retry_after=response.retry_after)

@@ -159,10 +159,10 @@ async def _send(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
                 raise
             except Unavailable as error:
                 why = f"no acknowledgement for {options.retry_for:g} s: line {number} and what follows may be lost"
-                _say(render.printable(error.message))
+                _say(error.message)
                 raise _Done(_complain(why, EXIT_FAILED)) from None
             except ChatError as error:
-                code = _complain(f"line {number} is not sent: {render.printable(error.message)}", EXIT_FAILED)
+                code = _complain(f"line {number} is not sent: {error.message}", EXIT_FAILED)
             else:
                 if options.json:
                     _print_json(msgspec.structs.replace(ack, id=0))  # an internal id
@@ -178,7 +178,7 @@ async def _plain(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
                 try:
                     await chat.publish(options.room, line)
                 except ChatError as error:
-                    _say(f"not sent: {render.printable(error.message)}")
+                    _say(f"not sent: {error.message}")
 
     await nursery.start(_end_on_signal)
     narrator = render.Narrator()
@@ -254,4 +254,4 @@ def _complain(message: str, code: int) -> int:
 
 def _say(words: str | None) -> None:
     if words is not None:
-        sys.stderr.write(f"chatserver: {words}\n")
+        sys.stderr.write(f"chatserver: {render.printable(words)}\n")

@@ -19,6 +19,8 @@ from tests.support.ports import steady_port
 
 ME, ZED = {"id": "u_me", "name": "Me"}, {"id": "u_z", "name": "Zed"}
 
+NOT_NOW = "not now\x1b[2J"  # clears a terminal
+
 CHANGES = {"edit": "edit", "delete": "delete", "react": "reaction"}  # requests, and the records they become
 
 
@@ -143,7 +145,7 @@ class FakeServer(Log):
         self.cookies.append(cookie.decode() if cookie else None)
         if self.refusals:
             extra = [(b"Retry-After", self.retry_after.encode())] if self.retry_after else []
-            body = json.dumps({"error": {"code": "x", "message": "not now"}}).encode()
+            body = json.dumps({"error": {"code": "x", "message": NOT_NOW}}).encode()
             await request.reject(self.refusals.pop(0), extra_headers=extra, body=body)
             return
         connection = await request.accept(extra_headers=[(b"Set-Cookie", b"guest=g1; Path=/; HttpOnly; SameSite=Lax")])

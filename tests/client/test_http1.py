@@ -1,12 +1,15 @@
 """The HTTP client over real connections to a script: kept connections, retries, and errors."""
 
 import json
+import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
 import pytest
 import trio
+import trio.testing
 
 from chatserver.client import http1
 from chatserver.client.credentials import Credentials
@@ -20,11 +23,11 @@ from tests.client.fake import ZED, message
 pytestmark = pytest.mark.jumping_clock
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
-CLOSE, SILENCE = b"", b"..."
+CLOSE, RESET, SILENCE = b"", b"!", b"..."
 
 
 class Script:
-    """Connections, and their answers to each request in turn; `CLOSE` closes, `SILENCE` does not answer."""
+    """Connections, and their answers to each request in turn; `CLOSE` and `RESET` end it, `SILENCE` does not answer."""
 
     def __init__(self, *connections: list[bytes]) -> None:
         self.heads: list[list[bytes]] = []
@@ -34,7 +37,9 @@ class Script:
         answers, heads = self._connections.pop(0), list[bytes]()
         self.heads.append(heads)
         for answer in answers:
-            if answer == CLOSE:
+            if answer == RESET:
+                stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            if answer in (CLOSE, RESET):
                 return
             data = b""
             while b"\r\n\r\n" not in data:
@@ -68,6 +73,7 @@ async def test_a_connection_is_kept_and_names_the_client() -> None:
     (heads,) = script.heads
     assert heads[0].startswith(b"GET /behind/a/path/rooms HTTP/1.1\r\n")
     assert b"Cookie" not in heads[0]
+    assert b"Content" not in heads[0]
     assert b"Cookie: s=1\r\n" in heads[1]
     assert heads[1].endswith(b'{"name":"Ann"}')
 
@@ -89,10 +95,12 @@ async def test_a_token_is_sent_in_a_header_field_only() -> None:
     assert b"Cookie" not in script.heads[0][0]
 
 
-async def test_a_kept_connection_that_the_server_closed_is_replaced() -> None:
-    script = Script([OK, CLOSE], [OK])
+@pytest.mark.parametrize("ending", [CLOSE, RESET])
+async def test_a_kept_connection_that_the_server_closed_is_replaced(ending: bytes) -> None:
+    script = Script([OK, ending], [OK])
     async with talking(script) as client:
         await client.request("GET", "/1")
+        await trio.testing.wait_all_tasks_blocked()
         await client.request("GET", "/2")
     assert [len(heads) for heads in script.heads] == [1, 1]
 
@@ -128,22 +136,47 @@ async def test_an_answer_without_end_is_not_kept(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    ("answer", "error", "retry_after", "final"),
+    ("answer", "error", "retry_after", "final", "why"),
     [
-        (b'503 X\r\nRetry-After: 7\r\n\r\n{"error":{"code":"full","message":"later"}}', ("full", "later"), 7.0, False),
-        (b"502 Bad Gateway\r\n\r\n<html>", ("unavailable", "the server answered 502"), None, False),
-        (b"404 Not Found\r\nRetry-After: soon\r\n\r\n[]", ("http_404", "the server answered 404"), None, True),
-        (b"404 Not Found\r\n\r\n" + b"[" * 100_000, ("http_404", "the server answered 404"), None, True),
+        (
+            b'503 X\r\nRetry-After: 7\r\n\r\n{"error":{"code":"full","message":"later"}}',
+            ("full", "later"),
+            7.0,
+            False,
+            "the server answered 503: later",
+        ),
+        (
+            b"502 Bad Gateway\r\n\r\n<html>",
+            ("unavailable", "the server answered 502"),
+            None,
+            False,
+            "the server answered 502",
+        ),
+        (
+            b"404 Not Found\r\nRetry-After: soon\r\n\r\n[]",
+            ("http_404", "the server answered 404"),
+            None,
+            True,
+            "the server answered 404",
+        ),
+        (
+            b"404 Not Found\r\n\r\n" + b"[" * 100_000,
+            ("http_404", "the server answered 404"),
+            None,
+            True,
+            "the server answered 404",
+        ),
     ],
 )
 async def test_errors_of_proxies_are_read_as_well(
-    answer: bytes, error: tuple[str, str], retry_after: float | None, final: bool
+    answer: bytes, error: tuple[str, str], retry_after: float | None, final: bool, why: str
 ) -> None:
     head, _, body = answer.partition(b"\r\n\r\n")
     wire = b"HTTP/1.1 " + head + b"\r\nContent-Length: %d\r\n\r\n" % len(body) + body
     async with talking(Script([wire])) as client:
         response = await client.request("GET", "/")
-    assert (response.error, response.retry_after, response.ending.final) == (error, retry_after, final)
+    ending = response.ending
+    assert (response.error, ending.retry_after, ending.final, ending.why) == (error, retry_after, final, why)
 
 
 async def test_an_answer_for_a_room_left_meanwhile_is_ignored() -> None:
@@ -157,7 +190,7 @@ async def test_an_answer_for_a_room_left_meanwhile_is_ignored() -> None:
     said = [b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body for body in bodies]
     async with (
         talking(Script(said[:2], [*said[2:], SILENCE])) as client,
-        http_conversation("poll", client._target, Credentials()) as conversation,
+        http_conversation("poll", client.target, Credentials()) as conversation,
     ):
         await conversation.send(Join(id=1, room="lobby"))
         began = trio.current_time()
@@ -173,6 +206,7 @@ async def test_a_stream_has_its_own_connection_and_a_deadline_for_silence() -> N
         [head + b"2\r\nab\r\n"],
         [head + b"2\r\ncd\r\n0\r\n\r\n"],
         [b"HTTP/1.1 503 X\r\nContent-Length: 0\r\n\r\n"],
+        [SILENCE],
     )
     async with talking(script) as client:
         await client.request("GET", "/")
@@ -183,6 +217,7 @@ async def test_a_stream_has_its_own_connection_and_a_deadline_for_silence() -> N
         async with client.stream("/events") as body:
             assert await body.chunk(50.0) == b"cd"
             assert await body.chunk(50.0) is None
-        with pytest.raises(EndedError, match="503"):
-            async with client.stream("/events"):
-                pass
+        for why in ("503", "no answer within 30 s"):
+            with pytest.raises(EndedError, match=why):
+                async with client.stream("/events"):
+                    pass

@@ -13,7 +13,7 @@ from chatserver.client import Backoff, Entered, Reconnecting, Rejected, Transpor
 from chatserver.client.feed import MAX_QUEUED_EVENTS
 from chatserver.client.link import ASKED_SPREAD, FIRST_DELAY, LONGEST_DELAY, STEADY_AFTER
 from chatserver.client.websocket import SILENCE
-from tests.client.fake import FakeServer
+from tests.client.fake import NOT_NOW, FakeServer
 from tests.client.listener import SOON, Listener, listening
 
 pytestmark = pytest.mark.jumping_clock
@@ -65,7 +65,7 @@ async def test_retry_after_of_a_full_server_is_honoured() -> None:
     async with server.running(), listening(server.url) as listener:
         await listener.until(Entered)
         (event,) = listener.events(Reconnecting)
-        assert event.why == "the server answered 503: not now"
+        assert event.why == f"the server answered 503: {NOT_NOW}"
         assert event.delay >= 7
 
 
