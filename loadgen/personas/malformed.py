@@ -16,6 +16,7 @@ from loadgen.personas import _malformed_chat, _malformed_http, persona
 from loadgen.personas._requests import nothing
 from loadgen.personas._websocket import LastWord, Lingerer, decode
 
+#: Pieces of a case, assigned to the clients in turn: a run is too short for one client to play every case in each way.
 PIECES: Final = (1, 2, 200)
 PIECE_EVERY_SECONDS: Final = 0.005
 
@@ -56,8 +57,7 @@ class CaseByCase(Attacker):
         self._played += 1
         self._is_answered = False
         self._unsent = self.cases()[self.case]
-        pieces = self.pieces[self._played // len(self.cases()) % len(self.pieces)]
-        self._size = -(-len(self._unsent) // pieces)
+        self._size = -(-len(self._unsent) // self.pieces[self.number % len(self.pieces)])
         self._send_piece()
 
     def _send_piece(self) -> None:

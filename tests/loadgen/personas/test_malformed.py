@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
+from math import ceil
 
 import h11
 import pytest
@@ -128,31 +130,33 @@ def test_what_it_asks_is_valid_and_says_where_it_comes_from(name: str) -> None:
 # How they are played
 
 
-@pytest.mark.parametrize("pieces", [1, 2, 200])
-async def test_requests_are_played_case_by_case_whole_and_in_pieces(
-    monkeypatch: pytest.MonkeyPatch, pieces: int
-) -> None:
-    sent = []
+async def test_requests_are_played_case_by_case_whole_and_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each client played all cases whole before any in pieces, and no run was long enough for that."""
+    sent: defaultdict[int, list[bytes]] = defaultdict(list)
 
     def send(engine: Engine, client: Client, data: bytes) -> bool:
-        sent.append(data)
+        sent[client.number].append(data)
         return usual_send(engine, client, data)
 
     usual_send = Engine.send
     monkeypatch.setattr(Engine, "send", send)
-    monkeypatch.setattr(malformed.CaseByCase, "pieces", (pieces,))
-    monkeypatch.setattr(malformed.CaseByCase, "returns_seconds", 0.01)
-    async with listening() as server, playing(server.url, "malformed-http", host="x:1") as play:
-        for request in list(_HTTP.values())[:3]:
-            stream = await server.accept()
-            assert await read_until(stream, lambda got: got.endswith(b"\r\n\r\n")) == request
-            assert b"".join(sent) == request
-            assert len(sent) == min(pieces, len(request))
+    monkeypatch.setattr(malformed.CaseByCase, "returns_seconds", 600.0)
+    requests = list(_HTTP.values())
+    async with listening() as server, playing(server.url, "malformed-http", clients=3, host="x:1") as play:
+        for turn in range(2):
+            for number, pieces in enumerate((1, 2, 200)):
+                stream = await server.accept()
+                request = requests[number + turn]
+                assert await read_until(stream, lambda got: got.endswith(b"\r\n\r\n")) == request
+                assert b"".join(sent[number]) == request
+                assert len(sent[number][0]) == ceil(len(request) / pieces)
+                await answer(stream, 400)
+                await stream.aclose()
+            await until(lambda turn=turn: play.cohort.ended == {"answered 400": 3 * turn + 3})  # type: ignore[misc]
             sent.clear()
-            await answer(stream, 400)
-            await stream.aclose()
-        await until(lambda: play.cohort.ended == {"answered 400": 3})
-        assert play.cohort.answers == {"answered 400": 3}
+            for client in play.clients:
+                play.engine.reopen(client)
+        assert play.cohort.answers == {"answered 400": 6}
 
 
 @pytest.mark.parametrize(("name", "cases"), [("malformed-http", _HTTP), ("foreign-page", _FOREIGN)])
