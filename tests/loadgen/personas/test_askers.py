@@ -121,6 +121,7 @@ async def test_it_writes_a_little_and_joins_from_the_beginning_again_and_again(
             join = await socket.hear()
             assert join == {"type": "join", "id": 0, "room": "catch-up", "after": "0"}
             await socket.say(type="joined", id=0, room="catch-up", cursor="e-9", messages=[])
+            await socket.say(type="ack", id=number, room="catch-up")
             await socket.say(type="message", room="catch-up", offset=10, text="x")
             await until(lambda number=number: play.cohort.deliveries == number)  # type: ignore[misc]
         assert play.cohort.answers == {"joined": 3}
