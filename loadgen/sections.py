@@ -3,6 +3,7 @@
 Owns: which facts are shown, under which headings, in which order. May not: know how a row is drawn.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeVar
 
@@ -13,6 +14,9 @@ from loadgen.format import Tone
 from loadgen.report import CohortRow, PhaseRow, Report, Table
 
 T = TypeVar("T")
+
+#: A number, with its range, its ratio or the numbers after an arrow, and its unit; "14 of 14" and "400, FIN" are words.
+_NUMBER: Final = re.compile(r"-?[\d?][-\d.,?()\s·→×%]*(B|[KMG]iB|B/s|/s|[mµ]?s)?")
 
 #: Columns whose cells are verdicts or marks.
 _JUDGING: Final = frozenset({"verdict", "mark"})
@@ -34,7 +38,7 @@ class Section(NamedTuple):
     notes: Sequence[str] = ()
 
     def is_numeric(self, column: int) -> bool:
-        return column > 0 and all(not row[column] or row[column].lstrip("-")[:1].isdecimal() for row in self.rows)
+        return column > 0 and all(not row[column] or _NUMBER.fullmatch(row[column]) for row in self.rows)
 
     def tone(self, column: int, cell: str) -> Tone | None:
         """Whether a cell is good or bad; most are neither."""

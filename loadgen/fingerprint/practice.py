@@ -139,14 +139,16 @@ def judge(
     """Decide the outcome. A failed probe says nothing about the target, so a run that has one cannot be `HELD`."""
     short = [died] * bool(died) + ([] if no_bar else _short(results)) + _broken(results, conditions)
     failed = [f"failed: {each.name} ({remark(each.finding)})" for each in _failed(results) if not died and not no_bar]
+    marks = Counter(result.mark for result in results)
+    notes = [", ".join(f"{marks[each]} {each}" for each in Mark if each and marks[each])]
     if stopped:
-        return report.verdict(Outcome.INTERRUPTED, ["stopped before the end; what was decided is in the table"])
+        return report.verdict(Outcome.INTERRUPTED, ["stopped before the end; what was decided is in the table"], notes)
     if lag > LAG_LIMIT_SECONDS:
         late = f"the prober's own schedule was {lag:.1f} s late at worst: it lacked CPU"
-        return report.verdict(Outcome.INVALID, [late, *short])
+        return report.verdict(Outcome.INVALID, [late, *short], notes)
     if short:
-        return report.verdict(Outcome.FELL_SHORT, [*short, *failed])
-    return report.verdict(Outcome.INVALID if failed else Outcome.HELD, failed)
+        return report.verdict(Outcome.FELL_SHORT, [*short, *failed], notes)
+    return report.verdict(Outcome.INVALID if failed else Outcome.HELD, failed, notes)
 
 
 def _short(results: Sequence[Result]) -> list[str]:

@@ -87,9 +87,14 @@ def test_a_server_cannot_steer_the_terminal() -> None:
 
 
 def test_a_column_is_of_numbers_whatever_is_missing() -> None:
-    columns = sections.Column("of"), sections.Column("n"), sections.Column("why")
-    section = sections.Section("made up", columns, [("1", "-2.5", "2 of 3"), ("2", "", "gone")])
-    assert [section.is_numeric(column) for column in range(3)] == [False, True, False]
+    """What ended each probe of a server stood at the right, as each began with a status: "400, closing"."""
+    columns = tuple(map(sections.Column, ("of", "n", "range", "both", "size", "ended", "part", "mixed")))
+    rows = [
+        ("1", "-2.5", "400 (395-1,000) · 0.75×", "1.84 → ?", "5,200 B", "400, closing", "14 of 14", "1"),
+        ("2", "", "9.1 (8.8-9.4) ms", "? → 2%", "12 KiB", "200 after 8.0 s", "3 of 3", "gone"),
+    ]
+    section = sections.Section("made up", columns, rows)
+    assert [section.is_numeric(column) for column in range(8)] == [False, *[True] * 4, *[False] * 3]
 
 
 def test_an_attack_and_a_run_have_their_tables() -> None:

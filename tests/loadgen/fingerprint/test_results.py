@@ -24,7 +24,7 @@ def verdict(*results: Result, conditions: tuple[Condition, ...] = (), no_bar: bo
 
 
 def test_the_default_bar() -> None:
-    assert verdict(GOOD, LEFT_OUT, UNDECIDED) == Verdict(outcome="held", reasons=[])
+    assert verdict(GOOD, LEFT_OUT, UNDECIDED) == Verdict(outcome="held", reasons=[], notes=["1 good, 1 undecided"])
     assert verdict(GOOD, MISSING, HARSH, FAILED) == Verdict(
         outcome="fell short",
         reasons=[
@@ -32,12 +32,14 @@ def test_the_default_bar() -> None:
             "harsh: head, typed in 8 s (no)",
             "failed: fields (no answer in time)",
         ],
+        notes=["1 good, 1 harsh, 1 missing"],
     )
 
 
 def test_a_probe_that_failed_is_not_the_target_s_fault() -> None:
     """It was: exit code 1 for a probe that had met no answer in time."""
-    assert verdict(GOOD, FAILED) == Verdict(outcome="invalid", reasons=["failed: fields (no answer in time)"])
+    found = verdict(GOOD, FAILED)
+    assert (found.outcome, found.reasons) == ("invalid", ["failed: fields (no answer in time)"])
 
 
 def test_thresholds_add_to_it_or_stand_alone() -> None:
@@ -65,7 +67,7 @@ def test_stopped_late_and_died() -> None:
     assert late.outcome == "invalid"
     assert late.reasons[0].startswith("the prober's own schedule was 2.0 s late")
     died = judge([GOOD, FAILED], (), died="the server died 3 s into the run")
-    assert died == Verdict(outcome="fell short", reasons=["the server died 3 s into the run"])
+    assert (died.outcome, died.reasons) == ("fell short", ["the server died 3 s into the run"])
 
 
 def test_figures() -> None:
