@@ -9,14 +9,14 @@ from typing import Final, NamedTuple, TypeVar
 
 from loadgen import figures as known
 from loadgen import format as fmt
-from loadgen.figures import MARKDOWN_ONLY
+from loadgen.figures import MARKDOWN_ONLY, TIMES
 from loadgen.format import Tone
 from loadgen.report import CohortRow, PhaseRow, Report, Table
 
 T = TypeVar("T")
 
 #: A number, with its range, its ratio or the numbers after an arrow, and its unit; "14 of 14" and "400, FIN" are words.
-_NUMBER: Final = re.compile(r"-?[\d?][-\d.,?()\s·→×%]*(B|[KMG]iB|B/s|/s|[mµ]?s)?")
+_NUMBER: Final = re.compile(rf"-?[\d?][-\d.,?()\s·→{TIMES}%]*(B|[KMG]iB|B/s|/s|[mµ]?s)?")
 
 #: Columns whose cells are verdicts or marks.
 _JUDGING: Final = frozenset({"verdict", "mark"})

@@ -90,7 +90,7 @@ def test_a_column_is_of_numbers_whatever_is_missing() -> None:
     """What ended each probe of a server stood at the right, as each began with a status: "400, closing"."""
     columns = tuple(map(sections.Column, ("of", "n", "range", "both", "size", "ended", "part", "mixed")))
     rows = [
-        ("1", "-2.5", "400 (395-1,000) · 0.75×", "1.84 → ?", "5,200 B", "400, closing", "14 of 14", "1"),
+        ("1", "-2.5", "400 (395-1,000) · 0.75\N{MULTIPLICATION SIGN}", "1.84 → ?", "5,200 B", "400, closing", "14 of 14", "1"),
         ("2", "", "9.1 (8.8-9.4) ms", "? → 2%", "12 KiB", "200 after 8.0 s", "3 of 3", "gone"),
     ]
     section = sections.Section("made up", columns, rows)
