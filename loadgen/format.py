@@ -158,6 +158,16 @@ def part_names(parts: Sequence[Report]) -> list[str]:
     return names
 
 
+def main_reasons(part: Report) -> list[str]:
+    """The reasons of a part, without its name and its outcome, which stand beside them."""
+    known = f"{Outcome.NOT_EXERCISED.words}: ", f"{part.command}: "
+    return [reason.removeprefix(known[0]).removeprefix(known[1]) for reason in part.verdict.reasons]
+
+
+def several(number: int, what: str) -> str:
+    return f"{number:,} {what}" + "s" * (number != 1)
+
+
 def printable(text: str) -> str:
     """Text from outside without characters that control a terminal, reorder a line or break XML."""
     if text.isprintable():

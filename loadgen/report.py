@@ -151,8 +151,8 @@ class Report(msgspec.Struct, kw_only=True):
         return Outcome.INVALID if outcome is Outcome.NOT_EXERCISED else outcome.value
 
 
-def verdict(outcome: Outcome, reasons: list[str], notes: Iterable[str] = ()) -> Verdict:
-    return Verdict(outcome=outcome.words, reasons=reasons, notes=list(notes))
+def verdict(outcome: Outcome, reasons: Iterable[str], notes: Iterable[str] = ()) -> Verdict:
+    return Verdict(outcome=outcome.words, reasons=list(reasons), notes=list(notes))
 
 
 class Started:

@@ -16,6 +16,7 @@ import trio
 from cyclopts import Parameter
 
 from loadgen import experiment, flags, markdown, target
+from loadgen import format as fmt
 from loadgen.client import Client, Threat
 from loadgen.common import COMMON, LOADING, Common, ConnectRate, Loading, Url, finish, make_plan
 from loadgen.compare.catalogue import PEERS
@@ -196,7 +197,7 @@ class Scorecard:
         parts = self.parts
         outcomes = [part.outcome for part in parts]
         outcome = Outcome.INTERRUPTED if self.stop.is_set() else worst(outcomes)
-        reasons = [f"{part.command}: {_main_reason(part)}" for part in parts if part.outcome is not Outcome.HELD]
+        reasons = [f"{part.command} {_main_reason(part)}" for part in parts if part.outcome is not Outcome.HELD]
         return Report(
             command="scorecard",
             arguments=self.plan.arguments,
@@ -213,9 +214,10 @@ class Scorecard:
 
 
 def _main_reason(part: Report) -> str:
-    """Its first reason; the row has all of them."""
-    reasons = part.verdict.reasons
-    return "".join(reasons[:1]) + (f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else "")
+    """Its outcome and first reason; the row has all of them."""
+    reasons = fmt.main_reasons(part)
+    more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+    return ": ".join([part.verdict.outcome, *reasons[:1]]) + more
 
 
 @Parameter(name="*")

@@ -47,7 +47,7 @@ def decide(facts: Facts) -> Verdict:
     if in_counts or (in_times and not doubts):
         return verdict(Outcome.FELL_SHORT, [*in_counts, *in_times], [*doubts, *facts.not_exercised, *facts.notes])
     if facts.not_exercised:
-        return verdict(Outcome.NOT_EXERCISED, [*facts.not_exercised, *doubts, *in_times], facts.notes)
+        return verdict(Outcome.NOT_EXERCISED, facts.not_exercised, [*doubts, *in_times, *facts.notes])
     if in_times or facts.busy or facts.loose:
         return verdict(Outcome.INVALID, [*doubts, *facts.loose, *in_times], facts.notes)
     return verdict(Outcome.HELD, [], facts.notes)

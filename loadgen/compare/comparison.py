@@ -6,7 +6,7 @@ be measured gets a row that says so. Ctrl-C ends it with the tables so far.
 """
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +19,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from loadgen import flags, markdown, preflight, target
+from loadgen import format as fmt
 from loadgen.common import COMMON, LOADING, Common, Loading, arguments, find, finish, make_seed
 from loadgen.compare.catalogue import OURS, PEERS, Can, Kit, MissingError, Peer
 from loadgen.compare.measure import ENDPOINT, SETTLE_SECONDS, Meter, NoFigureError
@@ -140,7 +141,7 @@ class Comparison:
             started=self._started.at,
             seconds=self._started.seconds,
             verdict=verdict(self._outcome(), self._reasons()),
-            tables=[*(table for each in self._results for table in each.tables(self.peers)), self._servers()],
+            tables=[*(table for each in self._results for table in each.tables(self.peers)), *self._servers()],
             parts=self._parts,
         )
 
@@ -159,12 +160,16 @@ class Comparison:
         skipped = [f"{name} skipped: {why}" for name, why in self._skipped.items()]
         return [*done, *skipped, *(f"{each.scenario.name}, {line}" for each in self._results for line in each.failures)]
 
-    def _servers(self) -> Table:
-        """The table of the servers and their versions."""
-        rows = [[peer.name, peer.title, self._skipped.get(peer.name) or self._versions(peer)] for peer in self.peers]
-        sizes = "" if any(peer.url for peer in self.peers) else f"{self.sizes}; "
-        notes = [f"{sizes}{self.repeats} rounds."]
-        return Table(title="Servers", columns=["server", "what it is", "versions"], rows=rows, notes=notes)
+    def _servers(self) -> Iterator[Table]:
+        """The table of the servers of the catalogue and their versions; nothing is known of those that run already."""
+        rows = [
+            [peer.name, peer.title, self._skipped.get(peer.name) or self._versions(peer)]
+            for peer in self.peers
+            if not peer.url
+        ]
+        if rows:
+            notes = [f"{self.sizes}; {fmt.several(self.repeats, 'round')}."]
+            yield Table(title="Servers", columns=["server", "what it is", "versions"], rows=rows, notes=notes)
 
     def _versions(self, peer: Peer) -> str:
         try:
@@ -280,8 +285,8 @@ def compare(
         allow_target=common.allow_target,
     )
     summary = (
-        f"{len(chosen)} servers, {len(played)} scenarios, {repeats} rounds: about {compared.seconds / 60:.0f} min,"
-        f" seed {compared.measured.seed}; Ctrl-C ends it with the results so far"
+        f"{len(chosen)} servers, {fmt.several(len(played), 'scenario')}, {fmt.several(repeats, 'round')}:"
+        f" about {fmt.span(compared.seconds)}, seed {compared.measured.seed}; Ctrl-C ends it with the results so far"
     )
     progress.banner([compared.measured.arguments, summary])
     report = trio.run(compared.play)
@@ -310,7 +315,7 @@ def _running(urls: Sequence[str], loading: Loading, common: Common) -> list[Peer
     for url in urls:
         target.await_open(target.find(url, allow=common.allow_target), loading.wait)
         find(url, common)
-    return [Peer(name=url, title="runs already", can=Can(0), kit=Kit(), url=url) for url in urls]
+    return [Peer(name=url, title="", can=Can(0), kit=Kit(), url=url) for url in urls]
 
 
 def _peers(text: str) -> list[Peer]:

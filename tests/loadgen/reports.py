@@ -210,7 +210,7 @@ def scorecard(count: int = 6) -> Report:
     return _report(
         "scorecard",
         Outcome.FELL_SHORT,
-        ["slow-read: p99_over_bar_ms is 483 (p99_over_bar_ms>0)"],
+        ["slow-read fell short: p99_over_bar_ms is 483 (p99_over_bar_ms>0)"],
         seed=5,
         figures={"attacks": float(count), "held": count - 1.0, "fell_short": 1.0, "invalid": 0.0},
         meanings={"attacks": "attacks that were played", "held": "of these, the target held"},

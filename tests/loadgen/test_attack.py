@@ -85,7 +85,7 @@ async def test_victims_that_are_accepted_and_not_served_do_no_work(
         report = await what.play()
     assert report.outcome is Outcome.INVALID
     [reason] = report.verdict.reasons
-    assert reason.startswith(f"slow-head: only 0 of 3 victims could do their work before the attack: {why}")
+    assert reason.startswith(f"slow-head invalid: only 0 of 3 victims could do their work before the attack: {why}")
     assert len(report.parts) == 1, "each further row would take as long and say the same"
     assert answers or "GET / is not answered yet" in capsys.readouterr().err
 

@@ -112,9 +112,14 @@ async def test_a_stop_ends_a_scorecard_with_what_there_is(
 def test_the_last_line_of_a_scorecard_has_the_main_reason_of_each_row() -> None:
     """It had all of them: 6 KB on a busy machine."""
     found: list[tuple[Outcome, list[str]]] = [
-        (Outcome.FELL_SHORT, ["first", "second", "third"]), (Outcome.HELD, []), (Outcome.INVALID, ["busy"])
+        (Outcome.FELL_SHORT, ["first", "second", "third"]), (Outcome.HELD, []), (Outcome.INVALID, ["busy"]),
+        (Outcome.NOT_EXERCISED, ["not exercised: slow-head: only 9 of 100 came (full: 91)"]),
     ]  # fmt: skip
     played = Scorecard(plan(NOBODY), config({}), [], 1)
     row = msgspec.structs.replace(reports.attack(), command="slow-head")
     played.parts += [msgspec.structs.replace(row, verdict=verdict(*each)) for each in found]
-    assert played._report().verdict.reasons == ["slow-head: first (and 2 more)", "slow-head: busy"]
+    assert played._report().verdict.reasons == [
+        "slow-head fell short: first (and 2 more)",
+        "slow-head invalid: busy",
+        "slow-head not exercised: only 9 of 100 came (full: 91)",
+    ]

@@ -142,6 +142,10 @@ def test_nothing_steers_a_terminal_or_breaks_xml(bad: str) -> None:
     assert clean.endswith("b")
 
 
+def test_one_is_no_plural() -> None:
+    assert [fmt.several(number, "round") for number in (0, 1, 2000)] == ["0 rounds", "1 round", "2,000 rounds"]
+
+
 def test_plain_words_stay() -> None:
     for words in ("408", "Grüße, 世界 \N{OTTER}", "a\N{NO-BREAK SPACE}b"):
         assert fmt.printable(words) == words

@@ -94,14 +94,27 @@ def test_what_nobody_measured_has_no_column_and_nothing_is_not_that() -> None:
     assert dict(zip(table.columns, table.rows[0], strict=True))["the host took, %"] == "0 → 0"
 
 
-def test_reasons_are_short() -> None:
+@pytest.mark.parametrize(
+    ("outcome", "reasons", "told"),
+    [
+        (
+            Outcome.FELL_SHORT,
+            [
+                "attack_p99_ms is 483 (attack_p99_ms>250)",
+                "nothing to compare with at the floor: the floor ended with exit code 1: MemoryError",
+            ],
+            "fell short: attack_p99_ms is 483; nothing to compare with at the floor",
+        ),
+        (
+            Outcome.NOT_EXERCISED,
+            ["not exercised: slow-head: 50 of 50 requests were not served (answered 404); name a path"],
+            "not exercised: 50 of 50 requests were not served",
+        ),
+    ],
+)
+def test_reasons_are_short(outcome: Outcome, reasons: list[str], told: str) -> None:
+    """Of an attack that did not take place nothing was told but "not exercised: not exercised"."""
     report = reports.scorecard(count=1)
-    report.parts[0].verdict = verdict(
-        Outcome.FELL_SHORT,
-        [
-            "attack_p99_ms is 483 (attack_p99_ms>250)",
-            "nothing to compare with at the floor: the floor ended with exit code 1: MemoryError",
-        ],
-    )
+    report.parts[0].verdict = verdict(outcome, reasons)
     [table] = by_threat(report)
-    assert table.rows[0][-1] == "fell short: attack_p99_ms is 483; nothing to compare with at the floor"
+    assert table.rows[0][-1] == told

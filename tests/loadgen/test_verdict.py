@@ -63,6 +63,8 @@ def test_every_reason_is_told_and_what_decided_nothing_is_a_note() -> None:
     found = _decide(BOTH, noise=("the host took 9%",), not_exercised=("404s",), notes=("no floor",))
     assert found.reasons == ["attack_failed is 1 (attack_failed>0)", "p99_over_bar_ms is 40 (p99_over_bar_ms>0)"]
     assert found.notes == ["the host took 9%", "404s", "no floor"]
+    found = _decide(LATE, noise=("the host took 9%",), not_exercised=("404s",))
+    assert (found.reasons, found.notes) == (["404s"], ["the host took 9%", "p99_over_bar_ms is 40 (p99_over_bar_ms>0)"])
     assert _decide(GOOD, notes=("no floor",)).told == ["no floor"]
     assert _decide(BOTH, down="it does not listen").reasons[0] == "it does not listen"
 

@@ -123,3 +123,4 @@ def test_servers_that_run_already_are_compared_in_turns(capsys: pytest.CaptureFi
     assert min(asked) >= 4, "each was asked eight times, and a few more"
     for url in (one.url, other.url):
         assert f"The same load: {url}" in out
+    assert "Servers: " not in out, "nothing is known of them"
