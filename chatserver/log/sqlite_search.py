@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from chatserver.log.index import CANDIDATES, SEARCH_BUDGET, TAIL, USER_CANDIDATES, Found, Question, ranked
-from chatserver.log.interface import Record
+from chatserver.log.interface import MAX_READ_BYTES, Record
 from chatserver.log.rows import COLUMNS, record_of
 from chatserver.log.sqlite_indexing import FIRST, IS_MESSAGE
 from chatserver.log.sqlite_schema import IN_ROOM, OFFSET_BITS, OFFSETS
@@ -23,6 +23,20 @@ PROGRESS_INSTRUCTIONS = 500
 
 # Only constants of this package are formatted into statements. Each returns one row (see sqlite_rows.py).
 _RECORD = f"json_array(name, place % {OFFSETS}, {COLUMNS})"
+
+
+def _records_of(table: str, order: str) -> str:
+    """The records of a table as JSON: the first in this order, if they have more text than is ranked.
+
+    500 of the longest texts are 8 MB of JSON, and the loop would wait 10 ms while they are decoded.
+    """
+    size = f"sum(length(CAST(text AS BLOB))) OVER (ORDER BY {order}) AS size"
+    return f"""coalesce(
+        (SELECT CASE WHEN sum(length(text)) <= {MAX_READ_BYTES} THEN json_group_array({_RECORD}) END FROM {table}),
+        (SELECT json_group_array({_RECORD}) FROM (SELECT *, {size} FROM {table}) WHERE size <= {MAX_READ_BYTES})
+    )"""  # noqa: S608
+
+
 _FIND = f"""
     WITH found AS MATERIALIZED (
         SELECT rowid AS place FROM search WHERE search MATCH :words AND rowid BETWEEN :low AND :high
@@ -32,19 +46,20 @@ _FIND = f"""
         FROM found CROSS JOIN messages USING (place) CROSS JOIN rooms ON rooms.id = place >> {OFFSET_BITS}
         WHERE :user IS NULL OR user_id = :user ORDER BY place DESC LIMIT :candidates
     )
-    SELECT (SELECT json_group_array({_RECORD}) FROM taken), CASE
+    SELECT {_records_of("taken", "place DESC")}, CASE
         WHEN (SELECT count(*) FROM taken) = :candidates THEN (SELECT min(place) FROM taken)
         WHEN (SELECT count(*) FROM found) = :most THEN (SELECT min(place) FROM found)
     END
 """  # noqa: S608
 _TAIL = f"""
-    SELECT json_group_array({_RECORD}) FROM (
+    WITH unindexed AS MATERIALIZED (
         SELECT name, place, {COLUMNS}
         FROM json_each(:rooms) AS asked CROSS JOIN rooms ON rooms.name = asked.value
         CROSS JOIN messages ON place < {FIRST} + :before AND place > max({FIRST} + indexed, :each_newest + coalesce(
             (SELECT max(place) FROM messages WHERE {IN_ROOM}), 0))
             AND {IS_MESSAGE}
     )
+    SELECT {_records_of("unindexed", "time DESC, place DESC")}
 """  # noqa: S608
 
 _decode = msgspec.json.Decoder(list[tuple[str, int, int, str, str, str, int, int, str]]).decode

@@ -19,7 +19,7 @@ from chatserver.log import sqlite_index as index_module
 from chatserver.log import sqlite_schema as schema_module
 from chatserver.log import sqlite_search as search_module
 from chatserver.log.index import Question, SearchFailed
-from chatserver.log.interface import Log
+from chatserver.log.interface import MAX_READ_BYTES, Log
 from chatserver.log.sqlite import SqliteLog
 from chatserver.log.sqlite_indexing import INDEX_CHUNK_CHARS, index_rooms
 from tests.log.support import Clock, draft, fill, running, submit_all
@@ -402,6 +402,22 @@ async def test_bounds_of_one_answer(log: SqliteLog, monkeypatch: pytest.MonkeyPa
         pages.append(sorted(hit.record.offset for hit in found.hits))
     assert pages == [[4, 5, 6, 7], [1, 2, 3], []]
     assert [hit.record.offset for hit in (await log.index.find(Question(("apple",), user="u_bob"))).hits] == [1]
+
+
+async def test_no_more_text_is_decoded_than_is_ranked(log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest texts, in the index or not; JSON doubles each of their line feeds."""
+    decode = mock.Mock(wraps=search_module._decode)
+    monkeypatch.setattr(search_module, "_decode", decode)
+    text = "apple".ljust(MAX_READ_BYTES // 32, "\n")
+    for is_indexed in (True, False):
+        await submit_all(log, [draft(text) for _ in range(70)])
+        if is_indexed:
+            await indexed(log)
+            monkeypatch.setattr(log.index, "_change", never)
+        last = (await log.head("lobby")).last
+        found = await log.index.find(APPLE)
+        assert [hit.record.offset for hit in found.hits] == list(range(last, last - 32, -1))
+    assert max(len(call.args[0]) for call in decode.mock_calls) < 2.1 * MAX_READ_BYTES
 
 
 async def test_a_search_that_hangs_delays_no_other(log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
