@@ -88,7 +88,7 @@ class Connection(msgspec.Struct, gc=False, eq=False):
     transport: Transport
     state: State
     deadline: int  # tick of the wheel
-    armed: int = 0  # what the kernel will report once, READ or WRITE; or HANGUP or QUEUED, see readiness.py
+    armed: int = 0  # what the kernel will report once, READ or WRITE; or HANGUP, or QUEUED; see readiness.py
     inbox: bytes = b""  # received, not yet parsed; bounded by the limits of what is being parsed
     backlog: Backlog | None = None
     context: object = None  # data of the current state, whose type is set by `Connections.bind`

@@ -27,7 +27,7 @@ from chatserver.net.closing import ClosingHandler
 from chatserver.net.connection import CLOSED, Closing, Connection, TransportError
 from chatserver.net.faults import Faults
 from chatserver.net.handler import Handler
-from chatserver.net.readiness import HANGUP, QUEUED, READ, WRITE, Readiness
+from chatserver.net.readiness import HANGUP, QUEUED, READ, RESUMED, WRITE, Readiness
 from chatserver.net.scheduler import Scheduler
 from chatserver.net.states import ALLOWED, ENDING, PRIORITY, ROWS, IllegalMoveError, Priority, Reads, State
 from chatserver.net.transport import PLAIN
@@ -234,22 +234,30 @@ class Connections:
             wheel.watch(connection, due)
 
     def arm(self, connection: Connection) -> None:
-        """Arm a connection: for WRITE while bytes are unsent, otherwise for what its state wants."""
-        backlog = connection.backlog
-        if backlog is not None and backlog.blocked:
-            wanted = WRITE
-        elif connection.armed == QUEUED:
+        """Arm a connection: for WRITE while bytes are unsent, otherwise for what its state wants.
+
+        One that is queued is armed when its step has run.
+        """
+        if connection.armed & QUEUED:
             return
-        else:
-            wanted = _WANTED[connection.state]
+        backlog = connection.backlog
+        wanted = WRITE if backlog is not None and backlog.blocked else _WANTED[connection.state]
         if wanted != connection.armed and connection.descriptor >= 0:
             connection.armed = wanted
             if wanted:
                 self._readiness.arm(connection.descriptor, wanted & (READ | WRITE))
 
     def resume(self, connection: Connection, *, later: bool = False) -> None:
-        """Schedule its handler's `resumed`, for input that is here already; `later`: in `BULK`."""
-        if connection.descriptor >= 0:
+        """Schedule its handler's `resumed`, for input that is here already; `later`: in `BULK`.
+
+        One that is queued keeps its place. With an entry for each reason, the queue would grow without end beside peers
+        that read slowly and send ahead.
+        """
+        if connection.descriptor < 0:
+            return
+        if connection.armed & QUEUED:
+            connection.armed |= RESUMED
+        else:
             connection.armed = QUEUED
             priority = Priority.BULK if later else PRIORITY[connection.state]
             self.scheduler.submit(priority, self._resume, connection, connection.network)

@@ -14,7 +14,7 @@ import trio
 from chatserver.net.connection import Closing, Connection, Transport, TransportError
 from chatserver.net.connections import Connections
 from chatserver.net.listener import Listener
-from chatserver.net.readiness import QUEUED, READ, WRITE, Readiness
+from chatserver.net.readiness import QUEUED, READ, RESUMED, WRITE, Readiness
 from chatserver.net.states import PRIORITY, READS, ROWS, Priority
 from chatserver.net.transport import PLAIN
 from chatserver.net.wheel import Wheel
@@ -178,6 +178,8 @@ class Poller:
                     awaited += 1
                     submit(Priority.FIRST, self._accept, listener)
                 continue
+            if connection.armed & QUEUED:
+                continue  # its step arms it again, and the kernel reports what is still so
             connection.armed = QUEUED
             state = connection.state
             priority = PRIORITY[state]
@@ -209,8 +211,8 @@ class Poller:
         connections = self._connections
         if connection.descriptor < 0:
             return False
-        connection.armed = 0
-        if connections.flush(connection):
+        resumed, connection.armed = connection.armed & RESUMED, 0
+        if connections.flush(connection) or resumed:
             connections.resume(connection)
         connections.arm(connection)
         return False
@@ -220,9 +222,11 @@ class Poller:
         connections = self._connections
         if connection.descriptor < 0:
             return False
-        connection.armed = 0
+        resumed, connection.armed = connection.armed & RESUMED, 0
         state, transport = connection.state, connection.transport
         if (connection.backlog is not None and connection.backlog.blocked) or not READS[state]:
+            if resumed:
+                connections.resume(connection)
             connections.arm(connection)  # its state has changed since the event
             return False
         handler = connections.handler(connection)

@@ -96,7 +96,7 @@ def _check_work_is_done(world: World) -> None:
 
 def _check_connection(world: World, connection: Connection) -> None:
     state, context = connection.state, connection.context
-    assert connection.armed != QUEUED
+    assert not connection.armed & QUEUED
     _check_deadline(world, connection)
     if not connection.blocked:
         _check_why_silent(world, connection)

@@ -75,7 +75,9 @@ def queued(world: World) -> Queued:
         for step, item, _ in entries(queue):
             for connection in item if isinstance(item, deque) else (item,):  # the expired are several in an item
                 if isinstance(connection, Connection):
-                    found.setdefault(connection, set()).add(step.__name__)
+                    steps = found.setdefault(connection, set())
+                    assert step.__name__ not in ATTENDING or not steps & ATTENDING, "a connection is queued twice"
+                    steps.add(step.__name__)
     return found
 
 
@@ -125,7 +127,7 @@ def _check_deadline(world: World, connection: Connection, waiting: set[str]) -> 
 
 def _check_armed(connection: Connection, waiting: set[str]) -> None:
     """The connection is registered with the kernel or queued in the scheduler."""
-    if connection.armed == QUEUED:
+    if connection.armed & QUEUED:
         assert waiting & ATTENDING, "it is marked as queued, and is not"
     else:
         wanted = WRITE if connection.blocked else ASKED[TABLE[connection.state].reads]
