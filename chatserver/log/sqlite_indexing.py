@@ -78,8 +78,6 @@ def _index_chunk(rooms: Sequence[str], connection: sqlite3.Connection) -> Sequen
         parts = _decode_parts(connection.execute(_CHUNK, (asked, most)).fetchone()[0])
         if sum(part.size for part in parts) <= INDEX_CHUNK_CHARS:
             break
-    if not parts:
-        return ()
     places: list[object] = []
     marks: list[object] = []
     for part in parts:
@@ -90,8 +88,7 @@ def _index_chunk(rooms: Sequence[str], connection: sqlite3.Connection) -> Sequen
     words: list[object] = []
     for place, text in _decode_texts(texts):
         words += (place, spaced_words(text))
-    if words:
-        execute_rows(connection, _BRING, words, 2)
+    execute_rows(connection, _BRING, words, 2)
     execute_rows(connection, _MARK, marks, 2)
     if sum(part.count for part in parts) < most:
         return ()

@@ -27,7 +27,10 @@ class RoomEnd(msgspec.Struct, gc=False):
 def execute_rows(
     connection: sqlite3.Connection, statement: str, values: list[object], width: int, *more: object
 ) -> sqlite3.Cursor:  # fmt: skip
-    """Run a statement for rows of values, in which `ROWS` stands for all rows; `more` are the values after these."""
+    """Run a statement for rows of values, in which `ROWS` stands for all rows; `more` are the values after these.
+
+    There may be no values: the rows are then zeros.
+    """
     count = len(values) // width
     rows = 1 << (count - 1).bit_length()
     if rows > count or more:

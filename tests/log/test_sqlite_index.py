@@ -21,7 +21,7 @@ from chatserver.log import sqlite_search as search_module
 from chatserver.log.index import Question, SearchFailed
 from chatserver.log.interface import MAX_READ_BYTES, Log
 from chatserver.log.sqlite import SqliteLog
-from chatserver.log.sqlite_indexing import INDEX_CHUNK_CHARS, index_rooms
+from chatserver.log.sqlite_indexing import index_rooms
 from tests.log.support import Clock, draft, fill, running, submit_all
 from tests.log.test_index import find, never
 from tests.log.test_records import edit
@@ -215,27 +215,6 @@ async def test_a_message_that_arrives_during_a_step_waits_for_the_next_round(
         await append(log, draft("apple"))
         await indexed(log)
     assert in_index(path) == [1, 2, 3, 4]
-
-
-async def test_long_texts_are_indexed_a_few_at_a_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A chunk is bounded in characters, so a commit waits for milliseconds whatever the texts."""
-    monkeypatch.setattr(index_module, "INDEX_INTERVAL", 0)
-    long = "apple " * 1_300
-    chunks: list[int] = []
-
-    def traced(rooms: Any, connection: sqlite3.Connection) -> Sequence[str]:
-        connection.set_trace_callback(lambda statement: chunks.append(1) if "INTO search(rowid" in statement else None)
-        try:
-            return index_rooms(rooms, connection)
-        finally:
-            connection.set_trace_callback(None)
-
-    monkeypatch.setattr(index_module, "index_rooms", traced)
-    async with running(SqliteLog(str(path))) as log:
-        await submit_all(log, [draft(long) for _ in range(2 * INDEX_CHUNK_CHARS // len(long))])
-        await indexed(log)
-        assert len(chunks) >= 2
-        assert len((await log.index.find(APPLE)).hits) > 0
 
 
 async def test_a_failed_step_is_repeated(

@@ -1,5 +1,6 @@
 """One step of indexing, over many rooms."""
 
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from chatserver.log import sqlite_file, sqlite_indexing
 from chatserver.log.sqlite_indexing import index_rooms
+from chatserver.log.sqlite_rows import execute_rows
 from chatserver.log.sqlite_writer import SqliteWriter
 from tests.log.support import draft
 from tests.support.examples import examples
@@ -21,13 +23,23 @@ class Database:
 
     def __init__(self, path: Path, rooms: str, text: str = "apple") -> None:
         self.connection, _ = sqlite_file.connect_writer(path)
+        self.chunks: list[int] = []  # the number of messages in each statement that adds some to the index
         self._writer = SqliteWriter(self.connection, lambda: 1)
         if rooms:
             self._writer.commit([draft(text, room=room) for room in rooms])
 
     def index(self, rooms: str) -> str:
         """Run one step over these rooms. Returns the rooms that are fully indexed then."""
-        return "".join(self._writer.change("indexing", lambda connection: index_rooms([*rooms], connection)))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sqlite_indexing, "execute_rows", self._execute_rows)
+            return "".join(self._writer.change("indexing", lambda connection: index_rooms([*rooms], connection)))
+
+    def _execute_rows(
+        self, connection: sqlite3.Connection, statement: str, values: list[object], width: int
+    ) -> sqlite3.Cursor:  # fmt: skip
+        if "INSERT INTO search" in statement:
+            self.chunks.append(len(values) // width)
+        return execute_rows(connection, statement, values, width)
 
     def indexed(self) -> dict[str, int]:
         """The indexed offset of each room."""
@@ -51,7 +63,7 @@ def small_chunks() -> Iterator[None]:
 
 @examples(25)
 @given(written=st.text("abcdef", max_size=40), asked=st.permutations("abcdefz"), long=st.booleans())
-def test_each_message_of_the_rooms_is_indexed_once(
+def test_each_message_of_the_rooms_is_indexed_once_a_few_at_a_time(
     tmp_path_factory: pytest.TempPathFactory, written: str, asked: list[str], long: bool
 ) -> None:
     path = tmp_path_factory.mktemp("indexing") / "chat.db"
@@ -59,7 +71,8 @@ def test_each_message_of_the_rooms_is_indexed_once(
     with closing(database.connection):
         assert database.index("".join(asked)) == "".join(asked)
         assert database.indexed() == Counter(written)
-        assert database.found() == len(written)
+        assert database.found() == sum(database.chunks) == len(written)
+        assert max(database.chunks) <= (2 if long else 4)
 
 
 def test_a_step_out_of_time_reports_the_fully_indexed_rooms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +92,7 @@ def test_a_step_out_of_time_reports_the_fully_indexed_rooms(tmp_path: Path, monk
         assert database.index("b") == ""
         assert database.index("b") == "b"
         assert database.indexed() == {"c": 1, "a": 2, "b": 5}
-        assert database.found() == 8
+        assert database.found() == sum(database.chunks) == 8
 
 
 def test_rooms_without_new_messages_are_fully_indexed(tmp_path: Path) -> None:
