@@ -80,7 +80,7 @@ _MOVE_ENDS = """
 """
 _TO_FORGET = f"""
     SELECT rooms.id, name, forgotten, last, messages.time, {_NOW}
-    FROM rooms LEFT JOIN messages ON messages.room = rooms.id AND messages.place = forgotten + 1
+    FROM rooms JOIN messages ON messages.room = rooms.id AND messages.place = forgotten + 1
     WHERE rooms.id > %s AND last > forgotten ORDER BY rooms.id LIMIT %s
 """  # noqa: S608
 _LOCK_IDS = "SELECT id FROM rooms WHERE id = ANY(%s::bigint[]) ORDER BY id FOR NO KEY UPDATE"
@@ -307,7 +307,7 @@ def _forget(
         max_messages, max_age_ms = keeps(name)
         oldest_ms = (database_now if now is None else now) - max_age_ms if max_age_ms else 0
         keep_from = last - max_messages + 1 if max_messages else 0
-        if forgotten + 1 < keep_from or (time is not None and time < oldest_ms):
+        if forgotten + 1 < keep_from or time < oldest_ms:
             asked.append((id_, forgotten + 1, keep_from, oldest_ms))
     if not asked:
         return {}, go_on_after

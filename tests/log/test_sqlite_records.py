@@ -327,4 +327,5 @@ async def test_a_page_ends_where_records_were_removed_meanwhile(path: Path, monk
         await log.change("removing records", lambda connection: connection.execute(remove))
         assert texts(await log.read("lobby", after=0, limit=12)) == ["1", "2", "3", "4"]
         assert texts(await log.read("lobby", after=4, limit=12)) == ["7", "8", "9", "10", "11", "12"]
+        assert texts(await log.read("lobby", after=8, limit=12)) == ["9", "10", "11", "12"]
         assert texts(await log.latest("lobby", 6)) == ["7", "8", "9", "10", "11", "12"]

@@ -65,6 +65,7 @@ async def test_the_order_is_read_once_even_if_it_takes_longer_than_a_read(
         await write(log, clock, "abc")
     log = SqliteLog(path, wall_ms=clock)
     async with running(log):
+        monkeypatch.setattr(readers_module, "NEWEST_REUSE_FACTOR", 0)
         monkeypatch.setattr(readers_module, "_NEWEST", SLOW)
         with monkeypatch.context() as patch:
             patch.setattr(connections_module, "ANSWER_DEADLINE", 0.01)

@@ -93,6 +93,17 @@ async def test_the_order_of_our_own_rooms_is_known_at_once(
         assert (await first.rooms(1))[0].room == room
 
 
+async def test_rooms_of_other_processes_are_listed_after_a_while(
+    pair: Pair, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = pair
+    for room, factor, expected in (("a", 0, "a"), ("b", 1e9, "ba"), ("c", 1e9, "ba")):
+        monkeypatch.setattr("chatserver.log.sqlite_readers.NEWEST_REUSE_FACTOR", factor)
+        clock.ms += 5
+        await append(second, draft(room=room))
+        assert "".join(summary.room for summary in await first.rooms(9)) == expected
+
+
 async def test_one_log_does_retention_until_it_ends(tmp_path: Path, clock: Clock) -> None:
     async def retain(log: SqliteLog, left: int) -> Mapping[str, int]:
         return await log.retain(lambda _: (left, 0))
