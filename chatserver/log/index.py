@@ -15,7 +15,6 @@ from heapq import nlargest
 from typing import Protocol
 
 import msgspec
-import trio
 
 from chatserver.fair import in_steps
 from chatserver.log.interface import MAX_READ_BYTES, LogUnavailable, Record, within_bytes
@@ -134,7 +133,6 @@ class MemoryIndex:
 
     async def find(self, question: Question, *, go_on: int | None = None) -> Found:
         """See `Index.find`; `go_on` is the number of records to skip."""
-        await trio.lowlevel.checkpoint()
         matcher = question.matcher()
         now_ms = self._wall_ms()
         scores: list[tuple[float, Record]] = []
