@@ -17,6 +17,7 @@ import trio.testing
 from chatserver.edge.websocket import WebSocketHandler
 from chatserver.net.states import Priority
 from chatserver.net.tls_transport import TlsTransport
+from chatserver.observe.memory import Heap
 from tests.edge.planting import ROOM, VICTIM, Scene, scene_of
 from tests.edge.ways import (
     Bring,
@@ -135,6 +136,21 @@ def listener(scene: Scene) -> Any:
     return only
 
 
+#: What a server does once a second; without it what is kept of clients and words would grow for ever.
+CHORES: dict[str, Callable[[Scene], tuple[Any, str]]] = {
+    "rooms": lambda s: (s.parts.hub, "tick"),
+    "places": lambda s: (s.parts.admission, "tick"),
+    "lines": lambda s: (s.parts.stats, "report"),
+    "the heap": lambda s: (Heap, "tick"),
+    "rates of writing": lambda s: (s.parts.services.write_limits, "sweep"),
+    "rates of searching": lambda s: (s.parts.limiters, "sweep"),
+    "search results": lambda s: (s.parts.services.search_results, "sweep"),
+    "identities": lambda s: (s.parts.services.identities, "sweep"),
+    "sanctions": lambda s: (s.parts.services.moderation, "sweep"),
+    "slow mode": lambda s: (s.parts.services.slow_mode, "sweep"),
+    "the audit": lambda s: (s.parts.services.audit, "sweep"),
+}
+
 CASES = [
 # callbacks of the log
     Case("news", lambda s: (s.parts.hub, "_take_in"), somebody_publishes, a_websocket),
@@ -154,10 +170,7 @@ CASES = [
     Case("polls to answer", lambda s: (s.parts.hub.broadcaster, "_answer_polls"), somebody_publishes, a_held_poll),
     Case("a poll's answer", lambda s: (s.parts.hub._sink, "answer_with"), somebody_publishes, a_held_poll),
     Case("a round of house-keeping", lambda s: (s.parts.hub.housekeeping, "_go_on"), time_passes),
-    Case("house-keeping of rooms", lambda s: (s.parts.hub, "tick"), time_passes),
-    Case("house-keeping of places", lambda s: (s.parts.admission, "tick"), time_passes),
-    Case("house-keeping of rates", lambda s: (s.parts.services.write_limits, "sweep"), time_passes),
-    Case("house-keeping of lines", lambda s: (s.parts.stats, "report"), time_passes),
+    *(Case(f"house-keeping of {what}", where, time_passes) for what, where in CHORES.items()),
     Case("reclaiming", lambda s: (s.parts.admission, "_relieve"), places_are_reclaimed),
     Case("a background task", lambda s: (s.parts.services.audit, "_store"), search_what_somebody_wrote, one_request),
     Case("a tick", lambda s: (s.parts.garbage, "tick"), time_passes),

@@ -1,0 +1,95 @@
+"""What a server does beside its connections: background tasks, retention.
+
+Its start: test_cli.py; its end: tests/attacks/test_drain.py; faults in its chores: tests/edge/test_planted_steps.py.
+"""
+
+import math
+from typing import Any
+
+import pytest
+import trio
+
+from chatserver.api.pipelines import results
+from chatserver.log.interface import LogUnavailable
+from chatserver.log.memory import MemoryLog
+from chatserver.settings.rooms import RoomPolicy
+from tests.support.peers import ask, chatter, publish
+from tests.support.serving import Serving, eventually, serving, until
+
+pytestmark = pytest.mark.jumping_clock
+
+
+async def search(server: Serving, words: str, user: str = "") -> list[str]:
+    of_user = f"&user={user}" if user else ""
+    found = (await ask(server.address, "GET", f"/search?q={words}&room=lobby{of_user}")).json["results"]
+    return [message["text"] for message in found]
+
+
+async def test_a_background_task_runs_again_after_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(faults=1) as server:
+        parts = server.server.parts
+        stored, store = 0, parts.services.audit._store
+
+        async def break_once(*arguments: Any) -> None:
+            nonlocal stored
+            stored += 1
+            if stored == 1:
+                raise RuntimeError("planted")
+            await store(*arguments)
+
+        monkeypatch.setattr(parts.services.audit, "_store", break_once)
+        for number in range(2):
+            await search(server, "hello", user=f"u_{number}")
+
+            async def is_stored(number: int = number) -> bool:
+                trail = await parts.log.audit.read(after=None, limit=9)
+                return [entry.target for entry in trail] == [f"u_{each}" for each in range(number + 1)]
+
+            await eventually(is_stored)
+
+
+#: Settings, and how many of four messages from 61 s ago they leave.
+RETENTIONS: list[tuple[dict[str, Any], int]] = [
+    ({"retain_messages": 2}, 2),
+    ({"retain_messages": 0, "retain_age": 60.0}, 0),
+    ({"retain_messages": 0, "retain_age": 62.0}, 4),
+    ({"retain_messages": 0, "rooms": (("lob*", RoomPolicy(retain_count=2)),)}, 2),
+    ({"retain_messages": 0}, 4),
+]
+
+
+@pytest.mark.parametrize(("settings", "left"), RETENTIONS)
+async def test_old_messages_are_removed_after_attempts_that_failed(
+    settings: dict[str, Any], left: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chatserver.server.RETENTION", 5.0)
+    monkeypatch.setattr(results, "RESULT_LIFETIME", math.inf)
+    faults = int(settings != {"retain_messages": 0})  # with nothing to remove the log is not asked
+    async with serving(faults=faults, **settings) as server, chatter(server.address) as friend:
+        await friend.ask("join", room="lobby")
+        log = server.server.parts.log
+        assert isinstance(log, MemoryLog)
+        for _ in range(4):
+            await publish(server.address, "lobby", "hello")
+        assert len(await search(server, "hello")) == 4
+        now, retain, tried = log._wall_ms() + 61_000, log.retain, 0
+        log._wall_ms = lambda: now
+
+        async def fail_twice(*arguments: Any) -> Any:
+            nonlocal tried
+            tried += 1
+            if tried <= 2:
+                raise LogUnavailable("the disk is full") if tried == 1 else RuntimeError("planted")
+            return await retain(*arguments)
+
+        monkeypatch.setattr(log, "retain", fail_twice)
+        if faults:
+            await eventually(lambda: tried == 3)
+        else:
+            await trio.sleep(6.0)
+            assert tried == 0
+        await until(lambda: search(server, "hello"), lambda found: len(found) == left)
+        page = (await ask(server.address, "GET", "/rooms/lobby/messages?after=0")).json
+        assert (page["recovered"], len(page["messages"])) == (left == 4, left)
+        failed = [line["reason"] for line in server.logs if line["event"] == "retention_failed"]
+        assert failed == ["the disk is full"] * faults
