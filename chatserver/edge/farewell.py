@@ -37,7 +37,6 @@ class Farewell:
             case WebSocketSession():
                 self._websockets.drain(connection, after)
             case PollWaiter():
-                context.keep_alive = False
                 self._exchanges.answer_held(connection, context)
             case Exchange():
                 context.keep_alive = False

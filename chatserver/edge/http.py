@@ -138,7 +138,6 @@ class HttpExchanges:
     def _answer(self, connection: Connection, exchange: Exchange, answer: Answer) -> bool:
         if self.draining and isinstance(answer, Hold | Stream | Upgrade):
             # A held poll would wait for news that no longer comes, and delay the shutdown.
-            exchange.keep_alive = False
             refused = refusal(ErrorCode.DRAINING, RESTARTING, return_after())
             return self.respond(connection, exchange, refused, Reason.DRAINING)
         return self._give[type(answer)](connection, exchange, answer)
@@ -294,8 +293,7 @@ class HttpExchanges:
         return self._refuse_request(connection, self._exchange_of(waiter), error)
 
     def _exchange_of(self, waiter: PollWaiter) -> Exchange:
-        waiter.keep_alive = waiter.keep_alive and not self.draining
-        return Exchange(waiter.keep_alive, head_only=False, headers=waiter.headers)
+        return Exchange(waiter.keep_alive and not self.draining, head_only=False, headers=waiter.headers)
 
     def _stream(self, connection: Connection, exchange: Exchange, answer: Stream) -> bool:
         head = sse.head(date_now() + header_lines(exchange.headers))

@@ -75,11 +75,27 @@ async def test_a_pong_is_free_only_as_an_answer(
         assert (victim.state, victim.rate > before, len(victim.inbox)) == (state, counted, kept)
 
 
-async def test_requests_sent_ahead_are_answered_in_order() -> None:
+PUBLISH = request("POST", "/rooms/lobby/messages", b"hi")
+#: A request for each way to an answer, and its status.
+AHEAD = {
+    "a response": (request("GET", "/healthz"), 200),
+    "a refusal": (request("GET", "/nothing"), 404),
+    "a commit": (PUBLISH, 201),
+    "a held poll": (request("GET", "/rooms/lobby/messages?wait=60"), 200),
+    "a task": (request("GET", "/rooms/old/messages?before=9"), 200),
+    "a task that refuses": (request("PATCH", "/rooms/old/messages/9", {"text": "x"}), 404),
+    "further steps": (request("GET", "/metrics"), 200),
+}
+
+
+@pytest.mark.parametrize("kind", AHEAD)
+async def test_requests_sent_ahead_are_answered_in_order(kind: str) -> None:
     """The first read was full, so another was queued; the answer came first, and two requests were read as one."""
-    wire = request("POST", "/rooms/lobby/messages", b"hi") * 40
+    wire, status = AHEAD[kind]
     async with serving() as server, connect(server.address) as peer:
-        await peer.send(wire)
-        for offset in range(1, 41):
-            answer = await peer.response()
-            assert (answer.status, answer.json.get("offset")) == (201, offset)
+        await peer.send((wire + PUBLISH) * 20)
+        offsets = []
+        for _ in range(20):
+            assert (await peer.response()).status == status
+            offsets.append((await peer.response()).json["offset"])
+        assert offsets == [*range(1, 21)] if kind != "a commit" else [*range(2, 41, 2)]

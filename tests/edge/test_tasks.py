@@ -78,7 +78,7 @@ async def test_a_fault_does_not_keep_a_place() -> None:
     assert work.ended == [1]
 
 
-async def silent(self: SqliteReaders, *arguments: object) -> NoReturn:
+async def silent(*arguments: object, **options: object) -> NoReturn:
     """A disk that does not answer."""
     await trio.sleep_forever()
 
@@ -100,6 +100,16 @@ async def test_requests_that_wait_behind_others_for_a_silent_disk_are_answered(
                 for _ in range(MAX_TASKS * 4):
                     nursery.start_soon(read)
         assert answers == [503] * (MAX_TASKS * 4)
+
+
+async def test_searches_that_wait_keep_no_task_from_a_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving() as server, AsyncExitStack() as stack:
+        monkeypatch.setattr(server.server.parts.log.index, "find", silent)
+        for number in range(MAX_TASKS):
+            peer = await stack.enter_async_context(connect(server.address))
+            await peer.send(request("GET", f"/search?q=word{number}"))
+        await server.in_phase("serving", MAX_TASKS)
+        assert server.server.parts.exchanges._tasks.statistics() == {"running": 0, "waiting": 0}
 
 
 #: Requests that wait for the log.

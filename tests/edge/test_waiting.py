@@ -1,11 +1,14 @@
 """States in which an HTTP connection waits. Faults there: test_planted_faults.py; deadlines: tests/attacks/."""
 
 import pytest
+import trio
 
+from chatserver.log.interface import LogUnavailable
 from chatserver.net.states import State
 from tests.edge.planting import PATIENT, VICTIM, Scene
 from tests.edge.ways import WAYS
-from tests.support.peers import connect
+from tests.support.groups import SteppedLog
+from tests.support.peers import connect, request
 from tests.support.serving import eventually, serving
 
 pytestmark = pytest.mark.jumping_clock
@@ -29,3 +32,33 @@ async def test_a_step_that_was_queued_before_the_state_changes_nothing(
         await eventually(lambda: connections.scheduler.idle)
         assert (victim.alive, victim.state) == (True, state)
         scene.go_on.set()
+
+
+@pytest.mark.parametrize("waits_for", ["a commit", "a task"])
+async def test_an_answer_that_comes_after_the_deadline_is_dropped(
+    waits_for: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, go_on, done = SteppedLog(), trio.Event(), trio.Event()
+
+    async def head(room: str) -> None:
+        with trio.CancelScope(shield=True):  # as a thread that is in the middle of something
+            await go_on.wait()
+        done.set()
+        raise LogUnavailable("too late")
+
+    monkeypatch.setattr(log, "head", head)
+    wire = (
+        request("POST", "/rooms/lobby/messages", b"hi") if waits_for == "a commit" else request("GET", "/rooms/lobby")
+    )
+    async with serving(engine=log, serving_deadline=1.0) as server, connect(server.address) as peer:
+        await peer.send(wire)
+        assert (await peer.response()).status == 503
+        if waits_for == "a commit":
+            log.steps.release()
+            await eventually(lambda: log.statistics().groups == 1)
+        else:
+            go_on.set()
+            await done.wait()
+        assert await peer.rest() == b""
+        await peer.end()
+        await server.counted("serving-deadline")
