@@ -220,7 +220,7 @@ def _text(message: Message) -> str:
 
 def _action(message: Message) -> str | None:
     """Return the text of a `/me` message."""
-    return message.text.removeprefix("/me ") if message.text.startswith("/me ") and not message.deleted else None
+    return message.text.removeprefix("/me ") if message.text.startswith("/me ") else None
 
 
 def _room(room: str, style: Style) -> str:

@@ -108,19 +108,13 @@ class WatchedStream(trio.abc.Stream):
         self._first = b""  # the first bytes, until they are as many as _HTTP has
         self.upgraded = False  # until then the end of the stream raises EndedError
         self.last_received = trio.current_time()
-        self.listening = False  # True while a reader waits for bytes; otherwise silence is our own doing
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         """See trio.abc.ReceiveStream."""
-        self.listening = True
         try:
             data = await self._stream.receive_some(max_bytes)
         except trio.BrokenResourceError:
-            if self.upgraded:
-                raise
             data = b""
-        finally:
-            self.listening = False
         if not data and not self.upgraded:
             raise EndedError("the server hung up")
         if len(self._first) < len(_HTTP):
@@ -145,8 +139,7 @@ class WatchedStream(trio.abc.Stream):
 
 def _shown(first: bytes) -> str:
     """The first line, in a form that cannot control a terminal."""
-    line = first.splitlines()[0] if first.splitlines() else first
-    return ascii(line[:_MAX_SHOWN].decode("latin-1"))
+    return ascii(first.splitlines()[0][:_MAX_SHOWN].decode("latin-1"))
 
 
 async def dial(target: Target, *, timeout: float) -> WatchedStream:  # noqa: ASYNC109  (says "within", not where)
@@ -181,6 +174,6 @@ def words_of(error: BaseException) -> str:
     if isinstance(error, ssl.SSLError):  # its errno is OpenSSL's, not the system's
         words = f"TLS: {(error.reason or str(error)).lower().replace('_', ' ')}"
         return f"{words}; was http:// meant?" if error.reason == "WRONG_VERSION_NUMBER" else words
-    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
-        return os.strerror(error.errno)  # here error.strerror is trio's, which includes the address
-    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)  # error.strerror is trio's, which includes the address
+    return str(error)

@@ -86,10 +86,7 @@ async def websocket(target: Target, credentials: Credentials) -> AsyncIterator[W
 
 
 async def _watch(socket: WebSocketConnection, stream: WatchedStream) -> None:
-    """Raise EndedError when no bytes come, not even in answer to a ping.
-
-    Silence does not count while our own user is slow to take events, since then the socket is not read.
-    """
+    """Raise EndedError when no bytes come, not even in answer to a ping."""
     while True:
         last_received = stream.last_received
         await trio.sleep_until(last_received + SILENCE)
@@ -100,7 +97,7 @@ async def _watch(socket: WebSocketConnection, stream: WatchedStream) -> None:
                 await socket.ping()
             except ConnectionClosed:
                 return  # `receive` reports it
-        if stream.last_received == last_received and stream.listening:
+        if stream.last_received == last_received:
             raise EndedError("the server has gone silent")
 
 

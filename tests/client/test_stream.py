@@ -1,11 +1,13 @@
+import errno
 import socket
+import ssl
 from typing import NoReturn
 
 import pytest
 import trio
 
 from chatserver.client import BadUrl
-from chatserver.client.stream import EndedError, dial, parse_target, split_page_url
+from chatserver.client.stream import EndedError, dial, parse_target, split_page_url, words_of
 
 
 @pytest.mark.parametrize(
@@ -92,3 +94,39 @@ async def test_the_error_names_the_unknown_host(url: str) -> None:
     trio.socket.set_custom_hostname_resolver(EmptyResolver())
     with pytest.raises(EndedError, match=r"cannot find chat\.exmaple: Name or service not known"):
         await dial(parse_target(url), timeout=10)
+
+
+@pytest.mark.jumping_clock
+async def test_a_host_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def wait(*_: object) -> NoReturn:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(trio, "open_tcp_stream", wait)
+    with pytest.raises(EndedError, match="no connection within 10 s"):
+        await dial(parse_target("http://192.0.2.1"), timeout=10)
+
+
+def tls_error(reason: str | None) -> ssl.SSLError:
+    error = ssl.SSLError(1, "[SSL] it failed")
+    error.reason = reason  # type: ignore[assignment]
+    return error
+
+
+REFUSED = OSError(errno.ECONNREFUSED, "Error connecting to ('127.0.0.1', 8000): Connection refused")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (REFUSED, "Connection refused"),
+        (ExceptionGroup("all attempts failed", [REFUSED, OSError(errno.ENETUNREACH, "x")]), "Connection refused"),
+        (tls_error("WRONG_VERSION_NUMBER"), "TLS: wrong version number; was http:// meant?"),
+        (tls_error("TLSV1_ALERT_PROTOCOL_VERSION"), "TLS: tlsv1 alert protocol version"),
+        (tls_error(None), "TLS: [ssl] it failed"),
+        (OSError("no number"), "no number"),
+    ],
+)
+def test_the_words_for_an_error_of_the_system(error: Exception, words: str) -> None:
+    around = trio.BrokenResourceError()
+    around.__cause__ = error
+    assert words_of(around) == words
