@@ -173,7 +173,10 @@ class Chat:
         """Return records after or before a cursor, or the latest, up to 200."""
         asked = requests.History(room=room, after=after, before=before, limit=limit)
         page = await self._ask(asked, wire.History)
-        return wire.Page(page.cursor, page.recovered, page.records)
+        try:
+            return wire.Page(page.cursor, page.recovered, page.records)
+        except wire.ProtocolError as error:
+            raise Unavailable("unavailable", str(error)) from error
 
     async def members(self, room: str) -> wire.Members:
         """Return who is in a room."""

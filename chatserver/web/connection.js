@@ -3,7 +3,7 @@
  * Owns: the link, the choice of transport, the state. May not: know rooms or messages, touch the DOM.
  *
  * It goes on to the next transport (WebSocket, event stream, long-poll) only if one fails to open although the server
- * answers `/readyz`. While the server itself is away, it tries the same transport again, with back-off.
+ * answers `/readyz`. While the server itself is away, and once when it is back, it tries the same transport again.
  * From another transport it tries a WebSocket now and then, and changes over without a break.
  *
  * @import { ChatError, Page } from './wire.js'
@@ -52,6 +52,7 @@ export class Connection {
   #failures = 0;
   #shortLives = 0;
   #readyAt = 0;
+  #wasAway = false; // the server, when it was last asked
   #retryWebSocketAfter = RETRY_WEBSOCKET_FIRST;
   /** @type {AbortController} ends the wait for the next attempt */
   #waiting = new AbortController();
@@ -164,6 +165,9 @@ export class Connection {
         (error) => error,
       );
       if (signal.aborted) return; // `checkNow` was called meanwhile
+      const isBack = this.#wasAway && away === null; // it may have come back after the link had failed
+      this.#wasAway = away !== null;
+      if (isBack) return this.start();
       if (away === null) {
         this.#transport += 1;
         this.#failures = this.#shortLives = 0;

@@ -324,6 +324,9 @@ async def test_an_answer_of_another_server_is_an_error_of_the_library(server: Fa
         for call in (chat.rooms, chat.unread, partial(chat.search, "tea"), partial(chat.rename, "Ann")):
             with pytest.raises(Unavailable, match="not an answer of a chat server"):
                 await call()
+        server.log.append({"cursor": "e1-1", "text": "no offset"})
+        with pytest.raises(Unavailable, match="not a record of a room"):
+            await chat.history("lobby")
 
 
 async def test_a_text_that_cannot_be_sent_is_an_error_of_its_call_only(server: FakeServer) -> None:

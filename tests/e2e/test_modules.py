@@ -358,6 +358,26 @@ def test_back_off_is_jittered_bounded_and_not_below_retry_after(page: Page) -> N
     ]
 
 
+def test_a_transport_that_failed_while_the_server_was_away_is_tried_again(page: Page) -> None:
+    """The server may come back between the attempt and the question whether it is there; the page went to long-poll."""
+    body = """
+        const { ChatError } = await import('/wire.js');
+        const kinds = [];
+        const ready = async () => { if (a.shift()) throw new ChatError('lost', 'away'); };
+        const quiet = new Proxy({}, { get: () => () => {} });
+        const open = (kind) => { kinds.push(kind); return {}; };
+        const connection = new m.Connection({ transports: m.TRANSPORTS, open, ready, handlers: quiet });
+        connection.start();
+        while (a.length) {
+            connection.lost(connection.link, { opened: false, retryAfter: null, forGood: false, reason: '' });
+            while (!connection.link) await new Promise((done) => setTimeout(done));
+        }
+        return kinds;
+    """
+    assert run(page, "connection.js", body, [True, False, False]) == ["ws", "ws", "ws", "sse"]
+    assert run(page, "connection.js", body, [False, False]) == ["ws", "sse", "poll"]
+
+
 def test_a_mention_is_the_longest_name_and_a_whole_word(page: Page) -> None:
     names = ["Bob", "Ann", "Ann Lee", "al", "me @Bob"]
     said = {
