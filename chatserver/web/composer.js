@@ -17,6 +17,8 @@ const COMMAND = /^\/[^\s/]*(?!\S)/; // `//x` sends /x, and `/a/path` is a text, 
 const MAX_BYTES = 8 * 1024; // of UTF-8, the server's limit; a message over twice that closes the connection
 const MAX_MENTIONS = 20;
 
+const isCommand = (text) => COMMAND.test(text) && actionIn({ text }) === null;
+
 export class Composer {
   #form = byId('composer');
   #text = byId('text');
@@ -60,6 +62,19 @@ export class Composer {
   /** @param {string} [text] to begin with */
   edit(message, text = message.text) {
     this.#turnTo('edit', message, text);
+    this.focus();
+  }
+
+  /**
+   * Take back a text that was not sent, before what is being written.
+   * @param {Message | null} answered
+   */
+  rewrite(text, answered) {
+    if (this.#about) this.stop();
+    if (answered) this.reply(answered);
+    const typed = isCommand(text) ? `/${text}` : text;
+    this.#text.value = [typed, this.#text.value].filter(Boolean).join('\n');
+    this.#typed();
     this.focus();
   }
 
@@ -169,8 +184,8 @@ export class Composer {
     const text = this.#written;
     const bytes = new TextEncoder().encode(text).length;
     if (bytes > MAX_BYTES) return `This message is too long: ${bytes.toLocaleString()} bytes, at most ${MAX_BYTES.toLocaleString()}.`;
-    const command = COMMAND.exec(text)?.[0];
-    if (command === undefined || actionIn({ text }) !== null || this.#about?.kind === 'edit') return '';
+    if (!isCommand(text) || this.#about?.kind === 'edit') return '';
+    const [command] = text.split(/\s/, 1);
     return `No such command: ${command} (there is only /me TEXT). To send it as text, write /${command}.`;
   }
 

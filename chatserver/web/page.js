@@ -37,7 +37,6 @@ const client = new ChatClient(location.origin, {
 });
 new ConnectionLine(client);
 const messages = new MessagesView(client);
-new PendingView(client);
 const rooms = new RoomsView(client, browser);
 new PeopleView(client, showToast);
 new Account(client, closePanels);
@@ -50,6 +49,7 @@ const composer = new Composer(client, {
   tell: showToast,
   problem: showBanner,
 });
+new PendingView(client, composer);
 new Actions(client, { composer, tell: showToast });
 
 // The address

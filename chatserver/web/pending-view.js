@@ -14,8 +14,9 @@ export class PendingView {
   /** @type {Map<string, HTMLElement>} by key */
   #rows = new Map();
 
-  constructor(client) {
+  constructor(client, composer) {
     this.client = client;
+    this.composer = composer;
     for (const event of ['outbox', 'room', 'messages', 'restarted', 'identity']) {
       client.addEventListener(event, () => client.current && this.#show());
     }
@@ -43,7 +44,7 @@ export class PendingView {
     }
   }
 
-  #mark(row, { key, state, problem, until }) {
+  #mark(row, { key, text, extras, state, problem, until }) {
     const mark = `${state} ${until ?? ''}`;
     if (row.dataset.mark === mark) return;
     Object.assign(row.dataset, { state, mark });
@@ -64,10 +65,16 @@ export class PendingView {
           'span',
           { className: 'choices' },
           make('button', { className: 'link', type: 'button', onclick: () => this.client.outbox.retry(key) }, 'Send again'),
+          make('button', { className: 'link', type: 'button', onclick: () => this.#rewrite(key, text, extras) }, 'Edit'),
           make('button', { className: 'link', type: 'button', onclick: () => this.client.outbox.discard(key) }, 'Discard'),
         ),
       ),
     );
+  }
+
+  #rewrite(key, text, { replyTo }) {
+    this.client.outbox.discard(key);
+    this.composer.rewrite(text, replyTo === undefined ? null : this.client.current.find(replyTo));
   }
 
   #asMessage({ room, text, created, extras }) {

@@ -255,9 +255,15 @@ def test_people_come_and_go(shared_server: Server, window: OpenWindow) -> None:
     expect(ann.page.locator("#rooms a[href='#crowd']")).to_contain_text("2 people here")
 
 
-def test_a_refused_message_says_why_and_can_be_discarded(window: OpenWindow) -> None:
+def test_a_refused_message_says_why_and_can_be_edited_or_discarded(window: OpenWindow) -> None:
     ann = window(room="refusals")
-    ann.say("a control character: \x07")
+    ann.say("//a control character: \x07")
+    ann.page.fill("#text", "a draft")
+    ann.page.locator("#pending").get_by_role("button", name="Edit").click()
+    expect(ann.page.locator("#text")).to_be_focused()
+    expect(ann.page.locator("#text")).to_have_value("//a control character: \x07\na draft")
+    expect(ann.pending).to_have_count(0)
+    ann.page.press("#text", "Enter")
     problem = ann.page.locator("#pending .problem")
     expect(problem).to_contain_text("control character")
     ann.say("and on it goes")
