@@ -216,7 +216,7 @@ class HttpClient:
     async def _request(self, method: str, path: str, body: bytes) -> Response:
         """Use the kept connection, and a new one if that fails: the server may have closed it meanwhile.
 
-        So a request may be made twice, which does no harm: writes have a key.
+        So a request may be made twice; what becomes a record has a key for that.
         """
         head = self._head(method, path, body)
         while True:

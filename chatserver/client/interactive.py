@@ -108,6 +108,9 @@ class Interactive:
             case events.Entered():
                 self._entered(event)
                 self._note(self._narrator.words(event))
+            case events.Gap():
+                self._recall.forget(event.room)
+                self._note(self._narrator.words(event))
             case events.Reconnecting():
                 words = self._narrator.words(event)
                 self._note(words and f"{words} Enter tries now.")

@@ -49,6 +49,11 @@ class Recall:
             case _:
                 pass
 
+    def forget(self, room: str) -> None:
+        """Forget the messages of a room that has lost some: in a new log their numbers are those of others."""
+        for place in [place for place in self._messages if place[0] == room]:
+            del self._messages[place]
+
     def quote(self, room: str, offset: int | None) -> str:
         """Return the message that is replied to, as one line; empty if there is none."""
         if offset is None:

@@ -19,7 +19,7 @@ from tests.support.ports import steady_port
 
 ME, ZED = {"id": "u_me", "name": "Me"}, {"id": "u_z", "name": "Zed"}
 
-NOT_NOW = "not now\x1b[2J"  # clears a terminal
+NOT_NOW = "no\x1bc"  # the end of it resets a terminal
 
 CHANGES = {"edit": "edit", "delete": "delete", "react": "reaction"}  # requests, and the records they become
 

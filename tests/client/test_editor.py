@@ -122,6 +122,10 @@ def test_tab_offers_each_completion_and_then_the_typed_text() -> None:
     assert shown == ["say ann ", "say bob ", "say ", "say ann ", "say "]
     editor.feed(b"\tx\t")
     assert editor.before == "say ann x"
+    editor.feed(b"\x15say \t")
+    editor.complete = lambda _: ("say ", ["cy "])
+    editor.feed(b"\x15say \t")
+    assert editor.before == "say cy ", "the people are asked for again"
 
 
 def test_the_terminal_reports_its_focus() -> None:

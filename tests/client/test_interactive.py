@@ -8,7 +8,7 @@ import trio
 
 from chatserver.client.interactive import TYPING_EVERY
 from tests.client.commanded import Terminal, chat, terminal, texts, wait_until
-from tests.client.fake import ME, ZED, FakeServer
+from tests.client.fake import ME, ZED, FakeServer, message
 from tests.support.serving import eventually, serving
 
 
@@ -115,6 +115,18 @@ async def test_a_person_changes_messages(server: FakeServer) -> None:
     reply, edit = server.log[1:3]
     assert (reply["reply_to"], reply["mentions"]) == (1, ["u_z"])
     assert (edit["type"], edit["target"]) == ("edit", 2)
+
+
+async def test_a_reply_in_a_new_log_goes_to_a_message_of_that(server: FakeServer, person: Terminal) -> None:
+    """The messages of the old log have numbers that are those of others now, or of none."""
+    await server.say("old")
+    await server.say("older than what follows")
+    await person.until("what follows")
+    server.epoch, server.log[:] = "e2", [message(1, "anew", epoch="e2", user=ZED)]
+    await server.close_all(1012)
+    await person.until("gone for good")
+    await person.until("anew\r\n")
+    await person.enter("/reply yes", "↳ #1 Zed: anew")
 
 
 async def test_a_person_who_was_kicked_may_return(server: FakeServer) -> None:

@@ -1,7 +1,7 @@
 import pytest
 
 from chatserver.client import render
-from chatserver.client.events import Entered, Event, Gap, Postponed, Reconnecting
+from chatserver.client.events import Complaint, Entered, Event, Gap, Postponed, Reconnecting
 from chatserver.client.render import Style
 from chatserver.client.wire import Connected, Deletion, Edit, Members, Message, Reaction, Record, User
 
@@ -110,6 +110,8 @@ def test_an_impossible_time_is_shown_unchanged() -> None:
         (Entered("ops", 3, resumed=False), "in ops, 3 here"),
         (Entered("ops", None, resumed=True), "back in ops"),
         (Gap("ops", None), "some messages of ops are gone for good and not shown"),
+        (Complaint("ops", "forbidden", "out\x1b"), "the server says: ops: out\\x1b"),
+        (Complaint(None, "forbidden", "you may not write"), "the server says: you may not write"),
         (Postponed("ops", "rate_limited", "slowly", 2.0), "slowly; it will be sent by itself"),
         (
             Reconnecting("cannot connect: Connection refused", 1.29),
@@ -126,6 +128,7 @@ def test_sentences(event: Event, words: str | None) -> None:
     ("joined", "left", "words"),
     [
         (["Ann", "Bob"], [], "Ann, Bob joined · 3 here"),
+        (["Ann", "Bob", "Cy"], [], "Ann, Bob, Cy joined · 3 here"),
         (["Ann"], ["Bob"], "Ann joined, Bob left · 3 here"),
         (["Ann", "Bob", "Cy", "Dee"], ["Ann"], "4 people joined, Ann left · 3 here"),
         ([], [], None),

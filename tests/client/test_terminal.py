@@ -74,7 +74,7 @@ async def test_send_to_a_server_that_refuses(server: FakeServer) -> None:
     server.refusals = [403]
     done = await chat(server, b"a\n", "--send")
     assert done.returncode == 1
-    assert done.stderr == b"chatserver: the server answered 403: not now\\x1b[2J\n"
+    assert done.stderr == b"chatserver: the server answered 403: no\\x1bc\n"
 
 
 @dataclass
