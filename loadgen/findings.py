@@ -18,13 +18,16 @@ from loadgen.report import CohortRow, PhaseRow, Report, Verdict
 from loadgen.span import Span
 from loadgen.verdict import Facts, busy, decide, suspects
 
-#: If a process of the generator stood still, or left an answer unread, for this share of a victim's timeout, it caused
+#: If a process of the generator stood still and left an answer unread for this share of a victim's timeout, it caused
 #: the failures itself.
 _STOOD_STILL: Final = 0.5
 
 #: A crowd's process that stood still for this long, in seconds, may have cost its honest clients their connections:
 #: meanwhile they answer no pings, and some need 8 s for a request head, for which good servers allow 10.
 _CROWD_STOOD_STILL: Final = 2.0
+
+#: Seconds of these that are not worth a word.
+_SHORT: Final = 0.1
 
 #: What such a process may itself cause: clients that the server ends, and answers that came and were not read in time.
 _OF_STANDING_STILL: Final = ("ended", "unacknowledged", "unreturned", "missed")
@@ -99,12 +102,15 @@ def _faults(measured: Measured, figures: Figures) -> list[str]:
     return [*faults, *measured.operations.faults(), *filter(None, [still])]
 
 
-def _stood_still(figures: Figures, seconds: float) -> str:
-    """Say for how long the generator did nothing, or left an answer unread; empty if for less than this."""
+def _stood_still(figures: Figures, most_seconds: float) -> str:
+    """Say for how long the generator did nothing, and left an answer unread; empty if both together took less.
+
+    An operation may meet both: it is begun late, and its answer is read late.
+    """
     lag, backlog = ((figures[name] or 0.0) / 1000 for name in ("lag_max_ms", "backlog_max_ms"))
-    if lag > seconds:
-        return f"the generator itself stood still for {lag:.1f} s"
-    return f"what came for the generator lay unread for {backlog:.1f} s" if backlog > seconds else ""
+    parts = {"the generator itself stood still for": lag, "what came for the generator lay unread for": backlog}
+    told = [f"{what} {seconds:.1f} s" for what, seconds in parts.items() if seconds >= _SHORT]
+    return " and ".join(told) if lag + backlog > most_seconds else ""
 
 
 def _no_collateral(measured: Measured, figures: Figures) -> str:

@@ -156,6 +156,11 @@ LATE = "p99_over_bar_ms is "
             Outcome.INVALID,
             "the generator itself stood still for 2.6 s",
         ),
+        (  # one operation may be begun so late and read so late: nginx was blamed for the sum
+            lambda found: total(found, lags=[("victims", "attack", late(1300)._replace(reading=lasted(1300)))]),
+            Outcome.INVALID,
+            "the generator itself stood still for 1.3 s and what came for the generator lay unread for 1.3 s",
+        ),
         (lambda found: total(found, lags=[("crowd", "attack", late(2500))]), Outcome.HELD, ""),
         (lambda found: total(found, own_faults={"no ports": 3}), Outcome.INVALID, "no ports: a limit here, for 3 con"),
         (lambda found: setattr(found, "down", "it died"), Outcome.FELL_SHORT, "it died"),
