@@ -19,7 +19,6 @@ class Envelope(msgspec.Struct):
 
     type: str
     id: int | str | None = None
-    room: str = ""
     text: str = ""
     code: str = ""
     offset: int = 0

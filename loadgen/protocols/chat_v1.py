@@ -22,7 +22,7 @@ from loadgen.personas._websocket import Envelope
 from loadgen.protocols.http import HttpPeer
 from loadgen.protocols.ws_echo import WebSocket, leave, upgrade
 from loadgen.timers import NEVER
-from loadgen.victims.probe import CONNECT_TIMEOUT_SECONDS, Context, Schedule
+from loadgen.victims.probe import CONNECT_TIMEOUT_SECONDS, Context
 from loadgen.victims.victim import (
     ADDRESSES,
     Newcomer,
@@ -91,10 +91,6 @@ class WebSocketVictim(Victim):
     words = "WebSocket round trip"
     keeps_messages = True
 
-    def __init__(self, context: Context, index: int, schedule: Schedule) -> None:
-        super().__init__(context, index, schedule)
-        self._unacknowledged: set[int] = set()  # operations whose message is back
-
     async def live(self) -> None:
         async with self.dial() as line, trio.open_nursery() as nursery:
             with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
@@ -117,18 +113,9 @@ class WebSocketVictim(Victim):
             if reply.type == "message":
                 self.heard(reply.text)
             elif reply.type == "ack" and isinstance(reply.id, int):
-                self.acknowledged.add(reply.id)
-                if reply.id in self._unacknowledged:
-                    self._unacknowledged.remove(reply.id)
-                    self.book(reply.id)
+                self.acknowledge(reply.id)
             elif reply.type == "error" and isinstance(reply.id, int):
                 self.book(reply.id, f"error {reply.code}")
-
-    def came_back(self, number: int) -> None:
-        if number in self.acknowledged:
-            self.book(number)
-        else:
-            self._unacknowledged.add(number)
 
 
 class _Poster(Victim):
@@ -150,7 +137,7 @@ class _Poster(Victim):
             with trio.fail_after(self.context.timeout_seconds):
                 status, _ = await peer.request("POST", path, self.text(number).encode(), ("Content-Type: text/plain",))
             if status == 201:
-                self.acknowledged.add(number)
+                self.acknowledge(number)
             else:
                 self.book(number, f"answered {status}")
 

@@ -115,7 +115,7 @@ class Victim(Probe):
         return text_of(self.room, number)
 
     def heard(self, text: str) -> None:
-        """Book the operation whose number a message carries, if any."""
+        """Take a message, which ends the operation whose number it carries, if it is acknowledged or need not be."""
         number = number_in(text, self.room, self.context.tag)
         if number is None:
             return
@@ -125,10 +125,14 @@ class Victim(Probe):
             raise OperationFailedError("a message came out of order")
         self._heard.add(number)
         self._last_heard = number
-        self.came_back(number)
+        if number in self.acknowledged or not self.keeps_messages:
+            self.book(number)
 
-    def came_back(self, number: int) -> None:
-        self.book(number)
+    def acknowledge(self, number: int) -> None:
+        """The server says that it has stored a message; with its coming back, this ends the operation."""
+        self.acknowledged.add(number)
+        if number in self._heard:
+            self.book(number)
 
 
 def text_of(room: str, number: int) -> str:
