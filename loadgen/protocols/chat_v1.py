@@ -196,12 +196,14 @@ async def _come(context: Context, line: Line, number: int, done: Callable[[], No
         peer = await upgrade(context, nursery, line)
         await _join(peer, room)
         await peer.send_message(_encode({"type": "publish", "id": number, "room": room, "text": text_of(room, number)}))
-        while True:
+        missing = {"message", "ack"}
+        while missing:
             reply = _replies.decode(await peer.get_message())
-            if reply.type == "message" and number_in(reply.text, room, context.tag) == number:
-                break
             if reply.type == "error":
                 raise OperationFailedError(f"error {reply.code}")
+            about = reply.id if reply.type == "ack" else number_in(reply.text, room, context.tag)
+            if about == number:
+                missing.discard(reply.type)
         done()
         await leave(peer, nursery)
 

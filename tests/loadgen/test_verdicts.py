@@ -310,7 +310,8 @@ def test_a_page_that_turns_empty_under_attack_is_no_success() -> None:
 def test_messages_that_are_never_acknowledged_are_no_success() -> None:
     """They come back to their sender as ever."""
     plant = Plant(acknowledges_nothing=True)
-    falls_short(plant, "idle-connect", "--victim", "ws", blamed=("attack_failed",), timeout=1.0, duration=1.5)
+    blamed = ("attack_failed", "newcomers_failed")
+    falls_short(plant, "idle-connect", "--victim", "ws", blamed=blamed, timeout=1.0, duration=1.5)
 
 
 @pytest.mark.parametrize(
