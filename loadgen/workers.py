@@ -96,8 +96,10 @@ class Worker:
         with trio.move_on_after(LEAVE_SECONDS, shield=True):
             await self._process.stdin.aclose()
             await self._process.wait()
-        if self._process.returncode is None:
-            self._process.kill()
+            return
+        self._process.kill()
+        with trio.move_on_after(LEAVE_SECONDS, shield=True):
+            await self._process.wait()
 
 
 async def start(part: PartName) -> trio.Process:
@@ -114,11 +116,16 @@ async def spawn(nursery: trio.Nursery, part: PartName, role: Role) -> Worker:
     process = await start(part)
     assert process.stdin is not None
     worker = Worker(process)
-    await process.stdin.send_all(encode(role))
-    with trio.move_on_after(ANSWER_SECONDS):
-        await nursery.start(worker.listen)
-        return worker
-    raise InvalidRunError(_SILENT)
+    try:
+        await process.stdin.send_all(encode(role))
+        with trio.fail_after(ANSWER_SECONDS):
+            await nursery.start(worker.listen)
+    except trio.TooSlowError:
+        raise InvalidRunError(_SILENT) from None
+    finally:
+        if worker.status is None:  # nobody else will end it
+            await worker.leave()
+    return worker
 
 
 def merge(results: Iterable[Result]) -> Result:

@@ -111,10 +111,35 @@ async def test_a_player_that_dies_makes_the_run_invalid() -> None:
             crowd = await session.spawn_crowd()
             os.kill(crowd.workers[0].watched.pid, signal.SIGKILL)
             await session.until(lambda: crowd.workers[0].ended, 30)
+            with pytest.raises(InvalidRunError, match="died"):
+                await session.until(lambda: crowd.has_opened, 30)
             await crowd.call(Crowd.open, "crowd", 1.0)
 
         with pytest.raises(InvalidRunError, match="died"):
             await session.play(act)
+
+
+@pytest.mark.parametrize(
+    ("code", "told"), [("raise SystemExit(1)", "could not start"), ("import time; time.sleep(600)", "does not answer")]
+)
+async def test_a_player_that_does_not_begin_makes_the_run_invalid(
+    code: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was left behind: its process, and the pipes to it."""
+
+    async def start(part: str) -> trio.Process:
+        return await trio.lowlevel.open_process([sys.executable, "-c", code], stdin=-1, stdout=-1)
+
+    monkeypatch.setattr(workers, "start", start)
+    monkeypatch.setattr(workers, "LEAVE_SECONDS", 0.1)
+    monkeypatch.setattr(workers, "ANSWER_SECONDS", 60.0 if told == "could not start" else 0.1)
+    session = Session(plan("http://127.0.0.1:9"))
+
+    async def act() -> None:
+        await session.spawn_crowd()
+
+    with pytest.raises(InvalidRunError, match=told):
+        await session.play(act)
 
 
 async def test_what_ends_a_run_may_come_out_of_a_nursery() -> None:
