@@ -20,7 +20,7 @@ from loadgen.findings import report_of
 from loadgen.measured import Floor, Measured
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Usage
-from loadgen.protocols import KEEPS_MESSAGES
+from loadgen.protocols import KEEPS_MESSAGES, chat_v1
 from loadgen.report import Outcome, Report, verdict
 from loadgen.session import Plan, Session, cause_of_death
 from loadgen.span import Reading, Size, Span
@@ -268,6 +268,7 @@ class Player:
             lambda: victims.up_to_date and not victims.current.outstanding, probes.timeout_seconds
         )
         await victims.call(ProbeRunner.end, reread=bool(KEEPS_MESSAGES & probes.victims.keys()))
+        await self._session.until(lambda: victims.up_to_date, chat_v1.REREAD_SECONDS)
 
     async def _see_what_is_left(self) -> None:
         """Give the server time to close what the attackers left behind, and count its descriptors."""

@@ -14,7 +14,7 @@ import msgspec
 import trio
 
 from loadgen import wire
-from loadgen.answers import NOT_SERVED, TURNED_AWAY
+from loadgen.answers import NOT_SERVED, TURNED_AWAY, UNANSWERED
 from loadgen.client import Needs
 from loadgen.line import Line, describe
 from loadgen.messages import Reread
@@ -40,8 +40,9 @@ POLL_WAIT_SECONDS: Final = 25
 #: Rooms that are read again at once: enough to finish soon, and too few to be a load.
 AT_ONCE: Final = 8
 
-#: Time to read one room again; a page takes a few milliseconds.
+#: Time to read one room again, and all rooms; a page takes a few milliseconds.
 ROOM_SECONDS: Final = 20.0
+REREAD_SECONDS: Final = 60.0
 
 _PAGE_MESSAGES: Final = 50
 
@@ -235,9 +236,12 @@ async def reread(context: Context, victims: Sequence[Victim]) -> Reread:
         asked += len(wanted)
         lost += len(wanted - kept)
 
-    async with trio.open_nursery() as nursery:
-        for victim in victims:
-            nursery.start_soon(read, victim)
+    with trio.move_on_after(REREAD_SECONDS) as limit:
+        async with trio.open_nursery() as nursery:
+            for victim in victims:
+                nursery.start_soon(read, victim)
+    if limit.cancelled_caught:
+        unreadable = UNANSWERED
     return Reread(asked=asked, lost=lost, unreadable=unreadable)
 
 

@@ -324,3 +324,13 @@ def test_a_server_that_starts_anew_or_cannot_read_has_lost_what_it_acknowledged(
     A room that was polled and is not found any more was taken for one of a server that keeps no history.
     """
     falls_short(plant, "idle-connect", "--victim", victim, blamed=("acknowledged_lost",), duration=1.0)
+
+
+def test_a_server_that_reads_its_log_slowly_has_the_time_to_do_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The generator's own process did not answer meanwhile, and the run was invalid for that."""
+    monkeypatch.setattr("loadgen.session.RESULT_SECONDS", 1.0)
+    with planted_process(Plant(reads_late=1.0)) as (url, _):
+        ended = attack(url, "idle-connect", "--victim", "ws", duration=1.0)
+    assert "do not answer" not in ended.reasons
+    assert ended.figure("acknowledged") > 0
+    assert ended.figure("acknowledged_lost") == 0
