@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 from unittest.mock import AsyncMock, Mock, NonCallableMock
 
 import msgspec
@@ -17,11 +18,11 @@ import trio
 from loadgen import workers
 from loadgen.crowd import Crowd
 from loadgen.latency import Late, Latency, Recent
-from loadgen.messages import Call, GroupStatus, Reread, Result, TrafficResult, encode, words
+from loadgen.messages import Call, GroupStatus, Reread, Result, Status, TrafficResult, encode, words
 from loadgen.preflight import InvalidRunError
 from loadgen.session import Session
 from loadgen.stopping import StoppedError
-from loadgen.workers import Worker, merge
+from loadgen.workers import Worker, Workers, merge
 from tests.loadgen.planted import planted
 from tests.loadgen.plays import plan, play_run
 from tests.support.running import is_running
@@ -220,6 +221,32 @@ async def test_accounts_are_merged_by_persona_and_never_averaged() -> None:
     assert totals.reread == Reread(asked=7, lost=2), "the third looked for none"
     assert totals.listeners == [("lobby", 3, 30, 3), ("lobby", 3, 30, 4), ("lobby", 3, 30, 5)]
     assert totals.own_faults == {"no ports": 12}
+
+
+def _worker(*, up_to_date: bool = True, outstanding: int = 0, **status: Any) -> Mock:
+    current = Status(heard=1, outstanding=outstanding, recent=Recent(), **status)
+    return NonCallableMock(Worker, up_to_date=up_to_date, current=current)
+
+
+@pytest.mark.parametrize(
+    ("other", "has_opened", "is_quiet"),
+    [
+        (_worker(), True, True),
+        (_worker(up_to_date=False), False, False),
+        (_worker(has_opened=False), False, True),
+        (_worker(outstanding=1), True, False),
+    ],
+)
+def test_a_crowd_is_as_far_as_the_last_of_its_processes(other: Mock, has_opened: bool, is_quiet: bool) -> None:
+    for crowd in (Workers([_worker(), other]), Workers([other, _worker()])):
+        assert (crowd.has_opened, crowd.quiet) == (has_opened, is_quiet)
+
+
+def test_a_crowd_has_what_all_of_its_processes_have() -> None:
+    held = {"beside": 3, "crowd": 4}
+    groups = [GroupStatus(persona="idle", group=name, wanted=9, held=number) for name, number in held.items()]
+    crowd = Workers([_worker(groups=groups, last_held=2.0), _worker(groups=groups[1:], last_held=1.0)])
+    assert (crowd.held("crowd"), crowd.held("beside"), crowd.last_held) == (8, 3, 2.0)
 
 
 def _stream(data: bytes, cut: int) -> trio.abc.ReceiveStream:
