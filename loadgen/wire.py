@@ -204,7 +204,7 @@ class Response:
         at = 0
         while (head := read_head(data[at:])) is not None:
             at += head.size
-            if head.status >= 200:
+            if head.status >= 200 or head.status == 101:
                 self._head = head
                 self._begin_body(head)
                 break
@@ -212,7 +212,7 @@ class Response:
 
     def _begin_body(self, head: Head) -> None:
         length = head.fields.get("content-length")
-        if self._bodiless or head.status in (204, 304):
+        if self._bodiless or head.status in (101, 204, 304):
             self.is_whole = True
         elif head.fields.get("transfer-encoding", "").lower().rpartition(",")[2].strip() == "chunked":
             self._is_chunked = True

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import ClassVar, Final
 
-from loadgen.client import Attacker, Cohort, Needs, Threat
+from loadgen.client import ATTACKER_RETURNS_SECONDS, Attacker, Cohort, Needs, Threat
 
 #: R.U.D.Y. waits 10 s between two bytes; faster is harder on servers that judge by progress.
 BYTE_EVERY_SECONDS: Final = 1.0
@@ -85,7 +85,9 @@ class Asker(Attacker):
             return
         self.cohort.answers[f"answered {answer.status}"] += 1
         seconds = self.pause(answer.status)
-        if not answer.keeps_alive:
+        if answer.status == 101:  # there are no more requests on this connection
+            self.leave(return_in=ATTACKER_RETURNS_SECONDS)
+        elif not answer.keeps_alive:
             self.answered = answer.status
         elif seconds:
             self.wake_in(self.pace(seconds))

@@ -8,7 +8,7 @@ from hashlib import shake_128
 from typing import ClassVar, Final
 
 from loadgen import wire
-from loadgen.client import ATTACKER_RETURNS_SECONDS, Cohort, Needs, Threat
+from loadgen.client import Cohort, Needs, Threat
 from loadgen.personas import persona
 from loadgen.personas._requests import post, upgrading
 from loadgen.personas._shapes import Asker
@@ -327,15 +327,6 @@ class BadTokens(_Bearer):
         if self.number % 2:
             return upgrading(field)(self)
         return post(self.cohort.place, BAD_TOKENS_ROOM, BAD_TOKENS_TEXT, field)
-
-    def on_data(self, data: bytes) -> None:
-        """Leave at once if the upgrade is accepted."""
-        has_begun = self.response is not None and self.response.has_begun
-        if not has_begun and wire.final_status(self.unread + data) == 101:
-            self.cohort.answers["answered 101"] += 1
-            self.leave(return_in=ATTACKER_RETURNS_SECONDS)
-        else:
-            super().on_data(data)
 
 
 @persona

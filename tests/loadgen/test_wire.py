@@ -65,6 +65,12 @@ def test_interim_responses_are_skipped() -> None:
     assert (answer.is_whole, answer.status) == (True, 201)
 
 
+def test_what_follows_a_101_is_no_more_of_it() -> None:
+    answer = wire.Response()
+    assert answer.feed(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 101 X\r\n\r\n\x81\x02{}") == b"\x81\x02{}"
+    assert (answer.is_whole, answer.status) == (True, 101)
+
+
 @pytest.mark.parametrize(
     ("data", "status"),
     [

@@ -11,7 +11,7 @@ import pytest
 import trio
 from wsproto import events
 
-from loadgen.personas import askers
+from loadgen.personas import _shapes, askers
 from loadgen.personas.askers import bad_token
 from tests.loadgen.stage import PATIENCE, answer, listening, meeting, parsed, playing, read_until, talking, until
 from tests.support.tokens import ALGORITHMS, key_file
@@ -250,7 +250,7 @@ async def test_a_websocket_that_it_is_given_is_booked_and_left(
     first_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It waited for ever for the end of a 101 whose first piece did not have the status."""
-    monkeypatch.setattr(askers, "ATTACKER_RETURNS_SECONDS", 0.01)
+    monkeypatch.setattr(_shapes, "ATTACKER_RETURNS_SECONDS", 0.01)
     async with listening() as server, playing(server.url, "bad-tokens", clients=2) as play:
         for _ in range(2):
             stream = await server.accept()
