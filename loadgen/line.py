@@ -6,7 +6,6 @@ puts a timeout on every wait.
 """
 
 import math
-import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -116,7 +115,6 @@ async def dial(
         for option in options:  # before connect: the handshake fixes the window scale
             sock.setsockopt(*option)
         if source is not None:
-            sock.setsockopt(socket.IPPROTO_IP, sockets.IP_BIND_ADDRESS_NO_PORT, 1)
             await sock.bind((source, 0))
         with trio.fail_after(seconds):
             await sock.connect((target.address, target.port))

@@ -12,6 +12,7 @@ from loadgen.fingerprint.site import NotServedError, TurnedAwayError, exchange, 
 from loadgen.line import Answer, EndedError, Ending, GarbledError, Line, dial
 from loadgen.wire import request
 from tests.loadgen.stage import PATIENCE, listening, read_until, reset, until
+from tests.support.certificates import server_context
 
 GET = request("GET", "/", "127.0.0.1")
 
@@ -31,6 +32,12 @@ async def test_an_open_line_has_no_ending() -> None:
         assert 0 < line.round_trip_seconds < PATIENCE
 
 
+async def test_it_comes_from_the_address_that_was_asked_for() -> None:
+    async with listening() as server, dial(target.find(server.url), source="127.16.3.7"):
+        address, _ = (await server.accept()).socket.getpeername()
+        assert address == "127.16.3.7"
+
+
 async def test_fin() -> None:
     async with connected() as (line, stream):
         await stream.send_all(b"bye")
@@ -41,6 +48,22 @@ async def test_fin() -> None:
         for receive in (line.receive, lambda: line.receive_raw(1)):
             with pytest.raises(EndedError, match="FIN"):
                 await receive()
+
+
+async def test_tls_may_end_before_tcp_does() -> None:
+    async with listening() as server, trio.open_nursery() as nursery:
+
+        async def serve() -> None:
+            stream = trio.SSLStream(await server.accept(), server_context(), server_side=True)
+            await stream.do_handshake()
+            await stream.unwrap()
+
+        nursery.start_soon(serve)
+        async with dial(target.find(server.url.replace("http", "https"))) as line:
+            with pytest.raises(EndedError, match="FIN"):
+                await line.receive()
+            assert line.ending is None
+            nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("sends_first", [False, True])
