@@ -240,7 +240,8 @@ class Measured:
         return sizes
 
     def _memory_figures(self, came: int) -> Figures:
-        tls = self.plan.target.tls
+        # The limit is by those that were asked for: handshakes of others that have not come yet cost memory as well.
+        asked, tls = sum(self.experiment.attackers.values()), self.plan.target.tls
         grown = Growth([size for name in self._names(Counts.BASELINE) for size in self.memory.get(name, [])])
         most, left = grown.most(self._sizes(Counts.LOAD)), grown.most(self._sizes(Counts.RECOVERY)[-1:])
         return {
@@ -248,9 +249,9 @@ class Measured:
             # Divided by all that came, not by the peak: the sooner a server disconnects them, the lower the peak, and a
             # one-time 100 KB would then be a kilobyte for each of a hundred.
             "server_bytes_per_attacker": per(most, came),
-            "server_bytes_over_bar": _over(most, bar.allowed_bytes(came, tls=tls)),
+            "server_bytes_over_bar": _over(most, bar.allowed_bytes(asked, tls=tls)),
             "server_bytes_left": left,
-            "server_bytes_left_over_bar": _over(left, bar.allowed_bytes(came, tls=tls, left=True)),
+            "server_bytes_left_over_bar": _over(left, bar.allowed_bytes(asked, tls=tls, left=True)),
             "server_growth_bytes_s": grown.rate if self.memory else None,
         }
 

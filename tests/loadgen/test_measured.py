@@ -178,8 +178,8 @@ def test_the_figures_of_attackers_and_neighbours() -> None:
         "kill_p50_s": 10.002431, "kill_max_s": 12.0, "bytes_cost_ratio": 0.0, "server_growth_bytes_s": 0.0,
         "server_cpu_us_per_attacker_s": 5000.0, "server_cpu_percent": 35.0,
         "server_bytes_grown": 3 * MB, "server_bytes_per_attacker": 30_610.0,
-        "server_bytes_over_bar": 3 * MB - 98 * 2048 - 512 * 1024,
-        "server_bytes_left": 700_000, "server_bytes_left_over_bar": 700_000 - 98 * 1024 - 512 * 1024,
+        "server_bytes_over_bar": 3 * MB - 100 * 2048 - 512 * 1024,
+        "server_bytes_left": 700_000, "server_bytes_left_over_bar": 700_000 - 100 * 1024 - 512 * 1024,
         "server_descriptors_left": 3, "baseline_pressure_percent": 10.0, "recovery_pressure_percent": 10.0,
         "baseline_steal_percent": 5.0, "own_bytes_per_client": 100.0, "connects_per_s": 180.0,
     }  # fmt: skip
