@@ -1,6 +1,6 @@
 """A connection to a server that a test controls byte by byte: how its end is seen, and answers of every form."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -66,18 +66,20 @@ async def test_tls_may_end_before_tcp_does() -> None:
             nursery.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("sends_first", [False, True])
-async def test_rst(sends_first: bool) -> None:
+@pytest.mark.parametrize("first", ["send", "receive", "receive_raw"])
+async def test_rst(first: str) -> None:
     """The kernel tells it once, to a send as well; the next read says "end of stream", which was taken for FIN."""
     async with connected() as (line, stream):
         reset(stream)
         await until(lambda: line.ending is Ending.RST)
-        if sends_first:
+        acts: dict[str, Callable[[], Awaitable[object]]] = {
+            "send": lambda: line.send(b"x"),
+            "receive": line.receive,
+            "receive_raw": lambda: line.receive_raw(1),
+        }
+        for act in (acts[first], acts["receive"], acts["receive_raw"]):
             with pytest.raises(EndedError, match="RST"):
-                await line.send(b"x")
-        for receive in (line.receive, line.receive, lambda: line.receive_raw(1)):
-            with pytest.raises(EndedError, match="RST"):
-                await receive()
+                await act()
 
 
 async def test_two_may_send() -> None:
