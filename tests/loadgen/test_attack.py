@@ -75,7 +75,7 @@ async def test_victims_that_are_accepted_and_not_served_do_no_work(
     """A victim that fetches a page was counted as soon as it was connected."""
     if not answers:
         monkeypatch.setattr("loadgen.target.PROBE_SECONDS", 0.5)
-        monkeypatch.setattr("loadgen.session.SAID_AFTER_SECONDS", 0.05)
+        monkeypatch.setattr("loadgen.session.SAID_AFTER_SECONDS", 0.0)
         monkeypatch.setattr("loadgen.player.CONNECT_LIMIT_SECONDS", 0.5)
     with planted(Plant(page=500)) as server, socket.create_server(("127.0.0.1", 0)) as listener:
         url = server.url if answers else f"http://127.0.0.1:{listener.getsockname()[1]}"
