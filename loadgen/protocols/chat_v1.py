@@ -67,12 +67,16 @@ _texts: Final = msgspec.json.Decoder(_Text)
 _replies: Final = msgspec.json.Decoder(Envelope)
 
 
-def _encode(message: dict[str, object]) -> str:
-    return msgspec.json.encode(message).decode()
+async def _say(peer: WebSocket, **message: object) -> None:
+    await peer.send_message(msgspec.json.encode(message).decode())
+
+
+async def _publish(peer: WebSocket, room: str, number: int) -> None:
+    await _say(peer, type="publish", id=number, room=room, text=text_of(room, number))
 
 
 async def _join(peer: WebSocket, room: str) -> None:
-    await peer.send_message(_encode({"type": "join", "id": _JOIN_ID, "room": room}))
+    await _say(peer, type="join", id=_JOIN_ID, room=room)
     while (reply := _replies.decode(await peer.get_message())).type != "joined":
         if reply.type == "error":
             raise OperationFailedError(f"error {reply.code}")
@@ -104,9 +108,8 @@ class WebSocketVictim(Victim):
     async def _speak(self, peer: WebSocket) -> None:
         while True:
             number = await self.next_operation()
-            message = {"type": "publish", "id": number, "room": self.room, "text": self.text(number)}
             with trio.fail_after(self.context.timeout_seconds):
-                await peer.send_message(_encode(message))
+                await _publish(peer, self.room, number)
 
     async def _listen(self, peer: WebSocket) -> None:
         while True:
@@ -196,7 +199,7 @@ async def _come(context: Context, line: Line, number: int, done: Callable[[], No
     async with trio.open_nursery() as nursery:
         peer = await upgrade(context, nursery, line)
         await _join(peer, room)
-        await peer.send_message(_encode({"type": "publish", "id": number, "room": room, "text": text_of(room, number)}))
+        await _publish(peer, room, number)
         missing = {"message", "ack"}
         while missing:
             reply = _replies.decode(await peer.get_message())
