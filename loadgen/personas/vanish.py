@@ -2,8 +2,7 @@
 
 from typing import Final
 
-from loadgen import wire
-from loadgen.client import ANSWER_BYTES, Attacker, Needs, Threat
+from loadgen.client import Attacker, Needs, Threat
 from loadgen.personas import persona
 from loadgen.personas._requests import event_stream, held_poll, post
 from loadgen.personas._shapes import GENTLE_RETURN_SECONDS, Vanishing
@@ -125,8 +124,7 @@ class PublishReset(Lingerer):
         if not self._publishes:
             super().hear(data)
             return
-        self.unread = (self.unread + data)[:ANSWER_BYTES]
-        status = wire.final_status(self.unread)
-        if status is not None:
-            self.cohort.answers[f"answered {status}"] += 1
+        answer = self.read_response(data)
+        if answer is not None:
+            self.cohort.answers[f"answered {answer.status}"] += 1
             self.abort(return_in=self.pace(RETURN_SECONDS))
