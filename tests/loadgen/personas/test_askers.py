@@ -13,7 +13,18 @@ from wsproto import events
 
 from loadgen.personas import _shapes, askers
 from loadgen.personas.askers import bad_token
-from tests.loadgen.stage import PATIENCE, answer, listening, meeting, parsed, playing, read_until, talking, until
+from tests.loadgen.stage import (
+    PATIENCE,
+    WebSocket,
+    answer,
+    listening,
+    meeting,
+    parsed,
+    playing,
+    read_until,
+    talking,
+    until,
+)
 from tests.support.tokens import ALGORITHMS, key_file
 
 
@@ -189,6 +200,41 @@ async def test_it_writes_in_a_room_joins_it_and_goes_on_to_the_next(monkeypatch:
         await until(lambda: play.cohort.answers == {"ack": 4, "joined": 3, "error unavailable": 2})
         await socket.send(events.Ping(b"there?"))
         assert isinstance(await socket.receive(), events.Pong), "it sits in them, and has no other to join"
+
+
+# join-many
+
+
+async def _joins(socket: WebSocket, number: int) -> list[dict[str, object]]:
+    return [await socket.hear() for _ in range(number)]
+
+
+async def test_join_many_joins_on_as_it_is_answered() -> None:
+    async with talking("join-many") as (play, socket):
+        asked = await _joins(socket, askers.WINDOW)
+        assert {message["type"] for message in asked} == {"join"}
+        await socket.say(type="hello")
+        half = askers.WINDOW // 2
+        for message in asked[: half - 1]:
+            await socket.say(type="joined", id=message["id"], room=message["room"])
+        await until(lambda: play.cohort.answers == {"joined": half - 1})
+        assert play.client._asked == askers.WINDOW, "many at a time"  # type: ignore[attr-defined]
+        await socket.say(type="error", id=asked[half - 1]["id"], code="too_many_rooms")
+        asked += await _joins(socket, half)
+        assert len({message["room"] for message in asked}) == len(asked)
+        assert play.cohort.answers == {"joined": half - 1, "error too_many_rooms": 1}
+
+
+async def test_join_many_stops_when_there_are_no_more_rooms(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(askers, "JOIN_MANY_ROOMS", 60)
+    async with talking("join-many") as (play, socket):
+        for number in range(60):
+            message = await socket.hear()
+            assert message["id"] == number
+            await socket.say(type="joined", id=number, room=message["room"])
+        await until(lambda: play.cohort.answers == {"joined": 60})
+        await socket.send(events.CloseConnection(1008))
+        await until(lambda: play.cohort.ended == {"close 1008": 1})
 
 
 # bad-tokens

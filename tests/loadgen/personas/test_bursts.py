@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
-import h11
 import pytest
 import trio
-from wsproto import events
 
-from loadgen.personas import askers, bursts, vanish
+from loadgen.personas import bursts
 from tests.loadgen.stage import (
     Server,
     WebSocket,
@@ -20,7 +18,6 @@ from tests.loadgen.stage import (
     playing,
     read_until,
     request_of,
-    talking,
     until,
 )
 
@@ -30,7 +27,6 @@ _PAGE = b'{"cursor":"e-%d","messages":[]}'
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bursts, "ASK_EVERY_SECONDS", 0.05)
-    monkeypatch.setattr(vanish, "RETURN_SECONDS", 0.05)
     monkeypatch.setattr(bursts, "STORM_EVERY_SECONDS", 0.3)
     monkeypatch.setattr(bursts, "DROP_WITHIN_SECONDS", 0.05)
     monkeypatch.setattr(bursts, "RETURN_WITHIN_SECONDS", 0.05)
@@ -56,41 +52,6 @@ async def test_a_polite_no_is_a_refusal() -> None:
         await answer(stream, 503)
         await stream.aclose()
         await until(lambda: play.cohort.refused == {"answered 503": 1})
-
-
-# join-many
-
-
-async def _joins(socket: WebSocket, number: int) -> list[dict[str, object]]:
-    return [await socket.hear() for _ in range(number)]
-
-
-async def test_join_many_joins_on_as_it_is_answered() -> None:
-    async with talking("join-many") as (play, socket):
-        asked = await _joins(socket, askers.WINDOW)
-        assert {message["type"] for message in asked} == {"join"}
-        await socket.say(type="hello")
-        half = askers.WINDOW // 2
-        for message in asked[: half - 1]:
-            await socket.say(type="joined", id=message["id"], room=message["room"])
-        await until(lambda: play.cohort.answers == {"joined": half - 1})
-        assert play.client._asked == askers.WINDOW, "many at a time"  # type: ignore[attr-defined]
-        await socket.say(type="error", id=asked[half - 1]["id"], code="too_many_rooms")
-        asked += await _joins(socket, half)
-        assert len({message["room"] for message in asked}) == len(asked)
-        assert play.cohort.answers == {"joined": half - 1, "error too_many_rooms": 1}
-
-
-async def test_join_many_stops_when_there_are_no_more_rooms(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(askers, "JOIN_MANY_ROOMS", 60)
-    async with talking("join-many") as (play, socket):
-        for number in range(60):
-            message = await socket.hear()
-            assert message["id"] == number
-            await socket.say(type="joined", id=number, room=message["room"])
-        await until(lambda: play.cohort.answers == {"joined": 60})
-        await socket.send(events.CloseConnection(1008))
-        await until(lambda: play.cohort.ended == {"close 1008": 1})
 
 
 # reconnect-storm
@@ -126,48 +87,6 @@ async def test_somebody_in_each_room_speaks_before_the_storm(monkeypatch: pytest
         assert (heard["type"], heard["room"]) == ("publish", "storm-0")
         with pytest.raises(trio.BrokenResourceError):  # RST, and no word before
             await second.receive()
-
-
-# publish-reset
-
-
-async def _posted(server: Server) -> trio.SocketStream:
-    stream = await server.accept()
-    said = await read_until(stream, lambda got: got.endswith(b"x" * vanish.TEXT_BYTES))
-    request, body = parsed(said)
-    assert (request.method, request.target) == (b"POST", b"/rooms/publish-reset/messages")
-    data = body.next_event()
-    assert isinstance(data, h11.Data)
-    assert len(data.data) == vanish.TEXT_BYTES
-    return stream
-
-
-async def test_publishers_read_their_receipt_and_reset_again_and_again() -> None:
-    async with listening() as server, playing(server.url, "publish-reset", clients=2) as play:
-        member = await server.websocket()
-        assert await member.hear() == {"type": "join", "id": 0, "room": "publish-reset"}
-        await member.send(events.Ping(b"there?"))
-        assert isinstance(await member.receive(), events.Pong), "it listens"
-        for number in range(1, 4):
-            stream = await _posted(server)
-            assert play.cohort.held == 2
-            await answer(stream, 201, b"{}")
-            with pytest.raises(trio.BrokenResourceError):
-                await stream.receive_some()
-            assert play.cohort.answers == {"answered 201": number}
-            assert play.cohort.left == number
-        assert not play.cohort.ended
-
-
-async def test_a_publisher_that_is_refused_comes_back_and_one_that_is_cut_off_is_booked() -> None:
-    async with listening() as server, playing(server.url, "publish-reset", clients=2) as play:
-        await server.accept()
-        stream = await _posted(server)
-        await answer(stream, 429)
-        stream = await _posted(server)
-        assert play.cohort.answers == {"answered 429": 1}
-        await stream.aclose()
-        await until(lambda: play.cohort.ended == {"closed": 1})
 
 
 # thundering-poll

@@ -7,18 +7,21 @@ import socket
 import struct
 from unittest.mock import patch
 
+import h11
 import pytest
 import trio
+from wsproto import events
 
 from loadgen import sockets
 from loadgen.dark import Dark
-from loadgen.personas import _shapes, registry
+from loadgen.personas import _shapes, registry, vanish
 from tests.loadgen.stage import (
     Server,
     WebSocket,
     answer,
     listening,
     meeting,
+    parsed,
     playing,
     read_until,
     request_of,
@@ -45,6 +48,7 @@ needs_darkness = pytest.mark.skipif(not _may_go_dark(), reason="this kernel want
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     for what, seconds in (("ALIVE", 0.02), ("LOOK_EVERY", 0.02), ("KNOCK_EVERY", 0.05), ("ECHO", 0.05)):
         monkeypatch.setattr(_shapes, f"{what}_SECONDS", seconds)
+    monkeypatch.setattr(vanish, "RETURN_SECONDS", 0.05)
 
 
 async def _opened(server: Server, name: str) -> trio.SocketStream:
@@ -147,3 +151,45 @@ async def test_halfclose_that_is_taken_for_gone_says_so() -> None:
 async def test_the_room_of_a_poll_is_a_name_of_64_letters() -> None:
     async with meeting("poll-abandon", rooms=("r" * 64,)) as (_, stream):
         assert (await request_of(stream)).target == b"/rooms/%s.silent/messages?wait=25" % (b"r" * 57)
+
+
+# publish-reset
+
+
+async def _posted(server: Server) -> trio.SocketStream:
+    stream = await server.accept()
+    said = await read_until(stream, lambda got: got.endswith(b"x" * vanish.TEXT_BYTES))
+    request, body = parsed(said)
+    assert (request.method, request.target) == (b"POST", b"/rooms/publish-reset/messages")
+    data = body.next_event()
+    assert isinstance(data, h11.Data)
+    assert len(data.data) == vanish.TEXT_BYTES
+    return stream
+
+
+async def test_publishers_read_their_receipt_and_reset_again_and_again() -> None:
+    async with listening() as server, playing(server.url, "publish-reset", clients=2) as play:
+        member = await server.websocket()
+        assert await member.hear() == {"type": "join", "id": 0, "room": "publish-reset"}
+        await member.send(events.Ping(b"there?"))
+        assert isinstance(await member.receive(), events.Pong), "it listens"
+        for number in range(1, 4):
+            stream = await _posted(server)
+            assert play.cohort.held == 2
+            await answer(stream, 201, b"{}")
+            with pytest.raises(trio.BrokenResourceError):
+                await stream.receive_some()
+            assert play.cohort.answers == {"answered 201": number}
+            assert play.cohort.left == number
+        assert not play.cohort.ended
+
+
+async def test_a_publisher_that_is_refused_comes_back_and_one_that_is_cut_off_is_booked() -> None:
+    async with listening() as server, playing(server.url, "publish-reset", clients=2) as play:
+        await server.accept()
+        stream = await _posted(server)
+        await answer(stream, 429)
+        stream = await _posted(server)
+        assert play.cohort.answers == {"answered 429": 1}
+        await stream.aclose()
+        await until(lambda: play.cohort.ended == {"closed": 1})
