@@ -100,20 +100,18 @@ def read(file: str) -> Scenario:
 
 
 def _line(text: str, error: str) -> str:
-    """Find the line of the key that an error names, in the table of that number if the key is in a list of tables."""
+    """Find the line of the key that an error names; of a key that is missing, that of the table that lacks it."""
+    lines = text.splitlines()
     keys = re.findall(r"`(\w+)`", error)[-1:] if "field `" in error else re.findall(r"\.(\w+)", error)[-1:]
     at = re.search(r"\$\.(\w+)\[(\d+)\]", error)
-    begin, number = 0, 0
-    lines = text.splitlines()
-    if at is not None:
-        tables = [number for number, line in enumerate(lines) if line.strip() == f"[[{at[1]}]]"]
-        begin = tables[int(at[2])] if int(at[2]) < len(tables) else 0
-        number = begin + 1
-    for key in keys:
-        for index in range(begin, len(lines)):
-            if re.match(rf"\s*\[?\[?{key}\b", lines[index]) or re.search(rf"[{{,]\s*{key}\s*=", lines[index]):
-                return f", line {index + 1}"
-    return f", line {number}" if number else ""
+    tables = [number for number, line in enumerate(lines) if at and re.match(rf"\s*\[\[\s*{at[1]}\s*\]\]", line)]
+    begin = tables[int(at[2])] if at and tables else 0
+    for index in range(begin, len(lines)):
+        if index > begin and tables and lines[index].lstrip().startswith("[["):
+            break
+        if any(re.search(rf"(^\s*\[?\[?|[{{,]\s*){key}\b", lines[index]) for key in keys):
+            return f", line {index + 1}"
+    return f", line {begin + 1}" if at else ""
 
 
 def _plain(error: str) -> str:

@@ -34,9 +34,13 @@ def _read(tmp_path: Path, text: str) -> Experiment:
         (STEADY + "secnods = 3\n", r", line 4: there is no key 'secnods' here"),
         (CROWD + STEADY + STEADY.replace('"steady"', '"more"') + "rat = 3\n", r", line 11: there is no key 'rat' here"),
         (STEADY.replace("5", '"long"'), r", line 3: Expected `float`, got `str`"),
+        ('phases = [{ name = "a", seconds = "long" }]', r", line 1: Expected `float`, got `str`"),
+        # it was the line of the next name, which is that of another phase
+        ("[[phases]]  # quiet\nseconds = 5\n" + STEADY, r", line 1: the key 'name' is missing"),
         (STEADY + STEADY, "phases: 'steady' is there twice"),
         (CROWD + CROWD + STEADY, "groups: 'crowd' is there twice"),
         (CROWD + STEADY + "open = { crowed = 1.0 }\n", "phases.steady: there is no group 'crowed'; there are crowd"),
+        (STEADY + "open = { crowd = 1.0 }\n", "phases.steady: there is no group 'crowd'; there are none"),
         (CROWD + STEADY + "open = { crowd = 1.5 }\n", "phases.steady.open.crowd: 1.5 is above 1"),
         (CROWD.replace("idle=80", "idol=80") + STEADY, "did you mean idle"),
         (CROWD + 'kind = "slow-head"\n' + STEADY, "groups.crowd: it has either mix"),
@@ -88,6 +92,9 @@ def test_what_is_wrong_is_one_line(tmp_path: Path, text: str, error: str) -> Non
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--scenario: .*none\.toml: No such file"):
         scenariofile.read(str(tmp_path / "none.toml"))
+    (tmp_path / "latin.toml").write_bytes(b"name = 'caf\xe9'")
+    with pytest.raises(UsageError, match=r"--scenario: .*latin\.toml: .*can't decode byte 0xe9"):
+        scenariofile.read(str(tmp_path / "latin.toml"))
 
 
 def test_phases_count_by_their_names_unless_they_say_otherwise(tmp_path: Path) -> None:
