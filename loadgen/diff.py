@@ -92,7 +92,7 @@ def _read(name: str) -> Report:
             raise UsageError(f"{name}: it is no report of schema {SCHEMA}, which this loadgen reads")
         return msgspec.json.decode(data, type=Report)
     except OSError as error:
-        raise UsageError(f"{name}: {(error.strerror or str(error)).lower()}") from None
+        raise UsageError(f"{name}: {str(error.strerror).lower()}") from None
     except msgspec.DecodeError as error:
         raise UsageError(f"{name}: it is no report of loadgen: {error}") from None
 
@@ -101,7 +101,7 @@ def compare(a: Report, b: Report, what: str) -> Report:
     if a.command != b.command:
         raise UsageError(f"{what}: the first is of `loadgen {a.command}`, the second of `loadgen {b.command}`")
     before, after = _samples(a), _samples(b)
-    both = [name for name in before if name in after and before[name] and after[name]]
+    both = [name for name in before if before[name] and after.get(name)]
     rows = [row for name in both for row in _rows(name, before[name], after[name])]
     left_out = [name or a.command for name in {**before, **after} if name not in both]
     compared = sum(len(before[name][0].figures) for name in both)

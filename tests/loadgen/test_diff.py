@@ -99,7 +99,7 @@ def test_what_is_within_chance_is_not(name: str, figures: Mapping[str, float | N
 def test_a_verdict_that_turned_is_worse() -> None:
     one, other = recorded("attack-a"), recorded("attack-a")
     other.verdict = verdict(Outcome.FELL_SHORT, ["collateral"])
-    assert moved(one, other) == {"verdict": "worse"}
+    assert compare(one, other, "a to b").tables[0].rows == [["", "verdict", "held", "fell short", "worse"]]
     assert moved(other, one) == {"verdict": "better"}
 
 
@@ -113,7 +113,8 @@ def test_attacks_of_a_scorecard_are_compared_one_by_one() -> None:
     report = compare(one, other, "a to b")
     assert report.outcome is Outcome.FELL_SHORT
     assert report.verdict.reasons == ["slow-head collateral got worse"]
-    assert report.verdict.notes == ["not in both, or no sound measurement in one: idle-connect, ping-flood"]
+    left_out = "not in both, or no sound measurement in one: idle-connect, ping-flood"
+    assert report.verdict.notes == compare(other, one, "b to a").verdict.notes == [left_out]
 
 
 def _rounds(values: list[float]) -> Report:
@@ -128,7 +129,7 @@ def _rounds(values: list[float]) -> Report:
 def test_rounds_that_do_not_overlap_are_beyond_chance() -> None:
     before = _rounds([2.0, 2.2, 2.6])
     assert worse(before, _rounds([2.7, 2.9, 3.1])) == {"slow-head, ours attack_p99_ms"}
-    assert moved(before, _rounds([2.5, 2.9, 3.1])) == {}
+    assert moved(before, _rounds([2.6, 2.9, 3.1])) == moved(before, _rounds([1.0, 1.1, 2.0])) == {}
     assert moved(before, _rounds([1.0, 1.1, 1.9])) == {"slow-head, ours attack_p99_ms": "better"}
     assert moved(before, _rounds([2.7, 2.9])) == {}, "two rounds are chance"
 
@@ -143,6 +144,7 @@ def test_an_invalid_run_is_not_compared() -> None:
     report = compare(recorded("run-a"), recorded("run-invalid"), "a to b")
     assert report.exit_code == 3
     assert report.verdict.reasons == ["nothing could be compared"]
+    assert report.verdict.notes[0] == "not in both, or no sound measurement in one: run"
 
 
 def test_what_was_not_asked_the_same_is_told() -> None:
@@ -153,6 +155,10 @@ def test_what_was_not_asked_the_same_is_told() -> None:
     assert note == f"they were not asked the same: --kind slow-head {asked}; and --kind idle-connect {asked}"
     other.arguments = one.arguments.replace("http://127.0.0.1:8801", "http://127.0.0.1:9000") + " --seed 4"
     assert compare(one, other, "a to b").verdict.notes == []
+    one.arguments = "loadgen attack http://127.0.0.1:8801"
+    assert compare(one, other, "a to b").verdict.notes == [
+        f"they were not asked the same: nothing; and --kind slow-head {asked}"
+    ]
 
 
 def _as_json(change: Callable[[dict[str, Any]], object]) -> bytes:
