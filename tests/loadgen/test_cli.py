@@ -69,8 +69,6 @@ AT_ONCE = (
         (["scorecard", "http://127.0.0.1:1", "--start", "chat 'serve"], "is no command: no closing quotation"),
         (["scorecard", "http://127.0.0.1:1", "--start", " "], "--start: there is no program"),
         (["scorecard", "http://127.0.0.1:1", "--start", "sleep 1", "--server-pid", "1"], "--server-pid: with --start"),
-        (["fingerprint", "http://127.0.0.1:1", "--within", "1"], "--within"),
-        (["compare", "--peers", "apache"], "--peers"),
         (["attack", "http://127.0.0.1:1"], "--kind is missing. See loadgen attack --help"),
         (["attack", "http://127.0.0.1:1", "--kind", "idle"], "--kind: there is no 'idle'"),
         (["attack", "http://127.0.0.1:1", "--kind", ","], "--kind"),
