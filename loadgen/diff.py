@@ -86,15 +86,23 @@ def diff(
 def _read(name: str) -> Report:
     path = Path(name)
     try:
-        data = (path / exports.JSON if path.is_dir() else path).read_bytes()
-        schema = msgspec.json.decode(data, type=dict[str, msgspec.Raw]).get("schema", msgspec.Raw())
-        if bytes(schema) != str(SCHEMA).encode():
-            raise UsageError(f"{name}: it is no report of schema {SCHEMA}, which this loadgen reads")
-        return msgspec.json.decode(data, type=Report)
+        return _report_of((path / exports.JSON if path.is_dir() else path).read_bytes())
     except OSError as error:
         raise UsageError(f"{name}: {str(error.strerror).lower()}") from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, ValueError) as error:
         raise UsageError(f"{name}: it is no report of loadgen: {error}") from None
+
+
+def _report_of(data: bytes) -> Report:
+    schema = msgspec.json.decode(data, type=dict[str, msgspec.Raw]).get("schema", msgspec.Raw())
+    if bytes(schema) != str(SCHEMA).encode():
+        raise ValueError(f"its schema is not {SCHEMA}, which this loadgen reads")
+    report = msgspec.json.decode(data, type=Report)
+    for each in (report, *report.parts):
+        shlex.split(each.arguments)
+        if each.verdict.outcome not in {outcome.words for outcome in Outcome}:
+            raise ValueError(repr(each.verdict.outcome))
+    return report
 
 
 def compare(a: Report, b: Report, what: str) -> Report:

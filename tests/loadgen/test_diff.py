@@ -172,9 +172,12 @@ def _as_json(change: Callable[[dict[str, Any]], object]) -> bytes:
     [
         (b"", "is no report of loadgen"),
         (b"[]", "is no report of loadgen"),
-        (b"{}", "is no report of schema"),
-        (_as_json(lambda told: told.update(schema=2)), "is no report of schema"),
+        (b"{}", "its schema is not 5"),
+        (_as_json(lambda told: told.update(schema=2)), "its schema is not 5"),
         (_as_json(lambda told: told.pop("verdict")), "is no report of loadgen"),
+        # nobody had written these but a person; they were a fault of the generator's own, with a traceback
+        (_as_json(lambda told: told["verdict"].update(outcome="splendid")), "is no report of loadgen: 'splendid'"),
+        (_as_json(lambda told: told.update(arguments="it's")), "is no report of loadgen: No closing quotation"),
         (_as_json(lambda told: told.update(command="fingerprint")), "of `loadgen run`, the second of `loadgen finger"),
         (None, "no such file or directory"),
     ],
