@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Final
 
-from loadgen.figures import Condition
 from loadgen.fingerprint.play import Fingerprint, sampled
 from loadgen.fingerprint.practice import Result
 from loadgen.fingerprint.probes import PROBES
@@ -56,9 +55,9 @@ async def find(plant: Plant, figure: str, **changes: object) -> Result:
         return Result(probe, lack or await sampled(site, probe))
 
 
-async def fingerprint(server: Server, *conditions: Condition, no_bar: bool = False, **changes: object) -> Report:
+async def fingerprint(server: Server, **changes: object) -> Report:
     options = dataclasses.replace(OPTIONS, **changes)  # type: ignore[arg-type]
-    return await Fingerprint(Site(server.target, options), Progress()).play(conditions, no_bar=no_bar)
+    return await Fingerprint(Site(server.target, options), Progress()).play()
 
 
 class Rows:

@@ -138,14 +138,6 @@ async def test_a_short_deadline_is_no_cap_on_connections(autojump_clock: MockClo
     assert result.mark is not Mark.HARSH
 
 
-async def test_a_probe_that_failed_blames_no_server(autojump_clock: MockClock) -> None:
-    """The target fell short, and exit code 1, for each probe that had met a 503."""
-    async with planted(replace(GOOD, chunked=503)) as server:
-        report = await fingerprint(server)
-    assert report.exit_code == Outcome.INVALID
-    assert {reason.partition(":")[0] for reason in report.verdict.reasons} == {"failed"}
-
-
 async def test_a_server_without_a_place_is_not_measured(autojump_clock: MockClock) -> None:
     """All it said was compared with its 503 to a plain request: limits were "missing", and the slow were "served"."""
     async with planted(replace(GOOD, busy=True)) as server:
