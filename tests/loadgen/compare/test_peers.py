@@ -138,26 +138,6 @@ async def test_a_peer_does_what_the_catalogue_says(peer: Peer) -> None:
             await relays(peer, server)
 
 
-async def test_the_floor_s_event_streams_hear_what_is_said_from_now_on() -> None:
-    """The peers of a comparison need none; the floor of a scorecard has every victim that the target has."""
-    async with serving(PEERS["floor"]) as server, member(server) as ann:
-        await ann.join("lobby")
-        await ann.say(type="publish", id=1, room="lobby", text="before")
-        await ann.hear("ack")
-        async with await trio.open_tcp_stream(HOST, server.port) as stream:
-            await stream.send_all(b"GET /rooms/lobby/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            received = bytes(await stream.receive_some())
-            assert received.startswith(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
-            await ask(server, "POST", "/rooms/lobby/messages", b"after")
-            with trio.fail_after(PATIENCE):
-                while not received.endswith(b"}\n\n"):
-                    received += await stream.receive_some()
-        name, kind, data = received.partition(b"\n\n")[2].decode().splitlines()[:3]
-        message = json.loads(data.removeprefix("data: "))
-        assert message["text"] == "after"
-        assert (name, kind) == (f"id: {message['cursor']}", "event: message")
-
-
 async def test_the_floor_passes_over_what_makes_no_sense() -> None:
     nonsense = (b"\r\n\r\n", b"GET /\r\n\r\n", b"GET /rooms HTTP/1.1\r\nContent-Length: x\r\n\r\n", b"x" * 2**20)
     async with serving(PEERS["floor"]) as server:
