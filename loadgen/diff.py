@@ -85,12 +85,13 @@ def diff(
 
 def _read(name: str) -> Report:
     path = Path(name)
+    path = path / exports.JSON if path.is_dir() else path
     try:
-        return _report_of((path / exports.JSON if path.is_dir() else path).read_bytes())
+        return _report_of(path.read_bytes())
     except OSError as error:
-        raise UsageError(f"{name}: {str(error.strerror).lower()}") from None
+        raise UsageError(f"{path}: {str(error.strerror).lower()}") from None
     except (msgspec.DecodeError, ValueError) as error:
-        raise UsageError(f"{name}: it is no report of loadgen: {error}") from None
+        raise UsageError(f"{path}: it is no report of loadgen: {error}") from None
 
 
 def _report_of(data: bytes) -> Report:

@@ -105,6 +105,9 @@ _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 #: Fields that loadgen writes itself: they say where a request goes and where it ends.
 _OURS: Final = frozenset(("host", "content-length", "transfer-encoding", "connection", "upgrade"))
 
+#: Shares that are larger could add up to infinity.
+_MOST_SHARE: Final = 1e100
+
 T = TypeVar("T")
 
 
@@ -165,7 +168,7 @@ def mix(text: str, clients: int) -> dict[type[Client], int]:
             weight = float(share)
         except ValueError:
             weight = 0.0
-        if not 0 < weight < float("inf"):
+        if not 0 < weight < _MOST_SHARE:
             raise UsageError(f"--mix: {part!r} is not of the form NAME=SHARE with a share above 0")
         weights[persona] = weights.get(persona, 0.0) + weight
     if not weights:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Final, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
@@ -116,12 +116,18 @@ def _loopback(group: int) -> str:
     return str(ipaddress.IPv4Address(_FIRST_SOURCE + group // 250 * 256 + group % 250))
 
 
-def find(url: str, *, allow: str | None = None) -> Target:
+def split(url: str, scheme: str = "http") -> tuple[SplitResult, int | None]:
+    """Take a URL apart, which has this scheme if it names none; also its port."""
     try:
-        parts = urlsplit(url if "//" in url else f"http://{url}")
+        parts = urlsplit(url if "//" in url else f"{scheme}://{url}")
         port = parts.port
     except ValueError as error:
         raise UsageError(f"URL: {url!r}: {str(error).lower()}") from None
+    return parts, port
+
+
+def find(url: str, *, allow: str | None = None) -> Target:
+    parts, port = split(url)
     if parts.scheme not in {"http", "ws", "https", "wss"} or not parts.hostname:
         raise UsageError(f"URL: {url!r} is not of the form http://HOST:PORT or https://HOST:PORT")
     tls = parts.scheme in {"https", "wss"}

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from itertools import chain
 from typing import Annotated, Final
-from urllib.parse import urlsplit
 
 import trio
 from cyclopts import Parameter
@@ -28,7 +27,7 @@ from loadgen.preflight import InvalidRunError
 from loadgen.progress import Progress
 from loadgen.report import Report, Started
 from loadgen.stopping import stoppable
-from loadgen.target import TargetDownError, UsageError
+from loadgen.target import TargetDownError, UsageError, split
 from loadgen.wire import FIN, TEXT, frame
 
 _FOUND: Final = chain(opening(), framing(), pings(), reserved(), fragmented(), utf8(), closing(), limits())
@@ -121,7 +120,7 @@ def conform(
         raise UsageError("URL: name a WebSocket that echoes, for example ws://127.0.0.1:8000/echo")
     conditions = figures.parse(common.fail_if, FIGURES, server_pid=False)
     require(common.report)
-    parts = urlsplit(url if "//" in url else f"ws://{url}")
+    parts, _ = split(url, "ws")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     flags.path("URL", path)
     try:

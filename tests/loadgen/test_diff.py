@@ -194,6 +194,13 @@ def test_bad_input(data: bytes | None, error: str, tmp_path: Path, capsys: pytes
     assert str(path) in err
 
 
+def test_a_directory_without_a_report_is_named_by_the_file_that_it_lacks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code("diff", str(RECORDED / "run-a.json"), str(tmp_path)) == 2
+    assert f"{tmp_path / 'report.json'}: no such file or directory" in capsys.readouterr().err
+
+
 def test_what_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "report.json").write_bytes(msgspec.json.encode(changed(recorded("run-a"), missed=7.0)))
     before = str(RECORDED / "run-a.json")

@@ -39,6 +39,7 @@ def test_shares_add_up_and_nobody_is_left_out(weights: list[float], clients: int
         ("idle=x", "share above 0"),
         ("idle=0", "share above 0"),
         ("idle=nan", "share above 0"),
+        ("idle=1e308,idle=1e308", "share above 0"),
         ("idel=1", "did you mean idle"),
         ("slow-head=1", "--mix: there is no 'slow-head'"),
     ],
