@@ -15,8 +15,8 @@ from markdown_table import table
 from loadgen import cli, figures, report
 from loadgen.client import Attacker, Client, Threat
 from loadgen.conform import case as conform_case
-from loadgen.conform import report as conform_report
 from loadgen.conform import suite as conform_suite
+from loadgen.conform import summary as conform_summary
 from loadgen.figures import Figure
 from loadgen.fingerprint import probes
 from loadgen.latency import Spread
@@ -170,7 +170,7 @@ def figures_fingerprint() -> str:
 
 def figures_conform() -> str:
     """The figures of `loadgen conform`."""
-    return _figures(conform_report.FIGURES)
+    return _figures(conform_summary.FIGURES)
 
 
 def conform_families() -> str:

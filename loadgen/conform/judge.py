@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from loadgen import wire
 from loadgen.conform.case import End, Opening, Script
-from loadgen.conform.player import Heard
+from loadgen.conform.conversation import Heard
 
 #: Close codes for a limit of the server, even if the client did nothing wrong: RFC 6455 section 7.4.1, IANA.
 _LIMITS: Final = frozenset({1008, 1009, 1013})

@@ -14,12 +14,12 @@ from cyclopts import Parameter
 
 from loadgen import figures, flags
 from loadgen.common import COMMON, Common, announce, arguments, find, finish
-from loadgen.conform import player
+from loadgen.conform import conversation
 from loadgen.conform.case import FAMILIES, Case, Script, echo
 from loadgen.conform.framing import fragmented, framing, limits, pings, reserved
 from loadgen.conform.handshakes import closing, opening
 from loadgen.conform.judge import Mark, judge
-from loadgen.conform.report import FIGURES, Options, Result, counts, make_report
+from loadgen.conform.summary import FIGURES, Options, Result, counts, make_report
 from loadgen.conform.utf8 import utf8
 from loadgen.exports import require
 from loadgen.flags import Range, Seconds
@@ -60,7 +60,7 @@ async def play(options: Options, cases: Sequence[Case], progress: Progress) -> R
         async with heavy_places if case.heavy else places:
             begun = trio.current_time()
             script = case.script()
-            finding = judge(script, await player.play(script, options.target, options.path, options.timeout))
+            finding = judge(script, await conversation.play(script, options.target, options.path, options.timeout))
             found[case.id] = Result(case, finding, trio.current_time() - begun)
         if finding.mark is Mark.WRONG:
             progress.say(f"{case.id} {case.title}: {finding.why}")
@@ -79,7 +79,7 @@ async def play(options: Options, cases: Sequence[Case], progress: Progress) -> R
 async def _demand_echo(options: Options) -> None:
     """Fail once if the target does not echo, rather than in each case; an echo that breaks rules will do."""
     script = Script(sends=[frame(FIN | TEXT, _HELLO)], hears=[echo(_HELLO)])
-    heard = await player.play(script, options.target, options.path, options.timeout)
+    heard = await conversation.play(script, options.target, options.path, options.timeout)
     came_back = heard.unexpected is not None and heard.unexpected.payload == _HELLO
     if not heard.opened or (heard.missing and not came_back and not heard.fault):
         raise InvalidRunError(

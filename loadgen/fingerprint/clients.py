@@ -22,7 +22,7 @@ from wsproto.events import CloseConnection, Event, Ping, Pong
 from wsproto.frame_protocol import Opcode
 
 from loadgen.answers import TURNED_AWAY
-from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotApplicable, longest
+from loadgen.fingerprint.found import Failed, Finding, Found, NoneSeen, NotApplicable, longest
 from loadgen.fingerprint.site import (
     ANSWER_SECONDS,
     PROMPT_SECONDS,

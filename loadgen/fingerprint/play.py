@@ -19,7 +19,7 @@ from loadgen import figures, flags, preflight
 from loadgen.common import COMMON, Common, Url, announce, arguments, find, finish
 from loadgen.exports import require
 from loadgen.figures import Condition
-from loadgen.fingerprint.findings import Failed, Finding, Found, NotApplicable, describe, merge, remark
+from loadgen.fingerprint.found import Failed, Finding, Found, NotApplicable, describe, merge, remark
 from loadgen.fingerprint.practice import Mark, Probe, Result, advice_on, found_of, judge, mark, values_of
 from loadgen.fingerprint.probes import ALONGSIDE, FIGURES, FIRST, MEANWHILE, PROBES
 from loadgen.fingerprint.site import (

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from loadgen import report
 from loadgen.figures import Condition
-from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotApplicable, Unit, describe, remark
+from loadgen.fingerprint.found import Failed, Finding, Found, NoneSeen, NotApplicable, Unit, describe, remark
 from loadgen.fingerprint.site import Need, Site
 from loadgen.report import Outcome, Table, Verdict
 

@@ -15,7 +15,7 @@ from cyclopts import Parameter
 
 from loadgen import wire
 from loadgen.answers import TURNED_AWAY
-from loadgen.fingerprint.findings import Failed, Finding, NotApplicable
+from loadgen.fingerprint.found import Failed, Finding, NotApplicable
 from loadgen.flags import MAX_SECONDS, N, Place, Range, Seconds
 from loadgen.line import FAILURES, Answer, EndedError, Exchange, GarbledError, Line, describe, dial
 from loadgen.target import PER_SOURCE, Target

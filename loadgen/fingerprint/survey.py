@@ -10,7 +10,7 @@ from typing import Final
 import trio
 
 from loadgen.fingerprint.clients import join
-from loadgen.fingerprint.findings import Failed, NotApplicable
+from loadgen.fingerprint.found import Failed, NotApplicable
 from loadgen.fingerprint.site import (
     ANSWER_SECONDS,
     BODY_BEGIN,

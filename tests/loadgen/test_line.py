@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from loadgen import target
-from loadgen.fingerprint.findings import Failed, Finding, NotApplicable
+from loadgen.fingerprint.found import Failed, Finding, NotApplicable
 from loadgen.fingerprint.site import NotServedError, TurnedAwayError, exchange, tried
 from loadgen.line import Answer, EndedError, Ending, GarbledError, Line, dial
 from loadgen.wire import request

@@ -3,9 +3,9 @@
 from types import MappingProxyType
 from typing import Final
 
-from loadgen.fingerprint.findings import Unit
+from loadgen.fingerprint.found import Unit
 from loadgen.fingerprint.practice import Limit, Mark
-from loadgen.fingerprint.probes import deadlines, honest, reading, sizes, websockets
+from loadgen.fingerprint.probes import deadlines, reading, served, sizes, websockets
 
 #: Not a probe: `Neighbour` sends these requests beside the probes.
 MEANWHILE: Final = Limit(
@@ -19,12 +19,12 @@ MEANWHILE: Final = Limit(
 )
 
 #: Played before the others, alone.
-FIRST: Final = honest.CROWD
+FIRST: Final = served.CROWD
 
 #: Played all at once.
 ALONGSIDE: Final = (
     *deadlines.PROBES,
-    *honest.PROBES,
+    *served.PROBES,
     *reading.PROBES,
     *sizes.PROBES,
     *websockets.PROBES,

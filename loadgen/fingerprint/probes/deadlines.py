@@ -13,7 +13,7 @@ from typing import Final
 import trio
 
 from loadgen.fingerprint.clients import MOMENT_SECONDS, OPEN, Script, Sign, Slow, first_sign, http, kept, script, tls
-from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotApplicable
+from loadgen.fingerprint.found import Failed, Finding, Found, NoneSeen, NotApplicable
 from loadgen.fingerprint.practice import Probe
 from loadgen.fingerprint.site import ANSWER_SECONDS, BODY_BEGIN, PROMPT_SECONDS, WAIT, Need, Site
 from loadgen.line import EndedError, Ending, Line

@@ -15,7 +15,7 @@ from typing import Final
 
 import trio
 
-from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotApplicable, Unit
+from loadgen.fingerprint.found import Failed, Finding, Found, NoneSeen, NotApplicable, Unit
 from loadgen.fingerprint.practice import Mark, Probe
 from loadgen.fingerprint.site import NotServedError, Site, tried
 from loadgen.line import EndedError, Line

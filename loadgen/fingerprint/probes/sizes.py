@@ -16,7 +16,7 @@ import trio
 from wsproto.frame_protocol import Opcode
 
 from loadgen.fingerprint.clients import join
-from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotApplicable, Unit
+from loadgen.fingerprint.found import Failed, Finding, Found, NoneSeen, NotApplicable, Unit
 from loadgen.fingerprint.practice import Probe
 from loadgen.fingerprint.site import ANSWER_SECONDS, BODY_BEGIN, Need, NotServedError, Site, TurnedAwayError
 from loadgen.line import EndedError, Ending, GarbledError, describe

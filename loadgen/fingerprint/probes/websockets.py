@@ -25,7 +25,7 @@ from loadgen.fingerprint.clients import (
     script,
     word_close,
 )
-from loadgen.fingerprint.findings import Finding, Found, NoneSeen, NotApplicable
+from loadgen.fingerprint.found import Finding, Found, NoneSeen, NotApplicable
 from loadgen.fingerprint.practice import Mark, Probe
 from loadgen.fingerprint.site import ANSWER_SECONDS, PROMPT_SECONDS, Need, Site
 from loadgen.line import EndedError

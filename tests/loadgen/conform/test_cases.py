@@ -10,8 +10,8 @@ from wsproto.utilities import generate_accept_token
 
 from loadgen import target
 from loadgen.conform.case import FAMILIES, End, Kind, Opening, Said, Script, cut, pong
+from loadgen.conform.conversation import PROBE, Heard, request
 from loadgen.conform.judge import Mark, judge
-from loadgen.conform.player import PROBE, Heard, request
 from loadgen.conform.suite import CASES, select
 from loadgen.line import Ending
 from loadgen.target import UsageError

@@ -10,8 +10,8 @@ import trio
 from trio.testing import MockClock
 
 from loadgen.conform.case import Case
-from loadgen.conform.report import Options
 from loadgen.conform.suite import play, select
+from loadgen.conform.summary import Options
 from loadgen.progress import Progress
 from loadgen.report import Outcome, Report
 from tests.loadgen.conform.marks import marks, only, reasons

@@ -11,8 +11,8 @@ from pathlib import Path
 from websockets.asyncio.server import ServerConnection, serve
 
 from loadgen import target
-from loadgen.conform.report import Options
 from loadgen.conform.suite import play, select
+from loadgen.conform.summary import Options
 from loadgen.progress import Progress
 from loadgen.report import Outcome
 from tests.loadgen.conform.marks import only, reasons

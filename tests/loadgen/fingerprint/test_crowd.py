@@ -4,8 +4,8 @@ import trio
 from trio.testing import MockClock
 
 from loadgen import target
-from loadgen.fingerprint.findings import Finding, Found, NoneSeen
-from loadgen.fingerprint.probes.honest import per_address
+from loadgen.fingerprint.found import Finding, Found, NoneSeen
+from loadgen.fingerprint.probes.served import per_address
 from loadgen.fingerprint.site import Options, Site
 from tests.loadgen.fingerprint.plant import Plant
 from tests.loadgen.fingerprint.planted import planted

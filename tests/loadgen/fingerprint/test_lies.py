@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 from trio.testing import MockClock
 
-from loadgen.fingerprint.findings import Failed, Found, NoneSeen, NotApplicable
+from loadgen.fingerprint.found import Failed, Found, NoneSeen, NotApplicable
 from loadgen.fingerprint.practice import Mark, Result
 from loadgen.report import Outcome
 from tests.loadgen.fingerprint.plant import NEVER, Plant

@@ -2,7 +2,7 @@
 
 import pytest
 
-from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotApplicable, Unit
+from loadgen.fingerprint.found import Failed, Finding, Found, NoneSeen, NotApplicable, Unit
 from loadgen.fingerprint.practice import Limit, Mark, mark
 from loadgen.fingerprint.probes import COUNTS, FIGURES, LIMITS
 

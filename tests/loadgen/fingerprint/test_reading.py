@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotApplicable
+from loadgen.fingerprint.found import Failed, Finding, Found, NoneSeen, NotApplicable
 from loadgen.fingerprint.probes.reading import floor, lowest, never
 from loadgen.fingerprint.site import Options, Site, tried
 from loadgen.target import Target

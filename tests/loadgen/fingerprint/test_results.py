@@ -1,7 +1,7 @@
 """The verdict and the tables, from plain findings."""
 
 from loadgen.figures import Condition
-from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotApplicable
+from loadgen.fingerprint.found import Failed, Finding, Found, NoneSeen, NotApplicable
 from loadgen.fingerprint.practice import LAG_LIMIT_SECONDS, Result, judge, values_of
 from loadgen.fingerprint.probes import LIMITS
 from loadgen.report import Outcome, Verdict

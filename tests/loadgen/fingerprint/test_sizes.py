@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen
+from loadgen.fingerprint.found import Failed, Finding, Found, NoneSeen
 from loadgen.fingerprint.probes.sizes import blank, padding, search
 from loadgen.fingerprint.site import TurnedAwayError
 from loadgen.wire import request

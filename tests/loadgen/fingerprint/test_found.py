@@ -2,7 +2,7 @@
 
 import pytest
 
-from loadgen.fingerprint.findings import (
+from loadgen.fingerprint.found import (
     Failed,
     Finding,
     Found,

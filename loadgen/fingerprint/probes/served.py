@@ -14,7 +14,7 @@ from typing import Final
 import trio
 
 from loadgen.fingerprint.clients import OPEN, Client, TlsClient, first_sign
-from loadgen.fingerprint.findings import Finding, Found, NoneSeen, NotApplicable, Unit
+from loadgen.fingerprint.found import Finding, Found, NoneSeen, NotApplicable, Unit
 from loadgen.fingerprint.practice import Mark, Probe
 from loadgen.fingerprint.site import ANSWER_SECONDS, BODY_BEGIN, TROUBLE, Need, Options, Site
 from loadgen.line import EndedError, Line, describe

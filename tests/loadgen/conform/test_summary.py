@@ -6,8 +6,8 @@ import pytest
 
 from loadgen import target
 from loadgen.conform.judge import Finding, Mark
-from loadgen.conform.report import Options, Result, make_report
 from loadgen.conform.suite import select
+from loadgen.conform.summary import Options, Result, make_report
 from loadgen.report import Report, Started
 
 FRAMES, [PING] = select(["1.1.*"]), select(["2.1"])
