@@ -219,10 +219,10 @@ _ATTACK_COST: Final = (
     Figure("server_bytes_per_attacker", "B", "the same for each attacker that came (--server-pid)",
            column=_wide("an attacker"), tile="of server memory for each attacker"),
     Figure("server_bytes_over_bar", "B",
-           "growth of the server's memory above the limit: 2 KiB for each attacker (TLS: 50) and 512 KiB once (--server-pid)",
+           "growth of server memory above the limit: 2 KiB for each attacker (TLS: 50) and 512 KiB once (--server-pid)",
            _none(When.WATCHED)),
-    Figure("server_bytes_left_over_bar", "B", "memory left after recovery above the limit: 1 KiB for each attacker (TLS: 49)"
-           " and 512 KiB once (--server-pid)", _none(When.WATCHED)),
+    Figure("server_bytes_left_over_bar", "B", "server memory left above the limit: 1 KiB for each attacker (TLS:"
+           " 49) and 512 KiB once (--server-pid)", _none(When.WATCHED)),
     Figure("server_bytes_left", "B", "server memory after recovery above the baseline, less the baseline's growth"
            " (--server-pid)", column=_wide("left")),
     Figure("server_growth_bytes_s", "B",
