@@ -11,7 +11,7 @@ from typing import Final
 
 from loadgen import format as fmt
 from loadgen import sections
-from loadgen.figures import ALL, Condition
+from loadgen.figures import ALL
 from loadgen.page import charts
 from loadgen.page.elements import Element, node, serialised
 from loadgen.report import Outcome, Report
@@ -137,8 +137,7 @@ def _tile(report: Report, name: str) -> Element:
 
 
 def _is_bad(report: Report, name: str) -> bool:
-    bar = ALL[name].bar
-    return bar is not None and Condition(name, bar.sign, bar.limit).judge(report.figures) is not None
+    return any(reason.startswith(f"{name} is ") for reason in report.verdict.reasons)
 
 
 def _amount(amount: fmt.Amount) -> list[Element | str]:

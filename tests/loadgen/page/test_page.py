@@ -8,7 +8,7 @@ import pytest
 
 from loadgen import format as fmt
 from loadgen.page import page_of
-from loadgen.report import Outcome, Report
+from loadgen.report import Outcome, Report, verdict
 from tests.loadgen import reports
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
@@ -137,6 +137,18 @@ def test_what_is_bad_is_marked() -> None:
 
     assert bad(reports.attack()) == 0
     assert bad(reports.attack(outcome=Outcome.FELL_SHORT)) >= 3
+
+
+def test_a_tile_is_bad_if_its_figure_is_a_reason() -> None:
+    """A server 400 ms away held with 600 ms, which its bar allows, and the page showed them in red."""
+
+    def bad(*reasons: str) -> int:
+        report = reports.attack()
+        report.figures["attack_p99_ms"] = 600.0
+        report.verdict = verdict(Outcome.FELL_SHORT if reasons else Outcome.HELD, reasons)
+        return sum(tag == "dd" and attributes.get("class") == "toned bad" for tag, attributes in read(report).elements)
+
+    assert (bad(), bad("attack_p99_ms is 600 (attack_p99_ms>250)")) == (0, 1)
 
 
 def test_a_page_is_small() -> None:
