@@ -41,7 +41,7 @@ def show(report: Report, console: Console) -> None:
             _print_table(fitting, console)
         else:
             _print_lines(section, console)
-    reasons = "; ".join(report.verdict.reasons) or fmt.SENTENCES[report.outcome]
+    reasons = "; ".join(fmt.main_reasons(report)) or fmt.SENTENCES[report.outcome]
     for line in (f"replay: {fmt.replay(report)}", *(f"note: {note}" for note in report.verdict.notes)):
         _print(_text(line, "dim"), console)
     _print(_text(report.verdict.outcome.upper(), _COLOURS[fmt.TONES[report.outcome]]) + _text(f"  {reasons}"), console)

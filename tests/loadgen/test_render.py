@@ -10,7 +10,7 @@ from rich.console import Console
 from loadgen import sections
 from loadgen.format import Tone
 from loadgen.render import show
-from loadgen.report import Outcome, Report, Table
+from loadgen.report import Outcome, Report, Table, verdict
 from tests.loadgen import reports
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -45,6 +45,12 @@ def test_the_verdict_is_the_last_line_and_what_decided_nothing_stands_above_it(r
         *_, came, newcomers, last = text.rstrip("\n").splitlines()
         assert (came, newcomers) == ("note: 60 of 60 came", "note: not exercised: newcomers")
         assert last.startswith(report.verdict.outcome.upper() + "  ")
+
+
+def test_the_last_line_says_what_it_came_to_once() -> None:
+    report = reports.attack()
+    report.verdict = verdict(Outcome.NOT_EXERCISED, ["not exercised: slow-head: only 9 of 100 came (full: 91)"])
+    assert shown(report).splitlines()[-1] == "NOT EXERCISED  slow-head: only 9 of 100 came (full: 91)"
 
 
 def test_a_pipe_gets_no_colours_and_one_fact_a_line(report: Report) -> None:
