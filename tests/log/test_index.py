@@ -16,6 +16,7 @@ from chatserver.log.sqlite import SqliteLog
 from chatserver.log.sqlite_index import SqliteIndex
 from chatserver.log.words import words_of
 from tests.log.support import ENGINES, Clock, draft, running, submit_all, texts
+from tests.log.test_records import delete, edit
 from tests.support.groups import append
 from tests.support.serving import eventually
 
@@ -189,6 +190,18 @@ async def test_messages_removed_by_retention_are_not_found(searched: Log, clock:
     await append(searched, draft("pear 10"))
     await indexed(searched)
     assert len(await find(searched, "pear")) == 4
+
+
+async def test_only_the_present_texts_of_messages_are_found(searched: Log) -> None:
+    """The record of an edit has a text too, until a later edit follows."""
+    for text in ("apple", "apple tart"):
+        await append(searched, draft(text))
+    await indexed(searched)
+    for change in (edit(1, "plum"), delete(2)):
+        await append(searched, change)
+    await indexed(searched)
+    assert [hit.record.offset for hit in (await search(searched, "plum")).hits] == [1]
+    assert await find(searched, "apple") == []
 
 
 # -- bounds
