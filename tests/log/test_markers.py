@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Sequence
 from functools import partial
+from unittest.mock import Mock
 
 import pytest
 from msgspec.structs import replace
@@ -10,6 +11,7 @@ from msgspec.structs import replace
 from chatserver import fair
 from chatserver.log import markers as markers_module
 from chatserver.log import sqlite_markers
+from chatserver.log.database import DatabaseLog
 from chatserver.log.interface import Draft, Kind, Log
 from chatserver.log.markers import MAX_UNREAD_COUNT, Marker, Span, Unread, count_spans
 from chatserver.log.memory import MemoryLog
@@ -158,7 +160,7 @@ async def test_the_markers_of_a_user_are_limited(log: Log, clock: Clock, monkeyp
     for name in "abcde":
         await fill(log, 2, name)
     await moved(log, "u_bob", a=1)
-    for room, offset in (("a", 1), ("b", 1), ("c", 1), ("a", 2), ("d", 1)):
+    for room, offset in (("a", 1), ("b", 1), ("c", 1), ("a", 2), ("b", 1), ("d", 1)):  # the second of b moves nothing
         clock.ms += 1
         await moved(log, **{room: offset})
     assert await log.markers.of_user("u_ann") == {"a": 2, "c": 1, "d": 1}, "the oldest marker is removed"
@@ -206,6 +208,19 @@ async def test_the_markers_of_all_users_are_limited(log: Log, clock: Clock, monk
         await log.markers.move([Marker("u_1", "a", 1)])
     found = [await log.markers.of_user(user) for user in ("u_1", "u_2", "u_3")]
     assert [len(rooms) for rooms in found] == [1, 0, 2]
+
+
+async def test_markers_are_counted_now_and_then(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A count reads all of them."""
+    if not isinstance(log, DatabaseLog):
+        return  # this engine knows their number
+    limit(monkeypatch, COUNT_EVERY=3)
+    await fill(log, 7)
+    counted = Mock(wraps=log.ask_tables)
+    monkeypatch.setattr(log, "ask_tables", counted)
+    for offset in range(1, 8):
+        await moved(log, lobby=offset)
+    assert counted.call_count == 2
 
 
 async def test_a_group_of_any_size(log: Log) -> None:
