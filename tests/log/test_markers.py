@@ -200,14 +200,15 @@ async def test_the_markers_of_all_users_are_limited(log: Log, clock: Clock, monk
         ("u_2", ("a", 1), ("b", 1)),
         ("u_1", ("a", 2)),
         ("u_3", ("a", 1), ("b", 1)),
+        ("u_4", ("a", 1)),
     ):
         clock.ms += 1
         await log.markers.move([Marker(user, room, offset) for room, offset in markers])
     limit(monkeypatch, COUNT_EVERY=1 << 60)
     for _ in range(2):  # they move nothing, but the first removes the markers over the limit
-        await log.markers.move([Marker("u_1", "a", 1)])
-    found = [await log.markers.of_user(user) for user in ("u_1", "u_2", "u_3")]
-    assert [len(rooms) for rooms in found] == [1, 0, 2]
+        await log.markers.move([Marker("u_4", "a", 1)])
+    found = [await log.markers.of_user(user) for user in ("u_1", "u_2", "u_3", "u_4")]
+    assert [len(rooms) for rooms in found] == [0, 0, 2, 1]
 
 
 async def test_markers_are_counted_now_and_then(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
