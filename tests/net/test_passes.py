@@ -15,6 +15,7 @@ from chatserver.net.poller import (
     PONG_NAP,
     SHARE,
 )
+from chatserver.net.readiness import READ
 from chatserver.net.scheduler import QUANTUM
 from chatserver.net.states import Priority, State
 from tests.net.polled import polled
@@ -97,6 +98,14 @@ async def test_after_a_pass_of_pongs_only_the_poller_naps(
         await trio.sleep(10 * PONG_NAP)
         assert len(passes) == 1 + naps, "after the nap it sleeps until an event"
         assert passes[-1] - passes[0] >= naps * PONG_NAP
+
+
+def test_the_poller_does_not_nap_after_it_has_accepted(it: Parked) -> None:
+    """The newcomer's first bytes are here at once."""
+    it.readiness.add(it.listener.descriptor, READ)
+    it.knock()
+    it.poller._pass(60.0)
+    assert (it.connections.held, it.poller.naps) == (1, False)
 
 
 async def test_a_task_that_can_run_is_seen(it: Parked) -> None:

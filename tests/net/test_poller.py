@@ -156,6 +156,24 @@ def test_a_connection_resumed_when_its_bytes_wait_is_resumed_and_read(it: Parked
     assert it.details("received") == [b"x", b"y"]
 
 
+def test_a_connection_that_is_to_be_read_again_is_queued_once(it: Parked) -> None:
+    connection, peer = it.place(State.KEEPALIVE, small=False)
+    peer.send(bytes(2 * READ_BYTES))
+    it.poller._gather()
+    assert it.poller._read(connection), "there is more"
+    it.connections.step(connection, lambda each: None)
+    assert it.armed(connection) == 0
+
+
+def test_a_connection_is_read_in_a_flush_window_unless_it_is_blocked(it: Parked) -> None:
+    """A window also judges bytes that the kernel has taken and the peer not acknowledged; a pong ends it."""
+    connection, peer = it.place(State.PINGED)
+    it.connections.judge.begin(connection)
+    peer.send(b"x")
+    it.turn_over()
+    assert it.details("received") == [b"x"]
+
+
 def test_a_connection_is_not_read_while_its_input_waits(it: Parked) -> None:
     connection, peer = it.place(State.KEEPALIVE)
     peer.send(b"x")
@@ -418,3 +436,13 @@ async def test_stop_accepting_keeps_what_is_connected() -> None:
             it.knock()
         peer.send(b"x")
         await it.until(lambda: it.details("received") == [b"x"])
+
+
+def test_a_listening_socket_of_other_processes_is_reported_after_its_end_here(it: Parked) -> None:
+    """Closing our descriptor does not take it out of epoll then: the other workers have the same socket."""
+    it.readiness.add(it.listener.descriptor, READ)
+    with it.listener._socket.dup() as of_another, socket.socket() as peer:
+        it.poller.stop_accepting()
+        peer.connect(of_another.getsockname())
+        it.poller._gather()
+        assert (it.poller._events, it.connections.scheduler.idle) == (1, True)
