@@ -4,15 +4,42 @@
  * Owns: one stream at most, and one held request. May not: reconnect, remember messages, touch the DOM.
  *
  * A room begins with a page of its history, which says `recovered`; a stream has no field for that.
- * All tabs of a browser share six connections to a server over HTTP/1.1, so a page holds two at most.
+ * All tabs of a browser share six connections to a server over HTTP/1.1, so a page holds two at most, and all tabs four.
+ * A tab for which none is left polls now and then.
  */
 import { ChatError, delayBefore, sleep } from './wire.js';
 
 const PAGE_LIMIT = 100; // messages; the server's default is 50
 const POLL_WAIT = 25; // s; many proxies end a silent request after 30 or 60
+const MAX_HELD = 4; // requests of all tabs; two connections are left for what is not held
+const BRIEF_POLL_EVERY = 3_000; // ms, in a tab that may hold no request
 const MIN_HOLD = 1_000; // ms; an empty answer before that was not held
 const FIRST_BYTES = 8_000; // ms until the first line; a proxy that buffers streams holds it back
 const STREAM_SILENCE = 50_000; // ms; the server's heartbeat comes every 20 s
+
+/**
+ * Run `hold`, a request that is held, unless the tabs hold as many as they may. Pages over plain http from another
+ * machine have no locks, and hold what they like.
+ * @param {() => Promise<T>} hold
+ * @returns {Promise<T | null>}
+ * @template {object} T
+ */
+async function held(hold, slot = 0) {
+  if (!('locks' in navigator)) return hold();
+  if (slot === MAX_HELD) return null;
+  let isMine = false;
+  try {
+    const found = await navigator.locks.request(`chat.held.${slot}`, { ifAvailable: true }, (lock) => {
+      isMine = lock !== null;
+      return isMine ? hold() : null;
+    });
+    if (isMine) return found;
+  } catch (error) {
+    if (isMine) throw error;
+    return hold(); // no locks, as where storage is blocked
+  }
+  return held(hold, slot + 1);
+}
 
 export class HttpLink {
   isSocket = false;
@@ -74,8 +101,12 @@ export class HttpLink {
     const signal = AbortSignal.any([streamed.ends.signal, this.#stop.signal]);
     try {
       streamed.cursor = await this.#catchUp(room, cursor, signal);
-      await this.#stream(streamed, signal);
-      if (this.#streamed === streamed) this.#streamed = null; // expelled; the room has been told
+      const end = await held(() => this.#stream(streamed, signal));
+      if (signal.aborted) return;
+      this.#streamed = null;
+      if (end !== null) return; // expelled; the room has been told
+      this.#prove();
+      this.#poll(room, streamed.cursor);
     } catch (error) {
       this.#failed(room, error, signal);
     }
@@ -144,14 +175,17 @@ export class HttpLink {
       const signal = AbortSignal.any([this.#holding.signal, this.#stop.signal]);
       try {
         const asked = performance.now();
-        const { rooms } = await this.api.poll(this.#polled, { limit: PAGE_LIMIT, wait: POLL_WAIT, signal });
+        const ask = (wait) => this.api.poll(this.#polled, { limit: PAGE_LIMIT, wait, signal });
+        const answer = await held(() => ask(POLL_WAIT));
+        const { rooms } = answer ?? (await ask(0));
         const news = Object.entries(rooms).filter(([, page]) => page.messages.length || !page.recovered);
         for (const [room, page] of news) {
           if (this.#polled.has(room)) this.#polled.set(room, page.messages.at(-1)?.cursor ?? page.cursor);
           this.#deliver(room, { ...page, room }, signal);
         }
         // Answered early and empty: the server drains, or a proxy does not hold requests.
-        if (!news.length && performance.now() - asked < MIN_HOLD) await sleep(delayBefore(1, null), signal);
+        const isEarly = !news.length && performance.now() - asked < MIN_HOLD;
+        if (answer === null || isEarly) await sleep(answer === null ? BRIEF_POLL_EVERY : delayBefore(1, null), signal);
       } catch (error) {
         if (!(error instanceof ChatError)) throw error;
         if (!signal.aborted) this.#pollFailed(error);
@@ -171,7 +205,7 @@ export class HttpLink {
   }
 
   /**
-   * Read the stream until the server expels the user; any other end is an error.
+   * Read the stream until it is aborted or the server expels the user; any other end is an error.
    * @param {{room: string, cursor: string | null}} streamed
    */
   async #stream(streamed, signal) {
@@ -184,7 +218,7 @@ export class HttpLink {
     try {
       for (;;) {
         const { done, value } = await reader.read();
-        if (signal.aborted) return;
+        if (signal.aborted) return {};
         if (done) throw new ChatError('lost', 'the stream ended');
         this.#prove();
         clearTimeout(timer);
@@ -193,7 +227,7 @@ export class HttpLink {
           const told = { type: event, ...JSON.parse(data) };
           if (told.cursor) streamed.cursor = told.cursor;
           this.handlers.pushed(this, told);
-          if (event === 'expelled') return;
+          if (event === 'expelled') return {};
         }
       }
     } catch (error) {

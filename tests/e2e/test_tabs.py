@@ -1,9 +1,9 @@
 """Many tabs of one browser share one connection, which outlives the tab that holds it."""
 
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Page, Request, Route, expect
 
-from tests.e2e.browser import Server
+from tests.e2e.browser import Server, wait_until
 from tests.e2e.conftest import OpenWindow
 
 pytestmark = pytest.mark.browser
@@ -74,6 +74,34 @@ def test_tabs_share_a_connection_that_outlives_its_tab(shared_server: Server, wi
         expect(tab.locator("#messages .own")).to_have_count(0)
         expect(tab.locator("#connection-text")).to_contain_text("live · WebSocket")
     assert third.text_content("#me") == second.text_content("#me")
+
+
+def test_tabs_without_a_websocket_leave_connections_for_what_they_send(
+    shared_server: Server, window: OpenWindow
+) -> None:
+    """A browser has six to a server. Three tabs that held two requests each left none: the next one could not open."""
+    ann = window()
+    held: set[Request] = set()
+    ann.page.context.on("request", lambda it: held.add(it) if "/events" in it.url or "wait=25" in it.url else None)
+
+    def ended(request: Request) -> None:
+        held.discard(request)
+
+    ann.page.context.on("requestfinished", ended)
+    ann.page.context.on("requestfailed", ended)
+    ann.open(shared_server, transport="sse", room="held-too")
+    ann.go("held")
+    tabs = [ann.page, *(ann.page.context.new_page() for _ in range(3))]
+    for tab in tabs[1:]:
+        tab.goto(f"{shared_server.url}/?transport=sse#held")
+    for number, tab in enumerate(tabs):
+        expect(tab.locator("#connection-text")).to_contain_text("live")
+        tab.fill("#text", f"from tab {number}")
+        tab.press("#text", "Enter")
+        expect(tab.locator("#pending .message")).to_have_count(0)
+    for tab in tabs:
+        texts(tab, [f"from tab {number}" for number in range(len(tabs))])
+    wait_until(ann.page, lambda: len(held) == 4)
 
 
 def test_a_tab_that_the_browser_froze_loses_the_connection(shared_server: Server, window: OpenWindow) -> None:
