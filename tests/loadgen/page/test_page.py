@@ -3,11 +3,13 @@
 import re
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import pytest
 
 from loadgen import format as fmt
-from loadgen.page import page_of
+from loadgen import sections
+from loadgen.page import charts, page_of
 from loadgen.report import Outcome, Report, verdict
 from tests.loadgen import reports
 
@@ -118,10 +120,71 @@ def test_a_comparison_tells_its_tables_and_folds_its_runs() -> None:
 
 
 def test_hundreds_of_parts_are_told_without_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loadgen.page.document.MOST_DRAWN", 3)
-    reader = read(reports.comparison())
-    assert "svg" not in {tag for tag, _ in reader.elements}
-    assert "attack_p99_ms" in reader.text
+    for most, drawn in ((4, True), (3, False)):
+        monkeypatch.setattr("loadgen.page.document.MOST_DRAWN", most)
+        reader = read(reports.comparison())
+        assert ("svg" in {tag for tag, _ in reader.elements}) is drawn
+        assert "attack_p99_ms" in reader.text
+
+
+def test_headings_go_down_by_one_level_and_lead_to_plots_and_numbers(report: Report) -> None:
+    levels = [int(tag[1]) for tag, _ in read(report).elements if re.fullmatch("h[1-6]", tag)]
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    plots, text = sum(len(charts.over_time(each, "")) for each in (report, *report.parts)), read(report).text
+    assert sum(tag == "figure" for tag, _ in read(report).elements) == plots
+    for words, each_has in (
+        ("What happened", lambda each: charts.over_time(each, "")),
+        ("In numbers", sections.measured),
+        ("Play it again", lambda _: True),
+    ):
+        assert text.count(words) == sum(bool(each_has(each)) for each in (report, *report.parts))
+
+
+def test_a_row_has_a_cell_in_each_column(report: Report) -> None:
+    """Rows that are about the same have one head, which reaches over all of them."""
+    rows: list[int] = []  # the cells of each row, and what reaches into it from above
+    numeric = 0
+    for tag, attributes in read(report).elements:
+        if tag == "table":
+            assert len(set(rows)) <= 1
+            rows, reaching = [], 0
+        elif tag == "tr":
+            reaching = max(reaching - 1, 0)
+            rows.append(reaching > 0)
+        elif tag in {"th", "td"}:
+            rows[-1] += 1
+            reaching = int(attributes.get("rowspan") or reaching)
+            numeric += (attributes.get("scope"), attributes.get("class")) == ("col", "number")
+    assert len(set(rows)) <= 1
+    shown = [sections.verdicts(report), *(each for part in (report, *report.parts) for each in _tables(part))]
+    assert numeric == sum(each.is_numeric(at) for each in shown if each.rows for at in range(len(each.columns)))
+
+
+def _tables(report: Report) -> list[sections.Section]:
+    return [*sections.tables(report), *sections.measured(report)]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reasons", "says_more"),
+    [
+        (Outcome.HELD, [], True),
+        (Outcome.INVALID, ["the generator was late"], True),
+        (Outcome.FELL_SHORT, ["attack_p99_ms is 9 (attack_p99_ms>1)"], False),
+    ],
+)
+def test_the_head_has_the_verdict_what_its_reasons_mean_and_the_notes(
+    outcome: Outcome, reasons: list[str], says_more: bool
+) -> None:
+    report = reports.attack()
+    report.verdict = verdict(outcome, reasons, ["60 of 60 came"])
+    text = read(report).text
+    assert (fmt.SENTENCES[outcome] in text) is says_more
+    assert "60 of 60 came" in text
+    assert " · seed 7" in text
+    assert text.count(reports.MEANINGS["attack_p99_ms"]) == (1 if says_more else 2)
+    assert "9.13\N{NARROW NO-BREAK SPACE}ms" in text
+    assert " · seed" not in read(reports.fingerprint()).text, "nothing was left to chance"
 
 
 def test_tables_say_what_their_heads_are_for(report: Report) -> None:
