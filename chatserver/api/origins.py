@@ -128,17 +128,18 @@ def forbidden(head: Head) -> HttpError:
         (f"{name}: {headers[name.lower()][:80]}" for name in ("Origin", "Sec-Fetch-Site") if name.lower() in headers),
         "no Host",
     )
-    return HttpError(
-        ErrorCode.FORBIDDEN, f"this is not for pages of other sites ({shown}); --allow-origin names those that may",
-        headers=(_VARY,),
-    )  # fmt: skip
+    message = f"this is not for pages of other sites ({shown}); --allow-origin names those that may"
+    return HttpError(ErrorCode.FORBIDDEN, message)
 
 
 def cors_fields(head: Head, policy: Policy) -> Headers:
-    """The CORS fields that let a page of an allowed origin read an answer; none for other origins."""
+    """The CORS fields that let a page of an allowed origin read an answer; none for other origins.
+
+    `Vary` is in all answers: a cache in front would give the allowed page the one that another request got.
+    """
     origin = head.headers.get("origin")
     if origin not in policy.origins:
-        return ()
+        return (_VARY,)
     return (
         ("Access-Control-Allow-Origin", origin),
         ("Access-Control-Allow-Credentials", "true"),
