@@ -128,8 +128,10 @@ def forbidden(head: Head) -> HttpError:
         (f"{name}: {headers[name.lower()][:80]}" for name in ("Origin", "Sec-Fetch-Site") if name.lower() in headers),
         "no Host",
     )
-    message = f"this is not for pages of other sites ({shown}); --allow-origin names those that may"
-    return HttpError(ErrorCode.FORBIDDEN, message)
+    return HttpError(
+        ErrorCode.FORBIDDEN, f"this is not for pages of other sites ({shown}); --allow-origin names those that may",
+        headers=(_VARY,),
+    )  # fmt: skip
 
 
 def cors_fields(head: Head, policy: Policy) -> Headers:

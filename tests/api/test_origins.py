@@ -150,7 +150,9 @@ def test_a_foreign_page_cannot_write_or_read_as_the_user(method: str, as_user: d
     ],
 )
 def test_the_refusal_names_the_field_that_shows_the_origin(headers: dict[str, str], shown: str) -> None:
-    assert shown in forbidden(head_of("GET", headers)).message
+    error = forbidden(head_of("GET", headers))
+    assert shown in error.message
+    assert error.headers == (("Vary", "Origin"),)
 
 
 def test_answers_to_an_allowed_page_can_be_read_by_it_only() -> None:
