@@ -187,7 +187,7 @@ class Routes:
     def _show_metrics(self, request: Request) -> Answer:
         request.parameters()
         if self._all_metrics is not None:
-            return Later(_later(self._all_metrics), given_anyway)
+            return Later(_later(self._all_metrics), given_anyway, slow=True)  # the supervisor may not answer
         text: list[bytes] = []
         return Next(partial(_exposition, text, map(text.append, self._metrics())))
 

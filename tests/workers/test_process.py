@@ -13,7 +13,9 @@ import trio
 from structlog.testing import capture_logs
 
 from chatserver import server as server_module
+from chatserver.edge.tasks import MAX_SEARCHES, MAX_TASKS
 from chatserver.net.listener import bind
+from chatserver.net.states import State
 from chatserver.server import Server
 from chatserver.settings.fields import Settings
 from chatserver.workers import process
@@ -128,6 +130,21 @@ async def test_metrics_come_from_the_supervisor(folder: Path) -> None:
             answer = await ask(one.address, "GET", "/metrics")
         assert (answer.status, answer.error) == (503, "unavailable"), "a supervisor that does not answer"
         assert (await ask(one.address, "HEAD", "/healthz")).status == 200
+        await one.link.send(Stop())
+
+
+async def test_a_supervisor_that_does_not_answer_delays_no_reads(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More requests wait for it than there are tasks for reads."""
+    monkeypatch.setattr(process, "METRICS_PATIENCE", LIFE)
+    waiting = MAX_TASKS + MAX_SEARCHES
+    async with working(folder, serving_deadline=LIFE, drain_timeout=0.1) as one:
+        async with trio.open_nursery() as nursery:
+            for _ in range(waiting):
+                nursery.start_soon(ask, one.address, "GET", "/metrics")
+            table = one.server.parts.connections.table
+            await eventually(lambda: [each and each.state for each in table].count(State.SERVING) == waiting)
+            assert (await ask(one.address, "GET", "/rooms")).status == 200
+            nursery.cancel_scope.cancel()
         await one.link.send(Stop())
 
 
