@@ -77,7 +77,7 @@ class SessionHandlers:
         if not (known.principal.is_guest or self._identities.signed_out.takes(known.principal.number)):
             sentence = "no more sign-outs can be remembered; let the token expire"
             raise MessageError(ErrorCode.UNAVAILABLE, sentence)
-        return Later(self._end_later(known.principal, known.issued, self._ended(request)), given_anyway)
+        return Later(self._end_later(known.principal, known.issued, self._ended(request)), given_anyway, slow=True)
 
     async def _end_later(self, principal: Principal, issued: float, ended: Answer) -> Answer:
         signed_out = self._identities.signed_out

@@ -21,8 +21,8 @@ from chatserver.net.connections import Connections
 #: Tasks at a time: four for each of the log's two reading threads, so that these never wait for a task. With more, a
 #: network that comes later would find as many tasks of another network ahead of it.
 MAX_TASKS = 8
-#: The same for searches, of which one runs in the log's searching thread while others ask their rate limiters, and for
-#: `/metrics` of all workers.
+#: The same for searches, of which one runs in the log's searching thread while others ask their rate limiters; for
+#: sign-outs, which any guest may have written while the disk hangs; for `/metrics` of all workers.
 MAX_SEARCHES = 4
 
 Work: TypeAlias = Callable[..., Coroutine[Any, Any, None]]

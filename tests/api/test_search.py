@@ -1,5 +1,6 @@
 """`GET /search`: results, rights, and the cost of hostile questions."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -11,6 +12,7 @@ import trio
 from chatserver.api.pages import PAGE_BYTES
 from chatserver.chat.principal import Principal
 from chatserver.protocol.validation import MAX_TEXT_BYTES
+from tests.api.asking import cookie
 from tests.support.peers import Peer, ask, chatter, connect, publish
 from tests.support.serving import Serving, eventually, serving, until
 
@@ -128,21 +130,30 @@ async def test_over_the_rate(tmp_path: Path) -> None:
         assert await server.metric("chatserver_searches_total", outcome="limited") == 2
 
 
-async def test_searches_delay_no_reads_of_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All tasks for searches hang, and history is answered."""
+@pytest.mark.parametrize(
+    ("hanging", "method", "path"),
+    [("index.find", "GET", "/search?q=word"), ("signouts.add", "DELETE", "/session")],
+)
+async def test_requests_for_more_than_a_read_delay_no_reads_of_history(
+    tmp_path: Path, hanging: str, method: str, path: str
+) -> None:
+    """All tasks for searches and sign-outs hang, and history is answered."""
 
     async def slow(*_: Any, **__: Any) -> None:
         await trio.sleep_forever()
 
-    async with serving(log=f"sqlite:{tmp_path}/chat.db") as server, trio.open_nursery() as nursery:
+    settings: dict[str, Any] = {"log": f"sqlite:{tmp_path}/chat.db", "serving_deadline": 60.0, "drain_timeout": 0.1}
+    async with serving(**settings) as server, trio.open_nursery() as nursery:
         await publish(server.address, "lobby", "hi")
-        monkeypatch.setattr(type(server.server.parts.log.index), "find", slow)
-        for number in range(12):
-            nursery.start_soon(ask, server.address, "GET", f"/search?q=word{number}")
-        await server.in_phase("serving", 12)
-        answer = await ask(server.address, "GET", "/rooms/lobby/messages?before=2")
-        assert answer.status == 200
-        nursery.cancel_scope.cancel()
+        part, name = hanging.split(".")
+        with mock.patch.object(type(getattr(server.server.parts.log, part)), name, slow):
+            for number in range(12):
+                headers = cookie(f"a-guests-token-{number:04}")
+                nursery.start_soon(partial(ask, server.address, method, path, headers=headers))
+            await server.in_phase("serving", 12)
+            answer = await ask(server.address, "GET", "/rooms/lobby/messages?before=2")
+            assert answer.status == 200
+            nursery.cancel_scope.cancel()
 
 
 async def test_a_search_that_is_too_much_work_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
