@@ -289,14 +289,14 @@ class WebSocketHandler(Handler):
 
     def expired(self, connection: Connection) -> None:
         """OPEN: send a ping, or a notice about the sign-in. Else a message, a pong or our reply is late: close."""
-        state, session = connection.state, context_of(connection, WebSocketSession)
-        principal = session.principal
-        left = _left(principal)
-        no_sign_in = state is _OPEN and principal.is_guest and principal.access.closed_to_guests
-        if left <= 0 or no_sign_in:
-            self.close(connection, Reason.EXPIRED, Reason.EXPIRED.sentence)
-            return
+        state = connection.state
         if state is _OPEN:
+            session = context_of(connection, WebSocketSession)
+            principal = session.principal
+            left = _left(principal)
+            if left <= 0 or (principal.is_guest and principal.access.closed_to_guests):  # it did not sign in in time
+                self.close(connection, Reason.EXPIRED, Reason.EXPIRED.sentence)
+                return
             if left <= NOTICE + 2 * TICK:
                 self._rest(connection, session, left)
                 self._connections.send(connection, session.dialect.expiring(left))

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from chatserver.net import sockets
 from chatserver.net.connection import Backlog, Connection
-from chatserver.net.states import State
 from chatserver.net.wheel import ticks
 from chatserver.reasons import Reason
 
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
 
 #: Seconds for which a live peer's link may be silent: a train in a tunnel between two underground stations.
 MAX_LINK_OUTAGE = 25.0
-#: States of members: their handlers look for unacknowledged bytes when their deadline passes, so another window begins
-#: then. Such a peer may always have a few, and its handler must still have a chance to end an expired sign-in.
-_LOOKS = frozenset((State.OPEN, State.PINGED, State.STREAM))
 
 
 class FlushJudge:
@@ -63,10 +59,10 @@ class FlushJudge:
     def judge(self, connection: Connection, backlog: Backlog) -> None:
         """At the end of a window: begin another, return to the state's deadline, or abort."""
         outstanding = sockets.outstanding(connection.descriptor)
-        enough = backlog.written + backlog.outstanding - outstanding >= min(self._least, backlog.outstanding)
-        if not backlog.blocked and (outstanding == 0 or (enough and connection.state in _LOOKS)):
+        if not backlog.blocked and outstanding == 0:
             self.lift(connection, backlog)
             return
+        enough = backlog.written + backlog.outstanding - outstanding >= min(self._least, backlog.outstanding)
         if not enough and (backlog.excused or not self._in_backoff(connection)):
             self._connections.close(connection, Reason.FLUSH_DEADLINE, reset=True)
             return
@@ -75,6 +71,9 @@ class FlushJudge:
         backlog.outstanding = outstanding
         wheel = self._connections.wheel
         wheel.watch(connection, wheel.current + self._window)
+        if not backlog.blocked:
+            # Nothing waits to be written, and its state's deadline is put off once more: its handler may end it.
+            self._connections.handler(connection).writable(connection)
 
     def _in_backoff(self, connection: Connection) -> bool:
         """Whether TCP is in RTO backoff after an outage from which the peer may have returned.

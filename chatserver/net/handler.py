@@ -42,7 +42,7 @@ class Handler:
         self._connections.close(connection, Reason.PEER_CLOSED)
 
     def writable(self, connection: Connection) -> bool:
-        """All kept bytes have been written. Returns as `received` does."""
+        """All kept bytes are written, or a flush window ends without any. Returns as `received` does."""
         return False
 
     def expired(self, connection: Connection) -> None:
