@@ -68,11 +68,11 @@ class FairQueue(Generic[Entry]):
         self.length = 0  # entries, as `len` gives them; an attribute, for hot paths
         self._active = 0  # networks with entries
         self._came = 0  # new networks since the last turn
-        self._lines: dict[str, _Line[Entry]] = {}
-        self._fresh: deque[str] = deque()  # networks with entries and credit
-        self._turns: deque[str] = deque()  # all networks served in this round, also those without entries now
+        self._lines: dict[Hashable, _Line[Entry]] = {}
+        self._fresh: deque[Hashable] = deque()  # networks with entries and credit
+        self._turns: deque[Hashable] = deque()  # all networks served in this round, also those without entries now
 
-    def push(self, network: str, entry: Entry) -> None:
+    def push(self, network: Hashable, entry: Entry) -> None:
         """Append an entry to the queue of its network."""
         self.length += 1
         line = self._lines.get(network)
@@ -135,16 +135,16 @@ class FairQueue(Generic[Entry]):
             del lines[turns.popleft()]
         return bool(turns) and not lines[turns[0]].credit
 
-    def has_share(self, network: str) -> bool:
+    def has_share(self, network: Hashable) -> bool:
         """Whether a network has at least the mean number of entries of networks with entries, but not all entries."""
         line = self._lines.get(network)
         return line is not None and len(line) * self._active >= self.length > len(line) > 0
 
-    def firsts(self) -> Iterator[tuple[str, Entry]]:
+    def firsts(self) -> Iterator[tuple[Hashable, Entry]]:
         """Each network with its oldest entry."""
         return ((network, line[0]) for network, line in self._lines.items() if line)
 
-    def pop_from(self, network: str) -> Entry:
+    def pop_from(self, network: Hashable) -> Entry:
         """Remove the oldest entry of a network that has entries, out of turn."""
         if network in self._fresh:
             self._fresh.remove(network)
@@ -154,7 +154,7 @@ class FairQueue(Generic[Entry]):
         self._came = 0
         return self.pop()
 
-    def remove(self, network: str, entry: Entry) -> None:
+    def remove(self, network: Hashable, entry: Entry) -> None:
         """Remove an entry that is in the queue. Searches the entries of its network."""
         line = self._lines[network]
         line.remove(entry)

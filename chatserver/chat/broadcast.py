@@ -99,7 +99,7 @@ class Broadcaster:
             self.resume_publishers(room)
         if room.waiters and room.answering is None:
             room.answering = PollPass(deque(room.waiters), room.last)
-            self._schedule.soon(self._answer_polls, room, room.name)
+            self._schedule.soon(self._answer_polls, room, room)
 
     def _step(self, room: Room) -> bool:
         """Visit the next few members; at the end, begin another pass if there is news."""
@@ -109,7 +109,7 @@ class Broadcaster:
         broadcast.at = end = begin + _members_of_step(room)
         more = end < len(broadcast.members)
         if more:
-            self._schedule.soon(self._step, room, room.name)
+            self._schedule.soon(self._step, room, room)
         else:
             room.broadcast = None  # first: an exception may end this pass, but not prevent the next
         try:
@@ -142,7 +142,7 @@ class Broadcaster:
         """Begin a pass over the members. If one is under way, its end begins the next."""
         if room.broadcast is None:
             room.broadcast = Broadcast(room)
-            self._schedule.soon(self._step, room, room.name)
+            self._schedule.soon(self._step, room, room)
 
     def begin_now(self, room: Room) -> None:
         """Begin a pass, unless one is under way, with its first step: in a small room, the whole pass.

@@ -3,7 +3,7 @@
 Owns: the interfaces. May not: know what a connection is beyond a value to hand back. Nothing here waits.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -44,10 +44,13 @@ class Sink(Protocol):
 class Schedule(Protocol):
     """Work on the loop."""
 
-    def soon(self, step: Callable[[Any], bool], item: object, network: str = "") -> None:
-        """Queue a step of about 0.1 ms ahead of long work. If it returns True, it runs again behind all other work."""
+    def soon(self, step: Callable[[Any], bool], item: object, network: Hashable = "") -> None:
+        """Queue a step of about 0.1 ms ahead of long work. If it returns True, it runs again behind all other work.
 
-    def later(self, step: Callable[[Any], bool], item: object, network: str = "") -> None:
+        A room takes turns like a network. It stands for itself, since its name may be an address.
+        """
+
+    def later(self, step: Callable[[Any], bool], item: object, network: Hashable = "") -> None:
         """Queue a step behind all other work."""
 
     def faulted(self, item: object) -> None:

@@ -21,7 +21,7 @@ time. In one class, peers that never stop sending queue behind all others.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from threading import Lock
 from time import perf_counter
 from typing import Any, TypeAlias
@@ -45,7 +45,7 @@ class Scheduler:
     def __init__(self, *, faulted: Callable[[Any], None], wake: Callable[[], None]) -> None:
         self._faulted = faulted
         self._wake = wake  # wakes the task that runs rounds
-        self._queues: tuple[FairQueue[tuple[Step, Any, str]], ...] = tuple(FairQueue() for _ in Priority)
+        self._queues: tuple[FairQueue[tuple[Step, Any, Hashable]], ...] = tuple(FairQueue() for _ in Priority)
         self._bulk = self._queues[Priority.BULK]
         self._shares = tuple((self._queues[priority], QUANTUM[priority]) for priority in Priority)
         self.asleep = False  # whether that task waits, and must be woken
@@ -54,7 +54,7 @@ class Scheduler:
         self._taking = False  # whether rounds are run
         self._lock = Lock()  # guards `_taking`: after `end` the readiness object is closed, and `_wake` must not run
 
-    def submit(self, priority: Priority, step: Step, item: object, network: str = "") -> None:
+    def submit(self, priority: Priority, step: Step, item: object, network: Hashable = "") -> None:
         """Queue an item; `step(item)` runs when its turn comes."""
         self._queues[priority].push(network, (step, item, network))
         if self.asleep:
@@ -113,7 +113,7 @@ class Scheduler:
             except Exception:  # noqa: BLE001  the fault boundary
                 self._faulted(posted)
 
-    def _run(self, queue: FairQueue[tuple[Step, Any, str]], share: float) -> None:
+    def _run(self, queue: FairQueue[tuple[Step, Any, Hashable]], share: float) -> None:
         until = perf_counter() + share
         bulk = self._bulk
         while True:

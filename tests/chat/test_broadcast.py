@@ -1,6 +1,7 @@
 """Broadcasts: one write for each member, in short steps, so that no room delays another."""
 
 import itertools
+from unittest import mock
 
 import pytest
 import trio
@@ -10,7 +11,7 @@ from chatserver.chat.member import Member
 from chatserver.chat.room import Room
 from chatserver.log.interface import Draft, Record, Stored
 from tests.support.chatting import Chatting, chatting
-from tests.support.scripted import ENDLESS, LineEncoding, Peer
+from tests.support.scripted import ENDLESS, HERE, LineEncoding, Peer
 from tests.support.steps import StepCounts
 
 
@@ -60,6 +61,20 @@ async def test_rooms_take_turns(it: Chatting, monkeypatch: pytest.MonkeyPatch) -
     order = [chunk.split()[1] for chunk in it.sink.chunks]
     assert len(order) == 51
     assert order.index(b"small") == 5
+
+
+async def test_a_room_named_like_an_address_is_in_no_networks_queue(
+    it: Chatting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the requests of that address wait for the room's broadcasts, and it is never a newcomer."""
+    soon = mock.Mock(wraps=it.schedule.soon)
+    monkeypatch.setattr(it.schedule, "soon", soon)
+    await it.members(50, HERE)  # two steps of a pass
+    await it.poll(it.peer(), HERE)
+    await it.publish(HERE, "hi")
+    queues = [call.args[2] for call in soon.mock_calls if call.args[1] is it.hub.rooms[HERE]]
+    assert len(queues) >= 3
+    assert HERE not in queues
 
 
 async def test_long_messages_go_to_fewer_members_in_a_step(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ Owns: the fakes of `chat.sink`, and how to read what a peer got. May not: know a
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -289,11 +289,11 @@ class StepSchedule:
     def waiting(self) -> int:
         return len(self._soon) + len(self._later)
 
-    def soon(self, step: Callable[[Any], bool], item: object, network: str = "") -> None:
+    def soon(self, step: Callable[[Any], bool], item: object, network: Hashable = "") -> None:
         self._soon.append((step, item))
         self._asked.set()
 
-    def later(self, step: Callable[[Any], bool], item: object, network: str = "") -> None:
+    def later(self, step: Callable[[Any], bool], item: object, network: Hashable = "") -> None:
         self._later.append((step, item))
         self._asked.set()
 
