@@ -85,8 +85,8 @@ def entries(queue: FairQueue[Any]) -> Iterable[Any]:
     """The entries of a queue, after a check of its lines."""
     fresh = {network for network, line in queue._lines.items() if line and line.credit}
     in_turn = {network for network, line in queue._lines.items() if line.credit < CREDIT}
-    assert sorted(queue._fresh) == sorted(fresh), "the networks with credit and the line ahead differ"
-    assert sorted(queue._turns) == sorted(in_turn), "a network's line is not in turn, or twice"
+    assert Counter(queue._fresh) == Counter(fresh), "the networks with credit and the line ahead differ"
+    assert Counter(queue._turns) == Counter(in_turn), "a network's line is not in turn, or twice"
     assert fresh | in_turn == set(queue._lines), "an empty line of an unserved network is kept"
     assert len(queue) == sum(map(len, queue._lines.values())), "an entry is counted twice or not at all"
     assert queue or not queue._lines, "a round goes on without entries"
