@@ -1,7 +1,7 @@
 """Fair sharing: networks take turns, equal calls made at the same time become one, and no step of the loop is long.
 
-Owns: the fair queue, the calls in flight, the length of a step. May not: know what is queued or called, or what a
-network is.
+Owns: the fair queue, the calls in flight, the length of a step, work of many steps. May not: know what is queued or
+called, or what a network is.
 """
 
 from collections import deque
@@ -36,6 +36,33 @@ def do_step(work: Iterator[None]) -> bool:
     """Do a STEP of some work. Returns whether there may be more of it."""
     until = perf_counter() + STEP
     return any(perf_counter() >= until for _ in work)
+
+
+class LongWork:
+    """Work of many steps, of which one run at a time is under way. `submit` queues a step, for an item `owner`."""
+
+    def __init__(
+        self, work: Callable[[], Iterator[None]], submit: Callable[[Callable[[object], bool], object], object],
+        owner: object,
+    ) -> None:  # fmt: skip
+        self._work = work
+        self._submit = submit
+        self._owner = owner
+        self._left: Iterator[None] | None = None  # of the run that is under way
+
+    def begin(self) -> None:
+        """Begin a run, unless one is under way."""
+        if self._left is None:
+            self._left = self._work()
+            self._submit(self.go_on, self._owner)
+
+    def go_on(self, _: object) -> bool:
+        """Do the next step of the run. True: there are more."""
+        left, self._left = self._left, None  # an exception ends this run, but does not prevent the next
+        assert left is not None, "a step is queued with its run"
+        if do_step(left):
+            self._left = left
+        return self._left is not None
 
 
 #: Entries of a new network that are served before it takes turns with the others: enough to connect, send a request,

@@ -1,5 +1,6 @@
-"""Networks, fairness between them, and shared queries: equal concurrent ones are made once."""
+"""Networks, fairness between them, long work, and shared queries: equal concurrent ones are made once."""
 
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -9,7 +10,8 @@ import trio.testing
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from chatserver.fair import ARRIVALS, CREDIT, FairQueue, SingleFlight
+from chatserver import fair
+from chatserver.fair import ARRIVALS, CREDIT, FairQueue, LongWork, SingleFlight
 from chatserver.net.connection import network_of
 
 pytestmark = pytest.mark.jumping_clock
@@ -195,6 +197,36 @@ def test_a_pop_of_one_network_keeps_the_order_of_the_others() -> None:
     assert [network for network, _ in queue.firsts()] == ["a", "e"]
     assert [queue.pop() for _ in range(3)] == ["e", "a", "a"]
     assert not queue
+
+
+# -- long work --------------------------------------------------------------------------------------------------------
+
+
+def test_one_run_of_long_work_is_under_way_and_a_fault_ends_only_that_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fair, "STEP", 0.0)
+    done, faulty = list[int](), [True]
+
+    def work() -> Iterator[None]:
+        for number in range(3):
+            done.append(number)
+            yield
+        if faulty.pop():
+            raise ZeroDivisionError
+
+    queued = list[tuple[Callable[[object], bool], object]]()
+    long = LongWork(work, lambda step, item: queued.append((step, item)), "the owner")
+    for _ in range(2):
+        long.begin()
+    [(step, owner)] = queued
+    assert (owner, step(owner), done) == ("the owner", True, [0])
+    long.begin()
+    assert [len(queued), step(owner), step(owner)] == [1, True, True]
+    with pytest.raises(ZeroDivisionError):
+        step(owner)
+    faulty.append(False)
+    long.begin()
+    assert [step(owner) for step, owner in queued[1:] * 4] == [True, True, True, False]
+    assert done == [0, 1, 2] * 2
 
 
 # -- shared queries ---------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from chatserver.chat.notices import Notices
 from chatserver.chat.principal import Principal
 from chatserver.chat.room import Room
 from chatserver.chat.sink import Schedule
-from chatserver.fair import do_step
+from chatserver.fair import LongWork
 
 #: Members sent presence or notices in one round, over all rooms: 30 ms of each second. Otherwise one client that joins
 #: and leaves a hundred large rooms would cause tens of thousands of frames.
@@ -36,14 +36,13 @@ class Housekeeping:
     ) -> None:  # fmt: skip
         self._rooms = rooms
         self._broadcaster = broadcaster
-        self._schedule = schedule
         self._left = left
         self._leasing: dict[Room, int] = {}  # rooms with leases and the number of these, the longest waiting first
         self.leases = 0  # their sum; some may have ended since the last round
         self._changed: dict[Room, None] = {}  # rooms with a presence change to send, likewise
         self._noticing: dict[Room, None] = {}  # rooms with notices, likewise
         self._told = 0  # members reached since the last round began
-        self._round: Iterator[None] | None = None  # the round under way
+        self._round = LongWork(self._visit, schedule.later, self)
 
     # -- what waits for the next round ------------------------------------------------------------------------------
 
@@ -108,20 +107,10 @@ class Housekeeping:
 
     def begin(self) -> None:
         """Begin the next round, unless the last one is still under way."""
-        if self._round is None:
-            self._round = self._visit()
-            self._told = 0
-            self._schedule.later(self._go_on, self)
-
-    def _go_on(self, _: object) -> bool:
-        """Visit the next rooms of a round. True: there are more."""
-        left, self._round = self._round, None  # an exception ends this round, but does not prevent the next
-        assert left is not None
-        if do_step(left):
-            self._round = left
-        return self._round is not None
+        self._round.begin()
 
     def _visit(self) -> Iterator[None]:
+        self._told = 0
         for room in list(self._leasing):
             while self._end_leases(room, trio.current_time()):
                 yield

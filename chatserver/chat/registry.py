@@ -20,7 +20,7 @@ from chatserver.chat.presence import Presence
 from chatserver.chat.ring import RingSize
 from chatserver.chat.room import Room
 from chatserver.chat.sink import Schedule
-from chatserver.fair import SingleFlight, do_step
+from chatserver.fair import LongWork, SingleFlight
 from chatserver.log.interface import LogError
 
 #: Messages of history that are loaded with a room: what a `join` without a cursor gives.
@@ -58,8 +58,7 @@ class Registry:
         self._max_of_network = max(1, max_rooms // NETWORK_SHARE)
         self._of_network: Counter[str] = Counter()  # rooms in memory that each network has loaded
         self._stays = stays  # seconds
-        self._schedule = schedule
-        self._relief: Iterator[None] | None = None  # the pass of `_relieve` that is under way
+        self._relief = LongWork(self._relieve, schedule.soon, self)
         self.loaded: Callable[[Room], None] = lambda room: None  # set by the hub; called when a room is ready
         self._loading: SingleFlight[Room, Room] = SingleFlight()
         self._unwritten: dict[Room, None] = {}  # rooms without any message, but for those in `_surplus`
@@ -186,17 +185,8 @@ class Registry:
 
     def relieve(self) -> None:
         """If the budget is exceeded: begin to evict empty rooms and to cut the others."""
-        if self._size.budget.over and self._relief is None:
-            self._relief = self._relieve()
-            self._schedule.soon(self._go_on, self)
-
-    def _go_on(self, _: object) -> bool:
-        """Evict or cut the next rooms. True: there are more."""
-        relief, self._relief = self._relief, None  # an exception ends this pass, but does not prevent the next
-        assert relief is not None
-        if do_step(relief):
-            self._relief = relief
-        return self._relief is not None
+        if self._size.budget.over:
+            self._relief.begin()
 
     def _relieve(self) -> Iterator[None]:
         """Evict empty rooms, the oldest first, until the budget suffices, else cut every room to an equal share."""

@@ -6,6 +6,7 @@ One search runs at a time, in small steps in `BULK`; users who sign out during i
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 from chatserver.api.session import WebSocketSession
 from chatserver.chat.member import Member, PollWaiter
@@ -13,7 +14,7 @@ from chatserver.chat.principal import Principal
 from chatserver.edge.enforcement import search
 from chatserver.edge.http import HttpExchanges
 from chatserver.edge.websocket import WebSocketHandler
-from chatserver.fair import do_step
+from chatserver.fair import LongWork
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.states import Priority
@@ -26,26 +27,21 @@ class SignOutSearch:
 
     def __init__(self, connections: Connections, exchanges: HttpExchanges, websockets: WebSocketHandler) -> None:
         self._connections = connections
+        self._run = LongWork(self._search, partial(connections.scheduler.submit, Priority.BULK), self)
         self._exchanges = exchanges
         self._websockets = websockets
         self._numbers: set[int] = set()  # of this search
         self._waiting: set[int] = set()  # for the next one
-        self._searching = False
 
     def begin(self, number: int) -> None:
         """End all connections of this person."""
         self._waiting.add(number)
-        if not self._searching:
-            self._searching = True
-            self._connections.scheduler.submit(Priority.BULK, do_step, self._search())
+        self._run.begin()
 
     def _search(self) -> Iterator[None]:
-        try:
-            while self._waiting:
-                self._numbers, self._waiting = self._waiting, set()
-                yield from search(self._connections, self._concerns, self._end)
-        finally:
-            self._searching = False  # an exception ends this search, but does not prevent the next one
+        while self._waiting:
+            self._numbers, self._waiting = self._waiting, set()
+            yield from search(self._connections, self._concerns, self._end)
 
     def _concerns(self, principal: Principal) -> bool:
         return principal.number in self._numbers
