@@ -14,7 +14,8 @@ from chatserver.api.answers import Answer, Later, Response, given_anyway
 from chatserver.api.request import Request, number_in
 from chatserver.api.services import Services
 from chatserver.chat.audit import write_line
-from chatserver.chat.principal import Action, Principal
+from chatserver.chat.policy import MODERATE
+from chatserver.chat.principal import Principal
 from chatserver.fair import in_steps
 from chatserver.log.audit import AuditEntry
 from chatserver.log.interface import SANCTIONS_CHANGED
@@ -44,11 +45,11 @@ class ModerationHandlers:
     def _moderator(self, request: Request, action: str, room: str) -> Principal:
         """The moderator who sent the request. Raises HttpError (403) and MessageError."""
         principal = request.principal
-        if not all(principal.may(Action.MODERATE, each) for each in (_ANY_ROOM if room == EVERYWHERE else (room,))):
+        if not all(principal.may(MODERATE, each) for each in (_ANY_ROOM if room == EVERYWHERE else (room,))):
             self._services.audit.note_refusal(principal, action, room)
             nobody = principal.is_guest and principal.access.sign_in
             raise HttpError(ErrorCode.UNAUTHENTICATED if nobody else ErrorCode.FORBIDDEN, "this is for moderators")
-        self._services.check(principal, Action.MODERATE, room)  # one moderator may have banned another
+        self._services.check(principal, MODERATE, room)  # one moderator may have banned another
         return principal
 
     # -- sanctions ------------------------------------------------------------------------------------------------
@@ -181,7 +182,7 @@ class ModerationHandlers:
 
     def _check_again(self, request: Request, room: str) -> None:
         request.check_again()
-        self._services.check(request.principal, Action.MODERATE, room)
+        self._services.check(request.principal, MODERATE, room)
 
     async def _read_later(self, after: int | None, limit: int) -> Answer:
         entries = await self._trail.read(after=after, limit=limit)

@@ -13,7 +13,8 @@ from chatserver.api.conversation import Answer as SessionAnswer
 from chatserver.api.request import Request
 from chatserver.api.services import LOG_RETRY, Services
 from chatserver.api.session import WebSocketSession
-from chatserver.chat.principal import Action, Principal
+from chatserver.chat.policy import READ, WRITE
+from chatserver.chat.principal import Principal
 from chatserver.log.interface import LogBusy
 from chatserver.protocol import encoders
 from chatserver.protocol.bodies import decode_read
@@ -39,7 +40,7 @@ class Reading:
         return {Read: self._handle_read, Typing: self._handle_typing}
 
     def _handle_read(self, connection: object, session: WebSocketSession, message: Read) -> Outcome:
-        self._services.check(session.principal, Action.READ, message.room, message.id)
+        self._services.check(session.principal, READ, message.room, message.id)
         last = self._known_last(message.room, message.offset)
         return self._mark_read_later if last is None else self._mark(connection, session, message, last)
 
@@ -55,14 +56,14 @@ class Reading:
         return SessionAnswer([session.dialect.reply(encoders.read(message.room, offset, message.id))])
 
     def _handle_typing(self, connection: object, session: WebSocketSession, message: Typing) -> Outcome:
-        self._services.check(session.principal, Action.WRITE, message.room, message.id)
+        self._services.check(session.principal, WRITE, message.room, message.id)
         self._type(message.room, session.principal)
         return SILENT
 
     def put(self, request: Request, name: str) -> Answer:
         """`PUT /rooms/{room}/read`: move the user's read marker."""
         request.parameters()
-        self._services.check(request.principal, Action.READ, name)
+        self._services.check(request.principal, READ, name)
         offset = decode_read(request.body, request.head.headers.get("content-type"))
         last = self._known_last(name, offset)
         if last is None:
@@ -79,7 +80,7 @@ class Reading:
     def type(self, request: Request, name: str) -> Response:
         """`POST /rooms/{room}/typing`: show that the user is writing."""
         request.parameters()
-        self._services.check(request.principal, Action.WRITE, name)
+        self._services.check(request.principal, WRITE, name)
         self._type(name, request.principal)
         return Response(204, [])
 
@@ -94,7 +95,7 @@ class Reading:
         return Later(self._show_later(request.principal), request.check_again)
 
     async def _show_later(self, principal: Principal) -> Response:
-        may_read = partial(self._services.allows, principal, Action.READ)
+        may_read = partial(self._services.allows, principal, READ)
         found = await self._markers.unread(principal.author.id, may_read)
         return Response(200, [json_body({"rooms": found})])
 

@@ -17,8 +17,8 @@ from chatserver.api.request import Request
 from chatserver.api.services import Services, check_signed_in
 from chatserver.api.tokens import refused
 from chatserver.chat.member import PollWaiter
-from chatserver.chat.policy import Rights
-from chatserver.chat.principal import Action, Principal
+from chatserver.chat.policy import READ, Rights
+from chatserver.chat.principal import Principal
 from chatserver.chat.room import Room
 from chatserver.fair import SingleFlight
 from chatserver.log.interface import MAX_READ, RoomSummary
@@ -63,7 +63,7 @@ class RoomHandlers:
         self._listing: SingleFlight[tuple[int, Rights], bytes] = SingleFlight()
 
     def _check_reader(self, request: Request, room: str) -> None:
-        self._services.check(request.reader, Action.READ, room)
+        self._services.check(request.reader, READ, room)
 
     def _check_reader_again(self, request: Request, *rooms: str) -> None:
         """After a wait: it may have been banned, or have signed out, meanwhile."""
@@ -136,7 +136,7 @@ class RoomHandlers:
         for value in named:
             name, _, cursor = value.partition(":")
             check_room(name)
-            check(reader, Action.READ, name)
+            check(reader, READ, name)
             if name in places:
                 raise bad_field("room", f"{name} is named twice")
             places[name] = parse_cursor(cursor) if cursor else None
@@ -198,7 +198,7 @@ class RoomHandlers:
             if signed_out.again_since(last, principal.number):
                 raise refused()
             for name in names:
-                self._services.check(principal, Action.READ, name)
+                self._services.check(principal, READ, name)
 
         return check
 
@@ -266,7 +266,7 @@ class RoomHandlers:
         last_id = request.head.headers.get("last-event-id")
         after = parameters.place("after") if not last_id else parse_cursor(last_id)
         principal = request.principal  # first: it raises for another site's page, for which no room is loaded
-        self._services.check(principal, Action.READ, name)
+        self._services.check(principal, READ, name)
         room = self._hub.room(name)
         if room is None or self._pages.is_ahead(room, after):
             later = self._stream_later(principal, name, after, messages_only)
@@ -298,7 +298,7 @@ class RoomHandlers:
 
     def _check_lister(self, request: Request) -> None:
         check_signed_in(request.reader)
-        self._services.check_sanctions(request.reader, Action.READ, EVERYWHERE)
+        self._services.check_sanctions(request.reader, READ, EVERYWHERE)
 
     def _check_lister_again(self, request: Request) -> None:
         request.check_again()

@@ -24,7 +24,7 @@ from chatserver.api.search import SearchHandlers
 from chatserver.api.services import Services
 from chatserver.api.sessions import SessionHandlers
 from chatserver.api.static import StaticFiles
-from chatserver.chat.principal import Action
+from chatserver.chat.policy import READ
 from chatserver.fair import do_step
 from chatserver.log.sanctions import EVERYWHERE
 from chatserver.protocol import encoders
@@ -161,7 +161,7 @@ class Routes:
         principal, token, fresh = self._identities.opening(request.head, request.network, vouched=request.vouched)
         headers: Headers = (set_cookie(token, secure=request.secure),) if fresh else ()
         wire = accept_upgrade(request.head, headers=headers, subprotocol=dialect.subprotocol)
-        self._services.check_sanctions(principal, Action.READ, EVERYWHERE)
+        self._services.check_sanctions(principal, READ, EVERYWHERE)
         return Upgrade(wire + dialect.hello(principal, token), principal, dialect)
 
     def _health(self, request: Request) -> Response:

@@ -15,7 +15,8 @@ from chatserver.api.pipelines.search import Asked, Searched, SearchPipeline
 from chatserver.api.pipelines.shared import SharedSearch
 from chatserver.api.request import Request
 from chatserver.api.services import Services, check_signed_in
-from chatserver.chat.principal import Action, Principal
+from chatserver.chat.policy import READ
+from chatserver.chat.principal import Principal
 from chatserver.log.index import MAX_HITS, MAX_QUESTION, MAX_WORDS, Hit, Question, SearchFailed
 from chatserver.log.interface import LogError
 from chatserver.log.sanctions import EVERYWHERE
@@ -56,7 +57,7 @@ class SearchHandlers:
             sessions=None if shared is None else shared.sessions,
             limiters=limiters,
             limits=self._limits,
-            may_read=lambda principal, room: services.allows(principal, Action.READ, room),
+            may_read=lambda principal, room: services.allows(principal, READ, room),
             results=services.search_results,
             far_results=None if shared is None else shared.results,
             recent_rooms=self._recent_rooms,
@@ -72,9 +73,9 @@ class SearchHandlers:
         parameters = request.parameters("q", "room", "user", "before", "limit")
         room, user = parameters.one("room"), parameters.one("user")
         check_signed_in(principal)
-        self._services.check_sanctions(principal, Action.READ, "*")
+        self._services.check_sanctions(principal, READ, "*")
         if room is not None:
-            self._services.check(principal, Action.READ, check_room(room))
+            self._services.check(principal, READ, check_room(room))
         if user is not None:
             check_any_user_id(user)  # it goes into the audit trail, which moderators read on a terminal
         before = parameters.place("before")
@@ -100,7 +101,7 @@ class SearchHandlers:
 
     def _check_again(self, request: Request, room: str) -> None:
         request.check_again()
-        self._services.check_sanctions(request.principal, Action.READ, room)
+        self._services.check_sanctions(request.principal, READ, room)
 
     async def _answer(self, asked: Asked) -> Answer:
         outcomes = self.counts.outcomes

@@ -14,7 +14,8 @@ from chatserver.chat.audit import AuditTrail
 from chatserver.chat.cluster import Cluster
 from chatserver.chat.hub import Hub
 from chatserver.chat.moderation import Moderation
-from chatserver.chat.principal import Action, Principal
+from chatserver.chat.policy import MODERATE, Action
+from chatserver.chat.principal import Principal
 from chatserver.chat.reading import ReadMarkers
 from chatserver.chat.registry import RoomsFullError
 from chatserver.chat.slow_mode import SlowMode
@@ -174,7 +175,7 @@ class Services:
         window_ms = int(self.settings.edit_window * 1000)
         if isinstance(record, Edit):
             return Draft(*common, Kind.EDIT, record.offset, window_ms=window_ms)
-        may_moderate = principal.may(Action.MODERATE, room)
+        may_moderate = principal.may(MODERATE, room)
         return Draft(*common, Kind.DELETE, record.offset, window_ms=window_ms, as_moderator=may_moderate)
 
     def check_empty_rooms(self, count: int, id_: MessageId = None) -> None:

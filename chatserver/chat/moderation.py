@@ -15,7 +15,8 @@ from typing import TypeAlias
 import msgspec
 import trio
 
-from chatserver.chat.principal import Action, Principal, number_behind
+from chatserver.chat.policy import MODERATE, WRITE, Action
+from chatserver.chat.principal import Principal, number_behind
 from chatserver.log.sanctions import EVERYWHERE, Kind, Sanction
 
 #: Sanctions checked in one step, for a list or once a second for expiry: 0.1 ms. An expired one has no effect even
@@ -50,7 +51,7 @@ class Enforcement:
         """Whether it concerns this principal."""
         if principal.number == self._key:
             return True
-        return principal.network == self._key and not principal.may(Action.MODERATE, self.room)
+        return principal.network == self._key and not principal.may(MODERATE, self.room)
 
     def applies_in(self, room: str) -> bool:
         """Whether it concerns this room."""
@@ -82,7 +83,7 @@ class Moderation:
         if not self.concerns(principal):
             return None
         found = self._find(principal.number, action, room)
-        if found is None and not principal.may(Action.MODERATE, room):  # a ban of a network spares moderators
+        if found is None and not principal.may(MODERATE, room):  # a ban of a network spares moderators
             found = self._find(principal.network, action, room)
         return found
 
@@ -99,7 +100,7 @@ class Moderation:
         found = None
         for place in (room, EVERYWHERE):
             for each in by_room.get(place, ()):
-                if (each.kind is Kind.BAN or action is Action.WRITE) and not each.expired(now):
+                if (each.kind is Kind.BAN or action is WRITE) and not each.expired(now):
                     found = each if found is None else max(found, each, key=_end)
         return found
 

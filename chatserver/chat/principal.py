@@ -22,8 +22,6 @@ import msgspec
 
 from chatserver.chat.policy import OPEN, Access, Action, Rights
 
-__all__ = ["Action", "NamedGuest", "Principal", "SignedIn", "User"]
-
 #: Bytes of a token: 128 bits, which cannot be guessed.
 TOKEN_BYTES = 16
 #: Characters a client may send as a token; ours have 22, and up to 260 with a chosen name.

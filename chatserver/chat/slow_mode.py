@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import trio
 
-from chatserver.chat.principal import Action, Principal
+from chatserver.chat.policy import MODERATE
+from chatserver.chat.principal import Principal
 from chatserver.meters import MICROSECOND, KeyedBuckets
 
 
@@ -24,7 +25,7 @@ class SlowMode:
     def take(self, principal: Principal, room: str) -> float:
         """Count a message. Returns 0.0 if it may be published now, else the seconds until it may."""
         seconds = self._seconds_of(room)
-        if not seconds or principal.may(Action.MODERATE, room):
+        if not seconds or principal.may(MODERATE, room):
             return 0.0
         key, now = (principal.number, room), self._now()
         left = self._pauses.wait(key, now)

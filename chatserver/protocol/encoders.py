@@ -145,7 +145,7 @@ def _crowd(room: str, users: bytes, count: int) -> bytes:
 
 
 def user_list(users: Iterable[User]) -> str:
-    """A list of users, for `members` and `presence`."""
+    """A list of users."""
     return f"[{','.join(user_json(user_id, name) for user_id, name in users)}]"
 
 

@@ -4,7 +4,8 @@ import pytest
 
 from chatserver.chat import moderation as moderation_module
 from chatserver.chat.moderation import Enforcement, Moderation
-from chatserver.chat.principal import Action, Principal, guest, number_behind
+from chatserver.chat.policy import Action
+from chatserver.chat.principal import Principal, guest, number_behind
 from chatserver.log.sanctions import EVERYWHERE, Kind, Sanction
 
 READ, WRITE, MODERATE = Action.READ, Action.WRITE, Action.MODERATE

@@ -6,11 +6,10 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatserver.chat.policy import OPEN, Access, Policies, rights_of
+from chatserver.chat.policy import OPEN, Access, Action, Policies, rights_of
 from chatserver.chat.principal import (
     NUMBER_BITS,
     TOKEN_MAX,
-    Action,
     NamedGuest,
     Principal,
     SignedIn,

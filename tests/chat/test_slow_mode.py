@@ -1,6 +1,7 @@
 """Slow mode: one message per interval, for each user in each room that has it."""
 
-from chatserver.chat.principal import Action, Principal
+from chatserver.chat.policy import Action
+from chatserver.chat.principal import Principal
 from chatserver.chat.slow_mode import SlowMode
 from tests.chat.test_moderation import Moderator
 
