@@ -23,6 +23,7 @@ from chatserver.api.session import GONE, LOG, NOTHING, WebSocketSession
 from chatserver.api.tokens import RefusedError
 from chatserver.chat.member import Member
 from chatserver.chat.policy import READ, WRITE
+from chatserver.chat.principal import Principal
 from chatserver.chat.registry import LATEST
 from chatserver.chat.room import Room
 from chatserver.chat.sink import Sink
@@ -252,7 +253,12 @@ class Conversation:
         except MessageError as error:
             raise MessageError(error.code, error.message, message.id, wait=error.wait) from None
         session.principal = principal
-        left = []
+        left = [] if _in_rooms(before) == _in_rooms(principal) else self._change_members(session)
+        return Answer([session.dialect.authenticated(message.id, principal), *left])
+
+    def _change_members(self, session: WebSocketSession) -> list[bytes]:
+        """Give the memberships of a WebSocket its new principal. Returns notices of rooms that it may not read."""
+        principal, left = session.principal, []
         for member in session.rooms():
             if self._services.allows(principal, READ, member.room.name):
                 self._hub.change_principal(member, principal)
@@ -260,4 +266,9 @@ class Conversation:
                 session.remove(member)
                 self._hub.leave(member)
                 left.append(session.dialect.left(None, member.room.name))
-        return Answer([session.dialect.authenticated(message.id, principal), *left])
+        return left
+
+
+def _in_rooms(principal: Principal) -> tuple[object, ...]:
+    """What rooms know of a principal: equal before and after a sign-in that is only extended."""
+    return principal.number, principal.label, principal.rights

@@ -90,12 +90,9 @@ class Presence:
         return True
 
     def change(self, before: Principal, now: Principal) -> None:
-        """A connection now belongs to another person, or to the same, perhaps with another name."""
-        if before.number != now.number:
-            self.enter(now)
-            self.leave(before.number)
-        elif self._people[now.number].label != now.label:
-            self._rename(now)
+        """A connection now belongs to another person, or to the same with another name."""
+        self.enter(now)
+        self.leave(before.number)
 
     def leave_by(self, number: int, deadline: float) -> None:
         """A person will have one connection less at a deadline, unless it comes back before: a lease."""

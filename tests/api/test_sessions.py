@@ -108,11 +108,14 @@ async def test_a_session_takes_a_valid_name_only(server: Serving, peer: Peer) ->
 
 
 @pytest.mark.jumping_clock
-async def test_another_name_by_auth_is_told_to_the_members(server: Serving, friend: Chatter) -> None:
-    named = (await make(server, {"name": "Ann"})).json
+async def test_another_guest_or_name_by_auth_is_told_to_the_members(server: Serving, friend: Chatter) -> None:
+    guest, named = (await make(server)).json, (await make(server, {"name": "Ann"})).json
     async with chatter(server.address) as other:
         for each in (other, friend):
             await each.ask("join", room="lobby")
+        await friend.ask("auth", token=guest["token"])
+        while guest["user"] not in (await other.next("presence"))["joined"]:
+            pass
         told = await friend.ask("auth", token=named["token"])
         assert told == {"type": "authenticated", "id": told["id"], "user": named["user"], "expires": None}
         while named["user"] not in (await other.next("presence"))["joined"]:

@@ -165,6 +165,11 @@ async def test_auth_changes_the_member_in_its_rooms(house: Serving) -> None:
             assert (await bob.next("message"))["user"] == ANN
             assert (await ask(house.address, "GET", "/rooms/tea/members")).json["count"] == 0
             assert guest not in (await bob.ask("members", room="lobby"))["members"]
+            await friend.ask("auth", token=token(name="Anne", chat={"rooms": {"lobby": "rw"}}))
+            anne = {**ANN, "name": "Anne"}
+            assert anne in (await bob.ask("members", room="lobby"))["members"]
+            await friend.ask("auth", token=token(name="Anne", chat={"rooms": {"tea": "rw"}}))
+            assert (await friend.next("left"))["room"] == "lobby", "the same user, who may read other rooms now"
 
 
 def write(path: str, data: bytes) -> None:
