@@ -13,8 +13,7 @@ from chatserver.chat.policy import WRITE
 from chatserver.log.interface import LogError, Stored
 from chatserver.protocol import encoders
 from chatserver.protocol.bodies import decode_edit, decode_key, decode_publish
-from chatserver.protocol.client_messages import Change, Delete, Edit, Publish, React
-from chatserver.protocol.validation import check_emoji, check_offset
+from chatserver.protocol.client_messages import Change, Delete, Publish, React, checked_change
 
 
 class RecordHandlers:
@@ -28,37 +27,32 @@ class RecordHandlers:
         request.parameters()
         self._services.check(request.principal, WRITE, room)
         self._services.count_message(request.principal, room)
-        sent = decode_publish(request.body, request.head.headers.get("content-type"))
-        message = Publish(room, sent.text, sent.key, reply_to=sent.reply_to, mentions=sent.mentions)
-        return self._commit(request, message, 201)
+        return self._commit(request, decode_publish(room, *_content(request)), 201)
 
     def edit(self, request: Request, room: str, offset: str) -> Answer:
         """`PATCH /rooms/{room}/messages/{offset}`."""
-
-        def change(place: int) -> Change:
-            body = decode_edit(request.body, request.head.headers.get("content-type"))
-            return Edit(room, place, body.text, body.key)
-
-        return self._change(request, room, offset, change)
+        return self._change(request, room, lambda: decode_edit(room, number_in(offset), *_content(request)))
 
     def delete(self, request: Request, room: str, offset: str) -> Answer:
         """`DELETE /rooms/{room}/messages/{offset}`."""
-        return self._change(request, room, offset, lambda place: Delete(room, place, _key(request)))
+        return self._change(
+            request, room, lambda: checked_change(Delete(room, number_in(offset), decode_key(*_content(request))))
+        )
 
     def react(self, request: Request, room: str, offset: str, emoji: str) -> Answer:
         """`PUT` and `DELETE /rooms/{room}/messages/{offset}/reactions/{emoji}`."""
         on = request.head.method == "PUT"
         return self._change(
-            request, room, offset, lambda place: React(room, place, check_emoji(emoji), on, _key(request))
-        )
+            request, room,
+            lambda: checked_change(React(room, number_in(offset), emoji, on, decode_key(*_content(request)))),
+        )  # fmt: skip
 
-    def _change(self, request: Request, room: str, offset: str, change: Callable[[int], Change]) -> Answer:
+    def _change(self, request: Request, room: str, decode: Callable[[], Change]) -> Answer:
         """Submit a change. As for a publish, the rate is checked before the content; slow mode is for messages only."""
         request.parameters()
         self._services.check(request.principal, WRITE, room)
         self._services.count_record(request.principal)
-        place = check_offset(number_in(offset))
-        return self._commit(request, change(place), 200)
+        return self._commit(request, decode(), 200)
 
     def _commit(self, request: Request, record: Publish | Change, status: int) -> Commit:
         return Commit(self._services.draft_of(request.principal, record), partial(self._stored, status))
@@ -73,5 +67,5 @@ class RecordHandlers:
         return Response(status, [encoders.published(*place, record.user_id, record.user_name, count)])
 
 
-def _key(request: Request) -> str | None:
-    return decode_key(request.body, request.head.headers.get("content-type"))
+def _content(request: Request) -> tuple[bytes, str | None]:
+    return request.body, request.head.headers.get("content-type")

@@ -8,16 +8,9 @@ from typing import TypeVar
 
 import msgspec
 
-from chatserver.protocol.client_messages import parse_json
+from chatserver.protocol.client_messages import Change, Edit, Publish, checked_change, checked_publish, parse_json
 from chatserver.protocol.errors import MessageError, bad_field
-from chatserver.protocol.validation import (
-    MAX_TEXT_BYTES,
-    check_key,
-    check_mentions,
-    check_name,
-    check_offset,
-    check_text,
-)
+from chatserver.protocol.validation import MAX_TEXT_BYTES, check_name, check_offset
 from chatserver.reasons import ErrorCode
 
 #: Bytes of a plain text before each CR LF becomes LF.
@@ -69,35 +62,30 @@ _key_bodies: msgspec.json.Decoder[KeyBody] = msgspec.json.Decoder(KeyBody)
 _session_bodies: msgspec.json.Decoder[SessionBody] = msgspec.json.Decoder(SessionBody)
 
 
-def decode_publish(body: bytes, content_type: str | None) -> PublishBody:
+def decode_publish(room: str, body: bytes, content_type: str | None) -> Publish:
     """The message in an HTTP body: JSON, or the text itself. Ask only once the sender's rate allows it."""
     media = _media_type(content_type)
-    if media == _JSON:
-        message = parse_json(body, _publish_bodies)
-        if message.name is not None:
-            rule = 'a message does not say who one is; POST /session {"name": ...} gives a token that does'
-            raise bad_field("name", rule)
-        check_key(message.key)
-        if message.reply_to is not None:
-            check_offset(message.reply_to, "reply_to")
-        mentions = None if message.mentions is None else check_mentions(message.mentions)
-        return PublishBody(check_text(message.text), message.key, message.reply_to, mentions)
-    return PublishBody(_plain_text(body, media))
+    if media != _JSON:
+        return checked_publish(Publish(room, _plain_text(body, media)))
+    sent = parse_json(body, _publish_bodies)
+    if sent.name is not None:
+        rule = 'a message does not say who one is; POST /session {"name": ...} gives a token that does'
+        raise bad_field("name", rule)
+    return checked_publish(Publish(room, sent.text, sent.key, reply_to=sent.reply_to, mentions=sent.mentions))
 
 
-def decode_edit(body: bytes, content_type: str | None) -> EditBody:
-    """The new text in the body of an edit; as `decode_publish`."""
+def decode_edit(room: str, offset: int, body: bytes, content_type: str | None) -> Change:
+    """The edit with the new text in an HTTP body; as `decode_publish`."""
     media = _media_type(content_type)
-    if media == _JSON:
-        edit = parse_json(body, _edit_bodies)
-        check_key(edit.key)
-        return EditBody(check_text(edit.text), edit.key)
-    return EditBody(_plain_text(body, media))
+    if media != _JSON:
+        return checked_change(Edit(room, offset, _plain_text(body, media)))
+    sent = parse_json(body, _edit_bodies)
+    return checked_change(Edit(room, offset, sent.text, sent.key))
 
 
 def decode_key(body: bytes, content_type: str | None) -> str | None:
-    """The key in a body that may have nothing else; most requests have no body."""
-    return check_key(parse_body(body, content_type, _key_bodies).key) if body else None
+    """The key, not checked yet, in a body that may have nothing else; most requests have no body."""
+    return parse_body(body, content_type, _key_bodies).key if body else None
 
 
 def _media_type(content_type: str | None) -> str:
@@ -120,7 +108,7 @@ def _plain_text(body: bytes, media: str) -> str:
     if len(body) > _MAX_PLAIN_BYTES:
         raise bad_field("text", f"{len(body):,} bytes, limit {MAX_TEXT_BYTES:,}")
     try:
-        return check_text(body.decode("utf-8"))
+        return body.decode("utf-8")
     except UnicodeDecodeError:
         raise bad_field("text", "not UTF-8") from None
 

@@ -233,7 +233,7 @@ def _checked(message: ClientMessage) -> ClientMessage:
         raise bad_field("id", _ID_RULE)
     match message:
         case Publish():
-            return _checked_publish(message)
+            return checked_publish(message)
         case Ping():
             return message
         case Auth(token):
@@ -247,7 +247,7 @@ def _checked(message: ClientMessage) -> ClientMessage:
         case Read():
             check_offset(message.offset, least=0)
         case Edit() | Delete() | React():
-            return _checked_change(message)
+            return checked_change(message)
         case History():
             _check_history(message)
     return message
@@ -262,7 +262,8 @@ def _check_history(message: History) -> None:
         raise bad_field("limit", f"1 to {MAX_HISTORY} messages")
 
 
-def _checked_publish(message: Publish) -> Publish:
+def checked_publish(message: Publish) -> Publish:
+    """Check every field; the text may be tidied, and each user is mentioned once. Raises MessageError."""
     check_room(message.room)
     check_key(message.key)
     if message.reply_to is not None:
@@ -272,7 +273,8 @@ def _checked_publish(message: Publish) -> Publish:
     return _with_checked_text(message)
 
 
-def _checked_change(message: Change) -> Change:
+def checked_change(message: Change) -> Change:
+    """Check every field but the room; a text may be tidied. Raises MessageError."""
     check_offset(message.offset)
     check_key(message.key)
     if isinstance(message, React):

@@ -3,7 +3,7 @@ import json
 import msgspec
 import pytest
 
-from chatserver.protocol.bodies import PublishBody, decode_publish, decode_read
+from chatserver.protocol.bodies import decode_publish, decode_read
 from chatserver.protocol.client_messages import (
     MAX_JSON_BYTES,
     ClientMessage,
@@ -141,21 +141,21 @@ def test_refused(data: str | bytes, code: ErrorCode, names: str, id_: MessageId)
 @pytest.mark.parametrize(
     ("body", "content_type", "expected"),
     [
-        (b'{"text":"hi"}', "application/json", PublishBody("hi")),
-        (b'{"text":"hi","key":"k"}', "Application/JSON; charset=utf-8", PublishBody("hi", "k")),
-        (b"hello", "application/x-www-form-urlencoded", PublishBody("hello")),
-        (b"a=b&c", "application/x-www-form-urlencoded", PublishBody("a=b&c")),
-        (b"hello", "text/plain", PublishBody("hello")),
-        ("grüß".encode(), 'text/plain; charset="UTF-8"', PublishBody("grüß")),
-        (b'{"text":"hi"}', "text/plain", PublishBody('{"text":"hi"}')),
-        (b"hello", None, PublishBody("hello")),
-        ("grüß".encode(), "application/octet-stream", PublishBody("grüß")),
-        (b"\r\n" * 4000 + b"x", "text/plain", PublishBody("\n" * 4000 + "x")),
-        (b'{"text":"' + b"\\u00fc" * 4096 + b'"}', "application/json", PublishBody("ü" * 4096)),
+        (b'{"text":"hi"}', "application/json", Publish("lobby", "hi")),
+        (b'{"text":"hi","key":"k"}', "Application/JSON; charset=utf-8", Publish("lobby", "hi", "k")),
+        (b"hello", "application/x-www-form-urlencoded", Publish("lobby", "hello")),
+        (b"a=b&c", "application/x-www-form-urlencoded", Publish("lobby", "a=b&c")),
+        (b"hello", "text/plain", Publish("lobby", "hello")),
+        ("grüß".encode(), 'text/plain; charset="UTF-8"', Publish("lobby", "grüß")),
+        (b'{"text":"hi"}', "text/plain", Publish("lobby", '{"text":"hi"}')),
+        (b"hello", None, Publish("lobby", "hello")),
+        ("grüß".encode(), "application/octet-stream", Publish("lobby", "grüß")),
+        (b"\r\n" * 4000 + b"x", "text/plain", Publish("lobby", "\n" * 4000 + "x")),
+        (b'{"text":"' + b"\\u00fc" * 4096 + b'"}', "application/json", Publish("lobby", "ü" * 4096)),
     ],
 )
-def test_publish_bodies(body: bytes, content_type: str | None, expected: PublishBody) -> None:
-    assert decode_publish(body, content_type) == expected
+def test_publish_bodies(body: bytes, content_type: str | None, expected: Publish) -> None:
+    assert decode_publish("lobby", body, content_type) == expected
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_publish_bodies(body: bytes, content_type: str | None, expected: Publish
 )
 def test_bad_publish_bodies(body: bytes, content_type: str, status: int, code: str) -> None:
     with pytest.raises(MessageError) as caught:
-        decode_publish(body, content_type)
+        decode_publish("lobby", body, content_type)
     assert (caught.value.code.status, caught.value.code.code) == (status, code)
 
 

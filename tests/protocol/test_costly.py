@@ -72,10 +72,10 @@ def test_a_text_that_is_too_long_is_not_read(character: str) -> None:
 
 def test_a_body_or_a_message_that_is_too_long_is_not_read() -> None:
     with pytest.raises(MessageError, match="text: 16,385 bytes, limit 8,192"):
-        decode_publish(UnreadBytes(b"\xff" * (2 * MAX_TEXT_BYTES + 1)), "text/plain")
+        decode_publish("lobby", UnreadBytes(b"\xff" * (2 * MAX_TEXT_BYTES + 1)), "text/plain")
     for data in (UnreadBytes(b"\xff" * (MAX_JSON_BYTES + 1)), Unread("\ud800" * (MAX_JSON_BYTES + 1))):
         with pytest.raises(MessageError, match="26,625 bytes of JSON, limit 26,624") as refused:
-            decode(data) if isinstance(data, str) else decode_publish(data, "application/json")
+            decode(data) if isinstance(data, str) else decode_publish("lobby", data, "application/json")
         assert refused.value.code is ErrorCode.TOO_LARGE
 
 
@@ -85,5 +85,5 @@ def test_the_longest_text_fits_however_it_is_written() -> None:
         for encode in (json.dumps, msgspec.json.encode):
             written = encode({"text": text, "key": "ü" * 64})
             body = written.encode() if isinstance(written, str) else written
-            assert decode_publish(body, "application/json").text == text
-    assert decode_publish(b"x\r\n" * (MAX_TEXT_BYTES // 2), "text/plain").text == "x\n" * (MAX_TEXT_BYTES // 2)
+            assert decode_publish("lobby", body, "application/json").text == text
+    assert decode_publish("lobby", b"x\r\n" * (MAX_TEXT_BYTES // 2), "text/plain").text == "x\n" * (MAX_TEXT_BYTES // 2)

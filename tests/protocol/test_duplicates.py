@@ -1,6 +1,7 @@
 """Duplicate fields, compared with the standard library, and the bound on the search."""
 
 import json
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -97,7 +98,10 @@ def test_no_message_with_a_field_twice_is_taken(sent: list[tuple[str, int, str]]
     """Only as many colons as different fields prove it; no exception but MessageError is raised."""
     text = "{" + ",".join(f"{spelled(name, how)}:{value}" for name, how, value in sent) + "}"
     names = [name for name, _, _ in sent]
-    for take in (lambda: decode(text), lambda: decode_publish(text.encode(), "application/json")):
+    takes: tuple[Callable[[], object], ...] = (
+        lambda: decode(text), lambda: decode_publish("lobby", text.encode(), "application/json"),
+    )  # fmt: skip
+    for take in takes:
         refused = ""
         try:
             take()

@@ -107,7 +107,7 @@ PUBLISH = b'{"type":"publish","id":3,"room":"lobby","text":"hi","key":"k"}'
 )
 def test_messages(data: bytes, content_type: str | None) -> None:
     """Objects that are valid JSON: test_duplicates.py."""
-    for take in (decode, lambda body: decode_publish(body, content_type)):
+    for take in (decode, lambda body: decode_publish("lobby", body, content_type)):
         with suppress(MessageError):
             take(data)
     with suppress(MessageError):

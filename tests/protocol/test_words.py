@@ -48,7 +48,7 @@ def json_message(data: str | bytes) -> str:
 
 
 def body_message(body: bytes, content_type: str = "application/json") -> str:
-    return refusal(decode_publish, body, content_type)
+    return refusal(decode_publish, "lobby", body, content_type)
 
 
 NO_MESSAGES = ("[", "[]", "nul", '"\ud800"', b'{"type":"ping","id":"\xff"}', '{"type":"join","room":"a","after":{}}')

@@ -41,7 +41,7 @@ def http(wire: bytes) -> None:
         cookie(head.headers.get("cookie", ""), "chat_session")
         client_of(head.headers.get("x-forwarded-for", ""), lambda _: True)
         if head.method == "POST":
-            decode_publish(body.body, head.headers.get("content-type"))
+            decode_publish("lobby", body.body, head.headers.get("content-type"))
         elif "upgrade" in head.headers:
             accept_upgrade(head)
 
