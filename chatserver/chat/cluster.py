@@ -245,7 +245,10 @@ class Cluster:
     def _presence(self, name: str) -> ClusterPresence | None:
         """The presence of a room, if it is in memory."""
         room = self._hub.rooms.get(name)
-        return room.presence if room is not None and isinstance(room.presence, ClusterPresence) else None
+        if room is None:
+            return None
+        assert isinstance(room.presence, ClusterPresence), "`_make_presence` made it"
+        return room.presence
 
     # -- what is received ----------------------------------------------------------------------------------------------
 
@@ -312,12 +315,12 @@ class Cluster:
         self._unnamed += there.unnamed - before.unnamed
         if there.people or there.unnamed:
             process.rooms[_shared_name(name)] = there  # one string for all processes that are in the room
-        room = self._hub.rooms.get(name)
-        if room is not None and isinstance(room.presence, ClusterPresence):
-            was_large = len(room.presence) > MAX_NAMED_MEMBERS
-            room.presence.apply_remote(before, there)
-            self._hub.note_presence(room)
-            if was_large != (len(room.presence) > MAX_NAMED_MEMBERS):
+        presence = self._presence(name)
+        if presence is not None:
+            was_large = len(presence) > MAX_NAMED_MEMBERS
+            presence.apply_remote(before, there)
+            self._hub.note_presence(self._hub.rooms[name])
+            if was_large != (len(presence) > MAX_NAMED_MEMBERS):
                 self._unreported[name] = None  # report it again: fewer people here are named now, or all of them
 
     async def _expire(self) -> None:
