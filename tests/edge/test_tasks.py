@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from chatserver.edge.tasks import MAX_TASKS, Tasks
+from chatserver.edge.tasks import MAX_SEARCHES, MAX_TASKS, Tasks
 from chatserver.log.sqlite_readers import SqliteReaders
 from chatserver.net.connection import Connection
 from tests.support.parked import parked
@@ -102,14 +102,21 @@ async def test_requests_that_wait_behind_others_for_a_silent_disk_are_answered(
         assert answers == [503] * (MAX_TASKS * 4)
 
 
-async def test_searches_that_wait_keep_no_task_from_a_read(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_searches_wait_apart_from_reads_and_only_for_clients_that_are_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async with serving() as server, AsyncExitStack() as stack:
+        exchanges, connections = server.server.parts.exchanges, server.server.parts.connections
         monkeypatch.setattr(server.server.parts.log.index, "find", silent)
-        for number in range(MAX_TASKS):
-            peer = await stack.enter_async_context(connect(server.address))
+        peers = [await stack.enter_async_context(connect(server.address)) for _ in range(MAX_TASKS)]
+        for number, peer in enumerate(peers):
             await peer.send(request("GET", f"/search?q=word{number}"))
-        await server.in_phase("serving", MAX_TASKS)
-        assert server.server.parts.exchanges._tasks.statistics() == {"running": 0, "waiting": 0}
+        await eventually(lambda: exchanges._slow_tasks.statistics()["waiting"] == MAX_TASKS - MAX_SEARCHES)
+        assert exchanges._tasks.statistics() == {"running": 0, "waiting": 0}
+        for peer in peers:
+            peer.reset()
+        await eventually(lambda: connections.held == 0)
+        assert exchanges._slow_tasks.statistics()["waiting"] == 0
 
 
 #: Requests that wait for the log.
