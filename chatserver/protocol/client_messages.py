@@ -233,6 +233,7 @@ def _checked(message: ClientMessage) -> ClientMessage:
         raise bad_field("id", _ID_RULE)
     match message:
         case Publish():
+            check_room(message.room)
             return checked_publish(message)
         case Ping():
             return message
@@ -263,8 +264,7 @@ def _check_history(message: History) -> None:
 
 
 def checked_publish(message: Publish) -> Publish:
-    """Check every field; the text may be tidied, and each user is mentioned once. Raises MessageError."""
-    check_room(message.room)
+    """Check every field but the room; the text may be tidied, each user is mentioned once. Raises MessageError."""
     check_key(message.key)
     if message.reply_to is not None:
         check_offset(message.reply_to, "reply_to")
