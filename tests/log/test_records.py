@@ -326,3 +326,5 @@ async def test_one_query_for_messages_only_reads_a_bounded_number_of_records(
     await log.retain(lambda _: (10, 0))
     assert offsets(await log.latest("lobby", 5, messages_only=True)) == [9]
     assert await log.latest("nowhere", 5, messages_only=True) == []
+    await fill(log, 9, "plain")
+    assert offsets(await log.latest("plain", 4, messages_only=True)) == [6, 7, 8, 9]
