@@ -89,11 +89,11 @@ def test_tabs_without_a_websocket_leave_connections_for_what_they_send(
 
     ann.page.context.on("requestfinished", ended)
     ann.page.context.on("requestfailed", ended)
-    ann.open(shared_server, transport="sse", room="held-too")
-    ann.go("held")
+    ann.open(shared_server, transport="sse", room="held-by-tabs-too")
+    ann.go("held-by-tabs")
     tabs = [ann.page, *(ann.page.context.new_page() for _ in range(3))]
     for tab in tabs[1:]:
-        tab.goto(f"{shared_server.url}/?transport=sse#held")
+        tab.goto(f"{shared_server.url}/?transport=sse#held-by-tabs")
     for number, tab in enumerate(tabs):
         expect(tab.locator("#connection-text")).to_contain_text("live")
         tab.fill("#text", f"from tab {number}")
