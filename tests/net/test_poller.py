@@ -21,8 +21,7 @@ from chatserver.net.scheduler import QUANTUM
 from chatserver.net.states import Priority, State
 from chatserver.reasons import Reason
 from tests.net.polled import polled
-from tests.support.parked import Parked, descriptors, ended, reset, take
-from tests.support.troubled import BIG
+from tests.support.parked import Parked, descriptors, ended, reset
 
 pytestmark = pytest.mark.jumping_clock
 
@@ -95,74 +94,6 @@ def test_after_a_full_read_the_next_one_waits_in_bulk(it: Parked) -> None:
     it.run_rounds()
     assert it.of("received") == [greedy, other, greedy, greedy, greedy], "after one report the further reads are bulk"
     assert it.armed(greedy) == READ
-
-
-def test_a_connection_is_queued_once(it: Parked) -> None:
-    """A step from outside does not arm it meanwhile, or it would have two turns."""
-    connection, peer = it.place(State.KEEPALIVE)
-    for data in (b"x", b"y"):
-        peer.send(data)
-        it.poller._gather()
-        it.connections.step(connection, lambda each: None)
-    assert it.connections.scheduler.statistics()["normal"] == 1
-    it.turn_over()
-    assert it.details("received") == [b"xy"]
-
-
-def waiting(it: Parked) -> int:
-    return sum(it.connections.scheduler.statistics().values())
-
-
-def test_a_peer_that_reads_slowly_and_sends_ahead_is_queued_once(it: Parked) -> None:
-    """Otherwise 8,000 members that join and leave a busy room without a pause fill memory: 16,000 entries a second."""
-    connection, peer = it.place(State.OPEN)
-    for _ in range(50):
-        it.connections.resume(connection, later=True)  # there are frames left in its inbox
-        it.connections.send(connection, BIG)
-        assert connection.blocked
-        take(peer)
-        it.poller._gather()
-        it.connections.resume(connection)  # an answer of the log
-        assert waiting(it) == 1
-        it.connections.scheduler.round()
-        assert it.of("resumed") == [connection]
-        it.recorder.events.clear()
-        it.poller._gather()
-        it.connections.resume(connection)
-        assert waiting(it) == 1
-        it.drain(connection, peer)
-        it.turn_over()
-        assert it.of("writable")
-        assert it.of("resumed") == [connection], "although it was queued for something else when it was resumed"
-        it.recorder.events.clear()
-
-
-def test_a_connection_resumed_when_its_bytes_wait_is_resumed_and_read(it: Parked) -> None:
-    connection, peer = it.place(State.KEEPALIVE)
-    peer.send(b"x")
-    it.poller._gather()
-    it.connections.enter(connection, State.SERVING, object())
-    it.connections.resume(connection)
-    assert waiting(it) == 1
-    it.recorder.on["resumed"] = lambda each: it.connections.enter(each, State.KEEPALIVE)
-    it.turn_over()
-    assert it.of("resumed") == [connection]
-    assert it.details("received") == [b"x"]
-    it.connections.resume(connection)
-    peer.send(b"y")
-    it.poller._gather()
-    assert waiting(it) == 1, "it is armed and queued"
-    it.turn_over()
-    assert it.details("received") == [b"x", b"y"]
-
-
-def test_a_connection_that_is_to_be_read_again_is_queued_once(it: Parked) -> None:
-    connection, peer = it.place(State.KEEPALIVE, small=False)
-    peer.send(bytes(2 * READ_BYTES))
-    it.poller._gather()
-    assert it.poller._read(connection), "there is more"
-    it.connections.step(connection, lambda each: None)
-    assert it.armed(connection) == 0
 
 
 def test_a_connection_is_read_in_a_flush_window_unless_it_is_blocked(it: Parked) -> None:
