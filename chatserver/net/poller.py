@@ -211,10 +211,14 @@ class Poller:
         connections = self._connections
         if connection.descriptor < 0:
             return False
-        resumed, connection.armed = connection.armed & RESUMED, 0
-        if connections.flush(connection) or resumed:
-            connections.resume(connection)
-        connections.arm(connection)
+        resumed, connection.armed = connection.armed & RESUMED > 0, 0
+        return self._rest(connection, resumed=connections.flush(connection) or resumed)
+
+    def _rest(self, connection: Connection, *, resumed: bool) -> bool:
+        """After its step: arm a connection, or queue it again if it is to be resumed."""
+        if resumed:
+            self._connections.resume(connection)
+        self._connections.arm(connection)
         return False
 
     def _read(self, connection: Connection) -> bool:
@@ -222,13 +226,10 @@ class Poller:
         connections = self._connections
         if connection.descriptor < 0:
             return False
-        resumed, connection.armed = connection.armed & RESUMED, 0
+        resumed, connection.armed = connection.armed & RESUMED > 0, 0
         state, transport = connection.state, connection.transport
         if (connection.backlog is not None and connection.backlog.blocked) or not READS[state]:
-            if resumed:
-                connections.resume(connection)
-            connections.arm(connection)  # its state has changed since the event
-            return False
+            return self._rest(connection, resumed=resumed)  # its state has changed since the event
         handler = connections.handler(connection)
         if _ANNOUNCES[state] or transport is not PLAIN:
             # Under TLS record by record, whatever these are: 16 KiB of key updates are 24 ms of OpenSSL's time.
@@ -240,8 +241,7 @@ class Poller:
         try:
             count = os.readv(connection.descriptor, buffers)
         except BlockingIOError:
-            connections.arm(connection)
-            return False
+            return self._rest(connection, resumed=resumed)
         except OSError:
             return self._reset(connection)
         data = bytes(_BUFFER[:count])
@@ -253,8 +253,10 @@ class Poller:
             connections.resume(connection, later=True)
             return False
         elif count == size and READS[connection.state] and connection.descriptor >= 0:  # else its inbox comes first
-            connection.armed = QUEUED
+            connection.armed = QUEUED | RESUMED if resumed else QUEUED
             return True
+        if resumed:  # `_rest`, inlined for each read
+            connections.resume(connection)
         connections.arm(connection)
         return False
 

@@ -1,5 +1,7 @@
 """A connection is queued once, whatever happens to it while it waits."""
 
+import os
+
 import pytest
 
 from chatserver.net.poller import READ_BYTES
@@ -67,6 +69,20 @@ def test_a_connection_resumed_when_its_bytes_wait_is_resumed_and_read(it: Parked
     assert waiting(it) == 1, "it is armed and queued"
     it.turn_over()
     assert it.details("received") == [b"x", b"y"]
+
+
+@pytest.mark.parametrize("size", [0, 1, 2 * READ_BYTES])
+def test_a_connection_resumed_while_a_read_of_it_is_queued_is_resumed(it: Parked, size: int) -> None:
+    """Whatever the read finds: under TLS, bytes that are no whole record are nothing to the handler."""
+    connection, peer = it.place(State.KEEPALIVE, small=False)
+    peer.send(bytes(size or 1))
+    it.poller._gather()
+    it.connections.resume(connection)
+    if not size:
+        os.read(connection.descriptor, 1)
+    it.turn_over()
+    assert it.of("resumed") == [connection]
+    assert sum(len(data) for data in it.details("received") if isinstance(data, bytes)) == size
 
 
 def test_a_connection_that_is_to_be_read_again_is_queued_once(it: Parked) -> None:
