@@ -8,6 +8,7 @@ from typing import Final
 
 from loadgen import expected
 from loadgen import format as fmt
+from loadgen.answers import UNANSWERED
 from loadgen.exercise import not_exercised, nothing_served
 from loadgen.experiment import BESIDE, Counts
 from loadgen.figures import Condition, Figures, When, bar_of, meanings
@@ -61,7 +62,7 @@ def _verdict(measured: Measured, figures: Figures) -> Verdict:
             bar=(*_bar(measured, figures), *measured.plan.conditions),
             down=measured.down,
             faults=tuple(_faults(measured, figures)),
-            busy=(*busy(figures), *filter(None, [_no_collateral(measured, figures)])),
+            busy=(*busy(figures), *filter(None, [_no_collateral(measured, figures), _unread(measured)])),
             loose=tuple(measured.operations.loud_baseline()),
             noise=(*suspects(figures), *(["the floor itself came to nothing"] * bool(measured.floor.fault))),
             not_exercised=tuple(_not_exercised(measured)),
@@ -120,6 +121,14 @@ def _no_collateral(measured: Measured, figures: Figures) -> str:
     if not hurt or still < _CROWD_STOOD_STILL:
         return ""
     return f"{hurt:,.0f} honest slow clients were hurt, but their own process stood still for {still:.1f} s"
+
+
+def _unread(measured: Measured) -> str:
+    """Why nothing is known of the acknowledged messages; empty if the target answered when they were read again."""
+    found = measured.session.totals.reread
+    if found is None or found.unreadable != UNANSWERED:
+        return ""
+    return f"acknowledged messages could not be read again: {UNANSWERED}"
 
 
 def _not_exercised(measured: Measured) -> list[str]:

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from loadgen import experiment
+from loadgen.answers import UNANSWERED
 from loadgen.experiment import Counts
 from loadgen.figures import Condition
 from loadgen.findings import report_of
@@ -125,6 +126,11 @@ LATE = "p99_over_bar_ms is "
             "newcomers_failed is 1 (newcomers_failed>0)",
         ),
         (more(operations("attack", "ws", 90)), Outcome.FELL_SHORT, LATE),
+        (
+            lambda found: total(found, reread=Reread(asked=0, lost=0, unreadable=UNANSWERED)),
+            Outcome.INVALID,
+            "acknowledged messages could not be read again: no answer in time",
+        ),
         (is_late_beside(Floor(fault="it fell")), Outcome.INVALID, "the floor itself came to nothing"),
         (is_late_beside(Floor(figures={"attack_p99_ms": 5000.0})), Outcome.INVALID, "the floor itself was late: 5,000"),
         (is_late_beside(Floor(figures={"attack_p99_ms": 3.0})), Outcome.FELL_SHORT, LATE),
