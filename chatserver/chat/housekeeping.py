@@ -127,13 +127,14 @@ class Housekeeping:
 
     def _end_leases(self, room: Room, now: float) -> bool:
         """End the next expired leases of a room. True: there may be more."""
-        more = room.presence.expire(now)
+        ended = room.presence.expire(now)
         if room.presence.leases:
             self.note_lease(room)
         else:
             self.leases -= self._leasing.pop(room, 0)
-        self._left(room)
-        return more
+        if ended:
+            self._left(room)
+        return ended
 
     def _tell_presence(self, room: Room, now: float) -> int:
         """Begin to send a room's presence change, if it is time. Returns how many members it goes to."""

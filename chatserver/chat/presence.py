@@ -102,12 +102,12 @@ class Presence:
         self._leases[number] = deadline  # at the end: deadlines only grow
 
     def expire(self, now: float) -> bool:
-        """End the next expired leases. True: there may be more."""
+        """End the next expired leases. True: some ended, and there may be more."""
         leases = self._leases or {}
         ended = list(islice(takewhile(lambda number: leases[number] <= now, leases), EXPIRE_STEP))
         for number in ended:
             self.end_lease(number)
-        return len(ended) == EXPIRE_STEP
+        return bool(ended)
 
     def connections(self, number: int) -> int:
         """The number of this person's connections here, a lease included."""

@@ -70,6 +70,19 @@ async def test_a_reload_is_no_departure_and_a_closed_window_is_after_the_grace(i
     assert not it.hub.housekeeping.leasing()
 
 
+async def test_a_room_is_left_alone_until_a_lease_ends(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise 10,000 rooms that were left shortly before keep the loop busy for 100 ms of each second."""
+    left: list[Room] = []
+    monkeypatch.setattr(it.hub.housekeeping, "_left", left.append)
+    await it.load("lobby")
+    room = it.hub.rooms["lobby"]
+    it.hub.polled(room, Peer(1).principal)
+    await trio.sleep(GRACE - 2)
+    assert not left
+    await trio.sleep(4.0)
+    assert left == [room]
+
+
 async def test_people_without_a_connection_are_bounded_over_all_rooms(
     it: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
