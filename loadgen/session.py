@@ -15,7 +15,7 @@ import trio
 from loadgen import stopping, target
 from loadgen.figures import Condition
 from loadgen.latency import Recent, milliseconds
-from loadgen.messages import GroupStatus, Role, merged_groups
+from loadgen.messages import GroupStatus, Result, Role, merged_groups
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Process
 from loadgen.progress import Progress
@@ -24,7 +24,7 @@ from loadgen.span import per
 from loadgen.target import USUAL, Endpoint, Page, Target, fetch
 from loadgen.timers import now
 from loadgen.worker import Part
-from loadgen.workers import ANSWER_SECONDS, PartName, Worker, Workers, merge, spawn
+from loadgen.workers import ANSWER_SECONDS, PartName, Worker, WorkerError, Workers, merge, spawn
 
 SAMPLE_SECONDS: Final = 1.0
 LOOK_SECONDS: Final = 0.2
@@ -88,6 +88,7 @@ class Session:
         self.started = Started()
         self.seconds = 0.0
         self.phase = "start"
+        self._lost_worker = ""  # why the results of a process of our own are missing
         self._workers: list[Worker] = []
         self._heard: list[Worker] | None = None  # workers whose operations make the timeline; None = all
         self._nursery: trio.Nursery | None = None
@@ -142,7 +143,7 @@ class Session:
         for worker in self._workers:
             await worker.call(Part.begin, phase)
         if not await self.until(lambda: all(worker.up_to_date for worker in self._workers), ANSWER_SECONDS):
-            raise InvalidRunError(f"a process of the generator's own did not begin the {phase}")
+            raise WorkerError(f"a process of the generator's own did not begin the {phase}")
 
     async def pause(self, seconds: float) -> None:
         with trio.move_on_after(seconds):
@@ -186,7 +187,10 @@ class Session:
     # The life of it
 
     async def play(self, act: Callable[[], Awaitable[None]]) -> None:
-        """Run `act` beside the timeline and the signal handler; afterwards `totals` has all results."""
+        """Run `act` beside the timeline and the signal handler; afterwards `totals` has the results.
+
+        If a process of the generator's own was lost, these are the results of the others, and `faults` says so.
+        """
         invalid = ""
         try:
             async with trio.open_nursery() as nursery:
@@ -214,16 +218,26 @@ class Session:
         # both may come in an exception group, from a nursery in `act`
         except* stopping.StoppedError:
             self.stopped = True
+        except* WorkerError as errors:
+            self._lost_worker = str(stopping.first(errors))
         except* InvalidRunError as errors:
             invalid = str(stopping.first(errors))
-        try:
-            self._sample()
-            self._note_shares()
-            with trio.fail_after(RESULT_SECONDS):
-                self.totals = merge([await worker.send_result() for worker in self._workers])
-        except (InvalidRunError, trio.TooSlowError) as error:
-            invalid = invalid or str(error) or "the generator's own processes do not answer"
+        self._sample()
+        self._note_shares()
+        self.totals = merge(await self._results())
         return invalid
+
+    async def _results(self) -> list[Result]:
+        found = []
+        with trio.move_on_after(RESULT_SECONDS) as limit:
+            for worker in self._workers:
+                try:
+                    found.append(await worker.send_result())
+                except WorkerError as error:
+                    self._lost_worker = str(error)
+        if limit.cancelled_caught:
+            self._lost_worker = "the generator's own processes do not answer"
+        return found
 
     async def _watch(self) -> None:
         next_sample = now() + SAMPLE_SECONDS
@@ -312,4 +326,6 @@ class Session:
 
     def faults(self) -> list[str]:
         """What the generator or its machine failed at, as reasons for an invalid run."""
-        return [f"{what}: a limit here, for {number:,} connections" for what, number in self.totals.own_faults.items()]
+        limits = self.totals.own_faults.items()
+        met = [f"{what}: a limit here, for {number:,} connections" for what, number in limits]
+        return [self._lost_worker, *met] if self._lost_worker else met

@@ -29,6 +29,11 @@ PartName: TypeAlias = Literal["crowd", "victims"]
 
 P = ParamSpec("P")
 
+
+class WorkerError(InvalidRunError):
+    """A process of the generator's own ended, or does not answer, which is not the target's doing."""
+
+
 _SILENT: Final = "a process of the generator's own does not answer"
 _DIED: Final = "a process of the generator died; its output is above"
 
@@ -56,7 +61,7 @@ class Worker:
                 self.status = word
         self.ended = True
         if self.status is None:
-            raise InvalidRunError("a process of the generator could not start; its output is above")
+            raise WorkerError("a process of the generator could not start; its output is above")
 
     async def call(
         self, method: Callable[Concatenate[Any, P], object], *arguments: P.args, **keywords: P.kwargs
@@ -67,13 +72,13 @@ class Worker:
         try:
             await self._process.stdin.send_all(encode(Call(method.__name__, arguments, keywords)))
         except trio.BrokenResourceError:
-            raise InvalidRunError(_DIED) from None
+            raise WorkerError(_DIED) from None
 
     @property
     def current(self) -> Status:
         """The latest status, which may be from before the last call."""
         if self.ended:
-            raise InvalidRunError(_DIED)
+            raise WorkerError(_DIED)
         assert self.status is not None, "a worker is spawned when its first status has come"
         return self.status
 
@@ -88,7 +93,7 @@ class Worker:
         try:
             return await self._results.receive()
         except trio.EndOfChannel:
-            raise InvalidRunError(_DIED) from None
+            raise WorkerError(_DIED) from None
 
     async def leave(self) -> None:
         assert self._process.stdin is not None
@@ -120,7 +125,7 @@ async def spawn(nursery: trio.Nursery, part: PartName, role: Role) -> Worker:
         with trio.fail_after(ANSWER_SECONDS):
             await nursery.start(worker.listen)
     except trio.TooSlowError:
-        raise InvalidRunError(_SILENT) from None
+        raise WorkerError(_SILENT) from None
     finally:
         if worker.status is None:  # nobody else will end it
             await worker.leave()
