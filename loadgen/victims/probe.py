@@ -98,9 +98,8 @@ class Recorder:
     def book(self, kind: str, victim: int, due: float, reason: str = "") -> None:
         """Book an operation that ends now; a reason means that it failed."""
         phase = next((name for begun, name in reversed(self.phases) if begun <= due), WARM_UP)
-        result, took = self._result(kind, phase), now() - due
+        result, took = self._result(kind, phase), self.timeout_seconds if reason else now() - due
         if reason:
-            took = max(took, self.timeout_seconds)
             result.failed[reason] += 1
             result.first_failure = due if result.first_failure is None else min(due, result.first_failure)
             self.recent.failed += 1
