@@ -267,7 +267,10 @@ class Player:
         await self._session.until(
             lambda: victims.up_to_date and not victims.current.outstanding, probes.timeout_seconds
         )
-        await victims.call(ProbeRunner.end, reread=bool(KEEPS_MESSAGES & probes.victims.keys()))
+        reread = bool(KEEPS_MESSAGES & probes.victims.keys())
+        if reread:
+            self._plan.progress.say("reading every acknowledged message again")
+        await victims.call(ProbeRunner.end, reread=reread)
         await self._session.until(lambda: victims.up_to_date, chat_v1.REREAD_SECONDS)
 
     async def _see_what_is_left(self) -> None:
@@ -279,8 +282,11 @@ class Player:
             after, before = found.descriptors_after, found.descriptors_before
             return after is None or before is None or after <= before
 
-        unnoticed = max((each.unnoticed_seconds for each in self._experiment.attackers), default=0.0)
-        await self._session.until(is_back, unnoticed + RETURN_SECONDS)
+        if not is_back():
+            unnoticed = max((each.unnoticed_seconds for each in self._experiment.attackers), default=0.0)
+            limit = unnoticed + RETURN_SECONDS
+            self._plan.progress.say(f"waiting up to {limit:g} s for the server to close what the attackers left open")
+            await self._session.until(is_back, limit)
 
     # Readings
 

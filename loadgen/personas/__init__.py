@@ -33,7 +33,7 @@ def load(file: str) -> None:
     if path in _loaded:
         return
     spec = importlib.util.spec_from_file_location(f"loadgen_persona_{path.stem}", path)
-    if spec is None or spec.loader is None:
+    if spec is None or spec.loader is None or not path.is_file():
         raise UsageError(f"--persona: {file} is no Python file")
     before = len(registry())  # those of this package come first, so that the file is blamed for a name that is taken
     try:
