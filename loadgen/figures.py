@@ -57,6 +57,7 @@ class Figure(NamedTuple):
     column: Column | None = None
     tile: str = ""  # the caption, if the page shows it large
     late: bool = False  # about how long something took, although its unit is not a time
+    proof: bool = False  # about what the server said, which no lack of the generator changes
     group: str = ""
 
     @property
@@ -131,7 +132,7 @@ _VICTIMS: Final = (
 
 _MESSAGES_KEPT: Final = (
     Figure("acknowledged", "", "messages that the server acknowledged and that were read again after the attack"),
-    Figure("acknowledged_lost", "", "of these, no longer in their room's history", _none(When.KEPT)),
+    Figure("acknowledged_lost", "", "of these, no longer in their room's history", _none(When.KEPT), proof=True),
 )
 
 _NEIGHBOURS: Final = (
@@ -192,7 +193,7 @@ _ATTACKERS: Final = (
     Figure("kill_max_s", "s", "age at which attackers were disconnected, at worst"),
     Figure("oldest_attacker_s", "s", "age of the oldest attacker still connected when the attack ended"),
     Figure("malformed_accepted", "", "malformed requests accepted although two programs may read them differently",
-           _none(When.MALFORMED)),
+           _none(When.MALFORMED), proof=True),
 )  # fmt: skip
 
 _RUN_COST: Final = (
@@ -320,6 +321,10 @@ class Condition(NamedTuple):
     def is_time(self) -> bool:
         """Whether it is about how long something took, which other programs can change."""
         return self.figure in ALL and ALL[self.figure].is_time
+
+    def proves(self, figures: Figures) -> bool:
+        """Whether it is true of the target, whatever became of the generator."""
+        return self.figure in ALL and ALL[self.figure].proof and figures[self.figure] is not None
 
     def judge(self, figures: Figures) -> str | None:
         """Say why the run fails by this condition, or return `None`."""

@@ -3,8 +3,9 @@
 Owns: the precedence of the facts, and the limits beyond which this machine, its host or the generator itself is a
 suspect. May not: measure, or know which command asks.
 
-Counts (a failure, a lost message, a dead server) are the target's doing, however busy this machine was. Times are the
-target's only if nothing else can explain them.
+Counts (a failure, a dead server) are the target's doing, however busy this machine was. Times are the target's only if
+nothing else can explain them. What the server said (a lost message, a malformed request accepted) is proof even if the
+generator itself failed.
 """
 
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ def decide(facts: Facts) -> Verdict:
         return verdict(Outcome.INTERRUPTED, [_STOPPED], facts.notes)
     if facts.down:
         return verdict(Outcome.FELL_SHORT, [facts.down, *everything], facts.notes)
+    if facts.faults and (proof := [why for condition, why in broken if condition.proves(facts.figures)]):
+        return verdict(Outcome.FELL_SHORT, proof, [*facts.faults, *doubts, *facts.notes])
     if facts.faults:
         return verdict(Outcome.INVALID, [*facts.faults, *everything, *doubts], facts.notes)
     if in_counts or (in_times and not doubts):

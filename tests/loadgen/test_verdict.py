@@ -9,17 +9,18 @@ from loadgen.figures import ATTACK, RUN, Condition, Figure, When, bar_of
 from loadgen.report import Outcome, Verdict
 from loadgen.verdict import Facts, busy, decide, suspects, worst
 
-COUNT, TIME = Condition("attack_failed", ">", 0), Condition("p99_over_bar_ms", ">", 0)
+COUNT, TIME, PROOF = (Condition(name, ">", 0) for name in ("attack_failed", "p99_over_bar_ms", "acknowledged_lost"))
 
-HARD = {"attack_failed": 1.0, "p99_over_bar_ms": -5.0}
-LATE = {"attack_failed": 0.0, "p99_over_bar_ms": 40.0}
-GOOD = {"attack_failed": 0.0, "p99_over_bar_ms": -5.0}
-BOTH = {"attack_failed": 1.0, "p99_over_bar_ms": 40.0}
-NOTHING: dict[str, float | None] = {"attack_failed": None, "p99_over_bar_ms": None}
+GOOD = {"attack_failed": 0.0, "p99_over_bar_ms": -5.0, "acknowledged_lost": 0.0}
+HARD = GOOD | {"attack_failed": 1.0}
+LATE = GOOD | {"p99_over_bar_ms": 40.0}
+BOTH = LATE | {"attack_failed": 1.0}
+LOST = HARD | {"acknowledged_lost": 1.0}
+NOTHING: dict[str, float | None] = dict.fromkeys(GOOD)
 
 
 def _decide(figures: dict[str, float | None] | dict[str, float], **facts: object) -> Verdict:
-    return decide(Facts(figures=figures, bar=(COUNT, TIME), **facts))  # type: ignore[arg-type]
+    return decide(Facts(figures=figures, bar=(COUNT, TIME, PROOF), **facts))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -42,6 +43,9 @@ def _decide(figures: dict[str, float | None] | dict[str, float], **facts: object
         # a generator that ran out of something measured itself
         (GOOD, {"faults": ("no ports",)}, Outcome.INVALID),
         (HARD, {"faults": ("no ports",)}, Outcome.INVALID),
+        (NOTHING, {"faults": ("no ports",)}, Outcome.INVALID),
+        # and loses no message of the server's
+        (LOST, {"faults": ("no ports",)}, Outcome.FELL_SHORT),
         # an attack that did not take place proves nothing, unless the target fell short all the same
         (GOOD, {"not_exercised": ("404s",)}, Outcome.NOT_EXERCISED),
         (HARD, {"not_exercised": ("404s",)}, Outcome.FELL_SHORT),
@@ -67,6 +71,8 @@ def test_every_reason_is_told_and_what_decided_nothing_is_a_note() -> None:
     assert (found.reasons, found.notes) == (["404s"], ["the host took 9%", "p99_over_bar_ms is 40 (p99_over_bar_ms>0)"])
     assert _decide(GOOD, notes=("no floor",)).told == ["no floor"]
     assert _decide(BOTH, down="it does not listen").reasons[0] == "it does not listen"
+    found = _decide(LOST, faults=("it stood still",))
+    assert (found.reasons, found.notes) == (["acknowledged_lost is 1 (acknowledged_lost>0)"], ["it stood still"])
 
 
 def test_a_large_figure_is_told_in_digits() -> None:
@@ -75,7 +81,7 @@ def test_a_large_figure_is_told_in_digits() -> None:
 
 
 def test_one_failure_in_a_million_is_one() -> None:
-    figures = {"attack_failed": 1.0, "p99_over_bar_ms": -5.0, "success_percent": 100 * 999_999 / 1_000_000}
+    figures = HARD | {"success_percent": 100 * 999_999 / 1_000_000}
     assert _decide(figures).outcome == "fell short"
     assert Condition("success_percent", "<", 100).judge(figures) is not None, "what was asked for is not rounded either"
 
