@@ -140,7 +140,7 @@ def describe(error: BaseException) -> str:
         case trio_websocket.ConnectionRejected():
             return f"answered {error.status_code}"
         case trio_websocket.ConnectionClosed():
-            return f"closed: {error.reason}"
+            return f"close {error.reason.code}"
         case trio.BrokenResourceError(__cause__=ssl.SSLError() as cause):
             return f"TLS failed: {describe_tls(cause)}"
         case OSError(errno=int()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import trio
+from trio_websocket import CloseReason, ConnectionClosed
 from wsproto import events
 
 from loadgen import target
@@ -85,3 +86,8 @@ async def test_an_answer_that_is_none_is_a_failure_at_once(
                 await ask(context, line)
     assert not limit.cancel_called, "at once"
     assert reason in describe(failure_in(raised.value))
+
+
+def test_a_close_is_told_by_its_code() -> None:
+    """Reports had `CloseReason<code=1007, name=INVALID_FRAME_PAYLOAD_DATA, reason=None>`."""
+    assert describe(ConnectionClosed(CloseReason(1007, None))) == "close 1007"
