@@ -186,7 +186,8 @@ class Engine:
         """Close and book a client that the server ended or failed to serve; attackers come back."""
         if client.stage in {Stage.WAITING, Stage.OVER}:
             return
-        client.cohort.count_end(client, reason, turned_away=turned_away)
+        if not client.cohort.over:  # what ends while we close all of them says nothing about the target
+            client.cohort.count_end(client, reason, turned_away=turned_away)
         random = client.cohort.place.random
         self._send_away(client, NEVER if client.honest else client.returns_seconds * random.uniform(0.5, 1.5))
 

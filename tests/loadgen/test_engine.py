@@ -369,6 +369,21 @@ async def test_a_crowd_that_is_closed_does_not_return(monkeypatch: pytest.Monkey
         assert not play.cohort.ended
 
 
+async def test_what_the_server_ends_while_all_are_closed_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chart said that a server ended 130 attackers, and the table below that it ended none."""
+    async with listening() as server, playing(server.url, Probe, clients=2) as play:
+        await until(lambda: play.cohort.held == 2)
+        close = play.engine.close
+
+        def close_and_end_another(client: Client) -> None:
+            close(client)
+            play.clients[1].fail("closed")
+
+        monkeypatch.setattr(play.engine, "close", close_and_end_another)
+        await play.engine.close_cohorts([play.cohort])
+        assert (play.cohort.held, play.cohort.ended) == (0, {})
+
+
 async def test_what_was_said_before_a_broken_write_is_heard() -> None:
     """The answer 408 stood unread in the kernel when a byte-wise sender met EPIPE, and the end was booked as that."""
     async with established() as (_, stream, play):
