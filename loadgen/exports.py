@@ -166,13 +166,18 @@ _FILES: Final[Mapping[str, Callable[[Report], str]]] = {
 
 
 def require(directory: str | None) -> None:
-    """Make the directory, if any, before anything is measured, so that no run ends without its report."""
+    """Make the directory, if any, before anything is measured, and remove what an earlier run left in it.
+
+    So no run ends without its report, and none that measured nothing with that of another.
+    """
     if directory is None:
         return
     with flags.writing("--report", directory):
         Path(directory).mkdir(parents=True, exist_ok=True)
         if not os.access(directory, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        for name in _FILES:
+            (Path(directory) / name).unlink(missing_ok=True)
 
 
 def save(report: Report, directory: str) -> None:

@@ -143,10 +143,12 @@ def test_all_files_are_written(tmp_path: Path, kind: str) -> None:
     ET.parse(directory / "junit.xml")
 
 
-def test_a_second_run_writes_over_the_first(tmp_path: Path) -> None:
+def test_a_run_begins_with_nothing_of_an_earlier_one(tmp_path: Path) -> None:
+    """One that ended before it measured anything left the report of another, which had held."""
     exports.save(reports.attack(), str(tmp_path))
-    exports.save(reports.run(), str(tmp_path))
-    assert b'"command": "run"' in (tmp_path / "report.json").read_bytes()
+    (tmp_path / "notes.txt").touch()
+    exports.require(str(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_what_cannot_be_a_directory_is_a_clear_error(tmp_path: Path) -> None:
