@@ -141,15 +141,18 @@ class Traffic:
     def _name(self, number: int) -> str:
         return f"{self.tag} {number}"
 
-    def acknowledged(self, number: int) -> None:
+    def acknowledged(self, number: int) -> bool:
+        """Book an acknowledgement; return whether it was outstanding."""
         sent = self._unacknowledged.pop(number, None)
-        if sent is not None:
-            due, room = sent
-            self.booked.acknowledged_in[room] += 1
-            self.booked.checksums_in[room] += crc32(self._name(number).encode())
-            took = now() - due
-            self.booked.acks.record(took)
-            self.recent.latency.record(took)
+        if sent is None:
+            return False
+        due, room = sent
+        self.booked.acknowledged_in[room] += 1
+        self.booked.checksums_in[room] += crc32(self._name(number).encode())
+        took = now() - due
+        self.booked.acks.record(took)
+        self.recent.latency.record(took)
+        return True
 
     def refused(self, number: int, code: str) -> None:
         self.booked.errors[code] += 1

@@ -126,8 +126,8 @@ class Echo(Speaking, WebSocketClient):
         if self.stage is Stage.HELD:
             self.cohort.deliveries += 1
             number = self._traffic.number_in(frame.payload.decode("utf-8", "replace"))
-            if number is not None:
-                self._traffic.acknowledged(number)
+            if number is not None and not self._traffic.acknowledged(number):
+                self._traffic.refused(number, "an echo came twice")
 
 
 PROTOCOL: Final = Protocol(

@@ -32,6 +32,10 @@ class OperationFailedError(Exception):
     """The server answered, but not as it should."""
 
 
+class WrongMessageError(OperationFailedError):
+    """The server sent a message that it should not have sent."""
+
+
 class Victim(Probe):
     name: ClassVar[str]  # what --victim calls its kind
     words: ClassVar[str]  # what reports call it
@@ -47,6 +51,7 @@ class Victim(Probe):
         self._last_heard = -1
         self._issue = trio.lowlevel.ParkingLot()
         self._locked_out = UNANSWERED  # why there is no connection
+        self._owed = ""  # why the next operation fails: a wrong message that came while none was outstanding
 
     @abstractmethod
     async def live(self) -> None:
@@ -57,15 +62,19 @@ class Victim(Probe):
             nursery.start_soon(self.keep_schedule)
             while True:
                 self._heard, self._last_heard = set(), -1
+                failure: BaseException | None = None
                 try:
                     await self.live()
-                    reason = "closed"
                 except BaseException as error:  # noqa: BLE001  `failure_in` raises everything but a failed connection
-                    reason = describe(failure_in(error))
+                    failure = failure_in(error)
+                reason = describe(failure) if failure else "closed"
                 self._locked_out = self.context.last_failure = reason
                 self.context.failures += 1
-                for number in self.pending.keys() - set(self._unsent):  # unsent ones may go out on the next connection
+                sent = self.pending.keys() - set(self._unsent)  # unsent ones may go out on the next connection
+                for number in sent:
                     self.book(number, reason)
+                if isinstance(failure, WrongMessageError) and not sent:
+                    self._owed = reason
                 await trio.sleep(RECONNECT_SECONDS)
 
     def issue(self, moment: float) -> None:
@@ -84,7 +93,11 @@ class Victim(Probe):
         super().book(number, reason)
 
     def begin(self, number: int) -> None:
-        self._unsent.append(number)
+        if self._owed:
+            self.book(number, self._owed)
+            self._owed = ""
+        else:
+            self._unsent.append(number)
 
     # What a kind of victim uses
 
@@ -120,9 +133,9 @@ class Victim(Probe):
         if number is None:
             return
         if number in self._heard:
-            raise OperationFailedError("a message came twice")
+            raise WrongMessageError("a message came twice")
         if self.keeps_messages and number < self._last_heard:  # an echo may be concurrent, a room is a sequence
-            raise OperationFailedError("a message came out of order")
+            raise WrongMessageError("a message came out of order")
         self._heard.add(number)
         self._last_heard = number
         if number in self.acknowledged or not self.keeps_messages:
@@ -142,14 +155,14 @@ def text_of(room: str, number: int) -> str:
 def number_in(text: str, room: str, tag: str) -> int | None:
     """Return the number of the operation in a victim's text, or None for a text that is of no victim.
 
-    Raises OperationFailedError for a text of this run's that was meant for another room.
+    Raises WrongMessageError for a text of this run's that was meant for another room.
     """
     word, _, number = text.partition(" ")
     operation = whole_number(number)
     if not word.startswith(tag) or operation is None:
         return None
     if word != room:
-        raise OperationFailedError("a message of another room")
+        raise WrongMessageError("a message of another room")
     return operation
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import trio
@@ -40,6 +41,7 @@ class Site:
     tls: bool = False  # with a certificate that nobody trusts
     dies_of_key_updates: bool = False  # end the process at the tenth of one connection
     empties: bool = False  # from then on, answer 200 with an empty page
+    repeats_every: int = 0  # echo every n-th message of a connection twice
 
 
 class Static:
@@ -91,8 +93,10 @@ async def _echo(site: Site, request: WebSocketRequest) -> None:
     peer = await request.accept()
     try:
         async with trio.open_nursery() as nursery:
-            while True:
-                nursery.start_soon(_answer_late, peer, await peer.get_message(), site.late)
+            for number in count(1):
+                message = await peer.get_message()
+                for _ in range(2 if site.repeats_every and number % site.repeats_every == 0 else 1):
+                    nursery.start_soon(_answer_late, peer, message, site.late)
     except* ConnectionClosed:
         pass  # the client left; so do we
 

@@ -259,6 +259,23 @@ def test_v13_messages_are_lost_and_come_late(plant: Plant, blamed: tuple[str, ..
         assert ended.figure("unreturned") == ended.report.phases[0].succeeded // plant.drop_every
 
 
+def test_v13_an_echo_that_comes_twice_is_one_too_many() -> None:
+    """A victim had no operation outstanding when the second came, so none failed, and the server was held."""
+    twice = partial(serving, "echo", Site(repeats_every=4))
+    ended = attacked(
+        twice, "slow-head", "--victim", "ws-echo", "--ws-path", "/",
+        good=lambda ended: ended.code == 1 and ended.blames("attack_failed"),
+    )  # fmt: skip
+    assert ended.code == 1, ended
+    assert ended.blames("attack_failed"), ended
+    assert any("a message came twice" in row.failed for row in ended.report.phases), ended
+    with twice() as (url, _):
+        ended = loadgen(
+            "run", url, "--ws-path", "/", "--mix", "echo=100", "--clients", "3", "--rate", "20", "--duration", "1"
+        )
+    assert ended.blames("message_errors"), ended
+
+
 # V4: honest slow clients
 
 
