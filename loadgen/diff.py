@@ -61,6 +61,8 @@ _NEITHER: Final = re.compile(
 #: Flags whose values do not change what is played.
 _NO_LOAD: Final = frozenset({"--report", "--seed", "--server-pid", "--markdown", "--wait"})
 
+_URL: Final = re.compile(r"(http|ws)s?://")
+
 _NO_MEASUREMENT: Final = frozenset({Outcome.INVALID, Outcome.NOT_EXERCISED, Outcome.INTERRUPTED})
 
 
@@ -139,7 +141,9 @@ def _asked(report: Report) -> str:
     said = [
         word
         for before, word in pairwise(words)
-        if not {before, word} & _NO_LOAD and not word.startswith("http") and word not in {report.command, "--json"}
+        if not {before, word.partition("=")[0]} & _NO_LOAD
+        and not _URL.match(word)
+        and word not in {report.command, "--json"}
     ]
     return shlex.join(said)
 

@@ -153,7 +153,7 @@ def test_what_was_not_asked_the_same_is_told() -> None:
     [note] = compare(one, other, "a to b").verdict.notes
     asked = "--clients 200 --duration 3 --victims 8 --neighbours 0 --fixed-duration --baseline 2 --recovery 2"
     assert note == f"they were not asked the same: --kind slow-head {asked}; and --kind idle-connect {asked}"
-    other.arguments = one.arguments.replace("http://127.0.0.1:8801", "http://127.0.0.1:9000") + " --seed 4"
+    other.arguments = one.arguments.replace("http://127.0.0.1:8801", "ws://127.0.0.1:9000") + " --seed=4"
     assert compare(one, other, "a to b").verdict.notes == []
     one.arguments = "loadgen attack http://127.0.0.1:8801"
     assert compare(one, other, "a to b").verdict.notes == [
