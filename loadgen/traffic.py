@@ -66,7 +66,8 @@ class Pace(NamedTuple):
         slope = (self.to_rate - self.from_rate) / self.over_seconds
         if not slope:
             return self.begun + number / self.from_rate
-        return self.begun + (sqrt(self.from_rate**2 + 2 * slope * number) - self.from_rate) / slope
+        rate = sqrt(max(self.from_rate**2 + 2 * slope * number, 0.0))  # at its end it may round to less than none
+        return self.begun + (rate - self.from_rate) / slope
 
 
 class Traffic:

@@ -31,6 +31,11 @@ def test_a_rate_grows_evenly_to_the_other(begin: float, end: float) -> None:
         assert after[1] - after[0] == pytest.approx(1 / end)
 
 
+def test_the_last_message_of_a_rate_that_ends_is_due_at_its_end() -> None:
+    """The root of a number that rounded to less than zero ended the process."""
+    assert Pace(0.0, 22.6, 0.0, 170.0).due(1921) == pytest.approx(170.0, abs=0.01)
+
+
 class _Speaker:
     """A speaker whose server answers when the test says so."""
 
