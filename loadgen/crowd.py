@@ -11,16 +11,20 @@ from random import Random
 from typing import Final
 
 import msgspec
+import trio
 
 from loadgen.client import Client, Cohort, Place, Stage
 from loadgen.messages import GroupStatus, Result, Role, Status
 from loadgen.personas import load, registry
 from loadgen.secure import engine_for
 from loadgen.timers import now
-from loadgen.traffic import Traffic
+from loadgen.traffic import TIMEOUT_SECONDS, Traffic
 
 #: A client that has been connecting for longer than this counts as not let in.
 STARVED_SECONDS: Final = 5.0
+
+#: Interval of the checks whether a group that leaves still waits for answers.
+LOOK_SECONDS: Final = 0.02
 
 
 class _MadeGroup:
@@ -141,7 +145,13 @@ class Crowd:
         self._traffic.stop()
 
     async def close(self, group: str) -> None:
+        """Close a group for good, once its last messages are answered."""
         made = self._made[group]
+        leaving = set(made.clients)
+        self._traffic.dismiss(leaving)
+        with trio.move_on_after(TIMEOUT_SECONDS):
+            while self._traffic.awaits(leaving):  # noqa: ASYNC110  each message would need an event
+                await trio.sleep(LOOK_SECONDS)
         made.close()
         await self._engine.close_cohorts(made.cohorts)
 
@@ -153,7 +163,9 @@ class Crowd:
         return Status(
             heard=heard,
             groups=[status for each in made for status in each.stands()],
-            speakers=sum(cohort.wanted for each in made for cohort in each.cohorts if cohort.persona.speaks),
+            speakers=sum(
+                cohort.wanted for each in made for cohort in each.cohorts if cohort.persona.speaks and not cohort.over
+            ),
             has_opened=self._engine.has_opened,
             outstanding=self._traffic.outstanding,
             last_held=self._engine.last_held,

@@ -216,6 +216,8 @@ class Engine:
 
     def reopen(self, client: Client) -> None:
         """Close the connection and make a new one, as an honest client does when the server asks for that."""
+        if client.cohort.over:
+            return  # it is closed in its turn
         self.close(client)
         self._queue.append(client)
         self._arm()

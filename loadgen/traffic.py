@@ -6,7 +6,7 @@ send less to a slow target, and report only what it sent (coordinated omission).
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from copy import deepcopy
 from functools import lru_cache
 from math import sqrt
@@ -84,7 +84,7 @@ class Traffic:
         self.intended = 0
         self.speakers: list[Speaker] = []
         self._had_speakers = False
-        self._unacknowledged: dict[int, tuple[float, str]] = {}
+        self._unacknowledged: dict[int, tuple[float, Speaker]] = {}
         self._unreturned: dict[int, tuple[float, Speaker]] = {}
 
     def enter(self, speaker: Speaker) -> None:
@@ -97,6 +97,16 @@ class Traffic:
     def leave(self, speaker: Speaker) -> None:
         if speaker in self.speakers:
             self.speakers.remove(speaker)
+
+    def dismiss(self, leaving: Container[object]) -> None:
+        """Send nothing more through clients that we close; without any other, no message is due any more."""
+        self.speakers = [speaker for speaker in self.speakers if speaker not in leaving]
+        self._had_speakers = bool(self.speakers)
+
+    def awaits(self, leaving: Container[object]) -> bool:
+        """Whether a message of these clients is outstanding."""
+        waiting = (*self._unacknowledged.values(), *self._unreturned.values())
+        return any(speaker in leaving for _, speaker in waiting)
 
     def start(self, rate: float, *, text_bytes: int = 0, over_seconds: float = 0.0) -> None:
         """Send `rate` messages a second, or change to that rate evenly over `over_seconds`.
@@ -134,7 +144,7 @@ class Traffic:
             self.booked.unsent += self._had_speakers
             return
         speaker = self.speakers[number % len(self.speakers)]
-        self._unacknowledged[number] = (due, speaker.room)
+        self._unacknowledged[number] = (due, speaker)
         if speaker.echoes:
             self._unreturned[number] = (due, speaker)
         speaker.publish(number, f"{self._name(number)} {text}")
@@ -147,9 +157,9 @@ class Traffic:
         sent = self._unacknowledged.pop(number, None)
         if sent is None:
             return False
-        due, room = sent
-        self.booked.acknowledged_in[room] += 1
-        self.booked.checksums_in[room] += crc32(self._name(number).encode())
+        due, speaker = sent
+        self.booked.acknowledged_in[speaker.room] += 1
+        self.booked.checksums_in[speaker.room] += crc32(self._name(number).encode())
         took = now() - due
         self.booked.acks.record(took)
         self.recent.latency.record(took)

@@ -361,6 +361,7 @@ async def test_a_crowd_that_is_closed_does_not_return(monkeypatch: pytest.Monkey
         monkeypatch.setattr("loadgen.engine.OPENING_MAX", 0)
         play.engine.reopen(queued)
         await play.engine.close_cohorts([play.cohort])
+        play.engine.reopen(stays)
         assert (stays.stage, play.cohort.held, play.cohort.left) == (Stage.OVER, 0, 1)
         monkeypatch.setattr("loadgen.engine.OPENING_MAX", 64)
         await until(lambda: leaves.due == NEVER)

@@ -5,11 +5,14 @@ from pathlib import Path
 import pytest
 
 from loadgen import procfs
+from loadgen.experiment import Counts, Experiment, Group, Phase
+from loadgen.personas import registry
+from loadgen.player import Player
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Ticks
 from loadgen.report import CohortRow, Report
 from tests.loadgen.planted import Plant, planted, planted_process
-from tests.loadgen.plays import figure, is_sound, play_run, ran
+from tests.loadgen.plays import figure, is_sound, plan, play_run, ran
 
 EVERYBODY = {"idle": 20, "poll": 10, "sse": 5, "chat": 5}
 
@@ -89,6 +92,27 @@ async def test_polls_ask_again_from_their_cursor_also_when_every_answer_closes()
     assert report.figures["ended"] == report.figures["failed"] == 0
     assert _row(report, "poll").deliveries == 4 * report.phases[0].succeeded
     assert any("after=e-1&wait=0.3" in request for request in server.requests)
+
+
+@pytest.mark.parametrize("others", [2, 0])
+async def test_speakers_that_leave_take_no_message_with_them(others: int) -> None:
+    """The schedule went on through clients that were gone, and a sound server was blamed for the silence."""
+    counts = {"a": 2, "b": others} if others else {"a": 2}
+    load = Experiment(
+        command="scenario",
+        groups=tuple(Group(name=name, counts={registry()["chat"]: number}) for name, number in counts.items()),
+        phases=(
+            Phase(name="in", counts_as=Counts.OPENING, open=dict.fromkeys(counts, 1.0)),
+            Phase(name="all", counts_as=Counts.LOAD, seconds=0.6, rate=50, close=("a",)),
+            Phase(name="some", counts_as=Counts.LOAD, seconds=0.6),
+        ),
+        drain_seconds=20.0,
+    )
+    with planted(Plant(delay=0.1)) as server:
+        report = await Player(plan(server.url), load).play()
+    assert is_sound(report), report.verdict
+    assert report.figures["unacknowledged"] == report.figures["unreturned"] == 0
+    assert report.phases[0].succeeded >= (50 if others else 20)
 
 
 async def test_memory_and_cpu_of_a_process_are_measured() -> None:
