@@ -19,6 +19,7 @@ import trio
 from cyclopts import App, Parameter
 
 from loadgen import experiment, flags, scenariofile
+from loadgen import format as fmt
 from loadgen.capacity import capacity
 from loadgen.client import Threat
 from loadgen.common import COMMON, LOADING, Common, ConnectRate, Loading, Url, finish, make_plan
@@ -213,5 +214,5 @@ def _explain(error: cyclopts.CycloptsError) -> str:
 
 
 def _complain(text: str, code: int) -> int:
-    print(f"loadgen: {text}", file=sys.stderr)
+    print(f"loadgen: {fmt.printable(text)}", file=sys.stderr)  # a server may have part in it
     return code
