@@ -91,7 +91,7 @@ class Target:
 
     @property
     def authority(self) -> str:
-        name = f"[{self.host}]" if ":" in self.host else self.host
+        name = f"[{self.host}]" if ":" in self.host else self.host.encode("idna").decode()
         return name if self.port == (443 if self.tls else 80) else f"{name}:{self.port}"
 
     def source(self, index: int) -> str | None:

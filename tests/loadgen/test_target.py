@@ -59,6 +59,13 @@ def test_an_unusable_url_is_one_clear_line(url: str, error: str) -> None:
     assert "secret" not in str(raised.value)
 
 
+def test_a_host_outside_ascii_is_asked_by_its_name_in_ascii() -> None:
+    with planted() as server:
+        where = _target("127.0.0.1", server.port, "b\N{LATIN SMALL LETTER U WITH DIAERESIS}cher.example")
+        assert target.fetch(where, "/").status == 200
+    assert where.authority == f"xn--bcher-kva.example:{server.port}"
+
+
 def test_anything_else_is_refused_before_a_byte_is_sent() -> None:
     with pytest.raises(TargetRefusedError, match=r"--allow-target 192\.0\.2\.1"):
         target.find("http://192.0.2.1")
