@@ -149,7 +149,7 @@ def test_an_invalid_run_is_not_compared() -> None:
 
 def test_what_was_not_asked_the_same_is_told() -> None:
     one, other = recorded("attack-a"), recorded("attack-b")
-    other.arguments = other.arguments.replace("slow-head", "idle-connect") + " --json --report x --seed 3"
+    other.arguments = other.arguments.replace("slow-head", "idle-connect") + " --json --report x --seed=3"
     [note] = compare(one, other, "a to b").verdict.notes
     asked = "--clients 200 --duration 3 --victims 8 --neighbours 0 --fixed-duration --baseline 2 --recovery 2"
     assert note == f"they were not asked the same: --kind slow-head {asked}; and --kind idle-connect {asked}"
