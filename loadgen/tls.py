@@ -93,7 +93,7 @@ class Tls13(Link):
         return said
 
     def seal(self, content_type: int, content: bytes) -> bytes:
-        """Make a record of any type with any content. Raises ImportError without `cryptography`."""
+        """Make a record of any type with any content."""
         self._records += 1
         return seal(self._suite, self._secret, self._records - 1, content_type, content)
 

@@ -67,14 +67,6 @@ class _HandSealed(Attacker):
         self.on_established()
         return self._tls.decrypted()[0]
 
-    def seal(self, content_type: int, content: bytes) -> bytes:
-        """Make a record; without `cryptography` the run is told, and it is empty."""
-        try:
-            return self._tls.seal(content_type, content)
-        except ImportError:
-            self.cohort.engine.own_faults[f"{self.name} needs the package cryptography"] += 1
-            return b""
-
 
 #: One is enough to find the fault, and each costs the generator 30 KB of memory for OpenSSL.
 HALF_MESSAGE_CLIENTS: Final = 300
@@ -95,10 +87,10 @@ class TlsHalfMessage(_HandSealed, Lingerer):
     usual_clients = HALF_MESSAGE_CLIENTS
 
     def on_established(self) -> None:
-        self.send(self.seal(APPLICATION_DATA, upgrade(self)))
+        self.send(self._tls.seal(APPLICATION_DATA, upgrade(self)))
 
     def on_open(self) -> None:
-        self.send(self.seal(APPLICATION_DATA, join(0, self.room)))
+        self.send(self._tls.seal(APPLICATION_DATA, join(0, self.room)))
 
     def on_ping(self, payload: bytes) -> None:
         """Send nothing: it is in the middle of a TLS message."""
@@ -107,7 +99,7 @@ class TlsHalfMessage(_HandSealed, Lingerer):
         """Send the half message after the join's answer; later messages do not count."""
         if decode(frame).type == "joined":
             self.cohort.answers["joined"] += 1
-            self.send(self.seal(HANDSHAKE, KEY_UPDATE[:4]))
+            self.send(self._tls.seal(HANDSHAKE, KEY_UPDATE[:4]))
 
 
 #: Key updates in one block: they cost the generator 60 us each, and a server 10.
@@ -134,7 +126,7 @@ class TlsKeyUpdates(_HandSealed):
 
     def on_established(self) -> None:
         self.hold()
-        self.send(self.seal(APPLICATION_DATA, open_head(self) + b"X-Slow: "))
+        self.send(self._tls.seal(APPLICATION_DATA, open_head(self) + b"X-Slow: "))
         self.on_drained()
 
     def on_drained(self) -> None:
@@ -146,6 +138,6 @@ class TlsKeyUpdates(_HandSealed):
         self.on_drained()
 
     def _update(self) -> bytes:
-        record = self.seal(HANDSHAKE, KEY_UPDATE)
+        record = self._tls.seal(HANDSHAKE, KEY_UPDATE)
         self._tls.change_key()
-        return record + self.seal(APPLICATION_DATA, b"x")
+        return record + self._tls.seal(APPLICATION_DATA, b"x")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import ssl
-import sys
 from contextlib import suppress
 
 import pytest
@@ -221,14 +220,6 @@ async def test_a_plain_port_is_told_from_one_that_speaks_tls() -> None:
         await until(lambda: play.cohort.failed)
         [reason] = play.cohort.failed
         assert reason.startswith("TLS: ")
-
-
-async def test_without_the_package_the_run_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.ciphers", None)
-    async with listening() as server, playing(server.url, "tls-half-message") as play:
-        member = _Member(await server.accept())
-        await member.handshake()
-        await until(lambda: play.engine.own_faults == {"tls-half-message needs the package cryptography": 1})
 
 
 async def test_the_key_changes_again_and_again_with_a_byte_of_a_head_between() -> None:
