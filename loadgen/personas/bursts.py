@@ -5,7 +5,7 @@ from typing import Final
 from loadgen.client import Cohort, Needs, Stage, Threat
 from loadgen.personas import persona
 from loadgen.personas._requests import page, post
-from loadgen.personas._shapes import Welcome
+from loadgen.personas._shapes import Dripper, Welcome
 from loadgen.personas._websocket import JOIN_ID, Envelope, Member, join, publish
 from loadgen.personas.honest import Poll
 from loadgen.timers import now
@@ -129,7 +129,7 @@ ASK_EVERY_SECONDS = 12.0
 
 
 @persona
-class DescriptorExhaust(Welcome):
+class DescriptorExhaust(Welcome, Dripper):
     """Opens as many connections as it gets, and holds them with a small request every 12 s.
 
     None of them is late, so no deadline applies. The server must serve those that were connected before, refuse
@@ -139,12 +139,8 @@ class DescriptorExhaust(Welcome):
     name = "descriptor-exhaust"
     threat = Threat.GREEDY
     usual_clients = 8192
+    every_seconds = ASK_EVERY_SECONDS
     opening = page
 
-    def on_connected(self) -> None:
-        super().on_connected()
-        self.wake_in(self.pace(ASK_EVERY_SECONDS))
-
-    def on_time(self, moment: float) -> None:
-        self.wake_in(self.pace(ASK_EVERY_SECONDS))
-        self.send(self.opening())
+    def drop(self, number: int) -> bytes:
+        return self.opening()

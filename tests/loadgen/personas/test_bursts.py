@@ -26,7 +26,7 @@ _PAGE = b'{"cursor":"e-%d","messages":[]}'
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bursts, "ASK_EVERY_SECONDS", 0.05)
+    monkeypatch.setattr(bursts.DescriptorExhaust, "every_seconds", 0.05)
     monkeypatch.setattr(bursts, "STORM_EVERY_SECONDS", 0.3)
     monkeypatch.setattr(bursts, "DROP_WITHIN_SECONDS", 0.05)
     monkeypatch.setattr(bursts, "RETURN_WITHIN_SECONDS", 0.05)
