@@ -101,12 +101,12 @@ class Measured:
         return {
             "held": held,
             **{fate: _total(groups, fate) for fate in ("refused", "failed", "ended")},
-            **_came("connect", (group.connects for group in groups)),
-            **_came("handshake", (group.handshakes for group in groups)),
+            **_percentiles("connect", _pooled(group.connects for group in groups), "p50", "p99"),
+            **_percentiles("handshake", _pooled(group.handshakes for group in groups), "p50", "p99"),
             "sent_bytes_per_s": steady.rate("sent_bytes"),
             "received_bytes_per_s": steady.rate("received_bytes"),
-            **{f"ack_{name}": value for name, value in _spread(traffic.acks).items()},
-            **{f"echo_{name}": value for name, value in _spread(traffic.echoes).items()},
+            **_percentiles("ack", traffic.acks, "p50", "p99", "max"),
+            **_percentiles("echo", traffic.echoes, "p50", "p99", "max"),
             "unacknowledged": traffic.unacknowledged + traffic.unsent,
             "unreturned": traffic.unreturned if self.experiment.echoes else None,
             "missed": totals.missed() if self.experiment.is_gathered else None,
@@ -129,18 +129,13 @@ class Measured:
         return {
             "success_percent": operations.success_percent("attack"),
             **{f"{phase}_failed": operations.failed_of_some(phase) for phase in PHASES},
-            "baseline_p50_ms": milliseconds(base.at(50)),
-            "baseline_p99_ms": base_p99,
-            "attack_p50_ms": milliseconds(during.at(50)),
-            "attack_p99_ms": attack_p99,
-            "attack_p999_ms": milliseconds(during.at(99.9)),
-            "attack_max_ms": milliseconds(during.longest),
+            **_percentiles("baseline", base, "p50", "p99"),
+            **_percentiles("attack", during, "p50", "p99", "p999", "max"),
             **{
                 f"attack_{kind}_p99_ms": milliseconds(operations.latency("attack", (kind,)).at(99))
                 for kind in ("ws", "poll", "sse", "get")
             },
-            "recovery_p50_ms": milliseconds(after.at(50)),
-            "recovery_p99_ms": milliseconds(after.at(99)),
+            **_percentiles("recovery", after, "p50", "p99"),
             "recovery_success_percent": operations.success_percent("recovery"),
             **operations.newcomers(),
             "p50_ratio": ratio(during.at(50), base.at(50)),
@@ -291,17 +286,10 @@ def _cpu_each(openings: Sequence[Span], cpu_seconds: Callable[[Reading], float |
     return None if began is None or ended is None else per(1e6 * (ended - began), after.held - before.held)
 
 
-def _spread(latency: Latency) -> dict[str, float | None]:
-    return {
-        "p50_ms": milliseconds(latency.at(50)),
-        "p99_ms": milliseconds(latency.at(99)),
-        "max_ms": milliseconds(latency.longest),
-    }
-
-
-def _came(what: str, found: Iterable[Latency]) -> dict[str, float | None]:
-    latency = _pooled(found)
-    return {f"{what}_p50_ms": milliseconds(latency.at(50)), f"{what}_p99_ms": milliseconds(latency.at(99))}
+def _percentiles(what: str, latency: Latency, *names: str) -> dict[str, float | None]:
+    """The figures of a latency, each named as its field of a `Spread`."""
+    spread = latency.spread()
+    return {f"{what}_{name}_ms": getattr(spread, f"{name}_ms") for name in names}
 
 
 def _pooled(found: Iterable[Latency]) -> Latency:
