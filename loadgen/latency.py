@@ -23,8 +23,8 @@ _BITS: Final = 11
 #: The percentiles of a `Spread`, by field.
 _SHOWN: Final = {"p50_ms": 50.0, "p90_ms": 90.0, "p99_ms": 99.0, "p999_ms": 99.9}
 
-#: The phase of a process's lateness before the first phase begins.
-_BEFORE: Final = "before"
+#: The time before the first phase that is measured; no phase has this name.
+BEFORE: Final = ""
 
 #: Interval in which a process checks its own lateness. Its schedule alone would not show it: a closed loop has none,
 #: and a victim that waited for a slow server asks for a time that has passed.
@@ -134,7 +134,7 @@ class Lag:
         self._look_seconds = look_seconds
         self.phases: dict[str, Late] = {}
         self.next_look = NEVER  # until its process runs
-        self.begin(_BEFORE)
+        self.begin(BEFORE)
 
     def begin(self, phase: str) -> None:
         self._current = self.phases.setdefault(phase, Late(Latency(), Latency(), Latency()))

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
@@ -44,7 +44,7 @@ class _Group(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 class _Phase(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """`[[phases]]`: a stretch of time, and what happens in it."""
 
-    name: str
+    name: Annotated[str, msgspec.Meta(min_length=1)]
     seconds: float = 0.0
     open: dict[str, float] = {}  # by group: the share of it that has connected by the end
     rate: float | None = None

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 import trio
 
 from loadgen.answers import UNANSWERED
-from loadgen.latency import Lag, Recent
+from loadgen.latency import BEFORE, Lag, Recent
 from loadgen.line import Line, dial
 from loadgen.messages import PhaseResult
 from loadgen.sockets import unread_seconds
@@ -73,15 +73,11 @@ class Clock:
         self._wake.set(min(self._alarms.next_time, self.lag.next_look))
 
 
-#: Before the first phase that is reported.
-WARM_UP: Final = "warm-up"
-
-
 class Recorder:
     def __init__(self) -> None:
         self.recent = Recent()
         self.timeout_seconds = 0.0  # of an operation
-        self.phases: list[tuple[float, str]] = [(now(), WARM_UP)]
+        self.phases: list[tuple[float, str]] = [(now(), BEFORE)]
         self._results: dict[tuple[str, str], PhaseResult] = {}  # by phase and kind
         self._by_victim: dict[tuple[str, str], dict[int, array[float]]] = {}  # the same, durations by victim
 
@@ -97,7 +93,7 @@ class Recorder:
 
     def book(self, kind: str, victim: int, due: float, reason: str = "") -> None:
         """Book an operation that ends now; a reason means that it failed."""
-        phase = next((name for begun, name in reversed(self.phases) if begun <= due), WARM_UP)
+        phase = next((name for begun, name in reversed(self.phases) if begun <= due), BEFORE)
         result, took = self._result(kind, phase), self.timeout_seconds if reason else now() - due
         if reason:
             result.failed[reason] += 1

@@ -68,7 +68,7 @@ async def test_the_result_is_how_a_group_stood_before_it_was_closed(monkeypatch:
         after = crowd.result()
         assert after.groups == before.groups
         assert after.ages == [10.0]
-        assert [phase for _, phase, _ in after.lags] == ["before", "attack"]
+        assert [phase for _, phase, _ in after.lags] == ["", "attack"]
         assert [group.due for group in crowd.status(0).groups] == [0, 0]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(crowd.run)

@@ -75,6 +75,7 @@ def _read(tmp_path: Path, text: str) -> Experiment:
         (CROWD + "rooms = 0\n" + STEADY, "groups.crowd.rooms: 0 is below 1"),
         (CROWD + 'room = "A"\n' + STEADY, "groups.crowd: --room: 'A' is no room's name"),
         (STEADY + "text_bytes = -1\n", "phases.steady.text_bytes: -1 is below 0"),
+        (STEADY.replace("steady", ""), r"line 2: Expected `str` of length >= 1 at `phases\[0\].name`"),
         (STEADY + "rate = inf\n", "phases.steady.rate: it must be finite"),
         ("drain = -1\n" + STEADY, "drain: -1 is below 0"),
         ("connect_rate = -1\n" + STEADY, "connect_rate: -1 is below 0"),
