@@ -17,5 +17,6 @@ How a command becomes a report, and where each step is:
 - `sections.py` says what of it is shown; `render.py`, `page/`, `markdown.py` and `exports.py` show it, and `diff.py`
   puts two side by side.
 
-`fingerprint/` and `conform/` play no experiment: they open connections of their own (`line.py`), and share the report.
+`fingerprint/` and `conform/` play no experiment: they open connections of their own (`line.py`,
+`websocket.py`), and share the report.
 """

@@ -15,7 +15,6 @@ from typing import Final
 
 import h11
 import trio
-import trio_websocket
 
 from loadgen import sockets
 from loadgen.target import Target, client_context, describe_tls
@@ -42,31 +41,35 @@ class EndedError(Exception):
         self.ending = ending
 
 
+Watch = Callable[[trio.socket.SocketType], None]
+
 #: Every way in which a connection can fail.
 FAILURES: Final = (OSError, trio.TooSlowError, trio.BrokenResourceError, EndedError)
 
 
 class Line:
-    def __init__(self, sock: trio.socket.SocketType, stream: trio.abc.Stream) -> None:
+    def __init__(self, sock: trio.socket.SocketType, stream: trio.abc.Stream, watch: Watch) -> None:
         self._sock = sock
-        self.stream = stream
+        self._stream = stream
+        self._watch = watch
         self._sending = trio.Lock()  # the dripping task and the pongs share the connection
 
     async def send(self, data: bytes) -> None:
         async with self._sending:
             try:
-                await self.stream.send_all(data)
+                await self._stream.send_all(data)
             except trio.BrokenResourceError:
                 raise EndedError(Ending.RST) from None
 
     async def receive(self) -> bytes:
         """Wait for bytes; the result is never empty."""
         try:
-            data = await self.stream.receive_some(READ_BYTES)
+            data = await self._stream.receive_some(READ_BYTES)
         except trio.BrokenResourceError:
             raise EndedError(Ending.RST) from None
         if not data:
             raise EndedError(self._end_of_stream())
+        self._watch(self._sock)
         return bytes(data)
 
     async def receive_raw(self, most: int) -> bytes:
@@ -105,11 +108,11 @@ async def dial(
     plaintext: bool = False,
     options: Iterable[tuple[int, int, int]] = (),
     seconds: float = CONNECT_SECONDS,
-    watched: Callable[[trio.SocketStream], trio.abc.Stream] = lambda stream: stream,
+    watch: Watch = lambda sock: None,
 ) -> AsyncIterator[Line]:
     """Connect, from `source` if one is given; leaving the block closes the connection.
 
-    `watched` may put something around the stream, below TLS.
+    `watch` is called with the socket after each read.
     """
     with trio.socket.socket(target.family) as sock:
         for option in options:  # before connect: the handshake fixes the window scale
@@ -118,29 +121,23 @@ async def dial(
             await sock.bind((source, 0))
         with trio.fail_after(seconds):
             await sock.connect((target.address, target.port))
-            stream = watched(trio.SocketStream(sock))
+            stream: trio.abc.Stream = trio.SocketStream(sock)
             if target.tls and not plaintext:
                 # many servers close without close_notify, and the probes must see that close
                 secure = trio.SSLStream(stream, client_context(), server_hostname=target.host, https_compatible=True)
                 await secure.do_handshake()
                 stream = secure
-        yield Line(sock, stream)
+        yield Line(sock, stream, watch)
 
 
 def describe(error: BaseException) -> str:
     match error:
         case trio.TooSlowError():
             return "no answer in time"
-        case EndedError(ending=Ending.FIN) | trio_websocket.ConnectionClosed(reason=None):
+        case EndedError(ending=Ending.FIN):
             return "closed"
         case EndedError():
             return "reset"
-        case h11.ProtocolError():
-            return "the answer is no HTTP, or no upgrade"
-        case trio_websocket.ConnectionRejected():
-            return f"answered {error.status_code}"
-        case trio_websocket.ConnectionClosed():
-            return f"close {error.reason.code}"
         case trio.BrokenResourceError(__cause__=ssl.SSLError() as cause):
             return f"TLS failed: {describe_tls(cause)}"
         case OSError(errno=int()):

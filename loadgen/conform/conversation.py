@@ -19,6 +19,7 @@ from loadgen.conform.case import End, Kind, Said, Script, close, cut, ping
 from loadgen.conform.utf8 import is_valid
 from loadgen.line import FAILURES, EndedError, Ending, Line, describe, dial
 from loadgen.target import Target
+from loadgen.websocket import payload_of
 from loadgen.wire import FIN, PONG, frame
 
 #: Payload of the ping that checks whether the connection is still open.
@@ -73,12 +74,12 @@ class Heard:
         if self.close is not None:
             self.fault = "goes on after its close frame"
         elif frame.opcode is Opcode.PING:
-            self.pinged = _payload(frame)
+            self.pinged = payload_of(frame)
         elif frame.opcode.iscontrol():
-            self._take(Said(_KINDS[frame.opcode], _payload(frame)))
+            self._take(Said(_KINDS[frame.opcode], payload_of(frame)))
         else:
             frame = self._messages.process_frame(frame)
-            self._parts.append(_payload(frame))
+            self._parts.append(payload_of(frame))
             self._bytes += len(self._parts[-1])
             if self._bytes > self._most_bytes:
                 self.fault = "sends a message that is longer than anything that was sent"
@@ -101,11 +102,6 @@ class Heard:
         elif said.kind is not Kind.PONG or (self._must_fail and said.payload):
             self.unexpected = self.unexpected or said
         # other unsolicited pongs are signs of life: section 5.5.3
-
-
-def _payload(frame: Frame) -> bytes:
-    assert not isinstance(frame.payload, tuple), "close frames are read here"
-    return frame.payload.encode() if isinstance(frame.payload, str) else bytes(frame.payload)
 
 
 def _wrong_close(payload: bytes) -> str:

@@ -7,7 +7,6 @@ or an end that comes at once, is not a deadline. A WebSocket is parsed by wsprot
 half of the probes depend on not answering.
 """
 
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -16,10 +15,7 @@ from itertools import chain, cycle, islice
 from typing import Final
 
 import trio
-import wsproto
-from wsproto.connection import Connection, ConnectionType
-from wsproto.events import CloseConnection, Event, Ping, Pong
-from wsproto.frame_protocol import Opcode
+from wsproto.frame_protocol import Frame, Opcode
 
 from loadgen.answers import TURNED_AWAY
 from loadgen.fingerprint.found import Failed, Finding, Found, NoneSeen, NotApplicable, longest
@@ -34,7 +30,8 @@ from loadgen.fingerprint.site import (
     while_sending,
 )
 from loadgen.line import EndedError, Ending, Exchange, GarbledError, Line
-from loadgen.wire import FIN, UPGRADE_FIELDS, WireError, check_upgrade, frame
+from loadgen.websocket import RejectedError, WebSocket, close_words, upgrade
+from loadgen.wire import FIN, frame
 
 #: Events this soon after the first sign belong to it: an answer and its FIN are often two segments.
 MOMENT_SECONDS: Final = 1.0
@@ -220,41 +217,27 @@ AFTERTHOUGHT_SECONDS: Final = 0.05
 
 
 class Member(Client):
-    def __init__(self, line: Line, rest: bytes, *, answering: bool = False) -> None:
-        super().__init__(line)
+    def __init__(self, socket: WebSocket, *, answering: bool = False) -> None:
+        super().__init__(socket.line)
+        self.socket = socket
         self.answering = answering
         self.opened = trio.current_time()
         self.pinged: list[float] = []  # when the server's pings came
-        self._events: deque[Event] = deque()
-        self._reader = Connection(ConnectionType.CLIENT)
-        self._feed(rest)
 
-    async def hear(self) -> Event:
-        while not self._events:
-            self._feed(await self.line.receive())
-        event = self._events.popleft()
-        if isinstance(event, Ping):
+    async def hear(self) -> Frame:
+        frame = await self.socket.frame()
+        if frame.opcode is Opcode.PING:
             self.pinged.append(trio.current_time())
-        return event
-
-    def _feed(self, data: bytes) -> None:
-        try:
-            self._reader.receive_data(data)
-            self._events.extend(self._reader.events())
-        except wsproto.utilities.RemoteProtocolError as error:
-            raise GarbledError(f"the bytes are no WebSocket: {error}") from None
-
-    async def answer(self, ping: Ping) -> None:
-        await self.line.send(frame(FIN | Opcode.PONG, bytes(ping.payload)))
+        return frame
 
     async def listen(self) -> str:
         """Wait for a close frame; pings are answered only if `answering`."""
         while True:
-            event = await self.hear()
-            if isinstance(event, CloseConnection):
-                return word_close(event)
-            if self.answering and isinstance(event, Ping):
-                await self.answer(event)
+            frame = await self.hear()
+            if frame.opcode is Opcode.CLOSE:
+                return close_words(frame)
+            if self.answering and frame.opcode is Opcode.PING:
+                await self.socket.pong(frame)
 
     @property
     def before(self) -> str:
@@ -277,30 +260,21 @@ class Member(Client):
 
     async def _pong_or_close(self, token: bytes) -> str:
         while True:
-            event = await self.hear()
-            if isinstance(event, Pong) and bytes(event.payload) == token:
+            said = await self.hear()
+            if said.opcode is Opcode.PONG and said.payload == token:
                 return PONG
-            if isinstance(event, CloseConnection):
-                return word_close(event)
-
-
-def word_close(event: CloseConnection) -> str:
-    return f"close {int(event.code)}" + (f" {event.reason!r}" if event.reason else "")
+            if said.opcode is Opcode.CLOSE:
+                return close_words(said)
 
 
 @asynccontextmanager
 async def join(site: Site, *, answering: bool = False) -> AsyncIterator[Member]:
     async with site.dial() as line:
-        talk = Exchange(line)
-        with trio.fail_after(ANSWER_SECONDS):
-            await line.send(site.get(site.options.ws_path, *UPGRADE_FIELDS))
-            answer = await talk.begin()
-        if answer.status in TURNED_AWAY:
-            raise TurnedAwayError(f"turned away: {answer.status}")
-        if answer.status != 101:
-            raise NotServedError(f"{site.options.ws_path} answers an upgrade with {answer.status}")
         try:
-            check_upgrade(answer.fields)
-        except WireError as error:
-            raise GarbledError(str(error)) from None
-        yield Member(line, talk.rest, answering=answering)
+            with trio.fail_after(ANSWER_SECONDS):
+                socket = await upgrade(line, site.options.ws_path, site.target.authority)
+        except RejectedError as error:
+            if error.status in TURNED_AWAY:
+                raise TurnedAwayError(f"turned away: {error.status}") from None
+            raise NotServedError(f"{site.options.ws_path} answers an upgrade with {error.status}") from None
+        yield Member(socket, answering=answering)

@@ -20,7 +20,7 @@ from loadgen.line import Line, describe
 from loadgen.messages import Reread
 from loadgen.personas._websocket import Envelope
 from loadgen.protocols.http import HttpPeer
-from loadgen.protocols.ws_echo import WebSocket, leave, upgrade
+from loadgen.protocols.ws_echo import connect
 from loadgen.timers import NEVER
 from loadgen.victims.probe import CONNECT_TIMEOUT_SECONDS, Context
 from loadgen.victims.victim import (
@@ -33,6 +33,7 @@ from loadgen.victims.victim import (
     number_in,
     text_of,
 )
+from loadgen.websocket import WebSocket
 
 #: The wait that a held poll asks for; in practice the victim's next message ends it long before.
 POLL_WAIT_SECONDS: Final = 25
@@ -68,7 +69,7 @@ _replies: Final = msgspec.json.Decoder(Envelope)
 
 
 async def _say(peer: WebSocket, **message: object) -> None:
-    await peer.send_message(msgspec.json.encode(message).decode())
+    await peer.send(msgspec.json.encode(message).decode())
 
 
 async def _publish(peer: WebSocket, room: str, number: int) -> None:
@@ -77,7 +78,7 @@ async def _publish(peer: WebSocket, room: str, number: int) -> None:
 
 async def _join(peer: WebSocket, room: str) -> None:
     await _say(peer, type="join", id=_JOIN_ID, room=room)
-    while (reply := _replies.decode(await peer.get_message())).type != "joined":
+    while (reply := _replies.decode(await peer.message())).type != "joined":
         if reply.type == "error":
             raise OperationFailedError(f"error {reply.code}")
 
@@ -99,7 +100,7 @@ class WebSocketVictim(Victim):
     async def live(self) -> None:
         async with self.dial() as line, trio.open_nursery() as nursery:
             with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
-                peer = await upgrade(self.context, nursery, line)
+                peer = await connect(self.context, line)
                 await _join(peer, self.room)
             with self.connected():
                 nursery.start_soon(self._listen, peer)
@@ -113,7 +114,7 @@ class WebSocketVictim(Victim):
 
     async def _listen(self, peer: WebSocket) -> None:
         while True:
-            reply = _replies.decode(await peer.get_message())
+            reply = _replies.decode(await peer.message())
             if reply.type == "message":
                 self.heard(reply.text)
             elif reply.type == "ack" and isinstance(reply.id, int):
@@ -196,20 +197,19 @@ class StreamVictim(_Poster):
 
 async def _come(context: Context, line: Line, number: int, done: Callable[[], None]) -> None:
     room = f"{context.tag}-new-{number % ADDRESSES}"
-    async with trio.open_nursery() as nursery:
-        peer = await upgrade(context, nursery, line)
-        await _join(peer, room)
-        await _publish(peer, room, number)
-        missing = {"message", "ack"}
-        while missing:
-            reply = _replies.decode(await peer.get_message())
-            if reply.type == "error":
-                raise OperationFailedError(f"error {reply.code}")
-            about = reply.id if reply.type == "ack" else number_in(reply.text, room, context.tag)
-            if about == number:
-                missing.discard(reply.type)
-        done()
-        await leave(peer, nursery)
+    peer = await connect(context, line)
+    await _join(peer, room)
+    await _publish(peer, room, number)
+    missing = {"message", "ack"}
+    while missing:
+        reply = _replies.decode(await peer.message())
+        if reply.type == "error":
+            raise OperationFailedError(f"error {reply.code}")
+        about = reply.id if reply.type == "ack" else number_in(reply.text, room, context.tag)
+        if about == number:
+            missing.discard(reply.type)
+    done()
+    await peer.close()
 
 
 async def reread(context: Context, victims: Sequence[Victim]) -> Reread:

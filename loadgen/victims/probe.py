@@ -119,23 +119,6 @@ CONNECT_TIMEOUT_SECONDS: Final = 10.0
 _FIRST_SOURCE_INDEX: Final = 100_000
 
 
-class _Watched(trio.abc.ReceiveStream):
-    """A victim's receive stream that records how long the data had waited in the kernel."""
-
-    def __init__(self, stream: trio.SocketStream, lag: Lag) -> None:
-        self._stream = stream
-        self._lag = lag
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        data = await self._stream.receive_some(max_bytes)
-        if data:
-            self._lag.record_read(unread_seconds(self._stream.socket))
-        return data
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-
 class Context:
     def __init__(self, target: Target, tag: str, endpoint: Endpoint = USUAL) -> None:
         self.target = target
@@ -167,10 +150,10 @@ class Context:
         return self.target.source(_FIRST_SOURCE_INDEX + index * PER_SOURCE)
 
     def dial(self, index: int) -> AbstractAsyncContextManager[Line]:
-        def watched(stream: trio.SocketStream) -> trio.abc.Stream:
-            return trio.StapledStream(stream, _Watched(stream, self.clock.lag))
+        def watch(sock: trio.socket.SocketType) -> None:
+            self.clock.lag.record_read(unread_seconds(sock))
 
-        return dial(self.target, source=self.source(index), seconds=CONNECT_TIMEOUT_SECONDS, watched=watched)
+        return dial(self.target, source=self.source(index), seconds=CONNECT_TIMEOUT_SECONDS, watch=watch)
 
 
 class Probe(ABC):

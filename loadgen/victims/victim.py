@@ -12,10 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar, Final, NamedTuple
 
-import h11
 import trio
-import trio_websocket
-import wsproto.utilities
 
 from loadgen.answers import NO_TURN, UNANSWERED
 from loadgen.client import Needs
@@ -23,6 +20,7 @@ from loadgen.line import FAILURES, GarbledError, Line, describe
 from loadgen.stopping import first
 from loadgen.timers import now
 from loadgen.victims.probe import Context, Probe, Schedule
+from loadgen.websocket import ClosedError, RejectedError
 from loadgen.wire import UNREADABLE, whole_number
 
 RECONNECT_SECONDS: Final = 0.25
@@ -170,10 +168,8 @@ _FAILURES: Final = (
     *FAILURES,
     trio.ClosedResourceError,
     GarbledError,
-    trio_websocket.HandshakeError,
-    trio_websocket.ConnectionClosed,
-    wsproto.utilities.ProtocolError,  # trio-websocket answers a ping after our own close frame
-    h11.ProtocolError,  # and wsproto what follows an answer that is no upgrade
+    RejectedError,
+    ClosedError,
     *UNREADABLE,
     OperationFailedError,
 )

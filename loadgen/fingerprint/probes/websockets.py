@@ -9,7 +9,6 @@ from functools import partial
 from typing import Final
 
 import trio
-from wsproto.events import CloseConnection, Ping
 from wsproto.frame_protocol import Opcode
 
 from loadgen.fingerprint.clients import (
@@ -23,12 +22,12 @@ from loadgen.fingerprint.clients import (
     first_sign,
     join,
     script,
-    word_close,
 )
 from loadgen.fingerprint.found import Finding, Found, NoneSeen, NotApplicable
 from loadgen.fingerprint.practice import Mark, Probe
 from loadgen.fingerprint.site import ANSWER_SECONDS, PROMPT_SECONDS, Need, Site
 from loadgen.line import EndedError
+from loadgen.websocket import close_words
 from loadgen.wire import FIN, frame
 
 #: Size of the frame that is begun: below the limit of any server, so that no size limit ends it.
@@ -51,16 +50,16 @@ async def silence(site: Site) -> Finding:
         with trio.move_on_at(site.until):
             try:
                 while True:
-                    event = await member.hear()
-                    if isinstance(event, CloseConnection):
-                        return _ended_before_a_ping(member, word_close(event))
-                    if not isinstance(event, Ping):
+                    heard = await member.hear()
+                    if heard.opcode is Opcode.CLOSE:
+                        return _ended_before_a_ping(member, close_words(heard))
+                    if heard.opcode is not Opcode.PING:
                         continue
                     silence = member.pinged[-1] - silent_since
                     if silence > PROMPT_SECONDS:
                         return Found(value=silence, uncertainty=site.doubt(member.line), how="ping")
                     silent_since = member.pinged[-1]
-                    await member.answer(event)
+                    await member.socket.pong(heard)
             except EndedError as error:
                 return _ended_before_a_ping(member, error.ending)
         return NoneSeen(looked=site.until - silent_since)
