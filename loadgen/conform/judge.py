@@ -10,14 +10,12 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from loadgen import wire
+from loadgen.answers import TURNED_AWAY
 from loadgen.conform.case import End, Opening, Script
 from loadgen.conform.conversation import Heard
 
 #: Close codes for a limit of the server, even if the client did nothing wrong: RFC 6455 section 7.4.1, IANA.
 _LIMITS: Final = frozenset({1008, 1009, 1013})
-
-#: The same over HTTP.
-_TURNED_AWAY: Final = frozenset({429, 503})
 
 #: The longest control frame, head included. Every server must take that much, so it cannot exceed a limit.
 _LEAST_BYTES: Final = 6 + 125
@@ -43,7 +41,7 @@ class Finding(NamedTuple):
 def judge(script: Script, heard: Heard) -> Finding:
     if heard.fault:
         return Finding(Mark.WRONG, heard.fault)
-    if heard.head is not None and heard.head.status in _TURNED_AWAY and heard.head.status not in script.codes:
+    if heard.head is not None and heard.head.status in TURNED_AWAY and heard.head.status not in script.codes:
         return Finding(Mark.NOT_EXERCISED, f"turns us away: {heard.head.status}")
     if script.end is End.REFUSED:
         return _refused(script, heard)
