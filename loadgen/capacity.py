@@ -203,7 +203,7 @@ def capacity(
         duration: Seconds of each trial.
     """
     most = MOST[of] if most is None else most
-    flags.Range(first).require("--most", most)
+    flags.require("--most", flags.Range(first), most)
     largest = trial_of(of, protocol, most, duration)
     plan = make_plan(url, common, loading, largest, connect_rate=connect_rate, known=CAPACITY, rounds=8, fewer="--most")
     found = Capacity(plan, of, protocol, Search(first, most, precision), seconds=duration)

@@ -9,7 +9,7 @@ import math
 import re
 import shlex
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,8 @@ from loadgen.experiment import Probes
 from loadgen.personas import registry
 from loadgen.protocols import ESTABLISHED, MIXES, served
 from loadgen.target import Target, UsageError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -44,18 +46,19 @@ class Range:
         if value > self.most:
             raise ValueError(f"{value:,} is above {self.most:,g}")
 
-    def require(self, where: str, value: float | None) -> None:
-        """Refuse a number of a scenario."""
-        try:
-            self(None, value)
-        except ValueError as error:
-            raise UsageError(f"{where}: {error}") from None
-
 
 def is_path(_: object, text: str | None) -> None:
     """Refuse a text that cannot be a request target."""
     if text is not None and (not text.startswith("/") or any(not "!" <= letter <= "~" for letter in text)):
         raise ValueError(f"{text!r} is no path: it begins with / and is visible ASCII")
+
+
+def require(where: str, allowed: Callable[[object, T], None], value: T) -> None:
+    """Refuse what a flag's validator refuses, in a scenario or within another value."""
+    try:
+        allowed(None, value)
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}") from None
 
 
 #: The most clients of one run; the victims' source addresses come after theirs.
@@ -107,8 +110,6 @@ _OURS: Final = frozenset(("host", "content-length", "transfer-encoding", "connec
 
 #: Shares that are larger could add up to infinity.
 _MOST_SHARE: Final = 1e100
-
-T = TypeVar("T")
 
 
 def names(text: str) -> list[str]:
@@ -216,7 +217,7 @@ def victims(text: str, number: int) -> tuple[dict[str, int], str | None]:
     word, _, page = text.strip().partition(" ")
     if word == "GET":
         page = page.strip() or "/"
-        path("--victim", page)
+        require("--victim", is_path, page)
         return {"get": number}, page
     known = [*MIXES, *ESTABLISHED]
     if page or word not in known:
@@ -241,19 +242,12 @@ def probes(
     return Probes(victims=kinds, newcomers_per_s=newcomers, timeout_seconds=timeout, path=page), beside
 
 
-def path(flag: str, text: str) -> None:
-    try:
-        is_path(None, text)
-    except ValueError as error:
-        raise UsageError(f"{flag}: {error}") from None
-
-
 def request(text: str) -> tuple[str, str]:
     method, _, target = text.strip().partition(" ")
     target = target.strip()
     if not _TOKEN.fullmatch(method) or not target:
         raise UsageError(f"--request: {text!r} is not of the form 'GET /path'")
-    path("--request", target)
+    require("--request", is_path, target)
     return method, target
 
 

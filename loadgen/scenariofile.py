@@ -138,8 +138,8 @@ def _scenario(file: _File) -> Scenario:
     if probes is None and any(group.attacks for group in groups):
         raise UsageError("victims: attackers alone show nothing; add [victims]")
     _require_sense(groups, phases)
-    flags.PAUSE.require("drain", file.drain)
-    flags.NOT_NEGATIVE.require("connect_rate", file.connect_rate)
+    flags.require("drain", flags.PAUSE, file.drain)
+    flags.require("connect_rate", flags.NOT_NEGATIVE, file.connect_rate)
     experiment = Experiment(
         command=file.name,
         groups=groups,
@@ -179,22 +179,22 @@ def _only_once(what: str, names: Counter[str]) -> None:
 
 
 def _probes(victims: _Victims) -> tuple[Probes, Mapping[type[Client], int]]:
-    flags.AT_LEAST_ONE.require("victims.number", victims.number)
-    flags.NOT_NEGATIVE.require("victims.newcomers", victims.newcomers)
-    flags.NOT_NEGATIVE.require("victims.neighbours", victims.neighbours)
-    flags.PATIENCE.require("victims.timeout", victims.timeout)
+    flags.require("victims.number", flags.AT_LEAST_ONE, victims.number)
+    flags.require("victims.newcomers", flags.NOT_NEGATIVE, victims.newcomers)
+    flags.require("victims.neighbours", flags.NOT_NEGATIVE, victims.neighbours)
+    flags.require("victims.timeout", flags.PATIENCE, victims.timeout)
     return flags.probes(victims.kind, victims.number, victims.newcomers, victims.timeout, victims.neighbours)
 
 
 def _group(group: _Group) -> Group:
     where = f"groups.{group.name}"
-    flags.CLIENTS.require(f"{where}.clients", group.clients)
-    flags.DURATION.require(f"{where}.poll_wait", group.poll_wait)
+    flags.require(f"{where}.clients", flags.CLIENTS, group.clients)
+    flags.require(f"{where}.poll_wait", flags.DURATION, group.poll_wait)
     if bool(group.mix) == bool(group.kind):
         raise UsageError(f"{where}: it has either mix, for honest clients, or kind, for attackers")
     if group.name == BESIDE:
         raise UsageError(f"{where}: that name is the honest slow clients'; say victims.neighbours = 5")
-    flags.CLIENTS.require(f"{where}.rooms", group.rooms)
+    flags.require(f"{where}.rooms", flags.CLIENTS, group.rooms)
     try:
         if group.mix:
             counts = flags.mix(group.mix, group.clients)
@@ -212,11 +212,11 @@ def _phase(phase: _Phase, groups: set[str]) -> Phase:
         if name not in groups:
             raise UsageError(f"{where}: there is no group {name!r}; there are {', '.join(sorted(groups)) or 'none'}")
     for name, share in phase.open.items():
-        flags.PART.require(f"{where}.open.{name}", share)
-    flags.NOT_NEGATIVE.require(f"{where}.rate", phase.rate)
-    flags.TEXT.require(f"{where}.text_bytes", phase.text_bytes)
+        flags.require(f"{where}.open.{name}", flags.PART, share)
+    flags.require(f"{where}.rate", flags.NOT_NEGATIVE, phase.rate)
+    flags.require(f"{where}.text_bytes", flags.TEXT, phase.text_bytes)
     usual = {"baseline": Counts.BASELINE, "recovery": Counts.RECOVERY}.get(phase.name, Counts.LOAD)
     told = Counts(phase.counts_as) if phase.counts_as else usual if phase.seconds else Counts.OPENING
     allowed = flags.PAUSE if told is Counts.OPENING else flags.DURATION
-    allowed.require(f"{where}.seconds", phase.seconds)
+    flags.require(f"{where}.seconds", allowed, phase.seconds)
     return Phase(**{**msgspec.structs.asdict(phase), "counts_as": told})

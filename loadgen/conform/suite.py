@@ -122,7 +122,7 @@ def conform(
     require(common.report)
     parts, _ = split(url, "ws")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    flags.path("URL", path)
+    flags.require("URL", flags.is_path, path)
     try:
         target = find(parts._replace(path="", query="", fragment="").geturl(), common)
     except TargetDownError as error:

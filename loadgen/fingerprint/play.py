@@ -235,7 +235,7 @@ def fingerprint(url: Url, /, *, options: Options = OPTIONS, common: Common = COM
     conditions = figures.parse(common.fail_if, FIGURES, server_pid=False)
     if options.poll_path.count(WAIT) != 1:
         raise UsageError(f"--poll-path: {options.poll_path!r} must have {WAIT} in it once: the seconds to be held")
-    flags.path("--poll-path", options.poll_path.replace(WAIT, "1"))
+    flags.require("--poll-path", flags.is_path, options.poll_path.replace(WAIT, "1"))
     require(common.report)
     target = find(url, common)
     notes = preflight.check(target, max(options.connections, _SLOW_CONNECTIONS), 1)
