@@ -172,8 +172,9 @@ def parse_json(data: str | bytes, decoder: msgspec.json.Decoder[_T]) -> _T:
         parsed = decoder.decode(data)
         refuse_duplicates(data, _different_fields(parsed))
     except msgspec.ValidationError as error:
-        names_a_field = any(sign in str(error) for sign in ("`$.", "missing required", "unknown field"))
-        raise MessageError(ErrorCode.BAD_FIELD, str(error)[:200] if names_a_field else _OBJECT) from None
+        if any(sign in str(error) for sign in ("`$.", "missing required", "unknown field")):
+            raise MessageError(ErrorCode.BAD_FIELD, str(error)[:200]) from None
+        raise MessageError(ErrorCode.BAD_JSON, _OBJECT) from None
     except msgspec.DecodeError as error:
         raise MessageError(ErrorCode.BAD_JSON, str(error)[:200]) from None
     except UnicodeDecodeError:

@@ -93,7 +93,7 @@ async def test_a_session_takes_a_valid_name_only(server: Serving, peer: Peer) ->
     wrong: list[tuple[Body, str]] = [
         (b'{"name": "\\u202eAnn"}', "bad_field"),
         (b'{"name": "a", "name": "b"}', "bad_field"),
-        (b"[]", "bad_field"),
+        (b"[]", "bad_json"),
         (b"{", "bad_json"),
         ({"name": "Z" + "\u0301" * 10_000}, "too_large"),
     ]

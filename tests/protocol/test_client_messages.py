@@ -169,7 +169,7 @@ def test_publish_bodies(body: bytes, content_type: str | None, expected: Publish
         (b"", "text/plain", 400, "bad_field"),
         (b"", "application/json", 400, "bad_json"),
         (b"\xff", "application/json", 400, "bad_json"),
-        (b"[]", "application/json", 400, "bad_field"),
+        (b"[]", "application/json", 400, "bad_json"),
         (b"{}", "application/json", 400, "bad_field"),
         (b'{"text":1}', "application/json", 400, "bad_field"),
         (b'{"text":"a","text":"b"}', "application/json", 400, "bad_field"),
@@ -178,7 +178,7 @@ def test_publish_bodies(body: bytes, content_type: str | None, expected: Publish
         (b"\r\n" * 8193, "text/plain", 400, "bad_field"),
         (b"x" * 65_536, "text/plain", 400, "bad_field"),
         (b"x" * 65_536, "application/json", 413, "too_large"),
-        (b"[" * MAX_JSON_BYTES, "application/json", 400, "bad_field"),
+        (b"[" * MAX_JSON_BYTES, "application/json", 400, "bad_json"),
         (b'{"text":"a","x":' + b"[" * 12_500 + b"]" * 12_500 + b"}", "application/json", 400, "bad_json"),
     ],
 )
@@ -193,7 +193,7 @@ def test_a_body_with_a_read_marker() -> None:
     for body, media, code in [
         (b'{"offset":41}', "text/plain", ErrorCode.UNSUPPORTED_MEDIA_TYPE),
         (b'{"offset":41}', None, ErrorCode.UNSUPPORTED_MEDIA_TYPE),
-        (b"41", "application/json", BAD_FIELD),
+        (b"41", "application/json", BAD_JSON),
         (b"{}", "application/json", BAD_FIELD),
         (b'{"offset":-1}', "application/json", BAD_FIELD),
         (b'{"offset":1,"offset":2}', "application/json", BAD_FIELD),
