@@ -97,6 +97,8 @@ class WebSocketHandler(Handler):
         self._ping_interval = settings.ping_interval
         self._serving_deadline = settings.serving_deadline
         self._replying_ticks = ticks(settings.serving_deadline + TASK_MARGIN)
+        #: sessions that were notified of the end of this sign-in; kept here, since few are in their last 30 s
+        self._notified: dict[WebSocketSession, Principal] = {}
 
     def open(self, connection: Connection, answer: Upgrade) -> bool:
         """Switch the connection to WebSocket; frames may be in its inbox already."""
@@ -155,7 +157,12 @@ class WebSocketHandler(Handler):
         if connection.state is _REPLYING or connection.blocked:
             return False
         if not kept or (more and connection.state is _PINGED):  # the rest may wait for longer than a pong may
-            self._rest(connection, session, left if session.principal is principal else _left(session.principal))
+            if session.principal is not principal:
+                left = _left(session.principal)
+            if left <= NOTICE and not self._was_notified(session):  # a busy peer may move the deadline for ever
+                self._notify(connection, session, left)
+                return more and connection.context is session
+            self._rest(connection, session, left)
         elif not more and connection.state is not _MESSAGE:
             self._connections.enter(connection, _MESSAGE, session)
         return more
@@ -165,8 +172,18 @@ class WebSocketHandler(Handler):
         if left >= self._ping_interval + NOTICE:
             self._connections.enter(connection, _OPEN, session)
             return
-        look = min(self._ping_interval, left - NOTICE if left > NOTICE else left)
-        self._connections.enter(connection, _OPEN, session, span=ticks(max(look, TICK)))
+        look = left if self._was_notified(session) else left - NOTICE
+        span = ticks(max(min(self._ping_interval, look), TICK))
+        self._connections.enter(connection, _OPEN, session, span=span)
+
+    def _was_notified(self, session: WebSocketSession) -> bool:
+        return self._notified.get(session) is session.principal
+
+    def _notify(self, connection: Connection, session: WebSocketSession, left: float) -> None:
+        """Say that the sign-in ends in `left` seconds, and enter OPEN. The send may close the connection."""
+        self._notified[session] = session.principal
+        self._rest(connection, session, left)
+        self._connections.send(connection, session.dialect.expiring(left))
 
     def _handle_event(self, connection: Connection, session: WebSocketSession, event: Event) -> None:
         match event:
@@ -298,8 +315,7 @@ class WebSocketHandler(Handler):
                 self.close(connection, Reason.EXPIRED, Reason.EXPIRED.sentence)
                 return
             if left <= NOTICE + 2 * TICK:
-                self._rest(connection, session, left)
-                self._connections.send(connection, session.dialect.expiring(left))
+                self._notify(connection, session, left)
                 return
             if connection.rate:
                 connection.rate = self._bucket.at_rest(connection.rate, self._now())
@@ -328,6 +344,7 @@ class WebSocketHandler(Handler):
         assert isinstance(context, WebSocketSession)
         self._budget.release(connection)
         context.assembly = None
+        self._notified.pop(context, None)
         self._conversation.released(connection, context)
 
 
