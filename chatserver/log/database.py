@@ -5,6 +5,7 @@ Owns: this routing, and the queue of drafts. May not: know a database, or open o
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from time import time_ns
 from typing import Any, Generic, Protocol, TypeVar
 
 import trio
@@ -28,6 +29,7 @@ from chatserver.log.interface import (
     within_bytes,
 )
 from chatserver.log.markers import DatabaseMarkers, MarkerQueries, Markers
+from chatserver.log.retention import RetentionQueries, step
 from chatserver.log.sanctions import Sanctions
 from chatserver.log.signouts import SignOuts
 from chatserver.log.tables import Tables
@@ -72,9 +74,6 @@ class Writer(Protocol[C_co]):
     def commit(self, drafts: Sequence[Draft]) -> Outcomes:
         """Store a group whole or not at all."""
 
-    def forget(self, after_room: int, keeps: Keeps) -> tuple[dict[str, int], int | None]:
-        """One step of retention: the new first offsets, and the room to go on after (None: done)."""
-
     def change(self, doing: str, work: Callable[[C_co], T]) -> T:
         """Run `work` as one transaction."""
 
@@ -98,14 +97,21 @@ class Parts(Protocol[C_co]):
 P = TypeVar("P", bound=Parts[Any])
 
 
+def system_ms() -> int:
+    """The clock of this machine, in ms since 1970."""
+    return time_ns() // 1_000_000
+
+
 class DatabaseLog(Generic[C, P]):
-    """See the module. `has_side_thread`: changes are made beside groups."""
+    """See the module. `wall_ms`: None means the clock of the database. `has_side_thread`: changes run beside groups."""
 
     def __init__(
         self, queries: ReadQueries[C], *, tables: Callable[[C], Tables], markers: MarkerQueries[C],
-        wall_ms: Callable[[], int], has_side_thread: bool,
+        retention: RetentionQueries[C], wall_ms: Callable[[], int] | None, has_side_thread: bool,
     ) -> None:  # fmt: skip
         self._queries = queries
+        self._retention = retention
+        self._wall_ms = wall_ms
         self._tables = tables
         self._writer_thread = ThreadPool(1)
         self._changes = ThreadPool(1) if has_side_thread else self._writer_thread
@@ -116,7 +122,7 @@ class DatabaseLog(Generic[C, P]):
         self.audit = Audit(self)
         self.sanctions = Sanctions(self)
         self.signouts = SignOuts(self)
-        self.markers: Markers = DatabaseMarkers(self, markers, wall_ms)
+        self.markers: Markers = DatabaseMarkers(self, markers, wall_ms or system_ms)
 
     def _open_parts(self) -> P:
         """Raises LogUnavailable when the log is closed."""
@@ -196,10 +202,18 @@ class DatabaseLog(Generic[C, P]):
     async def retain(self, keeps: Keeps) -> dict[str, int]:
         """Remove the oldest records, a step at a time; see `Log.retain`."""
         first: dict[str, int] = {}
-        after_room: int | None = 0
-        while after_room is not None:
-            # Not in one of trio's threads: a wait for it could not be cancelled while the disk hangs.
-            lost, after_room = await self._changes.run(partial(self._open_parts().writer.forget, after_room, keeps))
+        after: int | None = 0
+        while after is not None:
+            now = None if self._wall_ms is None else self._wall_ms()
+            work = partial(step, self._retention, keeps, after, now)
+            # Without a deadline, because the caller has to know what a step that hung has removed.
+            change = partial(self._open_parts().writer.change, "retention", work)
+            try:
+                lost, after = await self._changes.run(change)
+            except LogUnavailable:
+                if not first:
+                    raise
+                break  # the caller has to know what the earlier steps have removed
             first |= lost
         return first
 

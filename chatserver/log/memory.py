@@ -44,6 +44,7 @@ from chatserver.log.interface import (
     within_bytes,
 )
 from chatserver.log.markers import MemoryMarkers
+from chatserver.log.retention import bounds
 from chatserver.log.sanctions import Sanctions
 from chatserver.log.signouts import SignOuts
 from chatserver.log.sqlite_rows import SqliteTables
@@ -161,9 +162,8 @@ class MemoryLog:
 
         def forget() -> Iterator[None]:
             for name in list(self._rooms):
-                max_messages, max_age_ms = keeps(name)
-                oldest_ms = self._wall_ms() - max_age_ms if max_age_ms else 0
-                while self._forget(name, max_messages, oldest_ms):
+                keep_from, oldest = bounds(keeps(name), self._any(name).last, self._wall_ms())
+                while self._forget(name, keep_from, oldest):
                     lost[name] = self._any(name).first
                     yield
                 yield
@@ -208,13 +208,12 @@ class MemoryLog:
     def _any(self, name: str) -> _Room:
         return self._rooms.get(name) or self._emptied.get(name) or _Room()
 
-    def _forget(self, name: str, max_messages: int, oldest_ms: int) -> int:
+    def _forget(self, name: str, keep_from: int, oldest: int) -> int:
         """Remove up to RETAIN_STEP of a room's oldest records; returns how many."""
         room = self._any(name)
         before = room.first
-        keep_from = room.last - max_messages + 1 if max_messages else before
         while room.records and room.first - before < RETAIN_STEP:
-            if room.first >= keep_from and room.records[room.first].time >= oldest_ms:
+            if room.first >= keep_from and room.records[room.first].time >= oldest:
                 break
             state = room.records.pop(room.first).state
             if state is not None and state.edit:

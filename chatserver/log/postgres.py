@@ -13,13 +13,12 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from time import time_ns
 from typing import NamedTuple, TypeVar
 
 import trio
 
-from chatserver.log import postgres_markers, postgres_readers
-from chatserver.log.database import DatabaseLog
+from chatserver.log import postgres_markers, postgres_readers, postgres_retention
+from chatserver.log.database import DatabaseLog, system_ms
 from chatserver.log.interface import (
     DRAIN_DEADLINE,
     Faulted,
@@ -66,13 +65,13 @@ class PostgresLog(DatabaseLog[Connection, _Opened]):
     def __init__(self, url: str, *, wall_ms: Callable[[], int] | None = None) -> None:
         self._url = url
         self._wall_ms = wall_ms
-        own_ms = wall_ms or (lambda: time_ns() // 1_000_000)  # for times that need not agree between servers
         self._node = secrets.token_hex(4)
         super().__init__(
-            postgres_readers, tables=PostgresTables, markers=postgres_markers, wall_ms=own_ms, has_side_thread=True
+            postgres_readers, tables=PostgresTables, markers=postgres_markers, retention=postgres_retention,
+            wall_ms=wall_ms, has_side_thread=True,
         )  # fmt: skip
         self._replaced = trio.Event()
-        self.index = PostgresIndex(self.change, own_ms)
+        self.index = PostgresIndex(self.change, wall_ms or system_ms)
 
     @property
     def reachable(self) -> bool:

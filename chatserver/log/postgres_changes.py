@@ -45,7 +45,7 @@ _UNREACT = f"""
     WHERE (reactions.room, reactions.place, reactions.emoji, reactions.user_id)
         = (asked.room, asked.place, asked.emoji, asked.user_id)
 """  # noqa: S608
-_FORGET_REACTIONS = """
+FORGET_REACTIONS = """
     DELETE FROM reactions USING unnest(%s::bigint[], %s::bigint[]) AS asked (room, place)
     WHERE reactions.room = asked.room AND reactions.place = asked.place
 """
@@ -99,7 +99,7 @@ class PostgresChanges:
 
     def forget_reactions(self, messages: Sequence[Place]) -> None:
         """See `Rows`."""
-        self._connection.execute(_FORGET_REACTIONS, self._arrays(messages))
+        self._connection.execute(FORGET_REACTIONS, self._arrays(messages))
 
     def _names(self, rooms: Iterable[str]) -> dict[int, str]:
         return {self._rooms[room].id: room for room in rooms}

@@ -1,6 +1,6 @@
 """Writing to PostgreSQL: a group of drafts in, a commit, an outcome for each draft out.
 
-Owns: the transaction of a group, idempotency keys, retention. May not: know trio. It runs in a thread, one call at a
+Owns: the transaction of a group, idempotency keys. May not: know trio. It runs in a thread, one call at a
 time.
 
 A group is two round trips. The first locks its rooms, in the order of their ids so that no two servers deadlock, and
@@ -15,8 +15,8 @@ from typing import TypeVar
 from psycopg.rows import TupleRow
 
 from chatserver.log.changes import Changes, hints_of, plain
-from chatserver.log.interface import KEY_LIFETIME_MS, Draft, Keeps, LogError, LogUnavailable, Record, Refused, Stored
-from chatserver.log.postgres_changes import EMPTY, PostgresChanges, RoomEnd
+from chatserver.log.interface import KEY_LIFETIME_MS, Draft, LogError, LogUnavailable, Record, Refused, Stored
+from chatserver.log.postgres_changes import PostgresChanges, RoomEnd
 from chatserver.log.postgres_connection import Connection, Session
 from chatserver.log.postgres_index import vectors
 from chatserver.log.postgres_news import notify
@@ -27,11 +27,6 @@ from chatserver.log.rows import COLUMNS, OF_MESSAGES, more_of, record_of
 MAX_CACHED_ROOMS = 50_000
 #: Keys written between two removals of expired ones, so that most groups need no statement for it.
 EXPIRE_EVERY = 512
-#: Records that one step of retention may remove: some milliseconds, during which their rooms are locked.
-FORGET_STEP = 500
-#: Rooms that one step of retention may look at.
-ROOMS_STEP = 200
-
 T = TypeVar("T")
 _Key = tuple[str, str, str]  # room, user, key
 
@@ -78,33 +73,10 @@ _MOVE_ENDS = """
     UPDATE rooms SET last = moved.last, time = moved.time
     FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) AS moved (id, last, time) WHERE rooms.id = moved.id
 """
-_TO_FORGET = f"""
-    SELECT rooms.id, name, forgotten, last, messages.time, {_NOW}
-    FROM rooms JOIN messages ON messages.room = rooms.id AND messages.place = forgotten + 1
-    WHERE rooms.id > %s AND last > forgotten ORDER BY rooms.id LIMIT %s
-"""  # noqa: S608
-_LOCK_IDS = "SELECT id FROM rooms WHERE id = ANY(%s::bigint[]) ORDER BY id FOR NO KEY UPDATE"
-# Time never decreases within a room, so the records that are too old are its first ones.
-_FORGET = """
-    WITH gone AS (
-        DELETE FROM messages USING unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
-            AS asked (id, low, high, keep_from, oldest)
-        WHERE room = id AND place BETWEEN low AND high AND (place < keep_from OR time < oldest)
-        RETURNING room, place, more
-    ), ends AS (
-        SELECT room, max(place) AS place FROM gone GROUP BY room
-    ), reacted AS (
-        DELETE FROM reactions USING ends WHERE reactions.room = ends.room AND reactions.place <= ends.place
-    )
-    UPDATE rooms SET forgotten = ends.place FROM ends WHERE id = ends.room RETURNING id, name, forgotten, ARRAY(
-        SELECT substring(more FROM '"edit":([0-9]+)') FROM gone
-        WHERE gone.room = id AND position('"edit":' IN more) > 0  -- JSON escapes quotation marks within texts
-    )
-"""
 
 
 class PostgresWriter:
-    """Commits groups on one session, and retention on another. `wall_ms`: None means the clock of the database."""
+    """Commits groups on one session, and other changes on another. `wall_ms`: None means the clock of the database."""
 
     def __init__(self, session: Session, side: Session, node: str, wall_ms: Callable[[], int] | None) -> None:
         self._session = session
@@ -246,14 +218,6 @@ class PostgresWriter:
 
         return self._side.run(doing, whole)
 
-    def forget(self, after_room: int, keeps: Keeps) -> tuple[dict[str, int], int | None]:
-        """One step of retention, over the rooms with ids above `after_room`.
-
-        Returns the new first offset of each room that lost something, and the id to go on with (None: done).
-        """
-        now = None if self._wall_ms is None else self._wall_ms()
-        return self.change("retention", partial(_forget, after_room, keeps, now))
-
 
 def _insert(connection: Connection, records: Sequence[Record], rooms: dict[str, RoomEnd], *, rich: bool) -> None:
     values: list[str] = [
@@ -294,37 +258,3 @@ def _used_keys(found: Sequence[TupleRow], keyed: dict[_Key, Draft], now: int) ->
         draft = keyed[key]
         used[key] = plain(draft, place, time) if row[0] is None else record_of(draft.room, place, *row)
     return used
-
-
-def _forget(
-    after_room: int, keeps: Keeps, now: int | None, connection: Connection
-) -> tuple[dict[str, int], int | None]:  # fmt: skip
-    connection.execute("SET LOCAL synchronous_commit = off")  # if a crash undoes it, retention does it again
-    rows = connection.execute(_TO_FORGET, (after_room, ROOMS_STEP)).fetchall()
-    go_on_after: int | None = rows[-1][0] if len(rows) == ROOMS_STEP else None
-    asked: list[tuple[int, int, int, int]] = []  # room, first, first to keep, oldest time
-    for id_, name, forgotten, last, time, database_now in rows:
-        max_messages, max_age_ms = keeps(name)
-        oldest_ms = (database_now if now is None else now) - max_age_ms if max_age_ms else 0
-        keep_from = last - max_messages + 1 if max_messages else 0
-        if forgotten + 1 < keep_from or time < oldest_ms:
-            asked.append((id_, forgotten + 1, keep_from, oldest_ms))
-    if not asked:
-        return {}, go_on_after
-    most = max(FORGET_STEP // len(asked), 1)
-    ids, lows, kept, oldest = (plain_array(column) for column in zip(*asked, strict=True))
-    connection.execute(_LOCK_IDS, (ids,))
-    removed = connection.execute(
-        _FORGET, (ids, lows, plain_array(low + most - 1 for _, low, _, _ in asked), kept, oldest)
-    )
-    firsts: dict[str, int] = {}
-    edits: list[tuple[int, str]] = []
-    highs = {id_: low + most - 1 for id_, low, _, _ in asked}
-    for id_, name, forgotten, edited in removed.fetchall():
-        firsts[name] = forgotten + 1
-        edits += ((id_, edit) for edit in edited)
-        if forgotten == highs[id_]:  # there may be more
-            go_on_after = id_ - 1 if go_on_after is None else min(go_on_after, id_ - 1)
-    if edits:
-        connection.execute(EMPTY, tuple(map(plain_array, zip(*edits, strict=True))))
-    return firsts, go_on_after

@@ -23,6 +23,7 @@ class _More(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 _NOTHING = _More()
+_UNTOUCHED = State()
 _KINDS = tuple(Kind)
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_More).decode
@@ -33,6 +34,11 @@ def more_of(record: Record) -> str:
     if not (record.mentions or record.state or record.reaction):
         return ""
     return _encode(_More(record.mentions, record.state, record.reaction)).decode()
+
+
+def state_of(more: str) -> State:
+    """The state in the column `more`."""
+    return (_decode(more).state if more else None) or _UNTOUCHED
 
 
 def record_of(

@@ -12,15 +12,14 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
-from time import time_ns
 from typing import NamedTuple, TypeVar
 
 import trio
 
-from chatserver.log import sqlite_markers, sqlite_readers
+from chatserver.log import sqlite_markers, sqlite_readers, sqlite_retention
 from chatserver.log.changes import hints_of, take_text
 from chatserver.log.connections import close_lock
-from chatserver.log.database import DatabaseLog
+from chatserver.log.database import DatabaseLog, system_ms
 from chatserver.log.file_lock import FileLock
 from chatserver.log.interface import (
     DRAIN_DEADLINE,
@@ -82,18 +81,19 @@ class SqliteLog(DatabaseLog[sqlite3.Connection, _Opened]):
     """
 
     reachable = True
+    _wall_ms: Callable[[], int]
 
     def __init__(
         self, path: str, *, neighbours: Neighbours | None = None,
-        wall_ms: Callable[[], int] = lambda: time_ns() // 1_000_000,
+        wall_ms: Callable[[], int] = system_ms,
     ) -> None:  # fmt: skip
         super().__init__(
-            sqlite_readers, tables=SqliteTables, markers=sqlite_markers, wall_ms=wall_ms, has_side_thread=False
+            sqlite_readers, tables=SqliteTables, markers=sqlite_markers, retention=sqlite_retention, wall_ms=wall_ms,
+            has_side_thread=False,
         )  # fmt: skip
         self._path = path
         self._neighbours = neighbours
         self.shared = neighbours is not None
-        self._wall_ms = wall_ms
         self._altered = trio.Event()  # set when the files may still hold bytes of an edited or deleted text
         self._has_removed = False  # retention has removed records since the last scrub began, at `_scrubbed`
         self._scrubbed = -math.inf

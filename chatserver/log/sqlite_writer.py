@@ -1,6 +1,6 @@
 """Writing to SQLite: a group of drafts in, a commit, an outcome for each draft out.
 
-Owns: the writing connection and its turn, the next offset of each room, idempotency keys, retention. May not: know
+Owns: the writing connection and its turn, the next offset of each room, idempotency keys. May not: know
 trio. It runs in a thread, one call at a time.
 
 A group of plain messages without keys is one statement, and so needs no explicit transaction. Changes to other records
@@ -21,43 +21,18 @@ import msgspec
 
 from chatserver.log.changes import Changes, plain
 from chatserver.log.file_lock import FileLock
-from chatserver.log.interface import KEY_LIFETIME_MS, Draft, Keeps, LogError, LogUnavailable, Record, Refused, Stored
+from chatserver.log.interface import KEY_LIFETIME_MS, Draft, LogError, LogUnavailable, Record, Refused, Stored
 from chatserver.log.rows import COLUMNS, OF_MESSAGES, more_of, record_of
 from chatserver.log.sqlite_changes import SqliteChanges
 from chatserver.log.sqlite_file import OpenFiles, unavailable
 from chatserver.log.sqlite_rows import RoomEnd, execute_rows
-from chatserver.log.sqlite_schema import IN_ROOM, LAST_KEPT, OFFSET_BITS, OFFSETS
+from chatserver.log.sqlite_schema import IN_ROOM, OFFSET_BITS, OFFSETS
 
 #: Rooms whose next offset is kept in memory: about 10 MB.
 MAX_CACHED_ROOMS = 50_000
 #: Keys written between two removals of expired ones, so that most groups need no statement for it.
 EXPIRE_EVERY = 512
-#: Records that one step of retention may remove: about 1 ms, and one sync of the disk.
-FORGET_STEP = 100
-#: Reactions to such records that one step may remove.
-REACTIONS_STEP = 1_000
-#: Rooms that one step of retention may look at.
-ROOMS_STEP = 200
-
 _decode_ends = msgspec.json.Decoder(list[tuple[int, int, int, int]]).decode
-_decode_rooms = msgspec.json.Decoder(list[tuple[int, str, int, int, int | None]]).decode
-
-# The result is one row of JSON (see sqlite_rows.py): with two statements a room, commits waited 10 ms for each step.
-_TO_FORGET = f"""
-    SELECT json_group_array(json_array(rooms.id, name, forgotten, last, time)) FROM
-        (SELECT id, name, forgotten, {LAST_KEPT} AS last FROM rooms WHERE id > ? ORDER BY id LIMIT ?) AS rooms
-    LEFT JOIN messages ON place = (rooms.id << {OFFSET_BITS}) + forgotten + 1
-"""  # noqa: S608
-_FORGET_REACTIONS = """
-    DELETE FROM reactions WHERE (place, emoji, user_id) IN
-        (SELECT place, emoji, user_id FROM reactions WHERE place BETWEEN ? AND ? LIMIT ?)
-"""
-_EMPTY_EDITS = f"""
-    UPDATE messages SET text = '' WHERE place IN (
-        SELECT place - place % {OFFSETS} + json_extract(more, '$.state.edit')
-        FROM messages WHERE place BETWEEN ? AND ? AND more != ''
-    )
-"""  # noqa: S608
 
 # The result is one row of JSON. The offsets of an empty room continue after those that retention removed.
 _FIND_ENDS = f"""
@@ -111,13 +86,6 @@ class SqliteWriter:
             return self._whole("storing a message", self._commit, drafts)
         except LogUnavailable as error:
             return [error] * len(drafts)
-
-    def forget(self, after_room: int, keeps: Keeps) -> tuple[dict[str, int], int | None]:
-        """One step of retention, over the rooms with ids above `after_room`.
-
-        Returns the new first offset of each room that lost something, and the id to go on with (None: done).
-        """
-        return self._whole("retention", self._forget, after_room, keeps)
 
     def in_turn(self, work: Callable[[], T]) -> T:
         """Run `work` while no other process writes."""
@@ -268,52 +236,3 @@ class SqliteWriter:
             (2 * self._keys_since_sweep, now, KEY_LIFETIME_MS),
         )
         self._keys_since_sweep = 0
-
-    def _forget(self, after_room: int, keeps: Keeps) -> tuple[dict[str, int], int | None]:
-        now = self._wall_ms()
-        first: dict[str, int] = {}
-        budget = FORGET_STEP
-        (found,) = self._connection.execute(_TO_FORGET, (after_room, ROOMS_STEP)).fetchone()
-        rooms = _decode_rooms(found)
-        go_on_after = rooms[-1][0] if len(rooms) == ROOMS_STEP else None
-        for room_id, name, forgotten, last, time in rooms:
-            max_messages, max_age_ms = keeps(name)
-            oldest_ms = now - max_age_ms if max_age_ms else 0
-            keep_from = last - max_messages + 1 if max_messages else 0
-            if forgotten + 1 >= keep_from and (time is None or time >= oldest_ms):
-                continue
-            removed_to = self._forget_in_room(room_id, forgotten, min(forgotten + budget, last), keep_from, oldest_ms)
-            if removed_to is None:
-                budget = 0
-            else:
-                first[name] = removed_to + 1
-                budget -= removed_to - forgotten
-            if budget == 0:
-                go_on_after = room_id - 1
-                break
-        return first, go_on_after
-
-    def _forget_in_room(
-        self, room_id: int, forgotten: int, high: int, keep_from: int, oldest_ms: int
-    ) -> int | None:  # fmt: skip
-        """Remove the records up to offset `high` that are before `keep_from` or too old; returns the last one's offset.
-
-        Records with many reactions lose only some of these in one step (None).
-        """
-        base = room_id << OFFSET_BITS
-        low = base + forgotten + 1
-        self._begin()
-        # Time never decreases within a room, so the records that are too old are its first ones.
-        place, time = self._connection.execute(
-            "SELECT max(place), time FROM messages WHERE place BETWEEN ? AND ? AND (place < ? OR time < ?)",
-            (low, base + high, base + keep_from, oldest_ms),
-        ).fetchone()
-        if self._connection.execute(_FORGET_REACTIONS, (low, place, REACTIONS_STEP)).rowcount == REACTIONS_STEP:
-            return None
-        self._connection.execute(_EMPTY_EDITS, (low, place))
-        self._connection.execute("DELETE FROM messages WHERE place BETWEEN ? AND ?", (low, place))
-        removed_to: int = place - base
-        self._connection.execute(
-            "UPDATE rooms SET forgotten = ?, forgotten_time = ? WHERE id = ?", (removed_to, time, room_id)
-        )
-        return removed_to

@@ -1,4 +1,4 @@
-"""Reads, lists of rooms and retention: one suite for all engines."""
+"""Reads and lists of rooms: one suite for all engines."""
 
 from collections.abc import Callable
 from functools import partial
@@ -6,15 +6,11 @@ from functools import partial
 import pytest
 import trio
 
-from chatserver.log import memory, postgres_writer, sqlite_writer
 from chatserver.log.interface import MAX_READ, MAX_READ_BYTES, Head, Log, RoomSummary
 from chatserver.log.memory import MemoryLog
 from tests.log.support import Clock, draft, fill, offsets, submit_all
-from tests.support.groups import append
 
 FAR = 2**70  # beyond SQLite's integers
-
-# -- reading
 
 
 async def test_a_room_never_written_is_empty(log: Log) -> None:
@@ -103,74 +99,6 @@ async def test_rooms_come_most_recently_written_first(log: Log, clock: Clock) ->
     assert sorted(summary.room for summary in await log.rooms(2)) == ["a", "b"]
     assert [summary.room for summary in await log.rooms(10)][2:] == ["c"]
     assert await log.rooms(0) == await log.rooms(-1) == []
-
-
-# -- retention
-
-
-@pytest.mark.parametrize(
-    ("max_messages", "max_age_ms", "lost"),
-    [(0, 3_000, {"lobby": 3}), (4, 3_000, {"lobby": 3}), (2, 3_000, {"lobby": 4}), (0, 0, {}), (5, 10**6, {})],
-)
-async def test_retain_by_the_tighter_bound(
-    log: Log, clock: Clock, max_messages: int, max_age_ms: int, lost: dict[str, int]
-) -> None:
-    for _ in range(5):
-        await append(log, draft())
-        clock.ms += 1_000
-    assert await log.retain(lambda _: (max_messages, max_age_ms)) == lost
-    assert await log.head("lobby") == Head(lost.get("lobby", 1), 5)
-    assert offsets(await log.read("lobby", after=0, limit=9)) == list(range(lost.get("lobby", 1), 6))
-
-
-async def test_a_room_may_have_bounds_of_its_own(log: Log, clock: Clock) -> None:
-    for room in ("short", "young", "all", "lobby"):
-        for _ in range(5):
-            await append(log, draft(room=room))
-            clock.ms += 1_000
-    own = {"short": (1, 0), "young": (0, 12_500), "all": (0, 0)}
-    lost = await log.retain(lambda room: own.get(room, (3, 0)))
-    assert lost == {"short": 5, "young": 4, "lobby": 3}
-    assert await log.head("all") == Head(1, 5)
-
-
-async def test_an_emptied_room_keeps_its_offsets(log: Log, clock: Clock) -> None:
-    await fill(log, 5)
-    clock.ms += 1_000
-    assert await log.retain(lambda _: (0, 1)) == {"lobby": 6}
-    assert await log.head("lobby") == Head(6, 5)
-    assert await log.latest("lobby", 9) == []
-    assert await log.rooms(9) == []
-    clock.ms += 99
-    assert await log.retain(lambda _: (1, 1)) == {}
-    assert (await append(log, draft())).record.offset == 6
-    assert await log.head("lobby") == Head(6, 6)
-
-
-async def test_retain_many_rooms_while_publishers_go_on(
-    log: Log, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Retention takes several steps, by rooms and by records."""
-    for module in (sqlite_writer, postgres_writer):
-        monkeypatch.setattr(module, "FORGET_STEP", 20)
-        monkeypatch.setattr(module, "ROOMS_STEP", 10)
-    monkeypatch.setattr(memory, "RETAIN_STEP", 20)
-    await fill(log, 170)
-    await submit_all(log, [draft(room=f"room-{number % 45}") for number in range(90)])
-    lost: dict[str, int] = {}
-
-    async def retain() -> None:
-        lost.update(await log.retain(lambda _: (1, 0)))
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(retain)
-        for number in range(10):
-            await append(log, draft(str(number), room="busy"))
-    assert lost.pop("lobby") == 170
-    lost.pop("busy", None)
-    assert lost == {f"room-{number}": 2 for number in range(45)}
-    assert await log.head("lobby") == Head(170, 170)
-    assert (await log.head("busy")).last == 10
 
 
 async def test_the_outcome_of_a_read_is_posted(closed_log: Log, nursery: trio.Nursery) -> None:

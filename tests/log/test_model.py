@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from chatserver.log import groups as groups_module
 from chatserver.log import interface as interface_module
 from chatserver.log import memory as memory_module
+from chatserver.log import retention as retention_module
 from chatserver.log import sqlite_readers as readers_module
 from chatserver.log import sqlite_writer as writer_module
 from chatserver.log.interface import KEY_LIFETIME_MS, Draft, Kind, Log, LogError, LogUnavailable, Refused, Stored
@@ -31,7 +32,8 @@ ROOMS = ("a", "b", "c")
 MAX_READ = 5
 MAX_GROUP = 4
 SMALL = {
-    writer_module: {"FORGET_STEP": 3, "ROOMS_STEP": 2, "MAX_CACHED_ROOMS": 2, "EXPIRE_EVERY": 3},
+    writer_module: {"MAX_CACHED_ROOMS": 2, "EXPIRE_EVERY": 3},
+    retention_module: {"FORGET_STEP": 3, "ROOMS_STEP": 2, "REACTIONS_STEP": 2},
     groups_module: {"MAX_GROUP": MAX_GROUP},
     interface_module: {"MAX_READ": MAX_READ},
     memory_module: {"RETAIN_STEP": 3, "EXPIRE_EVERY": 3},

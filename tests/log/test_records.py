@@ -263,30 +263,6 @@ async def test_a_used_key_does_not_keep_a_deleted_text(log: Log) -> None:
     assert (await append(log, draft("secret", key="k"))).record.text == ""
 
 
-async def test_retention_removes_reactions_with_their_message(log: Log, clock: Clock) -> None:
-    await append(log, draft())
-    await append(log, react(1))
-    await append(log, draft("kept"))
-    assert await reactions(log) == 1
-    assert await log.retain(lambda _: (1, 0)) == {"lobby": 3}
-    assert await reactions(log) == 0
-    assert await refusal(log, react(1, on=False)) is RefusalReason.MISSING
-    assert (await append(log, react(3))).record.offset == 4
-
-
-async def test_retention_removes_the_text_of_an_edit_with_its_message(log: Log) -> None:
-    for room in ("lobby", "ops"):
-        await append(log, draft("one", room=room))
-        await append(log, draft("two", room=room))
-        await append(log, replace(edit(1, "secret"), room=room))
-        await append(log, replace(edit(2, "kept"), room=room))
-    await append(log, edit(1, "secret again"))
-    lost = await log.retain(lambda room: (4 * (room == "lobby"), 0))
-    assert lost == {"lobby": 2}
-    assert texts(await read(log)) == ["kept", "", "kept", ""]
-    assert texts(await read(log, "ops")) == ["secret", "kept", "secret", "kept"]
-
-
 async def test_messages_only_however_far_back(log: Log) -> None:
     await append(log, draft("one"))
     await submit_all(log, [react(1, chr(0x1F600 + number)) for number in range(10)])

@@ -128,17 +128,6 @@ async def test_nothing_is_acknowledged_into_a_file_that_was_moved_away(log: Sqli
     assert texts(await log.latest("lobby", 9)) == ["one", "two"]
 
 
-async def test_retention_that_fails_is_undone(log: SqliteLog) -> None:
-    await submit_all(log, [draft() for _ in range(9)])
-    connection = connection_of(log)
-    connection.execute("CREATE TEMP TRIGGER fault BEFORE UPDATE ON main.rooms BEGIN SELECT RAISE(FAIL, 'planted'); END")
-    with pytest.raises(LogUnavailable, match="planted"):
-        await log.retain(lambda _: (2, 0))
-    assert await log.head("lobby") == Head(1, 9)
-    connection.execute("DROP TRIGGER fault")
-    assert await log.retain(lambda _: (2, 0)) == {"lobby": 8}
-
-
 async def test_a_rollback_that_fails_hides_no_error_and_is_tried_again(log: SqliteLog) -> None:
     connection = connection_of(log)
 
@@ -230,7 +219,7 @@ class Hanging:
         await eventually(lambda: self.hanging >= count)
 
 
-@pytest.mark.parametrize("hangs", ["commit", "forget"])
+@pytest.mark.parametrize("hangs", ["commit", "change"])
 async def test_a_hanging_disk_neither_delays_the_end_nor_frees_the_file(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, hangs: str
 ) -> None:
@@ -247,7 +236,7 @@ async def test_a_hanging_disk_neither_delays_the_end_nor_frees_the_file(
         opened = log._opened
         assert opened is not None
         disk = Hanging(opened.writer, hangs, monkeypatch)
-        if hangs == "forget":
+        if hangs == "change":
             nursery.start_soon(lambda: log.retain(lambda _: (1, 0)))
             await disk.hang(1)
             with pytest.raises(LogUnavailable):

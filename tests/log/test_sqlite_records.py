@@ -17,6 +17,7 @@ from chatserver.log import sqlite_index as index_module
 from chatserver.log import sqlite_indexing as indexing_module
 from chatserver.log import sqlite_markers as markers_module
 from chatserver.log import sqlite_readers as readers_module
+from chatserver.log import sqlite_retention as retention_module
 from chatserver.log import sqlite_writer as writer_module
 from chatserver.log.interface import SCRUB_WITHIN, Head, Kind, State
 from chatserver.log.sqlite import SqliteLog
@@ -31,7 +32,7 @@ from tests.support.serving import eventually
 FIRST_SCHEMA = Path(__file__).parent / "schema_1.sql"
 STATEMENTS = {
     f"{module.__name__}.{name}": value
-    for module in (changes_module, indexing_module, markers_module, writer_module)
+    for module in (changes_module, indexing_module, markers_module, retention_module, writer_module)
     for name, value in vars(module).items()
     if name.isupper() and "ROWS" in str(value)
 }
@@ -85,35 +86,6 @@ def test_removing_a_reaction_does_not_visit_the_others_of_its_message(connection
     assert steps_of(connection, partial(changes.unreact, [("lobby", 1, *value) for value in values[3:5]])) < 1_000
     left = connection.execute("SELECT count(*), min(user_id) FROM reactions").fetchone()
     assert left == (4_998, "user 0")
-
-
-def test_retention_removes_a_bounded_number_of_reactions_in_a_step(
-    connection: sqlite3.Connection, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(writer_module, "REACTIONS_STEP", 4)
-    writer = writer_module.SqliteWriter(connection, clock)
-    writer.commit([draft(str(number)) for number in range(4)])
-    for number in range(3):
-        writer.commit([react(target, user=f"u_{number}") for target in (1, 2, 4)])
-    left: list[int] = []
-    first: dict[str, int] = {}
-    go_on: int | None = 0
-    while go_on is not None:
-        lost, go_on = writer.forget(go_on, lambda _: (10, 0))
-        first |= lost
-        left += connection.execute("SELECT count(*) FROM reactions").fetchone()
-    assert first == {"lobby": 4}
-    assert left == [5, 3]
-
-
-def test_retention_looks_at_many_rooms_with_one_statement(connection: sqlite3.Connection, clock: Clock) -> None:
-    """A commit waits for a step, and each statement waits for the interpreter lock beside a busy loop."""
-    writer = writer_module.SqliteWriter(connection, clock)
-    writer.commit([draft(room=f"room-{number}") for number in range(50)])
-    statements: list[str] = []
-    connection.set_trace_callback(statements.append)
-    assert writer.forget(0, lambda _: (1, 0)) == ({}, None)
-    assert len(statements) == 1
 
 
 def bytes_on_disk(path: Path) -> bytes:

@@ -1,0 +1,63 @@
+"""Retention in PostgreSQL: `RetentionQueries`.
+
+Owns: these statements. May not: begin or end a transaction, or decide what goes; `retention` does.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from chatserver.log.postgres_changes import EMPTY, FORGET_REACTIONS
+from chatserver.log.postgres_connection import Connection
+from chatserver.log.postgres_rows import plain_array
+from chatserver.log.retention import Due, Place, Removal, Room
+
+_ROOMS = """
+    SELECT rooms.id, name, forgotten, last, coalesce(messages.time, now), now FROM (
+        SELECT id, name, forgotten, last, coalesce(%s, (extract(epoch FROM clock_timestamp()) * 1000)::bigint) AS now
+        FROM rooms WHERE id > %s ORDER BY id LIMIT %s
+    ) AS rooms LEFT JOIN messages ON messages.room = rooms.id AND place = forgotten + 1 ORDER BY rooms.id
+"""
+# In the order of their ids, as groups lock them.
+_LOCK = "SELECT FROM rooms WHERE id = ANY(%s::bigint[]) ORDER BY id FOR NO KEY UPDATE"
+_RECORDS = """
+    SELECT room, place, messages.time, more
+    FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[]) AS due (id, low, keep_from, oldest)
+    JOIN messages ON room = id AND place BETWEEN low AND low + %s - 1
+    WHERE place < keep_from OR messages.time < oldest ORDER BY room, place
+"""
+_FORGET = """
+    DELETE FROM messages USING unnest(%s::bigint[], %s::bigint[]) AS gone (room, place)
+    WHERE messages.room = gone.room AND messages.place = gone.place
+"""
+_MOVE_FIRSTS = """
+    UPDATE rooms SET forgotten = ends.place FROM unnest(%s::bigint[], %s::bigint[]) AS ends (id, place)
+    WHERE rooms.id = ends.id
+"""
+
+
+def rooms(after: int, most: int, now: int | None, connection: Connection) -> Sequence[Room]:
+    """See `RetentionQueries`."""
+    connection.execute("SET LOCAL synchronous_commit = off")  # if a crash undoes it, retention does it again
+    return [Room(*row) for row in connection.execute(_ROOMS, (now, after, most))]
+
+
+def records(due: Sequence[Due], share: int, connection: Connection) -> Iterable[tuple[int, int, int, str]]:
+    """See `RetentionQueries`."""
+    ids, *bounds = map(plain_array, zip(*due, strict=True))
+    connection.execute(_LOCK, (ids,))
+    return connection.execute(_RECORDS, (ids, *bounds, share)).fetchall()
+
+
+def remove(removal: Removal, connection: Connection) -> None:
+    """See `RetentionQueries`."""
+    ends = [(room, offset) for room, (offset, _) in removal.ends.items()]
+    with connection.pipeline():
+        for statement, places in (
+            (FORGET_REACTIONS, removal.reacted), (EMPTY, removal.edits), (_FORGET, removal.records),
+            (_MOVE_FIRSTS, ends),
+        ):  # fmt: skip
+            if places:
+                connection.execute(statement, _arrays(places))
+
+
+def _arrays(places: Sequence[Place]) -> tuple[str, ...]:
+    return tuple(map(plain_array, zip(*places, strict=True)))

@@ -1,0 +1,112 @@
+"""Retention: which records go. `bounds` is the rule of every engine, and `step` is retention in a database.
+
+Owns: the rule, and how much one step removes. May not: know a database, which finds and removes the rows.
+
+A step is one transaction, for which commits may have to wait. A record goes with its reactions and with the text of its
+last edit. A step removes at least one of the records that are due, so retention always advances.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol, TypeVar
+
+from chatserver.log.interface import Keeps
+from chatserver.log.rows import state_of
+
+#: Rooms that one step may look at.
+ROOMS_STEP = 200
+#: Records that one step may remove: about 1 ms, and one sync of the disk. Of each room at least one, if more have some.
+FORGET_STEP = 100
+#: Reactions to such records that one step may remove, unless its first record alone has more.
+REACTIONS_STEP = 1_000
+
+C_contra = TypeVar("C_contra", contravariant=True)
+Place = tuple[int, int]  # a room's id and an offset
+
+
+class Room(NamedTuple):
+    """What a room keeps: the offsets after `forgotten` up to `last`."""
+
+    id: int
+    name: str
+    forgotten: int
+    last: int
+    time: int  # of the first record; `now` if there is none
+    now: int  # ms since 1970
+
+
+class Due(NamedTuple):
+    """The records of a room that go: those from `low` on that are before `keep_from` or older than `oldest`."""
+
+    room: int
+    low: int
+    keep_from: int
+    oldest: int
+
+
+class Removal(NamedTuple):
+    """What one step removes."""
+
+    records: list[Place]
+    reacted: list[Place]  # those of the records that have reactions
+    edits: list[Place]  # edits that lose their text with their message, and may be kept for longer
+    ends: dict[int, tuple[int, int]]  # of each room: offset and time of the last record that goes
+
+
+class RetentionQueries(Protocol[C_contra]):
+    """The statements of a database, as a module; those of one step are called in one transaction."""
+
+    def rooms(self, after: int, most: int, now: int | None, connection: C_contra, /) -> Sequence[Room]:
+        """The next rooms with ids above `after`, in order. If `now` is None, the clock of the database tells it."""
+
+    def records(
+        self, due: Sequence[Due], share: int, connection: C_contra, /
+    ) -> Iterable[tuple[int, int, int, str]]:  # fmt: skip
+        """Room, offset, time and `more` of the first `share` records of each, in order. They stay so until the end."""
+
+    def remove(self, removal: Removal, connection: C_contra, /) -> None:
+        """Remove all of it."""
+
+
+def bounds(kept: tuple[int, int], last: int, now: int) -> tuple[int, int]:
+    """The first offset and the oldest time that a room keeps, of this many messages and milliseconds."""
+    messages, age_ms = kept
+    return (last - messages + 1 if messages else 0), (now - age_ms if age_ms else 0)
+
+
+def step(
+    queries: RetentionQueries[C_contra], keeps: Keeps, after: int, now: int | None, connection: C_contra
+) -> tuple[dict[str, int], int | None]:
+    """One step, over rooms with ids above `after`.
+
+    Returns the new first offset of each room that lost something, and the id to go on with (None: done).
+    """
+    rooms = queries.rooms(after, ROOMS_STEP, now, connection)
+    due: dict[int, Due] = {}
+    for room in rooms:
+        keep_from, oldest = bounds(keeps(room.name), room.last, room.now)
+        if room.forgotten + 1 < keep_from or room.time < oldest:
+            due[room.id] = Due(room.id, room.forgotten + 1, keep_from, oldest)
+    go_on = rooms[-1].id if len(rooms) == ROOMS_STEP else None
+    if not due:
+        return {}, go_on
+    share, reactions = max(FORGET_STEP // len(due), 1), 0
+    removal = Removal([], [], [], {})
+    unfinished: list[int] = []
+    for id_, offset, time, more in queries.records(list(due.values()), share, connection):
+        state = state_of(more)
+        reactions += sum(count for _, count in state.reactions)
+        if reactions > REACTIONS_STEP and removal.records:
+            unfinished.append(id_)
+            break
+        removal.records.append((id_, offset))
+        removal.ends[id_] = offset, time
+        if state.reactions:
+            removal.reacted.append((id_, offset))
+        if state.edit:
+            removal.edits.append((id_, state.edit))
+        if offset == due[id_].low + share - 1:
+            unfinished.append(id_)
+    if removal.records:
+        queries.remove(removal, connection)
+    firsts = {room.name: removal.ends[room.id][0] + 1 for room in rooms if room.id in removal.ends}
+    return firsts, unfinished[0] - 1 if unfinished else go_on

@@ -1,0 +1,58 @@
+"""Retention in SQLite: `RetentionQueries`, as a few statements for many rooms.
+
+Owns: these statements. May not: begin or end a transaction, or decide what goes; `retention` does. With two statements
+a room, commits waited 10 ms for each step (see sqlite_rows.py).
+"""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from itertools import chain
+
+import msgspec
+
+from chatserver.log.retention import Due, Removal, Room
+from chatserver.log.sqlite_rows import execute_rows
+from chatserver.log.sqlite_schema import LAST_KEPT, OFFSET_BITS, OFFSETS
+
+# Only ? marks and constants of this package are formatted into statements.
+_ROOMS = f"""
+    SELECT json_group_array(json_array(rooms.id, name, forgotten, last, coalesce(time, ?1), ?1)) FROM
+        (SELECT id, name, forgotten, {LAST_KEPT} AS last FROM rooms WHERE id > ?2 ORDER BY id LIMIT ?3) AS rooms
+    LEFT JOIN messages ON place = (rooms.id << {OFFSET_BITS}) + forgotten + 1
+"""  # noqa: S608
+_RECORDS = f"""
+    SELECT json_group_array(json_array(place >> {OFFSET_BITS}, place % {OFFSETS}, time, more)) FROM (ROWS)
+    CROSS JOIN messages ON place BETWEEN column1 AND column2 AND (place < column3 OR time < column4)
+"""  # noqa: S608
+_FORGET_REACTIONS = "DELETE FROM reactions WHERE place IN (ROWS)"
+_EMPTY = "UPDATE messages SET text = '' WHERE place IN (ROWS)"
+_FORGET = "DELETE FROM messages WHERE place IN (ROWS)"
+_MOVE_FIRSTS = "UPDATE rooms SET forgotten = column2, forgotten_time = column3 FROM (ROWS) WHERE id = column1"
+
+_decode_rooms = msgspec.json.Decoder(list[Room]).decode
+_decode_records = msgspec.json.Decoder(list[tuple[int, int, int, str]]).decode
+
+
+def rooms(after: int, most: int, now: int | None, connection: sqlite3.Connection) -> Sequence[Room]:
+    """See `RetentionQueries`."""
+    return _decode_rooms(connection.execute(_ROOMS, (now, after, most)).fetchone()[0])
+
+
+def records(due: Sequence[Due], share: int, connection: sqlite3.Connection) -> Iterable[tuple[int, int, int, str]]:
+    """See `RetentionQueries`."""
+    values: list[object] = []
+    for room, low, keep_from, oldest in due:
+        base = room << OFFSET_BITS
+        values += (base + low, base + low + share - 1, base + keep_from, oldest)
+    return _decode_records(execute_rows(connection, _RECORDS, values, 4).fetchone()[0])
+
+
+def remove(removal: Removal, connection: sqlite3.Connection) -> None:
+    """See `RetentionQueries`."""
+    for statement, places in (
+        (_FORGET_REACTIONS, removal.reacted), (_EMPTY, removal.edits), (_FORGET, removal.records),
+    ):  # fmt: skip
+        if places:
+            execute_rows(connection, statement, [(room << OFFSET_BITS) + offset for room, offset in places], 1)
+    ends = [(room, offset, time) for room, (offset, time) in removal.ends.items()]
+    execute_rows(connection, _MOVE_FIRSTS, list(chain.from_iterable(ends)), 3)

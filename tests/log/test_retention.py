@@ -1,0 +1,175 @@
+"""Retention: one suite for all engines, and the steps of it in a database."""
+
+import sqlite3
+from collections.abc import Callable
+from functools import partial
+from itertools import count
+from typing import Any
+
+import pytest
+import trio
+from msgspec.structs import replace
+
+from chatserver.log import memory, retention, sqlite_retention
+from chatserver.log.database import DatabaseLog
+from chatserver.log.interface import Head, Log, LogUnavailable, RefusalReason
+from chatserver.log.sqlite_writer import SqliteWriter
+from tests.log.support import START_MS, Clock, draft, fill, offsets, running, submit_all, texts
+from tests.log.test_records import edit, react, reactions, read, refusal
+from tests.support.groups import append
+
+
+@pytest.mark.parametrize(
+    ("max_messages", "max_age_ms", "lost"),
+    [(0, 3_000, {"lobby": 3}), (4, 3_000, {"lobby": 3}), (2, 3_000, {"lobby": 4}), (0, 0, {}), (5, 10**6, {})],
+)
+async def test_retain_by_the_tighter_bound(
+    log: Log, clock: Clock, max_messages: int, max_age_ms: int, lost: dict[str, int]
+) -> None:
+    for _ in range(5):
+        await append(log, draft())
+        clock.ms += 1_000
+    assert await log.retain(lambda _: (max_messages, max_age_ms)) == lost
+    assert await log.head("lobby") == Head(lost.get("lobby", 1), 5)
+    assert offsets(await log.read("lobby", after=0, limit=9)) == list(range(lost.get("lobby", 1), 6))
+
+
+async def test_a_room_may_have_bounds_of_its_own(log: Log, clock: Clock) -> None:
+    for room in ("short", "young", "all", "lobby"):
+        for _ in range(5):
+            await append(log, draft(room=room))
+            clock.ms += 1_000
+    own = {"short": (1, 0), "young": (0, 12_500), "all": (0, 0)}
+    lost = await log.retain(lambda room: own.get(room, (3, 0)))
+    assert lost == {"short": 5, "young": 4, "lobby": 3}
+    assert await log.head("all") == Head(1, 5)
+
+
+async def test_an_emptied_room_keeps_its_offsets(log: Log, clock: Clock) -> None:
+    await fill(log, 5)
+    clock.ms += 1_000
+    assert await log.retain(lambda _: (0, 1)) == {"lobby": 6}
+    assert await log.head("lobby") == Head(6, 5)
+    assert await log.latest("lobby", 9) == []
+    assert await log.rooms(9) == []
+    clock.ms += 99
+    assert await log.retain(lambda _: (1, 1)) == {}
+    assert (await append(log, draft())).record.offset == 6
+    assert await log.head("lobby") == Head(6, 6)
+
+
+async def test_retain_many_rooms_while_publishers_go_on(
+    log: Log, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Retention takes several steps, by rooms and by records."""
+    monkeypatch.setattr(retention, "FORGET_STEP", 20)
+    monkeypatch.setattr(retention, "ROOMS_STEP", 10)
+    monkeypatch.setattr(memory, "RETAIN_STEP", 20)
+    await fill(log, 170)
+    await submit_all(log, [draft(room=f"room-{number % 45}") for number in range(90)])
+    lost: dict[str, int] = {}
+
+    async def retain() -> None:
+        lost.update(await log.retain(lambda _: (1, 0)))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(retain)
+        for number in range(10):
+            await append(log, draft(str(number), room="busy"))
+    assert lost.pop("lobby") == 170
+    lost.pop("busy", None)
+    assert lost == {f"room-{number}": 2 for number in range(45)}
+    assert await log.head("lobby") == Head(170, 170)
+    assert (await log.head("busy")).last == 10
+
+
+async def test_retention_removes_reactions_with_their_message(log: Log, clock: Clock) -> None:
+    await append(log, draft())
+    await append(log, react(1))
+    await append(log, draft("kept"))
+    assert await reactions(log) == 1
+    assert await log.retain(lambda _: (1, 0)) == {"lobby": 3}
+    assert await reactions(log) == 0
+    assert await refusal(log, react(1, on=False)) is RefusalReason.MISSING
+    assert (await append(log, react(3))).record.offset == 4
+
+
+async def test_retention_removes_the_text_of_an_edit_with_its_message(log: Log) -> None:
+    for room in ("lobby", "ops"):
+        await append(log, draft("one", room=room))
+        await append(log, draft("two", room=room))
+        await append(log, replace(edit(1, "secret"), room=room))
+        await append(log, replace(edit(2, "kept"), room=room))
+    await append(log, edit(1, "secret again"))
+    lost = await log.retain(lambda room: (4 * (room == "lobby"), 0))
+    assert lost == {"lobby": 2}
+    assert texts(await read(log)) == ["kept", "", "kept", ""]
+    assert texts(await read(log, "ops")) == ["secret", "kept", "secret", "kept"]
+
+
+# -- steps
+
+
+def keep_from(offset: int) -> Callable[[str], tuple[int, int]]:
+    """Keep the records of a room with 20 of them from this one on."""
+    return lambda _: (21 - offset, 0)
+
+
+async def test_a_step_removes_whole_records_with_a_bounded_number_of_reactions(
+    reopen: Callable[[], Log], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A room may have millions of reactions, and the database ends a transaction that takes too long."""
+    monkeypatch.setattr(retention, "REACTIONS_STEP", 4)
+    async with running(reopen()) as log:
+        assert isinstance(log, DatabaseLog)
+        await fill(log, 10)
+        reacted = [1, 1, 1, 2, 4, 4, 4, 4, 4, 5]
+        await submit_all(log, [react(target, user=f"u_{number}") for number, target in enumerate(reacted)])
+        seen = []
+        after: int | None = 0
+        while after is not None:
+            step = partial(retention.step, log._retention, keep_from(7), after, START_MS)
+            first, after = await log.change("retention", step)
+            seen.append((first, await reactions(log)))
+        assert seen == [({"lobby": 4}, 6), ({"lobby": 5}, 1), ({"lobby": 7}, 0)]
+        assert await log.head("lobby") == Head(7, 20)
+
+
+async def test_a_step_that_fails_is_undone_and_the_steps_before_it_are_told(
+    reopen: Callable[[], Log], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a room whose records are gone would be shown as whole, and its text would stay in the files."""
+    monkeypatch.setattr(retention, "FORGET_STEP", 4)
+    async with running(reopen()) as log:
+        assert isinstance(log, DatabaseLog)
+        await fill(log, 20)
+        remove, calls = log._retention.remove, count(1)
+
+        def fail_at_second(*arguments: Any) -> None:
+            remove(*arguments)
+            if next(calls) in {2, 3}:
+                raise LogUnavailable("planted")
+
+        monkeypatch.setattr(log._retention, "remove", fail_at_second)
+        assert await log.retain(keep_from(11)) == {"lobby": 5}
+        assert await log.head("lobby") == Head(5, 20)
+        with pytest.raises(LogUnavailable, match="planted"):
+            await log.retain(keep_from(11))
+        assert await log.retain(keep_from(11)) == {"lobby": 11}
+
+
+def test_in_sqlite_a_step_is_a_few_statements_however_many_rooms_it_looks_at(
+    connection: sqlite3.Connection, clock: Clock
+) -> None:
+    """A commit waits for a step, and each statement waits for the interpreter lock beside a busy loop."""
+    writer = SqliteWriter(connection, clock)
+    for _ in range(2):
+        writer.commit([draft(room=f"room-{number}") for number in range(50)])
+    statements: list[str] = []
+    connection.set_trace_callback(statements.append)
+    for kept, lost, most in ((2, 0, 3), (1, 50, 6)):
+        step = partial(retention.step, sqlite_retention, lambda _, kept=kept: (kept, 0), 0, clock.ms)  # type: ignore[misc]
+        first, _ = writer.change("retention", step)
+        assert len(first) == lost
+        assert len({each for each in statements if not each.startswith("--")}) <= most  # a trigger repeats one
+        statements.clear()
