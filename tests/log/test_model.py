@@ -1,10 +1,9 @@
-"""Any sequence of calls, failures and restarts: SQLite gives the answers of the log in memory.
+"""Any sequence of calls, failures and restarts: each database gives the answers of the log in memory.
 
 The rules themselves: test_conformance.py and test_records.py.
 """
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
@@ -18,14 +17,17 @@ from msgspec.structs import replace
 from chatserver.log import groups as groups_module
 from chatserver.log import interface as interface_module
 from chatserver.log import memory as memory_module
+from chatserver.log import postgres_writer as postgres_writer_module
 from chatserver.log import retention as retention_module
 from chatserver.log import sqlite_readers as readers_module
 from chatserver.log import sqlite_writer as writer_module
 from chatserver.log.interface import KEY_LIFETIME_MS, Draft, Kind, Log, LogError, LogUnavailable, Refused, Stored
 from chatserver.log.memory import MemoryLog
+from chatserver.log.postgres import PostgresLog
 from chatserver.log.sqlite import SqliteLog
-from tests.log.support import Clock, running, shared_log, submit_all
+from tests.log.support import Clock, nodes, running, shared_log, submit_all
 from tests.support.examples import examples
+from tests.support.postgres import KeptDatabase
 
 ROOMS = ("a", "b", "c")
 # These bounds and those below are patched, so that short sequences reach them.
@@ -33,6 +35,7 @@ MAX_READ = 5
 MAX_GROUP = 4
 SMALL = {
     writer_module: {"MAX_CACHED_ROOMS": 2, "EXPIRE_EVERY": 3},
+    postgres_writer_module: {"MAX_CACHED_ROOMS": 2, "EXPIRE_EVERY": 3},
     retention_module: {"FORGET_STEP": 3, "ROOMS_STEP": 2, "REACTIONS_STEP": 2},
     groups_module: {"MAX_GROUP": MAX_GROUP},
     interface_module: {"MAX_READ": MAX_READ},
@@ -43,6 +46,7 @@ SMALL = {
 #: A step and its arguments: see `Engines.apply`.
 Step: TypeAlias = tuple[Any, ...]
 Outcome: TypeAlias = Stored | LogError
+Disk: TypeAlias = SqliteLog | PostgresLog
 
 
 def draft(room: str, user: str, key: str | None) -> Draft:
@@ -85,27 +89,25 @@ steps = st.one_of(
 
 
 class Engines:
-    """The log in memory, and logs in one file that alternate at each step, as two processes would."""
+    """The log in memory, and logs in one database that alternate at each step, as two processes would."""
 
-    def __init__(self, folder: Path, *, shared: bool) -> None:
-        self.clock = Clock()
-        self.memory = MemoryLog(wall_ms=self.clock)
-        self.disks = [SqliteLog(str(folder / "chat.db"), wall_ms=self.clock)]
-        if shared:
-            self.disks = [shared_log(folder, number, 2, clock=self.clock) for number in range(2)]
+    def __init__(self, clock: Clock, disks: Sequence[Disk]) -> None:
+        self.clock = clock
+        self.memory = MemoryLog(wall_ms=clock)
+        self.disks = disks
         self._used: list[int] = []  # times of used keys
 
     async def check(self, steps: Sequence[Step]) -> None:
         async with running(self.memory):
             for life in lives(steps):
-                async with running(self.disks[0]), running(self.disks[-1]) if len(self.disks) > 1 else nullcontext():
+                async with nodes(self.disks):
                     for number, step in enumerate(life):
                         # Only the first log that asked for retention does it.
                         await self.apply(step, self.disks[number % len(self.disks) if step[0] != "retain" else 0])
                     for room in ROOMS:
                         await self.apply(("look", room, MAX_READ, MAX_READ, 99), self.disks[-1])
 
-    async def apply(self, step: Step, disk: SqliteLog) -> None:
+    async def apply(self, step: Step, disk: Disk) -> None:
         memory, clock = self.memory, self.clock
         match step:
             case "append", drafts:
@@ -168,23 +170,49 @@ def known(outcome: Outcome) -> object:
     return outcome
 
 
-async def append_with_broken_keys(disk: SqliteLog, drafts: list[Draft]) -> list[Outcome]:
+async def append_with_broken_keys(disk: Disk, drafts: list[Draft]) -> list[Outcome]:
     """The disk fails after the rooms and messages of the group, before its first key."""
-    assert disk._opened is not None
-    connection = disk._opened.writer._connection
-    connection.execute(
-        "CREATE TEMP TRIGGER broken BEFORE INSERT ON main.keys BEGIN SELECT RAISE(ABORT, 'planted'); END"
+    plant, mend = (
+        "ALTER TABLE keys ADD CHECK (place < 0) NOT VALID",
+        "ALTER TABLE keys DROP CONSTRAINT keys_place_check",
     )
+    if isinstance(disk, SqliteLog):
+        plant = "CREATE TEMP TRIGGER broken BEFORE INSERT ON main.keys BEGIN SELECT RAISE(ABORT, 'planted'); END"
+        mend = "DROP TRIGGER broken"
+    await disk.change("breaking", lambda connection: connection.execute(plant))
     outcomes = await submit_all(disk, drafts)
-    connection.execute("DROP TRIGGER broken")
+    await disk.change("mending", lambda connection: connection.execute(mend))
     return outcomes
 
 
-@examples(16)
-@given(st.lists(steps, min_size=15, max_size=30), st.booleans())
-def test_engines_agree(steps: list[Step], shared: bool) -> None:
-    with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:
+def agree(clock: Clock, disks: Sequence[Disk], steps: list[Step]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
         for module, bounds in SMALL.items():
             for name, value in bounds.items():
                 patch.setattr(module, name, value)
-        trio.run(Engines(Path(folder), shared=shared).check, steps)
+        trio.run(Engines(clock, disks).check, steps)
+
+
+some_steps = st.lists(steps, min_size=15, max_size=30)
+
+
+@examples(16)
+@given(some_steps, st.booleans())
+def test_sqlite_agrees(steps: list[Step], shared: bool) -> None:
+    clock = Clock()
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        if shared:
+            agree(clock, [shared_log(folder, number, 2, clock=clock) for number in range(2)], steps)
+        else:
+            agree(clock, [SqliteLog(str(folder / "chat.db"), wall_ms=clock)], steps)
+
+
+@examples(8)
+@given(some_steps)
+def test_postgresql_agrees(cleared_database: KeptDatabase, steps: list[Step]) -> None:
+    clock = Clock()
+    try:
+        agree(clock, [PostgresLog(cleared_database.url, wall_ms=clock) for _ in range(2)], steps)
+    finally:
+        cleared_database.clear()
