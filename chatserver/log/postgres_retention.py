@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from chatserver.log.postgres_changes import EMPTY, FORGET_REACTIONS
 from chatserver.log.postgres_connection import Connection
 from chatserver.log.postgres_rows import plain_array
-from chatserver.log.retention import Due, Place, Removal, Room
+from chatserver.log.retention import Due, Room
 
 _ROOMS = """
     SELECT rooms.id, name, forgotten, last, coalesce(messages.time, now), now FROM (
@@ -47,17 +47,14 @@ def records(due: Sequence[Due], share: int, connection: Connection) -> Iterable[
     return connection.execute(_RECORDS, (ids, *bounds, share)).fetchall()
 
 
-def remove(removal: Removal, connection: Connection) -> None:
+def remove(
+    records: Sequence[tuple[int, int, int]], edits: Sequence[tuple[int, int]], connection: Connection
+) -> None:  # fmt: skip
     """See `RetentionQueries`."""
-    ends = [(room, offset) for room, (offset, _) in removal.ends.items()]
+    ids, offsets, _ = map(plain_array, zip(*records, strict=True))
+    lasts = {room: offset for room, offset, _ in records}
     with connection.pipeline():
-        for statement, places in (
-            (FORGET_REACTIONS, removal.reacted), (EMPTY, removal.edits), (_FORGET, removal.records),
-            (_MOVE_FIRSTS, ends),
-        ):  # fmt: skip
-            if places:
-                connection.execute(statement, _arrays(places))
-
-
-def _arrays(places: Sequence[Place]) -> tuple[str, ...]:
-    return tuple(map(plain_array, zip(*places, strict=True)))
+        connection.execute(FORGET_REACTIONS, (ids, offsets))
+        connection.execute(EMPTY, (plain_array(room for room, _ in edits), plain_array(offset for _, offset in edits)))
+        connection.execute(_FORGET, (ids, offsets))
+        connection.execute(_MOVE_FIRSTS, (plain_array(lasts), plain_array(lasts.values())))

@@ -20,7 +20,6 @@ FORGET_STEP = 100
 REACTIONS_STEP = 1_000
 
 C_contra = TypeVar("C_contra", contravariant=True)
-Place = tuple[int, int]  # a room's id and an offset
 
 
 class Room(NamedTuple):
@@ -43,15 +42,6 @@ class Due(NamedTuple):
     oldest: int
 
 
-class Removal(NamedTuple):
-    """What one step removes."""
-
-    records: list[Place]
-    reacted: list[Place]  # those of the records that have reactions
-    edits: list[Place]  # edits that lose their text with their message, and may be kept for longer
-    ends: dict[int, tuple[int, int]]  # of each room: offset and time of the last record that goes
-
-
 class RetentionQueries(Protocol[C_contra]):
     """The statements of a database, as a module; those of one step are called in one transaction."""
 
@@ -63,8 +53,10 @@ class RetentionQueries(Protocol[C_contra]):
     ) -> Iterable[tuple[int, int, int, str]]:  # fmt: skip
         """Room, offset, time and `more` of the first `share` records of each, in order. They stay so until the end."""
 
-    def remove(self, removal: Removal, connection: C_contra, /) -> None:
-        """Remove all of it."""
+    def remove(
+        self, records: Sequence[tuple[int, int, int]], edits: Sequence[tuple[int, int]], connection: C_contra, /
+    ) -> None:  # fmt: skip
+        """Remove records (room, offset and time) with their reactions, and the texts of edits (room and offset)."""
 
 
 def bounds(kept: tuple[int, int], last: int, now: int) -> tuple[int, int]:
@@ -90,23 +82,22 @@ def step(
     if not due:
         return {}, go_on
     share, reactions = max(FORGET_STEP // len(due), 1), 0
-    removal = Removal([], [], [], {})
+    removed: list[tuple[int, int, int]] = []
+    edits: list[tuple[int, int]] = []
     unfinished: list[int] = []
     for id_, offset, time, more in queries.records(list(due.values()), share, connection):
         state = state_of(more)
         reactions += sum(count for _, count in state.reactions)
-        if reactions > REACTIONS_STEP and removal.records:
+        if reactions > REACTIONS_STEP and removed:
             unfinished.append(id_)
             break
-        removal.records.append((id_, offset))
-        removal.ends[id_] = offset, time
-        if state.reactions:
-            removal.reacted.append((id_, offset))
+        removed.append((id_, offset, time))
         if state.edit:
-            removal.edits.append((id_, state.edit))
+            edits.append((id_, state.edit))
         if offset == due[id_].low + share - 1:
             unfinished.append(id_)
-    if removal.records:
-        queries.remove(removal, connection)
-    firsts = {room.name: removal.ends[room.id][0] + 1 for room in rooms if room.id in removal.ends}
+    if removed:
+        queries.remove(removed, edits, connection)
+    names = {room.id: room.name for room in rooms}
+    firsts = {names[id_]: offset + 1 for id_, offset, _ in removed}
     return firsts, unfinished[0] - 1 if unfinished else go_on

@@ -35,7 +35,7 @@ _UPDATE_TEXTS = """
     ON CONFLICT (place) DO UPDATE SET more = excluded.more, text = excluded.text
 """
 _INSERT_REACTIONS = "INSERT OR IGNORE INTO reactions SELECT * FROM (ROWS) WHERE column1 > 0"
-_DELETE_ALL_REACTIONS = "DELETE FROM reactions WHERE place IN (ROWS)"
+FORGET_REACTIONS = "DELETE FROM reactions WHERE place IN (ROWS)"
 _decode_records = msgspec.json.Decoder(list[tuple[int, int, str, str, str, int, int, str]]).decode
 _decode_numbers = msgspec.json.Decoder(list[int]).decode
 
@@ -96,9 +96,8 @@ class SqliteChanges:
 
     def forget_reactions(self, messages: Sequence[Place]) -> None:
         """See `Rows`."""
-        execute_rows(
-            self._connection, _DELETE_ALL_REACTIONS, [self._rooms[room].base + offset for room, offset in messages], 1
-        )
+        places: list[object] = [self._rooms[room].base + offset for room, offset in messages]
+        execute_rows(self._connection, FORGET_REACTIONS, places, 1)
 
     def _values(self, reactions: Collection[Reacted]) -> list[object]:
         rooms = self._rooms

@@ -98,7 +98,7 @@ class RecentRooms:
         return partial(self._list, self._written.copy(), bounded(limit))
 
     def _list(self, written: dict[str, int], limit: int, connection: sqlite3.Connection) -> list[RoomSummary]:
-        names = self._names(connection, written)
+        names = iter(self._names(connection, written))
         found: list[RoomSummary] = []
         while len(found) < limit and (asked := list(islice(names, limit))):
             ends = heads(asked, connection)
@@ -110,20 +110,12 @@ class RecentRooms:
             ]
         return found[:limit]
 
-    def _names(self, connection: sqlite3.Connection, written: dict[str, int]) -> Iterator[str]:
-        """Rooms by their last write: those of this process, then the others.
-
-        In a shared file, rooms that other processes wrote are among the others, so all are sorted by time.
-        """
-        if self._shared:
-            newest = self._newest(connection)
-            times = {name: max(time, newest.get(name, 0)) for name, time in reversed(written.items())}
-            for name, time in newest.items():
-                times.setdefault(name, time)
-            yield from sorted(times, key=times.__getitem__, reverse=True)
-            return
-        yield from reversed(written)
-        yield from (name for name in self._newest(connection) if name not in written)
+    def _names(self, connection: sqlite3.Connection, written: dict[str, int]) -> list[str]:
+        """Rooms by their last write, of this process and others; of one millisecond, our last ones come first."""
+        times = dict(reversed(written.items()))
+        for name, time in self._newest(connection).items():
+            times[name] = max(time, times.get(name, 0))
+        return sorted(times, key=times.__getitem__, reverse=True)
 
     def _newest(self, connection: sqlite3.Connection) -> dict[str, int]:
         began = perf_counter()

@@ -10,7 +10,8 @@ from itertools import chain
 
 import msgspec
 
-from chatserver.log.retention import Due, Removal, Room
+from chatserver.log.retention import Due, Room
+from chatserver.log.sqlite_changes import FORGET_REACTIONS
 from chatserver.log.sqlite_rows import execute_rows
 from chatserver.log.sqlite_schema import LAST_KEPT, OFFSET_BITS, OFFSETS
 
@@ -24,7 +25,6 @@ _RECORDS = f"""
     SELECT json_group_array(json_array(place >> {OFFSET_BITS}, place % {OFFSETS}, time, more)) FROM (ROWS)
     CROSS JOIN messages ON place BETWEEN column1 AND column2 AND (place < column3 OR time < column4)
 """  # noqa: S608
-_FORGET_REACTIONS = "DELETE FROM reactions WHERE place IN (ROWS)"
 _EMPTY = "UPDATE messages SET text = '' WHERE place IN (ROWS)"
 _FORGET = "DELETE FROM messages WHERE place IN (ROWS)"
 _MOVE_FIRSTS = "UPDATE rooms SET forgotten = column2, forgotten_time = column3 FROM (ROWS) WHERE id = column1"
@@ -47,12 +47,13 @@ def records(due: Sequence[Due], share: int, connection: sqlite3.Connection) -> I
     return _decode_records(execute_rows(connection, _RECORDS, values, 4).fetchone()[0])
 
 
-def remove(removal: Removal, connection: sqlite3.Connection) -> None:
+def remove(
+    records: Sequence[tuple[int, int, int]], edits: Sequence[tuple[int, int]], connection: sqlite3.Connection
+) -> None:  # fmt: skip
     """See `RetentionQueries`."""
-    for statement, places in (
-        (_FORGET_REACTIONS, removal.reacted), (_EMPTY, removal.edits), (_FORGET, removal.records),
-    ):  # fmt: skip
-        if places:
-            execute_rows(connection, statement, [(room << OFFSET_BITS) + offset for room, offset in places], 1)
-    ends = [(room, offset, time) for room, (offset, time) in removal.ends.items()]
-    execute_rows(connection, _MOVE_FIRSTS, list(chain.from_iterable(ends)), 3)
+    places = [(room << OFFSET_BITS) + offset for room, offset, _ in records]
+    edited = [(room << OFFSET_BITS) + offset for room, offset in edits]
+    for statement, asked in ((FORGET_REACTIONS, places), (_EMPTY, edited), (_FORGET, places)):
+        execute_rows(connection, statement, [*asked], 1)
+    ends = {room: (room, offset, time) for room, offset, time in records}
+    execute_rows(connection, _MOVE_FIRSTS, list(chain.from_iterable(ends.values())), 3)

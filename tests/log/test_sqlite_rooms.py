@@ -94,7 +94,7 @@ async def test_a_list_is_a_few_queries_however_many_rooms_it_has(tmp_path: Path)
 
     def list_rooms(connection: sqlite3.Connection) -> list[RoomSummary]:
         connection.set_trace_callback(statements.append)
-        found = rooms._list({"room-19": 1}, 10, connection)
+        found = rooms._list({"room-19": clock.ms + 1}, 10, connection)
         connection.set_trace_callback(None)
         return found
 
