@@ -116,6 +116,8 @@ class Conversation:
         if isinstance(message, Publish):
             self._services.count_message(session.principal, message.room, message.id)
         else:
+            if isinstance(message, React):
+                self._check(session.principal, READ, message.room, message.id)  # the answer counts those of others
             self._services.count_record(session.principal, message.id)
         draft = self._services.draft_of(session.principal, message)
         done = partial(self._sink.guarded, connection, self._acknowledge, session, message.id)
@@ -240,6 +242,13 @@ class Conversation:
     def _members(self, connection: object, session: WebSocketSession, message: Members) -> Outcome:
         self._check(session.principal, READ, message.room, message.id)
         presence = self._hub.registry.presence(message.room)
+        if not self._services.encoder.lists_at_once(presence):
+            return self._members_later
+        return Answer([session.dialect.members(message.id, message.room, presence)])
+
+    async def _members_later(self, connection: object, session: WebSocketSession, message: Members) -> Answer:
+        presence = self._hub.registry.presence(message.room)
+        await self._services.encoder.make_listing(presence)
         return Answer([session.dialect.members(message.id, message.room, presence)])
 
     def _authenticate(self, connection: object, session: WebSocketSession, message: Auth) -> Outcome:

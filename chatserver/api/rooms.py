@@ -18,6 +18,7 @@ from chatserver.api.services import Services, check_signed_in
 from chatserver.api.tokens import refused
 from chatserver.chat.member import PollWaiter
 from chatserver.chat.policy import READ, Rights
+from chatserver.chat.presence import Presence
 from chatserver.chat.principal import Principal
 from chatserver.chat.room import Room
 from chatserver.fair import SingleFlight
@@ -59,8 +60,8 @@ class RoomHandlers:
         self._services = services
         self._hub = services.hub
         self._pages = services.pages
-        #: by limit and rights: concurrent requests with the same view share one query
-        self._listing: SingleFlight[tuple[int, Rights], bytes] = SingleFlight()
+        #: concurrent requests with the same view share one query: by limit, rights, and the user if one is banned
+        self._listing: SingleFlight[tuple[int, Rights, int | None], bytes] = SingleFlight()
 
     def _check_reader(self, request: Request, room: str) -> None:
         self._services.check(request.reader, READ, room)
@@ -306,12 +307,12 @@ class RoomHandlers:
 
     async def _list_later(self, request: Request, limit: int) -> Answer:
         reader = request.reader
-        key = (limit, reader.rights)
-        return Response(200, [await self._listing.get(key, lambda: self._list_rooms(limit, reader))])
+        concerned = self._services.moderation.concerns(reader)
+        key = (limit, reader.rights, reader.number if concerned else None)
+        return Response(200, [await self._listing.get(key, lambda: self._list_rooms(limit, reader, concerned))])
 
-    async def _list_rooms(self, limit: int, reader: Principal) -> bytes:
-        access, rights = reader.access, reader.rights
-        sees_all = access.sees_all(rights)
+    async def _list_rooms(self, limit: int, reader: Principal, concerned: bool) -> bytes:
+        sees_all = reader.access.sees_all(reader.rights) and not concerned
         most = limit if sees_all else MAX_READ  # no further rooms are searched: there may be 100,000
         known = await self._services.log.rooms(most)
         names = {found.room for found in known}
@@ -328,7 +329,7 @@ class RoomHandlers:
                 name, last, count = room.name, 0, 0
             else:
                 continue
-            if sees_all or access.lists(rights, name):
+            if sees_all or self._services.lists(reader, name):
                 listed.append(self._summary(name, last, count))
         return json_body({"rooms": listed})
 
@@ -351,5 +352,14 @@ class RoomHandlers:
         request.parameters()
         self._check_reader(request, name)
         presence = self._hub.registry.presence(name)
+        if self._services.encoder.lists_at_once(presence):
+            return self._members(name, presence)
+        return Later(self._members_later(name, presence), partial(self._check_reader_again, request, name))
+
+    async def _members_later(self, name: str, presence: Presence) -> Answer:
+        await self._services.encoder.make_listing(presence)
+        return self._members(name, presence)
+
+    def _members(self, name: str, presence: Presence) -> Response:
         users = self._services.encoder.listing(presence)
         return Response(200, [encoders.members_page(name, users, len(presence))])

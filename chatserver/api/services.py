@@ -14,7 +14,7 @@ from chatserver.chat.audit import AuditTrail
 from chatserver.chat.cluster import Cluster
 from chatserver.chat.hub import Hub
 from chatserver.chat.moderation import Moderation
-from chatserver.chat.policy import MODERATE, Action
+from chatserver.chat.policy import MODERATE, READ, Action
 from chatserver.chat.principal import Principal
 from chatserver.chat.reading import ReadMarkers
 from chatserver.chat.registry import RoomsFullError
@@ -123,6 +123,10 @@ class Services:
     def allows(self, principal: Principal, action: Action, room: str) -> bool:
         """Whether `check` would allow it."""
         return principal.may(action, room) and self.moderation.sanction_on(principal, action, room) is None
+
+    def lists(self, principal: Principal, room: str) -> bool:
+        """Whether a list of rooms includes this one for a user."""
+        return principal.access.policies.of(room).list or self.allows(principal, READ, room)
 
     def check_sanctions(self, principal: Principal, action: Action, room: str, id_: MessageId = None) -> None:
         """Refuse an action that a sanction forbids; for "*", only a ban from all rooms does. Raises MessageError."""

@@ -77,6 +77,11 @@ async def test_reading_and_writing_are_separate_rights(closed: Serving) -> None:
         assert (await peer.request("POST", "/rooms/jobs/messages", b"hi")).status == 201
         await refused(peer, "GET", "/rooms/jobs/messages")
         await refused(peer, "GET", "/rooms/jobs/sanctions")
+        # The answer to a reaction counts those of others.
+        await refused(peer, "PUT", "/rooms/jobs/messages/1/reactions/%F0%9F%91%8D")
+    async with chatter(closed.address) as friend:
+        refusal = await friend.ask("react", room="jobs", offset=1, emoji="\U0001f44d", on=True)
+        assert (refusal["type"], refusal["code"]) == ("error", "forbidden")
 
 
 async def test_a_list_shows_the_rooms_that_the_user_may_read(closed: Serving) -> None:

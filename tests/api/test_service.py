@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from chatserver import __version__, fair
-from chatserver.api import routes
+from chatserver.api import encoder, routes
 from chatserver.api.rooms import LISTED_PER_STEP
 from chatserver.chat.presence import Presence
 from chatserver.chat.room import Room
@@ -41,6 +41,18 @@ async def test_rooms_with_messages_and_rooms_with_people(server: Serving, friend
     assert len((await ask(server.address, "GET", "/rooms?limit=1")).json["rooms"]) == 1
     nobody = (await ask(server.address, "GET", "/rooms/nobody")).json
     assert (nobody["messages"], nobody["members"]) == (0, 0)
+
+
+async def test_the_members_of_a_large_room_are_listed_on_both_transports(
+    server: Serving, friend: Chatter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoder, "MAX_NAMED_MEMBERS", 0)
+    await friend.ask("join", room="lobby")
+    listed = await friend.ask("members", room="lobby")
+    assert (listed["members"], listed["count"]) == ([friend.hello["user"]], 1)
+    server.server.parts.hub.rooms["lobby"].presence.listing = None
+    answer = await ask(server.address, "GET", "/rooms/lobby/members")
+    assert (answer.json["members"], answer.json["count"]) == ([friend.hello["user"]], 1)
 
 
 class LookedAt:
