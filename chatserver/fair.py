@@ -21,14 +21,16 @@ Value = TypeVar("Value")
 
 
 async def in_steps(work: Iterable[Value]) -> list[Value]:
-    """List an iterator's values; other tasks have a turn after each STEP of it."""
+    """List an iterator's values; other tasks have a turn after each STEP of it, and at the end of a longer one."""
     found = list[Value]()
-    until = perf_counter() + STEP
+    until, is_long = perf_counter() + STEP, False
     for value in work:
         found.append(value)
         if perf_counter() >= until:
             await trio.lowlevel.checkpoint()
-            until = perf_counter() + STEP
+            until, is_long = perf_counter() + STEP, True
+    if is_long:
+        await trio.lowlevel.checkpoint()
     return found
 
 

@@ -244,3 +244,23 @@ async def test_a_server_that_is_no_chatserver_is_named_as_such(admin: Admin) -> 
     admin.url = f"127.0.0.1:{port}"
     code, _, err = await admin.run("audit")
     assert (code, err) == (1, f"chatserver: URL: 127.0.0.1:{port}: cannot connect: Connection refused\n")
+
+
+async def test_a_request_whose_answer_breaks_off_is_not_made_again(admin: Admin) -> None:
+    """A user who has come back would be kicked a second time."""
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    admin.url = f"127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+    asked: list[bytes] = []
+
+    async def answer(stream: trio.SocketStream) -> None:
+        while (sent := await stream.receive_some(65_536)).startswith(b"GET"):
+            await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        if sent:
+            asked.append(sent)
+        await stream.aclose()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(trio.serve_listeners, answer, listeners)
+        code, _, err = await admin.run("kick", "--room", "*", "--user", "u_bob")
+        nursery.cancel_scope.cancel()
+    assert (code, err.count("\n"), len(asked)) == (1, 1, 1), err

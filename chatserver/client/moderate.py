@@ -118,6 +118,7 @@ class Admin:
         http = HttpClient(self._target, Credentials(token=self._token))
         try:
             await http.greet()
+            await http.aclose()  # a request on the kept connection is made again if that breaks; a kick must not be
             return await http.request(method, path, fields)
         finally:
             await http.aclose()
