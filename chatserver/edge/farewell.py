@@ -42,8 +42,11 @@ class Farewell:
                 context.keep_alive = False
             case Member():  # a browser reconnects by itself, after the last `retry` that it received
                 self._connections.finish(connection, Reason.DRAINING, sse.retry_field(math.ceil(after * 1000)))
-            case None | Room() if not connection.inbox and not connection.blocked:
-                self._connections.close(connection, Reason.DRAINING)
+            case None | Room() if not connection.inbox:
+                if connection.blocked:
+                    self._connections.finish(connection, Reason.DRAINING)
+                else:
+                    self._connections.close(connection, Reason.DRAINING)
 
     def cut_short(self, connection: Connection) -> None:
         """Answer an incomplete request with when to send it again, since the server stops before it is complete."""

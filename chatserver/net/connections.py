@@ -374,7 +374,8 @@ class Connections:
         """The server is stopping: give the kernel what was kept, to be sent after the process has ended."""
         if connection.blocked:
             sockets.take_all(connection.descriptor)
-            self.flush(connection)
+            if self.flush(connection):
+                self.resume(connection)
 
     def flush(self, connection: Connection) -> bool:
         """Write what was kept: the descriptor is writable. True: all is written, and the handler has more to do."""

@@ -101,6 +101,28 @@ async def test_a_request_that_would_wait_is_refused_during_a_drain(wire: bytes) 
         await check_sent_away(late)
 
 
+@pytest.mark.parametrize("ahead", [b"", request("GET", "/rooms/long")], ids=["nothing", "a request"])
+@pytest.mark.parametrize("send_buffer", [4096, 1 << 20], ids=["taken later", "taken by the kernel at once"])
+async def test_a_slow_reader_delays_a_drain_until_it_has_read(send_buffer: int, ahead: bytes) -> None:
+    """It has not read its answer at SIGTERM, and sent nothing or another request behind the first one."""
+    too_late = 600.0
+    async with (
+        serving(drain_timeout=too_late, keepalive_deadline=too_late, send_buffer=send_buffer) as server,
+        connect(server.address, receive_buffer=4096) as slow,
+        connect(server.address) as poster,
+    ):
+        for _ in range(8):
+            assert (await poster.request("POST", "/rooms/long/messages", b"x" * 8000)).status == 201
+        await slow.send(request("GET", "/rooms/long/messages?after=0") + ahead)
+        connections = server.server.parts.connections
+        await eventually(lambda: any(each is not None and each.blocked for each in connections.table))
+        await drain(server)
+        assert (await slow.response()).status == 200
+        if ahead:
+            assert (await slow.response()).headers["connection"] == "close"
+        assert await slow.rest() == b""
+
+
 async def test_a_publish_in_progress_is_acknowledged() -> None:
     """One publish waits for the log, and half of the body of another has arrived."""
     log = SteppedLog()
