@@ -35,6 +35,7 @@ from chatserver.chat.member import PollWaiter
 from chatserver.chat.room import Room
 from chatserver.edge.closes import CloseStats
 from chatserver.edge.date import date_now
+from chatserver.edge.requests import too_many_unfinished
 from chatserver.edge.tasks import Tasks
 from chatserver.log.interface import LogError, Stored
 from chatserver.meters import TokenBucket
@@ -114,9 +115,8 @@ class HttpExchanges:
     def dispatch(self, connection: Connection, head: Head, body: bytes, rest: bytes) -> bool:
         """Handle a whole request. True: another one may be in the inbox."""
         connection.rate = self._bucket.spend(connection.rate, self._now())
-        another = head.keep_alive and not self.draining
-        if not self._connections.keep_ahead(connection, rest):
-            another = False
+        kept = self._connections.keep_ahead(connection, rest)
+        another = kept and head.keep_alive and not self.draining
         exchange = Exchange(another, head.method == "HEAD", self._routes.cors(head))
         try:
             vouched = self.forwarded is not None and self.forwarded(connection, head)
@@ -128,6 +128,8 @@ class HttpExchanges:
             answer = self._routes.handle(request)
             if isinstance(answer, _UNFINISHED):
                 _shrink(request, answer)
+            if not kept and isinstance(answer, Upgrade):  # its frames would begin anywhere
+                raise too_many_unfinished()
         except (HttpError, MessageError) as error:
             return self._refuse_request(connection, exchange, error)
         return self._answer(connection, exchange, answer)

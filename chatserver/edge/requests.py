@@ -32,6 +32,16 @@ RETRIES = range(5, 15)
 _BODY_RATE = 1024 / BODY_SECONDS_PER_KIB
 
 
+def too_many_unfinished() -> HttpError:
+    """The refusal of a request of which something cannot be kept, since the budget of all peers is spent."""
+    return HttpError(
+        ErrorCode.UNAVAILABLE,
+        "too many requests are unfinished; nothing of this one was stored, send it again",
+        reason=Reason.UNFINISHED_FULL,
+        headers=(("Retry-After", str(random.choice(RETRIES))),),  # noqa: S311  jitter, not secrecy
+    )
+
+
 class RequestHandler(Handler):
     """`HEAD` and `KEEPALIVE`: a request head, gathered in the inbox."""
 
@@ -82,12 +92,7 @@ class RequestHandler(Handler):
     def _keep(self, holder: object, size: int) -> None:
         """Charge unfinished input to the budget of all peers. Raises HttpError if the budget is spent."""
         if not self._budget.resize(holder, size):
-            raise HttpError(
-                ErrorCode.UNAVAILABLE,
-                "too many requests are unfinished; nothing of this one was stored, send it again",
-                reason=Reason.UNFINISHED_FULL,
-                headers=(("Retry-After", str(random.choice(RETRIES))),),  # noqa: S311  jitter, not secrecy
-            )
+            raise too_many_unfinished()
 
     def _begin_body(self, connection: Connection, head: Head, raw: bytes, rest: bytes) -> bool:
         body = body_reader(head, self._body_limits)

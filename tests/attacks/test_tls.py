@@ -23,6 +23,9 @@ from tests.support.peers import (
     chatter,
     connect,
     publish,
+    request,
+    say,
+    upgrade,
 )
 from tests.support.serving import Serving, neighbour, serving
 
@@ -162,3 +165,20 @@ async def test_many_handshakes_at_once(files: dict[str, Any]) -> None:
             for _ in range(100):
                 nursery.start_soon(ask, server.address, "GET", "/healthz")
         assert await server.metric("chatserver_tls_handshakes_total") > 100
+
+
+async def test_an_upgrade_whose_frames_sent_ahead_cannot_be_kept_is_refused(files: dict[str, Any]) -> None:
+    """They came in its record. A WebSocket without them would begin within a message, or within a frame."""
+    most = 65_536
+    async with (
+        under_tls(files, all_unfinished_bytes=most, max_body_bytes=most) as server,
+        connect(server.address) as uploader,
+        connect(server.address) as peer,
+    ):
+        upload = request("POST", "/rooms/lobby/messages", headers={"Content-Length": str(most)}) + bytes(most - 3000)
+        await uploader.send(upload)
+        await server.reaches(len(upload), "chatserver_unfinished_bytes")
+        await peer.send(upgrade() + say(type="join", id=1, room="lobby") * 100)
+        answer = await peer.response()
+        assert (answer.status, answer.error, answer.headers["connection"]) == (503, "unavailable", "close")
+        assert await peer.rest() == b""
