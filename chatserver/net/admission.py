@@ -37,8 +37,6 @@ MAX_CANDIDATES = 256
 SCAN_BATCH, SCAN_BUDGET = 1024, 4096
 
 _RECLAIM = tuple(row.reclaim for row in ROWS)
-#: States in which an HTTP answer makes sense to a peer that has sent something.
-_SPEAKING = frozenset((State.HEAD, State.KEEPALIVE, State.THROTTLED, State.BODY))
 
 _log = structlog.get_logger("chatserver.net")
 
@@ -227,7 +225,7 @@ class Admission:
         if _RECLAIM[connection.state] is Reclaim.LINGERING:
             connections.handler(connection).expired(connection)
             return
-        if connection.state in _SPEAKING and (connection.inbox or connection.context is not None):
+        if ROWS[connection.state].asks and (connection.inbox or connection.context is not None):
             connections.offer(connection, random.choice(self._farewells))  # noqa: S311  jitter, not secrecy
         # Unsent bytes are dropped: the kernel would go on offering them, and a place is needed now.
         connections.close(connection, Reason.EVICTED, reset=connection.backlog is not None)

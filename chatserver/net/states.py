@@ -80,6 +80,7 @@ class Row:
     total: bool = True  # progress does not move its deadline; False: it does, up to a cap
     awaited: bool = True  # whether the outcome of its bytes is awaited; if not, the poller may nap before it reads more
     announces: bool = False  # whether the handler knows how many bytes are still to come (`Handler.lacking`)
+    asks: bool = False  # whether what the peer has sent is part of an HTTP request: its eviction is an HTTP answer
     next: tuple[State, ...]  # the legal moves; CLOSING is allowed from every state, and so is closing at once
     precedent: str
 
@@ -109,22 +110,22 @@ TABLE: dict[State, Row] = {
     ),
     _S.HEAD: Row(
         waits_for="the end of the request head", seconds="head_deadline", expires=Reason.HEAD_DEADLINE,
-        reclaim=_R.ASKING, next=(_S.BODY, *_ANSWERS),
+        reclaim=_R.ASKING, asks=True, next=(_S.BODY, *_ANSWERS),
         precedent="cowboy 5 s 'set once', uWS and websockets 10 s, Apache 20-40 s, nginx 60 s (a total too)",
     ),
     _S.BODY: Row(
         waits_for="the rest of the request body", seconds="body_deadline", expires=Reason.BODY_DEADLINE,
-        reclaim=_R.SENDING, total=False, announces=True, next=(_S.BODY, *_ANSWERS),
+        reclaim=_R.SENDING, total=False, announces=True, asks=True, next=(_S.BODY, *_ANSWERS),
         precedent="Apache 20 s + 1 s per 500 B (no cap), Kestrel 240 B/s after 5 s",
     ),
     _S.KEEPALIVE: Row(
         waits_for="the next request", seconds="keepalive_deadline", expires=Reason.KEEPALIVE_DEADLINE,
-        reclaim=_R.IDLE, at_rest=True, next=(_S.HEAD, _S.BODY, _S.THROTTLED, *_ANSWERS),
+        reclaim=_R.IDLE, at_rest=True, asks=True, next=(_S.HEAD, _S.BODY, _S.THROTTLED, *_ANSWERS),
         precedent="nginx 75 s, hypercorn 5 s",
     ),
     _S.THROTTLED: Row(
         waits_for="a moment: its requests come too fast", seconds=THROTTLE_SECONDS, expires=None,
-        reclaim=_R.IDLE, reads=Reads.HANGUP, next=(_S.KEEPALIVE,),
+        reclaim=_R.IDLE, reads=Reads.HANGUP, asks=True, next=(_S.KEEPALIVE,),
         precedent="nginx limit_req delays too",
     ),
     _S.SERVING: Row(

@@ -19,6 +19,7 @@ from tests.support.troubled import fail
         (State.HEAD, None, b"GET / HT", True),
         (State.BODY, object(), b"", True),
         (State.KEEPALIVE, None, b"GE", True),
+        (State.THROTTLED, None, b"GET", True),
         (State.KEEPALIVE, None, b"", False),
         (State.PROXY, None, b"PRO", False),
         (State.TLS_HELLO, None, b"half a hello", False),
