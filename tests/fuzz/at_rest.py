@@ -133,6 +133,7 @@ def _check_why_silent(world: World, connection: Connection) -> None:
             assert not world.log.well, "its publisher is never resumed"
         case State.KEEPALIVE | State.HELD:
             assert not connection.inbox, "its request is never read"
+            assert not world.draining, "it is idle, and delays the drain"
 
 
 # -- all of them ----------------------------------------------------------------------------------------------------

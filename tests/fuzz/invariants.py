@@ -25,7 +25,7 @@ from chatserver.fair import CREDIT, FairQueue
 from chatserver.meters import ByteBudget
 from chatserver.net.connection import Connection
 from chatserver.net.connections import FREE_INPUT
-from chatserver.net.readiness import HANGUP, QUEUED, READ, WRITE
+from chatserver.net.readiness import HANGUP, QUEUED, READ, RESUMED, WRITE
 from chatserver.net.states import TABLE, Reads, State
 from chatserver.net.tls_transport import TlsTransport
 from chatserver.net.transport import PLAIN
@@ -78,6 +78,8 @@ def queued(world: World) -> Queued:
                     steps = found.setdefault(connection, set())
                     assert step.__name__ not in ATTENDING or not steps & ATTENDING, "a connection is queued twice"
                     steps.add(step.__name__)
+                    if step.__name__ in ATTENDING and connection.armed & RESUMED:
+                        steps.add("_resume")  # by the same step
     return found
 
 
