@@ -89,6 +89,8 @@ def parse(line: str) -> Typed:
         raise BadCommand(f"{surplus[0]!r} is too much here. {command.usage}")
     if rest and arguments == "[COMMAND]":
         rest = _named(f"/{rest.removeprefix('/')}").name
+    elif arguments.strip("[]") == "ROOM":
+        rest = rest.removeprefix("#")  # as the page writes it
     return Typed(command.name, offset, rest)
 
 
@@ -144,13 +146,13 @@ def complete(before: str, *, people: Iterable[str], rooms: Iterable[str]) -> tup
 
 
 def mentioned(text: str, people: Mapping[str, str]) -> list[str]:
-    """Return the ids of users mentioned with @, given names by id; where two names match, the longer one counts."""
-    found: list[str] = []
-    for id_, name in sorted(people.items(), key=lambda known: len(known[1]), reverse=True):
-        if f"@{name}" in text:
-            found.append(id_)
-            text = text.replace(f"@{name}", "")
-    return found[:MAX_MENTIONS]
+    """Return the ids of users mentioned with @, given names by id.
+
+    At each @ the longest name that fits counts, but no part of a longer word.
+    """
+    names = sorted(map(re.escape, people.values()), key=len, reverse=True)
+    found = set(re.findall(rf"(?<!\w)@({'|'.join(names)})(?!\w)", text))
+    return [id_ for id_, name in people.items() if name in found][:MAX_MENTIONS]
 
 
 def _matching(stem: str, words: Iterable[str]) -> list[str]:

@@ -166,9 +166,8 @@ class Editor:
                 self._insert(char)
 
     def _insert(self, char: str) -> None:
-        if (char.isprintable() or char in HARMLESS or char in ("\n", "\t")) and len(self.before) + len(
-            self.after
-        ) < LONGEST_LINE:
+        is_text = char.isprintable() or char in HARMLESS or char in ("\n", "\t")
+        if is_text and len(self.before) + len(self.after) < LONGEST_LINE:
             self.before += char
 
 

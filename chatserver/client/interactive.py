@@ -54,7 +54,7 @@ class Interactive:
         self._rooms: dict[str, int] = {}  # entered rooms, with the offset up to which each had been read then
         self._shown: dict[str, int] = {}  # by room, the offset up to which messages came in their present state
         self._recall = Recall()
-        self._typing: dict[str, float] = {}  # by user, the time until which typing is shown
+        self._typing: dict[tuple[str, str], float] = {}  # by room and name, the time until which typing is shown
         self._told_typing = -math.inf
         self._arrivals = Arrivals(self._recall)
         self._day = ""
@@ -99,8 +99,8 @@ class Interactive:
             case wire.Presence():
                 self._presence(event)
             case wire.Typing(room, user):
-                if room == self.room and user != self._chat.user:
-                    self._nursery.start_soon(self._show_typing, render.name_of(user))
+                if user != self._chat.user:
+                    self._nursery.start_soon(self._show_typing, room, render.name_of(user))
             case wire.Read() | events.Postponed(code="unavailable"):
                 pass
             case wire.Edit() | wire.Deletion() | wire.Reaction() if event.offset <= self._shown.get(event.room, 0):
@@ -125,7 +125,7 @@ class Interactive:
         self._screen.draw()
 
     def _message(self, message: wire.Message) -> None:
-        self._typing.pop(render.name_of(message.user), None)
+        self._typing.pop((message.room, render.name_of(message.user)), None)
         if (day := render.local_time(message, "%A %-d %B %Y")) != self._day:
             self._day = day
             self._screen.note(day)
@@ -154,7 +154,9 @@ class Interactive:
 
     def _is_called(self, message: wire.Message) -> bool:
         me = self._chat.user
-        return me is not None and (me.id in message.mentions or f"@{me.name}" in message.text)
+        return me is not None and (
+            me.id in message.mentions or bool(commands.mentioned(message.text, {me.id: me.name}))
+        )
 
     def _presence(self, event: wire.Presence) -> None:
         """Print who joined and left, in one line for as long as nothing else is printed."""
@@ -164,12 +166,12 @@ class Interactive:
         if line is not None:
             self._screen.change_note(line)
 
-    async def _show_typing(self, name: str) -> None:
-        self._typing[name] = trio.current_time() + TYPING_SHOWN
+    async def _show_typing(self, room: str, name: str) -> None:
+        self._typing[room, name] = trio.current_time() + TYPING_SHOWN
         self._redraw()
         await trio.sleep(TYPING_SHOWN)
-        if self._typing.get(name, math.inf) <= trio.current_time():
-            del self._typing[name]
+        if self._typing.get((room, name), math.inf) <= trio.current_time():
+            del self._typing[room, name]
             self._redraw()
 
     def _entered(self, event: events.Entered) -> None:
@@ -181,7 +183,8 @@ class Interactive:
         """Show unusual states in the prompt."""
         facts = [] if self._chat.trouble is None else ["offline"]
         facts += [f"{self._unsent} to send"] if self._unsent else []
-        facts += [f"{', '.join(self._typing)} typing"] if self._typing else []
+        typing = [name for room, name in self._typing if room == self.room]
+        facts += [f"{', '.join(typing)} typing"] if typing else []
         self._screen.prompt = f"{self.room or 'no room'}{' (' + ', '.join(facts) + ')' if facts else ''}> "
 
     def _redraw(self) -> None:
@@ -256,7 +259,7 @@ class Interactive:
         else:
             self._commands.send_nowait((self.room or "", typed))
             if name == "/join":
-                self.room = rest.removeprefix("#")
+                self.room = rest
                 self._redraw()
 
     def _answer(self, name: str, offset: int | None, text: str) -> None:
@@ -276,8 +279,8 @@ class Interactive:
         """Carry out a command that needs the server, in the room that was the current one when it was typed."""
         match name:
             case "/join":
-                if (other := rest.removeprefix("#")) not in self._rooms:
-                    await self._enter(other)
+                if rest not in self._rooms:
+                    await self._enter(rest)
             case "/leave":
                 self._leave_room(rest or room)
             case "/rooms":

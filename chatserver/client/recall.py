@@ -62,9 +62,10 @@ class Recall:
         return f"#{offset}" if message is None else f"#{offset} {render.quoted(message)}"
 
     def last(self, room: str | None, *, by: wire.User | None = None, but: wire.User | None = None) -> int | None:
-        """Return the offset of the last message in a room, written by `by`, or by any user except `but`."""
+        """Return the offset of the last message in a room that is not deleted, by `by`, or by any user but `but`."""
         for (name, offset), message in reversed(self._messages.items()):
-            if name == room and (by is None or message.user.id == by.id) and (but is None or message.user.id != but.id):
+            is_meant = (by is None or message.user.id == by.id) and (but is None or message.user.id != but.id)
+            if name == room and is_meant and not message.deleted:
                 return offset
         return None
 

@@ -85,7 +85,8 @@ def message_lines(message: Message, style: Style, *, room: str = "", quote: str 
 
     `room` is given where it is not clear, `quote` is the message replied to; `called`: it is addressed to the reader.
     """
-    lines = [printable(line.expandtabs(_TAB)) for line in _text(message).splitlines()]
+    is_action = message.text.startswith("/me ")
+    lines = [printable(line.expandtabs(_TAB)) for line in _text(message).removeprefix("/me ").splitlines()]
     if called:
         lines = [style.strong(line) for line in lines]
     elif message.deleted:
@@ -96,10 +97,8 @@ def message_lines(message: Message, style: Style, *, room: str = "", quote: str 
     tail = "  " + style.dim(" ".join(facts)) if facts else ""
     head = f"{style.dim(local_time(message, '%H:%M'))}  {_room(room, style)}"
     above = f"{head}{style.dim(f'↳ {quote}')}\n" if quote else ""
-    number = style.dim(f"#{message.offset}")
-    if (action := _action(message)) is not None:
-        return f"{above}{head}{number} * {style.name(message.user)} {printable(action)}{tail}"
-    return f"{above}{head}{number} {style.name(message.user)}: {text}{tail}"
+    who = f"* {style.name(message.user)}" if is_action else f"{style.name(message.user)}:"
+    return f"{above}{head}{style.dim(f'#{message.offset}')} {who} {text}{tail}"
 
 
 def wrapped(text: str, columns: int, *, indent: int) -> str:
@@ -216,11 +215,6 @@ def _change(record: wire.Edit | wire.Deletion | wire.Reaction) -> str:
 
 def _text(message: Message) -> str:
     return "(deleted)" if message.deleted else message.text
-
-
-def _action(message: Message) -> str | None:
-    """Return the text of a `/me` message."""
-    return message.text.removeprefix("/me ") if message.text.startswith("/me ") else None
 
 
 def _room(room: str, style: Style) -> str:

@@ -39,6 +39,9 @@ PEOPLE = {"u_a": "Ann", "u_al": "Ann Lee", "u_b": "bob"}
         ("/search 3 apples", Typed("/search", None, "3 apples")),
         ("/nick Ann Lee", Typed("/nick", None, "Ann Lee")),
         ("/leave", Typed("/leave", None, "")),
+        ("/join #ops", Typed("/join", None, "ops")),
+        ("/leave #ops", Typed("/leave", None, "ops")),
+        ("/search #ops", Typed("/search", None, "#ops")),
     ],
 )
 def test_lines(line: str, typed: Typed) -> None:
@@ -124,9 +127,23 @@ def test_completions(before: str, kept: str, endings: list[str]) -> None:
     assert (stays, list(offered)) == (kept, endings)
 
 
-def test_mentions() -> None:
-    assert mentioned("@Ann Lee and @bob, not Ann", PEOPLE) == ["u_al", "u_b"]
-    assert sorted(mentioned("@Ann, ask @Ann Lee", PEOPLE)) == ["u_a", "u_al"]
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("@Ann Lee and @bob, not Ann", ["u_al", "u_b", "u_b2"]),
+        ("@Ann, ask @Ann Lee", ["u_a", "u_al"]),
+        ("@Annabel, write to ann@bob.example", []),
+        ("(@Ann)", ["u_a"]),
+        ("@", []),
+    ],
+)
+def test_mentions(text: str, found: list[str]) -> None:
+    """As in the page: the longest name that fits, no part of a longer word, and all users of that name."""
+    assert mentioned(text, PEOPLE | {"u_b2": "bob"}) == found
+    assert mentioned(text, {}) == []
+
+
+def test_mentions_are_as_many_as_the_server_takes() -> None:
     crowd = {f"u_{number}": f"n{number:03}" for number in range(100)}
     assert len(mentioned(" ".join(f"@{name}" for name in crowd.values()), crowd)) == MAX_MENTIONS
 

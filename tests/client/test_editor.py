@@ -44,6 +44,7 @@ def typed(*chunks: bytes) -> tuple[str, str]:
         ("a\x1b[200~\tb\x1b[201~", "a\tb", ""),
         ("a\x1b[200~b\r\x04\x15\x1b[Ad\x1b[201~e", "ab\nde", ""),  # keys in a paste are text
         ("x" * (LONGEST_LINE + 1), "x" * LONGEST_LINE, ""),
+        ("x" * LONGEST_LINE + "\x01y", "", "x" * LONGEST_LINE),
         ("the first line" + UP + DOWN, "the first line", ""),
     ],
 )

@@ -78,7 +78,7 @@ async def test_a_person_lists_rooms_and_people(server: FakeServer) -> None:
         server.errors = [{"code": "bad_room", "message": "no such room"}]
         await person.enter("/join Nowhere!", "the server says: Nowhere!: no such room")
         await person.enter("/who", "3 in ops")
-        await person.enter("/leave lobby", "left lobby")
+        await person.enter("/leave #lobby", "left lobby")
         await person.enter("/leave", "left ops")
         await person.until("no room> ")
         for line in ("nobody hears this", "/who", "/delete #1", "/leave"):
@@ -247,12 +247,23 @@ async def test_a_line_marks_the_messages_since_the_window_lost_focus(server: Fak
     person.type("\x1b[Oa")
     await person.until("lobby> a")
     await server.say("@Me, are you there?")
-    assert "─── new" in await person.until("are you there?")
-    await server.say("hello?")
-    assert "─── new" not in await person.until("hello?")
-    await server.tell(type="typing", room="ops", user={"id": "u_ann", "name": "Ann"})
+    shown = await person.until("are you there?")
+    assert "─── new" in shown
+    assert "\a" in shown
+    await server.say("hello, @Melanie?")
+    shown = await person.until("Melanie?")
+    assert "─── new" not in shown
+    assert "\a" not in shown
+
+
+async def test_who_types_is_shown_in_that_room(server: FakeServer, person: Terminal) -> None:
     await server.tell(type="typing", room="lobby", user=ZED)
     await person.until("lobby (Zed typing)> ")
+    person.type("/join ops\r")
+    assert "ops (" not in await person.until("ops> ")
+    await server.tell(type="typing", room="lobby", user={"id": "u_ann", "name": "Ann"})
+    await server.tell(type="typing", room="ops", user=ZED)
+    await person.until("ops (Zed typing)> ")
 
 
 async def test_a_person_sees_that_the_connection_is_gone_and_back(server: FakeServer, person: Terminal) -> None:

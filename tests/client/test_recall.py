@@ -2,7 +2,7 @@ import pytest
 
 from chatserver.client import recall
 from chatserver.client.recall import Recall
-from chatserver.client.wire import Edit, Message, User
+from chatserver.client.wire import Deletion, Edit, Message, User
 
 ANN, BOB = User("u_a", "Ann"), User("u_b", "Bob")
 TIME = "2026-11-20T12:00:00Z"
@@ -32,3 +32,11 @@ def test_messages_are_quoted_in_their_present_state_and_found_by_room_and_author
         5, None, None, 5,
     ]  # fmt: skip
     assert memory.newest() == {"lobby": 1, "ops": 5}
+
+
+def test_a_deleted_message_is_not_the_last_one() -> None:
+    """Otherwise `/delete` and then `/edit` ask for the same message, and the server refuses the second."""
+    memory = Recall()
+    for record in message(1, ANN), message(2, ANN), Deletion("lobby", 3, "e1-3", ANN, TIME, 2):
+        memory.take(record)
+    assert memory.last("lobby") == 1

@@ -52,6 +52,7 @@ def test_pretty_keeps_line_breaks_and_nothing_else_that_moves_the_cursor(colours
 def test_a_text_that_calls_the_reader_is_strong_and_a_deleted_one_is_not() -> None:
     for called, deleted, shown in (True, False, "\x1b[1mhi"), (False, True, "\x1b[2m(deleted)"), (False, False, " hi"):
         assert shown in render.message_lines(message("hi", deleted=deleted), Style(colours=True), called=called)
+    assert "\x1b[1mwaves" in render.message_lines(message("/me waves"), Style(colours=True), called=True)
 
 
 def test_words_of_every_script_and_emoji_are_kept() -> None:
@@ -155,7 +156,7 @@ def test_a_reason_for_being_offline_is_shown_once_for_each_outage() -> None:
         (message("hi"), "#1 Ann: hi"),
         (message("hi", edited=True, reactions={"👍": 2, "🎉": 1}), "#1 Ann: hi  👍 2 🎉 1 (edited)"),
         (message("gone?", deleted=True, edited=True), "#1 Ann: (deleted)"),
-        (message("/me waves"), "#1 * Ann waves"),
+        (message("/me waves\nand\tgoes"), "#1 * Ann waves\n       and goes"),
     ],
 )
 def test_the_present_state_of_a_message(shown: Message, words: str) -> None:
