@@ -2,7 +2,7 @@
  * The line below the room's name: whether we are connected, how, and when it is tried again.
  * Owns: its words. May not: decide anything about the connection.
  */
-import { byId } from './dom.js';
+import { byId, make } from './dom.js';
 
 export const KINDS = { ws: 'WebSocket', sse: 'event stream', poll: 'long-poll' };
 
@@ -50,7 +50,8 @@ export class ConnectionLine {
   #showTyping() {
     const { current, state } = this.client;
     const names = state.phase === 'live' ? current.typists.map(({ name }) => name) : [];
-    const shown = names.length > 2 ? 'Several people are typing' : names.length ? `${names.join(' and ')} ${names.length > 1 ? 'are' : 'is'} typing` : '';
-    byId('typing').textContent = shown && `${shown}…`;
+    const who = names.length > 2 ? 'Several people' : names.join(' and ');
+    const shown = [make('span', { className: 'name' }, who), names.length > 1 ? ' are typing…' : ' is typing…'];
+    byId('typing').replaceChildren(...(names.length ? shown : []));
   }
 }

@@ -103,9 +103,11 @@ function reactions(client, message) {
 }
 
 export function reactionsTo(client, message) {
+  const { identity, rooms } = client;
+  const reactors = rooms.get(message.room)?.reactors;
   const counted = Object.entries(message.reactions ?? {}).filter(([, count]) => count > 0);
   return counted.map(([emoji, count]) => {
-    const isOurs = client.identity.hasReacted(message, emoji);
+    const isOurs = reactors?.has(message.offset, emoji, identity.user?.id) ?? identity.hasReacted(message, emoji);
     return { emoji, count, isOurs, title: who(client, message, emoji, count, isOurs) };
   });
 }

@@ -165,7 +165,7 @@ export class MessagesView {
     const more = this.#below < NEAR_EDGE ? STEP : 0; // far from the end, rows there would replace those in sight
     const change = () => {
       for (const message of changed) this.#replace(message);
-      this.#replaceAnswersTo(changed);
+      this.#replaceAnswersTo([...added, ...changed]);
       this.#show(this.#timeline.place(this.#from), isFollowing ? Infinity : this.#timeline.place(this.#to + 1) + more);
     };
     if (isFollowing) change();
@@ -225,9 +225,8 @@ export class MessagesView {
   }
 
   /** Redraw the replies to these messages, which quote them. */
-  #replaceAnswersTo(changed) {
-    if (!changed.length) return;
-    const offsets = new Set(changed.map(({ offset }) => offset));
+  #replaceAnswersTo(answered) {
+    const offsets = new Set(answered.map(({ offset }) => offset));
     const { messages } = this.#timeline;
     for (const message of messages.slice(this.#timeline.place(this.#from), this.#timeline.place(this.#to + 1))) {
       if (message.reply_to && offsets.has(message.reply_to)) this.#replace(message);

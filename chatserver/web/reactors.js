@@ -28,6 +28,14 @@ export class Reactors {
     return [...users].flatMap(({ on, user }) => (on && user ? [user] : []));
   }
 
+  /**
+   * @param {string} [id] of a user
+   * @returns {boolean | undefined} whether the user reacts with it now, if that is known
+   */
+  has(offset, emoji, id = '') {
+    return this.#last.get(offset)?.get(emoji)?.get(id)?.on;
+  }
+
   /** Some records are lost, and with them reactions that were taken back. */
   clear() {
     this.#last.clear();

@@ -144,6 +144,29 @@ def test_a_quote_shows_no_marks_and_no_deleted_text(window: OpenWindow) -> None:
         expect(each.page.locator(".quote")).not_to_contain_text("swordfish")
 
 
+def test_a_quote_and_a_reaction_are_completed_by_the_page_that_explains_them(
+    shared_server: Server, window: OpenWindow
+) -> None:
+    """A reply to a message that came later said "an earlier message" for ever, and one's own reaction was a stranger's."""
+    ann = window()
+    room = f"{shared_server.url}/rooms/two-pages/messages"
+    ask = ann.page.request
+    for asked in (
+        ask.post(f"{shared_server.url}/session", data={"name": "Ann"}),
+        ask.post(room, data={"text": "a question"}),
+        ask.put(f"{room}/1/reactions/👍"),
+    ):
+        assert asked.ok
+    shared_server.publish("two-pages", *(f"message {number}" for number in range(60)))
+    assert ask.post(room, data={"text": "an answer", "reply_to": 1}).ok
+    ann.open(shared_server, room="two-pages")
+    expect(ann.page.locator(".quote")).to_have_text("an earlier message")
+    ann.scroll_up_to(ann.page.get_by_text("a question", exact=True))
+    expect(ann.page.locator(".chip")).to_have_attribute("title", "You")
+    expect(ann.page.locator(".chip")).to_have_attribute("aria-pressed", "true")
+    expect(ann.page.locator(".quote")).to_have_text("You a question")
+
+
 def test_an_unfinished_reply_or_edit_is_kept_in_its_room(window: OpenWindow) -> None:
     ann = window(room="answering")
     ann.say("a question")

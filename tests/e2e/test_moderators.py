@@ -165,30 +165,31 @@ def test_an_expelled_user_stays_out_after_a_lost_connection(server: Server, wind
 
 def test_a_signed_in_user_has_the_name_of_the_token(server: Server, window: OpenWindow) -> None:
     """The name cannot be edited, since an edit would be ignored."""
-    ann = window()
+    ann, name = window(), "Ann" + "e" * 37
     ann.open(server, room="named")
     ann.page.click("#me")
     expect(ann.page.get_by_label("Name")).to_be_visible()
     ann.page.click("#account summary")
-    ann.page.fill("#account-token", token(sub="u_ann", name="Ann Lee"))
+    ann.page.fill("#account-token", token(sub="u_ann", name=name))
     ann.page.press("#account-token", "Enter")
-    expect(ann.page.locator("#me")).to_contain_text("Ann Lee")
+    expect(ann.page.locator("#me")).to_contain_text(name)
     for _ in range(2):
         ann.expect_live()
         ann.page.click("#me")
-        expect(ann.page.locator("#account-title")).to_have_text("You are Ann Lee")
+        expect(ann.page.locator("#account-title")).to_have_text(f"You are {name}")
+        assert ann.page.locator("#account-title").evaluate("title => title.scrollWidth <= title.clientWidth")
         expect(ann.page.get_by_label("Name")).to_be_hidden()
         expect(ann.page.get_by_role("button", name="Save")).to_be_hidden()
         ann.page.press("#account", "Escape")
         ann.page.reload()
-        expect(ann.page.locator("#me")).to_have_attribute("title", "You are Ann Lee: sign in or out")
+        expect(ann.page.locator("#me")).to_have_attribute("title", f"You are {name}: sign in or out")
     ann.page.click("#me")
     ann.page.click("#account summary")
     ann.page.press("#account-token", "Enter")
     expect(ann.page.locator("#account-problem")).to_contain_text("paste a token")
     for _ in range(2):
         ann.page.click("#account-out")
-    expect(ann.page.locator("#me")).not_to_contain_text("Ann Lee")
+    expect(ann.page.locator("#me")).not_to_contain_text(name)
     ann.page.click("#me")
     expect(ann.page.get_by_label("Name")).to_be_visible()
 

@@ -6,7 +6,7 @@ import re
 import pytest
 from playwright.sync_api import WebSocketRoute, expect
 
-from tests.e2e.browser import NOTIFICATIONS, Server, wait_until
+from tests.e2e.browser import NOTIFICATIONS, PHONE, Server, wait_until
 from tests.e2e.conftest import OpenWindow
 
 pytestmark = pytest.mark.browser
@@ -41,6 +41,17 @@ def test_a_name_of_ones_own_is_seen_by_all_and_kept(window: OpenWindow) -> None:
     expect(ann.page.locator("#typing")).to_contain_text("is typing…")
     ben.page.keyboard.press("Enter")
     expect(ann.page.locator("#typing")).to_be_empty()  # at once: the message is sent
+
+
+def test_a_long_name_leaves_room_for_what_its_user_does(window: OpenWindow) -> None:
+    ann, ben = window(room="long-names"), window(room="long-names", **PHONE)
+    assert ann.page.request.post(f"{ann.page.url.partition('#')[0]}session", data={"name": "W" * 40}).ok
+    ann.page.reload()
+    ann.expect_live()
+    ann.page.keyboard.type("hm")
+    typing = ben.page.locator("#typing")
+    expect(typing).to_have_text(f"{'W' * 40} is typing…")
+    assert typing.evaluate("line => line.scrollWidth <= line.clientWidth")
 
 
 def test_a_new_name_can_be_mentioned_as_soon_as_it_is_read(shared_server: Server, window: OpenWindow) -> None:
