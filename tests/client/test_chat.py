@@ -136,7 +136,9 @@ async def test_another_run_resumes_where_the_last_one_stopped(transport: Transpo
             assert await texts(room, 2) == ["2", "3"]
             assert room.cursor is not None
         async with connect(url(server), transport=transport, cookie=first.cookie) as second:
-            assert await texts(second.join("lobby", after=room.cursor), 1) == ["4"]
+            resumed = second.join("lobby", after=room.cursor)
+            assert resumed.cursor == room.cursor
+            assert await texts(resumed, 1) == ["4"]
             assert second.user == first.user
         old = "chat_session=of-nobody"  # as after a sign-out elsewhere
         async with (
@@ -312,6 +314,14 @@ async def test_a_feed_is_bounded_by_its_readers() -> None:
     for number in range(MAX_QUEUED_EVENTS):
         assert (await anext(feed)).members == number
         assert len(drained) == int(number + 1 >= MAX_QUEUED_EVENTS - LOW_WATER)
+    feed.put(Presence("lobby"))
+    with trio.testing.assert_checkpoints():
+        await anext(feed)
+    with trio.fail_after(SOON):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(anext, feed)
+            await trio.testing.wait_all_tasks_blocked()  # the reader does not ask again and again
+            feed.put(Presence("lobby"))
     feed.end()
     with pytest.raises(StopAsyncIteration):
         await anext(feed)

@@ -16,10 +16,10 @@ def test_the_latest_people_and_messages_are_remembered(monkeypatch: pytest.Monke
     """A client may run for months."""
     monkeypatch.setattr(recall, "MAX_RECALLED", 2)
     memory = Recall()
-    for number in (1, 2, 3):
-        memory.take(message(number, User(f"u_{number}", f"n{number}")))
-    assert list(memory.people) == ["u_2", "u_3"]
-    assert [memory.quote("lobby", offset) for offset in (None, 1, 2)] == ["", "#1", "#2 n2: hi"]
+    for offset, number in enumerate((1, 2, 1, 3), 1):
+        memory.take(message(offset, User(f"u_{number}", f"n{number}")))
+    assert list(memory.people) == ["u_1", "u_3"]
+    assert [memory.quote("lobby", offset) for offset in (None, 2, 3)] == ["", "#2", "#3 n1: hi"]
 
 
 def test_messages_are_quoted_in_their_present_state_and_found_by_room_and_author() -> None:

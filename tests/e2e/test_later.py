@@ -144,10 +144,8 @@ def test_a_quote_shows_no_marks_and_no_deleted_text(window: OpenWindow) -> None:
         expect(each.page.locator(".quote")).not_to_contain_text("swordfish")
 
 
-def test_a_quote_and_a_reaction_are_completed_by_the_page_that_explains_them(
-    shared_server: Server, window: OpenWindow
-) -> None:
-    """A reply to a message that came later said "an earlier message" for ever, and one's own reaction was a stranger's."""
+def test_older_messages_complete_quotes_and_reactions(shared_server: Server, window: OpenWindow) -> None:
+    """A reply to a message that was loaded later had no quote, and one's own reaction was shown as a stranger's."""
     ann = window()
     room = f"{shared_server.url}/rooms/two-pages/messages"
     ask = ann.page.request
