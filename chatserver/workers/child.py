@@ -56,13 +56,13 @@ class Child:
         self, number: int, setup: Setup, *, inherited: Sequence[int] = (), ask: Callable[["Child"], Awaitable[None]]
     ) -> None:
         self.number = number
+        self.setup = setup
         self.ready, self.ended = trio.Event(), trio.Event()
         self.changed = trio.Event()  # set with either of these
         self.numbers: list[Family] = []  # the latest that it sent
         self.code: int | None = None  # None also of a killed process that the kernel has not ended yet
         self.hung = False
         self._stops = 0
-        self._setup = setup
         self._inherited = [*setup.listening, *([] if setup.operators is None else [setup.operators]), *inherited]
         self._ask = ask
         self._link: Link
@@ -87,7 +87,7 @@ class Child:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                nursery.start_soon(self._link.send, self._setup)
+                nursery.start_soon(self._link.send, self.setup)
                 for _ in range(self._stops):
                     nursery.start_soon(self._link.send, Stop())
                 await self._listen(nursery)
@@ -138,9 +138,9 @@ class Child:
         if self._nursery is not None:
             self._nursery.start_soon(self._link.send, Stop(replaced))
 
-    async def end_within(self, seconds: float) -> None:
-        """Wait for the end of the process, and kill it after this many seconds."""
-        with trio.move_on_after(seconds):
+    async def end_in_time(self) -> None:
+        """Wait for the end of the process, and kill it when its own time for draining is over."""
+        with trio.move_on_after(self.setup.settings.drain_timeout + END_PATIENCE):
             await self.ended.wait()
         if self._nursery is not None:
             _log.warning("worker_killed", worker=self.number, pid=self._process.pid)

@@ -29,7 +29,7 @@ from chatserver.settings.fields import Settings, flag_name
 from chatserver.settings.forms import redacted
 from chatserver.settings.sharing import share_of
 from chatserver.settings.spec import ConfigError
-from chatserver.workers.child import END_PATIENCE, Child
+from chatserver.workers.child import Child
 from chatserver.workers.link import Setup
 from chatserver.workers.metrics import WorkersMetrics
 from chatserver.workers.shared_log import SharedLog, shared_log
@@ -53,7 +53,6 @@ class Place:
 
     index: int
     child: Child | None = None  # the serving worker, or the last one
-    generation: int = 0  # the number of workers started here
     pause: float = RESTART_PAUSE  # seconds, the last one before a restart
 
     def pause_after(self, lived: float) -> float:
@@ -147,17 +146,14 @@ class Supervisor:
 
     def _launch(self, place: Place, settings: Settings) -> Child:
         """Start a worker; it becomes the place's worker, unless another one is serving there."""
-        place.generation += 1
-        count = len(self._places)
         operators = self._listening.operators
         setup = Setup(
             settings=share_of(settings),
             listening=[each.fileno() for each in self._listening.workers[place.index]],
             operators=None if operators is None else operators.fileno(),
             folder=str(self._shared_log.folder),
-            # Two numbers for each place, because a worker and its replacement write to the log at the same time.
-            number=place.index + count * (place.generation % 2),
-            count=2 * count,
+            number=self._free_number(),
+            count=2 * len(self._places),
         )
         child = Child(place.index + 1, setup, inherited=self._shared_log.inherited, ask=self._metrics.answer)
         if place.child is None or place.child.ended.is_set():
@@ -165,6 +161,11 @@ class Supervisor:
         self._children[child] = None
         self._nursery.start_soon(self._run_child, place, child)
         return child
+
+    def _free_number(self) -> int:
+        """A number that no other process has. A worker and its replacement write to the log at the same time."""
+        taken = {child.setup.number for child in self._children}
+        return next(number for number in range(2 * len(self._places)) if number not in taken)
 
     async def _run_child(self, place: Place, child: Child) -> None:
         """Run a worker to its end; if it was the place's worker and was not told to stop, start another."""
@@ -197,7 +198,7 @@ class Supervisor:
     async def _until_all_ended(self) -> None:
         async with trio.open_nursery() as nursery:
             for child in self._children:
-                nursery.start_soon(child.end_within, self._settings.drain_timeout + END_PATIENCE)
+                nursery.start_soon(child.end_in_time)
 
     # -- replacing ----------------------------------------------------------------------------------------------------
 
@@ -241,7 +242,7 @@ class Supervisor:
             old, place.child, place.pause = place.child, new, RESTART_PAUSE
             if old is not None and old is not new:
                 old.stop(replaced=True)
-                await old.end_within(settings.drain_timeout + END_PATIENCE)
+                await old.end_in_time()
         return True
 
 

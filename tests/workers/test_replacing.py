@@ -1,6 +1,7 @@
 """The supervisor, with puppets as workers: a hangup replaces them one after the other."""
 
 import errno
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,11 @@ from chatserver.settings.spec import ConfigError
 from tests.workers.puppets import KILLED, Puppet, hang_up, supervised
 
 pytestmark = pytest.mark.jumping_clock
+
+
+def numbers(puppets: Iterable[Puppet]) -> set[int]:
+    """The numbers of their sockets in the shared folder."""
+    return {puppet.setup.number for puppet in puppets}
 
 
 async def test_a_hangup_replaces_one_after_the_other(tmp_path: Path) -> None:
@@ -68,11 +74,26 @@ async def test_a_replacement_that_cannot_serve_replaces_no_worker(
             puppet.code_at_start = 2 if how == "ends" else None
 
         on_stage.direct = direct
-        await hang_up()
-        await on_stage.until(lambda: on_stage.events("worker_not_replaced"))
+        for attempts in (1, 2):
+            await hang_up()
+            await on_stage.until(lambda attempts=attempts: len(on_stage.events("worker_not_replaced")) == attempts)  # type: ignore[misc]
         await trio.sleep(60)
         assert [(puppet.number, puppet.stops) for puppet in on_stage.running] == [(1, 0), (2, 0)]
-        assert len(on_stage.started) == 2 + (how != "cannot be made")
+        assert len(on_stage.started) == 4 - (how == "cannot be made")
+        serving, failed = on_stage.started[:2], on_stage.started[2:]
+        assert not numbers(serving) & numbers(failed), "it would take the sockets of a worker that still serves"
+
+
+async def test_a_worker_that_starts_beside_a_draining_one_has_other_sockets(tmp_path: Path) -> None:
+    """The replacement dies while the worker that it replaced still drains."""
+    async with supervised(tmp_path) as on_stage:
+        draining = on_stage.started[0]
+        draining.drains = False
+        await hang_up()
+        await on_stage.until(lambda: draining.stops)
+        on_stage.started[2].end(KILLED)
+        await on_stage.until(lambda: len(on_stage.started) == 4)
+        assert len(numbers(on_stage.running)) == 3
 
 
 async def test_a_worker_that_dies_while_it_is_replaced_has_one_successor(tmp_path: Path) -> None:
@@ -85,7 +106,9 @@ async def test_a_worker_that_dies_while_it_is_replaced_has_one_successor(tmp_pat
 
 
 async def test_a_worker_that_does_not_drain_in_time_is_killed(tmp_path: Path) -> None:
+    """Its own settings give it the time, not those of its replacement."""
     async with supervised(tmp_path, drain_timeout=5.0) as on_stage:
+        on_stage.settings = replace(on_stage.settings, drain_timeout=1.0)
         for puppet in on_stage.started:
             puppet.drains = False
         began = trio.current_time()

