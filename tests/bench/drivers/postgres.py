@@ -7,6 +7,7 @@ request of its own after each use.
 
 import asyncio
 import re
+from abc import abstractmethod
 from collections.abc import Callable
 from functools import cache, partial
 from queue import SimpleQueue
@@ -17,17 +18,74 @@ import trio
 
 from chatserver.log.threads import ThreadPool
 from tests.bench.drivers.idle import Idle
-from tests.bench.drivers.load import POOL, Plan, by_asyncio, by_trio, measure
-from tests.bench.drivers.statements import Statements, tables
+from tests.bench.drivers.load import (
+    MESSAGES,
+    PAGE,
+    POOL,
+    ROOMS,
+    TEXT,
+    Driver,
+    Plan,
+    by_asyncio,
+    by_trio,
+    check,
+    measure,
+)
+
+READ = """
+    SELECT number, time, user_id, user_name, text FROM messages
+    WHERE room = %s AND number > %s ORDER BY number LIMIT %s
+"""
+LAST = "SELECT last FROM rooms WHERE id = %s"
+MARKER = "SELECT read FROM markers WHERE user_id = %s AND room = %s"
+WRITE = "INSERT INTO written (room, time, user_id, user_name, text) VALUES (%s, %s, %s, %s, %s)"
+
+
+class _Statements(Driver):
+    """A driver with one method that asks a statement."""
+
+    @abstractmethod
+    async def rows(self, statement: str, *values: object) -> list[Any]:
+        """The rows of an answer; none of a statement that writes."""
+
+    async def page(self, room: int, after: int) -> int:
+        return len(await self.rows(READ, room, after, PAGE))
+
+    async def last(self, room: int) -> int:
+        ((last,),) = await self.rows(LAST, room)
+        return int(last)
+
+    async def marker(self, room: int) -> int:
+        ((read,),) = await self.rows(MARKER, "u_ann", room)
+        return int(read)
+
+    async def insert(self, room: int) -> None:
+        check(len(await self.rows(WRITE, room, 1_795_000_000_000, "u_ann", "Ann", TEXT)), 0)
 
 
 def fill(url: str) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(tables("bigint GENERATED ALWAYS AS IDENTITY"))
+        connection.execute(_tables())
         connection.execute("VACUUM ANALYZE messages, rooms, markers")
 
 
-class _Threads(Statements):
+def _tables() -> str:
+    rooms = f"(WITH RECURSIVE n (id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < {ROOMS}) SELECT id FROM n)"
+    numbers = rooms.replace(f"id < {ROOMS}", f"id < {MESSAGES}")
+    message = "time bigint NOT NULL, user_id text NOT NULL, user_name text NOT NULL, text text NOT NULL"
+    return f"""
+        CREATE TABLE rooms (id bigint PRIMARY KEY, last bigint NOT NULL);
+        CREATE TABLE messages (room bigint, number bigint, {message}, PRIMARY KEY (room, number));
+        CREATE TABLE markers (user_id text, room bigint, read bigint NOT NULL, PRIMARY KEY (user_id, room));
+        CREATE TABLE written (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, room bigint NOT NULL, {message});
+        INSERT INTO rooms SELECT id, {MESSAGES} FROM {rooms} AS room;
+        INSERT INTO markers SELECT 'u_ann', id, 7 FROM {rooms} AS room;
+        INSERT INTO messages SELECT room.id, number.id, number.id, 'u_ann', 'Ann', '{TEXT}'
+            FROM {rooms} AS room CROSS JOIN {numbers} AS number;
+    """
+
+
+class _Threads(_Statements):
     def __init__(self, url: str) -> None:
         super().__init__(by_trio)
         self._threads = ThreadPool(POOL)
@@ -51,7 +109,7 @@ class _Threads(Statements):
             self._idle.get().close()
 
 
-class _Psycopg(Statements):
+class _Psycopg(_Statements):
     def __init__(self, connections: list[psycopg.AsyncConnection]) -> None:
         super().__init__(by_asyncio)
         self._idle = Idle(connections)
@@ -65,7 +123,7 @@ class _Psycopg(Statements):
             self._idle.give(connection)
 
 
-class _Asyncpg(Statements):
+class _Asyncpg(_Statements):
     def __init__(self, connections: list[Any]) -> None:
         super().__init__(by_asyncio)
         self._idle = Idle(connections)
