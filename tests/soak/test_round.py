@@ -32,7 +32,9 @@ def check(campaign: Campaign, report: Report, nodes: int) -> None:
 async def test_one_machine(tmp_path: Path) -> None:
     async with one_machine(tmp_path) as cluster:
         campaign = Campaign(cluster, SEED, no_word, publishers=2)
-        report = await campaign.play(troubles.kill_worker, troubles.stop_worker, troubles.kill_node)
+        report = await campaign.play(
+            troubles.kill_worker, troubles.stop_worker, troubles.kill_worker, troubles.kill_node
+        )  # fmt: skip
         check(campaign, report, 2)
     left = [name for name in listing(tmp_path) if name.startswith("chatserver-")]
     assert left == [], "the next start removes the folder of killed workers"

@@ -1,14 +1,13 @@
-"""`chatserver serve --workers 2` as processes: killed, stopped, replaced, under clients that check every message.
+"""`chatserver serve --workers 2` as processes: one server, replaced at a hangup, drained without their supervisor.
 
 Which worker has a connection is the kernel's choice, so connections are opened until each has one.
 """
 
 import json
-import os
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,27 +17,16 @@ import trio
 from tests.support.peers import (
     Address,
     Chatter,
-    ClosedError,
-    EndOfStreamError,
     Peer,
     ask,
     chatter,
     connect,
     publish,
-    read_all,
 )
 from tests.support.running import is_running
 from tests.support.serving import ServerProcess, eventually, free_flags, sample, server_process, serving, until
 
 ROOM = "lobby"
-PUBLISHERS = 4
-#: Acknowledged messages between two kills, and seconds between two messages of one publisher, so that the other worker
-#: is not busy with thousands while one starts.
-ACKS, PAUSE = 60, 0.02
-#: The text of the last message.
-THE_END = "the end"
-
-GONE = (ClosedError, EndOfStreamError, trio.BrokenResourceError, OSError)
 
 
 @asynccontextmanager
@@ -125,85 +113,6 @@ async def test_two_workers_are_one_server(tmp_path: Path) -> None:
         await say_goodbye(friends.values())
         assert await server.ended() == 0
         assert [line["worker"] for line in said(server, "stopped")] in ([1, 2], [2, 1])
-
-
-# -- kill -9 ----------------------------------------------------------------------------------------------------------
-
-
-class Story:
-    """The state of the clients."""
-
-    def __init__(self, address: Address) -> None:
-        self.address = address
-        self.offsets: dict[str, int] = {}  # by text, as acknowledged
-        self.heard: list[Any] = []
-        self.cursor = "0"
-        self.over = False
-
-    async def publish(self, name: str) -> None:
-        """Publish one message after the other; one without an answer is sent again with its key to any worker."""
-        session, count = "", 0
-        while not self.over:
-            with suppress(*GONE):
-                headers = {"Cookie": f"chat_session={session}"} if session else {}
-                async with chatter(self.address, headers=headers) as friend:
-                    session = friend.hello["session"]
-                    while not self.over:
-                        text = f"{name}/{count}"
-                        answer = await friend.ask("publish", room=ROOM, text=text, key=text)
-                        if answer["type"] == "ack":
-                            assert text not in self.offsets
-                            self.offsets[text] = answer["offset"]
-                            count += 1
-                            await trio.sleep(PAUSE)
-                        else:
-                            assert answer["code"] == "unavailable", answer
-
-    async def listen(self) -> None:
-        """Receive each message once, whatever happens to the worker."""
-        while not self.heard or self.heard[-1]["text"] != THE_END:
-            with suppress(*GONE):
-                async with chatter(self.address) as friend:
-                    joined = await friend.ask("join", room=ROOM, after=self.cursor)
-                    assert joined["recovered"] is True
-                    self.heard += joined["messages"]
-                    self.cursor = joined["cursor"]
-                    while not self.heard or self.heard[-1]["text"] != THE_END:
-                        message = await friend.next("message", "gap")
-                        assert message["type"] == "message"
-                        self.heard.append(message)
-                        self.cursor = message["cursor"]
-
-    async def more(self, acks: int) -> None:
-        """Wait until `acks` more messages are acknowledged."""
-        enough = len(self.offsets) + acks
-        await eventually(lambda: len(self.offsets) >= enough)
-
-
-async def test_kill_9_of_each_worker_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
-    async with two_workers(tmp_path) as server:
-        story = Story(server.address)
-        async with trio.open_nursery() as listening:
-            listening.start_soon(story.listen)
-            async with trio.open_nursery() as publishing:
-                for number in range(PUBLISHERS):
-                    publishing.start_soon(story.publish, f"p{number}")
-                for worker in (1, 2):
-                    await story.more(ACKS)
-                    before = pids(server)[worker]
-                    os.kill(before, signal.SIGKILL)
-                    await story.more(ACKS)
-                    await eventually(lambda worker=worker, before=before: pids(server)[worker] != before)  # type: ignore[misc]
-                await story.more(ACKS)
-                story.over = True
-            await publish(server.address, ROOM, THE_END)
-        stored = await read_all(server.address, ROOM)
-        assert [message["offset"] for message in stored] == list(range(1, len(stored) + 1))
-        places = {message["text"]: message["offset"] for message in stored}
-        assert len(places) == len(stored), "a message is stored twice"
-        assert {text: places.get(text) for text in story.offsets} == story.offsets
-        assert [message["text"] for message in story.heard] == [message["text"] for message in stored]
-        assert {line["code"] for line in said(server, "worker_died")} == {-signal.SIGKILL}
 
 
 async def test_a_hangup_refuses_no_client_and_workers_drain_without_a_supervisor(tmp_path: Path) -> None:
