@@ -75,6 +75,7 @@ _ABSOLUTE_FORM = re.compile(r"https?://([^/?]*)(.*)", re.IGNORECASE)
 _HOST = re.compile(r"(?:[A-Za-z0-9._~%!$&'()*+,;=-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,5})?")
 _CONTENT_LENGTH = re.compile(rb"\ncontent-length[ \t]*:([^\r]*)", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_NO_REQUEST_LINE = "the request line is not a method, a target and HTTP/1.1, with one space between"
 
 
 def find_head_end(buffer: bytes | bytearray, searched: int, limits: HeadLimits) -> int:
@@ -101,6 +102,9 @@ def find_head_end(buffer: bytes | bytearray, searched: int, limits: HeadLimits) 
     # This counts in the whole head, but only when a line has ended: at most 101 times, then the head is refused.
     if lines and buffer.count(b"\r\n", start) - 1 > limits.max_fields:
         raise _too_large(f"more than {limits.max_fields} header fields, limit {limits.max_fields}")
+    line_end = buffer.find(b"\r\n", start) if lines else -1
+    if line_end >= fresh and buffer.find(b" HTTP/", start, line_end) < 0:
+        raise HttpError(ErrorCode.BAD_REQUEST, _NO_REQUEST_LINE)  # HTTP/0.9, or a client of another protocol
     line_limit = start + limits.max_target + _REQUEST_LINE_REST
     if len(buffer) > line_limit and buffer.find(b"\n", start, line_limit) < 0:
         raise _target_too_long(limits)
@@ -196,8 +200,7 @@ def _parse_with_h11(head: bytes) -> tuple[re.Match[bytes], list[_Field]]:
     first, *lines = head[: -len(_BLANK_LINE)].split(b"\r\n")
     request = request_line_re.fullmatch(first)
     if request is None:
-        message = "the request line is not a method, a target and HTTP/1.1, with one space between"
-        raise HttpError(ErrorCode.BAD_REQUEST, message)
+        raise HttpError(ErrorCode.BAD_REQUEST, _NO_REQUEST_LINE)
     fields: list[tuple[bytes, bytes]] = []
     for line in lines:
         field = header_field_re.fullmatch(line)
