@@ -26,6 +26,7 @@ CATCH_UP_BATCH: Final = 64
 TIMEOUT_SECONDS: Final = 5.0
 
 _SENTENCE: Final = "the quick brown fox jumps over the lazy dog"
+_FILLING: Final = "~"
 
 
 def names_in(data: bytes, mark: bytes) -> list[bytes]:
@@ -113,7 +114,7 @@ class Traffic:
 
         It lasts until `stop`, or until another rate is set.
         """
-        text = _SENTENCE.ljust(text_bytes, "~")
+        text = _SENTENCE.ljust(text_bytes, _FILLING)
         pace = Pace(now(), self._rate, rate, over_seconds)
         self._rate = rate
         self._paces += 1
@@ -174,8 +175,12 @@ class Traffic:
         self._unreturned.pop(number, None)
 
     def number_in(self, text: str) -> int | None:
+        """Return the number of a message of this schedule, or `None` for another, or for one that was changed."""
         tag, _, rest = text.partition(" ")
-        return whole_number(rest.partition(" ")[0]) if tag == self.tag else None
+        if tag != self.tag:
+            return None
+        number, _, said = rest.partition(" ")
+        return whole_number(number) if said.rstrip(_FILLING) == _SENTENCE else None
 
     def heard(self, speaker: Speaker, text: str) -> None:
         """Book that `speaker` received a message, which may be its own."""

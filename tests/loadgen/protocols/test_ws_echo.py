@@ -20,6 +20,7 @@ ENDPOINT = Endpoint(websocket_path="/echo", fields=("Cookie: a=1",), subprotocol
 
 
 async def test_an_echo_is_known_again() -> None:
+    """One that was changed within passed for the whole."""
     traffic = schedule()
     async with listening() as server, playing(server.url, "echo", traffic=traffic, endpoint=ENDPOINT) as play:
         peer = WebSocket(await server.accept())
@@ -31,10 +32,11 @@ async def test_an_echo_is_known_again() -> None:
         said = await peer.receive()
         assert isinstance(said, events.TextMessage)
         await peer.send(events.TextMessage("something else"))
+        await peer.send(events.TextMessage(said.data.replace("dog", "d?g")))
         await peer.send(events.TextMessage(said.data))
         await until(lambda: traffic.booked.acks.count == 1)
         assert not traffic.outstanding
-        assert play.cohort.deliveries == 2
+        assert play.cohort.deliveries == 3
 
 
 async def test_one_that_is_closed_speaks_no_more() -> None:
