@@ -111,7 +111,7 @@ class Experiment:
     @property
     def load(self) -> list[Group]:
         """Groups of honest load, which are measured for their own sake."""
-        return [group for group in self.groups if not group.attacks and group.name != BESIDE]
+        return [group for group in self.groups if group.counts and not group.attacks and group.name != BESIDE]
 
     @property
     def attackers(self) -> dict[type[Client], int]:

@@ -139,6 +139,8 @@ def test_v1_what_needs_a_chat_is_not_exercised_at_a_web_server() -> None:
     assert ended.code == 3, ended
     assert ended.outcome is Outcome.NOT_EXERCISED
     assert "tiny-frames needs chat.v1" in ended.reasons
+    assert ended.report.figures["round_trip_ms"] is None, "it was not looked at"
+    assert "unacknowledged" not in ended.report.figures, "there was no honest load"
 
 
 def test_v1_a_page_that_is_not_there_is_told_before_it_is_attacked() -> None:
