@@ -288,30 +288,32 @@ class Client(metaclass=_Slotted):
 
         `is_forgotten` tells whether the server has noticed; so does its answer to a byte sent after `come_back`.
         """
-        self.cohort.engine.dark.go(self)
+        self.cohort.engine.go_dark(self)
 
     def come_back(self) -> None:
         """End `go_dark`."""
-        self.cohort.engine.dark.come_back(self)
+        self.cohort.engine.come_back(self)
 
     @property
     def is_dark(self) -> bool:
         """Whether it has vanished."""
-        return self in self.cohort.engine.dark.clients
+        return self in self.cohort.engine.dark
 
     def is_forgotten(self) -> bool | None:
         """Whether the server has closed its end, which a client that does not read cannot see.
 
         The kernel is asked, so nothing is sent. `None` if it cannot know, because the server is on another machine.
         """
-        return self.cohort.engine.dark.is_forgotten(self)
+        sock_diag = self.cohort.engine.sock_diag
+        return None if sock_diag is None else sock_diag.closed(self.fd)
 
     def written(self) -> tuple[int, int] | None:
         """How many bytes of the server's have come, and how many it has written that wait in its kernel.
 
         `None` if the kernel cannot know, because the server is on another machine.
         """
-        return self.cohort.engine.dark.written(self)
+        sock_diag = self.cohort.engine.sock_diag
+        return None if sock_diag is None else sock_diag.written(self.fd)
 
     def leave(self, return_in: float = NEVER) -> None:
         """Close, and reconnect after this many seconds."""

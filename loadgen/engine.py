@@ -18,8 +18,8 @@ from loadgen import sockets
 from loadgen.answers import CLOSED
 from loadgen.budget import ALL_SPENT, MAX_UNSENT_BYTES, Budget
 from loadgen.client import Client, Cohort, Stage, source_index
-from loadgen.dark import Dark
 from loadgen.latency import CROWD_LOOK_SECONDS, Lag
+from loadgen.sockets import SockDiag
 from loadgen.target import Target
 from loadgen.timers import NEVER, Alarms, WakeUp, Wheel, now
 from loadgen.wire import WireError
@@ -68,7 +68,8 @@ class Engine:
         self._outgoing: dict[Client, bytearray] = {}  # bytes that the kernel would not take yet
         self._not_reading: set[Client] = set()
         self._budget = Budget()
-        self.dark = Dark(target, self.own_faults)
+        self.dark: set[Client] = set()  # vanished
+        self.sock_diag = SockDiag() if target.on_loopback else None
         self._reads = 0  # by honest clients that are not slow
         self._epoll = select.epoll()
         self._wake = WakeUp()
@@ -94,7 +95,8 @@ class Engine:
             trio.lowlevel.notify_closing(self._epoll.fileno())
             self._epoll.close()
             self._wake.close()
-            self.dark.close()
+            if self.sock_diag is not None:
+                self.sock_diag.close()
 
     def open(self, clients: Iterable[Client]) -> None:
         """Queue clients to be opened, as fast as the limits allow."""
@@ -164,6 +166,20 @@ class Engine:
             self._not_reading.remove(client)
             self._watch(client)
 
+    def go_dark(self, client: Client) -> None:
+        """Have everything that the server sends to a client dropped unanswered."""
+        try:
+            sockets.deafen(client.fd)
+        except PermissionError:
+            self.own_faults["vanishing without a FIN needs CAP_NET_ADMIN on this machine"] += 1
+        else:
+            self.dark.add(client)
+
+    def come_back(self, client: Client) -> None:
+        if client in self.dark:
+            self.dark.remove(client)
+            sockets.undeafen(client.fd)
+
     def finish_sending(self, client: Client) -> None:
         """Send FIN, and drop bytes that the kernel has not taken."""
         if client.fd < 0:
@@ -203,7 +219,7 @@ class Engine:
         if client.fd >= 0:
             self._outgoing.pop(client, None)
             self._not_reading.discard(client)
-            self.dark.come_back(client)  # or its FIN would be retransmitted for minutes: the answer would be dropped
+            self.come_back(client)  # or its FIN would be retransmitted for minutes: the answer would be dropped
             self._clients[client.fd] = None
             os.close(client.fd)  # this also removes it from the epoll set, as nothing else refers to the socket
             client.fd = -1

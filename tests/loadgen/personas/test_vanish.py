@@ -13,7 +13,7 @@ import trio
 from wsproto import events
 
 from loadgen import sockets
-from loadgen.dark import Dark
+from loadgen.client import Client
 from loadgen.personas import _shapes, registry, vanish
 from tests.loadgen.stage import (
     Server,
@@ -83,7 +83,7 @@ async def test_what_is_said_to_one_who_vanished_is_not_even_acknowledged(name: s
 @pytest.mark.parametrize("name", VANISHING)
 @pytest.mark.parametrize("how", ["close", "reset"])
 async def test_it_finds_out_by_itself_that_the_server_has(name: str, how: str) -> None:
-    with patch.object(Dark, "is_forgotten", autospec=True, side_effect=Dark.is_forgotten) as looks:
+    with patch.object(Client, "is_forgotten", autospec=True, side_effect=Client.is_forgotten) as looks:
         async with listening() as server, playing(server.url, name) as play:
             stream = await _opened(server, name)
             await until(lambda: looks.call_count == 3)
@@ -102,7 +102,7 @@ async def test_it_finds_out_by_itself_that_the_server_has(name: str, how: str) -
 async def test_where_the_kernel_cannot_know_it_comes_back_and_knocks(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Dark, "is_forgotten", lambda *_: None)
+    monkeypatch.setattr(Client, "is_forgotten", lambda *_: None)
     monkeypatch.setattr(_shapes, "LOOK_EVERY_SECONDS", 600.0)
     async with listening() as server, playing(server.url, name) as play:
         stream = await _opened(server, name)
