@@ -207,7 +207,11 @@ def _secured(sock: socket.socket, target: Target) -> socket.socket:
 
 @cache
 def client_context() -> ssl.SSLContext:
-    """The TLS context of all clients.
+    return make_context()
+
+
+def make_context() -> ssl.SSLContext:
+    """Make a TLS context of a client.
 
     Certificates are not verified: users load their own servers, mostly on this machine with a self-signed certificate,
     and nothing that is sent is secret.

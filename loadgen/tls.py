@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import cache
 from typing import Final
 
-from loadgen.target import client_context
+from loadgen.target import client_context, make_context
 
 HANDSHAKE: Final = 22
 APPLICATION_DATA: Final = 23
@@ -153,11 +153,8 @@ def client_hello(host: str = "localhost") -> bytes:
 def _logging_context() -> tuple[ssl.SSLContext, int]:
     """The shared context, and the descriptor of its key log, which is a file in memory."""
     log = os.memfd_create("key log")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
+    context = make_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.set_alpn_protocols(["http/1.1"])
     context.keylog_filename = f"/proc/self/fd/{log}"
     return context, log
 
