@@ -10,20 +10,20 @@ import io
 import os
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 import msgspec
 from hdrh.histogram import HdrHistogram
 from hdrh.log import HistogramLogWriter
-from prometheus_client import Metric
+from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.openmetrics.exposition import generate_latest
-from prometheus_client.registry import Collector
 
-from loadgen import figures, flags, page
+from loadgen import figures, flags
 from loadgen import format as fmt
 from loadgen.format import Tone
+from loadgen.page.document import page_of
 from loadgen.report import Report
 
 #: Histograms count microseconds, but the log's column of maxima is in milliseconds.
@@ -58,28 +58,19 @@ def csv_of(report: Report) -> str:
     return text.getvalue()
 
 
-class _Measured(Collector):
-    def __init__(self, report: Report) -> None:
-        self._report = report
-
-    def collect(self) -> Iterable[Metric]:
-        parts = parts_of(self._report)
-        meanings = {name: meaning for _, part in parts for name, meaning in part.meanings.items()}
-        for name in dict.fromkeys(name for _, part in parts for name in part.figures if _NAME.fullmatch(name)):
-            values = [(part, each, value) for part, each in parts if (value := each.figures.get(name)) is not None]
-            if values:
-                unit = _UNITS.get(figures.unit_of(name))
-                meaning = fmt.printable(meanings.get(name, "")) + (f" ({unit})" if unit else "")
-                metric = Metric(f"loadgen_{name}", meaning, "gauge")
-                for part, each, value in values:
-                    labels = {"part": fmt.printable(part), "target": fmt.printable(each.target)}
-                    metric.add_sample(metric.name, labels, value)
-                yield metric
-
-
 def openmetrics_of(report: Report) -> str:
     """Every figure that was measured, as a gauge with the part and the target as labels."""
-    text: bytes = generate_latest(_Measured(report))  # type: ignore[no-untyped-call]
+    parts, gauges = parts_of(report), CollectorRegistry()
+    meanings = {name: meaning for _, part in parts for name, meaning in part.meanings.items()}
+    for name in dict.fromkeys(name for _, part in parts for name in part.figures if _NAME.fullmatch(name)):
+        values = [(part, each.target, value) for part, each in parts if (value := each.figures.get(name)) is not None]
+        if values:
+            unit = _UNITS.get(figures.unit_of(name))
+            meaning = fmt.printable(meanings.get(name, "")) + (f" ({unit})" if unit else "")
+            gauge = Gauge(f"loadgen_{name}", meaning, ("part", "target"), registry=gauges)
+            for part, target, value in values:
+                gauge.labels(fmt.printable(part), fmt.printable(target)).set(value)
+    text: bytes = generate_latest(gauges)  # type: ignore[no-untyped-call]
     return text.decode()
 
 
@@ -156,7 +147,7 @@ def json_of(report: Report) -> str:
 
 
 _FILES: Final[Mapping[str, Callable[[Report], str]]] = {
-    PAGE: page.page_of,
+    PAGE: page_of,
     JSON: json_of,
     JUNIT: junit_of,
     "figures.csv": csv_of,

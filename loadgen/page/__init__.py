@@ -3,7 +3,3 @@
 Owns: everything about how the page looks. It is built from the `Report` alone, has no script and loads nothing. It is
 built from elements, not from text, so that no text from a server can become markup.
 """
-
-from loadgen.page.document import page_of
-
-__all__ = ["page_of"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page
 
-from loadgen.page import page_of
+from loadgen.page.document import page_of
 from tests.e2e.browser import running_chromium
 from tests.loadgen import reports
 

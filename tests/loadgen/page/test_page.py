@@ -9,7 +9,8 @@ import pytest
 
 from loadgen import format as fmt
 from loadgen import sections
-from loadgen.page import charts, page_of
+from loadgen.page import charts
+from loadgen.page.document import page_of
 from loadgen.report import Outcome, Report, verdict
 from tests.loadgen import reports
 
