@@ -191,10 +191,10 @@ class Player:
 
     def _look_for_somebody(self, *, in_time: bool) -> None:
         """Give up if no client is established; the run is invalid if most likely the target speaks another protocol."""
-        load = [group for group in self._session.groups() if group.group in self._load_names]
+        load = [group for group in self._session.groups() if group.group in self._load_names and group.due]
         failed = {reason for group in load for reason in (*group.failed, *group.refused)}
         if any(group.opened for group in load) or not load or (in_time and not failed):
-            return  # or no client was due yet
+            return
         told = ", ".join(sorted(failed)) or f"no answer in {FIRST_SECONDS:g} s"
         if failed - NOT_SERVED - NO_WEBSOCKET:
             self._measured.down = f"nobody was established: {told}"

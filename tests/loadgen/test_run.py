@@ -1,5 +1,6 @@
 """`run` against servers with planted behaviours: the report must name what was planted, and nothing else."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,23 @@ async def test_speakers_that_leave_take_no_message_with_them(others: int) -> Non
     assert is_sound(report), report.verdict
     assert report.figures["unacknowledged"] == report.figures["unreturned"] == 0
     assert report.phases[0].succeeded >= (50 if others else 20)
+
+
+async def test_clients_that_are_not_due_yet_are_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While attackers came slowly, a chat was said not to answer as one, although nobody had asked it."""
+    monkeypatch.setattr("loadgen.player.FIRST_SECONDS", 0.2)
+    counts = {"attackers": {registry()["idle-connect"]: 4}, "crowd": {registry()["idle"]: 1}}
+    slowly = Experiment(
+        command="scenario",
+        groups=tuple(Group(name=name, counts=number) for name, number in counts.items()),
+        phases=(
+            *(Phase(name=name, counts_as=Counts.OPENING, open={name: 1.0}) for name in counts),
+            Phase(name="steady", counts_as=Counts.LOAD, seconds=0.2),
+        ),
+    )
+    with planted() as server:
+        report = await Player(replace(plan(server.url), connect_rate=5.0), slowly).play()
+    assert report.figures["held"] == 1
 
 
 async def test_memory_and_cpu_of_a_process_are_measured() -> None:
