@@ -22,7 +22,7 @@ from chatserver.exits import EXIT_BIND, EXIT_CLEAN, EXIT_LOG, complain, innermos
 from chatserver.fair import in_steps
 from chatserver.listening import CannotListenError, Listening, announce, bind_all
 from chatserver.log import open_log
-from chatserver.log.interface import LogError, LogOpenError, Record
+from chatserver.log.interface import LogError, LogOpenError, Program, Record
 from chatserver.net.descriptors import connection_limit, make_room, raise_descriptor_limit
 from chatserver.net.readiness import Readiness
 from chatserver.net.states import Priority
@@ -120,12 +120,8 @@ class Server:
         # The log is outermost: it outlives its writers, and commits what it was given before it closes.
         async with trio.open_nursery() as log_nursery:
             await log_nursery.start(self._reload_at_hangup)  # files that change while the log opens have been read
-            await log_nursery.start(
-                partial(
-                    log.run, on_hints=self._on_hints, schedule=self._hand_out, post=self._post, faulted=self._faulted
-                ),
-                self._news,
-            )
+            program = Program(self._on_hints, self._hand_out, self._post, self._faulted)
+            await log_nursery.start(log.run, self._news, program)
             with ExitStack() as stack:
                 readiness = Readiness()
                 stack.callback(readiness.close)

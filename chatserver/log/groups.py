@@ -31,6 +31,7 @@ from chatserver.log.interface import (
     MAX_GROUP_TEXT,
     MAX_PENDING,
     MAX_PENDING_TEXT,
+    PLAIN_PROGRAM,
     SHARED_PENDING,
     Answer,
     Draft,
@@ -39,15 +40,13 @@ from chatserver.log.interface import (
     LogError,
     LogUnavailable,
     News,
-    OnHints,
     Post,
+    Program,
     Refused,
     Schedule,
     Statistics,
     Stored,
     at_once,
-    ignore_hints,
-    log_fault,
     untaken,
 )
 
@@ -118,13 +117,14 @@ class GroupWriter:
             self._begin_when_due()
 
     async def run(
-        self, news: News, *, on_hints: OnHints = ignore_hints, schedule: Schedule = at_once, post: Post = untaken,
-        faulted: Faulted = log_fault, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+        self, news: News, program: Program = PLAIN_PROGRAM, *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:  # fmt: skip
-        """Commit groups until cancelled, then the remaining drafts within DRAIN_DEADLINE. `on_hints` is not used."""
+        """Commit groups until cancelled, then the remaining drafts within DRAIN_DEADLINE."""
         if self.accepting:
             raise RuntimeError("this log runs already")
-        self._news, self._schedule, self._post, self._faulted = news, schedule, post, faulted
+        self._news = news
+        _, self._schedule, self._post, self._faulted = program
         self._now = trio.lowlevel.current_clock().current_time  # `trio.current_time` looks the clock up at each call
         self.accepting = True
         task_status.started()

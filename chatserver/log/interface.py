@@ -28,7 +28,7 @@ import secrets
 import string
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum, IntEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 import trio
@@ -259,6 +259,18 @@ def log_fault(item: object) -> None:
     logging.getLogger(__name__).exception("a fault in %s", type(item).__name__)  # noqa: LOG004  see Faulted
 
 
+class Program(NamedTuple):
+    """What a log calls on the loop of the program that runs it. The defaults read on demand, without a scheduler."""
+
+    on_hints: OnHints = ignore_hints  # only of a shared log
+    schedule: Schedule = at_once  # gets a step that hands out the answers of finished groups, a few in each call
+    post: Post = untaken  # brings outcomes back from threads: of reads, and of some groups
+    faulted: Faulted = log_fault  # for an exception in `news`, in an answer or in the log itself, which goes on
+
+
+PLAIN_PROGRAM = Program()
+
+
 class Log(Protocol):
     """Where messages live.
 
@@ -302,14 +314,10 @@ class Log(Protocol):
         """What moderators did."""
 
     async def run(
-        self, news: News, *, on_hints: OnHints = ignore_hints, schedule: Schedule = at_once, post: Post = untaken,
-        faulted: Faulted = log_fault, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+        self, news: News, program: Program = PLAIN_PROGRAM, *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:  # fmt: skip
-        """Open the log, then commit groups until cancelled; started with `await nursery.start(log.run, news)`.
-
-        `on_hints` is called on the loop, and only by a shared log. `schedule` gets a step that hands out the answers of
-        finished groups, a few in each call. `post` brings outcomes back from threads: of reads, and of some groups.
-        `faulted` is called for an exception in `news`, in an answer or in the log itself, which goes on.
+        """Open the log, then commit groups until cancelled; started with `await nursery.start(log.run, news, program)`.
 
         When cancelled it refuses new drafts, commits the submitted ones within DRAIN_DEADLINE, answers LogUnavailable
         to the rest, hands out all answers, and closes. Raises LogOpenError if it cannot open.

@@ -21,20 +21,14 @@ from chatserver.log import postgres_markers, postgres_readers, postgres_retentio
 from chatserver.log.database import DatabaseLog, system_ms
 from chatserver.log.interface import (
     DRAIN_DEADLINE,
-    Faulted,
+    PLAIN_PROGRAM,
     Identity,
     LogOpenError,
     LogUnavailable,
     News,
-    OnHints,
-    Post,
+    Program,
     Record,
     RoomSummary,
-    Schedule,
-    at_once,
-    ignore_hints,
-    log_fault,
-    untaken,
 )
 from chatserver.log.postgres_connection import Connection, Server, Session, compare_clocks
 from chatserver.log.postgres_index import PostgresIndex
@@ -79,21 +73,15 @@ class PostgresLog(DatabaseLog[Connection, _Opened]):
         return self._opened is not None and self._opened.server.reachable
 
     async def run(
-        self,
-        news: News,
-        *,
-        on_hints: OnHints = ignore_hints,
-        schedule: Schedule = at_once,
-        post: Post = untaken,
-        faulted: Faulted = log_fault,
+        self, news: News, program: Program = PLAIN_PROGRAM, *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Open, commit groups and listen until cancelled, close.
 
         Raises LogOpenError also later, if the database comes back with another history: it then has a new epoch, and
         clients must not continue with the offsets that this server gave them.
         """
-        self._on_hints = on_hints
+        self._on_hints = program.on_hints
         token = trio.lowlevel.current_trio_token()
         server = await trio.to_thread.run_sync(Server, self._url)
         # A migration, here or in another server, may take minutes. PostgreSQL undoes it if this process ends.
@@ -108,7 +96,7 @@ class PostgresLog(DatabaseLog[Connection, _Opened]):
         side = Session(server)
         writer = PostgresWriter(Session(server), side, self._node, self._wall_ms)
         readers = PostgresReaders(server)
-        readers.post = post
+        readers.post = program.post
         self._opened = parts = _Opened(server, opened.identity, writer, side, readers)
         self.index.open(server, has_old_words=opened.has_old_words)
         try:
@@ -118,13 +106,12 @@ class PostgresLog(DatabaseLog[Connection, _Opened]):
                     if OPENED in hints:
                         nursery.start_soon(self._look_again, check)
                     if rooms := {name: last for name, last in hints.items() if name != OPENED}:
-                        on_hints(rooms)
+                        program.on_hints(rooms)
 
                 await nursery.start(Listener(server, self._node, pass_on).run)
                 nursery.start_soon(self._end_when_replaced, nursery.cancel_scope)
-                nursery.start_soon(self.index.run, faulted)
-                run = partial(self._groups.run, schedule=schedule, post=post, faulted=faulted)
-                await run(partial(self._note, news), task_status=task_status)
+                nursery.start_soon(self.index.run, program.faulted)
+                await self._groups.run(partial(self._note, news), program, task_status=task_status)
             if self._replaced.is_set():
                 raise LogOpenError(
                     "the database has another history than when this server was started (a standby was promoted, or a "

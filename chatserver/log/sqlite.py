@@ -23,20 +23,14 @@ from chatserver.log.database import DatabaseLog, system_ms
 from chatserver.log.file_lock import FileLock
 from chatserver.log.interface import (
     DRAIN_DEADLINE,
-    Faulted,
+    PLAIN_PROGRAM,
     Identity,
     Keeps,
     LogUnavailable,
     News,
-    OnHints,
-    Post,
+    Program,
     Record,
     RoomSummary,
-    Schedule,
-    at_once,
-    ignore_hints,
-    log_fault,
-    untaken,
 )
 from chatserver.log.neighbours import Neighbours
 from chatserver.log.sqlite_file import checked_path, connect_writer, create_private, lock_file
@@ -100,23 +94,22 @@ class SqliteLog(DatabaseLog[sqlite3.Connection, _Opened]):
         self.index = SqliteIndex(self.change, wall_ms)
 
     async def run(
-        self, news: News, *, on_hints: OnHints = ignore_hints, schedule: Schedule = at_once, post: Post = untaken,
-        faulted: Faulted = log_fault, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+        self, news: News, program: Program = PLAIN_PROGRAM, *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:  # fmt: skip
         """Open, commit groups until cancelled, close."""
-        self._on_hints = on_hints
+        self._on_hints = program.on_hints
         opened = await trio.to_thread.run_sync(self._open)
         self._opened = opened
-        opened.readers.post = post
+        opened.readers.post = program.post
         try:
             news = partial(self._note, opened.recent_rooms, news)
             async with trio.open_nursery() as nursery:
                 if self._neighbours is not None:
-                    nursery.start_soon(self._neighbours.run, on_hints)
-                nursery.start_soon(self.index.run, faulted)
+                    nursery.start_soon(self._neighbours.run, program.on_hints)
+                nursery.start_soon(self.index.run, program.faulted)
                 nursery.start_soon(self._scrub, opened.scrubber)
-                run = partial(self._groups.run, schedule=schedule, post=post, faulted=faulted)
-                await run(news, task_status=task_status)
+                await self._groups.run(news, program, task_status=task_status)
         finally:
             self._opened = None
             await self._close(opened)

@@ -10,7 +10,7 @@ from typing import Generic, NoReturn, TypeVar
 import trio
 
 from chatserver.log.groups import GroupWriter
-from chatserver.log.interface import Draft, Log, LogError, Record, Stored
+from chatserver.log.interface import Draft, Log, LogError, Program, Record, Stored
 from chatserver.log.memory import MemoryLog
 from chatserver.log.neighbours import Neighbours
 from chatserver.log.sqlite import SqliteLog
@@ -125,7 +125,7 @@ async def nodes(logs: Iterable[L]) -> AsyncIterator[list[Node[L]]]:
     made = [Node(log) for log in logs]
     async with trio.open_nursery() as nursery:
         for node in made:
-            await nursery.start(partial(node.log.run, ignore, on_hints=node.hear))
+            await nursery.start(node.log.run, ignore, Program(on_hints=node.hear))
         yield made
         nursery.cancel_scope.cancel()
 

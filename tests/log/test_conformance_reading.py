@@ -1,12 +1,11 @@
 """Reads and lists of rooms: one suite for all engines."""
 
 from collections.abc import Callable
-from functools import partial
 
 import pytest
 import trio
 
-from chatserver.log.interface import MAX_READ, MAX_READ_BYTES, Head, Log, RoomSummary
+from chatserver.log.interface import MAX_READ, MAX_READ_BYTES, Head, Log, Program, RoomSummary
 from chatserver.log.memory import MemoryLog
 from tests.log.support import Clock, draft, fill, offsets, submit_all
 
@@ -112,7 +111,7 @@ async def test_the_outcome_of_a_read_is_posted(closed_log: Log, nursery: trio.Nu
         token.run_sync_soon(call)
         return True
 
-    await nursery.start(partial(closed_log.run, post=post), lambda records: None)
+    await nursery.start(closed_log.run, lambda records: None, Program(post=post))
     posted.clear()
     assert await closed_log.latest("lobby", 10) == []
     assert len(posted) == 1

@@ -1,7 +1,6 @@
 """Exceptions in receivers and engines: each is counted once, and all other receivers are called."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import cast
 from unittest.mock import Mock
 
@@ -11,7 +10,7 @@ from outcome import Error, Outcome, Value
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from chatserver.log.groups import Begin, Outcomes
-from chatserver.log.interface import ANSWER_DEADLINE, Draft, LogBusy, LogUnavailable, Record
+from chatserver.log.interface import ANSWER_DEADLINE, Draft, LogBusy, LogUnavailable, Program, Record
 from tests.log.support import draft
 from tests.log.writers import Written
 from tests.support.groups import beside, together
@@ -33,7 +32,7 @@ async def test_receivers_that_raise(nursery: trio.Nursery) -> None:
         if len(it.told) == 1:
             broken(records)
 
-    await nursery.start(partial(it.writer.run, faulted=it.faulted), news)
+    await nursery.start(it.writer.run, news, Program(faulted=it.faulted))
     with together(it.writer):
         for text, done in zip("abcd", (broken, it.answer, broken, it.answer), strict=True):
             it.writer.submit(draft(text), done)

@@ -1,7 +1,6 @@
 """Answers of finished groups are steps of a schedule: fair between networks, a few at a time, none lost."""
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from trio.testing import wait_all_tasks_blocked
 from chatserver.log import groups as groups_module
 from chatserver.log import open_log
 from chatserver.log.groups import ANSWERS_PER_STEP
-from chatserver.log.interface import MAX_GROUP, LogError, Step, Stored
+from chatserver.log.interface import MAX_GROUP, LogError, Program, Step, Stored
 from chatserver.log.memory import MemoryLog
 from chatserver.log.sqlite import SqliteLog
 from tests.log.support import draft
@@ -133,7 +132,7 @@ async def test_the_outcome_of_a_group_of_one_step_is_posted(nursery: trio.Nurser
         token.run_sync_soon(call)
         return True
 
-    await nursery.start(partial(log.run, post=post), lambda records: None)
+    await nursery.start(log.run, lambda records: None, Program(post=post))
     assert isinstance(log, MemoryLog | SqliteLog)
 
     async def publish(count: int) -> None:

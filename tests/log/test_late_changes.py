@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from chatserver.log.database import DatabaseLog
-from chatserver.log.interface import Log, LogUnavailable
+from chatserver.log.interface import Log, LogUnavailable, Program
 from tests.log.support import ignore
 from tests.support.peers import PATIENCE
 
@@ -27,7 +27,7 @@ async def test_this_process_gets_the_hint(reopen: Callable[[], Log], monkeypatch
         assert may_end.wait(10)
 
     async with trio.open_nursery() as nursery:
-        await nursery.start(lambda task_status: log.run(ignore, on_hints=hear, task_status=task_status))
+        await nursery.start(log.run, ignore, Program(on_hints=hear))
         await log.change("adding", lambda connection: None, hint="*x")
         assert hints == [], "the caller knows the outcome"
         if why == "its deadline":

@@ -7,7 +7,7 @@ import msgspec
 import trio
 
 from chatserver.log.groups import Begin, GroupWriter
-from chatserver.log.interface import Draft, LogError, Record, Schedule, Stored, at_once
+from chatserver.log.interface import Draft, LogError, Program, Record, Schedule, Stored, at_once
 from tests.log.support import draft
 from tests.support.groups import append, beside, together
 
@@ -69,7 +69,8 @@ class Written:
         self.faults.append(type(error))
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        await self.writer.run(self.news, schedule=self.schedule, faulted=self.faulted, task_status=task_status)
+        program = Program(schedule=self.schedule, faulted=self.faulted)
+        await self.writer.run(self.news, program, task_status=task_status)
 
     def submit(self, *texts: str) -> None:
         for text in texts:

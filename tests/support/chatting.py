@@ -11,7 +11,6 @@ Owns: a running hub over the fakes of `scripted`, and the log. May not: know soc
 
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
-from functools import partial
 from itertools import count
 
 import trio
@@ -22,7 +21,17 @@ from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.principal import User
 from chatserver.log.groups import Outcomes
-from chatserver.log.interface import MAX_READ_BYTES, Draft, Head, Kind, LogError, LogUnavailable, Record, Stored
+from chatserver.log.interface import (
+    MAX_READ_BYTES,
+    Draft,
+    Head,
+    Kind,
+    LogError,
+    LogUnavailable,
+    Program,
+    Record,
+    Stored,
+)
 from chatserver.log.memory import MemoryLog
 from chatserver.settings.fields import Settings
 from tests.support.groups import together
@@ -246,7 +255,7 @@ class Chatting:
 
     async def run(self, task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as nursery:
-            await nursery.start(partial(self.log.run, on_hints=self.hub.on_hints), self.news)
+            await nursery.start(self.log.run, self.news, Program(on_hints=self.hub.on_hints))
             nursery.start_soon(self.hub.run)
             nursery.start_soon(self.schedule.run)
             nursery.start_soon(self._keep_house)
