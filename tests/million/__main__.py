@@ -80,7 +80,7 @@ def _banner(planned: Plan, machine: Machine) -> list[str]:
     return [
         f"{planned.connections:,} idle WebSockets: {processes}, {planned.each:,} connections each at most",
         f"takes about {memory}, and {fmt.span(planned.seconds)}; Ctrl-C ends it",
-        *planned.notes,
+        *filter(None, [planned.note]),
     ]
 
 

@@ -4,7 +4,6 @@ Owns: the arithmetic. May not: open anything. The machine's figures are passed i
 """
 
 import math
-import os
 import resource
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,8 +50,6 @@ class Machine:
     ports: int  # for one pair of addresses
     backlog: int  # connections that wait for one listener's accept
     tracked: int | None  # connections that the firewall can follow; None: it follows none
-    datagrams: int  # of other workers that wait for one to read them
-    processors: int
 
     @classmethod
     def read(cls) -> "Machine":
@@ -70,8 +67,6 @@ class Machine:
             ports=high - low + 1,
             backlog=int(_sys("net/core/somaxconn")),
             tracked=int(_sys("net/netfilter/nf_conntrack_max")) if tracks else None,
-            datagrams=int(_sys("net/unix/max_dgram_qlen")),
-            processors=len(os.sched_getaffinity(0)),
         )
 
 
@@ -85,13 +80,8 @@ class Plan:
     each: int  # connections of one holder
     bytes: int  # that all of it will take, about
     seconds: float
-    notes: tuple[str, ...]  # what a person should know, though it forbids nothing
-
-    @property
-    def steps(self) -> list[int]:
-        """Connections at which everything is measured."""
-        beyond = range(STEPS[-1] + STEP_BEYOND, self.connections, STEP_BEYOND)
-        return [*(step for step in (*STEPS, *beyond) if step < self.connections), self.connections]
+    steps: list[int]  # connections at which everything is measured
+    note: str  # what a person should know, though it forbids nothing; may be empty
 
 
 def plan(connections: int, machine: Machine, *, workers: int | None = None, final_seconds: float = 0.0) -> Plan:
@@ -104,30 +94,20 @@ def plan(connections: int, machine: Machine, *, workers: int | None = None, fina
     for lack in _lacks(connections, workers, served, machine):
         raise NotEnoughError(lack)
     needed = connections * BYTES_EACH + workers * WORKER_BYTES + holders * HOLDER_BYTES + OTHER_BYTES
-    made = Plan(
-        connections=connections, workers=workers, holders=holders, each=each, bytes=needed, seconds=0, notes=()
-    )  # fmt: skip
-    seconds = connections / OPENED_A_SECOND + workers * WORKER_SECONDS + len(made.steps) * STEP_SECONDS + final_seconds
-    notes = []
+    beyond = range(STEPS[-1] + STEP_BEYOND, connections, STEP_BEYOND)
+    steps = [step for step in (*STEPS, *beyond) if step < connections]
+    steps.append(connections)
+    seconds = connections / OPENED_A_SECOND + workers * WORKER_SECONDS + len(steps) * STEP_SECONDS + final_seconds
+    note = ""
     if needed > machine.available - MARGIN_BYTES:
         fit = (machine.available - MARGIN_BYTES - (needed - connections * BYTES_EACH)) // BYTES_EACH
-        notes.append(
+        note = (
             f"memory will be short: {fmt.size(needed)} wanted, {fmt.size(machine.available)} available, of which"
             f" {fmt.size(MARGIN_BYTES)} stay free; it stops at about {max(fit, 0):,} connections"
         )
-    if workers > machine.processors:
-        notes.append(
-            f"{workers} workers share {machine.processors} processors: it is descriptors that make so many necessary"
-            f" ({machine.descriptors:,} a process), and each costs its memory and a sign of life a second"
-        )
-    if workers > machine.datagrams:
-        notes.append(
-            f"{machine.datagrams} messages of other workers wait for one that is busy (net.unix.max_dgram_qlen), and"
-            f" {workers} tell who came: some will be lost, and told again; {4 * workers} would be enough"
-        )
     return Plan(
         connections=connections, workers=workers, holders=holders, each=each, bytes=needed, seconds=seconds,
-        notes=tuple(notes),
+        steps=steps, note=note,
     )  # fmt: skip
 
 
