@@ -6,7 +6,6 @@ called, or what a network is.
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
-from itertools import chain
 from time import perf_counter
 from typing import Generic, TypeVar
 
@@ -143,14 +142,8 @@ class FairQueue(Generic[Entry]):
         return entry
 
     def take(self, most: int) -> list[Entry]:
-        """The next entries, up to `most`. When these are all, the order is that of `pop` within each network only."""
-        if self.length > most:
-            return [self.pop() for _ in range(most)]
-        entries = list(chain.from_iterable(self._lines.values()))
-        self._fresh.clear()
-        self._active = self.length = 0
-        self._end_round()
-        return entries
+        """The next entries, up to `most`."""
+        return [self.pop() for _ in range(min(most, self.length))]
 
     def _end_round(self) -> None:
         self._lines.clear()

@@ -26,7 +26,7 @@ class WorkerParts:
 
     def __init__(self, bus: Datagrams | Shards, hub: Hub, clock: Callable[[], float] = trio.current_time) -> None:
         self._bus = bus
-        self.cluster = Cluster(hub, bus, clock)
+        self.cluster = Cluster(hub, bus.tell, clock)
 
     def attach(self, services: Services, faulted: Callable[[object], None]) -> None:
         """Connect the services to these parts. `faulted` is called in an except clause for a fault of ours."""

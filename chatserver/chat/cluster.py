@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import structlog
 import trio
@@ -78,13 +78,6 @@ _shared_name = lru_cache(SHARED_NAMES)(str)
 _log = structlog.get_logger("chatserver.chat")
 
 
-class MessageBus(Protocol):
-    """Takes messages to all other processes; each may be lost, late, doubled, or come back."""
-
-    def tell(self, message: bytes) -> None:
-        """Send a message without waiting."""
-
-
 @dataclass(slots=True)
 class _Process:
     """What another process has reported."""
@@ -99,11 +92,16 @@ class _Process:
 
 
 class Cluster:
-    """See the module. `run` sends, `receive` handles messages. `on_hint` and `on_kick` are set from outside."""
+    """See the module. `run` sends, `receive` handles messages. `on_hint` and `on_kick` are set from outside.
 
-    def __init__(self, hub: Hub, bus: MessageBus, clock: Callable[[], float] = trio.current_time) -> None:
+    `tell` sends a message to all other processes without waiting; it may be lost, late, doubled, or come back.
+    """
+
+    def __init__(
+        self, hub: Hub, tell: Callable[[bytes], None], clock: Callable[[], float] = trio.current_time
+    ) -> None:  # fmt: skip
         self._hub = hub
-        self._bus = bus
+        self._tell = tell
         self._clock = clock
         self._me = secrets.randbelow(_PROCESSES)
         self._sent = 0  # messages
@@ -130,7 +128,7 @@ class Cluster:
         """Send this process's reports until cancelled."""
         while True:
             for message in self._messages():
-                self._bus.tell(message)
+                self._tell(message)
                 await trio.sleep(PAUSE)
             await trio.sleep(REPORT_INTERVAL)
             await self._expire()

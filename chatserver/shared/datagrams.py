@@ -22,7 +22,7 @@ RECEIVE_BATCH = 16
 
 
 class Datagrams:
-    """The socket of worker `number` of `count`, from 0. `run` receives; `tell` is the method of a `MessageBus`."""
+    """The socket of worker `number` of `count`, from 0. `run` receives, `tell` sends."""
 
     def __init__(self, folder: Path, number: int, count: int) -> None:
         self._path = folder / f"said-{number}"

@@ -43,7 +43,7 @@ class Air:
     async def process(self, **options: Any) -> AsyncIterator["Process"]:
         """One process of the chat, until the end of the block; `options` are those of `chatting`."""
         async with chatting(**options) as it, trio.open_nursery() as nursery:
-            cluster = Cluster(it.hub, self)
+            cluster = Cluster(it.hub, self.tell)
             self._hearing.append(cluster)
             process = Process(it, cluster)
             nursery.start_soon(process.run)

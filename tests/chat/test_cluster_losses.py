@@ -148,7 +148,7 @@ class Ear:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.cluster = Cluster(a_hub(), Air(), clock=lambda: self.now)
+        self.cluster = Cluster(a_hub(), Air().tell, clock=lambda: self.now)
         self.kicks: list[str] = []
         self.cluster.on_kick = lambda user, room: self.kicks.append(user)
 
@@ -211,13 +211,13 @@ def a_hub() -> Hub:
 
 @given(st.binary(max_size=200))
 def test_garbage_is_ignored(message: bytes) -> None:
-    cluster = Cluster(a_hub(), Air(), clock=lambda: 0.0)
+    cluster = Cluster(a_hub(), Air().tell, clock=lambda: 0.0)
     cluster.receive(message)
     assert cluster.statistics()["processes"] in (0, 1)
 
 
 def test_messages_that_cannot_be_decoded_are_counted_and_the_first_is_logged() -> None:
-    cluster = Cluster(a_hub(), Air(), clock=lambda: 0.0)
+    cluster = Cluster(a_hub(), Air().tell, clock=lambda: 0.0)
     giant = encode(ProcessReport(7, 1, rooms=[RoomReport(f"{number:064}", 1, []) for number in range(2_000)]))
     nested = b"\x9b" + encode(ProcessReport(8, 1))[1:] + b"\x91" * 100_000  # a field of a later version
     with capture_logs() as logs:
