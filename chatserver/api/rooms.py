@@ -102,18 +102,8 @@ class RoomHandlers:
     def poll_many(self, request: Request) -> Answer:
         """`GET /poll?room=lobby:C&room=ops:C&wait=25`."""
         poll = self._wanted(request)
-        return self._soon(request, poll, partial(self._poll_or_load, request, poll))
-
-    def _soon(self, request: Request, poll: _Poll, answer: Callable[[], Answer]) -> Answer:
-        """Answer now, or a poll of many rooms in the next step, if its user may still read these by then."""
-        if len(poll.places) <= ENTERED_PER_STEP:
-            return answer()
-
-        def go_on() -> Answer:
-            self._check_poll_again(request, [poll])
-            return answer()
-
-        return Next(go_on)
+        check = partial(self._check_poll_again, request, [poll])
+        return _soon(len(poll.places), check, partial(self._poll_or_load, request, poll))
 
     def _poll_or_load(self, request: Request, poll: _Poll) -> Answer:
         answer = self._poll(request, poll)
@@ -167,7 +157,7 @@ class RoomHandlers:
                 self._hub.polled(room, principal)
         check = partial(self._check_poll_again, request, [poll])
         read = partial(self._read_several, starts, limit, check, many=many, messages_only=messages_only)
-        return self._soon(request, poll, read)
+        return _soon(len(places), check, read)
 
     def _read_several(
         self, starts: list[tuple[Room, Start]], limit: int, check: Callable[[], None], *, many: bool,
@@ -184,11 +174,18 @@ class RoomHandlers:
     ) -> Answer:  # fmt: skip
         return Response(200, await self._pages.several(starts, limit, many=many, messages_only=messages_only))
 
-    def read_held(self, waiter: PollWaiter) -> Later:
-        """The answer to a held poll that is behind the ring of a room."""
-        starts = [(room.name, Start(after, recovered=True)) for room, after in waiter.places()]
-        later = self._several(starts, waiter.limit, many=waiter.many, messages_only=waiter.messages_only)
-        return Later(later, self._check_of(waiter, [name for name, _ in starts]))
+    def answer_held(self, waiter: PollWaiter) -> Answer:
+        """The answer to a held poll at this moment, even an empty one."""
+        is_long = waiter.next is not None and len(waiter.places()) > ENTERED_PER_STEP
+        body = None if is_long else self._pages.held_body(waiter)
+        if body is not None:
+            return Response(200, [body])
+        starts = [(room, Start(after, recovered=True)) for room, after in waiter.places()]
+        check = self._check_of(waiter, [room.name for room, _ in starts])
+        read = partial(
+            self._read_several, starts, waiter.limit, check, many=waiter.many, messages_only=waiter.messages_only
+        )  # fmt: skip
+        return _soon(len(starts), check, read)  # many rooms are left in this step, and read in the next
 
     def _check_of(self, waiter: PollWaiter, names: list[str]) -> Callable[[], None]:
         """What refuses a user who has left HELD and may no longer read these rooms."""
@@ -202,20 +199,6 @@ class RoomHandlers:
                 self._services.check(principal, READ, name)
 
         return check
-
-    def next_of_held(self, waiter: PollWaiter) -> Next | None:
-        """The answer to a held poll of many rooms, which it leaves in one step and reads in the next; None: of few."""
-        starts = [(room, Start(after, recovered=True)) for room, after in waiter.places()]
-        if len(starts) <= ENTERED_PER_STEP:
-            return None
-        limit, many, messages_only = waiter.limit, waiter.many, waiter.messages_only
-        check = self._check_of(waiter, [room.name for room, _ in starts])
-
-        def go_on() -> Answer:
-            check()
-            return self._read_several(starts, limit, check, many=many, messages_only=messages_only)
-
-        return Next(go_on)
 
     async def _poll_many_later(self, request: Request, parsed: list[_Poll]) -> Answer:
         poll = self._wanted(request)
@@ -363,3 +346,15 @@ class RoomHandlers:
     def _members(self, name: str, presence: Presence) -> Response:
         users = self._services.encoder.listing(presence)
         return Response(200, [encoders.members_page(name, users, len(presence))])
+
+
+def _soon(rooms: int, check: Callable[[], None], answer: Callable[[], Answer]) -> Answer:
+    """Answer now, or if it is about many rooms in the next step, if the user may still read these by then."""
+    if rooms <= ENTERED_PER_STEP:
+        return answer()
+
+    def go_on() -> Answer:
+        check()
+        return answer()
+
+    return Next(go_on)

@@ -18,7 +18,6 @@ import math
 import random
 from collections.abc import Callable, Coroutine
 from functools import partial
-from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -281,14 +280,7 @@ class HttpExchanges:
 
         True: another request may be in the inbox.
         """
-        exchange = self._exchange_of(waiter)
-        following = None if waiter.next is None else self._routes.rooms.next_of_held(waiter)
-        if following is not None:
-            return self._schedule(connection, exchange, following)
-        body = self._pages.held_body(waiter)
-        if body is not None:
-            return self.respond(connection, exchange, Response(HTTPStatus.OK, [body]))
-        return self._wait_for(connection, exchange, self._routes.rooms.read_held(waiter))
+        return self._answer(connection, self._exchange_of(waiter), self._routes.rooms.answer_held(waiter))
 
     def refuse_held(self, connection: Connection, waiter: PollWaiter, error: MessageError) -> bool:
         """Refuse a held poll whose user may no longer wait. True: another request may be in the inbox."""
