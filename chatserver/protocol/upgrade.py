@@ -22,11 +22,8 @@ _ANSWER = status_line(101) + header_lines((("Upgrade", "websocket"), ("Connectio
 
 
 def accept_upgrade(head: Head, *, headers: Headers = (), subprotocol: str | None = SUBPROTOCOL) -> bytes:
-    """The 101 answer, with `headers` added (a session cookie, say). Raises HttpError for an invalid upgrade."""
+    """The 101 answer to a GET, with `headers` added (a session cookie, say). Raises HttpError for an invalid upgrade."""
     sent = head.headers
-    if head.method != "GET":
-        message = f"a WebSocket is opened with GET, not {head.method[:20]}"
-        raise HttpError(ErrorCode.METHOD_NOT_ALLOWED, message, headers=(("Allow", "GET"),))
     if not has_token(sent.get("upgrade"), "websocket"):
         message = "this address speaks WebSocket; send Upgrade: websocket"
         raise HttpError(ErrorCode.UPGRADE_REQUIRED, message, headers=_HOW)
@@ -46,5 +43,4 @@ def accept_upgrade(head: Head, *, headers: Headers = (), subprotocol: str | None
     chosen = b""
     if subprotocol is not None and has_token(offered, subprotocol):
         chosen = b"Sec-WebSocket-Protocol: %b\r\n" % subprotocol.encode("ascii")
-    extra = header_lines(headers) if headers else b""
-    return b"%bSec-WebSocket-Accept: %b\r\n%b%b\r\n" % (_ANSWER, accept, chosen, extra)
+    return b"%bSec-WebSocket-Accept: %b\r\n%b%b\r\n" % (_ANSWER, accept, chosen, header_lines(headers))
