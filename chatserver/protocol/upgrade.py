@@ -22,7 +22,7 @@ _ANSWER = status_line(101) + header_lines((("Upgrade", "websocket"), ("Connectio
 
 
 def accept_upgrade(head: Head, *, headers: Headers = (), subprotocol: str | None = SUBPROTOCOL) -> bytes:
-    """The 101 answer to a GET, with `headers` added (a session cookie, say). Raises HttpError for an invalid upgrade."""
+    """The 101 answer to a GET, with `headers` added, such as a cookie. Raises HttpError for an invalid upgrade."""
     sent = head.headers
     if not has_token(sent.get("upgrade"), "websocket"):
         message = "this address speaks WebSocket; send Upgrade: websocket"
