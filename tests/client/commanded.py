@@ -4,7 +4,7 @@ import os
 import pty
 import subprocess
 import termios
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import trio
@@ -39,12 +39,6 @@ async def chat(server: FakeServer, typed: bytes, *flags: str) -> subprocess.Comp
                 await process.stdin.send_all(typed)
             await process.stdin.aclose()
         return subprocess.CompletedProcess((), await process.wait(), **said)
-
-
-async def wait_until(condition: Callable[[], object]) -> None:
-    with trio.fail_after(SOON):
-        while not condition():  # noqa: ASYNC110  another process makes it true
-            await trio.sleep(0.01)
 
 
 def texts(server: FakeServer) -> list[str]:

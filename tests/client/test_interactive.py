@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from chatserver.client.interactive import TYPING_EVERY
-from tests.client.commanded import Terminal, chat, terminal, texts, wait_until
+from tests.client.commanded import Terminal, chat, terminal, texts
 from tests.client.fake import ZED, FakeServer, message
 from tests.support.serving import eventually, serving
 
@@ -40,12 +40,12 @@ async def test_a_person_talks_and_leaves(server: FakeServer) -> None:
 
 async def test_typing_is_sent_and_sent_again_after_a_message(server: FakeServer, person: Terminal) -> None:
     person.type("h")
-    await wait_until(lambda: server.typed == 1)
+    await eventually(lambda: server.typed == 1)
     await person.enter("i", "hi\r\n")
     await person.until("\r\x1b[Jlobby> ")  # it is acknowledged
     began = trio.current_time()
     person.type("th")
-    await wait_until(lambda: server.typed == 2)
+    await eventually(lambda: server.typed == 2)
     person.type("e")
     await person.until("the")
     assert server.typed == 2 or trio.current_time() > began + TYPING_EVERY, "at most once in three seconds"
@@ -260,7 +260,7 @@ async def test_a_person_sees_that_the_connection_is_gone_and_back(server: FakeSe
     await person.until("Enter tries now")
     await person.enter("/who", "there is no connection")
     person.type("\r")
-    await wait_until(lambda: len(server.refusals) < 49)
+    await eventually(lambda: len(server.refusals) < 49)
     server.refusals.clear()
     person.type("\r")
     assert "503" not in await person.until("back in lobby"), "the reason is shown once"

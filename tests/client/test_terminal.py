@@ -13,9 +13,10 @@ import trio
 
 from chatserver import cli
 from chatserver.client.terminal import LONGEST_LINE
-from tests.client.commanded import NEEDS, SOON, chat, start, texts, wait_until
+from tests.client.commanded import NEEDS, SOON, chat, start, texts
 from tests.client.fake import ZED, FakeServer
 from tests.support.forking import Running, run
+from tests.support.serving import eventually
 
 
 async def test_send_publishes_each_line_in_order_whatever_is_lost(server: FakeServer) -> None:
@@ -102,7 +103,7 @@ async def plain(server: FakeServer, *flags: str, place: str = "") -> AsyncIterat
     assert process.stderr is not None
     async with process.stdin, process.stdout, process.stderr:
         try:
-            await wait_until(lambda: server.members)
+            await eventually(lambda: bool(server.members), within=SOON)
             with trio.fail_after(SOON):
                 yield Piped(process, process.stdin, process.stdout, process.stderr)
                 await process.wait()
@@ -114,7 +115,7 @@ async def test_plain_prints_one_line_a_message_and_publishes_lines(server: FakeS
     await server.say("before\x1b[2J")
     async with plain(server) as it:
         await it.stdin.send_all(b"hello\n")
-        await wait_until(lambda: len(server.log) == 2)
+        await eventually(lambda: len(server.log) == 2)
         await server.say("two\nlines")
         got = await it.lines(3)
         it.process.terminate()  # while it waits for another line
@@ -141,7 +142,7 @@ async def test_the_url_may_name_the_room_as_the_page_does(
 async def test_json_is_an_object_a_line_of_everything(server: FakeServer) -> None:
     async with plain(server, "--json") as it:
         await it.stdin.send_all(b"hello\n")
-        await wait_until(lambda: server.log)
+        await eventually(lambda: bool(server.log))
         await server.say("bye")
         got = [json.loads(line) for line in await it.lines(4)]
         it.process.terminate()
