@@ -52,7 +52,7 @@ export class MessagesView {
     this.#list.addEventListener('keydown', (event) => this.#key(event));
     this.#list.addEventListener('focusin', ({ target }) => this.#stopAt(target.closest('.message')));
     byId('column').addEventListener('fold', ({ target, detail }) => this.#folded(target, detail));
-    document.addEventListener('visibilitychange', () => this.#seen());
+    document.addEventListener('visibilitychange', () => this.#room && this.#looked());
     addEventListener('beforeprint', () => this.#print());
     // The composer, a phone's keyboard or a banner change the height: the end stays in sight.
     const resized = new ResizeObserver(() => this.#isAtBottom && this.toBottom());
@@ -195,6 +195,13 @@ export class MessagesView {
     this.#showJump();
   }
 
+  /** While the page is hidden days go by, and what was read before is not new any more. */
+  #looked() {
+    if (document.hidden && this.#isAtBottom) this.#divider = null;
+    this.#show(this.#timeline.place(this.#from), this.#timeline.place(this.#to + 1));
+    this.#seen();
+  }
+
   #showJump() {
     if (!this.#room) return;
     const { unread, past } = this.client.current;
@@ -289,10 +296,11 @@ export class MessagesView {
     const isDivided =
       this.#divider !== null && message.offset >= this.#divider && (previous?.offset ?? 0) < this.#divider;
     const isFirst = isNewDay || isAfterLoss || isDivided || startsGroup(message, previous);
-    const above = [isNewDay, isAfterLoss, isDivided, isFirst].join();
+    const day = isNewDay ? dayName(time) : null;
+    const above = [day, isAfterLoss, isDivided, isFirst].join();
     if (shown.above === above) return;
     shown.above = above;
-    writeAbove(shown.row, { day: isNewDay ? dayName(time) : null, isAfterLoss, isDivided });
+    writeAbove(shown.row, { day, isAfterLoss, isDivided });
     shown.row.classList.toggle('first', isFirst);
   }
 

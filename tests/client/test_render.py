@@ -72,6 +72,8 @@ def test_tabs_are_spaces() -> None:
         ("    seven x", ["    seven x"]),
         ("one  two   six", ["one  two", "  six"]),
         ("1 aVeryLongWord 2 3", ["1 aVeryLongWord", "  2 3"]),
+        ("one sevenxx", ["one sevenxx"]),
+        ("· sevenxx", ["· sevenxx"]),
         ("a\n  code b c", ["a", "  code b", "  c"]),
         ("\x1b[2mone\x1b[0m two \x1b[1mthree\x1b[0m", ["\x1b[2mone\x1b[0m two", "  \x1b[1mthree\x1b[0m"]),
         ("日本 語日本", ["日本 語", "  日本"]),
@@ -147,7 +149,8 @@ def test_members() -> None:
 def test_a_reason_for_being_offline_is_shown_once_for_each_outage() -> None:
     narrator = render.Narrator()
     gone = Reconnecting("gone", 1.0)
-    assert [bool(narrator.words(event)) for event in (gone, gone, Connected(ANN), gone)] == [True, False, True, True]
+    said = [bool(narrator.words(event)) for event in (gone, gone, Gap("ops", None), gone, Connected(ANN), gone)]
+    assert said == [True, False, True, False, True, True]
 
 
 @pytest.mark.parametrize(

@@ -150,3 +150,30 @@ def test_a_small_phone(shared_server: Server, window: OpenWindow) -> None:
     assert ann.page.evaluate(iterations) == "infinite"
     ann.page.emulate_media(reduced_motion="reduce")
     assert ann.page.evaluate(iterations) == "1", "the animation runs once"
+
+
+def test_a_page_that_stays_open_knows_the_day_and_what_is_new(shared_server: Server, window: OpenWindow) -> None:
+    """Yesterday's messages stood below "Today" for ever, and a second absence had no line of its own."""
+    ann = window()
+    ann.install_clock()
+    ann.open(shared_server, room="open-for-days")
+    days, divided = ann.page.locator(".day"), ann.page.locator("li", has=ann.page.locator(".divider"))
+
+    def look(away: bool) -> None:
+        ann.page.evaluate(
+            "(hidden) => { Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });"
+            " document.dispatchEvent(new Event('visibilitychange')); }", away,
+        )  # fmt: skip
+
+    for text in ("one", "two"):
+        look(away=True)
+        shared_server.publish("open-for-days", text)
+        expect(ann.texts.last).to_have_text(text)
+        look(away=False)
+        expect(divided).to_have_count(1)
+        expect(divided).to_contain_text(text)
+    expect(days).to_have_text("Today")
+    tomorrow = ann.page.evaluate("Date.now()") / 1000 + 86_400
+    ann.page.clock.set_system_time(tomorrow)
+    look(away=False)
+    expect(days).to_have_text("Yesterday")
