@@ -11,7 +11,7 @@ from chatserver.api.answers import Answer, Later, Response, given_anyway
 from chatserver.api.conversation import SILENT, CommandHandler, Outcome
 from chatserver.api.conversation import Answer as SessionAnswer
 from chatserver.api.request import Request
-from chatserver.api.services import LOG_RETRY, Services
+from chatserver.api.services import LOG_RETRY, Services, check_signed_in
 from chatserver.api.session import WebSocketSession
 from chatserver.chat.policy import READ, WRITE
 from chatserver.chat.principal import Principal
@@ -92,6 +92,7 @@ class Reading:
     def show_unread(self, request: Request) -> Later:
         """`GET /unread`: unread messages in each room in which the user has a marker."""
         request.parameters()
+        check_signed_in(request.principal)
         return Later(self._show_later(request.principal), request.check_again)
 
     async def _show_later(self, principal: Principal) -> Response:

@@ -118,7 +118,8 @@ async def test_guests_without_rights(tmp_path: Path) -> None:
         async with connect(server.address) as peer:
             reads = [("GET", path.format(room="lobby")) for path in READS]
             for method, path in (
-                *reads, ("GET", "/rooms"), ("GET", "/search?q=hi"), ("GET", "/session"), ("POST", "/session"),
+                *reads, ("GET", "/rooms"), ("GET", "/search?q=hi"), ("GET", "/unread"), ("GET", "/session"),
+                ("POST", "/session"),
             ):  # fmt: skip
                 answer = await peer.request(method, path)
                 assert (answer.status, answer.error) == (401, "unauthenticated")
