@@ -99,6 +99,8 @@ def find_head_end(buffer: bytes | bytearray, searched: int, limits: HeadLimits) 
     fresh = max(searched - 1, 0)
     unfinished = buffer[fresh : limits.max_bytes]
     lines = _count_lines(unfinished, unfinished[:1] == b"\n")  # a head begins with no LF, so its CR came before
+    if unfinished.count(b"\r", 0, -1) > lines:
+        raise HttpError(ErrorCode.BAD_REQUEST, "a bare CR in the request head; lines end with CR LF")
     # This counts in the whole head, but only when a line has ended: at most 101 times, then the head is refused.
     if lines and buffer.count(b"\r\n", start) - 1 > limits.max_fields:
         raise _too_large(f"more than {limits.max_fields} header fields, limit {limits.max_fields}")

@@ -46,6 +46,7 @@ MALFORMED = {
     "bare LF, then a body that ends it": b"GET / HTTP/1.1\nHost: h\n\nGET / HTTP/1.1\r\n\r\n",
     "bare CR in a value": request(b"X: a\rb"),
     "bare CR between fields": request(b"X: a\rY: b"),
+    "bare CR everywhere": b"GET / HTTP/1.1\rHost: h\r\r",
     "CR CR LF": request(b"X: a\r"),
     "LF first": b"\n" + request(),
     "CR first": b"\r" + request(),
