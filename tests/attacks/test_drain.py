@@ -8,12 +8,11 @@ import signal
 from contextlib import AsyncExitStack
 
 import pytest
-import trio
 
 from chatserver.net.states import State
 from chatserver.protocol.websocket import text_frame
 from tests.support.groups import SteppedLog
-from tests.support.peers import PATIENCE, Peer, chatter, connect, request, upgrade
+from tests.support.peers import Peer, chatter, connect, request, upgrade
 from tests.support.serving import Serving, eventually, serving
 
 pytestmark = pytest.mark.jumping_clock
@@ -159,17 +158,12 @@ async def test_a_request_that_is_not_complete_at_the_end_is_told_so() -> None:
         await check_sent_away(sender)
 
 
-@pytest.mark.parametrize("how", ["timeout", "second signal"])
-async def test_no_peer_can_delay_a_drain(how: str) -> None:
-    """The peer answers no close frame, and the limits are long."""
-    timeout = 1.0 if how == "timeout" else 60.0
-    with trio.fail_after(PATIENCE):
-        async with serving(drain_timeout=timeout, close_deadline=60.0) as server, chatter(server.address) as stubborn:
-            await drain(server)
-            assert (await stubborn.next("goaway"))["reason"] == "restart"
-            if how == "second signal":
-                os.kill(os.getpid(), signal.SIGINT)
-            await stubborn.peer.drip(bytes(100_000), pause=0.02)  # until the server ends
+async def test_no_peer_can_delay_a_drain() -> None:
+    """The peer answers no close frame, and has a long deadline for that. A second signal: tests/e2e/test_process.py."""
+    async with serving(drain_timeout=1.0, close_deadline=600.0) as server, chatter(server.address) as stubborn:
+        await drain(server)
+        assert (await stubborn.next("goaway"))["reason"] == "restart"
+        await stubborn.peer.drip(bytes(100_000), pause=0.02)  # until the server ends
 
 
 async def test_a_member_whose_reset_is_found_during_a_drain_is_no_fault() -> None:

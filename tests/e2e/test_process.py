@@ -103,11 +103,12 @@ async def test_exit_codes_and_error_lines(tmp_path: Path) -> None:
 
 
 async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
+    """The peer answers no close frame."""
     flags = free_flags(tmp_path, "--close-deadline", "600", "--drain-timeout", "600")
     async with server_process(tmp_path, *flags) as server, chatter(server.address) as stubborn:
         server.process.terminate()
         assert (await stubborn.next("goaway"))["reason"] == "restart"
-        assert await stop(server) == 0
+        assert await stop(server, signal.SIGINT) == 0
 
 
 async def serial(address: Address) -> str:
