@@ -92,15 +92,16 @@ def _bar(measured: Measured, figures: Figures) -> tuple[Condition, ...]:
 
 
 def _faults(measured: Measured, figures: Figures) -> list[str]:
-    faults = measured.session.faults()
+    if faults := measured.session.faults():
+        return faults  # whatever else is missing, is missing for that
     if measured.experiment.probes is None:
         traffic, endpoint = measured.session.totals.traffic, measured.plan.endpoint
         why = nothing_served(endpoint.path, traffic.errors, sum(traffic.acknowledged_in.values()))
         hurt = any(figures[name] for name in _OF_STANDING_STILL)
         still = _stood_still(figures, _CROWD_STOOD_STILL) if hurt else ""
-        return [*faults, *filter(None, [why, still])]
+        return [*filter(None, [why, still])]
     still = _stood_still(figures, _STOOD_STILL * measured.experiment.probes.timeout_seconds)
-    return [*faults, *measured.operations.faults(), *filter(None, [still])]
+    return [*measured.operations.faults(), *filter(None, [still])]
 
 
 def _stood_still(figures: Figures, most_seconds: float) -> str:
