@@ -127,7 +127,7 @@ def _suite(report: Report) -> ET.Element:
 def _case(name: str, part: Report, *, judged: bool) -> ET.Element:
     case = ET.Element("testcase", classname="loadgen", name=fmt.printable(name), time=f"{part.seconds:.2f}")
     element = _ELEMENTS.get(fmt.TONES[part.outcome])
-    if element is not None and judged:
+    if element is not None and (judged or element == "error"):
         reasons = part.verdict.reasons or [fmt.SENTENCES[part.outcome]]
         ended = ET.SubElement(case, element, message=fmt.printable(reasons[0]), type=part.verdict.outcome)
         ended.text = "\n".join(map(fmt.printable, reasons))

@@ -193,4 +193,5 @@ class Workers:
 
     @property
     def last_held(self) -> float:
-        return max(worker.current.last_held for worker in self.workers)
+        """When a client last became held, also if a process has died since."""
+        return max((worker.status.last_held for worker in self.workers if worker.status), default=0.0)
