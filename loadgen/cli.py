@@ -105,7 +105,7 @@ def run(
         poll_wait_seconds=poll_wait,
     )
     plan = make_plan(url, common, loading, what, connect_rate=connect_rate)
-    return finish(trio.run(Player(plan, what).play), common)
+    return finish(trio.run(Player(plan, what).reported), common)
 
 
 app.command(attack)
@@ -125,7 +125,7 @@ def play(url: Url, /, *, scenario: File, loading: Loading = LOADING, common: Com
     told = scenariofile.read(scenario)
     common = replace(common, fail_if=(*told.fail_if, *common.fail_if), no_bar=told.no_bar or common.no_bar)
     plan = make_plan(url, common, loading, told.experiment, connect_rate=told.connect_rate)
-    return finish(trio.run(Player(plan, told.experiment).play), common)
+    return finish(trio.run(Player(plan, told.experiment).reported), common)
 
 
 app.command(capacity)

@@ -66,7 +66,7 @@ class Measured:
         return Operations(self.session.totals.phases, named)
 
     def figures(self) -> dict[str, float | None]:
-        found: dict[str, float | None] = {"round_trip_ms": milliseconds(self.round_trip_seconds or None)}
+        found: dict[str, float | None] = {"round_trip_ms": milliseconds(self.round_trip_seconds)}
         if self.experiment.probes is not None:
             found |= self._under_attack()
         if self.experiment.load:

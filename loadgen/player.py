@@ -87,9 +87,17 @@ class Player:
         await self._session.play(self._act)
         return report_of(self._measured)
 
+    async def reported(self) -> Report:
+        """Play, and report also an experiment that could not be measured."""
+        try:
+            return await self.play()
+        except InvalidRunError as error:
+            return self.report_without(str(error))
+
     def report_without(self, reason: str, outcome: Outcome = Outcome.INVALID) -> Report:
-        """Return a report of an experiment that could not be played, for a caller that continues with the next."""
+        """Return a report of an experiment that could not be played: no figure was measured."""
         report = report_of(self._measured)
+        report.figures = dict.fromkeys(report.figures)
         report.verdict = verdict(outcome, [reason] if reason else list(self._measured.left_out))
         return report
 

@@ -170,9 +170,7 @@ class Scorecard:
         try:
             async with self._running_target() as plan:
                 player = Player(plan, experiment, found)
-                return await player.play()
-        except InvalidRunError as error:  # most likely the server has not recovered, which is this row's result
-            return player.report_without(str(error))
+                return await player.reported()
         except DiedError as error:
             return player.report_without(f"--start: the target {error}")
 
@@ -296,7 +294,7 @@ def attack(
     what = what.against(flags.shares(dict.fromkeys(playable, 1.0), clients) if playable else {})
     plan = make_plan(url, common, loading, what, connect_rate=connect_rate)
     played = Player(plan, what, left_out=[why for each in kinds if (why := unmet(each, needs))])
-    return finish(trio.run(played.play) if playable else played.report_without("", Outcome.NOT_EXERCISED), common)
+    return finish(trio.run(played.reported) if playable else played.report_without("", Outcome.NOT_EXERCISED), common)
 
 
 def scorecard(
