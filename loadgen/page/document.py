@@ -123,7 +123,13 @@ def _body(
     for section in measured:
         yield node(f"h{level + 1}", section.title.capitalize())
         yield _table(section)
-    yield from _figures(report, level)
+    if report.figures:
+        yield node(f"h{level}", "Figures")
+    if (figures := sections.figures(report)).rows:
+        yield _table(figures)
+    missing = [name for name, value in report.figures.items() if value is None]
+    if missing:
+        yield node("p", f"Not measured: {', '.join(missing)}.", class_="soft")
 
 
 def _tile(report: Report, name: str) -> Element:
@@ -153,32 +159,6 @@ def _figure(chart: charts.Chart) -> Element:
         node("ul", *key, class_="key") if key else None,
         chart.drawing,
     )
-
-
-def _figures(report: Report, level: int) -> Iterable[Element]:
-    if not report.figures:
-        return
-    groups = [
-        node("div", node(f"h{level + 1}", title.capitalize()), _figure_table(group, report.meanings))
-        for title, group in fmt.grouped(report).items()
-    ]
-    yield node(f"h{level}", "Figures")
-    yield node("div", *groups, class_="groups")
-    missing = [name for name, value in report.figures.items() if value is None]
-    if missing:
-        yield node("p", f"Not measured: {', '.join(missing)}.", class_="soft")
-
-
-def _figure_table(group: Mapping[str, float], meanings: Mapping[str, str]) -> Element:
-    rows = [
-        node(
-            "tr",
-            node("th", node("code", name), node("small", meanings.get(name, "")), scope="row"),
-            node("td", *_amount(fmt.figure(name, value)), class_="number"),
-        )
-        for name, value in group.items()
-    ]
-    return node("table", node("tbody", *rows))
 
 
 def _table(section: Section, *, links: Mapping[str, str] = _NO_LINKS) -> Element:

@@ -163,7 +163,7 @@ def test_a_row_has_a_cell_in_each_column(report: Report) -> None:
 
 
 def _tables(report: Report) -> list[sections.Section]:
-    return [*sections.tables(report), *sections.measured(report)]
+    return [*sections.tables(report), *sections.measured(report), sections.figures(report)]
 
 
 @pytest.mark.parametrize(
