@@ -81,7 +81,7 @@ class Progress:
 
     def banner(self, lines: Sequence[str]) -> None:
         for number, line in enumerate(lines):
-            self._print(line, "bold" if number == 0 else "dim")
+            self.say(line, "bold" if number == 0 else "dim")
 
     def plan(self, phases: Sequence[tuple[str, float]], *, attackers: Collection[str] = ()) -> None:
         """Set the phases to come with their seconds, and the personas that may be refused and ended."""
@@ -92,7 +92,7 @@ class Progress:
         course = self._course
         course.enter(name)
         if not self._is_live:
-            self._print(f"{name}: {fmt.span(course.phase_seconds)}" if course.phase_seconds else name)
+            self.say(f"{name}: {fmt.span(course.phase_seconds)}" if course.phase_seconds else name)
             self._told = course.seconds
 
     def tick(self, sample: Sample, failed: int = 0) -> None:
@@ -101,12 +101,12 @@ class Progress:
         if self._is_live:
             self._draw()
         elif sample.seconds - self._told >= PLAIN_EVERY_SECONDS:
-            self._print(self._course.line())
+            self.say(self._course.line())
             self._told = sample.seconds
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, style: str = "") -> None:
         """Print a permanent line above the live one."""
-        self._print(text)
+        self._console.print(Text(fmt.printable(text), style), soft_wrap=True)
 
     def done(self) -> None:
         """Remove the live line and restore the cursor; harmless if there is none."""
@@ -117,9 +117,6 @@ class Progress:
     @property
     def _is_live(self) -> bool:
         return self._console.is_terminal and not self._console.is_dumb_terminal
-
-    def _print(self, text: str, style: str = "") -> None:
-        self._console.print(Text(fmt.printable(text), style), soft_wrap=True)
 
     def _draw(self) -> None:
         if self._live is None:

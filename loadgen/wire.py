@@ -6,7 +6,6 @@ input is never an error: the caller tries again with more, or feeds what comes n
 """
 
 import base64
-import hashlib
 import re
 import sys
 from collections.abc import Iterable, Mapping
@@ -15,6 +14,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 from wsproto.frame_protocol import XorMaskerSimple
+from wsproto.utilities import generate_accept_token
 
 FIN: Final = 0x80
 RSV1: Final = 0x40
@@ -48,9 +48,7 @@ MAX_FRAME_BYTES: Final = 4 * 1024 * 1024
 # One nonce for the whole crowd, so that the expected answer is computed once. RFC 6455 requires a random one so that
 # caches cannot replay a handshake, but there is no cache between us and the target.
 _KEY: Final = base64.b64encode(b"loadgen-loadgen!").decode()
-_ACCEPT: Final = base64.b64encode(
-    hashlib.sha1(f"{_KEY}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode(), usedforsecurity=False).digest()
-).decode()
+_ACCEPT: Final = generate_accept_token(_KEY.encode()).decode()
 
 _STATUS: Final = re.compile(r"[1-9][0-9]{2}")
 _CHUNK_SIZE: Final = re.compile(rb"[0-9A-Fa-f]{1,%d}" % MAX_DIGITS)
