@@ -17,7 +17,7 @@ from loadgen.measured import Measured
 from loadgen.protocols import KEEPS_MESSAGES, NEWCOMERS, WHAT
 from loadgen.report import CohortRow, PhaseRow, Report, Verdict
 from loadgen.span import Span
-from loadgen.verdict import Facts, busy, decide, suspects
+from loadgen.verdict import busy, decide, suspects
 
 #: If a process of the generator stood still and left an answer unread for this share of a victim's timeout, it caused
 #: the failures itself.
@@ -57,18 +57,16 @@ def report_of(measured: Measured) -> Report:
 
 def _verdict(measured: Measured, figures: Figures) -> Verdict:
     return decide(
-        Facts(
-            figures=figures,
-            bar=(*_bar(measured, figures), *measured.plan.conditions),
-            down=measured.down,
-            faults=tuple(_faults(measured, figures)),
-            busy=(*busy(figures), *filter(None, [_no_collateral(measured, figures), _unread(measured)])),
-            loose=tuple(measured.operations.loud_baseline()),
-            noise=(*suspects(figures), *(["the floor itself came to nothing"] * bool(measured.floor.fault))),
-            not_exercised=tuple(_not_exercised(measured)),
-            notes=_notes(measured, figures),
-            interrupted=measured.session.stopped,
-        )
+        figures,
+        (*_bar(measured, figures), *measured.plan.conditions),
+        down=measured.down,
+        faults=_faults(measured, figures),
+        busy=(*busy(figures), *filter(None, [_no_collateral(measured, figures), _unread(measured)])),
+        loose=measured.operations.loud_baseline(),
+        noise=(*suspects(figures), *(["the floor itself came to nothing"] * bool(measured.floor.fault))),
+        not_exercised=_not_exercised(measured),
+        notes=_notes(measured, figures),
+        interrupted=measured.session.stopped,
     )
 
 
@@ -140,9 +138,9 @@ def _not_exercised(measured: Measured) -> list[str]:
     return not_exercised(measured.attacking(), attackers, measured.standing)
 
 
-def _notes(measured: Measured, figures: Figures) -> tuple[str, ...]:
+def _notes(measured: Measured, figures: Figures) -> list[str]:
     if measured.experiment.probes is None:
-        return tuple(measured.left_out)
+        return measured.left_out
     notes = [*([_intensity(measured, figures)] if measured.experiment.attackers else []), *measured.left_out]
     if late := measured.operations.late():
         notes.append(f"late at the 99th percentile: {', '.join(late)}")
@@ -160,7 +158,7 @@ def _notes(measured: Measured, figures: Figures) -> tuple[str, ...]:
         notes.append(f"{fmt.size(over)} of memory above the limit: a log in memory grows by what attackers publish")
     if measured.floor.fault:
         notes.append(f"nothing to compare with at the floor: {measured.floor.fault}")
-    return tuple(notes)
+    return notes
 
 
 def _intensity(measured: Measured, figures: Figures) -> str:

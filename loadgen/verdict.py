@@ -8,7 +8,7 @@ nothing else can explain them. What the server said (a lost message, a malformed
 generator itself failed.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Final
 
 from loadgen.bar import MARGIN_MS
@@ -19,41 +19,39 @@ from loadgen.report import LAG_LIMIT_MS, Outcome, Verdict, verdict
 _STOPPED: Final = "stopped before the end; the figures cover what was done"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Facts:
-    figures: Figures
-    bar: tuple[Condition, ...]  # conditions that fail the target if true, `--fail-if` included
-    down: str = ""  # the evidence that the target serves nobody any more
-    faults: tuple[str, ...] = ()  # why the whole measurement is void
-    busy: tuple[str, ...] = ()  # why it proves too little, unless a condition on a count is true
-    noise: tuple[str, ...] = ()  # why something else than the target may have made answers late
-    loose: tuple[str, ...] = ()  # why the bar was higher than it should be; exceeding it still counts
-    not_exercised: tuple[str, ...] = ()  # why holding proves nothing
-    notes: tuple[str, ...] = ()  # further remarks for the reader
-    interrupted: bool = False
-
-
-def decide(facts: Facts) -> Verdict:
+def decide(
+    figures: Figures,
+    bar: Sequence[Condition],  # conditions that fail the target if true, `--fail-if` included
+    *,
+    down: str = "",  # the evidence that the target serves nobody any more
+    faults: Sequence[str] = (),  # why the whole measurement is void
+    busy: Sequence[str] = (),  # why it proves too little, unless a condition on a count is true
+    noise: Sequence[str] = (),  # why something else than the target may have made answers late
+    loose: Sequence[str] = (),  # why the bar was higher than it should be; exceeding it still counts
+    not_exercised: Sequence[str] = (),  # why holding proves nothing
+    notes: Sequence[str] = (),  # further remarks for the reader
+    interrupted: bool = False,
+) -> Verdict:
     """Decide. The reasons are why it ended so; what has no part in that is in the notes."""
-    broken = [(condition, why) for condition in facts.bar if (why := condition.judge(facts.figures))]
+    broken = [(condition, why) for condition in bar if (why := condition.judge(figures))]
     in_times = [why for condition, why in broken if condition.is_time]
     in_counts = [why for condition, why in broken if not condition.is_time]
-    everything, doubts = [why for _, why in broken], [*facts.busy, *facts.noise]
-    if facts.interrupted:
-        return verdict(Outcome.INTERRUPTED, [_STOPPED], facts.notes)
-    if facts.down:
-        return verdict(Outcome.FELL_SHORT, [facts.down, *everything], facts.notes)
-    if facts.faults and (proof := [why for condition, why in broken if condition.proves(facts.figures)]):
-        return verdict(Outcome.FELL_SHORT, proof, [*facts.faults, *doubts, *facts.notes])
-    if facts.faults:
-        return verdict(Outcome.INVALID, [*facts.faults, *everything, *doubts], facts.notes)
+    everything, doubts = [why for _, why in broken], [*busy, *noise]
+    if interrupted:
+        return verdict(Outcome.INTERRUPTED, [_STOPPED], notes)
+    if down:
+        return verdict(Outcome.FELL_SHORT, [down, *everything], notes)
+    if faults and (proof := [why for condition, why in broken if condition.proves(figures)]):
+        return verdict(Outcome.FELL_SHORT, proof, [*faults, *doubts, *notes])
+    if faults:
+        return verdict(Outcome.INVALID, [*faults, *everything, *doubts], notes)
     if in_counts or (in_times and not doubts):
-        return verdict(Outcome.FELL_SHORT, [*in_counts, *in_times], [*doubts, *facts.not_exercised, *facts.notes])
-    if facts.not_exercised:
-        return verdict(Outcome.NOT_EXERCISED, facts.not_exercised, [*doubts, *in_times, *facts.notes])
-    if in_times or facts.busy or facts.loose:
-        return verdict(Outcome.INVALID, [*doubts, *facts.loose, *in_times], facts.notes)
-    return verdict(Outcome.HELD, [], facts.notes)
+        return verdict(Outcome.FELL_SHORT, [*in_counts, *in_times], [*doubts, *not_exercised, *notes])
+    if not_exercised:
+        return verdict(Outcome.NOT_EXERCISED, not_exercised, [*doubts, *in_times, *notes])
+    if in_times or busy or loose:
+        return verdict(Outcome.INVALID, [*doubts, *loose, *in_times], notes)
+    return verdict(Outcome.HELD, [], notes)
 
 
 #: Of several parts, the gravest outcome decides. Parts that were not exercised decide only if there is no other

@@ -7,7 +7,7 @@ import pytest
 from loadgen import bar
 from loadgen.figures import ATTACK, RUN, Condition, Figure, When, bar_of
 from loadgen.report import Outcome, Verdict
-from loadgen.verdict import Facts, busy, decide, suspects, worst
+from loadgen.verdict import busy, decide, suspects, worst
 
 COUNT, TIME, PROOF = (Condition(name, ">", 0) for name in ("attack_failed", "p99_over_bar_ms", "acknowledged_lost"))
 
@@ -20,7 +20,7 @@ NOTHING: dict[str, float | None] = dict.fromkeys(GOOD)
 
 
 def _decide(figures: dict[str, float | None] | dict[str, float], **facts: object) -> Verdict:
-    return decide(Facts(figures=figures, bar=(COUNT, TIME, PROOF), **facts))  # type: ignore[arg-type]
+    return decide(figures, (COUNT, TIME, PROOF), **facts)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
