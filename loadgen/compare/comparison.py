@@ -43,14 +43,13 @@ MEASUREMENT_SECONDS: Final = 300.0
 class Comparison:
     """One comparison with its options; played once."""
 
-    peers: Sequence[Peer]
+    peers: Sequence[Peer]  # the ratios refer to the first
     scenarios: Sequence[Scenario]
     sizes: Sizes
     repeats: int
     peers_dir: Path
     measured: Plan  # how each server is measured; the target is replaced
     say: Callable[[str], None]  # shows the user the progress
-    base: str = OURS  # the server that the ratios refer to
     allow_target: str | None = None
 
     def __post_init__(self) -> None:
@@ -84,7 +83,7 @@ class Comparison:
                 self.say(f"skipping {peer.name}: {error}")
 
     async def _play_scenario(self, scenario: Scenario) -> None:
-        results = Results(scenario, self.base)
+        results = Results(scenario, self.peers[0].name)
         self._results.append(results)
         peers = [peer for peer in self.peers if scenario.takes(peer) and peer.name not in self._skipped]
         for number in range(1, self.repeats + 1):
@@ -281,7 +280,6 @@ def compare(
             settle_seconds=SETTLE_SECONDS,
         ),
         say=progress.say,
-        base=chosen[0].name,
         allow_target=common.allow_target,
     )
     summary = (
