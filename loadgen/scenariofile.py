@@ -215,6 +215,8 @@ def _phase(phase: _Phase, groups: set[str]) -> Phase:
         flags.require(f"{where}.open.{name}", flags.PART, share)
     flags.require(f"{where}.rate", flags.NOT_NEGATIVE, phase.rate)
     flags.require(f"{where}.text_bytes", flags.TEXT, phase.text_bytes)
+    if phase.text_bytes and phase.rate is None:
+        raise UsageError(f"{where}.text_bytes: a size is set together with a rate; say the rate, too")
     usual = {"baseline": Counts.BASELINE, "recovery": Counts.RECOVERY}.get(phase.name, Counts.LOAD)
     told = Counts(phase.counts_as) if phase.counts_as else usual if phase.seconds else Counts.OPENING
     allowed = flags.PAUSE if told is Counts.OPENING else flags.DURATION

@@ -74,6 +74,7 @@ def _read(tmp_path: Path, text: str) -> Experiment:
         ('[victims]\n[[phases]]\nname = "baseline"\nseconds = 2\n' + STEADY, "a phase that counts as 'recovery'"),
         (CROWD + "rooms = 0\n" + STEADY, "groups.crowd.rooms: 0 is below 1"),
         (CROWD + 'room = "A"\n' + STEADY, "groups.crowd: --room: 'A' is no room's name"),
+        (STEADY + "text_bytes = 9\n", "phases.steady.text_bytes: a size is set together with a rate"),
         (STEADY + "text_bytes = -1\n", "phases.steady.text_bytes: -1 is below 0"),
         (STEADY.replace("steady", ""), r"line 2: Expected `str` of length >= 1 at `phases\[0\].name`"),
         (STEADY + "rate = inf\n", "phases.steady.rate: it must be finite"),
