@@ -11,6 +11,7 @@ after that.
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
+import msgspec
 from msgspec.structs import replace
 
 from chatserver.log.interface import (
@@ -116,9 +117,10 @@ def unchanged(draft: Draft, offset: int, time: int, message: Record) -> Record:
     return replace(plain(draft, offset, time), reaction=Reaction(draft.emoji, draft.on, count))
 
 
-class End(Protocol):
-    """Where the next record of a room goes."""
+class RoomEnd(msgspec.Struct, gc=False):
+    """Where the next record of a room goes. The collector does not visit it: there may be 50,000 of them."""
 
+    base: int  # the room in its database: in PostgreSQL its id, in SQLite the place of its offset 0
     last: int
     time: int
 
@@ -151,7 +153,7 @@ class Rows(Protocol):
 class Changes:
     """Applies the drafts of a group that may refer to other records."""
 
-    def __init__(self, rows: Rows, rooms: Mapping[str, End], drafts: Sequence[Draft]) -> None:
+    def __init__(self, rows: Rows, rooms: Mapping[str, RoomEnd], drafts: Sequence[Draft]) -> None:
         self._rows = rows
         places: set[Place] = set()
         reactions: set[Reacted] = set()
@@ -171,7 +173,7 @@ class Changes:
         self._emptied: list[Place] = []
         self._deleted: list[Place] = []
 
-    def take(self, draft: Draft, room: End | None, now: int) -> Stored | Refused:
+    def take(self, draft: Draft, room: RoomEnd | None, now: int) -> Stored | Refused:
         """Append the record of a draft to its room, or return the answer that it gets instead."""
         kind, name, target = draft.kind, draft.room, draft.target
         if not kind and not target:
@@ -208,7 +210,7 @@ class Changes:
             self._deleted.append(place)
         return Stored(record, fresh=True)
 
-    def _append(self, draft: Draft, room: End, now: int) -> Stored:
+    def _append(self, draft: Draft, room: RoomEnd, now: int) -> Stored:
         """Append a message."""
         room.last = offset = room.last + 1
         room.time = time = max(now, room.time)

@@ -30,6 +30,7 @@ from chatserver.log.interface import (
 )
 from chatserver.log.markers import DatabaseMarkers, MarkerQueries, Markers
 from chatserver.log.retention import RetentionQueries, step
+from chatserver.log.rows import HIGHEST
 from chatserver.log.sanctions import Sanctions
 from chatserver.log.signouts import SignOuts
 from chatserver.log.tables import Tables
@@ -37,8 +38,6 @@ from chatserver.log.threads import ThreadPool
 
 #: Records looked at in one query for messages alone: 1 ms of a reading thread. A room may have a million reactions.
 SCAN_RECORDS = 20_000
-#: An offset above those of every room; the queries cut it to the highest of their database.
-HIGHEST = (1 << 63) - 1
 #: Seconds between the beginnings of two groups: no longer than a sync of a disk takes.
 GROUP_INTERVAL = 0.001
 
@@ -149,7 +148,7 @@ class DatabaseLog(Generic[C, P]):
 
     async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
         """The first records after offset `after`; see `Log.read`."""
-        bounds = after + 1, HIGHEST, limit, max_bytes
+        bounds = min(max(after, 0), HIGHEST) + 1, HIGHEST, limit, max_bytes
         return await self.ask(partial(self._queries.read, room, *bounds, last=False))
 
     async def latest(
@@ -162,7 +161,7 @@ class DatabaseLog(Generic[C, P]):
         messages_only: bool = False,
     ) -> list[Record]:
         """The last records; see `Log.latest`."""
-        high = HIGHEST if before is None else before - 1
+        high = HIGHEST if before is None else max(min(before - 1, HIGHEST), 0)
         if messages_only:
             return await self._latest_messages(room, high, bounded(limit), max_bytes)
         return await self.ask(partial(self._queries.read, room, 1, high, limit, max_bytes, last=True))

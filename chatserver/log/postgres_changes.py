@@ -6,9 +6,7 @@ the locks on the rooms of its group, so no other server alters these rows meanwh
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-import msgspec
-
-from chatserver.log.changes import Place, Reacted
+from chatserver.log.changes import Place, Reacted, RoomEnd
 from chatserver.log.interface import Record
 from chatserver.log.postgres_connection import Connection
 from chatserver.log.postgres_index import vectors
@@ -49,14 +47,6 @@ FORGET_REACTIONS = """
     DELETE FROM reactions USING unnest(%s::bigint[], %s::bigint[]) AS asked (room, place)
     WHERE reactions.room = asked.room AND reactions.place = asked.place
 """
-
-
-class RoomEnd(msgspec.Struct, gc=False):
-    """Where the next record of a room goes."""
-
-    id: int
-    last: int
-    time: int
 
 
 class PostgresChanges:
@@ -102,10 +92,10 @@ class PostgresChanges:
         self._connection.execute(FORGET_REACTIONS, self._arrays(messages))
 
     def _names(self, rooms: Iterable[str]) -> dict[int, str]:
-        return {self._rooms[room].id: room for room in rooms}
+        return {self._rooms[room].base: room for room in rooms}
 
     def _arrays(self, places: Collection[Place]) -> tuple[str, str]:
-        return plain_array(self._rooms[room].id for room, _ in places), plain_array(offset for _, offset in places)
+        return plain_array(self._rooms[room].base for room, _ in places), plain_array(offset for _, offset in places)
 
     def _states(self, records: Sequence[Record]) -> tuple[str, ...]:
         places = self._arrays([(record.room, record.offset) for record in records])

@@ -20,9 +20,9 @@ from chatserver.log.database_index import DatabaseIndex
 from chatserver.log.index import CANDIDATES, Found, Question, ranked
 from chatserver.log.interface import Faulted, Record
 from chatserver.log.postgres_connection import Connection, Server
-from chatserver.log.postgres_readers import MAX_OFFSET, PostgresReaders
+from chatserver.log.postgres_readers import PostgresReaders
 from chatserver.log.postgres_rows import plain_array, text_array
-from chatserver.log.rows import OF_MESSAGES, record_of
+from chatserver.log.rows import HIGHEST, OF_MESSAGES, OFFSET_BITS, record_of
 from chatserver.log.words import words_of
 
 #: Messages whose words are stored anew in one transaction: about 10 ms, during which commits to their rooms wait.
@@ -43,8 +43,6 @@ _SETTINGS = (
     "enable_seqscan = off",
     "max_parallel_workers_per_gather = 0",
 )
-#: In a `go_on`, the number of low bits that are the offset; the room's id is above them.
-_OFFSET_BITS = 36
 #: The advisory lock for merging: "word".
 _LOCK = 0x776F7264
 
@@ -162,16 +160,16 @@ def _renew(connection: Connection) -> bool:
 
 def _find(question: Question, go_on: int | None, now_ms: int, connection: Connection) -> Found:
     parameters: dict[str, Any] = {
-        "low_room": 0, "high_room": MAX_OFFSET, "high": MAX_OFFSET, "most": CANDIDATES, "user": question.user,
+        "low_room": 0, "high_room": HIGHEST, "high": HIGHEST, "most": CANDIDATES, "user": question.user,
     }  # fmt: skip
     if question.room is not None:
         row = connection.execute(_ROOM, (question.room,)).fetchone()
         if row is None:
             return Found([], None)
-        high = MAX_OFFSET if question.before is None else min(question.before - 1, MAX_OFFSET)
+        high = HIGHEST if question.before is None else min(question.before - 1, HIGHEST)
         parameters |= {"low_room": row[0], "high_room": row[0], "high": high}
     if go_on is not None:
-        high_room, high = divmod(go_on - 1, 1 << _OFFSET_BITS)
+        high_room, high = divmod(go_on - 1, 1 << OFFSET_BITS)
         parameters |= {"high_room": high_room, "high": high}
     statement = _FIND + (_NEWEST if question.user is None else _BY_USER + _NEWEST)
     rows: Sequence[tuple[Any, ...]] = ()
@@ -181,7 +179,7 @@ def _find(question: Question, go_on: int | None, now_ms: int, connection: Connec
         if len(rows) == CANDIDATES:
             break
     found = [record_of(name, place, *row) for name, _, place, *row in rows]
-    more = (rows[-1][1] << _OFFSET_BITS) + rows[-1][2] if len(rows) == CANDIDATES else None
+    more = (rows[-1][1] << OFFSET_BITS) + rows[-1][2] if len(rows) == CANDIDATES else None
     return Found(ranked(found, question, now_ms), more)
 
 

@@ -4,7 +4,7 @@ Owns: the reading sessions and the queries. May not: write.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import TypeVar
 
 from chatserver.log.connections import ConnectionPool
@@ -15,8 +15,6 @@ from chatserver.log.rows import COLUMNS, record_of
 
 #: Connections and threads: more than SQLite's, because a thread mostly waits for the network.
 READERS = 3
-#: The highest offset there can be.
-MAX_OFFSET = (1 << 63) - 1
 
 T = TypeVar("T")
 
@@ -30,7 +28,8 @@ _ROOMS = """
 """
 
 
-def _records(*, last: bool, messages_only: bool) -> str:
+@cache
+def _statement(*, last: bool, messages_only: bool) -> str:
     # The length of a text is known without reading it, so no more texts are read than fit.
     order = "DESC" if last else "ASC"
     kinds = f"AND kind = {Kind.MESSAGE.value}" if messages_only else ""
@@ -45,13 +44,6 @@ def _records(*, last: bool, messages_only: bool) -> str:
         ) AS counted
         WHERE bytes <= %s OR number = 1 ORDER BY place
     """  # noqa: S608
-
-
-_RECORDS = {
-    (last, messages_only): _records(last=last, messages_only=messages_only)
-    for last in (False, True)
-    for messages_only in (False, True)
-}
 
 
 class PostgresReaders(ConnectionPool[Session]):
@@ -81,9 +73,8 @@ def read(
     last: bool, messages_only: bool = False,
 ) -> list[Record]:  # fmt: skip
     """See `ReadQueries`."""
-    places = min(max(low, 1), MAX_OFFSET), max(min(high, MAX_OFFSET), 0)
-    values = room, *places, bounded(limit), max(max_bytes, 0)
-    rows = connection.execute(_RECORDS[last, messages_only], values).fetchall()
+    statement = _statement(last=last, messages_only=messages_only)
+    rows = connection.execute(statement, (room, low, high, bounded(limit), max(max_bytes, 0))).fetchall()
     return [record_of(room, *row) for row in rows]
 
 

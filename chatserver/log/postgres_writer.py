@@ -14,9 +14,9 @@ from typing import TypeVar
 
 from psycopg.rows import TupleRow
 
-from chatserver.log.changes import Changes, hints_of, plain
+from chatserver.log.changes import Changes, RoomEnd, hints_of, plain
 from chatserver.log.interface import KEY_LIFETIME_MS, Draft, LogError, LogUnavailable, Record, Refused, Stored
-from chatserver.log.postgres_changes import PostgresChanges, RoomEnd
+from chatserver.log.postgres_changes import PostgresChanges
 from chatserver.log.postgres_connection import Connection, Session
 from chatserver.log.postgres_index import vectors
 from chatserver.log.postgres_news import notify
@@ -153,7 +153,7 @@ class PostgresWriter:
             connection.execute(
                 _MOVE_ENDS,
                 (
-                    plain_array(room.id for room in written.values()),
+                    plain_array(room.base for room in written.values()),
                     plain_array(room.last for room in written.values()),
                     plain_array(room.time for room in written.values()),
                 ),
@@ -196,7 +196,7 @@ class PostgresWriter:
         connection.execute(
             _INSERT_KEYS,
             (
-                plain_array(rooms[key[0]].id for key in keys),
+                plain_array(rooms[key[0]].base for key in keys),
                 plain_array(uses[key] for key in keys),
                 plain_array(record.offset for record in keys.values()),
                 plain_array(now for _ in keys),
@@ -221,7 +221,7 @@ class PostgresWriter:
 
 def _insert(connection: Connection, records: Sequence[Record], rooms: dict[str, RoomEnd], *, rich: bool) -> None:
     values: list[str] = [
-        plain_array(rooms[record.room].id for record in records),
+        plain_array(rooms[record.room].base for record in records),
         plain_array(record.offset for record in records),
         vectors(records),
         plain_array(record.time for record in records),

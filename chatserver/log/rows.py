@@ -14,6 +14,13 @@ COLUMNS = "time, user_id, user_name, text, kind, target, more"
 OF_MESSAGES = ", ".join(f"messages.{column}" for column in COLUMNS.split(", "))
 
 
+#: Bits of an offset: 68 thousand million records a room. The room's id is above them in SQLite's table, and in the
+#: `go_on` of a search in PostgreSQL.
+OFFSET_BITS = 36
+#: The highest offset there can be.
+HIGHEST = (1 << OFFSET_BITS) - 1
+
+
 class _More(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The fields that few records have, as JSON."""
 

@@ -9,10 +9,10 @@ from itertools import chain
 
 import msgspec
 
-from chatserver.log.changes import Place, Reacted
+from chatserver.log.changes import Place, Reacted, RoomEnd
 from chatserver.log.interface import Record
 from chatserver.log.rows import COLUMNS, more_of, record_of
-from chatserver.log.sqlite_rows import RoomEnd, execute_rows
+from chatserver.log.sqlite_rows import execute_rows
 
 # Only constants of this package are formatted into statements. CROSS JOIN fixes the order: each of the few asked rows
 # is looked up among the many kept ones.

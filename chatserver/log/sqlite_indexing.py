@@ -10,8 +10,9 @@ from time import perf_counter
 import msgspec
 
 from chatserver.log.interface import Kind
+from chatserver.log.rows import OFFSET_BITS
 from chatserver.log.sqlite_rows import execute_rows
-from chatserver.log.sqlite_schema import OFFSET_BITS, OFFSETS
+from chatserver.log.sqlite_schema import OFFSETS
 from chatserver.log.words import spaced_words
 
 #: Seconds of one step, for which a commit may have to wait.

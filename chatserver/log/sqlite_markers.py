@@ -23,8 +23,9 @@ from chatserver.log.markers import (
     spans,
     users_to_check,
 )
+from chatserver.log.rows import OFFSET_BITS
 from chatserver.log.sqlite_rows import execute_rows
-from chatserver.log.sqlite_schema import FIRST_KEPT, LAST_KEPT, OFFSET_BITS
+from chatserver.log.sqlite_schema import FIRST_KEPT, LAST_KEPT
 
 _UPSERT = f"""
     WITH moved (user_id, name, read) AS (ROWS)

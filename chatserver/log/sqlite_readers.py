@@ -18,9 +18,9 @@ import msgspec
 
 from chatserver.log.connections import ConnectionPool
 from chatserver.log.interface import MAX_READ, Head, Kind, Record, RoomSummary, bounded, within_bytes
-from chatserver.log.rows import COLUMNS, record_of
+from chatserver.log.rows import COLUMNS, OFFSET_BITS, record_of
 from chatserver.log.sqlite_file import connect_reader, unavailable
-from chatserver.log.sqlite_schema import FIRST_KEPT, IN_ROOM, LAST_KEPT, OFFSET_BITS, OFFSETS
+from chatserver.log.sqlite_schema import FIRST_KEPT, IN_ROOM, LAST_KEPT, OFFSETS
 
 #: For a shared file, the list of the rooms last written is reused for this many times as long as it took to make.
 NEWEST_REUSE_FACTOR = 20
@@ -146,7 +146,6 @@ def _steps(
     room: str, low: int, high: int, limit: int, connection: sqlite3.Connection, *, last: bool, messages_only: bool
 ) -> Iterator[Record]:  # fmt: skip
     """Read READ_STEP records at a time, as they are asked for."""
-    low, high = min(max(low, 1), OFFSETS), max(min(high, OFFSETS - 1), 0)  # places of one room, and SQLite's integers
     statement = _statement(last, messages_only)
     whole = left = bounded(limit)
     while left:

@@ -11,9 +11,10 @@ from itertools import chain
 import msgspec
 
 from chatserver.log.retention import Due, Room
+from chatserver.log.rows import OFFSET_BITS
 from chatserver.log.sqlite_changes import FORGET_REACTIONS
 from chatserver.log.sqlite_rows import execute_rows
-from chatserver.log.sqlite_schema import LAST_KEPT, OFFSET_BITS, OFFSETS
+from chatserver.log.sqlite_schema import LAST_KEPT, OFFSETS
 
 # Only ? marks and constants of this package are formatted into statements.
 _ROOMS = f"""

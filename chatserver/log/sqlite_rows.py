@@ -13,16 +13,6 @@ import sqlite3
 from functools import lru_cache
 from typing import Any
 
-import msgspec
-
-
-class RoomEnd(msgspec.Struct, gc=False):
-    """Where the next record of a room goes. The collector does not visit it: there may be 50,000 of them."""
-
-    base: int  # the place of its offset 0
-    last: int
-    time: int
-
 
 def execute_rows(
     connection: sqlite3.Connection, statement: str, values: list[object], width: int, *more: object

@@ -6,14 +6,14 @@ Owns: the schema, its migrations, and the place of a record. May not: open a fil
 import sqlite3
 
 from chatserver.log.interface import Identity, new_identity
+from chatserver.log.rows import OFFSET_BITS
 from chatserver.log.words import VERSION
 
 #: "chat": marks the file as ours, for `file` and for this server.
 APPLICATION_ID = 0x63686174
 
-#: Bits of a message's rowid, its place, that are the offset; the room's id is above them. So the messages of a room lie
-#: side by side without an index: 134 million rooms of 68 thousand million messages each.
-OFFSET_BITS = 36
+#: The rowid of a message, its place, is the room's id times this plus the offset. So the messages of a room lie side by
+#: side without an index: 134 million rooms.
 OFFSETS = 1 << OFFSET_BITS
 #: A condition in statements: the place is one of the room in the row of `rooms`.
 IN_ROOM = f"place BETWEEN (rooms.id << {OFFSET_BITS}) + 1 AND ((rooms.id + 1) << {OFFSET_BITS}) - 1"

@@ -12,9 +12,9 @@ import msgspec
 
 from chatserver.log.index import CANDIDATES, SEARCH_BUDGET, TAIL, USER_CANDIDATES, Found, Question, ranked
 from chatserver.log.interface import MAX_READ_BYTES, Record
-from chatserver.log.rows import COLUMNS, record_of
+from chatserver.log.rows import COLUMNS, OFFSET_BITS, record_of
 from chatserver.log.sqlite_indexing import FIRST, IS_MESSAGE
-from chatserver.log.sqlite_schema import IN_ROOM, OFFSET_BITS, OFFSETS
+from chatserver.log.sqlite_schema import IN_ROOM, OFFSETS
 
 #: Seconds that a search may last including waits, as on a slow disk.
 SLOWEST_SEARCH = 2.0

@@ -19,14 +19,14 @@ from typing import TypeVar
 
 import msgspec
 
-from chatserver.log.changes import Changes, plain
+from chatserver.log.changes import Changes, RoomEnd, plain
 from chatserver.log.file_lock import FileLock
 from chatserver.log.interface import KEY_LIFETIME_MS, Draft, LogError, LogUnavailable, Record, Refused, Stored
-from chatserver.log.rows import COLUMNS, OF_MESSAGES, more_of, record_of
+from chatserver.log.rows import COLUMNS, OF_MESSAGES, OFFSET_BITS, more_of, record_of
 from chatserver.log.sqlite_changes import SqliteChanges
 from chatserver.log.sqlite_file import OpenFiles, unavailable
-from chatserver.log.sqlite_rows import RoomEnd, execute_rows
-from chatserver.log.sqlite_schema import IN_ROOM, OFFSET_BITS, OFFSETS
+from chatserver.log.sqlite_rows import execute_rows
+from chatserver.log.sqlite_schema import IN_ROOM, OFFSETS
 
 #: Rooms whose next offset is kept in memory: about 10 MB.
 MAX_CACHED_ROOMS = 50_000

@@ -90,7 +90,7 @@ def make_older(path: Path, version: int, texts: Sequence[str]) -> sqlite3.Connec
     connection.execute("INSERT INTO rooms (id, name) VALUES (1, 'lobby')")
     connection.executemany(
         "INSERT INTO messages (place, time, user_id, user_name, text) VALUES (?, 1, 'u', 'U', ?)",
-        [((1 << schema_module.OFFSET_BITS) + offset, text) for offset, text in enumerate(texts, 1)],
+        [(schema_module.OFFSETS + offset, text) for offset, text in enumerate(texts, 1)],
     )
     return connection
 

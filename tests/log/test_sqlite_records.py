@@ -19,10 +19,11 @@ from chatserver.log import sqlite_markers as markers_module
 from chatserver.log import sqlite_readers as readers_module
 from chatserver.log import sqlite_retention as retention_module
 from chatserver.log import sqlite_writer as writer_module
+from chatserver.log.changes import RoomEnd
 from chatserver.log.interface import SCRUB_WITHIN, Head, Kind, State
 from chatserver.log.sqlite import SqliteLog
 from chatserver.log.sqlite_file import BUSY_TIMEOUT
-from chatserver.log.sqlite_rows import RoomEnd, execute_rows
+from chatserver.log.sqlite_rows import execute_rows
 from chatserver.log.sqlite_scrub import Scrubber
 from tests.log.support import Clock, draft, nodes, running, shared_log, steps_of, submit_all, texts
 from tests.log.test_records import delete, edit, react
