@@ -28,6 +28,9 @@ from chatserver.log.interface import (
     Stored,
 )
 
+#: Rooms of which a writer keeps the end or the id in memory: about 10 MB.
+MAX_CACHED_ROOMS = 50_000
+
 Place: TypeAlias = tuple[str, int]  # room, offset
 Reacted: TypeAlias = tuple[str, int, str, str]  # room and offset of the message, emoji, user
 

@@ -58,6 +58,8 @@ MAX_READ_BYTES = 256 * 1024
 #: Milliseconds for which a key of a user in a room stands for the same message. It also ends once the clock was set
 #: back by as much: keys of a clock that was ahead would stay for as long as it was, and stop the removal of later ones.
 KEY_LIFETIME_MS = 600_000
+#: Keys stored between two removals of expired ones, so that most groups need no statement for it.
+EXPIRE_EVERY = 512
 #: Seconds from cancellation to the last commit. A disk slower than that is broken.
 DRAIN_DEADLINE = 5.0
 #: Seconds from a call to its answer, whatever the disk does: half as long as the edge waits, so that a client gets an

@@ -26,6 +26,7 @@ from chatserver.log.audit import Audit
 from chatserver.log.groups import GroupWriter, Outcomes
 from chatserver.log.index import MemoryIndex
 from chatserver.log.interface import (
+    EXPIRE_EVERY,
     KEY_LIFETIME_MS,
     MAX_READ,
     MAX_READ_BYTES,
@@ -53,8 +54,6 @@ from chatserver.log.tables import Tables
 
 #: Records that one step of retention may remove: about 0.3 ms.
 RETAIN_STEP = 500
-#: Keys stored between two removals of expired ones.
-EXPIRE_EVERY = 512
 
 T = TypeVar("T")
 

@@ -56,8 +56,6 @@ class Neighbours:
         if len(os.fsencode(self._path)) > MAX_PATH:
             raise LogOpenError(f"{self._path} is too long for a socket: {MAX_PATH} bytes are the most")
         try:
-            if self._folder.stat().st_mode & 0o077:
-                raise LogOpenError(f"{self._folder} is open to others; it must be only its owner's (mode 0700)")
             self._path.unlink(missing_ok=True)  # left by an earlier process with our number
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             self._socket.setblocking(False)

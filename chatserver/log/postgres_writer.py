@@ -14,8 +14,17 @@ from typing import TypeVar
 
 from psycopg.rows import TupleRow
 
-from chatserver.log.changes import Changes, RoomEnd, hints_of, plain
-from chatserver.log.interface import KEY_LIFETIME_MS, Draft, LogError, LogUnavailable, Record, Refused, Stored
+from chatserver.log.changes import MAX_CACHED_ROOMS, Changes, RoomEnd, hints_of, plain
+from chatserver.log.interface import (
+    EXPIRE_EVERY,
+    KEY_LIFETIME_MS,
+    Draft,
+    LogError,
+    LogUnavailable,
+    Record,
+    Refused,
+    Stored,
+)
 from chatserver.log.postgres_changes import PostgresChanges
 from chatserver.log.postgres_connection import Connection, Session
 from chatserver.log.postgres_index import vectors
@@ -23,10 +32,6 @@ from chatserver.log.postgres_news import notify
 from chatserver.log.postgres_rows import plain_array, text_array
 from chatserver.log.rows import COLUMNS, OF_MESSAGES, more_of, record_of
 
-#: Rooms whose ids are kept in memory: about 10 MB.
-MAX_CACHED_ROOMS = 50_000
-#: Keys written between two removals of expired ones, so that most groups need no statement for it.
-EXPIRE_EVERY = 512
 T = TypeVar("T")
 _Key = tuple[str, str, str]  # room, user, key
 

@@ -19,19 +19,24 @@ from typing import TypeVar
 
 import msgspec
 
-from chatserver.log.changes import Changes, RoomEnd, plain
+from chatserver.log.changes import MAX_CACHED_ROOMS, Changes, RoomEnd, plain
 from chatserver.log.file_lock import FileLock
-from chatserver.log.interface import KEY_LIFETIME_MS, Draft, LogError, LogUnavailable, Record, Refused, Stored
+from chatserver.log.interface import (
+    EXPIRE_EVERY,
+    KEY_LIFETIME_MS,
+    Draft,
+    LogError,
+    LogUnavailable,
+    Record,
+    Refused,
+    Stored,
+)
 from chatserver.log.rows import COLUMNS, OF_MESSAGES, OFFSET_BITS, more_of, record_of
 from chatserver.log.sqlite_changes import SqliteChanges
 from chatserver.log.sqlite_file import OpenFiles, unavailable
 from chatserver.log.sqlite_rows import execute_rows
 from chatserver.log.sqlite_schema import IN_ROOM, OFFSETS
 
-#: Rooms whose next offset is kept in memory: about 10 MB.
-MAX_CACHED_ROOMS = 50_000
-#: Keys written between two removals of expired ones, so that most groups need no statement for it.
-EXPIRE_EVERY = 512
 _decode_ends = msgspec.json.Decoder(list[tuple[int, int, int, int]]).decode
 
 # The result is one row of JSON. The offsets of an empty room continue after those that retention removed.

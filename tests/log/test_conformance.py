@@ -1,7 +1,9 @@
 """Messages, keys, and the life of a log: one suite for all engines."""
 
+import gc
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -11,7 +13,9 @@ from chatserver.log.database import DatabaseLog
 from chatserver.log.index import Question
 from chatserver.log.interface import KEY_LIFETIME_MS, MAX_GROUP, MAX_READ, Head, Log, LogUnavailable, Record, Stored
 from chatserver.log.markers import Marker
-from tests.log.support import START_MS, Clock, draft, fill, groups_of, offsets, running, submit_all, texts
+from chatserver.log.postgres import PostgresLog
+from chatserver.log.sqlite import SqliteLog
+from tests.log.support import START_MS, Clock, Unvisited, draft, fill, groups_of, offsets, running, submit_all, texts
 from tests.log.test_sanctions import ENTRY, sanction
 from tests.log.test_signouts import sign_out
 from tests.support.groups import append, together
@@ -139,6 +143,39 @@ async def test_a_clock_that_was_ahead_does_not_keep_later_keys(
         assert isinstance(log, memory.MemoryLog)
         kept = len(log._keys)
     assert kept <= 100
+
+
+# -- rooms in the memory of a writer
+
+
+def in_memory(log: Log) -> tuple[Any, str]:
+    """The writer of a database, and the name of its rooms in memory."""
+    assert isinstance(log, SqliteLog | PostgresLog)
+    assert log._opened is not None
+    return log._opened.writer, "_rooms" if isinstance(log, SqliteLog) else "_ids"
+
+
+async def test_they_are_bounded_and_not_visited_by_the_collector(
+    reopen: Callable[[], Log], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (sqlite_writer, postgres_writer):
+        monkeypatch.setattr(module, "MAX_CACHED_ROOMS", 4)
+    async with running(reopen()) as log:
+        every_room = [draft(room=f"room-{number}") for number in range(10)]
+        rooms = getattr(*in_memory(log))
+        for one in every_room:
+            await append(log, one)
+            assert 0 < len(rooms) <= 4
+        await submit_all(log, every_room)
+        assert [(await log.head(one.room)).last for one in every_room] == [2] * 10
+        assert not any(gc.is_tracked(one) for one in (rooms, *rooms.values()))
+
+
+async def test_a_commit_asks_only_for_its_own(reopen: Callable[[], Log]) -> None:
+    """With 50,000 rooms in memory the difference of two sets took 3.9 ms, and the interpreter lock with it."""
+    async with running(reopen()) as log:
+        setattr(*in_memory(log), Unvisited(getattr(*in_memory(log))))
+        assert [(await append(log, draft())).record.offset for _ in range(2)] == [1, 2]
 
 
 # -- life

@@ -11,8 +11,8 @@ import trio
 from chatserver import fair
 from chatserver.log import index as index_module
 from chatserver.log.index import Question
-from chatserver.log.interface import KEY_LIFETIME_MS, MAX_READ, Log
-from chatserver.log.memory import EXPIRE_EVERY, RETAIN_STEP, MemoryLog
+from chatserver.log.interface import EXPIRE_EVERY, KEY_LIFETIME_MS, MAX_READ, Log
+from chatserver.log.memory import RETAIN_STEP, MemoryLog
 from tests.log.support import Clock, draft, fill, running, submit_all
 from tests.log.test_records import react
 from tests.support.groups import append

@@ -12,10 +12,9 @@ import pytest
 import trio
 
 from chatserver.log import postgres_connection as connection_module
-from chatserver.log import postgres_writer as writer_module
 from chatserver.log.interface import Head, LogOpenError, LogUnavailable, Stored
 from chatserver.log.postgres import PostgresLog
-from tests.log.support import Clock, Unvisited, draft, fill, offsets, running, submit_all, texts
+from tests.log.support import Clock, draft, fill, offsets, running, submit_all, texts
 from tests.support.groups import append
 from tests.support.partition import Link
 from tests.support.postgres import KEEPER, KeptDatabase, PostgresServer, private_server
@@ -170,21 +169,6 @@ async def test_rooms_removed_by_another_program(log: PostgresLog, shell: psycopg
     with pytest.raises(LogUnavailable, match="rooms are missing"):
         await append(log, draft("two"))
     assert (await append(log, draft("two"))).record.offset == 1
-
-
-async def test_the_ids_in_memory_are_bounded(log: PostgresLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer_module, "MAX_CACHED_ROOMS", 4)
-    assert log._opened is not None
-    for offset in (1, 2):
-        for number in range(10):
-            assert (await append(log, draft(room=f"room-{number}"))).record.offset == offset
-            assert len(log._opened.writer._ids) <= 4
-
-
-async def test_a_commit_asks_only_for_its_own_ids(log: PostgresLog) -> None:
-    assert log._opened is not None
-    log._opened.writer._ids = Unvisited(log._opened.writer._ids)
-    assert [(await append(log, draft())).record.offset for _ in range(2)] == [1, 2]
 
 
 async def test_a_cut_network(

@@ -1,6 +1,5 @@
 """A disk that is full, locked or broken: the whole group fails, no hole stays, and the log goes on."""
 
-import gc
 import sqlite3
 import threading
 from collections.abc import AsyncIterator
@@ -18,7 +17,7 @@ from chatserver.log import sqlite_readers as readers_module
 from chatserver.log import sqlite_writer as writer_module
 from chatserver.log.interface import Head, LogError, LogUnavailable, Stored
 from chatserver.log.sqlite import SqliteLog
-from tests.log.support import Clock, Unvisited, draft, offsets, running, submit_all, texts
+from tests.log.support import Clock, draft, offsets, running, submit_all, texts
 from tests.log.test_records import react
 from tests.support.groups import append
 from tests.support.serving import eventually
@@ -176,28 +175,6 @@ async def test_a_read_cut_short_by_its_bytes_holds_no_snapshot(log: SqliteLog) -
         assert offsets(await log.latest("lobby", 99, max_bytes=1_000)) == list(range(191, 201))
     await append(log, draft())
     assert connection_of(log).execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
-
-
-async def test_the_rooms_in_memory_are_bounded_and_not_visited_by_the_collector(
-    log: SqliteLog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    every_room = [draft(room=f"room-{number}") for number in range(10)]
-    await submit_all(log, every_room)
-    rooms = writer_of(log)._rooms
-    assert len(rooms) == 10
-    assert not any(gc.is_tracked(one) for one in (rooms, *rooms.values()))
-    monkeypatch.setattr(writer_module, "MAX_CACHED_ROOMS", 4)
-    for one in every_room:
-        await append(log, one)
-        assert len(rooms) <= 4
-    await submit_all(log, every_room)
-    assert [(await log.head(one.room)).last for one in every_room] == [3] * 10
-
-
-async def test_a_commit_asks_only_for_its_own_rooms(log: SqliteLog) -> None:
-    """With 50,000 rooms in memory the difference of two sets took 3.9 ms, and the interpreter lock with it."""
-    writer_of(log)._rooms = Unvisited(writer_of(log)._rooms)
-    assert [stored.record.offset for stored in [await append(log, draft()) for _ in range(2)]] == [1, 2]
 
 
 class Hanging:
