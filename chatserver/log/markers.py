@@ -82,6 +82,7 @@ class Place(NamedTuple):
     read: int
     first: int
     last: int
+    base: int = 0  # the room in its database, see `RoomEnd`
 
 
 class Span(NamedTuple):
@@ -92,6 +93,7 @@ class Span(NamedTuple):
     unseen: int
     low: int
     high: int
+    base: int
 
     def unread(self, messages: int, mentions: int) -> Unread:
         """Add up the counts. Records that were not read count as messages, since retention may have removed them."""
@@ -101,29 +103,32 @@ class Span(NamedTuple):
 def spans(places: Iterable[Place]) -> Iterator[Span]:
     """What to read after each of these markers: the newest MAX_UNREAD_COUNT records, and MAX_COUNTED in all."""
     left = MAX_COUNTED
-    for room, marked, first, last in places:
+    for room, marked, first, last, base in places:
         read = min(marked, last)
         low = max(read + 1, first, last - MAX_UNREAD_COUNT + 1)
         if last - low >= left:
             low = last + 1
         left -= last - low + 1
-        yield Span(room, read, low - 1 - read, low, last)
+        yield Span(room, read, low - 1 - read, low, last, base)
+
+
+Counts = tuple[str, int, int]  # of a room: messages and mentions
 
 
 def count_spans(
-    wanted: Sequence[Span], count: Callable[[Sequence[Span]], Mapping[str, tuple[int, int]]], clock: Callable[[], float]
+    wanted: Sequence[Span], count: Callable[[Sequence[Span]], Iterable[Counts]], clock: Callable[[], float]
 ) -> dict[str, Unread]:
     """Have messages and mentions counted, some spans at a time, until COUNT_BUDGET is used up.
 
-    The records left then count as messages. `count` returns both numbers by room, without rooms that have neither.
+    The records left then count as messages.
     """
     counts: dict[str, tuple[int, int]] = {}
     ends = clock() + COUNT_BUDGET
     for step in _steps(span for span in wanted if span.low <= span.high):
         if clock() >= ends:
             break
-        found = count(step)
-        counts |= {span.room: found.get(span.room, (0, 0)) for span in step}
+        counts |= {span.room: (0, 0) for span in step}
+        counts |= {room: (messages, mentions) for room, messages, mentions in count(step)}
     return {span.room: span.unread(*counts.get(span.room, (span.high - span.low + 1, 0))) for span in wanted}
 
 
@@ -214,14 +219,21 @@ C_contra = TypeVar("C_contra", contravariant=True)
 class MarkerQueries(Protocol[C_contra]):
     """The statements of a database, as a module. `move` is called in a transaction, and the others only read."""
 
+    @property
+    def clock(self) -> Callable[[], float]:
+        """The clock of COUNT_BUDGET, in seconds."""
+
     def move(self, markers: Sequence[Marker], now_ms: int, removed: int, connection: C_contra, /) -> None:
         """Move markers, and remove this many of those that moved longest ago."""
 
     def of_user(self, user_id: str, connection: C_contra, /) -> dict[str, int]:
         """See `Markers.of_user`."""
 
-    def unread(self, user_id: str, places: Mapping[str, int], connection: C_contra, /) -> dict[str, Unread]:
-        """See `Markers.unread`."""
+    def places(self, asked: Mapping[str, int], connection: C_contra, /) -> Iterable[Place]:
+        """The markers at these offsets, without rooms never written."""
+
+    def count(self, user_id: str, step: Sequence[Span], connection: C_contra, /) -> Iterable[Counts]:
+        """Count the messages of others, and those that mention the user, by room; at will without zeros."""
 
 
 class DatabaseMarkers(Generic[C]):
@@ -252,4 +264,10 @@ class DatabaseMarkers(Generic[C]):
 
     async def unread(self, user_id: str, places: Mapping[str, int]) -> dict[str, Unread]:
         """See `Markers.unread`."""
-        return await self._log.ask(partial(self._queries.unread, user_id, places))
+        queries = self._queries
+
+        def find(connection: C) -> dict[str, Unread]:
+            wanted = list(spans(queries.places(places, connection)))
+            return count_spans(wanted, lambda step: queries.count(user_id, step, connection), queries.clock)
+
+        return await self._log.ask(find)

@@ -6,19 +6,20 @@ One server at a time moves markers, for a millisecond: two that moved those of t
 may lose the markers of the last second, so the commit does not wait for a disk.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from time import perf_counter
 
 import msgspec
 
 from chatserver.log import markers as limits
 from chatserver.log.interface import Kind
-from chatserver.log.markers import Marker, Place, Span, Unread, count_spans, spans
+from chatserver.log.markers import Counts, Marker, Place, Span
 from chatserver.log.postgres_connection import Connection
 from chatserver.log.postgres_rows import plain_array, text_array
 
 #: The advisory lock for moving markers: "mark".
 _LOCK = 0x6D61726B
+clock = perf_counter
 
 # Only constants of this package are formatted into statements.
 _UPSERT = """
@@ -78,18 +79,16 @@ def of_user(user_id: str, connection: Connection) -> dict[str, int]:
     return dict(connection.execute(_OF_USER, (user_id, limits.MAX_MARKED_ROOMS)).fetchall())
 
 
-def unread(user_id: str, places: Mapping[str, int], connection: Connection) -> dict[str, Unread]:
-    """See `Markers.unread`."""
-    ends = {row[0]: row[1:] for row in connection.execute(_ENDS, (text_array(list(places)),)).fetchall()}
-    wanted = list(spans(Place(room, read, *ends[room][1:]) for room, read in places.items() if room in ends))
+def places(asked: Mapping[str, int], connection: Connection) -> Iterable[Place]:
+    """See `MarkerQueries`."""
+    found = connection.execute(_ENDS, (text_array(list(asked)),)).fetchall()
+    return [Place(room, asked[room], first, last, id_) for room, id_, first, last in found]
+
+
+def count(user_id: str, step: Sequence[Span], connection: Connection) -> Iterable[Counts]:
+    """See `MarkerQueries`."""
+    rooms = {span.base: span.room for span in step}
+    ranges = plain_array(rooms), plain_array(span.low for span in step), plain_array(span.high for span in step)
     written = msgspec.json.encode(user_id).decode()
-
-    def count(step: Sequence[Span]) -> dict[str, tuple[int, int]]:
-        rooms = {ends[span.room][0]: span.room for span in step}
-        ranges = (
-            plain_array(rooms), plain_array(span.low for span in step), plain_array(span.high for span in step)
-        )  # fmt: skip
-        rows = connection.execute(_COUNTS, (*ranges, written, user_id)).fetchall()
-        return {rooms[room]: (messages, mentions) for room, messages, mentions in rows}
-
-    return count_spans(wanted, count, perf_counter)
+    rows = connection.execute(_COUNTS, (*ranges, written, user_id)).fetchall()
+    return [(rooms[id_], messages, mentions) for id_, messages, mentions in rows]

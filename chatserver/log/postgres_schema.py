@@ -112,7 +112,6 @@ class Opened(NamedTuple):
 
     identity: Identity
     cluster: str
-    has_old_words: bool
 
 
 def migrate(connection: Connection) -> Opened:
@@ -128,7 +127,6 @@ def migrate(connection: Connection) -> Opened:
         if connection.execute("UPDATE identity SET words = %s WHERE words <> %s", (VERSION, VERSION)).rowcount:
             for statement in _WORDS_ANEW:
                 connection.execute(statement)
-        has_old_words = connection.execute("SELECT FROM old_words").fetchone() is not None
         notify(connection, "", {OPENED: 0})
         connection.execute("COMMIT")
     except errors.InsufficientPrivilege as error:
@@ -140,7 +138,7 @@ def migrate(connection: Connection) -> Opened:
         errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction, errors.DuplicateTable
     ) as error:  # fmt: skip
         raise _foreign(sentence(error)) from error
-    return Opened(identity, cluster, has_old_words)
+    return Opened(identity, cluster)
 
 
 def _foreign(what: str) -> LogOpenError:

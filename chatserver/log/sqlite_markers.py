@@ -6,26 +6,19 @@ All markers of a group are one statement, and a result is one row of JSON, as sq
 """
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from time import thread_time
 
 import msgspec
 
 from chatserver.log.interface import Kind
-from chatserver.log.markers import (
-    MAX_MARKED_ROOMS,
-    Marker,
-    Place,
-    Span,
-    Unread,
-    count_spans,
-    spans,
-    users_to_check,
-)
+from chatserver.log.markers import MAX_MARKED_ROOMS, Counts, Marker, Place, Span, users_to_check
 from chatserver.log.rows import OFFSET_BITS
 from chatserver.log.sqlite_rows import execute_rows
 from chatserver.log.sqlite_schema import FIRST_KEPT, LAST_KEPT
+
+clock = thread_time
 
 _UPSERT = f"""
     WITH moved (user_id, name, read) AS (ROWS)
@@ -35,9 +28,9 @@ _UPSERT = f"""
     ON CONFLICT (user_id, room) DO UPDATE SET read = excluded.read, moved = excluded.moved
     WHERE excluded.read > markers.read
 """  # noqa: S608
-_ENDS = f"""
+_PLACES = f"""
     WITH asked (name, read) AS (ROWS)
-    SELECT json_group_array(json_array(asked.name, asked.read, rooms.id << {OFFSET_BITS}, {FIRST_KEPT}, {LAST_KEPT}))
+    SELECT json_group_array(json_array(asked.name, asked.read, {FIRST_KEPT}, {LAST_KEPT}, rooms.id << {OFFSET_BITS}))
     FROM asked JOIN rooms ON rooms.name = asked.name WHERE asked.name != 0
 """  # noqa: S608
 # `more` is JSON, which escapes a quotation mark within a user's id. The + keeps SQLite from making an index over the
@@ -60,9 +53,9 @@ _OF_USER = """
         WHERE user_id = ? ORDER BY moved DESC LIMIT ?
     )
 """
-_decode_places = msgspec.json.Decoder(list[tuple[str, int]]).decode
-_decode_ends = msgspec.json.Decoder(list[tuple[str, int, int, int, int]]).decode
-_decode_counts = msgspec.json.Decoder(list[tuple[str, int, int]]).decode
+_decode_read = msgspec.json.Decoder(list[tuple[str, int]]).decode
+_decode_places = msgspec.json.Decoder(list[Place]).decode
+_decode_counts = msgspec.json.Decoder(list[Counts]).decode
 _COUNT_USER = "SELECT count(*) FROM markers WHERE user_id = ?"
 _TRIM_USER = """
     DELETE FROM markers WHERE (user_id, room) IN
@@ -88,22 +81,19 @@ def move(markers: Sequence[Marker], now_ms: int, removed: int, connection: sqlit
 def of_user(user_id: str, connection: sqlite3.Connection) -> dict[str, int]:
     """See `Markers.of_user`."""
     (found,) = connection.execute(_OF_USER, (user_id, MAX_MARKED_ROOMS)).fetchone()
-    return dict(_decode_places(found))
+    return dict(_decode_read(found))
 
 
-def unread(user_id: str, places: Mapping[str, int], connection: sqlite3.Connection) -> dict[str, Unread]:
-    """See `Markers.unread`."""
-    (ends,) = execute_rows(connection, _ENDS, list(chain.from_iterable(places.items())), 2).fetchone()
-    found = _decode_ends(ends)
-    bases = {room: base for room, _, base, _, last in found if last}
-    wanted = list(spans(Place(room, read, first, last) for room, read, _, first, last in found if last))
+def places(asked: Mapping[str, int], connection: sqlite3.Connection) -> Iterable[Place]:
+    """See `MarkerQueries`."""
+    (found,) = execute_rows(connection, _PLACES, list(chain.from_iterable(asked.items())), 2).fetchone()
+    return [place for place in _decode_places(found) if place.last]
 
-    def count(step: Sequence[Span]) -> dict[str, tuple[int, int]]:
-        ranges: list[object] = []
-        for span in step:
-            base = bases[span.room]
-            ranges += (span.room, base + span.low, base + span.high)
-        (counts,) = execute_rows(connection, _COUNTS, ranges, 3, user_id, user_id).fetchone()
-        return {room: (messages, mentions) for room, messages, mentions in _decode_counts(counts)}
 
-    return count_spans(wanted, count, thread_time)
+def count(user_id: str, step: Sequence[Span], connection: sqlite3.Connection) -> Iterable[Counts]:
+    """See `MarkerQueries`."""
+    ranges: list[object] = []
+    for span in step:
+        ranges += (span.room, span.base + span.low, span.base + span.high)
+    (counts,) = execute_rows(connection, _COUNTS, ranges, 3, user_id, user_id).fetchone()
+    return _decode_counts(counts)

@@ -13,7 +13,7 @@ from chatserver.log import markers as markers_module
 from chatserver.log import sqlite_markers
 from chatserver.log.database import DatabaseLog
 from chatserver.log.interface import Draft, Kind, Log
-from chatserver.log.markers import MAX_UNREAD_COUNT, Marker, Span, Unread, count_spans
+from chatserver.log.markers import MAX_UNREAD_COUNT, Counts, Marker, Span, Unread, count_spans
 from chatserver.log.memory import MemoryLog
 from tests.log.support import Clock, draft, fill, running, steps_of
 from tests.support.groups import append
@@ -112,14 +112,14 @@ async def test_records_beyond_the_bound_count_by_offsets(log: Log, monkeypatch: 
 
 def test_counting_ends_after_its_time() -> None:
     """Records with 20 mentions take ten times as long as records without."""
-    wanted = [Span(f"room-{number}", 0, 0, 1, 400) for number in range(50)] + [Span("empty", 7, 7, 8, 7)]
+    wanted = [Span(f"room-{number}", 0, 0, 1, 400, 0) for number in range(50)] + [Span("empty", 7, 7, 8, 7, 0)]
     now, asked = 0.0, []
 
-    def count(step: Sequence[Span]) -> dict[str, tuple[int, int]]:
+    def count(step: Sequence[Span]) -> list[Counts]:
         nonlocal now
         now += markers_module.COUNT_BUDGET / 3
         asked.append(sum(span.high - span.low + 1 for span in step))
-        return {span.room: (5, 1) for span in step[1:]}
+        return [(span.room, 5, 1) for span in step[1:]]
 
     found = count_spans(wanted, count, lambda: now)
     assert asked == [1_200] * 3
