@@ -2,7 +2,7 @@
 
 Owns: the arithmetic, nothing else. May not: read a clock, know what is metered, refuse anything itself.
 
-Times are whole microseconds of any monotonic clock.
+Times are those of any monotonic clock: whole microseconds for a TokenBucket, seconds for KeyedBuckets.
 """
 
 from collections.abc import Hashable
@@ -70,32 +70,33 @@ class KeyedBuckets(Generic[Key]):
         self.bucket = TokenBucket(rate, burst=burst)
         self._states: dict[Key, int] = {}
 
-    def take(self, key: Key, now: int) -> float:
+    def take(self, key: Key, now: float) -> float:
         """Spend one token and return 0.0, or spend nothing and return the seconds until there is one."""
-        bucket, state = self.bucket, self._states.get(key, now)
-        spent = max(now, state) + bucket.interval
-        if spent - now > bucket.span:
-            return (spent - now - bucket.span) * MICROSECOND
+        bucket, moment = self.bucket, int(now / MICROSECOND)
+        spent = max(moment, self._states.get(key, 0)) + bucket.interval
+        if spent - moment > bucket.span:
+            return (spent - moment - bucket.span) * MICROSECOND
         self._keep(key, spent)
         return 0.0
 
-    def wait(self, key: Key, now: int) -> float:
+    def wait(self, key: Key, now: float) -> float:
         """Seconds until there is a token for this key; nothing is spent."""
-        return self.bucket.wait(self._states.get(key, 0), now)
+        return self.bucket.wait(self._states.get(key, 0), int(now / MICROSECOND))
 
-    def lower(self, key: Key, level: int, now: int) -> None:
-        """Count what was spent elsewhere: the bucket is full again in `level` microseconds, or later."""
+    def lower(self, key: Key, level: float, now: float) -> None:
+        """Count what was spent elsewhere: the bucket is full again in `level` seconds, or later."""
         if level > 0:
-            self._keep(key, max(self._states.get(key, 0), now + level))
+            self._keep(key, max(self._states.get(key, 0), int((now + level) / MICROSECOND)))
 
     def _keep(self, key: Key, state: int) -> None:
         if len(self._states) >= MAX_KEYS and key not in self._states:
             self._states = dict(islice(self._states.items(), MAX_KEYS // 2, None))
         self._states[key] = state
 
-    def sweep(self, now: int) -> None:
+    def sweep(self, now: float) -> None:
         """Forget the keys whose bucket is full."""
-        self._states = {key: state for key, state in self._states.items() if state > now}
+        moment = int(now / MICROSECOND)
+        self._states = {key: state for key, state in self._states.items() if state > moment}
 
     def __len__(self) -> int:
         return len(self._states)

@@ -118,19 +118,19 @@ def build(
     forwarded = ForwardedFor(trusted, admission, refused=stats.refused) if settings.trusted_proxy else None
     # Chat, which sees connections only through the sink.
     sink, encoder = ConnectionSink(connections), WireEncoder(log.identity.epoch)
-    audit, search_results = AuditTrail(), ResultCache(trio.current_time)
+    audit, search_results = AuditTrail(), ResultCache()
     hub = Hub(
         log, encoder, sink.as_sink(), sink, settings,
         note_failure=stats.publish_failed, note_deletion=audit.note_deletion,
         note_altered=search_results.forget,
     )  # fmt: skip
-    shared = SharedParts(settings.shared, log.identity.secret, hub, trio.current_time) if settings.shared else None
+    shared = SharedParts(settings.shared, log.identity.secret, hub) if settings.shared else None
     others = shared if shared is not None or supervised is None else WorkerParts(supervised.bus, hub)
     services = _services(
         settings, log, hub, encoder, _identities(settings, log.identity.secret, keys), audit, search_results, others,
         faulted=connections.faults.caught,
     )  # fmt: skip
-    limiters = Limiters([LocalShard(trio.current_time)] if shared is None else shared.search.limits, trio.current_time)
+    limiters = Limiters([LocalShard()] if shared is None else shared.search.limits)
     routes = Routes(
         services,
         searches=SearchHandlers(

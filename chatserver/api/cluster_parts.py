@@ -24,9 +24,9 @@ from chatserver.shared.shards import Shards
 class WorkerParts:
     """Presence on the other processes of a `bus`."""
 
-    def __init__(self, bus: Datagrams | Shards, hub: Hub, clock: Callable[[], float] = trio.current_time) -> None:
+    def __init__(self, bus: Datagrams | Shards, hub: Hub) -> None:
         self._bus = bus
-        self.cluster = Cluster(hub, bus.tell, clock)
+        self.cluster = Cluster(hub, bus.tell)
 
     def attach(self, services: Services, faulted: Callable[[object], None]) -> None:
         """Connect the services to these parts. `faulted` is called in an except clause for a fault of ours."""
@@ -42,17 +42,16 @@ class WorkerParts:
 class SharedParts(WorkerParts):
     """See the module. `secret` is the log's, since all processes on one log are one chat."""
 
-    def __init__(self, url: str, secret: bytes, hub: Hub, clock: Callable[[], float]) -> None:
+    def __init__(self, url: str, secret: bytes, hub: Hub) -> None:
         self.shards = open_shards(url, blake2b(secret, digest_size=6, person=b"shared").hexdigest())
-        super().__init__(self.shards, hub, clock)
-        self.search = SharedSearch(self.shards, clock)
-        self._clock = clock
+        super().__init__(self.shards, hub)
+        self.search = SharedSearch(self.shards)
         self.rates: SharedRates
 
     def attach(self, services: Services, faulted: Callable[[object], None]) -> None:
         """See `WorkerParts.attach`."""
         super().attach(services, faulted)
-        self.rates = SharedRates(services.write_limits, self.shards, self._clock)
+        self.rates = SharedRates(services.write_limits, self.shards)
         services.search_results.forgotten = self.search.results.forget
 
     async def run(self) -> None:

@@ -21,7 +21,7 @@ from chatserver.chat.registry import RoomsFullError
 from chatserver.chat.slow_mode import SlowMode
 from chatserver.log.index import SearchFailed
 from chatserver.log.interface import Draft, Kind, Log, LogBusy, LogError, RefusalReason, Refused
-from chatserver.meters import MICROSECOND, KeyedBuckets
+from chatserver.meters import KeyedBuckets
 from chatserver.protocol.client_messages import Change, Edit, Publish, React
 from chatserver.protocol.errors import MessageError, MessageId
 from chatserver.reasons import ErrorCode
@@ -66,7 +66,7 @@ class WriteLimits:
         """Count one message. 0.0 when both rates allow it, else the seconds until they do."""
         if not self._limited:
             return 0.0
-        now = int(self._clock() / MICROSECOND)
+        now = self._clock()
         wait = self.users.take(principal.number, now) or self.networks.take(principal.network, now)
         if self.note is not None and not wait:
             self.note(principal)
@@ -74,17 +74,16 @@ class WriteLimits:
 
     def take_marker(self, principal: Principal) -> float:
         """The same for one move of a read marker, which only the network's rate limits."""
-        return self.markers.take(principal.network, int(self._clock() / MICROSECOND))
+        return self.markers.take(principal.network, self._clock())
 
     def take_sign_out(self, principal: Principal) -> float:
         """The same for the sign-out of a guest; this rate does not depend on the publish rate."""
-        return self.sign_outs.take(principal.network, int(self._clock() / MICROSECOND))
+        return self.sign_outs.take(principal.network, self._clock())
 
     def sweep(self) -> None:
         """Forget the users and networks whose bucket is full."""
-        now = int(self._clock() / MICROSECOND)
         for buckets in (self.users, self.networks, self.markers, self.sign_outs):
-            buckets.sweep(now)
+            buckets.sweep(self._clock())
 
     def __len__(self) -> int:
         return len(self.users) + len(self.networks) + len(self.markers) + len(self.sign_outs)

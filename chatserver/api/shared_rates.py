@@ -5,7 +5,7 @@ own buckets, so a user who publishes through several has a burst in each, and th
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import trio
@@ -41,11 +41,10 @@ class _Entry:
 class SharedRates:
     """See the module; `run` sends the counts."""
 
-    def __init__(self, limit: WriteLimits, shards: Shards, clock: Callable[[], float]) -> None:
+    def __init__(self, limit: WriteLimits, shards: Shards) -> None:
         self._users = _Kind("publish-user", limit.users)
         self._networks = _Kind("publish-network", limit.networks)
         self._shards = shards
-        self._clock = clock
         limit.note = self.note
 
     def note(self, principal: Principal) -> None:
@@ -80,6 +79,5 @@ class SharedRates:
             levels = await spend(shard, [each.spent for each in entries])
         except SharedError:
             return  # these counts are dropped: this process still has its own buckets
-        now = int(self._clock() / MICROSECOND)
         for entry, level in zip(entries, levels, strict=True):
-            entry.kind.buckets.lower(entry.key, level, now)  # type: ignore[arg-type]
+            entry.kind.buckets.lower(entry.key, level * MICROSECOND, trio.current_time())  # type: ignore[arg-type]

@@ -21,7 +21,7 @@ import trio
 from chatserver.api.keys import KeyRing
 from chatserver.chat.policy import Rights, rights_of
 from chatserver.chat.principal import User, pack, user_number
-from chatserver.meters import MICROSECOND, KeyedBuckets
+from chatserver.meters import KeyedBuckets
 from chatserver.observe.logs import Limiter
 from chatserver.protocol.client_messages import MAX_TOKEN_CHARS
 from chatserver.protocol.errors import MessageError
@@ -138,16 +138,13 @@ class Tokens:
 
     def sweep(self) -> None:
         """Forget the networks that have sent no bad tokens lately."""
-        self._failures.sweep(self._now())
+        self._failures.sweep(self._clock())
         self._lines.report(_log.info)
-
-    def _now(self) -> int:
-        return int(self._clock() / MICROSECOND)
 
     def _verify(self, token: str, network: str) -> Verified:
         if len(token) > MAX_TOKEN_CHARS:
             raise jwt.DecodeError
-        wait = self._failures.wait(network, self._now())
+        wait = self._failures.wait(network, self._clock())
         if wait > 0.0:
             sentence = f"too many invalid tokens; wait {max(wait, 0.1):.1f} s"
             raise RefusedError(ErrorCode.RATE_LIMITED, sentence, wait=wait)
@@ -184,7 +181,7 @@ class Tokens:
                     return
             raise jwt.InvalidSignatureError
         except Exception:
-            self._failures.take(network, self._now())
+            self._failures.take(network, self._clock())
             unknown = header.kid is not None and all(key.name != header.kid for key in keys)
             if unknown and header.alg in PUBLISHED and self._keys.unknown():
                 raise refused(KEYS_RETRY) from None

@@ -17,7 +17,7 @@ import trio
 from chatserver.chat.principal import Principal
 from chatserver.log.audit import Audit, AuditEntry
 from chatserver.log.interface import Draft, LogError
-from chatserver.meters import MICROSECOND, KeyedBuckets
+from chatserver.meters import KeyedBuckets
 
 #: Entries that may wait to be stored, at most half of them minor ones; while a disk hangs, further ones are lost.
 MAX_WAITING = 1_000
@@ -72,7 +72,7 @@ class AuditTrail:
         self._note_minor(principal, "search", room, user)
 
     def _note_minor(self, principal: Principal, action: str, room: str, target: str = "", detail: str = "") -> None:
-        if not self._refusals.take(principal.network, int(trio.current_time() / MICROSECOND)):
+        if not self._refusals.take(principal.network, trio.current_time()):
             entry = self.entry(principal, action, room, target, detail)
             self._add(msgspec.structs.replace(entry, minor=True), MAX_WAITING // 2)
 
@@ -118,4 +118,4 @@ class AuditTrail:
 
     def sweep(self) -> None:
         """Forget networks whose rate limit is not in use; called once a second."""
-        self._refusals.sweep(int(trio.current_time() / MICROSECOND))
+        self._refusals.sweep(trio.current_time())

@@ -24,7 +24,7 @@ from chatserver.chat.room import Room
 from chatserver.chat.sink import Schedule, Sink
 from chatserver.log.interface import Answer, Draft, Log, LogError, Record, Refused, Stored
 from chatserver.log.sanctions import EVERYWHERE
-from chatserver.meters import MICROSECOND, ByteBudget, KeyedBuckets
+from chatserver.meters import ByteBudget, KeyedBuckets
 from chatserver.settings.fields import Settings
 
 #: Users kept present after their connection has ended, in all rooms together, at 150 to 450 bytes each. At the limit,
@@ -283,10 +283,7 @@ class Hub:
     def _may_lease(self, principal: Principal) -> bool:
         """Whether a user may have a lease although half of them are used."""
         full = self.housekeeping.leases >= MAX_LEASES
-        return not full and not self._lease_limit.take(principal.network, self._microseconds())
-
-    def _microseconds(self) -> int:
-        return int(trio.current_time() / MICROSECOND)
+        return not full and not self._lease_limit.take(principal.network, trio.current_time())
 
     def _lease(self, room: Room, principal: Principal) -> None:
         if self.housekeeping.leases < MAX_LEASES // 2 or self._may_lease(principal):
@@ -316,7 +313,7 @@ class Hub:
         self._schedule.later(self.registry.evict_due, self.registry)
         self.registry.relieve()  # joined chunks, made when they were sent, count too
         self.housekeeping.begin()
-        self._lease_limit.sweep(self._microseconds())
+        self._lease_limit.sweep(trio.current_time())
 
     def statistics(self) -> dict[str, int]:
         """Rooms in memory, memberships and held polls in them, records of news, bytes kept."""

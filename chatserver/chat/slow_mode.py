@@ -9,7 +9,7 @@ import trio
 
 from chatserver.chat.policy import MODERATE
 from chatserver.chat.principal import Principal
-from chatserver.meters import MICROSECOND, KeyedBuckets
+from chatserver.meters import KeyedBuckets
 
 
 class SlowMode:
@@ -27,15 +27,12 @@ class SlowMode:
         seconds = self._seconds_of(room)
         if not seconds or principal.may(MODERATE, room):
             return 0.0
-        key, now = (principal.number, room), self._now()
+        key, now = (principal.number, room), self._clock()
         left = self._pauses.wait(key, now)
         if not left:
-            self._pauses.lower(key, int(seconds / MICROSECOND), now)
+            self._pauses.lower(key, seconds, now)
         return left
 
     def sweep(self) -> None:
         """Forget users who may publish again; called once a second."""
-        self._pauses.sweep(self._now())
-
-    def _now(self) -> int:
-        return int(self._clock() / MICROSECOND)
+        self._pauses.sweep(self._clock())

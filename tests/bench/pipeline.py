@@ -57,7 +57,7 @@ def search_pipeline(
 ) -> SearchPipeline:
     """The server's pipeline over this log, with empty caches of its own."""
     return SearchPipeline(
-        index=log.index, limiters=limiters, limits=LIMITS, results=ResultCache(trio.current_time),
+        index=log.index, limiters=limiters, limits=LIMITS, results=ResultCache(),
         sessions=shared.sessions if shared else None, far_results=shared.results if shared else None,
         recent_rooms=partial(recent_rooms, log), may_read=lambda principal, room: True, start_in_background=later,
         altered_meanwhile=LogReader(log).altered_meanwhile,
@@ -75,7 +75,7 @@ class Searching:
         self._log = log
         self._shared = shared
         self._later = later
-        self._limiters = Limiters(shared.limits, trio.current_time)
+        self._limiters = Limiters(shared.limits)
         self._visitors = count(1)
 
     def asked(self) -> Asked:
@@ -150,7 +150,7 @@ async def shards(servers: list[Valkey], seconds: float) -> AsyncIterator[SharedS
         nursery.start_soon(opened.run)
         while opened.reachable < len(servers):  # noqa: ASYNC110  it is connected in its own time
             await trio.sleep(0.01)
-        yield SharedSearch(opened, trio.current_time)
+        yield SharedSearch(opened)
         nursery.cancel_scope.cancel()
 
 

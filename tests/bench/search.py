@@ -118,7 +118,7 @@ async def _turn(log: SqliteLog, language: Language, nursery: trio.Nursery, times
     found: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for _ in range(times):
         for kind, ask in KINDS.items():
-            limiters = Limiters([LocalShard(trio.current_time)], trio.current_time)
+            limiters = Limiters([LocalShard()])
             pipeline = search_pipeline(log, limiters, nursery.start_soon)
             visitor = Principal(next(visitors), "192.0.2.7")
             asked = Asked(ask(language), 20, visitor)

@@ -13,7 +13,6 @@ import trio
 from chatserver.api import cluster_parts, shared_rates
 from chatserver.chat import cluster
 from chatserver.log.interface import SANCTIONS_CHANGED, new_identity
-from chatserver.meters import MICROSECOND
 from chatserver.server import Server
 from chatserver.settings.fields import Settings
 from chatserver.settings.spec import ConfigError
@@ -159,7 +158,7 @@ async def test_a_user_who_publishes_at_both_has_one_rate_from_then_on(servers: l
             return all([await shared.shards.of(name).call(b"EXISTS", shared.shards.key(name)) == 1 for name in names])
 
         def wait() -> float:
-            return limit.users.wait(number, int(trio.current_time() / MICROSECOND))
+            return limit.users.wait(number, trio.current_time())
 
         await eventually(told)
         assert await say_hi(other) == 201, "the other server does not know of it yet"

@@ -6,7 +6,7 @@ Owns: the limits of a search, which shard keeps which bucket, and recent refusal
 With --shared the shards are the servers of shared.py, otherwise the only shard is in this process.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from typing import Protocol
 from zlib import crc32
 
@@ -14,7 +14,7 @@ import msgspec
 import trio
 
 from chatserver.chat.principal import Principal
-from chatserver.meters import MICROSECOND, KeyedBuckets
+from chatserver.meters import KeyedBuckets
 from chatserver.protocol.errors import MessageError
 from chatserver.reasons import ErrorCode
 from chatserver.settings.fields import Settings
@@ -76,8 +76,7 @@ class Shard(Protocol):
 class LocalShard:
     """A shard in this process."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._buckets: dict[Limit, KeyedBuckets[Hashable]] = {}
 
     async def take(self, limit: Limit, key: Hashable) -> float:
@@ -86,15 +85,12 @@ class LocalShard:
         buckets = self._buckets.get(limit)
         if buckets is None:
             buckets = self._buckets[limit] = KeyedBuckets(limit.rate, burst=limit.burst)
-        return buckets.take(key, self._now())
+        return buckets.take(key, trio.current_time())
 
     def sweep(self) -> None:
         """Forget the keys whose bucket is full."""
         for buckets in self._buckets.values():
-            buckets.sweep(self._now())
-
-    def _now(self) -> int:
-        return int(self._clock() / MICROSECOND)
+            buckets.sweep(trio.current_time())
 
     def __len__(self) -> int:
         return sum(map(len, self._buckets.values()))
@@ -103,9 +99,8 @@ class LocalShard:
 class Limiters:
     """Many limits over many shards: in every process, a key of a limit is on the same shard."""
 
-    def __init__(self, shards: Sequence[Shard], clock: Callable[[], float]) -> None:
+    def __init__(self, shards: Sequence[Shard]) -> None:
         self._shards = shards
-        self._clock = clock
         self._refused: dict[tuple[str, Hashable], float] = {}  # when the wait is over
 
     async def take(self, limit: Limit, key: Hashable) -> None:
@@ -119,16 +114,16 @@ class Limiters:
 
     def refused(self, limit: Limit, key: Hashable) -> float:
         """Seconds that a key is known to have to wait; 0.0: ask the shard."""
-        return max(0.0, self._refused.get((limit.name, key), 0.0) - self._clock())
+        return max(0.0, self._refused.get((limit.name, key), 0.0) - trio.current_time())
 
     async def remember(self, refusal: OverLimitError) -> None:
         """Refuse this key without asking the shard until its wait is over."""
         if len(self._refused) < MAX_REFUSALS:
-            self._refused[refusal.limit.name, refusal.key] = self._clock() + (refusal.wait or 0.0)
+            self._refused[refusal.limit.name, refusal.key] = trio.current_time() + (refusal.wait or 0.0)
 
     def sweep(self) -> None:
         """Forget refusals that are over, and full buckets in this process."""
-        now = self._clock()
+        now = trio.current_time()
         self._refused = {key: until for key, until in self._refused.items() if until > now}
         for shard in self._shards:
             shard.sweep()

@@ -7,6 +7,8 @@ caller removes what the user may not read.
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, TypeAlias
 
+import trio
+
 from chatserver.log.index import Found, Question
 from chatserver.log.interface import TEXTS_CHANGED
 
@@ -28,8 +30,7 @@ class _Kept(NamedTuple):
 class ResultCache:
     """Recent results by question."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._kept: dict[Part, _Kept] = {}  # the oldest first
         self.generation = 0  # the number of times that texts were removed from rooms
         self.forgotten: Callable[[], None] = lambda: None  # called when that happens
@@ -37,7 +38,7 @@ class ResultCache:
     def get(self, part: Part) -> Found | None:
         """The recent result for a question."""
         kept = self._kept.get(part)
-        return None if kept is None or kept.until <= self._clock() else kept.found
+        return None if kept is None or kept.until <= trio.current_time() else kept.found
 
     def put(self, part: Part, found: Found, generation: int) -> None:
         """Keep a result that was asked for in `generation`. If that is past, the result may include removed texts."""
@@ -45,7 +46,7 @@ class ResultCache:
             return
         self._kept.pop(part, None)
         self._kept[part] = _Kept(
-            found, self._clock() + RESULT_LIFETIME, frozenset(hit.record.room for hit in found.hits)
+            found, trio.current_time() + RESULT_LIFETIME, frozenset(hit.record.room for hit in found.hits)
         )  # fmt: skip
         while len(self._kept) > MAX_RESULTS:
             del self._kept[next(iter(self._kept))]
@@ -65,7 +66,7 @@ class ResultCache:
 
     def sweep(self) -> None:
         """Forget results that are too old."""
-        now = self._clock()
+        now = trio.current_time()
         self._kept = {part: kept for part, kept in self._kept.items() if kept.until > now}
 
     def __len__(self) -> int:

@@ -4,7 +4,7 @@ Owns: what a shard is asked; without an answer, the search continues without it.
 than one call.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from contextlib import suppress
 from hashlib import blake2b
 from time import time_ns
@@ -34,10 +34,10 @@ class SharedLimits:
     Once the own bucket is empty, the process refuses without asking; while the server is away, it decides alone.
     """
 
-    def __init__(self, shards: Shards, shard: Shard, clock: Callable[[], float]) -> None:
+    def __init__(self, shards: Shards, shard: Shard) -> None:
         self._shards = shards
         self._shard = shard
-        self._local = LocalShard(clock)
+        self._local = LocalShard()
         self.alone = 0  # decisions made without the server
 
     async def take(self, limit: Limit, key: Hashable) -> float:
@@ -155,7 +155,7 @@ class SharedSessions:
 class SharedSearch:
     """All of these parts, for one server."""
 
-    def __init__(self, shards: Shards, clock: Callable[[], float]) -> None:
-        self.limits = [SharedLimits(shards, shard, clock) for shard in shards.all]
+    def __init__(self, shards: Shards) -> None:
+        self.limits = [SharedLimits(shards, shard) for shard in shards.all]
         self.results = SharedResults(shards)
         self.sessions = SharedSessions(shards)

@@ -106,9 +106,9 @@ class Stage:
 
     def __init__(self, systems: Systems, nursery: trio.Nursery, start: Callable[..., None] | None = None) -> None:
         self.systems = systems
-        self.results = ResultCache(trio.current_time)
+        self.results = ResultCache()
         self.reader = LogReader(MemoryLog())
-        self.limiters = Limiters([systems], trio.current_time)
+        self.limiters = Limiters([systems])
         self.pipeline = SearchPipeline(
             index=Finding(systems), sessions=systems, limiters=self.limiters, limits=LIMITS, results=self.results,
             recent_rooms=systems.rooms, may_read=lambda principal, room: room in systems.readable,

@@ -35,7 +35,7 @@ class NotedShard:
 
 
 async def test_a_burst_and_a_rate(autojump_clock: Clock) -> None:
-    limiters = Limiters([LocalShard(trio.current_time)], trio.current_time)
+    limiters = Limiters([LocalShard()])
     for _ in range(4):
         await limiters.take(LIMIT, 7)
     with pytest.raises(OverLimitError) as caught:
@@ -49,7 +49,7 @@ async def test_a_burst_and_a_rate(autojump_clock: Clock) -> None:
 
 async def test_a_key_of_a_limit_always_has_the_same_shard() -> None:
     shards = [NotedShard() for _ in range(3)]
-    limiters = Limiters(shards, trio.current_time)
+    limiters = Limiters(shards)
     for _ in range(2):
         for key in range(60):
             await limiters.take(LIMIT, key)
@@ -61,13 +61,13 @@ async def test_a_key_of_a_limit_always_has_the_same_shard() -> None:
 
 async def test_a_rate_of_zero_asks_no_shard() -> None:
     shard = NotedShard()
-    await Limiters([shard], trio.current_time).take(Limit("user", 0.0, 1.0), 7)
+    await Limiters([shard]).take(Limit("user", 0.0, 1.0), 7)
     assert shard.asked == []
 
 
 async def test_refusals_are_kept_until_their_time_and_in_bounded_number(autojump_clock: Clock) -> None:
-    shard = LocalShard(trio.current_time)
-    limiters = Limiters([shard], trio.current_time)
+    shard = LocalShard()
+    limiters = Limiters([shard])
     await limiters.remember(OverLimitError(LIMIT, 7, 2.0))
     assert limiters.refused(LIMIT, 7) == pytest.approx(2.0)
     assert limiters.refused(LIMIT, 8) == limiters.refused(Limit("network", 1.0, 1.0), 7) == 0.0

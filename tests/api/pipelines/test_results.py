@@ -4,8 +4,8 @@ from chatserver.api.pipelines.results import MAX_RESULTS, ResultCache
 from chatserver.log.index import Found, Question
 
 
-def test_the_oldest_result_is_dropped_over_the_limit() -> None:
-    results, found = ResultCache(lambda: 0.0), Found([], None)
+async def test_the_oldest_result_is_dropped_over_the_limit() -> None:
+    results, found = ResultCache(), Found([], None)
     parts = [(Question((str(number),)), None) for number in range(MAX_RESULTS + 1)]
     for part in parts[:-1]:
         results.put(part, found, 0)
