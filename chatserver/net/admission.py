@@ -222,13 +222,14 @@ class Admission:
 
     def _say_goodbye(self, connection: Connection) -> None:
         connections = self._connections
-        if _RECLAIM[connection.state] is Reclaim.LINGERING:
+        unsent = connection.backlog is not None
+        if _RECLAIM[connection.state] is Reclaim.LINGERING and not unsent:
             connections.handler(connection).expired(connection)
             return
         if ROWS[connection.state].asks and (connection.inbox or connection.context is not None):
             connections.offer(connection, random.choice(self._farewells))  # noqa: S311  jitter, not secrecy
         # Unsent bytes are dropped: the kernel would go on offering them, and a place is needed now.
-        connections.close(connection, Reason.EVICTED, reset=connection.backlog is not None)
+        connections.close(connection, Reason.EVICTED, reset=unsent)
 
     def statistics(self) -> dict[str, int]:
         """Connections held, and the networks they come from."""

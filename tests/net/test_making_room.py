@@ -52,9 +52,13 @@ def test_an_evicted_peer_in_closing_keeps_its_reason_and_answer(it: Parked) -> N
     assert take(peer) == b"408"
 
 
-def test_a_peer_that_does_not_take_its_answer_is_aborted(it: Parked) -> None:
+@pytest.mark.parametrize("last", [False, True])
+def test_a_peer_that_does_not_take_its_answer_is_aborted(it: Parked, last: bool) -> None:
+    """Otherwise the kernel would keep offering the rest. The answer may be the last one on its connection."""
     connection, peer = it.connect_tcp()
     it.connections.send(connection, b"x" * 10_000_000)
+    if last:
+        it.connections.finish(connection, Reason.DONE)
     assert connection.backlog is not None
     it.turn(seconds=5.0)
     assert it.makes_room("192.0.2.3")
