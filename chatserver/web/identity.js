@@ -1,6 +1,6 @@
 /**
- * The user of this page, the names of all users, and the user's own reactions. The server names the user;
- * on a page of another site, over HTTP, the author of a message that the page published is the user.
+ * The user of this page, and the names of all users. The server names the user; on a page of another site, over HTTP,
+ * the author of a message that the page published is the user.
  * May not: decide anything about rights.
  *
  * @import { User } from './wire.js'
@@ -9,8 +9,6 @@ import { readJson } from './storage.js';
 import { mentionsIn } from './text.js';
 
 export const ME_KEY = 'chat.me'; // scripts cannot read the cookie
-const REACTED_KEY = 'chat.reacted';
-const MAX_REACTED = 500;
 const MAX_NAMES = 5_000; // of the users seen last
 const GUEST = { guest: true, moderates: [] };
 
@@ -32,14 +30,11 @@ export class Identity {
   #names = new Map();
   /** @type {Set<string>} `room/offset` of what this page published and has not yet seen come in */
   #published = new Set();
-  /** @type {Set<string>} `room/offset/emoji`; the server counts reactions and does not list whose they are */
-  #reacted;
 
   constructor(storage, changed) {
     this.storage = storage;
     this.changed = changed;
     this.user = readJson(storage, ME_KEY, (value) => typeof value?.id === 'string', null);
-    this.#reacted = new Set(readJson(storage, REACTED_KEY, Array.isArray, []));
   }
 
   /**
@@ -91,17 +86,5 @@ export class Identity {
   namesIn(text) {
     if (!text.includes('@')) return [];
     return mentionsIn(text, [...this.#names.values(), this.user?.name ?? '']).map(({ name }) => name);
-  }
-
-  hasReacted({ room, offset }, emoji) {
-    return this.#reacted.has(`${room}/${offset}/${emoji}`);
-  }
-
-  reacted({ room, offset }, emoji, on) {
-    const key = `${room}/${offset}/${emoji}`;
-    this.#reacted.delete(key);
-    if (on) this.#reacted.add(key);
-    this.#reacted = new Set([...this.#reacted].slice(-MAX_REACTED));
-    this.storage.setItem(REACTED_KEY, JSON.stringify([...this.#reacted]));
   }
 }

@@ -102,25 +102,24 @@ function reactions(client, message) {
   return [make('p', { className: 'reactions' }, ...chips)];
 }
 
-export function reactionsTo(client, message) {
-  const { identity, rooms } = client;
-  const reactors = rooms.get(message.room)?.reactors;
-  const counted = Object.entries(message.reactions ?? {}).filter(([, count]) => count > 0);
+export function reactionsTo({ identity, rooms }, { room, offset, reactions = {} }) {
+  const counted = Object.entries(reactions).filter(([, count]) => count > 0);
   return counted.map(([emoji, count]) => {
-    const isOurs = reactors?.has(message.offset, emoji, identity.user?.id) ?? identity.hasReacted(message, emoji);
-    return { emoji, count, isOurs, title: who(client, message, emoji, count, isOurs) };
+    const known = rooms.get(room)?.reactors.of(offset, emoji) ?? [];
+    const users = known.length > count ? [] : known; // more than the count are out of date
+    const isOurs = users.some((user) => identity.owns({ user }));
+    return { emoji, count, isOurs, title: who(identity, users, count) };
   });
 }
 
-/** The users who reacted, as far as known. More names than the count means that the names are out of date. */
-function who(client, { room, offset }, emoji, count, isOurs) {
-  const { identity, rooms } = client;
-  const others = (rooms.get(room)?.reactors.of(offset, emoji) ?? []).filter((user) => !identity.owns({ user }));
-  const names = [...(isOurs ? ['You'] : []), ...others.map(({ id, name }) => identity.nameOf(id) ?? name)];
-  const known = names.length > count ? [] : names.slice(0, MAX_NAMED);
-  const rest = count - known.length;
-  if (rest > 0) known.push(known.length ? plural(rest, 'other') : plural(rest, 'person', 'people'));
-  return new Intl.ListFormat('en-GB').format(known);
+/** The users who reacted, as far as known. */
+function who(identity, users, count) {
+  const isOurs = (user) => identity.owns({ user });
+  const sorted = users.toSorted((a, b) => Number(isOurs(b)) - Number(isOurs(a)));
+  const named = sorted.map((user) => (isOurs(user) ? 'You' : identity.nameOf(user.id) ?? user.name)).slice(0, MAX_NAMED);
+  const rest = count - named.length;
+  if (rest > 0) named.push(named.length ? plural(rest, 'other') : plural(rest, 'person', 'people'));
+  return new Intl.ListFormat('en-GB').format(named);
 }
 
 // A long text

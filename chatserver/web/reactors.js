@@ -1,6 +1,6 @@
 /**
  * Who reacted to the messages of a room. A message only counts its reactions; their records, as far as they are here,
- * name the users. May not: count, or see records before a gap, in which a reaction may have been taken back.
+ * name the users, ourselves too. May not: count, or see records before a gap, in which a reaction may have been taken back.
  *
  * @import { Change, Message, User } from './wire.js'
  */
@@ -26,14 +26,6 @@ export class Reactors {
   of(offset, emoji) {
     const users = this.#last.get(offset)?.get(emoji)?.values() ?? [];
     return [...users].flatMap(({ on, user }) => (on && user ? [user] : []));
-  }
-
-  /**
-   * @param {string} [id] of a user
-   * @returns {boolean | undefined} whether the user reacts with it now, if that is known
-   */
-  has(offset, emoji, id = '') {
-    return this.#last.get(offset)?.get(emoji)?.get(id)?.on;
   }
 
   /** Some records are lost, and with them reactions that were taken back. */

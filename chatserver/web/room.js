@@ -172,7 +172,6 @@ export class Room extends EventTarget {
     if (isFirst || isNewLog) timeline.begin(page);
     const { added, changed } = timeline.add(page.messages, { asPage: true });
     if (!page.recovered) timeline.accept(page.messages[0]?.offset ?? splitCursor(page.cursor).offset + 1);
-    for (const record of page.messages) this.#noteReaction(record);
     if (isNewLog) this.past = null;
     this.head = page.cursor;
     if (this.read === null) {
@@ -189,7 +188,6 @@ export class Room extends EventTarget {
   take(records) {
     if (this.timeline.epoch === null) return; // another tab follows the room; the first page has these records
     this.reactors.note(records);
-    for (const record of records) this.#noteReaction(record);
     const { added, changed } = this.timeline.add(records);
     if (this.past) changed.push(...this.past.change(records));
     if (this.timeline.messages.length > TRIM_AT) {
@@ -210,12 +208,6 @@ export class Room extends EventTarget {
       this.people.set(user.id, user);
       this.client.identity.meet(user);
     }
-  }
-
-  #noteReaction(record) {
-    const { identity } = this.client;
-    if (!('target' in record) || !record.emoji || !record.user || !identity.owns({ user: record.user })) return;
-    identity.reacted({ room: this.name, offset: record.target ?? 0 }, record.emoji, record.on ?? false);
   }
 
   pushed({ type, ...pushed }) {
@@ -305,7 +297,7 @@ export class Room extends EventTarget {
     if (timeline.complete || timeline.epoch === null) return;
     const page = await this.history({ before: timeline.cursorAt(timeline.first), limit: HISTORY_LIMIT });
     if (page.messages.length === 0) timeline.complete = true;
-    if (timeline === this.timeline) this.reactors.note(page.messages);
+    this.reactors.note(page.messages);
     this.tell('messages', { ...timeline.add(page.messages, { asPage: true }), isLive: false });
   }
 
@@ -314,6 +306,7 @@ export class Room extends EventTarget {
     const { past, timeline } = this;
     if (!past?.cursor) return;
     const { messages, recovered } = await this.history({ after: past.cursor, limit: HISTORY_LIMIT });
+    this.reactors.note(messages);
     const found = past.add(messages, { asPage: true });
     if (!recovered && messages.length) past.accept(messages[0].offset);
     if (messages.length === 0 || past.through + 1 >= timeline.first) {
@@ -334,6 +327,7 @@ export class Room extends EventTarget {
     const past = new Timeline();
     const page = await this.history({ after: timeline.cursorAt(Math.max(0, offset - half)), limit: HISTORY_LIMIT });
     if (!timeline.isSameLog(page) || page.messages.length === 0) return;
+    this.reactors.note(page.messages);
     past.begin(page);
     past.add(page.messages, { asPage: true });
     if (past.through + 1 < timeline.first) this.past = past;
