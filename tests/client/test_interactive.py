@@ -25,7 +25,7 @@ async def test_a_person_talks_and_leaves(server: FakeServer) -> None:
         await person.enter("hello there", "12:00\x1b[0m")
         await person.until("hello there\r\n")
         person.type("half a line")
-        await person.until("half a line")
+        assert "\x1b[2J" not in await person.until("half a line")
         await server.say("an interruption")
         await person.until("an interruption\r\nlobby> half a line")  # the unfinished line is drawn again
         person.type("\f")

@@ -60,3 +60,12 @@ def test_a_prompt_wrapped_by_a_narrower_window_is_erased_whole(window: Window) -
     window.screen.give_back()
     window.shown()
     assert window.drawn().startswith("\r\x1b[J"), "no row of the prompt is on the screen"
+
+
+async def test_a_terminal_that_is_gone_is_the_end_of_input() -> None:
+    """Otherwise the client reads nothing from it again and again, for ever."""
+    outside, inside = os.openpty()
+    screen = Screen(inside, inside, style=Style(colours=False))
+    os.close(outside)
+    assert await screen.typed() == [None]
+    os.close(inside)
