@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
+from chatserver.exits import EXIT_CLEAN, complain
 from chatserver.settings.forms import span
 from chatserver.settings.spec import ConfigError
 
@@ -159,12 +160,12 @@ def _run(
     url: str, access: Access, ask: "Callable[[Admin], Any]", words: Callable[[Any], str] | None = None, *,
     print_with: Callable[[Sequence[Any], Any], None] | None = None,
 ) -> int:  # fmt: skip
-    from chatserver.client.moderate import EXIT_DONE, Admin, AdminError  # noqa: PLC0415  (quick --help)
+    from chatserver.client.moderate import Admin, AdminError  # noqa: PLC0415  (quick --help)
 
     try:
         answer = ask(Admin(url, access.token))
     except AdminError as error:
-        print(f"chatserver: {error}", file=sys.stderr)
+        complain(str(error))
         return error.code
     if access.json:
         print(json.dumps(answer, ensure_ascii=False))
@@ -172,4 +173,4 @@ def _run(
         print_with(answer, sys.stdout)
     elif words is not None:
         print(words(answer))
-    return EXIT_DONE
+    return EXIT_CLEAN

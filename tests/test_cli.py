@@ -17,6 +17,7 @@ from chatserver.settings.fields import SPECS, Settings, flag_name
 from chatserver.settings.spec import Section
 
 COMMANDS = ("serve", "limits", "chat", "token", "doctor", "admin")
+ADMIN_FLAGS = ("--room", "r", "--token", "t")
 ADMIN = ("mute", "unmute", "ban", "unban", "kick", "delete", "sanctions", "audit")
 
 
@@ -146,15 +147,43 @@ def test_an_interrupt_is_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
         (["chat", "ftp://x"], "URL: 'ftp://x'"),
         (["chat", "x", "--name", "\udcff"], "a word of the command line is not UTF-8"),
         (["chat", "x", "--retry-for", "soon"], "--retry-for: 'soon' is not a number. Usage: "),
+        (["chat", "x", "--retry-for", "-1"], "--retry-for: -1 is no number of seconds\n"),
+        (["chat", "x", "--retry-for", "nan"], "--retry-for: nan is no number of seconds\n"),
+        (["chat", "x", "--token", "@none"], "--token: cannot read none: No such file or directory\n"),
+        (["chat", "x", "--token", "@binary"], "--token: cannot read binary: it is no text\n"),
+        (["chat", "x", "--token", "@empty"], "--token: cannot read empty: it is empty\n"),
+        (["doctor", "ftp://somewhere"], "URL: 'ftp://somewhere' is none of"),
+        (["doctor", "http://host:x"], "URL: 'http://host:x' is no URL"),
+        (["doctor", "host:1", "http://host:1/"], "URL: one is given twice"),
+        (["doctor", "host:1", "--token", "@/nowhere"], "--token: cannot read /nowhere: No such file or directory"),
+        (["doctor", "host:1", "--token", "a\nb"], "--token: this is no token"),
+        *(
+            (["doctor", "host:1", "--room", room], "--room: 1 to 50 characters")
+            for room in ("Ops", "a b", "", "a" * 51)
+        ),
+        (["doctor"], "URL is missing. Usage: chatserver doctor "),
+        (["admin", "mute", "http://x", "--token", "t", "--user", "u"], "--room"),
+        (["admin", "mute", "http://x", "--room", "r", "--user", "u"], "--token"),
+        (["admin", "mute", *ADMIN_FLAGS, "--user", "u"], "URL is missing. Usage: chatserver admin mute --room"),
+        (["admin", "mute", "http://x", *ADMIN_FLAGS], "--user: give one of --user, --network and"),
+        (["admin", "ban", "http://x", *ADMIN_FLAGS, "--user", "u", "--network", "n"], "give one of --user"),
+        (["admin", "mute", "http://x", *ADMIN_FLAGS, "--user", "u", "--for", "1y"], "--for: '1y' is no time"),
+        (["admin", "mute", "http://x", *ADMIN_FLAGS, "--user", "u", "--for", "0s"], "--for: '0s' is no time"),
+        (["admin", "delete", "http://x", *ADMIN_FLAGS, "--offset", "x"], "--offset"),
+        (["admin", "audit", "gopher://x", "--token", "t"], "URL: 'gopher://x' is none of"),
+        (["admin", "audit", "http://x", "--token", "a b\n"], "--token: this is no token"),
+        (["admin", "audit", "http://x", "--token", ""], "--token: this is no token"),
+        (["admin", "silence", "http://x"], "silence"),
     ],
 )
 def test_bad_flags_are_one_line_and_exit_code_2(
     tokens: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    Path("binary").write_bytes(b"\xff\xfe")
+    Path("empty").write_text("\n")
     assert run(*tokens) == 2
     shown = capsys.readouterr()
-    assert shown.out == ""
-    assert shown.err.count("\n") == 1
+    assert (shown.out, shown.err.count("\n")) == ("", 1)
     assert shown.err.startswith("chatserver: ")
     assert words in shown.err
 

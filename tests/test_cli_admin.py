@@ -149,32 +149,6 @@ async def test_a_token_may_be_in_a_file(admin: Admin, tmp_path: Path) -> None:
     assert (code, err) == (2, f"chatserver: --token: cannot read {file}s: No such file or directory\n")
 
 
-@pytest.mark.parametrize(
-    ("tokens", "words"),
-    [
-        (["mute", "http://x", "--token", "t", "--user", "u"], "--room"),
-        (["mute", "http://x", "--room", "r", "--user", "u"], "--token"),
-        (["mute", "--room", "r", "--user", "u", "--token", "t"], "URL is missing. Usage: chatserver admin mute --room"),
-        (["mute", "http://x", "--room", "r", "--token", "t"], "--user: give one of --user, --network and"),
-        (["ban", "http://x", "--room", "r", "--token", "t", "--user", "u", "--network", "n"], "give one of --user"),
-        (["mute", "http://x", "--room", "r", "--token", "t", "--user", "u", "--for", "1y"], "--for: '1y' is no time"),
-        (["mute", "http://x", "--room", "r", "--token", "t", "--user", "u", "--for", "0s"], "--for: '0s' is no time"),
-        (["delete", "http://x", "--room", "r", "--token", "t", "--offset", "x"], "--offset"),
-        (["audit", "gopher://x", "--token", "t"], "URL: 'gopher://x' is none of"),
-        (["audit", "http://x", "--token", "a b\n"], "--token: this is no token"),
-        (["audit", "http://x", "--token", ""], "--token: this is no token"),
-        (["silence", "http://x"], "silence"),
-    ],
-)
-def test_bad_flags_are_one_line_and_exit_code_2(
-    tokens: list[str], words: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert cli.run_command(["admin", *tokens]) == 2
-    said = capsys.readouterr()
-    assert (said.out, said.err.count("\n")) == ("", 1)
-    assert words in said.err
-
-
 class _Tty(io.StringIO):
     def isatty(self) -> bool:
         return True

@@ -21,8 +21,7 @@ from chatserver.client.http1 import HttpClient, Response, encoded_query
 from chatserver.client.identity import read_token
 from chatserver.client.render import printable
 from chatserver.client.stream import EndedError, parse_target
-
-EXIT_DONE, EXIT_FAILED, EXIT_BAD_FLAGS = 0, 1, 2
+from chatserver.exits import EXIT_BAD_FLAGS, EXIT_FAULT
 
 #: The flag for each of the server's fields.
 _FLAGS = {
@@ -38,7 +37,7 @@ Record = Mapping[str, Any]
 class AdminError(Exception):
     """The request failed; `flag` is the one at fault, if any."""
 
-    def __init__(self, message: str, *, flag: str = "", code: int = EXIT_FAILED) -> None:
+    def __init__(self, message: str, *, flag: str = "", code: int = EXIT_FAULT) -> None:
         super().__init__(printable(f"{flag}: {message}" if flag else message))
         self.code = code
 

@@ -27,9 +27,8 @@ from chatserver.client.identity import keep_cookie, kept_cookie, read_token
 from chatserver.client.interactive import LATEST, Interactive, Left
 from chatserver.client.screen import Screen
 from chatserver.client.stream import Target, parse_target, split_page_url
-from chatserver.exits import drop_output
+from chatserver.exits import EXIT_BAD_FLAGS, EXIT_CLEAN, EXIT_FAULT, drop_output
 
-EXIT_DONE, EXIT_FAILED, EXIT_BAD_URL = 0, 1, 2
 EXIT_BY_SIGNAL = 128  # plus the signal's number, as in shells
 
 FIRST_ROOM = "lobby"  # the default room, as in the page
@@ -70,11 +69,11 @@ def run(options: Options) -> int:
         target = parse_target(options.url)
         token = read_token(options.token)
     except BadUrl as error:
-        return _complain(f"URL: {error.message}", EXIT_BAD_URL)
+        return _complain(f"URL: {error.message}", EXIT_BAD_FLAGS)
     except ValueError as error:
-        return _complain(f"--token: {error}", EXIT_BAD_URL)
+        return _complain(f"--token: {error}", EXIT_BAD_FLAGS)
     if not options.retry_for >= 0:  # NaN as well
-        return _complain(f"--retry-for: {options.retry_for:g} is no number of seconds", EXIT_BAD_URL)
+        return _complain(f"--retry-for: {options.retry_for:g} is no number of seconds", EXIT_BAD_FLAGS)
     if options.send:
         mode: Mode = _send
     elif options.plain or options.json or not _is_screen():
@@ -91,7 +90,7 @@ def _is_screen() -> bool:
 
 async def _live(options: Options, target: Target, token: str, mode: Mode) -> int:
     """Connect, run `mode` until it raises `_Done` or a signal comes, and close the connection properly."""
-    code = EXIT_DONE
+    code = EXIT_CLEAN
     async with connect(
         options.url,
         token=token,
@@ -109,10 +108,10 @@ async def _live(options: Options, target: Target, token: str, mode: Mode) -> int
         except* _Done as done:
             code = max(ending.code for ending in done.exceptions if isinstance(ending, _Done))
         except* Left as left:
-            code = EXIT_FAILED if any(ending.unsent for ending in left.exceptions if isinstance(ending, Left)) else code
+            code = EXIT_FAULT if any(ending.unsent for ending in left.exceptions if isinstance(ending, Left)) else code
         except* Rejected as rejected:
             first = rejected.exceptions[0]
-            code = _complain(first.message if isinstance(first, Rejected) else str(first), EXIT_FAILED)
+            code = _complain(first.message if isinstance(first, Rejected) else str(first), EXIT_FAULT)
         except* BrokenPipeError:  # the reader of our output is gone; there is nothing left to do
             drop_output()
     return code
@@ -150,7 +149,7 @@ async def _send(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
     """Publish all of standard input; raise `_Done` when everything is acknowledged or the time is up."""
     await nursery.start(_end_on_signal)
     nursery.start_soon(_say_trouble, chat)
-    code = EXIT_DONE
+    code = EXIT_CLEAN
     async with aclosing(_input_lines()) as lines:
         async for number, line in lines:
             try:
@@ -160,9 +159,9 @@ async def _send(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
             except Unavailable as error:
                 why = f"no acknowledgement for {options.retry_for:g} s: line {number} and what follows may be lost"
                 _say(error.message)
-                raise _Done(_complain(why, EXIT_FAILED)) from None
+                raise _Done(_complain(why, EXIT_FAULT)) from None
             except ChatError as error:
-                code = _complain(f"line {number} is not sent: {error.message}", EXIT_FAILED)
+                code = _complain(f"line {number} is not sent: {error.message}", EXIT_FAULT)
             else:
                 if options.json:
                     _print_json(msgspec.structs.replace(ack, id=0))  # an internal id
@@ -194,7 +193,7 @@ async def _plain(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
         elif not isinstance(event, wire.Presence):
             _say(words)
         if isinstance(event, events.Complaint) and event.room == options.room:
-            raise _Done(EXIT_FAILED)
+            raise _Done(EXIT_FAULT)
 
 
 async def _interactive(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
@@ -227,7 +226,7 @@ async def _input_lines() -> AsyncGenerator[tuple[int, str], None]:
             number += 1
             text = line.removesuffix(b"\n").removesuffix(b"\r")
             if len(text) > LONGEST_LINE:
-                raise _Done(_complain(f"line {number} is longer than {LONGEST_LINE:,} B", EXIT_FAILED))
+                raise _Done(_complain(f"line {number} is longer than {LONGEST_LINE:,} B", EXIT_FAULT))
             if text.strip():
                 yield number, text.decode("utf-8", "replace")
 
@@ -244,7 +243,7 @@ def _print(line: str) -> None:
         raise
     except OSError as error:  # a full disk
         drop_output()
-        raise _Done(_complain(f"standard output: {error.strerror}", EXIT_FAILED)) from None
+        raise _Done(_complain(f"standard output: {error.strerror}", EXIT_FAULT)) from None
 
 
 def _complain(message: str, code: int) -> int:

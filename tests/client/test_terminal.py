@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import trio
 
-from chatserver import cli
 from chatserver.client.terminal import LONGEST_LINE
 from tests.client.commanded import NEEDS, SOON, chat, start, texts
 from tests.client.fake import ZED, FakeServer
@@ -172,24 +171,3 @@ async def test_output_to_a_full_disk_is_an_error_of_one_line(server: FakeServer)
         assert process.stderr is not None
         said = b"".join([chunk async for chunk in process.stderr])
         assert (await process.wait(), said) == (1, b"chatserver: standard output: No space left on device\n")
-
-
-@pytest.mark.parametrize(
-    ("flags", "words"),
-    [
-        (("--retry-for", "-1"), "--retry-for: -1 is no number of seconds"),
-        (("--retry-for", "nan"), "--retry-for: nan is no number of seconds"),
-        (("--token", "@none"), "--token: cannot read none: No such file or directory"),
-        (("--token", "@binary"), "--token: cannot read binary: it is no text"),
-        (("--token", "@empty"), "--token: cannot read empty: it is empty"),
-    ],
-)
-def test_an_invalid_flag_is_named(
-    flags: tuple[str, str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    monkeypatch.chdir(tmp_path)
-    Path("binary").write_bytes(b"\xff\xfe")
-    Path("empty").write_text("\n")
-    assert cli.run_command(["chat", "http://127.0.0.1:1", "--send", *flags]) == 2
-    assert capsys.readouterr().err == f"chatserver: {words}\n"

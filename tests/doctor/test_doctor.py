@@ -2,9 +2,8 @@
 
 import json
 import math
-import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
@@ -26,6 +25,7 @@ from chatserver.log.memory import MemoryLog
 from chatserver.log.sqlite import SqliteLog
 from chatserver.reasons import Reason
 from tests.log.support import neighbours_in
+from tests.support.ports import steady_port
 from tests.support.serving import Serving, eventually, serving
 from tests.support.tokens import secret_file, token
 from tests.support.valkeys import Valkey, url_of
@@ -53,14 +53,6 @@ def faults(report: Report) -> list[str]:
     found = [each.what for each in report.findings if each.severity is Severity.FAULT]
     assert report.ok == (not found)
     return found
-
-
-@contextmanager
-def closed_port() -> Iterator[int]:
-    """A port without a listener, which no other program can take."""
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        yield held.getsockname()[1]
 
 
 @asynccontextmanager
@@ -287,31 +279,8 @@ async def test_the_command_prints_a_table_or_json(capsys: pytest.CaptureFixture[
         assert "\x1b" not in out
         code, out, err = await run(capsys, url(server), "--json")
         assert (code, err, json.loads(out)["ok"]) == (0, "", True)
-        with closed_port() as port:
-            code, out, err = await run(capsys, url(server), f"127.0.0.1:{port}")
+        port = steady_port()  # where nobody listens
+        code, out, err = await run(capsys, url(server), f"127.0.0.1:{port}")
         assert (code, err) == (1, "")
         assert f"✗ 127.0.0.1:{port} cannot be reached: cannot connect: Connection refused\n" in out
         assert "✓" not in out
-
-
-@pytest.mark.parametrize(
-    ("tokens", "said"),
-    [
-        (["ftp://somewhere"], "URL: 'ftp://somewhere' is none of"),
-        (["http://host:x"], "URL: 'http://host:x' is no URL"),
-        (["host:1", "http://host:1/"], "URL: one is given twice"),
-        (["host:1", "--token", "@/nowhere"], "--token: cannot read /nowhere: No such file or directory"),
-        (["host:1", "--token", "a\nb"], "--token: this is no token"),
-        *(
-            (
-                ["host:1", "--room", room],
-                "--room: 1 to 50 characters of a-z 0-9 . _ - that begin with a letter or digit",
-            )
-            for room in ("Ops", "a b", "", "a" * 51)
-        ),
-        ([], "URL is missing. Usage: chatserver doctor "),
-    ],
-)
-def test_bad_flags(tokens: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run_command(["doctor", *tokens]) == 2
-    assert capsys.readouterr().err.startswith(f"chatserver: {said}")
