@@ -5,7 +5,7 @@ does), or word an event (render.py does).
 """
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple, NoReturn
 
@@ -79,11 +79,10 @@ class Interactive:
         async for event in self._chat.events():
             self._show(event)
 
-    def complete(self, before: str) -> tuple[str, list[str]]:
+    def complete(self, before: str) -> tuple[str, Sequence[str]]:
         """Complete a line, for Tab."""
         rooms = {*self._recall.rooms, *self._rooms}
-        kept, endings = commands.complete(before, people=set(self._recall.people.values()), rooms=rooms)
-        return kept, list(endings)
+        return commands.complete(before, people=set(self._recall.people.values()), rooms=rooms)
 
     # -- events -------------------------------------------------------------------------------------------------------
 

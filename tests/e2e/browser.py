@@ -65,6 +65,8 @@ NOTIFICATIONS = """
 #: Clears the storage of an origin; true if no function of the browser was replaced.
 FORGET = """localStorage.clear(), sessionStorage.clear(),
     [Date, WebSocket, Notification, setTimeout, fetch].every((each) => `${each}`.includes('[native code]'))"""
+#: Whether the newest message is in sight.
+AT_BOTTOM = "() => scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight === 0"
 NAMES = {"ws": "WebSocket", "sse": "event stream", "poll": "long-poll"}
 
 

@@ -206,33 +206,9 @@ def test_a_moderator_of_some_rooms_is_shown_as_one_in_these_only(server: Server,
 
 
 @pytest.mark.parametrize("transport", ["sse", "poll"])
-def test_a_ban_is_shown_over_http(server: Server, window: OpenWindow, transport: str) -> None:
-    bob = window()
-    bob.open(server, transport=transport, room=f"den-{transport}")
-    bob.say("hello")
-    bob.expect_texts(["hello"])
-    user = bob.page.request.get(f"{server.url}/session").json()["user"]["id"]
-    bearer = {"Authorization": f"Bearer {token(sub='mo', chat={'role': 'moderator'})}"}
-    sanctions = f"{server.url}/rooms/den-{transport}/sanctions"
-    assert bob.page.request.post(sanctions, headers=bearer, data={"kind": "mute", "user": user}).ok
-    if transport == "sse":  # the answer to a poll has no place for it
-        expect(banner(bob)).to_contain_text("The server says: you may not write in den-sse")
-    ban = {"kind": "ban", "user": user, "seconds": 600, "reason": "noise"}
-    answer = bob.page.request.post(sanctions, headers=bearer, data=ban)
-    assert answer.ok, answer.text()
-    expect(banner(bob)).to_contain_text(
-        f"You are out of #den-{transport}: you are banned in den-{transport} for another 10 minutes"
-    )
-    expect(banner(bob)).to_contain_text("noise")
-    bob.expect_live(transport, is_out=True)  # not just "live"
-    bob.page.reload()
-    expect(banner(bob)).to_contain_text(
-        f"#den-{transport} did not open: you are banned in den-{transport} for another 10 minutes"
-    )
-
-
-@pytest.mark.parametrize("transport", ["sse", "poll"])
-def test_a_kick_is_shown_over_http_and_other_rooms_go_on(server: Server, window: OpenWindow, transport: str) -> None:
+def test_over_http_a_kick_and_a_ban_are_shown_and_other_rooms_go_on(
+    server: Server, window: OpenWindow, transport: str
+) -> None:  # fmt: skip
     bob, den, hall = window(), f"nook-{transport}", f"hall-{transport}"
     for room in (hall, den):
         bob.open(server, transport=transport, room=room)
@@ -257,6 +233,18 @@ def test_a_kick_is_shown_over_http_and_other_rooms_go_on(server: Server, window:
     bob.expect_live(transport)
     server.publish(den, "welcome back")
     bob.expect_texts(["hello", "welcome back"])
+
+    sanctions = f"{server.url}/rooms/{den}/sanctions"
+    assert bob.page.request.post(sanctions, headers=bearer, data={"kind": "mute", "user": user}).ok
+    if transport == "sse":  # the answer to a poll has no place for it
+        expect(banner(bob)).to_contain_text(f"The server says: you may not write in {den}")
+    ban = {"kind": "ban", "user": user, "seconds": 600, "reason": "noise"}
+    assert bob.page.request.post(sanctions, headers=bearer, data=ban).ok
+    for happened in (f"You are out of #{den}", f"#{den} did not open"):
+        expect(banner(bob)).to_contain_text(f"{happened}: you are banned in {den} for another 10 minutes")
+        expect(banner(bob)).to_contain_text("noise")
+        bob.expect_live(transport, is_out=True)  # not just "live"
+        bob.page.reload()
 
 
 def test_messages_of_the_api_are_rendered(server: Server, window: OpenWindow) -> None:

@@ -1,9 +1,9 @@
-"""Sizes and media: a long room, letters four times as large, a phone's keyboard, paper."""
+"""Sizes and media: letters four times as large, a phone's keyboard, paper."""
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.browser import PHONE, Server, after_next_frame
+from tests.e2e.browser import AT_BOTTOM, PHONE, Server, after_next_frame
 from tests.e2e.conftest import OpenWindow
 
 pytestmark = pytest.mark.browser
@@ -21,7 +21,6 @@ KEYBOARD = """height => {
     visualViewport.height = height;
     visualViewport.dispatchEvent(new Event('resize'));
 }"""
-AT_BOTTOM = "() => scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight === 0"
 #: Controls that are not in sight, even when scrolled to.
 OUT_OF_REACH = """(place) => [...document.querySelectorAll(`${place} :is(a, button, input, select)`)]
     .filter((each) => each.checkVisibility())
@@ -31,21 +30,6 @@ OUT_OF_REACH = """(place) => [...document.querySelectorAll(`${place} :is(a, butt
         return top < -1 || bottom > innerHeight + 1; // scrolled to a whole pixel
     })
     .map((each) => each.outerHTML.slice(0, 60))"""
-
-
-def test_a_busy_room_does_not_move_while_its_user_reads_back(shared_server: Server, window: OpenWindow) -> None:
-    """New messages must not make rows that displace the visible ones."""
-    shared_server.publish("busy", *(f"message {number}" for number in range(260)))
-    ann = window(room="busy")
-    ann.page.locator("#scroller").hover()
-    held = ann.page.get_by_text("message 10", exact=True)
-    ann.scroll_up_to(held)
-    held.scroll_into_view_if_needed()
-    after_next_frame(ann.page)  # rows are made then
-    before = held.bounding_box()
-    shared_server.publish("busy", *(f"news {number}" for number in range(10)))
-    expect(ann.page.locator("#jump")).to_have_text("10 new messages ↓")
-    assert held.bounding_box() == before
 
 
 def test_a_keyboard_over_the_page_covers_neither_the_field_nor_the_newest_message(
