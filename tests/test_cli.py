@@ -172,6 +172,7 @@ def test_an_interrupt_is_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
         (["admin", "delete", "http://x", *ADMIN_FLAGS, "--offset", "x"], "--offset"),
         (["admin", "audit", "gopher://x", "--token", "t"], "URL: 'gopher://x' is none of"),
         (["admin", "audit", "http://x", "--token", "a b\n"], "--token: this is no token"),
+        (["admin", "audit", "http://x", "--token", "@none"], "--token: cannot read none: No such file or directory"),
         (["admin", "audit", "http://x", "--token", ""], "--token: this is no token"),
         (["admin", "silence", "http://x"], "silence"),
     ],

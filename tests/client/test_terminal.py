@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -33,18 +34,27 @@ async def test_send_of_nothing_succeeds(server: FakeServer) -> None:
     assert (await chat(server, b"", "--send")).returncode == 0
 
 
-async def test_send_names_a_refused_line_and_goes_on(server: FakeServer) -> None:
-    server.errors = [{"code": "too_large", "message": "too much"}]
-    done = await chat(server, b"\na\nb\n", "--send")
-    assert done.returncode == 1
-    assert b"line 2 is not sent: too much\n" in done.stderr
-    assert texts(server) == ["b"]
-
-
-async def test_an_endless_line_is_refused(server: FakeServer) -> None:
-    done = await chat(server, b"x" * (LONGEST_LINE + 1), "--send")
-    assert done.returncode == 1
-    assert b"line 1 is longer than 1,048,576 B" in done.stderr
+@pytest.mark.parametrize(
+    ("faults", "typed", "flags", "said", "stored"),
+    [
+        ({"errors": [{"code": "too_large", "message": "too much"}]}, b"\na\nb\n", ("--send",),
+         b"line 2 is not sent: too much\n", ["b"]),
+        ({}, b"x" * (LONGEST_LINE + 1), ("--send",), b"line 1 is longer than 1,048,576 B\n", []),
+        ({"errors": [{"code": "forbidden", "message": "members only"}]}, b"", ("--plain",), b"members only\n", []),
+        ({"refusals": [403]}, b"a\n", ("--send",), b"chatserver: the server answered 403: no\\x1bc\n", []),
+        ({"refusals": [503] * 99}, b"a\nb\n", ("--send", "--retry-for", "0.3"),
+         b"no acknowledgement for 0.3 s: line 1 and what follows may be lost\n", []),
+    ],
+    ids=("a refused line", "an endless line", "a refused room", "a refused client", "no answer"),
+)  # fmt: skip
+async def test_a_failure_is_one_line_and_exit_code_1(
+    server: FakeServer, faults: dict[str, Any], typed: bytes, flags: tuple[str, ...], said: bytes, stored: list[str]
+) -> None:
+    for name, fault in faults.items():
+        setattr(server, name, fault)
+    done = await chat(server, typed, *flags)
+    assert (done.returncode, done.stderr.count(said)) == (1, 1)
+    assert texts(server) == stored
 
 
 async def test_the_next_start_is_the_same_user_or_says_why_not(
@@ -55,26 +65,6 @@ async def test_the_next_start_is_the_same_user_or_says_why_not(
     assert server.cookies == [None, "guest=g1"]
     monkeypatch.setenv("XDG_STATE_HOME", os.devnull)
     assert b"you are Me only until you leave: " in (await chat(server, b"hi\n", "--send")).stderr
-
-
-async def test_a_refused_room_ends_the_client_with_one_message(server: FakeServer) -> None:
-    server.errors = [{"code": "forbidden", "message": "members only"}]
-    done = await chat(server, b"", "--plain")
-    assert done.returncode == 1
-    assert done.stderr.count(b"members only") == 1
-
-
-async def test_send_fails_without_an_answer() -> None:
-    done = await chat(FakeServer(), b"a\nb\n", "--retry-for", "0.3", "--send")
-    assert done.returncode == 1
-    assert b"no acknowledgement for 0.3 s: line 1 and what follows may be lost" in done.stderr
-
-
-async def test_send_to_a_server_that_refuses(server: FakeServer) -> None:
-    server.refusals = [403]
-    done = await chat(server, b"a\n", "--send")
-    assert done.returncode == 1
-    assert done.stderr == b"chatserver: the server answered 403: no\\x1bc\n"
 
 
 @dataclass

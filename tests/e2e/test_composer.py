@@ -49,24 +49,37 @@ def test_a_text_that_is_too_long_is_marked_until_it_is_shorter(window: OpenWindo
     expect(refused).to_be_empty()
 
 
-def test_a_half_typed_edit_or_reply_outlives_a_reload(window: OpenWindow) -> None:
+def test_a_half_typed_edit_or_reply_is_kept_in_its_room_and_over_a_reload(window: OpenWindow) -> None:
     ann = window(room="half-typed")
     text, about = ann.page.locator("#text"), ann.page.locator("#about-text")
     ann.say("frist")
     ann.expect_texts(["frist"])
     ann.page.fill("#text", "a draft")
+
+    def look_elsewhere() -> None:
+        for room in ("elsewhere", "half-typed"):
+            ann.go(room)
+            expect(about).to_be_visible(visible=room == "half-typed")
+        ann.page.reload()
+
     for action, typed, title in (("Edit", "first", "Editing your message"), ("Reply", "yes", "Replying to yourself")):
         ann.act("frist", action)
         ann.page.fill("#text", typed)
-        ann.page.reload()
+        look_elsewhere()
         expect(about).to_contain_text(title)
         expect(text).to_have_value(typed)
         ann.page.press("#text", "Escape")
         expect(text).to_have_value("a draft" if action == "Edit" else "yes")
-    ann.page.reload()
-    ann.expect_texts(["frist"])
-    expect(about).to_be_hidden()
-    expect(text).to_have_value("yes")
+        expect(about).to_be_hidden()
+    ann.act("frist", "Reply")
+    look_elsewhere()
+    ann.page.press("#text", "Enter")
+    expect(ann.page.locator("#messages [data-offset] .quote")).to_contain_text("frist")  # it is durable
+    ann.page.press("#text", "ArrowUp")
+    ann.page.fill("#text", "of course")
+    look_elsewhere()
+    ann.page.press("#text", "Enter")
+    ann.expect_texts(["frist", "of course edited"])
 
 
 def test_a_growing_text_keeps_the_newest_message_in_sight(shared_server: Server, window: OpenWindow) -> None:

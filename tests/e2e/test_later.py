@@ -165,30 +165,6 @@ def test_older_messages_complete_quotes_and_reactions(shared_server: Server, win
     expect(ann.page.locator(".quote")).to_have_text("You a question")
 
 
-def test_an_unfinished_reply_or_edit_is_kept_in_its_room(window: OpenWindow) -> None:
-    ann = window(room="answering")
-    ann.say("a question")
-    ann.expect_texts(["a question"])
-
-    def look_elsewhere() -> None:
-        for room in ("elsewhere", "answering"):
-            ann.go(room)
-            expect(ann.page.locator("#about")).to_be_visible(visible=room == "answering")
-
-    ann.act("a question", "Reply")
-    ann.page.fill("#text", "an answer")
-    look_elsewhere()
-    expect(ann.page.locator("#about-text")).to_contain_text("a question")
-    ann.page.press("#text", "Enter")
-    expect(ann.page.locator("#messages [data-offset] .quote")).to_contain_text("a question")  # it is durable
-    ann.page.press("#text", "ArrowUp")
-    ann.page.fill("#text", "a better answer")
-    look_elsewhere()
-    expect(ann.page.locator("#about-text")).to_have_text("Editing your message")
-    ann.page.press("#text", "Enter")
-    ann.expect_texts(["a question", "a better answer edited"])
-
-
 def test_a_mention_is_offered_counted_and_marked(shared_server: Server, window: OpenWindow) -> None:
     ann, ben = window(), window()
     ann.open(shared_server, room="mentions")
