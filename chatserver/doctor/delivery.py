@@ -1,4 +1,4 @@
-"""Messages from each node to each: published on one, and awaited on the other over WebSocket, long-poll and cursor.
+"""Messages from each node to each: published on one, and awaited on the other over a WebSocket and by cursor.
 
 Owns: a member on each node, the rounds, the measured times. May not: conclude anything from them. Other members of the
 room may see everything; the text of each message names the doctor.
@@ -19,11 +19,8 @@ from chatserver.client import (
     ChatError,
     Complaint,
     Entered,
-    Event,
-    Feed,
     Message,
     Reconnecting,
-    TransportName,
     Unavailable,
     connect,
 )
@@ -41,14 +38,12 @@ PATIENCE = 5.0
 ENTRY_PATIENCE = 10.0
 #: Seconds to close the connections.
 EXIT_PATIENCE = 3.0
-#: Seconds by which polls begin before the message is published, and between two requests for a list of members.
-HEAD_START, LOOK_EVERY = 0.05, 0.1
-#: The transports over which each message is awaited.
-WAYS: tuple[TransportName, ...] = ("ws", "poll")
+#: Seconds between two requests for a list of members.
+LOOK_EVERY = 0.1
 
 
 class Observer:
-    """A member on one node, over a WebSocket and a long-poll. `run` lasts as long as the connections."""
+    """A member on one node. `run` lasts as long as its connection."""
 
     def __init__(self, node: Node, token: str, room: str, own_room: str) -> None:
         self.node = node
@@ -58,22 +53,19 @@ class Observer:
         self._token = token
         self._room = room
         self._chat: Chat
-        self._missing = len(WAYS) + 1  # rooms that are not entered yet
-        self._arrivals: dict[tuple[TransportName, str], float] = {}
-        self._awaited: dict[tuple[TransportName, str], trio.Event] = {}
+        self._missing = {room, own_room}  # rooms that are not entered yet
+        self._arrivals: dict[str, float] = {}
+        self._awaited: dict[str, trio.Event] = {}
 
     async def run(self) -> None:
-        """Join the rooms and note arrivals, until `left` or until a connection ends."""
+        """Join the rooms and note arrivals, until `left` or until the connection ends."""
         try:
             async with connect(self.node.url, token=self._token, answer_timeout=PATIENCE) as self._chat:
                 await self._chat.connected()
-                self._chat.join(self.own_room)
-                async with connect(
-                    self.node.url, token=self._token, cookie=self._chat.cookie, transport="poll"
-                ) as polling, trio.open_nursery() as nursery:  # fmt: skip
-                    for way, chat in zip(WAYS, (self._chat, polling), strict=True):
-                        chat.join(self._room)
-                        nursery.start_soon(self._listen, way, chat.events())
+                for room in self._missing:
+                    self._chat.join(room)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._listen)
                     await self.left.wait()
                     nursery.cancel_scope.cancel()
         except* ChatError as group:
@@ -81,32 +73,30 @@ class Observer:
         finally:
             self.opened.set()
 
-    async def _listen(self, way: TransportName, events: Feed[Event]) -> None:
-        async for event in events:
+    async def _listen(self) -> None:
+        async for event in self._chat.events():
             match event:
                 case Entered():
-                    self._missing -= 1
+                    self._missing.discard(event.room)
                     if not self._missing:
                         self.opened.set()
                 case Complaint():
                     raise ChatError(event.code, event.message)
                 case Reconnecting():
-                    error = Unavailable("unavailable", f"over {way}: {event.why}")
-                    self.node.fail(Trouble.UNREACHABLE, error.message)
-                    raise error
-                case Message() if (way, event.text) in self._awaited:
-                    self._arrivals[way, event.text] = trio.current_time()
-                    self._awaited[way, event.text].set()
+                    self.node.fail(Trouble.UNREACHABLE, event.why)
+                    raise Unavailable("unavailable", event.why)
+                case Message() if event.text in self._awaited:
+                    self._arrivals[event.text] = trio.current_time()
+                    self._awaited[event.text].set()
 
     def expect(self, text: str) -> None:
-        """Note the arrivals of a message with this text."""
-        for way in WAYS:
-            self._awaited[way, text] = trio.Event()
+        """Note the arrival of a message with this text."""
+        self._awaited[text] = trio.Event()
 
-    async def arrival(self, way: TransportName, text: str) -> float:
+    async def arrival(self, text: str) -> float:
         """Wait for an expected message; returns when it came."""
-        await self._awaited[way, text].wait()
-        return self._arrivals[way, text]
+        await self._awaited[text].wait()
+        return self._arrivals[text]
 
     async def publish(self, text: str) -> Ack:
         """Publish a message. Raises ChatError."""
@@ -152,30 +142,20 @@ class Exchange:
 
     async def _send_from(self, sender: Observer) -> None:
         acknowledged: list[float] = []
-        took: dict[tuple[Observer, TransportName], list[float]] = {
-            (receiver, way): [] for receiver in self._well() for way in WAYS
-        }
+        took: dict[Observer, list[float]] = {receiver: [] for receiver in self._well()}
         for _ in range(ROUNDS):
             if sender.node.trouble is not None or not await self._round(sender, acknowledged, took):
                 break
         if not acknowledged:
             return
         sender.node.publish_ms = milliseconds(median(acknowledged))
-        for (receiver, way), times in took.items():
-            delivery = self._pairs[sender, receiver]
-            if len(times) < len(acknowledged):
-                continue
-            if way == "ws":
-                delivery.pushed_ms = milliseconds(median(times))
-            else:
-                delivery.polled_ms = milliseconds(median(times))
+        for receiver, times in took.items():
+            if len(times) == len(acknowledged):
+                self._pairs[sender, receiver].pushed_ms = milliseconds(median(times))
 
-    async def _round(
-        self, sender: Observer, acknowledged: list[float], took: dict[tuple[Observer, TransportName], list[float]]
-    ) -> bool:
+    async def _round(self, sender: Observer, acknowledged: list[float], took: dict[Observer, list[float]]) -> bool:
         """Send one message to all nodes; returns whether all received it."""
         text = f"a message of chatserver doctor, {secrets.token_hex(8)}"
-        await trio.sleep(HEAD_START)
         began = trio.current_time()
         for receiver in self._well():
             receiver.expect(text)
@@ -185,9 +165,9 @@ class Exchange:
         acknowledged.append(trio.current_time() - began)
         with trio.move_on_after(PATIENCE) as waiting:
             async with trio.open_nursery() as nursery:
-                for (receiver, way), times in took.items():
+                for receiver, times in took.items():
                     if receiver.node.trouble is None:
-                        nursery.start_soon(self._await_message, receiver, way, text, began, times)
+                        nursery.start_soon(self._await_message, receiver, text, began, times)
         for receiver in self._well():  # afterwards, because reading makes a node find messages without a hint
             self._pairs[sender, receiver].attempted = True
             with _noting(receiver.node):
@@ -203,10 +183,8 @@ class Exchange:
             sender.node.messages_clock_ms = milliseconds(seconds_of(ack.time) - middle)
         return ack
 
-    async def _await_message(
-        self, receiver: Observer, way: TransportName, text: str, began: float, times: list[float]
-    ) -> None:
-        times.append(await receiver.arrival(way, text) - began)
+    async def _await_message(self, receiver: Observer, text: str, began: float, times: list[float]) -> None:
+        times.append(await receiver.arrival(text) - began)
 
     async def _await_presence(self, sender: Observer, receiver: Observer, delivery: Delivery) -> None:
         with _noting(receiver.node):

@@ -59,7 +59,6 @@ class Delivery(msgspec.Struct, kw_only=True):
     receiver: str
     attempted: bool = False  # a message was acknowledged
     pushed_ms: float | None = None  # from the publish to its arrival over a WebSocket, the median; None: it never came
-    polled_ms: float | None = None  # the same, to the answer of a held poll
     readable: bool = False  # a read by cursor found it
     present: bool | None = None  # the receiver lists a member on the sender; None: not checked
 

@@ -138,12 +138,9 @@ def _missing(deliveries: Sequence[Delivery]) -> Iterator[Finding]:
                 "they report the same epoch but have different data: one of them has a copy of the log (a restored "
                 "backup, a copied file). Give both the same --log, and the copy another epoch if it is to stay in use",
             )  # fmt: skip
-        elif each.pushed_ms is None or each.polled_ms is None:
-            how = "neither pushed nor answered to polls" if each.pushed_ms is each.polled_ms else (
-                "not pushed to WebSockets" if each.pushed_ms is None else "not answered to held polls"
-            )  # fmt: skip
+        elif each.pushed_ms is None:
             yield Finding(
-                Severity.FAULT, pair, f"{where} can be read at {each.receiver}, and is {how} there",
+                Severity.FAULT, pair, f"{where} can be read at {each.receiver}, and is not pushed to WebSockets there",
                 "the receiver is stuck or overloaded: look at its log, at chatserver_loop_lag_seconds and at "
                 "chatserver_faults_total in its /metrics; a restart of it helps",
             )  # fmt: skip

@@ -38,7 +38,6 @@ async def inquire(node: Node, target: Target, credentials: Credentials, room: st
     http = HttpClient(target, credentials)
     try:
         with trio.fail_after(PATIENCE):
-            await http.greet()
             if await _ask_whether_ready(node, http):
                 await _ask_epoch(node, http, room)
     except trio.TooSlowError:

@@ -19,9 +19,7 @@ def node(url: str, **more: object) -> Node:
 
 
 def delivery(sender: str = "a", receiver: str = "b", **more: object) -> Delivery:
-    well = Delivery(
-        sender=sender, receiver=receiver, attempted=True, pushed_ms=4.0, polled_ms=4.0, readable=True, present=True
-    )
+    well = Delivery(sender=sender, receiver=receiver, attempted=True, pushed_ms=4.0, readable=True, present=True)
     return replace(well, **more)
 
 
@@ -99,8 +97,6 @@ def test_two_nodes_without_shared() -> None:
     [
         ({"readable": False, "pushed_ms": None}, FAULT, "cannot be read at b"),
         ({"pushed_ms": None}, FAULT, "is not pushed to WebSockets there"),
-        ({"polled_ms": None}, FAULT, "is not answered to held polls there"),
-        ({"pushed_ms": None, "polled_ms": None}, FAULT, "is neither pushed nor answered to polls there"),
         ({"pushed_ms": 600.0}, WARNING, "comes to b after 600 ms"),
         ({"present": False}, FAULT, "a member at a is not in the list of members at b"),
     ],

@@ -28,7 +28,7 @@ def report() -> Report:
     times = {(0, 0): 5.1, (0, 1): 6.9, (1, 0): 7.4, (1, 1): 5.6}
     deliveries = [
         Delivery(
-            sender=URLS[one], receiver=URLS[other], attempted=True, pushed_ms=ms, polled_ms=ms, readable=True,
+            sender=URLS[one], receiver=URLS[other], attempted=True, pushed_ms=ms, readable=True,
             present=True,
         )
         for (one, other), ms in times.items()
