@@ -123,7 +123,7 @@ def test_a_link_to_the_present_address_works_again(shared_server: Server, window
 
 
 def test_a_small_phone(shared_server: Server, window: OpenWindow) -> None:
-    """The user can read for how long and why the page is disconnected."""
+    """The user can read for how long and why the page is disconnected; after a final close only the user reconnects."""
     tries: list[WebSocketRoute] = []
 
     def answer(route: WebSocketRoute) -> None:
@@ -137,6 +137,8 @@ def test_a_small_phone(shared_server: Server, window: OpenWindow) -> None:
     ann.accept = answer
     ann.page.goto(f"{shared_server.url}/#tunnel")
     expect(ann.page.locator("#banner-text")).to_have_text("You are disconnected: your sign-in has ended.")
+    expect(ann.page.locator("#connection-text")).to_have_text("disconnected: your sign-in has ended")
+    assert len(tries) == 1
     ann.page.tap("#reconnect")
     ann.expect_live("ws")
     expect(ann.page.locator("#banner")).to_be_hidden()

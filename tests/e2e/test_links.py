@@ -145,11 +145,6 @@ def test_lost_messages_are_shown_as_a_gap(ann: Window, script: Script) -> None:
     expect(ann.page.locator(".lost")).to_have_count(1)
     expect(ann.page.locator("li", has=ann.page.locator(".lost"))).to_contain_text("message 7")
 
-    script.answers["join"] = lambda _: joined(1, cursor="e2-1")
-    script.route.close(code=1012)
-    ann.expect_texts(texts(1))
-    expect(ann.page.locator("#banner")).to_contain_text("some messages are gone")
-
 
 def test_unacknowledged_messages_are_sent_again_with_their_keys(ann: Window, script: Script) -> None:
     ann.say("important", "second")
@@ -214,12 +209,6 @@ def test_the_page_honours_retry_after(ann: Window, script: Script) -> None:
     assert script.connections == 1
     ann.page.click("#reconnect")
     ann.expect_live("ws")
-
-
-def test_the_page_does_not_reconnect_after_a_final_close(ann: Window, script: Script) -> None:
-    script.route.close(code=4500, reason="banned")
-    expect(ann.page.locator("#connection-text")).to_have_text("disconnected: banned")
-    assert script.connections == 1
 
 
 def test_a_silent_connection_is_pinged_and_then_closed(ann: Window, shared_server: Server) -> None:
