@@ -7,7 +7,6 @@ Standard error may be a pipe whose reader has stopped; a blocking write would th
 into a bounded queue, and one thread writes them. Dropped lines are counted, and the count is written later.
 """
 
-import errno
 import logging
 import os
 import queue
@@ -25,9 +24,6 @@ from chatserver.settings.forms import LogFormat
 QUEUE_LINES = 10_000  # lines waiting for the thread: about 2 MB, more than a burst and less than a leak
 STOP_PATIENCE = 1.0  # s for the last lines to be written; a full pipe must not keep the process alive
 LINES_PER_SECOND = 5  # of one (event, reason): enough to see what happens, too few to cost anything
-
-_FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
-_MULTILINE = frozenset({"exception", "stack"})  # our own fields, whose line breaks are kept
 
 
 @contextmanager
@@ -80,10 +76,10 @@ class Writer:
 
     def put(self, line: str) -> None:
         """Take a line for writing, or count it as dropped. Never waits."""
-        if self.dropped and not self._report_dropped():
-            self.dropped += 1
-            return
         try:
+            if self.dropped:
+                self._lines.put_nowait(_dropped(self.dropped))
+                self.dropped = 0
             self._lines.put_nowait(line)
         except queue.Full:
             self.dropped += 1
@@ -93,33 +89,22 @@ class Writer:
 
     def close(self, *, patience: float = STOP_PATIENCE) -> None:
         """Write the queued lines and stop; drop those that cannot be written within `patience` seconds."""
-        if self.dropped:
-            self._report_dropped()
         self._closing.set()
         with suppress(queue.Full):  # full: the thread is not waiting, and sees _closing when the queue is empty
             self._lines.put_nowait(None)  # wakes a thread that waits for a line
         self._thread.join(patience)
 
-    def _report_dropped(self) -> bool:
-        """Queue one line with the number of dropped ones; False if even that does not fit."""
-        try:
-            self._lines.put_nowait(f'{{"event": "log lines dropped", "count": {self.dropped}}}')
-        except queue.Full:
-            return False
-        self.dropped = 0
-        return True
-
     def _run(self) -> None:
-        while True:
-            if self._closing.is_set() and self._lines.empty():
-                return
+        while not (self._closing.is_set() and self._lines.empty()):
             line = self._lines.get()
-            if line is not None and not self._write(line.encode("utf-8", "backslashreplace") + b"\n"):
-                return
+            if line is not None:
+                self._write(line)
+        if self.dropped:
+            self._write(_dropped(self.dropped))
 
-    def _write(self, data: bytes) -> bool:
-        """Write all of `data`; False if the descriptor has become useless."""
-        view = memoryview(data)
+    def _write(self, line: str) -> None:
+        """Write a line, of which nothing is left if the disk is full or the reader is gone: nobody could be told."""
+        view = memoryview(line.encode("utf-8", "backslashreplace") + b"\n")
         while view:
             try:
                 view = view[os.write(self._descriptor, view) :]
@@ -127,11 +112,12 @@ class Writer:
                 poll = select.poll()
                 poll.register(self._descriptor, select.POLLOUT)
                 poll.poll()
-            except OSError as error:
-                # On a full disk only this line is lost, since there may be space again later. Any other error means
-                # that the reader is gone, which cannot be reported anywhere.
-                return error.errno in _FULL
-        return True
+            except OSError:
+                return
+
+
+def _dropped(count: int) -> str:
+    return f'{{"event": "log lines dropped", "count": {count}}}'
 
 
 class Limiter:
@@ -166,9 +152,12 @@ class _Forward(logging.Handler):
 
 
 def _printable(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
-    """Escape control characters, so that a peer's text cannot control the operator's terminal."""
+    """Escape control characters, so that a peer's text cannot control the operator's terminal.
+
+    A traceback keeps its line breaks.
+    """
     for key, value in event.items():
-        if isinstance(value, str) and not value.isprintable():
-            kept = "\n" if key in _MULTILINE else ""
+        if isinstance(value, str):
+            kept = "\n" if key == "exception" else ""
             event[key] = "".join(c if c.isprintable() or c == kept else ascii(c)[1:-1] for c in value)
     return event

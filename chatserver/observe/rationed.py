@@ -21,7 +21,7 @@ class Rationed(Generic[Piece]):
         self._make = make
         self._paid = 0.0  # when the time used is made up for, at the rate of the share
         self._cost = 0.0  # of the last result, charged when the next one is begun: many may be under way
-        self._last: Sequence[Piece] | None = None
+        self._last: Sequence[Piece] = ()  # nothing is charged, so nothing is used up, before there is one
 
     @property
     def used_up(self) -> bool:
@@ -30,7 +30,7 @@ class Rationed(Generic[Piece]):
 
     def pieces(self) -> Iterator[Piece]:
         """The pieces of the result, new or those of the last one."""
-        if self._last is not None and self.used_up:
+        if self.used_up:
             yield from self._last
             return
         self._paid = max(self._paid, perf_counter()) + self._cost / SHARE

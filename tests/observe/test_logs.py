@@ -2,6 +2,7 @@ import errno
 import json
 import logging
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,7 +39,8 @@ def reading(reader: int, descriptor: int, writer: logs.Writer) -> Iterator[list[
         thread = threading.Thread(target=lambda: lines.extend(file.read().splitlines()))
         thread.start()
         yield lines
-        writer.close(patience=10)
+        writer.close(patience=60)
+        assert "log writer" not in [each.name for each in threading.enumerate()], "its last lines are written"
         os.close(descriptor)
         thread.join()
 
@@ -52,12 +54,26 @@ def test_in_a_pipe_json_has_event_level_time_and_fields(log_format: LogFormat) -
     assert record == {"event": "closed", "level": "info", "reason": "flood", "count": 3}
 
 
-def test_a_terminal_gets_pretty_lines() -> None:
+@pytest.mark.parametrize(
+    ("log_format", "variables", "pattern"),
+    [
+        (LogFormat.AUTO, {}, rb"\x1b\[.*\d\d:\d\d:\d\d\.\d{6}\x1b.*hello"),
+        (LogFormat.AUTO, {"NO_COLOR": "1"}, rb"\d\d:\d\d:\d\d\.\d{6} [^\x1b]* hello [^\x1b]*room=lobby[^\x1b]*$"),
+        (LogFormat.JSON, {}, rb'^{[^\x1b]*"event": "hello"'),
+    ],
+)
+def test_a_terminal_gets_pretty_lines_in_colours_unless_told_otherwise(
+    log_format: LogFormat, variables: dict[str, str], pattern: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
     terminal, ours = os.openpty()
     try:
-        with logs.configured(LogFormat.AUTO, quiet=False, descriptor=ours):
+        with logs.configured(log_format, quiet=False, descriptor=ours):
             structlog.get_logger().info("hello", room="lobby")
-        assert b"\x1b[" in os.read(terminal, 1000)
+        shown = os.read(terminal, 1000)
+        assert re.search(pattern, shown), shown
     finally:
         os.close(ours)
         os.close(terminal)
@@ -65,12 +81,14 @@ def test_a_terminal_gets_pretty_lines() -> None:
 
 def test_pretty_escapes_control_characters_and_keeps_words() -> None:
     with capture(LogFormat.PRETTY) as lines:
-        structlog.get_logger().info("joined", name="Jörg\x1b[2J\u202e", room="a\nfake line")
+        structlog.get_logger().info("joined\nfake line", name="Jörg\x1b[2J\u202e", count=3)
     (line,) = lines
+    assert r"joined\nfake line" in line
     assert "Jörg" in line
     assert "\x1b" not in line
     assert "\u202e" not in line
     assert "x1b[2J" in line  # visible to the operator
+    assert "count=3" in line
 
 
 @pytest.mark.parametrize("log_format", [LogFormat.JSON, LogFormat.PRETTY])
@@ -103,12 +121,14 @@ def test_library_warnings_go_the_same_way() -> None:
 
 
 def test_a_logger_made_before_is_not_bound_to_a_closed_writer() -> None:
-    log = structlog.get_logger()
+    log, handlers = structlog.get_logger(), list(logging.getLogger().handlers)
     with capture() as first:
         log.info("one")
     with capture() as second:
         log.info("two")
     assert [len(first), len(second)] == [1, 1]
+    assert not structlog.is_configured()
+    assert logging.getLogger().handlers == handlers
 
 
 def test_a_full_pipe_drops_and_counts_lines_without_waiting() -> None:
@@ -119,8 +139,9 @@ def test_a_full_pipe_drops_and_counts_lines_without_waiting() -> None:
         writer.put(LONG)
     assert writer.dropped >= 30  # 10 queued, one being written, perhaps a report
     writer.close(patience=0.01)
-    with reading(reader, descriptor, writer):
+    with reading(reader, descriptor, writer) as read:
         pass
+    assert sum(line == LONG or json.loads(line)["count"] for line in read) == 50, "the rest is told at the end"
 
 
 def test_the_count_of_dropped_lines_is_written_when_there_is_room() -> None:
