@@ -279,6 +279,12 @@ class Window:
         expect(self.page.locator("#switcher-input")).to_be_focused()
         self.page.keyboard.type(words)
 
+    def save_name(self, name: str) -> None:
+        """Ask for a name, in the dialog about the user."""
+        self.page.click("#me")
+        self.page.fill("#account-name", name)
+        self.page.press("#account-name", "Enter")
+
     @property
     def name(self) -> str:
         return self.page.locator("#me .name").inner_text()

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
 
-from tests.e2e.browser import Server, Windows, another_site, serving
+from tests.e2e.browser import Server, another_site, serving
 from tests.e2e.conftest import OpenWindow
 
 pytestmark = pytest.mark.browser
@@ -49,63 +48,46 @@ def _another_site() -> Iterator[str]:
         yield origin
 
 
-@pytest.fixture
-def visitor(windows: Windows) -> Iterator[Page]:
-    """A window with errors in its console, as refusals cause."""
-    window = windows.take()
-    yield window.page
-    windows.give_back(window)
-
-
-def name_of(page: Page) -> str:
-    """The name of the page's user."""
-    found = page.locator("#me")
-    expect(found).not_to_be_empty()
-    return found.inner_text()
-
-
 @pytest.mark.parametrize("allowed", [False, True])
 def test_a_foreign_page_does_nothing_here_unless_its_origin_is_allowed(
-    tmp_path: Path, visitor: Page, another_site: str, allowed: bool
+    tmp_path: Path, window: OpenWindow, another_site: str, allowed: bool
 ) -> None:
+    visitor = window()
     with serving(tmp_path, flags=["--echo", *(["--allow-origin", another_site] if allowed else [])]) as server:
-        visitor.goto(server.url)  # sets a cookie
-        expect(visitor.locator("#connection-text")).to_contain_text("live")
-        visitor.goto(another_site)
+        visitor.open(server)  # sets a cookie
+        visitor.page.goto(another_site)
         streams = dict.fromkeys(("socket", "echo", "events", "events_as_user"), "open" if allowed else "refused")
         posts = dict.fromkeys(("text_to_read", "json"), 201 if allowed else "unreadable")
         reads = dict.fromkeys(("history", "poll"), 200 if allowed else "unreadable")
-        assert visitor.evaluate(SCRIPT, server.url) == {
+        assert visitor.page.evaluate(SCRIPT, server.url) == {
             **streams, **posts, **reads,
             "text": "opaque", "text_as_nobody": "opaque",  # the outcome is checked in the log below
             "delete": 403 if allowed else "unreadable",  # the answer is readable: the message is another user's
         }  # fmt: skip
         said = [message["text"] for message in server.messages("lobby")]
         assert said == ["from a foreign page"] * (4 if allowed else 0)
+    visitor.complaints.clear()  # Chromium reports what was refused
 
 
 def test_a_link_on_another_site_opens_our_page_as_the_same_user(
-    shared_server: Server, visitor: Page, window: OpenWindow, another_site: str
+    shared_server: Server, window: OpenWindow, another_site: str
 ) -> None:
-    chat = f"{shared_server.url}/#links"
-    visitor.goto(chat)
-    name = name_of(visitor)
-    visitor.goto(another_site)
-    visitor.evaluate("(url) => document.body.append(Object.assign(document.createElement('a'), "
-                     "{ href: url, textContent: 'chat' }))", chat)  # fmt: skip
-    visitor.click("a")
-    expect(visitor.locator("#connection-text")).to_contain_text("live")
-    assert name_of(visitor) == name
-    visitor.fill("#text", "I came by a link")
-    visitor.press("#text", "Enter")
-    ann = window(room="links")
-    ann.expect_texts(["I came by a link"])
+    visitor = window(room="links")
+    name = visitor.name
+    visitor.page.goto(another_site)
+    visitor.page.evaluate("(url) => document.body.append(Object.assign(document.createElement('a'), "
+                          "{ href: url, textContent: 'chat' }))", f"{shared_server.url}/#links")  # fmt: skip
+    visitor.page.click("a")
+    visitor.expect_live()
+    assert visitor.name == name
+    visitor.say("I came by a link")
+    window(room="links").expect_texts(["I came by a link"])
 
 
-def test_a_rebound_name_shows_no_page(shared_server: Server, visitor: Page) -> None:
+def test_a_rebound_name_shows_no_page(shared_server: Server, window: OpenWindow) -> None:
     """Chromium resolves any name under localhost to this machine, as DNS rebinding would."""
-    port = shared_server.url.rpartition(":")[2]
+    visitor, port = window(), shared_server.url.rpartition(":")[2]
     for name, status in (("rebound.localhost", 421), ("localhost", 200), ("127.0.0.1", 200)):
-        answer = visitor.goto(f"http://{name}:{port}/")
+        answer = visitor.page.goto(f"http://{name}:{port}/")
         assert answer is not None
         assert answer.status == status, name
