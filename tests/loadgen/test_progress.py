@@ -55,12 +55,25 @@ def test_dumb_terminals_are_pipes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "attack: 20 s" in file.getvalue()
 
 
-def test_the_line_names_what_is_wrong() -> None:
+@pytest.mark.parametrize(
+    ("counts", "line"),
+    [
+        (
+            {"held": {"slow-head": 5, "curl": 2}, "ended": {"curl": 1}, "p99_ms": 12.3},
+            "attack, slow-head 5 held, curl 2 held 1 ended, p99 12.3 ms, 3 FAILED, 24 s left",
+        ),
+        (  # honest clients to whom nothing happened are only counted
+            {"held": {"slow-head": 4000, "curl": 10}, "ended": {"slow-head": 1203}},
+            "attack, slow-head 4,000 held 1,203 ended, 10 honest unhurt, 3 FAILED, 24 s left",
+        ),
+    ],
+)
+def test_the_line_names_what_is_wrong(counts: dict[str, object], line: str) -> None:
     course = Course(PLAN, attackers=ATTACKERS)
     course.enter("attack")
     course.failed = 3
-    course.latest = sample(1.0, held={"slow-head": 5, "curl": 2}, ended={"curl": 1}, p99_ms=12.3)
-    assert course.line() == "attack, slow-head 5 held, curl 2 held 1 ended, p99 12.3 ms, 3 FAILED, 24 s left"
+    course.latest = sample(1.0, **counts)
+    assert course.line() == line
 
 
 # -- live -------------------------------------------------------------------------------------------------------------
@@ -120,15 +133,6 @@ def test_phases_of_the_same_name_come_one_after_the_other() -> None:
         course.enter(name)
         left.append(course.left)
     assert left == [60, 55, 35, 30, 25, 5]
-
-
-def test_honest_clients_to_whom_nothing_happened_are_only_counted() -> None:
-    course = Course(PLAN, attackers=ATTACKERS)
-    course.enter("baseline")
-    course.latest = sample(5.0, held={})
-    course.enter("attack")
-    course.latest = sample(10.0, held={"slow-head": 4000, "curl": 10}, ended={"slow-head": 1203})
-    assert course.line() == "attack, slow-head 4,000 held 1,203 ended, 10 honest unhurt, 20 s left"
 
 
 def test_nothing_yet_is_nothing_to_show() -> None:

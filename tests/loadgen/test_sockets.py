@@ -78,18 +78,16 @@ def test_an_end_that_only_sends_what_it_has_left_is_closed(ends: SockDiag, liste
         assert ends.closed(client.fileno()) is True
 
 
-def test_a_reset_end_is_closed(ends: SockDiag, listener: socket.socket) -> None:
+@pytest.mark.parametrize("resets", [True, False])
+def test_an_end_is_closed_also_by_a_reset_and_when_nobody_listens_any_more(
+    ends: SockDiag, listener: socket.socket, resets: bool
+) -> None:
     with socket.create_connection(listener.getsockname()[:2]) as client:
         other, _ = listener.accept()
-        other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        other.close()
-        assert ends.closed(client.fileno()) is True
-
-
-def test_an_end_is_closed_also_when_nobody_listens_any_more(ends: SockDiag, listener: socket.socket) -> None:
-    with socket.create_connection(listener.getsockname()[:2]) as client:
-        other, _ = listener.accept()
-        listener.close()
+        if resets:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        else:
+            listener.close()
         other.close()
         assert ends.closed(client.fileno()) is True
 
