@@ -230,8 +230,7 @@ class Server:
             self._upgrade(peer, dict(request.headers))
         elif target.path == "/":
             peer.has_asked = True
-            attacked = self.attacked_at is not None and self.plant.page_when_attacked
-            self._answer(peer, attacked or self.plant.page, {"page": "here"})
+            self._answer(peer, self.plant.page, {"page": "here"})
         elif request.method == b"POST":
             self._post(peer, target.path.split("/")[2], body.decode())
         elif target.path.endswith("/messages"):

@@ -49,7 +49,6 @@ class Plant:
     leak_bytes: int = 0  # per connection of the crowd, kept for ever; what newcomers leak is no growth but the baseline
     consent: bytes | None = None
     page: int = 200  # the status of `GET /`
-    page_when_attacked: int = 0  # the same from an attack's first connection on
     stalls_every: float | None = None  # sleep for `stall` again and again
     stalls_until_attacked: bool = False  # ... as long as no attack has come
     send_buffer: int = 0  # SO_SNDBUF; a peer whose buffer is full is thrown out

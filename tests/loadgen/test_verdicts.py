@@ -23,6 +23,7 @@ from tests.loadgen.planted_web import NGINX, Site, nginx, serving
 def test_v3_victims_that_are_cut_and_locked_out_go_on_to_fail() -> None:
     ended = falls_short(Plant(locks_out=True), blamed=("attack_failed",), timeout=IMPATIENT)
     assert ended.figure("attack_p99_ms") >= 1000 * IMPATIENT, "a failure took the whole timeout"
+    assert ended.figure("first_failure_s") >= 0
 
 
 def test_v2_and_v8_nobody_new_is_let_in_and_what_the_attack_leaves_behind(monkeypatch: pytest.MonkeyPatch) -> None:
