@@ -29,6 +29,7 @@ from loadgen.compare.results import LEAST_ROUNDS, Entry, Results, Sample, Scenar
 from loadgen.compare.scenarios import load, scenarios
 from loadgen.exports import require
 from loadgen.flags import CLIENTS, File, Folder, Mix, N, Names, PerSecond, Range, Seconds, Share
+from loadgen.preflight import InvalidRunError
 from loadgen.progress import Progress
 from loadgen.report import Outcome, Report, Started, Table, verdict
 from loadgen.session import Plan
@@ -110,7 +111,7 @@ class Comparison:
                 nursery.cancel_scope.cancel()
         except* StoppedError:
             self._stop.set()
-        except* (DiedError, NoFigureError) as errors:
+        except* (DiedError, NoFigureError, InvalidRunError) as errors:
             failure = str(first(errors))
             self.say(f"{peer.name}: {failure}")
         for report in reports:

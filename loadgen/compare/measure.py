@@ -124,9 +124,9 @@ class Meter:
         plan = replace(self._plan, connect_rate=connect_rate, endpoint=endpoint or self._plan.endpoint)
         try:
             report = await Player(plan, what).play()
-        except InvalidRunError as error:
+        except InvalidRunError:
             self.server.require()  # if it died, that is the better reason
-            raise NoFigureError(str(error)) from None
+            raise
         if report.outcome is Outcome.INTERRUPTED:
             raise StoppedError
         self.server.require()

@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import pytest
 from rich.console import Console
@@ -14,11 +15,12 @@ from rich.console import Console
 from loadgen.compare import comparison
 from loadgen.compare.catalogue import PEERS, SCRIPTS, Can, Kit, MissingError, Peer, Script
 from loadgen.compare.comparison import Comparison
-from loadgen.compare.measure import ENDPOINT
-from loadgen.compare.results import Scenario, Sizes
+from loadgen.compare.measure import ENDPOINT, Meter
+from loadgen.compare.results import Sample, Scenario, Sizes
 from loadgen.compare.scenarios import scenarios
 from loadgen.experiment import Probes
 from loadgen.personas import registry
+from loadgen.preflight import InvalidRunError
 from loadgen.progress import Progress
 from loadgen.report import Outcome, Report, Table
 from tests.loadgen.commandline import OF_THE_MACHINE
@@ -166,6 +168,20 @@ async def test_a_measurement_that_takes_too_long_is_a_row(tmp_path: Path, monkey
     peers = [peer(tmp_path, "silent", SILENT)]
     report = await match(tmp_path, peers, [EVERYTHING["idle"]], told=told).play()
     assert table(report, "Idle").rows[0][1] == "not measured in 0.5 s"
+
+
+async def test_a_crowd_that_cannot_be_played_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ended the comparison, as a fault of the generator's own and without a report."""
+
+    async def play(meter: Meter, peer: Peer, sizes: Sizes) -> Sample:
+        async with meter.beside({"idle": 1}):
+            return {}
+
+    no_worker = AsyncMock(side_effect=InvalidRunError("no process could start"))
+    monkeypatch.setattr("loadgen.compare.measure.spawn", no_worker)
+    played = [replace(EVERYTHING["beside"], play=play)]
+    report = await match(tmp_path, [PEERS["floor"]], played, told=[]).play()
+    assert report.tables[0].rows[0][1] == "no process could start"
 
 
 async def test_what_cannot_be_installed_is_skipped_with_a_line(tmp_path: Path) -> None:
