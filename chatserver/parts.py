@@ -204,10 +204,10 @@ def _services(
     settings: Settings, log: Log, hub: Hub, encoder: WireEncoder, identities: Identities, audit: AuditTrail,
     search_results: ResultCache, others: WorkerParts | None, *, faulted: Callable[[object], None],
 ) -> Services:  # fmt: skip
-    clock, policies = trio.current_time, identities.access.policies
+    policies = identities.access.policies
     services = Services(
         hub=hub, log=log, identities=identities, pages=Pages(hub.reader, encoder), encoder=encoder, settings=settings,
-        write_limits=WriteLimits(settings, clock), search_results=search_results, audit=audit,
+        write_limits=WriteLimits(settings), search_results=search_results, audit=audit,
         moderation=Moderation(log.identity.secret), slow_mode=SlowMode(lambda room: policies.of(room).slow_mode),
         markers=ReadMarkers(log.markers, faulted=faulted), cluster=None if others is None else others.cluster,
     )  # fmt: skip

@@ -6,6 +6,8 @@ Owns: these rules, and the author of a draft. May not: answer.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import trio
+
 from chatserver.api.encoder import WireEncoder
 from chatserver.api.identities import Identities
 from chatserver.api.pages import Pages
@@ -50,7 +52,7 @@ class WriteLimits:
     and the buckets are lowered by what other processes have allowed.
     """
 
-    def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
+    def __init__(self, settings: Settings) -> None:
         rate = settings.publish_rate
         self._limited = rate > 0
         burst = max(rate * BURST_SECONDS, 1.0)
@@ -60,13 +62,12 @@ class WriteLimits:
         self.markers: KeyedBuckets[str] = KeyedBuckets(markers, burst=max(markers * MARKERS_BURST, 1.0))
         self.sign_outs: KeyedBuckets[str] = KeyedBuckets(SIGN_OUT_RATE, burst=SIGN_OUT_BURST)
         self.note: Callable[[Principal], None] | None = None
-        self._clock = clock
 
     def take(self, principal: Principal) -> float:
         """Count one message. 0.0 when both rates allow it, else the seconds until they do."""
         if not self._limited:
             return 0.0
-        now = self._clock()
+        now = trio.current_time()
         wait = self.users.take(principal.number, now) or self.networks.take(principal.network, now)
         if self.note is not None and not wait:
             self.note(principal)
@@ -74,19 +75,16 @@ class WriteLimits:
 
     def take_marker(self, principal: Principal) -> float:
         """The same for one move of a read marker, which only the network's rate limits."""
-        return self.markers.take(principal.network, self._clock())
+        return self.markers.take(principal.network, trio.current_time())
 
     def take_sign_out(self, principal: Principal) -> float:
         """The same for the sign-out of a guest; this rate does not depend on the publish rate."""
-        return self.sign_outs.take(principal.network, self._clock())
+        return self.sign_outs.take(principal.network, trio.current_time())
 
     def sweep(self) -> None:
         """Forget the users and networks whose bucket is full."""
         for buckets in (self.users, self.networks, self.markers, self.sign_outs):
-            buckets.sweep(self._clock())
-
-    def __len__(self) -> int:
-        return len(self.users) + len(self.networks) + len(self.markers) + len(self.sign_outs)
+            buckets.sweep(trio.current_time())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

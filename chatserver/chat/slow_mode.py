@@ -1,6 +1,6 @@
 """Slow mode: in some rooms a user may publish only once in a number of seconds.
 
-Owns: when each user may publish again in such rooms. May not: read a policy or a clock; both are given.
+Owns: when each user may publish again in such rooms. May not: read a policy, which is given.
 """
 
 from collections.abc import Callable
@@ -15,11 +15,8 @@ from chatserver.meters import KeyedBuckets
 class SlowMode:
     """`seconds_of` returns the pause of a room, 0 for none. Moderators are exempt."""
 
-    def __init__(
-        self, seconds_of: Callable[[str], float] = lambda room: 0.0, clock: Callable[[], float] = trio.current_time
-    ) -> None:  # fmt: skip
+    def __init__(self, seconds_of: Callable[[str], float] = lambda room: 0.0) -> None:
         self._seconds_of = seconds_of
-        self._clock = clock
         self._pauses: KeyedBuckets[tuple[int, str]] = KeyedBuckets(1, burst=1)  # by user and room
 
     def take(self, principal: Principal, room: str) -> float:
@@ -27,7 +24,7 @@ class SlowMode:
         seconds = self._seconds_of(room)
         if not seconds or principal.may(MODERATE, room):
             return 0.0
-        key, now = (principal.number, room), self._clock()
+        key, now = (principal.number, room), trio.current_time()
         left = self._pauses.wait(key, now)
         if not left:
             self._pauses.lower(key, seconds, now)
@@ -35,4 +32,4 @@ class SlowMode:
 
     def sweep(self) -> None:
         """Forget users who may publish again; called once a second."""
-        self._pauses.sweep(self._clock())
+        self._pauses.sweep(trio.current_time())

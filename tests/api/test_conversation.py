@@ -102,7 +102,7 @@ async def talking(*, access: Access = OPEN, **options: Any) -> AsyncIterator[tup
             hub=it.hub, log=it.log, identities=identities, pages=Pages(it.hub.reader, encoder), encoder=encoder,
             settings=settings,
             markers=ReadMarkers(it.log.markers, faulted=it.schedule.faulted),
-            write_limits=WriteLimits(settings, trio.current_time), search_results=ResultCache(),
+            write_limits=WriteLimits(settings), search_results=ResultCache(),
         )  # fmt: skip
         conversation = Conversation(services, it.sink)
 

@@ -126,7 +126,7 @@ async def test_over_the_rate(tmp_path: Path) -> None:
             answer = await other.request("GET", "/search?q=word", headers={"User-Agent": "another"})
             assert answer.status == 200, "each user has its own rate"
         limiters = server.server.parts.limiters
-        assert len(limiters) == 1, "the second refusal is known without asking a shard"
+        assert len(limiters._refused) == 1, "the second refusal is known without asking a shard"
         assert await server.metric("chatserver_searches_total", outcome="limited") == 2
 
 

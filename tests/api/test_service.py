@@ -11,7 +11,7 @@ import trio
 from chatserver import __version__, fair
 from chatserver.api import encoder, routes
 from chatserver.api.rooms import LISTED_PER_STEP
-from chatserver.chat.presence import Presence
+from chatserver.chat.presence import MAX_NAMED_MEMBERS, Presence
 from chatserver.chat.room import Room
 from chatserver.reasons import Reason
 from tests.api.asking import TIME
@@ -41,18 +41,6 @@ async def test_rooms_with_messages_and_rooms_with_people(server: Serving, friend
     assert len((await ask(server.address, "GET", "/rooms?limit=1")).json["rooms"]) == 1
     nobody = (await ask(server.address, "GET", "/rooms/nobody")).json
     assert (nobody["messages"], nobody["members"]) == (0, 0)
-
-
-async def test_the_members_of_a_large_room_are_listed_on_both_transports(
-    server: Serving, friend: Chatter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(encoder, "MAX_NAMED_MEMBERS", 0)
-    await friend.ask("join", room="lobby")
-    listed = await friend.ask("members", room="lobby")
-    assert (listed["members"], listed["count"]) == ([friend.hello["user"]], 1)
-    server.server.parts.hub.rooms["lobby"].presence.listing = None
-    answer = await ask(server.address, "GET", "/rooms/lobby/members")
-    assert (answer.json["members"], answer.json["count"]) == ([friend.hello["user"]], 1)
 
 
 class LookedAt:
@@ -87,13 +75,21 @@ async def test_a_list_visits_only_its_rooms_and_few_in_a_step(
         assert (sum(steps.counts), max(steps.counts) <= LISTED_PER_STEP) == (looks, True)
 
 
-async def test_members_are_people_not_connections(server: Serving, friend: Chatter) -> None:
+@pytest.mark.parametrize("at_once", [MAX_NAMED_MEMBERS, 0])
+async def test_members_are_people_not_connections(
+    server: Serving, friend: Chatter, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Listed in one step, or as of a large room in several."""
+    monkeypatch.setattr(encoder, "MAX_NAMED_MEMBERS", at_once)
     cookie = {"Cookie": f"chat_session={friend.hello['session']}"}
     async with chatter(server.address, headers=cookie) as window, chatter(server.address) as other:
         for each in (friend, window, other):
             await each.ask("join", room="lobby")
         members = (await ask(server.address, "GET", "/rooms/lobby/members")).json
         assert members == {"room": "lobby", "members": [friend.hello["user"], other.hello["user"]], "count": 2}
+        server.server.parts.hub.rooms["lobby"].presence.listing = None
+        told = await friend.ask("members", room="lobby")
+        assert (told["type"], told["members"], told["count"]) == ("members", members["members"], 2)
         await other.ask("leave", room="lobby")
     await server.held(1)
     assert (await ask(server.address, "GET", "/rooms/lobby/members")).json["count"] == 1

@@ -265,7 +265,8 @@ def check_nobody_is_left(world: World) -> None:
         hub.housekeeping._leasing, hub.housekeeping._changed, hub.housekeeping._noticing,
     )  # fmt: skip
     assert not any(kept), kept
-    assert len(parts.services.write_limits) == 0
+    limits = parts.services.write_limits
+    assert len(limits.users) == len(limits.networks) == len(limits.markers) == len(limits.sign_outs) == 0
     assert parts.connections.wheel.statistics()["entries"] == 0, "entries of closed connections stay in the wheel"
 
 

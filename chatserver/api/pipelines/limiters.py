@@ -92,9 +92,6 @@ class LocalShard:
         for buckets in self._buckets.values():
             buckets.sweep(trio.current_time())
 
-    def __len__(self) -> int:
-        return sum(map(len, self._buckets.values()))
-
 
 class Limiters:
     """Many limits over many shards: in every process, a key of a limit is on the same shard."""
@@ -127,6 +124,3 @@ class Limiters:
         self._refused = {key: until for key, until in self._refused.items() if until > now}
         for shard in self._shards:
             shard.sweep()
-
-    def __len__(self) -> int:
-        return len(self._refused)

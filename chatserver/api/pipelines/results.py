@@ -68,6 +68,3 @@ class ResultCache:
         """Forget results that are too old."""
         now = trio.current_time()
         self._kept = {part: kept for part, kept in self._kept.items() if kept.until > now}
-
-    def __len__(self) -> int:
-        return len(self._kept)

@@ -79,7 +79,7 @@ async def test_a_refusal_by_a_limiter_cancels_the_queries(
     assert "everywhere" in systems.log
     await trio.testing.wait_all_tasks_blocked()
     assert trio.current_time() - began == 1.0
-    assert (systems.running, len(stage.results)) == (0, 0)
+    assert (systems.running, len(stage.results._kept)) == (0, 0)
     assert ".audit" not in systems.log
     assert stage.limiters.refused(caught.value.limit, caught.value.key) == pytest.approx(3.0), "the refusal is cached"
 
@@ -95,7 +95,7 @@ async def test_a_step_that_fails_fails_the_search_alone(autojump_clock: Clock, s
             with pytest.raises(raised):
                 await stage.search()
             assert systems.running == 0
-            assert len(stage.results) == len(stage.pipeline._flights) == 0
+            assert len(stage.results._kept) == len(stage.pipeline._flights) == 0
             systems.errors = {}
             assert found(await stage.search()) == ["c", "b", "a"]
 
@@ -110,7 +110,7 @@ async def test_a_failure_after_the_answer_affects_nothing(autojump_clock: Clock,
             stage = Stage(systems, nursery, BackgroundSteps(nursery, caught.append).start)
             assert found(await stage.search()) == ["c", "b", "a"]
         assert {f".{each}" for each in AFTER if each != step} <= set(systems.log), "the other steps succeed"
-        assert len(stage.results) == 6
+        assert len(stage.results._kept) == 6
     assert len(caught) == 1, "the failure of a system is logged and is no fault"
 
 
@@ -128,7 +128,7 @@ async def cancel_and_search_again(cancel: CancelAfter) -> None:
             assert found(await stage.search()) == ["c", "b", "a"]
         assert systems.running == len(stage.pipeline._flights) == 0
         if cancel.scope.cancelled_caught:
-            assert len(stage.results) == 0
+            assert len(stage.results._kept) == 0
         assert found(await stage.search()) == ["c", "b", "a"]
 
 
@@ -175,7 +175,7 @@ async def test_a_query_from_before_a_deletion_is_neither_cached_nor_shared(
         await trio.sleep(0.5)
         stage.results.forget(["elsewhere"])
     await trio.testing.wait_all_tasks_blocked()
-    assert len(stage.results) == 0
+    assert len(stage.results._kept) == 0
     systems.far.clear()
     async with trio.open_nursery() as asking:
         asking.start_soon(stage.search)
