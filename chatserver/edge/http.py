@@ -33,8 +33,7 @@ from chatserver.chat.hub import Hub
 from chatserver.chat.member import PollWaiter
 from chatserver.chat.room import Room
 from chatserver.edge.closes import CloseStats
-from chatserver.edge.date import date_now
-from chatserver.edge.requests import too_many_unfinished
+from chatserver.edge.requests import date_now, too_many_unfinished
 from chatserver.edge.tasks import Tasks
 from chatserver.log.interface import LogError, Stored
 from chatserver.meters import TokenBucket

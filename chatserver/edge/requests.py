@@ -1,16 +1,16 @@
 """From bytes to requests: the handlers of `HEAD`, `KEEPALIVE` and `BODY`.
 
-Owns: refusals of bytes that are no valid request, the two 408s. May not: know what a request means, or how it is
-answered; `dispatch` does.
+Owns: refusals of bytes that are no valid request, the two 408s, and the `Date` of answers, since protocol/ reads no
+clock. May not: know what a request means, or how it is answered; `dispatch` does.
 """
 
 import random
 from collections.abc import Callable
+from time import time
 from typing import TypeAlias
 
 import msgspec
 
-from chatserver.edge.date import date_now
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.handler import Handler, context_of
@@ -19,7 +19,7 @@ from chatserver.net.wheel import TICK, ticks
 from chatserver.protocol.body import Body, BodyLimits, body_reader
 from chatserver.protocol.errors import HttpError
 from chatserver.protocol.head import NO_BODY, Head, HeadLimits, find_head_end, parse_head
-from chatserver.protocol.response import CONTINUE, error_response
+from chatserver.protocol.response import CONTINUE, date_line, error_response
 from chatserver.reasons import ErrorCode, Reason
 from chatserver.settings.fields import BODY_SECONDS_PER_KIB, Settings
 
@@ -30,6 +30,11 @@ Dispatch: TypeAlias = Callable[[Connection, Head, bytes, bytes], bool]
 RETRIES = range(5, 15)
 #: Bytes that extend a body's deadline by a second.
 _BODY_RATE = 1024 / BODY_SECONDS_PER_KIB
+
+
+def date_now() -> bytes:
+    """The header line for an answer that is made now."""
+    return date_line(int(time()))
 
 
 def too_many_unfinished() -> HttpError:
