@@ -6,9 +6,12 @@ from collections.abc import AsyncIterator
 import pytest
 import trio
 
+from chatserver.client.identity import kept_cookie
 from chatserver.client.interactive import TYPING_EVERY
+from chatserver.client.stream import parse_target
 from tests.client.commanded import Terminal, chat, terminal, texts
 from tests.client.fake import ZED, FakeServer, message
+from tests.support.peers import ask, publish
 from tests.support.serving import eventually, serving
 
 
@@ -172,6 +175,28 @@ async def test_a_new_name_is_kept_for_the_next_start() -> None:
             person.type("\x04")
         async with terminal(server) as person:
             await person.enter("/who", "1 in lobby: Zoe")
+            person.type("\x04")
+
+
+async def test_what_came_meanwhile_is_below_a_line_and_what_is_shown_is_read() -> None:
+    async with serving() as real:
+        server = FakeServer(port=real.address.port)
+        async with terminal(server) as person:
+            await publish(real.address, "lobby", "hello")
+            await person.until("hello\r\n")
+            cookie = {"Cookie": kept_cookie(parse_target(server.url), "")}
+
+            async def is_read() -> bool:
+                rooms = (await ask(real.address, "GET", "/unread", headers=cookie)).json["rooms"]
+                return "lobby" in rooms and not rooms["lobby"]["unread"]
+
+            await eventually(is_read)
+            person.type("\x04")
+        for text in ("missed", "too"):
+            await publish(real.address, "lobby", text)
+        async with terminal(server) as person:
+            for text, is_divided in (("hello", False), ("missed", True), ("too", False)):
+                assert ("─── new" in await person.until(f"{text}\r\n")) == is_divided
             person.type("\x04")
 
 
