@@ -95,7 +95,6 @@ class FakeServer(Log):
     asked: list[tuple[str, str]] = field(default_factory=list)  # to leave a room, or for its members
     # faults
     acks_to_lose: int = 0
-    pushes_to_lose: int = 0
     refusals: list[int] = field(default_factory=list)
     retry_after: str | None = None
     errors: list[dict[str, Any]] = field(default_factory=list)
@@ -192,8 +191,5 @@ class FakeServer(Log):
             await connection.send_message(json.dumps({**answer, "members": len(self.members)}))
 
     async def _push(self, fresh: dict[str, Any]) -> None:
-        if self.pushes_to_lose:
-            self.pushes_to_lose -= 1
-            return
         for connection in set(self.members):
             await connection.send_message(json.dumps({"type": "message"} | fresh))
