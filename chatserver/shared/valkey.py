@@ -159,7 +159,9 @@ class ValkeyShard:
     def _lose(self, connection: TCPConnection, error: Exception) -> None:
         if self._connection is connection:
             self._connection = None
-            self._note(_innermost(error))
+            reason = _innermost(error)
+            # Once connected, the library refuses only what follows an end that it has just noticed.
+            self._note(EOFError() if isinstance(reason, RefusedError) else reason)
             self._lost.set()
 
     def _note(self, error: BaseException, hint: str = "") -> None:

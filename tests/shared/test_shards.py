@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from coredis.exceptions import ConnectionError as RefusedError
 
 from chatserver.shared import open_shards, valkey
 from chatserver.shared.shards import Script, SharedError
@@ -84,6 +85,21 @@ async def test_a_server_that_dies_and_returns_empty(doomed: Valkey) -> None:
         assert await it.shard.run_script(ECHO, ["a"], "x") == [b"a", b"x"]
         it.shards.tell(b"hi")
         await eventually(lambda: it.heard == [b"hi"])
+
+
+async def test_an_end_that_the_library_noticed_first_is_told_in_words(
+    servers: list[Valkey], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine the log had the library's own `Connection not usable`."""
+
+    def refuse(*command: object) -> None:
+        raise RefusedError("Connection not usable")
+
+    async with keeping(url_of(servers[:1])) as it:
+        await it.up()
+        monkeypatch.setattr(valkey.TCPConnection, "create_request", refuse)
+        it.shards.tell(b"hi")
+        assert it.reasons() == ["it has closed the connection"]
 
 
 async def test_another_shard_takes_the_message_of_a_lost_one(servers: list[Valkey], doomed: Valkey) -> None:
