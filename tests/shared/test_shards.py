@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from coredis.connection import TCPConnection
 from coredis.exceptions import ConnectionError as RefusedError
 
 from chatserver.shared import open_shards, valkey
@@ -97,7 +98,7 @@ async def test_an_end_that_the_library_noticed_first_is_told_in_words(
 
     async with keeping(url_of(servers[:1])) as it:
         await it.up()
-        monkeypatch.setattr(valkey.TCPConnection, "create_request", refuse)
+        monkeypatch.setattr(TCPConnection, "create_request", refuse)
         it.shards.tell(b"hi")
         assert it.reasons() == ["it has closed the connection"]
 
