@@ -27,7 +27,6 @@ from loadgen.flags import Clients, File, N, Names, Patience, PerSecond, Positive
 from loadgen.measured import Floor
 from loadgen.personas import registry
 from loadgen.player import Player
-from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Process
 from loadgen.protocols import served
 from loadgen.report import Outcome, Report, Started, verdict
@@ -80,12 +79,8 @@ async def _play_at(server: Server, plan: Plan, experiment: Experiment) -> Floor:
         no_bar=True,  # the floor is a measure, and is not judged
         endpoint=USUAL,
     )
-    try:
-        report = await Player(there, experiment).play()
-    except InvalidRunError as error:
-        server.require()  # if it died, that is the better reason
-        return Floor(fault=str(error))
-    server.require()
+    report = await Player(there, experiment).reported()
+    server.require()  # if it died, that is the better reason
     if report.outcome is Outcome.INTERRUPTED:
         return Floor(interrupted=True)
     if report.outcome is Outcome.INVALID:
@@ -166,13 +161,11 @@ class Scorecard:
         return f"not exercised: the server was gone before this attack ({cause})"
 
     async def _play_at_the_target(self, experiment: Experiment, found: Floor | None) -> Report:
-        player = Player(self.plan, experiment, found)
         try:
             async with self._running_target() as plan:
-                player = Player(plan, experiment, found)
-                return await player.reported()
+                return await Player(plan, experiment, found).reported()
         except DiedError as error:
-            return player.report_without(f"--start: the target {error}")
+            return Player(self.plan, experiment, found).report_without(f"--start: the target {error}")
 
     @asynccontextmanager
     async def _running_target(self) -> AsyncIterator[Plan]:
