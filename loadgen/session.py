@@ -5,6 +5,7 @@ results so far are reported.
 """
 
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Container
 from dataclasses import dataclass
 from typing import Final
@@ -256,13 +257,17 @@ class Session:
         """The state of the run, with the operations since the last entry of the timeline."""
         for worker in self._heard or self._workers:
             self._recent.merge(worker.recent.take())
-        spread, groups = self._recent.latency.spread(), self.groups()
+        spread, held, ended, refused = self._recent.latency.spread(), Counter[str](), Counter[str](), Counter[str]()
+        for group in self.groups():  # several may have the same persona
+            held[group.persona] += group.held
+            ended[group.persona] += sum(group.ended.values())
+            refused[group.persona] += sum(group.refused.values())
         return Sample(
             seconds=self.started.seconds,
             phase=self.phase,
-            held={group.persona: group.held for group in groups},
-            ended={group.persona: sum(group.ended.values()) for group in groups},
-            refused={group.persona: sum(group.refused.values()) for group in groups},
+            held=held,
+            ended=ended,
+            refused=refused,
             succeeded=spread.count,
             failed=self._recent.failed,
             p50_ms=spread.p50_ms,

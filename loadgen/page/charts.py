@@ -6,6 +6,7 @@ margins for labels are padding, and colours are classes (style.css).
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
@@ -115,13 +116,16 @@ def _merged(samples: Sequence[Sample]) -> Sample:
 def crowds(cohorts: Sequence[CohortRow]) -> list[Crowd]:
     """The lines of a plot: the largest personas, or the largest attackers and one line for all honest clients."""
     attackers = [row for row in cohorts if not row.honest]
-    named = sorted(attackers or cohorts, key=lambda row: -row.peak)
+    peaks = Counter[str]()
+    for row in attackers or cohorts:  # a persona may be in several groups
+        peaks[row.persona] += row.peak
+    named = [name for name, _ in peaks.most_common()]
     own = named if len(named) <= MOST_COLOURS else named[: MOST_COLOURS - 1]
-    found = [Crowd(row.persona, f"s{number}", (row.persona,)) for number, row in enumerate(own, start=1)]
-    rest = tuple(row.persona for row in named[len(own) :])
+    found = [Crowd(name, f"s{number}", (name,)) for number, name in enumerate(own, start=1)]
+    rest = tuple(named[len(own) :])
     if rest:
         found.append(Crowd(f"{len(rest)} others", f"s{MOST_COLOURS}", rest))
-    honest = tuple(row.persona for row in cohorts if row.honest) if attackers else ()
+    honest = tuple({row.persona for row in cohorts if row.honest}) if attackers else ()
     if honest:
         found.append(Crowd("honest", _REST, honest))
     return found

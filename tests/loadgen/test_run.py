@@ -114,6 +114,7 @@ async def test_speakers_that_leave_take_no_message_with_them(others: int) -> Non
     assert is_sound(report), report.verdict
     assert report.figures["unacknowledged"] == report.figures["unreturned"] == 0
     assert report.phases[0].succeeded >= (50 if others else 20)
+    assert max(sample.held["chat"] for sample in report.timeline) == 2 + others, "of both groups"
 
 
 async def test_clients_that_are_not_due_yet_are_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:

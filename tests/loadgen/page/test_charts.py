@@ -99,6 +99,14 @@ def test_honest_clients_beside_attackers_share_a_line() -> None:
     assert set(chart.key[1].values) == {60}
 
 
+def test_a_persona_of_two_groups_has_one_line() -> None:
+    """It had one for each, and both of them had the clients of the last."""
+    cohorts = reports.attack("slow-head").cohorts
+    once, twice = charts.crowds(cohorts), charts.crowds(cohorts * 2)
+    assert [(each.name, set(each.members)) for each in twice] == [(each.name, set(each.members)) for each in once]
+    assert all(len(each.members) == len(set(each.members)) for each in twice)
+
+
 def test_many_attacks_share_colours() -> None:
     kinds = [f"kind-{number}" for number in range(9)]
     chart = by_caption(charts.over_time(reports.attack(*kinds), "r"))["Connections held"]
