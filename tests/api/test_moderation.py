@@ -15,6 +15,7 @@ from chatserver.log.memory import MemoryLog
 from chatserver.settings.rooms import RoomPolicy
 from tests.api.asking import TIME, hold_back
 from tests.support.moderating import (
+    ELSEWHERE,
     MODERATOR,
     audit,
     guest,
@@ -34,8 +35,6 @@ ANN, BOB = guest("ann"), guest("bob")
 #: A moderator of one room, and of all rooms whose name is one letter.
 OF_OPS = signed_in("u_bob", role="moderator", rooms={"ops": "rw", "?": "rw"})
 SECOND = signed_in("u_second", role="moderator")
-#: A network that is not the moderator's.
-ELSEWHERE = "127.0.0.2"
 LOBBY = "/rooms/lobby/sanctions"
 
 

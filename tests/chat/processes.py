@@ -80,6 +80,9 @@ class Process:
         return len(self.it.hub.registry.presence(room))
 
 
+Pair = tuple[Process, Process]
+
+
 def lose(share: float, rng: random.Random) -> Callable[[bytes], list[bytes]]:
     """Lose, double or delay some messages."""
     late: list[bytes] = []

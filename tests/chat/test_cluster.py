@@ -17,11 +17,9 @@ from chatserver.chat.registry import EMPTY_ROOM_SECONDS
 from chatserver.log.interface import Draft, Kind
 from chatserver.protocol.validation import MAX_NAME_CHARS, MAX_USER_ID_CHARS
 from chatserver.shared.datagrams import MAX_MESSAGE
-from tests.chat.processes import MENDED, SAID, Air, Process
+from tests.chat.processes import MENDED, SAID, Air, Pair
 from tests.support.chatting import change
 from tests.support.scripted import HERE
-
-Pair = tuple[Process, Process]
 
 
 async def test_people_in_another_process_are_shown_like_people_here(air: Air, pair: Pair) -> None:

@@ -18,11 +18,9 @@ from chatserver.chat.cluster_presence import ClusterPresence
 from chatserver.chat.hub import Hub
 from chatserver.chat.process_messages import Kicked, Person, ProcessReport, RoomReport, encode
 from chatserver.chat.registry import EMPTY_ROOM_SECONDS
-from tests.chat.processes import MENDED, SAID, Air, Process
+from tests.chat.processes import MENDED, SAID, Air, Pair
 from tests.support.chatting import Chatting, SmallSettings
 from tests.support.scripted import Peer
-
-Pair = tuple[Process, Process]
 
 
 async def test_two_processes_agree_after_an_interruption(air: Air, pair: Pair) -> None:
