@@ -195,16 +195,14 @@ class Hub:
         return member
 
     def leave(self, member: Member) -> None:
-        """End a membership at the client's request; harmless if it has ended."""
-        if member.source is not Source.NOTHING:
-            principal = self._detach(member)
-            member.room.presence.leave(principal.number)
-            self.forget_lost(member.room, principal)
+        """End a membership at the client's request."""
+        principal = self._detach(member)
+        member.room.presence.leave(principal.number)
+        self.forget_lost(member.room, principal)
 
     def lost(self, member: Member) -> None:
-        """End a membership whose connection has ended; the person stays present for a lease. Harmless if ended."""
-        if member.source is not Source.NOTHING:
-            self._lease(member.room, self._detach(member))
+        """End a membership whose connection has ended; the person stays present for a lease."""
+        self._lease(member.room, self._detach(member))
 
     def _detach(self, member: Member) -> Principal:
         member.source = Source.NOTHING

@@ -9,7 +9,6 @@ import pytest
 import trio
 
 from chatserver.chat import registry
-from chatserver.chat.member import Source
 from chatserver.chat.registry import EMPTY_ROOM_SECONDS, LATEST
 from chatserver.chat.room import Room
 from chatserver.log.interface import Draft, LogError, Stored
@@ -93,18 +92,6 @@ async def test_a_member_gets_each_message_after_its_cursor_once(it: Chatting) ->
     ring = it.hub.rooms["lobby"].ring
     assert ring is not None
     assert ring.first == 1, "the ring is unchanged"
-
-
-async def test_leaving_twice_is_harmless_and_final(it: Chatting) -> None:
-    peer = it.peer()
-    member = await it.join(peer, "lobby")
-    it.leave(member)
-    it.hub.leave(member)
-    it.hub.lost(member)
-    await it.publish("lobby", "hi")
-    assert peer.offsets("lobby") == []
-    assert member.source is Source.NOTHING
-    assert len(member.room.presence) == 0
 
 
 # -- memory -----------------------------------------------------------------------------------------------------------
