@@ -10,9 +10,7 @@ from msgspec.structs import replace
 
 from chatserver.api.encoder import WireEncoder
 from chatserver.api.pages import CACHED_ANSWERS, PAGE_BYTES, Page, Pages, Start, resolve
-from chatserver.chat.log_reader import LogReader
 from chatserver.log.interface import Draft, Kind, Record
-from chatserver.log.memory import MemoryLog
 from chatserver.protocol.record_json import offset_of
 from chatserver.protocol.validation import MAX_TEXT_BYTES, Place
 from tests.support.chatting import chatting
@@ -246,17 +244,3 @@ async def test_an_edit_on_a_page_has_no_text_after_a_later_edit(autojump_clock: 
             it.hub.reader.altered("a", [Record("a", 1, 0, "u_1", "Ann", "better")], empties=2, by=3)
             [item] = up_to_date("a", before).items
         assert (msgspec.json.decode(item)["type"], b"password" in item) == ("edit", False)
-
-
-async def test_a_text_deleted_while_a_page_is_encoded_is_not_in_it() -> None:
-    """The client would hear of the deletion before it has the message, and would keep its text."""
-    reader, encoded = LogReader(MemoryLog()), list[Record]()
-    records = [Record("old", number, 0, "u_1", "Ann", "secret") for number in range(1, 10)]
-
-    def encode(record: Record) -> bytes:
-        encoded.append(record)
-        if len(encoded) == 5:
-            reader.altered("old", [replace(records[0], text="gone")], by=9)
-        return record.text.encode()
-
-    assert (await reader.encoded("old", records, encode))[:2] == [b"gone", b"secret"]

@@ -74,6 +74,7 @@ async def test_a_room_is_loaded_without_a_text_deleted_during_the_load(it: Chatt
 
 
 async def test_a_text_deleted_while_records_are_encoded_is_encoded_again(it: Chatting) -> None:
+    """A client would hear of the deletion before it has the message, and would keep its text."""
     reader, encoded = it.hub.reader, list[int]()
     records = [Record("lobby", offset, 0, "u_1", "Ann", "secret") for offset in (1, 2, 3)]
 
