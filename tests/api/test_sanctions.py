@@ -231,14 +231,24 @@ async def test_a_ban_expels_a_user_on_all_transports_at_once(server: Serving, ro
     assert await read(address, foreign, source=ELSEWHERE) == (403 if by_network else 200), "without a token"
 
 
-async def test_a_ban_from_everywhere_closes_websockets_of_any_dialect_and_in_no_room(tmp_path: Path) -> None:
+async def test_a_kick_from_all_rooms_leaves_websockets_open_and_a_ban_closes_those_of_any_dialect(
+    tmp_path: Path,
+) -> None:
     async with (
         moderated(tmp_path, echo=True) as server,
         chatter(server.address, path="/echo", headers=ANN) as echo,
+        chatter(server.address, headers=ANN) as friend,
         chatter(server.address) as other,
     ):
-        await sanction(server.address, "*", kind="ban", user=await id_of(server.address, ANN))
-        assert (await echo.closed()).code == 4504
+        ann = await id_of(server.address, ANN)
+        await friend.ask("join", room="lobby")
+        assert (await moderate(server.address, "POST", "/rooms/*/kick", user=ann)).json["ended"] == 1
+        assert (await friend.next("error"))["room"] == "lobby"
+        assert (await say(server.address, BOB)).status == 201
+        await friend.say(type="ping")
+        assert (await friend.next("message", "pong"))["type"] == "pong", "it is out of the room"
+        await sanction(server.address, "*", kind="ban", user=ann)
+        assert (await echo.closed()).code == (await friend.closed()).code == 4504
         assert (await other.ask("ping"))["type"] == "pong"
 
 
