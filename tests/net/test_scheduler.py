@@ -116,14 +116,6 @@ def test_a_step_with_more_to_do_goes_to_the_tail_of_bulk(stage: Stage, priority:
     assert stage.done.count("long") == 4
 
 
-def test_a_round_ends_though_a_step_is_endless(stage: Stage) -> None:
-    stage.submit(Priority.NORMAL, "endless", takes=0.1 * MILLISECOND, more=1 << 60)
-    begun = stage.now
-    stage.scheduler.round()
-    assert stage.now - begun <= ROUND + MILLISECOND
-    assert not stage.scheduler.idle
-
-
 # -- networks ---------------------------------------------------------------------------------------------------------
 
 

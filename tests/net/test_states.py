@@ -272,18 +272,6 @@ def test_a_reset_is_noticed_in_the_states_that_the_table_says(it: Parked, state:
     assert it.details("closed") == ([] if TABLE[state].reads is Reads.NO else [noticed])
 
 
-def test_a_queued_read_is_void_in_a_state_that_is_not_read(it: Parked) -> None:
-    connection, peer = it.place(State.HELD, Kept())
-    peer.send(b"x")
-    it.poller._gather()
-    it.connections.enter(connection, State.SERVING, Kept())
-    it.run_rounds()
-    assert it.of("received") == []
-    it.connections.step(connection, lambda each: it.connections.enter(each, State.KEEPALIVE))
-    it.turn_over()
-    assert it.details("received") == [b"x"]
-
-
 def test_an_event_in_an_unbound_state_is_an_error(it: Parked) -> None:
     connections = Connections(it.readiness, it.settings, now=0.0)
     connection, _ = it.place(State.OPEN)

@@ -1,6 +1,7 @@
 """Invariant: no bytes make a parser raise anything but the errors of its own family, however they are cut."""
 
 from contextlib import suppress
+from functools import partial
 
 import pytest
 from hypothesis import example, given
@@ -14,6 +15,7 @@ from chatserver.protocol.head import HeadLimits
 from chatserver.protocol.response import cookie, query_fields
 from chatserver.protocol.upgrade import accept_upgrade
 from chatserver.protocol.websocket import Close, FrameLimits, Violation
+from tests.fuzz.grammar import spoil
 from tests.protocol.feed import body_runner, cuts, frame_runner, head_runner, pieces, take_frames
 from tests.protocol.samples import GET, POST, UPGRADE
 from tests.support.examples import examples
@@ -25,17 +27,9 @@ many = examples(100)
 
 def mutated(sample: bytes) -> st.SearchStrategy[bytes]:
     """A valid sample with a few bytes replaced, removed or added, which reaches more code than random bytes."""
-
-    def mutate(edits: list[tuple[int, int, bytes]]) -> bytes:
-        wire = sample
-        for at, removed, added in edits:
-            start = at % (len(wire) + 1)
-            wire = wire[:start] + added + wire[start + removed :]
-        return wire
-
     notable = [b"\r\n", b"%ff", b"HTTP/1.1", b"chunked", *(bytes((byte,)) for byte in b"\r\n\0 \t:,%\xff?#")]
     added = st.one_of(st.binary(max_size=3), st.sampled_from(notable))
-    return st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 3), added), max_size=5).map(mutate)
+    return st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 3), added), max_size=5).map(partial(spoil, sample))
 
 
 heads = st.one_of(st.binary(max_size=300), mutated(GET), mutated(POST), mutated(UPGRADE))

@@ -40,12 +40,6 @@ EMPTY_PONG = frame(0x8A)
 PONG = Pong(1)
 
 
-def seen(wire: bytes, trailing: bytes = b"\x81") -> list[object]:
-    events, unfinished = feed(frame_runner(), wire, trailing=trailing)
-    assert not unfinished
-    return list(events)
-
-
 SEEN: list[tuple[bytes, Sequence[Event]]] = [
     *((frame(FIN | TEXT, b"x" * size), [Text("x" * size)]) for size in (0, 1, 125, 126, 127, 16 * 1024)),
     (frame(PING, b"hi") + frame(0x8A, b"yo") + EMPTY_PONG + frame(PING), [Ping(b"hi", 1), PONG, PONG, Ping(b"", 1)]),
