@@ -30,6 +30,7 @@ Dispatch: TypeAlias = Callable[[Connection, Head, bytes, bytes], bool]
 RETRIES = range(5, 15)
 #: Bytes that extend a body's deadline by a second.
 _BODY_RATE = 1024 / BODY_SECONDS_PER_KIB
+_INTERNAL_ERROR_ANSWER = error_response(HttpError(ErrorCode.INTERNAL, ErrorCode.INTERNAL.sentence))
 
 
 def date_now() -> bytes:
@@ -47,7 +48,15 @@ def too_many_unfinished() -> HttpError:
     )
 
 
-class RequestHandler(Handler):
+class HttpHandler(Handler):
+    """The base of the handlers of states in which a peer waits for an answer."""
+
+    def faulted(self, connection: Connection) -> None:
+        """A bug of ours: 500."""
+        self._connections.finish(connection, Reason.INTERNAL_ERROR, _INTERNAL_ERROR_ANSWER)
+
+
+class RequestHandler(HttpHandler):
     """`HEAD` and `KEEPALIVE`: a request head, gathered in the inbox."""
 
     def __init__(self, connections: Connections, settings: Settings, dispatch: Dispatch) -> None:
@@ -131,10 +140,6 @@ class RequestHandler(Handler):
         """408."""
         self.refuse(connection, HttpError(ErrorCode.TIMEOUT, message, reason=reason))
 
-    def faulted(self, connection: Connection) -> None:
-        """A bug of ours: 500."""
-        self._connections.finish(connection, Reason.INTERNAL_ERROR, INTERNAL_ERROR_ANSWER)
-
 
 class Upload(msgspec.Struct, gc=False, eq=False):
     """A request whose body is incomplete; the context of `BODY`.
@@ -167,10 +172,8 @@ class BodyHandler(RequestHandler):
         earned = int(upload.body.received / _BODY_RATE / TICK)
         span = min(self._body_ticks + earned, self._body_ticks_max)
         left = upload.started + span - self._connections.wheel.current
-        if left > 0:
+        if left > 0:  # else it is due: to enter again would grant one more tick each time
             self._connections.enter(connection, State.BODY, upload, span=left)
-        else:  # entering again would grant one more tick each time
-            self.expired(connection)
         return False
 
     def lacking(self, connection: Connection) -> int:
@@ -184,6 +187,3 @@ class BodyHandler(RequestHandler):
     def released(self, connection: Connection, context: object) -> None:
         """The body is complete, refused or given up."""
         self._budget.release(context)
-
-
-INTERNAL_ERROR_ANSWER = error_response(HttpError(ErrorCode.INTERNAL, ErrorCode.INTERNAL.sentence))

@@ -9,10 +9,10 @@ from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.room import Room
 from chatserver.edge.http import Exchange, HttpExchanges
-from chatserver.edge.requests import INTERNAL_ERROR_ANSWER
+from chatserver.edge.requests import HttpHandler
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
-from chatserver.net.handler import Handler, context_of
+from chatserver.net.handler import context_of
 from chatserver.net.states import State
 from chatserver.protocol import sse
 from chatserver.reasons import Reason
@@ -21,17 +21,13 @@ from chatserver.reasons import Reason
 MAX_STREAM_BYTES = 64 * 1024
 
 
-class WaitingHandler(Handler):
+class WaitingHandler(HttpHandler):
     """The base of these handlers."""
 
     def __init__(self, connections: Connections, exchanges: HttpExchanges, hub: Hub) -> None:
         super().__init__(connections)
         self._exchanges = exchanges
         self._hub = hub
-
-    def faulted(self, connection: Connection) -> None:
-        """A bug of ours: 500."""
-        self._connections.finish(connection, Reason.INTERNAL_ERROR, INTERNAL_ERROR_ANSWER)
 
 
 class ServingHandler(WaitingHandler):
