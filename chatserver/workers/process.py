@@ -49,7 +49,8 @@ class Worker:
         self.neighbours = Neighbours(Path(setup.folder), setup.number, setup.count)
         self.bus = Datagrams(Path(setup.folder), setup.number, setup.count)
         self._stop, self.stops = trio.open_memory_channel[int](2)
-        self._told_to_stop = False
+        self._told_to_stop = False  # by the supervisor
+        self._drains = False
         self._accepts = False
         self._alone = False  # the supervisor is gone
         self._folder = setup.folder
@@ -110,12 +111,14 @@ class Worker:
     async def _obey(self) -> None:
         while (message := await self._link.receive()) is not None:
             match message:
+                case Stop() if self._told_to_stop:
+                    self._hand_on(signal.SIGTERM)
                 case Stop():
                     self._told_to_stop = True
                     if message.replaced and self._accepts:
                         self._server.stop_accepting()
                         await trio.sleep(ARRIVAL_WAIT)
-                    self._hand_on(signal.SIGTERM)
+                    self._drain(signal.SIGTERM)
                 case Collect():
                     self._tell(await self._numbers())
                 case Text():
@@ -132,8 +135,8 @@ class Worker:
 
     def _drain(self, number: int) -> None:
         """Drain, only once: a service manager may signal every process, and a second signal stops a server at once."""
-        if not self._told_to_stop:
-            self._told_to_stop = True
+        if not self._drains:
+            self._drains = True
             self._hand_on(number)
 
     def _hand_on(self, number: int) -> None:

@@ -4,6 +4,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest import mock
@@ -188,16 +189,22 @@ async def test_a_worker_replaced_before_it_accepts_drains_at_once(folder: Path) 
 async def test_a_signal_to_all_processes_does_not_shorten_the_drain(first: str, folder: Path) -> None:
     """Some service managers signal all processes; only the supervisor may end a drain at once."""
     async with working(folder, close_deadline=60.0, drain_timeout=60.0) as one, chatter(one.address) as stubborn:
+        stop, terminate = partial(one.link.send, Stop()), partial(signal.raise_signal, signal.SIGTERM)
         if first == "message":
-            await one.link.send(Stop())
+            await stop()
         else:
-            signal.raise_signal(signal.SIGTERM)
+            terminate()
         assert (await stubborn.next("goaway"))["reason"] == "restart"
         for _ in range(3):
-            signal.raise_signal(signal.SIGTERM)
+            terminate()
             await trio.sleep(0.02)
+        if first == "signal":
+            await stop()
+        for _ in range(5):  # it has read what was sent before, and would have closed its link
+            await one.link.send(Collect())
+            await one.hear(Numbers)
         assert one.code is None
-        await one.link.send(Stop())
+        await stop()
 
 
 async def test_a_worker_serves_although_it_cannot_hear_the_others(folder: Path) -> None:
