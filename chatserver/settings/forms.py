@@ -130,7 +130,7 @@ def shards(text: str) -> ShardAddresses:
     """The servers in a fixed order, so that the shard of a key does not depend on the order in the list."""
     rest = text.removeprefix(SHARED_SCHEME)
     credentials, _, listed = rest.rpartition("@")
-    if rest == text or not listed:  # complaints do not repeat the text, which may have a password
+    if rest == text:  # complaints do not repeat the text, which may have a password
         raise ValueError(f"it is not {SHARED_SCHEME}HOST:PORT[,HOST:PORT...]")
     addresses = [listen(each) for each in listed.split(",")]
     if len(set(addresses)) < len(addresses):

@@ -84,7 +84,7 @@ async def test_an_unusable_address_is_exit_code_3(host: str, capsys: pytest.Capt
 async def test_exit_codes_and_error_lines(tmp_path: Path) -> None:
     """A key of another certificate; a port and a log in use by another server."""
     (cert, _), (_, key) = certificate(tmp_path), certificate(tmp_path, "other")
-    async with server_process(tmp_path, *free_flags(tmp_path)) as server:
+    async with server_process(tmp_path, *free_flags(tmp_path), is_forked=True) as server:
         for code, flag, flags in (
             (2, "--tls-key", ("--port", "0", "--log", "memory:", "--tls-cert", cert, "--tls-key", key)),
             (3, "port", ("--port", str(server.address.port), "--log", "memory:")),
@@ -92,7 +92,7 @@ async def test_exit_codes_and_error_lines(tmp_path: Path) -> None:
         ):
             folder = tmp_path / str(code)
             folder.mkdir()
-            async with server_process(folder, *flags) as failing:
+            async with server_process(folder, *flags, is_forked=True) as failing:
                 assert await failing.ended() == code
                 assert failing.lines == []
                 [line] = failing.errors.splitlines()
@@ -105,7 +105,7 @@ async def test_exit_codes_and_error_lines(tmp_path: Path) -> None:
 async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     """The peer answers no close frame."""
     flags = free_flags(tmp_path, "--close-deadline", "600", "--drain-timeout", "600")
-    async with server_process(tmp_path, *flags) as server, chatter(server.address) as stubborn:
+    async with server_process(tmp_path, *flags, is_forked=True) as server, chatter(server.address) as stubborn:
         server.process.terminate()
         assert (await stubborn.next("goaway"))["reason"] == "restart"
         assert await stop(server, signal.SIGINT) == 0
@@ -123,7 +123,7 @@ async def test_the_line_says_https_and_a_hangup_loads_the_new_certificate(tmp_pa
     """With a malformed file the old one stays, and open connections notice nothing."""
     cert, key = certificate(tmp_path)
     flags = free_flags(tmp_path, "--tls-cert", cert, "--tls-key", key)
-    async with server_process(tmp_path, *flags) as server, chatter(server.address) as friend:
+    async with server_process(tmp_path, *flags, is_forked=True) as server, chatter(server.address) as friend:
         assert server.lines[0].startswith("listening on https://127.0.0.1:")
         url = server.lines[0].removeprefix("listening on ") + "/healthz"
 

@@ -254,9 +254,16 @@ def test_a_number_is_shown_with_every_digit_and_no_exponent(value: float) -> Non
         ("retain_age", 100_000.25, "100,000.25 s"),
         ("head_deadline", 10.0, "10 s"),
         ("port", 65_535, "65535"),
+        ("port", 0, "0"),
+        ("per_ip", 0, "0 (no cap)"),
+        ("quiet", False, "False"),
+        ("log", "memory:", "memory:"),
+        ("tls_cert", "", "plain http"),
+        ("allow_host", ("a", "b"), "a b"),
+        ("allow_origin", (), "its own page only"),
     ],
 )
-def test_a_value_is_shown_in_full(name: str, value: float, shown: str) -> None:
+def test_a_value_is_shown_in_full(name: str, value: object, shown: str) -> None:
     assert shown_value(name, value) == shown
 
 

@@ -104,6 +104,11 @@ WRONG = [
         ["", "9100", ":9100", "[]:9100", "::1:9100", "[::1]", "127.0.0.1", "127.0.0.1:", "x:http", "x:-1", "[x]:1"],
     ),
     (forms.listen, "port 65536 is above the maximum, 65535", ["x:65536"]),
+    (
+        forms.header_name,
+        "is not the name of a header",
+        ["", "a b", "X-User:", "x" * 65, "Authorization", "COOKIE", "host"],
+    ),
 ]  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """Starts our programs as forks of a process that has imported what they need: milliseconds each, not 0.1 s of CPU.
 
-A suite starts some hundred. Tests of the start itself must not use this (tests/e2e/test_process.py,
+A suite starts some hundred. Tests of the start itself must not use this (the first of tests/e2e/test_process.py,
 tests/loadgen/test_cli.py and test_processes.py), nor tests that measure a process's memory, which a fork shares.
 
 `python -m tests.support.forking DESCRIPTOR` is the process that forks. It ends with the process that started it.
