@@ -5,7 +5,6 @@ from playwright.sync_api import expect
 
 from tests.e2e.browser import AT_BOTTOM, PHONE, Server, after_next_frame
 from tests.e2e.conftest import OpenWindow
-from tests.e2e.test_page import AT_BOTTOM
 
 pytestmark = pytest.mark.browser
 
