@@ -17,7 +17,7 @@ from loadgen.report import Outcome, Report
 SENTENCES: Final[Mapping[Outcome, str]] = {
     Outcome.HELD: "The target held.",
     Outcome.FELL_SHORT: "The target fell short.",
-    Outcome.INVALID: "No measurement of the target: something else was the bottleneck.",
+    Outcome.INVALID: "This is no measurement of the target.",
     Outcome.NOT_EXERCISED: "The attack did not take place, so there is nothing to judge.",
     Outcome.INTERRUPTED: "Stopped before the end.",
 }

@@ -186,13 +186,21 @@ def _table(table: Table) -> Section:
     return Section(table.title, tuple(map(Column, table.columns)), list(map(tuple, table.rows)), table.notes)
 
 
-def verdicts(report: Report) -> Section:
-    """One row for each part, if the parts judge the report's target and no table has these rows already."""
+def verdicts(report: Report, *, brief: bool = False) -> Section:
+    """One row for each part, if the parts judge the report's target and no table has these rows already.
+
+    A brief one leaves the notes out, for a reader who finds them with each part.
+    """
     names = fmt.part_names(report.parts)
     told = [(column, which) for column, which in known.columns().items() if column.spare < MARKDOWN_ONLY]
     columns = (Column("part"), Column("verdict"), *(Column(*column) for column, _ in told), Column("why"))
     rows = [
-        (name, part.verdict.outcome, *(fmt.cell(part, which) for _, which in told), "; ".join(part.verdict.told))
+        (
+            name,
+            part.verdict.outcome,
+            *(fmt.cell(part, which) for _, which in told),
+            "; ".join(fmt.main_reasons(part) if brief else part.verdict.told),
+        )
         for name, part in zip(names, report.parts, strict=True)
     ]
     told_already = any([row[0] for row in table.rows] == names for table in report.tables)

@@ -71,7 +71,7 @@ def _main(report: Report) -> Iterable[Element]:
     names = fmt.part_names(report.parts)
     idents = [f"part-{at}" for at in range(1, len(names) + 1)]
     links = {name: f"#{ident}" for name, ident in zip(names, idents, strict=True)}
-    verdicts = sections.verdicts(report)
+    verdicts = sections.verdicts(report, brief=True)
     if verdicts.rows:
         yield node("h2", "Verdicts")
         yield _table(verdicts, links=links)

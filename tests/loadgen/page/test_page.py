@@ -102,13 +102,17 @@ def test_a_hostile_server_gets_nothing_into_the_page() -> None:
     assert {tag for tag, _ in reader.elements} == {tag for tag, _ in read(reports.scorecard()).elements}
 
 
-def test_a_scorecard_folds_what_held() -> None:
-    reader = read(reports.scorecard())
+def test_a_scorecard_folds_what_held_and_tells_each_note_once() -> None:
+    """The notes of every row filled the table of verdicts: seven attacks were a page of 29,000 pixels."""
+    report = reports.scorecard()
+    report.parts[0].verdict = verdict(Outcome.HELD, [], ["60 of 60 came"])
+    reader = read(report)
     parts = [attributes for tag, attributes in reader.elements if tag == "details" and "id" in attributes]
     assert [attributes["id"] for attributes in parts] == [f"part-{number}" for number in range(1, 7)]
     assert [number for number, attributes in enumerate(parts) if "open" in attributes] == [2]
     text = reader.text
     assert text.index("Verdicts") < text.index("One by one")
+    assert text.count("60 of 60 came") == 1
 
 
 def test_a_comparison_tells_its_tables_and_folds_its_runs() -> None:
@@ -159,7 +163,10 @@ def test_a_row_has_a_cell_in_each_column(report: Report) -> None:
             reaching = int(attributes.get("rowspan") or reaching)
             numeric += (attributes.get("scope"), attributes.get("class")) == ("col", "number")
     assert len(set(rows)) <= 1
-    shown = [sections.verdicts(report), *(each for part in (report, *report.parts) for each in _tables(part))]
+    shown = [
+        sections.verdicts(report, brief=True),
+        *(each for part in (report, *report.parts) for each in _tables(part)),
+    ]
     assert numeric == sum(each.is_numeric(at) for each in shown if each.rows for at in range(len(each.columns)))
 
 
