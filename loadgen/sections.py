@@ -189,7 +189,7 @@ def _table(table: Table) -> Section:
 def verdicts(report: Report, *, brief: bool = False) -> Section:
     """One row for each part, if the parts judge the report's target and no table has these rows already.
 
-    A brief one leaves the notes out, for a reader who finds them with each part.
+    A brief one leaves out why, for a reader who finds that above it and with each part.
     """
     names = fmt.part_names(report.parts)
     told = [(column, which) for column, which in known.columns().items() if column.spare < MARKDOWN_ONLY]
@@ -199,7 +199,7 @@ def verdicts(report: Report, *, brief: bool = False) -> Section:
             name,
             part.verdict.outcome,
             *(fmt.cell(part, which) for _, which in told),
-            "; ".join(fmt.main_reasons(part) if brief else part.verdict.told),
+            "" if brief else "; ".join(part.verdict.told),
         )
         for name, part in zip(names, report.parts, strict=True)
     ]
