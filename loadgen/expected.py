@@ -4,7 +4,7 @@ Owns: the cases of `malformed-http` that a server must refuse according to RFC 9
 be accepted or refused: a folded field, the same length twice, a bare LF at a line's end.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 #: Cases by the section that requires the refusal.
@@ -28,7 +28,7 @@ REFUSED: Final[Mapping[str, tuple[str, ...]]] = {
 }  # fmt: skip
 
 #: Answers that may come before the request's faults are looked at, or without looking. (501 refuses a coding.)
-_NOT_THERE: Final = frozenset(("401", "403", "404", "405", "410"))
+_NOT_THERE: Final = frozenset((401, 403, 404, 405, 410))
 
 _MUST_BE_REFUSED: Final = frozenset(case for cases in REFUSED.values() for case in cases)
 
@@ -43,15 +43,16 @@ def accepted(answers: Mapping[str, int]) -> dict[str, int]:
     return found
 
 
+def tells_nothing(case: str, status: int) -> bool:
+    """Whether a request that must be refused was answered as a well-formed one for what is not there."""
+    return case in _MUST_BE_REFUSED and status in _NOT_THERE
+
+
 def unseen(answers: Mapping[str, int]) -> str:
-    """The cases whose only answers are those to well-formed requests for what is not there, with these answers."""
+    """The cases with such answers, and these; a case that was accepted as well was seen."""
     told: dict[str, set[str]] = {}
-    for answer in answers:
-        case, _, status = answer.rpartition(": answered ")
-        if case in _MUST_BE_REFUSED:
+    for case, _, status in (answer.rpartition(": answered ") for answer in answers):
+        if status.isdecimal() and tells_nothing(case, int(status)):
             told.setdefault(case, set()).add(status)
-    return ", ".join(f"{case}: {'/'.join(sorted(told[case]))}" for case in sorted(told) if told[case] <= _NOT_THERE)
-
-
-def words(cases: Iterable[str]) -> str:
-    return f"taken although a proxy may read them differently: {', '.join(sorted(cases))}"
+    seen = accepted(answers)
+    return ", ".join(f"{case}: {'/'.join(sorted(told[case]))}" for case in sorted(told) if case not in seen)

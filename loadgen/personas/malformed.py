@@ -6,7 +6,7 @@ from itertools import chain
 from types import MappingProxyType
 from typing import ClassVar, Final
 
-from loadgen import wire
+from loadgen import expected, wire
 from loadgen.client import Attacker, Cohort, Needs, Stage, Threat
 from loadgen.conform.case import End
 from loadgen.conform.framing import fragmented, framing, pings, reserved
@@ -91,7 +91,8 @@ class MalformedHttp(CaseByCase):
     """Sends requests that are not HTTP/1.1, one on each connection, and records which of them were accepted.
 
     Bad bytes, two lengths, folded fields, other protocols, bad upgrades. Answers are booked by status, and those below
-    400 under the name of the case: a malformed request that is accepted may be a smuggled one.
+    400 under the name of the case: a malformed request that is accepted may be a smuggled one. So is a 404 to one that
+    must be refused, which shows nothing.
     """
 
     name = "malformed-http"
@@ -112,7 +113,7 @@ class MalformedHttp(CaseByCase):
         super().on_data(data)
         if self.answered == before:
             return
-        if self.answered < 400:
+        if self.answered < 400 or expected.tells_nothing(self.case, self.answered):
             self.book(f"answered {self.answered}")
         self.note_answer()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from math import ceil
 
@@ -170,6 +170,20 @@ async def test_a_request_that_is_taken_is_booked_by_name(
         await answer(stream, 200)
         await until(lambda: play.cohort.left)
         assert play.cohort.answers == {"answered 200": 1, f"{case}: answered 200": 1}
+
+
+@pytest.mark.parametrize(("case", "by_name"), [("two lengths", 1), ("a list of lengths", 0)])
+async def test_a_request_for_what_is_not_there_is_booked_by_name_if_it_must_be_refused(
+    case: str, by_name: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the status was booked, so smuggling to a path that is not there was still "refused" by its 404."""
+    monkeypatch.setattr(malformed, "PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(malformed.MalformedHttp, "cases", lambda _: {case: _HTTP[case]})
+    async with meeting("malformed-http") as (play, stream):
+        await read_until(stream, lambda got: got.endswith(b"hello"))
+        await answer(stream, 404)
+        await until(lambda: play.cohort.left)
+        assert play.cohort.answers == +Counter({"answered 404": 1, f"{case}: answered 404": by_name})
 
 
 async def test_silence_and_a_close_without_a_word_are_booked_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
