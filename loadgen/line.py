@@ -17,6 +17,7 @@ import h11
 import trio
 
 from loadgen import sockets
+from loadgen.answers import CLOSED, UNANSWERED
 from loadgen.target import Target, client_context, describe_tls
 from loadgen.wire import join_field
 
@@ -133,9 +134,9 @@ async def dial(
 def describe(error: BaseException) -> str:
     match error:
         case trio.TooSlowError():
-            return "no answer in time"
+            return UNANSWERED
         case EndedError(ending=Ending.FIN):
-            return "closed"
+            return CLOSED
         case EndedError():
             return "reset"
         case trio.BrokenResourceError(__cause__=ssl.SSLError() as cause):

@@ -14,7 +14,7 @@ from typing import ClassVar, Final, NamedTuple
 
 import trio
 
-from loadgen.answers import NO_TURN, UNANSWERED
+from loadgen.answers import CLOSED, NO_TURN, UNANSWERED
 from loadgen.client import Needs
 from loadgen.line import FAILURES, GarbledError, Line, describe
 from loadgen.stopping import first
@@ -65,7 +65,7 @@ class Victim(Probe):
                     await self.live()
                 except BaseException as error:  # noqa: BLE001  `failure_in` raises everything but a failed connection
                     failure = failure_in(error)
-                reason = describe(failure) if failure else "closed"
+                reason = describe(failure) if failure else CLOSED
                 self._locked_out = self.context.last_failure = reason
                 self.context.failures += 1
                 sent = self.pending.keys() - set(self._unsent)  # unsent ones may go out on the next connection
