@@ -49,12 +49,10 @@ TONES: Final[Mapping[Outcome, Tone]] = {
 
 _WORDS: Final[Mapping[str, Tone]] = {
     **{outcome.words: tone for outcome, tone in TONES.items()},
-    # the marks of a fingerprint
-    "good": Tone.GOOD,
-    "lenient": Tone.DOUBT,
-    "undecided": Tone.DOUBT,
-    "harsh": Tone.BAD,
-    "missing": Tone.BAD,
+    # the marks of a fingerprint, of a conformance run and of a diff
+    **dict.fromkeys(("good", "ok", "better"), Tone.GOOD),
+    **dict.fromkeys(("lenient", "undecided", "non-strict"), Tone.DOUBT),
+    **dict.fromkeys(("harsh", "missing", "wrong", "worse"), Tone.BAD),
 }
 
 

@@ -124,7 +124,7 @@ def test_figures_of_other_commands_stay_together() -> None:
 
 def test_verdicts_and_marks_have_a_tone() -> None:
     assert {fmt.tone_of(outcome.words) for outcome in Outcome} == set(fmt.Tone)
-    assert fmt.tone_of("harsh") is fmt.Tone.BAD
+    assert {fmt.tone_of(mark) for mark in ("harsh", "wrong", "worse")} == {fmt.Tone.BAD}
     assert fmt.tone_of("408") is None
 
 
