@@ -5,7 +5,6 @@ Owns: this routing, and the queue of drafts. May not: know a database, or open o
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from time import time_ns
 from typing import Any, Generic, Protocol, TypeVar
 
 import trio
@@ -26,6 +25,7 @@ from chatserver.log.interface import (
     Record,
     bounded,
     ignore_hints,
+    system_ms,
     within_bytes,
 )
 from chatserver.log.markers import DatabaseMarkers, MarkerQueries, Markers
@@ -94,11 +94,6 @@ class Parts(Protocol[C_co]):
 
 
 P = TypeVar("P", bound=Parts[Any])
-
-
-def system_ms() -> int:
-    """The clock of this machine, in ms since 1970."""
-    return time_ns() // 1_000_000
 
 
 class DatabaseLog(Generic[C, P]):

@@ -121,8 +121,6 @@ class GroupWriter:
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:  # fmt: skip
         """Commit groups until cancelled, then the remaining drafts within DRAIN_DEADLINE."""
-        if self.accepting:
-            raise RuntimeError("this log runs already")
         self._news = news
         _, self._schedule, self._post, self._faulted = program
         self._now = trio.lowlevel.current_clock().current_time  # `trio.current_time` looks the clock up at each call

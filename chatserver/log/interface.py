@@ -28,6 +28,7 @@ import secrets
 import string
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum, IntEnum
+from time import time_ns
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
@@ -373,6 +374,11 @@ class Log(Protocol):
 
     def statistics(self) -> Statistics:
         """Counters for `/metrics`."""
+
+
+def system_ms() -> int:
+    """The clock of this machine, in ms since 1970."""
+    return time_ns() // 1_000_000
 
 
 def bounded(limit: int) -> int:

@@ -11,7 +11,6 @@ dict of untracked keys and values. With tracked objects a full collection takes 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice, takewhile
-from time import time_ns
 from typing import TypeVar
 from weakref import finalize
 
@@ -42,6 +41,7 @@ from chatserver.log.interface import (
     Stored,
     bounded,
     new_identity,
+    system_ms,
     within_bytes,
 )
 from chatserver.log.markers import MemoryMarkers
@@ -89,7 +89,7 @@ class MemoryLog:
     shared = False
     reachable = True
 
-    def __init__(self, *, wall_ms: Callable[[], int] = lambda: time_ns() // 1_000_000) -> None:
+    def __init__(self, *, wall_ms: Callable[[], int] = system_ms) -> None:
         self._wall_ms = wall_ms
         self.identity = new_identity()
         self._rooms: dict[str, _Room] = {}  # those with messages, the most recently written last

@@ -18,7 +18,7 @@ from typing import NamedTuple, TypeVar
 import trio
 
 from chatserver.log import postgres_markers, postgres_readers, postgres_retention
-from chatserver.log.database import DatabaseLog, system_ms
+from chatserver.log.database import DatabaseLog
 from chatserver.log.interface import (
     DRAIN_DEADLINE,
     PLAIN_PROGRAM,
@@ -29,6 +29,7 @@ from chatserver.log.interface import (
     Program,
     Record,
     RoomSummary,
+    system_ms,
 )
 from chatserver.log.postgres_connection import Connection, Server, Session, compare_clocks
 from chatserver.log.postgres_index import PostgresIndex

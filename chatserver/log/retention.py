@@ -20,6 +20,8 @@ FORGET_STEP = 100
 REACTIONS_STEP = 1_000
 
 C_contra = TypeVar("C_contra", contravariant=True)
+#: A room with records that go: its id, its first offset, and the first offset and the oldest time that it is to keep.
+Due = tuple[int, int, int, int]
 
 
 class Room(NamedTuple):
@@ -31,15 +33,6 @@ class Room(NamedTuple):
     last: int
     time: int  # of the first record; `now` if there is none
     now: int  # ms since 1970
-
-
-class Due(NamedTuple):
-    """The records of a room that go: those from `low` on that are before `keep_from` or older than `oldest`."""
-
-    room: int
-    low: int
-    keep_from: int
-    oldest: int
 
 
 class RetentionQueries(Protocol[C_contra]):
@@ -77,7 +70,7 @@ def step(
     for room in rooms:
         keep_from, oldest = bounds(keeps(room.name), room.last, room.now)
         if room.forgotten + 1 < keep_from or room.time < oldest:
-            due[room.id] = Due(room.id, room.forgotten + 1, keep_from, oldest)
+            due[room.id] = room.id, room.forgotten + 1, keep_from, oldest
     go_on = rooms[-1].id if len(rooms) == ROOMS_STEP else None
     if not due:
         return {}, go_on
@@ -94,7 +87,7 @@ def step(
         removed.append((id_, offset, time))
         if state.edit:
             edits.append((id_, state.edit))
-        if offset == due[id_].low + share - 1:
+        if offset == due[id_][1] + share - 1:
             unfinished.append(id_)
     if removed:
         queries.remove(removed, edits, connection)

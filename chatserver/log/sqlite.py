@@ -19,7 +19,7 @@ import trio
 from chatserver.log import sqlite_markers, sqlite_readers, sqlite_retention
 from chatserver.log.changes import hints_of, take_text
 from chatserver.log.connections import close_lock
-from chatserver.log.database import DatabaseLog, system_ms
+from chatserver.log.database import DatabaseLog
 from chatserver.log.file_lock import FileLock
 from chatserver.log.interface import (
     DRAIN_DEADLINE,
@@ -31,6 +31,7 @@ from chatserver.log.interface import (
     Program,
     Record,
     RoomSummary,
+    system_ms,
 )
 from chatserver.log.neighbours import Neighbours
 from chatserver.log.sqlite_file import checked_path, connect_writer, create_private, lock_file

@@ -262,8 +262,3 @@ async def test_a_publisher_refused_at_the_deadline_may_submit_again(autojump_clo
     await trio.sleep(2 * ANSWER_DEADLINE)
     assert refused == [LogBusy] * 3
     assert it.writer.statistics().late == 3
-
-
-async def test_a_second_run_is_a_bug(it: Written) -> None:
-    with pytest.raises(RuntimeError, match="runs already"):
-        await it.run()

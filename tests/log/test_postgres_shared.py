@@ -102,7 +102,7 @@ async def test_a_hint_that_arrives_during_a_check_is_passed_on(
 async def test_the_age_of_a_message_is_by_the_clock_of_the_database(
     postgres_tables: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chatserver.log.database.time_ns", lambda: time_ns() + 86_400 * 10**9)
+    monkeypatch.setattr("chatserver.log.interface.time_ns", lambda: time_ns() + 86_400 * 10**9)
     async with servers(postgres_tables) as (one, other):
         await append(one.log, draft())
         await append(other.log, draft())

@@ -12,7 +12,7 @@ from chatserver.log.interface import LogOpenError
 from chatserver.log.sqlite import SqliteLog
 from chatserver.log.sqlite_wal import lost_commits
 from chatserver.workers.shared_log import shared_log
-from tests.log.support import draft, fill, offsets, running
+from tests.log.support import draft, offsets, running
 from tests.log.test_sqlite_open import refused
 from tests.support.groups import append
 
@@ -108,9 +108,3 @@ async def test_a_log_without_its_database_is_refused_and_left_alone(left: Path, 
     shutil.move(left.with_name("moved.db"), left)
     async with running(SqliteLog(str(left))) as log:
         assert (await log.head("lobby")).last == 50
-
-
-async def test_an_intact_log_goes_on(left: Path) -> None:
-    async with running(SqliteLog(str(left))) as log:
-        assert (await log.head("lobby")).last == 50
-        await fill(log, 2)
