@@ -14,10 +14,10 @@ from chatserver.api.pipelines.limiters import Limiters, OverLimitError, search_l
 from chatserver.api.pipelines.search import Asked, Searched, SearchPipeline
 from chatserver.api.pipelines.shared import SharedSearch
 from chatserver.api.request import Request
-from chatserver.api.services import Services, check_signed_in
+from chatserver.api.services import SearchFailedError, Services, check_signed_in
 from chatserver.chat.policy import READ
 from chatserver.chat.principal import Principal
-from chatserver.log.index import MAX_HITS, MAX_QUESTION, MAX_WORDS, Hit, Question, SearchFailed
+from chatserver.log.index import MAX_HITS, MAX_QUESTION, MAX_WORDS, Hit, Question
 from chatserver.log.interface import LogError
 from chatserver.log.sanctions import EVERYWHERE
 from chatserver.log.words import words_of
@@ -112,7 +112,7 @@ class SearchHandlers:
             raise
         except LogError as error:  # perhaps raised by a step other than the query of the index
             outcomes["failed"] += 1
-            raise SearchFailed(str(error)) from error
+            raise SearchFailedError(str(error)) from error
         self.counts.answered(searched)
         return Response(200, self._body(searched))
 

@@ -21,7 +21,6 @@ from chatserver.chat.principal import Principal
 from chatserver.chat.reading import ReadMarkers
 from chatserver.chat.registry import RoomsFullError
 from chatserver.chat.slow_mode import SlowMode
-from chatserver.log.index import SearchFailed
 from chatserver.log.interface import Draft, Kind, Log, LogBusy, LogError, RefusalReason, Refused
 from chatserver.meters import KeyedBuckets
 from chatserver.protocol.client_messages import Change, Edit, Publish, React
@@ -205,6 +204,10 @@ def _rate_limited(wait: float, id_: MessageId, what: str = "messages") -> Messag
     return MessageError(ErrorCode.RATE_LIMITED, too_often(wait, what), id_, wait=wait)
 
 
+class SearchFailedError(LogError):
+    """The question took too long, or a step of the search cannot be done now."""
+
+
 _REFUSALS = {
     RefusalReason.MISSING: ErrorCode.NOT_FOUND,
     RefusalReason.DELETED: ErrorCode.GONE,
@@ -223,7 +226,7 @@ def log_failure(error: LogError) -> tuple[ErrorCode, str, float | None]:
     sentence = "the log cannot be used now; try again"
     if isinstance(error, RoomsFullError):
         sentence = "no more rooms may be open now; try again"
-    elif isinstance(error, SearchFailed):
+    elif isinstance(error, SearchFailedError):
         sentence = "the search took too long or failed; look for rarer words, or in one room, or try again"
     return ErrorCode.UNAVAILABLE, sentence, LOG_RETRY
 

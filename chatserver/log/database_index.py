@@ -11,7 +11,7 @@ import structlog
 import trio
 
 from chatserver.log.connections import ConnectionPool
-from chatserver.log.index import Found, Question, SearchFailed
+from chatserver.log.index import Found, Question
 from chatserver.log.interface import ANSWER_DEADLINE, Faulted, LogUnavailable, log_fault
 
 _log = structlog.get_logger("chatserver.log")
@@ -42,7 +42,7 @@ class DatabaseIndex(ABC, Generic[C, R]):
         self._faulted: Faulted = log_fault
 
     def close(self) -> None:
-        """Close the connection for searches; later searches raise SearchFailed."""
+        """Close the connection for searches; later searches raise LogUnavailable."""
         if self._readers is not None:
             self._readers.close()
             self._readers = None
@@ -54,13 +54,10 @@ class DatabaseIndex(ABC, Generic[C, R]):
 
     async def find(self, question: Question, *, go_on: int | None = None) -> Found:
         """See `Index.find`; `go_on` is the place below which to search."""
-        try:
-            with trio.move_on_after(ANSWER_DEADLINE):  # includes the wait for searches before this one
-                async with self._turn:
-                    return await self._search(question, go_on)
-        except LogUnavailable as error:
-            raise SearchFailed(str(error)) from error
-        raise SearchFailed(f"the search took longer than {ANSWER_DEADLINE:g} s")
+        with trio.move_on_after(ANSWER_DEADLINE):  # includes the wait for searches before this one
+            async with self._turn:
+                return await self._search(question, go_on)
+        raise LogUnavailable(f"the search took longer than {ANSWER_DEADLINE:g} s")
 
     @abstractmethod
     async def _search(self, question: Question, go_on: int | None) -> Found:

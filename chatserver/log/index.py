@@ -17,7 +17,7 @@ from typing import Protocol
 import msgspec
 
 from chatserver.fair import in_steps
-from chatserver.log.interface import MAX_READ_BYTES, LogUnavailable, Record, within_bytes
+from chatserver.log.interface import MAX_READ_BYTES, Record, within_bytes
 from chatserver.log.words import Matcher, Snippet
 
 #: Words of one question, and characters in all of them; people type 3 words.
@@ -41,10 +41,6 @@ MIN_WEIGHT = 0.25
 
 #: Records that the log in memory looks at for one question.
 MAX_SCANNED = 20_000
-
-
-class SearchFailed(LogUnavailable):
-    """The question took too long, or the index cannot answer."""
 
 
 class Question(msgspec.Struct, frozen=True, gc=False):
@@ -90,7 +86,7 @@ class Index(Protocol):
     async def find(self, question: Question, *, go_on: int | None = None) -> Found:
         """The best of the newest matches, or of those older than the `go_on` of an earlier answer.
 
-        Raises LogUnavailable; SearchFailed if it takes too long.
+        Raises LogUnavailable, also if it takes too long.
         """
 
 

@@ -18,8 +18,8 @@ from chatserver.log import sqlite_file as file_module
 from chatserver.log import sqlite_index as index_module
 from chatserver.log import sqlite_schema as schema_module
 from chatserver.log import sqlite_search as search_module
-from chatserver.log.index import Question, SearchFailed
-from chatserver.log.interface import MAX_READ_BYTES, Log
+from chatserver.log.index import Question
+from chatserver.log.interface import MAX_READ_BYTES, Log, LogUnavailable
 from chatserver.log.sqlite import SqliteLog
 from chatserver.log.sqlite_indexing import index_rooms
 from tests.log.support import Clock, draft, fill, running, submit_all
@@ -357,11 +357,11 @@ async def test_a_search_ends_when_cancelled_or_out_of_time(log: SqliteLog, monke
             nursery.cancel_scope.cancel()
         await eventually(lambda: bool(ended))
         patch.setattr(search_module, "SEARCH_BUDGET", 0.02)
-        with pytest.raises(SearchFailed, match="interrupted"):
+        with pytest.raises(LogUnavailable, match="interrupted"):
             await log.index.find(APPLE)
         patch.setattr(search_module, "SEARCH_BUDGET", 60.0)
         patch.setattr(search_module, "SLOWEST_SEARCH", 0.02)
-        with pytest.raises(SearchFailed, match="interrupted"):
+        with pytest.raises(LogUnavailable, match="interrupted"):
             await log.index.find(APPLE)
     assert len((await log.index.find(APPLE)).hits) == 1
     assert await log.index._open_readers().ask(index_module._debris) == (0, 0), "a query that is no search has no limit"
@@ -414,7 +414,7 @@ async def test_a_search_that_hangs_delays_no_other(log: SqliteLog, monkeypatch: 
         nursery.start_soon(log.index.find, APPLE)
         await trio.to_thread.run_sync(began.wait)
         monkeypatch.setattr(database_index, "ANSWER_DEADLINE", 0.01)
-        with pytest.raises(SearchFailed, match="took longer than"):
+        with pytest.raises(LogUnavailable, match="took longer than"):
             await log.index.find(APPLE)
         assert (await append(log, draft("pear"))).record.offset == 2
         assert len(await log.latest("lobby", 9)) == 2
