@@ -10,7 +10,7 @@ import pytest
 from chatserver.chat import follower, reloader
 from chatserver.chat.principal import number_behind
 from chatserver.log.audit import AuditEntry
-from chatserver.log.interface import SANCTIONS_CHANGED, TEXTS_CHANGED, Draft, LogUnavailable
+from chatserver.log.interface import SANCTIONS_CHANGED, TEXTS_CHANGED, Draft
 from chatserver.log.sanctions import Kind, Sanction
 from chatserver.log.signouts import SignOut
 from tests.api.asking import texts
@@ -183,16 +183,3 @@ async def test_a_sign_out_elsewhere_ends_connections_here(
         server.server._on_hints({"*signouts": 1})
         await friend.closed()
         assert (await other.ask("ping"))["type"] == "pong"
-
-
-async def test_sanctions_that_cannot_be_read_are_read_later(
-    address: Address, server: Serving, log: ControlledLog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reloader, "READ_RETRY", 0.05)
-    failing = mock.AsyncMock(side_effect=LogUnavailable("the disk is having a moment"))
-    with mock.patch.object(log.sanctions, "load", failing):
-        server.server._on_hints({SANCTIONS_CHANGED: 1})
-        await eventually(lambda: any(line["event"] == "sanctions_not_reloaded" for line in server.logs))
-        kept = await log.sanctions.add(ban("u_1"), ENTRY)
-    moderation = server.server.parts.services.moderation
-    await eventually(lambda: kept.id in moderation.in_force)

@@ -190,14 +190,6 @@ def test_the_listing_is_of_a_room_or_of_all_newest_first(house: House) -> None:
     assert house.listed(EVERYWHERE, network=HERE) == [3]
 
 
-def test_after_a_restart_sanctions_are_in_force_without_a_search(house: House) -> None:
-    made = house.enforce(ANN)
-    again = House()
-    again.it.restore([made])
-    assert again.allowed(ANN) == []
-    assert again.asked == []
-
-
 def test_a_renewal_keeps_changes_made_here_during_the_read(house: House) -> None:
     lifted_here, _lifted_elsewhere, kept = (house.enforce(Principal(number, HERE)) for number in (5, 6, 7))
     before = set(house.it.in_force)
