@@ -47,7 +47,7 @@ class CatchUp:
         members = self.places.get(place)
         if members is None:
             self.places[place] = deque((member,))
-            self._waiting.push(self._sink.network(member.connection), place)
+            self._waiting.push(member.room.members[member].network, place)
             self._asked.set()
         else:
             members.append(member)
@@ -82,7 +82,7 @@ class CatchUp:
             await in_steps(self._give(members, page, meanwhile))
         left = [member for member in members if member.source is Source.LOG]
         if left:
-            self._waiting.push(self._sink.network(left[0].connection), place)
+            self._waiting.push(left[0].room.members[left[0]].network, place)
         else:
             del self.places[place]
 

@@ -34,9 +34,6 @@ class Sink(Protocol):
     def resume(self, connection: object) -> None:
         """Resume a publisher that was paused."""
 
-    def network(self, connection: object) -> str:
-        """Its network: the key under which networks take turns."""
-
     def guarded(self, connection: object, act: Callable[..., object], *arguments: object) -> None:
         """Call `act(connection, *arguments)`; if it raises, that connection ends and no other."""
 

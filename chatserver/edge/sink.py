@@ -27,7 +27,6 @@ class ConnectionSink:
         self.guarded = connections.step
         self.resume = connections.resume
         self.blocked = attrgetter("blocked")
-        self.network = attrgetter("network")
         # The loop's time: chat's `Schedule`.
         self.soon = partial(connections.scheduler.submit, Priority.NORMAL)
         self.later = partial(connections.scheduler.submit, Priority.BULK)

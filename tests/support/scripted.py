@@ -207,9 +207,6 @@ class ScriptedSink:
     def resume(self, connection: object) -> None:
         self._alive(connection).resumed += 1
 
-    def network(self, connection: object) -> str:
-        return self._alive(connection).network
-
     def guarded(self, connection: object, act: Callable[..., object], *arguments: object) -> None:
         peer = self._alive(connection)
         if peer.gone:
