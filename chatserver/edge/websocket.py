@@ -275,8 +275,7 @@ class WebSocketHandler(Handler):
         if connection.context is session:
             session.waits = Waits.NOTHING
             self._reply(connection, session, answer)
-            if connection.context is session:
-                self._connections.resume(connection)
+            self._connections.resume(connection)
 
     # -- going on ---------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""States in which an HTTP connection waits. Faults there: test_planted_faults.py; deadlines: tests/attacks/."""
+"""States in which a connection waits. Faults there: test_planted_faults.py; deadlines: tests/attacks/."""
 
 import pytest
 import trio
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.jumping_clock
 
 @pytest.mark.parametrize(
     "state",
-    [State.HEAD, State.BODY, State.KEEPALIVE, State.SERVING, State.HELD, State.STREAM],
+    [State.HEAD, State.BODY, State.KEEPALIVE, State.SERVING, State.HELD, State.STREAM, State.MESSAGE],
     ids=lambda each: each.name,
 )
 async def test_a_step_that_was_queued_before_the_state_changes_nothing(
@@ -27,10 +27,12 @@ async def test_a_step_that_was_queued_before_the_state_changes_nothing(
         scene = Scene(server, monkeypatch)
         await WAYS[state](scene, peer)
         await scene.until_state(state.name)
+        await trio.sleep(1.0)  # a deadline that began again would be later
         victim, connections = scene.victim, scene.parts.connections
+        before = victim.state, victim.deadline
         connections.resume(victim)
         await eventually(lambda: connections.scheduler.idle)
-        assert (victim.alive, victim.state) == (True, state)
+        assert (victim.alive, victim.state, victim.deadline) == (True, *before)
         scene.go_on.set()
 
 
