@@ -292,6 +292,8 @@ class Session:
     def _deliver(self, room: _Room, record: wire.Record) -> Iterator[Outcome]:
         room.last = record.offset
         room.cursor = record.cursor
+        if room.until == record.cursor:
+            room.until = None
         if isinstance(record, wire.Message | wire.Edit | wire.Deletion | wire.Reaction):
             yield record  # a record of an unknown type only moves the cursor
 
@@ -324,7 +326,7 @@ class Session:
                 progress = True
                 yield from self._deliver(room, record)
         yield from self._release(room)
-        more = progress and (bool(room.held) or (room.until is not None and room.cursor != room.until))
+        more = progress and (bool(room.held) or room.until is not None)
         if more and room.paused:  # its reader is slow: `resume` continues
             room.until = room.until or max(room.held.values(), key=lambda record: record.offset).cursor
             room.held.clear()
