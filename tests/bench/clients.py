@@ -32,8 +32,6 @@ WINDOW = 128
 PACE, PACED_GROUP = 0.01, 64
 #: Seconds without any scripted answer after which the bench fails.
 STUCK = 30.0
-#: Bytes of a segment on an Ethernet.
-SEGMENT = 1460
 _ABORT = struct.pack("ii", 1, 0)
 _sources = itertools.count()
 
@@ -86,14 +84,13 @@ class Crowd:
     # -- opening ----------------------------------------------------------------------------------------------------
 
     def open(
-        self, count: int, steps: Sequence[Step], on_data: OnData | None, *,
-        window: int = WINDOW, receive_buffer: int = 0,
+        self, count: int, steps: Sequence[Step], on_data: OnData | None, *, window: int = WINDOW
     ) -> list[Client]:  # fmt: skip
         """Connect `count` clients; each does its steps, and then its data goes to `on_data`."""
         opened = []
         paced = not any(step.expect for step in steps)
         for index in range(count):
-            opened.append(self.begin(steps, on_data, receive_buffer=receive_buffer))
+            opened.append(self.begin(steps, on_data))
             if paced and index % PACED_GROUP == PACED_GROUP - 1:
                 self.run(PACE)
             self._await_answers(window - 1)
@@ -110,9 +107,9 @@ class Crowd:
             if time.perf_counter() > patience:
                 raise TimeoutError(f"{self._unanswered} clients got no answer for {STUCK:g} s")
 
-    def begin(self, steps: Sequence[Step], on_data: OnData | None, *, receive_buffer: int = 0) -> Client:
+    def begin(self, steps: Sequence[Step], on_data: OnData | None) -> Client:
         """Connect one client and send its first step."""
-        connected = connect(self.address, receive_buffer=receive_buffer)
+        connected = connect(self.address)
         client = Client(connected, steps, on_data)
         self._clients[connected.fileno()] = client
         self._epoll.register(connected.fileno(), select.EPOLLIN)
@@ -127,11 +124,6 @@ class Crowd:
                 self._unanswered += 1
                 return
             del client.steps[0]
-
-    def deafen(self, clients: Sequence[Client]) -> None:
-        """Never read from these again."""
-        for client in clients:
-            self._epoll.unregister(client.socket.fileno())
 
     def wake_for(self, descriptor: int) -> None:
         """Let `turn` also return when this descriptor is readable."""
@@ -209,18 +201,12 @@ class Crowd:
         return len(self._clients)
 
 
-def connect(address: Address, *, receive_buffer: int = 0) -> socket.socket:
-    """A connected, non-blocking socket from the next source address.
-
-    With a `receive_buffer`, segments have the size of Ethernet's: one of the loopback's 64 KiB would fill it at once.
-    """
+def connect(address: Address) -> socket.socket:
+    """A connected, non-blocking socket from the next source address."""
     group = next(_sources) // PER_ADDRESS
     source = f"127.{1 + (group >> 14 & 63)}.{group >> 7 & 127}.{1 + (group & 127)}"
     sock = socket.socket()
     sock.setsockopt(socket.IPPROTO_IP, socket.IP_BIND_ADDRESS_NO_PORT, 1)
-    if receive_buffer:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT)
     sock.bind((source, 0))
     sock.connect(address)
     sock.setblocking(False)

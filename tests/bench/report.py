@@ -1,33 +1,16 @@
-"""The results as a table for people and as JSON for programs, and plots as files."""
+"""The results as a table in Markdown for pages of docs/, and as JSON for programs; plots as files."""
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
-from tests.bench.figures import Figure, Plot, Result, Verdict, number, spread
+from tests.bench.figures import Figure, Plot, Result, number, spread
 
 _COLUMNS = ("figure", "measured", "bound", "aim", "", "how it came about")
-_STYLES = {Verdict.AIM: "bold green", Verdict.BOUND: "green", Verdict.SHORT: "bold red"}
 
 
 def show(results: Sequence[Result]) -> None:
-    """A table on a terminal, else Markdown."""
-    if sys.stdout.isatty():
-        table = Table(*_COLUMNS, header_style="bold", row_styles=["", "dim"])
-        for result in results:
-            table.add_row(*_cells(result), style=None)
-            table.columns[4].style = "bold"
-        console = Console()
-        console.print(table)
-        for verdict in Verdict:
-            count = sum(result.verdict is verdict for result in results)
-            if count:
-                console.print(f"{count} {verdict.value}", style=_STYLES[verdict])
-        return
+    """Print a table in Markdown."""
     print(f"| {' | '.join(_COLUMNS)} |\n|{'---|' * len(_COLUMNS)}")
     for result in results:
         print(f"| {' | '.join(_cells(result))} |")
