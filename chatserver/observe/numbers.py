@@ -20,6 +20,7 @@ from prometheus_client.exposition import generate_latest
 #: Gauges that are not added up, because workers share the value or each has its own maximum: how to choose one.
 _CHOSEN: Mapping[str, Callable[[float, float], float]] = {
     "chatserver_sanctions": max,
+    "chatserver_index_lag_seconds": max,
     "chatserver_loop_stall_max_seconds": max,
     "chatserver_loop_lag_max_seconds": max,
     "chatserver_gc_max_seconds": max,

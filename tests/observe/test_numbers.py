@@ -18,6 +18,7 @@ def worker(closes: dict[str, float], held: float, worst: float, below: float) ->
         GaugeMetricFamily("chatserver_members", "Members", held),
         GaugeMetricFamily("chatserver_loop_stall_max_seconds", "Longest", worst),
         GaugeMetricFamily("chatserver_sanctions", "In force", 3),
+        GaugeMetricFamily("chatserver_index_lag_seconds", "Of what this worker wrote", held),
         GaugeMetricFamily("chatserver_shard_up", "Up", held > 5),  # a bool, as the shards report it
         GaugeMetricFamily("chatserver_log_up", "Up", held > 5),
         histogram,
@@ -52,6 +53,7 @@ def test_sums_and_the_worst_and_histograms() -> None:
         ("chatserver_members", ()): 11,
         ("chatserver_loop_stall_max_seconds", ()): 0.5,
         ("chatserver_sanctions", ()): 3,
+        ("chatserver_index_lag_seconds", ()): 7,
         ("chatserver_shard_up", ()): 0,
         ("chatserver_log_up", ()): 0,
         ("chatserver_gc_seconds_bucket", ("0.1",)): 12,
