@@ -19,7 +19,7 @@ import trio
 from chatserver.log import connections, groups, sqlite_readers
 from chatserver.log.sqlite import SqliteLog
 from chatserver.log.sqlite_writer import SqliteWriter
-from tests.support.peers import PATIENCE, Address, EndOfStreamError, Peer, ask, chatter, connect, request
+from tests.support.peers import PATIENCE, Address, EndOfStreamError, Peer, ask, chatter, connect, read_all, request
 from tests.support.serving import Serving, eventually, free_flags, reader, server_process, serving
 
 #: The deadline of the log in these tests, instead of 5 s.
@@ -39,14 +39,9 @@ async def post(peer: Peer, text: str, key: str = "") -> tuple[int, Any]:
 
 async def everything(address: Address) -> dict[int, str]:
     """The texts of all messages by offset, which have no holes."""
-    found: dict[int, str] = {}
-    async with connect(address) as peer:
-        while True:
-            page = (await peer.request("GET", f"/rooms/lobby/messages?after={len(found)}&limit=200")).json["messages"]
-            if not page:
-                assert sorted(found) == list(range(1, len(found) + 1))
-                return found
-            found.update({message["offset"]: message["text"] for message in page})
+    found = {message["offset"]: message["text"] for message in await read_all(address, "lobby")}
+    assert list(found) == list(range(1, len(found) + 1))
+    return found
 
 
 def writer_of(server: Serving) -> SqliteWriter:
