@@ -250,7 +250,7 @@ async def test_accounts_are_merged_by_persona_and_never_averaged() -> None:
 
 def _worker(*, up_to_date: bool = True, outstanding: int = 0, **status: Any) -> Mock:
     current = Status(heard=1, outstanding=outstanding, recent=Recent(), **status)
-    return NonCallableMock(Worker, up_to_date=up_to_date, current=current)
+    return NonCallableMock(Worker, up_to_date=up_to_date, current=current, status=current)
 
 
 @pytest.mark.parametrize(
