@@ -219,7 +219,9 @@ class DatabaseLog(Generic[C, P]):
         """
         with trio.move_on_after(ANSWER_DEADLINE):
             change = partial(self._open_parts().writer.change, doing, work)
-            return await self._changes.run(change, late=partial(self._stored_late, hint))
+            done = await self._changes.run(change, late=partial(self._stored_late, hint))
+            self._tell_others(hint)
+            return done
         raise LogUnavailable(f"{doing} took longer than {ANSWER_DEADLINE:g} s")
 
     async def ask_tables(self, query: Callable[[Tables], T]) -> T:
@@ -230,7 +232,11 @@ class DatabaseLog(Generic[C, P]):
         """See `Database`."""
         return await self.change(doing, lambda connection: work(self._tables(connection)), hint=hint)
 
+    def _tell_others(self, hint: str) -> None:
+        """Give the other processes a hint, unless the transaction has done so."""
+
     def _stored_late(self, hint: str) -> None:
         """Called when a change ends, most likely stored, for which no caller waits any more."""
+        self._tell_others(hint)
         if hint:
             self._on_hints({hint: 0})

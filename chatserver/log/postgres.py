@@ -99,7 +99,7 @@ class PostgresLog(DatabaseLog[Connection, _Opened]):
         readers = PostgresReaders(server)
         readers.post = program.post
         self._opened = parts = _Opened(server, opened.identity, writer, side, readers)
-        self.index.open(server)
+        self.index.open(server, has_old_words=opened.has_old_words)
         try:
             async with trio.open_nursery() as nursery:
 

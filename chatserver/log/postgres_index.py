@@ -72,9 +72,11 @@ class PostgresIndex(DatabaseIndex[Connection, PostgresReaders]):
     """The index of a log."""
 
     lag = 0.0  # words are stored together with their message
+    _has_old_words = False
 
-    def open(self, server: Server) -> None:
+    def open(self, server: Server, *, has_old_words: bool) -> None:
         """Make the connection pool for searches."""
+        self._has_old_words = has_old_words
         self._readers = PostgresReaders(server, 1, _SETTINGS)
 
     async def _search(self, question: Question, go_on: int | None) -> Found:
@@ -95,8 +97,8 @@ class PostgresIndex(DatabaseIndex[Connection, PostgresReaders]):
 
     async def _renew(self) -> None:
         """Store the words of old messages anew, if a new version of `words` may have changed them."""
-        while await self._beside_commits("indexing", _renew):
-            pass
+        while self._has_old_words:
+            self._has_old_words = await self._beside_commits("indexing", _renew)
 
     async def _merge(self) -> None:
         unmerged = self._begin_round()
@@ -141,7 +143,7 @@ def _renew(connection: Connection) -> bool:
     """Store the words of the next old messages anew; returns whether there may be more."""
     behind = connection.execute(_RENEW_BEHIND).fetchone()
     if behind is None:
-        return False  # there is nothing to do, or another server has done it
+        return False  # another server has finished
     rows = connection.execute(_OLD_TEXTS, (*behind, RENEW_STEP)).fetchall()
     if not rows:
         connection.execute("DELETE FROM old_words")

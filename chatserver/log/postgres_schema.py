@@ -112,6 +112,7 @@ class Opened(NamedTuple):
 
     identity: Identity
     cluster: str
+    has_old_words: bool
 
 
 def migrate(connection: Connection) -> Opened:
@@ -127,6 +128,7 @@ def migrate(connection: Connection) -> Opened:
         if connection.execute("UPDATE identity SET words = %s WHERE words <> %s", (VERSION, VERSION)).rowcount:
             for statement in _WORDS_ANEW:
                 connection.execute(statement)
+        has_old_words = connection.execute("SELECT FROM old_words").fetchone() is not None
         notify(connection, "", {OPENED: 0})
         connection.execute("COMMIT")
     except errors.InsufficientPrivilege as error:
@@ -138,7 +140,7 @@ def migrate(connection: Connection) -> Opened:
         errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction, errors.DuplicateTable
     ) as error:  # fmt: skip
         raise _foreign(sentence(error)) from error
-    return Opened(identity, cluster)
+    return Opened(identity, cluster, has_old_words)
 
 
 def _foreign(what: str) -> LogOpenError:

@@ -130,19 +130,9 @@ class SqliteLog(DatabaseLog[sqlite3.Connection, _Opened]):
             self._altered.set()
         return lost
 
-    async def change(self, doing: str, work: Callable[[sqlite3.Connection], T], *, hint: str = "") -> T:
-        """Run `work` as one transaction, in the writing thread; see `DatabaseLog.change`."""
-        done = await super().change(doing, work, hint=hint)
-        self._tell(hint)
-        return done
-
-    def _tell(self, hint: str) -> None:
+    def _tell_others(self, hint: str) -> None:
         if hint and self._neighbours is not None:
             self._neighbours.tell({hint: 0})
-
-    def _stored_late(self, hint: str) -> None:
-        self._tell(hint)
-        super()._stored_late(hint)
 
     async def _scrub(self, scrubber: Scrubber) -> None:
         """Scrub texts that are gone from the files, all those of some seconds together."""

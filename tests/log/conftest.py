@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -11,7 +12,7 @@ from chatserver.log import postgres_connection, postgres_index, postgres_news
 from chatserver.log.interface import Log, Record
 from chatserver.log.postgres import PostgresLog
 from chatserver.log.sqlite_file import connect_writer, create_private
-from tests.log.support import ENGINES, Clock, running
+from tests.log.support import ENGINES, Clock, Disk, running
 from tests.support.postgres import (
     cleared_database,
     emptied_database,
@@ -77,9 +78,9 @@ def closed_log(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> 
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def reopen(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Callable[[], Log]:
+def reopen(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Callable[[], Disk]:
     """Opens the same log at each call, of each engine that keeps its records."""
-    return _maker(request, tmp_path, clock)
+    return cast(Callable[[], Disk], _maker(request, tmp_path, clock))
 
 
 @pytest.fixture

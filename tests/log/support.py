@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Generic, NoReturn, TypeVar
+from typing import Generic, NoReturn, TypeAlias, TypeVar
 
 import trio
 
@@ -13,6 +13,7 @@ from chatserver.log.groups import GroupWriter
 from chatserver.log.interface import Draft, Log, LogError, Program, Record, Stored
 from chatserver.log.memory import MemoryLog
 from chatserver.log.neighbours import Neighbours
+from chatserver.log.postgres import PostgresLog
 from chatserver.log.sqlite import SqliteLog
 from tests.support.groups import together
 
@@ -20,6 +21,8 @@ L = TypeVar("L", bound=Log)
 T = TypeVar("T")
 
 START_MS = 1_795_000_000_000
+#: A log in a database.
+Disk: TypeAlias = SqliteLog | PostgresLog
 
 
 class Clock:
@@ -66,7 +69,7 @@ def ignore(records: Sequence[Record]) -> None:
 
 
 @asynccontextmanager
-async def running(log: Log, news: Callable[[Sequence[Record]], None] = ignore) -> AsyncIterator[Log]:
+async def running(log: L, news: Callable[[Sequence[Record]], None] = ignore) -> AsyncIterator[L]:
     async with trio.open_nursery() as nursery:
         await nursery.start(log.run, news)
         yield log

@@ -13,9 +13,20 @@ from chatserver.log.database import DatabaseLog
 from chatserver.log.index import Question
 from chatserver.log.interface import KEY_LIFETIME_MS, MAX_GROUP, MAX_READ, Head, Log, LogUnavailable, Record, Stored
 from chatserver.log.markers import Marker
-from chatserver.log.postgres import PostgresLog
 from chatserver.log.sqlite import SqliteLog
-from tests.log.support import START_MS, Clock, Unvisited, draft, fill, groups_of, offsets, running, submit_all, texts
+from tests.log.support import (
+    START_MS,
+    Clock,
+    Disk,
+    Unvisited,
+    draft,
+    fill,
+    groups_of,
+    offsets,
+    running,
+    submit_all,
+    texts,
+)
 from tests.log.test_sanctions import ENTRY, sanction
 from tests.log.test_signouts import sign_out
 from tests.support.groups import append, together
@@ -148,15 +159,14 @@ async def test_a_clock_that_was_ahead_does_not_keep_later_keys(
 # -- rooms in the memory of a writer
 
 
-def in_memory(log: Log) -> tuple[Any, str]:
+def in_memory(log: Disk) -> tuple[Any, str]:
     """The writer of a database, and the name of its rooms in memory."""
-    assert isinstance(log, SqliteLog | PostgresLog)
     assert log._opened is not None
     return log._opened.writer, "_rooms" if isinstance(log, SqliteLog) else "_ids"
 
 
 async def test_they_are_bounded_and_not_visited_by_the_collector(
-    reopen: Callable[[], Log], monkeypatch: pytest.MonkeyPatch
+    reopen: Callable[[], Disk], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (sqlite_writer, postgres_writer):
         monkeypatch.setattr(module, "MAX_CACHED_ROOMS", 4)
@@ -171,7 +181,7 @@ async def test_they_are_bounded_and_not_visited_by_the_collector(
         assert not any(gc.is_tracked(one) for one in (rooms, *rooms.values()))
 
 
-async def test_a_commit_asks_only_for_its_own(reopen: Callable[[], Log]) -> None:
+async def test_a_commit_asks_only_for_its_own(reopen: Callable[[], Disk]) -> None:
     """With 50,000 rooms in memory the difference of two sets took 3.9 ms, and the interpreter lock with it."""
     async with running(reopen()) as log:
         setattr(*in_memory(log), Unvisited(getattr(*in_memory(log))))
@@ -220,7 +230,7 @@ async def test_a_closed_log_refuses_everything(closed_log: Log) -> None:
     await refused()
 
 
-async def test_records_and_tables_outlive_a_restart(reopen: Callable[[], Log]) -> None:
+async def test_records_and_tables_outlive_a_restart(reopen: Callable[[], Disk]) -> None:
     async with running(reopen()) as log:
         identity, stored = log.identity, await append(log, draft(key="k"))
         await log.markers.move([Marker("u_ann", "lobby", 1)])

@@ -6,16 +6,14 @@ from collections.abc import Callable, Mapping
 import pytest
 import trio
 
-from chatserver.log.database import DatabaseLog
-from chatserver.log.interface import Log, LogUnavailable, Program
-from tests.log.support import ignore
+from chatserver.log.interface import LogUnavailable, Program
+from tests.log.support import Disk, ignore
 from tests.support.peers import PATIENCE
 
 
 @pytest.mark.parametrize("why", ["its deadline", "its caller is cancelled"])
-async def test_this_process_gets_the_hint(reopen: Callable[[], Log], monkeypatch: pytest.MonkeyPatch, why: str) -> None:
+async def test_its_process_gets_the_hint(reopen: Callable[[], Disk], monkeypatch: pytest.MonkeyPatch, why: str) -> None:
     log, may_end, begun = reopen(), threading.Event(), threading.Event()
-    assert isinstance(log, DatabaseLog)
     hints, heard = list[str](), trio.Event()
 
     def hear(given: Mapping[str, int]) -> None:

@@ -50,8 +50,7 @@ async def turns_of_others(work: Callable[[], Awaitable[object]]) -> int:
 
 
 async def test_the_collector_has_nothing_to_visit() -> None:
-    log = MemoryLog()
-    async with running(log):
+    async with running(MemoryLog()) as log:
         await write(log, 1, 1, keyed=True)
         gc.collect()
         before = len(gc.get_objects())
@@ -88,8 +87,7 @@ async def test_a_search_for_messages_lets_others_run_between_records_of_other_ki
 
 async def test_an_emptied_room_takes_no_memory_for_what_it_had() -> None:
     clock = Clock()
-    log = MemoryLog(wall_ms=clock)
-    async with running(log):
+    async with running(MemoryLog(wall_ms=clock)) as log:
         await fill(log, 1_000)
         clock.ms += 10
         await log.retain(lambda _: (0, 1))
@@ -135,8 +133,7 @@ async def test_keys_that_expire_together_are_not_removed_together() -> None:
 async def test_a_key_that_is_used_again_holds_back_no_other() -> None:
     """Expired keys are removed from the oldest use on, up to one that has not expired."""
     clock = Clock()
-    log = MemoryLog(wall_ms=clock)
-    async with running(log):
+    async with running(MemoryLog(wall_ms=clock)) as log:
         await write(log, EXPIRE_EVERY - 10, keyed=True)
         clock.ms += KEY_LIFETIME_MS
         await write(log, 1, keyed=True)

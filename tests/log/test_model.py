@@ -25,7 +25,7 @@ from chatserver.log.interface import KEY_LIFETIME_MS, Draft, Kind, Log, LogError
 from chatserver.log.memory import MemoryLog
 from chatserver.log.postgres import PostgresLog
 from chatserver.log.sqlite import SqliteLog
-from tests.log.support import Clock, nodes, running, shared_log, submit_all
+from tests.log.support import Clock, Disk, nodes, running, shared_log, submit_all
 from tests.support.examples import examples
 from tests.support.postgres import KeptDatabase
 
@@ -46,7 +46,6 @@ SMALL = {
 #: A step and its arguments: see `Engines.apply`.
 Step: TypeAlias = tuple[Any, ...]
 Outcome: TypeAlias = Stored | LogError
-Disk: TypeAlias = SqliteLog | PostgresLog
 
 
 def draft(room: str, user: str, key: str | None) -> Draft:

@@ -25,8 +25,7 @@ PATIENCE = 60
 
 @pytest.fixture
 async def log(postgres_tables: str, clock: Clock) -> AsyncIterator[PostgresLog]:
-    log = PostgresLog(postgres_tables, wall_ms=clock)
-    async with running(log):
+    async with running(PostgresLog(postgres_tables, wall_ms=clock)) as log:
         yield log
 
 
@@ -147,8 +146,7 @@ async def test_a_long_lock_is_an_error_in_time(
     postgres_tables: str, shell: psycopg.Connection, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection_module, "LOCK_MS", 300)
-    log = PostgresLog(postgres_tables, wall_ms=clock)
-    async with running(log):
+    async with running(PostgresLog(postgres_tables, wall_ms=clock)) as log:
         await append(log, draft("one"))
         shell.execute("BEGIN")
         shell.execute("SELECT * FROM rooms FOR UPDATE")
@@ -177,8 +175,7 @@ async def test_a_cut_network(
     """No packet arrives and no connection is refused: publishers and readers are told in time, and the log recovers."""
     link = Link(postgres_server.port)
     await nursery.start(link.run)
-    log = PostgresLog(postgres_tables.replace(f":{postgres_server.port}/", f":{link.port}/"))
-    async with running(log):
+    async with running(PostgresLog(postgres_tables.replace(f":{postgres_server.port}/", f":{link.port}/"))) as log:
         await append(log, draft("one"))
         await log.latest("lobby", 1)
         link.cut()
@@ -222,8 +219,7 @@ async def test_a_commit_whose_answer_is_lost_is_stored_once(
 ) -> None:
     link = Link(postgres_server.port)
     await nursery.start(link.run)
-    log = PostgresLog(postgres_tables.replace(f":{postgres_server.port}/", f":{link.port}/"))
-    async with running(log):
+    async with running(PostgresLog(postgres_tables.replace(f":{postgres_server.port}/", f":{link.port}/"))) as log:
         link.cut_behind(b"COMMIT")
         with monkeypatch.context() as patch:
             patch.setattr(connection_module, "JOB_DEADLINE", 1.0)
@@ -274,8 +270,7 @@ async def test_a_restart_and_a_failover(postgres_server: PostgresServer) -> None
                 standby.execute("SELECT pg_promote(wait => false)")
                 await trio.sleep_forever()
         assert caught.group_contains(LogOpenError, match="another history")
-        log = PostgresLog(url)
-        async with running(log):
+        async with running(PostgresLog(url)) as log:
             assert log.identity.epoch != epoch
             assert (await append(log, draft("instead"))).record.offset == 3
             assert texts(await log.latest("lobby", 9)) == ["one", "two", "instead"]

@@ -21,8 +21,7 @@ from tests.support.serving import eventually
 
 @pytest.fixture
 async def log(postgres_tables: str) -> AsyncIterator[PostgresLog]:
-    log = PostgresLog(postgres_tables)
-    async with running(log):
+    async with running(PostgresLog(postgres_tables)) as log:
         yield log
 
 

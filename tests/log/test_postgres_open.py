@@ -211,7 +211,6 @@ async def test_words_of_an_older_version_are_renewed(postgres_schema: str, monke
         execute(postgres_schema, f"UPDATE chatserver.messages SET words = '{old}'::tsvector WHERE text LIKE '{text}'")
     execute(postgres_schema, "UPDATE chatserver.identity SET words = '0'")
     async with running(PostgresLog(postgres_schema)) as log:
-        assert isinstance(log, PostgresLog)
         old = "SELECT FROM old_words"
         await until(lambda: log.ask(lambda it: it.execute(old).fetchall()), lambda rows: not rows)
         for asked, found in (("strasse", said[:1]), ("οδοσ", said[2:3]), ("fl", said[4:5]), ("street", said[1:2])):

@@ -11,10 +11,9 @@ import trio
 from msgspec.structs import replace
 
 from chatserver.log import memory, retention, sqlite_retention
-from chatserver.log.database import DatabaseLog
 from chatserver.log.interface import Head, Log, LogUnavailable, RefusalReason
 from chatserver.log.sqlite_writer import SqliteWriter
-from tests.log.support import START_MS, Clock, draft, fill, offsets, running, submit_all, texts
+from tests.log.support import START_MS, Clock, Disk, draft, fill, offsets, running, submit_all, texts
 from tests.log.test_records import edit, react, reactions, read, refusal
 from tests.support.groups import append
 
@@ -116,12 +115,11 @@ def keep_from(offset: int) -> Callable[[str], tuple[int, int]]:
 
 
 async def test_a_step_removes_whole_records_with_a_bounded_number_of_reactions(
-    reopen: Callable[[], Log], monkeypatch: pytest.MonkeyPatch
+    reopen: Callable[[], Disk], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A room may have millions of reactions, and the database ends a transaction that takes too long."""
     monkeypatch.setattr(retention, "REACTIONS_STEP", 4)
     async with running(reopen()) as log:
-        assert isinstance(log, DatabaseLog)
         await fill(log, 10)
         reacted = [1, 1, 1, 2, 4, 4, 4, 4, 4, 5]
         await submit_all(log, [react(target, user=f"u_{number}") for number, target in enumerate(reacted)])
@@ -136,12 +134,11 @@ async def test_a_step_removes_whole_records_with_a_bounded_number_of_reactions(
 
 
 async def test_a_step_that_fails_is_undone_and_the_steps_before_it_are_told(
-    reopen: Callable[[], Log], monkeypatch: pytest.MonkeyPatch
+    reopen: Callable[[], Disk], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise a room whose records are gone would be shown as whole, and its text would stay in the files."""
     monkeypatch.setattr(retention, "FORGET_STEP", 4)
     async with running(reopen()) as log:
-        assert isinstance(log, DatabaseLog)
         await fill(log, 20)
         remove, calls = log._retention.remove, count(1)
 

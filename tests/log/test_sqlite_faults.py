@@ -26,8 +26,7 @@ from tests.support.serving import eventually
 @pytest.fixture
 async def log(path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SqliteLog]:
     monkeypatch.setattr(file_module, "BUSY_TIMEOUT", 0.01)
-    log = SqliteLog(str(path), wall_ms=clock)
-    async with running(log):
+    async with running(SqliteLog(str(path), wall_ms=clock)) as log:
         yield log
 
 

@@ -19,7 +19,7 @@ from chatserver.log import sqlite_index as index_module
 from chatserver.log import sqlite_schema as schema_module
 from chatserver.log import sqlite_search as search_module
 from chatserver.log.index import Question
-from chatserver.log.interface import MAX_READ_BYTES, Log, LogUnavailable
+from chatserver.log.interface import MAX_READ_BYTES, LogUnavailable
 from chatserver.log.sqlite import SqliteLog
 from chatserver.log.sqlite_indexing import index_rooms
 from tests.log.support import Clock, draft, fill, running, submit_all
@@ -35,12 +35,10 @@ APPLE = Question(("apple",))
 async def log(path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SqliteLog]:
     monkeypatch.setattr(index_module, "INDEX_INTERVAL", 0)
     async with running(SqliteLog(str(path))) as log:
-        assert isinstance(log, SqliteLog)
         yield log
 
 
-async def indexed(log: Log) -> None:
-    assert isinstance(log, SqliteLog)
+async def indexed(log: SqliteLog) -> None:
     await eventually(lambda: not log.index.behind and log.index._backlog_after is None)
 
 
@@ -128,7 +126,6 @@ async def test_an_index_with_other_words_is_rebuilt(path: Path, monkeypatch: pyt
     assert killed.execute("SELECT indexed, deletions FROM rooms, search_debris").fetchone() == (4, 0)
     killed.close()
     async with running(SqliteLog(str(path))) as log:
-        assert isinstance(log, SqliteLog)
         await indexed(log)
         assert in_index(path) == list(range(1, 11))
         assert await find(log, "еще") == await find(log, "ЕЩЁ app") == said[:1]
@@ -179,7 +176,6 @@ async def test_news_is_indexed_in_batches_and_a_busy_room_delays_no_other(
         await append(log, draft("apple"))
         await indexed(log)
         assert log.index.lag == 0.0
-        assert isinstance(log, SqliteLog)
         await append(log, draft("apple"))  # the first of the next batch
         for _ in range(3):
             await log.change("a turn of the writing thread", lambda connection: None)
@@ -299,7 +295,6 @@ async def test_a_message_changed_before_it_is_indexed_is_indexed_in_its_new_stat
     with monkeypatch.context() as patch:
         patch.setattr(index_module.SqliteIndex, "run", never)
         async with running(SqliteLog(str(path))) as log:
-            assert isinstance(log, SqliteLog)
             await submit_all(log, [draft(f"apple {n}") for n in range(1, 5)])
             await log.change("editing", lambda connection: set_text(connection, 2, "pear 2"))
             await log.retain(lambda _: (3, 0))
@@ -317,7 +312,6 @@ async def test_no_word_of_a_deleted_text_stays_in_the_file(
     """FTS5 only marks a text as deleted; its words stay until the index is merged."""
     monkeypatch.setattr(index_module, "INDEX_INTERVAL", 0)
     async with running(SqliteLog(str(path))) as log:
-        assert isinstance(log, SqliteLog)
         for number in range(12):  # each makes a segment
             await submit_all(log, [draft(f"apple {n} {'' if n or number else secret}") for n in range(20)])
             await indexed(log)

@@ -293,8 +293,7 @@ def test_the_promised_time_allows_several_attempts() -> None:
 async def test_a_page_ends_where_records_were_removed_meanwhile(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Retention may run between two statements of a read; a page never has a hole."""
     monkeypatch.setattr(readers_module, "READ_STEP", 4)
-    log = SqliteLog(str(path))
-    async with running(log):
+    async with running(SqliteLog(str(path))) as log:
         await submit_all(log, [draft(str(number)) for number in range(1, 13)])
         remove = "DELETE FROM messages WHERE text IN ('5', '6')"
         await log.change("removing records", lambda connection: connection.execute(remove))

@@ -42,8 +42,7 @@ async def test_a_bounded_number_of_rooms_is_kept_and_listed(tmp_path: Path, monk
     monkeypatch.setattr(readers_module, "MAX_READ", 4)
     path, clock = str(tmp_path / "chat.db"), Clock()
     for rooms, expected in (("abcdefg", "gfed"), ("ha", "ahgf"), ("", "ahgf")):
-        log = SqliteLog(path, wall_ms=clock)
-        async with running(log):
+        async with running(SqliteLog(path, wall_ms=clock)) as log:
             await write(log, clock, rooms)
             assert await listed(log) == expected
             assert log._opened is not None
@@ -63,8 +62,7 @@ async def test_the_order_is_read_once_even_if_it_takes_longer_than_a_read(
     path, clock = str(tmp_path / "chat.db"), Clock()
     async with running(SqliteLog(path, wall_ms=clock)) as log:
         await write(log, clock, "abc")
-    log = SqliteLog(path, wall_ms=clock)
-    async with running(log):
+    async with running(SqliteLog(path, wall_ms=clock)) as log:
         monkeypatch.setattr(readers_module, "NEWEST_REUSE_FACTOR", 0)
         monkeypatch.setattr(readers_module, "_NEWEST", SLOW)
         with monkeypatch.context() as patch:
