@@ -129,7 +129,7 @@ class Interactive:
             self._day = day
             self._screen.note(day)
         ours = message.user == self._chat.user
-        called = not ours and self._is_called(message)
+        called = self._is_called(message)
         self._divide(message, ours=ours)
         quote = self._recall.quote(message.room, message.reply_to)
         room = message.room if len(self._rooms) > 1 else ""

@@ -115,9 +115,11 @@ class FakeServer(Log):
         self.connections.clear()
         self.members.clear()
 
-    async def say(self, text: str) -> None:
+    async def say(self, text: str, user: dict[str, str] = ZED, **more: Any) -> None:
         """Publish as another user."""
-        await self._push(self.append(text, ZED))
+        said = self.append(text, user)
+        said.update(more)
+        await self._push(said)
 
     async def tell(self, **frame: Any) -> None:
         """Send a frame to every connection."""

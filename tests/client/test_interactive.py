@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import trio
@@ -10,7 +11,7 @@ from chatserver.client.identity import kept_cookie
 from chatserver.client.interactive import TYPING_EVERY
 from chatserver.client.stream import parse_target
 from tests.client.commanded import Terminal, chat, terminal, texts
-from tests.client.fake import ZED, FakeServer, message
+from tests.client.fake import ME, ZED, FakeServer, message
 from tests.support.peers import ask, publish
 from tests.support.serving import eventually, serving
 
@@ -24,13 +25,16 @@ async def person(server: FakeServer) -> AsyncIterator[Terminal]:
 
 
 async def test_a_person_talks_and_leaves(server: FakeServer) -> None:
+    server.errors = [{"code": "unavailable", "message": "not now", "retry_after": 0.01}]
     async with terminal(server) as person:
-        await person.enter("hello there", "12:00\x1b[0m")
+        person.type("hello there\r")
+        assert "not now" not in await person.until("12:00\x1b[0m"), "it is sent by itself"
         await person.until("hello there\r\n")
         person.type("half a line")
         assert "\x1b[2J" not in await person.until("half a line")
         await server.say("an interruption")
-        await person.until("an interruption\r\nlobby> half a line")  # the unfinished line is drawn again
+        # The unfinished line is drawn again, and the day only once.
+        assert "2026" not in await person.until("an interruption\r\nlobby> half a line")
         person.type("\f")
         await person.until("\x1b[H\x1b[2J\r\x1b[Jlobby> half a line")
         person.type("\x1b[D")
@@ -42,6 +46,8 @@ async def test_a_person_talks_and_leaves(server: FakeServer) -> None:
 
 
 async def test_typing_is_sent_and_sent_again_after_a_message(server: FakeServer, person: Terminal) -> None:
+    await person.enter("/who", "in lobby: Me")
+    assert server.typed == 0
     person.type("h")
     await eventually(lambda: server.typed == 1)
     await person.enter("i", "hi\r\n")
@@ -78,6 +84,8 @@ async def test_a_person_lists_rooms_and_people(server: FakeServer) -> None:
         await person.enter("/who Nobody", "nobody with the name Nobody is known")
         await person.enter("/join ops", "in ops, 1 here")
         await person.until("ops> ")
+        await server.say("over here")
+        await person.until("lobby│")
         server.errors = [{"code": "bad_room", "message": "no such room"}]
         await person.enter("/join Nowhere!", "the server says: Nowhere!: no such room")
         await person.enter("/who", "3 in ops")
@@ -178,26 +186,55 @@ async def test_a_new_name_is_kept_for_the_next_start() -> None:
             person.type("\x04")
 
 
-async def test_what_came_meanwhile_is_below_a_line_and_what_is_shown_is_read() -> None:
+async def test_what_came_meanwhile_is_below_a_line_and_what_is_seen_is_read() -> None:
     async with serving() as real:
         server = FakeServer(port=real.address.port)
         async with terminal(server) as person:
-            await publish(real.address, "lobby", "hello")
-            await person.until("hello\r\n")
             cookie = {"Cookie": kept_cookie(parse_target(server.url), "")}
 
-            async def is_read() -> bool:
-                rooms = (await ask(real.address, "GET", "/unread", headers=cookie)).json["rooms"]
-                return "lobby" in rooms and not rooms["lobby"]["unread"]
+            async def expect_read(offset: int) -> None:
+                async def is_read() -> bool:
+                    rooms = (await ask(real.address, "GET", "/unread", headers=cookie)).json["rooms"]
+                    return "lobby" in rooms and rooms["lobby"]["read"] == offset
 
-            await eventually(is_read)
-            person.type("\x04")
+                await eventually(is_read)
+
+            for offset, text in enumerate(("hello", "behind"), 1):
+                await publish(real.address, "lobby", text)
+                await person.until(f"{text}\r\n")
+                if text == "hello":
+                    await expect_read(offset)
+                    person.type("\x1b[Oa")
+                    await person.until("lobby> a")
+            person.type("\x1b[I")
+            await expect_read(2)
+            person.type("\x15\x04")
         for text in ("missed", "too"):
             await publish(real.address, "lobby", text)
         async with terminal(server) as person:
-            for text, is_divided in (("hello", False), ("missed", True), ("too", False)):
+            for text, is_divided in (("hello", False), ("behind", False), ("missed", True), ("too", False)):
                 assert ("─── new" in await person.until(f"{text}\r\n")) == is_divided
             person.type("\x04")
+
+
+async def test_changes_are_told_unless_the_message_came_in_its_present_state(server: FakeServer) -> None:
+    """After a reconnect they are told as well: the message itself does not come again."""
+    server.append("better", ZED)["edited"] = True
+    server.append("", ZED).update(type="edit", target=1, text="better")
+    async with terminal(server) as person:
+        await server.say("news")
+        assert "edited #1" not in await person.until("news")
+        server.append("", ZED).update(type="edit", target=1, text="best")
+        await server.close_all(1012)
+        await person.until("back in lobby")
+        await person.until("edited #1: best")
+        person.type("\x04")
+
+
+async def test_a_client_that_enters_no_room_ends(server: FakeServer) -> None:
+    server.errors = [{"code": "forbidden", "message": "members only"}]
+    async with terminal(server, until="connecting to", code=1) as person:
+        await person.until("members only")
 
 
 async def test_two_names_on_one_machine_are_two_people() -> None:
@@ -248,22 +285,34 @@ async def test_rooms_are_listed_with_their_number_of_records() -> None:
             person.type("\x04")
 
 
-async def test_a_line_marks_the_messages_since_the_window_lost_focus(server: FakeServer, person: Terminal) -> None:
-    await server.say("seen")
-    assert "─── new" not in await person.until("seen")
-    person.type("\x1b[Oa")
-    await person.until("lobby> a")
-    await server.say("@Me, are you there?")
-    shown = await person.until("are you there?")
-    assert "─── new" in shown
-    assert "\a" in shown
-    await server.say("hello, @Melanie?")
-    shown = await person.until("Melanie?")
-    assert "─── new" not in shown
-    assert "\a" not in shown
+async def test_a_line_marks_what_came_since_the_window_lost_focus_and_a_bell_calls(
+    server: FakeServer, person: Terminal
+) -> None:  # fmt: skip
+    async def expect(text: str, *, line: bool, bell: bool, **said: Any) -> None:
+        await server.say(text, **said)
+        shown = await person.until(text)
+        assert ("─── new" in shown, "\a" in shown) == (line, bell)
+
+    await expect("@Me, seen", line=False, bell=False)
+    for text in ("a", "abc"):
+        person.type(f"\x1b[O{text[-1]}")
+        await person.until(f"lobby> {text}")
+        await expect("from my phone", line=False, bell=False, user=ME)
+        await expect("are you there?", line=True, bell=True, mentions=["u_me"])
+        await expect("hello, @Melanie?", line=False, bell=False)
+        await expect("hello, @Me?", line=False, bell=True)
+        person.type("\x1b[Ib")
+        await person.until(f"lobby> {text}b")
 
 
-async def test_who_types_is_shown_in_that_room(server: FakeServer, person: Terminal) -> None:
+async def test_who_types_is_shown_in_that_room_until_the_message(server: FakeServer, person: Terminal) -> None:
+    await server.say("the day is shown once")
+    await person.until("once\r\n")
+    for user in (ME, ZED):  # the first at another client
+        await server.tell(type="typing", room="lobby", user=user)
+    await person.until("lobby (Zed typing)> ")
+    await server.say("hi")
+    assert (await person.until("lobby> ")).count("typing") == 1
     await server.tell(type="typing", room="lobby", user=ZED)
     await person.until("lobby (Zed typing)> ")
     person.type("/join ops\r")
