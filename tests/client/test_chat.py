@@ -106,7 +106,9 @@ async def test_each_call_acts_once_and_a_room_is_left(transport: TransportName) 
         ]  # fmt: skip
         await chat.read("lobby", 4)
         assert (await chat.unread())["lobby"].read == 4
+        assert chat.join("lobby") is room
         room.leave()
+        assert [message.text async for message in room] == ["frist"]
 
         async def has_left() -> bool:
             return me not in (await other.members("lobby")).members
@@ -233,16 +235,6 @@ async def test_a_server_that_keeps_giving_another_name_is_asked_twice_only(serve
         await server.close_all(1012)
         seen = [type(await anext(events)) for _ in range(3)]
         assert seen == [Connected, Connected, Reconnecting], "at once for a name, and later for all else"
-
-
-async def test_leaving_a_room_ends_its_iteration() -> None:
-    async with serving() as server, connect(url(server)) as chat:
-        room = chat.join("lobby")
-        assert chat.join("lobby") is room
-        await room.publish("last words")
-        assert await texts(room, 1) == ["last words"]
-        room.leave()
-        assert [message async for message in room] == []
 
 
 @pytest.mark.jumping_clock
