@@ -25,8 +25,8 @@ async def person(server: FakeServer) -> AsyncIterator[Terminal]:
 
 
 async def test_a_person_talks_and_leaves(server: FakeServer) -> None:
-    server.errors = [{"code": "unavailable", "message": "not now", "retry_after": 0.01}]
     async with terminal(server) as person:
+        server.errors = [{"code": "unavailable", "message": "not now", "retry_after": 0.01}]
         person.type("hello there\r")
         assert "not now" not in await person.until("12:00\x1b[0m"), "it is sent by itself"
         await person.until("hello there\r\n")
