@@ -34,6 +34,7 @@ class WorkerError(InvalidRunError):
     """A process of the generator's own ended, or does not answer, which is not the target's doing."""
 
 
+_NOT_STARTED: Final = "a process of the generator could not start; its output is above"
 _SILENT: Final = "a process of the generator's own does not answer"
 _DIED: Final = "a process of the generator died; its output is above"
 
@@ -61,7 +62,7 @@ class Worker:
                 self.status = word
         self.ended = True
         if self.status is None:
-            raise WorkerError("a process of the generator could not start; its output is above")
+            raise WorkerError(_NOT_STARTED)
 
     async def call(
         self, method: Callable[Concatenate[Any, P], object], *arguments: P.args, **keywords: P.kwargs
@@ -124,6 +125,8 @@ async def spawn(nursery: trio.Nursery, part: PartName, role: Role) -> Worker:
         await process.stdin.send_all(encode(role))
         with trio.fail_after(ANSWER_SECONDS):
             await nursery.start(worker.listen)
+    except trio.BrokenResourceError:  # it ended before it read its role
+        raise WorkerError(_NOT_STARTED) from None
     except trio.TooSlowError:
         raise WorkerError(_SILENT) from None
     finally:

@@ -146,15 +146,23 @@ async def test_a_player_that_dies_leaves_the_report_of_the_others(monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    ("code", "told"), [("raise SystemExit(1)", "could not start"), ("import time; time.sleep(600)", "does not answer")]
+    ("code", "told"),
+    [
+        ("import sys; sys.stdin.buffer.read(1)", "could not start"),
+        ("raise SystemExit(1)", "could not start"),
+        ("import time; time.sleep(600)", "does not answer"),
+    ],
 )
 async def test_a_player_that_does_not_begin_makes_the_run_invalid(
     code: str, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was left behind: its process, and the pipes to it."""
+    """It was left behind: its process, and the pipes to it. One that ended before it read its role was a traceback."""
 
     async def start(part: str) -> trio.Process:
-        return await trio.lowlevel.open_process([sys.executable, "-c", code], stdin=-1, stdout=-1)
+        process = await trio.lowlevel.open_process([sys.executable, "-c", code], stdin=-1, stdout=-1)
+        if "Exit" in code:
+            await process.wait()
+        return process
 
     monkeypatch.setattr(workers, "start", start)
     monkeypatch.setattr(workers, "LEAVE_SECONDS", 0.1)
