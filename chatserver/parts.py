@@ -157,7 +157,9 @@ def build(
         forwarded=None if forwarded is None else forwarded.apply,
     )  # fmt: skip
     sink.answer_with = exchanges.answer_held
-    _let_end(services, connections, exchanges, websockets)
+    # Sign-out and moderation end other people's connections.
+    services.identities.signed_out.end = SignOutSearch(connections, exchanges, websockets).begin
+    services.moderation.apply = Enforcer(connections, hub, exchanges).apply
     _bind(connections, settings, exchanges, websockets, hub)
     first = State.HEAD
     handshakes = None
@@ -213,14 +215,6 @@ def _services(
     if others is not None:
         others.attach(services, faulted)
     return services
-
-
-def _let_end(
-    services: Services, connections: Connections, exchanges: HttpExchanges, websockets: WebSocketHandler
-) -> None:  # fmt: skip
-    """Give sign-out and moderation the functions that end other people's connections."""
-    services.identities.signed_out.end = SignOutSearch(connections, exchanges, websockets).begin
-    services.moderation.apply = Enforcer(connections, services.hub, exchanges).apply
 
 
 def _bind(
