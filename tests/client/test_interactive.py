@@ -46,7 +46,9 @@ async def test_a_person_talks_and_leaves(server: FakeServer) -> None:
 
 
 async def test_typing_is_sent_and_sent_again_after_a_message(server: FakeServer, person: Terminal) -> None:
-    await person.enter("/who", "in lobby: Me")
+    person.type("/wh")
+    await person.until("/wh")
+    await person.enter("o", "in lobby: Me")
     assert server.typed == 0
     person.type("h")
     await eventually(lambda: server.typed == 1)
