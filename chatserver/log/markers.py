@@ -267,7 +267,8 @@ class DatabaseMarkers(Generic[C]):
         queries = self._queries
 
         def find(connection: C) -> dict[str, Unread]:
-            wanted = list(spans(queries.places(places, connection)))
+            found = {place.room: place for place in queries.places(places, connection)}
+            wanted = list(spans(found[room] for room in places if room in found))  # the first ones are counted exactly
             return count_spans(wanted, lambda step: queries.count(user_id, step, connection), queries.clock)
 
         return await self._log.ask(find)

@@ -151,7 +151,7 @@ def test_what_a_server_says_does_not_control_the_terminal(
     monkeypatch.setattr(Player, "play", AsyncMock(side_effect=InvalidRunError("only 0 of 50: error \x1b[2J")))
     with planted() as server:
         assert exit_code("attack", server.url, "--kind", "slow-head", "--clients", "1") == 3
-    assert "loadgen: invalid run: only 0 of 50: error \N{REPLACEMENT CHARACTER}[2J\n" in capsys.readouterr().err
+    assert "INVALID  only 0 of 50: error \N{REPLACEMENT CHARACTER}[2J\n" in capsys.readouterr().out
 
 
 def test_a_scorecard_has_a_row_for_each_attack_a_floor_beside_it_and_writes_its_report(tmp_path: Path) -> None:

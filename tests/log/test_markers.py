@@ -106,6 +106,8 @@ async def test_records_beyond_the_bound_count_by_offsets(log: Log, monkeypatch: 
             await append(log, emoji)
     found = await log.markers.unread("u_ann", {"a": 0, "b": 2, "c": 2})
     assert found == {"a": Unread(0, 1, 0), "b": Unread(2, 0, 0), "c": Unread(2, 3, 0)}
+    found = await log.markers.unread("u_ann", {"c": 2, "b": 2, "a": 0})
+    assert found == {"a": Unread(0, 4, 0), "b": Unread(2, 0, 0), "c": Unread(2, 0, 0)}, "the rooms asked first"
     await log.retain(lambda _: (1, 0))
     assert await log.markers.unread("u_ann", {"a": 1}) == {"a": Unread(1, 3, 0)}
 
