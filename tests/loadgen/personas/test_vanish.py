@@ -86,7 +86,7 @@ async def test_it_finds_out_by_itself_that_the_server_has(name: str, how: str) -
     with patch.object(Client, "is_forgotten", autospec=True, side_effect=Client.is_forgotten) as looks:
         async with listening() as server, playing(server.url, name) as play:
             stream = await _opened(server, name)
-            await until(lambda: looks.call_count == 3)
+            await until(lambda: looks.call_count >= 3)
             assert play.client.is_dark
             if how == "close":
                 stream.socket.close()
