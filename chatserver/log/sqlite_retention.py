@@ -18,8 +18,8 @@ from chatserver.log.sqlite_schema import LAST_KEPT, OFFSETS
 
 # Only ? marks and constants of this package are formatted into statements.
 _ROOMS = f"""
-    SELECT json_group_array(json_array(rooms.id, name, forgotten, last, coalesce(time, ?1), ?1)) FROM
-        (SELECT id, name, forgotten, {LAST_KEPT} AS last FROM rooms WHERE id > ?2 ORDER BY id LIMIT ?3) AS rooms
+    SELECT json_group_array(json_array(rooms.id, name, forgotten, last, coalesce(time, ?), ?)) FROM
+        (SELECT id, name, forgotten, {LAST_KEPT} AS last FROM rooms WHERE id > ? ORDER BY id LIMIT ?) AS rooms
     LEFT JOIN messages ON place = (rooms.id << {OFFSET_BITS}) + forgotten + 1
 """  # noqa: S608
 _RECORDS = f"""
@@ -36,7 +36,7 @@ _decode_records = msgspec.json.Decoder(list[tuple[int, int, int, str]]).decode
 
 def rooms(after: int, most: int, now: int | None, connection: sqlite3.Connection) -> Sequence[Room]:
     """See `RetentionQueries`."""
-    return _decode_rooms(connection.execute(_ROOMS, (now, after, most)).fetchone()[0])
+    return _decode_rooms(connection.execute(_ROOMS, (now, now, after, most)).fetchone()[0])
 
 
 def records(due: Sequence[Due], share: int, connection: sqlite3.Connection) -> Iterable[tuple[int, int, int, str]]:

@@ -1,9 +1,11 @@
 """Retention: one suite for all engines, and the steps of it in a database."""
 
+import re
 import sqlite3
 from collections.abc import Callable
 from functools import partial
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -170,3 +172,9 @@ def test_in_sqlite_a_step_is_a_few_statements_however_many_rooms_it_looks_at(
         assert len(first) == lost
         assert len({each for each in statements if not each.startswith("--")}) <= most  # a trigger repeats one
         statements.clear()
+
+
+def test_no_mark_of_a_statement_has_a_number() -> None:
+    """Values are given in order: CPython 3.12 warns of `?1` then, and 3.14 refuses it."""
+    modules = Path(sqlite_retention.__file__).parent.glob("sqlite*.py")
+    assert not [path.name for path in modules if re.search(r"\?\d", path.read_text())]
