@@ -87,7 +87,8 @@ def step(
         removed.append((id_, offset, time))
         if state.edit:
             edits.append((id_, state.edit))
-        if offset == due[id_][1] + share - 1:
+        _, low, _, _ = due[id_]
+        if offset == low + share - 1:
             unfinished.append(id_)
     if removed:
         queries.remove(removed, edits, connection)

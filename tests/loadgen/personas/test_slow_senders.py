@@ -63,8 +63,9 @@ async def test_slow_body_announces_much_and_sends_little() -> None:
         assert dict(request.headers)[b"content-length"] == b"%d" % BODY_BYTES
         data = body.next_event()
         assert isinstance(data, h11.Data)
-        assert set(bytes(data.data)) == set(b"x")
-        assert 10 <= len(data.data) < 100
+        sent = len(said) - len(said.rstrip(b"x"))  # perhaps more than ten, on a busy machine
+        assert bytes(data.data) == b"x" * sent
+        assert sent < 100
         assert body.next_event() is h11.NEED_DATA
         assert play.cohort.held == 1
 
