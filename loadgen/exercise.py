@@ -78,7 +78,7 @@ def whole_cycles(neighbours: Numbers, seconds: float) -> tuple[Numbers, list[str
     short = [f"{each.name} {each.cycle_seconds:g} s" for each in neighbours if each not in kept]
     if not short:
         return kept, []
-    return kept, [f"not exercised: collateral of {', '.join(short)}: {seconds:g} s are too short (--fixed-duration)"]
+    return kept, [f"not exercised: collateral of {', '.join(short)}: {seconds:g} s are too short for a whole cycle"]
 
 
 class Standing:

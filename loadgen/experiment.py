@@ -4,6 +4,7 @@ Owns: the one type behind every command and scenario that loads a server, and it
 attack (`attack`, a row of `scorecard`). May not: open a connection.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -99,7 +100,7 @@ class Experiment:
     groups: tuple[Group, ...]
     phases: tuple[Phase, ...]
     probes: Probes | None = None
-    fixed_duration: bool = False  # leave out neighbours that need longer, instead of playing for as long as they need
+    longest_cycle: float = math.inf  # seconds; it lasts until each neighbour whose cycle is no longer has ended one
     drain_seconds: float = DRAIN_SECONDS
 
     @property
@@ -163,9 +164,9 @@ class Experiment:
 
     @property
     def cycle_seconds(self) -> float:
-        """The longest cycle of a neighbour; 0 if the attack does not last longer for it."""
+        """The longest cycle for which the attack lasts longer, if it must."""
         cycles = (persona.cycle_seconds for persona in self.neighbours)
-        return 0.0 if self.fixed_duration else max(cycles, default=0.0)
+        return max((cycle for cycle in cycles if cycle <= self.longest_cycle), default=0.0)
 
     @property
     def expected_seconds(self) -> float:
@@ -248,7 +249,7 @@ def attack(
     baseline_seconds: float,
     attack_seconds: float,
     recovery_seconds: float,
-    fixed_duration: bool = False,
+    longest_cycle: float = math.inf,
 ) -> Experiment:
     """Baseline, attack, recovery: all three in one run on one machine, so that noise affects all of them."""
     return Experiment(
@@ -267,5 +268,5 @@ def attack(
             Phase(name="recovery", counts_as=Counts.RECOVERY, seconds=recovery_seconds),
         ),
         probes=probes,
-        fixed_duration=fixed_duration,
+        longest_cycle=longest_cycle,
     ).beside(neighbours)

@@ -3,6 +3,7 @@
 Owns: the file's keys, and errors that name the key and the line. May not: play the `Experiment` that it returns.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -146,7 +147,7 @@ def _scenario(file: _File) -> Scenario:
         phases=(arrival(), *phases) if slow else phases,
         probes=probes,
         drain_seconds=file.drain,
-        fixed_duration=file.victims is None or file.victims.fixed_duration,
+        longest_cycle=0.0 if file.victims is None or file.victims.fixed_duration else math.inf,
     )
     return Scenario(experiment.beside(slow), tuple(file.fail_if), file.no_bar, file.connect_rate)
 

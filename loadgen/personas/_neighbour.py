@@ -57,7 +57,8 @@ class Neighbour(Planner, Member):
     speaks_first: ClassVar[tuple[float, float] | None] = None  # seconds to the first message; default: `speaks_every`
     speaks_every: ClassVar[tuple[float, float]]
     patience_seconds: ClassVar[float]  # for the acknowledgement of a message
-    in_touch: ClassVar[tuple[float, float] | None] = None  # seconds until it loses its network
+    first_in_touch: ClassVar[tuple[float, float] | None] = None  # seconds until it first loses its network
+    in_touch: ClassVar[tuple[float, float] | None] = None  # seconds until it loses it again
     dark_seconds: ClassVar[float] = 0.0  # how long it is without one
 
     def __init__(self, cohort: Cohort, index: int) -> None:
@@ -69,11 +70,11 @@ class Neighbour(Planner, Member):
 
     def on_joined(self, message: Envelope) -> None:
         self.plan(self.between(self.speaks_first or self.speaks_every), self._speak)
-        self._plan_loss()
+        self._plan_loss(self.first_in_touch)
 
-    def _plan_loss(self) -> None:
-        if self.in_touch is not None:
-            self.plan(self.between(self.in_touch), self.lose_touch)
+    def _plan_loss(self, in_touch: tuple[float, float] | None) -> None:
+        if in_touch is not None:
+            self.plan(self.between(in_touch), self.lose_touch)
 
     def _speak(self) -> None:
         self.plan(self.between(self.speaks_every), self._speak)
@@ -97,7 +98,7 @@ class Neighbour(Planner, Member):
 
     def regain_touch(self) -> None:
         self.come_back()
-        self._plan_loss()
+        self._plan_loss(self.in_touch)
 
     def on_text(self, frame: wire.Frame) -> None:
         message = decode(frame)

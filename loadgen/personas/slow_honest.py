@@ -26,9 +26,10 @@ class Office(Neighbour):
     name = "office"
     usual_clients = PEOPLE
     one_address = True
+    speaks_first = (0.0, 60.0)
     speaks_every = (30.0, 90.0)
     patience_seconds = 10.0
-    cycle_seconds = speaks_every[0] + patience_seconds  # when some of them have spoken
+    cycle_seconds = 25.0 + patience_seconds  # when 125 of them have spoken
 
 
 ROUND_TRIP_SECONDS: Final = 0.6
@@ -49,11 +50,13 @@ class Phone2G(Neighbour):
     name = "phone-2g"
     receive_buffer_bytes = 4096
     read_bytes = int(BYTES_A_SECOND * READ_EVERY_SECONDS)
+    speaks_first = (0.0, 20.0)
     speaks_every = (20.0, 40.0)
     patience_seconds = 120.0  # an acknowledgement waits behind all other data, at 3 KB/s
+    first_in_touch = (5.0, 25.0)
     in_touch = (20.0, 40.0)
     dark_seconds = 10.0  # behind a hill, in a lift, between two cells
-    cycle_seconds = in_touch[1] + dark_seconds
+    cycle_seconds = first_in_touch[1] + dark_seconds
 
     def on_joined(self, message: Envelope) -> None:
         super().on_joined(message)
@@ -104,7 +107,7 @@ class Tunnel(Neighbour):
     """
 
     name = "tunnel"
-    first_in_touch = (5.0, 15.0)
+    first_in_touch = (5.0, 10.0)
     # TCP doubles its retransmission timeout, so after the tunnel it may wait as long again. If the member were in the
     # next tunnel by then, TCP would end the connection, not the server.
     in_touch = (30.0, 60.0)
@@ -113,7 +116,7 @@ class Tunnel(Neighbour):
     cycle_seconds = first_in_touch[1] + dark_seconds
 
     def on_joined(self, message: Envelope) -> None:
-        self.plan(self.between(self.first_in_touch), self.lose_touch)
+        self._plan_loss(self.first_in_touch)
 
     def regain_touch(self) -> None:
         super().regain_touch()

@@ -18,6 +18,7 @@ from loadgen.messages import GroupStatus
 from loadgen.personas import registry
 from loadgen.personas._malformed_http import cases
 from loadgen.protocols import served
+from loadgen.scorecard import HEALTHY, LONGEST_ROW
 from tests.loadgen.readings import group
 
 PERSONAS = registry()
@@ -176,7 +177,15 @@ def test_neighbours_play_whole_cycles_or_not_at_all() -> None:
     kept, [reason] = whole_cycles(neighbours, 30.0)
     assert PERSONAS["tunnel"] not in kept
     assert PERSONAS["curl"] in kept
-    assert "tunnel 40 s" in reason
+    assert "tunnel 35 s" in reason
+
+
+def test_a_row_of_a_scorecard_is_long_enough_for_all_neighbours_but_one_and_all_rows_take_35_minutes() -> None:
+    row = HEALTHY.attacked(3.0, 12.0, 3.0, LONGEST_ROW)
+    kept, _ = whole_cycles(row.neighbours, row.expected_seconds)
+    assert {persona.name for persona in row.neighbours.keys() - kept} == {"sleepy-tab"}
+    rows = sum(not persona.honest for persona in PERSONAS.values())
+    assert rows * (row.expected_seconds + 5.0) <= 35 * 60
 
 
 def test_every_neighbour_says_how_long_its_cycle_is() -> None:

@@ -43,8 +43,9 @@ def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
         (slow_honest.SlowTypist, {"pause_seconds": 0.05}),
         (slow_honest.Bandwidth, {"pause_seconds": 0.05}),
         (slow_honest.Batch, {"pause_seconds": 0.05}),
-        (slow_honest.Office, {"speaks_every": (0.1, 0.2)}),
-        (slow_honest.Phone2G, {"speaks_every": (0.1, 0.2), "in_touch": (600.0, 600.0), "dark_seconds": 0.1}),
+        (slow_honest.Office, {"speaks_first": (0.1, 0.2), "speaks_every": (0.1, 0.2)}),
+        (slow_honest.Phone2G, {"speaks_first": (0.1, 0.2), "speaks_every": (0.1, 0.2), "dark_seconds": 0.1}),
+        (slow_honest.Phone2G, {"first_in_touch": (600.0, 600.0)}),
         (slow_honest.SleepyTab, {"speaks_first": (0.0, 0.1), "speaks_every": (0.1, 0.1)}),
         (slow_honest.Tunnel, {"first_in_touch": (0.1, 0.2), "in_touch": (0.1, 0.2), "dark_seconds": 0.1}),
     ):
@@ -179,10 +180,9 @@ async def test_the_phone_reads_little_at_a_time() -> None:
 
 
 async def test_the_phone_is_out_of_touch_and_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slow_honest.Phone2G, "in_touch", (0.1, 0.1))
+    monkeypatch.setattr(slow_honest.Phone2G, "first_in_touch", (0.1, 0.1))
     async with _joined("phone-2g") as (play, room):
         await until(lambda: play.client.is_dark)
-        monkeypatch.setattr(slow_honest.Phone2G, "in_touch", (600.0, 600.0))
         await _tell(room, 1)
         assert not play.cohort.deliveries
         await until(lambda: play.cohort.deliveries == 1)
@@ -315,24 +315,28 @@ async def test_curl_bears_a_close_between_two_polls_and_none_within(monkeypatch:
         await until(lambda: play.cohort.ended == {"closed": 1})
 
 
-async def _post(stream: trio.SocketStream) -> int:
-    """Take a message, and say in how many pieces it came."""
-    pieces, got = 0, b""
+async def _post(stream: trio.SocketStream) -> None:
+    """Take a message."""
+    got = b""
     while not got.endswith(b"x" * slow_honest.TEXT_BYTES):
         got += await stream.receive_some(1 << 20)
-        pieces += 1
     request, _ = parsed(got)
     assert (request.method, request.target) == (b"POST", b"/rooms/bandwidth/messages")
     await answer(stream, 201, b"{}")
-    return pieces
 
 
-async def test_a_thin_line_posts_in_pieces_and_reads_a_little_at_a_time() -> None:
-    body = b"x" * 40_000
+async def test_a_thin_line_posts_in_pieces_and_reads_a_little_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    body, pieces, send = b"x" * 40_000, [], slow_honest.Bandwidth.send
+
+    def counted(client: slow_honest.Bandwidth, data: bytes) -> None:
+        pieces.append(len(data))
+        send(client, data)
+
+    monkeypatch.setattr(slow_honest.Bandwidth, "send", counted)
     async with meeting("bandwidth") as (play, stream):
         stream.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_SNDBUF, 4096)
         for _ in range(2):
-            assert await _post(stream) > 1
+            await _post(stream)
             assert (await request_of(stream)).target == b"/rooms/bandwidth/messages?limit=10"
             before, begun = play.cohort.received_bytes, trio.current_time()
             await answer(stream, 200, body)
@@ -340,6 +344,9 @@ async def test_a_thin_line_posts_in_pieces_and_reads_a_little_at_a_time() -> Non
             reads = len(body) / slow_honest.Bandwidth.read_bytes
             assert trio.current_time() - begun >= (reads - 2) * slow_honest.MOVES_EVERY_SECONDS
         assert not play.cohort.ended
+    full, rest, asked = slow_honest.Bandwidth.piece_bytes, pieces[2], pieces[3]
+    assert max(rest, asked) < full
+    assert pieces[:8] == 2 * [full, full, rest, asked]
 
 
 async def test_a_thin_line_bears_a_close_between_two_requests_and_none_within(monkeypatch: pytest.MonkeyPatch) -> None:
