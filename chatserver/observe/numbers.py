@@ -17,13 +17,12 @@ import msgspec
 from prometheus_client.core import Metric
 from prometheus_client.exposition import generate_latest
 
-#: Gauges that are not added up, because workers share the value or each has its own maximum: how to choose one.
+#: In the names of maxima, of which the largest is chosen.
+_OF_MAXIMA = "_max_"
+#: Other gauges that are not added up, mostly because workers share the value: how to choose one.
 _CHOSEN: Mapping[str, Callable[[float, float], float]] = {
     "chatserver_sanctions": max,
     "chatserver_index_lag_seconds": max,
-    "chatserver_loop_stall_max_seconds": max,
-    "chatserver_loop_lag_max_seconds": max,
-    "chatserver_gc_max_seconds": max,
     "chatserver_processes": max,
     "chatserver_members_elsewhere": max,
     "chatserver_shard_up": min,
@@ -90,9 +89,9 @@ def _merged(parts: Iterable[Iterable[Family]]) -> list[Family]:
     found: dict[str, tuple[Family, dict[tuple[str, Labels], float]]] = {}
     for family in (family for part in parts for family in part):
         _, values = found.setdefault(family.name, (family, {}))
+        both = max if _OF_MAXIMA in family.name else _CHOSEN.get(family.name, add)
         for name, labels, value in family.samples:
             key = (name, tuple(labels.items()))
-            both: Callable[[float, float], float] = _CHOSEN.get(family.name, add)
             values[key] = both(values[key], value) if key in values else value
     return [
         Family(family.name, family.help, family.kind, [(name, dict(labels), value) for (name, labels), value in

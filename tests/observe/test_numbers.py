@@ -17,6 +17,7 @@ def worker(closes: dict[str, float], held: float, worst: float, below: float) ->
         counter,
         GaugeMetricFamily("chatserver_members", "Members", held),
         GaugeMetricFamily("chatserver_loop_stall_max_seconds", "Longest", worst),
+        GaugeMetricFamily("process_max_resident_memory_bytes", "Largest", worst),
         GaugeMetricFamily("chatserver_sanctions", "In force", 3),
         GaugeMetricFamily("chatserver_index_lag_seconds", "Of what this worker wrote", held),
         GaugeMetricFamily("chatserver_shard_up", "Up", held > 5),  # a bool, as the shards report it
@@ -52,6 +53,7 @@ def test_sums_and_the_worst_and_histograms() -> None:
         ("chatserver_closes_total", ("flush",)): 2,
         ("chatserver_members", ()): 11,
         ("chatserver_loop_stall_max_seconds", ()): 0.5,
+        ("process_max_resident_memory_bytes", ()): 0.5,
         ("chatserver_sanctions", ()): 3,
         ("chatserver_index_lag_seconds", ()): 7,
         ("chatserver_shard_up", ()): 0,
