@@ -6,12 +6,13 @@ nothing.
 
 Once a second each process sends the whole presence of each room in which it has changed, and without any change a
 heartbeat every other second. Messages may be lost, late or doubled: they are numbered, and a process that misses one
-requests a report of all rooms, whose begin and end are marked. A process that is silent for EXPIRY is forgotten with
-all its people.
+requests a report of all rooms, whose begin and end are marked. Kicks are repeated in the messages of the next seconds.
+A process that is silent for EXPIRY is forgotten with all its people.
 """
 
 import math
 import secrets
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -119,6 +120,8 @@ class Cluster:
         self._moved: dict[tuple[str, int], ReadReport] = {}
         self._hints: dict[str, None] = {}
         self._kicked: dict[tuple[str, str], Kicked] = {}
+        # Kicks that were sent: when, in which message, and the kick. They are repeated for EXPIRY.
+        self._repeated: deque[tuple[float, int, Kicked]] = deque(maxlen=NOTICES_PER_MESSAGE)
         self.on_hint: Callable[[str], None] = lambda name: None
         self.on_kick: Callable[[str, str], object] = lambda user, room: None
         hub.registry.make_presence = self._make_presence
@@ -197,6 +200,9 @@ class Cluster:
     def _fill(self, report: ProcessReport) -> int:
         """Add notices and rooms to a message. Returns the number of rooms plus their named people."""
         report.typed, report.moved, report.kicked = _some(self._typed), _some(self._moved), _some(self._kicked)
+        now = self._clock()
+        report.repeated = [(number, kicked) for sent, number, kicked in self._repeated if now < sent + EXPIRY]
+        self._repeated += [(now, report.number, kicked) for kicked in report.kicked]
         size = 0
         while self._unreported and size < PEOPLE_PER_MESSAGE:
             room = next(iter(self._unreported))
@@ -292,6 +298,7 @@ class Cluster:
             return None
         if report.number > process.number + 1:
             process.incomplete, process.unconfirmed = True, None
+            report.kicked[:0] = [kicked for number, kicked in report.repeated if number > process.number]
         process.number, process.last_heard = report.number, self._clock()
         return process
 

@@ -67,6 +67,7 @@ class ProcessReport(msgspec.Struct, array_like=True, gc=False):
     moved: list[ReadReport] = []
     hints: list[str] = []  # what to read from the log again
     kicked: list[Kicked] = []
+    repeated: list[tuple[int, Kicked]] = []  # kicks, each with the number of the message that had it in `kicked`
 
 
 #: Bytes of a message that is decoded; a datagram takes no more.

@@ -171,6 +171,22 @@ async def test_a_message_that_comes_again_or_late_is_ignored() -> None:
     assert (await it.people(), it.kicks) == (0, ["u_bob"])
 
 
+async def test_a_kick_whose_message_was_lost_comes_with_the_next(air: Air, pair: Pair) -> None:
+    """A moderator was told that the user was out, and the worker that lost the one datagram kept the connection."""
+    ours, other = pair
+    kicks: list[str] = []
+    ours.cluster.on_kick = lambda user, room: kicks.append(user)
+    await trio.sleep(SAID)
+    air.spoil = lambda message: []
+    other.cluster.kick("u_bob", "lobby")
+    await trio.sleep(1.1 * REPORT_INTERVAL)
+    air.spoil = lambda message: [message]
+    other.cluster.kick("u_eve", "lobby")
+    await trio.sleep(EXPIRY + SAID)
+    assert kicks == ["u_bob", "u_eve"]
+    assert air.said[-1].repeated == []
+
+
 async def test_a_room_is_gone_only_when_a_whole_report_does_not_name_it() -> None:
     it = Ear()
     it.hear(1, "a", "b", "c")
