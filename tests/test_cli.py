@@ -1,4 +1,3 @@
-import io
 import json
 import os
 import re
@@ -15,6 +14,7 @@ from chatserver import __version__, cli
 from chatserver.settings.describe import print_limits, shown_value
 from chatserver.settings.fields import SPECS, Settings, flag_name
 from chatserver.settings.spec import Section
+from tests.support.tty import Tty
 
 COMMANDS = ("serve", "limits", "chat", "token", "doctor", "admin")
 ADMIN_FLAGS = ("--room", "r", "--token", "t")
@@ -200,12 +200,8 @@ def test_limits_in_a_pipe_are_aligned_lines(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_limits_on_a_terminal_are_a_table_that_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
     monkeypatch.setenv("COLUMNS", "90")
-    file = Terminal()
+    file = Tty()
     print_limits(Settings(), file)
     words = set(re.sub(r"\x1b\[[0-9;]*m", "", file.getvalue()).split())
     assert {"--max-rooms-per-connection", "Deadlines", "65,536"} <= words

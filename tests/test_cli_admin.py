@@ -16,6 +16,7 @@ from chatserver.client.moderate import AdminError, print_audit, print_sanctions
 from tests.support.moderating import MODERATOR, guest, id_of, moderated, signed_in
 from tests.support.peers import ask, chatter
 from tests.support.serving import Serving
+from tests.support.tty import Tty
 
 ANN, EVE = guest("ann"), guest("eve")
 TOKEN = MODERATOR["Authorization"].removeprefix("Bearer ")
@@ -147,11 +148,6 @@ async def test_a_token_may_be_in_a_file(admin: Admin, tmp_path: Path) -> None:
     assert (await admin.run("sanctions", token=f"@{file}"))[0] == 0
 
 
-class _Tty(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
 def test_at_a_terminal_there_are_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "160")
     by = {"id": "u_mod", "name": "Mod"}
@@ -162,7 +158,7 @@ def test_at_a_terminal_there_are_tables(monkeypatch: pytest.MonkeyPatch) -> None
         "id": 3, "time": "2026-01-01T00:00:00.000Z", "by": by, "network": "192.0.2.1", "action": "ban", "room": "*",
         "target": "u_x", "detail": "60 s: [spam]",
     }  # fmt: skip
-    file = _Tty()
+    file = Tty()
     print_sanctions([sanction], file)
     print_audit([entry], file)
     print_sanctions([], file)
@@ -173,7 +169,7 @@ def test_at_a_terminal_there_are_tables(monkeypatch: pytest.MonkeyPatch) -> None
         assert words in shown, words
 
 
-@pytest.mark.parametrize("file", [_Tty(), io.StringIO()], ids=["terminal", "pipe"])
+@pytest.mark.parametrize("file", [Tty(), io.StringIO()], ids=["terminal", "pipe"])
 def test_texts_of_users_move_no_cursor_and_make_no_line(file: io.StringIO) -> None:
     """Any user can put such an entry into the trail, by a search for the messages of `user`."""
     target = "u\x1b]0;x\x07\n9\tban"

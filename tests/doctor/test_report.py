@@ -7,14 +7,10 @@ import pytest
 from chatserver.doctor.facts import Delivery, Node, Report, Shards, Trouble
 from chatserver.doctor.findings import conclude
 from chatserver.doctor.report import print_report
+from tests.support.tty import Tty
 from tests.test_docs import DOCS, fences
 
 URLS = ("http://10.0.0.11:8000", "http://10.0.0.12:8000")
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 def report() -> Report:
@@ -59,7 +55,7 @@ def test_a_terminal_has_colours_and_may_be_narrow(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    file = Terminal()
+    file = Tty()
     print_report(report(), file)
     lines = file.getvalue().splitlines()
     assert any("\x1b[" in line for line in lines)
