@@ -92,6 +92,7 @@ class Interactive:
             self._recall.take(event)
         if not isinstance(event, wire.Presence):
             self._arrivals.begin_line()
+        words = self._narrator.words(event)
         match event:
             case wire.Message():
                 self._message(event)
@@ -100,26 +101,24 @@ class Interactive:
             case wire.Typing(room, user):
                 if user != self._chat.user:
                     self._nursery.start_soon(self._show_typing, room, render.name_of(user))
-            case wire.Read() | events.Postponed(code="unavailable"):
-                pass
-            case wire.Edit() | wire.Deletion() | wire.Reaction() if event.offset <= self._shown.get(event.room, 0):
-                pass  # the message was shown in its present state already
+            case wire.Edit() | wire.Deletion() | wire.Reaction():
+                if words and event.offset > self._shown.get(event.room, 0):  # else it came in its present state
+                    self._screen.note(render.label(self._unclear(event.room)) + words)
             case events.Entered():
                 self._entered(event)
-                self._note(self._narrator.words(event))
+                self._note(words)
             case events.Gap():
                 self._recall.forget(event.room)
-                self._note(self._narrator.words(event))
+                self._note(words)
             case events.Reconnecting():
-                words = self._narrator.words(event)
                 self._note(words and f"{words} Enter tries now.")
             case events.Complaint(str(room)):
-                self._note(self._narrator.words(event))
+                self._note(words)
                 if not self._shown:  # no room was ever entered
                     raise Left(unsent=1)
                 self._lose(room)
             case _:
-                self._note(self._narrator.words(event))
+                self._note(words)
         self._prompt()
         self._screen.draw()
 
@@ -132,13 +131,17 @@ class Interactive:
         called = self._is_called(message)
         self._divide(message, ours=ours)
         quote = self._recall.quote(message.room, message.reply_to)
-        room = message.room if len(self._rooms) > 1 else ""
+        room = self._unclear(message.room)
         bell = "\a" if called and not self._screen.focused else ""
         self._screen.print(
             bell + render.message_lines(message, self._screen.style, room=room, quote=quote, called=called)
         )
         if self._screen.focused:
             self._seen[message.room] = message.offset
+
+    def _unclear(self, room: str) -> str:
+        """Return the room's name if there are others, so that it has to be shown."""
+        return room if len(self._rooms) > 1 else ""
 
     def _divide(self, message: wire.Message, *, ours: bool) -> None:
         """Draw the line above new messages: new since the last visit, or since the window lost the focus."""

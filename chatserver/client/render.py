@@ -21,6 +21,7 @@ HARMLESS = frozenset("\u200c\u200d\u00a0\u202f\u3000")
 _MEMBERS_SHOWN = 100  # in the answer to /who
 _NAMES_SHOWN = 3  # in one line of presence; of more, only the number is shown
 _QUOTE = 60  # characters of a quoted message
+_BRIEF = 1.0  # s; a text that is sent again sooner is not told of
 INDENT = 7  # columns before the lines of a message after the first
 _TAB = 4  # columns
 _SGR = re.compile(r"\x1b\[[0-9;]*m")
@@ -55,7 +56,7 @@ class Style:
         return self._with(f"1;{_NAME_COLOURS[crc32(user.id.encode()) % len(_NAME_COLOURS)]}", name_of(user))
 
     def _with(self, code: str, text: str) -> str:
-        return f"\x1b[{code}m{text}\x1b[0m" if self.colours else text
+        return f"\x1b[{code}m{text}\x1b[0m" if self.colours and text else text
 
 
 def printable(text: str) -> str:
@@ -66,6 +67,11 @@ def printable(text: str) -> str:
 def name_of(user: User) -> str:
     """Return a name that is safe to print."""
     return printable(user.name) or "?"
+
+
+def label(room: str) -> str:
+    """Return what stands before a line about this room; empty without one."""
+    return f"{printable(room)}│" if room else ""
 
 
 def plain_line(record: wire.Record) -> str | None:
@@ -95,7 +101,7 @@ def message_lines(message: Message, style: Style, *, room: str = "", quote: str 
     facts += ["(edited)"] if message.edited and not message.deleted else []
     text = f"\n{' ' * INDENT}".join(lines)
     tail = "  " + style.dim(" ".join(facts)) if facts else ""
-    head = f"{style.dim(local_time(message, '%H:%M'))}  {_room(room, style)}"
+    head = f"{style.dim(local_time(message, '%H:%M'))}  {style.dim(label(room))}"
     above = f"{head}{style.dim(f'↳ {quote}')}\n" if quote else ""
     who = f"* {style.name(message.user)}" if is_action else f"{style.name(message.user)}:"
     return f"{above}{head}{style.dim(f'#{message.offset}')} {who} {text}{tail}"
@@ -162,7 +168,7 @@ def status(event: events.Event) -> str | None:
         case events.Complaint(room, _, message):
             about = f"{printable(room)}: " if room is not None else ""
             return f"the server says: {about}{printable(message)}"
-        case events.Postponed(_, _, message):
+        case events.Postponed(message=message):
             return f"{printable(message)}; it will be sent by itself"
         case events.Reconnecting(why, delay):
             return f"{printable(why)}; reconnecting in {max(delay, 0.1):.1f} s…"
@@ -171,18 +177,21 @@ def status(event: events.Event) -> str | None:
 
 
 class Narrator:
-    """Words events, but the reason for a lost connection only once, not at each attempt."""
+    """Words events, but the reason for a lost connection or a late text only once, not at each attempt."""
 
     def __init__(self) -> None:
         self._why = ""
 
     def words(self, event: events.Event) -> str | None:
         """Return the words for an event; None: nothing to print."""
-        if isinstance(event, events.Reconnecting):
-            said, self._why = self._why, event.why
-            return None if event.why == said else status(event)
-        if isinstance(event, wire.Connected):
-            self._why = ""
+        match event:
+            case events.Postponed(delay=delay) if delay < _BRIEF:
+                return None
+            case events.Reconnecting(why=why) | events.Postponed(message=why):
+                said, self._why = self._why, why
+                return None if why == said else status(event)
+            case wire.Connected() | wire.Message():
+                self._why = ""
         return status(event)
 
 
@@ -215,10 +224,6 @@ def _change(record: wire.Edit | wire.Deletion | wire.Reaction) -> str:
 
 def _text(message: Message) -> str:
     return "(deleted)" if message.deleted else message.text
-
-
-def _room(room: str, style: Style) -> str:
-    return style.dim(f"{printable(room)}│") if room else ""
 
 
 def _names(names: Sequence[str]) -> str:

@@ -88,6 +88,8 @@ async def test_a_person_lists_rooms_and_people(server: FakeServer) -> None:
         await person.until("ops> ")
         await server.say("over here")
         await person.until("lobby│")
+        await server.say("", type="delete", target=1)
+        await person.until("· lobby│Zed deleted #1")
         server.errors = [{"code": "bad_room", "message": "no such room"}]
         await person.enter("/join Nowhere!", "the server says: Nowhere!: no such room")
         await person.enter("/who", "3 in ops")

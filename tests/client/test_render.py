@@ -146,11 +146,18 @@ def test_members() -> None:
     assert render.members(Members("ops", (ANN,), 600)) == "600 in ops: Ann and 599 more"
 
 
-def test_a_reason_for_being_offline_is_shown_once_for_each_outage() -> None:
+@pytest.mark.parametrize(
+    ("event", "end"),
+    [
+        (Reconnecting("gone", 1.0), Connected(ANN)),
+        (Postponed("ops", "unavailable", "the disk is full", 1.0), message("it has room again")),
+    ],
+)
+def test_the_reason_for_an_outage_is_shown_once(event: Event, end: Event) -> None:
     narrator = render.Narrator()
-    gone = Reconnecting("gone", 1.0)
-    said = [bool(narrator.words(event)) for event in (gone, gone, Gap("ops", None), gone, Connected(ANN), gone)]
-    assert said == [True, False, True, False, True, True]
+    brief = Postponed("ops", "rate_limited", "slowly", 0.9)
+    said = [bool(narrator.words(each)) for each in (event, brief, event, Gap("ops", None), event, end, event)]
+    assert said == [True, False, False, True, False, end == Connected(ANN), True]
 
 
 @pytest.mark.parametrize(
