@@ -181,7 +181,9 @@ export class ChatClient extends EventTarget {
   async survey() {
     const [{ rooms }, unread, session] = await Promise.all([this.api.rooms(), this.api.unread(), this.api.session()]);
     // Embedded in another site, requests have no cookie and so another guest than the WebSocket: `hello` counts there.
-    if (!this.connection.link?.isSocket || this.identity.owns(session)) this.identity.is(session.user, session);
+    // Without a link the answer may be later than a sign-out: the next link says who we are.
+    const { link } = this.connection;
+    if (link && (!link.isSocket || this.identity.owns(session))) this.identity.is(session.user, session);
     this.#marks = unread.rooms;
     for (const { room, cursor, members } of rooms) {
       const ours = this.rooms.get(room);

@@ -163,6 +163,27 @@ def test_up_to_three_emoji_and_nothing_else_are_shown_large(page: Page) -> None:
     assert run(page, "text.js", "return a.map(m.isOnlyEmoji)", small) == [False] * len(small)
 
 
+def test_an_answer_after_the_end_of_a_connection_does_not_say_who_we_are(page: Page) -> None:
+    """After a sign-out it named another guest, and all tabs connected again before the sign-out was answered."""
+    body = """
+        const store = { getItem: () => null, setItem() {} };
+        const client = new m.ChatClient('', { tab: store, browser: store });
+        client.api = {
+            rooms: async () => ({ rooms: [] }),
+            unread: async () => ({ rooms: {} }),
+            session: async () => ({ user: { id: 'u', name: 'Ann' } }),
+        };
+        const known = [];
+        for (const link of [null, { isSocket: true }, { isSocket: false }]) {
+            client.connection.link = link;
+            await client.survey();
+            known.push(client.identity.user?.name ?? null);
+        }
+        return known;
+    """
+    assert run(page, "client.js", body) == [None, None, "Ann"]
+
+
 def test_a_moderators_refusal_is_not_retried_automatically(page: Page) -> None:
     body = """
         const cases = [['forbidden', 60], ['forbidden', null], ['unauthenticated', 1], ['rate_limited', null]];

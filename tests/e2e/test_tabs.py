@@ -61,11 +61,12 @@ def test_tabs_share_a_connection_that_outlives_its_tab(shared_server: Server, wi
     # The server closes the user's connections before it answers the sign-out; the other tab must reconnect.
     def answer_last(route: Route) -> None:
         answer = route.fetch()
-        expect(second.locator("#connection")).to_have_attribute("data-phase", "stopped")
+        if route.request.method == "DELETE":  # the tab also asks now and then who it is
+            expect(second.locator("#connection")).to_have_attribute("data-phase", "stopped")
         route.fulfill(response=answer)
 
     guest = third.text_content("#me") or ""
-    third.route("**/session", answer_last, times=1)
+    third.route("**/session", answer_last)
     third.click("#me")
     for _ in range(2):
         third.click("#account-out")
