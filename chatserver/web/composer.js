@@ -41,6 +41,7 @@ export class Composer {
     this.problem = problem;
     this.completion = new Completion(client, this.#text, () => this.#typed());
     client.addEventListener('room', () => this.#show());
+    client.addEventListener('messages', ({ detail }) => this.#refresh(detail));
     this.#form.addEventListener('submit', (event) => this.#submit(event));
     this.#text.addEventListener('input', () => this.#typed());
     this.#text.addEventListener('keydown', (event) => this.#key(event));
@@ -80,12 +81,16 @@ export class Composer {
 
   /** End a reply or an edit; after an edit the draft comes back. */
   stop() {
+    this.#end();
+    this.focus();
+  }
+
+  #end() {
     const wasEdit = this.#about?.kind === 'edit';
     this.#about = null;
     byId('about').hidden = true;
     if (wasEdit) this.#text.value = this.#draft;
     this.#changed();
-    this.focus();
   }
 
   get #draft() {
@@ -95,10 +100,20 @@ export class Composer {
   #turnTo(kind, message, text) {
     this.#about = { kind, message };
     const name = this.client.identity.owns(message) ? 'yourself' : message.user.name;
-    byId('about-text').textContent = kind === 'edit' ? 'Editing your message' : `Replying to ${name}: ${inShort(message)}`;
+    byId('about-text').textContent = kind === 'edit' ? 'Editing your message' : `Replying to ${name}: ${inShort(message) || '…'}`;
     byId('about').hidden = false;
     this.#text.value = text;
     this.#changed();
+    if (kind !== 'edit' || !message.deleted) return;
+    this.#end();
+    this.tell('The message that you were editing was deleted.');
+  }
+
+  /** The answered or edited message may have changed, or be gone. */
+  #refresh({ room, added, changed }) {
+    const about = room === this.client.room ? this.#about : null;
+    const message = about && [...added, ...changed].find(({ offset }) => offset === about.message.offset);
+    if (message) this.#turnTo(about.kind, message, this.#text.value);
   }
 
   #show() {
@@ -106,11 +121,11 @@ export class Composer {
     this.#text.placeholder = `Message #${room}`;
     this.completion.close();
     const kept = readJson(this.tab, ABOUT_KEY + room, (value) => typeof value?.message?.user?.name === 'string', null);
-    if (kept) return this.#turnTo(kept.kind, kept.message, kept.text);
     this.#about = null;
     byId('about').hidden = true;
     this.#text.value = this.#draft;
-    this.#changed();
+    if (kept) this.#turnTo(kept.kind, this.client.current.find(kept.message.offset) ?? kept.message, kept.text);
+    else this.#changed();
   }
 
   #typed() {

@@ -82,6 +82,32 @@ def test_a_half_typed_edit_or_reply_is_kept_in_its_room_and_over_a_reload(window
     ann.expect_texts(["frist", "of course edited"])
 
 
+def test_a_half_typed_reply_or_edit_knows_what_happens_to_its_message(window: OpenWindow) -> None:
+    """The text of a deleted message stayed above the field and in the browser, and a deleted message was edited."""
+    ann, ben = window(room="follows"), window(room="follows")
+    ann.say("the secret", "frist")
+    ben.expect_texts(["the secret", "frist"])
+    about, text = ben.page.locator("#about-text"), ben.page.locator("#text")
+    ben.act("secret", "Reply")
+    text.fill("which one?")
+    ann.act("secret", "Edit")
+    ann.say("the **word**")
+    expect(about).to_have_text(f"Replying to {ann.name}: the word")
+    for _ in range(2):
+        ann.act("word", "Delete")
+    expect(about).to_have_text(f"Replying to {ann.name}: …")
+    expect(text).to_have_value("which one?")
+    assert "word" not in ben.page.evaluate("Object.values(sessionStorage).join()")
+
+    ann.page.fill("#text", "a draft")
+    ann.act("frist", "Edit")
+    ann.page.fill("#text", "first")
+    ann.page.evaluate("fetch('/rooms/follows/messages/2', { method: 'DELETE' })")  # on another device
+    expect(ann.page.locator("#toast")).to_have_text("The message that you were editing was deleted.")
+    expect(ann.page.locator("#text")).to_have_value("a draft")
+    expect(ann.page.locator("#about")).to_be_hidden()
+
+
 def test_a_growing_text_keeps_the_newest_message_in_sight(shared_server: Server, window: OpenWindow) -> None:
     """The height of the field is measured at each key: that must not move the list, which would then stay there."""
     shared_server.publish("growing", *(f"message {number}" for number in range(40)))
