@@ -36,8 +36,10 @@ export class MessagesView {
   #room = null;
   /** @type {Map<string, {offset: number, top: number} | null>} where each room was left; null at its bottom */
   #places = new Map();
-  /** @type {number | null} the first message that was unread when the room was opened */
+  /** @type {number | null} the first message that was unread when the room was opened, or the user came back */
   #divider = null;
+  /** Whether the connection was lost, and what came meanwhile is not here yet. */
+  #wasAway = false;
 
   constructor(client) {
     this.client = client;
@@ -47,6 +49,7 @@ export class MessagesView {
     client.addEventListener('caughtup', ({ detail }) => detail.room === client.room && this.#caughtUp());
     client.addEventListener('messages', ({ detail }) => detail.room === client.room && this.#take(detail));
     client.addEventListener('unread', () => this.#showJump());
+    client.addEventListener('state', () => (this.#wasAway ||= client.state.phase !== 'live'));
     this.#scroller.addEventListener('scroll', () => this.#scrolled(), { passive: true });
     this.#jump.addEventListener('click', () => this.toPresent());
     this.#list.addEventListener('keydown', (event) => this.#key(event));
@@ -118,7 +121,7 @@ export class MessagesView {
     const place = this.#room === room ? null : this.#places.get(room.name);
     this.#room = room;
     this.#divider = room.firstUnread;
-    this.#redraw(place ?? null, place?.offset ?? this.#divider ?? Infinity);
+    this.#redraw(place ?? null);
     this.#edges();
     this.#toDivider();
     this.#fetchOn();
@@ -127,6 +130,8 @@ export class MessagesView {
 
   /** Unread messages that do not fit are shown from their beginning. */
   #toDivider() {
+    if (this.#divider === null || !this.#isAtBottom) return;
+    if (!this.#list.querySelector('.divider')) this.#redraw(null, this.#divider);
     const row = this.#list.querySelector('.divider');
     if (!row || row.getBoundingClientRect().top >= this.#scroller.getBoundingClientRect().top) return;
     this.#isAtBottom = false;
@@ -134,6 +139,7 @@ export class MessagesView {
   }
 
   #caughtUp() {
+    this.#wasAway = false;
     this.#edges();
     if (this.#isAtBottom) this.toBottom();
     this.#fetchOn();
@@ -161,6 +167,8 @@ export class MessagesView {
 
   #take({ added, changed, isLive }) {
     const wasEmpty = this.#rows.size === 0;
+    const foreign = isLive ? added.filter((message) => !this.client.identity.owns(message)) : [];
+    if (foreign.length && (document.hidden || this.#wasAway)) this.#divider ??= foreign[0].offset;
     const isFollowing = this.#isAtBottom && !this.#room?.past;
     const more = this.#below < NEAR_EDGE ? STEP : 0; // far from the end, rows there would replace those in sight
     const change = () => {
@@ -172,13 +180,9 @@ export class MessagesView {
     else this.#holdStill(change);
     this.#edges();
     if (this.#isAtBottom) this.toBottom();
-    if (wasEmpty) this.#toDivider();
+    if (wasEmpty || this.#wasAway) this.#toDivider();
     this.#fetchOn();
-    const foreign = isLive ? added.filter((message) => !this.client.identity.owns(message)) : [];
-    if (foreign.length) {
-      if (document.hidden && this.#divider === null) this.#divider = foreign[0].offset;
-      this.#speak(foreign);
-    }
+    if (foreign.length) this.#speak(foreign);
     this.#seen();
   }
 
@@ -199,6 +203,7 @@ export class MessagesView {
   #looked() {
     if (document.hidden && this.#isAtBottom) this.#divider = null;
     this.#show(this.#timeline.place(this.#from), this.#timeline.place(this.#to + 1));
+    if (!document.hidden) this.#toDivider();
     this.#seen();
   }
 

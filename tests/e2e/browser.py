@@ -67,6 +67,11 @@ FORGET = """localStorage.clear(), sessionStorage.clear(),
     [Date, WebSocket, Notification, setTimeout, fetch].every((each) => `${each}`.includes('[native code]'))"""
 #: Whether the newest message is in sight.
 AT_BOTTOM = "() => scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight === 0"
+#: The user goes to another window of the browser, or comes back.
+LOOK_AWAY = """(hidden) => {
+    Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });
+    document.dispatchEvent(new Event('visibilitychange'));
+}"""
 NAMES = {"ws": "WebSocket", "sse": "event stream", "poll": "long-poll"}
 
 

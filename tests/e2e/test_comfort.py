@@ -6,7 +6,7 @@ import re
 import pytest
 from playwright.sync_api import WebSocketRoute, expect
 
-from tests.e2e.browser import HEIGHT, NOTIFICATIONS, PHONE, WIDTH, Server
+from tests.e2e.browser import HEIGHT, LOOK_AWAY, NOTIFICATIONS, PHONE, WIDTH, Server
 from tests.e2e.conftest import OpenWindow
 
 pytestmark = pytest.mark.browser
@@ -161,21 +161,15 @@ def test_a_page_that_stays_open_knows_the_day_and_what_is_new(shared_server: Ser
     ann.open(shared_server, room="open-for-days")
     days, divided = ann.page.locator(".day"), ann.page.locator("li", has=ann.page.locator(".divider"))
 
-    def look(away: bool) -> None:
-        ann.page.evaluate(
-            "(hidden) => { Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });"
-            " document.dispatchEvent(new Event('visibilitychange')); }", away,
-        )  # fmt: skip
-
     for text in ("one", "two"):
-        look(away=True)
+        ann.page.evaluate(LOOK_AWAY, True)
         shared_server.publish("open-for-days", text)
         expect(ann.texts.last).to_have_text(text)
-        look(away=False)
+        ann.page.evaluate(LOOK_AWAY, False)
         expect(divided).to_have_count(1)
         expect(divided).to_contain_text(text)
     expect(days).to_have_text("Today")
     tomorrow = ann.page.evaluate("Date.now()") / 1000 + 86_400
     ann.page.clock.set_system_time(tomorrow)
-    look(away=False)
+    ann.page.evaluate(LOOK_AWAY, False)
     expect(days).to_have_text("Yesterday")

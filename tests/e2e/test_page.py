@@ -5,9 +5,9 @@ from importlib.resources import files
 from typing import Any
 
 import pytest
-from playwright.sync_api import Route, expect
+from playwright.sync_api import Route, WebSocketRoute, expect
 
-from tests.e2e.browser import AT_BOTTOM, PHONE, Server, Window, expect_at, is_required, wait_until
+from tests.e2e.browser import AT_BOTTOM, LOOK_AWAY, PHONE, Server, Window, expect_at, is_required, wait_until
 from tests.e2e.conftest import OpenWindow
 
 pytestmark = pytest.mark.browser
@@ -107,17 +107,38 @@ def test_a_press_on_a_room_is_not_lost_when_the_list_changes(shared_server: Serv
     expect(ann.page.locator("#room-title")).to_have_text("pressed")
 
 
-def test_many_unread_messages_are_read_from_the_first(shared_server: Server, window: OpenWindow) -> None:
-    """Otherwise of more than 60 messages the newest are shown, and all count as read."""
-    ann = window(room="much-news")
+@pytest.mark.parametrize("place", ["another room", "another window", "a tunnel"])
+def test_many_unread_messages_are_read_from_the_first(shared_server: Server, window: OpenWindow, place: str) -> None:
+    """The newest were shown, and all counted as read: of more than 60, and after an absence of any number."""
+    room = f"much-news-{place.replace(' ', '-')}"
+    ann = window(is_played=True)
+    ends: list[WebSocketRoute] = []
+    pass_on = ann.accept = lambda route: ends.extend((route, route.connect_to_server()))
+    ann.open(shared_server, room=room)
     ann.say("first")
     ann.expect_texts(["first"])
-    ann.page.wait_for_function("() => localStorage['chat.read']?.includes('much-news')")
-    ann.go("much-desk")
-    shared_server.publish("much-news", *(f"news {number}" for number in range(90)))
-    badge = ann.page.locator("#rooms a[href='#much-news'] .badge")
-    expect(badge).to_have_text("90 unread")
-    enter(ann, "much-news")
+    ann.page.wait_for_function("room => localStorage['chat.read']?.includes(room)", arg=room)
+    if place == "another room":
+        ann.go("much-desk")
+    elif place == "another window":
+        ann.page.evaluate(LOOK_AWAY, True)
+    else:
+        ann.offline(True)
+        ann.accept = WebSocketRoute.close
+        for end in ends:
+            end.close()
+        ann.expect_away()
+    shared_server.publish(room, *(f"news {number}" for number in range(90)))
+    badge = ann.page.locator(f"#rooms a[href='#{room}'] .badge")
+    if place == "a tunnel":
+        ann.accept = pass_on
+        ann.offline(False)
+    else:
+        expect(badge).to_have_text("90 unread")
+    if place == "another window":
+        ann.page.evaluate(LOOK_AWAY, False)
+    elif place == "another room":
+        enter(ann, room)
     expect(ann.page.locator(".divider")).to_be_in_viewport()
     expect(ann.page.get_by_text("news 0", exact=True)).to_be_in_viewport()
     expect(badge).to_have_text("90 unread")
