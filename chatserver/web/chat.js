@@ -7,6 +7,7 @@
  *     const { offset } = await room.publish('hello'); // durable
  */
 import { ChatClient } from './client.js';
+import { TRANSPORTS } from './connection.js';
 import { Store } from './storage.js';
 
 export { ChatClient } from './client.js';
@@ -14,11 +15,12 @@ export { Room } from './room.js';
 export { ChatError } from './wire.js';
 
 /**
- * @param {string} [origin] of the server; your page's own must be allowed there (`--allow-origin`)
+ * @param {string} [origin] of the server, or any of its addresses; your page's own must be allowed there (`--allow-origin`)
  * @param {{token?: string, transport?: 'ws' | 'sse' | 'poll'}} [options] `token` says who the user is; without one,
  *   a guest
  * @returns {ChatClient}
  */
-export function connect(origin = new URL(import.meta.url).origin, { token, transport } = {}) {
-  return new ChatClient(origin, { kind: transport, token, tab: new Store(), browser: new Store() });
+export function connect(origin = import.meta.url, { token, transport } = {}) {
+  if (transport && !TRANSPORTS.includes(transport)) throw new TypeError(`transport is one of ${TRANSPORTS.join(', ')}, not ${transport}`);
+  return new ChatClient(new URL(origin).origin, { kind: transport, token, tab: new Store(), browser: new Store() });
 }
