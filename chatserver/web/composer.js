@@ -1,6 +1,6 @@
 /**
  * The text field: writes, replies and edits. Nothing typed is lost by a reload or a look at another room.
- * Owns: the field, the drafts (one per room, kept by the browser), the reply or edit (kept by the tab).
+ * Owns: the field, the drafts (one per room, kept by the tab and the browser), the reply or edit (kept by the tab).
  * May not: know whether there is a connection.
  *
  * @import { Message } from './wire.js'
@@ -93,8 +93,9 @@ export class Composer {
     this.#changed();
   }
 
+  /** The one of this tab first: another tab may have sent the browser's. */
   get #draft() {
-    return this.browser.getItem(DRAFT_KEY + this.client.room) ?? '';
+    return this.tab.getItem(DRAFT_KEY + this.client.room) ?? this.browser.getItem(DRAFT_KEY + this.client.room) ?? '';
   }
 
   #turnTo(kind, message, text) {
@@ -132,8 +133,10 @@ export class Composer {
     const { value } = this.#text;
     this.#changed();
     if (this.#about?.kind === 'edit') return;
-    if (value) this.browser.setItem(DRAFT_KEY + this.client.room, value);
-    else this.browser.removeItem(DRAFT_KEY + this.client.room);
+    for (const storage of [this.tab, this.browser]) {
+      if (value) storage.setItem(DRAFT_KEY + this.client.room, value);
+      else storage.removeItem(DRAFT_KEY + this.client.room);
+    }
     if (value.trim()) this.client.current.typing();
   }
 

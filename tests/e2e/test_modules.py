@@ -163,6 +163,19 @@ def test_up_to_three_emoji_and_nothing_else_are_shown_large(page: Page) -> None:
     assert run(page, "text.js", "return a.map(m.isOnlyEmoji)", small) == [False] * len(small)
 
 
+def test_a_site_may_name_any_address_of_the_server(page: Page, shared_server: Server) -> None:
+    """With a slash behind the origin no request found its path."""
+    body = """
+        const origins = [undefined, ...a].map((address) => m.connect(address).api.origin);
+        try { m.connect('', { transport: 'websocket' }); } catch (error) { return [...origins, error.message]; }
+    """
+    addresses = ["https://chat.example/", "https://chat.example:444/chat.js?x"]
+    assert run(page, "chat.js", body, addresses) == [
+        *(shared_server.url, "https://chat.example", "https://chat.example:444"),
+        "transport is one of ws, sse, poll, not websocket",
+    ]
+
+
 def test_an_answer_after_the_end_of_a_connection_does_not_say_who_we_are(page: Page) -> None:
     """After a sign-out it named another guest, and all tabs connected again before the sign-out was answered."""
     body = """

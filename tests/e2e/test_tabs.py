@@ -34,12 +34,16 @@ def test_tabs_share_a_connection_that_outlives_its_tab(shared_server: Server, wi
         texts(tab, ["from the first"])
     assert [tab.evaluate("window.opened ?? 0") for tab in (ann.page, *others)] == [1, 0, 0]
     second, third = others
+    ann.page.fill("#text", "half a thought")
     second.fill("#text", "from the second")
     second.press("#text", "Enter")
     for tab in (ann.page, *others):
         texts(tab, ["from the first", "from the second"])
         expect(tab.locator("#pending .message")).to_have_count(0)
         expect(tab.locator("#messages .own")).to_have_count(2)
+    for room in ("tabs-desk", "tabs"):
+        ann.go(room)
+    expect(ann.page.locator("#text")).to_have_value("half a thought")  # what another tab sent was not this draft
 
     second.evaluate("location.hash = 'tabs-too'")
     expect(third.locator("#rooms a[href='#tabs-too']")).to_be_visible()
