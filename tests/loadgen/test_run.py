@@ -119,7 +119,7 @@ async def test_speakers_that_leave_take_no_message_with_them(others: int) -> Non
 
 async def test_clients_that_are_not_due_yet_are_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
     """While attackers came slowly, a chat was said not to answer as one, although nobody had asked it."""
-    monkeypatch.setattr("loadgen.player.FIRST_SECONDS", 0.2)
+    monkeypatch.setattr("loadgen.player.FIRST_SECONDS", 1.0)
     counts = {"attackers": {registry()["idle-connect"]: 4}, "crowd": {registry()["idle"]: 1}}
     slowly = Experiment(
         command="scenario",
@@ -130,7 +130,7 @@ async def test_clients_that_are_not_due_yet_are_not_missed(monkeypatch: pytest.M
         ),
     )
     with planted() as server:
-        report = await Player(replace(plan(server.url), connect_rate=5.0), slowly).play()
+        report = await Player(replace(plan(server.url), connect_rate=2.0), slowly).play()
     assert report.figures["held"] == 1
 
 
