@@ -35,6 +35,10 @@ _REVALIDATED = ("Cache-Control", "no-cache")
 #: The same for a page that sets a cookie: a cache in front would give this guest's token to later visitors.
 _OWN = ("Cache-Control", "private, no-cache")
 _STATIC = "/static/"
+#: In the page: replaced by a link to each module, so that the browser asks for all of them at once.
+_MODULES = b"<!-- modules -->"
+#: Scripts that are no modules of the page.
+_OTHERS = ("load.js", "chat.js")
 #: Files under `/static/VERSION/` never change: a reload of the page asks for none of them.
 _KEPT = ("Cache-Control", "public, max-age=31536000, immutable")
 _HEADERS = (
@@ -54,7 +58,10 @@ def _read_all() -> tuple[str, dict[tuple[str, bool], tuple[str, str, bytes]]]:
     """
     bodies = {file.name: file.read_bytes() for file in sorted(WEB.iterdir()) if file.suffix in _TYPES}
     version = sha256(b"".join(bodies.values())).hexdigest()[:20]
-    bodies["index.html"] = bodies["index.html"].replace(_STATIC.encode(), f"{_STATIC}{version}/".encode())
+    modules = [name for name in bodies if name.endswith(".js") and name not in _OTHERS]
+    links = "".join(f'<link rel="modulepreload" href="{_STATIC}{name}">' for name in modules)
+    page = bodies["index.html"].replace(_MODULES, links.encode())
+    bodies["index.html"] = page.replace(_STATIC.encode(), f"{_STATIC}{version}/".encode())
     files = {}
     for name, plain in bodies.items():
         path = "/" if name == "index.html" else f"/{name}"
