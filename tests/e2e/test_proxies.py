@@ -1,0 +1,146 @@
+"""Behind nginx and Caddy, configured and started as docs/operations.md says: each transport works, and each client has
+its own address.
+
+Only ports, paths and the proxy's own surroundings are put in.
+"""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.client.listener import TRANSPORTS, listening
+from tests.support.certificates import authority, certificate, trusting_any
+from tests.support.peers import PATIENCE, Address, ask, connect, request
+from tests.support.ports import steady_port
+from tests.support.serving import server_process
+from tests.test_docs import DOCS, fences
+
+OPERATIONS = DOCS / "operations.md"
+NAME = "chat.example.org"
+_STREAM_MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
+
+
+def nginx(config: str) -> tuple[str, str]:
+    """A whole configuration around the blocks of `http`, in the form of Debian's."""
+    paths = "".join(f"{kind}_temp_path {kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    return "nginx.conf", f"pid nginx.pid; events {{}} http {{ access_log off; {paths}\n{config} }}"
+
+
+def nginx_stream(config: str) -> tuple[str, str]:
+    return "nginx.conf", f"load_module {_STREAM_MODULE}; pid nginx.pid; events {{}}\n{config}"
+
+
+def caddy(config: str) -> tuple[str, str]:
+    """Its certificate would come from a public authority."""
+    inside = config.replace("{\n", "{\n tls /etc/ssl/chat/fullchain.pem /etc/ssl/chat/privkey.pem\n", 1)
+    return "Caddyfile", f"{{\n admin off\n auto_https disable_redirects\n skip_install_trust\n}}\n{inside}"
+
+
+NGINX = ["nginx", "-e", "nginx.err", "-p", ".", "-c", "nginx.conf", "-g", "daemon off; master_process off;"]
+CADDY = ["caddy", "run", "--config", "Caddyfile", "--adapter", "caddyfile"]
+
+
+def _printed(kind: str) -> tuple[str, list[str]]:
+    """A proxy's configuration, and the flags of the server's command below it."""
+    page = fences(OPERATIONS)
+    at = next(at for at, fence in enumerate(page) if fence[0] == kind)
+    _, _, *flags = shlex.split(page[at + 1][1])
+    return page[at][1], flags
+
+
+@asynccontextmanager
+async def _behind(
+    folder: Path, kind: str, surround: Callable[[str], tuple[str, str]], command: list[str]
+) -> AsyncIterator[Address]:
+    """The address of a proxy in front of a server, until the block ends."""
+    config, flags = _printed(kind)
+    front, back = steady_port(), steady_port()
+    cert, key = certificate(folder, names=(NAME, "localhost"))
+    for path, name in ((cert, "fullchain.pem"), (key, "privkey.pem")):
+        shutil.copy(path, folder / name)
+    name, config = surround(config)
+    config = re.sub(r"127\.0\.0\.1:(8000|8443)", f"127.0.0.1:{back}", config)
+    config = config.replace("/etc/ssl/chat", str(folder)).replace("listen 443", f"listen {front}")
+    (folder / name).write_text(config.replace(f"{NAME} {{", f"{NAME}:{front} localhost:{front} {{"))
+    if "--port" in flags:
+        del flags[(at := flags.index("--port")) : at + 2]
+    async with (
+        server_process(folder, *flags, "--port", str(back), "--log", "memory:") as server,
+        trio.open_nursery() as nursery,
+    ):
+        assert len(server.lines) == 1, server.errors
+        with (folder / "proxy.err").open("wb") as errors:
+            environment = {
+                **os.environ,
+                "XDG_DATA_HOME": str(folder),
+                "XDG_CONFIG_HOME": str(folder),
+                "HOME": str(folder),
+            }
+            run = partial(trio.run_process, stdout=errors, stderr=subprocess.STDOUT, cwd=folder, env=environment)
+            proxy: trio.Process = await nursery.start(partial(run, command, check=False))
+            with trio.fail_after(PATIENCE):
+                while True:
+                    assert proxy.poll() is None, (folder / "proxy.err").read_text()
+                    try:
+                        (await trio.open_tcp_stream("127.0.0.1", front)).socket.close()
+                        break
+                    except OSError:
+                        await trio.sleep(0.05)
+            yield Address("127.0.0.1", front, trusting_any())
+            proxy.terminate()
+
+
+def _needs(tool: str, module: Path | None = None) -> pytest.MarkDecorator:
+    there = shutil.which(tool) and (module is None or module.exists())
+    return pytest.mark.skipif(not there and "REQUIRE_SERVERS" not in os.environ, reason=f"no {tool} on this machine")
+
+
+@pytest.mark.parametrize(
+    ("kind", "surround", "command"),
+    [
+        pytest.param("nginx", nginx, NGINX, marks=_needs("nginx"), id="nginx"),
+        pytest.param("nginx stream", nginx_stream, NGINX, marks=_needs("nginx", _STREAM_MODULE), id="nginx-stream"),
+        pytest.param("caddy", caddy, CADDY, marks=_needs("caddy"), id="caddy"),
+    ],
+)
+async def test_each_transport_works_behind_a_proxy_and_each_client_has_its_own_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, surround: Callable[[str], tuple[str, str]],
+    command: list[str],
+) -> None:  # fmt: skip
+    roots = tmp_path / "roots.pem"
+    roots.write_bytes(authority().cert_pem.bytes())
+    monkeypatch.setenv("SSL_CERT_FILE", str(roots))
+    async with _behind(tmp_path, kind, surround, command) as address:
+        for number, transport in enumerate(TRANSPORTS):
+            async with listening(f"https://localhost:{address.port}", transport=transport) as listener:
+                listener.say(f"by {transport}")
+                assert (await listener.texts(number + 1))[-1] == f"by {transport}"
+        headers = {"Host": f"{NAME}:{address.port}"}
+        async with connect(address) as held:  # a poll that waits is not ended, nor answered early
+            await held.send(request("GET", "/rooms/quiet/messages?after=0&wait=20", headers=headers))
+            await ask(address, "POST", "/rooms/quiet/messages", b"at last", headers=headers)
+            assert b"at last" in await held.until(b"at last")
+        authors = []
+        for source in ("127.0.0.5", "127.0.0.6", "127.0.0.5"):
+            answer = await ask(
+                address, "POST", "/rooms/lobby/messages", b"from a shell", headers=headers, source=source
+            )
+            authors.append(answer.json["user"]["id"])
+        assert authors[0] == authors[2] != authors[1]
+        async with connect(address) as visitor:
+            await visitor.send(request("GET", "/", headers=headers))
+            head = await visitor.head()  # Caddy sends the page in chunks
+            assert (head.status, head.headers["content-type"]) == (200, "text/html; charset=utf-8")
+        for origin, status in (("https://evil.example", 403), (f"https://{NAME}:{address.port}", 201)):
+            fields = {**headers, "Origin": origin}
+            answer = await ask(address, "POST", "/rooms/lobby/messages", b"from a page", headers=fields)
+            assert answer.status == status, answer
