@@ -46,7 +46,7 @@ export class ChatClient extends EventTarget {
   constructor(origin, { kind = null, token = null, tab, browser, socket }) {
     super();
     this.browser = browser;
-    this.api = new HttpApi(origin, token);
+    this.api = new HttpApi(origin, token, (session) => this.identity.is(session.user, session));
     this.identity = new Identity(browser, () => this.tell('identity'));
     this.outbox = new Outbox(tab, {
       changed: () => this.tell('outbox'),
@@ -56,7 +56,7 @@ export class ChatClient extends EventTarget {
     this.connection = new Connection({
       transports: kind ? [kind] : TRANSPORTS,
       open: (kind, handlers) =>
-        kind === 'ws' ? openSocket(origin, handlers, token) : new HttpLink(kind, this.api, handlers),
+        kind === 'ws' ? openSocket(origin, handlers, this.api.token) : new HttpLink(kind, this.api, handlers),
       ready: () => this.api.ready(),
       handlers: this,
     });
@@ -228,6 +228,8 @@ export class ChatClient extends EventTarget {
 
   up(link, hello) {
     if (hello?.user) this.identity.is(hello.user);
+    // From another site no cookie says to the next connection who we are.
+    if (this.api.isForeign) this.api.token ??= hello?.session || null;
     this.#mayFollowMost = hello?.limits?.rooms ?? Infinity;
     for (const room of new Set([this.current, ...this.rooms.values()])) {
       if ((link.isSocket || room !== this.current) && !this.#staysOutOf(room)) this.follow(room);
@@ -280,11 +282,6 @@ export class ChatClient extends EventTarget {
 
   #stored(item, offset) {
     const room = this.rooms.get(item.room);
-    if (!room) return this.outbox.discard(item.key);
-    this.identity.published(item.room, offset);
-    const seen = room.timeline.find(offset);
-    if (!seen) return;
-    this.identity.learn(seen);
-    this.outbox.discard(item.key);
+    if (!room || room.timeline.find(offset)) this.outbox.discard(item.key);
   }
 }

@@ -24,9 +24,15 @@ async function refusal(response) {
 const path = (room, rest = '') => `/rooms/${encodeURIComponent(room)}${rest}`;
 
 export class HttpApi {
-  constructor(origin, token = null) {
+  /** @type {Promise<void> | null} */
+  #introduced = null;
+
+  /** @param {(session: {user: User}) => void} [knows] is told the user of a page of another site */
+  constructor(origin, token = null, knows = () => {}) {
     this.origin = origin;
     this.token = token;
+    this.knows = knows;
+    this.isForeign = origin !== location.origin;
   }
 
   /**
@@ -56,6 +62,21 @@ export class HttpApi {
     return this.fetch(path, (response) => (response.status === 204 ? null : response.json()), options);
   }
 
+  /**
+   * Requests from another site have no cookie: without a token all visitors with one address and browser would be one
+   * guest.
+   */
+  async #introduce() {
+    try {
+      const session = await (this.token === null ? this.signIn({}) : this.session());
+      this.token ??= session.token;
+      this.knows(session);
+    } catch (error) {
+      this.#introduced = null; // the next page tries again
+      throw error;
+    }
+  }
+
   #change(method, path, body) {
     const content = body && { headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) };
     return this.json(path, { method, ...content });
@@ -66,7 +87,8 @@ export class HttpApi {
    * @param {{after?: string | null, before?: string, limit?: number, wait?: number, signal?: AbortSignal}} options
    * @returns {Promise<Page>}
    */
-  page(room, { wait, signal, ...where }) {
+  async page(room, { wait, signal, ...where }) {
+    if (this.isForeign) await (this.#introduced ??= this.#introduce());
     const query = new URLSearchParams();
     for (const [name, value] of Object.entries({ ...where, wait })) if (value) query.set(name, String(value));
     return this.json(path(room, `/messages?${query}`), { signal, deadline: REQUEST_DEADLINE + (wait ?? 0) * 1000 });
@@ -133,10 +155,12 @@ export class HttpApi {
     return this.json(`/search?${query}`, { signal });
   }
 
-  /** @returns {Promise<{user: User}>} a guest of this name, or the user of the token */
+  /** @returns {Promise<{user: User, token: string}>} a guest, of this name if one is given, or the user of the token */
   signIn({ name = '', token = '' }) {
     const headers = { 'Content-Type': 'application/json', ...(token && { Authorization: `Bearer ${token}` }) };
-    return this.json('/session', { method: 'POST', headers, body: JSON.stringify(name ? { name } : {}) });
+    const body = JSON.stringify(name ? { name } : {});
+    // Of a page of the same site, the cookie of this server may say who the user is.
+    return this.json('/session', { method: 'POST', headers, body, credentials: 'include' });
   }
 
   /** @returns {Promise<{user: User, guest: boolean, moderator: boolean, moderates?: string[], expires: string | null}>} */

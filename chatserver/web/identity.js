@@ -1,6 +1,5 @@
 /**
- * The user of this page, and the names of all users. The server names the user; on a page of another site, over HTTP,
- * the author of a message that the page published is the user.
+ * The user of this page, whom the server names, and the names of all users.
  * May not: decide anything about rights.
  *
  * @import { User } from './wire.js'
@@ -28,8 +27,6 @@ export class Identity {
   #told = GUEST;
   /** @type {Map<string, string>} by id */
   #names = new Map();
-  /** @type {Set<string>} `room/offset` of what this page published and has not yet seen come in */
-  #published = new Set();
 
   constructor(storage, changed) {
     this.storage = storage;
@@ -61,15 +58,6 @@ export class Identity {
 
   owns({ user }) {
     return user.id === this.user?.id;
-  }
-
-  published(room, offset) {
-    this.#published.add(`${room}/${offset}`);
-  }
-
-  learn({ room, offset, user }) {
-    this.meet(user);
-    if (this.#published.delete(`${room}/${offset}`)) this.is(user);
   }
 
   meet({ id, name }) {

@@ -267,7 +267,7 @@ export class Room extends EventTarget {
   #took(added, changed, isLive) {
     const { identity, outbox } = this.client;
     for (const message of added) {
-      identity.learn(message);
+      identity.meet(message.user);
       if (identity.owns(message)) outbox.arrived(message);
       this.dispatchEvent(new CustomEvent('message', { detail: message }));
     }

@@ -33,9 +33,9 @@ class Shop(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def shop() -> Iterator[str]:
-    """The origin of another site."""
+    """The origin of another site, from which the browser sends no cookies of the server."""
     with another_site(Shop) as origin:
-        yield origin
+        yield origin.replace("127.0.0.1", "localhost")
 
 
 @pytest.fixture
@@ -67,3 +67,39 @@ def test_the_example_of_the_docs(chat: Server, shop: str, window: OpenWindow) ->
     chat.start()
     expect(state).to_have_text("stored as 3")
     expect(said).to_have_count(3)
+
+
+#: A page that shows who said what, and who has which name.
+PAGE = """<!doctype html><ol id="talk"></ol><script type="module">
+  import { connect } from '%s/chat.js';
+  window.chat = connect('%s', { transport: '%s' });
+  window.room = chat.join('lobby');
+  room.addEventListener('message', ({ detail }) => {
+    talk.append(Object.assign(document.createElement('li'), { textContent: detail.text }));
+  });
+</script>"""
+
+
+@pytest.mark.parametrize("transport", ["ws", "sse", "poll"])
+def test_a_guest_on_another_site_is_one_user_over_all_connections(
+    chat: Server, shop: str, window: OpenWindow, transport: str
+) -> None:
+    """Each WebSocket was another guest, and over HTTP all visitors with one address and browser were the same."""
+    Shop.page = (PAGE % (chat.url, chat.url, transport)).encode()
+    people = [window(), window()]
+    for each in people:
+        each.page.goto(shop)
+        each.page.evaluate("room.publish('before')")
+    for each in people:
+        expect(each.page.locator("#talk li")).to_have_count(2)
+    ids = [each.page.evaluate("chat.identity.user.id") for each in people]
+    chat.kill()
+    for each in people:
+        each.page.wait_for_function("chat.state.phase !== 'live'")
+        each.page.evaluate("void room.publish('after')")
+    chat.start()
+    for each in people:
+        expect(each.page.locator("#talk li")).to_have_count(4)
+    said = [message["user"]["id"] for message in chat.messages("lobby")]
+    assert sorted(said) == sorted(ids * 2)
+    assert len(set(ids)) == 2

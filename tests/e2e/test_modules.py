@@ -254,7 +254,7 @@ def test_changes_of_a_message_are_applied_in_order(page: Page) -> None:
 
 
 ROOM = """
-    const identity = { owns: () => false, learn() {}, meet() {}, nameOf() {} };
+    const identity = { owns: () => false, meet() {}, nameOf() {} };
     const client = { identity, tell() {}, reads() {}, isLive: false, outbox: {} };
     const room = new m.Room(client, 'lobby');
     const said = (...offsets) => offsets.map((offset) => ({ offset, text: 'x', user: { id: 'u' } }));
