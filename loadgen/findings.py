@@ -8,6 +8,7 @@ from typing import Final
 
 from loadgen import format as fmt
 from loadgen.answers import UNANSWERED
+from loadgen.bar import NOTICED_MS
 from loadgen.exercise import not_exercised, nothing_served
 from loadgen.experiment import BESIDE, Counts
 from loadgen.figures import Condition, Figures, When, bar_of, meanings
@@ -16,7 +17,7 @@ from loadgen.measured import Measured
 from loadgen.protocols import KEEPS_MESSAGES, NEWCOMERS, WHAT
 from loadgen.report import CohortRow, PhaseRow, Report, Verdict
 from loadgen.span import Span
-from loadgen.verdict import busy, decide, suspects
+from loadgen.verdict import busy, decide, others_were_busy, suspects
 
 #: If a process of the generator stood still and left an answer unread for this share of a victim's timeout, it caused
 #: the failures itself.
@@ -63,6 +64,7 @@ def _verdict(measured: Measured, figures: Figures) -> Verdict:
         busy=(*busy(figures), *filter(None, [_no_collateral(measured, figures), _unread(measured)])),
         loose=measured.operations.loud_baseline(),
         noise=(*suspects(figures), *(["the floor itself came to nothing"] * bool(measured.floor.fault))),
+        unproven=_unproven(measured, figures),
         not_exercised=_not_exercised(measured),
         notes=_notes(measured, figures),
         interrupted=measured.session.stopped,
@@ -83,7 +85,7 @@ def _bar(measured: Measured, figures: Figures) -> tuple[Condition, ...]:
         When.MALFORMED: figures.get("malformed_accepted") is not None,
         When.WATCHED: measured.plan.server is not None,
     }
-    far = max(figures.get("baseline_p50_ms") or 0.0, figures["round_trip_ms"] or 0.0)
+    far = max(figures.get("baseline_p50_ms") or 0.0, 1000 * measured.round_trip_seconds)
     given = [when for when, is_so in has.items() if is_so]
     return bar_of(measured.experiment.known, given, round_trip_ms=far)
 
@@ -121,12 +123,23 @@ def _no_collateral(measured: Measured, figures: Figures) -> str:
     return f"{hurt:,.0f} honest slow clients were hurt, but their own process stood still for {still:.1f} s"
 
 
+def _unproven(measured: Measured, figures: Figures) -> tuple[str, ...]:
+    """The figures that count nothing but late answers, if others kept the processors from the server all the time.
+
+    Its answers came too late before the attack already, when it had hardly anything to do.
+    """
+    if measured.experiment.probes is None or not others_were_busy(figures):
+        return ()
+    before = [p99 for p99 in measured.operations.p99s("baseline").values() if p99 is not None]
+    if max(before, default=0.0) <= NOTICED_MS + 1000 * measured.round_trip_seconds:
+        return ()
+    return measured.operations.only_late()
+
+
 def _unread(measured: Measured) -> str:
     """Why nothing is known of the acknowledged messages; empty if the target answered when they were read again."""
-    found = measured.session.totals.reread
-    if found is None or found.unreadable != UNANSWERED:
-        return ""
-    return f"acknowledged messages could not be read again: {UNANSWERED}"
+    unanswered = measured.session.totals.reread.unreadable == UNANSWERED
+    return f"acknowledged messages could not be read again: {UNANSWERED}" if unanswered else ""
 
 
 def _not_exercised(measured: Measured) -> list[str]:
@@ -147,11 +160,10 @@ def _notes(measured: Measured, figures: Figures) -> list[str]:
         notes.append("not exercised: newcomers, none came")
     if not figures["neighbours"]:
         notes.append("not exercised: collateral, no honest slow client was beside the attack")
-    found = measured.session.totals.reread
     if taken := measured.accepted():
         notes.append(f"taken although a proxy may read them differently: {', '.join(sorted(taken))}")
-    if found is not None and found.unreadable:
-        notes.append(f"not exercised: acknowledged messages could not all be read again ({found.unreadable})")
+    if unreadable := measured.session.totals.reread.unreadable:
+        notes.append(f"not exercised: acknowledged messages could not all be read again ({unreadable})")
     over = figures["server_bytes_over_bar"] or 0
     if over > 0 and KEEPS_MESSAGES & measured.experiment.victims.keys():
         notes.append(f"{fmt.size(over)} of memory above the limit: a log in memory grows by what attackers publish")
@@ -168,9 +180,10 @@ def _intensity(measured: Measured, figures: Figures) -> str:
         f" attack {figures['attempts_per_s'] or 0:,.4g} connections/s{rate} and"
         f" {fmt.size(figures['attacker_bytes_per_s'] or 0)}/s sent"
     )
-    attempts, sent = (measured.floor.figures.get(name) for name in ("attempts_per_s", "attacker_bytes_per_s"))
-    if attempts is None or sent is None:
+    floor = measured.floor.figures
+    if not floor:
         return told
+    attempts, sent = (floor.get(name) or 0 for name in ("attempts_per_s", "attacker_bytes_per_s"))
     return f"{told}; at the floor {attempts:,.4g}/s and {fmt.size(sent)}/s"
 
 

@@ -16,7 +16,7 @@ from loadgen.exercise import Standing
 from loadgen.experiment import BESIDE, MEASURED, Counts, Experiment
 from loadgen.figures import Figures
 from loadgen.latency import Latency, milliseconds
-from loadgen.messages import GroupStatus, Reread
+from loadgen.messages import GroupStatus
 from loadgen.operations import PHASES, Operations
 from loadgen.report import Sample
 from loadgen.session import Plan, Session
@@ -116,7 +116,7 @@ class Measured:
             "deliveries_per_s": steady.rate("deliveries"),
             "own_cpu_us_per_client": _cpu_each(openings, lambda reading: reading.crowd_cpu_seconds),
             "server_cpu_us_per_client": _cpu_each(openings, lambda each: each.server and each.server.cpu_seconds),
-            "server_bytes_per_connection": bytes_each(openings[0], openings[-1]) if len(openings) > 1 else None,
+            "server_bytes_per_connection": bytes_each(openings[0], openings[-1]) if openings else None,
             "server_bytes_per_further_connection": bytes_each(openings[-2], openings[-1]) if openings[1:] else None,
             "server_cpu_us_per_connection_s": per(None if cpu is None else cpu * 1e6, held * seconds),
         }
@@ -160,7 +160,7 @@ class Measured:
         }
 
     def _messages(self) -> Figures:
-        found = self.session.totals.reread or Reread(asked=0, lost=0)
+        found = self.session.totals.reread
         return {"acknowledged": found.asked or None, "acknowledged_lost": found.lost if found.asked else None}
 
     def accepted(self) -> dict[str, int]:

@@ -113,7 +113,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     groups: list[GroupStatus] = []
     traffic: TrafficResult = msgspec.field(default_factory=TrafficResult)
     phases: list[PhaseResult] = []
-    reread: Reread | None = None
+    reread: Reread = Reread(asked=0, lost=0)
     lags: list[tuple[str, str, Late]] = []  # of each process: its part, a phase, and its lateness in it
     ages: list[float] = []  # age of the oldest attacker still connected, by group
     own_faults: dict[str, int] = {}
@@ -177,8 +177,8 @@ def merged(one: S, other: S) -> S:
 
 
 def _sum(one: Any, other: Any) -> Any:
-    if one is None or other is None or isinstance(one, str):
-        return one if other is None else other
+    if isinstance(one, str):
+        return one or other
     if isinstance(one, dict):
         return dict(Counter(one) + Counter(other))
     if isinstance(one, Latency):

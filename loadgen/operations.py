@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from loadgen import bar
-from loadgen.answers import NO_TURN
+from loadgen.answers import NO_TURN, UNANSWERED
 from loadgen.figures import Figures
 from loadgen.latency import Latency, milliseconds
 from loadgen.messages import PhaseResult
 from loadgen.protocols import ESTABLISHED, NEWCOMERS, WHAT
+
+#: Reasons of failures that are only late.
+_LATE: Final = frozenset((UNANSWERED, NO_TURN))
 
 PHASES: Final = ("baseline", "attack", "recovery")
 
@@ -48,6 +51,12 @@ class Operations:
         """The number that failed; operations that waited for slow answers before them are late instead."""
         reasons = sum((Counter(result.failed) for result in self.kinds(phase, kinds)), Counter[str]())
         return reasons.total() - reasons[NO_TURN]
+
+    def only_late(self) -> tuple[str, ...]:
+        """The figures of failures, those that count only operations without an answer in time."""
+        counted = {f"{phase}_failed": self.kinds(phase, ESTABLISHED) for phase in PHASES}
+        counted["newcomers_failed"] = [each for phase in PHASES for each in self.kinds(phase, NEWCOMERS)]
+        return tuple(name for name, found in counted.items() if all(each.failed.keys() <= _LATE for each in found))
 
     def success_percent(self, phase: str, kinds: Collection[str] = ESTABLISHED) -> float | None:
         """The percentage that succeeded, not rounded; `None` if none were booked."""

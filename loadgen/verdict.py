@@ -4,11 +4,12 @@ Owns: the precedence of the facts, and the limits beyond which this machine, its
 suspect. May not: measure, or know which command asks.
 
 Counts (a failure, a dead server) are the target's doing, however busy this machine was. Times are the target's only if
-nothing else can explain them. What the server said (a lost message, a malformed request accepted) is proof even if the
+nothing else can explain them; so are answers that never came in time, if other programs took the processors from the
+target. What the server said (a lost message, a malformed request accepted) is proof even if the
 generator itself failed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from loadgen.bar import MARGIN_MS
@@ -27,6 +28,7 @@ def decide(
     faults: Sequence[str] = (),  # why the whole measurement is void
     busy: Sequence[str] = (),  # why it proves too little, unless a condition on a count is true
     noise: Sequence[str] = (),  # why something else than the target may have made answers late
+    unproven: Collection[str] = (),  # figures that count only answers which came too late, as before the attack
     loose: Sequence[str] = (),  # why the bar was higher than it should be; exceeding it still counts
     not_exercised: Sequence[str] = (),  # why holding proves nothing
     notes: Sequence[str] = (),  # further remarks for the reader
@@ -34,8 +36,8 @@ def decide(
 ) -> Verdict:
     """Decide. The reasons are why it ended so; what has no part in that is in the notes."""
     broken = [(condition, why) for condition in bar if (why := condition.judge(figures))]
-    in_times = [why for condition, why in broken if condition.is_time]
-    in_counts = [why for condition, why in broken if not condition.is_time]
+    in_times = [why for condition, why in broken if condition.is_time or condition.figure in unproven]
+    in_counts = [why for _, why in broken if why not in in_times]
     everything, doubts = [why for _, why in broken], [*busy, *noise]
     if interrupted:
         return verdict(Outcome.INTERRUPTED, [_STOPPED], notes)
@@ -112,6 +114,12 @@ def busy(figures: Figures) -> tuple[str, ...]:
         for name, words in _LATE.items()
         if (value := figures.get(name)) and value > LAG_LIMIT_MS
     )
+
+
+def others_were_busy(figures: Figures) -> bool:
+    """Whether other programs, or the host, had the processors before the attack."""
+    limits = {"baseline_pressure_percent": PRESSURE_PERCENT, "baseline_steal_percent": STEAL_PERCENT}
+    return any((figures.get(name) or 0.0) > limit for name, limit in limits.items())
 
 
 def suspects(figures: Figures) -> tuple[str, ...]:

@@ -22,8 +22,8 @@ from tests.loadgen.plays import config
 from tests.loadgen.readings import group, lasted, late, measured, read
 
 
-def operations(phase: str, kind: str, *millis: float, failed: int = 0) -> PhaseResult:
-    reasons = {"answered 500": failed} if failed else {}
+def operations(phase: str, kind: str, *millis: float, failed: int = 0, how: str = "answered 500") -> PhaseResult:
+    reasons = {how: failed} if failed else {}
     return PhaseResult(phase=phase, kind=kind, latency=lasted(*millis), failed=reasons, expected=len(millis))
 
 
@@ -107,6 +107,23 @@ def is_late_beside(floor: Floor) -> Callable[[Measured], None]:
     return change
 
 
+def overloaded(
+    *kinds: str, before_ms: float = 300, busy: float = 2.0, how: str = UNANSWERED
+) -> Callable[[Measured], None]:
+    """Victims of these kinds get no answer in time, at a server that was as late before the attack."""
+
+    def change(found: Measured) -> None:
+        failed = (
+            operations(phase, kind, 5000, failed=1, how=how) for kind in kinds for phase in ("attack", "recovery")
+        )
+        more(operations("baseline", "ws", before_ms, before_ms), operations("attack", "ws", 1), *failed)(found)
+        [baseline, *later] = found.spans
+        ends = [each._replace(pressure=seconds) for each, seconds in zip(baseline[2:4], (0.0, busy), strict=True)]
+        found.spans[:] = [baseline._replace(before=ends[0], after=ends[1]), *later]
+
+    return change
+
+
 LATE = "p99_over_bar_ms is "
 
 
@@ -146,6 +163,12 @@ LATE = "p99_over_bar_ms is "
             "too loud",
         ),
         (more(operations("baseline", "ws", 5000, failed=1)), Outcome.INVALID, "there is nothing to compare with"),
+        # http.server was blamed for the timeouts of a machine whose processors others had: 0.1 s of two were its own
+        (overloaded("ws", "new-ws"), Outcome.INVALID, "other programs kept this machine busy: 100% before the attack"),
+        (overloaded("new-ws"), Outcome.INVALID, "newcomers_failed is 2 (newcomers_failed>0)"),
+        (overloaded("ws", how="closed"), Outcome.FELL_SHORT, "attack_failed is 1"),
+        (overloaded("ws", before_ms=240), Outcome.FELL_SHORT, "attack_failed is 1"),
+        (overloaded("ws", busy=0.0), Outcome.FELL_SHORT, "attack_failed is 1"),
         (hurt, Outcome.FELL_SHORT, "collateral is 1 (collateral>0)"),
         (
             lambda found: hurt(found, still_ms=2500),
@@ -226,10 +249,7 @@ def test_a_fact_decides_about_a_load(change: Callable[[Measured], None], outcome
 @pytest.mark.parametrize("hurt", ["ended", "unacknowledged", "unreturned", "missed", ""])
 @pytest.mark.parametrize(
     ("what", "words"),
-    [
-        ("schedule", "the generator itself stood still for 2.5 s"),
-        ("reading", "what came for the generator lay unread for 2.5 s"),
-    ],
+    [("schedule", "the generator itself stood still for "), ("reading", "what came for the generator lay unread for ")],
 )
 @pytest.mark.parametrize("late_ms", [2500, 1500])
 def test_a_load_whose_process_stood_still_blames_nobody(hurt: str, what: str, words: str, late_ms: float) -> None:
@@ -241,7 +261,8 @@ def test_a_load_whose_process_stood_still_blames_nobody(hurt: str, what: str, wo
     counts = {"ended": {"closed": 1}} if hurt == "ended" else {}
     traffic(found, **booked)
     total(found, lags=[("crowd", "steady", crowd)], listeners=members, groups=[group("chat", "crowd", **counts)])
-    assert (words in report_of(found).verdict.reasons) is (late_ms > 2000 and bool(hurt))
+    told = f"{words}{late_ms / 1000:g} s" in report_of(found).verdict.reasons
+    assert told is (late_ms > 2000 and bool(hurt))
 
 
 @pytest.mark.parametrize(("persona", "rate"), [("chat", 0), ("request", 1)])
@@ -276,6 +297,7 @@ def test_how_hard_an_attack_was_and_what_was_left_out_is_noted() -> None:
     alone = attacked()
     alone.floor = Floor(fault="it fell")
     alone.memory = {"baseline": [Size(0.0, 0)], "attack": [Size(5.0, 10 * 2**20)]}
+    assert "--connect-rate" not in report_of(alone).verdict.notes[0], "as fast as the target takes them"
     assert report_of(alone).verdict.notes[1:] == [
         "9,528 KiB of memory above the limit: a log in memory grows by what attackers publish",
         "nothing to compare with at the floor: it fell",

@@ -36,6 +36,7 @@ def entry(seconds: float, *, phase: str = "recovery", succeeded: int = 50, faile
         ([entry(20.7), entry(21.7, failed=1)], None),
         ([entry(20.7), entry(20.75, succeeded=0, failed=1)], None),  # short, and something ended in it
         ([entry(20.7), entry(20.75, p99=99.0)], None),
+        ([entry(20.7, failed=1), entry(20.75)], 0.5),
         ([entry(20.7), entry(21.7), entry(21.75, succeeded=0)], 0.0),  # too short for an operation to end in it
         ([entry(20.7), entry(21.7, failed=1), entry(21.75, succeeded=0)], None),
         ([], None),
@@ -157,8 +158,8 @@ def test_the_figures_of_attackers_and_neighbours() -> None:
         config({"slow-head": 100}, neighbours={"sleepy-tab": 2}, baseline=10.0, seconds=20.0, recovery=5.0),
         Result(groups=groups, reread=Reread(asked=40, lost=1)),
         Span("baseline", Counts.BASELINE, read(0.0, cpu=0.0, ticks=Ticks(0, 0), pressure=1.0),
-             read(10.0, memory=50 * MB, cpu=1.0, ticks=Ticks(100, 5), pressure=2.0)),
-        Span("attack", Counts.LOAD, read(10.0, cpu=1.0), read(30.0, memory=51 * MB, cpu=8.0)),
+             read(10.0, memory=50 * MB, cpu=1.0, crowd_cpu_seconds=0.5, ticks=Ticks(100, 5), pressure=2.0)),
+        Span("attack", Counts.LOAD, read(10.0, cpu=1.0), read(30.0, memory=51 * MB, cpu=8.0, crowd_cpu_seconds=3.0)),
         Span("recovery", Counts.RECOVERY, read(30.0, pressure=3.0), read(35.0, memory=50_700_000, pressure=3.5)),
         floor=floor,
     )  # fmt: skip
@@ -176,7 +177,7 @@ def test_the_figures_of_attackers_and_neighbours() -> None:
         "attackers_asked": 100, "attackers_came": 98, "attempts_per_s": 5.85, "attacker_bytes_per_s": 250.0,
         "attackers_peak": 90, "attackers_held": 60, "attackers_killed": 40, "attackers_refused": 5,
         "kill_p50_s": 10.002431, "kill_max_s": 12.0, "bytes_cost_ratio": 0.0, "server_growth_bytes_s": 0.0,
-        "server_cpu_us_per_attacker_s": 5000.0, "server_cpu_percent": 35.0,
+        "server_cpu_cost_ratio": 2.5, "server_cpu_us_per_attacker_s": 5000.0, "server_cpu_percent": 35.0,
         "server_bytes_grown": 3 * MB, "server_bytes_per_attacker": 30_610.0,
         "server_bytes_over_bar": 3 * MB - 100 * 2048 - 512 * 1024,
         "server_bytes_left": 700_000, "server_bytes_left_over_bar": 700_000 - 100 * 1024 - 512 * 1024,
@@ -187,7 +188,8 @@ def test_the_figures_of_attackers_and_neighbours() -> None:
 
 def test_without_neighbours_malformed_requests_and_messages_there_is_nothing_to_judge() -> None:
     found = measured(config({"slow-head": 1}), Result(groups=[group("slow-head", "attackers")])).figures()
-    for name in ("collateral", "malformed_accepted", "acknowledged", "acknowledged_lost", "server_bytes_over_bar"):
+    judged = ("collateral", "malformed_accepted", "acknowledged", "acknowledged_lost", "server_bytes_over_bar")
+    for name in (*judged, "server_growth_bytes_s"):
         assert found[name] is None, name
     assert found["neighbours"] == 0
 
@@ -195,7 +197,10 @@ def test_without_neighbours_malformed_requests_and_messages_there_is_nothing_to_
 def test_what_comes_back_to_nobody_and_what_an_unknown_server_used_is_not_measured() -> None:
     load = experiment.honest_load({registry()["request"]: 1}, rate=1, seconds=1)
     begin, end = read(0.0, server=None), read(1.0, server=None, held=1)
-    spans = Span("opening", Counts.OPENING, begin, end), Span("steady", Counts.LOAD, end, end._replace(moment=2.0))
+    spans = (
+        *[Span("opening", Counts.OPENING, begin, end)] * 2,
+        Span("steady", Counts.LOAD, end, end._replace(moment=2.0)),
+    )
     found = measured(load, Result(groups=[group("request", "crowd")]), *spans).figures()
     for name in ("unreturned", "missed", "surplus", *(name for name in found if name.startswith("server_"))):
         assert found[name] is None, name

@@ -225,7 +225,7 @@ def _account(persona: str, held: int, ages: list[float]) -> Result:
         groups=[group],
         lags=[("crowd", "attack", Late(lived, Latency(), Latency()))],
         ages=ages,
-        reread=Reread(asked=held, lost=1) if ages else None,
+        reread=Reread(asked=held, lost=1, unreadable="answered 500") if ages else Reread(asked=0, lost=0),
         own_faults={"no ports": held},
         listeners=[("lobby", 3, 30, held)],
         traffic=TrafficResult(acknowledged_in={"lobby": 2}, checksums_in={"lobby": 20}),
@@ -251,7 +251,7 @@ async def test_accounts_are_merged_by_persona_and_never_averaged() -> None:
     assert (more.missed(), more.surplus()) == (1, 2 * (8 - 6) + 1), "what one has too much is not another's"
     swapped = msgspec.structs.replace(totals, listeners=[("lobby", 6, 60, 2), ("lobby", 6, 61, 3)])
     assert (swapped.missed(), swapped.surplus()) == (3, 3), "as many as were due, and not the same"
-    assert totals.reread == Reread(asked=7, lost=2), "the third looked for none"
+    assert totals.reread == Reread(asked=7, lost=2, unreadable="answered 500"), "the third looked for none"
     assert totals.listeners == [("lobby", 3, 30, 3), ("lobby", 3, 30, 4), ("lobby", 3, 30, 5)]
     assert totals.own_faults == {"no ports": 12}
 

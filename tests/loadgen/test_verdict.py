@@ -36,6 +36,10 @@ def _decide(figures: dict[str, float | None] | dict[str, float], **facts: object
         (HARD, {"noise": ("the host took 9%",), "busy": ("300 ms late",)}, Outcome.FELL_SHORT),
         (GOOD, {"noise": ("the host took 9%",)}, Outcome.HELD),
         (GOOD, {"busy": ("300 ms late",)}, Outcome.INVALID),
+        # answers that never came in time are late ones, if others had the processors before the attack already
+        (HARD, {"unproven": ("attack_failed",), "noise": ("the host took 9%",)}, Outcome.INVALID),
+        (HARD, {"unproven": ("attack_failed",)}, Outcome.FELL_SHORT),
+        (HARD, {"unproven": ("newcomers_failed",), "noise": ("the host took 9%",)}, Outcome.FELL_SHORT),
         # a bar that a loud baseline made loose: keeping it proves nothing, being over it all the same does
         (GOOD, {"loose": ("a loud baseline",)}, Outcome.INVALID),
         (LATE, {"loose": ("a loud baseline",)}, Outcome.FELL_SHORT),
@@ -73,6 +77,7 @@ def test_every_reason_is_told_and_what_decided_nothing_is_a_note() -> None:
     assert _decide(BOTH, down="it does not listen").reasons[0] == "it does not listen"
     found = _decide(LOST, faults=("it stood still",))
     assert (found.reasons, found.notes) == (["acknowledged_lost is 1 (acknowledged_lost>0)"], ["it stood still"])
+    assert _decide(LOST).reasons == ["attack_failed is 1 (attack_failed>0)", *found.reasons]
 
 
 def test_a_large_figure_is_told_in_digits() -> None:
