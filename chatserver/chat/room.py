@@ -26,8 +26,8 @@ class Room:
 
     __slots__ = (
         "_size", "answering", "broadcast", "cache", "expected", "first", "members", "name", "network", "notices",
-        "offered", "offered_bytes", "paused", "pending", "pending_bytes", "pins", "presence", "ready", "ring",
-        "telling", "uninformed", "waiters",
+        "offered", "offered_bytes", "paused", "pending", "pending_bytes", "pins", "presence", "ready",
+        "resuming", "ring", "telling", "uninformed", "waiters",
     )  # fmt: skip
 
     def __init__(self, name: str, size: RingSize, presence: Presence, *, network: str) -> None:
@@ -44,6 +44,7 @@ class Room:
         self.broadcast: Broadcast | None = None  # the pass over its members that is under way
         self.answering: PollPass | None = None  # the pass over its held polls that is under way
         self.paused: dict[object, None] | None = None  # publishing connections that wait for its members
+        self.resuming = False  # whether a step is queued that resumes more of these
         self.pending = 0  # messages handed to the log and not yet answered
         self.pending_bytes = 0
         self.offered = self.offered_bytes = 0  # offset, and `Ring.written`, up to which every member was offered all

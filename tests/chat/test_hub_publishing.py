@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from chatserver.chat.broadcast import STEP_PUBLISHERS
 from chatserver.log.interface import Draft, Kind, LogBusy, LogError, Refused, Stored
 from tests.support.chatting import Chatting, change, chatting
 from tests.support.scripted import Peer
@@ -167,6 +168,24 @@ async def test_publishers_resume_when_the_last_member_leaves(it: Chatting) -> No
     (member,) = it.hub.rooms["lobby"].members
     it.leave(member)
     assert publisher.resumed == 1
+
+
+async def test_thousands_of_publishers_are_resumed_in_steps(it: Chatting) -> None:
+    """A room that is congested again meanwhile resumes no more of them until the members have caught up."""
+    publishers = [it.peer() for _ in range(2 * STEP_PUBLISHERS + 1)]
+    for publisher in publishers:
+        it.hub.pause(it.hub.rooms["lobby"], publisher)
+    with it.together():
+        it.hub.broadcaster.resume_publishers(it.hub.rooms["lobby"])
+        it.hub.broadcaster.resume_publishers(it.hub.rooms["lobby"])
+        assert paused(it) == publishers[STEP_PUBLISHERS:]
+        publish(it, publishers[0], 8)
+    waiting: list[int] = []
+    it.sink.before_offer = lambda peer: waiting.append(len(paused(it)))
+    await it.until_idle()
+    assert set(waiting) == {STEP_PUBLISHERS + 2}
+    assert [publisher.resumed for publisher in publishers] == [2] + [1] * 2 * STEP_PUBLISHERS
+    assert paused(it) == []
 
 
 async def test_a_member_that_takes_nothing_delays_no_publisher(it: Chatting) -> None:
