@@ -198,7 +198,9 @@ def _identities(settings: Settings, secret: bytes, keys: KeyRing | None) -> Iden
         tokens = Tokens(keys, secret, issuer=settings.token_issuer, audience=settings.token_audience)
     sign_in = tokens is not None or bool(settings.user_header)
     access = Access(Policies(settings.rooms), settings.guests, sign_in=sign_in)
-    return Identities(secret, access, tokens, user_header=settings.user_header.lower())
+    return Identities(
+        secret, access, tokens, user_header=settings.user_header.lower(), sign_in_within=settings.ping_interval
+    )
 
 
 def _services(

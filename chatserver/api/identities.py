@@ -11,10 +11,13 @@ A cookie can be trusted, since requests of other sites' pages are refused before
 a token, HTTP is the guest of an address and user agent, and a WebSocket a new guest who gets a token.
 """
 
+import math
 import re
 from contextlib import suppress
 from functools import lru_cache
 from typing import NamedTuple
+
+import trio
 
 from chatserver.api.tokens import RefusedError, Tokens, name_of, refused
 from chatserver.chat.policy import Access, rights_of
@@ -22,6 +25,7 @@ from chatserver.chat.principal import (
     CACHED_GUESTS,
     TOKEN_MAX,
     NamedGuest,
+    Newcomer,
     Principal,
     SignedIn,
     User,
@@ -62,15 +66,18 @@ class Identities:
 
     def __init__(
         self, secret: bytes, access: Access, tokens: Tokens | None = None, *, user_header: str = "",
+        sign_in_within: float = math.inf,
     ) -> None:  # fmt: skip
         self.access = access
         self.signed_out = SignedOut()
         self._user_header = user_header
+        self._sign_in_within = sign_in_within  # seconds for a WebSocket, where guests may do nothing
         self._tokens = tokens
         self._secret = secret
         self._guest = under(Principal, access)
         self._signed_in = under(SignedIn, access)
         self._named_guest = under(NamedGuest, access)
+        self._newcomer = under(Newcomer, access)
         # Shared by the requests of a client, which may hold several polls at a time.
         self._remembered = lru_cache(CACHED_GUESTS)(self._make_guest)
         self._vouched_for = lru_cache(CACHED_GUESTS)(self._make_user)
@@ -86,10 +93,16 @@ class Identities:
     def opening(self, head: Head, network: str, *, vouched: bool) -> tuple[Principal, str, bool]:
         """The user who opens a WebSocket, a guest's token, and whether that is new. Raises RefusedError."""
         known = self.known(head, network, vouched=vouched)
+        if known is not None and not known.principal.is_guest:
+            return known.principal, "", False
         if known is not None:
-            return known.principal, known.token if known.principal.is_guest else "", False
-        token = new_token()
-        return self._guest(number_of(token, self._secret), network), token, True
+            guest, token = known.principal, known.token
+        else:
+            token = new_token()
+            guest = self._guest(number_of(token, self._secret), network)
+        if self.access.closed_to_guests:
+            guest = self._newcomer(guest.number, network, trio.current_time() + self._sign_in_within)
+        return guest, token, known is None
 
     def known(self, head: Head, network: str, *, vouched: bool) -> Identified | None:
         """The user that a request identifies, if any. `vouched`: it came from a trusted proxy. Raises RefusedError."""

@@ -136,6 +136,17 @@ class NamedGuest(Principal, gc=False, frozen=True, eq=False):
     author = face
 
 
+class Newcomer(Principal, gc=False, frozen=True, eq=False):
+    """A guest on a WebSocket of a server where guests may do nothing: it has until `expires` to sign in."""
+
+    until: float
+
+    @property
+    def expires(self) -> float | None:
+        """When its time to sign in is over, on trio's clock."""
+        return self.until
+
+
 class SignedIn(Principal, gc=False, frozen=True, eq=False):
     """A user that a token or a trusted proxy vouches for; `packed` is made by `pack`."""
 

@@ -177,7 +177,8 @@ class WebSocketHandler(Handler):
         self._connections.enter(connection, _OPEN, session, span=span)
 
     def _was_notified(self, session: WebSocketSession) -> bool:
-        return self._notified.get(session) is session.principal
+        """A guest has no notice: its time to sign in is shorter than that of a notice."""
+        return session.principal.is_guest or self._notified.get(session) is session.principal
 
     def _notify(self, connection: Connection, session: WebSocketSession, left: float) -> None:
         """Say that the sign-in ends in `left` seconds, and enter OPEN. The send may close the connection."""
