@@ -104,14 +104,14 @@ def read_keys(path: Path) -> list[Key]:
 
 
 def _make_if_missing(path: Path) -> None:
-    """At the start only: at a reload, a file that is missing for a moment would invalidate every token."""
-    if path.exists():
-        return
+    """Make a secret. At the start only: at a reload, a file that is missing for a moment would end all tokens."""
     if path.suffix in (".pem", ".pub", ".json"):
-        raise ConfigError("token-key", f"{path} does not exist; only a secret is made where there is none")
+        return
     try:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
             file.write(secrets.token_urlsafe(MIN_SECRET).encode() + b"\n")
+    except FileExistsError:
+        return
     except OSError as error:
         raise ConfigError("token-key", f"cannot make {path}: {error.strerror}") from error
     _log.info("token_key_made", path=str(path))

@@ -15,7 +15,6 @@ import signal
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import structlog
 import trio
@@ -216,8 +215,8 @@ class Supervisor:
         try:
             found = self._load()
             for path in found.token_key:
-                if not Path(path).exists():  # the first worker that is replaced would make another
-                    raise ConfigError("token-key", f"{path} does not exist")
+                if not os.access(path, os.R_OK):  # the first worker that is replaced would make a missing one
+                    raise ConfigError("token-key", f"{path} does not exist or cannot be read")
             kept = {name: getattr(self._settings, name) for name in RESTART_ONLY}
             settings = replace(found, **kept)
         except ConfigError as error:

@@ -59,8 +59,8 @@ def test_a_new_secret_is_readable_by_its_owner_only(tmp_path: Path) -> None:
     KeyRing([str(path)])
     assert read_keys(path) == [made], "kept"
     assert [line["event"] for line in logs] == ["token_key_made"]
-    for name in ("key.pem", "jwks.json", "no/such/folder"):
-        with pytest.raises(ConfigError, match="--token-key: "):
+    for name, why in (("key.pem", "read"), ("jwks.json", "read"), ("no/such/folder", "make"), ("x" * 300, "make")):
+        with pytest.raises(ConfigError, match=f"--token-key: cannot {why} "):
             KeyRing([str(tmp_path / name)])
     with pytest.raises(ConfigError, match="cannot read"):
         read_keys(tmp_path)

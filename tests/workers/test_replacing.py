@@ -45,18 +45,27 @@ async def test_a_hangup_replaces_one_after_the_other(tmp_path: Path) -> None:
         assert on_stage.started[4].setup.settings.head_deadline == 3.0, "a restart has the new settings"
 
 
-@pytest.mark.parametrize("wrong", ["a key that a worker would make anew", "settings"])
-async def test_invalid_settings_replace_no_worker(tmp_path: Path, wrong: str) -> None:
+@pytest.mark.parametrize(
+    ("key", "why"),
+    [
+        (None, "chat.toml is not TOML"),
+        ("token.key", "does not exist"),  # a worker would make it anew
+        ("x" * 300, "cannot be read"),
+    ],
+    ids=["settings", "missing", "unreadable"],
+)
+async def test_invalid_settings_replace_no_worker(tmp_path: Path, key: str | None, why: str) -> None:
     async with supervised(tmp_path) as on_stage:
 
         def load() -> Settings:
-            if wrong == "settings":
+            if key is None:
                 raise ConfigError("config", "chat.toml is not TOML")
-            return replace(on_stage.settings, token_key=(str(tmp_path / "token.key"),))
+            return replace(on_stage.settings, token_key=(str(tmp_path / key),))
 
         on_stage.supervisor._load = load
         await hang_up()
         await on_stage.until(lambda: on_stage.events("settings_not_reloaded"))
+        assert why in on_stage.events("settings_not_reloaded")[0]["reason"]
         assert len(on_stage.started) == 2
 
 
