@@ -116,8 +116,6 @@ class Conversation:
         if isinstance(message, Publish):
             self._services.count_message(session.principal, message.room, message.id)
         else:
-            if isinstance(message, React):
-                self._check(session.principal, READ, message.room, message.id)  # the answer counts those of others
             self._services.count_record(session.principal, message.id)
         draft = self._services.draft_of(session.principal, message)
         done = partial(self._sink.guarded, connection, self._acknowledge, session, message.id)

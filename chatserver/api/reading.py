@@ -48,9 +48,9 @@ class Reading:
         return self._mark(connection, session, message, await self._last(message.room))
 
     def _mark(self, connection: object, session: WebSocketSession, message: Read, last: int) -> SessionAnswer:
-        offset = min(message.offset, last)
         member = session.find(message.room)
-        self._move(session.principal, message.room, offset, None if member is None else connection, message.id)
+        here = None if member is None else connection
+        offset = self._move(session.principal, message.room, message.offset, last, here, message.id)
         if message.id is None:
             return SILENT
         return SessionAnswer([session.dialect.reply(encoders.read(message.room, offset, message.id))])
@@ -74,7 +74,7 @@ class Reading:
         return self._put(principal, name, offset, await self._last(name))
 
     def _put(self, principal: Principal, name: str, offset: int, last: int) -> Answer:
-        self._move(principal, name, min(offset, last))
+        self._move(principal, name, offset, last)
         return Response(204, [])
 
     def type(self, request: Request, name: str) -> Response:
@@ -110,10 +110,17 @@ class Reading:
         return (await self._log.head(room)).last
 
     def _move(
-        self, principal: Principal, room: str, offset: int, connection: object = None, id_: MessageId = None
-    ) -> None:  # fmt: skip
-        """Move a marker, and notify the user's other connections. Raises MessageError."""
+        self, principal: Principal, room: str, offset: int, last: int, connection: object = None,
+        id_: MessageId = None,
+    ) -> int:  # fmt: skip
+        """Move a marker, at most to the room's last record, and notify the user's other connections.
+
+        Returns its offset. A room without records has no markers. Raises MessageError.
+        """
         self._services.count_marker(principal, id_)
+        offset = min(offset, last)
+        if not last:
+            return offset
         try:
             self._markers.move(principal.author.id, room, offset)
         except LogBusy:
@@ -121,3 +128,4 @@ class Reading:
         self._hub.moved(room, principal, offset, connection)
         if self._services.cluster is not None:
             self._services.cluster.moved(room, principal, offset)
+        return offset

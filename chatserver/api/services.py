@@ -161,9 +161,14 @@ class Services:
             raise _rate_limited(wait, id_)
 
     def draft_of(self, principal: Principal, record: Publish | Change) -> Draft:
-        """The draft of a record by a principal."""
+        """The draft of a record by a principal who may write. Raises MessageError.
+
+        Replies, and reactions with their count, tell something about the message that they name.
+        """
         face, room = principal.author, record.room
         if isinstance(record, Publish):
+            if record.reply_to is not None:
+                self.check(principal, READ, room, record.id)
             return Draft(
                 room, face.id, face.name, record.text, record.key, principal.network, target=record.reply_to or 0,
                 mentions=record.mentions or (),
@@ -171,12 +176,15 @@ class Services:
         text = record.text if isinstance(record, Edit) else ""
         common = (room, face.id, face.name, text, record.key, principal.network)
         if isinstance(record, React):
+            self.check(principal, READ, room, record.id)
             return Draft(*common, Kind.REACTION, record.offset, emoji=record.emoji, on=record.on)
-        window_ms = int(self.settings.edit_window * 1000)
+        window_ms, is_blind = int(self.settings.edit_window * 1000), not principal.may(READ, room)
         if isinstance(record, Edit):
-            return Draft(*common, Kind.EDIT, record.offset, window_ms=window_ms)
+            return Draft(*common, Kind.EDIT, record.offset, window_ms=window_ms, is_blind=is_blind)
         may_moderate = principal.may(MODERATE, room)
-        return Draft(*common, Kind.DELETE, record.offset, window_ms=window_ms, as_moderator=may_moderate)
+        return Draft(
+            *common, Kind.DELETE, record.offset, window_ms=window_ms, as_moderator=may_moderate, is_blind=is_blind
+        )  # fmt: skip
 
     def check_empty_rooms(self, count: int, id_: MessageId = None) -> None:
         """Refuse too many never-written rooms for one connection or poll. Raises MessageError.

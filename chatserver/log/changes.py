@@ -41,6 +41,8 @@ _MESSAGE, _EDIT, _DELETE, _REACTION = Kind
 
 def refusal(draft: Draft, message: Record | None, now: int, *, reacted: bool) -> RefusalReason | None:
     """Why the target does not allow this draft, or None. `reacted`: the user already has this reaction."""
+    if draft.is_blind and not draft.as_moderator and (message is None or message.user_id != draft.user_id):
+        return RefusalReason.NOT_AUTHOR
     if message is None or message.kind is not _MESSAGE:
         return RefusalReason.MISSING
     kind = draft.kind

@@ -153,6 +153,7 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     on: bool = True  # of a reaction: False takes it away
     window_ms: int = 0  # how long after a message its author may edit and delete it
     as_moderator: bool = False  # may delete what others wrote, at any time
+    is_blind: bool = False  # its author may not read the room, so a refusal tells nothing about messages of others
 
 
 class State(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

@@ -143,6 +143,7 @@ async def test_malformed_markers_are_refused(server: Serving, peer: Peer) -> Non
 
 
 async def test_a_marker_that_cannot_be_kept_is_refused_for_now(server: Serving, peer: Peer) -> None:
+    await publish(server.address, "lobby", "hi")
     markers = server.server.parts.services.markers
     with mock.patch.object(markers, "move", side_effect=LogBusy("the disk is slow")):
         answer = await put_read(peer, "lobby", 1)

@@ -77,11 +77,31 @@ async def test_reading_and_writing_are_separate_rights(closed: Serving) -> None:
         assert (await peer.request("POST", "/rooms/jobs/messages", b"hi")).status == 201
         await refused(peer, "GET", "/rooms/jobs/messages")
         await refused(peer, "GET", "/rooms/jobs/sanctions")
-        # The answer to a reaction counts those of others.
-        await refused(peer, "PUT", "/rooms/jobs/messages/1/reactions/%F0%9F%91%8D")
-    async with chatter(closed.address) as friend:
-        refusal = await friend.ask("react", room="jobs", offset=1, emoji="\U0001f44d", on=True)
-        assert (refusal["type"], refusal["code"]) == ("error", "forbidden")
+
+
+async def test_a_writer_who_may_not_read_learns_nothing_about_messages_of_others(closed: Serving) -> None:
+    """Whether one exists, was deleted, is an edit or has reactions; an author still edits and deletes."""
+    path = "/rooms/jobs/messages"
+    async with connect(closed.address) as peer, chatter(closed.address) as friend:
+        assert (await peer.request("POST", path, b"mine")).status == 201
+        assert (await peer.request("PATCH", f"{path}/2", b"mine again")).status == 200
+        assert (await peer.request("DELETE", f"{path}/2")).status == 200
+        assert (await peer.request("DELETE", f"{path}/2")).status == 410
+        for offset in (1, 9):  # one of another user, and none
+            told = [
+                await refused(peer, "PATCH", f"{path}/{offset}", b"x"),
+                await refused(peer, "DELETE", f"{path}/{offset}"),
+                await refused(peer, "PUT", f"{path}/{offset}/reactions/%F0%9F%91%8D"),
+                (await peer.request("POST", path, {"text": "x", "reply_to": offset})).json,
+            ]
+            assert [answer["error"]["code"] for answer in told] == ["forbidden"] * 4
+            assert len({answer["error"]["message"] for answer in told[:2]}) == 1
+        for command, fields in (
+            ("edit", {"offset": 2, "text": "x"}), ("delete", {"offset": 3}), ("delete", {"offset": 9}),
+            ("react", {"offset": 1, "emoji": "\U0001f44d", "on": True}), ("publish", {"text": "x", "reply_to": 2}),
+        ):  # fmt: skip
+            refusal = await friend.ask(command, room="jobs", **fields)
+            assert (refusal["type"], refusal["code"]) == ("error", "forbidden")
 
 
 async def test_a_list_shows_the_rooms_that_the_user_may_read(closed: Serving) -> None:

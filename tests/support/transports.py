@@ -19,7 +19,7 @@ RECORDS = ("message", "edit", "delete", "reaction")
 
 
 class JoinRefusedError(Exception):
-    """The server refuses a join; the argument is the code of the `error`."""
+    """The server refuses a join, or ends the membership; the argument is the code of the `error`."""
 
     def __init__(self, code: str) -> None:
         super().__init__(code)
@@ -47,7 +47,11 @@ class WebSocketSubscriber:
         if self._missed:
             missed, self._missed = self._missed, []
             return list(missed)
-        message = await self._friend.next(*RECORDS, "gap")
+        message = await self._friend.next(*RECORDS, "gap", "error")
+        if message["type"] == "error":
+            if "room" in message:
+                raise JoinRefusedError(message["code"])
+            return []  # muted
         if message["type"] == "gap":
             self.told_of_loss = True
             self.cursor = message["until"]
@@ -110,15 +114,16 @@ class EventsSubscriber:
 async def subscribe(
     transport: str, address: Address, room: str, after: str | None = None, *, receive_buffer: int = 0,
     pause: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint, headers: Mapping[str, str] | None = None,
+    source: str = "",
 ) -> AsyncIterator[Subscriber]:  # fmt: skip
     """Listen from a cursor on, or from the beginning; `pause` is awaited before each read."""
     start = after or "0"
     if transport == "websocket":
-        async with chatter(address, receive_buffer=receive_buffer, headers=headers) as friend:
+        async with chatter(address, receive_buffer=receive_buffer, headers=headers, source=source) as friend:
             friend.peer.pause = pause
             yield WebSocketSubscriber(friend, await friend.ask("join", room=room, after=start))
         return
-    async with connect(address, receive_buffer=receive_buffer) as peer:
+    async with connect(address, receive_buffer=receive_buffer, source=source) as peer:
         peer.pause = pause
         if transport == "poll":
             yield PollSubscriber(peer, room, after, headers)
