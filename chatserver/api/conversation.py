@@ -113,10 +113,7 @@ class Conversation:
     def _submit(self, connection: object, session: WebSocketSession, message: Publish | Change) -> Outcome:
         """Hand a record to the log: a message, or a change to one."""
         self._check(session.principal, WRITE, message.room, message.id)
-        if isinstance(message, Publish):
-            self._services.count_message(session.principal, message.room, message.id)
-        else:
-            self._services.count_record(session.principal, message.id)
+        self._services.count_record(session.principal, message.id)
         draft = self._services.draft_of(session.principal, message)
         done = partial(self._sink.guarded, connection, self._acknowledge, session, message.id)
         try:

@@ -24,38 +24,34 @@ class RecordHandlers:
 
     def publish(self, request: Request, room: str) -> Answer:
         """`POST /rooms/{room}/messages`: 201 once it is durable."""
-        request.parameters()
-        self._services.check(request.principal, WRITE, room)
-        self._services.count_message(request.principal, room)
-        return self._commit(request, decode_publish(room, *_content(request)), 201)
+        return self._write(request, room, lambda: decode_publish(room, *_content(request)), 201)
 
     def edit(self, request: Request, room: str, offset: str) -> Answer:
         """`PATCH /rooms/{room}/messages/{offset}`."""
-        return self._change(request, room, lambda: decode_edit(room, number_in(offset), *_content(request)))
+        return self._write(request, room, lambda: decode_edit(room, number_in(offset), *_content(request)))
 
     def delete(self, request: Request, room: str, offset: str) -> Answer:
         """`DELETE /rooms/{room}/messages/{offset}`."""
-        return self._change(
+        return self._write(
             request, room, lambda: checked_change(Delete(room, number_in(offset), decode_key(*_content(request))))
         )
 
     def react(self, request: Request, room: str, offset: str, emoji: str) -> Answer:
         """`PUT` and `DELETE /rooms/{room}/messages/{offset}/reactions/{emoji}`."""
         on = request.head.method == "PUT"
-        return self._change(
+        return self._write(
             request, room,
             lambda: checked_change(React(room, number_in(offset), emoji, on, decode_key(*_content(request)))),
         )  # fmt: skip
 
-    def _change(self, request: Request, room: str, decode: Callable[[], Change]) -> Answer:
-        """Submit a change. As for a publish, the rate is checked before the content; slow mode is for messages only."""
+    def _write(
+        self, request: Request, room: str, decode: Callable[[], Publish | Change], status: int = 200
+    ) -> Answer:  # fmt: skip
+        """Submit a record. The rate is checked before the content."""
         request.parameters()
         self._services.check(request.principal, WRITE, room)
         self._services.count_record(request.principal)
-        return self._commit(request, decode(), 200)
-
-    def _commit(self, request: Request, record: Publish | Change, status: int) -> Commit:
-        return Commit(self._services.draft_of(request.principal, record), partial(self._stored, status))
+        return Commit(self._services.draft_of(request.principal, decode()), partial(self._stored, status))
 
     def _stored(self, status: int, result: Stored | LogError) -> Response:
         """The answer to a write: the record's place and author, or why it was not stored."""

@@ -154,21 +154,19 @@ class Services:
         if wait:
             raise _rate_limited(wait, None, "sign-outs from this network")
 
-    def count_message(self, principal: Principal, room: str, id_: MessageId = None) -> None:
-        """The same for a message, which slow mode may delay too."""
-        wait = self.write_limits.take(principal) or self.slow_mode.take(principal, room)
-        if wait:
-            raise _rate_limited(wait, id_)
-
     def draft_of(self, principal: Principal, record: Publish | Change) -> Draft:
         """The draft of a record by a principal who may write. Raises MessageError.
 
-        Replies, and reactions with their count, tell something about the message that they name.
+        Replies, and reactions with their count, tell something about the message that they name. Slow mode counts valid
+        messages only, so that a refused one does not take the place of the next.
         """
         face, room = principal.author, record.room
         if isinstance(record, Publish):
             if record.reply_to is not None:
                 self.check(principal, READ, room, record.id)
+            wait = self.slow_mode.take(principal, room, record.key)
+            if wait:
+                raise _rate_limited(wait, record.id)
             return Draft(
                 room, face.id, face.name, record.text, record.key, principal.network, target=record.reply_to or 0,
                 mentions=record.mentions or (),

@@ -9,7 +9,13 @@ import trio
 
 from chatserver.chat.policy import MODERATE
 from chatserver.chat.principal import Principal
+from chatserver.log.interface import KEY_LIFETIME_MS
 from chatserver.meters import KeyedBuckets
+
+#: Seconds in which a message with the same key is a retry: half as long as the log remembers keys.
+RETRY_SECONDS = KEY_LIFETIME_MS / 2000
+#: Keys that are remembered: a client tries again within seconds.
+MAX_KEYS = 1_000
 
 
 class SlowMode:
@@ -18,17 +24,28 @@ class SlowMode:
     def __init__(self, seconds_of: Callable[[str], float] = lambda room: 0.0) -> None:
         self._seconds_of = seconds_of
         self._pauses: KeyedBuckets[tuple[int, str]] = KeyedBuckets(1, burst=1)  # by user and room
+        self._keys: dict[tuple[int, str], str] = {}  # of the last message there, the oldest first
 
-    def take(self, principal: Principal, room: str) -> float:
-        """Count a message. Returns 0.0 if it may be published now, else the seconds until it may."""
+    def take(self, principal: Principal, room: str, key: str | None = None) -> float:
+        """Count a message. Returns 0.0 if it may be published now, else the seconds until it may.
+
+        A retry of the last message, which has its key, may be sent at any time: its answer may have been lost.
+        """
         seconds = self._seconds_of(room)
         if not seconds or principal.may(MODERATE, room):
             return 0.0
-        key, now = (principal.number, room), trio.current_time()
-        left = self._pauses.wait(key, now)
-        if not left:
-            self._pauses.lower(key, seconds, now)
-        return left
+        place, now = (principal.number, room), trio.current_time()
+        left = self._pauses.wait(place, now)
+        if left:
+            is_retry = key is not None and key == self._keys.get(place) and seconds - left < RETRY_SECONDS
+            return 0.0 if is_retry else left
+        self._pauses.lower(place, seconds, now)
+        self._keys.pop(place, None)
+        if key is not None:
+            self._keys[place] = key
+            if len(self._keys) > MAX_KEYS:
+                del self._keys[next(iter(self._keys))]
+        return 0.0
 
     def sweep(self) -> None:
         """Forget users who may publish again; called once a second."""

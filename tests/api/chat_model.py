@@ -63,7 +63,7 @@ class Model:
         self.answers: dict[tuple[str, str, str], Record] = {}  # by person, room and key
         self.markers: dict[tuple[str, str], int] = {}
         self.sanctions: dict[int, tuple[str, str, str]] = {}  # kind, room, and a person's name or a network
-        self.paced: set[tuple[str, str]] = set()  # who has used up a slow room
+        self.paced: dict[str, str | None] = {}  # who has used up the slow room, with which key
 
     # -- rights -----------------------------------------------------------------------------------------------------
 
@@ -118,9 +118,9 @@ class Model:
         if kind == "reaction" or "reply_to" in act:
             self.check(who, room, "r")
         if kind == "message" and room == "slow" and who.standing < MODERATING:
-            if (who.name, room) in self.paced:
+            if who.name in self.paced and self.paced[who.name] != act.get("key", ""):
                 raise RefusedError("rate_limited")
-            self.paced.add((who.name, room))
+            self.paced[who.name] = act.get("key")  # a retry is no other message
         known = self.answers.get((who.name, room, act.get("key", "")))
         if known is not None:
             return {**known, "again": True}

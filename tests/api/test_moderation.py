@@ -27,7 +27,7 @@ from tests.support.moderating import (
     say,
     signed_in,
 )
-from tests.support.peers import Address, ask, chatter
+from tests.support.peers import Address, ask, chatter, connect
 from tests.support.serving import Serving, eventually, until
 from tests.support.steps import FEW, StepCounts, few_in_a_step
 
@@ -280,3 +280,16 @@ async def test_slow_mode_limits_the_messages_of_a_user(tmp_path: Path) -> None:
         assert [(await say(address, ANN, "ops")).status for _ in range(2)] == [201] * 2
         assert (await say(address, BOB)).status == 201
         assert [(await say(address, MODERATOR)).status for _ in range(3)] == [201] * 3
+
+
+async def test_a_retry_and_a_bad_message_are_no_messages_for_slow_mode(tmp_path: Path) -> None:
+    """A retry after a lost answer was refused for the whole pause, and a blank text took the place of the next one."""
+    async with moderated(tmp_path, rooms=(("lobby", RoomPolicy(slow_mode=600)),)) as server:
+        path, message = "/rooms/lobby/messages", {"text": "once", "key": "k1"}
+        async with connect(server.address) as peer, chatter(server.address, headers=ANN) as friend:
+            assert (await peer.request("POST", path, {"text": " "}, headers=ANN)).status == 400
+            stored = await peer.request("POST", path, message, headers=ANN)
+            assert (await peer.request("POST", path, message, headers=ANN)).json == stored.json
+            assert (await friend.ask("publish", room="lobby", **message))["cursor"] == stored.json["cursor"]
+            assert (await friend.ask("publish", room="lobby", text="x", key="k2"))["code"] == "rate_limited"
+            assert (await peer.request("POST", path, {"text": "x", "key": "k3"}, headers=ANN)).status == 429

@@ -1,8 +1,10 @@
 """Slow mode: one message per interval, for each user in each room that has it."""
 
+import pytest
 import trio
 import trio.testing
 
+from chatserver.chat import slow_mode
 from chatserver.chat.policy import Action
 from chatserver.chat.principal import Principal
 from chatserver.chat.slow_mode import SlowMode
@@ -36,3 +38,19 @@ async def test_other_rooms_and_moderators_are_not_limited(autojump_clock: trio.t
     assert len(slow._pauses) == 0
     assert [slow.take(ANN, "lobby"), slow.take(ANN, "ops"), slow.take(ANN, "ops")] == [0.0, 0.0, 10.0]
     assert moderator.may(Action.MODERATE, "lobby")
+
+
+async def test_only_the_last_message_may_be_retried_and_not_for_long(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log forgets a key, and would then store another message."""
+    monkeypatch.setattr(slow_mode, "MAX_KEYS", 2)
+    slow = made(lobby=3600.0, ops=3600.0)
+    assert [slow.take(ANN, "lobby", "k1"), slow.take(BOB, "lobby", "k1")] == [0.0, 0.0]
+    assert [slow.take(ANN, "lobby", key) for key in ("k1", "k2", None, "k1")] == [0.0, 3600.0, 3600.0, 0.0]
+    await trio.sleep(slow_mode.RETRY_SECONDS)
+    assert slow.take(ANN, "lobby", "k1") > 0.0
+    assert [slow.take(ANN, "ops", "k3"), slow.take(ANN, "lobby", "k1") > 0.0] == [0.0, True]
+    assert list(slow._keys) == [(2, "lobby"), (1, "ops")]
+    await trio.sleep(3600.0)
+    assert [slow.take(BOB, "lobby", key) for key in (None, "k1")] == [0.0, 3600.0]
