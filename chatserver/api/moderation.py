@@ -175,10 +175,9 @@ class ModerationHandlers:
         """`GET /audit`: the first entries after an id, or the last ones; the oldest first."""
         self._moderator(request, "read audit", EVERYWHERE)
         parameters = request.parameters("after", "limit")
-        place = parameters.place("after")
+        after = parameters.entry()
         limit = parameters.limit(default=DEFAULT_LISTED, most=MAX_LISTED)
-        later = self._read_later(None if place is None else place.offset, limit)
-        return Later(later, partial(self._check_again, request, EVERYWHERE))
+        return Later(self._read_later(after, limit), partial(self._check_again, request, EVERYWHERE))
 
     def _check_again(self, request: Request, room: str) -> None:
         request.check_again()

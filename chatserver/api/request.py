@@ -111,6 +111,13 @@ class Parameters:
         """A cursor."""
         return optional_cursor(self.one(name))
 
+    def entry(self) -> int | None:
+        """The id in `after`, of an entry of a list."""
+        text = self.one("after")
+        if text is None or (text.isascii() and text.isdigit() and len(text) < len(str(OFFSET_LIMIT))):
+            return None if text is None else int(text)
+        raise bad_field("after", f"{text[:20]!r}; the id of an entry, a whole number")
+
     def limit(self, *, default: int = DEFAULT_HISTORY, most: int = MAX_HISTORY) -> int:
         """The most messages or rooms to return."""
         return int(self._number("limit", int, default=default, least=1, most=most))

@@ -60,8 +60,8 @@ class RoomHandlers:
         self._services = services
         self._hub = services.hub
         self._pages = services.pages
-        #: concurrent requests with the same view share one query: by limit, rights, and the user if one is banned
-        self._listing: SingleFlight[tuple[int, Rights, int | None], bytes] = SingleFlight()
+        #: concurrent requests with the same view share one query: by limit, rights, and the user if one is sanctioned
+        self._listing: SingleFlight[tuple[int, Rights, tuple[int, str] | None], bytes] = SingleFlight()
 
     def _check_reader(self, request: Request, room: str) -> None:
         self._services.check(request.reader, READ, room)
@@ -291,7 +291,7 @@ class RoomHandlers:
     async def _list_later(self, request: Request, limit: int) -> Answer:
         reader = request.reader
         concerned = self._services.moderation.concerns(reader)
-        key = (limit, reader.rights, reader.number if concerned else None)
+        key = limit, reader.rights, (reader.number, reader.network) if concerned else None
         return Response(200, [await self._listing.get(key, lambda: self._list_rooms(limit, reader, concerned))])
 
     async def _list_rooms(self, limit: int, reader: Principal, concerned: bool) -> bytes:

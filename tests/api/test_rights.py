@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from chatserver.log.interface import Draft
 from chatserver.settings.rooms import Audience, Guests, RoomPolicy
+from tests.api.asking import hold_back
+from tests.support.moderating import moderated, sanction
 from tests.support.peers import Peer, ask, chatter, connect, publish
-from tests.support.serving import Serving, serving
+from tests.support.serving import Serving, eventually, serving
 
 ROOMS = (
     ("staff-*", RoomPolicy(read=Audience.GRANTED, write=Audience.GRANTED)),
@@ -111,6 +114,29 @@ async def test_a_list_shows_the_rooms_that_the_user_may_read(closed: Serving) ->
     assert len(answer.json["rooms"]) == 1
     answer = await ask(closed.address, "GET", "/rooms", headers={"Origin": "https://evil.example"})
     assert len(answer.json["rooms"]) == 3
+
+
+async def test_lists_of_two_networks_at_one_time_hide_what_each_may_not_see(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All pages of other sites read as nobody, but one network may be banned where another is not."""
+    async with moderated(tmp_path) as server, trio.open_nursery() as nursery:
+        await write(server, "lobby", "ops")
+        await sanction(server.address, "lobby", kind="ban", network="127.0.0.2")
+        await sanction(server.address, "ops", kind="ban", network="127.0.0.3")
+        release = hold_back(monkeypatch, server.server.parts.log, "rooms")
+        listed: dict[str, list[str]] = {}
+
+        async def ask_from(source: str) -> None:
+            answer = await ask(server.address, "GET", "/rooms", headers={"Origin": "https://e.example"}, source=source)
+            listed[source] = [room["room"] for room in answer.json["rooms"]]
+
+        for source in ("127.0.0.2", "127.0.0.3"):
+            nursery.start_soon(ask_from, source)
+        await server.in_phase("serving", 2)
+        release.set()
+        await eventually(lambda: len(listed) == 2)
+        assert listed == {"127.0.0.2": ["ops"], "127.0.0.3": ["lobby"]}
 
 
 async def test_hidden_newest_rooms_do_not_hide_the_others() -> None:
