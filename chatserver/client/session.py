@@ -264,9 +264,9 @@ class Session:
             skipped, records = (records[: -room.latest], records[-room.latest :]) if room.latest else (records, [])
             for record in skipped[-1:]:
                 room.last, room.cursor = record.offset, record.cursor
-        for record in records:
-            yield from self._offer(record)
-        if room.cursor is None or not records:
+        for record in records:  # at first also to a slow reader: there is no cursor yet from which to read them later
+            yield from self._offer(record) if resumed else self._deliver(room, record)
+        if not records:
             room.cursor = joined.cursor
 
     def _offer(self, record: wire.Record) -> Iterator[Outcome]:

@@ -99,6 +99,15 @@ def test_as_many_earlier_messages_as_requested(latest: int, wanted: list[int]) -
     assert peer.sent()["after"] == "e1-6"
 
 
+def test_the_earlier_messages_come_even_if_the_reader_is_slow(newcomer: Peer) -> None:
+    """They were dropped: the place before them, from which they could be read later, is not known yet."""
+    newcomer.session.pause("lobby")
+    assert offsets(newcomer.answer("joined", 1, 2)) == [1, 2]
+    assert newcomer.push(3) == []
+    newcomer.session.resume("lobby")
+    assert newcomer.sent()["after"] == "e1-2"
+
+
 @pytest.mark.parametrize("fresh", [(), (1, 2)])
 def test_a_new_epoch_is_a_loss_and_its_offsets_count_anew(newcomer: Peer, fresh: tuple[int, ...]) -> None:
     newcomer.answer("joined", 1, 2, 3)
@@ -112,6 +121,7 @@ def test_a_new_epoch_is_a_loss_and_its_offsets_count_anew(newcomer: Peer, fresh:
 
 def test_messages_held_of_an_old_epoch_are_dropped(peer: Peer) -> None:
     peer.push(9)
+    peer.give("gap", room="lobby", after="e1-1", until="e1-8")
     peer.session.opened()
     peer.answer("joined", 1, recovered=False, epoch="e2")
     peer.push(3, epoch="e2")
@@ -122,7 +132,7 @@ def test_messages_held_of_an_old_epoch_are_dropped(peer: Peer) -> None:
 def test_gap_is_filled_to_its_end_from_our_own_cursor(peer: Peer) -> None:
     peer.give("gap", room="lobby", after="e1-1", until="e1-4")
     assert peer.sent() == {"type": "history", "id": 2, "room": "lobby", "after": "e1-1", "limit": 200}
-    page = [message(2)]
+    page = [message(1), message(2)]
     assert offsets(peer.give("history", id=2, cursor="e1-2", recovered=True, messages=page)) == [2]
     assert peer.push(5) == []
     assert offsets(peer.answer("history", 3, 4)) == [3, 4, 5]
@@ -238,6 +248,16 @@ def test_a_paused_room_keeps_its_cursor_only(peer: Peer) -> None:
     assert peer.sends_nothing()
 
 
+def test_a_room_paused_while_a_hole_is_filled_goes_on_when_it_resumes(peer: Peer) -> None:
+    peer.push(3)
+    peer.push(6)
+    peer.session.pause("lobby")
+    assert offsets(peer.answer("history", 2)) == [2, 3]
+    assert peer.sends_nothing()
+    peer.session.resume("lobby")
+    assert offsets(peer.answer("history", 4, 5, 6)) == [4, 5, 6]
+
+
 def test_a_room_paused_without_news_resumes_without_a_request(peer: Peer) -> None:
     peer.session.pause("lobby")
     peer.session.resume("lobby")
@@ -295,8 +315,11 @@ def test_an_answer_after_leaving_is_dropped(newcomer: Peer, kind: str) -> None:
         newcomer.push(3)
     number = newcomer.sent()["id"]
     newcomer.session.leave("lobby")
-    assert newcomer.give(kind, id=number, cursor="e1-2", recovered=True, messages=[message(2)]) == []
-    assert newcomer.sent()["type"] == "leave"
+    page = {"cursor": "e1-2", "recovered": True, "messages": [message(2)]}
+    assert newcomer.give(kind, id=number, **page) == []
+    leave = newcomer.sent()
+    assert leave["type"] == "leave"
+    assert newcomer.give(kind, id=leave["id"], **page) == []
 
 
 def test_members_are_returned_or_refused(peer: Peer) -> None:
