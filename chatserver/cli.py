@@ -190,7 +190,8 @@ def chat(
     """Chat from the terminal.
 
     Reconnects by itself and goes on from where it was: nothing is lost, nothing comes twice. At a terminal, /help
-    lists the commands. With --send, publishes each line of standard input, and exits 0 when all are acknowledged.
+    lists the commands. With --send, publishes each line of standard input. Exit codes: 0 all is well, with --send all
+    lines are acknowledged; 1 the server refused, or a line is not acknowledged; 2 bad flags.
 
     Parameters
     ----------

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import trio
 
@@ -42,6 +43,11 @@ async def test_the_bot_answers(tmp_path: Path) -> None:
             process.kill()
             with trio.CancelScope(shield=True):
                 await process.wait()
+
+
+def test_the_page_names_every_type_of_a_line_of_json() -> None:
+    for kind in (*get_args(client.Event), client.Ack):
+        assert f"`{kind.__struct_config__.tag}`" in PAGE.read_text()
 
 
 def test_names_on_the_page_are_exported_and_all_others_documented() -> None:
