@@ -58,8 +58,7 @@ export class Account {
     const token = this.#token.value.trim();
     const name = this.#name.value.trim();
     const { isGuest } = this.client.identity;
-    if (!navigator.cookieEnabled) this.#problem.textContent = 'This browser blocks the cookies of this page, which keep who you are.';
-    else if (token || (name && isGuest)) this.#change(() => this.client.api.signIn(token ? { token } : { name }));
+    if (token || (name && isGuest)) this.#change(() => this.client.api.signIn(token ? { token } : { name }));
     else this.#problem.textContent = isGuest ? 'A name has at least one letter.' : 'To be somebody else, sign out or paste a token.';
     this.#isConfirming = false; // another text has replaced the question
   }

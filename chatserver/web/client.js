@@ -228,8 +228,7 @@ export class ChatClient extends EventTarget {
 
   up(link, hello) {
     if (hello?.user) this.identity.is(hello.user);
-    // From another site no cookie says to the next connection who we are.
-    if (this.api.isForeign) this.api.token ??= hello?.session || null;
+    if (this.api.needsToken) this.api.token ??= hello?.session || null;
     this.#mayFollowMost = hello?.limits?.rooms ?? Infinity;
     for (const room of new Set([this.current, ...this.rooms.values()])) {
       if ((link.isSocket || room !== this.current) && !this.#staysOutOf(room)) this.follow(room);

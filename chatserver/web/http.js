@@ -27,12 +27,12 @@ export class HttpApi {
   /** @type {Promise<void> | null} */
   #introduced = null;
 
-  /** @param {(session: {user: User}) => void} [knows] is told the user of a page of another site */
+  /** @param {(session: {user: User}) => void} [knows] is told the user, where no cookie says who it is */
   constructor(origin, token = null, knows = () => {}) {
     this.origin = origin;
     this.token = token;
     this.knows = knows;
-    this.isForeign = origin !== location.origin;
+    this.needsToken = origin !== location.origin || !navigator.cookieEnabled;
   }
 
   /**
@@ -44,7 +44,7 @@ export class HttpApi {
     const late = new AbortController();
     const timer = setTimeout(() => late.abort(), deadline);
     const either = signal ? AbortSignal.any([signal, late.signal]) : late.signal;
-    const headers = { ...init.headers, ...(this.token && { Authorization: `Bearer ${this.token}` }) };
+    const headers = { ...(this.token && { Authorization: `Bearer ${this.token}` }), ...init.headers };
     try {
       const response = await fetch(this.origin + path, { cache: 'no-store', ...init, headers, signal: either });
       if (!response.ok) throw await refusal(response);
@@ -62,15 +62,10 @@ export class HttpApi {
     return this.fetch(path, (response) => (response.status === 204 ? null : response.json()), options);
   }
 
-  /**
-   * Requests from another site have no cookie: without a token all visitors with one address and browser would be one
-   * guest.
-   */
+  /** Without a cookie and a token, all visitors with one address and browser would be one guest. */
   async #introduce() {
     try {
-      const session = await (this.token === null ? this.signIn({}) : this.session());
-      this.token ??= session.token;
-      this.knows(session);
+      this.knows(await (this.token === null ? this.signIn({}) : this.session()));
     } catch (error) {
       this.#introduced = null; // the next page tries again
       throw error;
@@ -88,7 +83,7 @@ export class HttpApi {
    * @returns {Promise<Page>}
    */
   async page(room, { wait, signal, ...where }) {
-    if (this.isForeign) await (this.#introduced ??= this.#introduce());
+    if (this.needsToken) await (this.#introduced ??= this.#introduce());
     const query = new URLSearchParams();
     for (const [name, value] of Object.entries({ ...where, wait })) if (value) query.set(name, String(value));
     return this.json(path(room, `/messages?${query}`), { signal, deadline: REQUEST_DEADLINE + (wait ?? 0) * 1000 });
@@ -156,11 +151,13 @@ export class HttpApi {
   }
 
   /** @returns {Promise<{user: User, token: string}>} a guest, of this name if one is given, or the user of the token */
-  signIn({ name = '', token = '' }) {
+  async signIn({ name = '', token = '' }) {
     const headers = { 'Content-Type': 'application/json', ...(token && { Authorization: `Bearer ${token}` }) };
     const body = JSON.stringify(name ? { name } : {});
     // Of a page of the same site, the cookie of this server may say who the user is.
-    return this.json('/session', { method: 'POST', headers, body, credentials: 'include' });
+    const session = await this.json('/session', { method: 'POST', headers, body, credentials: 'include' });
+    if (this.needsToken) this.token = session.token;
+    return session;
   }
 
   /** @returns {Promise<{user: User, guest: boolean, moderator: boolean, moderates?: string[], expires: string | null}>} */
@@ -168,8 +165,9 @@ export class HttpApi {
     return this.json('/session');
   }
 
-  signOut() {
-    return this.#change('DELETE', '/session');
+  async signOut() {
+    await this.#change('DELETE', '/session');
+    this.token = this.#introduced = null;
   }
 
   /** Resolves when the server takes traffic; throws a ChatError with its Retry-After, or `lost` when it is away. */

@@ -15,15 +15,8 @@ const LEADER_TIMEOUT = 3_000; // ms without an answer of the leader
 const LEADER = 'leader';
 const ALL = 'all';
 
-/** Pages over plain http from another machine have no locks; Firefox has no channel where cookies are blocked. */
-export function canShare() {
-  try {
-    new BroadcastChannel(NAME).close();
-  } catch {
-    return false;
-  }
-  return 'locks' in navigator;
-}
+/** Pages over plain http from another machine have no locks; where cookies are blocked, locks and channels are refused. */
+export const canShare = () => 'locks' in navigator && navigator.cookieEnabled;
 
 /** This tab's end of the channel, made once. */
 class Tabs {
@@ -55,19 +48,12 @@ class Tabs {
         return new Promise(() => {}); // held until the tab is closed or the lock is stolen
       });
     } catch (error) {
-      if (!this.#leads) return this.#leadAlone(error);
-      this.#leads = false;
+      if (!this.#leads) throw error;
+      this.#leads = false; // the lock was stolen
       this.#socket?.close();
       this.#lost(handover('another tab took the connection over'));
       this.#lead(false);
     }
-  }
-
-  /** Without locks, as where storage is blocked, this tab has its own socket. */
-  #leadAlone(error) {
-    console.warn('this tab shares no connection:', error.message);
-    this.#leads = true;
-    this.link?.heard({ type: 'lost', loss: handover('no lock') });
   }
 
   /** Send a message to the leader, which may be this tab. */

@@ -192,14 +192,15 @@ class Window:
     def __init__(
         self, browser: Browser, *, width: int = WIDTH, height: int = HEIGHT, is_played: bool = False, **options: Any
     ) -> None:
-        """With `is_played`, `accept` gets the page's WebSockets."""
+        """With `is_played`, `accept` gets the page's WebSockets, and passes them on unless a test replaces it."""
         self._context = browser.new_context(viewport={"width": width, "height": height}, **options)
         self._context.set_default_timeout(PATIENCE)
         self._origins: set[str] = set()
         self._is_spoiled = False
         self.page: Page = self._context.new_page()
         self.complaints: list[str] = []
-        self.accept: Callable[[WebSocketRoute], None] = WebSocketRoute.close
+        self.accept: Callable[[WebSocketRoute], None] = self._pass_on
+        self._ends: list[WebSocketRoute] = []
         self._is_played = is_played
         if is_played:
             self.page.route_web_socket("**/ws", self._accept)
@@ -217,6 +218,9 @@ class Window:
 
     def _accept(self, route: WebSocketRoute) -> None:
         self.accept(route)
+
+    def _pass_on(self, route: WebSocketRoute) -> None:
+        self._ends += (route, route.connect_to_server())
 
     def _went(self, frame: Frame) -> None:
         there = urlsplit(frame.url)
@@ -244,6 +248,18 @@ class Window:
 
     def offline(self, is_offline: bool) -> None:
         self._context.set_offline(is_offline)
+
+    def lose_connection(self) -> None:
+        """Be offline at once: Chromium keeps an open WebSocket, and opens one that is played."""
+        self.accept = WebSocketRoute.close
+        self.offline(True)
+        for end in self._ends:
+            end.close()
+        self.expect_away()
+
+    def find_connection(self) -> None:
+        self.accept = self._pass_on
+        self.offline(False)
 
     def expect_live(self, transport: str | None = None, *, is_out: bool = False) -> None:
         """Connected, and in the open room or, with `is_out`, expelled from it."""
@@ -327,7 +343,8 @@ class Window:
         self._context.clear_cookies()
         self._origins = set()
         self.complaints = []
-        self.accept = WebSocketRoute.close
+        self.accept = self._pass_on
+        self._ends = []
         return True
 
     def close(self) -> None:

@@ -5,7 +5,7 @@ from importlib.resources import files
 from typing import Any
 
 import pytest
-from playwright.sync_api import Route, WebSocketRoute, expect
+from playwright.sync_api import Route, expect
 
 from tests.e2e.browser import AT_BOTTOM, LOOK_AWAY, PHONE, Server, Window, expect_at, is_required, wait_until
 from tests.e2e.conftest import OpenWindow
@@ -112,8 +112,6 @@ def test_many_unread_messages_are_read_from_the_first(shared_server: Server, win
     """The newest were shown, and all counted as read: of more than 60, and after an absence of any number."""
     room = f"much-news-{place.replace(' ', '-')}"
     ann = window(is_played=True)
-    ends: list[WebSocketRoute] = []
-    pass_on = ann.accept = lambda route: ends.extend((route, route.connect_to_server()))
     ann.open(shared_server, room=room)
     ann.say("first")
     ann.expect_texts(["first"])
@@ -123,16 +121,11 @@ def test_many_unread_messages_are_read_from_the_first(shared_server: Server, win
     elif place == "another window":
         ann.page.evaluate(LOOK_AWAY, True)
     else:
-        ann.offline(True)
-        ann.accept = WebSocketRoute.close
-        for end in ends:
-            end.close()
-        ann.expect_away()
+        ann.lose_connection()
     shared_server.publish(room, *(f"news {number}" for number in range(90)))
     badge = ann.page.locator(f"#rooms a[href='#{room}'] .badge")
     if place == "a tunnel":
-        ann.accept = pass_on
-        ann.offline(False)
+        ann.find_connection()
     else:
         expect(badge).to_have_text("90 unread")
     if place == "another window":

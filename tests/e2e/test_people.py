@@ -186,10 +186,24 @@ def test_a_guest_confirms_a_sign_out_and_a_name_is_not_blank(window: OpenWindow)
     expect(ann.page.locator("#messages .own")).to_have_count(0)
 
 
-def test_without_cookies_a_name_is_refused(shared_server: Server, window: OpenWindow) -> None:
-    """The dialog closed, and the next connection was again a guest with another name."""
-    ann = window()
+@pytest.mark.parametrize("transport", ["ws", "poll"])
+def test_without_cookies_a_user_is_the_same_until_the_page_ends(
+    shared_server: Server, window: OpenWindow, transport: str
+) -> None:
+    """Each connection was another guest: a name was refused, and own messages were a stranger's."""
+    ann, room = window(is_played=True), f"no-cookies-{transport}"
     ann.run_first("Object.defineProperty(navigator, 'cookieEnabled', { value: false })")
-    ann.open(shared_server, room="no-cookies")
+    ann.open(shared_server, transport=transport, room=room)
+    ann.say("one")
+    ann.expect_texts(["one"])
+    ann.page.context.clear_cookies()
     ann.save_name("Ann Lee")
-    expect(ann.page.locator("#account-problem")).to_contain_text("blocks the cookies")
+    expect(ann.page.locator("#me")).to_contain_text("Ann Lee")
+    for text in ("two", "three"):
+        ann.page.context.clear_cookies()
+        ann.lose_connection()
+        ann.find_connection()
+        ann.expect_live(transport)
+        ann.say(text)
+    expect(ann.page.locator("#messages .own .text")).to_have_text(["one", "two", "three"])
+    assert len({message["user"]["id"] for message in shared_server.messages(room)}) == 1

@@ -12,6 +12,7 @@ pytestmark = pytest.mark.browser
 STRICT = """
     const refuse = () => { throw new DOMException('The operation is insecure.', 'SecurityError'); };
     for (const name of ['localStorage', 'sessionStorage']) Object.defineProperty(window, name, { get: refuse });
+    Object.defineProperty(navigator, 'cookieEnabled', { value: false });
     window.BroadcastChannel = class { constructor() { refuse(); } };
     window.Notification = class {
         static permission = 'default';
