@@ -17,7 +17,11 @@ const INLINE =
   /\\(?<literal>[*~`])|(?<!`)(?<code>`+)(?!`)(?<coded>[^\n]+?)(?<!`)\k<code>(?!`)|\*\*(?=\S)(?<bold>[^\n]*?\S)\*\*(?!\*)|(?<!~)~~(?=[^\s~])(?<struck>[^\n]*?[^\s~])~~(?!~)|(?<![\w*])\*(?=[^\s*])(?<star>[^*\n]*?[^\s*])\*(?![\w*])|(?<![\w\\])_(?=[^\s_])(?<under>[^\n]*?[^\s_])_(?!\w)|\[(?<label>[^[\]\n]+)\]\((?<href>https?:\/\/[^\s()]+(?:\([^\s()]*\)[^\s()]*)*)\)|(?<link>\bhttps?:\/\/[^\s<>"`]+)/giu;
 const MAX_DEPTH = 6; // marks within marks
 
-const link = (href, shown) => make('a', { href, title: href, target: '_blank', rel: 'noopener noreferrer' }, shown);
+/** A link to a message or a room is followed in this page. */
+function link(href, shown) {
+  const isHere = href.startsWith(`${location.origin}${location.pathname}#`);
+  return make('a', { href, title: href, target: isHere ? '' : '_blank', rel: 'noopener noreferrer' }, shown);
+}
 
 /** @param {string[]} names mentioned in it */
 function inline(text, names, depth = 0) {

@@ -188,12 +188,13 @@ client.addEventListener('caughtup', ({ detail }) => detail.room === outOf && hid
 let whyStopped = '';
 client.addEventListener('state', () => {
   const { phase, reason } = client.state;
-  if (phase === 'stopped' && byId('banner').hidden) showBanner((whyStopped = `You are disconnected: ${reason}.`));
-  else if (phase !== 'stopped' && byId('banner-text').textContent === whyStopped) hideBanner();
+  const isFree = byId('banner').hidden || byId('banner-text').textContent === whyStopped;
+  if (phase === 'stopped' && isFree) showBanner((whyStopped = `You are disconnected: ${reason}.`));
+  else if (phase !== 'stopped' && isFree) hideBanner();
 });
 byId('banner-action').addEventListener('click', () => client.rooms.get(outOf)?.comeBack());
 client.addEventListener('error', ({ detail }) => showBanner(`The server says: ${detail.message}.`));
-client.addEventListener('expiring', ({ detail }) => showBanner(`Your sign-in ends in ${detail.seconds} s.`));
+client.addEventListener('expiring', ({ detail }) => showBanner((whyStopped = `Your sign-in ends in ${detail.seconds} s.`)));
 byId('banner-close').addEventListener('click', () => (hideBanner(), hasFingers() || composer.focus()));
 
 // Changes by other tabs

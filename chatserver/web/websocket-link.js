@@ -27,7 +27,7 @@ export class WebSocketLink {
   #pingAfter = DEFAULT_PING * 1000;
   #heardAt = performance.now();
   /** @type {number | null} when the connection counts as dead; set while a ping is unanswered */
-  #deadAt = performance.now() + OPEN_DEADLINE;
+  #deadAt = null;
 
   constructor(origin, handlers, token = null) {
     this.handlers = handlers;
@@ -36,6 +36,7 @@ export class WebSocketLink {
     this.#socket.onmessage = ({ data }) => this.#heard(JSON.parse(data));
     this.#socket.onclose = ({ code, reason }) => this.#end(code, reason);
     this.#watch = setInterval(() => this.#look(), WATCH_EVERY);
+    this.#expect(OPEN_DEADLINE);
   }
 
   async follow(room, cursor) {
@@ -111,15 +112,21 @@ export class WebSocketLink {
     this.handlers.ready(this, hello);
   }
 
-  /** @param {number} deadline ms */
-  #ping(deadline) {
+  /** @param {number} deadline ms; it has its own timer, since a hidden tab may be woken once a minute only */
+  #expect(deadline) {
     this.#deadAt = performance.now() + deadline;
+    setTimeout(() => this.#look(), deadline + 1);
+  }
+
+  #ping(deadline) {
+    this.#expect(deadline);
     this.#socket.send(JSON.stringify({ type: 'ping', id: 0 })); // any byte counts as the answer, so nothing waits for id 0
   }
 
   /** Scripts see no ping frames, so a silent connection is tested with a message. */
   #look() {
     const now = performance.now();
+    if (this.#ended) return;
     if (this.#deadAt !== null && now > this.#deadAt) this.#end(0, 'the line went silent');
     else if (this.#deadAt === null && now - this.#heardAt > this.#pingAfter) this.#ping(PONG_DEADLINE);
   }

@@ -172,13 +172,19 @@ def test_a_message_can_be_copied_and_linked_to(shared_server: Server, window: Op
     expect(ann.texts.last).to_have_text("news")
     ann.page.wait_for_function(AT_BOTTOM)
 
+    ann.say(f"look: {link.removesuffix('230')}121")
+    ann.page.click(f"#messages a[href='{link.removesuffix('230')}121']")
+    expect(ann.page.locator(".message.found")).to_contain_text("message 120")
+    assert len(ann.page.context.pages) == 1, "in this tab"
+    ann.page.click("#jump")
+
     ann.page.keyboard.press("Shift+Tab")  # from the field to the messages
     ann.page.locator("#messages > [tabindex='0']").focus()
     ann.page.keyboard.press("ArrowUp")
     expect(bar).to_be_visible()
-    ann.page.get_by_text("message 227", exact=True).hover()  # keys act on the focused message, not on this one
+    ann.page.get_by_text("message 228", exact=True).hover()  # keys act on the focused message, not on this one
     ann.page.keyboard.press("c")
-    wait_until(ann.page, lambda: ann.page.evaluate("navigator.clipboard.readText()") == "message 229")
+    wait_until(ann.page, lambda: ann.page.evaluate("navigator.clipboard.readText()") == "news")
 
 
 def test_a_phone_by_finger(shared_server: Server, window: OpenWindow) -> None:
