@@ -62,6 +62,13 @@ def test_one_that_waited_for_its_turn_is_late_and_did_not_fail() -> None:
     assert operations.success_percent("attack") == pytest.approx(100 / 3)
 
 
+def test_the_first_failure_is_counted_from_the_begin_of_the_attack() -> None:
+    early, later = result("first wave", "ws", 1), result("second wave", "get", 1)
+    assert found(early, later).first_failure(10.0) is None
+    early.first_failure, later.first_failure = 11.25, 12.5
+    assert (found(early, later).first_failure(10.0), found(early).first_failure(11.5)) == (1.25, 0.0)
+
+
 def test_a_kind_is_judged_by_itself_if_it_has_a_hundred_operations() -> None:
     operations = found(
         result("before", "ws", *[1] * 100), result("before", "get", *[1] * 99), result("before", "new-ws", 1)
