@@ -34,7 +34,6 @@ class _MadeGroup:
         self.name = name
         self.cohorts = cohorts
         self.clients: list[Client] = []
-        self.oldest: float | None = None  # age of the oldest attacker that was still connected when we closed them
         self._closed: list[GroupStatus] | None = None
 
     def grow(self, share: float) -> list[Client]:
@@ -72,13 +71,8 @@ class _MadeGroup:
 
     def close(self) -> None:
         """Record their status before they are closed."""
-        self._closed, self.oldest = self.result(), self.age()
+        self._closed = self.result()
         self.clients.clear()
-
-    def age(self) -> float | None:
-        """The age of the oldest attacker that is connected."""
-        born = (client.born for client in self.clients if client.fd >= 0 and not client.honest)
-        return max((now() - each for each in born), default=self.oldest)
 
     def _starved(self, cohort: Cohort) -> int:
         waiting = (Stage.CONNECTING, Stage.OPENING, Stage.UPGRADED)
@@ -178,7 +172,6 @@ class Crowd:
             groups=[status for each in made for status in each.result()],
             traffic=self._traffic.result(),
             lags=[("crowd", phase, late) for phase, late in self._engine.lag.phases.items()],
-            ages=[age for each in made if (age := each.age()) is not None],
             own_faults=dict(self._engine.own_faults),
             listeners=[(*where, number) for where, number in self._listeners().items()],
         )

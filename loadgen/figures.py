@@ -109,13 +109,10 @@ _VICTIMS: Final = (
     Figure("attack_get_p99_ms", "ms", "plain requests during the attack, 99th percentile"),
     Figure("recovery_p50_ms", "ms", "the victims' operations after the attack, median", column=_P50),
     Figure("recovery_p99_ms", "ms", "the victims' operations after the attack, 99th percentile", column=_P99),
-    Figure("recovery_success_percent", "%", "victims' operations after the attack that succeeded"),
-    Figure("p50_ratio", TIMES, "median during the attack divided by the baseline's", late=True),
     Figure("p99_ratio", TIMES, "99th percentile during the attack divided by the baseline's", late=True),
     Figure("floor_baseline_p99_ms", "ms",
            "the same victims at the floor, before the same attack, 99th percentile (--floor)",
            column=_wide("the floor's p99, ms")),
-    Figure("floor_p50_ms", "ms", "the same victims at the floor during the same attack, median (--floor)"),
     Figure("floor_p99_ms", "ms", "the same victims at the floor during the same attack, 99th percentile (--floor); an"
            " operation without an answer counts with the victims' timeout", column=_wide("the floor's p99, ms")),
     Figure("floor_p99_ratio", TIMES, "99th percentile during the attack divided by the floor's during the same"
@@ -191,7 +188,6 @@ _ATTACKERS: Final = (
     Figure("kill_p50_s", "s", "age at which attackers were disconnected, median",
            column=Column("killed at, s", 4)),
     Figure("kill_max_s", "s", "age at which attackers were disconnected, at worst"),
-    Figure("oldest_attacker_s", "s", "age of the oldest attacker still connected when the attack ended"),
     Figure("malformed_accepted", "", "malformed requests accepted although two programs may read them differently",
            _none(When.MALFORMED), proof=True),
 )  # fmt: skip
@@ -208,9 +204,6 @@ _RUN_COST: Final = (
 )  # fmt: skip
 
 _ATTACK_COST: Final = (
-    Figure("bytes_cost_ratio", TIMES, "bytes that attackers received for each that they sent"),
-    Figure("server_cpu_cost_ratio", TIMES,
-           "server CPU above the baseline for each second of the attackers' (--server-pid)"),
     Figure("server_cpu_us_per_attacker_s", "µs",
            "server CPU above the baseline per attacker-second, in us (--server-pid)"),
     Figure("server_cpu_percent", "%", "server CPU during the attack, of one core (--server-pid)",
@@ -226,8 +219,6 @@ _ATTACK_COST: Final = (
            " 49) and 512 KiB once (--server-pid)", _none(When.WATCHED)),
     Figure("server_bytes_left", "B", "server memory after recovery above the baseline, less the baseline's growth"
            " (--server-pid)", column=_wide("left")),
-    Figure("server_growth_bytes_s", "B",
-           "growth of the server's memory in the baseline: its victims' messages (--server-pid)"),
     Figure("server_descriptors_left", "", "server descriptors after recovery above the baseline (--server-pid)",
            Bar(">", bar.DESCRIPTORS_LEFT, When.WATCHED)),
 )  # fmt: skip

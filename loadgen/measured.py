@@ -136,12 +136,9 @@ class Measured:
                 for kind in ("ws", "poll", "sse", "get")
             },
             **_percentiles("recovery", after, "p50", "p99"),
-            "recovery_success_percent": operations.success_percent("recovery"),
             **operations.newcomers(),
-            "p50_ratio": ratio(during.at(50), base.at(50)),
             "p99_ratio": ratio(attack_p99, base_p99),
             "floor_baseline_p99_ms": at_floor.get("baseline_p99_ms"),
-            "floor_p50_ms": at_floor.get("attack_p50_ms"),
             "floor_p99_ms": at_floor.get("attack_p99_ms"),
             "floor_p99_ratio": ratio(attack_p99, at_floor.get("attack_p99_ms")),
             "p99_over_bar_ms": bar.most_over(p99s["baseline"], p99s["attack"]),
@@ -192,7 +189,6 @@ class Measured:
     def _attackers(self) -> dict[str, float | None]:
         totals, groups = self.session.totals, self.attacking()
         lives = _pooled(group.lifetime for group in groups)
-        received, sent = sum(group.received_bytes for group in groups), sum(group.sent_bytes for group in groups)
         came = sum(group.came for group in groups)
         attempts = sum(group.opened for group in groups) + _total(groups, "failed", "refused")
         attack, baseline, recovery = map(self.span, (Counts.LOAD, Counts.BASELINE, Counts.RECOVERY))
@@ -200,17 +196,14 @@ class Measured:
             "attackers_asked": sum(self.experiment.attackers.values()),
             "attackers_came": came,
             "attempts_per_s": per(attempts, attack.seconds),
-            "attacker_bytes_per_s": per(sent, attack.seconds),
+            "attacker_bytes_per_s": per(sum(group.sent_bytes for group in groups), attack.seconds),
             "attackers_peak": sum(group.peak for group in groups),
             "attackers_held": sum(group.held for group in groups),
             "attackers_refused": _total(groups, "refused"),
             "attackers_killed": _total(groups, "ended"),
             "kill_p50_s": lives.at(50),
             "kill_max_s": lives.longest,
-            "oldest_attacker_s": max(totals.ages, default=None),
-            "bytes_cost_ratio": per(received, sent),
-            "server_cpu_cost_ratio": self._cpu_cost_ratio(),
-            "server_cpu_us_per_attacker_s": per(self._cpu_above(1e6), self.attacker_seconds),
+            "server_cpu_us_per_attacker_s": per(self._cpu_above_us(), self.attacker_seconds),
             "server_cpu_percent": attack.cpu_percent,
             **self._memory_figures(came),
             "server_descriptors_left": _over(self.descriptors_after, self.descriptors_before or 0),
@@ -247,21 +240,13 @@ class Measured:
             "server_bytes_over_bar": _over(most, bar.allowed_bytes(asked, tls=tls)),
             "server_bytes_left": left,
             "server_bytes_left_over_bar": _over(left, bar.allowed_bytes(asked, tls=tls, left=True)),
-            "server_growth_bytes_s": grown.rate if self.memory else None,
         }
 
-    def _cpu_above(self, unit: float) -> float | None:
+    def _cpu_above_us(self) -> float | None:
         base, during = self.span(Counts.BASELINE), self.span(Counts.LOAD)
         if base.cpu_share is None or during.cpu_share is None:
             return None
-        return (during.cpu_share - base.cpu_share) * during.seconds * unit
-
-    def _cpu_cost_ratio(self) -> float | None:
-        base, during = self.span(Counts.BASELINE), self.span(Counts.LOAD)
-        if not base.seconds:
-            return None
-        spent = during.crowd_cpu_seconds - base.crowd_cpu_seconds / base.seconds * during.seconds
-        return per(self._cpu_above(1.0), spent)
+        return (during.cpu_share - base.cpu_share) * during.seconds * 1e6
 
 
 def recover_seconds(timeline: Sequence[Sample], phases: Container[str], bar_ms: float | None) -> float | None:

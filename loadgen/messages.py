@@ -115,7 +115,6 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     phases: list[PhaseResult] = []
     reread: Reread = Reread(asked=0, lost=0)
     lags: list[tuple[str, str, Late]] = []  # of each process: its part, a phase, and its lateness in it
-    ages: list[float] = []  # age of the oldest attacker still connected, by group
     own_faults: dict[str, int] = {}
     #: Room, messages of the run delivered to each, the sum of their checksums, and the number of such clients: honest,
     #: not slow, held.

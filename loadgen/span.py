@@ -59,10 +59,6 @@ class Span(NamedTuple):
         return per(getattr(self.after, amount) - getattr(self.before, amount), self.seconds)
 
     @property
-    def crowd_cpu_seconds(self) -> float:
-        return self.after.crowd_cpu_seconds - self.before.crowd_cpu_seconds
-
-    @property
     def server_bytes(self) -> int | None:
         return None if self.after.server is None else self.after.server.pss_bytes
 
@@ -112,13 +108,13 @@ class Size(NamedTuple):
 class Growth:
     def __init__(self, baseline: Sequence[Size]) -> None:
         self._last = baseline[-1] if baseline else None
-        self.rate = _rate(baseline)
+        self._rate = _rate(baseline)
 
     def beyond(self, sample: Size) -> int | None:
         """Bytes that the baseline's growth does not explain; `None` without a baseline."""
         if self._last is None:
             return None
-        return sample.resident - self._last.resident - round(self.rate * (sample.moment - self._last.moment))
+        return sample.resident - self._last.resident - round(self._rate * (sample.moment - self._last.moment))
 
     def most(self, samples: Sequence[Size]) -> int | None:
         return max((found for found in map(self.beyond, samples) if found is not None), default=None)

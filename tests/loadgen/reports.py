@@ -149,7 +149,7 @@ def attack(
         "attackers_peak": float(clients), "attackers_killed": float(sum(sum(row.ended.values()) for row in attackers)),
         "kill_p50_s": 10.06, "kill_max_s": 10.31,
         "server_bytes_grown": 271.0 * clients, "server_bytes_per_attacker": 271.0, "server_bytes_left": 1_843_200.0,
-        "server_cpu_us_per_attacker_s": 18.4, "server_cpu_percent": 18.4, "server_cpu_cost_ratio": 0.421,
+        "server_cpu_us_per_attacker_s": 18.4, "server_cpu_percent": 18.4,
         "baseline_steal_percent": 0.42, "steal_percent": 2.07, "lag_p99_ms": 1.9, "own_cpu_percent": 38.2,
     }  # fmt: skip
     return _report(

@@ -224,7 +224,6 @@ def _account(persona: str, held: int, ages: list[float]) -> Result:
     return Result(
         groups=[group],
         lags=[("crowd", "attack", Late(lived, Latency(), Latency()))],
-        ages=ages,
         reread=Reread(asked=held, lost=1, unreadable="answered 500") if ages else Reread(asked=0, lost=0),
         own_faults={"no ports": held},
         listeners=[("lobby", 3, 30, held)],
@@ -244,7 +243,6 @@ async def test_accounts_are_merged_by_persona_and_never_averaged() -> None:
     assert lives[0].at(50) == pytest.approx(1.0, rel=0.01)
     assert totals.lag("crowd", 100, ("attack",)) == pytest.approx(9.0, rel=0.01), "of the latest process"
     assert totals.lag("crowd", 100, ("recovery",)) is totals.lag("victims", 100, ("attack",)) is None
-    assert max(totals.ages) == 9.0
     assert totals.missed() == (7 + 5) * (6 - 3), "six messages for each, of which each got three"
     assert totals.surplus() == 0
     more = msgspec.structs.replace(totals, listeners=[("lobby", 8, 80, 2), ("lobby", 5, 50, 1), ("quiet", 1, 9, 1)])
