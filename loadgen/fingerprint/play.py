@@ -9,6 +9,7 @@ server ends all connections at once, which looks like as many deadlines, so the 
 last sign of life are discarded.
 """
 
+import math
 from collections.abc import Iterable
 from functools import partial
 from typing import Final
@@ -43,11 +44,16 @@ from loadgen.target import UsageError
 _REFUSALS: Final = 2
 _AGAIN_SECONDS: Final = 0.2
 
+#: After this many requests in a row that are not answered in time, the slow probes have stopped the server.
+_UNANSWERED: Final = 2
+
 
 class Neighbour:
     def __init__(self, site: Site) -> None:
         self.last_alive = site.begun
         self.died = trio.Event()
+        self.stopped_at = math.inf  # when nobody was served any more
+        self._unanswered: list[float] = []  # when the last requests were sent, if they were not answered in time
         self._site = site
         self._asked = 0
         self._answered = 0
@@ -61,13 +67,20 @@ class Neighbour:
     async def look(self) -> None:
         """Send a request, and another if the connection is refused; if that is refused too, the server is dead."""
         for _ in range(_REFUSALS):
+            begun = trio.current_time()
+            unanswered: list[float] = []
             try:
                 answered = await self._ask()
             except ConnectionRefusedError:
                 await trio.sleep(_AGAIN_SECONDS)
                 continue
-            except TROUBLE:
+            except TROUBLE as error:
                 answered = False
+                if isinstance(error, trio.TooSlowError):
+                    unanswered = [*self._unanswered, begun]
+            self._unanswered = unanswered
+            if len(unanswered) >= _UNANSWERED:
+                self.stopped_at = min(self.stopped_at, unanswered[0])
             self._asked += 1
             self._answered += answered
             return
@@ -113,10 +126,14 @@ _TICK_SECONDS: Final = 0.5
 _PHASE: Final = "probing"
 _UNDECIDED: Final = "undecided probes"
 
+_STOPPED: Final = "the slow probes stop the server for all others: beside each other they would measure its queue"
+
 
 async def sampled(site: Site, probe: Probe) -> Finding:
     """Play a probe as often as it needs samples, at different moments."""
-    samples: list[Finding] = [Failed(why="it did not end in time")] * probe.samples
+    # a server that serves one connection at a time keeps the second sample waiting until the first has ended
+    number_of_samples = 1 if Need.HTTP in site.lacks else probe.samples
+    samples: list[Finding] = [Failed(why="it did not end in time")] * number_of_samples
     apart = min(_SAMPLE_PACES * site.options.pace, _SAMPLE_PART * site.options.within)
 
     async def sample(number: int) -> None:
@@ -125,7 +142,7 @@ async def sampled(site: Site, probe: Probe) -> Finding:
 
     with trio.move_on_at(site.until + GRACE_SECONDS):
         async with trio.open_nursery() as nursery:
-            for number in range(probe.samples):
+            for number in range(number_of_samples):
                 nursery.start_soon(sample, number)
     return merge(samples, kept_is_good=probe.absent is Mark.GOOD)
 
@@ -209,9 +226,11 @@ class Fingerprint:
     def _believed(self, probe: Probe) -> Finding:
         finding, decided_at = self._decided.get(probe.figure, (None, 0.0))
         death = self._death()
-        if finding is not None and not (death and decided_at > self._neighbour.last_alive):
-            return finding
-        return Failed(why=death or "stopped before it was decided")
+        if finding is None or (death and decided_at > self._neighbour.last_alive):
+            return Failed(why=death or "stopped before it was decided")
+        if decided_at > self._neighbour.stopped_at and Need.HTTP not in self._site.lacks:
+            return NotApplicable(why=_STOPPED)
+        return finding
 
     def _death(self) -> str:
         if not self._neighbour.died.is_set():

@@ -24,7 +24,7 @@ class Mark(StrEnum):
     GOOD = "good"
     LENIENT = "lenient"  # there is a limit, but it lets an attacker do more than good servers do
     HARSH = "harsh"  # it hurts honest slow users
-    MISSING = "missing"  # there is no limit
+    MISSING = "missing"  # there is none as far as good servers go
     UNDECIDED = "undecided"  # no limit was seen, but we did not look as far as good servers go
     NONE = ""  # nothing to mark
 

@@ -1,9 +1,12 @@
 """Slow readers: clients that ask for much and read the answers at a fixed rate, or not at all.
 
 Owns: the pace of reading. The requests are pipelined, enough of them that the answers exceed what is read plus what
-both sockets buffer, so any page will do. Nothing is sent after that: a request is a sign of life and would restart the
-very timer that is measured. A client that does not read never sees a FIN behind unread data, so the kernel is asked for
-the state of the server's socket; if the server is on another machine, only a reset is seen.
+both sockets buffer. Nothing is sent after that: a request is a sign of life and would restart the very timer that is
+measured. A client that does not read never sees a FIN behind unread data, so the kernel is asked for the state of the
+server's socket; if the server is on another machine, only a reset is seen.
+
+A server that stops reading while answers wait may have read half of a request, and its deadline for a head then ends
+the connection: node and haproxy do that. So an end counts only if the requests are so few that they are read at once.
 """
 
 import socket
@@ -34,6 +37,12 @@ _LOOKS: Final = 5
 
 _GOODBYE: Final = b"connection: close"
 
+#: Every server reads so many bytes at once.
+_AT_ONCE_BYTES: Final = 4096
+
+#: The kernel makes a socket for some servers only when a request has come: TCP_DEFER_ACCEPT, which Apache sets.
+_DEFERRED_SECONDS: Final = 0.05
+
 
 async def never(site: Site) -> Finding:
     return await _read_at(site, 0, await _page(site))
@@ -50,42 +59,33 @@ async def floor(site: Site) -> Finding:
     async with trio.open_nursery() as nursery:
         for rate in site.options.read_rates:
             nursery.start_soon(read, rate)
-    return lowest(fates, by_rate=page.lasts)
+    return lowest(fates)
 
 
-def lowest(fates: Mapping[int, Finding], *, by_rate: bool) -> Finding:
-    """Find the slowest rate that was kept, among those above every rate that was not.
-
-    A server may end a long pipeline of requests for another reason (node does, for a head that it has half read). So if
-    every reader was ended, that is a finding only `by_rate`, when one request was enough.
-    """
+def lowest(fates: Mapping[int, Finding]) -> Finding:
+    """Find the slowest rate that was kept, among those above every rate that was not."""
     dead = {rate: fate for rate, fate in fates.items() if isinstance(fate, Found)}
     alive = {rate: fate for rate, fate in fates.items() if isinstance(fate, NoneSeen)}
     failed = [fate for fate in fates.values() if isinstance(fate, Failed)]
-    if failed or not (dead or alive):
-        return [*failed, *fates.values()][0]
-    if not dead:
+    left_out = [fate for fate in fates.values() if isinstance(fate, NotApplicable)]
+    if failed:
+        return failed[0]
+    if not dead and min(fates) in alive:
         return NoneSeen(looked=min(fate.looked for fate in alive.values()), how=f"{min(alive)} B/s was kept")
+    if left_out:
+        return left_out[0]
     fastest = max(dead)
     how = f"{fastest:,} B/s: {dead[fastest].how} after {dead[fastest].value:.1f} s"
     lived = [rate for rate in alive if rate > fastest]
     if lived:
         return Found(value=min(lived), uncertainty=min(lived) - fastest, how=how)
-    if by_rate:
-        return Found(value=fastest, how=f"even {how}")
-    return NotApplicable(why=f"even {how}, perhaps because of so many requests; give --read-path of a large page")
+    return Found(value=fastest, how=f"even {how}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Page:
-    """The page that the readers ask for, once or many times over."""
-
     request: bytes
     size: int
-    lasts: bool  # one answer is enough for the fastest reader
-
-    def requests(self, size: int) -> bytes:
-        return self.request if self.lasts else self.request * -(-size // self.size)
 
 
 async def _page(site: Site) -> _Page:
@@ -96,7 +96,7 @@ async def _page(site: Site) -> _Page:
         raise NotServedError(f"GET {path} is answered {answer.status}: nothing to read")
     if answer.closes and answer.size < enough:
         raise NotServedError(f"it closes after one answer of {answer.size:,} B: too little to be read slowly")
-    return _Page(request=site.get(path), size=answer.size, lasts=answer.size >= enough)
+    return _Page(request=site.get(path), size=answer.size)
 
 
 def _enough(site: Site, rate: int) -> int:
@@ -104,17 +104,18 @@ def _enough(site: Site, rate: int) -> int:
 
 
 async def _read_at(site: Site, rate: int, page: _Page) -> Found | NoneSeen:
-    tick = site.options.pace / _LOOKS
+    tick, requests = site.options.pace / _LOOKS, page.request * -(-_enough(site, rate) // page.size)
     with closing(SockDiag()) as sock_diag:
         async with (
             site.dial(options=_SIPS) as line,
             trio.open_nursery() as nursery,
         ):
+            nursery.start_soon(_ask, line, requests)
+            begun = trio.current_time()
+            await trio.sleep(_DEFERRED_SECONDS)
             # the server's socket is not in this kernel if it is on another machine or behind address translation
             known = site.target.on_loopback and sock_diag.closed(line.fileno) is False
             kernel = sock_diag if known else None
-            nursery.start_soon(_ask, line, page.requests(_enough(site, rate)))
-            begun = trio.current_time()
             announced = await _take(line, rate, tick, site.until, kernel)
             ended, seconds, doubt = _ended(line, kernel), trio.current_time() - begun, tick + site.doubt(line)
             nursery.cancel_scope.cancel()
@@ -122,6 +123,11 @@ async def _read_at(site: Site, rate: int, page: _Page) -> Found | NoneSeen:
         raise NotServedError("it closes after some answers; give --read-path of a large page")
     if not ended and not known:
         raise NotServedError("only the kernel shows it, and the server's end is not on this machine")
+    if ended and len(requests) > _AT_ONCE_BYTES:
+        raise NotServedError(
+            f"{rate:,} B/s: {ended} after {seconds:.0f} s, perhaps because of so many requests;"
+            " give --read-path of a large page"
+        )
     return Found(value=seconds, uncertainty=doubt, how=ended) if ended else NoneSeen(looked=seconds)
 
 

@@ -117,6 +117,8 @@ class _Crowd:
             remarks.append(f"{len(self._turned_away)} turned away")
         if self._ended_later:
             remarks.append(f"{self._ended_later} ended later")
+        if not await self._serves_others():
+            remarks.append("nobody else is answered meanwhile")
         return NoneSeen(looked=self._most, how="; ".join(remarks))
 
     async def _open(self) -> None:
@@ -160,11 +162,15 @@ class _Crowd:
         """Say whether it was a cap on this address or on all connections."""
         if not self._site.target.spreads_sources:
             return "no other source address is available"
+        return f"other addresses are {'served' if await self._serves_others() else 'turned away as well'}"
+
+    async def _serves_others(self) -> bool:
+        """Whether a plain request is answered; a server may hold no more connections, while its kernel takes them."""
         try:
             await self._site.ask(self._site.plain_request())
         except TROUBLE:
-            return "other addresses are turned away as well"
-        return "other addresses are served"
+            return False
+        return True
 
 
 CROWD: Final = (

@@ -112,13 +112,21 @@ class _Search:
 #: A field of this size passes on servers that limit a line to 8 KiB.
 _LINE_BYTES: Final = 4000
 
-#: Name, colon, space and line end of a field with a name of one letter; the value adds at least one byte.
-_FIELD_OVERHEAD: Final = 5
+#: Name, colon, space and line end of a field; the value adds at least one byte. Each field has a name of its own, since
+#: Apache joins those of one name and limits their sum.
+_NAME: Final = "x{:04}"
+_FIELD_OVERHEAD: Final = len(_NAME.format(0)) + 4
+
+#: Between a head and its last line end. What comes at once may pass as one read, however much it is.
+_HEAD_PAUSE_SECONDS: Final = 0.05
 
 #: The most that is sent at once, so that nothing large is ever in memory.
 _BLOCK: Final = b" " * 65_536
 
-#: One byte of body and seventy of framing.
+#: One byte of body, so that a body with extensions and one without are both blank.
+_LEAN_CHUNK: Final = b"1\r\n \r\n"
+
+#: The same with seventy of framing.
 _FAT_CHUNK: Final = b"1;x=" + b"a" * 61 + b"\r\n \r\n"
 
 #: Answers to a small request or message that mean the server takes none of that kind, whatever the size.
@@ -155,13 +163,16 @@ class Search:
         return await search(attempt, first=self.first, most=self.most, until=site.until)
 
 
-async def _ask(site: Site, pieces: Iterable[bytes]) -> str:
+async def _ask(site: Site, pieces: Iterable[bytes], *, pause: float = 0.0) -> str:
     """Return the status and whether the server closes after it, or how the connection ended without an answer."""
     try:
-        answer = await site.ask(*pieces)
+        answer = await site.ask(*pieces, pause=pause)
     except (EndedError, GarbledError) as error:
         return str(error)
     return f"{answer.status}, closing" if answer.closes else str(answer.status)
+
+
+_ask_head: Final = partial(_ask, pause=_HEAD_PAUSE_SECONDS)
 
 
 async def _say(site: Site, pieces: Iterable[bytes]) -> str:
@@ -173,12 +184,16 @@ async def _say(site: Site, pieces: Iterable[bytes]) -> str:
 
 def _head(site: Site, size: int, line_bytes: int) -> Iterable[bytes]:
     bare = len(site.plain_request())
-    return [site.plain_request(*padding(max(size - bare, 0), line_bytes))]
+    return _unfinished(site.plain_request(*padding(max(size - bare, 0), line_bytes)))
 
 
 def _fields(site: Site, number: int) -> Iterable[bytes]:
     bare = 1 + len(site.plain_fields)  # Host is one
-    return [site.plain_request(*("x: 1",) * (number - bare))]
+    return _unfinished(site.plain_request(*(f"{_NAME.format(at)}: 1" for at in range(number - bare))))
+
+
+def _unfinished(head: bytes) -> Iterable[bytes]:
+    return head[:-2], head[-2:]
 
 
 def _body(site: Site, size: int) -> Iterable[bytes]:
@@ -188,7 +203,7 @@ def _body(site: Site, size: int) -> Iterable[bytes]:
 def _chunks(site: Site, overhead: int) -> Iterable[bytes]:
     """A small body in chunks with long extensions."""
     chunks = repeat(_FAT_CHUNK, overhead // len(_FAT_CHUNK))
-    return chain([site.post("Transfer-Encoding: chunked")], _blocks(chunks), [b"0\r\n\r\n"])
+    return chain([site.post("Transfer-Encoding: chunked") + _LEAN_CHUNK], _blocks(chunks), [b"0\r\n\r\n"])
 
 
 def _frame(site: Site, size: int) -> Iterable[bytes]:
@@ -206,12 +221,12 @@ def _fragments(site: Site, number: int) -> Iterable[bytes]:
 
 def padding(size: int, line_bytes: int) -> tuple[str, ...]:
     """Return fields that take exactly `size` bytes in a head, none of them more than `line_bytes`."""
-    fields = []
+    fields: list[str] = []
     while size:
         part = min(size, line_bytes)
         if 0 < size - part <= _FIELD_OVERHEAD:  # the rest is too small for another field: leave more for it
             part -= _FIELD_OVERHEAD
-        fields.append("x: " + "a" * (part - _FIELD_OVERHEAD))
+        fields.append(f"{_NAME.format(len(fields))}: {'a' * (part - _FIELD_OVERHEAD)}")
         size -= part
     return tuple(fields)
 
@@ -238,14 +253,14 @@ PROBES: Final = (
     Probe(name="head size", figure="head_bytes", meaning="largest request head, in fields of up to 4 KB",
           why="node and h11 16 KiB, Kestrel 32, Tomcat 8; cookies alone reach 4", unit=Unit.BYTES,
           good=(4096, 128 * 1024),
-          play=Search(make=partial(_head, line_bytes=_LINE_BYTES), small=0, first=2048, most=1 << 20, send=_ask)),
+          play=Search(make=partial(_head, line_bytes=_LINE_BYTES), small=0, first=2048, most=1 << 20, send=_ask_head)),
     Probe(name="field size", figure="field_bytes", meaning="largest request head with all of it in one field",
           why="Apache, websockets and aiohttp 8 KiB a line, http.server 64; one cookie is 4 at most", unit=Unit.BYTES,
           good=(2048, 128 * 1024),
-          play=Search(make=partial(_head, line_bytes=1 << 20), small=0, first=2048, most=1 << 20, send=_ask)),
+          play=Search(make=partial(_head, line_bytes=1 << 20), small=0, first=2048, most=1 << 20, send=_ask_head)),
     Probe(name="fields", figure="head_fields", meaning="most fields in one request head",
           why="Kestrel, Apache and http.server 100, websockets and aiohttp 128; browsers send 20", unit=Unit.FIELDS,
-          good=(50, 1000), play=Search(make=_fields, small=0, first=8, most=8192, send=_ask)),
+          good=(50, 1000), play=Search(make=_fields, small=0, first=8, most=8192, send=_ask_head)),
     Probe(name="body size", figure="body_bytes", meaning="largest request body",
           why="nginx and aiohttp 1 MiB, Kestrel 30 MB; for a chat 64 KiB are plenty", unit=Unit.BYTES,
           good=(4096, 32_000_000), need=Need.BODY,

@@ -33,12 +33,16 @@ class Plant:
     linger: float = 0.0
     send_stall: float = NEVER  # for 512 bytes of an answer to be taken
     any_activity: bool = False  # what comes in meanwhile arms that anew
+    half_heads: bool = False  # the deadline of a head runs while an answer waits behind one that is half read
+    reads: int = 65_536  # bytes at once
     max_head: float = NEVER  # looked at when it is complete
     max_begun: float = NEVER  # looked at before
     begun_status: int = 431  # what one that is larger is answered
+    max_joined: float = NEVER  # bytes of all fields of one name, which are joined
     max_fields: float = NEVER
     max_body: float = NEVER
     max_overhead: float = NEVER
+    blank: int = 201  # what a body of blanks is answered
     per_address: float = NEVER
     ping_every: float = NEVER
     pong_within: float = NEVER
@@ -56,7 +60,8 @@ class Plant:
     busy: bool = False  # every request is answered 503
     reset_connection: int = 0  # this one is ended with RST, at once
     reset_head_once: float = NEVER  # the first head of at least so many bytes is answered with RST
-    one_at_a_time: bool = False
+    at_once: float = NEVER  # connections that are attended; more wait
+    defers: bool = False  # a connection is accepted when its first bytes have come
     resets: bool = False  # every connection, at once
     says: bytes = b""  # to every connection, and closes
     dies_after: float = NEVER

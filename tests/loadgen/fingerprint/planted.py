@@ -7,6 +7,7 @@ Every limit is off unless planted.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -35,21 +36,26 @@ class Server:
         return target.find(f"{scheme}://127.0.0.1:{self.listener.socket.getsockname()[1]}")
 
     async def serve(self) -> None:
+        places = trio.CapacityLimiter(self.plant.at_once)
         with trio.move_on_after(self.plant.dies_after), self.listener.socket:
             async with trio.open_nursery() as nursery:
                 while True:
-                    stream = await self.listener.accept()
-                    if self.plant.one_at_a_time:
-                        await self._attend(stream)
-                    else:
-                        nursery.start_soon(self._attend, stream)
+                    nursery.start_soon(self._attend, await self.listener.accept(), places)
 
-    async def _attend(self, stream: trio.SocketStream) -> None:
+    async def _attend(self, stream: trio.SocketStream, places: trio.CapacityLimiter) -> None:
         address = stream.socket.getpeername()[0]
         self.held[address] = self.held.get(address, 0) + 1
         try:
-            await self._admit(stream, address)
-        except (LateError, GoneError, trio.BrokenResourceError, trio.ClosedResourceError, h11.RemoteProtocolError):
+            async with places:
+                await self._admit(stream, address)
+        except (
+            LateError,
+            GoneError,
+            OSError,
+            trio.BrokenResourceError,
+            trio.ClosedResourceError,
+            h11.RemoteProtocolError,
+        ):
             pass
         finally:
             self.held[address] -= 1
@@ -99,7 +105,7 @@ class Conversation:
     async def receive(self, until: float, idle: float = NEVER) -> bytes:
         data: bytes | bytearray = b""
         with trio.move_on_at(min(until, trio.current_time() + idle)) as scope:
-            data = await self.stream.receive_some(65536)
+            data = await self.stream.receive_some(self.plant.reads)
         if scope.cancelled_caught:
             raise LateError
         if not data:
@@ -131,7 +137,7 @@ class Conversation:
             return await self._post(fields)
         if path.path == "/poll":
             await trio.sleep(min(float(parse_qs(path.query)["wait"][0]), self.plant.poll_max))
-        await self._answer(200 if path.path in {"/", "/poll"} else 404)
+        await self._answer(200 if path.path in {"/", "/large", "/poll"} else 404, large=path.path == "/large")
         return True
 
     async def _head(self, *, first: bool) -> h11.Request:
@@ -160,7 +166,9 @@ class Conversation:
         head, self.data = self.data[:size], self.data[size:]
         self.h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 24)
         self.h11.receive_data(head)
-        if size > self.plant.max_head or head.count(b"\r\n") - 2 > self.plant.max_fields:
+        joined = Counter(line.partition(b":")[0] for line in head.splitlines() for _ in line)
+        too_much = size > self.plant.max_head or head.count(b"\r\n") - 2 > self.plant.max_fields
+        if too_much or max(joined.values()) > self.plant.max_joined:
             await self._answer(431, close=True)
             raise GoneError
         request = self.h11.next_event()
@@ -206,11 +214,11 @@ class Conversation:
                 wire += len(data)
                 self.h11.receive_data(data)
         self.data = self.h11.trailing_data[0]
-        await self._answer(201)
+        await self._answer(self.plant.blank if body else 201)
         return True
 
-    async def _answer(self, status: int, *, close: bool = False) -> None:
-        body = b"x" * 2000 if status == 200 else b""
+    async def _answer(self, status: int, *, close: bool = False, large: bool = False) -> None:
+        body = b"x" * (100_000 if large else 2000) if status == 200 else b""
         fields = [("Content-Length", str(len(body))), *([("Connection", "close")] if close else [])]
         head = self.h11.send(h11.Response(status_code=status, headers=fields))
         end = (self.h11.send(h11.Data(data=body)) or b"") + (self.h11.send(h11.EndOfMessage()) or b"")
@@ -219,7 +227,9 @@ class Conversation:
 
     async def _send(self, data: bytes) -> None:
         for at in range(0, len(data), 512):
-            with trio.move_on_after(self.plant.send_stall) as scope:
+            half = self.data and not self.data.endswith(b"\r\n\r\n")
+            stall = self.plant.head_total if self.plant.half_heads and half else self.plant.send_stall
+            with trio.move_on_after(stall) as scope:
                 await self.stream.send_all(data[at : at + 512])
             if scope.cancelled_caught and not (self.plant.any_activity and await self._came()):
                 raise LateError
@@ -239,6 +249,8 @@ def _least_rate(begun: float, came: int, rate: float) -> float:
 @asynccontextmanager
 async def planted(plant: Plant | None = None) -> AsyncIterator[Server]:
     [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1", backlog=1024)
+    if plant and plant.defers:
+        listener.socket.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_DEFER_ACCEPT, 60)
     server = Server(plant or Plant(), listener)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.serve)

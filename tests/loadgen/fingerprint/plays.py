@@ -19,7 +19,9 @@ from tests.loadgen.fingerprint.planted import Server, planted
 SLACK: Final = 0.3
 
 #: No reading at a rate: the kernel's own timers do not follow a clock that jumps (see test_reading).
-OPTIONS: Final = Options(post_path="/post", poll_path="/poll?wait={wait}", read_rates=(0,), connections=0)
+OPTIONS: Final = Options(
+    post_path="/post", poll_path="/poll?wait={wait}", read_path="/large", read_rates=(0,), connections=0
+)
 
 
 #: A server on which every limit is good practice.

@@ -21,6 +21,11 @@ async def test_a_cap_on_an_address(autojump_clock: MockClock) -> None:
     assert await crowd(Plant(per_address=37), 37) == NoneSeen(looked=37)
 
 
+async def test_a_server_that_holds_no_more(autojump_clock: MockClock) -> None:
+    """waitress accepts a hundred, and its kernel more: with 600 open nobody was served, and not a word of it."""
+    assert await crowd(Plant(at_once=30), 60) == NoneSeen(looked=60, how="nobody else is answered meanwhile")
+
+
 async def test_a_server_that_turns_everybody_away(autojump_clock: MockClock) -> None:
     finding = await crowd(Plant(resets=True), 60)
     assert finding == Found(value=0, how="RST; other addresses are turned away as well")
@@ -34,5 +39,5 @@ async def test_a_full_backlog_is_no_cap(autojump_clock: MockClock) -> None:
         where = target.find(f"http://127.0.0.1:{listener.getsockname()[1]}")
         finding = await per_address(Site(where, Options(connections=60)))
     assert isinstance(finding, NoneSeen)
-    assert finding.how == "it accepts slowly"
+    assert finding.how == "it accepts slowly; nobody else is answered meanwhile"
     assert finding.looked < 60

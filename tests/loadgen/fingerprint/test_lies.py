@@ -56,6 +56,8 @@ NO_PLACE = Plant(says=b"HTTP/1.1 503 Full\r\nContent-Length: 0\r\n\r\n")
         # a 411 at once was a deadline of "0.00 s, harsh", and a 411 to every size "none seen up to 1 MiB, missing"
         (CHUNKED, replace(GOOD, chunked=411), NotApplicable, Mark.NONE, "411"),
         ("chunk_overhead_bytes", replace(GOOD, chunked=411), NotApplicable, Mark.NONE, "411"),
+        # express takes an empty body and no blank one, which was a limit of the chunks: "0 B (to 128)"
+        ("chunk_overhead_bytes", replace(GOOD, max_overhead=NEVER, blank=400), NoneSeen, Mark.MISSING, ""),
         # a server without a free place was given a limit
         (CHUNKED, replace(GOOD, chunked=503), Failed, Mark.NONE, "503"),
         ("chunk_overhead_bytes", replace(GOOD, chunked=503), Failed, Mark.NONE, "503"),
@@ -114,6 +116,14 @@ async def test_the_question_whether_a_silent_reader_lives_is_no_sign_of_life(
     assert result.mark is Mark.GOOD
 
 
+async def test_the_deadline_of_a_head_that_is_half_read_is_none_of_a_reader(autojump_clock: MockClock) -> None:
+    """Of node, which has none for a reader, it was "71.6 s to 77.2 s, RST, good"."""
+    plant = replace(GOOD, send_stall=NEVER, half_heads=True, reads=1000)
+    result = await find(plant, "never_read_deadline_s", read_path="/")
+    assert isinstance(result.finding, NotApplicable)
+    assert "perhaps because of so many requests; give --read-path" in result.finding.why
+
+
 async def test_a_server_that_looks_at_its_deadlines_now_and_then_has_a_range(autojump_clock: MockClock) -> None:
     """60 s, looked at every 30: a single sample said any figure between 60 and 90, exactly."""
     result, finding = await _ranged(replace(GOOD, head_total=60, sweep=30), "head_stall_deadline_s")
@@ -122,10 +132,20 @@ async def test_a_server_that_looks_at_its_deadlines_now_and_then_has_a_range(aut
     assert " to " in result.words
 
 
-async def test_one_reset_is_no_limit(autojump_clock: MockClock) -> None:
-    """It was an exact size, and a cap on connections."""
-    size = await find(replace(GOOD, reset_head_once=3000), "head_bytes")
-    assert size.finding == Found(value=16_384, uncertainty=1, how="431, closing")
+@pytest.mark.parametrize(
+    "plant",
+    [
+        replace(GOOD, reset_head_once=3000),  # one reset was an exact size
+        replace(GOOD, max_joined=5000),  # Apache joins fields of one name: "8,242 B", though a field may have so many
+        replace(GOOD, max_head=NEVER, max_begun=16_382),  # hypercorn reads 64 KiB at once: "65,536 B"
+    ],
+)
+async def test_the_size_of_a_head(plant: Plant, autojump_clock: MockClock) -> None:
+    result = await find(plant, "head_bytes")
+    assert result.finding == Found(value=16_384, uncertainty=1, how="431, closing")
+
+
+async def test_one_reset_is_no_cap_on_connections(autojump_clock: MockClock) -> None:
     crowd = await find(replace(GOOD, per_address=NEVER, reset_connection=31), CROWD, connections=60)
     assert crowd.finding == NoneSeen(looked=59, how="1 turned away")
 

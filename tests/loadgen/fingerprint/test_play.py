@@ -16,7 +16,7 @@ from trio.testing import MockClock
 from loadgen.fingerprint.probes import ALONGSIDE, LIMITS
 from loadgen.report import Outcome
 from loadgen.target import client_context
-from tests.loadgen.fingerprint.plant import Plant
+from tests.loadgen.fingerprint.plant import NEVER, Plant
 from tests.loadgen.fingerprint.planted import planted
 from tests.loadgen.fingerprint.plays import GOOD, Rows, assert_near, fingerprint
 from tests.support.certificates import server_context
@@ -146,14 +146,27 @@ async def test_a_server_that_answers_nothing(plant: Plant, why: str, how: str, a
 
 
 async def test_one_connection_at_a_time_is_said_and_not_measured(autojump_clock: MockClock) -> None:
-    async with planted(Plant(one_at_a_time=True, keepalive=1)) as server:
+    """Of gunicorn's deadline for a silent one, 30 s, the second and the third sample made 86: they had waited."""
+    async with planted(Plant(at_once=1, keepalive=1, head_total=30)) as server:
         report = await fingerprint(server)
+    assert Rows(report).found("connected, silent").startswith("30.0 s ±")
     notes = "\n".join(report.tables[0].notes)
     assert "one silent connection stops the server for all others" in notes
     assert "it serves one connection at a time" in notes
     assert "head, stalled" not in Rows(report).names()
     assert Rows(report).mark("answers to plain requests") == "missing"
     assert report.exit_code == Outcome.FELL_SHORT
+
+
+async def test_deadlines_are_not_measured_once_nobody_is_served(autojump_clock: MockClock) -> None:
+    """cheroot has ten threads and 10 s: "connected, silent: none seen within 98 s, missing", of its queue."""
+    async with planted(dataclasses.replace(GOOD, at_once=10, head_idle=10, head_total=NEVER)) as server:
+        report = await fingerprint(server)
+    rows = Rows(report)
+    assert rows.mark("answers to plain requests") == "missing"
+    assert report.verdict.reasons == [f"missing: answers to plain requests ({rows.found('answers to plain requests')})"]
+    [why] = [note for note in report.tables[0].notes if "stop the server for all others" in note]
+    assert {"connected, silent", "keep-alive", "WebSocket, only pongs"} <= set(why.partition("queue: ")[2].split("; "))
 
 
 async def test_a_server_that_dies_in_the_middle_has_no_deadlines(autojump_clock: MockClock) -> None:

@@ -16,7 +16,7 @@ from tests.loadgen.fingerprint.plant import Plant
 from tests.loadgen.fingerprint.planted import planted
 
 #: Rates far on both sides of the planted floor: 512 bytes in each 1.5 s.
-OPTIONS = Options(within=5.0, pace=0.5, read_rates=(0, 64, 16_384))
+OPTIONS = Options(within=5.0, pace=0.5, read_path="/large", read_rates=(0, 64, 16_384))
 FLOOR = Plant(send_stall=1.5)
 
 
@@ -46,8 +46,10 @@ async def test_a_floor_is_found_between_two_rates() -> None:
     assert stalled.how in {"RST", "closed"}
 
 
-async def test_a_server_that_waits_for_ever() -> None:
-    found, stalled = await probe(Plant(), within=0.6, pace=0.1)
+@pytest.mark.parametrize("defers", [False, True])
+async def test_a_server_that_waits_for_ever(defers: bool) -> None:
+    """Apache accepts a connection with its first bytes: "the server's end is not on this machine"."""
+    found, stalled = await probe(Plant(defers=defers), within=0.6, pace=0.1)
     assert isinstance(found, NoneSeen)
     assert found.how == "0 B/s was kept"
     assert isinstance(stalled, NoneSeen)
@@ -55,7 +57,7 @@ async def test_a_server_that_waits_for_ever() -> None:
 
 async def test_one_small_answer_a_connection_cannot_be_read_slowly() -> None:
     async with planted(Plant(says=b"HTTP/1.0 200 OK\r\n\r\nhello")) as server:
-        site = Site(server.target, OPTIONS)
+        site = Site(server.target, dataclasses.replace(OPTIONS, read_path="/"))
         closes = NotApplicable(why="it closes after one answer of 24 B: too little to be read slowly")
         assert await tried(partial(floor, site)) == await tried(partial(never, site)) == closes
 
@@ -85,20 +87,17 @@ async def test_a_server_elsewhere_is_not_taken_for_dead(autojump_clock: MockCloc
 
 def test_the_lowest_rate_that_lives() -> None:
     dead, alive = Found(value=31.2, how="RST"), NoneSeen(looked=105)
-    assert lowest({0: dead, 64: dead, 256: alive, 512: alive}, by_rate=True) == Found(
+    assert lowest({0: dead, 64: dead, 256: alive, 512: alive}) == Found(
         value=256, uncertainty=192, how="64 B/s: RST after 31.2 s"
     )
-    assert lowest({0: alive, 64: alive}, by_rate=True) == NoneSeen(looked=105, how="0 B/s was kept")
+    assert lowest({0: alive, 64: alive}) == NoneSeen(looked=105, how="0 B/s was kept")
     # a reader at a higher rate than others was cut off, so the floor is above its rate
-    assert lowest({0: dead, 64: alive, 256: dead, 512: alive}, by_rate=True) == Found(
+    assert lowest({0: dead, 64: alive, 256: dead, 512: alive}) == Found(
         value=512, uncertainty=256, how="256 B/s: RST after 31.2 s"
     )
     failed = Failed(why="no answer in time")
-    assert lowest({0: dead, 64: failed, 256: alive}, by_rate=True) == failed, "it may have lived or not"
-    assert lowest({0: dead, 64: dead}, by_rate=True) == Found(value=64, how="even 64 B/s: RST after 31.2 s")
-
-
-def test_the_end_of_all_readers_is_no_floor_if_they_asked_many_times() -> None:
-    """node ends a connection whose next head it has half read for 60 s, and reads no further while answers wait."""
-    dead = Found(value=81.0, how="RST")
-    assert isinstance(lowest({0: dead, 3072: dead}, by_rate=False), NotApplicable)
+    assert lowest({0: dead, 64: failed, 256: alive}) == failed, "it may have lived or not"
+    assert lowest({0: dead, 64: dead}) == Found(value=64, how="even 64 B/s: RST after 31.2 s")
+    many = NotApplicable(why="so many requests")
+    assert lowest({0: many, 64: alive}) == lowest({0: many, 64: many}) == lowest({0: dead, 64: many}) == many
+    assert lowest({0: alive, 64: many}) == NoneSeen(looked=105, how="0 B/s was kept")

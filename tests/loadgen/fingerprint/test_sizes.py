@@ -132,14 +132,14 @@ async def test_when_time_is_over(autojump_clock: MockClock) -> None:
 
 
 @settings(deadline=None)
-@given(size=st.integers(6, 20_000), line=st.integers(100, 5_000))
+@given(size=st.integers(10, 20_000), line=st.integers(100, 5_000))
 def test_padding_takes_exactly_its_bytes(size: int, line: int) -> None:
     def head(*fields: str) -> bytes:
         return request("GET", "/", "127.0.0.1", *fields)
 
     fields = padding(size, line)
     assert len(head(*fields)) - len(head()) == size
-    assert all(5 < len(field + "\r\n") <= line for field in fields)
+    assert all(9 < len(field + "\r\n") <= line for field in fields)
 
 
 def test_no_padding() -> None:
