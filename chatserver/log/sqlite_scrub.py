@@ -24,7 +24,7 @@ STEP_BYTES = 4 * 1024 * 1024
 PATIENCE_MS = 200
 #: Pages in a file up to which the first byte is the kind of a page: other pages begin with a page number, whose
 #: first byte is then 0 or 1.
-MAX_PAGES = 1 << 25
+MAX_PAGES = (1 << 25) - 1
 
 #: The first byte of each kind of b-tree page, and the length of its header.
 _HEADERS = {2: 12, 5: 12, 10: 8, 13: 8}
@@ -89,7 +89,7 @@ def dirty_gaps(chunk: bytes, size: int) -> list[tuple[int, int]]:
         if header is None:
             continue
         cells, content = struct.unpack_from(">HH", chunk, page + 3)
-        at, end = page + header + 2 * cells, page + (content or 65_536)
+        at, end = page + header + 2 * cells, page + content
         if at < end <= page + size and chunk.count(0, at, end) < end - at:
             found.append((at, end))
     return found

@@ -3,6 +3,7 @@
 import errno
 import random
 import sqlite3
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
@@ -13,6 +14,7 @@ from msgspec.structs import replace
 
 from chatserver.log import sqlite as sqlite_module
 from chatserver.log import sqlite_changes as changes_module
+from chatserver.log import sqlite_file as file_module
 from chatserver.log import sqlite_index as index_module
 from chatserver.log import sqlite_indexing as indexing_module
 from chatserver.log import sqlite_markers as markers_module
@@ -24,7 +26,7 @@ from chatserver.log.interface import SCRUB_WITHIN, Head, Kind, State
 from chatserver.log.sqlite import SqliteLog
 from chatserver.log.sqlite_file import BUSY_TIMEOUT
 from chatserver.log.sqlite_rows import execute_rows
-from chatserver.log.sqlite_scrub import Scrubber
+from chatserver.log.sqlite_scrub import _HEADERS, MAX_PAGES, Scrubber, dirty_gaps
 from tests.log.support import Clock, draft, nodes, running, shared_log, steps_of, submit_all, texts
 from tests.log.test_records import delete, edit, react
 from tests.support.groups import append
@@ -189,6 +191,7 @@ async def test_another_reader_of_the_file_only_delays_the_scrub(
 ) -> None:
     """A backup holds a snapshot, and with it earlier pages."""
     monkeypatch.setattr("chatserver.log.sqlite_scrub.PATIENCE_MS", 1)
+    monkeypatch.setattr(file_module, "BUSY_TIMEOUT", 60)  # for which a scrub may not wait, nor the commits behind it
     async with hurried(path, monkeypatch) as (log, _):
         await append(log, draft(SECRET))
         backup = sqlite3.connect(path, isolation_level=None)
@@ -222,11 +225,36 @@ async def test_a_scrub_that_fails_is_tried_again(
     assert "Input/output error" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("kind", "cells", "content", "gap"),
+    [
+        (2, 3, 4_000, (18, 4_000)),  # of an index
+        (5, 3, 4_000, (18, 4_000)),  # of a table
+        (10, 3, 4_000, (14, 4_000)),  # a leaf of an index
+        (13, 0, 4_096, (8, 4_096)),  # an empty leaf of a table
+        (13, 3, 14, None),  # a full one
+        (13, 3, 5_000, None),  # damaged
+        (0, 3, 4_000, None),  # the rest of a long text
+    ],
+)
+def test_a_gap_is_what_lies_between_the_list_of_cells_and_the_cells(
+    kind: int, cells: int, content: int, gap: tuple[int, int] | None
+) -> None:
+    page = bytearray(b"\xff" * 4_096)
+    struct.pack_into(">BxxHH", page, 0, kind, cells, content)
+    found = [gap, (4_096 + gap[0], 4_096 + gap[1])] if gap else []
+    assert dirty_gaps(bytes(page * 2), 4_096) == found
+    for begin, end in found[:1]:
+        page[begin:end] = bytes(end - begin)
+        assert dirty_gaps(bytes(page), 4_096) == [], "it is not written again"
+
+
 @pytest.mark.parametrize("spoil", ["auto_vacuum", "MAX_PAGES"])
 async def test_pages_that_may_be_of_another_kind_are_left_alone(
     path: Path, monkeypatch: pytest.MonkeyPatch, spoil: str
 ) -> None:
-    """With auto_vacuum, or in a file of more than 128 GiB, a page's first byte may be part of a number."""
+    """With auto_vacuum, or in a file of 128 GiB, a page's first byte may be part of a number."""
+    assert MAX_PAGES >> 24 < min(_HEADERS)
     async with running(SqliteLog(str(path))) as log:
         await append(log, draft(SECRET))
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:

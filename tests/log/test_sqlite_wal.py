@@ -47,6 +47,7 @@ def wal_of(database: Path) -> Path:
         (lambda content: content, False),
         (lambda content: flipped(content, 32 + FRAME // 2), True),
         (lambda content: flipped(content, 32 + 8), True),  # a salt of the first frame
+        (lambda content: flipped(content, 32 + 16), True),  # its checksum
         (lambda content: flipped(content, len(content) // 2), True),
         (lambda content: flipped(content, 20), True),  # the header
         (lambda content: flipped(content, len(content) - 1), False),  # the last commit, which may not be synced
@@ -71,6 +72,18 @@ def test_old_frames_after_a_restart_of_the_file_are_no_damage(path: Path, connec
     connection.execute("INSERT INTO rooms (name) VALUES ('last')")
     assert wal_of(path).stat().st_size > 20 * FRAME
     assert lost_commits(wal_of(path)) == 0
+
+
+@pytest.mark.parametrize("commits", [1, 2])
+def test_of_a_long_commit_that_is_torn_only_a_later_one_is_lost(
+    path: Path, connection: sqlite3.Connection, commits: int
+) -> None:
+    """A loss of power may damage any frame of the last commit."""
+    damaged = wal_of(path).stat().st_size
+    for _ in range(commits):
+        connection.execute("INSERT INTO search_words VALUES (?)", ("x" * 5 * 4096,))
+    wal_of(path).write_bytes(flipped(wal_of(path).read_bytes(), damaged + FRAME // 2))
+    assert lost_commits(wal_of(path)) == commits - 1
 
 
 async def test_a_damaged_log_is_refused_and_left_alone(left: Path) -> None:
