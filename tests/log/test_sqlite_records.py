@@ -254,7 +254,7 @@ async def test_pages_that_may_be_of_another_kind_are_left_alone(
     path: Path, monkeypatch: pytest.MonkeyPatch, spoil: str
 ) -> None:
     """With auto_vacuum, or in a file of 128 GiB, a page's first byte may be part of a number."""
-    assert MAX_PAGES >> 24 < min(_HEADERS)
+    assert min(_HEADERS) > MAX_PAGES >> 24
     async with running(SqliteLog(str(path))) as log:
         await append(log, draft(SECRET))
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
