@@ -16,6 +16,7 @@ const ABOUT_KEY = 'chat.about.'; // + room
 const COMMAND = /^\/[^\s/]*(?!\S)/; // `//x` sends /x, and `/a/path` is a text, as in the terminal client
 const MAX_BYTES = 8 * 1024; // of UTF-8, the server's limit; a message over twice that closes the connection
 const MAX_MENTIONS = 20;
+const MARKS = { b: '**', i: '*' }; // by the key that is pressed with Ctrl
 
 const isCommand = (text) => COMMAND.test(text) && actionIn({ text }) === null;
 
@@ -165,13 +166,22 @@ export class Composer {
 
   #key(event) {
     if (isForInputMethod(event) || this.completion.key(event)) return;
-    if (event.key === 'Escape' && this.#about) this.stop();
+    if ((event.ctrlKey || event.metaKey) && Object.hasOwn(MARKS, event.key)) this.#mark(event, MARKS[event.key]);
+    else if (event.key === 'Escape' && this.#about) this.stop();
     else if (event.key === 'ArrowUp' && this.#text.value === '' && !this.#about) this.#editLast(event);
     // A phone's keyboard has no Shift+Enter, so Enter is a new line there.
     else if (event.key === 'Enter' && !event.shiftKey && !hasFingers()) {
       event.preventDefault();
       this.#form.requestSubmit();
     }
+  }
+
+  /** Put marks around the selected text, in a way that the browser can undo. */
+  #mark(event, mark) {
+    event.preventDefault();
+    const { selectionStart, selectionEnd, value } = this.#text;
+    document.execCommand('insertText', false, mark + value.slice(selectionStart, selectionEnd) + mark);
+    this.#text.setSelectionRange(selectionStart + mark.length, selectionEnd + mark.length);
   }
 
   /** Text that is typed or pasted outside any field goes into the composer: focused now, it gets this key. */

@@ -35,6 +35,7 @@ export class RoomsView {
     form.addEventListener('submit', (event) => this.#submit(event));
     form.addEventListener('input', () => (this.#hint.textContent = ''));
     setInterval(() => this.#ask(), 1000);
+    addEventListener('keydown', (event) => this.#step(event), { capture: true }); // arrows alone have another meaning
   }
 
   /** The user's rooms, unread ones first, then the others. */
@@ -85,6 +86,17 @@ export class RoomsView {
     }
     input.value = '';
     location.hash = room;
+  }
+
+  /** Alt with an arrow goes to the next of the user's rooms. */
+  #step(event) {
+    const step = { ArrowUp: -1, ArrowDown: 1 }[event.key];
+    if (!event.altKey || step === undefined || document.querySelector('dialog[open]')) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const links = [...this.#list.querySelectorAll('a')].slice(0, this.#ours.length);
+    const at = links.findIndex((each) => each.matches('[aria-current]'));
+    links.at((at + step) % links.length)?.click();
   }
 
   async #ask() {

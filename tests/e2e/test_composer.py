@@ -121,6 +121,22 @@ def test_a_growing_text_keeps_the_newest_message_in_sight(shared_server: Server,
     expect(ann.page.locator("#jump")).to_be_hidden()
 
 
+def test_keys_mark_the_selected_text_and_lead_to_the_next_room(window: OpenWindow) -> None:
+    ann = window(room="keys-a")
+    for room in ("keys-b", "keys-c"):
+        ann.go(room)
+    for key, room in (("Up", "keys-b"), ("Up", "keys-a"), ("Up", "lobby"), ("Down", "keys-a"), ("Down", "keys-b")):
+        ann.page.keyboard.press(f"Alt+Arrow{key}")
+        expect(ann.page.locator("#room-title")).to_have_text(room)
+    text = ann.page.locator("#text")
+    text.fill("very")
+    for key, marked in (("a", "very"), ("b", "**very**"), ("i", "***very***"), ("z", "**very**")):
+        ann.page.keyboard.press(f"Control+{key}")
+        expect(text).to_have_value(marked)
+    ann.page.keyboard.press("Enter")
+    expect(ann.page.locator("#messages strong")).to_have_text("very")
+
+
 def test_enter_while_composing_sends_nothing(window: OpenWindow) -> None:
     """Safari ends the composition before this key, which then only has the code of a key that an input method took."""
     ann = window(room="composing")
