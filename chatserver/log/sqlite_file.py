@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
+import msgspec
+
 from chatserver.log.interface import Identity, LogOpenError, LogUnavailable
 from chatserver.log.sqlite_schema import APPLICATION_ID, MIGRATIONS, migrate
 from chatserver.log.words import spaced_words
@@ -25,6 +27,8 @@ PAGE_CACHE = 512
 WAL_KEPT = 64 * 1024 * 1024
 #: Bytes up to which a file is checked whole when it is opened, in about 0.3 s.
 MAX_CHECKED_AT_OPEN = 64 * 1024 * 1024
+#: What the use of a file raises: SQLite's errors, and those for damage that it does not notice, in JSON and in UTF-8.
+FILE_ERRORS = (sqlite3.Error, msgspec.DecodeError, UnicodeDecodeError)
 
 
 def lock_file(database: Path) -> int:
@@ -127,7 +131,7 @@ def _opening(path: Path) -> Iterator[sqlite3.Connection]:
             undo.callback(connection.close)
             connection.execute(f"PRAGMA cache_size = -{PAGE_CACHE}")
             yield connection
-        except sqlite3.Error as error:
+        except FILE_ERRORS as error:
             raise _open_error(path, error) from error
         undo.pop_all()
 
@@ -174,12 +178,12 @@ def _damaged(path: Path, what: str) -> LogOpenError:
     return LogOpenError(message)
 
 
-def _open_error(path: Path, error: sqlite3.Error) -> LogOpenError:
-    """The error for the operator who starts the server, from an error of SQLite."""
+def _open_error(path: Path, error: Exception) -> LogOpenError:
+    """The error for the operator who starts the server, from one of FILE_ERRORS."""
     name = _name_of(error)
     if name.startswith("SQLITE_NOTADB"):
         return LogOpenError(f"{path} is not an SQLite database; move it away or choose another path")
-    if name.startswith("SQLITE_CORRUPT"):
+    if name.startswith("SQLITE_CORRUPT") or not isinstance(error, sqlite3.Error):
         return _damaged(path, str(error))
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return LogOpenError(f"{path} is locked by another program; find it with: fuser {path}")
@@ -188,11 +192,11 @@ def _open_error(path: Path, error: sqlite3.Error) -> LogOpenError:
     return LogOpenError(f"{path} cannot be opened: {error} ({name})")
 
 
-def unavailable(doing: str, error: sqlite3.Error) -> LogUnavailable:
-    """The error of an open log for an error of SQLite."""
+def unavailable(doing: str, error: Exception) -> LogUnavailable:
+    """The error of an open log for one of FILE_ERRORS."""
     return LogUnavailable(f"{doing} failed: {error} ({_name_of(error)})")
 
 
-def _name_of(error: sqlite3.Error) -> str:
+def _name_of(error: Exception) -> str:
     # Errors that the Python module raises itself, such as use after close, have no name.
     return str(getattr(error, "sqlite_errorname", type(error).__name__))

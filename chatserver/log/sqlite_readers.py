@@ -19,7 +19,7 @@ import msgspec
 from chatserver.log.connections import ConnectionPool
 from chatserver.log.interface import MAX_READ, Head, Kind, Record, RoomSummary, bounded, within_bytes
 from chatserver.log.rows import COLUMNS, OFFSET_BITS, record_of
-from chatserver.log.sqlite_file import connect_reader, unavailable
+from chatserver.log.sqlite_file import FILE_ERRORS, connect_reader, unavailable
 from chatserver.log.sqlite_schema import FIRST_KEPT, IN_ROOM, LAST_KEPT, OFFSETS
 
 #: For a shared file, the list of the rooms last written is reused for this many times as long as it took to make.
@@ -68,7 +68,7 @@ class SqliteReaders(ConnectionPool[sqlite3.Connection]):
         def translating(connection: sqlite3.Connection) -> T:
             try:
                 return query(connection)
-            except sqlite3.Error as error:
+            except FILE_ERRORS as error:
                 raise unavailable("reading messages", error) from error
 
         return await self.run(translating)

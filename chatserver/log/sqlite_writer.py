@@ -33,7 +33,7 @@ from chatserver.log.interface import (
 )
 from chatserver.log.rows import COLUMNS, OF_MESSAGES, OFFSET_BITS, more_of, record_of
 from chatserver.log.sqlite_changes import SqliteChanges
-from chatserver.log.sqlite_file import OpenFiles, unavailable
+from chatserver.log.sqlite_file import FILE_ERRORS, OpenFiles, unavailable
 from chatserver.log.sqlite_rows import execute_rows
 from chatserver.log.sqlite_schema import IN_ROOM, OFFSETS
 
@@ -121,7 +121,7 @@ class SqliteWriter:
             except BaseException as error:
                 with suppress(sqlite3.Error):  # nothing was begun, or it is tried again before the next change
                     self._undo()
-                if isinstance(error, sqlite3.Error):
+                if isinstance(error, FILE_ERRORS):
                     raise unavailable(doing, error) from error
                 raise
             return done

@@ -22,6 +22,7 @@ from chatserver.log.memory import MemoryLog
 from chatserver.log.postgres import PostgresLog
 from chatserver.log.sqlite import SqliteLog
 from tests.log.support import Clock, draft, ignore, listing, running, submit_all
+from tests.log.test_records import delete
 from tests.support.groups import append
 from tests.support.parked import descriptors
 from tests.support.serving import eventually
@@ -94,6 +95,11 @@ def overwrite(path: Path) -> None:
         file.write(b"\xff" * 8192)
 
 
+def break_schema(path: Path) -> None:
+    """SQLite's error quotes the byte, and cannot be decoded."""
+    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE keys", b"CREATE TABL\xc3 keys"))
+
+
 def replace_by_another_program(path: Path) -> None:
     path.unlink()
     execute(path, "CREATE TABLE bookmarks (url)")
@@ -108,6 +114,7 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
         f"has schema {NEWER}, this server knows up to {NEWER - 1}",
     ),
     "damaged": (overwrite, "; restore a backup, or save what is left with: sqlite3"),
+    "damaged in its schema": (break_schema, "is damaged ("),
     "cut short": (lambda path: os.truncate(path, path.stat().st_size // 2), "is damaged"),
     "without identity": (lambda path: execute(path, "DELETE FROM identity"), "the log's identity is missing"),
 }
@@ -130,15 +137,30 @@ def test_a_file_that_is_no_log_is_refused_and_left_alone(
     trio.run(fill, path)  # an empty file becomes a log
 
 
-async def test_damage_in_a_file_too_large_to_check_is_found_by_a_read(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (overwrite, "SQLITE_CORRUPT"),
+        (
+            partial(execute, statement="UPDATE messages SET user_name = CAST(x'ff' AS TEXT)"),
+            "Could not decode to UTF-8",
+        ),
+        (partial(execute, statement="UPDATE messages SET more = '{\"state\"'"), "DecodeError"),
+    ],
+    ids=["page", "text", "JSON"],
+)
+async def test_damage_in_a_file_too_large_to_check_is_found_when_it_is_met(
+    path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], object], told: str
 ) -> None:
     await fill(path, 500)
-    overwrite(path)
+    damage(path)
     monkeypatch.setattr(file_module, "MAX_CHECKED_AT_OPEN", 0)
     async with running(SqliteLog(str(path))) as log:
-        with pytest.raises(LogUnavailable, match="SQLITE_CORRUPT"):
+        with pytest.raises(LogUnavailable, match=told):
             await log.read("lobby", after=0, limit=500)
+        if told == "DecodeError":
+            with pytest.raises(LogUnavailable, match=told):
+                await append(log, delete(2))
 
 
 # -- other programs
