@@ -133,6 +133,8 @@ async def test_a_refusal_by_the_server_names_the_flag(server: Serving, admin: Ad
         (("ban", "--room", "lobby", "--user", "u_x", "--reason", "x" * 301), 2, "--reason: "),
         (("sanctions", "--limit", "0"), 2, "--limit: "),
         (("kick", "--room", "lobby", "--user", ""), 2, "--user: "),
+        (("delete", "--room", "lobby", "--offset", "0"), 2, "--offset: the offset of a message"),
+        (("audit", "--after", "-5"), 2, "--after: '-5' is not a cursor"),
     ):
         assert (got := await admin.run(*flags))[:2] == (code, ""), flags
         assert got[2].startswith(f"chatserver: {said}"), got

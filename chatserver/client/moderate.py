@@ -27,6 +27,7 @@ from chatserver.exits import EXIT_BAD_FLAGS, EXIT_FAULT
 _FLAGS = {
     "room": "--room", "user": "--user", "network": "--network", "network_of": "--network-of",
     "seconds": "--for", "reason": "--reason", "limit": "--limit", "after": "--after",
+    "offset": "--offset",
 }  # fmt: skip
 _FIELD = re.compile(r"(?:unknown parameter ')?([a-z_]+)\b")
 _SIGN_IN = frozenset(("unauthenticated", "forbidden"))
@@ -135,8 +136,9 @@ def _decoded(response: Response) -> Record:
     if code in _SIGN_IN:
         raise AdminError(message, flag="--token")
     named = _FIELD.match(message)
-    if named and (flag := _FLAGS.get(named[1])):
-        raise AdminError(message.removeprefix(f"{named[1]}: "), flag=flag, code=EXIT_BAD_FLAGS)
+    name = "after" if code == "bad_cursor" else named[1] if named else ""
+    if flag := _FLAGS.get(name):
+        raise AdminError(message.removeprefix(f"{name}: "), flag=flag, code=EXIT_BAD_FLAGS)
     raise AdminError(message)
 
 
