@@ -7,15 +7,13 @@
  * @import { Message } from './wire.js'
  */
 import { byId } from './dom.js';
-import { inShort } from './markdown.js';
 import { messageRow, startsGroup, stopIn, unfold, writeAbove } from './message-row.js';
-import { actionIn, dayName, isSameDay, plural } from './text.js';
+import { dayName, isSameDay, plural } from './text.js';
 
 const NEAR_BOTTOM = 60; // px from the end at which the list follows new messages
 const NEAR_EDGE = 600; // px from an edge at which more rows are made
 const STEP = 60; // rows made at a time
 const MAX_ROWS = 240; // their layout takes a few ms, however many messages there are
-const MAX_SPOKEN = 3; // messages at a time; of more only the number is spoken
 const TAB_STOP = ':scope > [tabindex="0"]';
 
 export class MessagesView {
@@ -128,14 +126,23 @@ export class MessagesView {
     this.#seen();
   }
 
-  /** Unread messages that do not fit are shown from their beginning. */
-  #toDivider() {
+  /** Unread messages that do not fit are shown from their beginning, which may not be loaded. */
+  #toDivider(mayFetch = true) {
     if (this.#divider === null || !this.#isAtBottom) return;
     if (!this.#list.querySelector('.divider')) this.#redraw(null, this.#divider);
     const row = this.#list.querySelector('.divider');
     if (!row || row.getBoundingClientRect().top >= this.#scroller.getBoundingClientRect().top) return;
     this.#isAtBottom = false;
     row.scrollIntoView({ block: 'start' });
+    if (mayFetch && this.#divider < this.#timeline.first) this.#fetchDivider(this.client.current, this.#divider);
+  }
+
+  async #fetchDivider(room, divider) {
+    await room.visit(divider).catch(() => {}); // what is loaded stays in sight
+    if (room !== this.client.current) return;
+    if (divider !== this.#divider) return void (room.past = null); // the user has gone to the present
+    this.#redraw(null, divider);
+    this.#toDivider(false);
   }
 
   #caughtUp() {
@@ -167,8 +174,8 @@ export class MessagesView {
 
   #take({ added, changed, isLive }) {
     const wasEmpty = this.#rows.size === 0;
-    const foreign = isLive ? added.filter((message) => !this.client.identity.owns(message)) : [];
-    if (foreign.length && (document.hidden || this.#wasAway)) this.#divider ??= foreign[0].offset;
+    const first = added.find((message) => !this.client.identity.owns(message));
+    if (isLive && first && (document.hidden || this.#wasAway)) this.#divider ??= first.offset;
     const isFollowing = this.#isAtBottom && !this.#room?.past;
     const more = this.#below < NEAR_EDGE ? STEP : 0; // far from the end, rows there would replace those in sight
     const change = () => {
@@ -182,20 +189,13 @@ export class MessagesView {
     if (this.#isAtBottom) this.toBottom();
     if (wasEmpty || this.#wasAway) this.#toDivider();
     this.#fetchOn();
-    if (foreign.length) this.#speak(foreign);
     this.#seen();
-  }
-
-  #speak(messages) {
-    const words = messages.map((message) => `${message.user.name}${actionIn(message) === null ? ':' : ''} ${inShort(message)}`);
-    byId('messages-spoken').textContent = words.length > MAX_SPOKEN ? plural(words.length, 'new message') : words.join('\n');
   }
 
   /** Mark the room as read if its end is in sight. */
   #seen() {
-    const room = this.client.current;
-    if (!room || document.hidden || room.past || !this.#isAtBottom) return this.#showJump();
-    room.markRead(room.timeline.through);
+    const { current } = this.client;
+    if (!document.hidden && !current.past && this.#isAtBottom) current.markRead(current.timeline.through);
     this.#showJump();
   }
 

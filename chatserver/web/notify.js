@@ -1,5 +1,5 @@
 /**
- * The number of unread messages in the title, and notifications.
+ * The number of unread messages in the title, notifications, and what a screen reader says of new messages.
  * Owns: the level of each room (kept by this browser). May not: ask for permission unless the user pressed a button.
  *
  * @import { Message } from './wire.js'
@@ -7,10 +7,12 @@
 import { byId } from './dom.js';
 import { inShort } from './markdown.js';
 import { readJson } from './storage.js';
+import { actionIn, plural } from './text.js';
 
 /** @typedef {'mentions' | 'all' | 'nothing'} Level */
 const KEY = 'chat.notify';
 const MAX_BODY = 200; // characters of a message
+const MAX_SPOKEN = 3; // messages at a time; of more only the number is spoken
 
 /** Some browsers have no notifications over plain http, or on phones. */
 let canShow = 'Notification' in window;
@@ -79,11 +81,17 @@ export class Notifier {
 
   #heard({ room, added, changed, isLive }) {
     const mentions = this.#mentions(added, changed);
+    if (isLive && room === this.client.room) this.#speak(added.filter((message) => !this.client.identity.owns(message)));
     if (!isLive || permission() !== 'granted') return;
     if (!document.hidden && document.hasFocus() && room === this.client.room) return;
     const wanted = { all: [...mentions, ...added], mentions, nothing: [] }[this.#level(room)];
     const message = wanted.findLast((each) => !this.client.identity.owns(each));
     if (message) this.#show(message);
+  }
+
+  #speak(messages) {
+    const words = messages.map((message) => `${message.user.name}${actionIn(message) === null ? ':' : ''} ${inShort(message)}`);
+    if (words.length) byId('messages-spoken').textContent = words.length > MAX_SPOKEN ? plural(words.length, 'new message') : words.join('\n');
   }
 
   /** The messages that mention the user and did not before. */

@@ -193,10 +193,12 @@ def test_a_room_in_slow_mode_shows_its_wait_and_delays_no_other(tmp_path: Path, 
         expect(ann.pending).to_have_count(1)
 
 
-def test_offline_no_typing_is_shown_and_a_waiting_message_is(server: Server, window: OpenWindow) -> None:
+def test_messages_written_offline_are_sent_later(server: Server, window: OpenWindow) -> None:
+    """Drafts stay per room, Shift+Enter is a line, a room's messages stay in their room, and nobody is typing."""
     ann, ben = window(), window()
     for each in (ann, ben):
-        each.open(server, room="away")
+        each.cut_back_off()
+        each.open(server)
     expect(ann.page.locator("#people li")).to_have_count(2)
     expect(ann.page.locator("#empty")).to_be_visible()
     ben.page.click("#text")
@@ -205,21 +207,9 @@ def test_offline_no_typing_is_shown_and_a_waiting_message_is(server: Server, win
     server.kill()
     ann.expect_away()
     assert ann.page.locator("#typing").inner_text() == ""  # by itself it would end only after six seconds
-    ann.say("are you there?")
+    ann.say("written offline")
     expect(ann.pending).to_have_count(1)
     expect(ann.page.locator("#empty")).to_be_hidden()
-
-
-def test_messages_written_offline_are_sent_later(server: Server, window: OpenWindow) -> None:
-    """Drafts stay per room, Shift+Enter is a line, and a room's messages stay in their room."""
-    ann = window()
-    ann.cut_back_off()
-    ann.open(server)
-    ann.say("first")
-    ann.expect_texts(["first"])
-    server.kill()
-    ann.expect_away()
-    ann.say("written offline")
     ann.page.fill("#text", "half a")
     ann.page.press("#text", "Shift+Enter")
     ann.page.keyboard.type("thought")
@@ -232,7 +222,7 @@ def test_messages_written_offline_are_sent_later(server: Server, window: OpenWin
     ann.expect_texts(["elsewhere"])
     ann.page.go_back()
     expect(ann.page.locator("#text")).to_have_value("half a\nthought")
-    ann.expect_texts(["first", "written offline"])
+    ann.expect_texts(["written offline"])
 
 
 def test_people_come_and_go(shared_server: Server, window: OpenWindow) -> None:

@@ -72,28 +72,6 @@ def test_a_page_with_a_missing_part_is_loaded_again(shared_server: Server, windo
     assert ann.page.evaluate("history.state") is None, "the next failure counts as the first"
 
 
-def test_unread_messages_are_counted_at_once_and_after_a_reload(shared_server: Server, window: OpenWindow) -> None:
-    ann = window()
-    badge = ann.page.locator("#rooms a[href='#news'] .badge")
-    ann.open(shared_server, room="news")
-    ann.say("first")
-    ann.expect_texts(["first"])
-    ann.page.wait_for_function("() => localStorage['chat.read']?.includes('news')")
-    ann.go("desk")
-    shared_server.publish("news", "second", "third")
-    expect(badge).to_have_text("2 unread")
-    expect(ann.page).to_have_title("(2) #desk · chat")
-    ann.page.reload()
-    expect(badge).to_have_text("2 unread")
-    expect(ann.page).to_have_title("(2) #desk · chat")
-    enter(ann, "news")
-    ann.expect_texts(["first", "second", "third"])
-    expect(ann.page.locator(".divider")).to_have_count(1)
-    expect(ann.page.locator("li", has=ann.page.locator(".divider"))).to_contain_text("second")
-    expect(badge).to_have_count(0)
-    expect(ann.page).to_have_title("#news · chat")
-
-
 def test_a_press_on_a_room_is_not_lost_when_the_list_changes(shared_server: Server, window: OpenWindow) -> None:
     """A link that is replaced before the release of the button gets no click."""
     ann = window(room="pressed")
@@ -109,7 +87,10 @@ def test_a_press_on_a_room_is_not_lost_when_the_list_changes(shared_server: Serv
 
 @pytest.mark.parametrize("place", ["another room", "another window", "a tunnel"])
 def test_many_unread_messages_are_read_from_the_first(shared_server: Server, window: OpenWindow, place: str) -> None:
-    """The newest were shown, and all counted as read: of more than 60, and after an absence of any number."""
+    """The newest were shown, and all counted as read: of more than 60, and after an absence of any number.
+
+    A reload changes no count.
+    """
     room = f"much-news-{place.replace(' ', '-')}"
     ann = window(is_played=True)
     ann.open(shared_server, room=room)
@@ -131,14 +112,19 @@ def test_many_unread_messages_are_read_from_the_first(shared_server: Server, win
     if place == "another window":
         ann.page.evaluate(LOOK_AWAY, False)
     elif place == "another room":
+        for _ in range(2):
+            expect(ann.page).to_have_title("(90) #much-desk · chat")
+            ann.page.reload()
+        expect(badge).to_have_text("90 unread")
         enter(ann, room)
-    expect(ann.page.locator(".divider")).to_be_in_viewport()
+    expect(ann.page.locator("li", has=ann.page.locator(".divider"))).to_contain_text("news 0")
     expect(ann.page.get_by_text("news 0", exact=True)).to_be_in_viewport()
     expect(badge).to_have_text("90 unread")
     expect(ann.page.locator("#jump")).to_have_text("90 new messages ↓")
     ann.page.click("#jump")
     expect(ann.page.get_by_text("news 89", exact=True)).to_be_in_viewport()
     expect(badge).to_have_count(0)
+    expect(ann.page).to_have_title(f"#{room} · chat")
 
 
 def test_a_connection_that_answers_is_live_though_the_browser_says_offline(window: OpenWindow) -> None:
