@@ -68,9 +68,7 @@ class Latency(msgspec.Struct, kw_only=True):
         self.count += other.count
 
     def encoded(self) -> str:
-        """HdrHistogram V2 in base64, for other tools; empty if nothing was recorded."""
-        if not self.count:
-            return ""
+        """HdrHistogram V2 in base64, for other tools."""
         histogram = HdrHistogram(1, CEILING_SECONDS * _MICRO, _DIGITS)
         for value, count in self.counts.items():
             histogram.record_value(value, count)
@@ -87,7 +85,7 @@ class Latency(msgspec.Struct, kw_only=True):
 
     def judged(self) -> float | None:
         """The 99th percentile; with fewer than a hundred durations, the longest but one."""
-        return self.at(99.0 if self.count >= 100 else 100.0 * max(self.count - 1, 1) / max(self.count, 1))
+        return self.at(min(99.0, 100.0 * max(self.count - 1, 1) / max(self.count, 1)))
 
     @property
     def longest(self) -> float | None:

@@ -249,6 +249,9 @@ async def test_accounts_are_merged_by_persona_and_never_averaged() -> None:
     assert (more.missed(), more.surplus()) == (1, 2 * (8 - 6) + 1), "what one has too much is not another's"
     swapped = msgspec.structs.replace(totals, listeners=[("lobby", 6, 60, 2), ("lobby", 6, 61, 3)])
     assert (swapped.missed(), swapped.surplus()) == (3, 3), "as many as were due, and not the same"
+    traffic = msgspec.structs.replace(totals.traffic, unacknowledged=1)
+    doubtful = msgspec.structs.replace(swapped, traffic=traffic, listeners=[*swapped.listeners, ("lobby", 8, 80, 2)])
+    assert (doubtful.missed(), doubtful.surplus()) == (0, 2), "the one without an acknowledgement may have come"
     assert totals.reread == Reread(asked=7, lost=2, unreadable="answered 500"), "the third looked for none"
     assert totals.listeners == [("lobby", 3, 30, 3), ("lobby", 3, 30, 4), ("lobby", 3, 30, 5)]
     assert totals.own_faults == {"no ports": 12}
