@@ -63,6 +63,8 @@ class Search:
         size: int | None = self.first
         while size is not None:
             report = await trial(size)
+            if report.outcome is Outcome.INVALID:  # once may be a disturbance of this machine
+                report = await trial(size)
             self.trials.append((size, report))
             if report.outcome is Outcome.HELD:
                 self.held = size
@@ -160,7 +162,8 @@ class Capacity:
         else:
             told.append(f"at {search.fell_short:,}: {self._gave_way()}")
         broken = [why for condition in self.plan.conditions if (why := condition.judge(figures))]
-        return Outcome.FELL_SHORT if broken else Outcome.HELD, [*broken, *told]
+        blamed = Outcome.FELL_SHORT if ended is None else Outcome.INVALID
+        return blamed if broken else Outcome.HELD, [*broken, *told]
 
     def _gave_way(self) -> str:
         """The conditions that were broken at the smallest size that fell short."""

@@ -166,6 +166,9 @@ def _rows(name: str, before: Sequence[Report], after: Sequence[Report]) -> Itera
     for figure in before[0].figures:
         a, b = _values(before, figure), _values(after, figure)
         if a and b and (mark := _mark(figure, a, b)):
+            lower = before if mark == "better" else after
+            if figure == "capacity" and not _values(lower, "fell_short_at"):  # no more was tried, or could be
+                mark = "moved"
             yield [name, figure, *(str(fmt.figure(figure, statistics.median(each))) for each in (a, b)), mark]
 
 

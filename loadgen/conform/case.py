@@ -85,7 +85,8 @@ class Opening:
     changes: tuple[tuple[str, str], ...] = ()  # texts of the usual request, each with its replacement
     fields: tuple[str, ...] = ()  # more header fields
     bytewise: bool = False
-    extension: str = ""  # the one that the server may agree to; it may agree to no subprotocol
+    extension: str = ""  # the one that the server may agree to
+    subprotocol: str = ""  # the one that it may agree to, and should not
 
 
 @dataclass(frozen=True, kw_only=True)

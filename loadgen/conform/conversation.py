@@ -108,7 +108,7 @@ def _wrong_close(payload: bytes) -> str:
     if not is_valid(payload[2:]):
         return "closes with a reason that is not UTF-8"
     if payload and int.from_bytes(payload[:2]) not in _CODES:  # one byte is below all codes
-        return f"closes with {payload[:2]!r}, which is no code that may be sent"
+        return "closes with a code that may not be sent"
     return ""
 
 

@@ -26,6 +26,7 @@ from loadgen.wire import CLOSE, FIN, TEXT
 _VERSION: Final = "Sec-WebSocket-Version"
 _EXTENSIONS: Final = "Sec-WebSocket-Extensions"
 _DEFLATE: Final = "permessage-deflate"
+_UNKNOWN: Final = "conform.example"
 _CLIENT_ERRORS: Final = frozenset(range(400, 500))
 
 #: For requests that need not be upgrades: any answer but 101 is right.
@@ -39,7 +40,8 @@ def opening() -> Iterator[Case]:
     yield _opens("0.3", "names in other letters", "4.2.1", ("Upgrade: websocket", "upgrade: WebSocket"))
     yield _opens("0.4", "one connection option of two", "4.2.1", (": Upgrade", ": keep-alive, Upgrade"))
     yield _opens("0.5", "unknown field", "4.2.1", fields=("X-Conform: 1",))
-    yield _opens("0.6", "unknown subprotocol", "4.2.2", fields=("Sec-WebSocket-Protocol: conform.example",))
+    yield _opens("0.6", "unknown subprotocol", "4.2.2", fields=(f"Sec-WebSocket-Protocol: {_UNKNOWN}",),
+                 subprotocol=_UNKNOWN)  # fmt: skip
     yield _refused("0.7", "no upgrade field", ("Upgrade: websocket\r\n", ""), codes=_ANY)
     yield _refused("0.8", "no connection option", ("Connection: Upgrade\r\n", ""), codes=_ANY)
     yield _refused("0.9", "upgrade to something else", ("Upgrade: websocket", "Upgrade: conform"), codes=_ANY)
@@ -59,8 +61,8 @@ def opening() -> Iterator[Case]:
 
 
 def _opens(id_: str, title: str, section: str, *changes: tuple[str, str], fields: tuple[str, ...] = (),
-           bytewise: bool = False) -> Case:  # fmt: skip
-    opening = Opening(changes=changes, bytewise=bytewise, fields=fields)
+           bytewise: bool = False, subprotocol: str = "") -> Case:  # fmt: skip
+    opening = Opening(changes=changes, bytewise=bytewise, fields=fields, subprotocol=subprotocol)
     return scripted(id_, title, section, Script(sends=[text(HELLO)], hears=[echo(HELLO)], opening=opening))
 
 

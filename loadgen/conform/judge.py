@@ -3,7 +3,8 @@
 Owns: the four marks, and the rules that give one to what was heard. May not: wait, or touch a socket.
 
 *Wrong* breaks a MUST of RFC 6455. *Non-strict* breaks a SHOULD, or a choice that the RFC leaves to the server: it ends
-the connection without a close frame or with another code, notices late, or does not echo the message just before.
+the connection without a close frame or with another code, notices late, does not echo the message just before, or
+agrees to a subprotocol that it cannot know.
 """
 
 from enum import StrEnum
@@ -67,7 +68,10 @@ def _open(heard: Heard) -> Finding:
         return Finding(Mark.WRONG, f"ends the connection: {heard.close or heard.ended}")
     if heard.missing:
         return Finding(Mark.WRONG, f"never says {heard.missing[0]}")
-    return Finding(Mark.OK) if heard.alive else Finding(Mark.WRONG, "does not answer a ping afterwards")
+    if not heard.alive:
+        return Finding(Mark.WRONG, "does not answer a ping afterwards")
+    subprotocol = _subprotocol(heard)
+    return _strict_unless([f"agrees to the unknown subprotocol {subprotocol!r}" if subprotocol else ""])
 
 
 def _failed(script: Script, heard: Heard) -> Finding:
@@ -78,7 +82,8 @@ def _failed(script: Script, heard: Heard) -> Finding:
     told = [
         f"never says {heard.missing[0]}" if heard.missing else "",
         "notices late" if heard.late else "",
-        f"no close frame, but {heard.ended}" if heard.close is None else _other_code(script, heard),
+        f"no close frame, but {heard.ended}" if heard.close is None else "",
+        f"says {heard.close}, not {min(script.codes)}" if heard.close and _code(heard) not in script.codes else "",
         "leaves the connection open" if heard.ended is None else "",
     ]
     return _strict_unless(told)
@@ -91,7 +96,8 @@ def _closed(script: Script, heard: Heard) -> Finding:
         return Finding(Mark.WRONG, "leaves the connection open after both close frames")
     if _code(heard) in _BLAMING - script.codes:
         return _broken(script, f"takes it for an error: {heard.close}")
-    return _strict_unless([f"never says {heard.missing[0]}" if heard.missing else "", _other_code(script, heard)])
+    code = "" if _code(heard) in script.codes else f"answers with {heard.close}"
+    return _strict_unless([f"never says {heard.missing[0]}" if heard.missing else "", code])
 
 
 def _refused(script: Script, heard: Heard) -> Finding:
@@ -120,8 +126,12 @@ def _agreed(opening: Opening, heard: Heard) -> str:
         return f"agrees to the extensions {', '.join(agreed)}"
     if "client_max_window_bits" in extensions:  # RFC 7692 section 7.1.2.2
         return "answers with client_max_window_bits, which was not offered"
-    protocol = fields.get("sec-websocket-protocol")
-    return f"agrees to the subprotocol {protocol!r}" if protocol else ""
+    subprotocol = _subprotocol(heard)
+    return f"agrees to the subprotocol {subprotocol!r}" if subprotocol not in {"", opening.subprotocol} else ""
+
+
+def _subprotocol(heard: Heard) -> str:
+    return "" if heard.head is None else heard.head.fields.get("sec-websocket-protocol", "")
 
 
 def _answer(heard: Heard) -> str:
@@ -132,10 +142,6 @@ def _answer(heard: Heard) -> str:
 
 def _code(heard: Heard) -> int | None:
     return None if heard.close is None else int.from_bytes(heard.close.payload[:2]) or 1005
-
-
-def _other_code(script: Script, heard: Heard) -> str:
-    return "" if _code(heard) in script.codes else f"says {heard.close}, not {min(script.codes)}"
 
 
 def _broken(script: Script, why: str) -> Finding:

@@ -112,7 +112,7 @@ async def watch_lag(site: Site) -> None:
 
 
 #: A probe should end when its patience does; this much later it is cancelled.
-GRACE_SECONDS: Final = 5.0
+GRACE_SECONDS: Final = 2.0
 
 #: Between two samples, in paces, so that they meet a server that checks its deadlines every 1, 5 or 10 s at different
 #: moments. With a short --within it is this part of that.

@@ -71,6 +71,20 @@ async def test_a_generator_that_gives_way_ends_it() -> None:
     assert (search.held, search.fell_short) == (40, None)
 
 
+async def test_one_disturbance_of_this_machine_does_not_end_it() -> None:
+    """Of two runs beside each other's load one found 400 and the other 50."""
+    sound, tried = _trial(45), []
+
+    async def disturbed(size: int) -> Report:
+        tried.append(size)
+        return await _trial(45, generator=0)(size) if len(tried) == 3 else await sound(size)
+
+    search = Search(first=10, most=1_000, precision=0.1)
+    assert await search.run(disturbed) is None
+    assert (search.held, search.fell_short) == (45, 47)
+    assert tried[:4] == [10, 20, 40, 40]
+
+
 @pytest.mark.parametrize("protocol", ["chat", "http", "ws-echo"])
 def test_what_is_tried(protocol: str) -> None:
     idle = trial_of(Of.IDLE, protocol, 100, 2.0)
@@ -154,6 +168,22 @@ async def test_a_capacity_is_found_and_judged(monkeypatch: pytest.MonkeyPatch) -
     assert report.outcome is Outcome.FELL_SHORT
     assert report.verdict.reasons == [
         "capacity is 15 (capacity<1000)", "15 idle connections held", "at 20: held is 18 (held<25)"
+    ]  # fmt: skip
+
+
+async def test_a_target_is_not_blamed_for_the_limit_of_the_generator(monkeypatch: pytest.MonkeyPatch) -> None:
+    def play(_: Plan, experiment: Experiment) -> Report:
+        report = reports.run()
+        if experiment.clients > 15 + WATCHERS:
+            report.verdict = verdict(Outcome.INVALID, ["300 ms late"])
+        return report
+
+    _playing(monkeypatch, play)
+    asked = (Condition("capacity", "<", 1_000),)
+    report = await Capacity(plan(NOBODY, conditions=asked), Of.IDLE, "http", Search(10, 40, 0.5), seconds=0.6).play()
+    assert report.outcome is Outcome.INVALID
+    assert report.verdict.reasons[1:] == [
+        "10 idle connections held", "at 20 the generator, not the target, was the limit: 300 ms late"
     ]  # fmt: skip
 
 

@@ -238,3 +238,5 @@ def test_a_higher_capacity_is_better() -> None:
     }
     assert worse(changed(one, capacity=800.0, fell_short_at=900.0), one) == {"capacity", "fell_short_at"}
     assert moved(one, changed(one, capacity=450.0, fell_short_at=480.0)) == {}, "it is known to a tenth only"
+    most = changed(one, capacity=100.0, fell_short_at=None)
+    assert moved(one, most) == moved(most, one) == {"capacity": "moved"}, "the generator was the limit, or --most"

@@ -127,9 +127,9 @@ def test_a_pong_may_answer_all_pings_before_it() -> None:
 @pytest.mark.parametrize(
     ("said", "fault"),
     [
-        (b"\x88\x02\x03\xed", "which is no code that may be sent"),
+        (b"\x88\x02\x03\xed", "a code that may not be sent"),
         (b"\x88\x03\x03\xe8\xff", "a reason that is not UTF-8"),
-        (b"\x88\x01\x03", "which is no code that may be sent"),
+        (b"\x88\x01\x03", "a code that may not be sent"),
         (b"\x88\x00\x81\x00", "goes on after its close frame"),
         (b"\x81\x01\xff", "sends what it may not"),
         (b"\x80\x00", "unexpected CONTINUATION"),
@@ -164,7 +164,7 @@ def _yes(*fields: str) -> bytes:
 
 _EXTENSIONS = "Sec-WebSocket-Extensions: "
 _INCOMPLETE = "a 101 without Upgrade: websocket and Connection: Upgrade"
-AGREED = Script(opening=Opening(extension="deflate"))
+AGREED, OFFERED = Script(opening=Opening(extension="deflate")), Script(opening=Opening(subprotocol="chat"))
 
 
 def _close(code: int) -> bytes:
@@ -196,6 +196,10 @@ def _close(code: int) -> bytes:
         (AGREED, _yes(f"{_EXTENSIONS}deflate; client_max_window_bits=9"), None, Mark.WRONG,
          "answers with client_max_window_bits, which was not offered"),
         (AGREED, _yes("Sec-WebSocket-Protocol: chat"), None, Mark.WRONG, "agrees to the subprotocol 'chat'"),
+        # node's ws takes the first that is offered unless it is told what to take, which the RFC leaves to it
+        (OFFERED, _yes("Sec-WebSocket-Protocol: chat") + ALIVE, None, Mark.NON_STRICT,
+         "agrees to the unknown subprotocol 'chat'"),
+        (OFFERED, _yes("Sec-WebSocket-Protocol: talk"), None, Mark.WRONG, "agrees to the subprotocol 'talk'"),
         (AGREED, YES.replace(_FIELDS[2], b"X: y"), None, Mark.WRONG, "a 101 with the wrong Sec-WebSocket-Accept"),
         (AGREED, YES.replace(_FIELDS[0], b"X: y"), None, Mark.WRONG, _INCOMPLETE),
         (AGREED, YES.replace(_FIELDS[1], b"X: y"), None, Mark.WRONG, _INCOMPLETE),
@@ -224,7 +228,7 @@ def _close(code: int) -> bytes:
         (replace(CLOSED, lenient=True), YES + _close(1002), FIN, Mark.NON_STRICT, "takes it for an error: close 1002"),
         (replace(CLOSED, codes=frozenset({1002})), YES + _close(1002), FIN, Mark.OK, ""),
         (replace(CLOSED, codes=frozenset({1005})), YES + b"\x88\x00", FIN, Mark.OK, ""),
-        (CLOSED, YES + b"\x88\x00", FIN, Mark.NON_STRICT, "says close without a code, not 1000"),
+        (CLOSED, YES + b"\x88\x00", FIN, Mark.NON_STRICT, "answers with close without a code"),
         (replace(CLOSED, hears=[SAID]), YES + _close(1000), FIN, Mark.NON_STRICT, "never says text b'x'"),
     ],
 )  # fmt: skip
