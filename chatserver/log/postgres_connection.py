@@ -139,7 +139,8 @@ class Server:
         return connection
 
     def _connect(self, deadline: float) -> Connection:
-        connection = Connection.connect(self._conninfo, autocommit=True, prepare_threshold=0)
+        # The driver prepares statements that are used often. At first use that would be a second round trip of each.
+        connection = Connection.connect(self._conninfo, autocommit=True)
         try:
             connection.deadline = deadline
             _set_up(connection)
@@ -173,11 +174,16 @@ class Session:
         self._connection: Connection | None = None
 
     def run(self, doing: str, work: Callable[[Connection], T], *, seconds: float | None = None) -> T:
-        """Run `work` within JOB_DEADLINE or `seconds`, and leave no transaction open. Raises LogUnavailable."""
+        """Run `work` within JOB_DEADLINE or `seconds`, and leave no transaction open. Raises LogUnavailable.
+
+        Connecting has as many seconds of its own: to a far server both together would take too long, each time.
+        """
         seconds = JOB_DEADLINE if seconds is None else seconds
         deadline = monotonic() + seconds
         try:
-            done = work(self._connected(deadline))
+            connection = self._connected(deadline)
+            connection.deadline = deadline = monotonic() + seconds
+            done = work(connection)
         except psycopg.Error as error:
             if monotonic() >= deadline:  # the driver's own message is about its clean-up, not about the deadline
                 raise LogUnavailable(f"{doing} failed: the database did not answer in {seconds:g} s") from error
@@ -205,7 +211,6 @@ class Session:
                 connection.close()
                 raise
             self._connection = connection
-        self._connection.deadline = deadline
         return self._connection
 
     def _tidy(self) -> None:

@@ -59,8 +59,8 @@ class PostgresReaders(ConnectionPool[Session]):
 
 
 def _prepare(settings: Sequence[str], connection: Connection) -> None:
-    for setting in ("default_transaction_read_only = on", *settings):
-        connection.execute(f"SET {setting}")
+    statements = (f"SET {setting}" for setting in ("default_transaction_read_only = on", *settings))
+    connection.execute("; ".join(statements))
 
 
 def heads(rooms: Sequence[str], connection: Connection) -> dict[str, Head]:

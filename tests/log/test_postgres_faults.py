@@ -142,6 +142,24 @@ def test_a_deadline_in_the_middle_of_a_group_leaves_no_traceback_and_no_line(
     assert caplog.records == []
 
 
+def test_a_first_job_on_a_long_line(postgres_tables: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 0.2 s a round trip searches and bans took longer than their deadline, and each attempt connected anew."""
+    now = monotonic()
+    monkeypatch.setattr(connection_module, "monotonic", lambda: now)
+
+    def wait(connection: connection_module.Connection) -> int:
+        nonlocal now
+        now += 0.9 * connection_module.JOB_DEADLINE
+        connection.execute("SELECT %s::int", (1,))
+        row = connection.execute("SELECT count(*) FROM pg_prepared_statements").fetchone()
+        assert row is not None
+        return int(row[0])
+
+    session = connection_module.Session(connection_module.Server(postgres_tables), wait)
+    assert session.run("a test", wait) == 0, "to prepare a statement is one more round trip"
+    session.close()
+
+
 async def test_a_long_lock_is_an_error_in_time(
     postgres_tables: str, shell: psycopg.Connection, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
