@@ -76,9 +76,10 @@ class ReadMarkers:
 
         Of more than MAX_MARKED_ROOMS, with those that are not stored yet, the rooms marked last.
         """
-        stored = await self._markers.of_user(user_id)
+        # Copied before the log is asked: while its answer is on its way, a marker may be stored, and be in neither.
+        waiting = [dict(users.get(user_id, {})) for users in (self._moved, self._storing)]
         places: dict[str, int] = {}
-        for markers in (self._moved.get(user_id, {}), self._storing.get(user_id, {}), stored):
+        for markers in (*waiting, await self._markers.of_user(user_id)):
             for room, offset in markers.items():
                 places[room] = max(offset, places.get(room, 0))
         rooms = list(islice(places, MAX_MARKED_ROOMS))

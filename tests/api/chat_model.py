@@ -88,11 +88,15 @@ class Model:
 
     def check(self, who: Person, room: str, letter: str) -> None:
         if not self.granted(who, room, letter):
-            raise RefusedError("unauthenticated" if who.standing == GUEST else "forbidden")
+            raise RefusedError(self.refusal(who))
         if self.sanctioned(who, room, letter):
             raise RefusedError("forbidden")
 
-    def banned(self, who: Person) -> bool:
+    def refusal(self, who: Person) -> str:
+        """The code for what somebody has no right to: guests could sign in."""
+        return "unauthenticated" if who.standing == GUEST else "forbidden"
+
+    def is_banned(self, who: Person) -> bool:
         """Whether a ban from all rooms is in force."""
         return self.sanctioned(who, EVERYWHERE, "r")
 
@@ -103,8 +107,8 @@ class Model:
 
     # -- records ----------------------------------------------------------------------------------------------------
 
-    def write(self, who: Person, room: str, act: Record) -> Record:
-        """A message, an edit, a deletion or a reaction. The record without its time, or the answer to its key."""
+    def write(self, who: Person, room: str, act: Record) -> tuple[Record, bool]:
+        """A message, an edit, a deletion or a reaction: the record without its time, and whether it is to be added."""
         try:
             return self._write(who, room, act)
         except RefusedError as refused:
@@ -112,7 +116,7 @@ class Model:
                 raise RefusedError("forbidden") from None  # what is there, only readers are told
             raise
 
-    def _write(self, who: Person, room: str, act: Record) -> Record:
+    def _write(self, who: Person, room: str, act: Record) -> tuple[Record, bool]:
         kind = act["type"]
         self.check(who, room, "w")
         if kind == "reaction" or "reply_to" in act:
@@ -123,14 +127,14 @@ class Model:
             self.paced[who.name] = act.get("key")  # a retry is no other message
         known = self.answers.get((who.name, room, act.get("key", "")))
         if known is not None:
-            return {**known, "again": True}
+            return known, False
         offset = len(self.log[room]) + 1
         place = {"room": room, "offset": offset, "cursor": f"{self.epoch}-{offset}"}
         if kind == "message":
             if "reply_to" in act:
                 self._message(room, act["reply_to"])
             rest: Record = {name: act[name] for name in ("reply_to", "mentions") if name in act}
-            return {**place, "user": self.users[who.name], "text": act["text"], "time": "", **rest}
+            return {**place, "user": self.users[who.name], "text": act["text"], "time": "", **rest}, True
         target = self._message(room, act["target"])
         if target.get("deleted"):
             raise RefusedError("gone")
@@ -141,12 +145,12 @@ class Model:
             count = len(users) + (wanted - present)
             record |= {"emoji": act["emoji"], "on": wanted, "count": count}
             if present == wanted:
-                return {**record, "offset": offset - 1, "cursor": f"{self.epoch}-{offset - 1}", "again": True}
+                return {**record, "offset": offset - 1, "cursor": f"{self.epoch}-{offset - 1}", "time": ""}, False
         elif target["user"] != self.users[who.name] and not (kind == "delete" and who.standing == MODERATING):
             raise RefusedError("forbidden")
         elif kind == "edit":
             record["text"] = act["text"]
-        return {**record, "user": self.users[who.name], "time": ""}
+        return {**record, "user": self.users[who.name], "time": ""}, True
 
     def _message(self, room: str, offset: int) -> Record:
         log = self.log[room]
@@ -184,23 +188,6 @@ class Model:
         target |= {"text": "", "deleted": True}
 
     # -- reading ----------------------------------------------------------------------------------------------------
-
-    def page(self, room: str, *, after: int | None, before: int | None, limit: int, messages_only: bool) -> Record:
-        log = self.log[room]
-        recovered = before is not None or after is None or after <= len(log)
-        newest = after is None or not recovered
-        found = log[: max(before - 1, 0)] if before is not None else log if newest else log[after:]
-        reached = found[-1]["offset"] if found else len(log) if newest and before is None else after or 0
-        if newest and messages_only:
-            found = [record for record in found if "type" not in record]
-            reached = found[-1]["offset"] if found and before is not None else reached
-        found = found[-limit:] if newest else found[:limit]
-        if found and not newest:
-            reached = found[-1]["offset"]
-        return {
-            "room": room, "cursor": f"{self.epoch}-{reached}", "recovered": recovered,
-            "messages": [record for record in found if not (messages_only and "type" in record)],
-        }  # fmt: skip
 
     def unread(self, who: Person) -> Record:
         me = self.users[who.name]["id"]

@@ -22,6 +22,7 @@ class Notebook:
         self.failures: list[Exception] = []
         self.faults: list[object] = []  # of `ReadMarkers`
         self.delay = 0.0
+        self.answers_after = 0.0  # what a reader has found
 
     async def move(self, markers: Sequence[Marker]) -> None:
         await trio.sleep(self.delay)
@@ -30,8 +31,8 @@ class Notebook:
         self.groups.append([(marker.user_id, marker.room, marker.offset) for marker in markers])
 
     async def of_user(self, user_id: str) -> dict[str, int]:
-        await trio.lowlevel.checkpoint()
         stored = sorted(row for group in self.groups for row in group)
+        await trio.sleep(self.answers_after)
         return {room: offset for marked, room, offset in stored if marked == user_id}
 
     async def unread(self, user_id: str, places: Mapping[str, int]) -> dict[str, Unread]:
@@ -86,6 +87,9 @@ async def test_a_waiting_marker_is_visible_at_once_and_never_moves_backwards() -
         assert await places(markers, "bob") == {}
         await trio.sleep(5.0)
         assert await places(markers) == {"lobby": 7, "ops": 1}
+        notebook.answers_after = 2 * STORE_EVERY
+        markers.move("ann", "ops", 2)
+        assert await places(markers) == {"lobby": 7, "ops": 2}, "it was stored while the log's answer was on its way"
 
 
 async def test_a_failing_log_loses_no_marker_and_a_fault_only_the_current_group(
