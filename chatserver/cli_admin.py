@@ -8,8 +8,9 @@ Exit codes: 0 done, 1 the server failed or refused, 2 bad flags.
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
@@ -87,11 +88,11 @@ def unban(url: Url, /, *, room: Room, user: User = "", network: Network = "", ac
 def kick(url: Url, /, *, room: Room, user: User, reason: Reason = "", access: Access) -> int:
     """Take a user out of a room; the user may come back at once."""
 
-    def told(answer: Any) -> str:
+    def show(answer: Any) -> None:
         ended = answer["ended"]
-        return f"kicked {user}: {ended} of its connections left" if ended else f"{user} is not there"
+        print(f"kicked {user}: {ended} of its connections left" if ended else f"{user} is not there")
 
-    return _run(url, access, lambda it: it.kick(room, user=user, reason=reason), told)
+    return _run(url, access, lambda it: it.kick(room, user=user, reason=reason), show)
 
 
 @admin.command
@@ -100,7 +101,7 @@ def delete(
     offset: Annotated[int, _flag("N", "The message's offset, as every message shows it.")], access: Access,
 ) -> int:  # fmt: skip
     """Remove the text of a message, for all users and for good."""
-    return _run(url, access, lambda it: it.delete(room, offset=offset), lambda _: f"deleted {offset} in {room}")
+    return _run(url, access, lambda it: it.delete(room, offset=offset), lambda _: print(f"deleted {offset} in {room}"))
 
 
 @admin.command
@@ -112,7 +113,9 @@ def sanctions(
     from chatserver.client.moderate import print_sanctions  # noqa: PLC0415  (quick --help)
 
     whom = _whom(user, network) if user or network else {}
-    return _run(url, access, lambda it: it.sanctions(room, whom=whom, limit=limit), print_with=print_sanctions)
+    return _run(
+        url, access, lambda it: it.sanctions(room, whom=whom, limit=limit), partial(print_sanctions, file=sys.stdout)
+    )
 
 
 @admin.command
@@ -124,7 +127,7 @@ def audit(
     """List what moderators did and what others tried to do, the oldest first."""
     from chatserver.client.moderate import print_audit  # noqa: PLC0415  (quick --help)
 
-    return _run(url, access, lambda it: it.audit(after=after, limit=limit), print_with=print_audit)
+    return _run(url, access, lambda it: it.audit(after=after, limit=limit), partial(print_audit, file=sys.stdout))
 
 
 def _sanction(
@@ -138,14 +141,14 @@ def _sanction(
         raise ConfigError("for", str(error)) from None
     return _run(
         url, access, lambda it: it.sanction(kind, room, whom=whom, seconds=seconds, reason=reason),
-        lambda answer: done(did, answer),
+        lambda answer: print(done(did, answer)),
     )  # fmt: skip
 
 
 def _lift(kind: str, did: str, url: str, room: str, whom: dict[str, str], access: Access) -> int:
     from chatserver.client.moderate import done  # noqa: PLC0415  (quick --help)
 
-    return _run(url, access, lambda it: it.lift(kind, room, whom=whom), lambda answer: done(did, answer))
+    return _run(url, access, lambda it: it.lift(kind, room, whom=whom), lambda answer: print(done(did, answer)))
 
 
 def _whom(user: str, network: str, network_of: str = "") -> dict[str, str]:
@@ -156,10 +159,7 @@ def _whom(user: str, network: str, network_of: str = "") -> dict[str, str]:
     return whom
 
 
-def _run(
-    url: str, access: Access, ask: "Callable[[Admin], Any]", words: Callable[[Any], str] | None = None, *,
-    print_with: Callable[[Sequence[Any], Any], None] | None = None,
-) -> int:  # fmt: skip
+def _run(url: str, access: Access, ask: "Callable[[Admin], Any]", show: Callable[[Any], None]) -> int:
     from chatserver.client.moderate import Admin, AdminError  # noqa: PLC0415  (quick --help)
 
     try:
@@ -169,8 +169,6 @@ def _run(
         return error.code
     if access.json:
         print(json.dumps(answer, ensure_ascii=False))
-    elif print_with is not None:
-        print_with(answer, sys.stdout)
-    elif words is not None:
-        print(words(answer))
+    else:
+        show(answer)
     return EXIT_CLEAN

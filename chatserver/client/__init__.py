@@ -20,7 +20,7 @@ from chatserver.client.errors import (
     Unauthenticated,
     Unavailable,
 )
-from chatserver.client.events import Complaint, Entered, Event, Gap, Postponed, Reconnecting, RoomEvent
+from chatserver.client.events import Complaint, Entered, Event, Gap, Postponed, Reconnecting
 from chatserver.client.feed import Feed
 from chatserver.client.link import Backoff
 from chatserver.client.wire import (
@@ -76,7 +76,6 @@ __all__ = [
     "Record",
     "Rejected",
     "Room",
-    "RoomEvent",
     "RoomSummary",
     "SearchResults",
     "TransportName",

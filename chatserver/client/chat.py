@@ -15,7 +15,6 @@ import trio
 from chatserver.client import events, requests, wire
 from chatserver.client.credentials import Credentials, checked_token
 from chatserver.client.errors import ChatError, Unavailable, error_of
-from chatserver.client.events import Event
 from chatserver.client.feed import Feed
 from chatserver.client.http1 import HttpClient, encoded_query
 from chatserver.client.http_transport import http_conversation
@@ -37,7 +36,7 @@ class Room:
 
     def __init__(self, chat: "Chat", name: str, cursor: str | None) -> None:
         self.name = name
-        self._feed = Feed[Event](partial(chat._resume, [name]), cursor)
+        self._feed = Feed(partial(chat._resume, [name]), cursor)
         self._chat = chat
 
     @property
@@ -55,7 +54,7 @@ class Room:
             if isinstance(event := await anext(self._feed), wire.Message):
                 return event
 
-    def events(self) -> Feed[Event]:
+    def events(self) -> Feed:
         """Iterate over all events of this room: records, gaps, people, the connection."""
         return self._feed
 
@@ -91,7 +90,7 @@ class Chat:
         self._timeout = timeout
         self._session = Session()
         self._rooms: dict[str, Room] = {}
-        self._everything: Feed[Event] | None = None
+        self._everything: Feed | None = None
         self._waits: dict[int, trio.MemorySendChannel[wire.Answer | ChatError]] = {}
         self._rejected: ChatError | None = None
         self._greeted = trio.Event()
@@ -122,7 +121,7 @@ class Chat:
             self._session.leave(room)
             self._link.wake()
 
-    def events(self) -> Feed[Event]:
+    def events(self) -> Feed:
         """Iterate over all events of all rooms in one stream, instead of one iteration for each room."""
         if self._everything is None:
             self._everything = Feed(lambda: self._resume(self._session.rooms))
@@ -319,7 +318,7 @@ class Chat:
             for feed in (*(room.events() for room in self._rooms.values()), *self._feeds(None)):
                 feed.end(rejected)
 
-    def _feeds(self, room: str | None) -> list[Feed[Event]]:
+    def _feeds(self, room: str | None) -> list[Feed]:
         """The readers of the events of a room, or with None of events that concern all."""
         if self._everything is not None:
             return [self._everything]

@@ -53,7 +53,8 @@ class Reconnecting(msgspec.Struct, frozen=True, tag_field="type", tag="reconnect
     delay: float
 
 
-#: Events of a room.
-RoomEvent: TypeAlias = Message | Edit | Deletion | Reaction | Entered | Gap | Presence | Typing | Read
-#: All events.
-Event: TypeAlias = RoomEvent | Connected | Complaint | Postponed | Expiring | Reconnecting
+#: All events: those of a room, then those of the connection.
+Event: TypeAlias = (
+    Message | Edit | Deletion | Reaction | Entered | Gap | Presence | Typing | Read
+    | Connected | Complaint | Postponed | Expiring | Reconnecting
+)  # fmt: skip

@@ -5,7 +5,6 @@ Owns: the bounded buffer. May not: decide what happens when it is full; its owne
 
 from collections import deque
 from collections.abc import Callable
-from typing import Generic, TypeVar
 
 import trio
 
@@ -16,16 +15,14 @@ from chatserver.client.wire import Record
 MAX_QUEUED_EVENTS = 256  # events at which rooms are paused; one page of history (200) may be added
 LOW_WATER = MAX_QUEUED_EVENTS // 2  # events at which they resume
 
-_E = TypeVar("_E", bound=Event)
 
-
-class Feed(Generic[_E]):
+class Feed:
     """Iterate over it; `drained` is called when it is down to LOW_WATER again."""
 
     def __init__(self, drained: Callable[[], None], cursor: str | None = None) -> None:
         self.cursor = cursor  # of the last record that was read, at first of the one before
         self._drained = drained
-        self._events: deque[_E] = deque()
+        self._events: deque[Event] = deque()
         self._news = trio.Event()
         self._ended = False
         self._error: ChatError | None = None
@@ -35,7 +32,7 @@ class Feed(Generic[_E]):
         """Whether rooms should be paused."""
         return len(self._events) >= MAX_QUEUED_EVENTS
 
-    def put(self, event: _E) -> None:
+    def put(self, event: Event) -> None:
         """Add an event."""
         self._events.append(event)
         self._news.set()
@@ -45,11 +42,11 @@ class Feed(Generic[_E]):
         self._ended, self._error = True, error
         self._news.set()
 
-    def __aiter__(self) -> "Feed[_E]":
+    def __aiter__(self) -> "Feed":
         """Iterate until the end."""
         return self
 
-    async def __anext__(self) -> _E:
+    async def __anext__(self) -> Event:
         """Wait for the next event."""
         await trio.lowlevel.checkpoint()
         while not self._events:

@@ -54,8 +54,7 @@ class Observer:
         self._room = room
         self._chat: Chat
         self._missing = {room, own_room}  # rooms that are not entered yet
-        self._arrivals: dict[str, float] = {}
-        self._awaited: dict[str, trio.Event] = {}
+        self._awaited: dict[str, trio.Event] = {}  # by text, set when it has come
 
     async def run(self) -> None:
         """Join the rooms and note arrivals, until `left` or until the connection ends."""
@@ -86,17 +85,15 @@ class Observer:
                     self.node.fail(Trouble.UNREACHABLE, event.why)
                     raise Unavailable("unavailable", event.why)
                 case Message() if event.text in self._awaited:
-                    self._arrivals[event.text] = trio.current_time()
                     self._awaited[event.text].set()
 
     def expect(self, text: str) -> None:
         """Note the arrival of a message with this text."""
         self._awaited[text] = trio.Event()
 
-    async def arrival(self, text: str) -> float:
-        """Wait for an expected message; returns when it came."""
+    async def has_come(self, text: str) -> None:
+        """Wait for an expected message."""
         await self._awaited[text].wait()
-        return self._arrivals[text]
 
     async def publish(self, text: str) -> Ack:
         """Publish a message. Raises ChatError."""
@@ -184,7 +181,8 @@ class Exchange:
         return ack
 
     async def _await_message(self, receiver: Observer, text: str, began: float, times: list[float]) -> None:
-        times.append(await receiver.arrival(text) - began)
+        await receiver.has_come(text)
+        times.append(trio.current_time() - began)
 
     async def _await_presence(self, sender: Observer, receiver: Observer, delivery: Delivery) -> None:
         with _noting(receiver.node):
