@@ -181,22 +181,30 @@ def test_writes_go_one_at_a_time_in_order(peer: Peer) -> None:
     assert peer.session.unacknowledged == 1
 
 
-def test_a_write_is_sent_again_under_its_key_on_the_next_connection(peer: Peer) -> None:
+def test_a_request_is_sent_again_on_the_next_connection_and_a_write_under_its_key(peer: Peer) -> None:
     id_ = peer.session.ask(requests.Edit(room="lobby", offset=1, text="b", key="k1"))
     expected = {"type": "edit", "id": id_, "room": "lobby", "offset": 1, "text": "b", "key": "k1"}
     assert peer.sent() == expected
+    peer.session.ask(requests.Members(room="lobby"))
+    assert peer.sent()["type"] == "members"
     peer.session.opened()
-    _, again = peer.session.outgoing(0.0)
+    members, join, again = peer.session.outgoing(0.0)
+    assert (type(members), type(join)) == (requests.Members, requests.Join)
     assert json.loads(msgspec.json.encode(again)) == expected
 
 
-def test_a_rate_limit_pauses_and_the_next_does_not_overtake(peer: Peer) -> None:
+@pytest.mark.parametrize(
+    ("code", "asked", "delay"), [("rate_limited", {"retry_after": 1.5}, 1.5), ("internal", {}, RETRY_DELAY)]
+)
+def test_a_passing_refusal_pauses_and_the_next_does_not_overtake(
+    peer: Peer, code: str, asked: dict[str, float], delay: float
+) -> None:
     peer.publish("a")
     peer.publish("b")
-    assert peer.refuse("rate_limited", retry_after=1.5) == [events.Postponed("lobby", "rate_limited", "no", 1.5)]
+    assert peer.refuse(code, **asked) == [events.Postponed("lobby", code, "no", delay)]
     assert peer.sends_nothing()
-    assert peer.session.next_time() == 1.5
-    peer.now = 1.5
+    assert peer.session.next_time() == delay
+    peer.now = delay
     assert peer.sent()["text"] == "a"
     assert peer.session.next_time() == math.inf
 
@@ -207,12 +215,6 @@ def test_a_wait_beyond_the_callers_deadline_fails_at_once(peer: Peer) -> None:
     assert isinstance(error, RateLimited)
     assert (error.code, error.message, error.retry_after) == ("rate_limited", "no", 60.0)
     assert peer.session.unacknowledged == 0
-
-
-def test_an_error_without_a_time_is_tried_again_after_a_while(peer: Peer) -> None:
-    peer.publish("a")
-    peer.refuse("internal")
-    assert peer.session.next_time() == RETRY_DELAY
 
 
 def test_a_cancelled_request_is_not_sent(peer: Peer) -> None:
@@ -329,13 +331,6 @@ def test_members_are_returned_or_refused(peer: Peer) -> None:
     assert answered == Answered(id_, wire.Members("lobby", (User("u_me", "Me"),), 9, id_))
     peer.session.ask(requests.Members(room="lobby"))
     assert isinstance(failure(peer.refuse("forbidden")), Forbidden)
-
-
-def test_a_request_is_repeated_on_the_next_connection(peer: Peer) -> None:
-    peer.session.ask(requests.Members(room="lobby"))
-    assert peer.sent()["type"] == "members"
-    peer.session.opened()
-    assert {type(request) for request in peer.session.outgoing(0.0)} == {requests.Join, requests.Members}
 
 
 def test_typing_has_no_answer_and_is_not_kept(peer: Peer) -> None:

@@ -24,9 +24,3 @@ async def test_a_server_under_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
                 listener.say("sealed")
                 await listener.texts(1)
                 await listener.acknowledged(1)
-
-
-async def test_https_where_http_is_spoken() -> None:
-    async with serving() as server, listening(f"https://localhost:{server.address.port}") as listener:
-        (event,) = await listener.until(Reconnecting)
-        assert event.why == "cannot connect: TLS: wrong version number; was http:// meant?"
