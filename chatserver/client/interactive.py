@@ -101,24 +101,22 @@ class Interactive:
             case wire.Typing(room, user):
                 if user != self._chat.user:
                     self._nursery.start_soon(self._show_typing, room, render.name_of(user))
+            case wire.Edit() | wire.Deletion() | wire.Reaction() if event.offset <= self._shown.get(event.room, 0):
+                words = None  # the message was shown in its present state already
             case wire.Edit() | wire.Deletion() | wire.Reaction():
-                if words and event.offset > self._shown.get(event.room, 0):  # else it came in its present state
-                    self._screen.note(render.label(self._unclear(event.room)) + words)
+                words = words and render.label(self._unclear(event.room)) + words
             case events.Entered():
                 self._entered(event)
-                self._note(words)
             case events.Gap():
                 self._recall.forget(event.room)
-                self._note(words)
             case events.Reconnecting():
-                self._note(words and f"{words} Enter tries now.")
-            case events.Complaint(str(room)):
-                self._note(words)
-                if not self._shown:  # no room was ever entered
-                    raise Left(unsent=1)
-                self._lose(room)
-            case _:
-                self._note(words)
+                words = words and f"{words} Enter tries now."
+        if words is not None:
+            self._screen.note(words)
+        if isinstance(event, events.Complaint) and event.room is not None:
+            if not self._shown:  # no room was ever entered
+                raise Left(unsent=1)
+            self._lose(event.room)
         self._prompt()
         self._screen.draw()
 
@@ -192,10 +190,6 @@ class Interactive:
     def _redraw(self) -> None:
         self._prompt()
         self._screen.draw()
-
-    def _note(self, words: str | None) -> None:
-        if words is not None:
-            self._screen.note(words)
 
     # -- lines typed --------------------------------------------------------------------------------------------------
 
