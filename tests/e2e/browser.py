@@ -237,10 +237,6 @@ class Window:
         self._is_spoiled = True
         self.page.clock.install()
 
-    def cut_back_off(self) -> None:
-        """Limit the page's back-off to half a second; test_modules.py tests the delays."""
-        self.page.route("**/wire.js", _serve_short_back_off)
-
     def open(self, server: Server, *, transport: str | None = None, room: str = "lobby") -> None:
         query = f"?transport={transport}" if transport else ""
         self.page.goto(f"{server.url}/{query}#{room}")
@@ -401,14 +397,6 @@ def after_next_frame(page: Page) -> None:
 def expect_at(held: Locator, place: FloatRect | None) -> None:
     """Wait until the element is at this place."""
     wait_until(held.page, lambda: held.bounding_box() == place)
-
-
-def _serve_short_back_off(route: Route) -> None:
-    found = route.fetch()
-    script = found.text()
-    short = script.replace("MAX_DELAY = 20;", "MAX_DELAY = 0.5;")
-    assert short != script, "the constant has another name or value now"
-    route.fulfill(response=found, body=short)
 
 
 def _serve_nothing(route: Route) -> None:

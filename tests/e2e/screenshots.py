@@ -8,9 +8,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
-from tests.e2e.browser import CHROMIUM_FLAGS, Server, Window, find_chromium, serving
+from tests.e2e.browser import Server, Window, running_chromium, serving
 
 CAST = ("Ann Lee", "Ben Okafor", "Chiara Rossi", "Dmitri")
 TALK = (
@@ -25,26 +25,18 @@ TALK = (
 REACTIONS = ((0, "🎉"), (1, "🎉"), (2, "👀"))
 
 
-def sign_up(person: Window, name: str, server: Server) -> None:
-    person.open(server, room="ops")
-    person.open(server, room="garden")
-    person.open(server)
-    person.page.evaluate("document.querySelector('#me').click()")
-    person.page.fill("#account-name", name)
-    person.page.press("#account-name", "Enter")
-    expect(person.page.locator("#me")).to_contain_text(name)
-    person.expect_live()
-
-
 def take(browser: Browser, server: Server, folder: Path) -> None:
     cast = [Window(browser, width=1200, height=760) for _ in CAST]
     for person, name in zip(cast, CAST, strict=True):
-        sign_up(person, name, server)
+        for room in ("ops", "garden", "lobby"):
+            person.open(server, room=room)
+        person.save_name(name)
+        expect(person.page.locator("#me")).to_contain_text(name)
+        person.expect_live()
     for count, (who, text) in enumerate(TALK, start=1):
         if "Nothing twice" in text:
             cast[who].act("And nothing twice", "Reply")
-        cast[who].page.fill("#text", text)
-        cast[who].page.press("#text", "Enter")
+        cast[who].say(text)
         for person in cast:
             expect(person.texts).to_have_count(count)
     for who, emoji in REACTIONS:
@@ -75,16 +67,11 @@ def take_report(browser: Browser, report: Path, folder: Path) -> None:
 
 
 def main() -> None:
-    path = find_chromium()
-    assert path is not None, "no Chromium here"
     folder, *reports = map(Path, sys.argv[1:])
-    with tempfile.TemporaryDirectory() as directory, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(CHROMIUM_FLAGS))
-        with serving(Path(directory)) as server:
-            take(browser, server, folder)
+    with running_chromium() as browser, tempfile.TemporaryDirectory() as directory, serving(Path(directory)) as server:
+        take(browser, server, folder)
         for report in reports:
             take_report(browser, report, folder)
-        browser.close()
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ def test_three_windows_chat_through_a_kill(server: Server, window: OpenWindow) -
     """No message is lost or doubled, on each transport and whenever the server dies."""
     people = {transport: window() for transport in TRANSPORTS}
     for transport, each in people.items():
-        each.cut_back_off()
         each.open(server, transport=transport)
     said: dict[str, list[str]] = {transport: [] for transport in TRANSPORTS}
 
@@ -153,7 +152,6 @@ def test_a_log_that_began_anew_is_never_a_silent_gap(tmp_path: Path, window: Ope
     windows = {transport: window() for transport in TRANSPORTS}
     with serving(tmp_path, log="memory:") as server:
         for transport, ann in windows.items():
-            ann.cut_back_off()
             ann.open(server, transport=transport, room=transport)
             ann.say("forgotten", "this too")
             ann.expect_texts(["forgotten", "this too"])
@@ -197,7 +195,6 @@ def test_messages_written_offline_are_sent_later(server: Server, window: OpenWin
     """Drafts stay per room, Shift+Enter is a line, a room's messages stay in their room, and nobody is typing."""
     ann, ben = window(), window()
     for each in (ann, ben):
-        each.cut_back_off()
         each.open(server)
     expect(ann.page.locator("#people li")).to_have_count(2)
     expect(ann.page.locator("#empty")).to_be_visible()

@@ -30,16 +30,3 @@ def test_a_reused_window_has_no_state(shared_server: Server, windows: Windows) -
     expect(ben.page.locator("#messages .own")).to_have_count(0)
     ben.expect_texts(["hello"])
     windows.give_back(ben)
-
-
-def test_a_permanently_changed_window_is_not_reused(shared_server: Server, windows: Windows) -> None:
-    ann = windows.take()
-    ann.run_first("window.changed = true")
-    windows.give_back(ann)
-    ben = windows.take()
-    assert ben is not ann
-    ben.page.add_init_script("WebSocket = class extends WebSocket {}")
-    ben.open(shared_server, room="before")
-    with pytest.raises(AssertionError, match="Window was not told"):
-        windows.give_back(ben)
-    ben.close()
