@@ -207,14 +207,6 @@ async def test_an_end_in_a_handshake_is_not_borne_for_ever(name: str, context: s
         await _ended_in_the_next_handshake(play, server, stream)
 
 
-async def test_an_attack_by_websocket_is_the_same_within_tls(version: ssl.SSLContext) -> None:
-    async with accepted("no-close", version) as (stream, play):
-        socket = WebSocket(stream)
-        await socket.accept()
-        await until(lambda: play.cohort.held == 1)
-        assert isinstance(await socket.receive(), events.CloseConnection)
-
-
 async def test_half_a_connection_is_one_in_tls_as_well(version: ssl.SSLContext) -> None:
     async with accepted("poll-halfclose", version) as (stream, play):
         await read_until(stream, lambda got: b"\r\n\r\n" in got)

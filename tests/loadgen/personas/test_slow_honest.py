@@ -260,14 +260,15 @@ async def test_the_typist_is_not_slower_where_the_generator_is_late() -> None:
     assert [later - earlier for earlier, later in pairwise(pieces)] == pytest.approx([every] * (len(pieces) - 1))
 
 
-async def test_the_typist_connects_again_where_connections_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slow_honest.SlowTypist, "pause_seconds", 600.0)  # it does not ask again before the close
-    async with listening() as server, playing(server.url, "slow-typist") as play:
+@pytest.mark.parametrize("name", ["slow-typist", "bandwidth", "batch"])
+async def test_a_close_behind_an_answer_is_borne(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry()[name], "pause_seconds", 600.0)  # it does not ask again before the close
+    async with listening() as server, playing(server.url, name) as play:
         for _ in range(3):
             stream = await server.accept()
-            await request_of(stream)
+            await read_until(stream, lambda got: got.endswith((b"\r\n\r\n", b"x" * slow_honest.BATCH_TEXT_BYTES)))
             await answer(stream, 200, b"bye", b"Connection: close")
-            await stream.aclose()
+            reset(stream)
         assert not play.cohort.ended
 
 
@@ -349,20 +350,6 @@ async def test_a_thin_line_posts_in_pieces_and_reads_a_little_at_a_time(monkeypa
     assert pieces[:8] == 2 * [full, full, rest, asked]
 
 
-async def test_a_thin_line_bears_a_close_between_two_requests_and_none_within(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slow_honest.Bandwidth, "pause_seconds", 600.0)  # it does not ask again before the close
-    async with listening() as server, playing(server.url, "bandwidth") as play:
-        stream = await server.accept()
-        await _post(stream)
-        await stream.aclose()
-        stream = await server.accept()
-        assert (await request_of(stream)).method == b"GET", "it goes on where it was"
-        assert not play.cohort.ended
-        await stream.send_all(b"HTTP/1.1 200 X\r\nContent-Length: 40000\r\n\r\nxxxx")
-        await stream.aclose()
-        await until(lambda: play.cohort.ended == {"closed": 1})
-
-
 @pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 X\r\nContent-Length: 40000\r\n\r\nxxxx"])
 async def test_a_thin_line_that_hears_nothing_more_is_hurt(begun: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slow_honest.Bandwidth, "pause_seconds", 0.5)
@@ -411,13 +398,3 @@ async def test_a_batch_that_is_not_answered_in_full_is_hurt(statuses: tuple[int,
             await answer(stream, status)
         await stream.aclose()
         await until(lambda: reason in {**play.cohort.ended, **play.cohort.refused})
-
-
-async def test_a_batch_bears_a_close_that_an_answer_announces() -> None:
-    async with listening() as server, playing(server.url, "batch") as play:
-        stream = await server.accept()
-        await _batch(stream)
-        await answer(stream, 201, b"{}", b"Connection: close")
-        reset(stream)
-        await _batch(await server.accept())
-        assert not play.cohort.ended
