@@ -106,7 +106,7 @@ def test_known_names_of_reactions_are_shown(shared_server: Server, window: OpenW
     late = window()
     shared_server.publish("reactors", *(f"later {number}" for number in range(50)))
     late.open(shared_server, room="reactors")
-    expect(late.page.get_by_text("later 49")).to_be_visible()
+    expect(late.page.get_by_text("later 49", exact=True)).to_be_visible()
     late.page.evaluate("scroller.scrollTop = 0")
     expect_reactors(late, f"{names[1]} and {names[2]}")
 

@@ -321,7 +321,7 @@ def test_v4_a_chat_that_refuses_what_is_sent_at_once_hurts_one_of_them() -> None
 def test_v4_a_sound_chat_is_held_and_an_attack_that_is_too_short_for_neighbours_says_so() -> None:
     ended = held(planted_process, "slow-head", neighbours=1)
     assert "not exercised: collateral of " in ended.notes
-    assert "tunnel 40 s" in ended.notes
+    assert "tunnel 35 s" in ended.notes
     assert ended.report.figures["collateral"] is None
 
 
