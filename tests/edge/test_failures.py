@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from chatserver.api.answers import Later, given_anyway
+from chatserver.api.conversation import Conversation
 from chatserver.exits import EXIT_LOG
 from chatserver.log.interface import LogUnavailable
 from chatserver.log.memory import MemoryLog
@@ -93,34 +94,30 @@ async def test_a_log_that_cannot_store(monkeypatch: pytest.MonkeyPatch) -> None:
         assert await in_one_second(server, publish, "publish_failed") == {("LogUnavailable", WORDS)}
 
 
-async def test_a_bug_after_an_acknowledgement_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with serving(faults=1) as server, chatter(server.address) as friend:
-        hub = server.server.parts.hub
-        answered = hub._answered
+@pytest.mark.parametrize("place", ["a request", "behind a wait", "a command"])
+async def test_a_bug_of_ours_that_costs_connections(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each peer is told, but not of our code."""
+    bug = RuntimeError("a bug at /secret/path")
 
-        def fail(*arguments: Any) -> None:
-            answered(*arguments)
-            raise RuntimeError("a bug")
+    def fail(*_: object) -> None:
+        raise bug
 
-        monkeypatch.setattr(hub, "_answered", fail)
-        assert (await friend.ask("publish", room="lobby", text="hello"))["type"] == "ack"
-        assert [line["item"] for line in server.logs if line["event"] == "fault"] == ["GroupWriter"]
-
-
-@pytest.mark.parametrize("behind_a_wait", [False, True])
-async def test_a_bug_of_ours_that_costs_connections(monkeypatch: pytest.MonkeyPatch, behind_a_wait: bool) -> None:
     async with serving(faults=TIMES) as server:
         parts = server.server.parts
-
-        def fail(*_: object) -> None:
-            raise RuntimeError("a bug")
-
-        if behind_a_wait:
-            monkeypatch.setattr(parts.log, "head", failing(RuntimeError("a bug")))
+        if place == "behind a wait":
+            monkeypatch.setattr(parts.log, "head", failing(bug))
         else:
-            monkeypatch.setattr(parts.exchanges._routes, "handle", fail)
+            monkeypatch.setattr(parts.exchanges._routes if place == "a request" else Conversation, "handle", fail)
 
         async def run_into_it(number: int) -> None:
-            assert (await ask(server.address, "GET", "/rooms/lobby")).status == 500
+            if place == "a command":
+                async with chatter(server.address) as friend:
+                    await friend.say(type="ping")
+                    closed = await friend.closed()
+                assert (closed.code, "secret" in closed.reason) == (1011, False)
+                return
+            answer = await ask(server.address, "GET", "/rooms/lobby", headers={"Connection": "keep-alive"})
+            assert (answer.status, answer.error, answer.headers["connection"]) == (500, "internal", "close")
+            assert b"secret" not in answer.body
 
         assert await in_one_second(server, run_into_it, "fault") == {("RuntimeError", "")}

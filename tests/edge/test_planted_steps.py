@@ -155,6 +155,7 @@ CASES = [
 # callbacks of the log
     Case("news", lambda s: (s.parts.hub, "_take_in"), somebody_publishes, a_websocket),
     Case("news, all of it", lambda s: (s.parts.hub, "news"), somebody_publishes, a_websocket),
+    Case("an answer", lambda s: (s.parts.hub, "_answered"), publish_by_websocket, a_websocket, after=True),
     Case("done, HTTP", lambda s: (s.parts.exchanges, "_committed"), publish_by_http, one_request),
     Case("done, WebSocket", lambda s: (s.parts.websockets._conversation, "_acknowledge"), publish_by_websocket,
          a_websocket),
