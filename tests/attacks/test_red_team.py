@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import trio
 
+from chatserver.chat.room import Room
 from chatserver.log.interface import MAX_READ_BYTES, Record
 from chatserver.log.memory import MemoryLog
-from tests.support.groups import SteppedLog
 from tests.support.peers import (
     PATIENCE,
     Chatter,
@@ -23,13 +23,10 @@ from tests.support.peers import (
     publish,
     request,
 )
-from tests.support.serving import eventually, free_flags, neighbour, reader, server_process, serving
+from tests.support.serving import free_flags, neighbour, server_process, serving
 
 #: Nearly the longest text that is allowed.
 LONG = "x" * 8000
-POSTING = request("POST", "/rooms/busy/messages", LONG.encode())
-#: More characters than these tests send.
-TOO_LONG = 1000 * len(LONG)
 #: A limit in seconds that exceeds the time of a test.
 TOO_LATE = 3 * PATIENCE
 
@@ -44,51 +41,34 @@ async def hears_all(friend: Chatter, count: int) -> None:
 # -- publishers that close while they are paused ----------------------------------------------------------------------
 
 
+@pytest.mark.jumping_clock
 @pytest.mark.parametrize("how", ["reset", "end"])
 async def test_publishers_that_close_while_they_are_paused(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each has its 201 and is paused until half a ring of later messages is delivered."""
-    monkeypatch.setattr("chatserver.log.groups.MAX_GROUP_TEXT", TOO_LONG)
-    log = SteppedLog()
+    """Each has its 201 and is paused; those that stay are read again once the members have caught up."""
     async with (
-        serving(engine=log) as server,
-        reader(server),
-        chatter(server.address) as friend,
-        AsyncExitStack() as stack,
-    ):
-        for _ in range(150):  # more than a step serves, so that the room is congested; they take this and no more
-            member = await stack.enter_async_context(chatter(server.address))
-            await member.ask("join", room="busy")
+        serving() as server, neighbour(server), chatter(server.address) as friend, AsyncExitStack() as stack,
+    ):  # fmt: skip
         await friend.ask("join", room="busy")
-        peers = [await stack.enter_async_context(connect(server.address)) for _ in range(100)]
-        first, paused, behind = peers[0], peers[1:20], peers[20:]
-        await first.send(POSTING)
-        await eventually(lambda: log.groups == 1)
-        for peer in paused:
-            await peer.send(POSTING)
-        await server.in_phase("serving", 1 + len(paused))
-        log.steps.release()
-        await eventually(lambda: log.groups == 2)
-        for peer in behind:
-            await peer.send(POSTING)
-        await server.in_phase("serving", len(paused) + len(behind))
-        log.steps.release()
-        for peer in (first, *paused):
-            assert (await peer.response()).status == 201
-        gone, staying = paused[::2], paused[1::2]
-        for peer in gone:
-            if how == "end":
-                await peer.end()
-            else:
-                peer.reset()
-        if how == "reset":
-            await server.counted("peer-reset", len(gone))
-        for _ in peers:
-            log.steps.release()
-        await hears_all(friend, len(peers))
-        for peer in behind:
-            assert (await peer.response()).status == 201
-        for peer in (first, *staying):
+        peers = [await stack.enter_async_context(connect(server.address)) for _ in range(20)]
+        gone, staying = peers[::2], peers[1::2]
+        with monkeypatch.context() as patch:
+            patch.setattr(Room, "congested", True)
+            for peer in peers:
+                assert (await peer.request("POST", "/rooms/busy/messages", LONG.encode())).status == 201
+            await server.in_phase("paused", len(peers))
+            for peer in gone:
+                if how == "end":
+                    await peer.end()
+                else:
+                    peer.reset()
+            if how == "reset":
+                await server.counted("peer-reset", len(gone))
+        await publish(server.address, "busy", "the last")
+        await hears_all(friend, len(peers) + 1)
+        for peer in staying:
             assert (await peer.request("GET", "/healthz")).status == 200, "the peer is read again"
+        for peer in gone if how == "end" else ():
+            assert await peer.rest() == b""
 
 
 # -- planted faults ---------------------------------------------------------------------------------------------------
