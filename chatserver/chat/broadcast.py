@@ -185,23 +185,25 @@ class Broadcaster:
             self._sink.keep(member.connection, notice, taken)
 
     def resume_publishers(self, room: Room) -> None:
-        """Resume paused publishers unless the room is congested; called whenever that may have changed."""
-        if room.paused and not (room.congested or room.resuming):
-            room.resuming = True
-            self._resume_some(room)
+        """Resume paused publishers unless the room is congested; called whenever that may have changed.
 
-    def _resume_some(self, room: Room) -> bool:
-        """Resume the next few publishers, the others in another step: thousands may wait."""
-        paused = room.paused or {}
-        if not room.congested:
-            for connection in list(islice(paused, STEP_PUBLISHERS)):
-                paused.pop(connection, None)  # a fault in resuming one may have closed another
-                self._sink.guarded(connection, self._sink.resume)
-        if not paused:
+        A few at once and the others in further steps, since thousands may wait.
+        """
+        paused = room.paused
+        if not paused or room.congested or room.resuming:
+            return
+        for connection in list(islice(paused, STEP_PUBLISHERS)):
+            paused.pop(connection, None)  # a fault in resuming one may have closed another
+            self._sink.guarded(connection, self._sink.resume)
+        if paused:
+            room.resuming = True
+            self._schedule.soon(self._resume_more, room, room)
+        else:
             room.paused = None  # an emptied dict keeps the memory of all that were in it
-        room.resuming = bool(paused) and not room.congested
-        if room.resuming:
-            self._schedule.soon(self._resume_some, room, room)
+
+    def _resume_more(self, room: Room) -> bool:
+        room.resuming = False
+        self.resume_publishers(room)
         return False
 
     def _deliver_alike(self, room: Room, visited: list[Member]) -> list[Member]:

@@ -185,7 +185,7 @@ async def test_thousands_of_publishers_are_resumed_in_steps(it: Chatting) -> Non
     await it.until_idle()
     assert set(waiting) == {STEP_PUBLISHERS + 2}
     assert [publisher.resumed for publisher in publishers] == [2] + [1] * 2 * STEP_PUBLISHERS
-    assert paused(it) == []
+    assert it.hub.rooms["lobby"].paused is None, "an emptied dict keeps its memory"
 
 
 async def test_a_member_that_takes_nothing_delays_no_publisher(it: Chatting) -> None:
