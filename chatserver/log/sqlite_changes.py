@@ -12,6 +12,7 @@ import msgspec
 from chatserver.log.changes import Place, Reacted, RoomEnd
 from chatserver.log.interface import Record
 from chatserver.log.rows import COLUMNS, more_of, record_of
+from chatserver.log.sqlite_indexing import MERGE_PAGES, merge
 from chatserver.log.sqlite_rows import execute_rows
 
 # Only constants of this package are formatted into statements. CROSS JOIN fixes the order: each of the few asked rows
@@ -75,6 +76,7 @@ class SqliteChanges:
         for room, offset in emptied:
             values += (rooms[room].base + offset, "", "")
         execute_rows(self._connection, _UPDATE_TEXTS, values, 3)
+        merge(MERGE_PAGES, self._connection)
 
     def restate(self, messages: Sequence[Record]) -> None:
         """See `Rows`."""

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple
 
 import trio
 
@@ -23,7 +22,7 @@ from chatserver.log.database_index import Change, DatabaseIndex
 from chatserver.log.file_lock import FileLock
 from chatserver.log.index import TAIL, Found, Question
 from chatserver.log.interface import Faulted
-from chatserver.log.sqlite_indexing import INDEX_STEP, index_rooms
+from chatserver.log.sqlite_indexing import INDEX_STEP, MERGE_PAGES, index_rooms, merge
 from chatserver.log.sqlite_readers import SqliteReaders
 from chatserver.log.sqlite_schema import IN_ROOM, OFFSETS
 from chatserver.log.sqlite_search import Search
@@ -39,18 +38,11 @@ INDEX_ROOMS, BACKLOG_ROOMS = 64, 200
 MAX_BEHIND = 50_000
 #: Seconds until another attempt after the disk has failed.
 INDEX_RETRY = 5.0
-#: Pages that are merged in one step: about 5 ms.
-CLEAN_PAGES = 16
 
 _BACKLOG = f"""
     SELECT id, name, indexed < coalesce((SELECT max(place) % {OFFSETS} FROM messages WHERE {IN_ROOM}), 0)
     FROM rooms WHERE id > ? ORDER BY id LIMIT ?
 """  # noqa: S608
-
-
-class _Debris(NamedTuple):
-    deletions: int
-    removals: int
 
 
 class SqliteIndex(DatabaseIndex[sqlite3.Connection, SqliteReaders]):
@@ -170,9 +162,9 @@ class SqliteIndex(DatabaseIndex[sqlite3.Connection, SqliteReaders]):
     async def _clean(self) -> None:
         debris = await self._open_readers().ask(_debris)
         if any(debris):
-            pages = -CLEAN_PAGES  # negative: first combine all segments into one merge
-            while await self._change("cleaning the index", partial(_merge, pages)):
-                pages = CLEAN_PAGES
+            pages = -MERGE_PAGES  # negative: first combine all segments into one merge
+            while await self._change("cleaning the index", partial(merge, pages)):
+                pages = MERGE_PAGES
                 await trio.sleep(INDEX_STEP)
             await self._change("cleaning the index", partial(_cleaned, debris))
 
@@ -180,14 +172,7 @@ class SqliteIndex(DatabaseIndex[sqlite3.Connection, SqliteReaders]):
 # -- in the writing thread ---------------------------------------------------------------------------------------------
 
 
-def _merge(pages: int, connection: sqlite3.Connection) -> bool:
-    """Merge this many pages; returns whether there may be more. Without any, SQLite changes less than two rows."""
-    before = connection.total_changes
-    connection.execute("INSERT INTO search(search, rank) VALUES ('merge', ?)", (pages,))
-    return pages < 0 or connection.total_changes - before >= 2
-
-
-def _cleaned(debris: _Debris, connection: sqlite3.Connection) -> None:
+def _cleaned(debris: tuple[int, int], connection: sqlite3.Connection) -> None:
     """Subtract the removals that were counted before the cleaning began."""
     connection.execute("UPDATE search_debris SET deletions = deletions - ?, removals = removals - ?", debris)
 
@@ -195,8 +180,10 @@ def _cleaned(debris: _Debris, connection: sqlite3.Connection) -> None:
 # -- in the searching thread -------------------------------------------------------------------------------------------
 
 
-def _debris(connection: sqlite3.Connection) -> _Debris:
-    return _Debris(*connection.execute("SELECT deletions, removals FROM search_debris").fetchone())
+def _debris(connection: sqlite3.Connection) -> tuple[int, int]:
+    """The removals by edits and deletions, and by retention, since the index was last merged."""
+    found: tuple[int, int] = connection.execute("SELECT deletions, removals FROM search_debris").fetchone()
+    return found
 
 
 def _rooms_behind(after: int, connection: sqlite3.Connection) -> list[tuple[int, str, int]]:

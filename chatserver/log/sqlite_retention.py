@@ -13,6 +13,7 @@ import msgspec
 from chatserver.log.retention import Due, Room
 from chatserver.log.rows import OFFSET_BITS
 from chatserver.log.sqlite_changes import FORGET_REACTIONS
+from chatserver.log.sqlite_indexing import MERGE_PAGES, merge
 from chatserver.log.sqlite_rows import execute_rows
 from chatserver.log.sqlite_schema import LAST_KEPT, OFFSETS
 
@@ -58,3 +59,4 @@ def remove(
         execute_rows(connection, statement, [*asked], 1)
     ends = {room: (room, offset, time) for room, offset, time in records}
     execute_rows(connection, _MOVE_FIRSTS, list(chain.from_iterable(ends.values())), 3)
+    merge(MERGE_PAGES, connection)

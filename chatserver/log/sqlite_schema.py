@@ -129,6 +129,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "INSERT INTO search_words VALUES ('')",
     ),
     _NAMES,
+    ("INSERT INTO search(search, rank) VALUES ('automerge', 0)",),  # see sqlite_indexing.py
 )
 # Removing a text from the index needs the same words that were put in. So with a new version of `words` the index is
 # emptied, and filled again in the background.

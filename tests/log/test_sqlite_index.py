@@ -270,17 +270,6 @@ async def test_the_newest_unindexed_messages_are_found_beside_any_backlog(
 # -- removals
 
 
-async def test_a_text_that_is_changed_or_removed_leaves_the_index(path: Path, log: SqliteLog) -> None:
-    await submit_all(log, [draft(f"apple {n}") for n in range(1, 7)])
-    await indexed(log)
-    await log.change("editing", lambda connection: set_text(connection, 2, "pear 2"))
-    await log.change("deleting", lambda connection: set_text(connection, 3, ""))
-    await log.retain(lambda _: (5, 0))
-    assert sorted(await find(log, "apple")) == ["apple 4", "apple 5", "apple 6"]
-    assert await find(log, "pear") == ["pear 2"]
-    assert in_index(path) == [4, 5, 6]
-
-
 async def test_edits_of_one_group_make_one_segment_of_the_index(log: SqliteLog) -> None:
     """FTS5 begins a segment at each place that is not above the last one, and has to merge all of them later."""
     await fill(log, 3)

@@ -1,20 +1,25 @@
 """One step of indexing, over many rooms."""
 
+import random
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from chatserver.log import sqlite_file, sqlite_indexing
+from chatserver.log import retention, sqlite_file, sqlite_indexing, sqlite_retention
+from chatserver.log.interface import Draft, Stored
 from chatserver.log.sqlite_indexing import index_rooms
 from chatserver.log.sqlite_rows import execute_rows
 from chatserver.log.sqlite_writer import SqliteWriter
 from tests.log.support import draft
+from tests.log.test_records import edit
 from tests.support.examples import examples
 
 
@@ -26,7 +31,11 @@ class Database:
         self.chunks: list[int] = []  # the number of messages in each statement that adds some to the index
         self._writer = SqliteWriter(self.connection, lambda: 1)
         if rooms:
-            self._writer.commit([draft(text, room=room) for room in rooms])
+            self.write(*[draft(text, room=room) for room in rooms])
+
+    def write(self, *drafts: Draft) -> None:
+        """Store these in one group."""
+        assert all(isinstance(outcome, Stored) for outcome in self._writer.commit(drafts))
 
     def index(self, rooms: str) -> str:
         """Run one step over these rooms. Returns the rooms that are fully indexed then."""
@@ -40,6 +49,19 @@ class Database:
         if "INSERT INTO search" in statement:
             self.chunks.append(len(values) // width)
         return execute_rows(connection, statement, values, width)
+
+    def retain(self, kept: int) -> None:
+        """Remove messages beyond so many in each room, in one step."""
+        step = partial(retention.step, sqlite_retention, lambda _: (kept, 0), 0, 1)
+        self._writer.change("retention", step)
+
+    def pages_written(self, work: Callable[[], object]) -> int:
+        """The number of pages of the index that this work writes."""
+        statements: list[str] = []
+        self.connection.set_trace_callback(statements.append)
+        work()
+        self.connection.set_trace_callback(None)
+        return sum("REPLACE INTO" in statement for statement in statements)
 
     def indexed(self) -> dict[str, int]:
         """The indexed offset of each room."""
@@ -102,3 +124,21 @@ def test_rooms_without_new_messages_are_fully_indexed(tmp_path: Path) -> None:
         assert database.index("ba") == "ba"
         assert database.index("yz") == "yz"
         assert database.found() == 2
+
+
+@pytest.mark.parametrize("how", ["editing", "retaining"])
+def test_a_commit_writes_few_pages_of_an_index_of_any_size(tmp_path: Path, how: str) -> None:
+    """FTS5 would merge hundreds in one commit now and then; and all at once what no commit has merged."""
+    most, many, chance = 2 * sqlite_indexing.MERGE_PAGES, 120, random.Random(1)
+    database = Database(tmp_path / "chat.db", "")
+    with closing(database.connection):
+        for _ in range(many):
+            database.write(draft(" ".join(f"{chance.getrandbits(64):x}" for _ in range(500)), room="a"))  # four pages
+            assert database.pages_written(partial(database.index, "a")) <= most
+        for number in range(1, many):
+            written = database.pages_written(
+                partial(database.write, replace(edit(number, str(number)), room="a"))
+                if how == "editing"
+                else partial(database.retain, many - number)
+            )
+            assert written <= most

@@ -124,7 +124,7 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
 def test_a_file_that_is_no_log_is_refused_and_left_alone(
     path: Path, spoil: Callable[[Path], object], message: str
 ) -> None:
-    trio.run(fill, path, 500)
+    trio.run(fill, path, 400)  # fewer than are indexed at once
     # The thread that searched for unindexed messages closes its connection last, which changes the file.
     trio.run(eventually, lambda: not path.with_name("chat.db-wal").exists())
     spoil(path)
@@ -152,7 +152,7 @@ def test_a_file_that_is_no_log_is_refused_and_left_alone(
 async def test_damage_in_a_file_too_large_to_check_is_found_when_it_is_met(
     path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], object], told: str
 ) -> None:
-    await fill(path, 500)
+    await fill(path, 400)
     damage(path)
     monkeypatch.setattr(file_module, "MAX_CHECKED_AT_OPEN", 0)
     async with running(SqliteLog(str(path))) as log:
