@@ -152,7 +152,7 @@ def test_a_file_that_is_no_log_is_refused_and_left_alone(
 async def test_damage_in_a_file_too_large_to_check_is_found_when_it_is_met(
     path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], object], told: str
 ) -> None:
-    await fill(path, 400)
+    await fill(path, 500)
     damage(path)
     monkeypatch.setattr(file_module, "MAX_CHECKED_AT_OPEN", 0)
     async with running(SqliteLog(str(path))) as log:
