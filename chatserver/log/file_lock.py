@@ -19,24 +19,25 @@ class FileLock:
 
     def __init__(self, path: Path) -> None:
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise LogOpenError(f"cannot make {path}: {error.strerror}") from error
+            message = f"cannot make {path}: {error.strerror}; check that the directory may be written"
+            raise LogOpenError(message) from error
 
     def try_acquire(self) -> bool:
         """Take the lock unless another process holds it; harmless if this one does. Returns whether it is held here."""
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True
 
     def release(self) -> None:
         """Release the lock."""
-        fcntl.flock(self._file, fcntl.LOCK_UN)
+        fcntl.flock(self.descriptor, fcntl.LOCK_UN)
 
     def __enter__(self) -> None:
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+        fcntl.flock(self.descriptor, fcntl.LOCK_EX)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -45,4 +46,4 @@ class FileLock:
 
     def close(self) -> None:
         """Release the lock for good."""
-        os.close(self._file)
+        os.close(self.descriptor)

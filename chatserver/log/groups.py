@@ -228,7 +228,6 @@ class GroupWriter:
             self._counts.groups += 1
         else:
             self._counts.failures += 1
-        self._counts.records += len(fresh)
         if fresh:
             self._tell(self._news, fresh)
         is_scheduled = self._unanswered.length > 0

@@ -221,7 +221,6 @@ class Statistics(msgspec.Struct):
 
     pending: int = 0  # drafts waiting or being committed
     groups: int = 0  # commits that succeeded
-    records: int = 0  # fresh records in them
     failures: int = 0  # commits that failed, each of a whole group
     late: int = 0  # drafts answered at ANSWER_DEADLINE, before the disk had stored them
 

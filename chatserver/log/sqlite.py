@@ -7,7 +7,6 @@ driver blocks, so it runs in four threads: one writes, two read, one searches.
 
 import logging
 import math
-import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
@@ -169,7 +168,7 @@ class SqliteLog(DatabaseLog[sqlite3.Connection, _Opened]):
         with ExitStack() as undo:
             writing = cleaning = retention = None
             if self._neighbours is None:
-                undo.callback(os.close, lock_file(path))
+                undo.enter_context(closing(lock_file(path)))
                 check_wal(path)
             else:
                 self._neighbours.open()

@@ -4,7 +4,6 @@ Owns: the lock, the pragmas, the wording of SQLite's errors. May not: know a tab
 Everything here blocks, and is called in a thread.
 """
 
-import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from chatserver.log.file_lock import FileLock
 from chatserver.log.interface import Identity, LogOpenError, LogUnavailable
 from chatserver.log.sqlite_schema import APPLICATION_ID, MIGRATIONS, migrate
 from chatserver.log.words import spaced_words
@@ -31,29 +31,30 @@ MAX_CHECKED_AT_OPEN = 64 * 1024 * 1024
 FILE_ERRORS = (sqlite3.Error, msgspec.DecodeError, UnicodeDecodeError)
 
 
-def lock_file(database: Path) -> int:
-    """Lock a database for this server alone, until the descriptor is closed: an `flock` on a second file.
+def lock_file(database: Path) -> FileLock:
+    """Lock a database for this server alone, until the lock is closed: an `flock` on a second file.
 
     A second file, because closing any descriptor of the database drops SQLite's own locks on it. It holds the owner's
     process id, which the next server names in its error.
     """
     path = database.with_name(f"{database.name}-lock")
-    try:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise LogOpenError(f"cannot make {path}: {error.strerror}; check that the directory may be written") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        message = f"cannot lock {path}: {error.strerror}; put it on a local disk"
-        if isinstance(error, BlockingIOError):
-            owner = os.pread(lock, 20, 0).decode("ascii", "replace").strip() or "unknown"
+    lock = FileLock(path)
+    with ExitStack() as undo:
+        undo.callback(lock.close)
+        try:
+            is_ours = lock.try_acquire()
+        except OSError as error:
+            raise LogOpenError(f"cannot lock {path}: {error.strerror}; put it on a local disk") from error
+        if not is_ours:
+            owner = os.pread(lock.descriptor, 20, 0).decode("ascii", "replace").strip() or "unknown"
             message = f"{database} is in use by another server (process {owner}); stop that one or choose another --log"
-        os.close(lock)
-        raise LogOpenError(message) from error
+            raise LogOpenError(message)
+        undo.pop_all()
     # On a full disk the number cannot be written; the lock works without it.
     with suppress(OSError):
-        os.pwrite(lock, f"{os.getpid():<19}\n".encode(), 0)  # of one length, so that nothing stays of the last one
+        os.pwrite(
+            lock.descriptor, f"{os.getpid():<19}\n".encode(), 0
+        )  # of one length, so that nothing stays of the last one
     return lock
 
 

@@ -15,7 +15,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,10 +48,9 @@ def shared_log(url: str) -> Iterator[SharedLog]:
         stack.callback(os.close, shared.inherited[0])
         if url.startswith(SQLITE):
             path = checked_path(url.removeprefix(SQLITE))
-            lock = lock_file(path)
-            stack.callback(os.close, lock)
+            lock = stack.enter_context(closing(lock_file(path)))
             check_wal(path)
-            shared.inherited.append(lock)
+            shared.inherited.append(lock.descriptor)
         _remove_abandoned(shared.folder.parent)
         yield shared
 

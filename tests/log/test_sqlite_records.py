@@ -144,14 +144,6 @@ async def test_a_deleted_text_leaves_every_file(
     connection.close()
 
 
-async def test_a_text_replaced_by_an_edit_leaves_every_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with hurried(path, monkeypatch) as (log, _):
-        await append(log, draft(f"{SECRET} one"))
-        await append(log, edit(1, f"{SECRET} two"))
-        await append(log, edit(1, "nothing"))
-        await eventually(lambda: SECRET.encode() not in bytes_on_disk(path))
-
-
 async def test_texts_that_retention_removed_leave_every_file_and_the_index(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

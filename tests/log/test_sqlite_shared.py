@@ -69,26 +69,18 @@ async def test_after_each_step_of_a_scrub_others_read_every_page_again(pair: Pai
     other.close()
 
 
-async def test_the_order_of_our_own_rooms_is_known_at_once(
+async def test_our_own_rooms_are_listed_at_once_and_those_of_others_after_a_while(
     pair: Pair, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chatserver.log.sqlite_readers.NEWEST_REUSE_FACTOR", 1e9)
-    first, _ = pair
-    for room in "abc":
-        clock.ms += 5
-        await append(first, draft(room=room))
-        assert (await first.rooms(1))[0].room == room
-
-
-async def test_rooms_of_other_processes_are_listed_after_a_while(
-    pair: Pair, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first, second = pair
-    for room, factor, expected in (("a", 0, "a"), ("b", 1e9, "ba"), ("c", 1e9, "ba")):
+    ours, other = pair
+    for log, room, factor, expected in (
+        (other, "a", 0, "a"), (other, "b", 1e9, "ba"), (other, "c", 1e9, "ba"), (ours, "d", 1e9, "dba"),
+        (ours, "e", 1e9, "edba"),
+    ):  # fmt: skip
         monkeypatch.setattr("chatserver.log.sqlite_readers.NEWEST_REUSE_FACTOR", factor)
         clock.ms += 5
-        await append(second, draft(room=room))
-        assert "".join(summary.room for summary in await first.rooms(9)) == expected
+        await append(log, draft(room=room))
+        assert "".join(summary.room for summary in await ours.rooms(9)) == expected
 
 
 async def test_one_log_does_retention_until_it_ends(tmp_path: Path, clock: Clock) -> None:
