@@ -40,7 +40,13 @@ _ISOLATES = re.compile("[\u2066-\u2069]")
 _POP_ISOLATE = "\u2069"
 # Joiners, which Persian names and emoji need; every other invisible character is refused in names.
 _JOINERS = dict.fromkeys(map(ord, "\u200c\u200d"))
-_BLANKS = re.compile("[ \u115f\u1160\u2800\u3164\uffa0]")  # letters and symbols that show nothing
+_SHOWS_NOTHING = "\u115f\u1160\u2800\u3164\uffa0"  # letters and symbols
+_BLANKS = re.compile(f"[ {_SHOWS_NOTHING}]")
+# A text has at least one of these. The others are white space, joiners, directions, variations and tags.
+_VISIBLE = re.compile(
+    f"[^\\s{_SHOWS_NOTHING}\u00ad\u034f\u061c\u180b-\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff"
+    "\U000e0000-\U000e0fff]"
+)
 
 # The blocks of emoji: wider than today's set, since each year's new ones are in the same blocks.
 _EMOJI_BASE = (
@@ -84,6 +90,8 @@ def check_text(text: str, field: str = "text") -> str:
     if not text.isascii():
         _check_isolates(text, field)
         _check_combining(text, field)
+        if not _VISIBLE.search(text):
+            raise bad_field(field, "blank")
     return text
 
 

@@ -145,18 +145,21 @@ class Play:
 
     async def _write(self, who: Person, room: str, act: Record, *, by_http: bool) -> None:
         expected = refusal_or(partial(self.model.write, who, room, act))
+        kind: str = act["type"]
         fields = {name: value for name, value in act.items() if name not in ("type", "target")}
-        kind, target = act["type"], act.get("target")
         if by_http or self.model.is_banned(who):
+            path = f"/rooms/{room}/messages"
+            if kind != "message":
+                path += f"/{act['target']}"
+            if kind == "reaction":
+                path += f"/reactions/{quote(act['emoji'])}"
             method = {"message": "POST", "edit": "PATCH", "reaction": "PUT" if act.get("on") else "DELETE"}
-            rest = f"/{target}" * (kind != "message") + f"/reactions/{quote(act.get('emoji', ''))}" * (
-                kind == "reaction"
-            )
             body = fields if "text" in act else {"key": act["key"]} if "key" in act else b""
-            making = self.request(who, method.get(kind, "DELETE"), f"/rooms/{room}/messages{rest}", body)
+            making = self.request(who, method.get(kind, "DELETE"), path, body)
         else:
-            name = {"message": "publish", "reaction": "react"}.get(kind, kind)
-            making = self.command(who, name, room=room, **fields, **({} if kind == "message" else {"offset": target}))
+            place = {} if kind == "message" else {"offset": act["target"]}
+            command = {"message": "publish", "reaction": "react"}.get(kind, kind)
+            making = self.command(who, command, room=room, **fields, **place)
         found = await refusal_or_answer(making)
         if isinstance(expected, str) or isinstance(found, str):
             assert found == expected, (who.name, room, act)

@@ -77,6 +77,7 @@ def test_texts(text: str) -> None:
         ("", "blank"),
         (" \n\t", "blank"),
         ("\u3000\u2003", "blank"),
+        *((invisible, "blank") for invisible in ("\u200b", "\u2800\u3164", "\u2066\u2069 \u200d", "\ufe0f\U000e0041")),
         ("x" * (MAX_TEXT_BYTES + 1), "8,193 characters, limit 8,192 bytes of UTF-8"),
         (ZALGO, "10,001 characters, limit 8,192 bytes of UTF-8"),
         ("ü" * (MAX_TEXT_BYTES // 2) + "x", "8,193 bytes of UTF-8, limit 8,192"),
@@ -219,7 +220,7 @@ def test_isolates_balance_or_are_refused(text: str) -> None:
     while "\u2066\u2069" in kept:
         kept = kept.replace("\u2066\u2069", "")
     with suppress(MessageError) if kept else nullcontext():
-        check_text(text)
+        check_text(f"a{text}")
         assert not kept
 
 
