@@ -80,35 +80,6 @@ async def test_each_change_is_acknowledged_and_told_to_all_and_listed(
         assert [one["id"] for one in events] == [f"{epoch}-{number}" for number in range(1, 5)]
 
 
-async def test_a_listed_message_has_its_present_state(server: Serving, peer: Peer, friend: Chatter) -> None:
-    await publish(server.address, "lobby", "helo")
-    edit = await act(peer, "PATCH", "/1", text="hello", key="k1")
-    assert (edit.status, list(edit.json)) == (200, ["room", "offset", "cursor", "time", "user"])
-    assert (await act(peer, "PATCH", "/1", text="hello", key="k1")).json == edit.json
-    assert (await act(peer, "PUT", reaction(1, THUMB))).json["count"] == 1
-    await friend.ask("react", room="lobby", offset=1, emoji=THUMB, on=True)
-    await friend.ask("react", room="lobby", offset=1, emoji=PARTY, on=True)
-    assert (await act(peer, "DELETE", reaction(1, THUMB), key="k2")).json["count"] == 1
-    message = (await history(server))[0]
-    assert list(message)[-2:] == ["edited", "reactions"]
-    assert (message["text"], message["edited"]) == ("hello", edit.json["time"])
-    assert message["reactions"] == {THUMB: 1, PARTY: 1}
-    assert (await history(server, "?limit=200"))[0] == message
-
-
-async def test_replies_and_mentions(server: Serving, peer: Peer, friend: Chatter) -> None:
-    await publish(server.address, "lobby", "a question")
-    await friend.ask("join", room="lobby")
-    await publish(server.address, "lobby", "over HTTP", reply_to=1, mentions=["g_1", "g_2", "g_1"])
-    pushed = await friend.next("message")
-    assert list(pushed)[-2:] == ["reply_to", "mentions"]
-    assert (pushed["reply_to"], pushed["mentions"]) == (1, ["g_1", "g_2"])
-    assert (await friend.ask("publish", room="lobby", text="over WebSocket", reply_to=2))["offset"] == 3
-    messages = await history(server)
-    assert messages[1] == {name: value for name, value in pushed.items() if name != "type"}
-    assert (messages[2]["text"], messages[2]["reply_to"]) == ("over WebSocket", 2)
-
-
 async def test_an_author_may_edit_for_a_while_and_others_may_not(server: Serving, peer: Peer, friend: Chatter) -> None:
     await publish(server.address, "lobby", "mine")
     for command in ("edit", "delete"):

@@ -48,20 +48,6 @@ async def test_concurrent_publishers(server: Serving, transport: str) -> None:
         assert {message["offset"]: message["text"] for message in heard} == sent
 
 
-async def test_a_cursor_goes_on_in_its_room(server: Serving, transport: str) -> None:
-    """Missed messages come first, and messages of other rooms do not arrive."""
-    cursor = None
-    for round_ in range(5):
-        await publish_many(server.address, 6)
-        async with subscribe(transport, server.address, "lobby", cursor) as listener:
-            await check(listener, first=10 * round_ + 1, last=10 * round_ + 6)
-            await publish_many(server.address, 4, room="ops")
-            await publish_many(server.address, 4)
-            await check(listener, first=10 * round_ + 7, last=10 * round_ + 10)
-            cursor = listener.cursor
-            assert not listener.told_of_loss
-
-
 async def test_a_log_longer_than_the_ring_and_a_page(transport: str, tmp_path: Path) -> None:
     async with serving(log=f"sqlite:{tmp_path / 'chat.db'}", ring_messages=16) as server:
         await publish_many(server.address, 400)

@@ -10,7 +10,6 @@ import pytest
 import trio
 
 from chatserver.api.pages import PAGE_BYTES
-from chatserver.chat.principal import Principal
 from chatserver.protocol.validation import MAX_TEXT_BYTES
 from tests.api.asking import cookie
 from tests.support.peers import Peer, ask, chatter, connect, publish
@@ -102,18 +101,6 @@ async def test_a_repeated_search_is_cached_until_a_change(server: Serving, peer:
     for room, cached in (("elsewhere", True), ("lobby", False)):
         assert (await peer.request("PUT", f"/rooms/{room}/messages/1/reactions/{quote('👍')}")).status == 200
         assert (await search(peer, "cake"))["cached"] == cached
-
-
-async def test_results_are_of_readable_rooms_only(server: Serving, peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also from the cache, which has results of other users."""
-    for room in ("open", "secret"):
-        await publish(server.address, room, "salt")
-    assert len(await texts(peer, "salt")) == 2
-    monkeypatch.setattr(Principal, "may", lambda principal, action, room: room != "secret")
-    answer = await search(peer, "salt")
-    assert (answer["cached"], [result["room"] for result in answer["results"]]) == (True, ["open"])
-    refused = await peer.request("GET", "/search?q=salt&room=secret")
-    assert (refused.status, refused.error) == (403, "forbidden")
 
 
 async def test_over_the_rate(tmp_path: Path) -> None:
