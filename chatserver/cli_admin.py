@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
-from chatserver.exits import EXIT_CLEAN, complain
+from chatserver.exits import EXIT_CLEAN, EXIT_FAULT, complain
 from chatserver.settings.forms import span
 from chatserver.settings.spec import ConfigError
 
@@ -166,7 +166,7 @@ def _run(url: str, access: Access, ask: "Callable[[Admin], Any]", show: Callable
         answer = ask(Admin(url, access.token))
     except AdminError as error:
         complain(str(error))
-        return error.code
+        return EXIT_FAULT
     if access.json:
         print(json.dumps(answer, ensure_ascii=False))
     else:

@@ -1,7 +1,6 @@
 """Our identity at a server, from one start to the next.
 
-Owns: a file with a cookie for each server and each `--name`, readable only by the user; reading a token from a file.
-May not: know the network.
+Owns: a file with a cookie for each server and each `--name`, readable only by the user. May not: know the network.
 
 Each name has a cookie of its own, so that two terminals on one machine may be two people, and a script with a name does
 not take the place of a person.
@@ -12,8 +11,6 @@ from hashlib import sha256
 from pathlib import Path
 from urllib.parse import quote
 
-from chatserver.client.credentials import checked_token
-from chatserver.client.errors import Unauthenticated
 from chatserver.client.stream import Target
 
 
@@ -34,23 +31,6 @@ def keep_cookie(target: Target, name: str, cookie: str) -> None:
     with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="latin-1") as file:
         file.write(cookie)
     fresh.replace(path)
-
-
-def read_token(text: str) -> str:
-    """Return the token given, or the one in the file that `@FILE` names; raises ValueError, which says why not."""
-    try:
-        if not text.startswith("@"):
-            return checked_token(text)
-        if token := checked_token(Path(text[1:]).read_text("utf-8")):
-            return token
-        why = "it is empty"
-    except Unauthenticated as error:
-        raise ValueError(error.message) from None
-    except UnicodeError:
-        why = "it is no text"
-    except OSError as error:
-        why = error.strerror or str(error)
-    raise ValueError(f"cannot read {text[1:]}: {why}")
 
 
 def _path(target: Target, name: str) -> Path:

@@ -16,18 +16,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from chatserver.client.arguments import read_target, read_token
 from chatserver.client.credentials import Credentials
 from chatserver.client.http1 import HttpClient, Response, encoded_query
-from chatserver.client.identity import read_token
 from chatserver.client.render import printable
-from chatserver.client.stream import EndedError, parse_target
-from chatserver.exits import EXIT_BAD_FLAGS, EXIT_FAULT
+from chatserver.client.stream import EndedError
+from chatserver.settings.spec import ConfigError
 
 #: The flag for each of the server's fields.
 _FLAGS = {
-    "room": "--room", "user": "--user", "network": "--network", "network_of": "--network-of",
-    "seconds": "--for", "reason": "--reason", "limit": "--limit", "after": "--after",
-    "offset": "--offset",
+    "room": "room", "user": "user", "network": "network", "network_of": "network-of", "seconds": "for",
+    "reason": "reason", "limit": "limit", "after": "after", "offset": "offset",
 }  # fmt: skip
 _FIELD = re.compile(r"(?:unknown parameter ')?([a-z_]+)\b")
 _SIGN_IN = frozenset(("unauthenticated", "forbidden"))
@@ -36,26 +35,19 @@ Record = Mapping[str, Any]
 
 
 class AdminError(Exception):
-    """The request failed; `flag` is the one at fault, if any."""
+    """The request failed; the message is safe to print."""
 
-    def __init__(self, message: str, *, flag: str = "", code: int = EXIT_FAULT) -> None:
-        super().__init__(printable(f"{flag}: {message}" if flag else message))
-        self.code = code
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class Admin:
-    """A moderator's requests to a server. All methods raise AdminError."""
+    """A moderator's requests to a server. All methods raise AdminError, or ConfigError for a value that is wrong."""
 
     def __init__(self, url: str, token: str) -> None:
-        flag = "URL"
-        try:
-            self._target = parse_target(url)
-            flag = "--token"
-            self._token = read_token(token)
-        except ValueError as error:
-            raise AdminError(str(error), flag=flag, code=EXIT_BAD_FLAGS) from error
+        self._target, self._token = read_target(url), read_token(token)
         if not self._token:
-            raise AdminError("this is no token", flag="--token", code=EXIT_BAD_FLAGS)
+            raise ConfigError("token", "this is no token")
 
     def sanction(
         self, kind: str, room: str, *, whom: Mapping[str, str], seconds: int | None, reason: str
@@ -102,8 +94,7 @@ class Admin:
         members = self._ask("GET", room, "members")["members"]
         ids = [member["id"] for member in members if member["name"] == user]
         if ids and user not in [member["id"] for member in members]:
-            why = f"{user} is a name; in {room} it is that of {', '.join(ids)}"
-            raise AdminError(why, flag="--user", code=EXIT_BAD_FLAGS)
+            raise ConfigError("user", printable(f"{user} is a name; in {room} it is that of {', '.join(ids)}"))
 
     def _ask(self, method: str, room: str, rest: str, fields: Mapping[str, object] | None = None) -> Record:
         return self._request(method, f"/rooms/{quote(room, safe='*')}/{rest}", fields)
@@ -112,7 +103,7 @@ class Admin:
         try:
             return _decoded(trio.run(self._fetch, method, path, fields))
         except EndedError as ended:
-            raise AdminError(f"{self._target.authority}: {ended.why}", flag="URL") from ended
+            raise AdminError(f"URL: {self._target.authority}: {ended.why}") from ended
 
     async def _fetch(self, method: str, path: str, fields: Mapping[str, object] | None) -> Response:
         http = HttpClient(self._target, Credentials(token=self._token))
@@ -132,13 +123,13 @@ def _decoded(response: Response) -> Record:
             return dict(content)
         code, message = str(content["error"]["code"]), str(content["error"]["message"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise AdminError(f"the server answered {status}, not as a chat server does", flag="URL") from error
+        raise AdminError(f"URL: the server answered {status}, not as a chat server does") from error
     if code in _SIGN_IN:
-        raise AdminError(message, flag="--token")
+        raise AdminError(f"--token: {message}")
     named = _FIELD.match(message)
     name = "after" if code == "bad_cursor" else named[1] if named else ""
     if flag := _FLAGS.get(name):
-        raise AdminError(message.removeprefix(f"{name}: "), flag=flag, code=EXIT_BAD_FLAGS)
+        raise ConfigError(flag, printable(message.removeprefix(f"{name}: ")))
     raise AdminError(message)
 
 

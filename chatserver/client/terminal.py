@@ -21,13 +21,15 @@ import msgspec
 import trio
 
 from chatserver.client import events, render, wire
+from chatserver.client.arguments import read_target, read_token
 from chatserver.client.chat import Chat, TransportName, connect
-from chatserver.client.errors import BadUrl, ChatError, Rejected, Unavailable
-from chatserver.client.identity import keep_cookie, kept_cookie, read_token
+from chatserver.client.errors import ChatError, Rejected, Unavailable
+from chatserver.client.identity import keep_cookie, kept_cookie
 from chatserver.client.interactive import LATEST, Interactive, Left
 from chatserver.client.screen import Screen
-from chatserver.client.stream import Target, parse_target, split_page_url
-from chatserver.exits import EXIT_BAD_FLAGS, EXIT_CLEAN, EXIT_FAULT, drop_output
+from chatserver.client.stream import Target, split_page_url
+from chatserver.exits import EXIT_CLEAN, EXIT_FAULT, complain, drop_output
+from chatserver.settings.spec import ConfigError
 
 EXIT_BY_SIGNAL = 128  # plus the signal's number, as in shells
 
@@ -62,18 +64,12 @@ class _Done(Exception):  # noqa: N818  (no error)
 
 
 def run(options: Options) -> int:
-    """Run `chatserver chat` and return its exit code."""
+    """Run `chatserver chat` and return its exit code. Raises ConfigError."""
     url, room = split_page_url(options.url)
     options = replace(options, url=url, room=options.room or room or FIRST_ROOM)
-    try:
-        target = parse_target(options.url)
-        token = read_token(options.token)
-    except BadUrl as error:
-        return _complain(f"URL: {error.message}", EXIT_BAD_FLAGS)
-    except ValueError as error:
-        return _complain(f"--token: {error}", EXIT_BAD_FLAGS)
+    target, token = read_target(options.url), read_token(options.token)
     if not options.retry_for >= 0:  # NaN as well
-        return _complain(f"--retry-for: {options.retry_for:g} is no number of seconds", EXIT_BAD_FLAGS)
+        raise ConfigError("retry-for", f"{options.retry_for:g} is no number of seconds")
     if options.send:
         mode: Mode = _send
     elif options.plain or options.json or not _is_screen():
@@ -253,4 +249,4 @@ def _complain(message: str, code: int) -> int:
 
 def _say(words: str | None) -> None:
     if words is not None:
-        sys.stderr.write(f"chatserver: {render.printable(words)}\n")
+        complain(render.printable(words))

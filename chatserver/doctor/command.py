@@ -16,10 +16,9 @@ import msgspec
 import trio
 from rich.console import Console
 
+from chatserver.client.arguments import read_target, read_token
 from chatserver.client.credentials import Credentials
-from chatserver.client.errors import BadUrl
-from chatserver.client.identity import read_token
-from chatserver.client.stream import Target, parse_target
+from chatserver.client.stream import Target
 from chatserver.doctor.delivery import ENTRY_PATIENCE, EXIT_PATIENCE, Exchange, Observer
 from chatserver.doctor.facts import Delivery, Node, Report, Severity, Trouble
 from chatserver.doctor.findings import conclude
@@ -34,13 +33,8 @@ _ROOM = re.compile(r"[a-z0-9][a-z0-9._-]{0,49}")
 
 def run(urls: Sequence[str], *, token: str, room: str, json: bool) -> int:
     """Run `chatserver doctor` and return its exit code. Raises ConfigError."""
-    try:
-        targets = {url: parse_target(url) for url in urls}
-        secret = read_token(token)
-    except BadUrl as error:
-        raise ConfigError("", f"URL: {error.message}") from None
-    except ValueError as error:
-        raise ConfigError("token", str(error)) from None
+    targets = {url: read_target(url) for url in urls}
+    secret = read_token(token)
     if not _ROOM.fullmatch(room):
         raise ConfigError("room", "1 to 50 characters of a-z 0-9 . _ - that begin with a letter or digit")
     if len(set(targets.values())) < len(urls):

@@ -1,0 +1,36 @@
+"""The URL and the token of a command line, for every command that has them.
+
+Owns: their forms, and what is said about wrong ones. May not: connect.
+"""
+
+from pathlib import Path
+
+from chatserver.client.credentials import checked_token
+from chatserver.client.errors import BadUrl, Unauthenticated
+from chatserver.client.stream import Target, parse_target
+from chatserver.settings.spec import ConfigError
+
+
+def read_target(url: str) -> Target:
+    """Return the server that a URL names. Raises ConfigError."""
+    try:
+        return parse_target(url)
+    except BadUrl as error:
+        raise ConfigError("", f"URL: {error.message}") from None
+
+
+def read_token(text: str) -> str:
+    """Return the token given, or the one in the file that `@FILE` names. Raises ConfigError."""
+    try:
+        if not text.startswith("@"):
+            return checked_token(text)
+        if token := checked_token(Path(text[1:]).read_text("utf-8")):
+            return token
+        why = "it is empty"
+    except Unauthenticated as error:
+        raise ConfigError("token", error.message) from None
+    except UnicodeError:
+        why = "it is no text"
+    except OSError as error:
+        why = error.strerror or str(error)
+    raise ConfigError("token", f"cannot read {text[1:]}: {why}")
