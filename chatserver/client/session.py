@@ -264,8 +264,8 @@ class Session:
             skipped, records = (records[: -room.latest], records[-room.latest :]) if room.latest else (records, [])
             for record in skipped[-1:]:
                 room.last, room.cursor = record.offset, record.cursor
-        for record in records:  # at first also to a slow reader: there is no cursor yet from which to read them later
-            yield from self._offer(record) if resumed else self._deliver(room, record)
+        for record in records:
+            yield from self._offer(record)
         if not records:
             room.cursor = joined.cursor
 
@@ -276,7 +276,7 @@ class Session:
             return  # records that come before `joined` are in it, or leave a hole that is filled then
         if room.last is not None and record.offset <= room.last:
             return
-        if room.paused:
+        if room.paused and room.last is not None:  # else there may be no cursor from which to read it later
             room.until = record.cursor
             return
         early = room.last is not None and record.offset > room.last + 1

@@ -99,13 +99,20 @@ def test_as_many_earlier_messages_as_requested(latest: int, wanted: list[int]) -
     assert peer.sent()["after"] == "e1-6"
 
 
-def test_the_earlier_messages_come_even_if_the_reader_is_slow(newcomer: Peer) -> None:
-    """They were dropped: the place before them, from which they could be read later, is not known yet."""
+@pytest.mark.parametrize("is_known", [False, True])
+def test_a_slow_reader_gets_the_first_record_after_which_the_others_are_read_later(
+    newcomer: Peer, is_known: bool
+) -> None:
+    """The cursor before them is not known, or is one of an old log, which would be a second gap."""
+    if is_known:
+        newcomer.answer("joined", 8, epoch="e0")
+        newcomer.session.opened()
     newcomer.session.pause("lobby")
-    assert offsets(newcomer.answer("joined", 1, 2)) == [1, 2]
+    seen = newcomer.answer("joined", 1, 2, recovered=not is_known)
+    assert (offsets(seen), events.Gap("lobby", "e0-8") in seen) == ([1], is_known)
     assert newcomer.push(3) == []
     newcomer.session.resume("lobby")
-    assert newcomer.sent()["after"] == "e1-2"
+    assert newcomer.sent()["after"] == "e1-1"
 
 
 @pytest.mark.parametrize("fresh", [(), (1, 2)])
