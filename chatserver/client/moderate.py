@@ -5,7 +5,6 @@ of the one in an error.
 """
 
 import json
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from typing import IO, Any
@@ -28,7 +27,6 @@ _FLAGS = {
     "room": "room", "user": "user", "network": "network", "network_of": "network-of", "seconds": "for",
     "reason": "reason", "limit": "limit", "after": "after", "offset": "offset",
 }  # fmt: skip
-_FIELD = re.compile(r"(?:unknown parameter ')?([a-z_]+)\b")
 _SIGN_IN = frozenset(("unauthenticated", "forbidden"))
 
 Record = Mapping[str, Any]
@@ -126,8 +124,7 @@ def _decoded(response: Response) -> Record:
         raise AdminError(f"URL: the server answered {status}, not as a chat server does") from error
     if code in _SIGN_IN:
         raise AdminError(f"--token: {message}")
-    named = _FIELD.match(message)
-    name = "after" if code == "bad_cursor" else named[1] if named else ""
+    name = "after" if code == "bad_cursor" else message.partition(":")[0]
     if flag := _FLAGS.get(name):
         raise ConfigError(flag, printable(message.removeprefix(f"{name}: ")))
     raise AdminError(message)
