@@ -11,7 +11,8 @@ import pytest
 import trio
 from websockets.trio.client import connect
 
-from tests.support.peers import Address, publish
+from chatserver.reasons import Reason
+from tests.support.peers import publish
 from tests.support.serving import serving
 
 SOON = 60.0  # s; never reached unless something is broken
@@ -114,19 +115,17 @@ async def test_node_ws(node_home: Path) -> None:
 
 async def test_node_eventsource_resumes_after_a_cut_connection(node_home: Path) -> None:
     async with serving() as server, trio.open_nursery() as nursery:
-        line = Line(server.address)
-        (listener,) = await nursery.start(partial(trio.serve_tcp, line.carry, 0, host="127.0.0.1"))
-        origin = f"http://127.0.0.1:{listener.socket.getsockname()[1]}"
+        origin = f"http://{server.address.host}:{server.address.port}"
         node = ["node", str(node_home / "eventsource.mjs"), origin]
         with trio.fail_after(SOON):
             process: trio.Process = await nursery.start(partial(trio.run_process, node, stdout=subprocess.PIPE))
             assert process.stdout is not None
-            await line.up.wait()
+            await server.in_phase("stream")
             await publish(server.address, "lobby", "first")
             told = b""
             while b"\n" not in told:
                 told += await process.stdout.receive_some()
-            line.scope.cancel()
+            server.server.parts.connections.close_all(Reason.EVICTED)
             await publish(server.address, "lobby", "while away")
             await publish(server.address, "lobby", "the end")
             while more := await process.stdout.receive_some():
@@ -135,25 +134,3 @@ async def test_node_eventsource_resumes_after_a_cut_connection(node_home: Path) 
     messages = [json.loads(text) for text in told.splitlines()]
     assert [message["text"] for message in messages] == ["first", "while away", "the end"]
     assert all(message["lastEventId"] for message in messages)
-
-
-class Line:
-    """Forwards connections to a server; `up` is set after its first answer, and `scope` cuts them."""
-
-    def __init__(self, address: Address) -> None:
-        self.up = trio.Event()
-        self.scope = trio.CancelScope()
-        self._address = address
-
-    async def carry(self, near: trio.SocketStream) -> None:
-        with trio.CancelScope() as self.scope:
-            far = await trio.open_tcp_stream(self._address.host, self._address.port)
-            async with far, near, trio.open_nursery() as nursery:
-                nursery.start_soon(self._copy, near, far)
-                nursery.start_soon(self._copy, far, near)
-
-    async def _copy(self, source: trio.SocketStream, sink: trio.SocketStream) -> None:
-        async for data in source:
-            await sink.send_all(data)
-            if data.startswith(b"HTTP/1.1 200"):
-                self.up.set()
