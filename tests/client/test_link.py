@@ -174,11 +174,14 @@ async def test_leaving_sends_a_close_frame() -> None:
         assert connection.closed.code == 1000
 
 
-def test_delays_double_up_to_a_maximum_and_are_fully_jittered() -> None:
+def test_delays_are_jittered_and_double_up_to_a_maximum_until_a_connection_lasted() -> None:
     backoff = Backoff(jitter=lambda: 1.0)
     delays = [backoff.delay(asked=None) for _ in range(12)]
     assert delays[:3] == [FIRST_DELAY, 2 * FIRST_DELAY, 4 * FIRST_DELAY]
     assert delays[-1] == LONGEST_DELAY
+    for seconds, delay in (STEADY_AFTER / 2, LONGEST_DELAY), (STEADY_AFTER, FIRST_DELAY):
+        backoff.lived(seconds)
+        assert backoff.delay(asked=None) == delay
     assert Backoff(jitter=lambda: 0.0).delay(asked=None) == 0.0
 
 
@@ -186,12 +189,3 @@ def test_delays_double_up_to_a_maximum_and_are_fully_jittered() -> None:
 def test_a_delay_asked_by_the_server_is_never_shortened(jitter: float) -> None:
     assert Backoff(jitter=lambda: jitter).delay(asked=3.0) == 3.0 * (1 + ASKED_SPREAD * jitter)
     assert Backoff(jitter=lambda: jitter).delay(asked=-3.0) == 0.0
-
-
-def test_only_a_connection_that_lasted_resets_the_delay() -> None:
-    backoff = Backoff(jitter=lambda: 1.0)
-    backoff.delay(asked=None)
-    backoff.lived(STEADY_AFTER / 2)
-    assert backoff.delay(asked=None) == 2 * FIRST_DELAY
-    backoff.lived(STEADY_AFTER)
-    assert backoff.delay(asked=None) == FIRST_DELAY
