@@ -70,7 +70,7 @@ class Interactive:
     async def run(self, nursery: trio.Nursery) -> None:
         """Show events until the chat ends. Raises Left, or the chat's errors."""
         self._nursery = nursery
-        self._prompt()
+        self._redraw()
         nursery.start_soon(self._screen.keep_shape)
         for task in (self._publish_queue, self._do_commands, self._tell_read, self._take_lines):
             nursery.start_soon(task)
@@ -117,8 +117,7 @@ class Interactive:
             if not self._shown:  # no room was ever entered
                 raise Left(unsent=1)
             self._lose(event.room)
-        self._prompt()
-        self._screen.draw()
+        self._redraw()
 
     def _message(self, message: wire.Message) -> None:
         self._typing.pop((message.room, render.name_of(message.user)), None)
@@ -179,16 +178,13 @@ class Interactive:
         self._arrivals.entered(event.room, event.members)
         self._shown[event.room] = 0 if event.resumed else event.until
 
-    def _prompt(self) -> None:
-        """Show unusual states in the prompt."""
+    def _redraw(self) -> None:
+        """Draw the prompt, with unusual states in it."""
         facts = [] if self._chat.trouble is None else ["offline"]
         facts += [f"{self._unsent} to send"] if self._unsent else []
         typing = [name for room, name in self._typing if room == self.room]
         facts += [f"{', '.join(typing)} typing"] if typing else []
         self._screen.prompt = f"{self.room or 'no room'}{' (' + ', '.join(facts) + ')' if facts else ''}> "
-
-    def _redraw(self) -> None:
-        self._prompt()
         self._screen.draw()
 
     # -- lines typed --------------------------------------------------------------------------------------------------
