@@ -54,7 +54,8 @@ class Feed:
                 raise self._error
             if self._ended:
                 raise StopAsyncIteration
-            self._news = trio.Event()
+            if self._news.is_set():  # else another reader waits for it
+                self._news = trio.Event()
             await self._news.wait()
         event = self._events.popleft()
         if isinstance(event, Record):

@@ -311,9 +311,11 @@ async def test_a_feed_is_bounded_by_its_readers() -> None:
         await anext(feed)
     with trio.fail_after(SOON):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(anext, feed)
-            await trio.testing.wait_all_tasks_blocked()  # the reader does not ask again and again
-            feed.put(Presence("lobby"))
+            for _ in range(2):
+                nursery.start_soon(anext, feed)
+            await trio.testing.wait_all_tasks_blocked()  # the readers do not ask again and again
+            for _ in range(2):  # one event for each reader
+                feed.put(Presence("lobby"))
     feed.end()
     with pytest.raises(StopAsyncIteration):
         await anext(feed)
