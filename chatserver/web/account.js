@@ -2,7 +2,7 @@
  * One's own name, below the rooms: choose it, sign in with a token, sign out.
  * Owns: the dialog for it. May not: keep a token (the server's cookie does, and no script can read that).
  */
-import { avatar, byId } from './dom.js';
+import { avatar, byId, isConfirmed } from './dom.js';
 
 export class Account {
   #me = byId('me');
@@ -10,7 +10,6 @@ export class Account {
   #name = byId('account-name');
   #token = byId('account-token');
   #problem = byId('account-problem');
-  #isConfirming = false; // whether the first press of `Sign out` has asked
 
   constructor(client, changed) {
     this.client = client;
@@ -46,7 +45,6 @@ export class Account {
     this.#name.value = user?.name ?? '';
     this.#token.value = '';
     this.#problem.textContent = why;
-    this.#isConfirming = false;
     byId('account-by-token').open = why !== '';
     this.#dialog.showModal();
     if (why) this.#token.focus();
@@ -60,17 +58,12 @@ export class Account {
     const { isGuest } = this.client.identity;
     if (token || (name && isGuest)) this.#change(() => this.client.api.signIn(token ? { token } : { name }));
     else this.#problem.textContent = isGuest ? 'A name has at least one letter.' : 'To be somebody else, sign out or paste a token.';
-    this.#isConfirming = false; // another text has replaced the question
   }
 
-  #signOut() {
-    if (this.#isConfirming) {
-      this.#change(() => this.client.api.signOut());
-    } else {
-      this.#isConfirming = true;
-      const loss = 'A guest comes back as somebody else, who cannot change what this one has written.';
-      this.#problem.textContent = `Press again to sign out. ${this.client.identity.isGuest ? loss : 'It ends your sign-in on all devices.'}`;
-    }
+  async #signOut() {
+    const loss = 'A guest comes back as somebody else, who cannot change what this one has written.';
+    const why = this.client.identity.isGuest ? loss : 'It ends your sign-in on all devices.';
+    if (await isConfirmed(`Sign out? ${why}`, 'Sign out')) this.#change(() => this.client.api.signOut());
   }
 
   async #change(request) {

@@ -5,7 +5,7 @@
  * @import { Composer } from './composer.js'
  * @import { Message } from './wire.js'
  */
-import { byId, cancelConfirmation, hasFingers, isConfirmed, make, openAt } from './dom.js';
+import { byId, hasFingers, isConfirmed, make, openAt } from './dom.js';
 import { reactionsTo } from './message-row.js';
 import { EMOJI, QUICK, fullTime } from './text.js';
 
@@ -41,7 +41,6 @@ export class Actions {
     const row = target.closest('.message');
     const message = row && this.client.current.find(Number(row.dataset.offset));
     if (!row || !message || message.deleted) return;
-    if (message !== this.#message) cancelConfirmation();
     row.querySelector('.bubble').title = fullTime(new Date(message.time));
     this.#message = message;
     const isOwn = this.client.identity.owns(message);
@@ -80,7 +79,7 @@ export class Actions {
   }
 
   #leave() {
-    if (this.#list.contains(document.activeElement) || this.#picker.matches(':popover-open')) return;
+    if (this.#list.contains(document.activeElement) || document.querySelector('#question[open], #reaction-picker:popover-open')) return;
     this.#bar.hidden = true;
   }
 
@@ -107,13 +106,13 @@ export class Actions {
     if (!button || !message) return;
     const { room, offset, text } = message;
     const { composer, client } = this;
-    if (hasFingers() && button.value !== 'delete') this.#bar.hidden = true; // after a tap nothing hovers
+    if (hasFingers()) this.#bar.hidden = true; // after a tap nothing hovers
     if (button.value === 'react') return this.#openPicker(message);
     if (button.value === 'reply') return composer.reply(message);
     if (button.value === 'edit') return composer.edit(message);
     if (button.value === 'copy') return this.#copy(text, 'The text is copied.');
     if (button.value === 'link') return this.#copy(`${location.origin}${location.pathname}#${room}/${offset}`, 'The link is copied.');
-    if (!isConfirmed(button, 'Press again to delete this message.', this.tell)) return;
+    if (!(await isConfirmed('Delete this message for everybody?', 'Delete'))) return;
     await this.#try(() => client.rooms.get(room)?.delete(offset), 'Not deleted');
     if (!hasFingers()) composer.focus(); // on touch screens it would open the keyboard
   }

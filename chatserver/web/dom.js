@@ -12,33 +12,18 @@ export function make(tag, properties = {}, ...children) {
 
 export const byId = (id) => document.getElementById(id);
 
-const CONFIRM_WITHIN = 4_000; // ms
-let asking = new AbortController();
-
-/** Cancel the confirmation that a button waits for. */
-export const cancelConfirmation = () => asking.abort();
-
 /**
- * Whether a press confirms: the first one marks the button and shows the question, the second returns true.
- * Escape, a few seconds, or a press or focus elsewhere cancel it.
- * @param {(text: string) => void} tell
+ * Ask in a dialog.
+ * @param {string} deed what the button says that confirms
+ * @returns {Promise<boolean>} whether it was pressed
  */
-export function isConfirmed(button, question, tell) {
-  const wasAsked = button.classList.contains('sure');
-  cancelConfirmation();
-  if (wasAsked) return true;
-  const controller = (asking = new AbortController());
-  const { signal } = controller;
-  const stop = () => controller.abort();
-  button.classList.add('sure');
-  tell(question);
-  signal.addEventListener('abort', () => (button.classList.remove('sure'), tell('')));
-  setTimeout(stop, CONFIRM_WITHIN);
-  addEventListener('keydown', ({ key }) => key === 'Escape' && stop(), { signal });
-  for (const event of ['pointerdown', 'focusin']) {
-    addEventListener(event, ({ target }) => target instanceof Node && !button.contains(target) && stop(), { signal });
-  }
-  return false;
+export function isConfirmed(question, deed) {
+  const dialog = byId('question');
+  byId('question-text').textContent = question;
+  byId('question-yes').textContent = deed;
+  dialog.returnValue = ''; // Escape keeps it
+  dialog.showModal();
+  return new Promise((resolve) => dialog.addEventListener('close', () => resolve(dialog.returnValue === 'yes'), { once: true }));
 }
 
 /**

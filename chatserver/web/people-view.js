@@ -123,8 +123,8 @@ export class PeopleView {
     if (!button || !this.#about) return;
     const { room, user } = this.#about;
     const { request, done } = MENU_ACTIONS[button.value];
-    if (!isConfirmed(button, `Press again: ${button.textContent.toLowerCase()}, ${user.name}.`, this.tell)) return;
     this.#menu.hidePopover();
+    if (!(await isConfirmed(`${user.name} in #${room}: ${button.textContent.toLowerCase()}?`, button.textContent))) return;
     try {
       await this.client.api.ask({ ...request, room, user: user.id });
       this.tell(`${user.name} ${done}.`);

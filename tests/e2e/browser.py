@@ -291,6 +291,15 @@ class Window:
         self.texts.filter(has_text=text).last.hover()
         self.page.get_by_role("toolbar", name="Message").get_by_role("button", name=action, exact=True).click()
 
+    def confirm(self, question: str = "") -> None:
+        """Press the button that confirms what a dialog asks."""
+        expect(self.page.locator("#question-text")).to_contain_text(question)
+        self.page.click("#question-yes")
+
+    def delete(self, text: str) -> None:
+        self.act(text, "Delete")
+        self.confirm("Delete this message")
+
     def search(self, words: str) -> None:
         self.page.keyboard.press("Control+k")
         expect(self.page.locator("#switcher-input")).to_be_focused()

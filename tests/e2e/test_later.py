@@ -55,8 +55,7 @@ def test_three_people_change_messages(shared_server: Server, window: OpenWindow)
     expect(ann.page.locator("#about-text")).to_have_text("Editing your message")
     ann.page.press("#text", "Escape")
 
-    ann.act("swordfish", "Delete")
-    ann.act("swordfish", "Delete")  # and again, to be sure
+    ann.delete("swordfish")
     for each in people.values():
         each.expect_texts(["first edited", "This message was deleted.", "you mean first?"])
         each.page.reload()
@@ -138,8 +137,7 @@ def test_a_quote_shows_no_marks_and_no_deleted_text(window: OpenWindow) -> None:
     ben.say("which word?")
     for each in (ann, ben):
         expect(each.page.locator(".quote")).to_contain_text(" the word is swordfish")
-    ann.act("swordfish", "Delete")
-    ann.act("swordfish", "Delete")
+    ann.delete("swordfish")
     for each in (ann, ben):
         each.expect_texts(["This message was deleted.", "which word?"])
         expect(each.page.locator(".quote")).not_to_contain_text("swordfish")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, expect
 
-from tests.e2e.browser import PHONE, Server, Window, box, serving, wait_until
+from tests.e2e.browser import Server, Window, serving, wait_until
 from tests.e2e.conftest import OpenWindow
 from tests.support.tokens import SECRET, token
 
@@ -31,12 +31,10 @@ def sign_in(person: Window, server: Server, sub: str, **chat: Any) -> None:
 
 
 def moderate(moderator: Window, name: str, deed: str) -> None:
-    """Press a button in the menu of a person, and again to confirm."""
+    """Press a button in the menu of a person, and confirm."""
     moderator.page.get_by_role("button", name=f"Moderate {name}").click()
-    button = moderator.page.locator("#person-menu").get_by_role("button", name=deed)
-    button.click()
-    expect(moderator.page.locator("#toast")).to_contain_text("Press again")
-    button.click()
+    moderator.page.locator("#person-menu").get_by_role("button", name=deed).click()
+    moderator.confirm(f"{name} in #")
 
 
 def banner(person: Window) -> Locator:
@@ -57,8 +55,7 @@ def test_a_moderator_deletes_mutes_kicks_and_bans(server: Server, window: OpenWi
     mo.expect_texts(["buy pills"])
     expect(mo.page.get_by_role("button", name="Moderate Ann")).to_be_visible()
     expect(ann.page.get_by_role("button", name="Moderate Mo")).to_have_count(0)
-    mo.act("pills", "Delete")
-    mo.act("pills", "Delete")
+    mo.delete("pills")
     ann.expect_texts(["This message was deleted."])
 
     ann.say("a word")
@@ -100,22 +97,6 @@ def test_a_moderator_deletes_mutes_kicks_and_bans(server: Server, window: OpenWi
     ann.open(server, room="garden")  # all other rooms are unchanged
     ann.say("quiet here")
     ann.expect_texts(["quiet here"])
-
-
-def test_a_question_is_in_front_of_a_phones_drawer(server: Server, window: OpenWindow) -> None:
-    """Behind it one read "Press a"."""
-    mo, ann = window(**PHONE), window()
-    sign_in(mo, server, "mo", role="moderator")
-    for each in (mo, ann):
-        each.open(server, room="quay")
-    mo.page.tap("#show-people")
-    mo.page.get_by_role("button", name=f"Moderate {ann.name}").tap()
-    mo.page.get_by_role("button", name="Kick out").tap()
-    toast = mo.page.locator("#toast")
-    expect(toast).to_contain_text("Press again: kick out")
-    there = box(toast)
-    point = [there["x"] + there["width"] - 20, there["y"] + there["height"] / 2]
-    assert mo.page.evaluate("([x, y]) => document.elementFromPoint(x, y).id", point) == "toast"
 
 
 def test_a_banned_user_is_back_when_the_ban_ends(server: Server, window: OpenWindow) -> None:
@@ -182,8 +163,8 @@ def test_a_signed_in_user_has_the_name_of_the_token(server: Server, window: Open
     ann.page.click("#account summary")
     ann.page.press("#account-token", "Enter")
     expect(ann.page.locator("#account-problem")).to_contain_text("paste a token")
-    for _ in range(2):
-        ann.page.click("#account-out")
+    ann.page.click("#account-out")
+    ann.confirm("It ends your sign-in on all devices.")
     expect(ann.page.locator("#me")).not_to_contain_text(name)
     ann.page.click("#me")
     expect(ann.page.get_by_label("Name")).to_be_visible()

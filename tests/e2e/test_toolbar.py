@@ -13,44 +13,23 @@ def button(window: Window, name: str) -> Locator:
     return window.page.get_by_role("toolbar", name="Message").get_by_role("button", name=name, exact=True)
 
 
-def test_a_confirmation_ends_when_its_message_loses_focus(shared_server: Server, window: OpenWindow) -> None:
-    """Otherwise the red button moves to the next message, where one press deletes it."""
-    ann = window()
-    ann.install_clock()  # before the page has a timer
-    ann.open(shared_server, room="questions")
+def test_a_deletion_is_confirmed_and_may_be_cancelled(window: OpenWindow) -> None:
+    ann = window(room="questions")
     ann.say("one", "two")
     ann.expect_texts(["one", "two"])
-    toast, red = ann.page.locator("#toast"), ann.page.locator(".sure")
-
-    def ask(text: str) -> None:
-        ann.page.get_by_text(text, exact=True).hover()
-        button(ann, "Delete").click()
-        expect(toast).to_have_text("Press again to delete this message.")
-        expect(red).to_have_count(1)
-
-    def expect_nothing() -> None:
-        expect(toast).to_be_empty()
-        expect(red).to_have_count(0)
-
-    ann.page.clock.pause_at(ann.page.evaluate("Date.now()") / 1000 + 1)  # no timer ends it
-    ask("one")
-    ann.page.keyboard.press("Escape")
-    expect_nothing()
-    ask("one")
-    ann.page.get_by_text("two", exact=True).hover()
-    expect_nothing()
-    ask("two")
-    ann.page.click("#text")
-    expect_nothing()
-    ask("two")
-    ann.page.clock.fast_forward(4_000)
-    expect_nothing()
-    ann.expect_texts(["one", "two"])
-    ann.page.clock.resume()
-    ask("two")
-    button(ann, "Delete").click()
+    ann.delete("two")
     ann.expect_texts(["one", "This message was deleted."])
-    expect_nothing()
+    expect(ann.page.locator("#text")).to_be_focused()
+    for cancel in ("Escape", "Shift+Tab Enter"):
+        ann.act("one", "Delete")
+        for key in cancel.split():
+            ann.page.keyboard.press(key)
+        expect(ann.page.locator("#question")).to_be_hidden()
+        expect(button(ann, "Delete")).to_be_focused()
+    ann.expect_texts(["one", "This message was deleted."])
+    ann.page.keyboard.press("Enter")
+    ann.page.keyboard.press("Enter")
+    ann.expect_texts(["This message was deleted."] * 2)
 
 
 def test_the_tab_key_stops_once_at_the_toolbar(window: OpenWindow) -> None:
@@ -83,8 +62,8 @@ def test_a_deletion_by_touch_opens_no_keyboard(window: OpenWindow) -> None:
     ann.page.click("#send")
     ann.expect_texts(["one"])
     ann.texts.tap()
-    for _ in range(2):
-        button(ann, "Delete").tap()
+    button(ann, "Delete").tap()
+    ann.confirm()
     ann.expect_texts(["This message was deleted."])
     after_next_frame(ann.page)
     expect(ann.page.locator("#text")).not_to_be_focused()
