@@ -79,20 +79,23 @@ def find_chromium() -> str | None:
     return next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
 
 
+def find_browser(*names: str) -> str:
+    """The path of a browser. Without one its tests are skipped, or fail where `REQUIRE_BROWSER` is set, as in CI."""
+    path = next(filter(None, map(shutil.which, names)), None)
+    if path is None and not is_required():
+        pytest.skip(f"no {names[0]} here")
+    assert path is not None, f"REQUIRE_BROWSER is set, and there is no {names[0]}"
+    return path
+
+
 def is_required() -> bool:
-    """Whether a missing browser is a failure, as in CI."""
     return bool(os.environ.get("REQUIRE_BROWSER"))
 
 
 @contextmanager
 def running_chromium() -> Iterator[Browser]:
-    """A browser; without one the tests are skipped."""
-    path = find_chromium()
-    if path is None and not is_required():
-        pytest.skip("no Chromium here")
-    assert path is not None, "REQUIRE_BROWSER is set, and there is no Chromium"
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=list(CHROMIUM_FLAGS))
+        chromium = playwright.chromium.launch(executable_path=find_browser(*CHROMIUM_NAMES), args=list(CHROMIUM_FLAGS))
         yield chromium
         chromium.close()
 

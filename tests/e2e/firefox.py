@@ -5,7 +5,6 @@ Owns: the browser's process, its profile and one session. May not: know the chat
 
 import json
 import re
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,17 +14,12 @@ from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
-from tests.e2e.browser import LOOK, PATIENCE
+from tests.e2e.browser import LOOK, PATIENCE, find_browser
 
-FIREFOX_NAMES = ("firefox-esr", "firefox")
 #: Without a display Firefox reports a touch screen, where Enter begins a new line. A mouse points (2) and hovers (4).
 POINTER = "".join(f'user_pref("ui.{which}PointerCapabilities", 6);\n' for which in ("primary", "all"))
 #: Keys without a character, as WebDriver numbers them.
 SHIFT, CONTROL, TAB, ENTER, UP = "\ue008", "\ue009", "\ue004", "\ue007", "\ue013"
-
-
-def find_firefox() -> str | None:
-    return next(filter(None, map(shutil.which, FIREFOX_NAMES)), None)
 
 
 class Firefox:
@@ -81,7 +75,8 @@ class Person:
 
 
 @contextmanager
-def running_firefox(path: str, profile: Path) -> Iterator[Firefox]:
+def running_firefox(profile: Path) -> Iterator[Firefox]:
+    path = find_browser("firefox-esr", "firefox")
     profile.mkdir()
     (profile / "user.js").write_text(POINTER)
     flags = ("--headless", "--no-remote", "--remote-debugging-port", "0", "--profile", str(profile))

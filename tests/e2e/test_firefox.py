@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.browser import Server, is_required
-from tests.e2e.firefox import CONTROL, ENTER, SHIFT, TAB, UP, Person, find_firefox, running_firefox
+from tests.e2e.browser import Server
+from tests.e2e.firefox import CONTROL, ENTER, SHIFT, TAB, UP, Person, running_firefox
 
 pytestmark = pytest.mark.browser
 
@@ -17,11 +17,7 @@ def shows(text: str, within: str = "#messages .text") -> str:
 
 
 def test_two_people_talk_in_firefox(server: Server, tmp_path: Path) -> None:
-    path = find_firefox()
-    if path is None and not is_required():
-        pytest.skip("no Firefox here")
-    assert path is not None, "REQUIRE_BROWSER is set, and there is no Firefox"
-    with running_firefox(path, tmp_path / "profile") as firefox:
+    with running_firefox(tmp_path / "profile") as firefox:
         ann, ben = (Person(firefox, server.url) for _ in range(2))
         for each in (ann, ben):
             each.wait_for(f"{PHASE} === 'live'")
