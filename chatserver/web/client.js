@@ -128,10 +128,6 @@ export class ChatClient extends EventTarget {
     this.connection.restart();
   }
 
-  checkNow() {
-    this.connection.checkNow();
-  }
-
   follow(room) {
     const { link } = this.connection;
     const isOpen = room.name === this.room;
@@ -194,10 +190,6 @@ export class ChatClient extends EventTarget {
     }
     this.tell('unread');
     return rooms;
-  }
-
-  search(words, signal) {
-    return this.api.search({ q: words, limit: 20 }, signal);
   }
 
   /**

@@ -25,10 +25,10 @@ export class ConnectionLine {
     this.client = client;
     for (const event of ['state', 'room', 'refused', 'caughtup']) client.addEventListener(event, () => this.#show());
     client.addEventListener('typing', () => this.#showTyping());
-    byId('reconnect').addEventListener('click', () => client.checkNow());
+    byId('reconnect').addEventListener('click', () => client.connection.checkNow());
     // `offline` is a guess, and wrong for a server on this machine: so the connection is tested.
-    for (const event of ['online', 'offline']) addEventListener(event, () => client.checkNow());
-    document.addEventListener('visibilitychange', () => document.hidden || client.checkNow());
+    for (const event of ['online', 'offline']) addEventListener(event, () => client.connection.checkNow());
+    document.addEventListener('visibilitychange', () => document.hidden || client.connection.checkNow());
   }
 
   #show() {

@@ -201,7 +201,7 @@ byId('banner-close').addEventListener('click', () => (hideBanner(), hasFingers()
 addEventListener('storage', ({ key }) => {
   if (key === READ_KEY) client.readElsewhere();
   if (key === OURS_KEY) rooms.changedElsewhere();
-  if (key === ME_KEY && client.state.phase === 'stopped') client.checkNow(); // another tab signed in or out
+  if (key === ME_KEY && client.state.phase === 'stopped') client.connection.checkNow(); // another tab signed in or out
 });
 
 enterFromAddress();

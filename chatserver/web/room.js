@@ -248,7 +248,7 @@ export class Room extends EventTarget {
     await sleep(1000 * ban.retryAfter + delayBefore(0, null));
     if (this.out !== ban) return;
     this.out = null; // else a new connection would stay out of the room
-    this.client.checkNow(); // a ban from all rooms has ended the connection
+    this.client.connection.checkNow(); // a ban from all rooms has ended the connection
     this.comeBack();
   }
 

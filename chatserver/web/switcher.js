@@ -79,7 +79,7 @@ export class Switcher {
     this.#searching = new AbortController();
     const { signal } = this.#searching;
     try {
-      const found = await this.client.search(words, signal);
+      const found = await this.client.api.search({ q: words, limit: 20 }, signal);
       if (signal.aborted) return;
       const { results } = found;
       const options = [...this.#list.querySelectorAll('a')];

@@ -27,9 +27,7 @@ def test_drawers_close_by_a_button_and_once_a_name_is_chosen(window: OpenWindow)
     ann.page.press("#account-name", "Escape")  # closes the dialog only
     expect(ann.page.locator("#account")).to_be_hidden()
     expect(ann.page.locator("#rooms-panel")).to_be_visible()
-    ann.page.tap("#me")
-    ann.page.fill("#account-name", "Ann Lee")
-    ann.page.press("#account-name", "Enter")
+    ann.save_name("Ann Lee")
     expect(ann.page.locator("#me")).to_contain_text("Ann Lee")
     expect(ann.page.locator("#rooms-panel")).to_be_hidden()
 
