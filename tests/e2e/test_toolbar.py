@@ -32,21 +32,29 @@ def test_a_deletion_is_confirmed_and_may_be_cancelled(window: OpenWindow) -> Non
     ann.expect_texts(["This message was deleted."] * 2)
 
 
-def test_the_tab_key_stops_once_at_the_toolbar(window: OpenWindow) -> None:
+def test_the_tab_key_stops_at_one_message_and_once_at_its_toolbar(shared_server: Server, window: OpenWindow) -> None:
+    """Links, code and reactions of other messages are no stops, and the row is the newest at the time of the key."""
     ann = window(room="stops")
-    ann.say("```\ncode\n```", "see https://example.org/")
-    ann.expect_texts(["code", "see https://example.org/"])
-    stop = ann.page.locator("#messages > [tabindex='0']")
-    for key in ("ArrowUp", "ArrowDown"):
+    shared_server.publish("stops", "```\ncode\n```", *(f"see https://example.org/{n}" for n in range(5)))
+    expect(ann.texts).to_have_count(6)
+    links, stop = ann.page.locator("#messages .text a"), ann.page.locator("#messages > [tabindex='0']")
+    for number in range(5, 7):
+        ann.page.focus("#text")
+        for stopped in (links.last, ann.page.locator("#messages .message").last, ann.page.locator("#scroller")):
+            ann.page.keyboard.press("Shift+Tab")
+            expect(stopped).to_be_focused()
+        shared_server.publish("stops", f"and https://example.org/{number}")
+        expect(links.last).to_have_text(f"https://example.org/{number}")
+    for key in ("ArrowUp", "ArrowUp", "ArrowDown"):
         stop.focus()
         ann.page.keyboard.press(key)
         expect(stop).to_have_count(1)
         expect(stop).to_be_focused()
     ann.page.keyboard.press("Tab")
-    expect(ann.page.locator("#messages .text a")).to_be_focused()
+    expect(links.nth(5)).to_be_focused()
     for key, name in (
-        ("Tab", "React"), ("ArrowRight", "Reply"), ("End", "Delete"), ("ArrowRight", "React"), ("ArrowLeft", "Delete"),
-        ("Home", "React"), ("ArrowRight", "Reply"),
+        ("Tab", "React"), ("ArrowRight", "Reply"), ("End", "Copy link"), ("ArrowRight", "React"),
+        ("ArrowLeft", "Copy link"), ("Home", "React"), ("ArrowRight", "Reply"),
     ):  # fmt: skip
         ann.page.keyboard.press(key)
         expect(button(ann, name)).to_be_focused()
@@ -86,30 +94,6 @@ def test_the_arrow_keys_choose_an_emoji(window: OpenWindow) -> None:
     assert below > 0
     ann.page.keyboard.press("Enter")
     expect(ann.page.locator(".chip")).to_have_count(1)
-
-
-def test_from_the_field_the_tab_key_goes_to_the_newest_message_and_past_all_others(
-    shared_server: Server, window: OpenWindow
-) -> None:
-    """Links, code and reactions of other messages are no stops, and the row is the newest at the time of the key."""
-    ann = window(room="past-all-others")
-    shared_server.publish("past-all-others", "```\ncode\n```", *(f"see https://example.org/{n}" for n in range(5)))
-    expect(ann.texts).to_have_count(6)
-    links = ann.page.locator("#messages .text a")
-    for number in range(5, 7):
-        ann.page.focus("#text")
-        ann.page.keyboard.press("Shift+Tab")
-        expect(links.last).to_be_focused()
-        ann.page.keyboard.press("Shift+Tab")
-        expect(ann.page.locator("#messages .message").last).to_be_focused()
-        ann.page.keyboard.press("Shift+Tab")
-        expect(ann.page.locator("#scroller")).to_be_focused()
-        shared_server.publish("past-all-others", f"and https://example.org/{number}")
-        expect(links.last).to_have_text(f"https://example.org/{number}")
-    ann.page.locator("#messages > [tabindex='0']").focus()
-    ann.page.keyboard.press("ArrowUp")
-    ann.page.keyboard.press("Tab")
-    expect(links.nth(5)).to_be_focused()
 
 
 def test_the_toolbar_stands_beside_a_short_message_and_within_the_row(window: OpenWindow) -> None:
