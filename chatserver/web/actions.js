@@ -19,8 +19,9 @@ export class Actions {
   /** Whether the focused row was reached by keyboard. After a click, letters go into the text field instead. */
   #isReached = false;
 
-  constructor(client, { composer, tell }) {
+  constructor(client, { composer, tell, toPresent }) {
     this.client = client;
+    this.toPresent = toPresent;
     this.composer = composer;
     this.tell = tell;
     for (const event of ['pointerover', 'focusin', 'click']) this.#list.addEventListener(event, (seen) => this.#at(seen));
@@ -92,6 +93,13 @@ export class Actions {
   #key(event) {
     if (!(event.target instanceof Element) || !event.target.matches('.message') || event.ctrlKey || event.metaKey) return;
     this.#at(event); // the pointer may be at another message
+    if (event.key === 'End') this.toPresent();
+    const { previousElementSibling: above, nextElementSibling: below } = event.target;
+    const to = { ArrowUp: above, ArrowDown: below }[event.key];
+    if (to instanceof HTMLElement) {
+      event.preventDefault();
+      to.focus();
+    }
     const does = { r: 'reply', e: 'edit', c: 'copy', '+': 'react', Delete: 'delete' }[event.key];
     const button = does && this.#bar.querySelector(`[value="${does}"]:not([hidden])`);
     if (event.key === 'Escape') this.composer.focus();

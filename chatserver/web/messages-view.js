@@ -47,10 +47,9 @@ export class MessagesView {
     client.addEventListener('caughtup', ({ detail }) => detail.room === client.room && this.#caughtUp());
     client.addEventListener('messages', ({ detail }) => detail.room === client.room && this.#take(detail));
     client.addEventListener('unread', () => this.#showJump());
-    client.addEventListener('state', () => (this.#wasAway ||= client.state.phase !== 'live'));
+    client.addEventListener('state', () => this.#lost());
     this.#scroller.addEventListener('scroll', () => this.#scrolled(), { passive: true });
     this.#jump.addEventListener('click', () => this.toPresent());
-    this.#list.addEventListener('keydown', (event) => this.#key(event));
     this.#list.addEventListener('focusin', ({ target }) => this.#stopAt(target.closest('.message')));
     byId('column').addEventListener('fold', ({ target, detail }) => this.#folded(target, detail));
     document.addEventListener('visibilitychange', () => this.#room && this.#looked());
@@ -143,6 +142,13 @@ export class MessagesView {
     if (divider !== this.#divider) return void (room.past = null); // the user has gone to the present
     this.#redraw(null, divider);
     this.#toDivider(false);
+  }
+
+  /** What is in sight when the connection is lost is not new any more. */
+  #lost() {
+    if (this.#wasAway || this.client.state.phase === 'live') return;
+    this.#wasAway = true;
+    if (this.#isAtBottom && !document.hidden) this.#divider = null;
   }
 
   #caughtUp() {
@@ -386,15 +392,5 @@ export class MessagesView {
       this.#isFetching = false;
     }
     if (room === this.client.current) this.#scrolled();
-  }
-
-  #key(event) {
-    const row = event.target instanceof Element && event.target.closest('.message');
-    if (!row || event.target !== row) return;
-    const to = { ArrowUp: row.previousElementSibling, ArrowDown: row.nextElementSibling }[event.key];
-    if (event.key === 'End') this.toPresent();
-    if (!(to instanceof HTMLElement)) return;
-    event.preventDefault();
-    to.focus();
   }
 }

@@ -50,7 +50,7 @@ const composer = new Composer(client, {
   problem: showBanner,
 });
 new PendingView(client, composer);
-new Actions(client, { composer, tell: showToast });
+new Actions(client, { composer, tell: showToast, toPresent: () => messages.toPresent() });
 
 // The address
 
