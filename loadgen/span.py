@@ -71,7 +71,8 @@ class Span(NamedTuple):
         """The share of its time in which a program waited for a processor."""
         if self.before.pressure is None or self.after.pressure is None:
             return None
-        return per(100 * (self.after.pressure - self.before.pressure), self.seconds)
+        waited = self.after.pressure - self.before.pressure  # read a moment later than the clock
+        return per(100 * min(waited, self.seconds), self.seconds)
 
 
 def bytes_each(earlier: Span, later: Span) -> float | None:

@@ -160,7 +160,7 @@ def test_the_figures_of_attackers_and_neighbours() -> None:
         Span("baseline", Counts.BASELINE, read(0.0, cpu=0.0, ticks=Ticks(0, 0), pressure=1.0),
              read(10.0, memory=50 * MB, cpu=1.0, ticks=Ticks(100, 5), pressure=2.0)),
         Span("attack", Counts.LOAD, read(10.0, cpu=1.0), read(30.0, memory=51 * MB, cpu=8.0)),
-        Span("recovery", Counts.RECOVERY, read(30.0, pressure=3.0), read(35.0, memory=50_700_000, pressure=3.5)),
+        Span("recovery", Counts.RECOVERY, read(30.0, pressure=3.0), read(35.0, memory=50_700_000, pressure=8.1)),
         floor=floor,
     )  # fmt: skip
     found.memory = {
@@ -181,7 +181,7 @@ def test_the_figures_of_attackers_and_neighbours() -> None:
         "server_bytes_grown": 3 * MB, "server_bytes_per_attacker": 30_610.0,
         "server_bytes_over_bar": 3 * MB - 100 * 2048 - 512 * 1024,
         "server_bytes_left": 700_000, "server_bytes_left_over_bar": 700_000 - 100 * 1024 - 512 * 1024,
-        "server_descriptors_left": 3, "baseline_pressure_percent": 10.0, "recovery_pressure_percent": 10.0,
+        "server_descriptors_left": 3, "baseline_pressure_percent": 10.0, "recovery_pressure_percent": 100.0,
         "baseline_steal_percent": 5.0, "own_bytes_per_client": 100.0, "connects_per_s": 180.0,
     }  # fmt: skip
 

@@ -23,7 +23,6 @@ from loadgen.victims.probe import Context
 from tests.loadgen.planted import Plant, planted
 from tests.loadgen.plants import is_crowd
 from tests.loadgen.stage import PATIENCE, Server, listening
-from tests.support.ports import steady_port
 
 
 def _target(address: str, port: int, host: str = "chat.example") -> Target:
@@ -93,12 +92,6 @@ def test_sources_are_loopback_addresses_with_few_clients_each() -> None:
     assert all(source is not None and ipaddress.ip_address(source).is_loopback for source in sources)
     assert all(source is not None and not source.endswith((".0", ".255")) for source in sources)
     assert _target("::1", 80).source(0) is None
-
-
-def test_a_closed_port_is_one_clear_line() -> None:
-    port = steady_port()
-    with pytest.raises(TargetDownError, match=f"port {port}"):
-        target.probe(_target("127.0.0.1", port))
 
 
 def test_a_server_that_answers_nothing_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
