@@ -9,7 +9,6 @@ import select
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from itertools import takewhile
 from typing import Final
 
 import trio
@@ -63,7 +62,6 @@ class Engine:
         self._next_open = 0.0
         self._queue: deque[Client] = deque()
         self._opening: dict[Client, None] = {}  # between connect and held, oldest first
-        self._look_at_opening = NEVER  # when the oldest opening client will be overdue, at the earliest
         # Not attributes of the client, because most clients are in none of these three.
         self._outgoing: dict[Client, bytearray] = {}  # bytes that the kernel would not take yet
         self._not_reading: set[Client] = set()
@@ -246,8 +244,8 @@ class Engine:
             if client is not None:
                 self._attend(client, mask)
         moment = now()
-        if moment >= self._look_at_opening:
-            self._fail_overdue(moment - OPEN_DEADLINE_SECONDS)
+        if self._overdue_time <= moment:
+            next(iter(self._opening)).fail(f"not established in {OPEN_DEADLINE_SECONDS:g} s")
         self.lag.look(moment)
         for when, action in self.alarms.pop_due(moment):
             self.lag.record(now() - when)
@@ -261,7 +259,7 @@ class Engine:
         self._arm()
 
     def _arm(self) -> None:
-        when = min(self.alarms.next_time, self.wheel.next_time, self._look_at_opening, self.lag.next_look)
+        when = min(self.alarms.next_time, self.wheel.next_time, self._overdue_time, self.lag.next_look)
         if self._queue and len(self._opening) < OPENING_MAX:
             when = min(when, self._next_open)
         self._wake.set(when)
@@ -360,11 +358,11 @@ class Engine:
         if client.honest:
             client.cohort.connects.record(now() - client.born)
 
-    def _fail_overdue(self, born_before: float) -> None:
-        for client in list(takewhile(lambda each: each.born <= born_before, self._opening)):
-            client.fail(f"not established in {OPEN_DEADLINE_SECONDS:g} s")
+    @property
+    def _overdue_time(self) -> float:
+        """When the client that has been opening for longest has failed."""
         oldest = next(iter(self._opening), None)
-        self._look_at_opening = NEVER if oldest is None else oldest.born + OPEN_DEADLINE_SECONDS
+        return NEVER if oldest is None else oldest.born + OPEN_DEADLINE_SECONDS
 
     # Opening
 
@@ -380,7 +378,6 @@ class Engine:
         client.cohort.born[client.number] = moment
         client.stage = Stage.CONNECTING
         self._opening[client] = None
-        self._look_at_opening = min(self._look_at_opening, moment + OPEN_DEADLINE_SECONDS)
         try:
             client.fd = sockets.connect(
                 self._target,
