@@ -20,7 +20,7 @@ from loadgen.messages import GroupStatus
 from loadgen.operations import PHASES, Operations
 from loadgen.report import Sample
 from loadgen.session import Plan, Session
-from loadgen.span import Growth, Reading, Size, Span, bytes_each, joined, per, ratio
+from loadgen.span import Reading, Size, Span, bytes_each, grown, joined, per, ratio
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,8 +230,8 @@ class Measured:
     def _memory_figures(self, came: int) -> Figures:
         # The limit is by those that were asked for: handshakes of others that have not come yet cost memory as well.
         asked, tls = sum(self.experiment.attackers.values()), self.plan.target.tls
-        grown = Growth([size for name in self._names(Counts.BASELINE) for size in self.memory.get(name, [])])
-        most, left = grown.most(self._sizes(Counts.LOAD)), grown.most(self._sizes(Counts.RECOVERY)[-1:])
+        before = [size for name in self._names(Counts.BASELINE) for size in self.memory.get(name, [])]
+        most, left = grown(before, self._sizes(Counts.LOAD)), grown(before, self._sizes(Counts.RECOVERY)[-1:])
         return {
             "server_bytes_grown": most,
             # Divided by all that came, not by the peak: the sooner a server disconnects them, the lower the peak, and a

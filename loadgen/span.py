@@ -106,19 +106,12 @@ class Size(NamedTuple):
     resident: int  # bytes
 
 
-class Growth:
-    def __init__(self, baseline: Sequence[Size]) -> None:
-        self._last = baseline[-1] if baseline else None
-        self._rate = _rate(baseline)
-
-    def beyond(self, sample: Size) -> int | None:
-        """Bytes that the baseline's growth does not explain; `None` without a baseline."""
-        if self._last is None:
-            return None
-        return sample.resident - self._last.resident - round(self._rate * (sample.moment - self._last.moment))
-
-    def most(self, samples: Sequence[Size]) -> int | None:
-        return max((found for found in map(self.beyond, samples) if found is not None), default=None)
+def grown(baseline: Sequence[Size], later: Sequence[Size]) -> int | None:
+    """The most by which later sizes exceed what the baseline's growth explains; `None` without one of them."""
+    if not baseline or not later:
+        return None
+    last, rate = baseline[-1], _rate(baseline)
+    return max(each.resident - last.resident - round(rate * (each.moment - last.moment)) for each in later)
 
 
 def _rate(baseline: Sequence[Size]) -> float:

@@ -13,7 +13,7 @@ from loadgen.messages import Reread, Result, TrafficResult
 from loadgen.personas import registry
 from loadgen.procfs import Ticks
 from loadgen.report import Sample
-from loadgen.span import Growth, Size, Span
+from loadgen.span import Size, Span, grown
 from tests.loadgen.plays import config
 from tests.loadgen.readings import group, lasted, late, measured, read
 
@@ -75,25 +75,21 @@ def baseline(rate: int, *, jump: int = 0, after: int = 0) -> list[Size]:
 @given(rate=st.integers(0, 500_000), cost=st.integers(0, 50 * MB), after=st.integers(1, 20), jump=st.integers(0, 5))
 def test_what_victims_say_is_taken_off(rate: int, cost: int, after: int, jump: int) -> None:
     """And that alone: whatever the server needed once, for its first work, it does not need again and again."""
-    grown = Growth(baseline(rate, jump=3 * MB, after=jump))
     last = 80 * MB + 3 * MB + 3 * rate
-    found = grown.beyond(Size(13 + after, last + rate * after + cost))
+    found = grown(baseline(rate, jump=3 * MB, after=jump), [Size(13 + after, last + rate * after + cost)])
     assert found is not None
     assert abs(found - cost) <= 10 * after, "but for rounding"
 
 
 def test_the_worst_moment_counts() -> None:
-    grown = Growth(baseline(0))
-    assert grown.most([Size(14, 81 * MB), Size(15, 88 * MB), Size(16, 82 * MB)]) == 8 * MB
-    assert grown.most([]) is None
+    assert grown(baseline(0), [Size(14, 81 * MB), Size(15, 88 * MB), Size(16, 82 * MB)]) == 8 * MB
+    assert grown(baseline(0), []) is None
 
 
 def test_a_baseline_that_shrinks_or_is_short_explains_nothing() -> None:
-    for sizes in (baseline(-100_000), baseline(100_000)[:3]):
-        assert Growth(sizes).beyond(sizes[-1]._replace(moment=99)) == 0
-    assert Growth([Size(0, 80 * MB)]).beyond(Size(1, 81 * MB)) == MB
-    assert Growth([]).beyond(Size(1, MB)) is None
-    assert Growth([]).most([Size(1, MB)]) is None
+    for sizes in (baseline(-100_000), baseline(100_000)[:3], baseline(0)[:1]):
+        assert grown(sizes, [Size(99, sizes[-1].resident + MB)]) == MB
+    assert grown([], [Size(1, MB)]) is None
 
 
 # Figures of a run and of an attack whose readings are made up
