@@ -27,6 +27,9 @@ _STOOD_STILL: Final = 0.5
 #: meanwhile they answer no pings, and some need 8 s for a request head, for which good servers allow 10.
 _CROWD_STOOD_STILL: Final = 2.0
 
+#: A server that used more of a processor before the attack was not kept from it, but is slow by itself.
+_OF_ITS_OWN: Final = 0.5
+
 #: Seconds of these that are not worth a word.
 _SHORT: Final = 0.1
 
@@ -128,7 +131,8 @@ def _unproven(measured: Measured, figures: Figures) -> tuple[str, ...]:
 
     Its answers came too late before the attack already, when it had hardly anything to do.
     """
-    if measured.experiment.probes is None or not others_were_busy(figures):
+    had = measured.span(Counts.BASELINE).cpu_share or 0.0
+    if measured.experiment.probes is None or not others_were_busy(figures) or had > _OF_ITS_OWN:
         return ()
     before = [p99 for p99 in measured.operations.p99s("baseline").values() if p99 is not None]
     if max(before, default=0.0) <= NOTICED_MS + 1000 * measured.round_trip_seconds:

@@ -108,7 +108,7 @@ def is_late_beside(floor: Floor) -> Callable[[Measured], None]:
 
 
 def overloaded(
-    *kinds: str, before_ms: float = 300, busy: float = 2.0, how: str = UNANSWERED
+    *kinds: str, before_ms: float = 300, busy: float = 2.0, cpu: float = 0.1, how: str = UNANSWERED
 ) -> Callable[[Measured], None]:
     """Victims of these kinds get no answer in time, at a server that was as late before the attack."""
 
@@ -118,8 +118,8 @@ def overloaded(
         )
         more(operations("baseline", "ws", before_ms, before_ms), operations("attack", "ws", 1), *failed)(found)
         [baseline, *later] = found.spans
-        ends = [each._replace(pressure=seconds) for each, seconds in zip(baseline[2:4], (0.0, busy), strict=True)]
-        found.spans[:] = [baseline._replace(before=ends[0], after=ends[1]), *later]
+        before, after = baseline.before._replace(pressure=0.0), read(2.0, memory=2**20, cpu=cpu, pressure=busy)
+        found.spans[:] = [baseline._replace(before=before, after=after), *later]
 
     return change
 
@@ -169,6 +169,7 @@ LATE = "p99_over_bar_ms is "
         (overloaded("ws", how="closed"), Outcome.FELL_SHORT, "attack_failed is 1"),
         (overloaded("ws", before_ms=240), Outcome.FELL_SHORT, "attack_failed is 1"),
         (overloaded("ws", busy=0.0), Outcome.FELL_SHORT, "attack_failed is 1"),
+        (overloaded("ws", cpu=1.2), Outcome.FELL_SHORT, "attack_failed is 1"),  # it was busy itself
         (hurt, Outcome.FELL_SHORT, "collateral is 1 (collateral>0)"),
         (
             lambda found: hurt(found, still_ms=2500),
