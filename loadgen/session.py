@@ -68,14 +68,14 @@ class Plan:
 async def cause_of_death(plan: Plan) -> str:
     """Return the evidence that the target is gone, or an empty text.
 
-    It is gone if its process is, or if its port refuses every connection. A server that is merely slow shows in the
-    victims' operations.
+    It is gone if its process is, or if its port refuses every connection. A server that is merely slow, even to accept
+    one, shows in the victims' operations.
     """
     if plan.server is not None and not plan.server.is_alive():
         return f"process {plan.server.pid} is gone"
     for attempt in range(DEATH_TRIES):
         await trio.sleep(DEATH_TRY_SECONDS if attempt else 0)
-        if await trio.to_thread.run_sync(target.is_open, plan.target):
+        if not await trio.to_thread.run_sync(target.is_closed, plan.target):
             return ""
     return f"nothing listens at {plan.target.address} port {plan.target.port} any more"
 

@@ -254,11 +254,21 @@ def await_open(target: Target, seconds: float) -> None:
 
 
 def is_open(target: Target) -> bool:
+    return _tried(target) is None
+
+
+def is_closed(target: Target) -> bool:
+    """Whether nothing listens: a connection that only takes too long may wait in a full backlog."""
+    return not isinstance(_tried(target), TimeoutError | None)
+
+
+def _tried(target: Target) -> OSError | None:
+    """Connect, and return why that failed."""
     try:
         _connected(target).close()
-    except OSError:
-        return False
-    return True
+    except OSError as error:
+        return error
+    return None
 
 
 def _connected(target: Target) -> socket.socket:

@@ -1,16 +1,18 @@
 """`attack` against servers with planted deadlines and faults; a run that a busy machine makes *invalid* names them."""
 
 import socket
+from contextlib import ExitStack
 
 import pytest
 
-from loadgen import procfs
+from loadgen import procfs, target
 from loadgen.figures import Condition
 from loadgen.personas import registry
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Ticks
 from loadgen.report import Outcome, Report
 from loadgen.scorecard import Scorecard
+from loadgen.session import cause_of_death
 from tests.loadgen.planted import Plant, planted, planted_process
 from tests.loadgen.plays import attacked, config, figure, plan, play_attack
 
@@ -97,6 +99,21 @@ async def test_a_dead_server_is_not_said_to_speak_something_else() -> None:
         await play_attack(url, {"idle-connect": 1}, victims=2, newcomers_per_s=0.0)
     assert "nothing listens at 127.0.0.1" in str(refused.value)
     assert "--victim" not in str(refused.value)
+
+
+async def test_a_server_that_has_no_time_to_accept_is_not_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its backlog was full on a machine that others kept busy, and nothing was said to listen there any more."""
+    monkeypatch.setattr("loadgen.target.PROBE_SECONDS", 0.1)
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(3):  # more than may wait
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        here = plan(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        assert not target.is_open(here.target)
+        assert await cause_of_death(here) == ""
+    assert "nothing listens" in await cause_of_death(here)
 
 
 def _blames(report: Report, figure: str) -> bool:
