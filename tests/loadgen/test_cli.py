@@ -176,20 +176,26 @@ def test_a_scorecard_has_a_row_for_each_attack_a_floor_beside_it_and_writes_its_
     assert titles == ["### Slow or silent", "### Malformed"]
 
 
-def test_the_target_is_started_anew_for_each_attack(tmp_path: Path) -> None:
-    """It is the smallest web server that serves many at once: the start of a chat would cost ten times as much."""
-    port = steady_port()
-    program = tmp_path / "target.py"
+def _noting_starts(folder: Path, port: int, most: int) -> str:
+    """The command of the smallest web server that serves many at once; a chat would take ten times as long to start."""
+    program = folder / "target.py"
     program.write_text(
         "import http.server, pathlib\n"
-        f"with pathlib.Path({str(tmp_path / 'starts')!r}).open('a') as noted: noted.write('x')\n"
+        f"starts = pathlib.Path({str(folder / 'starts')!r})\n"
+        "with starts.open('a') as noted: noted.write('x')\n"
+        f"if starts.stat().st_size > {most}: raise SystemExit('no disk')\n"
         f"http.server.test(http.server.SimpleHTTPRequestHandler, port={port}, bind='127.0.0.1')\n"
     )
+    return f"{sys.executable} {program}"
+
+
+def test_the_target_is_started_anew_for_each_attack(tmp_path: Path) -> None:
+    port = steady_port()
     done = call(
         "scorecard", f"http://127.0.0.1:{port}", "--kind", "slow-head,idle-connect", "--clients", "5",
         "--duration", "1", "--baseline", "0.6", "--recovery", "0.6", "--victims", "3", "--victim", "GET /",
         "--neighbours", "0", "--json", "--newcomers", "10", "--timeout", "30",
-        "--start", f"{sys.executable} {program}",
+        "--start", _noting_starts(tmp_path, port, 3),
     )  # fmt: skip
     assert done.returncode in {0, 1, 3}, done.stderr
     parts = json.loads(done.stdout)["parts"]
@@ -215,17 +221,9 @@ def test_a_foreign_process_is_not_taken_for_the_server(capsys: pytest.CaptureFix
 @pytest.mark.parametrize("starts", [0, 1], ids=["never", "once"])
 def test_a_target_that_does_not_start_is_told_at_once_and_later_in_its_row(tmp_path: Path, starts: int) -> None:
     port = steady_port()
-    program = tmp_path / "target.py"
-    program.write_text(
-        "import http.server, pathlib\n"
-        f"starts = pathlib.Path({str(tmp_path / 'starts')!r})\n"
-        "with starts.open('a') as noted: noted.write('x')\n"
-        f"if starts.stat().st_size > {starts}: raise SystemExit('no disk')\n"
-        f"http.server.test(http.server.SimpleHTTPRequestHandler, port={port}, bind='127.0.0.1')\n"
-    )
     done = call(
         "scorecard", f"http://127.0.0.1:{port}", "--kind", "slow-head", "--clients", "5", "--json",
-        "--start", f"{sys.executable} {program}",
+        "--start", _noting_starts(tmp_path, port, starts),
     )  # fmt: skip
     why = "--start: the target ended with exit code 1: no disk"
     if not starts:
