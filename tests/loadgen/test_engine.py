@@ -305,19 +305,6 @@ async def test_what_a_client_does_after_its_end_is_no_fault(act: Callable[[Clien
         await until(lambda: Probe.received == b"welcome")
 
 
-async def test_a_dark_client_hears_nothing_until_it_comes_back() -> None:
-    async with established() as (_, stream, play):
-        play.client.go_dark()
-        await stream.send_all(b"anybody there?")
-        reset(stream)
-        await trio.sleep(0.1)
-        assert (Probe.received, play.cohort.held) == (b"", 1)
-        play.client.come_back()
-        play.client.send(b"x")
-        await until(lambda: not play.cohort.held)
-        assert play.cohort.ended == {"connection reset by peer": 1}
-
-
 async def test_a_dark_client_that_is_closed_does_not_linger() -> None:
     async with established() as (_, stream, play):
         play.client.go_dark()
