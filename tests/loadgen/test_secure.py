@@ -286,13 +286,6 @@ async def _talk_tls(server: Server, context: ssl.SSLContext, alert: bytes = b"")
         await trio.aclose_forcefully(stream)
 
 
-async def test_tls_on_both_sides_passes(context: ssl.SSLContext) -> None:
-    async with _secure_server() as server, trio.open_nursery() as nursery:
-        nursery.start_soon(_talk_tls, server, context)
-        await _probe(server.url)
-        nursery.cancel_scope.cancel()
-
-
 @pytest.mark.parametrize(
     "alert",
     [b"", b"\x15\x03\x03\0\x02\x02\x46", b"HTTP/1.1 400 X\r\nContent-Length: 0\r\n\r\n"],
