@@ -1,7 +1,6 @@
 """A server with known limits, for the probes to find: one trio task a connection, in the test's own nursery.
 
-It reads requests with h11 and frames by hand, so that it does not share a mistake with loadgen's own parsing.
-Every limit is off unless planted.
+It reads requests with h11 and frames with wsproto. Every limit is off unless planted.
 """
 
 from __future__ import annotations
@@ -166,7 +165,9 @@ class Conversation:
         head, self.data = self.data[:size], self.data[size:]
         self.h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 24)
         self.h11.receive_data(head)
-        joined = Counter(line.partition(b":")[0] for line in head.splitlines() for _ in line)
+        joined = Counter[bytes]()
+        for line in head.splitlines():
+            joined[line.partition(b":")[0]] += len(line)
         too_much = size > self.plant.max_head or head.count(b"\r\n") - 2 > self.plant.max_fields
         if too_much or max(joined.values()) > self.plant.max_joined:
             await self._answer(431, close=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import trio
+from wsproto.frame_protocol import Frame, FrameProtocol, Opcode, ParseFailed
 from wsproto.utilities import generate_accept_token
 
 from tests.loadgen.fingerprint.plant import NEVER, LateError
@@ -20,8 +21,9 @@ class Frames:
         self.conversation = conversation
         self.plant = conversation.plant
         self.key = key
-        self.data = bytearray()  # messages of 32 MiB come in 500 pieces
+        self.protocol = FrameProtocol(client=False, extensions=[])
         self.fragments = 0
+        self.size = 0  # of the message so far
         self.message_begun = NEVER
         self.frame_begun = NEVER
         self.heard = trio.current_time()
@@ -36,9 +38,8 @@ class Frames:
             + b"\r\n\r\n\x81\x05he"
         )
         await self.conversation.stream.send_all(b"llo")
-        while True:
-            if not await self._turn():
-                return
+        while await self._turn():
+            pass
 
     async def _turn(self) -> bool:
         plant = self.plant
@@ -50,7 +51,7 @@ class Frames:
             self.refused_at,
         )
         try:
-            self.data += await self.conversation.receive(min(ping_at, cut_at))
+            self.protocol.receive_bytes(await self.conversation.receive(min(ping_at, cut_at)))
         except LateError:
             if trio.current_time() >= cut_at:
                 return await self._close(1008)
@@ -58,37 +59,34 @@ class Frames:
             await self._send(0x9, b"")
             return True
         self.heard, self.pinged = trio.current_time(), NEVER
-        while (found := _split(self.data)) is not None:
-            first, payload, end = found
-            del self.data[:end]
-            self.frame_begun = NEVER
-            if not await self._frame(first, payload):
-                return False
-        announced = _announced(self.data)
-        if announced > plant.max_message and not plant.refuses_late:
-            return await self._close(1009)
-        if self.data and self.frame_begun == NEVER:
-            self.frame_begun = trio.current_time()
+        try:
+            for frame in self.protocol.received_frames():
+                if not await self._frame(frame):
+                    return False
+        except ParseFailed as error:
+            return await self._close(error.code)
         return True
 
-    async def _frame(self, first: int, payload: bytes) -> bool:
-        opcode, final = first & 0x0F, first >= 0x80
-        if opcode == 0x8:
-            await self._send(0x8, payload)
+    async def _frame(self, frame: Frame) -> bool:
+        """Take a frame, or the part of it that has come."""
+        if frame.opcode is Opcode.CLOSE:
+            await self._send(0x8, b"")
             return False
-        if opcode == 0x9:
-            await self._send(0xA, payload)
-        elif opcode in {0x0, 0x1, 0x2}:
-            self.fragments += 1
-            self.message_begun = min(self.message_begun, trio.current_time())
-            if len(payload) > self.plant.max_message and self.plant.refuses_late:
-                self.refused_at = trio.current_time() + self.plant.refuses_late
-            elif self.fragments > self.plant.max_fragments or len(payload) > self.plant.max_message:
-                return await self._close(1009)
-            if final:
-                self.fragments, self.message_begun = 0, NEVER
-        elif opcode != 0xA:
-            return await self._close(1002)
+        if frame.opcode is Opcode.PING:
+            await self._send(0xA, bytes(frame.payload))  # type: ignore[arg-type]
+        if frame.opcode.iscontrol():
+            return True
+        now = trio.current_time()
+        self.fragments += frame.frame_finished
+        self.size += len(frame.payload)
+        self.frame_begun = NEVER if frame.frame_finished else min(self.frame_begun, now)
+        self.message_begun = min(self.message_begun, now)
+        if self.size > self.plant.max_message and self.plant.refuses_late:
+            self.refused_at = now + self.plant.refuses_late
+        elif self.fragments > self.plant.max_fragments or self.size > self.plant.max_message:
+            return await self._close(1009)
+        if frame.message_finished:
+            self.fragments, self.size, self.message_begun = 0, 0, NEVER
         return True
 
     async def _send(self, opcode: int, payload: bytes) -> None:
@@ -99,21 +97,3 @@ class Frames:
         until = trio.current_time() + self.plant.close_within
         while True:
             await self.conversation.receive(until)
-
-
-def _announced(data: bytearray) -> int:
-    if len(data) < 10:
-        return 0
-    short = data[1] & 0x7F
-    return short if short < 126 else int.from_bytes(data[2 : 4 if short == 126 else 10])
-
-
-def _split(data: bytearray) -> tuple[int, bytes, int] | None:
-    """The first whole frame and where it ends. Masks are zero, as loadgen's are."""
-    if len(data) < 6:
-        return None
-    short = data[1] & 0x7F
-    start = {126: 4, 127: 10}.get(short, 2)
-    size = short if short < 126 else int.from_bytes(data[2:start])
-    end = start + 4 + size
-    return (data[0], bytes(data[start + 4 : end]), end) if len(data) >= end else None
