@@ -13,7 +13,7 @@ from loadgen.experiment import Experiment
 from loadgen.figures import Condition
 from loadgen.player import Player
 from loadgen.preflight import InvalidRunError
-from loadgen.report import Outcome, Report, verdict
+from loadgen.report import Outcome, Report, Verdict, verdict
 from loadgen.session import Plan
 from loadgen.target import TargetDownError
 from tests.loadgen import reports
@@ -129,62 +129,51 @@ async def test_a_trial_is_judged_by_what_is_looked_for(
     assert judged == [conditions]
 
 
+SHORT, LATE = verdict(Outcome.FELL_SHORT, ["held is 18 (held<25)"]), verdict(Outcome.INVALID, ["300 ms late"])
+LATE_AT_20 = "at 20 the generator, not the target, was the limit: 300 ms late"
+ASKED = "capacity is 15 (capacity<1000)"
+
+
 @pytest.mark.parametrize(
-    ("first", "outcome", "reasons"),
+    ("ends", "first", "asked", "figures", "outcome", "reasons"),
     [
-        (10, Outcome.HELD, ["19 idle connections held", "at 20: nobody was let in"]),
-        (20, Outcome.INVALID, ["nobody was let in"]),
+        (SHORT, 10, 0, (15, 20), Outcome.HELD, ["15 idle connections held", "at 20: held is 18 (held<25)"]),
+        (SHORT, 10, 1_000, (15, 20), Outcome.FELL_SHORT,
+         [ASKED, "15 idle connections held", "at 20: held is 18 (held<25)"]),
+        # the limit of the generator was taken for the target's, which fell short
+        (LATE, 15, 1_000, (15, None), Outcome.INVALID,
+         [ASKED, "15 idle connections held", LATE_AT_20.replace("20", "30")]),
+        (LATE, 10, 0, (10, None), Outcome.HELD, ["10 idle connections held", LATE_AT_20]),
+        # nobody who gets in is a result only after fewer did
+        (None, 10, 0, (15, 20), Outcome.HELD, ["15 idle connections held", "at 20: nobody was let in"]),
+        (None, 20, 0, (None, None), Outcome.INVALID, ["nobody was let in"]),
     ],
-)
-async def test_nobody_who_gets_in_is_a_result_only_after_fewer_did(
-    first: int, outcome: Outcome, reasons: list[str], monkeypatch: pytest.MonkeyPatch
+)  # fmt: skip
+async def test_a_capacity_is_found_and_judged(
+    ends: Verdict | None,
+    first: int,
+    asked: int,
+    figures: tuple[int | None, int | None],
+    outcome: Outcome,
+    reasons: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Of a target that holds fifteen."""
+
     def play(_: Plan, experiment: Experiment) -> Report:
-        if experiment.clients - WATCHERS >= 20:
-            raise InvalidRunError("nobody was let in")
-        return reports.run()
+        report = reports.run()
+        if experiment.clients > 15 + WATCHERS:
+            if ends is None:
+                raise InvalidRunError("nobody was let in")
+            report.verdict = ends
+        return report
 
     _playing(monkeypatch, play)
-    report = await Capacity(plan(NOBODY), Of.IDLE, "http", Search(first, 40, 0.01), seconds=0.6).play()
+    where = plan(NOBODY, conditions=(Condition("capacity", "<", asked),))
+    report = await Capacity(where, Of.IDLE, "http", Search(first, 40, 0.5), seconds=0.6).play()
+    assert (report.figures["capacity"], report.figures["fell_short_at"]) == figures
     assert (report.outcome, report.verdict.reasons) == (outcome, reasons)
-
-
-async def test_a_capacity_is_found_and_judged(monkeypatch: pytest.MonkeyPatch) -> None:
-    def play(_: Plan, experiment: Experiment) -> Report:
-        report = reports.run()
-        if experiment.clients > 15 + WATCHERS:
-            report.verdict = verdict(Outcome.FELL_SHORT, ["held is 18 (held<25)"])
-        return report
-
-    _playing(monkeypatch, play)
-    asked = (Condition("capacity", "<", 1_000),)
-    report = await Capacity(plan(NOBODY, conditions=asked), Of.IDLE, "http", Search(10, 40, 0.5), seconds=0.6).play()
-    assert report.figures == {"capacity": 15, "fell_short_at": 20}
-    assert report.tables[0].rows == [
-        ["10", "held", ""],
-        ["15", "held", ""],
-        ["20", "fell short", "held is 18 (held<25)"],
-    ]
-    assert report.outcome is Outcome.FELL_SHORT
-    assert report.verdict.reasons == [
-        "capacity is 15 (capacity<1000)", "15 idle connections held", "at 20: held is 18 (held<25)"
-    ]  # fmt: skip
-
-
-async def test_a_target_is_not_blamed_for_the_limit_of_the_generator(monkeypatch: pytest.MonkeyPatch) -> None:
-    def play(_: Plan, experiment: Experiment) -> Report:
-        report = reports.run()
-        if experiment.clients > 15 + WATCHERS:
-            report.verdict = verdict(Outcome.INVALID, ["300 ms late"])
-        return report
-
-    _playing(monkeypatch, play)
-    asked = (Condition("capacity", "<", 1_000),)
-    report = await Capacity(plan(NOBODY, conditions=asked), Of.IDLE, "http", Search(10, 40, 0.5), seconds=0.6).play()
-    assert report.outcome is Outcome.INVALID
-    assert report.verdict.reasons[1:] == [
-        "10 idle connections held", "at 20 the generator, not the target, was the limit: 300 ms late"
-    ]  # fmt: skip
+    assert report.tables[0].rows[0][:2] == [f"{first}", "invalid" if first == 20 else "held"]
 
 
 async def test_which_condition_gave_way_is_said() -> None:

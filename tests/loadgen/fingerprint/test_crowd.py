@@ -1,5 +1,6 @@
 """The cap on connections, and other limits that look like it."""
 
+import pytest
 import trio
 from trio.testing import MockClock
 
@@ -11,24 +12,30 @@ from tests.loadgen.fingerprint.plant import Plant
 from tests.loadgen.fingerprint.planted import planted
 
 
-async def crowd(plant: Plant, connections: int) -> Finding:
+@pytest.mark.parametrize(
+    ("plant", "connections", "expected"),
+    [
+        (Plant(per_address=37), 60, Found(value=37, how="503, FIN; other addresses are served")),
+        (Plant(per_address=37), 37, NoneSeen(looked=37)),
+        (Plant(resets=True), 60, Found(value=0, how="RST; other addresses are turned away as well")),
+        (Plant(reset_connection=31), 60, NoneSeen(looked=59, how="1 turned away")),  # which was a cap
+        # waitress accepts a hundred, and its kernel more: with 600 open nobody was served, and not a word of it
+        (Plant(at_once=30), 60, NoneSeen(looked=60, how="nobody else is answered meanwhile")),
+    ],
+)
+async def test_a_cap_on_an_address(
+    plant: Plant, connections: int, expected: Finding, autojump_clock: MockClock
+) -> None:
     async with planted(plant) as server:
-        return await per_address(Site(server.target, Options(connections=connections)))
+        assert await per_address(Site(server.target, Options(connections=connections))) == expected
 
 
-async def test_a_cap_on_an_address(autojump_clock: MockClock) -> None:
-    assert await crowd(Plant(per_address=37), 60) == Found(value=37, how="503, FIN; other addresses are served")
-    assert await crowd(Plant(per_address=37), 37) == NoneSeen(looked=37)
-
-
-async def test_a_server_that_holds_no_more(autojump_clock: MockClock) -> None:
-    """waitress accepts a hundred, and its kernel more: with 600 open nobody was served, and not a word of it."""
-    assert await crowd(Plant(at_once=30), 60) == NoneSeen(looked=60, how="nobody else is answered meanwhile")
-
-
-async def test_a_server_that_turns_everybody_away(autojump_clock: MockClock) -> None:
-    finding = await crowd(Plant(resets=True), 60)
-    assert finding == Found(value=0, how="RST; other addresses are turned away as well")
+async def test_a_short_deadline_is_no_cap(autojump_clock: MockClock) -> None:
+    """The first of many had been ended when the last came: that was the cap."""
+    async with planted(Plant(head_total=0.7)) as server:
+        finding = await per_address(Site(server.target, Options(connections=450)))
+    assert isinstance(finding, NoneSeen)
+    assert "ended later" in finding.how
 
 
 async def test_a_full_backlog_is_no_cap(autojump_clock: MockClock) -> None:

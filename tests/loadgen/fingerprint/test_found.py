@@ -12,7 +12,6 @@ from loadgen.fingerprint.found import (
     describe,
     longest,
     merge,
-    remark,
 )
 
 
@@ -42,13 +41,6 @@ from loadgen.fingerprint.found import (
 )
 def test_words(finding: Finding, unit: Unit, words: str) -> None:
     assert describe(finding, unit) == words
-
-
-def test_remarks() -> None:
-    assert remark(Found(value=1, how="408, FIN")) == "408, FIN"
-    assert remark(NoneSeen(looked=1)) == ""
-    assert remark(NotApplicable(why="no TLS")) == "no TLS"
-    assert remark(Failed(why="RST")) == "RST"
 
 
 def found(value: float, *others: float, how: str = "") -> Found:

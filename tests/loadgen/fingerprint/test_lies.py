@@ -4,7 +4,6 @@ In virtual time, one probe each. The wrong result is in the comment beside the r
 """
 
 from dataclasses import replace
-from typing import Final
 
 import pytest
 from trio.testing import MockClock
@@ -20,7 +19,6 @@ from tests.loadgen.fingerprint.plays import GOOD, SLACK, Rows, find, fingerprint
 SAMPLES_APART = 20 / 3
 
 HEAD, BODY, CHUNKED = "head_deadline_s", "body_deadline_s", "chunked_body_deadline_s"
-CROWD: Final = "connections_per_address"
 
 #: Each line that is complete starts the timer anew, which a byte a second never does: "10.0 s, a total deadline, good".
 BY_LINE = replace(GOOD, head_total=NEVER, head_line=10)
@@ -143,19 +141,6 @@ async def test_a_server_that_looks_at_its_deadlines_now_and_then_has_a_range(aut
 async def test_the_size_of_a_head(plant: Plant, autojump_clock: MockClock) -> None:
     result = await find(plant, "head_bytes")
     assert result.finding == Found(value=16_384, uncertainty=1, how="431, closing")
-
-
-async def test_one_reset_is_no_cap_on_connections(autojump_clock: MockClock) -> None:
-    crowd = await find(replace(GOOD, per_address=NEVER, reset_connection=31), CROWD, connections=60)
-    assert crowd.finding == NoneSeen(looked=59, how="1 turned away")
-
-
-async def test_a_short_deadline_is_no_cap_on_connections(autojump_clock: MockClock) -> None:
-    """The first of many had been ended when the last came: that was the cap."""
-    result = await find(replace(GOOD, per_address=NEVER, head_total=0.7), CROWD, connections=450)
-    assert isinstance(result.finding, NoneSeen)
-    assert "ended later" in result.finding.how
-    assert result.mark is not Mark.HARSH
 
 
 async def test_a_server_without_a_place_is_not_measured(autojump_clock: MockClock) -> None:
