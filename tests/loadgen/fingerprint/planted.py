@@ -166,8 +166,8 @@ class Conversation:
         self.h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 24)
         self.h11.receive_data(head)
         joined = Counter[bytes]()
-        for field in head.splitlines():
-            joined[field.partition(b":")[0]] += len(field)
+        for each in head.splitlines():
+            joined[each.partition(b":")[0]] += len(each)
         too_much = size > self.plant.max_head or head.count(b"\r\n") - 2 > self.plant.max_fields
         if too_much or max(joined.values()) > self.plant.max_joined:
             await self._answer(431, close=True)
