@@ -1,18 +1,59 @@
 """Every peer speaks the protocols that the catalogue names, so that a comparison compares the same thing."""
 
+import http.client
 import json
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
 
 import pytest
 import trio
 
 from loadgen import wire
 from loadgen.compare.catalogue import PEERS, Can, Peer
-from loadgen.compare.process import Server
-from loadgen.compare.relay import publishing
-from tests.loadgen.compare.speaking import HOST, PATIENCE, ask, member, serving
+from loadgen.compare.comparison import DEFAULT_PEERS_DIR
+from loadgen.compare.process import HOST, Server, running
+from loadgen.compare.relay import greet, publishing
 from tests.loadgen.stage import read_until
+from tests.support.peers import PATIENCE, Address, Chatter, chatter
+
+_PEERS_DIR = Path(DEFAULT_PEERS_DIR).expanduser()
+
+
+@asynccontextmanager
+async def serving(peer: Peer, *, ping_seconds: float = 20.0) -> AsyncIterator[Server]:
+    """Run a peer, or skip the test where it is not installed."""
+    home = _PEERS_DIR / peer.name
+    if not peer.kit.is_ready(home):
+        pytest.skip(f"{peer.name} is not installed here; loadgen compare --peers {peer.name} does it")
+
+    def command(work: Path, port: int) -> list[str]:
+        return peer.kit.command(home, work, port, ping_seconds)
+
+    async with running(command) as server:
+        if peer.relay:
+            await greet(server, peer.relay)
+        yield server
+
+
+def member(server: Server) -> AbstractAsyncContextManager[Chatter]:
+    return chatter(Address(HOST, server.port))
+
+
+async def ask(server: Server, method: str, path: str, body: bytes = b"", kind: str = "text/plain") -> tuple[int, bytes]:
+    """One request on a connection of its own."""
+    return await trio.to_thread.run_sync(partial(_ask, server.port, method, path, body, kind), abandon_on_cancel=True)
+
+
+def _ask(port: int, method: str, path: str, body: bytes, kind: str) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection(HOST, port, timeout=PATIENCE)
+    try:
+        connection.request(method, path, body=body or None, headers={"Content-Type": kind} if body else {})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
 
 
 async def pages(server: Server) -> None:
@@ -24,25 +65,23 @@ async def pages(server: Server) -> None:
 
 async def conversation(server: Server) -> None:
     async with member(server) as ann, member(server) as bob, member(server) as eve:
-        await ann.join("lobby")
-        await bob.join("lobby")
-        await eve.join("another")
+        assert ann.hello["protocol"] == "chat.v1"
+        for each, room in ((ann, "lobby"), (bob, "lobby"), (eve, "another")):
+            joined = await each.ask("join", room=room)
+            assert (joined["type"], joined["room"]) == ("joined", room)
         for number, text in enumerate(("hi", "h\u00e9 \U0001f600", "x" * 300), start=1):
-            await ann.say(type="publish", id=number, room="lobby", text=text)
-            ack = await ann.hear("ack")
-            assert (ack["id"], ack["room"], ack["offset"]) == (number, "lobby", number)
+            ack = await ann.ask("publish", room="lobby", text=text)
+            assert (ack["type"], ack["room"], ack["offset"]) == ("ack", "lobby", number)
             for each in (ann, bob):
-                heard = await each.hear("message")
+                heard = await each.next("message")
                 assert (heard["room"], heard["text"], heard["offset"]) == ("lobby", text, number)
                 assert heard["cursor"] == ack["cursor"]
-        await eve.say(type="publish", id=9, room="another", text="alone")
-        await eve.hear("ack")
-        assert (await eve.hear("message"))["text"] == "alone", "and nothing of the lobby"
+        await eve.ask("publish", room="another", text="alone")
+        assert (await eve.next("message"))["text"] == "alone", "and nothing of the lobby"
         async with member(server) as gone:
-            await gone.join("lobby")
-        await ann.say(type="publish", id=4, room="lobby", text="still here")
-        await ann.hear("ack")
-        assert (await ann.hear("message"))["text"] == "still here", "who left is not waited for"
+            await gone.ask("join", room="lobby")
+        await ann.ask("publish", room="lobby", text="still here")
+        assert (await ann.next("message"))["text"] == "still here", "who left is not waited for"
 
 
 async def dial(server: Server) -> trio.SocketStream:
@@ -109,9 +148,8 @@ async def a_held_poll_is_woken(server: Server) -> None:
         with trio.fail_after(PATIENCE):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(poll)
-                await ann.join("held")
-                await ann.say(type="publish", id=1, room="held", text="wake up")
-                await ann.hear("ack")
+                await ann.ask("join", room="held")
+                await ann.ask("publish", room="held", text="wake up")
         assert [message["text"] for message in pages[0]["messages"]] == ["wake up"]
         assert pages[0]["cursor"] != cursor
 
