@@ -63,14 +63,6 @@ async def test_the_ends_of_a_search(
     assert [size for size, _ in search.trials] == sizes
 
 
-async def test_a_generator_that_gives_way_ends_it() -> None:
-    search = Search(first=10, most=1_000, precision=0.1)
-    ended = await search.run(_trial(1_000, generator=50))
-    assert ended is not None
-    assert ended.outcome is Outcome.INVALID
-    assert (search.held, search.fell_short) == (40, None)
-
-
 async def test_one_disturbance_of_this_machine_does_not_end_it() -> None:
     """Of two runs beside each other's load one found 400 and the other 50."""
     sound, tried = _trial(45), []

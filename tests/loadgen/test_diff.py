@@ -134,12 +134,6 @@ def test_rounds_that_do_not_overlap_are_beyond_chance() -> None:
     assert moved(before, _rounds([2.7, 2.9])) == {}, "two rounds are chance"
 
 
-def test_a_fingerprint_s_deadlines_are_neither_better_nor_worse() -> None:
-    one = reports.fingerprint()
-    other = changed(one, head_deadline_s=30.0, limits_good=2.0)
-    assert moved(one, other) == {"head_deadline_s": "moved", "limits_good": "worse"}
-
-
 def test_an_invalid_run_is_not_compared() -> None:
     report = compare(recorded("run-a"), recorded("run-invalid"), "a to b")
     assert report.exit_code == 3
@@ -221,6 +215,8 @@ def test_what_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         ("malformed_accepted", 1.0, 20.0, "worse"),  # counted at the attackers, and judged
         ("own_cpu_us_per_client", 50.0, 900.0, "moved"),  # the generator's, not the server's
         ("received_bytes_per_s", 1000.0, 10_000.0, "moved"),
+        ("head_deadline_s", 10.0, 30.0, "moved"),  # a deadline may be too long or too short
+        ("limits_good", 3.0, 2.0, "worse"),
     ],
 )
 def test_whose_a_figure_is(figure: str, before: float, after: float, mark: str) -> None:

@@ -12,15 +12,14 @@ the connection: node and haproxy do that. So an end counts only if the requests 
 import socket
 from collections.abc import Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 import trio
 
 from loadgen.fingerprint.found import Failed, Finding, Found, NoneSeen, NotApplicable, Unit
 from loadgen.fingerprint.practice import Mark, Probe
-from loadgen.fingerprint.site import NotServedError, Site, tried
+from loadgen.fingerprint.site import NotServedError, Site, tried, while_sending
 from loadgen.line import EndedError, Line
 from loadgen.sockets import SockDiag
 
@@ -82,8 +81,7 @@ def lowest(fates: Mapping[int, Finding]) -> Finding:
     return Found(value=fastest, how=f"even {how}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Page:
+class _Page(NamedTuple):
     request: bytes
     size: int
 
@@ -106,24 +104,15 @@ def _enough(site: Site, rate: int) -> int:
 async def _read_at(site: Site, rate: int, page: _Page) -> Found | NoneSeen:
     tick, requests = site.options.pace / _LOOKS, page.request * -(-_enough(site, rate) // page.size)
     with closing(SockDiag()) as sock_diag:
-        async with (
-            site.dial(options=_SIPS) as line,
-            trio.open_nursery() as nursery,
-        ):
-            nursery.start_soon(_ask, line, requests)
+        async with site.dial(options=_SIPS) as line:
             begun = trio.current_time()
-            await trio.sleep(_DEFERRED_SECONDS)
-            # the server's socket is not in this kernel if it is on another machine or behind address translation
-            known = site.target.on_loopback and sock_diag.closed(line.fileno) is False
-            kernel = sock_diag if known else None
-            announced = await _take(line, rate, tick, site.until, kernel)
+            # if the server stops reading because we do not read, the sending is cancelled with the reader
+            read = partial(_take, site, line, rate, tick, sock_diag)
+            kernel, announced = await while_sending(line, [requests], read)
             ended, seconds, doubt = _ended(line, kernel), trio.current_time() - begun, tick + site.doubt(line)
-            nursery.cancel_scope.cancel()
-    if ended and announced:
-        raise NotServedError("it closes after some answers; give --read-path of a large page")
-    if not ended and not known:
+    if not ended and kernel is None:
         raise NotServedError("only the kernel shows it, and the server's end is not on this machine")
-    if ended and len(requests) > _AT_ONCE_BYTES:
+    if ended and (announced or len(requests) > _AT_ONCE_BYTES):
         raise NotServedError(
             f"{rate:,} B/s: {ended} after {seconds:.0f} s, perhaps because of so many requests;"
             " give --read-path of a large page"
@@ -131,21 +120,21 @@ async def _read_at(site: Site, rate: int, page: _Page) -> Found | NoneSeen:
     return Found(value=seconds, uncertainty=doubt, how=ended) if ended else NoneSeen(looked=seconds)
 
 
-async def _ask(line: Line, requests: bytes) -> None:
-    # if the server stops reading because we do not read, this blocks until it is cancelled with the reader
-    with suppress(EndedError):
-        await line.send(requests)
-
-
 def _ended(line: Line, kernel: SockDiag | None) -> str:
     return line.ending or ("closed" if kernel is not None and kernel.closed(line.fileno) else "")
 
 
-async def _take(line: Line, rate: int, tick: float, until: float, kernel: SockDiag | None) -> bool:
-    """Read `rate` bytes a second until the connection ends; return whether the server announced a close."""
+async def _take(site: Site, line: Line, rate: int, tick: float, diag: SockDiag) -> tuple[SockDiag | None, bool]:
+    """Read `rate` bytes a second until the connection ends.
+
+    Return the kernel, if that knows the server's socket (not on another machine, or behind address translation), and
+    whether the server announced a close.
+    """
+    await trio.sleep(_DEFERRED_SECONDS)
+    kernel = diag if site.target.on_loopback and diag.closed(line.fileno) is False else None
     allowance, tail, announced = 0.0, b"", False
     due = trio.current_time()
-    while due < until and not _ended(line, kernel):
+    while due < site.until and not _ended(line, kernel):
         due += tick
         allowance += rate * tick
         with trio.move_on_at(due), suppress(EndedError):
@@ -155,7 +144,7 @@ async def _take(line: Line, rate: int, tick: float, until: float, kernel: SockDi
                 tail = (tail + data.lower())[-4096:]
                 announced = announced or _GOODBYE in tail
         await trio.sleep_until(due)
-    return announced
+    return kernel, announced
 
 
 PROBES: Final = (

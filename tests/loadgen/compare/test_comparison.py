@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from loadgen.compare import comparison
-from loadgen.compare.catalogue import PEERS, SCRIPTS, Can, Kit, MissingError, Peer, Script
+from loadgen.compare.catalogue import PEERS, Can, Kit, MissingError, Peer, Script
 from loadgen.compare.comparison import Comparison
 from loadgen.compare.measure import ENDPOINT, Meter
 from loadgen.compare.results import Sample, Scenario, Sizes
@@ -242,10 +242,3 @@ async def test_ctrl_c_during_an_installation_ends_with_a_report(tmp_path: Path) 
     report = await match(tmp_path, peers, [EVERYTHING["idle"]], told=[]).play()
     assert report.outcome is Outcome.INTERRUPTED
     assert table(report, "Servers").rows[0][2] == "apt install it"
-
-
-def test_every_python_peer_says_what_it_needs() -> None:
-    for kit in (each.kit for each in PEERS.values() if isinstance(each.kit, Script)):
-        assert isinstance(kit.requirements(), list)
-    assert Script("aiohttp_chat.py").requirements() == ["aiohttp"]
-    assert (SCRIPTS / "node_ws" / "package.json").exists()

@@ -44,14 +44,6 @@ async def test_over_tls_the_cases_are_the_same(tmp_path: Path) -> None:
     assert only(report, "ok") == {case.id for case in cases}, reasons(report)
 
 
-async def test_ours_is_not_blamed_for_its_limits() -> None:
-    async with serving(echo=True) as server:
-        where = target.find(f"http://{server.address.host}:{server.address.port}")
-        report = await play(Options(target=where, path="/echo"), select(["9.1.*,9.3.5,10.*"]), Progress())
-    assert len(only(report, "not exercised")) == 8, reasons(report)
-    assert report.outcome is Outcome.NOT_EXERCISED
-
-
 @contextmanager
 def websockets_echo() -> Iterator[int]:
     """The library's own asyncio server, in a thread; its port."""

@@ -101,7 +101,3 @@ def test_the_nature_of_a_deadline(
     if isinstance(finding, Found | NoneSeen):
         assert finding.how.endswith(nature)
         assert nature or not finding.how
-
-
-def test_one_way_has_no_nature() -> None:
-    assert longest({"stalled": found(10, how="408")}) == found(10, how="408")

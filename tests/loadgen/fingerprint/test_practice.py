@@ -69,12 +69,3 @@ def test_units_are_in_the_names() -> None:
 def test_figures_are_the_limits_and_a_count_of_each_mark() -> None:
     assert FIGURES.keys() == LIMITS.keys() | COUNTS.keys()
     assert {f"limits_{each}" for each in Mark if each} < COUNTS.keys()
-
-
-def test_bounds_in_words() -> None:
-    assert HEAD.bounds == "5 to 30 s"
-    assert FLOOR.bounds == "at most 1,024 B/s"
-    assert CROWD.bounds == "at least 300 connections"
-    assert MEANWHILE.bounds == "at least 99%"
-    assert TYPIST.bounds == "yes"
-    assert IDLE.bounds == "none"
