@@ -30,7 +30,7 @@ from chatserver.api.request import Request
 from chatserver.api.routes import Routes
 from chatserver.api.services import log_failure
 from chatserver.chat.hub import Hub
-from chatserver.chat.member import PollWaiter
+from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.room import Room
 from chatserver.edge.closes import CloseStats
 from chatserver.edge.requests import date_now, too_many_unfinished
@@ -41,7 +41,7 @@ from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.states import State
 from chatserver.net.transport import PLAIN
-from chatserver.net.wheel import TICK_MICROSECONDS, ticks
+from chatserver.net.wheel import TICK, TICK_MICROSECONDS, ticks
 from chatserver.protocol import sse
 from chatserver.protocol.errors import HttpError, MessageError
 from chatserver.protocol.head import Head
@@ -91,6 +91,7 @@ class HttpExchanges:
         self._routes = routes
         self._pages = pages
         self._serving_deadline = settings.serving_deadline
+        self._heartbeat_interval = settings.heartbeat_interval
         self._bucket = TokenBucket(settings.request_rate, burst=settings.request_rate * REQUEST_BURST)
         self._identities = identities
         self._tasks, self._slow_tasks = tasks, slow_tasks
@@ -299,10 +300,17 @@ class HttpExchanges:
         )  # fmt: skip
         self._connections.drop_inbox(connection)
         connection.rate = 0  # no more requests: from now on it counts the bytes received, see StreamHandler
-        self._connections.enter(connection, State.STREAM, member)
+        self.stream_on(connection, member)
         self._connections.send(connection, head + answer.preface)
         self._hub.deliver(member)
         return False
+
+    def stream_on(self, connection: Connection, member: Member) -> None:
+        """Enter STREAM until the next heartbeat or, if that is earlier, the end of the sign-in."""
+        expires = member.room.members[member].expires
+        left = math.inf if expires is None else expires - trio.current_time()
+        span = ticks(max(left, TICK)) if left < self._heartbeat_interval else None
+        self._connections.enter(connection, State.STREAM, member, span=span)
 
 
 def _shrink(request: Request, answer: Later | Next) -> None:

@@ -122,7 +122,7 @@ class StreamHandler(WaitingHandler):
         member = context_of(connection, Member)
         if self._has_ended(connection, member) or self._connections.judge.outstanding(connection):
             return
-        self._connections.enter(connection, State.STREAM, member)
+        self._exchanges.stream_on(connection, member)
         self._connections.send(connection, sse.HEARTBEAT)  # last, since the send may close the connection
 
     def faulted(self, connection: Connection) -> None:
