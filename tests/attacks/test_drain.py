@@ -144,20 +144,6 @@ async def test_a_publish_in_progress_is_acknowledged() -> None:
             assert await peer.rest() == b""
 
 
-async def test_a_request_that_is_not_complete_at_the_end_is_told_so() -> None:
-    async with (
-        serving(drain_timeout=3.0) as server,
-        connect(server.address) as typist,
-        connect(server.address) as sender,
-    ):
-        await typist.send(b"GET /readyz HTTP/1.1\r\nHost: t\r\n")
-        await sender.send(request("POST", "/rooms/lobby/messages", b"last words")[:-5])
-        await server.in_phase("body")
-        await drain(server)
-        await check_sent_away(typist)
-        await check_sent_away(sender)
-
-
 async def test_no_peer_can_delay_a_drain() -> None:
     """The peer answers no close frame, and has a long deadline for that. A second signal: tests/e2e/test_process.py."""
     async with serving(drain_timeout=1.0, close_deadline=600.0) as server, chatter(server.address) as stubborn:

@@ -50,9 +50,12 @@ async def late(server: Serving, peer: Peer, part: bytes) -> None:
 
 
 async def cut_short(server: Serving, peer: Peer, part: bytes) -> None:
+    """As a drain does in the end, see test_planted_steps.py."""
     for connection in filter(None, list(server.server.parts.connections.table)):
         server.server.parts.farewell.cut_short(connection)
-    assert (await peer.response()).error == "draining"
+    answer = await peer.response()
+    assert (answer.status, answer.error, answer.headers["connection"]) == (503, "draining", "close")
+    assert 1 <= int(answer.headers["retry-after"]) <= 6
 
 
 @pytest.mark.parametrize("part", [HEAD, BODY], ids=["head", "body"])
