@@ -93,14 +93,6 @@ def make_older(path: Path, version: int, texts: Sequence[str]) -> sqlite3.Connec
     return connection
 
 
-async def test_a_database_without_an_index_is_indexed(path: Path) -> None:
-    make_older(path, 1, ["apple"] * 100).close()
-    async with running(SqliteLog(str(path))) as log:
-        assert (await log.index.find(APPLE)).hits
-        await indexed(log)
-    assert in_index(path) == list(range(1, 101))
-
-
 @pytest.mark.parametrize(
     "version", [6, len(schema_module.MIGRATIONS)], ids=("words of FTS5", "another version of words")
 )

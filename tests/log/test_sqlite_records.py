@@ -22,6 +22,7 @@ from chatserver.log import sqlite_readers as readers_module
 from chatserver.log import sqlite_retention as retention_module
 from chatserver.log import sqlite_writer as writer_module
 from chatserver.log.changes import RoomEnd
+from chatserver.log.index import Question
 from chatserver.log.interface import SCRUB_WITHIN, Head, Kind, State
 from chatserver.log.sqlite import SqliteLog
 from chatserver.log.sqlite_file import BUSY_TIMEOUT
@@ -52,6 +53,7 @@ async def test_a_log_of_the_first_schema_goes_on(path: Path, clock: Clock) -> No
             assert await log.head("empty") == Head(2, 1 + restart)
             records = await log.read("lobby", after=0, limit=10)
             assert texts(records)[1:3] == ["hello", "grüß 👋\nquote ' and \""]
+            assert 2 in [hit.record.offset for hit in (await log.index.find(Question(("hello",)))).hits]
             assert [(record.kind, record.mentions) for record in records[:3]] == [(Kind.MESSAGE, ())] * 3
             if restart:
                 assert records[1].state == State(reactions=(("👍", 1),))

@@ -73,24 +73,6 @@ async def test_a_fault_is_the_outcome_of_its_job_only(pool: ThreadPool, seen: li
     assert await pool.run(lambda: "well") == "well"
 
 
-async def test_the_receiver_of_an_outcome_may_submit_another_job(pool: ThreadPool) -> None:
-    done = trio.Event()
-    times = 0
-
-    def again(outcome: Outcome[None]) -> None:
-        nonlocal times
-        times += 1
-        if times == 20:
-            done.set()
-        else:
-            pool.start(lambda: None, again)
-
-    pool.start(lambda: None, again)
-    await done.wait()
-    assert await pool.run(lambda: times) == 20
-    assert not pool.busy
-
-
 async def test_an_outcome_is_posted_or_comes_between_passes(pool: ThreadPool, seen: list[Outcome[object]]) -> None:
     posted: list[Callable[[], object]] = []
 
@@ -153,21 +135,11 @@ async def test_consecutive_jobs_use_one_thread() -> None:
     assert len({await pool.run(threading.current_thread) for _ in range(50)}) == 1
 
 
-async def test_an_idle_thread_ends_and_the_next_job_has_a_new_one(
-    pool: ThreadPool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(threads, "IDLE_TIMEOUT", 0.01)
-    for _ in range(3):
-        thread = await pool.run(threading.current_thread)
-        thread.join(60)
-        assert not thread.is_alive()
-        assert not pool.busy
-
-
 async def test_jobs_submitted_while_threads_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many pools at once make the race likely."""
     monkeypatch.setattr(threads, "IDLE_TIMEOUT", 0.0)
     used: set[threading.Thread] = set()
+    pools = [ThreadPool(size) for size in (1, 2, 3) for _ in range(4)]
 
     async def ask(pool: ThreadPool) -> None:
         for _ in range(20):
@@ -175,12 +147,13 @@ async def test_jobs_submitted_while_threads_end(monkeypatch: pytest.MonkeyPatch)
 
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
-            for pool in [ThreadPool(size) for size in (1, 2, 3) for _ in range(4)]:
+            for pool in pools:
                 for _ in range(4):
                     nursery.start_soon(ask, pool)
     for thread in used:
         thread.join(60)
     assert not any(thread.is_alive() for thread in used)
+    assert not any(pool.busy for pool in pools)
 
 
 async def test_an_idle_thread_keeps_nothing_of_its_last_job(pool: ThreadPool, monkeypatch: pytest.MonkeyPatch) -> None:
