@@ -45,7 +45,9 @@ async def test_calls_and_scripts(it: Keeping) -> None:
     assert shard.failures == 0
     with pytest.raises(SharedError, match="wrong kind"):
         await shard.call(b"LPUSH", key, b"1")
-    assert (shard.failures, shard.up) == (1, True), "the server refuses, and is up"
+    with pytest.raises(SharedError, match="wrong kind"):
+        await shard.run_script(Script("return redis.call('LPUSH', KEYS[1], 1)"), [key])
+    assert (shard.failures, shard.up) == (2, True), "the server refuses, and is up"
 
 
 async def test_a_message_reaches_all_processes_of_its_chat_and_no_others(servers: list[Valkey]) -> None:
@@ -64,6 +66,7 @@ async def test_the_shard_of_a_key_does_not_depend_on_the_order_of_servers(server
     places = [[each.of(key).name for key in keys] for each in shards]
     assert places[0] == places[1]
     assert len(set(places[0])) == 2
+    assert open_shards("valkey://[::1]:6379", "chat").all[0].name == "[::1]:6379"
 
 
 async def test_a_server_that_dies_and_returns_empty(doomed: Valkey) -> None:
@@ -86,6 +89,9 @@ async def test_a_server_that_dies_and_returns_empty(doomed: Valkey) -> None:
         assert await it.shard.run_script(ECHO, ["a"], "x") == [b"a", b"x"]
         it.shards.tell(b"hi")
         await eventually(lambda: it.heard == [b"hi"])
+        doomed.kill()
+        await it.up(0)
+        assert it.events() == ["shard_lost", "shard_found", "shard_lost"]
 
 
 async def test_an_end_that_the_library_noticed_first_is_told_in_words(
@@ -103,8 +109,11 @@ async def test_an_end_that_the_library_noticed_first_is_told_in_words(
         assert it.reasons() == ["it has closed the connection"]
 
 
-async def test_another_shard_takes_the_message_of_a_lost_one(servers: list[Valkey], doomed: Valkey) -> None:
-    url = url_of([*servers[:1], doomed])
+async def test_another_shard_takes_the_message_of_a_lost_one(
+    servers: list[Valkey], doomed: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(valkey, "CHECK_INTERVAL", PATIENCE)  # its end is noticed without a check
+    url = url_of([doomed, *servers[:1]])
     async with keeping(url, "ours") as ann, keeping(url, "ours") as bob:
         for each in (ann, bob):
             await each.up(2)
@@ -123,7 +132,7 @@ async def test_a_server_that_hangs_costs_one_deadline(doomed: Valkey, monkeypatc
             hasty.setattr(valkey, "CALL_DEADLINE", 0.2)
             with pytest.raises(SharedError, match="timed out"):
                 await it.shard.call(b"GET", "a")
-            assert not it.shard.up
+            assert (it.shard.failures, it.shard.up) == (1, False)
             for _ in range(100):
                 with pytest.raises(SharedError, match="away"):
                     await it.shard.call(b"GET", "a")
@@ -137,6 +146,7 @@ async def test_a_server_that_hangs_is_noticed_without_calls(doomed: Valkey, monk
         await it.up()
         with doomed.held_up():
             await it.up(0)
+        assert it.reasons() == ["it does not answer"]
         await it.up()
 
 
@@ -151,7 +161,8 @@ async def test_a_cancelled_call_affects_no_other(it: Keeping) -> None:
     assert it.shard.failures == 0
 
 
-async def test_a_server_that_takes_no_writes_counts_as_lost(tmp_path: Path) -> None:
+async def test_a_server_that_takes_no_writes_is_never_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(valkey, "CHECK_INTERVAL", PATIENCE)
     with valkeys(tmp_path, 1, "--min-replicas-to-write", "1") as [server]:
         async with keeping(url_of([server])) as it:
             await eventually(lambda: "shard_lost" in it.events())
