@@ -38,7 +38,7 @@ class Datagrams:
             try:
                 self._socket.sendto(message, path)
             except OSError:
-                continue  # the worker is gone, or its queue is full: it will ask for what it lacks
+                continue  # the worker is gone, or its queue is full: it will ask for what it lacks; or ours is closed
 
     async def run(self) -> None:
         """Receive messages until cancelled. Raises OSError if the socket cannot be made."""
@@ -48,12 +48,9 @@ class Datagrams:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
             bound.bind(str(self._path))
             self._socket = bound
-            try:
-                while True:
-                    await trio.lowlevel.wait_readable(bound)
-                    self._take(bound)
-            finally:
-                self._socket = None
+            while True:
+                await trio.lowlevel.wait_readable(bound)
+                self._take(bound)
 
     def _take(self, bound: socket.socket) -> None:
         for _ in range(RECEIVE_BATCH):

@@ -288,18 +288,6 @@ async def test_a_read_marker_is_told_where_only_the_count_is_known(pair: Pair) -
     assert window.reads("lobby") == [41]
 
 
-async def test_kicks_and_hints_reach_the_others(pair: Pair) -> None:
-    ours, other = pair
-    heard: list[object] = []
-    ours.cluster.on_hint = heard.append
-    ours.cluster.on_kick = lambda user, room: heard.append((user, room))
-    other.cluster.hint("*signouts")
-    other.cluster.hint("*signouts")
-    other.cluster.kick("u_bob", "lobby")
-    await trio.sleep(SAID)
-    assert heard == ["*signouts", ("u_bob", "lobby")]
-
-
 @pytest.mark.parametrize("act", ["hint", "kick", "types", "moved"])
 async def test_what_is_sent_waits_for_no_heartbeat(air: Air, pair: Pair, act: str) -> None:
     _, other = pair

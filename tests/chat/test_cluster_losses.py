@@ -23,18 +23,6 @@ from tests.support.chatting import Chatting, SmallSettings
 from tests.support.scripted import Peer
 
 
-async def test_two_processes_agree_after_an_interruption(air: Air, pair: Pair) -> None:
-    for number, process in enumerate(pair):
-        await process.join(number)
-    await trio.sleep(SAID)
-    air.spoil = lambda message: []
-    await trio.sleep(EXPIRY + SAID)
-    assert [process.people() for process in pair] == [{0}, {1}]
-    air.spoil = lambda message: [message]
-    await trio.sleep(MENDED)
-    assert [process.people() for process in pair] == [{0, 1}] * 2
-
-
 @pytest.mark.parametrize("stays", [True, False])
 async def test_a_departure_whose_report_was_lost_is_learned(air: Air, pair: Pair, *, stays: bool) -> None:
     """The report of all rooms that follows does not name the room, and may name no room at all."""
@@ -171,19 +159,22 @@ async def test_a_message_that_comes_again_or_late_is_ignored() -> None:
     assert (await it.people(), it.kicks) == (0, ["u_bob"])
 
 
-async def test_a_kick_whose_message_was_lost_comes_with_the_next(air: Air, pair: Pair) -> None:
+async def test_hints_and_kicks_arrive_and_a_lost_kick_comes_with_the_next(air: Air, pair: Pair) -> None:
     """A moderator was told that the user was out, and the worker that lost the one datagram kept the connection."""
     ours, other = pair
-    kicks: list[str] = []
-    ours.cluster.on_kick = lambda user, room: kicks.append(user)
+    heard: list[object] = []
+    ours.cluster.on_hint = heard.append
+    ours.cluster.on_kick = lambda user, room: heard.append((user, room))
     await trio.sleep(SAID)
     air.spoil = lambda message: []
     other.cluster.kick("u_bob", "lobby")
     await trio.sleep(1.1 * REPORT_INTERVAL)
     air.spoil = lambda message: [message]
     other.cluster.kick("u_eve", "lobby")
+    for _ in range(2):
+        other.cluster.hint("*signouts")
     await trio.sleep(EXPIRY + SAID)
-    assert kicks == ["u_bob", "u_eve"]
+    assert heard == ["*signouts", ("u_bob", "lobby"), ("u_eve", "lobby")]
     assert air.said[-1].repeated == []
 
 

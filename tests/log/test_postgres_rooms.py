@@ -9,7 +9,7 @@ from chatserver.log.interface import RoomSummary
 from chatserver.log.postgres import PostgresLog
 from chatserver.log.postgres_connection import SCHEMA_NAME
 from chatserver.log.postgres_readers import _ROOMS
-from tests.log.support import START_MS, Clock, fill, running
+from tests.log.support import START_MS, running
 
 ROOMS = 5_000
 
@@ -37,14 +37,3 @@ async def test_a_list_reads_only_the_periods_that_it_needs(postgres_schema: str)
         kept = [number for number in range(ROOMS, 0, -1) if number % 3 < 2][:15]
         expected = [RoomSummary(f"room-{number}", 2 - number % 3, 2) for number in kept]
         assert await log.rooms(15) == expected
-
-
-async def test_within_ten_seconds_the_order_is_that_of_the_messages(postgres_tables: str) -> None:
-    clock = Clock()
-    async with running(PostgresLog(postgres_tables, wall_ms=clock)) as log:
-        clock.ms = START_MS // 10_000 * 10_000 + 9_990
-        for room in ("d", "a", "c", "b", "a"):  # the third is written in the next period
-            clock.ms += 4
-            await fill(log, 1, room)
-        assert [each.room for each in await log.rooms(3)] == ["a", "b", "c"]
-        assert [each.room for each in await log.rooms(9)] == ["a", "b", "c", "d"]

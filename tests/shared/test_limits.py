@@ -45,13 +45,6 @@ async def test_any_content_of_a_bucket_refuses_for_a_short_time_only(it: Keeping
     assert 0 < level <= RARE.span * MAX_DEBT + 1
 
 
-async def test_a_bucket_of_another_type(it: Keeping) -> None:
-    await it.shard.call(b"LPUSH", it.shards.key("a"), b"x")
-    with pytest.raises(SharedError):
-        await take_one(it, "a")
-    assert it.shard.up
-
-
 async def test_spending_adds_up_and_the_debt_is_bounded(it: Keeping) -> None:
     keys = [it.shards.key(key) for key in ("a", "b")]
     told = [Spent(keys[0], RARE.interval, RARE.span, 3), Spent(keys[1], RARE.interval, RARE.span, 1000)]
