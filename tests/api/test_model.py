@@ -323,6 +323,6 @@ def is_stopped(server: Serving) -> bool:
 
 @pytest.mark.parametrize("engine", ["memory:", "sqlite:{folder}/chat.db"])
 @given(acts=st.lists(ACT, min_size=15, max_size=60))
-@examples(8)
+@examples(5)
 def test_the_chat_is_as_the_model(engine: str, acts: list[Act]) -> None:
     trio.run(play, acts, engine)
