@@ -8,7 +8,6 @@ newest offset of each room is kept for it, up to a bound. Hints beyond it, or fo
 """
 
 import errno
-import os
 import socket
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -21,8 +20,6 @@ import trio
 from chatserver.log.file_lock import FileLock
 from chatserver.log.interface import LogOpenError, OnHints
 
-#: Bytes in the path of a Unix socket that both Linux and macOS accept.
-MAX_PATH = 103
 #: Rooms in one datagram, and its bytes at most; the name of a room has up to 64.
 ROOMS_PER_DATAGRAM, MAX_DATAGRAM = 64, 8 * 1024
 #: Datagrams received before other tasks run; Linux queues 10, or as many as /proc/sys/net/unix/max_dgram_qlen says.
@@ -53,8 +50,6 @@ class Neighbours:
 
     def open(self) -> None:
         """Bind the socket, so that hints arrive from now on. Raises LogOpenError."""
-        if len(os.fsencode(self._path)) > MAX_PATH:
-            raise LogOpenError(f"{self._path} is too long for a socket: {MAX_PATH} bytes are the most")
         try:
             self._path.unlink(missing_ok=True)  # left by an earlier process with our number
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -62,7 +57,7 @@ class Neighbours:
             self._socket.bind(str(self._path))
         except OSError as error:
             self.close()
-            raise LogOpenError(f"cannot listen at {self._path}: {error.strerror}") from error
+            raise LogOpenError(f"cannot listen at {self._path}: {error}") from error
 
     def close(self) -> None:
         """Stop sending and receiving. The socket's file stays: the next process with our number may have made it."""

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatserver.log.interface import LogOpenError
-from chatserver.log.neighbours import MAX_PATH, MAX_UNSENT, Neighbours
+from chatserver.log.neighbours import MAX_UNSENT, Neighbours
 from tests.log.support import neighbours_in
 from tests.support.serving import eventually
 
@@ -101,11 +101,11 @@ def test_garbage_is_ignored(datagrams: list[bytes]) -> None:
 
 
 def test_a_long_or_missing_path_is_refused_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    long = tmp_path / ("x" * MAX_PATH)
-    with pytest.raises(LogOpenError, match="too long for a socket"):
+    long = tmp_path / ("x" * 200)
+    with pytest.raises(LogOpenError, match=r"cannot listen at .*: AF_UNIX path too long"):
         Neighbours(long, 0, 2).open()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(LogOpenError, match="cannot listen at no/0: No such file"):
+    with pytest.raises(LogOpenError, match=r"cannot listen at no/0: .*No such file"):
         Neighbours(Path("no"), 0, 2).open()
     with pytest.raises(LogOpenError, match="cannot make no/writing: No such file"):
         Neighbours(Path("no"), 0, 2).lock("writing")

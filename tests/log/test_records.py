@@ -89,14 +89,6 @@ async def test_only_the_last_edit_has_a_text(log: Log, news: list[list[Record]])
     assert told.empties == 2
 
 
-async def test_edits_of_one_message_in_one_group_leave_one_text(log: Log) -> None:
-    await append(log, draft("one"))
-    await append(log, edit(1, "two"))
-    outcomes = await submit_all(log, [edit(1, "three"), react(1), edit(1, "four")])
-    assert [outcome.record.empties for outcome in outcomes if isinstance(outcome, Stored)] == [2, 0, 3]
-    assert texts(await read(log)) == ["four", "", "", "", "four"]
-
-
 async def test_a_deletion_removes_the_text_and_all_its_edits_and_reactions(log: Log, news: list[list[Record]]) -> None:
     await append(log, replace(draft("secret"), mentions=("u_bob",)))
     await append(log, edit(1, "secret too"))
