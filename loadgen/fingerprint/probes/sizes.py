@@ -117,8 +117,8 @@ _LINE_BYTES: Final = 4000
 _NAME: Final = "x{:04}"
 _FIELD_OVERHEAD: Final = len(_NAME.format(0)) + 4
 
-#: Between a head and its last line end. What comes at once may pass as one read, however much it is.
-_HEAD_PAUSE_SECONDS: Final = 0.05
+#: Between a head and its last line end, for the server to read it: what it reads at once may pass, however much it is.
+_HEAD_PAUSE_SECONDS: Final = 0.3
 
 #: The most that is sent at once, so that nothing large is ever in memory.
 _BLOCK: Final = b" " * 65_536
