@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import trio
 
@@ -52,8 +52,6 @@ RETENTION_SCRUB = 3600.0
 SCRUB_PAUSE = 0.01
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 class _Opened(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from chatserver.log import memory, postgres_writer, sqlite_writer
+from chatserver.log import interface, memory, postgres_writer, sqlite_writer
 from chatserver.log.database import DatabaseLog
 from chatserver.log.index import Question
 from chatserver.log.interface import KEY_LIFETIME_MS, MAX_GROUP, MAX_READ, Head, Log, LogUnavailable, Record, Stored
@@ -195,6 +195,8 @@ async def test_identity(log: Log) -> None:
     assert 4 <= len(log.identity.epoch) <= 8
     assert set(log.identity.epoch) <= set("abcdefghijklmnopqrstuvwxyz0123456789")
     assert len(log.identity.secret) == 16
+    assert len({log.identity.epoch, *[interface.new_identity().epoch for _ in range(5)]}) == 6
+    assert len({log.identity.secret, *[interface.new_identity().secret for _ in range(5)]}) == 6
 
 
 async def test_a_closed_log_refuses_everything(closed_log: Log) -> None:
@@ -255,9 +257,3 @@ async def test_drafts_submitted_before_the_end_are_stored_and_told(closed_log: L
     stored = [answer.record for answer in answers if isinstance(answer, Stored)]
     assert offsets(stored) == offsets(told) == list(range(1, 2 * MAX_GROUP + 2))
     assert closed_log.statistics().pending == 0
-
-
-async def test_statistics(log: Log) -> None:
-    await submit_all(log, [draft(key="k"), draft(key="k"), draft()])
-    found = log.statistics()
-    assert (found.pending, found.groups, found.failures) == (0, 1, 0)

@@ -252,18 +252,6 @@ async def test_an_emptied_room_goes_on_over_a_restart_and_a_clock_set_back(path:
         assert (record.offset, record.time) == (4, before)
 
 
-async def test_every_new_file_has_a_new_epoch(tmp_path: Path) -> None:
-    identities = []
-    for number in range(5):
-        log = SqliteLog(str(tmp_path / f"{number}.db"))
-        with pytest.raises(LogUnavailable):
-            _ = log.identity
-        async with running(log):
-            identities.append(log.identity)
-    assert len({identity.epoch for identity in identities}) == 5
-    assert len({identity.secret for identity in identities}) == 5
-
-
 async def test_an_older_schema_is_migrated_whole_or_not_at_all(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     await fill(path, 3)
     kept = schema_module.MIGRATIONS
