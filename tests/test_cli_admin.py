@@ -136,7 +136,7 @@ async def test_a_refusal_by_the_server_names_the_flag(server: Serving, admin: Ad
         (("sanctions", "--limit", "0"), 2, "--limit: "),
         (("kick", "--room", "lobby", "--user", ""), 2, "--user: "),
         (("delete", "--room", "lobby", "--offset", "0"), 2, "--offset: the offset of a message"),
-        (("audit", "--after", "-5"), 2, "--after: '-5' is not a cursor"),
+        (("audit", "--after", "-5"), 2, "--after: '-5'; the id of an entry"),
     ):
         assert (got := await admin.run(*flags))[:2] == (code, ""), flags
         assert got[2].startswith(f"chatserver: {said}"), got
