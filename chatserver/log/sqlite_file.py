@@ -52,9 +52,8 @@ def lock_file(database: Path) -> FileLock:
         undo.pop_all()
     # On a full disk the number cannot be written; the lock works without it.
     with suppress(OSError):
-        os.pwrite(
-            lock.descriptor, f"{os.getpid():<19}\n".encode(), 0
-        )  # of one length, so that nothing stays of the last one
+        number = f"{os.getpid():<19}\n"  # of one length, so that nothing stays of the last one
+        os.pwrite(lock.descriptor, number.encode(), 0)
     return lock
 
 

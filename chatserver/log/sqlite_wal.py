@@ -15,6 +15,8 @@ from chatserver.log.interface import LogOpenError
 
 _HEADER = struct.Struct(">8I")  # magic, version, size of a page, checkpoint, two salts, two checksums
 _FRAME = struct.Struct(">6I")  # page, pages of the database after a commit or else 0, two salts, two checksums
+#: The first number; its last bit is the order of bytes in the words of checksums.
+_MAGIC = 0x377F0682
 _WORD = 0xFFFFFFFF
 #: Opening the database drops the lost commits; without a new epoch their offsets would be used again.
 _NEW_EPOCH = "UPDATE identity SET epoch = lower(hex(randomblob(3)))"
@@ -50,7 +52,7 @@ def lost_commits(wal: Path) -> int:
         magic, _, size, _, *salts, first, second = _HEADER.unpack(header)
         order = "<>"[magic & 1]  # of the bytes in the words of checksums
         sums = _checksum(header[:24], order, (0, 0))
-        if sums != (first, second):
+        if magic | 1 != _MAGIC | 1 or sums != (first, second):
             return 1 if any(file.read(_FRAME.size)) else 0  # the header was synced before the first frame was written
         intact, behind = True, 0
         while len(frame := file.read(_FRAME.size + size)) == _FRAME.size + size:
