@@ -106,32 +106,43 @@ class ByteBudget:
     """The bytes that all holders keep together, and their limit.
 
     A limit for each holder does not bound 20,000 of them. A holder of at most `free` bytes is not charged, so that a
-    flood of long items does not hit the holders of short ones.
+    flood of long items does not hit the holders of short ones. Beyond the limit a network may still keep its equal
+    share, so that one network's flood does not hit the others. Each newcomer's share is smaller than the one before:
+    `n` networks keep at most 1 + 1/2 + ... + 1/n times the limit.
     """
 
-    __slots__ = ("_charged", "_free", "most", "used")
+    __slots__ = ("_charged", "_free", "_networks", "most", "used")
 
     def __init__(self, most: int, *, free: int = 0) -> None:
         self.most = most
         self.used = 0
         self._free = free
-        self._charged: dict[object, int] = {}
+        self._charged: dict[object, tuple[int, str]] = {}  # what each holder keeps, and its network
+        self._networks: dict[str, int] = {}  # what the holders of each network keep
 
-    def resize(self, holder: object, size: int) -> bool:
-        """Charge a holder what it keeps now. False means that it is too much: the holder must shrink or be released."""
+    def resize(self, holder: object, size: int, network: str = "") -> bool:
+        """Charge a holder what it keeps now. False means that it is too much: the holder must shrink or be released.
+
+        A holder counts for the network of its first charge until it is released.
+        """
         charge = size if size > self._free else 0
-        before = self._charged.get(holder, 0)
+        before, network = self._charged.get(holder, (0, network))
+        kept = self._networks.get(network, 0)
         if charge != before:
             self.used += charge - before
+            kept += charge - before
+            self._networks[network] = kept
             if charge:
-                self._charged[holder] = charge
+                self._charged[holder] = charge, network
             else:
                 del self._charged[holder]
-        return not charge or charge < before or self.used <= self.most
+            if not kept:
+                del self._networks[network]
+        return not charge or charge < before or self.used <= self.most or kept * len(self._networks) <= self.most
 
     def release(self, holder: object) -> None:
         """Stop charging a holder; harmless the second time."""
-        self.used -= self._charged.pop(holder, 0)
+        self.resize(holder, 0)
 
     @property
     def over(self) -> bool:

@@ -66,7 +66,7 @@ class Reason(Enum):
     BODY_TOO_LARGE = ("the request body was over its limit", Contract.DO_NOT, CloseCode.TOO_BIG)
     CHUNK_OVERHEAD = ("a chunked body spent too many wire bytes for what it carried", Contract.DO_NOT, CloseCode.POLICY)
     UNFINISHED_FULL = (
-        "all unfinished requests, messages and TLS records together were over their limit",
+        "all unfinished requests, messages and TLS records were over their limit, its network's over a share",
         Contract.BACK_OFF,
         CloseCode.TRY_AGAIN_LATER,
     )

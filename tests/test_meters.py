@@ -176,6 +176,41 @@ def test_over_the_bound_growth_is_refused_until_a_release() -> None:
     assert not budget.over
 
 
+NETWORKS = "abc"
+CHARGES = st.lists(st.tuples(st.sampled_from(NETWORKS), st.integers(0, 3), st.integers(0, 9000)), min_size=8)
+
+
+@given(CHARGES)
+def test_beyond_the_limit_a_network_has_its_equal_share(steps: list[tuple[str, int, int]]) -> None:
+    """What is refused is released, as the server does."""
+    budget, kept = ByteBudget(12_000), dict[tuple[str, int], int]()
+
+    def sum_of(network: str) -> int:
+        return sum(size for holder, size in kept.items() if holder[0] == network)
+
+    for network, number, size in steps:
+        holder = network, number
+        before, kept[holder] = kept.get(holder, 0), size
+        share = 12_000 / max(1, sum(sum_of(each) > 0 for each in NETWORKS))
+        fits = size < before or size == 0 or sum(kept.values()) <= 12_000 or sum_of(network) <= share
+        assert budget.resize(holder, size, network) == fits
+        if not fits:
+            budget.release(holder)
+            del kept[holder]
+        for rank, sum_kept in enumerate(sorted(map(sum_of, NETWORKS), reverse=True), 1):
+            assert sum_kept <= 12_000 / rank, "the bound that the docstring gives for all"
+
+
+def test_a_holder_counts_for_the_network_of_its_first_charge() -> None:
+    """A proxy may tell the address of a peer later."""
+    budget = ByteBudget(10_000)
+    assert budget.resize("moved", 6000, "proxy")
+    assert budget.resize("moved", 7000, "home")
+    assert not budget.resize("other", 6000, "proxy")
+    budget.release("other")
+    assert budget.resize("third", 5000, "home"), "its half"
+
+
 class Holder:
     """A holder, which is distinguished by identity."""
 

@@ -39,7 +39,7 @@ def date_now() -> bytes:
 
 
 def too_many_unfinished() -> HttpError:
-    """The refusal of a request of which something cannot be kept, since the budget of all peers is spent."""
+    """The refusal of a request of which something cannot be kept, since its network keeps too much."""
     return HttpError(
         ErrorCode.UNAVAILABLE,
         "too many requests are unfinished; nothing of this one was stored, send it again",
@@ -99,13 +99,13 @@ class RequestHandler(HttpHandler):
 
     def _wait_for_head(self, connection: Connection, buffer: bytes) -> None:
         connection.inbox = buffer
-        self._keep(connection, len(buffer))
+        self._keep(connection, connection, len(buffer))
         if buffer and connection.state is not State.HEAD:
             self._connections.enter(connection, State.HEAD)
 
-    def _keep(self, holder: object, size: int) -> None:
-        """Charge unfinished input to the budget of all peers. Raises HttpError if the budget is spent."""
-        if not self._budget.resize(holder, size):
+    def _keep(self, connection: Connection, holder: object, size: int) -> None:
+        """Charge unfinished input to the budget of all peers. Raises HttpError if its network keeps too much."""
+        if not self._budget.resize(holder, size, connection.network):
             raise too_many_unfinished()
 
     def _begin_body(self, connection: Connection, head: Head, raw: bytes, rest: bytes) -> bool:
@@ -116,7 +116,7 @@ class RequestHandler(HttpHandler):
         connection.inbox = b""
         upload = Upload(raw, body, self._connections.wheel.current)
         self._connections.enter(connection, State.BODY, upload, span=self._body_ticks)
-        self._keep(upload, len(upload.head) + body.kept)
+        self._keep(connection, upload, len(upload.head) + body.kept)
         if head.expects_continue and not rest:
             self._connections.send(connection, CONTINUE)
         return False
@@ -164,7 +164,7 @@ class BodyHandler(RequestHandler):
             if upload.body.complete:
                 head = parse_head(upload.head, self._head_limits)
                 return self._dispatch(connection, head, upload.body.body, upload.body.rest)
-            self._keep(upload, len(upload.head) + upload.body.kept)
+            self._keep(connection, upload, len(upload.head) + upload.body.kept)
         except HttpError as error:
             self.refuse(connection, error)
             return False

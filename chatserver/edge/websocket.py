@@ -149,7 +149,7 @@ class WebSocketHandler(Handler):
             if not more or connection.state is _REPLYING or connection.blocked or perf_counter() >= until:
                 break
         kept = len(data) + (0 if session.assembly is None else len(session.assembly.frames))
-        if kept and not self._budget.resize(connection, kept):
+        if kept and not self._budget.resize(connection, kept, connection.network):
             self._violated(connection, FrameError(Reason.UNFINISHED_FULL, "too many messages are unfinished"))
             return False
         if not kept and self._budget.used:

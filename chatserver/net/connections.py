@@ -130,9 +130,9 @@ class Connections:
                         os.close(descriptor)
 
     def keep_ahead(self, connection: Connection, data: bytes) -> bool:
-        """Keep bytes sent ahead of our answer. False: they are dropped, since the budget of all peers is spent."""
+        """Keep bytes sent ahead of our answer. False: they are dropped, since its network keeps too much."""
         connection.inbox = data
-        if data and not self.input_budget.resize(connection, len(data)):
+        if data and not self.input_budget.resize(connection, len(data), connection.network):
             self.drop_inbox(connection)
             return False
         return True

@@ -79,7 +79,7 @@ class Handshakes(Handler):
         try:
             _, end = whole_records(sealed)
             transport.sealed = sealed[end:]
-            if not self.budget.resize(transport, len(transport.sealed)):
+            if not self.budget.resize(transport, len(transport.sealed), connection.network):
                 self.failed(connection, "too many records are unfinished", REFUSAL, Reason.UNFINISHED_FULL)
                 return False
             if not end:
@@ -146,7 +146,7 @@ class HelloHandler(Handler):
             connection.inbox = b""
             handshakes.begin(connection)
             return self._connections.handler(connection).received(connection, hello)
-        if not handshakes.budget.resize(connection, len(hello)):
+        if not handshakes.budget.resize(connection, len(hello), connection.network):
             handshakes.failed(connection, "too many ClientHellos are unfinished", REFUSAL, Reason.UNFINISHED_FULL)
         return False
 

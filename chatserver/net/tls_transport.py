@@ -98,7 +98,7 @@ class TlsTransport(msgspec.Struct, gc=False, eq=False):
         except RecordError as error:
             raise TransportError(str(error)) from None
         self.sealed = sealed[end:]
-        if not self.budget.resize(self, len(self.sealed)):
+        if not self.budget.resize(self, len(self.sealed), connection.network):
             raise TransportError("too many records are unfinished", Reason.UNFINISHED_FULL)
         if not end:
             return b""

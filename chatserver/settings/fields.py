@@ -292,7 +292,7 @@ class Settings:
         Unit.BYTES, _MIB, _MIB * _MIB, sharing=Sharing.DIVIDED,
     )
     all_unfinished_bytes: int = memory(
-        4 * _MIB, "Memory for all incomplete heads, bodies, messages and TLS records; beyond it long ones are refused.",
+        4 * _MIB, "Memory for incomplete heads, bodies, messages and TLS records; beyond it each network has a share.",
         "a crowd of slow senders does not fill the memory; 64 of the largest fit; up to 2 KiB each are not counted",
         Unit.BYTES, 65_536, _MIB * _MIB, sharing=Sharing.DIVIDED,
     )

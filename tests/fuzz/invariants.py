@@ -209,8 +209,9 @@ def _check_input_budget(budget: ByteBudget, everybody: list[Connection]) -> None
         if isinstance(transport, TlsTransport):
             kept[transport] = len(transport.sealed)
     expected = {holder: size for holder, size in kept.items() if size > FREE_INPUT}
-    assert budget._charged == expected, "the charges differ from the kept input"
-    assert budget.used == sum(expected.values()) <= SETTINGS["all_unfinished_bytes"]
+    _check_charges(budget, expected)
+    for rank, sum_kept in enumerate(sorted(budget._networks.values(), reverse=True), 1):
+        assert sum_kept * rank <= SETTINGS["all_unfinished_bytes"], "a network keeps more than its share"
 
 
 # -- chat -----------------------------------------------------------------------------------------------------------
@@ -298,8 +299,16 @@ def _check_rings(budget: ByteBudget, rooms: list[Room]) -> None:
         if room.ring is not None:
             kept[room.ring] = _check_ring(room.ring)
     expected = {holder: size for holder, size in kept.items() if size}
-    assert budget._charged == expected, "the charges differ from the kept rings"
-    assert budget.used == sum(expected.values())
+    _check_charges(budget, expected)
+
+
+def _check_charges(budget: ByteBudget, kept: dict[object, int]) -> None:
+    assert {holder: charge for holder, (charge, _) in budget._charged.items()} == kept, "the charges differ"
+    by_network = Counter[str]()
+    for charge, network in budget._charged.values():
+        by_network[network] += charge
+    assert by_network == budget._networks
+    assert budget.used == sum(kept.values())
 
 
 def _check_ring(ring: Ring) -> int:
