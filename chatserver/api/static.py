@@ -26,9 +26,6 @@ _TYPES = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8",
-    ".svg": "image/svg+xml",
-    ".png": "image/png",
-    ".webmanifest": "application/manifest+json",
 }
 #: Revalidate by ETag each time, so that a new version is used at the next load.
 _REVALIDATED = ("Cache-Control", "no-cache")

@@ -134,7 +134,7 @@ class Chat:
     async def publish(
         self, room: str, text: str, *, key: str = "", reply_to: int | None = None, mentions: Sequence[str] = ()
     ) -> wire.Ack:
-        """Publish a message, and return when it is durable. Messages keep the order of calls; joining is not needed.
+        """Publish a message, and return when it is durable. Each room keeps the order of calls; joining is not needed.
 
         After `Unavailable` it may or may not be stored: call again with the same `key`, and it is stored once.
         """

@@ -9,8 +9,8 @@ How the promise is kept:
 - A room is joined with `after` = the cursor of the last delivered record. A duplicate has an offset that was delivered,
   and is dropped. A record that comes too early (after a hole or a skip) is held until `history` has filled the hole.
 - A room with a slow reader is paused: only its cursor is kept, and `history` fetches the rest later.
-- A write is sent with a key until it is acknowledged, and the server accepts a key once. One write is in flight at a
-  time: with two, if the first were refused for now, the second would overtake it.
+- A write is sent with a key until it is acknowledged, and the server accepts a key once. One write of each room is in
+  flight at a time: with two, if the first were refused for now, the second would overtake it.
 
     session = Session()
     session.join("lobby")
@@ -74,13 +74,13 @@ class Session:
     def __init__(self) -> None:
         self._rooms: dict[str, _Room] = {}
         self._last_id = 0
-        self._writes: dict[int, _Asked] = {}  # in the order of calls, sent one at a time
+        self._writes: dict[str, dict[int, _Asked]] = {}  # by room, in the order of calls; the first may be sent
         self._others: dict[int, _Asked] = {}
 
     @property
     def unacknowledged(self) -> int:
         """The number of writes that are neither acknowledged nor refused."""
-        return len(self._writes)
+        return sum(map(len, self._writes.values()))
 
     @property
     def rooms(self) -> list[str]:
@@ -95,8 +95,7 @@ class Session:
 
     def forget(self, id_: int) -> None:
         """Drop a request whose caller no longer waits. A write that was sent may still be made."""
-        self._writes.pop(id_, None)
-        self._others.pop(id_, None)
+        self._pop(id_)
 
     def join(self, room: str, *, after: str | None = None, latest: int = 0) -> None:
         """Join another room from a cursor, or with this many of the latest records (as far as the server has them)."""
@@ -123,7 +122,7 @@ class Session:
     def opened(self) -> None:
         """Begin on a new connection: requests sent on the old one will not be answered any more."""
         self._others = {id_: asked for id_, asked in self._others.items() if not asked.ours}
-        for asked in (*self._others.values(), *self._writes.values()):
+        for asked in (*self._others.values(), *self._firsts.values()):
             asked.sent = False
         for room in self._rooms.values():
             room.entered = room.filling = False
@@ -135,17 +134,17 @@ class Session:
         """Note that the connection is gone. A write that was too big for it fails, or it would end the next one too."""
         if code != CLOSE_TOO_BIG:
             return []
-        culprits = [id_ for id_, asked in self._writes.items() if asked.sent]
-        for id_ in culprits:
-            del self._writes[id_]
-        return [Answered(id_, error_of("too_large", "the server takes no message of this size")) for id_ in culprits]
+        sent = [(len(msgspec.json.encode(asked.request)), id_) for id_, asked in self._firsts.items() if asked.sent]
+        if not sent:
+            return []
+        _, id_ = max(sent)
+        self._pop(id_)
+        return [Answered(id_, error_of("too_large", "the server takes no message of this size"))]
 
     def outgoing(self, now: float) -> list[requests.Request]:
         """Return the requests to send now on the open connection; a second call without news returns none."""
         found = []
-        first = next(iter(self._writes), None)
-        for id_ in (*self._others, *(() if first is None else (first,))):
-            asked = self._others.get(id_) or self._writes[id_]
+        for id_, asked in (self._others | self._firsts).items():
             if not asked.sent and asked.due <= now:
                 asked.sent = True
                 found.append(self._filled_in(asked.request, id_))
@@ -153,7 +152,7 @@ class Session:
 
     def next_time(self) -> float:
         """Return the time at which `outgoing` will have more, if nothing else happens."""
-        waiting = [*self._others.values(), *list(self._writes.values())[:1]]
+        waiting = [*self._others.values(), *self._firsts.values()]
         return min((asked.due for asked in waiting if not asked.sent), default=math.inf)
 
     def receive(self, frame: wire.Frame | wire.Record | None, now: float) -> list[Outcome]:
@@ -183,9 +182,25 @@ class Session:
 
     def _add(self, asked: _Asked) -> int:
         self._last_id += 1
-        queue = self._writes if isinstance(asked.request, requests.Write) else self._others
+        is_write = isinstance(asked.request, requests.Write)
+        queue = self._writes.setdefault(asked.request.room, {}) if is_write else self._others
         queue[self._last_id] = asked
         return self._last_id
+
+    @property
+    def _firsts(self) -> dict[int, _Asked]:
+        """The first write of each room."""
+        return dict(next(iter(queue.items())) for queue in self._writes.values())
+
+    def _pop(self, id_: int) -> _Asked | None:
+        if (asked := self._others.pop(id_, None)) is not None:
+            return asked
+        for room, queue in self._writes.items():
+            if (asked := queue.pop(id_, None)) is not None:
+                if not queue:
+                    del self._writes[room]
+                return asked
+        return None
 
     def _enter(self, room: str) -> None:
         self._add(_Asked(requests.Join(room=room), math.inf, ours=True))
@@ -205,12 +220,12 @@ class Session:
 
     def _answered(self, answer: wire.Answer) -> list[Outcome]:
         id_ = answer.id or 0
-        asked = self._writes.pop(id_, None) or self._others.pop(id_, None)
+        asked = self._pop(id_)
         return [] if asked is None or asked.ours else [Answered(id_, answer)]
 
     def _failed(self, error: wire.Error, now: float) -> Iterator[Outcome]:
         id_ = error.id if isinstance(error.id, int) else 0
-        asked = self._writes.get(id_) or self._others.get(id_)
+        asked = (self._others | self._firsts).get(id_)
         if asked is None:
             if error.id is None:
                 if error.room is not None:

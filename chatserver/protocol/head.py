@@ -259,6 +259,8 @@ def _split_target(target: str, headers: dict[str, str]) -> tuple[str, str]:
         raise _too_large(message, ErrorCode.TARGET_TOO_LONG)
     path, _, query = target.partition("?")
     if "%" in path:
+        if "%2f" in path.lower():  # it is a part of a name, but no name here has one
+            raise HttpError(ErrorCode.BAD_REQUEST, "an escaped / in the path")
         try:
             path = unquote_to_bytes(path).decode("utf-8")
         except UnicodeDecodeError:

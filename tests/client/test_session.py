@@ -30,8 +30,8 @@ class Peer:
         decoded: dict[str, Any] = json.loads(msgspec.json.encode(request))
         return decoded
 
-    def publish(self, text: str, *, until: float = math.inf) -> int:
-        return self.session.ask(requests.Publish(room="lobby", text=text), until=until)
+    def publish(self, text: str, *, room: str = "lobby", until: float = math.inf) -> int:
+        return self.session.ask(requests.Publish(room=room, text=text), until=until)
 
     def sends_nothing(self) -> bool:
         return self.session.outgoing(self.now) == []
@@ -174,7 +174,7 @@ def test_held_messages_are_bounded_without_loss(peer: Peer) -> None:
     assert peer.sends_nothing()
 
 
-def test_writes_go_one_at_a_time_in_order(peer: Peer) -> None:
+def test_the_writes_of_a_room_go_one_at_a_time_in_order(peer: Peer) -> None:
     first, _ = (peer.publish(text) for text in ("a", "b"))
     sent = peer.sent()
     assert sent.pop("key")
@@ -203,7 +203,7 @@ def test_a_request_is_sent_again_on_the_next_connection_and_a_write_under_its_ke
 @pytest.mark.parametrize(
     ("code", "asked", "delay"), [("rate_limited", {"retry_after": 1.5}, 1.5), ("internal", {}, RETRY_DELAY)]
 )
-def test_a_passing_refusal_pauses_and_the_next_does_not_overtake(
+def test_a_passing_refusal_pauses_its_room_and_the_next_write_does_not_overtake(
     peer: Peer, code: str, asked: dict[str, float], delay: float
 ) -> None:
     peer.publish("a")
@@ -211,6 +211,9 @@ def test_a_passing_refusal_pauses_and_the_next_does_not_overtake(
     assert peer.refuse(code, **asked) == [events.Postponed("lobby", code, "no", delay)]
     assert peer.sends_nothing()
     assert peer.session.next_time() == delay
+    peer.publish("c", room="ops")
+    assert peer.session.next_time() == 0.0
+    assert peer.sent()["text"] == "c"
     peer.now = delay
     assert peer.sent()["text"] == "a"
     assert peer.session.next_time() == math.inf
@@ -232,12 +235,15 @@ def test_a_cancelled_request_is_not_sent(peer: Peer) -> None:
 
 
 def test_a_text_that_ends_the_connection_for_its_size_is_not_sent_again(peer: Peer) -> None:
-    peer.publish("a" * 100_000)
+    big = peer.publish("a" * 100_000)
     peer.publish("b")
-    peer.sent()
+    peer.publish("c", room="ops")
+    assert len(peer.session.outgoing(0.0)) == 2
     assert peer.session.closed(1001) == []
-    assert isinstance(failure(peer.session.closed(CLOSE_TOO_BIG)), Invalid)
-    assert peer.session.unacknowledged == 1
+    closed = peer.session.closed(CLOSE_TOO_BIG)
+    assert [answered.id for answered in closed] == [big]
+    assert isinstance(failure(closed), Invalid)
+    assert peer.session.unacknowledged == 2
 
 
 def test_a_paused_room_keeps_its_cursor_only(peer: Peer) -> None:

@@ -20,7 +20,7 @@ SMALL_BODY = HeadLimits(max_bytes=1024, max_fields=10, max_target=300)
 LINES = (
     b"GET /\0 HTTP/1.1;GET /\xc3\xbc HTTP/1.1;GET /\x7f HTTP/1.1;GET /\ta HTTP/1.1;GET /a b HTTP/1.1;GET  / HTTP/1.1;"
     b"GET rooms HTTP/1.1;OPTIONS * HTTP/1.1;CONNECT chat.example:80 HTTP/1.1;GET ftp://h/ HTTP/1.1;"
-    b"GET http:///x HTTP/1.1;GET http://u@h/ HTTP/1.1;GET /#x HTTP/1.1;"
+    b"GET http:///x HTTP/1.1;GET http://u@h/ HTTP/1.1;GET /#x HTTP/1.1;GET /a%2fb HTTP/1.1;"
     b"GET /%ff HTTP/1.1;GET /%c0%af HTTP/1.1;GET /%00 HTTP/1.1;GET /a%0ab HTTP/1.1;"  # only when they are decoded
     b"G\0ET / HTTP/1.1;GE T / HTTP/1.1;G(T / HTTP/1.1;G\xc3T / HTTP/1.1; / HTTP/1.1;\xffGET / HTTP/1.1;"
     b"GET / http/1.1;GET / HTTP/1.10;GET / HTTP/"
