@@ -40,7 +40,7 @@ export class ChatClient extends EventTarget {
    * @param {Kind | null} [options.kind] forces one transport
    * @param {string | null} [options.token] says who we are; without one, the browser's cookie does
    * @param {Store} options.tab keeps the outbox of this tab
-   * @param {Store} options.browser keeps the user and the read markers
+   * @param {Store} options.browser keeps the user, the read markers, and what closed tabs have not sent
    * @param {(origin: string, handlers: any, token: string | null) => Link} [options.socket] opens a WebSocket
    */
   constructor(origin, { kind = null, token = null, tab, browser, socket }) {
@@ -48,7 +48,7 @@ export class ChatClient extends EventTarget {
     this.browser = browser;
     this.api = new HttpApi(origin, token, (session) => this.identity.is(session.user, session));
     this.identity = new Identity(browser, () => this.tell('identity'));
-    this.outbox = new Outbox(tab, {
+    this.outbox = new Outbox(tab, browser, {
       changed: () => this.tell('outbox'),
       stored: (item, { offset }) => this.#stored(item, offset),
     });
@@ -118,8 +118,10 @@ export class ChatClient extends EventTarget {
     this.tell('left', { room: name });
   }
 
+  /** For good: what is not sent will not be. */
   close() {
     this.connection.stop();
+    this.outbox.close();
   }
 
   /** Connect again, as another user or with other rights. */

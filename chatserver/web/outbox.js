@@ -1,11 +1,13 @@
 /**
  * Messages that are not stored yet: each is sent with a key until the server acknowledges it.
- * Owns: their order and state, in the tab's storage for a reload. May not: choose a transport, touch the DOM.
+ * Owns: their order and state, in the tab's storage for a reload, and in the browser's for when the tab is closed.
+ * May not: choose a transport, touch the DOM.
  *
  * One message of each room is sent at a time, so their order is kept and no room delays another. For ten minutes the
  * server answers a repeated key with the first result; after that a repeat could be a second message, so the user is asked.
  *
- * @import { Ack, ChatError } from './wire.js'
+ * @import { Store } from './storage.js'
+ * @import { Ack, Message } from './wire.js'
  *
  * @typedef {'queued' | 'sending' | 'sent' | 'failed'} ItemState
  * @typedef {{replyTo?: number, mentions?: string[]}} Extras
@@ -15,17 +17,20 @@
  * @property {string} text
  * @property {Extras} extras
  * @property {number} created ms since the epoch
+ * @property {number} after the newest offset of the room when it was written
  * @property {number | null} firstTried ms since the epoch
  * @property {ItemState} state
  * @property {string | null} problem why it failed, for the person
  * @property {number | null} [until] ms since the epoch; before that the server takes no more messages
  * @property {number | null} offset where the log has it, once we know or believe so
+ * @property {Ack} [seen] the acknowledgement that the message stands for, if we believe that it has arrived
  */
 import { readJson } from './storage.js';
 import { ChatError, delayBefore, randomKey, sleep } from './wire.js';
 
 const STORAGE_KEY = 'chat.outbox';
 const KEY_WINDOW = 9 * 60_000; // ms; the server's 10 minutes, less a margin
+const closed = () => new ChatError('aborted', 'the chat was closed');
 
 export class Outbox {
   /** @type {Item[]} in the order they were written */
@@ -37,18 +42,48 @@ export class Outbox {
   /** @type {Map<string, {resolve: (ack: Ack) => void, reject: (error: ChatError) => void}>} by key */
   #promises = new Map();
 
-  constructor(storage, handlers) {
-    this.storage = storage;
+  #isClosed = false;
+
+  /**
+   * @param {Store} tab
+   * @param {Store} browser
+   */
+  constructor(tab, browser, handlers) {
+    this.tab = tab;
+    this.browser = browser;
     this.handlers = handlers;
-    for (const item of readJson(storage, STORAGE_KEY, Array.isArray, [])) {
-      this.items.push({ extras: {}, ...item, state: item.state === 'failed' ? 'failed' : 'queued', offset: null });
+    for (const item of readJson(tab, STORAGE_KEY, Array.isArray, [])) {
+      this.items.push({ extras: {}, after: 0, ...item, state: item.state === 'failed' ? 'failed' : 'queued', offset: null });
     }
+    const known = new Set(this.items.map(({ key }) => key)); // after a reload: what this tab left itself
+    const left = this.#left.filter(({ key }) => !known.has(key));
+    this.items.push(...left.map((item) => ({ ...item, state: 'failed', problem: 'Its tab was closed before it was sent', offset: null })));
+    browser.removeItem(STORAGE_KEY);
+    if (left.length) this.#changed();
   }
 
-  /** @returns {Promise<Ack>} settles when the message is durable, or refused for good */
-  add(room, text, extras = {}) {
+  /** @returns {Item[]} of tabs that were closed */
+  get #left() {
+    return readJson(this.browser, STORAGE_KEY, Array.isArray, []);
+  }
+
+  get #unsent() {
+    return this.items.filter((item) => item.state !== 'sent');
+  }
+
+  /** Leave what is not sent to the next tab that opens, since this one ends. If that is itself, it goes on sending. */
+  leaveBehind() {
+    this.browser.setItem(STORAGE_KEY, JSON.stringify([...this.#left, ...this.#unsent]));
+  }
+
+  /**
+   * @param {number} [after] the newest offset of the room
+   * @returns {Promise<Ack>} settles when the message is durable, or refused for good
+   */
+  add(room, text, extras = {}, after = 0) {
+    if (this.#isClosed) return Promise.reject(closed());
     const key = randomKey();
-    const item = { key, room, text, extras, created: Date.now(), firstTried: null, problem: null, offset: null };
+    const item = { key, room, text, extras, created: Date.now(), after, firstTried: null, problem: null, offset: null };
     this.items.push({ ...item, state: 'queued' });
     const promise = new Promise((resolve, reject) => this.#promises.set(key, { resolve, reject }));
     this.#changed();
@@ -65,6 +100,13 @@ export class Outbox {
     this.#deliver = null;
   }
 
+  /** Nothing is sent any more. */
+  close() {
+    this.#isClosed = true;
+    for (const { reject } of this.#promises.values()) reject(closed());
+    this.#promises.clear();
+  }
+
   retry(key) {
     const item = this.items.find((each) => each.key === key);
     if (!item) return;
@@ -76,21 +118,24 @@ export class Outbox {
 
   discard(key) {
     this.items = this.items.filter((item) => item.key !== key);
-    this.#promises.delete(key);
+    this.#settle(key)?.reject(new ChatError('aborted', 'discarded'));
     this.#changed();
   }
 
   /**
    * Match an own message that arrived with its item, which is then not shown twice. Before the acknowledgement the text
-   * decides; the acknowledgement corrects a wrong match.
+   * decides, among messages that are newer than the item; the acknowledgement corrects a wrong match.
+   * @param {Message} message
    */
-  arrived({ room, offset, text }) {
+  arrived({ room, offset, text, cursor, time }) {
     const here = this.items.filter((item) => item.room === room);
     const known = here.find((item) => item.state === 'sent' && item.offset === offset);
     if (known) return this.discard(known.key);
-    const guess = here.find((item) => item.firstTried !== null && item.offset === null && item.text === text);
-    if (guess) guess.offset = offset;
-    if (guess) this.#changed();
+    const isGuess = (item) => item.firstTried !== null && item.offset === null && item.text === text && item.after < offset;
+    const guess = here.find(isGuess);
+    if (!guess) return;
+    Object.assign(guess, { offset, seen: { room, offset, cursor, time } });
+    this.#changed();
   }
 
   /** Drop the stored items of a room that is not followed any more: their messages will not arrive. */
@@ -128,8 +173,11 @@ export class Outbox {
    */
   async #send(item, deliver) {
     if (item.firstTried !== null && Date.now() - item.firstTried > KEY_WINDOW) {
-      if (item.offset === null) this.#fail(item, new ChatError('lost', 'No answer came in time: it may or may not have been sent.'));
-      else this.discard(item.key); // it has arrived
+      if (item.offset === null) this.#fail(item, new ChatError('lost', 'No answer came in time: it may or may not have been sent'));
+      else {
+        this.#settle(item.key)?.resolve(item.seen);
+        this.discard(item.key);
+      }
       return null;
     }
     const { firstTried } = item;
@@ -140,8 +188,7 @@ export class Outbox {
       const ack = await deliver(item);
       item.state = 'sent';
       item.offset = ack.offset;
-      this.#promises.get(item.key)?.resolve(ack);
-      this.#promises.delete(item.key);
+      this.#settle(item.key)?.resolve(ack);
       this.handlers.stored(item, ack);
       this.#changed();
       return null;
@@ -158,14 +205,19 @@ export class Outbox {
 
   #fail(item, error) {
     Object.assign(item, { state: 'failed', problem: error.message, offset: null });
-    this.#promises.get(item.key)?.reject(error);
-    this.#promises.delete(item.key);
+    this.#settle(item.key)?.reject(error);
     this.#changed();
   }
 
+  /** What settles the promise of a message, once. */
+  #settle(key) {
+    const promise = this.#promises.get(key);
+    this.#promises.delete(key);
+    return promise;
+  }
+
   #changed() {
-    const unstored = this.items.filter((item) => item.state !== 'sent');
-    this.storage.setItem(STORAGE_KEY, JSON.stringify(unstored));
+    this.tab.setItem(STORAGE_KEY, JSON.stringify(this.#unsent));
     this.handlers.changed();
   }
 }

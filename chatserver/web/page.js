@@ -197,6 +197,9 @@ client.addEventListener('error', ({ detail }) => showBanner(`The server says: ${
 client.addEventListener('expiring', ({ detail }) => showBanner((whyStopped = `Your sign-in ends in ${detail.seconds} s.`)));
 byId('banner-close').addEventListener('click', () => (hideBanner(), hasFingers() || composer.focus()));
 
+// A page that the browser keeps may be shown again
+addEventListener('pagehide', ({ persisted }) => persisted || client.outbox.leaveBehind());
+
 // Changes by other tabs
 addEventListener('storage', ({ key }) => {
   if (key === READ_KEY) client.readElsewhere();

@@ -96,3 +96,8 @@ def test_a_guest_on_another_site_is_one_user_over_all_connections(
     said = [message["user"]["id"] for message in chat.messages("lobby")]
     assert sorted(said) == sorted(ids * 2)
     assert len(set(ids)) == 2
+    chat.kill()
+    never = (
+        "Promise.all([room.publish(1), chat.close(), room.publish(2)].map((sent) => sent?.catch(({ code }) => code)))"
+    )
+    assert people[0].page.evaluate(never) == ["aborted", None, "aborted"]

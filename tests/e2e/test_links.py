@@ -183,7 +183,8 @@ def test_up_edits_no_earlier_message_while_the_last_one_is_pending(ann: Window, 
     expect(ann.page.locator("#text")).to_have_value("secnod")
 
 
-def test_pending_messages_outlive_a_reload(ann: Window, script: Script) -> None:
+def test_pending_messages_outlive_a_reload_and_their_tab(ann: Window, script: Script) -> None:
+    """A tab that is opened later asks, since much may have been said meanwhile."""
     ann.say("important")
     (first,) = script.wait_for("publish")
     ann.page.fill("#text", "a draft")
@@ -191,6 +192,13 @@ def test_pending_messages_outlive_a_reload(ann: Window, script: Script) -> None:
     again = script.wait_for("publish", 2)[-1]
     assert (again["text"], again["key"]) == ("important", first["key"])
     expect(ann.page.locator("#text")).to_have_value("a draft")
+    expect(ann.pending).to_have_attribute("data-state", "sending")
+    ann.page.evaluate("sessionStorage.clear()")  # as if the tab was closed, and another is opened
+    ann.page.reload()
+    expect(ann.pending).to_contain_text("important")
+    expect(ann.page.locator("#pending .problem")).to_contain_text("Its tab was closed before it was sent.")
+    ann.page.get_by_role("button", name="Send again").click()
+    assert script.wait_for("publish", 3)[-1]["text"] == "important"
 
 
 def test_a_message_that_closes_the_connection_is_not_sent_for_ever(ann: Window, script: Script) -> None:

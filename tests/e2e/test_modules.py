@@ -179,7 +179,7 @@ def test_a_site_may_name_any_address_of_the_server(page: Page, shared_server: Se
 def test_an_answer_after_the_end_of_a_connection_does_not_say_who_we_are(page: Page) -> None:
     """After a sign-out it named another guest, and all tabs connected again before the sign-out was answered."""
     body = """
-        const store = { getItem: () => null, setItem() {} };
+        const store = new (await import('/storage.js')).Store();
         const client = new m.ChatClient('', { tab: store, browser: store });
         client.api = {
             rooms: async () => ({ rooms: [] }),
@@ -339,7 +339,7 @@ def test_a_message_refused_for_long_is_sent_and_one_without_an_answer_fails(page
     body = """
         const { now } = Date;
         const outcome = async (code) => {
-            const outbox = new m.Outbox({ getItem: () => null, setItem() {} }, { changed() {}, stored() {} });
+            const outbox = new m.Outbox(new Store(), new Store(), { changed() {}, stored() {} });
             let tries = 0;
             outbox.resume(async () => {
                 if (tries++) return { offset: 1 };
@@ -351,9 +351,23 @@ def test_a_message_refused_for_long_is_sent_and_one_without_an_answer_fails(page
             return outbox.items[0].state;
         };
         const { ChatError } = await import('/wire.js');
+        const { Store } = await import('/storage.js');
         return [await outcome('rate_limited'), await outcome('lost')];
     """
     assert run(page, "outbox.js", body) == ["sent", "failed"]
+
+
+def test_a_refused_message_is_not_taken_for_an_older_one_of_the_same_text(page: Page) -> None:
+    """After a reload it was hidden, since the history has such a text."""
+    body = """
+        const { ChatError } = await import('/wire.js');
+        const { Store } = await import('/storage.js');
+        const outbox = new m.Outbox(new Store(), new Store(), { changed() {}, stored() {} });
+        outbox.resume(async () => { throw new ChatError('forbidden', 'no'); });
+        await outbox.add('lobby', 'ok', {}, 5).catch(() => {});
+        return [5, 6].map((offset) => (outbox.arrived({ room: 'lobby', offset, text: 'ok' }), outbox.items[0].offset));
+    """
+    assert run(page, "outbox.js", body) == [None, 6]
 
 
 def test_back_off_is_jittered_bounded_and_not_below_retry_after(page: Page) -> None:
