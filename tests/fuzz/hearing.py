@@ -56,7 +56,7 @@ class Hearing:
                 self._buffer, self._events = rest, True
                 self._hear_events()
                 return
-            size = int(fields["content-length"]) if status not in ("100", "101", "204") else 0
+            size = int(fields["content-length"]) if status not in ("100", "101", "204", "304") else 0
             if len(rest) < size:
                 return
             self.statuses.append(int(status))

@@ -50,18 +50,22 @@ def test_h11_reads_what_we_write(status: int, keep_alive: bool) -> None:
     assert fields[b"content-type"] == b"application/json"
     assert fields[b"retry-after"] == b"3"
     assert fields[b"x-content-type-options"] == b"nosniff"
-    assert fields[b"connection"] == (b"keep-alive" if keep_alive else b"close")
+    options = fields[b"connection"].split(b", ")
+    assert options == [b"keep-alive" if keep_alive else b"close", *[b"upgrade"] * (status == 426)], "RFC 9110 section 7.8"
 
 
+@pytest.mark.parametrize("status", [204, 304])
 @pytest.mark.parametrize("keep_alive", [True, False])
-def test_answers_without_a_body(keep_alive: bool) -> None:
-    """RFC 9110 section 8.6: no Content-Length with 204; for a HEAD, the length that the body would have."""
+def test_answers_without_a_body(status: int, keep_alive: bool) -> None:
+    """RFC 9110 section 8.6: no Content-Length with 204, and with 304 only that of the body which the client has; for a
+    HEAD, the length that the body would have.
+    """
     wire = response(200, b"hello", head_only=True, keep_alive=keep_alive)
     head, body, may_go_on = judged(wire, "HEAD")
     assert (dict(head.headers)[b"content-length"], body, may_go_on) == (b"5", b"", keep_alive)
     assert wire + b"hello" == response(200, b"hello", keep_alive=keep_alive)
-    head, body, may_go_on = judged(response(204, b"", headers=(("Vary", "Origin"),), keep_alive=keep_alive))
-    assert (head.status_code, body, may_go_on) == (204, b"", keep_alive)
+    head, body, may_go_on = judged(response(status, b"", headers=(("Vary", "Origin"),), keep_alive=keep_alive))
+    assert (head.status_code, body, may_go_on) == (status, b"", keep_alive)
     assert {b"content-length", b"content-type"}.isdisjoint(dict(head.headers))
     assert dict(head.headers)[b"vary"] == b"Origin"
 

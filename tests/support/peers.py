@@ -176,7 +176,7 @@ class Peer:
     async def response(self, *, head_only: bool = False) -> Answer:
         """Read a whole answer."""
         head = await self.head()
-        size = 0 if head_only or head.status == 204 else int(head.headers["content-length"])
+        size = 0 if head_only or head.status in (204, 304) else int(head.headers["content-length"])
         return Answer(head.status, head.headers, await self.take(size))
 
     async def request(
