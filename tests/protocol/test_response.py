@@ -51,7 +51,7 @@ def test_h11_reads_what_we_write(status: int, keep_alive: bool) -> None:
     assert fields[b"retry-after"] == b"3"
     assert fields[b"x-content-type-options"] == b"nosniff"
     options = fields[b"connection"].split(b", ")
-    assert options == [b"keep-alive" if keep_alive else b"close", *[b"upgrade"] * (status == 426)], "RFC 9110 section 7.8"
+    assert options == [b"keep-alive" if keep_alive else b"close", *[b"upgrade"] * (status == 426)], "section 7.8"
 
 
 @pytest.mark.parametrize("status", [204, 304])
