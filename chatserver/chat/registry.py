@@ -34,7 +34,8 @@ MAX_EMPTY, MAX_EMPTY_OF_NETWORK = 8192, 128
 SURPLUS_ROOM_SECONDS = 1.0
 #: Rooms that leave memory in one step: 0.2 ms.
 EVICTIONS_PER_STEP = 32
-#: One network may have 1/NETWORK_SHARE of `max_rooms` in memory.
+#: A network may load 1/NETWORK_SHARE of the places that are left, times the share of all places that this is. Rooms in
+#: use cannot be evicted, so later networks get less: 40 of them that take all they can leave 17%, and 400 leave 2%.
 NETWORK_SHARE = 8
 #: Share of the budget to which rings are cut when they exceed it. Cutting visits every room, so the next message must
 #: not exceed the budget again.
@@ -55,7 +56,6 @@ class Registry:
         self._log = log
         self._size = size
         self._max_rooms = max_rooms
-        self._max_of_network = max(1, max_rooms // NETWORK_SHARE)
         self._of_network: Counter[str] = Counter()  # rooms in memory that each network has loaded
         self._stays = stays  # seconds
         self._relief = LongWork(self._relieve, schedule.soon, self)
@@ -110,10 +110,10 @@ class Registry:
     def _make(self, name: str, network: str) -> Room:
         while len(self.rooms) >= self._max_rooms and (self._surplus or self._empty):
             self._evict_oldest()
-        if len(self.rooms) >= self._max_rooms:
-            raise RoomsFullError(f"{len(self.rooms)} rooms are in memory, as many as may be, and none of them is empty")
-        if self._of_network[network] >= self._max_of_network:
-            raise RoomsFullError(f"{self._max_of_network} rooms are in memory for this network, as many as may be")
+        left = self._max_rooms - len(self.rooms) + len(self._surplus) + len(self._empty)
+        held = self._of_network[network]
+        if held * NETWORK_SHARE * self._max_rooms >= left**2:
+            raise RoomsFullError(f"{held} rooms are in memory for this network, and {left} places are left")
         self._of_network[network] += 1
         room = self.rooms[name] = Room(name, self._size, self.make_presence(name), network=network)
         return room

@@ -90,14 +90,14 @@ async def test_unreported_rooms_that_are_gone_are_bounded(pair: Pair, monkeypatc
     monkeypatch.setattr(module, "PEOPLE_PER_ROUND", 2)
     monkeypatch.setattr(module, "PEOPLE_PER_MESSAGE", 2)
     ours, other = pair
-    members = [await other.it.join(Peer(1), f"room-{number}") for number in range(120)]
+    members = [await other.it.join(Peer(1), f"room-{number}") for number in range(100)]
     await trio.sleep(SAID)
     for member in members[5:]:
         other.it.leave(member)
     await trio.sleep(EMPTY_ROOM_SECONDS + SAID)
     assert len(other.cluster._unreported) <= module.MAX_GONE + len(other.it.hub.rooms) == 25
     await trio.sleep(MENDED + 10.0)
-    assert [room for room in range(120) if ours.people(f"room-{room}")] == [0, 1, 2, 3, 4]
+    assert [room for room in range(100) if ours.people(f"room-{room}")] == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(("rate", "least", "most"), [(1, 2, 4), (2_000, 14, 21)])
