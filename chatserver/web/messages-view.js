@@ -5,6 +5,8 @@
  *
  * @import { Room } from './room.js'
  * @import { Message } from './wire.js'
+ *
+ * @typedef {{offset: number, top: number}} Place the first row in sight, and where its top is
  */
 import { byId } from './dom.js';
 import { messageRow, startsGroup, stopIn, unfold, writeAbove } from './message-row.js';
@@ -32,7 +34,7 @@ export class MessagesView {
   #isFetching = false;
   /** @type {Room | null} whose messages are shown */
   #room = null;
-  /** @type {Map<string, {offset: number, top: number} | null>} where each room was left; null at its bottom */
+  /** @type {Map<string, Place | null>} where each room was left; null at its bottom */
   #places = new Map();
   /** @type {number | null} the first message that was unread when the room was opened, or the user came back */
   #divider = null;
@@ -70,6 +72,11 @@ export class MessagesView {
     return scrollHeight - scrollTop - clientHeight;
   }
 
+  /** What is in sight; null at the end. */
+  get place() {
+    return this.#isAtBottom ? null : this.#firstInSight();
+  }
+
   toBottom() {
     this.#isAtBottom = true;
     this.#scroller.scrollTop = this.#scroller.scrollHeight;
@@ -83,6 +90,17 @@ export class MessagesView {
     this.#divider = null;
     this.#redraw();
     this.#seen();
+  }
+
+  /**
+   * Go back to a place in this room.
+   * @param {Place | null} place
+   */
+  async restore(place) {
+    const room = this.client.current;
+    if (place === null) return this.toPresent();
+    await room.visit(place.offset).catch(() => {}); // what is loaded stays in sight
+    if (room === this.client.current) this.#redraw(place);
   }
 
   /**
@@ -113,7 +131,7 @@ export class MessagesView {
   // Changes
 
   #open() {
-    if (this.#room) this.#places.set(this.#room.name, this.#isAtBottom ? null : this.#place());
+    if (this.#room) this.#places.set(this.#room.name, this.place);
     const room = this.client.current;
     const place = this.#room === room ? null : this.#places.get(room.name);
     this.#room = room;
@@ -159,7 +177,7 @@ export class MessagesView {
     this.#seen();
   }
 
-  #redraw(place = this.#isAtBottom ? null : this.#place(), offset = place?.offset ?? Infinity) {
+  #redraw(place = this.place, offset = place?.offset ?? Infinity) {
     if (!this.#room) return;
     this.#clear();
     const at = this.#timeline.place(offset);
@@ -173,7 +191,7 @@ export class MessagesView {
 
   /** On paper nothing can be scrolled, so all rows are made. */
   #print() {
-    const place = this.#isAtBottom ? null : this.#place();
+    const { place } = this;
     this.#show(0, Infinity, { most: Infinity });
     addEventListener('afterprint', () => this.#redraw(place), { once: true });
   }
@@ -317,8 +335,8 @@ export class MessagesView {
 
   // Scrolling
 
-  /** @returns {{offset: number, top: number} | null} the first row that is in sight */
-  #place() {
+  /** @returns {Place | null} the first row that is in sight */
+  #firstInSight() {
     const edge = this.#scroller.getBoundingClientRect().top;
     for (const [offset, { row }] of [...this.#rows].sort(([a], [b]) => a - b)) {
       const { top, bottom } = row.getBoundingClientRect();
@@ -334,7 +352,7 @@ export class MessagesView {
    */
   #holdStill(change) {
     const bottom = (offset) => this.#rows.get(offset)?.row.getBoundingClientRect().bottom;
-    const anchor = this.#place()?.offset;
+    const anchor = this.#firstInSight()?.offset;
     const before = bottom(anchor);
     change();
     const after = bottom(anchor); // of another row, if the message has changed

@@ -63,13 +63,16 @@ function decoded(text) {
   }
 }
 
-function enterFromAddress() {
+/** @param {{place: import('./messages-view.js').Place | null} | null} [left] how this address was left, after Back or Forward */
+function enterFromAddress(left = null) {
   const [room, offset] = decoded(location.hash.slice(1)).split('/');
   if (ROOM_NAME.test(room)) {
     hideBanner();
     closePanels();
+    const isHere = room === client.room;
     client.enter(room);
-    if (Number(offset) > 0) visit(Number(offset));
+    if (isHere && left) messages.restore(left.place);
+    else if (Number(offset) > 0) visit(Number(offset));
     return;
   }
   if (room) showBanner(`“${room}” cannot be a room: use up to 64 letters a–z, digits and . _ -, with a letter or digit first.`);
@@ -88,17 +91,19 @@ async function visit(offset) {
   }
 }
 
-addEventListener('hashchange', () => {
-  enterFromAddress();
-  // The user chose a room. On touch screens focus in the field would open the keyboard.
+addEventListener('hashchange', ({ oldURL }) => {
+  enterFromAddress(history.state);
   if (location.hash.includes('/')) return;
+  if (!history.state && oldURL.includes(`${location.hash}/`)) messages.toPresent();
+  // The user chose a room. On touch screens focus in the field would open the keyboard.
   if (hasFingers()) byId('scroller').focus();
   else composer.focus();
 });
 
-// There is no `hashchange` for a link to the present address.
 addEventListener('click', ({ target }) => {
-  if (target.closest('a')?.href === location.href) enterFromAddress();
+  const link = target.closest('a');
+  if (link) history.replaceState({ place: messages.place }, '');
+  if (link?.href === location.href) enterFromAddress(); // there is no `hashchange`
 });
 
 client.addEventListener('room', () => (byId('room-title').textContent = client.room));

@@ -1,5 +1,5 @@
 /**
- * Ctrl-K: go to a room by a few letters of its name, or search messages.
+ * Ctrl-K: go to a room by a few letters of its name, or search messages, in one room with `in:room`.
  * Owns: the dialog, its list, which row is chosen. May not: open a room itself (the address does).
  *
  * @import { Message } from './wire.js'
@@ -13,6 +13,7 @@ import { ROOM_NAME } from './wire.js';
 const MAX_ROOMS = 7;
 const SEARCH_AFTER = 250; // ms without another letter
 const MIN_SEARCH = 2; // letters worth a search
+const WITHIN = /(?<!\S)in:#?(\S+)/; // limits a search to a room
 const EDGE = '\uFDD0'; // marks a hit; no text has this character
 /** Marks without their counterpart, since a snippet is cut from a text. */
 const HALF = /```|(?<!\w)(?:\*\*|~~|`)(?=\S)|(?<=\S)(?:\*\*|~~|`)(?!\w)/g;
@@ -70,16 +71,20 @@ export class Switcher {
     this.#choose(0);
     clearTimeout(this.#timer);
     this.#searching?.abort();
-    const maySearch = typed.length >= MIN_SEARCH;
-    this.#note.textContent = maySearch ? 'Searching…' : rows.length ? '' : 'No such room.';
-    if (maySearch) this.#timer = setTimeout(() => this.#search(typed), SEARCH_AFTER);
+    const [, room] = WITHIN.exec(typed) ?? [];
+    const words = typed.replace(WITHIN, '').trim();
+    const maySearch = words.length >= MIN_SEARCH;
+    if (maySearch) this.#note.textContent = 'Searching…';
+    else if (typed) this.#note.textContent = rows.length || room ? '' : 'No such room.';
+    else this.#note.textContent = 'in:room before the words searches one room.';
+    if (maySearch) this.#timer = setTimeout(() => this.#search(words, room), SEARCH_AFTER);
   }
 
-  async #search(words) {
+  async #search(words, room) {
     this.#searching = new AbortController();
     const { signal } = this.#searching;
     try {
-      const found = await this.client.api.search({ q: words, limit: 20 }, signal);
+      const found = await this.client.api.search({ q: words, room, limit: 20 }, signal);
       if (signal.aborted) return;
       const { results } = found;
       const options = [...this.#list.querySelectorAll('a')];

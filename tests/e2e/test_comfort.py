@@ -6,7 +6,7 @@ import re
 import pytest
 from playwright.sync_api import WebSocketRoute, expect
 
-from tests.e2e.browser import HEIGHT, LOOK_AWAY, NOTIFICATIONS, PHONE, WIDTH, Server
+from tests.e2e.browser import AT_BOTTOM, HEIGHT, LOOK_AWAY, NOTIFICATIONS, PHONE, WIDTH, Server
 from tests.e2e.conftest import OpenWindow
 
 pytestmark = pytest.mark.browser
@@ -120,6 +120,28 @@ def test_a_link_to_the_present_address_works_again(shared_server: Server, window
     ben.page.fill("#text", "still here")
     ben.page.click("#send")
     expect(ben.texts.last).to_have_text("still here")
+
+
+def test_back_leads_to_what_was_in_sight_before_a_jump(shared_server: Server, window: OpenWindow) -> None:
+    link = f"{shared_server.url}/#long/21"
+    shared_server.publish("long", *(f"message {number}" for number in range(120)), f"see {link}", *["more"] * 60)
+    ann = window(room="long")
+    see = ann.page.locator(".text a")
+    ann.scroll_up_to(see)
+    see.hover()
+    before = see.bounding_box()
+    see.click()
+    found = ann.page.get_by_text("message 20", exact=True)
+    expect(found).to_be_in_viewport()
+    ann.page.go_back()
+    expect(found).not_to_be_in_viewport()
+    assert see.bounding_box() == before
+    ann.page.go_forward()
+    expect(found).to_be_in_viewport()
+    ann.page.click("#rooms [aria-current]")
+    ann.page.wait_for_function(AT_BOTTOM)
+    ann.page.go_back()
+    expect(found).to_be_in_viewport()
 
 
 def test_a_small_phone(shared_server: Server, window: OpenWindow) -> None:

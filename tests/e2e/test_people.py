@@ -80,8 +80,12 @@ def test_a_new_name_can_be_mentioned_as_soon_as_it_is_read(shared_server: Server
 def test_a_search_opens_the_message(shared_server: Server, window: OpenWindow) -> None:
     for number in range(120):
         shared_server.publish("archives", f"a walrus numbered {number}" if number == 7 else f"nothing {number}")
+    shared_server.publish("zoo", "nothing here")
     ann = window(room="reading-room")
-    ann.search("WALRUS")
+    ann.search("nothing in:#zoo")
+    expect(ann.page.locator("#switcher-list a")).to_have_text([re.compile("^#zoo .*nothing here$")])
+    ann.page.keyboard.press("Control+a")
+    ann.page.keyboard.type("WALRUS")
     found = ann.page.locator("#switcher-list a", has_text="walrus numbered")
     expect(found.locator("mark")).to_have_text("walrus")
     expect(found).to_have_attribute("aria-selected", "true")  # not the room of that name, which does not exist
