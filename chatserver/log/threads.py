@@ -9,6 +9,7 @@ thousands of busy connections. Here a thread takes the next job itself, and an o
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import copy_context
 from functools import partial
 from itertools import islice
 from threading import Condition, Lock, Thread
@@ -56,7 +57,8 @@ class ThreadPool:
         with self._changed:
             try:
                 if self._idle <= len(self._waiting) and self._threads < self._size:
-                    Thread(target=self._serve, name="log", daemon=True).start()
+                    # The context has the field `worker` of log lines.
+                    Thread(target=copy_context().run, args=(self._serve,), name="log", daemon=True).start()
                     self._threads += 1
                     self._idle += 1
             except (RuntimeError, MemoryError) as error:  # raised when the system refuses another thread

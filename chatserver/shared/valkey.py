@@ -48,7 +48,7 @@ class ValkeyShard:
         self._location = TCPLocation(host, port)
         self._user, self._password = user, password
         self._connection: TCPConnection | None = None  # while connected
-        self._lost = trio.Event()
+        self._lost: trio.Event  # of the present connection
         self._reason = ""  # why it is away; "" until that is logged
 
     @property

@@ -7,6 +7,7 @@ from functools import partial
 from unittest.mock import Mock
 
 import pytest
+import structlog
 import trio
 from outcome import Error, Outcome, Value
 
@@ -62,6 +63,12 @@ async def test_jobs_in_order_and_outcomes_on_the_loop(pool: ThreadPool) -> None:
     assert told == [(name, name.upper(), loop) for name in "abcde"]
     assert at_once == [1] * 6
     assert not pool.busy
+
+
+async def test_a_log_line_of_a_thread_names_the_worker(pool: ThreadPool) -> None:
+    """PostgreSQL's lines `database_lost` and `database_reached` come from threads, and had no `worker`."""
+    with structlog.contextvars.bound_contextvars(worker=2):
+        assert await pool.run(structlog.contextvars.get_contextvars) == {"worker": 2}
 
 
 async def test_a_fault_is_the_outcome_of_its_job_only(pool: ThreadPool, seen: list[Outcome[object]]) -> None:
