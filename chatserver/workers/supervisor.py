@@ -205,8 +205,8 @@ class Supervisor:
         async for _ in self._hangups:
             try:
                 settings = self._reload()
-                if settings is not None and await self._replace_all(settings):
-                    _log.info("workers_replaced", workers=len(self._places))
+                if settings is not None:
+                    await self._replace_all(settings)
             except Exception:  # noqa: BLE001
                 _log.exception("workers_not_replaced")
 
@@ -227,22 +227,22 @@ class Supervisor:
                 _log.warning("needs_restart", setting=flag_name(name))
         return settings
 
-    async def _replace_all(self, settings: Settings) -> bool:
-        """Replace the workers one by one, each after the one before has ended. False: a replacement cannot start."""
+    async def _replace_all(self, settings: Settings) -> None:
+        """Replace the workers one by one, each after the one before has ended, until a replacement cannot start."""
         for place in self._places:
             if self._stopping.is_set():
-                return False
+                return
             new = self._launch(place, settings)
             await new.changed.wait()
             if not new.ready.is_set() or new.ended.is_set():
                 _log.error("worker_not_replaced", worker=new.number, code=new.code)
-                return False
+                return
             self._settings = settings
             old, place.child, place.pause = place.child, new, RESTART_PAUSE
             if old is not None and old is not new:
                 old.stop(replaced=True)
                 await old.end_in_time()
-        return True
+        _log.info("workers_replaced", workers=len(self._places))
 
 
 def _start_failure(child: Child) -> int:

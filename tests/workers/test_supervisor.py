@@ -89,7 +89,7 @@ async def test_a_worker_that_cannot_start_ends_the_supervisor(
     on_stage.direct = direct
     await on_stage.run()
     shown = capsys.readouterr()
-    assert (on_stage.code, shown.out) == (ends_with, "")
+    assert (on_stage.code, shown.out, on_stage.events("worker_died")) == (ends_with, "", [])
     assert shown.err == ("" if ends_with > 1 else f"chatserver: worker {number} ended at its start, with code {code}\n")
     assert [puppet.returncode for puppet in on_stage.started] == ([code] if number == 1 else [0, code])
 
@@ -307,6 +307,28 @@ async def test_only_a_second_signal_shortens_a_drain(tmp_path: Path, first: str)
         signal.raise_signal(signal.SIGTERM)
     assert {puppet.returncode for puppet in on_stage.started} == {0}
     assert on_stage.code == 0
+
+
+@pytest.mark.parametrize("before", ["death", "hangup"])
+async def test_no_worker_starts_after_the_signal(tmp_path: Path, before: str) -> None:
+    """It would not be told to drain, and be killed with its clients when the others have ended."""
+    async with supervised(tmp_path, drain_timeout=20.0) as on_stage:
+        one, other = on_stage.started
+        one.drains = other.drains = False
+        if before == "death":
+            on_stage.supervisor._places[0].pause = MAX_RESTART_PAUSE
+            one.end(KILLED)
+            await on_stage.until(lambda: on_stage.events("worker_died"))
+        else:
+            await hang_up()
+            await on_stage.until(lambda: one.stops)
+        signal.raise_signal(signal.SIGTERM)
+        await on_stage.until(lambda: other.stops)
+        one.end(0)
+        started = len(on_stage.started)
+        await on_stage.until(lambda: on_stage.code == 0)
+        assert len(on_stage.started) == started
+        assert on_stage.events("workers_replaced") == []
 
 
 async def test_a_signal_does_not_interrupt_the_removal_of_the_folder(
