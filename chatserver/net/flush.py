@@ -5,8 +5,8 @@ Owns: the windows, and the judgement at the end of each. May not: write.
 A peer is aborted if over a whole window it takes less than `flush_rate` bytes a second, and less than was outstanding
 when the window began. Bytes count when the peer's kernel acknowledges them, not when ours accepts them: acknowledged =
 written since the window began + outstanding then - outstanding now. A shorter window would be unfair: a receiving
-kernel opens its window in bursts, on loopback up to half its buffer. A peer that TCP may not have tried to reach (RTO
-backoff) gets a second window.
+kernel opens its window in bursts, on loopback up to half its buffer. A peer that speaks or that TCP may not have
+tried to reach (RTO backoff) gets a second window.
 
 A missing pong counts only when no unacknowledged bytes precede the ping: a slow but honest reader answers when it gets
 there. Until then its flush window decides.
@@ -76,9 +76,9 @@ class FlushJudge:
             self._connections.handler(connection).writable(connection)
 
     def _in_backoff(self, connection: Connection) -> bool:
-        """Whether TCP is in RTO backoff after an outage from which the peer may have returned.
+        """Whether TCP is in RTO backoff after an outage from which the peer has returned, or may have.
 
         TCP's next try falls into one more window. Without that window 21 of 25 honest members 600 ms away were aborted.
         """
-        tried = sockets.latest_try(connection.descriptor)
-        return tried is not None and tried < MAX_LINK_OUTAGE
+        outage = sockets.outage(connection.descriptor)
+        return outage is not None and outage < MAX_LINK_OUTAGE

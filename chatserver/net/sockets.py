@@ -17,8 +17,9 @@ _ABORT = struct.pack("ii", 1, 0)
 _SO_NWRITE = 0x1024  # macOS: bytes in the send queue
 _INT = struct.Struct("i")
 _UNLIMITED = (1 << 31) - 1
-#: Fields of Linux' struct tcp_info: congestion state, number of backoffs, and the present RTO in microseconds.
-_TCP_INFO = struct.Struct("xB2xB3xI")
+#: Fields of Linux' struct tcp_info: congestion state, number of backoffs, the present RTO in microseconds, and the
+#: milliseconds since data last arrived.
+_TCP_INFO = struct.Struct("xB2xB3xI40xI")
 _TCP_CA_LOSS = 4  # from the first timeout until all bytes in flight at that time have been acknowledged
 
 
@@ -58,12 +59,13 @@ def take_all(descriptor: int) -> None:
         borrowed.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNLIMITED)
 
 
-def latest_try(descriptor: int) -> float | None:
-    """Seconds between the first transmission of the oldest unacknowledged bytes and the latest retry (RFC 6298).
+def outage(descriptor: int) -> float | None:
+    """Seconds for which the link to a peer was down, as far as TCP knows; it may be up again.
 
-    None while TCP has no reason to retry: all is acknowledged, or the peer's window is closed. The waits double, so a
-    peer that is back after 25 s may get nothing before 49 s, whatever it sends. 0 when a retry has just been
-    acknowledged, and lost bytes are being sent again.
+    None while TCP has no reason to retry: all is acknowledged, or the peer's window is closed. Else the time from the
+    first transmission of the oldest unacknowledged bytes to the latest retry (RFC 6298), or since the peer sent
+    something if that is less. The waits double, and the first retry that could arrive may be lost: a peer that is back
+    after 25 s may get nothing before 51 s, whatever it sends.
     """
     if sys.platform == "darwin":
         return None  # its TCP_CONNECTION_INFO counts retransmissions over the connection's life only
@@ -72,8 +74,8 @@ def latest_try(descriptor: int) -> float | None:
             info = borrowed.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
         except OSError:
             return None  # not TCP: nothing is ever lost on a socket pair
-    state, backoff, wait = _TCP_INFO.unpack(info)
-    return (wait - (wait >> backoff)) / 1e6 if state == _TCP_CA_LOSS else None
+    state, backoff, wait, silent = _TCP_INFO.unpack(info)
+    return min((wait - (wait >> backoff)) / 1e6, silent / 1e3) if state == _TCP_CA_LOSS else None
 
 
 def shutdown(descriptor: int, how: int) -> None:

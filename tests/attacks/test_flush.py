@@ -10,6 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from chatserver.net import flush
 from loadgen.sockets import deafen, undeafen
 from tests.support.peers import chatter, connect, publish, request, say, upgrade
 from tests.support.serving import Serving, neighbour, serving
@@ -104,14 +105,22 @@ async def test_flush_an_honest_slow_reader_survives_and_gets_everything(mock_clo
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a socket filter to lose segments")
-async def test_flush_a_member_survives_a_link_outage() -> None:
-    """The link is down for longer than a window, and up again between two retransmissions of TCP."""
+@pytest.mark.parametrize("speaks", [False, True])
+async def test_flush_a_member_survives_a_link_outage(speaks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The link is down for longer than a window, and up again between two retransmissions of TCP.
+
+    A member that is heard was so before: what TCP sent to it after the longest outage was lost as well.
+    """
+    monkeypatch.setattr(flush, "MAX_LINK_OUTAGE", 1.0 if speaks else 25.0)
     async with serving(flush_window=2.0, send_buffer=8192) as server, neighbour(server):
         async with chatter(server.address) as rider:
             await rider.ask("join", room="busy")
             deafen(rider.peer.transport.socket.fileno())
             up_again = trio.current_time() + 2.3  # TCP tries after 1.4 and 3 s
             await flood(server, 60)
+            await trio.sleep_until(up_again - 0.9)
+            if speaks:
+                await rider.say(type="typing", room="busy")
             await trio.sleep_until(up_again)
             undeafen(rider.peer.transport.socket.fileno())
             assert [(await rider.next("message", "gap"))["offset"] for _ in range(60)] == list(range(1, 61))

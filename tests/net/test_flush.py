@@ -15,13 +15,13 @@ from tests.support.troubled import BIG
 
 
 class Kernel:
-    """Replaces `sockets.outstanding` (bytes not acknowledged) and the time of TCP's latest retransmission."""
+    """Replaces `sockets.outstanding` (bytes not acknowledged) and the length of an outage."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.bytes = 0
-        self.latest_try: float | None = None
+        self.outage: float | None = None
         monkeypatch.setattr(sockets, "outstanding", lambda descriptor: self.bytes)
-        monkeypatch.setattr(sockets, "latest_try", lambda descriptor: self.latest_try)
+        monkeypatch.setattr(sockets, "outage", lambda descriptor: self.outage)
 
 
 @pytest.fixture
@@ -37,12 +37,12 @@ def watched(it: Parked, state: State = State.HEAD) -> Connection:
 
 
 class Moment(NamedTuple):
-    """State after `seconds`: bytes not acknowledged, bytes written since the last moment, TCP's latest try."""
+    """State after `seconds`: bytes not acknowledged, bytes written since the last moment, outage."""
 
     seconds: float
     outstanding: int = 100_000
     written: int = 0
-    latest_try: float | None = None
+    outage: float | None = None
     lives: bool = True
 
 
@@ -58,17 +58,17 @@ STORIES = {
     # To a peer 600 ms away TCP tries after 24.0 s, during the outage, and next after 49.6 s. After a second
     # outage the peer acknowledges, and then reads nothing more.
     "it may be back and was not asked": [
-        Moment(49.6, latest_try=24.0), Moment(20.0, 80_000),
-        Moment(49.6, 80_000, latest_try=24.0), Moment(31.0, 60_000, lives=False),
+        Moment(49.6, outage=24.0), Moment(20.0, 80_000),
+        Moment(49.6, 80_000, outage=24.0), Moment(31.0, 60_000, lives=False),
     ],
     # An attacker acknowledges a byte now and then, so that TCP's retransmission timer restarts.
     "a second window is not followed by a third": [
-        Moment(30.5, 97_000, latest_try=3.0), Moment(28.5, 94_100, latest_try=3.0),
-        Moment(1.1, 94_000, latest_try=3.0, lives=False),
+        Moment(30.5, 97_000, outage=3.0), Moment(28.5, 94_100, outage=3.0),
+        Moment(1.1, 94_000, outage=3.0, lives=False),
     ],
     # TCP's try was answered just before the window ended; 4,740 bytes are acknowledged since.
-    "it was heard from a moment ago": [Moment(31.0, 95_260, latest_try=0.0), Moment(30.0, 80_000)],
-    "it was asked after the longest outage": [Moment(30.0, latest_try=25.4, lives=False)],
+    "it was heard from a moment ago": [Moment(31.0, 95_260, outage=0.0), Moment(30.0, 80_000)],
+    "it is silent, and was asked after the longest outage": [Moment(30.0, outage=25.4, lives=False)],
 }  # fmt: skip
 
 
@@ -80,7 +80,7 @@ def test_which_peers_are_aborted(it: Parked, kernel: Kernel, story: list[Moment]
     assert connection.backlog is not None
     for moment in story:
         connection.backlog.written += moment.written
-        kernel.bytes, kernel.latest_try = moment.outstanding, moment.latest_try
+        kernel.bytes, kernel.outage = moment.outstanding, moment.outage
         it.turn(seconds=moment.seconds)
         assert it.details("closed") == [Reason.FLUSH_DEADLINE] * (not moment.lives)
         assert connection.blocked is moment.lives

@@ -66,32 +66,30 @@ def test_every_call_borrows_the_descriptor(tcp: tuple[socket.socket, socket.sock
     for _ in range(50):
         sockets.outstanding(ours.fileno())
         sockets.take_all(ours.fileno())
-        sockets.latest_try(ours.fileno())
+        sockets.outage(ours.fileno())
         sockets.shutdown(ours.fileno(), socket.SHUT_WR)
     assert descriptors() == before
     assert ours.fileno() >= 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs TCP_INFO and SO_ATTACH_FILTER")
-def test_the_latest_try_tells_a_lost_peer_from_a_peer_that_does_not_read(
-    tcp: tuple[socket.socket, socket.socket],
-) -> None:
+def test_an_outage_tells_a_lost_peer_from_a_peer_that_does_not_read(tcp: tuple[socket.socket, socket.socket]) -> None:
     ours, peer = tcp
     reader, lazy = tcp_pair()
     with reader, lazy:
-        assert sockets.latest_try(ours.fileno()) is None
+        assert sockets.outage(ours.fileno()) is None
         peer.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, _DROP_ALL)
         ours.send(b"into the dark")
         stuffed(reader)
         tries: set[float] = set()
         deadline = time.monotonic() + 20
         while len(tries) < 2 and time.monotonic() < deadline:  # after 0.2 and 0.6 s, as a rule
-            latest = sockets.latest_try(ours.fileno())
-            tries |= set() if latest is None else {latest}
+            outage = sockets.outage(ours.fileno())
+            tries |= set() if outage is None else {outage}
             time.sleep(0.01)
         assert len(tries) == 2
         assert min(tries) > 0
-        assert sockets.latest_try(reader.fileno()) is None
+        assert sockets.outage(reader.fileno()) is None
 
 
 def test_a_socket_pair_has_no_outstanding_bytes_and_no_try() -> None:
@@ -99,7 +97,7 @@ def test_a_socket_pair_has_no_outstanding_bytes_and_no_try() -> None:
     with ours, peer:
         sockets.take_all(ours.fileno())
         assert stuffed(ours)
-        assert sockets.latest_try(ours.fileno()) is None
+        assert sockets.outage(ours.fileno()) is None
 
 
 def test_shutdown_sends_fin_behind_the_bytes() -> None:
