@@ -3,8 +3,8 @@
 Owns: the rooms that wait for that, and how many members one round reaches. May not: know what presence and notices are,
 or send; `Broadcaster` does.
 
-A round is done in steps, and all its steps together reach a bounded number of members. Rooms that do not fit into a
-round are first in the next one.
+A round is done in steps, and all its steps together reach a bounded number of members. The rooms that wait for presence
+take turns by the network that loaded them, so that nobody waits for a hundred large rooms of strangers.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +16,7 @@ from chatserver.chat.notices import Notices
 from chatserver.chat.principal import Principal
 from chatserver.chat.room import Room
 from chatserver.chat.sink import Schedule
-from chatserver.fair import LongWork
+from chatserver.fair import FairQueue, LongWork
 
 #: Members sent presence or notices in one round, over all rooms: 30 ms of each second. Otherwise one client that joins
 #: and leaves a hundred large rooms would cause tens of thousands of frames.
@@ -39,8 +39,9 @@ class Housekeeping:
         self._left = left
         self._leasing: dict[Room, int] = {}  # rooms with leases and the number of these, the longest waiting first
         self.leases = 0  # their sum; some may have ended since the last round
-        self._changed: dict[Room, None] = {}  # rooms with a presence change to send, likewise
-        self._noticing: dict[Room, None] = {}  # rooms with notices, likewise
+        self._changed: dict[Room, bool] = {}  # rooms with a presence change to send, and whether they are in `_due`
+        self._due: FairQueue[Room] = FairQueue()  # those of them that may be sent it
+        self._noticing: dict[Room, None] = {}  # rooms with notices, the longest waiting first
         self._told = 0  # members reached since the last round began
         self._round = LongWork(self._visit, schedule.later, self)
 
@@ -48,7 +49,7 @@ class Housekeeping:
 
     def note_presence(self, room: Room) -> None:
         """Queue a room whose presence may have changed, here or in another process."""
-        self._changed[room] = None
+        self._changed.setdefault(room, False)
 
     def note_lease(self, room: Room) -> None:
         """Queue a room in which a user has a lease."""
@@ -115,10 +116,13 @@ class Housekeeping:
             while self._end_leases(room, trio.current_time()):
                 yield
             yield
-        for room in list(self._changed):
-            if self._told >= MAX_NOTICES_PER_ROUND:
-                break  # the others are first in the next round
-            self._told += self._tell_presence(room, trio.current_time())
+        for room, is_due in list(self._changed.items()):
+            if not is_due and room.presence.may_tell(trio.current_time()):
+                self._changed[room] = True
+                self._due.push(room.network, room)
+            yield
+        while self._due.length and self._told < MAX_NOTICES_PER_ROUND:
+            self._told += self._tell_presence(self._due.pop(), trio.current_time())
             yield
         for room in list(self._noticing):
             if self._may_notify(room, trio.current_time()):
@@ -137,10 +141,8 @@ class Housekeeping:
         return ended
 
     def _tell_presence(self, room: Room, now: float) -> int:
-        """Begin to send a room's presence change, if it is time. Returns how many members it goes to."""
-        if not room.presence.may_tell(now):
-            return 0
-        self._changed.pop(room, None)
+        """Begin to send a room's presence change. Returns how many members it goes to."""
+        del self._changed[room]
         if not room.presence.changed:
             return 0
         room.telling = now
