@@ -9,7 +9,7 @@ and a user in two processes may count twice there.
 """
 
 from collections.abc import Callable
-from itertools import chain, islice
+from itertools import chain
 from typing import NamedTuple
 
 from chatserver.chat.presence import MAX_LISTED, MAX_NAMED_MEMBERS, Presence
@@ -52,11 +52,11 @@ class ClusterPresence(Presence):
         self._renamed: dict[int, Principal] | None = None  # people here who have got a newer name elsewhere
 
     def __len__(self) -> int:
-        return len(self._people) + self._more
+        return self.here + self._more
 
     def people(self, limit: int = MAX_LISTED) -> list[Principal]:
         """Up to `limit` people present: those here in the order they came, then the others."""
-        found = dict(islice(self._people.items(), limit))
+        found = {each.number: each for each in super().people(limit)}
         if self._renamed:
             found.update({number: each for number, each in self._renamed.items() if number in found})
         for number, each in chain.from_iterable(people.items() for people in self._others):
@@ -68,18 +68,18 @@ class ClusterPresence(Presence):
     def person(self, number: int) -> Principal | None:
         """See `Presence.person`."""
         renamed = None if self._renamed is None else self._renamed.get(number)
-        return renamed or self._people.get(number) or self._elsewhere(number)
+        return renamed or self._find(number) or self._elsewhere(number)
 
     @property
     def seen_elsewhere(self) -> bool:
         """See `Presence.seen_elsewhere`."""
-        return bool(self._people) and self._more > 0
+        return self.here > 0 and self._more > 0
 
     def end(self) -> None:
         """See `Presence.end`."""
         super().end()
-        if self._people:
-            self._people.clear()
+        if self.here:
+            self._only = self._people = None
             self._noted(self._name)
 
     def people_here(self, limit: int) -> list[Principal]:
@@ -100,7 +100,7 @@ class ClusterPresence(Presence):
             self.listing = None
         for number, shown in known.items():
             person = now.people.get(number)
-            if number not in self._people:
+            if self._find(number) is None:
                 person = self._elsewhere(number)
                 self._more += (person is not None) - (shown is not None)
             elif person is not None and shown is not None and person.label != shown.label:
@@ -133,7 +133,7 @@ class ClusterPresence(Presence):
     def _rename(self, principal: Principal) -> None:
         """See `Presence._rename`."""
         shown = self.person(principal.number)
-        self._people[principal.number] = principal
+        self._put(principal)
         if self._renamed is not None:
             self._renamed.pop(principal.number, None)
         self._noted(self._name)

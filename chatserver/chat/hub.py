@@ -219,7 +219,8 @@ class Hub:
         self.note_presence(room)
 
     def _enter(self, room: Room, principal: Principal) -> None:
-        self.registry.note_entered(room)
+        if not room.members:  # else it is not empty, and a crowd's joins need not look
+            self.registry.note_entered(room)
         room.presence.enter(principal)
         self.note_presence(room)
 

@@ -31,13 +31,14 @@ MAX_LISTED = 500
 class Presence:
     """The people of one room, by number; all leases have the same length.
 
-    Each room has such an object, so it is small: most rooms hold one or two people.
+    Each room has such an object, so it is small. A dict takes 224 bytes, and anybody can be alone in many rooms.
     """
 
-    __slots__ = ("_changes", "_connections", "_leases", "_people", "_unnamed", "listing", "told_at")
+    __slots__ = ("_changes", "_connections", "_leases", "_only", "_people", "_unnamed", "listing", "told_at")
 
     def __init__(self) -> None:
-        self._people: dict[int, Principal] = {}
+        self._only: Principal | None = None  # the one person here, while there is no dict
+        self._people: dict[int, Principal] | None = None  # made for the second person
         self._connections: dict[int, int] | None = None  # number of connections of people with more than one
         self._leases: dict[int, float] | None = None
         self._changes: dict[int, tuple[Principal, bool]] | None = None  # the last change of each person; True: here
@@ -48,22 +49,42 @@ class Presence:
         self.listing: bytes | None = None
 
     def __len__(self) -> int:
-        return len(self._people)
+        return self.here
 
     def people(self, limit: int = MAX_LISTED) -> list[Principal]:
         """Up to `limit` people present, in the order they came."""
-        return list(islice(self._people.values(), limit))
+        people = filter(None, [self._only]) if self._people is None else self._people.values()
+        return list(islice(people, limit))
 
     def person(self, number: int) -> Principal | None:
         """The person with this number, if present."""
-        return self._people.get(number)
+        return self._find(number)
+
+    def _find(self, number: int) -> Principal | None:
+        found = self._only if self._people is None else self._people.get(number)
+        return found if found is not None and found.number == number else None
+
+    def _put(self, principal: Principal) -> None:
+        """Add a person, or replace the principal of one who is here."""
+        only = self._only
+        if self._people is not None:
+            self._people[principal.number] = principal
+        elif only is None or only.number == principal.number:
+            self._only = principal
+        else:
+            self._people = {only.number: only, principal.number: principal}
+            self._only = None
 
     def enter(self, principal: Principal) -> None:
         """A person has one more connection here."""
         number = principal.number
-        before = self._people.get(number)
-        if before is None:
-            self._people[number] = principal
+        people = self._people
+        before = self._only if people is None else people.get(number)
+        if before is None or before.number != number:
+            if people is None:
+                self._put(principal)
+            else:
+                people[number] = principal
             self._note(principal, here=True)
             return
         if before.label != principal.label:
@@ -80,7 +101,15 @@ class Presence:
             if count > 2:
                 self._connections[number] = count - 1
             return
-        self._note(self._people.pop(number), here=False)
+        gone, people = self._only, self._people
+        if people is None:
+            self._only = None
+        else:
+            gone = people.pop(number)
+            if not people:
+                self._people = None  # an emptied dict keeps the memory of all who were in it
+        assert gone is not None, "who leaves was here"
+        self._note(gone, here=False)
 
     def end_lease(self, number: int) -> bool:
         """End the lease of a user who has left or was expelled. False: there is none."""
@@ -111,13 +140,13 @@ class Presence:
 
     def connections(self, number: int) -> int:
         """The number of this person's connections here, a lease included."""
-        if number not in self._people:
+        if self._find(number) is None:
             return 0
         return 1 if self._connections is None else self._connections.get(number, 1)
 
     def leaseholders(self) -> list[Principal]:
         """The people with a lease."""
-        return [self._people[number] for number in self._leases or ()]
+        return list(filter(None, map(self._find, self._leases or ())))
 
     @property
     def leases(self) -> int:
@@ -125,7 +154,8 @@ class Presence:
         return len(self._leases or ())
 
     def _note(self, principal: Principal, *, here: bool) -> None:
-        is_large = len(self._people) > MAX_NAMED_MEMBERS
+        people = self._people
+        is_large = people is not None and len(people) > MAX_NAMED_MEMBERS
         if not is_large:
             self.listing = None
         if is_large or len(self._changes or ()) >= MAX_CHANGES:
@@ -140,12 +170,14 @@ class Presence:
 
     def _rename(self, principal: Principal) -> None:
         """Note a new name as an arrival: clients take the arrival of a present person as a new name."""
-        self._people[principal.number] = principal
+        self._put(principal)
         self._note(principal, here=True)
 
     @property
     def here(self) -> int:
         """The number of people in this process."""
+        if self._people is None:
+            return 0 if self._only is None else 1
         return len(self._people)
 
     @property
@@ -164,7 +196,7 @@ class Presence:
 
     def may_tell(self, now: float) -> bool:
         """Whether the last notice is long enough ago for a room of this size."""
-        return now >= self.told_at + max(NOTICE_INTERVAL, len(self._people) / NOTICES_PER_SECOND)
+        return now >= self.told_at + max(NOTICE_INTERVAL, self.here / NOTICES_PER_SECOND)
 
     def tell(self, now: float) -> tuple[list[Principal], list[Principal]]:
         """Take the changes since the last call: people who came or changed their names, and people who left.

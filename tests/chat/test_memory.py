@@ -1,5 +1,7 @@
 """Memory of all rooms: which rooms release it over the budget, and how many rooms there may be."""
 
+import gc
+import tracemalloc
 from functools import partial
 
 import pytest
@@ -46,6 +48,26 @@ async def test_empty_rooms_are_evicted_first_the_oldest_before_the_others() -> N
         assert list(it.hub.rooms) == ["mine", "c", "d"]
         assert it.hub.statistics()["kept"] <= 60_000
         assert len(ring_of(it, "mine")._json) == 10
+
+
+async def test_a_room_without_messages_and_with_one_member_is_small() -> None:
+    """A connection may be in four of them, and a network in thousands."""
+    async with chatting(max_rooms=10_000) as it:
+        await it.join(it.peer(), "first")
+        peer, count = it.peer(), 500
+        principal = peer.principal
+        tracemalloc.start()
+        try:
+            for number in range(count):
+                await it.load(f"join-{number}")
+                room = it.hub.rooms[f"join-{number}"]
+                it.hub.attach(room, peer, encoding=it.encoder.events, principal=principal, cursor=0)
+            await trio.sleep(2.5)  # presence has been sent
+            gc.collect()
+            size = tracemalloc.get_traced_memory()[0] / count
+        finally:
+            tracemalloc.stop()
+        assert size <= 900
 
 
 async def test_then_every_room_keeps_its_share() -> None:

@@ -268,7 +268,7 @@ def _check_room(room: Room, members: list[Member], waiters: list[PollWaiter], wa
     present.update(waiter.principal.number for waiter in waiters)
     present.update((presence._leases or {}).keys())
     several = presence._connections or {}
-    counts = {number: several.get(number, 1) for number in presence._people}
+    counts = {number: several.get(number, 1) for number in (each.number for each in presence.people(len(presence)))}
     assert counts == dict(present), f"the people of {room.name} are counted wrongly"
     assert min(room.pending, room.pending_bytes, room.pins) >= 0
     assert room.offered <= room.last
