@@ -9,7 +9,7 @@ returns an `Answer` to send, a `Work` for `do` (it needs the log), or None, when
 `session.waits` is set then, nothing is to be read either until `Sink.resume`.
 """
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -21,12 +21,13 @@ from chatserver.api.pipelines.join import JoinPipeline
 from chatserver.api.services import Services, check_signed_in, not_stored
 from chatserver.api.session import GONE, LOG, NOTHING, WebSocketSession
 from chatserver.api.tokens import RefusedError
-from chatserver.chat.member import Member
+from chatserver.chat.member import Member, Source
 from chatserver.chat.policy import READ, WRITE
 from chatserver.chat.principal import Principal
 from chatserver.chat.registry import LATEST
 from chatserver.chat.room import Room
 from chatserver.chat.sink import Sink
+from chatserver.fair import do_step
 from chatserver.log.interface import LogError, Stored
 from chatserver.log.sanctions import EVERYWHERE
 from chatserver.protocol.client_messages import (
@@ -129,12 +130,17 @@ class Conversation:
         return None
 
     def may_go_on(self, connection: object, session: WebSocketSession) -> bool:
-        """Whether the session's next message need not wait any longer."""
+        """Whether the session's next message need not wait any longer. Does the next step of what it waits for."""
         waits = session.waits
         if isinstance(waits, Room):
             return waits.paused is None or connection not in waits.paused
         if waits is LOG:
             return session.in_flight < MAX_IN_FLIGHT
+        if isinstance(waits, Iterator):
+            more = do_step(waits)
+            if more:
+                self._sink.resume(connection)
+            return not more
         return waits is NOTHING
 
     def _acknowledge(
@@ -257,20 +263,24 @@ class Conversation:
         except MessageError as error:
             raise MessageError(error.code, error.message, message.id, wait=error.wait) from None
         session.principal = principal
-        left = [] if _in_rooms(before) == _in_rooms(principal) else self._change_members(session)
-        return Answer([session.dialect.authenticated(message.id, principal), *left])
+        if session.members is not None and _in_rooms(before) != _in_rooms(principal):
+            session.waits = self._change_members(connection, session)
+            self._sink.resume(connection)
+        return Answer([session.dialect.authenticated(message.id, principal)])
 
-    def _change_members(self, session: WebSocketSession) -> list[bytes]:
-        """Give the memberships of a WebSocket its new principal. Returns notices of rooms that it may not read."""
-        principal, left = session.principal, []
-        for member in session.rooms():
+    def _change_members(self, connection: object, session: WebSocketSession) -> Iterator[None]:
+        """Give each membership of a WebSocket its new principal, or end it where that principal may not read."""
+        principal = session.principal
+        for member in list(session.rooms()):
+            if member.source is Source.NOTHING:
+                continue  # a ban has ended it meanwhile
             if self._services.allows(principal, READ, member.room.name):
                 self._hub.change_principal(member, principal)
             else:
                 session.remove(member)
                 self._hub.leave(member)
-                left.append(session.dialect.left(None, member.room.name))
-        return left
+                self._sink.send(connection, session.dialect.left(None, member.room.name))
+            yield
 
 
 def _in_rooms(principal: Principal) -> tuple[object, ...]:

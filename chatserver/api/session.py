@@ -35,7 +35,8 @@ class WebSocketSession(msgspec.Struct, gc=False, eq=False):
     dialect: Dialect
     members: Member | None = None
     assembly: Assembly | None = None  # its incomplete message
-    waits: Waits | Room = NOTHING  # why it is not read; a room: the client publishes too fast for the room's members
+    #: why it is not read; a room: the client publishes too fast for the room's members; work: it is done in steps
+    waits: Waits | Room | Iterator[None] = NOTHING
     in_flight: int = 0  # publishes that wait for the log
 
     def rooms(self) -> Iterator[Member]:

@@ -282,9 +282,10 @@ class HttpExchanges:
         """
         return self._answer(connection, self._exchange_of(waiter), self._routes.rooms.answer_held(waiter))
 
-    def refuse_held(self, connection: Connection, waiter: PollWaiter, error: MessageError) -> bool:
-        """Refuse a held poll whose user may no longer wait. True: another request may be in the inbox."""
-        return self._refuse_request(connection, self._exchange_of(waiter), error)
+    def refuse_held(self, connection: Connection, waiter: PollWaiter, error: MessageError) -> None:
+        """Refuse a held poll whose user may no longer wait."""
+        if self._refuse_request(connection, self._exchange_of(waiter), error):
+            self._connections.resume(connection, later=True)
 
     def _exchange_of(self, waiter: PollWaiter) -> Exchange:
         return Exchange(waiter.keep_alive and not self.draining, head_only=False, headers=waiter.headers)

@@ -46,14 +46,13 @@ class SignOutSearch:
     def _concerns(self, principal: Principal) -> bool:
         return principal.number in self._numbers
 
-    def _end(self, connection: Connection) -> bool:
-        """End a connection. True: another request may be in the inbox."""
+    def _end(self, connection: Connection) -> None:
+        """End a connection, or refuse what it waits for."""
         match connection.context:
             case WebSocketSession():
                 self._websockets.close(connection, Reason.EXPIRED, Reason.EXPIRED.sentence)
             case PollWaiter() as waiter:
                 error = MessageError(ErrorCode.UNAUTHENTICATED, "signed out")
-                return self._exchanges.refuse_held(connection, waiter, error)
+                self._exchanges.refuse_held(connection, waiter, error)
             case Member():
                 self._connections.finish(connection, Reason.EXPIRED)
-        return False

@@ -223,6 +223,8 @@ class WebSocketHandler(Handler):
         if isinstance(outcome, Answer):
             self._reply(connection, session, outcome)
             self._spend(connection, REFUSAL if outcome.limited else 1)
+            if session.waits is not NOTHING and connection.context is session:
+                self._connections.enter(connection, _REPLYING, session, span=self._replying_ticks)
         elif outcome is not None:
             self._spend(connection, 1)
             session.waits = Waits.TASK

@@ -217,9 +217,9 @@ async def test_of_many_connections_a_few_are_ended_in_each_step(
         ends.append(0)
         return do_step(work)
 
-    def note_end(search: SignOutSearch, connection: Connection) -> bool:
+    def note_end(search: SignOutSearch, connection: Connection) -> None:
         ends[-1] += 1
-        return end(search, connection)
+        end(search, connection)
 
     monkeypatch.setattr(fair, "do_step", note_step)
     monkeypatch.setattr(SignOutSearch, "_end", note_end)

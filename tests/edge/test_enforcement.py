@@ -12,6 +12,7 @@ import pytest
 from chatserver import fair
 from chatserver.chat.moderation import Enforcement
 from chatserver.chat.principal import Principal
+from chatserver.edge import enforcement
 from chatserver.edge.enforcement import Enforcer
 from tests.support.moderating import (
     ELSEWHERE,
@@ -73,6 +74,7 @@ async def test_of_many_connections_and_rooms_a_few_are_ended_in_each_step(
     """Otherwise a ban of 200 WebSockets in a hundred rooms each takes steps of 7 ms."""
     address = server.address
     monkeypatch.setattr(fair, "perf_counter", count().__next__)  # each end takes longer than a step
+    monkeypatch.setattr(enforcement, "ENDED_AT_ONCE", 1)
     rooms = [f"room-{number}" for number in range(12)]
     for room in rooms:
         assert (await say(address, BOB, room)).status == 201
@@ -82,8 +84,12 @@ async def test_of_many_connections_and_rooms_a_few_are_ended_in_each_step(
                 stream = await stack.enter_async_context(connect(address))
                 await stream.send(request("GET", "/rooms/lobby/events", headers=ANN))
                 await stream.head()
-            await poll_once(address, ANN, *rooms)
+            await poll_once(address, ANN, *rooms[:6])
+            page = await stack.enter_async_context(chatter(address, headers=ANN))
+            for room in rooms[6:]:
+                await page.ask("join", room=room)
             answer = await moderate(address, "POST", "/rooms/*/kick", user=await id_of(address, ANN))
+            assert {(await page.next("error"))["room"] for _ in rooms[6:]} == set(rooms[6:])
     assert answer.json["ended"] == 24
     assert steps.call_count >= len(server.server.parts.connections.table) + len(rooms)
 
