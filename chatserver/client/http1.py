@@ -6,7 +6,7 @@ It exists because no other dependency speaks HTTP on trio, and with h11 little i
 
 import math
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -124,10 +124,8 @@ class _Connection:
 
     async def send(self, request: h11.Request, body: bytes) -> None:
         parts = [self._parser.send(event) for event in (request, h11.Data(body), h11.EndOfMessage())]
-        try:
+        with suppress(trio.BrokenResourceError):  # refused before its end: the answer, if any, says why
             await self._stream.send_all(b"".join(filter(None, parts)))
-        except trio.BrokenResourceError as error:
-            raise EndedError("the connection was lost") from error
 
     async def head(self) -> h11.Response:
         while not isinstance(event := await self._event(), h11.Response):

@@ -86,6 +86,14 @@ async def test_an_answer_without_a_length_ends_with_its_connection() -> None:
         assert (await client.request("GET", "/")).body == b"{}"
 
 
+async def test_a_refusal_before_the_end_of_a_request_is_its_answer() -> None:
+    """A text far over the limit was sent again until its caller gave up, and no other request meanwhile."""
+    refusal = b"HTTP/1.1 413 X\r\nContent-Length: 2\r\n\r\n{}"
+    async with talking(Script([refusal, CLOSE], [OK])) as client:
+        assert (await client.request("POST", "/", "x" * 20_000_000)).status == 413
+        assert (await client.request("GET", "/")).status == 200
+
+
 async def test_a_token_is_sent_in_a_header_field_only() -> None:
     script = Script([OK])
     async with talking(script, Credentials(token="secret", cookie="s=1")) as client:
