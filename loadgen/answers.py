@@ -24,7 +24,8 @@ NO_WEBSOCKET: Final = frozenset(("answered 200",))
 CLOSED: Final = "closed"
 
 #: The reasons of operations without an answer: one was sent, the other waited for the answers before it for more than
-#: half of its time. The latter is late rather than failed, because no answer took that long.
+#: half of its time. The latter is late rather than failed, because no answer took that long. What a crowd's clients
+#: waited for stands behind the first.
 UNANSWERED: Final = "no answer in time"
 NO_TURN: Final = "no turn in time: the answers before it were slow"
 

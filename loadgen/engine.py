@@ -14,7 +14,7 @@ from typing import Final
 import trio
 
 from loadgen import sockets
-from loadgen.answers import CLOSED
+from loadgen.answers import CLOSED, UNANSWERED
 from loadgen.budget import ALL_SPENT, MAX_UNSENT_BYTES, Budget
 from loadgen.client import Client, Cohort, Stage, source_index
 from loadgen.latency import CROWD_LOOK_SECONDS, Lag
@@ -245,7 +245,7 @@ class Engine:
                 self._attend(client, mask)
         moment = now()
         if self._overdue_time <= moment:
-            next(iter(self._opening)).fail(f"not established in {OPEN_DEADLINE_SECONDS:g} s")
+            next(iter(self._opening)).fail(f"{UNANSWERED}: not established in {OPEN_DEADLINE_SECONDS:g} s")
         self.lag.look(moment)
         for when, action in self.alarms.pop_due(moment):
             self.lag.record(now() - when)

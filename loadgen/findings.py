@@ -137,7 +137,9 @@ def _unproven(measured: Measured, figures: Figures) -> tuple[str, ...]:
     before = [p99 for p99 in measured.operations.p99s("baseline").values() if p99 is not None]
     if max(before, default=0.0) <= NOTICED_MS + 1000 * measured.round_trip_seconds:
         return ()
-    return measured.operations.only_late()
+    met = (fate for group in measured.groups(BESIDE) for fate in (group.refused, group.failed, group.ended))
+    hurt_by_others = any(not reason.startswith(UNANSWERED) for fate in met for reason in fate)
+    return (*measured.operations.only_late(), *(() if hurt_by_others else ("collateral",)))
 
 
 def _unread(measured: Measured) -> str:

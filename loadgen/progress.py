@@ -56,7 +56,7 @@ class Course:
         sample = self.latest
         if sample is None:
             return self.phase
-        parts, unhurt = [self.phase or sample.phase], 0
+        parts, unhurt = [sample.phase], 0
         for name, held in sample.held.items():
             lost = [(sample.refused.get(name, 0), "refused"), (sample.ended.get(name, 0), "ended")]
             if self.attackers and name not in self.attackers and not any(number for number, _ in lost):

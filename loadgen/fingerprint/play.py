@@ -124,7 +124,6 @@ _STAGGER_SECONDS: Final = 0.01
 
 _TICK_SECONDS: Final = 0.5
 _PHASE: Final = "probing"
-_UNDECIDED: Final = "undecided probes"
 
 _STOPPED: Final = "the slow probes stop the server for all others: beside each other they would measure its queue"
 
@@ -183,7 +182,7 @@ class Fingerprint:
         for probe in self._applicable(FIRST):
             await self._decide(probe)
         self._site.begin()
-        self._progress.plan([(_PHASE, self._site.options.within)], attackers={_UNDECIDED})
+        self._progress.plan([(_PHASE, self._site.options.within)])
         self._progress.phase(_PHASE)
         nursery.start_soon(self._tick)
         async with trio.open_nursery() as beside:
@@ -214,9 +213,8 @@ class Fingerprint:
     async def _tick(self) -> None:
         while True:
             seconds = trio.current_time() - self._site.begun
-            left = len(PROBES) - len(self._decided)
-            held = {_UNDECIDED: left}
-            self._progress.tick(Sample(seconds=round(seconds, 2), phase=_PHASE, held=held, ended={}, refused={}))
+            words = f"{_PHASE}, {len(PROBES) - len(self._decided)} undecided"
+            self._progress.tick(Sample(seconds=round(seconds, 2), phase=words, held={}, ended={}, refused={}))
             await trio.sleep(_TICK_SECONDS)
 
     def _results(self) -> list[Result]:

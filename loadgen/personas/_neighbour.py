@@ -9,6 +9,7 @@ from functools import partial
 from typing import ClassVar
 
 from loadgen import wire
+from loadgen.answers import UNANSWERED
 from loadgen.client import Client, Cohort, Stage
 from loadgen.personas._requests import nothing
 from loadgen.personas._websocket import Envelope, Member, decode, publish
@@ -88,9 +89,9 @@ class Neighbour(Planner, Member):
 
     def _check(self, number: int, got: int) -> None:
         if self._acknowledged < number:
-            self.fail(f"a message not acknowledged in {self.patience_seconds:g} s")
+            self.fail(f"{UNANSWERED}: a message not acknowledged in {self.patience_seconds:g} s")
         elif self._got == got:
-            self.fail(f"nothing delivered in {self.patience_seconds:g} s, its own message neither")
+            self.fail(f"{UNANSWERED}: nothing delivered in {self.patience_seconds:g} s, its own message neither")
 
     def lose_touch(self) -> None:
         self.go_dark()
@@ -180,7 +181,7 @@ class SlowUser(Planner):
         if self._done >= number:
             return
         if heard == self._heard:
-            self.fail(f"nothing came in {self.patience_seconds:g} s")
+            self.fail(f"{UNANSWERED}: nothing came in {self.patience_seconds:g} s")
         else:
             self.plan(self.patience_seconds, partial(self._check, number, self._heard))
 

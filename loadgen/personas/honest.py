@@ -5,6 +5,7 @@ from urllib.parse import quote
 import msgspec
 
 from loadgen import wire
+from loadgen.answers import UNANSWERED
 from loadgen.client import Client, Cohort, Stage
 from loadgen.personas import persona
 from loadgen.personas._requests import event_stream
@@ -130,7 +131,7 @@ class Poll(Client):
 
     def on_time(self, moment: float) -> None:
         """Give up: the server forgot this poll."""
-        self.fail("a held poll was never answered")
+        self.fail(f"{UNANSWERED}: a held poll")
 
     def wait(self) -> None:
         self.hold()

@@ -105,7 +105,7 @@ async def test_a_silent_server_is_not_waited_for_for_ever(monkeypatch: pytest.Mo
     monkeypatch.setattr("loadgen.engine.OPEN_DEADLINE_SECONDS", 0.1)
     async with listening() as server, playing(server.url, Patient) as play:
         await until(lambda: play.engine.has_opened)
-        assert play.cohort.failed == {"not established in 0.1 s": 1}
+        assert play.cohort.failed == {"no answer in time: not established in 0.1 s": 1}
         assert play.cohort.held == 0
 
 

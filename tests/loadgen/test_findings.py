@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import msgspec
 import pytest
@@ -74,10 +75,10 @@ def more(*results: PhaseResult) -> Callable[[Measured], None]:
     return change
 
 
-def hurt(found: Measured, *, still_ms: float = 1.0) -> None:
+def hurt(found: Measured, *, how: str = "closed", still_ms: float = 1.0) -> None:
     [attackers, tab] = found.session.totals.groups
     lags = [("victims", "attack", late(1.0)), ("crowd", "attack", late(still_ms))]
-    total(found, groups=[attackers, msgspec.structs.replace(tab, ended={"closed": 1})], lags=lags)
+    total(found, groups=[attackers, msgspec.structs.replace(tab, ended={how: 1})], lags=lags)
 
 
 def traffic(found: Measured, **changes: object) -> None:
@@ -122,6 +123,11 @@ def overloaded(
         found.spans[:] = [baseline._replace(before=before, after=after), *later]
 
     return change
+
+
+def both(one: Callable[[Measured], None], other: Callable[[Measured], None], found: Measured) -> None:
+    one(found)
+    other(found)
 
 
 LATE = "p99_over_bar_ms is "
@@ -171,6 +177,12 @@ LATE = "p99_over_bar_ms is "
         (overloaded("ws", busy=0.0), Outcome.FELL_SHORT, "attack_failed is 1"),
         (overloaded("ws", cpu=1.2), Outcome.FELL_SHORT, "attack_failed is 1"),  # it was busy itself
         (hurt, Outcome.FELL_SHORT, "collateral is 1 (collateral>0)"),
+        (partial(both, overloaded(), hurt), Outcome.FELL_SHORT, "collateral is 1 (collateral>0)"),
+        (  # they waited for the same processors as the victims
+            partial(both, overloaded(), partial(hurt, how=f"{UNANSWERED}: nothing came in 10 s")),
+            Outcome.INVALID,
+            "collateral is 1 (collateral>0)",
+        ),
         (
             lambda found: hurt(found, still_ms=2500),
             Outcome.INVALID,

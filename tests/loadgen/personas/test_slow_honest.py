@@ -86,7 +86,7 @@ async def test_what_they_say_is_to_be_acknowledged(monkeypatch: pytest.MonkeyPat
             if number < 3:
                 await _tell(room, number)
                 await room.say(type="ack", id=number)
-        await until(lambda: play.cohort.ended == {"a message not acknowledged in 1 s": 1})
+        await until(lambda: play.cohort.ended == {"no answer in time: a message not acknowledged in 1 s": 1})
         assert play.client.stage is Stage.OVER, "no honest user is counted twice"
 
 
@@ -96,7 +96,9 @@ async def test_what_they_say_is_to_come_back(monkeypatch: pytest.MonkeyPatch) ->
     async with _joined("office") as (play, room):
         said = await room.hear()
         await room.say(type="ack", id=said["id"])
-        await until(lambda: play.cohort.ended == {"nothing delivered in 1 s, its own message neither": 1})
+        await until(
+            lambda: play.cohort.ended == {"no answer in time: nothing delivered in 1 s, its own message neither": 1}
+        )
 
 
 async def test_a_gap_that_is_announced_is_a_delivery(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -359,7 +361,7 @@ async def test_a_thin_line_that_hears_nothing_more_is_hurt(begun: bytes, monkeyp
         await request_of(stream)
         with suppress(trio.BrokenResourceError):  # it may have given up by now
             await stream.send_all(begun)
-        await until(lambda: play.cohort.ended == {"nothing came in 0.3 s": 1})
+        await until(lambda: play.cohort.ended == {"no answer in time: nothing came in 0.3 s": 1})
 
 
 async def _batch(stream: trio.SocketStream) -> None:
@@ -385,7 +387,7 @@ async def test_a_batch_is_sent_at_once_and_another_when_all_of_it_is_answered() 
         play.client._check(2, play.client._heard)  # type: ignore[attr-defined]
         assert not play.cohort.ended, "its patience with the second is over, and that was answered"
         play.client._check(3, play.client._heard)  # type: ignore[attr-defined]
-        assert play.cohort.ended == {"nothing came in 10 s": 1}
+        assert play.cohort.ended == {"no answer in time: nothing came in 10 s": 1}
 
 
 @pytest.mark.parametrize(
