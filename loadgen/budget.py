@@ -30,13 +30,14 @@ class Budget:
         kept = len(client.unread) + (0 if client.response is None else len(client.response.body))
         if kept > MAX_CLIENT_BYTES:
             return f"an answer of more than {MAX_CLIENT_BYTES:,} bytes"
-        self.release(client)
         # A large --body is one object that all clients share until a part of it is sent: here it counts as little.
         kept += min(unsent, MAX_UNSENT_BYTES)
-        if kept:
-            self._charged[client] = kept
-            self.charged_bytes += kept
-        return ALL_SPENT if kept and self.charged_bytes > MAX_ALL_BYTES else ""
+        self.release(client)
+        if not kept:
+            return ""
+        self._charged[client] = kept
+        self.charged_bytes += kept
+        return ALL_SPENT if self.charged_bytes > MAX_ALL_BYTES else ""
 
     def release(self, client: Client) -> None:
         self.charged_bytes -= self._charged.pop(client, 0)

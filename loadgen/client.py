@@ -169,7 +169,7 @@ class Client(metaclass=_Slotted):
     `__slots__` for state of their own. docs/personas.md shows how to write one.
     """
 
-    __slots__ = ("cohort", "due", "fd", "index", "response", "stage", "tick", "unread")
+    __slots__ = ("cohort", "due", "fd", "number", "response", "stage", "tick", "unread")
 
     name: ClassVar[str]
     honest: ClassVar[bool]
@@ -193,7 +193,7 @@ class Client(metaclass=_Slotted):
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         self.cohort = cohort
-        self.index = index  # in the run; it determines the source address
+        self.number = index - cohort.first_index  # within its persona, by which a crowd divides into parts
         self.fd = -1
         self.stage = Stage.WAITING
         self.due = NEVER  # `due` and `tick` belong to the wheel
@@ -202,9 +202,9 @@ class Client(metaclass=_Slotted):
         self.response: wire.Response | None = None  # an answer of which a part has come
 
     @property
-    def number(self) -> int:
-        """Its number within its persona, by which a crowd divides into parts."""
-        return self.index - self.cohort.first_index
+    def index(self) -> int:
+        """Its number in the run, which determines the source address."""
+        return self.cohort.first_index + self.number
 
     @property
     def born(self) -> float:

@@ -40,8 +40,11 @@ def _names(mark: bytes) -> re.Pattern[bytes]:
 
 
 class Speaker(Protocol):
-    index: int  # its number in the run
     echoes: ClassVar[bool]  # whether its messages come back to it
+
+    @property
+    def index(self) -> int:
+        """Its number in the run."""
 
     @property
     def room(self) -> str:
