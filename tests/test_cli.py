@@ -136,7 +136,7 @@ def test_an_interrupt_is_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         (["serve", "--quiet=x"], "--quiet: 'x' is not true or false. Usage: "),
         (["limits", "--head-deadline", "0"], "--head-deadline: 0 s is below the minimum, 0.1 s"),
-        (["limits", "--config", "none.toml"], "--config: cannot read none.toml"),
+        (["limits", "--config", "none.toml"], "--config: cannot read none.toml: No such file or directory\n"),
         (["sevre"], "sevre"),
         (["chat"], "URL is missing. Usage: chatserver chat [OPTIONS] URL; see chatserver chat --help"),
         (["chat", "a", "b"], "Unexpected argument 'b'. Usage: chatserver chat [OPTIONS] URL; "),

@@ -18,7 +18,7 @@ SLOW = 250.0
 _TROUBLES = {
     Trouble.UNREACHABLE: (
         "cannot be reached",
-        "see that it runs, and that this is its address: when ready, it prints `listening on URL`",
+        "see that it runs at this address; over https its certificate must be for it and trusted here (SSL_CERT_FILE)",
     ),
     Trouble.FOREIGN: (
         "is not a chatserver", "give the URL under which the page of the chat opens; a proxy must pass on all paths"
@@ -55,18 +55,18 @@ def _troubles(nodes: Sequence[Node]) -> Iterator[Finding]:
 def _differences(nodes: Sequence[Node]) -> Iterator[Finding]:
     """Differences in what the nodes of one chat must have in common, the log above all."""
     known = [node for node in nodes if node.answer_ms is not None]
-    if _differ(engines := _by(known, lambda node: node.log or "?")):
+    if len(engines := _by(known, lambda node: node.log or "?")) > 1:
         yield _fault(
             known, f"the nodes have different kinds of log: {_said(engines)}",
             "start all of them with the same --log; for several machines that is postgresql://...",
         )  # fmt: skip
-    elif _differ(epochs := _by(known, lambda node: node.epoch)):
+    elif len(epochs := _by(known, lambda node: node.epoch)) > 1:
         yield _fault(
             known, f"the nodes have different logs, of the epochs {_said(epochs)}: they are not one chat",
             "start all of them with the same --log. If they have it, the database was replaced or a standby promoted "
             "while they ran: restart the nodes that began before that",
         )  # fmt: skip
-    if _differ(versions := _by(known, lambda node: node.version or "older")):
+    if len(versions := _by(known, lambda node: node.version or "older")) > 1:
         yield _warning(
             known, f"the nodes have different versions: {_said(versions)}",
             "this is normal only during a rolling update; otherwise update all of them to the newest",
@@ -80,7 +80,7 @@ def _shards(nodes: Sequence[Node]) -> Iterator[Finding]:
             ready, "the nodes share no presence and no rate limits: each knows its own people only",
             "start all of them with the same --shared valkey://HOST:PORT",
         )  # fmt: skip
-    elif _differ(counts := _by(ready, lambda node: f"{node.shards.of} shards" if node.shards else "none")):
+    elif len(counts := _by(ready, lambda node: f"{node.shards.of} shards" if node.shards else "none")) > 1:
         yield _fault(
             ready, f"the nodes have different --shared: {_said(counts)}",
             "give all of them the same list; the order does not matter",
@@ -177,10 +177,6 @@ def _by(nodes: Sequence[Node], what: Callable[[Node], str]) -> dict[str, list[st
         if what(node):
             said.setdefault(what(node), []).append(node.url)
     return said
-
-
-def _differ(said: dict[str, list[str]]) -> bool:
-    return len(said) > 1
 
 
 def _said(said: dict[str, list[str]]) -> str:

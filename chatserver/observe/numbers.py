@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from operator import add
 from types import SimpleNamespace
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgspec
 from prometheus_client.core import Metric
@@ -30,8 +30,6 @@ _CHOSEN: Mapping[str, Callable[[float, float], float]] = {
 }
 #: Types of metrics that only grow.
 _GROWING = frozenset(("counter", "histogram"))
-
-Labels: TypeAlias = tuple[tuple[str, str], ...]
 
 
 class Family(msgspec.Struct):
@@ -86,7 +84,7 @@ def value_of(families: Iterable[Family], name: str) -> float:
 
 def _merged(parts: Iterable[Iterable[Family]]) -> list[Family]:
     """One family for each name and one sample for each name and labels, in order of first occurrence."""
-    found: dict[str, tuple[Family, dict[tuple[str, Labels], float]]] = {}
+    found: dict[str, tuple[Family, dict[tuple[str, tuple[tuple[str, str], ...]], float]]] = {}
     for family in (family for part in parts for family in part):
         _, values = found.setdefault(family.name, (family, {}))
         both = max if _OF_MAXIMA in family.name else _CHOSEN.get(family.name, add)

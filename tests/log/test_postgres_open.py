@@ -49,13 +49,13 @@ def execute(url: str, *statements: str) -> None:
             connection.execute(statement)
 
 
-async def test_a_port_without_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_port_without_a_server() -> None:
     message = await complaint(f"postgresql://ann:{SECRET}@127.0.0.1:{steady_port()}/chat")
     assert "cannot be reached" in message
     assert "Connection refused" in message
 
 
-async def test_a_host_that_accepts_and_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_host_that_accepts_and_does_not_answer() -> None:
     listener = trio.socket.socket()
     await listener.bind(("127.0.0.1", 0))
     listener.listen(1)
@@ -177,30 +177,6 @@ async def test_a_server_that_is_too_old(postgres_tables: str, monkeypatch: pytes
     assert "is too old, 99 is needed" in await complaint(postgres_tables)
 
 
-async def test_tables_of_a_newer_server(postgres_schema: str) -> None:
-    async with running(PostgresLog(postgres_schema)):
-        pass
-    execute(postgres_schema, "UPDATE chatserver.version SET version = 99")
-    message = await complaint(postgres_schema)
-    assert f"its tables have version 99, this server knows up to {len(schema_module.MIGRATIONS)}: " in message
-    assert message.endswith(": a newer server has changed them; start that version here")
-
-
-async def test_the_tables_of_an_earlier_version_are_migrated(
-    postgres_schema: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with running(PostgresLog(postgres_schema)) as log:
-        epoch = log.identity.epoch
-        await append(log, draft("kept"))
-    added = (*schema_module.MIGRATIONS, ("ALTER TABLE rooms ADD COLUMN colour text",))
-    monkeypatch.setattr(schema_module, "MIGRATIONS", added)
-    for _ in range(2):
-        async with running(PostgresLog(postgres_schema)) as log:
-            assert log.identity.epoch == epoch
-            assert [record.text for record in await log.latest("lobby", 9)] == ["kept"]
-    execute(postgres_schema, "SELECT colour FROM chatserver.rooms")
-
-
 async def test_words_of_an_older_version_are_renewed(postgres_schema: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_module, "RENEW_STEP", 2)
     said = ["straße", "street", "ΟΔΟΣ x", "...", "ﬂ", "strand"]
@@ -217,10 +193,10 @@ async def test_words_of_an_older_version_are_renewed(postgres_schema: str, monke
             assert [hit.record.text for hit in (await log.index.find(Question((asked,)))).hits] == found
 
 
-async def test_a_running_server_goes_on_when_a_newer_one_migrates_the_tables(
+async def test_a_newer_server_migrates_the_tables_and_those_that_run_go_on(
     postgres_schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """This happens in a rolling update."""
+    """This happens in a rolling update. Afterwards the older version does not start any more."""
     added = (*schema_module.MIGRATIONS, ("ALTER TABLE rooms ADD COLUMN colour text",))
     async with running(PostgresLog(postgres_schema)) as old:
         await append(old, draft("one", key="1"))
@@ -228,12 +204,18 @@ async def test_a_running_server_goes_on_when_a_newer_one_migrates_the_tables(
         with monkeypatch.context() as newer:
             newer.setattr(schema_module, "MIGRATIONS", added)
             async with running(PostgresLog(postgres_schema)) as new:
+                assert new.identity == old.identity
+                execute(postgres_schema, "SELECT colour FROM chatserver.rooms")
                 for log, text in ((old, "two"), (new, "three"), (old, "four")):
                     await append(log, draft(text, key=text))
                 for log in (old, new):
                     assert [each.text for each in await log.latest("lobby", 9)] == ["one", "two", "three", "four"]
                     assert [each.last for each in await log.rooms(9)] == [4]
-    assert "its tables have version" in await complaint(postgres_schema)
+            async with running(PostgresLog(postgres_schema)) as again:
+                assert again.identity == old.identity
+    message = await complaint(postgres_schema)
+    assert f"its tables have version {len(added)}, this server knows up to {len(added) - 1}: " in message
+    assert message.endswith(": a newer server has changed them; start that version here")
 
 
 async def test_servers_that_start_together_make_the_tables_once(postgres_schema: str) -> None:

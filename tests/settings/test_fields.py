@@ -193,11 +193,6 @@ def test_variables_that_kubernetes_sets_for_a_service_are_ignored(name: str) -> 
     assert load(environ={**environ, "CHATSERVER_PORT": "9000"}) == Settings(port=9000)
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--config: cannot read .*: No such file or directory"):
-        load_settings({}, {}, tmp_path / "none.toml")
-
-
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
