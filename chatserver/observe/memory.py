@@ -18,6 +18,7 @@ import ctypes
 import gc
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from chatserver.observe.loop import Durations
 
@@ -34,20 +35,17 @@ SHARE = 4
 TRIM_SHARE = 0.001
 
 
-def find_trim() -> Callable[[int], int] | None:
-    """`malloc_trim` of the C library, which only glibc has."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is None:
-        return None
-    trim.argtypes, trim.restype = [ctypes.c_size_t], ctypes.c_int
-    found: Callable[[int], int] = trim
-    return found
+def find_trim() -> Callable[[int], object]:
+    """`malloc_trim` of the C library; with another one than glibc, nothing is trimmed."""
+    with suppress(AttributeError):
+        return ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_size_t)(("malloc_trim", ctypes.CDLL(None)))
+    return lambda kept: None
 
 
 class Heap:
     """See the module."""
 
-    def __init__(self, trim: Callable[[int], int] | None) -> None:
+    def __init__(self, trim: Callable[[int], object]) -> None:
         self._trim = trim
         self._trimmed_at = (0, 0)  # the connections and the bytes of rooms at the last trim
         self._pause = 0  # seconds until the next trim is allowed
@@ -58,10 +56,9 @@ class Heap:
         if self._pause:
             self._pause -= 1
         elif _changed(held, connections, CROWD) or _changed(kept, size, CROWD_BYTES):
-            if self._trim is not None:
-                began = time.perf_counter()
-                self._trim(0)
-                self._pause = int((time.perf_counter() - began) / TRIM_SHARE)
+            began = time.perf_counter()
+            self._trim(0)
+            self._pause = int((time.perf_counter() - began) / TRIM_SHARE)
             self._trimmed_at = held, kept
 
 
