@@ -90,9 +90,10 @@ def keys_url(text: str) -> str:
     """Check the URL of published keys: https, or http on the loopback, so that they cannot be altered on their way."""
     try:
         parts = urlsplit(text)
-        name = parts.hostname or ""
+        name = host(parts.hostname or "")
         loopback = name == "localhost" or (_address(name) is not None and ipaddress.ip_address(name).is_loopback)
-        good = bool(name) and parts.scheme in (("https", "http") if loopback else ("https",)) and not parts.username
+        schemes = ("https", "http") if loopback else ("https",)
+        good = parts.scheme in schemes and not parts.username and parts.port != 0  # a wrong port raises ValueError
     except ValueError:
         good = False
     if not good:

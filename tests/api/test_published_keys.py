@@ -153,12 +153,8 @@ def test_only_https_and_loopback_addresses_are_accepted() -> None:
     for good in ("https://id.example/keys", "http://127.0.0.1:9/k", "http://localhost/k", "http://[::1]:9/k"):
         assert keys_url(good) == good
     for bad in (
-        "http://id.example/keys",
-        "ftp://localhost/k",
-        "file:///etc/passwd",
-        "id.example",
-        "https://",
-        "http://[::1",
-    ):
+        "http://id.example/keys", "ftp://localhost/k", "file:///etc/passwd", "id.example", "https://", "http://[::1",
+        "https://id.example:99999/keys", "https://id.example:443x/keys", "https://id example/keys",
+    ):  # fmt: skip
         with pytest.raises(ValueError, match="is not an https address"):
             keys_url(bad)
