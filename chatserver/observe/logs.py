@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -117,7 +118,8 @@ class Writer:
 
 
 def _dropped(count: int) -> str:
-    return f'{{"event": "log lines dropped", "count": {count}}}'
+    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    return f'{{"count": {count}, "event": "log lines dropped", "level": "warning", "timestamp": "{now}"}}'
 
 
 class Limiter:

@@ -154,8 +154,9 @@ def test_the_count_of_dropped_lines_is_written_when_there_is_room() -> None:
         while writer.dropped:
             writer.put("after")
             tried += 1
-    counts = [json.loads(line)["count"] for line in read if "dropped" in line]
-    assert sum(counts) == tried - sum(line.startswith(("x", "after")) for line in read)
+    reports = [json.loads(line) for line in read if "dropped" in line]
+    assert {tuple(report) for report in reports} == {("count", "event", "level", "timestamp")}, "as each line has them"
+    assert sum(report["count"] for report in reports) == tried - sum(line.startswith(("x", "after")) for line in read)
     assert read[-1] == "after"
 
 
