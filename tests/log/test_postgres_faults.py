@@ -4,12 +4,15 @@ import gc
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, suppress
+from itertools import pairwise
 from pathlib import Path
 from time import monotonic
+from unittest.mock import Mock
 
 import psycopg
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from chatserver.log import postgres_connection as connection_module
 from chatserver.log.interface import Head, LogOpenError, LogUnavailable, Stored
@@ -157,6 +160,34 @@ def test_a_first_job_on_a_long_line(postgres_tables: str, monkeypatch: pytest.Mo
     session = connection_module.Session(connection_module.Server(postgres_tables), wait)
     session.run("a test", wait)
     session.close()
+
+
+def test_attempts_to_connect_become_rarer_and_an_outage_is_two_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two attempts a job fails at once: each would wait for a server that does not answer."""
+    now, attempts, is_up = 1000.0, [], False
+
+    def connect(server: connection_module.Server, deadline: float) -> Mock:
+        attempts.append(now)
+        if not is_up:
+            raise psycopg.OperationalError("planted")
+        return Mock()
+
+    monkeypatch.setattr(connection_module, "monotonic", lambda: now)
+    monkeypatch.setattr(connection_module.Server, "_connect", connect)
+    server = connection_module.Server("postgresql://db/chat")
+    server.opened(lambda connection: None)
+    with capture_logs() as lines:
+        for _ in range(1000):
+            with pytest.raises(LogUnavailable, match="the database cannot be reached: planted"):
+                server.connect(now)
+            now += 0.01
+        gaps = [later - earlier for earlier, later in pairwise(attempts)]
+        assert connection_module.RETRY_FIRST / 2 <= gaps[0] <= connection_module.RETRY_FIRST + 0.02
+        assert connection_module.RETRY_MOST / 2 <= gaps[-1] <= connection_module.RETRY_MOST + 0.02
+        now, is_up = now + server.retry_in, True
+        for _ in range(2):
+            server.connect(now)
+    assert [line["event"] for line in lines] == ["database_lost", "database_reached"]
 
 
 async def test_a_long_lock_is_an_error_in_time(
