@@ -116,13 +116,13 @@ class Server:
         """Seconds until the next attempt to connect makes sense."""
         return max(self._not_before - monotonic(), 0.0)
 
-    def connect(self, deadline: float) -> Connection:
-        """Make and check a connection by the deadline. Raises LogUnavailable, at once while the back-off lasts."""
+    def connect(self, deadline: float, prepare: Check | None = None) -> Connection:
+        """Make, check and prepare a connection by the deadline. Raises LogUnavailable, at once in the back-off."""
         with self._lock:
             if monotonic() < self._not_before:
                 raise LogUnavailable(f"the database cannot be reached: {self._reason}")
         try:
-            connection = self._connect(deadline)
+            connection = self._connect(deadline, prepare)
         except LogOpenError as error:
             self._failed(str(error))
             if self._check is None:
@@ -138,14 +138,14 @@ class Server:
             _log.info("database_reached")
         return connection
 
-    def _connect(self, deadline: float) -> Connection:
+    def _connect(self, deadline: float, prepare: Check | None) -> Connection:
         # The driver prepares statements that are used often. At first use that would be a second round trip of each.
         connection = Connection.connect(self._conninfo, autocommit=True)
         try:
             connection.deadline = deadline
             _set_up(connection)
-            if self._check is not None:
-                self._check(connection)
+            for step in filter(None, (self._check, prepare)):
+                step(connection)
         except BaseException:
             connection.close()
             raise
@@ -168,7 +168,7 @@ class Session:
     `prepare` is called with each new connection.
     """
 
-    def __init__(self, server: Server, prepare: Check = lambda connection: None) -> None:
+    def __init__(self, server: Server, prepare: Check | None = None) -> None:
         self._server = server
         self._prepare = prepare
         self._connection: Connection | None = None
@@ -204,13 +204,7 @@ class Session:
         if self._connection is not None and not _is_idle(self._connection):
             self.close()
         if self._connection is None:
-            connection = self._server.connect(deadline)
-            try:
-                self._prepare(connection)
-            except BaseException:
-                connection.close()
-                raise
-            self._connection = connection
+            self._connection = self._server.connect(deadline, self._prepare)
         return self._connection
 
     def _tidy(self) -> None:

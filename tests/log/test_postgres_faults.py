@@ -166,7 +166,7 @@ def test_attempts_to_connect_become_rarer_and_an_outage_is_two_lines(monkeypatch
     """Between two attempts a job fails at once: each would wait for a server that does not answer."""
     now, attempts, is_up = 1000.0, [], False
 
-    def connect(server: connection_module.Server, deadline: float) -> Mock:
+    def connect(server: connection_module.Server, deadline: float, prepare: None) -> Mock:
         attempts.append(now)
         if not is_up:
             raise psycopg.OperationalError("planted")
