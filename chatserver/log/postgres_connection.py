@@ -216,10 +216,9 @@ class Session:
         if pgconn.pipeline_status == PipelineStatus.OFF:
             if pgconn.transaction_status == TransactionStatus.IDLE:
                 return
-            if pgconn.transaction_status in {TransactionStatus.INTRANS, TransactionStatus.INERROR}:
-                with suppress(psycopg.Error):  # closing the connection rolls back too
-                    connection.execute("ROLLBACK")
-                    return
+            with suppress(psycopg.Error):  # closing the connection rolls back too
+                connection.execute("ROLLBACK")
+                return
         self.close()
 
 

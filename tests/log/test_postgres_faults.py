@@ -145,6 +145,17 @@ def test_a_deadline_in_the_middle_of_a_group_leaves_no_traceback_and_no_line(
     assert caplog.records == []
 
 
+def test_a_job_that_leaves_a_transaction_open_costs_no_connection(postgres_tables: str) -> None:
+    """A group of repeated messages does so, and one that waited too long for a lock."""
+    session = connection_module.Session(connection_module.Server(postgres_tables))
+    first = session.run("a test", lambda connection: connection.info.backend_pid)
+    for statement in ("BEGIN", "BEGIN; SELECT 1 / 0"):
+        with suppress(LogUnavailable):
+            session.run("a test", lambda connection, statement=statement: connection.execute(statement))  # type: ignore[misc]
+        assert session.run("a test", lambda connection: connection.info.backend_pid) == first
+    session.close()
+
+
 def test_a_first_job_on_a_long_line(postgres_tables: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """At 0.2 s a round trip searches and bans took longer than their deadline, and each attempt connected anew."""
     now = monotonic()
