@@ -16,10 +16,11 @@ TESTS = Path(__file__).parents[1]
 #: Folders and files of tests that mostly wait, the longest first. Each stays with one worker while others have work:
 #: the tests of a browser share one Chromium.
 LONG = (
-    "e2e", "loadgen/test_verdicts.py", "attacks", "loadgen/compare", "soak", "loadgen/test_attack.py",
-    "loadgen/test_run.py", "fuzz", "loadgen/test_processes.py", "workers",
-    "loadgen/test_cli.py", "test_docs.py", "client/test_against_server.py", "log/test_model.py", "million", "bench",
-    "client/test_terminal.py", "client/test_interactive.py", "loadgen/fingerprint", "loadgen/page", "loadgen/personas",
+    "e2e", "loadgen/test_verdicts.py", "attacks", "loadgen/compare", "bench", "loadgen/personas",
+    "loadgen/test_attack.py", "loadgen/test_cli.py", "soak", "workers", "loadgen/fingerprint", "loadgen/test_run.py",
+    "doctor", "loadgen/test_whose_fault.py", "million", "fuzz", "client/test_interactive.py",
+    "log/test_model.py", "loadgen/test_processes.py", "client/test_against_server.py", "log/test_postgres_faults.py",
+    "test_docs.py", "client/test_terminal.py", "loadgen/page",
 )  # fmt: skip
 
 
