@@ -203,7 +203,7 @@ class Client(metaclass=_Slotted):
 
     @property
     def index(self) -> int:
-        """Its number in the run, which determines the source address."""
+        """Its number in the run, which determines the source address; `number` is that within its persona."""
         return self.cohort.first_index + self.number
 
     @property
