@@ -283,6 +283,15 @@ class Connections:
         return bool(expired)
 
     def _expire(self, connection: Connection) -> None:
+        if connection.armed & QUEUED:  # what the peer sent in time is read first, at the turn of its network
+            self.scheduler.submit(PRIORITY[connection.state], self._expire_in_turn, connection, connection.network)
+        else:
+            self._end_wait(connection)
+
+    def _expire_in_turn(self, connection: Connection) -> bool:
+        return self.step(connection, self._end_wait)
+
+    def _end_wait(self, connection: Connection) -> None:
         if connection.deadline > self.wheel.current:
             return  # it has moved while this step was queued
         if connection.backlog is not None:

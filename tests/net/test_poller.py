@@ -21,7 +21,7 @@ from chatserver.net.scheduler import QUANTUM
 from chatserver.net.states import Priority, State
 from chatserver.reasons import Reason
 from tests.net.polled import polled
-from tests.support.parked import Parked, descriptors, ended, reset
+from tests.support.parked import Parked, descriptors, ended, next_tick, reset
 
 pytestmark = pytest.mark.jumping_clock
 
@@ -282,6 +282,22 @@ def test_a_fault_in_a_later_read_leaves_an_end_that_is_read(it: Parked) -> None:
     flood.close()
     it.turn_over()
     assert it.details("closed") == [Reason.INTERNAL_ERROR]
+
+
+@pytest.mark.parametrize("is_last", [True, False])
+def test_what_a_peer_sent_in_time_is_read_before_its_deadline_counts(it: Parked, is_last: bool) -> None:
+    """Behind a crowd of its network it may be read seconds later, when the deadline has passed."""
+    peers = [it.place(State.HEAD)[1] for _ in range(10)]
+    it.turn(seconds=10.0)
+    if is_last:
+        it.recorder.on["received"] = lambda each: it.connections.enter(each, State.KEEPALIVE)
+    for peer in peers:
+        peer.send(b"the rest of the head")
+    it.poller._gather()
+    it.connections.expire(*it.connections.wheel.turn(next_tick(it.connections.wheel)))
+    it.run_rounds()
+    assert len(received(it)) == 10
+    assert len(it.of("expired")) == (0 if is_last else 10)
 
 
 async def test_a_fault_in_one_expiry_costs_no_other_of_its_slot(
