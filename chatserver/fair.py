@@ -166,16 +166,6 @@ class FairQueue(Generic[Entry]):
         """Each network with its oldest entry."""
         return ((network, line[0]) for network, line in self._lines.items() if line)
 
-    def pop_from(self, network: Hashable) -> Entry:
-        """Remove the oldest entry of a network that has entries, out of turn."""
-        if network in self._fresh:
-            self._fresh.remove(network)
-        else:
-            self._lines[network].credit = 1
-        self._fresh.appendleft(network)
-        self._came = 0
-        return self.pop()
-
     def remove(self, network: Hashable, entry: Entry) -> None:
         """Remove an entry that is in the queue. Searches the entries of its network."""
         line = self._lines[network]

@@ -184,21 +184,6 @@ def test_networks_whose_entries_are_removed_are_not_kept() -> None:
     assert not queue._lines
 
 
-def test_a_pop_of_one_network_keeps_the_order_of_the_others() -> None:
-    queue = FairQueue[str]()
-    for _ in range(CREDIT + 3):
-        queue.push("a", "a")
-    assert [queue.pop() for _ in range(CREDIT)] == ["a"] * CREDIT
-    for new in "bcdef":
-        queue.push(new, new)
-    assert [queue.pop() for _ in range(ARRIVALS - 1)] == ["b", "c", "d"]
-    assert queue.pop_from("f") == "f", "a new network, although it is the turn of the others"
-    assert queue.pop_from("a") == "a", "a network without credit, although another one is new"
-    assert [network for network, _ in queue.firsts()] == ["a", "e"]
-    assert [queue.pop() for _ in range(3)] == ["e", "a", "a"]
-    assert not queue
-
-
 # -- long work --------------------------------------------------------------------------------------------------------
 
 

@@ -158,9 +158,10 @@ class GroupWriter:
             self._overdue += 1
             self._counts.late += 1
             self._tell(done, LogUnavailable("the disk did not answer in time; it may store the message all the same"))
-        late = [network for network, (_, _, due) in self._waiting.firsts() if due <= now][:MAX_GROUP]
-        for network in late:
-            draft, done, _ = self._waiting.pop_from(network)
+        late = [(network, entry) for network, entry in self._waiting.firsts() if entry[2] <= now][:MAX_GROUP]
+        for network, entry in late:
+            draft, done, _ = entry
+            self._waiting.remove(network, entry)
             self._waiting_text -= len(draft.text)
             self._counts.late += 1
             self._tell(done, LogBusy("the message waited too long for its turn, and was not stored"))
