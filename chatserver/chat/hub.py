@@ -32,8 +32,8 @@ from chatserver.settings.fields import Settings
 #: a new user: 50,000 a second on one core.
 MAX_LEASES = 200_000
 #: Once half of MAX_LEASES are used, one network may add 1/LEASE_SHARE of them at once, and as many again in the time
-#: that a lease lasts: one network alone does not end the leases of others.
-LEASE_SHARE = 16
+#: that a lease lasts: fewer than 64 networks do not end the leases of others. An office of 300 in two rooms fits.
+LEASE_SHARE = 256
 
 
 class Hub:
