@@ -291,10 +291,3 @@ async def test_when_the_first_caller_is_cancelled_the_next_makes_the_query(askin
     assert (asking.asked, asking.answers) == (2, [2] * 5)
     await asking.ask(patience=0.5)
     assert len(asking.flight) == 0, "a cancelled single call leaves nothing"
-
-
-async def test_a_fault_in_a_query_is_not_hidden(asking: Asking) -> None:
-    asking.says = ZeroDivisionError()
-    with pytest.raises(ZeroDivisionError):
-        await asking.ask()
-    assert len(asking.flight) == 0

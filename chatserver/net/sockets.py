@@ -62,10 +62,9 @@ def take_all(descriptor: int) -> None:
 def outage(descriptor: int) -> float | None:
     """Seconds for which the link to a peer was down, as far as TCP knows; it may be up again.
 
-    None while TCP has no reason to retry: all is acknowledged, or the peer's window is closed. Else the time from the
-    first transmission of the oldest unacknowledged bytes to the latest retry (RFC 6298), or since the peer sent
-    something if that is less. The waits double, and the first retry that could arrive may be lost: a peer that is back
-    after 25 s may get nothing before 51 s, whatever it sends.
+    None while TCP has no reason to retry: all is acknowledged, or the peer's window is closed. Else from the first
+    transmission of the oldest unacknowledged bytes to the latest retry (RFC 6298), or since the peer sent something if
+    that is less. The waits double, and a retry may be lost: a peer back after 25 s may get nothing before 51 s.
     """
     if sys.platform == "darwin":
         return None  # its TCP_CONNECTION_INFO counts retransmissions over the connection's life only

@@ -196,9 +196,3 @@ def test_a_watch_may_become_a_backlog(it: Parked, kernel: Kernel) -> None:
     it.connections.send(connection, 10 * BIG)
     assert connection.backlog is overlay
     assert it.drain(connection, it.peers[0]) == 10 * BIG
-
-
-def test_without_outstanding_bytes_there_is_no_watch(it: Parked, kernel: Kernel) -> None:
-    connection, _ = it.connect()
-    assert not it.connections.judge.outstanding(connection)
-    assert connection.backlog is None
