@@ -152,10 +152,14 @@ async def test_refused_changes(log: Log, clock: Clock) -> None:
             edit(9, "x"), edit(4, "an edit of a reaction"), delete(0), delete(1 << 52), react(9),
             replace(edit(1, "x", key="k"), room="elsewhere"), replace(react(1), room="elsewhere"),
             replace(draft(), target=9), replace(draft(room="elsewhere"), target=1),
+            replace(delete(99, as_moderator=True), is_blind=True),
         ],
-        RefusalReason.DELETED: [edit(3, "x"), delete(3), delete(3, as_moderator=True), react(3)],
+        RefusalReason.DELETED: [
+            edit(3, "x"), delete(3), delete(3, as_moderator=True), react(3), replace(edit(3, "x"), is_blind=True),
+        ],
         RefusalReason.NOT_AUTHOR: [
             edit(1, "x", user="u_bob"), replace(edit(1, "x", user="u_bob"), as_moderator=True), delete(1, user="u_bob"),
+            replace(edit(99, "x"), is_blind=True), replace(delete(3, user="u_bob"), is_blind=True),
         ],
         RefusalReason.TOO_LATE: [replace(edit(1, "x"), window_ms=0), replace(delete(1), window_ms=0)],
     }  # fmt: skip

@@ -168,15 +168,15 @@ async def test_texts_that_retention_removed_leave_every_file_and_the_index(
         assert [texts(await log.latest(room, 9)) for room in "ab"] == [["kept"], ["kept"]]
 
 
-async def test_after_each_deletion_a_scrub_removes_its_words_from_the_index(
+async def test_after_each_deletion_or_edit_a_scrub_removes_its_words_from_the_index(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Merged pages of the index leave their earlier content in the write-ahead log."""
     async with hurried(path, monkeypatch) as (log, _):
-        for word in ("antimony", "beryllium", "caesium"):
+        for word, change in (("antimony", delete), ("beryllium", partial(edit, text="gone")), ("caesium", delete)):
             stored = await append(log, draft(f"apple {word}"))
             await eventually(lambda: not log.index.behind)
-            await append(log, delete(stored.record.offset))
+            await append(log, change(stored.record.offset))
             await eventually(lambda word=word: word.encode()[1:] not in bytes_on_disk(path))  # type: ignore[misc]
 
 
