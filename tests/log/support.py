@@ -68,6 +68,18 @@ def ignore(records: Sequence[Record]) -> None:
     """Receive news and drop it."""
 
 
+class Posted(list[Callable[[], object]]):
+    """A `Post` that makes each call between passes of the loop, and keeps it."""
+
+    def __init__(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+
+    def __call__(self, call: Callable[[], object]) -> bool:
+        self.append(call)
+        self._token.run_sync_soon(call)
+        return True
+
+
 @asynccontextmanager
 async def running(log: L, news: Callable[[Sequence[Record]], None] = ignore) -> AsyncIterator[L]:
     async with trio.open_nursery() as nursery:

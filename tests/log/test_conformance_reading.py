@@ -1,13 +1,11 @@
 """Reads and lists of rooms: one suite for all engines."""
 
-from collections.abc import Callable
-
 import pytest
 import trio
 
 from chatserver.log.interface import MAX_READ, MAX_READ_BYTES, Head, Log, Program, RoomSummary
 from chatserver.log.memory import MemoryLog
-from tests.log.support import Clock, draft, fill, offsets, submit_all
+from tests.log.support import Clock, Posted, draft, fill, ignore, offsets, submit_all
 
 FAR = 2**70  # beyond SQLite's integers
 
@@ -104,14 +102,8 @@ async def test_the_outcome_of_a_read_is_posted(closed_log: Log, nursery: trio.Nu
     """A join reads twice, and waiting for a pass of the loop takes milliseconds on a busy server."""
     if isinstance(closed_log, MemoryLog):
         pytest.skip("this engine reads at once")
-    token, posted = trio.lowlevel.current_trio_token(), []
-
-    def post(call: Callable[[], object]) -> bool:
-        posted.append(call)
-        token.run_sync_soon(call)
-        return True
-
-    await nursery.start(closed_log.run, lambda records: None, Program(post=post))
+    posted = Posted()
+    await nursery.start(closed_log.run, ignore, Program(post=posted))
     posted.clear()
     assert await closed_log.latest("lobby", 10) == []
     assert len(posted) == 1

@@ -1,6 +1,5 @@
 """Answers of finished groups are steps of a schedule: fair between networks, a few at a time, none lost."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from chatserver.log.groups import ANSWERS_PER_STEP
 from chatserver.log.interface import MAX_GROUP, LogError, Program, Step, Stored
 from chatserver.log.memory import MemoryLog
 from chatserver.log.sqlite import SqliteLog
-from tests.log.support import draft
+from tests.log.support import Posted, draft, ignore
 from tests.log.writers import Written
 from tests.support.groups import together
 from tests.support.serving import eventually
@@ -124,15 +123,8 @@ async def test_a_receiver_may_publish_from_its_step(it: Written, turns: Turns) -
 @pytest.mark.parametrize("engine", ["memory:", "sqlite:{}/log.db"])
 async def test_the_outcome_of_a_group_of_one_step_is_posted(nursery: trio.Nursery, tmp_path: Path, engine: str) -> None:
     """The outcome of a larger group waits for a pass of the loop, unless the next group is full already."""
-    log, token = open_log(engine.format(tmp_path)), trio.lowlevel.current_trio_token()
-    posted, answers = [], list[Stored | LogError]()
-
-    def post(call: Callable[[], object]) -> bool:
-        posted.append(call)
-        token.run_sync_soon(call)
-        return True
-
-    await nursery.start(log.run, lambda records: None, Program(post=post))
+    log, posted, answers = open_log(engine.format(tmp_path)), Posted(), list[Stored | LogError]()
+    await nursery.start(log.run, ignore, Program(post=posted))
     assert isinstance(log, MemoryLog | SqliteLog)
 
     async def publish(count: int) -> None:

@@ -20,30 +20,19 @@ from tests.log.test_records import edit, react, reactions, read, refusal
 from tests.support.groups import append
 
 
-@pytest.mark.parametrize(
-    ("max_messages", "max_age_ms", "lost"),
-    [(0, 3_000, {"lobby": 3}), (4, 3_000, {"lobby": 3}), (2, 3_000, {"lobby": 4}), (0, 0, {}), (5, 10**6, {})],
-)
-async def test_retain_by_the_tighter_bound(
-    log: Log, clock: Clock, max_messages: int, max_age_ms: int, lost: dict[str, int]
-) -> None:
+async def test_each_room_keeps_what_the_tighter_of_its_bounds_allows(log: Log, clock: Clock) -> None:
+    rooms = {
+        "age": (0, 3_000, 3), "both": (4, 3_000, 3), "count": (2, 3_000, 4), "last": (1, 0, 5), "all": (0, 0, 1),
+        "wide": (5, 10**6, 1),
+    }  # fmt: skip
     for _ in range(5):
-        await append(log, draft())
+        await submit_all(log, [draft(room=room) for room in rooms])
         clock.ms += 1_000
-    assert await log.retain(lambda _: (max_messages, max_age_ms)) == lost
-    assert await log.head("lobby") == Head(lost.get("lobby", 1), 5)
-    assert offsets(await log.read("lobby", after=0, limit=9)) == list(range(lost.get("lobby", 1), 6))
-
-
-async def test_a_room_may_have_bounds_of_its_own(log: Log, clock: Clock) -> None:
-    for room in ("short", "young", "all", "lobby"):
-        for _ in range(5):
-            await append(log, draft(room=room))
-            clock.ms += 1_000
-    own = {"short": (1, 0), "young": (0, 12_500), "all": (0, 0)}
-    lost = await log.retain(lambda room: own.get(room, (3, 0)))
-    assert lost == {"short": 5, "young": 4, "lobby": 3}
-    assert await log.head("all") == Head(1, 5)
+    lost = await log.retain(lambda room: rooms[room][:2])
+    assert lost == {room: first for room, (_, _, first) in rooms.items() if first > 1}
+    for room, (_, _, first) in rooms.items():
+        assert await log.head(room) == Head(first, 5)
+        assert offsets(await log.read(room, after=0, limit=9)) == list(range(first, 6))
 
 
 async def test_an_emptied_room_keeps_its_offsets(log: Log, clock: Clock) -> None:
