@@ -34,9 +34,10 @@ async def pair(tmp_path: Path, clock: Clock) -> AsyncIterator[Pair]:
         yield found
 
 
-async def test_a_group_is_decided_under_the_write_lock(tmp_path: Path) -> None:
+async def test_a_group_is_decided_under_both_write_locks(tmp_path: Path) -> None:
     """When the clock is read, a program that ignores our lock must already wait for SQLite's."""
     refused: list[str] = []
+    ours = neighbours_in(tmp_path, 1, 2).lock("writing")
 
     class Meddler(Clock):
         def __call__(self) -> int:
@@ -46,11 +47,14 @@ async def test_a_group_is_decided_under_the_write_lock(tmp_path: Path) -> None:
             except sqlite3.OperationalError as error:
                 refused.append(str(error))
             other.close()
+            assert not ours.try_acquire(), "held by the log"
             return super().__call__()
 
     async with running(shared_log(tmp_path, clock=Meddler())) as log:
         await append(log, draft())
     assert refused == ["database is locked"]
+    assert ours.try_acquire()
+    ours.close()
 
 
 async def test_after_each_step_of_a_scrub_others_read_every_page_again(pair: Pair, path: Path) -> None:
