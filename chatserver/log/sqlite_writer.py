@@ -133,8 +133,9 @@ class SqliteWriter:
     def _commit(self, drafts: Sequence[Draft]) -> list[Stored | LogError]:
         now = self._wall_ms()
         rich = [draft for draft in drafts if draft.target or draft.mentions or draft.kind]
-        written = {draft.room for draft in drafts if not (draft.kind or draft.target)} if rich else None
-        self._load_rooms({draft.room for draft in drafts}, written)
+        names = {draft.room for draft in drafts}
+        written = {draft.room for draft in drafts if not (draft.kind or draft.target)} if rich else names
+        self._load_rooms(names, written)
         used = self._used_keys([draft for draft in drafts if draft.key is not None], now)
         rooms = self._rooms
         changes = Changes(SqliteChanges(self._connection, rooms), rooms, rich) if rich else None
@@ -189,8 +190,8 @@ class SqliteWriter:
         if not self._connection.in_transaction:
             self._connection.execute("BEGIN IMMEDIATE")
 
-    def _load_rooms(self, names: set[str], written: set[str] | None) -> None:
-        """Load the last offsets of rooms, and create missing rooms that are in `written` (None: all missing ones)."""
+    def _load_rooms(self, names: set[str], written: set[str]) -> None:
+        """Load the last offsets of rooms, and create missing rooms that are in `written`."""
         missing = {name for name in names if name not in self._rooms}  # `names - keys()` visits all keys
         if len(self._rooms) + len(missing) > MAX_CACHED_ROOMS:
             self._rooms.clear()
@@ -202,7 +203,7 @@ class SqliteWriter:
         for number, room_id, place, time in _decode_ends(ends.fetchone()[0]):
             self._rooms[asked[number - 1]] = RoomEnd(room_id << OFFSET_BITS, place % OFFSETS, time)
         for name in asked:
-            if name not in self._rooms and (written is None or name in written):
+            if name in written and name not in self._rooms:
                 self._begin()
                 made = self._connection.execute("INSERT INTO rooms (name) VALUES (?)", (name,))
                 assert made.lastrowid is not None

@@ -216,10 +216,10 @@ async def test_the_reactions_of_a_message_are_limited(log: Log, monkeypatch: pyt
 
 
 async def test_replies_and_mentions_are_kept_with_the_message(log: Log, news: list[list[Record]]) -> None:
-    await append(log, draft("a question"))
+    question = (await append(log, replace(draft("a question"), mentions=("u_cid",)))).record
     reply = (await append(log, replace(draft("an answer"), target=1, mentions=("u_bob", "u_é")))).record
     assert (reply.kind, reply.target, reply.mentions, reply.alters) == (Kind.MESSAGE, 1, ("u_bob", "u_é"), ())
-    assert await log.latest("lobby", 1) == [reply]
+    assert (question.mentions, await read(log)) == (("u_cid",), [question, reply])
     assert news[-1] == [reply]
     await append(log, delete(1))
     assert (await append(log, replace(draft("late"), target=1))).fresh, "a reply to a deleted message is stored"
