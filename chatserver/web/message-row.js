@@ -14,6 +14,7 @@ const MAX_NAMED = 10; // people at a reaction
 const FOLD_FROM = 20; // estimated lines; twelve of them are shown (chat.css)
 const COLUMNS = 75; // in a line at most
 const PER_COLUMN = 11; // px of a narrow window
+export const TAB_STOP = ':scope > [tabindex="0"]';
 const IN_ROW = '.chip, .quote, .fold, .text :is(a, pre)';
 
 export function startsGroup(message, previous) {
@@ -22,10 +23,13 @@ export function startsGroup(message, previous) {
 }
 
 /**
- * Write what stands above a message.
+ * Write what stands above a message, if it has changed.
  * @param {{day: string | null, isAfterLoss: boolean, isDivided: boolean}} above
  */
 export function writeAbove(row, { day, isAfterLoss, isDivided }) {
+  const above = [day, isAfterLoss, isDivided].join();
+  if (row.dataset.above === above) return;
+  row.dataset.above = above;
   row.querySelectorAll(':scope > :is(.day, .lost, .divider)').forEach((each) => each.remove());
   if (isDivided) row.prepend(make('p', { className: 'divider' }, make('span', {}, 'New')));
   if (isAfterLoss) row.prepend(make('p', { className: 'lost' }, 'Some messages are gone: the server no longer has them.'));
@@ -35,6 +39,17 @@ export function writeAbove(row, { day, isAfterLoss, isDivided }) {
 /** Whether the Tab key stops at a row, and at what stands in it. */
 export function stopIn(row, tabIndex) {
   for (const each of [row, ...row.querySelectorAll(IN_ROW)]) each.tabIndex = tabIndex;
+}
+
+/**
+ * The Tab key stops at one row and the links in it: the focused row, else the newest.
+ * @param {HTMLElement | null} [row]
+ */
+export function stopAt(list, row) {
+  const before = list.querySelector(TAB_STOP);
+  if (!row || row === before) return;
+  if (before) stopIn(before, -1);
+  stopIn(row, 0);
 }
 
 export function messageRow(client, message) {

@@ -9,21 +9,20 @@
  * @typedef {{offset: number, top: number}} Place the first row in sight, and where its top is
  */
 import { byId } from './dom.js';
-import { messageRow, startsGroup, stopIn, unfold, writeAbove } from './message-row.js';
+import { TAB_STOP, messageRow, startsGroup, stopAt, stopIn, unfold, writeAbove } from './message-row.js';
 import { dayName, isSameDay, plural } from './text.js';
 
 const NEAR_BOTTOM = 60; // px from the end at which the list follows new messages
 const NEAR_EDGE = 600; // px from an edge at which more rows are made
 const STEP = 60; // rows made at a time
 const MAX_ROWS = 240; // their layout takes a few ms, however many messages there are
-const TAB_STOP = ':scope > [tabindex="0"]';
 
 export class MessagesView {
   #list = byId('messages');
   #scroller = byId('scroller');
   #edge = byId('edge');
   #jump = byId('jump');
-  /** @type {Map<number, {row: HTMLElement, above: string}>} by offset; `above`: what its decoration depends on */
+  /** @type {Map<number, HTMLElement>} by offset */
   #rows = new Map();
   /** The offsets of the first and the last row. */
   #from = Infinity;
@@ -52,7 +51,7 @@ export class MessagesView {
     client.addEventListener('state', () => this.#lost());
     this.#scroller.addEventListener('scroll', () => this.#scrolled(), { passive: true });
     this.#jump.addEventListener('click', () => this.toPresent());
-    this.#list.addEventListener('focusin', ({ target }) => this.#stopAt(target.closest('.message')));
+    this.#list.addEventListener('focusin', ({ target }) => stopAt(this.#list, target.closest('.message')));
     byId('column').addEventListener('fold', ({ target, detail }) => this.#folded(target, detail));
     document.addEventListener('visibilitychange', () => this.#room && this.#looked());
     addEventListener('beforeprint', () => this.#print());
@@ -116,7 +115,7 @@ export class MessagesView {
     unfold({ room: room.name, offset });
     this.#clear();
     this.#show(place - STEP, place + STEP);
-    const row = this.#rows.get(offset)?.row;
+    const row = this.#rows.get(offset);
     if (!row) {
       this.toPresent();
       return false;
@@ -183,7 +182,7 @@ export class MessagesView {
     const at = this.#timeline.place(offset);
     this.#show(at - STEP, at + STEP);
     this.#isAtBottom = !place;
-    const row = place && this.#rows.get(place.offset)?.row;
+    const row = place && this.#rows.get(place.offset);
     if (row) this.#scroller.scrollTop += row.getBoundingClientRect().top - place.top;
     else this.toBottom();
     this.#showJump();
@@ -251,11 +250,11 @@ export class MessagesView {
   #replace(message) {
     const shown = this.#rows.get(message.offset);
     if (!shown) return;
-    const isFocused = shown.row.contains(document.activeElement);
+    const isFocused = shown.contains(document.activeElement);
     const row = messageRow(this.client, message);
-    stopIn(row, shown.row.tabIndex);
-    shown.row.replaceWith(row);
-    this.#rows.set(message.offset, { row, above: '' });
+    stopIn(row, shown.tabIndex);
+    shown.replaceWith(row);
+    this.#rows.set(message.offset, row);
     this.#decorate(message, this.#timeline.messages[this.#timeline.place(message.offset) - 1] ?? null);
     if (isFocused) row.focus({ preventScroll: true });
   }
@@ -283,7 +282,7 @@ export class MessagesView {
     const wanted = messages.slice(from, to);
     this.#from = wanted.at(0)?.offset ?? Infinity;
     this.#to = wanted.at(-1)?.offset ?? -1;
-    for (const [offset, { row }] of this.#rows) {
+    for (const [offset, row] of this.#rows) {
       if (offset >= this.#from && offset <= this.#to) continue;
       row.remove();
       this.#rows.delete(offset);
@@ -291,34 +290,23 @@ export class MessagesView {
     let next = this.#list.firstElementChild;
     let previous = messages[from - 1] ?? null;
     for (const message of wanted) {
-      const row = this.#rows.get(message.offset)?.row ?? messageRow(this.client, message);
+      const row = this.#rows.get(message.offset) ?? messageRow(this.client, message);
       if (row === next) next = next.nextElementSibling;
       else this.#list.insertBefore(row, next);
       if (!this.#rows.has(message.offset)) {
         stopIn(row, -1);
-        this.#rows.set(message.offset, { row, above: '' });
+        this.#rows.set(message.offset, row);
       }
       this.#decorate(message, previous);
       previous = message;
     }
     const isFocused = this.#list.contains(document.activeElement) && this.#list.querySelector(TAB_STOP);
-    if (!isFocused) this.#stopAt(this.#rows.get(this.#to)?.row);
-  }
-
-  /**
-   * The Tab key stops at one row and the links in it: the focused row, else the newest.
-   * @param {HTMLElement | null} [row]
-   */
-  #stopAt(row) {
-    const before = this.#list.querySelector(TAB_STOP);
-    if (!row || row === before) return;
-    if (before) stopIn(before, -1);
-    stopIn(row, 0);
+    if (!isFocused) stopAt(this.#list, this.#rows.get(this.#to));
   }
 
   #decorate(message, previous) {
-    const shown = this.#rows.get(message.offset);
-    if (!shown) return;
+    const row = this.#rows.get(message.offset);
+    if (!row) return;
     const time = new Date(message.time);
     const isNewDay = !previous || !isSameDay(time, new Date(previous.time));
     const isAfterLoss = this.#timeline.lossesBefore.has(message.offset);
@@ -326,11 +314,8 @@ export class MessagesView {
       this.#divider !== null && message.offset >= this.#divider && (previous?.offset ?? 0) < this.#divider;
     const isFirst = isNewDay || isAfterLoss || isDivided || startsGroup(message, previous);
     const day = isNewDay ? dayName(time) : null;
-    const above = [day, isAfterLoss, isDivided, isFirst].join();
-    if (shown.above === above) return;
-    shown.above = above;
-    writeAbove(shown.row, { day, isAfterLoss, isDivided });
-    shown.row.classList.toggle('first', isFirst);
+    writeAbove(row, { day, isAfterLoss, isDivided });
+    row.classList.toggle('first', isFirst);
   }
 
   // Scrolling
@@ -338,7 +323,7 @@ export class MessagesView {
   /** @returns {Place | null} the first row that is in sight */
   #firstInSight() {
     const edge = this.#scroller.getBoundingClientRect().top;
-    for (const [offset, { row }] of [...this.#rows].sort(([a], [b]) => a - b)) {
+    for (const [offset, row] of [...this.#rows].sort(([a], [b]) => a - b)) {
       const { top, bottom } = row.getBoundingClientRect();
       if (bottom > edge) return { offset, top };
     }
@@ -351,7 +336,7 @@ export class MessagesView {
    * @param {() => void} change
    */
   #holdStill(change) {
-    const bottom = (offset) => this.#rows.get(offset)?.row.getBoundingClientRect().bottom;
+    const bottom = (offset) => this.#rows.get(offset)?.getBoundingClientRect().bottom;
     const anchor = this.#firstInSight()?.offset;
     const before = bottom(anchor);
     change();
