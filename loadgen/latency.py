@@ -75,12 +75,15 @@ class Latency(msgspec.Struct, kw_only=True):
         return str(histogram.encode().decode())
 
     def at(self, percentile: float) -> float | None:
-        """The duration, in seconds, that this percentage stayed at or below; `None` if nothing was recorded."""
+        """The duration, in seconds, that this percentage stayed at or below; `None` if nothing was recorded.
+
+        It has three digits, rounded up, but is never above the longest.
+        """
         left = max(int(percentile * self.count / 100 + 0.5), 1)
         for value in sorted(self.counts):
             left -= self.counts[value]
             if left <= 0:
-                return value / _MICRO
+                return min(value / _MICRO, self.longest_seconds)
         return None
 
     def judged(self) -> float | None:

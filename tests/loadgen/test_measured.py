@@ -89,6 +89,7 @@ def test_the_worst_moment_counts() -> None:
 def test_a_baseline_that_shrinks_or_is_short_explains_nothing() -> None:
     for sizes in (baseline(-100_000), baseline(100_000)[:3], baseline(0)[:1]):
         assert grown(sizes, [Size(99, sizes[-1].resident + MB)]) == MB
+    assert grown(baseline(100_000)[:4], [Size(12.5, 80 * MB + 250_000)]) == 0, "three steps tell"
     assert grown([], [Size(1, MB)]) is None
 
 
@@ -124,16 +125,16 @@ def test_the_figures_of_a_run() -> None:
     found.round_trip_seconds = 0.002
     assert found.figures() == {
         "round_trip_ms": 2.0, "held": 100, "refused": 2, "failed": 2, "ended": 3,
-        "connect_p50_ms": 1.0, "connect_p99_ms": 2.0, "handshake_p50_ms": 7.003, "handshake_p99_ms": 7.003,
+        "connect_p50_ms": 1.0, "connect_p99_ms": 2.0, "handshake_p50_ms": 7.0, "handshake_p99_ms": 7.0,
         "sent_bytes_per_s": 30.0, "received_bytes_per_s": 700.0,
-        "ack_p50_ms": 2.0, "ack_p99_ms": 9.007, "ack_max_ms": 9.0,
-        "echo_p50_ms": 5.003, "echo_p99_ms": 5.003, "echo_max_ms": 5.0,
+        "ack_p50_ms": 2.0, "ack_p99_ms": 9.0, "ack_max_ms": 9.0,
+        "echo_p50_ms": 5.0, "echo_p99_ms": 5.0, "echo_max_ms": 5.0,
         "unacknowledged": 5, "unreturned": 2, "missed": 0, "surplus": 0, "message_errors": 3,
         "messages_per_s": 9.0, "deliveries_per_s": 100.0,
         "own_cpu_us_per_client": 100.0, "server_cpu_us_per_client": 200.0,
         "server_bytes_per_connection": 11_610.0, "server_bytes_per_further_connection": 1000.0,
         "server_cpu_us_per_connection_s": 500.0, "steal_percent": 2.0,
-        "lag_p99_ms": 2.0, "lag_max_ms": 2.0, "backlog_p99_ms": 3.001, "backlog_max_ms": 3.001,
+        "lag_p99_ms": 2.0, "lag_max_ms": 2.0, "backlog_p99_ms": 3.0, "backlog_max_ms": 3.0,
         "own_bytes_per_client": 100.0, "own_cpu_percent": None, "own_cpu_wait_percent": None,
         "server_cpu_wait_percent": None, "connects_per_s": 100.0,
     }  # fmt: skip

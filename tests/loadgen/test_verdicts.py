@@ -145,6 +145,8 @@ def test_v8_pages_that_come_slowly_are_late_and_none_fails() -> None:
 def test_v1_what_needs_a_chat_is_not_exercised_at_a_web_server() -> None:
     with serving("static") as (url, _):
         ended = attack(url, "tiny-frames", "--victim", "GET /")
+        [row] = attack(url, "tiny-frames", "--victim", "GET /", command="scorecard").report.parts
+    assert row.verdict.reasons == ended.report.verdict.reasons
     assert ended.code == 3, ended
     assert ended.outcome is Outcome.NOT_EXERCISED
     assert "tiny-frames needs chat.v1" in ended.reasons

@@ -1,0 +1,47 @@
+"""Which rows a scorecard plays, and how it ends, with rows that the test decides."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from loadgen.client import Client
+from loadgen.experiment import Experiment
+from loadgen.personas import registry
+from loadgen.report import Outcome, Report, verdict
+from loadgen.scorecard import Scorecard
+from tests.loadgen import reports
+from tests.loadgen.plays import config, plan
+from tests.loadgen.readings import NOBODY
+
+
+@pytest.mark.parametrize(
+    ("rows", "measured", "played", "outcome"),
+    [
+        # nobody is served without an attack: each further row would take as long and say the same
+        ([Outcome.INVALID] * 3, False, 1, Outcome.INVALID),
+        ([Outcome.NOT_EXERCISED, Outcome.INVALID, Outcome.HELD], False, 2, Outcome.INVALID),
+        ([Outcome.HELD, Outcome.INVALID, Outcome.HELD], False, 3, Outcome.INVALID),
+        ([Outcome.INVALID, Outcome.HELD, Outcome.FELL_SHORT], True, 3, Outcome.FELL_SHORT),
+        ([Outcome.NOT_EXERCISED, Outcome.HELD, Outcome.HELD], True, 3, Outcome.HELD),
+        ([Outcome.HELD, Outcome.INTERRUPTED, Outcome.HELD], True, 2, Outcome.INTERRUPTED),
+    ],
+)
+async def test_which_rows_are_played(
+    rows: Sequence[Outcome], measured: bool, played: int, outcome: Outcome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = list(rows)
+
+    async def play_one(_: Scorecard, kind: type[Client], experiment: Experiment) -> Report:
+        row = reports.attack()
+        row.command, row.verdict = kind.name, verdict(left.pop(0), [])
+        row.phases = row.phases if measured else []
+        assert experiment.attackers == {kind: 5}
+        return row
+
+    monkeypatch.setattr(Scorecard, "_play_one", play_one)
+    kinds = [registry()[name] for name in ("slow-head", "idle-connect", "slow-body")]
+    report = await Scorecard(plan(NOBODY), config({"slow-head": 1}), kinds, 5).play()
+    assert [part.command for part in report.parts] == [kind.name for kind in kinds[:played]]
+    assert report.outcome is outcome
+    assert report.figures["attacks"] == played
+    assert report.figures["held"] == rows[:played].count(Outcome.HELD)
