@@ -3,21 +3,18 @@
 import signal
 import sys
 
-import msgspec
 import pytest
 import trio
 import trio.testing
 
-from loadgen import scorecard, target
+from loadgen import scorecard
 from loadgen.client import Threat
 from loadgen.measured import Floor
 from loadgen.personas import registry
 from loadgen.player import Player
 from loadgen.protocols import MIXES
-from loadgen.report import Outcome, Report, verdict
+from loadgen.report import Outcome, Report
 from loadgen.scorecard import Scorecard
-from loadgen.target import UsageError
-from tests.loadgen import reports
 from tests.loadgen.planted import planted
 from tests.loadgen.plays import config, plan
 from tests.loadgen.readings import NOBODY
@@ -78,12 +75,6 @@ def test_only_those_whom_it_can_meet_are_played_there() -> None:
             assert scorecard.is_fair(config({name: 1})) is (persona.threat is not Threat.MALFORMED)
 
 
-def test_what_has_nothing_in_common_with_it_is_refused() -> None:
-    scorecard.require_floor(target.find("http://localhost:8000"))
-    with pytest.raises(UsageError, match="--floor: it runs on this machine and speaks no TLS"):
-        scorecard.require_floor(target.find("https://127.0.0.1:8000"))
-
-
 @pytest.mark.parametrize(
     ("is_signal", "rows"),
     [
@@ -107,19 +98,3 @@ async def test_a_stop_ends_a_scorecard_with_what_there_is(
         report = await Scorecard(plan(server.url), config({}), kinds, 1, with_floor=True).play()
     assert report.outcome is Outcome.INTERRUPTED
     assert [(part.command, part.verdict.reasons) for part in report.parts] == rows
-
-
-def test_the_last_line_of_a_scorecard_has_the_main_reason_of_each_row() -> None:
-    """It had all of them: 6 KB on a busy machine."""
-    found: list[tuple[Outcome, list[str]]] = [
-        (Outcome.FELL_SHORT, ["first", "second", "third"]), (Outcome.HELD, []), (Outcome.INVALID, ["busy"]),
-        (Outcome.NOT_EXERCISED, ["not exercised: slow-head: only 9 of 100 came (full: 91)"]),
-    ]  # fmt: skip
-    played = Scorecard(plan(NOBODY), config({}), [], 1)
-    row = msgspec.structs.replace(reports.attack(), command="slow-head")
-    played.parts += [msgspec.structs.replace(row, verdict=verdict(*each)) for each in found]
-    assert played._report().verdict.reasons == [
-        "slow-head fell short: first (and 2 more)",
-        "slow-head invalid: busy",
-        "slow-head not exercised: only 9 of 100 came (full: 91)",
-    ]

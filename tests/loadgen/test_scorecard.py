@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
 from loadgen.client import Client
@@ -45,3 +46,19 @@ async def test_which_rows_are_played(
     assert report.outcome is outcome
     assert report.figures["attacks"] == played
     assert report.figures["held"] == rows[:played].count(Outcome.HELD)
+
+
+def test_the_last_line_of_a_scorecard_has_the_main_reason_of_each_row() -> None:
+    """It had all of them: 6 KB on a busy machine."""
+    found: list[tuple[Outcome, list[str]]] = [
+        (Outcome.FELL_SHORT, ["first", "second", "third"]), (Outcome.HELD, []), (Outcome.INVALID, ["busy"]),
+        (Outcome.NOT_EXERCISED, ["not exercised: slow-head: only 9 of 100 came (full: 91)"]),
+    ]  # fmt: skip
+    played = Scorecard(plan(NOBODY), config({}), [], 1)
+    row = msgspec.structs.replace(reports.attack(), command="slow-head")
+    played.parts += [msgspec.structs.replace(row, verdict=verdict(*each)) for each in found]
+    assert played._report().verdict.reasons == [
+        "slow-head fell short: first (and 2 more)",
+        "slow-head invalid: busy",
+        "slow-head not exercised: only 9 of 100 came (full: 91)",
+    ]
