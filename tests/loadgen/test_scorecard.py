@@ -7,9 +7,11 @@ import pytest
 
 from loadgen.client import Client
 from loadgen.experiment import Experiment
+from loadgen.measured import Floor
 from loadgen.personas import registry
 from loadgen.report import Outcome, Report, verdict
 from loadgen.scorecard import Scorecard
+from loadgen.session import Plan
 from tests.loadgen import reports
 from tests.loadgen.plays import config, plan
 from tests.loadgen.readings import NOBODY
@@ -62,3 +64,24 @@ def test_the_last_line_of_a_scorecard_has_the_main_reason_of_each_row() -> None:
         "slow-head invalid: busy",
         "slow-head not exercised: only 9 of 100 came (full: 91)",
     ]
+
+
+@pytest.mark.parametrize("last", [Outcome.HELD, Outcome.INVALID])
+async def test_a_server_that_died_after_a_row_was_held_is_blamed_there(
+    last: Outcome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    causes = iter(["", "process 7 is gone"])
+
+    async def cause_of_death(_: Plan) -> str:
+        return next(causes)
+
+    async def play(self: Scorecard, experiment: Experiment, found: Floor | None) -> Report:
+        return msgspec.structs.replace(reports.attack(), verdict=verdict(last, ["300 ms late"]))
+
+    monkeypatch.setattr("loadgen.scorecard.cause_of_death", cause_of_death)
+    monkeypatch.setattr(Scorecard, "_play_at_the_target", play)
+    kinds = [registry()[name] for name in ("slow-head", "idle-connect")]
+    first, second = (await Scorecard(plan(NOBODY), config({"slow-head": 1}), kinds, 5).play()).parts
+    died = (Outcome.FELL_SHORT, ["the server died: process 7 is gone"])
+    assert (first.outcome, first.verdict.reasons) == (died if last is Outcome.HELD else (last, ["300 ms late"]))
+    assert second.outcome is Outcome.NOT_EXERCISED

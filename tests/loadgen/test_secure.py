@@ -233,15 +233,6 @@ async def test_sips_are_sips_of_records(context: ssl.SSLContext, monkeypatch: py
         assert play.cohort.held == 2
 
 
-async def test_slow_tls_lies_below() -> None:
-    async with _secure_server() as server, playing(server.url, "slow-tls") as play:
-        stream = await server.accept()
-        assert await stream.receive_some() == b"\x16", "a handshake record's first byte, alone"
-        assert play.cohort.held == 1
-        reset(stream)
-        await until(lambda: play.cohort.ended)
-
-
 async def test_a_broken_record_is_no_fault_of_ours(context: ssl.SSLContext) -> None:
     async with accepted(Echo, context) as (stream, play):
         await stream.receive_some()
