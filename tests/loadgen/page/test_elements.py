@@ -1,10 +1,6 @@
 import xml.etree.ElementTree as ET
-from html.parser import HTMLParser
-
-import pytest
 
 from loadgen.page.elements import node, serialised
-from tests.loadgen.reports import HOSTILE
 
 
 def test_children_attributes_and_text_between() -> None:
@@ -20,34 +16,6 @@ def test_what_is_none_is_left_out_and_numbers_are_short() -> None:
 
 def test_lines_stay_lines() -> None:
     assert node("title", "one\ntwo").text == "one\ntwo"
-
-
-def _elements_of(html: str) -> list[tuple[str, list[tuple[str, str | None]]]]:
-    found = []
-
-    class Reader(HTMLParser):
-        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-            found.append((tag, attrs))
-
-    reader = Reader()
-    reader.feed(html)
-    reader.close()
-    return found
-
-
-@pytest.mark.parametrize(
-    "made",
-    [
-        node("td", HOSTILE),
-        node("td", node("b"), HOSTILE),
-        node("td", title=HOSTILE),
-        node("td", title='" onclick="x()'),
-    ],
-    ids=["text", "text after", "attribute", "quote"],
-)
-def test_no_text_becomes_markup(made: ET.Element) -> None:
-    read = _elements_of(ET.tostring(made, encoding="unicode", method="html"))
-    assert read == [(each.tag, list(each.items())) for each in made.iter()]
 
 
 def test_void_elements_and_doctype() -> None:
