@@ -224,8 +224,6 @@ class Session:
 
 def _is_idle(connection: Connection) -> bool:
     """Whether the server has sent nothing since its last answer; what it sends then mostly says why it closes."""
-    if connection.closed:
-        return False
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLIN)
     return not poll.poll(0)
