@@ -44,8 +44,8 @@ class Worker:
     """The `Supervised` through which the server sees its supervisor."""
 
     def __init__(self, link: Link, setup: Setup) -> None:
-        operators = None if setup.operators is None else _inherited(setup.operators)
-        self.listening = Listening([[_inherited(each) for each in setup.listening]], operators)
+        operators = None if setup.operators is None else socket.socket(fileno=setup.operators)
+        self.listening = Listening([[socket.socket(fileno=each) for each in setup.listening]], operators)
         self.neighbours = Neighbours(Path(setup.folder), setup.number, setup.count)
         self.bus = Datagrams(Path(setup.folder), setup.number, setup.count)
         self._stop, self.stops = trio.open_memory_channel[int](2)
@@ -146,7 +146,7 @@ class Worker:
 
 def run(number: int, descriptor: int) -> int:
     """Run the worker of this number on a link. Returns the exit code."""
-    link = Link(_inherited(descriptor))
+    link = Link(socket.socket(fileno=descriptor))
     setup = trio.run(link.receive)
     if not isinstance(setup, Setup):
         return EXIT_CLEAN  # the supervisor is gone, or stops already
@@ -158,12 +158,6 @@ def run(number: int, descriptor: int) -> int:
     except ConfigError as error:
         complain(str(error))
         return EXIT_BAD_FLAGS
-
-
-def _inherited(descriptor: int) -> socket.socket:
-    inherited = socket.socket(fileno=descriptor)
-    inherited.set_inheritable(False)
-    return inherited
 
 
 if __name__ == "__main__":

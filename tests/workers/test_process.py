@@ -205,6 +205,7 @@ async def test_a_signal_to_all_processes_does_not_shorten_the_drain(first: str, 
             await one.hear(Numbers)
         assert one.code is None
         await stop()
+        await eventually(lambda: one.code == 0)  # the client is still there
 
 
 async def test_a_worker_serves_although_it_cannot_hear_the_others(folder: Path) -> None:
