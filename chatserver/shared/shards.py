@@ -53,7 +53,7 @@ class Shards:
         self.all = shards
         self._prefix = f"chat:{chat}:"
         self._channel = self.key("processes")
-        self.on_message: Callable[[bytes], None] = lambda message: None  # set by the receiver
+        self.on_message: Callable[[bytes], None] = lambda message: None  # set before `run`
 
     def key(self, name: str) -> str:
         """The name of a key on its shard."""
@@ -77,10 +77,7 @@ class Shards:
         """Keep the shards connected until cancelled."""
         async with trio.open_nursery() as nursery:
             for shard in self.all:
-                nursery.start_soon(shard.run, self._channel, self._receive)
-
-    def _receive(self, message: bytes) -> None:
-        self.on_message(message)
+                nursery.start_soon(shard.run, self._channel, self.on_message)
 
     @property
     def reachable(self) -> int:

@@ -17,6 +17,13 @@ def of(workers: int, **options: object) -> Settings:
     return Settings(workers=workers, log="sqlite:chat.db", **options)  # type: ignore[arg-type]
 
 
+def shown(settings: Settings) -> dict[str, str]:
+    """The lines of `chatserver limits`, by flag."""
+    file = io.StringIO()
+    print_limits(settings, file)
+    return {line.split()[0]: line for line in file.getvalue().splitlines()}
+
+
 def test_one_process_has_everything() -> None:
     settings = of(1, max_connections=1000)
     assert share_of(settings) == settings
@@ -51,20 +58,14 @@ def test_a_share_is_never_below_what_one_peer_may_need() -> None:
 
 def test_limits_show_how_they_apply_to_several_workers() -> None:
     """With one worker nothing of it is shown."""
-    file = io.StringIO()
-    print_limits(of(2, max_connections=1001), file)
-    lines = {line.split()[0]: line for line in file.getvalue().splitlines()}
+    lines = shown(of(2, max_connections=1001))
     assert "With 2 workers: divided among the workers, 501 connections each." in lines["--max-connections"]
     assert "uneven spread, 304 connections each." in lines["--per-ip"]
     assert "With 2 workers: in each worker by itself." in lines["--publish-rate"]
     assert "worker" not in lines["--head-deadline"]
-    file = io.StringIO()
-    print_limits(of(2), file)
-    [line] = [line for line in file.getvalue().splitlines() if line.startswith("--max-connections")]
+    line = shown(of(2))["--max-connections"]
     assert "With 2 workers: in each worker by itself." in line, "each worker has its own descriptors"
-    alone = io.StringIO()
-    print_limits(of(1), alone)
-    assert "worker" not in alone.getvalue()
+    assert "worker" not in str(shown(of(1)))
     found = {record["flag"]: record["workers"] for record in json.loads(limits_json(of(1)))}
     assert len(found) == sum(spec.section is not Section.SERVICE for spec in SPECS.values())
     assert found["--search-rate"] == Sharing.SHARED.value
@@ -74,9 +75,7 @@ def test_limits_show_how_they_apply_to_several_workers() -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_limits_show_the_effect_of_shards_on_rates(workers: int) -> None:
     """With --shared, rates apply to all workers together, not to each by itself."""
-    file = io.StringIO()
-    print_limits(of(workers, shared="valkey://127.0.0.1:6379"), file)
-    lines = {line.split()[0]: line for line in file.getvalue().splitlines()}
+    lines = shown(of(workers, shared="valkey://127.0.0.1:6379"))
     for flag in ("--publish-rate", "--search-rate"):
         assert "With --shared: one rate for all processes." in lines[flag]
         assert "by itself" not in lines[flag]
