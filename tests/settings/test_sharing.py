@@ -24,12 +24,7 @@ def shown(settings: Settings) -> dict[str, str]:
     return {line.split()[0]: line for line in file.getvalue().splitlines()}
 
 
-def test_one_process_has_everything() -> None:
-    settings = of(1, max_connections=1000)
-    assert share_of(settings) == settings
-
-
-@pytest.mark.parametrize("workers", [2, 3, 16, 256])
+@pytest.mark.parametrize("workers", [1, 2, 3, 16, 256])
 def test_divided_limits_add_up_and_the_others_are_the_same(workers: int) -> None:
     settings = of(workers, max_connections=100_000, all_unfinished_bytes=1 << 30, all_rings_bytes=1 << 40)
     one = share_of(settings)
