@@ -21,8 +21,8 @@ JSON = "application/json"
 MAX_COOKIES = 600  # read in one header; browsers keep 180 to 600 for a host
 MAX_QUERY_FIELDS = 200  # fields; a /poll names up to this many rooms, and the target's 8 KiB bounds them anyway
 
-#: A 401 must name the way to authenticate (RFC 9110 section 11.6.1).
-CHALLENGE = (("WWW-Authenticate", "Bearer"),)
+#: A 401 must name the way to authenticate (RFC 9110 section 11.6.1), and Bearer a parameter (RFC 6750 section 3).
+CHALLENGE = (("WWW-Authenticate", 'Bearer realm="chat"'),)
 #: Browsers must not guess the type of an answer, because a message's text may look like a page.
 NOSNIFF = ("X-Content-Type-Options", "nosniff")
 #: They have no body, and so no type and no length (RFC 9110 section 8.6).

@@ -81,7 +81,7 @@ async def test_a_bearer_that_is_no_token_is_refused(server: Serving, token: str)
     for method, path in (("GET", "/session"), ("POST", "/session"), ("POST", "/rooms/lobby/messages")):
         answer = await ask(server.address, method, path, headers=bearer(token))
         assert (answer.status, answer.error) == (401, "unauthenticated"), path
-        assert answer.headers["www-authenticate"] == "Bearer"
+        assert answer.headers["www-authenticate"] == 'Bearer realm="chat"'
     assert (await ask(server.address, "GET", "/ws", headers=bearer(token))).status in (400, 401, 426)
     page = await ask(server.address, "GET", "/", headers=bearer(token))
     assert (page.status, "set-cookie" in page.headers) == (200, False), "the browser may have a valid cookie"

@@ -107,7 +107,7 @@ async def test_guests_are_asked_to_sign_in(house: Serving) -> None:
     for headers in ({}, cookie("x" * 22), cookie(token(exp=1)), cookie("a.b.c")):
         answer = await ask(house.address, "GET", "/rooms/members/messages", headers=headers)
         assert (answer.status, answer.error) == (401, "unauthenticated"), headers
-        assert answer.headers["www-authenticate"] == "Bearer"
+        assert answer.headers["www-authenticate"] == 'Bearer realm="chat"'
     assert (await publish(house.address, "lobby", "hi"))["user"]["id"].startswith("g_")
     answer = await ask(house.address, "POST", "/rooms/news/messages", b"hi", headers=bearer(token()))
     assert (answer.status, answer.error) == (403, "forbidden"), "the user is known and lacks the right"
