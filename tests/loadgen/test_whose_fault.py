@@ -1,15 +1,46 @@
-"""Verdicts beside a generator that stood still and a loud baseline: not the target's doing."""
+"""Verdicts beside a floor that was late, a generator that stood still and a loud baseline: not the target's doing."""
 
 from __future__ import annotations
 
 from functools import partial
+from unittest.mock import patch
 
 import pytest
 
+from loadgen import scorecard
+from loadgen.measured import Floor
 from loadgen.report import Outcome
 from tests.loadgen.commandline import Ended, attack, stand_still, with_short_cycles
 from tests.loadgen.judging import IMPATIENT, attacked, falls_short
 from tests.loadgen.planted import Plant, planted_process
+
+# V7: the floor
+
+
+def test_v7_beside_a_floor_that_was_late() -> None:
+    """A floor that failed its victims was late by the whole timeout: a late answer beside it is nobody's.
+
+    The condition makes every answer late: on a busy machine the bar is above any planted delay. That a late floor
+    excuses no failure, and that a quick one excuses nothing, is test_verdict.py's.
+    """
+
+    async def met(*_: object) -> Floor:
+        return Floor(figures={"baseline_p99_ms": 2.0, "attack_p50_ms": 2.0, "attack_p99_ms": 5000.0})
+
+    with patch.object(scorecard, "play_floor", met), planted_process() as (url, _):
+        ended = attack(
+            url, "idle-connect", "--victim", "ws", "--floor", "--no-bar", "--fail-if", "attack_p99_ms>0",
+            command="scorecard",
+        )  # fmt: skip
+    assert "attack_p99_ms is " in _of_the_row(ended)
+    assert "the floor itself was late: 5,000 ms" in _of_the_row(ended)
+    assert ended.code == 3, ended
+
+
+def _of_the_row(ended: Ended) -> str:
+    [row] = ended.report.parts
+    return "; ".join(row.verdict.reasons)
+
 
 # V9: the generator
 
