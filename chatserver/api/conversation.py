@@ -140,7 +140,7 @@ class Conversation:
             more = do_step(waits)
             if more:
                 self._sink.resume(connection)
-            return not more
+            return not more and session.waits is waits  # its last send may have found the peer gone
         return waits is NOTHING
 
     def _acknowledge(

@@ -1,19 +1,23 @@
 """A context is released once, also when a step finds that the peer has gone."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from chatserver.api.session import WebSocketSession
+from chatserver.chat.hub import Hub
+from chatserver.chat.member import Member
 from chatserver.net.connection import Connection
 from chatserver.net.handler import context_of
 from chatserver.net.states import State
 from chatserver.reasons import Reason
 from tests.edge.planting import VICTIM, Scene
 from tests.edge.ways import WAYS
-from tests.support.peers import connect, frame
+from tests.support.peers import chatter, connect, frame
 from tests.support.serving import eventually, serving
+from tests.support.tokens import secret_file, token
 
 pytestmark = pytest.mark.jumping_clock
 
@@ -42,6 +46,28 @@ async def test_a_step_for_a_peer_that_has_gone(act: str, state: State, monkeypat
         getattr(connections, act)(victim)
         connections.close(victim, Reason.PEER_RESET)
         assert released.count(context) == 1
+
+
+async def test_a_sign_in_that_finds_the_peer_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While its WebSocket leaves a room that the new user may not read."""
+    leave = Hub.leave
+    async with serving(token_key=(secret_file(tmp_path),)) as server, chatter(server.address, source=VICTIM) as friend:
+        await friend.ask("join", room="lobby")
+        scene = Scene(server, monkeypatch)
+        connections, victim = scene.parts.connections, scene.victim
+        session, released = victim.context, list[object]()
+        handler = connections.handler(victim)
+        monkeypatch.setattr(handler, "released", noting(handler.released, released))
+
+        def leave_and_lose(hub: Hub, member: Member) -> None:
+            leave(hub, member)
+            connections.close(victim, Reason.PEER_RESET)
+
+        monkeypatch.setattr(Hub, "leave", leave_and_lose)
+        await friend.say(type="auth", token=token(chat={"rooms": {"tea": "r"}}))
+        await server.held(0)
+        await eventually(lambda: scene.parts.connections.scheduler.idle)
+        assert released == [session]
 
 
 async def test_a_message_that_never_ends_is_dropped_with_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
