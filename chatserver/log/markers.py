@@ -244,14 +244,14 @@ class DatabaseMarkers(Generic[C]):
         self._queries = queries
         self._wall_ms = wall_ms
         self._since_count = 0
-        self._excess = 0  # markers above MAX_MARKERS at the last count, without those removed since then
+        self._excess = 0  # markers above MAX_MARKERS at the last count that no move has begun to remove
 
     async def move(self, markers: Sequence[Marker]) -> None:
         """See `Markers.move`."""
         removed = min(self._excess, 2 * len(markers))
+        self._excess -= removed  # before the change, since another move may begin meanwhile
         move = partial(self._queries.move, markers, self._wall_ms(), removed)
         await self._log.change("storing read markers", move)
-        self._excess -= removed
         self._since_count += len(markers)
         if self._since_count >= COUNT_EVERY:
             self._since_count = 0
