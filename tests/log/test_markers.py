@@ -208,28 +208,13 @@ async def test_the_markers_of_all_users_are_limited(log: Log, clock: Clock, monk
         clock.ms += 1
         await log.markers.move([Marker(user, room, offset) for room, offset in markers])
     limit(monkeypatch, COUNT_EVERY=1 << 60)
-    for _ in range(2):  # they move nothing, but the first removes the markers over the limit
-        await log.markers.move([Marker("u_4", "a", 1)])
+    again = partial(moved, log, "u_4", a=1)  # moves nothing, but the first removes the marker over the limit
+    async with trio.open_nursery() as nursery:  # both once removed it, and the next move all that were left
+        nursery.start_soon(again)
+        nursery.start_soon(again)
+    await again()
     found = [await log.markers.of_user(user) for user in ("u_1", "u_2", "u_3", "u_4")]
     assert [len(rooms) for rooms in found] == [0, 0, 2, 1]
-
-
-async def test_moves_at_once_remove_no_marker_within_the_limit(
-    log: Log, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each removed the same number, and the next move, for a number below zero, all markers of all users."""
-    limit(monkeypatch, MAX_MARKERS=3, COUNT_EVERY=7)
-    await fill(log, 1)
-    users = [f"u_{number}" for number in range(6)]
-    for user in users:
-        clock.ms += 1
-        await moved(log, user, lobby=1)
-    await moved(log, users[-1], lobby=1)  # now they are counted
-    async with trio.open_nursery() as nursery:
-        for _ in range(2):
-            nursery.start_soon(partial(moved, log, users[-1], lobby=1))
-    await moved(log, users[-1], lobby=1)
-    assert [len(await log.markers.of_user(user)) for user in users] == [0, 0, 0, 1, 1, 1]
 
 
 async def test_markers_are_counted_now_and_then(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
