@@ -53,7 +53,6 @@ async def test_a_group_is_decided_under_both_write_locks(tmp_path: Path) -> None
     async with running(shared_log(tmp_path, clock=Meddler())) as log:
         await append(log, draft())
     assert refused == ["database is locked"]
-    assert ours.try_acquire()
     ours.close()
 
 
