@@ -78,6 +78,7 @@ def test_a_half_typed_edit_or_reply_is_kept_in_its_room_and_over_a_reload(window
     ann.page.press("#text", "ArrowUp")
     ann.page.fill("#text", "of course")
     look_elsewhere()
+    ann.expect_live()  # an edit needs a connection
     ann.page.press("#text", "Enter")
     ann.expect_texts(["frist", "of course edited"])
 
