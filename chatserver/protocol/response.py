@@ -125,8 +125,6 @@ def error_response(
 
 def query_fields(query: str) -> list[tuple[str, str]]:
     """The fields of a query string, in order. Raises HttpError if one is not UTF-8, or there are too many."""
-    if not query:
-        return []
     if query.count("&") >= MAX_QUERY_FIELDS:
         raise HttpError(ErrorCode.BAD_REQUEST, f"more than {MAX_QUERY_FIELDS} fields in the query")
     pairs = [pair.partition("=") for pair in query.split("&") if pair]

@@ -82,14 +82,10 @@ def find_chromium() -> str | None:
 def find_browser(*names: str) -> str:
     """The path of a browser. Without one its tests are skipped, or fail where `REQUIRE_BROWSER` is set, as in CI."""
     path = next(filter(None, map(shutil.which, names)), None)
-    if path is None and not is_required():
+    if path is None and not os.environ.get("REQUIRE_BROWSER"):
         pytest.skip(f"no {names[0]} here")
     assert path is not None, f"REQUIRE_BROWSER is set, and there is no {names[0]}"
     return path
-
-
-def is_required() -> bool:
-    return bool(os.environ.get("REQUIRE_BROWSER"))
 
 
 @contextmanager

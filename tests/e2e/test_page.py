@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Route, expect
 
-from tests.e2e.browser import AT_BOTTOM, LOOK_AWAY, PHONE, Server, Window, expect_at, is_required, wait_until
+from tests.e2e.browser import AT_BOTTOM, LOOK_AWAY, PHONE, Server, Window, expect_at, wait_until
 from tests.e2e.conftest import OpenWindow
 
 pytestmark = pytest.mark.browser
@@ -271,15 +271,6 @@ CONTRAST = """() => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def axe() -> str:
-    try:
-        return files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
-    except ModuleNotFoundError:
-        assert not is_required(), "axe-playwright-python is not installed"
-        pytest.skip("no axe here")
-
-
 def findings(window: Window, rules: str = "", *, within: str = "html") -> list[Any]:
     """What axe finds in a part of the page; the whole page takes it a second."""
     window.page.wait_for_function("() => !document.getAnimations().some((each) => each.playState === 'running')")
@@ -288,7 +279,8 @@ def findings(window: Window, rules: str = "", *, within: str = "html") -> list[A
     return [(each["id"], [node["html"][:200] for node in each["nodes"]]) for each in found["violations"]]
 
 
-def test_axe_finds_nothing(window: OpenWindow, axe: str) -> None:
+def test_axe_finds_nothing(window: OpenWindow) -> None:
+    axe = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
     ann, ben = window(room="axe"), window(width=390, height=844, color_scheme="dark", room="axe")
     ann.say("hello *you*", "and `you` at https://example.org/", "```\ncode\n```\n- a\n- b\n> c")
     expect(ben.texts).to_have_count(3)
