@@ -34,8 +34,9 @@ MAX_EMPTY, MAX_EMPTY_OF_NETWORK = 8192, 128
 SURPLUS_ROOM_SECONDS = 1.0
 #: Rooms that leave memory in one step: 0.2 ms.
 EVICTIONS_PER_STEP = 32
-#: A network may load 1/NETWORK_SHARE of the places that are left, times the share of all places that this is. Rooms in
-#: use cannot be evicted, so later networks get less: 40 of them that take all they can leave 17%, and 400 leave 2%.
+#: With `left` of `all` places left, a network may load left * left / (all * NETWORK_SHARE) rooms: a tenth of all if it
+#: is alone. Rooms in use cannot be evicted, so later networks get less: 40 that take all they can leave 17% of the
+#: places, and 400 leave 2%. With a fixed share eight networks took all.
 NETWORK_SHARE = 8
 #: Share of the budget to which rings are cut when they exceed it. Cutting visits every room, so the next message must
 #: not exceed the budget again.
