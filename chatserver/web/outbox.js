@@ -123,14 +123,16 @@ export class Outbox {
   }
 
   /**
-   * Match an own message that arrived with its item, which is then not shown twice. Before the acknowledgement the text
-   * decides, among messages that are newer than the item; the acknowledgement corrects a wrong match.
+   * Match a message that arrived with its item, which is then not shown twice. The acknowledgement has said its offset.
+   * Before that the text of an own message decides, if it is newer than the item; a wrong match is corrected later.
    * @param {Message} message
+   * @param {boolean} isOurs as far as is known: over HTTP we may be told who we are after our first messages have arrived
    */
-  arrived({ room, offset, text, cursor, time }) {
+  arrived({ room, offset, text, cursor, time }, isOurs) {
     const here = this.items.filter((item) => item.room === room);
     const known = here.find((item) => item.state === 'sent' && item.offset === offset);
     if (known) return this.discard(known.key);
+    if (!isOurs) return;
     const isGuess = (item) => item.firstTried !== null && item.offset === null && item.text === text && item.after < offset;
     const guess = here.find(isGuess);
     if (!guess) return;

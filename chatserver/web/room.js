@@ -268,7 +268,7 @@ export class Room extends EventTarget {
     const { identity, outbox } = this.client;
     for (const message of added) {
       identity.meet(message.user);
-      if (identity.owns(message)) outbox.arrived(message);
+      outbox.arrived(message, identity.owns(message));
       this.dispatchEvent(new CustomEvent('message', { detail: message }));
     }
     if (added.length || changed.length) {

@@ -255,7 +255,7 @@ def test_changes_of_a_message_are_applied_in_order(page: Page) -> None:
 
 ROOM = """
     const identity = { owns: () => false, meet() {}, nameOf() {} };
-    const client = { identity, tell() {}, reads() {}, isLive: false, outbox: {} };
+    const client = { identity, tell() {}, reads() {}, isLive: false, outbox: { arrived() {} } };
     const room = new m.Room(client, 'lobby');
     const said = (...offsets) => offsets.map((offset) => ({ offset, text: 'x', user: { id: 'u' } }));
 """
@@ -365,9 +365,23 @@ def test_a_refused_message_is_not_taken_for_an_older_one_of_the_same_text(page: 
         const outbox = new m.Outbox(new Store(), new Store(), { changed() {}, stored() {} });
         outbox.resume(async () => { throw new ChatError('forbidden', 'no'); });
         await outbox.add('lobby', 'ok', {}, 5).catch(() => {});
-        return [5, 6].map((offset) => (outbox.arrived({ room: 'lobby', offset, text: 'ok' }), outbox.items[0].offset));
+        const arrives = (offset) => outbox.arrived({ room: 'lobby', offset, text: 'ok' }, true);
+        return [5, 6].map((offset) => (arrives(offset), outbox.items[0].offset));
     """
     assert run(page, "outbox.js", body) == [None, 6]
+
+
+def test_an_acknowledged_message_has_arrived_also_before_we_know_who_we_are(page: Page) -> None:
+    """It stayed among those on their way: when the server began a new log, it was shown there for ever."""
+    body = """
+        const { Store } = await import('/storage.js');
+        const outbox = new m.Outbox(new Store(), new Store(), { changed() {}, stored() {} });
+        outbox.resume(async () => ({ offset: 2 }));
+        await outbox.add('lobby', 'ok');
+        const arrives = (offset) => outbox.arrived({ room: 'lobby', offset, text: 'ok' }, false);
+        return [1, 2].map((offset) => (arrives(offset), outbox.items.length));
+    """
+    assert run(page, "outbox.js", body) == [1, 0]
 
 
 def test_back_off_is_jittered_bounded_and_not_below_retry_after(page: Page) -> None:
