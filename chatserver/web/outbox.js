@@ -78,7 +78,7 @@ export class Outbox {
 
   /**
    * @param {number} [after] the newest offset of the room
-   * @returns {Promise<Ack>} settles when the message is durable, or refused for good
+   * @returns {Promise<Ack>} resolves when the message is durable; rejects if it is refused for good
    */
   add(room, text, extras = {}, after = 0) {
     if (this.#isClosed) return Promise.reject(closed());
@@ -118,7 +118,7 @@ export class Outbox {
 
   discard(key) {
     this.items = this.items.filter((item) => item.key !== key);
-    this.#settle(key)?.reject(new ChatError('aborted', 'discarded'));
+    this.#takePromise(key)?.reject(new ChatError('aborted', 'discarded'));
     this.#changed();
   }
 
@@ -177,7 +177,7 @@ export class Outbox {
     if (item.firstTried !== null && Date.now() - item.firstTried > KEY_WINDOW) {
       if (item.offset === null) this.#fail(item, new ChatError('lost', 'No answer came in time: it may or may not have been sent'));
       else {
-        this.#settle(item.key)?.resolve(item.seen);
+        this.#takePromise(item.key)?.resolve(item.seen);
         this.discard(item.key);
       }
       return null;
@@ -190,7 +190,7 @@ export class Outbox {
       const ack = await deliver(item);
       item.state = 'sent';
       item.offset = ack.offset;
-      this.#settle(item.key)?.resolve(ack);
+      this.#takePromise(item.key)?.resolve(ack);
       this.handlers.stored(item, ack);
       this.#changed();
       return null;
@@ -207,12 +207,12 @@ export class Outbox {
 
   #fail(item, error) {
     Object.assign(item, { state: 'failed', problem: error.message, offset: null });
-    this.#settle(item.key)?.reject(error);
+    this.#takePromise(item.key)?.reject(error);
     this.#changed();
   }
 
-  /** What settles the promise of a message, once. */
-  #settle(key) {
+  /** The promise of a message, to be resolved or rejected once. */
+  #takePromise(key) {
     const promise = this.#promises.get(key);
     this.#promises.delete(key);
     return promise;

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page
 
 from tests.e2e.browser import Server, Window, Windows, running_chromium, serving
 
@@ -29,6 +29,15 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for all tests that use rooms of their own and do not stop it."""
     with serving(tmp_path_factory.mktemp("shared"), flags=["--publish-rate", "0"]) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser, shared_server: Server) -> Iterator[Page]:
+    """Any page of the shared server's origin."""
+    opened = browser.new_page()
+    opened.goto(f"{shared_server.url}/healthz")
+    yield opened
+    opened.close()
 
 
 @pytest.fixture(scope="package")

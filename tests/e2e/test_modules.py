@@ -1,29 +1,14 @@
 """The modules of the page that need no DOM, imported by a browser from the server."""
 
 import re
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Page
 
 from tests.e2e.browser import Server
+from tests.e2e.modules import run
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def page(browser: Browser, shared_server: Server) -> Iterator[Page]:
-    """Any page of the server's origin."""
-    opened = browser.new_page()
-    opened.goto(f"{shared_server.url}/healthz")
-    yield opened
-    opened.close()
-
-
-def run(page: Page, module: str, body: str, argument: object = None) -> Any:
-    """The value of `body`, a function's body, with the module's exports as `m` and the argument as `a`."""
-    return page.evaluate(f"async (a) => {{ const m = await import('/{module}'); {body} }}", argument)
 
 
 STREAM = (
@@ -203,185 +188,6 @@ def test_a_moderators_refusal_is_not_retried_automatically(page: Page) -> None:
         return cases.map(([code, retryAfter]) => new m.ChatError(code, '', { retryAfter }).isTemporary);
     """
     assert run(page, "wire.js", body) == [False, False, True, True]
-
-
-TIMELINE = """
-    const t = new m.Timeline();
-    const at = (...offsets) => offsets.map((offset) => ({ offset, cursor: `e-${offset}` }));
-"""
-
-
-def test_a_timeline_distinguishes_skipped_and_lost_messages(page: Page) -> None:
-    body = """
-        t.begin({ cursor: 'e-0', messages: [] });
-        const empty = [t.cursor, t.complete];
-        t.expect(5);
-        const skipped = t.hole();
-        t.add(at(4, 5));
-        t.accept(4);
-        const pages = [['e-9', false], ['f-9', false], ['e-5', false], ['e-4', false], ['e-4', true]];
-        const same = pages.map(([cursor, recovered]) => t.isSameLog({ cursor, recovered }));
-        return [empty, skipped, t.cursor, t.hole(), [...t.lossesBefore], same];
-    """
-    seen = run(page, "timeline.js", TIMELINE + body)
-    assert seen == [["e-0", True], {"after": 0, "until": 6}, "e-5", None, [4], [True, False, True, False, True]]
-
-
-def test_changes_of_a_message_are_applied_in_order(page: Page) -> None:
-    """Messages of a page include its changes; records after a hole are applied at once."""
-    body = """
-        const say = (offset, text) => ({ offset, text, user: { id: 'u' } });
-        const edit = (offset, target, text) => ({ type: 'edit', offset, target, text, time: `t${offset}` });
-        const react = (offset, target, count) => ({ type: 'reaction', offset, target, emoji: '👍', on: true, count });
-        t.begin({ cursor: 'e-0', messages: [] });
-        const texts = () => t.messages.map(({ text }) => text).join();
-        const seen = [];
-        t.add([say(1, 'now'), edit(2, 1, 'before'), edit(3, 1, 'now')], { asPage: true });
-        seen.push(texts());
-        t.add([say(4, 'four'), edit(5, 4, 'five'), { type: 'news', offset: 6 }]);
-        seen.push(texts(), t.cursor);
-        t.add([edit(9, 4, 'nine'), react(10, 4, 2)]);
-        seen.push(texts(), t.hole());
-        t.add([edit(7, 4, 'seven'), react(8, 4, 1)], { asPage: true });
-        seen.push(texts(), t.messages[1].reactions['👍'], t.cursor);
-        const { changed } = t.add([{ type: 'delete', offset: 11, target: 1 }, edit(12, 1, 'late')]);
-        seen.push(texts(), t.messages[0].deleted, changed.length);
-        return seen;
-    """
-    assert run(page, "timeline.js", TIMELINE + body) == [
-        *("now", "now,five", "e-6", "now,nine", {"after": 6, "until": 9}, "now,nine", 2, "e-10", ",nine", True, 1),
-    ]
-
-
-ROOM = """
-    const identity = { owns: () => false, meet() {}, nameOf() {} };
-    const client = { identity, tell() {}, reads() {}, isLive: false, outbox: { arrived() {} } };
-    const room = new m.Room(client, 'lobby');
-    const said = (...offsets) => offsets.map((offset) => ({ room: 'lobby', offset, text: 'x', user: { id: 'u' } }));
-"""
-
-
-def test_a_message_ends_its_authors_typing_and_later_typing_is_shown_at_once(page: Page) -> None:
-    body = """
-        const asked = [];
-        client.identity.owns = ({ user }) => user.id === 'us';
-        client.ask = async ({ type }) => asked.push(type);
-        room.page({ cursor: 'e-0', recovered: true, messages: [] });
-        const takes = (offset, id) => room.take([{ offset, text: 'x', user: { id } }]);
-        const typists = [];
-        for (const offset of [1, 2]) {
-            room.pushed({ type: 'typing', user: { id: 'u', name: 'Bo' } });
-            typists.push(room.typists.length);
-            takes(offset, 'u');
-            typists.push(room.typists.length);
-        }
-        for (const offset of [3, 4]) {
-            room.typing();
-            room.typing();
-            takes(offset, 'us');
-        }
-        takes(5, 'u');
-        room.typing();
-        takes(6, 'u');
-        room.typing();
-        return [typists, asked.length];
-    """
-    assert run(page, "room.js", ROOM + body) == [[1, 0, 1, 0], 3]
-
-
-def test_an_acknowledged_message_has_arrived_also_before_we_know_who_we_are(page: Page) -> None:
-    """It stayed among those on their way: when the server began a new log, it was shown there for ever."""
-    body = """
-        const { Outbox } = await import('/outbox.js');
-        const { Store } = await import('/storage.js');
-        client.outbox = new Outbox(new Store(), new Store(), { changed() {}, stored() {} });
-        client.outbox.resume(async () => ({ offset: 2 }));
-        await client.outbox.add('lobby', 'x');
-        room.page({ cursor: 'e-0', recovered: true, messages: [] });
-        return [1, 2].map((offset) => (room.take(said(offset)), client.outbox.items.length));
-    """
-    assert run(page, "room.js", ROOM + body) == [1, 0]
-
-
-def test_unread_counts_offsets_despite_retention(page: Page) -> None:
-    body = """
-        const unread = [room.unread];
-        room.read = 'e-3';
-        room.head = 'e-20';
-        unread.push(room.unread);
-        room.page({ cursor: 'e-20', recovered: true, messages: said(18, 19, 20) });
-        unread.push(room.unread);
-        room.take(said(21));
-        unread.push(room.unread);
-        room.head = 'e-25';  // as the list of rooms says, ahead of what was pushed
-        unread.push(room.unread);
-        room.markRead(21);
-        unread.push(room.unread, room.read);
-        room.page({ cursor: 'f-2', recovered: false, messages: said(1, 2) });  // a new log: none of it is read
-        return [...unread, room.unread];
-    """
-    assert run(page, "room.js", ROOM + body) == [0, 17, 17, 18, 22, 4, "e-21", 2]
-
-
-def test_a_push_before_the_first_page_is_not_shown_twice(page: Page) -> None:
-    """Another tab of the browser follows the room already, so the push is no hole."""
-    body = """
-        room.take(said(5));
-        const early = room.timeline.messages.length;
-        room.page({ cursor: 'e-5', recovered: true, messages: said(4, 5) });
-        return [early, room.timeline.messages.length, room.timeline.hole()];
-    """
-    assert run(page, "room.js", ROOM + body) == [0, 2, None]
-
-
-def test_reading_on_from_an_old_offset_skips_removed_messages(page: Page) -> None:
-    """The next page does not begin directly after the offset, but must not be requested again and again."""
-    body = """
-        room.page({ cursor: 'e-99', recovered: true, messages: said(99) });
-        client.ask = async () => ({ cursor: 'e-99', recovered: true, messages: said(5, 6) });
-        await room.visit(5);
-        client.ask = async () => ({ cursor: 'e-99', recovered: false, messages: said(40, 41) });
-        await room.newer();
-        return [room.past.cursor, [...room.past.lossesBefore]];
-    """
-    assert run(page, "room.js", ROOM + body) == ["e-41", [40]]
-
-
-def test_a_message_refused_for_long_is_sent_and_one_without_an_answer_fails(page: Page) -> None:
-    """Slow mode may last longer than the server keeps a key, ten minutes; a refusal is an answer."""
-    body = """
-        const { now } = Date;
-        const outcome = async (code) => {
-            const outbox = new m.Outbox(new Store(), new Store(), { changed() {}, stored() {} });
-            let tries = 0;
-            outbox.resume(async () => {
-                if (tries++) return { offset: 1 };
-                Date.now = () => now() + 601_000;
-                throw new ChatError(code, '', { retryAfter: 0 });
-            });
-            await outbox.add('lobby', 'hello').catch(() => {});
-            Date.now = now;
-            return outbox.items[0].state;
-        };
-        const { ChatError } = await import('/wire.js');
-        const { Store } = await import('/storage.js');
-        return [await outcome('rate_limited'), await outcome('lost')];
-    """
-    assert run(page, "outbox.js", body) == ["sent", "failed"]
-
-
-def test_a_refused_message_is_not_taken_for_an_older_one_of_the_same_text(page: Page) -> None:
-    """After a reload it was hidden, since the history has such a text."""
-    body = """
-        const { ChatError } = await import('/wire.js');
-        const { Store } = await import('/storage.js');
-        const outbox = new m.Outbox(new Store(), new Store(), { changed() {}, stored() {} });
-        outbox.resume(async () => { throw new ChatError('forbidden', 'no'); });
-        await outbox.add('lobby', 'ok', {}, 5).catch(() => {});
-        const arrives = (offset) => outbox.arrived({ room: 'lobby', offset, text: 'ok' }, true);
-        return [5, 6].map((offset) => (arrives(offset), outbox.items[0].offset));
-    """
-    assert run(page, "outbox.js", body) == [None, 6]
 
 
 def test_back_off_is_jittered_bounded_and_not_below_retry_after(page: Page) -> None:
