@@ -74,7 +74,9 @@ def origin(text: str) -> str:
     if found is None:
         raise ValueError(f"{text!r} is not an origin: scheme://host or scheme://host:port, and nothing behind it")
     scheme, host, port = found.groups()
-    return f"{scheme}://{host}" if port in (None, DEFAULT_PORTS.get(scheme)) else f"{scheme}://{host}:{port}"
+    if port is None or _port(port) == DEFAULT_PORTS.get(scheme):
+        return f"{scheme}://{host}"
+    return f"{scheme}://{host}:{_port(port)}"
 
 
 def host(text: str) -> str:
@@ -114,9 +116,7 @@ def listen(text: str) -> tuple[str, int]:
     bare = name.removeprefix("[").removesuffix("]")
     if not bare or (":" in bare) != (bare != name) or not re.fullmatch("[0-9]{1,5}", port):
         raise ValueError(f"{text!r} is not HOST:PORT, like 127.0.0.1:9100 or [::1]:9100")
-    if int(port) > _MOST_PORT:
-        raise ValueError(f"port {port} is above the maximum, {_MOST_PORT}")
-    return bare, int(port)
+    return bare, int(_port(port))
 
 
 class ShardAddresses(NamedTuple):
@@ -146,6 +146,13 @@ def span(text: str) -> int:
     if found is None or not int(found[1]):
         raise ValueError(f"{text!r} is no time like 90s, 10m, 1h or 30d")
     return int(found[1]) * _SECONDS[found[2]]
+
+
+def _port(digits: str) -> str:
+    """The number of a port without leading zeros."""
+    if int(digits) > _MOST_PORT:
+        raise ValueError(f"port {digits} is above the maximum, {_MOST_PORT}")
+    return str(int(digits))
 
 
 def _address(text: str) -> str | None:

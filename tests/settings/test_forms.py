@@ -17,7 +17,7 @@ from chatserver.settings import forms
         (forms.origin, "https://app.example", "https://app.example"),
         (forms.origin, "HTTPS://App.Example", "https://app.example"),
         (forms.origin, "https://app.example:443", "https://app.example"),
-        (forms.origin, "http://app.example:80", "http://app.example"),
+        (forms.origin, "http://app.example:080", "http://app.example"),
         (forms.origin, "http://app.example:443", "http://app.example:443"),
         (forms.origin, "http://localhost:3000", "http://localhost:3000"),
         (forms.origin, "http://[::1]:3000", "http://[::1]:3000"),
@@ -87,6 +87,7 @@ WRONG = [
         ["", "9100", ":9100", "[]:9100", "::1:9100", "[::1]", "127.0.0.1", "127.0.0.1:", "x:http", "x:-1", "[x]:1"],
     ),
     (forms.listen, "port 65536 is above the maximum, 65535", ["x:65536"]),
+    (forms.origin, "port 65536 is above the maximum, 65535", ["https://x:65536"]),
     (
         forms.header_name,
         "is not the name of a header",
