@@ -20,6 +20,10 @@ PATIENCE = 10.0
 #: Number of requests for the clock; the fastest answer is the most precise.
 CLOCK_SAMPLES = 5
 
+#: Errors that do not say that the doctor lacks a right. The port of a server may speak TLS only, or be that of
+#: --metrics-listen, which has no rooms.
+_TROUBLES = {400: Trouble.FOREIGN, 404: Trouble.FOREIGN, 421: Trouble.MISDIRECTED, 503: Trouble.NOT_READY}
+
 
 class _Ready(msgspec.Struct):
     status: str
@@ -80,12 +84,10 @@ async def _ask_epoch(node: Node, http: HttpClient, room: str) -> None:
 
 def _note_refusal(node: Node, response: Response, path: str) -> None:
     code, message = response.error
-    if response.status == 503:
-        node.fail(Trouble.NOT_READY, message)
-    elif code == f"http_{response.status}":  # not an error of our server's form
+    if response.status != 503 and code == f"http_{response.status}":  # not an error of our server's form
         node.fail(Trouble.FOREIGN, f"it answers {response.status} at {path}")
     else:
-        node.fail(Trouble.MISDIRECTED if response.status == 421 else Trouble.REFUSED, message)
+        node.fail(_TROUBLES.get(response.status, Trouble.REFUSED), message)
 
 
 def seconds_of(text: str) -> float:

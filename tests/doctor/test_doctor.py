@@ -25,6 +25,7 @@ from chatserver.log.memory import MemoryLog
 from chatserver.log.sqlite import SqliteLog
 from chatserver.reasons import Reason
 from tests.log.support import neighbours_in
+from tests.support.certificates import certificate
 from tests.support.ports import steady_port
 from tests.support.serving import Serving, eventually, serving
 from tests.support.tokens import secret_file, token
@@ -123,6 +124,15 @@ async def test_nodes_with_other_logs_are_not_one_chat() -> None:
     assert fault.startswith("the nodes have different logs, of the epochs ")
     assert [(each.sender, each.receiver) for each in report.deliveries if each.sender != each.receiver] == []
     assert all(each.readable for each in report.deliveries), "each is healthy by itself"
+
+
+async def test_a_port_that_serves_no_rooms_needs_another_url_and_no_token(tmp_path: Path) -> None:
+    cert, key = certificate(tmp_path)
+    async with serving(metrics_listen="127.0.0.1:0") as one, serving(tls_cert=cert, tls_key=key) as other:
+        for address in (one.server.metrics_address, url(other).replace("https", "http")):
+            [finding] = (await examined(address)).findings
+            assert f"{address} is not a chatserver: " in finding.what
+            assert finding.advice.startswith("give the URL under which the page of the chat opens")
 
 
 async def test_the_others_are_examined_though_a_node_is_not_ready() -> None:

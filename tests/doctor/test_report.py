@@ -51,6 +51,13 @@ def test_texts_of_a_node_are_no_markup_and_move_no_cursor() -> None:
     assert "acknowledged" not in file.getvalue(), "there is no table of messages if none was sent"
 
 
+@pytest.mark.parametrize("trouble", Trouble)
+def test_a_node_that_refuses_the_doctor_is_ready_all_the_same(trouble: Trouble) -> None:
+    file = io.StringIO()
+    print_report(Report(ok=False, nodes=[Node(url="a", trouble=trouble)], deliveries=[], findings=[]), file)
+    assert file.getvalue().splitlines()[1].split()[2] == ("yes" if trouble is Trouble.REFUSED else "no")
+
+
 def test_a_terminal_has_colours_and_may_be_narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "xterm")
