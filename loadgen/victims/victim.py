@@ -42,7 +42,7 @@ class Victim(Probe):
     def __init__(self, context: Context, index: int, schedule: Schedule) -> None:
         super().__init__(context, self.name, index, schedule)
         self.room = f"{context.tag}-{index}"  # a room for each, because fan-out is not measured here
-        self.acknowledged: set[int] = set()  # operations whose message the server acknowledges as stored
+        self.acknowledged: dict[int, int] = {}  # operations whose message the server has stored, and its offset there
         self._unsent: deque[int] = deque()
         self._begun: dict[int, float] = {}  # when each outstanding operation that is not unsent was sent
         self._heard: set[int] = set()  # on this connection
@@ -139,9 +139,12 @@ class Victim(Probe):
         if number in self.acknowledged or not self.keeps_messages:
             self.book(number)
 
-    def acknowledge(self, number: int) -> None:
-        """The server says that it has stored a message; with its coming back, this ends the operation."""
-        self.acknowledged.add(number)
+    def acknowledge(self, number: int, offset: int = 0) -> None:
+        """The server says that it has stored a message; with its coming back, this ends the operation.
+
+        A server that names no offset leaves it at 0.
+        """
+        self.acknowledged[number] = offset
         if number in self._heard:
             self.book(number)
 

@@ -1,0 +1,62 @@
+"""The victims of a chat at a real server: what they read again is what they said in this run."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import trio
+
+from loadgen import target
+from loadgen.experiment import Probes
+from loadgen.messages import Reread, Role
+from loadgen.protocols import chat_v1
+from loadgen.protocols.chat_v1 import PollVictim, StreamVictim, WebSocketVictim
+from loadgen.victims.runner import ProbeRunner
+from loadgen.victims.victim import Victim, number_in
+from tests.loadgen.stage import PATIENCE, until
+from tests.support.serving import serving
+
+KINDS = (WebSocketVictim, PollVictim, StreamVictim)
+
+
+async def _run(url: str) -> tuple[ProbeRunner, list[Victim]]:
+    """One victim of each kind says a few things and reads them again, with the seed of every other run."""
+    runner = ProbeRunner(Role(target=target.find(url), seed=1, connect_rate=0.0))
+    probes = Probes(victims={kind.name: 1 for kind in KINDS}, newcomers_per_s=0.0, timeout_seconds=PATIENCE)
+    runner.make(probes, interval_seconds=0.02)
+    victims = [probe for probe in runner._probes if isinstance(probe, Victim)]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(runner.run)
+        await until(lambda: all(len(victim.acknowledged) >= 5 for victim in victims))
+        runner.stop()
+        await until(lambda: not runner.status(0).outstanding)
+        await runner.end(reread=True)
+        nursery.cancel_scope.cancel()
+    assert runner.result().reread == Reread(asked=sum(len(victim.acknowledged) for victim in victims), lost=0)
+    return runner, victims
+
+
+async def test_a_second_run_reads_nothing_of_the_first_and_takes_nothing_of_it_for_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Equal seeds mean equal rooms and texts: each row of a scorecard took longer than the one before.
+
+    And a message that was lost in one passed for the same one of the row before.
+    """
+    read: Counter[str] = Counter()  # messages, by room
+
+    def counted(text: str, room: str, tag: str) -> int | None:
+        read[room] += 1
+        return number_in(text, room, tag)
+
+    monkeypatch.setattr("loadgen.protocols.chat_v1.number_in", counted)  # of all that is read again
+    async with serving(log=f"sqlite:{tmp_path / 'chat.db'}") as server:
+        url = f"http://{server.address.host}:{server.address.port}"
+        await _run(url)
+        read.clear()
+        runner, victims = await _run(url)
+        assert read == {victim.room: len(victim.acknowledged) for victim in victims}
+        for victim in victims:
+            victim.acknowledged = {0: max(victim.acknowledged.values()) + 1}
+        lost = await chat_v1.reread(runner._context, victims)
+        assert (lost.asked, lost.lost) == (len(victims), len(victims))
