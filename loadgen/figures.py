@@ -26,7 +26,7 @@ class When(Enum):
     NEIGHBOURS = "honest slow clients are beside it"
     KEPT = "messages were read again"
     MALFORMED = "malformed requests were sent"
-    WATCHED = "the server's process is known"
+    WATCHED = "the server's process is known, and attackers came"
 
 
 class Bar(NamedTuple):

@@ -86,7 +86,8 @@ def _bar(measured: Measured, figures: Figures) -> tuple[Condition, ...]:
         When.NEIGHBOURS: bool(measured.groups(BESIDE)) and not _no_collateral(measured, figures),
         When.KEPT: figures.get("acknowledged") is not None,
         When.MALFORMED: figures.get("malformed_accepted") is not None,
-        When.WATCHED: measured.plan.server is not None,
+        # what a server grows by while no attacker comes is not of the attack
+        When.WATCHED: measured.plan.server is not None and bool(figures.get("attackers_came")),
     }
     far = max(figures.get("baseline_p50_ms") or 0.0, 1000 * measured.round_trip_seconds)
     given = [when for when, is_so in has.items() if is_so]

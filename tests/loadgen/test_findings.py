@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -17,6 +18,7 @@ from loadgen.findings import report_of
 from loadgen.measured import Floor, Measured
 from loadgen.messages import PhaseResult, Reread, Result, TrafficResult
 from loadgen.personas import registry
+from loadgen.procfs import Process
 from loadgen.report import Outcome, Sample
 from loadgen.span import Size, Span
 from tests.loadgen.plays import config
@@ -125,6 +127,14 @@ def overloaded(
     return change
 
 
+def grows(found: Measured, *, came: int) -> None:
+    """The server's memory grows by far more than attackers may cost, and so many of them came."""
+    found.plan = replace(found.plan, server=Process(os.getpid()))
+    found.memory = {"baseline": [Size(1.0, 0)], "attack": [Size(5.0, 10 * 2**20)]}
+    found.descriptors_after = 0
+    total(found, groups=[group("slow-head", "attackers", wanted=100, came=came)])
+
+
 def both(one: Callable[[Measured], None], other: Callable[[Measured], None], found: Measured) -> None:
     one(found)
     other(found)
@@ -211,6 +221,12 @@ LATE = "p99_over_bar_ms is "
             lambda found: total(found, groups=[group("slow-head", "attackers", wanted=100, came=9)]),
             Outcome.NOT_EXERCISED,
             "not exercised: slow-head: only 9 of 100 came",
+        ),
+        (partial(grows, came=1), Outcome.FELL_SHORT, "server_bytes_over_bar is 9,756,672"),
+        (  # a server without TLS, which no `tls-half-message` can attack, was blamed for what it grew by anyway
+            partial(grows, came=0),
+            Outcome.NOT_EXERCISED,
+            "not exercised: slow-head: only 0 of 100 came",
         ),
         (has_no_bar, Outcome.HELD, ""),
         (stops, Outcome.INTERRUPTED, "stopped before the end; the figures cover what was done"),
