@@ -172,6 +172,7 @@ class Page(NamedTuple):
     seconds: float  # until the answer began, connect included; without one, of the connect alone
     body: bytes = b""
     error: str = ""  # why there is no answer
+    is_foreign: bool = False  # what came is no answer of HTTP/1.1
 
 
 def fetch(
@@ -197,7 +198,7 @@ def fetch(
     except TimeoutError:
         return Page(None, connected, error=f"no whole answer within {limit:g} s")
     except (OSError, wire.WireError) as error:
-        return Page(None, connected, error=str(error))
+        return Page(None, connected, error=str(error), is_foreign=isinstance(error, wire.WireError))
     return Page(response.status, answered, bytes(response.body[:most_bytes]))
 
 
@@ -236,8 +237,12 @@ def probe(target: Target) -> None:
     try:
         if target.tls:
             _shake_hands(target, PROBE_SECONDS)
-        elif _speaks_tls(target):
+            return
+        page = fetch(target, "/", seconds=SCHEME_SECONDS)
+        if page.status in (None, 400) and _speaks_tls(target):  # nginx answers 400
             raise UsageError(f"URL: {where} speaks TLS: use https://{replace(target, tls=True).authority}")
+        if page.is_foreign:
+            raise TargetDownError(f"{where} does not speak HTTP/1.1 ({page.error})")
     except ssl.SSLError as error:
         plain = replace(target, tls=False)
         if not _is_alert(error) and fetch(plain, "/", seconds=SCHEME_SECONDS).status is not None:
@@ -287,9 +292,7 @@ def _shake_hands(target: Target, seconds: float) -> None:
 
 
 def _speaks_tls(target: Target) -> bool:
-    """Whether a port that does not answer a plain request answers a ClientHello; nginx answers 400 to a plain one."""
-    if fetch(target, "/", seconds=SCHEME_SECONDS).status not in (None, 400):
-        return False
+    """Whether the port of a plain URL answers a ClientHello."""
     try:
         _shake_hands(replace(target, tls=True), SCHEME_SECONDS)
     except ssl.SSLError as error:

@@ -50,6 +50,7 @@ MAX_FRAME_BYTES: Final = 4 * 1024 * 1024
 _KEY: Final = base64.b64encode(b"loadgen-loadgen!").decode()
 _ACCEPT: Final = generate_accept_token(_KEY.encode()).decode()
 
+_VERSION: Final = b"HTTP/1."
 _STATUS: Final = re.compile(r"[1-9][0-9]{2}")
 _CHUNK_SIZE: Final = re.compile(rb"[0-9A-Fa-f]{1,%d}" % MAX_DIGITS)
 
@@ -104,11 +105,13 @@ def upgrade_request(target: str, host: str, *fields: str) -> bytes:
 def read_head(data: bytes) -> Head | None:
     """Parse a response head, or return `None` while it is incomplete."""
     end = data.find(b"\r\n\r\n")
-    if end < 0:
-        if len(data) > MAX_HEAD_BYTES:
-            raise WireError("a response head without end")
-        return None
-    return _parsed_head(data[:end])
+    if end >= 0:
+        return _parsed_head(data[:end])
+    if not _VERSION.startswith(data[: len(_VERSION)]):  # another protocol may never send a blank line
+        raise WireError(f"not an HTTP/1.1 status line: {data[:60].decode('latin-1')!r}")
+    if len(data) > MAX_HEAD_BYTES:
+        raise WireError("a response head without end")
+    return None
 
 
 @lru_cache  # a server sends the same head to all clients within a second

@@ -102,6 +102,19 @@ def test_a_server_that_answers_nothing_is_down(monkeypatch: pytest.MonkeyPatch) 
             target.probe(where)
 
 
+async def test_another_protocol_is_no_server_of_ours() -> None:
+    """Its banner was waited for a blank line, and a run said after twenty seconds that nothing was acknowledged."""
+    async with listening() as server, trio.open_nursery() as nursery:
+        nursery.start_soon(_greet, server, b"SSH-2.0-x\r\n", 2)
+        with pytest.raises(TargetDownError, match=r"does not speak HTTP/1\.1 .*SSH-2\.0-x"):
+            await trio.to_thread.run_sync(target.probe, target.find(server.url))
+
+
+async def _greet(server: Server, banner: bytes, times: int) -> None:
+    for _ in range(times):
+        await (await server.accept()).send_all(banner)
+
+
 def test_preflight_raises_the_soft_limit_and_says_when_the_hard_one_is_too_low(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = [(100, 5000)]
     monkeypatch.setattr("resource.getrlimit", lambda _: limits[-1])

@@ -107,7 +107,8 @@ def test_connection_close_is_noticed() -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b"SSH-2.0-OpenSSH\r\n\r\n",
+        b"SSH-2.0-OpenSSH\r\n",  # which ends no head
+        b"ICY",
         b"HTTP/1.1 abc\r\n\r\n",
         b"HTTP/1.1\r\n\r\n",
         b"ICY 200 OK\r\n\r\n",
