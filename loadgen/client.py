@@ -183,6 +183,7 @@ class Client(metaclass=_Slotted):
     segment_bytes: ClassVar[int] = 0  # TCP_MAXSEG; 0 = the kernel's, which is 64 KiB on the loopback
     read_bytes: ClassVar[int] = 16 * 1024  # most that is read at once
     below_tls: ClassVar[bool] = False  # sends its bytes without TLS, even to a TLS target
+    needs_tls: ClassVar[bool] = False  # has nothing to play without TLS
     one_address: ClassVar[bool] = False  # all clients of this persona share one source address
     speaks: ClassVar[bool] = False  # the schedule sends messages through it
     echoes: ClassVar[bool] = False  # its messages come back to it

@@ -33,10 +33,11 @@ _NAME_IT: Final = "name a path that is there, and what it needs (--path, --ws-pa
 Numbers = Mapping[type[Client], int]
 
 
-def unmet(persona: type[Client], needs: frozenset[Needs]) -> str:
+def unmet(persona: type[Client], needs: frozenset[Needs], *, tls: bool = False) -> str:
     """Why a persona cannot be played at this server; empty if it can."""
     if persona.needs in needs:
-        return ""
+        lacks_tls = persona.needs_tls and not tls
+        return f"not exercised: {persona.name} needs TLS: play it at an https:// URL" if lacks_tls else ""
     return (
         f"not exercised: {persona.name} needs {persona.needs.value}, and the victims show only"
         f" {' and '.join(sorted(need.value for need in needs))}"

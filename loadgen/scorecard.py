@@ -7,7 +7,7 @@ makes a chat. May not: judge.
 
 import math
 import resource
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -144,7 +144,7 @@ class Scorecard:
                 return  # nobody is served without an attack: each further row would take as long and say the same
 
     async def _play_one(self, kind: type[Client], experiment: Experiment) -> Report:
-        why_not = unmet(kind, served(experiment.victims)) or await self._why_gone()
+        why_not = unmet(kind, served(experiment.victims), tls=self.plan.target.tls) or await self._why_gone()
         if why_not:
             return Player(self.plan, experiment).report_without(why_not, Outcome.NOT_EXERCISED)
         found = await self._play_at_the_floor(experiment)
@@ -289,12 +289,18 @@ def attack(
     if not kinds:
         raise UsageError("--kind: name at least one attack; `loadgen list` prints them")
     what = healthy.attacked(baseline, duration, recovery)
-    needs = served(what.victims)
-    playable = [each for each in kinds if not unmet(each, needs)]
+    left_out = _left_out(kinds, what, url)
+    playable = [each for each in kinds if each not in left_out]
     what = what.against(flags.shares(dict.fromkeys(playable, 1.0), clients) if playable else {})
     plan = make_plan(url, common, loading, what, connect_rate=connect_rate)
-    played = Player(plan, what, left_out=[why for each in kinds if (why := unmet(each, needs))])
+    played = Player(plan, what, left_out=[*left_out.values()])
     return finish(trio.run(played.reported) if playable else played.report_without("", Outcome.NOT_EXERCISED), common)
+
+
+def _left_out(kinds: Iterable[type[Client]], what: Experiment, url: str) -> dict[type[Client], str]:
+    """The attacks that cannot be played beside these victims at this URL, each with the reason."""
+    needs, tls = served(what.victims), target.is_secure(url)
+    return {kind: why for kind in kinds if (why := unmet(kind, needs, tls=tls))}
 
 
 def scorecard(
@@ -341,6 +347,7 @@ def scorecard(
     command = flags.command("--start", start, target.find(url, allow=common.allow_target)) if start else []
     if command and loading.server_pid is not None:
         raise UsageError("--server-pid: with --start it is known")
+    playable = kinds - _left_out(kinds, what, url).keys()
     largest = max(kinds, key=lambda each: each.usual_clients)
     plan = make_plan(
         url,
@@ -348,7 +355,7 @@ def scorecard(
         loading,
         what.against({largest: min(clients, largest.usual_clients)}),
         connect_rate=connect_rate,
-        rounds=(1 + floor) * len(kinds),
+        rounds=(1 + floor) * len(playable),
         started_by_us=bool(command),
     )
     report = trio.run(Scorecard(plan, what, kinds, clients, with_floor=floor, start=command).play)

@@ -126,11 +126,15 @@ def split(url: str, scheme: str = "http") -> tuple[SplitResult, int | None]:
     return parts, port
 
 
+def is_secure(url: str) -> bool:
+    return split(url)[0].scheme in {"https", "wss"}
+
+
 def find(url: str, *, allow: str | None = None) -> Target:
     parts, port = split(url)
     if parts.scheme not in {"http", "ws", "https", "wss"} or not parts.hostname:
         raise UsageError(f"URL: {url!r} is not of the form http://HOST:PORT or https://HOST:PORT")
-    tls = parts.scheme in {"https", "wss"}
+    tls = is_secure(url)
     if parts.username is not None:
         raise UsageError("URL: it has a user; say --header 'Authorization: Basic ...', or @FILE with that field")
     if parts.path not in {"", "/", "/ws"} or parts.query or parts.fragment:

@@ -36,6 +36,7 @@ class _HandSealed(Attacker):
     """Seals its records by hand, so that it can send any of TLS 1.3."""
 
     below_tls = True
+    needs_tls = True
     returns_seconds = GENTLE_RETURN_SECONDS
 
     _tls: Tls13  # a slot of each persona: two bases with slots cannot be combined

@@ -126,22 +126,27 @@ def test_json_is_all_that_is_on_standard_output_and_thresholds_decide(
 
 
 @pytest.mark.parametrize(
-    ("asked", "seconds"),
+    ("command", "asked", "seconds"),
     [
-        (["--duration", "2"], 60),
-        (["--duration", "70"], 72),
-        (["--duration", "2", "--fixed-duration"], 4),
-        (["--duration", "2", "--neighbours", "0"], 4),
+        ("attack", ["--kind", "slow-head", "--duration", "2"], 60),
+        ("attack", ["--kind", "slow-head", "--duration", "70"], 72),
+        ("attack", ["--kind", "slow-head", "--duration", "2", "--fixed-duration"], 4),
+        ("attack", ["--kind", "slow-head", "--duration", "2", "--neighbours", "0"], 4),
+        ("scorecard", ["--kind", "tls-key-updates,ping-flood,slow-head", "--victim", "GET /", "--duration", "70"], 72),
     ],
 )
-def test_an_attack_is_announced_for_as_long_as_its_neighbours_need(
-    asked: list[str], seconds: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_what_is_announced_is_as_long_as_the_neighbours_need_beside_all_that_is_played(
+    command: str,
+    asked: list[str],
+    seconds: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It said "about 8 s" of a minute."""
+    """It said "about 8 s" of a minute, and half an hour of a scorecard of which most cannot be played."""
     monkeypatch.setattr(Player, "play", AsyncMock(side_effect=InvalidRunError("not here")))
     with planted() as server:
-        brief = ["--kind", "slow-head", "--clients", "1", "--baseline", "1", "--recovery", "1"]
-        assert exit_code("attack", server.url, *brief, *asked) == 3
+        brief = ["--clients", "1", "--baseline", "1", "--recovery", "1"]
+        assert exit_code(command, server.url, *brief, *asked) == 3
     assert f" connections for about {seconds} s, " in capsys.readouterr().err
 
 

@@ -124,6 +124,8 @@ def test_a_persona_plays_only_where_its_needs_are_met() -> None:
     assert not unmet(PERSONAS["slow-head"], web)
     assert "slow-frame needs WebSocket, and the victims show only HTTP/1.1" in unmet(PERSONAS["slow-frame"], web)
     assert "tiny-frames needs chat.v1" in unmet(PERSONAS["tiny-frames"], served(["ws-echo"]))
+    assert not unmet(PERSONAS["tls-key-updates"], web, tls=True)
+    assert "tls-key-updates needs TLS: play it at an https:// URL" in unmet(PERSONAS["tls-key-updates"], web)
 
 
 def test_who_needs_a_page_does_not_come_without_one() -> None:
