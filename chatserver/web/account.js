@@ -69,7 +69,7 @@ export class Account {
   async #change(request) {
     try {
       const answer = await request();
-      if (answer?.user) this.client.identity.is(answer.user, answer);
+      if (answer?.user) this.client.identity.signsIn(answer);
       this.#dialog.close();
       this.changed();
       this.client.reconnect(); // a connection keeps the user with whom it began

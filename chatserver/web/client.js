@@ -13,7 +13,7 @@ import { Identity } from './identity.js';
 import { Outbox } from './outbox.js';
 import { Room } from './room.js';
 import { readJson } from './storage.js';
-import { splitCursor } from './wire.js';
+import { ChatError, splitCursor } from './wire.js';
 import { WebSocketLink } from './websocket-link.js';
 
 export const READ_KEY = 'chat.read'; // a cursor for each room
@@ -48,7 +48,7 @@ export class ChatClient extends EventTarget {
     this.browser = browser;
     this.api = new HttpApi(origin, token, (session) => this.identity.is(session.user, session));
     this.identity = new Identity(browser, () => this.tell('identity'));
-    this.outbox = new Outbox(tab, browser, {
+    this.outbox = new Outbox(tab, browser, this.identity, {
       changed: () => this.tell('outbox'),
       stored: (item, { offset }) => this.#stored(item, offset),
     });
@@ -139,8 +139,10 @@ export class ChatClient extends EventTarget {
     if (isOpen || mayFollow) link.follow(room.name, room.timeline.cursor, isOpen);
   }
 
+  /** Over HTTP until the link is open. */
   ask(request) {
-    return (this.connection.link ?? this.api).ask(request);
+    const { link } = this.connection;
+    return (link && this.state.phase === 'live' ? link : this.api).ask(request);
   }
 
   /** An edit has no `mentions`, so the names in its text count. */
@@ -211,6 +213,9 @@ export class ChatClient extends EventTarget {
   // What the connection tells
 
   stateChanged() {
+    const { phase, reason } = this.state;
+    if (phase === 'stopped') this.outbox.resume(() => Promise.reject(new ChatError('forbidden', reason)));
+    else if (phase !== 'live') this.outbox.pause();
     this.tell('state');
   }
 
@@ -241,7 +246,6 @@ export class ChatClient extends EventTarget {
 
   down() {
     this.#deliver();
-    this.outbox.pause();
   }
 
   page(name, page) {

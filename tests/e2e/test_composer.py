@@ -1,9 +1,9 @@
 """The message field: refusals, how long they are shown, and what a reload keeps."""
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import WebSocketRoute, expect
 
-from tests.e2e.browser import Server, after_next_frame
+from tests.e2e.browser import Server, after_next_frame, wait_until
 from tests.e2e.conftest import OpenWindow
 
 pytestmark = pytest.mark.browser
@@ -50,7 +50,8 @@ def test_a_text_that_is_too_long_is_marked_until_it_is_shorter(window: OpenWindo
 
 
 def test_a_half_typed_edit_or_reply_is_kept_in_its_room_and_over_a_reload(window: OpenWindow) -> None:
-    ann = window(room="half-typed")
+    """An edit that was sent before the page had connected again was refused."""
+    ann = window(room="half-typed", is_played=True)
     text, about = ann.page.locator("#text"), ann.page.locator("#about-text")
     ann.say("frist")
     ann.expect_texts(["frist"])
@@ -77,9 +78,14 @@ def test_a_half_typed_edit_or_reply_is_kept_in_its_room_and_over_a_reload(window
     expect(ann.page.locator("#messages [data-offset] .quote")).to_contain_text("frist")  # it is durable
     ann.page.press("#text", "ArrowUp")
     ann.page.fill("#text", "of course")
+    connecting: list[WebSocketRoute] = []
+    ann.accept = connecting.append
     look_elsewhere()
-    ann.expect_live()  # an edit needs a connection
-    ann.page.press("#text", "Enter")
+    wait_until(ann.page, lambda: connecting)
+    with ann.page.expect_response("**/messages/*"):
+        ann.page.press("#text", "Enter")
+    ann.find_connection()
+    connecting[0].close()
     ann.expect_texts(["frist", "of course edited"])
 
 

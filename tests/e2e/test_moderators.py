@@ -140,9 +140,10 @@ def test_an_expelled_user_stays_out_after_a_lost_connection(server: Server, wind
 
 
 def test_a_signed_in_user_has_the_name_of_the_token(server: Server, window: OpenWindow) -> None:
-    """The name cannot be edited, since an edit would be ignored."""
+    """The name cannot be edited, since an edit would be ignored. A guest takes the draft along, until a sign-out."""
     ann, name = window(), "Ann" + "e" * 37
     ann.open(server, room="named")
+    ann.page.fill("#text", "a draft")
     ann.page.click("#me")
     expect(ann.page.get_by_label("Name")).to_be_visible()
     ann.page.click("#account summary")
@@ -159,6 +160,7 @@ def test_a_signed_in_user_has_the_name_of_the_token(server: Server, window: Open
         ann.page.press("#account", "Escape")
         ann.page.reload()
         expect(ann.page.locator("#me")).to_have_attribute("title", f"You are {name}: sign in or out")
+        expect(ann.page.locator("#text")).to_have_value("a draft")
     ann.page.click("#me")
     ann.page.click("#account summary")
     ann.page.press("#account-token", "Enter")
@@ -166,6 +168,7 @@ def test_a_signed_in_user_has_the_name_of_the_token(server: Server, window: Open
     ann.page.click("#account-out")
     ann.confirm("It ends your sign-in on all devices.")
     expect(ann.page.locator("#me")).not_to_contain_text(name)
+    expect(ann.page.locator("#text")).to_have_value("")
     ann.page.click("#me")
     expect(ann.page.get_by_label("Name")).to_be_visible()
 
