@@ -105,11 +105,12 @@ async def _live(options: Options, target: Target, token: str, mode: Mode) -> int
             code = max(ending.code for ending in done.exceptions if isinstance(ending, _Done))
         except* Left as left:
             code = EXIT_FAULT if any(ending.unsent for ending in left.exceptions if isinstance(ending, Left)) else code
-        except* Rejected as rejected:
-            first = rejected.exceptions[0]
-            code = _complain(first.message if isinstance(first, Rejected) else str(first), EXIT_FAULT)
-        except* BrokenPipeError:  # the reader of our output is gone; there is nothing left to do
+        except* ChatError as failed:
+            first = failed.exceptions[0]
+            code = _complain(first.message if isinstance(first, ChatError) else str(first), EXIT_FAULT)
+        except* BrokenPipeError:  # the reader of our output is gone; there is nothing left to do, unless lines are left
             drop_output()
+            code = EXIT_FAULT if options.send else code
     return code
 
 
@@ -142,25 +143,26 @@ async def _end_on_signal(screen: Screen | None = None, *, task_status: trio.Task
 
 
 async def _send(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
-    """Publish all of standard input; raise `_Done` when everything is acknowledged or the time is up."""
+    """Publish all of standard input; raise `_Done` when everything is acknowledged. An early end says at which line."""
     await nursery.start(_end_on_signal)
     nursery.start_soon(_say_trouble, chat)
-    code = EXIT_CLEAN
-    async with aclosing(_input_lines()) as lines:
-        async for number, line in lines:
-            try:
-                ack = await chat.publish(options.room, line)
-            except Rejected:
-                raise
-            except Unavailable as error:
-                why = f"no acknowledgement for {options.retry_for:g} s: line {number} and what follows may be lost"
-                _say(error.message)
-                raise _Done(_complain(why, EXIT_FAULT)) from None
-            except ChatError as error:
-                code = _complain(f"line {number} is not sent: {error.message}", EXIT_FAULT)
-            else:
-                if options.json:
+    code, done = EXIT_CLEAN, 0
+    try:
+        async with aclosing(_input_lines()) as lines:
+            async for number, line in lines:
+                ack = None
+                try:
+                    ack = await chat.publish(options.room, line)
+                except (Rejected, Unavailable):
+                    raise
+                except ChatError as error:
+                    code = _complain(f"line {number} is not sent: {error.message}", EXIT_FAULT)
+                done = number
+                if options.json and ack is not None:
                     _print_json(msgspec.structs.replace(ack, id=0))  # an internal id
+    except BaseException:
+        _say(f"line {done + 1} and what follows may be lost")
+        raise
     raise _Done(code)
 
 

@@ -40,7 +40,7 @@ async def test_send_publishes_each_line_in_order_whatever_is_lost(server: FakeSe
         ({"errors": [{"code": "forbidden", "message": "members only"}]}, b"", ("--plain",), b"members only\n", []),
         ({"refusals": [403]}, b"a\n", ("--send",), b"chatserver: the server answered 403: no\\x1bc\n", []),
         ({"refusals": [503] * 99}, b"a\nb\n", ("--send", "--retry-for", "0.3"),
-         b"no acknowledgement for 0.3 s: line 1 and what follows may be lost\n", []),
+         b"no answer within 0.3 s\n", []),
     ],
     ids=("a refused line", "an endless line", "a refused room", "a refused client", "no answer"),
 )  # fmt: skip
@@ -52,6 +52,25 @@ async def test_a_failure_is_one_line_and_exit_code_1(
     done = await chat(server, typed, *flags)
     assert (done.returncode, done.stderr.count(said)) == (1, 1)
     assert texts(server) == stored
+
+
+@pytest.mark.parametrize(("end", "code"), [("signal", 128 + signal.SIGTERM), ("token", 1), ("reader", 1)])
+async def test_an_early_end_of_send_says_at_which_line(server: FakeServer, end: str, code: int) -> None:
+    """With a reader that leaves, as in `… | head -1`, it even said that all is well."""
+    async with plain(server, "--send", "--json") as it:
+        await it.stdin.send_all(b"one\n\n")
+        await it.lines(1)
+        match end:
+            case "signal":
+                it.process.terminate()
+            case "token":
+                await server.close_all(4503, "the token has run out")
+            case _:
+                await it.stdout.aclose()
+                await it.stdin.send_all(b"three\nfour\n")
+        said = b"".join([chunk async for chunk in it.stderr])
+    lost = 4 if end == "reader" else 2
+    assert (it.process.returncode, said.count(b"line %d and what follows may be lost\n" % lost)) == (code, 1), said
 
 
 async def test_the_next_start_is_the_same_user_or_says_why_not(
@@ -89,7 +108,7 @@ async def plain(server: FakeServer, *flags: str, place: str = "") -> AsyncIterat
     assert process.stderr is not None
     async with process.stdin, process.stdout, process.stderr:
         try:
-            await eventually(lambda: bool(server.members), within=SOON)
+            await eventually(lambda: bool(server.connections if "--send" in flags else server.members), within=SOON)
             with trio.fail_after(SOON):
                 yield Piped(process, process.stdin, process.stdout, process.stderr)
                 await process.wait()
