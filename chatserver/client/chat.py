@@ -139,7 +139,7 @@ class Chat:
         After `Unavailable` it may or may not be stored: call again with the same `key`, and it is stored once.
         """
         return await self._ask(
-            requests.Publish(room=room, text=text, key=key, reply_to=reply_to, mentions=tuple(mentions)), wire.Ack
+            requests.Publish(room=room, text=text, key=key, reply_to=reply_to, mentions=mentions), wire.Ack
         )
 
     async def edit(self, room: str, offset: int, text: str, *, key: str = "") -> wire.Ack:

@@ -3,6 +3,7 @@
 Owns: the shapes, and whether a request can be JSON at all. May not: know how they are sent.
 """
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 import msgspec
@@ -67,7 +68,7 @@ class Publish(Write, frozen=True, kw_only=True, tag="publish"):
 
     text: str
     reply_to: int | None = None
-    mentions: tuple[str, ...] = ()
+    mentions: Sequence[str] = ()
 
 
 class Edit(Write, frozen=True, kw_only=True, tag="edit"):

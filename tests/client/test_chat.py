@@ -194,6 +194,8 @@ async def test_errors_say_what_can_be_done(transport: TransportName) -> None:
             await chat.publish("No Room!", "x")
         with pytest.raises(Invalid, match="bad_cursor"):
             await chat.history("lobby", after="?")
+        with pytest.raises(Invalid, match="mentions"):  # it was taken as the users u, _ and x
+            await chat.publish("lobby", "x", mentions="u_x")
         with pytest.raises(NotFound):
             await chat.edit("lobby", 999, "x")
         with pytest.raises(Invalid, match="bad_room"):
