@@ -164,11 +164,11 @@ def _run(url: str, access: Access, ask: "Callable[[Admin], Any]", show: Callable
 
     try:
         answer = ask(Admin(url, access.token))
+        if access.json:
+            print(json.dumps(answer, ensure_ascii=False))
+        else:
+            show(answer)
     except AdminError as error:
         complain(str(error))
         return EXIT_FAULT
-    if access.json:
-        print(json.dumps(answer, ensure_ascii=False))
-    else:
-        show(answer)
     return EXIT_CLEAN

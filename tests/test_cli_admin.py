@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from chatserver import cli
-from chatserver.client.moderate import AdminError, print_audit, print_sanctions
+from chatserver.client.moderate import AdminError, Record, print_audit, print_sanctions
 from tests.support.moderating import MODERATOR, guest, id_of, moderated, signed_in
 from tests.support.peers import ask, chatter
 from tests.support.serving import Serving
@@ -160,8 +160,8 @@ def test_at_a_terminal_there_are_tables(monkeypatch: pytest.MonkeyPatch) -> None
         "target": "u_x", "detail": "60 s: [spam]",
     }  # fmt: skip
     file = Tty()
-    print_sanctions([sanction], file)
-    print_audit([entry], file)
+    print_sanctions([Record(sanction)], file)
+    print_audit([Record(entry)], file)
     print_sanctions([], file)
     print_audit([], file)
     shown = file.getvalue()
@@ -178,7 +178,7 @@ def test_texts_of_users_move_no_cursor_and_make_no_line(file: io.StringIO) -> No
         "id": 3, "time": "2026-01-01T00:00:00.000Z", "by": {"id": "u_x", "name": "Ann"}, "network": "192.0.2.1",
         "action": "search", "room": "*", "target": target, "detail": "",
     }  # fmt: skip
-    print_audit([entry], file)
+    print_audit([Record(entry)], file)
     assert not [part for part in ("\x1b]", "\x07", "\n9", "\tban") if part in file.getvalue()]
     assert "\x1b" not in str(AdminError(target))
 
@@ -191,8 +191,13 @@ async def test_a_server_that_is_no_chatserver_is_named_as_such(admin: Admin) -> 
         *[b"HTTP/1.0 200 OK\r\n\r\n<html>"] * 2,  # the first to a greeting
         *[b"HTTP/1.0 200 OK\r\n\r\n"] * 2,
         *[b"HTTP/1.0 302 Found\r\nLocation: /\r\n\r\n"] * 2,
+        *[b'HTTP/1.0 200 OK\r\n\r\n[["id", 1]]'] * 2,
+        *[b'HTTP/1.0 200 OK\r\n\r\n{"status": "ok"}'] * 2,
     ]
-    said = ["does not speak HTTP", *["answered 200, not as a chat server does"] * 2, "answered 302, not as"]
+    said = [
+        "does not speak HTTP", *["answered 200, not as a chat server does"] * 2, "answered 302, not as",
+        "answered 200, not as", "answered without 'entries', not as",
+    ]  # fmt: skip
 
     async def answer(stream: trio.SocketStream) -> None:
         await stream.receive_some(65_536)

@@ -7,7 +7,7 @@ of the one in an error.
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 from urllib.parse import quote
 
 import trio
@@ -29,14 +29,19 @@ _FLAGS = {
 }  # fmt: skip
 _SIGN_IN = frozenset(("unauthenticated", "forbidden"))
 
-Record = Mapping[str, Any]
-
 
 class AdminError(Exception):
     """The request failed; the message is safe to print."""
 
     def __init__(self, message: str) -> None:
         super().__init__(printable(message))
+
+
+class Record(dict[str, Any]):
+    """An object in an answer. Raises AdminError for a field that is not there: another program has answered."""
+
+    def __missing__(self, name: str) -> NoReturn:
+        raise AdminError(f"URL: the server answered without {name!r}, not as a chat server does")
 
 
 class Admin:
@@ -116,11 +121,11 @@ class Admin:
 def _decoded(response: Response) -> Record:
     status = response.status
     try:
-        content = json.loads(response.body)
-        if status < 300:
-            return dict(content)
+        content = json.loads(response.body, object_hook=Record)
+        if status < 300 and isinstance(content, Record):
+            return content
         code, message = str(content["error"]["code"]), str(content["error"]["message"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise AdminError(f"URL: the server answered {status}, not as a chat server does") from error
     if code in _SIGN_IN:
         raise AdminError(f"--token: {message}")
