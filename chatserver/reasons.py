@@ -115,7 +115,7 @@ class ErrorCode(Enum):
     GONE = (410, "the message was deleted", Contract.DO_NOT)
     TOO_LARGE = (413, "the request body is over its limit", Contract.DO_NOT)
     TARGET_TOO_LONG = (414, "the path and query are over their limit", Contract.DO_NOT)
-    UNSUPPORTED_MEDIA_TYPE = (415, "the body is neither JSON nor UTF-8 text", Contract.DO_NOT)
+    UNSUPPORTED_MEDIA_TYPE = (415, "the body is neither JSON nor UTF-8 text, or is compressed", Contract.DO_NOT)
     EXPECTATION_FAILED = (417, "`Expect` has a value other than `100-continue`", Contract.DO_NOT)
     MISDIRECTED = (421, "`Host` is not a name of this server", Contract.DO_NOT)
     UPGRADE_REQUIRED = (426, "this path speaks WebSocket, version 13", Contract.DO_NOT)

@@ -9,6 +9,7 @@ h11 offers that reader publicly only as part of a connection, which takes twice 
 is imported by its private name, which has been the same since h11's first version.
 """
 
+import re
 from typing import TypeAlias
 
 import h11
@@ -106,6 +107,19 @@ _WORDS = {
 }
 
 
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+class _ChunkBuffer(ReceiveBuffer):
+    """h11's buffer; it also refuses what h11 allows in chunk extensions, bare CR above all (RFC 9112 section 2.2)."""
+
+    def maybe_extract_next_line(self) -> bytearray | None:
+        line = super().maybe_extract_next_line()
+        if line is not None and _CONTROL.search(line, 0, len(line) - 2):
+            raise h11.LocalProtocolError("illegal chunk header")
+        return line
+
+
 class ChunkedBody:
     """A body in chunks. Trailer fields are read and dropped."""
 
@@ -116,7 +130,7 @@ class ChunkedBody:
         self.rest = b""
         self._limits = limits
         self._reader = ChunkedReader()
-        self._buffer = ReceiveBuffer()
+        self._buffer: ReceiveBuffer = _ChunkBuffer()
         self._chunks = 0
         self._wire = 0
         self._tail = b""

@@ -99,6 +99,8 @@ NOT_SERVED = [
     *((request(b"Transfer-Encoding: " + how), ErrorCode.NOT_IMPLEMENTED) for how in NO_ENCODINGS),
     (request(b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"), ErrorCode.NOT_IMPLEMENTED),
     (request(b"Expect: 200-ok"), ErrorCode.EXPECTATION_FAILED),
+    (request(b"Content-Length: 5", b"Content-Encoding: gzip"), ErrorCode.UNSUPPORTED_MEDIA_TYPE),
+    (request(b"Transfer-Encoding: chunked", b"Content-Encoding: br, identity"), ErrorCode.UNSUPPORTED_MEDIA_TYPE),
 ]
 
 
