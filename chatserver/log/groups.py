@@ -268,6 +268,8 @@ class GroupWriter:
             outcomes = outcome.unwrap()
             if len(outcomes) != count:
                 raise RuntimeError(f"{len(outcomes)} outcomes for {count} drafts")
+        except LogUnavailable as error:  # no bug: the system refused a thread, for one
+            return [error] * count
         except Exception:  # noqa: BLE001
             self._faulted(self)
             return [LogUnavailable("the log failed; the server's log says how") for _ in range(count)]

@@ -198,7 +198,10 @@ class SqliteLog(DatabaseLog[sqlite3.Connection, _Opened]):
         # A thread that is busy now has had DRAIN_DEADLINE already.
         patience = min(BUSY_PATIENCE, DRAIN_DEADLINE) if self._writer_thread.busy else DRAIN_DEADLINE
         with trio.move_on_after(patience, shield=True) as limit:
-            await self._writer_thread.run(close_writer)
+            try:
+                await self._writer_thread.run(close_writer)
+            except LogUnavailable:  # the system refuses a thread, so none writes
+                close_writer()
             opened.scrubber.close()
             opened.locks.close()
         if limit.cancelled_caught:
