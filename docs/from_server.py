@@ -42,7 +42,7 @@ from chatserver.protocol.body import LengthBody
 from chatserver.reasons import CloseCode, Contract, ErrorCode, Reason
 from chatserver.settings.describe import shown_value
 from chatserver.settings.fields import SPECS, TYPES, Settings, flag_name
-from chatserver.settings.spec import Section, Sharing
+from chatserver.settings.spec import Section
 from chatserver.workers.metrics import WorkersMetrics
 
 PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
@@ -111,16 +111,6 @@ def serve_flags() -> str:
         if spec.section in (Section.SERVICE, Section.MEMORY)
     )
     return table(("flag", "default", "meaning"), rows)
-
-
-def worker_limits() -> str:
-    """How limits apply with several workers."""
-    rows = (
-        (f"`--{flag_name(name)}`", spec.sharing.value)
-        for name, spec in SPECS.items()
-        if spec.sharing is not Sharing.ALIKE
-    )
-    return table(("flag", "with several workers"), rows)
 
 
 # -- the table of states ----------------------------------------------------------------------------------------------

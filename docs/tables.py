@@ -35,7 +35,6 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "step-sizes": from_server.step_sizes,
     "connection-memory": from_server.connection_memory,
     "metrics": from_server.metrics,
-    "worker-limits": from_server.worker_limits,
     "dependencies": from_server.dependencies,
     "development-dependencies": from_server.development_dependencies,
     "serve-flags": from_server.serve_flags,

@@ -28,8 +28,9 @@ from tests.test_docs import DOCS, ROOT, fences
 
 OPERATIONS = DOCS / "operations.md"
 NODES = DOCS / "nodes.md"
+MONITORING = DOCS / "monitoring.md"
 CONTAINERFILE = ROOT / "Containerfile"
-EVERYTHING = "".join(page.read_text(encoding="utf-8") for page in (OPERATIONS, NODES, CONTAINERFILE))
+EVERYTHING = "".join(page.read_text(encoding="utf-8") for page in (OPERATIONS, NODES, MONITORING, CONTAINERFILE))
 
 _METRIC = re.compile(r"\b(?:chatserver|process)_[a-z_]+\b")
 _LEVELS = {"info": "info", "warning": "warning", "error": "error", "exception": "error"}
