@@ -2,7 +2,7 @@
 
 Owns: the bodies of these requests and their limits. May not: know who may send one.
 
-An unknown field is refused: a ban with a misspelt `seconds` would have no end.
+A misspelt `seconds` is refused, and so is null, which JavaScript sends for NaN: such a ban would have no end.
 """
 
 import ipaddress
@@ -30,7 +30,7 @@ class SanctionBody(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=
     user: str | None = None
     network: str | None = None
     network_of: str | None = None
-    seconds: float | None = None  # None: until it is lifted
+    seconds: float | None = None  # not sent: until it is lifted
     reason: str | None = None
 
 
@@ -52,6 +52,8 @@ def decode_sanction(body: bytes, content_type: str | None) -> SanctionBody:
         raise bad_field("kind", f"{asked.kind[:20]!r}; it is mute or ban")
     if [asked.user, asked.network, asked.network_of].count(None) != 2:
         raise bad_field("user, network, network_of", "exactly one of them")
+    if asked.seconds is None and "seconds" in msgspec.json.decode(body):
+        raise bad_field("seconds", "null; leave it out for a sanction that lasts until it is lifted")
     if asked.seconds is not None and not 1 <= asked.seconds <= MAX_SECONDS:
         raise bad_field("seconds", f"1 to {MAX_SECONDS:,}; without it, until it is lifted")
     return SanctionBody(
