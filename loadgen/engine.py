@@ -30,7 +30,7 @@ OPENING_MAX: Final = 64
 #: Connections begun in one turn (about 30 us each), so that they delay no message of the schedule by a millisecond.
 OPEN_BATCH: Final = 16
 
-#: Events handled in one turn, and clients closed, for the same reason.
+#: Events and about as many timers handled in one turn, and clients closed, for the same reason.
 EVENT_BATCH: Final = 64
 
 #: How long the engine runs once something has happened, before trio's other tasks get a turn: one turn of trio's loop
@@ -246,11 +246,11 @@ class Engine:
         moment = now()
         if self._overdue_time <= moment:
             next(iter(self._opening)).fail(f"{UNANSWERED}: not established in {OPEN_DEADLINE_SECONDS:g} s")
-        self.lag.look(moment)
+        self.lag.look(moment, self.wheel.next_time)
         for when, action in self.alarms.pop_due(moment):
             self.lag.record(now() - when)
             action()
-        for client in self.wheel.pop_due(moment):
+        for client in self.wheel.pop_due(moment, EVENT_BATCH):
             if client.stage is Stage.HELD:
                 client.on_time(moment)
             elif client.stage is Stage.WAITING and not client.cohort.over:

@@ -23,8 +23,8 @@ from loadgen.verdict import busy, decide, others_were_busy, suspects
 #: the failures itself.
 _STOOD_STILL: Final = 0.5
 
-#: A crowd's process that stood still for this long, in seconds, may have cost its honest clients their connections:
-#: meanwhile they answer no pings, and some need 8 s for a request head, for which good servers allow 10.
+#: A crowd's process that was this late, in seconds, may have cost its honest clients their connections: meanwhile they
+#: answer no pings, and some need 8 s for a request head, for which good servers allow 10.
 _CROWD_STOOD_STILL: Final = 2.0
 
 #: A server that used more of a processor before the attack was not kept from it, but is slow by itself.
@@ -124,7 +124,7 @@ def _no_collateral(measured: Measured, figures: Figures) -> str:
     hurt = figures.get("collateral")
     if not hurt or still < _CROWD_STOOD_STILL:
         return ""
-    return f"{hurt:,.0f} honest slow clients were hurt, but their own process stood still for {still:.1f} s"
+    return f"{hurt:,.0f} honest slow clients were hurt, but their own process was {still:.1f} s late"
 
 
 def _unproven(measured: Measured, figures: Figures) -> tuple[str, ...]:

@@ -118,7 +118,7 @@ class Recent(msgspec.Struct, kw_only=True):
 
 class Late(NamedTuple):
     schedule: Latency  # lateness of messages and operations
-    looks: Latency  # lateness of the process's checks of itself
+    looks: Latency  # lateness of the process's checks of itself, and of its clients' timers
     reading: Latency  # how long, at least, arriving data had waited in the kernel
 
 
@@ -143,10 +143,14 @@ class Lag:
     def record(self, seconds: float) -> None:
         self._current.schedule.record(seconds)
 
-    def look(self, moment: float) -> None:
-        """Record the lateness of every check that is due; each that a stall delayed counts, so the share is of time."""
+    def look(self, moment: float, timer_due: float = NEVER) -> None:
+        """Record the lateness of every check that is due, or of the process's first timer if that is more.
+
+        Each check that a stall delayed counts, so the share is of time. A busy process may be in time for its checks,
+        and seconds late for its clients.
+        """
         while self.next_look <= moment:
-            self._current.looks.record(moment - self.next_look)
+            self._current.looks.record(moment - min(self.next_look, timer_due))
             self.next_look += self._look_seconds
 
     def record_read(self, seconds: float) -> None:

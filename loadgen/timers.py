@@ -62,21 +62,20 @@ class Wheel(Generic[T]):
     def next_time(self) -> float:
         return self._ticks[0] * TICK_SECONDS if self._ticks else NEVER
 
-    def pop_due(self, moment: float) -> list[T]:
-        """The members of one due bucket whose deadline has passed; empty if no bucket is due."""
-        if self.next_time > moment:
-            return []
-        tick = heapq.heappop(self._ticks)
-        due = []
-        for member in self._buckets.pop(tick):
-            if member.tick != tick:
-                continue  # the member has moved to an earlier bucket
-            member.tick = -1
-            if member.due <= moment:
-                member.due = NEVER
-                due.append(member)
-            elif member.due != NEVER:
-                self._put(member, int(member.due / TICK_SECONDS) + 1)
+    def pop_due(self, moment: float, most: int) -> list[T]:
+        """The members whose deadline has passed, earliest bucket first; no further bucket once there are `most`."""
+        due: list[T] = []
+        while self.next_time <= moment and len(due) < most:
+            tick = heapq.heappop(self._ticks)
+            for member in self._buckets.pop(tick):
+                if member.tick != tick:
+                    continue  # the member has moved to an earlier bucket
+                member.tick = -1
+                if member.due <= moment:
+                    member.due = NEVER
+                    due.append(member)
+                elif member.due != NEVER:
+                    self._put(member, int(member.due / TICK_SECONDS) + 1)
         return due
 
 

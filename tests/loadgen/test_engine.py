@@ -144,6 +144,28 @@ async def test_what_lay_unread_is_how_late_we_were() -> None:
         assert (late.looks.longest or 0) >= 0.25, "a closed loop has no schedule, and its clients may read nothing"
 
 
+async def test_a_turn_serves_every_timer_that_is_overdue_and_notes_how_late_that_is() -> None:
+    """A turn served one stretch of 5 ms and took longer: in 10 s the timers were seconds late, and no check said so."""
+    typed: list[float] = []
+
+    class Typist(Probe):
+        __slots__ = ()
+
+        def on_time(self, moment: float) -> None:
+            typed.append(moment)
+
+    async with listening() as server, playing(server.url, Typist, clients=10) as play:
+        await until(lambda: play.cohort.held == 10)
+        engine, moment = play.engine, now()
+        for number, client in enumerate(play.clients, start=1):
+            engine.wheel.set(client, moment - number)
+        engine.lag.next_look = moment
+        engine._turn()
+        assert len(typed) == 10
+        [late] = engine.lag.phases.values()
+        assert (late.looks.longest or 0) >= 9.9
+
+
 async def test_what_a_slow_client_leaves_unread_is_its_own_doing() -> None:
     class Slow(Probe):
         slow = True

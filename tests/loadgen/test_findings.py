@@ -196,7 +196,7 @@ LATE = "p99_over_bar_ms is "
         (
             lambda found: hurt(found, still_ms=2500),
             Outcome.INVALID,
-            "1 honest slow clients were hurt, but their own process stood still for 2.5 s",
+            "1 honest slow clients were hurt, but their own process was 2.5 s late",
         ),
         (
             lambda found: total(found, reread=Reread(asked=5, lost=1)),

@@ -16,7 +16,7 @@ def _due(wheel: Wheel[Member], moment: float) -> list[Member]:
     """Everything that is due, as the engine's turns would find it."""
     found = []
     while wheel.next_time <= moment:
-        found += wheel.pop_due(moment)
+        found += wheel.pop_due(moment, 2)
     return found
 
 

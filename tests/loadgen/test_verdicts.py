@@ -300,7 +300,7 @@ def test_v4_three_hundred_behind_one_address_are_turned_away() -> None:
             partial(planted_process, Plant(per_address=100)), "idle-connect", neighbours=1, fixed_duration=False,
             good=lambda ended: ended.blames("collateral"),
         )  # fmt: skip
-    assert ended.blames("collateral") or "but their own process stood still" in ended.reasons, ended
+    assert ended.blames("collateral") or "but their own process was " in ended.reasons, ended
     assert ended.figure("collateral") >= 200
     assert "3.2 s were asked for, but " in ended.errors
     assert "not exercised: collateral" not in ended.notes

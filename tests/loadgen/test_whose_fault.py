@@ -74,7 +74,7 @@ def test_v9_honest_clients_whose_own_process_stood_still_are_nobodys_victims(mon
         )  # fmt: skip
     assert ended.figure("collateral") > 0
     assert ended.outcome is Outcome.INVALID, ended
-    assert "honest slow clients were hurt, but their own process stood still for 1." in ended.reasons
+    assert "honest slow clients were hurt, but their own process was 1." in ended.reasons
     assert not ended.blames("collateral")
 
 
