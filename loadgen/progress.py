@@ -56,16 +56,16 @@ class Course:
         sample = self.latest
         if sample is None:
             return self.phase
-        parts, unhurt = [sample.phase], 0
+        parts, others = [sample.phase], 0
         for name, held in sample.held.items():
             lost = [(sample.refused.get(name, 0), "refused"), (sample.ended.get(name, 0), "ended")]
             if self.attackers and name not in self.attackers and not any(number for number, _ in lost):
-                unhurt += held
+                others += held
             else:
                 parts.append(
                     f"{name} {held:,} held" + "".join(f" {number:,} {what}" for number, what in lost if number)
                 )
-        parts += [f"{unhurt:,} honest unhurt"] if unhurt else []
+        parts += [f"{others:,} honest held"] if others else []
         parts += [f"p99 {fmt.number(sample.p99_ms)} ms"] if sample.p99_ms is not None else []
         parts += [f"{self.failed:,} FAILED"] if self.failed else []
         parts += [f"{fmt.span(math.ceil(self.left))} left"] if self.is_planned else []

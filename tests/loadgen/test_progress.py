@@ -64,7 +64,7 @@ def test_dumb_terminals_are_pipes(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         (  # honest clients to whom nothing happened are only counted
             {"held": {"slow-head": 4000, "curl": 10}, "ended": {"slow-head": 1203}},
-            "attack, slow-head 4,000 held 1,203 ended, 10 honest unhurt, 3 FAILED, 24 s left",
+            "attack, slow-head 4,000 held 1,203 ended, 10 honest held, 3 FAILED, 24 s left",
         ),
     ],
 )
