@@ -231,7 +231,7 @@ async def reread(context: Context, victims: Sequence[Victim]) -> Reread:
                     kept, complete = await _history(context, victim)
             except BaseException as error:  # noqa: BLE001  `failure_in` raises everything but a failed connection
                 failure = failure_in(error)
-                if not isinstance(failure, OperationFailedError) or str(failure) in excused:
+                if isinstance(failure, trio.TooSlowError | OSError) or str(failure) in excused:
                     unreadable = describe(failure)
                     return
                 kept, complete = set(), True  # a history that cannot be read is none
@@ -260,17 +260,18 @@ async def _history(context: Context, victim: Victim) -> tuple[set[int], bool]:
     kept: set[int] = set()
     complete = True
     read = partial(number_in, room=victim.room, tag=context.tag)
-    async with context.dial(victim.index) as line:
-        peer = HttpPeer(line, context)
-        cursor = str(max(min(victim.acknowledged.values()) - 1, 0))
-        while True:
-            query = f"after={quote(cursor, safe='')}&limit={_PAGE_MESSAGES}"
-            page = await _page(peer, f"/rooms/{victim.room}/messages?{query}")
-            complete = complete and page.recovered
-            kept |= {number for each in page.messages if (number := read(each.text)) is not None}
-            if not page.messages or page.cursor == cursor:
-                return kept, complete
-            cursor = page.cursor
+    cursor = str(max(min(victim.acknowledged.values()) - 1, 0))
+    while True:
+        async with context.dial(victim.index) as line:
+            peer = HttpPeer(line, context)
+            while peer.is_open:
+                query = f"after={quote(cursor, safe='')}&limit={_PAGE_MESSAGES}"
+                page = await _page(peer, f"/rooms/{victim.room}/messages?{query}")
+                complete = complete and page.recovered
+                kept |= {number for each in page.messages if (number := read(each.text)) is not None}
+                if not page.messages or page.cursor == cursor:
+                    return kept, complete
+                cursor = page.cursor
 
 
 PROTOCOL: Final = Protocol(

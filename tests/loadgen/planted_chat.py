@@ -265,19 +265,15 @@ class Server:
         messages = self.rooms.setdefault(room, [])
         if is_history and self.attacked_at is not None and self.plant.forgets:
             messages = messages[: len(messages) // 2] + ["" for _ in messages[len(messages) // 2 :]]
-        forgotten = is_history and self.attacked_at is not None and self.plant.starts_anew
-        messages = [] if forgotten else messages
         found = [{"room": room, "offset": n + 1, "text": text} for n, text in enumerate(messages)][after:]
-        return {"room": room, "cursor": f"e-{len(messages)}", "recovered": not forgotten, "messages": found}
+        return {"room": room, "cursor": f"e-{len(messages)}", "recovered": True, "messages": found}
 
     def _messages(self, peer: Peer, room: str, query: dict[str, list[str]]) -> None:
         after = int(query.get("after", ["e-0"])[0].rpartition("-")[2])
         page = self._page(room, after, is_history="wait" not in query)
         peer.has_asked = True
         is_read_again = "wait" not in query and "limit" in query and self.attacked_at is not None
-        if is_read_again and self.plant.cannot_read:
-            self._answer(peer, self.plant.cannot_read, {})
-        elif is_read_again and self.plant.reads_late:
+        if is_read_again and self.plant.reads_late:
             self._later(self.plant.reads_late, partial(self._answer, peer, 200, page))
         elif "wait" in query and not page["messages"]:
             held = (peer, room, after)

@@ -338,18 +338,6 @@ def test_messages_that_are_never_acknowledged_are_no_success() -> None:
     falls_short(plant, "idle-connect", "--victim", "ws", blamed=blamed, timeout=1.0, duration=1.5)
 
 
-@pytest.mark.parametrize(
-    ("plant", "victim"),
-    [(Plant(starts_anew=True), "ws"), (Plant(cannot_read=500), "ws"), (Plant(cannot_read=404), "poll")],
-)
-def test_a_server_that_starts_anew_or_cannot_read_has_lost_what_it_acknowledged(plant: Plant, victim: str) -> None:
-    """It says so, and as of a server that keeps the latest only, no message older than that would be asked for.
-
-    A room that was polled and is not found any more was taken for one of a server that keeps no history.
-    """
-    falls_short(plant, "idle-connect", "--victim", victim, blamed=("acknowledged_lost",), duration=1.0)
-
-
 def test_a_server_that_reads_its_log_slowly_has_the_time_to_do_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The generator's own process did not answer meanwhile, and the run was invalid for that."""
     asked = []

@@ -1,5 +1,6 @@
 """The victims of a chat at a real server: what they read again is what they said in this run."""
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -11,9 +12,10 @@ from loadgen.experiment import Probes
 from loadgen.messages import Reread, Role
 from loadgen.protocols import chat_v1
 from loadgen.protocols.chat_v1 import PollVictim, StreamVictim, WebSocketVictim
+from loadgen.victims.probe import Context, Schedule
 from loadgen.victims.runner import ProbeRunner
 from loadgen.victims.victim import Victim, number_in
-from tests.loadgen.stage import PATIENCE, until
+from tests.loadgen.stage import PATIENCE, answering, until
 from tests.support.serving import serving
 
 KINDS = (WebSocketVictim, PollVictim, StreamVictim)
@@ -60,3 +62,53 @@ async def test_a_second_run_reads_nothing_of_the_first_and_takes_nothing_of_it_f
             victim.acknowledged = {0: max(victim.acknowledged.values()) + 1}
         lost = await chat_v1.reread(runner._context, victims)
         assert (lost.asked, lost.lost) == (len(victims), len(victims))
+
+
+def _answer(status: int, body: str = "{}", *fields: str) -> bytes:
+    return "\r\n".join([f"HTTP/1.1 {status} X", f"Content-Length: {len(body)}", *fields, "", body]).encode()
+
+
+def _page(*numbers: int, recovered: bool = True) -> str:
+    messages = [{"text": f"run-0 {number}"} for number in numbers]
+    return json.dumps({"cursor": "e-9", "recovered": recovered, "messages": messages})
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer", "found"),
+    [
+        (WebSocketVictim, _answer(200, _page(0, 1)), Reread(asked=2, lost=0)),
+        # its second page was not asked for, and all was lost
+        (WebSocketVictim, _answer(200, _page(0, 1), "Connection: close"), Reread(asked=2, lost=0)),
+        (WebSocketVictim, _answer(200, _page(1)), Reread(asked=2, lost=1)),
+        # it keeps the latest only, and says so
+        (
+            WebSocketVictim,
+            _answer(200, _page(1, recovered=False)),
+            Reread(asked=1, lost=0, unreadable="the server no longer has the oldest"),
+        ),
+        # it says so and has nothing: no retention explains a room without its latest message
+        (WebSocketVictim, _answer(200, _page(recovered=False)), Reread(asked=2, lost=2)),
+        (WebSocketVictim, _answer(500), Reread(asked=2, lost=2)),
+        # these three were no more than a note
+        (WebSocketVictim, _answer(200, '{"page":"here"}'), Reread(asked=2, lost=2)),
+        (WebSocketVictim, b"SSH-2.0-X\r\n\r\n", Reread(asked=2, lost=2)),
+        (WebSocketVictim, b"", Reread(asked=2, lost=2)),
+        (WebSocketVictim, _answer(503), Reread(asked=0, lost=0, unreadable="answered 503")),
+        # others may keep no history, but a victim that polls has read this one
+        (WebSocketVictim, _answer(404), Reread(asked=0, lost=0, unreadable="answered 404")),
+        (PollVictim, _answer(404), Reread(asked=2, lost=2)),
+    ],
+)
+async def test_what_an_answer_says_of_acknowledged_messages(kind: type[Victim], answer: bytes, found: Reread) -> None:
+    async def serve(stream: trio.SocketStream) -> None:
+        while await stream.receive_some():
+            await stream.send_all(answer)
+            if not answer or b"close" in answer:
+                return
+
+    async with answering(serve) as port:
+        context = Context(target.find(f"http://127.0.0.1:{port}"), "run")
+        victim = kind(context, 0, Schedule(0.0, 1.0))
+        for number in (0, 1):
+            victim.acknowledge(number)
+        assert await chat_v1.reread(context, [victim]) == found
