@@ -92,7 +92,7 @@ _VICTIMS: Final = (
            tile="victims' operations failed under attack"),
     Figure("recovery_failed", "", "victims' operations after the attack that failed", _NONE),
     Figure("newcomers_came", "", "healthy clients that connected, did one operation and left, during the attack"),
-    Figure("newcomers_success_percent", "%", "of these, the part that succeeded", column=Column("new, %", 2)),
+    Figure("newcomers_success_percent", "%", "newcomers during the attack that succeeded", column=Column("new, %", 2)),
     Figure("newcomers_failed", "", "newcomers that failed, in all phases", _none(When.NEWCOMERS)),
     Figure("newcomers_p99_ms", "ms", "newcomers' operations during the attack, connect included, 99th percentile",
            column=_wide("newcomers' p99, ms")),
@@ -119,7 +119,7 @@ _VICTIMS: Final = (
            " (--floor)", column=_wide("ratio to the floor"), late=True),
     Figure("p99_over_bar_ms", "ms", "99th percentile above the bar, of the transport that exceeds it most; the bar is"
            " 1.5 times its baseline's or 25 ms above it, whichever is more", _NONE),
-    Figure("recovery_p99_over_bar_ms", "ms", "the same after the attack", _NONE),
+    Figure("recovery_p99_over_bar_ms", "ms", "p99_over_bar_ms after the attack instead of in it", _NONE),
     Figure("worst_victim_over_bar_ms", "ms",
            "the highest median of a single victim during the attack, above the same bar", _NONE),
     Figure("first_failure_s", "s", "from the begin of the attack to the first operation that failed"),
@@ -129,7 +129,7 @@ _VICTIMS: Final = (
 
 _MESSAGES_KEPT: Final = (
     Figure("acknowledged", "", "messages that the server acknowledged and that were read again after the attack"),
-    Figure("acknowledged_lost", "", "of these, no longer in their room's history", _none(When.KEPT), proof=True),
+    Figure("acknowledged_lost", "", "acknowledged messages that the history lacks", _none(When.KEPT), proof=True),
 )
 
 _NEIGHBOURS: Final = (
@@ -198,7 +198,7 @@ _RUN_COST: Final = (
     Figure("server_bytes_per_connection", "B", "growth of the server's memory for each connection (--server-pid)",
            tile="of server memory for each connection"),
     Figure("server_bytes_per_further_connection", "B",
-           "the same growth for the second half of the crowd alone (--server-pid)"),
+           "growth of the server's memory for each connection of the crowd's second half (--server-pid)"),
     Figure("server_cpu_us_per_connection_s", "µs",
            "server CPU per connection-second when steady, in us (--server-pid)"),
 )  # fmt: skip
@@ -210,7 +210,7 @@ _ATTACK_COST: Final = (
            column=_wide("server CPU, % of a core")),
     Figure("server_bytes_grown", "B", "the most by which the server's memory grew in the attack, less the baseline's"
            " growth (--server-pid)", column=_wide("memory")),
-    Figure("server_bytes_per_attacker", "B", "the same for each attacker that came (--server-pid)",
+    Figure("server_bytes_per_attacker", "B", "server_bytes_grown for each attacker that came (--server-pid)",
            column=_wide("an attacker"), tile="of server memory for each attacker"),
     Figure("server_bytes_over_bar", "B",
            "growth of server memory above the limit: 2 KiB for each attacker (TLS: 50) and 512 KiB once (--server-pid)",
@@ -228,7 +228,8 @@ _ATTACK_NOISE: Final = (
            "how late the attackers' own processes ran during the attack; they have a lower priority than all others"),
     Figure("baseline_pressure_percent", "%",
            "time before the attack in which a program on this machine waited for a processor"),
-    Figure("recovery_pressure_percent", "%", "the same after the attack"),
+    Figure("recovery_pressure_percent", "%",
+           "time after the attack in which a program on this machine waited for a processor"),
     Figure("baseline_steal_percent", "%",
            "share of this machine's processor time that the host took (steal), before the attack",
            column=_STEAL),

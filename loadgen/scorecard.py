@@ -95,10 +95,10 @@ async def _play_at(server: Server, plan: Plan, experiment: Experiment) -> Floor:
 
 #: The outcomes of a scorecard's rows, each of which is a figure with its meaning.
 _COUNTED: Final = {
-    Outcome.HELD: "of these, the target held",
-    Outcome.FELL_SHORT: "the target fell short",
-    Outcome.INVALID: "the generator was the bottleneck, or there were no victims to compare with",
-    Outcome.NOT_EXERCISED: "the attack did not take place",
+    Outcome.HELD: "attacks in which the target held",
+    Outcome.FELL_SHORT: "attacks in which it fell short",
+    Outcome.INVALID: "attacks that measured nothing, by the generator's or this machine's fault",
+    Outcome.NOT_EXERCISED: "attacks that did not take place",
 }
 
 

@@ -53,7 +53,7 @@ def judge(script: Script, heard: Heard) -> Finding:
     if script.end is not End.FAILED and _code(heard) in _LIMITS and script.sent_bytes > _LEAST_BYTES:
         return Finding(Mark.NOT_EXERCISED, f"over a limit of the server's own: {heard.close}")
     if heard.unexpected is not None:
-        return _broken(script, f"says {heard.unexpected}")
+        return _broken(script, f"sends {heard.unexpected}")
     match script.end:
         case End.FAILED:
             return _failed(script, heard)
@@ -67,7 +67,7 @@ def _open(heard: Heard) -> Finding:
     if heard.close is not None or heard.ended is not None:
         return Finding(Mark.WRONG, f"ends the connection: {heard.close or heard.ended}")
     if heard.missing:
-        return Finding(Mark.WRONG, f"never says {heard.missing[0]}")
+        return Finding(Mark.WRONG, f"never sends {heard.missing[0]}")
     if not heard.alive:
         return Finding(Mark.WRONG, "does not answer a ping afterwards")
     subprotocol = _subprotocol(heard)
@@ -80,10 +80,10 @@ def _failed(script: Script, heard: Heard) -> Finding:
             return _broken(script, "goes on as if nothing were wrong")
         return Finding(Mark.WRONG, "waits for more")
     told = [
-        f"never says {heard.missing[0]}" if heard.missing else "",
+        f"never sends {heard.missing[0]}" if heard.missing else "",
         "notices late" if heard.late else "",
         f"no close frame, but {heard.ended}" if heard.close is None else "",
-        f"says {heard.close}, not {min(script.codes)}" if heard.close and _code(heard) not in script.codes else "",
+        f"sends {heard.close}, not {min(script.codes)}" if heard.close and _code(heard) not in script.codes else "",
         "leaves the connection open" if heard.ended is None else "",
     ]
     return _strict_unless(told)
@@ -97,12 +97,12 @@ def _closed(script: Script, heard: Heard) -> Finding:
     if _code(heard) in _BLAMING - script.codes:
         return _broken(script, f"takes it for an error: {heard.close}")
     code = "" if _code(heard) in script.codes else f"answers with {heard.close}"
-    return _strict_unless([f"never says {heard.missing[0]}" if heard.missing else "", code])
+    return _strict_unless([f"never sends {heard.missing[0]}" if heard.missing else "", code])
 
 
 def _refused(script: Script, heard: Heard) -> Finding:
     if heard.opened:
-        return _broken(script, "says yes")
+        return _broken(script, "accepts it")
     if heard.head is None:
         return Finding(Mark.NON_STRICT if heard.ended else Mark.WRONG, _answer(heard))
     if script.field and script.field not in heard.head.fields:

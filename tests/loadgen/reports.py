@@ -263,7 +263,7 @@ def fingerprint() -> Report:
         arguments="loadgen fingerprint http://127.0.0.1:8000",
         figures={"head_deadline_s": 10.04, "head_bytes": 16_384.0, "body_deadline_s": None, "limits_good": 3.0},
         meanings={"head_deadline_s": "until a request head that comes byte by byte ends the connection"},
-        tables=[Table(title="limits", columns=columns, rows=rows, notes=["the median of three is shown"])],
+        tables=[Table(title="limits of RFC 6455", columns=columns, rows=rows, notes=["the median of three is shown"])],
     )
 
 

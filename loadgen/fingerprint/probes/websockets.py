@@ -153,7 +153,7 @@ PROBES: Final = (
           why="few servers have such a deadline; on the others an unanswered ping ends the connection after 40",
           good=(5, 60), need=Need.WEBSOCKET, play=Slow(join, _STALLED_FRAME)),
     Probe(name="frame, slowly", figure="ws_frame_deadline_s",
-          meaning="the same for a frame that comes at a byte a second",
+          meaning="until a WebSocket frame that comes at a byte a second ends the connection",
           why="an honest 16 KiB at 1 KB/s take 16; a frame that never ends must be ended", good=(5, 60),
           need=Need.WEBSOCKET, play=Slow(join, _SLOW_FRAME, fast=_FAST)),
     Probe(name="fragments without end", figure="ws_message_deadline_s",
