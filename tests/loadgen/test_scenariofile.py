@@ -11,6 +11,7 @@ from loadgen.experiment import MEASURED, Counts, Experiment
 from loadgen.personas import registry
 from loadgen.player import Player
 from loadgen.report import Report
+from loadgen.scorecard import Healthy
 from loadgen.target import UsageError
 from tests.loadgen.planted import planted
 from tests.loadgen.plays import is_sound, plan
@@ -30,7 +31,8 @@ def _read(tmp_path: Path, text: str) -> Experiment:
     ("text", "error"),
     [
         ("phases = 3", r"it\.toml, line 1: Expected `array`, got `int` at `phases`"),
-        ("", "the key 'phases' is missing"),
+        ("", r"it\.toml: the key 'phases' is missing"),
+        ("nme = 1\n" + STEADY, r"it\.toml, line 1: there is no key 'nme' here"),
         ("phases = [", "it.toml: "),
         (STEADY + "secnods = 3\n", r", line 4: there is no key 'secnods' here"),
         (CROWD + STEADY + STEADY.replace('"steady"', '"more"') + "rat = 3\n", r", line 11: there is no key 'rat' here"),
@@ -73,6 +75,17 @@ def _read(tmp_path: Path, text: str) -> Experiment:
             "phases.steady.rate: nobody speaks",
         ),
         ('[victims]\n[[phases]]\nname = "baseline"\nseconds = 2\n' + STEADY, "a phase that counts as 'recovery'"),
+        (
+            CROWD
+            + STEADY
+            + 'open = { crowd = 1.0 }\nclose = ["crowd"]\n'
+            + STEADY.replace("steady", "late")
+            + "rate = 5\n",
+            "phases.late.rate: nobody speaks",
+        ),
+        (CROWD.replace('"crowd"', '"neighbours"') + STEADY, "groups.neighbours: that name is the honest slow clients'"),
+        (CROWD.replace("10", "0") + STEADY, "groups.crowd.clients: 0 is below 1"),
+        (CROWD + "poll_wait = 0\n" + STEADY, "groups.crowd.poll_wait: 0 is not above 0"),
         (CROWD + "rooms = 0\n" + STEADY, "groups.crowd.rooms: 0 is below 1"),
         (CROWD + 'room = "A"\n' + STEADY, "groups.crowd: --room: 'A' is no room's name"),
         (STEADY + "text_bytes = 9\n", "phases.steady.text_bytes: a size is set together with a rate"),
@@ -82,6 +95,7 @@ def _read(tmp_path: Path, text: str) -> Experiment:
         ("drain = -1\n" + STEADY, "drain: -1 is below 0"),
         ("connect_rate = -1\n" + STEADY, "connect_rate: -1 is below 0"),
         (STEADY.replace("5", "nan") + 'counts_as = "opening"\n', "phases.steady.seconds: nan is below 0"),
+        (STEADY.replace("5", "0") + 'counts_as = "load"\n', "phases.steady.seconds: 0 is not above 0"),
         (STEADY.replace("5", "5000"), "phases.steady.seconds: 5,000.0 is above 3,600"),
     ],
 )
@@ -116,6 +130,23 @@ def test_phases_count_by_their_names_unless_they_say_otherwise(tmp_path: Path) -
     found = _read(tmp_path, alone + STEADY + STEADY.replace("steady", "recovery"))
     assert [phase.name for phase in found.phases] == ["baseline", "steady", "recovery"]
     assert found.longest_cycle == math.inf
+
+
+def test_what_is_left_out_is_as_the_flags_have_it(tmp_path: Path) -> None:
+    (tmp_path / "it.toml").write_text(
+        '[victims]\n[[phases]]\nname = "baseline"\nseconds = 2\n[[phases]]\nname = "recovery"\nseconds = 2\n'
+        + CROWD.replace('mix = "idle=80,chat=20"', 'kind = "slow-head"')
+        + STEADY
+        + "open = { crowd = 1.0 }\n"
+        + STEADY.replace("steady", "busy")
+        + "rate = 0\ntext_bytes = 9\n"
+    )
+    told = scenariofile.read(str(tmp_path / "it.toml"))
+    [crowd] = told.experiment.groups
+    assert (told.connect_rate, told.no_bar, told.fail_if) == (0, False, ())
+    assert told.experiment.probes == Healthy().attacked(1, 1, 1).probes
+    assert crowd.rooms == ("lobby",), "where the victims are"
+    assert told.experiment.phases[-1].text_bytes == 9
 
 
 async def _play(name: str, url: str) -> Report:
