@@ -113,7 +113,7 @@ export class Composer {
   #turnTo(kind, message, text) {
     this.#about = { kind, message };
     const name = this.client.identity.owns(message) ? 'yourself' : message.user.name;
-    byId('about-text').textContent = kind === 'edit' ? 'Editing your message' : `Replying to ${name}: ${inShort(message) || '…'}`;
+    byId('about-text').textContent = kind === 'edit' ? 'Editing your message' : `Replying to ${name}: ${inShort(message)}`;
     byId('about').hidden = false;
     this.#text.value = text;
     this.#changed();

@@ -112,4 +112,4 @@ export function plain(text) {
 }
 
 /** A message on one line, without `/me`. */
-export const inShort = (message) => plain(actionIn(message) ?? message.text);
+export const inShort = (message) => (message.deleted ? '(deleted)' : plain(actionIn(message) ?? message.text) || '…');

@@ -102,7 +102,7 @@ function quote(client, { room, reply_to, deleted }) {
   if (!reply_to || deleted) return [];
   const answered = client.rooms.get(room)?.find(reply_to);
   const shown = answered
-    ? [make('b', { dir: 'auto' }, client.identity.owns(answered) ? 'You' : answered.user.name), ` ${inShort(answered) || '…'}`]
+    ? [make('b', { dir: 'auto' }, client.identity.owns(answered) ? 'You' : answered.user.name), ` ${inShort(answered)}`]
     : ['an earlier message'];
   return [make('a', { className: 'quote', href: `#${room}/${reply_to}`, dir: 'auto' }, ...shown)];
 }

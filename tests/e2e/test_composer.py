@@ -101,7 +101,7 @@ def test_a_half_typed_reply_or_edit_knows_what_happens_to_its_message(window: Op
     ann.say("the **word**")
     expect(about).to_have_text(f"Replying to {ann.name}: the word")
     ann.delete("word")
-    expect(about).to_have_text(f"Replying to {ann.name}: …")
+    expect(about).to_have_text(f"Replying to {ann.name}: (deleted)")
     expect(text).to_have_value("which one?")
     assert "word" not in ben.page.evaluate("Object.values(sessionStorage).join()")
 

@@ -44,13 +44,18 @@ def test_the_menu_of_a_room_opens_below_its_button(window: OpenWindow) -> None:
 
 
 def test_a_hint_below_a_long_list_of_rooms_covers_nothing(server: Server, window: OpenWindow) -> None:
-    """On a small phone its second line must not cover the user's name. Rooms beyond the twentieth are counted."""
+    """On a small phone its second line must not cover the user's name. Rooms beyond the twentieth are counted.
+
+    The list pressed the title above it out of line with the close button.
+    """
     for number in range(25):
         server.publish(f"room-{number}", "hello")
     ann = window(width=320, height=568, has_touch=True, is_mobile=True)
     ann.open(server, room="small")
     ann.page.tap("#show-rooms")
     expect(ann.page.locator("#rooms li").last).to_have_text("and 5 more, which the search above finds")
+    title, close = (box(ann.page.locator(f".rooms .{each}")) for each in ("brand", "close"))
+    assert title["y"] + title["height"] / 2 == close["y"] + close["height"] / 2
     ann.page.fill("#room-name", "Straße!")
     ann.page.press("#room-name", "Enter")
     expect(ann.page.locator("#room-hint")).to_contain_text("letter or digit first")

@@ -117,7 +117,7 @@ PLAIN = {
     "see:\n```py\nx = 1\ny = 2\n```\n[the plan](https://a.example/)": "see: x = 1 y = 2 the plan",
     "/me **waves**": "waves",
     "2 ** 8 `never closed": "2 ** 8 `never closed",
-    "": "",
+    "": "…",
 }
 
 
