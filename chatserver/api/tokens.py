@@ -30,6 +30,9 @@ from chatserver.reasons import ErrorCode
 
 #: Seconds that an issuer's clock may be ahead of ours.
 CLOCK_SKEW = 10.0
+#: Seconds by which the wall clock may leave the monotonic one before verified tokens are forgotten. It does so when the
+#: clock is set, and when the machine was suspended.
+CLOCK_STEP = 1.0
 #: Seconds from now for which a token may be valid: as long as sign-outs are remembered.
 MAX_LIFETIME = 400 * 24 * 3600.0
 #: Verified tokens that are remembered, 1 KB each: a bot sends the same one with each request.
@@ -112,16 +115,19 @@ class Tokens:
         self._options: Any = {"require": ["exp", "sub"], "verify_aud": bool(audience), "verify_exp": False}
         self._verified: dict[str, Verified] = {}
         self._generation = keys.generation
+        self._ahead = 0.0  # the wall clock less the monotonic one, when tokens were verified
         self._failures: KeyedBuckets[str] = KeyedBuckets(FAILURE_RATE, burst=FAILURE_BURST)
         self._lines = Limiter()
 
     def verify(self, token: str, network: str) -> Verified:
         """Verify a token, and return its user. Raises RefusedError."""
-        if self._generation != self._keys.generation:
+        now = self._clock()
+        ahead = self._wall() - now
+        if self._generation != self._keys.generation or abs(ahead - self._ahead) > CLOCK_STEP:
             self._verified.clear()
-            self._generation = self._keys.generation
+            self._generation, self._ahead = self._keys.generation, ahead
         known = self._verified.get(token)
-        if known is not None and known.expires > self._clock():
+        if known is not None and known.expires > now:
             return known
         try:
             found = self._verify(token, network)
