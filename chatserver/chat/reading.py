@@ -102,14 +102,16 @@ class ReadMarkers:
 
     async def _store(self) -> None:
         """One round. Markers moved during it, and those that could not be stored, are left for the next round."""
-        if not self._storing:
+        is_retry = bool(self._storing)
+        if not is_retry:
             self._storing, self._moved = self._moved, {}
         try:
             while group := list(islice(self._to_store(), STORE_GROUP)):
                 await self._markers.move(group)
                 self._stored(group)
         except LogError as error:
-            _log.warning("read_markers_not_stored", reason=str(error))
+            if not is_retry:  # a disk may be full for a day
+                _log.warning("read_markers_not_stored", reason=str(error))
         except Exception:  # noqa: BLE001
             self._faulted(self)
             self._stored(list(self._to_store()))
