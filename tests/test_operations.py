@@ -205,25 +205,13 @@ def test_a_pod_has_time_to_drain() -> None:
 async def test_the_probes_are_answered() -> None:
     paths = re.findall(r"path: (/\w+)", fence("yaml kubernetes"))
     assert paths == ["/readyz", "/healthz", "/healthz"]
-    async with serving(host=("0.0.0.0",), allow_host=()) as server:
+    async with serving(host=("0.0.0.0",), allow_host=("chat.example.org",)) as server:
         for path in paths:  # with the pod's address as Host
             answer = await ask(server.address, "GET", path, headers={"Host": "10.1.2.3:8000"})
             assert answer.status == 200, path
 
 
 # -- the image --------------------------------------------------------------------------------------------------------
-
-
-def images(text: str) -> list[str]:
-    """The images that are fetched from a registry."""
-    return re.findall(r"^(?:FROM| +(?:- )?image:) +(\S+)", text, re.MULTILINE)
-
-
-def test_images_have_a_version() -> None:
-    found = images(EVERYTHING)
-    assert len(found) >= 5
-    for each in found:
-        assert re.search(r":\d", each), f"{each} has no version"
 
 
 def test_compose_requires_each_password() -> None:
