@@ -64,15 +64,6 @@ class Server:
         self._stop_read, self._stop_write = socket.socketpair()
         self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
         self._selector.register(self._stop_read, selectors.EVENT_READ, None)
-        if self.plant.stalls_every is not None:
-            self._later(self.plant.stalls_every, self._stall)
-
-    def _stall(self) -> None:
-        assert self.plant.stalls_every is not None
-        if self.plant.stalls_until_attacked and self.attacked_at is not None:
-            return
-        time.sleep(self.plant.stall)
-        self._later(self.plant.stalls_every, self._stall)
 
     def stop(self) -> None:
         self._stop_write.send(b"x")

@@ -49,8 +49,6 @@ class Plant:
     leak_bytes: int = 0  # per connection of the crowd, kept for ever; what newcomers leak is no growth but the baseline
     consent: bytes | None = None
     page: int = 200  # the status of `GET /`
-    stalls_every: float | None = None  # sleep for `stall` again and again
-    stalls_until_attacked: bool = False  # ... as long as no attack has come
     send_buffer: int = 0  # SO_SNDBUF; a peer whose buffer is full is thrown out
     stall: float = 0.0  # sleep that long, and hold up all clients, ...
     stall_on_text: str | None = None  # ... when the first published text has this in it

@@ -66,11 +66,6 @@ def test_v8_one_victim_of_twenty_waits_and_answers_are_late_afterwards() -> None
     is_late(plant, blamed=("worst_victim_over_bar_ms", "recovery_p99_over_bar_ms"), victims=20, recovery=1.5)
 
 
-def test_v14_a_server_that_stalls_now_and_then() -> None:
-    """A second in every two, before the attack as well: no comparison with the baseline would find it."""
-    is_late(Plant(stalls_every=1.0, stall=1.0), blamed=("attack_p99_ms",), baseline=2.0, duration=2.5)
-
-
 def test_v16_smuggling_that_is_taken() -> None:
     ended = falls_short(
         Plant(takes_anything=True), "malformed-http", blamed=("malformed_accepted",), clients=70, duration=3.0
@@ -179,15 +174,6 @@ def test_v5_an_attack_that_met_nothing() -> None:
     assert ended.code == 3, ended
     assert ended.outcome is Outcome.NOT_EXERCISED
     assert "answered 405" in ended.reasons
-
-
-def test_v5_and_v6_a_third_of_the_attack_arrived() -> None:
-    with serving("echo") as (url, _):
-        ended = attack(url, "slow-head", "--victim", "ws-echo", "--ws-path", "/", "--connect-rate", "4", clients=40)
-    assert ended.code == 3, ended
-    assert ended.outcome is Outcome.NOT_EXERCISED
-    assert f"only {ended.figure('attackers_came'):.0f} of 40 came" in ended.reasons
-    assert "connections/s (--connect-rate 4)" in ended.notes
 
 
 def test_v6_an_attack_that_was_complete_only_at_its_end() -> None:
