@@ -145,10 +145,9 @@ class Player:
             await self._drain()
         if victims is not None and probes is not None:
             await self._see_what_is_left()
+            await self._end(victims, probes)
         if cause := await cause_of_death(self._plan):
             self._measured.down = f"the server died: {cause}"
-        if victims is not None and probes is not None:
-            await self._end(victims, probes)
 
     # Phases
 

@@ -230,6 +230,14 @@ def test_v11_the_row_that_did_it_is_blamed(kind: str) -> None:
     assert "Traceback" not in ended.errors
 
 
+def test_v11_a_server_that_dies_while_it_is_read_again_is_not_held() -> None:
+    """It was looked for before that, and what could not be read was a note."""
+    with planted_process(Plant(dies_of="&limit=50")) as (url, _):
+        ended = attack(url, "idle-connect", "--victim", "ws", duration=1.0)
+    assert ended.outcome is Outcome.FELL_SHORT, ended
+    assert ended.reasons.startswith("the server died: nothing listens at 127.0.0.1 port ")
+
+
 # V13: honest load
 
 
