@@ -39,7 +39,6 @@ class Row:
     times: int = 1  # ends, or answers, that the test waits for
     answers: tuple[str, ...] = ()  # outcomes that the persona may record besides those named in `told`
     stays: bool = False  # the server closes no connection for it; the client leaves by itself
-    over_tls: bool = False  # needs a TLS port
     with_key: bool = False  # needs a server with token sign-in
     needs_dark: bool = False  # needs a kernel in which a socket can drop all packets
 
@@ -99,12 +98,12 @@ ROWS: Final[tuple[Row, ...]] = (
         ends=(Reason.BAD_REQUEST, Reason.TLS_DEADLINE, Reason.EVICTED), told="400 on a plain port, else FIN",
     ),
     *_rows(
-        "tls-half-message", over_tls=True, answers=("joined",),
+        "tls-half-message", answers=("joined",),
         defence="a record that ends within a handshake message ends its connection at once",
         ends=(Reason.TLS_FAILED,), told="FIN or RST",
     ),
     *_rows(
-        "tls-key-updates", over_tls=True, settings={"head_deadline": 60.0},
+        "tls-key-updates", settings={"head_deadline": 60.0},
         defence="1,000 records without data in the life of a connection", ends=(Reason.TLS_FAILED,), told="FIN or RST",
     ),
     # Greedy

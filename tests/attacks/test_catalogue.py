@@ -44,7 +44,8 @@ async def _newcomer(server: Serving) -> None:
 
 @pytest.mark.parametrize("row", PLAYED)
 async def test_each_attack_ends_as_its_row_says_and_the_neighbour_does_not_notice(row: Row, tmp_path: Path) -> None:
-    tls = dict(zip(("tls_cert", "tls_key"), certificate(tmp_path), strict=True)) if row.over_tls else {}
+    over_tls = registry()[row.kind].needs_tls
+    tls = dict(zip(("tls_cert", "tls_key"), certificate(tmp_path), strict=True)) if over_tls else {}
     keys = tmp_path / "keys.json"
     keys.write_text(json.dumps({"keys": [jwk(algorithm) for algorithm in ALGORITHMS]}))
     key = {"token_key": (str(keys),)} if row.with_key else {}
@@ -52,7 +53,7 @@ async def test_each_attack_ends_as_its_row_says_and_the_neighbour_does_not_notic
     told = {f"{how} {code}" for code in re.findall(r"\b\d{3,4}\b", row.told) for how in ("answered", "close")}
     async with serving(**{**limits, **tls, **key, **row.settings}) as server:
         authority = f"{server.address.host}:{server.address.port}"
-        url = f"{'https' if row.over_tls else 'http'}://{authority}"
+        url = f"{'https' if over_tls else 'http'}://{authority}"
 
         async with neighbour(server):
             async with (

@@ -97,11 +97,27 @@ def test_a_field_that_is_said_twice_has_both_values() -> None:
     assert head.fields == {"x-a": "1", "sec-x": "a; b, c"}
 
 
-def test_connection_close_is_noticed() -> None:
-    closing = wire.Response()
-    closing.feed(_reply(200, b"", ("Content-Length", "0"), ("Connection", "close")))
-    assert closing.is_whole
-    assert not closing.keeps_alive
+@pytest.mark.parametrize(
+    ("head", "keeps"),
+    [
+        (b"HTTP/1.1 200 OK\r\n", True),
+        (b"HTTP/1.1 200 OK\r\nConnection: Close\r\n", False),
+        (b"HTTP/1.0 200 OK\r\n", False),
+        (b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n", True),
+    ],
+)
+def test_whether_another_request_may_follow(head: bytes, keeps: bool) -> None:
+    answer = wire.Response()
+    answer.feed(head + b"Content-Length: 0\r\n\r\n")
+    assert (answer.is_whole, answer.keeps_alive) == (True, keeps)
+
+
+@pytest.mark.parametrize(("length", "is_whole"), [(b"", True), (b"Content-Length: 6\r\n", False)])
+def test_the_end_of_the_connection_ends_only_what_has_no_length(length: bytes, is_whole: bool) -> None:
+    answer = wire.Response()
+    answer.feed(b"HTTP/1.1 200 OK\r\n" + length + b"\r\nhello")
+    assert not answer.is_whole
+    assert answer.end() is answer.is_whole is is_whole
 
 
 @pytest.mark.parametrize(

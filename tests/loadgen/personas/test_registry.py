@@ -33,14 +33,6 @@ def test_the_registry_is_in_alphabetical_order() -> None:
     assert list(registry()) == sorted(registry())
 
 
-def test_two_personas_of_one_name_are_refused() -> None:
-    class Second(registry()["slow-head"]):  # type: ignore[misc]
-        __slots__ = ()
-
-    with pytest.raises(ValueError, match="two personas are called 'slow-head'"):
-        personas.persona(Second)
-
-
 async def test_the_example_of_the_page_is_a_persona(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Dropped into a folder of personas, it is one; and it does what its page says."""
     [text] = re.findall(r"^```python persona\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)

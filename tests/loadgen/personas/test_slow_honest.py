@@ -31,7 +31,6 @@ from tests.loadgen.stage import (
 )
 
 MEMBERS = ("phone-2g", "sleepy-tab", "tunnel", "office")
-SLOW = (*MEMBERS, "slow-typist", "curl", "bandwidth", "batch")
 
 
 @pytest.fixture(autouse=True)
@@ -51,12 +50,6 @@ def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         for name, value in names.items():
             monkeypatch.setattr(module, name, value)
-
-
-def test_all_are_honest_and_slow() -> None:
-    assert {name for name, cls in registry().items() if cls.slow} == set(SLOW)
-    assert all(registry()[name].honest for name in SLOW)
-    assert [name for name in SLOW if registry()[name].one_address] == ["office"]
 
 
 @asynccontextmanager
