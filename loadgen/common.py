@@ -91,6 +91,7 @@ class Loading:
         """What requests and upgrades are like; victims that fetch a `page` do not send --request."""
         method, path = ("GET", self.path) if self.request is None else flags.request(self.request)
         post_path = path if method == "POST" else ""
+        path = self.path if method == "POST" else path
         body = b"" if self.body is None else flags.file("--body", self.body)
         if page is not None:
             if self.path not in {LOADING.path, page}:

@@ -99,7 +99,7 @@ def _faults(measured: Measured, figures: Figures) -> list[str]:
         return faults  # whatever else is missing, is missing for that
     if measured.experiment.probes is None:
         traffic, endpoint = measured.session.totals.traffic, measured.plan.endpoint
-        why = nothing_served(endpoint.path, traffic.errors, sum(traffic.acknowledged_in.values()))
+        why = nothing_served(endpoint.request_path, traffic.errors, sum(traffic.acknowledged_in.values()))
         hurt = any(figures[name] for name in _OF_STANDING_STILL)
         still = _stood_still(figures, _CROWD_STOOD_STILL) if hurt else ""
         return [*filter(None, [why, still])]

@@ -51,13 +51,18 @@ WAIT_SECONDS: Final = 0.1
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """The requests to a target, as the command line describes them. The defaults suit a chat."""
 
-    path: str = "/"  # of plain requests
+    path: str = "/"  # of pages
     websocket_path: str = "/ws"
     method: str = "GET"
-    post_path: str = ""  # of attackers' requests with a body; empty: a chat's
+    post_path: str = ""  # of requests with a body; empty: a chat's
     fields: tuple[str, ...] = ()  # of plain requests and upgrades, each "Name: value"
     body: bytes = b""
     subprotocol: str = ""
+
+    @property
+    def request_path(self) -> str:
+        """What plain requests ask for, whose `method` may be POST."""
+        return self.post_path if self.method == "POST" else self.path
 
     @property
     def upgrade_fields(self) -> tuple[str, ...]:

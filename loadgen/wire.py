@@ -231,8 +231,8 @@ class Response:
             self.body += part
         if not self._left:
             self.is_whole = not self._is_chunked
-            if self._is_chunked and self._keeps:
-                del self.body[-2:]
+            if self._is_chunked:
+                del self.body[-2:]  # the line break behind a chunk
         return len(part)
 
     def _read_size(self, data: bytes, at: int) -> int | None:

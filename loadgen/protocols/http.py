@@ -76,7 +76,7 @@ class HttpPeer:
 async def _ask(peer: HttpPeer, context: Context) -> str:
     """Send the request of the command line; return the failure, or an empty text."""
     endpoint = context.endpoint
-    status, size = await peer.measure(endpoint.method, endpoint.path, endpoint.body)
+    status, size = await peer.measure(endpoint.method, endpoint.request_path, endpoint.body)
     return context.fault_in_page(size) if 200 <= status < 400 else f"answered {status}"
 
 
@@ -204,7 +204,7 @@ def encoded(endpoint: Endpoint, host: str) -> bytes:
     fields = list(endpoint.fields)
     if endpoint.body:
         fields.append(f"Content-Length: {len(endpoint.body)}")
-    return wire.request(endpoint.method, endpoint.path, host, *fields) + endpoint.body
+    return wire.request(endpoint.method, endpoint.request_path, host, *fields) + endpoint.body
 
 
 PROTOCOL: Final = Protocol(

@@ -43,5 +43,15 @@ def test_victims_that_fetch_a_page_do_not_send_the_request() -> None:
     endpoint = Loading(request="POST /api").endpoint("/page")
     assert (endpoint.method, endpoint.path, endpoint.post_path) == ("GET", "/page", "/api")
     assert Loading(request="PUT /api").endpoint().post_path == ""
+
+
+def test_who_fetches_a_page_does_not_fetch_what_is_posted_to() -> None:
+    """Beside victims that echo, all who read pages asked for it, were answered 405, and were not exercised."""
+    endpoint = Loading(request="POST /api", path="/page").endpoint()
+    assert (endpoint.path, endpoint.post_path, endpoint.request_path) == ("/page", "/api", "/api")
+    assert Loading(request="PUT /api").endpoint().request_path == "/api"
+
+
+def test_a_second_page_is_refused() -> None:
     with pytest.raises(UsageError, match="--path"):  # it was ignored
         Loading(path="/large").endpoint("/")
