@@ -12,7 +12,6 @@ from wsproto import events
 
 from loadgen import target
 from loadgen.client import Client, Stage
-from loadgen.engine import Engine
 from loadgen.personas import registry, slow_http
 from loadgen.secure import SecureEngine
 from loadgen.target import TargetDownError, UsageError
@@ -249,11 +248,7 @@ async def test_nothing_is_kept_of_who_has_gone(context: ssl.SSLContext) -> None:
         assert not play.engine._links
 
 
-async def test_the_url_decides() -> None:
-    async with playing("http://127.0.0.1:1", Echo, clients=0) as plain:
-        assert type(plain.engine) is Engine
-    async with playing("https://127.0.0.1:1", Echo, clients=0) as play:
-        assert type(play.engine) is SecureEngine
+def test_the_usual_port_of_a_scheme_is_not_named() -> None:
     secure = target.find("wss://127.0.0.1")
     assert (secure.port, secure.authority) == (443, "127.0.0.1")
     assert target.find("https://127.0.0.1:80").authority == "127.0.0.1:80"

@@ -12,7 +12,7 @@ from loadgen.compare.catalogue import OURS, PEERS
 from loadgen.compare.comparison import compare
 from loadgen.preflight import InvalidRunError
 from loadgen.report import Report
-from loadgen.target import TargetDownError, UsageError
+from loadgen.target import TargetDownError
 from tests.loadgen.commandline import exit_code
 from tests.loadgen.planted import Plant, planted
 from tests.loadgen.plays import SETTLE_SECONDS
@@ -44,6 +44,8 @@ from tests.loadgen.plays import SETTLE_SECONDS
         ("--mix idle=1", "--mix: it is for URLs"),
         ("--rate 5", "--rate: it is for URLs"),
         ("--duration 5", "--duration: it is for URLs"),
+        ("http://127.0.0.1:1", "URL: name two servers or more, each once"),
+        ("http://127.0.0.1:1 http://127.0.0.1:1", "URL: name two servers or more, each once"),
         ("http://a http://b --only idle", "--only: it is for the servers of the catalogue, and not for URLs"),
     ],
 )
@@ -86,12 +88,6 @@ def test_tables_as_markdown_and_a_report_as_json(
     assert {part.target for part in report.parts} == {OURS, "floor"}
     assert "### Idle WebSockets: what one costs\n\n| server | memory each, B" in file.read_text()
     assert PEERS["floor"].title in file.read_text()
-
-
-@pytest.mark.parametrize("urls", [["http://127.0.0.1:1"], ["http://127.0.0.1:1", "http://127.0.0.1:1"]])
-def test_two_servers_or_more_are_compared(urls: list[str]) -> None:
-    with pytest.raises(UsageError, match="URL: name two servers or more, each once"):
-        compare(*urls)
 
 
 def test_a_server_that_is_still_starting_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,10 +46,6 @@ def test_bad_flags(arguments: list[str], error: str, capsys: pytest.CaptureFixtu
     assert error in capsys.readouterr().err
 
 
-def test_a_target_that_is_not_ours_is_refused() -> None:
-    assert exit_code("ws://192.0.2.1/echo") == 4
-
-
 def test_nobody_there_means_that_nothing_was_exercised(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))

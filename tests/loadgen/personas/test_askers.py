@@ -77,17 +77,6 @@ async def test_each_writes_once_and_asks_one_question_again_and_again() -> None:
         await until(lambda: play.cohort.answers == {"answered 201": 3, "answered 200": 9})
 
 
-async def test_an_answer_may_come_in_parts() -> None:
-    async with meeting("ask-the-log") as (play, stream):
-        await _asked(stream)
-        part = b"HTTP/1.1 201 X\r\nContent-Length: 2\r\n\r\n{"
-        await stream.send_all(part)
-        await until(lambda: play.cohort.received_bytes == len(part))
-        assert not play.cohort.answers
-        await stream.send_all(b"}")
-        await _asked(stream)
-
-
 async def test_what_is_not_there_is_not_asked_for_again() -> None:
     async with meeting("ask-the-log") as (_, stream):
         await _wrote(stream)
