@@ -199,11 +199,6 @@ class Chat:
     # -- identity -----------------------------------------------------------------------------------------------------
 
     @property
-    def unacknowledged(self) -> int:
-        """The number of writes that are neither acknowledged nor refused."""
-        return self._session.unacknowledged
-
-    @property
     def cookie(self) -> str:
         """Our identity at the server, for `connect(cookie=...)`: a secret."""
         return self._credentials.cookie
@@ -375,8 +370,7 @@ async def connect(
 
     With a `token` we are its user, with a `name` a guest of that name, with the `cookie` of an earlier client the same
     guest. Raises BadUrl, Unauthenticated for what is no token, and Invalid for a name that is no Unicode. Leaving the
-    block closes the connection; `chat.unacknowledged` writes would be lost. An exception of the block leaves it as it
-    is, in no group.
+    block closes the connection. An exception of the block leaves it as it is, in no group.
     """
     credentials = Credentials(token=token, cookie=cookie)
     chat = Chat(parse_target(url), credentials, requests.checked(name), transport, answer_timeout, backoff)

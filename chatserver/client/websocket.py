@@ -73,11 +73,9 @@ async def websocket(target: Target, credentials: Credentials) -> AsyncIterator[W
             stream.upgraded = True
             credentials.take(socket.handshake_headers)
             nursery.start_soon(_watch, socket, stream)
-            try:
-                yield WebSocketConversation(socket)
-            finally:
-                with trio.CancelScope(shield=True), trio.move_on_after(CLOSE_TIMEOUT):
-                    await socket.aclose()
+            yield WebSocketConversation(socket)
+            with trio.move_on_after(CLOSE_TIMEOUT):  # not after an exception: nothing reads the peer's answer then
+                await socket.aclose()
             nursery.cancel_scope.cancel()
     except* ConnectionRejected as rejected:  # raised by trio-websocket's own task
         raise _refusal(rejected.exceptions[0]) from None

@@ -1,5 +1,6 @@
 """The library with the real server: each call, on each transport."""
 
+import math
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,7 @@ from chatserver.client import (
     Unavailable,
     User,
     connect,
+    websocket,
 )  # fmt: skip
 from chatserver.client.feed import LOW_WATER, MAX_QUEUED_EVENTS, Feed
 from chatserver.reasons import Reason
@@ -171,7 +173,11 @@ async def test_calls_before_the_first_connection_are_the_same_users(transport: T
 
 
 @each_transport
-async def test_an_exception_of_the_block_closes_every_connection(transport: TransportName) -> None:
+async def test_an_exception_of_the_block_closes_every_connection(
+    transport: TransportName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once: a WebSocket was cancelled, and then waited for a close frame that nothing read."""
+    monkeypatch.setattr(websocket, "CLOSE_TIMEOUT", math.inf)
     async with serving() as server:
         with suppress(KeyError):
             async with connect(url(server), transport=transport) as chat:
@@ -248,7 +254,6 @@ async def test_every_call_has_a_deadline_and_a_repeated_one_acts_once() -> None:
         for call in (publish, partial(chat.members, "lobby"), chat.rooms, chat.connected):
             with pytest.raises(Unavailable, match="cannot connect"):
                 await call()
-        assert chat.unacknowledged == 0
         async with server.running():
             chat.try_now()
             await chat.publish("lobby", "and on it goes")
