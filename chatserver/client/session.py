@@ -224,7 +224,7 @@ class Session:
         return [] if asked is None or asked.ours else [Answered(id_, answer)]
 
     def _failed(self, error: wire.Error, now: float) -> Iterator[Outcome]:
-        id_ = error.id if isinstance(error.id, int) else 0
+        id_ = error.id or 0
         asked = (self._others | self._firsts).get(id_)
         if asked is None:
             if error.id is None:

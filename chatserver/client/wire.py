@@ -179,7 +179,7 @@ class Error(msgspec.Struct, frozen=True, tag_field="type", tag="error"):
 
     code: str
     message: str
-    id: int | str | None = None
+    id: int | None = None
     retry_after: float | None = None
     room: str | None = None
 

@@ -97,6 +97,8 @@ def test_as_many_earlier_messages_as_requested(latest: int, wanted: list[int]) -
     assert offsets(peer.push(6)) == [6]
     assert peer.push(8) == [], "the offsets of unwanted messages count as read"
     assert peer.sent()["after"] == "e1-6"
+    peer.session.opened()
+    assert offsets(peer.answer("joined", 7, 8, 9)) == [7, 8, 9], "what was missed is wanted, however much"
 
 
 @pytest.mark.parametrize("is_known", [False, True])
@@ -161,6 +163,12 @@ def test_a_hole_that_the_log_cannot_fill_is_reported_as_lost(peer: Peer, refused
     assert seen[0] == events.Gap("lobby", "e1-1")
     assert offsets(seen) == [5]
     assert offsets(peer.push(6)) == [6]
+
+
+def test_a_record_that_comes_again_while_a_hole_is_filled_hides_no_other(peer: Peer) -> None:
+    assert peer.push(5) == peer.push(2) == peer.push(3) == []
+    assert offsets(peer.answer("history", 2, 3)) == [2, 3]
+    assert offsets(peer.answer("history", 4)) == [4, 5]
 
 
 def test_held_messages_are_bounded_without_loss(peer: Peer) -> None:
@@ -235,6 +243,7 @@ def test_a_cancelled_request_is_not_sent(peer: Peer) -> None:
 
 
 def test_a_text_that_ends_the_connection_for_its_size_is_not_sent_again(peer: Peer) -> None:
+    assert peer.session.closed(CLOSE_TOO_BIG) == [], "it was no text of ours"
     big = peer.publish("a" * 100_000)
     peer.publish("b")
     peer.publish("c", room="ops")
