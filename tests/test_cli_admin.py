@@ -188,11 +188,11 @@ async def test_a_server_that_is_no_chatserver_is_named_as_such(admin: Admin) -> 
     port = listeners[0].socket.getsockname()[1]
     answers = [
         b"SSH-2.0-OpenSSH\r\n",
-        *[b"HTTP/1.0 200 OK\r\n\r\n<html>"] * 2,  # the first to a greeting
-        *[b"HTTP/1.0 200 OK\r\n\r\n"] * 2,
-        *[b"HTTP/1.0 302 Found\r\nLocation: /\r\n\r\n"] * 2,
-        *[b'HTTP/1.0 200 OK\r\n\r\n[["id", 1]]'] * 2,
-        *[b'HTTP/1.0 200 OK\r\n\r\n{"status": "ok"}'] * 2,
+        b"HTTP/1.0 200 OK\r\n\r\n<html>",
+        b"HTTP/1.0 200 OK\r\n\r\n",
+        b"HTTP/1.0 302 Found\r\nLocation: /\r\n\r\n",
+        b'HTTP/1.0 200 OK\r\n\r\n[["id", 1]]',
+        b'HTTP/1.0 200 OK\r\n\r\n{"status": "ok"}',
     ]
     said = [
         "does not speak HTTP", *["answered 200, not as a chat server does"] * 2, "answered 302, not as",
@@ -227,10 +227,7 @@ async def test_a_request_whose_answer_breaks_off_is_not_made_again(admin: Admin)
     asked: list[bytes] = []
 
     async def answer(stream: trio.SocketStream) -> None:
-        while (sent := await stream.receive_some(65_536)).startswith(b"GET"):
-            await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-        if sent:
-            asked.append(sent)
+        asked.append(await stream.receive_some(65_536))
         await stream.aclose()
 
     async with trio.open_nursery() as nursery:

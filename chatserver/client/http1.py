@@ -173,10 +173,6 @@ class HttpClient:
         self._turn = trio.Lock()
         self._kept: _Connection | None = None
 
-    async def greet(self) -> None:
-        """Wait for any answer, so that a silent server is noticed before a request that may take long."""
-        await self.request("GET", "/healthz", within=GREETING_TIMEOUT)
-
     async def request(
         self, method: str, path: str, fields: object = None, *, within: float = ANSWER_TIMEOUT
     ) -> Response:  # fmt: skip

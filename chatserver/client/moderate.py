@@ -49,8 +49,6 @@ class Admin:
 
     def __init__(self, url: str, token: str) -> None:
         self._target, self._token = read_target(url), read_token(token)
-        if not self._token:
-            raise ConfigError("token", "this is no token")
 
     def sanction(
         self, kind: str, room: str, *, whom: Mapping[str, str], seconds: int | None, reason: str
@@ -111,8 +109,6 @@ class Admin:
     async def _fetch(self, method: str, path: str, fields: Mapping[str, object] | None) -> Response:
         http = HttpClient(self._target, Credentials(token=self._token))
         try:
-            await http.greet()
-            await http.aclose()  # a request on the kept connection is made again if that breaks; a kick must not be
             return await http.request(method, path, fields)
         finally:
             await http.aclose()
@@ -129,7 +125,7 @@ def _decoded(response: Response) -> Record:
         raise AdminError(f"URL: the server answered {status}, not as a chat server does") from error
     if code in _SIGN_IN:
         raise AdminError(f"--token: {message}")
-    name = "after" if code == "bad_cursor" else message.partition(":")[0]
+    name = message.partition(":")[0]
     if flag := _FLAGS.get(name):
         raise ConfigError(flag, printable(message.removeprefix(f"{name}: ")))
     raise AdminError(message)

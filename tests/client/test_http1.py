@@ -130,12 +130,6 @@ async def test_a_malformed_answer_is_an_error(answers: list[bytes], why: str) ->
             await client.request("GET", "/")
 
 
-async def test_silence_is_noticed_before_a_request_that_may_take_long() -> None:
-    async with talking(Script([SILENCE])) as client:
-        with pytest.raises(EndedError, match="no answer within 10 s"):
-            await client.greet()
-
-
 async def test_an_answer_without_end_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http1, "MAX_ANSWER", 1000)
     async with talking(Script([b"HTTP/1.1 200 OK\r\nContent-Length: 2000\r\n\r\n" + b"x" * 2000])) as client:
