@@ -56,7 +56,7 @@ class Style:
         return self._with(f"1;{_NAME_COLOURS[crc32(user.id.encode()) % len(_NAME_COLOURS)]}", name_of(user))
 
     def _with(self, code: str, text: str) -> str:
-        return f"\x1b[{code}m{text}\x1b[0m" if self.colours and text else text
+        return f"\x1b[{code}m{text}\x1b[0m" if self.colours else text
 
 
 def printable(text: str) -> str:
@@ -119,7 +119,7 @@ def _wrapped_line(line: str, columns: int, indent: int) -> str:
     rows, width = [""], 0
     for spaces, word in _WORD.findall(line.rstrip(" ")):  # without a word behind them, spaces take cubic time
         cells = cell_len(_SGR.sub("", word))
-        if width + len(spaces) + cells > columns >= indent + cells and width > indent:
+        if width + len(spaces) + cells > columns >= indent + cells and width:
             rows.append(" " * indent + word)
             width = indent + cells
         else:

@@ -74,6 +74,7 @@ def test_tabs_are_spaces() -> None:
         ("1 aVeryLongWord 2 3", ["1 aVeryLongWord", "  2 3"]),
         ("one sevenxx", ["one sevenxx"]),
         ("· sevenxx", ["· sevenxx"]),
+        ("ab sevenx", ["ab", "  sevenx"]),
         ("a\n  code b c", ["a", "  code b", "  c"]),
         ("\x1b[2mone\x1b[0m two \x1b[1mthree\x1b[0m", ["\x1b[2mone\x1b[0m two", "  \x1b[1mthree\x1b[0m"]),
         ("日本 語日本", ["日本 語", "  日本"]),
