@@ -107,7 +107,7 @@ async def _live(options: Options, target: Target, token: str, mode: Mode) -> int
             code = EXIT_FAULT if any(ending.unsent for ending in left.exceptions if isinstance(ending, Left)) else code
         except* ChatError as failed:
             first = failed.exceptions[0]
-            code = _complain(first.message if isinstance(first, ChatError) else str(first), EXIT_FAULT)
+            code = _complain(first.message if isinstance(first, ChatError) else str(first))
         except* BrokenPipeError:  # the reader of our output is gone; there is nothing left to do, unless lines are left
             drop_output()
             code = EXIT_FAULT if options.send else code
@@ -156,7 +156,7 @@ async def _send(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
                 except (Rejected, Unavailable):
                     raise
                 except ChatError as error:
-                    code = _complain(f"line {number} is not sent: {error.message}", EXIT_FAULT)
+                    code = _complain(f"line {number} is not sent: {error.message}")
                 done = number
                 if options.json and ack is not None:
                     _print_json(msgspec.structs.replace(ack, id=0))  # an internal id
@@ -224,7 +224,7 @@ async def _input_lines() -> AsyncGenerator[tuple[int, str], None]:
             number += 1
             text = line.removesuffix(b"\n").removesuffix(b"\r")
             if len(text) > LONGEST_LINE:
-                raise _Done(_complain(f"line {number} is longer than {LONGEST_LINE:,} B", EXIT_FAULT))
+                raise _Done(_complain(f"line {number} is longer than {LONGEST_LINE:,} B"))
             if text.strip():
                 yield number, text.decode("utf-8", "replace")
 
@@ -241,12 +241,12 @@ def _print(line: str) -> None:
         raise
     except OSError as error:  # a full disk
         drop_output()
-        raise _Done(_complain(f"standard output: {error.strerror}", EXIT_FAULT)) from None
+        raise _Done(_complain(f"standard output: {error.strerror}")) from None
 
 
-def _complain(message: str, code: int) -> int:
+def _complain(message: str) -> int:
     _say(message)
-    return code
+    return EXIT_FAULT
 
 
 def _say(words: str | None) -> None:
