@@ -70,7 +70,7 @@ _REQUEST_LINE_REST = 64  # bytes: the request line's method, version and spaces,
 # Parts that take 30 to 100 ns each: words and list items of a head (browsers send 50), and escapes in a target (a poll
 # of 100 rooms has 200). A head below 2 KiB cannot have enough of them to matter.
 _MAX_PARTS, _MAX_ESCAPES, _LONG_HEAD = 1000, 1000, 2 * 1024
-_NOT_CONTROLS = bytes(byte for byte in range(256) if (byte >= 0x20 and byte != 0x7F) or byte in b"\t\r\n")
+_NOT_CONTROLS = bytes(byte for byte in range(256) if (byte >= 0x20 and byte != 0x7F) or byte == 0x09)
 _ABSOLUTE_FORM = re.compile(r"https?://([^/?]*)(.*)", re.IGNORECASE)
 _HOST = re.compile(r"(?:[A-Za-z0-9._~%!$&'()*+,;=-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,5})?")
 _CONTENT_LENGTH = re.compile(rb"\ncontent-length[ \t]*:([^\r]*)", re.IGNORECASE)
@@ -99,9 +99,7 @@ def find_head_end(buffer: bytes | bytearray, searched: int, limits: HeadLimits) 
     # An incomplete head has no bytes of a body, so a fault in it is final. Each byte is checked once.
     fresh = max(searched - 1, 0)
     unfinished = buffer[fresh : limits.max_bytes]
-    lines = _count_lines(unfinished, unfinished[:1] == b"\n")  # a head begins with no LF, so its CR came before
-    if unfinished.count(b"\r", 0, -1) > lines:
-        raise HttpError(ErrorCode.BAD_REQUEST, "a bare CR in the request head; lines end with CR LF")
+    lines = _count_lines(unfinished, unfinished.startswith(b"\n") + unfinished.endswith(b"\r"))
     # This counts in the whole head, but only when a line has ended: at most 101 times, then the head is refused.
     if lines and buffer.count(b"\r\n", start) - 1 > limits.max_fields:
         raise _too_large(f"more than {limits.max_fields} header fields, limit {limits.max_fields}")
@@ -125,16 +123,16 @@ def _skip_blank_lines(buffer: bytes | bytearray) -> int:
     return start
 
 
-def _count_lines(wire: bytes | bytearray, is_cut: bool = False) -> int:
-    """Count the line ends; with `is_cut`, the first LF ends a CR LF that began before.
+def _count_lines(wire: bytes | bytearray, halves: int = 0) -> int:
+    """Count the line ends; `halves` of one are at the ends of `wire`, their other bytes before and after it.
 
-    h11 refuses a bare CR, but allows bare LFs, control characters in values and folded lines.
+    h11 allows bare LFs, control characters in values and folded lines. Here each control character but TAB must be part
+    of a line end.
     """
-    if wire.translate(None, _NOT_CONTROLS):
-        raise HttpError(ErrorCode.BAD_REQUEST, "a control character in the request head")
     lines = wire.count(b"\r\n")
-    if wire.count(b"\n") - is_cut > lines:
-        raise HttpError(ErrorCode.BAD_REQUEST, "a bare LF in the request head; lines end with CR LF")
+    if len(wire.translate(None, _NOT_CONTROLS)) > 2 * lines + halves:
+        message = "a bare CR, bare LF or other control character in the request head; lines end with CR LF"
+        raise HttpError(ErrorCode.BAD_REQUEST, message)
     return lines
 
 

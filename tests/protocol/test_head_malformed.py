@@ -48,6 +48,7 @@ MALFORMED = {
     "bare CR between fields": request(b"X: a\rY: b"),
     "bare CR everywhere": b"GET / HTTP/1.1\rHost: h\r\r",
     "CR CR LF": request(b"X: a\r"),
+    "bare CR, then too many fields": request(b"X: a\rb", *[b"X: y"] * 100),
     "LF first": b"\n" + request(),
     "CR first": b"\r" + request(),
     "three blank lines first": b"\r\n\r\n\r\n" + request(),
