@@ -75,7 +75,6 @@ _ABSOLUTE_FORM = re.compile(r"https?://([^/?]*)(.*)", re.IGNORECASE)
 _HOST = re.compile(r"(?:[A-Za-z0-9._~%!$&'()*+,;=-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,5})?")
 _CONTENT_LENGTH = re.compile(rb"\ncontent-length[ \t]*:([^\r]*)", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_NO_ENCODINGS = (("Accept-Encoding", "identity"),)  # RFC 9110 section 15.5.16
 _NO_REQUEST_LINE = "the request line is not a method, a target and HTTP/1.1, with one space between"
 
 
@@ -175,8 +174,9 @@ def parse_head(head: bytes, limits: HeadLimits) -> Head:
     if "content-length" in headers or "transfer-encoding" in headers:
         body, content_length = _framing(head, headers, version)
         if "content-encoding" in headers and headers["content-encoding"].lower() != "identity":
-            message = "the body must not be compressed; Content-Encoding is not spoken here"
-            raise HttpError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, message, headers=_NO_ENCODINGS)
+            spoken = (("Accept-Encoding", "identity"),)  # RFC 9110 section 15.5.16
+            message = "Content-Encoding is not spoken here; send the body as it is"
+            raise HttpError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, message, headers=spoken)
     expects_continue = False
     if "expect" in headers and version == "1.1":
         if headers["expect"].lower() != "100-continue":

@@ -108,6 +108,10 @@ NOT_SERVED = [
 @pytest.mark.parametrize(("wire", "code"), NOT_SERVED)
 def test_not_served(wire: bytes, code: ErrorCode) -> None:
     assert feed(head_runner(), wire) == (code, Reason.BAD_REQUEST)
+    if code is ErrorCode.UNSUPPORTED_MEDIA_TYPE:
+        with pytest.raises(HttpError) as caught:
+            parse_head(wire, HeadLimits())
+        assert caught.value.headers == (("Accept-Encoding", "identity"),)
 
 
 @pytest.mark.parametrize(

@@ -96,9 +96,6 @@ def test_a_line_break_in_a_header_of_ours_raises(field: tuple[str, str]) -> None
 
 def test_errors() -> None:
     assert error_body(ErrorCode.BAD_ROOM, "no") == b'{"error":{"code":"bad_room","message":"no"}}\n'
-    assert msgspec.json.decode(error_body(ErrorCode.BAD_ROOM, 'no "x"\n')) == {
-        "error": {"code": "bad_room", "message": 'no "x"\n'}
-    }
     refused = HttpError(ErrorCode.METHOD_NOT_ALLOWED, "no", headers=(("Allow", "GET"),))
     head, body, may_go_on = judged(error_response(refused, headers=(("Retry-After", "1"),)))
     assert (head.status_code, may_go_on) == (405, False)

@@ -126,13 +126,6 @@ def test_long_frames_mean_the_same_however_they_are_cut(size: int) -> None:
     assert frame_runner(LONG)([cut[:50], cut[50:]])[0] == ([], size >= LONG_FRAME)
 
 
-def test_a_pong_s_bytes_inside_a_long_frame_are_no_pong() -> None:
-    payload = b"x" * LONG_FRAME + EMPTY_PONG
-    wire = frame(FIN | TEXT, payload, mask=bytes(4))
-    _, rest, assembly, _ = receive(wire[:-6], None, LONG)
-    assert receive(rest + wire[-6:], assembly, LONG)[0][0] != PONG
-
-
 def test_one_message_is_taken_at_a_time_however_long() -> None:
     long, short = frame(FIN | TEXT, b"x" * LONG_FRAME), frame(FIN | TEXT)
     _, rest, assembly, _ = receive(long[:-1], None, LONG)
