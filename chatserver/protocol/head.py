@@ -173,7 +173,7 @@ def parse_head(head: bytes, limits: HeadLimits) -> Head:
     body, content_length = _NOTHING
     if "content-length" in headers or "transfer-encoding" in headers:
         body, content_length = _framing(head, headers, version)
-        if "content-encoding" in headers and headers["content-encoding"].lower() != "identity":
+        if "content-encoding" in headers and headers["content-encoding"].lower() not in ("", "identity"):
             spoken = (("Accept-Encoding", "identity"),)  # RFC 9110 section 15.5.16
             message = "Content-Encoding is not spoken here; send the body as it is"
             raise HttpError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, message, headers=spoken)

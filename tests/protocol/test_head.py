@@ -76,6 +76,7 @@ NONE, LENGTH = (BodyKind.NONE, 0, False), (BodyKind.LENGTH, 5, False)
         (b"1.1", (b"Content-Length: 005",), True, LENGTH),
         (b"1.0", (b"Content-Length: 5",), False, LENGTH),
         (b"1.1", (b"Content-Length: 5", b"Content-Encoding: Identity"), True, LENGTH),
+        (b"1.1", (b"Content-Length: 5", b"Content-Encoding:"), True, LENGTH),
         (b"1.1", (b"Content-Length: 9223372036854775807",), True, (BodyKind.LENGTH, (1 << 63) - 1, False)),
         (b"1.1", (CHUNKED,), True, (BodyKind.CHUNKED, 0, False)),
         (b"1.1", (EXPECT, CHUNKED), True, (BodyKind.CHUNKED, 0, True)),

@@ -38,15 +38,13 @@ def check(wire: bytes, source: str | None) -> None:
     [
         (b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n", "192.0.2.7"),
         (b"PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\n", "255.255.255.255"),
-        (b"PROXY TCP6 2001:db8::7 2001:DB8:0:0:0:0:0:1 56324 443\r\n", "2001:db8::7"),
-        (b"PROXY TCP6 2001:0DB8::0007 ::1 1 2\r\n", "2001:db8::7"),
+        (b"PROXY TCP6 2001:0DB8::0007 2001:DB8:0:0:0:0:0:1 1 2\r\n", "2001:db8::7"),
         (b"PROXY UNKNOWN\r\n", None),
         (b"PROXY UNKNOWN " + b"x" * (MAX_TEXT - 16) + b"\r\n", None),
         (b"PROXY UNKNOWN ffff:f...f:ffff ffff:f...f:ffff 65535 65535\r\n", None),
         (binary(0x21, 0x11, ADDRESSES), "192.0.2.7"),
         (binary(0x21, 0x11, ADDRESSES + b"\x04\x00\x02no"), "192.0.2.7"),  # a TLV
         (binary(0x21, 0x11, ADDRESSES.ljust(MAX_BINARY - 16)), "192.0.2.7"),
-        (binary(0x21, 0x21, bytes.fromhex("20010db8" + "00" * 11 + "07") + bytes(20)), "2001:db8::7"),
         (binary(0x20, 0x00, b""), None),  # LOCAL: a health check of the balancer
         (binary(0x20, 0x11, ADDRESSES), None),
         (binary(0x21, 0x00, b""), None),
@@ -130,8 +128,6 @@ def trusted(address: str) -> bool:
 @pytest.mark.parametrize(
     ("field", "client"),
     [
-        ("192.0.2.7", "192.0.2.7"),
-        ("192.0.2.7, 10.0.0.1", "192.0.2.7"),
         ("192.0.2.7,10.0.0.1,10.0.0.2", "192.0.2.7"),
         ("203.0.113.9, 192.0.2.7, 10.0.0.1", "192.0.2.7"),  # the client's own claim stands further left
         ("10.0.0.9, 192.0.2.7", "192.0.2.7"),

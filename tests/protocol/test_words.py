@@ -31,18 +31,10 @@ def head_message(wire: bytes) -> str:
     return refusal(lambda: parse_head(wire[: find_head_end(wire, 0, HeadLimits())], HeadLimits()))
 
 
-def chunk_message(wire: bytes) -> str:
-    return refusal(ChunkedBody(BodyLimits()).receive, wire)
-
-
 def frame_message(wire: bytes) -> str:
     violation = take_frames(wire, None, FrameLimits())[0][-1]
     assert isinstance(violation, Violation)
     return violation.error.message
-
-
-def json_message(data: str | bytes) -> str:
-    return refusal(decode, data)
 
 
 def body_message(body: bytes, content_type: str = "application/json") -> str:
@@ -59,11 +51,11 @@ def messages() -> Iterator[tuple[str, str]]:
     for wire, _ in NOT_SERVED:
         yield wire.decode("latin-1"), head_message(wire)
     for wire in CHUNKS:
-        yield wire.decode("latin-1"), chunk_message(wire)
+        yield wire.decode("latin-1"), refusal(ChunkedBody(BodyLimits()).receive, wire)
     for name, wire in (BROKEN | BAD_TEXT).items():
         yield name, frame_message(wire)
     for data in NO_MESSAGES:
-        yield repr(data), json_message(data)
+        yield repr(data), refusal(decode, data)
     for body in NO_BODIES:
         yield repr(body), body_message(body)
     yield "bytes", body_message(b"\x89PNG\xff", "application/octet-stream")
