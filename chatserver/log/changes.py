@@ -28,7 +28,7 @@ from chatserver.log.interface import (
     Stored,
 )
 
-#: Rooms of which a writer keeps the end or the id in memory: about 10 MB.
+#: Rooms of which a writer keeps the end or the id in memory: 10 to 15 MB.
 MAX_CACHED_ROOMS = 50_000
 
 Place: TypeAlias = tuple[str, int]  # room, offset
