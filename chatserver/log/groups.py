@@ -248,8 +248,7 @@ class GroupWriter:
     def _end(self) -> None:
         """Answer the remaining drafts, and hand out all answers."""
         left = [*self._committing[self._overdue :], *self._waiting.take(len(self._waiting))]
-        self._committing, self._overdue = (), 0
-        self._waiting_text = 0
+        self._committing = ()
         closed = LogUnavailable("the log was closed before this message was known to be stored")
         for draft, done, _ in left:
             self._unanswered.push(draft.network, (done, closed))

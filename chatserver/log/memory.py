@@ -220,7 +220,7 @@ class MemoryLog:
             if room.reacted is not None:
                 room.reacted.pop(room.first, None)
             room.first += 1
-        if not room.records and name in self._rooms:  # another retention may have emptied it meanwhile
+        if not room.records and name in self._rooms:  # the step before may have emptied it
             room.records, room.reacted = {}, None  # an emptied dict keeps the memory of its largest size
             self._emptied[name] = self._rooms.pop(name)
         return room.first - before

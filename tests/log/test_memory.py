@@ -95,25 +95,6 @@ async def test_an_emptied_room_takes_no_memory_for_what_it_had() -> None:
         assert (await log.head("lobby")).first == 1_001
 
 
-async def test_two_retentions_at_once() -> None:
-    """Each may find a room that the other has emptied meanwhile."""
-    clock = Clock()
-    log = MemoryLog(wall_ms=clock)
-    lost: list[dict[str, int]] = []
-    async with running(log):
-        await write(log, ROOMS)
-        clock.ms += 10
-
-        async def retain() -> None:
-            lost.append(await log.retain(lambda _: (0, 1)))
-
-        async with trio.open_nursery() as nursery:
-            for _ in range(2):
-                nursery.start_soon(retain)
-        assert await log.rooms(10) == []
-        assert {**lost[0], **lost[1]} == {named(number): 2 for number in range(ROOMS)}
-
-
 async def test_keys_that_expire_together_are_not_removed_together() -> None:
     clock = Clock()
     log = MemoryLog(wall_ms=clock)
