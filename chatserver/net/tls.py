@@ -153,6 +153,8 @@ def _explained(error: ssl.SSLError, certificate: str, key: str) -> ConfigError:
     """Find out which file is at fault: OpenSSL's error does not say."""
     if error.reason == "KEY_VALUES_MISMATCH":
         return ConfigError("tls-key", f"{key} is not the key of the certificate in {certificate}")
+    if "_TOO_" in (error.reason or ""):  # too small a key, too weak a digest: the files are whole
+        return ConfigError("tls-cert", f"OpenSSL refuses {certificate}: {error.reason.replace('_', ' ').lower()}")
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(certificate)
     except ssl.SSLError:

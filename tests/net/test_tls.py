@@ -4,6 +4,7 @@ import itertools
 import re
 import ssl
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -175,6 +176,21 @@ def test_an_error_in_the_files_is_one_line_that_names_the_flag(tmp_path: Path) -
     refuses(key, key, "tls-cert", "no certificate in PEM form")
     refuses(cert, cert, "tls-key", "no private key in PEM form")
     refuses(cert, other_key, "tls-key", "is not the key of the certificate")
+
+
+def test_a_certificate_that_openssl_takes_for_too_weak_is_not_taken_for_a_wrong_file(tmp_path: Path) -> None:
+    """An old authority of a company's own has keys of 1,024 bits."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    weak, name, now = rsa.generate_private_key(65_537, 1024), x509.Name([]), datetime.now(UTC)
+    made = x509.CertificateBuilder(name, name, weak.public_key(), 1, now, now).sign(weak, hashes.SHA256())
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    cert, key = tmp_path / "weak.pem", tmp_path / "weak.key"
+    cert.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    key.write_bytes(weak.private_bytes(*form))
+    refuses(cert, key, "tls-cert", r"OpenSSL refuses .*weak\.pem: ee key too small")
 
 
 def test_an_encrypted_key_is_refused_without_a_prompt(tmp_path: Path) -> None:
