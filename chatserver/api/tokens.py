@@ -145,7 +145,7 @@ class Tokens:
     def sweep(self) -> None:
         """Forget the networks that have sent no bad tokens lately."""
         self._failures.sweep(self._clock())
-        self._lines.report(_log.info)
+        self._lines.report()
 
     def _verify(self, token: str, network: str) -> Verified:
         if len(token) > MAX_TOKEN_CHARS:

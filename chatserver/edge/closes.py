@@ -46,4 +46,4 @@ class CloseStats:
 
     def report(self) -> None:
         """Log how many lines were left out."""
-        self._lines.report(_log.info)
+        self._lines.report()

@@ -130,17 +130,18 @@ class Limiter:
 
     def __init__(self, *, per_second: int = LINES_PER_SECOND) -> None:
         self._per_second = per_second
-        self._asked: dict[tuple[str, str], int] = {}
+        self._asked: dict[tuple[str, str], tuple[int, Callable[..., object]]] = {}
 
     def write(self, write: Callable[..., object], event: str, *, reason: str, **fields: object) -> None:
         """Call `write(event, reason=…, …)`, a logger's method, if this second's share allows."""
-        self._asked[event, reason] = asked = self._asked.get((event, reason), 0) + 1
-        if asked <= self._per_second:
+        asked, _ = self._asked.get((event, reason), (0, write))
+        self._asked[event, reason] = (asked + 1, write)
+        if asked < self._per_second:
             write(event, reason=reason, **fields)
 
-    def report(self, write: Callable[..., object]) -> None:
-        """Called each second: write how many lines were left out, and start counting anew."""
-        for (event, reason), asked in self._asked.items():
+    def report(self) -> None:
+        """Called each second: write how many lines were left out, at their level, and start counting anew."""
+        for (event, reason), (asked, write) in self._asked.items():
             if asked > self._per_second:
                 write(event, reason=reason, left_out=asked - self._per_second)
         self._asked.clear()

@@ -107,10 +107,17 @@ def test_a_traceback_is_one_line_of_json_and_many_pretty_ones(log_format: LogFor
 
 
 def test_quiet_leaves_warnings_and_errors() -> None:
+    """Also the count of those left out: a full disk refused thousands of messages, and the log had a few lines."""
+    limiter, log = logs.Limiter(per_second=1), structlog.get_logger()
     with capture(quiet=True) as lines:
-        structlog.get_logger().info("no")
-        structlog.get_logger().warning("yes")
-    assert [json.loads(line)["event"] for line in lines] == ["yes"]
+        for write, event in ((log.info, "no"), (log.warning, "yes")):
+            for _ in range(3):
+                limiter.write(write, event, reason="why")
+        limiter.report()
+    assert [(json.loads(line)["event"], json.loads(line).get("left_out")) for line in lines] == [
+        ("yes", None),
+        ("yes", 2),
+    ]
 
 
 def test_library_warnings_go_the_same_way() -> None:
@@ -210,8 +217,8 @@ def test_lines_per_second_are_limited_and_the_others_counted() -> None:
         limiter.write(write, "closed", reason="head-deadline")
     assert [line.get("peer") for line in written] == [0, 1, None, None], "each reason has its own share"
     written.clear()
-    limiter.report(write)
-    limiter.report(write)
+    limiter.report()
+    limiter.report()
     assert written == [{"event": "closed", "reason": "flood", "left_out": 998}]
     limiter.write(write, "closed", reason="flood", peer=5)
     assert written[1:] == [{"event": "closed", "reason": "flood", "peer": 5}]
