@@ -29,7 +29,7 @@ def failing(error: Exception) -> Callable[..., Any]:
 
 async def in_one_second(server: Serving, ask_once: Callable[[int], Any], event: str) -> set[tuple[str, str]]:
     """Ask `TIMES` times; LINES_PER_SECOND lines must be logged. Returns their reasons and details."""
-    server.server.parts.connections.lines.report = lambda write: None  # type: ignore[method-assign]
+    server.server.parts.connections.lines.report = lambda: None  # type: ignore[method-assign]
     for number in range(TIMES):
         await ask_once(number)
     lines = [line for line in server.logs if line["event"] == event]
