@@ -73,10 +73,8 @@ def origin(text: str) -> str:
     found = _ORIGIN.fullmatch(text.lower())
     if found is None:
         raise ValueError(f"{text!r} is not an origin: scheme://host or scheme://host:port, and nothing behind it")
-    scheme, host, port = found.groups()
-    if port is None or _port(port) == DEFAULT_PORTS.get(scheme):
-        return f"{scheme}://{host}"
-    return f"{scheme}://{host}:{_port(port)}"
+    scheme, host, port = found[1], found[2], found[3] and _port(found[3])
+    return f"{scheme}://{host}" if port in (None, DEFAULT_PORTS.get(scheme)) else f"{scheme}://{host}:{port}"
 
 
 def host(text: str) -> str:

@@ -19,7 +19,7 @@ from chatserver.workers import supervisor
 from chatserver.workers.child import COLLECT_PATIENCE, END_PATIENCE, MAX_SILENT_CHECKS, MAX_STARTING_CHECKS
 from chatserver.workers.link import Ready
 from chatserver.workers.shared_log import SharedLog, shared_log
-from chatserver.workers.supervisor import MAX_RESTART_PAUSE, MAX_STARTING, RESTART_PAUSE, STABLE_AFTER, Place
+from chatserver.workers.supervisor import MAX_RESTART_PAUSE, MAX_STARTING, RESTART_PAUSE, STABLE_AFTER
 from tests.workers.puppets import KILLED, Puppet, hang_up, stage, supervised
 
 pytestmark = pytest.mark.jumping_clock
@@ -161,12 +161,6 @@ async def test_repeated_early_deaths_delay_the_restart_more_and_more(tmp_path: P
         assert on_stage.events("worker_died")[-1]["again_in"] == RESTART_PAUSE
         assert [puppet.number for puppet in on_stage.started] == [1, *[2] * 10]
         assert first.returncode is None
-
-
-def test_a_worker_with_early_deaths_for_hours_is_still_restarted() -> None:
-    """The exponent of the pause must not overflow at the 1,024th early death."""
-    place = Place(0)
-    assert [place.pause_after(0.0) for _ in range(1_100)][-1] == MAX_RESTART_PAUSE
 
 
 async def test_a_process_that_cannot_be_made_is_tried_again(tmp_path: Path) -> None:
