@@ -58,6 +58,7 @@ class WriteLimits:
         self.users: KeyedBuckets[int] = KeyedBuckets(rate, burst=burst)
         self.networks: KeyedBuckets[str] = KeyedBuckets(rate * NETWORK_SHARE, burst=burst * NETWORK_SHARE)
         markers = rate * MARKERS_SHARE
+        # Of networks: moves of read markers, and sign-outs of guests, whatever the rate of publishing.
         self.markers: KeyedBuckets[str] = KeyedBuckets(markers, burst=max(markers * MARKERS_BURST, 1.0))
         self.sign_outs: KeyedBuckets[str] = KeyedBuckets(SIGN_OUT_RATE, burst=SIGN_OUT_BURST)
         self.note: Callable[[Principal], None] | None = None
@@ -71,14 +72,6 @@ class WriteLimits:
         if self.note is not None and not wait:
             self.note(principal)
         return wait
-
-    def take_marker(self, principal: Principal) -> float:
-        """The same for one move of a read marker, which only the network's rate limits."""
-        return self.markers.take(principal.network, trio.current_time())
-
-    def take_sign_out(self, principal: Principal) -> float:
-        """The same for the sign-out of a guest; this rate does not depend on the publish rate."""
-        return self.sign_outs.take(principal.network, trio.current_time())
 
     def sweep(self) -> None:
         """Forget the users and networks whose bucket is full."""
@@ -143,14 +136,16 @@ class Services:
 
     def count_marker(self, principal: Principal, id_: MessageId = None) -> None:
         """Count a move of a read marker against the rate of its network. Raises MessageError (429)."""
-        wait = self.write_limits.take_marker(principal)
+        wait = self.write_limits.markers.take(principal.network, trio.current_time())
         if wait:
             raise _rate_limited(wait, id_, "read markers from this network")
 
     def count_sign_out(self, principal: Principal) -> None:
         """Count a sign-out like a record, and that of a guest also against its network's rate. Raises MessageError."""
         self.count_record(principal)
-        wait = self.write_limits.take_sign_out(principal) if principal.is_guest else 0.0
+        if not principal.is_guest:
+            return
+        wait = self.write_limits.sign_outs.take(principal.network, trio.current_time())
         if wait:
             raise _rate_limited(wait, None, "sign-outs from this network")
 
