@@ -345,13 +345,13 @@ class Server:
         if self.plant.one_waits and peer.is_established:
             self._unlucky = self._unlucky or peer  # for ever
         delay = self.plant.one_waits if peer is self._unlucky else self.plant.delay
-        return delay + (self.plant.slow_when_attacked if self.attackers else self.plant.slow_afterwards)
+        return delay if self.attackers else delay + self.plant.slow_afterwards
 
     def _is_well_attacked(self) -> bool:
         return self.attacked_at is not None and time.monotonic() - self.attacked_at > _WELL_INTO_THE_ATTACK
 
     def _tell(self, author: Peer, message: dict[str, object], *, silent: bool) -> None:
-        if author in self.peers and not (self.attackers and self.plant.acknowledges_nothing):
+        if author in self.peers:
             self._write(author, json_frame({"type": "ack", "id": message["id"], "room": author.room}))
         if not silent:
             alone = author if self.plant.deaf_every and self.published % self.plant.deaf_every == 0 else None

@@ -73,10 +73,8 @@ class Plant:
     fails_one: bool = False  # answer one message of an established member with an error, a moment later
 
     # while an attacker is connected
-    acknowledges_nothing: bool = False  # ... and tell messages to the members as ever
     tells_everybody: bool = False  # tell each message to the members of all rooms
     no_newcomers: bool = False  # serve established clients and attackers, close on all others that connect
-    slow_when_attacked: float = 0.0  # be so late
 
     slow_afterwards: float = 0.0  # when the last attacker has gone, be so late
 

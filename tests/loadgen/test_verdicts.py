@@ -49,17 +49,6 @@ def test_v10_and_v12_one_failure_is_one_beside_what_was_asked_for() -> None:
     assert ended.figure("success_percent") < 100
 
 
-def test_v10_without_the_bar_only_what_was_asked_for_is_judged() -> None:
-    ended = attacked(
-        partial(planted_process, Plant(no_newcomers=True)), "idle-connect",
-        "--no-bar", "--fail-if", "newcomers_came<1",
-        good=lambda ended: bool(ended.report.figures["newcomers_failed"]),
-    )  # fmt: skip
-    assert ended.code == 0 or ended.is_sound, ended
-    assert ended.figure("newcomers_failed") > 0
-    assert not ended.blames("newcomers_failed")
-
-
 def test_v8_one_victim_of_twenty_waits_and_answers_are_late_afterwards() -> None:
     """At 1.5 s each of its operations is late and none fails; in the 99th percentile of all it would be seen late."""
     plant = Plant(one_waits=1.5, slow_afterwards=1.5)
@@ -157,23 +146,7 @@ def test_v1_a_page_that_is_not_there_is_told_before_it_is_attacked() -> None:
     assert set(ended.report.figures.values()) == {None}, "a program that reads the report learns why there is nothing"
 
 
-def test_v1_a_load_that_nothing_answers_to_measures_nothing() -> None:
-    """A wrong path or a missing password is no slow server: each request was answered at once."""
-    with serving("static") as (url, _):
-        ended = loadgen("run", url, "--request", "GET /none", "--clients", "3", "--rate", "20", "--duration", "1")
-    assert ended.outcome is Outcome.INVALID
-    assert "no request for /none was served: answered 404: " in ended.reasons
-
-
-# V5 and V6: an attack that did not take place, or a weaker one
-
-
-def test_v5_an_attack_that_met_nothing() -> None:
-    static = partial(serving, "static")
-    ended = attacked(static, "slow-body", "--victim", "GET /", good=lambda ended: "answered 405" in ended.reasons)
-    assert ended.code == 3, ended
-    assert ended.outcome is Outcome.NOT_EXERCISED
-    assert "answered 405" in ended.reasons
+# V6: a weaker attack
 
 
 def test_v6_an_attack_that_was_complete_only_at_its_end() -> None:
@@ -322,14 +295,6 @@ def test_v4_a_sound_chat_is_held_and_an_attack_that_is_too_short_for_neighbours_
 
 
 # What is answered is not what was asked for
-
-
-@pytest.mark.usefixtures("lateness_is_no_fault")
-def test_messages_that_are_never_acknowledged_are_no_success() -> None:
-    """They come back to their sender as ever."""
-    plant = Plant(acknowledges_nothing=True)
-    blamed = ("attack_failed", "newcomers_failed")
-    falls_short(plant, "idle-connect", "--victim", "ws", blamed=blamed, timeout=1.0, duration=1.5)
 
 
 def test_a_server_that_reads_its_log_slowly_has_the_time_to_do_it(monkeypatch: pytest.MonkeyPatch) -> None:

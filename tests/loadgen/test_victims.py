@@ -4,12 +4,10 @@ from collections import Counter
 from contextlib import nullcontext
 
 import pytest
-import trio
 
 from loadgen.answers import NO_TURN, UNANSWERED
-from loadgen.messages import Reread
 from loadgen.operations import Operations
-from loadgen.protocols import ESTABLISHED, MIXES, WHAT, chat_v1
+from loadgen.protocols import ESTABLISHED, MIXES, WHAT
 from loadgen.protocols.chat_v1 import PollVictim, StreamVictim, WebSocketVictim
 from loadgen.protocols.http import GetVictim
 from loadgen.protocols.ws_echo import EchoVictim
@@ -20,7 +18,6 @@ from loadgen.victims.probe import Context, Schedule
 from loadgen.victims.victim import OperationFailedError, Victim
 from tests.loadgen.planted import Plant
 from tests.loadgen.plays import attacked
-from tests.loadgen.stage import PATIENCE, listening
 
 EVERY_CHATTER = dict.fromkeys(MIXES["chat"], 2)
 
@@ -109,15 +106,3 @@ def test_what_waited_for_slow_answers_is_late_and_did_not_fail(
     assert [result.failed for result in results] == [reasons]
     assert (operations.failed("attack"), operations.success_percent("attack")) == (failed, 0.0)
     assert (operations.latency("attack").at(1) or 0) >= 4.99, "all of them count with the whole timeout"
-
-
-async def test_a_history_that_is_never_answered_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each of a hundred rooms had its time, eight at once, and the run was invalid meanwhile."""
-    monkeypatch.setattr(chat_v1, "REREAD_SECONDS", 0.2)
-    async with listening() as server:
-        context = Context(find(server.url), "run")
-        victims = [PollVictim(context, index, Schedule(0.0, 1.0)) for index in range(2)]
-        for victim in victims:
-            victim.acknowledge(0)
-        with trio.fail_after(PATIENCE / 2):
-            assert await chat_v1.reread(context, victims) == Reread(asked=0, lost=0, unreadable=UNANSWERED)

@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from loadgen import target
+from loadgen.answers import UNANSWERED
 from loadgen.experiment import Probes
 from loadgen.messages import Reread, Role
 from loadgen.protocols import chat_v1
@@ -97,15 +98,23 @@ def _page(*numbers: int, recovered: bool = True) -> str:
         # others may keep no history, but a victim that polls has read this one
         (WebSocketVictim, _answer(404), Reread(asked=0, lost=0, unreadable="answered 404")),
         (PollVictim, _answer(404), Reread(asked=2, lost=2)),
+        # each of a hundred rooms had its time, eight at once, and the run was invalid meanwhile
+        (WebSocketVictim, None, Reread(asked=0, lost=0, unreadable=UNANSWERED)),
     ],
 )
-async def test_what_an_answer_says_of_acknowledged_messages(kind: type[Victim], answer: bytes, found: Reread) -> None:
+async def test_what_an_answer_says_of_acknowledged_messages(
+    kind: type[Victim], answer: bytes | None, found: Reread, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def serve(stream: trio.SocketStream) -> None:
+        if answer is None:
+            await trio.sleep_forever()
         while await stream.receive_some():
             await stream.send_all(answer)
             if not answer or b"close" in answer:
                 return
 
+    if answer is None:
+        monkeypatch.setattr(chat_v1, "REREAD_SECONDS", 0.2)
     async with answering(serve) as port:
         context = Context(target.find(f"http://127.0.0.1:{port}"), "run")
         victim = kind(context, 0, Schedule(0.0, 1.0))
