@@ -16,7 +16,7 @@ import trio
 from loadgen import wire
 from loadgen.answers import NOT_SERVED, TURNED_AWAY, UNANSWERED
 from loadgen.client import Needs
-from loadgen.line import Line, describe
+from loadgen.line import Line
 from loadgen.messages import Reread
 from loadgen.personas._websocket import Envelope
 from loadgen.protocols.http import HttpPeer
@@ -232,7 +232,7 @@ async def reread(context: Context, victims: Sequence[Victim]) -> Reread:
             except BaseException as error:  # noqa: BLE001  `failure_in` raises everything but a failed connection
                 failure = failure_in(error)
                 if isinstance(failure, trio.TooSlowError | OSError) or str(failure) in excused:
-                    unreadable = describe(failure)
+                    unreadable = context.reason_of(failure)
                     return
                 kept, complete = set(), True  # a history that cannot be read is none
         oldest = 0 if complete else min(kept, default=0)  # no retention explains a room without its latest message

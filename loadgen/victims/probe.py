@@ -17,9 +17,9 @@ import trio
 
 from loadgen.answers import UNANSWERED
 from loadgen.latency import BEFORE, Lag, Recent
-from loadgen.line import Line, dial
+from loadgen.line import Line, describe, dial
 from loadgen.messages import PhaseResult
-from loadgen.sockets import unread_seconds
+from loadgen.sockets import is_own_fault, unread_seconds
 from loadgen.target import PER_SOURCE, USUAL, Endpoint, Target
 from loadgen.timers import NEVER, Alarms, WakeUp, now
 
@@ -130,6 +130,7 @@ class Context:
         self.connected = 0  # victims
         self.failures = 0
         self.last_failure = ""
+        self.own_faults: Counter[str] = Counter()  # what this machine, not the target, refused
         self._least_page: int | None = None  # bytes of the smallest page before the first phase
 
     def fault_in_page(self, size: int) -> str:
@@ -148,6 +149,13 @@ class Context:
     def source(self, index: int) -> str | None:
         """Return a victim's own address: healthy users do not share one greedy address."""
         return self.target.source(_FIRST_SOURCE_INDEX + index * PER_SOURCE)
+
+    def reason_of(self, failure: BaseException) -> str:
+        """Word a failure; if a limit of this machine was the cause, no server is to blame, and the run is invalid."""
+        reason = describe(failure)
+        if isinstance(failure, OSError) and is_own_fault(failure):
+            self.own_faults[reason] += 1
+        return reason
 
     def dial(self, index: int) -> AbstractAsyncContextManager[Line]:
         def watch(sock: trio.socket.SocketType) -> None:

@@ -73,7 +73,7 @@ class ProbeRunner:
     def _expected(self) -> Counter[tuple[str, str]]:
         """Count the operations that the schedules have, by phase and kind."""
         expected: Counter[tuple[str, str]] = Counter()
-        ends = [begin for begin, _ in self._context.recorder.phases[1:]] + [min(self._stopped_at, now())]
+        ends = [begin for begin, _ in self._context.recorder.phases[1:]] + [now()]
         for (begin, phase), end in zip(self._context.recorder.phases, ends, strict=True):
             for probe in self._probes:
                 expected[phase, probe.kind] += probe.schedule.count_between(begin, min(end, self._stopped_at))
@@ -94,4 +94,5 @@ class ProbeRunner:
             phases=self._context.recorder.results(self._expected()),
             reread=self._reread,
             lags=[("victims", phase, late) for phase, late in self._context.clock.lag.phases.items()],
+            own_faults=dict(self._context.own_faults),
         )

@@ -16,7 +16,7 @@ import trio
 
 from loadgen.answers import CLOSED, NO_TURN, UNANSWERED
 from loadgen.client import Needs
-from loadgen.line import FAILURES, GarbledError, Line, describe
+from loadgen.line import FAILURES, GarbledError, Line
 from loadgen.stopping import first
 from loadgen.timers import now
 from loadgen.victims.probe import Context, Probe, Schedule
@@ -65,7 +65,7 @@ class Victim(Probe):
                     await self.live()
                 except BaseException as error:  # noqa: BLE001  `failure_in` raises everything but a failed connection
                     failure = failure_in(error)
-                reason = describe(failure) if failure else CLOSED
+                reason = self.context.reason_of(failure) if failure else CLOSED
                 self._locked_out = self.context.last_failure = reason
                 self.context.failures += 1
                 sent = self.pending.keys() - set(self._unsent)  # unsent ones may go out on the next connection
@@ -230,7 +230,8 @@ class Newcomers(Probe):
                 async with self.context.dial(index) as line:
                     await self._operation(self.context, line, number, partial(self.book, number))
         except BaseException as error:  # noqa: BLE001  `failure_in` raises everything but a failed connection
-            self.book(number, describe(failure_in(error)))  # no effect after success: a failed close does not count
+            # no effect after success: a failed close does not count
+            self.book(number, self.context.reason_of(failure_in(error)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,10 +4,12 @@ from collections import Counter
 from contextlib import nullcontext
 
 import pytest
+import trio
 
 from loadgen.answers import NO_TURN, UNANSWERED
+from loadgen.messages import Role
 from loadgen.operations import Operations
-from loadgen.protocols import ESTABLISHED, MIXES, WHAT
+from loadgen.protocols import ESTABLISHED, MIXES, WHAT, http
 from loadgen.protocols.chat_v1 import PollVictim, StreamVictim, WebSocketVictim
 from loadgen.protocols.http import GetVictim
 from loadgen.protocols.ws_echo import EchoVictim
@@ -15,9 +17,11 @@ from loadgen.report import Report
 from loadgen.target import find
 from loadgen.timers import now
 from loadgen.victims.probe import Context, Schedule
-from loadgen.victims.victim import OperationFailedError, Victim
+from loadgen.victims.runner import ProbeRunner
+from loadgen.victims.victim import Newcomers, OperationFailedError, Victim
 from tests.loadgen.planted import Plant
 from tests.loadgen.plays import attacked
+from tests.loadgen.stage import PATIENCE, until
 
 EVERY_CHATTER = dict.fromkeys(MIXES["chat"], 2)
 
@@ -106,3 +110,20 @@ def test_what_waited_for_slow_answers_is_late_and_did_not_fail(
     assert [result.failed for result in results] == [reasons]
     assert (operations.failed("attack"), operations.success_percent("attack")) == (failed, 0.0)
     assert (operations.latency("attack").at(1) or 0) >= 4.99, "all of them count with the whole timeout"
+
+
+async def test_a_limit_of_this_machine_is_no_failure_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without descriptors or ports no victim could connect, and the server fell short for it."""
+
+    def none_left(*_: object, **__: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("loadgen.victims.probe.dial", none_left)
+    runner = ProbeRunner(Role(target=find("http://127.0.0.1:1"), seed=1, connect_rate=0.0))
+    context, later = runner._context, Schedule(now() + 3600, 1.0)
+    await Newcomers(context, http.PROTOCOL.newcomer, later, 0)._come(0, now() + PATIENCE)
+    assert runner.result().own_faults == {"too many open files": 1}
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(GetVictim(context, 0, later).run)
+        await until(lambda: runner.result().own_faults == {"too many open files": 2})
+        nursery.cancel_scope.cancel()
