@@ -57,7 +57,7 @@ class Server:
         self._hoard: list[bytearray] = []
         self._hoard_of_files: list[socket.socket] = []
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        self._listener = socket.create_server((self.host, 0), family=family, backlog=self.plant.backlog)
+        self._listener = socket.create_server((self.host, 0), family=family, backlog=4096)
         self._listener.setblocking(False)
         self.port: int = self._listener.getsockname()[1]
         self.url = f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
@@ -111,8 +111,6 @@ class Server:
             self._count(peer, 1)
             self.accepted_from.add(peer.address)
             is_attacker = is_crowd(peer.address)
-            if is_attacker and self.plant.accepts_every:
-                time.sleep(self.plant.accepts_every)
             if 0 < self.plant.per_address < self._by_address[peer.address]:
                 self._forget(peer)
                 continue

@@ -269,6 +269,11 @@ def decided(found: Measured, change: Callable[[Measured], None], outcome: Outcom
             Outcome.FELL_SHORT,
             "refused is 1",
         ),
+        (
+            lambda found: total(found, groups=[group("chat", "crowd", ended={"closed": 1})]),
+            Outcome.FELL_SHORT,
+            "ended is 1",
+        ),
     ],
 )
 def test_a_fact_decides_about_a_load(change: Callable[[Measured], None], outcome: Outcome, reason: str) -> None:

@@ -18,10 +18,8 @@ import trio
 
 from loadgen import preflight, target
 from loadgen.preflight import InvalidRunError
-from loadgen.target import PER_SOURCE, SHARED_INDEX, Target, TargetDownError, TargetRefusedError, UsageError
-from loadgen.victims.probe import Context
+from loadgen.target import PER_SOURCE, Target, TargetDownError, TargetRefusedError, UsageError
 from tests.loadgen.planted import Plant, planted
-from tests.loadgen.plants import is_crowd
 from tests.loadgen.stage import PATIENCE, Server, listening
 
 
@@ -139,15 +137,6 @@ def test_preflight_counts_ports_where_sources_cannot_be_spread(monkeypatch: pyte
     preflight.check(_target("127.0.0.1", 80), 200_000)
     with pytest.raises(InvalidRunError, match="ip_local_port_range"):
         preflight.check(_target("::1", 80), 200_000)
-
-
-def test_planted_servers_can_tell_a_crowd_by_its_addresses() -> None:
-    where = _target("127.0.0.1", 80)
-    victims = Context(where, "run")
-    crowd = [where.source(index) or "" for index in (0, 1_000, 99_999)]
-    others = [victims.source(0) or "", victims.source(500) or "", where.source(SHARED_INDEX) or "", "127.0.0.1", "::1"]
-    assert all(map(is_crowd, crowd))
-    assert not any(map(is_crowd, others))
 
 
 def test_a_target_that_is_on_its_way_up_is_waited_for() -> None:
