@@ -158,6 +158,11 @@ LATE = "p99_over_bar_ms is "
             Outcome.FELL_SHORT,
             "newcomers_failed is 1 (newcomers_failed>0)",
         ),
+        (
+            more(operations("baseline", "ws", 1, 5000, failed=1)),
+            Outcome.FELL_SHORT,
+            "baseline_failed is 1 (baseline_failed>0)",
+        ),
         (more(operations("attack", "ws", 90)), Outcome.FELL_SHORT, LATE),
         (
             lambda found: total(found, reread=Reread(asked=0, lost=0, unreadable=UNANSWERED)),

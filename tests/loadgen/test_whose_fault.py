@@ -1,18 +1,16 @@
-"""Verdicts beside a floor that was late, a generator that stood still and a baseline with failures."""
+"""Verdicts beside a floor that was late and a generator that stood still."""
 
 from __future__ import annotations
 
 from functools import partial
 from unittest.mock import patch
 
-import pytest
-
 from loadgen import scorecard
 from loadgen.measured import Floor
 from loadgen.report import Outcome
-from tests.loadgen.commandline import Ended, attack, stand_still, with_short_cycles
-from tests.loadgen.judging import IMPATIENT, falls_short
-from tests.loadgen.planted import Plant, planted_process
+from tests.loadgen.commandline import Ended, attack, stand_still
+from tests.loadgen.judging import IMPATIENT
+from tests.loadgen.planted import planted_process
 
 # V7: the floor
 
@@ -53,30 +51,3 @@ def test_v9_a_generator_that_stood_still_is_invalid() -> None:
     assert ended.outcome is Outcome.INVALID
     assert "the generator itself stood still for " in ended.reasons
     assert "the generator itself was" in ended.reasons
-
-
-def test_v9_honest_clients_whose_own_process_stood_still_are_nobodys_victims(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server ends who answers no pings; it would have done so here as well, but that was not seen."""
-    monkeypatch.setattr("loadgen.findings._CROWD_STOOD_STILL", 0.5)
-    with planted_process(Plant(close_members_after=0.8)) as (url, _), with_short_cycles(1.0):
-        ended = attack(
-            url, "idle-connect", "--victim", "poll",
-            neighbours=1, newcomers=0, clients=5, beside=partial(stand_still, "crowd"),
-        )  # fmt: skip
-    assert ended.figure("collateral") > 0
-    assert ended.outcome is Outcome.INVALID, ended
-    assert "honest slow clients were hurt, but their own process was 1." in ended.reasons
-    assert not ended.blames("collateral")
-
-
-# V15: the baseline
-
-
-@pytest.mark.usefixtures("lateness_is_no_fault")
-def test_v15_a_server_that_fails_before_the_attack_is_told() -> None:
-    plant, blamed = Plant(drop_every=7), ("baseline_failed", "attack_failed")
-    ended = falls_short(plant, "idle-connect", "--victim", "ws", blamed=blamed, timeout=IMPATIENT)
-    lost = sum(sum(row.failed.values()) for row in ended.report.phases)
-    operations = lost + sum(row.succeeded for row in ended.report.phases)
-    assert lost >= operations // 7 - 2
-    assert operations > 2 * lost, "one that waits for ever holds up none of those behind it"
