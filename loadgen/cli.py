@@ -137,7 +137,7 @@ app.command(diff)
 
 @app.command(name="list")
 def list_() -> int:
-    """List the personas and the attacks, each with what it does."""
+    """List the personas and the attacks, each with the protocol that it needs and what it does."""
     known = registry().values()
     width = max(len(persona.name) for persona in known)
     groups = (
@@ -154,7 +154,7 @@ def list_() -> int:
     for title, personas in groups:
         print(f"{title}:")
         for persona in personas:
-            print(f"  {persona.name:<{width}}  {summary(persona)}")
+            print(f"  {persona.name:<{width}}  {persona.needs.value:<9}  {summary(persona)}")
     return 0
 
 

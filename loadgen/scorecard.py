@@ -327,7 +327,7 @@ def scorecard(
     Args:
         kind: Only these attacks, comma-separated; all-slow, all-greedy and all-malformed are groups of them. By
             default all that can be played.
-        clients: Most attackers of one kind; some kinds use fewer, see `loadgen list`.
+        clients: Most attackers of one kind; some kinds use fewer, see docs/personas.md.
         duration: Seconds of each attack.
         baseline: Seconds to measure before each attack.
         recovery: Seconds to measure after each.

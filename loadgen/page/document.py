@@ -112,7 +112,7 @@ def _body(
     if tiles:
         yield node("dl", *(_tile(report, name) for name in tiles), class_="tiles")
     for section in sections.tables(report):
-        yield _heading(level, section.title)
+        yield node(f"h{level}", section.title)
         yield _table(section, links=links)
     if drawn and (plots := charts.over_time(report, ident)):
         yield node(f"h{level}", "What happened")
@@ -121,7 +121,7 @@ def _body(
     if measured:
         yield node(f"h{level}", "In numbers")
     for section in measured:
-        yield _heading(level + 1, section.title)
+        yield node(f"h{level + 1}", section.title)
         yield _table(section)
     if report.figures:
         yield node(f"h{level}", "Figures")
@@ -130,10 +130,6 @@ def _body(
     missing = [name for name, value in report.figures.items() if value is None]
     if missing:
         yield node("p", f"Not measured: {', '.join(missing)}.", class_="soft")
-
-
-def _heading(level: int, words: str) -> Element:
-    return node(f"h{level}", words[:1].upper() + words[1:])
 
 
 def _tile(report: Report, name: str) -> Element:

@@ -1,8 +1,8 @@
-"""The marks of the results, and the names of the limits."""
+"""The marks of the results."""
 
 import pytest
 
-from loadgen.fingerprint.found import Failed, Finding, Found, NoneSeen, NotApplicable, Unit
+from loadgen.fingerprint.found import Failed, Finding, Found, NoneSeen, NotApplicable
 from loadgen.fingerprint.practice import Limit, Mark, mark
 from loadgen.fingerprint.probes import LIMITS
 
@@ -48,10 +48,3 @@ MEANWHILE = LIMITS["answers_meanwhile_percent"]
 )
 def test_marks(limit: Limit, finding: Finding, expected: Mark) -> None:
     assert mark(limit, finding) is expected
-
-
-def test_units_are_in_the_names() -> None:
-    endings = {Unit.SECONDS: "_s", Unit.BYTES: "_bytes", Unit.PERCENT: "_percent", Unit.RATE: "_bps"}
-    for limit in LIMITS.values():
-        if limit.unit in endings:
-            assert limit.figure.endswith(endings[limit.unit])

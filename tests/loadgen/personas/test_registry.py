@@ -29,10 +29,6 @@ def test_every_persona_says_what_it_is(cls: type[Client]) -> None:
     assert cls.__dictoffset__ == 0, "18,000 clients would each have a dictionary"
 
 
-def test_the_registry_is_in_alphabetical_order() -> None:
-    assert list(registry()) == sorted(registry())
-
-
 async def test_the_example_of_the_page_is_a_persona(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Dropped into a folder of personas, it is one; and it does what its page says."""
     [text] = re.findall(r"^```python persona\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
