@@ -114,6 +114,6 @@ def test_a_request_has_all_that_was_said_of_it(tmp_path: Path) -> None:
         subprotocol="chat.v1",
     )
     found = asked.endpoint()
-    assert (found.method, found.path, found.body) == ("POST", "/api?x=1", b"{}")
+    assert (found.method, found.request_path, found.body) == ("POST", "/api?x=1", b"{}")
     assert found.fields == ("Authorization: Bearer t", "Cookie: a=1", "X-B: 2")
     assert found.upgrade_fields[-1] == "Sec-WebSocket-Protocol: chat.v1"
