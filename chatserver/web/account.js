@@ -11,9 +11,10 @@ export class Account {
   #token = byId('account-token');
   #problem = byId('account-problem');
 
-  constructor(client, changed) {
+  constructor(client, { changed, signedOut }) {
     this.client = client;
     this.changed = changed;
+    this.signedOut = signedOut;
     client.addEventListener('identity', () => this.#show());
     client.addEventListener('refused', ({ detail }) => {
       if (detail.error.code === 'unauthenticated') this.#open(`#${detail.room} is for those who have signed in.`);
@@ -56,23 +57,26 @@ export class Account {
     const token = this.#token.value.trim();
     const name = this.#name.value.trim();
     const { isGuest } = this.client.identity;
-    if (token || (name && isGuest)) this.#change(() => this.client.api.signIn(token ? { token } : { name }));
+    if (token || (name && isGuest)) this.#try(() => this.#signIn(token ? { token } : { name }));
     else this.#problem.textContent = isGuest ? 'A name has at least one letter.' : 'To be somebody else, sign out or paste a token.';
   }
 
   async #signOut() {
     const loss = 'A guest comes back as somebody else, who cannot change what this one has written.';
     const why = this.client.identity.isGuest ? loss : 'It ends your sign-in on all devices.';
-    if (await isConfirmed(`Sign out? ${why}`, 'Sign out')) this.#change(() => this.client.api.signOut());
+    if (await isConfirmed(`Sign out? ${why}`, 'Sign out')) this.#try(() => this.client.api.signOut().then(this.signedOut));
   }
 
-  async #change(request) {
+  async #signIn(as) {
+    this.client.identity.signsIn(await this.client.api.signIn(as));
+    this.#dialog.close();
+    this.changed();
+    this.client.reconnect(); // a connection keeps the user with whom it began
+  }
+
+  async #try(change) {
     try {
-      const answer = await request();
-      if (answer?.user) this.client.identity.signsIn(answer);
-      this.#dialog.close();
-      this.changed();
-      this.client.reconnect(); // a connection keeps the user with whom it began
+      await change();
     } catch (error) {
       this.#problem.textContent = error.message;
     }

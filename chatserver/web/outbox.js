@@ -114,6 +114,7 @@ export class Outbox {
   /** Nothing is sent any more. */
   close() {
     this.#isClosed = true;
+    this.#all = [];
     for (const { reject } of this.#promises.values()) reject(closed());
     this.#promises.clear();
   }

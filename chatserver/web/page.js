@@ -39,7 +39,7 @@ new ConnectionLine(client);
 const messages = new MessagesView(client);
 const rooms = new RoomsView(client, browser);
 new PeopleView(client, showToast);
-new Account(client, closePanels);
+new Account(client, { changed: closePanels, signedOut: startAnew });
 new Notifier(client, browser);
 new Switcher(client, rooms);
 const composer = new Composer(client, {
@@ -205,8 +205,17 @@ byId('banner-close').addEventListener('click', () => (hideBanner(), hasFingers()
 // A page that the browser keeps may be shown again
 addEventListener('pagehide', ({ persisted }) => persisted || client.outbox.leaveBehind());
 
+/** After a sign-out: nothing that the user saw or wrote stays in this browser. */
+function startAnew() {
+  client.close();
+  tab.clear();
+  browser.clear();
+  location.reload();
+}
+
 // Changes by other tabs
-addEventListener('storage', ({ key }) => {
+addEventListener('storage', ({ key, newValue }) => {
+  if (key === ME_KEY && newValue === null) return startAnew();
   if (key === READ_KEY) client.readElsewhere();
   if (key === OURS_KEY) rooms.changedElsewhere();
   if (key === ME_KEY && client.state.phase === 'stopped') client.connection.checkNow(); // another tab signed in or out

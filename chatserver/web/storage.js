@@ -28,6 +28,12 @@ export class Store {
     this.#kept.delete(key);
     this.storage?.removeItem(key);
   }
+
+  /** Remove all that the page has kept. */
+  clear() {
+    this.#kept.clear();
+    for (const key of Object.keys(this.storage ?? {})) if (key.startsWith('chat.')) this.removeItem(key);
+  }
 }
 
 export function openStorage(name) {

@@ -140,9 +140,10 @@ def test_an_expelled_user_stays_out_after_a_lost_connection(server: Server, wind
 
 
 def test_a_signed_in_user_has_the_name_of_the_token(server: Server, window: OpenWindow) -> None:
-    """The name cannot be edited, since an edit would be ignored. A guest takes the draft along, until a sign-out."""
+    """The name cannot be edited, since an edit would be ignored. A sign-out takes the draft and rooms away."""
     ann, name = window(), "Ann" + "e" * 37
-    ann.open(server, room="named")
+    for room in ("named-desk", "named"):
+        ann.open(server, room=room)
     ann.page.fill("#text", "a draft")
     ann.page.click("#me")
     expect(ann.page.get_by_label("Name")).to_be_visible()
@@ -166,9 +167,11 @@ def test_a_signed_in_user_has_the_name_of_the_token(server: Server, window: Open
     ann.page.press("#account-token", "Enter")
     expect(ann.page.locator("#account-problem")).to_contain_text("paste a token")
     ann.page.click("#account-out")
+    ann.page.route("**/rooms", lambda route: route.fulfill(json={"rooms": []}))
     ann.confirm("It ends your sign-in on all devices.")
     expect(ann.page.locator("#me")).not_to_contain_text(name)
     expect(ann.page.locator("#text")).to_have_value("")
+    expect(ann.page.locator("#rooms a")).to_have_count(2)
     ann.page.click("#me")
     expect(ann.page.get_by_label("Name")).to_be_visible()
 
