@@ -46,7 +46,7 @@ def test_the_reader_follows_the_head() -> None:
         (b"2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n", b"hello"),
         (b"A\r\n0123456789\r\n0\r\n\r\n", b"0123456789"),
         (b"a\r\n0123456789\r\n000\r\n\r\n", b"0123456789"),
-        (b"5;name=value\r\nhello\r\n0;last\r\n\r\n", b"hello"),
+        (b"5;name=\tvalue\r\nhello\r\n0;last\r\n\r\n", b"hello"),
         (b"5\r\nhello\r\n0\r\nTrailer: x\r\nOther: y\r\n\r\n", b"hello"),
         (b"8\r\na\r\nb\r\n\r\n\r\n0\r\n\r\n", b"a\r\nb\r\n\r\n"),
     ],
