@@ -130,7 +130,7 @@ class RequestHandler(HttpHandler):
         """408 if a request had begun; a peer that sent nothing gets no answer (RFC 9112, 9.5)."""
         if connection.state is State.KEEPALIVE:
             self._connections.close(connection, Reason.KEEPALIVE_DEADLINE)
-        elif not connection.inbox:
+        elif not connection.inbox.strip():  # blank lines begin no request
             self._connections.misbehaved(connection, Reason.HEAD_DEADLINE, "no request")
             self._connections.close(connection, Reason.HEAD_DEADLINE)
         else:
