@@ -196,7 +196,7 @@ class SqliteLog(DatabaseLog[sqlite3.Connection, _Opened]):
         self.index.close()
         opened.readers.close()
         # A thread that is busy now has had DRAIN_DEADLINE already.
-        patience = min(BUSY_PATIENCE, DRAIN_DEADLINE) if self._writer_thread.busy else DRAIN_DEADLINE
+        patience = BUSY_PATIENCE if self._writer_thread.busy else DRAIN_DEADLINE
         with trio.move_on_after(patience, shield=True) as limit:
             try:
                 await self._writer_thread.run(close_writer)

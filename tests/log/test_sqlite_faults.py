@@ -225,8 +225,8 @@ async def test_a_hanging_disk_neither_delays_the_end_nor_frees_the_file(
 
     Publishers do not wait for a hanging step of retention either.
     """
-    for module in (groups_module, sqlite_module):
-        monkeypatch.setattr(module, "DRAIN_DEADLINE", 0.05)
+    monkeypatch.setattr(groups_module, "DRAIN_DEADLINE", 0.05)
+    monkeypatch.setattr(sqlite_module, "BUSY_PATIENCE", 0.05)
     monkeypatch.setattr(groups_module, "ANSWER_DEADLINE", 0.2)
     log = SqliteLog(str(path))
     outcomes: list[Stored | LogError] = []
