@@ -55,6 +55,7 @@ async def test_an_absent_neighbour_is_no_error(tmp_path: Path) -> None:
             async with hearing(again) as heard:
                 ours.tell({"lobby": 3})
                 await eventually(lambda: heard == {"lobby": 3})
+    ours.tell({"lobby": 4})  # a change that hung ends after the log
 
 
 async def test_hints_over_the_socket_buffer_are_sent_later(tmp_path: Path) -> None:
