@@ -260,8 +260,8 @@ class Settings:
     )
     message_rate: float = rate(
         20.0,
-        "Frames a second of one WebSocket besides accepted publishes, with a burst of ten times that and a join for each"
-        " of --max-rooms-per-connection. More are refused.",
+        "Frames a second of one WebSocket besides accepted publishes, with a burst of ten times that and a join for"
+        " each of --max-rooms-per-connection. More are refused.",
         "one client cannot keep the loop busy, and is closed after 64 refusals; one that reconnects joins 100 rooms",
         Unit.MESSAGES_PER_SECOND, 0.1, 10_000, zero="no limit",
     )
