@@ -62,7 +62,6 @@ async def test_concurrent_groups_and_keys(make: Make, clock: Clock) -> None:
                 nursery.start_soon(publish, node.log, number)
         stored = [one for one in outcomes if isinstance(one, Stored)]
         fresh = {one.record for one in stored if one.fresh}
-        assert [node.log.identity for node in made[1:]] == [made[0].log.identity] * (PROCESSES - 1)
         assert (len(stored), len(fresh)) == (len(outcomes), 10 * len(rooms)), "each key once"
         assert {one.record for one in stored} == fresh
         for room in rooms:
