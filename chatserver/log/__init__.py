@@ -15,7 +15,7 @@ from chatserver.log.sqlite import SqliteLog
 def open_log(url: str, neighbours: Neighbours | None = None) -> Log:
     """Make the log that a URL names; `run` opens it. Several processes of one machine share a file as `neighbours`.
 
-    Raises LogOpenError for a URL that names no engine, or an engine that cannot be shared.
+    Raises LogOpenError for an engine that cannot be shared, or whose driver is missing.
     """
     if url == "memory:":
         if neighbours is not None:
@@ -23,12 +23,10 @@ def open_log(url: str, neighbours: Neighbours | None = None) -> Log:
         return MemoryLog()
     if url.startswith("sqlite:"):
         return SqliteLog(url.removeprefix("sqlite:"), neighbours=neighbours)
-    if url.startswith(("postgresql://", "postgres://")):
-        try:
-            from chatserver.log.postgres import PostgresLog  # noqa: PLC0415  (see above)
-        except ImportError as error:
-            raise LogOpenError(
-                f"the driver is missing ({error}); install it: pip install 'chatserver[postgresql]'"
-            ) from error
-        return PostgresLog(url)
-    raise LogOpenError("it names no log; use memory:, sqlite:PATH or postgresql://USER@HOST/DATABASE")
+    try:
+        from chatserver.log.postgres import PostgresLog  # noqa: PLC0415  (see above)
+    except ImportError as error:
+        raise LogOpenError(
+            f"the driver is missing ({error}); install it: pip install 'chatserver[postgresql]'"
+        ) from error
+    return PostgresLog(url)

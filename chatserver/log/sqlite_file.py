@@ -59,8 +59,6 @@ def lock_file(database: Path) -> FileLock:
 
 def checked_path(name: str) -> Path:
     """The absolute path of a database, if it can be one."""
-    if not name or name == ":memory:":
-        raise LogOpenError("sqlite: needs the path of a file, as in sqlite:chat.db; for none at all use memory:")
     path = Path(name).expanduser().resolve()
     if path.is_dir():
         raise LogOpenError(f"{path} is a directory; name a file in it, as in sqlite:{name.rstrip('/')}/chat.db")

@@ -14,7 +14,6 @@ from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 POSTGRES_SCHEMES = ("postgresql://", "postgres://")
-LOG_SCHEMES = ("memory:", "sqlite:", *POSTGRES_SCHEMES)
 SHARED_SCHEME = "valkey://"
 #: Default ports, which an origin and a `Host` leave out (RFC 6454 section 6.1, RFC 9110 section 4.2).
 DEFAULT_PORTS = {"http": "80", "https": "443"}
@@ -26,6 +25,7 @@ _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 #: Header fields that have another meaning here.
 _TAKEN_HEADERS = frozenset(("authorization", "cookie", "host", "origin", "x-forwarded-for"))
 _HOST = re.compile(_NAME)
+_LOG = re.compile(r"memory:|sqlite:(?!:memory:$).+|postgres(?:ql)?://.*", re.DOTALL)
 #: A password before the last @, and one in a parameter.
 _PASSWORD = re.compile(r"(://[^:/@]*:).*(?=@)|(password=)[^&\s]*", re.IGNORECASE)
 _SPAN = re.compile(r"([0-9]{1,9})([smhd])")
@@ -42,7 +42,7 @@ class LogFormat(StrEnum):
 
 def log_url(text: str) -> str:
     """Check the URL of a log."""
-    if not text.startswith(LOG_SCHEMES):
+    if not _LOG.fullmatch(text):
         raise ValueError(f"{redacted(text)!r} is none of memory:, sqlite:PATH and postgresql://USER@HOST/DATABASE")
     user = text.partition("://")[2].rpartition("@")[0]
     if text.startswith(POSTGRES_SCHEMES) and not {"@", "/"}.isdisjoint(user):

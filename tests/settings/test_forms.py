@@ -89,6 +89,11 @@ WRONG = [
     (forms.listen, "port 65536 is above the maximum, 65535", ["x:65536"]),
     (forms.origin, "port 65536 is above the maximum, 65535", ["https://x:65536"]),
     (
+        forms.log_url,
+        "is none of memory:, sqlite:PATH and postgresql://USER@HOST/DATABASE",
+        ["", "memory", "mongo:x", "chat.db", "SQLITE:x", "memory:x", "sqlite:", "sqlite::memory:", "postgresql:x"],
+    ),
+    (
         forms.header_name,
         "is not the name of a header",
         ["", "a b", "X-User:", "x" * 65, "Authorization", "COOKIE", "host"],
