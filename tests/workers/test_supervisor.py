@@ -5,16 +5,14 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import trio
 
-from chatserver.listening import bind_all
 from chatserver.observe.numbers import Family
-from chatserver.settings.fields import Settings
 from chatserver.workers import supervisor
 from chatserver.workers.child import COLLECT_PATIENCE, END_PATIENCE, MAX_SILENT_CHECKS, MAX_STARTING_CHECKS
 from chatserver.workers.link import Ready
@@ -389,16 +387,3 @@ async def test_every_worker_returns_the_numbers_of_all(tmp_path: Path) -> None:
         third = on_stage.started[2]
         third.numbers, third.beats = counted(1000, 1, 0), False
         assert "chatserver_messages_total 161.0" in (await first.ask()).splitlines()
-
-
-def test_sockets_of_one_address_share_a_port(tmp_path: Path) -> None:
-    settings = Settings(
-        workers=3, port=0, host=("127.0.0.1", "127.0.0.2"), log="sqlite:x", metrics_listen="127.0.0.1:0"
-    )
-    with ExitStack() as stack:
-        listening = bind_all(settings, stack)
-        ports = [[each.getsockname()[1] for each in sockets] for sockets in listening.workers]
-        assert ports == [ports[0]] * 3
-        assert len({each.fileno() for sockets in listening.workers for each in sockets}) == 6
-        assert listening.operators is not None
-    assert all(each.fileno() == -1 for sockets in listening.workers for each in sockets)
