@@ -194,7 +194,7 @@ async def talk(address: Address) -> None:
 
 
 async def run_exchange(text: str, address: Address) -> None:
-    """Send and expect in the order of the page; presence that it does not show may arrive at any time."""
+    """Send and expect in the order of the page, which need not show `hello` and presence."""
     url = f"ws://{address.host}:{address.port}/ws"
     with trio.fail_after(PATIENCE):
         async with trio_websocket.open_websocket_url(url) as socket:
@@ -204,7 +204,7 @@ async def run_exchange(text: str, address: Address) -> None:
                     await socket.send_message(json.dumps(message))
                     continue
                 got = json.loads(await socket.get_message())
-                while got["type"] == "presence" != message["type"]:
+                while got["type"] in {"hello", "presence"} - {message["type"]}:
                     got = json.loads(await socket.get_message())
                 assert not list(differences(message, got)), got
 

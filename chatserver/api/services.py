@@ -152,8 +152,8 @@ class Services:
     def draft_of(self, principal: Principal, record: Publish | Change) -> Draft:
         """The draft of a record by a principal who may write. Raises MessageError.
 
-        Replies, and reactions with their count, tell something about the message that they name. Slow mode counts valid
-        messages only, so that a refused one does not take the place of the next.
+        Replies, and reactions with their count, tell something about the message that they name. Slow mode counts no
+        malformed message, so that it does not take the place of the next; what the log refuses counts.
         """
         face, room = principal.author, record.room
         if isinstance(record, Publish):
