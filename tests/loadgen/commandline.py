@@ -164,15 +164,13 @@ def with_short_cycles(seconds: float) -> ExitStack:
     return stack
 
 
-def stand_still(part: str, progress: io.StringIO, phase: str = "attack") -> None:
-    """Stop the generator's processes that play this part for 1.2 s, once the phase has begun."""
+def victims_stand_still(progress: io.StringIO) -> None:
+    """Stop the process of the victims for 1.2 s, once the attack has begun."""
     deadline = time.monotonic() + 60
-    while f"{phase}: " not in progress.getvalue():
+    while "attack: " not in progress.getvalue():
         assert time.monotonic() < deadline, progress.getvalue()
         time.sleep(0.02)
-    parts = sorted(forked.playing[part])
-    assert parts
+    [pid] = forked.playing["victims"]
     for number in (signal.SIGSTOP, signal.SIGCONT):
-        for pid in parts:
-            os.kill(pid, number)
+        os.kill(pid, number)
         time.sleep(1.2)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from unittest.mock import patch
 
 from loadgen import scorecard
 from loadgen.measured import Floor
 from loadgen.report import Outcome
-from tests.loadgen.commandline import Ended, attack, stand_still
+from tests.loadgen.commandline import Ended, attack, victims_stand_still
 from tests.loadgen.judging import IMPATIENT
 from tests.loadgen.planted import planted_process
 
@@ -46,7 +45,7 @@ def _of_the_row(ended: Ended) -> str:
 def test_v9_a_generator_that_stood_still_is_invalid() -> None:
     """For more than half of the time that an operation has: it may have caused any failure itself."""
     with planted_process() as (url, _):
-        ended = attack(url, "idle-connect", beside=partial(stand_still, "victims"), timeout=IMPATIENT)
+        ended = attack(url, "idle-connect", beside=victims_stand_still, timeout=IMPATIENT)
     assert ended.code == 3, ended
     assert ended.outcome is Outcome.INVALID
     assert "the generator itself stood still for " in ended.reasons
