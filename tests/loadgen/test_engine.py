@@ -245,10 +245,15 @@ async def test_a_client_that_stopped_reading_closes_its_window_and_then_reads_wh
         assert Narrow.received == b"y" * sent
 
 
-async def test_a_reset_is_noticed_without_reading() -> None:
+async def test_a_reset_is_noticed_without_reading_and_a_fin_is_not() -> None:
     async with established() as (_, stream, play):
         play.client.stop_reading()
         await stream.send_all(b"unread")
+        await stream.send_eof()
+        has_turned = trio.Event()
+        play.engine.at(now(), has_turned.set)
+        await has_turned.wait()
+        assert play.cohort.held == 1, "it stays behind what is unread"
         reset(stream)
         await until(lambda: not play.cohort.held)
         assert play.cohort.ended == {"connection reset by peer": 1}
