@@ -7,6 +7,7 @@ the connection without a close frame or with another code, notices late, does no
 agrees to a subprotocol that it cannot know.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -23,6 +24,8 @@ _LEAST_BYTES: Final = 6 + 125
 
 #: Close codes that blame the client, or report a fault of the server.
 _BLAMING: Final = frozenset({1002, 1003, 1007, 1011})
+
+_SUBPROTOCOL: Final = "sec-websocket-protocol"
 
 
 class Mark(StrEnum):
@@ -70,7 +73,7 @@ def _open(heard: Heard) -> Finding:
         return Finding(Mark.WRONG, f"never sends {heard.missing[0]}")
     if not heard.alive:
         return Finding(Mark.WRONG, "does not answer a ping afterwards")
-    subprotocol = _subprotocol(heard)
+    subprotocol = _fields(heard).get(_SUBPROTOCOL)
     return _strict_unless([f"agrees to the unknown subprotocol {subprotocol!r}" if subprotocol else ""])
 
 
@@ -112,10 +115,9 @@ def _refused(script: Script, heard: Heard) -> Finding:
 
 def _agreed(opening: Opening, heard: Heard) -> str:
     """Return what is wrong with a 101, or an empty text."""
-    assert heard.head is not None
-    fields = heard.head.fields
+    fields = _fields(heard)
     try:
-        wire.check_upgrade(heard.head.fields)
+        wire.check_upgrade(fields)
     except wire.WireError as error:
         return str(error)
     if fields.get("upgrade", "").lower() != "websocket" or "upgrade" not in fields.get("connection", "").lower():
@@ -126,12 +128,13 @@ def _agreed(opening: Opening, heard: Heard) -> str:
         return f"agrees to the extensions {', '.join(agreed)}"
     if "client_max_window_bits" in extensions:  # RFC 7692 section 7.1.2.2
         return "answers with client_max_window_bits, which was not offered"
-    subprotocol = _subprotocol(heard)
+    subprotocol = fields.get(_SUBPROTOCOL, "")
     return f"agrees to the subprotocol {subprotocol!r}" if subprotocol not in {"", opening.subprotocol} else ""
 
 
-def _subprotocol(heard: Heard) -> str:
-    return "" if heard.head is None else heard.head.fields.get("sec-websocket-protocol", "")
+def _fields(heard: Heard) -> Mapping[str, str]:
+    assert heard.head is not None, "it has opened"
+    return heard.head.fields
 
 
 def _answer(heard: Heard) -> str:
