@@ -68,10 +68,11 @@ export class Account {
   }
 
   async #signIn(as) {
-    this.client.identity.signsIn(await this.client.api.signIn(as));
+    const session = await this.client.api.signIn(as);
     this.#dialog.close();
     this.changed();
     this.client.reconnect(); // a connection keeps the user with whom it began
+    this.client.identity.is(session.user, session);
   }
 
   async #try(change) {

@@ -48,7 +48,7 @@ export class ChatClient extends EventTarget {
     this.browser = browser;
     this.api = new HttpApi(origin, token, (session) => this.identity.is(session.user, session));
     this.identity = new Identity(browser, () => this.tell('identity'));
-    this.outbox = new Outbox(tab, browser, this.identity, {
+    this.outbox = new Outbox(tab, browser, {
       changed: () => this.tell('outbox'),
       stored: (item, { offset }) => this.#stored(item, offset),
     });

@@ -41,7 +41,7 @@ export class Composer {
     this.tell = tell;
     this.problem = problem;
     this.completion = new Completion(client, this.#text, () => this.#typed());
-    for (const event of ['room', 'identity']) client.addEventListener(event, () => client.current && this.#show());
+    client.addEventListener('room', () => this.#show());
     client.addEventListener('messages', ({ detail }) => this.#refresh(detail));
     this.#form.addEventListener('submit', (event) => this.#submit(event));
     this.#text.addEventListener('input', () => this.#typed());
@@ -96,18 +96,7 @@ export class Composer {
 
   /** The one of this tab first: another tab may have sent the browser's. */
   get #draft() {
-    const [tab, browser] = [this.tab, this.browser].map((storage) => this.#kept(storage, DRAFT_KEY));
-    return (tab ?? browser)?.text ?? '';
-  }
-
-  /** What the user has left unsent in this room. */
-  #kept(storage, key) {
-    const isGood = (value) => typeof value?.text === 'string' && this.client.identity.inherits(value.author);
-    return readJson(storage, key + this.client.room, isGood, null);
-  }
-
-  get #author() {
-    return this.client.identity.user?.id;
+    return this.tab.getItem(DRAFT_KEY + this.client.room) ?? this.browser.getItem(DRAFT_KEY + this.client.room) ?? '';
   }
 
   #turnTo(kind, message, text) {
@@ -133,7 +122,7 @@ export class Composer {
     const { room } = this.client;
     this.#text.placeholder = `Message #${room}`;
     this.completion.close();
-    const kept = this.#kept(this.tab, ABOUT_KEY);
+    const kept = readJson(this.tab, ABOUT_KEY + room, (value) => typeof value?.message?.user?.name === 'string', null);
     this.#about = null;
     byId('about').hidden = true;
     this.#text.value = this.#draft;
@@ -146,7 +135,7 @@ export class Composer {
     this.#changed();
     if (this.#about?.kind === 'edit') return;
     for (const storage of [this.tab, this.browser]) {
-      if (value) storage.setItem(DRAFT_KEY + this.client.room, JSON.stringify({ text: value, author: this.#author }));
+      if (value) storage.setItem(DRAFT_KEY + this.client.room, value);
       else storage.removeItem(DRAFT_KEY + this.client.room);
     }
     if (value.trim()) this.client.current.typing();
@@ -162,7 +151,7 @@ export class Composer {
   /** Store the reply or edit for a reload or a look at another room. */
   #keep() {
     const key = ABOUT_KEY + this.client.room;
-    if (this.#about) this.tab.setItem(key, JSON.stringify({ ...this.#about, text: this.#text.value, author: this.#author }));
+    if (this.#about) this.tab.setItem(key, JSON.stringify({ ...this.#about, text: this.#text.value }));
     else this.tab.removeItem(key);
   }
 

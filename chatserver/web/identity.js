@@ -25,28 +25,13 @@ export class Identity {
   user = null;
   /** Whether the user is a guest, and patterns of the rooms that the user moderates. */
   #told = GUEST;
-  /** @type {string | undefined} the id of the guest who became this user by signing in */
-  #was;
   /** @type {Map<string, string>} by id */
   #names = new Map();
 
   constructor(storage, changed) {
     this.storage = storage;
     this.changed = changed;
-    const kept = this.#kept;
-    this.user = kept && { id: kept.id, name: kept.name };
-    this.#was = kept?.was;
-  }
-
-  get #kept() {
-    return readJson(this.storage, ME_KEY, (value) => typeof value?.id === 'string', null);
-  }
-
-  /** @param {{user: User, guest?: boolean}} session a guest takes along what is not sent yet */
-  signsIn(session) {
-    const was = this.isGuest && session.user.id !== this.user?.id ? this.user?.id : this.#was;
-    this.storage.setItem(ME_KEY, JSON.stringify({ ...session.user, was }));
-    this.is(session.user, session);
+    this.user = readJson(storage, ME_KEY, (value) => typeof value?.id === 'string', null);
   }
 
   /**
@@ -56,11 +41,9 @@ export class Identity {
     const { guest = true, moderates = [] } = told;
     const isKnown = this.user?.id === id && this.user.name === name;
     if (isKnown && this.#told.guest === guest && String(this.#told.moderates) === String(moderates)) return;
-    const kept = this.#kept; // another tab may have signed in
     this.#told = { guest, moderates };
     this.user = { id, name };
-    this.#was = kept?.id === id ? kept.was : undefined;
-    this.storage.setItem(ME_KEY, JSON.stringify({ ...this.user, was: this.#was }));
+    this.storage.setItem(ME_KEY, JSON.stringify(this.user));
     this.changed();
   }
 
@@ -75,14 +58,6 @@ export class Identity {
 
   owns({ user }) {
     return user.id === this.user?.id;
-  }
-
-  /**
-   * Whether the user may see, and send, what was left unsent.
-   * @param {string | undefined} author the id of its user, if that was known
-   */
-  inherits(author) {
-    return author === undefined || author === this.user?.id || author === this.#was;
   }
 
   meet({ id, name }) {

@@ -5,9 +5,7 @@
  *
  * One message of each room is sent at a time, so their order is kept and no room delays another. For ten minutes the
  * server answers a repeated key with the first result; after that a repeat could be a second message, so the user is asked.
- * Another user of this browser neither sees nor sends them.
  *
- * @import { Identity } from './identity.js'
  * @import { Store } from './storage.js'
  * @import { Ack, Message } from './wire.js'
  *
@@ -17,7 +15,6 @@
  * @property {string} key
  * @property {string} room
  * @property {string} text
- * @property {string} [author] the id of the user, if known
  * @property {Extras} extras
  * @property {number} created ms since the epoch
  * @property {number} after the newest offset of the room when it was written
@@ -37,7 +34,7 @@ const closed = () => new ChatError('aborted', 'the chat was closed');
 
 export class Outbox {
   /** @type {Item[]} in the order they were written */
-  #all = [];
+  items = [];
   /** @type {((item: Item) => Promise<Ack>) | null} null while there is no connection */
   #deliver = null;
   /** @type {Set<string>} rooms */
@@ -50,26 +47,19 @@ export class Outbox {
   /**
    * @param {Store} tab
    * @param {Store} browser
-   * @param {Identity} identity
    */
-  constructor(tab, browser, identity, handlers) {
+  constructor(tab, browser, handlers) {
     this.tab = tab;
     this.browser = browser;
-    this.identity = identity;
     this.handlers = handlers;
     for (const item of readJson(tab, STORAGE_KEY, Array.isArray, [])) {
-      this.#all.push({ extras: {}, after: 0, ...item, state: item.state === 'failed' ? 'failed' : 'queued', offset: null });
+      this.items.push({ extras: {}, after: 0, ...item, state: item.state === 'failed' ? 'failed' : 'queued', offset: null });
     }
-    const known = new Set(this.#all.map(({ key }) => key)); // after a reload: what this tab left itself
+    const known = new Set(this.items.map(({ key }) => key)); // after a reload: what this tab left itself
     const left = this.#left.filter(({ key }) => !known.has(key));
-    this.#all.push(...left.map((item) => ({ ...item, state: 'failed', problem: 'Its tab was closed before it was sent', offset: null })));
+    this.items.push(...left.map((item) => ({ ...item, state: 'failed', problem: 'Its tab was closed before it was sent', offset: null })));
     browser.removeItem(STORAGE_KEY);
     if (left.length) this.#changed();
-  }
-
-  /** Those of the user. */
-  get items() {
-    return this.#all.filter(({ author }) => this.identity.inherits(author));
   }
 
   /** @returns {Item[]} of tabs that were closed */
@@ -78,7 +68,7 @@ export class Outbox {
   }
 
   get #unsent() {
-    return this.#all.filter((item) => item.state !== 'sent');
+    return this.items.filter((item) => item.state !== 'sent');
   }
 
   /** Leave what is not sent to the next tab that opens, since this one ends. If that is itself, it goes on sending. */
@@ -93,9 +83,8 @@ export class Outbox {
   add(room, text, extras = {}, after = 0) {
     if (this.#isClosed) return Promise.reject(closed());
     const key = randomKey();
-    const author = this.identity.user?.id;
-    const item = { key, room, text, author, extras, created: Date.now(), after, firstTried: null, problem: null, offset: null };
-    this.#all.push({ ...item, state: 'queued' });
+    const item = { key, room, text, extras, created: Date.now(), after, firstTried: null, problem: null, offset: null };
+    this.items.push({ ...item, state: 'queued' });
     const promise = new Promise((resolve, reject) => this.#promises.set(key, { resolve, reject }));
     this.#changed();
     this.#pump(room);
@@ -104,7 +93,7 @@ export class Outbox {
 
   resume(deliver) {
     this.#deliver = deliver;
-    for (const { room } of this.items) this.#pump(room);
+    for (const { room } of [...this.items]) this.#pump(room);
   }
 
   pause() {
@@ -114,7 +103,7 @@ export class Outbox {
   /** Nothing is sent any more. */
   close() {
     this.#isClosed = true;
-    this.#all = [];
+    this.items = [];
     for (const { reject } of this.#promises.values()) reject(closed());
     this.#promises.clear();
   }
@@ -129,7 +118,7 @@ export class Outbox {
   }
 
   discard(key) {
-    this.#all = this.#all.filter((item) => item.key !== key);
+    this.items = this.items.filter((item) => item.key !== key);
     this.#takePromise(key)?.reject(new ChatError('aborted', 'discarded'));
     this.#changed();
   }
@@ -154,7 +143,7 @@ export class Outbox {
 
   /** Drop the stored items of a room that is not followed any more: their messages will not arrive. */
   leave(room) {
-    this.#all = this.#all.filter((item) => item.room !== room || item.state !== 'sent');
+    this.items = this.items.filter((item) => item.room !== room || item.state !== 'sent');
     this.#changed();
   }
 

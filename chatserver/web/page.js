@@ -205,13 +205,23 @@ byId('banner-close').addEventListener('click', () => (hideBanner(), hasFingers()
 // A page that the browser keeps may be shown again
 addEventListener('pagehide', ({ persisted }) => persisted || client.outbox.leaveBehind());
 
-/** After a sign-out: nothing that the user saw or wrote stays in this browser. */
+/** Nothing that a user saw or wrote stays in this browser. */
 function startAnew() {
   client.close();
   tab.clear();
   browser.clear();
   location.reload();
 }
+
+const OWNER_KEY = 'chat.owner'; // the user who signed in last; a guest may be the same person
+
+client.addEventListener('identity', () => {
+  const { isGuest, user } = client.identity;
+  if (isGuest) return;
+  const owner = browser.getItem(OWNER_KEY);
+  browser.setItem(OWNER_KEY, user.id);
+  if (owner !== null && owner !== user.id) startAnew();
+});
 
 // Changes by other tabs
 addEventListener('storage', ({ key, newValue }) => {

@@ -140,7 +140,7 @@ def test_an_expelled_user_stays_out_after_a_lost_connection(server: Server, wind
 
 
 def test_a_signed_in_user_has_the_name_of_the_token(server: Server, window: OpenWindow) -> None:
-    """The name cannot be edited, since an edit would be ignored. A sign-out takes the draft and rooms away."""
+    """The name cannot be edited, since an edit would be ignored. A guest takes the draft along, and no other user."""
     ann, name = window(), "Ann" + "e" * 37
     for room in ("named-desk", "named"):
         ann.open(server, room=room)
@@ -166,12 +166,18 @@ def test_a_signed_in_user_has_the_name_of_the_token(server: Server, window: Open
     ann.page.click("#account summary")
     ann.page.press("#account-token", "Enter")
     expect(ann.page.locator("#account-problem")).to_contain_text("paste a token")
-    ann.page.click("#account-out")
     ann.page.route("**/rooms", lambda route: route.fulfill(json={"rooms": []}))
-    ann.confirm("It ends your sign-in on all devices.")
-    expect(ann.page.locator("#me")).not_to_contain_text(name)
-    expect(ann.page.locator("#text")).to_have_value("")
+    ann.page.fill("#account-token", token(sub="u_ben", name="Ben"))
+    ann.page.press("#account-token", "Enter")
+    expect(ann.page.locator("#me")).to_contain_text("Ben")
     expect(ann.page.locator("#rooms a")).to_have_count(2)
+    expect(ann.page.locator("#text")).to_have_value("")
+    ann.page.fill("#text", "another draft")
+    ann.page.click("#me")
+    ann.page.click("#account-out")
+    ann.confirm("It ends your sign-in on all devices.")
+    expect(ann.page.locator("#me")).not_to_contain_text("Ben")
+    expect(ann.page.locator("#text")).to_have_value("")
     ann.page.click("#me")
     expect(ann.page.get_by_label("Name")).to_be_visible()
 

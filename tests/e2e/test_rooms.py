@@ -92,27 +92,18 @@ def test_a_message_ends_its_authors_typing_and_later_typing_is_shown_at_once(pag
     assert run(page, "room.js", ROOM + body) == [[1, 0, 1, 0], 3]
 
 
-#: Makes the outbox of somebody whom the server has not named yet.
-OUTBOX = """
-    const { Identity } = await import('/identity.js');
-    const { Outbox } = await import('/outbox.js');
-    const { Store } = await import('/storage.js');
-    const { ChatError } = await import('/wire.js');
-    const [tab, browser] = [new Store(), new Store()];
-    const makeOutbox = () => new Outbox(tab, browser, new Identity(browser), { changed() {}, stored() {} });
-"""
-
-
 def test_an_acknowledged_message_has_arrived_also_before_we_know_who_we_are(page: Page) -> None:
     """It stayed among those on their way: when the server began a new log, it was shown there for ever."""
     body = """
-        client.outbox = makeOutbox();
+        const { Outbox } = await import('/outbox.js');
+        const { Store } = await import('/storage.js');
+        client.outbox = new Outbox(new Store(), new Store(), { changed() {}, stored() {} });
         client.outbox.resume(async () => ({ offset: 2 }));
         await client.outbox.add('lobby', 'x');
         room.page({ cursor: 'e-0', recovered: true, messages: [] });
         return [1, 2].map((offset) => (room.take(said(offset)), client.outbox.items.length));
     """
-    assert run(page, "room.js", ROOM + OUTBOX + body) == [1, 0]
+    assert run(page, "room.js", ROOM + body) == [1, 0]
 
 
 def test_unread_counts_offsets_despite_retention(page: Page) -> None:
@@ -164,7 +155,7 @@ def test_a_message_refused_for_long_is_sent_and_one_without_an_answer_fails(page
     body = """
         const { now } = Date;
         const outcome = async (code) => {
-            const outbox = makeOutbox();
+            const outbox = new m.Outbox(new Store(), new Store(), { changed() {}, stored() {} });
             let tries = 0;
             outbox.resume(async () => {
                 if (tries++) return { offset: 1 };
@@ -175,18 +166,22 @@ def test_a_message_refused_for_long_is_sent_and_one_without_an_answer_fails(page
             Date.now = now;
             return outbox.items[0].state;
         };
+        const { ChatError } = await import('/wire.js');
+        const { Store } = await import('/storage.js');
         return [await outcome('rate_limited'), await outcome('lost')];
     """
-    assert run(page, "outbox.js", OUTBOX + body) == ["sent", "failed"]
+    assert run(page, "outbox.js", body) == ["sent", "failed"]
 
 
 def test_a_refused_message_is_not_taken_for_an_older_one_of_the_same_text(page: Page) -> None:
     """After a reload it was hidden, since the history has such a text."""
     body = """
-        const outbox = makeOutbox();
+        const { ChatError } = await import('/wire.js');
+        const { Store } = await import('/storage.js');
+        const outbox = new m.Outbox(new Store(), new Store(), { changed() {}, stored() {} });
         outbox.resume(async () => { throw new ChatError('forbidden', 'no'); });
         await outbox.add('lobby', 'ok', {}, 5).catch(() => {});
         const arrives = (offset) => outbox.arrived({ room: 'lobby', offset, text: 'ok' }, true);
         return [5, 6].map((offset) => (arrives(offset), outbox.items[0].offset));
     """
-    assert run(page, "outbox.js", OUTBOX + body) == [None, 6]
+    assert run(page, "outbox.js", body) == [None, 6]
