@@ -17,6 +17,7 @@ from chatserver.client.chat import Chat
 from chatserver.client.errors import ChatError, NotFound
 from chatserver.client.recall import Recall
 from chatserver.client.screen import Screen
+from chatserver.exits import EXIT_CLEAN, EXIT_FAULT
 
 LATEST = 50  # messages shown when a room is entered
 LEAVE_PATIENCE = 3.0  # s for the last texts to be acknowledged when the user leaves
@@ -30,12 +31,12 @@ MAX_IDS_SHOWN = 10  # of users with one name
 IN_NO_ROOM = "you are in no room; /join ROOM"
 
 
-class Left(Exception):  # noqa: N818  (no error)
-    """The user leaves; carries whether everything was sent."""
+class Done(Exception):  # noqa: N818  (no error)
+    """Ends the program; carries the exit code."""
 
-    def __init__(self, *, unsent: int) -> None:
-        super().__init__(unsent)
-        self.unsent = unsent
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
 
 
 class _Text(NamedTuple):
@@ -68,7 +69,7 @@ class Interactive:
         self._nursery: trio.Nursery
 
     async def run(self, nursery: trio.Nursery) -> None:
-        """Show events until the chat ends. Raises Left, or the chat's errors."""
+        """Show events until the chat ends. Raises Done, or the chat's errors."""
         self._nursery = nursery
         self._redraw()
         nursery.start_soon(self._screen.keep_shape)
@@ -115,7 +116,7 @@ class Interactive:
             self._screen.note(words)
         if isinstance(event, events.Complaint) and event.room is not None:
             if not self._shown:  # no room was ever entered
-                raise Left(unsent=1)
+                raise Done(EXIT_FAULT)
             self._lose(event.room)
         self._redraw()
 
@@ -190,7 +191,7 @@ class Interactive:
     # -- lines typed --------------------------------------------------------------------------------------------------
 
     async def _take_lines(self) -> None:
-        """Handle typed lines; raise `Left` when the user wants to leave."""
+        """Handle typed lines; raise `Done` when the user wants to leave."""
         while True:
             focused = self._screen.focused
             for text in await self._screen.typed():
@@ -391,4 +392,4 @@ class Interactive:
                 await self._all_sent.wait()
         if self._unsent:
             self._screen.note(f"{self._unsent} not acknowledged and perhaps not sent")
-        raise Left(unsent=self._unsent)
+        raise Done(EXIT_FAULT if self._unsent else EXIT_CLEAN)

@@ -25,7 +25,7 @@ from chatserver.client.arguments import read_target, read_token
 from chatserver.client.chat import Chat, TransportName, connect
 from chatserver.client.errors import ChatError, Rejected, Unavailable
 from chatserver.client.identity import keep_cookie, kept_cookie
-from chatserver.client.interactive import LATEST, Interactive, Left
+from chatserver.client.interactive import LATEST, Done, Interactive
 from chatserver.client.screen import Screen
 from chatserver.client.stream import Target, split_page_url
 from chatserver.exits import EXIT_CLEAN, EXIT_FAULT, complain, drop_output
@@ -55,14 +55,6 @@ class Options:
 Mode = Callable[[Options, Chat, trio.Nursery], Awaitable[None]]
 
 
-class _Done(Exception):  # noqa: N818  (no error)
-    """Ends the program; carries the exit code."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
-        self.code = code
-
-
 def run(options: Options) -> int:
     """Run `chatserver chat` and return its exit code. Raises ConfigError."""
     url, room = split_page_url(options.url)
@@ -85,7 +77,7 @@ def _is_screen() -> bool:
 
 
 async def _live(options: Options, target: Target, token: str, mode: Mode) -> int:
-    """Connect, run `mode` until it raises `_Done` or a signal comes, and close the connection properly."""
+    """Connect, run `mode` until it raises `Done` or a signal comes, and close the connection properly."""
     code = EXIT_CLEAN
     async with connect(
         options.url,
@@ -101,10 +93,8 @@ async def _live(options: Options, target: Target, token: str, mode: Mode) -> int
                     nursery.start_soon(_remember, chat, target, options.name)
                 await mode(options, chat, nursery)
                 nursery.cancel_scope.cancel()
-        except* _Done as done:
-            code = max(ending.code for ending in done.exceptions if isinstance(ending, _Done))
-        except* Left as left:
-            code = EXIT_FAULT if any(ending.unsent for ending in left.exceptions if isinstance(ending, Left)) else code
+        except* Done as done:
+            code = max(ending.code for ending in done.exceptions if isinstance(ending, Done))
         except* ChatError as failed:
             first = failed.exceptions[0]
             code = _complain(first.message if isinstance(first, ChatError) else str(first))
@@ -133,17 +123,17 @@ async def _remember(chat: Chat, target: Target, name: str) -> None:
 
 
 async def _end_on_signal(screen: Screen | None = None, *, task_status: trio.TaskStatus[None]) -> None:
-    """Raise `_Done` at a signal, except that Ctrl-C only clears a line being typed."""
+    """Raise `Done` at a signal, except that Ctrl-C only clears a line being typed."""
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
         task_status.started()
         async for number in signals:
             if number == signal.SIGINT and screen is not None and screen.clear():
                 continue
-            raise _Done(EXIT_BY_SIGNAL + number)
+            raise Done(EXIT_BY_SIGNAL + number)
 
 
 async def _send(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
-    """Publish all of standard input; raise `_Done` when everything is acknowledged. An early end says at which line."""
+    """Publish all of standard input; raise `Done` when everything is acknowledged. An early end says at which line."""
     await nursery.start(_end_on_signal)
     nursery.start_soon(_say_trouble, chat)
     code, done = EXIT_CLEAN, 0
@@ -163,7 +153,7 @@ async def _send(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
     except BaseException:
         _say(f"line {done + 1} and what follows may be lost")
         raise
-    raise _Done(code)
+    raise Done(code)
 
 
 async def _plain(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
@@ -191,7 +181,7 @@ async def _plain(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
         elif not isinstance(event, wire.Presence):
             _say(words)
         if isinstance(event, events.Complaint) and event.room == options.room:
-            raise _Done(EXIT_FAULT)
+            raise Done(EXIT_FAULT)
 
 
 async def _interactive(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
@@ -224,7 +214,7 @@ async def _input_lines() -> AsyncGenerator[tuple[int, str], None]:
             number += 1
             text = line.removesuffix(b"\n").removesuffix(b"\r")
             if len(text) > LONGEST_LINE:
-                raise _Done(_complain(f"line {number} is longer than {LONGEST_LINE:,} B"))
+                raise Done(_complain(f"line {number} is longer than {LONGEST_LINE:,} B"))
             if text.strip():
                 yield number, text.decode("utf-8", "replace")
 
@@ -241,7 +231,7 @@ def _print(line: str) -> None:
         raise
     except OSError as error:  # a full disk
         drop_output()
-        raise _Done(_complain(f"standard output: {error.strerror}")) from None
+        raise Done(_complain(f"standard output: {error.strerror}")) from None
 
 
 def _complain(message: str) -> int:
