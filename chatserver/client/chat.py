@@ -272,13 +272,14 @@ class Chat:
     async def _exchange(self, method: str, path: str, kind: type[_S], fields: object) -> _S:
         try:
             response = await self._http.request(method, path, fields)
-            if not response.failed:
-                return response.decode(kind)
+            if response.failed:
+                error = response.error
+                raise error_of(error.code, error.message, error.retry_after)
+            return response.decode(kind)
         except EndedError as ended:
             raise Unavailable("unavailable", ended.why, ended.retry_after) from ended
-        except wire.ProtocolError as error:
-            raise Unavailable("unavailable", str(error)) from error
-        raise error_of(*response.error, response.retry_after)
+        except wire.ProtocolError as foreign:
+            raise Unavailable("unavailable", str(foreign)) from foreign
 
     def _end_wait(self, id_: int, result: wire.Answer | ChatError) -> None:
         if (wait := self._waits.pop(id_, None)) is not None:

@@ -18,7 +18,7 @@ from chatserver import __version__
 from chatserver.client.credentials import Credentials
 from chatserver.client.requests import checked
 from chatserver.client.stream import EndedError, Target, WatchedStream, dial
-from chatserver.client.wire import NO_JSON, ProtocolError
+from chatserver.client.wire import NO_JSON, Error, ProtocolError
 
 CONNECT_TIMEOUT = 10.0  # s for TCP and TLS
 GREETING_TIMEOUT = 10.0  # s for an answer for which our server waits for nobody; it may be a busy one
@@ -32,14 +32,8 @@ _STATUS_MAY_PASS = frozenset({408, 425, 429, 500, 502, 503, 504})
 _T = TypeVar("_T", bound=msgspec.Struct)
 
 
-class _Error(msgspec.Struct):
-    code: str
-    message: str
-    room: str | None = None
-
-
 class _Refused(msgspec.Struct):
-    error: _Error
+    error: Error
 
 
 class Response(NamedTuple):
@@ -61,24 +55,18 @@ class Response(NamedTuple):
         return float(asked) if asked.isdigit() else None
 
     @property
-    def error(self) -> tuple[str, str]:
-        """Code and message of an error; if it is not in our server's form, they come from the status."""
-        error = self._refusal
-        return error.code, error.message
+    def error(self) -> Error:
+        """The error, with the refused room of a request for many ("*": all of them).
 
-    @property
-    def room(self) -> str | None:
-        """The refused room of a request for many ("*": all of them); None: the answer names none."""
-        return self._refusal.room
-
-    @property
-    def _refusal(self) -> _Error:
+        If it is not in our server's form, code and message come from the status.
+        """
         try:
-            return self.decode(_Refused).error
+            error = self.decode(_Refused).error
         except ProtocolError:
             code = "unavailable" if self.status in _STATUS_MAY_PASS else f"http_{self.status}"
             place = self.headers.get(b"location", b"").decode("latin-1")
-            return _Error(code, f"it has moved to {place}" if place else f"the server answered {self.status}")
+            error = Error(code, f"it has moved to {place}" if place else f"the server answered {self.status}")
+        return msgspec.structs.replace(error, retry_after=self.retry_after)
 
     def decode(self, kind: type[_T]) -> _T:
         """Decode the body. Raises ProtocolError."""
@@ -91,12 +79,12 @@ class Response(NamedTuple):
     def is_about_rooms(self) -> bool:
         """Whether it refuses a room, rather than our identity or all clients for a while."""
         ours = 400 <= self.status < 500 and self.status not in _STATUS_MAY_PASS
-        return ours and (self.status != 401 or self.room is not None)
+        return ours and (self.status != 401 or self.error.room is not None)
 
     @property
     def ending(self) -> "RefusedError":
         """This answer, to an upgrade, a poll or a stream, as the error that ends the conversation."""
-        why, (_, message) = f"the server answered {self.status}", self.error
+        why, message = f"the server answered {self.status}", self.error.message
         return RefusedError(self, why if message == why else f"{why}: {message}")
 
 

@@ -195,14 +195,15 @@ class HttpConversation:
 
         A server may accept a poll of some rooms, but not with one more.
         """
-        if response.room in self._places:
-            return [response.room]
-        return list(self._places) if response.room == EVERYWHERE else list(self._places)[-1:]
+        room = response.error.room
+        if room in self._places:
+            return [room]
+        return list(self._places) if room == EVERYWHERE else list(self._places)[-1:]
 
     async def _lose(self, room: str, response: Response) -> None:
         """Leave one room and continue with the others; the session gets the same frame as over a WebSocket."""
         self._places.pop(room, None)
-        await self._tell.send(wire.Error(*response.error, room=room, retry_after=response.retry_after))
+        await self._tell.send(msgspec.structs.replace(response.error, room=room))
 
     async def _stream(self, room: str, cursor: str, scope: trio.CancelScope) -> None:
         with scope:
@@ -250,6 +251,4 @@ def _answer(request: requests.Request, response: Response, kind: type[_A]) -> _A
 
 
 def _failure(request: requests.Request, response: Response) -> wire.Error | None:
-    if not response.failed:
-        return None
-    return wire.Error(*response.error, id=request.id, retry_after=response.retry_after)
+    return msgspec.structs.replace(response.error, id=request.id) if response.failed else None

@@ -18,7 +18,6 @@ _NAME_COLOURS = (31, 32, 33, 34, 35, 36)  # SGR: the six that are readable on da
 #: Shown as they are, though they are no printable characters: joiners, which emoji and Persian need, and wide and
 #: unbreakable spaces.
 HARMLESS = frozenset("\u200c\u200d\u00a0\u202f\u3000")
-_MEMBERS_SHOWN = 100  # in the answer to /who
 _NAMES_SHOWN = 3  # in one line of presence; of more, only the number is shown
 _QUOTE = 60  # characters of a quoted message
 _BRIEF = 1.0  # s; a text that is sent again sooner is not told of
@@ -207,8 +206,8 @@ def presence(joined: Sequence[str], left: Sequence[str], members: int) -> str | 
 
 def members(answer: wire.Members) -> str:
     """Return who is in a room."""
-    names = _names([user.name for user in answer.members[:_MEMBERS_SHOWN]])
-    more = answer.count - len(answer.members[:_MEMBERS_SHOWN])
+    names = _names([user.name for user in answer.members])
+    more = answer.count - len(answer.members)
     return f"{answer.count} in {printable(answer.room)}: {names}{f' and {more} more' if more > 0 else ''}"
 
 

@@ -83,11 +83,11 @@ async def _ask_epoch(node: Node, http: HttpClient, room: str) -> None:
 
 
 def _note_refusal(node: Node, response: Response, path: str) -> None:
-    code, message = response.error
-    if response.status != 503 and code == f"http_{response.status}":  # not an error of our server's form
+    error = response.error
+    if response.status != 503 and error.code == f"http_{response.status}":  # not an error of our server's form
         node.fail(Trouble.FOREIGN, f"it answers {response.status} at {path}")
     else:
-        node.fail(_TROUBLES.get(response.status, Trouble.REFUSED), message)
+        node.fail(_TROUBLES.get(response.status, Trouble.REFUSED), error.message)
 
 
 def seconds_of(text: str) -> float:

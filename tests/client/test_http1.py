@@ -178,7 +178,12 @@ async def test_errors_of_proxies_are_read_as_well(
     async with talking(Script([wire])) as client:
         response = await client.request("GET", "/")
     ending = response.ending
-    assert (response.error, ending.retry_after, ending.final, ending.why) == (error, retry_after, final, why)
+    assert ((response.error.code, response.error.message), ending.retry_after, ending.final, ending.why) == (
+        error,
+        retry_after,
+        final,
+        why,
+    )
 
 
 async def test_an_answer_for_a_room_left_meanwhile_is_ignored() -> None:
