@@ -4,7 +4,7 @@ Owns: `connect`, `Chat` and `Room`; waiting callers and their deadlines; the del
 know a transport or a frame.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Literal, TypeVar
@@ -124,7 +124,7 @@ class Chat:
     def events(self) -> Feed:
         """Iterate over all events of all rooms in one stream, instead of one iteration for each room."""
         if self._everything is None:
-            self._everything = Feed(lambda: self._resume(self._session.rooms))
+            self._everything = Feed(lambda: self._resume(self._rooms))
             if self._rejected is not None:
                 self._everything.end(self._rejected)
         return self._everything
@@ -339,7 +339,7 @@ class Chat:
             if needed or not feed.full:
                 feed.put(outcome)
             if feed.full and isinstance(outcome, wire.Record):
-                for name in self._session.rooms if feed is self._everything else [outcome.room]:
+                for name in self._rooms if feed is self._everything else [outcome.room]:
                     self._session.pause(name)
 
     def _check_name(self, user: wire.User) -> None:
@@ -350,7 +350,7 @@ class Chat:
         elif user.name == self._named:
             self._asked_again = False
 
-    def _resume(self, rooms: Sequence[str]) -> None:
+    def _resume(self, rooms: Iterable[str]) -> None:
         for room in rooms:
             self._session.resume(room)
         self._link.wake()

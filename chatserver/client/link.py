@@ -137,7 +137,7 @@ class Link:
                     tasks.start_soon(self._send, conversation)
         except* EndedError as group:
             endings = [error for error in _leaves(group) if isinstance(error, EndedError)]
-            ending = max(endings, key=lambda error: (error.final, error.code is not None))
+            ending = max(endings, key=lambda error: error.final)
         except* wire.ProtocolError as group:
             ending = EndedError(f"the server does not speak chat.v1: {next(_leaves(group))}")
         if self._goaway is not None and not ending.final:

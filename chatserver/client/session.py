@@ -77,16 +77,6 @@ class Session:
         self._writes: dict[str, dict[int, _Asked]] = {}  # by room, in the order of calls; the first may be sent
         self._others: dict[int, _Asked] = {}
 
-    @property
-    def unacknowledged(self) -> int:
-        """The number of writes that are neither acknowledged nor refused."""
-        return sum(map(len, self._writes.values()))
-
-    @property
-    def rooms(self) -> list[str]:
-        """The rooms that we have joined, or want to join."""
-        return list(self._rooms)
-
     def ask(self, request: requests.Request, *, until: float = math.inf) -> int:
         """Queue a request; `Answered` will have the returned id. A write without a key gets one."""
         if isinstance(request, requests.Write) and not request.key:

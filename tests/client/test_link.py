@@ -1,5 +1,6 @@
 """The client over real connections to a scripted server: each fault, and the events for its user."""
 
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import NoReturn
@@ -9,7 +10,7 @@ import trio
 import trio.lowlevel
 import trio.testing
 
-from chatserver.client import Backoff, Entered, Reconnecting, Rejected, TransportName
+from chatserver.client import Backoff, Entered, Reconnecting, Rejected, TransportName, websocket
 from chatserver.client.feed import MAX_QUEUED_EVENTS
 from chatserver.client.link import ASKED_SPREAD, FIRST_DELAY, LONGEST_DELAY, STEADY_AFTER
 from chatserver.client.websocket import SILENCE
@@ -30,7 +31,9 @@ async def listener(server: FakeServer) -> AsyncIterator[Listener]:
 async def test_a_server_that_is_down_for_a_while_is_tried_until_it_is_back() -> None:
     server = FakeServer()
     async with listening(server.url, jitter=1.0) as listener:
-        assert all("cannot connect" in event.why for event in await listener.until(Reconnecting, times=2))
+        tried = await listener.until(Reconnecting, times=2)
+        assert [event.delay for event in tried] == [FIRST_DELAY, 2 * FIRST_DELAY]
+        assert all("cannot connect" in event.why for event in tried)
         listener.chat.try_now()
         *_, third = await listener.until(Reconnecting, times=3)
         began = trio.current_time()
@@ -159,6 +162,16 @@ async def test_a_quiet_room_and_a_slow_reader_do_not_count_as_silence(server: Fa
     await trio.sleep(10 * SILENCE)
     assert await listener.texts(2 * MAX_QUEUED_EVENTS) == [str(number) for number in range(2 * MAX_QUEUED_EVENTS)]
     assert not listener.events(Reconnecting)
+
+
+async def test_leaving_does_not_wait_for_a_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(websocket, "GREETING_TIMEOUT", math.inf)
+    async with trio.open_nursery() as nursery:
+        (server,) = await nursery.start(partial(trio.serve_tcp, say_nothing, 0, host="127.0.0.1"))
+        with trio.fail_after(SOON):
+            async with listening(f"127.0.0.1:{server.socket.getsockname()[1]}"):
+                await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
 
 
 async def test_leaving_sends_a_close_frame() -> None:

@@ -118,4 +118,5 @@ def test_once_and_in_order(story: list[tuple[Any, int]]) -> None:
     first = world.delivered[0]
     assert world.delivered == list(range(first, len(world.log) + 1))
     assert [message["text"] for message in world.log if message["text"].startswith("mine")] == world.published
-    assert world.session.unacknowledged == 0
+    world.reconnect(0)
+    assert [request["type"] for request in world.asked] == ["join"], "every text is acknowledged"
