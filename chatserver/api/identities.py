@@ -78,8 +78,8 @@ class Identities:
         self._signed_in = under(SignedIn, access)
         self._named_guest = under(NamedGuest, access)
         self._newcomer = under(Newcomer, access)
-        # Shared by the requests of a client, which may hold several polls at a time.
-        self._remembered = lru_cache(CACHED_GUESTS)(self._make_guest)
+        #: the guest of a token, and a network; shared by the requests of a client, which may hold several polls
+        self.guest = lru_cache(CACHED_GUESTS)(self._make_guest)
         self._vouched_for = lru_cache(CACHED_GUESTS)(self._make_user)
 
     def of(self, head: Head, address: str, network: str, *, vouched: bool = False) -> Principal:
@@ -88,7 +88,7 @@ class Identities:
         if known is not None:
             return known.principal
         # The space keeps this from being equal to any token of ours.
-        return self._remembered(f"{address} {head.headers.get('user-agent', '')[:AGENT_MAX]}", network)
+        return self.guest(f"{address} {head.headers.get('user-agent', '')[:AGENT_MAX]}", network)
 
     def opening(self, head: Head, network: str, *, vouched: bool) -> tuple[Principal, str, bool]:
         """The user who opens a WebSocket, a guest's token, and whether that is new. Raises RefusedError."""
@@ -132,7 +132,7 @@ class Identities:
     def by_token(self, token: str, network: str) -> Identified:
         """The user of a token. Raises RefusedError."""
         if _GUEST_TOKEN.fullmatch(token):
-            guest = self._remembered(token, network)
+            guest = self.guest(token, network)
             if not self.signed_out.holds(guest.number):
                 raise refused()
             return Identified(guest, token)
@@ -142,10 +142,6 @@ class Identities:
         if not self.signed_out.holds(found.number, found.issued):
             raise refused()
         return Identified(self._signed_in(found.number, network, found.packed, found.rights), token, found.issued)
-
-    def guest(self, token: str, network: str) -> Principal:
-        """The guest of a token that this server made."""
-        return self._remembered(token, network)
 
     def nobody(self, network: str) -> Principal:
         """The reader for a page of another site, which may read what is public; its network may be banned."""

@@ -43,6 +43,7 @@ class Housekeeping:
         self._due: FairQueue[Room] = FairQueue()  # those of them that may be sent it
         self._noticing: dict[Room, None] = {}  # rooms with notices, the longest waiting first
         self._told = 0  # members reached since the last round began
+        self._order = [self._send_notices, self._send_presence]  # of the last round
         self._round = LongWork(self._visit, schedule.later, self)
 
     # -- what waits for the next round ------------------------------------------------------------------------------
@@ -121,9 +122,17 @@ class Housekeeping:
                 self._changed[room] = True
                 self._due.push(room.network, room)
             yield
+        # In turns, since either may use up the round: many rooms keep changing, or one user types in a hundred.
+        self._order.reverse()
+        for send in self._order:
+            yield from send()
+
+    def _send_presence(self) -> Iterator[None]:
         while self._due.length and self._told < MAX_NOTICES_PER_ROUND:
             self._told += self._tell_presence(self._due.pop(), trio.current_time())
             yield
+
+    def _send_notices(self) -> Iterator[None]:
         for room in list(self._noticing):
             if self._may_notify(room, trio.current_time()):
                 self._broadcaster.begin_now(room)

@@ -202,7 +202,10 @@ async def test_presence_over_all_rooms_is_bounded_and_rooms_take_turns(
 
 
 async def test_a_room_does_not_wait_for_all_rooms_of_strangers(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three networks keep the presence of 90 rooms changing, of which two fit into a round."""
+    """Three networks keep the presence of 90 rooms changing, of which two fit into a round.
+
+    Typing and read markers waited for all of them, since presence came first in each round.
+    """
     monkeypatch.setattr("chatserver.chat.housekeeping.MAX_NOTICES_PER_ROUND", 20)
     for number in range(90):
         for _ in range(10):
@@ -213,9 +216,11 @@ async def test_a_room_does_not_wait_for_all_rooms_of_strangers(it: Chatting, mon
     await trio.sleep(3.0)
     assert watcher.presence("lobby")
     for number in range(1, 6):
-        await it.join(it.peer(), "lobby")
+        other = await it.join(it.peer(), "lobby")
+        it.hub.types("lobby", other.room.members[other])
         await trio.sleep(4.0)
         assert watcher.presence("lobby")[-1][2] == 1 + number
+        assert len(watcher.typing("lobby")) == number
 
 
 async def test_rooms_are_checked_a_few_in_a_step_and_none_is_forgotten(
