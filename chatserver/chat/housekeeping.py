@@ -122,7 +122,7 @@ class Housekeeping:
                 self._changed[room] = True
                 self._due.push(room.network, room)
             yield
-        # In turns, since either may use up the round: many rooms keep changing, or one user types in a hundred.
+        # They take turns in going first, since either may use up a round: many rooms keep changing, or users type in many.
         self._order.reverse()
         for send in self._order:
             yield from send()

@@ -279,7 +279,6 @@ async def test_slow_mode_limits_the_messages_of_a_user(tmp_path: Path) -> None:
             assert (answer["code"], 0 < answer["retry_after"] <= 600) == ("rate_limited", True)
             assert (await friend.ask("react", room="lobby", offset=1, emoji="👍", on=True))["type"] == "ack"
         assert [(await say(address, ANN, "ops")).status for _ in range(2)] == [201] * 2
-        assert (await say(address, BOB)).status == 201
         assert [(await say(address, MODERATOR)).status for _ in range(3)] == [201] * 3
 
 
