@@ -122,7 +122,7 @@ class Housekeeping:
                 self._changed[room] = True
                 self._due.push(room.network, room)
             yield
-        # They take turns in going first, since either may use up a round: many rooms keep changing, or users type in many.
+        # They take turns in going first: many rooms that keep changing, or users who type in many, may use up a round.
         self._order.reverse()
         for send in self._order:
             yield from send()

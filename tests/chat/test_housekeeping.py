@@ -202,7 +202,7 @@ async def test_presence_over_all_rooms_is_bounded_and_rooms_take_turns(
 
 
 async def test_a_room_does_not_wait_for_all_rooms_of_strangers(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three networks keep 90 rooms changing, of which two fit into a round. No typing was told beside their presence."""
+    """Three networks keep 90 rooms changing, of which two fit into a round. No typing was told besides presence."""
     monkeypatch.setattr("chatserver.chat.housekeeping.MAX_NOTICES_PER_ROUND", 20)
     for number in range(90):
         for _ in range(10):
