@@ -399,13 +399,21 @@ async def test_what_the_server_ends_while_all_are_closed_is_not_counted(monkeypa
         assert (play.cohort.held, play.cohort.ended) == (0, {})
 
 
-async def test_what_was_said_before_a_broken_write_is_heard() -> None:
-    """The answer 408 stood unread in the kernel when a byte-wise sender met EPIPE, and the end was booked as that."""
+@pytest.mark.parametrize("is_behind", [False, True])
+async def test_what_was_said_before_a_broken_write_is_heard(is_behind: bool) -> None:
+    """The answer 408 stood unread in the kernel when a byte-wise sender met EPIPE, and the end was booked as that.
+
+    So it would be of a sender for whom bytes wait, if those were written before the answer is read.
+    """
     async with established() as (_, stream, play):
-        play.client.stop_reading()
-        await stream.send_all(b"408")
+        while is_behind and play.client.send(b"x" * 65536):
+            pass
+        if not is_behind:
+            play.client.stop_reading()
+        os.write(stream.socket.fileno(), b"408")
         reset(stream)
         while play.client.send(b"x"):
             pass
+        await until(lambda: play.cohort.ended)
         assert Probe.received == b"408"
         assert sum(play.cohort.ended.values()) == 1
