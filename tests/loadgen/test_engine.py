@@ -220,6 +220,7 @@ async def test_send_says_whether_the_kernel_took_all_and_tells_when_it_has() -> 
         await read_until(stream, lambda got: len(got) >= sent + 2 * 65536)
         await until(lambda: drained)
         assert drained == [sent + 2 * 65536]
+        assert play.engine._budget.charged_bytes == 0, "nothing is kept for it any more"
         assert play.client.send(b"more")
 
 
