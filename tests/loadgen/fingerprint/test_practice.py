@@ -28,6 +28,7 @@ MEANWHILE = LIMITS["answers_meanwhile_percent"]
         (HEAD, Failed(why=""), Mark.NONE),
         (FLOOR, Found(value=256, uncertainty=128), Mark.GOOD),
         (FLOOR, Found(value=3072, uncertainty=2048), Mark.HARSH),
+        (FLOOR, Found(value=512, others=(512, 2048)), Mark.GOOD),  # of a rate the median decides
         (FLOOR, NoneSeen(looked=60), Mark.MISSING),
         (FLOOR, NoneSeen(looked=59), Mark.UNDECIDED),
         (IDLE, NoneSeen(looked=105), Mark.GOOD),
