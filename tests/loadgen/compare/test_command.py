@@ -29,7 +29,6 @@ from tests.loadgen.plays import SETTLE_SECONDS
         ("--clients 1", "--clients"),
         ("--idle-seconds 0", "--idle-seconds"),
         ("--attack-seconds nan", "--attack-seconds"),
-        ("--processes 0", "--processes"),
         ("--markdown /nowhere/tables.md", "--markdown: cannot write"),
         ("--report /proc/nowhere", "--report"),
         ("--fail-if p99_ratio>1", "--fail-if: compare judges nobody"),
