@@ -76,7 +76,8 @@ async def test_reading_is_refused_alike_whether_the_room_exists(closed: Serving)
 async def test_reading_and_writing_are_separate_rights(closed: Serving) -> None:
     async with connect(closed.address) as peer:
         assert (await peer.request("GET", "/rooms/news/messages")).status == 200
-        await refused(peer, "POST", "/rooms/news/messages", b"hi")
+        for path in ("messages", "typing"):
+            await refused(peer, "POST", f"/rooms/news/{path}", b"hi")
         assert (await peer.request("POST", "/rooms/jobs/messages", b"hi")).status == 201
         await refused(peer, "GET", "/rooms/jobs/messages")
         await refused(peer, "GET", "/rooms/jobs/sanctions")
