@@ -370,8 +370,7 @@ class Engine:
         for _ in range(OPEN_BATCH):
             if not self._queue or len(self._opening) >= OPENING_MAX or self._next_open > moment:
                 return
-            if self._interval:
-                self._next_open = max(self._next_open + self._interval, moment - CATCH_UP_SECONDS)
+            self._next_open = max(self._next_open + self._interval, moment - CATCH_UP_SECONDS)
             self._connect(self._queue.popleft(), moment)
 
     def _connect(self, client: Client, moment: float) -> None:
