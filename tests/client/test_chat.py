@@ -196,8 +196,9 @@ async def test_errors_say_what_can_be_done(transport: TransportName) -> None:
         connect(url(server), transport=transport, answer_timeout=3.0) as chat,
     ):
         await publish_all(chat, "lobby", "1", "2")
-        with pytest.raises(Invalid, match="bad_room"):
-            await chat.publish("No Room!", "x")
+        for call in (partial(chat.publish, "No Room!", "x"), partial(chat.read, "No Room!", 1)):
+            with pytest.raises(Invalid, match="bad_room"):
+                await call()
         with pytest.raises(Invalid, match="bad_cursor"):
             await chat.history("lobby", after="?")
         with pytest.raises(Invalid, match="mentions"):  # it was taken as the users u, _ and x
