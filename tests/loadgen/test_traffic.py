@@ -28,6 +28,7 @@ def test_a_rate_grows_evenly_to_the_other(begin: float, end: float) -> None:
     assert sum(due < 5.0 for due in dues) == pytest.approx(half, abs=1.5)
     if end:
         after = [due for due in dues if due >= 10.0][:2]
+        assert after[0] <= 10.0 + 1 / end
         assert after[1] - after[0] == pytest.approx(1 / end)
 
 
@@ -134,7 +135,7 @@ def test_how_a_message_is_booked(wound: _Wound) -> None:
         wound.traffic.acknowledged(number)
     wound.traffic.heard(_Speaker(), texts[0])
     wound.traffic.heard(wound.speaker, "what others say")
-    wound.traffic.heard(wound.speaker, "lg-00000000 0 the same in another process")
+    wound.traffic.heard(wound.speaker, texts[0].replace(wound.traffic.tag, "lg-00000000"))  # another process's
     assert not wound.traffic.booked.echoes.count, "it came to another, or was another"
     for text in (texts[0], texts[0], texts[3]):
         wound.traffic.heard(wound.speaker, text)
