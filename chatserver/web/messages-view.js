@@ -54,6 +54,7 @@ export class MessagesView {
     this.#list.addEventListener('focusin', ({ target }) => stopAt(this.#list, target.closest('.message')));
     byId('column').addEventListener('fold', ({ target, detail }) => this.#folded(target, detail));
     document.addEventListener('visibilitychange', () => this.#room && this.#looked());
+    addEventListener('beforeprint', () => this.#print());
     // The composer, a phone's keyboard or a banner change the height: the end stays in sight.
     const resized = new ResizeObserver(() => this.#isAtBottom && this.toBottom());
     resized.observe(this.#scroller);
@@ -187,6 +188,13 @@ export class MessagesView {
     this.#showJump();
   }
 
+  /** On paper nothing can be scrolled, so all rows are made. */
+  #print() {
+    const { place } = this;
+    this.#show(0, Infinity, { most: Infinity });
+    addEventListener('afterprint', () => this.#redraw(place), { once: true });
+  }
+
   #take({ added, changed, isLive }) {
     const wasEmpty = this.#rows.size === 0;
     const first = added.find((message) => !this.client.identity.owns(message));
@@ -264,13 +272,13 @@ export class MessagesView {
    * Make rows for a range of messages, and keep those that exist. Rows over the limit are dropped at one end.
    * @param {number} from index
    * @param {number} to index behind the last
-   * @param {'top' | 'bottom'} [dropAt]
+   * @param {{dropAt?: 'top' | 'bottom', most?: number}} [how]
    */
-  #show(from, to, dropAt = 'top') {
+  #show(from, to, { dropAt = 'top', most = MAX_ROWS } = {}) {
     const { messages } = this.#timeline;
     to = Math.min(Math.max(to, 0), messages.length);
     from = Math.max(0, Math.min(from, to === messages.length ? to - STEP : from));
-    if (to - from > MAX_ROWS) [from, to] = dropAt === 'top' ? [to - MAX_ROWS, to] : [from, from + MAX_ROWS];
+    if (to - from > most) [from, to] = dropAt === 'top' ? [to - most, to] : [from, from + most];
     const wanted = messages.slice(from, to);
     this.#from = wanted.at(0)?.offset ?? Infinity;
     this.#to = wanted.at(-1)?.offset ?? -1;
@@ -345,7 +353,7 @@ export class MessagesView {
     this.#top = scrollTop;
     const from = this.#timeline.place(this.#from);
     const to = this.#timeline.place(this.#to + 1);
-    if (scrollTop < NEAR_EDGE && from > 0) this.#holdStill(() => this.#show(from - STEP, to, 'bottom'));
+    if (scrollTop < NEAR_EDGE && from > 0) this.#holdStill(() => this.#show(from - STEP, to, { dropAt: 'bottom' }));
     else if (this.#below < NEAR_EDGE && to < messages.length) this.#holdStill(() => this.#show(from, to + STEP));
     this.#fetchOn();
     this.#seen();

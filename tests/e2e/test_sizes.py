@@ -1,9 +1,9 @@
-"""Sizes: letters four times as large, a phone's keyboard."""
+"""Sizes and media: letters four times as large, a phone's keyboard, paper."""
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.browser import AT_BOTTOM, PHONE, Server
+from tests.e2e.browser import AT_BOTTOM, PHONE, Server, after_next_frame
 from tests.e2e.conftest import OpenWindow
 
 pytestmark = pytest.mark.browser
@@ -67,3 +67,28 @@ def test_everything_is_usable_with_letters_four_times_as_large(shared_server: Se
     ann.page.click("#me")
     ann.page.click("#account-by-token summary")
     assert ann.page.evaluate(OUT_OF_REACH, "#account") == []
+
+
+def test_a_print_has_the_conversation_only(shared_server: Server, window: OpenWindow) -> None:
+    shared_server.publish("paper", *(f"message {number}" for number in range(150)))
+    shared_server.publish("paper", "line\n" * 50)
+    ann = window(color_scheme="dark", room="paper")
+    expect(ann.texts.last).to_contain_text("line")
+    ann.scroll_up_to(ann.page.get_by_text("message 0", exact=True))
+    place = ann.page.get_by_text("message 20", exact=True)
+    place.scroll_into_view_if_needed()
+    before = place.bounding_box()
+    ann.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    ann.page.emulate_media(media="print")
+    assert ann.texts.count() == 151
+    look = """() => ({
+        height: document.body.scrollHeight > 150 * 20,
+        folded: document.querySelector('.folded').scrollHeight === document.querySelector('.folded').clientHeight,
+        ink: getComputedStyle(document.body).color,
+        others: [...document.querySelectorAll('button, nav, textarea')].filter((each) => each.checkVisibility()).length,
+    })"""
+    assert ann.page.evaluate(look) == {"height": True, "folded": True, "ink": "rgb(29, 36, 34)", "others": 0}
+    after_next_frame(ann.page)  # the page is told of the scroll of a grown element
+    ann.page.emulate_media(media="null")
+    ann.page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert place.bounding_box() == before
