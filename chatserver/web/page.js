@@ -39,7 +39,7 @@ new ConnectionLine(client);
 const messages = new MessagesView(client);
 const rooms = new RoomsView(client, browser);
 new PeopleView(client, showToast);
-new Account(client, { changed: closePanels, signedOut: startAnew });
+new Account(client, { changed: closePanels, signedOut: () => startAnew(tab, browser) });
 new Notifier(client, browser);
 new Switcher(client, rooms);
 const composer = new Composer(client, {
@@ -205,11 +205,10 @@ byId('banner-close').addEventListener('click', () => (hideBanner(), hasFingers()
 // A page that the browser keeps may be shown again
 addEventListener('pagehide', ({ persisted }) => persisted || client.outbox.leaveBehind());
 
-/** Nothing that a user saw or wrote stays in this browser. */
-function startAnew() {
+/** Nothing that a user saw or wrote stays on screen or in these storages. */
+function startAnew(...storages) {
   client.close();
-  tab.clear();
-  browser.clear();
+  for (const storage of storages) storage.clear();
   location.reload();
 }
 
@@ -220,12 +219,13 @@ client.addEventListener('identity', () => {
   if (isGuest) return;
   const owner = browser.getItem(OWNER_KEY);
   browser.setItem(OWNER_KEY, user.id);
-  if (owner !== null && owner !== user.id) startAnew();
+  if (owner !== null && owner !== user.id) startAnew(tab, browser);
 });
 
 // Changes by other tabs
 addEventListener('storage', ({ key, newValue }) => {
-  if (key === ME_KEY && newValue === null) return startAnew();
+  // The tab of the sign-out has cleared the browser's storage, which may be the next user's by now.
+  if (key === ME_KEY && newValue === null) return startAnew(tab);
   if (key === READ_KEY) client.readElsewhere();
   if (key === OURS_KEY) rooms.changedElsewhere();
   if (key === ME_KEY && client.state.phase === 'stopped') client.connection.checkNow(); // another tab signed in or out
