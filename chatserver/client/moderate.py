@@ -49,6 +49,8 @@ class Admin:
 
     def __init__(self, url: str, token: str) -> None:
         self._target, self._token = read_target(url), read_token(token)
+        if not self._token:
+            raise ConfigError("token", "this is no token")
 
     def sanction(
         self, kind: str, room: str, *, whom: Mapping[str, str], seconds: int | None, reason: str
