@@ -164,13 +164,15 @@ def with_short_cycles(seconds: float) -> ExitStack:
     return stack
 
 
-def victims_stand_still(progress: io.StringIO) -> None:
-    """Stop the process of the victims for 1.2 s, once the attack has begun."""
+def stand_still(part: str, progress: io.StringIO, phase: str = "attack") -> None:
+    """Stop the generator's processes that play this part for 1.2 s, once the phase has begun."""
     deadline = time.monotonic() + 60
-    while "attack: " not in progress.getvalue():
+    while f"{phase}: " not in progress.getvalue():
         assert time.monotonic() < deadline, progress.getvalue()
         time.sleep(0.02)
-    [pid] = forked.playing["victims"]
+    parts = sorted(forked.playing[part])
+    assert parts
     for number in (signal.SIGSTOP, signal.SIGCONT):
-        os.kill(pid, number)
+        for pid in parts:
+            os.kill(pid, number)
         time.sleep(1.2)

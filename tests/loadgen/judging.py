@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 from loadgen.report import Outcome
@@ -48,6 +50,16 @@ def falls_short(
     assert ended.outcome is Outcome.FELL_SHORT
     assert ended.blames(*blamed), ended
     return ended
+
+
+def is_late(plant: Plant, *, blamed: tuple[str, ...], **how: Any) -> None:
+    """Attack a chat whose fault shows in times: on a loaded machine it is told, and the verdict *invalid*."""
+    server = partial(planted_process, plant)
+    ended = attacked(server, "idle-connect", "--victim", "ws", good=lambda ended: ended.blames(*blamed), **how)
+    assert ended.blames(*blamed), ended
+    assert ended.code == 1 or (ended.code == 3 and ended.was_disturbed), ended
+    if "recovery_p99_over_bar_ms" in blamed:
+        assert re.search(r"late at the 99th percentile: .* in the recovery \d\S* ms \(bar \d", ended.notes), ended
 
 
 def held(server: Callable[[], Serving], kind: str, *arguments: str, **how: Any) -> Ended:

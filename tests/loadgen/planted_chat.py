@@ -57,13 +57,22 @@ class Server:
         self._hoard: list[bytearray] = []
         self._hoard_of_files: list[socket.socket] = []
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        self._listener = socket.create_server((self.host, 0), family=family, backlog=4096)
+        self._listener = socket.create_server((self.host, 0), family=family, backlog=self.plant.backlog)
         self._listener.setblocking(False)
         self.port: int = self._listener.getsockname()[1]
         self.url = f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
         self._stop_read, self._stop_write = socket.socketpair()
         self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
         self._selector.register(self._stop_read, selectors.EVENT_READ, None)
+        if self.plant.stalls_every is not None:
+            self._later(self.plant.stalls_every, self._stall)
+
+    def _stall(self) -> None:
+        assert self.plant.stalls_every is not None
+        if self.plant.stalls_until_attacked and self.attacked_at is not None:
+            return
+        time.sleep(self.plant.stall)
+        self._later(self.plant.stalls_every, self._stall)
 
     def stop(self) -> None:
         self._stop_write.send(b"x")
@@ -111,6 +120,8 @@ class Server:
             self._count(peer, 1)
             self.accepted_from.add(peer.address)
             is_attacker = is_crowd(peer.address)
+            if is_attacker and self.plant.accepts_every:
+                time.sleep(self.plant.accepts_every)
             if 0 < self.plant.per_address < self._by_address[peer.address]:
                 self._forget(peer)
                 continue
@@ -254,15 +265,19 @@ class Server:
         messages = self.rooms.setdefault(room, [])
         if is_history and self.attacked_at is not None and self.plant.forgets:
             messages = messages[: len(messages) // 2] + ["" for _ in messages[len(messages) // 2 :]]
+        forgotten = is_history and self.attacked_at is not None and self.plant.starts_anew
+        messages = [] if forgotten else messages
         found = [{"room": room, "offset": n + 1, "text": text} for n, text in enumerate(messages)][after:]
-        return {"room": room, "cursor": f"e-{len(messages)}", "recovered": True, "messages": found}
+        return {"room": room, "cursor": f"e-{len(messages)}", "recovered": not forgotten, "messages": found}
 
     def _messages(self, peer: Peer, room: str, query: dict[str, list[str]]) -> None:
         after = int(query.get("after", ["e-0"])[0].rpartition("-")[2])
         page = self._page(room, after, is_history="wait" not in query)
         peer.has_asked = True
         is_read_again = "wait" not in query and "limit" in query and self.attacked_at is not None
-        if is_read_again and self.plant.reads_late:
+        if is_read_again and self.plant.cannot_read:
+            self._answer(peer, self.plant.cannot_read, {})
+        elif is_read_again and self.plant.reads_late:
             self._later(self.plant.reads_late, partial(self._answer, peer, 200, page))
         elif "wait" in query and not page["messages"]:
             held = (peer, room, after)
@@ -343,13 +358,13 @@ class Server:
         if self.plant.one_waits and peer.is_established:
             self._unlucky = self._unlucky or peer  # for ever
         delay = self.plant.one_waits if peer is self._unlucky else self.plant.delay
-        return delay if self.attackers else delay + self.plant.slow_afterwards
+        return delay + (self.plant.slow_when_attacked if self.attackers else self.plant.slow_afterwards)
 
     def _is_well_attacked(self) -> bool:
         return self.attacked_at is not None and time.monotonic() - self.attacked_at > _WELL_INTO_THE_ATTACK
 
     def _tell(self, author: Peer, message: dict[str, object], *, silent: bool) -> None:
-        if author in self.peers:
+        if author in self.peers and not (self.attackers and self.plant.acknowledges_nothing):
             self._write(author, json_frame({"type": "ack", "id": message["id"], "room": author.room}))
         if not silent:
             alone = author if self.plant.deaf_every and self.published % self.plant.deaf_every == 0 else None

@@ -49,9 +49,13 @@ class Plant:
     leak_bytes: int = 0  # per connection of the crowd, kept for ever; what newcomers leak is no growth but the baseline
     consent: bytes | None = None
     page: int = 200  # the status of `GET /`
+    stalls_every: float | None = None  # sleep for `stall` again and again
+    stalls_until_attacked: bool = False  # ... as long as no attack has come
     send_buffer: int = 0  # SO_SNDBUF; a peer whose buffer is full is thrown out
     stall: float = 0.0  # sleep that long, and hold up all clients, ...
     stall_on_text: str | None = None  # ... when the first published text has this in it
+    accepts_every: float = 0.0  # take so long for each connection of the crowd, ...
+    backlog: int = 4096  # ... of which so many may wait
     deaf_every: int = 0  # tell every n-th message to its author only
     repeats_every: int = 0  # tell all but its author the message before once more, instead of every n-th
     echo_delay: float = 0.0  # acknowledge at once, and tell so much later
@@ -64,6 +68,8 @@ class Plant:
     # from the attack's first connection on, for ever
     locks_out: bool = False  # cut all connections, and close each that comes afterwards
     forgets: bool = False  # have half of what was acknowledged no more in the history
+    starts_anew: bool = False  # have nothing of it, and say so (`recovered` is false)
+    cannot_read: int = 0  # answer this for it
     reads_late: float = 0.0  # answer for it so much later
     leaks_descriptors: bool = False  # one for each attacker
     keeps_descriptors: float = 0.0  # s, one for each attacker from when it comes
@@ -71,8 +77,10 @@ class Plant:
     fails_one: bool = False  # answer one message of an established member with an error, a moment later
 
     # while an attacker is connected
+    acknowledges_nothing: bool = False  # ... and tell messages to the members as ever
     tells_everybody: bool = False  # tell each message to the members of all rooms
     no_newcomers: bool = False  # serve established clients and attackers, close on all others that connect
+    slow_when_attacked: float = 0.0  # be so late
 
     slow_afterwards: float = 0.0  # when the last attacker has gone, be so late
 

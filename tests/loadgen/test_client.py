@@ -2,6 +2,7 @@
 
 from random import Random
 from unittest.mock import NonCallableMock
+from zlib import crc32
 
 import pytest
 
@@ -71,3 +72,14 @@ def test_how_an_end_is_booked(
     assert found == {name: {reason: 1} if name == booked else {} for name in found}
     assert cohort.came == came
     assert cohort.lifetime.longest == (20.0 if booked == "ended" else None)
+
+
+def test_what_is_delivered_is_counted_for_each_by_its_names() -> None:
+    cohort, (first, second, third) = _made(Guest, 3)
+    first.deliver(b"{lg-01234567 1 x}{lg-01234567 25 x}{ot-01234567 3 x}", 3)
+    first.deliver(b"lg-01234567 1 x")
+    third.deliver(b"what others say")
+    assert cohort.deliveries == 5
+    assert list(cohort.delivered) == [3, 0, 0]
+    assert list(cohort.checksums) == [2 * crc32(b"lg-01234567 1") + crc32(b"lg-01234567 25"), 0, 0]
+    assert [client.room for client in (first, second, third)] == ["a", "b", "a"]

@@ -12,8 +12,8 @@ from loadgen.player import Player
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Ticks
 from loadgen.report import CohortRow, Outcome, Report
-from tests.loadgen.planted import Plant, planted
-from tests.loadgen.plays import is_sound, plan, play_run, ran
+from tests.loadgen.planted import Plant, planted, planted_process
+from tests.loadgen.plays import figure, is_sound, plan, play_run, ran
 
 EVERYBODY = {"idle": 20, "poll": 10, "sse": 5, "chat": 5}
 
@@ -41,6 +41,14 @@ async def test_a_healthy_server_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert report.figures["steal_percent"] == 3.0
 
 
+async def test_latencies_are_what_was_planted() -> None:
+    report = await ran(Plant(delay=0.2), {"chat": 10}, rate=20)
+    for row in report.phases:
+        assert row.spread.p50_ms is not None
+        assert row.spread.p50_ms >= 200
+        assert row.spread.count == row.succeeded > 0
+
+
 async def test_a_stalled_server_is_charged_with_the_messages_that_waited() -> None:
     """No coordinated omission: 20 messages a second were due while it slept, and all of them count."""
     report = await ran(Plant(stall_on_text="0 ", stall=1.0), {"chat": 10}, rate=20, seconds=1.5)
@@ -48,6 +56,17 @@ async def test_a_stalled_server_is_charged_with_the_messages_that_waited() -> No
     assert spread.count >= 20
     assert spread.p50_ms is not None
     assert spread.p50_ms > 100, "a closed loop would have reported one slow message"
+
+
+async def test_members_thrown_out_are_counted_with_their_age() -> None:
+    report = await ran(Plant(close_members_after=0.4), {"idle": 10, "sse": 3}, seconds=2.0)
+    row = _row(report, "idle")
+    thrown_out = row.ended["closed"]  # by a busy machine perhaps not all of them
+    assert row.held == 10 - thrown_out
+    assert row.lifetime.p50_ms is not None
+    assert row.lifetime.p50_ms >= 399
+    assert _row(report, "sse").ended == {}
+    assert any(f"ended is {thrown_out}" in reason for reason in report.verdict.reasons)
 
 
 async def test_a_server_that_turns_everybody_away_is_given_up_at_once_and_not_called_broken() -> None:
@@ -113,6 +132,15 @@ async def test_clients_that_are_not_due_yet_are_not_missed(monkeypatch: pytest.M
     with planted() as server:
         report = await Player(replace(plan(server.url), connect_rate=2.0), slowly).play()
     assert report.figures["held"] == 1
+
+
+async def test_memory_and_cpu_of_a_process_are_measured() -> None:
+    """Of one of its own: in the tests' process the garbage of other tests is collected meanwhile, and it shrinks."""
+    with planted_process(Plant(leak_bytes=20_000), watched=True) as (url, pid):
+        report = await play_run(url, {"idle": 200}, server_pid=pid)
+    grown = figure(report, "server_bytes_per_connection")
+    assert grown > 10_000, "most of the 20,000 is memory that the process did not have before"
+    assert report.figures["server_cpu_us_per_connection_s"] is not None
 
 
 async def test_everything_is_given_back() -> None:
