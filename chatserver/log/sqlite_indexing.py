@@ -19,11 +19,11 @@ from chatserver.log.sqlite_rows import execute_rows
 from chatserver.log.sqlite_schema import OFFSETS
 from chatserver.log.words import spaced_words
 
-#: Seconds of one step, for which a commit may have to wait. With 10 ms, and 256 messages between two looks at the clock,
-#: users wait 35 ms beside 600 peers that publish and reset, instead of 25.
+#: Seconds of one step, for which a commit may have to wait. With 10 ms, and 256 messages between two looks at the
+#: clock, users wait 35 ms beside 600 peers that publish and reset, instead of 25.
 INDEX_STEP = 0.003
 #: Messages between two looks at the clock in a step, and the number if those have more characters than the third value
-#: (32 of the longest take 20 ms). Each statement leaves a segment to be merged, so a message costs 3% more than with 256.
+#: (32 of the longest take 20 ms). Each statement leaves a segment to be merged: a publish costs 2% more than with 256.
 INDEX_CHUNK, INDEX_LONG_CHUNK, INDEX_CHUNK_CHARS = 64, 32, 256 * 1024
 #: Pages of the index that one commit merges, in 2 ms: several times as many as a commit writes.
 MERGE_PAGES = 16
