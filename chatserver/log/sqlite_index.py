@@ -22,7 +22,7 @@ from chatserver.log.database_index import Change, DatabaseIndex
 from chatserver.log.file_lock import FileLock
 from chatserver.log.index import TAIL, Found, Question
 from chatserver.log.interface import Faulted
-from chatserver.log.sqlite_indexing import INDEX_STEP, MERGE_PAGES, index_rooms, merge
+from chatserver.log.sqlite_indexing import MERGE_PAGES, index_rooms, merge
 from chatserver.log.sqlite_readers import SqliteReaders
 from chatserver.log.sqlite_schema import IN_ROOM, OFFSETS
 from chatserver.log.sqlite_search import Search
@@ -31,6 +31,8 @@ from chatserver.log.sqlite_search import Search
 INDEX_INTERVAL, INDEX_SOON = 1.0, 500
 #: Seconds of pause for each second of work, while there is a backlog: the writing thread is for publishers.
 INDEX_PAUSE = 2.0
+#: Seconds between two merges of a cleaning, 2 ms each.
+CLEANING_PAUSE = 0.01
 #: Rooms in one step of indexing, and in one step of the search for a backlog when the log is opened.
 INDEX_ROOMS, BACKLOG_ROOMS = 64, 200
 #: Rooms with unindexed messages that are remembered as written by this process, and as found in the database; 10 MB
@@ -165,7 +167,7 @@ class SqliteIndex(DatabaseIndex[sqlite3.Connection, SqliteReaders]):
             pages = -MERGE_PAGES  # negative: first combine all segments into one merge
             while await self._change("cleaning the index", partial(merge, pages)):
                 pages = MERGE_PAGES
-                await trio.sleep(INDEX_STEP)
+                await trio.sleep(CLEANING_PAUSE)
             await self._change("cleaning the index", partial(_cleaned, debris))
 
 
