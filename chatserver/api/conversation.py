@@ -45,6 +45,7 @@ from chatserver.protocol.client_messages import (
 )
 from chatserver.protocol.errors import MessageError, MessageId
 from chatserver.protocol.validation import optional_cursor
+from chatserver.protocol.websocket import Close
 from chatserver.reasons import ErrorCode
 
 #: Publishes of one client that may wait for the log; at this number it is not read until some are durable.
@@ -136,6 +137,8 @@ class Conversation:
             return waits.paused is None or connection not in waits.paused
         if waits is LOG:
             return session.in_flight < MAX_IN_FLIGHT
+        if isinstance(waits, Close):
+            return not session.in_flight
         if isinstance(waits, Iterator):
             more = do_step(waits)
             if more:
@@ -154,7 +157,7 @@ class Conversation:
             self._sink.send(connection, dialect.refused(id_, *not_stored(result)))
         else:
             self._sink.send(connection, dialect.published(id_, result.record))
-        if session.waits is LOG and session.in_flight == MAX_IN_FLIGHT - 1:
+        if (session.waits is LOG and session.in_flight == MAX_IN_FLIGHT - 1) or isinstance(session.waits, Close):
             self._sink.resume(connection)
 
     def _join(self, connection: object, session: WebSocketSession, message: Join) -> Outcome:

@@ -12,7 +12,7 @@ from chatserver.api.dialect import Dialect
 from chatserver.chat.member import Member
 from chatserver.chat.principal import Principal
 from chatserver.chat.room import Room
-from chatserver.protocol.websocket import Assembly
+from chatserver.protocol.websocket import Assembly, Close
 
 
 class Waits(Enum):
@@ -35,8 +35,9 @@ class WebSocketSession(msgspec.Struct, gc=False, eq=False):
     dialect: Dialect
     members: Member | None = None
     assembly: Assembly | None = None  # its incomplete message
-    #: why it is not read; a room: the client publishes too fast for the room's members; work: it is done in steps
-    waits: Waits | Room | Iterator[None] = NOTHING
+    #: why it is not read; a room: the client publishes too fast for the room's members; work: it is done in steps; its
+    #: close frame: its publishes are acknowledged first
+    waits: Waits | Room | Iterator[None] | Close = NOTHING
     in_flight: int = 0  # publishes that wait for the log
 
     def rooms(self) -> Iterator[Member]:

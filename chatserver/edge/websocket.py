@@ -12,7 +12,7 @@ since publishes have their own rate. The pong that answers our ping is free.
 
     OPEN <-> PINGED        25 s of silence, then a ping; any byte is an answer
     OPEN <-> MESSAGE       half a frame or message is here; control frames in between are no progress
-    any  <-> REPLYING      not read, until our reply, the log or a room allows it
+    any  <-> REPLYING      not read, until our reply, the log or a room allows it, or before a close all is acknowledged
 """
 
 import math
@@ -97,6 +97,7 @@ class WebSocketHandler(Handler):
         self._ping_interval = settings.ping_interval
         self._serving_deadline = settings.serving_deadline
         self._replying_ticks = ticks(settings.serving_deadline + TASK_MARGIN)
+        self._close_ticks = ticks(settings.close_deadline)
         #: sessions that were notified of the end of this sign-in; kept here, since few are in their last 30 s
         self._notified: dict[WebSocketSession, Principal] = {}
 
@@ -126,6 +127,9 @@ class WebSocketHandler(Handler):
         if connection.state is _REPLYING:
             if not self._conversation.may_go_on(connection, session):
                 return False  # resumed for an earlier wait; it still has to wait
+            if isinstance(session.waits, Close):
+                self._answer_close(connection, session.waits)
+                return False
             session.waits = Waits.NOTHING
             self._connections.enter(connection, _OPEN, session)
         return not connection.blocked and self._take(connection, session, connection.inbox)
@@ -198,12 +202,19 @@ class WebSocketHandler(Handler):
             case Ping(payload, count):
                 self._connections.send(connection, pong_frame(payload))
                 self._spend(connection, CONTROL * count)
-            case Close(code):
-                self.close(connection, Reason.PEER_CLOSED, code=echoed_code(code))
+            case Close():
+                if session.in_flight:
+                    session.waits = event
+                    self._connections.enter(connection, _REPLYING, session, span=self._close_ticks)
+                else:
+                    self._answer_close(connection, event)
             case Violation(error):
                 self._violated(connection, error)
             case _:
                 assert_never(event)
+
+    def _answer_close(self, connection: Connection, close: Close) -> None:
+        self.close(connection, Reason.PEER_CLOSED, code=echoed_code(close.code))
 
     def lacking(self, connection: Connection) -> int:
         """Bytes announced by a frame that have not arrived."""
@@ -308,9 +319,8 @@ class WebSocketHandler(Handler):
 
     def expired(self, connection: Connection) -> None:
         """OPEN: send a ping, or a notice about the sign-in. Else a message, a pong or our reply is late: close."""
-        state = connection.state
+        state, session = connection.state, context_of(connection, WebSocketSession)
         if state is _OPEN:
-            session = context_of(connection, WebSocketSession)
             principal = session.principal
             left = _left(principal)
             if left <= 0 or (principal.is_guest and principal.access.closed_to_guests):  # it did not sign in in time
@@ -326,6 +336,9 @@ class WebSocketHandler(Handler):
             return
         if state is _PINGED and self._connections.judge.outstanding(connection):
             return  # bytes before the ping are unacknowledged: its flush window decides
+        if isinstance(session.waits, Close):
+            self._answer_close(connection, session.waits)
+            return
         reason = TABLE[state].expires
         assert reason is not None
         self._connections.misbehaved(connection, reason, reason.sentence)

@@ -45,16 +45,28 @@ async def test_publishes_pipelined(tmp_path: Path, *, joined: bool) -> None:
             assert [message["text"] for message in heard] == [f"m{n}" for n in range(1, 601)]
 
 
+CLOSE = frame((1000).to_bytes(2, "big"), opcode=8)
+
+
 async def test_a_publisher_that_closes_right_after_its_messages(server: Serving) -> None:
-    """Its messages are stored though it does not wait, and its close counts as normal."""
-    behind = frame((1000).to_bytes(2, "big"), opcode=8)
+    """They are stored, acknowledged before the close is answered, and the close counts as normal."""
     async with chatter(server.address) as friend:
-        await friend.peer.send(b"".join(say(type="publish", room="lobby", text=f"m{n}") for n in range(20)) + behind)
+        wire = b"".join(say(type="publish", id=n, room="lobby", text=f"m{n}") for n in range(99))
+        await friend.peer.send(wire + CLOSE)
+        assert [(await friend.next("ack"))["id"] for _ in range(99)] == [*range(99)]
         assert (await friend.closed()).code == 1000
     await server.counted("peer-closed")
     assert await server.closes("peer-reset") == 0
-    page = (await ask(server.address, "GET", "/rooms/lobby/messages")).json
-    assert [message["text"] for message in page["messages"]] == [f"m{n}" for n in range(20)]
+    page = (await ask(server.address, "GET", "/rooms/lobby/messages?after=0&limit=200")).json
+    assert [message["text"] for message in page["messages"]] == [f"m{n}" for n in range(99)]
+
+
+async def test_a_close_does_not_wait_for_ever_for_the_log(server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server.server.parts.log, "submit", lambda *_: None)
+    async with chatter(server.address) as friend:
+        await friend.peer.send(say(type="publish", id=1, room="lobby", text="hi") + CLOSE + say(type="ping", id=2))
+        assert await friend.peer.rest() == b"\x88\x02\x03\xe8"
+    await server.counted("peer-closed")
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 3000, 4999, None])

@@ -29,6 +29,7 @@ from chatserver.net.readiness import HANGUP, QUEUED, READ, RESUMED, WRITE
 from chatserver.net.states import TABLE, Reads, State
 from chatserver.net.tls_transport import TlsTransport
 from chatserver.net.transport import PLAIN
+from chatserver.protocol.websocket import Close
 from tests.fuzz.world import HALF_OPEN, PER_ADDRESS, PLACES, PROXY, SETTINGS, World
 
 _SHORT = reprlib.Repr()
@@ -163,6 +164,8 @@ def _check_session(connection: Connection, session: WebSocketSession, waiting: s
     elif session.waits is Waits.LOG:
         most = conversation.MAX_IN_FLIGHT
         assert session.in_flight >= most or "_resume" in waiting, "it still waits for durable publishes"
+    elif isinstance(session.waits, Close):
+        assert session.in_flight or "_resume" in waiting, "its close is never answered"
     else:
         assert session.waits is Waits.TASK or "_resume" in waiting, "it waits for nothing"
     if connection.state is State.MESSAGE:
