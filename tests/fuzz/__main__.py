@@ -1,7 +1,6 @@
 """`python -m tests.fuzz [--seconds S] [--seed N]`: random peers at real servers, random orders at the machines.
 
 Both run at once for so many seconds. If anything was found the exit code is 1 and the seed is printed.
-`--seed N --first A --peers B` plays some peers of a run again.
 """
 
 import argparse
@@ -18,7 +17,7 @@ import trio
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.fuzz.machine import ConnectionMachine, SecureMachine, chosen
-from tests.fuzz.sockets import Assault, campaigns
+from tests.fuzz.sockets import campaigns
 
 #: Examples of each machine between two looks at the clock.
 ROUND = 50
@@ -31,32 +30,22 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="how long (default: %(default)g)")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32), help="of all randomness")
     parser.add_argument("--only", choices=("sockets", "machines"), help="one of the two")
-    parser.add_argument("--first", type=int, default=0, metavar="N", help="number of the first peer")
-    parser.add_argument("--peers", type=int, metavar="N", help="so many peers instead of so many seconds; no machines")
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}", flush=True)
     if arguments.only == "machines":
         explore(arguments.seconds, arguments.seed)
         return 0
-    assault = Assault(arguments.seed, arguments.first, arguments.peers, arguments.seconds)
-    if arguments.only == "sockets" or arguments.peers is not None:
-        attack(assault)
-        return 0
     command = [sys.executable, "-m", "tests.fuzz", "--only", "machines"]
     command += ["--seconds", str(arguments.seconds), "--seed", str(arguments.seed)]
-    with subprocess.Popen(command) as machines:
-        try:
-            attack(assault)
-            return machines.wait(arguments.seconds + SHRINKING)
-        finally:
+    machines = subprocess.Popen(command) if arguments.only is None else None
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            attack = partial(campaigns, Path(folder), arguments.seed, seconds=arguments.seconds)
+            print(*trio.run(attack), sep="\n", flush=True)
+        return machines.wait(arguments.seconds + SHRINKING) if machines else 0
+    finally:
+        if machines:
             machines.kill()
-
-
-def attack(assault: Assault) -> None:
-    """Random peers against a plain server and one with TLS."""
-    with tempfile.TemporaryDirectory() as folder:
-        for report in trio.run(partial(campaigns, Path(folder), assault)):
-            print(report, flush=True)
 
 
 def explore(seconds: float, seed: int) -> None:
