@@ -48,14 +48,12 @@ class Enforcement:
         self.over = trio.Event()
 
     def concerns(self, principal: Principal) -> bool:
-        """Whether it concerns this principal."""
-        if principal.number == self._key:
-            return True
-        return principal.network == self._key and not principal.may(MODERATE, self.room)
+        """Whether this principal, or its network, is meant."""
+        return self._key in (principal.number, principal.network)
 
-    def applies_in(self, room: str) -> bool:
-        """Whether it concerns this room."""
-        return self.room in (room, EVERYWHERE)
+    def applies(self, principal: Principal, room: str) -> bool:
+        """Whether it applies to a principal that it concerns in this room."""
+        return self.room in (room, EVERYWHERE) and (principal.number == self._key or not _is_spared(principal, room))
 
 
 class Moderation:
@@ -83,7 +81,7 @@ class Moderation:
         if not self.concerns(principal):
             return None
         found = self._find(principal.number, action, room)
-        if found is None and not principal.may(MODERATE, room):  # a ban of a network spares moderators
+        if found is None and not _is_spared(principal, room):
             found = self._find(principal.network, action, room)
         return found
 
@@ -215,6 +213,14 @@ def _in_words(seconds: float) -> str:
         if seconds > 1.95 * size:
             return f"{math.ceil(seconds / size)} {unit}"
     return f"{math.ceil(seconds)} s"
+
+
+def _is_spared(principal: Principal, room: str) -> bool:
+    """Whether sanctions of its network spare a principal: in a room that it moderates.
+
+    A moderator of any room may do what concerns no room, such as opening a WebSocket.
+    """
+    return bool(principal.rights.moderates) if room == EVERYWHERE else principal.may(MODERATE, room)
 
 
 def _end(sanction: Sanction) -> float:

@@ -59,8 +59,8 @@ class Enforcer:
             if enforcement.kind is Kind.MUTE:
                 return
             for room, principal in self._hub.lost_ones(enforcement.room):
-                if enforcement.concerns(principal) and self._hub.forget_lost(room, principal):
-                    enforcement.ended += 1
+                if enforcement.concerns(principal) and enforcement.applies(principal, room.name):
+                    enforcement.ended += self._hub.forget_lost(room, principal)
                 yield
         finally:
             enforcement.over.set()  # set even after a failure, since a moderator waits for it
@@ -69,14 +69,14 @@ class Enforcer:
         """Tell a muted user, once on each connection to the room."""
         encoding: Encoding
         match connection.context:
-            case WebSocketSession(dialect=encoding) as session:
+            case WebSocketSession(dialect=encoding, principal=principal) as session:
                 rooms = [EVERYWHERE, *(member.room.name for member in session.rooms())]
-            case Member(encoding=encoding, room=room):
-                rooms = [room.name]
+            case Member(encoding=encoding, room=room) as member:
+                principal, rooms = room.members[member], [room.name]
             case _:
                 return
         told = encoding.moderated("", enforcement.refusal.sentence, enforcement.refusal.seconds_left)
-        if told and any(map(enforcement.applies_in, rooms)):
+        if told and any(enforcement.applies(principal, room) for room in rooms):
             self._connections.send(connection, told)
 
     def _end(self, connection: Connection, enforcement: Enforcement) -> bool:
@@ -87,28 +87,29 @@ class Enforcer:
                 return self._end_memberships(connection, session, enforcement)
             case PollWaiter() as waiter:
                 self._refuse_held(connection, waiter, enforcement)
-            case Member() as member if enforcement.applies_in(member.room.name):
+            case Member(room=room) as member if enforcement.applies(principal := room.members[member], room.name):
                 enforcement.ended += 1
-                room, principal = member.room, member.room.members[member]
                 told = member.encoding.moderated(room.name, refusal.sentence, refusal.seconds_left)
                 self._connections.finish(connection, Reason.KICKED if enforcement.kind is None else Reason.BANNED, told)
                 self._hub.forget_lost(room, principal)
         return False
 
     def _refuse_held(self, connection: Connection, waiter: PollWaiter, enforcement: Enforcement) -> None:
-        left = [room for room, _ in waiter.places() if enforcement.applies_in(room.name)]
+        principal = waiter.principal
+        left = [room for room, _ in waiter.places() if enforcement.applies(principal, room.name)]
         if not left:
             return
         enforcement.ended += 1
         sentence, seconds_left = enforcement.refusal.sentence, enforcement.refusal.seconds_left
-        error = MessageError(ErrorCode.FORBIDDEN, sentence, wait=seconds_left, room=enforcement.room)
+        where = enforcement.room if enforcement.applies(principal, enforcement.room) else left[0].name
+        error = MessageError(ErrorCode.FORBIDDEN, sentence, wait=seconds_left, room=where)
         self._exchanges.refuse_held(connection, waiter, error)
         for room in left:
-            self._hub.forget_lost(room, waiter.principal)
+            self._hub.forget_lost(room, principal)
 
     def _end_memberships(self, connection: Connection, session: WebSocketSession, enforcement: Enforcement) -> bool:
-        refusal, dialect = enforcement.refusal, session.dialect
-        concerned = filter(lambda member: enforcement.applies_in(member.room.name), session.rooms())
+        refusal, dialect, principal = enforcement.refusal, session.dialect, session.principal
+        concerned = filter(lambda member: enforcement.applies(principal, member.room.name), session.rooms())
         told = b""
         for member in islice(concerned, ENDED_AT_ONCE):
             enforcement.ended += 1
@@ -118,7 +119,7 @@ class Enforcer:
         if told:
             self._connections.send(connection, told)
             return True
-        if enforcement.kind is Kind.BAN and enforcement.room == EVERYWHERE:
+        if enforcement.kind is Kind.BAN and enforcement.applies(principal, EVERYWHERE):
             self._connections.finish(connection, Reason.BANNED, dialect.close(Reason.BANNED, refusal.sentence))
         return False
 

@@ -231,6 +231,32 @@ async def test_a_ban_expels_a_user_on_all_transports_at_once(server: Serving, ro
     assert await read(address, foreign, source=ELSEWHERE) == (403 if by_network else 200), "without a token"
 
 
+async def test_a_ban_of_a_network_from_all_rooms_leaves_a_moderator_the_room_that_it_moderates(server: Serving) -> None:
+    """Its WebSockets were closed and refused, while the same user could go on over HTTP."""
+    address = server.address
+    keeper = signed_in("u_keeper", role="moderator", rooms={"lobby": "rw", "ops": "r"})
+    for room in ("lobby", "ops"):
+        await publish(address, room, "hi")
+    answers: list[Answer] = []
+    async with chatter(address, headers=keeper, source=ELSEWHERE) as friend, trio.open_nursery() as nursery:
+        for room in ("lobby", "ops"):
+            await friend.ask("join", room=room)
+        nursery.start_soon(poll, address, "/poll?room=lobby:1&room=ops:1&wait=60", keeper, answers, ELSEWHERE)
+        await server.in_phase("held")
+        await sanction(address, "*", kind="ban", network=ELSEWHERE)
+        assert (await friend.next("error"))["room"] == "ops"
+        assert (await friend.ask("publish", room="lobby", text="hi"))["type"] == "ack"
+        assert (await friend.ask("join", room="ops"))["code"] == "forbidden"
+    async with chatter(address, headers=keeper, source=ELSEWHERE) as friend:
+        assert (await friend.ask("join", room="lobby"))["type"] == "joined"
+        user = friend.hello["user"]
+        assert [await is_listed(address, user, room) for room in ("lobby", "ops")] == [True, False]
+    assert [(answer.status, answer.json["error"]["room"]) for answer in answers] == [(403, "ops")]
+    assert [await read(address, keeper, room, source=ELSEWHERE) for room in ("lobby", "ops")] == [200, 403]
+    listed = await ask(address, "GET", "/rooms", headers=keeper, source=ELSEWHERE)
+    assert [each["room"] for each in listed.json["rooms"]] == ["lobby"]
+
+
 async def test_a_kick_from_all_rooms_leaves_websockets_open_and_a_ban_closes_those_of_any_dialect(
     tmp_path: Path,
 ) -> None:

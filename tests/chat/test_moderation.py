@@ -4,7 +4,7 @@ import pytest
 
 from chatserver.chat import moderation as moderation_module
 from chatserver.chat.moderation import Enforcement, Moderation
-from chatserver.chat.policy import Action
+from chatserver.chat.policy import Action, Rights, rights_of
 from chatserver.chat.principal import Principal, guest, number_behind
 from chatserver.log.sanctions import EVERYWHERE, Kind, Sanction
 
@@ -15,10 +15,13 @@ START = 1_000_000
 
 
 class Moderator(Principal, gc=False, frozen=True, eq=False):
-    """A moderator of all rooms."""
+    """A moderator of these rooms, or of all."""
 
-    def may(self, action: Action, room: str) -> bool:
-        return True
+    rooms: tuple[str, ...] = ()
+
+    @property
+    def rights(self) -> Rights:
+        return rights_of("moderator", tuple((room, "rw") for room in self.rooms) or None)
 
 
 class House:
@@ -82,12 +85,12 @@ def test_a_ban_forbids_everything_in_its_room_or_in_all(house: House, room: str)
 
 
 def test_a_banned_network_bans_all_its_users_but_moderators(house: House) -> None:
-    moderator = Moderator(3, HERE)
+    second = Moderator(3, HERE)
     house.enforce(HERE)
     assert house.allowed(ANN) == []
-    assert house.allowed(moderator) == list(Action)
-    house.enforce(moderator)
-    assert house.allowed(moderator) == [], "one moderator may ban another"
+    assert house.allowed(second) == list(Action)
+    house.enforce(second)
+    assert house.allowed(second) == [], "one moderator may ban another"
 
 
 @pytest.mark.parametrize(
@@ -207,16 +210,18 @@ def test_sanctions_and_kicks_are_applied_to_open_connections(house: House) -> No
     house.enforce(ANN)
     house.enforce(HERE, room=EVERYWHERE)
     house.it.kick(BOB.face.id, "ops")
-    banned, network, kicked = house.asked
-    everybody = ANN, BOB, Moderator(3, HERE), Moderator(1, THERE)
-    assert [[each.concerns(who) for who in everybody] for each in house.asked] == [
-        [True, False, False, True],
-        [True, False, False, False],
-        [False, True, False, False],
+    everybody = ANN, BOB, Moderator(3, HERE), Moderator(4, HERE, ("lobby",)), Moderator(ANN.number, THERE)
+    places = "lobby", "ops", EVERYWHERE
+    found = [
+        [[place for place in places if each.concerns(who) and each.applies(who, place)] for who in everybody]
+        for each in house.asked
     ]
-    assert [(each.applies_in("lobby"), each.applies_in("ops"), each.kind) for each in (banned, network, kicked)] == [
-        (True, False, Kind.BAN), (True, True, Kind.BAN), (False, True, None),
-    ]  # fmt: skip
+    assert found == [
+        [["lobby"], [], [], [], ["lobby"]],
+        [["lobby", "ops", EVERYWHERE], [], [], ["ops"], []],
+        [[], ["ops"], [], [], []],
+    ]
+    assert [each.kind for each in house.asked] == [Kind.BAN, Kind.BAN, None]
     assert house.it.check(BOB, READ, "ops") is None, "a kicked user may return"
 
 

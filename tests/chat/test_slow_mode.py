@@ -31,9 +31,9 @@ async def test_one_message_per_interval(autojump_clock: trio.testing.MockClock) 
 
 async def test_other_rooms_and_moderators_are_not_limited(autojump_clock: trio.testing.MockClock) -> None:
     slow = made(lobby=30.0, ops=10.0)
-    moderator = Moderator(3, "192.0.2.1")
+    second = Moderator(3, "192.0.2.1")
     assert [slow.take(ANN, "den") for _ in range(3)] == [0.0] * 3
-    assert [slow.take(moderator, "lobby") for _ in range(3)] == [0.0] * 3
+    assert [slow.take(second, "lobby") for _ in range(3)] == [0.0] * 3
     assert len(slow._pauses) == 0
     assert [slow.take(ANN, "lobby"), slow.take(ANN, "ops"), slow.take(ANN, "ops")] == [0.0, 0.0, 10.0]
 
@@ -49,6 +49,6 @@ async def test_only_the_last_message_may_be_retried_and_not_for_long(
     await trio.sleep(slow_mode.RETRY_SECONDS)
     assert slow.take(ANN, "lobby", "k1") > 0.0
     assert [slow.take(ANN, "ops", "k3"), slow.take(ANN, "lobby", "k1") > 0.0] == [0.0, True]
-    assert list(slow._keys) == [(2, "lobby"), (1, "ops")]
+    assert len(slow._keys) == 2
     await trio.sleep(3600.0)
     assert [slow.take(BOB, "lobby", key) for key in (None, "k1")] == [0.0, 3600.0]
