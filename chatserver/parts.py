@@ -214,6 +214,7 @@ def _services(
         moderation=Moderation(log.identity.secret), slow_mode=SlowMode(lambda room: policies.of(room).slow_mode),
         markers=ReadMarkers(log.markers, faulted=faulted), cluster=None if others is None else others.cluster,
     )  # fmt: skip
+    hub.note_unstored = services.slow_mode.give_back
     if others is not None:
         others.attach(services, faulted)
     return services

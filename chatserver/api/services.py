@@ -153,7 +153,7 @@ class Services:
         """The draft of a record by a principal who may write. Raises MessageError.
 
         Replies, and reactions with their count, tell something about the message that they name. Slow mode counts no
-        malformed message, so that it does not take the place of the next; what the log refuses counts.
+        malformed message, so that it does not take the place of the next.
         """
         face, room = principal.author, record.room
         if isinstance(record, Publish):

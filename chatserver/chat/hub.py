@@ -22,7 +22,7 @@ from chatserver.chat.registry import EMPTY_ROOM_SECONDS, Registry
 from chatserver.chat.ring import Encoding, MessageEncoder, RingSize
 from chatserver.chat.room import Room
 from chatserver.chat.sink import Schedule, Sink
-from chatserver.log.interface import Answer, Draft, Log, LogError, Record, Refused, Stored
+from chatserver.log.interface import Answer, Draft, Log, LogBusy, LogError, Record, Refused, Stored
 from chatserver.log.sanctions import EVERYWHERE
 from chatserver.meters import ByteBudget, KeyedBuckets
 from chatserver.settings.fields import Settings
@@ -73,6 +73,7 @@ class Hub:
         self._note_deletion = note_deletion  # called for each message that a moderator has deleted
         self._note_altered = note_altered  # called with rooms in which something was edited, deleted or reacted to
         self.note_written: Callable[[str, Sequence[Record]], object] = lambda name, records: None  # set by Cluster
+        self.note_unstored: Callable[[Draft], object] = lambda draft: None  # called with drafts that are not in the log
         self._lease_seconds = settings.presence_grace
         share = MAX_LEASES // LEASE_SHARE
         self._lease_limit: KeyedBuckets[str] = KeyedBuckets(share / self._lease_seconds, burst=share)
@@ -97,7 +98,7 @@ class Hub:
         try:
             self._log.submit(draft, partial(self._answered, room, draft, done))
         except LogError as error:
-            self._note_failure(error)
+            self._failed(draft, error)
             raise
         if room is not None:
             room.pending += 1
@@ -109,14 +110,20 @@ class Hub:
             room.pending -= 1
             room.pending_bytes -= len(draft.text)
         try:
-            if isinstance(result, LogError) and not isinstance(result, Refused):
-                self._note_failure(result)
-            elif draft.as_moderator and isinstance(result, Stored) and result.fresh:
+            if isinstance(result, LogError):
+                self._failed(draft, result)
+            elif draft.as_moderator and result.fresh:
                 self._note_deletion(draft)
             done(result)
         finally:
             if room is not None:
                 self.broadcaster.resume_publishers(room)  # without news, after a failure or a repeated key
+
+    def _failed(self, draft: Draft, error: LogError) -> None:
+        if isinstance(error, LogBusy | Refused):
+            self.note_unstored(draft)
+        if not isinstance(error, Refused):
+            self._note_failure(error)
 
     def news(self, records: Sequence[Record]) -> None:
         """Handle records that the log has made durable, in its order. An exception affects one room only."""

@@ -124,6 +124,8 @@ class Model:
         if kind == "message" and room == "slow" and who.standing < MODERATING:
             if who.name in self.paced and self.paced[who.name] != act.get("key", ""):
                 raise RefusedError("rate_limited")
+            if "reply_to" in act:
+                self._message(room, act["reply_to"])  # a refused message does not count
             self.paced[who.name] = act.get("key")  # a retry is no other message
         known = self.answers.get((who.name, room, act.get("key", "")))
         if known is not None:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import trio
@@ -11,6 +12,7 @@ from chatserver.api import moderation as moderation_module
 from chatserver.chat import audit as audit_module
 from chatserver.chat.moderation import Enforcement
 from chatserver.log import sanctions as sanctions_module
+from chatserver.log.interface import LogBusy
 from chatserver.log.memory import MemoryLog
 from chatserver.settings.rooms import RoomPolicy
 from tests.api.asking import TIME, hold_back
@@ -293,3 +295,15 @@ async def test_a_retry_and_a_bad_message_are_no_messages_for_slow_mode(tmp_path:
             assert (await friend.ask("publish", room="lobby", **message))["cursor"] == stored.json["cursor"]
             assert (await friend.ask("publish", room="lobby", text="x", key="k2"))["code"] == "rate_limited"
             assert (await peer.request("POST", path, {"text": "x", "key": "k3"}, headers=ANN)).status == 429
+
+
+async def test_a_message_that_is_not_stored_does_not_count_for_slow_mode(tmp_path: Path) -> None:
+    """A reply to nowhere was answered 404, and its author had to wait for the whole pause."""
+    async with moderated(tmp_path, rooms=(("lobby", RoomPolicy(slow_mode=600)),)) as server:
+        path, lost = "/rooms/lobby/messages", {"text": "hi", "reply_to": 9}
+        async with connect(server.address) as peer, chatter(server.address, headers=ANN) as friend:
+            assert (await peer.request("POST", path, {**lost, "key": "k1"}, headers=ANN)).status == 404
+            assert (await friend.ask("publish", room="lobby", **lost))["code"] == "not_found"
+            with mock.patch.object(server.server.parts.log, "submit", side_effect=LogBusy("too many wait")):
+                assert (await peer.request("POST", path, {"text": "hi"}, headers=ANN)).status == 503
+            assert [(await say(server.address, ANN)).status for _ in range(2)] == [201, 429]
