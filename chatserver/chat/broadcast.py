@@ -266,9 +266,9 @@ class Broadcaster:
                 self._keep_rest(member, ring.pieces(member.encoding, cursor, reached), taken)
             return
 
-    def give(self, member: Member, pieces: list[bytes]) -> None:
-        """Offer pieces that follow the member's cursor, and move the cursor past those that were taken."""
-        taken = self._sink.offer(member.connection, b"".join(pieces))
+    def give(self, member: Member, chunk: bytes, pieces: list[bytes]) -> None:
+        """Offer a chunk of pieces that follow the member's cursor, and move the cursor past those that were taken."""
+        taken = self._sink.offer(member.connection, chunk)
         if taken >= 0:
             self._keep_rest(member, pieces, taken)
 

@@ -110,7 +110,7 @@ class CatchUp:
             if begins != member.cursor:
                 broadcaster.tell_gap(member, begins)  # retention has deleted records after its cursor
             if member.source is Source.RING and page.records:
-                broadcaster.give(member, page.pieces(member))
+                broadcaster.give(member, *page.pushes(member.encoding))
         elif not isinstance(page, LogError):
             raise page
         # Without records its cursor stays and it waits again, unless its room is now more than MAX_BEHIND ahead.
@@ -118,15 +118,16 @@ class CatchUp:
 
 
 class _Page(NamedTuple):
-    """Records from the log with their JSON, and the pieces made of them, by encoding."""
+    """Records from the log with their JSON, and the pushes made of them, by encoding."""
 
     records: list[Record]
     encoded: list[bytes]
-    made: dict[Encoding, list[bytes]]
+    made: dict[Encoding, tuple[bytes, list[bytes]]]
 
-    def pieces(self, member: Member) -> list[bytes]:
-        """The pieces in the member's encoding."""
-        push, pairs = member.encoding.push, zip(self.encoded, self.records, strict=True)
-        if member.encoding not in self.made:
-            self.made[member.encoding] = [push(json, record.room, record.offset) for json, record in pairs]
-        return self.made[member.encoding]
+    def pushes(self, encoding: Encoding) -> tuple[bytes, list[bytes]]:
+        """The pushes in this encoding, joined and one by one."""
+        if encoding not in self.made:
+            pairs = zip(self.encoded, self.records, strict=True)
+            pieces = [encoding.push(json, record.room, record.offset) for json, record in pairs]
+            self.made[encoding] = b"".join(pieces), pieces
+        return self.made[encoding]

@@ -1,6 +1,7 @@
 """Members behind the ring are fed from the log, in order, fairly, with shared pages; losses are explicit gaps."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -216,7 +217,7 @@ async def test_members_at_one_cursor_share_each_page_also_while_it_is_read(it: C
     assert it.log.reads - before == 1
 
 
-async def test_a_page_is_encoded_once_for_each_encoding(it: Chatting) -> None:
+async def test_a_page_is_encoded_and_joined_once_for_each_encoding(it: Chatting) -> None:
     slow = await crowd_behind(it, 10, messages=50)
     events = it.peer()
     await it.join(events, "lobby", encoding=it.encoder.events, back=50)
@@ -224,10 +225,12 @@ async def test_a_page_is_encoded_once_for_each_encoding(it: Chatting) -> None:
     assert events.reached("lobby") == 50
     before = it.encoder.frames.pushed
     it.log.delay = 0.1
+    it.sink.chunks.clear()
     it.sink.take_all(slow)
     await trio.sleep(5.0)
     assert all(peer.reached("lobby") == 50 for peer in slow)
     assert it.encoder.frames.pushed - before <= 50 + 5, "the page and the messages of the ring"
+    assert len({id(chunk) for chunk in it.sink.chunks if b"text-" in chunk}) == 1
 
 
 async def test_of_many_at_one_cursor_a_few_are_fed_in_a_step(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,10 +295,10 @@ async def test_a_fault_with_one_member_costs_only_that_one(monkeypatch: pytest.M
         slow = await crowd_behind(it, 5, messages=50)
         give = it.hub.broadcaster.give
 
-        def fail(member: Member, pieces: list[bytes]) -> None:
+        def fail(member: Member, *page: Any) -> None:
             if member.connection is slow[1]:
                 raise RuntimeError("a bug")
-            give(member, pieces)
+            give(member, *page)
 
         monkeypatch.setattr(it.hub.broadcaster, "give", fail)
         it.log.delay = 0.1
