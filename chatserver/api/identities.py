@@ -155,7 +155,7 @@ class Identities:
                 raise refused()
         except (MessageError, UnicodeError):
             raise refused() from None
-        face = User(user_id, name_of(None, user_id))
+        face = User(user_id, name_of(user_id))
         return self._signed_in(user_number(user_id, self._secret), network, pack(face, None), rights_of(None, None))
 
     def sweep(self) -> None:

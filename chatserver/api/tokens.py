@@ -169,8 +169,16 @@ class Tokens:
         chat = claims.chat or _Chat()
         rights = rights_of(chat.role, None if chat.rooms is None else tuple(chat.rooms.items()))
         expires = self._clock() + left
-        face = User(user_id, name_of(claims.name, user_id))
+        face = User(user_id, self._name(claims.name) or name_of(user_id))
         return Verified(user_number(user_id, self._secret), pack(face, expires), rights, claims.iat or 0.0, expires)
+
+    def _name(self, name: str | None) -> str:
+        """The name that a token gives, if it can be shown; an unusable one does not prevent a sign-in."""
+        try:
+            return check_name(name) if name else ""
+        except MessageError as error:
+            self._lines.write(_log.info, "token_name_ignored", reason="unusable", problem=error.message)
+            return ""
 
     def _check_signature(self, token: str, header: _Header, network: str) -> None:
         """Check the signature with our keys, and with PyJWT also `nbf`, `iat`, `iss`, `aud` and `crit`."""
@@ -198,9 +206,9 @@ def _decoded(part: str) -> bytes:
     return urlsafe_b64decode(part + "=" * (-len(part) % 4))
 
 
-def name_of(name: str | None, user_id: str) -> str:
-    """The user's name in a form that can be shown; an unusable name does not prevent a sign-in."""
+def name_of(user_id: str) -> str:
+    """The name of a user for whom only the id is known."""
     try:
-        return check_name(name or user_id)
+        return check_name(user_id)
     except MessageError:
         return user_id[:MAX_NAME_CHARS]

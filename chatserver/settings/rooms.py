@@ -20,7 +20,8 @@ from chatserver.settings.spec import DAY, ConfigError
 #: Patterns in one file: each new name of a room is matched against them, 0.3 µs each.
 MAX_PATTERNS = 500
 
-_PATTERN = re.compile(r"[a-z0-9*?\[][a-z0-9._*?\[\]!-]{0,63}")
+#: A pattern that may match a room.
+PATTERN = re.compile(r"[a-z0-9*?\[][a-z0-9._*?\[\]!-]{0,63}")
 
 
 class Guests(StrEnum):
@@ -64,7 +65,7 @@ def room_policies(tables: object, source: str) -> tuple[tuple[str, RoomPolicy], 
     found = []
     for pattern, table in tables.items():
         where = f'{source}: [rooms."{pattern}"]'
-        if not _PATTERN.fullmatch(pattern):
+        if not PATTERN.fullmatch(pattern):
             raise ConfigError("config", f"{where}: a pattern is a room's name with * ? or [abc] in it")
         try:
             policy = msgspec.convert(table, RoomPolicy)

@@ -233,10 +233,19 @@ export class ChatClient extends EventTarget {
       if ((link.isSocket || room !== this.current) && !this.#staysOutOf(room)) this.follow(room);
     }
     this.#hasNewUser = false;
-    this.outbox.resume(({ room, text, key, extras }) => {
+    this.outbox.resume(async ({ author, room, text, key, extras }) => {
+      if (author && author.id !== (await this.#speaker(hello)).id) throw new ChatError('held', 'another user wrote it');
       const { replyTo, mentions } = extras;
       return this.ask({ type: 'publish', room, text, key, ...(replyTo && { reply_to: replyTo }), ...(mentions?.length && { mentions }) });
     });
+  }
+
+  /** The user in whose name a message goes out. Over HTTP the sign-in may end between any two requests. */
+  async #speaker(hello) {
+    if (hello) return hello.user;
+    const session = await this.api.session();
+    this.identity.is(session.user, session);
+    return session.user;
   }
 
   /** A reconnect does not rejoin a room from which a moderator removed the user; the user does. */

@@ -9,6 +9,7 @@ import { mentionsIn } from './text.js';
 
 export const ME_KEY = 'chat.me'; // scripts cannot read the cookie
 const MAX_NAMES = 5_000; // of the users seen last
+const GUEST_ID = /^g_/;
 const GUEST = { guest: true, moderates: [] };
 
 /**
@@ -50,6 +51,11 @@ export class Identity {
   /** Guests choose their names; the name of a signed-in user comes from the token. */
   get isGuest() {
     return this.#told.guest;
+  }
+
+  /** The user, if it is no guest; also before the server has told that this browser is still theirs. */
+  get signedIn() {
+    return this.user === null || GUEST_ID.test(this.user.id) ? null : this.user;
   }
 
   moderates(room) {

@@ -5,17 +5,19 @@
  *
  * One message of each room is sent at a time, so their order is kept and no room delays another. For ten minutes the
  * server answers a repeated key with the first result; after that a repeat could be a second message, so the user is asked.
+ * A message of a user who has signed in is held while the browser is somebody else's, and goes out when its user is back.
  *
  * @import { Store } from './storage.js'
- * @import { Ack, Message } from './wire.js'
+ * @import { Ack, Message, User } from './wire.js'
  *
- * @typedef {'queued' | 'sending' | 'sent' | 'failed'} ItemState
+ * @typedef {'queued' | 'sending' | 'sent' | 'failed' | 'held'} ItemState
  * @typedef {{replyTo?: number, mentions?: string[]}} Extras
  * @typedef {object} Item
  * @property {string} key
  * @property {string} room
  * @property {string} text
  * @property {Extras} extras
+ * @property {User | null} author who wrote it; null for a guest, who may sign in before it is sent
  * @property {number} created ms since the epoch
  * @property {number} after the newest offset of the room when it was written
  * @property {number | null} firstTried ms since the epoch
@@ -53,7 +55,7 @@ export class Outbox {
     this.browser = browser;
     this.handlers = handlers;
     for (const item of readJson(tab, STORAGE_KEY, Array.isArray, [])) {
-      this.items.push({ extras: {}, after: 0, ...item, state: item.state === 'failed' ? 'failed' : 'queued', offset: null });
+      this.items.push({ extras: {}, after: 0, author: null, ...item, state: item.state === 'failed' ? 'failed' : 'queued', offset: null });
     }
     const known = new Set(this.items.map(({ key }) => key)); // after a reload: what this tab left itself
     const left = this.#left.filter(({ key }) => !known.has(key));
@@ -78,12 +80,13 @@ export class Outbox {
 
   /**
    * @param {number} [after] the newest offset of the room
+   * @param {User | null} [author]
    * @returns {Promise<Ack>} resolves when the message is durable; rejects if it is refused for good
    */
-  add(room, text, extras = {}, after = 0) {
+  add(room, text, extras = {}, after = 0, author = null) {
     if (this.#isClosed) return Promise.reject(closed());
     const key = randomKey();
-    const item = { key, room, text, extras, created: Date.now(), after, firstTried: null, problem: null, offset: null };
+    const item = { key, room, text, extras, author, created: Date.now(), after, firstTried: null, problem: null, offset: null };
     this.items.push({ ...item, state: 'queued' });
     const promise = new Promise((resolve, reject) => this.#promises.set(key, { resolve, reject }));
     this.#changed();
@@ -93,6 +96,7 @@ export class Outbox {
 
   resume(deliver) {
     this.#deliver = deliver;
+    for (const item of this.items) if (item.state === 'held') item.state = 'queued';
     for (const { room } of [...this.items]) this.#pump(room);
   }
 
@@ -201,7 +205,10 @@ export class Outbox {
         if (!error.isLost) item.firstTried = firstTried; // refused: this attempt has stored nothing
         return error;
       }
-      this.#fail(item, error);
+      if (error.code === 'held') {
+        Object.assign(item, { state: 'held', firstTried });
+        this.#changed();
+      } else this.#fail(item, error);
       return null;
     }
   }

@@ -1,5 +1,5 @@
 /**
- * Messages that are not stored yet, below the others: pale while they wait, red with a choice when refused.
+ * Messages that are not stored yet, below the others: pale while they wait, with a choice when refused or held.
  * Owns: the nodes of the pending list. May not: decide when anything is sent again.
  */
 import { byId, make } from './dom.js';
@@ -7,7 +7,7 @@ import { messageRow, startsGroup } from './message-row.js';
 import { precise } from './text.js';
 
 const MIN_SHOWN_WAIT = 3_000; // ms; a longer wait is shown
-const LABELS = { queued: 'waiting', sending: 'sending', sent: 'sent', failed: 'not sent' };
+const LABELS = { queued: 'waiting', sending: 'sending', sent: 'sent', failed: 'not sent', held: 'waiting' };
 
 export class PendingView {
   #list = byId('pending');
@@ -44,7 +44,7 @@ export class PendingView {
     }
   }
 
-  #mark(row, { key, text, extras, state, problem, until }) {
+  #mark(row, { key, text, extras, author, state, problem, until }) {
     const mark = `${state} ${until ?? ''}`;
     if (row.dataset.mark === mark) return;
     Object.assign(row.dataset, { state, mark });
@@ -55,21 +55,15 @@ export class PendingView {
     if (until && until - Date.now() > MIN_SHOWN_WAIT) {
       row.append(make('p', { className: 'problem later' }, `Too many messages: this one goes out at ${precise(new Date(until))}.`));
     }
-    if (state !== 'failed') return;
-    row.append(
-      make(
-        'p',
-        { className: 'problem', role: 'alert' },
-        `${problem}. `,
-        make(
-          'span',
-          { className: 'choices' },
-          make('button', { className: 'link', type: 'button', onclick: () => this.client.outbox.retry(key) }, 'Send again'),
-          make('button', { className: 'link', type: 'button', onclick: () => this.#rewrite(key, text, extras) }, 'Edit'),
-          make('button', { className: 'link', type: 'button', onclick: () => this.client.outbox.discard(key) }, 'Discard'),
-        ),
-      ),
-    );
+    if (state !== 'failed' && state !== 'held') return;
+    const why = state === 'held' ? `${author.name} wrote this, and it waits until ${author.name} signs in` : problem;
+    const choices = {
+      ...(state === 'failed' && { 'Send again': () => this.client.outbox.retry(key) }),
+      Edit: () => this.#rewrite(key, text, extras),
+      Discard: () => this.client.outbox.discard(key),
+    };
+    const buttons = Object.entries(choices).map(([label, onclick]) => make('button', { className: 'link', type: 'button', onclick }, label));
+    row.append(make('p', { className: 'problem', role: 'alert' }, `${why}. `, make('span', { className: 'choices' }, ...buttons)));
   }
 
   #rewrite(key, text, { replyTo }) {
@@ -77,8 +71,8 @@ export class PendingView {
     this.composer.rewrite(text, replyTo === undefined ? null : this.client.current.find(replyTo));
   }
 
-  #asMessage({ room, text, created, extras }) {
-    const user = this.client.identity.user ?? { id: '', name: 'You' };
+  #asMessage({ room, text, created, extras, author }) {
+    const user = author ?? this.client.identity.user ?? { id: '', name: 'You' };
     const { replyTo, mentions } = extras;
     return { room, offset: 0, cursor: '', user, text, reply_to: replyTo, mentions, time: new Date(created).toISOString() };
   }

@@ -49,6 +49,7 @@ def test_a_token_without_options_is_accepted(tmp_path: Path, capsys: pytest.Capt
         ("--sub g_ann", "--sub: "),
         ("--sub u --name \u202ex", "--name: "),
         ("--sub u --room a=x", "--room: 'a=x' is not PATTERN=r, PATTERN=w or PATTERN=rw"),
+        ("--sub u --room OPS=r", "--room: 'OPS' matches no room: a pattern is a room's name with * ? or [abc] in it"),
         ("--sub u --room rw", "--room: 'rw' is not PATTERN=r, PATTERN=w or PATTERN=rw"),
         ("--sub u --expires 401d", "up to 400d"),
         ("--sub u --key /no/such/file", "--key: cannot read"),

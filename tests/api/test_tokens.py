@@ -150,7 +150,12 @@ def test_the_operator_is_told_the_kind_of_error_alone(verifier: Verifier) -> Non
 
 def test_a_sign_in_has_a_printable_name(verifier: Verifier) -> None:
     shown = {"Ann": "Ann", "  Ann  B ": "Ann B", "a\nb": "u_ann", "": "u_ann", None: "u_ann", "x" * 41: "u_ann"}
-    assert {name: verifier.who(token(name=name)).face.name for name in shown} == shown
+    with capture_logs() as logs:
+        assert {name: verifier.who(token(name=name)).face.name for name in shown} == shown
+    assert [(each["event"], each["problem"]) for each in logs] == [
+        ("token_name_ignored", "name: character U+000A cannot be seen"),
+        ("token_name_ignored", "name: 41 characters; 1 to 40 are allowed"),
+    ]
     assert verifier.who(token(sub="u" * 64, name=None)).face.name == "u" * 40
 
 

@@ -37,6 +37,30 @@ def moderate(moderator: Window, name: str, deed: str) -> None:
     moderator.confirm(f"{name} in #")
 
 
+@pytest.mark.parametrize("transport", ["ws", "poll"])
+def test_a_message_waits_for_the_user_who_wrote_it(server: Server, window: OpenWindow, transport: str) -> None:
+    """A sign-in ran out while a message was pending: after a reload it went out in the name of a guest."""
+    ann, room = window(is_played=True), f"ends-{transport}"
+    sign_in(ann, server, f"eva-{transport}")
+    ann.open(server, transport=transport, room=room)
+    expect(ann.page.locator("#me")).to_contain_text("Eva")
+    ann.lose_connection()
+    ann.say("by Eva")
+    ann.page.context.clear_cookies()
+    ann.find_connection()
+    ann.page.reload()
+    ann.expect_live(transport)
+    expect(ann.page.locator("#me")).not_to_contain_text("Eva")
+    ann.say("by a guest")
+    expect(ann.texts).to_have_text(["by a guest"])
+    expect(ann.pending).to_have_attribute("data-state", "held")
+    expect(ann.page.locator("#pending .problem")).to_contain_text(f"until Eva-{transport.title()} signs in")
+    sign_in(ann, server, f"eva-{transport}")
+    ann.page.reload()
+    ann.expect_texts(["by a guest", "by Eva"])
+    assert [each["user"]["id"] == f"eva-{transport}" for each in server.messages(room)] == [False, True]
+
+
 def banner(person: Window) -> Locator:
     return person.page.locator("#banner")
 
