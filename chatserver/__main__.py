@@ -1,5 +1,17 @@
-"""`python -m chatserver`."""
+"""`python -m chatserver`, and the `chatserver` script. Importing takes a while, in which Ctrl-C shows no traceback."""
 
-from chatserver.cli import main
+import sys
 
-main()
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        from chatserver.cli import main as run  # noqa: PLC0415
+
+        run()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,5 +1,16 @@
-"""`python -m loadgen`."""
+"""`python -m loadgen`, and the `loadgen` script. Importing takes a while, in which Ctrl-C shows no traceback."""
 
-from loadgen.cli import main
+import sys
 
-main()
+
+def main() -> None:
+    try:
+        from loadgen.cli import main as run  # noqa: PLC0415
+
+        run()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

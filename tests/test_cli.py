@@ -224,6 +224,13 @@ def test_help_imports_neither_trio_nor_the_server() -> None:
     assert subprocess.run([sys.executable, "-c", program], check=False, capture_output=True).returncode == 0
 
 
+@pytest.mark.parametrize("command", ["chatserver", "loadgen"])
+def test_an_interrupt_during_the_imports_is_no_traceback(command: str) -> None:
+    Path("cyclopts.py").write_text("import signal; signal.raise_signal(signal.SIGINT)")  # imported from this folder
+    done = subprocess.run([sys.executable, "-m", command], check=False, capture_output=True)
+    assert (done.returncode, done.stderr) == (130, b"")
+
+
 def test_a_reader_that_left_is_no_error() -> None:
     reader, writer = os.pipe()
     os.close(reader)

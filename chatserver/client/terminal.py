@@ -8,11 +8,12 @@ Owns: standard input and output, signals and the exit code. May not: know frames
 - send: each line of standard input is published; done when all are acknowledged
 """
 
-import io
+import fcntl
 import math
 import os
 import signal
 import sys
+import termios
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
@@ -35,6 +36,7 @@ EXIT_BY_SIGNAL = 128  # plus the signal's number, as in shells
 
 FIRST_ROOM = "lobby"  # the default room, as in the page
 LONGEST_LINE = 1 << 20  # B; far above the server's limit, and no strain on memory
+_CHUNK = 8192  # B of standard input in one read
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,12 +135,13 @@ async def _end_on_signal(screen: Screen | None = None, *, task_status: trio.Task
 
 
 async def _send(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
-    """Publish all of standard input; raise `Done` when everything is acknowledged. An early end says at which line."""
+    """Publish all of standard input; raise `Done` when everything is acknowledged. An early end says what is left."""
     await nursery.start(_end_on_signal)
     nursery.start_soon(_say_trouble, chat)
-    code, done = EXIT_CLEAN, 0
+    code, number, done = EXIT_CLEAN, 0, 0
+    typed = _Input()
     try:
-        async with aclosing(_input_lines()) as lines:
+        async with aclosing(typed.lines()) as lines:
             async for number, line in lines:
                 ack = None
                 try:
@@ -151,7 +154,8 @@ async def _send(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
                 if options.json and ack is not None:
                     _print_json(msgspec.structs.replace(ack, id=0))  # an internal id
     except BaseException:
-        _say(f"line {done + 1} and what follows may be lost")
+        if number > done or typed.has_more():
+            _say(f"line {max(number, done + 1)} and what follows may be lost")
         raise
     raise Done(code)
 
@@ -160,7 +164,7 @@ async def _plain(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
     """Print events and publish lines, until a signal comes or the output is closed."""
 
     async def publish_lines() -> None:
-        async with aclosing(_input_lines()) as lines:
+        async with aclosing(_Input().lines()) as lines:
             async for _, line in lines:
                 try:
                     await chat.publish(options.room, line)
@@ -201,22 +205,42 @@ async def _say_trouble(chat: Chat) -> None:
         _say(narrator.words(event))
 
 
-async def _input_lines() -> AsyncGenerator[tuple[int, str], None]:
-    """Yield the lines of standard input that are not blank, with their numbers from 1.
+class _Input:
+    """Standard input by lines, read in a thread, because a regular file cannot be waited for and a pipe may be shared.
 
-    They are read in a thread, because a regular file cannot be waited for and a pipe may be shared. The thread does not
-    use `sys.stdin`, whose lock it could still hold when the interpreter exits.
+    The thread does not use `sys.stdin`, whose lock it could still hold when the interpreter exits.
     """
-    number = 0
-    with suppress(OSError):  # standard input is closed, or its terminal is gone
-        file = io.BufferedReader(io.FileIO(0, closefd=False))
-        while line := await trio.to_thread.run_sync(file.readline, LONGEST_LINE + 1, abandon_on_cancel=True):
+
+    def __init__(self) -> None:
+        self._read = b""  # behind the last line that was taken
+
+    async def lines(self) -> AsyncGenerator[tuple[int, str], None]:
+        """Yield the lines that are not blank, with their numbers from 1. One that is not UTF-8 fails when it is sent."""
+        number, is_open = 0, True
+        while is_open or self._read:
+            line, end, rest = self._read.partition(b"\n")
+            if is_open and not end and len(line) <= LONGEST_LINE:
+                is_open = await trio.to_thread.run_sync(self._read_more, abandon_on_cancel=True)
+                continue
             number += 1
-            text = line.removesuffix(b"\n").removesuffix(b"\r")
-            if len(text) > LONGEST_LINE:
+            if len(line) > LONGEST_LINE:
                 raise Done(_complain(f"line {number} is longer than {LONGEST_LINE:,} B"))
-            if text.strip():
-                yield number, text.decode("utf-8", "replace")
+            self._read = rest
+            if line.strip():
+                yield number, line.removesuffix(b"\r").decode("utf-8", "surrogateescape")
+
+    def has_more(self) -> bool:
+        """Whether more input is there, as far as that can be known without waiting."""
+        with suppress(OSError):
+            return bool(self._read.strip()) or any(fcntl.ioctl(0, termios.FIONREAD, bytes(4)))
+        return False
+
+    def _read_more(self) -> bool:
+        with suppress(OSError):  # standard input is closed, or its terminal is gone
+            data = os.read(0, _CHUNK)
+            self._read += data
+            return bool(data)
+        return False
 
 
 def _print_json(event: msgspec.Struct) -> None:

@@ -4,12 +4,13 @@ Owns: the upgrade, liveness, the classification of its end, the close. May not: 
 """
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import h11
 import msgspec
 import trio
 from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
+from wsproto.frame_protocol import CloseReason, FrameProtocol
 from wsproto.utilities import LocalProtocolError
 
 from chatserver.client import wire
@@ -19,6 +20,7 @@ from chatserver.client.requests import Request
 from chatserver.client.stream import EndedError, Target, WatchedStream, dial
 
 CLOSE_TIMEOUT = 2.0  # s for the close handshake
+FAREWELL_TIMEOUT = 0.2  # s for a close frame without one, when we are cancelled and the send buffer is full
 SILENCE = 30.0  # s without a byte before we send a ping; the server pings every 25, so that is rare
 PONG_TIMEOUT = 10.0  # s for any bytes after our ping
 MAX_FRAME = 8 << 20  # B; 200 messages of history at 16 KiB, and JSON's overhead
@@ -73,14 +75,29 @@ async def websocket(target: Target, credentials: Credentials) -> AsyncIterator[W
             stream.upgraded = True
             credentials.take(socket.handshake_headers)
             nursery.start_soon(_watch, socket, stream)
-            yield WebSocketConversation(socket)
-            with trio.move_on_after(CLOSE_TIMEOUT):  # not after an exception: nothing reads the peer's answer then
+            try:
+                yield WebSocketConversation(socket)
+            except BaseException:
+                if socket.closed is None:
+                    await _send_close(stream)
+                raise
+            with trio.move_on_after(CLOSE_TIMEOUT):
                 await socket.aclose()
             nursery.cancel_scope.cancel()
     except* ConnectionRejected as rejected:  # raised by trio-websocket's own task
         raise _refusal(rejected.exceptions[0]) from None
     except* (LocalProtocolError, h11.LocalProtocolError):  # wsproto cannot reject, as a client
         raise EndedError("the server does not speak WebSocket") from None
+
+
+async def _send_close(stream: WatchedStream) -> None:
+    """Send a close frame; nothing is left that could read the peer's answer."""
+    frame = FrameProtocol(client=True, extensions=[]).close(CloseReason.NORMAL_CLOSURE)
+    with (
+        suppress(trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError),
+        trio.move_on_after(FAREWELL_TIMEOUT, shield=True),
+    ):
+        await stream.send_all(frame)
 
 
 async def _watch(socket: WebSocketConnection, stream: WatchedStream) -> None:

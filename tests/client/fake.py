@@ -90,6 +90,7 @@ class FakeServer(Log):
     # what the client did
     joins: list[dict[str, Any]] = field(default_factory=list)
     typed: int = 0
+    unheard: int = 0
     cookies: list[str | None] = field(default_factory=list)
     wrote: list[tuple[str, str]] = field(default_factory=list)  # as type and room
     asked: list[tuple[str, str]] = field(default_factory=list)  # to leave a room, or for its members
@@ -98,6 +99,7 @@ class FakeServer(Log):
     refusals: list[int] = field(default_factory=list)
     retry_after: str | None = None
     errors: list[dict[str, Any]] = field(default_factory=list)
+    deaf: bool = False  # requests get no answer
     elsewhere: tuple[int, bytes] = (404, b'{"error": {"code": "not_found", "message": "there is nothing here"}}')
 
     @property
@@ -164,6 +166,9 @@ class FakeServer(Log):
     async def _serve(self, connection: WebSocketConnection, frame: dict[str, Any]) -> None:
         if self.errors and frame["type"] in ("join", "publish"):
             await connection.send_message(json.dumps({"type": "error", "id": frame["id"], **self.errors.pop(0)}))
+            return
+        if self.deaf:
+            self.unheard += 1
             return
         if frame["type"] == "typing":
             self.typed += 1
