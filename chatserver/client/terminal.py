@@ -215,7 +215,7 @@ class _Input:
         self._read = b""  # behind the last line that was taken
 
     async def lines(self) -> AsyncGenerator[tuple[int, str], None]:
-        """Yield the lines that are not blank, with their numbers from 1. One that is not UTF-8 fails when it is sent."""
+        """Yield the lines that are not blank, with their numbers from 1. One that is not UTF-8 fails when sent."""
         number, is_open = 0, True
         while is_open or self._read:
             line, end, rest = self._read.partition(b"\n")
