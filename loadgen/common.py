@@ -88,22 +88,17 @@ class Loading:
     """The subprotocol that WebSockets ask for."""
 
     def endpoint(self, page: str | None = None) -> Endpoint:
-        """What requests and upgrades are like; victims that fetch a `page` do not send --request."""
-        method, path = ("GET", self.path) if self.request is None else flags.request(self.request)
-        post_path = path if method == "POST" else ""
-        path = self.path if method == "POST" else path
-        body = b"" if self.body is None else flags.file("--body", self.body)
-        if page is not None:
-            if self.path not in {LOADING.path, page}:
-                raise UsageError(f"--path: attackers fetch what the victims do, {page!r}; name one of them")
-            method, path, body = "GET", page, b""
+        """What requests and upgrades are like; `page` is what the victims fetch, if their kind names it."""
+        method, asked = ("GET", "") if self.request is None else flags.request(self.request)
+        if page is not None and self.path not in {LOADING.path, page}:
+            raise UsageError(f"--path: attackers fetch what the victims do, {page!r}; name one of them")
         return Endpoint(
-            path=path,
+            path=page or (asked if asked and method != "POST" else self.path),
             websocket_path=self.ws_path,
             method=method,
-            post_path=post_path,
+            asked=asked,
             fields=tuple(field for text in self.header for field in flags.fields(text)),
-            body=body,
+            body=b"" if self.body is None else flags.file("--body", self.body),
             subprotocol=flags.subprotocol(self.subprotocol),
         )
 
@@ -144,6 +139,11 @@ def make_plan(
     watched = started_by_us or loading.server_pid is not None
     conditions = figures.parse(common.fail_if, known or experiment.known, server_pid=watched)
     endpoint = loading.endpoint(experiment.probes.path if experiment.probes else None)
+    if loading.request and not experiment.sends(endpoint):
+        raise UsageError(
+            f"--request: no client sends {loading.request!r}: victims and attackers GET a page (--victim 'GET /path',"
+            " --path), and only attackers' bodies go to 'POST /path'"
+        )
     require(common.report)
     server = None if loading.server_pid is None else Process(loading.server_pid)
     if server is not None:

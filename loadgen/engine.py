@@ -62,8 +62,9 @@ class Engine:
         self._next_open = 0.0
         self._queue: deque[Client] = deque()
         self._opening: dict[Client, None] = {}  # between connect and held, oldest first
-        # Not attributes of the client, because most clients are in none of these three.
+        # Not attributes of the client, because most clients are in none of these four.
         self._outgoing: dict[Client, bytearray] = {}  # bytes that the kernel would not take yet
+        self._finishing: set[Client] = set()  # those whose FIN follows these bytes
         self._not_reading: set[Client] = set()
         self._budget = Budget()
         self.dark: set[Client] = set()  # vanished
@@ -179,13 +180,12 @@ class Engine:
             sockets.undeafen(client.fd)
 
     def finish_sending(self, client: Client) -> None:
-        """Send FIN, and drop bytes that the kernel has not taken."""
-        if client.fd < 0:
-            return
-        if self._outgoing.pop(client, None) is not None:
-            self._watch(client)
-        with suppress(OSError):  # the connection was reset, which epoll reports
-            sockets.finish_sending(client.fd)
+        """Send FIN, behind any bytes that the kernel has not taken yet."""
+        if client in self._outgoing:
+            self._finishing.add(client)
+        elif client.fd >= 0:
+            with suppress(OSError):  # the connection was reset, which epoll reports
+                sockets.finish_sending(client.fd)
 
     def leave(self, client: Client, *, return_in: float, reset: bool) -> None:
         """Close a client at its own wish, which counts as no end by the server; `NEVER` is for good."""
@@ -216,6 +216,7 @@ class Engine:
         self.wheel.set(client, NEVER)  # or a client in the queue would come due and be queued again
         if client.fd >= 0:
             self._outgoing.pop(client, None)
+            self._finishing.discard(client)
             self._not_reading.discard(client)
             self.come_back(client)  # or its FIN would be retransmitted for minutes: the answer would be dropped
             self._clients[client.fd] = None
@@ -339,6 +340,9 @@ class Engine:
             return True
         self._charge(client)
         self._watch(client)
+        if client in self._finishing:
+            self._finishing.remove(client)
+            Engine.finish_sending(self, client)  # over TLS its close_notify is among the bytes
         if client.stage is Stage.CONNECTING:
             self._connected(client)
         else:

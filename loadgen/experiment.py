@@ -13,6 +13,7 @@ from typing import Final
 from loadgen.client import Client, Needs
 from loadgen.figures import ALL, ATTACK, RUN, Figure
 from loadgen.personas.honest import Chat
+from loadgen.target import Endpoint
 
 #: Names of the groups in the presets.
 CROWD: Final = "crowd"
@@ -146,6 +147,14 @@ class Experiment:
         names = {group.name for group in self.load}
         comes_late = any(names & phase.open.keys() for phase in self.phases if phase.counts_as in MEASURED)
         return self.echoes and not comes_late
+
+    def sends(self, endpoint: Endpoint) -> bool:
+        """Whether some client sends what --request asks for: load, or attackers that fetch it or post to it."""
+        if self.probes is None or self.load:
+            return True
+        if endpoint.method == "POST":
+            return bool(self.groups)
+        return endpoint.method == "GET" and endpoint.path == endpoint.asked
 
     @property
     def clients(self) -> int:

@@ -64,8 +64,11 @@ def _verdict(measured: Measured, figures: Figures) -> Verdict:
         (*_bar(measured, figures), *measured.plan.conditions),
         down=measured.down,
         faults=_faults(measured, figures),
-        busy=(*busy(figures), *filter(None, [_no_collateral(measured, figures), _unread(measured)])),
-        loose=measured.operations.loud_baseline(),
+        busy=busy(figures),
+        unsure=[
+            *measured.operations.loud_baseline(),
+            *filter(None, [_no_collateral(measured, figures), _unread(measured)]),
+        ],
         noise=(*suspects(figures), *(["the floor itself came to nothing"] * bool(measured.floor.fault))),
         unproven=_unproven(measured, figures),
         not_exercised=_not_exercised(measured),
@@ -84,7 +87,7 @@ def _bar(measured: Measured, figures: Figures) -> tuple[Condition, ...]:
         When.GATHERED: measured.experiment.is_gathered,
         When.NEWCOMERS: bool(measured.operations.kinds("attack", NEWCOMERS)),
         When.NEIGHBOURS: bool(measured.groups(BESIDE)) and not _no_collateral(measured, figures),
-        When.KEPT: figures.get("acknowledged") is not None,
+        When.KEPT: bool(figures.get("acknowledged") or measured.session.totals.reread.refused),
         When.MALFORMED: figures.get("malformed_accepted") is not None,
         # what a server grows by while no attacker comes is not of the attack
         When.WATCHED: measured.plan.server is not None and bool(figures.get("attackers_came")),
@@ -169,8 +172,11 @@ def _notes(measured: Measured, figures: Figures) -> list[str]:
         notes.append("not exercised: collateral, no honest slow client was beside the attack")
     if taken := measured.accepted():
         notes.append(f"taken although a proxy may read them differently: {', '.join(sorted(taken))}")
-    if unreadable := measured.session.totals.reread.unreadable:
-        notes.append(f"not exercised: acknowledged messages could not all be read again ({unreadable})")
+    reread = measured.session.totals.reread
+    if reread.refused:
+        notes.append(f"acknowledged messages could not all be read again ({reread.refused})")
+    if reread.unreadable:
+        notes.append(f"not exercised: acknowledged messages could not all be read again ({reread.unreadable})")
     over = figures["server_bytes_over_bar"] or 0
     if over > 0 and KEEPS_MESSAGES & measured.experiment.victims.keys():
         notes.append(f"{fmt.size(over)} of memory above the limit: a log in memory grows by what attackers publish")

@@ -158,7 +158,8 @@ class Measured:
 
     def _messages(self) -> Figures:
         found = self.session.totals.reread
-        return {"acknowledged": found.asked or None, "acknowledged_lost": found.lost if found.asked else None}
+        is_known = found.lost or (found.asked and not found.refused)
+        return {"acknowledged": found.asked or None, "acknowledged_lost": found.lost if is_known else None}
 
     def accepted(self) -> dict[str, int]:
         """Malformed requests that were accepted, by case."""

@@ -51,18 +51,23 @@ WAIT_SECONDS: Final = 0.1
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """The requests to a target, as the command line describes them. The defaults suit a chat."""
 
-    path: str = "/"  # of pages
+    path: str = "/"  # of pages, which victims and attackers fetch
     websocket_path: str = "/ws"
-    method: str = "GET"
-    post_path: str = ""  # of requests with a body; empty: a chat's
+    method: str = "GET"  # of requests at a rate
+    asked: str = ""  # path of these, and of attackers' bodies if they are POSTs; empty: that of pages, or a chat's
     fields: tuple[str, ...] = ()  # of plain requests and upgrades, each "Name: value"
     body: bytes = b""
     subprotocol: str = ""
 
     @property
     def request_path(self) -> str:
-        """What plain requests ask for, whose `method` may be POST."""
-        return self.post_path if self.method == "POST" else self.path
+        """What requests at a rate ask for."""
+        return self.asked or self.path
+
+    @property
+    def post_path(self) -> str:
+        """Where bodies go; empty for a chat's rooms."""
+        return self.asked if self.method == "POST" else ""
 
     @property
     def upgrade_fields(self) -> tuple[str, ...]:

@@ -26,10 +26,10 @@ def decide(
     *,
     down: str = "",  # the evidence that the target serves nobody any more
     faults: Sequence[str] = (),  # why the whole measurement is void
-    busy: Sequence[str] = (),  # why it proves too little, unless a condition on a count is true
+    busy: Sequence[str] = (),  # why holding proves nothing, and late answers may be the generator's
     noise: Sequence[str] = (),  # why something else than the target may have made answers late
     unproven: Collection[str] = (),  # figures that count only answers which came too late, as before the attack
-    loose: Sequence[str] = (),  # why the bar was higher than it should be; exceeding it still counts
+    unsure: Sequence[str] = (),  # why holding proves too little; exceeding the bar still counts
     not_exercised: Sequence[str] = (),  # why holding proves nothing
     notes: Sequence[str] = (),  # further remarks for the reader
     interrupted: bool = False,
@@ -38,21 +38,25 @@ def decide(
     broken = [(condition, why) for condition in bar if (why := condition.judge(figures))]
     in_times = [why for condition, why in broken if condition.is_time or condition.figure in unproven]
     in_counts = [why for _, why in broken if why not in in_times]
-    everything, doubts = [why for _, why in broken], [*busy, *noise]
+    doubts = [*busy, *noise]
+    if in_times and doubts:
+        believed, doubted = [*in_counts, f"latency not judged: {'; '.join(doubts)}"], in_times
+    else:
+        believed, doubted = [*in_counts, *in_times], doubts
     if interrupted:
         return verdict(Outcome.INTERRUPTED, [_STOPPED], notes)
     if down:
-        return verdict(Outcome.FELL_SHORT, [down, *everything], notes)
+        return verdict(Outcome.FELL_SHORT, [down, *believed], [*doubted, *notes])
     if faults and (proof := [why for condition, why in broken if condition.proves(figures)]):
         return verdict(Outcome.FELL_SHORT, proof, [*faults, *doubts, *notes])
     if faults:
-        return verdict(Outcome.INVALID, [*faults, *everything, *doubts], notes)
+        return verdict(Outcome.INVALID, [*faults, *in_counts, *in_times, *doubts], notes)
     if in_counts or (in_times and not doubts):
-        return verdict(Outcome.FELL_SHORT, [*in_counts, *in_times], [*doubts, *not_exercised, *notes])
+        return verdict(Outcome.FELL_SHORT, believed, [*doubted, *not_exercised, *notes])
     if not_exercised:
         return verdict(Outcome.NOT_EXERCISED, not_exercised, [*doubts, *in_times, *notes])
-    if in_times or busy or loose:
-        return verdict(Outcome.INVALID, [*doubts, *loose, *in_times], notes)
+    if in_times or busy or unsure:
+        return verdict(Outcome.INVALID, [*doubts, *unsure, *in_times], notes)
     return verdict(Outcome.HELD, [], notes)
 
 

@@ -50,4 +50,4 @@ async def greet(server: Server, path: str) -> None:
 
 def publishing(path: str) -> Endpoint:
     """The request of the persona `request`: publish a message to all clients."""
-    return Endpoint(method="POST", post_path=path, fields=(_FIELD,), body=MESSAGE)
+    return Endpoint(method="POST", asked=path, fields=(_FIELD,), body=MESSAGE)

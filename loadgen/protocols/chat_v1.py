@@ -45,10 +45,14 @@ AT_ONCE: Final = 8
 ROOM_SECONDS: Final = 20.0
 REREAD_SECONDS: Final = 60.0
 
+#: Time for a server that answers "not now", and the pause between two requests.
+NOT_NOW_SECONDS: Final = 5.0
+RETRY_SECONDS: Final = 0.5
+
 _PAGE_MESSAGES: Final = 50
 
 #: Answers of a server that does not serve a history now.
-_NOT_NOW: Final = frozenset(f"answered {status}" for status in TURNED_AWAY)
+_NOT_NOW: Final = tuple(f"answered {status}" for status in TURNED_AWAY)
 _EVENT_DATA: Final = b"data:"
 _JOIN_ID: Final = -1
 
@@ -218,23 +222,34 @@ async def _come(context: Context, line: Line, number: int, done: Callable[[], No
 async def reread(context: Context, victims: Sequence[Victim]) -> Reread:
     """Ask for every message that the server acknowledged to these victims."""
     limiter = trio.CapacityLimiter(AT_ONCE)
-    asked, lost, unreadable = 0, 0, ""
+    asked, lost, unreadable, refused = 0, 0, "", ""
     # Others may keep no history. A victim that polls has read the page of its room before it said anything.
-    has_history = any(isinstance(victim, PollVictim) for victim in victims)
-    excused = _NOT_NOW if has_history else _NOT_NOW | NOT_SERVED
+    excused = NOT_SERVED if all(not isinstance(victim, PollVictim) for victim in victims) else frozenset()
+    patience = trio.current_time() + NOT_NOW_SECONDS
+
+    async def history(victim: Victim) -> tuple[set[int], bool] | str:
+        """What the room still has, or why it was not read; a history that cannot be read has nothing."""
+        try:
+            with trio.fail_after(ROOM_SECONDS):
+                return await _history(context, victim)
+        except BaseException as error:  # noqa: BLE001  `failure_in` raises everything but a failed connection
+            failure = failure_in(error)
+            reason = context.reason_of(failure)
+            told = isinstance(failure, trio.TooSlowError | OSError) or reason in {*_NOT_NOW, *excused}
+            return reason if told else (set(), True)
 
     async def read(victim: Victim) -> None:
-        nonlocal asked, lost, unreadable
+        nonlocal asked, lost, unreadable, refused
         async with limiter:
-            try:
-                with trio.fail_after(ROOM_SECONDS):
-                    kept, complete = await _history(context, victim)
-            except BaseException as error:  # noqa: BLE001  `failure_in` raises everything but a failed connection
-                failure = failure_in(error)
-                if isinstance(failure, trio.TooSlowError | OSError) or str(failure) in excused:
-                    unreadable = context.reason_of(failure)
-                    return
-                kept, complete = set(), True  # a history that cannot be read is none
+            while (found := await history(victim)) in _NOT_NOW and trio.current_time() < patience:  # noqa: ASYNC110
+                await trio.sleep(RETRY_SECONDS)
+        if isinstance(found, str):
+            if found == UNANSWERED or found in NOT_SERVED:
+                unreadable = found
+            else:
+                refused = found
+            return
+        kept, complete = found
         oldest = 0 if complete else min(kept, default=0)  # no retention explains a room without its latest message
         if oldest > min(victim.acknowledged):
             unreadable = "the server no longer has the oldest"
@@ -248,7 +263,7 @@ async def reread(context: Context, victims: Sequence[Victim]) -> Reread:
                 nursery.start_soon(read, victim)
     if limit.cancelled_caught:
         unreadable = UNANSWERED
-    return Reread(asked=asked, lost=lost, unreadable=unreadable)
+    return Reread(asked=asked, lost=lost, unreadable=unreadable, refused=refused)
 
 
 async def _history(context: Context, victim: Victim) -> tuple[set[int], bool]:

@@ -42,9 +42,9 @@ class HttpPeer:
         self.is_open = not exchange.closes
         return answer.status, b"".join(parts)
 
-    async def measure(self, method: str, path: str, body: bytes) -> tuple[int, int]:
-        """Send a request and return the status and the size of the body, which is not kept."""
-        exchange, answer = await self._ask(method, path, body)
+    async def measure(self, path: str) -> tuple[int, int]:
+        """Fetch a page and return the status and the size of the body, which is not kept."""
+        exchange, answer = await self._ask("GET", path)
         size = sum([len(part) async for part in exchange.body()])
         self.is_open = not exchange.closes
         return answer.status, size
@@ -73,10 +73,9 @@ class HttpPeer:
         return exchange, await exchange.begin()
 
 
-async def _ask(peer: HttpPeer, context: Context) -> str:
-    """Send the request of the command line; return the failure, or an empty text."""
-    endpoint = context.endpoint
-    status, size = await peer.measure(endpoint.method, endpoint.request_path, endpoint.body)
+async def _get(peer: HttpPeer, context: Context) -> str:
+    """Fetch the page, which is no --request that posts; return the failure, or an empty text."""
+    status, size = await peer.measure(context.endpoint.path)
     return context.fault_in_page(size) if 200 <= status < 400 else f"answered {status}"
 
 
@@ -101,13 +100,13 @@ class GetVictim(Victim):
     async def _get(self, peer: HttpPeer) -> str:
         number = await self.next_operation()
         with trio.fail_after(self.context.timeout_seconds):
-            failure = await _ask(peer, self.context)
+            failure = await _get(peer, self.context)
         self.book(number, failure)
         return failure
 
 
 async def _come(context: Context, line: Line, number: int, done: Callable[[], None]) -> None:
-    if failure := await _ask(HttpPeer(line, context), context):
+    if failure := await _get(HttpPeer(line, context), context):
         raise OperationFailedError(failure)
     done()
 

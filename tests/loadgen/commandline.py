@@ -67,8 +67,10 @@ class Ended:
         return value
 
     def blames(self, *figures: str) -> bool:
-        """Whether each of these figures is held against the target."""
-        return all(any(each.startswith(f"{name} is ") for each in self.report.verdict.reasons) for name in figures)
+        """Whether each of these figures is held against the target, or would be on a quiet machine."""
+        verdict = self.report.verdict
+        told = verdict.told if "latency not judged: " in self.reasons else verdict.reasons
+        return all(any(each.startswith(f"{name} is ") for each in told) for name in figures)
 
     @property
     def is_sound(self) -> bool:

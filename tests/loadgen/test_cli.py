@@ -66,6 +66,15 @@ AT_ONCE = (
         (["scorecard", "http://127.0.0.1:1", "--start", "chat 'serve"], "is no command: no closing quotation"),
         (["scorecard", "http://127.0.0.1:1", "--start", " "], "--start: there is no program"),
         (["scorecard", "http://127.0.0.1:1", "--start", "sleep 1", "--server-pid", "1"], "--server-pid: with --start"),
+        # nobody sent it: it was ignored, or fetched the page that it was to post to
+        *(
+            ([*command.split(), "http://127.0.0.1:1", "--request", request], f"--request: no client sends '{request}'")
+            for command, request in (
+                ("attack --kind slow-head", "PUT /api"),
+                ("attack --kind slow-head --victim GET", "GET /api"),
+                ("capacity --of newcomers --protocol http", "POST /api"),
+            )
+        ),
         (["attack", "http://127.0.0.1:1"], "--kind is missing. See loadgen attack --help"),
         (["attack", "http://127.0.0.1:1", "--kind", ","], "--kind"),
         (["attack", "http://127.0.0.1:1", "--kind", "slow-head", "--victims", "0"], "--victims"),

@@ -5,11 +5,15 @@ from __future__ import annotations
 from random import Random
 
 import pytest
+import trio
 
+from loadgen import target
 from loadgen.client import Place
 from loadgen.common import Loading
+from loadgen.protocols.http import PROTOCOL
 from loadgen.target import Endpoint, UsageError
-from tests.loadgen.stage import meeting, parsed, read_until
+from loadgen.victims.probe import Context
+from tests.loadgen.stage import answer, listening, meeting, parsed, read_until, request_of
 
 BEARER = "Authorization: Bearer t"
 
@@ -39,17 +43,35 @@ async def test_a_body_is_sent_to_the_path_of_the_request() -> None:
     assert (request.method, request.target) == (b"POST", b"/api/{id}")
 
 
-def test_victims_that_fetch_a_page_do_not_send_the_request() -> None:
-    endpoint = Loading(request="POST /api").endpoint("/page")
-    assert (endpoint.method, endpoint.path, endpoint.post_path) == ("GET", "/page", "/api")
-    assert Loading(request="PUT /api").endpoint().post_path == ""
+@pytest.mark.parametrize(
+    ("asked", "page", "path", "post_path"),
+    [
+        ({"request": "POST /api"}, "/page", "/page", "/api"),
+        # beside victims that echo, all who read pages asked for it, were answered 405, and were not exercised
+        ({"request": "POST /api", "path": "/page"}, None, "/page", "/api"),
+        ({"request": "PUT /api"}, None, "/api", ""),
+        ({"request": "PUT /api"}, "/page", "/page", ""),
+    ],
+)
+def test_who_fetches_a_page_does_not_fetch_what_is_asked_at_a_rate(
+    asked: dict[str, str], page: str | None, path: str, post_path: str
+) -> None:
+    endpoint = Loading(**asked).endpoint(page)  # type: ignore[arg-type]
+    assert (endpoint.path, endpoint.post_path, endpoint.request_path) == (path, post_path, "/api")
 
 
-def test_who_fetches_a_page_does_not_fetch_what_is_posted_to() -> None:
-    """Beside victims that echo, all who read pages asked for it, were answered 405, and were not exercised."""
-    endpoint = Loading(request="POST /api", path="/page").endpoint()
-    assert (endpoint.path, endpoint.post_path, endpoint.request_path) == ("/page", "/api", "/api")
-    assert Loading(request="PUT /api").endpoint().request_path == "/api"
+async def test_a_victim_that_gets_does_not_post() -> None:
+    """Of `--victim chat` some fetch pages: they posted what --request says, and a report called that GET."""
+    async with listening() as server:
+        context = Context(target.find(server.url), "t", endpoint=Loading(request="POST /api").endpoint())
+        async with context.dial(0) as line, trio.open_nursery() as nursery:
+            done = trio.Event()
+            nursery.start_soon(PROTOCOL.newcomer.operation, context, line, 0, done.set)
+            stream = await server.accept()
+            request = await request_of(stream)
+            assert (request.method, request.target) == (b"GET", b"/")
+            await answer(stream, 200)
+            await done.wait()
 
 
 def test_a_second_page_is_refused() -> None:

@@ -169,6 +169,33 @@ LATE = "p99_over_bar_ms is "
             Outcome.INVALID,
             "acknowledged messages could not be read again: no answer in time",
         ),
+        (  # a history that is not given does not excuse late answers
+            partial(
+                both,
+                more(operations("attack", "ws", 90)),
+                lambda found: total(found, reread=Reread(asked=0, lost=0, unreadable=UNANSWERED)),
+            ),
+            Outcome.FELL_SHORT,
+            LATE,
+        ),
+        *(
+            (
+                partial(total, reread=Reread(asked=asked, lost=0, refused="answered 503")),
+                Outcome.FELL_SHORT,
+                "acknowledged_lost was not measured, so acknowledged_lost>0 cannot be judged",
+            )
+            for asked in (0, 5)
+        ),
+        (
+            partial(total, reread=Reread(asked=5, lost=2, refused="answered 503")),
+            Outcome.FELL_SHORT,
+            "acknowledged_lost is 2 (acknowledged_lost>0)",
+        ),
+        (  # by memory it fell short, and of its latency nothing is known
+            partial(both, partial(grows, came=1), is_late_beside(Floor(fault="it fell"))),
+            Outcome.FELL_SHORT,
+            "latency not judged: the floor itself came to nothing",
+        ),
         (is_late_beside(Floor(fault="it fell")), Outcome.INVALID, "the floor itself came to nothing"),
         (is_late_beside(Floor(figures={"attack_p99_ms": 5000.0})), Outcome.INVALID, "the floor itself was late: 5,000"),
         (is_late_beside(Floor(figures={"attack_p99_ms": 3.0})), Outcome.FELL_SHORT, LATE),
@@ -240,6 +267,7 @@ LATE = "p99_over_bar_ms is "
 def test_a_fact_decides_about_an_attack(change: Callable[[Measured], None], outcome: Outcome, reason: str) -> None:
     reasons = decided(attacked(), change, outcome)
     assert reason in "; ".join(reasons)
+    assert not reason.startswith("latency not") or LATE not in "; ".join(reasons)
     if outcome is Outcome.INTERRUPTED:
         assert reasons == [reason]
     if "collateral" not in reason:

@@ -41,9 +41,9 @@ def _decide(figures: dict[str, float | None] | dict[str, float], **facts: object
         (HARD, {"unproven": ("attack_failed",)}, Outcome.FELL_SHORT),
         (HARD, {"unproven": ("newcomers_failed",), "noise": ("the host took 9%",)}, Outcome.FELL_SHORT),
         # a bar that a loud baseline made loose: keeping it proves nothing, being over it all the same does
-        (GOOD, {"loose": ("a loud baseline",)}, Outcome.INVALID),
-        (LATE, {"loose": ("a loud baseline",)}, Outcome.FELL_SHORT),
-        (LATE, {"loose": ("a loud baseline",), "noise": ("the host took 9%",)}, Outcome.INVALID),
+        (GOOD, {"unsure": ("a loud baseline",)}, Outcome.INVALID),
+        (LATE, {"unsure": ("a loud baseline",)}, Outcome.FELL_SHORT),
+        (LATE, {"unsure": ("a loud baseline",), "noise": ("the host took 9%",)}, Outcome.INVALID),
         # a generator that ran out of something measured itself
         (GOOD, {"faults": ("no ports",)}, Outcome.INVALID),
         (HARD, {"faults": ("no ports",)}, Outcome.INVALID),
@@ -66,11 +66,27 @@ def test_what_facts_come_to(figures: dict[str, float], facts: dict[str, object],
     assert _decide(figures, **facts).outcome == outcome.words
 
 
+@pytest.mark.parametrize("doubt", ["busy", "noise"])
+@pytest.mark.parametrize("down", ["", "it does not listen"])
+def test_a_latency_that_cannot_be_believed_is_no_reason(doubt: str, down: str) -> None:
+    """A server that missed the bar by memory was also blamed for the latency of a machine that others kept busy."""
+    facts = {doubt: ("the host took 9%",), "down": down, "unproven": ("acknowledged_lost",)}
+    found = _decide(BOTH | {"acknowledged_lost": 2.0}, **facts)
+    assert found.outcome == "fell short"
+    assert found.reasons == [
+        *filter(None, [down]), "attack_failed is 1 (attack_failed>0)", "latency not judged: the host took 9%"
+    ]  # fmt: skip
+    assert found.notes == ["p99_over_bar_ms is 40 (p99_over_bar_ms>0)", "acknowledged_lost is 2 (acknowledged_lost>0)"]
+    found = _decide(HARD, **facts | {"unproven": ()})
+    assert found.reasons == [*filter(None, [down]), "attack_failed is 1 (attack_failed>0)"], "no latency to be judged"
+
+
 def test_every_reason_is_told_and_what_decided_nothing_is_a_note() -> None:
     """A server that lost messages was said to have fallen short because the generator had been late as well."""
-    found = _decide(BOTH, noise=("the host took 9%",), not_exercised=("404s",), notes=("no floor",))
+    found = _decide(BOTH, not_exercised=("404s",), notes=("no floor",))
     assert found.reasons == ["attack_failed is 1 (attack_failed>0)", "p99_over_bar_ms is 40 (p99_over_bar_ms>0)"]
-    assert found.notes == ["the host took 9%", "404s", "no floor"]
+    assert found.notes == ["404s", "no floor"]
+    assert _decide(HARD, noise=("the host took 9%",), notes=("no floor",)).notes == ["the host took 9%", "no floor"]
     found = _decide(LATE, noise=("the host took 9%",), not_exercised=("404s",))
     assert (found.reasons, found.notes) == (["404s"], ["the host took 9%", "p99_over_bar_ms is 40 (p99_over_bar_ms>0)"])
     assert _decide(GOOD, notes=("no floor",)).told == ["no floor"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from unittest.mock import patch
 
@@ -9,37 +10,63 @@ import pytest
 
 from loadgen import scorecard
 from loadgen.measured import Floor
-from loadgen.report import Outcome
+from loadgen.report import Outcome, Report
 from tests.loadgen.commandline import Ended, attack, stand_still, with_short_cycles
 from tests.loadgen.judging import IMPATIENT, attacked, falls_short
 from tests.loadgen.planted import Plant, planted_process
 
 # V7: the floor
 
+_LATE_FLOOR = Floor(figures={"baseline_p99_ms": 2.0, "attack_p50_ms": 2.0, "attack_p99_ms": 5000.0})
+
+
+def _beside(floor: Floor, *arguments: str, plant: Plant | None = None) -> Report:
+    """A row of which every answer is late: on a busy machine the bar is above any planted delay."""
+
+    async def met(*_: object) -> Floor:
+        return floor
+
+    with patch.object(scorecard, "play_floor", met), planted_process(plant, watched=plant is not None) as (url, pid):
+        watching = ("--server-pid", str(pid)) if plant is not None else ()
+        ended = attack(
+            url, "idle-connect", "--victim", "ws", "--floor", "--fail-if", "attack_p99_ms>0", *watching, *arguments,
+            command="scorecard",
+        )  # fmt: skip
+    [row] = ended.report.parts
+    assert (ended.code, ended.outcome) == (row.exit_code, row.outcome)
+    return row
+
 
 def test_v7_beside_a_floor_that_was_late() -> None:
     """A floor that failed its victims was late by the whole timeout: a late answer beside it is nobody's.
 
-    The condition makes every answer late: on a busy machine the bar is above any planted delay. That a late floor
-    excuses no failure, and that a quick one excuses nothing, is test_verdict.py's.
+    That a late floor excuses no failure, and that a quick one excuses nothing, is test_verdict.py's.
     """
-
-    async def met(*_: object) -> Floor:
-        return Floor(figures={"baseline_p99_ms": 2.0, "attack_p50_ms": 2.0, "attack_p99_ms": 5000.0})
-
-    with patch.object(scorecard, "play_floor", met), planted_process() as (url, _):
-        ended = attack(
-            url, "idle-connect", "--victim", "ws", "--floor", "--no-bar", "--fail-if", "attack_p99_ms>0",
-            command="scorecard",
-        )  # fmt: skip
-    assert "attack_p99_ms is " in _of_the_row(ended)
-    assert "the floor itself was late: 5,000 ms" in _of_the_row(ended)
-    assert ended.code == 3, ended
+    row = _beside(_LATE_FLOOR, "--no-bar")
+    assert row.outcome is Outcome.INVALID
+    assert "attack_p99_ms is " in "; ".join(row.verdict.reasons)
+    assert "the floor itself was late: 5,000 ms" in "; ".join(row.verdict.reasons)
 
 
-def _of_the_row(ended: Ended) -> str:
-    [row] = ended.report.parts
-    return "; ".join(row.verdict.reasons)
+@pytest.mark.parametrize(
+    ("floor", "doubt"),
+    [
+        (_LATE_FLOOR, "the floor itself was late: 5,000 ms"),
+        (Floor(fault="the floor died"), "the floor itself came to nothing"),
+        (Floor(), r"the generator itself was \S+ ms late at the 99th percentile: it lacked CPU"),
+    ],
+)
+def test_v7_and_v9_what_misses_by_memory_is_not_blamed_for_a_latency_that_nobody_believes(
+    floor: Floor, doubt: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "generator" in doubt:
+        monkeypatch.setattr("loadgen.verdict.LAG_LIMIT_MS", 0.0)
+    row = _beside(floor, plant=Plant(leak_bytes=100_000))
+    assert row.outcome is Outcome.FELL_SHORT, row.verdict
+    assert row.verdict.reasons[0].startswith("server_bytes_over_bar is "), row.verdict
+    assert re.search(f"^latency not judged: .*{doubt}", row.verdict.reasons[-1]), row.verdict
+    assert not any("_ms is " in reason for reason in row.verdict.reasons), row.verdict
+    assert any(note.startswith("attack_p99_ms is ") for note in row.verdict.notes), row.verdict
 
 
 # V9: the generator

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -94,7 +95,8 @@ def _page(*numbers: int, recovered: bool = True) -> str:
         (WebSocketVictim, _answer(200, '{"page":"here"}'), Reread(asked=2, lost=2)),
         (WebSocketVictim, b"SSH-2.0-X\r\n\r\n", Reread(asked=2, lost=2)),
         (WebSocketVictim, b"", Reread(asked=2, lost=2)),
-        (WebSocketVictim, _answer(503), Reread(asked=0, lost=0, unreadable="answered 503")),
+        # it was held with a note
+        (WebSocketVictim, _answer(503), Reread(asked=0, lost=0, refused="answered 503")),
         # others may keep no history, but a victim that polls has read this one
         (WebSocketVictim, _answer(404), Reread(asked=0, lost=0, unreadable="answered 404")),
         (PollVictim, _answer(404), Reread(asked=2, lost=2)),
@@ -115,9 +117,26 @@ async def test_what_an_answer_says_of_acknowledged_messages(
 
     if answer is None:
         monkeypatch.setattr(chat_v1, "REREAD_SECONDS", 0.2)
+    monkeypatch.setattr(chat_v1, "NOT_NOW_SECONDS", 0.2)
+    assert await _reread(kind, serve) == found
+
+
+async def test_a_server_may_need_a_moment_before_it_serves_its_history(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter((_answer(503), _answer(429)))
+
+    async def serve(stream: trio.SocketStream) -> None:
+        while await stream.receive_some():
+            await stream.send_all(next(answers, _answer(200, _page(0, 1))))
+
+    monkeypatch.setattr(chat_v1, "RETRY_SECONDS", 0.01)
+    assert await _reread(WebSocketVictim, serve) == Reread(asked=2, lost=0)
+
+
+async def _reread(kind: type[Victim], serve: Callable[[trio.SocketStream], Awaitable[None]]) -> Reread:
+    """What a victim of this kind reads again, which was told that its messages 0 and 1 are kept."""
     async with answering(serve) as port:
         context = Context(target.find(f"http://127.0.0.1:{port}"), "run")
         victim = kind(context, 0, Schedule(0.0, 1.0))
         for number in (0, 1):
             victim.acknowledge(number)
-        assert await chat_v1.reread(context, [victim]) == found
+        return await chat_v1.reread(context, [victim])

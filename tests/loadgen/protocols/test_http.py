@@ -25,7 +25,7 @@ from tests.loadgen.protocols.speaking import schedule, send
 from tests.loadgen.stage import listening, meeting, parsed, playing, read_until, reset, until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
-POST = Endpoint(post_path="/api", method="POST", fields=("Authorization: Bearer t",), body=b"{}")
+POST = Endpoint(asked="/api", method="POST", fields=("Authorization: Bearer t",), body=b"{}")
 
 
 def _whole(data: bytes) -> bool:
