@@ -46,14 +46,6 @@ async def test_descriptors_are_held_by_asking_again() -> None:
         await until(lambda: play.cohort.ended == {"closed": 1})
 
 
-async def test_a_polite_no_is_a_refusal() -> None:
-    async with meeting("descriptor-exhaust") as (play, stream):
-        await request_of(stream)
-        await answer(stream, 503)
-        await stream.aclose()
-        await until(lambda: play.cohort.refused == {"answered 503": 1})
-
-
 # reconnect-storm
 
 

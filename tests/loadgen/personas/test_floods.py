@@ -30,8 +30,6 @@ from tests.loadgen.stage import (
     until,
 )
 
-FLOODS = ("ping-flood", "pong-flood", "empty-fragments", "tiny-frames", "room-churn", "long-messages")
-
 #: More than one block, so that it is seen to go on.
 ENOUGH_BYTES = 5 * BLOCK_BYTES
 
@@ -97,24 +95,6 @@ async def test_messages_at_full_speed(name: str, types: list[str], room: str, te
     assert len(messages) > 500
     assert [message["type"] for message in messages] == (types * len(messages))[: len(messages)]
     assert ({message["room"] for message in messages}, {message.get("text") for message in messages}) == ({room}, texts)
-
-
-@pytest.mark.parametrize("name", FLOODS)
-async def test_the_close_code_is_booked_and_the_flooder_comes_back(name: str) -> None:
-    async with listening() as server, playing(server.url, name) as play:
-        stream = await server.accept()
-        socket = WebSocket(stream)
-        await socket.accept()
-        await until(lambda: play.cohort.held)
-        await socket.send(events.Ping(b"first"))
-        await socket.send(events.CloseConnection(1008, "too much"))
-        with trio.move_on_after(0.05):  # a server that reads on for a moment, so that its words are not lost in a RST
-            while True:
-                await stream.receive_some()
-        reset(stream)
-        await until(lambda: play.cohort.ended == {"close 1008": 1})
-        assert play.cohort.answers == {"close 1008": 1}
-        assert await read_until(await server.accept(), lambda got: got.endswith(b"\r\n\r\n"))
 
 
 async def test_pipeline_asks_on_and_on_and_reads_no_answer() -> None:

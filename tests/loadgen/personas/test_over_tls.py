@@ -201,13 +201,6 @@ async def test_it_joins_and_stops_in_the_middle_of_a_message_below(scheme: str) 
         await until(lambda: play.cohort.ended == {"closed": 1})
 
 
-async def test_a_close_is_booked_by_its_code() -> None:
-    async with listening() as server, playing(server.url, "tls-half-message") as play:
-        member = await _joined(server, play)
-        await member.send(events.CloseConnection(1008))
-        await until(lambda: play.cohort.ended == {"close 1008": 1})
-
-
 async def test_a_plain_port_is_told_from_one_that_speaks_tls() -> None:
     async with meeting("tls-half-message") as (play, stream):
         assert (await stream.receive_some()).startswith(b"\x16\x03")

@@ -6,20 +6,15 @@ import h11
 import pytest
 import trio
 
-from loadgen.client import Stage
 from loadgen.personas import oversize
 from loadgen.personas.oversize import LENGTHS
 from tests.loadgen.stage import (
     PATIENCE,
     WebSocket,
-    answer,
     listening,
-    meeting,
     parsed,
     playing,
     read_until,
-    reset,
-    until,
 )
 
 
@@ -66,20 +61,6 @@ async def test_many_fields_are_20_000_small_ones() -> None:
         assert len(fields) == 20_001
         assert max(len(name) for name, _ in fields) <= 4
         assert len(head) < 200_000
-
-
-@pytest.mark.parametrize("name", ["big-head", "many-fields", "big-body", "sse-flood"])
-async def test_who_is_answered_sends_no_more_and_is_booked(name: str) -> None:
-    async with meeting(name) as (play, stream):
-        await read_until(stream, len)
-        await answer(stream, 400, b"", b"Connection: close")
-        await until(lambda: play.cohort.answers == {"answered 400": 1})
-        await _rest(stream)
-        assert play.cohort.held == 1
-        reset(stream)
-        await until(lambda: play.cohort.ended == {"answered 400": 1})
-        assert play.cohort.lifetime.count == 1
-        assert play.client.stage is Stage.WAITING, "it comes back"
 
 
 async def test_big_body_announces_a_gigabyte_or_sends_chunks_without_end() -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
 
 from loadgen import personas
 from loadgen.client import Client, Needs
-from loadgen.personas import registry, summary
+from loadgen.personas import load, registry, summary
 from tests.loadgen.stage import DEADLINE_ANSWER, meeting, parsed, read_until, until
 
 PAGE = Path(__file__).parents[3] / "docs" / "personas.md"
@@ -30,15 +29,11 @@ def test_every_persona_says_what_it_is(cls: type[Client]) -> None:
 
 
 async def test_the_example_of_the_page_is_a_persona(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Dropped into a folder of personas, it is one; and it does what its page says."""
     [text] = re.findall(r"^```python persona\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     monkeypatch.setattr(personas, "_registry", dict(registry()))
     file = tmp_path / "second_head.py"
     file.write_text(text)
-    spec = spec_from_file_location("second_head", file)
-    assert spec is not None
-    assert spec.loader is not None
-    spec.loader.exec_module(module_from_spec(spec))
+    load(str(file))
     second = registry()["second-head"]
     assert summary(second).startswith("Asks for a page, and then")
     monkeypatch.setattr(second, "every_seconds", 0.001)

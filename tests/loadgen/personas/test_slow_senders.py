@@ -11,21 +11,13 @@ from wsproto import events
 from loadgen.client import Client
 from loadgen.personas import registry
 from loadgen.personas.slow_http import BODY_BYTES, EXTENSION_BYTES
-from tests.loadgen.stage import DEADLINE_ANSWER, listening, meeting, parsed, playing, read_until, until
-
-DRIPPERS = ("slow-head", "drip-head", "slow-handshake", "slow-body", "slow-chunk", "slow-tls")
-SILENT = ("idle-connect", "expect-continue")
+from tests.loadgen.stage import listening, meeting, parsed, playing, read_until
 
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in DRIPPERS:
+    for name in ("slow-head", "drip-head", "slow-handshake", "slow-body", "slow-chunk"):
         monkeypatch.setattr(registry()[name], "every_seconds", 0.001)
-    for name in (*DRIPPERS, *SILENT):
-        monkeypatch.setattr(registry()[name], "returns_seconds", 0.01)
-
-
-# -- what they say ----------------------------------------------------------------------------------------------------
 
 
 async def test_slow_head_adds_fields_and_never_the_blank_line() -> None:
@@ -88,31 +80,6 @@ async def test_expect_continue_waits_and_when_told_to_go_on_still_waits() -> Non
         with trio.move_on_after(0.05):
             assert await stream.receive_some() is None, "it said something"
         assert not play.cohort.answers
-        await stream.send_all(DEADLINE_ANSWER)
-        await stream.aclose()
-        await until(lambda: play.cohort.ended == {"answered 408": 1})
-
-
-# -- how it ends ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", [*DRIPPERS, *SILENT])
-async def test_they_stay_until_they_are_thrown_out_and_book_the_answer(name: str) -> None:
-    async with listening() as server, playing(server.url, name) as play:
-        stream = await server.accept()
-        if name in DRIPPERS:
-            await read_until(stream, lambda got: len(got) > 20)
-        else:
-            await until(lambda: play.cohort.held)
-        for cut in range(len(DEADLINE_ANSWER)):
-            await stream.send_all(DEADLINE_ANSWER[cut : cut + 1])
-        await until(lambda: play.cohort.answers)
-        assert play.cohort.held == 1, "an answer alone does not make it go"
-        await stream.aclose()
-        await until(lambda: play.cohort.ended == {"answered 408": 1})
-        assert play.cohort.lifetime.count == 1
-        await server.accept()  # it comes back
-        await until(lambda: play.cohort.opened == 2)
 
 
 async def test_a_crowd_does_not_act_in_step() -> None:

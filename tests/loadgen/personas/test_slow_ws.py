@@ -11,9 +11,7 @@ from wsproto import events
 
 from loadgen.personas import registry, slow_ws
 from loadgen.personas.slow_ws import FRAME_BYTES
-from tests.loadgen.stage import Play, WebSocket, answer, listening, meeting, playing, request_of, reset, until
-
-LINGERING = ("slow-frame", "slow-fragment", "no-pong", "vanish")
+from tests.loadgen.stage import Play, WebSocket, listening, meeting, playing, request_of, reset, until
 
 
 @pytest.fixture(autouse=True)
@@ -93,21 +91,6 @@ async def test_no_close_that_is_merely_hung_up_on_says_so() -> None:
     async with _opened("no-close") as (play, _, stream):
         reset(stream)
         await until(lambda: play.cohort.ended == {"connection reset by peer": 1})
-
-
-@pytest.mark.parametrize("name", LINGERING)
-async def test_the_end_is_booked_under_the_close_code(name: str) -> None:
-    async with _opened(name) as (play, socket, _):
-        await socket.send(events.CloseConnection(code=1008, reason="deadline"))
-        await until(lambda: play.cohort.ended == play.cohort.answers == {"close 1008": 1})
-
-
-@pytest.mark.parametrize("name", ["slow-frame", "vanish", "no-close", "ping-flood"])
-async def test_a_refused_upgrade_is_booked_under_its_status(name: str) -> None:
-    async with meeting(name) as (play, stream):
-        await request_of(stream)
-        await answer(stream, 503)
-        await until(lambda: play.cohort.refused == {"answered 503": 1})
 
 
 async def test_vanish_joins_first() -> None:

@@ -1,0 +1,94 @@
+"""How an attacker ends: it stays until the server ends it, is booked under what the server said, and comes back."""
+
+from contextlib import suppress
+
+import pytest
+import trio
+from wsproto import events
+
+from loadgen.client import Attacker
+from loadgen.personas import registry
+from loadgen.personas._shapes import Dripper
+from tests.loadgen.stage import DEADLINE_ANSWER, answer, listening, meeting, playing, read_until, request_of, until
+
+SILENT = ("idle-connect", "expect-continue")
+DRIPPERS = ("slow-head", "drip-head", "slow-handshake", "slow-body", "slow-chunk", "slow-tls")
+FLOODERS = ("big-head", "many-fields", "big-body", "sse-flood")
+LINGERERS = (
+    "slow-frame",
+    "slow-fragment",
+    "no-pong",
+    "vanish",
+    "catch-up",
+    "join-many",
+    "fill-rooms",
+    "malformed-chat",
+)
+FLOODERS_BY_FRAME = ("ping-flood", "pong-flood", "empty-fragments", "tiny-frames", "room-churn", "long-messages")
+
+
+@pytest.fixture(autouse=True)
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    for persona in registry().values():
+        if issubclass(persona, Attacker):
+            monkeypatch.setattr(persona, "returns_seconds", 0.01)
+        if issubclass(persona, Dripper):
+            monkeypatch.setattr(persona, "every_seconds", 0.001)
+
+
+@pytest.mark.parametrize("name", [*SILENT, *DRIPPERS, *FLOODERS])
+async def test_an_answer_alone_does_not_make_it_go_and_is_what_its_end_is_booked_under(name: str) -> None:
+    async with listening() as server, playing(server.url, name) as play:
+        stream = await server.accept()
+        if name in SILENT:
+            await until(lambda: play.cohort.held)
+        else:
+            await read_until(stream, lambda got: len(got) > 20)
+        for cut in range(len(DEADLINE_ANSWER)):
+            await stream.send_all(DEADLINE_ANSWER[cut : cut + 1])
+        await until(lambda: play.cohort.answers == {"answered 408": 1})
+        if name in FLOODERS:
+            await _read_to_the_end(stream)
+        assert play.cohort.held == 1
+        await stream.aclose()
+        await until(lambda: play.cohort.ended == {"answered 408": 1})
+        assert play.cohort.lifetime.count == 1
+        await server.accept()
+
+
+async def _read_to_the_end(stream: trio.SocketStream) -> None:
+    """Read until nothing more is sent."""
+    quiet = False
+    while not quiet:
+        with trio.move_on_after(0.1) as scope:
+            await stream.receive_some()
+        quiet = scope.cancelled_caught
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "booked"),
+    [*((name, 1008, "ended") for name in (*LINGERERS, *FLOODERS_BY_FRAME)), ("catch-up", 1013, "refused")],
+)
+async def test_the_end_of_a_websocket_is_booked_under_its_close_code(name: str, code: int, booked: str) -> None:
+    async with listening() as server, playing(server.url, name) as play:
+        socket = await server.websocket()
+        await until(lambda: play.cohort.held)
+        await socket.send(events.Ping(b"first"))
+        await socket.send(events.CloseConnection(code, "too much"))
+        with trio.move_on_after(0.05):  # a server that reads on for a moment, so that its words are not lost in a RST
+            with suppress(trio.BrokenResourceError):
+                while await socket.stream.receive_some():
+                    pass
+        await socket.stream.aclose()
+        await until(lambda: getattr(play.cohort, booked) == {f"close {code}": 1})
+        assert play.cohort.answers[f"close {code}"] == 1
+        await request_of(await server.accept())
+
+
+@pytest.mark.parametrize("name", ["descriptor-exhaust", "slow-frame", "vanish", "no-close", "ping-flood"])
+async def test_a_request_that_is_turned_away_is_a_refusal(name: str) -> None:
+    async with meeting(name) as (play, stream):
+        await request_of(stream)
+        await answer(stream, 503)
+        await stream.aclose()
+        await until(lambda: play.cohort.refused == {"answered 503": 1})
