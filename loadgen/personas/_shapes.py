@@ -168,9 +168,6 @@ KNOCK_EVERY_SECONDS: Final = 60.0
 #: Time for the RST to arrive after a knock.
 ECHO_SECONDS: Final = 1.0
 
-#: A server finds a peer that has vanished by a ping after 20 to 25 s of silence that gets no pong within 10 to 20 s.
-UNNOTICED_SECONDS: Final = 45.0
-
 
 class Vanishing(Attacker):
     """Vanishes a second after `vanish_soon`, without FIN, RST or acknowledgements, and detects when it is dropped.
@@ -179,7 +176,7 @@ class Vanishing(Attacker):
     client comes back every minute and sends a few bytes (a knock), which a server that has dropped it answers with RST.
     """
 
-    unnoticed_seconds = UNNOTICED_SECONDS
+    unnoticed_seconds = 45.0  # a ping comes after 20 to 25 s of silence, and is answered within 10 to 20
     knock: ClassVar[bytes] = b"\r\n"  # servers should ignore it before a request (RFC 9112 section 2.2)
 
     def on_connected(self) -> None:

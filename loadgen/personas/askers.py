@@ -17,9 +17,6 @@ from loadgen.personas._websocket import Envelope, Lingerer, decode, join, publis
 #: A room of its own, so that the victims' members do not get these messages.
 ASK_THE_LOG_ROOM: Final = "ask-the-log"
 
-#: Each client posts this once; from 500 clients that is 4 MB, more than servers keep of a room in memory.
-ASK_THE_LOG_TEXT: Final = (b"old words in the log " * 400)[:8000]
-
 #: The list of rooms, a page of the oldest messages, and a search. A third of the clients begins with each.
 QUESTIONS: Final = ("/rooms", f"/rooms/{ASK_THE_LOG_ROOM}/messages?after=0&limit=200", "/search?q=words&limit=20")
 
@@ -49,8 +46,10 @@ class AskTheLog(Asker):
         place = self.cohort.place
         if not self._wrote:
             self._wrote = True
-            # Servers that identify guests by address and agent give each client its own rate limit.
-            return post(place, ASK_THE_LOG_ROOM, ASK_THE_LOG_TEXT, f"User-Agent: asker-{self.index}")
+            # From 500 clients that is 4 MB, more than servers keep of a room in memory. Servers that identify guests by
+            # address and agent give each client its own rate limit.
+            text = (b"old words in the log " * 400)[:8000]
+            return post(place, ASK_THE_LOG_ROOM, text, f"User-Agent: asker-{self.index}")
         return place.request("GET", QUESTIONS[self._question % len(QUESTIONS)])
 
     def pause(self, status: int) -> float:
@@ -85,12 +84,9 @@ CATCH_UP_ROOM: Final = "catch-up"
 #: Messages that each client publishes when it connects: 3,200 from 400 clients, three times what a room keeps in
 #: memory. They are short because every client reads all of them.
 MESSAGES: Final = 8
-CATCH_UP_TEXT: Final = "something that was said a while ago"
 
 #: From an answer to the next join: five a second are below the rate limits on messages (20 in chatserver).
 AGAIN_SECONDS: Final = 0.2
-
-_BEGINNING: Final = "0"
 
 
 @persona
@@ -107,13 +103,14 @@ class CatchUp(_ChatAsker):
 
     def on_open(self) -> None:
         self.wake_in(self.pace(REFUSED_SECONDS))
-        self.send(b"".join(publish(CATCH_UP_ROOM, number, CATCH_UP_TEXT) for number in range(1, MESSAGES + 1)))
+        text = "something that was said a while ago"
+        self.send(b"".join(publish(CATCH_UP_ROOM, number, text) for number in range(1, MESSAGES + 1)))
 
     def on_answer(self, message: Envelope) -> None:
         self.wake_in(self.pace(AGAIN_SECONDS if message.type == "joined" else REFUSED_SECONDS))
 
     def on_time(self, moment: float) -> None:
-        self.send(join(0, CATCH_UP_ROOM, after=_BEGINNING))
+        self.send(join(0, CATCH_UP_ROOM, after="0"))
 
 
 #: Below the body limit of most servers (64 KiB), and above the limit of any on a chat message.
@@ -214,9 +211,6 @@ class FillRooms(_ChatAsker):
 
 JOIN_MANY_ROOMS: Final = 100_000
 
-#: Characters of a room's name in chat.v1.
-LONGEST_NAME: Final = 64
-
 #: Joins that await their answers: enough that the server never waits for us.
 WINDOW: Final = 50
 
@@ -254,13 +248,7 @@ class JoinMany(_ChatAsker):
     def _room(self, number: int) -> str:
         """Name a room; half of the clients use the longest names, of which fewer fit into one read of the server."""
         name = f"join-{self.index}-{number}"
-        return name.ljust(LONGEST_NAME, "-") if self.index % 2 else name
-
-
-#: Seconds until a forged token expires, so that a server that checks this first must go on to the signature.
-LIFETIME: Final = 3600
-#: Characters of useless claims in one token of eight: below the 4 KB that servers take as a token.
-LONG_CLAIM: Final = 2_500
+        return name.ljust(64, "-") if self.index % 2 else name
 
 
 def _encoded(data: bytes) -> str:
@@ -281,16 +269,15 @@ _FORGED: Final = (
 
 
 def bad_token(number: int) -> str:
-    """Return a different token for each number. Of eight, six are forged, one is unsigned, one is noise."""
+    """Return a different token for each number. Of eight, six are forged, one is unsigned, one is noise.
+
+    None has expired, so that a server that checks this first must go on to the signature. One has as many useless
+    claims as fit the 4 KB that servers take as a token.
+    """
     header, size = _FORGED[number % len(_FORGED)]
-    more = b',"more":"%b"' % (b"x" * LONG_CLAIM) if number % len(_FORGED) == 1 else b""
-    claims = b'{"sub":"u_%d","exp":%d%b}' % (number, time.time() + LIFETIME, more)
+    more = b',"more":"%b"' % (b"x" * 2_500) if number % len(_FORGED) == 1 else b""
+    claims = b'{"sub":"u_%d","exp":%d%b}' % (number, time.time() + 3600, more)
     return ".".join(map(_encoded, (header, claims, shake_128(b"%d" % number).digest(size))))
-
-
-#: A room of its own, for servers that accept such a token.
-BAD_TOKENS_ROOM: Final = "bad-tokens"
-BAD_TOKENS_TEXT: Final = b"said by nobody"
 
 
 class _Bearer(Asker):
@@ -326,7 +313,7 @@ class BadTokens(_Bearer):
         field = f"Authorization: Bearer {bad_token(self.next_number())}"
         if self.number % 2:
             return upgrading(field)(self)
-        return post(self.cohort.place, BAD_TOKENS_ROOM, BAD_TOKENS_TEXT, field)
+        return post(self.cohort.place, "bad-tokens", b"said by nobody", field)  # if a server accepts it: a room apart
 
 
 @persona

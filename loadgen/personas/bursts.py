@@ -64,9 +64,6 @@ class ReconnectStorm(Member):
 #: Counted on the machine's clock, so that all processes of a run post at the same time and all polls wake at once.
 BELL_EVERY_SECONDS: Final = 2.0
 
-#: A room of its own: victims' messages would wake the polls ten times a second.
-ROOM: Final = "thunder"
-
 
 @persona
 class ThunderingPoll(Poll):
@@ -81,7 +78,7 @@ class ThunderingPoll(Poll):
     honest = False
     needs = Needs.CHAT
 
-    room = ROOM
+    room = "thunder"  # of its own: victims' messages would wake the polls ten times a second
 
     @property
     def _rings(self) -> bool:
@@ -124,10 +121,6 @@ class ThunderingPoll(Poll):
         self.wake_in(BELL_EVERY_SECONDS - now() % BELL_EVERY_SECONDS)
 
 
-#: Often enough that no keep-alive deadline applies: nginx 75 s, Apache behind most panels 15 s, chatserver 60 s.
-ASK_EVERY_SECONDS = 12.0
-
-
 @persona
 class DescriptorExhaust(Welcome, Dripper):
     """Opens as many connections as it gets, and holds them with a small request every 12 s.
@@ -139,7 +132,7 @@ class DescriptorExhaust(Welcome, Dripper):
     name = "descriptor-exhaust"
     threat = Threat.GREEDY
     usual_clients = 8192
-    every_seconds = ASK_EVERY_SECONDS
+    every_seconds = 12.0  # so that no keep-alive deadline applies: nginx 75 s, Apache behind most panels 15 s
     opening = page
 
     def drop(self, number: int) -> bytes:

@@ -182,10 +182,6 @@ def bomb() -> bytes:
     return frame(FIN | RSV1 | BINARY, packed.removesuffix(b"\0\0\xff\xff"))
 
 
-#: Below chatserver's limit of 16 KiB.
-MESSAGE_BYTES: Final = 15_000
-#: One of these and part of the next fit one read of chatserver, 512 bytes.
-MIDDLING_BYTES: Final = 400
 #: Letters with the most marks allowed and a forbidden last character: checked to the end, then refused.
 _MARKED: Final = ("a" + "\N{COMBINING ACUTE ACCENT}" * 8) * 450 + "\N{RIGHT-TO-LEFT OVERRIDE}"
 #: An escape, which keeps a JSON parser off its fast path.
@@ -209,44 +205,39 @@ class LongMessages(FrameFlooder):
     name = "long-messages"
     needs = Needs.CHAT
     blocks = (
-        fill(encoded(type="ping", id=_ESCAPED, more=_objects(MESSAGE_BYTES))),
+        fill(encoded(type="ping", id=_ESCAPED, more=_objects(15_000))),  # below chatserver's limit of 16 KiB
         fill(encoded(type="publish", id=1, room="long", text=_MARKED)),
     )
 
     def block(self) -> bytes:
         if self.number % 3 < 2:
             return self.blocks[self.number % 3]
-        question = {"type": "history", "id": 1, "room": self.room, "limit": 200, "more": "x" * (MIDDLING_BYTES - 70)}
-        return fill(encoded(**question))
+        # 400 bytes: one of these and part of the next fit one read of chatserver, 512 bytes
+        return fill(encoded(type="history", id=1, room=self.room, limit=200, more="x" * 330))
 
-
-#: Below the limits of most servers: a head of 16 KiB (h11, IIS), 100 fields (Apache, Kestrel), 64 KiB of body
-#: (chatserver).
-HEAD_BYTES: Final = 15_000
-FIELDS: Final = 95
-BODY_BYTES: Final = 60_000
-#: Below chatserver's limit of 64.
-CHUNKS: Final = 60
 
 #: Rooms to post in, without members: the attack is on the server's time for each request.
 _ROOMS: Final = 16
 
+# Below the limits of most servers: a head of 16 KiB (h11, IIS), 100 fields (Apache, Kestrel), 64 KiB of body and 64
+# chunks (chatserver).
+
 
 def _one_field(place: Place, room: str) -> bytes:
-    return place.request("GET", place.path, "X-Long: " + "x" * HEAD_BYTES)
+    return place.request("GET", place.path, "X-Long: " + "x" * 15_000)
 
 
 def _many_fields(place: Place, room: str) -> bytes:
-    return place.request("GET", place.path, *(f"x{number}: y" for number in range(FIELDS)))
+    return place.request("GET", place.path, *(f"x{number}: y" for number in range(95)))
 
 
 def _json(place: Place, room: str) -> bytes:
-    body = msgspec.json.encode({"text": _ESCAPED, "more": _objects(BODY_BYTES)})
+    body = msgspec.json.encode({"text": _ESCAPED, "more": _objects(60_000)})
     return post(place, room, body, content_type="application/json")
 
 
 def _chunks(place: Place, room: str) -> bytes:
-    return post_head(place, room, "Transfer-Encoding: chunked") + b"8\r\n12345678\r\n" * CHUNKS + b"0\r\n\r\n"
+    return post_head(place, room, "Transfer-Encoding: chunked") + b"8\r\n12345678\r\n" * 60 + b"0\r\n\r\n"
 
 
 _FORMS: Final[tuple[Callable[[Place, str], bytes], ...]] = (_one_field, _many_fields, _json, _chunks)

@@ -16,8 +16,6 @@ from loadgen.personas import _malformed_chat, _malformed_http, persona
 from loadgen.personas._requests import nothing
 from loadgen.personas._websocket import LastWord, Lingerer, decode
 
-#: Pieces of a case, assigned to the clients in turn: a run is too short for one client to play every case in each way.
-PIECES: Final = (1, 2, 200)
 PIECE_EVERY_SECONDS: Final = 0.005
 
 #: Longer than the head deadline of good servers (10 s), so that a case which the server takes for an incomplete request
@@ -27,16 +25,14 @@ PATIENCE_SECONDS: Final = 15.0
 #: After an answer that does not close the connection, or before the next case.
 PAUSE_SECONDS: Final = 0.5
 
-#: Only the answers count, and more clients would get the same ones.
-CLIENTS: Final = 100
-
 
 class CaseByCase(Attacker):
     __slots__ = ("_is_answered", "_played", "_size", "_unsent")
 
     threat = Threat.MALFORMED
-    usual_clients = CLIENTS
-    pieces: ClassVar[tuple[int, ...]] = PIECES
+    usual_clients = 100  # more would get the same answers
+    # of a case, assigned to the clients in turn: a run is too short for one client to play every case in each way
+    pieces: ClassVar[tuple[int, ...]] = (1, 2, 200)
 
     _is_answered: bool
     _size: int  # of a piece
@@ -199,9 +195,7 @@ ROOM: Final = "foreign-page"
 #: A name that never resolves (RFC 6761).
 _SITE: Final = "page.invalid"
 _ORIGIN: Final = f"Origin: http://{_SITE}"
-_NO_ORIGIN: Final = "Origin: null"
 _CROSS_SITE: Final = "Sec-Fetch-Site: cross-site"
-_SAME_ORIGIN: Final = "Sec-Fetch-Site: same-origin"
 _TEXT: Final = b"said by another site's page"
 
 
@@ -227,8 +221,8 @@ def foreign_cases(host: str, path: str, post_path: str, websocket_path: str) -> 
     other = {
         "from another origin": (host, _ORIGIN, _CROSS_SITE),
         "from another origin, in an old browser": (host, _ORIGIN),
-        "from a sandboxed frame": (host, _NO_ORIGIN, _CROSS_SITE),
-        "by another name": (_SITE, _ORIGIN, _SAME_ORIGIN),
+        "from a sandboxed frame": (host, "Origin: null", _CROSS_SITE),
+        "by another name": (_SITE, _ORIGIN, "Sec-Fetch-Site: same-origin"),
     }
     posts = other | {"from another site, without its origin": (host, _CROSS_SITE)}
     return {

@@ -69,10 +69,6 @@ class _HandSealed(Attacker):
         return self._tls.decrypted()[0]
 
 
-#: One is enough to find the fault, and each costs the generator 30 KB of memory for OpenSSL.
-HALF_MESSAGE_CLIENTS: Final = 300
-
-
 @persona
 class TlsHalfMessage(_HandSealed, Lingerer):
     """Joins a room over TLS 1.3 and sends the first 4 bytes of a KeyUpdate, then nothing, while others speak.
@@ -85,7 +81,7 @@ class TlsHalfMessage(_HandSealed, Lingerer):
 
     name = "tls-half-message"
     needs = Needs.CHAT
-    usual_clients = HALF_MESSAGE_CLIENTS
+    usual_clients = 300  # one is enough to find the fault, and each costs the generator 30 KB for OpenSSL
 
     def on_established(self) -> None:
         self.send(self._tls.seal(APPLICATION_DATA, upgrade(self)))
@@ -106,9 +102,6 @@ class TlsHalfMessage(_HandSealed, Lingerer):
 #: Key updates in one block: they cost the generator 60 us each, and a server 10.
 BLOCK_UPDATES: Final = 16
 
-#: More would be late, for what they cost the generator.
-KEY_UPDATE_CLIENTS: Final = 100
-
 
 @persona
 class TlsKeyUpdates(_HandSealed):
@@ -122,7 +115,7 @@ class TlsKeyUpdates(_HandSealed):
 
     name = "tls-key-updates"
     threat = Threat.GREEDY
-    usual_clients = KEY_UPDATE_CLIENTS
+    usual_clients = 100  # more would be late, for what they cost the generator
     send_buffer_bytes = SEND_BUFFER_BYTES
 
     def on_established(self) -> None:

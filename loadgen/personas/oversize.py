@@ -11,9 +11,6 @@ from loadgen.wire import FIN, MORE, TEXT, frame
 
 _PLAIN: Final = b"x" * BLOCK_BYTES
 
-#: Past every default: nginx and Kestrel 32 KiB in all, h11, Node and IIS 16, Apache and tomcat 8 KiB a line.
-HEAD_BYTES: Final = 256 * 1024
-
 
 @persona
 class BigHead(Flooder):
@@ -26,15 +23,12 @@ class BigHead(Flooder):
     name = "big-head"
     opening = getting("X-Big: ", lacks=4)
     blocks = (_PLAIN,)
-    most_bytes = HEAD_BYTES
+    # past every default: nginx and Kestrel 32 KiB in all, h11, Node and IIS 16, Apache and tomcat 8 KiB a line
+    most_bytes = 256 * 1024
 
 
-#: Past every default: Apache, Kestrel and Tomcat 100, Node 2,000. They have 7 bytes each, so that many fit below a
-#: limit on the head's size; in a table of fields each costs 100 bytes.
-FIELDS: Final = 20_000
-_FIELDS_IN_BLOCK: Final = 2000
-
-_MANY_FIELDS: Final = b"".join(b"%x: %x\r\n" % (number % 256, number % 16) for number in range(_FIELDS_IN_BLOCK))
+#: They have 7 bytes each, so that many fit below a limit on the head's size; in a table of fields each costs 100 bytes.
+_FIELDS: Final = b"".join(b"%x: %x\r\n" % (number % 256, number % 16) for number in range(2000))
 
 
 @persona
@@ -47,12 +41,9 @@ class ManyFields(Flooder):
 
     name = "many-fields"
     opening = open_head
-    blocks = (_MANY_FIELDS,)
-    most_bytes = len(_MANY_FIELDS) * FIELDS // _FIELDS_IN_BLOCK
+    blocks = (_FIELDS,)
+    most_bytes = 10 * len(_FIELDS)  # past every default: Apache, Kestrel and Tomcat 100 fields, Node 2,000
 
-
-#: Past every sensible default for text: nginx 1 MiB, Kestrel 28.6 MiB. aiohttp 1 MiB, uvicorn and Apache none.
-BODY_BYTES: Final = 1 << 30
 
 #: Enough to show that a server takes it; from 300 attackers it is 2.4 GB.
 SENT_BYTES: Final = 8 * 1024 * 1024
@@ -71,7 +62,8 @@ class BigBody(Flooder):
     most_bytes = SENT_BYTES
 
     def opening(self) -> bytes:
-        framing = "Transfer-Encoding: chunked" if self.number % 2 else f"Content-Length: {BODY_BYTES}"
+        # past every sensible default for text: nginx and aiohttp 1 MiB, Kestrel 28.6; uvicorn and Apache have none
+        framing = "Transfer-Encoding: chunked" if self.number % 2 else f"Content-Length: {1 << 30}"
         return post_head(self.cohort.place, self.room, framing)
 
 
@@ -103,12 +95,6 @@ class HugeLength(Attacker):
         return post_head(self.cohort.place, self.room, field) + body
 
 
-#: Past every default: ws 100 MiB, uvicorn 16 MiB, aiohttp 4 MiB, websockets 1 MiB, chatserver 16 KiB.
-FRAME_BYTES: Final = 1 << 30
-#: The largest length that a frame may have (RFC 6455 section 5.2).
-LARGEST_FRAME_BYTES: Final = (1 << 63) - 1
-
-
 @persona
 class BigFrame(FrameFlooder):
     """WebSocket that sends a message of a gigabyte, or of 2^63 bytes, or without end in fragments of 16 KiB.
@@ -118,6 +104,10 @@ class BigFrame(FrameFlooder):
     """
 
     name = "big-frame"
-    starts = (frame(FIN | TEXT, announced=FRAME_BYTES), frame(FIN | TEXT, announced=LARGEST_FRAME_BYTES), frame(TEXT))
+    starts = (
+        frame(FIN | TEXT, announced=1 << 30),  # past every default: ws 100 MiB, uvicorn 16, aiohttp 4, websockets 1
+        frame(FIN | TEXT, announced=(1 << 63) - 1),  # the largest that a frame may have (RFC 6455 section 5.2)
+        frame(TEXT),
+    )
     blocks = (_PLAIN, _PLAIN, frame(MORE, _PLAIN))
     most_bytes = SENT_BYTES

@@ -12,8 +12,6 @@ from loadgen.personas._requests import page, post
 from loadgen.personas._websocket import Envelope
 from loadgen.personas.honest import Poll
 
-PEOPLE: Final = 300
-
 
 @persona
 class Office(Neighbour):
@@ -24,7 +22,7 @@ class Office(Neighbour):
     """
 
     name = "office"
-    usual_clients = PEOPLE
+    usual_clients = 300
     one_address = True
     speaks_first = (0.0, 60.0)
     speaks_every = (30.0, 90.0)
@@ -34,9 +32,6 @@ class Office(Neighbour):
 
 ROUND_TRIP_SECONDS: Final = 0.6
 READ_EVERY_SECONDS: Final = 0.5
-
-#: 24 kbit/s: EDGE at the edge of a cell.
-BYTES_A_SECOND: Final = 3072
 
 
 @persona
@@ -49,7 +44,7 @@ class Phone2G(Neighbour):
 
     name = "phone-2g"
     receive_buffer_bytes = 4096
-    read_bytes = int(BYTES_A_SECOND * READ_EVERY_SECONDS)
+    read_bytes = int(3072 * READ_EVERY_SECONDS)  # 24 kbit/s: EDGE at the edge of a cell
     speaks_first = (0.0, 20.0)
     speaks_every = (20.0, 40.0)
     patience_seconds = 120.0  # an acknowledgement waits behind all other data, at 3 KB/s
@@ -220,15 +215,10 @@ class SlowTypist(SlowUser):
             self.leave(return_in=self.pause_seconds)
 
 
-#: 64 kbit/s: ISDN, and mobile plans that are out of volume.
-MODEM_BYTES_A_SECOND: Final = 8 * 1024
 MOVES_EVERY_SECONDS: Final = 0.25
 
 #: Half a second at that rate.
 TEXT_BYTES: Final = 4000
-
-#: Ten messages of 4 KB take five seconds.
-QUERY: Final = "limit=10"
 
 #: A room of their own: `phone-2g` could not take 4 KB a message.
 ROOM: Final = "bandwidth"
@@ -244,7 +234,7 @@ class Bandwidth(SlowUser):
 
     name = "bandwidth"
     receive_buffer_bytes = 4096
-    piece_bytes = read_bytes = int(MODEM_BYTES_A_SECOND * MOVES_EVERY_SECONDS)
+    piece_bytes = read_bytes = int(8 * 1024 * MOVES_EVERY_SECONDS)  # 64 kbit/s: mobile plans that are out of volume
     pause_seconds = 2.0
     patience_seconds = 10.0
     cycle_seconds = 2 * (pause_seconds + patience_seconds)  # a message posted, and a page read
@@ -253,7 +243,7 @@ class Bandwidth(SlowUser):
         place = self.cohort.place
         if number % 2:
             return post(place, ROOM, b"x" * TEXT_BYTES)
-        return place.request("GET", f"/rooms/{ROOM}/messages?{QUERY}")
+        return place.request("GET", f"/rooms/{ROOM}/messages?limit=10")  # they take five seconds
 
     def piece_every(self) -> float:
         return MOVES_EVERY_SECONDS

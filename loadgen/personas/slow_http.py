@@ -23,10 +23,6 @@ class IdleConnect(Attacker):
     opening = nothing
 
 
-#: The original sends a line every 15 s; faster is harder on servers that judge by progress.
-LINE_EVERY_SECONDS: Final = 3.0
-
-
 @persona
 class SlowHead(Dripper):
     """Sends one request header line every few seconds, for ever (slowloris).
@@ -36,7 +32,7 @@ class SlowHead(Dripper):
     """
 
     name = "slow-head"
-    every_seconds = LINE_EVERY_SECONDS
+    every_seconds = 3.0  # the original: 15; faster is harder on servers that judge by progress
     opening = open_head
 
     def drop(self, number: int) -> bytes:

@@ -57,7 +57,6 @@ class SlowFragment(_FrameDripper):
 #: buffers hold after some seconds.
 SPEAKERS: Final = 25
 SPEAK_EVERY_SECONDS: Final = 2.0
-_TEXT: Final = "x" * 1000
 
 
 @persona
@@ -93,7 +92,7 @@ class SlowReadWs(Lingerer):
             return
         self._wait()
         if self._speaks:
-            self.send(publish(self.room, 1, _TEXT))
+            self.send(publish(self.room, 1, "x" * 1000))
 
 
 @persona
@@ -113,9 +112,6 @@ class NoPong(Lingerer):
 #: How often it checks whether the server still waits for it.
 CLOSE_LOOK_SECONDS: Final = 0.25
 
-#: As GENTLE_RETURN_SECONDS, but shorter, because servers take some seconds to end it.
-RETURNS_SECONDS: Final = 5.0
-
 
 @persona
 class NoClose(Lingerer):
@@ -126,7 +122,7 @@ class NoClose(Lingerer):
     """
 
     name = "no-close"
-    returns_seconds = RETURNS_SECONDS
+    returns_seconds = 5.0  # GENTLE_RETURN_SECONDS are not needed: servers take some seconds to end it
 
     def on_open(self) -> None:
         self.send(frame(FIN | TEXT, b"\xff"))

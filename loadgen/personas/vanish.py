@@ -27,11 +27,6 @@ class Vanish(Lingerer, Vanishing):
         self.send(join(0, self.room))
 
 
-#: A server writes to a silent stream every 15 to 30 s, and finds a vanished one by missing acknowledgements. A minute
-#: for these is fair to a phone in a tunnel.
-UNACKNOWLEDGED_SECONDS: Final = 90.0
-
-
 @persona
 class VanishStream(Vanishing):
     """Event stream that vanishes without FIN or RST.
@@ -40,7 +35,9 @@ class VanishStream(Vanishing):
     """
 
     name = "vanish-stream"
-    unnoticed_seconds = UNACKNOWLEDGED_SECONDS
+    unnoticed_seconds = (
+        90.0  # a write every 15 to 30 s; a minute for its acknowledgement is fair to a phone in a tunnel
+    )
     needs = Needs.CHAT
     opening = event_stream
 
@@ -76,9 +73,6 @@ class PollHalfclose(Attacker):
         self.finish_sending()
 
 
-#: A room of its own: messages of 8 KB would overload the victims' room.
-ROOM: Final = "publish-reset"
-
 #: Just below chatserver's limit of 8 KiB, so that few messages make the room busy.
 TEXT_BYTES: Final = 8000
 
@@ -99,7 +93,7 @@ class PublishReset(Lingerer):
     needs = Needs.CHAT
     usual_clients = 600
 
-    room = ROOM
+    room = "publish-reset"  # of its own: messages of 8 KB would overload the victims' room
 
     @property
     def _publishes(self) -> bool:
