@@ -62,15 +62,15 @@ def test_a_run_ends_with_a_report_and_an_exit_code(capsys: pytest.CaptureFixture
         code = fingerprint(
             url,
             options=Options(within=6.0, pace=0.5, connections=20),
-            common=Common(json=True, no_bar=True, fail_if=("limits_missing>0",)),
+            common=Common(json=True, no_bar=True, fail_if=("limits_good>0",)),  # a busy machine decides less
         )
     out, err = capsys.readouterr()
     report = msgspec.json.decode(out, type=Report)
     assert code == report.exit_code
     # invalid where this machine gave us no CPU for a second
     assert report.outcome in {Outcome.FELL_SHORT, Outcome.INVALID}, (report.verdict, report.tables)
-    assert [each for each in report.verdict.reasons if "missing" in each] == [
-        f"limits_missing is {report.figures['limits_missing']:g} (limits_missing>0)"
+    assert [each for each in report.verdict.reasons if "good" in each] == [
+        f"limits_good is {report.figures['limits_good']:g} (limits_good>0)"
     ]
     assert report.command == "fingerprint"
     assert report.target == url
