@@ -139,34 +139,6 @@ def test_new_networks_neither_stop_the_rounds_nor_are_kept() -> None:
     assert len(queue._lines) <= len(queue) + 2 * ARRIVALS
 
 
-def test_a_network_with_few_entries_does_not_wait_for_busy_ones() -> None:
-    queue = FairQueue[str]()
-    crowd = [f"crowd-{number}" for number in range(100)]
-    for network in crowd * (2 * CREDIT):
-        queue.push(network, network)
-
-    def a_round() -> list[str]:
-        """The entries of one round, while each network of the crowd pushes as much again."""
-        came: list[str] = []
-        while len(came) < len(crowd):
-            came.append(queue.pop())
-            queue.push(came[-1], came[-1])
-        return came
-
-    for _ in range(CREDIT):
-        assert a_round() == crowd
-    for _ in range(CREDIT):  # push, pop, push again
-        queue.push("person", "person")
-        assert queue.pop() == "person"
-    queue.push("person", "person")  # once more: now it is behind all others
-    assert a_round() == crowd
-    assert queue.pop() == "person"
-    assert a_round() == crowd  # it had no entry in its turn, and has left the round
-    assert queue.pop() == crowd[0]
-    queue.push("person", "person")
-    assert queue.pop() == "person"
-
-
 def test_networks_whose_entries_are_removed_are_not_kept() -> None:
     """This happens when peers, each with a new IPv6 /64, send requests to a slow log and reset."""
     queue = FairQueue[str]()

@@ -26,20 +26,6 @@ def spend(bucket: TokenBucket, state: int, times: int, now: int = NOW) -> int:
 # -- tokens -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rate", RATES)
-def test_a_burst_and_then_the_told_wait(rate: float) -> None:
-    bucket = TokenBucket(rate, burst=10)
-    state = spend(bucket, 0, 10)
-    assert not bucket.over(state, NOW)
-    state = spend(bucket, state, 5)
-    assert bucket.over(state, NOW)
-    wait = bucket.wait(state, NOW)
-    assert wait == pytest.approx(6 / rate, rel=1e-3)
-    later = NOW + round(wait / MICROSECOND)
-    assert not bucket.over(bucket.spend(state, later), later)
-    assert bucket.over(bucket.spend(state, later - 2), later - 2), "not a microsecond earlier"
-
-
 VISITS = st.lists(st.tuples(st.integers(0, 3 * SECOND), st.integers(1, 5)), min_size=5, max_size=40)
 
 
@@ -160,20 +146,6 @@ def test_keys_are_bounded_and_the_latest_stay_limited() -> None:
 
 
 # -- bytes ------------------------------------------------------------------------------------------------------------
-
-
-def test_over_the_bound_growth_is_refused_until_a_release() -> None:
-    budget = ByteBudget(10_000)
-    assert budget.resize("one", 5000)
-    assert budget.resize("other", 4000)
-    assert not budget.resize("other", 7000)
-    assert budget.used == 12_000, "charged all the same, until the release"
-    assert not budget.resize("one", 6000)
-    assert budget.resize("one", 4000), "shrinking is always allowed"
-    budget.release("other")
-    for _ in range(2):
-        assert budget.resize("one", 10_000), "exactly the limit, twice the same size"
-    assert not budget.over
 
 
 NETWORKS = "abc"

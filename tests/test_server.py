@@ -1,6 +1,6 @@
 """What a server does beside its connections: background tasks, retention.
 
-Its start: test_cli.py; its end: tests/attacks/test_drain.py; faults in its chores: tests/edge/test_planted_steps.py.
+Its start: test_cli.py; its end: tests/attacks/test_drain.py; faults in its chores: tests/edge/test_planted_faults.py.
 """
 
 import math

@@ -50,7 +50,7 @@ async def late(server: Serving, peer: Peer, part: bytes) -> None:
 
 
 async def cut_short(server: Serving, peer: Peer, part: bytes) -> None:
-    """As a drain does in the end, see test_planted_steps.py."""
+    """As a drain does in the end, see test_planted_faults.py."""
     for connection in filter(None, list(server.server.parts.connections.table)):
         server.server.parts.farewell.cut_short(connection)
     answer = await peer.response()

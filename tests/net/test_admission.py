@@ -3,7 +3,6 @@
 import itertools
 from collections import Counter
 
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -21,7 +20,6 @@ SPANS = spans(SETTINGS)
 NOW = 10_000  # tick
 ADDRESSES = st.sampled_from(["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2", "::ffff:192.0.2.1"])
 AFTER, WINDOW = ticks(SETTINGS.evict_after), ticks(SETTINGS.flush_window)
-NEVER = [state for state in State if TABLE[state].reclaim is Reclaim.NEVER]
 _numbers = itertools.count(1000)
 
 
@@ -85,16 +83,6 @@ def one(state: State = State.HEAD, *, waited: int = 50, address: str = "192.0.2.
         connection.backlog = Backlog([b"x"], 0, 10, 0, blocked=True)
         connection.armed = WRITE
     return connection
-
-
-@pytest.mark.parametrize("state", NEVER)
-def test_rule_1_members_and_peers_that_wait_for_us_are_never_evicted(it: Parked, state: State) -> None:
-    it.place(state, address="192.0.2.1")
-    it.connections.wheel.advance(1000.0)
-    it.connections.wheel.current += 10_000
-    assert not it.makes_room("192.0.2.9")
-    assert not it.admission.make_room()
-    assert it.details("closed") == []
 
 
 ANYBODY = st.builds(

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from chatserver.net.closing import LINGER_BYTES
 from chatserver.net.connection import CLOSED, Connection
 from chatserver.net.readiness import READ
-from chatserver.net.states import Priority, State
+from chatserver.net.states import State
 from chatserver.reasons import Reason
 from tests.net.sealed import KINDS, Client, Either, either, read_all
 from tests.support.parked import Parked, descriptors, ended, parked, take
@@ -200,29 +200,6 @@ class TestBoundary:
         assert not it.connections.step(connection, lambda each: it.connections.enter(each, State.KEEPALIVE))
         assert it.armed(connection) == READ
 
-    def test_an_exception_of_a_step_costs_its_connection(self) -> None:
-        with parked() as it, capture_logs() as logs:
-            connection, peer = it.connect()
-            neighbour, _ = it.connect()
-            assert not it.connections.step(connection, fail)
-            assert it.details("closed") == [Reason.INTERNAL_ERROR]
-            assert ended(peer)
-            assert neighbour.alive
-            it.faults = 1
-            assert [(line["event"], line["reason"], line["phase"]) for line in logs] == [
-                ("fault", "RuntimeError", "HEAD")
-            ]
-
-    def test_the_handler_may_send_an_error_answer(self, it: Parked) -> None:
-        it.faults = 1
-        connection, peer = it.connect()
-        it.recorder.on["faulted"] = lambda each: it.connections.finish(each, Reason.INTERNAL_ERROR, b"sorry")
-        it.connections.step(connection, fail)
-        assert take(peer) == b"sorry"
-        peer.close()
-        it.turn_over()
-        assert it.details("closed") == [Reason.INTERNAL_ERROR]
-
     @pytest.mark.parametrize(("end", "counts"), [("finish", Reason.INTERNAL_ERROR), ("close", Reason.DONE)])
     def test_a_fault_after_the_end_has_no_error_answer(self, it: Parked, end: str, counts: Reason) -> None:
         it.faults = 1
@@ -252,11 +229,3 @@ class TestBoundary:
         assert it.details("closed") == [Reason.INTERNAL_ERROR], "the place is released as well"
         peer.close()
         assert descriptors() == before
-
-    @pytest.mark.parametrize("item", [object(), ("a", "tuple"), None])
-    def test_a_fault_in_a_step_without_a_connection_is_counted_and_logged(self, item: object) -> None:
-        with parked() as it, capture_logs() as logs:
-            it.connections.scheduler.submit(Priority.NORMAL, fail, item)  # type: ignore[arg-type]
-            it.run_rounds()
-            it.faults = 1
-            assert [(line["event"], line["item"]) for line in logs] == [("fault", type(item).__name__)]

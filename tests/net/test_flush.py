@@ -87,21 +87,6 @@ def test_which_peers_are_aborted(it: Parked, kernel: Kernel, story: list[Moment]
         assert it.connections.wheel.statistics()["entries"] == moment.lives
 
 
-def test_an_honest_slow_reader_survives(it: Parked, kernel: Kernel) -> None:
-    """The peer takes 3 KB/s and the kernel holds 175 KB, so the server writes about once a minute."""
-    kernel.bytes = 175_000
-    connection, _ = it.connect()
-    it.connections.send(connection, BIG)
-    for _ in range(300):
-        it.turn(seconds=1.0)
-        kernel.bytes -= 3_000
-        if kernel.bytes < 20_000:  # the kernel has room and takes more of the backlog
-            assert connection.backlog is not None
-            connection.backlog.written += 150_000
-            kernel.bytes += 150_000
-    assert it.of("closed") == []
-
-
 @pytest.mark.parametrize("outstanding", [1, 120, 7_000])
 def test_few_bytes_are_enough_when_there_are_few(it: Parked, kernel: Kernel, outstanding: int) -> None:
     """On a quiet stream 120 bytes are acknowledged and replaced by 120 others."""

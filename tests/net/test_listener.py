@@ -44,17 +44,6 @@ def test_accepted_sockets_do_not_block_and_inherit_options(it: Parked) -> None:
             assert borrowed.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == NOTSENT_LOWAT
 
 
-def test_a_refused_peer_reads_why(it: Parked) -> None:
-    it.admission.total = 1
-    inside, outside = it.knock(), it.knock()
-    outside.send(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n")
-    it.listener.accept()
-    assert outside.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0, "a FIN, not an RST"
-    assert take(outside) == REFUSAL
-    assert (ended(outside), ended(inside)) == (True, False)
-    assert (it.refused, it.connections.held) == ([Reason.REFUSED_FULL], 1)
-
-
 async def test_a_resting_listener_does_not_spin() -> None:
     """Its socket stays readable meanwhile, and must not be polled."""
     async with polled(listen=True) as it:

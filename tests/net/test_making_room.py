@@ -67,32 +67,6 @@ def test_a_peer_that_does_not_take_its_answer_is_aborted(it: Parked, last: bool)
         take(peer)
 
 
-def test_rule_4_a_crowd_does_not_evict_a_person(it: Parked) -> None:
-    """A crowd that reconnects again and again gets places of its own network only."""
-    person, _ = it.connect(address="192.0.2.200")
-    for _ in range(10):
-        it.connect(address="192.0.2.1")
-    for _ in range(80):
-        it.turn(seconds=0.1)
-        while it.makes_room("192.0.2.1"):
-            it.connect(address="192.0.2.1")
-    assert person.alive
-    assert it.connections.held == 11
-    assert it.of("closed")
-
-
-def test_a_newcomer_that_is_alone_finds_a_place_beside_a_crowd(it: Parked) -> None:
-    """The crowd replaces its own connections in every tick."""
-    for _ in range(40):
-        it.connect(address="192.0.2.1")
-    for number in range(100):
-        it.turn(seconds=0.1)
-        while it.makes_room("192.0.2.1"):
-            it.connect(address="192.0.2.1")
-        assert it.makes_room(f"198.51.100.{number}")
-        it.connect(address="192.0.2.1")
-
-
 def test_behind_a_balancer_all_come_from_one_address(it: Parked) -> None:
     """A peer that has waited for `evict_after` is then evicted for a newcomer of the same address."""
     everybody = [it.connect(address="192.0.2.1")[0] for _ in range(10)]

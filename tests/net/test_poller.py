@@ -21,23 +21,9 @@ from chatserver.net.scheduler import QUANTUM
 from chatserver.net.states import Priority, State
 from chatserver.reasons import Reason
 from tests.net.polled import polled
-from tests.support.parked import Parked, descriptors, ended, next_tick, reset
+from tests.support.parked import Parked, descriptors, next_tick
 
 pytestmark = pytest.mark.jumping_clock
-
-
-async def test_bytes_fin_and_reset_reach_the_handler() -> None:
-    async with polled(listen=True) as it:
-        peer, other = it.knock(), it.knock()
-        await it.until(lambda: it.connections.held == 2)
-        peer.send(b"hello")
-        await it.until(lambda: it.details("received") == [b"hello"])
-        it.recorder.on["ended"] = lambda each: it.connections.close(each, Reason.DONE)
-        peer.shutdown(socket.SHUT_WR)
-        await it.until(lambda: it.of("ended"))
-        assert ended(peer)
-        reset(other)
-        await it.until(lambda: it.details("closed") == [Reason.DONE, Reason.PEER_RESET])
 
 
 # -- how much is read -------------------------------------------------------------------------------------------------
@@ -105,19 +91,6 @@ def test_a_connection_is_read_in_a_flush_window_unless_it_is_blocked(it: Parked)
     assert it.details("received") == [b"x"]
 
 
-def test_a_connection_is_not_read_while_its_input_waits(it: Parked) -> None:
-    connection, peer = it.place(State.KEEPALIVE)
-    peer.send(b"x")
-    it.poller._gather()
-    it.recorder.on["resumed"] = lambda each: True
-    for queue in (it.connections.resume, it.connections._resume):
-        connection.armed = 0
-        queue(connection)
-        it.connections.step(connection, lambda each: None)
-        assert it.armed(connection) == 0
-    it.recorder.on.clear()
-
-
 def test_the_handlers_remaining_work_comes_before_another_read(it: Parked) -> None:
     connection, peer = it.place(State.KEEPALIVE, small=False)
     other, _ = it.connect()
@@ -151,16 +124,6 @@ def test_reading_stops_when_the_input_changes_the_state(it: Parked, stop: str) -
     it.turn_over()
     assert len(it.of("received")) == 1
     assert connection.alive is (stop != "close")
-
-
-def test_bytes_before_a_fin_are_received(it: Parked) -> None:
-    connection, peer = it.place(State.KEEPALIVE)
-    it.recorder.on["ended"] = lambda each: it.connections.close(each, Reason.PEER_CLOSED)
-    peer.send(b"last words")
-    peer.shutdown(socket.SHUT_WR)
-    it.turn_over()
-    assert it.details("received") == [b"last words"]
-    assert it.of("ended") == [connection]
 
 
 def test_more_to_do_after_a_backlog_is_done(it: Parked) -> None:
@@ -217,11 +180,6 @@ def test_a_batch_is_accepted_in_each_round_however_many_are_busy(it: Parked, mon
         counts.append(it.connections.held - 50)
     assert counts == [ACCEPT_BATCH, 2 * ACCEPT_BATCH, 2 * ACCEPT_BATCH + 1]
     assert len(it.of("received")) == 3, "each takes their whole share of a round"
-
-
-def test_the_work_of_an_accepted_batch_fits_into_a_round() -> None:
-    """Otherwise users wait 210 ms beside 14,000 peers a second that connect and leave. A leave takes 60 µs."""
-    assert QUANTUM[Priority.NORMAL] > ACCEPT_BATCH * 60e-6
 
 
 def test_the_rest_of_long_work_is_bulk(it: Parked) -> None:

@@ -12,18 +12,6 @@ from tests.support.troubled import BIG
 pytestmark = pytest.mark.jumping_clock
 
 
-def test_a_connection_is_queued_once(it: Parked) -> None:
-    """A step from outside does not arm it meanwhile, or it would have two turns."""
-    connection, peer = it.place(State.KEEPALIVE)
-    for data in (b"x", b"y"):
-        peer.send(data)
-        it.poller._gather()
-        it.connections.step(connection, lambda each: None)
-    assert it.connections.scheduler.statistics()["normal"] == 1
-    it.turn_over()
-    assert it.details("received") == [b"xy"]
-
-
 def waiting(it: Parked) -> int:
     return sum(it.connections.scheduler.statistics().values())
 
@@ -83,12 +71,3 @@ def test_a_connection_resumed_while_a_read_of_it_is_queued_is_resumed(it: Parked
     it.turn_over()
     assert it.of("resumed") == [connection]
     assert sum(len(data) for data in it.details("received") if isinstance(data, bytes)) == size
-
-
-def test_a_connection_that_is_to_be_read_again_is_queued_once(it: Parked) -> None:
-    connection, peer = it.place(State.KEEPALIVE, small=False)
-    peer.send(bytes(2 * READ_BYTES))
-    it.poller._gather()
-    assert it.poller._read(connection), "there is more"
-    it.connections.step(connection, lambda each: None)
-    assert it.armed(connection) == 0

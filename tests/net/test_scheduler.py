@@ -158,13 +158,6 @@ def test_a_fault_costs_its_item_and_the_others_go_on(stage: Stage) -> None:
     assert stage.faulted == ["broken", "broken in bulk"]
 
 
-def test_a_keyboard_interrupt_is_not_caught(stage: Stage) -> None:
-    stage.scheduler.submit(Priority.NORMAL, mock.Mock(side_effect=KeyboardInterrupt), None)
-    with pytest.raises(KeyboardInterrupt):
-        stage.scheduler.round()
-    assert stage.faulted == []
-
-
 # -- sleep ------------------------------------------------------------------------------------------------------------
 
 

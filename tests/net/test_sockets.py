@@ -14,7 +14,7 @@ import pytest
 
 from chatserver.net import sockets
 from chatserver.net.descriptors import RESERVED_DESCRIPTORS, make_room
-from tests.support.parked import descriptors, ended, pair, reset, take, tcp_pair
+from tests.support.parked import descriptors, pair, reset, tcp_pair
 from tests.support.serving import free_flags, server_process
 
 # SO_ATTACH_FILTER with the program "return 0": a socket that receives nothing, so that its peer seems lost.
@@ -92,25 +92,6 @@ def test_an_outage_tells_a_lost_peer_from_a_peer_that_does_not_read(tcp: tuple[s
         assert sockets.outage(reader.fileno()) is None
 
 
-def test_a_socket_pair_has_no_outstanding_bytes_and_no_try() -> None:
-    ours, peer = pair()
-    with ours, peer:
-        sockets.take_all(ours.fileno())
-        assert stuffed(ours)
-        assert sockets.outage(ours.fileno()) is None
-
-
-def test_shutdown_sends_fin_behind_the_bytes() -> None:
-    ours, peer = pair()
-    with ours, peer:
-        ours.send(b"last words")
-        sockets.shutdown(ours.fileno(), socket.SHUT_WR)
-        assert take(peer) == b"last words"
-        assert ended(peer)
-        peer.send(b"still read by us")
-        assert take(ours) == b"still read by us"
-
-
 @pytest.mark.parametrize("how", [socket.SHUT_WR, socket.SHUT_RD])
 def test_shutdown_for_a_peer_that_is_gone_is_no_error(how: int) -> None:
     ours, peer = tcp_pair()
@@ -118,17 +99,6 @@ def test_shutdown_for_a_peer_that_is_gone_is_no_error(how: int) -> None:
         reset(peer)
         sockets.shutdown(ours.fileno(), how)
         sockets.shutdown(ours.fileno(), how)
-
-
-def test_abort_resets_and_drops_what_was_not_sent() -> None:
-    ours, peer = tcp_pair()
-    with peer:
-        before = descriptors()
-        sockets.abort(ours.detach())
-        assert descriptors() == before - 1
-        peer.setblocking(True)
-        with pytest.raises(ConnectionResetError):
-            peer.recv(4096)
 
 
 def test_abort_gives_the_descriptor_back_even_if_the_option_fails(monkeypatch: pytest.MonkeyPatch) -> None:

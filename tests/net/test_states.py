@@ -2,14 +2,12 @@
 
 import socket
 from collections import deque
-from collections.abc import Callable
 
 import pytest
 
 from chatserver.fair import STEP
 from chatserver.net import connections as connections_module
 from chatserver.net.connection import Closing
-from chatserver.net.connections import Connections
 from chatserver.net.states import (
     ALLOWED,
     PRIORITY,
@@ -18,8 +16,6 @@ from chatserver.net.states import (
     IllegalMoveError,
     Priority,
     Reads,
-    Reclaim,
-    Row,
     State,
 )
 from chatserver.net.wheel import COARSE_FROM, COARSE_TICKS, NEVER, TICK, spans
@@ -28,28 +24,6 @@ from chatserver.settings.fields import Settings
 from tests.support.parked import Parked, next_tick, parked, reset, take
 
 ENDS = {State.CLOSING, State.LINGERING}
-MEMBERS = {State.STREAM, State.OPEN, State.PINGED, State.MESSAGE}
-WAIT_FOR_US = {State.THROTTLED, State.SERVING, State.PAUSED, State.REPLYING}
-HTTP_ONLY = {State.HEAD, State.BODY, State.KEEPALIVE, State.HELD, State.STREAM, State.SERVING, State.PAUSED}
-
-#: Moves that the table must not have; stated again here, so that a change of the table is deliberate.
-NEVER_LEADS_TO = {
-    State.LINGERING: set(State),  # the last state
-    State.CLOSING: set(State) - {State.LINGERING},
-    State.PROXY: set(State) - {State.TLS_HELLO, State.HEAD, State.CLOSING},
-    State.TLS_HELLO: set(State) - {State.TLS_HANDSHAKE, State.CLOSING},
-    State.TLS_HANDSHAKE: set(State) - {State.HEAD, State.CLOSING},
-    State.OPEN: HTTP_ONLY,  # a WebSocket stays a WebSocket
-    State.PINGED: HTTP_ONLY,
-    State.MESSAGE: HTTP_ONLY | {State.PINGED},
-    State.REPLYING: HTTP_ONLY,
-    State.STREAM: (HTTP_ONLY | {State.OPEN}) - {State.STREAM},
-    State.HELD: {State.HEAD, State.BODY, State.OPEN, State.STREAM},
-    State.THROTTLED: set(State) - {State.KEEPALIVE, State.CLOSING},  # a throttled request is not served early
-    State.PAUSED: set(State) - {State.KEEPALIVE, State.CLOSING},
-}
-
-
 # -- the rows ---------------------------------------------------------------------------------------------------------
 
 
@@ -57,26 +31,6 @@ def test_every_state_has_a_row_a_deadline_and_a_way_to_close() -> None:
     assert list(TABLE) == list(State)
     assert all(0 < span < 1 << 20 for span in spans(Settings())), "by default every state has a deadline"
     assert {state for state in State if not ALLOWED[state][State.CLOSING]} == ENDS
-
-
-@pytest.mark.parametrize(("old", "never"), NEVER_LEADS_TO.items(), ids=str)
-def test_moves_that_the_table_must_not_have(old: State, never: set[State]) -> None:
-    assert not {new for new in State if ALLOWED[old][new]} & never
-
-
-@pytest.mark.parametrize(
-    ("so", "states"),
-    [
-        (lambda row: not row.total, {State.BODY}),
-        (lambda row: row.expires is None, {State.THROTTLED, State.PAUSED, State.HELD, State.STREAM, State.OPEN}),
-        (lambda row: row.reclaim is Reclaim.NEVER, MEMBERS | {State.HELD, State.SERVING, State.REPLYING}),
-        (lambda row: row.priority is Priority.BULK, {State.TLS_HELLO, State.TLS_HANDSHAKE}),
-        (lambda row: row.reads is not Reads.YES, WAIT_FOR_US | {State.LINGERING}),
-    ],
-    ids=["moved by progress", "no fault", "never reclaimed", "a step is long", "not read"],
-)
-def test_what_the_columns_say(so: Callable[[Row], bool], states: set[State]) -> None:
-    assert {state for state in State if so(TABLE[state])} == states
 
 
 # -- moves ------------------------------------------------------------------------------------------------------------
@@ -270,13 +224,3 @@ def test_a_reset_is_noticed_in_the_states_that_the_table_says(it: Parked, state:
         it.turn_over()
     noticed = Reason.DONE if state is State.CLOSING else Reason.PEER_RESET
     assert it.details("closed") == ([] if TABLE[state].reads is Reads.NO else [noticed])
-
-
-def test_an_event_in_an_unbound_state_is_an_error(it: Parked) -> None:
-    connections = Connections(it.readiness, it.settings, now=0.0)
-    connection, _ = it.place(State.OPEN)
-    handler = connections.handler(connection)
-    with pytest.raises(AssertionError, match="OPEN is not read"):
-        handler.received(connection, b"x")
-    with pytest.raises(AssertionError, match="OPEN has no handler for its deadline"):
-        handler.expired(connection)

@@ -10,7 +10,7 @@ from chatserver.net.connection import Connection
 from chatserver.net.states import State
 from chatserver.reasons import Reason
 from tests.net.sealed import PLAIN_ANSWER, VERSIONS, Client, Sealed, sealed
-from tests.support.parked import ended, take
+from tests.support.parked import take
 from tests.support.troubled import state_of
 
 
@@ -101,24 +101,6 @@ def test_a_peer_that_is_gone_when_its_handshake_is_over(
     assert (tls.handshakes.half_open, tls.handshakes.completed) == ({}, 0)
 
 
-def test_the_deadline_is_total_and_the_head_has_its_own() -> None:
-    with sealed(tls_deadline=3.0, head_deadline=5.0) as it:
-        connection, client = it.dial()
-        hello = client.step()
-        for byte in hello[:28]:
-            client.socket.send(bytes((byte,)))
-            it.turn_over()
-            it.turn(seconds=0.1)
-        assert it.notes == []
-        it.turn(seconds=0.4)
-        assert it.notes == [(Reason.TLS_DEADLINE, "no whole ClientHello")]
-        assert ended(client.socket)
-        connection, client = it.meet()
-        assert it.turn(seconds=4.9) == []
-        assert it.turn(seconds=0.3) == [connection]
-        assert it.details("expired") == [State.HEAD], "the edge answers this deadline"
-
-
 def test_a_hello_and_then_nothing() -> None:
     """The deadline is one for the hello and the rest of the handshake."""
     with sealed(tls_deadline=3.0) as it:
@@ -186,15 +168,4 @@ def test_half_open_handshakes_are_limited(tls: Sealed, monkeypatch: pytest.Monke
     for _, client in met:
         client.socket.close()
     tls.turn_over()
-    assert not tls.handshakes.half_open
-
-
-def test_a_failed_handshake_is_not_half_open(tls: Sealed) -> None:
-    connection, client = tls.dial()
-    client.socket.send(client.step())
-    tls.turn_over()
-    assert list(tls.handshakes.half_open) == [connection]
-    client.socket.send(b"\x17\x03\x03\xff\xff")
-    tls.turn_over()
-    assert state_of(connection) is State.CLOSING
     assert not tls.handshakes.half_open

@@ -3,7 +3,6 @@
 Behaviour that is the same without TLS: test_connections.py, test_ends.py.
 """
 
-import os
 import socket
 import ssl
 from collections import Counter
@@ -62,14 +61,6 @@ def test_an_offer_taken_whole_may_leave_the_connection_blocked(tls: Sealed) -> N
     assert tls.of("writable") == [connection]
 
 
-def test_a_record_that_goes_out_in_many_pieces(tls: Sealed, monkeypatch: pytest.MonkeyPatch) -> None:
-    connection, client = tls.meet(small=True)
-    tls.connections.send(connection, BIG)
-    write = os.write
-    monkeypatch.setattr("os.write", lambda descriptor, data: write(descriptor, data[:700]))
-    assert read_all(tls, client) == BIG
-
-
 class Failing:
     """An OpenSSL connection that waits for the rest of a handshake message."""
 
@@ -119,13 +110,6 @@ def test_flush_counts_the_bytes_that_the_kernel_took(tls: Sealed) -> None:
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
-
-
-def test_many_records_are_one_event(tls: Sealed) -> None:
-    _, client = tls.meet()
-    client.socket.send(client.seal(b"one") + client.seal(b"two") + client.seal(b"three")[:-1])
-    tls.turn_over()
-    assert tls.details("received") == [b"onetwo"]
 
 
 @given(st.lists(st.binary(min_size=1, max_size=20_000), max_size=5), st.integers(1, 40_000))

@@ -52,20 +52,6 @@ def test_a_duplicate_is_found_however_it_is_spelled(sample: tuple[str, bool]) ->
         refuse_duplicates(text)
 
 
-@pytest.mark.parametrize(
-    ("text", "name"),
-    [
-        ('{"id":1,"id":1}', "id"),
-        ('{"x":1,"x":[1,2],"text":"\\u0061"}', "x"),
-        ('{"text":"a","te\\u0078t":"b"}', "text"),
-        ('{"a":1,"a":12,"b":"\\u0061"}', "a"),
-    ],
-)
-def test_the_error_names_it(text: str, name: str) -> None:
-    with pytest.raises(MessageError, match=f"^{name}: sent twice"):
-        refuse_duplicates(text)
-
-
 def test_objects_without_duplicates_pass() -> None:
     refuse_duplicates('{"x":{"id":1,"id":2}}')  # the content of an unknown field is not read
     refuse_duplicates('{"text":"\\"id\\": and \\"id\\" are only said"}')
