@@ -157,7 +157,8 @@ class Conversation:
             self._sink.send(connection, dialect.refused(id_, *not_stored(result)))
         else:
             self._sink.send(connection, dialect.published(id_, result.record))
-        if (session.waits is LOG and session.in_flight == MAX_IN_FLIGHT - 1) or isinstance(session.waits, Close):
+        waits = session.waits
+        if waits is not NOTHING and (isinstance(waits, Close) or (waits is LOG and session.in_flight == MAX_IN_FLIGHT - 1)):
             self._sink.resume(connection)
 
     def _join(self, connection: object, session: WebSocketSession, message: Join) -> Outcome:
