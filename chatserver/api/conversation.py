@@ -158,7 +158,9 @@ class Conversation:
         else:
             self._sink.send(connection, dialect.published(id_, result.record))
         waits = session.waits
-        if waits is not NOTHING and (isinstance(waits, Close) or (waits is LOG and session.in_flight == MAX_IN_FLIGHT - 1)):
+        if waits is NOTHING:
+            return
+        if isinstance(waits, Close) or (waits is LOG and session.in_flight == MAX_IN_FLIGHT - 1):
             self._sink.resume(connection)
 
     def _join(self, connection: object, session: WebSocketSession, message: Join) -> Outcome:
