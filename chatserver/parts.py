@@ -38,12 +38,11 @@ from chatserver.chat.reading import ReadMarkers
 from chatserver.chat.room import Room
 from chatserver.chat.slow_mode import SlowMode
 from chatserver.edge.closes import CloseStats
-from chatserver.edge.enforcement import Enforcer
+from chatserver.edge.enforcement import Enforcer, SignOutSearch
 from chatserver.edge.farewell import Farewell
 from chatserver.edge.http import Exchange, HttpExchanges
 from chatserver.edge.proxied import ForwardedFor, ProxyHandler, trusted_proxies
 from chatserver.edge.requests import BodyHandler, RequestHandler, Upload, date_now
-from chatserver.edge.sign_outs import SignOutSearch
 from chatserver.edge.sink import ConnectionSink
 from chatserver.edge.tasks import MAX_SEARCHES, Tasks
 from chatserver.edge.waiting import HeldHandler, PausedHandler, ServingHandler, StreamHandler, ThrottledHandler

@@ -1,12 +1,11 @@
-"""Applies mutes, bans and kicks to open connections, on every transport.
+"""Applies mutes, bans, kicks and sign-outs to open connections, on every transport.
 
 Owns: the search for the connections of the users concerned, then, for a ban or a kick, for users who are present
-without one (between two polls, or after a reload); what happens to a connection of each kind. May not: know the reason.
-Users who join during a search were checked already (chat/moderation.py).
+without one (between two polls, or after a reload). May not: know the reason. Users who join during a search were
+checked already (chat/moderation.py).
 
-After a ban or a kick a WebSocket is notified and leaves the room, a held poll is refused, an event stream is notified
-and ends: each client can show why. A ban from all rooms closes WebSockets too. After a mute WebSockets and event
-streams are notified; the answer to a poll has no field for it.
+After a ban or a kick a WebSocket is notified and leaves the room (a ban from all rooms closes it), a held poll is
+refused, an event stream is notified and ends. After a mute both are notified; a poll's answer has no field for it.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,7 +19,8 @@ from chatserver.chat.moderation import Enforcement
 from chatserver.chat.principal import Principal
 from chatserver.chat.ring import Encoding
 from chatserver.edge.http import HttpExchanges
-from chatserver.fair import do_step
+from chatserver.edge.websocket import WebSocketHandler
+from chatserver.fair import LongWork, do_step
 from chatserver.log.sanctions import EVERYWHERE, Kind
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
@@ -122,6 +122,42 @@ class Enforcer:
         if enforcement.kind is Kind.BAN and enforcement.applies(principal, EVERYWHERE):
             self._connections.finish(connection, Reason.BANNED, dialect.close(Reason.BANNED, refusal.sentence))
         return False
+
+
+class SignOutSearch:
+    """Ends the connections of users who have signed out: one search at a time; during it, others wait for the next."""
+
+    def __init__(self, connections: Connections, exchanges: HttpExchanges, websockets: WebSocketHandler) -> None:
+        self._connections = connections
+        self._run = LongWork(self._search, partial(connections.scheduler.submit, Priority.BULK), self)
+        self._exchanges = exchanges
+        self._websockets = websockets
+        self._numbers: set[int] = set()  # of this search
+        self._waiting: set[int] = set()  # for the next one
+
+    def begin(self, number: int) -> None:
+        """End all connections of this person."""
+        self._waiting.add(number)
+        self._run.begin()
+
+    def _search(self) -> Iterator[None]:
+        while self._waiting:
+            self._numbers, self._waiting = self._waiting, set()
+            yield from search(self._connections, self._concerns, self._end)
+
+    def _concerns(self, principal: Principal) -> bool:
+        return principal.number in self._numbers
+
+    def _end(self, connection: Connection) -> None:
+        """End a connection, or refuse what it waits for."""
+        match connection.context:
+            case WebSocketSession():
+                self._websockets.close(connection, Reason.EXPIRED, Reason.EXPIRED.sentence)
+            case PollWaiter() as waiter:
+                error = MessageError(ErrorCode.UNAUTHENTICATED, "signed out")
+                self._exchanges.refuse_held(connection, waiter, error)
+            case Member():
+                self._connections.finish(connection, Reason.EXPIRED)
 
 
 def search(

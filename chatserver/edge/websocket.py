@@ -1,14 +1,9 @@
 """Drives a WebSocket: bytes to commands, replies to frames; the states `OPEN`, `PINGED`, `MESSAGE`, `REPLYING`.
 
 Owns: the order in which a client's messages are handled, and the close. May not: know what a message means, or its
-dialect.
-
-Messages are handled one after the other, a few in a step; the rest stays in the inbox (at most one read's worth) and
-continues in `BULK`. The client is not read while a message waits for the log, while it publishes faster than the log or
-a room can take, or while our replies are unsent.
-
-Each answer and each control frame is counted against the connection's bucket; a publish that goes to the log is not,
-since publishes have their own rate. The pong that answers our ping is free.
+dialect. Messages are handled one after the other, a few in a step; the rest stays in the inbox (at most one read's
+worth) and continues in `BULK`. Each answer and each control frame is counted against the connection's bucket; a publish
+that goes to the log is not, since publishes have their own rate, and neither is the pong that answers our ping.
 
     OPEN <-> PINGED        25 s of silence, then a ping; any byte is an answer
     OPEN <-> MESSAGE       half a frame or message is here; control frames in between are no progress

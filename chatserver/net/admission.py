@@ -1,19 +1,11 @@
 """Which peers are admitted, and which connections are evicted for them.
 
-Owns: the counts, and the one ranking. May not: end a member, or keep anything for a connection.
+Owns: the caps of each network (an IPv4 address, an IPv6 /64: the smallest that one customer gets, RFC 6177) and of all
+together, the counts, and the one ranking. May not: end a member, or keep anything for a connection.
 
-Caps: each network (an IPv4 address, an IPv6 /64: the smallest that one customer gets, RFC 6177) and all together.
-
-The rules of eviction, when a newcomer finds no place, and once a second from a high to a low water mark:
-1. The table's column `reclaim` ranks the states: lingering, asking, idle, sending; a peer in one of these that does not
-   take its answer comes last. Members, and peers that wait for our answer, are never evicted.
-2. Within a rank: time waited x connections of its network, the largest first. A person waits alone; an attack from
-   few addresses has many waiting connections, however quickly they reconnect.
-3. A connection for which that product is below `evict_after` is not evicted: it may be about to finish.
-4. A newcomer takes no place from a network that holds fewer connections than its own. From a network that holds as
-   many (its own included) it takes a place only if the peer there has itself waited `evict_after`. Otherwise a crowd
-   would use up all scans of a tick.
-Thousands of machines that send one slow head each look like as many honest slow people: the oldest is evicted.
+Connections are evicted when a newcomer finds no place, and once a second from a high to a low water mark: the worst of
+the ranking first (`Admission._rank`). Thousands of machines that send one slow head each look like as many honest slow
+people: the oldest is evicted.
 """
 
 import random
@@ -168,7 +160,11 @@ class Admission:
         return not candidate.connection.alive  # after a fault of ours it may still be sending the peer an error
 
     def _may_take(self, newcomers: int, candidate: Candidate) -> bool:
-        """Rule 4."""
+        """A newcomer takes no place from a network that holds fewer connections than its own.
+
+        From one that holds as many (its own included) only if the peer there has itself waited `evict_after`: otherwise
+        a crowd would use up all scans of a tick.
+        """
         if newcomers == candidate.crowd:
             return candidate.badness[1] >= self._after * candidate.crowd
         return newcomers < candidate.crowd
@@ -194,7 +190,13 @@ class Admission:
         return found
 
     def _rank(self, connections: Iterable[Connection]) -> list[Candidate]:
-        """Rules 1 to 3, the worst at the end."""
+        """Those that may be evicted, the worst at the end.
+
+        1. The table's column `reclaim` ranks the states; a peer in one of these that does not take its answer is last.
+        2. Within a rank: time waited x connections of its network. A person waits alone; an attack from few addresses
+           has many waiting connections, however quickly they reconnect.
+        3. A connection for which that product is below `evict_after` is not evicted: it may be about to finish.
+        """
         ranking = []
         for connection in connections:
             state, product = connection.state, self._product(connection)
@@ -206,14 +208,14 @@ class Admission:
         return ranking
 
     def _product(self, connection: Connection) -> int:
-        """Rule 2: ticks waited x connections of its network."""
+        """Ticks waited x connections of its network."""
         # A deadline is one tick more than the span, see `Wheel.due`; seconds that a body earned are subtracted.
         span = self._spans[connection.state] if connection.backlog is None else self._window
         waited = max(self._connections.wheel.current + 2 - (connection.deadline - span), 1)
         return waited * self._by_network[connection.network]
 
     def worst_of(self, connections: Iterable[Connection]) -> Connection:
-        """The first of these to evict, by rule 2: for a cap on one state."""
+        """The first of these to evict: for a cap on one state."""
         return max(connections, key=self._product)
 
     def _end(self, connection: Connection) -> None:

@@ -2,11 +2,9 @@
 
 Owns: the structs, and the network that an address is counted under. May not: do anything; `Connections` does.
 
-All are `msgspec.Struct(gc=False)`: the collector never visits them, so 15,000 of them do not make a collection one
-microsecond longer. The price is that a cycle through them is never collected. There is one, from context to member and
-back to the connection, and `Handler.released` cuts it: nothing else may add one. A descriptor number instead of a
-socket object saves 100 bytes and one tracked object each. The kernel reuses numbers, so liveness is asked of the object
-(`descriptor >= 0`), never of the number.
+With `gc=False` the collector never visits them: 15,000 do not make a collection longer. But a cycle through them is
+never collected: there is one, from context to member to connection, which `Handler.released` cuts. A descriptor number
+saves 100 bytes beside a socket object; the kernel reuses numbers, so liveness is asked of the object.
 """
 
 import socket

@@ -2,11 +2,9 @@
 
 Owns: the table, every descriptor in it, the guarded step that acts on one. May not: wait, or know what bytes mean.
 
-Bytes that the kernel does not take are kept as (chunk, position) and written when the descriptor becomes writable.
-Until then the peer is not read. So a connection holds at most the rest of one chunk plus the answers to what it had
-already asked.
-
-Every call on a closed connection is a no-op, and a context that `enter` would have given it is released at once.
+Bytes that the kernel does not take are kept as (chunk, position); until they are written the peer is not read. So a
+connection holds at most the rest of one chunk plus the answers to what it had already asked. Every call on a closed
+connection is a no-op, and a context that `enter` would have given it is released at once.
 """
 
 import os

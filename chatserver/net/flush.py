@@ -3,13 +3,9 @@
 Owns: the windows, and the judgement at the end of each. May not: write.
 
 A peer is aborted if over a whole window it takes less than `flush_rate` bytes a second, and less than was outstanding
-when the window began. Bytes count when the peer's kernel acknowledges them, not when ours accepts them: acknowledged =
-written since the window began + outstanding then - outstanding now. A shorter window would be unfair: a receiving
-kernel opens its window in bursts, on loopback up to half its buffer. A peer that speaks or that TCP may not have
-tried to reach (RTO backoff) gets a second window.
-
-A missing pong counts only when no unacknowledged bytes precede the ping: a slow but honest reader answers when it gets
-there. Until then its flush window decides.
+when the window began. Bytes count when the peer's kernel acknowledges them, not when ours accepts them. A shorter
+window would be unfair: a receiving kernel opens its window in bursts, on loopback up to half its buffer. A slow but
+honest reader sends its pong when it gets there: until all before the ping is acknowledged, its window decides.
 """
 
 from typing import TYPE_CHECKING
@@ -62,6 +58,7 @@ class FlushJudge:
         if not backlog.blocked and outstanding == 0:
             self.lift(connection, backlog)
             return
+        # acknowledged = written since the window began + outstanding then - outstanding now
         enough = backlog.written + backlog.outstanding - outstanding >= min(self._least, backlog.outstanding)
         if not enough and (backlog.excused or not self._in_backoff(connection)):
             self._connections.close(connection, Reason.FLUSH_DEADLINE, reset=True)

@@ -2,13 +2,10 @@
 
 Owns: the listening descriptor and a spare one. May not: decide which peers are admitted (admission does), or read.
 
-trio's own accept takes one connection a pass; batches make ten thousand handshakes a second possible. Options are set
-on the listening socket, since Linux and the BSDs copy them to each accepted one: that saves five system calls a peer.
-
-When places or descriptors run out, admission makes room before a newcomer is refused. When accept fails with EMFILE,
-the socket stays readable and the loop would spin. So one descriptor is kept in reserve and given up to accept the peer,
-and to answer 503 if no connection can be evicted for it (libev's manual, "Special problems of being out of file
-descriptors"). If even that fails, the listener rests.
+trio's own accept takes one connection a pass; batches make ten thousand handshakes a second possible. When accept fails
+with EMFILE the socket stays readable, and the loop would spin: so the spare descriptor is given up to accept the peer,
+and to answer 503 if no connection can be evicted for it. If even that fails, the listener rests (libev's manual,
+"Special problems of being out of file descriptors").
 """
 
 import contextlib
@@ -166,7 +163,7 @@ def _open_spare() -> int | None:
 
 
 def bind(host: str, port: int, *, send_buffer: int, reuse_port: bool = False) -> socket.socket:
-    """A listening, non-blocking socket with the options that every accepted one inherits.
+    """A listening, non-blocking socket with the options that every accepted one inherits, which saves five calls each.
 
     With `reuse_port` other sockets may be bound to the same address, and the kernel gives each new peer to one of them.
     Raises OSError when the address cannot be bound, socket.gaierror when it cannot be resolved.

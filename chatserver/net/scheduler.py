@@ -3,21 +3,9 @@
 Owns: the order of steps, the shares of the loop's time, the fault boundary around each step. May not: know what a step
 does, or what an item is.
 
-    scheduler.submit(Priority.NORMAL, step, item, network)
-    step(item) -> bool          about 0.1 ms; True: there is more to do
-
-1. In each round each class (`Priority`) has its time, or less when it has nothing to do.
-2. An item that has more to do goes to the tail of `BULK`: long work never delays short work.
-3. Within a class each network has a queue of its own, and the queues take turns: five hundred peers of one address
-   count as one.
-4. When a step raises, `faulted` is called with its item, and the other items go on.
-
-Between two passes every other task of the loop runs. Items are connections that are ready, rooms with messages to
-deliver, polls to answer, handshakes, expiries, answers of the log.
-
-New connections and established ones share a class. With a class for each, users wait four times as long beside 8,000
-that flood and reconnect: a user is one of hundreds in the class of established ones, which has a quarter of the loop's
-time. In one class, peers that never stop sending queue behind all others.
+In each round each class (`Priority`) has its time; within a class each network has a queue of its own, and the queues
+take turns. `step(item)` takes about 0.1 ms; if there is more to do, the item goes to the tail of `BULK`, so long work
+never delays short work. Between two passes every other task of the loop runs.
 """
 
 from collections import deque

@@ -1,21 +1,11 @@
 """TLS without a socket: ciphertext in, plaintext out, and back, by OpenSSL on buffers in memory.
 
-Owns: the rules of our TLS (`load_context`), and the one pair of buffers that all connections share. May not: read or
-write a descriptor, know a phase.
+Owns: the rules of our TLS (`load_context`), and the one pair of buffers that all connections share: a pair for each
+costs 0.7 to 1.7 KB more. May not: read or write a descriptor, know a phase.
 
 OpenSSL on the descriptor itself could not distinguish "encrypted and kept" from "not yet encrypted", so a slow member
-could not be served from a shared ring. On buffers, one system call reads all records that came, not two for each.
-
-Nothing here waits, so all connections share one pair of buffers: a pair for each costs 0.7 to 1.7 KB more. Bytes left
-behind would reach another peer, so every call leaves both buffers empty, whether it returns or raises.
-
-After a handshake, a record that ends within a handshake message is an error: a whole one fits into a record. While
-OpenSSL waits for the rest it writes nothing, and four bytes of a TLS 1.2 ClientHello that announce the largest size
-have it allocate 128 KiB, ten times what the connection costs.
-
-Renegotiation (the peer makes us compute at will), compression (CRIME), CBC suites and TLS below 1.2 are off. One ticket
-is sent in each TLS 1.3 handshake: a peer that resumes with it saves us the signature, and the ticket is kept by the
-peer.
+could not be served from a shared ring. Bytes left behind in a buffer would reach another peer, so every call leaves
+both empty, whether it returns or raises.
 """
 
 import ssl
@@ -24,7 +14,8 @@ from pathlib import Path
 
 from chatserver.settings.spec import ConfigError
 
-#: Tickets sent at the end of a TLS 1.3 handshake; OpenSSL's default, 2, is for clients that open pairs.
+#: Tickets sent at the end of a TLS 1.3 handshake, kept by the peer: one that resumes with it saves us the signature.
+#: OpenSSL's default, 2, is for clients that open pairs.
 TICKETS = 1
 #: TLS 1.2 suites: forward secrecy and authenticated encryption, as RFC 9325 section 4.2 recommends. Python's default
 #: also has those of CBC mode, with which ciphertext is open to padding attacks. TLS 1.3 has no others.
@@ -89,7 +80,9 @@ class TlsEngine:
                     pieces.append(piece)
             except ssl.SSLWantReadError:  # the last record held no plaintext
                 if not handshake:
-                    tls.write(b"")  # sends nothing, and raises if that record ended within a message
+                    # Sends nothing, and raises if that record ended within a handshake message: a whole one fits into a
+                    # record, and four bytes of a TLS 1.2 ClientHello have OpenSSL allocate 128 KiB.
+                    tls.write(b"")
         except ssl.SSLError as error:
             raise TlsError(_words(error), self._outgoing.read()) from None
         finally:
@@ -125,7 +118,10 @@ def _words(error: ssl.SSLError) -> str:
 
 
 def load_context(certificate: str, key: str) -> ssl.SSLContext:
-    """A context with the rules of the module, a certificate and its key. Raises ConfigError, which names the flag."""
+    """A context with our rules, a certificate and its key. Raises ConfigError, which names the flag.
+
+    Renegotiation (the peer makes us compute at will), compression (CRIME), CBC suites and TLS below 1.2 are off.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION

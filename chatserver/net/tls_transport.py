@@ -3,10 +3,9 @@
 Owns: OpenSSL's object for one peer, its incomplete incoming record, the unsent rest of its last outgoing one. May not:
 close, or know what plaintext means. The handshake is net/tls_handshake.py's.
 
-Plaintext that is not sealed (encrypted) yet stays a position in a shared chunk. A sealed record must be sent exactly as
-it is, and belongs to this peer alone: at most one is kept, `unsent`. So records are small, one is sealed only when all
-before it are in the kernel, and a peer that never reads costs 4 KiB more than on a plain connection. Callers get the
-number of bytes *sealed*; while `unsent` is not empty the connection is blocked.
+Plaintext that is not sealed (encrypted) yet stays a position in a shared chunk. A sealed record belongs to this peer
+alone: records are small, one is sealed only when all before it are in the kernel, and at most one is kept (`unsent`).
+Callers get the number of bytes *sealed*; while `unsent` is not empty the connection is blocked.
 """
 
 import os

@@ -2,16 +2,10 @@
 
 Owns: the ticks, and the descriptors to check in each tick. May not: read sockets, know HTTP.
 
-    wheel.due[State.HEAD]            the tick at which a head that starts now is late
-    wheel.watch(connection, tick)    set the deadline; an attribute write when there is an earlier entry already
-
-Lazy: an entry is a descriptor number in the slot of its tick. When the slot comes up, its connection is entered again
-if the deadline has moved on. So extending a deadline costs nothing, and a closed connection leaves few bytes behind.
-An entry belongs to the number: a connection that gets a used number takes over its entry. Only the earliest entry of a
-number counts; later ones are skipped.
-
-Served time: when the loop was late by L, every deadline moves by L. A peer that could not be read because *we* stalled
-is not to blame; a laptop that was asleep for an hour must not close all connections when it wakes.
+An entry is a descriptor number in the slot of its tick, and is entered again if the deadline has moved on: extending a
+deadline costs an attribute write. A connection that gets a used number takes over its entry; only the earliest entry of
+a number counts. When the loop was late by L, every deadline moves by L: a peer that could not be read because *we*
+stalled is not to blame, and a laptop that was asleep for an hour must not close all connections when it wakes.
 """
 
 from array import array

@@ -1,12 +1,9 @@
 """Request bodies: gathered up to a limit; the bytes after a body are kept for the next request.
 
-Owns: the size limit and the overhead limit. A `Content-Length` body is gathered as plain bytes, because an h11 object
-for each would cost 2.8 KB instead of about 200 bytes. Chunked bodies go through h11's chunk reader, which knows the
-smuggling tricks, under a limit on wire bytes: in a server that counts decoded bytes only, one-byte chunks with fat
-extensions cost 16 KiB a byte (CVE-2023-39326).
-
-h11 offers that reader publicly only as part of a connection, which takes twice the time and most of the memory. So it
-is imported by its private name, which has been the same since h11's first version.
+Owns: the size limit and the overhead limit. A `Content-Length` body is gathered as plain bytes: an h11 object for each
+would cost 2.8 KB. Chunked bodies go through h11's chunk reader, which knows the smuggling tricks, under a limit on wire
+bytes: elsewhere one-byte chunks with fat extensions cost 16 KiB a byte (CVE-2023-39326). h11 offers it publicly only in
+a connection, at twice the time, so it is imported by its private name, unchanged since h11's first version.
 """
 
 import re

@@ -5,9 +5,6 @@ and encodings are h11's; this module also refuses what h11 allows (obs-fold, bar
 `Transfer-Encoding`, any `Host`), because a proxy in front may read those differently, and two readings of one request
 are a smuggled request.
 May not: keep an h11 object alive. A head is parsed only when complete, so an incomplete one costs only its bytes.
-
-    end = find_head_end(buffer, 0, HeadLimits())
-    if end: head = parse_head(bytes(buffer[:end]), HeadLimits())
 """
 
 import re

@@ -1,12 +1,8 @@
 """The client behind a proxy: the PROXY header of a connection, `X-Forwarded-For` and `-Proto` of a request.
 
 Owns: their formats. May not: decide whether the sender is trusted, or know what follows. The PROXY header is that of
-HAProxy's proxy-protocol.txt, versions 1 and 2.
-
-    header = parse_proxy_header(data)           None while it is incomplete, ProxyError if it can never be one
-    rest = data[header.size:]
-
-Only the source address in a header is used; the extensions of version 2 (TLVs) are skipped.
+HAProxy's proxy-protocol.txt, versions 1 and 2. Only the source address in it is used; the extensions of version 2
+(TLVs) are skipped.
 """
 
 import ipaddress

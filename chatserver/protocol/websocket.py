@@ -1,16 +1,11 @@
 """WebSocket frames: bytes in, events out, and the server's own frames as bytes.
 
 Owns: the limits that wsproto does not have (a message's bytes, its fragments, the declared length of a frame that has
-not come yet), and the decision when to use wsproto at all. A text in one frame, a ping and a pong are checked here and
-need at most wsproto's unmasking. `FrameProtocol` checks and decodes all others. It is a reference cycle of 0.9 KB, so
-none is kept for a peer: it gets a frame once complete, and the frames of a fragmented message once the last has come,
-so that one spare object at a message boundary serves every connection. Incomplete frames are kept as bytes, bounded;
-whatever the size, each byte is copied a fixed number of times.
-May not: answer anything. A `Ping` is an event like any other.
+not come yet), and the decision when to use wsproto. May not: answer anything; a `Ping` is an event like any other.
 
-    events, rest, assembly, more = receive(rest + data, assembly, FrameLimits())
-
-Invalid UTF-8 in a fragmented message is detected with its last fragment; RFC 6455 allows that.
+A text in one frame, a ping and a pong are checked here. wsproto's `FrameProtocol`, a reference cycle of 0.9 KB, gets
+all others once complete, so that one spare object serves all connections. Incomplete frames are kept as bytes, bounded.
+Invalid UTF-8 in a fragmented message is detected with its last fragment, as RFC 6455 allows.
 """
 
 from struct import Struct

@@ -14,7 +14,7 @@ import trio
 from chatserver import fair
 from chatserver.api import services
 from chatserver.api.tokens import MAX_LIFETIME
-from chatserver.edge.sign_outs import SignOutSearch
+from chatserver.edge.enforcement import SignOutSearch
 from chatserver.log.interface import Draft, LogUnavailable
 from chatserver.log.memory import MemoryLog
 from chatserver.log.signouts import SignOut

@@ -1,4 +1,4 @@
-"""Caps by network and in total, the counts, and the ranking for eviction (rule 4: test_making_room.py)."""
+"""Caps by network and in total, the counts, and the ranking for eviction (evictions for newcomers: test_making_room.py)."""
 
 import itertools
 from collections import Counter
@@ -119,7 +119,7 @@ def test_ranking_keeps_its_rules(waiting: list[Connection]) -> None:
         assert (connection in ranked) == (connection in may_go and product(connection) >= AFTER)
 
 
-def test_rule_2_ranks_candidates(it: Parked) -> None:
+def test_of_several_the_one_that_waited_longest_in_the_largest_crowd_is_the_worst(it: Parked) -> None:
     alone, _ = it.place(State.TLS_HANDSHAKE, address="198.51.100.1")
     it.turn(seconds=1.0)
     first, _ = it.place(State.TLS_HANDSHAKE, address="192.0.2.1")
