@@ -40,7 +40,7 @@ def test_against_a_bucket_of_tokens(rate: float, burst: int, visits: Sequence[tu
         # A difference of one microsecond's tokens is rounding.
         if abs(tokens) > 2 * rate * MICROSECOND * len(visits):
             assert bucket.over(state, now) == (tokens < 0)
-        assert bucket.wait(state, now, 0) == pytest.approx(max(0.0, -tokens / rate), abs=1e-4)
+        assert bucket.wait(state, now, cost) == pytest.approx(max(0.0, (cost - tokens) / rate), abs=1e-4)
 
 
 def test_patience_is_added_to_the_burst() -> None:

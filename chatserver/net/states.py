@@ -41,10 +41,7 @@ class Priority(IntEnum):
     """The scheduler's classes, each with its own share of the loop's time."""
 
     FIRST = 0  # accept, and answers of the log: in `NORMAL` they would wait for a turn of each network there
-    # Connections that have sent something or whose deadline has passed, new ones included, and other short work. With a
-    # class for new ones users wait four times as long beside 8,000 that flood and reconnect: a user is then one of
-    # hundreds in the class of the established, with a quarter of the time. Here those that never stop queue behind all.
-    NORMAL = 1
+    NORMAL = 1  # connections that have sent something or whose deadline has passed, and other short work
     BULK = 2  # the rest of long work, and TLS handshakes
 
 

@@ -1,4 +1,4 @@
-"""Caps by network and in total, the counts, and the ranking for eviction (evictions for newcomers: test_making_room.py)."""
+"""Caps by network and in total, the counts, and the ranking for eviction. For newcomers: test_making_room.py."""
 
 import itertools
 from collections import Counter
