@@ -29,11 +29,11 @@ from tests.edge.ways import (
     Bring,
     a_held_poll,
     a_hello,
-    a_paused_publisher,
     a_websocket,
     an_event_stream,
     ask_for_a_poll,
     ask_for_events,
+    brought,
     half_a_body,
     half_a_head,
     it_is_ended,
@@ -325,13 +325,7 @@ async def test_in_each_step_of_a_drain(
 
 async def test_a_drain_closes_a_paused_publisher_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise the publisher enters KEEPALIVE after the broadcast in its room, and delays the drain."""
-    async with (
-        serving(drain_timeout=60.0, serving_deadline=80.0) as server,
-        connect(server.address, source=VICTIM) as peer,
-    ):
-        scene = Scene(server, monkeypatch)
-        await a_paused_publisher(scene, peer)
-        await scene.until_state("PAUSED")
+    async with brought(State.PAUSED, monkeypatch, drain_timeout=60.0, serving_deadline=80.0) as (_, peer):
         os.kill(os.getpid(), signal.SIGTERM)
         with trio.fail_after(30.0):
             assert await peer.rest() == b""

@@ -4,8 +4,7 @@ import pytest
 
 from chatserver.edge.websocket import STEP_MESSAGES
 from chatserver.net.states import State
-from tests.edge.planting import VICTIM, Scene
-from tests.edge.ways import WAYS
+from tests.edge.ways import brought
 from tests.support.peers import connect, frame, open_websocket, request, say
 from tests.support.serving import eventually, serving
 
@@ -50,10 +49,7 @@ async def test_how_many_announced_bytes_are_missing(state: State, wire: bytes, l
 
 async def test_messages_in_the_run_queue_answer_a_ping(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pong's deadline does not apply to a peer whose messages wait in `BULK`."""
-    async with serving() as server, connect(server.address, source=VICTIM) as peer:
-        scene = Scene(server, monkeypatch)
-        await WAYS[State.PINGED](scene, peer)
-        await scene.until_state("PINGED")
+    async with brought(State.PINGED, monkeypatch) as (scene, _):
         victim, connections = scene.victim, scene.parts.connections
         assert connections.handler(victim).received(victim, say(type="ping") * (STEP_MESSAGES + 1))
         assert (victim.state, bool(victim.inbox)) == (State.OPEN, True)
@@ -64,10 +60,7 @@ async def test_a_pong_is_free_only_as_an_answer(
     state: State, counted: bool, kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An unsolicited one is counted, and in the middle of a message the same bytes belong to the message."""
-    async with serving(message_rate=20.0) as server, connect(server.address, source=VICTIM) as peer:
-        scene = Scene(server, monkeypatch)
-        await WAYS[state](scene, peer)
-        await scene.until_state(state.name)
+    async with brought(state, monkeypatch, message_rate=20.0) as (scene, _):
         victim, connections = scene.victim, scene.parts.connections
         await eventually(lambda: len(victim.inbox) in (0, 4_000))
         before = victim.rate

@@ -14,8 +14,8 @@ from chatserver.net.handler import context_of
 from chatserver.net.states import State
 from chatserver.reasons import Reason
 from tests.edge.planting import VICTIM, Scene
-from tests.edge.ways import WAYS
-from tests.support.peers import chatter, connect, frame
+from tests.edge.ways import brought
+from tests.support.peers import chatter, frame
 from tests.support.serving import eventually, serving
 from tests.support.tokens import secret_file, token
 
@@ -31,12 +31,8 @@ FOUND_BY = {
 @pytest.mark.parametrize(("act", "state"), [(act, state) for act, states in FOUND_BY.items() for state in states])
 async def test_a_step_for_a_peer_that_has_gone(act: str, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
     """A ping that finds the peer gone releases the session; setting it again would release it twice."""
-    async with serving(serving_deadline=60.0) as server, connect(server.address, source=VICTIM) as peer:
-        scene = Scene(server, monkeypatch)
-        await WAYS[state](scene, peer)
-        await scene.until_state(state.name)
-        victim = scene.victim
-        connections = scene.parts.connections
+    async with brought(state, monkeypatch, serving_deadline=60.0) as (scene, peer):
+        victim, connections = scene.victim, scene.parts.connections
         released: list[object] = []
         for handler in set(connections._handlers):
             monkeypatch.setattr(handler, "released", noting(handler.released, released))
@@ -72,9 +68,7 @@ async def test_a_sign_in_that_finds_the_peer_gone(tmp_path: Path, monkeypatch: p
 
 async def test_a_message_that_never_ends_is_dropped_with_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """A slow log keeps the session of a publish that it has not stored yet, and 16 KiB with each would add up."""
-    async with serving() as server, connect(server.address, source=VICTIM) as peer:
-        scene = Scene(server, monkeypatch)
-        await WAYS[State.OPEN](scene, peer)
+    async with brought(State.OPEN, monkeypatch) as (scene, peer):
         session = context_of(scene.victim, WebSocketSession)
         await peer.send(frame("x" * 9_000, fin=False))
         await eventually(lambda: session.assembly is not None)

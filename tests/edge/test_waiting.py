@@ -1,12 +1,14 @@
 """States in which a connection waits. Faults there: test_planted_faults.py; deadlines: tests/attacks/."""
 
+from typing import Any
+
 import pytest
 import trio
 
 from chatserver.log.interface import LogUnavailable
 from chatserver.net.states import State
-from tests.edge.planting import PATIENT, VICTIM, Scene
-from tests.edge.ways import WAYS
+from tests.edge.planting import PATIENT
+from tests.edge.ways import brought
 from tests.support.groups import SteppedLog
 from tests.support.peers import connect, request
 from tests.support.serving import eventually, serving
@@ -23,10 +25,7 @@ async def test_a_step_that_was_queued_before_the_state_changes_nothing(
     state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A paused publisher, for example, is resumed for its room after its time is up, when its next request waits."""
-    async with serving(serving_deadline=PATIENT) as server, connect(server.address, source=VICTIM) as peer:
-        scene = Scene(server, monkeypatch)
-        await WAYS[state](scene, peer)
-        await scene.until_state(state.name)
+    async with brought(state, monkeypatch, serving_deadline=PATIENT) as (scene, _):
         await trio.sleep(1.0)  # a deadline that began again would be later
         victim, connections = scene.victim, scene.parts.connections
         before = victim.state, victim.deadline
@@ -34,6 +33,20 @@ async def test_a_step_that_was_queued_before_the_state_changes_nothing(
         await eventually(lambda: connections.scheduler.idle)
         assert (victim.alive, victim.state, victim.deadline) == (True, *before)
         scene.go_on.set()
+
+
+@pytest.mark.parametrize("state", [State.STREAM, State.PINGED])
+async def test_a_peer_that_has_vanished_is_judged_by_its_flush_window(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Heartbeats would be sent to it until TCP gives up; and a pong may come late behind what is not yet taken."""
+    limits: dict[str, Any] = {"heartbeat_interval": 1.0, "pong_deadline": 1.0, "flush_window": 3.0}
+    async with brought(state, monkeypatch, **limits) as (scene, _):
+        server, lost = scene.server, scene.victim.descriptor
+        monkeypatch.setattr("chatserver.net.sockets.outstanding", lambda each: 100 if each == lost else 0)
+        await server.counted("flush-deadline")
+        assert await server.closes("pong-deadline") == 0
+        assert [line["reason"] for line in server.logs if line["event"] == "misbehaved"] == ["flush-deadline"]
 
 
 @pytest.mark.parametrize("waits_for", ["a commit", "a task"])

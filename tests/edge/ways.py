@@ -1,10 +1,15 @@
 """Bring a real connection to each state of the table, and cause a call of each method of a handler.
 
 Owns: the bytes and acts of a peer for that. May not: assert more than their success.
+
+    async with brought(State.OPEN, monkeypatch) as (scene, peer): ...
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
+
+import pytest
 
 from chatserver.net.closing import LINGER_BYTES
 from chatserver.net.connection import Connection
@@ -12,8 +17,8 @@ from chatserver.net.states import State
 from chatserver.reasons import Reason
 from tests.edge.planting import ROOM, VICTIM, Scene
 from tests.support.certificates import client_hello
-from tests.support.peers import Peer, frame, open_websocket, request
-from tests.support.serving import eventually
+from tests.support.peers import Peer, connect, frame, open_websocket, request
+from tests.support.serving import eventually, serving
 
 Bring = Callable[[Scene, Peer], Awaitable[None]]
 
@@ -149,6 +154,16 @@ SETTINGS: dict[State, dict[str, Any]] = {
     State.CLOSING: {"close_deadline": 20.0},
     State.LINGERING: {"close_deadline": 20.0},
 }
+
+
+@asynccontextmanager
+async def brought(state: State, patch: pytest.MonkeyPatch, **settings: Any) -> AsyncIterator[tuple[Scene, Peer]]:
+    """A server, and a victim in a state."""
+    async with serving(**settings) as server, connect(server.address, source=VICTIM) as peer:
+        scene = Scene(server, patch)
+        await WAYS[state](scene, peer)
+        await scene.until_state(state.name)
+        yield scene, peer
 
 
 # -- ways to a handler's method ---------------------------------------------------------------------------------------
