@@ -20,7 +20,7 @@ import trio
 from tests.soak.clients import LOSSES, Client, Listener, Publisher
 from tests.soak.cluster import Cluster
 from tests.soak.ledger import Ledger, Room, Violation
-from tests.soak.troubles import Do, Scene, troubles_of
+from tests.soak.troubles import Scene, troubles_of
 from tests.support.peers import Address, ask
 from tests.support.serving import eventually
 from tests.support.transports import TRANSPORTS
@@ -83,11 +83,11 @@ class Campaign:
         """Play rounds until the time is over."""
         self._over = self._began + seconds
         table = troubles_of(self._cluster)
-        troubles, weights = list(table), list(table.values())
+        weights = [weight for weight, _ in table.values()]
         async with self._listening():
             while not self._is_over():
                 async with self._publishing():
-                    for trouble in self.scene.dice.choices(troubles, weights, k=TROUBLES_A_ROUND):
+                    for trouble in self.scene.dice.choices(list(table), weights, k=TROUBLES_A_ROUND):
                         await self.trouble(trouble)
                         if self._is_over():
                             break
@@ -95,7 +95,7 @@ class Campaign:
                 self._tell(self._progress())
         return self.finish()
 
-    async def play(self, *troubles: Do) -> Report:
+    async def play(self, *troubles: str) -> Report:
         """Play one round of these troubles."""
         async with self._listening():
             async with self._publishing():
@@ -153,9 +153,9 @@ class Campaign:
 
     # -- troubles -----------------------------------------------------------------------------------------------------
 
-    async def trouble(self, do: Do, *, overlap: float = OVERLAP) -> None:
+    async def trouble(self, name: str, *, overlap: float = OVERLAP) -> None:
         """Cause a trouble, and usually wait until all clients have recovered."""
-        name = do.__name__.replace("_", " ")
+        _, do = troubles_of(self._cluster)[name]
         self.recent.append(f"{trio.current_time() - self._began:.1f} s {name}")
         await do(self.scene)
         self.report.troubles[name] += 1

@@ -152,12 +152,6 @@ def test_a_listener_that_is_told_of_a_loss(played: Played) -> None:
         position.take(played.log[1])
 
 
-def test_a_listener_that_gets_another_record(played: Played) -> None:
-    position = played.listener()
-    with pytest.raises(Violation, match="lobby/1 has b for a listener, and had a"):
-        position.take(json_of(played.acts[1], 1))
-
-
 # -- changes of a message ---------------------------------------------------------------------------------------------
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from tests.log.support import listing
-from tests.soak import troubles
 from tests.soak.campaign import Campaign, Report
 from tests.soak.cluster import one_machine, two_machines
 from tests.support.postgres import PostgresServer
@@ -32,9 +31,7 @@ def check(campaign: Campaign, report: Report, nodes: int) -> None:
 async def test_one_machine(tmp_path: Path) -> None:
     async with one_machine(tmp_path) as cluster:
         campaign = Campaign(cluster, SEED, no_word, publishers=2)
-        report = await campaign.play(
-            troubles.kill_worker, troubles.stop_worker, troubles.kill_worker, troubles.kill_node
-        )  # fmt: skip
+        report = await campaign.play("kill worker", "stop worker", "kill worker", "kill node")
         check(campaign, report, 2)
     left = [name for name in listing(tmp_path) if name.startswith("chatserver-")]
     assert left == [], "the next start removes the folder of killed workers"
@@ -46,7 +43,6 @@ async def test_two_machines(tmp_path: Path, postgres_server: PostgresServer, pos
     async with two_machines(tmp_path, workers=1, server=postgres_server, name=database) as cluster:
         campaign = Campaign(cluster, SEED, no_word, publishers=2)
         report = await campaign.play(
-            troubles.kill_all_backends, troubles.kill_worker, troubles.kill_writing_backend, troubles.forget_all,
-            troubles.cut_clients,
-        )  # fmt: skip
+            "kill all backends", "kill worker", "kill writing backend", "forget all", "cut clients"
+        )
         check(campaign, report, 3)

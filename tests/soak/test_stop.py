@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-import trio
 
 from tests.soak import __main__ as soak
 from tests.soak.campaign import Campaign, Report
@@ -18,27 +17,6 @@ from tests.soak.cluster import Cluster
 from tests.soak.ledger import Violation
 from tests.soak.nodes import START_PATIENCE, Node
 from tests.support.serving import LIFE
-
-FAREWELL_SHARE = "its last words"
-
-
-@pytest.fixture
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder for temporary files, in a soak whose node is never started."""
-
-    @asynccontextmanager
-    async def still(folder: Path, *, workers: int) -> AsyncIterator[Cluster]:
-        node = Node("node-1", folder, workers=workers)
-        node.errors.write_text(f"{FAREWELL_SHARE}\n")
-        yield Cluster([node])
-
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setitem(soak.ENGINES, "sqlite", still)
-    return tmp_path
-
-
-def run() -> int:
-    return soak.main(["--engine", "sqlite", "--seed", "7"])
 
 
 def left_in(folder: Path) -> list[str]:
@@ -56,47 +34,30 @@ def left_in(folder: Path) -> list[str]:
 
 
 def test_a_broken_promise_is_reported_with_the_results_so_far(
-    temporary: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The folder is removed, and the report has the progress of the run."""
+
+    @asynccontextmanager
+    async def still(folder: Path, *, workers: int) -> AsyncIterator[Cluster]:
+        node = Node("node-1", folder, workers=workers)
+        node.errors.write_text("its last words\n")
+        yield Cluster([node])
 
     async def broken(campaign: Campaign, seconds: float) -> Report:
         campaign.report.troubles["kill worker"] += 3
         raise Violation("record 7 of lobby is lost")
 
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setitem(soak.ENGINES, "sqlite", still)
     monkeypatch.setattr(Campaign, "run", broken)
-    assert run() == 1
+    assert soak.main(["--engine", "sqlite", "--seed", "7"]) == 1
     told = capsys.readouterr()
     assert told.err == "VIOLATION  record 7 of lobby is lost\nengine sqlite, seed 7\n"
     assert "until then: 0 s, 0 rounds, 3 troubles:\n     3  kill worker\n" in told.out
-    assert f"node-1: {FAREWELL_SHARE}" in told.out
+    assert "node-1: its last words" in told.out
     assert "none lost" not in told.out
-    assert left_in(temporary) == []
-
-
-async def interrupted(campaign: Campaign, seconds: float) -> Report:
-    signal.raise_signal(signal.SIGINT)
-    await trio.sleep_forever()
-    raise AssertionError
-
-
-@asynccontextmanager
-async def interrupted_before_it_serves(folder: Path, *, workers: int) -> AsyncIterator[Cluster]:
-    signal.raise_signal(signal.SIGINT)
-    await trio.sleep(LIFE)
-    yield Cluster([])
-
-
-@pytest.mark.parametrize(("serves", "told"), [(True, "until then: 0 s, 0 rounds"), (False, "nothing was done yet\n")])
-def test_ctrl_c_ends_without_a_traceback(
-    temporary: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], serves: bool, told: str
-) -> None:
-    monkeypatch.setattr(Campaign, "run", interrupted)
-    if not serves:
-        monkeypatch.setitem(soak.ENGINES, "sqlite", interrupted_before_it_serves)
-    assert run() == 130
-    assert capsys.readouterr().out.partition("ending\n")[2].startswith(told)
-    assert left_in(temporary) == []
+    assert left_in(tmp_path) == []
 
 
 @pytest.mark.slow

@@ -30,6 +30,8 @@ AWAY = (1.0, 7.0)
 
 @dataclass
 class Scene:
+    """The cluster under its clients, and the dice that choose."""
+
     cluster: Cluster
     clients: Sequence[Client]
     dice: random.Random
@@ -67,71 +69,57 @@ class Scene:
             await trio.to_thread.run_sync(partial(database.execute, statement, database=self.cluster.name))
 
 
+Do = Callable[[Scene], Awaitable[None]]
+
+
 # -- processes --------------------------------------------------------------------------------------------------------
 
-
-async def kill_worker(it: Scene) -> None:
-    node = it.node()
-    it.send(node, KILL, it.worker(node))
+Whom = Callable[[Scene, Node], Sequence[int]]
 
 
-async def kill_all_workers(it: Scene) -> None:
-    for node in it.cluster.nodes:
-        it.send(node, KILL, node.workers())
+def _worker(it: Scene, node: Node) -> Sequence[int]:
+    return it.worker(node)
 
 
-async def stop_worker(it: Scene) -> None:
-    node = it.node()
-    await it.hold(node, it.worker(node), it.between(STILL))
+def _workers(it: Scene, node: Node) -> Sequence[int]:
+    return node.workers()
 
 
-async def stop_worker_until_replaced(it: Scene) -> None:
-    node = it.node()
-    await it.hold(node, it.worker(node), REPLACED)
+def _supervisor(it: Scene, node: Node) -> Sequence[int]:
+    return [node.main]
 
 
-async def drain_worker(it: Scene) -> None:
-    node = it.node()
-    it.send(node, TERM, it.worker(node))
+def _everybody(it: Scene, node: Node) -> Sequence[int]:
+    return node.processes()
 
 
-async def kill_supervisor(it: Scene) -> None:
-    node = it.node()
-    it.send(node, KILL, [node.main])
+def _send(number: signal.Signals, whom: Whom, *, everywhere: bool = False) -> Do:
+    """Send a signal to some processes of a node, or of all nodes."""
+
+    async def do(it: Scene) -> None:
+        for node in it.cluster.nodes if everywhere else [it.node()]:
+            it.send(node, number, whom(it, node))
+
+    return do
 
 
-async def kill_node(it: Scene) -> None:
-    node = it.node()
-    it.send(node, KILL, node.processes())
+def _hold(whom: Whom, bounds: tuple[float, float] = STILL) -> Do:
+    """Stop some processes of a node for a while."""
+
+    async def do(it: Scene) -> None:
+        node = it.node()
+        await it.hold(node, whom(it, node), it.between(bounds))
+
+    return do
 
 
-async def kill_everything(it: Scene) -> None:
-    for node in it.cluster.nodes:
-        it.send(node, KILL, node.processes())
-
-
-async def drain_node(it: Scene) -> None:
-    node = it.node()
-    it.send(node, TERM, [node.main])
-
-
-async def replace_workers(it: Scene) -> None:
+async def _replace_workers(it: Scene) -> None:
     node = it.node()
     await node.up.wait()  # before it listens for signals, this one would end it
     it.send(node, HANG_UP, [node.main])
 
 
-async def stop_supervisor(it: Scene) -> None:
-    node = it.node()
-    await it.hold(node, [node.main], it.between(STILL))
-
-
-async def stop_node(it: Scene) -> None:
-    node = it.node()
-    await it.hold(node, node.processes(), it.between(STILL))
-
-
-async def kill_worker_beside_one_that_stands_still(it: Scene) -> None:
+async def _kill_worker_beside_one_that_stands_still(it: Scene) -> None:
     node = it.node()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(it.hold, node, it.worker(node), it.between(STILL))
@@ -142,20 +130,20 @@ async def kill_worker_beside_one_that_stands_still(it: Scene) -> None:
 # -- connections ------------------------------------------------------------------------------------------------------
 
 
-async def cut_clients(it: Scene) -> None:
+async def _cut_clients(it: Scene) -> None:
     for client in it.clients:
         if it.dice.random() < 0.5:
             client.cut()
 
 
-async def cut_database(it: Scene) -> None:
+async def _cut_database(it: Scene) -> None:
     link = it.dice.choice(it.cluster.links)
     link.cut()
     await trio.sleep(it.between(AWAY))
     link.mend()
 
 
-async def cut_behind_commit(it: Scene) -> None:
+async def _cut_behind_commit(it: Scene) -> None:
     """Cut the link after a commit: the database gets it, and the node gets no answer."""
     link = it.dice.choice(it.cluster.links)
     link.cut_behind(b"COMMIT")
@@ -165,63 +153,46 @@ async def cut_behind_commit(it: Scene) -> None:
 
 # -- the database -----------------------------------------------------------------------------------------------------
 
-_BACKENDS = "FROM pg_stat_activity WHERE datname = current_database() AND pid != pg_backend_pid()"
+
+def _kill_backends(which: str = "") -> Do:
+    """End connections of the database, chosen by this end of a query."""
+
+    async def do(it: Scene) -> None:
+        await it.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            f" WHERE datname = current_database() AND pid != pg_backend_pid() {which}"
+        )
+
+    return do
 
 
-async def kill_backend(it: Scene) -> None:
-    await it.execute(f"SELECT pg_terminate_backend(pid) {_BACKENDS} ORDER BY random() LIMIT 1")
+def _restart_database(mode: str, bounds: tuple[float, float] = (0.0, 0.0)) -> Do:
+    async def do(it: Scene) -> None:
+        database = it.cluster.database
+        assert database is not None
+        await trio.to_thread.run_sync(database.stop, mode)
+        await trio.sleep(it.between(bounds))
+        await trio.to_thread.run_sync(database.start)
 
-
-async def kill_writing_backend(it: Scene) -> None:
-    await it.execute(f"SELECT pg_terminate_backend(pid) {_BACKENDS} AND xact_start IS NOT NULL")
-
-
-async def kill_all_backends(it: Scene) -> None:
-    await it.execute(f"SELECT pg_terminate_backend(pid) {_BACKENDS}")
-
-
-async def kill_listening_backends(it: Scene) -> None:
-    await it.execute(
-        f"SELECT pg_terminate_backend(pid) {_BACKENDS} AND (query LIKE 'LISTEN%' OR query LIKE 'SELECT (extract%')"
-    )
-
-
-async def crash_database(it: Scene) -> None:
-    await _restart_database(it, "immediate", 0.0)
-
-
-async def restart_database(it: Scene) -> None:
-    await _restart_database(it, "fast", 0.0)
-
-
-async def crash_database_for_a_while(it: Scene) -> None:
-    await _restart_database(it, "immediate", it.between(AWAY))
-
-
-async def _restart_database(it: Scene, mode: str, seconds: float) -> None:
-    database = it.cluster.database
-    assert database is not None
-    await trio.to_thread.run_sync(database.stop, mode)
-    await trio.sleep(seconds)
-    await trio.to_thread.run_sync(database.start)
+    return do
 
 
 # -- shards -----------------------------------------------------------------------------------------------------------
 
 
-async def restart_shard(it: Scene) -> None:
+async def _restart_shard(it: Scene) -> None:
     shard = it.dice.choice(it.cluster.shards)
     shard.kill()
     await trio.sleep(it.between(STILL))
     await trio.to_thread.run_sync(shard.start)
 
 
-async def stop_shard(it: Scene) -> None:
+async def _stop_shard(it: Scene) -> None:
     with it.dice.choice(it.cluster.shards).held_up():
         await trio.sleep(it.between(STILL))
 
 
-async def forget_all(it: Scene) -> None:
+async def _forget_all(it: Scene) -> None:
     for shard in it.cluster.shards:
         await trio.to_thread.run_sync(_flush, shard)
 
@@ -234,38 +205,46 @@ def _flush(shard: Valkey) -> None:
 
 # -- the list ---------------------------------------------------------------------------------------------------------
 
-Do = Callable[[Scene], Awaitable[None]]
-
-#: With the weight of each.
-EVERYWHERE: dict[Do, int] = {
-    kill_worker: 12,
-    kill_all_workers: 2,
-    stop_worker: 4,
-    stop_worker_until_replaced: 1,
-    drain_worker: 2,
-    kill_supervisor: 2,
-    kill_node: 2,
-    kill_everything: 1,
-    drain_node: 1,
-    replace_workers: 2,
-    stop_supervisor: 1,
-    stop_node: 2,
-    kill_worker_beside_one_that_stands_still: 2,
-    cut_clients: 3,
+#: Each trouble with its weight.
+EVERYWHERE: dict[str, tuple[int, Do]] = {
+    "kill worker": (12, _send(KILL, _worker)),
+    "kill all workers": (2, _send(KILL, _workers, everywhere=True)),
+    "stop worker": (4, _hold(_worker)),
+    "stop worker until replaced": (1, _hold(_worker, (REPLACED, REPLACED))),
+    "drain worker": (2, _send(TERM, _worker)),
+    "kill supervisor": (2, _send(KILL, _supervisor)),
+    "kill node": (2, _send(KILL, _everybody)),
+    "kill everything": (1, _send(KILL, _everybody, everywhere=True)),
+    "drain node": (1, _send(TERM, _supervisor)),
+    "replace workers": (2, _replace_workers),
+    "stop supervisor": (1, _hold(_supervisor)),
+    "stop node": (2, _hold(_everybody)),
+    "kill worker beside one that stands still": (2, _kill_worker_beside_one_that_stands_still),
+    "cut clients": (3, _cut_clients),
 }
-ON_A_DATABASE: dict[Do, int] = {
-    cut_database: 2,
-    cut_behind_commit: 3,
-    kill_backend: 4,
-    kill_writing_backend: 4,
-    kill_all_backends: 2,
-    kill_listening_backends: 2,
+ON_A_DATABASE: dict[str, tuple[int, Do]] = {
+    "cut database": (2, _cut_database),
+    "cut behind commit": (3, _cut_behind_commit),
+    "kill backend": (4, _kill_backends("ORDER BY random() LIMIT 1")),
+    "kill writing backend": (4, _kill_backends("AND xact_start IS NOT NULL")),
+    "kill all backends": (2, _kill_backends()),
+    "kill listening backends": (
+        2, _kill_backends("AND (query LIKE 'LISTEN%' OR query LIKE 'SELECT (extract%')"),
+    ),
+}  # fmt: skip
+ON_OUR_DATABASE: dict[str, tuple[int, Do]] = {
+    "crash database": (3, _restart_database("immediate")),
+    "restart database": (1, _restart_database("fast")),
+    "crash database for a while": (1, _restart_database("immediate", AWAY)),
 }
-ON_OUR_DATABASE: dict[Do, int] = {crash_database: 3, restart_database: 1, crash_database_for_a_while: 1}
-ON_SHARDS: dict[Do, int] = {restart_shard: 2, stop_shard: 1, forget_all: 1}
+ON_SHARDS: dict[str, tuple[int, Do]] = {
+    "restart shard": (2, _restart_shard),
+    "stop shard": (1, _stop_shard),
+    "forget all": (1, _forget_all),
+}
 
 
-def troubles_of(cluster: Cluster) -> dict[Do, int]:
+def troubles_of(cluster: Cluster) -> dict[str, tuple[int, Do]]:
     """The troubles that this cluster can have."""
     found = dict(EVERYWHERE)
     if cluster.database is not None:
