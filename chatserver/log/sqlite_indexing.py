@@ -9,6 +9,7 @@ pages in one commit now and then, for which others waited 35 ms. So its `automer
 
 import sqlite3
 from collections.abc import Sequence
+from itertools import accumulate, chain
 from time import perf_counter
 
 import msgspec
@@ -22,9 +23,9 @@ from chatserver.log.words import spaced_words
 #: Seconds of one step, for which a commit may have to wait. With 10 ms, and 256 messages between two looks at the
 #: clock, users wait 35 ms beside 600 peers that publish and reset, instead of 25.
 INDEX_STEP = 0.003
-#: Messages between two looks at the clock in a step, and the number if those have more characters than the third value
-#: (32 of the longest take 20 ms). Each statement leaves a segment to be merged: a publish costs 2% more than with 256.
-INDEX_CHUNK, INDEX_LONG_CHUNK, INDEX_CHUNK_CHARS = 64, 32, 256 * 1024
+#: Messages between two looks at the clock in a step, and the characters with which it takes no further one, 1 to 4 ms.
+#: Each statement leaves a segment to be merged: a publish costs 2% more than with 256.
+INDEX_CHUNK, INDEX_CHUNK_CHARS = 64, 16 * 1024
 #: Pages of the index that one commit merges, in 2 ms: several times as many as a commit writes.
 MERGE_PAGES = 16
 
@@ -32,14 +33,11 @@ MERGE_PAGES = 16
 IS_MESSAGE = f"kind = {Kind.MESSAGE.value}"
 #: The place of offset 0 of a room.
 FIRST = f"(rooms.id << {OFFSET_BITS})"
+# The next records of rooms: the number of the room among those asked, the place, the length.
 _CHUNK = f"""
-    SELECT json_group_array(json_array(name, id, first, last, count, size)) FROM (
-        SELECT name, id, min(indexed) AS first, max(place) % {OFFSETS} AS last, count(*) AS count,
-            sum(length(text)) AS size
-        FROM (SELECT name, rooms.id AS id, indexed, place, text FROM json_each(?) AS asked
-            CROSS JOIN rooms ON rooms.name = asked.value
-            CROSS JOIN messages ON place > {FIRST} + indexed AND place < {FIRST} + {OFFSETS} LIMIT ?)
-        GROUP BY id ORDER BY id
+    SELECT json_group_array(json_array(key, place, length(text))) FROM (
+        SELECT key, place, text FROM json_each(?) AS asked CROSS JOIN rooms ON rooms.name = asked.value
+        CROSS JOIN messages ON place > {FIRST} + indexed AND place < {FIRST} + {OFFSETS} LIMIT ?
     )
 """  # noqa: S608
 # The + keeps SQLite from building an automatic index on the kinds of all messages, which it does for 256 rows.
@@ -51,18 +49,7 @@ _BRING = "INSERT INTO search(rowid, text) SELECT * FROM (ROWS) WHERE column1 > 0
 _MARK = "UPDATE rooms SET indexed = column2 FROM (ROWS) WHERE id = column1"
 
 
-class _Part(msgspec.Struct, array_like=True, gc=False):
-    """The next messages of a room: `count` of them after the offset `first` and up to `last`, `size` characters."""
-
-    room: str
-    id: int
-    first: int
-    last: int
-    count: int
-    size: int
-
-
-_decode_parts = msgspec.json.Decoder(list[_Part]).decode
+_decode_chunk = msgspec.json.Decoder(list[tuple[int, int, int]]).decode
 _decode_texts = msgspec.json.Decoder(list[tuple[int, str]]).decode
 
 
@@ -89,23 +76,20 @@ def _index_chunk(rooms: Sequence[str], connection: sqlite3.Connection) -> Sequen
     Messages are inserted in the order of their places, because FTS5 begins a new segment at each one out of order.
     """
     asked = msgspec.json.encode(rooms).decode()
-    for most in (INDEX_CHUNK, INDEX_LONG_CHUNK):
-        parts = _decode_parts(connection.execute(_CHUNK, (asked, most)).fetchone()[0])
-        if sum(part.size for part in parts) <= INDEX_CHUNK_CHARS:
-            break
-    places: list[object] = []
-    marks: list[object] = []
-    for part in parts:
-        first = part.id << OFFSET_BITS
-        places += (first + part.first, first + part.last)
-        marks += (part.id, part.last)
-    (texts,) = execute_rows(connection, _FIND_TEXTS, places, 2).fetchone()
+    chunk = _decode_chunk(connection.execute(_CHUNK, (asked, INDEX_CHUNK)).fetchone()[0])
+    sizes = accumulate(length for _, _, length in chunk)
+    taken = chunk[: 1 + sum(size < INDEX_CHUNK_CHARS for size in sizes)]
+    places: dict[int, list[int]] = {}  # by room
+    for _, place, _ in taken:
+        places.setdefault(place >> OFFSET_BITS, []).append(place)
+    ranges = [(each[0] - 1, each[-1]) for _, each in sorted(places.items())]
+    (texts,) = execute_rows(connection, _FIND_TEXTS, [*chain.from_iterable(ranges)], 2).fetchone()
     words: list[object] = []
     for place, text in _decode_texts(texts):
         words += (place, spaced_words(text))
     execute_rows(connection, _BRING, words, 2)
-    execute_rows(connection, _MARK, marks, 2)
-    if sum(part.count for part in parts) < most:
+    marks = [(last >> OFFSET_BITS, last % OFFSETS) for _, last in ranges]
+    execute_rows(connection, _MARK, [*chain.from_iterable(marks)], 2)
+    if len(taken) == len(chunk) < INDEX_CHUNK:
         return ()
-    begun = {part.room for part in parts}
-    return rooms[max(at for at, room in enumerate(rooms) if room in begun) :]
+    return rooms[taken[-1][0] :]

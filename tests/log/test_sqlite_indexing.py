@@ -77,8 +77,6 @@ class Database:
 def small_chunks() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sqlite_indexing, "INDEX_CHUNK", 4)
-        patch.setattr(sqlite_indexing, "INDEX_LONG_CHUNK", 2)
-        patch.setattr(sqlite_indexing, "INDEX_CHUNK_CHARS", 4 * len("apple"))
         patch.setattr(sqlite_indexing, "perf_counter", lambda: 0.0)  # the time of a step never ends
         yield
 
@@ -90,11 +88,12 @@ def test_each_message_of_the_rooms_is_indexed_once_a_few_at_a_time(
 ) -> None:
     path = tmp_path_factory.mktemp("indexing") / "chat.db"
     database = Database(path, written, "apple pie" if long else "apple")
-    with closing(database.connection):
+    with closing(database.connection), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite_indexing, "INDEX_CHUNK_CHARS", 4 * len("apple"))
         assert database.index("".join(asked)) == "".join(asked)
         assert database.indexed() == Counter(written)
         assert database.found() == sum(database.chunks) == len(written)
-        assert max(database.chunks) <= (2 if long else 4)
+        assert max(database.chunks) <= (3 if long else 4)
 
 
 def test_a_step_out_of_time_reports_the_fully_indexed_rooms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
