@@ -155,8 +155,8 @@ class PostgresLog(DatabaseLog[Connection, _Opened]):
         self.index.close()
         parts.readers.close()
         with trio.move_on_after(DRAIN_DEADLINE, shield=True):
-            await self._changes.run(parts.side.close)
-            await self._writer_thread.run(parts.writer.close)
+            await self._changes.close(parts.side.close)
+            await self._writer_thread.close(parts.writer.close)
 
 
 def _open(server: Server) -> Opened:

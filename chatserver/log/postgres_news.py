@@ -76,11 +76,11 @@ class Listener:
                 try:
                     await self._listen(task_status)
                 except LogUnavailable:
-                    await self._thread.run(self._close)
+                    await self._thread.close(self._close)
                     await trio.sleep(max(self._server.retry_in, RETRY_FIRST))
         finally:
             with trio.move_on_after(DRAIN_DEADLINE, shield=True):
-                await self._thread.run(self._close)
+                await self._thread.close(self._close)
 
     async def _listen(self, task_status: trio.TaskStatus[None]) -> None:
         is_first = not self._whole_until

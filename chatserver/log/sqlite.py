@@ -198,10 +198,7 @@ class SqliteLog(DatabaseLog[sqlite3.Connection, _Opened]):
         # A thread that is busy now has had DRAIN_DEADLINE already.
         patience = BUSY_PATIENCE if self._writer_thread.busy else DRAIN_DEADLINE
         with trio.move_on_after(patience, shield=True) as limit:
-            try:
-                await self._writer_thread.run(close_writer)
-            except LogUnavailable:  # the system refuses a thread, so none writes
-                close_writer()
+            await self._writer_thread.close(close_writer)
             opened.scrubber.close()
             opened.locks.close()
         if limit.cancelled_caught:

@@ -95,6 +95,16 @@ class ThreadPool:
         result: T = await trio.lowlevel.wait_task_rescheduled(withdraw)
         return result
 
+    async def close(self, work: Callable[[], object]) -> None:
+        """Run `work`, which closes what the one thread of this pool uses, there; or here if the system refuses it one.
+
+        Then none is running.
+        """
+        try:
+            await self.run(work)
+        except LogUnavailable:
+            work()
+
     def _serve(self) -> None:
         while self._do_next():
             pass

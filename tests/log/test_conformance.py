@@ -1,17 +1,30 @@
 """Messages, keys, and the life of a log: one suite for all engines."""
 
 import gc
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+import trio
 from msgspec.structs import replace
 
-from chatserver.log import interface, memory, postgres_writer, sqlite_writer
+from chatserver.log import interface, memory, postgres_writer, sqlite_writer, threads
 from chatserver.log.database import DatabaseLog
 from chatserver.log.index import Question
-from chatserver.log.interface import KEY_LIFETIME_MS, MAX_GROUP, MAX_READ, Head, Log, LogUnavailable, Record, Stored
+from chatserver.log.interface import (
+    KEY_LIFETIME_MS,
+    MAX_GROUP,
+    MAX_READ,
+    Head,
+    Log,
+    LogUnavailable,
+    Program,
+    Record,
+    Stored,
+)
 from chatserver.log.markers import Marker
 from chatserver.log.sqlite import SqliteLog
 from tests.log.support import (
@@ -22,6 +35,7 @@ from tests.log.support import (
     draft,
     fill,
     groups_of,
+    ignore,
     offsets,
     running,
     submit_all,
@@ -30,6 +44,8 @@ from tests.log.support import (
 from tests.log.test_sanctions import ENTRY, sanction
 from tests.log.test_signouts import sign_out
 from tests.support.groups import append, together
+from tests.support.parked import descriptors
+from tests.support.serving import eventually
 
 # -- appending
 
@@ -246,6 +262,26 @@ async def test_records_and_tables_outlive_a_restart(reopen: Callable[[], Disk]) 
         assert await log.sanctions.load(START_MS) == [made]
         assert await log.signouts.load(START_MS) == [sign_out(1)]
         assert await log.audit.read(after=0, limit=9) == [replace(ENTRY, id=1)]
+
+
+async def test_a_system_without_threads(reopen: Callable[[], Disk], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no bug of the server, to be reported, and the log still closes what it has opened."""
+    monkeypatch.setattr(threads, "IDLE_TIMEOUT", 0.0)
+    log, faults, closed = reopen(), list[object](), descriptors()
+    with monkeypatch.context() as patch:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(log.run, ignore, Program(faulted=faults.append))
+            await append(log, draft("one"))
+            await eventually(lambda: not log._writer_thread._threads)
+            patch.setattr(threading.Thread, "start", Mock(side_effect=RuntimeError("can't start new thread")))
+            for outcome in await submit_all(log, [draft("two"), draft("three")]):
+                assert isinstance(outcome, LogUnavailable)
+                assert "can't start new thread" in str(outcome)
+            nursery.cancel_scope.cancel()
+        assert descriptors() == closed
+    assert faults == []
+    async with running(reopen()) as again:
+        assert texts(await again.latest("lobby", 9)) == ["one"]
 
 
 async def test_drafts_submitted_before_the_end_are_stored_and_told(closed_log: Log) -> None:

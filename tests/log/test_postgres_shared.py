@@ -1,19 +1,24 @@
 """Several servers on one database: hints by NOTIFY, and the shared clock and retention."""
 
+import threading
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from time import time_ns
+from unittest.mock import Mock
 
+import psycopg
 import pytest
 import trio
 
 from chatserver.log import postgres_news as news_module
+from chatserver.log import threads as threads_module
 from chatserver.log.interface import Head
 from chatserver.log.postgres import PostgresLog
 from chatserver.log.postgres_connection import Connection
 from chatserver.log.postgres_rows import text_array
 from tests.log.support import Node, draft, fill, nodes, offsets, submit_all
 from tests.support.groups import append
+from tests.support.serving import eventually
 
 
 def servers(url: str, count: int = 2) -> AbstractAsyncContextManager[list[Node[PostgresLog]]]:
@@ -43,17 +48,23 @@ async def test_notifications_of_other_programs(postgres_tables: str) -> None:
 async def test_records_written_while_the_listener_is_disconnected(
     postgres_tables: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(news_module, "RETRY_FIRST", 0.3)
+    """The system refuses the first threads that are to connect again."""
+    monkeypatch.setattr(news_module, "RETRY_FIRST", 0.1)
+    monkeypatch.setattr(threads_module, "IDLE_TIMEOUT", 0.0)
     async with servers(postgres_tables) as (one, other):
         await append(one.log, draft(room="before"))
         await other.until(lambda: bool(other.heard))
         other.heard.clear()
-        killed = await one.log.ask(lambda connection: connection.execute(
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND query ~ 'LISTEN|clock_timestamp' AND pid != pg_backend_pid()"
-        ).fetchone())  # fmt: skip
-        assert killed is not None
-        assert killed[0] >= 2
+        refuse = Mock(side_effect=RuntimeError("can't start new thread"))
+        with monkeypatch.context() as patch, psycopg.connect(postgres_tables) as shell:
+            patch.setattr(threading.Thread, "start", refuse)
+            killed = shell.execute(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND query ~ 'LISTEN|clock_timestamp' AND pid != pg_backend_pid()"
+            ).fetchone()
+            assert killed is not None
+            assert killed[0] >= 2
+            await eventually(lambda: refuse.call_count >= 6)
         await append(one.log, draft(room="meanwhile"))
         await one.log.change("a test", lambda connection: None, hint="*sanctions")
         await other.until(lambda: {"meanwhile", "*sanctions"} <= other.heard.keys())

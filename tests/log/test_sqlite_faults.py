@@ -5,7 +5,6 @@ import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 import trio
@@ -16,10 +15,9 @@ from chatserver.log import sqlite as sqlite_module
 from chatserver.log import sqlite_file as file_module
 from chatserver.log import sqlite_readers as readers_module
 from chatserver.log import sqlite_writer as writer_module
-from chatserver.log import threads as threads_module
-from chatserver.log.interface import Head, LogError, LogUnavailable, Program, Stored
+from chatserver.log.interface import Head, LogError, LogUnavailable, Stored
 from chatserver.log.sqlite import SqliteLog
-from tests.log.support import Clock, draft, ignore, offsets, running, submit_all, texts
+from tests.log.support import Clock, draft, offsets, running, submit_all, texts
 from tests.log.test_records import react
 from tests.support.groups import append
 from tests.support.serving import eventually
@@ -95,26 +93,6 @@ async def test_a_failed_change_of_a_message_leaves_no_record_of_it(log: SqliteLo
     assert await log.head("lobby") == Head(1, 1)
     connection.execute("DROP TRIGGER fault")
     assert (await append(log, react(1))).record.offset == 2
-
-
-async def test_a_system_without_threads(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is no bug of the server, to be reported, and the log still closes its file."""
-    faults: list[object] = []
-    log = SqliteLog(str(path))
-    monkeypatch.setattr(threads_module, "IDLE_TIMEOUT", 0.0)
-    with monkeypatch.context() as patch:
-        async with trio.open_nursery() as nursery:
-            await nursery.start(log.run, ignore, Program(faulted=faults.append))
-            await append(log, draft("one"))
-            await eventually(lambda: not log._writer_thread._threads)
-            patch.setattr(threading.Thread, "start", Mock(side_effect=RuntimeError("can't start new thread")))
-            refused = refusals(await submit_all(log, [draft("two"), draft("three")]))
-            assert all("can't start new thread" in each for each in refused)
-            nursery.cancel_scope.cancel()
-    assert faults == []
-    assert not path.with_name(f"{path.name}-wal").exists(), "the file is closed"
-    async with running(SqliteLog(str(path))) as again:
-        assert texts(await again.latest("lobby", 9)) == ["one"]
 
 
 async def test_a_file_locked_by_another_program(log: SqliteLog, path: Path, clock: Clock) -> None:
