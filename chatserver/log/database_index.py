@@ -40,6 +40,7 @@ class DatabaseIndex(ABC, Generic[C, R]):
         self._waiting = 0  # messages since the last round of upkeep
         self._some, self._many = trio.Event(), trio.Event()
         self._faulted: Faulted = log_fault
+        self._is_failing = False  # upkeep, and the log says so already
 
     def close(self) -> None:
         """Close the connection for searches; later searches raise LogUnavailable."""
@@ -83,8 +84,9 @@ class DatabaseIndex(ABC, Generic[C, R]):
         return waiting
 
     def _note_failure(self, error: Exception) -> None:
-        """Log that upkeep has failed: the log goes on, and it is tried again later. Called in the except clause."""
-        if isinstance(error, LogUnavailable):
-            _log.warning("indexing_failed", reason=str(error))
-        else:
+        """Note that upkeep has failed: the log goes on, and it is tried again later. Called in the except clause."""
+        if not isinstance(error, LogUnavailable):
             self._faulted(self)
+        elif not self._is_failing:  # a disk may be full for a day
+            self._is_failing = True
+            _log.warning("indexing_failed", reason=str(error))

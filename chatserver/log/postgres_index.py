@@ -114,6 +114,7 @@ class PostgresIndex(DatabaseIndex[Connection, PostgresReaders]):
             self._note_failure(error)
             await trio.sleep(MERGE_RETRY)
             return True
+        self._is_failing = False
         await trio.sleep(MERGE_PAUSE * (trio.current_time() - began))
         return more
 

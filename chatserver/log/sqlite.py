@@ -89,6 +89,7 @@ class SqliteLog(DatabaseLog[sqlite3.Connection, _Opened]):
         self._altered = trio.Event()  # set when the files may still hold bytes of an edited or deleted text
         self._has_removed = False  # retention has removed records since the last scrub began, at `_scrubbed`
         self._scrubbed = -math.inf
+        self._is_scrub_failing = False  # and the log says so already
         self.index = SqliteIndex(self.change, wall_ms)
 
     async def run(
@@ -146,6 +147,7 @@ class SqliteLog(DatabaseLog[sqlite3.Connection, _Opened]):
                 pause = SCRUB_RETRY
 
     async def _try_to_scrub(self, scrubber: Scrubber) -> bool:
+        reason: object = f"{self._path} is being read by another program"
         try:
             if not await self.index.clean():
                 return False
@@ -154,12 +156,15 @@ class SqliteLog(DatabaseLog[sqlite3.Connection, _Opened]):
                 in_turn = partial(self._open_parts().writer.in_turn, partial(scrubber.step, page))
                 page = await self._writer_thread.run(in_turn)
                 await trio.sleep(SCRUB_PAUSE)
+            if page is not None:
+                self._is_scrub_failing = False
+                return True
         except (LogUnavailable, sqlite3.Error, OSError) as error:
-            logger.warning("removing deleted texts from the disk failed: %s", error)
-            return False
-        if page is None:
-            logger.warning("%s is being read by another program: deleted texts stay on the disk until then", self._path)
-        return page is not None
+            reason = error
+        if not self._is_scrub_failing:  # a disk may be full for a day
+            self._is_scrub_failing = True
+            logger.warning("removing deleted texts from the disk failed, and is tried again: %s", reason)
+        return False
 
     def _open(self) -> _Opened:
         path = checked_path(self._path)

@@ -111,6 +111,7 @@ class SqliteIndex(DatabaseIndex[sqlite3.Connection, SqliteReaders]):
             except Exception as error:  # noqa: BLE001
                 self._note_failure(error)
             else:
+                self._is_failing = False
                 await self._wait(INDEX_INTERVAL)
                 continue
             await trio.sleep(INDEX_RETRY)

@@ -201,21 +201,30 @@ async def test_another_reader_of_the_file_only_delays_the_scrub(
         assert patience == (int(BUSY_TIMEOUT * 1000),), "a commit waits longer for others than a scrub does"
 
 
-async def test_a_scrub_that_fails_is_tried_again(
+async def test_a_scrub_that_fails_is_tried_again_and_logged_once(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Attempts are 5 s apart, and a disk may be full for a day."""
     failures: list[Exception] = [OSError(errno.EIO, "Input/output error"), sqlite3.OperationalError("planted")]
-    scrub = Scrubber._scrub_from
+    scrub, scrubbed = Scrubber._scrub_from, list[int]()
 
     def failing(scrubber: Scrubber, page: int) -> int:
         if failures:
             raise failures.pop()
+        scrubbed.append(page)
         return scrub(scrubber, page)
 
     monkeypatch.setattr(Scrubber, "_scrub_from", failing)
-    async with hurried(path, monkeypatch):
-        await eventually(lambda: "Input/output error" in caplog.text)
-    assert "removing deleted texts from the disk failed: planted" in caplog.text
+    failed = "removing deleted texts from the disk failed, and is tried again: "
+    async with hurried(path, monkeypatch) as (log, _):
+        await eventually(lambda: len(scrubbed) == 2)  # the file's pages, and their end
+        failures.append(OSError(errno.EIO, "Input/output error"))
+        await append(log, draft())
+        await append(log, delete(1))
+        await eventually(lambda: caplog.text.count(failed) == 2)
+    assert [record.getMessage().removeprefix(failed) for record in caplog.records] == [
+        "planted", "[Errno 5] Input/output error",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
