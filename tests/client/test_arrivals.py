@@ -28,6 +28,7 @@ def people(names: str) -> tuple[User, ...]:
             ("", "Dee", 4, "Dee left · 4 here"),
             ("Dee", "", 5, "5 here"),
             ("Me", "", 6, None),
+            ("Cy", "Ann", 6, "Cy joined, Ann left · 6 here"),
         ], id="a departure that is over"),
         pytest.param([
             ("Ann Me Bob", "", 3, "Bob joined · 3 here"),

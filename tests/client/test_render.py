@@ -128,20 +128,6 @@ def test_sentences(event: Event, words: str | None) -> None:
     assert render.status(event) == words
 
 
-@pytest.mark.parametrize(
-    ("joined", "left", "words"),
-    [
-        (["Ann", "Bob"], [], "Ann, Bob joined · 3 here"),
-        (["Ann", "Bob", "Cy"], [], "Ann, Bob, Cy joined · 3 here"),
-        (["Ann"], ["Bob"], "Ann joined, Bob left · 3 here"),
-        (["Ann", "Bob", "Cy", "Dee"], ["Ann"], "4 people joined, Ann left · 3 here"),
-        ([], [], None),
-    ],
-)
-def test_arrivals_and_departures(joined: list[str], left: list[str], words: str | None) -> None:
-    assert render.presence(joined, left, 3) == words
-
-
 def test_members() -> None:
     assert render.members(Members("ops", (ANN, BOB, User("u_c", "")), 3)) == "3 in ops: Ann, Bob, ?"
     assert render.members(Members("ops", (ANN,), 600)) == "600 in ops: Ann and 599 more"

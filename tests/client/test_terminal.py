@@ -150,7 +150,7 @@ async def test_plain_prints_one_line_a_message_and_publishes_lines(server: FakeS
 
 @pytest.mark.parametrize(
     ("place", "flags", "room"),
-    [("/#ops/42", (), "ops"), ("/#ops", ("--plain", "--room", "den"), "den"), ("/#", (), "lobby")],
+    [("/#%6fps/42", (), "ops"), ("/#ops", ("--plain", "--room", "den"), "den"), ("/#", (), "lobby")],
 )
 async def test_the_url_may_name_the_room_as_the_page_does(
     server: FakeServer, place: str, flags: tuple[str, ...], room: str
