@@ -11,10 +11,9 @@ import time
 from collections.abc import Iterator
 
 from tests.bench import wire
-from tests.bench.clients import Client, Crowd, Step, hear, must_live
-from tests.bench.figures import TIMES, Better, Figure, Result, Scale, spread
+from tests.bench.clients import HELLO, Client, Crowd, hear, joins, must_live
+from tests.bench.figures import TIMES, Better, Figure, Result, Scale, compared, spread
 from tests.bench.processes import Process, chatserver, peer
-from tests.support.peers import upgrade
 
 DELIVERY = Figure(
     name="paced broadcast: CPU a delivery, of a bare send loop's", unit=TIMES, bound=1.5, aim=1.15, better=Better.LOWER
@@ -51,9 +50,8 @@ def run(scale: Scale) -> Iterator[Result]:
     with chatserver() as server, peer("bare_send") as other:
         reader = Reader()
         with Crowd(server.address) as crowd, Crowd(other.address) as bare:
-            join = [Step(upgrade(), b'"hello"'), Step(wire.join("bench"), b'"joined"')]
-            crowd.open(members, join, reader)
-            publisher = crowd.open(1, join[:1], hear)[0]
+            crowd.open(members, [HELLO, joins("bench")], reader)
+            [publisher] = crowd.open(1, [HELLO], hear)
             bare.open(members, [], None)
             crowd.run(scale.of(4.0, 0.2))
             _ours(server, crowd, reader, publisher, 5, members)
@@ -62,15 +60,13 @@ def run(scale: Scale) -> Iterator[Result]:
                 ours.append(_ours(server, crowd, reader, publisher, broadcasts, members))
                 publishes.append(_publish(server, crowd, publisher, broadcasts, room="nobody"))
                 theirs.append(_theirs(other, bare, reader.last, broadcasts) / broadcasts / members)
-    ratios = [one / two for one, two in zip(ours, theirs, strict=True)]
     fan_out = [(one - alone / members) / two for one, alone, two in zip(ours, publishes, theirs, strict=True)]
     micro = [[each * 1e6 for each in side] for side in (ours, theirs)]
-    details = (
-        f"{spread(micro[0])} µs against {spread(micro[1])} µs; {len(reader.last)} B frames, {PACE:g}/s"
-        f" to {members:,} members; without what the publish itself costs ({spread([each * 1e3 for each in publishes])}"
-        f" ms) {spread(fan_out)}{TIMES}"
+    more = (
+        f"; {len(reader.last)} B frames, {PACE:g}/s to {members:,} members; without what the publish itself costs"
+        f" ({spread([each * 1e3 for each in publishes])} ms) {spread(fan_out)}{TIMES}"
     )
-    yield Result(figure=DELIVERY, samples=ratios, details=details)
+    yield compared(DELIVERY, *micro, unit=" µs", more=more)
 
 
 def _ours(server: Process, crowd: Crowd, reader: Reader, publisher: Client, count: int, members: int) -> float:

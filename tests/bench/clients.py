@@ -21,6 +21,7 @@ from typing import Self, TypeAlias
 
 from tests.bench import wire
 from tests.bench.gauges import Address
+from tests.support.peers import upgrade
 
 #: Bytes read at a time.
 READ = 1 << 18
@@ -42,6 +43,14 @@ class Step:
 
     send: bytes
     expect: bytes
+
+
+#: The first step of a chat client.
+HELLO = Step(upgrade(), b'"hello"')
+
+
+def joins(room: str) -> Step:
+    return Step(wire.join(room), b'"joined"')
 
 
 class Client:

@@ -83,7 +83,8 @@ def run(scale: Scale) -> Iterator[Result | Plot]:
                     if not side.done:
                         side.turn(rate, scale.of(1.0, 0.1))
             new = [cell for side in running for cell in side.cells(rate)]
-            print(*map(row, new), sep="\n", file=sys.stderr, flush=True)
+            for cell in new:
+                print(" ", ", ".join(row(cell)), file=sys.stderr, flush=True)
             cells += new
     print(markdown(cells), end="\n\n", flush=True)
     yield from results(cells)

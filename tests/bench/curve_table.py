@@ -1,13 +1,17 @@
 """The cells of a curve as a table in Markdown and as plots."""
 
 from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter
 
 import msgspec
 
+from tests.bench import report
 from tests.bench.figures import Plot, number
-from tests.bench.plot import Line, Panel, svg
+from tests.bench.plot import Panel, Point, lines_of, svg
 
-_HEAD = "messages/s | server | p50 ms | p99 ms | CPU µs each | of a core | answered/s | client late, p99 ms"
+_COLUMNS = (
+    "messages/s", "server", "p50 ms", "p99 ms", "CPU µs each", "of a core", "answered/s", "client late, p99 ms",
+)  # fmt: skip
 
 
 class Cell(msgspec.Struct, frozen=True):
@@ -24,32 +28,28 @@ class Cell(msgspec.Struct, frozen=True):
 
 
 def markdown(cells: Sequence[Cell]) -> str:
-    lines = [f"| {_HEAD} |", f"|{'---:|---|' + '---:|' * 6}"]
-    lines += [row(cell) for cell in sorted(cells, key=lambda cell: cell.rate)]  # at a rate in the order of the servers
-    return "\n".join(lines)
+    """At each rate in the order of the servers."""
+    return report.markdown(_COLUMNS, map(row, sorted(cells, key=attrgetter("rate"))))
 
 
-def row(cell: Cell) -> str:
+def row(cell: Cell) -> list[str]:
     latencies = ["withheld" if each is None else number(each) for each in (cell.p50_ms, cell.p99_ms)]
     figures = [number(cell.cpu_us), f"{cell.share:.0%}", number(cell.done), number(cell.late_ms)]
-    return f"| {cell.rate:,} | {cell.server} | {' | '.join([*latencies, *figures])} |"
+    return [f"{cell.rate:,}", cell.server, *latencies, *figures]
 
 
 def plots(cells: Sequence[Cell]) -> Iterator[Plot]:
-    def lines(figure: Callable[[Cell], float | None]) -> list[Line]:
-        return [
-            Line(
-                server,
-                [(cell.rate, value) for cell in cells if cell.server == server and (value := figure(cell)) is not None],
-            )
-            for server in dict.fromkeys(cell.server for cell in cells)
-        ]
+    def panel(caption: str, figure: Callable[[Cell], float | None], *, powers: bool = False) -> Panel:
+        def point(cell: Cell) -> Point | None:
+            value = figure(cell)
+            return None if value is None else (cell.rate, value)
 
-    across = "messages a second"
+        return Panel(caption, "messages a second", lines_of(cells, attrgetter("server"), point), powers=powers)
+
     panels = [
-        Panel("p50, ms, by powers of ten", across, lines(lambda cell: cell.p50_ms), powers=True),
-        Panel("p99, ms, by powers of ten", across, lines(lambda cell: cell.p99_ms), powers=True),
-        Panel("µs of the server's CPU for each message", across, lines(lambda cell: cell.cpu_us)),
-        Panel("the server's share of a core, %", across, lines(lambda cell: cell.share * 100)),
+        panel("p50, ms, by powers of ten", attrgetter("p50_ms"), powers=True),
+        panel("p99, ms, by powers of ten", attrgetter("p99_ms"), powers=True),
+        panel("µs of the server's CPU for each message", attrgetter("cpu_us")),
+        panel("the server's share of a core, %", lambda cell: cell.share * 100),
     ]
     yield Plot("curve", svg("Latency and CPU against load", panels))

@@ -7,7 +7,6 @@ What would fool it: another number of connections; a result that is not made int
 of each turn comes first and does not count.
 """
 
-import importlib.util
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from chatserver.log.sqlite_readers import READERS
 from tests.bench.drivers import cells
 from tests.bench.drivers.load import PAGE, Cell, Plan
 from tests.bench.drivers.log_readers import SIDES, fill
-from tests.bench.figures import TIMES, Better, Figure, Result, Scale, spread
+from tests.bench.figures import TIMES, Better, Figure, Result, Scale, compared
 
 RATE = Figure(
     name="SQLite pages a second: reader threads, of aiosqlite's", unit=TIMES, bound=1, aim=1.5, better=Better.HIGHER
@@ -26,8 +25,6 @@ TASKS = 16
 
 
 def run(scale: Scale) -> Iterator[Result]:
-    if importlib.util.find_spec("aiosqlite") is None:
-        raise SystemExit("drivers-sqlite needs aiosqlite: pip install '.[bench]'")
     sides: dict[str, list[Cell]] = {side: [] for side in SIDES}
     plan = Plan(scale.of(2.0, 0.2), (TASKS,))
     with tempfile.TemporaryDirectory(prefix="chatserver-bench-") as folder:
@@ -37,10 +34,6 @@ def run(scale: Scale) -> Iterator[Result]:
             for side, found in sides.items():
                 found.extend(cells("log_readers", side, str(path), plan))
     ours, theirs = sides["threads"], sides["aiosqlite"]
-    yield _result(RATE, "pages/s", [cell.rate for cell in ours], [cell.rate for cell in theirs])
-    yield _result(COST, "µs a page", [cell.cpu_us for cell in ours], [cell.cpu_us for cell in theirs])
-
-
-def _result(figure: Figure, unit: str, ours: list[float], theirs: list[float]) -> Result:
-    details = f"{spread(ours)} {unit} against {spread(theirs)}; {TASKS} tasks, {READERS} connections, pages of {PAGE}"
-    return Result(figure=figure, samples=[one / two for one, two in zip(ours, theirs, strict=True)], details=details)
+    more = f"; {TASKS} tasks, {READERS} connections, pages of {PAGE}"
+    yield compared(RATE, [cell.rate for cell in ours], [cell.rate for cell in theirs], unit=" pages/s", more=more)
+    yield compared(COST, [cell.cpu_us for cell in ours], [cell.cpu_us for cell in theirs], unit=" µs a page", more=more)

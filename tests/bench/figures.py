@@ -70,6 +70,15 @@ class Result:
         return Verdict.BOUND if self.figure.reaches(self.value, self.figure.bound) else Verdict.SHORT
 
 
+def compared(figure: Figure, ours: Sequence[float], theirs: Sequence[float], *, unit: str, more: str = "") -> Result:
+    """Our samples divided by others of the same turns; the details have both, and `more`."""
+    return Result(
+        figure=figure,
+        samples=[one / other for one, other in zip(ours, theirs, strict=True)],
+        details=f"{spread(ours)}{unit} against {spread(theirs)}{unit}{more}",
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Plot:
     """A picture of what was measured, for `--plots`."""

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from statistics import median
 
 from tests.bench import wire
-from tests.bench.clients import Client, Crowd, Step
-from tests.bench.figures import TIMES, Better, Figure, Result, Scale, spread
+from tests.bench.clients import HELLO, Client, Crowd, Step, joins
+from tests.bench.figures import TIMES, Better, Figure, Result, Scale, compared
 from tests.bench.gauges import metrics
 from tests.bench.processes import Process, chatserver, peer
 from tests.bench.publishers import Publisher
@@ -32,28 +32,22 @@ DRAIN = 1.0
 
 def run(scale: Scale) -> Iterator[Result]:
     members, seconds = scale.of(1_000, 50), scale.of(3.0, 0.5)
-    ours, theirs, notes = [], [], []
+    ours, theirs = [], []  # millions of deliveries
     with (
         chatserver() as server, peer("websockets_broadcast") as other,
         Crowd(server.address) as crowd, Crowd(other.address) as their_crowd,
     ):  # fmt: skip
-        hello = Step(upgrade(), b'"hello"')
-        crowd.open(members, [hello, Step(wire.join("bench"), b'"joined"')], None)
+        crowd.open(members, [HELLO, joins("bench")], None)
         publisher = Publisher(wire.publish("bench", wire.TEXT))
-        publishers = crowd.open(PUBLISHERS, [hello], publisher)
+        publishers = crowd.open(PUBLISHERS, [HELLO], publisher)
         their_crowd.open(members, [Step(upgrade(), b"\r\n\r\n")], None)
         crowd.run(scale.of(4.0, 0.2))
         for _ in range(scale.of(ROUNDS, 1)):
             rate, note = _ours(server, crowd, publisher, publishers, seconds)
-            ours.append(rate)
-            notes.append(note)
-            theirs.append(_theirs(other, their_crowd, seconds, members))
-    ratios = [one / two for one, two in zip(ours, theirs, strict=True)]
-    details = (
-        f"{spread([each / 1e6 for each in ours])} M against {spread([each / 1e6 for each in theirs])} M"
-        f" ({1e6 / median(ours):.3f} and {1e6 / median(theirs):.2f} µs each); {notes[-1]}"
-    )
-    yield Result(figure=DELIVERIES, samples=ratios, details=details)
+            ours.append(rate / 1e6)
+            theirs.append(_theirs(other, their_crowd, seconds, members) / 1e6)
+    more = f" ({1 / median(ours):.3f} and {1 / median(theirs):.2f} µs each); {note}"
+    yield compared(DELIVERIES, ours, theirs, unit=" M", more=more)
 
 
 def _ours(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from tests.bench.clients import Crowd, Step, ignore
-from tests.bench.figures import TIMES, Better, Figure, Result, Scale, spread
+from tests.bench.figures import TIMES, Better, Figure, Result, Scale, compared, spread
 from tests.bench.processes import Process, chatserver, peer
 from tests.support.peers import upgrade
 
@@ -57,16 +57,14 @@ def run(scale: Scale) -> Iterator[Result]:
         rounds = [_round(server, other, turns, count) for _ in range(scale.of(ROUNDS, 1))]
     everything = turns * count
     ours, theirs = ([pair[side] for pair in rounds] for side in (0, 1))
-    ratios = [sum(two.seconds) / sum(one.seconds) for one, two in rounds]
-    details = (
-        f"{spread([everything / sum(side.seconds) for side in ours])}/s against"
-        f" {spread([everything / sum(side.seconds) for side in theirs])}/s; server CPU"
-        f" {spread([side.cpu / everything * 1e6 for side in ours])} against"
+    rates = [[everything / sum(side.seconds) for side in sides] for sides in (ours, theirs)]
+    more = (
+        f"; server CPU {spread([side.cpu / everything * 1e6 for side in ours])} against"
         f" {spread([side.cpu / everything * 1e6 for side in theirs])} µs; the first {count}:"
         f" {count / median([side.seconds[0] for side in ours]):,.0f}/s against"
         f" {count / median([side.seconds[0] for side in theirs]):,.0f}/s"
     )
-    yield Result(figure=RATE, samples=ratios, details=details)
+    yield compared(RATE, *rates, unit="/s", more=more)
 
 
 def _round(server: Process, other: Process, turns: int, count: int) -> tuple[Side, Side]:

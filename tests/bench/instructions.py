@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tests.bench import wire
-from tests.bench.clients import Client, Crowd, Step, hear
+from tests.bench.clients import HELLO, Client, Crowd, Step, hear, joins
 from tests.bench.figures import TIMES, Better, Figure, Result, Scale
 from tests.bench.processes import Process, chatserver, peer
 from tests.bench.publish import GUEST, bare_cycles
@@ -41,7 +41,6 @@ FIGURES = {
 OPERATIONS, AT_ONCE = 1_000, 16
 #: Seconds for one answer under valgrind.
 PATIENCE = 120.0
-JOIN = Step(wire.join("crowd"), b'"joined"')
 POST = wire.post_message("bench", wire.TEXT)
 _TOTAL = re.compile(r"^(?:summary|totals): (\d+)", re.MULTILINE)
 
@@ -89,7 +88,7 @@ def _works(crowd: Crowd, operations: int) -> Iterator[tuple[str, Callable[[], in
     hello = Step(upgrade(headers=GUEST), b'"hello"')
 
     def connect() -> int:
-        return len(crowd.open(operations, [Step(upgrade(), b'"hello"'), JOIN], hear, window=AT_ONCE))
+        return len(crowd.open(operations, [HELLO, joins("crowd")], hear, window=AT_ONCE))
 
     connect()
     yield "connect, handshake and join", connect

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from chatserver.net.states import State
 from tests.bench import wire
-from tests.bench.clients import Crowd, OnData, Step, hear, must_live
+from tests.bench.clients import HELLO, Crowd, OnData, Step, hear, joins, must_live
 from tests.bench.figures import Better, Figure, Result, Scale
 from tests.bench.gauges import metrics, require_held
 from tests.bench.processes import Process, chatserver
-from tests.support.peers import request, upgrade
+from tests.support.peers import request
 
 #: Seconds for the server to come to rest, with a full collection and an announcement of presence.
 SETTLE = 4.0
@@ -46,7 +46,7 @@ KINDS = (
 
 #: What a peer sends to be in a state and stay there.
 STEPS: dict[State, Sequence[Step]] = {
-    State.OPEN: [Step(upgrade(), b'"hello"'), Step(wire.join("bench"), b'"joined"')],
+    State.OPEN: [HELLO, joins("bench")],
     State.HELD: [Step(request("GET", "/rooms/bench/messages?after=0&wait=60"), b"")],
     State.STREAM: [Step(request("GET", "/rooms/bench/events"), b"retry")],
     State.HEAD: [Step(request("GET", "/")[:-2] + b"X-a: b\r\n", b"")],

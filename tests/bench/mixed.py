@@ -8,14 +8,13 @@ generator that is late, which sends in bursts. Every message must have come back
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
 
 from tests.bench import wire
-from tests.bench.clients import Client, Crowd, Step, hear
-from tests.bench.figures import TIMES, Better, Figure, Result, Scale, spread
+from tests.bench.clients import HELLO, Client, Crowd, hear, joins
+from tests.bench.figures import TIMES, Better, Figure, Result, Scale, compared, spread
 from tests.bench.processes import Process, chatserver, peer
-from tests.support.peers import upgrade
 
 MESSAGE = Figure(
     name="message of a mixed load: CPU, of websockets' with a durable log", unit=TIMES, bound=1.4, aim=1,
@@ -39,8 +38,7 @@ class Side:
         self._speakers: list[tuple[Client, bytes]] = []
         for number in range(count):
             room = f"room-{number}"
-            steps = Step(upgrade(), b'"hello"'), Step(wire.join(room), b'"joined"')
-            [client] = crowd.open(1, steps, self._hear)
+            [client] = crowd.open(1, [HELLO, joins(room)], self._hear)
             self._speakers.append((client, wire.publish(room, wire.TEXT)))
 
     def _hear(self, client: Client, data: bytes) -> None:
@@ -74,12 +72,8 @@ def run(scale: Scale) -> Iterator[Result]:
             for side in sides:
                 side.turn(scale.of(SECONDS, 0.2))
     ours, durable, nothing = (side.samples for side in sides)
-    details = (
-        f"{spread(ours)} µs against {spread(durable)} µs, and {spread(nothing)} where nothing is stored, of which ours"
-        f" is {spread(_ratios(ours, nothing))}{TIMES}; {PACE:,.0f} messages/s"
+    more = (
+        f", and {spread(nothing)} where nothing is stored, of which ours is"
+        f" {spread(compared(MESSAGE, ours, nothing, unit='').samples)}{TIMES}; {PACE:,.0f} messages/s"
     )
-    yield Result(figure=MESSAGE, samples=_ratios(ours, durable), details=details)
-
-
-def _ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
-    return [one / two for one, two in zip(ours, theirs, strict=True)]
+    yield compared(MESSAGE, ours, durable, unit=" µs", more=more)

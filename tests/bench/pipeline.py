@@ -31,7 +31,7 @@ from chatserver.log.interface import Draft
 from chatserver.log.sqlite import SqliteLog
 from chatserver.settings.fields import Settings
 from chatserver.shared import open_shards
-from tests.bench.figures import TIMES, Better, Figure, Result, Scale, spread
+from tests.bench.figures import TIMES, Better, Figure, Result, Scale, compared
 from tests.support.partition import Link
 from tests.support.valkeys import Valkey, valkeys
 
@@ -161,12 +161,7 @@ async def _measure(searching: Searching, figure: Figure, scale: Scale) -> Result
     for _ in range(scale.of(7, 1)):
         together.append(await _time(searching, searching.side_by_side, searches))
         apart.append(await _time(searching, searching.one_after_another, searches))
-    ratios = [slow / quick for slow, quick in zip(apart, together, strict=True)]
-    details = (
-        f"{spread([each * 1e3 for each in apart])} ms against {spread([each * 1e3 for each in together])} ms a search;"
-        f" {searches} searches a turn, one at a time"
-    )
-    return Result(figure=figure, samples=ratios, details=details)
+    return compared(figure, apart, together, unit=" ms", more=f" a search; {searches} searches a turn, one at a time")
 
 
 async def fill(log: SqliteLog, drafts: Iterable[Draft]) -> None:
@@ -195,10 +190,10 @@ def _drafts(count: int) -> Iterator[Draft]:
 
 
 async def _time(searching: Searching, search: Callable[[Asked], Awaitable[int]], times: int) -> float:
-    """Seconds of one search, on average."""
+    """Milliseconds of one search, on average."""
     start = perf_counter()
     for _ in range(times):
         asked = searching.asked()
         if await search(asked) != asked.limit:
             raise RuntimeError("a search found too little")
-    return (perf_counter() - start) / times
+    return (perf_counter() - start) / times * 1e3

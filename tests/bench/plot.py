@@ -5,8 +5,8 @@ marks as well as by their colours. May not: know what was measured.
 """
 
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from loadgen.page.elements import Element, node
 from loadgen.page.scales import Scale, linear, logarithmic
@@ -17,7 +17,8 @@ LEFT, RIGHT, ABOVE, BELOW = 62, 22, 34, 40
 KEY_LINE, MARK = 20, 3.5
 #: Pixels of a letter, at most.
 LETTER = 7.2
-COLOURS = 6
+#: Panels side by side, and lines that can be told apart.
+COLUMNS, COLOURS = 2, 6
 
 STYLE = """
 svg { --back: #fff; --ink: #1b1f24; --soft: #57606a; --line: #d8dde3 }
@@ -29,7 +30,7 @@ svg { --s1: #c2410c; --s2: #1d5fd1; --s3: #0f766e; --s4: #7c3aed; --s5: #be185d;
 text { font: 12px system-ui, "Segoe UI", Roboto, "Noto Sans", sans-serif; fill: var(--ink) }
 .title { font-size: 14px; font-weight: 650 } .caption { font-weight: 600 } .tick { fill: var(--soft) }
 .back { fill: var(--back) } .grid { stroke: var(--line); fill: none }
-.line { fill: none; stroke-width: 2; stroke-linejoin: round } .dashed { stroke-dasharray: 6 4 }
+.line { fill: none; stroke-width: 2; stroke-linejoin: round }
 .s1 { stroke: var(--s1) } .s2 { stroke: var(--s2) } .s3 { stroke: var(--s3) }
 .s4 { stroke: var(--s4) } .s5 { stroke: var(--s5) } .s6 { stroke: var(--s6) }
 .mark { fill: var(--back); stroke-width: 1.75 }
@@ -41,12 +42,25 @@ SHAPES = (
 )  # fmt: skip
 
 
+Cell = TypeVar("Cell")
+Point: TypeAlias = tuple[float, float]
+
+
 class Line(NamedTuple):
     """Points from left to right. Lines with one name look the same in all panels."""
 
     name: str
-    points: Sequence[tuple[float, float]]
-    dashed: bool = False
+    points: Sequence[Point]
+
+
+def lines_of(cells: Iterable[Cell], name: Callable[[Cell], str], point: Callable[[Cell], Point | None]) -> list[Line]:
+    """A line for each name, in order of first occurrence; cells without a point are left out."""
+    points: dict[str, list[Point]] = {}
+    for cell in cells:
+        line = points.setdefault(name(cell), [])
+        if (found := point(cell)) is not None:
+            line.append(found)
+    return [Line(*each) for each in points.items()]
 
 
 class Panel(NamedTuple):
@@ -59,18 +73,18 @@ class Panel(NamedTuple):
     steps: bool = False  # across by powers of ten; else from nothing
 
 
-def svg(title: str, panels: Sequence[Panel], *, columns: int = 2) -> str:
+def svg(title: str, panels: Sequence[Panel]) -> str:
     """A file with a title, a key of all lines, and the panels row by row."""
     names = list(dict.fromkeys(line.name for panel in panels for line in panel.lines))
     if len(names) > COLOURS:
         raise ValueError(f"{len(names)} lines, and {COLOURS} colours")
     width, height = LEFT + WIDTH + RIGHT, ABOVE + HEIGHT + BELOW
-    key = list(_key(names, columns * width))
+    key = list(_key(names, COLUMNS * width))
     top = 34 + KEY_LINE * (1 + max(row for row, *_ in key))
-    tall = top + height * -(-len(panels) // columns)
+    tall = top + height * -(-len(panels) // COLUMNS)
     root = node(
         "svg", node("title", title), node("style", STYLE), xmlns="http://www.w3.org/2000/svg", role="img",
-        viewbox=f"0 0 {columns * width} {tall}", width=columns * width, height=tall,
+        viewbox=f"0 0 {COLUMNS * width} {tall}", width=COLUMNS * width, height=tall,
     )  # fmt: skip
     root.append(node("rect", class_="back", width="100%", height="100%"))
     root.append(node("text", title, class_="title", x=14, y=24))
@@ -80,7 +94,7 @@ def svg(title: str, panels: Sequence[Panel], *, columns: int = 2) -> str:
         root.append(_mark(look, x + 13, y - 4))
         root.append(node("text", name, x=x + 33, y=y))
     for number, panel in enumerate(panels):
-        place = f"translate({number % columns * width + LEFT} {top + number // columns * height + ABOVE})"
+        place = f"translate({number % COLUMNS * width + LEFT} {top + number // COLUMNS * height + ABOVE})"
         root.append(node("g", *_panel(panel, names), transform=place))
     return ET.tostring(root, encoding="unicode") + "\n"
 
@@ -114,7 +128,7 @@ def _panel(panel: Panel, names: Sequence[str]) -> Iterator[Element]:
         places = [(WIDTH * across.at(x), HEIGHT * (1 - up.at(y))) for x, y in line.points]
         drawn = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
         if places:
-            yield node("path", class_=f"line s{look + 1}{' dashed' if line.dashed else ''}", d=f"M{drawn}")
+            yield node("path", class_=f"line s{look + 1}", d=f"M{drawn}")
         for x, y in places:
             yield _mark(look, x, y)
 

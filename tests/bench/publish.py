@@ -13,7 +13,7 @@ from statistics import median
 
 from tests.bench import wire
 from tests.bench.clients import Crowd, Step
-from tests.bench.figures import TIMES, Better, Figure, Result, Scale, spread
+from tests.bench.figures import TIMES, Better, Figure, Result, Scale, compared
 from tests.bench.processes import Process, chatserver, peer
 from tests.bench.publishers import Changer, Poster, Publisher, measure
 from tests.support.peers import upgrade
@@ -68,12 +68,8 @@ def run(scale: Scale) -> Iterator[Result]:
         (OVER_HTTP, http, bare), (OVER_WEBSOCKET, websocket, bare), (EDIT, edits, published),
         (REACTION, reactions, published),
     ):  # fmt: skip
-        ratios = [used / floor for (used, _), floor in zip(side, floors, strict=True)]
-        details = (
-            f"{spread([used for used, _ in side])} µs against {spread(floors)} µs;"
-            f" {median([rate for _, rate in side]):,.0f} publishes/s"
-        )
-        yield Result(figure=figure, samples=ratios, details=details)
+        used, rates = zip(*side, strict=True)
+        yield compared(figure, used, floors, unit=" µs", more=f"; {median(rates):,.0f} publishes/s")
 
 
 def _bare(other: Process, cycles: int, request: bytes) -> float:

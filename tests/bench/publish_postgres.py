@@ -8,12 +8,11 @@ What would fool it: a PostgreSQL that does not sync; a database on another machi
 from collections.abc import Iterator
 from statistics import median
 
-from tests.bench.clients import Crowd, Step
-from tests.bench.figures import TIMES, Better, Figure, Result, Scale, spread
+from tests.bench.clients import HELLO, Crowd
+from tests.bench.figures import TIMES, Better, Figure, Result, Scale, compared
 from tests.bench.processes import Process, chatserver
 from tests.bench.publishers import Publisher, measure
 from tests.bench.wire import TEXT, publish
-from tests.support.peers import upgrade
 from tests.support.postgres import private_server
 
 RATE = Figure(
@@ -38,18 +37,13 @@ def run(scale: Scale) -> Iterator[Result]:
             samples = [[next(side) for side in sides] for _ in range(scale.of(ROUNDS, 1))]
     rates = [postgres[1] for postgres, _ in samples]
     yield Result(figure=RATE, samples=rates, details=f"SQLite {median([each[1] for _, each in samples]):,.0f}")
-    used = [[side[0] for side in sample] for sample in samples]
-    yield Result(
-        figure=CPU,
-        samples=[postgres / sqlite for postgres, sqlite in used],
-        details=f"{spread([each[0] for each in used])} µs against {spread([each[1] for each in used])}",
-    )
+    yield compared(CPU, *([sample[side][0] for sample in samples] for side in (0, 1)), unit=" µs")
 
 
 def _side(server: Process, seconds: float) -> Iterator[tuple[float, float]]:
     with Crowd(server.address) as crowd:
         publisher = Publisher(publish("bench", TEXT))
-        clients = crowd.open(PUBLISHERS, [Step(upgrade(), b'"hello"')], publisher)
+        clients = crowd.open(PUBLISHERS, [HELLO], publisher)
         yield measure(server, crowd, publisher, clients, 0.3)
         while True:
             yield measure(server, crowd, publisher, clients, seconds)

@@ -1,7 +1,7 @@
 """The results as a table in Markdown for pages of docs/, and as JSON for programs; plots as files."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tests.bench.figures import Figure, Plot, Result, number, spread
@@ -10,10 +10,13 @@ _COLUMNS = ("figure", "measured", "bound", "aim", "", "how it came about")
 
 
 def show(results: Sequence[Result]) -> None:
-    """Print a table in Markdown."""
-    print(f"| {' | '.join(_COLUMNS)} |\n|{'---|' * len(_COLUMNS)}")
-    for result in results:
-        print(f"| {' | '.join(_cells(result))} |")
+    print(markdown(_COLUMNS, map(_cells, results)))
+
+
+def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = (columns, ["---"] * len(columns), *rows)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def line(result: Result) -> str:

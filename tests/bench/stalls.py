@@ -15,7 +15,7 @@ from statistics import median
 from chatserver.net.states import State
 from loadgen import procfs
 from tests.bench import wire
-from tests.bench.clients import Client, Crowd, Step, hear, ignore, must_live
+from tests.bench.clients import HELLO, Client, Crowd, Step, hear, ignore, must_live
 from tests.bench.figures import Better, Figure, Result, Scale
 from tests.bench.gauges import metrics
 from tests.bench.memory import STEPS
@@ -99,7 +99,6 @@ def _annoy(crowd: Crowd, server: Process, seconds: float) -> None:
 
 
 def _ways(crowd: Crowd, server: Process) -> list[Callable[[], object]]:
-    opened = Step(upgrade(), b'"hello"')
     get = request("GET", "/healthz")
 
     def misbehave(*script: Step) -> Callable[[], Client]:
@@ -111,9 +110,9 @@ def _ways(crowd: Crowd, server: Process) -> list[Callable[[], object]]:
     return [
         misbehave(Step(get[:-2] + b"no colon in this line\r\n\r\n", b"")),
         misbehave(Step(b"\x16\x03\x01\x02\x00\x01\x00", b"")),
-        misbehave(opened, Step(b"\x81\x02hi", b"")),
-        misbehave(opened, Step(b"\x8f\x80\0\0\0\0", b"")),
-        misbehave(opened, Step(b"\x81\x82\0\0\0\0\xff\xfe", b"")),
+        misbehave(HELLO, Step(b"\x81\x02hi", b"")),
+        misbehave(HELLO, Step(b"\x8f\x80\0\0\0\0", b"")),
+        misbehave(HELLO, Step(b"\x81\x82\0\0\0\0\xff\xfe", b"")),
         misbehave(Step(get.replace(b"1.1", b"9.9", 1), b"")),
         misbehave(Step(wire.post_message("bench", "x")[:-1] + b"!", b'"error"'), Step(b"\0", b"")),
         reset(),

@@ -106,7 +106,7 @@ def test_plots_are_written_into_the_folder(
 
 
 def test_a_plot_has_all_points_in_their_places() -> None:
-    lines = [Line("one", [(1, 0), (10, 50), (100, 100)]), Line("two", []), Line("a & b", [(100, 25)], dashed=True)]
+    lines = [Line("one", [(1, 0), (10, 50), (100, 100)]), Line("two", []), Line("a & b", [(100, 25)])]
     drawn = svg("a plot", [Panel("up", "across", lines, steps=True)])
     assert 'd="M0.0 150.0L180.0 75.0L360.0 0.0"' in drawn
     assert "a &amp; b" in drawn

@@ -19,7 +19,7 @@ from pathlib import Path
 from chatserver.net.states import State
 from tests.bench import wire
 from tests.bench.clients import connect
-from tests.bench.figures import TIMES, Better, Figure, Result, Scale, spread
+from tests.bench.figures import TIMES, Better, Figure, Result, Scale, compared, spread
 from tests.bench.gauges import Address, held, require_held
 from tests.bench.processes import Process, chatserver, peer
 from tests.support.certificates import NAMES, certificate, client_hello, trusting
@@ -115,10 +115,8 @@ def _joins(server: Process, bare: Process, plain: Process, scale: Scale) -> Iter
                 samples.setdefault(("again", side.pid), []).append(again)
             without.append(_open(stack, plain, count))
     for figure, kind in ((FIRST, "first"), (AGAIN, "again")):
-        ours, theirs = samples[kind, server.pid], samples[kind, bare.pid]
-        ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
-        details = f"{spread(ours)} µs against {spread(theirs)} µs; {spread(without)} µs without TLS; ECDSA P-256"
-        yield Result(figure=figure, samples=ratios, details=details)
+        more = f"; {spread(without)} µs without TLS; ECDSA P-256"
+        yield compared(figure, samples[kind, server.pid], samples[kind, bare.pid], unit=" µs", more=more)
 
 
 def _open(

@@ -28,12 +28,11 @@ from chatserver.net.states import State
 from loadgen import procfs
 from loadgen.sockets import SockDiag
 from tests.bench import memory, quota, wire
-from tests.bench.clients import Client, Crowd, OnData, Step, ignore, must_live
-from tests.bench.figures import TIMES, Better, Figure, Result, Scale, spread
+from tests.bench.clients import HELLO, Client, Crowd, OnData, Step, ignore, joins, must_live
+from tests.bench.figures import TIMES, Better, Figure, Result, Scale, compared, spread
 from tests.bench.handshakes import rest
 from tests.bench.processes import Process, chatserver
 from tests.bench.publishers import Publisher, measure
-from tests.support.peers import upgrade
 
 
 def _gain(name: str) -> Figure:
@@ -67,7 +66,6 @@ NO_DISK = Path("/dev/shm")
 SHARE = 0.5
 #: Seconds between two messages, at least and at most, so that they do not follow the rhythm of commits.
 PAUSES = 0.002, 0.006
-HELLO = Step(upgrade(), b'"hello"')
 #: Connections opened at most until each worker has one.
 TRIES = 64
 
@@ -124,19 +122,12 @@ def _results(gain: Figure, cost: Figure, turns: Sequence[Pair], *, limited: bool
         how = f"each worker had {SHARE:g} of a core by a quota, so that the client has a core beside two of them"
     else:
         how = f"no quotas can be set here, and workers and client share {os.cpu_count()} cores: the rate is not judged"
-    rates = " against ".join(f"{spread([pair[side].rate for pair in turns])}/s" for side in (1, 0))
-    used = " against ".join(f"{spread([pair[side].cpu for pair in turns])} µs" for side in (1, 0))
+    more = f"; the servers used {shares[0]} and {shares[1]} of a core, the client {ours:.0%}; {how}"
+    rates = compared(gain, *([pair[side].rate for pair in turns] for side in (1, 0)), unit="/s", more=more)
     if limited:
-        yield Result(
-            figure=gain,
-            samples=[two.rate / one.rate for one, two in turns],
-            details=f"{rates}; the servers used {shares[0]} and {shares[1]} of a core, the client {ours:.0%}; {how}",
-        )
-    yield Result(
-        figure=cost,
-        samples=[two.cpu / one.cpu for one, two in turns],
-        details=used if limited else f"{used}; {rates}; {how}",
-    )
+        yield rates
+    others = "" if limited else f"; {rates.details}"
+    yield compared(cost, *([pair[side].cpu for pair in turns] for side in (1, 0)), unit=" µs", more=others)
 
 
 def _limited(place: quota.Place | None, pids: list[int]) -> AbstractContextManager[None]:
@@ -173,7 +164,7 @@ class Side:
 
     def connect(self, count: int) -> Turn:
         """Open WebSockets that join a room, then close them."""
-        script = [HELLO, Step(wire.join(next(self._rooms)), b'"joined"')]
+        script = [HELLO, joins(next(self._rooms))]
         cpu, shares, began = self._server.cpu(), Shares(self._server), time.perf_counter()
         opened = self._crowd.open(count, script, ignore)
         turn = Turn((self._server.cpu() - cpu) / count * 1e6, count / (time.perf_counter() - began), *shares.taken())
@@ -254,7 +245,7 @@ def _latencies(server: Process, messages: int) -> tuple[list[float], list[float]
     heard = Heard()
     with Crowd(server.address) as crowd, closing(SockDiag()) as kernel:
         workers = _workers(server)
-        members = _one_each(crowd, kernel, workers, [HELLO, Step(wire.join("delivery"), b'"joined"')], heard)
+        members = _one_each(crowd, kernel, workers, [HELLO, joins("delivery")], heard)
         publishers = _one_each(crowd, kernel, workers, [HELLO], ignore)
         for number in range(messages):
             worker = workers[number % len(workers)]

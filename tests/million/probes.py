@@ -13,10 +13,9 @@ from typing import NamedTuple, Self
 
 from loadgen.latency import Latency
 from tests.bench import wire
-from tests.bench.clients import Client, Crowd, Step, hear
+from tests.bench.clients import HELLO, Client, Crowd, hear, joins
 from tests.bench.gauges import Address
 from tests.million.holders import Holders
-from tests.support.peers import upgrade
 
 #: Members of the busy room, and messages in it a second.
 BUSY_MEMBERS, BUSY_RATE = 100, 20.0
@@ -25,7 +24,6 @@ NEWCOMER_RATE = 20.0
 #: Seconds between two looks at the holders, and for which a message may be on its way to all.
 LOOK, PATIENCE = 0.05, 30.0
 
-_HELLO = Step(upgrade(), b'"hello"')
 _BUSY = re.compile(rb'"text":"busy (\d+) ')
 
 
@@ -71,9 +69,9 @@ class Probes:
     def __init__(self, address: Address, *, members: int = BUSY_MEMBERS) -> None:
         self._crowd = Crowd(address)
         self._room = BusyRoom()
-        [self._publisher] = self._crowd.open(1, [_HELLO], hear)
+        [self._publisher] = self._crowd.open(1, [HELLO], hear)
         self._members = members
-        self._crowd.open(members, [_HELLO, Step(wire.join("busy"), b'"joined"')], self._room)
+        self._crowd.open(members, [HELLO, joins("busy")], self._room)
 
     def __enter__(self) -> Self:
         return self
@@ -123,7 +121,7 @@ class Probes:
                 self._publisher.socket.send(room.next())
                 talk += 1 / BUSY_RATE
             if newcomer <= now < start + seconds:
-                coming[self._crowd.begin([_HELLO, Step(wire.join("newcomers"), b'"joined"')], hear)] = now
+                coming[self._crowd.begin([HELLO, joins("newcomers")], hear)] = now
                 newcomer += 1 / NEWCOMER_RATE
             self._crowd.turn(min(max(0.0, min(talk, newcomer) - now), LOOK) if now < start + seconds else LOOK)
             arrived = [client for client in coming if not client.steps]

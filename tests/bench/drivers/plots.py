@@ -1,11 +1,11 @@
 """The cells of all drivers as plots: operations a second and CPU of each, by waiting requests."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from operator import attrgetter
 
-from tests.bench.drivers.load import Cell
 from tests.bench.drivers.table import Row
 from tests.bench.figures import Plot
-from tests.bench.plot import Line, Panel, svg
+from tests.bench.plot import Panel, lines_of, svg
 
 
 def plots(rows: Sequence[Row]) -> Iterator[Plot]:
@@ -22,12 +22,9 @@ def plots(rows: Sequence[Row]) -> Iterator[Plot]:
 
 
 def _panels(operation: str, rows: Sequence[Row]) -> Iterator[Panel]:
-    def lines(figure: Callable[[Cell], float]) -> list[Line]:
-        return [
-            Line(driver, [(row.cell.waiting, figure(row.cell)) for row in rows if row.driver == driver])
-            for driver in dict.fromkeys(row.driver for row in rows)
-        ]
-
-    across = "waiting requests"
-    yield Panel(f"{operation}: operations a second", across, lines(lambda cell: cell.rate), steps=True)
-    yield Panel(f"{operation}: µs of CPU for each", across, lines(lambda cell: cell.cpu_us), steps=True)
+    for caption, point in (
+        ("operations a second", attrgetter("cell.waiting", "cell.rate")),
+        ("µs of CPU for each", attrgetter("cell.waiting", "cell.cpu_us")),
+    ):
+        lines = lines_of(rows, attrgetter("driver"), point)
+        yield Panel(f"{operation}: {caption}", "waiting requests", lines, steps=True)

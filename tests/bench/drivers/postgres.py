@@ -8,8 +8,10 @@ request of its own after each use.
 import asyncio
 import re
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, partial
+from importlib import import_module
 from queue import SimpleQueue
 from typing import Any
 
@@ -61,6 +63,20 @@ class _Statements(Driver):
 
     async def insert(self, room: int) -> None:
         check(len(await self.rows(WRITE, room, 1_795_000_000_000, "u_ann", "Ann", TEXT)), 0)
+
+
+@contextmanager
+def start() -> Iterator[str]:
+    """With the settings of an installation, except for where it listens."""
+    from tests.support.postgres import find_programs, private_server  # not in a driver's process
+
+    import_module("asyncpg")
+    if find_programs() is None:
+        raise ImportError("PostgreSQL is not installed; on Debian: apt install postgresql")
+    with private_server() as server:
+        server.start(fsync="on", full_page_writes="on", autovacuum="on", shared_buffers="128MB")
+        fill(server.url())
+        yield server.url()
 
 
 def fill(url: str) -> None:

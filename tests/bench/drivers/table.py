@@ -4,10 +4,11 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from tests.bench import report
 from tests.bench.drivers.load import Cell
 from tests.bench.figures import number
 
-_HEAD = "waiting | delay | driver | operations/s | p50 ms | p99 ms | CPU µs each"
+_COLUMNS = ("waiting", "delay", "driver", "operations/s", "p50 ms", "p99 ms", "CPU µs each")
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -25,12 +26,10 @@ def _tables(rows: Sequence[Row]) -> Iterator[str]:
     for engine, operation in dict.fromkeys((row.engine, row.cell.operation) for row in rows):
         mine = [row for row in rows if (row.engine, row.cell.operation) == (engine, operation)]
         mine.sort(key=lambda row: (row.delay_ms, row.cell.waiting))  # of each place the drivers stay in their order
-        lines = [f"**{engine}: {operation}**", "", f"| {_HEAD} |", f"|{'---:|---:|---|' + '---:|' * 4}"]
-        lines += [f"| {' | '.join(_columns(row))} |" for row in mine]
-        yield "\n".join(lines)
+        yield f"**{engine}: {operation}**\n\n{report.markdown(_COLUMNS, map(_cells, mine))}"
 
 
-def _columns(row: Row) -> tuple[str, ...]:
+def _cells(row: Row) -> tuple[str, ...]:
     cell = row.cell
     delay = f"{row.delay_ms:g} ms" if row.delay_ms else "none"
     figures = (cell.rate, cell.p50_ms, cell.p99_ms, cell.cpu_us)

