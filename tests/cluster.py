@@ -23,6 +23,7 @@ from chatserver.client.stream import parse_target
 from chatserver.doctor.command import examine
 from chatserver.doctor.facts import Report
 from chatserver.doctor.report import print_report
+from chatserver.exits import innermost
 from tests.support.peers import ask
 from tests.support.postgres import private_server
 from tests.support.serving import ServerProcess, eventually, sample, server_process
@@ -51,7 +52,7 @@ def main(words: Sequence[str]) -> int:
         run(arguments.nodes, arguments.port, ["--workers", str(arguments.workers), *flags])
     # tests/support has the message for a missing program.
     except* (NodeEndedError, AssertionError, pytest.skip.Exception, pytest.fail.Exception) as group:
-        sys.stderr.write(f"cluster: {first(group)}\n")
+        sys.stderr.write(f"cluster: {innermost(group)}\n")
         code = 1
     except* KeyboardInterrupt:
         pass
@@ -134,13 +135,6 @@ async def nodes(folder: Path, ports: Sequence[int], flags: Sequence[str]) -> Asy
 async def has_shards(node: ServerProcess) -> bool:
     """Whether all workers of the node have found all shards, which a server does not wait for."""
     return sample((await ask(node.address, "GET", "/metrics")).body, "chatserver_shard_up") == SHARDS
-
-
-def first(error: BaseException) -> BaseException:
-    """The first error of a group."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def say(words: str) -> None:

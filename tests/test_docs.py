@@ -247,19 +247,6 @@ async def test_curl_commands_of_the_pages_are_answered(tmp_path: Path) -> None:
             nursery.cancel_scope.cancel()
 
 
-def test_a_wrong_example_is_found() -> None:
-    """The comparison in this module must find wrong output."""
-    user = {"id": "g_2d4a90c4b1f0e37", "name": "Brisk Otter 34"}
-    told = {"offset": 1, "user": user, "time": "2026-11-20T12:00:00.123Z"}
-    other = {"id": "g_000000000000000", "name": "Calm Bat 11"}
-    assert not list(differences(told, {**told, "user": other, "time": "2030-01-01T00:00:00.000Z"}))
-    for wrong in ({"offset": 2}, {"time": "today"}, {"user": {"id": "u_1", "name": "Brisk Otter 34"}}, {"more": 1}):
-        assert list(differences(told, {**told, **wrong}))
-    assert list(differences([1], [1, 2]))
-    with pytest.raises(AssertionError):
-        check_output("event: gap", "event: message")
-
-
 # -- links and names --------------------------------------------------------------------------------------------------
 
 
@@ -351,12 +338,6 @@ def flags() -> set[str]:
     parsers = [program.read_text(encoding="utf-8") for program in programs]
     added = {flag for parser in parsers for flag in re.findall(r'add_argument\(\s*"(--[a-z-]+)"', parser)}
     return added | {*flags_of(chatserver_cli.app), *flags_of(loadgen_cli.app)}
-
-
-def test_only_flags_count_as_flags() -> None:
-    """A word before a colon in a source file is no flag."""
-    assert {"--per-ip", "--for", "--fail-if", "--ws-path", "--room-size", "--engine", "--plots", "--peers"} <= flags()
-    assert not {"--lambda", "--returns", "--pace", "--no-no-bar"} & flags()
 
 
 def test_flags_and_metrics_that_the_pages_name_exist() -> None:

@@ -22,7 +22,7 @@ from chatserver.settings.fields import SPECS, Settings
 from chatserver.settings.sources import load_settings
 from chatserver.workers.child import END_PATIENCE
 from tests.support.certificates import certificate
-from tests.support.peers import Address, ask, publish
+from tests.support.peers import ask, publish
 from tests.support.serving import serving
 from tests.test_docs import DOCS, ROOT, fences
 
@@ -276,29 +276,24 @@ def test_podman_keeps_the_health_check() -> None:
     assert all("--format docker" in each for each in commands)
 
 
-async def check(command: str, address: Address) -> None:
-    """Run the Python of a health check with port 8000 replaced by the port of the test's server."""
-    assert ":8000/healthz" in command
-    program = compile(command.replace("127.0.0.1:8000", f"127.0.0.1:{address.port}"), "HEALTHCHECK", "exec")
-    await trio.to_thread.run_sync(exec, program)
+@pytest.mark.parametrize("tls", [False, True], ids=["the image's", "the page's, with TLS"])
+async def test_a_health_check(tls: bool, tmp_path: Path) -> None:
+    """The command is quiet while the server answers, and an error otherwise.
 
-
-async def test_the_health_check_of_the_image() -> None:
-    """The command of HEALTHCHECK is quiet while the server answers, and an error otherwise."""
-    [line] = image("HEALTHCHECK")
-    _, _, code = json.loads(line[line.index("[") :])
-    async with serving(host=("0.0.0.0",)) as server:
-        await check(code, server.address)
-    with pytest.raises(URLError):
-        await check(code, server.address)
-
-
-async def test_the_health_check_with_tls(tmp_path: Path) -> None:
-    """The page's command: the certificate is for the public name, and the check connects by address."""
-    _, _, option = shlex.split(fence("sh health"))[1:]
-    _, _, code = shlex.split(option)
-    cert, key = certificate(tmp_path, names=("chat.example.org",))
+    With TLS the certificate is for the public name, and the check connects by address.
+    """
+    if tls:
+        [*_, option] = shlex.split(fence("sh health"))
+        code = shlex.split(option)[-1]
+        cert, key = certificate(tmp_path, names=("chat.example.org",))
+    else:
+        [line] = image("HEALTHCHECK")
+        code = json.loads(line[line.index("[") :])[-1]
+        cert = key = ""
     async with serving(host=("0.0.0.0",), tls_cert=cert, tls_key=key) as server:
-        await check(code, server.address)
+        here = code.replace("127.0.0.1:8000/healthz", f"127.0.0.1:{server.address.port}/healthz")
+        assert here != code
+        program = compile(here, "HEALTHCHECK", "exec")
+        await trio.to_thread.run_sync(exec, program)
     with pytest.raises(URLError):
-        await check(code, server.address)
+        await trio.to_thread.run_sync(exec, program)

@@ -9,15 +9,12 @@ several steps, and scrapes have a limited share of the loop; beyond it they get 
 
 import resource
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import Any
 
 from prometheus_client.core import CounterMetricFamily as Counter
 from prometheus_client.core import GaugeMetricFamily as Gauge
 from prometheus_client.core import HistogramMetricFamily, Metric
-from prometheus_client.exposition import generate_latest
 
 from chatserver.api.cluster_parts import SharedParts
 from chatserver.api.search import SearchCounts
@@ -34,7 +31,7 @@ from chatserver.net.states import State
 from chatserver.net.tls_handshake import Handshakes
 from chatserver.observe.loop import BUCKETS, Durations, LoopMeter
 from chatserver.observe.memory import Collector as GarbageCollector
-from chatserver.observe.numbers import Family, families_of
+from chatserver.observe.numbers import Family, exposition, families_of, labelled
 from chatserver.observe.rationed import Rationed
 from chatserver.reasons import Reason
 
@@ -70,7 +67,7 @@ class ServerMetrics:
 
     def __init__(self, parts: MeasuredParts) -> None:
         self._parts = parts
-        self.text: Callable[[], Iterator[bytes]] = Rationed(lambda: map(_exposition, self.collect())).pieces
+        self.text: Callable[[], Iterator[bytes]] = Rationed(lambda: map(exposition, self.collect())).pieces
         self.families: Callable[[], Iterator[list[Family]]] = Rationed(lambda: map(families_of, self.collect())).pieces
 
     def collect(self) -> Iterator[list[Metric]]:
@@ -107,10 +104,10 @@ class ServerMetrics:
         refused = ((kind.value, count) for kind, count in parts.moderation.refused.items())
         searches = parts.searches.outcomes.items()
         waiting = parts.connections.scheduler.statistics().items()
-        yield _labelled(Counter, "chatserver_closes", "Connections ended or refused, by reason", "reason", closes)
-        yield _labelled(Counter, "chatserver_sanctioned", "Refusals of muted and banned users", "kind", refused)
-        yield _labelled(Counter, "chatserver_searches", "Searches, by what became of them", "outcome", searches)
-        yield _labelled(Gauge, "chatserver_scheduler_items", "Items waiting for their turn", "priority", waiting)
+        yield labelled(Counter, "chatserver_closes", "Connections ended or refused, by reason", "reason", closes)
+        yield labelled(Counter, "chatserver_sanctioned", "Refusals of muted and banned users", "kind", refused)
+        yield labelled(Counter, "chatserver_searches", "Searches, by what became of them", "outcome", searches)
+        yield labelled(Gauge, "chatserver_scheduler_items", "Items waiting for their turn", "priority", waiting)
 
     # A table: kind, name, meaning, value.
     # fmt: off
@@ -153,34 +150,20 @@ class ServerMetrics:
     # fmt: on
 
 
-def _exposition(metrics: list[Metric]) -> bytes:
-    registry: Any = SimpleNamespace(collect=lambda: metrics)
-    return generate_latest(registry) if metrics else b""
-
-
 def _of_processes(shared: SharedParts) -> Iterator[Metric]:
     """With --shared: the shards, and the numbers of other processes."""
     cluster, search, shards = shared.cluster.statistics(), shared.search, shared.shards.all
     up, failures = ([(each.name, each.up) for each in shards], [(each.name, each.failures) for each in shards])
     alone = [(shard.name, limits.alone) for shard, limits in zip(shards, search.limits, strict=True)]
-    yield _labelled(Gauge, "chatserver_shard_up", "Whether a shard may be asked", "shard", up)
-    yield _labelled(Counter, "chatserver_shard_failures", "Calls that a shard did not answer well", "shard", failures)
-    yield _labelled(Counter, "chatserver_shard_alone", "Limits decided without the shard", "shard", alone)
+    yield labelled(Gauge, "chatserver_shard_up", "Whether a shard may be asked", "shard", up)
+    yield labelled(Counter, "chatserver_shard_failures", "Calls that a shard did not answer well", "shard", failures)
+    yield labelled(Counter, "chatserver_shard_alone", "Limits decided without the shard", "shard", alone)
     yield Gauge("chatserver_processes", "Other processes of this chat that are heard", cluster["processes"])
     yield Gauge("chatserver_members_elsewhere", "People in rooms in other processes", cluster["people"])
     unreadable = cluster["unreadable"]
     yield Counter("chatserver_process_messages_unreadable", "Messages of no process of this version", unreadable)
     yield Counter("chatserver_search_shared", "Search results that another process had found", search.results.found)
     yield Counter("chatserver_sessions", "Visitors who searched first, or after a long time", search.sessions.made)
-
-
-def _labelled(
-    kind: type[Counter | Gauge], name: str, meaning: str, label: str, values: Iterable[tuple[str, float]]
-) -> Metric:  # fmt: skip
-    family = kind(name, meaning, labels=(label,))
-    for each, value in values:
-        family.add_metric((each,), value)
-    return family
 
 
 def _histogram(name: str, help_text: str, durations: Durations) -> Metric:

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import msgspec
-from prometheus_client.core import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 
 #: In the names of maxima, of which the largest is chosen.
@@ -54,6 +54,23 @@ def families_of(metrics: Iterable[Metric]) -> list[Family]:
     ]
 
 
+def labelled(
+    kind: type[CounterMetricFamily | GaugeMetricFamily], name: str, meaning: str, label: str,
+    values: Iterable[tuple[str, float]],
+) -> Metric:  # fmt: skip
+    """A metric with a sample for each value of one label."""
+    metric = kind(name, meaning, labels=(label,))
+    for each, value in values:
+        metric.add_metric((each,), value)
+    return metric
+
+
+def exposition(metrics: Iterable[Metric]) -> bytes:
+    """The metrics as Prometheus text."""
+    registry: Any = SimpleNamespace(collect=lambda: metrics)
+    return generate_latest(registry)
+
+
 class Totals:
     """The combined numbers of workers, including ended ones."""
 
@@ -66,8 +83,7 @@ class Totals:
 
     def text(self, workers: Iterable[list[Family]], own: Iterable[Metric] = ()) -> bytes:
         """The exposition: the workers' combined numbers, then `own` metrics."""
-        registry: Any = SimpleNamespace(collect=lambda: chain(map(_metric_of, _merged([*workers, self._ended])), own))
-        return generate_latest(registry)
+        return exposition(chain(map(_metric_of, _merged([*workers, self._ended])), own))
 
 
 def _metric_of(family: Family) -> Metric:

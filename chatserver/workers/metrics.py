@@ -3,15 +3,17 @@
 Owns: collecting the numbers of all workers, and the supervisor's own. May not: start or end a worker.
 """
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 
 import structlog
 import trio
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily as Counter
+from prometheus_client.core import GaugeMetricFamily as Gauge
+from prometheus_client.core import Metric
 
 from chatserver.fair import SingleFlight
-from chatserver.observe.numbers import Totals, value_of
+from chatserver.observe.numbers import Totals, labelled, value_of
 from chatserver.observe.rationed import Rationed
 from chatserver.workers.child import Child
 
@@ -57,17 +59,12 @@ class WorkersMetrics:
 
     def collect(self) -> Iterator[Metric]:
         """The supervisor's own metrics."""
-        ready = GaugeMetricFamily("chatserver_workers_ready", "Workers that accept connections")
-        ready.add_metric((), sum(child.ready.is_set() for child in self._children()))
-        yield ready
-        held = GaugeMetricFamily("chatserver_worker_connections", "Connections held, by worker", labels=("worker",))
-        numbers: Counter[int] = Counter()  # a draining worker and its replacement share a number
+        ready = sum(child.ready.is_set() for child in self._children())
+        yield Gauge("chatserver_workers_ready", "Workers that accept connections", ready)
+        held: defaultdict[int, float] = defaultdict(float)  # a draining worker and its replacement share a number
         for child in self._children():
-            numbers[child.number] += int(value_of(child.numbers, "chatserver_connections"))
-        for number, count in sorted(numbers.items()):
-            held.add_metric((str(number),), count)
-        yield held
-        deaths = CounterMetricFamily("chatserver_worker_deaths", "Workers that ended by themselves", labels=("how",))
-        for how, count in self._deaths.items():
-            deaths.add_metric((how,), count)
-        yield deaths
+            held[child.number] += value_of(child.numbers, "chatserver_connections")
+        by_worker = [(str(number), count) for number, count in sorted(held.items())]
+        yield labelled(Gauge, "chatserver_worker_connections", "Connections held, by worker", "worker", by_worker)
+        deaths = self._deaths.items()
+        yield labelled(Counter, "chatserver_worker_deaths", "Workers that ended by themselves", "how", deaths)
