@@ -167,6 +167,8 @@ class Engine:
 
     def go_dark(self, client: Client) -> None:
         """Have everything that the server sends to a client dropped unanswered."""
+        if client.fd < 0:
+            return
         try:
             sockets.deafen(client.fd)
         except PermissionError:

@@ -53,8 +53,8 @@ class Counts(Enum):
     RECOVERY = "recovery"  # the time after the load, for its after-effects
 
 
-#: Phases in which everything is measured.
-MEASURED: Final = (Counts.BASELINE, Counts.LOAD, Counts.RECOVERY)
+#: Phases in which everything is measured, and what their figures are named after.
+MEASURED: Final = {Counts.BASELINE: "baseline", Counts.LOAD: "attack", Counts.RECOVERY: "recovery"}
 
 
 @dataclass(frozen=True, kw_only=True)

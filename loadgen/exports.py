@@ -35,9 +35,6 @@ _ELEMENTS: Final = {Tone.BAD: "failure", Tone.DOUBT: "error"}
 #: The names of figures, all of which OpenMetrics allows.
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
 
-#: OpenMetrics spells units with letters only.
-_UNITS: Final = {"%": "percent", "B": "bytes", "B/s": "bytes_per_second", "s": "seconds", "ms": "milliseconds"}
-
 
 def parts_of(report: Report) -> list[tuple[str, Report]]:
     parts = report.parts or [report]
@@ -65,7 +62,7 @@ def openmetrics_of(report: Report) -> str:
     for name in dict.fromkeys(name for _, part in parts for name in part.figures if _NAME.fullmatch(name)):
         values = [(part, each.target, value) for part, each in parts if (value := each.figures.get(name)) is not None]
         if values:
-            unit = _UNITS.get(figures.unit_of(name))
+            unit = figures.unit_of(name)
             meaning = fmt.printable(meanings.get(name, "")) + (f" ({unit})" if unit else "")
             gauge = Gauge(f"loadgen_{name}", meaning, ("part", "target"), registry=gauges)
             for part, target, value in values:

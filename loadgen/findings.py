@@ -17,7 +17,7 @@ from loadgen.measured import Measured
 from loadgen.protocols import KEEPS_MESSAGES, NEWCOMERS, WHAT
 from loadgen.report import CohortRow, PhaseRow, Report, Verdict
 from loadgen.span import Span
-from loadgen.verdict import busy, decide, others_were_busy, suspects
+from loadgen.verdict import causes, decide, others_were_busy, too_late
 
 #: If a process of the generator stood still and left an answer unread for this share of a victim's timeout, it caused
 #: the failures itself.
@@ -64,12 +64,12 @@ def _verdict(measured: Measured, figures: Figures) -> Verdict:
         (*_bar(measured, figures), *measured.plan.conditions),
         down=measured.down,
         faults=_faults(measured, figures),
-        busy=busy(figures),
+        doubts=[*causes(figures), *(["the floor itself came to nothing"] * bool(measured.floor.fault))],
         unsure=[
+            *too_late(figures),
             *measured.operations.loud_baseline(),
             *filter(None, [_no_collateral(measured, figures), _unread(measured)]),
         ],
-        noise=(*suspects(figures), *(["the floor itself came to nothing"] * bool(measured.floor.fault))),
         unproven=_unproven(measured, figures),
         not_exercised=_not_exercised(measured),
         notes=_notes(measured, figures),

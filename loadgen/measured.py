@@ -37,9 +37,6 @@ _NO_FLOOR: Final = Floor()
 #: Seconds of an entry of the timeline in which it may be that no operation ended, however good the server is.
 _SHORT: Final = 0.5
 
-#: The phases that figures are named after.
-_NAMES: Final = dict(zip(PHASES, MEASURED, strict=True))
-
 
 class Measured:
     def __init__(self, plan: Plan, session: Session, experiment: Experiment, floor: Floor | None = None) -> None:
@@ -61,8 +58,8 @@ class Measured:
 
     @property
     def operations(self) -> Operations:
-        kinds = {kind: name for name, kind in _NAMES.items()}
-        named = {phase.name: kinds[phase.counts_as] for phase in self.experiment.phases if phase.counts_as in kinds}
+        phases = self.experiment.phases
+        named = {phase.name: MEASURED[phase.counts_as] for phase in phases if phase.counts_as in MEASURED}
         return Operations(self.session.totals.phases, named)
 
     def figures(self) -> dict[str, float | None]:
@@ -74,30 +71,34 @@ class Measured:
         return {**found, "steal_percent": self.span(Counts.LOAD).steal_percent, **self._own()}
 
     def _own(self) -> dict[str, float | None]:
-        """The generator's own cost, and how late it was."""
-        session, groups = self.session, self.session.totals.groups
-        if self.experiment.probes is not None:
-            peak = sum(group.peak for group in groups if group.group != BESIDE)
-            own = session.own_figures(
-                self.own_growth, peak, measuring="victims", phases={span.name for span in self.spans}
-            )
-            return {**own, "connects_per_s": per(peak, self.opening_seconds)}
-        openings = [span for span in self.spans if span.counts_as is Counts.OPENING]
+        """The generator's own cost, and how late the measuring processes were while they measured."""
+        totals, openings = self.session.totals, self._openings
         came, growth, seconds = 0, None, 0.0
-        if openings:
-            came = openings[-1].after.held - openings[0].after.held
-            growth = openings[-1].after.own_bytes - openings[0].after.own_bytes
-            seconds = sum(span.opening_seconds for span in openings[1:])
-        measured = {span.name for span in self.spans if span.counts_as in MEASURED} | {"drain"}
-        own = session.own_figures(growth, came, measuring="crowd", phases=measured)
-        return {**own, "connects_per_s": per(came, seconds)}
+        if self.experiment.probes is not None:
+            part, phases = "victims", {span.name for span in self.spans}
+            came = sum(group.peak for group in totals.groups if group.group != BESIDE)
+            growth, seconds = self.own_growth, self.opening_seconds
+        else:
+            part, phases = "crowd", {span.name for span in self.spans if span.counts_as in MEASURED} | {"drain"}
+            if openings:
+                came = openings[-1].after.held - openings[0].after.held
+                growth = openings[-1].after.own_bytes - openings[0].after.own_bytes
+                seconds = sum(span.opening_seconds for span in openings[1:])
+        return {
+            "lag_p99_ms": milliseconds(totals.lag(part, 99, phases)),
+            "lag_max_ms": milliseconds(totals.lag(part, 100, phases)),
+            "backlog_p99_ms": milliseconds(totals.lag(part, 99, phases, "reading")),
+            "backlog_max_ms": milliseconds(totals.lag(part, 100, phases, "reading")),
+            "own_bytes_per_client": per(growth, came) if growth and growth > 0 else None,
+            "connects_per_s": per(came, seconds),
+            **self.session.spent,
+        }
 
     def _honest_load(self) -> dict[str, float | None]:
         totals, steady = self.session.totals, self.span(Counts.LOAD)
         traffic = totals.traffic
         groups = [group for load in self.experiment.load for group in self.groups(load.name)]
-        openings = [span for span in self.spans if span.counts_as is Counts.OPENING]
-        held, seconds, cpu = steady.before.held, steady.seconds, steady.cpu_seconds
+        openings, held, seconds, cpu = self._openings, steady.before.held, steady.seconds, steady.cpu_seconds
         return {
             "held": held,
             **{fate: _total(groups, fate) for fate in ("refused", "failed", "ended")},
@@ -213,6 +214,10 @@ class Measured:
             "recovery_pressure_percent": recovery.pressure_percent,
             "baseline_steal_percent": baseline.steal_percent,
         }
+
+    @property
+    def _openings(self) -> list[Span]:
+        return [span for span in self.spans if span.counts_as is Counts.OPENING]
 
     def span(self, counts_as: Counts) -> Span:
         return joined(self.spans, counts_as)

@@ -11,6 +11,7 @@ from typing import Final
 
 from loadgen import bar
 from loadgen.answers import NO_TURN, UNANSWERED
+from loadgen.experiment import MEASURED
 from loadgen.figures import Figures
 from loadgen.latency import Latency, milliseconds
 from loadgen.messages import PhaseResult
@@ -19,7 +20,7 @@ from loadgen.protocols import ESTABLISHED, NEWCOMERS, WHAT
 #: Reasons of failures that are only late.
 _LATE: Final = frozenset((UNANSWERED, NO_TURN))
 
-PHASES: Final = ("baseline", "attack", "recovery")
+PHASES: Final = tuple(MEASURED.values())
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,6 @@ from loadgen.timers import now
 #: 4: no `kills` beside `lifetime`. 5: no `metrics`.
 SCHEMA: Final = 5
 
-#: If the generator's schedule was later than this at the 99th percentile, it lacked CPU and its latencies are invalid.
-LAG_LIMIT_MS: Final = 25.0
-
 
 class Outcome(IntEnum):
     """How a command ended."""

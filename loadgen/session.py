@@ -6,7 +6,7 @@ results so far are reported.
 
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Container
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,10 +15,10 @@ import trio
 
 from loadgen import stopping, target
 from loadgen.figures import Condition
-from loadgen.latency import Recent, milliseconds
+from loadgen.latency import Recent
 from loadgen.messages import GroupStatus, Result, Role, merged_groups
 from loadgen.preflight import InvalidRunError
-from loadgen.procfs import Process
+from loadgen.procfs import Process, Share
 from loadgen.progress import Progress
 from loadgen.report import Sample, Started
 from loadgen.span import per
@@ -97,8 +97,13 @@ class Session:
         self._recent = Recent()  # since the last entry of the timeline
         self._failed = 0  # operations up to that entry
         self._cpu: tuple[float, float] | None = None  # the server's CPU seconds, and when they were read
-        self._shares = {plan.server: plan.server.share()} if plan.server else {}
-        self._spent: dict[str, float | None] = dict.fromkeys(
+        self._shares: dict[
+            Process, tuple[float, Share | None]
+        ] = {}  # when each was first looked at, and its share then
+        if plan.server:
+            self._shares[plan.server] = now(), plan.server.share()
+        #: How busy our processes were at worst, and how long the server waited, once the run is over.
+        self.spent: dict[str, float | None] = dict.fromkeys(
             ("own_cpu_percent", "own_cpu_wait_percent", "server_cpu_wait_percent")
         )
 
@@ -129,7 +134,7 @@ class Session:
         )
         worker = await spawn(self._nursery, part, role)
         self._workers.append(worker)
-        self._shares[worker.watched] = worker.watched.share()
+        self._shares[worker.watched] = now(), worker.watched.share()
         return worker
 
     def begin(self, phase: str) -> None:
@@ -300,34 +305,20 @@ class Session:
 
     def _note_shares(self) -> None:
         """Record how the processes spent their time, while all workers are still alive."""
-        elapsed = self.started.seconds
         ours = [worker.watched for worker in self._heard or self._workers]
         for figure, processes, what in (
             ("own_cpu_percent", ours, "running"),
             ("own_cpu_wait_percent", ours, "waiting"),
             ("server_cpu_wait_percent", [self.plan.server] if self.plan.server else [], "waiting"),
         ):
-            shares = [self._share(each, what, elapsed) for each in processes]
-            self._spent[figure] = max((share for share in shares if share is not None), default=None)
+            shares = [self._share(each, what) for each in processes]
+            self.spent[figure] = max((share for share in shares if share is not None), default=None)
 
-    def _share(self, process: Process, what: str, elapsed: float) -> float | None:
-        before, after = self._shares[process], process.share()
+    def _share(self, process: Process, what: str) -> float | None:
+        (since, before), after = self._shares[process], process.share()
         if before is None or after is None:
             return None
-        return per(100 * (getattr(after, what) - getattr(before, what)), elapsed)
-
-    def own_figures(
-        self, own_bytes: float | None, crowd: float, *, measuring: str, phases: Container[str]
-    ) -> dict[str, float | None]:
-        """The generator's own cost, and how late the measuring processes were while they measured."""
-        return {
-            "lag_p99_ms": milliseconds(self.totals.lag(measuring, 99, phases)),
-            "lag_max_ms": milliseconds(self.totals.lag(measuring, 100, phases)),
-            "backlog_p99_ms": milliseconds(self.totals.lag(measuring, 99, phases, "reading")),
-            "backlog_max_ms": milliseconds(self.totals.lag(measuring, 100, phases, "reading")),
-            "own_bytes_per_client": per(own_bytes, crowd) if own_bytes and own_bytes > 0 else None,
-            **self._spent,
-        }
+        return per(100 * (getattr(after, what) - getattr(before, what)), now() - since)
 
     def faults(self) -> list[str]:
         """What the generator or its machine failed at, as reasons for an invalid run."""

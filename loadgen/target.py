@@ -167,7 +167,7 @@ def find(url: str, *, allow: str | None = None) -> Target:
 
 
 def _demand_consent(target: Target, allow: str | None) -> None:
-    if allow != target.host:
+    if allow is None or allow.strip("[]").lower() != target.host:
         raise TargetRefusedError(
             f"{target.host} ({target.address}) is not on the loopback; to load it, name it with"
             f" --allow-target {target.host} and have it serve {CONSENT_TEXT!r} at {CONSENT_PATH}"

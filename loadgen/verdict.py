@@ -9,13 +9,13 @@ target. What the server said (a lost message, a malformed request accepted) is p
 generator itself failed.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 from loadgen.bar import MARGIN_MS
 from loadgen.figures import Condition, Figures
 from loadgen.format import number
-from loadgen.report import LAG_LIMIT_MS, Outcome, Verdict, verdict
+from loadgen.report import Outcome, Verdict, verdict
 
 _STOPPED: Final = "stopped before the end; the figures cover what was done"
 
@@ -26,8 +26,7 @@ def decide(
     *,
     down: str = "",  # the evidence that the target serves nobody any more
     faults: Sequence[str] = (),  # why the whole measurement is void
-    busy: Sequence[str] = (),  # why holding proves nothing, and late answers may be the generator's
-    noise: Sequence[str] = (),  # why something else than the target may have made answers late
+    doubts: Sequence[str] = (),  # why something else than the target may have made answers late
     unproven: Collection[str] = (),  # figures that count only answers which came too late, as before the attack
     unsure: Sequence[str] = (),  # why holding proves too little; exceeding the bar still counts
     not_exercised: Sequence[str] = (),  # why holding proves nothing
@@ -38,11 +37,10 @@ def decide(
     broken = [(condition, why) for condition in bar if (why := condition.judge(figures))]
     in_times = [why for condition, why in broken if condition.is_time or condition.figure in unproven]
     in_counts = [why for _, why in broken if why not in in_times]
-    doubts = [*busy, *noise]
     if in_times and doubts:
         believed, doubted = [*in_counts, f"latency not judged: {'; '.join(doubts)}"], in_times
     else:
-        believed, doubted = [*in_counts, *in_times], doubts
+        believed, doubted = [*in_counts, *in_times], [*doubts]
     if interrupted:
         return verdict(Outcome.INTERRUPTED, [_STOPPED], notes)
     if down:
@@ -55,8 +53,8 @@ def decide(
         return verdict(Outcome.FELL_SHORT, believed, [*doubted, *not_exercised, *notes])
     if not_exercised:
         return verdict(Outcome.NOT_EXERCISED, not_exercised, [*doubts, *in_times, *notes])
-    if in_times or busy or unsure:
-        return verdict(Outcome.INVALID, [*doubts, *unsure, *in_times], notes)
+    if in_times or unsure:
+        return verdict(Outcome.INVALID, dict.fromkeys([*doubts, *unsure, *in_times]), notes)
     return verdict(Outcome.HELD, [], notes)
 
 
@@ -73,6 +71,9 @@ def worst(outcomes: list[Outcome]) -> Outcome:
 
 #: The generator's own lateness may be a fifth of the margin that the bar allows a server.
 LATE_MS: Final = MARGIN_MS / 5
+
+#: If it was later at the 99th percentile, of its schedule or in reading what had come, no latency of the run is valid.
+LAG_LIMIT_MS: Final = 25.0
 
 #: The host may take this share of the processors' time; the run counts only if it took less.
 STEAL_PERCENT: Final = 4.0
@@ -91,45 +92,32 @@ WAIT_PERCENT: Final = 20.0
 #: A process that uses this much of one processor does not measure everything on time.
 CPU_PERCENT: Final = 85.0
 
-#: The generator's own lateness: of its schedule, and in reading what has arrived.
-_LATE: Final = {
-    "lag_p99_ms": "the generator itself was {} ms late at the 99th percentile: it lacked CPU",
-    "backlog_p99_ms": "what came for the generator lay unread for {} ms at the 99th percentile: it lacked CPU",
+#: The figures that tell of such a cause, each with the most that is none, and the words.
+_CAUSES: Final = {
+    "lag_p99_ms": (LATE_MS, "the generator itself was {} ms late at the 99th percentile"),
+    "backlog_p99_ms": (LATE_MS, "what came for the generator lay unread for {} ms at the 99th percentile"),
+    "own_cpu_percent": (CPU_PERCENT, "the generator used {}% of its processor"),
+    "own_cpu_wait_percent": (WAIT_PERCENT, "the generator waited for a processor {}% of its time"),
+    "server_cpu_wait_percent": (WAIT_PERCENT, "the server waited for a processor {}% of its time"),
+    "baseline_pressure_percent": (PRESSURE_PERCENT, "other programs kept this machine busy: {}% before the attack"),
+    "recovery_pressure_percent": (PRESSURE_PERCENT, "other programs kept this machine busy: {}% after the attack"),
+    "baseline_steal_percent": (STEAL_PERCENT, "the host took {}% of the processors' time before the attack"),
+    "steal_percent": (STEAL_PERCENT, "the host took {}% of the processors' time"),
+    "floor_p99_ms": (FLOOR_MS, "the floor itself was late: {} ms"),
 }
 
-_SUSPECTS: Final = (
-    ("lag_p99_ms", LATE_MS, "the generator itself was {} ms late"),
-    ("own_cpu_percent", CPU_PERCENT, "the generator used {}% of its processor"),
-    ("own_cpu_wait_percent", WAIT_PERCENT, "the generator waited for a processor {}% of its time"),
-    ("server_cpu_wait_percent", WAIT_PERCENT, "the server waited for a processor {}% of its time"),
-    ("baseline_pressure_percent", PRESSURE_PERCENT, "other programs kept this machine busy: {}% before the attack"),
-    ("recovery_pressure_percent", PRESSURE_PERCENT, "other programs kept this machine busy: {}% after the attack"),
-    ("baseline_steal_percent", STEAL_PERCENT, "the host took {}% of the processors' time before the attack"),
-    ("steal_percent", STEAL_PERCENT, "the host took {}% of the processors' time"),
-    ("floor_p99_ms", FLOOR_MS, "the floor itself was late: {} ms"),
-    ("backlog_p99_ms", LATE_MS, "the generator read {} ms late"),
-)
+
+def causes(figures: Figures, names: Iterable[str] = _CAUSES, *, most: float | None = None) -> list[str]:
+    """What may have made answers late, of these figures and above `most`; nothing on a quiet machine."""
+    told = [(figures.get(name) or 0.0, *_CAUSES[name]) for name in names]
+    return [words.format(number(value)) for value, limit, words in told if value > (limit if most is None else most)]
 
 
-def busy(figures: Figures) -> tuple[str, ...]:
-    """Why the measurement cannot be trusted: the generator itself was too late."""
-    return tuple(
-        words.format(number(value))
-        for name, words in _LATE.items()
-        if (value := figures.get(name)) and value > LAG_LIMIT_MS
-    )
+def too_late(figures: Figures) -> list[str]:
+    """Why no latency can be trusted, the good ones neither: the generator itself was too late."""
+    return causes(figures, ("lag_p99_ms", "backlog_p99_ms"), most=LAG_LIMIT_MS)
 
 
 def others_were_busy(figures: Figures) -> bool:
     """Whether other programs, or the host, had the processors before the attack."""
-    limits = {"baseline_pressure_percent": PRESSURE_PERCENT, "baseline_steal_percent": STEAL_PERCENT}
-    return any((figures.get(name) or 0.0) > limit for name, limit in limits.items())
-
-
-def suspects(figures: Figures) -> tuple[str, ...]:
-    """Explanations for late answers that `busy` does not have; none on a quiet machine."""
-    return tuple(
-        words.format(number(value))
-        for name, limit, words in _SUSPECTS
-        if (value := figures.get(name)) is not None and value > limit and not (name in _LATE and value > LAG_LIMIT_MS)
-    )
+    return bool(causes(figures, ("baseline_pressure_percent", "baseline_steal_percent")))

@@ -25,7 +25,7 @@ from loadgen.cli import main
 from loadgen.personas import registry
 from loadgen.report import Outcome, Report
 from loadgen.session import Plan
-from loadgen.verdict import busy, suspects
+from loadgen.verdict import causes
 from tests.loadgen import forked
 from tests.loadgen.plays import SETTLE_SECONDS
 
@@ -84,7 +84,7 @@ class Ended:
     def was_disturbed(self) -> bool:
         """Whether this machine had too much else to do for the run to have been as it was meant."""
         parts = self.report.parts or [self.report]
-        return any(busy(part.figures) or suspects(part.figures) for part in parts)
+        return any(causes(part.figures) for part in parts)
 
 
 def exit_code(*arguments: str) -> int:

@@ -325,7 +325,10 @@ async def test_a_client_that_waits_to_be_connected_again_is_connected_once(monke
             raise AssertionError(await server.accept())
 
 
-@pytest.mark.parametrize("act", [Client.hold, Client.stop_reading, Client.resume_reading, Client.finish_sending])
+@pytest.mark.parametrize(
+    "act",
+    [Client.hold, Client.stop_reading, Client.resume_reading, Client.finish_sending, Client.go_dark, Client.come_back],
+)
 async def test_what_a_client_does_after_its_end_is_no_fault(act: Callable[[Client], None]) -> None:
     """The server may end it between two calls of its persona; the error ended the crowd's process."""
     async with established() as (server, stream, play):

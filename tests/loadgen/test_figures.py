@@ -9,11 +9,8 @@ from loadgen.target import UsageError
 
 @pytest.mark.parametrize("sign", [">", "<", ">=", "<=", "==", "!="])
 def test_conditions_are_read(sign: str) -> None:
-    assert figures.parse([f" held {sign} 1.5 "], figures.RUN, server_pid=False) == (Condition("held", sign, 1.5),)
-
-
-def test_commas_and_repetition_both_work() -> None:
-    assert len(figures.parse(["held<1,ended>0", "failed>3"], figures.RUN, server_pid=False)) == 3
+    found = figures.parse([f" held {sign} 1.5 ", "ended>0,failed<3"], figures.RUN, server_pid=False)
+    assert found == (Condition("held", sign, 1.5), Condition("ended", ">", 0), Condition("failed", "<", 3))
 
 
 @pytest.mark.parametrize("text", ["held", "held>", "held>x", ">1", "", "held=>1", "held>1;ended>1"])
@@ -26,12 +23,6 @@ def test_server_figures_need_the_pid() -> None:
     assert figures.parse(["server_bytes_per_connection>800"], figures.RUN, server_pid=True)
     with pytest.raises(UsageError, match="--server-pid"):
         figures.parse(["server_bytes_per_connection>800"], figures.RUN, server_pid=False)
-
-
-def test_what_was_not_measured_fails() -> None:
-    reason = Condition("ack_p99_ms", ">", 5).judge({"ack_p99_ms": None})
-    assert reason is not None
-    assert "was not measured" in reason
 
 
 TIMES = {"attack_p99_ms", "p99_ratio", "p99_over_bar_ms", "floor_p99_ratio", "recover_s"}

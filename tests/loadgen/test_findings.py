@@ -302,10 +302,13 @@ def decided(found: Measured, change: Callable[[Measured], None], outcome: Outcom
             Outcome.FELL_SHORT,
             "refused is 1",
         ),
-        (
-            lambda found: total(found, groups=[group("chat", "crowd", ended={"closed": 1})]),
-            Outcome.FELL_SHORT,
-            "ended is 1",
+        *(
+            (
+                partial(total, groups=[group("chat", "crowd", **{fate: {"closed": 1}})]),
+                Outcome.FELL_SHORT,
+                f"{fate} is 1",
+            )
+            for fate in ("failed", "ended")
         ),
     ],
 )

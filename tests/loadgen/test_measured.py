@@ -202,7 +202,9 @@ def test_what_comes_back_to_nobody_and_what_an_unknown_server_used_is_not_measur
         assert found[name] is None, name
 
 
-def test_malformed_requests_that_were_accepted_are_counted() -> None:
-    answers = {"two lengths: answered 200": 3, "two lengths: answered 400": 9, "answered 200": 5}
-    totals = Result(groups=[group("malformed-http", "attackers", answers=answers)])
-    assert measured(config({"malformed-http": 1}), totals).figures()["malformed_accepted"] == 3
+@pytest.mark.parametrize(("growth", "each"), [(-45_570, None), (None, None), (45_570, 4557.0)])
+def test_memory_that_shrank_is_no_cost(growth: int | None, each: float | None) -> None:
+    """A report said that each client costs the generator -4,557 B."""
+    found = measured(config({"slow-head": 1}), Result(groups=[group("slow-head", "attackers", peak=10)]))
+    found.own_growth = growth
+    assert found.figures()["own_bytes_per_client"] == each

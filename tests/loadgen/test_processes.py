@@ -20,6 +20,7 @@ from loadgen.crowd import Crowd
 from loadgen.latency import Late, Latency, Recent
 from loadgen.messages import Call, GroupStatus, Reread, Result, Status, TrafficResult, encode, words
 from loadgen.preflight import InvalidRunError
+from loadgen.procfs import Share
 from loadgen.report import Outcome
 from loadgen.session import Session
 from loadgen.stopping import StoppedError
@@ -307,12 +308,23 @@ def test_the_timeline_ends_each_phase_when_it_ended() -> None:
     assert session.failed == 6, "the live view adds them up"
 
 
-def test_memory_that_shrank_is_no_cost() -> None:
-    """A report said that each client costs the generator -4,557 B."""
+async def test_a_process_is_measured_from_when_it_was_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it used was divided by the whole run: a page that took 10 s beforehand made a busy generator a quiet one."""
+    clock = [0.0]
+    monkeypatch.setattr("loadgen.session.now", lambda: clock[0])
+    watched = Mock(share=lambda: Share(running=clock[0] - 10.0, waiting=(clock[0] - 10.0) / 2))
+    worker = NonCallableMock(Worker, watched=watched, recent=Recent(), status=None)
+    worker.send_result.return_value = Result()
+    monkeypatch.setattr("loadgen.session.spawn", AsyncMock(return_value=worker))
     session = Session(plan("http://127.0.0.1:9"))
-    for growth, each in ((-45_570, None), (None, None), (45_570, 4557.0)):
-        figures = session.own_figures(growth, 10, measuring="crowd", phases=())
-        assert figures["own_bytes_per_client"] == each
+
+    async def act() -> None:
+        clock[0] = 10.0
+        await session.spawn_victims()
+        clock[0] = 14.0
+
+    await session.play(act)
+    assert session.spent == {"own_cpu_percent": 100.0, "own_cpu_wait_percent": 50.0, "server_cpu_wait_percent": None}
 
 
 async def test_ctrl_c_does_not_reach_a_worker_that_is_starting() -> None:

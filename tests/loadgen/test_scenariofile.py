@@ -19,7 +19,14 @@ from tests.loadgen.plays import is_sound, plan
 EXAMPLES = Path(__file__).parents[2] / "docs" / "scenarios"
 
 CROWD = '[[groups]]\nname = "crowd"\nclients = 10\nmix = "idle=80,chat=20"\n'
-STEADY = '[[phases]]\nname = "steady"\nseconds = 5\n'
+OPEN, HALF, CLOSE = "open = { crowd = 1.0 }", "open = { crowd = 0.5 }", 'close = ["crowd"]'
+
+
+def _phase(name: str, *keys: str, seconds: object = 5) -> str:
+    return "\n".join(["[[phases]]", f'name = "{name}"', f"seconds = {seconds}", *keys, ""])
+
+
+STEADY = _phase("steady")
 
 
 def _read(tmp_path: Path, text: str) -> Experiment:
@@ -35,7 +42,7 @@ def _read(tmp_path: Path, text: str) -> Experiment:
         ("nme = 1\n" + STEADY, r"it\.toml, line 1: there is no key 'nme' here"),
         ("phases = [", "it.toml: "),
         (STEADY + "secnods = 3\n", r", line 4: there is no key 'secnods' here"),
-        (CROWD + STEADY + STEADY.replace('"steady"', '"more"') + "rat = 3\n", r", line 11: there is no key 'rat' here"),
+        (CROWD + STEADY + _phase("more", "rat = 3"), r", line 11: there is no key 'rat' here"),
         (STEADY.replace("5", '"long"'), r", line 3: Expected `float`, got `str`"),
         ('phases = [{ name = "a", seconds = "long" }]', r", line 1: Expected `float`, got `str`"),
         # it was the line of the next name, which is that of another phase
@@ -59,30 +66,16 @@ def _read(tmp_path: Path, text: str) -> Experiment:
         (CROWD + STEADY, "groups.crowd: no phase opens it"),
         (CROWD + STEADY + "open = { crowd = 0.0 }\n", "groups.crowd: no phase opens it"),
         (
-            CROWD + STEADY + "open = { crowd = 1.0 }\n" + STEADY.replace("steady", "less") + "open = { crowd = 0.5 }\n",
+            CROWD + _phase("all", OPEN) + _phase("less", HALF),
             "phases.less.open.crowd: 0.5 is less than the 1 that are open",
         ),
         (
-            CROWD
-            + STEADY
-            + 'open = { crowd = 0.5 }\nclose = ["crowd"]\n'
-            + STEADY.replace("steady", "again")
-            + "open = { crowd = 1.0 }\n",
+            CROWD + _phase("half", HALF, CLOSE) + _phase("again", OPEN),
             "phases.again.open.crowd: the group has left for good",
         ),
-        (
-            CROWD + STEADY + "rate = 5\n" + STEADY.replace("steady", "late") + "open = { crowd = 1.0 }\n",
-            "phases.steady.rate: nobody speaks",
-        ),
-        ('[victims]\n[[phases]]\nname = "baseline"\nseconds = 2\n' + STEADY, "a phase that counts as 'recovery'"),
-        (
-            CROWD
-            + STEADY
-            + 'open = { crowd = 1.0 }\nclose = ["crowd"]\n'
-            + STEADY.replace("steady", "late")
-            + "rate = 5\n",
-            "phases.late.rate: nobody speaks",
-        ),
+        (CROWD + _phase("steady", "rate = 5") + _phase("late", OPEN), "phases.steady.rate: nobody speaks"),
+        ("[victims]\n" + _phase("baseline") + STEADY, "a phase that counts as 'recovery'"),
+        (CROWD + _phase("steady", OPEN, CLOSE) + _phase("late", "rate = 5"), "phases.late.rate: nobody speaks"),
         (CROWD.replace('"crowd"', '"neighbours"') + STEADY, "groups.neighbours: that name is the honest slow clients'"),
         (CROWD.replace("10", "0") + STEADY, "groups.crowd.clients: 0 is below 1"),
         (CROWD + "poll_wait = 0\n" + STEADY, "groups.crowd.poll_wait: 0 is not above 0"),
@@ -90,13 +83,13 @@ def _read(tmp_path: Path, text: str) -> Experiment:
         (CROWD + 'room = "A"\n' + STEADY, "groups.crowd: --room: 'A' is no room's name"),
         (STEADY + "text_bytes = 9\n", "phases.steady.text_bytes: a size is set together with a rate"),
         (STEADY + "text_bytes = -1\n", "phases.steady.text_bytes: -1 is below 0"),
-        (STEADY.replace("steady", ""), r"line 2: Expected `str` of length >= 1 at `phases\[0\].name`"),
+        (_phase(""), r"line 2: Expected `str` of length >= 1 at `phases\[0\].name`"),
         (STEADY + "rate = inf\n", "phases.steady.rate: it must be finite"),
         ("drain = -1\n" + STEADY, "drain: -1 is below 0"),
         ("connect_rate = -1\n" + STEADY, "connect_rate: -1 is below 0"),
-        (STEADY.replace("5", "nan") + 'counts_as = "opening"\n', "phases.steady.seconds: nan is below 0"),
-        (STEADY.replace("5", "0") + 'counts_as = "load"\n', "phases.steady.seconds: 0 is not above 0"),
-        (STEADY.replace("5", "5000"), "phases.steady.seconds: 5,000.0 is above 3,600"),
+        (_phase("steady", 'counts_as = "opening"', seconds="nan"), "phases.steady.seconds: nan is below 0"),
+        (_phase("steady", 'counts_as = "load"', seconds=0), "phases.steady.seconds: 0 is not above 0"),
+        (_phase("steady", seconds=5000), "phases.steady.seconds: 5,000.0 is above 3,600"),
     ],
 )
 def test_what_is_wrong_is_one_line(tmp_path: Path, text: str, error: str) -> None:
@@ -115,8 +108,8 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 
 def test_phases_count_by_their_names_unless_they_say_otherwise(tmp_path: Path) -> None:
-    text = '[victims]\nneighbours = 2\n[[phases]]\nname = "baseline"\nseconds = 2\n'
-    found = _read(tmp_path, text + STEADY + '[[phases]]\nname = "quiet"\nseconds = 3\ncounts_as = "recovery"\n')
+    quiet = _phase("quiet", 'counts_as = "recovery"')
+    found = _read(tmp_path, "[victims]\nneighbours = 2\n" + _phase("baseline") + STEADY + quiet)
     kinds = [(phase.name, phase.counts_as) for phase in found.phases]
     assert kinds == [
         ("warm-up", Counts.OPENING),
@@ -126,21 +119,18 @@ def test_phases_count_by_their_names_unless_they_say_otherwise(tmp_path: Path) -
     ]
     assert set(found.neighbours) == {persona for persona in registry().values() if persona.slow}
     assert found.longest_cycle == 0
-    alone = "[victims]\nfixed_duration = false\n" + text.partition("neighbours = 2\n")[2]
-    found = _read(tmp_path, alone + STEADY + STEADY.replace("steady", "recovery"))
+    alone = "[victims]\nfixed_duration = false\n" + _phase("baseline")
+    found = _read(tmp_path, alone + STEADY + _phase("recovery"))
     assert [phase.name for phase in found.phases] == ["baseline", "steady", "recovery"]
     assert found.longest_cycle == math.inf
 
 
 def test_what_is_left_out_is_as_the_flags_have_it(tmp_path: Path) -> None:
     (tmp_path / "it.toml").write_text(
-        '[victims]\n[[phases]]\nname = "baseline"\nseconds = 2\n[[phases]]\nname = "recovery"\nseconds = 2\n'
+        "[victims]\n" + _phase("baseline") + _phase("recovery")
         + CROWD.replace('mix = "idle=80,chat=20"', 'kind = "slow-head"')
-        + STEADY
-        + "open = { crowd = 1.0 }\n"
-        + STEADY.replace("steady", "busy")
-        + "rate = 0\ntext_bytes = 9\n"
-    )
+        + _phase("steady", OPEN) + _phase("busy", "rate = 0", "text_bytes = 9")
+    )  # fmt: skip
     told = scenariofile.read(str(tmp_path / "it.toml"))
     [crowd] = told.experiment.groups
     assert (told.connect_rate, told.no_bar, told.fail_if) == (0, False, ())

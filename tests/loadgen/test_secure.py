@@ -24,7 +24,6 @@ from tests.loadgen.stage import (
     WebSocket,
     answer,
     listening,
-    parsed,
     playing,
     read_until,
     request_of,
@@ -97,6 +96,9 @@ async def test_bytes_arrive_both_ways(version: ssl.SSLContext) -> None:
             nursery.start_soon(stream.send_all, said)
             assert await read_until(stream, lambda got: len(got) >= len(said)) == said
         assert play.cohort.sent_bytes > len(said)
+        play.client.leave()
+        assert isinstance(play.engine, SecureEngine)
+        assert not play.engine._links, "nothing is kept of who has gone"
 
 
 async def test_the_ends_of_tls_and_of_tcp_are_ends(version: ssl.SSLContext) -> None:
@@ -128,15 +130,6 @@ async def test_nobody_is_held_before_the_handshake(context: ssl.SSLContext) -> N
         assert (play.client.stage, play.cohort.held) == (Stage.OPENING, 0)
         await stream.aclose()
         await until(lambda: play.cohort.failed == {"closed": 1})
-
-
-async def test_an_attack_on_http_is_the_same_within_tls(version: ssl.SSLContext) -> None:
-    async with accepted("slow-head", version) as (stream, play):
-        said = await read_until(stream, lambda got: got.endswith(b"\r\n"))
-        assert parsed(said + b"\r\n")[0].target == b"/"
-        await stream.send_all(DEADLINE_ANSWER)
-        await stream.transport_stream.aclose()
-        await until(lambda: play.cohort.ended == {"answered 408": 1})
 
 
 async def _ended_in_the_next_handshake(play: Play, server: Server, stream: trio.SSLStream[trio.SocketStream]) -> None:
@@ -238,20 +231,6 @@ async def test_a_broken_record_is_no_fault_of_ours(context: ssl.SSLContext) -> N
         await stream.transport_stream.send_all(b"this is no record at all")
         await until(lambda: play.cohort.ended)
         assert [reason for reason in play.cohort.ended if reason.startswith("TLS: ")]
-
-
-async def test_nothing_is_kept_of_who_has_gone(context: ssl.SSLContext) -> None:
-    async with accepted(Echo, context) as (_, play):
-        await until(lambda: play.cohort.held)
-        play.client.leave()
-        assert isinstance(play.engine, SecureEngine)
-        assert not play.engine._links
-
-
-def test_the_usual_port_of_a_scheme_is_not_named() -> None:
-    secure = target.find("wss://127.0.0.1")
-    assert (secure.port, secure.authority) == (443, "127.0.0.1")
-    assert target.find("https://127.0.0.1:80").authority == "127.0.0.1:80"
 
 
 # -- the wrong kind of URL --------------------------------------------------------------------------------------------

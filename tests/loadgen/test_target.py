@@ -28,9 +28,21 @@ def _target(address: str, port: int, host: str = "chat.example") -> Target:
     return Target(url=f"http://{host}", host=host, address=address, port=port, family=family)
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:8000", "ws://127.9.9.9:80/ws", "127.0.0.1:8000", "http://localhost"])
-def test_the_loopback_may_be_loaded(url: str) -> None:
-    assert target.find(url).address.startswith("127.")
+@pytest.mark.parametrize(
+    ("url", "authority"),
+    [
+        ("http://127.0.0.1:8000", "127.0.0.1:8000"),
+        ("ws://127.9.9.9:80/ws", "127.9.9.9"),
+        ("127.0.0.1:8000", "127.0.0.1:8000"),
+        ("http://localhost", "localhost"),
+        ("wss://127.0.0.1:443", "127.0.0.1"),
+        ("wss://127.0.0.1", "127.0.0.1"),
+        ("https://127.0.0.1:80", "127.0.0.1:80"),
+    ],
+)
+def test_the_loopback_may_be_loaded(url: str, authority: str) -> None:
+    where = target.find(url)
+    assert (where.address.startswith("127."), where.authority) == (True, authority)
 
 
 @pytest.mark.parametrize(
@@ -68,6 +80,13 @@ def test_anything_else_is_refused_before_a_byte_is_sent() -> None:
         target.find("http://192.0.2.1")
     with pytest.raises(TargetRefusedError):
         target.find("http://192.0.2.1", allow="192.0.2.2")
+
+
+@pytest.mark.parametrize(("host", "allow"), [("chat.example", "Chat.Example"), ("2001:db8::1", "[2001:DB8::1]")])
+def test_a_host_may_be_named_as_it_is_in_its_url(host: str, allow: str) -> None:
+    """It was refused, and told to be named as it was."""
+    with planted(Plant(consent=b"loadgen may load this host")) as server:
+        target._demand_consent(_target("127.0.0.1", server.port, host), allow)
 
 
 @pytest.mark.parametrize(("text", "agrees"), [(b"loadgen may load this host\n", True), (b"no", False), (None, False)])

@@ -112,20 +112,6 @@ def test_whether_another_request_may_follow(head: bytes, keeps: bool) -> None:
     assert (answer.is_whole, answer.keeps_alive) == (True, keeps)
 
 
-def test_the_answer_to_a_head_request_has_no_body_whatever_it_announces() -> None:
-    answer = wire.Response(bodiless=True)
-    assert answer.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nHTTP/1.1 ") == b"HTTP/1.1 "
-    assert answer.is_whole
-
-
-@pytest.mark.parametrize(("length", "is_whole"), [(b"", True), (b"Content-Length: 6\r\n", False)])
-def test_the_end_of_the_connection_ends_only_what_has_no_length(length: bytes, is_whole: bool) -> None:
-    answer = wire.Response()
-    answer.feed(b"HTTP/1.1 200 OK\r\n" + length + b"\r\nhello")
-    assert not answer.is_whole
-    assert answer.end() is answer.is_whole is is_whole
-
-
 @pytest.mark.parametrize(
     "data",
     [
