@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from itertools import count
 from random import Random
@@ -24,7 +23,7 @@ from loadgen.protocols import VICTIMS
 from loadgen.secure import engine_for
 from loadgen.traffic import Traffic
 from loadgen.victims.runner import ProbeRunner
-from tests.loadgen.stage import reset, until
+from tests.loadgen.stage import answering, reset, until
 
 _POLL = b'{"cursor":"e-1","messages":[]}'
 _ANSWERS = (
@@ -66,19 +65,14 @@ async def _serve(stream: trio.SocketStream, numbers: count[int]) -> None:
                 reset(stream)
 
 
-@asynccontextmanager
-async def serving(scheme: str) -> AsyncIterator[tuple[target.Target, trio.Nursery]]:
-    async with trio.open_nursery() as nursery:
-        serve = partial(_serve, numbers=count())
-        [listener] = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1", backlog=1024))
-        yield target.find(f"{scheme}://127.0.0.1:{listener.socket.getsockname()[1]}"), nursery
-        nursery.cancel_scope.cancel()
+def _serving() -> AbstractAsyncContextManager[int]:
+    return answering(partial(_serve, numbers=count()))
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 async def test_every_persona_plays_on(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with serving(scheme) as (where, nursery):
-        engine = engine_for(where, connect_rate=0.0)
+    async with _serving() as port, trio.open_nursery() as nursery:
+        engine = engine_for(target.find(f"{scheme}://127.0.0.1:{port}"), connect_rate=0.0)
         traffic = Traffic(Random(1), at=lambda when, action: None, lag=Lag())
         place = Place(host="x", rooms=("lobby",), poll_wait_seconds=0.3, random=Random(1), traffic=traffic)
         cohorts = []
@@ -93,11 +87,12 @@ async def test_every_persona_plays_on(scheme: str, monkeypatch: pytest.MonkeyPat
             await trio.sleep(0.03)
         connected = [client for client in engine._clients if client is not None]
         assert len(connected) == len(set(connected)), "no client has two connections"
+        nursery.cancel_scope.cancel()
 
 
 async def test_every_victim_plays_on() -> None:
-    async with serving("http") as (where, nursery):
-        runner = ProbeRunner(Role(target=where, seed=1, connect_rate=0.0))
+    async with _serving() as port, trio.open_nursery() as nursery:
+        runner = ProbeRunner(Role(target=target.find(f"http://127.0.0.1:{port}"), seed=1, connect_rate=0.0))
         nursery.start_soon(runner.run)
         asked = Probes(victims=dict.fromkeys(VICTIMS, 4), newcomers_per_s=100.0, timeout_seconds=0.5)
         runner.make(asked, interval_seconds=0.05)
@@ -105,3 +100,4 @@ async def test_every_victim_plays_on() -> None:
         runner.stop()
         await runner.end(reread=True)
         assert all(result.expected == result.latency.count for result in runner.result().phases)
+        nursery.cancel_scope.cancel()

@@ -159,15 +159,6 @@ def test_what_is_announced_is_as_long_as_the_neighbours_need_beside_all_that_is_
     assert f" connections for about {seconds} s, " in capsys.readouterr().err
 
 
-def test_what_a_server_says_does_not_control_the_terminal(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Player, "play", AsyncMock(side_effect=InvalidRunError("only 0 of 50: error \x1b[2J")))
-    with planted() as server:
-        assert exit_code("attack", server.url, "--kind", "slow-head", "--clients", "1") == 3
-    assert "INVALID  only 0 of 50: error \N{REPLACEMENT CHARACTER}[2J\n" in capsys.readouterr().out
-
-
 def test_a_scorecard_has_a_row_for_each_attack_a_floor_beside_it_and_writes_its_report(tmp_path: Path) -> None:
     card = tmp_path / "card.md"
     with planted(Plant(head_deadline=0.8)) as server:

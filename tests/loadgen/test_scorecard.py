@@ -26,6 +26,7 @@ from tests.loadgen.readings import NOBODY
         ([Outcome.HELD, Outcome.INVALID, Outcome.HELD], False, 3, Outcome.INVALID),
         ([Outcome.INVALID, Outcome.HELD, Outcome.FELL_SHORT], True, 3, Outcome.FELL_SHORT),
         ([Outcome.NOT_EXERCISED, Outcome.HELD, Outcome.HELD], True, 3, Outcome.HELD),
+        ([Outcome.NOT_EXERCISED] * 3, True, 3, Outcome.NOT_EXERCISED),
         ([Outcome.HELD, Outcome.INTERRUPTED, Outcome.HELD], True, 2, Outcome.INTERRUPTED),
     ],
 )

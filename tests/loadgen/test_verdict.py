@@ -5,7 +5,7 @@ import pytest
 from loadgen import bar
 from loadgen.figures import Condition
 from loadgen.report import Outcome, Verdict
-from loadgen.verdict import causes, decide, too_late, worst
+from loadgen.verdict import causes, decide, too_late
 
 COUNT, TIME, PROOF = (Condition(name, ">", 0) for name in ("attack_failed", "p99_over_bar_ms", "acknowledged_lost"))
 
@@ -89,20 +89,6 @@ def test_every_reason_is_told_and_what_decided_nothing_is_a_note() -> None:
     found = _decide(LOST, faults=("it stood still",))
     assert (found.reasons, found.notes) == (["acknowledged_lost is 1 (acknowledged_lost>0)"], ["it stood still"])
     assert _decide(LOST).reasons == ["attack_failed is 1 (attack_failed>0)", *found.reasons]
-
-
-@pytest.mark.parametrize(
-    ("outcomes", "outcome"),
-    [
-        ([Outcome.HELD, Outcome.FELL_SHORT, Outcome.INVALID], Outcome.FELL_SHORT),
-        ([Outcome.HELD, Outcome.INVALID, Outcome.NOT_EXERCISED], Outcome.INVALID),
-        ([Outcome.HELD, Outcome.NOT_EXERCISED], Outcome.HELD),
-        ([Outcome.NOT_EXERCISED, Outcome.NOT_EXERCISED], Outcome.NOT_EXERCISED),
-        ([], Outcome.NOT_EXERCISED),
-    ],
-)
-def test_several_outcomes_come_to_the_gravest(outcomes: list[Outcome], outcome: Outcome) -> None:
-    assert worst(outcomes) is outcome
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
-from functools import partial
 
 import pytest
 import trio
@@ -22,7 +21,7 @@ from loadgen.victims.victim import OperationFailedError
 from tests.loadgen.planted import planted
 from tests.loadgen.plays import is_sound, plan
 from tests.loadgen.protocols.speaking import schedule, send
-from tests.loadgen.stage import listening, meeting, parsed, playing, read_until, reset, until
+from tests.loadgen.stage import answer, answering, listening, meeting, parsed, playing, read_until, reset, until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 POST = Endpoint(asked="/api", method="POST", fields=("Authorization: Bearer t",), body=b"{}")
@@ -230,13 +229,11 @@ async def test_a_server_that_does_not_speak_is_named_at_once(monkeypatch: pytest
 async def test_a_web_server_is_not_blamed_for_being_no_chat(mix: dict[str, int], status: int) -> None:
     """All clients failed, by 404 or by a page at once, and the sound server was said to fall short."""
 
-    async def answer(stream: trio.SocketStream) -> None:
+    async def serve(stream: trio.SocketStream) -> None:
         while await stream.receive_some():
-            await stream.send_all(b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % status)
+            await answer(stream, status)
 
     load = experiment.honest_load({registry()[name]: number for name, number in mix.items()}, seconds=60.0)
-    async with trio.open_nursery() as nursery:
-        [listener] = await nursery.start(partial(trio.serve_tcp, answer, 0, host="127.0.0.1"))
+    async with answering(serve) as port:
         with pytest.raises(InvalidRunError, match=rf"chat\.v1 does \(answered {status}\); .*--request 'GET /path'"):
-            await Player(plan(f"http://127.0.0.1:{listener.socket.getsockname()[1]}"), load).play()
-        nursery.cancel_scope.cancel()
+            await Player(plan(f"http://127.0.0.1:{port}"), load).play()
