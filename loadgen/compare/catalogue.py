@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from enum import Flag, auto
 from importlib import metadata
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
 SCRIPTS: Final = Path(__file__).parent.parent / "peers"
@@ -299,4 +298,4 @@ _PEERS: Final = (
          kit=Nginx("nchan"), relay="/publish"),
 )  # fmt: skip
 
-PEERS: Final[Mapping[str, Peer]] = MappingProxyType({peer.name: peer for peer in _PEERS})
+PEERS: Final[Mapping[str, Peer]] = {peer.name: peer for peer in _PEERS}

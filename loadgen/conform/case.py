@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from functools import partial
-from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from loadgen import wire
@@ -28,21 +27,19 @@ HELLO: Final = b"Hello, world!"
 
 
 #: The families of cases: the first part of their numbers, which are Autobahn's.
-FAMILIES: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "0": "opening handshake",
-        "1": "frames",
-        "2": "pings and pongs",
-        "3": "reserved bits",
-        "4": "opcodes",
-        "5": "fragments",
-        "6": "UTF-8",
-        "7": "close",
-        "9": "long and many messages",
-        "10": "fragments of odd size",
-        "12": "extensions",
-    }
-)
+FAMILIES: Final[Mapping[str, str]] = {
+    "0": "opening handshake",
+    "1": "frames",
+    "2": "pings and pongs",
+    "3": "reserved bits",
+    "4": "opcodes",
+    "5": "fragments",
+    "6": "UTF-8",
+    "7": "close",
+    "9": "long and many messages",
+    "10": "fragments of odd size",
+    "12": "extensions",
+}
 
 
 class Kind(StrEnum):

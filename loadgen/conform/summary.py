@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import msgspec
@@ -18,15 +17,13 @@ from loadgen.figures import Condition
 from loadgen.report import Outcome, Report, Started, Table, Verdict, verdict
 from loadgen.target import Target
 
-FIGURES: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "cases": "cases that were played",
-        "ok": "cases in which the server did what RFC 6455 requires",
-        "non_strict": "cases in which the RFC leaves the choice to the server, and other servers do better",
-        "wrong": "cases in which it did what the RFC forbids",
-        "not_exercised": "cases that exceeded a limit of the server, or that it turned away",
-    }
-)
+FIGURES: Final[Mapping[str, str]] = {
+    "cases": "cases that were played",
+    "ok": "cases in which the server did what RFC 6455 requires",
+    "non_strict": "cases in which the RFC leaves the choice to the server, and other servers do better",
+    "wrong": "cases in which it did what the RFC forbids",
+    "not_exercised": "cases that exceeded a limit of the server, or that it turned away",
+}
 
 #: Cases that are named if many have the same result; report.json has all.
 _NAMED: Final = 5

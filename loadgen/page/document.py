@@ -6,7 +6,6 @@ Owns: the layout, and the headings. May not: draw plots, or know a fact that is 
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from itertools import groupby
-from types import MappingProxyType
 from typing import Final
 
 from loadgen import format as fmt
@@ -26,7 +25,7 @@ MOST_DRAWN: Final = 60
 #: A cell with more letters than this may wrap, and gets more room.
 _LONG: Final = 36
 
-_NO_LINKS: Final[Mapping[str, str]] = MappingProxyType({})
+_NO_LINKS: Final[Mapping[str, str]] = {}
 
 
 def page_of(report: Report) -> str:

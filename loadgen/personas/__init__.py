@@ -9,7 +9,6 @@ import pkgutil
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from types import MappingProxyType
 from typing import TypeVar
 
 from loadgen.client import Client
@@ -51,7 +50,7 @@ def registry() -> Mapping[str, type[Client]]:
         if not module.name.startswith("_"):
             import_module(f"{__name__}.{module.name}")
     import_module("loadgen.protocols")  # each protocol brings personas of its own
-    return MappingProxyType(dict(sorted(_registry.items())))  # imports among them spoil the alphabetical order
+    return dict(sorted(_registry.items()))  # imports among them spoil the alphabetical order
 
 
 def summary(cls: type[Client]) -> str:

@@ -6,7 +6,6 @@ are one request to a proxy and two to the server behind it, or the reverse (RFC 
 
 from collections.abc import Mapping
 from functools import lru_cache
-from types import MappingProxyType
 
 from loadgen.tls import client_hello
 
@@ -102,40 +101,34 @@ def cases(host: str, path: str, post_path: str, websocket_path: str) -> Mapping[
     good_host, get = b"Host: " + name, b"GET %s HTTP/1.1" % target
     post = (good_host, b"Content-Type: text/plain")
     upgrade = (good_host, _UPGRADE, _CONNECTION, _KEY, _VERSION)
-    return MappingProxyType(
-        {case: _head(line.replace(b"%s", target), good_host) for case, line in _REQUEST_LINES.items()}
-        | {case: _head(get, good_host, field) for case, field in _FIELDS.items()}
-        | {
-            "no Host": _head(get),
-            "two Hosts": _head(get, good_host, good_host),
-            "Host with a path": _head(get, good_host + b"/../x"),
-            "Host with a user": _head(get, b"Host: me@" + name),
-            "Host with a space": _head(get, b"Host: a b"),
-            "first field folded": _head(get, b" X-A: 1", good_host),
-            "bare LF everywhere": _head(get, good_host, end=b"\n"),
-            "bare CR everywhere": _head(get, good_host, end=b"\r"),
-        }
-        | {
+    return {
+        **{case: _head(line.replace(b"%s", target), good_host) for case, line in _REQUEST_LINES.items()},
+        **{case: _head(get, good_host, field) for case, field in _FIELDS.items()},
+        "no Host": _head(get),
+        "two Hosts": _head(get, good_host, good_host),
+        "Host with a path": _head(get, good_host + b"/../x"),
+        "Host with a user": _head(get, b"Host: me@" + name),
+        "Host with a space": _head(get, b"Host: a b"),
+        "first field folded": _head(get, b" X-A: 1", good_host),
+        "bare LF everywhere": _head(get, good_host, end=b"\n"),
+        "bare CR everywhere": _head(get, good_host, end=b"\r"),
+        **{
             case: _head(b"POST %s HTTP/1.1" % post_path.encode(), *post, *fields) + body
             for case, (fields, body) in _FRAMINGS.items()
-        }
-        | {
-            "chunks in HTTP/1.0": _head(b"POST %s HTTP/1.0" % post_path.encode(), *post, _CHUNKED) + _CHUNKS,
-            "HTTP/0.9": b"GET %s\r\n" % target,
-            "HTTP/0.9 with a blank line": b"GET %s\r\n\r\n" % target,
-            "HTTP/2 preface": _HTTP2,
-            "TLS on the plain port": client_hello(host.rpartition(":")[0] or host),
-            "SSH": b"SSH-2.0-OpenSSH_9.2\r\n",
-            "SMTP": b"EHLO mail.example\r\n",
-            "Redis": b"*1\r\n$4\r\nPING\r\n",
-            "PROXY protocol": b"PROXY TCP4 192.0.2.1 192.0.2.2 5 80\r\nGET %s HTTP/1.1\r\n" % target,
-            "NUL bytes": bytes(64),
-            "a PNG": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\r\n\r\n",
-            "blank lines": b"\r\n" * 64,
-        }
-        | {case: _head(b"GET %s HTTP/1.1" % upgraded, good_host, *fields) for case, fields in _UPGRADES.items()}
-        | {
-            "upgrade by POST": _head(b"POST %s HTTP/1.1" % upgraded, *upgrade, b"Content-Length: 0"),
-            "upgrade in HTTP/1.0": _head(b"GET %s HTTP/1.0" % upgraded, *upgrade),
-        }
-    )
+        },
+        "chunks in HTTP/1.0": _head(b"POST %s HTTP/1.0" % post_path.encode(), *post, _CHUNKED) + _CHUNKS,
+        "HTTP/0.9": b"GET %s\r\n" % target,
+        "HTTP/0.9 with a blank line": b"GET %s\r\n\r\n" % target,
+        "HTTP/2 preface": _HTTP2,
+        "TLS on the plain port": client_hello(host.rpartition(":")[0] or host),
+        "SSH": b"SSH-2.0-OpenSSH_9.2\r\n",
+        "SMTP": b"EHLO mail.example\r\n",
+        "Redis": b"*1\r\n$4\r\nPING\r\n",
+        "PROXY protocol": b"PROXY TCP4 192.0.2.1 192.0.2.2 5 80\r\nGET %s HTTP/1.1\r\n" % target,
+        "NUL bytes": bytes(64),
+        "a PNG": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\r\n\r\n",
+        "blank lines": b"\r\n" * 64,
+        **{case: _head(b"GET %s HTTP/1.1" % upgraded, good_host, *fields) for case, fields in _UPGRADES.items()},
+        "upgrade by POST": _head(b"POST %s HTTP/1.1" % upgraded, *upgrade, b"Content-Length: 0"),
+        "upgrade in HTTP/1.0": _head(b"GET %s HTTP/1.0" % upgraded, *upgrade),
+    }

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from functools import cache, lru_cache
 from itertools import chain
-from types import MappingProxyType
 from typing import ClassVar, Final
 
 from loadgen import expected, wire
@@ -145,9 +144,9 @@ class MalformedFrames(LastWord, CaseByCase):
         self.play()
 
 
-_MESSAGES: Final[Mapping[str, bytes]] = MappingProxyType(
-    {name: wire.frame(wire.FIN | wire.TEXT, text) for name, text in _malformed_chat.CASES.items()}
-)
+_MESSAGES: Final[Mapping[str, bytes]] = {
+    name: wire.frame(wire.FIN | wire.TEXT, text) for name, text in _malformed_chat.CASES.items()
+}
 
 #: Message types that a server sends unasked.
 _UNASKED: Final = frozenset(("hello", "message", "presence", "typing", "read", "gap", "goaway"))

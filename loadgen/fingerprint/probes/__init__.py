@@ -1,6 +1,6 @@
 """The table of probes. Each is one row, beside the code that plays it."""
 
-from types import MappingProxyType
+from collections.abc import Mapping
 from typing import Final
 
 from loadgen.fingerprint.found import Unit
@@ -32,18 +32,16 @@ ALONGSIDE: Final = (
 
 PROBES: Final = (*FIRST, *ALONGSIDE)
 
-LIMITS: Final = MappingProxyType[str, Limit]({limit.figure: limit for limit in (MEANWHILE, *PROBES)})
+LIMITS: Final[Mapping[str, Limit]] = {limit.figure: limit for limit in (MEANWHILE, *PROBES)}
 
-COUNTS: Final = MappingProxyType(
-    {
-        "limits_good": "limits within good practice",
-        "limits_lenient": "limits that let an attacker do more than good servers do",
-        "limits_harsh": "limits that hurt honest slow users",
-        "limits_missing": "limits that are not there",
-        "limits_undecided": "limits that were not seen, by probes that did not look far enough",
-        "probes_failed": "probes that did not finish",
-    }
-)
+COUNTS: Final[Mapping[str, str]] = {
+    "limits_good": "limits within good practice",
+    "limits_lenient": "limits that let an attacker do more than good servers do",
+    "limits_harsh": "limits that hurt honest slow users",
+    "limits_missing": "limits that are not there",
+    "limits_undecided": "limits that were not seen, by probes that did not look far enough",
+    "probes_failed": "probes that did not finish",
+}
 
 #: What --fail-if understands, and what each figure means.
-FIGURES: Final = MappingProxyType({**{figure: limit.meaning for figure, limit in LIMITS.items()}, **COUNTS})
+FIGURES: Final[Mapping[str, str]] = {**{figure: limit.meaning for figure, limit in LIMITS.items()}, **COUNTS}
