@@ -1,7 +1,6 @@
 """The page as text: what is in it, and what is not."""
 
 import re
-import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from itertools import pairwise
 
@@ -57,14 +56,6 @@ def test_every_element_is_closed_and_every_id_is_one(report: Report) -> None:
     assert len(set(idents)) == len(idents)
     links = [attributes["href"] for tag, attributes in reader.elements if tag == "a"]
     assert {link.removeprefix("#") for link in links if link} <= set(idents)
-
-
-def test_plots_are_xml(report: Report) -> None:
-    text = page_of(report)
-    figures = re.findall(r"<figure>.*?</figure>", text, re.DOTALL)
-    for figure in figures:
-        assert ET.fromstring(figure).find("svg") is not None
-    assert len(figures) == text.count("<figure")
 
 
 def test_nothing_is_loaded_and_nothing_runs(report: Report) -> None:
@@ -196,25 +187,18 @@ def test_the_head_has_the_verdict_what_its_reasons_mean_and_the_notes(
     assert " · seed" not in read(reports.fingerprint()).text, "nothing was left to chance"
 
 
-def test_what_is_bad_is_marked() -> None:
-    def bad(report: Report) -> int:
-        classes = [attributes.get("class") or "" for _, attributes in read(report).elements]
-        return sum({"toned", "bad"} <= set(each.split()) for each in classes)
-
-    assert bad(reports.attack()) == 0
-    assert bad(reports.attack(outcome=Outcome.FELL_SHORT)) >= 3
-
-
 def test_a_tile_is_bad_if_its_figure_is_a_reason() -> None:
     """A server 400 ms away held with 600 ms, which its bar allows, and the page showed them in red."""
 
-    def bad(*reasons: str) -> int:
-        report = reports.attack()
-        report.figures["attack_p99_ms"] = 600.0
+    def bad(*reasons: str) -> list[str]:
         report.verdict = verdict(Outcome.FELL_SHORT if reasons else Outcome.HELD, reasons)
-        return sum(tag == "dd" and attributes.get("class") == "toned bad" for tag, attributes in read(report).elements)
+        return [tag for tag, attributes in read(report).elements if (attributes.get("class") or "").endswith("bad")]
 
-    assert (bad(), bad("attack_p99_ms is 600 (attack_p99_ms>250)")) == (0, 1)
+    report = reports.attack()
+    report.figures["attack_p99_ms"] = 600.0
+    assert (bad(), bad("attack_p99_ms is 600 (attack_p99_ms>250)")) == ([], ["header", "dd"])
+    report = reports.attack(outcome=Outcome.FELL_SHORT)
+    assert "td" in bad(), "and of a table, what is bad whatever the bar says"
 
 
 def test_a_page_is_small() -> None:
