@@ -43,6 +43,7 @@ def with_share(lines: dict[str, list[Any]]) -> set[str]:
 
 
 @example(["a"] * 7 + [None] * 5 + [*"bcdefg"])  # five new networks while "a" waits for its turn
+@example(["b"] * (CREDIT + 2) + ["a"] * CREDIT + [None] * (2 * CREDIT) + ["a"])  # without credit "a" waits for its turn
 @given(st.lists(st.one_of(st.none(), st.sampled_from("aaaaaabcdefg")), min_size=10, max_size=120))
 def test_against_a_simple_model(steps: list[str | None]) -> None:
     """A push of a network, or (None) a pop: each entry once, those of one network in order, fair between networks.
@@ -96,6 +97,7 @@ def test_against_a_simple_model(steps: list[str | None]) -> None:
 
 @example(["push a", "push a", "pop", "remove a", *["push b"] * (CREDIT + 2)])  # the round ends with the last entry
 @example(["push a", "push a", *["push b"] * (CREDIT + 2), "pop", "remove a"])  # "a" keeps its place in the round
+@example(["push a", "remove a", "push b", "push b", "push c"])  # "a" counts no longer for a share
 @example([*["push a"] * (CREDIT + 1), "push b", *["pop"] * CREDIT, "remove a"])  # its credit is used
 @given(
     st.lists(

@@ -37,10 +37,9 @@ class Work:
 
 
 @asynccontextmanager
-async def tasks_of_one(faults: int = 0) -> AsyncIterator[tuple[Tasks, Connection, trio.CancelScope]]:
+async def tasks_of_one() -> AsyncIterator[tuple[Tasks, Connection, trio.CancelScope]]:
     """At the end of the block all tasks have ended."""
     with parked() as it:
-        it.faults = faults
         connection, _ = it.connect()
         async with trio.open_nursery() as nursery:
             tasks = Tasks(it.connections, nursery)
@@ -63,19 +62,6 @@ async def test_at_most_max_tasks_run_and_the_others_wait(cancelled: bool) -> Non
         else:
             work.may_end.set()
     assert sorted(work.ended) == list(range(MAX_TASKS + 10))
-
-
-async def test_a_fault_does_not_keep_a_place() -> None:
-    async def broken(connection: object) -> None:
-        raise RuntimeError("a bug")
-
-    work = Work()
-    work.may_end.set()
-    async with tasks_of_one(faults=2 * MAX_TASKS) as (tasks, connection, _):
-        for _ in range(MAX_TASKS * 2):
-            tasks.start(broken, connection)
-        tasks.start(work.do, connection, 1)
-    assert work.ended == [1]
 
 
 async def silent(*arguments: object, **options: object) -> NoReturn:

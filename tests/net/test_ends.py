@@ -176,21 +176,6 @@ class TestEnding:
             assert {event for event, _, _ in it.recorder.events} == {"closed"}
             assert all(heir.alive and take(peer) == b"" for heir, peer in heirs)
 
-    @pytest.mark.parametrize("end", ["finish", "close"])
-    def test_charged_input_is_released_by_each_end(self, it: Parked, end: str) -> None:
-        connection, _ = it.connect()
-        assert it.connections.keep_ahead(connection, bytes(5000))
-        assert it.connections.input_budget.used == 5000
-        getattr(it.connections, end)(connection, Reason.DONE)
-        assert connection.inbox == b""
-        assert it.connections.input_budget.used == len(it.connections.input_budget) == 0
-
-    def test_input_over_the_shared_budget_is_not_kept(self, it: Parked) -> None:
-        it.connections.input_budget.most = 4000
-        connection, _ = it.connect()
-        assert not it.connections.keep_ahead(connection, bytes(5000))
-        assert (connection.inbox, it.connections.input_budget.used) == (b"", 0)
-
 
 class TestBoundary:
     def test_a_step_arms_the_connection_as_its_state_says(self, it: Parked) -> None:

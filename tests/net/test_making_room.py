@@ -153,17 +153,6 @@ def test_members_do_not_hide_connections_that_wait(it: Parked, monkeypatch: pyte
     assert not waiting.alive
 
 
-@pytest.mark.parametrize("event", ["released", "closed"])
-def test_a_fault_in_an_eviction_costs_the_evicted_connection(it: Parked, event: str) -> None:
-    """The eviction happens while the listener accepts, and accepting must go on."""
-    connection, _ = it.place(State.BODY, object(), address="192.0.2.1")
-    it.turn(seconds=5.0)
-    it.recorder.on[event] = fail
-    assert it.makes_room("192.0.2.3")
-    assert not connection.alive
-    it.faults = 1
-
-
 def test_a_fault_that_leaves_the_connection_frees_no_place(it: Parked) -> None:
     """The connection lingers after its error answer, so another one would exceed the limit."""
     it.admission.total = it.faults = 1

@@ -147,17 +147,6 @@ def test_each_step_runs_exactly_once(work: list[tuple[Priority, str, int]]) -> N
 # -- faults -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_fault_costs_its_item_and_the_others_go_on(stage: Stage) -> None:
-    fail = mock.Mock(side_effect=RuntimeError("a bug"))
-    stage.submit(Priority.NORMAL, "before")
-    stage.scheduler.submit(Priority.NORMAL, fail, "broken")
-    stage.submit(Priority.NORMAL, "behind")
-    stage.scheduler.submit(Priority.BULK, fail, "broken in bulk")
-    stage.rounds()
-    assert stage.done == ["before", "behind"]
-    assert stage.faulted == ["broken", "broken in bulk"]
-
-
 # -- sleep ------------------------------------------------------------------------------------------------------------
 
 
@@ -237,14 +226,3 @@ def test_before_begin_and_after_end_posts_are_refused_and_wake_nothing(stage: St
     stage.scheduler.round()
     assert stage.done == []
     assert stage.wake.call_count == 1
-
-
-def test_a_fault_in_a_posted_call_costs_nothing_else(stage: Stage) -> None:
-    stage.scheduler.begin()
-    bad, good = mock.Mock(side_effect=ZeroDivisionError), mock.Mock()
-    for call in (bad, good):
-        stage.scheduler.post(call)
-    stage.rounds()
-    stage.scheduler.round()
-    assert stage.faulted == [bad]
-    good.assert_called_once_with()

@@ -204,15 +204,6 @@ def test_an_encrypted_key_is_refused_without_a_prompt(tmp_path: Path) -> None:
     refuses(cert, key, "tls-key", "encrypted")
 
 
-def test_a_new_context_applies_to_later_clients(tmp_path: Path) -> None:
-    engine = TlsEngine(server_context())
-    client, server = handshake(engine, ssl.TLSVersion.TLSv1_3)
-    engine.context = load_context(*certificate(tmp_path))
-    later, _ = handshake(engine, ssl.TLSVersion.TLSv1_3)
-    assert client.tls.getpeercert(binary_form=True) != later.tls.getpeercert(binary_form=True)
-    assert client.open(engine.seal(server, b"still here")) == b"still here"
-
-
 # -- records and hellos: bytes only -----------------------------------------------------------------------------------
 
 

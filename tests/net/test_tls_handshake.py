@@ -9,8 +9,7 @@ from chatserver.net import tls_handshake
 from chatserver.net.connection import Connection
 from chatserver.net.states import State
 from chatserver.reasons import Reason
-from tests.net.sealed import PLAIN_ANSWER, VERSIONS, Client, Sealed, sealed
-from tests.support.parked import take
+from tests.net.sealed import VERSIONS, Client, Sealed, sealed
 from tests.support.troubled import state_of
 
 
@@ -114,23 +113,6 @@ def test_a_hello_and_then_nothing() -> None:
         assert it.notes == [(Reason.TLS_DEADLINE, "the handshake was begun")]
         assert it.details("closed") == [Reason.TLS_DEADLINE]
         assert (len(it.handshakes.half_open), it.budget.used) == (0, 0)
-
-
-def test_a_client_that_speaks_plain_http_is_answered_in_plaintext(tls: Sealed) -> None:
-    connection, client = tls.dial()
-    client.socket.send(b"GET / HTTP/1.1\r\n")
-    tls.turn_over()
-    assert take(client.socket) == PLAIN_ANSWER
-    assert state_of(connection) is State.CLOSING
-    client.socket.send(b"Host: x\r\n\r\n")
-    tls.turn_over()
-    client.socket.close()
-    tls.turn_over()
-    assert tls.details("closed") == [Reason.TLS_FAILED]
-    _, client = tls.dial()
-    client.socket.send(b"\x80\x2e\x01\x03\x01")
-    tls.turn_over()
-    assert take(client.socket) == b"", "a hello of SSL 2, which would not understand it"
 
 
 @pytest.mark.parametrize("version", VERSIONS)
