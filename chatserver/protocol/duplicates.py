@@ -9,6 +9,7 @@ subtracted first. Only messages with unknown fields need more than counting, and
 """
 
 import json
+from typing import Any
 
 import msgspec
 
@@ -20,30 +21,11 @@ from chatserver.reasons import ErrorCode
 MAX_OTHER_BYTES = 8 * 1024
 MAX_OTHER_COLONS = 128
 
-_NOTHING = msgspec.Raw()
-
-
-class Known(msgspec.Struct, gc=False):
-    """The fields of chat.v1 messages, undecoded; of a duplicate field, the last."""
-
-    type: msgspec.Raw = _NOTHING
-    id: msgspec.Raw = _NOTHING
-    room: msgspec.Raw = _NOTHING
-    text: msgspec.Raw = _NOTHING
-    key: msgspec.Raw = _NOTHING
-    after: msgspec.Raw = _NOTHING
-    before: msgspec.Raw = _NOTHING
-    limit: msgspec.Raw = _NOTHING
-    offset: msgspec.Raw = _NOTHING
-    emoji: msgspec.Raw = _NOTHING
-    on: msgspec.Raw = _NOTHING
-    reply_to: msgspec.Raw = _NOTHING
-    mentions: msgspec.Raw = _NOTHING
-    name: msgspec.Raw = _NOTHING
-    token: msgspec.Raw = _NOTHING
-
-
-known_fields = msgspec.json.Decoder(Known)
+#: The fields of chat.v1 messages, undecoded; of a duplicate field, the last.
+_KNOWN = "type id room text key after before limit offset emoji on reply_to mentions name token".split()
+known_fields: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
+    msgspec.defstruct("Known", [(name, msgspec.Raw, msgspec.Raw()) for name in _KNOWN], gc=False)
+)
 
 
 def refuse_duplicates(data: str | bytes, different: int = 0) -> None:
