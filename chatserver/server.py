@@ -246,7 +246,7 @@ class Server:
         parts, services = self.parts, self.parts.services
         for chore in (
             parts.hub.tick, parts.admission.tick, services.write_limits.sweep, parts.limiters.sweep,
-            services.search_results.sweep, parts.stats.report, services.identities.sweep,
+            services.search_results.sweep, parts.connections.lines.report, services.identities.sweep,
             services.moderation.sweep, services.slow_mode.sweep, services.audit.sweep,
             partial(heap.tick, parts.connections.held, parts.hub.budget.used),
         ):  # fmt: skip

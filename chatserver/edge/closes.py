@@ -43,7 +43,3 @@ class CloseStats:
         self._lines.write(
             _log.warning, "log_failed", reason=type(error).__name__, peer=connection.address, detail=str(error)
         )
-
-    def report(self) -> None:
-        """Log how many lines were left out."""
-        self._lines.report()

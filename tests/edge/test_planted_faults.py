@@ -183,7 +183,7 @@ def listener(scene: Scene) -> Any:
 CHORES: dict[str, Callable[[Scene], tuple[Any, str]]] = {
     "rooms": lambda s: (s.parts.hub, "tick"),
     "places": lambda s: (s.parts.admission, "tick"),
-    "lines": lambda s: (s.parts.stats, "report"),
+    "lines": lambda s: (s.parts.connections.lines, "report"),
     "the heap": lambda s: (Heap, "tick"),
     "rates of writing": lambda s: (s.parts.services.write_limits, "sweep"),
     "rates of searching": lambda s: (s.parts.limiters, "sweep"),
