@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from chatserver.net import sockets
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
-from chatserver.net.handler import Handler
+from chatserver.net.handler import Handler, context_of
 from chatserver.net.states import State
 from chatserver.net.tls import Received, TlsEngine, TlsError
 from chatserver.net.tls_records import REFUSAL, RecordError, hello_is_whole, whole_records
@@ -30,7 +30,7 @@ WorstOf = Callable[[Iterable[Connection]], Connection]
 
 
 class Handshakes(Handler):
-    """`TLS_HANDSHAKE`, whose context is the future transport; and what it shares with `TLS_HELLO`."""
+    """`TLS_HELLO`: the hello is gathered in the inbox. `TLS_HANDSHAKE`: the context is the future transport."""
 
     def __init__(
         self, connections: Connections, engine: TlsEngine, *, worst_of: WorstOf, plain_answer: Callable[[], bytes]
@@ -38,59 +38,54 @@ class Handshakes(Handler):
         super().__init__(connections)
         self.half_open: dict[Connection, None] = {}
         self.completed = 0
-        self.budget = connections.input_budget
         self.engine = engine
+        self._budget = connections.input_budget
         self._worst_of = worst_of
         self._plain_answer = plain_answer  # for a peer that speaks plain HTTP to us
 
     def bind(self) -> None:
-        """Bind the handlers of the two states."""
-        self._connections.bind(State.TLS_HELLO, HelloHandler(self._connections, self))
+        """Bind it to the two states."""
+        self._connections.bind(State.TLS_HELLO, self)
         self._connections.bind(State.TLS_HANDSHAKE, self, TlsTransport)
 
-    def begin(self, connection: Connection) -> None:
+    def received(self, connection: Connection, data: bytes) -> bool:
+        """Bytes of a hello, or records of a handshake and perhaps the first ones after it."""
+        try:
+            if connection.state is State.TLS_HELLO:
+                connection.inbox = data = connection.inbox + data
+                if not hello_is_whole(data):
+                    if not self._budget.resize(connection, len(data), connection.network):
+                        self._fail(connection, "too many ClientHellos are unfinished", REFUSAL, Reason.UNFINISHED_FULL)
+                    return False
+                self._begin(connection)
+            return self._go_on(connection, context_of(connection, TlsTransport), data)
+        except RecordError as error:
+            self._fail(connection, str(error), b"" if connection.state is State.TLS_HELLO else REFUSAL)
+        except TlsError as error:
+            self._fail(connection, str(error), error.reply)
+        return False
+
+    def _begin(self, connection: Connection) -> None:
         """Begin the handshake of a connection whose ClientHello is complete."""
+        self._budget.release(connection)
+        connection.inbox = b""
         if len(self.half_open) >= MAX_HALF_OPEN:
             self._connections.step(self._worst_of(self.half_open), self._connections.close, Reason.EVICTED)
-        transport = TlsTransport(self.engine, self.budget, self.engine.accept())
+        transport = TlsTransport(self.engine, self._budget, self.engine.accept())
         left = max(connection.deadline - self._connections.wheel.current - 1, 0)  # the deadline is not extended
         self.half_open[connection] = None
         self._connections.enter(connection, State.TLS_HANDSHAKE, transport, span=left)
 
-    def failed(
-        self, connection: Connection, message: str, last: bytes = b"", reason: Reason = Reason.TLS_FAILED
-    ) -> None:  # fmt: skip
-        """Close a connection whose handshake failed, after `last` (plain HTTP gets an answer in plain HTTP)."""
-        if connection.inbox[:1].isalpha():
-            last = self._plain_answer()
-        self._connections.misbehaved(connection, reason, message)
-        self._connections.finish(connection, reason, last)
-
-    def late(self, connection: Connection, begun: str) -> None:
-        """Close a connection whose deadline has passed; no alert is sent."""
-        self._connections.misbehaved(connection, Reason.TLS_DEADLINE, begun)
-        self._connections.close(connection, Reason.TLS_DEADLINE)
-
-    def received(self, connection: Connection, data: bytes) -> bool:
-        """Records of a handshake, and perhaps the first ones after it."""
-        transport = connection.context
-        assert isinstance(transport, TlsTransport)
+    def _go_on(self, connection: Connection, transport: TlsTransport, data: bytes) -> bool:
         sealed = transport.sealed + data
-        try:
-            _, end = whole_records(sealed)
-            transport.sealed = sealed[end:]
-            if not self.budget.resize(transport, len(transport.sealed), connection.network):
-                self.failed(connection, "too many records are unfinished", REFUSAL, Reason.UNFINISHED_FULL)
-                return False
-            if not end:
-                return False
-            done, received = self.engine.handshake(transport.tls, sealed[:end])
-        except RecordError as error:
-            self.failed(connection, str(error), REFUSAL)
+        _, end = whole_records(sealed)
+        transport.sealed = sealed[end:]
+        if not self._budget.resize(transport, len(transport.sealed), connection.network):
+            self._fail(connection, "too many records are unfinished", REFUSAL, Reason.UNFINISHED_FULL)
             return False
-        except TlsError as error:
-            self.failed(connection, str(error), error.reply)
+        if not end:
             return False
+        done, received = self.engine.handshake(transport.tls, sealed[:end])
         if received.reply:
             self._connections.send(connection, received.reply)
         return self._secured(connection, transport, received) if done else False
@@ -114,42 +109,23 @@ class Handshakes(Handler):
             return self._connections.handler(connection).received(connection, received.plaintext)
         return False
 
+    def _fail(
+        self, connection: Connection, message: str, last: bytes, reason: Reason = Reason.TLS_FAILED
+    ) -> None:  # fmt: skip
+        """Close a connection whose handshake failed, after `last` (plain HTTP gets an answer in plain HTTP)."""
+        if connection.inbox[:1].isalpha():
+            last = self._plain_answer()
+        self._connections.misbehaved(connection, reason, message)
+        self._connections.finish(connection, reason, last)
+
     def expired(self, connection: Connection) -> None:
-        """The peer did not finish the handshake in time."""
-        self.late(connection, "the handshake was begun")
+        """Close a connection whose handshake is not over in time; no alert is sent."""
+        begun = "no whole ClientHello" if connection.state is State.TLS_HELLO else "the handshake was begun"
+        self._connections.misbehaved(connection, Reason.TLS_DEADLINE, begun)
+        self._connections.close(connection, Reason.TLS_DEADLINE)
 
     def released(self, connection: Connection, context: object) -> None:
         """The handshake was given up."""
         assert isinstance(context, TlsTransport)
         self.half_open.pop(connection, None)
         context.released()
-
-
-class HelloHandler(Handler):
-    """`TLS_HELLO`: the hello is gathered in the inbox."""
-
-    def __init__(self, connections: Connections, handshakes: Handshakes) -> None:
-        super().__init__(connections)
-        self._handshakes = handshakes
-
-    def received(self, connection: Connection, data: bytes) -> bool:
-        """Bytes of a hello."""
-        handshakes = self._handshakes
-        connection.inbox = hello = connection.inbox + data
-        try:
-            whole = hello_is_whole(hello)
-        except RecordError as error:
-            handshakes.failed(connection, str(error))
-            return False
-        if whole:
-            handshakes.budget.release(connection)
-            connection.inbox = b""
-            handshakes.begin(connection)
-            return self._connections.handler(connection).received(connection, hello)
-        if not handshakes.budget.resize(connection, len(hello), connection.network):
-            handshakes.failed(connection, "too many ClientHellos are unfinished", REFUSAL, Reason.UNFINISHED_FULL)
-        return False
-
-    def expired(self, connection: Connection) -> None:
-        """No whole hello in time."""
-        self._handshakes.late(connection, "no whole ClientHello")

@@ -238,7 +238,7 @@ CASES = [
     Case("counting an end", lambda s: (s.parts.stats, "closed"), it_is_ended, a_websocket, after=True),
     Case("counting an end, at once", lambda s: (s.parts.stats, "closed"), it_is_ended, a_websocket),
     # TLS
-    Case("a handshake begins", lambda s: (s.parts.handshakes, "begin"), a_hello, tls=True, plaintext=True),
+    Case("a handshake begins", lambda s: (s.parts.handshakes, "_begin"), a_hello, tls=True, plaintext=True),
     Case("a handshake", handshake_of_the_victim, a_hello, tls=True, plaintext=True),
     *(
         Case(f"{method} of the transport, {trigger.__name__}", of_the_transport(method), trigger, one_request, tls=True,
