@@ -89,17 +89,6 @@ def test_the_next_message_has_its_own_deadline_after_a_blocked_answer(behind: by
         assert state_of(found) is State.OPEN
 
 
-def test_answers_of_the_log_after_the_end_wake_no_scheduler() -> None:
-    """The end of a long group must not wake an ended scheduler, whose descriptor may be another file's."""
-    with machine() as found:
-        found.upset_the_log(LATE, 0, 0)
-        found.publish("lobby", 60, 1)  # more answers than the log gives at a time
-        found.drain()
-        found.wait(LATE / 2)
-        assert found.world.stopped
-        assert not found.world.log.well
-
-
 def test_a_waiting_publisher_is_not_resumed_by_an_earlier_resumption() -> None:
     """Of two queued resumptions the first finds a message that must wait; the second must not resume it.
 

@@ -1,19 +1,24 @@
-"""Caps by network and in total, the counts, and the ranking for eviction. For newcomers: test_making_room.py."""
+"""Caps by network and in total, the counts, the ranking for eviction, evictions for newcomers, and the water marks."""
 
 import itertools
 from collections import Counter
+from unittest import mock
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
-from chatserver.net.connection import Backlog, Connection, network_of
+from chatserver.net import admission as admission_module
+from chatserver.net.connection import Backlog, Closing, Connection, network_of
 from chatserver.net.readiness import WRITE
 from chatserver.net.states import TABLE, Reclaim, State
 from chatserver.net.transport import PLAIN
 from chatserver.net.wheel import spans, ticks
 from chatserver.reasons import Reason
 from chatserver.settings.fields import Settings
-from tests.support.parked import Parked, parked
+from tests.support.parked import REFUSAL, Parked, ended, parked, take
+from tests.support.troubled import fail
 
 SETTINGS = Settings()
 SPANS = spans(SETTINGS)
@@ -146,3 +151,204 @@ def test_a_crowd_that_reconnects_within_a_tick_is_evicted_before_a_person(it: Pa
     assert person.alive
     assert it.admission.admit("198.51.100.2") is None
     assert person.alive, "a connection of the crowd is evicted for the newcomer"
+
+
+# -- evictions for newcomers ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("state", "context", "sent", "told"),
+    [
+        (State.HEAD, None, b"GET / HT", True),
+        (State.BODY, object(), b"", True),
+        (State.KEEPALIVE, None, b"GE", True),
+        (State.THROTTLED, None, b"GET", True),
+        (State.KEEPALIVE, None, b"", False),
+        (State.PROXY, None, b"PRO", False),
+        (State.TLS_HELLO, None, b"half a hello", False),
+        (State.TLS_HANDSHAKE, None, b"half a record", False),
+    ],
+)
+def test_an_evicted_peer_within_an_http_request_is_told(
+    it: Parked, state: State, context: object, sent: bytes, told: bool
+) -> None:
+    connection, peer = it.place(state, context, address="192.0.2.1")
+    connection.inbox = sent
+    it.turn(seconds=5.0)
+    assert it.makes_room("192.0.2.3")
+    assert take(peer) == REFUSAL * told
+    assert ended(peer)
+    assert it.details("released") == [context] * (context is not None)
+
+
+def test_an_evicted_peer_in_closing_keeps_its_reason_and_answer(it: Parked) -> None:
+    """The reason that began its close is reported, and the peer can still read its answer."""
+    connection, peer = it.connect(address="192.0.2.1")
+    it.connections.finish(connection, Reason.HEAD_DEADLINE, b"408")
+    it.turn(seconds=1.5)
+    more = [it.connect(address="192.0.2.1")[0] for _ in range(3)]
+    for each in more:
+        it.connections.finish(each, Reason.DONE)
+    it.turn(seconds=0.1)
+    assert it.makes_room("192.0.2.3")
+    assert it.details("closed") == [Reason.HEAD_DEADLINE]
+    assert take(peer) == b"408"
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_peer_that_does_not_take_its_answer_is_aborted(it: Parked, last: bool) -> None:
+    """Otherwise the kernel would keep offering the rest. The answer may be the last one on its connection."""
+    connection, peer = it.connect_tcp()
+    it.connections.send(connection, b"x" * 10_000_000)
+    if last:
+        it.connections.finish(connection, Reason.DONE)
+    assert connection.backlog is not None
+    it.turn(seconds=5.0)
+    assert it.makes_room("192.0.2.3")
+    assert it.details("closed") == [Reason.EVICTED]
+    with pytest.raises(ConnectionResetError):
+        take(peer)
+
+
+def test_behind_a_balancer_all_come_from_one_address(it: Parked) -> None:
+    """A peer that has waited for `evict_after` is then evicted for a newcomer of the same address."""
+    everybody = [it.connect(address="192.0.2.1")[0] for _ in range(10)]
+    it.turn(seconds=1.8)
+    assert not it.makes_room("192.0.2.1")
+    it.turn(seconds=0.1)
+    assert it.makes_room("192.0.2.1")
+    assert sum(each.alive for each in everybody) == 9
+
+
+@pytest.mark.parametrize("address", ["192.0.2.7", None])
+def test_the_last_place_is_for_a_newcomer_that_is_alone_or_unknown(it: Parked, address: str | None) -> None:
+    """When descriptors have run out, the newcomer's network is unknown."""
+    person, _ = it.connect(address="192.0.2.200")
+    it.turn(seconds=8.0)
+    assert it.makes_room(address) if address else it.admission.make_room()
+    assert not person.alive
+
+
+def test_candidates_that_changed_since_the_scan_are_skipped(it: Parked) -> None:
+    sending, _ = it.place(State.BODY, body := object(), address="192.0.2.200")
+    everybody = []
+    for number in range(4):
+        everybody.append(it.connect(address=f"192.0.2.{number}")[0])
+        it.turn(seconds=2.3)
+    oldest, closed, joined, youngest = everybody
+    assert it.makes_room("198.51.100.9")
+    assert not oldest.alive
+    it.connections.close(closed, Reason.PEER_CLOSED)
+    due = joined.deadline
+    it.connections.enter(joined, State.OPEN)
+    joined.deadline = due  # as it may be by chance
+    assert it.makes_room("198.51.100.9")
+    assert (joined.alive, youngest.alive) == (True, False)
+    it.connections.enter(sending, State.BODY, body)  # more of it has come
+    assert not it.makes_room("198.51.100.9")
+    assert sending.alive
+
+
+def test_scans_are_few(it: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scan serves newcomers while it has candidates, and each tick has a budget for scans."""
+    looks = mock.Mock(side_effect=it.admission._look)
+    monkeypatch.setattr(it.admission, "_look", looks)
+    for number in range(20):
+        it.connect(address=f"192.0.2.{number}")
+    it.turn(seconds=5.0)
+    it.admission._since = 1_000  # newcomers of a large crowd were admitted long ago
+    assert sum(it.makes_room("198.51.100.9") for _ in range(20)) == 20
+    assert looks.call_count == 1
+    assert not any(it.makes_room("198.51.100.9") for _ in range(1000))
+    before = looks.call_count
+    assert before <= admission_module.SCAN_BUDGET // len(it.connections.table) + 2
+    it.turn(seconds=0.1)
+    assert not it.makes_room("198.51.100.9")
+    assert looks.call_count == before + 1
+
+
+def test_a_large_table_is_scanned_in_parts(it: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scan ends when it has enough candidates, and the next one goes on from there."""
+    for name, value in (("MAX_CANDIDATES", 2), ("SCAN_BATCH", 8), ("SCAN_BUDGET", 24)):
+        monkeypatch.setattr(admission_module, name, value)
+    everybody = [it.connect(address=f"192.0.2.{number}")[0] for number in range(40)]
+    it.turn(seconds=3.0)
+    it.admission._hand = everybody[20].descriptor  # the first ones fill holes among the descriptors of other tests
+    assert it.makes_room("198.51.100.1")
+    assert it.admission._scanned == 8
+    for _ in range(60):
+        while it.makes_room("198.51.100.1"):
+            pass
+        assert it.admission._scanned < 24 + 8
+        it.turn(seconds=0.1)
+    assert not any(each.alive for each in everybody)
+
+
+def test_members_do_not_hide_connections_that_wait(it: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scan covers the whole table if necessary, so its start does not matter."""
+    monkeypatch.setattr(admission_module, "SCAN_BATCH", 4)
+    monkeypatch.setattr(admission_module, "MAX_CANDIDATES", 1)
+    for number in range(40):
+        it.place(State.OPEN, address=f"192.0.2.{number}")
+    waiting, _ = it.connect(address="192.0.2.99")
+    it.turn(seconds=3.0)
+    assert it.makes_room("192.0.2.100")
+    assert not waiting.alive
+
+
+def test_a_fault_that_leaves_the_connection_frees_no_place(it: Parked) -> None:
+    """The connection lingers after its error answer, so another one would exceed the limit."""
+    it.admission.total = it.faults = 1
+    connection, _ = it.connect(address="192.0.2.1")
+    connection.inbox = b"GET"
+    it.turn(seconds=5.0)
+    it.connections.offer = fail  # type: ignore[method-assign, assignment]
+    it.recorder.on["faulted"] = lambda each: it.connections.finish(each, Reason.INTERNAL_ERROR)
+    assert it.admission.admit("192.0.2.3") is Reason.REFUSED_FULL
+    assert (connection.alive, it.admission.held) == (True, 1)
+
+
+# -- the water marks --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("held", "state", "left"),
+    [
+        (95, State.KEEPALIVE, 95),
+        (96, State.KEEPALIVE, 90),
+        (100, State.KEEPALIVE, 90),
+        (100, State.OPEN, 100),  # the steps end though no connection may be evicted
+    ],
+)
+def test_places_are_reclaimed_from_the_high_mark_to_the_low_one(it: Parked, held: int, state: State, left: int) -> None:
+    it.admission.total = 100
+    for number in range(held):
+        it.place(state, address=f"192.0.2.{number}")
+    it.turn(seconds=3.0)
+    with capture_logs() as logs:
+        it.admission.tick()
+        it.run_rounds()
+    assert it.admission.held == left
+    begun = [(line["held"], line["places"]) for line in logs if line["event"] == "places_short"]
+    assert begun == ([(held, 100)] if held > 95 else [])
+    assert it.details("closed") == [Reason.EVICTED] * (held - left)
+
+
+def test_the_worst_go_first_down_to_the_low_mark(it: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step is one scan, so a large table does not make a long step."""
+    monkeypatch.setattr(admission_module, "SCAN_BATCH", 16)
+    monkeypatch.setattr(admission_module, "SCAN_BUDGET", 16)
+    it.admission.total = 100
+    members = [it.place(State.OPEN, address="192.0.2.200")[0] for _ in range(60)]
+    lingering = [it.place(State.CLOSING, address=f"192.0.2.{number}")[0] for number in range(5)]
+    for each in lingering:
+        each.context = Closing(Reason.DONE)
+        each.deadline = it.connections.wheel.current + 1
+    idle = [it.place(State.KEEPALIVE, address=f"198.51.100.{number}")[0] for number in range(35)]
+    it.connections.wheel.advance(3.0)
+    it.connections.wheel.current += 30
+    it.admission.tick()
+    it.run_rounds()
+    assert it.admission.held == 90
+    assert all(each.alive for each in members)
+    assert sum(each.alive for each in idle) >= 25

@@ -1,6 +1,13 @@
-import pytest
+"""Request heads, valid and malformed: each case whole, a byte at a time, and in random cuts."""
 
-from chatserver.protocol.head import BodyKind, Head, HeadLimits, find_head_end, has_token
+import h11
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatserver.protocol.errors import HttpError
+from chatserver.protocol.head import BodyKind, Head, HeadLimits, find_head_end, has_token, parse_head
+from chatserver.reasons import ErrorCode, Reason
 from tests.protocol.feed import feed, head_runner
 from tests.protocol.samples import GET, POST, request
 
@@ -154,3 +161,176 @@ def test_has_token() -> None:
         assert has_token(value, "close")
     for no_value in (None, "", "closed", "x-close, keep-alive", "clo, se"):
         assert not has_token(no_value, "close")
+
+
+# -- malformed ------------------------------------------------------------------------------------------------------
+
+
+BAD = (ErrorCode.BAD_REQUEST, Reason.BAD_REQUEST)
+LONG_HEAD = (ErrorCode.HEAD_TOO_LARGE, Reason.HEAD_TOO_LARGE)
+LONG_TARGET = (ErrorCode.TARGET_TOO_LONG, Reason.HEAD_TOO_LARGE)
+SMALL_BODY = HeadLimits(max_bytes=1024, max_fields=10, max_target=300)
+
+#: Request lines, separated by semicolons: forms of target that are not served here, bytes that no target has, …
+LINES = (
+    b"GET /\0 HTTP/1.1;GET /\xc3\xbc HTTP/1.1;GET /\x7f HTTP/1.1;GET /\ta HTTP/1.1;GET /a b HTTP/1.1;GET  / HTTP/1.1;"
+    b"GET rooms HTTP/1.1;OPTIONS * HTTP/1.1;CONNECT chat.example:80 HTTP/1.1;GET ftp://h/ HTTP/1.1;"
+    b"GET http:///x HTTP/1.1;GET http://u@h/ HTTP/1.1;GET /#x HTTP/1.1;GET /a%2fb HTTP/1.1;"
+    b"GET /%ff HTTP/1.1;GET /%c0%af HTTP/1.1;GET /%00 HTTP/1.1;GET /a%0ab HTTP/1.1;"  # only when they are decoded
+    b"G\0ET / HTTP/1.1;GE T / HTTP/1.1;G(T / HTTP/1.1;G\xc3T / HTTP/1.1; / HTTP/1.1;\xffGET / HTTP/1.1;"
+    b"GET / http/1.1;GET / HTTP/1.10;GET / HTTP/"
+).split(b";")
+NO_LENGTHS = b"5, 6;5, 5;+5;-5;0x5;1_0;;111111111111111111111".split(b";")
+NO_HOSTS = b";a, b;a/b;u@a;a b;a:http;a:123456;[::1;\xfc".split(b";")
+MALFORMED = {
+    **{repr(line): request(line=line) for line in LINES},
+    **{f"length {length!r}": request(b"Content-Length: " + length) for length in NO_LENGTHS},
+    **{f"Host {host!r}": request(host=b"Host: " + host) for host in NO_HOSTS},
+    "NUL in a name": request(b"X-\0: y"),
+    "space in a name": request(b"X Y: z"),
+    "space before the colon": request(b"X : y"),
+    "high byte in a name": request(b"X-\xfc: y"),
+    "empty name": request(b": y"),
+    "no colon": request(b"nonsense"),
+    "NUL in a value": request(b"X: \0"),
+    "escape in a value": request(b"X: \x1b[2J"),
+    "DEL in a value": request(b"X: \x7f"),
+    "bare LF between fields": b"GET / HTTP/1.1\r\nHost: h\nX: y\r\n\r\n",
+    "bare LF everywhere": b"GET / HTTP/1.1\nHost: h\n\n",
+    "bare LF as the blank line": b"GET / HTTP/1.1\r\nHost: h\r\n\n",
+    "bare LF, then a body that ends it": b"GET / HTTP/1.1\nHost: h\n\nGET / HTTP/1.1\r\n\r\n",
+    "bare CR in a value": request(b"X: a\rb"),
+    "bare CR between fields": request(b"X: a\rY: b"),
+    "bare CR everywhere": b"GET / HTTP/1.1\rHost: h\r\r",
+    "CR CR LF": request(b"X: a\r"),
+    "bare CR, then too many fields": request(b"X: a\rb", *[b"X: y"] * 100),
+    "LF first": b"\n" + request(),
+    "CR first": b"\r" + request(),
+    "three blank lines first": b"\r\n\r\n\r\n" + request(),
+    "obs-fold": request(b"X: a", b" b"),
+    "obs-fold with a tab": request(b"X: a", b"\tb"),
+    "obs-fold before any field": b"GET / HTTP/1.1\r\n X: y\r\nHost: h\r\n\r\n",
+    "two lengths": request(b"Content-Length: 5", b"Content-Length: 6"),
+    "two equal lengths": request(b"Content-Length: 5", b"content-length: 5"),
+    "length and chunked": request(b"Content-Length: 5", b"Transfer-Encoding: chunked"),
+    "chunked and length 0": request(b"Transfer-Encoding: chunked", b"Content-Length: 0"),
+    "chunked in HTTP/1.0": request(b"Transfer-Encoding: chunked", line=b"POST / HTTP/1.0"),
+    "no Host": request(host=b""),
+    "two Hosts": request(b"Host: h"),
+    "a URL and no Host": request(host=b"", line=b"GET http://h/ HTTP/1.1"),
+    "a URL and two Hosts": request(b"Host: h", line=b"GET http://h/ HTTP/1.1"),
+    "HTTP/0.9": b"GET /\r\n",
+    "HTTP/0.9 and a blank line": b"GET /\r\n\r\n",
+    "HTTP/0.9 after a blank line": b"\r\nGET /\r\n",
+    "an SMTP greeting": b"EHLO chat.example\r\n",
+    "an SSH banner": b"SSH-2.0-OpenSSH_9.2\r\n",
+    "TLS on the plain port": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(64),
+    "a TLS alert": b"\x15\x03\x01\x00\x02\x02\x28",
+}
+
+
+@pytest.mark.parametrize("wire", MALFORMED.values(), ids=MALFORMED)
+def test_malformed(wire: bytes) -> None:
+    assert feed(head_runner(), wire, trailing=b"\r\n\r\n") == BAD
+
+
+@given(st.sampled_from([*MALFORMED.values(), request(b"X: y", b"Cookie: a")]), st.data())
+def test_nothing_that_h11_refuses_is_parsed(wire: bytes, data: st.DataObject) -> None:
+    """Only h11's grammar is used, not its reader, which also counts the Hosts."""
+    at = data.draw(st.integers(0, len(wire)))
+    head = (wire[:at] + data.draw(st.binary(max_size=3)) + wire[at:]).partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+    reader = h11.Connection(h11.SERVER)
+    reader.receive_data(head)
+    try:
+        assert isinstance(reader.next_event(), h11.Request)
+    except h11.RemoteProtocolError:
+        with pytest.raises(HttpError):
+            parse_head(head, HeadLimits())
+
+
+NO_VERSIONS = [request(line=b"GET / HTTP/" + version) for version in (b"0.9", b"1.2", b"2.0", b"3.0")]
+NO_ENCODINGS = [b"gzip", b"gzip, chunked", b"chunked, identity", b'"chunked']
+NOT_SERVED = [
+    *((wire, ErrorCode.VERSION_NOT_SUPPORTED) for wire in (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", *NO_VERSIONS)),
+    *((request(b"Transfer-Encoding: " + how), ErrorCode.NOT_IMPLEMENTED) for how in NO_ENCODINGS),
+    (request(b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"), ErrorCode.NOT_IMPLEMENTED),
+    (request(b"Expect: 200-ok"), ErrorCode.EXPECTATION_FAILED),
+    (request(b"Content-Length: 5", b"Content-Encoding: gzip"), ErrorCode.UNSUPPORTED_MEDIA_TYPE),
+    (request(b"Transfer-Encoding: chunked", b"Content-Encoding: br, identity"), ErrorCode.UNSUPPORTED_MEDIA_TYPE),
+]
+
+
+@pytest.mark.parametrize(("wire", "code"), NOT_SERVED)
+def test_not_served(wire: bytes, code: ErrorCode) -> None:
+    assert feed(head_runner(), wire) == (code, Reason.BAD_REQUEST)
+    if code is ErrorCode.UNSUPPORTED_MEDIA_TYPE:
+        with pytest.raises(HttpError) as caught:
+            parse_head(wire, HeadLimits())
+        assert caught.value.headers == (("Accept-Encoding", "identity"),)
+
+
+@pytest.mark.parametrize(
+    ("wire", "refused"),
+    [
+        (request(line=b"GET /" + b"x" * 300 + b" HTTP/1.1"), LONG_TARGET),
+        (b"GET /" + b"x" * 2000, LONG_TARGET),
+        (request(b"X: " + b"y" * 1000), LONG_HEAD),
+        (request(b"X: " + b"y" * 5000), LONG_HEAD),
+        (b"GET / HTTP/1.1\r\nX: " + b"y" * 5000, LONG_HEAD),
+        (request(*[b"X: y"] * 10), LONG_HEAD),
+        (request(*[b"X: y"] * 500), LONG_HEAD),
+    ],
+)
+def test_too_large(wire: bytes, refused: object) -> None:
+    assert feed(head_runner(SMALL_BODY), wire) == refused
+
+
+WORDY = {
+    "commas": request(b"Connection: " + b"," * 2100),
+    "spaces": request(b"X: " + b"a " * 1100),
+    "tabs": request(b"X: " + b"a\t" * 1500),
+    "in many fields": request(*[b"X: " + b"a," * 20] * 60),
+    "one too many": request(b"X:" + b"aa," * 998),  # three spaces stand in the request line and in Host
+}
+
+
+@pytest.mark.parametrize("wire", WORDY.values(), ids=WORDY)
+def test_words_and_list_items_are_counted_before_h11_splits_them(wire: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """16,000 commas in a Connection field would take 1 ms; browsers send 50 in all fields."""
+    assert isinstance(feed(head_runner(), request(b"X:" + b"aa," * 997)), Head)
+    assert feed(head_runner(), wire) == LONG_HEAD
+    monkeypatch.setattr(h11, "Connection", None)
+    with pytest.raises(HttpError, match=r"commas and spaces, limit 1,000"):
+        parse_head(wire, HeadLimits())
+
+
+def test_escapes_in_a_target_are_counted_before_they_are_decoded() -> None:
+    assert isinstance(feed(head_runner(), request(line=b"GET /%b HTTP/1.1" % (b"%41" * 1000))), Head)
+    for target in (b"/" + b"%41" * 1001, b"/?" + b"%ff" * 1001):
+        assert feed(head_runner(), request(line=b"GET %b HTTP/1.1" % target)) == LONG_TARGET
+
+
+def test_a_head_one_byte_over_its_limit() -> None:
+    wire = request(b"X: y")
+    runner = head_runner(HeadLimits(max_bytes=len(wire) - 1))
+    assert feed(runner, wire, trailing=b"more") == LONG_HEAD
+    assert feed(runner, wire[:-1]) == LONG_HEAD, "the limit is exceeded before the last byte"
+    assert feed(runner, wire[:-2]) is None
+
+
+def test_bytes_that_cannot_become_a_request_are_refused_at_once() -> None:
+    for wire in (b"\x16", b"\xff", b"\n", b" ", b"GET / HTTP/1.1\n", b"GET /\0", b"GET / HTTP/1.1\r\nA: \x1b"):
+        with pytest.raises(HttpError):
+            find_head_end(wire, 0, HeadLimits())
+
+
+def test_too_many_fields_are_refused_when_the_limit_is_passed() -> None:
+    """Waiting for the whole head would keep 15 KB for each of 3,900 heads in the run queue."""
+    most = request(*[b"X: y"] * 99)[:-2]  # and Host
+    assert find_head_end(most + b"Y: z\r", 0, HeadLimits()) == 0
+    for searched in (0, len(most), len(most) + 5):
+        with pytest.raises(HttpError, match="more than 100 header fields, limit 100") as refused:
+            find_head_end(most + b"Y: z\r\n", searched, HeadLimits())
+        assert refused.value.reason is Reason.HEAD_TOO_LARGE
+    with pytest.raises(HttpError, match=r"102 header fields, limit 100"):
+        parse_head(request(*[b"X: y"] * 101), HeadLimits())

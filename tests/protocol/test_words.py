@@ -13,8 +13,8 @@ from chatserver.protocol.head import HeadLimits, find_head_end, parse_head
 from chatserver.protocol.websocket import FrameLimits, Violation
 from tests.protocol.feed import take_frames
 from tests.protocol.test_body import MALFORMED as CHUNKS
-from tests.protocol.test_head_malformed import MALFORMED as HEADS
-from tests.protocol.test_head_malformed import NOT_SERVED
+from tests.protocol.test_head import MALFORMED as HEADS
+from tests.protocol.test_head import NOT_SERVED
 from tests.protocol.test_websocket_malformed import BAD_TEXT, BROKEN
 
 PYTHON = re.compile(r"bytearray|\bb['\"]|codec|in position|surrogates not|Traceback|Error|Opcode|<|\\x|CLOSE")
