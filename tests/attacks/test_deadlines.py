@@ -94,20 +94,6 @@ async def test_a_peer_that_half_closes_before_the_answer_is_answered() -> None:
         assert await peer.rest() == b""
 
 
-async def test_only_a_peer_that_answers_pings_stays() -> None:
-    async with serving(ping_interval=1.0, pong_deadline=1.0) as server, neighbour(server):
-        async with chatter(server.address) as idle, chatter(server.address) as silent:
-            silent.answers_pings = False
-            while idle.pings < 3:  # each ping after the first shows that the last pong counted
-                with trio.move_on_after(0.1):
-                    await idle.hear()
-            closed = await silent.closed()
-            assert (closed.code, silent.pings) == (4000, 1)
-            assert closed.reason
-            assert (await idle.ask("ping"))["type"] == "pong"
-        await server.counted("pong-deadline")
-
-
 async def test_each_message_has_its_own_deadline() -> None:
     """Each read ends inside a frame for longer than the deadline, but each message is complete in time."""
     wire = say(type="ping", id=1)

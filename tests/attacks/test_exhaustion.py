@@ -133,30 +133,6 @@ async def test_members_are_never_evicted() -> None:
         assert b"still here" in await events.until(b"still here")
 
 
-async def test_networks_that_open_all_the_rooms_they_may_leave_some_for_a_newcomer() -> None:
-    most = 1_000
-    async with (
-        serving(max_rooms=most, max_empty_rooms=most, max_rooms_per_connection=most) as server,
-        AsyncExitStack() as stack,
-    ):
-        joined = []
-        for number in range(1, 41):
-            greedy = await stack.enter_async_context(chatter(server.address, source=f"127.0.1.{number}"))
-            each = 0
-            while (refused := await greedy.ask("join", room=f"room-{number}-{each}"))["type"] == "joined":
-                each += 1
-            assert (refused["code"], refused["retry_after"] > 0) == ("unavailable", True)
-            joined.append(each)
-        assert sum(joined) < most
-        page = await ask(server.address, "GET", "/rooms/new/messages?wait=5&after=0", source="127.0.1.1")
-        assert (page.status, page.error, int(page.headers["retry-after"]) > 0) == (503, "unavailable", True)
-        async with chatter(server.address, source=PERSON.format(1)) as friend:
-            assert (await friend.ask("publish", room="new", text="to be read"))["type"] == "ack"
-            assert (await friend.ask("join", room="new"))["messages"][0]["text"] == "to be read"
-            assert (await friend.ask("join", room="another"))["type"] == "joined"
-            assert (await friend.ask("join", room="room-1-1"))["type"] == "joined"
-
-
 # -- places run short -------------------------------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 
 from chatserver.net import flush
 from loadgen.sockets import deafen, undeafen
-from tests.support.peers import chatter, connect, publish, request, say, upgrade
+from tests.support.peers import chatter, connect, publish, say, upgrade
 from tests.support.serving import Serving, neighbour, serving
 from tests.support.transports import TRANSPORTS, collect, subscribe
 
@@ -28,26 +28,6 @@ async def flood(server: Serving, messages: int) -> None:
         nursery.start_soon(speaker.peer.send, wire)
         for _ in range(messages):
             await speaker.next("ack")
-
-
-async def test_flush_applies_to_many_small_answers() -> None:
-    """Hundreds of pipelined requests are read at a quarter of the rate: all unread bytes count together."""
-    async with (
-        serving(flush_window=1.0, flush_rate=1024) as server,
-        neighbour(server),
-        connect(server.address, receive_buffer=1024) as sipper,
-        trio.open_nursery() as nursery,
-    ):
-        nursery.start_soon(sipper.send, request("GET", "/healthz") * 300)
-
-        async def sip() -> None:
-            while True:
-                await sipper.transport.receive_some(64)
-                await trio.sleep(0.25)
-
-        nursery.start_soon(sip)
-        await server.counted("flush-deadline")
-        nursery.cancel_scope.cancel()
 
 
 class Turns:

@@ -1,7 +1,7 @@
 """Findings of a red team at default limits: each could end or delay the process for all peers.
 
 Real bytes over real sockets against the real server. A healthy neighbour must notice nothing: it receives every
-message, and its own requests are answered. Planted faults are in tests/edge, except for one here.
+message, and its own requests are answered. Planted faults are in tests/edge and tests/chat.
 """
 
 import signal
@@ -12,8 +12,6 @@ import pytest
 import trio
 
 from chatserver.chat.room import Room
-from chatserver.log.interface import MAX_READ_BYTES, Record
-from chatserver.log.memory import MemoryLog
 from tests.support.peers import (
     PATIENCE,
     Chatter,
@@ -69,36 +67,6 @@ async def test_publishers_that_close_while_they_are_paused(how: str, monkeypatch
             assert (await peer.request("GET", "/healthz")).status == 200, "the peer is read again"
         for peer in gone if how == "end" else ():
             assert await peer.rest() == b""
-
-
-# -- planted faults ---------------------------------------------------------------------------------------------------
-
-
-class BreakingLog(MemoryLog):
-    """Raises an unexpected error for one room."""
-
-    async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
-        if room == "broken":
-            raise RuntimeError("planted")
-        return await super().read(room, after=after, limit=limit, max_bytes=max_bytes)
-
-
-@pytest.mark.jumping_clock
-async def test_a_fault_in_feeding_a_member_from_the_log_costs_that_member() -> None:
-    async with (
-        serving(faults=1, engine=BreakingLog(), ring_messages=16, send_buffer=8192) as server,
-        neighbour(server),
-        chatter(server.address, receive_buffer=4096) as unlucky,
-        chatter(server.address, receive_buffer=4096) as slow,
-    ):
-        for member, room in ((unlucky, "broken"), (slow, "busy")):
-            await member.ask("join", room=room)
-            async with connect(server.address) as poster:
-                for _ in range(60):
-                    assert (await poster.request("POST", f"/rooms/{room}/messages", LONG.encode())).status == 201
-        assert (await unlucky.closed()).code == 1011
-        await server.counted("internal-error")
-        await hears_all(slow, 60)
 
 
 # -- places and the end of the process --------------------------------------------------------------------------------

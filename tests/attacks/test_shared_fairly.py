@@ -16,7 +16,7 @@ from chatserver.log import open_log
 from chatserver.log.interface import Draft, LogError, Stored
 from tests.attacks.siege import CROWD, PERSON
 from tests.support.groups import append
-from tests.support.peers import Address, Chatter, Peer, chatter, connect, say
+from tests.support.peers import Address, Chatter, Peer, chatter, connect
 from tests.support.serving import Serving, eventually, serving
 
 #: The neighbour's address, and that of a client that publishes all the time.
@@ -133,46 +133,3 @@ async def test_a_crowd_that_reads_the_log(
 
 
 # -- catching up ------------------------------------------------------------------------------------------------------
-
-
-async def test_a_crowd_that_catches_up_again_and_again(tmp_path: Path) -> None:
-    """Each has its own room, so that no page serves two of them."""
-    members, messages, mine = 40, 400, 400
-    url = f"sqlite:{tmp_path / 'chat.db'}"
-    text = "x" * 200
-    backlog = [(f"r{number}", text) for number in range(members)] * (messages - 1)
-    backlog += [(f"r{number}", "the last one") for number in range(members)]
-    await fill(url, backlog + [("mine", text)] * mine)
-    async with serving(log=url, ring_messages=16) as server, AsyncExitStack() as stack, trio.open_nursery() as nursery:
-        fed = [0] * members
-        rounds = [0] * members
-        for number in range(members):
-            member = await stack.enter_async_context(chatter(server.address, source=CROWD))
-            nursery.start_soon(_catch_up_for_ever, member.peer, number, fed, rounds)
-
-        await eventually(lambda: min(rounds) >= 1)
-        friend = await stack.enter_async_context(chatter(server.address, source=NEIGHBOUR))
-        before = sum(fed)
-        joined = await friend.ask("join", room="mine", after=0)
-        heard = [message["offset"] for message in joined["messages"]]
-        while len(heard) < mine:
-            message = await friend.next("message", "gap")
-            assert message["type"] == "message", message
-            heard.append(message["offset"])
-        given = (sum(fed) - before) / len(text)
-        assert heard == list(range(1, mine + 1))
-        assert given <= members * mine / 2, "the neighbour has waited for the whole crowd"
-        nursery.cancel_scope.cancel()
-
-
-async def _catch_up_for_ever(peer: Peer, number: int, fed: list[int], rounds: list[int]) -> None:
-    while True:
-        await peer.send(say(type="join", id=1, room=f"r{number}", after=0))
-        while b"the last one" not in peer.buffer:
-            peer.buffer = peer.buffer[-len("the last one") :]
-            had = len(peer.buffer)
-            await peer.more()
-            fed[number] += len(peer.buffer) - had
-        peer.buffer = b""
-        rounds[number] += 1
-        await peer.send(say(type="leave", id=2, room=f"r{number}"))

@@ -159,14 +159,6 @@ async def test_one_room_in_two_versions_and_a_member_that_does_not_read(files: d
         assert heard[-1] == texts
 
 
-async def test_many_handshakes_at_once(files: dict[str, Any]) -> None:
-    async with under_tls(files) as server:
-        async with trio.open_nursery() as nursery:
-            for _ in range(100):
-                nursery.start_soon(ask, server.address, "GET", "/healthz")
-        assert await server.metric("chatserver_tls_handshakes_total") > 100
-
-
 async def test_an_upgrade_whose_frames_sent_ahead_cannot_be_kept_is_refused(files: dict[str, Any]) -> None:
     """They came in its record. A WebSocket without them would begin within a message, or within a frame."""
     most = 65_536

@@ -89,29 +89,6 @@ async def test_long_messages_go_to_fewer_members_in_a_step(it: Chatting, monkeyp
         assert (max(steps.counts), sum(steps.counts)) == (most, 64)
 
 
-async def test_presence_in_many_rooms_delays_a_message_by_a_step_of_each(
-    it: Chatting, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Otherwise the notices of a hundred rooms delay messages when 8,000 peers reconnect at once."""
-    monkeypatch.setattr(broadcast_module, "STEP_MEMBERS", 4)
-    for number in range(30):
-        await it.members(8, f"room-{number}")
-    talkers = await it.members(2, "talk")
-    await quiet(it)
-    for number in range(30):
-        room = it.hub.rooms[f"room-{number}"]
-        room.presence.enter(Peer(1000 + number).principal)
-        room.telling = trio.current_time()
-        it.hub.broadcaster.announce_members(room)
-    say(it, "talk")
-    while talkers[1].offsets("talk") != [1]:
-        await trio.lowlevel.checkpoint()
-    notices = sum(chunk.startswith(b"P ") for chunk in it.sink.chunks)
-    assert notices < 30 * 6, "about a step of each room, not all its notices"
-    await it.until_idle()
-    assert sum(chunk.startswith(b"P ") for chunk in it.sink.chunks) == 30 * 8
-
-
 async def test_news_during_a_broadcast_is_in_it_or_in_the_next(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(broadcast_module, "STEP_MEMBERS", 1)
     peers = await it.members(10)

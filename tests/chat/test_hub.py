@@ -1,8 +1,6 @@
 """Rooms in memory: loading, joining, rooms without messages, and eviction."""
 
-import gc
 import sys
-import tracemalloc
 from typing import NoReturn
 
 import pytest
@@ -14,10 +12,6 @@ from chatserver.chat.room import Room
 from chatserver.log.interface import Draft, LogError, Stored
 from tests.support.chatting import Chatting, chatting
 from tests.support.scripted import HERE, Peer
-
-#: All bytes of a room without messages and with one person: three times what a ring would add.
-ROOM_BYTES = 2_500
-
 
 # -- loading ----------------------------------------------------------------------------------------------------------
 
@@ -293,21 +287,3 @@ async def test_many_rooms_left_by_a_network_hide_no_room_with_members(
     for name in ("nobody-18", "nobody-19"):
         await it.join(it.peer(), name)
     assert with_people(it) == ["den", "nobody-19"]
-
-
-async def test_the_memory_of_a_room_without_messages() -> None:
-    """Each connection may make a hundred such rooms, so their memory is part of its cost."""
-    async with chatting(max_rooms=100_000) as it:
-        await it.join(it.peer(), "warm")
-        gc.collect()
-        tracemalloc.start()
-        try:
-            for number in range(500):
-                async with it.hub.using(f"den-{number}", HERE) as room:
-                    peer = it.peer()
-                    it.hub.attach(room, peer, encoding=it.encoder.frames, principal=peer.principal, cursor=0)
-            gc.collect()
-            size, _ = tracemalloc.get_traced_memory()
-        finally:
-            tracemalloc.stop()
-        assert size / 500 < ROOM_BYTES, size / 500
