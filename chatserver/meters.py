@@ -88,10 +88,6 @@ class KeyedBuckets(Generic[Key]):
         if level > 0:
             self._keep(key, max(self._states.get(key, 0), int((now + level) / MICROSECOND)))
 
-    def forget(self, key: Key) -> None:
-        """Have the bucket of this key full again."""
-        self._states.pop(key, None)
-
     def _keep(self, key: Key, state: int) -> None:
         if len(self._states) >= MAX_KEYS and key not in self._states:
             self._states = dict(islice(self._states.items(), MAX_KEYS // 2, None))

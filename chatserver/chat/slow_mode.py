@@ -10,12 +10,11 @@ import trio
 from chatserver.chat.policy import MODERATE
 from chatserver.chat.principal import Principal
 from chatserver.log.interface import KEY_LIFETIME_MS, Draft
-from chatserver.meters import KeyedBuckets
 
 #: Seconds in which a message with the same key is a retry: half as long as the log remembers keys.
 RETRY_SECONDS = KEY_LIFETIME_MS / 2000
-#: Keys that are remembered: a client tries again within seconds.
-MAX_KEYS = 1_000
+#: Pauses that are remembered, at some 300 bytes each; beyond that, the oldest ends early.
+MAX_PAUSES = 10_000
 
 
 class SlowMode:
@@ -23,8 +22,8 @@ class SlowMode:
 
     def __init__(self, seconds_of: Callable[[str], float] = lambda room: 0.0) -> None:
         self._seconds_of = seconds_of
-        self._pauses: KeyedBuckets[tuple[str, str]] = KeyedBuckets(1, burst=1)  # by user and room
-        self._keys: dict[tuple[str, str], str] = {}  # of the last message there, the oldest first
+        #: by user and room, the oldest first: the time of the last message, the end of its pause, and its key
+        self._last: dict[tuple[str, str], tuple[float, float, str | None]] = {}
 
     def take(self, principal: Principal, room: str, key: str | None = None) -> float:
         """Count a message. Returns 0.0 if it may be published now, else the seconds until it may.
@@ -35,22 +34,21 @@ class SlowMode:
         if not seconds or principal.may(MODERATE, room):
             return 0.0
         place, now = (principal.author.id, room), trio.current_time()
-        left = self._pauses.wait(place, now)
-        if left:
-            is_retry = key is not None and key == self._keys.get(place) and seconds - left < RETRY_SECONDS
-            return 0.0 if is_retry else left
-        self._pauses.lower(place, seconds, now)
-        self._keys.pop(place, None)
-        if key is not None:
-            self._keys[place] = key
-            if len(self._keys) > MAX_KEYS:
-                del self._keys[next(iter(self._keys))]
+        sent, ends, last_key = self._last.get(place, (now, now, None))
+        if now < ends:
+            is_retry = key is not None and key == last_key and now < sent + RETRY_SECONDS
+            return 0.0 if is_retry else ends - now
+        self._last.pop(place, None)
+        self._last[place] = now, now + seconds, key
+        if len(self._last) > MAX_PAUSES:
+            del self._last[next(iter(self._last))]
         return 0.0
 
     def give_back(self, draft: Draft) -> None:
         """A message that was counted was not stored, so its user may publish."""
-        self._pauses.forget((draft.user_id, draft.room))
+        self._last.pop((draft.user_id, draft.room), None)
 
     def sweep(self) -> None:
         """Forget users who may publish again; called once a second."""
-        self._pauses.sweep(trio.current_time())
+        now = trio.current_time()
+        self._last = {place: last for place, last in self._last.items() if last[1] > now}

@@ -26,7 +26,7 @@ async def test_one_message_per_interval(autojump_clock: trio.testing.MockClock) 
     assert [slow.take(ANN, "lobby"), slow.take(ANN, "lobby")] == [0.0, 30.0], "a refusal does not extend the wait"
     await trio.sleep(30.0)
     slow.sweep()
-    assert len(slow._pauses) == 0
+    assert not slow._last
 
 
 async def test_other_rooms_and_moderators_are_not_limited(autojump_clock: trio.testing.MockClock) -> None:
@@ -34,21 +34,27 @@ async def test_other_rooms_and_moderators_are_not_limited(autojump_clock: trio.t
     second = Moderator(3, "192.0.2.1")
     assert [slow.take(ANN, "den") for _ in range(3)] == [0.0] * 3
     assert [slow.take(second, "lobby") for _ in range(3)] == [0.0] * 3
-    assert len(slow._pauses) == 0
+    assert not slow._last
     assert [slow.take(ANN, "lobby"), slow.take(ANN, "ops"), slow.take(ANN, "ops")] == [0.0, 0.0, 10.0]
 
 
 async def test_only_the_last_message_may_be_retried_and_not_for_long(
-    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+    autojump_clock: trio.testing.MockClock,
 ) -> None:
     """The log forgets a key, and would then store another message."""
-    monkeypatch.setattr(slow_mode, "MAX_KEYS", 2)
     slow = made(lobby=3600.0, ops=3600.0)
     assert [slow.take(ANN, "lobby", "k1"), slow.take(BOB, "lobby", "k1")] == [0.0, 0.0]
     assert [slow.take(ANN, "lobby", key) for key in ("k1", "k2", None, "k1")] == [0.0, 3600.0, 3600.0, 0.0]
     await trio.sleep(slow_mode.RETRY_SECONDS)
     assert slow.take(ANN, "lobby", "k1") > 0.0
-    assert [slow.take(ANN, "ops", "k3"), slow.take(ANN, "lobby", "k1") > 0.0] == [0.0, True]
-    assert len(slow._keys) == 2
     await trio.sleep(3600.0)
     assert [slow.take(BOB, "lobby", key) for key in (None, "k1")] == [0.0, 3600.0]
+
+
+async def test_pauses_are_bounded_and_the_oldest_ends_early(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slow_mode, "MAX_PAUSES", 2)
+    slow = made(lobby=30.0, ops=30.0)
+    assert [slow.take(who, room) for who, room in ((ANN, "lobby"), (BOB, "lobby"), (ANN, "ops"))] == [0.0] * 3
+    assert [slow.take(BOB, "lobby"), slow.take(ANN, "ops"), slow.take(ANN, "lobby")] == [30.0, 30.0, 0.0]
