@@ -7,11 +7,9 @@ import pytest
 import trio
 
 from chatserver.chat import broadcast as broadcast_module
-from chatserver.chat.member import Member
-from chatserver.chat.room import Room
-from chatserver.log.interface import Draft, Record, Stored
-from tests.support.chatting import Chatting, chatting
-from tests.support.scripted import ENDLESS, HERE, LineEncoding, Peer
+from chatserver.log.interface import Draft, Stored
+from tests.support.chatting import Chatting, chatting, plant
+from tests.support.scripted import ENDLESS, HERE, LineEncoding
 from tests.support.steps import StepCounts
 
 
@@ -150,7 +148,7 @@ async def test_a_member_that_is_behind_is_not_given_the_chunk_of_the_others(it: 
 
 
 @pytest.mark.parametrize("behind", [False, True])
-async def test_a_fault_with_one_member_costs_only_that_one(*, behind: bool) -> None:
+async def test_a_fault_with_one_member_costs_only_that_one(monkeypatch: pytest.MonkeyPatch, *, behind: bool) -> None:
     """The cursors of the others in the same write are kept, so that no message is sent twice."""
     async with chatting(faults=1) as it:
         peers = await it.members(5)
@@ -159,11 +157,8 @@ async def test_a_fault_with_one_member_costs_only_that_one(*, behind: bool) -> N
             await it.publish("lobby", "one")
             it.sink.take(peers[2], 5)
 
-        def fail(peer: Peer) -> None:
-            if peer is peers[2]:
-                raise RuntimeError("a bug")
-
-        it.sink.before_offer = fail
+        it.sink.before_offer = lambda _: None
+        plant(monkeypatch, it.sink, "before_offer", lambda peer: peer is peers[2])
         if behind:
             it.sink.take(peers[2], ENDLESS)  # so that it is offered more
         await it.publish("lobby", "two")
@@ -180,14 +175,7 @@ async def test_a_fault_in_keeping_the_rest_costs_only_that_one(monkeypatch: pyte
         await trio.sleep(5.0)
         for peer in peers:
             peer.space = 4
-        keep = it.sink.keep
-
-        def fail(connection: object, chunk: bytes, position: int) -> None:
-            if connection is peers[1]:
-                raise RuntimeError("a bug")
-            keep(connection, chunk, position)
-
-        monkeypatch.setattr(it.sink, "keep", fail)
+        plant(monkeypatch, it.sink, "keep", lambda connection, *_: connection is peers[1])
         await it.publish("lobby", "one", "two")
         monkeypatch.undo()
         it.sink.take_all(peers)
@@ -203,14 +191,8 @@ async def test_a_fault_in_a_step_costs_the_rest_of_its_broadcast(monkeypatch: py
     async with chatting(ring_messages=16, faults=1) as it:
         peers, (other,), publisher = await it.members(6), await it.members(1, "ops"), it.peer()
         await trio.sleep(5.0)
-        visit, visits = it.hub.broadcaster._visit, itertools.count()
-
-        def fail(room: Room, broadcast: broadcast_module.Broadcast, visited: list[Member]) -> None:
-            if room.name == "lobby" and next(visits) == step:
-                raise RuntimeError("a bug")
-            visit(room, broadcast, visited)
-
-        monkeypatch.setattr(it.hub.broadcaster, "_visit", fail)
+        visits = itertools.count()
+        plant(monkeypatch, it.hub.broadcaster, "_visit", lambda room, *_: room.name == "lobby" and next(visits) == step)
         say(it, *["lobby"] * 9, "ops")
         it.hub.pause(it.hub.rooms["lobby"], publisher)
         await it.until_idle()
@@ -226,14 +208,7 @@ async def test_a_fault_in_one_rooms_news_costs_that_room_only(monkeypatch: pytes
     async with chatting(faults=1) as it:
         peers = {name: (await it.members(1, name))[0] for name in ("a", "b", "c")}
         await it.publish("b", "before")
-        take_in = it.hub._take_in
-
-        def fail(room: Room, batch: list[Record], *, as_committed: bool = False) -> None:
-            if room.name == "b":
-                raise RuntimeError("a bug")
-            take_in(room, batch, as_committed=as_committed)
-
-        monkeypatch.setattr(it.hub, "_take_in", fail)
+        plant(monkeypatch, it.hub, "_take_in", lambda room, _: room.name == "b")
         say(it, "a", "b", "c")
         await it.until_idle()
         monkeypatch.undo()

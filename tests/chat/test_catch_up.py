@@ -1,7 +1,6 @@
 """Members behind the ring are fed from the log, in order, fairly, with shared pages; losses are explicit gaps."""
 
 from collections.abc import AsyncIterator
-from typing import Any
 from unittest import mock
 
 import pytest
@@ -9,9 +8,9 @@ import trio
 from structlog.testing import capture_logs
 
 from chatserver.chat import broadcast as broadcast_module
-from chatserver.chat.member import Member, Source
-from chatserver.log.interface import MAX_READ_BYTES, Kind, Record
-from tests.support.chatting import Chatting, change, chatting
+from chatserver.chat.member import Source
+from chatserver.log.interface import Kind
+from tests.support.chatting import Chatting, change, chatting, plant
 from tests.support.scripted import ENDLESS, Peer
 from tests.support.steps import FEW, StepCounts, few_in_a_step
 
@@ -293,14 +292,7 @@ async def test_networks_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_fault_with_one_member_costs_only_that_one(monkeypatch: pytest.MonkeyPatch) -> None:
     async with chatting(ring_messages=5, faults=1) as it:
         slow = await crowd_behind(it, 5, messages=50)
-        give = it.hub.broadcaster.give
-
-        def fail(member: Member, *page: Any) -> None:
-            if member.connection is slow[1]:
-                raise RuntimeError("a bug")
-            give(member, *page)
-
-        monkeypatch.setattr(it.hub.broadcaster, "give", fail)
+        plant(monkeypatch, it.hub.broadcaster, "give", lambda member, *_: member.connection is slow[1])
         it.log.delay = 0.1
         it.sink.take_all(slow)
         await trio.sleep(5.0)
@@ -312,14 +304,7 @@ async def test_a_fault_in_a_read_costs_the_members_at_its_cursor(monkeypatch: py
     """A bug, not an error of the log: the readers and the members at other cursors go on."""
     async with chatting(ring_messages=5, faults=2) as it:
         (other,), slow = await crowd_behind(it, 1, messages=10), await crowd_behind(it, 2, messages=50)
-        read = it.log.read
-
-        async def fail(room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
-            if after == 10:
-                raise RuntimeError("a bug")
-            return await read(room, after=after, limit=limit, max_bytes=max_bytes)
-
-        monkeypatch.setattr(it.log, "read", fail)
+        plant(monkeypatch, it.hub.catch_up._log, "encoded", lambda _, records, __: records[0].offset == 11)
         it.sink.take_all([*slow, other])
         await trio.sleep(10.0)
         assert [peer.gone for peer in slow] == [True, True]

@@ -8,14 +8,13 @@ import trio
 
 from chatserver.chat import presence as presence_module
 from chatserver.chat.hub import LEASE_SHARE
-from chatserver.chat.member import Member
 from chatserver.chat.presence import NOTICE_INTERVAL
 from chatserver.chat.principal import NamedGuest, Principal
 from chatserver.chat.registry import EMPTY_ROOM_SECONDS
 from chatserver.chat.room import Room
 from chatserver.log.interface import Draft
 from chatserver.settings.fields import Settings
-from tests.support.chatting import Chatting, chatting
+from tests.support.chatting import Chatting, chatting, plant
 from tests.support.scripted import HERE, Peer
 
 #: Seconds that a person stays present after a connection or a poll has ended.
@@ -263,14 +262,7 @@ async def test_notices_in_many_rooms_do_not_queue_up_before_users(monkeypatch: p
         watchers = {f"room-{number}": it.peer() for number in range(100)}
         for name, watcher in watchers.items():
             await it.join(watcher, name)
-        tell = it.hub.broadcaster._tell_presence
-
-        def tell_or_fail(member: Member, notice: bytes | None) -> None:
-            if member.room.name == fault:
-                raise RuntimeError("a bug")
-            tell(member, notice)
-
-        monkeypatch.setattr(it.hub.broadcaster, "_tell_presence", tell_or_fail)
+        plant(monkeypatch, it.hub.broadcaster, "_tell_presence", lambda member, _: member.room.name == fault)
         waiting: list[int] = []
         it.sink.before_offer = lambda *_: waiting.append(it.schedule.waiting)
         await trio.sleep(1.5)

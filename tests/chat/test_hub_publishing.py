@@ -6,7 +6,7 @@ import pytest
 
 from chatserver.chat.broadcast import STEP_PUBLISHERS
 from chatserver.log.interface import Draft, Kind, LogBusy, LogError, Refused, Stored
-from tests.support.chatting import Chatting, change, chatting
+from tests.support.chatting import Chatting, change, chatting, plant
 from tests.support.scripted import Peer
 
 
@@ -117,14 +117,7 @@ async def test_a_fault_in_resuming_one_costs_only_that_one(monkeypatch: pytest.M
         await it.join(member, "lobby")
         for publisher in publishers:
             publish(it, publisher, 8)
-        resume = it.sink.resume
-
-        def fail(connection: object) -> None:
-            if connection is publishers[0]:
-                raise RuntimeError("a bug")
-            resume(connection)
-
-        monkeypatch.setattr(it.sink, "resume", fail)
+        plant(monkeypatch, it.sink, "resume", lambda connection: connection is publishers[0])
         await it.until_idle()
         assert [publisher.gone for publisher in publishers] == [True, False, False]
         assert [publisher.resumed for publisher in publishers] == [0, 1, 1]

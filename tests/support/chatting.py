@@ -12,7 +12,9 @@ Owns: a running hub over the fakes of `scripted`, and the log. May not: know soc
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from itertools import count
+from typing import Any
 
+import pytest
 import trio
 import trio.testing
 from outcome import Outcome, capture
@@ -44,6 +46,20 @@ def change(kind: Kind, target: int, text: str = "", *, by: User = ANN, on: bool 
     """An edit, a deletion or a reaction in the lobby."""
     emoji = "+" if kind is Kind.REACTION else ""
     return Draft("lobby", by.id, by.name, text, kind=kind, target=target, window_ms=1 << 40, emoji=emoji, on=on)
+
+
+def plant(
+    monkeypatch: pytest.MonkeyPatch, owner: object, method: str, when: Callable[..., bool] = lambda *_: True
+) -> None:  # fmt: skip
+    """Let a method raise when its arguments are such."""
+    real = getattr(owner, method)
+
+    def planted(*arguments: Any, **named: Any) -> Any:
+        if when(*arguments):
+            raise RuntimeError("a bug")
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(owner, method, planted)
 
 
 class SmallSettings(Settings):
