@@ -14,7 +14,7 @@ from chatserver.log import markers as markers_module
 from chatserver.log import sqlite_markers
 from chatserver.log.database import DatabaseLog
 from chatserver.log.interface import Draft, Kind, Log
-from chatserver.log.markers import MAX_UNREAD_COUNT, Counts, Marker, Span, Unread, count_spans
+from chatserver.log.markers import Counts, Marker, Span, Unread, count_spans
 from chatserver.log.memory import MemoryLog
 from tests.log.support import Clock, draft, fill, running, steps_of
 from tests.support.groups import append
@@ -150,12 +150,6 @@ async def test_the_log_in_memory_counts_a_few_rooms_in_a_step(monkeypatch: pytes
             found = await log.markers.unread("u_eve", dict.fromkeys(names, 0))
     assert found == dict.fromkeys(names, Unread(0, 1, 0))
     assert (max(steps.counts), sum(steps.counts)) == (1, 60)
-
-
-async def test_the_unread_count_is_capped(log: Log) -> None:
-    await fill(log, MAX_UNREAD_COUNT + 5)
-    found = await log.markers.unread("u_eve", {"lobby": 3})
-    assert found == {"lobby": Unread(3, MAX_UNREAD_COUNT, 0)}
 
 
 async def test_the_markers_of_a_user_are_limited(log: Log, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:

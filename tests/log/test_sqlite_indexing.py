@@ -90,7 +90,8 @@ def test_each_message_of_the_rooms_is_indexed_once_a_few_at_a_time(
     database = Database(path, written, "apple pie" if long else "apple")
     with closing(database.connection), pytest.MonkeyPatch.context() as patch:
         patch.setattr(sqlite_indexing, "INDEX_CHUNK_CHARS", 4 * len("apple"))
-        assert database.index("".join(asked)) == "".join(asked)
+        for _ in range(2):  # the second time there is nothing to do
+            assert database.index("".join(asked)) == "".join(asked)
         assert database.indexed() == Counter(written)
         assert database.found() == sum(database.chunks) == len(written)
         assert max(database.chunks) <= (3 if long else 4)
@@ -114,15 +115,6 @@ def test_a_step_out_of_time_reports_the_fully_indexed_rooms(tmp_path: Path, monk
         assert database.index("b") == "b"
         assert database.indexed() == {"c": 1, "a": 2, "b": 5}
         assert database.found() == sum(database.chunks) == 8
-
-
-def test_rooms_without_new_messages_are_fully_indexed(tmp_path: Path) -> None:
-    database = Database(tmp_path / "chat.db", "ab")
-    with closing(database.connection):
-        assert database.index("ab") == "ab"
-        assert database.index("ba") == "ba"
-        assert database.index("yz") == "yz"
-        assert database.found() == 2
 
 
 @pytest.mark.parametrize("how", ["editing", "retaining"])

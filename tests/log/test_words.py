@@ -46,31 +46,6 @@ ODD = (
 texts = st.lists(st.text(st.sampled_from(ODD), max_size=8) | st.text(max_size=8), min_size=1, max_size=6).map(" ".join)
 
 
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("ещё", "ЕЩЕ"),
-        ("ΟΔΟΣ", "οδός"),
-        ("nguye\u0302\u0303n", "nguyen"),
-        ("STRASSE", "straße"),
-        ("\u05e9\u05c1\u05b8\u05dc\u05d5\u05b9\u05dd", "\u05e9\u05dc\u05d5\u05dd"),
-        ("\u0645\u064f\u062d\u064e\u0645\u064e\u0651\u062f", "\u0645\u062d\u0645\u062f"),
-        ("5\u00b5s", "5\u03bcs"),
-        ("a_b", "A b"),
-        ("1\ufe0f\u20e3", "1"),
-    ],
-)
-def test_words_that_are_equal(one: str, other: str) -> None:
-    assert words_of(one) == words_of(other) != []
-
-
-def test_words_that_differ() -> None:
-    """A voiced kana differs from an unvoiced one, and an Indian vowel sign is part of its word."""
-    assert words_of("が") != words_of("か")
-    assert words_of("\u0939\u093f\u0928\u094d\u0926\u0940") == ["\u0939\u093f\u0928\u094d\u0926\u0940"]
-    assert words_of("\u2764\ufe0f \U0001f44b \u0301 _") == []
-
-
 @given(texts, texts)
 def test_neighbouring_characters_do_not_change_a_word(text: str, other: str) -> None:
     words = words_of(text)
