@@ -2,7 +2,7 @@
 
 import gc
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 from unittest.mock import Mock
@@ -43,6 +43,7 @@ from tests.log.test_sanctions import ENTRY, sanction
 from tests.log.test_signouts import sign_out
 from tests.support.groups import append, together
 from tests.support.parked import descriptors
+from tests.support.peers import PATIENCE
 from tests.support.serving import eventually
 
 # -- appending
@@ -270,3 +271,38 @@ async def test_drafts_submitted_before_the_end_are_stored_and_told(closed_log: L
     assert offsets(stored) == offsets(told) == list(range(1, 2 * MAX_GROUP + 2))
     assert texts(told) == [str(number) for number in range(2 * MAX_GROUP + 1)]
     assert closed_log.statistics().pending == 0
+
+
+@pytest.mark.parametrize("why", ["its deadline", "its caller is cancelled"])
+async def test_the_hint_of_a_change_that_is_stored_late_goes_to_its_process_too(
+    reopen: Callable[[], Disk], monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    log, may_end, begun = reopen(), threading.Event(), threading.Event()
+    hints, heard = list[str](), trio.Event()
+
+    def hear(given: Mapping[str, int]) -> None:
+        hints.extend(given)
+        heard.set()
+
+    def hang(connection: object) -> None:
+        begun.set()
+        assert may_end.wait(10)
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(log.run, ignore, Program(on_hints=hear))
+        await log.change("adding", lambda connection: None, hint="*x")
+        assert hints == [], "the caller knows the outcome"
+        if why == "its deadline":
+            monkeypatch.setattr("chatserver.log.database.ANSWER_DEADLINE", 0.1)
+            with pytest.raises(LogUnavailable, match=r"hanging took longer than 0\.1 s"):
+                await log.change("hanging", hang, hint="*x")
+        else:
+            async with trio.open_nursery() as calling:
+                calling.start_soon(lambda: log.change("hanging", hang, hint="*x"))
+                await trio.to_thread.run_sync(begun.wait)
+                calling.cancel_scope.cancel()
+        may_end.set()
+        with trio.fail_after(PATIENCE):
+            await heard.wait()
+        assert hints == ["*x"]
+        nursery.cancel_scope.cancel()
