@@ -312,7 +312,7 @@ class Window:
 
     @property
     def name(self) -> str:
-        return self.page.locator("#me .name").inner_text()
+        return self.page.locator("#me .name").text_content() or ""  # on a phone it is not in sight
 
     @property
     def texts(self) -> Locator:

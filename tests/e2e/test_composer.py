@@ -26,6 +26,9 @@ def test_an_unknown_command_is_refused_and_two_slashes_send_one(shared_server: S
     sent = ["/shrug well", "/etc/passwd is a file", "/me waves", " /x", "a /b"]
     expect(ann.texts).to_have_count(len(sent))
     assert [message["text"] for message in shared_server.messages("commands")] == sent
+    shared_server.publish("commands", "/me", "/mean it")
+    ann.expect_texts([*sent[:2], f"* {ann.name} waves", *sent[3:], "/me", "/mean it"])
+    expect(ann.page.locator("#messages .action")).to_have_count(1)
 
     ann.act("waves", "Reply")
     expect(ann.page.locator("#about-text")).to_have_text("Replying to yourself: waves")

@@ -99,7 +99,7 @@ def texts(*offsets: int) -> list[str]:
     return [f"message {offset}" for offset in offsets]
 
 
-def test_a_hole_and_a_gap_are_fetched(ann: Window, script: Script) -> None:
+def test_a_hole_and_a_gap_are_fetched_or_shown_as_lost(ann: Window, script: Script) -> None:
     script.answers["history"] = lambda asked: page_of(3, 4) if asked["after"] == f"{EPOCH}-2" else page_of(6, 7)
     script.say(message(5))
     ann.expect_texts(texts(1, 2, 3, 4, 5))
@@ -108,6 +108,11 @@ def test_a_hole_and_a_gap_are_fetched(ann: Window, script: Script) -> None:
     script.say(message(7), message(8))
     ann.expect_texts(texts(*range(1, 9)))
     assert [asked["after"] for asked in script.asked("history")] == [f"{EPOCH}-2", f"{EPOCH}-5"]
+    expect(ann.page.locator(".lost")).to_have_count(0)
+    script.answers["history"] = lambda _: page_of(11, recovered=False)
+    script.say(message(12))
+    ann.expect_texts(texts(*range(1, 9), 11, 12))
+    expect(ann.page.locator("li", has=ann.page.locator(".lost"))).to_contain_text("message 11")
 
 
 def test_no_history_is_fetched_before_a_scroll(ann: Window, shared_server: Server) -> None:
@@ -136,14 +141,6 @@ def test_a_link_to_a_message_is_dropped_when_another_room_is_opened_first(ann: W
     script.wait_for("members")
     assert not any("after" in asked for asked in script.asked("history"))  # earlier messages are fetched anyway
     expect(ann.page.locator("#toast")).to_be_empty()
-
-
-def test_lost_messages_are_shown_as_a_gap(ann: Window, script: Script) -> None:
-    script.answers["history"] = lambda _: page_of(7, 8, recovered=False)
-    script.say(message(9))
-    ann.expect_texts(texts(1, 2, 7, 8, 9))
-    expect(ann.page.locator(".lost")).to_have_count(1)
-    expect(ann.page.locator("li", has=ann.page.locator(".lost"))).to_contain_text("message 7")
 
 
 def test_unacknowledged_messages_are_sent_again_with_their_keys(ann: Window, script: Script) -> None:

@@ -257,13 +257,3 @@ def test_over_http_a_kick_and_a_ban_are_shown_and_other_rooms_go_on(
         expect(banner(bob)).to_contain_text("noise")
         bob.expect_live(transport, is_out=True)  # not just "live"
         bob.page.reload()
-
-
-def test_messages_of_the_api_are_rendered(server: Server, window: OpenWindow) -> None:
-    ann = window()
-    ann.open(server, room="stage")
-    server.publish("stage", "/me waves :tada:", "`:tada:` is :tada:", "/me", "/mean it")
-    expect(ann.texts).to_have_count(4)
-    author = ann.page.locator("#messages .author").first.inner_text()
-    ann.expect_texts([f"* {author} waves 🎉", ":tada: is 🎉", "/me", "/mean it"])
-    expect(ann.page.locator("#messages .action")).to_have_count(1)

@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import Locator, expect
 
-from tests.e2e.browser import PHONE, Server, Window, after_next_frame, box
+from tests.e2e.browser import PHONE, Server, Window, box
 from tests.e2e.conftest import OpenWindow
 
 pytestmark = pytest.mark.browser
@@ -62,19 +62,6 @@ def test_the_tab_key_stops_at_one_message_and_once_at_its_toolbar(shared_server:
     expect(ann.page.locator("#text")).to_be_focused()
     ann.page.keyboard.press("Shift+Tab")
     expect(button(ann, "Reply")).to_be_focused()
-
-
-def test_a_deletion_by_touch_opens_no_keyboard(window: OpenWindow) -> None:
-    ann = window(room="touch", **PHONE)
-    ann.page.fill("#text", "one")
-    ann.page.click("#send")
-    ann.expect_texts(["one"])
-    ann.texts.tap()
-    button(ann, "Delete").tap()
-    ann.confirm()
-    ann.expect_texts(["This message was deleted."])
-    after_next_frame(ann.page)
-    expect(ann.page.locator("#text")).not_to_be_focused()
 
 
 def test_the_arrow_keys_choose_an_emoji(window: OpenWindow) -> None:
