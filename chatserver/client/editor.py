@@ -61,6 +61,11 @@ class Editor:
         self._pasting = False  # until a paste ends, all input is text, including line breaks
         self._choices: list[str] = []  # the texts that Tab cycles through, the first as typed
 
+    @property
+    def text(self) -> str:
+        """The line being typed."""
+        return self.before + self.after
+
     def feed(self, data: bytes) -> list[str | None]:
         """Take bytes from the terminal; return the entered lines, and None for Ctrl-D on an empty line."""
         self._pending += self._decoder.decode(data)
@@ -78,7 +83,7 @@ class Editor:
                 self._offer(1 if key == "\t" else -1)
             elif key in "\r\n":
                 entered.append(self._take())
-            elif key == "\x04" and not self.before + self.after:
+            elif key == "\x04" and not self.text:
                 entered.append(None)
             else:
                 self._press(key)
@@ -86,7 +91,7 @@ class Editor:
 
     def clear(self) -> bool:
         """Clear the line; return whether there was anything in it."""
-        anything = bool(self.before + self.after)
+        anything = bool(self.text)
         self._begin()
         return anything
 
@@ -102,7 +107,7 @@ class Editor:
         return before, after
 
     def _take(self) -> str:
-        text = self.before + self.after
+        text = self.text
         if text and text not in self._earlier[-1:]:
             self._earlier = [*self._earlier, text][-REMEMBERED_LINES:]
         self._begin()
@@ -114,7 +119,7 @@ class Editor:
 
     def _show(self, index: int) -> None:
         if self._shown == len(self._earlier):
-            self._draft = self.before + self.after
+            self._draft = self.text
         if 0 <= index <= len(self._earlier):
             self._shown = index
             self.before, self.after = [*self._earlier, self._draft][index], ""

@@ -130,11 +130,11 @@ class Interactive:
         self._divide(message, ours=ours)
         quote = self._recall.quote(message.room, message.reply_to)
         room = self._unclear(message.room)
-        bell = "\a" if called and not self._screen.focused else ""
+        bell = "\a" if called and not self._screen.editor.focused else ""
         self._screen.print(
             bell + render.message_lines(message, self._screen.style, room=room, quote=quote, called=called)
         )
-        if self._screen.focused:
+        if self._screen.editor.focused:
             self._seen[message.room] = message.offset
 
     def _unclear(self, room: str) -> str:
@@ -148,7 +148,7 @@ class Interactive:
             self._rooms[message.room] = 0
             if not ours:
                 self._screen.rule("new")
-        elif not self._screen.focused and not self._divided and not ours:
+        elif not self._screen.editor.focused and not self._divided and not ours:
             self._divided = True
             self._screen.rule("new")
 
@@ -193,7 +193,7 @@ class Interactive:
     async def _take_lines(self) -> None:
         """Handle typed lines; raise `Done` when the user wants to leave."""
         while True:
-            focused = self._screen.focused
+            focused = self._screen.editor.focused
             for text in await self._screen.typed():
                 if text is None:
                     await self._leave()
@@ -203,7 +203,7 @@ class Interactive:
                     self._say(words)
                 else:
                     self._chat.try_now()
-            if self._screen.focused and not focused:
+            if self._screen.editor.focused and not focused:
                 self._divided = False
                 self._seen.update(self._recall.newest())
             self._tell_typing()
@@ -217,7 +217,7 @@ class Interactive:
         self._redraw()
 
     def _tell_typing(self) -> None:
-        now, line = trio.current_time(), self._screen.line
+        now, line = trio.current_time(), self._screen.editor.text
         if self.room is not None and line and not line.startswith("/") and now >= self._told_typing + TYPING_EVERY:
             self._told_typing = now
             self._chat.typing(self.room)

@@ -13,7 +13,7 @@ from typing import Self
 import trio
 from rich.cells import cell_len, chop_cells
 
-from chatserver.client.editor import BRACKETED_PASTE, FOCUS_REPORTS, Completer, Editor
+from chatserver.client.editor import BRACKETED_PASTE, FOCUS_REPORTS, Editor
 from chatserver.client.render import INDENT, Style, shortened, wrapped
 
 _PROMPT_END = "> "
@@ -26,9 +26,9 @@ class Screen:
     def __init__(self, source: int, target: int, *, style: Style) -> None:
         self.style = style
         self.prompt = _PROMPT_END
+        self.editor = Editor()
         self._source = source
         self._target = target
-        self._editor = Editor()
         self._drawn = ""  # from the beginning of the prompt to the cursor
         self._note = ""  # the line above the prompt, if it may be replaced
         self._saved = termios.tcgetattr(source)
@@ -46,31 +46,17 @@ class Screen:
         data = os.read(self._source, 4096)
         if not data:  # the terminal is gone
             return [None]
-        entered = self._editor.feed(data)
+        entered = self.editor.feed(data)
         if b"\f" in data:  # Ctrl-L
             self._write("\x1b[H\x1b[2J")
             self._drawn = self._note = ""
         self.draw()
         return entered
 
-    def complete_by(self, completer: Completer) -> None:
-        """Set the function that completes a line for Tab."""
-        self._editor.complete = completer
-
-    @property
-    def focused(self) -> bool:
-        """Whether the window has the focus, as far as the terminal reports it."""
-        return self._editor.focused
-
     @property
     def columns(self) -> int:
         """The width of the window."""
         return os.get_terminal_size(self._target).columns or _USUAL_COLUMNS
-
-    @property
-    def line(self) -> str:
-        """The line being typed."""
-        return self._editor.before + self._editor.after
 
     def print(self, text: str, *, indent: int = INDENT) -> None:
         """Print a line, or several, above the prompt."""
@@ -95,7 +81,7 @@ class Screen:
 
     def clear(self) -> bool:
         """Clear the line being typed; return whether there was anything."""
-        anything = self._editor.clear()
+        anything = self.editor.clear()
         self.draw()
         return anything
 
@@ -134,7 +120,7 @@ class Screen:
         if cell_len(prompt) > most:
             prompt = shortened(prompt, most - cell_len(_PROMPT_END)) + _PROMPT_END
         room = max(1, self.columns - cell_len(prompt) - 1)
-        before, after = self._editor.view(room)
+        before, after = self.editor.view(room)
         self._drawn = prompt + before
         # Written again rather than moved back to: terminals differ in the width of emoji of several characters.
         return self._drawn + (f"{after}\r{self._drawn}" if after else "")

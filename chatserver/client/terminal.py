@@ -193,7 +193,7 @@ async def _interactive(options: Options, chat: Chat, nursery: trio.Nursery) -> N
     style = render.Style(colours=not os.environ.get("NO_COLOR"))
     with Screen(sys.stdin.fileno(), sys.stdout.fileno(), style=style) as screen:
         view = Interactive(chat, screen, options.room)
-        screen.complete_by(view.complete)
+        screen.editor.complete = view.complete
         screen.note(f"connecting to {render.printable(options.url)}; /help tells what one can type")
         await nursery.start(_end_on_signal, screen)
         await view.run(nursery)
