@@ -87,13 +87,9 @@ class Observer:
                 case Message() if event.text in self._awaited:
                     self._awaited[event.text].set()
 
-    def expect(self, text: str) -> None:
-        """Note the arrival of a message with this text."""
-        self._awaited[text] = trio.Event()
-
-    async def has_come(self, text: str) -> None:
-        """Wait for an expected message."""
-        await self._awaited[text].wait()
+    def expect(self, text: str) -> trio.Event:
+        """An event for the arrival of a message with this text."""
+        return self._awaited.setdefault(text, trio.Event())
 
     async def publish(self, text: str) -> Ack:
         """Publish a message. Raises ChatError."""
@@ -154,17 +150,16 @@ class Exchange:
         """Send one message to all nodes; returns whether all received it."""
         text = f"a message of chatserver doctor, {secrets.token_hex(8)}"
         began = trio.current_time()
-        for receiver in self._well():
-            receiver.expect(text)
+        arrivals = {receiver: receiver.expect(text) for receiver in self._well()}
         ack = await self._publish(sender, text)
         if ack is None:
             return False
         acknowledged.append(trio.current_time() - began)
         with trio.move_on_after(PATIENCE) as waiting:
             async with trio.open_nursery() as nursery:
-                for receiver, times in took.items():
+                for receiver, arrived in arrivals.items():
                     if receiver.node.trouble is None:
-                        nursery.start_soon(self._await_message, receiver, text, began, times)
+                        nursery.start_soon(_await_arrival, arrived, began, took[receiver])
         for receiver in self._well():  # afterwards, because reading makes a node find messages without a hint
             self._pairs[sender, receiver].attempted = True
             with _noting(receiver.node):
@@ -180,15 +175,16 @@ class Exchange:
             sender.node.messages_clock_ms = milliseconds(seconds_of(ack.time) - middle)
         return ack
 
-    async def _await_message(self, receiver: Observer, text: str, began: float, times: list[float]) -> None:
-        await receiver.has_come(text)
-        times.append(trio.current_time() - began)
-
     async def _await_presence(self, sender: Observer, receiver: Observer, delivery: Delivery) -> None:
         with _noting(receiver.node):
             while not await receiver.sees(sender):  # noqa: ASYNC110  the list is on the other side of a socket
                 await trio.sleep(LOOK_EVERY)
             delivery.present = True
+
+
+async def _await_arrival(arrived: trio.Event, began: float, times: list[float]) -> None:
+    await arrived.wait()
+    times.append(trio.current_time() - began)
 
 
 @contextmanager

@@ -1,17 +1,6 @@
 """When the garbage collector runs, and when free memory goes back to the system.
 
 Owns: the collector's schedule and its histogram, and the one call into the C library. May not: know what was kept.
-
-The collector's own schedule counts allocations, and so would run in the middle of a burst. Here that is off, the
-objects that exist after start-up are frozen (never scanned again), and the collector runs by the clock: the youngest
-generation at each turn of the wheel, the middle one each second, all of them twice a minute. It cannot be off
-altogether: a task that ends with an exception leaves its traceback in a cycle, and h11 about 25 objects of a refused
-request.
-
-glibc returns only free memory at the end of its heap. A crowd leaves free memory before it: that of outgrown tables
-when it connects, that of its connections when it leaves, and half a minute later the newest messages of its rooms. So
-the heap is trimmed, as HAProxy and Dask do for the same reason. A trim takes 0.4 ms, but 50 ms for 250 MB that are free
-in small pieces; it runs on the loop, because a thread would hold the heap's lock for as long.
 """
 
 import ctypes
@@ -43,7 +32,11 @@ def find_trim() -> Callable[[int], object]:
 
 
 class Heap:
-    """See the module."""
+    """Returns free memory to the system when a crowd has come or left: glibc returns only the end of the heap.
+
+    A trim takes 0.4 ms, but 50 ms for 250 MB that are free in small pieces. It runs on the loop, because a thread would
+    hold the heap's lock for as long.
+    """
 
     def __init__(self, trim: Callable[[int], object]) -> None:
         self._trim = trim
@@ -68,7 +61,11 @@ def _changed(now: int, before: int, least: int) -> bool:
 
 
 class Collector:
-    """Runs the garbage collector by the clock, and measures it."""
+    """Runs the garbage collector by the clock, and measures it: its own schedule would run in the middle of a burst.
+
+    What exists after the start is frozen, and never scanned again. Collections are needed: a task that ends with an
+    exception leaves its traceback in a cycle, and h11 about 25 objects of a refused request.
+    """
 
     def __init__(self) -> None:
         self.runs = Durations()
