@@ -49,9 +49,9 @@ class Heap:
         if self._pause:
             self._pause -= 1
         elif _changed(held, connections, CROWD) or _changed(kept, size, CROWD_BYTES):
-            began = time.perf_counter()
+            began = time.thread_time()
             self._trim(0)
-            self._pause = int((time.perf_counter() - began) / TRIM_SHARE)
+            self._pause = int((time.thread_time() - began) / TRIM_SHARE)
             self._trimmed_at = held, kept
 
 
