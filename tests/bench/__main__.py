@@ -3,16 +3,20 @@ figure is short.
 """
 
 import argparse
-import gc
-import resource
-import signal
 import sys
+from collections.abc import Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 
-from tests.bench import report
-from tests.bench.figures import Result, Scale, Verdict
-from tests.bench.registry import BENCHES
+from tests.bench import processes, report
+from tests.bench.figures import Plot, Result, Scale, Verdict
 
+#: In the order of the table. A new bench is a module with a function `run`, and its name here.
+BENCHES = (
+    "memory", "handshakes", "broadcast", "flood", "idle", "beside", "publish", "mixed", "instructions",
+    "publish-postgres", "search", "workers", "stalls", "page", "tls", "costly", "pipeline", "curve", "drivers-sqlite",
+    "drivers",
+)  # fmt: skip
 #: Exit code after Ctrl-C, as of shells.
 STOPPED = 130
 
@@ -29,10 +33,10 @@ def main() -> int:
     unknown = [name for name in arguments.names if name not in BENCHES]
     if unknown:
         parser.error(f"there is no {unknown[0]}; there are {', '.join(BENCHES)}")
-    _prepare()
+    processes.prepare()
     try:
         scale = Scale.QUICK if arguments.quick else Scale.FULL
-        results = measure(arguments.names or list(BENCHES), scale, arguments.plots)
+        results = measure(arguments.names or BENCHES, scale, arguments.plots)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return STOPPED
@@ -43,25 +47,24 @@ def main() -> int:
     return 1 if short and not arguments.quick else 0
 
 
-def measure(names: list[str], scale: Scale, plots: Path | None) -> list[Result]:
+def run(name: str, scale: Scale) -> Iterator[Result | Plot]:
+    """Run a bench."""
+    found: Iterator[Result | Plot] = import_module(f"tests.bench.{name.replace('-', '_')}").run(scale)
+    return found
+
+
+def measure(names: Sequence[str], scale: Scale, plots: Path | None) -> list[Result]:
     """The results, also printed on standard error as they come."""
     results = []
     for name in names:
         print(name, file=sys.stderr, flush=True)
-        for result in BENCHES[name](scale):
+        for result in run(name, scale):
             if isinstance(result, Result):
                 print(report.line(result), file=sys.stderr, flush=True)
                 results.append(result)
             elif plots is not None:
                 report.write_plot(result, plots)
     return results
-
-
-def _prepare() -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as after Ctrl-C, all context managers exit
-    gc.disable()  # a collection of the clients would look like a pause of the server
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 if __name__ == "__main__":

@@ -33,12 +33,9 @@ def held(address: Address, *states: State, tls: ssl.SSLContext | None = None) ->
 
 def tcp_memory() -> int:
     """Bytes of the kernel's TCP buffers, of all processes of this machine."""
-    return tcp_pages(Path("/proc/net/sockstat").read_text()) * 4096
-
-
-def tcp_pages(sockstat: str) -> int:
-    line = next(line for line in sockstat.splitlines() if line.startswith("TCP:")).split()
-    return int(line[line.index("mem") + 1])
+    lines = (line.split() for line in Path("/proc/net/sockstat").read_text().splitlines())
+    tcp = next(line for line in lines if line[0] == "TCP:")
+    return int(tcp[tcp.index("mem") + 1]) * 4096
 
 
 def require_held(address: Address, count: int, *states: State, tls: ssl.SSLContext | None = None) -> None:

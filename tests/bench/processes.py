@@ -3,6 +3,8 @@
 Each listens on a free port of the loopback and prints it in its first line. May not: measure.
 """
 
+import gc
+import resource
 import select
 import signal
 import subprocess
@@ -25,6 +27,14 @@ _LIFTED = [
     for word in (flag, "0")
 ]
 _SERVE = "import sys; from chatserver.cli import main; sys.argv[1:1] = ['serve']; main()"
+
+
+def prepare() -> None:
+    """Make this process one that measures, with as many descriptors as it may have."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as after Ctrl-C, all context managers exit
+    gc.disable()  # a collection of thousands of clients would look like a pause of the server
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from typing import TypeAlias
 import msgspec
 import pytest
 
-from tests.bench import __main__ as bench
 from tests.bench.drivers import DELAY, measured, results
 from tests.bench.drivers.idle import Idle
 from tests.bench.drivers.load import Cell, Plan
@@ -92,14 +91,3 @@ def test_requests_get_a_connection_in_their_order() -> None:
 
     asyncio.run(clients())
     assert used == [0, 1, 2, 3] * 3
-
-
-def test_ctrl_c_ends_a_bench_without_a_traceback(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    def interrupted(names: object, scale: object, plots: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(bench, "measure", interrupted)
-    monkeypatch.setattr(bench, "_prepare", lambda: None)  # this process keeps its garbage collector
-    monkeypatch.setattr("sys.argv", ["bench", "drivers"])
-    assert bench.main() == bench.STOPPED
-    assert capsys.readouterr().err == "stopped\n"

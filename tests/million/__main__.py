@@ -1,18 +1,16 @@
-"""`python -m tests.million [--connections N] [--workers N] [--markdown FILE]`: see `tests.million`.
+"""`python -m tests.million [--connections N] [--workers N]`: see `tests.million`.
 
 Exit codes: 0 when all were held, or as many as fit; 1 when connections or messages were lost; 2 for wrong flags, or a
 machine that does not allow it; 130 when interrupted, with the steps that were measured so far.
 """
 
 import argparse
-import gc
-import resource
-import signal
 import sys
-from pathlib import Path
 
 from loadgen import format as fmt
+from loadgen import markdown
 from loadgen.progress import Progress
+from tests.bench import processes
 from tests.bench.clients import ClosedError
 from tests.million import table
 from tests.million.holders import HolderDiedError
@@ -39,7 +37,7 @@ def main() -> int:
         return EXIT_USAGE
     progress = Progress()
     progress.banner(_banner(planned, machine))
-    _prepare()
+    processes.prepare()
     outcome = Outcome(planned, options)
     try:
         run(planned, options, outcome, progress)
@@ -49,9 +47,7 @@ def main() -> int:
         outcome.faults.append(str(error))
     finally:
         progress.done()
-    table.show(outcome)
-    if arguments.markdown:
-        table.write(outcome, arguments.markdown)
+    print(markdown.markdown([table.table(outcome)]))
     return EXIT_STOPPED if outcome.interrupted else EXIT_FAULTS if outcome.faults else 0
 
 
@@ -70,7 +66,6 @@ def _parser() -> argparse.ArgumentParser:
         "--margin", type=float, default=MARGIN_BYTES / 2**30, metavar="GIB", help="memory to leave free (default 2)"
     )
     parser.add_argument("--minutes", type=float, default=15.0, metavar="N", help="open no more after so many")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table there")
     return parser
 
 
@@ -82,13 +77,6 @@ def _banner(planned: Plan, machine: Machine) -> list[str]:
         f"takes about {memory}, and {fmt.span(planned.seconds)}; Ctrl-C ends it",
         *filter(None, [planned.note]),
     ]
-
-
-def _prepare() -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
-    gc.disable()  # the same in all processes of clients: thousands of their events would look like garbage
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 if __name__ == "__main__":

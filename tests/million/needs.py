@@ -28,6 +28,8 @@ BYTES_EACH = 9_500
 WORKER_BYTES, HOLDER_BYTES, OTHER_BYTES = 40 << 20, 8 << 20, 100 << 20
 #: Available memory below which no more are opened. Without swap the kernel would begin to kill processes.
 MARGIN_BYTES = 2 << 30
+#: Seconds without any arrival after which a run stops, and seconds in which the last ones must arrive.
+STUCK = 60.0
 #: For the estimate: connections opened a second, seconds for a worker to start, and for what is measured at a step.
 OPENED_A_SECOND, WORKER_SECONDS, STEP_SECONDS = 4_000, 0.4, 30
 #: Connections at which everything is measured; beyond the last, at each further 200,000.
@@ -138,11 +140,15 @@ def _lacks(connections: int, workers: int, each: int, machine: Machine) -> list[
     return lacks
 
 
-def must_stop(available_bytes: int, margin: int) -> str | None:
-    """The reason to open no more; None while there is memory."""
-    if available_bytes >= margin:
-        return None
-    return f"{available_bytes / 2**30:.2f} GiB of memory are available, less than the margin of {margin / 2**30:.2f}"
+def reason_to_stop(*, available: int, margin: int, lost: int, unchanged: float, seconds: float, most: float) -> str:
+    """Why no more should be opened, or "". `unchanged` are the seconds since the last arrival, `seconds` all so far."""
+    if available < margin:
+        return f"{available / 2**30:.2f} GiB of memory are available, less than the margin of {margin / 2**30:.2f}"
+    if lost:
+        return f"{lost} connections were lost or refused"
+    if unchanged > STUCK:
+        return f"none came for {STUCK:g} s"
+    return f"{most / 60:g} minutes are over" if seconds > most else ""
 
 
 def available() -> int:

@@ -48,12 +48,12 @@ _CLOSES = re.compile(r'chatserver_closes_total\{reason="([^"]+)"\}')
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    room_size: int = 10_000
-    ping_interval: float = 120.0
-    idle_seconds: float = 5.0  # for which nothing is done at a step but to idle
-    beside_seconds: float = 10.0
-    margin: int = needs.MARGIN_BYTES
-    most_seconds: float = 900.0
+    room_size: int
+    ping_interval: float
+    idle_seconds: float  # for which nothing is done at a step but to idle
+    beside_seconds: float
+    margin: int
+    most_seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +155,7 @@ class Steps:
         self._progress.phase("opening")
         for number, step in enumerate(self._plan.steps):
             start, held = time.monotonic(), self._holders.status().held
-            outcome.stopped = self._opening.up_to(step, self._tick) or ""
+            outcome.stopped = self._opening.up_to(step, self._tick)
             rate = (self._holders.status().held - held) / (time.monotonic() - start)
             is_last = bool(outcome.stopped) or step == self._plan.connections
             self._measure(outcome, number, rate, before, is_last=is_last)

@@ -1,16 +1,9 @@
-"""The results as a table: on the terminal, and in Markdown for docs/measurements.
+"""The results as a table in Markdown, as in docs/measurements.
 
 Owns: columns and notes. May not: measure.
 """
 
-import sys
-from pathlib import Path
-
-from rich.console import Console
-from rich.table import Table as RichTable
-
 from loadgen import format as fmt
-from loadgen import markdown
 from loadgen.report import Table
 from tests.bench.figures import number
 from tests.million.run import Outcome, Row
@@ -34,26 +27,6 @@ def table(outcome: Outcome) -> Table:
 
 def held(outcome: Outcome) -> int:
     return outcome.rows[-1].clients if outcome.rows else 0
-
-
-def show(outcome: Outcome) -> None:
-    found = table(outcome)
-    if not sys.stdout.isatty():
-        print(markdown.markdown([found]))
-        return
-    shown = RichTable(title=found.title)
-    for column in found.columns:
-        shown.add_column(column, justify="right")
-    for row in found.rows:
-        shown.add_row(*row)
-    console = Console()
-    console.print(shown)
-    for note in found.notes:
-        console.print(f"- {note}", markup=False)
-
-
-def write(outcome: Outcome, path: Path) -> None:
-    markdown.write(str(path), [table(outcome)])
 
 
 def _cells(outcome: Outcome, row: Row) -> list[str]:

@@ -8,12 +8,12 @@ request of its own after each use.
 import asyncio
 import re
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from importlib import import_module
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 import trio
@@ -41,6 +41,9 @@ READ = """
 LAST = "SELECT last FROM rooms WHERE id = %s"
 MARKER = "SELECT read FROM markers WHERE user_id = %s AND room = %s"
 WRITE = "INSERT INTO written (room, time, user_id, user_name, text) VALUES (%s, %s, %s, %s, %s)"
+
+
+T = TypeVar("T")
 
 
 class _Statements(Driver):
@@ -125,31 +128,27 @@ class _Threads(_Statements):
             self._idle.get().close()
 
 
-class _Psycopg(_Statements):
-    def __init__(self, connections: list[psycopg.AsyncConnection]) -> None:
+class _Asynchronous(_Statements):
+    def __init__(self, connections: list[T], ask: Callable[[T, str, Sequence[object]], Awaitable[list[Any]]]) -> None:
         super().__init__(by_asyncio)
         self._idle = Idle(connections)
+        self._ask = ask
 
     async def rows(self, statement: str, *values: object) -> list[Any]:
         connection = await self._idle.take()
         try:
-            cursor = await connection.execute(statement, values)
-            return await cursor.fetchall() if cursor.description else []
+            return await self._ask(connection, statement, values)
         finally:
             self._idle.give(connection)
 
 
-class _Asyncpg(_Statements):
-    def __init__(self, connections: list[Any]) -> None:
-        super().__init__(by_asyncio)
-        self._idle = Idle(connections)
+async def _ask_psycopg(connection: psycopg.AsyncConnection, statement: str, values: Sequence[object]) -> list[Any]:
+    cursor = await connection.execute(statement, values)
+    return await cursor.fetchall() if cursor.description else []
 
-    async def rows(self, statement: str, *values: object) -> list[Any]:
-        connection = await self._idle.take()
-        try:
-            return list(await connection.fetch(_numbered(statement), *values))
-        finally:
-            self._idle.give(connection)
+
+async def _ask_asyncpg(connection: Any, statement: str, values: Sequence[object]) -> list[Any]:
+    return list(await connection.fetch(_numbered(statement), *values))
 
 
 @cache
@@ -167,7 +166,7 @@ async def _by_threads(url: str, plan: Plan) -> None:
 
 async def _by_psycopg(url: str, plan: Plan) -> None:
     connections = [await psycopg.AsyncConnection.connect(url, autocommit=True) for _ in range(POOL)]
-    await measure(_Psycopg(connections).operations, by_asyncio, plan)
+    await measure(_Asynchronous(connections, _ask_psycopg).operations, by_asyncio, plan)
     for connection in connections:
         await connection.close()
 
@@ -176,7 +175,7 @@ async def _by_asyncpg(url: str, plan: Plan) -> None:
     import asyncpg
 
     connections = [await asyncpg.connect(url) for _ in range(POOL)]
-    await measure(_Asyncpg(connections).operations, by_asyncio, plan)
+    await measure(_Asynchronous(connections, _ask_asyncpg).operations, by_asyncio, plan)
     for connection in connections:
         await connection.close()
 

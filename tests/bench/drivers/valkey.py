@@ -5,7 +5,7 @@ durable as Valkey's defaults make it, so not at once. coredis sends a request wh
 connection, which a blocking client cannot.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -36,53 +36,41 @@ def fill(url: str) -> None:
             client.hset("markers:u_ann", str(room), "7")
 
 
-class _Threads(Driver):
-    """The client's own pool gives each thread a connection."""
+class _Valkey(Driver):
+    """`call` awaits a method of the client; `texts` is one text in the form in which the client takes several."""
 
-    def __init__(self, url: str) -> None:
-        super().__init__(by_trio)
-        self._run = ThreadPool(POOL).run
-        self._client: Any = valkey.Valkey.from_url(url, max_connections=POOL)
-
-    async def page(self, room: int, after: int) -> int:
-        return len(await self._run(partial(self._client.lrange, f"room:{room}", after, after + PAGE - 1)))
-
-    async def last(self, room: int) -> int:
-        return int(await self._run(partial(self._client.hget, f"end:{room}", "last")))
-
-    async def marker(self, room: int) -> int:
-        return int(await self._run(partial(self._client.hget, "markers:u_ann", str(room))))
-
-    async def insert(self, room: int) -> None:
-        await self._run(partial(self._client.rpush, f"written:{room}", TEXT))
-
-
-class _Coredis(Driver):
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, call: Callable[..., Awaitable[Any]], texts: object) -> None:
         super().__init__(by_trio)
         self._client = client
+        self._call = call
+        self._texts = texts
 
     async def page(self, room: int, after: int) -> int:
-        return len(await self._client.lrange(f"room:{room}", after, after + PAGE - 1))
+        return len(await self._call(self._client.lrange, f"room:{room}", after, after + PAGE - 1))
 
     async def last(self, room: int) -> int:
-        return int(await self._client.hget(f"end:{room}", "last"))
+        return int(await self._call(self._client.hget, f"end:{room}", "last"))
 
     async def marker(self, room: int) -> int:
-        return int(await self._client.hget("markers:u_ann", str(room)))
+        return int(await self._call(self._client.hget, "markers:u_ann", str(room)))
 
     async def insert(self, room: int) -> None:
-        await self._client.rpush(f"written:{room}", [TEXT])
+        await self._call(self._client.rpush, f"written:{room}", self._texts)
 
 
 async def _by_threads(url: str, plan: Plan) -> None:
-    await measure(_Threads(url).operations, by_trio, plan)
+    """The client's own pool gives each thread a connection."""
+    run = ThreadPool(POOL).run
+    client = valkey.Valkey.from_url(url, max_connections=POOL)
+    driver = _Valkey(client, lambda act, *arguments: run(partial(act, *arguments)), TEXT)
+    await measure(driver.operations, by_trio, plan)
 
 
 async def _by_coredis(url: str, plan: Plan) -> None:
     pool = coredis.ConnectionPool.from_url(url.replace("valkey:", "redis:"), max_connections=POOL)
     async with coredis.Redis(connection_pool=pool) as client:
-        await measure(_Coredis(client).operations, by_trio, plan)
+        driver = _Valkey(client, lambda act, *arguments: act(*arguments), [TEXT])
+        await measure(driver.operations, by_trio, plan)
 
 
 SIDES: dict[str, Callable[[str, Plan], None]] = {
