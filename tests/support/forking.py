@@ -43,8 +43,8 @@ class _Start(msgspec.Struct):
     descriptors: int  # that it may have open
 
 
-class Forked:
-    """A process that runs `main` of a module; a little of `subprocess.Popen`.
+class _Process:
+    """A process that runs `main` of a module.
 
     It is a child of the process that forked it, which tells us the exit code: `ended` is readable by then.
     """
@@ -52,24 +52,25 @@ class Forked:
     def __init__(self, pid: int, ended: socket.socket) -> None:
         self.pid = pid
         self.ended = ended
-        self.returncode: int | None = None
+        self._code: int | None = None
 
-    def wait(self, timeout: float | None = None) -> int:
-        if self.returncode is None:
+    def _wait(self, timeout: float | None) -> int:
+        if self._code is None:
             self.ended.settimeout(timeout)
-            self.returncode = _number(self.ended)
+            self._code = _number(self.ended)
             self.ended.close()
-        return self.returncode
+        return self._code
 
-    def poll(self) -> int | None:
+    @property
+    def returncode(self) -> int | None:
         """The exit code, or None while it runs."""
         with suppress(BlockingIOError):
-            return self.wait(0.0)
+            return self._wait(0.0)
         return None
 
     def send_signal(self, number: int) -> None:
         """Signal it, unless it has ended."""
-        if self.poll() is None:
+        if self.returncode is None:
             with suppress(ProcessLookupError):  # it has ended, and its exit code has not arrived
                 os.kill(self.pid, number)
 
@@ -78,6 +79,13 @@ class Forked:
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
+
+
+class Forked(_Process):
+    """The part of `subprocess.Popen` that tests use."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        return self._wait(timeout)
 
 
 def fork(
@@ -108,37 +116,22 @@ def fork(
     return Forked(_number(ended), ended)
 
 
-class Running:
-    """A forked process for coroutines, with the part of `trio.Process` that tests use."""
+class Running(_Process):
+    """The part of `trio.Process` that tests use."""
 
     def __init__(self, forked: Forked, stdin: int, stdout: int, stderr: int) -> None:
         """The descriptors are our ends of its pipes, or negative."""
-        self.pid = forked.pid
-        self.stdin = trio.lowlevel.FdStream(stdin) if stdin >= 0 else None
-        self.stdout = trio.lowlevel.FdStream(stdout) if stdout >= 0 else None
-        self.stderr = trio.lowlevel.FdStream(stderr) if stderr >= 0 else None
-        self._forked = forked
+        super().__init__(forked.pid, forked.ended)
+        self.stdin, self.stdout, self.stderr = (
+            trio.lowlevel.FdStream(end) if end >= 0 else None for end in (stdin, stdout, stderr)
+        )
         self._waiting = trio.Lock()  # only one task may wait for a socket
-
-    @property
-    def returncode(self) -> int | None:
-        return self._forked.poll()
 
     async def wait(self) -> int:
         async with self._waiting:
             if self.returncode is None:
-                await trio.lowlevel.wait_readable(self._forked.ended)
-        return self._forked.wait()
-
-    def send_signal(self, number: int) -> None:
-        """Signal it, unless it has ended."""
-        self._forked.send_signal(number)
-
-    def terminate(self) -> None:
-        self._forked.terminate()
-
-    def kill(self) -> None:
-        self._forked.kill()
+                await trio.lowlevel.wait_readable(self.ended)
+        return self._wait(None)
 
 
 async def run(
