@@ -25,7 +25,7 @@ from loadgen.span import Reading, Size, Span, bytes_each, grown, joined, per, ra
 
 @dataclass(frozen=True, kw_only=True)
 class Floor:
-    """The results of the same victims and the same attack at the floor, see floor.py."""
+    """The results of the same victims and the same attack at the floor (scorecard.py)."""
 
     figures: Figures = field(default_factory=dict)
     fault: str = ""  # why there are no figures

@@ -140,7 +140,8 @@ def test_json_is_all_that_is_on_standard_output_and_thresholds_decide(
         ("attack", ["--kind", "slow-head", "--duration", "2"], 60),
         ("attack", ["--kind", "slow-head", "--duration", "70"], 72),
         ("attack", ["--kind", "slow-head", "--duration", "2", "--fixed-duration"], 4),
-        ("attack", ["--kind", "slow-head", "--duration", "2", "--neighbours", "0"], 4),
+        ("attack", ["--kind", "slow-head", "--duration", "2", "--neighbours", "0", "--request", "POST /api"], 4),
+        ("attack", ["--kind", "slow-head", "--duration", "2", "--neighbours", "0", "--request", "GET /page"], 4),
         ("scorecard", ["--kind", "tls-key-updates,ping-flood,slow-head", "--victim", "GET /", "--duration", "70"], 72),
     ],
 )

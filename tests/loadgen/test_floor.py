@@ -8,7 +8,6 @@ import trio
 import trio.testing
 
 from loadgen import scorecard
-from loadgen.client import Threat
 from loadgen.measured import Floor
 from loadgen.personas import registry
 from loadgen.player import Player
@@ -67,12 +66,6 @@ async def test_a_floor_that_ends_is_told(code: str, last_words: str, monkeypatch
     monkeypatch.setattr(scorecard, "_floor", lambda work, port: [sys.executable, "-c", code, str(port)])
     found = await scorecard.play_floor(plan(NOBODY), config({"slow-head": 1}))
     assert found == Floor(fault=f"the floor ended with exit code 1: {last_words}")
-
-
-def test_only_those_whom_it_can_meet_are_played_there() -> None:
-    for name, persona in registry().items():
-        if not persona.honest:
-            assert scorecard.is_fair(config({name: 1})) is (persona.threat is not Threat.MALFORMED)
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,6 @@ def _of(*values: float) -> Latency:
     return latency
 
 
-def test_percentiles_keep_three_digits() -> None:
-    latency = _of(*(number / 1000 for number in range(1, 1001)))
-    assert latency.at(50) == pytest.approx(0.5, rel=0.002)
-    assert latency.at(99) == pytest.approx(0.99, rel=0.002)
-    assert latency.longest == 1.0
-
-
 def test_merging_is_the_same_as_recording_together() -> None:
     left, right, both = _of(0.001, 0.002), _of(0.5), _of(0.001, 0.002, 0.5)
     left.merge(right)

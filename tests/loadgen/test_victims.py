@@ -6,9 +6,7 @@ from contextlib import nullcontext
 import pytest
 import trio
 
-from loadgen.answers import NO_TURN, UNANSWERED
 from loadgen.messages import Role
-from loadgen.operations import Operations
 from loadgen.protocols import ESTABLISHED, MIXES, WHAT, http
 from loadgen.protocols.chat_v1 import PollVictim, StreamVictim, WebSocketVictim
 from loadgen.protocols.http import GetVictim
@@ -88,28 +86,6 @@ def test_a_message_must_be_both_acknowledged_and_back(kind: type[Victim]) -> Non
     victim.heard("run-3 2")
     assert not victim.pending, "acknowledged first, or back first"
     assert [result.failed for result in context.recorder.results(Counter())] == [{"answered 500": 1}]
-
-
-@pytest.mark.parametrize(
-    ("locked_out", "reasons", "failed"), [("", {UNANSWERED: 1, NO_TURN: 2}, 1), ("closed", {"closed": 3}, 3)]
-)
-def test_what_waited_for_slow_answers_is_late_and_did_not_fail(
-    locked_out: str, reasons: dict[str, int], failed: int
-) -> None:
-    """On a busy machine a page came every 150 ms: a queue grew behind ten a second, and nginx was blamed."""
-    context = Context(find("http://127.0.0.1:1"), "run")
-    context.recorder.timeout_seconds = 5.0
-    context.recorder.begin("attack")
-    victim = GetVictim(context, 3, Schedule(now(), 1.0))
-    victim.pending = dict.fromkeys(range(3), now())
-    victim._begun = {0: now() - 5.0, 1: now() - 0.3}  # 2 has not been sent at all
-    victim._locked_out = locked_out
-    victim.fail_pending()
-    results = context.recorder.results(Counter())
-    operations = Operations(results, {"attack": "attack"})
-    assert [result.failed for result in results] == [reasons]
-    assert (operations.failed("attack"), operations.success_percent("attack")) == (failed, 0.0)
-    assert (operations.latency("attack").at(1) or 0) >= 4.99, "all of them count with the whole timeout"
 
 
 async def test_a_limit_of_this_machine_is_no_failure_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
