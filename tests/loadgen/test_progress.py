@@ -1,7 +1,6 @@
 """The line on a terminal, and the plain lines elsewhere. Time is what the samples say, so nothing here waits."""
 
 import io
-import re
 
 import msgspec
 import pytest
@@ -92,13 +91,6 @@ def test_no_terminal_is_too_small(width: int, height: int, kind: str) -> None:
     assert file.getvalue().count("\x1b[?25l") == file.getvalue().count("\x1b[?25h"), "the cursor is back"
 
 
-def test_no_colour_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_COLOR", "1")
-    file = io.StringIO()
-    played(Console(file=file, force_terminal=True, width=80), reports.attack()).done()
-    assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", file.getvalue())
-
-
 def test_a_line_that_is_said_stays_above_the_view() -> None:
     file = io.StringIO()
     progress = played(Console(file=file, force_terminal=True, width=80, height=30), reports.attack())
@@ -133,7 +125,3 @@ def test_phases_of_the_same_name_come_one_after_the_other() -> None:
         course.enter(name)
         left.append(course.left)
     assert left == [60, 55, 35, 30, 25, 5]
-
-
-def test_nothing_yet_is_nothing_to_show() -> None:
-    assert Course().line() == ""
