@@ -15,6 +15,7 @@ from loadgen.answers import UNANSWERED
 from loadgen.experiment import Counts
 from loadgen.figures import Condition
 from loadgen.findings import report_of
+from loadgen.latency import Late
 from loadgen.measured import Floor, Measured
 from loadgen.messages import PhaseResult, Reread, Result, TrafficResult
 from loadgen.personas import registry
@@ -23,6 +24,8 @@ from loadgen.report import Outcome, Sample
 from loadgen.span import Size, Span
 from tests.loadgen.plays import config
 from tests.loadgen.readings import group, lasted, late, measured, read
+
+Change = Callable[[Measured], None]
 
 
 def operations(phase: str, kind: str, *millis: float, failed: int = 0, how: str = "answered 500") -> PhaseResult:
@@ -69,7 +72,7 @@ def total(found: Measured, **changes: object) -> None:
     found.session.totals = msgspec.structs.replace(found.session.totals, **changes)
 
 
-def more(*results: PhaseResult) -> Callable[[Measured], None]:
+def more(*results: PhaseResult) -> Change:
     def change(found: Measured) -> None:
         kept = [each for each in found.session.totals.phases if all(each.phase != new.phase for new in results)]
         total(found, phases=[*kept, *results])
@@ -102,7 +105,7 @@ def has_no_bar(found: Measured) -> None:
     found.plan = replace(found.plan, no_bar=True, conditions=(Condition("attackers_came", "<", 50),))
 
 
-def is_late_beside(floor: Floor) -> Callable[[Measured], None]:
+def is_late_beside(floor: Floor) -> Change:
     def change(found: Measured) -> None:
         more(operations("attack", "ws", 90))(found)
         found.floor = floor
@@ -112,7 +115,7 @@ def is_late_beside(floor: Floor) -> Callable[[Measured], None]:
 
 def overloaded(
     *kinds: str, before_ms: float = 300, busy: float = 2.0, cpu: float = 0.1, how: str = UNANSWERED
-) -> Callable[[Measured], None]:
+) -> Change:
     """Victims of these kinds get no answer in time, at a server that was as late before the attack."""
 
     def change(found: Measured) -> None:
@@ -127,154 +130,141 @@ def overloaded(
     return change
 
 
-def grows(found: Measured, *, came: int) -> None:
+def came(number: int) -> Change:
+    return partial(total, groups=[group("slow-head", "attackers", wanted=100, came=number)])
+
+
+def lags(part: str, lateness: Late) -> Change:
+    return partial(total, lags=[(part, "attack", lateness)])
+
+
+def grows(*, came: int) -> Change:
     """The server's memory grows by far more than attackers may cost, and so many of them came."""
-    found.plan = replace(found.plan, server=Process(os.getpid()))
-    found.memory = {"baseline": [Size(1.0, 0)], "attack": [Size(5.0, 10 * 2**20)]}
-    found.descriptors_after = 0
-    total(found, groups=[group("slow-head", "attackers", wanted=100, came=came)])
+
+    def change(found: Measured) -> None:
+        found.plan = replace(found.plan, server=Process(os.getpid()))
+        found.memory = {"baseline": [Size(1.0, 0)], "attack": [Size(5.0, 10 * 2**20)]}
+        found.descriptors_after = 0
+        total(found, groups=[group("slow-head", "attackers", wanted=100, came=came)])
+
+    return change
 
 
-def both(one: Callable[[Measured], None], other: Callable[[Measured], None], found: Measured) -> None:
-    one(found)
-    other(found)
+def both(one: Change, other: Change) -> Change:
+    def change(found: Measured) -> None:
+        one(found)
+        other(found)
+
+    return change
 
 
-LATE = "p99_over_bar_ms is "
+def failed(phase: str, kind: str = "ws") -> PhaseResult:
+    return operations(phase, kind, 1, 5000, failed=1)
+
+
+def rereads(asked: int, lost: int = 0, **why: str) -> Change:
+    return partial(total, reread=Reread(asked=asked, lost=lost, **why))
+
+
+LATE, QUICK = more(operations("attack", "ws", 90)), more(operations("attack", "ws", 2))
+SILENT = rereads(0, unreadable=UNANSWERED)
+LATE_FLOOR, FALLEN_FLOOR = Floor(figures={"attack_p99_ms": 5000.0}), Floor(fault="it fell")
+UNKNOWN = "acknowledged_lost was not measured, so acknowledged_lost>0 cannot be judged"
 
 
 @pytest.mark.parametrize(
-    ("change", "outcome", "reason"),
+    ("change", "reasons"),
     [
-        (lambda found: None, Outcome.HELD, ""),
-        (more(operations("attack", "ws", 5000, failed=1)), Outcome.FELL_SHORT, "attack_failed is 1 (attack_failed>0)"),
+        (more(failed("attack")), ["attack_failed is 1 (attack_failed>0)"]),
+        (more(failed("recovery")), ["recovery_failed is 1"]),
+        (both(QUICK, more(failed("attack", "new-ws"))), ["newcomers_failed is 1"]),
+        (more(failed("baseline")), ["baseline_failed is 1"]),
+        (LATE, ["p99_over_bar_ms is "]),
+        (both(LATE, SILENT), ["p99_over_bar_ms is "]),  # a history that is not given does not excuse late answers
+        (is_late_beside(Floor(figures={"attack_p99_ms": 3.0})), ["p99_over_bar_ms is "]),
+        # a target 400 ms away may take that much more
+        (more(operations("baseline", "ws", 400), operations("attack", "ws", 660)), ["(attack_p99_ms>650)"]),
+        (rereads(5, lost=1), ["acknowledged_lost is 1"]),
+        (rereads(5, lost=2, refused="answered 503"), ["acknowledged_lost is 2"]),
+        (rereads(5, refused="answered 503"), [UNKNOWN]),
+        (rereads(0, refused="answered 503"), [UNKNOWN]),
+        (grows(came=1), ["server_bytes_over_bar is 9,756,672"]),
+        # by memory it fell short, and of its latency nothing is known
         (
-            more(operations("recovery", "ws", 5000, failed=1)),
-            Outcome.FELL_SHORT,
-            "recovery_failed is 1 (recovery_failed>0)",
+            both(grows(came=1), is_late_beside(FALLEN_FLOOR)),
+            ["server_bytes_over_bar is", "latency not judged: the floor itself came to nothing"],
         ),
-        (
-            more(operations("attack", "ws", 1), operations("attack", "new-ws", 5000, failed=1)),
-            Outcome.FELL_SHORT,
-            "newcomers_failed is 1 (newcomers_failed>0)",
-        ),
-        (
-            more(operations("baseline", "ws", 1, 5000, failed=1)),
-            Outcome.FELL_SHORT,
-            "baseline_failed is 1 (baseline_failed>0)",
-        ),
-        (more(operations("attack", "ws", 90)), Outcome.FELL_SHORT, LATE),
-        (
-            lambda found: total(found, reread=Reread(asked=0, lost=0, unreadable=UNANSWERED)),
-            Outcome.INVALID,
-            "acknowledged messages could not be read again: no answer in time",
-        ),
-        (  # a history that is not given does not excuse late answers
-            partial(
-                both,
-                more(operations("attack", "ws", 90)),
-                lambda found: total(found, reread=Reread(asked=0, lost=0, unreadable=UNANSWERED)),
-            ),
-            Outcome.FELL_SHORT,
-            LATE,
-        ),
-        *(
-            (
-                partial(total, reread=Reread(asked=asked, lost=0, refused="answered 503")),
-                Outcome.FELL_SHORT,
-                "acknowledged_lost was not measured, so acknowledged_lost>0 cannot be judged",
-            )
-            for asked in (0, 5)
-        ),
-        (
-            partial(total, reread=Reread(asked=5, lost=2, refused="answered 503")),
-            Outcome.FELL_SHORT,
-            "acknowledged_lost is 2 (acknowledged_lost>0)",
-        ),
-        (  # by memory it fell short, and of its latency nothing is known
-            partial(both, partial(grows, came=1), is_late_beside(Floor(fault="it fell"))),
-            Outcome.FELL_SHORT,
-            "latency not judged: the floor itself came to nothing",
-        ),
-        (is_late_beside(Floor(fault="it fell")), Outcome.INVALID, "the floor itself came to nothing"),
-        (is_late_beside(Floor(figures={"attack_p99_ms": 5000.0})), Outcome.INVALID, "the floor itself was late: 5,000"),
-        (is_late_beside(Floor(figures={"attack_p99_ms": 3.0})), Outcome.FELL_SHORT, LATE),
-        (
-            # a target 400 ms away may take that much more
-            more(operations("baseline", "ws", 400), operations("attack", "ws", 660)),
-            Outcome.FELL_SHORT,
-            "(attack_p99_ms>650)",
-        ),
-        (
-            more(operations("baseline", "ws", 1, 1, 300, 300), operations("attack", "ws", 90)),
-            Outcome.INVALID,
-            "too loud",
-        ),
-        (more(operations("baseline", "ws", 5000, failed=1)), Outcome.INVALID, "there is nothing to compare with"),
-        # http.server was blamed for the timeouts of a machine whose processors others had: 0.1 s of two were its own
-        (overloaded("ws", "new-ws"), Outcome.INVALID, "other programs kept this machine busy: 100% before the attack"),
-        (overloaded("new-ws"), Outcome.INVALID, "newcomers_failed is 2 (newcomers_failed>0)"),
-        (overloaded("ws", how="closed"), Outcome.FELL_SHORT, "attack_failed is 1"),
-        (overloaded("ws", before_ms=240), Outcome.FELL_SHORT, "attack_failed is 1"),
-        (overloaded("ws", busy=0.0), Outcome.FELL_SHORT, "attack_failed is 1"),
-        (overloaded("ws", cpu=1.2), Outcome.FELL_SHORT, "attack_failed is 1"),  # it was busy itself
-        (hurt, Outcome.FELL_SHORT, "collateral is 1 (collateral>0)"),
-        (partial(both, overloaded(), hurt), Outcome.FELL_SHORT, "collateral is 1 (collateral>0)"),
-        (  # they waited for the same processors as the victims
-            partial(both, overloaded(), partial(hurt, how=f"{UNANSWERED}: nothing came in 10 s")),
-            Outcome.INVALID,
-            "collateral is 1 (collateral>0)",
-        ),
-        (
-            lambda found: hurt(found, still_ms=2500),
-            Outcome.INVALID,
-            "1 honest slow clients were hurt, but their own process was 2.5 s late",
-        ),
-        (
-            lambda found: total(found, reread=Reread(asked=5, lost=1)),
-            Outcome.FELL_SHORT,
-            "acknowledged_lost is 1 (acknowledged_lost>0)",
-        ),
-        (
-            lambda found: total(found, lags=[("victims", "attack", late(2600))]),
-            Outcome.INVALID,
-            "the generator itself stood still for 2.6 s",
-        ),
-        (  # one operation may be begun so late and read so late: nginx was blamed for the sum
-            lambda found: total(found, lags=[("victims", "attack", late(1300)._replace(reading=lasted(1300)))]),
-            Outcome.INVALID,
-            "the generator itself stood still for 1.3 s and what came for the generator lay unread for 1.3 s",
-        ),
-        (lambda found: total(found, lags=[("crowd", "attack", late(2500))]), Outcome.HELD, ""),
-        (lambda found: total(found, own_faults={"no ports": 3}), Outcome.INVALID, "no ports: a limit here, for 3 con"),
-        (lambda found: setattr(found, "down", "it died"), Outcome.FELL_SHORT, "it died"),
-        (lambda found: found.spans.clear(), Outcome.NOT_EXERCISED, "not exercised: the attack was not played"),
-        (
-            lambda found: total(found, groups=[group("slow-head", "attackers", wanted=100, came=9)]),
-            Outcome.NOT_EXERCISED,
-            "not exercised: slow-head: only 9 of 100 came",
-        ),
-        (partial(grows, came=1), Outcome.FELL_SHORT, "server_bytes_over_bar is 9,756,672"),
-        (  # a server without TLS, which no `tls-half-message` can attack, was blamed for what it grew by anyway
-            partial(grows, came=0),
-            Outcome.NOT_EXERCISED,
-            "not exercised: slow-head: only 0 of 100 came",
-        ),
-        (has_no_bar, Outcome.HELD, ""),
-        (stops, Outcome.INTERRUPTED, "stopped before the end; the figures cover what was done"),
+        (overloaded("ws", how="closed"), ["attack_failed is 1", "recovery_failed is 1"]),
+        (overloaded("ws", before_ms=240), ["attack_failed is 1", "recovery_failed is 1"]),
+        (overloaded("ws", busy=0.0), ["attack_failed is 1", "recovery_failed is 1"]),
+        (overloaded("ws", cpu=1.2), ["attack_failed is 1", "recovery_failed is 1"]),  # it was busy itself
+        (hurt, ["collateral is 1 (collateral>0)"]),
+        (both(overloaded(), hurt), ["collateral is 1"]),
+        (lambda found: setattr(found, "down", "it died"), ["it died"]),
     ],
 )
-def test_a_fact_decides_about_an_attack(change: Callable[[Measured], None], outcome: Outcome, reason: str) -> None:
-    reasons = decided(attacked(), change, outcome)
-    assert reason in "; ".join(reasons)
-    assert not reason.startswith("latency not") or LATE not in "; ".join(reasons)
-    if outcome is Outcome.INTERRUPTED:
-        assert reasons == [reason]
-    if "collateral" not in reason:
-        assert "collateral is" not in "; ".join(reasons)
+def test_a_target_falls_short_by(change: Change, reasons: list[str]) -> None:
+    told = decided(attacked(), change, Outcome.FELL_SHORT)
+    assert all(any(reason in each for each in told) for reason in reasons), told
+    assert "collateral" in reasons[0] or not any("collateral is" in each for each in told), told
+    assert "latency" not in reasons[-1] or not any("_ms is " in each for each in told), told
 
 
-def decided(found: Measured, change: Callable[[Measured], None], outcome: Outcome) -> list[str]:
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (SILENT, "acknowledged messages could not be read again: no answer in time"),
+        (is_late_beside(FALLEN_FLOOR), "the floor itself came to nothing"),
+        (is_late_beside(LATE_FLOOR), "the floor itself was late: 5,000"),
+        (both(LATE, more(operations("baseline", "ws", 1, 1, 300, 300))), "too loud"),
+        (more(operations("baseline", "ws", 5000, failed=1)), "there is nothing to compare with"),
+        # http.server was blamed for the timeouts of a machine whose processors others had: 0.1 s of two were its own
+        (overloaded("ws", "new-ws"), "other programs kept this machine busy: 100% before the attack"),
+        (overloaded("new-ws"), "newcomers_failed is 2 (newcomers_failed>0)"),
+        # they waited for the same processors as the victims
+        (
+            both(overloaded(), partial(hurt, how=f"{UNANSWERED}: nothing came in 10 s")),
+            "collateral is 1 (collateral>0)",
+        ),
+        (partial(hurt, still_ms=2500), "1 honest slow clients were hurt, but their own process was 2.5 s late"),
+        (lags("victims", late(2600)), "the generator itself stood still for 2.6 s"),
+        (  # one operation may be begun so late and read so late: nginx was blamed for the sum
+            lags("victims", late(1300)._replace(reading=lasted(1300))),
+            "the generator itself stood still for 1.3 s and what came for the generator lay unread for 1.3 s",
+        ),
+        (partial(total, own_faults={"no ports": 3}), "no ports: a limit here, for 3 connections"),
+    ],
+)
+def test_a_run_is_no_measurement_because(change: Change, reason: str) -> None:
+    told = "; ".join(decided(attacked(), change, Outcome.INVALID))
+    assert reason in told
+    assert "collateral" in reason or "collateral is" not in told
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda found: found.spans.clear(), "not exercised: the attack was not played"),
+        (came(9), "not exercised: slow-head: only 9 of 100 came"),
+        # a server without TLS, which no `tls-half-message` can attack, was blamed for what it grew by anyway
+        (grows(came=0), "not exercised: slow-head: only 0 of 100 came"),
+    ],
+)
+def test_an_attack_did_not_take_place_because(change: Change, reason: str) -> None:
+    assert reason in "; ".join(decided(attacked(), change, Outcome.NOT_EXERCISED))
+
+
+@pytest.mark.parametrize("change", [lambda found: None, lags("crowd", late(2500)), has_no_bar])
+def test_a_target_is_held(change: Change) -> None:
+    assert decided(attacked(), change, Outcome.HELD) == []
+
+
+def test_what_was_stopped_is_interrupted_whatever_was_found() -> None:
+    told = decided(attacked(), both(stops, more(failed("attack"))), Outcome.INTERRUPTED)
+    assert told == ["stopped before the end; the figures cover what was done"]
+
+
+def decided(found: Measured, change: Change, outcome: Outcome) -> list[str]:
     change(found)
     report = report_of(found)
     assert report.outcome is outcome, report.verdict
@@ -282,38 +272,29 @@ def decided(found: Measured, change: Callable[[Measured], None], outcome: Outcom
 
 
 @pytest.mark.parametrize(
-    ("change", "outcome", "reason"),
+    ("change", "reason"),
     [
-        (lambda found: None, Outcome.HELD, ""),
-        (lambda found: traffic(found, unacknowledged=1), Outcome.FELL_SHORT, "unacknowledged is 1"),
-        (lambda found: traffic(found, unreturned=1), Outcome.FELL_SHORT, "unreturned is 1"),
-        (is_far_away, Outcome.HELD, ""),
-        (lambda found: traffic(found, acks=lasted(300)), Outcome.FELL_SHORT, "(ack_p99_ms>250)"),
-        (lambda found: traffic(found, errors={"answered 500": 1}), Outcome.FELL_SHORT, "message_errors is 1"),
-        (lambda found: total(found, listeners=[("lobby", 1, 0, 1)]), Outcome.FELL_SHORT, "missed is 1"),
-        (lambda found: total(found, listeners=[("lobby", 3, 0, 1)]), Outcome.FELL_SHORT, "surplus is 1"),
-        (
-            lambda found: traffic(found, errors={"answered 404": 2}, acknowledged_in={}),
-            Outcome.INVALID,
-            "no request for / was served: answered 404: 2",
-        ),
-        (
-            lambda found: total(found, groups=[group("chat", "crowd", refused={"answered 503": 1})]),
-            Outcome.FELL_SHORT,
-            "refused is 1",
-        ),
+        (partial(traffic, unacknowledged=1), "unacknowledged is 1"),
+        (partial(traffic, unreturned=1), "unreturned is 1"),
+        (partial(traffic, acks=lasted(300)), "(ack_p99_ms>250)"),
+        (partial(traffic, errors={"answered 500": 1}), "message_errors is 1"),
+        (partial(total, listeners=[("lobby", 1, 0, 1)]), "missed is 1"),
+        (partial(total, listeners=[("lobby", 3, 0, 1)]), "surplus is 1"),
         *(
-            (
-                partial(total, groups=[group("chat", "crowd", **{fate: {"closed": 1}})]),
-                Outcome.FELL_SHORT,
-                f"{fate} is 1",
-            )
-            for fate in ("failed", "ended")
+            (partial(total, groups=[group("chat", "crowd", **{fate: {"closed": 1}})]), f"{fate} is 1")
+            for fate in ("refused", "failed", "ended")
         ),
     ],
 )
-def test_a_fact_decides_about_a_load(change: Callable[[Measured], None], outcome: Outcome, reason: str) -> None:
-    assert reason in "; ".join(decided(loaded(), change, outcome))
+def test_a_target_falls_short_under_load_by(change: Change, reason: str) -> None:
+    assert reason in "; ".join(decided(loaded(), change, Outcome.FELL_SHORT))
+
+
+def test_a_load_is_held_or_measured_nothing() -> None:
+    assert decided(loaded(), lambda found: None, Outcome.HELD) == []
+    assert decided(loaded(), is_far_away, Outcome.HELD) == []
+    nothing = partial(traffic, errors={"answered 404": 2}, acknowledged_in={})
+    assert "no request for / was served: answered 404: 2" in decided(loaded(), nothing, Outcome.INVALID)[0]
 
 
 @pytest.mark.parametrize("hurt", ["ended", "unacknowledged", "unreturned", "missed", ""])
