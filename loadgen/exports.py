@@ -10,7 +10,7 @@ import io
 import os
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -78,19 +78,12 @@ def hdr_log_of(report: Report) -> str:
     log.output_log_format_version()
     log.output_comment(fmt.printable(f"loadgen {report.command} {report.target}, microseconds"))
     log.output_legend()
-    for tag, seconds, histogram in _histograms(report):
+    for name, row in ((name, row) for name, part in parts_of(report) for row in part.phases if row.histogram):
+        tag = fmt.printable(f"{name}: {row.what}: {row.name}").replace(",", ";").replace(" ", "_")
         text.write(f"Tag={tag},")
         # the writer would take a start of zero for a missing one
-        log.output_interval_histogram(histogram, 1e-6, seconds, _PER_MILLISECOND)
+        log.output_interval_histogram(HdrHistogram.decode(row.histogram), 1e-6, row.seconds, _PER_MILLISECOND)
     return text.getvalue()
-
-
-def _histograms(report: Report) -> Iterator[tuple[str, float, HdrHistogram]]:
-    for name, part in parts_of(report):
-        for row in part.phases:
-            if row.histogram:
-                words = fmt.printable(f"{name}: {row.what}: {row.name}")
-                yield words.replace(",", ";").replace(" ", "_"), row.seconds, HdrHistogram.decode(row.histogram)
 
 
 def junit_of(report: Report) -> str:

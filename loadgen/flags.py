@@ -189,14 +189,10 @@ def _divide(weights: Mapping[T, float], number: int) -> dict[T, int]:
     total = sum(weights.values())
     exact = {name: number * weight / total for name, weight in weights.items()}
     shares = {name: max(int(amount), 1) for name, amount in exact.items()}
-    by_need = sorted(exact, key=lambda name: shares[name] - exact[name])
-    step = 1 if sum(shares.values()) < number else -1
-    order = by_need if step > 0 else by_need[::-1]
-    while sum(shares.values()) != number:
-        for name in order:
-            if sum(shares.values()) == number:
-                break
-            shares[name] = max(shares[name] + step, 1)
+    while missing := number - sum(shares.values()):
+        step = 1 if missing > 0 else -1
+        able = [name for name in shares if shares[name] + step >= 1]
+        shares[max(able, key=lambda name: step * (exact[name] - shares[name]))] += step
     return shares
 
 

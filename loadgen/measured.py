@@ -129,7 +129,7 @@ class Measured:
         p99s = {phase: operations.p99s(phase) for phase in PHASES}
         return {
             "success_percent": operations.success_percent("attack"),
-            **{f"{phase}_failed": operations.failed_of_some(phase) for phase in PHASES},
+            **{f"{phase}_failed": operations.failed(phase) for phase in PHASES},
             **_percentiles("baseline", base, "p50", "p99"),
             **_percentiles("attack", during, "p50", "p99", "p999", "max"),
             **{

@@ -29,17 +29,14 @@ class Operations:
     counts_as: Mapping[str, str]  # by a phase's name
 
     def in_order(self) -> list[PhaseResult]:
-        return [result for name in self.counts_as for result in self._named({name})]
-
-    def _named(self, names: Collection[str]) -> list[PhaseResult]:
-        order = list(WHAT)
-        found = [result for result in self.phases if result.phase in names and result.latency.count]
-        return sorted(found, key=lambda each: order.index(each.kind))
+        """The results of the named phases, in the order of reports, without empty ones."""
+        phases, kinds = list(self.counts_as), list(WHAT)
+        found = [result for result in self.phases if result.phase in phases and result.latency.count]
+        return sorted(found, key=lambda each: (phases.index(each.phase), kinds.index(each.kind)))
 
     def kinds(self, phase: str, kinds: Collection[str] = WHAT) -> list[PhaseResult]:
-        """The results of the phases that count as this one, in the order of reports, without empty ones."""
-        names = [name for name, counts_as in self.counts_as.items() if counts_as == phase]
-        return [result for result in self._named(names) if result.kind in kinds]
+        """The results of the phases that count as this one, of these kinds."""
+        return [each for each in self.in_order() if self.counts_as[each.phase] == phase and each.kind in kinds]
 
     def latency(self, phase: str, kinds: Collection[str] = ESTABLISHED) -> Latency:
         """The durations of operations; a failed one counts with the whole timeout."""
@@ -48,10 +45,14 @@ class Operations:
             latency.merge(result.latency)
         return latency
 
-    def failed(self, phase: str, kinds: Collection[str] = ESTABLISHED) -> int:
-        """The number that failed; operations that waited for slow answers before them are late instead."""
-        reasons = sum((Counter(result.failed) for result in self.kinds(phase, kinds)), Counter[str]())
-        return reasons.total() - reasons[NO_TURN]
+    def failed(self, phase: str, kinds: Collection[str] = ESTABLISHED) -> int | None:
+        """The number that failed; operations that waited for slow answers before them are late instead.
+
+        `None` if none were booked.
+        """
+        found = self.kinds(phase, kinds)
+        failed = (number for each in found for reason, number in each.failed.items() if reason != NO_TURN)
+        return sum(failed) if found else None
 
     def only_late(self) -> tuple[str, ...]:
         """The figures of failures, those that count only operations without an answer in time."""
@@ -102,13 +103,9 @@ class Operations:
         times = [result.first_failure for result in self.kinds("attack") if result.first_failure is not None]
         return round(max(min(times) - begun, 0.0), 2) if times else None
 
-    def failed_of_some(self, phase: str) -> int | None:
-        """The number that failed; `None` if none were booked."""
-        return self.failed(phase) if self.latency(phase).count else None
-
     def newcomers(self) -> Figures:
         came = self.latency("attack", NEWCOMERS)
-        failed = sum(self.failed(phase, NEWCOMERS) for phase in PHASES)
+        failed = sum(self.failed(phase, NEWCOMERS) or 0 for phase in PHASES)
         return {
             "newcomers_came": came.count,
             "newcomers_success_percent": self.success_percent("attack", NEWCOMERS),

@@ -56,11 +56,6 @@ def require_floor(where: Target) -> None:
         raise UsageError("--floor: it runs on this machine and speaks no TLS, so there is nothing to compare with")
 
 
-def is_fair(experiment: Experiment) -> bool:
-    """Whether the floor can be compared in this attack, which is not so for malformed input: it does not validate."""
-    return all(persona.threat is not Threat.MALFORMED for persona in experiment.attackers)
-
-
 async def play_floor(plan: Plan, experiment: Experiment) -> Floor:
     """Play the attack at the floor. A floor that fails says why, and does not end the scorecard."""
     try:
@@ -182,7 +177,8 @@ class Scorecard:
             yield replace(plan, server=Process(server.pid))
 
     async def _play_at_the_floor(self, experiment: Experiment) -> Floor | None:
-        if not self.with_floor or not is_fair(experiment):
+        # the floor does not validate, so there is nothing to compare where input is malformed
+        if not self.with_floor or any(each.threat is Threat.MALFORMED for each in experiment.attackers):
             return None
         self.plan.progress.say("at the floor first")
         found = await play_floor(self.plan, experiment)

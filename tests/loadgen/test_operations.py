@@ -33,7 +33,7 @@ def test_phases_that_count_alike_are_pooled_and_newcomers_are_apart() -> None:
     )
     assert operations.latency("attack").count == 4
     assert (operations.failed("attack"), operations.success_percent("attack")) == (2, 50.0)
-    assert (operations.failed_of_some("baseline"), operations.failed_of_some("recovery")) == (0, None)
+    assert (operations.failed("baseline"), operations.failed("recovery")) == (0, None)
     assert operations.success_percent("recovery") is None
     assert operations.newcomers() == {
         "newcomers_came": 2, "newcomers_success_percent": 50.0, "newcomers_failed": 3, "newcomers_p99_ms": 9.0,
