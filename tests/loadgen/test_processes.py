@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from unittest.mock import AsyncMock, Mock, NonCallableMock
@@ -27,6 +28,7 @@ from loadgen.stopping import StoppedError
 from loadgen.workers import Worker, WorkerError, Workers, merge
 from tests.loadgen.planted import Plant, planted
 from tests.loadgen.plays import attacked, plan, play_run
+from tests.loadgen.readings import NOBODY
 from tests.support.running import is_running
 
 ROOT = Path(__file__).parents[2]
@@ -65,60 +67,57 @@ async def test_a_replay_makes_the_same_choices() -> None:
 
 
 async def test_an_attacking_crowd_gives_way_and_victims_do_not() -> None:
-    with planted() as server:
-        session = Session(plan(server.url))
+    session = Session(plan(NOBODY))
 
-        async def act() -> None:
-            victims = await session.spawn_victims()
-            crowd = await session.spawn_crowd(niceness=7)
-            ours = os.getpriority(os.PRIO_PROCESS, 0)
-            way = min(7, 19 - ours)  # there is nothing beyond 19
+    async def act() -> None:
+        victims = await session.spawn_victims()
+        crowd = await session.spawn_crowd(niceness=7)
+        ours = os.getpriority(os.PRIO_PROCESS, 0)
+        way = min(7, 19 - ours)  # there is nothing beyond 19
 
-            def beside_ours(pid: int) -> int:
-                return os.getpriority(os.PRIO_PROCESS, pid) - ours
+        def beside_ours(pid: int) -> int:
+            return os.getpriority(os.PRIO_PROCESS, pid) - ours
 
-            assert await session.until(lambda: beside_ours(crowd.workers[0].watched.pid) == way, 30)
-            assert beside_ours(victims.watched.pid) == 0
+        assert await session.until(lambda: beside_ours(crowd.workers[0].watched.pid) == way, 30)
+        assert beside_ours(victims.watched.pid) == 0
 
-        await session.play(act)
+    await session.play(act)
 
 
 async def test_a_phase_has_begun_when_everybody_books_in_it() -> None:
     """Attackers came while a busy process of victims had not yet heard that the baseline was over."""
-    with planted() as server:
-        session, entered = Session(plan(server.url)), []
+    session, entered = Session(plan(NOBODY)), []
 
-        async def enter() -> None:
-            await session.enter("attack")
-            entered.append("attack")
+    async def enter() -> None:
+        await session.enter("attack")
+        entered.append("attack")
 
-        async def act() -> None:
-            victims = await session.spawn_victims()
-            os.kill(victims.watched.pid, signal.SIGSTOP)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(enter)
-                await trio.sleep(0.3)
-                assert not entered
-                os.kill(victims.watched.pid, signal.SIGCONT)
-            assert entered
-            assert victims.up_to_date
+    async def act() -> None:
+        victims = await session.spawn_victims()
+        os.kill(victims.watched.pid, signal.SIGSTOP)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(enter)
+            await trio.sleep(0.3)
+            assert not entered
+            os.kill(victims.watched.pid, signal.SIGCONT)
+        assert entered
+        assert victims.up_to_date
 
-        await session.play(act)
+    await session.play(act)
 
 
 async def test_a_player_that_dies_makes_the_run_invalid() -> None:
-    with planted() as server:
-        session = Session(plan(server.url))
+    session = Session(plan(NOBODY))
 
-        async def act() -> None:
-            crowd = await session.spawn_crowd()
-            os.kill(crowd.workers[0].watched.pid, signal.SIGKILL)
-            await session.until(lambda: crowd.workers[0].ended, 30)
-            with pytest.raises(WorkerError, match="died"):
-                await session.until(lambda: crowd.has_opened, 30)
-            await crowd.call(Crowd.open, "crowd", 1.0)
+    async def act() -> None:
+        crowd = await session.spawn_crowd()
+        os.kill(crowd.workers[0].watched.pid, signal.SIGKILL)
+        await session.until(lambda: crowd.workers[0].ended, 30)
+        with pytest.raises(WorkerError, match="died"):
+            await session.until(lambda: crowd.has_opened, 30)
+        await crowd.call(Crowd.open, "crowd", 1.0)
 
-        await session.play(act)
+    await session.play(act)
     assert "died" in session.faults()[0]
 
 
@@ -168,7 +167,7 @@ async def test_a_player_that_does_not_begin_makes_the_run_invalid(
     monkeypatch.setattr(workers, "start", start)
     monkeypatch.setattr(workers, "LEAVE_SECONDS", 0.1)
     monkeypatch.setattr(workers, "ANSWER_SECONDS", 60.0 if told == "could not start" else 0.1)
-    session = Session(plan("http://127.0.0.1:9"))
+    session = Session(plan(NOBODY))
 
     async def act() -> None:
         await session.spawn_crowd()
@@ -177,22 +176,18 @@ async def test_a_player_that_does_not_begin_makes_the_run_invalid(
     assert told in session.faults()[0]
 
 
-async def test_what_ends_a_run_may_come_out_of_a_nursery() -> None:
+@pytest.mark.parametrize("error", [StoppedError(), InvalidRunError("the crowd is gone")])
+async def test_what_ends_a_run_may_come_out_of_a_nursery(error: Exception) -> None:
     """As it does while attackers are counted: Ctrl-C there was a traceback once."""
-    for error in (StoppedError(), InvalidRunError("the crowd is gone")):
-        with planted() as server:
-            session = Session(plan(server.url))
+    session, is_stop = Session(plan(NOBODY)), isinstance(error, StoppedError)
 
-            async def act(error: Exception = error) -> None:
-                async with trio.open_nursery():
-                    raise error
+    async def act() -> None:
+        async with trio.open_nursery():
+            raise error
 
-            if isinstance(error, StoppedError):
-                await session.play(act)
-                assert session.stopped
-            else:
-                with pytest.raises(InvalidRunError, match="the crowd is gone"):
-                    await session.play(act)
+    with nullcontext() if is_stop else pytest.raises(InvalidRunError, match="the crowd is gone"):
+        await session.play(act)
+    assert session.stopped is is_stop
 
 
 def test_a_player_ends_with_its_conductor() -> None:
@@ -298,7 +293,7 @@ async def test_words_are_words_however_they_are_cut(cut: int) -> None:
 
 def test_the_timeline_ends_each_phase_when_it_ended() -> None:
     """An attack of 6 s was drawn 7 s wide, and attackers before its line."""
-    session, victims = Session(plan("http://127.0.0.1:9")), NonCallableMock(Worker, recent=Recent())
+    session, victims = Session(plan(NOBODY)), NonCallableMock(Worker, recent=Recent())
     session._heard = [victims]
     for phase in ("baseline", "attack", "recovery"):
         victims.recent.failed = 2
@@ -316,7 +311,7 @@ async def test_a_process_is_measured_from_when_it_was_started(monkeypatch: pytes
     worker = NonCallableMock(Worker, watched=watched, recent=Recent(), status=None)
     worker.send_result.return_value = Result()
     monkeypatch.setattr("loadgen.session.spawn", AsyncMock(return_value=worker))
-    session = Session(plan("http://127.0.0.1:9"))
+    session = Session(plan(NOBODY))
 
     async def act() -> None:
         clock[0] = 10.0
