@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, redirect_stderr, redirect_stdout
+from contextlib import AbstractContextManager, ExitStack, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from subprocess import CompletedProcess
+from typing import Any
 from unittest.mock import patch
 
 import msgspec
@@ -27,6 +29,7 @@ from loadgen.report import Outcome, Report
 from loadgen.session import Plan
 from loadgen.verdict import causes
 from tests.loadgen import forked
+from tests.loadgen.planted import Plant, planted_process
 from tests.loadgen.plays import SETTLE_SECONDS
 
 #: What a machine that is loaded by other programs says of itself; no fault of a target.
@@ -41,6 +44,11 @@ OF_THE_MACHINE = (
 
 #: A fault that a loaded machine hid is looked for so many times.
 TRIES = 3
+
+Serving = AbstractContextManager[tuple[str, int]]
+
+#: A victim's patience where failures are answers that never come.
+IMPATIENT = 2.0
 
 
 @dataclass(frozen=True)
@@ -154,6 +162,57 @@ def tried(play: Callable[[], Ended], good: Callable[[Ended], bool]) -> Ended:
         ended = play()
         if good(ended) or not ended.was_disturbed:
             break
+    return ended
+
+
+def attacked(
+    server: Callable[[], Serving],
+    kind: str,
+    *arguments: str,
+    good: Callable[[Ended], bool],
+    **how: Any,
+) -> Ended:
+    """Attack a server until what is looked for was found, so long as the machine may have hidden it."""
+
+    def play() -> Ended:
+        with server() as (url, _):
+            return attack(url, kind, *arguments, **how)
+
+    return tried(play, good)
+
+
+def falls_short(
+    plant: Plant,
+    kind: str = "idle-connect",
+    *arguments: str,
+    blamed: tuple[str, ...],
+    watched: bool = False,
+    **how: Any,
+) -> Ended:
+    """Attack a chat whose fault shows in counts: the verdict is the same on a loaded machine."""
+    with planted_process(plant, watched=watched) as (url, pid):
+        watching = ("--server-pid", str(pid)) if watched else ()
+        ended = attack(url, kind, *arguments, *watching, **how)
+    assert ended.code == 1, ended
+    assert ended.outcome is Outcome.FELL_SHORT
+    assert ended.blames(*blamed), ended
+    return ended
+
+
+def is_late(plant: Plant, *, blamed: tuple[str, ...], **how: Any) -> None:
+    """Attack a chat whose fault shows in times: on a loaded machine it is told, and the verdict *invalid*."""
+    server = partial(planted_process, plant)
+    ended = attacked(server, "idle-connect", "--victim", "ws", good=lambda ended: ended.blames(*blamed), **how)
+    assert ended.blames(*blamed), ended
+    assert ended.code == 1 or (ended.code == 3 and ended.was_disturbed), ended
+    if "recovery_p99_over_bar_ms" in blamed:
+        assert re.search(r"late at the 99th percentile: .* in the recovery \d\S* ms \(bar \d", ended.notes), ended
+
+
+def held(server: Callable[[], Serving], kind: str, *arguments: str, **how: Any) -> Ended:
+    """Attack a sound server: a loaded machine may keep an attack from coming, and makes no server fall short."""
+    ended = attacked(server, kind, *arguments, good=lambda ended: ended.outcome is not Outcome.NOT_EXERCISED, **how)
+    assert ended.is_sound, ended
     return ended
 
 

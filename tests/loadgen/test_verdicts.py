@@ -13,8 +13,19 @@ from loadgen.messages import Result
 from loadgen.personas.askers import bad_token
 from loadgen.report import Outcome
 from loadgen.workers import Worker
-from tests.loadgen.commandline import Ended, attack, loadgen, run, tried, with_short_cycles
-from tests.loadgen.judging import IMPATIENT, attacked, falls_short, held, is_late
+from tests.loadgen.commandline import (
+    IMPATIENT,
+    Ended,
+    attack,
+    attacked,
+    falls_short,
+    held,
+    is_late,
+    loadgen,
+    run,
+    tried,
+    with_short_cycles,
+)
 from tests.loadgen.planted import Plant, planted_process
 from tests.loadgen.planted_web import NGINX, Site, nginx, serving
 

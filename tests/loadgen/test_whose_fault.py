@@ -11,8 +11,7 @@ import pytest
 from loadgen import scorecard, verdict
 from loadgen.measured import Floor
 from loadgen.report import Outcome, Report
-from tests.loadgen.commandline import Ended, attack, stand_still, with_short_cycles
-from tests.loadgen.judging import IMPATIENT, attacked, falls_short
+from tests.loadgen.commandline import IMPATIENT, Ended, attack, attacked, falls_short, stand_still, with_short_cycles
 from tests.loadgen.planted import Plant, planted_process
 
 # V7: the floor
