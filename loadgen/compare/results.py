@@ -61,22 +61,12 @@ class Sizes:
 
     def scaled(self, scale: float, clients: int | None) -> "Sizes":
         """Return a share of the full sizes; `clients` replaces the number of every crowd."""
-
-        def crowd(full: int) -> int:
-            return max(round(full * scale), 2) if clients is None else clients
-
-        def room(full: int, least: int) -> int:
-            return max(round(full * scale), least) if clients is None else min(full, clients)
-
-        return replace(
-            self,
-            crowd=max(crowd(self.crowd), LEAST_CROWD) if clients is None else clients,
-            beside=crowd(self.beside),
-            attackers=crowd(self.attackers),
-            members=room(self.members, 2),
-            publishers=room(self.publishers, self.publishers),
-            victims=self.victims if clients is None else min(self.victims, clients),
-        )
+        if clients is not None:
+            crowds = dict.fromkeys(("crowd", "beside", "attackers"), clients)
+            rooms = {name: min(getattr(self, name), clients) for name in ("members", "publishers", "victims")}
+            return replace(self, **crowds, **rooms)
+        least = {"crowd": LEAST_CROWD, "beside": 2, "attackers": 2, "members": 2, "publishers": self.publishers}
+        return replace(self, **{name: max(round(getattr(self, name) * scale), few) for name, few in least.items()})
 
 
 @dataclass(frozen=True, kw_only=True)

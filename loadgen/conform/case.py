@@ -14,14 +14,10 @@ from typing import Final, NamedTuple
 from loadgen import wire
 from loadgen.wire import BINARY, CLOSE, FIN, MORE, PING, TEXT
 
-#: The mask of the RFC's own examples (section 5.7).
-MASK: Final = bytes((0x37, 0xFA, 0x21, 0x3D))
-
 NORMAL: Final = 1000
 PROTOCOL_ERROR: Final = 1002
 BAD_TEXT: Final = 1007
 TOO_BIG: Final = 1009
-
 
 HELLO: Final = b"Hello, world!"
 
@@ -58,12 +54,8 @@ class Said(NamedTuple):
     def __str__(self) -> str:
         if self.kind is Kind.CLOSE:
             return f"close {int.from_bytes(self.payload[:2])}" if self.payload else "close without a code"
-        shown = f" {self.payload!r}" if len(self.payload) <= _SHOWN_BYTES else f" of {len(self.payload):,} bytes"
-        return f"{self.kind.value}{shown}"
-
-
-#: Longer payloads are shown by their length.
-_SHOWN_BYTES: Final = 64
+        shown = f"{self.payload!r}" if len(self.payload) <= 64 else f"of {len(self.payload):,} bytes"
+        return f"{self.kind.value} {shown}"
 
 
 class End(Enum):
@@ -118,7 +110,8 @@ class Case:
         return self.id.partition(".")[0]
 
 
-frame: Final = partial(wire.frame, mask=MASK)
+#: With the mask of the RFC's own examples (section 5.7).
+frame: Final = partial(wire.frame, mask=bytes((0x37, 0xFA, 0x21, 0x3D)))
 
 
 def text(payload: bytes) -> bytes:

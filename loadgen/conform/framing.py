@@ -28,18 +28,14 @@ from loadgen.wire import BINARY, CLOSE, FIN, MORE, NO_MASKING, PING, PONG, RSV1,
 
 _BYTES: Final = b"\x00\xff\xfe\xfd\xfc\xfb\x00\xff"
 
-#: Lengths on both sides of each boundary between the forms of a length.
+#: On both sides of each boundary between the forms of a length.
 _LENGTHS: Final = (0, 125, 126, 127, 128, 65_535, 65_536)
-_LONGEST_CONTROL: Final = 125
-_PIECE: Final = 997
-
-#: How the bytes are written: a frame at a time, all at once, a byte at a time.
-_WAYS: Final = ("frame by frame", "at once", "byte by byte")
 
 
-def _ways(sends: list[bytes]) -> Iterator[tuple[str, list[bytes]]]:
+def _ways(sends: list[bytes]) -> tuple[tuple[str, list[bytes]], ...]:
+    """Name each way of writing the bytes."""
     whole = b"".join(sends)
-    yield from zip(_WAYS, (sends, [whole], cut(whole, 1)), strict=True)
+    return ("frame by frame", sends), ("at once", [whole]), ("byte by byte", cut(whole, 1))
 
 
 def framing() -> Iterator[Case]:
@@ -49,8 +45,7 @@ def framing() -> Iterator[Case]:
             payload = b"*" * length
             title = f"{name} of {length:,} bytes"
             yield holds(f"1.{group}.{number}", title, "5.6", [frame(FIN | opcode, payload)], echo(payload, opcode))
-        pieces = cut(frame(FIN | opcode, payload), _PIECE)
-        title = f"{name} of {len(payload):,} bytes in pieces of {_PIECE}"
+        title, pieces = f"{name} of {len(payload):,} bytes in pieces of 997", cut(frame(FIN | opcode, payload), 997)
         yield holds(f"1.{group}.8", title, "5.6", pieces, echo(payload, opcode))
     short = bytes((FIN | TEXT, 0x80 | 126)) + (5).to_bytes(2) + NO_MASKING + b"hello"
     longer = bytes((FIN | TEXT, 0x80 | 127)) + (5).to_bytes(8) + NO_MASKING + b"hello"
@@ -65,7 +60,7 @@ def framing() -> Iterator[Case]:
 
 def pings() -> Iterator[Case]:
     """Family 2."""
-    most = b"\xfe" * _LONGEST_CONTROL
+    most = b"\xfe" * 125
     for number, (name, payload) in enumerate(
         (("empty ping", b""), ("ping with text", HELLO), ("ping with bytes", _BYTES), ("ping of 125 bytes", most)), 1
     ):
@@ -135,34 +130,22 @@ def fragmented() -> Iterator[Case]:
 _KIB: Final = 1024
 _MIB: Final = 1024 * _KIB
 
-_SIZES: Final = (64 * _KIB, 256 * _KIB, _MIB, 4 * _MIB, 8 * _MIB, 16 * _MIB)
-_FRAGMENTED: Final = 4 * _MIB
-_FRAGMENTS: Final = (64, 256, _KIB, 4 * _KIB, 16 * _KIB, 64 * _KIB, 256 * _KIB, _MIB, 4 * _MIB)
-_CHOPPED: Final = _MIB
-_CHOPS: Final = (64, 128, 256, 512, _KIB, 2 * _KIB)
-_MESSAGES: Final = 1000
-_MESSAGE_SIZES: Final = (0, 16, 64, 256, _KIB, 4 * _KIB)
-
-#: Autobahn's case 10.1.1: 65,536 bytes in fragments of 1,300.
-_AUTO: Final = (64 * _KIB, 1300)
-
 
 def limits() -> Iterator[Case]:
     """Families 9 and 10."""
     for odd, (opcode, name) in enumerate(((TEXT, "text"), (BINARY, "binary"))):
-        for number, size in enumerate(_SIZES, 1):
+        for number, size in enumerate((64 * _KIB, 256 * _KIB, _MIB, 4 * _MIB, 8 * _MIB, 16 * _MIB), 1):
             yield _case(f"9.{1 + odd}.{number}", f"{name} of {_worded(size)}", opcode, size)
-        for number, part in enumerate(_FRAGMENTS, 1):
-            title = f"{name} of {_worded(_FRAGMENTED)} in fragments of {_worded(part)}"
-            yield _case(f"9.{3 + odd}.{number}", title, opcode, _FRAGMENTED, part=part)
-        for number, piece in enumerate(_CHOPS, 1):
-            title = f"{name} of {_worded(_CHOPPED)} in pieces of {_worded(piece)}"
-            yield _case(f"9.{5 + odd}.{number}", title, opcode, _CHOPPED, piece=piece)
-        for number, size in enumerate(_MESSAGE_SIZES, 1):
-            title = f"{_MESSAGES:,} messages of {_worded(size)}, {name}"
-            yield _case(f"9.{7 + odd}.{number}", title, opcode, size, times=_MESSAGES)
-    size, part = _AUTO
-    yield _case("10.1.1", f"text of {_worded(size)} in fragments of {part:,} B", TEXT, size, part=part)
+        for number, part in enumerate((64 * 4**power for power in range(9)), 1):
+            title = f"{name} of 4 MiB in fragments of {_worded(part)}"
+            yield _case(f"9.{3 + odd}.{number}", title, opcode, 4 * _MIB, part=part)
+        for number, piece in enumerate((64, 128, 256, 512, _KIB, 2 * _KIB), 1):
+            title = f"{name} of 1 MiB in pieces of {_worded(piece)}"
+            yield _case(f"9.{5 + odd}.{number}", title, opcode, _MIB, piece=piece)
+        for number, size in enumerate((0, 16, 64, 256, _KIB, 4 * _KIB), 1):
+            title = f"1,000 messages of {_worded(size)}, {name}"
+            yield _case(f"9.{7 + odd}.{number}", title, opcode, size, times=1000)
+    yield _case("10.1.1", "text of 64 KiB in fragments of 1,300 B", TEXT, 64 * _KIB, part=1300)
 
 
 def _case(id_: str, title: str, opcode: int, size: int, *, part: int = 0, piece: int = 0, times: int = 1) -> Case:

@@ -80,7 +80,6 @@ def _refused(
 
 
 _LONG: Final = b"BAsd7&jh23" * (256 * 1024 // 10)
-_NO_CODE: Final = 1005
 _MOST_REASON: Final = 123
 
 _GOOD: Final = (1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 3000, 3999, 4000, 4999)
@@ -98,7 +97,7 @@ def closing() -> Iterator[Case]:
     yield closes("7.1.5", "close within a fragmented text", "5.5.1", [first, normal, last], lenient=True)
     sends = [text(_LONG), text(HELLO), normal, ping(b"")]
     yield closes("7.1.6", "texts of 256 KiB and 13 bytes, close, ping", "7.1.1", sends, *map(echo, (_LONG, HELLO)))
-    yield closes("7.3.1", "close without a code", "5.5.1", [close()], codes=[_NO_CODE, NORMAL])
+    yield closes("7.3.1", "close without a code", "5.5.1", [close()], codes=[1005, NORMAL])
     yield fails("7.3.2", "close of one byte", "5.5.1", [frame(FIN | CLOSE, b"a")])
     yield closes("7.3.3", "close with a code", "5.5.1", [normal])
     yield closes("7.3.4", "close with a reason", "5.5.1", [close(NORMAL, HELLO)])

@@ -1,10 +1,9 @@
 """Clients that begin something and make the server wait for the rest: by HTTP, before the TLS handshake, by WebSocket.
 
 Owns: the one way in which every deadline is measured. A client's clock starts with the last thing that a well-behaved
-client would have done, and runs until an answer, a close frame, FIN or RST comes, or its patience ends. Events of the
-next second are recorded too, so that a 408 before the FIN is distinguished from a silent close. An end because of size,
-or an end that comes at once, is not a deadline. A WebSocket is parsed by wsproto and answers only when told to, since
-half of the probes depend on not answering.
+client would have done, and runs until an answer, a close frame, FIN or RST comes, or its patience ends. What comes
+within the next second is recorded too: a 408 and then FIN is no silent close. An end because of size, or at once, is
+not a deadline.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence

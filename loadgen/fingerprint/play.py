@@ -1,12 +1,9 @@
 """`loadgen fingerprint` from its command line to the report.
 
 Owns: what is checked before a connection is opened; the order (survey, the crowd, then everything at once), each
-probe's time limit, and that a failing probe becomes a row of the table and does not end the others. May not: know what
-a probe does, or judge what it found.
-
-An ordinary client asks once a second beside the probes: is it still served, and is the server still there? A dying
-server ends all connections at once, which looks like as many deadlines, so the results of probes that ended after its
-last sign of life are discarded.
+probe's time limit, and that a failing probe becomes a row of the table. May not: know what a probe does, or judge what
+it found. An ordinary client asks once a second beside the probes. A dying server ends all connections at once, which
+looks like as many deadlines, so the results of probes that ended after its last sign of life are discarded.
 """
 
 import math

@@ -1,12 +1,10 @@
 """Slow readers: clients that ask for much and read the answers at a fixed rate, or not at all.
 
-Owns: the pace of reading. The requests are pipelined, enough of them that the answers exceed what is read plus what
-both sockets buffer. Nothing is sent after that: a request is a sign of life and would restart the very timer that is
-measured. A client that does not read never sees a FIN behind unread data, so the kernel is asked for the state of the
-server's socket; if the server is on another machine, only a reset is seen.
-
-A server that stops reading while answers wait may have read half of a request, and its deadline for a head then ends
-the connection: node and haproxy do that. So an end counts only if the requests are so few that they are read at once.
+Owns: the pace of reading. The answers to pipelined requests exceed what is read and what both sockets buffer; nothing
+more is sent, since a sign of life would restart the timer that is measured. A client that does not read never sees a
+FIN behind unread data, so the kernel is asked for the state of the server's socket. A server that stops reading may
+have read half of a request, whose deadline then ends the connection (node, haproxy), so an end counts only if the
+requests are so few that they are read at once.
 """
 
 import socket

@@ -1,10 +1,9 @@
 """Honest users: slow users of each kind must be served, however tight the deadlines are, and many behind one address.
 
 Owns: what slow users send and how slowly; a slow request is served if it gets the same answer as the same bytes sent at
-once. And opening many connections gently: a few at a time, silent, all closed within seconds, and no more once some are
-turned away. That runs before all other probes, which would be turned away too. A connection counts as turned away if it
-ends as soon as it is open; a later end is a deadline or an eviction. A cap needs several of them, since one RST may be
-an accident.
+once. And opening many connections gently, before all other probes, which would be turned away too. A connection counts
+as turned away if it ends as soon as it is open; a later end is a deadline or an eviction. A cap needs several of them,
+since one RST may be an accident.
 """
 
 from collections.abc import Sequence
