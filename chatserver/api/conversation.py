@@ -19,7 +19,7 @@ from chatserver.api.dialect import Command, Echo
 from chatserver.api.pages import Page
 from chatserver.api.pipelines.join import JoinPipeline
 from chatserver.api.services import Services, check_signed_in, not_stored
-from chatserver.api.session import GONE, LOG, NOTHING, WebSocketSession
+from chatserver.api.session import GONE, LOG, NOTHING, Ending, WebSocketSession
 from chatserver.api.tokens import RefusedError
 from chatserver.chat.member import Member, Source
 from chatserver.chat.policy import READ, WRITE
@@ -45,7 +45,6 @@ from chatserver.protocol.client_messages import (
 )
 from chatserver.protocol.errors import MessageError, MessageId
 from chatserver.protocol.validation import optional_cursor
-from chatserver.protocol.websocket import Close
 from chatserver.reasons import ErrorCode
 
 #: Publishes of one client that may wait for the log; at this number it is not read until some are durable.
@@ -137,7 +136,7 @@ class Conversation:
             return waits.paused is None or connection not in waits.paused
         if waits is LOG:
             return session.in_flight < MAX_IN_FLIGHT
-        if isinstance(waits, Close):
+        if isinstance(waits, Ending):
             return not session.in_flight
         if isinstance(waits, Iterator):
             more = do_step(waits)
@@ -160,7 +159,7 @@ class Conversation:
         waits = session.waits
         if waits is NOTHING:
             return
-        if isinstance(waits, Close) or (waits is LOG and session.in_flight == MAX_IN_FLIGHT - 1):
+        if isinstance(waits, Ending) or (waits is LOG and session.in_flight == MAX_IN_FLIGHT - 1):
             self._sink.resume(connection)
 
     def _join(self, connection: object, session: WebSocketSession, message: Join) -> Outcome:

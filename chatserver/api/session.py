@@ -12,7 +12,8 @@ from chatserver.api.dialect import Dialect
 from chatserver.chat.member import Member
 from chatserver.chat.principal import Principal
 from chatserver.chat.room import Room
-from chatserver.protocol.websocket import Assembly, Close
+from chatserver.protocol.websocket import Assembly
+from chatserver.reasons import Reason
 
 
 class Waits(Enum):
@@ -28,6 +29,14 @@ class Waits(Enum):
 NOTHING, LOG, GONE = Waits.NOTHING, Waits.LOG, Waits.GONE
 
 
+class Ending(msgspec.Struct, gc=False):
+    """The close that follows when all publishes of a client are acknowledged."""
+
+    reason: Reason
+    text: str = ""
+    code: int | None = None  # None: that of the reason
+
+
 class WebSocketSession(msgspec.Struct, gc=False, eq=False):
     """A WebSocket: its principal, its dialect, its memberships (a linked list of members)."""
 
@@ -35,9 +44,8 @@ class WebSocketSession(msgspec.Struct, gc=False, eq=False):
     dialect: Dialect
     members: Member | None = None
     assembly: Assembly | None = None  # its incomplete message
-    #: why it is not read; a room: the client publishes too fast for the room's members; work: it is done in steps; its
-    #: close frame: its publishes are acknowledged first
-    waits: Waits | Room | Iterator[None] | Close = NOTHING
+    #: why it is not read; a room: the client publishes too fast for the room's members; work: it is done in steps
+    waits: Waits | Room | Iterator[None] | Ending = NOTHING
     in_flight: int = 0  # publishes that wait for the log
 
     def rooms(self) -> Iterator[Member]:

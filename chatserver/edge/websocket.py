@@ -20,7 +20,7 @@ from chatserver.api.answers import Upgrade
 from chatserver.api.conversation import Answer, Conversation, Outcome, Work, refusal
 from chatserver.api.dialect import Command, echoed_code
 from chatserver.api.services import log_failure, too_often
-from chatserver.api.session import NOTHING, Waits, WebSocketSession
+from chatserver.api.session import LOG, NOTHING, Ending, Waits, WebSocketSession
 from chatserver.chat.hub import Hub
 from chatserver.chat.principal import Principal
 from chatserver.edge.closes import CloseStats
@@ -122,8 +122,8 @@ class WebSocketHandler(Handler):
         if connection.state is _REPLYING:
             if not self._conversation.may_go_on(connection, session):
                 return False  # resumed for an earlier wait; it still has to wait
-            if isinstance(session.waits, Close):
-                self._answer_close(connection, session.waits)
+            if isinstance(session.waits, Ending):
+                self._end(connection, session.waits)
                 return False
             session.waits = Waits.NOTHING
             self._connections.enter(connection, _OPEN, session)
@@ -197,19 +197,12 @@ class WebSocketHandler(Handler):
             case Ping(payload, count):
                 self._connections.send(connection, pong_frame(payload))
                 self._spend(connection, CONTROL * count)
-            case Close():
-                if session.in_flight:
-                    session.waits = event
-                    self._connections.enter(connection, _REPLYING, session, span=self._close_ticks)
-                else:
-                    self._answer_close(connection, event)
+            case Close(code):
+                self._end_in_order(connection, session, Ending(Reason.PEER_CLOSED, code=echoed_code(code)))
             case Violation(error):
                 self._violated(connection, error)
             case _:
                 assert_never(event)
-
-    def _answer_close(self, connection: Connection, close: Close) -> None:
-        self.close(connection, Reason.PEER_CLOSED, code=echoed_code(close.code))
 
     def lacking(self, connection: Connection) -> int:
         """Bytes announced by a frame that have not arrived."""
@@ -307,6 +300,18 @@ class WebSocketHandler(Handler):
         dialect = context_of(connection, WebSocketSession).dialect
         self._connections.finish(connection, reason, dialect.close(reason, text, code=code))
 
+    def _end_in_order(self, connection: Connection, session: WebSocketSession, ending: Ending) -> None:
+        """Close once the client's publishes are acknowledged, a `close_deadline` later at most (RFC 6455 5.5.1)."""
+        if not session.in_flight or session.waits not in (NOTHING, LOG):
+            self._end(connection, ending)
+            return
+        session.waits = ending
+        self._connections.enter(connection, _OPEN, session)
+        self._connections.enter(connection, _REPLYING, session, span=self._close_ticks)
+
+    def _end(self, connection: Connection, ending: Ending) -> None:
+        self.close(connection, ending.reason, ending.text, code=ending.code)
+
     def _violated(self, connection: Connection, error: FrameError) -> None:
         if isinstance(connection.context, WebSocketSession):  # a reply before this may have found the peer gone
             self._connections.misbehaved(connection, error.reason, error.message)
@@ -331,8 +336,8 @@ class WebSocketHandler(Handler):
             return
         if state is _PINGED and self._connections.judge.outstanding(connection):
             return  # bytes before the ping are unacknowledged: its flush window decides
-        if isinstance(session.waits, Close):
-            self._answer_close(connection, session.waits)
+        if isinstance(session.waits, Ending):
+            self._end(connection, session.waits)
             return
         reason = TABLE[state].expires
         assert reason is not None
@@ -341,9 +346,15 @@ class WebSocketHandler(Handler):
 
     def drain(self, connection: Connection, retry_after: float) -> None:
         """The server is stopping: say when to come back, and close."""
-        dialect = context_of(connection, WebSocketSession).dialect
-        farewell = dialect.goaway("restart", retry_after) + dialect.close(Reason.DRAINING, "the server is restarting")
-        self._connections.finish(connection, Reason.DRAINING, farewell)
+        session = context_of(connection, WebSocketSession)
+        dialect, text = session.dialect, "the server is restarting"
+        goaway = dialect.goaway("restart", retry_after)
+        if not session.in_flight:
+            self._connections.finish(connection, Reason.DRAINING, goaway + dialect.close(Reason.DRAINING, text))
+            return
+        self._connections.send(connection, goaway)
+        if connection.context is session:  # the send may have found the peer gone
+            self._end_in_order(connection, session, Ending(Reason.DRAINING, text))
 
     def faulted(self, connection: Connection) -> None:
         """A bug of ours: 1011."""

@@ -144,6 +144,18 @@ async def test_a_publish_in_progress_is_acknowledged() -> None:
             assert await peer.rest() == b""
 
 
+async def test_a_websocket_is_acknowledged_before_it_is_sent_away() -> None:
+    log = SteppedLog()
+    async with serving(drain_timeout=60.0, engine=log) as server, chatter(server.address) as friend:
+        await friend.say(type="publish", id=1, room="lobby", text="last words")
+        await eventually(lambda: log.groups == 1)
+        await drain(server)
+        assert (await friend.next("goaway"))["reason"] == "restart"
+        log.steps.release()
+        assert (await friend.next("ack"))["id"] == 1
+        assert (await friend.closed()).code == 1012
+
+
 async def test_no_peer_can_delay_a_drain() -> None:
     """The peer answers no close frame, and has a long deadline for that. A second signal: tests/e2e/test_process.py."""
     async with serving(drain_timeout=1.0, close_deadline=600.0) as server, chatter(server.address) as stubborn:

@@ -15,7 +15,7 @@ from types import MethodType
 from typing import Any, cast
 
 from chatserver.api import conversation
-from chatserver.api.session import Waits, WebSocketSession
+from chatserver.api.session import Ending, Waits, WebSocketSession
 from chatserver.chat.member import Member, PollWaiter, Source
 from chatserver.chat.room import Room
 from chatserver.edge.proxied import ForwardedFor
@@ -28,7 +28,6 @@ from chatserver.net.readiness import HANGUP, QUEUED, READ, RESUMED, WRITE
 from chatserver.net.states import TABLE, Reads, State
 from chatserver.net.tls_transport import TlsTransport
 from chatserver.net.transport import PLAIN
-from chatserver.protocol.websocket import Close
 from tests.fuzz.world import HALF_OPEN, PER_ADDRESS, PLACES, PROXY, SETTINGS, World
 
 _SHORT = reprlib.Repr()
@@ -156,7 +155,7 @@ def _check_session(connection: Connection, session: WebSocketSession, waiting: s
     elif session.waits is Waits.LOG:
         most = conversation.MAX_IN_FLIGHT
         assert session.in_flight >= most or "_resume" in waiting, "it still waits for durable publishes"
-    elif isinstance(session.waits, Close):
+    elif isinstance(session.waits, Ending):
         assert session.in_flight or "_resume" in waiting, "its close is never answered"
     else:
         assert session.waits is Waits.TASK or "_resume" in waiting, "it waits for nothing"
