@@ -45,7 +45,7 @@ class AuditTrail:
         self._wall_ms = wall_ms
         self._waiting: deque[AuditEntry] = deque()
         self._tried = 0  # how many of these, from the first, may be stored already, by an attempt that failed
-        self._asked = trio.Event()  # set once entries wait to be stored
+        self._idle = trio.lowlevel.ParkingLot()  # `run`, while no entry waits
         self._refusals: KeyedBuckets[str] = KeyedBuckets(REFUSAL_RATE, burst=REFUSAL_BURST)
         self.lost = 0  # entries for which there was no place
 
@@ -79,7 +79,7 @@ class AuditTrail:
     def _add(self, entry: AuditEntry, most: int) -> None:
         if len(self._waiting) < most:
             self._waiting.append(entry)
-            self._asked.set()
+            self._idle.unpark()
         else:
             self.lost += 1
 
@@ -87,17 +87,16 @@ class AuditTrail:
         """Store entries until cancelled, then those that are left."""
         try:
             while True:
-                await self._asked.wait()
-                while self._waiting:
-                    await trio.sleep(GROUP_INTERVAL)
-                    is_first_try = not self._tried
-                    try:
-                        with trio.CancelScope(shield=True):  # a cancelled group may be stored, and then is again below
-                            await self._store(audit)
-                    except LogError as error:  # the entries stay, and are tried again
-                        if is_first_try:
-                            _log.warning("audit_failed", reason=type(error).__name__, detail=str(error))
-                self._asked = trio.Event()  # last: after an exception above, `run` continues with the waiting entries
+                if not self._waiting:
+                    await self._idle.park()
+                await trio.sleep(GROUP_INTERVAL)
+                is_first_try = not self._tried
+                try:
+                    with trio.CancelScope(shield=True):  # a cancelled group may be stored, and then is again below
+                        await self._store(audit)
+                except LogError as error:  # the entries stay, and are tried again
+                    if is_first_try:
+                        _log.warning("audit_failed", reason=type(error).__name__, detail=str(error))
         finally:
             with trio.move_on_after(LAST_GROUP_DEADLINE, shield=True):
                 try:

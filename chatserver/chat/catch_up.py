@@ -38,7 +38,7 @@ class CatchUp:
         self._sink = sink
         self._waiting: FairQueue[tuple[str, int]] = FairQueue()
         self.places: dict[tuple[str, int], deque[Member]] = {}  # waiting members, by room and cursor
-        self._asked = trio.Event()
+        self._idle = trio.lowlevel.ParkingLot()  # readers
         self.broadcaster: Broadcaster | None = None  # set by the hub, which makes both
 
     def add(self, member: Member) -> None:
@@ -48,7 +48,7 @@ class CatchUp:
         if members is None:
             self.places[place] = deque((member,))
             self._waiting.push(member.room.members[member].network, place)
-            self._asked.set()
+            self._idle.unpark()
         else:
             members.append(member)
 
@@ -61,9 +61,7 @@ class CatchUp:
                     await self._feed(name, cursor)
                 else:
                     del self.places[name, cursor]
-            if self._asked.is_set():
-                self._asked = trio.Event()
-            await self._asked.wait()
+            await self._idle.park()
 
     async def _feed(self, name: str, cursor: int) -> None:
         page: _Page | Exception

@@ -49,7 +49,7 @@ class Follower:
         self._note_altered = note_altered
         self._following: SingleFlight[Room, int] = SingleFlight()
         self._waiting: dict[Room, None] = {}  # rooms to read for, in order of request
-        self._asked = trio.Event()
+        self._idle = trio.lowlevel.ParkingLot()  # readers
         self._uncompared: list[str] = []  # rooms not yet compared in this round
 
     def expect(self, room: Room, offset: int) -> None:
@@ -57,7 +57,7 @@ class Follower:
         room.expected = max(room.expected, offset)
         if room.ready and room.expected > room.last:
             self._waiting[room] = None
-            self._asked.set()
+            self._idle.unpark()
 
     def on_hints(self, hints: Mapping[str, int]) -> None:
         """Other processes may have written to these rooms, up to these offsets."""
@@ -92,9 +92,7 @@ class Follower:
                     self.expect(room, room.expected)
                 except Exception:  # noqa: BLE001  a bug of ours: the room waits for its next hint
                     self._schedule.faulted(room)
-            if self._asked.is_set():
-                self._asked = trio.Event()
-            await self._asked.wait()
+            await self._idle.park()
 
     async def _follow(self, room: Room) -> None:
         await self._following.get(room, partial(self._read_on, room))

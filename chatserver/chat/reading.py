@@ -38,7 +38,7 @@ class ReadMarkers:
         self._moved: dict[str, dict[str, int]] = {}  # offsets by user and room, since the last round began
         self._storing: dict[str, dict[str, int]] = {}
         self.waiting = 0  # markers in both
-        self._asked = trio.Event()
+        self._idle = trio.lowlevel.ParkingLot()  # `run`, while no marker waits
 
     def move(self, user_id: str, room: str, offset: int) -> None:
         """A user has read up to an offset; it is stored in a second or two. Raises LogBusy."""
@@ -49,7 +49,7 @@ class ReadMarkers:
                 raise LogBusy(f"{self.waiting} read markers wait to be stored, {len(rooms)} of them of this user")
             self.waiting += 1
             self._moved[user_id] = rooms
-            self._asked.set()
+            self._idle.unpark()
         if before is None or before < offset:
             rooms[room] = offset
 
@@ -90,11 +90,10 @@ class ReadMarkers:
         """Store markers until cancelled, then those that are left."""
         try:
             while True:
-                await self._asked.wait()
-                while self.waiting:
-                    await trio.sleep(STORE_EVERY)
-                    await self._store()
-                self._asked = trio.Event()
+                if not self.waiting:
+                    await self._idle.park()
+                await trio.sleep(STORE_EVERY)
+                await self._store()
         finally:
             with trio.move_on_after(LAST_ROUND_DEADLINE, shield=True):
                 await self._store()
