@@ -30,8 +30,6 @@ from tests.support.peers import (
     chatter,
     connect,
     frame,
-    open_websocket,
-    publish,
     request,
     say,
     upgrade,
@@ -242,22 +240,6 @@ async def test_many_messages_in_one_read_are_handled_a_few_at_a_time(
         for peer in peers * 24:
             assert (await peer.hear())["type"] == "pong"
     assert [len(list(run)) for _, run in groupby(heard)] == [step] * (48 // step), "steps alternate"
-
-
-async def test_the_next_request_of_a_websocket_waits_for_the_write_of_the_last_answer() -> None:
-    """Ten pages of history arrive in order through a tiny window."""
-    async with (
-        serving(send_buffer=4096) as server,
-        neighbour(server),
-        connect(server.address, receive_buffer=1024) as peer,
-    ):
-        for _ in range(10):
-            await publish(server.address, "lobby", "x" * 8000)
-        sipper = await open_websocket(peer)
-        await peer.send(b"".join(say(type="history", id=number, room="lobby") for number in range(10)))
-        await eventually(lambda: any(each and each.blocked for each in server.server.parts.connections.table))
-        for number in range(10):
-            assert (await sipper.next("history"))["id"] == number
 
 
 # -- HTTP -----------------------------------------------------------------------------------------------------------

@@ -6,12 +6,11 @@ tests/e2e/test_foreign_page.py.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support.certificates import certificate
-from tests.support.peers import Answer, ask, connect, open_websocket, publish, request, upgrade
+from tests.support.peers import Answer, connect, open_websocket, publish, request, upgrade
 from tests.support.serving import neighbour, serving
 
 pytestmark = pytest.mark.jumping_clock
@@ -201,41 +200,3 @@ async def test_a_rebound_name_is_refused() -> None:
         elsewhere = await peer.request("GET", "http://evil.example/rooms")
         assert elsewhere.status == 421, "the target's name replaces Host"
         assert (await peer.request("GET", "/rooms/lobby/messages")).json["messages"] == [], "the connection goes on"
-
-
-#: The server's settings, and the names that it then accepts and refuses.
-NAMED: list[tuple[dict[str, tuple[str, ...]], str, str]] = [
-    ({"allow_host": ()}, "127.0.0.1 127.0.0.1:{port} localhost localhost:{port}", "chat.example"),
-    ({"allow_host": ("chat.example",), "allow_origin": (APP,)}, "chat.example CHAT.example:443", "evil.example"),
-    ({"host": ("0.0.0.0",), "allow_host": ()}, "whatever.example 192.0.2.1:80 localhost", ""),
-    ({"host": ("0.0.0.0",), "allow_host": ("chat.example",)}, "192.0.2.1:80 chat.example", "whatever.example"),
-]
-
-
-@pytest.mark.parametrize(("settings", "known", "unknown"), NAMED)
-async def test_a_server_accepts_its_addresses_and_configured_names(
-    settings: dict[str, Any], known: str, unknown: str
-) -> None:
-    """By default it accepts its own addresses; bound to all addresses it accepts any name until one is configured."""
-    async with serving(**settings) as server:
-        for names, status in ((known, 200), (unknown, 421)):
-            for name in names.format(port=server.address.port).split():
-                assert (await ask(server.address, "GET", "/healthz", headers={"Host": name})).status == status, name
-
-
-async def test_http_1_0_without_host_is_for_health_checks() -> None:
-    questions = {
-        200: [b"GET %b HTTP/1.0\r\n\r\n" % path for path in (b"/healthz", b"/readyz", b"/rooms", b"/")],
-        403: [
-            b"POST /rooms/lobby/messages HTTP/1.0\r\nContent-Length: 2\r\n\r\nhi",
-            b"GET /rooms/lobby/events HTTP/1.0\r\n\r\n",
-            b"GET /rooms/lobby/messages?wait=9 HTTP/1.0\r\n\r\n",
-            b"GET /rooms HTTP/1.0\r\nCookie: chat_session=6yPoxpIU0Ksgu5-dyGM36w\r\n\r\n",
-        ],
-    }
-    async with serving() as server:
-        for status, wires in questions.items():
-            for wire in wires:
-                async with connect(server.address) as peer:
-                    await peer.send(wire)
-                    assert (await peer.response()).status == status, wire

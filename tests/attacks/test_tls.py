@@ -10,18 +10,22 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
+from loadgen.tls import HANDSHAKE, KEY_UPDATE
 from tests.support.certificates import certificate, client_hello, trusting_any
+from tests.support.handsealed import handsealed
 from tests.support.peers import (
     Address,
     Chatter,
     ask,
     chatter,
     connect,
+    open_websocket,
     publish,
     request,
     say,
@@ -174,3 +178,22 @@ async def test_an_upgrade_whose_frames_sent_ahead_cannot_be_kept_is_refused(file
         answer = await peer.response()
         assert (answer.status, answer.error, answer.headers["connection"]) == (503, "unavailable", "close")
         assert await peer.rest() == b""
+
+
+@pytest.mark.parametrize("update", [KEY_UPDATE, KEY_UPDATE[:-1] + b"\x01"], ids=["its own key", "both keys"])
+async def test_a_whole_key_update_is_accepted(files: dict[str, Any], tmp_path: Path, update: bytes) -> None:
+    """The peer changes its key, or requests that the server changes its own as well (RFC 8446 section 4.6.3).
+
+    Half of one: the attack `tls-half-message` of the catalogue.
+    """
+    async with (
+        serving(**files, ping_interval=600.0) as server,
+        handsealed(server.address, tmp_path) as (peer, sealer),
+    ):
+        member = await open_websocket(peer)
+        await member.ask("join", room="busy")
+        await sealer.send(HANDSHAKE, update)
+        for number in range(3):
+            await publish(server.address, "busy", f"message {number}")
+            assert (await member.next("message"))["text"] == f"message {number}"
+        assert await server.closes("tls-failed") == 0
