@@ -1,14 +1,10 @@
 """Notices of presence: sent in batches, in bounded numbers, and to no member twice."""
 
-from collections.abc import Callable
-from itertools import pairwise
-
 import pytest
 import trio
 
-from chatserver.chat import presence as presence_module
 from chatserver.chat.hub import LEASE_SHARE
-from chatserver.chat.presence import NOTICE_INTERVAL
+from chatserver.chat.presence import NOTICE_INTERVAL, Presence
 from chatserver.chat.principal import NamedGuest, Principal
 from chatserver.chat.registry import EMPTY_ROOM_SECONDS
 from chatserver.chat.room import Room
@@ -16,6 +12,7 @@ from chatserver.log.interface import Draft
 from chatserver.settings.fields import Settings
 from tests.support.chatting import Chatting, chatting, plant
 from tests.support.scripted import HERE, Peer
+from tests.support.steps import StepCounts
 
 #: Seconds that a person stays present after a connection or a poll has ended.
 GRACE = Settings().presence_grace
@@ -129,22 +126,11 @@ async def test_many_lost_connections_leave_a_few_in_a_step(it: Chatting, monkeyp
     await trio.sleep(3.0)
     for peer in peers:
         it.sink.die(peer)
-    presence = it.hub.rooms["lobby"].presence
-    counts, steps = [len(presence)], []
     monkeypatch.setattr("chatserver.fair.STEP", 0)
-    expire = presence_module.Presence.expire
-
-    def expire_and_count(self: presence_module.Presence, now: float) -> bool:
-        more = expire(self, now)
-        counts.append(len(presence))
-        steps.append(it.schedule.ran)
-        return more
-
-    monkeypatch.setattr(presence_module.Presence, "expire", expire_and_count)
-    await trio.sleep(GRACE + 3)
-    assert counts[-1] == 1
-    assert max(before - after for before, after in pairwise(counts)) == 7
-    assert len(set(steps)) == len(steps)
+    with StepCounts() as steps:
+        monkeypatch.setattr(Presence, "end_lease", steps.counted(Presence.end_lease))
+        await trio.sleep(GRACE + 3)
+    assert (max(steps.counts), sum(steps.counts)) == (7, 50)
     assert watcher.presence("lobby")[-1][2] == 1
 
 
@@ -231,21 +217,13 @@ async def test_rooms_are_checked_a_few_in_a_step_and_none_is_forgotten(
     # Rooms that may not be told yet must not delay the others in each round.
     for number in range(3):
         it.hub.rooms[f"room-{number}"].presence.told_at = trio.current_time() + 99.0
-    looked: list[int] = []
-
-    def counted(look: Callable[[Room, float], object]) -> Callable[[Room, float], object]:
-        def look_and_count(room: Room, now: float) -> object:
-            looked.append(it.schedule.ran)
-            return look(room, now)
-
-        return look_and_count
-
-    for name in ("_tell_presence", "_end_leases"):
-        monkeypatch.setattr(it.hub.housekeeping, name, counted(getattr(it.hub.housekeeping, name)))
-    await trio.sleep(1.5)
+    with StepCounts() as steps:
+        for name in ("_tell_presence", "_end_leases"):
+            monkeypatch.setattr(it.hub.housekeeping, name, steps.counted(getattr(it.hub.housekeeping, name)))
+        await trio.sleep(1.5)
     told = [name for name, watcher in watchers.items() if watcher.presence(name)]
     assert told == [f"room-{number}" for number in range(3, 10)]
-    assert len(set(looked)) == len(looked) == 10 + 7, "one room in a step that has no time"
+    assert (max(steps.counts), sum(steps.counts)) == (1, 10 + 7), "one room in a step that has no time"
     for _ in range(2):
         it.hub.tick()  # a round is not begun before the last has ended
     await trio.sleep(GRACE - 3)

@@ -5,10 +5,10 @@ import trio
 
 from chatserver.chat import broadcast as broadcast_module
 from chatserver.chat.member import PollWaiter
-from chatserver.chat.room import Room
 from chatserver.log.interface import Record
 from tests.support.chatting import Chatting, chatting
 from tests.support.scripted import Peer
+from tests.support.steps import StepCounts
 
 
 def news(it: Chatting, offset: int, *names: str) -> None:
@@ -124,20 +124,13 @@ async def test_polls_that_end_while_others_are_answered(it: Chatting, monkeypatc
 
 async def test_a_poll_of_many_rooms_counts_for_several(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
     """In one step, eight polls of a hundred rooms would take 2 ms, and each connection can hold a poll."""
-    polls = [*await held(it, 8, *(f"r{number}" for number in range(100))), *await held(it, 8, "r0")]
-    broadcaster, steps = it.hub.broadcaster, list[int]()
-    original = broadcaster._answer_polls
-
-    def step(room: Room) -> bool:
-        before = sum(len(peer.answers) for peer in polls)
-        more = original(room)
-        steps.append(sum(len(peer.answers) for peer in polls) - before)
-        return more
-
-    monkeypatch.setattr(broadcaster, "_answer_polls", step)
-    news(it, 1, "r0")
-    await it.until_idle()
-    assert steps == [1] * 8 + [8]
+    await held(it, 8, *(f"r{number}" for number in range(100)))
+    await held(it, 8, "r0")
+    with StepCounts() as steps:
+        monkeypatch.setattr(it.sink, "answer", steps.counted(it.sink.answer))
+        news(it, 1, "r0")
+        await it.until_idle()
+    assert [answers for answers in steps.counts if answers] == [1] * 8 + [8]
 
 
 async def test_a_fault_costs_the_rest_of_the_pass_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,18 +66,6 @@ def test_all_at_one_cursor_get_one_object_until_there_is_news() -> None:
     assert it.chunk(FRAMES, 5)[1] == 21
 
 
-def test_each_message_is_encoded_once_for_each_encoding_in_use() -> None:
-    encoder = LineEncoder()
-    it = Ring("lobby", RingSize(encoder, 100, 10_000, ByteBudget(1 << 30)))
-    it.add(records(1, 10))
-    assert (encoder.encoded, encoder.pushed) == (10, 0)
-    for cursor in range(10):
-        it.chunk(encoder.frames, cursor)
-    assert (encoder.encoded, encoder.pushed) == (10, 10)
-    it.chunk(encoder.events, 0)
-    assert (encoder.encoded, encoder.pushed) == (10, 20)
-
-
 def test_a_chunk_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ring_module, "CHUNK_BYTES", 40)
     it, big = ring(), ring()
