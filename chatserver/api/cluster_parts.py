@@ -30,7 +30,15 @@ class WorkerParts:
 
     def attach(self, services: Services, faulted: Callable[[object], None]) -> None:
         """Connect the services to these parts. `faulted` is called in an except clause for a fault of ours."""
-        self._bus.on_message = _receiver(self.cluster, services, faulted)
+        self.cluster.on_kick = services.moderation.kick
+
+        def receive(message: bytes) -> None:
+            try:
+                self.cluster.receive(message)
+            except Exception:  # noqa: BLE001
+                faulted(self.cluster)
+
+        self._bus.on_message = receive
 
     async def run(self) -> None:
         """Exchange messages with the other processes until cancelled."""
@@ -59,16 +67,3 @@ class SharedParts(WorkerParts):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(super().run)
             nursery.start_soon(self.rates.run)
-
-
-def _receiver(cluster: Cluster, services: Services, faulted: Callable[[object], None]) -> Callable[[bytes], None]:
-    """Make the function that handles a message of another process."""
-    cluster.on_kick = services.moderation.kick
-
-    def receive(message: bytes) -> None:
-        try:
-            cluster.receive(message)
-        except Exception:  # noqa: BLE001
-            faulted(cluster)
-
-    return receive

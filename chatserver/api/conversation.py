@@ -16,8 +16,8 @@ from typing import Any, TypeAlias
 import msgspec
 
 from chatserver.api.dialect import Command, Echo
-from chatserver.api.pages import Page
-from chatserver.api.pipelines.join import JoinPipeline
+from chatserver.api.pages import Page, Wanted
+from chatserver.api.pipelines.join import JOINED, JoinPipeline
 from chatserver.api.services import Services, check_signed_in, not_stored
 from chatserver.api.session import GONE, LOG, NOTHING, Ending, WebSocketSession
 from chatserver.api.tokens import RefusedError
@@ -175,7 +175,7 @@ class Conversation:
                 self._check_empty_rooms(session, message)
             after = optional_cursor(message.after)
             start = self._pages.start(room, after, LATEST)
-            page = None if self._pages.is_ahead(room, after) else self._pages.after_now(room, start, LATEST)
+            page = None if self._pages.is_ahead(room, after) else self._pages.after_now(room, start, JOINED)
             if page is not None:
                 return self._enter(connection, session, message, room, page)
         return self._join_from_log
@@ -235,14 +235,14 @@ class Conversation:
     def _history(self, connection: object, session: WebSocketSession, message: History) -> Outcome:
         self._check(session.principal, READ, message.room, message.id)
         after, before = optional_cursor(message.after), optional_cursor(message.before)
-        page = self._pages.now(self._hub.room(message.room), after, before, message.limit)
+        page = self._pages.now(self._hub.room(message.room), after, before, Wanted(message.limit))
         if page is None:
             return self._history_from_log
         return Answer(session.dialect.history(message.id, message.room, page))
 
     async def _history_from_log(self, connection: object, session: WebSocketSession, message: History) -> Answer:
         after, before = optional_cursor(message.after), optional_cursor(message.before)
-        page = await self._pages.read(message.room, after, before, message.limit)
+        page = await self._pages.read(message.room, after, before, Wanted(message.limit))
         return Answer(session.dialect.history(message.id, message.room, page))
 
     def _members(self, connection: object, session: WebSocketSession, message: Members) -> Outcome:

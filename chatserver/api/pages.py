@@ -25,6 +25,14 @@ PAGE_BYTES = 64 * 1024
 CACHED_ANSWERS = 16
 
 
+class Wanted(msgspec.Struct, gc=False):
+    """The kind of page that a client wants, wherever it begins."""
+
+    limit: int
+    messages_only: bool = False
+    many: bool = False  # pages of rooms, in the shape of `/poll`
+
+
 class Start(msgspec.Struct, frozen=True, gc=False):
     """Where a page begins: after `offset`; `recovered` is False if records that the client lacks are gone."""
 
@@ -88,31 +96,27 @@ class Pages:
             return False
         return place.offset > room.last + room.pending and self.is_ours(place)
 
-    def after_now(
-        self, room: Room, start: Start, limit: int, *, most: int = PAGE_BYTES, messages_only: bool = False
-    ) -> Page | None:  # fmt: skip
+    def after_now(self, room: Room, start: Start, wanted: Wanted, most: int = PAGE_BYTES) -> Page | None:
         """The page after a start, if the ring has it."""
         ring = room.ring
         if ring is None or start.offset >= room.last:  # never written; or without news, as most rooms of a poll of many
             return Page(start.offset, start.recovered, [])
-        if not ring.holds_after(start.offset) or (messages_only and start.latest):
+        if not ring.holds_after(start.offset) or (wanted.messages_only and start.latest):
             return None  # that many messages may reach further back than the same number of records
-        page = _page(start, ring.after(start.offset, limit), most)
-        return _messages_of(page) if messages_only else page
+        page = _page(start, ring.after(start.offset, wanted.limit), most)
+        return _messages_of(page) if wanted.messages_only else page
 
-    def now(
-        self, room: Room | None, after: Place | None, before: Place | None, limit: int, *, messages_only: bool = False
-    ) -> Page | None:  # fmt: skip
+    def now(self, room: Room | None, after: Place | None, before: Place | None, wanted: Wanted) -> Page | None:
         """The page after a cursor, or with `before` the page that ends there, if the room's ring has it."""
         if room is None or self.is_ahead(room, after or before):
             return None
         if before is None:
-            return self.after_now(room, self.start(room, after, limit), limit, messages_only=messages_only)
-        if messages_only:
+            return self.after_now(room, self.start(room, after, wanted.limit), wanted)
+        if wanted.messages_only:
             return None
         ours = self.is_ours(before)  # for a place of another epoch, the records before it are gone
         end = min(before.offset, room.last + 1) if ours else room.last + 1
-        start = max(room.first, end - limit)
+        start = max(room.first, end - wanted.limit)
         ring = room.ring
         if end <= start or ring is None:
             return Page(max(end - 1, 0), ours, items=[])
@@ -120,70 +124,63 @@ class Pages:
             return None
         return Page(end - 1, ours, items=_newest(ring.after(start - 1, end - start), PAGE_BYTES))
 
-    def several_now(
-        self, starts: Sequence[tuple[Room, Start]], limit: int, *, many: bool, messages_only: bool = False
-    ) -> list[bytes] | None:  # fmt: skip
+    def several_now(self, starts: Sequence[tuple[Room, Start]], wanted: Wanted) -> list[bytes] | None:
         """The body of an answer with pages of several rooms, if their rings have them."""
         pages = []
         left = PAGE_BYTES
         for room, start in starts:
-            page = self.after_now(room, start, limit, most=_share(left, len(starts)), messages_only=messages_only)
+            page = self.after_now(room, start, wanted, _share(left, len(starts)))
             if page is None:
                 return None
             left -= page.size
             pages.append((room.name, page))
-        return self.body(pages, many=many)
+        return self.body(pages, many=wanted.many)
 
-    async def read(
-        self, room: str, after: Place | None, before: Place | None, limit: int, *, messages_only: bool = False
-    ) -> Page:  # fmt: skip
+    async def read(self, room: str, after: Place | None, before: Place | None, wanted: Wanted) -> Page:
         """The page after a cursor, or with `before` the page that ends there. Raises LogError."""
         if before is not None:
-            return await self._before(room, before, limit, messages_only)
+            return await self._before(room, before, wanted)
         head = await self._log.head(room)
-        start = resolve(after, epoch=self._encoder.epoch, first=head.first, last=head.last, newest=limit)
-        return await self.after_start(room, start, limit, messages_only=messages_only)
+        start = resolve(after, epoch=self._encoder.epoch, first=head.first, last=head.last, newest=wanted.limit)
+        return await self.after_start(room, start, wanted)
 
-    async def several(
-        self, starts: Sequence[tuple[str, Start]], limit: int, *, many: bool, messages_only: bool = False
-    ) -> list[bytes]:  # fmt: skip
+    async def several(self, starts: Sequence[tuple[str, Start]], wanted: Wanted) -> list[bytes]:
         """The body of an answer with pages of several rooms. Raises LogError."""
         pages = []
         left = PAGE_BYTES
         with self.while_it_waits(*(room for room, _ in starts)) as up_to_date:
             for room, start in starts:
-                most = _share(left, len(starts))
-                page = await self.after_start(room, start, limit, most=most, messages_only=messages_only)
+                page = await self.after_start(room, start, wanted, _share(left, len(starts)))
                 left -= page.size
                 pages.append((room, page))
-            return self.body([(room, up_to_date(room, page)) for room, page in pages], many=many)
+            return self.body([(room, up_to_date(room, page)) for room, page in pages], many=wanted.many)
 
-    async def after_start(
-        self, room: str, start: Start, limit: int, *, most: int = PAGE_BYTES, messages_only: bool = False
-    ) -> Page:  # fmt: skip
+    async def after_start(self, room: str, start: Start, wanted: Wanted, most: int = PAGE_BYTES) -> Page:
         """The page after a start; with `most` 0 an empty one. Raises LogError."""
         if not most:
             return Page(start.offset, start.recovered, [])
-        if start.latest and messages_only:
-            records = await self._log.latest(room, limit, max_bytes=PAGE_BYTES, messages_only=True)
+        if start.latest and wanted.messages_only:
+            records = await self._log.latest(room, wanted.limit, max_bytes=PAGE_BYTES, messages_only=True)
             reaches = max(start.last, records[-1].offset if records else 0)
             return Page(reaches, start.recovered, _newest(await self._encoded(room, records), most))
         if start.latest:  # reading forward could reach the bound on bytes before the newest record
-            records = await self._log.latest(room, limit, max_bytes=PAGE_BYTES)
+            records = await self._log.latest(room, wanted.limit, max_bytes=PAGE_BYTES)
         else:
-            records = await self._log.read(room, after=start.offset, limit=limit, max_bytes=PAGE_BYTES)
+            records = await self._log.read(room, after=start.offset, limit=wanted.limit, max_bytes=PAGE_BYTES)
         if not records:
             return Page(start.offset, start.recovered, [])
         # Retention may have removed records since the start was found.
         begins = records[0].offset - 1
         found_start = Start(begins, start.recovered and (start.latest or begins == start.offset), start.latest)
         page = _page(found_start, await self._encoded(room, records), most)
-        return _messages_of(page) if messages_only else page
+        return _messages_of(page) if wanted.messages_only else page
 
-    async def _before(self, room: str, place: Place, limit: int, messages_only: bool) -> Page:
+    async def _before(self, room: str, place: Place, wanted: Wanted) -> Page:
         ours = self.is_ours(place)
         before = place.offset if ours else None  # for a place of another epoch, the newest records
-        records = await self._log.latest(room, limit, before=before, max_bytes=PAGE_BYTES, messages_only=messages_only)
+        records = await self._log.latest(
+            room, wanted.limit, before=before, max_bytes=PAGE_BYTES, messages_only=wanted.messages_only
+        )
         reaches = records[-1].offset if records else 0
         if ours and not records:  # there are no records before that place, or none at all
             reaches = min(max(place.offset - 1, 0), (await self._log.head(room)).last)
@@ -231,7 +228,7 @@ class Pages:
         body = None if shared is None or shared.cache is None else shared.cache.get(key)
         if body is None:
             starts = [(room, Start(after, recovered=True)) for room, after in waiter.places()]
-            parts = self.several_now(starts, waiter.limit, many=waiter.many, messages_only=waiter.messages_only)
+            parts = self.several_now(starts, Wanted(waiter.limit, waiter.messages_only, waiter.many))
             if parts is None:
                 return None
             body = b"".join(parts)

@@ -12,7 +12,7 @@ import msgspec
 import trio
 
 from chatserver.api.answers import Answer, Hold, Later, Next, Response, Stream
-from chatserver.api.pages import Page, Start
+from chatserver.api.pages import Page, Start, Wanted
 from chatserver.api.request import Request
 from chatserver.api.services import Services, check_signed_in
 from chatserver.api.tokens import refused
@@ -47,10 +47,8 @@ class _Poll(msgspec.Struct, gc=False):
     """The parameters of a poll."""
 
     places: Places
-    limit: int
     wait: float
-    many: bool
-    messages_only: bool
+    wanted: Wanted
 
 
 class RoomHandlers:
@@ -77,24 +75,21 @@ class RoomHandlers:
         self._check_reader(request, name)
         parameters = request.parameters("after", "before", "limit", "wait", "kinds")
         after, before = parameters.place("after"), parameters.place("before")
-        limit, wait = parameters.limit(), parameters.wait(self._services.settings.poll_wait_max)
-        messages_only = parameters.messages_only()
+        wait = parameters.wait(self._services.settings.poll_wait_max)
+        wanted = Wanted(parameters.limit(), parameters.messages_only())
         if before is not None and (after is not None or wait):
             raise bad_field("before", "not together with after or wait")
+        check = partial(self._check_reader_again, request, name)
         if wait and request.head.method != "HEAD":
-            poll = _Poll([(name, after)], limit, wait, many=False, messages_only=messages_only)
-            check = partial(self._check_reader_again, request, name)
+            poll = _Poll([(name, after)], wait, wanted)
             return self._poll(request, poll) or Later(self._poll_later(request, poll), check)
-        page = self._pages.now(self._hub.room(name), after, before, limit, messages_only=messages_only)
+        page = self._pages.now(self._hub.room(name), after, before, wanted)
         if page is None:
-            later = self._read_later(name, after, before, limit, messages_only)
-            return Later(later, partial(self._check_reader_again, request, name))
+            return Later(self._read_later(name, after, before, wanted), check)
         return self._page(name, page)
 
-    async def _read_later(
-        self, name: str, after: Place | None, before: Place | None, limit: int, messages_only: bool
-    ) -> Answer:  # fmt: skip
-        return self._page(name, await self._pages.read(name, after, before, limit, messages_only=messages_only))
+    async def _read_later(self, name: str, after: Place | None, before: Place | None, wanted: Wanted) -> Answer:
+        return self._page(name, await self._pages.read(name, after, before, wanted))
 
     def _page(self, name: str, page: Page) -> Response:
         return Response(200, self._pages.body([(name, page)], many=False))
@@ -132,12 +127,12 @@ class RoomHandlers:
                 raise bad_field("room", f"{name} is named twice")
             places[name] = parse_cursor(cursor) if cursor else None
         wait = 0.0 if request.head.method == "HEAD" else parameters.wait(self._services.settings.poll_wait_max)
-        messages_only = parameters.messages_only()
-        return _Poll(list(places.items()), parameters.limit(), wait, many=True, messages_only=messages_only)
+        wanted = Wanted(parameters.limit(), parameters.messages_only(), many=True)
+        return _Poll(list(places.items()), wait, wanted)
 
     def _poll(self, request: Request, poll: _Poll, *, prepared: bool = False) -> Answer | None:
         """Answer or hold a poll. None: it needs `_poll_later`, which has `prepared` the rooms."""
-        places, limit, many, messages_only = poll.places, poll.limit, poll.many, poll.messages_only
+        places, wanted = poll.places, poll.wanted
         principal = request.principal  # first: it raises for another site's page, for which no room is loaded
         rooms = [room for room in map(self._hub.room, (name for name, _ in places)) if room is not None]
         if len(rooms) < len(places):
@@ -145,34 +140,31 @@ class RoomHandlers:
         if not prepared and any(map(self._pages.is_ahead, rooms, (place for _, place in places))):
             return None
         self._services.check_empty_rooms(sum(1 for room in rooms if room.ring is None))
-        starts = [(room, self._pages.start(room, place, limit)) for room, (_, place) in zip(rooms, places, strict=True)]
+        starts = [
+            (room, self._pages.start(room, place, wanted.limit)) for room, (_, place) in zip(rooms, places, strict=True)
+        ]
         wait = poll.wait
         if principal.expires is not None:
             wait = min(wait, max(0.0, principal.expires - trio.current_time()))
         if wait and all(start.recovered and start.offset >= room.last for room, start in starts):
             waits = [(room, start.offset) for room, start in starts]
-            return Hold(waits, principal, wait, limit, many, messages_only)
+            return Hold(waits, principal, wait, wanted.limit, wanted.many, wanted.messages_only)
         if not prepared:
             for room in rooms:
                 self._hub.polled(room, principal)
         check = partial(self._check_poll_again, request, [poll])
-        read = partial(self._read_several, starts, limit, check, many=many, messages_only=messages_only)
-        return _soon(len(places), check, read)
+        return _soon(len(places), check, partial(self._read_several, starts, wanted, check))
 
     def _read_several(
-        self, starts: list[tuple[Room, Start]], limit: int, check: Callable[[], None], *, many: bool,
-        messages_only: bool,
+        self, starts: list[tuple[Room, Start]], wanted: Wanted, check: Callable[[], None]
     ) -> Answer:  # fmt: skip
-        body = self._pages.several_now(starts, limit, many=many, messages_only=messages_only)
+        body = self._pages.several_now(starts, wanted)
         if body is None:
-            named = [(room.name, start) for room, start in starts]
-            return Later(self._several(named, limit, many=many, messages_only=messages_only), check)
+            return Later(self._several([(room.name, start) for room, start in starts], wanted), check)
         return Response(200, body)
 
-    async def _several(
-        self, starts: list[tuple[str, Start]], limit: int, *, many: bool, messages_only: bool
-    ) -> Answer:  # fmt: skip
-        return Response(200, await self._pages.several(starts, limit, many=many, messages_only=messages_only))
+    async def _several(self, starts: list[tuple[str, Start]], wanted: Wanted) -> Answer:
+        return Response(200, await self._pages.several(starts, wanted))
 
     def answer_held(self, waiter: PollWaiter) -> Answer:
         """The answer to a held poll at this moment, even an empty one."""
@@ -182,9 +174,8 @@ class RoomHandlers:
             return Response(200, [body])
         starts = [(room, Start(after, recovered=True)) for room, after in waiter.places()]
         check = self._check_of(waiter, [room.name for room, _ in starts])
-        read = partial(
-            self._read_several, starts, waiter.limit, check, many=waiter.many, messages_only=waiter.messages_only
-        )  # fmt: skip
+        wanted = Wanted(waiter.limit, waiter.messages_only, waiter.many)
+        read = partial(self._read_several, starts, wanted, check)
         return _soon(len(starts), check, read)  # many rooms are left in this step, and read in the next
 
     def _check_of(self, waiter: PollWaiter, names: list[str]) -> Callable[[], None]:

@@ -54,12 +54,11 @@ class SearchHandlers:
         self.counts = SearchCounts()
         self._pipeline = SearchPipeline(
             index=services.log.index,
-            sessions=None if shared is None else shared.sessions,
             limiters=limiters,
             limits=self._limits,
             may_read=lambda principal, room: services.allows(principal, READ, room),
             results=services.search_results,
-            far_results=None if shared is None else shared.results,
+            shared=shared,
             recent_rooms=self._recent_rooms,
             start_in_background=start_in_background,
             altered_meanwhile=services.hub.reader.altered_meanwhile,

@@ -7,6 +7,7 @@ own buckets, so a user who publishes through several has a burst in each, and th
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import trio
 
@@ -14,7 +15,7 @@ from chatserver.api.services import WriteLimits
 from chatserver.chat.principal import Principal
 from chatserver.meters import MICROSECOND, KeyedBuckets
 from chatserver.shared.limits import Spent, spend
-from chatserver.shared.shards import Shard, Shards, SharedError
+from chatserver.shared.shards import Shards, SharedError
 
 #: Seconds between two rounds.
 REPORT_INTERVAL = 1.0
@@ -31,11 +32,8 @@ class _Kind:
     spent: Counter[int | str] = field(default_factory=Counter)
 
 
-@dataclass(slots=True)
-class _Entry:
-    kind: _Kind
-    key: int | str
-    spent: Spent
+#: What was spent from one bucket of a kind.
+_Entry: TypeAlias = tuple[_Kind, int | str, Spent]
 
 
 class SharedRates:
@@ -57,27 +55,27 @@ class SharedRates:
         while True:
             await trio.sleep(REPORT_INTERVAL)
             async with trio.open_nursery() as nursery:
-                for shard, entries in self._rounds():
-                    nursery.start_soon(self._tell, shard, entries)
+                for index, entries in self._rounds():
+                    nursery.start_soon(self._tell, index, entries)
 
-    def _rounds(self) -> Iterator[tuple[Shard, list[_Entry]]]:
-        """The counts for each shard, one script at a time."""
+    def _rounds(self) -> Iterator[tuple[int, list[_Entry]]]:
+        """The number of a shard, and counts for it: one script at a time."""
         by_shard: defaultdict[int, list[_Entry]] = defaultdict(list)
         for kind in (self._users, self._networks):
             spent, kind.spent = kind.spent, Counter()
             bucket = kind.buckets.bucket
             for key, count in spent.items():
                 name = f"{kind.name}:{key}"
-                entry = _Entry(kind, key, Spent(self._shards.key(name), bucket.interval, bucket.span, count))
-                by_shard[self._shards.index(name)].append(entry)
+                spent_there = Spent(self._shards.key(name), bucket.interval, bucket.span, count)
+                by_shard[self._shards.index(name)].append((kind, key, spent_there))
         for index, entries in by_shard.items():
             for start in range(0, len(entries), BUCKETS_PER_SCRIPT):
-                yield self._shards.all[index], entries[start : start + BUCKETS_PER_SCRIPT]
+                yield index, entries[start : start + BUCKETS_PER_SCRIPT]
 
-    async def _tell(self, shard: Shard, entries: list[_Entry]) -> None:
+    async def _tell(self, index: int, entries: list[_Entry]) -> None:
         try:
-            levels = await spend(shard, [each.spent for each in entries])
+            levels = await spend(self._shards.all[index], [spent for *_, spent in entries])
         except SharedError:
             return  # these counts are dropped: this process still has its own buckets
-        for entry, level in zip(entries, levels, strict=True):
-            entry.kind.buckets.lower(entry.key, level * MICROSECOND, trio.current_time())  # type: ignore[arg-type]
+        for (kind, key, _), level in zip(entries, levels, strict=True):
+            kind.buckets.lower(key, level * MICROSECOND, trio.current_time())  # type: ignore[arg-type]

@@ -7,10 +7,13 @@ there, and however the server's clock was set, no user is refused for longer tha
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from chatserver.meters import MICROSECOND
-from chatserver.shared.shards import Script, Shard, SharedError
+from chatserver.shared.shards import Script, SharedError
+
+if TYPE_CHECKING:
+    from chatserver.shared.valkey import ValkeyShard
 
 #: Bursts by which a bucket may be overdrawn, since spending is reported afterwards: one for each of eight processes.
 MAX_DEBT = 8
@@ -62,7 +65,7 @@ class Spent(NamedTuple):
     tokens: int
 
 
-async def take(shard: Shard, key: str, interval: int, span: int) -> float:
+async def take(shard: "ValkeyShard", key: str, interval: int, span: int) -> float:
     """Spend one token and return 0.0, or return the seconds until there is one. Raises SharedError.
 
     `interval` and `span` are microseconds, see `TokenBucket`.
@@ -73,7 +76,7 @@ async def take(shard: Shard, key: str, interval: int, span: int) -> float:
     return wait * MICROSECOND
 
 
-async def spend(shard: Shard, spent: Sequence[Spent]) -> list[int]:
+async def spend(shard: "ValkeyShard", spent: Sequence[Spent]) -> list[int]:
     """Report spent tokens; returns the microseconds until each bucket is full again. Raises SharedError."""
     arguments = [number for each in spent for number in (each.interval, each.span, each.tokens)]
     levels = await shard.run_script(_SPEND, [each.key for each in spent], *arguments)

@@ -5,10 +5,13 @@ Owns: the shard of each key, the names of keys, and the channel. May not: know a
 
 from collections.abc import Callable, Sequence
 from hashlib import sha1
-from typing import Protocol
+from typing import TYPE_CHECKING
 from zlib import crc32
 
 import trio
+
+if TYPE_CHECKING:  # it imports the client library, an extra
+    from chatserver.shared.valkey import ValkeyShard
 
 
 class SharedError(Exception):
@@ -23,33 +26,10 @@ class Script:
         self.digest = sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
-class Shard(Protocol):
-    """One server."""
-
-    name: str
-    failures: int  # calls without a good answer
-
-    @property
-    def up(self) -> bool:
-        """Whether it is connected; otherwise calls fail at once."""
-
-    async def call(self, command: bytes, *arguments: bytes | str | int) -> object:
-        """Send a command and return its answer. Raises SharedError."""
-
-    async def run_script(self, script: Script, keys: Sequence[str], *arguments: bytes | str | int) -> object:
-        """Run a script and return its result. Raises SharedError."""
-
-    def send(self, command: bytes, *arguments: bytes | str | int) -> bool:
-        """Send a command without waiting for its answer; False: the server is away."""
-
-    async def run(self, channel: str, on_message: Callable[[bytes], None]) -> None:
-        """Keep the server connected until cancelled; `on_message` is called with each message on the channel."""
-
-
 class Shards:
     """See the module. `chat` distinguishes the keys of several chats on the same servers."""
 
-    def __init__(self, shards: Sequence[Shard], chat: str) -> None:
+    def __init__(self, shards: "Sequence[ValkeyShard]", chat: str) -> None:
         self.all = shards
         self._prefix = f"chat:{chat}:"
         self._channel = self.key("processes")
@@ -63,7 +43,7 @@ class Shards:
         """The number of the shard that keeps a key: the same in all processes with the same servers."""
         return crc32(name.encode()) % len(self.all)
 
-    def of(self, name: str) -> Shard:
+    def of(self, name: str) -> "ValkeyShard":
         """The shard that keeps a key."""
         return self.all[self.index(name)]
 

@@ -40,11 +40,11 @@ logging.getLogger("coredis").setLevel(logging.CRITICAL)
 
 
 class ValkeyShard:
-    """See the module and `Shard`."""
+    """See the module."""
 
     def __init__(self, host: str, port: int, *, user: str | None = None, password: str | None = None) -> None:
         self.name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        self.failures = 0
+        self.failures = 0  # calls without a good answer
         self._location = TCPLocation(host, port)
         self._user, self._password = user, password
         self._connection: TCPConnection | None = None  # while connected
@@ -53,11 +53,11 @@ class ValkeyShard:
 
     @property
     def up(self) -> bool:
-        """See `Shard.up`."""
+        """Whether it is connected; otherwise calls fail at once."""
         return self._connection is not None
 
     async def call(self, command: bytes, *arguments: bytes | str | int) -> object:
-        """See `Shard.call`."""
+        """Send a command and return its answer. Raises SharedError."""
         connection = self._connection
         if connection is None:
             raise SharedError(f"{self.name} is away")
@@ -72,7 +72,7 @@ class ValkeyShard:
             raise SharedError(f"{self.name}: {error}") from error
 
     async def run_script(self, script: Script, keys: Sequence[str], *arguments: bytes | str | int) -> object:
-        """See `Shard.run_script`."""
+        """Run a script and return its result. Raises SharedError."""
         try:
             return await self.call(b"EVALSHA", script.digest, len(keys), *keys, *arguments)
         except SharedError as error:
@@ -82,7 +82,7 @@ class ValkeyShard:
         return await self.call(b"EVAL", script.text, len(keys), *keys, *arguments)
 
     def send(self, command: bytes, *arguments: bytes | str | int) -> bool:
-        """See `Shard.send`."""
+        """Send a command without waiting for its answer; False: the server is away."""
         connection = self._connection
         if connection is None:
             return False
@@ -94,7 +94,7 @@ class ValkeyShard:
         return True
 
     async def run(self, channel: str, on_message: Callable[[bytes], None]) -> None:
-        """See `Shard.run`."""
+        """Keep it connected until cancelled; `on_message` is called with each message on the channel."""
         while True:
             try:
                 await self._stay_connected(channel, on_message)

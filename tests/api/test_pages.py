@@ -9,7 +9,7 @@ import trio.testing
 from msgspec.structs import replace
 
 from chatserver.api.encoder import WireEncoder
-from chatserver.api.pages import CACHED_ANSWERS, PAGE_BYTES, Page, Pages, Start, resolve
+from chatserver.api.pages import CACHED_ANSWERS, PAGE_BYTES, Page, Pages, Start, Wanted, resolve
 from chatserver.log.interface import Draft, Kind, Record
 from chatserver.protocol.record_json import offset_of
 from chatserver.protocol.validation import MAX_TEXT_BYTES, Place
@@ -125,13 +125,14 @@ async def test_a_page_from_the_ring_is_that_of_the_log(removed: int) -> None:
         await parts.log.retain(lambda _: (20 - removed, 0))
         parts.hub.retained({"lobby": removed + 1})
         for latest in (False, True):  # retention after the start was found
-            page = await pages.after_start("lobby", Start(3, recovered=True, latest=latest), 50)
+            page = await pages.after_start("lobby", Start(3, recovered=True, latest=latest), Wanted(50))
             assert page.recovered is (latest or not removed)
         places = [Place(epoch, offset) for epoch in (None, "other") for offset in range(23)]
         for after, before in [(None, None), *((place, None) for place in places), *((None, place) for place in places)]:
             for limit, messages_only in ((1, False), (3, False), (50, False), (3, True), (50, True)):
-                ours = pages.now(room, after, before, limit, messages_only=messages_only)
-                theirs = await pages.read("lobby", after, before, limit, messages_only=messages_only)
+                wanted = Wanted(limit, messages_only)
+                ours = pages.now(room, after, before, wanted)
+                theirs = await pages.read("lobby", after, before, wanted)
                 assert ours in (None, theirs), (after, before, limit, messages_only)
                 if not messages_only:
                     assert (ours is None) is (bool(theirs.items) and offset_of(theirs.items[0]) < room.ring.first)
@@ -165,8 +166,8 @@ async def test_rooms_of_one_poll_share_the_bound_and_are_served_in_turn(server: 
     assert 4 < polls < 10
     parts = server.server.parts
     starts = [(parts.hub.rooms[room], Start(0, recovered=True)) for room in rooms]
-    ours = parts.services.pages.several_now(starts, 50, many=True)
-    assert ours == await parts.services.pages.several([(room.name, start) for room, start in starts], 50, many=True)
+    ours = parts.services.pages.several_now(starts, wanted := Wanted(50, many=True))
+    assert ours == await parts.services.pages.several([(room.name, start) for room, start in starts], wanted)
 
 
 async def test_polls_with_every_limit_do_not_fill_memory(server: Serving) -> None:
@@ -204,7 +205,7 @@ async def test_a_long_page_from_the_log_is_encoded_in_steps(
         few_in_a_step(monkeypatch)
         with StepCounts() as steps:
             monkeypatch.setattr(WireEncoder, "message", steps.counted(WireEncoder.message))
-            found = await pages.read("old", after, before, 200, messages_only=messages_only)
+            found = await pages.read("old", after, before, Wanted(200, messages_only))
     assert len(found.items) == 200
     assert (max(steps.counts), sum(steps.counts)) == (FEW, 200)
 
@@ -219,7 +220,7 @@ async def test_a_poll_of_several_rooms_has_no_text_deleted_meanwhile(autojump_cl
         bodies: list[bytes] = []
 
         async def poll() -> None:
-            bodies.extend(await pages.several(starts, 50, many=True))
+            bodies.extend(await pages.several(starts, Wanted(50, many=True)))
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(poll)

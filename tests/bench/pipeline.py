@@ -58,7 +58,7 @@ def search_pipeline(
     """The server's pipeline over this log, with empty caches of its own."""
     return SearchPipeline(
         index=log.index, limiters=limiters, limits=LIMITS, results=ResultCache(),
-        sessions=shared.sessions if shared else None, far_results=shared.results if shared else None,
+        after_steps=(), shared=shared,
         recent_rooms=partial(recent_rooms, log), may_read=lambda principal, room: True, start_in_background=later,
         altered_meanwhile=LogReader(log).altered_meanwhile,
     )  # fmt: skip
@@ -94,15 +94,14 @@ class Searching:
         sessions = self._shared.sessions
         for limit in LIMITS.network:
             await self._limiters.take(limit, asked.visitor.network)
-        if not await sessions.find(asked.visitor):
-            await sessions.store(asked.visitor)
+        await sessions.open(asked.visitor)
         await self._limiters.take(LIMITS.user, asked.visitor.number)
         ranking = Ranking(0)
         if await self._rank(asked.question, ranking) is not None:
             for room in (await recent_rooms(self._log, ROOMS_CONSIDERED))[:QUERIED_ROOMS]:
                 await self._rank(msgspec.structs.replace(asked.question, room=room), ranking)
         hits = ranking.best(asked.limit)
-        self._later(sessions.touch, asked)
+        self._later(sessions.touch, asked.visitor)
         return len(hits)
 
     async def _rank(self, question: Question, ranking: Ranking) -> int | None:

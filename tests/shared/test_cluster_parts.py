@@ -10,13 +10,15 @@ from unittest import mock
 import pytest
 import trio
 
-from chatserver.api import cluster_parts, shared_rates
+from chatserver.api import shared_rates
+from chatserver.api.cluster_parts import WorkerParts
 from chatserver.chat import cluster
 from chatserver.log.interface import SANCTIONS_CHANGED, new_identity
 from chatserver.server import Server
 from chatserver.settings.fields import Settings
 from chatserver.settings.spec import ConfigError
 from chatserver.shared import valkey
+from chatserver.shared.datagrams import Datagrams
 from tests.support.moderating import guest, id_of, moderate, sanction
 from tests.support.peers import ask, chatter
 from tests.support.serving import Serving, eventually, neighbour, serving, until
@@ -107,11 +109,13 @@ async def test_others_are_told_to_read_sanctions_again(servers: list[Valkey], tm
         assert (answer.status, hint.call_args_list) == (200, [mock.call(SANCTIONS_CHANGED)] * 2)
 
 
-def test_a_fault_in_a_message_of_another_process_ends_no_task() -> None:
-    cluster = mock.Mock(receive=mock.Mock(side_effect=ZeroDivisionError))
-    faults: list[object] = []
-    cluster_parts._receiver(cluster, mock.Mock(), faults.append)(b"?")
-    assert faults == [cluster]
+def test_a_fault_in_a_message_of_another_process_ends_no_task(tmp_path: Path) -> None:
+    bus, faults = Datagrams(tmp_path, 0, 2), list[object]()
+    parts = WorkerParts(bus, mock.Mock())
+    parts.attach(mock.Mock(), faults.append)
+    with mock.patch.object(parts.cluster, "receive", side_effect=ZeroDivisionError):
+        bus.on_message(b"?")
+    assert faults == [parts.cluster]
 
 
 async def test_a_search_at_one_is_counted_by_the_other(servers: list[Valkey]) -> None:

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import trio
 
-from chatserver.api.pages import Page, Pages, Start
+from chatserver.api.pages import Page, Pages, Start, Wanted
 from chatserver.api.pipelines import side_by_side
 from chatserver.chat.hub import Hub
 from chatserver.chat.registry import LATEST
@@ -22,6 +22,8 @@ from chatserver.chat.room import Room
 from chatserver.protocol.validation import Place
 
 T = TypeVar("T")
+#: The page of records that a new member has missed.
+JOINED = Wanted(LATEST)
 
 
 class JoinPipeline:
@@ -50,11 +52,11 @@ class JoinPipeline:
                 if after is not None and self._pages.is_ahead(room, after):
                     await self._hub.reach(room, after.offset)
                 start = self._pages.start(room, after, LATEST)
-                page = self._pages.after_now(room, start, LATEST)
+                page = self._pages.after_now(room, start, JOINED)
                 if page is None and missed.start == start:
                     page = await missed.wait()
                 if page is None:
-                    page = await self._pages.after_start(name, start, LATEST)
+                    page = await self._pages.after_start(name, start, JOINED)
             nursery.cancel_scope.cancel()
         return page
 
@@ -62,7 +64,7 @@ class JoinPipeline:
         """Read from a place before it is known whether the room's newest messages reach back to it."""
         if self._pages.is_ours(after):
             missed.start = Start(after.offset, recovered=True)
-            missed.page = await self._pages.after_start(name, missed.start, LATEST)
+            missed.page = await self._pages.after_start(name, missed.start, JOINED)
             missed.known.set()
 
 

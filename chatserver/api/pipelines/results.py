@@ -21,6 +21,13 @@ RESULT_LIFETIME = 3.0
 Part: TypeAlias = tuple[Question, int | None]
 
 
+class Lookup(NamedTuple):
+    """A result that processes share, if there is one, and the generation to store another one with."""
+
+    found: Found | None
+    generation: bytes | None
+
+
 class _Kept(NamedTuple):
     found: Found
     until: float

@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from heapq import nlargest
 from itertools import islice
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 import trio
@@ -25,6 +25,7 @@ from chatserver.api.pipelines import side_by_side
 from chatserver.api.pipelines.background import Start
 from chatserver.api.pipelines.limiters import Limiters, OverLimitError, SearchLimits
 from chatserver.api.pipelines.results import Part, ResultCache
+from chatserver.api.pipelines.shared import SharedSearch
 from chatserver.chat.log_reader import Reading
 from chatserver.chat.principal import Principal
 from chatserver.fair import SingleFlight
@@ -54,42 +55,12 @@ class Searched(msgspec.Struct, frozen=True):
     seconds: float
 
 
-class Sessions(Protocol):
-    """The sessions of users who search."""
-
-    async def find(self, visitor: Principal) -> bool:
-        """Whether this user has a session."""
-
-    async def store(self, visitor: Principal) -> None:
-        """Store a new session."""
-
-    async def touch(self, asked: Asked) -> None:
-        """Extend the lifetime of a session that was used."""
-
-
-class Lookup(NamedTuple):
-    """A shared result, if there is one, and the generation to store another one with."""
-
-    found: Found | None
-    generation: bytes | None
-
-
 class Unshared(NamedTuple):
     """A result of the index that is to be shared with other processes."""
 
     part: Part
     found: Found
     generation: bytes | None
-
-
-class FarResults(Protocol):
-    """Results that processes share."""
-
-    async def get(self, part: Part) -> Lookup | None:
-        """Look up a recent result; None: the shard is unreachable, so nothing can be stored either."""
-
-    async def put(self, part: Part, found: Found, generation: bytes | None) -> None:
-        """Store a result that was asked for after a lookup in this generation."""
 
 
 #: A step that runs once the answer is on its way. It is not given the results, which it would keep in memory meanwhile.
@@ -107,10 +78,9 @@ class SearchPipeline:
         recent_rooms: Callable[[int], Awaitable[Sequence[str]]], may_read: Callable[[Principal, str], bool],
         start_in_background: Start,
         altered_meanwhile: Callable[[], AbstractContextManager[Reading]],
-        after_steps: Sequence[AfterStep] = (), sessions: Sessions | None = None, far_results: FarResults | None = None,
+        after_steps: Sequence[AfterStep], shared: SharedSearch | None = None,
     ) -> None:  # fmt: skip
         self._index = index
-        self._sessions = sessions
         self._limiters = limiters
         self._limits = limits
         self._results = results
@@ -118,8 +88,8 @@ class SearchPipeline:
         self._recent_rooms = recent_rooms
         self._start_in_background = start_in_background
         self._altered_meanwhile = altered_meanwhile
-        self._after_steps = [*after_steps] if sessions is None else [*after_steps, sessions.touch]
-        self._far_results = far_results
+        self._after_steps = after_steps
+        self._shared = shared
         #: by part and generation of the results: no search joins a query that began before a text was removed
         self._flights: SingleFlight[tuple[Part, int], _Answered] = SingleFlight()
 
@@ -134,8 +104,9 @@ class SearchPipeline:
             self._results.put(part, found, ranking.generation)
         for step in self._after_steps:
             self._start_in_background(step, asked)
-        if self._far_results is not None:
-            self._start_in_background(self._share_results, self._far_results, ranking.unshared)
+        if self._shared is not None:
+            self._start_in_background(self._shared.sessions.touch, asked.visitor)
+            self._start_in_background(self._share_results, self._shared, ranking.unshared)
         return Searched(ranking.best(asked.limit), not ranking.found, trio.current_time() - began)
 
     async def _query_within_limits(self, asked: Asked, ranking: "Ranking") -> None:
@@ -144,8 +115,8 @@ class SearchPipeline:
             async with side_by_side() as nursery:
                 for limit, key in self._limits.of(visitor):
                     nursery.start_soon(self._limiters.take, limit, key)
-                if self._sessions is not None:
-                    nursery.start_soon(_open_session, self._sessions, visitor)
+                if self._shared is not None:
+                    nursery.start_soon(self._shared.sessions.open, visitor)
                 await self._query(asked, ranking)
         except OverLimitError as refusal:
             self._start_in_background(self._limiters.remember, refusal)
@@ -189,7 +160,7 @@ class SearchPipeline:
 
     async def _ask(self, part: Part, ranking: "Ranking") -> "_Answered":
         """Ask for the results of other processes, then the index."""
-        lookup = None if self._far_results is None else await self._far_results.get(part)
+        lookup = None if self._shared is None else await self._shared.results.get(part)
         if lookup is not None and lookup.found is not None:
             return _Answered(lookup.found, by_index=False)
         question, go_on = part
@@ -200,17 +171,11 @@ class SearchPipeline:
 
     # -- afterwards -------------------------------------------------------------------------------------------------
 
-    async def _share_results(self, far_results: FarResults, unshared: "list[Unshared]") -> None:
+    async def _share_results(self, shared: SharedSearch, unshared: "list[Unshared]") -> None:
         """Share results of the index with other processes."""
         async with side_by_side() as nursery:
             for each in unshared:
-                nursery.start_soon(far_results.put, *each)
-
-
-async def _open_session(sessions: Sessions, visitor: Principal) -> None:
-    """Find the session of a user, or make it."""
-    if not await sessions.find(visitor):
-        await sessions.store(visitor)
+                nursery.start_soon(shared.results.put, *each)
 
 
 class _Answered(NamedTuple):

@@ -12,13 +12,12 @@ from time import time_ns
 import msgspec
 
 from chatserver.api.pipelines.limiters import Limit, LocalShard
-from chatserver.api.pipelines.results import RESULT_LIFETIME, Part
-from chatserver.api.pipelines.search import Asked, Lookup
+from chatserver.api.pipelines.results import RESULT_LIFETIME, Lookup, Part
 from chatserver.chat.principal import Principal
 from chatserver.log.index import Found
 from chatserver.meters import TokenBucket
 from chatserver.shared import limits
-from chatserver.shared.shards import Shard, Shards, SharedError
+from chatserver.shared.shards import Shards, SharedError
 
 #: Seconds without a search after which a session is forgotten.
 SESSION_LIFETIME = 1800
@@ -34,9 +33,9 @@ class SharedLimits:
     Once the own bucket is empty, the process refuses without asking; while the server is away, it decides alone.
     """
 
-    def __init__(self, shards: Shards, shard: Shard) -> None:
+    def __init__(self, shards: Shards, number: int) -> None:
         self._shards = shards
-        self._shard = shard
+        self._shard = shards.all[number]
         self._local = LocalShard()
         self.alone = 0  # decisions made without the server
 
@@ -69,14 +68,14 @@ _encode, _decode = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(_En
 
 
 class SharedResults:
-    """The `search.FarResults` on shards: recent results of all processes."""
+    """Recent results of all processes."""
 
     def __init__(self, shards: Shards) -> None:
         self._shards = shards
         self.found = 0  # results that another process had found
 
     async def get(self, part: Part) -> Lookup | None:
-        """See `FarResults.get`."""
+        """Look up a recent result; None: the shard is unreachable, so nothing can be stored either."""
         name = _name(part)
         keys = self._shards.key("altered"), self._shards.key(name)
         try:
@@ -91,7 +90,7 @@ class SharedResults:
         return None
 
     async def put(self, part: Part, found: Found, generation: bytes | None) -> None:
-        """See `FarResults.put`."""
+        """Store a result that was asked for after a lookup in this generation."""
         name, entry = _name(part), _encode(_Entry(generation, found))
         if len(entry) > MAX_RESULT_BYTES:
             return
@@ -123,29 +122,23 @@ def _read(kept: bytes | None, generation: bytes | None) -> Found | None:
 
 
 class SharedSessions:
-    """The `search.Sessions` on shards: when each visitor was first seen, for as long as it keeps coming back."""
+    """When each visitor was first seen, for as long as it keeps coming back."""
 
     def __init__(self, shards: Shards) -> None:
         self._shards = shards
         self.made = 0
 
-    async def find(self, visitor: Principal) -> bool:
-        """See `Sessions.find`. While a shard is away, its visitors count as found, so none is made anew."""
-        try:
-            return await self._ask(visitor, b"GET") is not None
-        except SharedError:
-            return True
-
-    async def store(self, visitor: Principal) -> None:
-        """See `Sessions.store`."""
-        self.made += 1
-        with suppress(SharedError):  # the next request makes it again
-            await self._ask(visitor, b"SET", time_ns() // 1_000_000, b"EX", SESSION_LIFETIME)
-
-    async def touch(self, asked: Asked) -> None:
-        """See `Sessions.touch`."""
+    async def open(self, visitor: Principal) -> None:
+        """Find the session of a visitor, or make it. While a shard is away, its visitors count as found."""
         with suppress(SharedError):
-            await self._ask(asked.visitor, b"EXPIRE", SESSION_LIFETIME)
+            if await self._ask(visitor, b"GET") is None:
+                self.made += 1
+                await self._ask(visitor, b"SET", time_ns() // 1_000_000, b"EX", SESSION_LIFETIME)
+
+    async def touch(self, visitor: Principal) -> None:
+        """Extend the lifetime of a session that was used."""
+        with suppress(SharedError):
+            await self._ask(visitor, b"EXPIRE", SESSION_LIFETIME)
 
     async def _ask(self, visitor: Principal, command: bytes, *arguments: bytes | int) -> object:
         name = f"session:{visitor.number}"
@@ -156,6 +149,6 @@ class SharedSearch:
     """All of these parts, for one server."""
 
     def __init__(self, shards: Shards) -> None:
-        self.limits = [SharedLimits(shards, shard) for shard in shards.all]
+        self.limits = [SharedLimits(shards, number) for number in range(len(shards.all))]
         self.results = SharedResults(shards)
         self.sessions = SharedSessions(shards)

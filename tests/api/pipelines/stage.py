@@ -4,14 +4,15 @@ Owns: fakes of the systems that a pipeline uses. May not: use a log or a socket.
 """
 
 from collections.abc import Awaitable, Callable, Hashable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import trio
 import trio.testing
 
 from chatserver.api.pipelines.limiters import Limit, Limiters, SearchLimits
-from chatserver.api.pipelines.results import Part, ResultCache
-from chatserver.api.pipelines.search import Asked, Lookup, Searched, SearchPipeline
+from chatserver.api.pipelines.results import Lookup, Part, ResultCache
+from chatserver.api.pipelines.search import Asked, Searched, SearchPipeline
 from chatserver.chat.log_reader import LogReader
 from chatserver.chat.principal import Principal
 from chatserver.log.index import Found, Hit, Question
@@ -31,7 +32,6 @@ class Systems:
         self.waits: dict[str, float] = {}  # of limits that refuse
         self.log: list[str] = []  # names of begun steps; with a leading dot, of successful ones
         self.running = 0
-        self.missing = False  # the session
         self.readable = "abc"
         self.go_on: int | None = None  # where the search of everywhere goes on
         self.far: dict[Part, Found] = {}  # results shared between processes
@@ -55,14 +55,10 @@ class Systems:
     def sweep(self) -> None:
         """Do nothing: no state is kept."""
 
-    async def find(self, visitor: Principal) -> bool:
+    async def open(self, visitor: Principal) -> None:
         await self.step("session")
-        return not self.missing
 
-    async def store(self, visitor: Principal) -> None:
-        await self.step("store")
-
-    async def touch(self, asked: Asked) -> None:
+    async def touch(self, visitor: Principal) -> None:
         await self.step("touch")
 
     async def rooms(self, limit: int) -> Sequence[str]:
@@ -109,12 +105,12 @@ class Stage:
         self.results = ResultCache()
         self.reader = LogReader(MemoryLog())
         self.limiters = Limiters([systems])
+        shared: Any = SimpleNamespace(sessions=systems, results=systems)
         self.pipeline = SearchPipeline(
-            index=Finding(systems), sessions=systems, limiters=self.limiters, limits=LIMITS, results=self.results,
+            index=Finding(systems), shared=shared, limiters=self.limiters, limits=LIMITS, results=self.results,
             recent_rooms=systems.rooms, may_read=lambda principal, room: room in systems.readable,
             start_in_background=start or nursery.start_soon,
             altered_meanwhile=self.reader.altered_meanwhile, after_steps=[systems.audit, systems.marker],
-            far_results=systems,
         )  # fmt: skip
 
     async def search(self, word: str = "hi", *, room: str | None = None, limit: int = 20) -> Searched:

@@ -14,15 +14,15 @@ from tests.api.pipelines.stage import CancelAfter, Stage, Systems, cancelled_at_
 
 Clock = trio.testing.MockClock
 #: Steps that a search of everywhere waits for when one answer does not hold all results.
-STEPS = ("network", "minute", "session", "store", "user", "get", "everywhere", "rooms", "a", "b")
+STEPS = ("network", "minute", "session", "user", "get", "everywhere", "rooms", "a", "b")
 AFTER = ("audit", "marker", "touch", "put")
 
 
 @pytest.fixture
 def systems() -> Systems:
-    """Systems with more results than one answer holds, and without a session."""
+    """Systems with more results than one answer holds."""
     systems = Systems()
-    systems.missing, systems.go_on = True, 5
+    systems.go_on = 5
     return systems
 
 
@@ -39,11 +39,10 @@ async def test_the_order_of_the_steps(autojump_clock: Clock, systems: Systems, s
 
 
 async def test_concurrent_steps_take_the_longest_time(autojump_clock: Clock, systems: Systems, stage: Stage) -> None:
-    systems.seconds = dict.fromkeys(("network", "minute", "session", "store", "user", "everywhere"), 1.0)
+    systems.seconds = dict.fromkeys(("network", "minute", "session", "user", "everywhere"), 1.0)
     systems.go_on = None
     await trio.sleep(1.0)
-    searched = await stage.search()
-    assert searched.seconds == pytest.approx(2.0), "the session is looked up and stored"
+    assert (await stage.search()).seconds == pytest.approx(1.0)
 
 
 async def test_one_query_is_enough_for_most_searches(autojump_clock: Clock, systems: Systems, stage: Stage) -> None:
@@ -71,7 +70,7 @@ async def test_a_refusal_by_a_limiter_cancels_the_queries(
 ) -> None:
     """The refusal does not wait for the queries, which take much longer."""
     systems.waits = {limit: 3.0}
-    systems.seconds = {"everywhere": 60.0, "store": 60.0, limit: 1.0}
+    systems.seconds = {"everywhere": 60.0, "session": 60.0, limit: 1.0}
     began = trio.current_time()
     with pytest.raises(OverLimitError) as caught:
         await stage.search()
@@ -121,7 +120,7 @@ def test_cancelled_at_every_await() -> None:
 
 async def cancel_and_search_again(cancel: CancelAfter) -> None:
     systems = Systems()
-    systems.missing, systems.go_on = True, 5
+    systems.go_on = 5
     async with trio.open_nursery() as nursery:
         stage = Stage(systems, nursery)
         with cancel:
