@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from chatserver.api.keys import KeyRing
-from chatserver.api.tokens import Tokens
-from chatserver.chat.principal import SignedIn, User
+from chatserver.chat.principal import User
 from tests.support.peers import PATIENCE
+from tests.support.tokens import verified
 from tests.test_docs import DOCS, fences
 
 PAGE = DOCS / "sign-in.md"
@@ -40,12 +40,6 @@ STUBS: dict[str, dict[str, Any]] = {
 ANN = SimpleNamespace(pk=7, id=7, name="Ann", get_username=lambda: "Ann")
 
 
-def who(token: str, key: str) -> User:
-    tokens = Tokens(KeyRing([key]), b"0" * 16, clock=lambda: 0.0)
-    found = tokens.verify(token, "here")
-    return SignedIn(found.number, "here", found.packed, found.rights).face
-
-
 @pytest.fixture
 def key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The file `chat.key` in the current directory, as the server makes it."""
@@ -64,7 +58,7 @@ def test_the_python_programs(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for program, argument in zip(programs, (SimpleNamespace(user=ANN), ANN), strict=True):
         names: dict[str, Any] = {}
         exec(program, names)
-        assert who(names["chat_token"](argument)["token"], key) == User("u_7", "Ann")
+        assert verified(names["chat_token"](argument)["token"], key).face == User("u_7", "Ann")
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="no node on this machine")
@@ -79,4 +73,4 @@ def test_the_node_program(key: str) -> None:
     [program] = [text for _, text in fences(PAGE, "js") if "createHmac" in text]
     Path("sign-in.js").write_text(program)
     ended = subprocess.run(["node", "sign-in.js"], capture_output=True, text=True, timeout=PATIENCE, check=True)
-    assert who(ended.stdout.strip(), key) == User("u_7", "Ann")
+    assert verified(ended.stdout.strip(), key).face == User("u_7", "Ann")

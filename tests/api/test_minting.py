@@ -4,14 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from chatserver.api.keys import KeyRing
 from chatserver.api.minting import span
-from chatserver.api.tokens import Tokens
 from chatserver.chat.policy import Action, rights_of
-from chatserver.chat.principal import SignedIn
 from chatserver.cli import run_command
 from chatserver.settings.spec import ConfigError
-from tests.support.tokens import ALGORITHMS, key_file, private_pem, signing_key
+from tests.support.tokens import ALGORITHMS, key_file, private_pem, signing_key, verified
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -24,10 +21,7 @@ def test_a_minted_token_is_accepted(tmp_path: Path, algorithm: str, capsys: pyte
         "--expires 2h --issuer me --audience chat"
     )
     assert run_command(command.split()) == 0
-    minted = capsys.readouterr().out.strip()
-    tokens = Tokens(KeyRing([str(public)]), b"0" * 16, issuer="me", audience="chat", clock=lambda: 0.0)
-    found = tokens.verify(minted, "here")
-    ann = SignedIn(found.number, "here", found.packed, found.rights)
+    ann = verified(capsys.readouterr().out.strip(), public, issuer="me", audience="chat")
     assert (ann.face.id, ann.face.name) == ("u_ann", "Ann")
     assert [ann.may(Action.MODERATE, room) for room in ("team-a", "ops", "lobby")] == [True, False, False]
     assert ann.may(Action.READ, "ops")
@@ -38,9 +32,7 @@ def test_a_token_without_options_is_accepted(tmp_path: Path, capsys: pytest.Capt
     key = tmp_path / "key"
     key.write_bytes(key_file("HS256"))
     assert run_command(["token", "--key", str(key), "--sub", "u_ann"]) == 0
-    minted = capsys.readouterr().out.strip()
-    found = Tokens(KeyRing([str(key)]), b"0" * 16, clock=lambda: 0.0).verify(minted, "here")
-    assert found.rights is rights_of(None, None)
+    assert verified(capsys.readouterr().out.strip(), key).rights is rights_of(None, None)
 
 
 @pytest.mark.parametrize(

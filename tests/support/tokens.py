@@ -11,6 +11,10 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
+from chatserver.api.keys import KeyRing
+from chatserver.api.tokens import Tokens
+from chatserver.chat.principal import SignedIn
+
 #: For each algorithm the key that signs.
 SECRET = b"a secret of this test run, 0123456789"
 ALGORITHMS = ("HS256", "RS256", "ES256", "EdDSA")
@@ -50,6 +54,12 @@ def jwk(algorithm: str, number: int = 0, **fields: Any) -> dict[str, Any]:
         "ES256": jwt.algorithms.ECAlgorithm, "EdDSA": jwt.algorithms.OKPAlgorithm,
     }  # fmt: skip
     return {**json.loads(kinds[algorithm].to_jwk(public)), **fields}
+
+
+def verified(token: str, *key_files: Path | str, **options: Any) -> SignedIn:
+    """The user of a token that the server accepts with these keys, on a clock that begins at 0. Raises RefusedError."""
+    found = Tokens(KeyRing([*map(str, key_files)]), bytes(16), clock=lambda: 0.0, **options).verify(token, "here")
+    return SignedIn(found.number, "here", found.packed, found.rights)
 
 
 def secret_file(folder: Path) -> str:
