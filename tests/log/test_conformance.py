@@ -274,7 +274,7 @@ async def test_drafts_submitted_before_the_end_are_stored_and_told(closed_log: L
 
 
 @pytest.mark.parametrize("why", ["its deadline", "its caller is cancelled"])
-async def test_the_hint_of_a_change_that_is_stored_late_goes_to_its_process_too(
+async def test_a_change_stored_late_is_a_hint_to_its_own_process(
     reopen: Callable[[], Disk], monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
     log, may_end, begun = reopen(), threading.Event(), threading.Event()
