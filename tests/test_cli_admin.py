@@ -13,6 +13,7 @@ import trio
 
 from chatserver import cli
 from chatserver.client.moderate import AdminError, Record, print_audit, print_sanctions
+from tests.client.fake import answering
 from tests.support.moderating import MODERATOR, guest, id_of, moderated, signed_in
 from tests.support.peers import ask, chatter
 from tests.support.serving import Serving
@@ -184,8 +185,6 @@ def test_texts_of_users_move_no_cursor_and_make_no_line(file: io.StringIO) -> No
 
 
 async def test_a_server_that_is_no_chatserver_is_named_as_such(admin: Admin) -> None:
-    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    port = listeners[0].socket.getsockname()[1]
     answers = [
         b"SSH-2.0-OpenSSH\r\n",
         b"HTTP/1.0 200 OK\r\n\r\n<html>",
@@ -204,34 +203,28 @@ async def test_a_server_that_is_no_chatserver_is_named_as_such(admin: Admin) -> 
         await stream.send_all(answers.pop(0))
         await stream.aclose()
 
-    admin.url = f"127.0.0.1:{port}"
-    async with trio.open_nursery() as nursery:
-        await nursery.start(trio.serve_listeners, answer, listeners)
+    async with answering(answer) as address:
+        admin.url = address
         for words in said:
             code, _, err = await admin.run("audit")
             assert (code, words in err, err.count("\n")) == (1, True, 1), err
         answers.append(b"HTTP/1.1 400 Bad\r\n\r\n")
-        admin.url = f"https://127.0.0.1:{port}"
+        admin.url = f"https://{address}"
         code, _, err = await admin.run("audit")
         assert (code, err.endswith("TLS: wrong version number; was http:// meant?\n")) == (1, True), err
-        nursery.cancel_scope.cancel()
-    admin.url = f"127.0.0.1:{port}"
+    admin.url = address
     code, _, err = await admin.run("audit")
-    assert (code, err) == (1, f"chatserver: URL: 127.0.0.1:{port}: cannot connect: Connection refused\n")
+    assert (code, err) == (1, f"chatserver: URL: {address}: cannot connect: Connection refused\n")
 
 
 async def test_a_request_whose_answer_breaks_off_is_not_made_again(admin: Admin) -> None:
     """A user who has come back would be kicked a second time."""
-    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    admin.url = f"127.0.0.1:{listeners[0].socket.getsockname()[1]}"
     asked: list[bytes] = []
 
     async def answer(stream: trio.SocketStream) -> None:
         asked.append(await stream.receive_some(65_536))
         await stream.aclose()
 
-    async with trio.open_nursery() as nursery:
-        await nursery.start(trio.serve_listeners, answer, listeners)
+    async with answering(answer) as admin.url:
         code, _, err = await admin.run("kick", "--room", "*", "--user", "u_bob")
-        nursery.cancel_scope.cancel()
     assert (code, err.count("\n"), len(asked)) == (1, 1, 1), err

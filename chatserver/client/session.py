@@ -11,12 +11,6 @@ How the promise is kept:
 - A room with a slow reader is paused: only its cursor is kept, and `history` fetches the rest later.
 - A write is sent with a key until it is acknowledged, and the server accepts a key once. One write of each room is in
   flight at a time: with two, if the first were refused for now, the second would overtake it.
-
-    session = Session()
-    session.join("lobby")
-    session.opened()
-    for request in session.outgoing(now): ...  # send it
-    for event in session.receive(frame, now): ...
 """
 
 import math
@@ -49,7 +43,7 @@ Outcome: TypeAlias = events.Event | Answered
 @dataclass(slots=True)
 class _Asked:
     request: requests.Request
-    until: float  # the caller's deadline
+    until: float = math.inf  # the caller's deadline
     ours: bool = False  # a request of the session itself, repeated on each connection
     due: float = 0.0  # the earliest time to send it
     sent: bool = False  # on this connection
@@ -95,7 +89,7 @@ class Session:
     def leave(self, room: str) -> None:
         """Leave a room."""
         self._drop(room)
-        self._add(_Asked(requests.Leave(room=room), math.inf, ours=True))
+        self._add(_Asked(requests.Leave(room=room), ours=True))
 
     def pause(self, room: str) -> None:
         """Stop delivering a room's records, and keep only its cursor."""
@@ -193,7 +187,7 @@ class Session:
         return None
 
     def _enter(self, room: str) -> None:
-        self._add(_Asked(requests.Join(room=room), math.inf, ours=True))
+        self._add(_Asked(requests.Join(room=room), ours=True))
 
     def _filled_in(self, request: requests.Request, id_: int) -> requests.Request:
         """Set the id of a request, and in one of the session itself also the room's present cursor."""
@@ -316,7 +310,7 @@ class Session:
             self._ask_history(room)
 
     def _ask_history(self, room: _Room) -> None:
-        self._add(_Asked(requests.History(room=room.name, limit=HISTORY_LIMIT), math.inf, ours=True))
+        self._add(_Asked(requests.History(room=room.name, limit=HISTORY_LIMIT), ours=True))
 
     def _fill_from(self, history: wire.History) -> Iterator[Outcome]:
         room = self._room_of(history.id)

@@ -5,7 +5,6 @@ import socket
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 
 import pytest
 import trio
@@ -18,7 +17,7 @@ from chatserver.client.http_transport import EARLY_ANSWER, http_conversation
 from chatserver.client.requests import Join
 from chatserver.client.stream import EndedError, parse_target
 from chatserver.client.wire import Message
-from tests.client.fake import ZED, message
+from tests.client.fake import ZED, answering, message
 
 pytestmark = pytest.mark.jumping_clock
 
@@ -56,13 +55,10 @@ class Script:
 
 @asynccontextmanager
 async def talking(script: Script, credentials: Credentials | None = None, path: str = "") -> AsyncIterator[HttpClient]:
-    async with trio.open_nursery() as nursery:
-        (listener,) = await nursery.start(partial(trio.serve_tcp, script.serve, 0, host="127.0.0.1"))
-        target = parse_target(f"http://127.0.0.1:{listener.socket.getsockname()[1]}{path}")
-        client = HttpClient(target, credentials or Credentials())
+    async with answering(script.serve) as address:
+        client = HttpClient(parse_target(address + path), credentials or Credentials())
         yield client
         await client.aclose()
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_connection_is_kept_and_names_the_client() -> None:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
-from functools import partial
 from typing import NoReturn
 
 import pytest
@@ -14,7 +13,7 @@ from chatserver.client import Backoff, Entered, Reconnecting, Rejected, Transpor
 from chatserver.client.feed import MAX_QUEUED_EVENTS
 from chatserver.client.link import ASKED_SPREAD, FIRST_DELAY, LONGEST_DELAY, STEADY_AFTER
 from chatserver.client.websocket import SILENCE
-from tests.client.fake import NOT_NOW, FakeServer
+from tests.client.fake import NOT_NOW, FakeServer, answering
 from tests.client.listener import SOON, Listener, listening
 
 pytestmark = pytest.mark.jumping_clock
@@ -131,12 +130,9 @@ async def speak_http(stream: trio.SocketStream) -> None:
 async def test_a_server_that_does_not_speak_the_protocol_is_reported(
     serve: Callable[[trio.SocketStream], Awaitable[None]], why: str
 ) -> None:
-    async with trio.open_nursery() as nursery:
-        (server,) = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
-        async with listening(f"127.0.0.1:{server.socket.getsockname()[1]}") as listener:
-            (event,) = await listener.until(Reconnecting)
-            assert event.why == why
-        nursery.cancel_scope.cancel()
+    async with answering(serve) as address, listening(address) as listener:
+        (event,) = await listener.until(Reconnecting)
+        assert event.why == why
 
 
 async def test_a_silent_server_is_detected(
@@ -166,12 +162,10 @@ async def test_a_quiet_room_and_a_slow_reader_do_not_count_as_silence(server: Fa
 
 async def test_leaving_does_not_wait_for_a_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(websocket, "GREETING_TIMEOUT", math.inf)
-    async with trio.open_nursery() as nursery:
-        (server,) = await nursery.start(partial(trio.serve_tcp, say_nothing, 0, host="127.0.0.1"))
+    async with answering(say_nothing) as address:
         with trio.fail_after(SOON):
-            async with listening(f"127.0.0.1:{server.socket.getsockname()[1]}"):
+            async with listening(address):
                 await trio.testing.wait_all_tasks_blocked()
-        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("is_cancelled", [False, True], ids=["end of the block", "cancellation"])
