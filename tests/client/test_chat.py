@@ -284,9 +284,8 @@ async def test_a_client_that_may_not_return_raises_everywhere() -> None:
 
 
 @pytest.mark.jumping_clock
-async def test_messages_removed_before_a_slow_reader_are_a_gap() -> None:
-    server = FakeServer()
-    async with server.running(), connect(server.url) as chat:
+async def test_messages_removed_before_a_slow_reader_are_a_gap(server: FakeServer) -> None:
+    async with connect(server.url) as chat:
         room = chat.join("lobby")
         await until(room, Entered)
         for number in range(2 * MAX_QUEUED_EVENTS):

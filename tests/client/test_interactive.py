@@ -76,57 +76,53 @@ async def test_a_person_pastes_a_block_and_takes_a_line_back(server: FakeServer)
     assert texts(server) == ["two\nlines", "said"]
 
 
-async def test_a_person_lists_rooms_and_people(server: FakeServer) -> None:
-    async with terminal(server) as person:
-        await person.enter("/help", "/react [#N] EMOJI")
-        await person.enter("/help who", "/who [NAME]: list who is here")
-        await person.enter("/who", "3 in lobby: Me, Zed and 1 more")
-        person.type("/who @ze\r")  # moderators name users by their ids
-        await person.until("Zed is u_z")
-        await person.enter("/who Nobody", "nobody with the name Nobody is known")
-        await person.enter("/join ops", "in ops, 1 here")
-        await person.until("ops> ")
-        await server.say("over here")
-        await person.until("lobby│")
-        await server.say("", type="delete", target=1)
-        await person.until("· lobby│Zed deleted #1")
-        server.errors = [{"code": "bad_room", "message": "no such room"}]
-        await person.enter("/join Nowhere!", "the server says: Nowhere!: no such room")
-        await person.enter("/who", "3 in ops")
-        await person.enter("/leave #lobby", "left lobby")
-        await person.enter("/leave", "left ops")
-        await person.until("no room> ")
-        for line in ("nobody hears this", "/who", "/delete #1", "/leave"):
-            await person.enter(line, "you are in no room; /join ROOM")
-        server.errors = [{"code": "bad_room", "message": "no such room"}]
-        await person.enter("/join Nowhere!", "the server says: Nowhere!: no such room")
-        await person.until("no room> ")
-        await eventually(lambda: len(server.asked) == 6)  # the server hears of the leave a moment later
-        person.type("/quit\r")
+async def test_a_person_lists_rooms_and_people(server: FakeServer, person: Terminal) -> None:
+    await person.enter("/help", "/react [#N] EMOJI")
+    await person.enter("/help who", "/who [NAME]: list who is here")
+    await person.enter("/who", "3 in lobby: Me, Zed and 1 more")
+    person.type("/who @ze\r")  # moderators name users by their ids
+    await person.until("Zed is u_z")
+    await person.enter("/who Nobody", "nobody with the name Nobody is known")
+    await person.enter("/join ops", "in ops, 1 here")
+    await person.until("ops> ")
+    await server.say("over here")
+    await person.until("lobby│")
+    await server.say("", type="delete", target=1)
+    await person.until("· lobby│Zed deleted #1")
+    server.errors = [{"code": "bad_room", "message": "no such room"}]
+    await person.enter("/join Nowhere!", "the server says: Nowhere!: no such room")
+    await person.enter("/who", "3 in ops")
+    await person.enter("/leave #lobby", "left lobby")
+    await person.enter("/leave", "left ops")
+    await person.until("no room> ")
+    for line in ("nobody hears this", "/who", "/delete #1", "/leave"):
+        await person.enter(line, "you are in no room; /join ROOM")
+    server.errors = [{"code": "bad_room", "message": "no such room"}]
+    await person.enter("/join Nowhere!", "the server says: Nowhere!: no such room")
+    await person.until("no room> ")
+    await eventually(lambda: len(server.asked) == 6)  # the server hears of the leave a moment later
     assert server.asked == [*[("members", "lobby")] * 3, ("members", "ops"), ("leave", "lobby"), ("leave", "ops")]
 
 
-async def test_a_person_changes_messages(server: FakeServer) -> None:
-    async with terminal(server) as person:
-        await server.say("first\x1b[2J words")
-        await person.until("#1")
-        await person.enter("/reply yes, @Z\t indeed", "↳ #1 Zed: first\\x1b[2J words")
-        await person.until("yes, @Zed  indeed\r\n")
-        person.type("/edit better\r/react :ta\t\r")  # executed in order, though both are typed at once
-        await person.until("Me edited #2: better\x1b[0m\r\n")
-        await person.until("Me put 🎉 on #2 (1)")
-        await person.enter("/react #1 -+1", "Me took 👍 off #1 (1)")
-        await person.enter("/react #1 -+1", "you have not put 👍 there")
-        await person.enter("/react #2 tada", "you have already put 🎉 there")
-        await person.enter("/me waves", "waves\r\n")
-        await person.enter("/delete #1", "Me deleted #1")
-        await person.enter("/reply #1 what was it?", "↳ #1 Zed: (deleted)")
-        await person.enter("/edit", "/edit [#N] TEXT: change a message")
-        await person.enter("/delete it", "'it' is too much here. /delete [#N]: ")
-        await person.enter("/etc/passwd is a file", "/etc/passwd is a file\r\n")
-        person.type("/search words\r")  # the fake server has no HTTP
-        await person.until("there is nothing here")
-        person.type("/quit\r")
+async def test_a_person_changes_messages(server: FakeServer, person: Terminal) -> None:
+    await server.say("first\x1b[2J words")
+    await person.until("#1")
+    await person.enter("/reply yes, @Z\t indeed", "↳ #1 Zed: first\\x1b[2J words")
+    await person.until("yes, @Zed  indeed\r\n")
+    person.type("/edit better\r/react :ta\t\r")  # executed in order, though both are typed at once
+    await person.until("Me edited #2: better\x1b[0m\r\n")
+    await person.until("Me put 🎉 on #2 (1)")
+    await person.enter("/react #1 -+1", "Me took 👍 off #1 (1)")
+    await person.enter("/react #1 -+1", "you have not put 👍 there")
+    await person.enter("/react #2 tada", "you have already put 🎉 there")
+    await person.enter("/me waves", "waves\r\n")
+    await person.enter("/delete #1", "Me deleted #1")
+    await person.enter("/reply #1 what was it?", "↳ #1 Zed: (deleted)")
+    await person.enter("/edit", "/edit [#N] TEXT: change a message")
+    await person.enter("/delete it", "'it' is too much here. /delete [#N]: ")
+    await person.enter("/etc/passwd is a file", "/etc/passwd is a file\r\n")
+    person.type("/search words\r")  # the fake server has no HTTP
+    await person.until("there is nothing here")
     reply, edit = server.log[1:3]
     assert (reply["reply_to"], reply["mentions"]) == (1, ["u_z"])
     assert (edit["type"], edit["target"]) == ("edit", 2)
@@ -144,25 +140,21 @@ async def test_a_reply_in_a_new_log_goes_to_a_message_of_that(server: FakeServer
     await person.enter("/reply yes", "↳ #1 Zed: anew")
 
 
-async def test_a_person_who_was_kicked_may_return(server: FakeServer) -> None:
+async def test_a_person_who_was_kicked_may_return(server: FakeServer, person: Terminal) -> None:
     """After a kick the room must not count as entered; otherwise `/join` does nothing."""
-    async with terminal(server) as person:
-        await server.tell(type="error", room="lobby", code="forbidden", message="out")
-        await person.until("the server says: lobby: out")
-        await person.until("no room> ")
-        await person.enter("/join lobby", "in lobby, 1 here")
-        await person.until("lobby> ")
-        person.type("/quit\r")
+    await server.tell(type="error", room="lobby", code="forbidden", message="out")
+    await person.until("the server says: lobby: out")
+    await person.until("no room> ")
+    await person.enter("/join lobby", "in lobby, 1 here")
+    await person.until("lobby> ")
     assert len(server.joins) == 2
 
 
-async def test_text_typed_after_a_join_goes_to_that_room(server: FakeServer) -> None:
+async def test_text_typed_after_a_join_goes_to_that_room(server: FakeServer, person: Terminal) -> None:
     """This holds before the server has answered the join; a change still goes to the room before."""
-    async with terminal(server) as person:
-        await person.enter("one", "one\r\n")
-        await person.enter("/edit better\r/join ops\rtwo", "in ops, 1 here")
-        await eventually(lambda: len(server.wrote) == 3)
-        person.type("/quit\r")
+    await person.enter("one", "one\r\n")
+    await person.enter("/edit better\r/join ops\rtwo", "in ops, 1 here")
+    await eventually(lambda: len(server.wrote) == 3)
     assert sorted(server.wrote) == [("edit", "lobby"), ("publish", "lobby"), ("publish", "ops")]
 
 

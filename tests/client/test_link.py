@@ -169,21 +169,19 @@ async def test_leaving_does_not_wait_for_a_server_that_does_not_answer(monkeypat
 
 
 @pytest.mark.parametrize("is_cancelled", [False, True], ids=["end of the block", "cancellation"])
-async def test_leaving_sends_a_close_frame(*, is_cancelled: bool) -> None:
-    server = FakeServer()
-    async with server.running():
-        with trio.fail_after(SOON):
-            with trio.CancelScope() as scope:
-                async with listening(server.url, jitter=1e9) as listener:
-                    await listener.until(Entered)
-                    (connection,) = server.connections
-                    if is_cancelled:
-                        scope.cancel()
-                        await trio.lowlevel.checkpoint()
-            while server.connections:
-                await trio.lowlevel.checkpoint()
-        assert connection.closed is not None
-        assert connection.closed.code == 1000
+async def test_leaving_sends_a_close_frame(server: FakeServer, *, is_cancelled: bool) -> None:
+    with trio.fail_after(SOON):
+        with trio.CancelScope() as scope:
+            async with listening(server.url) as listener:
+                await listener.until(Entered)
+                (connection,) = server.connections
+                if is_cancelled:
+                    scope.cancel()
+                    await trio.lowlevel.checkpoint()
+        while server.connections:
+            await trio.lowlevel.checkpoint()
+    assert connection.closed is not None
+    assert connection.closed.code == 1000
 
 
 def test_delays_are_jittered_and_double_up_to_a_maximum_until_a_connection_lasted() -> None:
