@@ -226,17 +226,14 @@ def test_a_passing_refusal_pauses_its_room_and_the_next_write_does_not_overtake(
     assert peer.session.next_time() == math.inf
 
 
-def test_a_wait_beyond_the_callers_deadline_fails_at_once(peer: Peer) -> None:
+def test_a_write_that_has_failed_or_is_cancelled_holds_up_no_other(peer: Peer) -> None:
     peer.publish("a", until=10.0)
     error = failure(peer.refuse("rate_limited", retry_after=60.0))
     assert isinstance(error, RateLimited)
     assert (error.code, error.message, error.retry_after) == ("rate_limited", "no", 60.0)
     peer.now = 60.0
     assert peer.sends_nothing()
-
-
-def test_a_cancelled_request_is_not_sent(peer: Peer) -> None:
-    peer.session.forget(peer.publish("a"))
+    peer.session.forget(peer.publish("cancelled"))
     peer.session.forget(peer.session.ask(requests.Members(room="lobby")))
     peer.publish("b")
     assert peer.sent()["text"] == "b"
