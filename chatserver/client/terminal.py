@@ -14,8 +14,8 @@ import os
 import signal
 import sys
 import termios
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -138,21 +138,19 @@ async def _send(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
     """Publish all of standard input; raise `Done` when everything is acknowledged. An early end says what is left."""
     await nursery.start(_end_on_signal)
     nursery.start_soon(_say_trouble, chat)
-    code, number, done = EXIT_CLEAN, 0, 0
-    typed = _Input()
+    typed, code, number, done = _Input(), EXIT_CLEAN, 0, 0
     try:
-        async with aclosing(typed.lines()) as lines:
-            async for number, line in lines:
-                ack = None
-                try:
-                    ack = await chat.publish(options.room, line)
-                except (Rejected, Unavailable):
-                    raise
-                except ChatError as error:
-                    code = _complain(f"line {number} is not sent: {error.message}")
-                done = number
-                if options.json and ack is not None:
-                    _print_json(msgspec.structs.replace(ack, id=0))  # an internal id
+        while line := await typed.line():
+            number, ack = typed.number, None
+            try:
+                ack = await chat.publish(options.room, line)
+            except (Rejected, Unavailable):
+                raise
+            except ChatError as error:
+                code = _complain(f"line {number} is not sent: {error.message}")
+            done = number
+            if options.json and ack is not None:
+                _print_json(msgspec.structs.replace(ack, id=0))  # an internal id
     except BaseException:
         if number > done or typed.has_more():
             _say(f"line {max(number, done + 1)} and what follows may be lost")
@@ -164,12 +162,12 @@ async def _plain(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
     """Print events and publish lines, until a signal comes or the output is closed."""
 
     async def publish_lines() -> None:
-        async with aclosing(_Input().lines()) as lines:
-            async for _, line in lines:
-                try:
-                    await chat.publish(options.room, line)
-                except ChatError as error:
-                    _say(f"not sent: {error.message}")
+        typed = _Input()
+        while line := await typed.line():
+            try:
+                await chat.publish(options.room, line)
+            except ChatError as error:
+                _say(f"not sent: {error.message}")
 
     await nursery.start(_end_on_signal)
     narrator = render.Narrator()
@@ -212,22 +210,24 @@ class _Input:
     """
 
     def __init__(self) -> None:
-        self._read = b""  # behind the last line that was taken
+        self.number = 0  # of the line that was taken last
+        self._read = b""  # behind that line
+        self._is_open = True
 
-    async def lines(self) -> AsyncGenerator[tuple[int, str], None]:
-        """Yield the lines that are not blank, with their numbers from 1. One that is not UTF-8 fails when sent."""
-        number, is_open = 0, True
-        while is_open or self._read:
+    async def line(self) -> str:
+        """Return the next line that is not blank; an empty text at the end. One that is not UTF-8 fails when sent."""
+        while self._is_open or self._read:
             line, end, rest = self._read.partition(b"\n")
-            if is_open and not end and len(line) <= LONGEST_LINE:
-                is_open = await trio.to_thread.run_sync(self._read_more, abandon_on_cancel=True)
+            if self._is_open and not end and len(line) <= LONGEST_LINE:
+                self._is_open = await trio.to_thread.run_sync(self._read_more, abandon_on_cancel=True)
                 continue
-            number += 1
+            self.number += 1
             if len(line) > LONGEST_LINE:
-                raise Done(_complain(f"line {number} is longer than {LONGEST_LINE:,} B"))
+                raise Done(_complain(f"line {self.number} is longer than {LONGEST_LINE:,} B"))
             self._read = rest
             if line.strip():
-                yield number, line.removesuffix(b"\r").decode("utf-8", "surrogateescape")
+                return line.removesuffix(b"\r").decode("utf-8", "surrogateescape")
+        return ""
 
     def has_more(self) -> bool:
         """Whether more input is there, as far as that can be known without waiting."""
