@@ -47,14 +47,23 @@ def windows(browser: Browser) -> Windows:
 
 @pytest.fixture
 def window(windows: Windows, request: pytest.FixtureRequest) -> Iterator[OpenWindow]:
-    """Open windows, in a room of the shared server if one is given. Errors in their consoles fail the test."""
+    """Open windows, in a room of the shared server if one is given. Errors in their consoles fail the test.
+
+    `first` is a script that runs before those of each page.
+    """
     opened: list[Window] = []
 
-    def open_one(*, room: str = "", **options: Any) -> Window:
-        opened.append(windows.take(**options))
+    def open_one(
+        *, room: str = "", transport: str | None = None, first: str = "", has_clock: bool = False, **options: Any
+    ) -> Window:  # fmt: skip
+        opened.append(fresh := windows.take(**options))
+        if first:
+            fresh.run_first(first)
+        if has_clock:
+            fresh.install_clock()
         if room:
-            opened[-1].open(request.getfixturevalue("shared_server"), room=room)
-        return opened[-1]
+            fresh.open(request.getfixturevalue("shared_server"), transport=transport, room=room)
+        return fresh
 
     yield open_one
     complaints = [each.complaints for each in opened]

@@ -62,18 +62,15 @@ def test_three_windows_chat_through_a_kill(server: Server, window: OpenWindow) -
         expect(own).to_have_text(said[transport])
 
 
+#: As behind a proxy without upgrades: the handshake is not answered with 101.
+BLOCK = """WebSocket = class extends WebSocket {
+    constructor(url) { super(window.unblocked ? url : url + '-blocked'); }
+}"""
+
+
 def test_a_blocked_transport_is_replaced_and_used_later(shared_server: Server, window: OpenWindow) -> None:
-    ann, ben = window(), window()
-    for each in (ann, ben):
-        # As behind a proxy without upgrades: the handshake is not answered with 101.
-        each.run_first(
-            "WebSocket = class extends WebSocket {"
-            "  constructor(url) { super(window.unblocked ? url : url + '-blocked'); }"
-            "}"
-        )
+    ann, ben = window(first=BLOCK, has_clock=True, room="ladder"), window(first=BLOCK)
     ben.page.route("**/events?*", lambda route: route.abort())
-    ann.install_clock()
-    ann.open(shared_server, room="ladder")
     ann.expect_live("sse")
     ben.open(shared_server, room="ladder")
     ben.expect_live("poll")
@@ -215,13 +212,11 @@ def test_messages_written_offline_are_sent_later(server: Server, window: OpenWin
     ann.expect_texts(["written offline"])
 
 
-def test_people_come_and_go(shared_server: Server, window: OpenWindow) -> None:
-    ann, ben, poller = window(), window(), window()
-    ann.open(shared_server, room="crowd")
-    ben.open(shared_server, room="crowd")
+def test_people_come_and_go(window: OpenWindow) -> None:
+    ann, ben = window(room="crowd"), window(room="crowd")
     expect(ann.page.locator("#people li")).to_have_count(2)
     expect(ann.page.locator("#people li").first).to_contain_text("you")
-    poller.open(shared_server, transport="poll", room="crowd")
+    window(transport="poll", room="crowd")
     expect(ann.page.locator("#people li")).to_have_count(3)
     ben.page.evaluate("location.hash = 'elsewhere'")  # opening another room is not leaving
     expect(ben.page.locator("#people li")).to_have_count(1)

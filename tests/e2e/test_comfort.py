@@ -58,11 +58,9 @@ def test_keys_without_a_focused_field_go_into_the_message(window: OpenWindow) ->
 
 def test_a_desk(shared_server: Server, window: OpenWindow) -> None:
     """A wide screen. Notifications can be allowed without choosing another level than the default."""
-    ann = window()
-    ann.run_first(NOTIFICATIONS + MANY_ROOMS)
     for number in range(9, 39):  # one may be in four empty rooms only
         shared_server.publish(f"shelf-{number}", "a book")
-    ann.open(shared_server, room="shelf-10")
+    ann = window(first=NOTIFICATIONS + MANY_ROOMS, room="shelf-10")
     ann.page.evaluate("location.hash = 'shelf-38'")
     expect(ann.page.locator("#rooms [aria-current]")).to_have_text(re.compile("^shelf-38"))
     expect(ann.page.locator("#rooms [aria-current]")).to_be_in_viewport(ratio=1)
@@ -181,9 +179,7 @@ def test_a_small_phone(shared_server: Server, window: OpenWindow) -> None:
 
 def test_a_page_that_stays_open_knows_the_day_and_what_is_new(shared_server: Server, window: OpenWindow) -> None:
     """Yesterday's messages stood below "Today" for ever, and a second absence had no line of its own."""
-    ann = window()
-    ann.install_clock()
-    ann.open(shared_server, room="open-for-days")
+    ann = window(has_clock=True, room="open-for-days")
     days, divided = ann.page.locator(".day"), ann.page.locator("li", has=ann.page.locator(".divider"))
 
     for text in ("one", "two"):

@@ -137,10 +137,8 @@ def test_older_messages_complete_quotes_and_reactions(shared_server: Server, win
     expect(ann.page.locator(".quote")).to_have_text("You a question")
 
 
-def test_a_mention_is_offered_counted_and_marked(shared_server: Server, window: OpenWindow) -> None:
-    ann, ben = window(), window()
-    ann.open(shared_server, room="mentions")
-    ben.open(shared_server, room="mentions")
+def test_a_mention_is_offered_counted_and_marked(window: OpenWindow) -> None:
+    ann, ben = window(room="mentions"), window(room="mentions")
     name = ben.name
     ben.go("mentions-desk")
     expect(ann.page.locator("#people li")).to_have_count(2)
@@ -162,12 +160,10 @@ def test_a_mention_is_offered_counted_and_marked(shared_server: Server, window: 
     expect(ben.page.locator("#rooms .badge")).to_have_count(0)
 
 
-def test_a_mention_that_an_edit_adds_is_notified_counted_and_marked(shared_server: Server, window: OpenWindow) -> None:
+def test_a_mention_that_an_edit_adds_is_notified_counted_and_marked(window: OpenWindow) -> None:
     """An edit has no ids of users, so the mention is found in its text."""
-    ann, ben = window(), window()
-    ben.run_first(NOTIFICATIONS + "Notification.permission = 'granted';")
-    for each in (ann, ben):
-        each.open(shared_server, room="named-later")
+    ann = window(room="named-later")
+    ben = window(first=NOTIFICATIONS + "Notification.permission = 'granted';", room="named-later")
     expect(ann.page.locator("#people li")).to_have_count(2)
     name = ben.name
     ben.go("named-later-desk")

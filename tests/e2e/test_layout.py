@@ -79,12 +79,10 @@ def test_a_huge_code_block_is_scrolled_within_and_a_quote_is_marked(window: Open
     assert ann.page.locator("#messages blockquote").evaluate(look) == [True, "6px", "0px"]
 
 
-def test_a_long_text_shows_its_beginning_and_a_button_for_the_rest(shared_server: Server, window: OpenWindow) -> None:
+def test_a_long_text_shows_its_beginning_and_a_button_for_the_rest(window: OpenWindow) -> None:
     """Unfolded, a text of 8,000 characters fills four screens."""
     long = "\n".join(f"line {number} of many" for number in range(200))
-    ann, ben = window(height=1000), window(**PHONE)
-    for each in (ann, ben):
-        each.open(shared_server, room="long-texts")
+    ann, ben = window(height=1000, room="long-texts"), window(room="long-texts", **PHONE)
     ann.say("before", "\n".join(map(str, range(15))), long)
     expect(ben.texts).to_have_count(3)
     more, less = (ann.page.get_by_role("button", name=f"Show {name}") for name in ("more", "less"))

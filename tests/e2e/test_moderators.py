@@ -125,8 +125,7 @@ def test_a_moderator_deletes_mutes_kicks_and_bans(server: Server, window: OpenWi
 
 def test_a_banned_user_is_back_when_the_ban_ends(server: Server, window: OpenWindow) -> None:
     """The banner said "for another 60 minutes" until its button was pressed, days later as well."""
-    ann = window()
-    ann.install_clock()
+    ann = window(has_clock=True)
     sign_in(ann, server, "ada")
     ann.open(server, room="pier")
     bearer = {"Authorization": f"Bearer {token(sub='mo', chat={'role': 'moderator'})}"}

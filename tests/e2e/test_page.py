@@ -1,5 +1,6 @@
 """The page for a new user: by mouse, keyboard, touch and screen reader."""
 
+import json
 import re
 from importlib.resources import files
 from typing import Any
@@ -167,11 +168,9 @@ def test_a_message_can_be_copied_and_linked_to(shared_server: Server, window: Op
     wait_until(ann.page, lambda: ann.page.evaluate("navigator.clipboard.readText()") == "news")
 
 
-def test_a_phone_by_finger(shared_server: Server, window: OpenWindow) -> None:
-    ann = window(**PHONE)
-    rooms = [f"room-{number}" for number in range(20)]
-    ann.run_first(f"localStorage['chat.rooms'] = {str(rooms)!r}.replaceAll(\"'\", '\"')")
-    ann.open(shared_server, room="finger")
+def test_a_phone_by_finger(window: OpenWindow) -> None:
+    rooms = json.dumps([f"room-{number}" for number in range(20)])
+    ann = window(first=f"localStorage['chat.rooms'] = '{rooms}'", room="finger", **PHONE)
     ann.page.tap("#text")
     ann.page.keyboard.type("one")
     ann.page.keyboard.press("Enter")
@@ -345,13 +344,10 @@ def test_the_switcher_goes_to_another_room_at_once_or_by_a_few_letters(window: O
         expect(ann.page.locator("#text")).to_be_focused()
 
 
-def test_ten_thousand_messages_are_a_few_hundred_rows(shared_server: Server, window: OpenWindow) -> None:
+def test_ten_thousand_messages_are_a_few_hundred_rows(window: OpenWindow) -> None:
     """A flood, played from within the page: only the rows near the newest message exist."""
-    ann = window()
-    ann.run_first(
-        "WebSocket = class extends WebSocket { constructor(...all) { super(...all); window.socket = this; } }"
-    )
-    ann.open(shared_server, room="flood")
+    keep = "WebSocket = class extends WebSocket { constructor(...all) { super(...all); window.socket = this; } }"
+    ann = window(first=keep, room="flood")
     ann.say("first")
     ann.expect_texts(["first"])
     flood = """() => {

@@ -117,9 +117,7 @@ def test_search_results_show_no_marks(shared_server: Server, window: OpenWindow)
 
 
 def test_notifications_follow_the_setting_of_the_room(shared_server: Server, window: OpenWindow) -> None:
-    ann = window()
-    ann.run_first(NOTIFICATIONS)
-    ann.open(shared_server, room="loud")
+    ann = window(first=NOTIFICATIONS, room="loud")
     expect(ann.page.locator("#people li")).to_have_count(1)
     ann.go("quiet")
     badge = ann.page.locator("#rooms a[href='#loud'] .badge")
@@ -151,10 +149,9 @@ def test_messages_read_on_one_device_are_read_on_another(shared_server: Server, 
     wait_until(ann.page, lambda: "devices" in ann.page.request.get(f"{shared_server.url}/unread").json()["rooms"])
     ann.go("elsewhere")
     shared_server.publish("devices", "two")
-    other = window()
+    other = window(first="""localStorage['chat.rooms'] ??= '["devices"]'""")
     other.page.context.add_cookies(ann.page.context.cookies())  # type: ignore[arg-type]
     other.page.route("**/rooms", lambda route: route.fulfill(json={"rooms": []}))
-    other.run_first("""localStorage['chat.rooms'] ??= '["devices"]'""")
     other.open(shared_server, room="devices-desk")
     badge = other.page.locator("#rooms a[href='#devices'] .badge")
     expect(badge).to_have_text("1 unread")
@@ -183,9 +180,8 @@ def test_without_cookies_a_user_is_the_same_until_the_page_ends(
     shared_server: Server, window: OpenWindow, transport: str
 ) -> None:
     """Each connection was another guest: a name was refused, and own messages were a stranger's."""
-    ann, room = window(is_played=True), f"no-cookies-{transport}"
-    ann.run_first("Object.defineProperty(navigator, 'cookieEnabled', { value: false })")
-    ann.open(shared_server, transport=transport, room=room)
+    room, first = f"no-cookies-{transport}", "Object.defineProperty(navigator, 'cookieEnabled', { value: false })"
+    ann = window(is_played=True, first=first, transport=transport, room=room)
     ann.say("one")
     ann.expect_texts(["one"])
     ann.page.context.clear_cookies()

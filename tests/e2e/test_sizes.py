@@ -36,9 +36,7 @@ def test_a_keyboard_over_the_page_covers_neither_the_field_nor_the_newest_messag
     shared_server: Server, window: OpenWindow
 ) -> None:
     shared_server.publish("keyboard", *(f"message {number}" for number in range(45)))
-    ann = window(**PHONE)
-    ann.run_first(SAFARI)
-    ann.open(shared_server, room="keyboard")
+    ann = window(first=SAFARI, room="keyboard", **PHONE)
     expect(ann.texts.last).to_have_text("message 44")
     foot = "document.querySelector('.foot').getBoundingClientRect().bottom"
     for height in (480, 844):

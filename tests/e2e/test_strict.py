@@ -26,9 +26,7 @@ STRICT = """
 
 def test_a_browser_that_refuses_what_the_page_can_do_without(shared_server: Server, window: OpenWindow) -> None:
     """Each of these once ended the page, or a press of a button, with an error in the console."""
-    ann = window()
-    ann.run_first(STRICT)
-    ann.open(shared_server, room="strict")
+    ann = window(first=STRICT, room="strict")
     ann.say("one")
     ann.expect_texts(["one"])
     toast, blocked = ann.page.locator("#toast"), ann.page.locator("#notify-blocked")
@@ -59,7 +57,6 @@ def test_a_browser_that_refuses_what_the_page_can_do_without(shared_server: Serv
 
 def test_an_old_browser_is_told_so(shared_server: Server, window: OpenWindow) -> None:
     """It cannot run the modules, and said `connecting…` for ever."""
-    ann = window()
-    ann.run_first("delete AbortSignal.any")
+    ann = window(first="delete AbortSignal.any")
     ann.page.goto(f"{shared_server.url}/#old")
     expect(ann.page.locator("#banner")).to_contain_text("This browser is too old")

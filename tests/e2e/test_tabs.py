@@ -22,9 +22,7 @@ def texts(page: Page, wanted: list[str]) -> None:
 
 
 def test_tabs_share_a_connection_that_outlives_its_tab(shared_server: Server, window: OpenWindow) -> None:
-    ann = window()
-    ann.run_first(COUNT)
-    ann.open(shared_server, room="tabs")
+    ann = window(first=COUNT, room="tabs")
     ann.say("from the first")
     ann.expect_texts(["from the first"])
     others = [ann.page.context.new_page() for _ in range(2)]
@@ -111,9 +109,7 @@ def test_tabs_without_a_websocket_leave_connections_for_what_they_send(
 
 
 def test_a_tab_that_the_browser_froze_loses_the_connection(shared_server: Server, window: OpenWindow) -> None:
-    ann = window()
-    ann.install_clock()
-    ann.open(shared_server, room="frozen")
+    ann = window(has_clock=True, room="frozen")
     ann.say("hello")
     ann.expect_texts(["hello"])
     other = ann.page.context.new_page()
