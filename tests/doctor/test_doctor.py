@@ -57,14 +57,16 @@ def faults(report: Report) -> list[str]:
 
 
 @asynccontextmanager
-async def pair(folder: Path, *shared: str) -> AsyncIterator[tuple[Serving, Serving]]:
-    """Two servers on one file, each with its --shared."""
+async def pair(folder: Path, *shared: str, minutes_off: int = 0) -> AsyncIterator[tuple[Serving, Serving]]:
+    """Two servers on one file, each with its --shared; the clock of the second is off by so many minutes."""
     async with AsyncExitStack() as stack:
         running = []
         for number in range(2):
+            SKEW.set(number * minutes_off * 60_000_000_000)
             log = SqliteLog(str(folder / "chat.db"), neighbours=neighbours_in(folder, number, 2))
             settings: dict[str, Any] = {"shared": shared[number]} if shared else {}
             running.append(await stack.enter_async_context(serving(engine=log, log="sqlite:chat.db", **settings)))
+        SKEW.set(0)
         yield running[0], running[1]
 
 
@@ -155,14 +157,7 @@ async def test_a_node_without_its_database() -> None:
 
 async def test_a_node_whose_clock_is_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(routes, "time_ns", lambda: time_ns() + SKEW.get())
-    async with AsyncExitStack() as stack:
-        running = []
-        for number, minutes in enumerate((0, 5)):
-            SKEW.set(minutes * 60_000_000_000)
-            neighbours = neighbours_in(tmp_path, number, 2)
-            log = SqliteLog(str(tmp_path / "chat.db"), neighbours=neighbours)
-            running.append(await stack.enter_async_context(serving(engine=log)))
-        SKEW.set(0)
+    async with pair(tmp_path, minutes_off=5) as running:
         report = await examined(*running)
     clock, *others = faults(report)
     assert clock == f"the clock of {url(running[1])} is 5.0 min ahead of that of {url(running[0])}"

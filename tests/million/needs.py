@@ -50,7 +50,6 @@ class Machine:
     watches: int  # in epolls of one user
     available: int  # bytes
     ports: int  # for one pair of addresses
-    backlog: int  # connections that wait for one listener's accept
     tracked: int | None  # connections that the firewall can follow; None: it follows none
 
     @classmethod
@@ -67,7 +66,6 @@ class Machine:
             watches=int(_sys("fs/epoll/max_user_watches")),
             available=available(),
             ports=high - low + 1,
-            backlog=int(_sys("net/core/somaxconn")),
             tracked=int(_sys("net/netfilter/nf_conntrack_max")) if tracks else None,
         )
 

@@ -27,8 +27,7 @@ from tests.support.running import SESSION, all_running
 
 GIB = 1 << 30
 MACHINE = Machine(
-    descriptors=20_000, files=2_466_177, watches=5_491_511, available=22 * GIB, ports=28_232, backlog=4_096,
-    tracked=None,
+    descriptors=20_000, files=2_466_177, watches=5_491_511, available=22 * GIB, ports=28_232, tracked=None
 )  # fmt: skip
 OPTIONS = Options(
     room_size=10_000, ping_interval=120, idle_seconds=5, beside_seconds=10, margin=MARGIN_BYTES, most_seconds=900

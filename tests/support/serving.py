@@ -143,7 +143,7 @@ class Serving:
 
 @asynccontextmanager
 async def serving(
-    *, total: int = 1000, faults: int = 0, collector: Any = CalmCollector, engine: Log | None = None, **settings: Any
+    *, total: int = 1000, faults: int = 0, engine: Log | None = None, **settings: Any
 ) -> AsyncIterator[Serving]:
     """Serve until the block ends. No address cap and no rates, unless the test gives them; `faults` that it plants.
 
@@ -155,7 +155,7 @@ async def serving(
     server = Server(Settings(**options), total=total)
     opening = open_log if engine is None else lambda *_: engine
     with (
-        mock.patch.object(server_module, "Collector", collector),
+        mock.patch.object(server_module, "Collector", CalmCollector),
         mock.patch.object(server_module, "open_log", opening),
         # On a busy machine /metrics may exceed its share of time, and would return an old answer.
         mock.patch.object(rationed, "AT_ONCE_SECONDS", math.inf),
