@@ -9,7 +9,7 @@ Owns: the order in which all parts start and stop. May not: do any part's work.
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 
 import structlog
@@ -187,7 +187,12 @@ class Server:
             parts.shared.cluster.on_hint = lambda name: self._on_hints({name: 0})
         if parts.others is not None:
             nursery.start_soon(self._keep_running, parts.others.run)
-        with self._stops() as signals:
+        stops: AbstractContextManager[AsyncIterator[int]] = (
+            trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT)
+            if self._supervised is None
+            else nullcontext(self._supervised.stops)
+        )
+        with stops as signals:
             self._ready = True
             if self._supervised is not None:
                 self._supervised.ready()
@@ -203,14 +208,6 @@ class Server:
                 draining.cancel_scope.cancel()
             _log.info("stopped", connections=parts.connections.held)
         nursery.cancel_scope.cancel()
-
-    @contextmanager
-    def _stops(self) -> Iterator[AsyncIterator[int]]:
-        if self._supervised is not None:
-            yield self._supervised.stops
-        else:
-            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-                yield signals
 
     async def _stop_at_second_signal(self, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
         async for _ in signals:

@@ -9,7 +9,7 @@ Owns: what each does until a test says otherwise. May not: serve clients.
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -118,6 +118,7 @@ class Stage:
         self.code: int | None = None
         self.failing: list[OSError] = []  # of the next starts
         self.start_takes = 0.0  # seconds
+        self.manner: Mapping[str, object] = {}  # attributes of each one
         self.direct: Callable[[Puppet], None] = lambda puppet: None  # told of each before it acts
         self._nursery: trio.Nursery
 
@@ -127,6 +128,8 @@ class Stage:
             raise self.failing.pop()
         puppet = Puppet(number, descriptor, inherited)
         self.started.append(puppet)
+        for name, value in self.manner.items():
+            setattr(puppet, name, value)
         self.direct(puppet)
         self._nursery.start_soon(puppet.act)
         return puppet
@@ -138,6 +141,14 @@ class Stage:
     def events(self, name: str) -> list[Any]:
         """The log's lines of one kind."""
         return [line for line in self.logs if line["event"] == name]
+
+    async def logged(self, event: str, times: int = 1) -> None:
+        """Wait until the log has so many lines of one kind."""
+        await self.until(lambda: len(self.events(event)) >= times)
+
+    async def has_started(self, count: int) -> None:
+        """Wait until it has started so many workers in all."""
+        await self.until(lambda: len(self.started) == count)
 
     async def until(self, condition: Callable[[], object]) -> None:
         with trio.fail_after(LIFE):

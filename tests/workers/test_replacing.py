@@ -36,7 +36,7 @@ async def test_a_hangup_replaces_one_after_the_other(tmp_path: Path) -> None:
             workers=5, port=1, log="sqlite:other.db", per_ip=7, head_deadline=3.0, token_key=(str(key),)
         )
         await hang_up()
-        await on_stage.until(lambda: on_stage.events("workers_replaced"))
+        await on_stage.logged("workers_replaced")
         new = on_stage.started[2:]
         assert [(puppet.number, puppet.stops) for puppet in on_stage.started] == [(1, 1), (2, 1), (1, 0), (2, 0)]
         assert ready == [(1, 3), (2, 3)], "the two that are not stopped, and itself"
@@ -45,7 +45,7 @@ async def test_a_hangup_replaces_one_after_the_other(tmp_path: Path) -> None:
         assert [line["setting"] for line in on_stage.events("needs_restart")] == ["port", "workers", "log"]
         assert on_stage.events("worker_died") == on_stage.events("worker_killed") == []
         new[0].end(KILLED)
-        await on_stage.until(lambda: len(on_stage.started) == 5)
+        await on_stage.has_started(5)
         assert on_stage.started[4].setup.settings.head_deadline == 3.0, "a restart has the new settings"
 
 
@@ -72,7 +72,7 @@ async def test_invalid_settings_replace_no_worker(
         on_stage.supervisor._load = load
         for attempts in (1, 2):
             await hang_up()
-            await on_stage.until(lambda attempts=attempts: len(on_stage.events(event)) == attempts)  # type: ignore[misc]
+            await on_stage.logged(event, attempts)
         assert why in on_stage.events(event)[0].get("reason", "")
         assert len(on_stage.started) == 2
 
@@ -85,15 +85,10 @@ async def test_a_replacement_that_cannot_serve_replaces_no_worker(
     async with supervised(tmp_path) as on_stage:
         if how == "cannot be made":
             on_stage.failing = [OSError(errno.ENOMEM, "no memory")]
-
-        def direct(puppet: Puppet) -> None:
-            puppet.ready = puppet.beats = False
-            puppet.code_at_start = 2 if how == "ends" else None
-
-        on_stage.direct = direct
+        on_stage.manner = {"ready": False, "beats": False, "code_at_start": 2 if how == "ends" else None}
         for attempts in (1, 2):
             await hang_up()
-            await on_stage.until(lambda attempts=attempts: len(on_stage.events("worker_not_replaced")) == attempts)  # type: ignore[misc]
+            await on_stage.logged("worker_not_replaced", attempts)
         await trio.sleep(60)
         assert [(puppet.number, puppet.stops) for puppet in on_stage.running] == [(1, 0), (2, 0)]
         assert len(on_stage.started) == 4 - (how == "cannot be made")
@@ -110,7 +105,7 @@ async def test_a_worker_that_starts_beside_a_draining_one_has_other_sockets(tmp_
         await hang_up()
         await on_stage.until(lambda: draining.stops)
         on_stage.started[2].end(KILLED)
-        await on_stage.until(lambda: len(on_stage.started) == 4)
+        await on_stage.has_started(4)
         assert len(numbers(on_stage.running)) == 3
 
 
@@ -118,7 +113,7 @@ async def test_a_worker_that_dies_while_it_is_replaced_has_one_successor(tmp_pat
     async with supervised(tmp_path) as on_stage:
         on_stage.direct = lambda puppet: on_stage.started[puppet.number - 1].end(KILLED)
         await hang_up()
-        await on_stage.until(lambda: on_stage.events("workers_replaced"))
+        await on_stage.logged("workers_replaced")
         await trio.sleep(60)
         assert sorted(puppet.number for puppet in on_stage.running) == [1, 2]
 
@@ -131,7 +126,7 @@ async def test_a_worker_that_does_not_drain_in_time_is_killed(tmp_path: Path) ->
             puppet.drains = False
         began = trio.current_time()
         await hang_up()
-        await on_stage.until(lambda: on_stage.events("workers_replaced"))
+        await on_stage.logged("workers_replaced")
         assert 16 <= trio.current_time() - began <= 20
         assert [puppet.returncode for puppet in on_stage.started] == [KILLED, KILLED, None, None]
         assert [line["worker"] for line in on_stage.events("worker_killed")] == [1, 2]

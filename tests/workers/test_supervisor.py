@@ -38,7 +38,7 @@ async def test_one_line_for_each_address_when_all_are_ready(tmp_path: Path, caps
     on_stage.direct = direct
     async with trio.open_nursery() as nursery:
         nursery.start_soon(on_stage.run)
-        await on_stage.until(lambda: len(on_stage.started) == 3)
+        await on_stage.has_started(3)
         await trio.sleep(1)
         assert capsys.readouterr().out == ""
         [third] = [puppet for puppet in on_stage.started if puppet.number == 3]
@@ -64,7 +64,7 @@ async def test_many_workers_start_some_at_a_time(tmp_path: Path, monkeypatch: py
     async with trio.open_nursery() as nursery:
         nursery.start_soon(on_stage.run)
         for started in (1 + MAX_STARTING, 1 + 2 * MAX_STARTING, 2 + 2 * MAX_STARTING):
-            await on_stage.until(lambda started=started: len(on_stage.started) == started)  # type: ignore[misc]
+            await on_stage.has_started(started)
             await trio.sleep(1)
             assert len(on_stage.started) == started
             for puppet in on_stage.started[-MAX_STARTING:]:
@@ -80,11 +80,7 @@ async def test_a_worker_that_cannot_start_ends_the_supervisor(
 ) -> None:
     """The worker prints the reason if it knows it; the other workers are ended."""
     on_stage = stage(tmp_path)
-
-    def direct(puppet: Puppet) -> None:
-        puppet.code_at_start = code if puppet.number == number else None
-
-    on_stage.direct = direct
+    on_stage.direct = lambda puppet: setattr(puppet, "code_at_start", code if puppet.number == number else None)
     await on_stage.run()
     shown = capsys.readouterr()
     assert (on_stage.code, shown.out, on_stage.events("worker_died")) == (ends_with, "", [])
@@ -128,7 +124,7 @@ async def test_a_signal_while_it_starts_ends_it(
 ) -> None:
     on_stage = stage(tmp_path)
     on_stage.start_takes = start_takes
-    on_stage.direct = lambda puppet: setattr(puppet, "ready", False)
+    on_stage.manner = {"ready": False}
     async with trio.open_nursery() as nursery:
         nursery.start_soon(on_stage.run)
         await trio.sleep(1.0)
@@ -146,7 +142,7 @@ async def test_repeated_early_deaths_delay_the_restart_more_and_more(tmp_path: P
         first, _ = on_stage.started
         for deaths in range(1, 9):
             on_stage.started[-1].end(KILLED)
-            await on_stage.until(lambda deaths=deaths: len(on_stage.started) == 2 + deaths)  # type: ignore[misc]
+            await on_stage.has_started(2 + deaths)
         pauses = [line["again_in"] for line in on_stage.events("worker_died")]
         assert pauses[:3] == [RESTART_PAUSE * 2, RESTART_PAUSE * 4, RESTART_PAUSE * 8]
         assert all(0 < former <= latter <= MAX_RESTART_PAUSE for former, latter in pairwise(pauses))
@@ -155,7 +151,7 @@ async def test_repeated_early_deaths_delay_the_restart_more_and_more(tmp_path: P
             assert after.began - before.began >= pause
         await trio.sleep(STABLE_AFTER + 1)
         on_stage.started[-1].end(1)
-        await on_stage.until(lambda: len(on_stage.started) == 11)
+        await on_stage.has_started(11)
         assert on_stage.events("worker_died")[-1]["again_in"] == RESTART_PAUSE
         assert [puppet.number for puppet in on_stage.started] == [1, *[2] * 10]
         assert first.returncode is None
@@ -165,7 +161,7 @@ async def test_a_process_that_cannot_be_made_is_tried_again(tmp_path: Path) -> N
     async with supervised(tmp_path) as on_stage:
         on_stage.failing = [OSError(errno.EAGAIN, "no more processes"), OSError(errno.ENOMEM, "no memory")]
         on_stage.started[0].end(KILLED)
-        await on_stage.until(lambda: len(on_stage.started) == 3)
+        await on_stage.has_started(3)
         assert len(on_stage.events("worker_not_started")) == 2
         assert on_stage.started[2].number == 1
 
@@ -177,7 +173,7 @@ async def test_a_silent_worker_is_killed_and_replaced(tmp_path: Path) -> None:
         assert len(on_stage.started) == 2
         well, stuck = on_stage.started
         stuck.beats, began = False, trio.current_time()
-        await on_stage.until(lambda: len(on_stage.started) == 3)
+        await on_stage.has_started(3)
         assert MAX_SILENT_CHECKS - 1 <= trio.current_time() - began <= MAX_SILENT_CHECKS + 2
         assert stuck.returncode == KILLED
         [line] = on_stage.events("worker_hung")
@@ -194,7 +190,7 @@ async def test_a_worker_that_has_closed_its_link_has_a_moment_to_end(tmp_path: P
         one.link.close()
         await trio.sleep(after)
         one.end(7)
-        await on_stage.until(lambda: on_stage.events("worker_died"))
+        await on_stage.logged("worker_died")
         assert [line["code"] for line in on_stage.events("worker_died")] == [code]
 
 
@@ -202,11 +198,11 @@ async def test_a_process_that_a_kill_does_not_end_delays_neither_its_successor_n
     async with supervised(tmp_path) as on_stage:
         for puppet in on_stage.started:
             puppet.is_stuck, puppet.beats = True, False
-        await on_stage.until(lambda: len(on_stage.started) == 4)
+        await on_stage.has_started(4)
         assert [line["code"] for line in on_stage.events("worker_died")] == [None, None]
         for puppet in on_stage.started[2:]:
             puppet.is_stuck, puppet.beats = True, False
-        await on_stage.until(lambda: len(on_stage.events("worker_hung")) == 4)
+        await on_stage.logged("worker_hung", 4)
         await trio.sleep(END_PATIENCE + 1)
         signal.raise_signal(signal.SIGTERM)
         await on_stage.until(lambda: on_stage.code == 0)
@@ -214,11 +210,7 @@ async def test_a_process_that_a_kill_does_not_end_delays_neither_its_successor_n
 
 async def test_a_starting_worker_has_more_time(tmp_path: Path) -> None:
     on_stage = stage(tmp_path)
-
-    def mute(puppet: Puppet) -> None:
-        puppet.ready = puppet.beats = False
-
-    on_stage.direct = mute
+    on_stage.manner = {"ready": False, "beats": False}
     began = trio.current_time()
     await on_stage.run()
     assert on_stage.code == 1
@@ -232,7 +224,7 @@ async def test_the_next_worker_inherits_the_queue_of_a_dead_workers_socket(tmp_p
         peers = [socket.create_connection(("127.0.0.1", port)) for _ in range(40)]
         for puppet in on_stage.started[:2]:
             puppet.end(KILLED)
-        await on_stage.until(lambda: len(on_stage.started) == 4)
+        await on_stage.has_started(4)
         accepted = []
         for puppet in on_stage.running:
             [number] = puppet.setup.listening
@@ -258,7 +250,7 @@ async def test_all_drain_concurrently_and_a_second_signal_ends_them_at_once(
 ) -> None:
     for signals in (1, 2):
         on_stage = stage(tmp_path, drain_timeout=20.0)
-        on_stage.direct = lambda puppet: setattr(puppet, "drains", False)
+        on_stage.manner = {"drains": False}
         async with trio.open_nursery() as nursery:
             await nursery.start(on_stage.run)
             began = trio.current_time()
@@ -276,15 +268,12 @@ async def test_all_drain_concurrently_and_a_second_signal_ends_them_at_once(
 async def test_only_a_second_signal_shortens_a_drain(tmp_path: Path, first: str) -> None:
     """A reload and the signal both make a worker drain, in either order; so does a signal while others start."""
     on_stage = stage(tmp_path, drain_timeout=20.0)
-
-    def direct(puppet: Puppet) -> None:
-        puppet.drains = False
-        puppet.ready = (first, len(on_stage.started)) not in (("signal", 3), ("start", 2))
-
-    on_stage.direct = direct
+    on_stage.manner = {"drains": False}
+    slow = {"signal": 3, "start": 2}.get(first)  # the worker that does not become ready
+    on_stage.direct = lambda puppet: setattr(puppet, "ready", len(on_stage.started) != slow)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(on_stage.run)
-        await on_stage.until(lambda: len(on_stage.started) == 2)
+        await on_stage.has_started(2)
         await trio.sleep(1.0)
         if first != "start":
             await hang_up()
@@ -310,7 +299,7 @@ async def test_no_worker_starts_after_the_signal(tmp_path: Path, before: str) ->
         if before == "death":
             on_stage.supervisor._places[0].pause = MAX_RESTART_PAUSE
             one.end(KILLED)
-            await on_stage.until(lambda: on_stage.events("worker_died"))
+            await on_stage.logged("worker_died")
         else:
             await hang_up()
             await on_stage.until(lambda: one.stops)
@@ -378,7 +367,7 @@ async def test_every_worker_returns_the_numbers_of_all(tmp_path: Path) -> None:
         assert "chatserver_messages_total 161.0" in (await first.ask()).splitlines(), "the numbers of now"
         assert trio.current_time() < began + COLLECT_PATIENCE, "which nobody waits for longer than they take"
         second.end(KILLED)
-        await on_stage.until(lambda: len(on_stage.started) == 3)
+        await on_stage.has_started(3)
         lines = (await first.ask()).splitlines()
         assert {
             "chatserver_messages_total 161.0", 'chatserver_connections{phase="open"} 5.0',
