@@ -29,7 +29,7 @@ RATE = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Life:
+class Measured:
     """The figures of one server."""
 
     collection: float  # ms
@@ -41,30 +41,30 @@ class Life:
 
 def run(scale: Scale) -> Iterator[Result]:
     """Measure fresh servers, because their maxima are never reset."""
-    lives = [_live(scale.of(2_500, 20), scale.of(20.0, 1.0)) for _ in range(scale.of(3, 1))]
+    servers = [_measure(scale.of(2_500, 20), scale.of(20.0, 1.0)) for _ in range(scale.of(3, 1))]
     details = (
-        f"{RATE} bad/s, {median([life.closes for life in lives]):,.0f} closes counted each time; server at"
-        f" {median([life.cpu for life in lives]):.0%} CPU"
+        f"{RATE} bad/s, {median([each.closes for each in servers]):,.0f} closes counted each time; server at"
+        f" {median([each.cpu for each in servers]):.0%} CPU"
     )
-    waited = ", ".join(f"{life.waited:.1%}" for life in lives)
-    yield Result(figure=COLLECTION, samples=[life.collection for life in lives], details=details)
+    waited = ", ".join(f"{each.waited:.1%}" for each in servers)
+    yield Result(figure=COLLECTION, samples=[each.collection for each in servers], details=details)
     yield Result(
-        figure=STALL, samples=[life.stall for life in lives],
+        figure=STALL, samples=[each.stall for each in servers],
         details=f"ready, and the kernel ran somebody else, for {waited} of the time",
     )  # fmt: skip
 
 
-def _live(unit: int, seconds: float) -> Life:
+def _measure(unit: int, seconds: float) -> Measured:
     with chatserver() as server, Crowd(server.address) as crowd:
         crowd.open(3 * unit, STEPS[State.OPEN], hear)
         crowd.open(2 * unit, STEPS[State.HELD], ignore)
         crowd.open(unit, STEPS[State.STREAM], must_live)
         crowd.run(min(3.0, seconds))
         before, waited, cpu = metrics(server.address), _waited(server), server.cpu()
-        _annoy(crowd, server, seconds)
+        _send_bad_peers(crowd, server, seconds)
         after = metrics(server.address)
         waited, cpu = _waited(server) - waited, server.cpu() - cpu
-    return Life(
+    return Measured(
         _longest("chatserver_gc", before, after),
         _longest("chatserver_loop_pass", before, after, "chatserver_loop_stall"),
         sum(after[name] - before[name] for name in before if name.startswith("chatserver_closes_total")),
@@ -87,18 +87,18 @@ def _longest(family: str, before: dict[str, float], after: dict[str, float], max
     return longest * 1e3
 
 
-def _annoy(crowd: Crowd, server: Process, seconds: float) -> None:
-    ways = _ways(crowd, server)
+def _send_bad_peers(crowd: Crowd, server: Process, seconds: float) -> None:
+    peers = _bad_peers(crowd, server)
     start, sent = time.perf_counter(), 0
     while (now := time.perf_counter() - start) < seconds:
         while sent < now * RATE:
-            ways[sent % len(ways)]()
+            peers[sent % len(peers)]()
             sent += 1
         crowd.run_until(start + sent / RATE)
     crowd.run(1.0)
 
 
-def _ways(crowd: Crowd, server: Process) -> list[Callable[[], object]]:
+def _bad_peers(crowd: Crowd, server: Process) -> list[Callable[[], object]]:
     get = request("GET", "/healthz")
 
     def misbehave(*script: Step) -> Callable[[], Client]:
