@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import trio
@@ -16,12 +18,13 @@ from loadgen.preflight import InvalidRunError
 from loadgen.protocols.chat_v1 import StreamVictim
 from loadgen.protocols.http import HttpPeer
 from loadgen.target import Endpoint
+from loadgen.traffic import Traffic
 from loadgen.victims.probe import Context, Schedule
 from loadgen.victims.victim import OperationFailedError
 from tests.loadgen.planted import planted
 from tests.loadgen.plays import is_sound, plan
 from tests.loadgen.protocols.speaking import schedule, send
-from tests.loadgen.stage import answer, answering, listening, meeting, parsed, playing, read_until, reset, until
+from tests.loadgen.stage import Play, Server, answer, answering, listening, parsed, playing, read_until, reset, until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 POST = Endpoint(asked="/api", method="POST", fields=("Authorization: Bearer t",), body=b"{}")
@@ -31,10 +34,18 @@ def _whole(data: bytes) -> bool:
     return data.endswith(b"\r\n\r\n")
 
 
-async def test_one_request_at_a_time_and_the_next_waits() -> None:
+@asynccontextmanager
+async def requesting(**place: Any) -> AsyncIterator[tuple[Server, trio.SocketStream, Play, Traffic]]:
+    """A server, its end of a connection on which requests are sent when the test says so, and the schedule."""
     traffic = schedule()
-    async with meeting("request", traffic=traffic) as (play, stream):
+    async with listening() as server, playing(server.url, "request", traffic=traffic, **place) as play:
+        stream = await server.accept()
         await until(lambda: play.cohort.held == 1)
+        yield server, stream, play, traffic
+
+
+async def test_one_request_at_a_time_and_the_next_waits() -> None:
+    async with requesting() as (_, stream, play, traffic):
         send(traffic, 2)
         request, _ = parsed(await read_until(stream, _whole))
         assert (request.method, request.target) == (b"GET", b"/")
@@ -50,9 +61,7 @@ async def test_one_request_at_a_time_and_the_next_waits() -> None:
 
 
 async def test_what_is_asked_is_what_was_said() -> None:
-    traffic = schedule()
-    async with meeting("request", traffic=traffic, endpoint=POST) as (play, stream):
-        await until(lambda: play.cohort.held == 1)
+    async with requesting(endpoint=POST) as (_, stream, _, traffic):
         send(traffic)
         data = await read_until(stream, lambda data: data.endswith(b"{}"))
         request, _ = parsed(data)
@@ -72,10 +81,7 @@ async def test_what_is_asked_is_what_was_said() -> None:
     ],
 )
 async def test_how_an_answer_is_booked(answer: bytes, errors: dict[str, int]) -> None:
-    traffic = schedule()
-    async with listening() as server, playing(server.url, "request", traffic=traffic) as play:
-        stream = await server.accept()
-        await until(lambda: play.cohort.held == 1)
+    async with requesting() as (server, stream, play, traffic):
         send(traffic)
         await read_until(stream, _whole)
         await stream.send_all(answer)
@@ -94,9 +100,7 @@ async def test_how_an_answer_is_booked(answer: bytes, errors: dict[str, int]) ->
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 async def test_a_body_may_end_with_the_connection(version: str) -> None:
     """As a server says it that does not know the length before: an HTTP/1.0 one, or a proxy of one."""
-    traffic = schedule()
-    async with meeting("request", traffic=traffic) as (play, stream):
-        await until(lambda: play.cohort.held == 1)
+    async with requesting() as (_, stream, play, traffic):
         send(traffic)
         await read_until(stream, _whole)
         await stream.send_all(f"HTTP/{version} 200 OK\r\n\r\nhel".encode())
@@ -107,12 +111,17 @@ async def test_a_body_may_end_with_the_connection(version: str) -> None:
         assert not play.cohort.ended
 
 
+async def test_an_answer_to_head_has_no_body() -> None:
+    async with requesting(endpoint=Endpoint(method="HEAD")) as (_, stream, _, traffic):
+        send(traffic)
+        await read_until(stream, _whole)
+        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n")
+        await until(lambda: traffic.booked.acks.count == 1)
+
+
 async def test_an_idle_connection_that_is_ended_is_not_held_and_comes_back_when_needed() -> None:
     """A server that ends all idle ones was reconnected to thousands of times a second, and said to hold them."""
-    traffic = schedule()
-    async with listening() as server, playing(server.url, "request", traffic=traffic) as play:
-        first = await server.accept()
-        await until(lambda: play.cohort.held == 1)
+    async with requesting() as (server, first, play, traffic):
         await first.aclose()
         await until(lambda: play.cohort.held == 0)
         await trio.sleep(0.05)
@@ -127,10 +136,7 @@ async def test_an_idle_connection_that_is_ended_is_not_held_and_comes_back_when_
 
 async def test_a_connection_that_is_reset_behind_an_answer_is_replaced_once() -> None:
     """It was reopened twice: for what it heard, and for the write that failed before."""
-    traffic = schedule()
-    async with listening() as server, playing(server.url, "request", traffic=traffic) as play:
-        stream = await server.accept()
-        await until(lambda: play.cohort.held == 1)
+    async with requesting() as (server, stream, _, traffic):
         send(traffic, 3)
         await read_until(stream, _whole)
         os.write(stream.socket.fileno(), OK)
@@ -180,20 +186,6 @@ async def test_fields_of_the_command_line_replace_our_own() -> None:
             request, _ = parsed(await read_until(stream, _whole))
             assert sorted(request.headers) == [(b"host", b"other"), (b"user-agent", b"mine")]
             await stream.send_all(OK)
-
-
-async def test_an_answer_to_head_has_no_body() -> None:
-    traffic = schedule()
-    async with (
-        listening() as server,
-        playing(server.url, "request", traffic=traffic, endpoint=Endpoint(method="HEAD")) as play,
-    ):
-        stream = await server.accept()
-        await until(lambda: play.cohort.held == 1)
-        send(traffic)
-        await read_until(stream, _whole)
-        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n")
-        await until(lambda: traffic.booked.acks.count == 1)
 
 
 async def test_load_at_a_rate_is_measured() -> None:
