@@ -206,6 +206,16 @@ async def test_half_a_connection_is_one_in_tls_as_well(version: ssl.SSLContext) 
         assert play.cohort.held == 1
 
 
+async def test_a_goodbye_follows_all_that_was_sent(version: ssl.SSLContext) -> None:
+    async with accepted(Echo, version) as (stream, play):
+        sent = 65536
+        while play.client.send(b"x" * 65536):
+            sent += 65536
+        play.client.finish_sending()
+        await read_until(stream, lambda got: len(got) >= len(b"hello") + sent)
+        assert await stream.receive_some() == b"", "no truncation"
+
+
 async def test_sips_are_sips_of_records(context: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sip that made no whole record was followed by the next at once: the slow reader read a record each time."""
     monkeypatch.setattr(slow_http, "SIP_EVERY_SECONDS", 0.1)
