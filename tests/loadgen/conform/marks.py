@@ -1,7 +1,5 @@
 """Reading the report of a conformance run."""
 
-from __future__ import annotations
-
 from loadgen.report import Report
 
 

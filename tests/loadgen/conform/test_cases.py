@@ -1,7 +1,5 @@
 """The cases without a socket: wsproto's server, which is independent of them, reads in them what they declare."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """The flags of `loadgen conform`, its exit codes, and its report on disk."""
 
-from __future__ import annotations
-
 import socket
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator

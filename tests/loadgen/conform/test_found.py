@@ -1,7 +1,5 @@
 """A server that breaks one rule fails the case of that rule; one that breaks none fails no case."""
 
-from __future__ import annotations
-
 import os
 import signal
 

@@ -1,7 +1,5 @@
 """Real servers: ours is never wrong, and `websockets` does what docs/loadgen.md says."""
 
-from __future__ import annotations
-
 import asyncio
 import threading
 from collections.abc import Iterator

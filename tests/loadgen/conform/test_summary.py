@@ -1,7 +1,5 @@
 """The report of a conformance run, from plain results."""
 
-from __future__ import annotations
-
 import pytest
 
 from loadgen import target

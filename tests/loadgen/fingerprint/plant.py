@@ -1,7 +1,5 @@
 """What a test can plant in a server: limits, all off by default, and faults."""
 
-from __future__ import annotations
-
 import ssl
 from dataclasses import dataclass
 from typing import Final

@@ -3,8 +3,6 @@
 It reads requests with h11 and frames with wsproto. Every limit is off unless planted.
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import AsyncIterator

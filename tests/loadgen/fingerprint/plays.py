@@ -1,7 +1,5 @@
 """Playing a fingerprint of a planted server, and reading its report."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Final
 

@@ -1,7 +1,5 @@
 """Personas that ask one thing at a time, at a higher cost to the server than to themselves."""
 
-from __future__ import annotations
-
 import json
 import re
 

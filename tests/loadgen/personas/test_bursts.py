@@ -1,7 +1,5 @@
 """Personas that do together what each may do alone."""
 
-from __future__ import annotations
-
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 import pytest

@@ -1,7 +1,5 @@
 """Personas that send without end: the server's end is h11's and wsproto's."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -1,7 +1,5 @@
 """The malformed: what is sent is wrong in the eyes of h11 and wsproto, and what is answered is booked."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from math import ceil

@@ -1,7 +1,5 @@
 """Attacks within TLS: the server's end is OpenSSL's, and what it thinks of the records is the judge."""
 
-from __future__ import annotations
-
 import json
 import ssl
 from contextlib import suppress

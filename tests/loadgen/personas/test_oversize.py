@@ -1,7 +1,5 @@
 """Personas that send more than a server takes."""
 
-from __future__ import annotations
-
 import h11
 import pytest
 import trio

@@ -1,7 +1,5 @@
 """The registry, and docs/personas.md's promise that one small file is all it takes."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

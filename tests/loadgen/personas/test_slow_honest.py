@@ -1,7 +1,5 @@
 """The honest slow: what they do, what they bear, and what they call a failure."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress

@@ -1,7 +1,5 @@
 """Personas that ask and do not read."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Personas that send too little, too slowly: what they send is read by h11, OpenSSL or wsproto."""
 
-from __future__ import annotations
-
 import h11
 import pytest
 import trio

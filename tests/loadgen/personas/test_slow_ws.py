@@ -1,7 +1,5 @@
 """Personas that connect by WebSocket and stay: the server's end is wsproto's."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 

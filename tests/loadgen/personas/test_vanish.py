@@ -1,7 +1,5 @@
 """Personas that vanish: no FIN, no RST, no acknowledgement."""
 
-from __future__ import annotations
-
 import os
 import socket
 import struct
