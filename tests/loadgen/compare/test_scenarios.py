@@ -61,15 +61,17 @@ def test_columns_have_names_of_their_own_which_are_figures_or_worked_out() -> No
         assert scenario.name in {"fanout", "beside"} or set(names) <= {*figures.ALL, *worked_out}, scenario.name
 
 
-def test_full_and_scaled_sizes() -> None:
-    def crowds(sizes: Sizes) -> tuple[int, ...]:
-        return sizes.crowd, sizes.beside, sizes.attackers, sizes.members, sizes.publishers, sizes.victims
-
-    assert crowds(Sizes().scaled(1.0, None)) == (10_000, 15_000, 8_000, 1_000, 600, 50)
-    assert crowds(Sizes().scaled(0.2, None)) == (6_000, 3_000, 1_600, 200, 600, 50)
-
-
-@pytest.mark.parametrize("scale", [0.001, 0.2, 1.0])
-def test_clients_replace_the_size_of_every_crowd(scale: float) -> None:
-    small = Sizes().scaled(scale, 20)
-    assert {small.crowd, small.beside, small.attackers, small.members, small.publishers, small.victims} == {20}
+@pytest.mark.parametrize(
+    ("scale", "clients", "expected"),
+    [
+        (1.0, None, (10_000, 15_000, 8_000, 1_000, 600, 50)),
+        (0.2, None, (6_000, 3_000, 1_600, 200, 600, 50)),
+        (0.001, None, (6_000, 15, 8, 2, 600, 50)),
+        (2.0, None, (20_000, 30_000, 16_000, 2_000, 1_200, 50)),
+        (0.2, 20, (20,) * 6),
+        (0.2, 700, (700, 700, 700, 700, 600, 50)),
+    ],
+)
+def test_sizes_are_scaled_or_replaced(scale: float, clients: int | None, expected: tuple[int, ...]) -> None:
+    made = Sizes().scaled(scale, clients)
+    assert (made.crowd, made.beside, made.attackers, made.members, made.publishers, made.victims) == expected

@@ -139,13 +139,6 @@ async def test_halfclose_says_that_this_was_all_and_reads_on() -> None:
         assert play.cohort.answers == {"answered 200": 1}
 
 
-async def test_halfclose_that_is_taken_for_gone_says_so() -> None:
-    async with meeting("poll-halfclose") as (play, stream):
-        await request_of(stream)
-        await stream.aclose()
-        await until(lambda: play.cohort.ended == {"closed": 1})
-
-
 async def test_the_room_of_a_poll_is_a_name_of_64_letters() -> None:
     async with meeting("poll-abandon", rooms=("r" * 64,)) as (_, stream):
         assert (await request_of(stream)).target == b"/rooms/%s.silent/messages?wait=25" % (b"r" * 57)
