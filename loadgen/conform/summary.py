@@ -99,7 +99,7 @@ def _verdict(results: Sequence[Result]) -> Verdict:
 
 
 def _judge(options: Options, results: Sequence[Result], *, stopped: bool) -> Verdict:
-    notes, found = [counts(results)], _verdict(results)
+    notes, found = [counts(results)] if results else [], _verdict(results)
     if stopped:
         return verdict(Outcome.INTERRUPTED, ["stopped before the end; the tables cover what was played"], notes)
     if found.outcome == Outcome.NOT_EXERCISED.words:

@@ -140,7 +140,8 @@ def judge(
     short = [died] * bool(died) + ([] if no_bar else _short(results)) + _broken(results, conditions)
     failed = [f"failed: {each.name} ({remark(each.finding)})" for each in _failed(results) if not died and not no_bar]
     marks = Counter(result.mark for result in results)
-    notes = [", ".join(f"{marks[each]} {each}" for each in Mark if each and marks[each])]
+    counts = ", ".join(f"{marks[each]} {each}" for each in Mark if each and marks[each])
+    notes = [counts] if counts else []
     if stopped:
         return report.verdict(Outcome.INTERRUPTED, ["stopped before the end; what was decided is in the table"], notes)
     if lag > LAG_LIMIT_SECONDS:

@@ -9,13 +9,13 @@ from loadgen.conform.summary import Options, Result, make_report
 from loadgen.report import Report, Started
 
 FRAMES, [PING] = select(["1.1.*"]), select(["2.1"])
+OPTIONS = Options(target=target.find("http://127.0.0.1:1"), path="/echo")
 
 
 def _report(*results: tuple[Mark, str]) -> Report:
     """A run of the first cases with these results, and of a ping that was answered."""
-    options = Options(target=target.find("http://127.0.0.1:1"), path="/echo")
     found = [Result(case, Finding(*each), 1.0) for case, each in zip(FRAMES, results, strict=False)]
-    return make_report(options, [*found, Result(PING, Finding(Mark.OK), 1.0)], started=Started(), stopped=False)
+    return make_report(OPTIONS, [*found, Result(PING, Finding(Mark.OK), 1.0)], started=Started(), stopped=False)
 
 
 @pytest.mark.parametrize(("wrong", "more"), [(5, []), (6, ["and 1 more"])])
@@ -33,3 +33,9 @@ def test_what_is_wrong_is_told_and_of_much_the_first(wrong: int, more: list[str]
     ]
     assert report.verdict.reasons == [*(f"{case.id} {case.title}: says no" for case in FRAMES[:5]), *more]
     assert [part.seconds for part in report.parts] == [wrong + 2, 1]
+
+
+def test_of_a_run_that_was_stopped_at_once_there_is_nothing_to_tell() -> None:
+    """There was an empty note."""
+    verdict = make_report(OPTIONS, [], started=Started(), stopped=True).verdict
+    assert (verdict.outcome, verdict.notes) == ("interrupted", [])

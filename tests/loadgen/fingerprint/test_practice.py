@@ -109,6 +109,7 @@ def test_a_threshold_is_broken_by_any_sample() -> None:
 
 def test_stopped_late_and_died() -> None:
     assert judge([MISSING], (), stopped=True).outcome == Outcome.INTERRUPTED.name.lower()
+    assert judge([FAILED], (), stopped=True).notes == [], "there was an empty one where nothing was decided yet"
     late = judge([MISSING], (), lag=LAG_LIMIT_SECONDS * 2)
     assert late.outcome == "invalid"
     assert late.reasons[0].startswith("the prober's own schedule was 2.0 s late")
