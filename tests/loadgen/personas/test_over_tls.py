@@ -1,18 +1,16 @@
 """Attacks within TLS: the server's end is OpenSSL's, and what it thinks of the records is the judge."""
 
-import json
 import ssl
 from contextlib import suppress
 
 import pytest
 import trio
-from wsproto import WSConnection, events
-from wsproto.connection import ConnectionType
+from wsproto import events
 
 from loadgen.personas.over_tls import SlowTls
 from loadgen.timers import NEVER
 from loadgen.tls import APPLICATION_DATA, HANDSHAKE, KEY_UPDATE, Tls13, client_hello, seal
-from tests.loadgen.stage import PATIENCE, Play, Server, answer, listening, meeting, playing, until
+from tests.loadgen.stage import PATIENCE, WebSocket, answer, listening, meeting, playing, until
 from tests.support.certificates import server_context
 
 #: RFC 8448 section 3, "Simple 1-RTT Handshake": the client's traffic secret, and the record it sends under it.
@@ -116,47 +114,42 @@ def test_half_a_key_update_keeps_openssl_from_writing_and_the_rest_lets_it() -> 
 # The personas
 
 
-class _Member:
-    """The server's end of the WebSocket, within TLS."""
+class _Sealed(trio.abc.Stream):
+    """The server's end of a connection, within TLS."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self.stream = stream
         self.end = _End()
-        self._protocol = WSConnection(ConnectionType.SERVER)
 
     async def handshake(self) -> None:
         while not self.end.established:
-            await self.stream.send_all(self.end.handshake(await self.some()))
+            await self.stream.send_all(self.end.handshake(await self.records()))
 
-    async def some(self) -> bytes:
+    async def records(self) -> bytes:
         with trio.fail_after(PATIENCE):
             return bytes(await self.stream.receive_some())
 
-    async def event(self) -> events.Event:
-        self._protocol.receive_data(self.end.open())
-        while True:
-            for event in self._protocol.events():
-                return event
-            self._protocol.receive_data(self.end.open(await self.some()))
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        data = self.end.open()
+        while not data:
+            data = self.end.open(await self.records())
+        return data
 
-    async def heard(self) -> dict[str, object]:
-        event = await self.event()
-        assert isinstance(event, events.TextMessage)
-        message: dict[str, object] = json.loads(event.data)
-        return message
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self.stream.send_all(self.end.seal(bytes(data)))
 
-    async def send(self, event: events.Event) -> None:
-        await self.stream.send_all(self.end.seal(self._protocol.send(event)))
+    async def wait_send_all_might_not_block(self) -> None:
+        """Not needed."""
 
-    async def say(self, **message: object) -> None:
-        await self.send(events.TextMessage(json.dumps(message)))
+    async def aclose(self) -> None:
+        await self.stream.aclose()
 
 
 async def test_slow_tls_is_a_client_hello_that_openssl_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SlowTls, "every_seconds", 0.001)
     async with meeting("slow-tls") as (play, stream):
-        member = _Member(stream)
-        while not member.end.handshake(await member.some()):
+        sealed = _Sealed(stream)
+        while not sealed.end.handshake(await sealed.records()):
             pass
         with trio.move_on_after(0.05):
             assert await stream.receive_some() is None, "it said something after its hello"
@@ -174,28 +167,23 @@ async def test_every_other_slow_tls_says_its_hello_at_once(monkeypatch: pytest.M
         assert play.cohort.held == 2
 
 
-async def _joined(server: Server, play: Play) -> _Member:
-    member = _Member(await server.accept())
-    await member.handshake()
-    assert isinstance(await member.event(), events.Request)
-    await member.send(events.AcceptConnection())
-    await member.say(type="hello")
-    assert await member.heard() == {"type": "join", "id": 0, "room": "lobby"}
-    assert play.cohort.held == 1
-    return member
-
-
 @pytest.mark.parametrize("scheme", ["http", "https"])
 async def test_it_joins_and_stops_in_the_middle_of_a_message_below(scheme: str) -> None:
     async with listening() as server, playing(server.url.replace("http", scheme), "tls-half-message") as play:
-        member = await _joined(server, play)
+        sealed = _Sealed(await server.accept())
+        await sealed.handshake()
+        member = WebSocket(sealed)
+        await member.accept()
+        await member.say(type="hello")
+        assert await member.hear() == {"type": "join", "id": 0, "room": "lobby"}
+        assert play.cohort.held == 1
         await member.send(events.Ping(b"not answered"))
         await member.say(type="joined", id=0, room="lobby")
-        assert member.end.open(await member.some()) == b""
+        assert sealed.end.open(await sealed.records()) == b""
         with pytest.raises(ssl.SSLWantReadError):
             await member.say(type="message", room="lobby", text="hello")
         assert play.cohort.answers == {"joined": 1}
-        await member.stream.aclose()
+        await sealed.aclose()
         await until(lambda: play.cohort.ended == {"closed": 1})
 
 
@@ -210,15 +198,14 @@ async def test_a_plain_port_is_told_from_one_that_speaks_tls() -> None:
 
 async def test_the_key_changes_again_and_again_with_a_byte_of_a_head_between() -> None:
     async with listening() as server, playing(server.url, "tls-key-updates") as play:
-        member = _Member(await server.accept())
-        await member.handshake()
-        heard = member.end.open()
+        sealed, heard = _Sealed(await server.accept()), b""
+        await sealed.handshake()
         while heard.count(b"x") < 100:
-            heard += member.end.open(await member.some())
+            heard += await sealed.receive_some()
         assert heard.startswith(b"GET / HTTP/1.1\r\n")
         assert heard.endswith(b"\r\nX-Slow: " + b"x" * (len(heard) - heard.index(b"xxx")))
-        assert member.end.updates >= 100
-        await member.stream.send_all(member.end.seal(b"HTTP/1.1 431 X\r\nConnection: close\r\n\r\n"))
+        assert sealed.end.updates >= 100
+        await sealed.send_all(b"HTTP/1.1 431 X\r\nConnection: close\r\n\r\n")
         await until(lambda: play.cohort.answers == {"answered 431": 1})
-        await member.stream.aclose()
+        await sealed.aclose()
         await until(lambda: play.cohort.ended == {"answered 431": 1})
