@@ -59,12 +59,6 @@ def test_frames_and_what_they_mean(wire: bytes, events: Sequence[Event]) -> None
     assert feed(frame_runner(), wire, trailing=b"\x81") == (events, False)
 
 
-def test_an_incomplete_frame_and_a_pong_inside_a_message() -> None:
-    assert receive(b"", None, LIMITS) == ([], b"", None, False)
-    unfinished = Assembly(bytearray(b"x"), 1, 1)
-    assert receive(EMPTY_PONG, unfinished, LIMITS) == ([PONG], b"", unfinished, False)
-
-
 def test_an_unfinished_message_waits_as_bytes() -> None:
     events, rest, assembly, _ = receive(frame(TEXT, b"ab") + frame(0, b"c") + b"\x80", None, LIMITS)
     assert (events, rest) == ([], b"\x80")
