@@ -102,19 +102,23 @@ class Conversation:
             self._handlers.update(commands)
 
     def handle(self, connection: object, session: WebSocketSession, command: Command) -> Outcome:
-        """Carry out a command. Raises MessageError."""
-        return self._handlers[type(command)](connection, session, command)
+        """Carry out a command. Raises MessageError, with the id of the command."""
+        try:
+            return self._handlers[type(command)](connection, session, command)
+        except MessageError as error:
+            error.id = getattr(command, "id", None)
+            raise
 
     async def do(self, work: Work, connection: object, session: WebSocketSession, command: Any) -> Answer:
         """Do what needs the log. Raises MessageError, also if the user was banned from the room meanwhile."""
         answer = await work(connection, session, command)
-        self._check(session.principal, READ, command.room, command.id)
+        self._check(session.principal, READ, command.room)
         return answer
 
     def _submit(self, connection: object, session: WebSocketSession, message: Publish | Change) -> Outcome:
         """Hand a record to the log: a message, or a change to one."""
-        self._check(session.principal, WRITE, message.room, message.id)
-        self._services.count_record(session.principal, message.id)
+        self._check(session.principal, WRITE, message.room)
+        self._services.count_record(session.principal)
         draft = self._services.draft_of(session.principal, message)
         done = partial(self._sink.guarded, connection, self._acknowledge, session, message.id)
         try:
@@ -163,16 +167,16 @@ class Conversation:
             self._sink.resume(connection)
 
     def _join(self, connection: object, session: WebSocketSession, message: Join) -> Outcome:
-        self._check(session.principal, READ, message.room, message.id)
+        self._check(session.principal, READ, message.room)
         before = session.find(message.room)
         if before is None and session.members is not None:
             most = self._services.settings.max_rooms_per_connection
             if sum(1 for _ in session.rooms()) >= most:
-                raise MessageError(ErrorCode.TOO_MANY_ROOMS, f"a connection may be in {most} rooms", message.id)
+                raise MessageError(ErrorCode.TOO_MANY_ROOMS, f"a connection may be in {most} rooms")
         room = self._hub.room(message.room)
         if room is not None:
             if before is None and room.ring is None and session.members is not None:  # one is always allowed
-                self._check_empty_rooms(session, message)
+                self._check_empty_rooms(session)
             after = optional_cursor(message.after)
             start = self._pages.start(room, after, LATEST)
             page = None if self._pages.is_ahead(room, after) else self._pages.after_now(room, start, JOINED)
@@ -182,7 +186,7 @@ class Conversation:
 
     async def _join_from_log(self, connection: object, session: WebSocketSession, message: Join) -> Answer:
         try:
-            self._check_empty_rooms(session, message)
+            self._check_empty_rooms(session)
         except MessageError:  # checked before the room is made
             if (await self._services.log.head(message.room)).last == 0:
                 raise
@@ -193,18 +197,18 @@ class Conversation:
     def _enter_if_allowed(
         self, connection: object, session: WebSocketSession, message: Join, room: Room, page: Page
     ) -> Answer:  # fmt: skip
-        self._check(session.principal, READ, message.room, message.id)  # before the member is added
+        self._check(session.principal, READ, message.room)  # before the member is added
         return self._enter(connection, session, message, room, page)
 
-    def _check_empty_rooms(self, session: WebSocketSession, message: Join) -> None:
+    def _check_empty_rooms(self, session: WebSocketSession) -> None:
         empty = sum(1 for member in session.rooms() if member.room.ring is None)
-        self._services.check_empty_rooms(empty + 1, message.id)
+        self._services.check_empty_rooms(empty + 1)
 
     def _enter(
         self, connection: object, session: WebSocketSession, message: Join, room: Room, page: Page
     ) -> Answer:  # fmt: skip
         if session.waits is GONE:
-            raise MessageError(ErrorCode.UNAVAILABLE, "the connection is closed", message.id)
+            raise MessageError(ErrorCode.UNAVAILABLE, "the connection is closed")
         before = session.find(room.name)
         if before is not None:  # joining again starts anew from the cursor in the command
             session.remove(before)
@@ -218,7 +222,7 @@ class Conversation:
     def _leave(self, connection: object, session: WebSocketSession, message: Leave) -> Outcome:
         member = session.find(message.room)
         if member is None:
-            raise MessageError(ErrorCode.NOT_JOINED, f"this connection has not joined {message.room}", message.id)
+            raise MessageError(ErrorCode.NOT_JOINED, f"this connection has not joined {message.room}")
         session.remove(member)
         self._hub.leave(member)
         return Answer([session.dialect.left(message.id, message.room)])
@@ -233,7 +237,7 @@ class Conversation:
             self._hub.lost(member)
 
     def _history(self, connection: object, session: WebSocketSession, message: History) -> Outcome:
-        self._check(session.principal, READ, message.room, message.id)
+        self._check(session.principal, READ, message.room)
         after, before = optional_cursor(message.after), optional_cursor(message.before)
         page = self._pages.now(self._hub.room(message.room), after, before, Wanted(message.limit))
         if page is None:
@@ -246,7 +250,7 @@ class Conversation:
         return Answer(session.dialect.history(message.id, message.room, page))
 
     def _members(self, connection: object, session: WebSocketSession, message: Members) -> Outcome:
-        self._check(session.principal, READ, message.room, message.id)
+        self._check(session.principal, READ, message.room)
         presence = self._hub.registry.presence(message.room)
         if not self._services.encoder.lists_at_once(presence):
             return self._members_later
@@ -265,8 +269,6 @@ class Conversation:
             self._services.check_sanctions(principal, READ, EVERYWHERE)
         except RefusedError as error:  # counts against the rate limit, since verifying costs as much as three pings
             return Answer([session.dialect.refused(message.id, error.code, error.message, error.wait)], limited=True)
-        except MessageError as error:
-            raise MessageError(error.code, error.message, message.id, wait=error.wait) from None
         session.principal = principal
         if session.members is not None and _in_rooms(before) != _in_rooms(principal):
             session.waits = self._change_members(connection, session)

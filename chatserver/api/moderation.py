@@ -75,18 +75,14 @@ class ModerationHandlers:
         person = await self._person(user, where)
         return "" if person is None else person.face.name
 
-    async def _network_of(self, user: str, where: str) -> str:
-        """The network of a user who is there. Raises HttpError."""
-        person = await self._person(user, where)
-        if person is None:
-            place = "in any room" if where == EVERYWHERE else f"in {where}"
-            raise HttpError(ErrorCode.BAD_FIELD, f"network_of: {user} is not {place} now")
-        return person.network
-
     async def _sanction_later(self, principal: Principal, room: str, asked: SanctionBody) -> Answer:
         network = asked.network or ""
         if asked.network_of is not None:
-            network = await self._network_of(asked.network_of, room)
+            person = await self._person(asked.network_of, room)
+            if person is None:
+                place = "in any room" if room == EVERYWHERE else f"in {room}"
+                raise HttpError(ErrorCode.BAD_FIELD, f"network_of: {asked.network_of} is not {place} now")
+            network = person.network
         if network == principal.network:
             raise HttpError(ErrorCode.BAD_FIELD, "network: that is the network that you come from")
         name = await self._name_of(asked.user, room) if asked.user else ""

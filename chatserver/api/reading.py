@@ -19,7 +19,7 @@ from chatserver.log.interface import LogBusy
 from chatserver.protocol import encoders
 from chatserver.protocol.bodies import decode_read
 from chatserver.protocol.client_messages import Read, Typing
-from chatserver.protocol.errors import MessageError, MessageId
+from chatserver.protocol.errors import MessageError
 from chatserver.protocol.response import json_body
 from chatserver.reasons import ErrorCode
 
@@ -40,7 +40,7 @@ class Reading:
         return {Read: self._handle_read, Typing: self._handle_typing}
 
     def _handle_read(self, connection: object, session: WebSocketSession, message: Read) -> Outcome:
-        self._services.check(session.principal, READ, message.room, message.id)
+        self._services.check(session.principal, READ, message.room)
         last = self._known_last(message.room, message.offset)
         return self._mark_read_later if last is None else self._mark(connection, session, message, last)
 
@@ -50,13 +50,13 @@ class Reading:
     def _mark(self, connection: object, session: WebSocketSession, message: Read, last: int) -> SessionAnswer:
         member = session.find(message.room)
         here = None if member is None else connection
-        offset = self._move(session.principal, message.room, message.offset, last, here, message.id)
+        offset = self._move(session.principal, message.room, message.offset, last, here)
         if message.id is None:
             return SILENT
         return SessionAnswer([session.dialect.reply(encoders.read(message.room, offset, message.id))])
 
     def _handle_typing(self, connection: object, session: WebSocketSession, message: Typing) -> Outcome:
-        self._services.check(session.principal, WRITE, message.room, message.id)
+        self._services.check(session.principal, WRITE, message.room)
         self._type(message.room, session.principal)
         return SILENT
 
@@ -109,22 +109,19 @@ class Reading:
         """The last offset of a room, which a marker cannot exceed."""
         return (await self._log.head(room)).last
 
-    def _move(
-        self, principal: Principal, room: str, offset: int, last: int, connection: object = None,
-        id_: MessageId = None,
-    ) -> int:  # fmt: skip
+    def _move(self, principal: Principal, room: str, offset: int, last: int, connection: object = None) -> int:
         """Move a marker, at most to the room's last record, and notify the user's other connections.
 
         Returns its offset. A room without records has no markers. Raises MessageError.
         """
-        self._services.count_marker(principal, id_)
+        self._services.count_marker(principal)
         offset = min(offset, last)
         if not last:
             return offset
         try:
             self._markers.move(principal.author.id, room, offset)
         except LogBusy:
-            raise MessageError(ErrorCode.UNAVAILABLE, _BUSY, id_, wait=LOG_RETRY) from None
+            raise MessageError(ErrorCode.UNAVAILABLE, _BUSY, wait=LOG_RETRY) from None
         self._hub.moved(room, principal, offset, connection)
         if self._services.cluster is not None:
             self._services.cluster.moved(room, principal, offset)

@@ -24,7 +24,7 @@ from chatserver.chat.slow_mode import SlowMode
 from chatserver.log.interface import Draft, Kind, Log, LogBusy, LogError, RefusalReason, Refused
 from chatserver.meters import KeyedBuckets
 from chatserver.protocol.client_messages import Change, Edit, Publish, React
-from chatserver.protocol.errors import MessageError, MessageId
+from chatserver.protocol.errors import MessageError
 from chatserver.reasons import ErrorCode
 from chatserver.settings.fields import Settings
 
@@ -97,17 +97,17 @@ class Services:
     audit: AuditTrail = field(default_factory=AuditTrail)
     cluster: Cluster | None = None  # the other processes of this chat, if there are any
 
-    def check(self, principal: Principal, action: Action, room: str, id_: MessageId = None) -> None:
+    def check(self, principal: Principal, action: Action, room: str) -> None:
         """Refuse an action that a user may not do in a room, or not now. Raises MessageError.
 
         The refusal does not depend on whether the room exists; call this before looking anything up.
         """
         if not principal.may(action, room):
             if principal.is_guest and principal.access.sign_in:
-                raise MessageError(ErrorCode.UNAUTHENTICATED, f"sign in to do this in {room}", id_, room=room)
-            raise MessageError(ErrorCode.FORBIDDEN, f"not allowed in {room}", id_, room=room)
+                raise MessageError(ErrorCode.UNAUTHENTICATED, f"sign in to do this in {room}", room=room)
+            raise MessageError(ErrorCode.FORBIDDEN, f"not allowed in {room}", room=room)
         if self.moderation.concerns(principal):
-            self.check_sanctions(principal, action, room, id_)
+            self.check_sanctions(principal, action, room)
 
     def allows(self, principal: Principal, action: Action, room: str) -> bool:
         """Whether `check` would allow it."""
@@ -117,28 +117,28 @@ class Services:
         """Whether a list of rooms includes this one for a user."""
         return principal.access.policies.of(room).list or self.allows(principal, READ, room)
 
-    def check_sanctions(self, principal: Principal, action: Action, room: str, id_: MessageId = None) -> None:
+    def check_sanctions(self, principal: Principal, action: Action, room: str) -> None:
         """Refuse an action that a sanction forbids; for "*", only a ban from all rooms does. Raises MessageError."""
         refusal = self.moderation.check(principal, action, room)
         if refusal is not None:
-            raise MessageError(ErrorCode.FORBIDDEN, refusal.sentence, id_, wait=refusal.seconds_left, room=room)
+            raise MessageError(ErrorCode.FORBIDDEN, refusal.sentence, wait=refusal.seconds_left, room=room)
 
     def hint(self, name: str) -> None:
         """Send other processes a hint to reload something from the log, sooner than they would by themselves."""
         if self.cluster is not None:
             self.cluster.hint(name)
 
-    def count_record(self, principal: Principal, id_: MessageId = None) -> None:
+    def count_record(self, principal: Principal) -> None:
         """Count a record against --publish-rate. Raises MessageError (429)."""
         wait = self.write_limits.take(principal)
         if wait:
-            raise _rate_limited(wait, id_)
+            raise _rate_limited(wait)
 
-    def count_marker(self, principal: Principal, id_: MessageId = None) -> None:
+    def count_marker(self, principal: Principal) -> None:
         """Count a move of a read marker against the rate of its network. Raises MessageError (429)."""
         wait = self.write_limits.markers.take(principal.network, trio.current_time())
         if wait:
-            raise _rate_limited(wait, id_, "read markers from this network")
+            raise _rate_limited(wait, "read markers from this network")
 
     def count_sign_out(self, principal: Principal) -> None:
         """Count a sign-out like a record, and that of a guest also against its network's rate. Raises MessageError."""
@@ -147,7 +147,7 @@ class Services:
             return
         wait = self.write_limits.sign_outs.take(principal.network, trio.current_time())
         if wait:
-            raise _rate_limited(wait, None, "sign-outs from this network")
+            raise _rate_limited(wait, "sign-outs from this network")
 
     def draft_of(self, principal: Principal, record: Publish | Change) -> Draft:
         """The draft of a record by a principal who may write. Raises MessageError.
@@ -158,10 +158,10 @@ class Services:
         face, room = principal.author, record.room
         if isinstance(record, Publish):
             if record.reply_to is not None:
-                self.check(principal, READ, room, record.id)
+                self.check(principal, READ, room)
             wait = self.slow_mode.take(principal, room, record.key)
             if wait:
-                raise _rate_limited(wait, record.id)
+                raise _rate_limited(wait)
             return Draft(
                 room, face.id, face.name, record.text, record.key, principal.network, target=record.reply_to or 0,
                 mentions=record.mentions or (),
@@ -169,7 +169,7 @@ class Services:
         text = record.text if isinstance(record, Edit) else ""
         common = (room, face.id, face.name, text, record.key, principal.network)
         if isinstance(record, React):
-            self.check(principal, READ, room, record.id)
+            self.check(principal, READ, room)
             return Draft(*common, Kind.REACTION, record.offset, emoji=record.emoji, on=record.on)
         window_ms, is_blind = int(self.settings.edit_window * 1000), not principal.may(READ, room)
         if isinstance(record, Edit):
@@ -179,7 +179,7 @@ class Services:
             *common, Kind.DELETE, record.offset, window_ms=window_ms, as_moderator=may_moderate, is_blind=is_blind
         )  # fmt: skip
 
-    def check_empty_rooms(self, count: int, id_: MessageId = None) -> None:
+    def check_empty_rooms(self, count: int) -> None:
         """Refuse too many never-written rooms for one connection or poll. Raises MessageError.
 
         Each made-up name costs a room in memory. The limit never depends on what other clients do.
@@ -187,7 +187,7 @@ class Services:
         most = self.settings.max_empty_rooms
         if count > most:
             sentence = f"{most} rooms without messages are the most that you may be in: write in one of them first"
-            raise MessageError(ErrorCode.TOO_MANY_ROOMS, sentence, id_)
+            raise MessageError(ErrorCode.TOO_MANY_ROOMS, sentence)
 
 
 def check_signed_in(principal: Principal) -> None:
@@ -201,8 +201,8 @@ def too_often(wait: float, what: str = "messages") -> str:
     return f"too many {what}; try again in {max(wait, 0.1):.1f} s"
 
 
-def _rate_limited(wait: float, id_: MessageId, what: str = "messages") -> MessageError:
-    return MessageError(ErrorCode.RATE_LIMITED, too_often(wait, what), id_, wait=wait)
+def _rate_limited(wait: float, what: str = "messages") -> MessageError:
+    return MessageError(ErrorCode.RATE_LIMITED, too_often(wait, what), wait=wait)
 
 
 class SearchFailedError(LogError):

@@ -232,33 +232,17 @@ async def resets(stream: trio.SocketStream) -> None:
     await trio.lowlevel.wait_readable(stream.socket)
 
 
-async def speaks_http(stream: trio.SocketStream) -> None:
-    await stream.receive_some()
-    await stream.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-
-
-async def is_too_old(stream: trio.SocketStream) -> None:
-    async for _ in stream:
-        await stream.send_all(b"-ERR unknown command `HELLO`\r\n")
-
-
-async def is_starting(stream: trio.SocketStream) -> None:
-    async for _ in stream:
-        await stream.send_all(b"-LOADING Valkey is loading the dataset in memory\r\n")
-
-
-async def says_something_else(stream: trio.SocketStream) -> None:
-    async for _ in stream:
-        await stream.send_all(b":42\r\n")
-
-
 HELLO = b"%3\r\n+proto\r\n:3\r\n+version\r\n+6.2\r\n+id\r\n:1\r\n"
 
 
-async def says_nonsense(stream: trio.SocketStream) -> None:
-    """The library's parser raises ValueError, which must not end the server."""
-    async for data in stream:
-        await stream.send_all(HELLO if b"HELLO" in data else b":x\r\n")
+def says(answer: bytes, *, hello: bytes = b"") -> Callable[[trio.SocketStream], Awaitable[None]]:
+    """A server with one answer to everything, or another one to the handshake."""
+
+    async def serve(stream: trio.SocketStream) -> None:
+        async for data in stream:
+            await stream.send_all(hello if hello and b"HELLO" in data else answer)
+
+    return serve
 
 
 async def turns_bad(stream: trio.SocketStream) -> None:
@@ -282,12 +266,14 @@ CHECK = "; is it a Valkey server, without TLS? Check its host and port in --shar
         (says_nothing, f"it does not answer{CHECK}"),
         (hangs_up, f"it has closed the connection{CHECK}"),
         (resets, f"it has closed the connection{CHECK}"),
-        (speaks_http, f"it does not answer as Valkey does{CHECK}"),
-        (says_nonsense, f"it does not answer as Valkey does{CHECK}"),
-        (says_something_else, f"it does not answer as Valkey does{CHECK}"),
-        (is_too_old, "unknown command `HELLO`"),
-        (is_starting, "Valkey is loading the dataset in memory"),
+        (says(b"HTTP/1.1 400 Bad Request\r\n\r\n"), f"it does not answer as Valkey does{CHECK}"),
+        # The library's parser raises ValueError, which must not end the server.
+        (says(b":x\r\n", hello=HELLO), f"it does not answer as Valkey does{CHECK}"),
+        (says(b":42\r\n"), f"it does not answer as Valkey does{CHECK}"),
+        (says(b"-ERR unknown command `HELLO`\r\n"), "unknown command `HELLO`"),
+        (says(b"-LOADING Valkey is loading the dataset\r\n"), "Valkey is loading the dataset"),
     ],
+    ids=["silent", "hangs up", "resets", "HTTP", "nonsense", "something else", "too old", "starting"],
 )
 async def test_another_server_counts_as_lost_and_the_log_says_what_to_do(
     other: Callable[[trio.SocketStream], Awaitable[None]], words: str, monkeypatch: pytest.MonkeyPatch,
