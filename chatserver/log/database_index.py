@@ -4,36 +4,28 @@ Owns: the order of searches, their deadline, when a round of upkeep begins. May 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
 import structlog
 import trio
 
 from chatserver.log.connections import ConnectionPool
+from chatserver.log.database import DatabaseLog
 from chatserver.log.index import Found, Question
 from chatserver.log.interface import ANSWER_DEADLINE, Faulted, LogUnavailable, log_fault
 
 _log = structlog.get_logger("chatserver.log")
 
-T = TypeVar("T")
 C = TypeVar("C")
-C_co = TypeVar("C_co", covariant=True)
 R = TypeVar("R", bound="ConnectionPool[Any]")
-
-
-class Change(Protocol[C_co]):
-    """`DatabaseLog.change`."""
-
-    def __call__(self, doing: str, work: Callable[[C_co], T]) -> Awaitable[T]:
-        """Run `work` as one transaction."""
 
 
 class DatabaseIndex(ABC, Generic[C, R]):
     """An `Index` in a database, whose searches have a connection and thread of their own."""
 
-    def __init__(self, change: Change[C], wall_ms: Callable[[], int]) -> None:
-        self._change = change
+    def __init__(self, log: DatabaseLog[C, Any], wall_ms: Callable[[], int]) -> None:
+        self._log = log
         self._wall_ms = wall_ms
         self._readers: R | None = None
         self._turn = trio.Lock()  # one search at a time

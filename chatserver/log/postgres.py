@@ -66,7 +66,7 @@ class PostgresLog(DatabaseLog[Connection, _Opened]):
             wall_ms=wall_ms, has_side_thread=True,
         )  # fmt: skip
         self._replaced = trio.Event()
-        self.index = PostgresIndex(self.change, wall_ms or system_ms)
+        self.index = PostgresIndex(self, wall_ms or system_ms)
 
     @property
     def reachable(self) -> bool:

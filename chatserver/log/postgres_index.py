@@ -109,7 +109,7 @@ class PostgresIndex(DatabaseIndex[Connection, PostgresReaders]):
         """Work, then pause for longer than that took, to leave the database to commits. Returns whether to go on."""
         began = trio.current_time()
         try:
-            more = await self._change(what, work)
+            more = await self._log.change(what, work)
         except Exception as error:  # noqa: BLE001
             self._note_failure(error)
             await trio.sleep(MERGE_RETRY)

@@ -90,7 +90,7 @@ class SqliteLog(DatabaseLog[sqlite3.Connection, _Opened]):
         self._has_removed = False  # retention has removed records since the last scrub began, at `_scrubbed`
         self._scrubbed = -math.inf
         self._is_scrub_failing = False  # and the log says so already
-        self.index = SqliteIndex(self.change, wall_ms)
+        self.index = SqliteIndex(self, wall_ms)
 
     async def run(
         self, news: News, program: Program = PLAIN_PROGRAM, *,

@@ -15,10 +15,12 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import trio
 
-from chatserver.log.database_index import Change, DatabaseIndex
+from chatserver.log.database import DatabaseLog
+from chatserver.log.database_index import DatabaseIndex
 from chatserver.log.file_lock import FileLock
 from chatserver.log.index import TAIL, Found, Question
 from chatserver.log.interface import Faulted
@@ -50,14 +52,14 @@ _BACKLOG = f"""
 class SqliteIndex(DatabaseIndex[sqlite3.Connection, SqliteReaders]):
     """The index of a log. `open` is called in a thread, all else on the trio loop."""
 
-    def __init__(self, change: Change[sqlite3.Connection], wall_ms: Callable[[], int]) -> None:
-        super().__init__(change, wall_ms)
-        # Rooms with unindexed messages: written by this process, each with the number of the news that brought them,
-        # the newest at the end; and found in the database, in no order.
-        self._behind: dict[str, int] = {}
+    def __init__(self, log: DatabaseLog[sqlite3.Connection, Any], wall_ms: Callable[[], int]) -> None:
+        super().__init__(log, wall_ms)
+        # Rooms with unindexed messages: written by this process since the last round began, and all others. The newest
+        # are at the end.
+        self._behind: dict[str, None] = {}
         self._backlog: dict[str, None] = {}
         self._backlog_after: int | None = 0  # the last room that was checked for a backlog; None: all were
-        self._behind_since, self._news = 0.0, 0  # the first: no later than the arrival of the oldest unindexed message
+        self._behind_since = 0.0  # no later than the arrival of the oldest unindexed message
         self._cleaning_turn: FileLock | None = None  # held while cleaning a file that is shared
 
     def open(self, path: Path, cleaning: FileLock | None = None) -> None:
@@ -70,7 +72,8 @@ class SqliteIndex(DatabaseIndex[sqlite3.Connection, SqliteReaders]):
             behind = [question.room]
         else:
             await self._look_for_backlog()
-            behind = list(islice(chain(reversed(self._behind), self._backlog), TAIL))
+            others = (room for room in reversed(self._backlog) if room not in self._behind)
+            behind = list(islice(chain(reversed(self._behind), others), TAIL))
         search = Search(question, behind, go_on, self._wall_ms())
         try:
             return await self._open_readers().ask(search.run)
@@ -81,11 +84,10 @@ class SqliteIndex(DatabaseIndex[sqlite3.Connection, SqliteReaders]):
 
     def written(self, rooms: Iterable[str], messages: int) -> None:
         """Note that these rooms have this many new messages, in total."""
-        self._news += 1
         self._behind_since = self._behind_since if self.behind else trio.current_time()
         for room in rooms:
             self._behind.pop(room, None)
-            self._behind[room] = self._news
+            self._behind[room] = None
         if len(self._behind) > MAX_BEHIND:
             for room in list(islice(self._behind, len(self._behind) // 2)):
                 del self._behind[room]
@@ -118,22 +120,21 @@ class SqliteIndex(DatabaseIndex[sqlite3.Connection, SqliteReaders]):
 
     async def _catch_up(self) -> None:
         """Index the backlog, and what has been written until now."""
+        await self._index_backlog()
         self._begin_round()
+        self._backlog, self._behind, came = self._behind, {}, trio.current_time()
+        await self._index_backlog()
+        self._behind_since = came  # all messages from before then are in the index
+
+    async def _index_backlog(self) -> None:
         await self._look_for_backlog()
-        until, whole, came = self._news, True, trio.current_time()
-        while self._backlog or (self._behind and (not whole or next(iter(self._behind.values())) <= until)):
+        while self._backlog:
             began = trio.current_time()
-            rooms = list(islice(chain(self._backlog, self._behind), INDEX_ROOMS))
-            news = [self._behind.get(room) for room in rooms]
-            done = await self._change("indexing", partial(index_rooms, rooms))
-            whole = len(done) == len(rooms)
-            for room, number in zip(done, news, strict=False):
-                self._backlog.pop(room, None)
-                if number is not None and self._behind.get(room) == number:
-                    del self._behind[room]
+            rooms = list(islice(self._backlog, INDEX_ROOMS))
+            for room in await self._log.change("indexing", partial(index_rooms, rooms)):
+                del self._backlog[room]
             await trio.sleep(INDEX_PAUSE * (trio.current_time() - began))
             await self._look_for_backlog()
-        self._behind_since = came  # all messages from before then are in the index
 
     async def _look_for_backlog(self) -> None:
         """Find the rooms with messages from before the log was opened, or that were not remembered, as many as fit."""
@@ -166,10 +167,10 @@ class SqliteIndex(DatabaseIndex[sqlite3.Connection, SqliteReaders]):
         debris = await self._open_readers().ask(_debris)
         if any(debris):
             pages = -MERGE_PAGES  # negative: first combine all segments into one merge
-            while await self._change("cleaning the index", partial(merge, pages)):
+            while await self._log.change("cleaning the index", partial(merge, pages)):
                 pages = MERGE_PAGES
                 await trio.sleep(CLEANING_PAUSE)
-            await self._change("cleaning the index", partial(_cleaned, debris))
+            await self._log.change("cleaning the index", partial(_cleaned, debris))
 
 
 # -- in the writing thread ---------------------------------------------------------------------------------------------
