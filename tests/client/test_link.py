@@ -135,15 +135,15 @@ async def test_a_server_that_does_not_speak_the_protocol_is_reported(
         assert event.why == why
 
 
+async def deaf(_max_bytes: int) -> NoReturn:
+    await trio.sleep_forever()
+
+
 async def test_a_silent_server_is_detected(
     server: FakeServer, listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server accepts the connection and then stops: no message, no pong, no close."""
     (connection,) = server.connections
-
-    async def deaf(_max_bytes: int) -> NoReturn:
-        await trio.sleep_forever()
-
     with monkeypatch.context() as patch:
         patch.setattr(connection._stream, "receive_some", deaf)
         (event,) = await listener.until(Reconnecting)
@@ -182,6 +182,21 @@ async def test_leaving_sends_a_close_frame(server: FakeServer, *, is_cancelled: 
             await trio.lowlevel.checkpoint()
     assert connection.closed is not None
     assert connection.closed.code == 1000
+
+
+async def test_a_cancelled_client_ends_though_it_can_send_nothing(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with trio.CancelScope() as scope:
+        async with listening(server.url) as listener:
+            await listener.until(Entered)
+            (connection,) = server.connections
+            monkeypatch.setattr(connection._stream, "receive_some", deaf)
+            listener.say("x" * 20_000_000)
+            await trio.testing.wait_all_tasks_blocked(0.3)
+            scope.cancel()
+            await trio.lowlevel.checkpoint()
+    assert scope.cancelled_caught
 
 
 def test_delays_are_jittered_and_double_up_to_a_maximum_until_a_connection_lasted() -> None:
