@@ -19,7 +19,7 @@ _NAME_COLOURS = (31, 32, 33, 34, 35, 36)  # SGR: the six that are readable on da
 #: unbreakable spaces.
 HARMLESS = frozenset("\u200c\u200d\u00a0\u202f\u3000")
 _NAMES_SHOWN = 3  # in one line of presence; of more, only the number is shown
-_QUOTE = 60  # characters of a quoted message
+_QUOTE = 60  # columns of a quoted message
 _BRIEF = 1.0  # s; a text that is sent again sooner is not told of
 INDENT = 7  # columns before the lines of a message after the first
 _TAB = 4  # columns
@@ -137,7 +137,7 @@ def shortened(text: str, columns: int) -> str:
 def quoted(message: Message) -> str:
     """Return the beginning of a message as one line."""
     text = printable(_text(message).replace("\n", " "))
-    return f"{name_of(message.user)}: {text if len(text) <= _QUOTE else text[: _QUOTE - 1] + '…'}"
+    return f"{name_of(message.user)}: {shortened(text, _QUOTE)}"
 
 
 def local_time(record: wire.Record, form: str) -> str:
