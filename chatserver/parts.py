@@ -5,7 +5,7 @@ Owns: the wiring. May not: run anything, or hold a limit other than those of ref
 
 import random
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -65,7 +65,7 @@ from chatserver.protocol.response import error_body, response
 from chatserver.reasons import ErrorCode, Reason
 from chatserver.settings.fields import Settings
 from chatserver.settings.forms import engine_of, listen
-from chatserver.supervised import Supervised
+from chatserver.shared.datagrams import Datagrams
 
 #: Retry-After of refusals, seconds: spread, so that peers refused together do not return together.
 REFUSAL_RETRIES = range(2, 10)
@@ -88,9 +88,12 @@ def build(
     settings: Settings, *, total: int, log: Log, readiness: Readiness, listening: Sequence[socket.socket],
     operators: socket.socket | None,
     nursery: trio.Nursery, loop: LoopMeter, garbage: Collector, ready: Callable[[], bool], engine: TlsEngine | None,
-    keys: KeyRing | None = None, supervised: Supervised | None = None,
+    keys: KeyRing | None, bus: Datagrams | None, all_metrics: Callable[[], Awaitable[bytes]] | None,
 ) -> Parts:  # fmt: skip
-    """Make the parts for an open log and listening sockets; without an `engine`, for a server without TLS."""
+    """Make the parts for an open log and listening sockets; without an `engine`, for a server without TLS.
+
+    A worker has a `bus` to the others, and its supervisor makes the text of /metrics for all.
+    """
 
     def closed(connection: Connection, reason: Reason) -> None:
         admission.release(connection.network)  # first: a failure in the calls below must not leak the place
@@ -123,7 +126,7 @@ def build(
         note_altered=search_results.forget,
     )  # fmt: skip
     shared = SharedParts(settings.shared, log.identity.secret, hub) if settings.shared else None
-    others = shared if shared is not None or supervised is None else WorkerParts(supervised.bus, hub)
+    others = shared if shared is not None or bus is None else WorkerParts(bus, hub)
     services = _services(
         settings, log, hub, encoder, _identities(settings, log.identity.secret, keys), audit, search_results, others,
         faulted=connections.faults.caught,
@@ -141,7 +144,7 @@ def build(
         ready=ready,
         engine=engine_of(settings.log),
         metrics=lambda: metrics.text(),  # noqa: PLW0108  (`metrics` is made last)
-        all_metrics=None if supervised is None else supervised.metrics,
+        all_metrics=all_metrics,
         policy=page_policy(settings.host, *listening),
         operators=None if operators is None else page_policy(listen(settings.metrics_listen)[:1], operators),
         shards=None if shared is None else shared.shards,

@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
+from typing import Protocol
 
 import structlog
 import trio
@@ -23,6 +24,7 @@ from chatserver.fair import in_steps
 from chatserver.listening import CannotListenError, Listening, announce, bind_all
 from chatserver.log import open_log
 from chatserver.log.interface import LogError, LogOpenError, Program, Record
+from chatserver.log.neighbours import Neighbours
 from chatserver.net.descriptors import connection_limit, make_room, raise_descriptor_limit
 from chatserver.net.readiness import Readiness
 from chatserver.net.states import Priority
@@ -35,7 +37,7 @@ from chatserver.settings.fields import Settings
 from chatserver.settings.forms import redacted
 from chatserver.settings.spec import ConfigError
 from chatserver.shared import check_client
-from chatserver.supervised import Supervised
+from chatserver.shared.datagrams import Datagrams
 
 #: Ticks of the wheel between house-keeping rounds (a second), and seconds between rounds of retention.
 HOUSEKEEPING, RETENTION = 10, 60.0
@@ -51,6 +53,32 @@ TASK_RESTART_PAUSE = 1.0
 THREAD_SWITCH = 0.0002
 
 _log = structlog.get_logger("chatserver")
+
+
+class Supervised(Protocol):
+    """What a worker's supervisor provides, and a single process does for itself; `workers.process` has it."""
+
+    @property
+    def listening(self) -> Listening:
+        """Sockets that are bound already, and outlive this process."""
+
+    @property
+    def neighbours(self) -> Neighbours:
+        """The other processes that write to the same log."""
+
+    @property
+    def bus(self) -> Datagrams:
+        """The channel for messages to the other workers."""
+
+    @property
+    def stops(self) -> AsyncIterator[int]:
+        """Signal numbers: at the first the worker drains, at the second it stops at once."""
+
+    def ready(self) -> None:
+        """Report that this worker accepts peers from now on."""
+
+    async def metrics(self) -> bytes:
+        """The text of /metrics for all workers. Raises HttpError when it cannot be had."""
 
 
 def run(settings: Settings) -> int:
@@ -131,7 +159,9 @@ class Server:
                         self.settings, total=self._total, log=log, readiness=readiness,
                         listening=listening.workers[0], operators=listening.operators, nursery=nursery,
                         loop=self.loop, garbage=garbage, ready=lambda: self._ready,
-                        engine=self._engine, keys=self._keys, supervised=self._supervised,
+                        engine=self._engine, keys=self._keys,
+                        bus=None if self._supervised is None else self._supervised.bus,
+                        all_metrics=None if self._supervised is None else self._supervised.metrics,
                     )  # fmt: skip
                     await self._restore(nursery)
                     await self._serve(nursery, task_status)
