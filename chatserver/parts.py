@@ -88,7 +88,8 @@ def build(
     settings: Settings, *, total: int, log: Log, readiness: Readiness, listening: Sequence[socket.socket],
     operators: socket.socket | None,
     nursery: trio.Nursery, loop: LoopMeter, garbage: Collector, ready: Callable[[], bool], engine: TlsEngine | None,
-    keys: KeyRing | None, bus: Datagrams | None, all_metrics: Callable[[], Awaitable[bytes]] | None,
+    keys: KeyRing | None = None, bus: Datagrams | None = None,
+    all_metrics: Callable[[], Awaitable[bytes]] | None = None,
 ) -> Parts:  # fmt: skip
     """Make the parts for an open log and listening sockets; without an `engine`, for a server without TLS.
 
