@@ -10,10 +10,8 @@ import msgspec
 import pytest
 
 from tests.bench.drivers import DELAY, measured, results
-from tests.bench.drivers.idle import Idle
-from tests.bench.drivers.load import Cell, Plan
-from tests.bench.drivers.plots import plots
-from tests.bench.drivers.table import Row, markdown
+from tests.bench.drivers.load import Cell, Idle, Plan
+from tests.bench.drivers.table import Row, markdown, plots
 from tests.support.postgres import postgres_server, postgres_url
 
 __all__ = ["postgres_server", "postgres_url"]

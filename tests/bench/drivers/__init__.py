@@ -20,8 +20,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from tests.bench.drivers.load import Cell, Plan
-from tests.bench.drivers.plots import plots
-from tests.bench.drivers.table import Row, line, markdown
+from tests.bench.drivers.table import Row, line, markdown, plots
 from tests.bench.figures import TIMES, Better, Figure, Plot, Result, Scale
 from tests.bench.processes import ROOT
 

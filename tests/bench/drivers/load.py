@@ -6,10 +6,11 @@ Owns: what an operation is, the counts, the loop that is the same under trio and
 import asyncio
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from time import perf_counter, process_time
-from typing import TypeAlias
+from typing import Generic, TypeAlias, TypeVar
 
 import msgspec
 import trio
@@ -22,6 +23,7 @@ TEXT = "the quick brown fox jumps over the lazy dog"
 #: The part of a cell's time that comes first and does not count: statements are prepared, threads started.
 WARM_UP = 0.25
 
+T = TypeVar("T")
 Ask: TypeAlias = Callable[[random.Random], Awaitable[None]]
 Work: TypeAlias = Callable[[], Awaitable[None]]
 #: Runs all of these side by side until the last has ended.
@@ -147,3 +149,28 @@ def some_page(chance: random.Random) -> tuple[int, int]:
 def check(found: int, expected: int) -> None:
     if found != expected:
         raise RuntimeError(f"{found} instead of {expected}")
+
+
+class Idle(Generic[T]):
+    """A pool of connections under asyncio: those that are free, or the requests that wait for one, in their order.
+
+    With `asyncio.Queue` a task that returns a connection and asks again gets it before the tasks that wait.
+    """
+
+    def __init__(self, connections: Iterable[T]) -> None:
+        self._idle = deque(connections)
+        self._waiting: deque[asyncio.Future[T]] = deque()
+
+    async def take(self) -> T:
+        if self._idle:
+            return self._idle.popleft()
+        turn: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        return await turn
+
+    def give(self, connection: T) -> None:
+        """Return a connection; it goes to the request that has waited longest."""
+        if self._waiting:
+            self._waiting.popleft().set_result(connection)
+        else:
+            self._idle.append(connection)

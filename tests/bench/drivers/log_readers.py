@@ -15,8 +15,7 @@ from chatserver.log.interface import Record
 from chatserver.log.rows import OFFSET_BITS, record_of
 from chatserver.log.sqlite_file import connect_writer, create_private
 from chatserver.log.sqlite_readers import READERS, SqliteReaders, _decode_records, _statement, read
-from tests.bench.drivers.idle import Idle
-from tests.bench.drivers.load import MESSAGES, PAGE, ROOMS, Plan, by_asyncio, by_trio, measure, some_page
+from tests.bench.drivers.load import MESSAGES, PAGE, ROOMS, Idle, Plan, by_asyncio, by_trio, measure, some_page
 
 
 def fill(path: Path) -> None:

@@ -19,7 +19,6 @@ import psycopg
 import trio
 
 from chatserver.log.threads import ThreadPool
-from tests.bench.drivers.idle import Idle
 from tests.bench.drivers.load import (
     MESSAGES,
     PAGE,
@@ -27,6 +26,7 @@ from tests.bench.drivers.load import (
     ROOMS,
     TEXT,
     Driver,
+    Idle,
     Plan,
     by_asyncio,
     by_trio,

@@ -1,12 +1,14 @@
-"""The cells of all drivers as Markdown, one table for each engine and operation."""
+"""The cells of all drivers as Markdown, one table for each engine and operation, and as plots by waiting requests."""
 
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 
 import msgspec
 
 from tests.bench import report
 from tests.bench.drivers.load import Cell
-from tests.bench.figures import number
+from tests.bench.figures import Plot, number
+from tests.bench.plot import Panel, lines_of, svg
 
 _COLUMNS = ("waiting", "delay", "driver", "operations/s", "p50 ms", "p99 ms", "CPU µs each")
 
@@ -44,3 +46,25 @@ def line(row: Row) -> str:
         f"  {row.engine}, {row.driver}{delay}: {cell.operation}, {cell.waiting:,} waiting: {number(cell.rate)}/s, "
         f"p50 {number(cell.p50_ms)} ms, p99 {number(cell.p99_ms)} ms, {number(cell.cpu_us)} µs of CPU each"
     )
+
+
+def plots(rows: Sequence[Row]) -> Iterator[Plot]:
+    for engine, delay in dict.fromkeys((row.engine, row.delay_ms) for row in rows):
+        mine = [row for row in rows if (row.engine, row.delay_ms) == (engine, delay)]
+        panels = [
+            panel
+            for operation in dict.fromkeys(row.cell.operation for row in mine)
+            for panel in _panels(operation, [row for row in mine if row.cell.operation == operation])
+        ]
+        title = f"{engine}, answers held back by {delay:g} ms" if delay else f"{engine} on the loopback"
+        name = f"drivers-{engine.lower()}{f'-{delay:g}-ms' if delay else ''}"
+        yield Plot(name, svg(title, panels))
+
+
+def _panels(operation: str, rows: Sequence[Row]) -> Iterator[Panel]:
+    for caption, point in (
+        ("operations a second", attrgetter("cell.waiting", "cell.rate")),
+        ("µs of CPU for each", attrgetter("cell.waiting", "cell.cpu_us")),
+    ):
+        lines = lines_of(rows, attrgetter("driver"), point)
+        yield Panel(f"{operation}: {caption}", "waiting requests", lines, steps=True)
