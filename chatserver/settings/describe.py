@@ -11,8 +11,7 @@ from typing import IO
 from rich.console import Console
 from rich.table import Table
 
-from chatserver.settings.fields import SPECS, Settings, flag_name
-from chatserver.settings.sharing import share
+from chatserver.settings.fields import SPECS, Settings, flag_name, share
 from chatserver.settings.sources import variable_name
 from chatserver.settings.spec import Section, Sharing, Spec, Unit, plain
 

@@ -1,17 +1,14 @@
 """Every setting, once: its flag, its default, its bounds and the reason for it.
 
-Owns: `Settings`, the one frozen dataclass that flags, `CHATSERVER_…` variables, the TOML file and
-`chatserver limits` all derive from, so that a new limit is one new field here and nothing else.
-May not: import trio or our modules outside this folder; read files or the environment (sources.py does); or know what a
-limit is used for.
+Owns: `Settings`, from which flags, `CHATSERVER_…` variables, the TOML file and `chatserver limits` are made, so that a
+new limit is one new field here; and the share of a limit that one of several workers has. May not: import trio or our
+modules outside this folder; read files or the environment (sources.py does); or know what a limit is used for.
 
-    settings = Settings(port=0, head_deadline=2.0)
-
-A total deadline cannot be switched off: without it a slow peer could stay in its phase for ever.
 0 means "none" only where a field says so.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +25,9 @@ MAX_WORKERS = 256  # processes: one for each core of the largest machines
 
 _MIB = 1 << 20
 _MOST_CONNECTIONS = _MIB  # what Linux allows one process, fs.nr_open
+#: Standard deviations above the mean in the share of a limit on connections, which the kernel spreads at random: a
+#: network that is at the limit is refused by a worker in 1 of 700 cases.
+SPREAD_DEVIATIONS = 3.0
 #: Settings that may not be below other ones.
 LOWER_BOUNDS = {
     "body_deadline_max": ("body_deadline",),
@@ -352,6 +352,22 @@ SPECS: Mapping[str, Spec] = {
     field.name: field.metadata["spec"] for field in dataclasses.fields(Settings) if "spec" in field.metadata
 }
 TYPES: Mapping[str, Any] = get_type_hints(Settings)
+
+
+def share_of(settings: Settings) -> Settings:
+    """The settings of one worker of several: its share of the limits on all together; the same if there is only one."""
+    divided = (name for name, spec in SPECS.items() if spec.sharing in (Sharing.DIVIDED, Sharing.SPREAD))
+    shares: dict[str, Any] = {name: share(name, settings) for name in divided}
+    return dataclasses.replace(settings, **shares)
+
+
+def share(name: str, settings: Settings) -> int:
+    """One worker's share of a divided limit; 0 keeps its meaning."""
+    total, spec = int(getattr(settings, name)), SPECS[name]
+    mean = total / settings.workers
+    slack = SPREAD_DEVIATIONS * math.sqrt(mean) if spec.sharing is Sharing.SPREAD else 0.0
+    floor: float = max(spec.minimum, *(getattr(settings, least) for least in LOWER_BOUNDS.get(name, ())), 0)
+    return min(total, math.ceil(max(mean + slack, floor)))
 
 
 def flag_name(field: str) -> str:

@@ -24,9 +24,8 @@ from chatserver.listening import CannotListenError, Listening, announce, bind_al
 from chatserver.log.interface import LogOpenError
 from chatserver.net.descriptors import raise_descriptor_limit
 from chatserver.observe import logs
-from chatserver.settings.fields import Settings, flag_name
+from chatserver.settings.fields import Settings, flag_name, share_of
 from chatserver.settings.forms import redacted
-from chatserver.settings.sharing import share_of
 from chatserver.settings.spec import ConfigError
 from chatserver.workers.child import Child
 from chatserver.workers.link import Setup

@@ -2,6 +2,7 @@ import json
 import math
 import re
 import resource
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -210,26 +211,17 @@ def test_variables_that_kubernetes_sets_for_a_service_are_ignored(name: str) -> 
         ({"user_header": "X-User"}, "--user-header: needs --trusted-proxy"),
         ({"guests": "none"}, "--guests: none needs a way to sign in"),
         ({"workers": 2, "log": "memory:"}, "--workers: needs a log that processes can share"),
+        ({"proxy_protocol": True, "trusted_proxy": "10.0.0.1"}, ""),
+        ({"user_header": "X-User", "trusted_proxy": "10.0.0.1"}, ""),
+        ({"guests": "none", "token_key": "key.pem"}, ""),
+        ({"guests": "none", "token_jwks": "https://login.example/keys"}, ""),
+        ({"guests": "none", "user_header": "X-User", "trusted_proxy": "10.0.0.1"}, ""),
+        ({"workers": 1, "log": "memory:"}, ""),
     ],
 )
-def test_values_that_contradict_each_other(fields: dict[str, object], words: str) -> None:
-    with pytest.raises(ConfigError, match=f"^{words}"):
+def test_values_that_depend_on_each_other(fields: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{words}") if words else nullcontext():
         load(fields)
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"proxy_protocol": True, "trusted_proxy": "10.0.0.1"},
-        {"user_header": "X-User", "trusted_proxy": "10.0.0.1"},
-        {"guests": "none", "token_key": "key.pem"},
-        {"guests": "none", "token_jwks": "https://login.example/keys"},
-        {"guests": "none", "user_header": "X-User", "trusted_proxy": "10.0.0.1"},
-        {"workers": 1, "log": "memory:"},
-    ],
-)
-def test_values_that_need_each_other(fields: dict[str, object]) -> None:
-    load(fields)
 
 
 @given(st.integers(-(10**20), 10**20) | st.floats(allow_nan=False, allow_infinity=False))

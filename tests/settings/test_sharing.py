@@ -6,8 +6,7 @@ import json
 import pytest
 
 from chatserver.settings.describe import limits_json, print_limits
-from chatserver.settings.fields import SPECS, Settings
-from chatserver.settings.sharing import share, share_of
+from chatserver.settings.fields import SPECS, Settings, share, share_of
 from chatserver.settings.spec import Section, Sharing
 
 DIVIDED = {name for name, spec in SPECS.items() if spec.sharing in (Sharing.DIVIDED, Sharing.SPREAD)}
