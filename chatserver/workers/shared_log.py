@@ -4,9 +4,6 @@ Owns: the lock of an embedded log, held as long as any process writes to it; the
 
 Each worker inherits the locks. If the supervisor is killed, another server cannot take the file before the last worker
 has drained. If all of them are killed, their folder stays, but its lock is free, so the next supervisor removes it.
-
-The lock is on the folder itself, since systemd-tmpfiles skips a locked folder with all that is in it. After ten days it
-would else remove the workers' lock files, and a worker that starts later would take its turns alone.
 """
 
 import fcntl
@@ -56,7 +53,11 @@ def shared_log(url: str) -> Iterator[SharedLog]:
 
 
 def _lock(folder: Path) -> int:
-    """Lock the folder, then mark it, so that no other process finds it marked and unlocked."""
+    """Lock the folder, then mark it, so that no other process finds it marked and unlocked.
+
+    systemd-tmpfiles skips a locked folder with all that is in it. It would else remove the workers' lock files after ten
+    days, and a worker that starts later would take its turns alone.
+    """
     lock = os.open(folder, os.O_DIRECTORY | os.O_CLOEXEC)
     fcntl.flock(lock, fcntl.LOCK_EX)
     (folder / MARK).touch(mode=0o600)

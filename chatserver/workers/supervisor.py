@@ -3,11 +3,8 @@
 Owns: the sockets, the shared parts of the log, the order in which workers start and stop. May not: serve peers, or wait
 for a worker without a limit; a fault in it costs one worker's restart at most.
 
-A place is one of the N sets of sockets, with the worker on it. The sockets are open here as well, so peers in the
-accept queues just wait while a worker is replaced. On a reload the replacement accepts before the old worker drains.
-
-The first worker starts alone: whatever prevents one from starting (a flag, the log) mostly prevents all, and is then
-reported once.
+The sockets are open here as well, so peers in the accept queues just wait while a worker is replaced. On a reload the
+replacement accepts before the old worker drains.
 """
 
 import os
@@ -130,7 +127,10 @@ class Supervisor:
     # -- starting and stopping ----------------------------------------------------------------------------------------
 
     async def _start_all(self) -> int | None:
-        """Start the first worker alone, then the others some at a time. Returns the exit code if one cannot start."""
+        """Start the first worker alone, then the others some at a time. Returns the exit code if one cannot start.
+
+        Whatever prevents one from starting (a flag, the log) mostly prevents all, and is then reported once.
+        """
         batch = MAX_STARTING * (os.cpu_count() or 1)
         for places in (self._places[:1], *(self._places[at : at + batch] for at in range(1, len(self._places), batch))):
             children = [self._launch(place, self._settings) for place in places]
