@@ -55,8 +55,8 @@ def shared_log(url: str) -> Iterator[SharedLog]:
 def _lock(folder: Path) -> int:
     """Lock the folder, then mark it, so that no other process finds it marked and unlocked.
 
-    systemd-tmpfiles skips a locked folder with all that is in it. It would else remove the workers' lock files after ten
-    days, and a worker that starts later would take its turns alone.
+    systemd-tmpfiles skips a locked folder with all that is in it. It would else remove the lock files of workers after
+    ten days, and a worker that starts later would take its turns alone.
     """
     lock = os.open(folder, os.O_DIRECTORY | os.O_CLOEXEC)
     fcntl.flock(lock, fcntl.LOCK_EX)
