@@ -149,22 +149,17 @@ async def test_a_supervisor_that_does_not_answer_delays_no_reads(folder: Path, m
         await one.link.send(Stop())
 
 
-def by_link_end(one: Working) -> None:
-    one.link.close()
-
-
-def by_signal(one: Working) -> None:
-    signal.raise_signal(signal.SIGTERM)
-
-
-@pytest.mark.parametrize("tell", [by_link_end, by_signal])
-async def test_a_worker_drains_without_its_supervisor_or_after_a_signal(
-    tell: Callable[[Working], None], folder: Path
-) -> None:
+@pytest.mark.parametrize(
+    ("tell", "stays"),
+    [(lambda one: one.link.close(), False), (lambda one: signal.raise_signal(signal.SIGTERM), True)],
+    ids=["without its supervisor", "after a signal"],
+)
+async def test_a_worker_drains(tell: Callable[[Working], None], stays: bool, folder: Path) -> None:
+    """Without a supervisor, nobody else removes the folder of the sockets."""
     async with working(folder) as one, chatter(one.address) as friend:
         tell(one)
         assert (await friend.next("goaway"))["reason"] == "restart"
-    assert await trio.Path(folder).exists() == (tell is by_signal), "without a supervisor, nobody else removes it"
+    assert await trio.Path(folder).exists() == stays
 
 
 @pytest.mark.jumping_clock
