@@ -208,6 +208,7 @@ async def test_half_a_connection_is_one_in_tls_as_well(version: ssl.SSLContext) 
 
 async def test_a_goodbye_follows_all_that_was_sent(version: ssl.SSLContext) -> None:
     async with accepted(Echo, version) as (stream, play):
+        await until(lambda: play.cohort.held == 1)
         sent = 65536
         while play.client.send(b"x" * 65536):
             sent += 65536
