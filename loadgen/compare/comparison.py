@@ -74,10 +74,10 @@ class Comparison:
 
     async def _install(self) -> None:
         for peer in self.peers:
-            if peer.kit.is_ready(self._home(peer)):
-                continue
-            self.say(f"installing {peer.name}, {peer.title}")
             try:
+                if peer.kit.is_ready(self._home(peer)):
+                    continue
+                self.say(f"installing {peer.name}, {peer.title}")
                 await trio.to_thread.run_sync(peer.kit.install, self._home(peer), abandon_on_cancel=True)
             except (MissingError, OSError) as error:
                 self._skipped[peer.name] = str(error)

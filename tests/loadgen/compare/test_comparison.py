@@ -197,12 +197,14 @@ async def test_what_cannot_be_installed_is_skipped_with_a_line(tmp_path: Path) -
 
 
 class Full(Kit):
-    """The disk is full."""
+    """The disk is full, or its folder may not be looked into."""
 
-    def __init__(self, *, ready: bool) -> None:
+    def __init__(self, *, ready: bool | None) -> None:
         self._ready = ready
 
     def is_ready(self, home: Path) -> bool:
+        if self._ready is None:
+            raise PermissionError(errno.EACCES, "Permission denied", str(home))
         return self._ready
 
     def install(self, home: Path) -> None:
@@ -213,11 +215,13 @@ class Full(Kit):
 
 
 async def test_a_full_disk_is_a_row_of_its_peer(tmp_path: Path) -> None:
-    """It ended the comparison, as an error of standard output."""
-    peers = [Peer(name=name, title="", can=Can.ALL, kit=Full(ready=name == "ready")) for name in ("ready", "new")]
+    """It ended the comparison, as an error of standard output; a folder that may not be read did, too."""
+    ready = {"ready": True, "new": False, "closed": None}
+    peers = [Peer(name=name, title="", can=Can.ALL, kit=Full(ready=each)) for name, each in ready.items()]
     report = await match(tmp_path, peers, [EVERYTHING["idle"]], told=[]).play()
     assert table(report, "Idle").rows[0][1] == "could not be started: [Errno 28] No space left on device"
     assert "No space left on device" in table(report, "Servers").rows[1][2]
+    assert "Permission denied" in table(report, "Servers").rows[2][2]
 
 
 class Absent(Kit):
