@@ -32,17 +32,14 @@ MESSAGE: Final = msgspec.json.encode(
     }
 )
 
-_GREET_SECONDS: Final = 5.0
-_ANSWER_BYTES: Final = 4096
-
 
 async def greet(server: Server, path: str) -> None:
     """Post `joined`, which a client gets when it connects; call it again after any other message."""
     answer, request = b"", wire.request("POST", path, HOST, _FIELD, f"Content-Length: {len(JOINED)}")
-    with trio.move_on_after(_GREET_SECONDS), suppress(OSError, trio.BrokenResourceError):
+    with trio.move_on_after(5.0), suppress(OSError, trio.BrokenResourceError):
         async with await trio.open_tcp_stream(HOST, server.port) as stream:
             await stream.send_all(request + JOINED)
-            answer = bytes(await stream.receive_some(_ANSWER_BYTES))
+            answer = bytes(await stream.receive_some(4096))
     status = wire.final_status(answer)
     if status is None or status >= 400:
         raise DiedError(f"POST {path} was answered {status or 'nothing'}{server.last_words}")

@@ -233,9 +233,6 @@ class Fingerprint:
         return f"the server died {self._neighbour.last_alive - self._site.begun:.0f} s into the run"
 
 
-#: Connections that all probes hold at once, with room to spare.
-_SLOW_CONNECTIONS: Final = 300
-
 OPTIONS: Final = Options()
 
 
@@ -252,7 +249,7 @@ def fingerprint(url: Url, /, *, options: Options = OPTIONS, common: Common = COM
     flags.require("--poll-path", flags.is_path, options.poll_path.replace(WAIT, "1"))
     require(common.report)
     target = find(url, common)
-    notes = preflight.check(target, max(options.connections, _SLOW_CONNECTIONS), 1)
+    notes = preflight.check(target, max(options.connections, 300), 1)  # 300: those of all probes, with room to spare
     progress = announce(target, f"{len(PROBES)} probes for {options.within:g} s", notes)
 
     async def play() -> Report:

@@ -56,12 +56,6 @@ class Limit:
         return f"at least {least}{unit}" if least else f"at most {most}{unit}"
 
 
-#: Units that need several samples. A size needs none: its search takes many steps and confirms both ends.
-_SAMPLED: Final = frozenset({Unit.SECONDS, Unit.RATE, Unit.YES_NO})
-
-SAMPLES: Final = 3
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe(Limit):
     need: Need = Need.HTTP  # what the server must serve
@@ -69,7 +63,8 @@ class Probe(Limit):
 
     @property
     def samples(self) -> int:
-        return SAMPLES if self.unit in _SAMPLED else 1
+        # the search for a size takes many steps, and confirms both ends
+        return 3 if self.unit in {Unit.SECONDS, Unit.RATE, Unit.YES_NO} else 1
 
 
 def mark(limit: Limit, finding: Finding) -> Mark:

@@ -19,15 +19,11 @@ from loadgen.page.elements import Element, node
 from loadgen.page.scales import Scale
 from loadgen.report import CohortRow, Report, Sample
 
-#: The phase that is highlighted.
-ATTACK: Final = "attack"
-
 #: The most points of a plot: more would be finer than a pixel on a phone, and make the page heavy.
 MOST_MOMENTS: Final = 240
 
 #: Personas with a line of their own; the style sheet has as many colours, and one for the rest.
 MOST_COLOURS: Final = 6
-_REST: Final = "rest"
 
 _MIB: Final = 2**20
 
@@ -127,7 +123,7 @@ def crowds(cohorts: Sequence[CohortRow]) -> list[Crowd]:
         found.append(Crowd(f"{len(rest)} others", f"s{MOST_COLOURS}", rest))
     honest = tuple({row.persona for row in cohorts if row.honest}) if attackers else ()
     if honest:
-        found.append(Crowd("honest", _REST, honest))
+        found.append(Crowd("honest", "rest", honest))
     return found
 
 
@@ -218,7 +214,7 @@ class _Timeline:
         canvas = node("svg", y=_ABOVE, width="100%", height=height, viewbox=box, aspect="none")
         for band in self._bands:
             begins, ends = self._across(band.begins), self._across(band.ends)
-            if band.name == ATTACK:
+            if band.name == "attack":
                 canvas.append(node("rect", class_="band", x=begins, width=ends - begins, height="100%"))
             canvas.append(node("path", class_="grid", d=f"M{begins:.1f} -16V{height}"))
         for tick in values.ticks:

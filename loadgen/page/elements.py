@@ -9,7 +9,6 @@ from typing import Final
 from loadgen import format as fmt
 
 Element = ET.Element
-Child = ET.Element | str | None
 
 #: Names that Python spells differently.
 _NAMES: Final = {
@@ -19,7 +18,7 @@ _NAMES: Final = {
 }
 
 
-def node(tag: str, *children: Child, **attributes: str | float | None) -> Element:
+def node(tag: str, *children: Element | str | None, **attributes: str | float | None) -> Element:
     """Make an element. Children and attributes that are `None` are left out."""
     told = {_NAMES.get(name, name): value for name, value in attributes.items() if value is not None}
     element = ET.Element(tag, {name.replace("_", "-"): _value(value) for name, value in told.items()})

@@ -13,9 +13,6 @@ _UPGRADE, _CONNECTION, _VERSION = b"Upgrade: websocket", b"Connection: Upgrade",
 _KEY = b"Sec-WebSocket-Key: bG9hZGdlbi1sb2FkZ2VuIQ=="
 _CHUNKED, _CHUNKS = b"Transfer-Encoding: chunked", b"5\r\nhello\r\n0\r\n\r\n"
 
-# RFC 9113 section 3.4: what a client with prior knowledge of HTTP/2 sends first, and an empty SETTINGS frame.
-_HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
-
 #: Before `Host`; `%s` is the target.
 _REQUEST_LINES = {
     "method with a NUL": b"G\0ET %s HTTP/1.1",
@@ -119,7 +116,8 @@ def cases(host: str, path: str, post_path: str, websocket_path: str) -> Mapping[
         "chunks in HTTP/1.0": _head(b"POST %s HTTP/1.0" % post_path.encode(), *post, _CHUNKED) + _CHUNKS,
         "HTTP/0.9": b"GET %s\r\n" % target,
         "HTTP/0.9 with a blank line": b"GET %s\r\n\r\n" % target,
-        "HTTP/2 preface": _HTTP2,
+        # of a client with prior knowledge (RFC 9113 section 3.4), and an empty SETTINGS frame
+        "HTTP/2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)),
         "TLS on the plain port": client_hello(host.rpartition(":")[0] or host),
         "SSH": b"SSH-2.0-OpenSSH_9.2\r\n",
         "SMTP": b"EHLO mail.example\r\n",

@@ -31,8 +31,6 @@ _FAST: Final = "400 B/s"
 #: After the server's last word a byte is sent this often, until a closed socket answers one with RST.
 _NUDGE_SECONDS: Final = 0.25
 
-Opening = Callable[[Site], bytes]
-
 
 def _lines(site: Site) -> bytes:
     return site.plain_request().removesuffix(b"\r\n")
@@ -43,7 +41,7 @@ def _field(site: Site) -> bytes:
     return _lines(site) + b"X-Slow: "
 
 
-def _body(size: int) -> Opening:
+def _body(size: int) -> Callable[[Site], bytes]:
     """A request and the first byte of its body."""
     return lambda site: site.post(f"Content-Length: {size}") + BODY_BEGIN
 
@@ -109,10 +107,6 @@ async def _nudge(site: Site, line: Line, sign: Sign) -> Finding:
     return NoneSeen(looked=site.until - sign.at, how=f"{sign.how}, and still reading")
 
 
-#: Type, version and length of a record (RFC 8446 section 5.1).
-_RECORD_HEAD_BYTES: Final = 5
-
-
 def _in_pieces(cut: Callable[[bytes], list[bytes]]) -> Callable[[Site], Script]:
     def script(site: Site) -> Script:
         first, *rest = cut(client_hello(site.target.host))
@@ -130,8 +124,8 @@ def in_bytes(hello: bytes) -> list[bytes]:
 
 
 def in_records(hello: bytes) -> list[bytes]:
-    kind_and_version = hello[:3]
-    return [kind_and_version + b"\0\1" + byte for byte in in_bytes(hello[_RECORD_HEAD_BYTES:])]
+    """Cut it into records of one byte, each with a head of type, version and length (RFC 8446 section 5.1)."""
+    return [hello[:3] + b"\0\1" + byte for byte in in_bytes(hello[5:])]
 
 
 _STALLED_HELLO: Final = {"stalled": _in_pieces(_in_halves)}

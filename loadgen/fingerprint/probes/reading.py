@@ -29,11 +29,6 @@ _BEYOND_BYTES: Final = 512 * 1024
 #: 2 s. The segment size is Ethernet's, because the loopback's is 64 KiB.
 _SIPS: Final = ((socket.SOL_SOCKET, socket.SO_RCVBUF, 1024), (socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1460))
 
-#: Checks of the connection in each pace.
-_LOOKS: Final = 5
-
-_GOODBYE: Final = b"connection: close"
-
 #: Every server reads so many bytes at once.
 _AT_ONCE_BYTES: Final = 4096
 
@@ -100,7 +95,8 @@ def _enough(site: Site, rate: int) -> int:
 
 
 async def _read_at(site: Site, rate: int, page: _Page) -> Found | NoneSeen:
-    tick, requests = site.options.pace / _LOOKS, page.request * -(-_enough(site, rate) // page.size)
+    tick = site.options.pace / 5  # between two checks of the connection
+    requests = page.request * -(-_enough(site, rate) // page.size)
     with closing(SockDiag()) as sock_diag:
         async with site.dial(options=_SIPS) as line:
             begun = trio.current_time()
@@ -140,7 +136,7 @@ async def _take(site: Site, line: Line, rate: int, tick: float, diag: SockDiag) 
                 data = await line.receive_raw(int(allowance))
                 allowance -= len(data)
                 tail = (tail + data.lower())[-4096:]
-                announced = announced or _GOODBYE in tail
+                announced = announced or b"connection: close" in tail
         await trio.sleep_until(due)
     return kernel, announced
 

@@ -19,33 +19,30 @@ from loadgen.fingerprint.site import ANSWER_SECONDS, BODY_BEGIN, TROUBLE, Need, 
 from loadgen.line import EndedError, Line, describe
 
 #: How many paces a typist takes for a head, and a phone for a body.
-TYPING_PACES: Final = 8
-POSTING_PACES: Final = 8
+_PACES: Final = 8
 
 #: What a phone on 2G sends in one pace.
 _PHONE_BYTES: Final = 3072
 
-_TOO_LARGE: Final = 413
-
 
 async def typist(site: Site) -> Finding:
     head = site.plain_request()
-    step = len(head) / TYPING_PACES
-    pieces = [head[round(at * step) : round((at + 1) * step)] for at in range(TYPING_PACES)]
+    step = len(head) / _PACES
+    pieces = [head[round(at * step) : round((at + 1) * step)] for at in range(_PACES)]
     # the line end that completes the head comes last, a whole pace after the rest
     return await _served(site, [*pieces[:-1], pieces[-1][:-2], pieces[-1][-2:]])
 
 
 async def poster(site: Site) -> Finding:
-    head = site.post(f"Content-Length: {_PHONE_BYTES * POSTING_PACES}")
+    head = site.post(f"Content-Length: {_PHONE_BYTES * _PACES}")
     block = b" " * _PHONE_BYTES
-    return await _served(site, [head + BODY_BEGIN + block[1:], *[block] * (POSTING_PACES - 1)])
+    return await _served(site, [head + BODY_BEGIN + block[1:], *[block] * (_PACES - 1)])
 
 
 async def _served(site: Site, pieces: Sequence[bytes]) -> Finding:
     """Send the pieces at once, then again one each pace: is the answer the same?"""
     wanted = await site.ask(*pieces)
-    if wanted.status == _TOO_LARGE:
+    if wanted.status == 413:
         return NotApplicable(why=f"a request of this size is refused: {wanted.status}")
     begun = trio.current_time()
     try:

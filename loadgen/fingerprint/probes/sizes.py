@@ -109,16 +109,10 @@ class _Search:
                 self.passed = 0
 
 
-#: A field of this size passes on servers that limit a line to 8 KiB.
-_LINE_BYTES: Final = 4000
-
 #: Name, colon, space and line end of a field; the value adds at least one byte. Each field has a name of its own, since
 #: Apache joins those of one name and limits their sum.
 _NAME: Final = "x{:04}"
 _FIELD_OVERHEAD: Final = len(_NAME.format(0)) + 4
-
-#: Between a head and its last line end, for the server to read it: what it reads at once may pass, however much it is.
-_HEAD_PAUSE_SECONDS: Final = 0.3
 
 #: The most that is sent at once, so that nothing large is ever in memory.
 _BLOCK: Final = b" " * 65_536
@@ -172,7 +166,8 @@ async def _ask(site: Site, pieces: Iterable[bytes], *, pause: float = 0.0) -> st
     return f"{answer.status}, closing" if answer.closes else str(answer.status)
 
 
-_ask_head: Final = partial(_ask, pause=_HEAD_PAUSE_SECONDS)
+#: With time for the server to read the head before its last line end: what it reads at once may pass, however much.
+_ask_head: Final = partial(_ask, pause=0.3)
 
 
 async def _say(site: Site, pieces: Iterable[bytes]) -> str:
@@ -253,7 +248,7 @@ PROBES: Final = (
     Probe(name="head size", figure="head_bytes", meaning="largest request head, in fields of up to 4 KB",
           why="node and h11 16 KiB, Kestrel 32, Tomcat 8; cookies alone reach 4", unit=Unit.BYTES,
           good=(4096, 128 * 1024),
-          play=Search(make=partial(_head, line_bytes=_LINE_BYTES), small=0, first=2048, most=1 << 20, send=_ask_head)),
+          play=Search(make=partial(_head, line_bytes=4000), small=0, first=2048, most=1 << 20, send=_ask_head)),
     Probe(name="field size", figure="field_bytes", meaning="largest request head with all of it in one field",
           why="Apache, websockets and aiohttp 8 KiB a line, http.server 64; one cookie is 4 at most", unit=Unit.BYTES,
           good=(2048, 128 * 1024),

@@ -37,9 +37,6 @@ _FRAME_BYTES: Final = 4000
 _FAST_BYTES: Final = 36
 _FAST: Final = f"{_FAST_BYTES} B/s"
 
-#: Pings between two fragments of the message that never ends: few fragments, so that no limit on them ends it.
-_PINGS_A_FRAGMENT: Final = 4
-
 _FRAME: Final = frame(FIN | Opcode.TEXT, b" ", announced=_FRAME_BYTES)
 
 
@@ -123,10 +120,10 @@ def _led_by(finding: Found | NoneSeen, first: str) -> Finding:
 
 _STALLED_FRAME: Final = {"stalled": script(_FRAME)}
 
-#: A fragment every few paces, and pings in between.
+#: A fragment every four paces, so that no limit on fragments ends it, and pings in between.
 _FRAGMENTS: Final = script(
     frame(Opcode.TEXT, b" "),
-    *[frame(FIN | Opcode.PING)] * (_PINGS_A_FRAGMENT - 1),
+    *[frame(FIN | Opcode.PING)] * 3,
     frame(Opcode.CONTINUATION, b" "),
 )
 
