@@ -93,7 +93,8 @@ class Comparison:
             for peer in peers:
                 self.say(f"{scenario.name}, round {number} of {self.repeats}: {peer.name}")
                 entry = await self._measure(scenario, peer)
-                await trio.lowlevel.checkpoint()  # a stop ends it here
+                if self._stop.is_set():
+                    await trio.sleep_forever()  # the stop ends it here
                 entries[peer.name] = entry
 
     async def _measure(self, scenario: Scenario, peer: Peer) -> Entry:

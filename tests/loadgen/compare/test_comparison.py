@@ -23,6 +23,7 @@ from loadgen.personas import registry
 from loadgen.preflight import InvalidRunError
 from loadgen.progress import Progress
 from loadgen.report import Outcome, Report, Table
+from loadgen.stopping import StoppedError
 from tests.loadgen.commandline import OF_THE_MACHINE
 from tests.loadgen.plays import SETTLE_SECONDS, plan
 
@@ -222,6 +223,22 @@ async def test_a_full_disk_is_a_row_of_its_peer(tmp_path: Path) -> None:
     assert table(report, "Idle").rows[0][1] == "could not be started: [Errno 28] No space left on device"
     assert "No space left on device" in table(report, "Servers").rows[1][2]
     assert "Permission denied" in table(report, "Servers").rows[2][2]
+
+
+async def test_ctrl_c_during_a_measurement_ends_it_without_a_row(tmp_path: Path) -> None:
+    """Every other time the next server was begun, and the last had a row that said "withheld: "."""
+
+    async def play(meter: Meter, peer: Peer, sizes: Sizes) -> Sample:
+        raise StoppedError
+
+    played = [replace(EVERYTHING["idle"], play=play, needs=Can(0))]
+    peers = [Peer(name=name, title="", can=Can(0), kit=Kit(), url=f"http://127.0.0.1:{name}") for name in ("1", "2")]
+    for _ in range(20):  # which task a stop wakes first is random
+        told: list[str] = []
+        report = await match(tmp_path, peers, played, told=told).play()
+        assert report.outcome is Outcome.INTERRUPTED
+        assert told == ["idle, round 1 of 1: 1"]
+        assert table(report, "Idle").rows == []
 
 
 class Absent(Kit):
