@@ -55,7 +55,7 @@ def main(words: Sequence[str] | None = None) -> int:
         except* KeyboardInterrupt:
             run.code = EXIT_STOPPED
         finally:
-            for line in told(run):
+            for line in run.told():
                 tell(line)
         if run.code:
             return run.code
@@ -118,45 +118,20 @@ class Run:
                 nursery.start_soon(self._end_at_a_signal, signals, nursery.cancel_scope)
                 async with ENGINES[self.engine](folder, workers=self._workers) as cluster:
                     self.campaign = campaign = Campaign(cluster, self.seed, tell)
-                    try:
-                        await campaign.run(self.seconds)
-                        await campaign.look_at_all()
-                    finally:
-                        campaign.finish()
+                    await campaign.run(self.seconds)
+                    await campaign.look_at_all()
                 self.is_whole = True
                 nursery.cancel_scope.cancel()
+
+    def told(self) -> list[str]:
+        """The lines of the report, also of a run that ended early."""
+        return ["nothing was done yet"] if self.campaign is None else self.campaign.told(is_whole=self.is_whole)
 
     async def _end_at_a_signal(self, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
         await anext(signals)
         self.code = EXIT_STOPPED
         tell("ending")
         scope.cancel()
-
-
-def told(run: Run) -> list[str]:
-    """The lines of the report, also of a run that ended early."""
-    campaign = run.campaign
-    if campaign is None:
-        return ["nothing was done yet"]
-    report, ledger, recoveries = campaign.report, campaign.ledger, sorted(campaign.report.recoveries)
-    slowest, why = report.slowest_recovery
-    signals = ", ".join(f"{name} {times}" for name, times in campaign.scene.signals.most_common()) or "none"
-    no_loss, in_order = (": none lost, none doubled", ": each once, in order") if run.is_whole else ("", "")
-    lines = [
-        f"{report.seconds:.0f} s, {report.rounds} rounds, {report.troubles.total()} troubles:",
-        *(f"  {times:4}  {name}" for name, times in report.troubles.most_common()),
-        f"signals to processes: {signals}; nodes started {report.starts} times",
-        f"{ledger.acknowledged:,} records acknowledged, {ledger.repeated:,} of them twice{no_loss}",
-        f"{ledger.seen:,} records heard over {report.connections:,} connections{in_order}",
-        f"epoch {ledger.epoch} all the time, {ledger.told_of_loss} gaps told",
-    ]
-    if recoveries:
-        median = recoveries[len(recoveries) // 2]
-        lines.append(f"recovery: median {median:.2f} s, slowest {slowest:.1f} s ({why})")
-    lines.append(f"slowest acknowledgement: {report.slowest_acknowledgement:.1f} s")
-    if not run.is_whole:
-        lines = [f"until then: {lines[0]}", *lines[1:], f"done last: {', '.join(campaign.recent) or 'nothing'}"]
-    return lines
 
 
 if __name__ == "__main__":

@@ -8,10 +8,10 @@ more writes all nodes must give the same answers: the whole log, how each record
 """
 
 import random
+import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
@@ -39,23 +39,15 @@ QUESTIONS, PAGE = 4, 200
 Tell = Callable[[str], None]
 
 
-@dataclass
-class Report:
-    seconds: float = 0.0
-    troubles: Counter[str] = field(default_factory=Counter)
-    slowest_recovery: tuple[float, str] = (0.0, "nothing")
-    recoveries: list[float] = field(default_factory=list)
-    slowest_acknowledgement: float = 0.0
-    connections: int = 0
-    starts: int = 0
-    rounds: int = 0
-
-
 class Campaign:
+    """See the module. What was done and found so far is in its attributes, and as text in `told`."""
+
     def __init__(self, cluster: Cluster, seed: int, tell: Tell, *, publishers: int = PUBLISHERS) -> None:
         self.ledger = Ledger()
-        self.report = Report()
-        self.recent: deque[str] = deque(maxlen=6)  # troubles
+        self.rounds = 0
+        self.troubles: Counter[str] = Counter()
+        self.recent: deque[str] = deque(maxlen=6)  # troubles, with their times
+        self.recoveries: list[tuple[float, str]] = []  # seconds, and the trouble
         dice = random.Random(seed)
         addresses = [node.address for node in cluster.nodes]
         numbers = count(1)
@@ -76,53 +68,64 @@ class Campaign:
         self.scene = Scene(cluster, clients, dice)
         self._cluster = cluster
         self._tell = tell
-        self._began = trio.current_time()
-        self._over = trio.current_time()
+        self._began = time.monotonic()
 
-    async def run(self, seconds: float) -> Report:
+    @property
+    def seconds(self) -> float:
+        """Since the beginning."""
+        return time.monotonic() - self._began
+
+    async def run(self, seconds: float) -> None:
         """Play rounds until the time is over."""
-        self._over = self._began + seconds
         table = troubles_of(self._cluster)
         weights = [weight for weight, _ in table.values()]
         async with self._listening():
-            while not self._is_over():
+            while self.seconds < seconds:
                 async with self._publishing():
                     for trouble in self.scene.dice.choices(list(table), weights, k=TROUBLES_A_ROUND):
                         await self.trouble(trouble)
-                        if self._is_over():
+                        if self.seconds >= seconds:
                             break
                 await self.look()
                 self._tell(self._progress())
-        return self.finish()
 
-    async def play(self, *troubles: str) -> Report:
+    async def play(self, *troubles: str) -> None:
         """Play one round of these troubles."""
         async with self._listening():
             async with self._publishing():
                 for trouble in troubles:
                     await self.trouble(trouble, overlap=0.0)
             await self.look()
-        return self.finish()
-
-    def _is_over(self) -> bool:
-        return trio.current_time() >= self._over
-
-    def finish(self) -> Report:
-        """Complete the report, at any time."""
-        report = self.report
-        report.seconds = trio.current_time() - self._began
-        report.slowest_acknowledgement = max(each.slowest for each in self.publishers)
-        report.connections = sum(each.connections for each in self.scene.clients)
-        report.starts = sum(node.starts for node in self._cluster.nodes)
-        return report
 
     def _progress(self) -> str:
-        slowest, why = self.report.slowest_recovery
+        slowest, why = max(self.recoveries)
         return (
-            f"{trio.current_time() - self._began:6.0f} s  {self.ledger.acknowledged:7,} records"
-            f"  {self.report.troubles.total():4} troubles  {self.scene.signals['SIGKILL']:4} processes killed"
+            f"{self.seconds:6.0f} s  {self.ledger.acknowledged:7,} records"
+            f"  {self.troubles.total():4} troubles  {self.scene.signals['SIGKILL']:4} processes killed"
             f"  slowest recovery {slowest:.1f} s ({why})"
         )
+
+    def told(self, *, is_whole: bool) -> list[str]:
+        """The lines of the report; `is_whole`: it has ended as it should, and everything was looked at."""
+        ledger, recoveries = self.ledger, sorted(self.recoveries)
+        connections = sum(each.connections for each in self.scene.clients)
+        signals = ", ".join(f"{name} {times}" for name, times in self.scene.signals.most_common()) or "none"
+        no_loss, in_order = (": none lost, none doubled", ": each once, in order") if is_whole else ("", "")
+        lines = [
+            f"{self.seconds:.0f} s, {self.rounds} rounds, {self.troubles.total()} troubles:",
+            *(f"  {times:4}  {name}" for name, times in self.troubles.most_common()),
+            f"signals to processes: {signals}; nodes started {sum(node.starts for node in self._cluster.nodes)} times",
+            f"{ledger.acknowledged:,} records acknowledged, {ledger.repeated:,} of them twice{no_loss}",
+            f"{ledger.seen:,} records heard over {connections:,} connections{in_order}",
+            f"epoch {ledger.epoch} all the time, {ledger.told_of_loss} gaps told",
+        ]
+        if recoveries:
+            (median, _), (slowest, why) = recoveries[len(recoveries) // 2], recoveries[-1]
+            lines.append(f"recovery: median {median:.2f} s, slowest {slowest:.1f} s ({why})")
+        lines.append(f"slowest acknowledgement: {max(each.slowest for each in self.publishers):.1f} s")
+        if not is_whole:
+            lines = [f"until then: {lines[0]}", *lines[1:], f"done last: {', '.join(self.recent) or 'nothing'}"]
+        return lines
 
     # -- the participants ---------------------------------------------------------------------------------------------
 
@@ -156,9 +159,9 @@ class Campaign:
     async def trouble(self, name: str, *, overlap: float = OVERLAP) -> None:
         """Cause a trouble, and usually wait until all clients have recovered."""
         _, do = troubles_of(self._cluster)[name]
-        self.recent.append(f"{trio.current_time() - self._began:.1f} s {name}")
+        self.recent.append(f"{self.seconds:.1f} s {name}")
         await do(self.scene)
-        self.report.troubles[name] += 1
+        self.troubles[name] += 1
         if self.scene.dice.random() >= overlap:
             await self._recovered(name)
         await trio.sleep(self.scene.between((0.0, PAUSE)))
@@ -173,9 +176,7 @@ class Campaign:
             return [*(each.name for each, n in zip(self.publishers, done, strict=True) if each.done <= n), *behind()]
 
         await self._eventually(lambda: not late(), lambda: f"after {what}, {', '.join(late())} did not recover")
-        taken = trio.current_time() - began
-        self.report.recoveries.append(taken)
-        self.report.slowest_recovery = max(self.report.slowest_recovery, (taken, what))
+        self.recoveries.append((trio.current_time() - began, what))
 
     def _behind(self) -> Callable[[], list[str]]:
         """A function that names the listeners without all records of this moment."""
@@ -186,7 +187,7 @@ class Campaign:
 
     async def look(self) -> None:
         """Between publishes, check that all nodes have the same records and members."""
-        self.report.rounds += 1
+        self.rounds += 1
         behind = self._behind()
         await self._eventually(lambda: not behind(), lambda: f"{', '.join(behind())} never got all records")
         for name in ROOMS:
