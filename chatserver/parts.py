@@ -215,7 +215,7 @@ def _services(
         hub=hub, log=log, identities=identities, pages=Pages(hub.reader, encoder), encoder=encoder, settings=settings,
         write_limits=WriteLimits(settings), search_results=search_results, audit=audit,
         moderation=Moderation(log.identity.secret), slow_mode=SlowMode(lambda room: policies.of(room).slow_mode),
-        markers=ReadMarkers(log.markers, faulted=faulted), cluster=None if others is None else others.cluster,
+        markers=ReadMarkers(log.markers), cluster=None if others is None else others.cluster,
     )  # fmt: skip
     hub.note_unstored = services.slow_mode.give_back
     if others is not None:

@@ -170,9 +170,7 @@ class Server:
     async def _restore(self, nursery: trio.Nursery) -> None:
         """Restore the bans and sign-outs from before a restart; without them the server does not start."""
         parts, services = self.parts, self.parts.services
-        self._reloader = reloader = Reloader(
-            parts.log, services.moderation, services.identities.signed_out, faulted=parts.connections.faults.caught
-        )
+        self._reloader = reloader = Reloader(parts.log, services.moderation, services.identities.signed_out)
         try:
             await reloader.restore()
         except LogError as error:

@@ -30,11 +30,10 @@ _log = structlog.get_logger("chatserver.chat")
 
 
 class ReadMarkers:
-    """See the module. `run` is a task; `faulted` is called for a bug of ours, which loses the markers of a round."""
+    """See the module. `run` is a task."""
 
-    def __init__(self, markers: Markers, *, faulted: Callable[[object], None]) -> None:
+    def __init__(self, markers: Markers) -> None:
         self._markers = markers
-        self._faulted = faulted
         self._moved: dict[str, dict[str, int]] = {}  # offsets by user and room, since the last round began
         self._storing: dict[str, dict[str, int]] = {}
         self.waiting = 0  # markers in both
@@ -111,9 +110,9 @@ class ReadMarkers:
         except LogError as error:
             if not is_retry:  # a disk may be full for a day
                 _log.warning("read_markers_not_stored", reason=str(error))
-        except Exception:  # noqa: BLE001
-            self._faulted(self)
+        except Exception:  # a bug of ours loses this round, so that it is not repeated for ever
             self._stored(list(self._to_store()))
+            raise
 
     def _to_store(self) -> Iterator[Marker]:
         for user_id, rooms in self._storing.items():

@@ -8,7 +8,7 @@ repeated: it may have been for the only hint.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import structlog
 import trio
@@ -28,15 +28,12 @@ _log = structlog.get_logger("chatserver.chat")
 
 
 class Reloader:
-    """See the module. `run` is a task; `faulted` is called for a bug of ours."""
+    """See the module. `run` is a task."""
 
-    def __init__(
-        self, log: Log, moderation: Moderation, signed_out: SignedOut, *, faulted: Callable[[object], None]
-    ) -> None:
+    def __init__(self, log: Log, moderation: Moderation, signed_out: SignedOut) -> None:
         self._log = log
         self._moderation = moderation
         self._signed_out = signed_out
-        self._faulted = faulted
         self._asked = trio.Event()
 
     async def restore(self) -> None:
@@ -62,8 +59,6 @@ class Reloader:
                 _log.warning("sanctions_not_reloaded", reason=str(error))
                 self._asked.set()
                 await trio.sleep(READ_RETRY)
-            except Exception:  # noqa: BLE001
-                self._faulted(self)
             await trio.sleep(RELOAD_PAUSE)
 
     async def _reload(self) -> None:

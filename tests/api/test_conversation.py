@@ -100,7 +100,7 @@ async def talking(*, access: Access = OPEN, **options: Any) -> AsyncIterator[tup
         services = Services(
             hub=it.hub, log=it.log, identities=identities, pages=Pages(it.hub.reader, encoder), encoder=encoder,
             settings=settings,
-            markers=ReadMarkers(it.log.markers, faulted=it.schedule.faulted),
+            markers=ReadMarkers(it.log.markers),
             write_limits=WriteLimits(settings), search_results=ResultCache(),
         )  # fmt: skip
         conversation = Conversation(services, it.sink)
