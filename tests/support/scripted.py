@@ -277,7 +277,6 @@ class StepSchedule:
 
     def __init__(self) -> None:
         self.faults: list[object] = []  # items with a fault
-        self.ran = 0
         self._soon: deque[tuple[Callable[[Any], bool], Any]] = deque()
         self._later: deque[tuple[Callable[[Any], bool], Any]] = deque()
         self._asked = trio.Event()
@@ -303,7 +302,6 @@ class StepSchedule:
                 self._asked = trio.Event()
                 await self._asked.wait()
             step, item = (self._soon or self._later).popleft()
-            self.ran += 1
             try:
                 if step(item):
                     self._later.append((step, item))
