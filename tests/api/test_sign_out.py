@@ -1,9 +1,8 @@
 """Sign-outs: earlier tokens of the user are invalid on every transport, also after a restart."""
 
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from itertools import count
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -11,14 +10,11 @@ from unittest import mock
 import pytest
 import trio
 
-from chatserver import fair
 from chatserver.api import services
 from chatserver.api.tokens import MAX_LIFETIME
-from chatserver.edge.enforcement import SignOutSearch
 from chatserver.log.interface import Draft, LogUnavailable
 from chatserver.log.memory import MemoryLog
 from chatserver.log.signouts import SignOut
-from chatserver.net.connection import Connection
 from tests.api.asking import cookie, hold_back
 from tests.support.moderating import sanction
 from tests.support.peers import ask, chatter, connect, publish, request
@@ -194,35 +190,6 @@ async def test_a_sign_out_ends_the_users_connections_on_every_transport(
         await stream.rest()
         await house.counted("expired", 3)
         assert (await neighbour.ask("ping"))["type"] == "pong"
-
-
-async def test_of_many_connections_a_few_are_ended_in_each_step(
-    house: Serving, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In one step, a guest's 200 WebSockets in a hundred rooms each would take 56 ms."""
-    monkeypatch.setattr(fair, "perf_counter", count().__next__)  # each end takes longer than a step
-    ends = list[int]()  # in each step
-    do_step, end = fair.do_step, SignOutSearch._end
-
-    def note_step(work: Iterator[None]) -> bool:
-        ends.append(0)
-        return do_step(work)
-
-    def note_end(search: SignOutSearch, connection: Connection) -> None:
-        ends[-1] += 1
-        end(search, connection)
-
-    monkeypatch.setattr(fair, "do_step", note_step)
-    monkeypatch.setattr(SignOutSearch, "_end", note_end)
-    async with AsyncExitStack() as stack:
-        streams = [await stack.enter_async_context(connect(house.address)) for _ in range(12)]
-        for stream in streams:
-            await stream.send(request("GET", "/rooms/lobby/events", headers=bearer(old())))
-            await stream.head()
-        await sign_out(house, bearer(old()))
-        for stream in streams:
-            await stream.rest()
-    assert (max(ends), sum(ends)) == (1, 12)
 
 
 async def test_several_sign_outs_at_a_time_are_all_done(house: Serving) -> None:
