@@ -254,18 +254,3 @@ async def test_a_connection_that_closes_while_its_room_is_loaded_is_in_no_room(a
         await trio.sleep(5.0)
         assert it.hub.statistics()["members"] == 0
         assert ann.session.members is None
-
-
-async def test_leaving_one_and_all(autojump_clock: Clock) -> None:
-    async with talking() as (it, client):
-        ann = client()
-        for room in ("lobby", "a", "b"):
-            await ann.answer(Join(room))
-        assert await ann.refused(Leave("ops", id=4)) is ErrorCode.NOT_JOINED
-        assert await ann.answer(Leave("lobby", id=5)) == ("left", 5, "lobby")
-        assert await ann.refused(Leave("lobby")) is ErrorCode.NOT_JOINED
-        await it.publish("lobby", "hi")
-        assert ann.peer.offsets("lobby") == []
-        ann.close()
-        assert it.hub.statistics()["members"] == 0
-        assert ann.session.members is None

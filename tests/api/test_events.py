@@ -31,17 +31,23 @@ async def test_last_event_id_takes_precedence_over_the_query(
     assert [json.loads((await event(peer))["data"])["offset"] for _ in range(5 - first)] == list(range(first, 5))
 
 
-@pytest.mark.parametrize("last_id", ["other-2", "99"])
-async def test_a_gap_is_told_before_anything_else(server: Serving, peer: Peer, last_id: str) -> None:
+@pytest.mark.parametrize(("last_id", "kept", "after", "until"), [("other-2", 3, 0, 3), ("99", 3, 0, 3), ("1", 1, 1, 2)])
+async def test_a_gap_is_told_before_anything_else(
+    server: Serving, peer: Peer, last_id: str, kept: int, after: int, until: int
+) -> None:
+    """All of the log is missed from a place that is not in it, otherwise what retention has removed."""
     stored = [await publish(server.address, "lobby", f"m{number}") for number in range(3)]
+    await server.server.parts.log.retain(lambda _: (kept, 0))
+    server.server.parts.hub.retained({"lobby": 4 - kept})
     await open_stream(peer, last_id=last_id)
     gap = await event(peer)
     epoch = stored[0]["cursor"].partition("-")[0]
-    assert (gap["event"], gap["id"]) == ("gap", f"{epoch}-3")
-    told = {"type": "gap", "room": "lobby", "after": f"{epoch}-0", "until": f"{epoch}-3"}
+    assert (gap["event"], gap["id"]) == ("gap", f"{epoch}-{until}")
+    told = {"type": "gap", "room": "lobby", "after": f"{epoch}-{after}", "until": f"{epoch}-{until}"}
     assert json.loads(gap["data"]) == told
     await publish(server.address, "lobby", "new")
-    assert json.loads((await event(peer))["data"])["text"] == "new"
+    offsets = list(range(until + 1, 5))
+    assert [json.loads((await event(peer))["data"])["offset"] for _ in offsets] == offsets
 
 
 @pytest.mark.jumping_clock

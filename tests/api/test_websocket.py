@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.peers import chatter, frame
+from tests.support.peers import ask, chatter, frame
 from tests.support.serving import serving
 
 
@@ -60,6 +60,10 @@ async def test_a_conversation(monkeypatch: pytest.MonkeyPatch) -> None:
         assert list(page) == ["type", "id", "room", "cursor", "recovered", "messages"]
         assert page["messages"] == [{name: value for name, value in own.items() if name != "type"}]
         assert list(await friend.ask("leave", room="lobby")) == ["type", "id", "room"]
+        await friend.ask("publish", room="lobby", text="I have left, and hear nothing")
+        await friend.ask("ping")
+        assert [each for each in friend._heard if each["type"] == "message"] == []
+        assert (await ask(server.address, "GET", "/rooms/lobby")).json["members"] == 0
 
 
 async def test_a_malformed_message_is_refused_with_its_id_and_the_connection_goes_on() -> None:
