@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser
 
 from tests.e2e.browser import Server, Window, Windows, running_chromium, serving
 
 OpenWindow = Callable[..., Window]
+Run = Callable[..., Any]
 
 
 @pytest.fixture(scope="package")
@@ -32,12 +33,14 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def page(browser: Browser, shared_server: Server) -> Iterator[Page]:
-    """Any page of the shared server's origin."""
-    opened = browser.new_page()
-    opened.goto(f"{shared_server.url}/healthz")
-    yield opened
-    opened.close()
+def run(browser: Browser, shared_server: Server) -> Iterator[Run]:
+    """Run the body of a function with the exports of a module of the page as `m`, and an argument as `a`."""
+    page = browser.new_page()
+    page.goto(f"{shared_server.url}/healthz")
+    yield lambda module, body, argument=None: page.evaluate(
+        f"async (a) => {{ const m = await import('/{module}'); {body} }}", argument
+    )
+    page.close()
 
 
 @pytest.fixture(scope="package")

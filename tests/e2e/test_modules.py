@@ -3,10 +3,9 @@
 import re
 
 import pytest
-from playwright.sync_api import Page
 
 from tests.e2e.browser import Server
-from tests.e2e.modules import run
+from tests.e2e.conftest import Run
 
 pytestmark = pytest.mark.browser
 
@@ -22,7 +21,7 @@ EVENTS = [
 ]
 
 
-def test_event_streams_mean_the_same_in_any_cuts(page: Page) -> None:
+def test_event_streams_mean_the_same_in_any_cuts(run: Run) -> None:
     body = """
         const cut = (size) => a.match(new RegExp(`[^]{1,${size}}`, 'g'));
         return [1, 2, 3, 7, 1000].map((size) => {
@@ -30,7 +29,7 @@ def test_event_streams_mean_the_same_in_any_cuts(page: Page) -> None:
           return cut(size).flatMap((piece) => parser.feed(piece));
         });
     """
-    assert run(page, "http-link.js", body, STREAM) == [EVENTS] * 5
+    assert run("http-link.js", body, STREAM) == [EVENTS] * 5
 
 
 PATTERNS = {
@@ -44,9 +43,9 @@ PATTERNS = {
 }
 
 
-def test_patterns_of_rooms(page: Page) -> None:
+def test_patterns_of_rooms(run: Run) -> None:
     body = "return a.map((pattern) => ['lobby', 'team-a', 'team-ab'].map((room) => m.patternOf(pattern).test(room)))"
-    assert run(page, "identity.js", body, list(PATTERNS)) == list(PATTERNS.values())
+    assert run("identity.js", body, list(PATTERNS)) == list(PATTERNS.values())
 
 
 LINKS = {
@@ -60,9 +59,9 @@ LINKS = {
 }
 
 
-def test_links(page: Page) -> None:
+def test_links(run: Run) -> None:
     body = "return a.map((text) => m.splitLinks(text))"
-    for text, parts in zip(LINKS, run(page, "text.js", body, list(LINKS)), strict=True):
+    for text, parts in zip(LINKS, run("text.js", body, list(LINKS)), strict=True):
         assert "".join(part["text"] for part in parts) == text
         assert [part["href"] for part in parts if part["href"]] == LINKS[text]
 
@@ -96,7 +95,7 @@ MARKUP = {
 }
 
 
-def test_markup_is_built_and_never_parsed(page: Page) -> None:
+def test_markup_is_built_and_never_parsed(run: Run) -> None:
     body = """
         return a.map((text) => {
           const holder = document.createElement('div');
@@ -104,8 +103,8 @@ def test_markup_is_built_and_never_parsed(page: Page) -> None:
           return holder.innerHTML;
         });
     """
-    assert run(page, "markdown.js", body, list(MARKUP)) == list(MARKUP.values())
-    (linked,) = run(page, "markdown.js", body, ["**[the plan](https://a.example/x_(y))**, https://b.example/*z*."])
+    assert run("markdown.js", body, list(MARKUP)) == list(MARKUP.values())
+    (linked,) = run("markdown.js", body, ["**[the plan](https://a.example/x_(y))**, https://b.example/*z*."])
     assert re.findall('href="([^"]*)"', linked) == ["https://a.example/x_(y)", "https://b.example/*z"]
     assert linked.count('rel="noopener noreferrer"') == 2
 
@@ -121,47 +120,47 @@ PLAIN = {
 }
 
 
-def test_a_message_in_short_has_no_marks(page: Page) -> None:
-    assert run(page, "markdown.js", "return a.map((text) => m.inShort({ text }))", list(PLAIN)) == list(PLAIN.values())
+def test_a_message_in_short_has_no_marks(run: Run) -> None:
+    assert run("markdown.js", "return a.map((text) => m.inShort({ text }))", list(PLAIN)) == list(PLAIN.values())
 
 
-def test_markup_takes_no_longer_for_hostile_text(page: Page) -> None:
+def test_markup_takes_no_longer_for_hostile_text(run: Run) -> None:
     """Eight kilobytes of half-open marks: backtracking without bound would take minutes."""
     hostile = [
         mark * (8000 // len(mark))
         for mark in ("*", "**a", "~~a", "_a ", "`", "\\*", "``a`", "[", "[a](http://(", "> ", "```\n", "-")
     ]
     body = "return a.map((text) => m.markdown(text).length > 0)"
-    assert all(run(page, "markdown.js", body, hostile))
+    assert all(run("markdown.js", body, hostile))
 
 
-def test_a_link_is_found_in_linear_time(page: Page) -> None:
+def test_a_link_is_found_in_linear_time(run: Run) -> None:
     """With quadratic time a message of 8 KB takes 0.25 s, and these texts would take hours."""
     body = "return [`http://${')'.repeat(a)}`, '['.repeat(a)].map((text) => m.markdown(text)[0].textContent.length)"
-    assert run(page, "markdown.js", body, 3_000_000) == [3_000_007, 3_000_000]
+    assert run("markdown.js", body, 3_000_000) == [3_000_007, 3_000_000]
 
 
-def test_up_to_three_emoji_and_nothing_else_are_shown_large(page: Page) -> None:
+def test_up_to_three_emoji_and_nothing_else_are_shown_large(run: Run) -> None:
     large = ["🎉", "👩\u200d👩\u200d👧 ❤️", "\u2139\ufe0f" * 2, "1️⃣", "🇩🇪👍🏽🚀"]  # U+2139 is a letter too
     small = ["hi", "🎉a", "🎉 ab", "a", "1", "🎉🎉🎉🎉", "漢字", ""]
-    assert run(page, "text.js", "return a.map(m.isOnlyEmoji)", large) == [True] * len(large)
-    assert run(page, "text.js", "return a.map(m.isOnlyEmoji)", small) == [False] * len(small)
+    assert run("text.js", "return a.map(m.isOnlyEmoji)", large) == [True] * len(large)
+    assert run("text.js", "return a.map(m.isOnlyEmoji)", small) == [False] * len(small)
 
 
-def test_a_site_may_name_any_address_of_the_server(page: Page, shared_server: Server) -> None:
+def test_a_site_may_name_any_address_of_the_server(run: Run, shared_server: Server) -> None:
     """With a slash behind the origin no request found its path."""
     body = """
         const origins = [undefined, ...a].map((address) => m.connect(address).api.origin);
         try { m.connect('', { transport: 'websocket' }); } catch (error) { return [...origins, error.message]; }
     """
     addresses = ["https://chat.example/", "https://chat.example:444/chat.js?x"]
-    assert run(page, "chat.js", body, addresses) == [
+    assert run("chat.js", body, addresses) == [
         *(shared_server.url, "https://chat.example", "https://chat.example:444"),
         "transport is one of ws, sse, poll, not websocket",
     ]
 
 
-def test_an_answer_after_the_end_of_a_connection_does_not_say_who_we_are(page: Page) -> None:
+def test_an_answer_after_the_end_of_a_connection_does_not_say_who_we_are(run: Run) -> None:
     """After a sign-out it named another guest, and all tabs connected again before the sign-out was answered."""
     body = """
         const store = new (await import('/storage.js')).Store();
@@ -179,31 +178,31 @@ def test_an_answer_after_the_end_of_a_connection_does_not_say_who_we_are(page: P
         }
         return known;
     """
-    assert run(page, "client.js", body) == [None, None, "Ann"]
+    assert run("client.js", body) == [None, None, "Ann"]
 
 
-def test_a_moderators_refusal_is_not_retried_automatically(page: Page) -> None:
+def test_a_moderators_refusal_is_not_retried_automatically(run: Run) -> None:
     body = """
         const cases = [['forbidden', 60], ['forbidden', null], ['unauthenticated', 1], ['rate_limited', null]];
         return cases.map(([code, retryAfter]) => new m.ChatError(code, '', { retryAfter }).isTemporary);
     """
-    assert run(page, "wire.js", body) == [False, False, True, True]
+    assert run("wire.js", body) == [False, False, True, True]
 
 
-def test_back_off_is_jittered_bounded_and_not_below_retry_after(page: Page) -> None:
+def test_back_off_is_jittered_bounded_and_not_below_retry_after(run: Run) -> None:
     body = """
         const failures = [0, 1, 2, 5, 50];
         return [0, 1].map((random) => [
           failures.map((n) => m.delayBefore(n, null, () => random)), m.delayBefore(0, 8, () => random),
         ]);
     """
-    assert run(page, "wire.js", body) == [
+    assert run("wire.js", body) == [
         [[250, 500, 1000, 8000, 10_000], 8000],
         [[500, 1000, 2000, 16_000, 20_000], 10_000],
     ]
 
 
-def test_a_transport_that_failed_while_the_server_was_away_is_tried_again(page: Page) -> None:
+def test_a_transport_that_failed_while_the_server_was_away_is_tried_again(run: Run) -> None:
     """The server may come back between the attempt and the question whether it is there; the page went to long-poll."""
     body = """
         const { ChatError } = await import('/wire.js');
@@ -219,11 +218,11 @@ def test_a_transport_that_failed_while_the_server_was_away_is_tried_again(page: 
         }
         return kinds;
     """
-    assert run(page, "connection.js", body, [True, False, False]) == ["ws", "ws", "ws", "sse"]
-    assert run(page, "connection.js", body, [False, False]) == ["ws", "sse", "poll"]
+    assert run("connection.js", body, [True, False, False]) == ["ws", "ws", "ws", "sse"]
+    assert run("connection.js", body, [False, False]) == ["ws", "sse", "poll"]
 
 
-def test_a_mention_is_the_longest_name_and_a_whole_word(page: Page) -> None:
+def test_a_mention_is_the_longest_name_and_a_whole_word(run: Run) -> None:
     names = ["Bob", "Ann", "Ann Lee", "al", "me @Bob"]
     said = {
         "@Bob hi and @Bobby": ["Bob"],
@@ -234,10 +233,10 @@ def test_a_mention_is_the_longest_name_and_a_whole_word(page: Page) -> None:
         "@Bob@Ann_ @Ann-": ["Bob", "Ann"],
     }
     body = "return a.map(([text, names]) => m.mentionsIn(text, names).map(({ name }) => name))"
-    assert run(page, "text.js", body, [[text, names] for text in said]) == list(said.values())
+    assert run("text.js", body, [[text, names] for text in said]) == list(said.values())
 
 
-def test_mentions_are_found_among_the_names_of_all_users_that_a_page_has_met(page: Page) -> None:
+def test_mentions_are_found_among_the_names_of_all_users_that_a_page_has_met(run: Run) -> None:
     """The names of a page that stays open had no bound; each @ was compared with each name."""
     body = """
         const identity = new m.Identity({ getItem: () => null, setItem() {} }, () => {});
@@ -246,10 +245,10 @@ def test_mentions_are_found_among_the_names_of_all_users_that_a_page_has_met(pag
         const known = ['u', 'u0', 'u19999'].map((id) => identity.nameOf(id));
         return [...known, identity.namesIn('@a'.repeat(a) + ' @a19999, @Ann Lee')];
     """
-    assert run(page, "identity.js", body, 4_000) == ["Ann Lee", None, "a19999", ["a19999", "Ann Lee"]]
+    assert run("identity.js", body, 4_000) == ["Ann Lee", None, "a19999", ["a19999", "Ann Lee"]]
 
 
-def test_the_page_works_with_a_full_storage(page: Page) -> None:
+def test_the_page_works_with_a_full_storage(run: Run) -> None:
     """An error when something is stored must not keep rooms from opening."""
     body = """
         const store = m.openStorage('localStorage');
@@ -265,4 +264,4 @@ def test_the_page_works_with_a_full_storage(page: Page) -> None:
         store.removeItem('a');
         return [full, again, kept, store.getItem('a'), localStorage.getItem('a')];
     """
-    assert run(page, "storage.js", body) == [["late", "early"], ["late", "early"], "later", None, None]
+    assert run("storage.js", body) == [["late", "early"], ["late", "early"], "later", None, None]

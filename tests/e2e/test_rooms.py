@@ -1,9 +1,8 @@
 """What the page keeps of a room without the DOM: its timeline, its unread count, its outbox."""
 
 import pytest
-from playwright.sync_api import Page
 
-from tests.e2e.modules import run
+from tests.e2e.conftest import Run
 
 pytestmark = pytest.mark.browser
 
@@ -14,7 +13,7 @@ TIMELINE = """
 """
 
 
-def test_a_timeline_distinguishes_skipped_and_lost_messages(page: Page) -> None:
+def test_a_timeline_distinguishes_skipped_and_lost_messages(run: Run) -> None:
     body = """
         t.begin({ cursor: 'e-0', messages: [] });
         const empty = [t.cursor, t.complete];
@@ -26,11 +25,11 @@ def test_a_timeline_distinguishes_skipped_and_lost_messages(page: Page) -> None:
         const same = pages.map(([cursor, recovered]) => t.isSameLog({ cursor, recovered }));
         return [empty, skipped, t.cursor, t.hole(), [...t.lossesBefore], same];
     """
-    seen = run(page, "timeline.js", TIMELINE + body)
+    seen = run("timeline.js", TIMELINE + body)
     assert seen == [["e-0", True], {"after": 0, "until": 6}, "e-5", None, [4], [True, False, True, False, True]]
 
 
-def test_changes_of_a_message_are_applied_in_order(page: Page) -> None:
+def test_changes_of_a_message_are_applied_in_order(run: Run) -> None:
     """Messages of a page include its changes; records after a hole are applied at once."""
     body = """
         const say = (offset, text) => ({ offset, text, user: { id: 'u' } });
@@ -51,7 +50,7 @@ def test_changes_of_a_message_are_applied_in_order(page: Page) -> None:
         seen.push(texts(), t.messages[0].deleted, changed.length);
         return seen;
     """
-    assert run(page, "timeline.js", TIMELINE + body) == [
+    assert run("timeline.js", TIMELINE + body) == [
         *("now", "now,five", "e-6", "now,nine", {"after": 6, "until": 9}, "now,nine", 2, "e-10", ",nine", True, 1),
     ]
 
@@ -64,7 +63,7 @@ ROOM = """
 """
 
 
-def test_a_message_ends_its_authors_typing_and_later_typing_is_shown_at_once(page: Page) -> None:
+def test_a_message_ends_its_authors_typing_and_later_typing_is_shown_at_once(run: Run) -> None:
     body = """
         const asked = [];
         client.identity.owns = ({ user }) => user.id === 'us';
@@ -89,10 +88,10 @@ def test_a_message_ends_its_authors_typing_and_later_typing_is_shown_at_once(pag
         room.typing();
         return [typists, asked.length];
     """
-    assert run(page, "room.js", ROOM + body) == [[1, 0, 1, 0], 3]
+    assert run("room.js", ROOM + body) == [[1, 0, 1, 0], 3]
 
 
-def test_an_acknowledged_message_has_arrived_also_before_we_know_who_we_are(page: Page) -> None:
+def test_an_acknowledged_message_has_arrived_also_before_we_know_who_we_are(run: Run) -> None:
     """It stayed among those on their way: when the server began a new log, it was shown there for ever."""
     body = """
         const { Outbox } = await import('/outbox.js');
@@ -103,10 +102,10 @@ def test_an_acknowledged_message_has_arrived_also_before_we_know_who_we_are(page
         room.page({ cursor: 'e-0', recovered: true, messages: [] });
         return [1, 2].map((offset) => (room.take(said(offset)), client.outbox.items.length));
     """
-    assert run(page, "room.js", ROOM + body) == [1, 0]
+    assert run("room.js", ROOM + body) == [1, 0]
 
 
-def test_unread_counts_offsets_despite_retention(page: Page) -> None:
+def test_unread_counts_offsets_despite_retention(run: Run) -> None:
     body = """
         const unread = [room.unread];
         room.read = 'e-3';
@@ -123,10 +122,10 @@ def test_unread_counts_offsets_despite_retention(page: Page) -> None:
         room.page({ cursor: 'f-2', recovered: false, messages: said(1, 2) });  // a new log: none of it is read
         return [...unread, room.unread];
     """
-    assert run(page, "room.js", ROOM + body) == [0, 17, 17, 18, 22, 4, "e-21", 2]
+    assert run("room.js", ROOM + body) == [0, 17, 17, 18, 22, 4, "e-21", 2]
 
 
-def test_a_push_before_the_first_page_is_not_shown_twice(page: Page) -> None:
+def test_a_push_before_the_first_page_is_not_shown_twice(run: Run) -> None:
     """Another tab of the browser follows the room already, so the push is no hole."""
     body = """
         room.take(said(5));
@@ -134,10 +133,10 @@ def test_a_push_before_the_first_page_is_not_shown_twice(page: Page) -> None:
         room.page({ cursor: 'e-5', recovered: true, messages: said(4, 5) });
         return [early, room.timeline.messages.length, room.timeline.hole()];
     """
-    assert run(page, "room.js", ROOM + body) == [0, 2, None]
+    assert run("room.js", ROOM + body) == [0, 2, None]
 
 
-def test_reading_on_from_an_old_offset_skips_removed_messages(page: Page) -> None:
+def test_reading_on_from_an_old_offset_skips_removed_messages(run: Run) -> None:
     """The next page does not begin directly after the offset, but must not be requested again and again."""
     body = """
         room.page({ cursor: 'e-99', recovered: true, messages: said(99) });
@@ -147,10 +146,10 @@ def test_reading_on_from_an_old_offset_skips_removed_messages(page: Page) -> Non
         await room.newer();
         return [room.past.cursor, [...room.past.lossesBefore]];
     """
-    assert run(page, "room.js", ROOM + body) == ["e-41", [40]]
+    assert run("room.js", ROOM + body) == ["e-41", [40]]
 
 
-def test_a_message_refused_for_long_is_sent_and_one_without_an_answer_fails(page: Page) -> None:
+def test_a_message_refused_for_long_is_sent_and_one_without_an_answer_fails(run: Run) -> None:
     """Slow mode may last longer than the server keeps a key, ten minutes; a refusal is an answer."""
     body = """
         const { now } = Date;
@@ -170,10 +169,10 @@ def test_a_message_refused_for_long_is_sent_and_one_without_an_answer_fails(page
         const { Store } = await import('/storage.js');
         return [await outcome('rate_limited'), await outcome('lost')];
     """
-    assert run(page, "outbox.js", body) == ["sent", "failed"]
+    assert run("outbox.js", body) == ["sent", "failed"]
 
 
-def test_a_refused_message_is_not_taken_for_an_older_one_of_the_same_text(page: Page) -> None:
+def test_a_refused_message_is_not_taken_for_an_older_one_of_the_same_text(run: Run) -> None:
     """After a reload it was hidden, since the history has such a text."""
     body = """
         const { ChatError } = await import('/wire.js');
@@ -184,4 +183,4 @@ def test_a_refused_message_is_not_taken_for_an_older_one_of_the_same_text(page: 
         const arrives = (offset) => outbox.arrived({ room: 'lobby', offset, text: 'ok' }, true);
         return [5, 6].map((offset) => (arrives(offset), outbox.items[0].offset));
     """
-    assert run(page, "outbox.js", body) == [None, 6]
+    assert run("outbox.js", body) == [None, 6]
