@@ -92,14 +92,10 @@ ConfigFile = Annotated[
 ]
 
 
-def _shown_default(value: object) -> str | None:
-    """Show no default for a switch that is off or a text that is empty."""
-    return str(value) if value else None
-
-
 app = App(
     name="chatserver",
-    default_parameter=Parameter(show_default=_shown_default),
+    # No default is shown for a switch that is off or a text that is empty.
+    default_parameter=Parameter(show_default=lambda value: str(value) if value else None),
     help="A chat and long-poll server that slow peers cannot hurt.",
     version=f"chatserver {__version__}",
     result_action="return_value",
@@ -315,7 +311,7 @@ def main() -> None:
 
 def run_command(tokens: list[str]) -> int:
     """Run one command and return its exit code; a bad flag is one line on standard error."""
-    if not all(map(_is_unicode, tokens)):  # it could be neither sent nor printed
+    if any("\ud800" <= character <= "\udfff" for token in tokens for character in token):  # stands for another byte
         return _refuse("a word of the command line is not UTF-8")
     try:
         code = app(tokens, exit_on_error=False, print_error=False)
@@ -334,11 +330,6 @@ def run_command(tokens: list[str]) -> int:
         complain(f"standard output: {error.strerror}")
         return EXIT_FAULT
     return code if isinstance(code, int) else 0  # --help and --version return None
-
-
-def _is_unicode(token: str) -> bool:
-    """Whether it has none of the surrogates that stand for other bytes."""
-    return not any("\ud800" <= character <= "\udfff" for character in token)
 
 
 def _refuse(message: str) -> int:

@@ -106,8 +106,10 @@ class Interactive:
                 words = None  # the message was shown in its present state already
             case wire.Edit() | wire.Deletion() | wire.Reaction():
                 words = words and render.label(self._unclear(event.room)) + words
-            case events.Entered():
-                self._entered(event)
+            case events.Entered(room):
+                self._rooms.setdefault(room, 0)
+                self._arrivals.entered(room, event.members)
+                self._shown[room] = 0 if event.resumed else event.until
             case events.Gap():
                 self._recall.forget(event.room)
             case events.Reconnecting():
@@ -173,11 +175,6 @@ class Interactive:
         if self._typing.get((room, name), math.inf) <= trio.current_time():
             del self._typing[room, name]
             self._redraw()
-
-    def _entered(self, event: events.Entered) -> None:
-        self._rooms.setdefault(event.room, 0)
-        self._arrivals.entered(event.room, event.members)
-        self._shown[event.room] = 0 if event.resumed else event.until
 
     def _redraw(self) -> None:
         """Draw the prompt, with unusual states in it."""

@@ -136,7 +136,8 @@ def _decoded(response: Response) -> Record:
 def done(what: str, sanction: Record) -> str:
     """The line that reports a made or lifted sanction."""
     until = f" until {sanction['until']}" if sanction["until"] and not what.startswith("un") else ""
-    return printable(f"{what} {_whom(sanction)} in {_place(sanction)}{until} (sanction {sanction['id']})")
+    place = "all rooms" if sanction["room"] == "*" else sanction["room"]
+    return printable(f"{what} {_whom(sanction)} in {place}{until} (sanction {sanction['id']})")
 
 
 def print_sanctions(sanctions: Sequence[Record], file: IO[str]) -> None:
@@ -184,7 +185,3 @@ def _whom(sanction: Record) -> str:
 
 def _named(id_: str, name: str | None) -> str:
     return f"{name} ({id_})" if name else id_
-
-
-def _place(sanction: Record) -> str:
-    return "all rooms" if sanction["room"] == "*" else str(sanction["room"])
