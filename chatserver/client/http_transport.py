@@ -4,7 +4,6 @@ Owns: the HTTP form of each request, and one held poll in all or one stream for 
 what was delivered; session.py drops duplicates and fills holes.
 """
 
-import math
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
@@ -54,22 +53,15 @@ class HttpConversation:
         self._api = api
         self._held = held  # for polls, so that requests do not wait for them
         self._tell, self._frames = trio.open_memory_channel[Frame](MAX_QUEUED_FRAMES)
-        self._ask, self._asked = trio.open_memory_channel[requests.Request](math.inf)
         self._places: dict[str, str] = {}  # the cursors to poll from
         self._polling = trio.CancelScope()
         self._streams: dict[str, trio.CancelScope] = {}
         self._streaming = kind == "sse"
 
-    async def run(self) -> None:
-        """Send requests in order, and poll concurrently."""
-        self._nursery.start_soon(self._poll)
-        async for request in self._asked:
-            if (frame := await self._do(request)) is not None:
-                await self._tell.send(frame)
-
     async def send(self, request: requests.Request) -> None:
-        """Queue a request."""
-        await self._ask.send(request)
+        """Send a request and wait for its answer."""
+        if (frame := await self._do(request)) is not None:
+            await self._tell.send(frame)
 
     async def receive(self) -> Frame:
         """Wait for the next answer or push."""
@@ -156,7 +148,8 @@ class HttpConversation:
         if self._places.pop(room, None) is not None:
             self._polling.cancel()
 
-    async def _poll(self) -> None:
+    async def poll(self) -> None:
+        """Poll those rooms that have no stream, whichever they are."""
         while True:
             with trio.CancelScope() as self._polling:
                 if not self._places:
@@ -240,7 +233,7 @@ async def http_conversation(
     ):
         conversation = HttpConversation(kind, nursery, api, held)
         await conversation.greet()
-        nursery.start_soon(conversation.run)
+        nursery.start_soon(conversation.poll)
         yield conversation
         nursery.cancel_scope.cancel()
 
