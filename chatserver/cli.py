@@ -300,7 +300,7 @@ app.command(admin)
 
 
 def main() -> None:
-    """Run the command line; the entry point of the `chatserver` script."""
+    """Run the command line."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # closed by the shell; a socket must not get its descriptor
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123  (open until the end)
