@@ -1,4 +1,4 @@
-"""The supervisor, with puppets as workers: a hangup replaces them one after the other."""
+"""The supervisor, with fake workers: a hangup replaces them one after the other."""
 
 import errno
 from collections.abc import Iterable
@@ -10,43 +10,43 @@ import trio
 
 from chatserver.settings.fields import Settings
 from chatserver.settings.spec import ConfigError
-from tests.workers.puppets import KILLED, Puppet, hang_up, supervised
+from tests.workers.fakes import KILLED, FakeWorker, hang_up, supervised
 
 pytestmark = pytest.mark.jumping_clock
 
 
-def numbers(puppets: Iterable[Puppet]) -> set[int]:
+def numbers(workers: Iterable[FakeWorker]) -> set[int]:
     """The numbers of their sockets in the shared folder."""
-    return {puppet.setup.number for puppet in puppets}
+    return {worker.setup.number for worker in workers}
 
 
 async def test_a_hangup_replaces_one_after_the_other(tmp_path: Path) -> None:
     """Each replacement is ready before a worker is stopped; settings are read again, except those of bound things."""
     ready: list[tuple[int, int]] = []
-    async with supervised(tmp_path) as on_stage:
-        old = list(on_stage.started)
+    async with supervised(tmp_path) as it:
+        old = list(it.started)
 
-        def direct(puppet: Puppet) -> None:
-            ready.append((puppet.number, sum(each.stops == 0 for each in on_stage.running)))
+        def direct(worker: FakeWorker) -> None:
+            ready.append((worker.number, sum(each.stops == 0 for each in it.running)))
 
-        on_stage.direct = direct
+        it.direct = direct
         key = tmp_path / "token.key"
         key.touch()
-        on_stage.settings = Settings(
+        it.settings = Settings(
             workers=5, port=1, log="sqlite:other.db", per_ip=7, head_deadline=3.0, token_key=(str(key),)
         )
         await hang_up()
-        await on_stage.logged("workers_replaced")
-        new = on_stage.started[2:]
-        assert [(puppet.number, puppet.stops) for puppet in on_stage.started] == [(1, 1), (2, 1), (1, 0), (2, 0)]
+        await it.logged("workers_replaced")
+        new = it.started[2:]
+        assert [(worker.number, worker.stops) for worker in it.started] == [(1, 1), (2, 1), (1, 0), (2, 0)]
         assert ready == [(1, 3), (2, 3)], "the two that are not stopped, and itself"
-        assert [puppet.setup.settings.head_deadline for puppet in new] == [3.0, 3.0]
-        assert [puppet.setup.settings.log for puppet in new] == [old[0].setup.settings.log] * 2
-        assert [line["setting"] for line in on_stage.events("needs_restart")] == ["port", "workers", "log"]
-        assert on_stage.events("worker_died") == on_stage.events("worker_killed") == []
+        assert [worker.setup.settings.head_deadline for worker in new] == [3.0, 3.0]
+        assert [worker.setup.settings.log for worker in new] == [old[0].setup.settings.log] * 2
+        assert [line["setting"] for line in it.events("needs_restart")] == ["port", "workers", "log"]
+        assert it.events("worker_died") == it.events("worker_killed") == []
         new[0].end(KILLED)
-        await on_stage.has_started(5)
-        assert on_stage.started[4].setup.settings.head_deadline == 3.0, "a restart has the new settings"
+        await it.has_started(5)
+        assert it.started[4].setup.settings.head_deadline == 3.0, "a restart has the new settings"
 
 
 @pytest.mark.parametrize(
@@ -62,19 +62,19 @@ async def test_a_hangup_replaces_one_after_the_other(tmp_path: Path) -> None:
 async def test_invalid_settings_replace_no_worker(
     tmp_path: Path, found: Exception | str, event: str, why: str
 ) -> None:  # fmt: skip
-    async with supervised(tmp_path) as on_stage:
+    async with supervised(tmp_path) as it:
 
         def load() -> Settings:
             if isinstance(found, Exception):
                 raise found
-            return replace(on_stage.settings, token_key=(str(tmp_path / found),))
+            return replace(it.settings, token_key=(str(tmp_path / found),))
 
-        on_stage.supervisor._load = load
+        it.supervisor._load = load
         for attempts in (1, 2):
             await hang_up()
-            await on_stage.logged(event, attempts)
-        assert why in on_stage.events(event)[0].get("reason", "")
-        assert len(on_stage.started) == 2
+            await it.logged(event, attempts)
+        assert why in it.events(event)[0].get("reason", "")
+        assert len(it.started) == 2
 
 
 @pytest.mark.parametrize("how", ["ends", "hangs", "cannot be made"])
@@ -82,51 +82,51 @@ async def test_a_replacement_that_cannot_serve_replaces_no_worker(
     tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chatserver.workers.child.MAX_STARTING_CHECKS", 5)
-    async with supervised(tmp_path) as on_stage:
+    async with supervised(tmp_path) as it:
         if how == "cannot be made":
-            on_stage.failing = [OSError(errno.ENOMEM, "no memory")]
-        on_stage.manner = {"ready": False, "beats": False, "code_at_start": 2 if how == "ends" else None}
+            it.failing = [OSError(errno.ENOMEM, "no memory")]
+        it.manner = {"ready": False, "beats": False, "code_at_start": 2 if how == "ends" else None}
         for attempts in (1, 2):
             await hang_up()
-            await on_stage.logged("worker_not_replaced", attempts)
+            await it.logged("worker_not_replaced", attempts)
         await trio.sleep(60)
-        assert [(puppet.number, puppet.stops) for puppet in on_stage.running] == [(1, 0), (2, 0)]
-        assert len(on_stage.started) == 4 - (how == "cannot be made")
-        assert on_stage.events("workers_replaced") == []
-        serving, failed = on_stage.started[:2], on_stage.started[2:]
+        assert [(worker.number, worker.stops) for worker in it.running] == [(1, 0), (2, 0)]
+        assert len(it.started) == 4 - (how == "cannot be made")
+        assert it.events("workers_replaced") == []
+        serving, failed = it.started[:2], it.started[2:]
         assert not numbers(serving) & numbers(failed), "it would take the sockets of a worker that still serves"
 
 
 async def test_a_worker_that_starts_beside_a_draining_one_has_other_sockets(tmp_path: Path) -> None:
     """The replacement dies while the worker that it replaced still drains."""
-    async with supervised(tmp_path) as on_stage:
-        draining = on_stage.started[0]
+    async with supervised(tmp_path) as it:
+        draining = it.started[0]
         draining.drains = False
         await hang_up()
-        await on_stage.until(lambda: draining.stops)
-        on_stage.started[2].end(KILLED)
-        await on_stage.has_started(4)
-        assert len(numbers(on_stage.running)) == 3
+        await it.until(lambda: draining.stops)
+        it.started[2].end(KILLED)
+        await it.has_started(4)
+        assert len(numbers(it.running)) == 3
 
 
 async def test_a_worker_that_dies_while_it_is_replaced_has_one_successor(tmp_path: Path) -> None:
-    async with supervised(tmp_path) as on_stage:
-        on_stage.direct = lambda puppet: on_stage.started[puppet.number - 1].end(KILLED)
+    async with supervised(tmp_path) as it:
+        it.direct = lambda worker: it.started[worker.number - 1].end(KILLED)
         await hang_up()
-        await on_stage.logged("workers_replaced")
+        await it.logged("workers_replaced")
         await trio.sleep(60)
-        assert sorted(puppet.number for puppet in on_stage.running) == [1, 2]
+        assert sorted(worker.number for worker in it.running) == [1, 2]
 
 
 async def test_a_worker_that_does_not_drain_in_time_is_killed(tmp_path: Path) -> None:
     """Its own settings give it the time, not those of its replacement."""
-    async with supervised(tmp_path, drain_timeout=5.0) as on_stage:
-        on_stage.settings = replace(on_stage.settings, drain_timeout=1.0)
-        for puppet in on_stage.started:
-            puppet.drains = False
+    async with supervised(tmp_path, drain_timeout=5.0) as it:
+        it.settings = replace(it.settings, drain_timeout=1.0)
+        for worker in it.started:
+            worker.drains = False
         began = trio.current_time()
         await hang_up()
-        await on_stage.logged("workers_replaced")
+        await it.logged("workers_replaced")
         assert 16 <= trio.current_time() - began <= 20
-        assert [puppet.returncode for puppet in on_stage.started] == [KILLED, KILLED, None, None]
-        assert [line["worker"] for line in on_stage.events("worker_killed")] == [1, 2]
+        assert [worker.returncode for worker in it.started] == [KILLED, KILLED, None, None]
+        assert [line["worker"] for line in it.events("worker_killed")] == [1, 2]

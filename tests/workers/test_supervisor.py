@@ -1,4 +1,4 @@
-"""The supervisor, with puppets as workers: starts, deaths, hangs, the end, metrics."""
+"""The supervisor, with fake workers: starts, deaths, hangs, the end, metrics."""
 
 import errno
 import os
@@ -18,7 +18,7 @@ from chatserver.workers.child import COLLECT_PATIENCE, END_PATIENCE, MAX_SILENT_
 from chatserver.workers.link import Ready
 from chatserver.workers.shared_log import SharedLog, shared_log
 from chatserver.workers.supervisor import MAX_RESTART_PAUSE, MAX_STARTING, RESTART_PAUSE, STABLE_AFTER
-from tests.workers.puppets import KILLED, Puppet, hang_up, stage, supervised
+from tests.workers.fakes import KILLED, FakeWorker, hang_up, supervised, supervision
 
 pytestmark = pytest.mark.jumping_clock
 
@@ -28,48 +28,48 @@ pytestmark = pytest.mark.jumping_clock
 
 async def test_one_line_for_each_address_when_all_are_ready(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The first worker is ready before the second starts."""
-    on_stage = stage(tmp_path, workers=3, host=("127.0.0.1", "127.0.0.2"), metrics_listen="127.0.0.1:0")
+    it = supervision(tmp_path, workers=3, host=("127.0.0.1", "127.0.0.2"), metrics_listen="127.0.0.1:0")
     ready_at: list[int] = []
 
-    def direct(puppet: Puppet) -> None:
-        ready_at.append(sum(child.ready.is_set() for child in on_stage.supervisor._children))
-        puppet.ready = puppet.number < 3
+    def direct(worker: FakeWorker) -> None:
+        ready_at.append(sum(child.ready.is_set() for child in it.supervisor._children))
+        worker.ready = worker.number < 3
 
-    on_stage.direct = direct
+    it.direct = direct
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(on_stage.run)
-        await on_stage.has_started(3)
+        nursery.start_soon(it.run)
+        await it.has_started(3)
         await trio.sleep(1)
         assert capsys.readouterr().out == ""
-        [third] = [puppet for puppet in on_stage.started if puppet.number == 3]
+        [third] = [worker for worker in it.started if worker.number == 3]
         await third.link.send(Ready())
-        await on_stage.until(lambda: on_stage.supervisor.addresses and on_stage.supervisor._serving)
-        urls = on_stage.supervisor.addresses
+        await it.until(lambda: it.supervisor.addresses and it.supervisor._serving)
+        urls = it.supervisor.addresses
         assert capsys.readouterr().out == "".join(f"listening on {url}\n" for url in urls)
         assert [url.rpartition(":")[0] for url in urls] == ["http://127.0.0.1", "http://127.0.0.2"]
-        [line] = on_stage.events("metrics_listening")
+        [line] = it.events("metrics_listening")
         assert line["address"].startswith("http://127.0.0.1:")
-        for puppet in on_stage.started:
-            assert {*puppet.setup.listening, puppet.setup.operators} < set(puppet.inherited), "and the locks"
+        for worker in it.started:
+            assert {*worker.setup.listening, worker.setup.operators} < set(worker.inherited), "and the locks"
         nursery.cancel_scope.cancel()
     assert ready_at == [0, 1, 1]
-    assert sorted(puppet.setup.number for puppet in on_stage.started) == [0, 1, 2]
+    assert sorted(worker.setup.number for worker in it.started) == [0, 1, 2]
 
 
 async def test_many_workers_start_some_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On two busy cores, 53 workers that start at once would all be silent for a minute and count as hanging."""
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
-    on_stage = stage(tmp_path, workers=2 + 2 * MAX_STARTING)
-    on_stage.direct = lambda puppet: setattr(puppet, "ready", puppet.number == 1)
+    it = supervision(tmp_path, workers=2 + 2 * MAX_STARTING)
+    it.direct = lambda worker: setattr(worker, "ready", worker.number == 1)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(on_stage.run)
+        nursery.start_soon(it.run)
         for started in (1 + MAX_STARTING, 1 + 2 * MAX_STARTING, 2 + 2 * MAX_STARTING):
-            await on_stage.has_started(started)
+            await it.has_started(started)
             await trio.sleep(1)
-            assert len(on_stage.started) == started
-            for puppet in on_stage.started[-MAX_STARTING:]:
-                await puppet.link.send(Ready())
-        await on_stage.until(lambda: on_stage.supervisor._serving)
+            assert len(it.started) == started
+            for worker in it.started[-MAX_STARTING:]:
+                await worker.link.send(Ready())
+        await it.until(lambda: it.supervisor._serving)
         nursery.cancel_scope.cancel()
 
 
@@ -79,26 +79,26 @@ async def test_a_worker_that_cannot_start_ends_the_supervisor(
     tmp_path: Path, number: int, code: int, ends_with: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The worker prints the reason if it knows it; the other workers are ended."""
-    on_stage = stage(tmp_path)
-    on_stage.direct = lambda puppet: setattr(puppet, "code_at_start", code if puppet.number == number else None)
-    await on_stage.run()
+    it = supervision(tmp_path)
+    it.direct = lambda worker: setattr(worker, "code_at_start", code if worker.number == number else None)
+    await it.run()
     shown = capsys.readouterr()
-    assert (on_stage.code, shown.out, on_stage.events("worker_died")) == (ends_with, "", [])
+    assert (it.code, shown.out, it.events("worker_died")) == (ends_with, "", [])
     assert shown.err == ("" if ends_with > 1 else f"chatserver: worker {number} ended at its start, with code {code}\n")
-    assert [puppet.returncode for puppet in on_stage.started] == ([code] if number == 1 else [0, code])
+    assert [worker.returncode for worker in it.started] == ([code] if number == 1 else [0, code])
 
 
 async def test_a_port_of_another_servers_workers_is_in_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """SO_REUSEPORT alone would let the workers share it."""
-    async with supervised(tmp_path) as on_stage:
-        port = int(on_stage.supervisor.addresses[0].rpartition(":")[2])
+    async with supervised(tmp_path) as it:
+        port = int(it.supervisor.addresses[0].rpartition(":")[2])
         capsys.readouterr()
         for options, code, words in (
             ({"port": port}, 3, f"cannot listen on 127.0.0.1 port {port}: Address already in use"),
             ({"metrics_listen": f"127.0.0.1:{port}"}, 3, "--metrics-listen: cannot listen on 127.0.0.1 port "),
             ({}, 4, "--log sqlite:"),
         ):
-            other = stage(tmp_path, **options)
+            other = supervision(tmp_path, **options)
             await other.run()
             shown = capsys.readouterr()
             assert (other.code, shown.out, shown.err.count("\n"), words in shown.err) == (code, "", 1, True), shown
@@ -110,10 +110,10 @@ async def test_without_a_folder_for_sockets_the_log_cannot_be_opened(
 ) -> None:
     """This happens in a container with read-only files and without /tmp."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
-    on_stage = stage(tmp_path, log="postgresql://chat:secret@db.example/chat")
-    await on_stage.run()
+    it = supervision(tmp_path, log="postgresql://chat:secret@db.example/chat")
+    await it.run()
     shown = capsys.readouterr()
-    assert (on_stage.code, shown.out, on_stage.started) == (4, "", [])
+    assert (it.code, shown.out, it.started) == (4, "", [])
     assert "secret" not in shown.err
     assert "cannot make a folder for the workers' sockets: No such file or directory" in shown.err
 
@@ -122,14 +122,14 @@ async def test_without_a_folder_for_sockets_the_log_cannot_be_opened(
 async def test_a_signal_while_it_starts_ends_it(
     start_takes: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    on_stage = stage(tmp_path)
-    on_stage.start_takes = start_takes
-    on_stage.manner = {"ready": False}
+    it = supervision(tmp_path)
+    it.start_takes = start_takes
+    it.manner = {"ready": False}
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(on_stage.run)
+        nursery.start_soon(it.run)
         await trio.sleep(1.0)
         signal.raise_signal(signal.SIGTERM)
-    assert (on_stage.code, [puppet.returncode for puppet in on_stage.started]) == (0, [0])
+    assert (it.code, [worker.returncode for worker in it.started]) == (0, [0])
     assert capsys.readouterr().out == ""
 
 
@@ -138,45 +138,45 @@ async def test_a_signal_while_it_starts_ends_it(
 
 async def test_repeated_early_deaths_delay_the_restart_more_and_more(tmp_path: Path) -> None:
     """The other worker is not affected; a worker that ran for a while is restarted at once."""
-    async with supervised(tmp_path) as on_stage:
-        first, _ = on_stage.started
+    async with supervised(tmp_path) as it:
+        first, _ = it.started
         for deaths in range(1, 9):
-            on_stage.started[-1].end(KILLED)
-            await on_stage.has_started(2 + deaths)
-        pauses = [line["again_in"] for line in on_stage.events("worker_died")]
+            it.started[-1].end(KILLED)
+            await it.has_started(2 + deaths)
+        pauses = [line["again_in"] for line in it.events("worker_died")]
         assert pauses[:3] == [RESTART_PAUSE * 2, RESTART_PAUSE * 4, RESTART_PAUSE * 8]
         assert all(0 < former <= latter <= MAX_RESTART_PAUSE for former, latter in pairwise(pauses))
         assert pauses[-1] == MAX_RESTART_PAUSE
-        for (before, after), pause in zip(pairwise(on_stage.started[1:]), pauses, strict=True):
+        for (before, after), pause in zip(pairwise(it.started[1:]), pauses, strict=True):
             assert after.began - before.began >= pause
         await trio.sleep(STABLE_AFTER + 1)
-        on_stage.started[-1].end(1)
-        await on_stage.has_started(11)
-        assert on_stage.events("worker_died")[-1]["again_in"] == RESTART_PAUSE
-        assert [puppet.number for puppet in on_stage.started] == [1, *[2] * 10]
+        it.started[-1].end(1)
+        await it.has_started(11)
+        assert it.events("worker_died")[-1]["again_in"] == RESTART_PAUSE
+        assert [worker.number for worker in it.started] == [1, *[2] * 10]
         assert first.returncode is None
 
 
 async def test_a_process_that_cannot_be_made_is_tried_again(tmp_path: Path) -> None:
-    async with supervised(tmp_path) as on_stage:
-        on_stage.failing = [OSError(errno.EAGAIN, "no more processes"), OSError(errno.ENOMEM, "no memory")]
-        on_stage.started[0].end(KILLED)
-        await on_stage.has_started(3)
-        assert len(on_stage.events("worker_not_started")) == 2
-        assert on_stage.started[2].number == 1
+    async with supervised(tmp_path) as it:
+        it.failing = [OSError(errno.EAGAIN, "no more processes"), OSError(errno.ENOMEM, "no memory")]
+        it.started[0].end(KILLED)
+        await it.has_started(3)
+        assert len(it.events("worker_not_started")) == 2
+        assert it.started[2].number == 1
 
 
 async def test_a_silent_worker_is_killed_and_replaced(tmp_path: Path) -> None:
     """The other worker, which beats, is not affected."""
-    async with supervised(tmp_path) as on_stage:
+    async with supervised(tmp_path) as it:
         await trio.sleep(3 * MAX_SILENT_CHECKS)
-        assert len(on_stage.started) == 2
-        well, stuck = on_stage.started
+        assert len(it.started) == 2
+        well, stuck = it.started
         stuck.beats, began = False, trio.current_time()
-        await on_stage.has_started(3)
+        await it.has_started(3)
         assert MAX_SILENT_CHECKS - 1 <= trio.current_time() - began <= MAX_SILENT_CHECKS + 2
         assert stuck.returncode == KILLED
-        [line] = on_stage.events("worker_hung")
+        [line] = it.events("worker_hung")
         assert (line["worker"], line["log_level"]) == (2, "error")
         assert well.returncode is None
         assert 'chatserver_worker_deaths_total{how="hung"} 1.0' in (await well.ask()).splitlines()
@@ -185,49 +185,49 @@ async def test_a_silent_worker_is_killed_and_replaced(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("after", "code"), [(END_PATIENCE / 2, 7), (2 * END_PATIENCE, KILLED)])
 async def test_a_worker_that_has_closed_its_link_has_a_moment_to_end(tmp_path: Path, after: float, code: int) -> None:
     """It still closes the log."""
-    async with supervised(tmp_path) as on_stage:
-        one = on_stage.started[0]
+    async with supervised(tmp_path) as it:
+        one = it.started[0]
         one.link.close()
         await trio.sleep(after)
         one.end(7)
-        await on_stage.logged("worker_died")
-        assert [line["code"] for line in on_stage.events("worker_died")] == [code]
+        await it.logged("worker_died")
+        assert [line["code"] for line in it.events("worker_died")] == [code]
 
 
 async def test_a_process_that_a_kill_does_not_end_delays_neither_its_successor_nor_the_end(tmp_path: Path) -> None:
-    async with supervised(tmp_path) as on_stage:
-        for puppet in on_stage.started:
-            puppet.is_stuck, puppet.beats = True, False
-        await on_stage.has_started(4)
-        assert [line["code"] for line in on_stage.events("worker_died")] == [None, None]
-        for puppet in on_stage.started[2:]:
-            puppet.is_stuck, puppet.beats = True, False
-        await on_stage.logged("worker_hung", 4)
+    async with supervised(tmp_path) as it:
+        for worker in it.started:
+            worker.is_stuck, worker.beats = True, False
+        await it.has_started(4)
+        assert [line["code"] for line in it.events("worker_died")] == [None, None]
+        for worker in it.started[2:]:
+            worker.is_stuck, worker.beats = True, False
+        await it.logged("worker_hung", 4)
         await trio.sleep(END_PATIENCE + 1)
         signal.raise_signal(signal.SIGTERM)
-        await on_stage.until(lambda: on_stage.code == 0)
+        await it.until(lambda: it.code == 0)
 
 
 async def test_a_starting_worker_has_more_time(tmp_path: Path) -> None:
-    on_stage = stage(tmp_path)
-    on_stage.manner = {"ready": False, "beats": False}
+    it = supervision(tmp_path)
+    it.manner = {"ready": False, "beats": False}
     began = trio.current_time()
-    await on_stage.run()
-    assert on_stage.code == 1
+    await it.run()
+    assert it.code == 1
     assert trio.current_time() - began >= MAX_STARTING_CHECKS - 1
 
 
 async def test_the_next_worker_inherits_the_queue_of_a_dead_workers_socket(tmp_path: Path) -> None:
     """Peers that connect meanwhile are neither refused nor reset."""
-    async with supervised(tmp_path) as on_stage:
-        port = int(on_stage.supervisor.addresses[0].rpartition(":")[2])
+    async with supervised(tmp_path) as it:
+        port = int(it.supervisor.addresses[0].rpartition(":")[2])
         peers = [socket.create_connection(("127.0.0.1", port)) for _ in range(40)]
-        for puppet in on_stage.started[:2]:
-            puppet.end(KILLED)
-        await on_stage.has_started(4)
+        for worker in it.started[:2]:
+            worker.end(KILLED)
+        await it.has_started(4)
         accepted = []
-        for puppet in on_stage.running:
-            [number] = puppet.setup.listening
+        for worker in it.running:
+            [number] = worker.setup.listening
             with socket.socket(fileno=os.dup(number)) as listening:
                 while True:
                     try:
@@ -249,67 +249,67 @@ async def test_all_drain_concurrently_and_a_second_signal_ends_them_at_once(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     for signals in (1, 2):
-        on_stage = stage(tmp_path, drain_timeout=20.0)
-        on_stage.manner = {"drains": False}
+        it = supervision(tmp_path, drain_timeout=20.0)
+        it.manner = {"drains": False}
         async with trio.open_nursery() as nursery:
-            await nursery.start(on_stage.run)
+            await nursery.start(it.run)
             began = trio.current_time()
             for _ in range(signals):
                 signal.raise_signal(number)
                 await trio.sleep(0.1)
-            assert [puppet.stops for puppet in on_stage.started] == [signals] * 2
-        assert on_stage.code == 0
+            assert [worker.stops for worker in it.started] == [signals] * 2
+        assert it.code == 0
         took = trio.current_time() - began
         assert (took < 5) if signals == 2 else (20 <= took <= 28)
-        assert [puppet.returncode for puppet in on_stage.started] == [KILLED if signals == 1 else 0] * 2
+        assert [worker.returncode for worker in it.started] == [KILLED if signals == 1 else 0] * 2
 
 
 @pytest.mark.parametrize("first", ["hangup", "signal", "start"])
 async def test_only_a_second_signal_shortens_a_drain(tmp_path: Path, first: str) -> None:
     """A reload and the signal both make a worker drain, in either order; so does a signal while others start."""
-    on_stage = stage(tmp_path, drain_timeout=20.0)
-    on_stage.manner = {"drains": False}
+    it = supervision(tmp_path, drain_timeout=20.0)
+    it.manner = {"drains": False}
     slow = {"signal": 3, "start": 2}.get(first)  # the worker that does not become ready
-    on_stage.direct = lambda puppet: setattr(puppet, "ready", len(on_stage.started) != slow)
+    it.direct = lambda worker: setattr(worker, "ready", len(it.started) != slow)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(on_stage.run)
-        await on_stage.has_started(2)
+        nursery.start_soon(it.run)
+        await it.has_started(2)
         await trio.sleep(1.0)
         if first != "start":
             await hang_up()
             await trio.sleep(1.0)
         signal.raise_signal(signal.SIGTERM)
         await trio.sleep(1.0)
-        late = on_stage.started[-1]
+        late = it.started[-1]
         if not late.ready:
             await late.link.send(Ready())
             await trio.sleep(1.0)
-        assert [puppet.stops for puppet in on_stage.started] == [1] * (2 if first == "start" else 3)
+        assert [worker.stops for worker in it.started] == [1] * (2 if first == "start" else 3)
         signal.raise_signal(signal.SIGTERM)
-    assert {puppet.returncode for puppet in on_stage.started} == {0}
-    assert on_stage.code == 0
+    assert {worker.returncode for worker in it.started} == {0}
+    assert it.code == 0
 
 
 @pytest.mark.parametrize("before", ["death", "hangup"])
 async def test_no_worker_starts_after_the_signal(tmp_path: Path, before: str) -> None:
     """It would not be told to drain, and be killed with its clients when the others have ended."""
-    async with supervised(tmp_path, drain_timeout=20.0) as on_stage:
-        one, other = on_stage.started
+    async with supervised(tmp_path, drain_timeout=20.0) as it:
+        one, other = it.started
         one.drains = other.drains = False
         if before == "death":
-            on_stage.supervisor._places[0].pause = MAX_RESTART_PAUSE
+            it.supervisor._places[0].pause = MAX_RESTART_PAUSE
             one.end(KILLED)
-            await on_stage.logged("worker_died")
+            await it.logged("worker_died")
         else:
             await hang_up()
-            await on_stage.until(lambda: one.stops)
+            await it.until(lambda: one.stops)
         signal.raise_signal(signal.SIGTERM)
-        await on_stage.until(lambda: other.stops)
+        await it.until(lambda: other.stops)
         one.end(0)
-        started = len(on_stage.started)
-        await on_stage.until(lambda: on_stage.code == 0)
-        assert len(on_stage.started) == started
-        assert on_stage.events("workers_replaced") == []
+        started = len(it.started)
+        await it.until(lambda: it.code == 0)
+        assert len(it.started) == started
+        assert it.events("workers_replaced") == []
 
 
 async def test_a_signal_does_not_interrupt_the_removal_of_the_folder(
@@ -326,11 +326,11 @@ async def test_a_signal_does_not_interrupt_the_removal_of_the_folder(
             order.append("removed")
 
     monkeypatch.setattr(supervisor, "shared_log", slow_removal)
-    on_stage = stage(tmp_path)
+    it = supervision(tmp_path)
     before = signal.signal(signal.SIGTERM, lambda *_: order.append("died"))
     try:
         async with trio.open_nursery() as nursery:
-            await nursery.start(on_stage.run)
+            await nursery.start(it.run)
             signal.raise_signal(signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -353,8 +353,8 @@ def counted(messages: float, open_connections: float, stall: float) -> list[Fami
 
 async def test_every_worker_returns_the_numbers_of_all(tmp_path: Path) -> None:
     """Counts of dead workers stay, and a silent worker counts with its last numbers."""
-    async with supervised(tmp_path) as on_stage:
-        first, second = on_stage.started
+    async with supervised(tmp_path) as it:
+        first, second = it.started
         first.numbers, second.numbers = counted(100, 5, 0.25), counted(11, 2, 0.5)
         for asked in (first, second):
             lines = (await asked.ask()).splitlines()
@@ -367,12 +367,12 @@ async def test_every_worker_returns_the_numbers_of_all(tmp_path: Path) -> None:
         assert "chatserver_messages_total 161.0" in (await first.ask()).splitlines(), "the numbers of now"
         assert trio.current_time() < began + COLLECT_PATIENCE, "which nobody waits for longer than they take"
         second.end(KILLED)
-        await on_stage.has_started(3)
+        await it.has_started(3)
         lines = (await first.ask()).splitlines()
         assert {
             "chatserver_messages_total 161.0", 'chatserver_connections{phase="open"} 5.0',
             'chatserver_worker_deaths_total{how="died"} 1.0',
         } <= set(lines)  # fmt: skip
-        third = on_stage.started[2]
+        third = it.started[2]
         third.numbers, third.beats = counted(1000, 1, 0), False
         assert "chatserver_messages_total 161.0" in (await first.ask()).splitlines()

@@ -2,8 +2,8 @@
 
 Owns: what each does until a test says otherwise. May not: serve clients.
 
-    async with supervised(tmp_path) as stage:
-        stage.started[0].end(-9)
+    async with supervised(tmp_path) as it:
+        it.started[0].end(-9)
 """
 
 import os
@@ -29,7 +29,7 @@ LIFE = 300.0
 KILLED = -9
 
 
-class Puppet:
+class FakeWorker:
     """One worker, which works unless its `ready`, `beats` or `drains` is false."""
 
     def __init__(self, number: int, descriptor: int, inherited: Sequence[int]) -> None:
@@ -107,36 +107,36 @@ class Puppet:
         return self.texts[-1]
 
 
-class Stage:
-    """A supervisor, and the puppets that it has started."""
+class Supervision:
+    """A supervisor, and the fake workers that it has started."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings  # what the supervisor reads at a hangup
         self.supervisor = Supervisor(settings, lambda: self.settings)
-        self.started: list[Puppet] = []
+        self.started: list[FakeWorker] = []
         self.logs: list[Any] = []
         self.code: int | None = None
         self.failing: list[OSError] = []  # of the next starts
         self.start_takes = 0.0  # seconds
         self.manner: Mapping[str, object] = {}  # attributes of each one
-        self.direct: Callable[[Puppet], None] = lambda puppet: None  # told of each before it acts
+        self.direct: Callable[[FakeWorker], None] = lambda worker: None  # told of each before it acts
         self._nursery: trio.Nursery
 
-    async def spawn(self, number: int, descriptor: int, inherited: Sequence[int]) -> Puppet:
+    async def spawn(self, number: int, descriptor: int, inherited: Sequence[int]) -> FakeWorker:
         await trio.sleep(self.start_takes)
         if self.failing:
             raise self.failing.pop()
-        puppet = Puppet(number, descriptor, inherited)
-        self.started.append(puppet)
+        worker = FakeWorker(number, descriptor, inherited)
+        self.started.append(worker)
         for name, value in self.manner.items():
-            setattr(puppet, name, value)
-        self.direct(puppet)
-        self._nursery.start_soon(puppet.act)
-        return puppet
+            setattr(worker, name, value)
+        self.direct(worker)
+        self._nursery.start_soon(worker.act)
+        return worker
 
     @property
-    def running(self) -> list[Puppet]:
-        return [puppet for puppet in self.started if puppet.returncode is None]
+    def running(self) -> list[FakeWorker]:
+        return [worker for worker in self.started if worker.returncode is None]
 
     def events(self, name: str) -> list[Any]:
         """The log's lines of one kind."""
@@ -156,23 +156,23 @@ class Stage:
                 await trio.sleep(0.2)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Run the supervisor and its puppets to their end."""
+        """Run the supervisor and its workers to their end."""
         with capture_logs() as self.logs, mock.patch("chatserver.workers.child.spawn_worker", self.spawn):
             async with trio.open_nursery() as self._nursery:
                 self.code = await self.supervisor.main(task_status=task_status)
-                for puppet in self.running:
-                    puppet.end(KILLED)
+                for worker in self.running:
+                    worker.end(KILLED)
 
 
-def stage(folder: Path, **options: Any) -> Stage:
-    """A stage for two workers, unless the options say otherwise."""
-    return Stage(Settings(**{"port": 0, "workers": 2, "log": f"sqlite:{folder / 'chat.db'}", **options}))
+def supervision(folder: Path, **options: Any) -> Supervision:
+    """A supervisor of two workers, unless the options say otherwise."""
+    return Supervision(Settings(**{"port": 0, "workers": 2, "log": f"sqlite:{folder / 'chat.db'}", **options}))
 
 
 @asynccontextmanager
-async def supervised(folder: Path, **options: Any) -> AsyncIterator[Stage]:
+async def supervised(folder: Path, **options: Any) -> AsyncIterator[Supervision]:
     """Two workers that are ready, until the block ends."""
-    found = stage(folder, **options)
+    found = supervision(folder, **options)
     with mock.patch("chatserver.observe.rationed.AT_ONCE_SECONDS", 1e9):
         async with trio.open_nursery() as nursery:
             await nursery.start(found.run)
