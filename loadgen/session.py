@@ -4,7 +4,6 @@ Owns: how a run starts and ends. The player calls `pause` and `until`; after Ctr
 results so far are reported.
 """
 
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -295,7 +294,7 @@ class Session:
         return sample
 
     def _cpu_percent(self, server: Process) -> float | None:
-        spent, moment = server.cpu_seconds(), time.monotonic()
+        spent, moment = server.cpu_seconds(), now()
         before, self._cpu = self._cpu, None if spent is None else (spent, moment)
         if before is None or self._cpu is None:
             return None
