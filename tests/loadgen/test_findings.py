@@ -332,7 +332,7 @@ def test_how_hard_an_attack_was_and_what_was_left_out_is_noted() -> None:
     found.floor = Floor(figures={"attempts_per_s": 20.0, "attacker_bytes_per_s": 2048.0, "attack_p99_ms": 30.0})
     more(operations("attack", "ws", 90))(found)
     attackers = found.session.totals.groups[0]
-    total(found, groups=[attackers], reread=Reread(asked=5, lost=0, unreadable="answered 500"))
+    total(found, groups=[attackers], reread=Reread(asked=5, lost=1, unreadable="answered 404", refused="answered 503"))
     assert report_of(found).verdict.notes == [
         (
             "100 of 100 attackers came; over the whole attack 10 connections/s (--connect-rate 50) and 300 B/s sent;"
@@ -342,7 +342,8 @@ def test_how_hard_an_attack_was_and_what_was_left_out_is_noted() -> None:
         "late at the 99th percentile: victims in the attack 90 ms (bar 26)",
         "not exercised: newcomers, none came",
         "not exercised: collateral, no honest slow client was beside the attack",
-        "not exercised: acknowledged messages could not all be read again (answered 500)",
+        "acknowledged messages could not all be read again (answered 503)",
+        "not exercised: acknowledged messages could not all be read again (answered 404)",
     ]
     assert report_of(found).figures["floor_p99_ratio"] == 3.0
     alone = attacked()
