@@ -332,7 +332,7 @@ def test_how_hard_an_attack_was_and_what_was_left_out_is_noted() -> None:
     found.floor = Floor(figures={"attempts_per_s": 20.0, "attacker_bytes_per_s": 2048.0, "attack_p99_ms": 30.0})
     more(operations("attack", "ws", 90))(found)
     attackers = found.session.totals.groups[0]
-    total(found, groups=[attackers], reread=Reread(asked=5, lost=1, unreadable="answered 404", refused="answered 503"))
+    total(found, groups=[attackers], reread=Reread(asked=5, lost=0, unreadable="answered 500"))
     assert report_of(found).verdict.notes == [
         (
             "100 of 100 attackers came; over the whole attack 10 connections/s (--connect-rate 50) and 300 B/s sent;"
@@ -342,8 +342,7 @@ def test_how_hard_an_attack_was_and_what_was_left_out_is_noted() -> None:
         "late at the 99th percentile: victims in the attack 90 ms (bar 26)",
         "not exercised: newcomers, none came",
         "not exercised: collateral, no honest slow client was beside the attack",
-        "acknowledged messages could not all be read again (answered 503)",
-        "not exercised: acknowledged messages could not all be read again (answered 404)",
+        "not exercised: acknowledged messages could not all be read again (answered 500)",
     ]
     assert report_of(found).figures["floor_p99_ratio"] == 3.0
     alone = attacked()
@@ -355,6 +354,9 @@ def test_how_hard_an_attack_was_and_what_was_left_out_is_noted() -> None:
         "nothing to compare with at the floor: it fell",
     ]
     assert report_of(loaded()).verdict.notes == []
+    rereads(5, refused="answered 503")(quiet := attacked())
+    told = "acknowledged messages could not all be read again (answered 503)"
+    assert report_of(quiet).verdict.notes[1:] == [told]
 
 
 def test_what_was_taken_and_must_be_refused_is_named() -> None:
@@ -373,8 +375,11 @@ def test_what_was_taken_and_must_be_refused_is_named() -> None:
 
 
 def test_rows_are_those_of_the_phases_with_what_failed() -> None:
+    """And of those alone, without kinds that did nothing in them."""
     found = attacked()
-    more(operations("attack", "ws", 2, 5000, failed=1))(found)
+    more(operations("warm-up", "ws", 1), operations("attack", "poll"), operations("attack", "ws", 2, 5000, failed=1))(
+        found
+    )
     rows = [(row.name, row.what, row.seconds, row.succeeded, row.failed) for row in report_of(found).phases]
     assert rows == [
         ("baseline", "WebSocket round trip", 2.0, 2, {}),
