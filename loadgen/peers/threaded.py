@@ -127,20 +127,17 @@ def heartbeat() -> None:
 
 
 class Server(ThreadingHTTPServer):
-    """A thread for each connection, without limit."""
+    """A new thread for each connection; with `--workers`, the next free one of a pool."""
 
     request_queue_size = chatroom.BACKLOG
-
-
-class PooledServer(Server):
-    """A thread for each connection, from a pool."""
-
-    pool = ThreadPoolExecutor(told.workers or None)
+    pool = ThreadPoolExecutor(told.workers) if told.workers else None
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Queue a connection for the next free thread."""
-        self.pool.submit(self.process_request_thread, request, client_address)
+        if self.pool is None:
+            super().process_request(request, client_address)
+        else:
+            self.pool.submit(self.process_request_thread, request, client_address)
 
 
 threading.Thread(target=heartbeat, daemon=True).start()
-(PooledServer if told.workers else Server)(("127.0.0.1", told.port), Handler).serve_forever()
+Server(("127.0.0.1", told.port), Handler).serve_forever()

@@ -102,15 +102,6 @@ def test_secrets_of_two_connections_are_not_mixed_up() -> None:
         assert server.open(client.seal(APPLICATION_DATA, b"mine")) == b"mine"
 
 
-def test_half_a_key_update_keeps_openssl_from_writing_and_the_rest_lets_it() -> None:
-    client, server = _met()
-    assert server.open(client.seal(HANDSHAKE, KEY_UPDATE[:4])) == b""
-    with pytest.raises(ssl.SSLWantReadError):
-        server.seal(b"hello")
-    assert server.open(client.seal(HANDSHAKE, b"\x00")) == b""
-    assert client.decrypted(server.seal(b"hello"))[0] == b"hello"
-
-
 # The personas
 
 
