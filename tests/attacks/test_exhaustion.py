@@ -24,11 +24,6 @@ async def ends_as_it_began(server: Serving) -> None:
     assert await server.metric("chatserver_faults_total") == 0
 
 
-async def until_full(server: Serving, evicted: int = 1) -> None:
-    """Wait until connections have been evicted."""
-    await until(lambda: server.closes("evicted"), lambda found: found >= evicted)
-
-
 # -- a newcomer while the server is full ------------------------------------------------------------------------------
 
 
@@ -72,7 +67,7 @@ async def test_a_crowd_fills_the_server_and_newcomers_get_in(
                 await author.ask("publish", room="lobby", text="x" * 4000)
         attack = kind(server.address, opening, receive_buffer=2048 if kind is Reader else 0)
         async with attack.of(80), AsyncExitStack() as stack:
-            await until_full(server)
+            await until(lambda: server.closes("evicted"), bool)
             # Only now: at first all readers wait for the log, and a peer that waits for the server is not evicted.
             await stack.enter_async_context(neighbour(server))
             for number in range(1, 11):
