@@ -30,27 +30,22 @@ def mint(
 ) -> str:  # fmt: skip
     """Make a token with these claims. Raises ConfigError."""
     algorithm, signing = _signing_key(key)
-    claims: dict[str, object] = {"sub": sub, "iat": int(time.time()), "exp": int(time.time()) + span(expires)}
-    chat: dict[str, object] = {"role": role} if role else {}
-    granted = dict(map(_grant, rooms))
-    if granted:
-        chat["rooms"] = granted
+    now, granted = int(time.time()), dict(map(_grant, rooms))
     try:
-        check_user_id(sub)
-        if name:
-            claims["name"] = check_name(name)
-    except MessageError as error:
-        field, _, why = error.message.partition(": ")
-        raise ConfigError("name" if field == "name" else "sub", why) from None
-    try:
+        check_user_id(sub, "sub")
+        name = name and check_name(name)
         rights_of(role or None, tuple(granted.items()) or None)
-    except ValueError as error:
+    except (MessageError, ValueError) as error:
         field, _, why = str(error).partition(": ")
-        raise ConfigError("role" if field == "role" else "room", why) from None
-    claims |= {"chat": chat} if chat else {}
-    claims |= {"iss": issuer} if issuer else {}
-    claims |= {"aud": audience} if audience else {}
+        raise ConfigError("room" if field == "rooms" else field, why) from None
+    chat = _given(role=role, rooms=granted)
+    claims = _given(sub=sub, iat=now, exp=now + span(expires), name=name, chat=chat, iss=issuer, aud=audience)
     return jwt.encode(claims, signing, algorithm=algorithm)
+
+
+def _given(**claims: object) -> dict[str, object]:
+    """The claims that are not empty."""
+    return {name: value for name, value in claims.items() if value}
 
 
 def span(text: str) -> int:
