@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from loadgen.answers import NO_TURN
 from loadgen.messages import PhaseResult
 from loadgen.operations import Operations
 from tests.loadgen.readings import lasted
@@ -25,14 +26,14 @@ def found(*results: PhaseResult) -> Operations:
 def test_phases_that_count_alike_are_pooled_and_newcomers_are_apart() -> None:
     operations = found(
         result("first wave", "ws", 1, 2, oops=1),
-        result("second wave", "get", 3, 4, oops=1),
+        result("second wave", "get", 3, 4, oops=1, **{NO_TURN: 1}),  # the latter is late, and has not failed
         result("second wave", "new-ws", 9, 9, oops=1),
         result("before", "ws", 5),
         result("before", "new-ws", 1, oops=1),
         result("after", "new-ws", 1, oops=1),
     )
     assert operations.latency("attack").count == 4
-    assert (operations.failed("attack"), operations.success_percent("attack")) == (2, 50.0)
+    assert (operations.failed("attack"), operations.success_percent("attack")) == (2, 25.0)
     assert (operations.failed("baseline"), operations.failed("recovery")) == (0, None)
     assert operations.success_percent("recovery") is None
     assert operations.newcomers() == {
