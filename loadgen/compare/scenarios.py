@@ -17,7 +17,6 @@ from loadgen.compare.results import Column, Layout, Sample, Scenario, Sizes
 from loadgen.personas import summary
 from loadgen.report import Report
 
-_MICRO: Final = 1e6  # of a second
 _GIB: Final = 2**30
 _MIB: Final = 2**20
 
