@@ -1,15 +1,12 @@
 """Personas that connect by WebSocket and stay: the server's end is wsproto's."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 import pytest
 import trio
 from wsproto import events
 
 from loadgen.personas import registry, slow_ws
 from loadgen.personas.slow_ws import FRAME_BYTES
-from tests.loadgen.stage import Play, WebSocket, listening, meeting, playing, request_of, reset, until
+from tests.loadgen.stage import WebSocket, meeting, request_of, reset, talking, until
 
 
 @pytest.fixture(autouse=True)
@@ -19,19 +16,8 @@ def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(registry()[name], "every_seconds", 0.005)
 
 
-@asynccontextmanager
-async def _opened(name: str) -> AsyncIterator[tuple[Play, WebSocket, trio.SocketStream]]:
-    async with listening() as server, playing(server.url, name, websocket_path="/socket") as play:
-        stream = await server.accept()
-        socket = WebSocket(stream)
-        request = await socket.accept()
-        assert request.target == "/socket"
-        await until(lambda: play.cohort.held)
-        yield play, socket, stream
-
-
 async def test_slow_frame_announces_a_frame_and_sends_single_bytes_of_it() -> None:
-    async with _opened("slow-frame") as (play, socket, _):
+    async with talking("slow-frame") as (play, socket):
         parts = [await socket.receive() for _ in range(5)]
         assert all(isinstance(part, events.TextMessage) and not part.message_finished for part in parts)
         assert not any(isinstance(part, events.TextMessage) and part.frame_finished for part in parts)
@@ -42,7 +28,7 @@ async def test_slow_frame_announces_a_frame_and_sends_single_bytes_of_it() -> No
 
 
 async def test_slow_fragment_pings_between_fragments_of_a_message_without_end() -> None:
-    async with _opened("slow-fragment") as (play, socket, _):
+    async with talking("slow-fragment") as (play, socket):
         heard = [await socket.receive() for _ in range(11)]
         fragments = [event for event in heard if isinstance(event, events.TextMessage)]
         assert len(fragments) == 6
@@ -53,7 +39,7 @@ async def test_slow_fragment_pings_between_fragments_of_a_message_without_end() 
 
 @pytest.mark.parametrize("name", ["slow-fragment", "vanish"])
 async def test_pings_are_answered_by_those_that_come_for_something_else(name: str) -> None:
-    async with _opened(name) as (_, socket, _):
+    async with talking(name) as (_, socket):
         await socket.send(events.Ping(b"there?"))
         while not isinstance(heard := await socket.receive(), events.Pong):
             assert not isinstance(heard, events.CloseConnection)
@@ -61,7 +47,8 @@ async def test_pings_are_answered_by_those_that_come_for_something_else(name: st
 
 
 async def test_no_pong_answers_nothing() -> None:
-    async with _opened("no-pong") as (play, socket, _):
+    async with talking("no-pong") as (play, socket):
+        await until(lambda: play.cohort.held)
         await socket.send(events.Ping(b"there?"))
         with trio.move_on_after(0.05):
             raise AssertionError(await socket.receive())
@@ -69,7 +56,9 @@ async def test_no_pong_answers_nothing() -> None:
 
 
 async def test_no_close_provokes_a_close_and_does_not_answer_it() -> None:
-    async with _opened("no-close") as (play, socket, stream):
+    async with meeting("no-close") as (play, stream):
+        socket = WebSocket(stream)
+        await socket.accept()
         error = await socket.receive()
         assert isinstance(error, events.CloseConnection), "wsproto takes bad UTF-8 for a close by itself"
         assert error.code == 1007
@@ -86,13 +75,15 @@ async def test_no_close_provokes_a_close_and_does_not_answer_it() -> None:
 
 
 async def test_no_close_that_is_merely_hung_up_on_says_so() -> None:
-    async with _opened("no-close") as (play, _, stream):
+    async with meeting("no-close") as (play, stream):
+        await WebSocket(stream).accept()
+        await until(lambda: play.cohort.held)
         reset(stream)
         await until(lambda: play.cohort.ended == {"connection reset by peer": 1})
 
 
 async def test_vanish_joins_first() -> None:
-    async with _opened("vanish") as (_, socket, _):
+    async with talking("vanish") as (_, socket):
         assert (await socket.hear())["type"] == "join"
 
 
