@@ -1,8 +1,6 @@
 """Personas that send without end: the server's end is h11's and wsproto's."""
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import h11
 import pytest
@@ -15,8 +13,6 @@ from wsproto.utilities import generate_accept_token
 from loadgen.personas._shapes import BLOCK_BYTES
 from loadgen.personas.floods import BOMB_BYTES, bomb
 from tests.loadgen.stage import (
-    Play,
-    WebSocket,
     answer,
     listening,
     meeting,
@@ -32,20 +28,16 @@ from tests.loadgen.stage import (
 ENOUGH_BYTES = 5 * BLOCK_BYTES
 
 
-@asynccontextmanager
-async def _opened(name: str, *, clients: int = 1) -> AsyncIterator[tuple[Play, list[WebSocket]]]:
-    async with listening() as server, playing(server.url, name, clients=clients) as play:
-        sockets = [await server.websocket() for _ in range(clients)]
-        await until(lambda: play.cohort.held == clients)
-        yield play, sockets
-
-
-async def _flood(socket: WebSocket) -> list[events.Event]:
-    """What comes while the flood is read: all of it, however much came with the last read."""
-    heard = []
-    while len(socket.data) < ENOUGH_BYTES:
-        heard.append(await socket.receive())
-    return heard + socket.received()
+async def _floods(name: str, *, clients: int = 1) -> list[list[events.Event]]:
+    """What comes from each client while its flood is read: all of it, however much came with the last read."""
+    floods = []
+    async with listening() as server, playing(server.url, name, clients=clients):
+        for _ in range(clients):
+            socket, heard = await server.websocket(), list[events.Event]()
+            while len(socket.data) < ENOUGH_BYTES:
+                heard.append(await socket.receive())
+            floods.append(heard + socket.received())
+    return floods
 
 
 def _messages(heard: list[events.Event]) -> list[dict[str, object]]:
@@ -63,8 +55,7 @@ def _messages(heard: list[events.Event]) -> list[dict[str, object]]:
 async def test_control_frames_are_the_smallest_and_the_largest(
     name: str, kind: type[events.Ping | events.Pong]
 ) -> None:
-    async with _opened(name, clients=2) as (_, sockets):
-        floods = [await _flood(socket) for socket in sockets]
+    floods = await _floods(name, clients=2)
     assert sorted(len(flood) > 1000 for flood in floods) == [False, True]
     for flood in floods:
         sizes = set()
@@ -75,8 +66,7 @@ async def test_control_frames_are_the_smallest_and_the_largest(
 
 
 async def test_empty_fragments_never_end_their_message() -> None:
-    async with _opened("empty-fragments") as (_, [socket]):
-        flood = await _flood(socket)
+    [flood] = await _floods("empty-fragments")
     assert len(flood) > 10_000
     assert all(
         isinstance(event, events.TextMessage) and (event.data, event.message_finished) == ("", False) for event in flood
@@ -88,8 +78,7 @@ async def test_empty_fragments_never_end_their_message() -> None:
     [("tiny-frames", ["publish"], "tiny-0", {"x"}), ("room-churn", ["join", "leave"], "lobby", {None})],
 )
 async def test_messages_at_full_speed(name: str, types: list[str], room: str, texts: set[str | None]) -> None:
-    async with _opened(name) as (_, [socket]):
-        messages = _messages(await _flood(socket))
+    [messages] = map(_messages, await _floods(name))
     assert len(messages) > 500
     assert [message["type"] for message in messages] == (types * len(messages))[: len(messages)]
     assert ({message["room"] for message in messages}, {message.get("text") for message in messages}) == ({room}, texts)
@@ -147,8 +136,7 @@ async def test_long_requests_are_whole_and_as_long_as_they_may_be() -> None:
 
 
 async def test_long_messages_are_valid_and_as_long_as_they_may_be() -> None:
-    async with _opened("long-messages", clients=3) as (_, sockets):
-        floods = [_messages(await _flood(socket)) for socket in sockets]
+    floods = list(map(_messages, await _floods("long-messages", clients=3)))
     by_type = {str(flood[0]["type"]): flood for flood in floods}
     assert set(by_type) == {"ping", "publish", "history"}
     assert by_type["ping"][0]["id"] == "A"
