@@ -252,7 +252,8 @@ class Poller:
         elif data and handler.received(connection, data):
             connections.resume(connection, later=True)
             return False
-        elif count == size and READS[connection.state] and connection.descriptor >= 0:  # else its inbox comes first
+        elif count == size and READS[connection.state] and connection.descriptor >= 0 and not connection.armed:
+            # else its inbox comes first: it is not read now, or its handler has resumed it
             connection.armed = QUEUED | RESUMED if resumed else QUEUED
             return True
         if resumed:  # `_rest`, inlined for each read

@@ -71,3 +71,15 @@ def test_a_connection_resumed_while_a_read_of_it_is_queued_is_resumed(it: Parked
     it.turn_over()
     assert it.of("resumed") == [connection]
     assert sum(len(data) for data in it.details("received") if isinstance(data, bytes)) == size
+
+
+def test_a_connection_that_its_handler_resumes_in_a_full_read_is_queued_once(it: Parked) -> None:
+    """An upgrade with frames behind it that fill a read: they come before another read."""
+    connection, peer = it.place(State.KEEPALIVE, small=False)
+    it.recorder.on["received"] = it.connections.resume
+    peer.send(bytes(READ_BYTES + 1))
+    it.poller._gather()
+    assert not it.poller._read(connection)
+    it.recorder.on.clear()
+    it.turn_over()
+    assert [event for event, _, _ in it.recorder.events] == ["received", "resumed", "received"]
