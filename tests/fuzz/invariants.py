@@ -113,7 +113,7 @@ def _check_deadline(world: World, connection: Connection, waiting: set[str]) -> 
     wheel = world.parts.connections.wheel
     entry = wheel.entries[connection.descriptor]
     if entry == 0:
-        assert "_expire_each" in waiting, "its deadline is not checked"
+        assert waiting & {"_expire_each", "_expire_in_turn"}, "its deadline is not checked"
         return
     assert wheel._turned < entry <= connection.deadline, "its entry is after its deadline"
     assert connection.descriptor in wheel._slots[entry], "the connection is not in the wheel"
