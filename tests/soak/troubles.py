@@ -45,6 +45,15 @@ class Scene:
         workers = node.workers()
         return [self.dice.choice(workers)] if workers else []
 
+    def workers(self, node: Node) -> list[int]:
+        return node.workers()
+
+    def supervisor(self, node: Node) -> list[int]:
+        return [node.main]
+
+    def everybody(self, node: Node) -> list[int]:
+        return node.processes()
+
     def send(self, node: Node, number: signal.Signals, processes: Sequence[int]) -> None:
         self.signals[number.name] += len(processes)
         node.send(number, *processes)
@@ -75,22 +84,6 @@ Do = Callable[[Scene], Awaitable[None]]
 # -- processes --------------------------------------------------------------------------------------------------------
 
 Whom = Callable[[Scene, Node], Sequence[int]]
-
-
-def _worker(it: Scene, node: Node) -> Sequence[int]:
-    return it.worker(node)
-
-
-def _workers(it: Scene, node: Node) -> Sequence[int]:
-    return node.workers()
-
-
-def _supervisor(it: Scene, node: Node) -> Sequence[int]:
-    return [node.main]
-
-
-def _everybody(it: Scene, node: Node) -> Sequence[int]:
-    return node.processes()
 
 
 def _send(number: signal.Signals, whom: Whom, *, everywhere: bool = False) -> Do:
@@ -207,18 +200,18 @@ def _flush(shard: Valkey) -> None:
 
 #: Each trouble with its weight.
 EVERYWHERE: dict[str, tuple[int, Do]] = {
-    "kill worker": (12, _send(KILL, _worker)),
-    "kill all workers": (2, _send(KILL, _workers, everywhere=True)),
-    "stop worker": (4, _hold(_worker)),
-    "stop worker until replaced": (1, _hold(_worker, (REPLACED, REPLACED))),
-    "drain worker": (2, _send(TERM, _worker)),
-    "kill supervisor": (2, _send(KILL, _supervisor)),
-    "kill node": (2, _send(KILL, _everybody)),
-    "kill everything": (1, _send(KILL, _everybody, everywhere=True)),
-    "drain node": (1, _send(TERM, _supervisor)),
+    "kill worker": (12, _send(KILL, Scene.worker)),
+    "kill all workers": (2, _send(KILL, Scene.workers, everywhere=True)),
+    "stop worker": (4, _hold(Scene.worker)),
+    "stop worker until replaced": (1, _hold(Scene.worker, (REPLACED, REPLACED))),
+    "drain worker": (2, _send(TERM, Scene.worker)),
+    "kill supervisor": (2, _send(KILL, Scene.supervisor)),
+    "kill node": (2, _send(KILL, Scene.everybody)),
+    "kill everything": (1, _send(KILL, Scene.everybody, everywhere=True)),
+    "drain node": (1, _send(TERM, Scene.supervisor)),
     "replace workers": (2, _replace_workers),
-    "stop supervisor": (1, _hold(_supervisor)),
-    "stop node": (2, _hold(_everybody)),
+    "stop supervisor": (1, _hold(Scene.supervisor)),
+    "stop node": (2, _hold(Scene.everybody)),
     "kill worker beside one that stands still": (2, _kill_worker_beside_one_that_stands_still),
     "cut clients": (3, _cut_clients),
 }
