@@ -190,15 +190,13 @@ class Conversation:
         except MessageError:  # checked before the room is made
             if (await self._services.log.head(message.room)).last == 0:
                 raise
-        enter = partial(self._enter_if_allowed, connection, session, message)
+
+        def enter(room: Room, page: Page) -> Answer:
+            self._check(session.principal, READ, message.room)  # again, after the wait
+            return self._enter(connection, session, message, room, page)
+
         after = optional_cursor(message.after)
         return await self._join_room.join(message.room, session.principal.network, after, enter)
-
-    def _enter_if_allowed(
-        self, connection: object, session: WebSocketSession, message: Join, room: Room, page: Page
-    ) -> Answer:  # fmt: skip
-        self._check(session.principal, READ, message.room)  # before the member is added
-        return self._enter(connection, session, message, room, page)
 
     def _check_empty_rooms(self, session: WebSocketSession) -> None:
         empty = sum(1 for member in session.rooms() if member.room.ring is None)
