@@ -8,13 +8,14 @@ the message holds its text. A group reads its targets with a few statements befo
 after that.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol, TypeAlias
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
 
 import msgspec
 from msgspec.structs import replace
 
 from chatserver.log.interface import (
+    KEY_LIFETIME_MS,
     MAX_EMOJI,
     MAX_REACTIONS,
     TEXTS_CHANGED,
@@ -27,12 +28,14 @@ from chatserver.log.interface import (
     State,
     Stored,
 )
+from chatserver.log.rows import record_of
 
 #: Rooms of which a writer keeps the end or the id in memory: 10 to 15 MB.
 MAX_CACHED_ROOMS = 50_000
 
 Place: TypeAlias = tuple[str, int]  # room, offset
 Reacted: TypeAlias = tuple[str, int, str, str]  # room and offset of the message, emoji, user
+Key: TypeAlias = tuple[str, str, str]  # room, user, key
 
 _UNTOUCHED = State()
 # Bound once, because looking up a member of an enumeration takes as long as making a record.
@@ -58,6 +61,20 @@ def refusal(draft: Draft, message: Record | None, now: int, *, reacted: bool) ->
     if message.user_id != draft.user_id:
         return RefusalReason.NOT_AUTHOR
     return RefusalReason.TOO_LATE if now - message.time >= draft.window_ms else None
+
+
+def used_keys(found: Iterable[tuple[Draft, int, int, Sequence[Any]]], now: int) -> dict[Key, Record]:
+    """The keys that were used within their lifetime, with the records they were used for.
+
+    Of each key found: the draft that has it now, the offset and time of its use, and the row of that record. If
+    retention has removed the record, it is made from the draft, which is the same message again.
+    """
+    used: dict[Key, Record] = {}
+    for draft, offset, time, row in found:
+        if draft.key is not None and abs(now - time) < KEY_LIFETIME_MS:
+            record = plain(draft, offset, time) if row[0] is None else record_of(draft.room, offset, *row)
+            used[draft.room, draft.user_id, draft.key] = record
+    return used
 
 
 def take_text(records: Sequence[Record]) -> bool:

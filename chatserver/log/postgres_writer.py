@@ -12,9 +12,7 @@ from functools import partial
 from hashlib import blake2b
 from typing import TypeVar
 
-from psycopg.rows import TupleRow
-
-from chatserver.log.changes import MAX_CACHED_ROOMS, Changes, RoomEnd, hints_of, plain
+from chatserver.log.changes import MAX_CACHED_ROOMS, Changes, Key, RoomEnd, hints_of, plain, used_keys
 from chatserver.log.interface import (
     EXPIRE_EVERY,
     KEY_LIFETIME_MS,
@@ -30,10 +28,9 @@ from chatserver.log.postgres_connection import Connection, Session
 from chatserver.log.postgres_index import vectors
 from chatserver.log.postgres_news import notify
 from chatserver.log.postgres_rows import plain_array, text_array
-from chatserver.log.rows import COLUMNS, OF_MESSAGES, more_of, record_of
+from chatserver.log.rows import COLUMNS, OF_MESSAGES, more_of
 
 T = TypeVar("T")
-_Key = tuple[str, str, str]  # room, user, key
 
 # Only constants of this package are formatted into statements.
 _NOW = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
@@ -125,11 +122,14 @@ class PostgresWriter:
         now = max((row[3] for row in ends), default=0) if self._wall_ms is None else self._wall_ms()
         by_id = {id_: RoomEnd(id_, last, time) for id_, last, time, _ in ends}
         rooms = {name: by_id[id_] for name, id_ in ids.items()}
-        used = _used_keys(found.fetchall(), keyed, now) if uses else {}
+        used: dict[Key, Record] = {}
+        if uses:
+            asked = list(keyed.values())
+            used = used_keys(((asked[number - 1], offset, time, row) for number, offset, time, *row in found), now)
         changes = Changes(PostgresChanges(connection, rooms), rooms, rich) if rich else None
         outcomes: list[Stored | LogError] = []
         fresh: list[Record] = []
-        new_keys: dict[_Key, Record] = {}
+        new_keys: dict[Key, Record] = {}
         for draft in drafts:
             key = None if draft.key is None else (draft.room, draft.user_id, draft.key)
             if key is not None and (first := used.get(key)) is not None:
@@ -193,9 +193,9 @@ class PostgresWriter:
     def _write_keys(
         self,
         connection: Connection,
-        keys: dict[_Key, Record],
+        keys: dict[Key, Record],
         rooms: dict[str, RoomEnd],
-        uses: dict[_Key, str],
+        uses: dict[Key, str],
         now: int,
     ) -> None:
         connection.execute(
@@ -243,23 +243,7 @@ def _insert(connection: Connection, records: Sequence[Record], rooms: dict[str, 
     connection.execute(_INSERT_RECORDS if rich else _INSERT_MESSAGES, values)
 
 
-def _digest(key: _Key) -> str:
+def _digest(key: Key) -> str:
     """A digest of user and key; the room has its own column."""
     _, user_id, name = key
     return blake2b(f"{len(user_id)} {user_id}{name}".encode(), digest_size=16).hexdigest()
-
-
-def _used_keys(found: Sequence[TupleRow], keyed: dict[_Key, Draft], now: int) -> dict[_Key, Record]:
-    """The keys that were used within their lifetime, with the records they were used for.
-
-    If retention has removed the record, it is made from the draft, which is the same message again.
-    """
-    keys = list(keyed)
-    used: dict[_Key, Record] = {}
-    for number, place, time, *row in found:
-        if abs(now - time) >= KEY_LIFETIME_MS:
-            continue
-        key = keys[number - 1]
-        draft = keyed[key]
-        used[key] = plain(draft, place, time) if row[0] is None else record_of(draft.room, place, *row)
-    return used

@@ -19,7 +19,7 @@ from typing import TypeVar
 
 import msgspec
 
-from chatserver.log.changes import MAX_CACHED_ROOMS, Changes, RoomEnd, plain
+from chatserver.log.changes import MAX_CACHED_ROOMS, Changes, Key, RoomEnd, used_keys
 from chatserver.log.file_lock import FileLock
 from chatserver.log.interface import (
     EXPIRE_EVERY,
@@ -31,7 +31,7 @@ from chatserver.log.interface import (
     Refused,
     Stored,
 )
-from chatserver.log.rows import COLUMNS, OF_MESSAGES, OFFSET_BITS, more_of, record_of
+from chatserver.log.rows import COLUMNS, OF_MESSAGES, OFFSET_BITS, more_of
 from chatserver.log.sqlite_changes import SqliteChanges
 from chatserver.log.sqlite_file import FILE_ERRORS, OpenFiles, unavailable
 from chatserver.log.sqlite_rows import execute_rows
@@ -64,7 +64,6 @@ _FIND_KEYS = f"""
 """  # noqa: S608
 
 T = TypeVar("T")
-_Key = tuple[str, str, str]  # room, user, key
 
 
 class SqliteWriter:
@@ -209,11 +208,7 @@ class SqliteWriter:
                 assert made.lastrowid is not None
                 self._rooms[name] = RoomEnd(made.lastrowid << OFFSET_BITS, 0, 0)
 
-    def _used_keys(self, drafts: Sequence[Draft], now: int) -> dict[_Key, Record]:
-        """The keys that were used within their lifetime, with the records they were used for.
-
-        If retention has removed the record, it is made from the draft, which is the same message again.
-        """
+    def _used_keys(self, drafts: Sequence[Draft], now: int) -> dict[Key, Record]:
         rooms = self._rooms
         asked = {
             (rooms[draft.room].base >> OFFSET_BITS, draft.user_id, draft.key): draft
@@ -222,16 +217,9 @@ class SqliteWriter:
         }
         if not asked:
             return {}
-        found = execute_rows(self._connection, _FIND_KEYS, list(chain.from_iterable(asked)), 3)
-        used: dict[_Key, Record] = {}
-        for room_id, user_id, key, place, time, *row in found.fetchall():
-            if abs(now - time) >= KEY_LIFETIME_MS:
-                continue
-            draft = asked[room_id, user_id, key]
-            offset = place % OFFSETS
-            record = plain(draft, offset, time) if row[0] is None else record_of(draft.room, offset, *row)
-            used[draft.room, user_id, key] = record
-        return used
+        found = execute_rows(self._connection, _FIND_KEYS, list(chain.from_iterable(asked)), 3).fetchall()
+        uses = ((asked[room, user, key], place % OFFSETS, time, row) for room, user, key, place, time, *row in found)
+        return used_keys(uses, now)
 
     def _expire_keys(self, now: int) -> None:
         """Now and then remove the oldest expired keys, up to twice as many as came, so that the table stays small."""
