@@ -10,10 +10,10 @@ import trio
 from msgspec.structs import replace
 
 from chatserver.log.index import Question
-from chatserver.log.interface import MAX_READ, Head, Kind, Log, LogError, RefusalReason, Refused, Stored
+from chatserver.log.interface import MAX_READ, Head, Kind, Log, LogError, Stored
 from chatserver.log.markers import Marker
 from chatserver.log.postgres import PostgresLog
-from tests.log.support import START_MS, Clock, Node, draft, fill, nodes, offsets, shared_log, submit_all, texts
+from tests.log.support import START_MS, Clock, Node, draft, fill, nodes, offsets, shared_log, submit_all
 from tests.log.test_records import delete, edit, react
 from tests.log.test_sanctions import ENTRY, sanction
 from tests.log.test_signouts import sign_out
@@ -80,24 +80,6 @@ async def test_time_never_decreases_in_a_room_though_clocks_differ(make: Make) -
     async with running_on(make, ahead, behind) as made:
         times = [(await append(made[number % 2].log, draft())).record.time for number in range(4)]
     assert times == [ahead.ms] * 4
-
-
-async def test_edits_reactions_and_deletions_depend_on_stored_records(pair: list[Node[Log]]) -> None:
-    first, second = (node.log for node in pair)
-    await append(first, draft("apple"))
-    await append(second, edit(1, "pear"))
-    await append(first, react(1))
-    assert not (await append(second, react(1))).fresh, "the reaction exists already"
-    edited = await append(first, edit(1, "plum"))
-    assert [(record.offset, record.text) for record in edited.record.alters] == [(1, "plum")]
-    assert edited.record.empties == 2
-    assert texts([hit.record for hit in (await second.index.find(Question(("plum",)))).hits]) == ["plum"]
-    await append(second, delete(1))
-    [outcome] = await submit_all(first, [edit(1, "four")])
-    assert isinstance(outcome, Refused)
-    assert outcome.reason is RefusalReason.DELETED
-    for log in (first, second):
-        assert texts(await log.read("lobby", after=0, limit=9)) == [""] * 5
 
 
 async def test_concurrent_edits_leave_one_text(pair: list[Node[Log]]) -> None:
