@@ -56,6 +56,7 @@ def test_spans(seconds: float, words: str) -> None:
         ("server_bytes_per_attacker", 271.0, "271 B"),
         ("server_cpu_us_per_attacker_s", 18.4, "18.4 µs"),
         ("p99_ratio", 4.961, "4.96\N{MULTIPLICATION SIGN}"),
+        ("attack_p99_ms", 99.96, "100.0 ms"),
         ("success_percent", 100.0, "100%"),
         ("success_percent", 99.999, "99.99%"),
         ("baseline_steal_percent", 2.07, "2.07%"),
