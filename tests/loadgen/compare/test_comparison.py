@@ -40,7 +40,9 @@ def short_phases(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("loadgen.compare.measure.Probes", partial(Probes, newcomers_per_s=10.0))
 
 
-def match(folder: Path, peers: list[Peer], played: list[Scenario], *, repeats: int = 1, told: list[str]) -> Comparison:
+def match(
+    folder: Path, peers: list[Peer], played: list[Scenario], *, repeats: int = 1, told: list[str] | None = None
+) -> Comparison:
     return Comparison(
         peers=peers,
         scenarios=played,
@@ -54,7 +56,7 @@ def match(folder: Path, peers: list[Peer], played: list[Scenario], *, repeats: i
             endpoint=ENDPOINT,
             settle_seconds=SETTLE_SECONDS,
         ),
-        say=told.append,
+        say=([] if told is None else told).append,
     )
 
 
@@ -76,9 +78,8 @@ def sound(found: Table) -> list[list[str]]:
 
 @pytest.mark.slow
 async def test_every_scenario_fills_its_table(tmp_path: Path) -> None:
-    told: list[str] = []
     peers = [PEERS["floor"], replace(PEERS["trio-websocket"], groups=frozenset({"idle", "poll"}))]
-    report = await match(tmp_path, peers, list(EVERYTHING.values()), told=told).play()
+    report = await match(tmp_path, peers, list(EVERYTHING.values())).play()
     assert report.verdict.reasons[0] == "8 measurements of 2 servers"  # behind it, what a busy machine withheld
     measured = 0
     for title, column, servers in (
@@ -122,10 +123,9 @@ sys.exit("out of memory, or so it says")
 
 async def test_a_server_that_dies_is_a_row(tmp_path: Path) -> None:
     """Before it answers, after it answered, and in the middle."""
-    told: list[str] = []
     mortals = [peer(tmp_path, f"mortal-{number}", DIES.format(connections=number)) for number in (0, 1, 5)]
     peers = [PEERS["floor"], *mortals]
-    report = await match(tmp_path, peers, [EVERYTHING["attack-slow-head"]], told=told).play()
+    report = await match(tmp_path, peers, [EVERYTHING["attack-slow-head"]]).play()
     first, *others = table(report, "Attack").rows
     for row, mortal in zip(others, mortals, strict=True):
         assert row[0] == mortal.name
@@ -165,9 +165,8 @@ time.sleep(600)
 
 async def test_a_measurement_that_takes_too_long_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparison, "MEASUREMENT_SECONDS", 0.5)  # clients give up after 30
-    told: list[str] = []
     peers = [peer(tmp_path, "silent", SILENT)]
-    report = await match(tmp_path, peers, [EVERYTHING["idle"]], told=told).play()
+    report = await match(tmp_path, peers, [EVERYTHING["idle"]]).play()
     assert table(report, "Idle").rows[0][1] == "not measured in 0.5 s"
 
 
@@ -181,7 +180,7 @@ async def test_a_crowd_that_cannot_be_played_is_a_row(tmp_path: Path, monkeypatc
     no_worker = AsyncMock(side_effect=InvalidRunError("no process could start"))
     monkeypatch.setattr("loadgen.compare.measure.spawn", no_worker)
     played = [replace(EVERYTHING["beside"], play=play)]
-    report = await match(tmp_path, [PEERS["floor"]], played, told=[]).play()
+    report = await match(tmp_path, [PEERS["floor"]], played).play()
     assert report.tables[0].rows[0][1] == "no process could start"
 
 
@@ -219,7 +218,7 @@ async def test_a_full_disk_is_a_row_of_its_peer(tmp_path: Path) -> None:
     """It ended the comparison, as an error of standard output; a folder that may not be read did, too."""
     ready = {"ready": True, "new": False, "closed": None}
     peers = [Peer(name=name, title="", can=Can.ALL, kit=Full(ready=each)) for name, each in ready.items()]
-    report = await match(tmp_path, peers, [EVERYTHING["idle"]], told=[]).play()
+    report = await match(tmp_path, peers, [EVERYTHING["idle"]]).play()
     assert table(report, "Idle").rows[0][1] == "could not be started: [Errno 28] No space left on device"
     assert "No space left on device" in table(report, "Servers").rows[1][2]
     assert "Permission denied" in table(report, "Servers").rows[2][2]
@@ -260,6 +259,6 @@ class Absent(Kit):
 async def test_ctrl_c_during_an_installation_ends_with_a_report(tmp_path: Path) -> None:
     """It ended with an exception: nobody knew yet that the server is not there."""
     peers = [Peer(name="absent", title="of this test", can=Can.ALL, kit=Absent())]
-    report = await match(tmp_path, peers, [EVERYTHING["idle"]], told=[]).play()
+    report = await match(tmp_path, peers, [EVERYTHING["idle"]]).play()
     assert report.outcome is Outcome.INTERRUPTED
     assert table(report, "Servers").rows[0][2] == "apt install it"
