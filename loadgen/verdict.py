@@ -5,8 +5,7 @@ suspect. May not: measure, or know which command asks.
 
 Counts (a failure, a dead server) are the target's doing, however busy this machine was. Times are the target's only if
 nothing else can explain them; so are answers that never came in time, if other programs took the processors from the
-target. What the server said (a lost message, a malformed request accepted) is proof even if the
-generator itself failed.
+target. What the server said (a lost message, a malformed request accepted) is proof even if the generator failed.
 """
 
 from collections.abc import Collection, Iterable, Sequence

@@ -93,13 +93,14 @@ class Crowd:
     # -- opening ----------------------------------------------------------------------------------------------------
 
     def open(
-        self, count: int, steps: Sequence[Step], on_data: OnData | None, *, window: int = WINDOW
+        self, count: int, steps: Sequence[Step] | Callable[[], Sequence[Step]], on_data: OnData | None, *,
+        window: int = WINDOW,
     ) -> list[Client]:  # fmt: skip
-        """Connect `count` clients; each does its steps, and then its data goes to `on_data`."""
+        """Connect `count` clients; each does these steps, or those made for it, and then its data goes to `on_data`."""
         opened = []
-        paced = not any(step.expect for step in steps)
+        paced = not callable(steps) and not any(step.expect for step in steps)
         for index in range(count):
-            opened.append(self.begin(steps, on_data))
+            opened.append(self.begin(steps() if callable(steps) else steps, on_data))
             if paced and index % PACED_GROUP == PACED_GROUP - 1:
                 self.run(PACE)
             self._await_answers(window - 1)

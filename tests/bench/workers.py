@@ -290,7 +290,7 @@ def _open_files(pid: int) -> Iterator[str]:
 
 
 def _memory(scale: Scale) -> Result:
-    [kind] = [each for each in memory.KINDS if each.state is State.OPEN]
+    [kind] = [each for each in memory.KINDS if each.state is State.OPEN and each.steps is None]
     count, settle = scale.of(HELD, 100), scale.of(memory.SETTLE, 0.3)
     bytes_each: list[list[float]] = []
     for _ in range(scale.of(MEMORY_ROUNDS, 1)):
