@@ -25,7 +25,7 @@ PAGE_BYTES = 64 * 1024
 CACHED_ANSWERS = 16
 
 
-class Wanted(msgspec.Struct, gc=False):
+class Wanted(msgspec.Struct, frozen=True, gc=False):
     """The kind of page that a client wants, wherever it begins."""
 
     limit: int

@@ -56,6 +56,7 @@ export class PendingView {
       row.append(make('p', { className: 'problem later' }, `Too many messages: this one goes out at ${precise(new Date(until))}.`));
     }
     if (state !== 'failed' && state !== 'held') return;
+    if (state === 'held') row.querySelector('.author').textContent = author.name; // drawn as 'You', while it was
     const why = state === 'held' ? `${author.name} wrote this, and it waits until ${author.name} signs in` : problem;
     const choices = {
       ...(state === 'failed' && { 'Send again': () => this.client.outbox.retry(key) }),

@@ -54,6 +54,7 @@ def test_a_message_waits_for_the_user_who_wrote_it(server: Server, window: OpenW
     ann.say("by a guest")
     expect(ann.texts).to_have_text(["by a guest"])
     expect(ann.pending).to_have_attribute("data-state", "held")
+    expect(ann.page.locator("#pending .author")).to_have_text(f"Eva-{transport.title()}")
     expect(ann.page.locator("#pending .problem")).to_contain_text(f"until Eva-{transport.title()} signs in")
     sign_in(ann, server, f"eva-{transport}")
     ann.page.reload()
