@@ -27,8 +27,8 @@ from chatserver.api.reading import Reading
 from chatserver.api.routes import Routes
 from chatserver.api.search import SearchHandlers
 from chatserver.api.services import Services, WriteLimits
-from chatserver.api.session import WebSocketSession
 from chatserver.api.tokens import Tokens
+from chatserver.api.websocket_session import WebSocketSession
 from chatserver.chat.audit import AuditTrail
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter

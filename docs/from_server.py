@@ -19,7 +19,7 @@ import trio
 from markdown_table import table
 from prometheus_client.core import Metric
 
-from chatserver.api.session import WebSocketSession
+from chatserver.api.websocket_session import WebSocketSession
 from chatserver.chat import broadcast, hub
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.principal import Principal

@@ -5,7 +5,7 @@ replies; acknowledgements go to the sink.
 
     conversation.handle(connection, session, command)
 
-returns an `Answer` to send, a `Work` for `do` (it needs the log), or None, when there is nothing to send yet. If
+returns a `Reply` to send, a `Work` for `do` (it needs the log), or None, when there is nothing to send yet. If
 `session.waits` is set then, nothing is to be read either until `Sink.resume`.
 """
 
@@ -19,8 +19,8 @@ from chatserver.api.dialect import Command, Echo
 from chatserver.api.pages import Page, Wanted
 from chatserver.api.pipelines.join import JOINED, JoinPipeline
 from chatserver.api.services import Services, check_signed_in, not_stored
-from chatserver.api.session import GONE, LOG, NOTHING, Ending, WebSocketSession
 from chatserver.api.tokens import RefusedError
+from chatserver.api.websocket_session import GONE, LOG, NOTHING, Ending, WebSocketSession
 from chatserver.chat.member import Member, Source
 from chatserver.chat.policy import READ, WRITE
 from chatserver.chat.principal import Principal
@@ -51,7 +51,7 @@ from chatserver.reasons import ErrorCode
 MAX_IN_FLIGHT = 64
 
 
-class Answer(msgspec.Struct, gc=False):
+class Reply(msgspec.Struct, gc=False):
     """A frame for the client, in parts; `member` gets the news of its room right after it."""
 
     parts: list[bytes]
@@ -60,20 +60,20 @@ class Answer(msgspec.Struct, gc=False):
 
 
 #: Nothing to send.
-SILENT = Answer([])
+SILENT = Reply([])
 
 
 def refusal(
     session: WebSocketSession, id_: MessageId, code: ErrorCode, message: str, wait: float | None = None
-) -> Answer:
+) -> Reply:
     """A refusal of a command, with the reason; the connection stays."""
-    return Answer([session.dialect.refused(id_, code, message, wait)], limited=code is ErrorCode.RATE_LIMITED)
+    return Reply([session.dialect.refused(id_, code, message, wait)], limited=code is ErrorCode.RATE_LIMITED)
 
 
 #: Called in a task, with the connection, the session and the command, which names a room to be read. Thousands may be
 #: queued, and a coroutine or a partial would cost 300 bytes each.
-Work: TypeAlias = Callable[[object, WebSocketSession, Any], Coroutine[Any, Any, Answer]]
-Outcome: TypeAlias = Answer | Work | None
+Work: TypeAlias = Callable[[object, WebSocketSession, Any], Coroutine[Any, Any, Reply]]
+Outcome: TypeAlias = Reply | Work | None
 #: Handles one kind of command.
 CommandHandler: TypeAlias = Callable[[object, WebSocketSession, Any], Outcome]
 
@@ -95,8 +95,8 @@ class Conversation:
             History: self._history,
             Members: self._members,
             Auth: self._authenticate,
-            Ping: lambda connection, session, message: Answer([session.dialect.alive(message.id)]),
-            Echo: lambda connection, session, message: Answer([message.frame]),
+            Ping: lambda connection, session, message: Reply([session.dialect.alive(message.id)]),
+            Echo: lambda connection, session, message: Reply([message.frame]),
         }
         for commands in areas:
             self._handlers.update(commands)
@@ -109,11 +109,11 @@ class Conversation:
             error.id = getattr(command, "id", None)
             raise
 
-    async def do(self, work: Work, connection: object, session: WebSocketSession, command: Any) -> Answer:
+    async def do(self, work: Work, connection: object, session: WebSocketSession, command: Any) -> Reply:
         """Do what needs the log. Raises MessageError, also if the user was banned from the room meanwhile."""
-        answer = await work(connection, session, command)
+        reply = await work(connection, session, command)
         self._check(session.principal, READ, command.room)
-        return answer
+        return reply
 
     def _submit(self, connection: object, session: WebSocketSession, message: Publish | Change) -> Outcome:
         """Hand a record to the log: a message, or a change to one."""
@@ -184,14 +184,14 @@ class Conversation:
                 return self._enter(connection, session, message, room, page)
         return self._join_from_log
 
-    async def _join_from_log(self, connection: object, session: WebSocketSession, message: Join) -> Answer:
+    async def _join_from_log(self, connection: object, session: WebSocketSession, message: Join) -> Reply:
         try:
             self._check_empty_rooms(session)
         except MessageError:  # checked before the room is made
             if (await self._services.log.head(message.room)).last == 0:
                 raise
 
-        def enter(room: Room, page: Page) -> Answer:
+        def enter(room: Room, page: Page) -> Reply:
             self._check(session.principal, READ, message.room)  # again, after the wait
             return self._enter(connection, session, message, room, page)
 
@@ -204,7 +204,7 @@ class Conversation:
 
     def _enter(
         self, connection: object, session: WebSocketSession, message: Join, room: Room, page: Page
-    ) -> Answer:  # fmt: skip
+    ) -> Reply:  # fmt: skip
         if session.waits is GONE:
             raise MessageError(ErrorCode.UNAVAILABLE, "the connection is closed")
         before = session.find(room.name)
@@ -215,7 +215,7 @@ class Conversation:
             room, connection, encoding=session.dialect, principal=session.principal, cursor=page.reaches
         )  # fmt: skip
         session.add(member)
-        return Answer(session.dialect.joined(message.id, member, page), member)
+        return Reply(session.dialect.joined(message.id, member, page), member)
 
     def _leave(self, connection: object, session: WebSocketSession, message: Leave) -> Outcome:
         member = session.find(message.room)
@@ -223,7 +223,7 @@ class Conversation:
             raise MessageError(ErrorCode.NOT_JOINED, f"this connection has not joined {message.room}")
         session.remove(member)
         self._hub.leave(member)
-        return Answer([session.dialect.left(message.id, message.room)])
+        return Reply([session.dialect.left(message.id, message.room)])
 
     def released(self, connection: object, session: WebSocketSession) -> None:
         """Called when the connection closes: end its memberships, and its wait for a room that it publishes to."""
@@ -240,24 +240,24 @@ class Conversation:
         page = self._pages.now(self._hub.room(message.room), after, before, Wanted(message.limit))
         if page is None:
             return self._history_from_log
-        return Answer(session.dialect.history(message.id, message.room, page))
+        return Reply(session.dialect.history(message.id, message.room, page))
 
-    async def _history_from_log(self, connection: object, session: WebSocketSession, message: History) -> Answer:
+    async def _history_from_log(self, connection: object, session: WebSocketSession, message: History) -> Reply:
         after, before = optional_cursor(message.after), optional_cursor(message.before)
         page = await self._pages.read(message.room, after, before, Wanted(message.limit))
-        return Answer(session.dialect.history(message.id, message.room, page))
+        return Reply(session.dialect.history(message.id, message.room, page))
 
     def _members(self, connection: object, session: WebSocketSession, message: Members) -> Outcome:
         self._check(session.principal, READ, message.room)
         presence = self._hub.registry.presence(message.room)
         if not self._services.encoder.lists_at_once(presence):
             return self._members_later
-        return Answer([session.dialect.members(message.id, message.room, presence)])
+        return Reply([session.dialect.members(message.id, message.room, presence)])
 
-    async def _members_later(self, connection: object, session: WebSocketSession, message: Members) -> Answer:
+    async def _members_later(self, connection: object, session: WebSocketSession, message: Members) -> Reply:
         presence = self._hub.registry.presence(message.room)
         await self._services.encoder.make_listing(presence)
-        return Answer([session.dialect.members(message.id, message.room, presence)])
+        return Reply([session.dialect.members(message.id, message.room, presence)])
 
     def _authenticate(self, connection: object, session: WebSocketSession, message: Auth) -> Outcome:
         before = session.principal
@@ -266,12 +266,12 @@ class Conversation:
             check_signed_in(principal)
             self._services.check_sanctions(principal, READ, EVERYWHERE)
         except RefusedError as error:  # counts against the rate limit, since verifying costs as much as three pings
-            return Answer([session.dialect.refused(message.id, error.code, error.message, error.wait)], limited=True)
+            return Reply([session.dialect.refused(message.id, error.code, error.message, error.wait)], limited=True)
         session.principal = principal
         if session.members is not None and _in_rooms(before) != _in_rooms(principal):
             session.waits = self._change_members(connection, session)
             self._sink.resume(connection)
-        return Answer([session.dialect.authenticated(message.id, principal)])
+        return Reply([session.dialect.authenticated(message.id, principal)])
 
     def _change_members(self, connection: object, session: WebSocketSession) -> Iterator[None]:
         """Give each membership of a WebSocket its new principal, or end it where that principal may not read."""

@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from functools import partial
 
 from chatserver.api.answers import Answer, Later, Response, given_anyway
-from chatserver.api.conversation import SILENT, CommandHandler, Outcome
-from chatserver.api.conversation import Answer as SessionAnswer
+from chatserver.api.conversation import SILENT, CommandHandler, Outcome, Reply
 from chatserver.api.request import Request
 from chatserver.api.services import LOG_RETRY, Services, check_signed_in
-from chatserver.api.session import WebSocketSession
+from chatserver.api.websocket_session import WebSocketSession
 from chatserver.chat.policy import READ, WRITE
 from chatserver.chat.principal import Principal
 from chatserver.log.interface import LogBusy
@@ -44,16 +43,16 @@ class Reading:
         last = self._known_last(message.room, message.offset)
         return self._mark_read_later if last is None else self._mark(connection, session, message, last)
 
-    async def _mark_read_later(self, connection: object, session: WebSocketSession, message: Read) -> SessionAnswer:
+    async def _mark_read_later(self, connection: object, session: WebSocketSession, message: Read) -> Reply:
         return self._mark(connection, session, message, await self._last(message.room))
 
-    def _mark(self, connection: object, session: WebSocketSession, message: Read, last: int) -> SessionAnswer:
+    def _mark(self, connection: object, session: WebSocketSession, message: Read, last: int) -> Reply:
         member = session.find(message.room)
         here = None if member is None else connection
         offset = self._move(session.principal, message.room, message.offset, last, here)
         if message.id is None:
             return SILENT
-        return SessionAnswer([session.dialect.reply(encoders.read(message.room, offset, message.id))])
+        return Reply([session.dialect.reply(encoders.read(message.room, offset, message.id))])
 
     def _handle_typing(self, connection: object, session: WebSocketSession, message: Typing) -> Outcome:
         self._services.check(session.principal, WRITE, message.room)

@@ -5,7 +5,7 @@ Owns: what the peer of each kind of connection is told. May not: know how long a
 
 import math
 
-from chatserver.api.session import WebSocketSession
+from chatserver.api.websocket_session import WebSocketSession
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.room import Room
 from chatserver.edge.http import RESTARTING, Exchange, HttpExchanges, return_after

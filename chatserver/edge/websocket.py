@@ -17,10 +17,10 @@ from typing import assert_never
 import trio
 
 from chatserver.api.answers import Upgrade
-from chatserver.api.conversation import Answer, Conversation, Outcome, Work, refusal
+from chatserver.api.conversation import Conversation, Outcome, Reply, Work, refusal
 from chatserver.api.dialect import Command, echoed_code
 from chatserver.api.services import log_failure, too_often
-from chatserver.api.session import LOG, NOTHING, Ending, Waits, WebSocketSession
+from chatserver.api.websocket_session import LOG, NOTHING, Ending, Waits, WebSocketSession
 from chatserver.chat.hub import Hub
 from chatserver.chat.principal import Principal
 from chatserver.edge.closes import CloseStats
@@ -219,7 +219,7 @@ class WebSocketHandler(Handler):
                 outcome = self._conversation.handle(connection, session, command)
         except MessageError as error:
             outcome = refusal(session, error.id, error.code, error.message, error.wait)
-        if isinstance(outcome, Answer):
+        if isinstance(outcome, Reply):
             self._reply(connection, session, outcome)
             self._spend(connection, REFUSAL if outcome.limited else 1)
             if session.waits is not NOTHING and connection.context is session:
@@ -233,7 +233,7 @@ class WebSocketHandler(Handler):
         elif session.waits is not NOTHING:
             self._connections.enter(connection, _REPLYING, session, span=self._replying_ticks)
 
-    def _too_often(self, connection: Connection, session: WebSocketSession, command: Command) -> Answer:
+    def _too_often(self, connection: Connection, session: WebSocketSession, command: Command) -> Reply:
         wait = self._bucket.wait(connection.rate, self._now(), REFUSAL + 1)
         id_ = getattr(command, "id", None)
         return refusal(session, id_, ErrorCode.RATE_LIMITED, too_often(wait), wait)
@@ -251,32 +251,32 @@ class WebSocketHandler(Handler):
         if self._bucket.over(connection.rate, now, patience=REFUSALS * REFUSAL):
             self._violated(connection, FrameError(Reason.FLOOD, Reason.FLOOD.sentence))
 
-    def _reply(self, connection: Connection, session: WebSocketSession, answer: Answer) -> None:
-        if answer.parts:
-            self._connections.send_parts(connection, answer.parts)
-        if answer.member is not None:
-            self._hub.deliver(answer.member)
+    def _reply(self, connection: Connection, session: WebSocketSession, reply: Reply) -> None:
+        if reply.parts:
+            self._connections.send_parts(connection, reply.parts)
+        if reply.member is not None:
+            self._hub.deliver(reply.member)
 
     async def _reply_later(
         self, connection: Connection, session: WebSocketSession, command: Command, work: Work, deadline: float
     ) -> None:
-        """Wait for an answer that needs the log; the connection is parked in REPLYING meanwhile."""
+        """Wait for a reply that needs the log; the connection is parked in REPLYING meanwhile."""
         id_ = getattr(command, "id", None)
-        answer = refusal(session, id_, ErrorCode.UNAVAILABLE, "the server could not answer in time", 1.0)
+        reply = refusal(session, id_, ErrorCode.UNAVAILABLE, "the server could not answer in time", 1.0)
         with trio.move_on_at(deadline):
             try:
-                answer = await self._conversation.do(work, connection, session, command)
+                reply = await self._conversation.do(work, connection, session, command)
             except MessageError as error:
-                answer = refusal(session, id_, error.code, error.message, error.wait)
+                reply = refusal(session, id_, error.code, error.message, error.wait)
             except LogError as error:
                 self._stats.log_failed(connection, error)
-                answer = refusal(session, id_, *log_failure(error))
-        self._connections.step(connection, self._replied, session, answer)
+                reply = refusal(session, id_, *log_failure(error))
+        self._connections.step(connection, self._replied, session, reply)
 
-    def _replied(self, connection: Connection, session: WebSocketSession, answer: Answer) -> None:
+    def _replied(self, connection: Connection, session: WebSocketSession, reply: Reply) -> None:
         if connection.context is session:
             session.waits = Waits.NOTHING
-            self._reply(connection, session, answer)
+            self._reply(connection, session, reply)
             self._connections.resume(connection)
 
     # -- going on ---------------------------------------------------------------------------------------------------

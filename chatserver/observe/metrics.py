@@ -18,7 +18,7 @@ from prometheus_client.core import HistogramMetricFamily, Metric
 
 from chatserver.api.cluster_parts import SharedParts
 from chatserver.api.search import SearchCounts
-from chatserver.api.session import WebSocketSession
+from chatserver.api.websocket_session import WebSocketSession
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.moderation import Moderation

@@ -11,14 +11,14 @@ import trio
 import trio.testing
 
 from chatserver.api import conversation as conversation_module
-from chatserver.api.conversation import Answer, Conversation, Outcome
+from chatserver.api.conversation import Conversation, Outcome, Reply
 from chatserver.api.dialect import Dialect
 from chatserver.api.encoder import WireEncoder
 from chatserver.api.identities import Identities
 from chatserver.api.pages import Pages
 from chatserver.api.pipelines.results import ResultCache
 from chatserver.api.services import Services, WriteLimits
-from chatserver.api.session import NOTHING, Waits, WebSocketSession
+from chatserver.api.websocket_session import NOTHING, Waits, WebSocketSession
 from chatserver.chat.policy import OPEN, Access
 from chatserver.chat.principal import Principal
 from chatserver.chat.reading import ReadMarkers
@@ -73,7 +73,7 @@ class Talk:
         outcome = self.hear(command)
         if callable(outcome):
             outcome = await outcome(self.peer, self.session, command)
-        assert isinstance(outcome, Answer)
+        assert isinstance(outcome, Reply)
         if outcome.member is not None:
             self.peer.members.append(outcome.member)
             self.it.hub.deliver(outcome.member)

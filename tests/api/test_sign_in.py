@@ -14,7 +14,7 @@ import trio
 from chatserver import fair
 from chatserver.api import tokens as tokens_module
 from chatserver.api.conversation import Conversation
-from chatserver.api.session import WebSocketSession
+from chatserver.api.websocket_session import WebSocketSession
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member
 from chatserver.chat.principal import Principal

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chatserver.api.session import WebSocketSession
+from chatserver.api.websocket_session import WebSocketSession
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member
 from chatserver.net.connection import Connection

@@ -7,7 +7,7 @@ import select
 import socket
 from collections.abc import Iterator
 
-from chatserver.api.session import WebSocketSession
+from chatserver.api.websocket_session import WebSocketSession
 from chatserver.chat.member import Member, PollWaiter, Source
 from chatserver.chat.room import Room
 from chatserver.edge.websocket import TASK_MARGIN

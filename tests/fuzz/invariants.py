@@ -15,7 +15,7 @@ from types import MethodType
 from typing import Any, cast
 
 from chatserver.api import conversation
-from chatserver.api.session import Ending, Waits, WebSocketSession
+from chatserver.api.websocket_session import Ending, Waits, WebSocketSession
 from chatserver.chat.member import Member, PollWaiter, Source
 from chatserver.chat.room import Room
 from chatserver.edge.proxied import ForwardedFor

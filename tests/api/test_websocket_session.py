@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatserver.api.dialect import Dialect
-from chatserver.api.session import WebSocketSession
+from chatserver.api.websocket_session import WebSocketSession
 from chatserver.chat.member import Member
 from chatserver.chat.presence import Presence
 from chatserver.chat.principal import Principal
