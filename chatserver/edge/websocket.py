@@ -11,6 +11,7 @@ that goes to the log is not, since publishes have their own rate, and neither is
 """
 
 import math
+from collections.abc import Iterator
 from time import perf_counter
 from typing import assert_never
 
@@ -20,9 +21,10 @@ from chatserver.api.answers import Upgrade
 from chatserver.api.conversation import Conversation, Outcome, Reply, Work, refusal
 from chatserver.api.dialect import Command, echoed_code
 from chatserver.api.services import log_failure, too_often
-from chatserver.api.websocket_session import LOG, NOTHING, Ending, Waits, WebSocketSession
+from chatserver.api.websocket_session import NOTHING, Ending, Waits, WebSocketSession
 from chatserver.chat.hub import Hub
 from chatserver.chat.principal import Principal
+from chatserver.chat.room import Room
 from chatserver.edge.closes import CloseStats
 from chatserver.edge.tasks import Tasks
 from chatserver.fair import STEP
@@ -275,7 +277,8 @@ class WebSocketHandler(Handler):
 
     def _replied(self, connection: Connection, session: WebSocketSession, reply: Reply) -> None:
         if connection.context is session:
-            session.waits = Waits.NOTHING
+            if session.waits is Waits.TASK:  # otherwise it is about to be closed
+                session.waits = NOTHING
             self._reply(connection, session, reply)
             self._connections.resume(connection)
 
@@ -302,9 +305,12 @@ class WebSocketHandler(Handler):
 
     def _end_in_order(self, connection: Connection, session: WebSocketSession, ending: Ending) -> None:
         """Close once the client's publishes are acknowledged, a `close_deadline` later at most (RFC 6455 5.5.1)."""
-        if not session.in_flight or session.waits not in (NOTHING, LOG):
+        waits = session.waits
+        if not session.in_flight or isinstance(waits, Ending | Iterator):
             self._end(connection, ending)
             return
+        if isinstance(waits, Room):
+            self._hub.forget_publisher(waits, connection)
         session.waits = ending
         self._connections.enter(connection, _OPEN, session)
         self._connections.enter(connection, _REPLYING, session, span=self._close_ticks)

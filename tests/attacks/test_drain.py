@@ -8,7 +8,9 @@ import signal
 from contextlib import AsyncExitStack
 
 import pytest
+import trio
 
+from chatserver.log.interface import Record
 from chatserver.net.states import State
 from chatserver.protocol.websocket import text_frame
 from tests.support.groups import SteppedLog
@@ -16,6 +18,12 @@ from tests.support.peers import Peer, chatter, connect, request, upgrade
 from tests.support.serving import Serving, eventually, serving
 
 pytestmark = pytest.mark.jumping_clock
+
+
+async def never(room: str, *, after: int, limit: int, max_bytes: int = 0) -> list[Record]:
+    """A read of the log that is never answered."""
+    await trio.sleep_forever()
+    raise AssertionError
 
 
 async def drain(server: Serving) -> None:
@@ -144,15 +152,27 @@ async def test_a_publish_in_progress_is_acknowledged() -> None:
             assert await peer.rest() == b""
 
 
-async def test_a_websocket_is_acknowledged_before_it_is_sent_away() -> None:
+@pytest.mark.parametrize("waits", ["no", "for a room", "for a task"])
+async def test_a_websocket_is_acknowledged_before_it_is_sent_away(waits: str) -> None:
+    """Its publishes wait for the log; it may also wait for the members of a room, or for an answer."""
     log = SteppedLog()
-    async with serving(drain_timeout=60.0, engine=log) as server, chatter(server.address) as friend:
-        await friend.say(type="publish", id=1, room="lobby", text="last words")
+    async with serving(drain_timeout=60.0, engine=log, ring_messages=16) as server, chatter(server.address) as friend:
+        if waits == "for a room":
+            await friend.ask("join", room="lobby")
+        count = 9  # more than half a ring
+        for number in range(count):
+            await friend.say(type="publish", id=number, room="lobby", text="last words")
+        if waits == "for a task":
+            log.read = never  # type: ignore[method-assign]
+            await friend.say(type="history", id=9, room="elsewhere", after="0")
         await eventually(lambda: log.groups == 1)
+        await server.in_phase("open" if waits == "no" else "replying")
         await drain(server)
         assert (await friend.next("goaway"))["reason"] == "restart"
         log.steps.release()
-        assert (await friend.next("ack"))["id"] == 1
+        log.steps.release()
+        for number in range(count):
+            assert (await friend.next("ack"))["id"] == number
         assert (await friend.closed()).code == 1012
 
 
