@@ -11,8 +11,8 @@ import logging
 import random
 import select
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from time import monotonic, time
 from typing import TypeAlias, TypeVar
 
@@ -75,6 +75,19 @@ class Connection(psycopg.Connection[TupleRow]):
         except psycopg.Error:
             with suppress(RuntimeError):  # the end of a pipeline waits again; left to itself it prints a traceback
                 gen.close()
+            raise
+
+    @contextmanager
+    def pipeline(self) -> Iterator[psycopg.Pipeline]:
+        """A pipeline that closes the connection if it fails.
+
+        The server skips what follows a failed statement, but the driver takes it for prepared and would fail for ever.
+        """
+        try:
+            with super().pipeline() as pipeline:
+                yield pipeline
+        except BaseException:
+            self.close()
             raise
 
 

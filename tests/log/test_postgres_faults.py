@@ -115,6 +115,22 @@ async def test_a_full_disk_fails_the_whole_group_and_leaves_no_hole(
     assert log.statistics().failures == 2
 
 
+async def test_a_group_that_fails_whenever_the_driver_prepares_its_statements(
+    log: PostgresLog, shell: psycopg.Connection
+) -> None:
+    """The database skips what follows a failed statement, and the driver takes it for prepared all the same."""
+    shell.execute(
+        "CREATE FUNCTION pg_temp.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF new.text = 'refused' THEN "
+        "RAISE disk_full; END IF; RETURN new; END $$"
+    )
+    shell.execute("CREATE TRIGGER refuse BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION pg_temp.refuse()")
+    for before in range(3, 8):  # a statement is prepared at its sixth use
+        kill_all(shell)  # so that none is prepared
+        for text in ("refused", *["stored"] * before, "refused", "stored"):
+            (outcome,) = await submit_all(log, [draft(text)])
+            assert isinstance(outcome, Stored) is (text == "stored"), (before, outcome)
+
+
 async def test_another_server_that_died_with_locks(
     log: PostgresLog, postgres_tables: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
