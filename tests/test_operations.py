@@ -203,11 +203,12 @@ def test_a_pod_has_time_to_drain() -> None:
 
 
 async def test_the_probes_are_answered() -> None:
-    paths = re.findall(r"path: (/\w+)", fence("yaml kubernetes"))
-    assert paths == ["/readyz", "/healthz", "/healthz"]
-    async with serving(host=("0.0.0.0",), allow_host=("chat.example.org",)) as server:
-        for path in paths:  # with the pod's address as Host
-            answer = await ask(server.address, "GET", path, headers={"Host": "10.1.2.3:8000"})
+    probes = re.findall(r"path: (/\w+), port: (\w+)", fence("yaml kubernetes"))
+    assert probes == [("/readyz", "http"), ("/healthz", "metrics"), ("/healthz", "metrics")]
+    async with serving(host=("0.0.0.0",), metrics_listen="0.0.0.0:0", allow_host=("chat.example.org",)) as server:
+        ports = {"http": server.address, "metrics": server.metrics_address}
+        for path, port in probes:  # with the pod's address as Host
+            answer = await ask(ports[port], "GET", path, headers={"Host": "10.1.2.3:8000"})
             assert answer.status == 200, path
 
 

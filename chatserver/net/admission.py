@@ -28,6 +28,10 @@ MAX_CANDIDATES = 256
 #: Places of the table scanned at a time, and for all newcomers of a tick: 0.4 ms where no connection may be evicted.
 SCAN_BATCH, SCAN_BUDGET = 1024, 4096
 
+#: Connections beyond all places that the operators' address may hold where none can be evicted: a probe that is refused
+#: by a server full of members would end it. They use descriptors that are reserved for the server.
+OPERATOR_PLACES = 8
+
 _RECLAIM = tuple(row.reclaim for row in ROWS)
 
 _log = structlog.get_logger("chatserver.net")
@@ -75,20 +79,22 @@ class Admission:
 
     # -- caps -------------------------------------------------------------------------------------------------------
 
-    def admit(self, address: str, *, short: bool = False) -> Reason | None:
+    def admit(self, address: str, *, short: bool = False, operator: bool = False) -> Reason | None:
         """Count a newcomer in, or say why not. Its network's cap comes first: over it, nothing is evicted for it.
 
         `short`: descriptors have run out, so a connection must be evicted although there are places.
+        `operator`: it came to the operators' address.
         """
         network = network_of(address)
         count = self._by_network.get(network, 0)
         if self._is_over(count, address):
             return Reason.REFUSED_ADDRESS
-        full = short or self.held >= self.total
-        if full and not self.make_room(count):
+        missing = max(self.held + 1 - self.total, int(short))
+        beyond = operator and not short and self.held < self.total + OPERATOR_PLACES
+        if not (all(self.make_room(count) for _ in range(missing)) or beyond):
             return Reason.REFUSED_FULL
         self._by_network[network] = count = self._by_network.get(network, 0) + 1  # one of the same may have gone
-        if full:
+        if missing:
             self._since = max(self._since, count)
         self.held += 1
         return None

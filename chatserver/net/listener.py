@@ -94,7 +94,7 @@ class Listener:
         """Admit a peer, or refuse it."""
         address = shared_address(address)
         try:
-            reason = self._admission.admit(address, short=short)
+            reason = self._admission.admit(address, short=short, operator=self._operators)
         except BaseException:
             os.close(descriptor)  # nothing else owns it yet
             raise

@@ -1,4 +1,4 @@
-"""The operators' listener: its paths, and the same limits as those of the public one."""
+"""The operators' listener: its paths, the limits that it shares with the public one, and its few places beyond."""
 
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
+from chatserver.net.admission import OPERATOR_PLACES
 from tests.support.certificates import certificate
-from tests.support.peers import ask, connect, request, upgrade
+from tests.support.peers import ask, chatter, connect, request, upgrade
 from tests.support.serving import eventually, neighbour, serving
 
 pytestmark = pytest.mark.jumping_clock
@@ -62,6 +64,28 @@ async def test_places_of_both_listeners_are_counted_together() -> None:
         for address in (server.address, server.metrics_address):
             async with connect(address, source=crowd) as peer:
                 assert (await peer.response()).status == 503
+
+
+async def test_a_server_that_is_full_of_members_can_be_watched() -> None:
+    """Otherwise its probes end it. Clients never get the places that monitors have beyond --max-connections."""
+    places = 4
+    async with serving(**THERE, total=places, evict_after=0.1) as server, AsyncExitStack() as stack:
+        members = [await stack.enter_async_context(chatter(server.address)) for _ in range(places)]
+        for number in range(2, 5):
+            async with connect(server.metrics_address) as monitor:
+                for path in ("/metrics", *HEALTH):
+                    assert (await monitor.request("GET", path)).status == 200, path
+                await trio.sleep(1)
+                # A newcomer from elsewhere evicts the idle monitor.
+                async with connect(server.address, source=f"127.0.0.{number}") as newcomer:
+                    assert (await newcomer.response()).status == 503
+        async with AsyncExitStack() as crowd:
+            for _ in range(2 * OPERATOR_PLACES):
+                monitor = await crowd.enter_async_context(connect(server.metrics_address))
+                assert (await monitor.request("GET", "/healthz")).status in (200, 503)
+            assert server.server.parts.connections.held <= places + OPERATOR_PLACES
+        for member in members:
+            assert (await member.ask("ping"))["type"] == "pong"
 
 
 async def test_a_closed_operator_leaves_no_entry() -> None:

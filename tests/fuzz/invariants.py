@@ -22,6 +22,7 @@ from chatserver.edge.proxied import ForwardedFor
 from chatserver.edge.requests import Upload
 from chatserver.fair import FairQueue
 from chatserver.meters import ByteBudget
+from chatserver.net.admission import OPERATOR_PLACES
 from chatserver.net.connection import Connection
 from chatserver.net.connections import FREE_INPUT
 from chatserver.net.readiness import HANGUP, QUEUED, READ, RESUMED, WRITE
@@ -170,7 +171,8 @@ def _check_places(world: World, everybody: list[Connection]) -> None:
     """Counts agree with the table, and no closed connection is remembered."""
     parts, alive = world.parts, set(everybody)
     networks = Counter(each.network for each in everybody)
-    assert parts.connections.held == parts.admission.held == len(everybody) <= PLACES
+    assert parts.connections.held == parts.admission.held == len(everybody) <= PLACES + OPERATOR_PLACES
+    assert len(everybody) - len(parts.connections.operators) <= PLACES
     assert parts.admission._by_network == dict(networks), "a network is counted wrongly"
     del networks[PROXY]  # has no cap of its own
     assert max(networks.values(), default=0) <= PER_ADDRESS
