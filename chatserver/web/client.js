@@ -12,7 +12,7 @@ import { HttpLink } from './http-link.js';
 import { Identity } from './identity.js';
 import { Outbox } from './outbox.js';
 import { Room } from './room.js';
-import { readJson } from './storage.js';
+import { readTexts } from './storage.js';
 import { ChatError, splitCursor } from './wire.js';
 import { WebSocketLink } from './websocket-link.js';
 
@@ -83,7 +83,7 @@ export class ChatClient extends EventTarget {
     const known = this.rooms.get(name);
     if (known) return known;
     const room = new Room(this, name);
-    room.read = readJson(this.browser, READ_KEY, (value) => value !== null, {})[name] ?? null;
+    room.read = readTexts(this.browser, READ_KEY)[name] ?? null;
     if (head !== undefined) this.#mark(room, head);
     if (head !== undefined && room.read === head) room.timeline.begin({ room: name, cursor: head, recovered: true, messages: [] });
     this.rooms.set(name, room);
@@ -158,7 +158,7 @@ export class ChatClient extends EventTarget {
 
   /** Store the read marker of a room, and send it to the server a little later. */
   reads({ name, read }, offset) {
-    const all = readJson(this.browser, READ_KEY, (value) => value !== null, {});
+    const all = readTexts(this.browser, READ_KEY);
     this.browser.setItem(READ_KEY, JSON.stringify({ ...all, [name]: read }));
     clearTimeout(this.#reading.get(name));
     if (offset === 0) return;
@@ -168,7 +168,7 @@ export class ChatClient extends EventTarget {
 
   /** Take over the read markers of another tab, which tells the server. */
   readElsewhere() {
-    const all = readJson(this.browser, READ_KEY, (value) => value !== null, {});
+    const all = readTexts(this.browser, READ_KEY);
     for (const room of this.rooms.values()) {
       const read = all[room.name];
       const isFurther = read && (room.read === null || splitCursor(read).offset > splitCursor(room.read).offset);

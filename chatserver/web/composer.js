@@ -122,7 +122,7 @@ export class Composer {
     const { room } = this.client;
     this.#text.placeholder = `Message #${room}`;
     this.completion.close();
-    const kept = readJson(this.tab, ABOUT_KEY + room, (value) => typeof value?.message?.user?.name === 'string', null);
+    const kept = readJson(this.tab, ABOUT_KEY + room, { text: '', message: { offset: 0, text: '', user: { id: '', name: '' } } }, null);
     this.#about = null;
     byId('about').hidden = true;
     this.#text.value = this.#draft;

@@ -32,7 +32,7 @@ export class Identity {
   constructor(storage, changed) {
     this.storage = storage;
     this.changed = changed;
-    this.user = readJson(storage, ME_KEY, (value) => typeof value?.id === 'string', null);
+    this.user = readJson(storage, ME_KEY, { id: '', name: '' }, null);
   }
 
   /**

@@ -6,7 +6,7 @@
  */
 import { byId } from './dom.js';
 import { inShort } from './markdown.js';
-import { readJson } from './storage.js';
+import { readTexts } from './storage.js';
 import { actionIn, plural } from './text.js';
 
 /** @typedef {'mentions' | 'all' | 'nothing'} Level */
@@ -38,7 +38,7 @@ export class Notifier {
   constructor(client, storage) {
     this.client = client;
     this.storage = storage;
-    this.#levels = readJson(storage, KEY, (value) => value !== null && typeof value === 'object', {});
+    this.#levels = readTexts(storage, KEY);
     for (const event of ['room', 'unread', 'left']) client.addEventListener(event, () => this.#showTitle());
     client.addEventListener('room', () => (this.#choice.value = this.#level(client.room)));
     client.addEventListener('messages', ({ detail }) => this.#heard(detail));

@@ -32,6 +32,10 @@ import { ChatError, delayBefore, randomKey, sleep } from './wire.js';
 
 const STORAGE_KEY = 'chat.outbox';
 const KEY_WINDOW = 9 * 60_000; // ms; the server's 10 minutes, less a margin
+const ITEM = { key: '', room: '', text: '', created: 0 };
+
+/** @returns {Item[]} of this tab, or of tabs that were closed; an older page may have kept less of each */
+const kept = (storage) => readJson(storage, STORAGE_KEY, [ITEM], []).map((item) => ({ extras: {}, after: 0, author: null, ...item, offset: null }));
 const closed = () => new ChatError('aborted', 'the chat was closed');
 
 export class Outbox {
@@ -54,19 +58,12 @@ export class Outbox {
     this.tab = tab;
     this.browser = browser;
     this.handlers = handlers;
-    for (const item of readJson(tab, STORAGE_KEY, Array.isArray, [])) {
-      this.items.push({ extras: {}, after: 0, author: null, ...item, state: item.state === 'failed' ? 'failed' : 'queued', offset: null });
-    }
+    this.items = kept(tab).map((item) => ({ ...item, state: item.state === 'failed' ? 'failed' : 'queued' }));
     const known = new Set(this.items.map(({ key }) => key)); // after a reload: what this tab left itself
-    const left = this.#left.filter(({ key }) => !known.has(key));
-    this.items.push(...left.map((item) => ({ ...item, state: 'failed', problem: 'Its tab was closed before it was sent', offset: null })));
+    const left = kept(browser).filter(({ key }) => !known.has(key));
+    this.items.push(...left.map((item) => ({ ...item, state: 'failed', problem: 'Its tab was closed before it was sent' })));
     browser.removeItem(STORAGE_KEY);
     if (left.length) this.#changed();
-  }
-
-  /** @returns {Item[]} of tabs that were closed */
-  get #left() {
-    return readJson(this.browser, STORAGE_KEY, Array.isArray, []);
   }
 
   get #unsent() {
@@ -75,7 +72,7 @@ export class Outbox {
 
   /** Leave what is not sent to the next tab that opens, since this one ends. If that is itself, it goes on sending. */
   leaveBehind() {
-    this.browser.setItem(STORAGE_KEY, JSON.stringify([...this.#left, ...this.#unsent]));
+    this.browser.setItem(STORAGE_KEY, JSON.stringify([...kept(this.browser), ...this.#unsent]));
   }
 
   /**

@@ -46,7 +46,7 @@ export class RoomsView {
   }
 
   #kept() {
-    return readJson(this.storage, OURS_KEY, Array.isArray, ['lobby']).filter((room) => ROOM_NAME.test(room));
+    return readJson(this.storage, OURS_KEY, [''], ['lobby']).filter((room) => ROOM_NAME.test(room));
   }
 
   /** Another tab opened a room, or left one. */

@@ -44,11 +44,22 @@ export function openStorage(name) {
   }
 }
 
-export function readJson(storage, key, isGood, otherwise) {
+/** Whether a value has all the fields of an example, of the same types; each element of an array is like the first. */
+function isLike(value, example) {
+  if (typeof value !== typeof example || value === null || Array.isArray(value) !== Array.isArray(example)) return false;
+  if (Array.isArray(example)) return value.every((each) => isLike(each, example[0]));
+  return typeof example !== 'object' || Object.keys(example).every((field) => isLike(value[field], example[field]));
+}
+
+/** A stored value, if it is like the example. */
+export function readJson(storage, key, example, otherwise) {
   try {
     const value = JSON.parse(storage.getItem(key) ?? 'null');
-    return isGood(value) ? value : otherwise;
+    return isLike(value, example) ? value : otherwise;
   } catch {
     return otherwise;
   }
 }
+
+/** A stored object with texts as its values. */
+export const readTexts = (storage, key) => Object.fromEntries(Object.entries(readJson(storage, key, {}, {})).filter(([, value]) => typeof value === 'string'));

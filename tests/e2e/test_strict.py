@@ -1,5 +1,9 @@
 """Browsers that lack or refuse what the page uses: blocked cookies, phones, plain http, old versions."""
 
+import json
+import re
+from itertools import zip_longest
+
 import pytest
 from playwright.sync_api import expect
 
@@ -53,6 +57,42 @@ def test_a_browser_that_refuses_what_the_page_can_do_without(shared_server: Serv
     expect(ann.page.locator("#rooms a[href='#strict'] .badge")).to_have_text("1 unread")
     ann.page.click("#room-menu-button")
     expect(blocked).to_be_visible()
+
+
+#: What another version of the page, or another page of the site, may have stored.
+STRANGE = {
+    "chat.me": ({"id": "g_1"}, {"id": "g_1", "name": 1}, 5),
+    "chat.rooms": ([None], [["a"]], {}),
+    "chat.read": ({"strange": 5}, {"strange": {}}, "x"),
+    "chat.notify": ({"strange": 1}, 5),
+    "chat.outbox": ([None], [{"key": "a", "room": "strange"}], {}),
+    "chat.about.strange": ({"message": {"user": {"name": "Ann"}}}, {"message": {"user": {"name": "Ann"}, "text": 5}}),
+}
+
+
+def test_stored_values_of_another_shape_are_ignored(window: OpenWindow) -> None:
+    """The page did not start, or showed no rooms, until the user cleared the browser's storage by hand."""
+    store = "(values) => [localStorage, sessionStorage].map((each) => Object.assign(each, values))"
+    rounds = zip_longest(*([(key, json.dumps(value)) for value in values] for key, values in STRANGE.items()))
+    ann = window(room="strange")
+    for number, stored in enumerate(rounds, start=1):
+        ann.page.evaluate(store, dict(filter(None, stored)))
+        ann.page.reload()
+        ann.expect_live()
+        ann.say(f"message {number}")
+        expect(ann.texts).to_have_count(number)
+        expect(ann.pending).to_have_count(0)
+        expect(ann.page.locator("#rooms [aria-current]")).to_have_text(re.compile("strange"))
+
+
+def test_what_an_older_page_has_not_sent_is_sent(window: OpenWindow) -> None:
+    """Its items had fewer fields."""
+    ann = window(room="older")
+    item = {"key": "k" * 32, "room": "older", "text": "from before", "created": 0}
+    ann.page.evaluate("(items) => { localStorage['chat.outbox'] = items; }", json.dumps([item]))
+    ann.page.reload()
+    ann.page.get_by_role("button", name="Send again").click()
+    ann.expect_texts(["from before"])
 
 
 def test_an_old_browser_is_told_so(shared_server: Server, window: OpenWindow) -> None:
