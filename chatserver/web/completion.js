@@ -15,13 +15,15 @@ export class Completion {
   /** @type {{start: number, put: string}[]} */
   #offers = [];
   #chosen = 0;
+  #end = 0; // of the word that an offer replaces
 
-  constructor(client, field, changed) {
+  constructor(client, field) {
     this.client = client;
     this.field = field;
-    this.changed = changed;
     field.addEventListener('input', () => this.#offer());
     field.addEventListener('blur', () => this.close());
+    // The user has left the word.
+    document.addEventListener('selectionchange', () => field.selectionEnd !== this.#end && this.close());
   }
 
   /** @returns {User[]} the members of the room and the authors of its latest messages */
@@ -40,7 +42,8 @@ export class Completion {
   }
 
   #offer() {
-    const before = this.field.value.slice(0, this.field.selectionStart);
+    this.#end = this.field.selectionStart;
+    const before = this.field.value.slice(0, this.#end);
     const word = WORD.exec(before);
     if (!word) return this.close();
     const [, name, emoji] = word;
@@ -73,11 +76,11 @@ export class Completion {
     this.field.setAttribute('aria-activedescendant', `completion-${this.#chosen}`);
   }
 
+  /** Replace the word, in a way that the browser can undo; the `input` event closes the list. */
   #put() {
     const { start, put } = this.#offers[this.#chosen];
-    this.field.setRangeText(put, start, this.field.selectionStart, 'end');
-    this.close();
-    this.changed();
+    this.field.setSelectionRange(start, this.#end);
+    document.execCommand('insertText', false, put);
   }
 
   /** @returns {boolean} whether the key was for the list */

@@ -40,7 +40,7 @@ export class Composer {
     this.sent = sent;
     this.tell = tell;
     this.problem = problem;
-    this.completion = new Completion(client, this.#text, () => this.#typed());
+    this.completion = new Completion(client, this.#text);
     client.addEventListener('room', () => this.#show());
     client.addEventListener('messages', ({ detail }) => this.#refresh(detail));
     this.#form.addEventListener('submit', (event) => this.#submit(event));

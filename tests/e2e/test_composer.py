@@ -158,3 +158,26 @@ def test_enter_while_composing_sends_nothing(window: OpenWindow) -> None:
     ann.search("composing")
     ann.page.locator("#switcher-input").evaluate(enter)
     expect(ann.page.locator("#switcher")).to_be_visible()
+
+
+def test_a_completion_can_be_undone_and_ends_when_the_caret_leaves_the_word(window: OpenWindow) -> None:
+    """Enter at the beginning of the text threw an error and sent nothing, and Ctrl+Z did nothing at all."""
+    ann, ben = window(room="offers"), window(room="offers")
+    ben.save_name("Benedikt")
+    text, offers = ann.page.locator("#text"), ann.page.locator("#completions")
+    expect(ann.page.locator("#people")).to_contain_text("Benedikt")
+    text.focus()
+    ann.page.keyboard.type("well, @bene")
+    expect(offers).to_be_visible()
+    ann.page.keyboard.press("Enter")
+    expect(text).to_have_value("well, @Benedikt ")
+    expect(offers).to_be_hidden()
+    ann.page.keyboard.press("Control+z")
+    expect(text).to_have_value("well, @bene")
+    ann.page.keyboard.press("End")
+    ann.page.keyboard.type("d")
+    expect(offers).to_be_visible()
+    ann.page.keyboard.press("Home")
+    expect(offers).to_be_hidden()
+    ann.page.keyboard.press("Enter")
+    ann.expect_texts(["well, @bened"])
