@@ -232,9 +232,9 @@ export class Composer {
     this.stop();
     if (text === withEmoji(message.text)) return;
     current.edit(message.offset, text).catch((error) => {
-      this.problem(`Not changed: ${error.message}`);
-      // The edit is restored, unless something else is being written.
+      // The edit is restored, unless something else is being written: then the user can copy it.
       const isFree = current === this.client.current && !this.#about && this.#text.value === '';
+      this.problem(`Not changed: ${error.message}${isFree ? '' : `. You wrote: ${text}`}`);
       if (isFree) this.edit(message, text);
     });
   }

@@ -181,3 +181,16 @@ def test_a_completion_can_be_undone_and_ends_when_the_caret_leaves_the_word(wind
     expect(offers).to_be_hidden()
     ann.page.keyboard.press("Enter")
     ann.expect_texts(["well, @bened"])
+
+
+def test_an_edit_that_fails_while_another_text_is_written_is_shown(window: OpenWindow) -> None:
+    """It was lost when the user had a draft, or had gone to another room."""
+    ann = window(room="edit-fails")
+    ann.say("frist")
+    ann.expect_texts(["frist"])
+    ann.page.fill("#text", "a draft")
+    ann.act("frist", "Edit")
+    ann.page.fill("#text", "control\x07")
+    ann.page.press("#text", "Enter")
+    expect(ann.page.locator("#banner")).to_contain_text("You wrote: control\x07")
+    expect(ann.page.locator("#text")).to_have_value("a draft")
