@@ -95,9 +95,7 @@ addEventListener('hashchange', ({ oldURL }) => {
   enterFromAddress(history.state);
   if (location.hash.includes('/')) return;
   if (!history.state && oldURL.includes(`${location.hash}/`)) messages.toPresent();
-  // The user chose a room. On touch screens focus in the field would open the keyboard.
-  if (hasFingers()) byId('scroller').focus();
-  else composer.focus();
+  focusRoom(); // the user chose a room
 });
 
 addEventListener('click', ({ target }) => {
@@ -106,7 +104,23 @@ addEventListener('click', ({ target }) => {
   if (link?.href === location.href) enterFromAddress(); // there is no `hashchange`
 });
 
+/** On touch screens focus in the field would open the keyboard. */
+function focusRoom() {
+  if (hasFingers()) byId('scroller').focus();
+  else composer.focus();
+}
+
+// Without this the focus of the keyboard is lost with a button that its own press hides or removes.
+addEventListener('click', ({ target }) => {
+  const button = target.closest('button');
+  const isLost = button && !button.checkVisibility() && [button, document.body].includes(document.activeElement);
+  if (isLost) focusRoom();
+});
+
 client.addEventListener('room', () => (byId('room-title').textContent = client.room));
+// The browser gives the focus back when the outer of two menus closes, but not to the outer one.
+byId('keys').addEventListener('toggle', ({ newState }) => newState === 'closed' && byId('show-keys').focus());
+
 client.addEventListener('left', ({ detail }) => {
   if (detail.room !== client.room) return;
   const next = rooms.names.find((name) => name !== detail.room) ?? FIRST_ROOM;
@@ -197,10 +211,10 @@ client.addEventListener('state', () => {
   if (phase === 'stopped' && isFree) showBanner((whyStopped = `You are disconnected: ${reason}.`));
   else if (phase !== 'stopped' && isFree) hideBanner();
 });
-byId('banner-action').addEventListener('click', () => client.rooms.get(outOf)?.comeBack());
+byId('banner-action').addEventListener('click', () => (focusRoom(), client.rooms.get(outOf)?.comeBack()));
 client.addEventListener('error', ({ detail }) => showBanner(`The server says: ${detail.message}.`));
 client.addEventListener('expiring', ({ detail }) => showBanner((whyStopped = `Your sign-in ends in ${detail.seconds} s.`)));
-byId('banner-close').addEventListener('click', () => (hideBanner(), hasFingers() || composer.focus()));
+byId('banner-close').addEventListener('click', hideBanner);
 
 // A page that the browser keeps may be shown again
 addEventListener('pagehide', ({ persisted }) => persisted || client.outbox.leaveBehind());

@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from playwright.sync_api import WebSocketRoute, expect
+from playwright.sync_api import Locator, WebSocketRoute, expect
 
 from tests.e2e.browser import AT_BOTTOM, HEIGHT, LOOK_AWAY, NOTIFICATIONS, PHONE, WIDTH, Server
 from tests.e2e.conftest import OpenWindow
@@ -54,6 +54,34 @@ def test_keys_without_a_focused_field_go_into_the_message(window: OpenWindow) ->
     ann.search("str")
     expect(ann.page.locator("#switcher-input")).to_have_value("str")
     expect(field).to_have_value("")
+
+
+def test_the_focus_is_not_lost_with_a_button_that_goes_away(shared_server: Server, window: OpenWindow) -> None:
+    """A screen reader began again at the top of the page, and the Tab key with it."""
+    shared_server.publish("focus", *(f"message {number}" for number in range(60)))
+    ann = window(room="focus", is_played=True)
+    page, field = ann.page, ann.page.locator("#text")
+
+    def press(button: Locator) -> None:
+        button.press("Enter")
+        expect(field).to_be_focused()
+
+    expect(ann.texts.last).to_be_in_viewport()
+    page.evaluate("scroller.scrollTop = 0")
+    press(page.locator("#jump"))
+    expect(page.locator("#jump")).to_be_hidden()
+    page.locator("#room-menu-button").press("Enter")
+    page.get_by_role("button", name="Writing help").press("Enter")
+    page.press("#keys", "Escape")
+    expect(page.get_by_role("button", name="Writing help")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.locator("#room-menu-button")).to_be_focused()
+    ann.say("a control character: \x07")
+    press(page.get_by_role("button", name="Send again"))
+    press(page.get_by_role("button", name="Discard"))
+    expect(ann.pending).to_have_count(0)
+    ann.lose_connection()
+    press(page.get_by_role("button", name="try now"))
 
 
 def test_a_desk(shared_server: Server, window: OpenWindow) -> None:
