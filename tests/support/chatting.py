@@ -27,6 +27,7 @@ from chatserver.log.interface import (
     MAX_READ_BYTES,
     Draft,
     Head,
+    Keeps,
     Kind,
     LogError,
     LogUnavailable,
@@ -137,6 +138,15 @@ class ControlledLog(MemoryLog):
             self.failing_commits -= 1
             return [LogUnavailable("the disk is full") for _ in drafts]
         return self._note(super()._commit(drafts))
+
+    async def retain(self, keeps: Keeps) -> dict[str, int]:
+        """Remove the oldest records; an edit that outlives its message has no text any more."""
+        firsts = await super().retain(keeps)
+        for name, first in firsts.items():
+            for record in self.records(name).values():
+                if record.kind is Kind.EDIT and record.target < first:
+                    self.texts[name, record.offset].add("")
+        return firsts
 
     def _note(self, outcomes: Outcomes) -> Outcomes:
         for outcome in outcomes:
