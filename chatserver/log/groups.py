@@ -36,6 +36,7 @@ from chatserver.log.interface import (
     Answer,
     Draft,
     Faulted,
+    Kind,
     LogBusy,
     LogError,
     LogUnavailable,
@@ -54,10 +55,14 @@ Outcomes: TypeAlias = Sequence[Stored | LogError]
 #: Begins to store a group. Later, on the loop, it calls its second argument once, with the outcome of each draft or
 #: the exception that the engine raised.
 Begin = Callable[[Sequence[Draft], Callable[[Outcome[Outcomes]], None]], None]
-_Entry: TypeAlias = tuple[Draft, Answer, float]  # the last is the deadline of the answer, on trio's clock
+_Entry: TypeAlias = tuple[Draft, Answer, float, int]  # with the deadline of the answer on trio's clock, and its text
 _deadline = itemgetter(2)
+_REACTION = Kind.REACTION
 T = TypeVar("T")
 
+#: Characters that an edit or a deletion counts for the text that it removes, half of the longest: its length is known
+#: only when it is read, and to remove it from the index takes as long as to add it. 64 deletions would take 0.15 s.
+REMOVED_TEXT = 4 * 1024
 #: Answers handed out in one step: 0.1 to 0.3 ms, since an answer is a write to a socket.
 ANSWERS_PER_STEP = 8
 
@@ -69,6 +74,7 @@ class GroupWriter:
         self._begin = begin
         self._interval = interval  # s, the least time between the beginnings of two groups
         self._next_begin = -math.inf
+        self._hangs_from = math.inf  # when the commit under way counts as one that hangs; its drafts are older than it
         self.accepting = False  # from the start of `run` until it is cancelled
         self._waiting: FairQueue[_Entry] = FairQueue()
         self._waiting_text = 0
@@ -101,17 +107,21 @@ class GroupWriter:
         """Queue a draft; see `Log.submit`."""
         if not self.accepting:
             raise LogUnavailable("the log is closed")
-        if self._overdue:
+        now = self._now()
+        if self._committing and now >= self._hangs_from:
             raise LogBusy(f"a commit has been under way for more than {ANSWER_DEADLINE:g} s")
         waiting = self._waiting
         if waiting.length >= MAX_PENDING:
             raise LogBusy(f"{waiting.length:,} messages wait to be stored, limit {MAX_PENDING:,}")
         if waiting.length >= SHARED_PENDING and waiting.has_share(draft.network):
             raise LogBusy(f"the messages of {draft.network} that wait to be stored have its share of the queue")
-        waiting_text = self._waiting_text + len(draft.text)
+        kind, text = draft.kind, len(draft.text)
+        if kind and kind is not _REACTION:
+            text += REMOVED_TEXT
+        waiting_text = self._waiting_text + text
         if waiting_text > MAX_PENDING_TEXT:
             raise LogBusy(f"{self._waiting_text:,} characters wait to be stored, limit {MAX_PENDING_TEXT:,}")
-        waiting.push(draft.network, (draft, done, self._now() + ANSWER_DEADLINE))
+        waiting.push(draft.network, (draft, done, now + ANSWER_DEADLINE, text))
         self._waiting_text = waiting_text
         if not self._committing:
             self._begin_when_due()
@@ -154,19 +164,19 @@ class GroupWriter:
         """Answer the next drafts whose deadline has come. Returns when to look again."""
         committing = self._committing
         while self._overdue < len(committing) and committing[self._overdue][2] <= now:
-            _, done, _ = committing[self._overdue]
+            done = committing[self._overdue][1]
             self._overdue += 1
             self._counts.late += 1
             self._tell(done, LogUnavailable("the disk did not answer in time; it may store the message all the same"))
         late = [(network, entry) for network, entry in self._waiting.firsts() if entry[2] <= now][:MAX_GROUP]
         for network, entry in late:
-            draft, done, _ = entry
+            _, done, _, text = entry
             self._waiting.remove(network, entry)
-            self._waiting_text -= len(draft.text)
+            self._waiting_text -= text
             self._counts.late += 1
             self._tell(done, LogBusy("the message waited too long for its turn, and was not stored"))
-        dues = [due for _, _, due in islice(committing, self._overdue, self._overdue + 1)]
-        dues += [due for _, (_, _, due) in self._waiting.firsts()]
+        dues = [entry[2] for entry in islice(committing, self._overdue, self._overdue + 1)]
+        dues += [entry[2] for _, entry in self._waiting.firsts()]
         return min(dues, default=now + ANSWER_DEADLINE)  # any draft that arrives later is due after that
 
     def _begin_when_due(self) -> None:
@@ -179,11 +189,12 @@ class GroupWriter:
             self._nap.deadline = self._next_begin
 
     def _begin_group(self) -> None:
-        self._next_begin = self._now() + self._interval
+        now = self._now()
+        self._next_begin, self._hangs_from = now + self._interval, now + ANSWER_DEADLINE
         self._committing = group = self._take_group()
         finish = partial(self._finished, group)
         try:
-            self._begin([draft for draft, _, _ in group], finish)
+            self._begin([entry[0] for entry in group], finish)
         except Exception as error:  # noqa: BLE001 -- reported later, as other outcomes are
             trio.lowlevel.current_trio_token().run_sync_soon(finish, Error(error))
 
@@ -197,8 +208,8 @@ class GroupWriter:
             while len(group) < MAX_GROUP and most_text > 0:
                 entry = waiting.pop()
                 group.append(entry)
-                most_text -= len(entry[0].text)
-        self._waiting_text -= sum([len(draft.text) for draft, _, _ in group])
+                most_text -= entry[3]
+        self._waiting_text -= sum([entry[3] for entry in group])
         group.sort(key=_deadline)
         return group
 
@@ -232,7 +243,7 @@ class GroupWriter:
         if fresh:
             self._tell(self._news, fresh)
         is_scheduled = self._unanswered.length > 0
-        for index, (draft, done, _) in enumerate(waiting, len(outcomes) - len(waiting)):
+        for index, (draft, done, _, _) in enumerate(waiting, len(outcomes) - len(waiting)):
             self._unanswered.push(draft.network, (done, outcomes[index]))
         if not is_scheduled:
             self._schedule(self._hand_out)
@@ -250,7 +261,7 @@ class GroupWriter:
         left = [*self._committing[self._overdue :], *self._waiting.take(len(self._waiting))]
         self._committing = ()
         closed = LogUnavailable("the log was closed before this message was known to be stored")
-        for draft, done, _ in left:
+        for draft, done, _, _ in left:
             self._unanswered.push(draft.network, (done, closed))
         at_once(self._hand_out)
 

@@ -6,6 +6,7 @@ from itertools import chain
 
 import pytest
 import trio
+from msgspec.structs import replace
 from outcome import Error, Outcome, Value
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -15,7 +16,9 @@ from chatserver.log.interface import (
     ANSWER_DEADLINE,
     DRAIN_DEADLINE,
     MAX_GROUP,
+    MAX_GROUP_TEXT,
     Draft,
+    Kind,
     LogBusy,
     LogError,
     LogUnavailable,
@@ -140,6 +143,20 @@ async def test_the_text_of_a_group_is_limited(it: Written, monkeypatch: pytest.M
     assert it.writer._waiting_text == 0
 
 
+async def test_edits_and_deletions_count_for_the_texts_that_they_remove(
+    it: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside forty authors who deleted the longest texts, a publish took half a second: 64 were one commit."""
+    monkeypatch.setattr(groups_module, "REMOVED_TEXT", MAX_GROUP_TEXT // 4)
+    with together(it.writer):
+        for kind in (Kind.EDIT, Kind.DELETE, Kind.REACTION, Kind.MESSAGE):
+            for number in range(8):
+                it.writer.submit(replace(draft(str(number)), kind=kind, target=1), lambda outcome: None)
+    await wait_all_tasks_blocked()
+    assert list(map(len, it.engine.groups)) == [4, 4, 4, 4, 16]
+    assert it.writer._waiting_text == 0
+
+
 async def test_drafts_of_any_network_are_answered_at_their_deadline(it: Written, autojump_clock: MockClock) -> None:
     gate = it.close_gate()
     it.submit("running")
@@ -242,3 +259,18 @@ async def test_a_publisher_refused_at_the_deadline_may_submit_again(autojump_clo
     await trio.sleep(2 * ANSWER_DEADLINE)
     assert refused == [LogBusy] * 3
     assert it.writer.statistics().late == 3
+
+
+async def test_a_draft_that_is_answered_late_in_a_short_commit_has_no_other_refused(
+    autojump_clock: MockClock, it: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One network whose drafts waited for nearly all of their time had everybody refused in each of its commits."""
+    monkeypatch.setattr(groups_module, "MAX_GROUP", 1)
+    it.engine.seconds = ANSWER_DEADLINE - 1.0
+    it.submit_from("crowd", "first")
+    it.submit_from("crowd", "second")
+    await trio.sleep(ANSWER_DEADLINE + 0.5)  # the second is in a commit since a second and a half
+    it.engine.seconds = 0.0
+    it.submit_from("visitor", "third")
+    await trio.sleep(ANSWER_DEADLINE - 1.0)
+    assert it.seen == ["first", LogUnavailable, "third"]
