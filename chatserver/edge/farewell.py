@@ -11,6 +11,7 @@ from chatserver.chat.room import Room
 from chatserver.edge.http import RESTARTING, Exchange, HttpExchanges, return_after
 from chatserver.edge.requests import Upload
 from chatserver.edge.websocket import WebSocketHandler
+from chatserver.net import sockets
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.states import State
@@ -42,10 +43,10 @@ class Farewell:
                 context.keep_alive = False
             case Member():  # a browser reconnects by itself, after the last `retry` that it received
                 self._connections.finish(connection, Reason.DRAINING, sse.retry_field(math.ceil(after * 1000)))
-            case None | Room() if not connection.inbox:
+            case None | Room() if connection.descriptor >= 0 and not connection.inbox:
                 if connection.blocked:
                     self._connections.finish(connection, Reason.DRAINING)
-                else:
+                elif not sockets.unread(connection.descriptor):  # else a request that came in time, to be answered
                     self._connections.close(connection, Reason.DRAINING)
 
     def cut_short(self, connection: Connection) -> None:

@@ -51,6 +51,11 @@ def outstanding(descriptor: int) -> int:
     return int(_INT.unpack(fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(_INT.size)))[0])
 
 
+def unread(descriptor: int) -> int:
+    """Bytes that have arrived and were not read."""
+    return int(_INT.unpack(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(_INT.size)))[0])
+
+
 def take_all(descriptor: int) -> None:
     """Let the kernel accept bytes until its send buffer is full, despite TCP_NOTSENT_LOWAT."""
     if sys.platform != "linux":

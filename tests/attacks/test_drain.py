@@ -90,6 +90,22 @@ async def test_peers_that_wait_are_answered() -> None:
         await check_sent_away(typist)
 
 
+async def test_a_request_that_has_arrived_and_was_not_read_is_answered() -> None:
+    async with serving() as server, connect(server.address) as used, connect(server.address) as fresh:
+        assert (await used.request("GET", "/healthz")).status == 200
+        connections, exchanges = server.server.parts.connections, server.server.parts.exchanges
+        await eventually(lambda: connections.held == 2)
+        for peer in (used, fresh):
+            os.write(peer.transport.socket.fileno(), request("POST", "/rooms/lobby/messages", b"just in time"))
+        exchanges.draining = True
+        for connection in filter(None, connections.table):
+            connections.step(connection, server.server.parts.farewell.send_away)
+        for peer in (used, fresh):
+            answer = await peer.response()
+            assert (answer.status, answer.headers["connection"]) == (201, "close")
+            assert await peer.rest() == b""
+
+
 @pytest.mark.parametrize(
     "wire",
     [
