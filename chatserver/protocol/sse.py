@@ -16,7 +16,9 @@ _HEAD = (
     b"X-Accel-Buffering: no\r\n"
     b"Connection: close\r\n"
 )
-HEARTBEAT = b":\n\n"  # a comment: it keeps proxies from timing out, and the page does not see it
+#: A comment: it keeps proxies from timing out, and the page does not see it. No blank line follows, nor after `retry`:
+#: clients that are not browsers (httpx-sse, fetch-event-source) report an event without data at each.
+HEARTBEAT = b":\n"
 
 
 def head(lines: bytes) -> bytes:
@@ -26,7 +28,7 @@ def head(lines: bytes) -> bytes:
 
 def retry_field(milliseconds: int) -> bytes:
     """How long the browser should wait before it reconnects."""
-    return b"retry: %d\n\n" % milliseconds
+    return b"retry: %d\n" % milliseconds
 
 
 def event(cursor: str, data: bytes, name: str = "message") -> bytes:

@@ -49,7 +49,7 @@ async def open_stream(
     assert head.headers["content-type"] == "text/event-stream; charset=utf-8"
     assert head.headers["cache-control"] == "no-store"
     assert head.headers["x-content-type-options"] == "nosniff"
-    assert await peer.until(b"\n\n") == b"retry: 2000\n\n"
+    assert await peer.until(b"\n") == b"retry: 2000\n"
 
 
 async def event(peer: Peer, *kinds: str) -> dict[str, str]:

@@ -56,7 +56,7 @@ async def test_a_heartbeat_in_silence() -> None:
         await open_stream(peer)
         told = json.loads((await event(peer, "presence"))["data"])
         assert (len(told.pop("joined")), told) == (1, {"type": "presence", "room": "lobby", "left": [], "members": 1})
-        assert await peer.until(b"\n\n") == b":\n\n"
+        assert await peer.until(b"\n") == b":\n"
 
 
 async def test_malformed_requests_for_streams(peer: Peer) -> None:
