@@ -70,6 +70,11 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         return self.asked if self.method == "POST" else ""
 
     @property
+    def is_idempotent(self) -> bool:
+        """Whether a request may be sent again when it may have been received already (RFC 9110 section 9.2.2)."""
+        return self.method in {"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"}
+
+    @property
     def upgrade_fields(self) -> tuple[str, ...]:
         return (*self.fields, f"Sec-WebSocket-Protocol: {self.subprotocol}") if self.subprotocol else self.fields
 

@@ -16,7 +16,7 @@ import trio
 from loadgen import wire
 from loadgen.answers import CLOSED
 from loadgen.client import Cohort, Needs, Stage
-from loadgen.line import Answer, Exchange, Line
+from loadgen.line import Answer, EndedError, Exchange, Line
 from loadgen.personas import persona
 from loadgen.personas.honest import Speaking
 from loadgen.target import Endpoint
@@ -34,6 +34,7 @@ class HttpPeer:
         self._line = line
         self._context = context
         self.is_open = True  # another request may follow, which is not so after an answer that closes
+        self.is_reused = False  # it has had an answer, and a server may end it before it sees the next request
 
     async def request(self, method: str, path: str, body: bytes = b"", fields: Sequence[str] = ()) -> tuple[int, bytes]:
         """Send a request and return the status and the body of the answer."""
@@ -46,7 +47,7 @@ class HttpPeer:
         """Fetch a page and return the status and the size of the body, which is not kept."""
         exchange, answer = await self._ask("GET", path)
         size = sum([len(part) async for part in exchange.body()])
-        self.is_open = not exchange.closes
+        self.is_open, self.is_reused = not exchange.closes, True
         return answer.status, size
 
     async def stream(self, path: str) -> Exchange:
@@ -87,22 +88,27 @@ class GetVictim(Victim):
 
     async def live(self) -> None:
         async with AsyncExitStack() as stack:
-            peer = HttpPeer(await stack.enter_async_context(self.dial()), self.context)
-            if failure := await self._get(peer):  # a server that only accepts serves nobody
+            peer = await self._connect(stack)
+            if failure := await _get(peer, self.context):  # a server that only accepts serves nobody
                 raise OperationFailedError(failure)
             with self.connected():
                 while True:
-                    while peer.is_open:
-                        await self._get(peer)
-                    await stack.aclose()
-                    peer = HttpPeer(await stack.enter_async_context(self.dial()), self.context)
+                    number = await self.next_operation()
+                    with trio.fail_after(self.context.timeout_seconds):
+                        if not peer.is_open:  # not sooner: a connection without a request holds a small server's worker
+                            peer = await self._connect(stack)
+                        try:
+                            failure = await _get(peer, self.context)
+                        except EndedError:
+                            if not peer.is_reused:
+                                raise
+                            peer = await self._connect(stack)
+                            failure = await _get(peer, self.context)
+                    self.book(number, failure)
 
-    async def _get(self, peer: HttpPeer) -> str:
-        number = await self.next_operation()
-        with trio.fail_after(self.context.timeout_seconds):
-            failure = await _get(peer, self.context)
-        self.book(number, failure)
-        return failure
+    async def _connect(self, stack: AsyncExitStack) -> HttpPeer:
+        await stack.aclose()
+        return HttpPeer(await stack.enter_async_context(self.dial()), self.context)
 
 
 async def _come(context: Context, line: Line, number: int, done: Callable[[], None]) -> None:
@@ -116,10 +122,11 @@ class Request(Speaking):
     """Connection that sends plain requests on the open-loop schedule, one after the other (what wrk2 does).
 
     A request that is due while the one before it is unanswered waits, and its latency includes the wait. If the server
-    closes between two requests, the client reconnects when its next one is due.
+    closes between two requests, the client reconnects when its next one is due; if it closes just as one is sent, that
+    is sent once more, unless it might then be done twice (RFC 9110 section 9.2.2).
     """
 
-    __slots__ = ("_asked", "_queue")
+    __slots__ = ("_asked", "_is_reused", "_queue")
 
     name = "request"
     needs = Needs.HTTP
@@ -128,13 +135,17 @@ class Request(Speaking):
         super().__init__(cohort, index)
         self._queue: deque[int] | None = None  # due, not sent; None if empty, since a deque is four times the client
         self._asked: int | None = None  # sent, not answered
+        self._is_reused = False  # the connection has had an answer
 
     def opening(self) -> bytes:
         return b""
 
     def on_connected(self) -> None:
+        self._is_reused = False
         self.hold()
         self._traffic.enter(self)
+        if self._asked is not None:
+            self._ask()
         self._send_next()
 
     def publish(self, number: int, text: str) -> None:
@@ -151,13 +162,17 @@ class Request(Speaking):
             self._asked = self._queue.popleft()
             if not self._queue:
                 self._queue = None
-            self.send(encoded(self.cohort.place.endpoint, self.cohort.place.host))
+            self._ask()
+
+    def _ask(self) -> None:
+        self.send(encoded(self.cohort.place.endpoint, self.cohort.place.host))
 
     def on_data(self, data: bytes) -> None:
         answer = self.read_response(data, bodiless=self.cohort.place.endpoint.method == "HEAD")
         if answer is None:
             return
         self._book_answer(answer)
+        self._is_reused = True
         if answer.keeps_alive:
             self._send_next()
         else:
@@ -167,6 +182,10 @@ class Request(Speaking):
         """Stay away until needed: a server may end an idle connection, but not while an answer is due."""
         if self.stage is not Stage.HELD:
             self.fail(how)
+            return
+        nothing_came = self.response is None and not self.unread
+        if self._asked is not None and self._is_reused and nothing_came and self.cohort.place.endpoint.is_idempotent:
+            self.cohort.engine.reopen(self)
             return
         if how == CLOSED and self.response is not None and self.response.end():
             self._book_answer(self.response)

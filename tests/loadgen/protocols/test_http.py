@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,15 +17,29 @@ from loadgen.personas import registry
 from loadgen.player import Player
 from loadgen.preflight import InvalidRunError
 from loadgen.protocols.chat_v1 import StreamVictim
-from loadgen.protocols.http import HttpPeer
+from loadgen.protocols.http import GetVictim, HttpPeer
 from loadgen.target import Endpoint
+from loadgen.timers import now
 from loadgen.traffic import Traffic
 from loadgen.victims.probe import Context, Schedule
 from loadgen.victims.victim import OperationFailedError
 from tests.loadgen.planted import planted
 from tests.loadgen.plays import is_sound, plan
 from tests.loadgen.protocols.speaking import schedule, send
-from tests.loadgen.stage import Play, Server, answer, answering, listening, parsed, playing, read_until, reset, until
+from tests.loadgen.stage import (
+    PATIENCE,
+    Play,
+    Server,
+    answer,
+    answering,
+    listening,
+    parsed,
+    playing,
+    read_until,
+    request_of,
+    reset,
+    until,
+)
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 POST = Endpoint(asked="/api", method="POST", fields=("Authorization: Bearer t",), body=b"{}")
@@ -144,6 +159,74 @@ async def test_a_connection_that_is_reset_behind_an_answer_is_replaced_once() ->
         await read_until(await server.accept(), _whole)
         with trio.move_on_after(0.1):
             raise AssertionError(await server.accept())
+
+
+@pytest.mark.parametrize(("method", "is_sent_again"), [("GET", True), ("POST", False)])
+async def test_what_meets_the_end_of_an_idle_connection_is_sent_once_more(method: str, is_sent_again: bool) -> None:
+    """Stock uvicorn ends a connection that is idle for 5 s, and fell short where a request was due just then."""
+    async with requesting(endpoint=Endpoint(method=method)) as (server, first, play, traffic):
+        for stream_answers in (OK, b""):
+            send(traffic)
+            await read_until(first, _whole)
+            await first.send_all(stream_answers)
+        await first.aclose()
+        if is_sent_again:
+            second = await server.accept()
+            await read_until(second, _whole)
+            await second.aclose()  # of a connection that has answered nothing, that is a failure
+        await until(lambda: not traffic.outstanding)
+        assert traffic.booked.acks.count == 2, "one was answered, one failed"
+        assert dict(traffic.booked.errors) == {"closed": 1}
+        assert play.cohort.opened == 1 + is_sent_again
+
+
+@asynccontextmanager
+async def fetching(
+    serve: Callable[[trio.SocketStream], Awaitable[object]], *, every: float = 0.01
+) -> AsyncIterator[Context]:
+    """A victim that fetches a page of this server again and again."""
+    async with answering(serve) as port, trio.open_nursery() as nursery:
+        context = Context(target.find(f"http://127.0.0.1:{port}"), "t")
+        context.recorder.timeout_seconds = PATIENCE
+        nursery.start_soon(context.clock.run)
+        nursery.start_soon(GetVictim(context, 0, Schedule(now(), every)).run)
+        yield context
+        nursery.cancel_scope.cancel()
+
+
+def _booked(context: Context) -> tuple[int, dict[str, int]]:
+    results = context.recorder.results(Counter())
+    return sum(result.latency.count for result in results), {why: 1 for result in results for why in result.failed}
+
+
+@pytest.mark.parametrize("says_so", [True, False])
+async def test_a_page_of_a_server_that_ends_each_connection_is_fetched_by_a_new_one(says_so: bool) -> None:
+    """Victims of a server that ends its connections without a word all failed, though browsers ask such a one again."""
+
+    async def serve(stream: trio.SocketStream) -> None:
+        await request_of(stream)
+        await answer(stream, 200, b"hi", *([b"Connection: close"] * says_so))
+
+    async with fetching(serve) as context:
+        await until(lambda: _booked(context)[0] >= 5)
+        assert not _booked(context)[1]
+
+
+async def test_a_victim_connects_when_it_has_a_request_and_not_before() -> None:
+    """Idle connections of its own victims took the workers of gunicorn, of which each serves one at a time."""
+    idle = 0
+
+    async def serve(stream: trio.SocketStream) -> None:
+        nonlocal idle
+        idle += 1
+        await request_of(stream)
+        idle -= 1
+        await answer(stream, 200, b"hi", b"Connection: close")
+
+    async with fetching(serve, every=3600.0) as context:
+        await until(lambda: _booked(context)[0] == 1)
+        await trio.sleep(0.05)
+        assert not idle
 
 
 async def _page(context: Context, peer: HttpPeer) -> None:
