@@ -286,7 +286,7 @@ class Engine:
             client.fail(str(error))
         except OSError as error:
             if client.stage is Stage.CONNECTING:
-                self.end(client, sockets.describe(error), turned_away=True)
+                client.fail(sockets.describe(error), turned_away=True)
             else:
                 client.on_hangup(sockets.describe(error))
 
@@ -394,7 +394,7 @@ class Engine:
         except OSError as error:
             if sockets.is_own_fault(error):
                 self.own_faults[sockets.describe(error)] += 1
-            self.end(client, sockets.describe(error), turned_away=not sockets.is_own_fault(error))
+            client.fail(sockets.describe(error), turned_away=not sockets.is_own_fault(error))
             return
         if client.fd >= len(self._clients):
             self._clients.extend([None] * (client.fd + 1 - len(self._clients)))
@@ -403,7 +403,7 @@ class Engine:
         try:  # on loopback the connection is usually established already, which saves a turn of epoll
             stands = bool(opening) and self._write(client, opening)
         except OSError as error:
-            self.end(client, sockets.describe(error), turned_away=True)
+            client.fail(sockets.describe(error), turned_away=True)
             return
         self._epoll.register(client.fd, _READING if stands else _READING | select.EPOLLOUT)
         if stands:

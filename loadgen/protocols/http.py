@@ -204,8 +204,17 @@ class Request(Speaking):
             self.cohort.engine.reopen(self)
 
     def fail(self, reason: str, *, turned_away: bool = False) -> None:
+        """Book what is due as failed, and come back when the next one is: a server that restarts serves that."""
+        queue, self._queue = self._queue or (), None
+        was_due = self._asked is not None or bool(queue)
         self._book(reason)
-        super().fail(reason, turned_away=turned_away)
+        for number in queue:
+            self._traffic.refused(number, reason)
+        if not was_due:
+            super().fail(reason, turned_away=turned_away)
+            return
+        self.cohort.engine.end(self, reason, turned_away=turned_away)
+        self.stage = Stage.WAITING
 
     def _book(self, failure: str) -> None:
         asked, self._asked = self._asked, None

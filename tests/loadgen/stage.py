@@ -91,6 +91,10 @@ class Server:
         await socket.accept()
         return socket
 
+    async def stop(self) -> None:
+        """Listen no more, as a server that has died."""
+        await self._listener.aclose()
+
     def close(self) -> None:
         """Close every connection that the test left open."""
         for stream in self._streams:
@@ -110,10 +114,10 @@ async def listening(*, backlog: int = 16) -> AsyncIterator[Server]:
 
 
 @asynccontextmanager
-async def answering(serve: Callable[[trio.SocketStream], Awaitable[object]]) -> AsyncIterator[int]:
+async def answering(serve: Callable[[trio.SocketStream], Awaitable[object]], port: int = 0) -> AsyncIterator[int]:
     """A server that does this with each of its connections; its port."""
     async with trio.open_nursery() as nursery:
-        start = partial(trio.serve_tcp, serve, 0, host="127.0.0.1", backlog=1024)
+        start = partial(trio.serve_tcp, serve, port, host="127.0.0.1", backlog=1024)
         [listener] = await nursery.start(start)
         yield listener.socket.getsockname()[1]
         nursery.cancel_scope.cancel()

@@ -180,6 +180,25 @@ async def test_what_meets_the_end_of_an_idle_connection_is_sent_once_more(method
         assert play.cohort.opened == 1 + is_sent_again
 
 
+async def test_a_server_that_restarts_fails_what_is_due_meanwhile_and_nothing_later() -> None:
+    """A client that was refused once never came back, and all requests that were due of it counted as unanswered."""
+    traffic = schedule()
+    async with listening() as server, playing(server.url, "request", traffic=traffic) as play:
+        stream = await server.accept()
+        await until(lambda: play.cohort.held == 1)
+        await server.stop()
+        await stream.aclose()
+        await until(lambda: play.cohort.held == 0)
+        send(traffic)
+        await until(lambda: not traffic.outstanding)
+        assert dict(traffic.booked.errors) == {"connection refused": 1}
+        async with answering(lambda stream: stream.send_all(OK), port=server.port):
+            send(traffic)
+            await until(lambda: traffic.booked.acks.count == 2)
+        assert not traffic.outstanding
+        assert dict(play.cohort.refused) == {"connection refused": 1}
+
+
 @asynccontextmanager
 async def fetching(
     serve: Callable[[trio.SocketStream], Awaitable[object]], *, every: float = 0.01
