@@ -178,7 +178,7 @@ class Capacity:
 
     def _table(self) -> Table:
         rows = [
-            [f"{size:,}", report.verdict.outcome, "; ".join(report.verdict.reasons)]
+            [f"{size:,}", report.outcome, "; ".join(report.verdict.reasons)]
             for size, report in sorted(self.search.trials, key=lambda trial: trial[0])
         ]
         return Table(title="what was tried", columns=[_UNITS[self.of], "verdict", "why"], rows=rows)

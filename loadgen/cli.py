@@ -173,14 +173,14 @@ def _main(arguments: list[str]) -> int:
     except UsageError as error:
         return _complain(str(error), BAD_FLAGS)
     except TargetDownError as error:
-        return _complain(str(error), Outcome.FELL_SHORT)
+        return _complain(str(error), Outcome.FELL_SHORT.exit_code)
     except InvalidRunError as error:
-        return _complain(f"invalid run: {error}", Outcome.INVALID)
+        return _complain(f"invalid run: {error}", Outcome.INVALID.exit_code)
     except TargetRefusedError as error:
         return _complain(f"refused: {error}", REFUSED)
     except BrokenPipeError:  # standard output was closed, as by `head`
         _drop_output()
-        return Outcome.INTERRUPTED
+        return Outcome.INTERRUPTED.exit_code
     except (Exception, KeyboardInterrupt, BaseExceptionGroup) as error:  # noqa: BLE001  Python would exit with 1
         return _end(error)
     return result if isinstance(result, int) else 0
@@ -195,12 +195,12 @@ def _end(error: BaseException) -> int:
     """Tell Ctrl-C, which trio's nurseries wrap in groups, from a fault of the generator's own."""
     group = error if isinstance(error, BaseExceptionGroup) else BaseExceptionGroup("", [error])
     if group.split(KeyboardInterrupt)[1] is None:
-        return _complain("stopped", Outcome.INTERRUPTED)
+        return _complain("stopped", Outcome.INTERRUPTED.exit_code)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         _drop_output()
         return _complain(f"{error.filename or 'standard output'}: {error.strerror}", BAD_FLAGS)
     traceback.print_exc()
-    return _complain("invalid run: a fault of the generator's own, see above", Outcome.INVALID)
+    return _complain("invalid run: a fault of the generator's own, see above", Outcome.INVALID.exit_code)
 
 
 def _explain(error: cyclopts.CycloptsError) -> str:

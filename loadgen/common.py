@@ -204,4 +204,4 @@ def finish(report: Report, common: Common) -> int:
         if common.report is not None:
             save(report, common.report)
             print(f"report: {os.path.join(common.report, 'report.html')}", file=sys.stderr)  # noqa: T201, PTH118
-    return report.exit_code
+    return report.outcome.exit_code

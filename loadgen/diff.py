@@ -103,8 +103,6 @@ def _report_of(data: bytes) -> Report:
     report = msgspec.json.decode(data, type=Report)
     for each in (report, *report.parts):
         shlex.split(each.arguments)
-        if each.verdict.outcome not in {outcome.words for outcome in Outcome}:
-            raise ValueError(repr(each.verdict.outcome))
     return report
 
 
@@ -161,7 +159,7 @@ def _samples(report: Report) -> dict[str, list[Report]]:
 def _rows(name: str, before: Sequence[Report], after: Sequence[Report]) -> Iterator[list[str]]:
     held = [all(each.outcome is Outcome.HELD for each in reports) for reports in (before, after)]
     if held[0] != held[1]:
-        words = [(Outcome.HELD if each else Outcome.FELL_SHORT).words for each in held]
+        words = [Outcome.HELD if each else Outcome.FELL_SHORT for each in held]
         yield [name, "verdict", *words, "better" if held[1] else "worse"]
     for figure in before[0].figures:
         a, b = _values(before, figure), _values(after, figure)

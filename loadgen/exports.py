@@ -49,7 +49,7 @@ def csv_of(report: Report) -> str:
     for name, part in parts_of(report):
         for figure, value in part.figures.items():
             told = "" if value is None else f"{value:.10g}"
-            words = (name, part.target, part.verdict.outcome, figure)
+            words = (name, part.target, part.outcome, figure)
             tail = (figures.unit_of(figure), part.meanings.get(figure, ""))
             writer.writerow([*map(fmt.printable, words), told, *map(fmt.printable, tail)])
     return text.getvalue()
@@ -119,7 +119,7 @@ def _case(name: str, part: Report, *, judged: bool) -> ET.Element:
     element = _ELEMENTS.get(fmt.TONES[part.outcome])
     if element is not None and (judged or element == "error"):
         reasons = part.verdict.reasons or [fmt.SENTENCES[part.outcome]]
-        ended = ET.SubElement(case, element, message=fmt.printable(reasons[0]), type=part.verdict.outcome)
+        ended = ET.SubElement(case, element, message=fmt.printable(reasons[0]), type=part.outcome)
         ended.text = "\n".join(map(fmt.printable, reasons))
     measured = {name: value for name, value in part.figures.items() if value is not None}
     told = ET.SubElement(case, "system-out")

@@ -48,7 +48,7 @@ TONES: Final[Mapping[Outcome, Tone]] = {
 }
 
 _WORDS: Final[Mapping[str, Tone]] = {
-    **{outcome.words: tone for outcome, tone in TONES.items()},
+    **{outcome.value: tone for outcome, tone in TONES.items()},
     # the marks of a fingerprint, of a conformance run and of a diff
     **dict.fromkeys(("good", "ok", "better"), Tone.GOOD),
     **dict.fromkeys(("lenient", "undecided", "non-strict"), Tone.DOUBT),
@@ -158,7 +158,7 @@ def part_names(parts: Sequence[Report]) -> list[str]:
 
 def main_reasons(part: Report) -> list[str]:
     """The reasons of a part, without its name and its outcome, which stand beside them."""
-    known = f"{Outcome.NOT_EXERCISED.words}: ", f"{part.command}: "
+    known = f"{Outcome.NOT_EXERCISED}: ", f"{part.command}: "
     return [reason.removeprefix(known[0]).removeprefix(known[1]) for reason in part.verdict.reasons]
 
 

@@ -66,4 +66,4 @@ def _table(threat: Threat, parts: Sequence[Report], report: Report) -> Table:
 def _verdict(part: Report) -> str:
     """The outcome and the reasons without their details, which report.json has."""
     short = [reason.partition(" (")[0].partition(": ")[0] for reason in fmt.main_reasons(part)]
-    return ": ".join(filter(None, (part.verdict.outcome, "; ".join(short))))
+    return ": ".join(filter(None, (part.outcome, "; ".join(short))))

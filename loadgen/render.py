@@ -44,7 +44,7 @@ def show(report: Report, console: Console) -> None:
     reasons = "; ".join(fmt.main_reasons(report)) or fmt.SENTENCES[report.outcome]
     for line in (f"replay: {fmt.replay(report)}", *(f"note: {note}" for note in report.verdict.notes)):
         _print(_text(line, "dim"), console)
-    _print(_text(report.verdict.outcome.upper(), _COLOURS[fmt.TONES[report.outcome]]) + _text(f"  {reasons}"), console)
+    _print(_text(report.outcome.upper(), _COLOURS[fmt.TONES[report.outcome]]) + _text(f"  {reasons}"), console)
 
 
 def _print(line: Text, console: Console) -> None:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from copy import copy
 from datetime import UTC, datetime
-from enum import IntEnum
+from enum import StrEnum
 from typing import Any, Final
 
 import msgspec
@@ -21,24 +21,33 @@ from loadgen.timers import now
 SCHEMA: Final = 5
 
 
-class Outcome(IntEnum):
+class Outcome(StrEnum):
     """How a command ended."""
 
-    HELD = 0
-    FELL_SHORT = 1
-    INVALID = 3
-    NOT_EXERCISED = 5  # the exit code is that of an invalid run
-    INTERRUPTED = 130  # as shells report a program ended by Ctrl-C
+    HELD = "held"
+    FELL_SHORT = "fell short"
+    INVALID = "invalid"
+    NOT_EXERCISED = "not exercised"
+    INTERRUPTED = "interrupted"
 
     @property
-    def words(self) -> str:
-        return self.name.lower().replace("_", " ")
+    def exit_code(self) -> int:
+        return _EXIT_CODES[self]
+
+
+_EXIT_CODES: Final = {
+    Outcome.HELD: 0,
+    Outcome.FELL_SHORT: 1,
+    Outcome.INVALID: 3,
+    Outcome.NOT_EXERCISED: 3,
+    Outcome.INTERRUPTED: 130,  # as shells report a program ended by Ctrl-C
+}
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """The outcome of a run, printed as the last line."""
 
-    outcome: str  # held, fell short, invalid, not exercised, interrupted
+    outcome: Outcome  # held, fell short, invalid, not exercised, interrupted
     reasons: list[str]  # why, worded for people
     notes: list[str] = []  # what else there is to know: how hard the attack was, what was left out, what is doubtful
 
@@ -140,16 +149,11 @@ class Report(msgspec.Struct, kw_only=True):
 
     @property
     def outcome(self) -> Outcome:
-        return Outcome[self.verdict.outcome.replace(" ", "_").upper()]
-
-    @property
-    def exit_code(self) -> int:
-        outcome = self.outcome
-        return Outcome.INVALID if outcome is Outcome.NOT_EXERCISED else outcome.value
+        return self.verdict.outcome
 
 
 def verdict(outcome: Outcome, reasons: Iterable[str], notes: Iterable[str] = ()) -> Verdict:
-    return Verdict(outcome=outcome.words, reasons=list(reasons), notes=list(notes))
+    return Verdict(outcome=outcome, reasons=list(reasons), notes=list(notes))
 
 
 class Started:

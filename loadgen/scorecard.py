@@ -209,7 +209,7 @@ def _main_reason(part: Report) -> str:
     """Its outcome and first reason; the row has all of them."""
     reasons = fmt.main_reasons(part)
     more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
-    return ": ".join([part.verdict.outcome, *reasons[:1]]) + more
+    return ": ".join([part.outcome, *reasons[:1]]) + more
 
 
 @Parameter(name="*")

@@ -197,7 +197,7 @@ def verdicts(report: Report, *, brief: bool = False) -> Section:
     rows = [
         (
             name,
-            part.verdict.outcome,
+            part.outcome,
             *(fmt.cell(part, which) for _, which in told),
             "" if brief else "; ".join(part.verdict.told),
         )

@@ -102,7 +102,7 @@ def _judge(options: Options, results: Sequence[Result], *, stopped: bool) -> Ver
     notes, found = [counts(results)] if results else [], _verdict(results)
     if stopped:
         return verdict(Outcome.INTERRUPTED, ["stopped before the end; the tables cover what was played"], notes)
-    if found.outcome == Outcome.NOT_EXERCISED.words:
+    if found.outcome is Outcome.NOT_EXERCISED:
         return verdict(Outcome.NOT_EXERCISED, found.reasons, notes)
     figures = _figures(results)
     broken = [why for condition in options.conditions if (why := condition.judge(figures))]
@@ -117,7 +117,7 @@ def _reasons(results: Sequence[Result], mark: Mark) -> list[str]:
 
 def _families(parts: Sequence[Report]) -> Table:
     columns = ["family", "verdict", *(name.replace("_", " ") for name in FIGURES)]
-    rows = [[each.command, each.verdict.outcome, *(f"{each.figures[name]:.0f}" for name in FIGURES)] for each in parts]
+    rows = [[each.command, each.outcome, *(f"{each.figures[name]:.0f}" for name in FIGURES)] for each in parts]
     return Table(title="RFC 6455 by family", columns=columns, rows=rows)
 
 

@@ -36,7 +36,7 @@ def page_of(report: Report) -> str:
             node("meta", charset="utf-8"),
             node("meta", name="viewport", content="width=device-width, initial-scale=1"),
             node("meta", name="color-scheme", content="light dark"),
-            node("title", f"{report.verdict.outcome}: loadgen {report.command} {report.target}"),
+            node("title", f"{report.outcome}: loadgen {report.command} {report.target}"),
             node("style", files(__package__).joinpath("style.css").read_text(encoding="utf-8")),
         ),
         node(
@@ -58,7 +58,7 @@ def _verdict(report: Report) -> Element:
     return node(
         "header",
         node("p", node("code", report.target)),
-        node("h1", report.verdict.outcome.upper()),
+        node("h1", report.outcome.upper()),
         node("p", fmt.SENTENCES[report.outcome]) if says_more else None,
         _reasons(report),
         node("p", " · ".join(facts), class_="soft"),
@@ -90,7 +90,7 @@ def _part(name: str, part: Report, ident: str, *, unfolded: bool, drawn: bool) -
     tone = fmt.TONES[part.outcome]
     return node(
         "details",
-        node("summary", node("b", name), node("span", part.verdict.outcome, class_=f"toned {tone.value}")),
+        node("summary", node("b", name), node("span", part.outcome, class_=f"toned {tone.value}")),
         node(
             "div",
             _reasons(part),

@@ -32,7 +32,7 @@ def _beside(floor: Floor, *arguments: str, plant: Plant | None = None) -> Report
             command="scorecard",
         )  # fmt: skip
     [row] = ended.report.parts
-    assert (ended.code, ended.outcome) == (row.exit_code, row.outcome)
+    assert (ended.code, ended.outcome) == (row.outcome.exit_code, row.outcome)
     return row
 
 

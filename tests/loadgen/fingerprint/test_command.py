@@ -66,7 +66,7 @@ def test_a_run_ends_with_a_report_and_an_exit_code(capsys: pytest.CaptureFixture
         )
     out, err = capsys.readouterr()
     report = msgspec.json.decode(out, type=Report)
-    assert code == report.exit_code
+    assert code == report.outcome.exit_code
     # invalid where this machine gave us no CPU for a second
     assert report.outcome in {Outcome.FELL_SHORT, Outcome.INVALID}, (report.verdict, report.tables)
     assert [each for each in report.verdict.reasons if "good" in each] == [

@@ -149,6 +149,6 @@ async def test_a_server_without_a_place_is_not_measured(autojump_clock: MockCloc
     async with planted(replace(GOOD, busy=True)) as server:
         report = await fingerprint(server)
     rows = Rows(report)
-    assert report.exit_code == Outcome.INVALID
+    assert report.outcome is Outcome.INVALID
     assert not [name for name in rows.names() if rows.mark(name) in {"missing", "harsh"}]
     assert "turned away: 503" in rows.how("head size")

@@ -87,7 +87,7 @@ async def test_what_is_not_there_is_not_seen(autojump_clock: MockClock) -> None:
     assert "WebSocket, no pong" not in rows.names(), "without a ping there is no pong to wait for"
     assert any("no ping came within 105 s: WebSocket, no pong" in note for note in report.tables[0].notes)
     assert report.figures["head_deadline_s"] is None
-    assert report.exit_code == Outcome.FELL_SHORT
+    assert report.outcome is Outcome.FELL_SHORT
     assert "missing: head, slowly (none seen within 105 s)" in report.verdict.reasons
     assert len(report.verdict.reasons) == report.figures["limits_missing"]
 
@@ -110,7 +110,7 @@ async def test_what_hurts_the_honest_slow_is_harsh(autojump_clock: MockClock) ->
     }
     assert rows.how("head, typed in 8 s").startswith("408 after 4.0 s, and 200")
     assert {row[0] for row in report.tables[1].rows} == harsh
-    assert report.exit_code == Outcome.FELL_SHORT
+    assert report.outcome is Outcome.FELL_SHORT
 
 
 async def test_a_plain_server_is_probed_as_far_as_it_goes(autojump_clock: MockClock) -> None:
@@ -142,7 +142,7 @@ async def test_a_server_that_answers_nothing(plant: Plant, why: str, how: str, a
     assert rows.how("connected, silent").startswith(how)
     assert rows.mark("answers to plain requests") == "missing"
     assert any(f"GET / is not answered: {why}" in each for each in report.tables[0].notes)
-    assert report.exit_code == Outcome.FELL_SHORT
+    assert report.outcome is Outcome.FELL_SHORT
 
 
 async def test_one_connection_at_a_time_is_said_and_not_measured(autojump_clock: MockClock) -> None:
@@ -155,7 +155,7 @@ async def test_one_connection_at_a_time_is_said_and_not_measured(autojump_clock:
     assert "it serves one connection at a time" in notes
     assert "head, stalled" not in Rows(report).names()
     assert Rows(report).mark("answers to plain requests") == "missing"
-    assert report.exit_code == Outcome.FELL_SHORT
+    assert report.outcome is Outcome.FELL_SHORT
 
 
 async def test_deadlines_are_not_measured_once_nobody_is_served(autojump_clock: MockClock) -> None:
@@ -178,7 +178,7 @@ async def test_a_server_that_dies_in_the_middle_has_no_deadlines(autojump_clock:
     for name in ("keep-alive", "WebSocket, only pongs", "WebSocket, no pong"):
         assert rows.found(name) == "failed"
         assert "the server died" in rows.how(name)
-    assert report.exit_code == Outcome.FELL_SHORT
+    assert report.outcome is Outcome.FELL_SHORT
     assert report.seconds < 60
 
 
@@ -232,7 +232,7 @@ async def test_ctrl_c_ends_with_what_was_decided(autojump_clock: MockClock) -> N
 
         nursery.start_soon(interrupt)
         report = await fingerprint(server)
-    assert report.exit_code == Outcome.INTERRUPTED
+    assert report.outcome is Outcome.INTERRUPTED
     assert report.verdict.reasons[0] == "stopped before the end; what was decided is in the table"
     assert_near(report, head_deadline_s=10)
     assert Rows(report).how("keep-alive") == "stopped before it was decided"

@@ -70,9 +70,11 @@ def verdict(*results: Result, conditions: tuple[Condition, ...] = (), no_bar: bo
 
 
 def test_the_default_bar() -> None:
-    assert verdict(GOOD, LEFT_OUT, UNDECIDED) == Verdict(outcome="held", reasons=[], notes=["1 good, 1 undecided"])
+    assert verdict(GOOD, LEFT_OUT, UNDECIDED) == Verdict(
+        outcome=Outcome.HELD, reasons=[], notes=["1 good, 1 undecided"]
+    )
     assert verdict(GOOD, MISSING, HARSH, FAILED) == Verdict(
-        outcome="fell short",
+        outcome=Outcome.FELL_SHORT,
         reasons=[
             "missing: slow readers (none seen within 105 s)",
             "harsh: head, typed in 8 s (no)",
@@ -108,7 +110,7 @@ def test_a_threshold_is_broken_by_any_sample() -> None:
 
 
 def test_stopped_late_and_died() -> None:
-    assert judge([MISSING], (), stopped=True).outcome == Outcome.INTERRUPTED.name.lower()
+    assert judge([MISSING], (), stopped=True).outcome is Outcome.INTERRUPTED
     assert judge([FAILED], (), stopped=True).notes == [], "there was an empty one where nothing was decided yet"
     late = judge([MISSING], (), lag=LAG_LIMIT_SECONDS * 2)
     assert late.outcome == "invalid"
