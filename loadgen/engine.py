@@ -1,12 +1,12 @@
 """The engine: a crowd of virtual clients on one epoll and one wheel, in one trio task.
 
-Owns: the descriptors, the order in which clients open, and every system call made for them. A client is one object of
+Owns: the descriptors, and every system call made for them. A client is one object of
 200 bytes and costs no CPU while nothing happens. May not: know what a persona's bytes mean.
 """
 
 import os
 import select
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final
@@ -14,23 +14,18 @@ from typing import Final
 import trio
 
 from loadgen import sockets
-from loadgen.answers import CLOSED, UNANSWERED
+from loadgen.answers import CLOSED
 from loadgen.budget import ALL_SPENT, MAX_UNSENT_BYTES, Budget
 from loadgen.client import Client, Cohort, Stage, source_index
 from loadgen.latency import CROWD_LOOK_SECONDS, Lag
+from loadgen.opening import Opening
 from loadgen.sockets import SockDiag
 from loadgen.target import Target
 from loadgen.timers import NEVER, Alarms, WakeUp, Wheel, now
 from loadgen.wire import WireError
 
-#: Handshakes outstanding at once. Enough to keep a server busy across round trips, and below the listen backlog of 100
-#: that several servers have, beyond which the kernel drops SYNs and the client waits a second.
-OPENING_MAX: Final = 64
-
-#: Connections begun in one turn (about 30 us each), so that they delay no message of the schedule by a millisecond.
-OPEN_BATCH: Final = 16
-
-#: Events and about as many timers handled in one turn, and clients closed, for the same reason.
+#: Events and about as many timers handled in one turn, and clients closed, so that they delay no message of the
+#: schedule by a millisecond.
 EVENT_BATCH: Final = 64
 
 #: How long the engine runs once something has happened, before trio's other tasks get a turn: one turn of trio's loop
@@ -39,12 +34,6 @@ STAY_SECONDS: Final = 0.002
 
 #: For one read in this many, the engine asks the kernel how long the data had waited, which takes 3 us.
 READS_A_LOOK: Final = 8
-
-#: A client that is not established within this time has failed. Longer than four SYN retransmits.
-OPEN_DEADLINE_SECONDS: Final = 30.0
-
-#: How far behind its connect rate the engine may be and still catch up; more would end in a burst.
-CATCH_UP_SECONDS: Final = 0.02
 
 _READING: Final = select.EPOLLIN | select.EPOLLRDHUP
 _GONE: Final = select.EPOLLHUP | select.EPOLLERR | select.EPOLLRDHUP  # the first two are always reported
@@ -58,10 +47,7 @@ class Engine:
         self.own_faults: Counter[str] = Counter()  # what this machine, not the target, refused
         self.last_held = 0.0  # when a client last became held
         self._target = target
-        self._interval = 1 / connect_rate if connect_rate else 0.0
-        self._next_open = 0.0
-        self._queue: deque[Client] = deque()
-        self._opening: dict[Client, None] = {}  # between connect and held, oldest first
+        self._opening = Opening(connect_rate)
         # Not attributes of the client, because most clients are in none of these four.
         self._outgoing: dict[Client, bytearray] = {}  # bytes that the kernel would not take yet
         self._finishing: set[Client] = set()  # those whose FIN follows these bytes
@@ -99,13 +85,13 @@ class Engine:
 
     def open(self, clients: Iterable[Client]) -> None:
         """Queue clients to be opened, as fast as the limits allow."""
-        self._queue.extend(clients)
+        self._opening.add(clients)
         self._arm()
 
     @property
     def has_opened(self) -> bool:
         """Whether every client given to `open` is held or has failed."""
-        return not self._queue and not self._opening
+        return self._opening.is_over
 
     def at(self, when: float, action: Callable[[], None]) -> None:
         """Call `action` at a moment, to the microsecond; the lateness is recorded."""
@@ -116,7 +102,7 @@ class Engine:
         """Close every client of these cohorts for good, those waiting to return included."""
         for cohort in unwanted:
             cohort.over = True
-        self._queue = deque(client for client in self._queue if not client.cohort.over)
+        self._opening.forget_closed_cohorts()
         for number, client in enumerate([each for each in filter(None, self._clients) if each.cohort.over], start=1):
             self.close(client)
             client.stage = Stage.OVER
@@ -126,10 +112,9 @@ class Engine:
     # What clients use
 
     def hold(self, client: Client) -> None:
-        if client not in self._opening:
+        if not self._opening.end(client):
             return  # the client is held already, or has ended
         client.stage = Stage.HELD
-        del self._opening[client]
         self.last_held = now()
         client.cohort.count_held(client, self.last_held)
 
@@ -209,7 +194,7 @@ class Engine:
 
     def close(self, client: Client) -> None:
         """Close the connection, which counts as no end; `reopen` makes a new one."""
-        self._opening.pop(client, None)
+        self._opening.end(client)
         if client.stage is Stage.HELD:
             client.cohort.held -= 1
         client.stage = Stage.WAITING
@@ -236,7 +221,7 @@ class Engine:
         if client.cohort.over:
             return  # it is closed in its turn
         self.close(client)
-        self._queue.append(client)
+        self._opening.add((client,))
         self._arm()
 
     # One turn
@@ -247,8 +232,7 @@ class Engine:
             if client is not None:
                 self._attend(client, mask)
         moment = now()
-        if self._overdue_time <= moment:
-            next(iter(self._opening)).fail(f"{UNANSWERED}: not established in {OPEN_DEADLINE_SECONDS:g} s")
+        self._opening.give_up(moment)
         self.lag.look(moment, self.wheel.next_time)
         for when, action in self.alarms.pop_due(moment):
             self.lag.record(now() - when)
@@ -257,15 +241,13 @@ class Engine:
             if client.stage is Stage.HELD:
                 client.on_time(moment)
             elif client.stage is Stage.WAITING and not client.cohort.over:
-                self._queue.append(client)
-        self._open_some(moment)
+                self._opening.add((client,))
+        for client in self._opening.due(moment):
+            self._connect(client, moment)
         self._arm()
 
     def _arm(self) -> None:
-        when = min(self.alarms.next_time, self.wheel.next_time, self._overdue_time, self.lag.next_look)
-        if self._queue and len(self._opening) < OPENING_MAX:
-            when = min(when, self._next_open)
-        self._wake.set(when)
+        self._wake.set(min(self.alarms.next_time, self.wheel.next_time, self._opening.next_time, self.lag.next_look))
 
     def _attend(self, client: Client, mask: int) -> None:
         # A connection that is gone takes no more bytes, and a failed write would hide the data that is still to be
@@ -364,25 +346,9 @@ class Engine:
         if client.honest:
             client.cohort.connects.record(now() - client.born)
 
-    @property
-    def _overdue_time(self) -> float:
-        """When the client that has been opening for longest has failed."""
-        oldest = next(iter(self._opening), None)
-        return NEVER if oldest is None else oldest.born + OPEN_DEADLINE_SECONDS
-
-    # Opening
-
-    def _open_some(self, moment: float) -> None:
-        for _ in range(OPEN_BATCH):
-            if not self._queue or len(self._opening) >= OPENING_MAX or self._next_open > moment:
-                return
-            self._next_open = max(self._next_open + self._interval, moment - CATCH_UP_SECONDS)
-            self._connect(self._queue.popleft(), moment)
-
     def _connect(self, client: Client, moment: float) -> None:
         client.cohort.born[client.number] = moment
         client.stage = Stage.CONNECTING
-        self._opening[client] = None
         try:
             client.fd = sockets.connect(
                 self._target,

@@ -13,11 +13,11 @@ from loadgen import procfs
 from loadgen.answers import NO_WEBSOCKET, NOT_SERVED
 from loadgen.client import Needs
 from loadgen.crowd import Crowd
-from loadgen.engine import OPEN_DEADLINE_SECONDS
 from loadgen.exercise import fault_of_page, whole_cycles, without_a_page
 from loadgen.experiment import MEASURED, Counts, Experiment, Phase, Probes
 from loadgen.findings import report_of
 from loadgen.measured import Floor, Measured
+from loadgen.opening import OPEN_DEADLINE_SECONDS
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Usage
 from loadgen.protocols import KEEPS_MESSAGES, chat_v1

@@ -102,7 +102,7 @@ async def test_a_silent_server_is_not_waited_for_for_ever(monkeypatch: pytest.Mo
         def on_connected(self) -> None:
             """Wait for an answer."""
 
-    monkeypatch.setattr("loadgen.engine.OPEN_DEADLINE_SECONDS", 0.1)
+    monkeypatch.setattr("loadgen.opening.OPEN_DEADLINE_SECONDS", 0.1)
     async with listening() as server, playing(server.url, Patient) as play:
         await until(lambda: play.engine.has_opened)
         assert play.cohort.failed == {"no answer in time: not established in 0.1 s": 1}
@@ -314,11 +314,11 @@ async def test_what_a_server_does_not_read_is_charged_too(monkeypatch: pytest.Mo
 async def test_a_client_that_waits_to_be_connected_again_is_connected_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The timer of its former connection queued it a second time, and one of two connections was never closed."""
     async with established() as (server, _, play):
-        monkeypatch.setattr("loadgen.engine.OPENING_MAX", 0)
+        monkeypatch.setattr("loadgen.opening.OPENING_MAX", 0)
         play.client.wake_in(0.01)
         play.engine.reopen(play.client)
         await trio.sleep(0.1)
-        monkeypatch.setattr("loadgen.engine.OPENING_MAX", 64)
+        monkeypatch.setattr("loadgen.opening.OPENING_MAX", 64)
         play.engine.at(now(), lambda: None)
         await server.accept()
         with trio.move_on_after(0.1):
@@ -381,12 +381,12 @@ async def test_a_crowd_that_is_closed_does_not_return(monkeypatch: pytest.Monkey
         await until(lambda: play.cohort.held == 3)
         stays, leaves, queued = play.clients
         leaves.leave(0.05)
-        monkeypatch.setattr("loadgen.engine.OPENING_MAX", 0)
+        monkeypatch.setattr("loadgen.opening.OPENING_MAX", 0)
         play.engine.reopen(queued)
         await play.engine.close_cohorts([play.cohort])
         play.engine.reopen(stays)
         assert (stays.stage, play.cohort.held, play.cohort.left) == (Stage.OVER, 0, 1)
-        monkeypatch.setattr("loadgen.engine.OPENING_MAX", 64)
+        monkeypatch.setattr("loadgen.opening.OPENING_MAX", 64)
         await until(lambda: leaves.due == NEVER)
         assert play.engine.has_opened
         assert play.cohort.opened == 3
