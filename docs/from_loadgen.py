@@ -111,7 +111,7 @@ _JSON_TYPES = (
     (re.compile(r"\blist\[(.+)\]"), r"array of \1"),
     (re.compile(r"\btuple\[float, int\]"), "[number, number]"),
     (re.compile(r"\b(float|int)\b"), "number"),
-    (re.compile(r"\bstr\b"), "string"),
+    (re.compile(r"\b(str|Outcome)\b"), "string"),
     (re.compile(r"\bbool\b"), "true or false"),
 )
 
@@ -165,12 +165,12 @@ def figures_common() -> str:
 
 def figures_fingerprint() -> str:
     """The figures of `loadgen fingerprint`."""
-    return _figures(probes.FIGURES)
+    return _figures(figures.meanings(probes.FIGURES))
 
 
 def figures_conform() -> str:
     """The figures of `loadgen conform`."""
-    return _figures(conform_summary.FIGURES)
+    return _figures(figures.meanings(conform_summary.FIGURES))
 
 
 def conform_families() -> str:

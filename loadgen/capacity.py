@@ -16,8 +16,9 @@ from cyclopts import Parameter
 from loadgen import experiment, flags
 from loadgen.bar import NOTICED_MS
 from loadgen.common import COMMON, LOADING, Common, ConnectRate, Loading, Url, finish, make_plan
+from loadgen.conditions import Condition
 from loadgen.experiment import Counts, Experiment, Phase, Probes
-from loadgen.figures import CAPACITY, Condition, Figures, meanings
+from loadgen.figures import CAPACITY, Figures, meanings
 from loadgen.flags import Clients, Seconds, Share
 from loadgen.personas import registry
 from loadgen.player import Player

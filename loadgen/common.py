@@ -15,7 +15,7 @@ from typing import Annotated, Final
 from cyclopts import Parameter
 from rich.console import Console
 
-from loadgen import figures, flags, personas, preflight, target
+from loadgen import conditions, flags, personas, preflight, target
 from loadgen.experiment import Experiment
 from loadgen.exports import json_of, require, save
 from loadgen.flags import File, Files, Folder, Name, PerSecond, Pid, Place, Processes, Seconds
@@ -137,7 +137,7 @@ def make_plan(
     """
     clients, probes = experiment.clients, experiment.probe_connections
     watched = started_by_us or loading.server_pid is not None
-    conditions = figures.parse(common.fail_if, known or experiment.known, server_pid=watched)
+    thresholds = conditions.parse(common.fail_if, known or experiment.known, server_pid=watched)
     endpoint = loading.endpoint(experiment.probes.path if experiment.probes else None)
     if loading.request and not experiment.sends(endpoint):
         raise UsageError(
@@ -164,7 +164,7 @@ def make_plan(
         connect_rate=connect_rate,
         seed=seed,
         server=server,
-        conditions=conditions,
+        conditions=thresholds,
         progress=progress,
         processes=loading.processes,
         endpoint=endpoint,

@@ -1,7 +1,7 @@
 """`loadgen diff A.json B.json`: which figures moved between two reports by more than chance.
 
-Owns: which direction of a figure is worse, how far it may move by chance, and the table. Chance is the range of the
-rounds if both reports have enough of them, and otherwise the bar's allowance for a noisy machine.
+Owns: which figures moved, and the table. Chance is the range of the rounds if both reports have enough of them, and
+otherwise the tolerance that each figure declares, as it does which direction is better.
 """
 
 import re
@@ -10,54 +10,19 @@ import statistics
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Final
 
 import msgspec
 from cyclopts import Parameter
 
-from loadgen import bar, exports, figures
+from loadgen import declared, exports
 from loadgen import format as fmt
 from loadgen.common import Common, arguments, finish
 from loadgen.compare.results import LEAST_ROUNDS
-from loadgen.fingerprint import probes
+from loadgen.figures import Better, Figure
 from loadgen.report import SCHEMA, Outcome, Report, Started, Table, verdict
 from loadgen.target import UsageError
 
-
-class _Rule(NamedTuple):
-    """How far a figure of a single run may move: by a factor or by an amount, whichever is more."""
-
-    names: re.Pattern[str]
-    factor: float
-    amount: float
-
-
-#: The first rule whose pattern matches applies; figures that match no other are counts, and exact. Four equal runs on a
-#: noisy machine differed by at most 1.02 times in messages a second, 96 us in server CPU of an attacker, 1 s in
-#: recovery.
-_RULES: Final = (
-    _Rule(re.compile(r"success"), 1.0, 0.0),
-    _Rule(re.compile(r"percent"), bar.RATIO, 25.0),
-    _Rule(re.compile(r"^(messages|deliveries)_per_s$|^acknowledged$"), 1.1, 0.0),
-    _Rule(re.compile(r"^capacity$|^fell_short_at$"), 1.25, 0.0),  # each is known to a tenth, on a grid of doublings
-    _Rule(re.compile(r"ratio"), bar.RATIO, 0.0),
-    _Rule(re.compile(r"_ms$"), bar.RATIO, bar.MARGIN_MS),
-    _Rule(re.compile(r"bytes_per_"), bar.RATIO, bar.BYTES_EACH / 2),
-    _Rule(re.compile(r"^server_.*bytes"), bar.RATIO, bar.BYTES_ONCE),
-    _Rule(re.compile(r"_us_"), bar.RATIO, 100.0),
-    _Rule(re.compile(r"_s$"), bar.RATIO, 1.0),
-    _Rule(re.compile(r"descriptors"), 1.0, bar.DESCRIPTORS_LEFT),
-    _Rule(re.compile(r""), 1.0, 0.0),
-)
-
-_MORE_IS_BETTER: Final = re.compile(r"success|^held$|_per_s$|^ok$|^limits_good$|^capacity$|^fell_short_at$")
-
-#: Figures that are not worse in either direction: they describe the baseline, the floor, the load or the generator,
-#: count how much was done, belong to the single worst operation, or are ratios of such figures.
-_NEITHER: Final = re.compile(
-    r"baseline_p\d|floor_|round_trip|_came$|neighbours$|^acknowledged$|_wait_|growth|first_|cases$|max_ms|p999"
-    r"|newcomers_p99|ratio|^own_|bytes_per_s$"
-)
 #: Flags whose values do not change what is played.
 _NO_LOAD: Final = frozenset({"--report", "--seed", "--server-pid", "--markdown", "--wait"})
 
@@ -163,7 +128,7 @@ def _rows(name: str, before: Sequence[Report], after: Sequence[Report]) -> Itera
         yield [name, "verdict", *words, "better" if held[1] else "worse"]
     for figure in before[0].figures:
         a, b = _values(before, figure), _values(after, figure)
-        if a and b and (mark := _mark(figure, a, b)):
+        if a and b and (mark := _mark(declared.figure(figure), a, b)):
             lower = before if mark == "better" else after
             if figure == "capacity" and not _values(lower, "fell_short_at"):  # no more was tried, or could be
                 mark = "moved"
@@ -174,28 +139,15 @@ def _values(reports: Sequence[Report], figure: str) -> list[float]:
     return [value for each in reports if (value := each.figures.get(figure)) is not None]
 
 
-def _mark(figure: str, a: Sequence[float], b: Sequence[float]) -> str:
+def _mark(figure: Figure, a: Sequence[float], b: Sequence[float]) -> str:
     """Return "better", "worse" or, for a figure with no worse direction, "moved"; empty if it did not move."""
     if min(len(a), len(b)) >= LEAST_ROUNDS:
         grew, shrank = min(b) > max(a), max(b) < min(a)
     else:
         one, other = statistics.median(a), statistics.median(b)
-        grew, shrank = other > _limit(figure, one), one > _limit(figure, other)
+        grew, shrank = other > figure.tolerance.above(one), one > figure.tolerance.above(other)
     if not grew and not shrank:
         return ""
-    if _is_neither(figure):
+    if figure.better is Better.NEITHER:
         return "moved"
-    return "better" if grew is bool(_MORE_IS_BETTER.search(figure)) else "worse"
-
-
-def _is_neither(figure: str) -> bool:
-    is_limit = figure in probes.LIMITS  # a deadline may be too long or too short
-    declared = figures.ALL.get(figure)
-    # a figure of the attackers says something about the target only if it is judged
-    is_loads = declared is not None and declared.group in {"generator", "attackers"} and declared.bar is None
-    return is_limit or is_loads or bool(_NEITHER.search(figure))
-
-
-def _limit(figure: str, value: float) -> float:
-    rule = next(rule for rule in _RULES if rule.names.search(figure))
-    return max(value * rule.factor, value + rule.amount)
+    return "better" if grew is (figure.better is Better.MORE) else "worse"

@@ -20,7 +20,7 @@ from hdrh.log import HistogramLogWriter
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.openmetrics.exposition import generate_latest
 
-from loadgen import figures, flags
+from loadgen import declared, flags
 from loadgen import format as fmt
 from loadgen.format import Tone
 from loadgen.page.document import page_of
@@ -50,7 +50,7 @@ def csv_of(report: Report) -> str:
         for figure, value in part.figures.items():
             told = "" if value is None else f"{value:.10g}"
             words = (name, part.target, part.outcome, figure)
-            tail = (figures.unit_of(figure), part.meanings.get(figure, ""))
+            tail = (declared.figure(figure).unit, part.meanings.get(figure, ""))
             writer.writerow([*map(fmt.printable, words), told, *map(fmt.printable, tail)])
     return text.getvalue()
 
@@ -62,7 +62,7 @@ def openmetrics_of(report: Report) -> str:
     for name in dict.fromkeys(name for _, part in parts for name in part.figures if _NAME.fullmatch(name)):
         values = [(part, each.target, value) for part, each in parts if (value := each.figures.get(name)) is not None]
         if values:
-            unit = figures.unit_of(name)
+            unit = declared.figure(name).unit
             meaning = fmt.printable(meanings.get(name, "")) + (f" ({unit})" if unit else "")
             gauge = Gauge(f"loadgen_{name}", meaning, ("part", "target"), registry=gauges)
             for part, target, value in values:

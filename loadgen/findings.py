@@ -9,9 +9,10 @@ from typing import Final
 from loadgen import format as fmt
 from loadgen.answers import UNANSWERED
 from loadgen.bar import NOTICED_MS
+from loadgen.conditions import Condition, bar_of
 from loadgen.exercise import not_exercised, nothing_served
 from loadgen.experiment import BESIDE, Counts
-from loadgen.figures import Condition, Figures, When, bar_of, meanings
+from loadgen.figures import Figures, When, meanings
 from loadgen.latency import Latency
 from loadgen.measured import Measured
 from loadgen.protocols import KEEPS_MESSAGES, NEWCOMERS, WHAT

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Final, NamedTuple
 
-from loadgen import figures
+from loadgen import declared, figures
 from loadgen.report import Outcome, Report
 
 SENTENCES: Final[Mapping[Outcome, str]] = {
@@ -91,7 +91,7 @@ def span(seconds: float) -> str:
 
 
 def figure(name: str, value: float) -> Amount:
-    unit = figures.unit_of(name)
+    unit = declared.figure(name).unit
     if unit == "B":
         return size(value)
     return Amount(percent(value) if unit == "%" else number(value), unit)
@@ -99,11 +99,11 @@ def figure(name: str, value: float) -> Amount:
 
 def grouped(report: Report) -> dict[str, dict[str, float]]:
     """The measured figures by group; those of other commands than run and attack form one group."""
-    declared = report.figures.keys() <= figures.ALL.keys()
-    groups: dict[str, dict[str, float]] = {title: {} for title in (figures.GROUPS if declared else (report.command,))}
+    in_groups = report.figures.keys() <= figures.ALL.keys()
+    groups: dict[str, dict[str, float]] = {title: {} for title in (figures.GROUPS if in_groups else (report.command,))}
     for name, value in report.figures.items():
         if value is not None:
-            groups[figures.ALL[name].group if declared else report.command][name] = value
+            groups[figures.ALL[name].group if in_groups else report.command][name] = value
     return {title: group for title, group in groups.items() if group}
 
 
@@ -118,7 +118,7 @@ def cell(report: Report, names: Sequence[str]) -> str:
 def _bare(name: str, value: float) -> str:
     """A figure without its unit, except for sizes, whose unit depends on the number."""
     shown = figure(name, value)
-    return str(shown) if figures.unit_of(name) == "B" else shown.value
+    return str(shown) if declared.figure(name).unit == "B" else shown.value
 
 
 def percent(value: float) -> str:

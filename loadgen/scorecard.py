@@ -7,6 +7,7 @@ makes a chat. May not: judge.
 
 import math
 import resource
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,7 @@ from loadgen.compare.catalogue import PEERS
 from loadgen.compare.process import DiedError, Server, running
 from loadgen.exercise import unmet
 from loadgen.experiment import NEIGHBOURS, NEWCOMERS_PER_S, OPERATION_TIMEOUT_SECONDS, Experiment
+from loadgen.figures import SCORECARD, meanings
 from loadgen.flags import Clients, File, N, Names, Patience, PerSecond, Positive, Seconds
 from loadgen.measured import Floor
 from loadgen.personas import registry
@@ -86,15 +88,6 @@ async def _play_at(server: Server, plan: Plan, experiment: Experiment) -> Floor:
     if report.outcome is Outcome.INVALID:
         return Floor(fault=report.verdict.reasons[0])
     return Floor(figures=report.figures)
-
-
-#: The outcomes of a scorecard's rows, each of which is a figure with its meaning.
-_COUNTED: Final = {
-    Outcome.HELD: "attacks in which the target held",
-    Outcome.FELL_SHORT: "attacks in which it fell short",
-    Outcome.INVALID: "attacks that measured nothing, by the generator's or this machine's fault",
-    Outcome.NOT_EXERCISED: "attacks that did not take place",
-}
 
 
 @dataclass
@@ -189,6 +182,7 @@ class Scorecard:
         parts = self.parts
         outcomes = [part.outcome for part in parts]
         outcome = Outcome.INTERRUPTED if self.stop.is_set() else worst(outcomes)
+        counts = Counter(each.name.lower() for each in outcomes)
         reasons = [f"{part.command} {_main_reason(part)}" for part in parts if part.outcome is not Outcome.HELD]
         return Report(
             command="scorecard",
@@ -198,9 +192,8 @@ class Scorecard:
             started=self.started.at,
             seconds=self.started.seconds,
             verdict=verdict(outcome, reasons),
-            figures={"attacks": len(parts), **{each.name.lower(): outcomes.count(each) for each in _COUNTED}},
-            meanings={"attacks": "attacks that were played"}
-            | {each.name.lower(): meaning for each, meaning in _COUNTED.items()},
+            figures={"attacks": len(parts), **{name: counts[name] for name in SCORECARD if name != "attacks"}},
+            meanings=meanings(SCORECARD),
             parts=parts,
         )
 

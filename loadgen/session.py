@@ -13,7 +13,7 @@ import msgspec
 import trio
 
 from loadgen import stopping, target
-from loadgen.figures import Condition
+from loadgen.conditions import Condition
 from loadgen.latency import Recent
 from loadgen.messages import GroupStatus, Result, Role, merged_groups
 from loadgen.preflight import InvalidRunError

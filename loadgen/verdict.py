@@ -12,7 +12,8 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 from loadgen.bar import MARGIN_MS
-from loadgen.figures import Condition, Figures
+from loadgen.conditions import Condition
+from loadgen.figures import Figures
 from loadgen.format import number
 from loadgen.report import Outcome, Verdict, verdict
 

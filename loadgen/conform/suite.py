@@ -12,8 +12,9 @@ from typing import Annotated, Final
 import trio
 from cyclopts import Parameter
 
-from loadgen import figures, flags
+from loadgen import flags
 from loadgen.common import COMMON, Common, announce, arguments, find, finish
+from loadgen.conditions import parse
 from loadgen.conform import conversation
 from loadgen.conform.case import FAMILIES, Case, Script, echo
 from loadgen.conform.framing import fragmented, framing, limits, pings, reserved
@@ -118,7 +119,7 @@ def conform(
         return 0
     if url is None:
         raise UsageError("URL: name a WebSocket that echoes, for example ws://127.0.0.1:8000/echo")
-    conditions = figures.parse(common.fail_if, FIGURES, server_pid=False)
+    conditions = parse(common.fail_if, FIGURES, server_pid=False)
     require(common.report)
     parts, _ = split(url, "ws")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")

@@ -4,26 +4,27 @@ Owns: the wording and the figures. May not: wait, or touch a socket.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Final, NamedTuple
 
 import msgspec
 
+from loadgen.conditions import Condition
 from loadgen.conform.case import FAMILIES, Case
 from loadgen.conform.judge import Finding, Mark
-from loadgen.figures import Condition
+from loadgen.figures import Better, Figure, meanings, named
 from loadgen.report import Outcome, Report, Started, Table, Verdict, verdict
 from loadgen.target import Target
 
-FIGURES: Final[Mapping[str, str]] = {
-    "cases": "cases that were played",
-    "ok": "cases in which the server did what RFC 6455 requires",
-    "non_strict": "cases in which the RFC leaves the choice to the server, and other servers do better",
-    "wrong": "cases in which it did what the RFC forbids",
-    "not_exercised": "cases that exceeded a limit of the server, or that it turned away",
-}
+FIGURES: Final = named((
+    Figure("cases", "", "cases that were played", better=Better.NEITHER),
+    Figure("ok", "", "cases in which the server did what RFC 6455 requires", better=Better.MORE),
+    Figure("non_strict", "", "cases in which the RFC leaves the choice to the server, and other servers do better"),
+    Figure("wrong", "", "cases in which it did what the RFC forbids"),
+    Figure("not_exercised", "", "cases that exceeded a limit of the server, or that it turned away"),
+))  # fmt: skip
 
 #: Cases that are named if many have the same result; report.json has all.
 _NAMED: Final = 5
@@ -57,7 +58,7 @@ def make_report(options: Options, results: Sequence[Result], *, started: Started
         seconds=started.seconds,
         verdict=_judge(options, results, stopped=stopped),
         figures=_figures(results),
-        meanings=dict(FIGURES),
+        meanings=meanings(FIGURES),
     )
     whole.parts = list(_parts(whole, results))
     whole.tables = [_families(whole.parts), _not_ok(results)]

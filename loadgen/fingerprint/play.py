@@ -13,10 +13,11 @@ from typing import Final
 
 import trio
 
-from loadgen import figures, flags, preflight
+from loadgen import flags, preflight
 from loadgen.common import COMMON, Common, Url, announce, arguments, find, finish
+from loadgen.conditions import Condition, parse
 from loadgen.exports import require
-from loadgen.figures import Condition
+from loadgen.figures import meanings
 from loadgen.fingerprint.found import Failed, Finding, Found, NotApplicable, describe, merge, remark
 from loadgen.fingerprint.practice import Mark, Probe, Result, advice_on, found_of, judge, mark, values_of
 from loadgen.fingerprint.probes import ALONGSIDE, FIGURES, FIRST, MEANWHILE, PROBES
@@ -168,7 +169,7 @@ class Fingerprint:
             seconds=started.seconds,
             verdict=judge(results, conditions, no_bar=no_bar, lag=site.worst_lag, died=died, stopped=stopped),
             figures=values_of(results),
-            meanings=dict(FIGURES),
+            meanings=meanings(FIGURES),
             tables=[found_of(results, site.notes), advice_on(results)],
         )
 
@@ -243,7 +244,7 @@ def fingerprint(url: Url, /, *, options: Options = OPTIONS, common: Common = COM
     or do not read, and honest slow ones. Probes of what the server does not offer are skipped and listed. The default
     bar: no limit is missing, and none hurts honest slow users.
     """
-    conditions = figures.parse(common.fail_if, FIGURES, server_pid=False)
+    conditions = parse(common.fail_if, FIGURES, server_pid=False)
     if options.poll_path.count(WAIT) != 1:
         raise UsageError(f"--poll-path: {options.poll_path!r} must have {WAIT} in it once: the seconds to be held")
     flags.require("--poll-path", flags.is_path, options.poll_path.replace(WAIT, "1"))

@@ -14,7 +14,8 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from loadgen import report
-from loadgen.figures import Condition
+from loadgen.conditions import Condition
+from loadgen.figures import Better, Figure
 from loadgen.fingerprint.found import Failed, Finding, Found, NoneSeen, NotApplicable, Unit, describe, remark
 from loadgen.fingerprint.site import Need, Site
 from loadgen.report import Outcome, Table, Verdict
@@ -42,6 +43,11 @@ class Limit:
     absent: Mark = Mark.MISSING
     enough: float | None = None  # how far "none seen" must have looked to count; by default the upper end of `good`
     nothing: float = float("inf")  # the value of "none seen" in a --fail-if
+
+    @property
+    def declared(self) -> Figure:
+        """The figure, of which less or more may be worse: a deadline may be too long or too short."""
+        return Figure(self.figure, self.unit.value, self.meaning, better=Better.NEITHER)
 
     @property
     def bounds(self) -> str:

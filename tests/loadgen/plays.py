@@ -11,8 +11,8 @@ from unittest.mock import patch
 
 from loadgen import experiment, target
 from loadgen.client import Client
+from loadgen.conditions import Condition
 from loadgen.experiment import Experiment, Probes
-from loadgen.figures import Condition
 from loadgen.personas import registry
 from loadgen.player import Player
 from loadgen.procfs import Process

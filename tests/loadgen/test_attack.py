@@ -6,7 +6,7 @@ from contextlib import ExitStack
 import pytest
 
 from loadgen import procfs, target
-from loadgen.figures import Condition
+from loadgen.conditions import Condition
 from loadgen.personas import registry
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Ticks

@@ -9,8 +9,8 @@ import pytest
 import trio
 
 from loadgen.capacity import WATCHERS, Capacity, Of, Search, capacity, trial_of
+from loadgen.conditions import Condition
 from loadgen.experiment import Experiment
-from loadgen.figures import Condition
 from loadgen.player import Player
 from loadgen.preflight import InvalidRunError
 from loadgen.report import Outcome, Report, Verdict, verdict

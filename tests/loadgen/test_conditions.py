@@ -1,28 +1,28 @@
-"""The named figures, and thresholds over them."""
+"""Thresholds over figures."""
 
 import pytest
 
 from loadgen import figures
-from loadgen.figures import Condition
+from loadgen.conditions import Condition, parse
 from loadgen.target import UsageError
 
 
 @pytest.mark.parametrize("sign", [">", "<", ">=", "<=", "==", "!="])
 def test_conditions_are_read(sign: str) -> None:
-    found = figures.parse([f" held {sign} 1.5 ", "ended>0,failed<3"], figures.RUN, server_pid=False)
+    found = parse([f" held {sign} 1.5 ", "ended>0,failed<3"], figures.RUN, server_pid=False)
     assert found == (Condition("held", sign, 1.5), Condition("ended", ">", 0), Condition("failed", "<", 3))
 
 
 @pytest.mark.parametrize("text", ["held", "held>", "held>x", ">1", "", "held=>1", "held>1;ended>1"])
 def test_what_is_no_condition_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--fail-if"):
-        figures.parse([text], figures.RUN, server_pid=True)
+        parse([text], figures.RUN, server_pid=True)
 
 
 def test_server_figures_need_the_pid() -> None:
-    assert figures.parse(["server_bytes_per_connection>800"], figures.RUN, server_pid=True)
+    assert parse(["server_bytes_per_connection>800"], figures.RUN, server_pid=True)
     with pytest.raises(UsageError, match="--server-pid"):
-        figures.parse(["server_bytes_per_connection>800"], figures.RUN, server_pid=False)
+        parse(["server_bytes_per_connection>800"], figures.RUN, server_pid=False)
 
 
 TIMES = {"attack_p99_ms", "p99_ratio", "p99_over_bar_ms", "floor_p99_ratio", "recover_s"}

@@ -214,6 +214,7 @@ def test_what_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         ("received_bytes_per_s", 1000.0, 10_000.0, "moved"),
         ("head_deadline_s", 10.0, 30.0, "moved"),  # a deadline may be too long or too short
         ("limits_good", 3.0, 2.0, "worse"),
+        ("of_a_later_loadgen", 3.0, 9.0, "moved"),  # nothing says which is better
     ],
 )
 def test_whose_a_figure_is(figure: str, before: float, after: float, mark: str) -> None:

@@ -12,8 +12,8 @@ import pytest
 
 from loadgen import experiment
 from loadgen.answers import UNANSWERED
+from loadgen.conditions import Condition
 from loadgen.experiment import Counts
-from loadgen.figures import Condition
 from loadgen.findings import report_of
 from loadgen.latency import Late
 from loadgen.measured import Floor, Measured

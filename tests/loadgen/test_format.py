@@ -60,6 +60,8 @@ def test_spans(seconds: float, words: str) -> None:
         ("success_percent", 100.0, "100%"),
         ("success_percent", 99.999, "99.99%"),
         ("baseline_steal_percent", 2.07, "2.07%"),
+        ("head_fields", 100.0, "100 fields"),
+        ("of_a_later_loadgen_s", 2.0, "2"),
     ],
 )
 def test_figures_carry_their_unit(name: str, value: float, words: str) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from loadgen import bar
-from loadgen.figures import Condition
+from loadgen.conditions import Condition
 from loadgen.report import Outcome, Verdict
 from loadgen.verdict import causes, decide, too_late
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
+from loadgen.figures import Better, Figure, named
 from loadgen.fingerprint.found import Unit
 from loadgen.fingerprint.practice import Limit, Mark
 from loadgen.fingerprint.probes import deadlines, reading, served, sizes, websockets
@@ -34,14 +35,14 @@ PROBES: Final = (*FIRST, *ALONGSIDE)
 
 LIMITS: Final[Mapping[str, Limit]] = {limit.figure: limit for limit in (MEANWHILE, *PROBES)}
 
-COUNTS: Final[Mapping[str, str]] = {
-    "limits_good": "limits within good practice",
-    "limits_lenient": "limits that let an attacker do more than good servers do",
-    "limits_harsh": "limits that hurt honest slow users",
-    "limits_missing": "limits that are not there",
-    "limits_undecided": "limits that were not seen, by probes that did not look far enough",
-    "probes_failed": "probes that did not finish",
-}
+_COUNTS: Final = (
+    Figure("limits_good", "", "limits within good practice", better=Better.MORE),
+    Figure("limits_lenient", "", "limits that let an attacker do more than good servers do"),
+    Figure("limits_harsh", "", "limits that hurt honest slow users"),
+    Figure("limits_missing", "", "limits that are not there"),
+    Figure("limits_undecided", "", "limits that were not seen, by probes that did not look far enough"),
+    Figure("probes_failed", "", "probes that did not finish"),
+)
 
-#: What --fail-if understands, and what each figure means.
-FIGURES: Final[Mapping[str, str]] = {**{figure: limit.meaning for figure, limit in LIMITS.items()}, **COUNTS}
+#: What --fail-if understands.
+FIGURES: Final = named((*(limit.declared for limit in LIMITS.values()), *_COUNTS))

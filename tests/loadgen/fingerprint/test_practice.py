@@ -2,7 +2,7 @@
 
 import pytest
 
-from loadgen.figures import Condition
+from loadgen.conditions import Condition
 from loadgen.fingerprint.found import Failed, Finding, Found, NoneSeen, NotApplicable
 from loadgen.fingerprint.practice import LAG_LIMIT_SECONDS, Limit, Mark, Result, judge, mark, values_of
 from loadgen.fingerprint.probes import LIMITS
