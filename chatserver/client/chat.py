@@ -19,7 +19,7 @@ from chatserver.client.feed import Feed
 from chatserver.client.http1 import HttpClient, encoded_query
 from chatserver.client.http_transport import http_conversation
 from chatserver.client.link import Backoff, Conversation, Link
-from chatserver.client.session import Answered, Outcome, Session
+from chatserver.client.session import RETRY_DELAY, Answered, Outcome, Session
 from chatserver.client.stream import EndedError, Target, parse_target
 from chatserver.client.websocket import websocket
 
@@ -92,7 +92,8 @@ class Chat:
         self._rooms: dict[str, Room] = {}
         self._everything: Feed | None = None
         self._waits: dict[int, trio.MemorySendChannel[wire.Answer | ChatError]] = {}
-        self._rejected: ChatError | None = None
+        self._ended: ChatError | None = None  # why there will be no connection any more
+        self._life = trio.CancelScope(shield=True)  # unshielded when the block is left
         self._greeted = trio.Event()
         self._target = target
         self._transport: TransportName = transport
@@ -108,8 +109,8 @@ class Chat:
         if room not in self._rooms:
             requests.checked(requests.Join(room=room, after=after))
             joined = self._rooms[room] = Room(self, room, after)
-            if self._rejected is not None:
-                joined.events().end(self._rejected)
+            if self._ended is not None:
+                joined.events().end(self._ended)
             self._session.join(room, after=after, latest=latest)
             self._link.wake()
         return self._rooms[room]
@@ -125,8 +126,8 @@ class Chat:
         """Iterate over all events of all rooms in one stream, instead of one iteration for each room."""
         if self._everything is None:
             self._everything = Feed(lambda: self._resume(self._rooms))
-            if self._rejected is not None:
-                self._everything.end(self._rejected)
+            if self._ended is not None:
+                self._everything.end(self._ended)
         return self._everything
 
     # -- writing ------------------------------------------------------------------------------------------------------
@@ -216,8 +217,8 @@ class Chat:
         """Wait for the first connection, and return our user."""
         with trio.move_on_after(self._timeout):
             await self._greeted.wait()
-        if self._rejected is not None:
-            raise self._rejected
+        if self._ended is not None:
+            raise self._ended
         if self.user is None:
             raise self._no_answer()
         return self.user
@@ -240,8 +241,8 @@ class Chat:
     # -- internals ----------------------------------------------------------------------------------------------------
 
     async def _ask(self, request: requests.Request, kind: type[_A]) -> _A:
-        if self._rejected is not None:
-            raise self._rejected
+        if self._ended is not None:
+            raise self._ended
         until = trio.current_time() + self._timeout
         id_ = self._session.ask(requests.checked(request), until=until)
         self._waits[id_], waiting = trio.open_memory_channel(1)
@@ -264,22 +265,21 @@ class Chat:
 
         Before the first connection we may have no cookie, and would be the guest of our address.
         """
-        with trio.move_on_after(self._timeout):
-            await self.connected()
-            return await self._exchange(method, path, kind, fields)
+        until = trio.current_time() + self._timeout
+        with trio.move_on_at(until):
+            while True:
+                await self.connected()
+                try:
+                    answer = await self._http.call(method, path, fields)
+                except Unavailable as error:
+                    delay = error.retry_after or RETRY_DELAY
+                    if trio.current_time() + delay >= until:
+                        raise
+                    self._tell(events.Postponed("", error.code, error.message, delay))
+                    await trio.sleep(delay)
+                else:
+                    return answer.content(kind)
         raise self._no_answer()
-
-    async def _exchange(self, method: str, path: str, kind: type[_S], fields: object) -> _S:
-        try:
-            response = await self._http.request(method, path, fields)
-            if response.failed:
-                error = response.error
-                raise error_of(error.code, error.message, error.retry_after)
-            return response.decode(kind)
-        except EndedError as ended:
-            raise Unavailable("unavailable", ended.why, ended.retry_after) from ended
-        except wire.ProtocolError as foreign:
-            raise Unavailable("unavailable", str(foreign)) from foreign
 
     def _end_wait(self, id_: int, result: wire.Answer | ChatError) -> None:
         if (wait := self._waits.pop(id_, None)) is not None:
@@ -294,7 +294,8 @@ class Chat:
         if self._name and self._named is None and not self._credentials.token:
             try:
                 asked = {"name": self._name}
-                self._named = (await self._exchange("POST", "/session", wire.Connected, asked)).user.name
+                answer = await self._http.call("POST", "/session", asked)
+                self._named = answer.content(wire.Connected).user.name
             except Unavailable as error:
                 raise EndedError(error.message, retry_after=error.retry_after) from error
             except ChatError as error:
@@ -304,15 +305,18 @@ class Chat:
             yield conversation
 
     async def _run(self) -> None:
-        async with aclosing(self._http):
-            rejected = await self._link.run()
-        if rejected is not None:
-            self._rejected = rejected
+        ended: ChatError = ChatError("closed", "this chat is closed")
+        try:
+            with self._life:
+                async with aclosing(self._http):
+                    ended = await self._link.run() or ended
+        finally:
+            self._ended = ended
             self._greeted.set()
             for id_ in list(self._waits):
-                self._end_wait(id_, rejected)
+                self._end_wait(id_, ended)
             for feed in (*(room.events() for room in self._rooms.values()), *self._feeds(None)):
-                feed.end(rejected)
+                feed.end(ended)
 
     def _feeds(self, room: str | None) -> list[Feed]:
         """The readers of the events of a room, or with None of events that concern all."""
@@ -382,10 +386,12 @@ async def connect(
                 yield chat
             finally:
                 chat._link.leave()
+                chat._life.shield = False
     except BaseExceptionGroup as group:
-        if len(group.exceptions) > 1:
+        _, failures = group.split(trio.Cancelled)  # the link's, if a scope around the block is cancelled
+        if failures is None or len(failures.exceptions) > 1:
             raise
-        only = group.exceptions[0]
+        only = failures.exceptions[0]
     else:
         return
     raise only  # out here, so that it gets no new context

@@ -16,6 +16,7 @@ import trio
 
 from chatserver import __version__
 from chatserver.client.credentials import Credentials
+from chatserver.client.errors import Unavailable, error_of
 from chatserver.client.requests import checked
 from chatserver.client.stream import EndedError, Target, WatchedStream, dial
 from chatserver.client.wire import NO_JSON, Error, ProtocolError
@@ -74,6 +75,13 @@ class Response(NamedTuple):
             return msgspec.json.decode(self.body, type=kind)
         except NO_JSON as error:
             raise ProtocolError(f"not an answer of a chat server: {error}") from error
+
+    def content(self, kind: type[_T]) -> _T:
+        """Decode the body for a caller of the library. Raises Unavailable."""
+        try:
+            return self.decode(kind)
+        except ProtocolError as foreign:
+            raise Unavailable("unavailable", str(foreign)) from foreign
 
     @property
     def is_about_rooms(self) -> bool:
@@ -172,6 +180,17 @@ class HttpClient:
                     return await self._request(method, path, body)
             except trio.TooSlowError as error:
                 raise EndedError(f"no answer within {within:g} s") from error
+
+    async def call(self, method: str, path: str, fields: object = None) -> Response:
+        """Send a request for a caller of the library. Raises ChatError, for a refusal as well."""
+        try:
+            response = await self.request(method, path, fields)
+        except EndedError as ended:
+            raise Unavailable("unavailable", ended.why, ended.retry_after) from ended
+        if response.failed:
+            error = response.error
+            raise error_of(error.code, error.message, error.retry_after)
+        return response
 
     @asynccontextmanager
     async def stream(self, path: str) -> AsyncIterator[_Connection]:

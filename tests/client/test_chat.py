@@ -24,6 +24,7 @@ from chatserver.client import (
     Message,
     NotFound,
     Presence,
+    RateLimited,
     Reaction,
     Reconnecting,
     Record,
@@ -270,17 +271,56 @@ async def test_every_call_has_a_deadline_and_a_repeated_one_acts_once() -> None:
 async def test_a_client_that_may_not_return_raises_everywhere() -> None:
     server = FakeServer(refusals=[403])
     async with server.running(), connect(server.url) as chat:
+        await raises_everywhere(chat, chat.join("lobby"), Rejected, match="403")
+
+
+@pytest.mark.jumping_clock
+async def test_a_chat_whose_block_is_left_raises_everywhere(server: FakeServer) -> None:
+    """An iteration waited for ever, and `rooms` opened a connection that nothing closed."""
+    async with connect(server.url) as chat:
         room = chat.join("lobby")
-        for call in (
-            chat.connected,
-            chat.rooms,
-            partial(chat.publish, "lobby", "a"),
-            partial(anext, room),
-            lambda: anext(chat.join("late")),
-            lambda: anext(chat.events()),
-        ):
-            with pytest.raises(Rejected, match="403"):
-                await call()
+        await until(room, Entered)
+    await raises_everywhere(chat, room, ChatError, match="closed")
+
+
+async def raises_everywhere(chat: Chat, room: Room, error: type[ChatError], *, match: str) -> None:
+    for call in (
+        chat.connected,
+        chat.rooms,
+        partial(chat.publish, "lobby", "a"),
+        partial(anext, room),
+        lambda: anext(chat.join("late")),
+        lambda: anext(chat.events()),
+    ):
+        with pytest.raises(error, match=match), trio.fail_after(SOON):
+            await call()
+
+
+@pytest.mark.jumping_clock
+async def test_a_call_over_plain_http_is_repeated_for_as_long_as_it_may_wait(server: FakeServer) -> None:
+    """Like those over the WebSocket: a restart of the server made `search` and `rooms` fail at once."""
+    async with connect(server.url, answer_timeout=10.0) as chat:
+        await chat.connected()
+        server.elsewhere = 503, b'{"error": {"code": "draining", "message": "later"}}'
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(chat.rooms)
+            await trio.sleep(5.0)
+            server.elsewhere = 200, b'{"rooms": []}'
+        server.elsewhere = 429, b'{"error": {"code": "rate_limited", "message": "slowly"}}'
+        with pytest.raises(RateLimited, match="slowly"):
+            await chat.rooms()
+
+
+@each_transport
+async def test_a_cancelled_block_may_say_something_last(transport: TransportName) -> None:
+    """Under a shield of its own; the connection had been cancelled with it, and nothing was sent."""
+    async with serving() as server:
+        with trio.CancelScope() as scope:
+            async with connect(url(server), transport=transport, answer_timeout=SOON) as chat:
+                await chat.connected()
+                scope.cancel()
+                with trio.CancelScope(shield=True):
+                    assert (await chat.publish("lobby", "bye")).offset == 1
 
 
 @pytest.mark.jumping_clock
@@ -363,6 +403,15 @@ async def test_an_exception_of_the_block_is_not_in_a_group(server: FakeServer) -
     """Otherwise `except ChatError` around the block catches nothing."""
     server.errors = [{"code": "forbidden", "message": "no"}]
     cause = ValueError()
+
+    async def fail_when_cancelled() -> None:
+        with trio.move_on_after(0.01):
+            async with connect(server.url):
+                try:
+                    await trio.sleep_forever()
+                except trio.Cancelled:
+                    raise KeyError from cause
+
     with pytest.raises(Forbidden) as caught:
         async with connect(server.url) as chat:
             await chat.publish("lobby", "hi")
@@ -378,6 +427,8 @@ async def test_an_exception_of_the_block_is_not_in_a_group(server: FakeServer) -
         async with connect(server.url):
             await trio.sleep_forever()
     assert scope.cancelled_caught
+    with pytest.raises(KeyError):
+        await fail_when_cancelled()
 
 
 @each_transport
