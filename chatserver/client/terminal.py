@@ -11,6 +11,7 @@ Owns: standard input and output, signals and the exit code. May not: know frames
 import fcntl
 import math
 import os
+import select
 import signal
 import sys
 import termios
@@ -151,6 +152,8 @@ async def _send(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
             done = number
             if options.json and ack is not None:
                 _print_json(msgspec.structs.replace(ack, id=0))  # an internal id
+        if typed.failure is not None:
+            code = _complain(f"standard input: {typed.failure}")
     except BaseException:
         if number > done or typed.has_more():
             _say(f"line {max(number, done + 1)} and what follows may be lost")
@@ -213,6 +216,7 @@ class _Input:
         self.number = 0  # of the line that was taken last
         self._read = b""  # behind that line
         self._is_open = True
+        self.failure: str | None = None  # why it ended, if not properly
 
     async def line(self) -> str:
         """Return the next line that is not blank; an empty text at the end. One that is not UTF-8 fails when sent."""
@@ -236,11 +240,16 @@ class _Input:
         return False
 
     def _read_more(self) -> bool:
-        with suppress(OSError):  # standard input is closed, or its terminal is gone
+        try:
+            select.select([0], [], [])  # the process that we have it from may have made it non-blocking
             data = os.read(0, _CHUNK)
-            self._read += data
-            return bool(data)
-        return False
+        except BlockingIOError:  # another process has read what was there
+            return True
+        except OSError as error:  # nohup makes it unreadable, or its terminal is gone
+            self.failure = error.strerror
+            return False
+        self._read += data
+        return bool(data)
 
 
 def _print_json(event: msgspec.Struct) -> None:

@@ -89,6 +89,28 @@ async def test_an_early_end_of_send_says_at_which_line_if_any_is_left(
     assert re.findall(rb"line (\d) and what follows may be lost\n", said) == ([b"%d" % lost] if lost else []), said
 
 
+async def test_send_waits_for_lines_of_a_pipe_that_does_not_block(server: FakeServer) -> None:
+    """Other programs that had it open may have made it so. It ended as if all lines were sent."""
+    theirs, ours = os.pipe()
+    os.set_blocking(theirs, False)
+    with trio.fail_after(SOON), os.fdopen(ours, "wb") as lines:
+        process = await run("chatserver.cli", "chat", server.url, "--send", stdin=theirs, needs=NEEDS)
+        os.close(theirs)
+        await eventually(lambda: bool(server.connections), within=SOON)
+        lines.write(b"late\n")
+        lines.close()
+        assert await process.wait() == 0
+    assert texts(server) == ["late"]
+
+
+async def test_send_does_not_take_unreadable_input_for_its_end(server: FakeServer) -> None:
+    with trio.fail_after(SOON), Path(os.devnull).open("wb") as unreadable:  # noqa: ASYNC230  (as nohup does)
+        process = await run("chatserver.cli", "chat", server.url, "--send", stdin=unreadable.fileno(), needs=NEEDS)
+        assert process.stderr is not None
+        said = b"".join([chunk async for chunk in process.stderr])
+        assert (await process.wait(), said) == (1, b"chatserver: standard input: Bad file descriptor\n")
+
+
 async def test_the_next_start_is_the_same_user_or_says_why_not(
     server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
