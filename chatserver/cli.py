@@ -303,7 +303,9 @@ def main() -> None:
     """Run the command line."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # closed by the shell; a socket must not get its descriptor
-            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123  (open until the end)
+            stream = open(os.devnull, mode)  # noqa: SIM115, PTH123  (open until the end)
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.encoding != "utf-8":
         sys.stdout.reconfigure(encoding="utf-8")  # texts have characters that the locale's encoding may not have
     sys.exit(run_command(sys.argv[1:]))

@@ -6,6 +6,7 @@ a process.
 
 import os
 import sys
+from contextlib import suppress
 
 EXIT_CLEAN, EXIT_FAULT, EXIT_BAD_FLAGS, EXIT_BIND, EXIT_LOG = range(5)
 
@@ -19,7 +20,8 @@ def innermost(error: BaseException) -> BaseException:
 
 def complain(message: str) -> None:
     """Tell the person who started us."""
-    print(f"chatserver: {message}", file=sys.stderr, flush=True)  # noqa: T201
+    with suppress(OSError):  # a full disk: nothing is left to tell it to, and the server can still serve
+        print(f"chatserver: {message}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def drop_output() -> None:

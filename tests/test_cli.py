@@ -262,6 +262,13 @@ def test_a_server_that_cannot_print_its_address_says_so_and_serves() -> None:
     assert (done.returncode, done.stderr) == (0, b"chatserver: standard output: No space left on device\n")
 
 
+def test_a_server_whose_outputs_are_both_on_a_full_disk_serves() -> None:
+    program = "import os; from chatserver.listening import announce; announce(['http://a'], ''); os._exit(7)"
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([sys.executable, "-c", program], check=False, stdout=full, stderr=full)
+    assert done.returncode == 7
+
+
 def test_output_is_utf_8_whatever_the_locale() -> None:
     """The doctor's marks, names and units are not in every character set."""
     ascii_only = os.environ | {"PYTHONIOENCODING": "ascii"}
@@ -274,4 +281,15 @@ def test_a_closed_descriptor_is_no_error() -> None:
     """A closed standard stream is None, which has no `flush`."""
     closed = "<&- >&- 2>&-"
     done = subprocess.run(["sh", "-c", f"{sys.executable} -m chatserver limits {closed}"], check=False)
+    assert done.returncode == 0
+
+
+def test_a_process_that_is_started_has_standard_streams_where_ours_were_closed() -> None:
+    """Without them it would take its first file for its standard error: workers did not start."""
+    started = "import os; [os.fstat(each) for each in range(3)]"
+    program = (
+        "import subprocess, sys; from chatserver import cli;"
+        f" cli.run_command = lambda _: subprocess.call([sys.executable, '-c', '{started}']); cli.main()"
+    )
+    done = subprocess.run(["sh", "-c", f'{sys.executable} -c "{program}" <&- >&- 2>&-'], check=False)
     assert done.returncode == 0
