@@ -59,7 +59,10 @@ def lock_file(database: Path) -> FileLock:
 
 def checked_path(name: str) -> Path:
     """The absolute path of a database, if it can be one."""
-    path = Path(name).expanduser().resolve()
+    try:
+        path = Path(name).expanduser().resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # an unknown user, a loop of links, no working directory, NUL
+        raise LogOpenError(f"{name} is no path of a file: {error}") from error
     if path.is_dir():
         raise LogOpenError(f"{path} is a directory; name a file in it, as in sqlite:{name.rstrip('/')}/chat.db")
     if not path.parent.is_dir():

@@ -64,11 +64,15 @@ def test_urls_name_engines() -> None:
         (".", "{} is a directory"),
         ("no/chat.db", "the directory {}/no does not exist"),
         ("file/chat.db", "the directory {}/file does not exist"),
+        ("~no.such.user/chat.db", "~no.such.user/chat.db is no path of a file: "),
+        ("loop", "loop is no path of a file: "),
+        ("a\0.db", "is no path of a file: "),
     ],
 )
 async def test_an_impossible_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
     assert message.format(tmp_path) in await refused(name)
 
 
