@@ -93,7 +93,11 @@ export class Actions {
   #key(event) {
     if (!(event.target instanceof Element) || !event.target.matches('.message') || event.ctrlKey || event.metaKey) return;
     this.#at(event); // the pointer may be at another message
-    if (event.key === 'End') this.toPresent();
+    if (event.key === 'End') {
+      event.preventDefault();
+      this.toPresent();
+      this.#list.lastElementChild.focus();
+    }
     const { previousElementSibling: above, nextElementSibling: below } = event.target;
     const to = { ArrowUp: above, ArrowDown: below }[event.key];
     if (to instanceof HTMLElement) {

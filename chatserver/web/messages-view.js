@@ -240,11 +240,16 @@ export class MessagesView {
 
   // Rows
 
+  /** Remove a row. If it has the focus, the list of messages gets that, so that keys still scroll it. */
+  #remove(offset, row) {
+    if (row.contains(document.activeElement)) this.#scroller.focus({ preventScroll: true });
+    row.remove();
+    this.#rows.delete(offset);
+  }
+
   #clear() {
-    this.#list.replaceChildren();
-    this.#rows.clear();
-    this.#from = Infinity;
-    this.#to = -1;
+    for (const [offset, row] of this.#rows) this.#remove(offset, row);
+    [this.#from, this.#to] = [Infinity, -1];
   }
 
   #replace(message) {
@@ -262,8 +267,7 @@ export class MessagesView {
   /** Redraw the replies to these messages, which quote them. */
   #replaceAnswersTo(answered) {
     const offsets = new Set(answered.map(({ offset }) => offset));
-    const { messages } = this.#timeline;
-    for (const message of messages.slice(this.#timeline.place(this.#from), this.#timeline.place(this.#to + 1))) {
+    for (const message of this.#timeline.messages.slice(this.#timeline.place(this.#from), this.#timeline.place(this.#to + 1))) {
       if (message.reply_to && offsets.has(message.reply_to)) this.#replace(message);
     }
   }
@@ -282,11 +286,7 @@ export class MessagesView {
     const wanted = messages.slice(from, to);
     this.#from = wanted.at(0)?.offset ?? Infinity;
     this.#to = wanted.at(-1)?.offset ?? -1;
-    for (const [offset, row] of this.#rows) {
-      if (offset >= this.#from && offset <= this.#to) continue;
-      row.remove();
-      this.#rows.delete(offset);
-    }
+    for (const [offset, row] of this.#rows) if (offset < this.#from || offset > this.#to) this.#remove(offset, row);
     let next = this.#list.firstElementChild;
     let previous = messages[from - 1] ?? null;
     for (const message of wanted) {

@@ -122,3 +122,20 @@ def test_the_toolbar_of_a_bubble_higher_than_the_window_is_in_sight(shared_serve
             bar = box(each.page.locator("#actions"))
             assert around["y"] <= bar["y"]
             assert bar["y"] + bar["height"] <= around["y"] + around["height"]
+
+
+def test_the_focus_stays_in_the_messages_when_its_row_is_removed(shared_server: Server, window: OpenWindow) -> None:
+    """The keys that scroll did nothing after some pages, and the arrow keys nothing after End."""
+    shared_server.publish("far", *(f"message {number}" for number in range(310)))
+    ann = window(room="far")
+    rows = ann.page.locator("#messages .message")
+    expect(ann.texts.last).to_be_in_viewport()
+    rows.nth(-20).focus()
+    ann.page.keyboard.press("End")
+    expect(rows.last).to_be_focused()
+    expect(ann.texts.last).to_have_text("message 309")
+    ann.page.keyboard.press("ArrowUp")
+    expect(rows.nth(-2)).to_be_focused()
+    ann.scroll_up_to(ann.page.get_by_text("message 0", exact=True))
+    expect(ann.page.get_by_text("message 308")).to_have_count(0)
+    expect(ann.page.locator("#scroller")).to_be_focused()
