@@ -22,7 +22,7 @@ from chatserver.chat.registry import EMPTY_ROOM_SECONDS, Registry
 from chatserver.chat.ring import Encoding, MessageEncoder, RingSize
 from chatserver.chat.room import Room
 from chatserver.chat.sink import Schedule, Sink
-from chatserver.log.interface import Answer, Draft, Log, LogBusy, LogError, Record, Refused, Stored
+from chatserver.log.interface import Answer, Draft, Kind, Log, LogBusy, LogError, Record, Refused, Stored
 from chatserver.log.sanctions import EVERYWHERE
 from chatserver.meters import ByteBudget, KeyedBuckets
 from chatserver.settings.fields import Settings
@@ -163,6 +163,8 @@ class Hub:
             self.registry.note_written(room)
             ring = room.make_ring(0)
         ring.add(batch, as_committed=as_committed)
+        if any(record.kind is Kind.EDIT and record.target < room.first for record in batch):
+            ring.forget_texts(room.first)  # retention was faster than the news of the edit
         if room.notices is not None:
             room.notices.written(batch)
         room.forget_answers()
@@ -175,6 +177,8 @@ class Hub:
             if room is not None and first > room.first:
                 room.first = first
                 room.forget_answers()
+                if room.ring is not None:
+                    room.ring.forget_texts(first)
 
     # -- publishers that wait ---------------------------------------------------------------------------------------
 

@@ -123,7 +123,9 @@ class Registry:
         head, records = await self._log.newest(room.name, LATEST)
         room.first = max(room.first, head.first)  # `Hub.retained` may have set it during the read
         if head.last:
-            room.make_ring(head.last).add(records)  # the ring begins with the first of them
+            ring = room.make_ring(head.last)
+            ring.add(records)  # it begins with the first of them
+            ring.forget_texts(room.first)
             self.relieve()
         else:
             self._unwritten[room] = None

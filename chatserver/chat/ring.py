@@ -66,6 +66,9 @@ class MessageEncoder(Protocol):
     def restated(self, message: bytes, record: Record) -> bytes:
         """An encoded message with the present state of its record, whose text is the same."""
 
+    def edited_by(self, record: bytes) -> int:
+        """The offset of the message that an encoded record edits; 0 if it is no edit."""
+
     def emptied(self, edit: bytes) -> bytes:
         """An encoded edit without its text."""
 
@@ -130,6 +133,15 @@ class Ring:
     def alter(self, records: Sequence[Record]) -> None:
         """Apply what these records have altered, without appending them: records before them are not here yet."""
         self._alter(records, as_committed=False)
+        self._drop_chunks()
+        self._count()
+
+    def forget_texts(self, first: int) -> None:
+        """Empty edits of messages before this offset: retention has removed the text of each with its message."""
+        encoder = self._encoder
+        for offset, json in enumerate(self._json, self.first):
+            if 0 < encoder.edited_by(json) < first:
+                self._replace(offset, encoder.emptied(json))
         self._drop_chunks()
         self._count()
 

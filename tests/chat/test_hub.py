@@ -9,8 +9,8 @@ import trio
 from chatserver.chat import registry
 from chatserver.chat.registry import EMPTY_ROOM_SECONDS, LATEST
 from chatserver.chat.room import Room
-from chatserver.log.interface import Draft, LogError, Stored
-from tests.support.chatting import Chatting, chatting
+from chatserver.log.interface import Draft, Kind, LogError, Stored
+from tests.support.chatting import Chatting, change, chatting
 from tests.support.scripted import HERE, Peer
 
 # -- loading ----------------------------------------------------------------------------------------------------------
@@ -67,6 +67,26 @@ async def test_retention_during_a_load_is_not_forgotten(it: Chatting) -> None:
         assert it.hub.room("lobby") is None
         it.hub.retained(await it.log.retain(lambda _: (3, 0)))
     assert it.hub.rooms["lobby"].first == 8
+
+
+@pytest.mark.parametrize("moment", ["in memory", "before the news of the edit", "during the load"])
+async def test_the_text_of_an_edit_leaves_memory_with_its_message(it: Chatting, moment: str) -> None:
+    """Retention empties the edit in the log; readers would otherwise get its text until the ring has dropped it."""
+    if moment != "during the load":
+        await it.load("lobby")
+    await it.publish("lobby", "one")
+    it.log.commit_delay = 1.0 if moment == "before the news of the edit" else 0.0
+    it.hub.publish(change(Kind.EDIT, 1, "uno"), lambda answer: None)
+    await it.until_idle()
+    it.log.delay = 1.0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(it.load, "lobby")
+        await trio.sleep(3.5 if moment == "during the load" else 0.5)  # the records are read, not yet answered
+        it.hub.retained(await it.log.retain(lambda _: (1, 0)))
+    await trio.sleep(5.0)
+    ring = it.hub.rooms["lobby"].ring
+    assert ring is not None
+    assert ring.after(1, 1) == [b""]
 
 
 # -- members ----------------------------------------------------------------------------------------------------------
