@@ -12,11 +12,10 @@ import time
 from functools import partial
 from pathlib import Path
 
-import hypothesis
 import trio
-from hypothesis.stateful import run_state_machine_as_test
 
-from tests.fuzz.machine import ConnectionMachine, SecureMachine, chosen
+from tests.fuzz.machine import ConnectionMachine, SecureMachine
+from tests.fuzz.playing import play
 from tests.fuzz.sockets import campaigns
 
 #: Examples of each machine between two looks at the clock.
@@ -54,7 +53,7 @@ def explore(seconds: float, seed: int) -> None:
     examples = 0
     while time.monotonic() < over:
         for machine in (ConnectionMachine, SecureMachine):
-            run_state_machine_as_test(hypothesis.seed(seed + examples)(machine), settings=chosen(ROUND))
+            play(machine, ROUND, seed=seed + examples)
         examples += ROUND
     print(f"machines: {examples} examples each, without and with TLS, from seed {seed}", flush=True)
 

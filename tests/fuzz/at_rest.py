@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from chatserver.api.websocket_session import WebSocketSession
 from chatserver.chat.member import Member, PollWaiter, Source
+from chatserver.chat.policy import Action
 from chatserver.chat.room import Room
 from chatserver.edge.websocket import TASK_MARGIN
 from chatserver.net.connection import Connection
@@ -187,6 +188,9 @@ def _check_room(world: World, room: Room) -> None:
     if world.rooms_lost:
         return
     assert not room.congested
+    here = {*room.members.values(), *(waiter.principal for waiter in room.waiters or ())}
+    moderation = world.parts.moderation
+    assert not any(moderation.sanction_on(each, Action.READ, room.name) for each in here), "a banned one is in the room"
     for waiter in room.waiters or ():
         assert not waiter.lacks_news_of(room), "a poll is never answered"
     for member in room.members:

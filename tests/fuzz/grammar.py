@@ -247,6 +247,28 @@ BUSY_REQUESTS = (
 BUSY_FRAMES = ("join all", "say hello", "say a dozen things", "say something long", "ask for history")
 
 
+#: A guest who has a token, and may sign out.
+GUEST = "YW5uLWFubi1hbm4tYW5uLQ"
+_AS_GUEST = {"Authorization": f"Bearer {GUEST}"}
+#: The requests of a WebSocket's client, up to here.
+UPGRADE = upgrade(headers=_AS_GUEST)
+#: What a peer has sent, by what it is then in the middle of: so that a few examples see most states.
+UNDER_WAY: dict[str, bytes] = {
+    "nothing": b"",
+    **{name: REQUESTS[name] for name in (
+        "half a head", "most of a body", "half a chunked body", "health", "health, forty times", "poll of three",
+        "history from the beginning", "events from the beginning", "publish, thrice", "publish, then poll",
+        "health, then close", "rooms",
+    )},
+    "a guest's poll": request("GET", "/rooms/lobby/messages?wait=3", headers=_AS_GUEST),
+    "a guest's events": request("GET", "/rooms/ops/events", headers=_AS_GUEST),
+    **{f"in all rooms: {name}": UPGRADE + FRAMES["join all"] + FRAMES[name] for name in (
+        "typing", "half a message", "most of a frame", "ask for history", "say a dozen things", "say bye and go",
+        "pings", "join den from the beginning",
+    )},
+}  # fmt: skip
+
+
 def publish(room: str, *, frames: bool) -> bytes:
     """One message, as frames or over HTTP."""
     return say(type="publish", id=0, room=room, text="all at once") if frames else _post(b"all at once", room=room)

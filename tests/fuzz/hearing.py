@@ -134,7 +134,7 @@ class Hearing:
         if kind == "joined":
             self._check_page(message)
             self.reached[room] = offset_of(message["cursor"])
-        elif kind == "left":
+        elif kind == "left" or (kind == "error" and "id" not in message and room):  # a moderator has ended it
             self.reached.pop(room, None)
         elif kind in ("message", "edit", "delete", "reaction"):
             assert room in self.reached, f"a message of {room}, which this client has not joined"

@@ -4,6 +4,8 @@ Owns: the places. May not: plant.
 """
 
 from collections.abc import Callable
+from types import MethodType
+from typing import cast
 
 from chatserver.net.states import State
 from chatserver.parts import Parts
@@ -22,6 +24,7 @@ PLANTS: Plants = {
     "body": lambda parts: (parts.connections._handlers[State.BODY], "received"),
     "resume": lambda parts: (parts.connections._handlers[State.PAUSED], "resumed"),
     "writable": lambda parts: (parts.hub, "writable"),
+    "end": lambda parts: (cast(MethodType, parts.moderation.apply).__self__, "_end"),
     "give": lambda parts: (parts.hub.broadcaster, "give"),
 }
 #: A fault here may cost a room what is under way in it.

@@ -5,10 +5,10 @@ All invariants: tests/fuzz/invariants.py. HYPOTHESIS_EXAMPLES=2000 searches for 
 """
 
 import pytest
-from hypothesis.stateful import run_state_machine_as_test
 
-from tests.fuzz.machine import ConnectionMachine, SecureMachine, chosen
+from tests.fuzz.machine import ConnectionMachine, SecureMachine
 from tests.fuzz.plants import PLANTS, PLANTS_IN_ROOMS
+from tests.fuzz.playing import play
 from tests.support.examples import EXPLORED
 from tests.support.serving import serving
 
@@ -18,7 +18,7 @@ EXAMPLES = 14
 
 @pytest.mark.parametrize("machine", [ConnectionMachine, SecureMachine])
 def test_all_invariants_hold(machine: type[ConnectionMachine]) -> None:
-    run_state_machine_as_test(machine, settings=chosen(EXPLORED or EXAMPLES))
+    play(machine, EXPLORED or EXAMPLES, seed=None if EXPLORED else int(machine.secure))
 
 
 async def test_each_place_of_a_planted_fault_exists() -> None:

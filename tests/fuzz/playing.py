@@ -1,0 +1,45 @@
+"""How hypothesis plays the rules of a machine.
+
+Owns: the shape of an example. It is a list of rules and not a `RuleBasedStateMachine`, which disables about half of its
+rules in each example, in some all but one: a dozen examples then never published over HTTP and met no slow reader. May
+not: know what a rule does.
+"""
+
+import hypothesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.fuzz import choices, grammar
+from tests.fuzz.machine import ACTS, Act, ConnectionMachine
+
+#: Rules in one example.
+STEPS = 40
+#: Rules before a drain may begin: after it little else happens.
+LATE = 25
+
+
+def play(kind: type[ConnectionMachine], examples: int, *, seed: int | None = None) -> None:
+    """Let hypothesis play so many examples; without a seed others each time."""
+
+    @settings(
+        max_examples=examples, deadline=None, database=None, print_blob=True, suppress_health_check=list(HealthCheck)
+    )
+    @given(
+        joins=st.lists(st.sampled_from(grammar.ROOMS), max_size=3),
+        amid=st.tuples(choices.UNDER_WAY, choices.SIZES, choices.DELAYS),
+        acts=st.lists(st.one_of(ACTS), min_size=STEPS, max_size=STEPS),
+        drained=st.integers(LATE, STEPS),
+    )
+    def example(joins: list[str], amid: tuple[list[str], int, float], acts: list[Act], drained: int) -> None:
+        machine = kind()
+        try:
+            machine.begin(joins)
+            machine.begin_amid(*amid)
+            for number, (name, drawn) in enumerate(acts):
+                if number == drained:
+                    machine.drain()
+                machine.do(name, drawn)
+        finally:
+            machine.teardown()
+
+    (example if seed is None else hypothesis.seed(seed)(example))()
