@@ -88,7 +88,7 @@ THROTTLE_SECONDS: Final = 0.2
 _S, _R = State, Reclaim
 
 #: Where an HTTP connection may go when its request is complete.
-_ANSWERS = (_S.KEEPALIVE, _S.SERVING, _S.HELD, _S.STREAM, _S.OPEN, _S.PAUSED)
+_ANSWERS = (_S.KEEPALIVE, _S.SERVING, _S.HELD, _S.STREAM, _S.OPEN)
 
 TABLE: dict[State, Row] = {
     _S.PROXY: Row(
@@ -117,7 +117,7 @@ TABLE: dict[State, Row] = {
     ),
     _S.KEEPALIVE: Row(
         waits_for="the next request", seconds="keepalive_deadline", expires=Reason.KEEPALIVE_DEADLINE,
-        reclaim=_R.IDLE, at_rest=True, asks=True, next=(_S.HEAD, _S.BODY, _S.THROTTLED, *_ANSWERS),
+        reclaim=_R.IDLE, at_rest=True, asks=True, next=(_S.HEAD, _S.BODY, _S.THROTTLED, _S.PAUSED, *_ANSWERS),
         precedent="nginx 75 s, hypercorn 5 s",
     ),
     _S.THROTTLED: Row(
@@ -154,12 +154,12 @@ TABLE: dict[State, Row] = {
     _S.MESSAGE: Row(
         waits_for="the rest of a frame or of a fragmented message",
         seconds="message_deadline", expires=Reason.MESSAGE_DEADLINE,
-        announces=True, next=(_S.OPEN, _S.REPLYING), precedent="other servers have none",
+        announces=True, next=(_S.OPEN,), precedent="other servers have none",
     ),
     _S.REPLYING: Row(
         waits_for="our reply to a message, or the log or a room's members to catch up",
         seconds="serving_deadline", expires=Reason.SERVING_DEADLINE,
-        reads=Reads.HANGUP, next=(_S.OPEN, _S.MESSAGE), precedent="as SERVING",
+        reads=Reads.HANGUP, next=(_S.OPEN,), precedent="as SERVING",
     ),
     _S.CLOSING: Row(
         waits_for="the peer to finish the close", seconds="close_deadline", expires=Reason.CLOSE_DEADLINE,
