@@ -40,9 +40,9 @@ HEADERS, FORWARDED = st.sampled_from(list(grammar.HEADERS)), st.sampled_from((No
 TIMES, DELAYS = st.sampled_from((1, 3, 12)), st.sampled_from((0.0, 0.0, 0.3, 1.5, 6.0))
 JOINS = st.sampled_from(("join lobby", "join all", "join lobby from the beginning", "join den from the beginning"))
 #: What the peers that are there at the beginning are in the middle of.
-UNDER_WAY = st.lists(st.sampled_from(list(grammar.UNDER_WAY)), unique=True, max_size=6)
+UNDER_WAY = st.lists(st.sampled_from(list(grammar.UNDER_WAY)), unique=True, min_size=2, max_size=6)
 #: What a moderator does, and where; None is a kick.
-SANCTIONS, PLACES = st.sampled_from((None, *Kind)), st.sampled_from((*grammar.ROOMS, EVERYWHERE))
+SANCTIONS, PLACES = st.sampled_from((None, *Kind)), st.sampled_from((*grammar.ROOMS, EVERYWHERE, EVERYWHERE))
 #: Characters of a message.
 SIZES = st.sampled_from((1, 900, 8000))
 #: Whether peers speak the protocol that they should not: that ends their connections.

@@ -262,9 +262,9 @@ UNDER_WAY: dict[str, bytes] = {
     )},
     "a guest's poll": request("GET", "/rooms/lobby/messages?wait=3", headers=_AS_GUEST),
     "a guest's events": request("GET", "/rooms/ops/events", headers=_AS_GUEST),
+    **{f"a guest: {name}": UPGRADE + FRAMES[name] for name in ("half a message", "most of a frame", "pings")},
     **{f"in all rooms: {name}": UPGRADE + FRAMES["join all"] + FRAMES[name] for name in (
-        "typing", "half a message", "most of a frame", "ask for history", "say a dozen things", "say bye and go",
-        "pings", "join den from the beginning",
+        "typing", "ask for history", "say a dozen things", "say bye and go", "join den from the beginning",
     )},
 }  # fmt: skip
 

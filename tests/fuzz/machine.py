@@ -301,7 +301,7 @@ class ConnectionMachine:
 
     # -- moderators -------------------------------------------------------------------------------------------------
 
-    @rule(kind=choices.SANCTIONS, network=choices.SOURCES, room=choices.PLACES)
+    @rule(2, kind=choices.SANCTIONS, network=choices.SOURCES, room=choices.PLACES)
     async def sanction(self, kind: Kind | None, network: str, room: str) -> None:
         """A moderator bans, mutes or kicks everybody of a network."""
         moderation = self.world.parts.moderation
@@ -311,7 +311,7 @@ class ConnectionMachine:
         else:
             moderation.enforce(Sanction(room, kind, "", network, 0, "noise", "u_m", "Mo", 0, id=self.sanctions))
 
-    @rule(which=st.integers(1, 3))
+    @rule(2, which=st.integers(1, 3))
     async def lift(self, which: int) -> None:
         """A moderator lifts one of the last sanctions."""
         self.world.parts.moderation.lift(self.sanctions + 1 - which)
