@@ -227,12 +227,13 @@ def _bind(
     connections: Connections, settings: Settings, exchanges: HttpExchanges, websockets: WebSocketHandler, hub: Hub
 ) -> None:  # fmt: skip
     """Bind the handlers of the states from a request on, one for each, and the type of its context."""
-    requests = RequestHandler(connections, settings, exchanges.dispatch)
+    request_parts = (connections, settings, exchanges.dispatch, exchanges.cors)
+    requests = RequestHandler(*request_parts)
     waiting = (connections, exchanges, hub)
     bind = connections.bind
     bind(State.HEAD, requests)
     bind(State.KEEPALIVE, requests)
-    bind(State.BODY, BodyHandler(connections, settings, exchanges.dispatch), Upload)
+    bind(State.BODY, BodyHandler(*request_parts), Upload)
     bind(State.THROTTLED, ThrottledHandler(*waiting))
     bind(State.SERVING, ServingHandler(*waiting), Exchange)
     bind(State.PAUSED, PausedHandler(*waiting), Room)

@@ -17,7 +17,7 @@ from chatserver.net.handler import Handler, context_of
 from chatserver.net.states import State
 from chatserver.net.wheel import TICK, ticks
 from chatserver.protocol.body import Body, BodyLimits, body_reader
-from chatserver.protocol.errors import HttpError
+from chatserver.protocol.errors import Headers, HttpError
 from chatserver.protocol.head import NO_BODY, Head, HeadLimits, find_head_end, parse_head
 from chatserver.protocol.response import CONTINUE, date_line, error_response
 from chatserver.reasons import ErrorCode, Reason
@@ -59,9 +59,12 @@ class HttpHandler(Handler):
 class RequestHandler(HttpHandler):
     """`HEAD` and `KEEPALIVE`: a request head, gathered in the inbox."""
 
-    def __init__(self, connections: Connections, settings: Settings, dispatch: Dispatch) -> None:
+    def __init__(
+        self, connections: Connections, settings: Settings, dispatch: Dispatch, cors: Callable[[Head], Headers]
+    ) -> None:  # fmt: skip
         super().__init__(connections)
         self._dispatch = dispatch
+        self._cors = cors
         self._budget = connections.input_budget
         self._head_limits = HeadLimits(max_bytes=settings.max_head_bytes, max_fields=settings.max_head_fields)
         self._body_limits = BodyLimits(max_bytes=settings.max_body_bytes)
@@ -82,6 +85,7 @@ class RequestHandler(HttpHandler):
         return bool(connection.inbox)
 
     def _begin(self, connection: Connection, buffer: bytes, searched: int) -> bool:
+        head: Head | None = None
         try:
             end = find_head_end(buffer, searched, self._head_limits)
             if not end:
@@ -94,7 +98,7 @@ class RequestHandler(HttpHandler):
                 return self._dispatch(connection, head, b"", buffer[end:])
             return self._begin_body(connection, head, buffer[:end], buffer[end:])
         except HttpError as error:
-            self.refuse(connection, error)
+            self.refuse(connection, error, head)
             return False
 
     def _wait_for_head(self, connection: Connection, buffer: bytes) -> None:
@@ -121,10 +125,14 @@ class RequestHandler(HttpHandler):
             self._connections.send(connection, CONTINUE)
         return False
 
-    def refuse(self, connection: Connection, error: HttpError) -> None:
-        """Answer bytes that are no valid request, and close: where the next one would begin is unknown."""
+    def refuse(self, connection: Connection, error: HttpError, head: Head | None = None) -> None:
+        """Answer bytes that are no valid request, and close: where the next one would begin is unknown.
+
+        A page of an allowed origin may read the answer if the head was valid; else it would take it for an outage.
+        """
         self._connections.misbehaved(connection, error.reason, error.message)
-        self._connections.finish(connection, error.reason, error_response(error, date=date_now()))
+        headers = () if head is None else self._cors(head)
+        self._connections.finish(connection, error.reason, error_response(error, headers=headers, date=date_now()))
 
     def expired(self, connection: Connection) -> None:
         """408 if a request had begun; a peer that sent nothing gets no answer (RFC 9112, 9.5)."""
@@ -179,6 +187,11 @@ class BodyHandler(RequestHandler):
     def lacking(self, connection: Connection) -> int:
         """Bytes of `Content-Length` that have not arrived."""
         return context_of(connection, Upload).body.lacking
+
+    def refuse(self, connection: Connection, error: HttpError, head: Head | None = None) -> None:
+        """The same; the head was valid."""
+        head = parse_head(context_of(connection, Upload).head, self._head_limits)
+        super().refuse(connection, error, head)
 
     def expired(self, connection: Connection) -> None:
         """408."""

@@ -166,6 +166,24 @@ async def test_an_allowed_page_and_ours_share_only_the_news(path: str, phase: st
             await each.until(b'"news"')
 
 
+@pytest.mark.parametrize(
+    ("wire", "status"),
+    [
+        pytest.param(b"Content-Length: 99999\r\n\r\n", 413, id="length"),
+        pytest.param(b"Transfer-Encoding: chunked\r\n\r\n99999\r\n", 413, id="chunk"),
+        pytest.param(b"Transfer-Encoding: chunked\r\n\r\n2\r\nno chunk", 400, id="malformed"),
+        pytest.param(b"Content-Length: 9\r\n\r\nslow", 408, id="slow"),
+    ],
+)
+async def test_an_allowed_page_reads_why_its_body_is_refused(wire: bytes, status: int) -> None:
+    start = f"POST /rooms/lobby/messages HTTP/1.1\r\nHost: localhost\r\nOrigin: {APP}\r\n".encode()
+    async with serving(allow_origin=(APP,), body_deadline=0.5) as server, connect(server.address) as peer:
+        await peer.send(start + wire)
+        answer = await peer.response()
+        assert answer.status == status
+        check_readable(answer)
+
+
 async def test_preflights_are_for_allowed_pages_and_existing_paths() -> None:
     asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
     async with serving(allow_origin=(APP,)) as server, connect(server.address) as peer:
