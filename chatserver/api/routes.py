@@ -30,7 +30,7 @@ from chatserver.log.sanctions import EVERYWHERE
 from chatserver.protocol import encoders
 from chatserver.protocol.errors import Headers, HttpError
 from chatserver.protocol.head import Head
-from chatserver.protocol.response import json_body
+from chatserver.protocol.response import NOT_STORED, json_body
 from chatserver.protocol.upgrade import accept_upgrade
 from chatserver.protocol.validation import check_room
 from chatserver.reasons import ErrorCode
@@ -196,11 +196,16 @@ def _exposition(text: list[bytes], writing: Iterator[None]) -> Answer:
     """The text, when all of it is written; not in a task, since all of these may be waiting for the log."""
     if do_step(writing):
         return Next(partial(_exposition, text, writing))
-    return Response(200, text, CONTENT_TYPE_LATEST)
+    return _numbers(text)
 
 
 async def _later(ask: Callable[[], Awaitable[bytes]]) -> Answer:
-    return Response(200, [await ask()], CONTENT_TYPE_LATEST)
+    return _numbers([await ask()])
+
+
+def _numbers(text: list[bytes]) -> Response:
+    """The answer of /metrics; a cache in front may not store it, or counters would stand still."""
+    return Response(200, text, CONTENT_TYPE_LATEST, (NOT_STORED,))
 
 
 def _readable(handler: _Handler) -> _Methods:

@@ -270,7 +270,7 @@ async def test_the_page_and_its_files_are_served_with_a_strict_policy(peer: Peer
         assert headers["cache-control"] == kept, path
 
 
-async def test_answers_have_nosniff_and_json_ends_its_line_and_is_not_stored(peer: Peer) -> None:
+async def test_answers_have_nosniff_and_are_not_stored_and_json_ends_its_line(peer: Peer) -> None:
     paths = (
         *("/rooms", "/rooms/lobby", "/rooms/lobby/messages", "/rooms/lobby/members", "/poll?room=lobby"),
         *("/rooms/lobby/messages?wait=0.1", "/healthz", "/readyz", "/metrics", "/nothing", "/rooms/LOBBY", "/ws"),
@@ -284,7 +284,7 @@ async def test_answers_have_nosniff_and_json_ends_its_line_and_is_not_stored(pee
         assert answer.headers["x-content-type-options"] == "nosniff", answer
         if answer.headers["content-type"] == "application/json":
             assert answer.body.endswith(b"}\n"), answer
-            assert answer.headers["cache-control"] == "no-store", "the answer may be for this user only"
+        assert answer.headers["cache-control"] == "no-store", "it may be for this user only, and is soon out of date"
 
 
 # -- the handshake --------------------------------------------------------------------------------------------------
