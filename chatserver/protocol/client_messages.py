@@ -7,6 +7,7 @@ Size is checked first: no message costs more than its limits allow.
 """
 
 import math
+import re
 from typing import TypeAlias, TypeVar, get_args
 
 import msgspec
@@ -34,6 +35,8 @@ MAX_TOKEN_CHARS = 4096  # the size of a cookie; an RS256 token with a page of cl
 MAX_JSON_BYTES = 3 * MAX_TEXT_BYTES + 2 * 1024
 
 _OBJECT = "a message is a JSON object"
+_HIGH, _LOW = rb"\\u[dD][89abAB][0-9a-fA-F]{2}", rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_HALF_PAIR = re.compile(rb"%b(?!%b)|(?<!%b)%b" % (_HIGH, _LOW, _HIGH, _LOW))
 
 _ID_LIMIT = 1 << 53  # numbers beyond it do not come back unchanged from a browser
 _ID_RULE = f"a number below 2^53 or a string of up to {MAX_ID_CHARS} characters"
@@ -196,13 +199,16 @@ def _different_fields(parsed: msgspec.Struct) -> int:
 
 def _explain(data: str | bytes, error: MessageError) -> MessageError:
     """Add to a refusal what can still be read of the message: its id, and whether its type is unknown."""
-    if error.code is not ErrorCode.BAD_FIELD:
+    if error.code is ErrorCode.TOO_LARGE:
         return error
+    malformed = error.code is ErrorCode.BAD_JSON
     try:
-        fields = known_fields.decode(data)
+        fields = known_fields.decode(_without_half_pairs(data) if malformed else data)
     except (ValueError, RecursionError):
-        return MessageError(ErrorCode.BAD_JSON, _OBJECT)
+        return error if malformed else MessageError(ErrorCode.BAD_JSON, _OBJECT)
     id_ = _scalar(fields.id)
+    if malformed:
+        return MessageError(error.code, error.message, id_ if _is_id(id_) else None)
     if not _is_id(id_):
         return bad_field("id", _ID_RULE)
     kind = _scalar(fields.type)
@@ -211,6 +217,11 @@ def _explain(data: str | bytes, error: MessageError) -> MessageError:
     if kind not in _MESSAGE_TYPES:
         return MessageError(ErrorCode.UNKNOWN_TYPE, f"type: {kind[:40]!r} is not known here", id_)
     return MessageError(error.code, error.message, id_)
+
+
+def _without_half_pairs(data: str | bytes) -> bytes:
+    """The message of a client that cut a text within an emoji, as JSON that can be read: its id tells which it was."""
+    return _HALF_PAIR.sub(rb"\\u0020", data.encode("utf-8", "replace") if isinstance(data, str) else data)
 
 
 def _scalar(raw: msgspec.Raw) -> MessageId:

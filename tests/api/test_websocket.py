@@ -75,6 +75,12 @@ async def test_a_malformed_message_is_refused_with_its_id_and_the_connection_goe
             ('{"type":"leave","id":1.5,"room":"lobby"}', "not_joined", {"id": 1.5}),
             ('{"type":"publish","id":0,"room":"lobby","text":null}', "bad_field", {"id": 0}),
             ('{"type":"ping","id":[1]}', "bad_field", {}),
+            (r'{"type":"publish","id":8,"room":"lobby","text":"cut \ud83d"}', "bad_json", {"id": 8}),
+            (
+                r'{"type":"publish","room":"lobby","text":"\ude00 \\ud83d","id":"\ud83d\ude00"}',
+                "bad_json",
+                {"id": "😀"},
+            ),
             ("[" * 16_000, "bad_json", {}),
             ("", "bad_json", {}),
         ):
