@@ -51,6 +51,9 @@ _KEY: Final = base64.b64encode(b"loadgen-loadgen!").decode()
 _ACCEPT: Final = generate_accept_token(_KEY.encode()).decode()
 
 _VERSION: Final = b"HTTP/1."
+
+#: The end of a head. Small servers end lines with LF alone, which browsers and curl accept (RFC 9112 section 2.2).
+_BLANK_LINE: Final = re.compile(rb"\n\r?\n")
 _STATUS: Final = re.compile(r"[1-9][0-9]{2}")
 _CHUNK_SIZE: Final = re.compile(rb"[0-9A-Fa-f]{1,%d}" % MAX_DIGITS)
 
@@ -104,9 +107,8 @@ def upgrade_request(target: str, host: str, *fields: str) -> bytes:
 
 def read_head(data: bytes) -> Head | None:
     """Parse a response head, or return `None` while it is incomplete."""
-    end = data.find(b"\r\n\r\n")
-    if end >= 0:
-        return _parsed_head(data[:end])
+    if end := _BLANK_LINE.search(data):
+        return _parsed_head(data[: end.end()])
     if not _VERSION.startswith(data[: len(_VERSION)]):  # another protocol may never send a blank line
         raise WireError(f"not an HTTP/1.1 status line: {data[:60].decode('latin-1')!r}")
     if len(data) > MAX_HEAD_BYTES:
@@ -116,7 +118,7 @@ def read_head(data: bytes) -> Head | None:
 
 @lru_cache  # a server sends the same head to all clients within a second
 def _parsed_head(head: bytes) -> Head:
-    first, *lines = head.decode("latin-1").split("\r\n")
+    first, *lines = head.decode("latin-1").replace("\r\n", "\n").rstrip("\n").split("\n")
     parts = first.split(" ", 2)
     if len(parts) < 2 or not parts[0].startswith("HTTP/1.") or not _STATUS.fullmatch(parts[1]):
         raise WireError(f"not an HTTP/1.1 status line: {first[:60]!r}")
@@ -126,7 +128,7 @@ def _parsed_head(head: bytes) -> Head:
         join_field(fields, name.strip().lower(), value.strip())
     if first.startswith("HTTP/1.0"):  # HTTP/1.0 keeps a connection only if the head says so
         fields.setdefault("connection", "close")
-    return Head(int(parts[1]), fields, len(head) + 4)
+    return Head(int(parts[1]), fields, len(head))
 
 
 def whole_number(text: str) -> int | None:

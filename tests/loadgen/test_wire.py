@@ -33,6 +33,16 @@ def test_a_response_is_read_whole_and_a_byte_at_a_time(field: tuple[str, str]) -
         assert (answer.status, bytes(answer.body), unread) == (200, b"hello world", b"HTTP/1.1 200\r\n")
 
 
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200\nContent-Length: 2\n\n", b"HTTP/1.1 200\r\nContent-Length: 2\n\r\n"])
+def test_lines_of_a_head_may_end_with_lf_alone(head: bytes) -> None:
+    """Victims (h11) were served by such a server, and all load of `run` was said to get no answer."""
+    for step in 1, 1000:
+        answer, unread = wire.Response(keeps=True), b""
+        for at in range(0, len(head) + 2, step):
+            unread = answer.feed(unread + (head + b"hi")[at : at + step])
+        assert (answer.is_whole, answer.status, bytes(answer.body), unread) == (True, 200, b"hi", b"")
+
+
 def test_chunks_may_be_the_last_of_several_codings() -> None:
     data = _reply(200, b"hello world", ("Transfer-Encoding", "chunked")).replace(b"chunked", b"gzip, Chunked")
     answer = wire.Response()
