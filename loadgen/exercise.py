@@ -145,7 +145,9 @@ def _absent(group: GroupStatus, persona: type[Client]) -> str:
     if persona.threat is Threat.MALFORMED:  # many of these ask for what cannot exist
         cases = expected.unseen(group.answers)
         return (
-            cases and f"whether these are refused was not seen, as what they ask for is not there ({cases}); {_NAME_IT}"
+            cases
+            and "whether these are refused was not seen, as what they ask for is not there, or takes no body"
+            f" ({cases}); {_NAME_IT}"
         )
     told = {answer: number for answer, number in group.answers.items() if answer in NOT_SERVED}
     attempts = max(group.opened, 1)

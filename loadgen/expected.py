@@ -4,7 +4,7 @@ Owns: the cases of `malformed-http` that a server must refuse according to RFC 9
 be accepted or refused: a folded field, the same length twice, a bare LF at a line's end.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 #: Cases by the section that requires the refusal.
@@ -32,15 +32,27 @@ _NOT_THERE: Final = frozenset((401, 403, 404, 405, 410))
 
 _MUST_BE_REFUSED: Final = frozenset(case for cases in REFUSED.values() for case in cases)
 
+_CHUNKS: Final = frozenset(REFUSED["RFC 9112 section 7.1, chunks"])
+
+#: The case that is not malformed, but not complete either: a server that accepts it reads no bodies (lighttpd does not,
+#: for a file, and closes), so that its answers say nothing of chunks.
+NO_CHUNKS: Final = "chunks that never come"
+
 
 def accepted(answers: Mapping[str, int]) -> dict[str, int]:
     """Count the cases that were accepted and must not be, from the answers to a malformed crowd."""
     found: dict[str, int] = {}
+    must_be_refused = _MUST_BE_REFUSED - _unread(answers)
     for answer, number in answers.items():
         case, _, told = answer.rpartition(": answered ")
-        if case in _MUST_BE_REFUSED and told.isdecimal() and int(told) < 400:
+        if case in must_be_refused and told.isdecimal() and int(told) < 400:
             found[case] = found.get(case, 0) + number
     return found
+
+
+def _unread(answers: Iterable[str]) -> frozenset[str]:
+    """The cases of which no answer tells anything, as the server reads no bodies."""
+    return _CHUNKS if any(answer.startswith(f"{NO_CHUNKS}: answered ") for answer in answers) else frozenset()
 
 
 def tells_nothing(case: str, status: int) -> bool:
@@ -51,8 +63,9 @@ def tells_nothing(case: str, status: int) -> bool:
 def unseen(answers: Mapping[str, int]) -> str:
     """The cases with such answers, and these; a case that was accepted as well was seen."""
     told: dict[str, set[str]] = {}
+    unread = _unread(answers)
     for case, _, status in (answer.rpartition(": answered ") for answer in answers):
-        if status.isdecimal() and tells_nothing(case, int(status)):
+        if status.isdecimal() and (case in unread or tells_nothing(case, int(status))):
             told.setdefault(case, set()).add(status)
     seen = accepted(answers)
     return ", ".join(f"{case}: {'/'.join(sorted(told[case]))}" for case in sorted(told) if case not in seen)

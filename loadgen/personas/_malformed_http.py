@@ -7,6 +7,7 @@ are one request to a proxy and two to the server behind it, or the reverse (RFC 
 from collections.abc import Mapping
 from functools import lru_cache
 
+from loadgen.expected import NO_CHUNKS
 from loadgen.tls import client_hello
 
 _UPGRADE, _CONNECTION, _VERSION = b"Upgrade: websocket", b"Connection: Upgrade", b"Sec-WebSocket-Version: 13"
@@ -72,6 +73,7 @@ _FRAMINGS: Mapping[str, tuple[tuple[bytes, ...], bytes]] = {
     "chunk longer than its size": ((_CHUNKED,), b"5\r\nhello!\r\n0\r\n\r\n"),
     "chunk size ended by a bare LF": ((_CHUNKED,), b"5\nhello\r\n0\r\n\r\n"),
     "chunk ended by two other bytes": ((_CHUNKED,), b"5\r\nhelloXX0\r\n\r\n"),
+    NO_CHUNKS: ((_CHUNKED,), b""),
 }
 
 #: Fields of an upgrade; a correct one has four.

@@ -199,3 +199,12 @@ def test_what_is_taken_is_told_by_case() -> None:
     }
     assert expected.accepted(answers) == {"two lengths": 3, "no Host": 3}
     assert expected.accepted({"answered 400": 100, "two lengths: closed": 4}) == {}
+
+
+def test_a_server_that_reads_no_bodies_shows_nothing_of_chunks() -> None:
+    """lighttpd answers a post to a file before the body comes, and closes: it was said to accept malformed chunks."""
+    answers = {"negative chunk size: answered 200": 3, "two lengths: answered 200": 1}
+    assert expected.accepted(answers) == {"negative chunk size": 3, "two lengths": 1}
+    answers[f"{expected.NO_CHUNKS}: answered 200"] = 1
+    assert expected.accepted(answers) == {"two lengths": 1}
+    assert expected.unseen(answers) == "negative chunk size: 200"
