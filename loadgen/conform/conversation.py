@@ -45,6 +45,7 @@ class Heard:
         self.late = False  # everything was sent before the server closed
         self.fault = ""
         self.ended: Ending | None = None
+        self.timed_out = False
         self._must_fail = script.end is End.FAILED  # a pong with a payload then answers what is no ping
         self._unread = b""
         self._frames = FrameDecoder(client=True, extensions=[])
@@ -169,6 +170,7 @@ class _Conversation:
                 nursery.start_soon(self._speak)
                 await self._listen(nursery)
                 nursery.cancel_scope.cancel()
+        self._heard.timed_out = self._patience.cancelled_caught
 
     async def _speak(self) -> None:
         script, heard = self._script, self._heard

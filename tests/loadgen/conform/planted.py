@@ -42,6 +42,7 @@ class Plant:
     takes_any: tuple[str, ...] = ()  # fields of the handshake that are not looked at
     status: int = 0  # answers every upgrade with this
     dies: bool = False  # after the first connection
+    busy_until: int = 0  # answers no connection up to this one, except the first
 
 
 class _ViolationError(Exception):
@@ -69,17 +70,20 @@ class Server:
     async def serve(self) -> None:
         async with trio.open_nursery() as nursery:
             while True:
-                nursery.start_soon(self._attend, await self.listener.accept())
+                stream = await self.listener.accept()
                 self.connections += 1
+                nursery.start_soon(self._attend, stream, self.connections)
                 if self.plant.dies:
                     await self.listener.aclose()
                     return
 
-    async def _attend(self, stream: trio.SocketStream) -> None:
+    async def _attend(self, stream: trio.SocketStream, number: int) -> None:
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         async with stream:
             try:
+                while 1 < number <= self.plant.busy_until and await stream.receive_some():
+                    pass
                 await Echo(self.plant, stream).run()
             except (_GoneError, trio.BrokenResourceError):
                 pass
