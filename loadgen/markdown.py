@@ -65,5 +65,5 @@ def _table(threat: Threat, parts: Sequence[Report], report: Report) -> Table:
 
 def _verdict(part: Report) -> str:
     """The outcome and the reasons without their details, which report.json has."""
-    short = [reason.partition(" (")[0].partition(": ")[0] for reason in fmt.main_reasons(part)]
+    short = dict.fromkeys(reason.partition(" (")[0].partition(": ")[0] for reason in fmt.main_reasons(part))
     return ": ".join(filter(None, (part.outcome, "; ".join(short))))

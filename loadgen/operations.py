@@ -13,6 +13,7 @@ from loadgen import bar
 from loadgen.answers import NO_TURN, UNANSWERED
 from loadgen.experiment import MEASURED
 from loadgen.figures import Figures
+from loadgen.format import number
 from loadgen.latency import Latency, milliseconds
 from loadgen.messages import PhaseResult
 from loadgen.protocols import ESTABLISHED, NEWCOMERS, WHAT
@@ -83,7 +84,7 @@ class Operations:
         """The groups and phases whose 99th percentile was above the bar."""
         before = self.p99s("baseline")
         return [
-            f"{group} in the {phase} {p99:g} ms (bar {bar.limit_ms(base):g})"
+            f"{group} in the {phase} {number(p99)} ms (bar {number(bar.limit_ms(base))})"
             for phase in PHASES[1:]
             for group, p99 in self.p99s(phase).items()
             if p99 is not None and (base := before.get(group)) is not None and p99 > bar.limit_ms(base)
@@ -137,5 +138,5 @@ class Operations:
         over, over_quiet = (bar.most_over(before, during) or 0.0 for before in (p99s, quiet))
         if over > 0 or over_quiet <= 0:
             return []
-        loud = ", ".join(f"{group} {p99:g} ms" for group, p99 in p99s.items() if p99 != quiet[group])
+        loud = ", ".join(f"{group} {number(p99)} ms" for group, p99 in p99s.items() if p99 and p99 != quiet[group])
         return [f"the baseline is too loud to tell (99th percentile of {loud}): a quiet one would put the bar lower"]

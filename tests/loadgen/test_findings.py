@@ -330,7 +330,7 @@ def test_how_hard_an_attack_was_and_what_was_left_out_is_noted() -> None:
     found.plan = replace(found.plan, connect_rate=50.0)
     found.left_out = ["not exercised: tunnel"]
     found.floor = Floor(figures={"attempts_per_s": 20.0, "attacker_bytes_per_s": 2048.0, "attack_p99_ms": 30.0})
-    more(operations("attack", "ws", 90))(found)
+    more(operations("attack", "ws", 131.0711))(found)
     attackers = found.session.totals.groups[0]
     total(found, groups=[attackers], reread=Reread(asked=5, lost=0, unreadable="answered 500"))
     assert report_of(found).verdict.notes == [
@@ -339,12 +339,12 @@ def test_how_hard_an_attack_was_and_what_was_left_out_is_noted() -> None:
             " at the floor 20/s and 2,048 B/s"
         ),
         "not exercised: tunnel",
-        "late at the 99th percentile: victims in the attack 90 ms (bar 26)",
+        "late at the 99th percentile: victims in the attack 131 ms (bar 26)",
         "not exercised: newcomers, none came",
         "not exercised: collateral, no honest slow client was beside the attack",
         "not exercised: acknowledged messages could not all be read again (answered 500)",
     ]
-    assert report_of(found).figures["floor_p99_ratio"] == 3.0
+    assert report_of(found).figures["floor_p99_ratio"] == 4.369
     alone = attacked()
     alone.floor = Floor(fault="it fell")
     alone.memory = {"baseline": [Size(0.0, 0)], "attack": [Size(5.0, 10 * 2**20)]}

@@ -98,6 +98,14 @@ def test_what_nobody_measured_has_no_column_and_nothing_is_not_that() -> None:
     ("outcome", "reasons", "told"),
     [
         (
+            Outcome.INVALID,
+            [
+                "other programs kept this machine busy: 95.1% before the attack",
+                "other programs kept this machine busy: 99.8% after the attack",
+            ],
+            "invalid: other programs kept this machine busy",
+        ),
+        (
             Outcome.FELL_SHORT,
             [
                 "attack_p99_ms is 483 (attack_p99_ms>250)",
