@@ -53,6 +53,11 @@ class Counts(Enum):
     RECOVERY = "recovery"  # the time after the load, for its after-effects
 
 
+#: The times around the phases; what is booked in them is of no phase that is judged.
+START: Final = "start"
+WARM_UP: Final = "warm-up"
+DRAIN: Final = "drain"
+
 #: Phases in which everything is measured, and what their figures are named after.
 MEASURED: Final = {Counts.BASELINE: "baseline", Counts.LOAD: "attack", Counts.RECOVERY: "recovery"}
 
@@ -215,7 +220,7 @@ class Experiment:
 def arrival() -> Phase:
     """The phase in which the neighbours connect, and a speaker begins to send messages to them."""
     return Phase(
-        name="warm-up",
+        name=WARM_UP,
         counts_as=Counts.OPENING,
         seconds=NEIGHBOURS_SECONDS,
         open={BESIDE: 1.0},
@@ -239,7 +244,7 @@ def honest_load(
     """
     clients = sum(counts.values())
     warm = min(WARM_UP_CLIENTS, clients // 10) / clients
-    opening = (("warm-up", warm), ("opening", (warm + 1) / 2), ("opening, second half", 1.0))
+    opening = ((WARM_UP, warm), ("opening", (warm + 1) / 2), ("opening, second half", 1.0))
     return Experiment(
         command="run",
         groups=(Group(name=CROWD, counts=counts, rooms=rooms, poll_wait_seconds=poll_wait_seconds),),

@@ -156,6 +156,8 @@ def attacks(text: str, flag: Literal["--kind", "--attacks"]) -> list[type[Client
             found += [each for each in registry().values() if not each.honest and each.threat is _ALL_OF[name]]
         else:
             found.append(find_persona(name, flag, honest=False))
+    if not found:
+        raise UsageError(f"{flag}: name at least one attack; `loadgen list` prints them")
     return list(dict.fromkeys(found))
 
 

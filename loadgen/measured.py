@@ -13,7 +13,7 @@ from typing import Final
 from loadgen import bar, expected
 from loadgen.client import Threat
 from loadgen.exercise import Standing
-from loadgen.experiment import BESIDE, MEASURED, Counts, Experiment
+from loadgen.experiment import BESIDE, DRAIN, MEASURED, Counts, Experiment
 from loadgen.figures import Figures
 from loadgen.latency import Latency, milliseconds
 from loadgen.messages import GroupStatus
@@ -79,7 +79,7 @@ class Measured:
             came = sum(group.peak for group in totals.groups if group.group != BESIDE)
             growth, seconds = self.own_growth, self.opening_seconds
         else:
-            part, phases = "crowd", {span.name for span in self.spans if span.counts_as in MEASURED} | {"drain"}
+            part, phases = "crowd", {span.name for span in self.spans if span.counts_as in MEASURED} | {DRAIN}
             if openings:
                 came = openings[-1].after.held - openings[0].after.held
                 growth = openings[-1].after.own_bytes - openings[0].after.own_bytes

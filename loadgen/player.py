@@ -14,7 +14,7 @@ from loadgen.answers import NO_WEBSOCKET, NOT_SERVED
 from loadgen.client import Needs
 from loadgen.crowd import Crowd
 from loadgen.exercise import fault_of_page, whole_cycles, without_a_page
-from loadgen.experiment import MEASURED, Counts, Experiment, Phase, Probes
+from loadgen.experiment import DRAIN, MEASURED, WARM_UP, Counts, Experiment, Phase, Probes
 from loadgen.findings import report_of
 from loadgen.measured import Floor, Measured
 from loadgen.opening import OPEN_DEADLINE_SECONDS
@@ -129,7 +129,7 @@ class Player:
         # a crowd that is itself measured keeps its normal priority
         self._crowd = await session.spawn_crowd(niceness=0 if experiment.load else CROWD_NICENESS)
         if victims is not None and probes is not None:
-            session.begin("warm-up")
+            session.begin(WARM_UP)
             await self._invite(victims, probes)
         for group in experiment.groups:
             await self._crowd.make(group)
@@ -237,7 +237,7 @@ class Player:
     async def _drain(self) -> None:
         """Stop the schedule, and wait until nothing is delivered any more, because messages in flight are not lost."""
         session, limit = self._session, self._experiment.drain_seconds
-        await session.enter("drain")
+        await session.enter(DRAIN)
         await self._crowd.call(Crowd.stop)
         await session.until(lambda: self._crowd.quiet, limit)
         before, deadline = -1, now() + limit

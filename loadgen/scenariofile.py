@@ -16,10 +16,13 @@ from loadgen import flags
 from loadgen.client import Client
 from loadgen.experiment import (
     BESIDE,
+    DRAIN,
     DRAIN_SECONDS,
     NEWCOMERS_PER_S,
     OPERATION_TIMEOUT_SECONDS,
     POLL_WAIT_SECONDS,
+    START,
+    WARM_UP,
     Counts,
     Experiment,
     Group,
@@ -220,6 +223,8 @@ def _phase(phase: _Phase, groups: set[str]) -> Phase:
         raise UsageError(f"{where}.text_bytes: a size is set together with a rate; say the rate, too")
     usual = {"baseline": Counts.BASELINE, "recovery": Counts.RECOVERY}.get(phase.name, Counts.LOAD)
     told = Counts(phase.counts_as) if phase.counts_as else usual if phase.seconds else Counts.OPENING
+    if told is not Counts.OPENING and phase.name in {START, WARM_UP, DRAIN}:
+        raise UsageError(f"{where}: loadgen has a time of that name, which is not judged; choose another")
     allowed = flags.PAUSE if told is Counts.OPENING else flags.DURATION
     flags.require(f"{where}.seconds", allowed, phase.seconds)
     return Phase(**{**msgspec.structs.asdict(phase), "counts_as": told})

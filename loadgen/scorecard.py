@@ -275,8 +275,6 @@ def attack(
     """
     loading.load_personas()
     kinds = flags.attacks(kind, "--kind")
-    if not kinds:
-        raise UsageError("--kind: name at least one attack; `loadgen list` prints them")
     what = healthy.attacked(baseline, duration, recovery)
     left_out = _left_out(kinds, what, url)
     playable = [each for each in kinds if each not in left_out]
@@ -329,7 +327,7 @@ def scorecard(
     loading.load_personas()
     what = healthy.attacked(baseline, duration, recovery, LONGEST_ROW)
     every = [persona for persona in registry().values() if not persona.honest]
-    kinds = flags.attacks(kind, "--kind") or every
+    kinds = flags.attacks(kind, "--kind") if kind else every
     markdown.require(markdown_file)
     if floor:
         require_floor(target.find(url, allow=common.allow_target))

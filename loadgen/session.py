@@ -14,6 +14,7 @@ import trio
 
 from loadgen import stopping, target
 from loadgen.conditions import Condition
+from loadgen.experiment import START
 from loadgen.latency import Recent
 from loadgen.messages import GroupStatus, Result, Role, merged_groups
 from loadgen.preflight import InvalidRunError
@@ -87,7 +88,7 @@ class Session:
         self.stopped = False
         self.started = Started()
         self.seconds = 0.0
-        self.phase = "start"
+        self.phase = START
         self._lost_worker = ""  # why the results of a process of our own are missing
         self._workers: list[Worker] = []
         self._heard: list[Worker] | None = None  # workers whose operations make the timeline; None = all

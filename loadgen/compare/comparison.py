@@ -325,6 +325,6 @@ def _peers(text: str) -> list[Peer]:
 
 
 def _scenarios(only: str, attacks: str) -> list[Scenario]:
-    everything = scenarios(flags.attacks(attacks, "--attacks"))
+    everything = scenarios(flags.attacks(attacks, "--attacks") if attacks else ())
     named = flags.chosen("--only", only, dict.fromkeys(scenario.group for scenario in everything))
     return [scenario for scenario in everything if scenario.group in named]

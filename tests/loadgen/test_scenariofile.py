@@ -86,6 +86,8 @@ def _read(tmp_path: Path, text: str) -> Experiment:
         (_phase(""), r"line 2: Expected `str` of length >= 1 at `phases\[0\].name`"),
         (STEADY + "rate = inf\n", "phases.steady.rate: it must be finite"),
         ("drain = -1\n" + STEADY, "drain: -1 is below 0"),
+        ("[[groups]]\nname = 'a'\nclients = 5\nkind = ','\n" + STEADY, "groups.a: --kind: name at least one attack"),
+        (_phase("drain"), "phases.drain: loadgen has a time of that name"),
         ("connect_rate = -1\n" + STEADY, "connect_rate: -1 is below 0"),
         (_phase("steady", 'counts_as = "opening"', seconds="nan"), "phases.steady.seconds: nan is below 0"),
         (_phase("steady", 'counts_as = "load"', seconds=0), "phases.steady.seconds: 0 is not above 0"),
