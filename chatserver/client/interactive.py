@@ -21,7 +21,7 @@ from chatserver.exits import EXIT_CLEAN, EXIT_FAULT
 
 LATEST = 50  # messages shown when a room is entered
 LEAVE_PATIENCE = 3.0  # s for the last texts to be acknowledged when the user leaves
-UNREAD_PATIENCE = 2.0  # s to wait for the unread counts before a room is entered without them
+ENTRY_PATIENCE = 2.0  # s to wait for the unread counts before a room is entered, and for names of rooms after it
 TYPING_EVERY = 3.0  # s between two typing notices, as the server accepts them
 TYPING_SHOWN = 5.0  # s for which another user is shown as typing
 READ_EVERY = 3.0  # s between two updates of our read marker
@@ -311,13 +311,13 @@ class Interactive:
     async def _enter(self, room: str) -> None:
         """Join a room, after asking what is unread in it."""
         await self._chat.connected()
-        with trio.move_on_after(UNREAD_PATIENCE):
+        with trio.move_on_after(ENTRY_PATIENCE):
             with suppress(ChatError):  # we have no markers, or they are not available now
                 unread = (await self._chat.unread()).get(room)
                 if unread is not None and unread.unread:
                     self._rooms[room] = unread.read
         self._chat.join(room, latest=LATEST)
-        with suppress(ChatError):
+        with trio.move_on_after(ENTRY_PATIENCE), suppress(ChatError):
             self._recall.rooms.update(found.room for found in await self._chat.rooms())
 
     def _leave_room(self, room: str) -> None:

@@ -45,6 +45,12 @@ async def test_a_person_talks_and_leaves(server: FakeServer) -> None:
     assert texts(server) == ["hello there", "an interruption", "/slash"]
 
 
+async def test_a_list_of_rooms_that_does_not_come_delays_no_other_command(server: FakeServer, person: Terminal) -> None:
+    server.elsewhere = 503, b'{"error": {"code": "unavailable", "message": "not now"}}'
+    await person.enter("/join ops", "in ops, ")
+    await person.enter("/who", "3 in ops: Me")
+
+
 async def test_typing_is_sent_and_sent_again_after_a_message(server: FakeServer, person: Terminal) -> None:
     person.type("/wh")
     await person.until("/wh")
