@@ -50,10 +50,6 @@ class WireEncoder:
             reactions=state.reactions,
         )  # fmt: skip
 
-    def edited_by(self, record: bytes) -> int:
-        """The offset of the message that an encoded record edits; 0 if it is no edit."""
-        return record_json.edited_by(record)
-
     def emptied(self, edit: bytes) -> bytes:
         """The JSON of an edit without its text."""
         return record_json.without_text(edit)

@@ -23,6 +23,8 @@ CHUNK_BYTES = 64 * 1024
 CACHED_CHUNKS = 16
 #: A ring that has to shrink drops an eighth of its messages at a time.
 CUT_FRACTION = 8
+#: A global for each record: to look up a member of an enum costs CPython 3.11 some 900 instructions.
+_EDIT = Kind.EDIT
 #: Bytes that each copy of a message takes besides its JSON: the push around it, the bytes object, its place in a list.
 ENTRY_BYTES = 80
 
@@ -66,9 +68,6 @@ class MessageEncoder(Protocol):
     def restated(self, message: bytes, record: Record) -> bytes:
         """An encoded message with the present state of its record, whose text is the same."""
 
-    def edited_by(self, record: bytes) -> int:
-        """The offset of the message that an encoded record edits; 0 if it is no edit."""
-
     def emptied(self, edit: bytes) -> bytes:
         """An encoded edit without its text."""
 
@@ -86,8 +85,8 @@ class Ring:
     """Entries for the offsets `first` to `last`; empty when `first == last + 1`."""
 
     __slots__ = (
-        "_budget", "_bytes", "_chunks", "_encoder", "_joined", "_json", "_max_bytes", "_max_count", "_pushes", "_room",
-        "first", "kept", "last", "written",
+        "_budget", "_bytes", "_chunks", "_edits", "_encoder", "_joined", "_json", "_max_bytes", "_max_count", "_pushes",
+        "_room", "first", "kept", "last", "written",
     )  # fmt: skip
 
     def __init__(self, room: str, size: RingSize, *, last: int = 0) -> None:
@@ -101,6 +100,7 @@ class Ring:
         self._joined = 0  # bytes of joined chunks
         # Parallel lists: with an object for each message, a hundred busy rooms would make the collector visit 100,000.
         self._json: list[bytes] = []
+        self._edits: list[tuple[int, int]] = []  # offset and target of each edit here, and of some that were dropped
         #: for each encoding in use, one more copy of every message
         self._pushes: dict[Encoding, list[bytes | None]] = {}
         self._chunks: dict[Encoding, dict[int, tuple[bytes, int]]] = {}
@@ -122,6 +122,8 @@ class Ring:
             self.last = record.offset
             self._bytes += len(json)
             self.written += len(json)
+            if record.kind is _EDIT:
+                self._edits.append((record.offset, record.target))
             if record.alters or record.empties:
                 altering.append(record)
         if altering:
@@ -138,12 +140,13 @@ class Ring:
 
     def forget_texts(self, first: int) -> None:
         """Empty edits of messages before this offset: retention has removed the text of each with its message."""
-        encoder = self._encoder
-        for offset, json in enumerate(self._json, self.first):
-            if 0 < encoder.edited_by(json) < first:
-                self._replace(offset, encoder.emptied(json))
-        self._drop_chunks()
-        self._count()
+        gone = [offset for offset, target in self._edits if target < first and offset >= self.first]
+        self._edits = [(offset, target) for offset, target in self._edits if target >= first and offset >= self.first]
+        for offset in gone:
+            self._replace(offset, self._encoder.emptied(self._json[offset - self.first]))
+        if gone:
+            self._drop_chunks()
+            self._count()
 
     def _alter(self, records: Sequence[Record], *, as_committed: bool) -> None:
         altered: dict[int, Record] = {}  # by offset, so that a message with a hundred new reactions is encoded once
@@ -186,6 +189,8 @@ class Ring:
     def _drop(self, count: int) -> None:
         self.first += count
         del self._json[:count]
+        if len(self._edits) > 2 * self._max_count:
+            self._edits = [edit for edit in self._edits if edit[0] >= self.first]
         for pushes in self._pushes.values():
             del pushes[:count]
 

@@ -11,7 +11,6 @@ import msgspec
 from chatserver.protocol.encoders import string, time_text, user_json
 
 _TYPED, _OFFSET, _TIME = b'{"type":"', b'"offset":', b'"time":"'
-_EDIT, _TARGET = b'{"type":"edit"', b'"target":'
 
 
 def kind_of(json: bytes) -> str:
@@ -29,14 +28,6 @@ def is_message(json: bytes) -> bool:
 def offset_of(json: bytes) -> int:
     """The offset of a record in JSON."""
     begin = json.index(_OFFSET) + len(_OFFSET)  # only the name of the room comes before it, which has no quotes
-    return int(json[begin : json.index(b",", begin)])
-
-
-def edited_by(json: bytes) -> int:
-    """The offset of the message that a record edits; 0 if it is no edit."""
-    if not json.startswith(_EDIT):
-        return 0
-    begin = json.index(_TARGET) + len(_TARGET)  # only the place comes before it
     return int(json[begin : json.index(b",", begin)])
 
 

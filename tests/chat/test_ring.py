@@ -54,6 +54,16 @@ def test_against_a_list(news: list[tuple[int, int, int]], max_count: int, max_by
             assert reached == it.last
 
 
+def test_the_texts_of_edits_go_with_their_messages() -> None:
+    """Also when most of the edits that were here have been dropped."""
+    it = ring(max_count=4)
+    for offset in range(2, 40):
+        it.add([replace(records(offset, offset)[0], kind=Kind.EDIT, target=offset - 1, text=f"edit {offset}")])
+    it.forget_texts(38)
+    assert it.after(35, 9) == [b"", b"", b"", b"edit 39"], "edit 38 was of message 37"
+    assert len(it._edits) <= 8
+
+
 def test_all_at_one_cursor_get_one_object_until_there_is_news() -> None:
     it = ring()
     it.add(records(1, 20))

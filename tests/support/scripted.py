@@ -15,7 +15,7 @@ from chatserver.chat.member import Member, PollWaiter, Source
 from chatserver.chat.principal import Principal
 from chatserver.chat.ring import Encoding
 from chatserver.chat.room import Room
-from chatserver.log.interface import Kind, Record
+from chatserver.log.interface import Record
 
 ENDLESS = 1 << 40
 #: The default network of peers.
@@ -56,7 +56,6 @@ class LineEncoder:
 
     def __init__(self) -> None:
         self.encoded = 0  # messages made into JSON
-        self._edits: dict[bytes, int] = {}  # the target of each edit, by its text
         self.restatements = 0  # messages whose state alone was encoded again
         self.frames = LineEncoding()
         self.events = LineEncoding(tells_presence=False)
@@ -68,8 +67,6 @@ class LineEncoder:
 
     def message(self, record: Record) -> bytes:
         self.encoded += 1
-        if record.kind is Kind.EDIT and record.text:
-            self._edits[record.text.encode()] = record.target
         return record.text.encode()
 
     def restated(self, message: bytes, record: Record) -> bytes:
@@ -77,11 +74,7 @@ class LineEncoder:
         self.restatements += 1
         return message
 
-    def edited_by(self, record: bytes) -> int:
-        return self._edits.get(record, 0)
-
     def emptied(self, edit: bytes) -> bytes:
-        assert edit, "it is emptied once"
         return b""
 
 
