@@ -254,6 +254,7 @@ class Chat:
         finally:
             self._waits.pop(id_, None)
             self._session.forget(id_)
+            self._link.wake()  # a write behind it may be sent now
         if isinstance(result, ChatError):
             raise result
         if not isinstance(result, kind):

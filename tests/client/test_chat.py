@@ -311,6 +311,22 @@ async def test_a_call_over_plain_http_is_repeated_for_as_long_as_it_may_wait(ser
             await chat.rooms()
 
 
+@pytest.mark.jumping_clock
+async def test_a_write_does_not_wait_for_a_cancelled_one(server: FakeServer) -> None:
+    """It was sent only when the cancelled one would have been sent again."""
+    server.errors = [{"code": "rate_limited", "message": "slowly", "retry_after": 1000}]
+    async with connect(server.url, answer_timeout=math.inf) as chat, trio.open_nursery() as nursery:
+
+        async def publish_for_2_seconds() -> None:
+            with trio.move_on_after(2):
+                await chat.publish("lobby", "first")
+
+        nursery.start_soon(publish_for_2_seconds)
+        await trio.sleep(1)
+        with trio.fail_after(SOON):
+            assert (await chat.publish("lobby", "second")).offset == 1
+
+
 @each_transport
 async def test_a_cancelled_block_may_say_something_last(transport: TransportName) -> None:
     """Under a shield of its own; the connection had been cancelled with it, and nothing was sent."""
