@@ -89,15 +89,20 @@ class Admission:
         count = self._by_network.get(network, 0)
         if self._is_over(count, address):
             return Reason.REFUSED_ADDRESS
-        missing = max(self.held + 1 - self.total, int(short))
-        beyond = operator and not short and self.held < self.total + OPERATOR_PLACES
-        if not (all(self.make_room(count) for _ in range(missing)) or beyond):
+        full = short or self.held >= self.total
+        if full and not self._finds_place(count, short=short, operator=operator):
             return Reason.REFUSED_FULL
         self._by_network[network] = count = self._by_network.get(network, 0) + 1  # one of the same may have gone
-        if missing:
+        if full:
             self._since = max(self._since, count)
         self.held += 1
         return None
+
+    def _finds_place(self, count: int, *, short: bool, operator: bool) -> bool:
+        """Whether evictions make room for a newcomer whose network holds `count`; an operator may need none."""
+        missing = max(self.held + 1 - self.total, 1)  # more if operators hold places beyond the total
+        beyond = operator and not short and self.held < self.total + OPERATOR_PLACES
+        return all(self.make_room(count) for _ in range(missing)) or beyond
 
     def _is_over(self, count: int, address: str) -> bool:
         return 0 < self._per_network <= count and not self._uncapped(address)
