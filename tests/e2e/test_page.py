@@ -99,6 +99,7 @@ def test_many_unread_messages_are_read_from_the_first(shared_server: Server, win
     expect(ann.page.locator("#empty")).to_be_visible()  # the room has come: what follows is unread
     ann.go("much-desk")
     shared_server.publish(room, "early")
+    expect(ann.page).to_have_title("(1) #much-desk · chat")  # it came before the room was entered, so it is new
     enter(ann, room)
     expect(ann.page.locator("li", has=ann.page.locator(".divider"))).to_contain_text("early")
     shared_server.publish(room, *(f"old {number}" for number in range(20)))  # the line "New" goes out of sight
