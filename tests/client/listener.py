@@ -8,7 +8,7 @@ from typing import TypeVar
 import pytest
 import trio
 
-from chatserver.client import Ack, Backoff, Chat, ChatError, Event, Message, TransportName, connect
+from chatserver.client import Ack, Backoff, Chat, ChatError, Event, Message, Room, TransportName, connect
 from tests.support.serving import Serving
 
 SOON = 120.0  # s; never reached unless something is broken, however busy the machine is
@@ -83,3 +83,12 @@ async def listening(
         nursery.start_soon(listener.publish)
         yield listener
         nursery.cancel_scope.cancel()
+
+
+async def until(room: Room, kind: type) -> object:
+    """The next event of this kind in a room."""
+    with trio.fail_after(SOON):
+        async for event in room.events():
+            if isinstance(event, kind):
+                return event
+    raise AssertionError("the room was left")

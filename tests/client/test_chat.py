@@ -1,7 +1,6 @@
 """The library with the real server: each call, on each transport."""
 
 import math
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -36,12 +35,11 @@ from chatserver.client import (
     Unavailable,
     User,
     connect,
-    websocket,
 )  # fmt: skip
 from chatserver.client.feed import LOW_WATER, MAX_QUEUED_EVENTS, Feed
 from chatserver.reasons import Reason
 from tests.client.fake import FakeServer, message
-from tests.client.listener import SOON, each_transport, listening, url
+from tests.client.listener import SOON, each_transport, listening, until, url
 from tests.support.ports import steady_port
 from tests.support.serving import eventually, serving
 from tests.support.tokens import secret_file, token
@@ -124,14 +122,6 @@ async def test_each_call_acts_once_and_a_room_is_left(transport: TransportName) 
         assert await texts(room, 1) == ["back"]
 
 
-async def until(room: Room, kind: type) -> object:
-    with trio.fail_after(SOON):
-        async for event in room.events():
-            if isinstance(event, kind):
-                return event
-    raise AssertionError("the room was left")
-
-
 @each_transport
 async def test_another_run_resumes_where_the_last_one_stopped(transport: TransportName) -> None:
     async with serving() as server, connect(url(server)) as other:
@@ -171,22 +161,6 @@ async def test_calls_before_the_first_connection_are_the_same_users(transport: T
                 nursery.start_soon(second.publish, "lobby", "hello")
             said = (await second.history("lobby", limit=1)).records[0]
             assert (said.user.id, second.user) == (second.user and second.user.id, User(said.user.id, "Bob"))
-
-
-@each_transport
-async def test_an_exception_of_the_block_closes_every_connection(
-    transport: TransportName, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """At once: a WebSocket was cancelled, and then waited for a close frame that nothing read."""
-    monkeypatch.setattr(websocket, "CLOSE_TIMEOUT", math.inf)
-    async with serving() as server:
-        with suppress(KeyError):
-            async with connect(url(server), transport=transport) as chat:
-                await until(chat.join("lobby"), Entered)
-                await chat.rooms()
-                raise KeyError
-        await eventually(lambda: not server.server.parts.connections.held)
-        assert chat.user is not None, "it is still referenced: its sockets were not left to the garbage collector"
 
 
 @pytest.mark.jumping_clock
@@ -268,35 +242,6 @@ async def test_every_call_has_a_deadline_and_a_repeated_one_acts_once() -> None:
 
 
 @pytest.mark.jumping_clock
-async def test_a_client_that_may_not_return_raises_everywhere() -> None:
-    server = FakeServer(refusals=[403])
-    async with server.running(), connect(server.url) as chat:
-        await raises_everywhere(chat, chat.join("lobby"), Rejected, match="403")
-
-
-@pytest.mark.jumping_clock
-async def test_a_chat_whose_block_is_left_raises_everywhere(server: FakeServer) -> None:
-    """An iteration waited for ever, and `rooms` opened a connection that nothing closed."""
-    async with connect(server.url) as chat:
-        room = chat.join("lobby")
-        await until(room, Entered)
-    await raises_everywhere(chat, room, ChatError, match="closed")
-
-
-async def raises_everywhere(chat: Chat, room: Room, error: type[ChatError], *, match: str) -> None:
-    for call in (
-        chat.connected,
-        chat.rooms,
-        partial(chat.publish, "lobby", "a"),
-        partial(anext, room),
-        lambda: anext(chat.join("late")),
-        lambda: anext(chat.events()),
-    ):
-        with pytest.raises(error, match=match), trio.fail_after(SOON):
-            await call()
-
-
-@pytest.mark.jumping_clock
 async def test_a_call_over_plain_http_is_repeated_for_as_long_as_it_may_wait(server: FakeServer) -> None:
     """Like those over the WebSocket: a restart of the server made `search` and `rooms` fail at once."""
     async with connect(server.url, answer_timeout=10.0) as chat:
@@ -325,18 +270,6 @@ async def test_a_write_does_not_wait_for_a_cancelled_one(server: FakeServer) -> 
         await trio.sleep(1)
         with trio.fail_after(SOON):
             assert (await chat.publish("lobby", "second")).offset == 1
-
-
-@each_transport
-async def test_a_cancelled_block_may_say_something_last(transport: TransportName) -> None:
-    """Under a shield of its own; the connection had been cancelled with it, and nothing was sent."""
-    async with serving() as server:
-        with trio.CancelScope() as scope:
-            async with connect(url(server), transport=transport, answer_timeout=SOON) as chat:
-                await chat.connected()
-                scope.cancel()
-                with trio.CancelScope(shield=True):
-                    assert (await chat.publish("lobby", "bye")).offset == 1
 
 
 @pytest.mark.jumping_clock
@@ -412,39 +345,6 @@ async def test_a_text_that_cannot_be_sent_is_an_error_of_its_call_only(server: F
     with pytest.raises(Invalid):
         async with connect(server.url, name="\ud83d"):
             pass
-
-
-@pytest.mark.jumping_clock
-async def test_an_exception_of_the_block_is_not_in_a_group(server: FakeServer) -> None:
-    """Otherwise `except ChatError` around the block catches nothing."""
-    server.errors = [{"code": "forbidden", "message": "no"}]
-    cause = ValueError()
-
-    async def fail_when_cancelled() -> None:
-        with trio.move_on_after(0.01):
-            async with connect(server.url):
-                try:
-                    await trio.sleep_forever()
-                except trio.Cancelled:
-                    raise KeyError from cause
-
-    with pytest.raises(Forbidden) as caught:
-        async with connect(server.url) as chat:
-            await chat.publish("lobby", "hi")
-    assert caught.value.__context__ is None
-    with pytest.raises(KeyError) as other:
-        async with connect(server.url):
-            raise KeyError from cause
-    assert other.value.__cause__ is cause
-    with pytest.raises(ExceptionGroup, match="ours"):
-        async with connect(server.url):
-            raise ExceptionGroup("ours", [ValueError()])
-    with trio.move_on_after(0.01) as scope:
-        async with connect(server.url):
-            await trio.sleep_forever()
-    assert scope.cancelled_caught
-    with pytest.raises(KeyError):
-        await fail_when_cancelled()
 
 
 @each_transport
