@@ -14,8 +14,8 @@ import trio
 from chatserver.net.connection import Closing, Connection, Transport, TransportError
 from chatserver.net.connections import Connections
 from chatserver.net.listener import Listener
-from chatserver.net.readiness import QUEUED, READ, RESUMED, WRITE, Readiness
-from chatserver.net.states import PRIORITY, READS, ROWS, Priority
+from chatserver.net.readiness import QUEUED, READ, RESET, RESUMED, WRITE, Readiness
+from chatserver.net.states import PRIORITY, READS, ROWS, Priority, Reclaim
 from chatserver.net.transport import PLAIN
 from chatserver.net.wheel import Wheel
 from chatserver.reasons import Reason
@@ -37,6 +37,8 @@ PONG_NAP = 0.001
 #: Expired connections handled in one step (0.2 ms of pings), and submitted before other tasks run.
 EXPIRED_STEP, MAX_EXPIRED = 16, 256
 _AWAITED = tuple(row.awaited for row in ROWS)
+#: Whether what a peer sent before its reset is void: a request that was not read yet, and that nobody waits for.
+_VOID = tuple(row.reclaim is Reclaim.ASKING for row in ROWS)
 _ANNOUNCES = tuple(row.announces for row in ROWS)
 _BUFFER = memoryview(bytearray(READ_MOST_BYTES + READ_BYTES))
 _SHORT = (_BUFFER[:READ_BYTES],)
@@ -184,7 +186,9 @@ class Poller:
             state = connection.state
             priority = PRIORITY[state]
             awaited += _AWAITED[state]
-            if events & WRITE or connection.blocked:
+            if events & RESET and _VOID[state]:
+                step = self._reset
+            elif events & WRITE or connection.blocked:
                 step = self._write
             elif events & READ:
                 step = self._read

@@ -16,6 +16,8 @@ from typing import TypeAlias
 #: Interest and events, in epoll's own numbers so that epoll's results need no translation.
 READ = 0x001
 WRITE = 0x004
+#: An event only: the peer has reset the connection (EPOLLERR).
+RESET = 0x008
 #: `Connection.armed` of a connection that is armed for a reset only, and of one in the scheduler's queues, which is not
 #: armed until its step has run. RESUMED beside QUEUED: that step also resumes it. So no connection is queued twice.
 HANGUP, QUEUED, RESUMED = 0x200, 0x100, 0x400
@@ -89,7 +91,11 @@ else:
         def ready(self, limit: int) -> list[tuple[int, int]]:
             """At most `limit` pairs of descriptor and events, without waiting."""
             return [
-                (event.ident, READ if event.filter == select.KQ_FILTER_READ else WRITE)
+                (
+                    event.ident,
+                    (READ if event.filter == select.KQ_FILTER_READ else WRITE)
+                    | (RESET if event.flags & select.KQ_EV_EOF and event.fflags else 0),
+                )
                 for event in self._queue.control(None, limit, 0)
                 if event.filter != self._user
             ]

@@ -10,7 +10,7 @@ import msgspec
 from loadgen import wire
 from loadgen.client import Attacker, Needs, Place, Threat
 from loadgen.personas import persona
-from loadgen.personas._requests import event_stream, nothing, page, post, post_head, upgrading
+from loadgen.personas._requests import event_stream, nothing, page, post, post_head, upgrade, upgrading
 from loadgen.personas._shapes import BLOCK_BYTES, Flooder, Welcome, fill
 from loadgen.personas._websocket import FrameFlooder, encoded, join, publish
 from loadgen.wire import BINARY, FIN, MORE, PING, PONG, RSV1, TEXT, frame
@@ -106,6 +106,38 @@ class ConnectFlood(Attacker):
             self.abort(return_in=0.0)
         else:
             self.leave(return_in=0.0)
+
+
+#: Rooms that the clients of `request-reset` post in; those that join have one each.
+RESET_ROOMS: Final = 64
+
+
+@persona
+class RequestReset(Attacker):
+    """Connects, sends a whole request that costs much, and resets at once: a join, a post of 4 KB or a search.
+
+    The bytes before an RST can still be read. A server that does so opens a room, commits a message or searches for a
+    client that is gone, and so does ten times as much for each connection as it would have to.
+    """
+
+    name = "request-reset"
+    threat = Threat.GREEDY
+    needs = Needs.CHAT
+
+    def opening(self) -> bytes:
+        match self.number % 3:
+            case 0:
+                return upgrade(self) + join(1, f"request-reset-{self.index}")
+            case 1:
+                # Servers that identify guests by address and agent give each client its own rate limit.
+                agent = f"User-Agent: resetter-{self.index}"
+                return post(self.cohort.place, f"request-reset-{self.index % RESET_ROOMS}", b"word " * 800, agent)
+            case _:
+                return self.cohort.place.request("GET", "/search?q=words&limit=20")
+
+    def on_connected(self) -> None:
+        super().on_connected()
+        self.abort(return_in=0.0)
 
 
 @persona

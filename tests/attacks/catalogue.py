@@ -113,6 +113,10 @@ ROWS: Final[tuple[Row, ...]] = (
         ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="nothing: it does not stay",
     ),
     *_rows(
+        "request-reset", defence="a reset that is known before a request is read makes it void: it is not read",
+        ends=(Reason.PEER_RESET,), told="nothing: it does not stay",
+    ),
+    *_rows(
         "descriptor-exhaust", settings={"total": 30}, clients=60,
         defence="places are counted; the worst waiting connection is evicted first; a spare descriptor serves for 503",
         ends=(Reason.REFUSED_FULL, Reason.EVICTED, Reason.REFUSED_DESCRIPTORS), told="503 with `Retry-After`",

@@ -21,9 +21,36 @@ from chatserver.net.scheduler import QUANTUM
 from chatserver.net.states import Priority, State
 from chatserver.reasons import Reason
 from tests.net.polled import polled
-from tests.support.parked import Parked, descriptors, next_tick
+from tests.support.parked import Parked, descriptors, next_tick, reset
 
 pytestmark = pytest.mark.jumping_clock
+
+
+# -- what is read -----------------------------------------------------------------------------------------------------
+
+
+def _said_and_reset(it: Parked, state: State) -> None:
+    """A peer that sends something and resets at once, before it is read."""
+    it.first = lambda address: state
+    _, peer = it.connect_tcp()
+    peer.send(b"the last words")
+    reset(peer)
+    it.turn_over()
+    assert it.details("closed") == [Reason.PEER_RESET]
+
+
+@pytest.mark.parametrize("state", [State.PROXY, State.TLS_HELLO, State.TLS_HANDSHAKE, State.HEAD])
+def test_a_request_is_not_read_if_its_peer_has_reset(it: Parked, state: State) -> None:
+    """Nobody is left to answer: else a peer has a room opened or a message committed, and waits for nothing."""
+    _said_and_reset(it, state)
+    assert not it.of("received")
+
+
+@pytest.mark.parametrize("state", [State.BODY, State.KEEPALIVE, State.OPEN, State.PINGED, State.MESSAGE])
+def test_what_a_client_said_before_its_reset_is_read(it: Parked, state: State) -> None:
+    """A client that ends with messages unread resets the connection too, and what it has published counts."""
+    _said_and_reset(it, state)
+    assert received(it) == [b"the last words"]
 
 
 # -- how much is read -------------------------------------------------------------------------------------------------

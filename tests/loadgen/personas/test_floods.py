@@ -160,6 +160,40 @@ async def test_connect_flood_says_nothing_and_closes_in_both_ways() -> None:
         assert not play.cohort.ended
 
 
+async def _until_reset(stream: trio.SocketStream) -> bytes:
+    said = bytearray()
+    while True:
+        try:
+            data = await stream.receive_some()
+        except trio.BrokenResourceError:
+            return bytes(said)
+        assert data, "FIN"
+        said += data
+
+
+async def test_request_reset_asks_for_a_join_a_post_and_a_search_and_resets() -> None:
+    """What arrived before the RST can be read, and each is whole."""
+    async with listening(backlog=128) as server, playing(server.url, "request-reset", clients=3) as play:
+        asked = set()
+        for _ in range(30):
+            stream = await server.accept()
+            request, body = parsed(await _until_reset(stream))
+            target = bytes(request.target)
+            asked.add(target[:21])
+            rest = body.next_event()
+            if target.startswith(b"/ws"):
+                frames = body.trailing_data[0]
+                assert (b'"join"' in frames, frames[0]) == (True, 0x81)
+            elif request.method == b"POST":
+                assert isinstance(rest, h11.Data)
+                assert len(rest.data) == 4000
+            else:
+                assert isinstance(rest, h11.EndOfMessage)
+        assert asked == {b"/ws", b"/rooms/request-reset-", b"/search?q=words&limit"}
+        await until(lambda: play.cohort.left >= 30)
+        assert not play.cohort.ended
+
+
 @pytest.mark.parametrize("accepts", [True, False])
 async def test_compress_bomb_is_sent_only_to_those_that_unpack(accepts: bool) -> None:
     async with meeting("compress-bomb") as (play, stream):
