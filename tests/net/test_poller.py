@@ -19,6 +19,7 @@ from chatserver.net.poller import (
 from chatserver.net.readiness import READ
 from chatserver.net.scheduler import QUANTUM
 from chatserver.net.states import Priority, State
+from chatserver.net.transport import PlainTransport
 from chatserver.reasons import Reason
 from tests.net.polled import polled
 from tests.support.parked import Parked, descriptors, next_tick, reset
@@ -44,6 +45,16 @@ def test_a_request_is_not_read_if_its_peer_has_reset(it: Parked, state: State) -
     """Nobody is left to answer: else a peer has a room opened or a message committed, and waits for nothing."""
     _said_and_reset(it, state)
     assert not it.of("received")
+
+
+def test_a_request_over_tls_is_read_although_its_peer_has_reset(it: Parked) -> None:
+    """A client that closes without reading the tickets at the end of the handshake resets the connection too."""
+    connection, peer = it.connect_tcp()
+    connection.transport = PlainTransport()  # not the one of peers without TLS
+    peer.send(b"the last words")
+    reset(peer)
+    it.turn_over()
+    assert received(it) == [b"the last words"]
 
 
 @pytest.mark.parametrize("state", [State.BODY, State.KEEPALIVE, State.OPEN, State.PINGED, State.MESSAGE])
