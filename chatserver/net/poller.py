@@ -37,8 +37,8 @@ PONG_NAP = 0.001
 #: Expired connections handled in one step (0.2 ms of pings), and submitted before other tasks run.
 EXPIRED_STEP, MAX_EXPIRED = 16, 256
 _AWAITED = tuple(row.awaited for row in ROWS)
-#: Whether what a peer sent before its reset is void: a request that was not read yet, and that nobody waits for. After a
-#: TLS handshake it is not: a client that closes with our tickets unread resets the connection too.
+#: Whether what a peer sent before its reset is void: a request that was not read yet, and that nobody waits for. Not
+#: after a TLS handshake: a client that closes with our tickets unread resets the connection too.
 _VOID = tuple(row.reclaim is Reclaim.ASKING for row in ROWS)
 _ANNOUNCES = tuple(row.announces for row in ROWS)
 _BUFFER = memoryview(bytearray(READ_MOST_BYTES + READ_BYTES))
