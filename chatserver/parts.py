@@ -161,7 +161,7 @@ def build(
     )  # fmt: skip
     sink.answer_with = exchanges.answer_held
     # Sign-out and moderation end other people's connections.
-    services.identities.signed_out.end = SignOutSearch(connections, exchanges, websockets).begin
+    services.identities.signed_out.end = SignOutSearch(connections, hub, exchanges, websockets).begin
     services.moderation.apply = Enforcer(connections, hub, exchanges).apply
     _bind(connections, settings, exchanges, websockets, hub)
     first = State.HEAD

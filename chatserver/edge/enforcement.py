@@ -1,7 +1,7 @@
 """Applies mutes, bans, kicks and sign-outs to open connections, on every transport.
 
-Owns: the search for the connections of the users concerned, then, for a ban or a kick, for users who are present
-without one (between two polls, or after a reload). May not: know the reason. Users who join during a search were
+Owns: the search for the connections of the users concerned, then, except for a mute, for users who are present without
+one (between two polls, or after a reload). May not: know the reason. Users who join during a search were
 checked already (chat/moderation.py).
 
 After a ban or a kick a WebSocket is notified and leaves the room (a ban from all rooms closes it), a held poll is
@@ -127,8 +127,11 @@ class Enforcer:
 class SignOutSearch:
     """Ends the connections of users who have signed out: one search at a time; during it, others wait for the next."""
 
-    def __init__(self, connections: Connections, exchanges: HttpExchanges, websockets: WebSocketHandler) -> None:
+    def __init__(
+        self, connections: Connections, hub: Hub, exchanges: HttpExchanges, websockets: WebSocketHandler
+    ) -> None:  # fmt: skip
         self._connections = connections
+        self._hub = hub
         self._run = LongWork(self._search, partial(connections.scheduler.submit, Priority.BULK), self)
         self._exchanges = exchanges
         self._websockets = websockets
@@ -144,6 +147,10 @@ class SignOutSearch:
         while self._waiting:
             self._numbers, self._waiting = self._waiting, set()
             yield from search(self._connections, self._concerns, self._end)
+            for room, principal in self._hub.lost_ones(EVERYWHERE):
+                if self._concerns(principal):
+                    self._hub.forget_lost(room, principal)
+                yield
 
     def _concerns(self, principal: Principal) -> bool:
         return principal.number in self._numbers

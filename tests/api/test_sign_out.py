@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -18,7 +19,7 @@ from chatserver.log.signouts import SignOut
 from tests.api.asking import cookie, hold_back
 from tests.support.moderating import sanction
 from tests.support.peers import ask, chatter, connect, publish, request
-from tests.support.serving import Serving, serving
+from tests.support.serving import Serving, serving, until
 from tests.support.steps import few_in_a_step
 from tests.support.tokens import bearer, token
 
@@ -190,6 +191,29 @@ async def test_a_sign_out_ends_the_users_connections_on_every_transport(
         await stream.rest()
         await house.counted("expired", 3)
         assert (await neighbour.ask("ping"))["type"] == "pong"
+
+
+async def test_a_user_who_has_signed_out_is_in_no_room(key: str) -> None:
+    """Those whose connection had ended before, or who polled, were listed until their lease ended."""
+    mine = bearer(old())
+    async with serving(token_key=(key,), presence_grace=300.0) as server, chatter(server.address) as neighbour:
+        for room in ("lobby", "news", "tea"):
+            await neighbour.ask("join", room=room)
+        async with (
+            chatter(server.address, headers=mine) as friend,
+            connect(server.address) as stream,
+            connect(server.address) as poll,
+        ):
+            await friend.ask("join", room="lobby")
+            await stream.send(request("GET", "/rooms/lobby/events", headers=mine))
+            await poll.send(request("GET", "/rooms/news/messages?wait=60", headers=mine))
+            await server.in_phase("held")
+            await ask(server.address, "GET", "/poll?room=tea", headers=mine)
+            await sign_out(server, mine)
+            await friend.closed()
+        for room in ("lobby", "news", "tea"):
+            listed = partial(neighbour.ask, "members", room=room)
+            await until(listed, lambda answer: answer["members"] == [neighbour.hello["user"]])
 
 
 async def test_several_sign_outs_at_a_time_are_all_done(house: Serving) -> None:
