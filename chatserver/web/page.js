@@ -178,6 +178,17 @@ function showToast(text) {
   toasting = setTimeout(() => (byId('toast').textContent = ''), TOAST);
 }
 
+/** Refuse files, and all that is dropped outside a field: the browser would open it in place of the chat. */
+function refuseFiles(event) {
+  const { types } = event.dataTransfer ?? event.clipboardData;
+  const hasFiles = types.includes('Files') && !types.includes('text/plain'); // some programs copy text as a picture too
+  if (!hasFiles && (event.type === 'paste' || event.target.closest('textarea, input'))) return;
+  event.preventDefault();
+  if (hasFiles && event.type !== 'dragover') showToast('Files cannot be sent here.');
+}
+
+for (const type of ['dragover', 'drop', 'paste']) addEventListener(type, refuseFiles);
+
 /** The room that `Come back` in the banner rejoins. */
 let outOf = '';
 

@@ -1,12 +1,28 @@
 """The message field: refusals, how long they are shown, and what a reload keeps."""
 
-import pytest
-from playwright.sync_api import WebSocketRoute, expect
+from pathlib import Path
+from typing import Any
 
-from tests.e2e.browser import Server, after_next_frame, wait_until
+import pytest
+from playwright.sync_api import Page, WebSocketRoute, expect
+
+from tests.e2e.browser import Server, after_next_frame, box, wait_until
 from tests.e2e.conftest import OpenWindow
 
 pytestmark = pytest.mark.browser
+
+
+def drop(page: Page, dragged: dict[str, Any], place: str) -> bool:
+    """Drop something (`Input.DragData` of DevTools) on an element; returns whether the page refuses it."""
+    page.evaluate("addEventListener('drop', (event) => { window.isRefused = event.defaultPrevented; })")
+    at = box(page.locator(place))
+    where = {"x": at["x"] + at["width"] / 2, "y": at["y"] + at["height"] / 2}
+    devtools = page.context.new_cdp_session(page)
+    for step in ("dragEnter", "dragOver", "drop"):
+        data = {"items": [], "dragOperationsMask": 1, **dragged}
+        devtools.send("Input.dispatchDragEvent", {"type": step, **where, "data": data})
+    devtools.detach()
+    return bool(page.evaluate("window.isRefused"))
 
 
 def test_an_unknown_command_is_refused_and_two_slashes_send_one(shared_server: Server, window: OpenWindow) -> None:
@@ -194,3 +210,41 @@ def test_an_edit_that_fails_while_another_text_is_written_is_shown(window: OpenW
     ann.page.press("#text", "Enter")
     expect(ann.page.locator("#banner")).to_contain_text("You wrote: control\x07")
     expect(ann.page.locator("#text")).to_have_value("a draft")
+
+
+@pytest.mark.parametrize("place", ["#scroller", "#text"])
+def test_a_dropped_file_is_refused_and_leaves_the_chat_open(window: OpenWindow, place: str, tmp_path: Path) -> None:
+    """Browsers open it in place of the chat, or beside it."""
+    ann = window(room="dropped")
+    (file := tmp_path / "picture.png").touch()
+    assert drop(ann.page, {"files": [str(file)]}, place)
+    expect(ann.page.locator("#toast")).to_have_text("Files cannot be sent here.")
+
+
+@pytest.mark.parametrize(("place", "is_refused"), [("#scroller", True), ("#text", False)])
+def test_dropped_text_is_taken_by_a_field_only(window: OpenWindow, place: str, is_refused: bool) -> None:
+    """Outside one, browsers open a link in place of the chat."""
+    ann = window(room="dropped")
+    assert drop(ann.page, {"items": [{"mimeType": "text/plain", "data": "https://a.example"}]}, place) == is_refused
+    expect(ann.page.locator("#text")).to_have_value("" if is_refused else "https://a.example")
+    expect(ann.page.locator("#toast")).to_be_empty()
+
+
+@pytest.mark.parametrize(("text", "is_refused"), [("", True), ("a table", False)])
+def test_a_pasted_picture_is_refused_and_text_beside_it_is_taken(
+    window: OpenWindow, text: str, is_refused: bool
+) -> None:
+    """Office programs copy a text as a picture as well."""
+    ann = window(room="pasted")
+    is_taken = ann.page.evaluate(
+        """(text) => {
+            const clipboardData = new DataTransfer();
+            clipboardData.items.add(new File(['x'], 'picture.png', { type: 'image/png' }));
+            if (text) clipboardData.items.add(text, 'text/plain');
+            const pasted = new ClipboardEvent('paste', { clipboardData, bubbles: true, cancelable: true });
+            return document.getElementById('text').dispatchEvent(pasted);
+        }""",
+        text,
+    )
+    assert is_taken != is_refused
+    expect(ann.page.locator("#toast")).to_have_text("Files cannot be sent here." if is_refused else "")
