@@ -55,6 +55,10 @@ _PARAMETERS: dict[str, str | int] = {
     "client_encoding": "utf8",
 }
 
+#: Errors after which a connection is closed: the server refuses a statement as such. If the tables have changed since
+#: the driver prepared it, or a pooler has removed it, the driver would use it again for ever.
+_REFUSALS = psycopg.ProgrammingError, psycopg.NotSupportedError, psycopg.errors.InternalError_
+
 _log = structlog.get_logger("chatserver.log")
 # psycopg logs the errors that follow from the one it raises: a line or two for each group that failed.
 logging.getLogger("psycopg").setLevel(logging.CRITICAL)
@@ -198,6 +202,8 @@ class Session:
             connection.deadline = deadline = monotonic() + seconds
             done = work(connection)
         except psycopg.Error as error:
+            if isinstance(error, _REFUSALS):
+                self.close()
             if monotonic() >= deadline:  # the driver's own message is about its clean-up, not about the deadline
                 raise LogUnavailable(f"{doing} failed: the database did not answer in {seconds:g} s") from error
             raise unavailable(doing, error) from error

@@ -3,7 +3,7 @@
 import gc
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from itertools import pairwise
 from pathlib import Path
 from time import monotonic
@@ -170,6 +170,37 @@ def test_a_job_that_leaves_a_transaction_open_costs_no_connection(postgres_table
             session.run("a test", lambda connection, statement=statement: connection.execute(statement))  # type: ignore[misc]
         assert session.run("a test", lambda connection: connection.info.backend_pid) == first
     session.close()
+
+
+@pytest.mark.parametrize("begin", ["", "BEGIN"])
+@pytest.mark.parametrize("refused", ["cached plan must not change result type", "prepared statement .* does not exist"])
+def test_a_prepared_statement_that_the_server_refuses_is_prepared_anew(
+    postgres_schema: str, refused: str, begin: str
+) -> None:
+    """The driver used it for ever: it forgets its statements at some rollbacks only. Reads failed until a restart."""
+
+    def ask(connection: connection_module.Connection) -> None:
+        if begin:
+            connection.execute(begin)
+        connection.execute("SELECT place FROM places WHERE place = %s::int", (1,))
+
+    def begin_and_leave(connection: connection_module.Connection) -> None:
+        connection.execute("BEGIN")
+
+    session = connection_module.Session(connection_module.Server(postgres_schema))
+    with psycopg.connect(postgres_schema, autocommit=True) as shell, closing(session):
+        shell.execute("CREATE SCHEMA chatserver; CREATE TABLE chatserver.places (place int)")
+        session.run("a test", begin_and_leave)  # the first rollback, with nothing prepared
+        for _ in range(7):  # a statement is prepared at its sixth use
+            session.run("a test", ask)
+        if "cached" in refused:
+            shell.execute("ALTER TABLE chatserver.places ALTER place TYPE bigint")
+        else:
+            session.run("a test", lambda connection: connection.pgconn.exec_(b"DEALLOCATE ALL"))
+        with pytest.raises(LogUnavailable, match=refused):
+            session.run("a test", ask)
+        for _ in range(7):
+            session.run("a test", ask)
 
 
 def test_a_first_job_on_a_long_line(postgres_tables: str, monkeypatch: pytest.MonkeyPatch) -> None:
