@@ -69,11 +69,10 @@ class DatabaseIndex(ABC, Generic[C, R]):
         with trio.move_on_after(interval):
             await self._many.wait()
 
-    def _begin_round(self) -> int:
-        """Count messages from zero again; returns how many there were."""
-        waiting, self._waiting = self._waiting, 0
+    def _begin_round(self) -> None:
+        """Count messages from zero again."""
+        self._waiting = 0
         self._some, self._many = trio.Event(), trio.Event()
-        return waiting
 
     def _note_failure(self, error: Exception) -> None:
         """Note that upkeep has failed: the log goes on, and it is tried again later. Called in the except clause."""

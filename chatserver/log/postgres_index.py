@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 import trio
+from psycopg import errors
 
 from chatserver.log.database_index import DatabaseIndex
 from chatserver.log.index import CANDIDATES, Found, Question, ranked
@@ -33,6 +34,9 @@ MAX_WORD = 256
 MERGE_AFTER, MERGE_INTERVAL = 5_000, 10.0
 #: Seconds of pause for each second of merging, and seconds until another attempt after a failure.
 MERGE_PAUSE, MERGE_RETRY = 2.0, 10.0
+#: Milliseconds of one merge, for which other changes wait, and memory for it, the least that there can be. A merge that
+#: is cut short keeps only what it has merged whenever that memory was full: with more, a long list is never merged.
+MERGE_MS, MERGE_MEMORY = 2_000, "1MB"
 #: Milliseconds that a search may last, on a busy machine too. There is one connection for it, and one search at a time.
 SLOWEST_SEARCH_MS = 2_000
 #: Settings of the connection that searches. The planner can estimate the cost of a word only from that word; scanning
@@ -65,6 +69,7 @@ _RENEW = """
     WHERE messages.room = renewed.room AND messages.place = renewed.place AND messages.text = renewed.text
         AND messages.words <> renewed.words::tsvector
 """
+_MERGE_SETTINGS = "SELECT set_config('statement_timeout', %s, true), set_config('maintenance_work_mem', %s, true)"
 _MERGE = "SELECT gin_clean_pending_list('messages_words') WHERE pg_try_advisory_xact_lock(%s)"
 
 
@@ -93,17 +98,14 @@ class PostgresIndex(DatabaseIndex[Connection, PostgresReaders]):
             nursery.start_soon(self._renew)
             while True:
                 await self._wait(MERGE_INTERVAL)
-                await self._merge()
+                self._begin_round()
+                while await self._beside_commits("merging the index", _merge):
+                    pass
 
     async def _renew(self) -> None:
         """Store the words of old messages anew, if a new version of `words` may have changed them."""
         while self._has_old_words:
             self._has_old_words = await self._beside_commits("indexing", _renew)
-
-    async def _merge(self) -> None:
-        unmerged = self._begin_round()
-        if await self._beside_commits("merging the index", _merge):
-            self.written(unmerged)
 
     async def _beside_commits(self, what: str, work: Callable[[Connection], bool]) -> bool:
         """Work, then pause for longer than that took, to leave the database to commits. Returns whether to go on."""
@@ -135,8 +137,12 @@ def _words(text: str) -> str:
 
 
 def _merge(connection: Connection) -> bool:
-    """Merge the whole list, or nothing if another server is merging it."""
-    connection.execute(_MERGE, (_LOCK,))
+    """Merge the list for MERGE_MS, unless another server is merging it; returns whether there may be more."""
+    connection.execute(_MERGE_SETTINGS, (str(MERGE_MS), MERGE_MEMORY))
+    try:
+        connection.execute(_MERGE, (_LOCK,))
+    except errors.QueryCanceled:
+        return True
     return False
 
 

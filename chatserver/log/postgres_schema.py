@@ -23,8 +23,9 @@ from chatserver.log.words import VERSION
 MIGRATION_LOCK = 0x63686174
 #: Seconds that a migration may take, and that another server waits for it.
 MIGRATION_DEADLINE = 600
-#: Kilobytes of the index's pending list at which a commit merges it itself: 100,000 messages, if all servers stopped.
-PENDING_KB = 65_536
+#: Kilobytes of the index's pending list at which a commit merges it itself, the most that there can be: one that merged
+#: 64 MB took longer than a statement may, so that no message could be stored.
+PENDING_KB = 2_147_483_647
 
 # A migration is a tuple of statements; the n-th makes version n out of version n-1. Only ever add at the end.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
@@ -57,8 +58,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             PRIMARY KEY (room, place, emoji, user_id)
         )""",
         "ALTER TABLE messages ADD COLUMN words tsvector",
-        f"""CREATE INDEX messages_words ON messages USING gin (words)
-            WITH (fastupdate = on, gin_pending_list_limit = {PENDING_KB}) WHERE words IS NOT NULL""",
+        """CREATE INDEX messages_words ON messages USING gin (words)
+            WITH (fastupdate = on, gin_pending_list_limit = 65536) WHERE words IS NOT NULL""",
         # How far each user has read. The oldest markers are searched for so rarely that an index does not pay.
         """CREATE TABLE markers (
             user_id text NOT NULL, room bigint NOT NULL, read bigint NOT NULL, moved bigint NOT NULL,
@@ -101,6 +102,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE sanctions ADD COLUMN user_name text NOT NULL DEFAULT ''",
         "ALTER TABLE audit ADD COLUMN target_name text NOT NULL DEFAULT ''",
     ),
+    (f"ALTER INDEX messages_words SET (gin_pending_list_limit = {PENDING_KB})",),
 )
 # With another version of `words` the words of all messages are stored anew, in the background.
 _WORDS_ANEW = ("DELETE FROM old_words", "INSERT INTO old_words SELECT 0, 0 WHERE EXISTS (SELECT FROM messages)")

@@ -1,5 +1,7 @@
 """The index of PostgreSQL: its words, its merges, and that a search delays nothing."""
 
+import math
+import time
 from collections.abc import AsyncIterator
 
 import psycopg
@@ -17,6 +19,9 @@ from tests.log.support import draft, running, submit_all
 from tests.log.test_records import delete, edit
 from tests.support.groups import append
 from tests.support.serving import eventually
+
+#: Seconds, on a busy machine too.
+PATIENCE = 60
 
 
 @pytest.fixture
@@ -69,13 +74,14 @@ async def test_the_index_is_merged_concurrently_with_commits_and_after_failures(
     failures: list[Exception] = [ZeroDivisionError("planted"), full, full]
     merge, merged = index_module._merge, []
 
-    def counted(connection: Connection) -> None:
+    def counted(connection: Connection) -> bool:
         if failures:
             raise failures.pop()
         merge(connection)
         merged.append(connection.execute(
             "SELECT count(*), gin_clean_pending_list('messages_words') FROM messages WHERE words @@ 'apple'"
         ).fetchone())  # fmt: skip
+        return False
 
     monkeypatch.setattr(index_module, "_merge", counted)
     with capture_logs() as lines:
@@ -84,6 +90,34 @@ async def test_the_index_is_merged_concurrently_with_commits_and_after_failures(
             await eventually(lambda expected=expected: merged == expected)  # type: ignore[misc]
     assert [line["event"] for line in lines] == ["indexing_failed"], "once until it succeeds"
     assert "a fault in PostgresIndex" in caplog.text
+
+
+async def test_a_list_that_takes_long_to_merge_is_merged_in_parts(
+    log: PostgresLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A merge of 40 MB was cut off at its deadline and began anew each time, while the list grew; at 64 MB each commit
+    tried to merge it too, and no message could be stored."""
+    monkeypatch.setattr(index_module, "MERGE_INTERVAL", math.inf)
+    monkeypatch.setattr(index_module, "MERGE_MS", 3_000)
+    for first in (0, 100_000):
+        said = [
+            draft(" ".join(f"w{word}" for word in range(at, at + 1_000))) for at in range(first, first + 100_000, 1_000)
+        ]
+        for start in range(0, 100, 10):
+            await submit_all(log, said[start : start + 10])
+        began = time.monotonic()
+        with trio.fail_after(PATIENCE):
+            while await log.change("merging", index_module._merge):
+                pass
+        # The first list, mostly merged at once, tells how long the second takes: about three times this.
+        monkeypatch.setattr(index_module, "MERGE_MS", max(int((time.monotonic() - began) * 300), 1))
+    assert [hit.record.offset for hit in (await log.index.find(Question(("w150000",)))).hits] == [151]
+
+
+async def test_a_commit_merges_no_list(log: PostgresLog) -> None:
+    asked = "SELECT reloptions FROM pg_class WHERE oid = 'messages_words'::regclass"
+    [(options,)] = await log.ask(lambda connection: connection.execute(asked).fetchall())
+    assert f"gin_pending_list_limit={2**31 - 1}" in options
 
 
 async def test_a_search_that_takes_too_long_fails_and_delays_nothing(
