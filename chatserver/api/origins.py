@@ -129,18 +129,16 @@ def forbidden(head: Head) -> HttpError:
         "no Host",
     )
     return HttpError(
-        ErrorCode.FORBIDDEN, f"this is not for pages of other sites ({shown}); --allow-origin names those that may",
-        headers=(_VARY,),
+        ErrorCode.FORBIDDEN, f"this is not for pages of other sites ({shown}); --allow-origin names those that may"
     )  # fmt: skip
 
 
-def cors_fields(head: Head, policy: Policy) -> Headers:
+def cors_fields(origin: str | None, policy: Policy) -> Headers:
     """The CORS fields that let a page of an allowed origin read an answer; none for other origins.
 
     `Vary` is in all answers: a cache in front would give the allowed page the one that another request got.
     """
-    origin = head.headers.get("origin")
-    if origin not in policy.origins:
+    if origin is None or origin not in policy.origins:
         return (_VARY,)
     return (
         ("Access-Control-Allow-Origin", origin),

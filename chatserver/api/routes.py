@@ -29,7 +29,6 @@ from chatserver.fair import do_step
 from chatserver.log.sanctions import EVERYWHERE
 from chatserver.protocol import encoders
 from chatserver.protocol.errors import Headers, HttpError
-from chatserver.protocol.head import Head
 from chatserver.protocol.response import NOT_STORED, json_body
 from chatserver.protocol.upgrade import accept_upgrade
 from chatserver.protocol.validation import check_room
@@ -137,9 +136,9 @@ class Routes:
             raise HttpError(ErrorCode.METHOD_NOT_ALLOWED, message, headers=(("Allow", allowed),))
         return handler(request, *names)
 
-    def cors(self, head: Head) -> Headers:
-        """The CORS fields of any answer to this request."""
-        return cors_fields(head, self._policy) if self._policy.origins else ()
+    def cors(self, origin: str | None) -> Headers:
+        """The CORS fields of any answer to a request with this `Origin`."""
+        return cors_fields(origin, self._policy) if self._policy.origins else ()
 
     def _find(self, path: str) -> tuple[_Methods | None, tuple[str, ...]]:
         """The methods of a path, and the names in it."""

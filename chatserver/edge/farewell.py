@@ -17,7 +17,8 @@ from chatserver.net.connections import Connections
 from chatserver.net.states import State
 from chatserver.protocol import sse
 from chatserver.protocol.errors import HttpError
-from chatserver.protocol.response import error_response, with_retry_after
+from chatserver.protocol.head import origin_in
+from chatserver.protocol.response import error_response, retry_after
 from chatserver.reasons import ErrorCode, Reason
 
 
@@ -51,7 +52,10 @@ class Farewell:
 
     def cut_short(self, connection: Connection) -> None:
         """Answer an incomplete request with when to send it again, since the server stops before it is complete."""
-        is_incomplete = connection.state is State.HEAD or isinstance(connection.context, Upload)
+        context = connection.context
+        is_incomplete = connection.state is State.HEAD or isinstance(context, Upload)
         if is_incomplete and not connection.blocked:
-            wire = error_response(HttpError(ErrorCode.DRAINING, RESTARTING))
-            self._connections.finish(connection, Reason.DRAINING, with_retry_after(wire, math.ceil(return_after())))
+            sent = context.head if isinstance(context, Upload) else connection.inbox
+            headers = self._exchanges.cors(origin_in(sent)) + retry_after(return_after())
+            wire = error_response(HttpError(ErrorCode.DRAINING, RESTARTING), headers=headers)
+            self._connections.finish(connection, Reason.DRAINING, wire)

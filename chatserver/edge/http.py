@@ -117,7 +117,7 @@ class HttpExchanges:
         connection.rate = self._bucket.spend(connection.rate, self._now())
         kept = self._connections.keep_ahead(connection, rest)
         another = kept and head.keep_alive and not self.draining
-        exchange = Exchange(another, head.method == "HEAD", self.cors(head))
+        exchange = Exchange(another, head.method == "HEAD", self.cors(head.headers.get("origin")))
         try:
             vouched = self.forwarded is not None and self.forwarded(connection, head)
             secure = connection.transport is not PLAIN or (vouched and is_over_tls(head))

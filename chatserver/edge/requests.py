@@ -18,7 +18,7 @@ from chatserver.net.states import State
 from chatserver.net.wheel import TICK, ticks
 from chatserver.protocol.body import Body, BodyLimits, body_reader
 from chatserver.protocol.errors import Headers, HttpError
-from chatserver.protocol.head import NO_BODY, Head, HeadLimits, find_head_end, parse_head
+from chatserver.protocol.head import NO_BODY, Head, HeadLimits, find_head_end, origin_in, parse_head
 from chatserver.protocol.response import CONTINUE, date_line, error_response
 from chatserver.reasons import ErrorCode, Reason
 from chatserver.settings.fields import BODY_SECONDS_PER_KIB, Settings
@@ -60,7 +60,8 @@ class RequestHandler(HttpHandler):
     """`HEAD` and `KEEPALIVE`: a request head, gathered in the inbox."""
 
     def __init__(
-        self, connections: Connections, settings: Settings, dispatch: Dispatch, cors: Callable[[Head], Headers]
+        self, connections: Connections, settings: Settings, dispatch: Dispatch,
+        cors: Callable[[str | None], Headers],
     ) -> None:  # fmt: skip
         super().__init__(connections)
         self._dispatch = dispatch
@@ -85,7 +86,6 @@ class RequestHandler(HttpHandler):
         return bool(connection.inbox)
 
     def _begin(self, connection: Connection, buffer: bytes, searched: int) -> bool:
-        head: Head | None = None
         try:
             end = find_head_end(buffer, searched, self._head_limits)
             if not end:
@@ -98,7 +98,7 @@ class RequestHandler(HttpHandler):
                 return self._dispatch(connection, head, b"", buffer[end:])
             return self._begin_body(connection, head, buffer[:end], buffer[end:])
         except HttpError as error:
-            self.refuse(connection, error, head)
+            self.refuse(connection, error, buffer)
             return False
 
     def _wait_for_head(self, connection: Connection, buffer: bytes) -> None:
@@ -125,13 +125,13 @@ class RequestHandler(HttpHandler):
             self._connections.send(connection, CONTINUE)
         return False
 
-    def refuse(self, connection: Connection, error: HttpError, head: Head | None = None) -> None:
+    def refuse(self, connection: Connection, error: HttpError, sent: bytes) -> None:
         """Answer bytes that are no valid request, and close: where the next one would begin is unknown.
 
-        A page of an allowed origin may read the answer if the head was valid; else it would take it for an outage.
+        `sent` is the head, valid or not: a page of an allowed origin may read why, or would take it for an outage.
         """
         self._connections.misbehaved(connection, error.reason, error.message)
-        headers = () if head is None else self._cors(head)
+        headers = self._cors(origin_in(sent))
         self._connections.finish(connection, error.reason, error_response(error, headers=headers, date=date_now()))
 
     def expired(self, connection: Connection) -> None:
@@ -142,11 +142,9 @@ class RequestHandler(HttpHandler):
             self._connections.misbehaved(connection, Reason.HEAD_DEADLINE, "no request")
             self._connections.close(connection, Reason.HEAD_DEADLINE)
         else:
-            self.time_out(connection, Reason.HEAD_DEADLINE, "the request head was not complete in time")
-
-    def time_out(self, connection: Connection, reason: Reason, message: str) -> None:
-        """408."""
-        self.refuse(connection, HttpError(ErrorCode.TIMEOUT, message, reason=reason))
+            message = "the request head was not complete in time"
+            error = HttpError(ErrorCode.TIMEOUT, message, reason=Reason.HEAD_DEADLINE)
+            self.refuse(connection, error, connection.inbox)
 
 
 class Upload(msgspec.Struct, gc=False, eq=False):
@@ -174,7 +172,7 @@ class BodyHandler(RequestHandler):
                 return self._dispatch(connection, head, upload.body.body, upload.body.rest)
             self._keep(connection, upload, len(upload.head) + upload.body.kept)
         except HttpError as error:
-            self.refuse(connection, error)
+            self.refuse(connection, error, upload.head)
             return False
         # The only deadline that progress extends: by a second for each KiB received, up to its cap.
         earned = int(upload.body.received / _BODY_RATE / TICK)
@@ -188,14 +186,10 @@ class BodyHandler(RequestHandler):
         """Bytes of `Content-Length` that have not arrived."""
         return context_of(connection, Upload).body.lacking
 
-    def refuse(self, connection: Connection, error: HttpError, head: Head | None = None) -> None:
-        """The same; the head was valid."""
-        head = parse_head(context_of(connection, Upload).head, self._head_limits)
-        super().refuse(connection, error, head)
-
     def expired(self, connection: Connection) -> None:
         """408."""
-        self.time_out(connection, Reason.BODY_DEADLINE, "the request body came too slowly")
+        error = HttpError(ErrorCode.TIMEOUT, "the request body came too slowly", reason=Reason.BODY_DEADLINE)
+        self.refuse(connection, error, context_of(connection, Upload).head)
 
     def released(self, connection: Connection, context: object) -> None:
         """The body is complete, refused or given up."""

@@ -71,6 +71,7 @@ _NOT_CONTROLS = bytes(byte for byte in range(256) if (byte >= 0x20 and byte != 0
 _ABSOLUTE_FORM = re.compile(r"https?://([^/?]*)(.*)", re.IGNORECASE)
 _HOST = re.compile(r"(?:[A-Za-z0-9._~%!$&'()*+,;=-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,5})?")
 _CONTENT_LENGTH = re.compile(rb"\ncontent-length[ \t]*:([^\r]*)", re.IGNORECASE)
+_ORIGIN = re.compile(rb"\norigin:([^\r\n]*)", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NO_REQUEST_LINE = "the request line is not a method, a target and HTTP/1.1, with one space between"
 
@@ -191,6 +192,12 @@ def parse_head(head: bytes, limits: HeadLimits) -> Head:
         expects_continue,
         version,
     )
+
+
+def origin_in(sent: bytes) -> str | None:
+    """The first `Origin` in the bytes of a head that need not be valid or complete."""
+    field = _ORIGIN.search(sent)
+    return None if field is None else field[1].strip(b" \t").decode("latin-1")
 
 
 def _parse_with_h11(head: bytes) -> tuple[re.Match[bytes], list[_Field]]:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.certificates import certificate
 from tests.support.peers import Answer, connect, open_websocket, publish, request, upgrade
-from tests.support.serving import neighbour, serving
+from tests.support.serving import eventually, neighbour, serving
 
 pytestmark = pytest.mark.jumping_clock
 
@@ -66,7 +66,9 @@ def unreadable(answer: Answer) -> bool:
 
 
 async def test_a_foreign_page_opens_and_changes_nothing() -> None:
-    async with serving(echo=True) as server, neighbour(server), connect(server.address) as peer:
+    async with (
+        serving(echo=True, allow_origin=(APP,)) as server, neighbour(server), connect(server.address) as peer,
+    ):  # fmt: skip
         await publish(server.address, "lobby", "first")
         for page, fields in FOREIGN.items():
             for name, wire in MISDEEDS.items():
@@ -75,6 +77,7 @@ async def test_a_foreign_page_opens_and_changes_nothing() -> None:
                 assert (answer.status, answer.error) == (403, "forbidden"), (page, name)
                 assert unreadable(answer), (page, name)
                 assert answer.headers["vary"] == "Origin", (page, name)
+                assert answer.headers["cache-control"] == "no-store", "a cache gives it to no other page"
         assert (await peer.request("GET", "/healthz")).status == 200, "the connection goes on"
         [message] = (await peer.request("GET", "/rooms/lobby/messages")).json["messages"]
         assert message["text"] == "first"
@@ -166,21 +169,43 @@ async def test_an_allowed_page_and_ours_share_only_the_news(path: str, phase: st
             await each.until(b'"news"')
 
 
+START = f"POST /rooms/lobby/messages HTTP/1.1\r\nHost: localhost\r\nOrigin: {APP}\r\n".encode()
+LONG = b"long" * 1024
+
+
 @pytest.mark.parametrize(
     ("wire", "status"),
     [
+        pytest.param(b"Expect: something\r\n\r\n", 417, id="expectation"),
+        pytest.param(b"Transfer-Encoding: gzip\r\n\r\n", 501, id="coding"),
+        pytest.param(b"Host: twice\r\n\r\n", 400, id="invalid head"),
+        pytest.param(b"X: " + LONG * 4, 431, id="long head"),
+        pytest.param(b"X: slow", 408, id="slow head"),
         pytest.param(b"Content-Length: 99999\r\n\r\n", 413, id="length"),
         pytest.param(b"Transfer-Encoding: chunked\r\n\r\n99999\r\n", 413, id="chunk"),
-        pytest.param(b"Transfer-Encoding: chunked\r\n\r\n2\r\nno chunk", 400, id="malformed"),
-        pytest.param(b"Content-Length: 9\r\n\r\nslow", 408, id="slow"),
+        pytest.param(b"Transfer-Encoding: chunked\r\n\r\n2\r\nno chunk", 400, id="malformed body"),
+        pytest.param(b"Content-Length: 9\r\n\r\nslow", 408, id="slow body"),
     ],
 )
-async def test_an_allowed_page_reads_why_its_body_is_refused(wire: bytes, status: int) -> None:
-    start = f"POST /rooms/lobby/messages HTTP/1.1\r\nHost: localhost\r\nOrigin: {APP}\r\n".encode()
-    async with serving(allow_origin=(APP,), body_deadline=0.5) as server, connect(server.address) as peer:
-        await peer.send(start + wire)
+async def test_an_allowed_page_reads_why_its_head_or_body_is_refused(wire: bytes, status: int) -> None:
+    server = serving(allow_origin=(APP,), head_deadline=0.5, body_deadline=0.5)
+    async with server as running, connect(running.address) as peer:
+        await peer.send(START + wire)
         answer = await peer.response()
         assert answer.status == status
+        check_readable(answer)
+
+
+@pytest.mark.parametrize("wire", [b"X: " + LONG, b"Content-Length: 9999\r\n\r\n" + LONG], ids=["head", "body"])
+async def test_an_allowed_page_reads_when_to_send_again_what_a_drain_cut_short(wire: bytes) -> None:
+    async with serving(allow_origin=(APP,)) as server, connect(server.address) as peer:
+        await peer.send(START + wire)
+        connections, farewell = server.server.parts.connections, server.server.parts.farewell
+        await eventually(lambda: connections.input_budget.used > 0)
+        for connection in filter(None, connections.table):
+            connections.step(connection, farewell.cut_short)
+        answer = await peer.response()
+        assert (answer.status, answer.error) == (503, "draining")
         check_readable(answer)
 
 

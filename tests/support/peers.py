@@ -166,7 +166,8 @@ class Peer:
         for line in lines[1:]:
             name, colon, value = line.partition(": ")
             assert colon, line
-            assert name.lower() not in headers or name == "Vary", f"{name} twice"  # a list (RFC 9110 section 5.3)
+            another = name == "Vary" and value != headers.get("vary")  # a list (RFC 9110 section 5.3)
+            assert name.lower() not in headers or another, f"{name} twice"
             headers[name.lower()] = value
         if 200 <= int(status) < 500:  # RFC 9110 section 6.6.1
             age = time.time() - parsedate_to_datetime(headers["date"]).timestamp()
