@@ -12,6 +12,7 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import msgspec
@@ -163,6 +164,8 @@ def require(directory: str | None) -> None:
 
 def save(report: Report, directory: str) -> None:
     require(directory)
-    with flags.writing("--report", directory):
-        for name, text_of in _FILES.items():
-            (Path(directory) / name).write_text(text_of(report), encoding="utf-8")
+    with flags.writing("--report", directory), TemporaryDirectory(dir=directory) as beside:
+        for name, text_of in _FILES.items():  # a full disk leaves no half of a file
+            file = Path(beside) / name
+            file.write_text(text_of(report), encoding="utf-8")
+            file.replace(Path(directory) / name)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import resource
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from unittest.mock import Mock
@@ -160,6 +161,21 @@ def test_what_cannot_be_a_directory_is_a_clear_error(tmp_path: Path) -> None:
         for use in (exports.require, lambda directory: exports.save(reports.run(), directory)):
             with pytest.raises(UsageError, match=r"^--report: cannot write .*file"):
                 use(str(place))
+
+
+@pytest.mark.parametrize("most", [0, 4096, 20_000])
+def test_what_a_full_disk_leaves_is_whole(tmp_path: Path, most: int) -> None:
+    """The page ended in the middle, as if it were all of it."""
+    exports.save(reports.attack(), str(tmp_path / "whole"))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, limits[1]))  # of a file's bytes
+    try:
+        with pytest.raises(UsageError, match="--report: cannot write"):
+            exports.save(reports.attack(), str(tmp_path / "full"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    for file in (tmp_path / "full").iterdir():
+        assert file.read_bytes() == (tmp_path / "whole" / file.name).read_bytes()
 
 
 def test_a_report_is_written_also_if_nobody_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
