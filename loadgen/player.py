@@ -5,8 +5,10 @@ here.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
+import msgspec
 import trio
 
 from loadgen import procfs
@@ -20,7 +22,7 @@ from loadgen.measured import Floor, Measured
 from loadgen.opening import OPEN_DEADLINE_SECONDS
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Usage
-from loadgen.protocols import KEEPS_MESSAGES, chat_v1
+from loadgen.protocols import KEEPS_MESSAGES, chat_v1, served
 from loadgen.report import Outcome, Report, verdict
 from loadgen.session import Plan, Session, cause_of_death
 from loadgen.span import Reading, Size, Span
@@ -64,6 +66,9 @@ class Player:
     def __init__(
         self, plan: Plan, experiment: Experiment, floor: Floor | None = None, *, left_out: Iterable[str] = ()
     ) -> None:
+        if experiment.probes is not None:  # the victims show what the target speaks
+            is_chat = Needs.CHAT in served(experiment.probes.victims)
+            plan = replace(plan, endpoint=msgspec.structs.replace(plan.endpoint, is_chat=is_chat))
         self._plan = plan
         self._experiment = experiment
         self._session = Session(plan)

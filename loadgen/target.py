@@ -58,6 +58,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     fields: tuple[str, ...] = ()  # of plain requests and upgrades, each "Name: value"
     body: bytes = b""
     subprotocol: str = ""
+    is_chat: bool = True  # whether there are rooms to join and to post in
 
     @property
     def request_path(self) -> str:

@@ -114,17 +114,18 @@ RESET_ROOMS: Final = 64
 
 @persona
 class RequestReset(Attacker):
-    """Connects, sends a whole request that costs much, and resets at once: a join, a post of 4 KB or a search.
+    """Connects, sends a whole request, and resets at once: a chat's join, post of 4 KB or search, else for the page.
 
-    The bytes before an RST can still be read. A server that does so opens a room, commits a message or searches for a
-    client that is gone, and so does ten times as much for each connection as it would have to.
+    The bytes before an RST can still be read. A server that does so opens a room, commits a message, searches or makes
+    a page for a client that is gone, and so does ten times as much for each connection as it would have to.
     """
 
     name = "request-reset"
     threat = Threat.GREEDY
-    needs = Needs.CHAT
 
     def opening(self) -> bytes:
+        if not self.cohort.place.endpoint.is_chat:
+            return page(self)
         match self.number % 3:
             case 0:
                 return upgrade(self) + join(1, f"request-reset-{self.index}")

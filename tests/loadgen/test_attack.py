@@ -14,6 +14,7 @@ from loadgen.report import Outcome, Report
 from loadgen.scorecard import Scorecard
 from loadgen.session import cause_of_death
 from tests.loadgen.planted import Plant, planted, planted_process
+from tests.loadgen.planted_web import serving
 from tests.loadgen.plays import attacked, config, figure, plan, play_attack
 
 EVERY_KIND = {"slow-head": 10, "idle-connect": 10, "slow-body": 10}
@@ -61,6 +62,14 @@ async def test_a_server_has_time_to_notice_that_attackers_have_vanished(monkeypa
         report = await play_attack(url, {"idle-connect": 20}, server_pid=pid, seconds=3.0)
     assert figure(report, "server_descriptors_left") <= 0
     assert figure(report, "attackers_came") == 20
+
+
+async def test_victims_that_fetch_a_page_show_no_rooms_to_post_in() -> None:
+    """Nobody reads the answers: joins and posts of 4 KB that a server without rooms refuses would look like work."""
+    with serving("static") as (url, _):
+        (row,) = (await play_attack(url, {"request-reset": 3}, victims={"get": 3})).cohorts
+    assert row.opened >= 3
+    assert row.sent_bytes < 1000 * row.opened
 
 
 async def test_without_victims_there_is_no_run() -> None:

@@ -194,6 +194,13 @@ async def test_request_reset_asks_for_a_join_a_post_and_a_search_and_resets() ->
         assert not play.cohort.ended
 
 
+async def test_request_reset_asks_a_server_without_a_chat_for_its_page() -> None:
+    async with listening() as server, playing(server.url, "request-reset", clients=3, path="/a", is_chat=False):
+        for _ in range(3):
+            request, _ = parsed(await _until_reset(await server.accept()))
+            assert (request.method, request.target) == (b"GET", b"/a")
+
+
 @pytest.mark.parametrize("accepts", [True, False])
 async def test_compress_bomb_is_sent_only_to_those_that_unpack(accepts: bool) -> None:
     async with meeting("compress-bomb") as (play, stream):
