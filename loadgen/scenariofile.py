@@ -33,22 +33,25 @@ from loadgen.experiment import (
 from loadgen.target import UsageError
 
 
+_Name = Annotated[str, msgspec.Meta(min_length=1)]
+
+
 class _Group(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """`[[groups]]`: clients that connect together."""
 
-    name: str
+    name: _Name
     clients: int
     mix: str = ""  # honest personas, as in --mix
     kind: str = ""  # or attacks, as in --kind
     rooms: int | None = None
-    room: str | None = None
+    room: _Name | None = None
     poll_wait: float = POLL_WAIT_SECONDS
 
 
 class _Phase(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """`[[phases]]`: a stretch of time, and what happens in it."""
 
-    name: Annotated[str, msgspec.Meta(min_length=1)]
+    name: _Name
     seconds: float = 0.0
     open: dict[str, float] = {}  # by group: the share of it that has connected by the end
     rate: float | None = None
@@ -71,7 +74,7 @@ class _Victims(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     phases: list[_Phase]
-    name: str = "scenario"
+    name: _Name = "scenario"
     groups: list[_Group] = []
     victims: _Victims | None = None
     fail_if: list[str] = []
@@ -204,7 +207,7 @@ def _group(group: _Group) -> Group:
             counts = flags.mix(group.mix, group.clients)
         else:
             counts = flags.shares(dict.fromkeys(flags.attacks(group.kind, "--kind"), 1.0), group.clients)
-        rooms = flags.rooms(group.rooms, group.room, group.clients) if group.mix else ("lobby",)
+        rooms = flags.rooms(group.rooms, group.room or (None if group.mix else "lobby"), group.clients)
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from None
     return Group(name=group.name, counts=counts, rooms=rooms, poll_wait_seconds=group.poll_wait)

@@ -84,6 +84,9 @@ def _read(tmp_path: Path, text: str) -> Experiment:
         (STEADY + "text_bytes = 9\n", "phases.steady.text_bytes: a size is set together with a rate"),
         (STEADY + "text_bytes = -1\n", "phases.steady.text_bytes: -1 is below 0"),
         (_phase(""), r"line 2: Expected `str` of length >= 1 at `phases\[0\].name`"),
+        ("name = ''\n" + STEADY, r"line 1: Expected `str` of length >= 1 at `name`"),
+        (CROWD.replace('"crowd"', "''") + STEADY, r"line 2: Expected `str` of length >= 1 at `groups\[0\].name`"),
+        (CROWD + "room = ''\n" + STEADY, r"line 5: Expected `str` of length >= 1 at `groups\[0\].room`"),
         (STEADY + "rate = inf\n", "phases.steady.rate: it must be finite"),
         ("drain = -1\n" + STEADY, "drain: -1 is below 0"),
         ("[[groups]]\nname = 'a'\nclients = 5\nkind = ','\n" + STEADY, "groups.a: --kind: name at least one attack"),
@@ -125,6 +128,17 @@ def test_phases_count_by_their_names_unless_they_say_otherwise(tmp_path: Path) -
     found = _read(tmp_path, alone + STEADY + _phase("recovery"))
     assert [phase.name for phase in found.phases] == ["baseline", "steady", "recovery"]
     assert found.longest_cycle == math.inf
+
+
+@pytest.mark.parametrize(
+    ("asked", "rooms"),
+    [("", ("lobby",)), ('room = "ops"\n', ("ops",)), ('room = "ops"\nrooms = 2\n', ("ops-1", "ops-2"))],
+)
+def test_attackers_are_in_the_rooms_that_are_named(tmp_path: Path, asked: str, rooms: tuple[str, ...]) -> None:
+    """They were in the lobby, whatever the file said."""
+    attackers = CROWD.replace('mix = "idle=80,chat=20"', 'kind = "catch-up"') + asked
+    phases = _phase("baseline") + _phase("steady", OPEN) + _phase("recovery")
+    assert _read(tmp_path, "[victims]\n" + attackers + phases).groups[0].rooms == rooms
 
 
 def test_what_is_left_out_is_as_the_flags_have_it(tmp_path: Path) -> None:
