@@ -90,13 +90,15 @@ class Child:
                 nursery.start_soon(self._link.send, self.setup)
                 for _ in range(self._stops):
                     nursery.start_soon(self._link.send, Stop())
-                await self._listen(nursery)
-                # The worker's end of the link is closed, so the process is ending, unless something in it hangs.
-                with trio.move_on_after(END_PATIENCE):
-                    await self._process.wait()
+                try:
+                    await self._listen(nursery)
+                    # The worker's end of the link is closed, so the process is ending, unless something in it hangs.
+                    with trio.move_on_after(END_PATIENCE):
+                        await self._process.wait()
+                finally:
+                    self._nursery = None  # it takes no task once this block ends
                 nursery.cancel_scope.cancel()
         finally:
-            self._nursery = None
             # A killed process ends at once, unless it waits for a disk that hangs.
             with trio.move_on_after(END_PATIENCE, shield=True):
                 self._process.kill()
