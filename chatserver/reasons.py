@@ -76,7 +76,7 @@ class Reason(Enum):
     TOO_MANY_FRAGMENTS = ("a message came in more fragments than allowed", Contract.DO_NOT, CloseCode.TOO_BIG)
     FLOOD = ("the peer kept sending far more than it may", Contract.BACK_OFF, CloseCode.POLICY)
     REFUSED_FULL = ("the server holds as many connections as it may", Contract.BACK_OFF, CloseCode.TRY_AGAIN_LATER)
-    REFUSED_ADDRESS = ("this address holds as many connections as it may", Contract.BACK_OFF, CloseCode.TRY_AGAIN_LATER)
+    REFUSED_ADDRESS = ("this network holds as many connections as it may", Contract.BACK_OFF, CloseCode.TRY_AGAIN_LATER)
     REFUSED_DESCRIPTORS = ("the process is out of descriptors", Contract.BACK_OFF, CloseCode.TRY_AGAIN_LATER)
     EXPIRED = ("its sign-in has expired, or there was none where one is needed", Contract.DO_NOT, CloseCode.SIGNED_OUT)
     BANNED = ("a moderator has banned its user or network", Contract.DO_NOT, CloseCode.BANNED)
@@ -119,7 +119,7 @@ class ErrorCode(Enum):
     EXPECTATION_FAILED = (417, "`Expect` has a value other than `100-continue`", Contract.DO_NOT)
     MISDIRECTED = (421, "`Host` is not a name of this server", Contract.DO_NOT)
     UPGRADE_REQUIRED = (426, "this path speaks WebSocket, version 13", Contract.DO_NOT)
-    RATE_LIMITED = (429, "this user, address or connection asks too often", Contract.BACK_OFF)
+    RATE_LIMITED = (429, "this user, network or connection sends too much", Contract.BACK_OFF)
     HEAD_TOO_LARGE = (431, "the request head is over its limit", Contract.DO_NOT)
     INTERNAL = (500, "a fault of the server's own; it has been logged", Contract.BACK_OFF)
     NOT_IMPLEMENTED = (501, "a transfer coding other than chunked", Contract.DO_NOT)
@@ -128,7 +128,7 @@ class ErrorCode(Enum):
         "the log is busy, failing or late, or memory is short; use the same `key` again",
         Contract.BACK_OFF,
     )
-    FULL = (503, "the server, or this address, holds as many connections as it may", Contract.BACK_OFF)
+    FULL = (503, "the server, or this network, holds as many connections as it may", Contract.BACK_OFF)
     DRAINING = (503, "the server is starting or stopping", Contract.BACK_OFF)
     VERSION_NOT_SUPPORTED = (505, "neither HTTP/1.1 nor HTTP/1.0", Contract.DO_NOT)
 

@@ -99,7 +99,7 @@ def read_keys(path: Path) -> list[Key]:
     except ValueError as error:
         raise ConfigError("token-key", f"{path}: {error}") from None
     if not private and any(key.algorithm == "HS256" for key in keys):
-        _log.warning("token_key_is_readable", path=str(path), hint="others may sign with it: chmod 600")
+        _log.warning("token_key_is_readable", path=str(path), hint="other users can sign tokens with it: chmod 600")
     return keys
 
 

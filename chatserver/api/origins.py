@@ -79,7 +79,7 @@ def source_of(headers: Mapping[str, str], policy: Policy) -> Source:
     if policy.hosts is not None and host not in policy.hosts:
         name, is_address = _host_of(host)
         if name not in policy.hosts and not (is_address and policy.any_address):
-            message = f"this server does not go by the name {name[:80]!r}; --allow-host gives it one"
+            message = f"{name[:80]!r} is not a name of this server; --allow-host adds a name"
             raise HttpError(ErrorCode.MISDIRECTED, message)
     if origin is None:
         return Source.OWN if site in _OURS else Source.FOREIGN
@@ -129,7 +129,7 @@ def forbidden(head: Head) -> HttpError:
         "no Host",
     )
     return HttpError(
-        ErrorCode.FORBIDDEN, f"this is not for pages of other sites ({shown}); --allow-origin names those that may"
+        ErrorCode.FORBIDDEN, f"pages of other sites may not do this ({shown}); --allow-origin allows an origin"
     )  # fmt: skip
 
 

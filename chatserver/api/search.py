@@ -154,7 +154,7 @@ def _words(text: str | None) -> tuple[str, ...]:
         raise bad_field("q", f"{len(text):,} characters, limit {MAX_QUESTION}")
     words = words_of(text)
     if not words:
-        raise bad_field("q", "no word in it, that is no letter and no digit")
+        raise bad_field("q", "no word in it: no letter and no digit")
     if len(words) > MAX_WORDS:
         raise bad_field("q", f"{len(words)} words, limit {MAX_WORDS}")
     return tuple(words)

@@ -26,7 +26,7 @@ _TROUBLES = {
     Trouble.NOT_READY: (
         "is not ready", "its own log says why; it becomes ready as soon as what it waits for is available"
     ),
-    Trouble.MISDIRECTED: ("goes by other names", "give a URL with a name that its --allow-host has"),
+    Trouble.MISDIRECTED: ("has other names", "give a URL with a name that its --allow-host has"),
     Trouble.REFUSED: (
         "does not let the doctor in",
         "give --token with a token that may read and write in --room, or a room in which everybody may",
@@ -77,7 +77,7 @@ def _shards(nodes: Sequence[Node]) -> Iterator[Finding]:
     ready = [node for node in nodes if node.answer_ms is not None]
     if len(ready) > 1 and not any(node.shards for node in ready):
         yield _warning(
-            ready, "the nodes share no presence and no rate limits: each knows its own people only",
+            ready, "the nodes share no presence and no rate limits: each knows only its own users",
             "start all of them with the same --shared valkey://HOST:PORT",
         )  # fmt: skip
     elif len(counts := _by(ready, lambda node: f"{node.shards.of} shards" if node.shards else "none")) > 1:

@@ -19,7 +19,7 @@ def open_log(url: str, neighbours: Neighbours | None = None) -> Log:
     """
     if url == "memory:":
         if neighbours is not None:
-            raise LogOpenError("memory: is of one process; several need a file, as in sqlite:chat.db")
+            raise LogOpenError("memory: serves one process only; several need a file, as in sqlite:chat.db")
         return MemoryLog()
     if url.startswith("sqlite:"):
         return SqliteLog(url.removeprefix("sqlite:"), neighbours=neighbours)

@@ -116,7 +116,7 @@ class PostgresLog(DatabaseLog[Connection, _Opened]):
             if self._replaced.is_set():
                 raise LogOpenError(
                     "the database has another history than when this server was started (a standby was promoted, or a "
-                    "backup restored), so offsets may come again; start the server anew, and clients are told"
+                    "backup restored), so offsets may be given twice; restart the server, which tells its clients"
                 )
         finally:
             self._opened = None

@@ -96,7 +96,7 @@ class ServerMetrics:
 
     def _by_label(self, counts: Mapping[tuple[State, str], int]) -> Iterator[Metric]:
         parts = self._parts
-        held = Gauge("chatserver_connections", "Connections held, by phase and transport", None, ("phase", "transport"))
+        held = Gauge("chatserver_connections", "Connections held, by state and transport", None, ("phase", "transport"))
         for (state, transport), count in sorted(counts.items()):
             held.add_metric((state.name.lower(), transport), count)
         yield held
@@ -106,7 +106,7 @@ class ServerMetrics:
         waiting = parts.connections.scheduler.statistics().items()
         yield labelled(Counter, "chatserver_closes", "Connections ended or refused, by reason", "reason", closes)
         yield labelled(Counter, "chatserver_sanctioned", "Refusals of muted and banned users", "kind", refused)
-        yield labelled(Counter, "chatserver_searches", "Searches, by what became of them", "outcome", searches)
+        yield labelled(Counter, "chatserver_searches", "Searches, by outcome", "outcome", searches)
         yield labelled(Gauge, "chatserver_scheduler_items", "Items waiting for their turn", "priority", waiting)
 
     # A table: kind, name, meaning, value.
@@ -115,14 +115,14 @@ class ServerMetrics:
         parts = self._parts
         connections, admission, broadcaster = parts.connections, parts.admission, parts.hub.broadcaster
         hub, log, usage = parts.hub.statistics(), parts.log.statistics(), resource.getrusage(resource.RUSAGE_SELF)
-        yield Gauge, "chatserver_addresses", "Addresses that hold connections", admission.statistics()["addresses"]
+        yield Gauge, "chatserver_addresses", "Networks that hold connections", admission.statistics()["addresses"]
         yield Gauge, "chatserver_places", "Connections that may be held at once", admission.total
-        yield Counter, "chatserver_reclaimed", "Connections that gave up their place to others", admission.reclaimed
+        yield Counter, "chatserver_reclaimed", "Connections evicted to free their places", admission.reclaimed
         if parts.handshakes is not None:
             yield Counter, "chatserver_tls_handshakes", "TLS handshakes completed", parts.handshakes.completed
-        yield Counter, "chatserver_faults", "Faults of the server's own, each in a step", connections.faults.count
+        yield Counter, "chatserver_faults", "Bugs of the server, each caught in one step", connections.faults.count
         yield (Gauge, "chatserver_unfinished_bytes",
-               "Kept of long requests, messages and TLS records that are not whole", parts.input_budget.used)
+               "Bytes kept of incomplete requests, messages and TLS records", parts.input_budget.used)
         yield (Gauge, "chatserver_wheel_entries",
                "Entries in the timer wheel, stale ones included", connections.wheel.statistics()["entries"])
         yield Counter, "chatserver_messages", "Messages made durable", hub["published"]
@@ -142,8 +142,8 @@ class ServerMetrics:
                "Time the oldest message outside the search index has waited, at most", parts.log.index.lag)
         passes, late, runs = parts.loop.passes, parts.loop.ticks_late, parts.garbage.runs
         yield Gauge, "chatserver_loop_stall_max_seconds", "Longest pass of the loop since start", passes.longest
-        yield Gauge, "chatserver_loop_lag_max_seconds", "Latest tick since start", late.longest
-        yield Gauge, "chatserver_gc_max_seconds", "Longest collection since start", runs.longest
+        yield Gauge, "chatserver_loop_lag_max_seconds", "Largest lateness of a tick since start", late.longest
+        yield Gauge, "chatserver_gc_max_seconds", "Longest garbage collection since start", runs.longest
         yield Counter, "process_cpu_seconds", "User and system CPU time", usage.ru_utime + usage.ru_stime
         kib = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes
         yield Gauge, "process_max_resident_memory_bytes", "Largest resident set", usage.ru_maxrss * kib
@@ -155,15 +155,17 @@ def _of_processes(shared: SharedParts) -> Iterator[Metric]:
     cluster, search, shards = shared.cluster.statistics(), shared.search, shared.shards.all
     up, failures = ([(each.name, each.up) for each in shards], [(each.name, each.failures) for each in shards])
     alone = [(shard.name, limits.alone) for shard, limits in zip(shards, search.limits, strict=True)]
-    yield labelled(Gauge, "chatserver_shard_up", "Whether a shard may be asked", "shard", up)
-    yield labelled(Counter, "chatserver_shard_failures", "Calls that a shard did not answer well", "shard", failures)
+    yield labelled(Gauge, "chatserver_shard_up", "Whether a shard can be reached", "shard", up)
+    yield labelled(Counter, "chatserver_shard_failures", "Calls to a shard that failed", "shard", failures)
     yield labelled(Counter, "chatserver_shard_alone", "Limits decided without the shard", "shard", alone)
-    yield Gauge("chatserver_processes", "Other processes of this chat that are heard", cluster["processes"])
-    yield Gauge("chatserver_members_elsewhere", "People in rooms in other processes", cluster["people"])
+    yield Gauge("chatserver_processes", "Other processes of this chat that are known", cluster["processes"])
+    yield Gauge("chatserver_members_elsewhere", "Users in rooms in other processes", cluster["people"])
     unreadable = cluster["unreadable"]
-    yield Counter("chatserver_process_messages_unreadable", "Messages of no process of this version", unreadable)
+    yield Counter(
+        "chatserver_process_messages_unreadable", "Messages of other processes that could not be decoded", unreadable
+    )
     yield Counter("chatserver_search_shared", "Search results that another process had found", search.results.found)
-    yield Counter("chatserver_sessions", "Visitors who searched first, or after a long time", search.sessions.made)
+    yield Counter("chatserver_sessions", "Sessions that searches began", search.sessions.made)
 
 
 def _histogram(name: str, help_text: str, durations: Durations) -> Metric:

@@ -69,7 +69,7 @@ def decode_publish(room: str, body: bytes, content_type: str | None) -> Publish:
         return checked_publish(Publish(room, _plain_text(body, media)))
     sent = parse_json(body, _publish_bodies)
     if sent.name is not None:
-        rule = 'a message does not say who one is; POST /session {"name": ...} gives a token that does'
+        rule = 'a message cannot name its author; POST /session {"name": ...} gives a token with this name'
         raise bad_field("name", rule)
     return checked_publish(Publish(room, sent.text, sent.key, reply_to=sent.reply_to, mentions=sent.mentions))
 

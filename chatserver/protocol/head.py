@@ -156,7 +156,7 @@ def parse_head(head: bytes, limits: HeadLimits) -> Head:
     line, items = _parse_with_h11(head)
     version = _VERSIONS.get(line["http_version"])
     if version is None:
-        message = f"HTTP/{line['http_version'].decode('ascii')} is not spoken here; HTTP/1.1 is"
+        message = f"HTTP/{line['http_version'].decode('ascii')} is not supported; HTTP/1.1 is"
         raise HttpError(ErrorCode.VERSION_NOT_SUPPORTED, message)
     target = line["target"].decode("ascii")
     if len(target) > limits.max_target:
@@ -173,7 +173,7 @@ def parse_head(head: bytes, limits: HeadLimits) -> Head:
         body, content_length = _framing(head, headers, version)
         if "content-encoding" in headers and headers["content-encoding"].lower() not in ("", "identity"):
             spoken = (("Accept-Encoding", "identity"),)  # RFC 9110 section 15.5.16
-            message = "Content-Encoding is not spoken here; send the body as it is"
+            message = "Content-Encoding is not supported; send the body as it is"
             raise HttpError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, message, headers=spoken)
     expects_continue = False
     if "expect" in headers and version == "1.1":
@@ -230,7 +230,7 @@ _WORDS = {
     "bad Content-Length": "Content-Length is not a number of at most 20 digits",
     "conflicting Content-Length headers": "more than one Content-Length",
     "multiple Transfer-Encoding headers": "more than one Transfer-Encoding",
-    "Only Transfer-Encoding": "the only Transfer-Encoding known here is chunked",
+    "Only Transfer-Encoding": "the only supported Transfer-Encoding is chunked",
 }
 
 

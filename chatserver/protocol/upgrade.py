@@ -28,7 +28,9 @@ def accept_upgrade(head: Head, *, headers: Headers = (), subprotocol: str | None
         message = "this address speaks WebSocket; send Upgrade: websocket"
         raise HttpError(ErrorCode.UPGRADE_REQUIRED, message, headers=_HOW)
     if sent.get("sec-websocket-version") != "13":
-        raise HttpError(ErrorCode.UPGRADE_REQUIRED, "the WebSocket version spoken here is 13 (RFC 6455)", headers=_HOW)
+        raise HttpError(
+            ErrorCode.UPGRADE_REQUIRED, "the only supported WebSocket version is 13 (RFC 6455)", headers=_HOW
+        )
     if head.version == "1.0" or not has_token(sent.get("connection"), "upgrade"):
         raise HttpError(ErrorCode.BAD_REQUEST, "an upgrade needs HTTP/1.1 and Connection: Upgrade")
     if head.body is not NO_BODY:

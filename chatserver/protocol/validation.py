@@ -124,7 +124,7 @@ def check_user_id(user_id: str, field: str = "user") -> str:
 def check_any_user_id(user_id: str, field: str = "user") -> str:
     """Check the id of a user or a guest, so that a sanction of an id that nobody can have is refused."""
     if user_id == NOBODY:
-        raise bad_field(field, f"{NOBODY} is nobody in particular, but all readers on pages of other sites")
+        raise bad_field(field, f"{NOBODY} is not one user: it stands for all readers on pages of other sites")
     if _GUEST_ID.fullmatch(user_id):
         return user_id
     if user_id.startswith(GUEST):

@@ -204,7 +204,7 @@ def _bad_start(start: int, second: int, assembly: Assembly | None) -> FrameError
     elif not start & _OPCODE:
         message = "nothing to continue"
     else:
-        message = "binary messages are not spoken here; chat.v1 is text"
+        message = "binary messages are not supported; chat.v1 is text"
     return FrameError(Reason.BAD_FRAME, message)
 
 

@@ -126,7 +126,7 @@ class Settings:
         Unit.CONNECTIONS, 1, _MOST_CONNECTIONS, zero="from RLIMIT_NOFILE", sharing=Sharing.DIVIDED,
     )
     per_ip: int = admission(
-        512, "Connections from one IPv4 address or one IPv6 /64; more get 503.",
+        512, "Connections from one network (an IPv4 address or an IPv6 /64); more get 503.",
         "one machine cannot take all places; an office behind one address fits",
         Unit.CONNECTIONS, 1, _MOST_CONNECTIONS, zero="no cap", sharing=Sharing.SPREAD,
     )
@@ -243,12 +243,12 @@ class Settings:
 
     publish_rate: float = rate(
         20.0,
-        "Messages a second of one user, with a burst of twice that; fifty times that of one address. More get 429.",
+        "Messages a second of one user, with a burst of twice that; fifty times that of one network. More get 429.",
         "one user cannot flood the rooms and the disk; people reach 2, a paste is 40 at once; Synapse 0.2, Discord 1",
         Unit.MESSAGES_PER_SECOND, 0.01, 1e6, zero="no limit", sharing=Sharing.SHARED,
     )
     search_rate: float = rate(
-        3.0, "Searches a second of one user, with a burst of twice that; ten times that of one address. More get 429.",
+        3.0, "Searches a second of one user, with a burst of twice that; ten times that of one network. More get 429.",
         "a search takes 10 ms of a core; a page that searches while its user types asks 3 times a second",
         Unit.REQUESTS_PER_SECOND, 0.01, 1e4, zero="no limit", sharing=Sharing.SHARED,
     )
@@ -330,7 +330,7 @@ class Settings:
         if not self.host:
             raise ConfigError("host", "at least one address is needed")
         if self.workers > 1 and self.log.startswith("memory:"):
-            raise ConfigError("workers", "needs a log that processes can share, like sqlite:PATH; memory: is in one")
+            raise ConfigError("workers", "needs a log that processes can share, like sqlite:PATH, not memory:")
         if self.proxy_protocol and not self.trusted_proxy:
             raise ConfigError("proxy-protocol", "needs --trusted-proxy: otherwise any peer could claim any address")
         if self.user_header and not self.trusted_proxy:

@@ -72,7 +72,7 @@ def origin(text: str) -> str:
     """The origin of a page, as browsers write it: in lower case, without the scheme's own port."""
     found = _ORIGIN.fullmatch(text.lower())
     if found is None:
-        raise ValueError(f"{text!r} is not an origin: scheme://host or scheme://host:port, and nothing behind it")
+        raise ValueError(f"{text!r} is not an origin: scheme://host or scheme://host:port, and nothing after it")
     scheme, host, port = found[1], found[2], found[3] and _port(found[3])
     return f"{scheme}://{host}" if port in (None, DEFAULT_PORTS.get(scheme)) else f"{scheme}://{host}:{port}"
 
@@ -104,7 +104,7 @@ def keys_url(text: str) -> str:
 def header_name(text: str) -> str:
     """The name of a header field, in lower case."""
     if not _HEADER.fullmatch(text) or text.lower() in _TAKEN_HEADERS:
-        raise ValueError(f"{text!r} is not the name of a header that could say this, like X-Forwarded-User")
+        raise ValueError(f"{text!r} is not a header that can name a user, like X-Forwarded-User")
     return text.lower()
 
 

@@ -108,7 +108,7 @@ def test_which_names_are_ours(held: Policy, ours: str, others: str) -> None:
     for host in ours.split():
         assert source_of(fields(host), held) is OWN, host
     for host in others.split():
-        with pytest.raises(HttpError, match="does not go by the name") as caught:
+        with pytest.raises(HttpError, match="is not a name of this server") as caught:
             source_of(fields(host), held)
         assert caught.value.code is ErrorCode.MISDIRECTED
 

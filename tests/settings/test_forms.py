@@ -95,7 +95,7 @@ WRONG = [
     ),
     (
         forms.header_name,
-        "is not the name of a header",
+        "is not a header that can name a user",
         ["", "a b", "X-User:", "x" * 65, "Authorization", "COOKIE", "host"],
     ),
 ]  # fmt: skip
