@@ -215,9 +215,10 @@ class AtStep(trio.abc.Instrument):
 async def test_a_worker_may_be_told_to_stop_at_any_step_of_its_end(tmp_path: Path) -> None:
     """At one step that raised, so a hangup replaced no further worker, and at a signal the others were told nothing."""
     async with supervised(tmp_path) as it:
+        children = it.supervisor._children
         for steps in count(1):
             worker = it.running[0]
-            [child] = (child for child in it.supervisor._children if child.number == worker.number)
+            [child] = (child for child in children if child.number == worker.number)
             at_step = AtStep(steps, partial(child.stop, at_once=True))
             trio.lowlevel.add_instrument(at_step)
             worker.end(KILLED)
@@ -226,7 +227,7 @@ async def test_a_worker_may_be_told_to_stop_at_any_step_of_its_end(tmp_path: Pat
             assert at_step.fault is None
             if at_step.left > 0:
                 break
-            await it.until(lambda: len(it.running) == 2 and it.supervisor._places[0].child.ready.is_set())
+            await it.until(lambda: len(it.running) == 2 and all(child.ready.is_set() for child in children))
         assert steps > 5, "steps of its end were seen"
 
 
