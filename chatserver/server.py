@@ -39,7 +39,7 @@ from chatserver.settings.spec import ConfigError
 from chatserver.shared import check_client
 from chatserver.shared.datagrams import Datagrams
 
-#: Ticks of the wheel between house-keeping rounds (a second), and seconds between rounds of retention.
+#: Ticks of the wheel between rounds of housekeeping (a second), and seconds between rounds of retention.
 HOUSEKEEPING, RETENTION = 10, 60.0
 #: Seconds between two checks, while draining, whether connections are left.
 DRAIN_POLL_INTERVAL = 0.05

@@ -23,9 +23,9 @@ NO_WEBSOCKET: Final = frozenset(("answered 200",))
 #: The reason when the server closed a connection in good order; any other end is named after its error.
 CLOSED: Final = "closed"
 
-#: The reasons of operations without an answer: one was sent, the other waited for the answers before it for more than
-#: half of its time. The latter is late rather than failed, because no answer took that long. What a crowd's clients
-#: waited for stands behind the first.
+#: The reasons of operations without an answer. The first was sent; a crowd's clients add what they waited for. The
+#: second waited for the answers before it for more than half of its time: late rather than failed, because no answer
+#: took that long.
 UNANSWERED: Final = "no answer in time"
 NO_TURN: Final = "no turn in time: the answers before it were slow"
 

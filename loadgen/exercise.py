@@ -23,7 +23,7 @@ LEAST_OF_TIME: Final = 0.5
 #: The share of answers that may say that the server does not offer what was asked for.
 MOST_ABSENT: Final = 0.05
 
-#: Statuses of a page that pass: too slow, too early, too many.
+#: Statuses of a page that may be answered later: timeout, too early, too many requests.
 _PASSING: Final = frozenset((408, 425, 429))
 
 _NAME_A_LONG_PAGE: Final = "name a page that exceeds the kernel's buffers (--victim 'GET /path', --path)"

@@ -34,8 +34,8 @@ _MUST_BE_REFUSED: Final = frozenset(case for cases in REFUSED.values() for case 
 
 _CHUNKS: Final = frozenset(REFUSED["RFC 9112 section 7.1, chunks"])
 
-#: The case that is not malformed, but not complete either: a server that accepts it reads no bodies (lighttpd does not,
-#: for a file, and closes), so that its answers say nothing of chunks.
+#: A request that is well-formed but incomplete. A server that accepts it reads no bodies (lighttpd, for a file), so its
+#: answers say nothing about chunks.
 NO_CHUNKS: Final = "chunks that never come"
 
 
@@ -61,7 +61,7 @@ def tells_nothing(case: str, status: int) -> bool:
 
 
 def unseen(answers: Mapping[str, int]) -> str:
-    """The cases with such answers, and these; a case that was accepted as well was seen."""
+    """The cases with such answers, each with the statuses, unless the case was accepted as well."""
     told: dict[str, set[str]] = {}
     unread = _unread(answers)
     for case, _, status in (answer.rpartition(": answered ") for answer in answers):

@@ -90,7 +90,7 @@ def _bar(measured: Measured, figures: Figures) -> tuple[Condition, ...]:
         When.NEIGHBOURS: bool(measured.groups(BESIDE)) and not _no_collateral(measured, figures),
         When.KEPT: bool(figures.get("acknowledged") or measured.session.totals.reread.refused),
         When.MALFORMED: figures.get("malformed_accepted") is not None,
-        # what a server grows by while no attacker comes is not of the attack
+        # without attackers the server's growth is not the attack's
         When.WATCHED: measured.plan.server is not None and bool(figures.get("attackers_came")),
     }
     far = max(figures.get("baseline_p50_ms") or 0.0, 1000 * measured.round_trip_seconds)
@@ -100,7 +100,7 @@ def _bar(measured: Measured, figures: Figures) -> tuple[Condition, ...]:
 
 def _faults(measured: Measured, figures: Figures) -> list[str]:
     if faults := measured.session.faults():
-        return faults  # whatever else is missing, is missing for that
+        return faults  # they explain whatever else is missing
     if measured.experiment.probes is None:
         traffic, endpoint = measured.session.totals.traffic, measured.plan.endpoint
         why = nothing_served(endpoint.request_path, traffic.errors, sum(traffic.acknowledged_in.values()))

@@ -93,7 +93,7 @@ class Reread(msgspec.Struct, frozen=True, kw_only=True):
     asked: int  # acknowledged messages that were read again
     lost: int  # of these, missing in the room's history
     unreadable: str = ""  # why nothing is known of some, which is no fault of the server's
-    refused: str = ""  # how the server kept others to itself
+    refused: str = ""  # how the server refused to give others
 
 
 class PhaseResult(msgspec.Struct, kw_only=True):

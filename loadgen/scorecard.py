@@ -47,7 +47,7 @@ _PING_SECONDS: Final = 20.0
 
 _PEER: Final = PEERS["floor"]
 
-#: Seconds that a row of a scorecard lasts for its honest slow clients: all but `sleepy-tab` complete a cycle, and 51
+#: Seconds that a row of a scorecard lasts for its honest slow clients: all but `sleepy-tab` complete a cycle, and all
 #: rows take 35 minutes. With a minute for each they would take 55.
 LONGEST_ROW: Final = 36.0
 

@@ -316,7 +316,7 @@ class Hub:
         rooms = self.housekeeping.leasing() if name == EVERYWHERE else filter(None, [self.rooms.get(name)])
         return ((room, principal) for room in rooms for principal in room.presence.leaseholders())
 
-    # -- house-keeping ------------------------------------------------------------------------------------------------
+    # -- housekeeping -------------------------------------------------------------------------------------------------
 
     def tick(self) -> None:
         """Once a second: leases end, presence is sent, empty rooms leave memory."""

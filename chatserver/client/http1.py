@@ -22,7 +22,7 @@ from chatserver.client.stream import EndedError, Target, WatchedStream, dial
 from chatserver.client.wire import NO_JSON, Error, ProtocolError
 
 CONNECT_TIMEOUT = 10.0  # s for TCP and TLS
-GREETING_TIMEOUT = 10.0  # s for an answer for which our server waits for nobody; it may be a busy one
+GREETING_TIMEOUT = 10.0  # s for an answer that needs no waiting; the server may be a busy one
 ANSWER_TIMEOUT = 30.0  # s for a complete answer, besides the time that it may be held
 MAX_ANSWER = 8 << 20  # B; 200 messages of history at 16 KiB, and JSON's overhead
 READ_SIZE = 65_536  # B

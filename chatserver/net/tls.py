@@ -1,7 +1,7 @@
 """TLS without a socket: ciphertext in, plaintext out, and back, by OpenSSL on buffers in memory.
 
 Owns: the rules of our TLS (`load_context`), and the one pair of buffers that all connections share: a pair for each
-costs 0.7 to 1.7 KB more. May not: read or write a descriptor, know a phase.
+costs 0.7 to 1.7 KB more. May not: read or write a descriptor, know a state.
 
 OpenSSL on the descriptor itself could not distinguish "encrypted and kept" from "not yet encrypted", so a slow member
 could not be served from a shared ring. Bytes left behind in a buffer would reach another peer, so every call leaves

@@ -22,7 +22,7 @@ MAX_KEY_CHARS = 64  # a UUID has 36
 MAX_USER_ID_CHARS = 64  # a UUID has 36, an e-mail address 25
 GUEST = "g_"  # prefix of guests' ids only
 _GUEST_ID = re.compile(f"{GUEST}[0-9a-f]{{15}}")
-#: The id of everyone who reads as nobody, through a page of another site: a ban would be of them all.
+#: The id that all readers on pages of other sites share: a ban of it would be of them all.
 NOBODY = GUEST + 15 * "0"
 MAX_NAME_CHARS = 40  # Discord 32, Zulip 60
 MAX_COMBINING = 8  # in a row; Hebrew with cantillation has 4 or 5, Unicode's stream-safe format allows 30

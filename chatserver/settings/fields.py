@@ -37,7 +37,7 @@ LOWER_BOUNDS = {
 #: Settings other than limits.
 service = partial(setting, Section.SERVICE)
 admission = partial(setting, Section.ADMISSION)
-#: In seconds and never 0: in a phase without an end a slow peer could stay for ever.
+#: In seconds and never 0: in a state without an end a slow peer could stay for ever.
 deadline = partial(setting, Section.DEADLINES, unit=Unit.SECONDS, minimum=0.1, maximum=DAY)
 #: What one peer may send.
 size = partial(setting, Section.SIZES)

@@ -232,7 +232,7 @@ class LongMessages(FrameFlooder):
     """WebSocket that sends messages of the largest allowed size, at full speed.
 
     A third each: JSON of thousands of objects, texts refused for their last character, and history requests of which
-    hardly more than one fits a read. Each costs ten times as much as a tiny message.
+    few fit a read. Each costs ten times as much as a tiny message.
     """
 
     name = "long-messages"
@@ -245,7 +245,7 @@ class LongMessages(FrameFlooder):
     def block(self) -> bytes:
         if self.number % 3 < 2:
             return self.blocks[self.number % 3]
-        # 400 bytes: one of these and part of the next fit one read of chatserver, 512 bytes
+        # 400 bytes: chatserver reads 1 KiB at a time
         return fill(encoded(type="history", id=1, room=self.room, limit=200, more="x" * 330))
 
 
