@@ -389,7 +389,7 @@ export class MessagesView {
     try {
       await (isTop ? room.older(timeline) : room.newer());
     } catch (error) {
-      this.#edge.textContent = `Older messages did not come: ${error.message}. Scroll to try again.`;
+      this.#edge.textContent = `Older messages could not be loaded: ${error.message}. Scroll to try again.`;
       return;
     } finally {
       this.#isFetching = false;

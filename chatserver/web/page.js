@@ -85,9 +85,9 @@ async function visit(offset) {
   if (current.timeline.epoch === null) await new Promise((resolve) => current.addEventListener('caughtup', resolve, { once: true }));
   if (current !== client.current) return;
   try {
-    if (!(await messages.visit(offset))) showToast('That message is not there, or not any more.');
+    if (!(await messages.visit(offset))) showToast('There is no such message, or not any more.');
   } catch (error) {
-    showBanner(`That message did not come: ${error.message}`);
+    showBanner(`That message could not be loaded: ${error.message}`);
   }
 }
 

@@ -90,7 +90,7 @@ export class Switcher {
       const options = [...this.#list.querySelectorAll('a')];
       const chosen = this.#chosen ? options[this.#chosen] : null; // a first row that nobody chose may be moved by a hit
       for (const message of results) this.#list.insertBefore(this.#found(message), this.#new);
-      this.#note.textContent = results.length ? '' : 'Nobody said that.';
+      this.#note.textContent = results.length ? '' : 'No message has these words.';
       this.#choose(chosen ? [...this.#list.querySelectorAll('a')].indexOf(chosen) : 0);
     } catch (error) {
       if (!signal.aborted) this.#note.textContent = `The search failed: ${error.message}`;

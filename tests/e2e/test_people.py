@@ -96,11 +96,11 @@ def test_a_search_opens_the_message(shared_server: Server, window: OpenWindow) -
     expect(ann.page.locator(".message.found")).to_be_in_viewport()
     expect(ann.page.locator("#jump")).to_be_visible()
     ann.search("zyzzyva")
-    expect(ann.page.locator("#switcher-note")).to_have_text("Nobody said that.")
+    expect(ann.page.locator("#switcher-note")).to_have_text("No message has these words.")
     ann.page.keyboard.press("Escape")
     expect(ann.page.locator("#switcher")).to_be_hidden()  # the first one closes it
     ann.page.evaluate("location.hash = 'archives/99999'")
-    expect(ann.page.locator("#toast")).to_have_text("That message is not there, or not any more.")
+    expect(ann.page.locator("#toast")).to_have_text("There is no such message, or not any more.")
     expect(ann.texts.last).to_have_text("nothing 119")
 
 
