@@ -32,7 +32,6 @@ from loadgen.experiment import (
 )
 from loadgen.target import UsageError
 
-
 _Name = Annotated[str, msgspec.Meta(min_length=1)]
 
 
