@@ -19,7 +19,7 @@ from chatserver.client.feed import Feed
 from chatserver.client.http1 import HttpClient, encoded_query
 from chatserver.client.http_transport import http_conversation
 from chatserver.client.link import Backoff, Conversation, Link
-from chatserver.client.session import RETRY_DELAY, Answered, Outcome, Session
+from chatserver.client.session import Answered, Outcome, Session, waiting_time
 from chatserver.client.stream import EndedError, Target, parse_target
 from chatserver.client.websocket import websocket
 
@@ -273,7 +273,7 @@ class Chat:
                 try:
                     answer = await self._http.call(method, path, fields)
                 except Unavailable as error:
-                    delay = error.retry_after or RETRY_DELAY
+                    delay = waiting_time(error.retry_after)
                     if trio.current_time() + delay >= until:
                         raise
                     self._tell(events.Postponed("", error.code, error.message, delay))

@@ -28,6 +28,7 @@ MAX_ANSWER = 8 << 20  # B; 200 messages of history at 16 KiB, and JSON's overhea
 READ_SIZE = 65_536  # B
 
 _AGENT = f"chatserver-client/{__version__}".encode()
+_TIME_DIGITS = 10  # 400 digits are infinite as a float
 _STATUS_MAY_PASS = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 _T = TypeVar("_T", bound=msgspec.Struct)
@@ -51,9 +52,9 @@ class Response(NamedTuple):
 
     @property
     def retry_after(self) -> float | None:
-        """The server's Retry-After in seconds."""
+        """The server's Retry-After in seconds; none if it is a date, or has more digits than any time."""
         asked = self.headers.get(b"retry-after", b"")
-        return float(asked) if asked.isdigit() else None
+        return float(asked) if asked.isdigit() and len(asked) < _TIME_DIGITS else None
 
     @property
     def error(self) -> Error:

@@ -15,7 +15,7 @@ from chatserver.client import wire
 from chatserver.client.errors import Rejected
 from chatserver.client.events import Reconnecting
 from chatserver.client.requests import Request
-from chatserver.client.session import Outcome, Session
+from chatserver.client.session import Outcome, Session, waiting_time
 from chatserver.client.stream import EndedError
 
 FIRST_DELAY = 0.5  # s; the mean first wait is half of it
@@ -27,8 +27,8 @@ STEADY_AFTER = 10.0  # s after which a connection resets the count of failures
 class Backoff:
     """Turns consecutive failures into delays: exponential, with full jitter as AWS's blog recommends.
 
-    So ten thousand clients do not return at once. A delay from the server (`Retry-After`, `goaway`) takes precedence,
-    and is spread a little as well.
+    So ten thousand clients do not return at once. A delay from the server (`Retry-After`, `goaway`) takes precedence
+    if it is between FIRST_DELAY and LONGEST_WAIT, and is spread a little as well.
     """
 
     def __init__(self, *, jitter: Callable[[], float] = random.random) -> None:
@@ -39,9 +39,10 @@ class Backoff:
         """Return the seconds to wait now; `asked` is the server's delay, if it gave one."""
         ceiling = min(LONGEST_DELAY, FIRST_DELAY * 2.0**self._failures)
         self._failures = min(self._failures + 1, 10)
-        if asked is not None:
-            return max(0.0, asked) * (1 + ASKED_SPREAD * self._jitter())
-        return ceiling * self._jitter()
+        jitter = self._jitter()
+        if asked is None or asked < FIRST_DELAY:  # with a server that fails at once, 0 would be a loop without a pause
+            return max(ceiling * jitter, asked or 0.0)
+        return waiting_time(asked) * (1 + ASKED_SPREAD * jitter)
 
     def lived(self, seconds: float) -> None:
         """Note how long a connection lasted."""

@@ -27,7 +27,13 @@ from chatserver.client.errors import RETRYABLE, ChatError, error_of
 HISTORY_LIMIT = 200  # records in one request; a server that returns fewer is asked again
 HELD_RECORDS = 1000  # held for a room while a hole is filled; later ones are fetched by `history` as well
 RETRY_DELAY = 1.0  # s, after a passing error without a time
+LONGEST_WAIT = 300.0  # s; a client that asks every five minutes harms no server, and a mistaken time does not end it
 CLOSE_TOO_BIG = 1009  # RFC 6455 section 7.4.1: our message was over a limit
+
+
+def waiting_time(asked: float | None) -> float:
+    """Return the seconds until a repetition: as long as the server asked, within reason, but not without a pause."""
+    return min(asked, LONGEST_WAIT) if asked is not None and asked > 0 else RETRY_DELAY
 
 
 class Answered(NamedTuple):
@@ -218,7 +224,7 @@ class Session:
             return
         name = asked.request.room
         if error.code in RETRYABLE:
-            delay = error.retry_after if error.retry_after is not None else RETRY_DELAY
+            delay = waiting_time(error.retry_after)
             if now + delay < asked.until:
                 asked.sent, asked.due = False, now + delay
                 yield events.Postponed(name, error.code, error.message, delay)

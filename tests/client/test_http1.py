@@ -156,6 +156,7 @@ async def test_errors_of_proxies_are_read_as_well(
 
 async def test_an_answer_for_a_room_left_meanwhile_is_ignored() -> None:
     """Otherwise a KeyError ends the client."""
+        (b"429 X\r\nRetry-After: " + b"9" * 400 + b"\r\n\r\n<html>", "unavailable", None, False, ""),
     answers: list[object] = [
         {"user": ZED}, {"cursor": "e1-0", "recovered": True},
         {"rooms": {"left": {"cursor": "e1-9", "recovered": False}}},

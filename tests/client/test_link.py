@@ -13,6 +13,7 @@ from chatserver.client import Backoff, Entered, Reconnecting, Rejected, Transpor
 from chatserver.client.feed import MAX_QUEUED_EVENTS
 from chatserver.client.link import ASKED_SPREAD, FIRST_DELAY, LONGEST_DELAY, STEADY_AFTER
 from chatserver.client.stream import WatchedStream
+from chatserver.client.session import LONGEST_WAIT
 from chatserver.client.websocket import SILENCE
 from tests.client.fake import NOT_NOW, FakeServer, answering
 from tests.client.listener import SOON, Listener, listening
@@ -205,6 +206,8 @@ def test_delays_are_jittered_and_double_up_to_a_maximum_until_a_connection_laste
     for seconds, delay in (STEADY_AFTER / 2, LONGEST_DELAY), (STEADY_AFTER, FIRST_DELAY):
         backoff.lived(seconds)
         assert backoff.delay(asked=None) == delay
-    assert [backoff.delay(asked=asked) for asked in (3.0, -3.0)] == [3.0 * (1 + ASKED_SPREAD), 0.0]
+    longest = LONGEST_WAIT * (1 + ASKED_SPREAD)
+    assert [backoff.delay(asked=asked) for asked in (3.0, 1e300)] == [3.0 * (1 + ASKED_SPREAD), longest]
+    assert [backoff.delay(asked=asked) for asked in (0.0, -3.0)] == [FIRST_DELAY * 8, FIRST_DELAY * 16], "no busy loop"
     least = Backoff(jitter=lambda: 0.0)
     assert [least.delay(asked=asked) for asked in (None, 3.0)] == [0.0, 3.0], "what the server asks is not shortened"

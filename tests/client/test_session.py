@@ -10,7 +10,7 @@ import pytest
 
 from chatserver.client import events, requests, wire
 from chatserver.client.errors import ChatError, Invalid, RateLimited
-from chatserver.client.session import CLOSE_TOO_BIG, HELD_RECORDS, RETRY_DELAY, Answered, Outcome, Session
+from chatserver.client.session import CLOSE_TOO_BIG, HELD_RECORDS, LONGEST_WAIT, RETRY_DELAY, Answered, Outcome, Session
 from chatserver.client.wire import ProtocolError
 from tests.client.fake import ME, message
 
@@ -208,7 +208,14 @@ def test_a_request_is_sent_again_on_the_next_connection_and_a_write_under_its_ke
 
 
 @pytest.mark.parametrize(
-    ("code", "asked", "delay"), [("rate_limited", {"retry_after": 1.5}, 1.5), ("internal", {}, RETRY_DELAY)]
+    ("code", "asked", "delay"),
+    [
+        ("rate_limited", {"retry_after": 1.5}, 1.5),
+        ("internal", {}, RETRY_DELAY),
+        ("unavailable", {"retry_after": 0}, RETRY_DELAY),
+        ("unavailable", {"retry_after": -5}, RETRY_DELAY),
+        ("unavailable", {"retry_after": 1e300}, LONGEST_WAIT),
+    ],
 )
 def test_a_passing_refusal_pauses_its_room_and_the_next_write_does_not_overtake(
     peer: Peer, code: str, asked: dict[str, float], delay: float
