@@ -11,6 +11,7 @@ import msgspec
 import trio
 from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
 from wsproto.frame_protocol import CloseReason, FrameProtocol
+from wsproto.connection import ConnectionState
 from wsproto.utilities import LocalProtocolError
 
 from chatserver.client import wire
@@ -42,20 +43,31 @@ class WebSocketConversation:
         try:
             await self._socket.send_message(msgspec.json.encode(request).decode())
         except ConnectionClosed as closed:
-            raise _ending(closed) from None
+            raise self._ending(closed) from None
 
     async def receive(self) -> wire.Frame | wire.Record | None:
         """Wait for one frame."""
         try:
             frame = await self._socket.get_message()
         except ConnectionClosed as closed:
-            raise _ending(closed) from None
+            raise self._ending(closed) from None
         if isinstance(frame, bytes):
             raise wire.ProtocolError("a binary frame")
         return wire.decode(frame)
 
 
 @asynccontextmanager
+    def _ending(self, error: ConnectionClosed) -> EndedError:
+        closed = error.reason
+        if closed is None or closed.code == _NO_CLOSE_FRAME:
+            return EndedError("the connection was lost")
+        words = closed.reason or closed.name.lower().replace("_", " ")
+        # trio-websocket also gives our own reasons for a close, as if they were the server's.
+        if self._socket._wsproto.state is not ConnectionState.CLOSED:
+            return EndedError(f"the server sent a bad frame: {words}")
+        why = f"the server closed the connection: {words} ({closed.code})"
+        return EndedError(why, final=closed.code in _CODES_FINAL or closed.code in _FINAL_RANGE, code=closed.code)
+
 async def websocket(target: Target, credentials: Credentials) -> AsyncIterator[WebSocketConversation]:
     """Open a conversation. Raises EndedError in a group, also inside the block when the server goes silent."""
     try:
@@ -114,15 +126,6 @@ async def _watch(socket: WebSocketConnection, stream: WatchedStream) -> None:
                 return  # `receive` reports it
         if stream.last_received == last_received:
             raise EndedError("the server has gone silent")
-
-
-def _ending(error: ConnectionClosed) -> EndedError:
-    closed = error.reason
-    if closed is None or closed.code == _NO_CLOSE_FRAME:
-        return EndedError("the connection was lost")
-    words = closed.reason or closed.name.lower().replace("_", " ")
-    is_final = closed.code in _CODES_FINAL or closed.code in _FINAL_RANGE
-    return EndedError(f"the server closed the connection: {words} ({closed.code})", final=is_final, code=closed.code)
 
 
 def _refusal(error: BaseException) -> EndedError:

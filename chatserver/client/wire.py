@@ -253,8 +253,8 @@ _RECORDS: dict[str, msgspec.json.Decoder[Record]] = {
     str(kind.__struct_config__.tag): msgspec.json.Decoder(kind) for kind in (Message, Edit, Deletion, Reaction)
 }
 _UNKNOWN_RECORD = msgspec.json.Decoder(Record)
-#: What the decoders raise; the second for JSON that is nested too deeply.
-NO_JSON = (msgspec.DecodeError, RecursionError)
+#: What the decoders raise; the second for bytes that are not UTF-8, the third for JSON that is nested too deeply.
+NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def decode(text: str | bytes) -> Frame | Record | None:

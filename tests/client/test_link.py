@@ -106,6 +106,27 @@ async def test_a_malformed_frame_is_reported_and_the_client_reconnects(server: F
 
 
 async def say_nothing(_: trio.SocketStream) -> None:
+@pytest.mark.parametrize(
+    "frame", [b"\x81\x02\xff\xfe", b"\x83\x00", b"\xff\xff", b"\x81\x7e\x04\x00" + b"x" * 1024], ids=ascii
+)
+async def test_a_frame_that_we_refuse_is_no_refusal_of_ours(frame: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that had closed a connection for a bad frame took its own code for the server's: it never came back,
+    or gave up the text that was on its way as too big."""
+    monkeypatch.setattr(websocket, "MAX_FRAME", 1000)
+    server = FakeServer(deaf=True)
+    async with server.running(), listening(server.url) as listener:
+        listener.say("hi")
+        while server.unheard < 2:  # the join and the text
+            await trio.lowlevel.checkpoint()
+        (connection,) = server.connections
+        server.deaf = False
+        await connection._stream.send_all(frame)
+        (event,) = await listener.until(Reconnecting)
+        assert "a bad frame" in event.why
+        await listener.until(Entered)
+        await listener.acknowledged(1)
+
+
     await trio.sleep_forever()
 
 

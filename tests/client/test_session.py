@@ -384,8 +384,10 @@ def test_other_events(peer: Peer, frame: dict[str, Any], seen: list[Outcome]) ->
         '{"type": "ack"}',
         '{"type": "message", "room": "lobby"}',
         "null",
+        b'{"type": "\xff"}',
+        b'{"type": "goaway", "reason": "\xff"}',
     ],
 )
-def test_frames_outside_the_protocol_are_errors(frame: str) -> None:
+def test_frames_outside_the_protocol_are_errors(frame: str | bytes) -> None:
     with pytest.raises(ProtocolError, match=r"chat\.v1"):
         wire.decode(frame)
