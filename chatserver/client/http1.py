@@ -144,7 +144,8 @@ class _Connection:
 
     def reuse(self) -> bool:
         """Whether another request can follow."""
-        if self._parser.their_state is h11.DONE:  # not if the answer said that the connection ends
+        # Not if the answer said that the connection ends, or if what follows it would answer the next request.
+        if self._parser.their_state is h11.DONE and not self._parser.trailing_data[0]:
             self._parser.start_next_cycle()
             return True
         return False

@@ -74,6 +74,13 @@ async def test_a_connection_is_kept_and_names_the_client() -> None:
     assert heads[1].endswith(b'{"name":"Ann"}')
 
 
+async def test_an_answer_nobody_asked_for_does_not_answer_the_next_request() -> None:
+    """A server that sent one answer too many was heard with each answer given to the request after its own."""
+    stale = OK.replace(b"{}", b"[]")
+    async with talking(Script([OK + stale], [OK])) as client:
+        assert [(await client.request("GET", "/")).body for _ in range(2)] == [b"{}", b"{}"]
+
+
 async def test_an_answer_without_a_length_ends_with_its_connection() -> None:
     """The error tells the answer, not that the server has closed."""
     async with talking(Script([b"HTTP/1.0 403 X\r\n\r\n<html>", CLOSE], [OK])) as client:
