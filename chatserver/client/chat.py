@@ -329,6 +329,7 @@ class Chat:
 
     def _tell(self, outcome: Outcome) -> None:
         """Give an answer to its waiting caller, and an event to its readers."""
+        needed = isinstance(outcome, wire.Record | events.Entered | events.Gap)
         match outcome:
             case Answered(id_, result):
                 self._end_wait(id_, result)
@@ -339,8 +340,8 @@ class Chat:
                 self._check_name(user)
             case events.Complaint(str(room), code, message) if room in self._rooms:
                 self._rooms.pop(room).events().end(error_of(code, message))
+                needed = True
         for feed in self._feeds(getattr(outcome, "room", None)):
-            needed = isinstance(outcome, wire.Record | events.Entered | events.Gap | events.Complaint)
             if needed or not feed.full:
                 feed.put(outcome)
             if feed.full and isinstance(outcome, wire.Record):

@@ -9,6 +9,7 @@ from http.cookies import CookieError, SimpleCookie
 
 from chatserver.client.errors import Unauthenticated
 
+MAX_COOKIES = 8192  # B in one request; later ones are ignored, since a server refuses too long a head
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -31,7 +32,7 @@ class Credentials:
     @property
     def cookie(self) -> str:
         """The cookies as one field value: a secret."""
-        return self._cookies.output(attrs=[], header="", sep=";").strip()
+        return _field_of(self._cookies)
 
     @property
     def fields(self) -> Headers:
@@ -47,5 +48,12 @@ class Credentials:
                 self._load(value.decode("latin-1"))
 
     def _load(self, text: str) -> None:
+        cookies = SimpleCookie(self._cookies)
         with suppress(CookieError):
-            self._cookies.load(text)
+            cookies.load(text)
+            if len(_field_of(cookies)) <= MAX_COOKIES:
+                self._cookies = cookies
+
+
+def _field_of(cookies: SimpleCookie) -> str:
+    return cookies.output(attrs=[], header="", sep=";").strip()

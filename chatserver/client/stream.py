@@ -3,9 +3,10 @@
 Owns: `Target`, the one form of the URLs that people write, and the TCP or TLS stream. May not: know WebSocket frames.
 
 trio-websocket 0.12.2 leaves the stream open when the server closes first, waits for ever when the server closes before
-answering the upgrade, and does not report pings; `WatchedStream` fixes all three.
+answering the upgrade, keeps a refusal of any length, and does not report pings; `WatchedStream` fixes all four.
 """
 
+import math
 import os
 import socket
 import ssl
@@ -107,6 +108,7 @@ class WatchedStream(trio.abc.Stream):
         self._stream = stream
         self._first = b""  # the first bytes, until they are as many as _HTTP has
         self.upgraded = False  # until then the end of the stream raises EndedError
+        self.allowance = math.inf  # bytes that may still come
         self.last_received = trio.current_time()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
@@ -117,6 +119,9 @@ class WatchedStream(trio.abc.Stream):
             data = b""
         if not data and not self.upgraded:
             raise EndedError("the server hung up")
+        self.allowance -= len(data)
+        if self.allowance < 0:
+            raise EndedError("the answer is too long")
         if len(self._first) < len(_HTTP):
             self._first += data
             if self._first[: len(_HTTP)] != _HTTP[: len(self._first)]:

@@ -3,6 +3,7 @@
 Owns: the upgrade, liveness, the classification of its end, the close. May not: know what a frame means.
 """
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -10,8 +11,8 @@ import h11
 import msgspec
 import trio
 from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
-from wsproto.frame_protocol import CloseReason, FrameProtocol
 from wsproto.connection import ConnectionState
+from wsproto.frame_protocol import CloseReason, FrameProtocol
 from wsproto.utilities import LocalProtocolError
 
 from chatserver.client import wire
@@ -25,6 +26,7 @@ FAREWELL_TIMEOUT = 0.2  # s for a close frame without one, when we are cancelled
 SILENCE = 30.0  # s without a byte before we send a ping; the server pings every 25, so that is rare
 PONG_TIMEOUT = 10.0  # s for any bytes after our ping
 MAX_FRAME = 8 << 20  # B; 200 messages of history at 16 KiB, and JSON's overhead
+MAX_REFUSAL = 1 << 20  # B of an answer to the upgrade; pages of proxies have less
 MAX_QUEUED_FRAMES = 16  # frames that wait for us before the socket is no longer read
 
 _CODES_FINAL = frozenset({1002, 1007})  # the server does not understand us: "do not come back" in its docs
@@ -55,8 +57,6 @@ class WebSocketConversation:
             raise wire.ProtocolError("a binary frame")
         return wire.decode(frame)
 
-
-@asynccontextmanager
     def _ending(self, error: ConnectionClosed) -> EndedError:
         closed = error.reason
         if closed is None or closed.code == _NO_CLOSE_FRAME:
@@ -68,11 +68,14 @@ class WebSocketConversation:
         why = f"the server closed the connection: {words} ({closed.code})"
         return EndedError(why, final=closed.code in _CODES_FINAL or closed.code in _FINAL_RANGE, code=closed.code)
 
+
+@asynccontextmanager
 async def websocket(target: Target, credentials: Credentials) -> AsyncIterator[WebSocketConversation]:
     """Open a conversation. Raises EndedError in a group, also inside the block when the server goes silent."""
     try:
         async with await dial(target, timeout=CONNECT_TIMEOUT) as stream, trio.open_nursery() as nursery:
             with trio.move_on_after(GREETING_TIMEOUT) as patience:
+                stream.allowance = MAX_REFUSAL
                 socket = await wrap_client_stream(
                     nursery,
                     stream,  # type: ignore[arg-type]  # any trio.abc.Stream will do
@@ -84,7 +87,7 @@ async def websocket(target: Target, credentials: Credentials) -> AsyncIterator[W
                 )
             if patience.cancelled_caught:
                 raise EndedError(f"no answer within {GREETING_TIMEOUT:g} s")
-            stream.upgraded = True
+            stream.upgraded, stream.allowance = True, math.inf
             credentials.take(socket.handshake_headers)
             nursery.start_soon(_watch, socket, stream)
             try:

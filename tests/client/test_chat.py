@@ -1,6 +1,7 @@
 """The library with the real server: each call, on each transport."""
 
 import math
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -317,9 +318,27 @@ async def test_a_feed_is_bounded_by_its_readers() -> None:
         await anext(feed)
 
 
-async def test_an_answer_of_another_server_is_an_error_of_the_library(server: FakeServer) -> None:
+async def test_a_server_cannot_fill_the_memory_of_a_client_that_does_not_read(server: FakeServer) -> None:
+    """What a server sends unasked was kept without a bound if it had the form of a moderator's notice."""
+    async with connect(server.url) as chat:
+        feed = chat.events()
+        await chat.connected()
+        for number in range(2 * MAX_QUEUED_EVENTS):
+            room = {"room": f"other-{number}"} if number % 2 else {}
+            await server.tell(type="error", code="forbidden", message="you may not write", **room)
+        await chat.members("lobby")
+        assert feed.full
+    kept = 0
+    with suppress(ChatError):  # closed
+        async for _ in feed:
+            kept += 1
+    assert kept == MAX_QUEUED_EVENTS
+
+
+@pytest.mark.parametrize("page", [b"<html>", b'{"rooms": [{"room": "\xff"}], "user": {"id": "\xff", "name": ""}}'])
+async def test_an_answer_of_another_server_is_an_error_of_the_library(server: FakeServer, page: bytes) -> None:
     """The error is a ChatError; otherwise a page of a proxy in front makes `/rooms` end the terminal client."""
-    server.elsewhere = 200, b"<html>"
+    server.elsewhere = 200, page
     async with connect(server.url) as chat:
         for call in (chat.rooms, chat.unread, partial(chat.search, "tea"), partial(chat.rename, "Ann")):
             with pytest.raises(Unavailable, match="not an answer of a chat server"):

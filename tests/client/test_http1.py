@@ -106,6 +106,17 @@ async def test_a_token_is_sent_in_a_header_field_only() -> None:
     assert b"Cookie" not in script.heads[0][0]
 
 
+def test_cookies_are_kept_up_to_a_size_and_the_first_ones_stay() -> None:
+    """A proxy that named each of its cookies anew made the head grow until the server refused it."""
+    credentials = Credentials()
+    for number in range(100):
+        credentials.take([(b"Set-Cookie", b"c%d=%s; Path=/" % (number, b"x" * 1000))])
+    credentials.take([(b"set-cookie", b"c0=y")])
+    ((_, sent),) = credentials.fields
+    assert sent.startswith(b"c0=y;")
+    assert len(sent) < 10_000
+
+
 @pytest.mark.parametrize("ending", [CLOSE, RESET])
 async def test_a_kept_connection_that_the_server_closed_is_replaced(ending: bytes) -> None:
     script = Script([OK, ending], [OK])
@@ -145,6 +156,7 @@ async def test_an_answer_without_end_is_not_kept(monkeypatch: pytest.MonkeyPatch
     [
         (b'503 X\r\nRetry-After: 7\r\n\r\n{"error":{"code":"full","message":"later"}}', "full", 7.0, False, ": later"),
         (b"502 Bad Gateway\r\n\r\n<html>", "unavailable", None, False, ""),
+        (b"429 X\r\nRetry-After: " + b"9" * 400 + b"\r\n\r\n<html>", "unavailable", None, False, ""),
         (b"404 Not Found\r\nRetry-After: soon\r\n\r\n[]", "http_404", None, True, ""),
         (b"404 Not Found\r\n\r\n" + b"[" * 100_000, "http_404", None, True, ""),
     ],
@@ -163,7 +175,6 @@ async def test_errors_of_proxies_are_read_as_well(
 
 async def test_an_answer_for_a_room_left_meanwhile_is_ignored() -> None:
     """Otherwise a KeyError ends the client."""
-        (b"429 X\r\nRetry-After: " + b"9" * 400 + b"\r\n\r\n<html>", "unavailable", None, False, ""),
     answers: list[object] = [
         {"user": ZED}, {"cursor": "e1-0", "recovered": True},
         {"rooms": {"left": {"cursor": "e1-9", "recovered": False}}},

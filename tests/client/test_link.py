@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import NoReturn
 
 import pytest
@@ -12,8 +13,8 @@ import trio.testing
 from chatserver.client import Backoff, Entered, Reconnecting, Rejected, TransportName, websocket
 from chatserver.client.feed import MAX_QUEUED_EVENTS
 from chatserver.client.link import ASKED_SPREAD, FIRST_DELAY, LONGEST_DELAY, STEADY_AFTER
-from chatserver.client.stream import WatchedStream
 from chatserver.client.session import LONGEST_WAIT
+from chatserver.client.stream import WatchedStream
 from chatserver.client.websocket import SILENCE
 from tests.client.fake import NOT_NOW, FakeServer, answering
 from tests.client.listener import SOON, Listener, listening
@@ -105,7 +106,6 @@ async def test_a_malformed_frame_is_reported_and_the_client_reconnects(server: F
     assert "does not speak chat.v1" in event.why
 
 
-async def say_nothing(_: trio.SocketStream) -> None:
 @pytest.mark.parametrize(
     "frame", [b"\x81\x02\xff\xfe", b"\x83\x00", b"\xff\xff", b"\x81\x7e\x04\x00" + b"x" * 1024], ids=ascii
 )
@@ -127,6 +127,7 @@ async def test_a_frame_that_we_refuse_is_no_refusal_of_ours(frame: bytes, monkey
         await listener.acknowledged(1)
 
 
+async def say_nothing(_: trio.SocketStream) -> None:
     await trio.sleep_forever()
 
 
@@ -141,6 +142,15 @@ async def speak_http(stream: trio.SocketStream) -> None:
     await stream.send_all(b"HTTP/1.1 two hundred\r\n\r\n")
 
 
+async def never_end(stream: trio.SocketStream) -> None:
+    """All of it was kept for ten seconds: gigabytes, at an address that is a large download."""
+    await stream.receive_some()
+    await stream.send_all(b"HTTP/1.1 200 OK\r\n\r\n")
+    with suppress(trio.BrokenResourceError):
+        while True:
+            await stream.send_all(b"x" * 65_536)
+
+
 @pytest.mark.parametrize(
     ("serve", "why"),
     [
@@ -148,6 +158,7 @@ async def speak_http(stream: trio.SocketStream) -> None:
         (speak_ssh, "the server does not speak HTTP: it sent 'SSH-2.0-OpenSSH_9.2'"),
         (speak_http, "the server does not speak WebSocket"),
         (say_nothing, "no answer within 10 s"),
+        (never_end, "the answer is too long"),
     ],
 )
 async def test_a_server_that_does_not_speak_the_protocol_is_reported(
