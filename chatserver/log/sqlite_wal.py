@@ -54,17 +54,19 @@ def lost_commits(wal: Path) -> int:
         sums = _checksum(header[:24], order, (0, 0))
         if magic | 1 != _MAGIC | 1 or sums != (first, second):
             return 1 if any(file.read(_FRAME.size)) else 0  # the header was synced before the first frame was written
-        intact, behind = True, 0
+        # Behind the damage, the first commit of a run of frames that continue each other was not acknowledged: it is
+        # torn, or its sync failed and the next commit was written over its beginning. Those after it were.
+        intact, run, lost = True, 0, 0
         while len(frame := file.read(_FRAME.size + size)) == _FRAME.size + size:
             _, commits, *frame_salts, first, second = _FRAME.unpack_from(frame)
-            if frame_salts != salts:  # most likely left from before the file was last begun anew
-                intact = False
-                continue
-            if intact:
-                sums = _checksum(frame[:8] + frame[_FRAME.size :], order, sums)
-                intact = sums == (first, second)
-            behind += not intact and commits > 0
-        return max(behind - 1, 0)
+            current = frame_salts == salts  # others are most likely left from before the file was last begun anew
+            if not current or _checksum(frame[:8] + frame[_FRAME.size :], order, sums) != (first, second):
+                intact, run = False, 0
+            sums = (first, second)
+            if current and commits and not intact:
+                run += 1
+                lost += run > 1
+        return lost
 
 
 def _checksum(content: bytes, order: str, sums: tuple[int, int]) -> tuple[int, int]:

@@ -87,6 +87,25 @@ def test_of_a_long_commit_that_is_torn_only_a_later_one_is_lost(
     assert lost_commits(wal_of(path)) == commits - 1
 
 
+def test_commits_whose_sync_failed_are_not_lost_ones(path: Path, connection: sqlite3.Connection) -> None:
+    """Each is undone and overwritten by the next; the longer it was, the more of it is left behind that one."""
+    connection.execute("INSERT INTO search_words VALUES ('acknowledged')")
+    left = before = wal_of(path).read_bytes()
+    for pages in (1, 4, 9):
+        copy = path.with_name(f"{pages}.db")
+        for suffix in ("", "-wal"):
+            shutil.copy(f"{path}{suffix}", f"{copy}{suffix}")
+        other = sqlite3.connect(copy, isolation_level=None)
+        other.execute("INSERT INTO search_words VALUES (?)", ("x" * pages * 4096,))
+        written = wal_of(copy).read_bytes()
+        assert before
+        assert written.startswith(before)
+        left += written[len(left) :]
+        other.close()
+    wal_of(path).write_bytes(left)
+    assert lost_commits(wal_of(path)) == 0
+
+
 async def test_a_damaged_log_is_refused_and_left_alone(left: Path) -> None:
     wal = wal_of(left)
     damaged = flipped(wal.read_bytes(), wal.stat().st_size // 2)
