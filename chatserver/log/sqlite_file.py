@@ -190,6 +190,8 @@ def _open_error(path: Path, error: Exception) -> LogOpenError:
         return LogOpenError(f"{path} is locked by another program; find it with: fuser {path}")
     if name.startswith(("SQLITE_READONLY", "SQLITE_PERM", "SQLITE_CANTOPEN", "SQLITE_AUTH")):
         return LogOpenError(f"{path} cannot be written ({error}); check owner and permissions of file and directory")
+    if name in {"SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"}:  # the second: no room for the file of its shared memory
+        return LogOpenError(f"{path} cannot be opened: its disk is full ({name}); free space there")
     return LogOpenError(f"{path} cannot be opened: {error} ({name})")
 
 

@@ -261,6 +261,19 @@ async def test_an_older_schema_is_migrated_whole_or_not_at_all(path: Path, monke
     connection.close()
 
 
+@pytest.mark.parametrize("name", ["SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"])
+async def test_a_full_disk_is_named(path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """SQLite calls it a disk I/O error if there is no room for the file of its shared memory."""
+
+    def migrate(_: sqlite3.Connection) -> None:
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorname = name
+        raise error
+
+    monkeypatch.setattr(file_module, "migrate", migrate)
+    assert await refused(path) == f"{path} cannot be opened: its disk is full ({name}); free space there"
+
+
 async def test_commits_survive_power_loss_and_readers_cannot_write(path: Path) -> None:
     """Two settings protect against a loss of power. kill -9: test_crash.py."""
     await fill(path)
