@@ -19,9 +19,10 @@ def innermost(error: BaseException) -> BaseException:
 
 
 def complain(message: str) -> None:
-    """Tell the person who started us."""
+    """Tell the person who started us, in one line also if a database says it in several."""
+    line = " ".join(message.splitlines())
     with suppress(OSError):  # a full disk: nothing is left to tell it to, and the server can still serve
-        print(f"chatserver: {message}", file=sys.stderr, flush=True)  # noqa: T201
+        print(f"chatserver: {line}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def drop_output() -> None:

@@ -1,0 +1,11 @@
+import pytest
+
+from chatserver.exits import complain
+
+
+def test_a_complaint_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """SQLite says in two lines which page is damaged."""
+    complain("chat.db is damaged (*** in database main ***\nPage 2: btreeInitPage() returns error code 11)")
+    assert capsys.readouterr().err == (
+        "chatserver: chat.db is damaged (*** in database main *** Page 2: btreeInitPage() returns error code 11)\n"
+    )
