@@ -26,6 +26,7 @@ export const ROOM_NAME = /^[a-z0-9][a-z0-9._-]{0,63}$/;
 
 const FIRST_DELAY = 0.5; // s; a restart takes about this long
 const MAX_DELAY = 20; // s
+const MAX_ASKED = 300; // s; of a longer Retry-After. A timer of 24 days or more would end at once
 const SERVER_JITTER = 0.25; // of what the server asked for, added to it
 
 /** Any failure of a request, with the server's code and message if it answered. */
@@ -78,7 +79,7 @@ export function randomKey(bytes = 16) {
 export function delayBefore(failures, retryAfter, random = Math.random) {
   const ceiling = Math.min(MAX_DELAY, FIRST_DELAY * 2 ** failures);
   const own = ceiling * (0.5 + random() / 2);
-  const asked = retryAfter === null ? 0 : retryAfter * (1 + SERVER_JITTER * random());
+  const asked = retryAfter === null ? 0 : Math.min(retryAfter, MAX_ASKED) * (1 + SERVER_JITTER * random());
   return 1000 * Math.max(own, asked);
 }
 

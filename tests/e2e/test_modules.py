@@ -190,15 +190,17 @@ def test_a_moderators_refusal_is_not_retried_automatically(run: Run) -> None:
 
 
 def test_back_off_is_jittered_bounded_and_not_below_retry_after(run: Run) -> None:
+    """A timer of more than 24 days ends at once: a page that was asked to wait longer asked again without a pause."""
     body = """
         const failures = [0, 1, 2, 5, 50];
         return [0, 1].map((random) => [
-          failures.map((n) => m.delayBefore(n, null, () => random)), m.delayBefore(0, 8, () => random),
+          failures.map((n) => m.delayBefore(n, null, () => random)),
+          [-5, 0, 8, 2_600_000, 1e300].map((asked) => m.delayBefore(0, asked, () => random)),
         ]);
     """
     assert run("wire.js", body) == [
-        [[250, 500, 1000, 8000, 10_000], 8000],
-        [[500, 1000, 2000, 16_000, 20_000], 10_000],
+        [[250, 500, 1000, 8000, 10_000], [250, 250, 8000, 300_000, 300_000]],
+        [[500, 1000, 2000, 16_000, 20_000], [500, 500, 10_000, 375_000, 375_000]],
     ]
 
 
