@@ -6,7 +6,7 @@ import re
 import pytest
 from playwright.sync_api import Locator, WebSocketRoute, expect
 
-from tests.e2e.browser import AT_BOTTOM, HEIGHT, LOOK_AWAY, NOTIFICATIONS, PHONE, WIDTH, Server
+from tests.e2e.browser import AT_BOTTOM, HEIGHT, LOOK_AWAY, NOTIFICATIONS, PHONE, WIDTH, Server, wait_until
 from tests.e2e.conftest import OpenWindow
 
 pytestmark = pytest.mark.browser
@@ -222,3 +222,15 @@ def test_a_page_that_stays_open_knows_the_day_and_what_is_new(shared_server: Ser
     ann.page.clock.set_system_time(tomorrow)
     ann.page.evaluate(LOOK_AWAY, False)
     expect(days).to_have_text("Yesterday")
+
+
+def test_the_wheel_scrolls_also_where_the_button_to_the_newest_is(shared_server: Server, window: OpenWindow) -> None:
+    """The pointer is there after a click on it, and the button comes back with the first turn of the wheel."""
+    shared_server.publish("wheel", *(f"message {number}" for number in range(60)))
+    ann = window(room="wheel")
+    expect(ann.texts.last).to_have_text("message 59")
+    ann.page.evaluate("scroller.scrollTop -= 300")
+    ann.page.locator("#jump").hover()
+    top = ann.page.evaluate("scroller.scrollTop")
+    ann.page.mouse.wheel(0, -300)
+    wait_until(ann.page, lambda: ann.page.evaluate("scroller.scrollTop") < top)
