@@ -18,12 +18,12 @@ import trio
 from psycopg import errors
 
 from chatserver.log.database_index import DatabaseIndex
-from chatserver.log.index import CANDIDATES, Found, Question, ranked
+from chatserver.log.index import CANDIDATES, USER_CANDIDATES, Found, Question, ranked
 from chatserver.log.interface import Faulted, Record
 from chatserver.log.postgres_connection import Connection, Server
 from chatserver.log.postgres_readers import PostgresReaders
 from chatserver.log.postgres_rows import plain_array, text_array
-from chatserver.log.rows import HIGHEST, OF_MESSAGES, OFFSET_BITS, record_of
+from chatserver.log.rows import COLUMNS, HIGHEST, OF_MESSAGES, OFFSET_BITS, record_of
 from chatserver.log.words import words_of
 
 #: Messages whose words are stored anew in one transaction: about 10 ms, during which commits to their rooms wait.
@@ -51,12 +51,23 @@ _SETTINGS = (
 _LOCK = 0x776F7264
 
 _ROOM = "SELECT id FROM rooms WHERE name = %s"
+# The names are joined last: with all matches, the planner would read the ids of all rooms even for a search in one. The
+# row without a name is the last match that was looked at, if there may be more.
 _FIND = f"""
-    SELECT name, room, place, {OF_MESSAGES} FROM messages JOIN rooms ON rooms.id = room
-    WHERE words @@ %(words)s::tsquery AND (room, place) BETWEEN (%(low_room)s, 1) AND (%(high_room)s, %(high)s)
+    WITH found AS MATERIALIZED (
+        SELECT room, place, {COLUMNS} FROM messages WHERE words @@ %(words)s::tsquery AND {{place}}
+        ORDER BY room DESC, place DESC LIMIT %(most)s
+    ), taken AS (
+        SELECT * FROM found WHERE %(user)s::text IS NULL OR user_id = %(user)s
+        ORDER BY room DESC, place DESC LIMIT %(candidates)s
+    )
+    (SELECT name, room, place, {OF_MESSAGES} FROM taken AS messages JOIN rooms ON rooms.id = room
+    ORDER BY room DESC, place DESC)
+    UNION ALL SELECT NULL, room, place, {", ".join("NULL" for _ in COLUMNS.split(","))}
+    FROM (SELECT room, place FROM found ORDER BY room DESC, place DESC OFFSET %(most)s - 1) AS last
 """  # noqa: S608
-_BY_USER = " AND user_id = %(user)s"
-_NEWEST = " ORDER BY room DESC, place DESC LIMIT %(most)s"
+_ANYWHERE = _FIND.format(place="(room, place) <= (%(room)s, %(high)s)")
+_IN_ROOM = _FIND.format(place="room = %(room)s AND place <= %(high)s")
 _RENEW_BEHIND = "SELECT room, place FROM old_words FOR UPDATE"
 _OLD_TEXTS = """
     SELECT room, place, text FROM messages WHERE (room, place) > (%s, %s) AND words IS NOT NULL
@@ -166,28 +177,32 @@ def _renew(connection: Connection) -> bool:
 
 
 def _find(question: Question, go_on: int | None, now_ms: int, connection: Connection) -> Found:
+    statement = _ANYWHERE
     parameters: dict[str, Any] = {
-        "low_room": 0, "high_room": HIGHEST, "high": HIGHEST, "most": CANDIDATES, "user": question.user,
+        "room": HIGHEST, "high": HIGHEST, "most": CANDIDATES if question.user is None else USER_CANDIDATES,
+        "candidates": CANDIDATES, "user": question.user,
     }  # fmt: skip
     if question.room is not None:
+        statement = _IN_ROOM
         row = connection.execute(_ROOM, (question.room,)).fetchone()
         if row is None:
             return Found([], None)
         high = HIGHEST if question.before is None else min(question.before - 1, HIGHEST)
-        parameters |= {"low_room": row[0], "high_room": row[0], "high": high}
+        parameters |= {"room": row[0], "high": high}
     if go_on is not None:
-        high_room, high = divmod(go_on - 1, 1 << OFFSET_BITS)
-        parameters |= {"high_room": high_room, "high": high}
-    statement = _FIND + (_NEWEST if question.user is None else _BY_USER + _NEWEST)
+        parameters["room"], parameters["high"] = divmod(go_on - 1, 1 << OFFSET_BITS)
     rows: Sequence[tuple[Any, ...]] = ()
+    more: int | None = None
     # First with the last word as a whole word: if that finds enough, the costlier search by prefix is not needed.
     for words in _expressions(question):
-        rows = connection.execute(statement, {**parameters, "words": words}).fetchall()
-        if len(rows) == CANDIDATES:
+        found = connection.execute(statement, {**parameters, "words": words}).fetchall()
+        rows = [row for row in found if row[0] is not None]
+        if len(rows) == CANDIDATES or len(rows) < len(found):
+            _, room, place, *_ = rows[-1] if len(rows) == CANDIDATES else found[-1]
+            more = (room << OFFSET_BITS) + place
             break
-    found = [record_of(name, place, *row) for name, _, place, *row in rows]
-    more = (rows[-1][1] << OFFSET_BITS) + rows[-1][2] if len(rows) == CANDIDATES else None
-    return Found(ranked(found, question, now_ms), more)
+    records = [record_of(name, place, *row) for name, _, place, *row in rows]
+    return Found(ranked(records, question, now_ms), more)
 
 
 def _expressions(question: Question) -> list[str]:

@@ -220,3 +220,21 @@ async def test_answers_are_bounded_and_the_next_continues(searched: Log, monkeyp
         assert not more & seen
         seen |= more
     assert len(seen) >= MAX_HITS
+
+
+async def test_a_search_for_the_messages_of_one_user_looks_at_some_matches_at_a_time(
+    searched: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL looked at all messages with the word: of a million it found none in time, and others waited for it."""
+    for module in ("sqlite_search", "postgres_index"):
+        monkeypatch.setattr(f"chatserver.log.{module}.USER_CANDIDATES", 20)
+    await append(searched, draft("plum", user="u_ben"))
+    await submit_all(searched, [draft("plum") for _ in range(45)])
+    await indexed(searched)
+    seen, rounds, found = [], 1, await search(searched, "plum", user="u_ben")
+    while found.go_on is not None:
+        seen += found.hits
+        rounds, found = rounds + 1, await search(searched, "plum", user="u_ben", go_on=found.go_on)
+    assert [hit.record.offset for hit in (*seen, *found.hits)] == [1]
+    in_parts = isinstance(searched, PostgresLog) or (isinstance(searched, SqliteLog) and SqliteIndex.run is not never)
+    assert rounds == (3 if in_parts else 1)

@@ -120,6 +120,27 @@ async def test_a_commit_merges_no_list(log: PostgresLog) -> None:
     assert f"gin_pending_list_limit={2**31 - 1}" in options
 
 
+async def test_a_search_in_one_room_reads_no_other_rooms(postgres_schema: str) -> None:
+    """The planner took two rows as bounds for half of the table, and read the ids of all 100,000 rooms."""
+    with psycopg.connect(postgres_schema, autocommit=True, options="-c search_path=chatserver") as connection:
+        async with running(PostgresLog(postgres_schema)) as log:
+            connection.execute("INSERT INTO rooms (name, last) SELECT 'r' || n, 2 FROM generate_series(1, 5000) AS n")
+            connection.execute("""INSERT INTO messages (room, place, time, user_id, user_name, text, words)
+                SELECT id, place, 0, 'u', 'U', 'apple', 'apple' FROM rooms, generate_series(1, 2) AS place""")
+            connection.execute("ANALYZE")
+
+            def read(connection: Connection) -> tuple[int, int]:
+                connection.execute("BEGIN")
+                found = index_module._find(Question(("apple",), room="r2500"), None, 0, connection)
+                asked = "SELECT idx_tup_fetch + seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'rooms'"
+                [(rows,)] = connection.execute(asked).fetchall()
+                return len(found.hits), rows
+
+            hits, rows = await log.index._open_readers().ask(read)
+    assert hits == 2
+    assert rows < 10
+
+
 async def test_a_search_that_takes_too_long_fails_and_delays_nothing(
     postgres_tables: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
