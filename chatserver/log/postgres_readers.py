@@ -15,6 +15,9 @@ from chatserver.log.rows import COLUMNS, record_of
 
 #: Connections and threads: more than SQLite's, because a thread mostly waits for the network.
 READERS = 3
+#: Settings of a reading session. Every query looks rows up, in an index and mostly in its order; a planner without
+#: statistics, as after pg_upgrade, would read and sort a whole room for its last 50 messages.
+_SETTINGS = ("enable_seqscan = off", "enable_bitmapscan = off", "max_parallel_workers_per_gather = 0")
 
 T = TypeVar("T")
 
@@ -49,7 +52,7 @@ def _statement(*, last: bool, messages_only: bool) -> str:
 class PostgresReaders(ConnectionPool[Session]):
     """The reading sessions. Used and closed on the trio loop."""
 
-    def __init__(self, server: Server, readers: int = READERS, settings: Sequence[str] = ()) -> None:
+    def __init__(self, server: Server, readers: int = READERS, settings: Sequence[str] = _SETTINGS) -> None:
         prepare = partial(_prepare, settings)
         super().__init__([Session(server, prepare) for _ in range(readers)])
 
