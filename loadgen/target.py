@@ -7,6 +7,7 @@ connections.
 
 import errno
 import ipaddress
+import shlex
 import socket
 import ssl
 import time
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Final, NamedTuple
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 import msgspec
 
@@ -148,14 +149,15 @@ def is_secure(url: str) -> bool:
 
 def find(url: str, *, allow: str | None = None) -> Target:
     parts, port = split(url)
-    if parts.scheme not in {"http", "ws", "https", "wss"} or not parts.hostname:
+    if parts.scheme not in {"http", "ws", "https", "wss"} or not parts.hostname or parts.netloc.endswith(":"):
         raise UsageError(f"URL: {url!r} is not of the form http://HOST:PORT or https://HOST:PORT")
     tls = is_secure(url)
     if parts.username is not None:
         raise UsageError("URL: it has a user; say --header 'Authorization: Basic ...', or @FILE with that field")
     if parts.path not in {"", "/", "/ws"} or parts.query or parts.fragment:
         flag = "--ws-path" if parts.scheme in {"ws", "wss"} else "--path"
-        raise UsageError(f"URL: {url!r} has a path; name the server only, and say {flag} {parts.path or '/'}")
+        path = urlunsplit(("", "", parts.path or "/", parts.query, ""))
+        raise UsageError(f"URL: {url!r} has a path; name the server only, and say {flag} {shlex.quote(path)}")
     host, port = parts.hostname, port if port is not None else 443 if tls else 80
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -165,8 +167,13 @@ def find(url: str, *, allow: str | None = None) -> Target:
         raise UsageError(f"URL: {host!r} is not the name of a host: {error}") from None
     # `localhost` resolves to ::1 first on most machines, but only 127.0.0.0/8 has many source addresses
     found.sort(key=lambda entry: entry[0] is not socket.AF_INET)
-    family, _, _, _, where = found[0]
-    target = Target(url=url, host=host, address=str(where[0]), port=port, family=family, tls=tls)
+    targets = [
+        Target(url=url, host=host, address=str(where[0]), port=port, family=family, tls=tls)
+        for family, _, _, _, where in found
+    ]
+    target = targets[0]
+    if len(targets) > 1 and all(each.on_loopback for each in targets):
+        target = next(filter(is_open, targets), target)
     if not target.on_loopback:
         _demand_consent(target, allow)
     return target

@@ -54,7 +54,9 @@ def test_the_loopback_may_be_loaded(url: str, authority: str) -> None:
         ("http://[::1", "invalid ipv6 url"),
         ("http://127.0.0.1/rooms/lobby", "has a path; name the server only, and say --path /rooms/lobby"),
         ("wss://127.0.0.1/echo", "has a path; name the server only, and say --ws-path /echo"),
-        ("http://127.0.0.1/?a=1", "has a path"),
+        ("http://127.0.0.1/?a=1", r"say --path '/\?a=1'"),
+        ("http://127.0.0.1:", "not of the form"),  # as of a variable that is not set
+        ("unix:/run/chat.sock", "not of the form"),
         ("http://127.0.0.1/#top", "has a path"),
         ("http://ann:secret@127.0.0.1", "it has a user; say --header"),
         ("unix:///run/chat.sock", "not of the form"),
@@ -73,6 +75,24 @@ def test_a_host_outside_ascii_is_asked_by_its_name_in_ascii() -> None:
         where = _target("127.0.0.1", server.port, "b\N{LATIN SMALL LETTER U WITH DIAERESIS}cher.example")
         assert target.fetch(where, "/").status == 200
     assert where.authority == f"xn--bcher-kva.example:{server.port}"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_a_name_with_two_addresses_is_loaded_where_its_server_listens(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    """Node listens at ::1 alone if it is told `localhost`; nothing answered at 127.0.0.1."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.create_server((address, 0), family=family) as server:
+        port = server.getsockname()[1]
+        both = [(socket.AF_INET6, ("::1", port, 0, 0)), (socket.AF_INET, ("127.0.0.1", port))]
+        found = [(family, socket.SOCK_STREAM, 6, "", where) for family, where in both]
+        resolve = socket.getaddrinfo
+        answer = lambda host, *how, **named: found if host == "localhost" else resolve(host, *how, **named)  # noqa: E731
+        monkeypatch.setattr(socket, "getaddrinfo", answer)
+        where = target.find(f"http://localhost:{port}")
+    assert (where.address, where.family) == (address, family)
+    assert target.find(f"http://localhost:{port}").address == "127.0.0.1", "nobody listens"
 
 
 def test_anything_else_is_refused_before_a_byte_is_sent() -> None:
