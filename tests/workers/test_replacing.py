@@ -1,8 +1,10 @@
 """The supervisor, with fake workers: a hangup replaces them one after the other."""
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -116,6 +118,42 @@ async def test_a_worker_that_dies_while_it_is_replaced_has_one_successor(tmp_pat
         await it.logged("workers_replaced")
         await trio.sleep(60)
         assert sorted(worker.number for worker in it.running) == [1, 2]
+
+
+class AtStep(trio.abc.Instrument):
+    """Calls `act` after so many steps of tasks."""
+
+    def __init__(self, steps: int, act: Callable[[], object]) -> None:
+        self.left = steps
+        self.fault: Exception | None = None
+        self._act = act
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.left -= 1
+        if self.left == 0:
+            try:
+                self._act()
+            except Exception as error:  # noqa: BLE001  raised by the test; trio would only log it
+                self.fault = error
+
+
+async def test_a_worker_may_be_told_to_stop_at_any_step_of_its_end(tmp_path: Path) -> None:
+    """At one step that raised, so a hangup replaced no further worker, and at a signal the others were told nothing."""
+    async with supervised(tmp_path) as it:
+        children = it.supervisor._children
+        for steps in count(1):
+            worker = it.running[0]
+            [child] = (child for child in children if child.number == worker.number)
+            at_step = AtStep(steps, partial(child.stop, at_once=True))
+            trio.lowlevel.add_instrument(at_step)
+            worker.end(KILLED)
+            await child.ended.wait()
+            trio.lowlevel.remove_instrument(at_step)
+            assert at_step.fault is None
+            if at_step.left > 0:
+                break
+            await it.until(lambda: len(it.running) == 2 and all(child.ready.is_set() for child in children))
+        assert steps > 5, "steps of its end were seen"
 
 
 async def test_a_worker_that_does_not_drain_in_time_is_killed(tmp_path: Path) -> None:
