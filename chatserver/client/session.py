@@ -29,6 +29,7 @@ HELD_RECORDS = 1000  # held for a room while a hole is filled; later ones are fe
 RETRY_DELAY = 1.0  # s, after a passing error without a time
 LONGEST_WAIT = 300.0  # s; a client that asks every five minutes harms no server, and a mistaken time does not end it
 CLOSE_TOO_BIG = 1009  # RFC 6455 section 7.4.1: our message was over a limit
+TOO_LARGE = "too_large"  # the same as an error, of a server that reads longer frames than messages
 
 
 def waiting_time(asked: float | None) -> float:
@@ -122,14 +123,7 @@ class Session:
 
     def closed(self, code: int | None = None) -> list[Answered]:
         """Note that the connection is gone. A write that was too big for it fails, or it would end the next one too."""
-        if code != CLOSE_TOO_BIG:
-            return []
-        sent = [(len(msgspec.json.encode(asked.request)), id_) for id_, asked in self._firsts.items() if asked.sent]
-        if not sent:
-            return []
-        _, id_ = max(sent)
-        self._pop(id_)
-        return [Answered(id_, error_of("too_large", "the server takes no message of this size"))]
+        return self._refuse_longest("the server takes no message of this size") if code == CLOSE_TOO_BIG else []
 
     def outgoing(self, now: float) -> list[requests.Request]:
         """Return the requests to send now on the open connection; a second call without news returns none."""
@@ -213,11 +207,23 @@ class Session:
         asked = self._pop(id_)
         return [] if asked is None or asked.ours else [Answered(id_, answer)]
 
+    def _refuse_longest(self, why: str) -> list[Answered]:
+        """Fail the longest write that was sent: the server has not read what was too long, and so cannot name it."""
+        sent = [(len(msgspec.json.encode(asked.request)), id_) for id_, asked in self._firsts.items() if asked.sent]
+        if not sent:
+            return []
+        _, id_ = max(sent)
+        self._pop(id_)
+        return [Answered(id_, error_of(TOO_LARGE, why))]
+
     def _failed(self, error: wire.Error, now: float) -> Iterator[Outcome]:
         id_ = error.id or 0
         asked = (self._others | self._firsts).get(id_)
         if asked is None:
             if error.id is None:
+                if error.code == TOO_LARGE and (refused := self._refuse_longest(error.message)):
+                    yield from refused
+                    return
                 if error.room is not None:
                     self._drop(error.room)
                 yield events.Complaint(error.room, error.code, error.message)

@@ -240,19 +240,21 @@ class RoughServer(Log):
         chunked = self.plan.pick(2) == 0
         await self._put(stream, head + (b"Transfer-Encoding: chunked\r\n\r\n" if chunked else b"\r\n"))
 
-        async def put(frame: dict[str, Any]) -> None:
+        async def put(frame: dict[str, Any] | None = None) -> None:
             end = ["\n", "\r\n"][self.plan.pick(2)]
             again = [2000, 0, 10**12][self.plan.pick(3)]
-            event = end.join([": a comment", f"retry: {again}", f"data: {json.dumps(frame)}", "", ""]).encode()
+            data = [] if frame is None else [f"data: {json.dumps(frame)}"]
+            event = end.join([": a comment", f"retry: {again}", *data, "", ""]).encode()
             await self._put(stream, b"%X\r\n%s\r\n" % (len(event), event) if chunked else event)
 
+        await put()
         await self._follow(cursor, put)
 
     # -- WebSocket ----------------------------------------------------------------------------------------------------
 
     async def _websocket(self, stream: trio.abc.Stream, key: str) -> None:
         accept = generate_accept_token(key.encode()).decode()
-        head = "HTTP/1.1 101 X\r\nUPGRADE: WebSocket\r\nconnection: keep-alive, upgrade\r\n"
+        head = "HTTP/1.1 101 X\r\nUPGRADE: WebSocket\r\nconnection: UPGRADE\r\n"
         await self._put(stream, f"{head}Sec-WebSocket-Accept: {accept}\r\n\r\n".encode())
         await self._frame(stream, {"type": "hello", "user": ME, "ping": 25})
         parser = Connection(ConnectionType.SERVER)
