@@ -29,7 +29,8 @@ READ_SIZE = 65_536  # B
 
 _AGENT = f"chatserver-client/{__version__}".encode()
 _TIME_DIGITS = 10  # 400 digits are infinite as a float
-_STATUS_MAY_PASS = frozenset({408, 425, 429, 500, 502, 503, 504})
+#: Interim ones, which wsproto takes for whole answers, and those of a server or proxy in trouble (Cloudflare: 520-530).
+_STATUS_MAY_PASS = frozenset({*range(100, 200), 408, 425, 429, *range(500, 600)}) - {501, 505}
 
 _T = TypeVar("_T", bound=msgspec.Struct)
 

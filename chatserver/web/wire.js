@@ -27,6 +27,7 @@ export const ROOM_NAME = /^[a-z0-9][a-z0-9._-]{0,63}$/;
 const FIRST_DELAY = 0.5; // s; a restart takes about this long
 const MAX_DELAY = 20; // s
 const MAX_ASKED = 300; // s; of a longer Retry-After. A timer of 24 days or more would end at once
+const MAY_PASS = [408, 425, 429]; // statuses, also of a proxy
 const SERVER_JITTER = 0.25; // of what the server asked for, added to it
 
 /** Any failure of a request, with the server's code and message if it answered. */
@@ -53,7 +54,8 @@ export class ChatError extends Error {
   /** Whether the same request may succeed later. Mutes and bans are not retried, although they end. */
   get isTemporary() {
     if (this.code === 'forbidden') return false;
-    return this.isLost || this.retryAfter !== null || this.status >= 500 || this.code === 'rate_limited';
+    const mayPass = MAY_PASS.includes(this.status) || this.status >= 500;
+    return this.isLost || this.retryAfter !== null || mayPass || this.code === 'rate_limited';
   }
 }
 

@@ -155,7 +155,8 @@ async def test_an_answer_without_end_is_not_kept(monkeypatch: pytest.MonkeyPatch
     ("answer", "code", "retry_after", "final", "words"),
     [
         (b'503 X\r\nRetry-After: 7\r\n\r\n{"error":{"code":"full","message":"later"}}', "full", 7.0, False, ": later"),
-        (b"502 Bad Gateway\r\n\r\n<html>", "unavailable", None, False, ""),
+        *((b"%d X\r\n\r\n<html>" % status, "unavailable", None, False, "") for status in (429, 502, 521, 529)),
+        (b"501 X\r\n\r\n<html>", "http_501", None, True, ""),
         (b"429 X\r\nRetry-After: " + b"9" * 400 + b"\r\n\r\n<html>", "unavailable", None, False, ""),
         (b"404 Not Found\r\nRetry-After: soon\r\n\r\n[]", "http_404", None, True, ""),
         (b"404 Not Found\r\n\r\n" + b"[" * 100_000, "http_404", None, True, ""),

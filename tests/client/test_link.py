@@ -74,6 +74,14 @@ async def test_retry_after_of_a_full_server_is_honoured() -> None:
         assert event.delay >= 7
 
 
+@pytest.mark.parametrize("status", [408, 429, 500, 521])
+async def test_an_answer_that_may_pass_does_not_end_the_client(status: int) -> None:
+    """Of a proxy whose server is away, for example."""
+    server = FakeServer(refusals=[status])
+    async with server.running(), listening(server.url) as listener:
+        await listener.until(Entered)
+
+
 @pytest.mark.parametrize(
     ("transport", "status"),
     [*(("ws", status) for status in (301, 400, 401, 403, 404, 426)), ("poll", 401), ("sse", 404)],
@@ -142,6 +150,12 @@ async def speak_http(stream: trio.SocketStream) -> None:
     await stream.send_all(b"HTTP/1.1 two hundred\r\n\r\n")
 
 
+async def hint(stream: trio.SocketStream) -> None:
+    """wsproto takes it for the whole answer."""
+    await stream.receive_some()
+    await stream.send_all(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+
+
 async def never_end(stream: trio.SocketStream) -> None:
     """All of it was kept for ten seconds: gigabytes, at an address that is a large download."""
     await stream.receive_some()
@@ -158,6 +172,7 @@ async def never_end(stream: trio.SocketStream) -> None:
         (speak_ssh, "the server does not speak HTTP: it sent 'SSH-2.0-OpenSSH_9.2'"),
         (speak_http, "the server does not speak WebSocket"),
         (say_nothing, "no answer within 10 s"),
+        (hint, "the server answered 103"),
         (never_end, "the answer is too long"),
     ],
 )

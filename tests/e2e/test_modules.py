@@ -189,6 +189,12 @@ def test_a_moderators_refusal_is_not_retried_automatically(run: Run) -> None:
     assert run("wire.js", body) == [False, False, True, True]
 
 
+def test_a_proxys_answer_that_may_pass_is_retried(run: Run) -> None:
+    """Without a Retry-After, a text was given up and its room left when a proxy had too many requests."""
+    body = "return a.map((status) => new m.ChatError('unavailable', '', { status }).isTemporary)"
+    assert run("wire.js", body, [404, 408, 425, 429, 502, 521]) == [False, True, True, True, True, True]
+
+
 def test_back_off_is_jittered_bounded_and_not_below_retry_after(run: Run) -> None:
     """A timer of more than 24 days ends at once: a page that was asked to wait longer asked again without a pause."""
     body = """
