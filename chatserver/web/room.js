@@ -339,24 +339,25 @@ export class Room extends EventTarget {
     if (this.#filling) return;
     this.#filling = true;
     const { timeline } = this;
-    try {
-      for (let hole; (hole = timeline.hole()) && this.client.isLive && timeline === this.timeline; ) {
-        const { after, until } = hole;
+    for (let hole, failures = 0; (hole = timeline.hole()) && this.client.isLive && timeline === this.timeline; ) {
+      const { after, until } = hole;
+      try {
         const page = await this.history({ after: timeline.cursorAt(after), limit: FILL_LIMIT });
-        if (!timeline.isSameLog(page)) return; // a new log; the next page starts it
+        if (!timeline.isSameLog(page)) break; // a new log; the next page starts it
         this.reactors.note(page.messages);
         const found = timeline.add(page.messages, { asPage: true });
         if (timeline.through === after) {
           timeline.accept(page.messages[0]?.offset ?? until);
           this.reactors.clear();
         }
+        failures = 0;
         this.tell('messages', { ...found, isLive: true });
+      } catch (error) {
+        console.warn('could not fetch what is missing:', error.message);
+        if (!error.isTemporary) break; // the next connection, or the next message, tries again from before the hole
+        await sleep(delayBefore(failures++, error.retryAfter));
       }
-    } catch (error) {
-      // The next connection, or the next message, tries again from before the hole.
-      console.warn('could not fetch what is missing:', error.message);
-    } finally {
-      this.#filling = false;
     }
+    this.#filling = false;
   }
 }

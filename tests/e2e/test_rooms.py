@@ -149,6 +149,26 @@ def test_reading_on_from_an_old_offset_skips_removed_messages(run: Run) -> None:
     assert run("room.js", ROOM + body) == ["e-41", [40]]
 
 
+def test_a_hole_is_filled_although_the_history_was_refused_for_now(run: Run) -> None:
+    """The messages in it stayed away until another one came."""
+    body = """
+        const { ChatError } = await import('/wire.js');
+        client.isLive = true;
+        room.page({ cursor: 'e-1', recovered: true, messages: said(1) });
+        const refusals = [new ChatError('unavailable', '', { retryAfter: 0 }), new ChatError('rate_limited', '')];
+        const filled = new Promise((resolve) => {
+            client.ask = async () => {
+                if (refusals.length) throw refusals.shift();
+                setTimeout(() => resolve(room.timeline.messages.map(({ offset }) => offset)));
+                return { cursor: 'e-3', recovered: true, messages: said(2, 3) };
+            };
+        });
+        room.pushed({ type: 'gap', until: 'e-3' });
+        return await Promise.race([filled, new Promise((resolve) => setTimeout(resolve, 20_000, 'no'))]);
+    """
+    assert run("room.js", ROOM + body) == [1, 2, 3]
+
+
 def test_a_message_refused_for_long_is_sent_and_one_without_an_answer_fails(run: Run) -> None:
     """Slow mode may last longer than the server keeps a key, ten minutes; a refusal is an answer."""
     body = """
