@@ -2,7 +2,7 @@
  * One's own name, below the rooms: choose it, sign in with a token, sign out.
  * Owns: the dialog for it. May not: keep a token (the server's cookie does, and no script can read that).
  */
-import { avatar, byId, isConfirmed } from './dom.js';
+import { avatar, byId, isConfirmed, make } from './dom.js';
 
 export class Account {
   #me = byId('me');
@@ -17,7 +17,7 @@ export class Account {
     this.signedOut = signedOut;
     client.addEventListener('identity', () => this.#show());
     client.addEventListener('refused', ({ detail }) => {
-      if (detail.error.code === 'unauthenticated') this.#open(`#${detail.room} is for those who have signed in.`);
+      if (detail.error.code === 'unauthenticated') this.#open(`Sign in to enter #${detail.room}.`);
     });
     this.#me.addEventListener('click', () => this.#open());
     byId('account-form').addEventListener('submit', (event) => this.#submit(event));
@@ -30,10 +30,7 @@ export class Account {
     const { user } = this.client.identity;
     this.#me.hidden = !user;
     if (!user) return;
-    const name = document.createElement('span');
-    name.className = 'name';
-    name.textContent = user.name;
-    this.#me.replaceChildren(avatar(user), name);
+    this.#me.replaceChildren(avatar(user), make('span', { className: 'name', translate: false }, user.name));
     this.#me.title = `You are ${user.name}: ${this.client.identity.isGuest ? 'change name, ' : ''}sign in or out`;
   }
 

@@ -50,7 +50,7 @@ function mentions(text, names) {
     if (at > end) nodes.push(withEmoji(text.slice(end, at)));
     end = at + 1 + name.length;
     // A name in another script does not change the direction of the text.
-    nodes.push(make('bdi', { className: 'mention' }, text.slice(at, end)));
+    nodes.push(make('bdi', { className: 'mention', translate: false }, text.slice(at, end)));
   }
   if (end < text.length) nodes.push(withEmoji(text.slice(end)));
   return nodes;

@@ -63,7 +63,8 @@ export function messageRow(client, message) {
     make(
       'p',
       { className: 'head' },
-      make('span', { className: 'author', dir: 'auto' }, isOwn ? 'You' : user.name),
+      make('span', { className: 'author', dir: 'auto', translate: isOwn }, isOwn ? 'You' : user.name),
+      ' ', // in copied text
       make('time', { dateTime: message.time }, clock(time)),
     ),
     make('div', { className: 'bubble' }, ...quote(client, message), ...foldable(message, body(client, message))),

@@ -191,11 +191,12 @@ for (const type of ['dragover', 'drop', 'paste']) addEventListener(type, refuseF
 
 /** The room that `Come back` in the banner rejoins. */
 let outOf = '';
+let shown = ''; // in the banner; a browser may have translated it there
 
 /** @param {string} [room] that the user is out of */
 function showBanner(text, room = '') {
   outOf = room;
-  byId('banner-text').textContent = text;
+  byId('banner-text').textContent = shown = text;
   byId('banner-action').hidden = room === '';
   byId('banner').hidden = false;
 }
@@ -218,7 +219,7 @@ client.addEventListener('caughtup', ({ detail }) => detail.room === outOf && hid
 let whyStopped = '';
 client.addEventListener('state', () => {
   const { phase, reason } = client.state;
-  const isFree = byId('banner').hidden || byId('banner-text').textContent === whyStopped;
+  const isFree = byId('banner').hidden || shown === whyStopped;
   if (phase === 'stopped' && isFree) showBanner((whyStopped = `You are disconnected: ${reason}.`));
   else if (phase !== 'stopped' && isFree) hideBanner();
 });

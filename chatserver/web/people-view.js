@@ -100,7 +100,7 @@ export class PeopleView {
 
   #row(user) {
     const { identity, room } = this.client;
-    const row = make('li', {}, avatar(user), make('span', { className: 'name', title: user.name }, user.name));
+    const row = make('li', {}, avatar(user), make('span', { className: 'name', title: user.name, translate: false }, user.name));
     if (identity.owns({ user })) row.append(make('span', { className: 'you' }, 'you'));
     else if (identity.moderates(room)) row.append(this.#menuButton(user));
     return row;

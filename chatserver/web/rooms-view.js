@@ -140,7 +140,7 @@ export class RoomsView {
     const room = this.client.rooms.get(name);
     const unread = room?.unread ?? 0;
     const mentions = room?.mentions ?? 0;
-    const link = make('a', { href: `#${name}` }, make('span', { className: 'name', title: name }, name));
+    const link = make('a', { href: `#${name}` }, make('span', { className: 'name', title: name, translate: false }, name));
     if (room?.out) link.append(make('span', { className: 'count', title: room.out.message }, 'out'));
     else if (unread > 0) {
       const spoken = make('span', { className: 'visually-hidden' }, mentions ? ' mentions of you' : ' unread');

@@ -135,3 +135,13 @@ def test_a_long_text_is_unfolded_when_a_search_opens_it(shared_server: Server, w
     ann.page.keyboard.press("Tab")  # to the link in the folded part
     expect(more).to_have_count(0)
     expect(ann.page.locator("#messages .text a")).to_be_in_viewport()
+
+
+def test_selected_messages_are_copied_with_author_and_time_apart(shared_server: Server, window: OpenWindow) -> None:
+    """Copied, `Sage Lion 8412:44 AM` was one word, and other times and initials stood between the messages."""
+    shared_server.publish("copied", "one", "two")
+    ann = window(room="copied")
+    expect(ann.texts).to_have_count(2)
+    selected = ann.page.evaluate("getSelection().selectAllChildren(messages), getSelection().toString()")
+    by = [ann.page.locator(f"#messages .head {part}").first.inner_text() for part in (".author", "time")]
+    assert selected.split() == " ".join(["Today", *by, "one", *by, "two"]).split()

@@ -1,4 +1,6 @@
-"""Browsers that lack or refuse what the page uses: blocked cookies, phones, plain http, old versions."""
+"""Browsers that lack or refuse what the page uses, or change what it shows: blocked cookies, phones, plain http, old
+versions, translation.
+"""
 
 import json
 import re
@@ -100,3 +102,17 @@ def test_an_old_browser_is_told_so(shared_server: Server, window: OpenWindow) ->
     ann = window(first="delete AbortSignal.any")
     ann.page.goto(f"{shared_server.url}/#old")
     expect(ann.page.locator("#banner")).to_contain_text("This browser is too old")
+
+
+def test_a_translation_keeps_names_and_hinders_nothing(shared_server: Server, window: OpenWindow) -> None:
+    """A user called Sage Lion could not be mentioned by the translated name, and the banner never went away."""
+    shared_server.publish("translated", "one")
+    ann = window(room="translated")
+    for name in ("#room-title", "#rooms .name", "#people .name", "#me .name", "#messages .author"):
+        expect(ann.page.locator(name).first).to_have_attribute("translate", "no")
+    assert ann.page.request.delete(f"{shared_server.url}/session").ok
+    expect(ann.page.locator("#banner")).to_contain_text("You are disconnected")
+    ann.page.evaluate("document.getElementById('banner-text').textContent = 'Die Verbindung ist getrennt.'")
+    ann.page.click("#reconnect")
+    ann.expect_live()
+    expect(ann.page.locator("#banner")).to_be_hidden()
