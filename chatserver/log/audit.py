@@ -17,6 +17,8 @@ from chatserver.log.tables import Database, Tables
 
 #: Entries kept (a year of 270 a day, 20 MB of disk), and minor entries kept.
 MAX_ENTRIES, MAX_MINOR_ENTRIES = 100_000, 10_000
+#: Entries between two removals of those beyond these bounds, each of which looks at all that are kept.
+TRIM_EVERY = 100
 #: Milliseconds for which an entry is kept: a year.
 MAX_AGE_MS = 365 * 24 * 3600 * 1000
 
@@ -49,7 +51,7 @@ class Audit:
         self._database = database
 
     async def add(self, entries: Sequence[AuditEntry], *, again: bool = False) -> None:
-        """Append all entries or none, and remove the oldest beyond the bounds.
+        """Append all entries or none, and remove old ones.
 
         `again`: an attempt to add just these has failed. They are not added if it has stored them after all.
         """
@@ -68,26 +70,30 @@ def _add(entries: Sequence[AuditEntry], again: bool, tables: Tables) -> None:
 
 
 def append(entries: Sequence[AuditEntry], tables: Tables) -> None:
-    """Append entries, and remove the oldest beyond the bounds; also in the transaction of the change that they record.
+    """Append entries, and remove old ones; also in the transaction of the change that they record.
 
     Under a lock, so that ids become visible in order: a reader that continues after an id would else miss an entry with
     a lower id that was committed later.
     """
     tables.lock("audit")
     rows = ", ".join([_ROW] * len(entries))
-    tables.run(f"INSERT INTO audit ({_COLUMNS}) VALUES {rows}", *chain.from_iterable(map(_values, entries)))  # noqa: S608
-    for minor, most in ((False, MAX_ENTRIES), (True, MAX_MINOR_ENTRIES)):
-        tables.run(
-            """DELETE FROM audit WHERE minor = ? AND id <= (
-                SELECT id FROM audit WHERE minor = ? ORDER BY id DESC LIMIT 1 OFFSET ?
-            )""",
-            minor, minor, most,
-        )  # fmt: skip
+    stored = tables.run(
+        f"INSERT INTO audit ({_COLUMNS}) VALUES {rows} RETURNING id",  # noqa: S608
+        *chain.from_iterable(map(_values, entries)),
+    )
     # The scan starts at the oldest entry and stops at the first that is young enough, so it passes only expired ones.
     tables.run(
         "DELETE FROM audit WHERE id < (SELECT id FROM audit WHERE time >= ? ORDER BY id LIMIT 1)",
         entries[-1].time - MAX_AGE_MS,
     )
+    if any(id_ % TRIM_EVERY == 0 for (id_,) in stored):
+        for minor, most in ((False, MAX_ENTRIES), (True, MAX_MINOR_ENTRIES)):
+            tables.run(
+                """DELETE FROM audit WHERE minor = ? AND id <= (
+                    SELECT id FROM audit WHERE minor = ? ORDER BY id DESC LIMIT 1 OFFSET ?
+                )""",
+                minor, minor, most,
+            )  # fmt: skip
 
 
 def _read(after: int | None, limit: int, tables: Tables) -> list[AuditEntry]:

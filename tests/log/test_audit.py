@@ -42,11 +42,23 @@ async def test_the_trail_is_read_after_an_id_or_from_the_end(log: Log) -> None:
 async def test_minor_entries_never_displace_a_deed(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit_module, "MAX_ENTRIES", 3)
     monkeypatch.setattr(audit_module, "MAX_MINOR_ENTRIES", 2)
+    monkeypatch.setattr(audit_module, "TRIM_EVERY", 1)
     await log.audit.add([entry("mute"), *[entry(f"refused {each}", minor=True) for each in range(5)]])
     assert await actions(log) == ["mute", "refused 3", "refused 4"]
     await log.audit.add([entry("ban"), entry("kick"), entry("delete")])
     assert await actions(log) == ["refused 3", "refused 4", "ban", "kick", "delete"]
     assert (await log.audit.read(after=None, limit=1))[0].id == 9, "an id is never used twice"
+
+
+async def test_the_number_of_entries_is_looked_at_now_and_then(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At each entry all of 100,000 were counted, in the thread that commits, or for 65 ms in PostgreSQL."""
+    monkeypatch.setattr(audit_module, "MAX_ENTRIES", 2)
+    monkeypatch.setattr(audit_module, "TRIM_EVERY", 4)
+    kept = []
+    for number in range(1, 9):
+        await log.audit.add([entry(str(number))])
+        kept.append(len(await actions(log)))
+    assert kept == [1, 2, 3, 2, 3, 4, 5, 2]
 
 
 async def test_old_entries_are_removed(log: Log) -> None:
