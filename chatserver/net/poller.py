@@ -37,8 +37,8 @@ PONG_NAP = 0.001
 #: Expired connections handled in one step (0.2 ms of pings), and submitted before other tasks run.
 EXPIRED_STEP, MAX_EXPIRED = 16, 256
 _AWAITED = tuple(row.awaited for row in ROWS)
-#: Whether what a peer sent before its reset is void: a request that was not read yet, and that nobody waits for. Not
-#: after a TLS handshake: a client that closes with our tickets unread resets the connection too.
+#: Whether what a peer sent before its reset is void, if nothing of it was read: a first request, that nobody waits for.
+#: Not after a TLS handshake: a client that closes with our tickets unread resets the connection too.
 _VOID = tuple(row.reclaim is Reclaim.ASKING for row in ROWS)
 _ANNOUNCES = tuple(row.announces for row in ROWS)
 _BUFFER = memoryview(bytearray(READ_MOST_BYTES + READ_BYTES))
@@ -187,7 +187,7 @@ class Poller:
             state = connection.state
             priority = PRIORITY[state]
             awaited += _AWAITED[state]
-            if events & RESET and _VOID[state] and connection.transport is PLAIN:
+            if events & RESET and _VOID[state] and not connection.inbox and connection.transport is PLAIN:
                 step = self._reset
             elif events & WRITE or connection.blocked:
                 step = self._write

@@ -30,10 +30,11 @@ pytestmark = pytest.mark.jumping_clock
 # -- what is read -----------------------------------------------------------------------------------------------------
 
 
-def _said_and_reset(it: Parked, state: State) -> None:
+def _said_and_reset(it: Parked, state: State, inbox: bytes = b"") -> None:
     """A peer that sends something and resets at once, before it is read."""
     it.first = lambda address: state
-    _, peer = it.connect_tcp()
+    connection, peer = it.connect_tcp()
+    connection.inbox = inbox
     peer.send(b"the last words")
     reset(peer)
     it.turn_over()
@@ -61,6 +62,12 @@ def test_a_request_over_tls_is_read_although_its_peer_has_reset(it: Parked) -> N
 def test_what_a_client_said_before_its_reset_is_read(it: Parked, state: State) -> None:
     """A client that ends with messages unread resets the connection too, and what it has published counts."""
     _said_and_reset(it, state)
+    assert received(it) == [b"the last words"]
+
+
+def test_the_rest_of_a_request_is_read_although_its_peer_has_reset(it: Parked) -> None:
+    """A client that publishes twice in one write and closes resets at the first answer."""
+    _said_and_reset(it, State.HEAD, b"begun with ")
     assert received(it) == [b"the last words"]
 
 
