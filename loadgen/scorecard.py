@@ -183,7 +183,11 @@ class Scorecard:
         outcomes = [part.outcome for part in parts]
         outcome = Outcome.INTERRUPTED if self.stop.is_set() else worst(outcomes)
         counts = Counter(each.name.lower() for each in outcomes)
-        reasons = [f"{part.command} {_main_reason(part)}" for part in parts if part.outcome is not Outcome.HELD]
+        told = [
+            (part.outcome, f"{part.command} {_main_reason(part)}") for part in parts if part.outcome is not Outcome.HELD
+        ]
+        reasons = [why for each, why in told if each is outcome]
+        notes = [why for each, why in told if each is not outcome]
         return Report(
             command="scorecard",
             arguments=self.plan.arguments,
@@ -191,7 +195,7 @@ class Scorecard:
             seed=self.plan.seed,
             started=self.started.at,
             seconds=self.started.seconds,
-            verdict=verdict(outcome, reasons),
+            verdict=verdict(outcome, reasons, notes),
             figures={"attacks": len(parts), **{name: counts[name] for name in SCORECARD if name != "attacks"}},
             meanings=meanings(SCORECARD),
             parts=parts,
