@@ -83,9 +83,9 @@ def compare(a: Report, b: Report, what: str) -> Report:
     outcome = Outcome.FELL_SHORT if worse else Outcome.HELD if both else Outcome.NOT_EXERCISED
     held = f"nothing got worse; {len(rows)} of {compared} figures moved" if both else "nothing could be compared"
     told = [f"{each} got worse" for each in worse] or [held]
-    notes = [f"not in both, or no sound measurement in one: {', '.join(left_out)}"] if left_out else []
+    notes = [f"not in both, or not validly measured in one: {', '.join(left_out)}"] if left_out else []
     if (asked := _asked(a)) != (other := _asked(b)):
-        notes.append(f"they were not asked the same: {asked or 'nothing'}; and {other or 'nothing'}")
+        notes.append(f"they were run with different flags: {asked or 'nothing'}; and {other or 'nothing'}")
     return Report(
         command="diff",
         arguments=arguments(),

@@ -65,7 +65,7 @@ def _verdict(measured: Measured, figures: Figures) -> Verdict:
         (*_bar(measured, figures), *measured.plan.conditions),
         down=measured.down,
         faults=_faults(measured, figures),
-        doubts=[*causes(figures), *(["the floor itself came to nothing"] * bool(measured.floor.fault))],
+        doubts=[*causes(figures), *(["the floor itself gave no figures"] * bool(measured.floor.fault))],
         unsure=[
             *too_late(figures),
             *measured.operations.loud_baseline(),
@@ -117,7 +117,7 @@ def _stood_still(figures: Figures, most_seconds: float) -> str:
     An operation may meet both: it is begun late, and its answer is read late.
     """
     lag, backlog = ((figures[name] or 0.0) / 1000 for name in ("lag_max_ms", "backlog_max_ms"))
-    parts = {"the generator itself stood still for": lag, "what came for the generator lay unread for": backlog}
+    parts = {"the generator itself stood still for": lag, "data for the generator lay unread for": backlog}
     told = [f"{what} {seconds:.1f} s" for what, seconds in parts.items() if seconds >= _SHORT]
     return " and ".join(told) if lag + backlog > most_seconds else ""
 
@@ -172,7 +172,7 @@ def _notes(measured: Measured, figures: Figures) -> list[str]:
     if not figures["neighbours"]:
         notes.append("not exercised: collateral, no honest slow client was beside the attack")
     if taken := measured.accepted():
-        notes.append(f"taken although a proxy may read them differently: {', '.join(sorted(taken))}")
+        notes.append(f"accepted although a proxy may read them differently: {', '.join(sorted(taken))}")
     reread = measured.session.totals.reread
     if reread.refused:
         notes.append(f"acknowledged messages could not all be read again ({reread.refused})")

@@ -139,4 +139,6 @@ class Operations:
         if over > 0 or over_quiet <= 0:
             return []
         loud = ", ".join(f"{group} {number(p99)} ms" for group, p99 in p99s.items() if p99 and p99 != quiet[group])
-        return [f"the baseline is too loud to tell (99th percentile of {loud}): a quiet one would put the bar lower"]
+        return [
+            f"the baseline is too late to judge by (99th percentile of {loud}): a quiet one would put the bar lower"
+        ]

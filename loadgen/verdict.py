@@ -95,7 +95,7 @@ CPU_PERCENT: Final = 85.0
 #: The figures that tell of such a cause, each with the most that is none, and the words.
 _CAUSES: Final = {
     "lag_p99_ms": (LATE_MS, "the generator itself was {} ms late at the 99th percentile"),
-    "backlog_p99_ms": (LATE_MS, "what came for the generator lay unread for {} ms at the 99th percentile"),
+    "backlog_p99_ms": (LATE_MS, "data for the generator lay unread for {} ms at the 99th percentile"),
     "own_cpu_percent": (CPU_PERCENT, "the generator used {}% of its processor"),
     "own_cpu_wait_percent": (WAIT_PERCENT, "the generator waited for a processor {}% of its time"),
     "server_cpu_wait_percent": (WAIT_PERCENT, "the server waited for a processor {}% of its time"),

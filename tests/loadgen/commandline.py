@@ -35,11 +35,11 @@ from tests.loadgen.plays import SETTLE_SECONDS
 #: What a machine that is loaded by other programs says of itself; no fault of a target.
 OF_THE_MACHINE = (
     "the generator",
-    "what came for the generator",
+    "data for the generator",
     "other programs",
     "the host",
     "the server waited",
-    "the baseline is too loud",
+    "the baseline is too late",
 )
 
 #: A fault that a loaded machine hid is looked for so many times.

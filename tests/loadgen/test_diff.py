@@ -113,7 +113,7 @@ def test_attacks_of_a_scorecard_are_compared_one_by_one() -> None:
     report = compare(one, other, "a to b")
     assert report.outcome is Outcome.FELL_SHORT
     assert report.verdict.reasons == ["slow-head collateral got worse"]
-    left_out = "not in both, or no sound measurement in one: idle-connect, ping-flood"
+    left_out = "not in both, or not validly measured in one: idle-connect, ping-flood"
     assert report.verdict.notes == compare(other, one, "b to a").verdict.notes == [left_out]
 
 
@@ -138,7 +138,7 @@ def test_an_invalid_run_is_not_compared() -> None:
     report = compare(recorded("run-a"), recorded("run-invalid"), "a to b")
     assert report.outcome is Outcome.NOT_EXERCISED
     assert report.verdict.reasons == ["nothing could be compared"]
-    assert report.verdict.notes[0] == "not in both, or no sound measurement in one: run"
+    assert report.verdict.notes[0] == "not in both, or not validly measured in one: run"
 
 
 def test_what_was_not_asked_the_same_is_told() -> None:
@@ -146,12 +146,12 @@ def test_what_was_not_asked_the_same_is_told() -> None:
     other.arguments = other.arguments.replace("slow-head", "idle-connect") + " --json --report x --seed=3"
     [note] = compare(one, other, "a to b").verdict.notes
     asked = "--clients 200 --duration 3 --victims 8 --neighbours 0 --fixed-duration --baseline 2 --recovery 2"
-    assert note == f"they were not asked the same: --kind slow-head {asked}; and --kind idle-connect {asked}"
+    assert note == f"they were run with different flags: --kind slow-head {asked}; and --kind idle-connect {asked}"
     other.arguments = one.arguments.replace("http://127.0.0.1:8801", "ws://127.0.0.1:9000") + " --seed=4"
     assert compare(one, other, "a to b").verdict.notes == []
     one.arguments = "loadgen attack http://127.0.0.1:8801"
     assert compare(one, other, "a to b").verdict.notes == [
-        f"they were not asked the same: nothing; and --kind slow-head {asked}"
+        f"they were run with different flags: nothing; and --kind slow-head {asked}"
     ]
 
 

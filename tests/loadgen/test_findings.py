@@ -192,7 +192,7 @@ UNKNOWN = "acknowledged_lost was not measured, so acknowledged_lost>0 cannot be 
         # by memory it fell short, and of its latency nothing is known
         (
             both(grows(came=1), is_late_beside(FALLEN_FLOOR)),
-            ["server_bytes_over_bar is", "latency not judged: the floor itself came to nothing"],
+            ["server_bytes_over_bar is", "latency not judged: the floor itself gave no figures"],
         ),
         (overloaded("ws", how="closed"), ["attack_failed is 1", "recovery_failed is 1"]),
         (overloaded("ws", before_ms=240), ["attack_failed is 1", "recovery_failed is 1"]),
@@ -214,9 +214,9 @@ def test_a_target_falls_short_by(change: Change, reasons: list[str]) -> None:
     ("change", "reason"),
     [
         (SILENT, "acknowledged messages could not be read again: no answer in time"),
-        (is_late_beside(FALLEN_FLOOR), "the floor itself came to nothing"),
+        (is_late_beside(FALLEN_FLOOR), "the floor itself gave no figures"),
         (is_late_beside(LATE_FLOOR), "the floor itself was late: 5,000"),
-        (both(LATE, more(operations("baseline", "ws", 1, 1, 300, 300))), "too loud"),
+        (both(LATE, more(operations("baseline", "ws", 1, 1, 300, 300))), "too late to judge"),
         (more(operations("baseline", "ws", 5000, failed=1)), "there is nothing to compare with"),
         # http.server was blamed for the timeouts of a machine whose processors others had: 0.1 s of two were its own
         (overloaded("ws", "new-ws"), "other programs kept this machine busy: 100% before the attack"),
@@ -230,7 +230,7 @@ def test_a_target_falls_short_by(change: Change, reasons: list[str]) -> None:
         (lags("victims", late(2600)), "the generator itself stood still for 2.6 s"),
         (  # one operation may be begun so late and read so late: nginx was blamed for the sum
             lags("victims", late(1300)._replace(reading=lasted(1300))),
-            "the generator itself stood still for 1.3 s and what came for the generator lay unread for 1.3 s",
+            "the generator itself stood still for 1.3 s and data for the generator lay unread for 1.3 s",
         ),
         (partial(total, own_faults={"no ports": 3}), "no ports: a limit here, for 3 connections"),
     ],
@@ -300,7 +300,7 @@ def test_a_load_is_held_or_measured_nothing() -> None:
 @pytest.mark.parametrize("hurt", ["ended", "unacknowledged", "unreturned", "missed", ""])
 @pytest.mark.parametrize(
     ("what", "words"),
-    [("schedule", "the generator itself stood still for "), ("reading", "what came for the generator lay unread for ")],
+    [("schedule", "the generator itself stood still for "), ("reading", "data for the generator lay unread for ")],
 )
 @pytest.mark.parametrize("late_ms", [2500, 1500])
 def test_a_load_whose_process_stood_still_blames_nobody(hurt: str, what: str, words: str, late_ms: float) -> None:
@@ -368,7 +368,7 @@ def test_what_was_taken_and_must_be_refused_is_named() -> None:
     found.standing.look([attackers], 1.0)
     report = report_of(found)
     assert report.verdict.reasons == ["malformed_accepted is 1 (malformed_accepted>0)"]
-    assert "taken although a proxy may read them differently: two lengths" in report.verdict.notes
+    assert "accepted although a proxy may read them differently: two lengths" in report.verdict.notes
     found.experiment = config({})
     total(found, groups=[])
     assert "attackers came" not in "; ".join(report_of(found).verdict.notes)

@@ -116,7 +116,7 @@ def test_a_generator_that_was_too_late_is_told_once() -> None:
     assert told == causes(late)
     assert _decide(GOOD, doubts=told, unsure=told).reasons == [
         "the generator itself was 25.1 ms late at the 99th percentile",
-        "what came for the generator lay unread for 500 ms at the 99th percentile",
+        "data for the generator lay unread for 500 ms at the 99th percentile",
     ]
     assert too_late({"lag_p99_ms": 25.0, "backlog_p99_ms": 25.0}) == too_late({"lag_p99_ms": None}) == []
 

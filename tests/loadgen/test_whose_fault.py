@@ -51,7 +51,7 @@ def test_v7_beside_a_floor_that_was_late() -> None:
     ("floor", "doubt"),
     [
         (_LATE_FLOOR, "the floor itself was late: 5,000 ms"),
-        (Floor(fault="the floor died"), "the floor itself came to nothing"),
+        (Floor(fault="the floor died"), "the floor itself gave no figures"),
         (Floor(), r"the generator itself was \S+ ms late at the 99th percentile"),
     ],
 )
@@ -113,7 +113,7 @@ def test_v15_a_loud_baseline_allows_nothing() -> None:
 
     def is_told(ended: Ended) -> bool:
         # The last stall may reach into the attack: then its answers are over the bar of any baseline.
-        return "the baseline is too loud to tell" in ended.reasons or "_ms is " in ended.reasons
+        return "the baseline is too late to judge by" in ended.reasons or "_ms is " in ended.reasons
 
     ended = attacked(partial(planted_process, plant), "idle-connect", "--victim", "ws", good=is_told, baseline=1.8)
     assert ended.code in {1, 3}, ended
