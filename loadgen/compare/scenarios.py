@@ -260,7 +260,7 @@ _ATTACK_COLUMNS: Final = (
     Column(name="grown", title="server grown in all by, MiB", compared=True),
     Column(name="attackers_peak", title="attackers at most"),
     Column(name="attackers_held", title="at the end"),
-    Column(name="attackers_killed", title="thrown out meanwhile"),
+    Column(name="attackers_killed", title="disconnected meanwhile"),
     Column(name="kill_p50_s", title="after, s"),
 )
 
