@@ -75,7 +75,7 @@ async def _exchange(nodes: Sequence[Node], token: str, room: str) -> list[Delive
             with trio.move_on_after(ENTRY_PATIENCE) as patience:
                 await observer.opened.wait()
             if patience.cancelled_caught:
-                observer.node.fail(Trouble.REFUSED, f"no answer to joining a room within {ENTRY_PATIENCE:g} s")
+                observer.node.fail(Trouble.UNAVAILABLE, f"no answer to joining a room within {ENTRY_PATIENCE:g} s")
         exchange = Exchange([observer for observer in observers if observer.node.trouble is None])
         shared = [node.shards is not None and node.shards.reachable > 0 for node in nodes]
         await exchange.run(presence=all(shared) or len(nodes) == 1)

@@ -20,6 +20,7 @@ from chatserver.client import (
     Complaint,
     Entered,
     Message,
+    RateLimited,
     Reconnecting,
     Unavailable,
     connect,
@@ -68,7 +69,7 @@ class Observer:
                     await self.left.wait()
                     nursery.cancel_scope.cancel()
         except* ChatError as group:
-            self.node.fail(Trouble.REFUSED, str(innermost(group)))
+            self.node.fail(_trouble_of(innermost(group)), str(innermost(group)))
         finally:
             self.opened.set()
 
@@ -193,4 +194,9 @@ def _noting(node: Node) -> Iterator[None]:
     try:
         yield
     except (ChatError, ProtocolError) as error:
-        node.fail(Trouble.REFUSED, str(error))
+        node.fail(_trouble_of(error), str(error))
+
+
+def _trouble_of(error: BaseException) -> Trouble:
+    is_ours = isinstance(error, Unavailable) and not isinstance(error, RateLimited)
+    return Trouble.UNAVAILABLE if is_ours else Trouble.REFUSED

@@ -21,6 +21,7 @@ from chatserver.doctor import delivery, findings, inquiry
 from chatserver.doctor.command import examine
 from chatserver.doctor.delivery import Observer
 from chatserver.doctor.facts import Report, Severity, Trouble
+from chatserver.log.interface import Draft, LogError, LogUnavailable, Stored
 from chatserver.log.memory import MemoryLog
 from chatserver.log.sqlite import SqliteLog
 from chatserver.reasons import Reason
@@ -153,6 +154,20 @@ async def test_a_node_without_its_database() -> None:
     async with serving(engine=Lost()) as server:
         assert faults(await examined(server)) == [f"{url(server)} is not ready: the database of its log cannot be used"]
         assert await server.metric("chatserver_log_up") == 0
+
+
+async def test_a_node_that_stores_nothing_needs_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its disk is full, while it is ready and can be read."""
+
+    class Full(MemoryLog):
+        def _store(self, draft: Draft, now: int) -> Stored | LogError:
+            return LogUnavailable("planted")
+
+    monkeypatch.setattr(delivery, "PATIENCE", 0.5)
+    async with serving(engine=Full()) as server:
+        report = await examined(server)
+        assert faults(report)[0].startswith(f"{url(server)} fails: the message could not be stored")
+    assert report.findings[0].advice.startswith("its own log says why")
 
 
 async def test_a_node_whose_clock_is_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -87,6 +87,12 @@ def test_a_clock_of_the_database_is_one_fault_for_all_nodes() -> None:
     assert len(found([node(url, messages_clock_ms=-60_000.0) for url in "ab"])) == 1
 
 
+def test_a_room_written_while_the_nodes_clock_was_ahead_is_no_fault_of_a_database() -> None:
+    """It keeps the later time; a node with a file stamps its messages itself."""
+    [(severity, what)] = found([node("a", log="sqlite", messages_clock_ms=7_200_000.0)])
+    assert (severity, what) == (WARNING, "messages in this room get times that are 2.0 h ahead of the clock of a")
+
+
 def test_two_nodes_without_shared() -> None:
     [(severity, what)] = found([node("a", shards=None), node("b", shards=None)])
     assert (severity, "share no presence" in what) == (WARNING, True)
