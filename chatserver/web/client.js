@@ -191,6 +191,7 @@ export class ChatClient extends EventTarget {
       ours.head = cursor;
       if (room !== this.room && !this.connection.link?.isSocket) ours.members = members;
       this.#mark(ours, cursor);
+      if (ours.out?.code === 'too_many_rooms' && splitCursor(cursor).offset) this.follow(ours); // not empty any more
     }
     this.tell('unread');
     return rooms;
@@ -288,6 +289,7 @@ export class ChatClient extends EventTarget {
 
   #stored(item, offset) {
     const room = this.rooms.get(item.room);
+    if (room?.out) this.follow(room); // else the message would not be shown
     if (!room || room.timeline.find(offset)) this.outbox.discard(item.key);
   }
 }

@@ -51,7 +51,6 @@ export class Room extends EventTarget {
 
   /** @returns {Promise<import('./wire.js').Ack>} resolves when the message is durable */
   publish(text, extras) {
-    if (this.out) this.comeBack(); // else the message would not be shown here
     return this.client.outbox.add(this.name, text, extras, this.timeline.head, this.client.identity.signedIn);
   }
 
