@@ -196,7 +196,8 @@ export class HttpLink {
 
   /** Drop the refused room from the poll. If none is named there are too many, so the last one is dropped. */
   #pollFailed(error) {
-    if (error.isTemporary) return this.#end(error);
+    const isSignedOut = error.code === 'unauthenticated' && error.room === null; // the next link is a guest's
+    if (error.isTemporary || isSignedOut) return this.#end(error);
     const rooms = [...this.#polled.keys()];
     const refused = rooms.filter((room) => room === error.room || error.room === '*');
     for (const room of refused.length ? refused : rooms.slice(-1)) this.#polled.delete(room);

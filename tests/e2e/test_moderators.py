@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 from playwright.sync_api import Locator, expect
@@ -257,3 +258,19 @@ def test_over_http_a_kick_and_a_ban_are_shown_and_other_rooms_go_on(
         expect(banner(bob)).to_contain_text("noise")
         bob.expect_live(transport, is_out=True)  # not just "live"
         bob.page.reload()
+
+
+def test_over_long_poll_a_sign_out_elsewhere_ends_no_room_that_guests_may_read(
+    server: Server, window: OpenWindow
+) -> None:
+    """The room that was followed last got no message any more, and nothing said so."""
+    ann = window()
+    sign_in(ann, server, "ida")
+    ann.open(server, transport="poll", room="left-behind")
+    with ann.page.expect_request(lambda request: "/poll" in request.url and "room=left-open" in request.url):
+        ann.go("left-open")
+    signed_in = {"Authorization": f"Bearer {token(sub='ida', name='Ida')}"}
+    urlopen(Request(f"{server.url}/session", method="DELETE", headers=signed_in)).close()
+    expect(ann.page.locator("#me")).not_to_contain_text("Ida")
+    server.publish("left-open", "hello")
+    ann.expect_texts(["hello"])
