@@ -78,7 +78,7 @@ class Reason(Enum):
     REFUSED_FULL = ("the server holds as many connections as it may", Contract.BACK_OFF, CloseCode.TRY_AGAIN_LATER)
     REFUSED_ADDRESS = ("this network holds as many connections as it may", Contract.BACK_OFF, CloseCode.TRY_AGAIN_LATER)
     REFUSED_DESCRIPTORS = ("the process is out of descriptors", Contract.BACK_OFF, CloseCode.TRY_AGAIN_LATER)
-    EXPIRED = ("its sign-in has expired, or there was none where one is needed", Contract.DO_NOT, CloseCode.SIGNED_OUT)
+    EXPIRED = ("the sign-in has expired, or there was none where one is needed", Contract.DO_NOT, CloseCode.SIGNED_OUT)
     BANNED = ("a moderator has banned its user or network", Contract.DO_NOT, CloseCode.BANNED)
     KICKED = ("a moderator has taken its user out of the room", Contract.COME_BACK, CloseCode.NORMAL)
     EVICTED = (

@@ -30,6 +30,8 @@ from chatserver.reasons import ErrorCode, Reason
 
 #: Memberships of one WebSocket ended at once: 0.1 ms.
 ENDED_AT_ONCE = 16
+#: What a user reads whose connection a sign-out ends.
+SIGNED_OUT = "signed out"
 
 
 class Enforcer:
@@ -159,9 +161,9 @@ class SignOutSearch:
         """End a connection, or refuse what it waits for."""
         match connection.context:
             case WebSocketSession():
-                self._websockets.close(connection, Reason.EXPIRED, Reason.EXPIRED.sentence)
+                self._websockets.close(connection, Reason.EXPIRED, SIGNED_OUT)
             case PollWaiter() as waiter:
-                error = MessageError(ErrorCode.UNAUTHENTICATED, "signed out")
+                error = MessageError(ErrorCode.UNAUTHENTICATED, SIGNED_OUT)
                 self._exchanges.refuse_held(connection, waiter, error)
             case Member():
                 self._connections.finish(connection, Reason.EXPIRED)
