@@ -99,14 +99,17 @@ class ClusterPresence(Presence):
         if before.unnamed or now.unnamed:
             self.listing = None
         for number, shown in known.items():
-            person = now.people.get(number)
-            if self._find(number) is None:
+            person, here = now.people.get(number), self._find(number)
+            if here is None or shown is None:
                 person = self._elsewhere(number)
                 self._more += (person is not None) - (shown is not None)
-            elif person is not None and shown is not None and person.label != shown.label:
+            elif person is not None and person.label != shown.label:
                 if self._renamed is None:
                     self._renamed = {}
                 self._renamed[number] = person
+            elif person is None and self._renamed and not self._is_elsewhere_as(shown):
+                self._renamed.pop(number, None)  # the name goes with the connection that had it
+                person = here
             else:
                 continue
             # A newly named person may have been there unnamed, and is no arrival.
@@ -154,6 +157,11 @@ class ClusterPresence(Presence):
         """Send only the count in the next notice."""
         self._unnamed = True
         self._changes = None
+
+    def _is_elsewhere_as(self, shown: Principal) -> bool:
+        """Whether this person has this name in another process."""
+        found = (people.get(shown.number) for people in self._others)
+        return any(each is not None and each.label == shown.label for each in found)
 
     def _elsewhere(self, number: int) -> Principal | None:
         """The person with this number in another process; if several have one, always the same entry."""

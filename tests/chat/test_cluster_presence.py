@@ -45,7 +45,7 @@ class Both:
         self.windows: Counter[int] = Counter()
         self.leases: dict[int, int] = {}
         self.own: dict[int, str] = {}  # names of the people here
-        self.latest: dict[int, str] = {}  # the latest name of each, here or elsewhere
+        self.latest: dict[int, str] = {}  # the latest name of each that it has here or elsewhere
         self.said: list[dict[int, str]] = [{} for _ in range(PROCESSES)]
         self.unnamed = [0] * PROCESSES
         self.now = 0
@@ -103,6 +103,9 @@ class Both:
         self.there[process] = now if names or unnamed else NOBODY
         self.latest.update({user: name for user, name in names.items() if self.said[process].get(user) != name})
         self.said[process], self.unnamed[process] = names, unnamed
+        for user, name in self.own.items():
+            if self.latest[user] not in [said.get(user) for said in self.said]:
+                self.latest[user] = name
 
     def _call(self, user: int, name: str) -> None:
         if self.own.get(user) != name:
@@ -162,6 +165,8 @@ def acts_of(text: str) -> list[Act]:
 @example([hear(0, u1="a"), hear(1, u1="b"), TELL, hear(0, u1="a", u2="c"), TELL])  # no notice without a change
 @example([ENTER, hear(0, u1="b"), TELL, LEAVE, hear(0), TELL])
 @example([ENTER, hear(0, u1="b"), ("rename", (1, "c")), TELL])  # the last name counts
+@example([ENTER, hear(0, u1="b"), TELL, hear(0), TELL])  # a name goes with the connection that had it
+@example([ENTER, hear(0, u1="b"), hear(1, u1="b"), TELL, hear(0), TELL, hear(1), TELL])
 @example([ENTER, ("lose", (1,)), hear(0, u1="a"), TIME, TIME, TIME, TELL])  # a reload that reaches another process
 @example([("hear", (0, {1: "a"}, 0)), ("hear", (2, {1: "a"}, 2)), TELL, ("hear", (2, {}, 2))])  # still named elsewhere
 @example([ENTER, ENTER, ("enter", (1, "b")), hear(0, u1="a"), TELL, ENTER])  # the name shown already
