@@ -6,9 +6,10 @@ import pytest
 
 from chatserver.shared import valkey
 from tests.shared.keeping import PATIENCE, Keeping, keeping
+from tests.support.postgres import postgres_server
 from tests.support.valkeys import Valkey, servers, url_of
 
-__all__ = ["servers"]
+__all__ = ["postgres_server", "servers"]
 
 
 @pytest.fixture(autouse=True)
