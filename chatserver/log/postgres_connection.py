@@ -282,8 +282,11 @@ def _set_up(connection: Connection) -> None:
     assert row is not None
     if row[0]:
         raise LogOpenError("it is a standby, which cannot be written; name the primary, or all of them: host1,host2")
-    if row[1]:
-        raise LogOpenError("it is read-only (default_transaction_read_only); name a database that may be written")
+    if row[1]:  # a pooler in transaction mode gives the settings of our reading connections to the others
+        raise LogOpenError(
+            "it is read-only (default_transaction_read_only); name a database that may be written, and use a "
+            "connection pooler in session mode only"
+        )
 
 
 def compare_clocks(connection: Connection) -> None:

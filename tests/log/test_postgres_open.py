@@ -104,7 +104,9 @@ async def test_a_user_without_the_right_to_make_tables(postgres_schema: str, use
 async def test_a_database_that_may_not_be_written(postgres_schema: str) -> None:
     name = postgres_schema.rpartition("/")[2]
     execute(postgres_schema, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-    assert "it is read-only" in await complaint(with_password(postgres_schema))
+    message = await complaint(with_password(postgres_schema))
+    assert "it is read-only" in message
+    assert "pooler in session mode" in message, "in transaction mode a reading connection makes others read-only"
 
 
 async def test_a_database_in_another_encoding(postgres_server: PostgresServer) -> None:
