@@ -19,7 +19,8 @@ from chatserver.chat.signed_out import SignedOut
 from chatserver.fair import in_steps
 from chatserver.log.interface import SANCTIONS_CHANGED, SIGNOUTS_CHANGED, Log, LogError
 
-#: Seconds between two reads without a hint: the delay of a change whose hint was lost.
+#: Seconds between two reads of both tables of a shared log, whatever hints come: the delay of a change whose hint was
+#: lost.
 RELOAD_EVERY = 30.0
 #: Least seconds between two reads: a client may sign out in a loop, and each read fetches the whole tables.
 RELOAD_PAUSE = 0.2
@@ -39,7 +40,7 @@ class Reloader:
         self._moderation = moderation
         self._signed_out = signed_out
         self._asked = trio.Event()
-        self._changed: frozenset[str] = frozenset()  # tables to read; none of them: all
+        self._changed: frozenset[str] = frozenset()  # tables to read
 
     async def restore(self) -> None:
         """Read the tables when the server starts. Raises LogError."""
@@ -55,11 +56,15 @@ class Reloader:
 
     async def run(self) -> None:
         """Read the tables again and again until cancelled."""
+        interval = RELOAD_EVERY if self._log.shared else math.inf
+        both_at = trio.current_time() + interval
         while True:
-            with trio.move_on_after(RELOAD_EVERY if self._log.shared else math.inf):
+            with trio.move_on_at(both_at):
                 await self._asked.wait()
+            if trio.current_time() >= both_at:
+                self._changed, both_at = _TABLES, trio.current_time() + interval
             self._asked = trio.Event()
-            changed, self._changed = self._changed or _TABLES, frozenset()
+            changed, self._changed = self._changed, frozenset()
             try:
                 await self._reload(changed)
             except Exception as error:

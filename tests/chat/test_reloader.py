@@ -75,6 +75,18 @@ async def test_a_table_is_read_at_once_after_its_hint_and_both_now_and_then(
     assert it.applied.call_count == 2, "a ban and a sign-out, once each"
 
 
+async def test_hints_of_one_table_delay_no_lost_hint_of_the_other(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    """A guest who signs out in a loop would else keep a ban whose hint was lost from the other processes."""
+    it = Tables(shared=True)
+    nursery.start_soon(it.reloader.run)
+    for _ in range(65):
+        await trio.sleep(RELOAD_EVERY / 20)
+        it.reloader.on_hints({SIGNOUTS_CHANGED: 1})
+    assert it.loads.await_count == 3
+
+
 @pytest.mark.parametrize("shared", [True, False])
 async def test_after_a_failure_the_tables_are_read_again_without_another_hint(
     autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, *, shared: bool
