@@ -102,6 +102,8 @@ class RequestHandler(HttpHandler):
             return False
 
     def _wait_for_head(self, connection: Connection, buffer: bytes) -> None:
+        if buffer.endswith(b"\n") and not buffer.strip():
+            buffer = b""  # blank lines begin no request; some clients end a body with one
         connection.inbox = buffer
         self._keep(connection, connection, len(buffer))
         if buffer and connection.state is not State.HEAD:
@@ -138,7 +140,7 @@ class RequestHandler(HttpHandler):
         """408 if a request had begun; a peer that sent nothing gets no answer (RFC 9112, 9.5)."""
         if connection.state is State.KEEPALIVE:
             self._connections.close(connection, Reason.KEEPALIVE_DEADLINE)
-        elif not connection.inbox.strip():  # blank lines begin no request
+        elif not connection.inbox.strip():  # half a blank line begins none either
             self._connections.misbehaved(connection, Reason.HEAD_DEADLINE, "no request")
             self._connections.close(connection, Reason.HEAD_DEADLINE)
         else:

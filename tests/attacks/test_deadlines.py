@@ -33,7 +33,8 @@ DRIPS = [
     (b"\r\n", request("GET", "/healthz", headers=LONG), 1, "408", "head-deadline"),
     (b"GET / HTTP/1.1\r\n", b"".join(b"X-%d: y\r\n" % number for number in range(90)), 10, "408", "head-deadline"),
     (HEALTH, b"", 1, "200", "keepalive-deadline"),
-    (HEALTH + b"\r\n", b"", 1, "200", "head-deadline"),  # a 408 would be read as the answer to the next request
+    (HEALTH + b"\r\n", b"", 1, "200", "keepalive-deadline"),  # some clients end a body with it: no request has begun
+    (HEALTH + b"\r", b"", 1, "200", "head-deadline"),  # a 408 would be read as the answer to the next request
     (HEALTH, request("GET", "/healthz", headers=LONG), 1, "200 408", "head-deadline"),
     (post_head(5, Expect="100-continue"), b"", 1, "100 408", "body-deadline"),
     (

@@ -69,6 +69,7 @@ async def test_peers_that_wait_are_answered() -> None:
         connect(server.address) as poller,
         connect(server.address) as listener,
         connect(server.address) as idle,
+        connect(server.address) as blank,
         connect(server.address) as silent,
         connect(server.address) as typist,
     ):
@@ -76,6 +77,8 @@ async def test_peers_that_wait_are_answered() -> None:
         await listener.send(request("GET", "/rooms/lobby/events"))
         assert (await listener.head()).status == 200
         assert (await idle.request("GET", "/healthz")).status == 200
+        await blank.send(request("GET", "/healthz") + b"\r\n")  # as clients do that end a body with it
+        assert (await blank.response()).status == 200
         await typist.send(b"GET /readyz HTTP/1.1\r\nHost: t\r\n")
         await server.in_phase("held")
         await drain(server)
@@ -85,6 +88,7 @@ async def test_peers_that_wait_are_answered() -> None:
         assert await poller.rest() == b""
         assert 1000 <= int((await listener.rest()).rpartition(b"retry: ")[2]) <= 6000
         assert await idle.rest() == b""
+        assert await blank.rest() == b"", "no answer to a request that it has not begun"
         assert await silent.rest() == b""
         await typist.send(b"\r\n")
         await check_sent_away(typist)
