@@ -32,7 +32,7 @@ _TROUBLES = {
         "give --token with a token that may read and write in --room, or a room in which everybody may",
     ),
     Trouble.UNAVAILABLE: (
-        "fails", "its own log says why: `publish_failed` if its disk is full or hangs, `places_short` if it has no place"
+        "fails", "its log says why: `publish_failed` if its disk is full or hangs, `places_short` if it has no place"
     ),
 }  # fmt: skip
 
