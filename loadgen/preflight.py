@@ -47,6 +47,8 @@ def _descriptors(clients: int, processes: int, probes: int, fewer: str) -> None:
                 f"ask for at most {room * processes:,} ({fewer or '--clients'}),"
                 f" or play them in more processes (--processes {-(-clients // max(room, 1))})"
             )
+        if room < 1:
+            instead = f"since loadgen itself needs {OWN_DESCRIPTORS}"
         raise InvalidRunError(
             f"{each:,} {who} in one process need {need:,} descriptors and a process may have {hard:,};"
             f" raise the limit (ulimit -Hn {need}), {instead}"

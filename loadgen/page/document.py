@@ -170,10 +170,13 @@ def _table(section: Section, *, links: Mapping[str, str] = _NO_LINKS) -> Element
         together = list(alike)
         link = links.get(about)
         name = node("a", about, href=link) if link else about
-        first = (
-            node("th", name, scope="row")
-            if len(together) == 1
-            else node("th", name, scope="rowgroup", rowspan=len(together))
+        spans = len(together)
+        first = node(
+            "th",
+            name,
+            scope="row" if spans == 1 else "rowgroup",
+            rowspan=spans if spans > 1 else None,
+            class_="words" if len(about) > _LONG else None,
         )
         for at, row in enumerate(together):
             cells = [_cell(section, column, row[column], classes[column]) for column in columns[1:]]

@@ -166,6 +166,10 @@ def test_preflight_raises_the_soft_limit_and_says_when_the_hard_one_is_too_low(m
         match=r"9,000 clients .* 9,064 descriptors .* 5,000.*at most 4,936.*--processes 2",
     ):
         preflight.check(where, 9000)
+    limits.append((40, 40))
+    with pytest.raises(InvalidRunError, match=r"\(ulimit -Hn 74\), since loadgen itself needs 64$"):  # "at most -24"
+        preflight.check(where, 10)
+    limits.append((5000, 5000))
     # victims and newcomers are in one process, however many play the crowd
     with pytest.raises(InvalidRunError, match=r"9,000 connections of victims .* 9,064 .* fewer \(--most\)$"):
         preflight.check(where, 9000, 8, probes=9000, fewer="--most")

@@ -69,6 +69,19 @@ def test_the_page_is_never_wider_than_the_screen(opened: Page, kind: str, tmp_pa
         assert wide <= room == size[0]
 
 
+def test_a_long_name_leaves_the_other_cells_on_the_screen(
+    opened: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name of 200 letters was one line, and every other column of all rows was out of sight."""
+    report = reports.KINDS["scorecard"]()
+    report.parts[0].command = "x" * 200
+    monkeypatch.setitem(reports.KINDS, "long", lambda: report)
+    visit(opened, "long", tmp_path, size=DESK)
+    for size in (DESK, PHONE):
+        resize(opened, size)
+        assert opened.evaluate("document.querySelector('tbody tr').cells[1].getBoundingClientRect().right") <= size[0]
+
+
 def test_no_word_of_a_plot_leaves_the_screen_or_shrinks(opened: Page, tmp_path: Path) -> None:
     visit(opened, "fell short", tmp_path, size=PHONE)
     for size in (PHONE, DESK):
