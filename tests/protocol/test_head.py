@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatserver.protocol.errors import HttpError
-from chatserver.protocol.head import BodyKind, Head, HeadLimits, find_head_end, has_token, parse_head
+from chatserver.protocol.head import BodyKind, Head, HeadLimits, find_head_end, has_token, origin_in, parse_head
 from chatserver.reasons import ErrorCode, Reason
 from tests.protocol.feed import feed, head_runner
 from tests.protocol.samples import GET, POST, request
@@ -334,3 +334,20 @@ def test_too_many_fields_are_refused_when_the_limit_is_passed() -> None:
         assert refused.value.reason is Reason.HEAD_TOO_LARGE
     with pytest.raises(HttpError, match=r"102 header fields, limit 100"):
         parse_head(request(*[b"X: y"] * 101), HeadLimits())
+
+
+# -- the origin of a refused head -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sent", "origin"),
+    [
+        (b"GET / HTTP/1.1\r\nOrigin: https://app.example\r\nX: half", "https://app.example"),
+        (b"GET / HTTP/1.1\r\nORIGIN:\thttps://app.example \r\nOrigin: https://evil.example\r\n", "https://app.example"),
+        (b"GET / HTTP/1.1\r\nOrigin: https://app.exam", "https://app.exam"),
+        (b"GET /?origin: HTTP/1.1\r\nX-Origin: https://app.example\r\n\r\n", None),
+        (b"", None),
+    ],
+)
+def test_the_origin_is_read_from_a_head_that_need_not_be_valid_or_complete(sent: bytes, origin: str | None) -> None:
+    assert origin_in(sent) == origin
