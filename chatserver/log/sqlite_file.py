@@ -4,6 +4,7 @@ Owns: the lock, the pragmas, the wording of SQLite's errors. May not: know a tab
 Everything here blocks, and is called in a thread.
 """
 
+import errno
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -61,6 +62,8 @@ def checked_path(name: str) -> Path:
     """The absolute path of a database, if it can be one."""
     try:
         path = Path(name).expanduser().resolve()
+        if path.is_symlink():  # since Python 3.13 this is what is left of a loop
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
     except (OSError, RuntimeError, ValueError) as error:  # an unknown user, a loop of links, no working directory, NUL
         raise LogOpenError(f"{name} is no path of a file: {error}") from error
     if path.is_dir():
