@@ -141,25 +141,35 @@ def _opening(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 class OpenFiles:
-    """The two files that hold the commits of an open database: whether they are still those that were opened.
+    """The files of an open database: whether they are still those that were opened.
 
     SQLite goes on writing to a file that was removed or replaced, and what it commits there is gone with the process.
+    Processes that have not the same -shm file do not know of each other, and overwrite each other's commits.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._path = path = connection.execute("PRAGMA database_list").fetchone()[2]
-        self._files = (Path(path), Path(f"{path}-wal"))
+        self._files = (Path(path), Path(f"{path}-wal"), Path(f"{path}-shm"))
         self._opened = self._found()
 
     def _found(self) -> list[tuple[int, int]]:
         return [(found.st_dev, found.st_ino) for found in (file.stat() for file in self._files)]
 
     def check(self, doing: str) -> None:
-        """Raises LogUnavailable. Takes 3 µs."""
+        """Raises LogUnavailable. Takes 4 µs."""
         with suppress(OSError):
             if self._found() == self._opened:
                 return
-        raise LogUnavailable(f"{doing} failed: {self._path} or its -wal was removed or replaced; restart the server")
+        raise LogUnavailable(
+            f"{doing} failed: {self._path}, its -wal or its -shm was removed or replaced; restart the server"
+        )
+
+    @property
+    def belong_to_others(self) -> bool:
+        """Whether processes that began later have another -shm file."""
+        with suppress(OSError):
+            return self._found()[-1] != self._opened[-1]
+        return False
 
 
 def _refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:

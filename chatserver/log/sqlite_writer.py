@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from itertools import chain
+from threading import Event, Thread
 from typing import TypeVar
 
 import msgspec
@@ -82,7 +83,12 @@ class SqliteWriter:
 
     def close(self) -> None:
         """Write the write-ahead log back and close."""
-        self._connection.close()
+        if self._files.belong_to_others:
+            # Closing would write back an old state of their log, and delete it. The end of the process closes the file:
+            # until then a thread keeps the connection, which Python would else close.
+            Thread(target=lambda _: Event().wait(), args=(self._connection,), daemon=True).start()
+        else:
+            self._connection.close()
 
     def commit(self, drafts: Sequence[Draft]) -> Sequence[Stored | LogError]:
         """Store a group whole or not at all."""
@@ -92,8 +98,9 @@ class SqliteWriter:
             return [error] * len(drafts)
 
     def in_turn(self, work: Callable[[], T]) -> T:
-        """Run `work` while no other process writes."""
+        """Run `work`, which writes to the files of the database, while no other process writes."""
         with self._turn:
+            self._files.check("writing to the files")
             return work()
 
     def change(self, doing: str, work: Callable[[sqlite3.Connection], T]) -> T:

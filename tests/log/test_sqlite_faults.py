@@ -3,6 +3,7 @@
 import sqlite3
 import threading
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,10 +111,15 @@ async def test_a_file_locked_by_another_program(log: SqliteLog, path: Path, cloc
     assert (await append(log, draft("two", key="k"))).record.offset == 2
 
 
-@pytest.mark.parametrize("suffix", ["", "-wal"])
-async def test_nothing_is_acknowledged_into_a_file_that_was_moved_away(log: SqliteLog, path: Path, suffix: str) -> None:
-    """SQLite goes on writing to it, but the next server would open another one."""
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
+async def test_nothing_is_written_into_a_file_that_was_moved_away(log: SqliteLog, path: Path, suffix: str) -> None:
+    """SQLite goes on writing to it, but the next server would open another one.
+
+    Without the -shm file a new worker and an old one overwrote each other's commits and damaged the database.
+    """
     await append(log, draft("one"))
+    assert log._opened is not None
+    scrub = partial(writer_of(log).in_turn, partial(log._opened.scrubber.step, 1))
     file = path.with_name(path.name + suffix)
     away = file.rename(path.with_name("away"))
     for replaced in (False, True):
@@ -121,9 +127,21 @@ async def test_nothing_is_acknowledged_into_a_file_that_was_moved_away(log: Sqli
             file.write_bytes(away.read_bytes())
         with pytest.raises(LogUnavailable, match="removed or replaced; restart"):
             await append(log, draft("refused", key="k"))
+        with pytest.raises(LogUnavailable, match="removed or replaced; restart"):
+            await log._writer_thread.run(scrub)
     away.replace(file)
     assert (await append(log, draft("two", key="k"))).record.offset == 2
     assert texts(await log.latest("lobby", 9)) == ["one", "two"]
+
+
+async def test_closing_deletes_no_commits_of_processes_with_another_shm_file(path: Path) -> None:
+    async with running(SqliteLog(str(path))) as log:
+        await append(log, draft("one"))
+        shm, wal = (path.with_name(f"{path.name}{suffix}") for suffix in ("-shm", "-wal"))
+        shm.unlink()
+        shm.touch()
+        before = [file.read_bytes() for file in (path, wal)]
+    assert [file.read_bytes() for file in (path, wal)] == before
 
 
 async def test_a_rollback_that_fails_hides_no_error_and_is_tried_again(log: SqliteLog) -> None:
