@@ -366,11 +366,9 @@ class Windows:
     def take(self, *, width: int = WIDTH, height: int = HEIGHT, **options: Any) -> Window:
         """A fresh window; the options are those of `Window`."""
         kind = repr(sorted(options.items()))
-        if self._free[kind]:
-            window = self._free[kind].pop()
-            window.page.set_viewport_size({"width": width, "height": height})
-        else:
-            window = Window(self._browser, width=width, height=height, **options)
+        free = self._free[kind]
+        window = free.pop() if free else Window(self._browser, width=WIDTH, height=HEIGHT, **options)
+        window.page.set_viewport_size({"width": width, "height": height})  # not of tabs opened later
         self._kinds[window] = kind
         return window
 
