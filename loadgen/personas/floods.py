@@ -114,10 +114,11 @@ RESET_ROOMS: Final = 64
 
 @persona
 class RequestReset(Attacker):
-    """Connects, sends a whole request, and resets at once: a join, a post of 4 KB or a search, or for a page.
+    """Connects, sends a whole request and resets at once: a join, a post of 4 KB or a search.
 
-    The bytes before an RST can still be read. A server that does so opens a room, commits a message, searches or makes
-    a page for a client that is gone, and so does ten times as much for each connection as it would have to.
+    The bytes before an RST can still be read. A server that does so opens a room, commits a message or searches for a
+    client that is gone, and so does ten times as much for each connection as it would have to. A server without a chat
+    is asked for its page.
     """
 
     name = "request-reset"
