@@ -56,13 +56,13 @@ class Reloader:
 
     async def run(self) -> None:
         """Read the tables again and again until cancelled."""
-        interval = RELOAD_EVERY if self._log.shared else math.inf
-        both_at = trio.current_time() + interval
+        last = trio.current_time()  # at which both were read
         while True:
-            with trio.move_on_at(both_at):
+            due = last + (RELOAD_EVERY if self._log.shared else math.inf)
+            with trio.move_on_at(due):
                 await self._asked.wait()
-            if trio.current_time() >= both_at:
-                self._changed, both_at = _TABLES, trio.current_time() + interval
+            if trio.current_time() >= due:
+                self._changed, last = _TABLES, trio.current_time()
             self._asked = trio.Event()
             changed, self._changed = self._changed, frozenset()
             try:

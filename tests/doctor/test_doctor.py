@@ -167,7 +167,7 @@ async def test_a_node_that_stores_nothing_needs_no_token(monkeypatch: pytest.Mon
     async with serving(engine=Full()) as server:
         report = await examined(server)
         assert faults(report)[0].startswith(f"{url(server)} fails: the message could not be stored")
-    assert report.findings[0].advice.startswith("its own log says why")
+    assert report.findings[0].advice.startswith("its log says why")
 
 
 async def test_a_node_whose_clock_is_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ MARKUP = {
     ":tada: **:tada:** `:tada:` :no:": "<p>🎉 <strong>🎉</strong> <code>:tada:</code> :no:</p>",
     "12:30:45 :+1::heart:": "<p>12:30:45 :+1::heart:</p>",
     "```\n:tada:\n```": '<pre tabindex="0"><code>:tada:</code></pre>',
-    "hi @Ann Lee, @Bo": '<p>hi <bdi class="mention">@Ann Lee</bdi>, @Bo</p>',
+    "hi @Ann Lee, @Bo": '<p>hi <bdi class="mention" translate="no">@Ann Lee</bdi>, @Bo</p>',
 }
 
 

@@ -126,5 +126,5 @@ async def test_deleted_words_are_cleaned_by_one_log_at_a_time(
 async def test_a_log_without_other_processes_says_so(tmp_path: Path) -> None:
     assert not SqliteLog(str(tmp_path / "chat.db")).shared
     assert shared_log(tmp_path).shared
-    with pytest.raises(LogOpenError, match="of one process"):
+    with pytest.raises(LogOpenError, match="one process only"):
         open_log("memory:", neighbours_in(tmp_path))
