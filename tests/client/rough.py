@@ -181,9 +181,6 @@ class RoughServer(Log):
 
     async def _send(self, stream: trio.abc.Stream, status: str, body: bytes, fields: str = "", early: str = "") -> bool:
         """Send an answer in one of the forms of RFC 9112; returns whether the connection is kept."""
-        early = ["", "HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"][
-            self.plan.pick(3)
-        ]
         head = f"{early}HTTP/1.1 {status}\r\n{fields}X-folded: a\r\n b\r\nSET-COOKIE: guest=g{self.opened}; Path=/\r\n"
         length, chunks = f"Content-Length: {len(body)}\r\n\r\n", b""
         for start in range(0, len(body), step := max(1, len(body) // 3)):

@@ -1,6 +1,9 @@
-# Invariant tested: over each transport, in whatever form a server's answers come, wherever they break off and whenever
-# it asks for patience, each message is delivered once and in order, each acknowledged text is in the log, every wait
-# ends, and no exception is raised but the documented one.
+"""A client meets a server whose answers come in any valid form, break off at any byte, and ask it to come back later.
+
+Over each transport each message is delivered once and in order, each acknowledged text is in the log, every wait ends,
+and no exception is raised but the documented one.
+"""
+
 import random
 from contextlib import suppress
 
@@ -22,7 +25,7 @@ MOST_CONNECTIONS = 1000  # in that time; without a pause between attempts there 
 
 
 class Story:
-    """A user who writes and reads, and another who writes, while the server has its moods."""
+    """A user who writes and reads, and another who writes, while the server does what its plan says."""
 
     def __init__(self, server: RoughServer, transport: TransportName, *, restarts: bool) -> None:
         self.server = server
