@@ -198,7 +198,7 @@ def _find(question: Question, go_on: int | None, now_ms: int, connection: Connec
         found = connection.execute(statement, {**parameters, "words": words}).fetchall()
         rows = [row for row in found if row[0] is not None]
         if len(rows) == CANDIDATES or len(rows) < len(found):
-            _, room, place, *_ = rows[-1] if len(rows) == CANDIDATES else found[-1]
+            room, place = min(row[1:3] for row in (rows if len(rows) == CANDIDATES else found))
             more = (room << OFFSET_BITS) + place
             break
     records = [record_of(name, place, *row) for name, _, place, *row in rows]
