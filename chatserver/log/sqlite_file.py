@@ -120,6 +120,8 @@ def connect_reader(path: Path) -> sqlite3.Connection:
     SQLite would open the write-ahead log only at the first read, when an attack may have taken the last descriptor.
     """
     with _opening(path) as connection:
+        # The entries of the index, by word and message.
+        connection.execute("CREATE VIRTUAL TABLE temp.search_entries USING fts5vocab(main, search, instance)")
         connection.execute("PRAGMA query_only = ON")
         connection.execute("SELECT count(*) FROM rooms WHERE id = 0").fetchone()
     return connection

@@ -20,6 +20,11 @@ from chatserver.log.sqlite_schema import IN_ROOM, OFFSETS
 SLOWEST_SEARCH = 2.0
 #: Instructions of SQLite's virtual machine between two calls of the progress handler, which needs the interpreter lock.
 PROGRESS_INSTRUCTIONS = 500
+#: Entries of the index from which on a prefix is not looked up there; counting them takes 20 ms. FTS5 would list
+#: them all before it finds the first message, even in a small room, and cannot be interrupted meanwhile.
+MAX_LISTED = 100_000
+#: Newest messages that are compared with such a prefix instead. One in ten of a million has it: 100 hits.
+COMPARED = 1_000
 
 # Only constants of this package are formatted into statements. Each returns one row (see sqlite_rows.py).
 _RECORD = f"json_array(name, place % {OFFSETS}, {COLUMNS})"
@@ -37,20 +42,29 @@ def _records_of(table: str, order: str) -> str:
     )"""  # noqa: S608
 
 
-_FIND = f"""
-    WITH found AS MATERIALIZED (
-        SELECT rowid AS place FROM search WHERE search MATCH :words AND rowid BETWEEN :low AND :high
-        ORDER BY rowid DESC LIMIT :most
-    ), taken AS MATERIALIZED (
+def _find(places: str) -> str:
+    """The newest messages of a user, or of all, at some places; and the place below which there may be more."""
+    return f"""
+    WITH found AS MATERIALIZED ({places} DESC LIMIT :most), taken AS MATERIALIZED (
         SELECT name, place, {COLUMNS}
         FROM found CROSS JOIN messages USING (place) CROSS JOIN rooms ON rooms.id = place >> {OFFSET_BITS}
-        WHERE :user IS NULL OR user_id = :user ORDER BY place DESC LIMIT :candidates
+        WHERE (:user IS NULL OR user_id = :user) AND {IS_MESSAGE} ORDER BY place DESC LIMIT :candidates
     )
     SELECT {_records_of("taken", "place DESC")}, CASE
         WHEN (SELECT count(*) FROM taken) = :candidates THEN (SELECT min(place) FROM taken)
         WHEN (SELECT count(*) FROM found) = :most THEN (SELECT min(place) FROM found)
     END
-"""  # noqa: S608
+    """  # noqa: S608
+
+
+_FIND = _find("""
+    SELECT rowid AS place FROM search WHERE search MATCH :words AND rowid BETWEEN :low AND :high ORDER BY rowid
+""")
+_FIND_ANY = _find("SELECT place FROM messages WHERE place BETWEEN :low AND :high ORDER BY place")
+_LISTED = """
+    SELECT count(*) FROM
+        (SELECT 1 FROM search_entries WHERE term >= :prefix AND term < :prefix || char(0x10FFFF) LIMIT :most)
+"""
 _TAIL = f"""
     WITH unindexed AS MATERIALIZED (
         SELECT name, place, {COLUMNS}
@@ -128,20 +142,25 @@ def _find_in_index(
         "candidates": CANDIDATES,
         "user": question.user,
     }
+    *others, last = (f'"{word}"' for word in question.words)
+
+    def find(*words: str) -> tuple[list[Record], int | None]:
+        statement = _FIND if words else _FIND_ANY
+        rows, lowest = connection.execute(statement, {**parameters, "words": " ".join(words)}).fetchone()
+        return _records(rows), lowest
+
     # First with the last word as a whole word: if that finds enough, the costlier search by prefix is not needed.
-    words = " ".join(f'"{word}"' for word in question.words)
-    rows, lowest = "[]", None
-    for expression in (words, words + "*") if question.prefix else (words,):
-        try:
-            rows, lowest = connection.execute(_FIND, {**parameters, "words": expression}).fetchone()
-        except sqlite3.OperationalError as error:
-            # Even in a small room, FTS5 lists all messages with a word that begins so. The whole word is an answer too.
-            if rows == "[]" or error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
-                raise
-            break
-        if lowest is not None:
-            break
-    return _records(rows), lowest
+    records, lowest = find(*others, last)
+    if question.prefix and lowest is None:
+        prefix = {"prefix": question.words[-1], "most": MAX_LISTED}
+        (listed,) = connection.execute(_LISTED, prefix).fetchone()
+        if listed < MAX_LISTED:
+            more, lowest = find(*others, last + "*")
+        else:
+            parameters |= {"most": USER_CANDIDATES, "candidates": COMPARED}
+            more, lowest = find(*others)
+        records += more
+    return records, lowest
 
 
 def _records(rows: str) -> list[Record]:
