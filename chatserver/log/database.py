@@ -200,6 +200,7 @@ class DatabaseLog(Generic[C, P]):
         while after is not None:
             now = None if self._wall_ms is None else self._wall_ms()
             work = partial(step, self._retention, keeps, after, now)
+            await self._groups.give_way()
             # Without a deadline, because the caller has to know what a step that hung has removed.
             change = partial(self._open_parts().writer.change, "retention", work)
             try:
@@ -223,6 +224,11 @@ class DatabaseLog(Generic[C, P]):
             self._tell_others(hint)
             return done
         raise LogUnavailable(f"{doing} took longer than {ANSWER_DEADLINE:g} s")
+
+    async def change_in_background(self, doing: str, work: Callable[[C], T]) -> T:
+        """The same for work that may wait: on a slow disk, drafts go first."""
+        await self._groups.give_way()
+        return await self.change(doing, work)
 
     async def ask_tables(self, query: Callable[[Tables], T]) -> T:
         """See `Database`."""

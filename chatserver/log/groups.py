@@ -63,6 +63,9 @@ T = TypeVar("T")
 #: Characters that an edit or a deletion counts for the text that it removes, half of the longest: its length is known
 #: only when it is read, and to remove it from the index takes as long as to add it. 64 deletions would take 0.15 s.
 REMOVED_TEXT = 4 * 1024
+#: Seconds from which on a commit is slow: background work then waits for a time without drafts, but not for longer than
+#: PATIENCE. On a fast disk it is done between two groups, since a busy log has no such time for hours.
+SLOW_COMMIT, PATIENCE = 0.5, 60.0
 #: Answers handed out in one step: 0.1 to 0.3 ms, since an answer is a write to a socket.
 ANSWERS_PER_STEP = 8
 
@@ -82,6 +85,7 @@ class GroupWriter:
         self._overdue = 0  # how many of these, from the first, were answered at their deadline
         self._unanswered: FairQueue[tuple[Answer, Stored | LogError]] = FairQueue()
         self._idle = trio.Event()  # set when a commit has ended and no other follows
+        self._took = 0.0  # seconds of the last commit
         self._counts = Statistics()
         # Set by `run`.
         self._news: News
@@ -126,6 +130,18 @@ class GroupWriter:
         if not self._committing:
             self._begin_when_due()
 
+    async def give_way(self) -> None:
+        """If commits are slow, wait while drafts do: behind one more commit, some would miss their deadline."""
+        if self._took > SLOW_COMMIT:
+            with trio.move_on_after(PATIENCE):
+                await self._until_idle()
+
+    async def _until_idle(self) -> None:
+        while self._committing:
+            if self._idle.is_set():
+                self._idle = trio.Event()
+            await self._idle.wait()
+
     async def run(
         self, news: News, program: Program = PLAIN_PROGRAM, *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
@@ -143,9 +159,7 @@ class GroupWriter:
             if not self._committing:
                 self._begin_when_due()
             with trio.move_on_after(DRAIN_DEADLINE, shield=True):
-                if self._committing:
-                    self._idle = trio.Event()
-                    await self._idle.wait()
+                await self._until_idle()
             self._end()
 
     async def _keep_deadlines(self) -> None:
@@ -225,6 +239,7 @@ class GroupWriter:
             return  # the log was closed before the disk answered, and all drafts were answered then
         overdue, self._overdue = self._overdue, 0
         self._committing = ()
+        self._took = self._now() - self._hangs_from + ANSWER_DEADLINE
         outcomes = self._checked(outcome, len(group))
         self._begin_when_due()  # so that the disk works while these are answered
         self._send(group[overdue:], outcomes)

@@ -11,7 +11,7 @@ from outcome import Error, Outcome, Value
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from chatserver.log import groups as groups_module
-from chatserver.log.groups import Outcomes
+from chatserver.log.groups import PATIENCE, Outcomes
 from chatserver.log.interface import (
     ANSWER_DEADLINE,
     DRAIN_DEADLINE,
@@ -274,3 +274,31 @@ async def test_a_draft_that_is_answered_late_in_a_short_commit_has_no_other_refu
     it.submit_from("visitor", "third")
     await trio.sleep(ANSWER_DEADLINE - 1.0)
     assert it.seen == ["first", LogUnavailable, "third"]
+
+
+@pytest.mark.parametrize(("seconds", "passes"), [(0.1, ["at once"] * 3), (2.0, ["a pause", "at once", "PATIENCE"])])
+async def test_background_work_waits_for_a_pause_of_the_publishes_only_on_a_slow_disk(
+    autojump_clock: MockClock, it: Written, nursery: trio.Nursery, seconds: float, passes: list[str]
+) -> None:
+    it.engine.seconds = seconds
+
+    async def publish(until: float) -> None:
+        while trio.current_time() < until:
+            it.submit("x")
+            await trio.sleep(seconds / 2)
+
+    async def passed() -> str:
+        began = trio.current_time()
+        await it.writer.give_way()
+        waited = trio.current_time() - began
+        return "at once" if not waited else "PATIENCE" if waited == PATIENCE else "a pause"
+
+    nursery.start_soon(publish, trio.current_time() + 20)
+    await trio.sleep(5.5)
+    found = [await passed()]
+    await trio.sleep(30)
+    found.append(await passed())
+    nursery.start_soon(publish, trio.current_time() + 2 * PATIENCE)
+    await trio.sleep(5.5)
+    found.append(await passed())
+    assert found == passes

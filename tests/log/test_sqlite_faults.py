@@ -2,21 +2,23 @@
 
 import sqlite3
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from chatserver.log import connections as connections_module
 from chatserver.log import groups as groups_module
 from chatserver.log import sqlite as sqlite_module
 from chatserver.log import sqlite_file as file_module
+from chatserver.log import sqlite_index as index_module
 from chatserver.log import sqlite_readers as readers_module
 from chatserver.log import sqlite_writer as writer_module
-from chatserver.log.interface import Head, LogError, LogUnavailable, Stored
+from chatserver.log.interface import Draft, Head, LogError, LogUnavailable, Stored
 from chatserver.log.sqlite import SqliteLog
 from tests.log.support import Clock, draft, offsets, running, submit_all, texts
 from tests.log.test_records import react
@@ -94,6 +96,44 @@ async def test_a_failed_change_of_a_message_leaves_no_record_of_it(log: SqliteLo
     assert await log.head("lobby") == Head(1, 1)
     connection.execute("DROP TRIGGER fault")
     assert (await append(log, react(1))).record.offset == 2
+
+
+async def test_on_a_slow_disk_publishes_that_wait_come_before_work_in_the_background(
+    log: SqliteLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With syncs of two seconds most publishes got 503, since a commit of the index came between each two groups."""
+    monkeypatch.setattr(groups_module, "SLOW_COMMIT", -1.0)
+    monkeypatch.setattr(groups_module, "MAX_GROUP", 1)
+    monkeypatch.setattr(index_module, "INDEX_SOON", 1)
+    assert log._opened is not None
+    writer, done, released = log._opened.writer, list[str](), threading.Event()
+    commit, change, in_turn = writer.commit, writer.change, writer.in_turn
+
+    def committing(drafts: Sequence[Draft]) -> Sequence[Stored | LogError]:
+        released.wait()
+        done.append(drafts[0].text)
+        return commit(drafts)
+
+    def changing(doing: str, work: Callable[[sqlite3.Connection], Any]) -> Any:
+        done.append(doing)
+        return change(doing, work)
+
+    def scrubbing(work: Callable[[], Any]) -> Any:
+        done.append("scrubbing")
+        return in_turn(work)
+
+    for name, recorded in (("commit", committing), ("change", changing), ("in_turn", scrubbing)):
+        monkeypatch.setattr(writer, name, recorded)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(submit_all, log, [draft(text) for text in "abc"])
+        await wait_all_tasks_blocked()
+        nursery.start_soon(log.retain, lambda _: (0, 0))
+        nursery.start_soon(log._try_to_scrub, log._opened.scrubber)
+        await wait_all_tasks_blocked()
+        released.set()
+    await eventually(lambda: not log.index.behind)
+    assert done[:3] == ["a", "b", "c"]
+    assert set(done[3:]) == {"retention", "scrubbing", "indexing"}
 
 
 async def test_a_file_locked_by_another_program(log: SqliteLog, path: Path, clock: Clock) -> None:
