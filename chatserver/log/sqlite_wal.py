@@ -56,16 +56,20 @@ def lost_commits(wal: Path) -> int:
             return 1 if any(file.read(_FRAME.size)) else 0  # the header was synced before the first frame was written
         # Behind the damage, the first commit of a run of frames that continue each other was not acknowledged: it is
         # torn, or its sync failed and the next commit was written over its beginning. Those after it were.
-        intact, run, lost = True, 0, 0
+        intact = belongs = True
+        run = lost = 0
+        before = [sums]  # the frame's before: as it has them, and as its content gives them if it is damaged
         while len(frame := file.read(_FRAME.size + size)) == _FRAME.size + size:
             _, commits, *frame_salts, first, second = _FRAME.unpack_from(frame)
-            current = frame_salts == salts  # others are most likely left from before the file was last begun anew
-            if not current or _checksum(frame[:8] + frame[_FRAME.size :], order, sums) != (first, second):
-                intact, run = False, 0
-            sums = (first, second)
-            if current and commits and not intact:
+            computed = [_checksum(frame[:8] + frame[_FRAME.size :], order, sums) for sums in before]
+            continues, is_current = (first, second) in computed, frame_salts == salts
+            intact = intact and continues and is_current
+            belongs = is_current or (continues and belongs)  # others are left from before the file was last begun anew
+            run = run if continues else 0
+            if commits and belongs and not intact:
                 run += 1
                 lost += run > 1
+            before = [(first, second), *computed[: computed[0] != (first, second)]]
         return lost
 
 

@@ -87,6 +87,19 @@ def test_of_a_long_commit_that_is_torn_only_a_later_one_is_lost(
     assert lost_commits(wal_of(path)) == commits - 1
 
 
+@pytest.mark.parametrize("field", ["salt", "checksum", "page"])
+def test_a_commit_that_is_damaged_before_the_last_one_is_lost(
+    path: Path, connection: sqlite3.Connection, field: str
+) -> None:
+    """SQLite drops both without an error; for damage beside the page, the server had started without them."""
+    connection.execute("INSERT INTO search_words VALUES ('acknowledged')")
+    last_frame = wal_of(path).stat().st_size - FRAME
+    connection.execute("INSERT INTO search_words VALUES ('acknowledged')")
+    at = last_frame + {"salt": 8, "checksum": 16, "page": 24}[field]
+    wal_of(path).write_bytes(flipped(wal_of(path).read_bytes(), at))
+    assert lost_commits(wal_of(path)) == 1
+
+
 def test_commits_whose_sync_failed_are_not_lost_ones(path: Path, connection: sqlite3.Connection) -> None:
     """Each is undone and overwritten by the next; the longer it was, the more of it is left behind that one."""
     connection.execute("INSERT INTO search_words VALUES ('acknowledged')")
