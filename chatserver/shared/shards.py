@@ -48,10 +48,13 @@ class Shards:
         return self.all[self.index(name)]
 
     def tell(self, message: bytes) -> None:
-        """Send a message to all processes, including this one; it may be lost. All processes listen to all shards."""
+        """Send a message to all processes, including this one; it may be lost, and comes once through each shard.
+
+        All processes listen to all shards. Through all, since another process may not reach the shards that this one
+        does.
+        """
         for shard in self.all:
-            if shard.send(b"PUBLISH", self._channel, message):
-                return
+            shard.send(b"PUBLISH", self._channel, message)
 
     async def run(self) -> None:
         """Keep the shards connected until cancelled."""

@@ -14,6 +14,7 @@ from coredis.exceptions import ConnectionError as RefusedError
 from chatserver.shared import open_shards, valkey
 from chatserver.shared.shards import Script, SharedError
 from tests.shared.keeping import PATIENCE, Keeping, keeping
+from tests.support.partition import Link
 from tests.support.serving import eventually
 from tests.support.valkeys import Valkey, url_of, valkeys
 
@@ -56,7 +57,7 @@ async def test_a_message_reaches_all_processes_of_its_chat_and_no_others(servers
         for each in (ann, bob, eve):
             await each.up(2)
         ann.shards.tell(b"hi")
-        await eventually(lambda: ann.heard == bob.heard == [b"hi"])
+        await eventually(lambda: ann.heard == bob.heard == [b"hi", b"hi"])  # once through each server
         assert eve.heard == []
 
 
@@ -122,6 +123,25 @@ async def test_another_shard_takes_the_message_of_a_lost_one(
             await each.up(1)
         ann.shards.tell(b"hi")
         await eventually(lambda: bob.heard == [b"hi"])
+
+
+async def test_a_process_without_one_of_the_shards_hears_those_that_have_it(tmp_path: Path) -> None:
+    """Messages went through the first shard that the sender reached: a process without that one heard nobody."""
+    with valkeys(tmp_path, 3) as servers:
+        async with keeping(url_of(servers), "ours") as bob, trio.open_nursery() as nursery:
+            [first] = [server for server in servers if bob.shards.all[0].name.endswith(f":{server.port}")]
+            link = Link(first.port)
+            await nursery.start(link.run)
+            others = [server for server in servers if server is not first]
+            async with keeping(f"{url_of(others)},127.0.0.1:{link.port}", "ours") as ann:
+                for each in (ann, bob):
+                    await each.up(3)
+                link.end()
+                await ann.up(2)
+                bob.shards.tell(b"hi")
+                await eventually(lambda: b"hi" in ann.heard)
+                ann.shards.tell(b"ho")
+                await eventually(lambda: b"ho" in bob.heard)
 
 
 async def test_a_server_that_hangs_costs_one_deadline(doomed: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:

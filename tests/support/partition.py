@@ -26,6 +26,7 @@ class Link:
         self._whole = trio.Event()
         self._whole.set()
         self._last_words = b""
+        self._running = trio.CancelScope()
         self.port = 0
 
     @property
@@ -45,10 +46,15 @@ class Link:
         self._last_words = b""
         self._whole.set()
 
+    def end(self) -> None:
+        """Close all connections, and accept no more."""
+        self._running.cancel()
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         self.port = listeners[0].socket.getsockname()[1]
-        await trio.serve_listeners(self._serve, listeners, task_status=task_status)  # type: ignore[arg-type]
+        with self._running:
+            await trio.serve_listeners(self._serve, listeners, task_status=task_status)  # type: ignore[arg-type]
 
     async def _serve(self, client: trio.SocketStream) -> None:
         async with client:
