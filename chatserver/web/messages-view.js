@@ -6,7 +6,7 @@
  * @import { Room } from './room.js'
  * @import { Message } from './wire.js'
  *
- * @typedef {{offset: number, top: number}} Place the first row in sight, and where its top is
+ * @typedef {{offset: number, hidden: number}} Place the first row in sight, and the part of its height that is above
  */
 import { byId } from './dom.js';
 import { TAB_STOP, messageRow, startsGroup, stopAt, stopIn, unfold, writeAbove } from './message-row.js';
@@ -30,6 +30,8 @@ export class MessagesView {
   #isAtBottom = true;
   /** The last `scrollTop`: only a scroll upwards leaves the end, and not a list that has become lower or longer. */
   #top = 0;
+  /** @type {Place | null} after the last scroll */
+  #place = null;
   #isFetching = false;
   /** @type {Room | null} whose messages are shown */
   #room = null;
@@ -55,6 +57,8 @@ export class MessagesView {
     byId('column').addEventListener('fold', ({ target, detail }) => this.#folded(target, detail));
     document.addEventListener('visibilitychange', () => this.#room && this.#looked());
     addEventListener('beforeprint', () => this.#print());
+    // Other lines have other heights. This event comes before the `scroll` of a list that has become shorter.
+    addEventListener('resize', () => this.#isAtBottom || this.#scrollTo(this.#place));
     // The composer, a phone's keyboard or a banner change the height: the end stays in sight.
     const resized = new ResizeObserver(() => this.#isAtBottom && this.toBottom());
     resized.observe(this.#scroller);
@@ -182,9 +186,7 @@ export class MessagesView {
     const at = this.#timeline.place(offset);
     this.#show(at - STEP, at + STEP);
     this.#isAtBottom = !place;
-    const row = place && this.#rows.get(place.offset);
-    if (row) this.#scroller.scrollTop += row.getBoundingClientRect().top - place.top;
-    else this.toBottom();
+    this.#scrollTo(place);
     this.#showJump();
   }
 
@@ -324,10 +326,18 @@ export class MessagesView {
   #firstInSight() {
     const edge = this.#scroller.getBoundingClientRect().top;
     for (const [offset, row] of [...this.#rows].sort(([a], [b]) => a - b)) {
-      const { top, bottom } = row.getBoundingClientRect();
-      if (bottom > edge) return { offset, top };
+      const { top, bottom, height } = row.getBoundingClientRect();
+      if (bottom > edge) return { offset, hidden: (edge - top) / height };
     }
     return null;
+  }
+
+  /** @param {Place | null} place */
+  #scrollTo(place) {
+    const row = place && this.#rows.get(place.offset);
+    if (!row) return this.toBottom();
+    const { top, height } = row.getBoundingClientRect();
+    this.#scroller.scrollTop += top + place.hidden * height - this.#scroller.getBoundingClientRect().top;
   }
 
   /**
@@ -351,6 +361,7 @@ export class MessagesView {
     const wentUp = !this.#isAtBottom || scrollTop < this.#top;
     this.#isAtBottom = isEnd && !this.#room?.past && (!wentUp || this.#below < NEAR_BOTTOM);
     this.#top = scrollTop;
+    this.#place = this.place;
     const from = this.#timeline.place(this.#from);
     const to = this.#timeline.place(this.#to + 1);
     if (scrollTop < NEAR_EDGE && from > 0) this.#holdStill(() => this.#show(from - STEP, to, { dropAt: 'bottom' }));

@@ -46,6 +46,29 @@ def test_a_keyboard_over_the_page_covers_neither_the_field_nor_the_newest_messag
         ann.page.wait_for_function(AT_BOTTOM)
 
 
+#: The first message in sight, and the part of its height that is above the edge.
+PLACE = """() => {
+    const edge = scroller.getBoundingClientRect().top;
+    const row = [...messages.children].find((each) => each.getBoundingClientRect().bottom > edge);
+    const { top, height } = row.getBoundingClientRect();
+    return [row.dataset.offset, (edge - top) / height];
+}"""
+
+
+def test_a_turned_phone_shows_the_same_messages(shared_server: Server, window: OpenWindow) -> None:
+    """Turned to landscape, where lines are longer, the list was thirteen messages further."""
+    shared_server.publish("turned", *(f"message {number} {'of many words ' * 20}" for number in range(45)))
+    ann = window(room="turned", **PHONE)
+    expect(ann.texts.last).to_contain_text("message 44")
+    ann.page.evaluate("scroller.scrollTop = scroller.scrollHeight / 2")
+    after_next_frame(ann.page)
+    offset, hidden = ann.page.evaluate(PLACE)
+    for width, height in ((844, 390), (390, 844)):
+        ann.page.set_viewport_size({"width": width, "height": height})
+        after_next_frame(ann.page)
+        assert ann.page.evaluate(PLACE) == [offset, pytest.approx(hidden, abs=0.02)]
+
+
 def test_everything_is_usable_with_letters_four_times_as_large(shared_server: Server, window: OpenWindow) -> None:
     """WCAG 1.4.10: at 320 by 256 pixels rooms are in sight, and Save and Leave can be pressed."""
     for number in range(10):
