@@ -93,9 +93,9 @@ export class Connection {
     this.start();
   }
 
-  stop() {
+  stop(reason = 'closed') {
     this.#drop();
-    this.#enter('stopped', { reason: 'closed' });
+    this.#enter('stopped', { reason });
   }
 
   #drop() {
@@ -157,9 +157,9 @@ export class Connection {
     }
     const { signal } = this.#waiting;
     const isBroken = !loss.opened || this.#shortLives >= SHORT_LIVES;
-    let { retryAfter } = loss;
-    if (isBroken && this.#transport + 1 < this.transports.length) {
-      this.#enter('connecting', { reason: loss.reason });
+    let { retryAfter, reason } = loss;
+    if (isBroken) {
+      this.#enter('connecting', { reason });
       const away = await this.isServing().then(
         () => null,
         (error) => error,
@@ -168,15 +168,15 @@ export class Connection {
       const isBack = this.#wasAway && away === null; // it may have come back after the link had failed
       this.#wasAway = away !== null;
       if (isBack) return this.start();
-      if (away === null) {
+      if (away !== null) ({ retryAfter, message: reason } = away);
+      else if (this.#transport + 1 < this.transports.length) {
         this.#transport += 1;
         this.#failures = this.#shortLives = 0;
         return this.start();
       }
-      retryAfter = away.retryAfter;
     }
     const delay = delayBefore(this.#failures++, retryAfter);
-    this.#enter('waiting', { until: performance.now() + delay, reason: loss.reason });
+    this.#enter('waiting', { until: performance.now() + delay, reason });
     await sleep(delay, signal);
     if (!signal.aborted) this.start();
   }

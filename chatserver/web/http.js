@@ -4,7 +4,7 @@
  *
  * @import { Message, Page, User } from './wire.js'
  */
-import { ChatError } from './wire.js';
+import { ChatError, FOREIGN } from './wire.js';
 
 const REQUEST_DEADLINE = 15_000; // ms; the server answers or refuses within 10 s (its SERVING deadline)
 const QUICK_DEADLINE = 5_000; // ms, for health checks
@@ -46,13 +46,15 @@ export class HttpApi {
     const either = signal ? AbortSignal.any([signal, late.signal]) : late.signal;
     const headers = { ...(this.token && { Authorization: `Bearer ${this.token}` }), ...init.headers };
     try {
-      const response = await fetch(this.origin + path, { cache: 'no-store', ...init, headers, signal: either });
+      const response = await fetch(this.origin + path, { cache: 'no-store', redirect: 'manual', ...init, headers, signal: either });
+      if (response.type === 'opaqueredirect') throw new ChatError('lost', FOREIGN);
       if (!response.ok) throw await refusal(response);
       return await read(response);
     } catch (error) {
       if (error instanceof ChatError) throw error;
       if (signal?.aborted) throw new ChatError('aborted', 'stopped');
-      throw new ChatError('lost', 'no answer from the server'); // refused, reset, late, or cut off in the middle
+      // Refused, reset, late, or cut off in the middle; or it is no JSON.
+      throw new ChatError('lost', error instanceof SyntaxError ? FOREIGN : 'no answer from the server');
     } finally {
       clearTimeout(timer);
     }
@@ -172,10 +174,10 @@ export class HttpApi {
 
   /** Resolves when the server takes traffic; throws a ChatError with its Retry-After, or `lost` when it is away. */
   async ready() {
-    await this.fetch('/readyz', () => null, { deadline: QUICK_DEADLINE });
+    await this.json('/readyz', { deadline: QUICK_DEADLINE });
   }
 
   async alive() {
-    await this.fetch('/healthz', () => null, { deadline: QUICK_DEADLINE });
+    await this.json('/healthz', { deadline: QUICK_DEADLINE });
   }
 }

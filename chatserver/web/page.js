@@ -17,7 +17,7 @@ import { OURS_KEY, RoomsView } from './rooms-view.js';
 import { openStorage } from './storage.js';
 import { Switcher } from './switcher.js';
 import { TabLink, canShare } from './tab-link.js';
-import { ROOM_NAME } from './wire.js';
+import { FOREIGN, ROOM_NAME } from './wire.js';
 
 const FIRST_ROOM = 'lobby';
 const DRAWERS = [
@@ -220,8 +220,9 @@ let whyStopped = '';
 client.addEventListener('state', () => {
   const { phase, reason } = client.state;
   const isFree = byId('banner').hidden || shown === whyStopped;
-  if (phase === 'stopped' && isFree) showBanner((whyStopped = `You are disconnected: ${reason}.`));
-  else if (phase !== 'stopped' && isFree) hideBanner();
+  const why = phase === 'stopped' || reason === FOREIGN ? `You are disconnected: ${reason}.` : '';
+  if (isFree && why !== whyStopped) why ? showBanner(why) : hideBanner();
+  whyStopped = why;
 });
 byId('banner-action').addEventListener('click', () => (focusRoom(), client.rooms.get(outOf)?.comeBack()));
 client.addEventListener('error', ({ detail }) => showBanner(`The server says: ${detail.message}.`));

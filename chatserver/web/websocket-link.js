@@ -2,7 +2,7 @@
  * One WebSocket to the server (`chat.v1`): requests with answers, pushes, and detection of a dead connection.
  * Owns: one socket from opening to its end. May not: reconnect, remember messages, touch the DOM.
  */
-import { ChatError } from './wire.js';
+import { ChatError, FOREIGN } from './wire.js';
 
 const OPEN_DEADLINE = 10_000; // ms from the first packet to `hello`
 const ANSWER_DEADLINE = 20_000; // ms; then the request counts as lost, and is repeated with its key
@@ -33,7 +33,7 @@ export class WebSocketLink {
     this.handlers = handlers;
     this.token = token;
     this.#socket = new WebSocket(origin.replace(/^http/, 'ws') + '/ws');
-    this.#socket.onmessage = ({ data }) => this.#heard(JSON.parse(data));
+    this.#socket.onmessage = ({ data }) => this.#read(data);
     this.#socket.onclose = ({ code, reason }) => this.#end(code, reason);
     this.#watch = setInterval(() => this.#look(), WATCH_EVERY);
     this.#expect(OPEN_DEADLINE);
@@ -44,7 +44,6 @@ export class WebSocketLink {
       this.handlers.page(this, room, await this.ask({ type: 'join', room, ...(cursor && { after: cursor }) }));
     } catch (error) {
       if (!error.isLost) this.handlers.refused(this, room, error);
-      else this.#end(0, 'no answer to join');
     }
   }
 
@@ -69,7 +68,8 @@ export class WebSocketLink {
     // `typing` has no answer, but an older server refuses it by its id.
     const otherwise = request.type === 'typing' ? {} : new ChatError('lost', 'no answer in time');
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => this.#answer(id, otherwise), ANSWER_DEADLINE);
+      const late = () => (request.type === 'join' ? this.#end(0, 'no answer to join') : this.#answer(id, otherwise));
+      const timer = setTimeout(late, ANSWER_DEADLINE);
       this.#waiting.set(id, { resolve, reject, timer });
       this.#socket.send(JSON.stringify({ ...request, id }));
     });
@@ -83,6 +83,16 @@ export class WebSocketLink {
     clearTimeout(waiting.timer);
     if (outcome instanceof ChatError) waiting.reject(outcome);
     else waiting.resolve(outcome);
+  }
+
+  /** @param {string} data of a frame */
+  #read(data) {
+    let message = null;
+    try {
+      message = JSON.parse(data);
+    } catch {} // it is no text of the server
+    if (message === null) this.#end(0, FOREIGN);
+    else this.#heard(message);
   }
 
   #heard(message) {

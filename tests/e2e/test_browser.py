@@ -92,6 +92,22 @@ def test_a_blocked_transport_is_replaced_and_used_later(shared_server: Server, w
     ann.expect_texts(ben.texts.all_inner_texts())
 
 
+@pytest.mark.parametrize("transport", ["ws", "sse", "poll"])
+def test_what_answers_in_place_of_the_server_is_told_and_outlasted(window: OpenWindow, transport: str) -> None:
+    """The sign-in page of a network answers every request: the page said that there was no answer."""
+    ann = window(is_played=True, room=f"portal-{transport}", transport=transport)
+    ann.page.route("**", lambda route: route.fulfill(content_type="text/html", body="<html>Sign in"))
+    ann.lose_connection()
+    expect(ann.page.locator("#banner")).to_contain_text("perhaps the sign-in page of this network")
+    ann.page.click("#banner-close")
+    ann.page.click("#reconnect")
+    ann.expect_away()
+    expect(ann.page.locator("#banner")).to_be_hidden()
+    ann.page.unroute_all()
+    ann.find_connection()
+    ann.expect_live(transport)
+
+
 def test_the_policy_is_in_force_and_text_stays_text(window: OpenWindow) -> None:
     attacks = [
         "<script>window.hit = 1</script>",

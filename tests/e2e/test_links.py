@@ -222,6 +222,28 @@ def test_a_message_fails_when_the_server_wants_no_more_connections(ann: Window, 
     assert script.wait_for("publish", 2)[-1]["text"] == "late"
 
 
+@pytest.mark.parametrize("data", ["<html>", "null", b"\x00"])
+def test_a_frame_that_is_not_of_the_server_ends_the_connection(ann: Window, script: Script, data: str | bytes) -> None:
+    """It was an uncaught error, and what it stood for was missing."""
+    script.route.send(data)
+    script.wait_for("join", 2)
+    ann.expect_live("ws")
+    ann.expect_texts(texts(1, 2))
+
+
+def test_a_join_without_an_answer_is_tried_again(ann: Window, shared_server: Server) -> None:
+    """The room stayed empty as long as the connection lived."""
+    ann.install_clock()
+    script = Script(ann)
+    join = script.answers.pop("join")
+    ann.open(shared_server, transport="ws")
+    script.wait_for("join")
+    script.answers["join"] = join
+    ann.page.clock.fast_forward(21_000)
+    script.wait_for("join", 2)
+    ann.expect_texts(texts(1, 2))
+
+
 def test_the_page_honours_retry_after(ann: Window, script: Script) -> None:
     script.push({"type": "goaway", "reason": "draining", "retry_after": 40})
     script.route.close(code=1012)
