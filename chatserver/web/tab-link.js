@@ -12,6 +12,7 @@ import { ChatError, randomKey } from './wire.js';
 
 const NAME = 'chat.socket'; // of the lock and of the channel
 const LEADER_TIMEOUT = 3_000; // ms without an answer of the leader
+const ASK_EVERY = 25_000; // ms between two questions whether there is a leader
 const LEADER = 'leader';
 const ALL = 'all';
 
@@ -36,6 +37,8 @@ class Tabs {
     this.origin = origin;
     this.#channel.onmessage = ({ data }) => this.#heard(data);
     this.#lead(false);
+    // A tab that only listens would not notice that the leader is frozen.
+    setInterval(() => this.link && this.ask({ type: 'open' }), ASK_EVERY);
   }
 
   async #lead(steal) {

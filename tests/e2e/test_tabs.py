@@ -123,3 +123,20 @@ def test_a_tab_that_the_browser_froze_loses_the_connection(shared_server: Server
     other.clock.fast_forward(3_000)  # without a message from the frozen tab
     texts(other, ["hello", "anybody?"])
     expect(other.locator("#pending .message")).to_have_count(0)
+
+
+def test_a_tab_that_only_reads_notices_that_the_connection_is_in_a_frozen_one(
+    shared_server: Server, window: OpenWindow
+) -> None:
+    """It got no message any more, and said `live`."""
+    ann = window(has_clock=True, room="frozen-reader")
+    other = ann.page.context.new_page()
+    other.goto(f"{shared_server.url}/#frozen-reader")
+    expect(other.locator("#connection-text")).to_contain_text("live")
+    ann.page.evaluate("BroadcastChannel.prototype.postMessage = () => {}")
+    shared_server.publish("frozen-reader", "hello")
+    texts(ann.page, ["hello"])
+    texts(other, [])
+    other.clock.fast_forward(30_000)
+    other.clock.fast_forward(3_000)
+    texts(other, ["hello"])
