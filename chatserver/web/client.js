@@ -4,12 +4,12 @@
  *
  * @import { Json, Kind, Link } from './connection.js'
  * @import { Store } from './storage.js'
- * @import { Change, Message } from './wire.js'
+ * @import { Change, Message, User } from './wire.js'
  */
 import { Connection, TRANSPORTS } from './connection.js';
 import { HttpApi } from './http.js';
 import { HttpLink } from './http-link.js';
-import { Identity } from './identity.js';
+import { Identity, isGuest } from './identity.js';
 import { Outbox } from './outbox.js';
 import { Room } from './room.js';
 import { readTexts } from './storage.js';
@@ -34,7 +34,9 @@ export class ChatClient extends EventTarget {
   #marks = {};
   #mayFollowMost = Infinity;
   #isStarted = false;
-  #hasNewUser = false; // whether the next connection may have another user
+  /** @type {User | null} whom the server named last: the user in whose name a message goes out */
+  #speaker = null;
+  #mayBeAnother = true; // whether the next connection may have another user
 
   /**
    * @param {Kind | null} [options.kind] forces one transport
@@ -46,7 +48,7 @@ export class ChatClient extends EventTarget {
   constructor(origin, { kind = null, token = null, tab, browser, socket }) {
     super();
     this.browser = browser;
-    this.api = new HttpApi(origin, token, (session) => this.identity.is(session.user, session));
+    this.api = new HttpApi(origin, token, (session) => this.#isUser(session));
     this.identity = new Identity(browser, () => this.tell('identity'));
     this.outbox = new Outbox(tab, browser, {
       changed: () => this.tell('outbox'),
@@ -126,7 +128,7 @@ export class ChatClient extends EventTarget {
 
   /** Connect again, as another user or with other rights. */
   reconnect() {
-    this.#hasNewUser = true;
+    this.#mayBeAnother = true;
     this.connection.restart();
   }
 
@@ -183,7 +185,7 @@ export class ChatClient extends EventTarget {
     // Embedded in another site, requests have no cookie and so another guest than the WebSocket: `hello` counts there.
     // Without a link the answer may be later than a sign-out: the next link says who we are.
     const { link } = this.connection;
-    if (link && (!link.isSocket || this.identity.owns(session))) this.identity.is(session.user, session);
+    if (link && (!link.isSocket || this.identity.owns(session))) this.#isUser(session);
     this.#marks = unread.rooms;
     for (const { room, cursor, members } of rooms) {
       const ours = this.rooms.get(room);
@@ -215,8 +217,13 @@ export class ChatClient extends EventTarget {
 
   stateChanged() {
     const { phase, reason } = this.state;
-    if (phase === 'stopped') this.outbox.resume(() => Promise.reject(new ChatError('forbidden', reason)));
-    else if (phase !== 'live') this.outbox.pause();
+    if (phase === 'stopped') {
+      this.#mayBeAnother = true;
+      this.outbox.resume(async (item) => {
+        this.#checkAuthor(item);
+        throw new ChatError('forbidden', reason);
+      });
+    } else if (phase !== 'live') this.outbox.pause();
     this.tell('state');
   }
 
@@ -226,32 +233,42 @@ export class ChatClient extends EventTarget {
     else link.follow(this.room, this.current.timeline.cursor, true);
   }
 
-  up(link, hello) {
-    if (hello?.user) this.identity.is(hello.user);
+  async up(link, hello) {
     if (this.api.needsToken) this.api.token ??= hello?.session || null;
     this.#mayFollowMost = hello?.limits?.rooms ?? Infinity;
     for (const room of new Set([this.current, ...this.rooms.values()])) {
       if ((link.isSocket || room !== this.current) && !this.#staysOutOf(room)) this.follow(room);
     }
-    this.#hasNewUser = false;
-    this.outbox.resume(async ({ author, room, text, key, extras }) => {
-      if (author && author.id !== (await this.#speaker(hello)).id) throw new ChatError('held', 'another user wrote it');
-      const { replyTo, mentions } = extras;
+    const session = hello ?? (await this.api.session().catch(() => null)); // if it fails, `survey` asks again
+    if (session?.user && link === this.connection.link) this.#isUser(session);
+    if (link !== this.connection.link) return; // it has ended meanwhile, or just now
+    this.#mayBeAnother = false;
+    this.outbox.resume(async (item) => {
+      if (item.author && !hello) this.#isUser(await this.api.session()); // the sign-in may have ended since the last request
+      this.#checkAuthor(item);
+      const { room, text, key } = item;
+      const { replyTo, mentions } = item.extras;
       return this.ask({ type: 'publish', room, text, key, ...(replyTo && { reply_to: replyTo }), ...(mentions?.length && { mentions }) });
     });
   }
 
-  /** The user in whose name a message goes out. Over HTTP the sign-in may end between any two requests. */
-  async #speaker(hello) {
-    if (hello) return hello.user;
-    const session = await this.api.session();
-    this.identity.is(session.user, session);
-    return session.user;
+  #checkAuthor({ author }) {
+    if (author && this.#speaker && author.id !== this.#speaker.id) throw new ChatError('held', 'another user wrote it');
+  }
+
+  /**
+   * The server says who we are. A user who is another guest, unasked, has signed out elsewhere: nothing is said in the
+   * name of that guest before the user wants it.
+   */
+  #isUser(session) {
+    this.#speaker = session.user;
+    if (!this.#mayBeAnother && isGuest(session.user) && !this.identity.owns(session)) this.connection.stop('signed out');
+    else this.identity.is(session.user, session);
   }
 
   /** A reconnect does not rejoin a room from which a moderator removed the user; the user does. */
   #staysOutOf(room) {
-    return room.out?.code === 'forbidden' && !this.#hasNewUser;
+    return room.out?.code === 'forbidden' && !this.#mayBeAnother;
   }
 
   down() {

@@ -254,7 +254,7 @@ export class HttpLink {
     this.handlers.lost(this, {
       opened: this.#opened,
       retryAfter: error.retryAfter,
-      forGood: false,
+      forGood: error.code === 'unauthenticated', // signed out
       reason: error.message,
     });
   }

@@ -9,7 +9,7 @@ import { mentionsIn } from './text.js';
 
 export const ME_KEY = 'chat.me'; // scripts cannot read the cookie
 const MAX_NAMES = 5_000; // of the users seen last
-const GUEST_ID = /^g_/;
+export const isGuest = ({ id }) => id.startsWith('g_');
 const GUEST = { guest: true, moderates: [] };
 
 /**
@@ -36,10 +36,10 @@ export class Identity {
   }
 
   /**
-   * @param {{guest?: boolean, moderates?: string[]}} [told] by the server; the default keeps what is known of the same user
+   * @param {{guest?: boolean, moderates?: string[]}} told by the server; of the same user the rest stays known
    */
-  is({ id, name }, told = this.user?.id === id ? this.#told : GUEST) {
-    const { guest = true, moderates = [] } = told;
+  is({ id, name }, told) {
+    const { guest, moderates } = { ...(this.user?.id === id ? this.#told : GUEST), ...told };
     const isKnown = this.user?.id === id && this.user.name === name;
     if (isKnown && this.#told.guest === guest && String(this.#told.moderates) === String(moderates)) return;
     this.#told = { guest, moderates };
@@ -55,7 +55,7 @@ export class Identity {
 
   /** The user, if it is no guest; also before the server has told that this browser is still theirs. */
   get signedIn() {
-    return this.user === null || GUEST_ID.test(this.user.id) ? null : this.user;
+    return this.user === null || isGuest(this.user) ? null : this.user;
   }
 
   moderates(room) {

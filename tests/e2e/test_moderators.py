@@ -260,17 +260,27 @@ def test_over_http_a_kick_and_a_ban_are_shown_and_other_rooms_go_on(
         bob.page.reload()
 
 
-def test_over_long_poll_a_sign_out_elsewhere_ends_no_room_that_guests_may_read(
-    server: Server, window: OpenWindow
+@pytest.mark.parametrize("transport", ["ws", "sse", "poll"])
+def test_after_a_sign_out_elsewhere_the_user_may_go_on_as_a_guest(
+    server: Server, window: OpenWindow, transport: str
 ) -> None:
-    """The room that was followed last got no message any more, and nothing said so."""
-    ann = window()
-    sign_in(ann, server, "ida")
-    ann.open(server, transport="poll", room="left-behind")
-    with ann.page.expect_request(lambda request: "/poll" in request.url and "room=left-open" in request.url):
-        ann.go("left-open")
-    signed_in = {"Authorization": f"Bearer {token(sub='ida', name='Ida')}"}
+    """Over HTTP the page went on in the name of a guest, who was told to nobody.
+
+    Over long-poll the room that was followed last got no message any more.
+    """
+    ann, sub = window(), f"ida-{transport}"
+    sign_in(ann, server, sub)
+    ann.open(server, transport=transport, room=f"left-behind-{transport}")
+    ann.go(f"left-open-{transport}")
+    ann.say(f"by {sub}")
+    ann.expect_texts([f"by {sub}"])
+    signed_in = {"Authorization": f"Bearer {token(sub=sub, name='Ida')}"}
     urlopen(Request(f"{server.url}/session", method="DELETE", headers=signed_in)).close()
+    expect(ann.page.locator("#banner")).to_contain_text("You are disconnected: signed out.")
+    expect(ann.page.locator("#me")).to_contain_text("Ida")
+    ann.page.click("#reconnect")
+    ann.expect_live(transport)
+    expect(ann.page.locator("#banner")).to_be_hidden()
     expect(ann.page.locator("#me")).not_to_contain_text("Ida")
-    server.publish("left-open", "hello")
-    ann.expect_texts(["hello"])
+    server.publish(f"left-open-{transport}", "hello")
+    expect(ann.texts.last).to_have_text("hello")
