@@ -12,6 +12,13 @@ export function make(tag, properties = {}, ...children) {
 
 export const byId = (id) => document.getElementById(id);
 
+/** Replace the rows of a list; the focus stays at the same link or button. */
+export function replaceRows(list, rows) {
+  const { href, value } = list.contains(document.activeElement) ? document.activeElement : {};
+  list.replaceChildren(...rows);
+  [...list.querySelectorAll('a, button')].find((each) => each.href === href && each.value === value)?.focus();
+}
+
 /**
  * Ask in a dialog.
  * @param {string} deed what the button says that confirms

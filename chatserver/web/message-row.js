@@ -1,13 +1,13 @@
 /**
  * One message as a row: who, when, what, what it answers, how others took it. A long text shows its first lines, and a
  * button for the rest.
- * Owns: which messages are shown whole, as long as the page lives. May not: know where in the list a row stands.
+ * Owns: which messages are shown whole, as long as the page lives. May not: know the list of rows.
  *
  * @import { Message } from './wire.js'
  */
 import { avatar, make } from './dom.js';
 import { inShort, markdown } from './markdown.js';
-import { actionIn, clock, isOnlyEmoji, plural, withEmoji } from './text.js';
+import { actionIn, clock, dayName, isOnlyEmoji, isSameDay, plural, withEmoji } from './text.js';
 
 const GROUP_SPAN = 5 * 60_000; // ms; a later message of the same author begins a new group
 const MAX_NAMED = 10; // people at a reaction
@@ -23,10 +23,17 @@ export function startsGroup(message, previous) {
 }
 
 /**
- * Write what stands above a message, if it has changed.
- * @param {{day: string | null, isAfterLoss: boolean, isDivided: boolean}} above
+ * Write what stands above a message, if it has changed: the day, a loss, the line above the first unread one, its author.
+ * @param {Message | null} previous the message above
+ * @param {number | null} divider the offset of the first unread one
  */
-export function writeAbove(row, { day, isAfterLoss, isDivided }) {
+export function placeBelow(row, message, previous, { lossesBefore }, divider) {
+  const { offset } = message;
+  const time = new Date(message.time);
+  const day = previous && isSameDay(time, new Date(previous.time)) ? '' : dayName(time);
+  const isAfterLoss = lossesBefore.has(offset);
+  const isDivided = divider !== null && offset >= divider && (previous?.offset ?? 0) < divider;
+  row.classList.toggle('first', Boolean(day) || isAfterLoss || isDivided || startsGroup(message, previous));
   const above = [day, isAfterLoss, isDivided].join();
   if (row.dataset.above === above) return;
   row.dataset.above = above;

@@ -9,8 +9,8 @@
  * @typedef {{offset: number, hidden: number}} Place the first row in sight, and the part of its height that is above
  */
 import { byId } from './dom.js';
-import { TAB_STOP, messageRow, startsGroup, stopAt, stopIn, unfold, writeAbove } from './message-row.js';
-import { dayName, isSameDay, plural } from './text.js';
+import { TAB_STOP, messageRow, placeBelow, stopAt, stopIn, unfold } from './message-row.js';
+import { plural } from './text.js';
 
 const NEAR_BOTTOM = 60; // px from the end at which the list follows new messages
 const NEAR_EDGE = 600; // px from an edge at which more rows are made
@@ -262,7 +262,8 @@ export class MessagesView {
     stopIn(row, shown.tabIndex);
     shown.replaceWith(row);
     this.#rows.set(message.offset, row);
-    this.#decorate(message, this.#timeline.messages[this.#timeline.place(message.offset) - 1] ?? null);
+    const timeline = this.#timeline;
+    placeBelow(row, message, timeline.messages[timeline.place(message.offset) - 1] ?? null, timeline, this.#divider);
     if (isFocused) row.focus({ preventScroll: true });
   }
 
@@ -299,25 +300,11 @@ export class MessagesView {
         stopIn(row, -1);
         this.#rows.set(message.offset, row);
       }
-      this.#decorate(message, previous);
+      placeBelow(row, message, previous, this.#timeline, this.#divider);
       previous = message;
     }
     const isFocused = this.#list.contains(document.activeElement) && this.#list.querySelector(TAB_STOP);
     if (!isFocused) stopAt(this.#list, this.#rows.get(this.#to));
-  }
-
-  #decorate(message, previous) {
-    const row = this.#rows.get(message.offset);
-    if (!row) return;
-    const time = new Date(message.time);
-    const isNewDay = !previous || !isSameDay(time, new Date(previous.time));
-    const isAfterLoss = this.#timeline.lossesBefore.has(message.offset);
-    const isDivided =
-      this.#divider !== null && message.offset >= this.#divider && (previous?.offset ?? 0) < this.#divider;
-    const isFirst = isNewDay || isAfterLoss || isDivided || startsGroup(message, previous);
-    const day = isNewDay ? dayName(time) : null;
-    writeAbove(row, { day, isAfterLoss, isDivided });
-    row.classList.toggle('first', isFirst);
   }
 
   // Scrolling
@@ -325,9 +312,9 @@ export class MessagesView {
   /** @returns {Place | null} the first row that is in sight */
   #firstInSight() {
     const edge = this.#scroller.getBoundingClientRect().top;
-    for (const [offset, row] of [...this.#rows].sort(([a], [b]) => a - b)) {
+    for (const row of this.#list.children) {
       const { top, bottom, height } = row.getBoundingClientRect();
-      if (bottom > edge) return { offset, hidden: (edge - top) / height };
+      if (bottom > edge) return { offset: Number(row.dataset.offset), hidden: (edge - top) / height };
     }
     return null;
   }

@@ -4,7 +4,7 @@
  *
  * @import { User } from './wire.js'
  */
-import { avatar, byId, isConfirmed, make, openAt } from './dom.js';
+import { avatar, byId, isConfirmed, make, openAt, replaceRows } from './dom.js';
 import { plural } from './text.js';
 
 const ASK_EVERY = 15_000; // ms, where presence is not pushed (over HTTP)
@@ -88,9 +88,7 @@ export class PeopleView {
       (a, b) => Number(b.id === own) - Number(a.id === own) || a.name.localeCompare(b.name, undefined, { numeric: true }),
     );
     const shown = sorted.slice(0, MAX_SHOWN);
-    const focused = this.#list.contains(document.activeElement) ? document.activeElement.value : '';
-    this.#list.replaceChildren(...shown.map((user) => this.#row(user)));
-    if (focused) this.#list.querySelector(`[value="${CSS.escape(focused)}"]`)?.focus();
+    replaceRows(this.#list, shown.map((user) => this.#row(user)));
     const total = members ?? 0;
     const rest = total - shown.length;
     this.#more.hidden = rest <= 0;

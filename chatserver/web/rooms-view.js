@@ -2,7 +2,7 @@
  * The list of rooms: the user's own with their unread counts, then others.
  * Owns: the user's list of rooms (kept by this browser), how often the server is asked. May not: open a room (a link does).
  */
-import { byId, make } from './dom.js';
+import { byId, make, replaceRows } from './dom.js';
 import { readJson } from './storage.js';
 import { plural } from './text.js';
 import { ROOM_NAME } from './wire.js';
@@ -122,25 +122,22 @@ export class RoomsView {
     clearTimeout(this.#showing);
     this.#showing = 0;
     if (this.#list.matches(':active')) return this.#showSoon(); // a link that is replaced during a press gets no click
-    const { room: here, rooms } = this.client;
+    const { rooms } = this.client;
     const ours = [...this.#ours].sort((a, b) => a.localeCompare(b, undefined, { numeric: true })); // room-2 before room-10
     const others = this.#listed.filter(({ room }) => !ours.includes(room));
     const rows = ours.map((name) => this.#row(name, rooms.get(name)?.members ?? 0));
     const rest = others.slice(0, MAX_OTHERS).map(({ room, members }) => this.#row(room, members));
     if (rest.length) rows.push(make('li', { className: 'panel-title' }, 'Other rooms'), ...rest);
     if (others.length > rest.length) rows.push(make('li', { className: 'hint' }, `and ${others.length - rest.length} more, which the search above finds`));
-    const focused = this.#list.contains(document.activeElement) ? document.activeElement?.getAttribute('href') : null;
-    this.#list.replaceChildren(...rows);
-    const again = focused && this.#list.querySelector(`[href="${CSS.escape(focused)}"]`);
-    if (again) again.focus();
-    this.#list.querySelector(`[href="#${CSS.escape(here)}"]`)?.setAttribute('aria-current', 'page');
+    replaceRows(this.#list, rows);
   }
 
   #row(name, members) {
     const room = this.client.rooms.get(name);
     const unread = room?.unread ?? 0;
     const mentions = room?.mentions ?? 0;
-    const link = make('a', { href: `#${name}` }, make('span', { className: 'name', title: name, translate: false }, name));
+    const ariaCurrent = name === this.client.room ? 'page' : null;
+    const link = make('a', { href: `#${name}`, ariaCurrent }, make('span', { className: 'name', title: name, translate: false }, name));
     if (room?.out) link.append(make('span', { className: 'count', title: room.out.message }, 'out'));
     else if (unread > 0) {
       const spoken = make('span', { className: 'visually-hidden' }, mentions ? ' mentions of you' : ' unread');
