@@ -246,9 +246,8 @@ export class ChatClient extends EventTarget {
     this.outbox.resume(async (item) => {
       if (item.author && !hello) this.#isUser(await this.api.session()); // the sign-in may have ended since the last request
       this.#checkAuthor(item);
-      const { room, text, key } = item;
-      const { replyTo, mentions } = item.extras;
-      return this.ask({ type: 'publish', room, text, key, ...(replyTo && { reply_to: replyTo }), ...(mentions?.length && { mentions }) });
+      const { room, text, key, extras } = item;
+      return this.ask({ type: 'publish', room, text, key, reply_to: extras.replyTo, mentions: extras.mentions });
     });
   }
 

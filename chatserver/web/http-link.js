@@ -7,6 +7,7 @@
  * All tabs of a browser share six connections to a server over HTTP/1.1, so a page holds two at most, and all tabs four.
  * A tab for which none is left polls now and then.
  */
+import { hasLocks } from './storage.js';
 import { ChatError, delayBefore, sleep } from './wire.js';
 
 const PAGE_LIMIT = 100; // messages; the server's default is 50
@@ -18,27 +19,16 @@ const FIRST_BYTES = 8_000; // ms until the first line; a proxy that buffers stre
 const STREAM_SILENCE = 50_000; // ms; the server's heartbeat comes every 20 s
 
 /**
- * Run `hold`, a request that is held, unless the tabs hold as many as they may. Pages over plain http from another
- * machine have no locks, and hold what they like.
+ * Run `hold`, a request that is held, unless the tabs hold as many as they may. Without locks they hold what they like.
  * @param {() => Promise<T>} hold
  * @returns {Promise<T | null>}
  * @template {object} T
  */
 async function held(hold, slot = 0) {
-  if (!('locks' in navigator)) return hold();
+  if (!hasLocks()) return hold();
   if (slot === MAX_HELD) return null;
-  let isMine = false;
-  try {
-    const found = await navigator.locks.request(`chat.held.${slot}`, { ifAvailable: true }, (lock) => {
-      isMine = lock !== null;
-      return isMine ? hold() : null;
-    });
-    if (isMine) return found;
-  } catch (error) {
-    if (isMine) throw error;
-    return hold(); // no locks, as where storage is blocked
-  }
-  return held(hold, slot + 1);
+  const found = await navigator.locks.request(`chat.held.${slot}`, { ifAvailable: true }, (lock) => lock && hold());
+  return found ?? held(hold, slot + 1);
 }
 
 export class HttpLink {

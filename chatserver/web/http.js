@@ -21,7 +21,7 @@ async function refusal(response) {
   }
 }
 
-const path = (room, rest = '') => `/rooms/${encodeURIComponent(room)}${rest}`;
+const path = (room, rest) => `/rooms/${encodeURIComponent(room)}${rest}`;
 
 export class HttpApi {
   /** @type {Promise<void> | null} */
@@ -74,7 +74,7 @@ export class HttpApi {
     }
   }
 
-  #change(method, path, body) {
+  #send(method, path, body) {
     const content = body && { headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) };
     return this.json(path, { method, ...content });
   }
@@ -105,31 +105,20 @@ export class HttpApi {
 
   /** The HTTP request for a message that a WebSocket would get. */
   ask({ type, room, offset, emoji, on, ...body }) {
-    const message = path(room, `/messages/${offset}`);
-    switch (type) {
-      case 'publish':
-        return this.#change('POST', path(room, '/messages'), body);
-      case 'history':
-        return this.page(room, body);
-      case 'members':
-        return this.json(path(room, '/members'));
-      case 'edit':
-        return this.#change('PATCH', message, body);
-      case 'delete':
-        return this.#change('DELETE', message);
-      case 'react':
-        return this.#change(on ? 'PUT' : 'DELETE', `${message}/reactions/${encodeURIComponent(emoji)}`);
-      case 'read':
-        return this.#change('PUT', path(room, '/read'), { offset });
-      case 'sanction':
-        return this.#change('POST', path(room, '/sanctions'), body);
-      case 'kick':
-        return this.#change('POST', path(room, '/kick'), body);
-      case 'typing':
-        return this.#change('POST', path(room, '/typing'));
-      default:
-        return Promise.reject(new ChatError('unknown_type', `${type} needs a WebSocket`));
-    }
+    if (type === 'history') return this.page(room, body);
+    const message = `/messages/${offset}`;
+    const [method, place, content] = {
+      publish: ['POST', '/messages', body],
+      members: ['GET', '/members'],
+      edit: ['PATCH', message, body],
+      delete: ['DELETE', message],
+      react: [on ? 'PUT' : 'DELETE', `${message}/reactions/${encodeURIComponent(emoji)}`],
+      read: ['PUT', '/read', { offset }],
+      sanction: ['POST', '/sanctions', body],
+      kick: ['POST', '/kick', body],
+      typing: ['POST', '/typing'],
+    }[type];
+    return this.#send(method, path(room, place), content);
   }
 
   /** @returns {Promise<{rooms: {room: string, cursor: string, messages: number, members: number}[]}>} */
@@ -168,7 +157,7 @@ export class HttpApi {
   }
 
   async signOut() {
-    await this.#change('DELETE', '/session');
+    await this.#send('DELETE', '/session');
     this.token = this.#introduced = null;
   }
 

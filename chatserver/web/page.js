@@ -14,9 +14,9 @@ import { Notifier } from './notify.js';
 import { PendingView } from './pending-view.js';
 import { PeopleView } from './people-view.js';
 import { OURS_KEY, RoomsView } from './rooms-view.js';
-import { openStorage } from './storage.js';
+import { hasLocks, openStorage } from './storage.js';
 import { Switcher } from './switcher.js';
-import { TabLink, canShare } from './tab-link.js';
+import { TabLink } from './tab-link.js';
 import { FOREIGN, ROOM_NAME } from './wire.js';
 
 const FIRST_ROOM = 'lobby';
@@ -33,7 +33,7 @@ const client = new ChatClient(location.origin, {
   kind,
   tab,
   browser,
-  socket: canShare() ? (origin, handlers) => new TabLink(origin, handlers) : undefined,
+  socket: hasLocks() ? (origin, handlers) => new TabLink(origin, handlers) : undefined,
 });
 new ConnectionLine(client);
 const messages = new MessagesView(client);

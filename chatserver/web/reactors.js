@@ -6,15 +6,16 @@
  */
 
 export class Reactors {
-  /** @type {Map<number, Map<string, Map<string, Change>>>} the last record, by message, emoji and user */
+  /** @type {Map<string, Map<string, Change>>} the last record, by message and emoji, and by user */
   #last = new Map();
 
   /** @param {(Message | Change)[]} records in any order, also repeatedly */
   note(records) {
     for (const record of records) {
-      if (!('target' in record) || !record.target || !record.emoji || !record.user) continue;
-      const emojis = made(this.#last, record.target);
-      const users = made(emojis, record.emoji);
+      if (!('target' in record) || !record.emoji || !record.user) continue;
+      const key = `${record.target} ${record.emoji}`;
+      const users = this.#last.get(key) ?? new Map();
+      this.#last.set(key, users);
       if ((users.get(record.user.id)?.offset ?? 0) < record.offset) users.set(record.user.id, record);
     }
   }
@@ -24,7 +25,7 @@ export class Reactors {
    * @returns {User[]} as far as is known
    */
   of(offset, emoji) {
-    const users = this.#last.get(offset)?.get(emoji)?.values() ?? [];
+    const users = this.#last.get(`${offset} ${emoji}`)?.values() ?? [];
     return [...users].flatMap(({ on, user }) => (on && user ? [user] : []));
   }
 
@@ -35,12 +36,6 @@ export class Reactors {
 
   /** @param {number} first offset of the messages that are kept */
   trim(first) {
-    for (const offset of this.#last.keys()) if (offset < first) this.#last.delete(offset);
+    for (const key of this.#last.keys()) if (parseInt(key) < first) this.#last.delete(key);
   }
-}
-
-function made(maps, key) {
-  const found = maps.get(key) ?? new Map();
-  maps.set(key, found);
-  return found;
 }

@@ -3,6 +3,9 @@
  * Owns: that fall-back, and checking what is read, since another version of the page may have written it.
  */
 
+/** Pages over plain http from another machine have no locks; where cookies are blocked, locks and channels are refused. */
+export const hasLocks = () => 'locks' in navigator && navigator.cookieEnabled;
+
 export class Store {
   /** Values that the browser does not keep. */
   #kept = new Map();

@@ -7,7 +7,7 @@
  *
  * @import { Json, LinkHandlers } from './connection.js'
  */
-import { WebSocketLink } from './websocket-link.js';
+import { SocketLink, WebSocketLink } from './websocket-link.js';
 import { ChatError, randomKey } from './wire.js';
 
 const NAME = 'chat.socket'; // of the lock and of the channel
@@ -15,9 +15,6 @@ const LEADER_TIMEOUT = 3_000; // ms without an answer of the leader
 const ASK_EVERY = 25_000; // ms between two questions whether there is a leader
 const LEADER = 'leader';
 const ALL = 'all';
-
-/** Pages over plain http from another machine have no locks; where cookies are blocked, locks and channels are refused. */
-export const canShare = () => 'locks' in navigator && navigator.cookieEnabled;
 
 /** This tab's end of the channel, made once. */
 class Tabs {
@@ -130,8 +127,7 @@ const handover = (reason) => ({ opened: true, retryAfter: null, forGood: false, 
 /** @type {Tabs | null} */
 let tabs = null;
 
-export class TabLink {
-  isSocket = true;
+export class TabLink extends SocketLink {
   #isReady = false;
   #socket = ''; // the name of the leader's socket
   #numbers = 0;
@@ -139,22 +135,11 @@ export class TabLink {
   #waiting = new Map();
 
   constructor(origin, handlers) {
+    super();
     this.handlers = handlers;
     this.tabs = tabs ??= new Tabs(origin);
     this.tabs.link = this;
     queueMicrotask(() => this.tabs.ask({ type: 'open' })); // after the caller has the link
-  }
-
-  async follow(room, cursor) {
-    try {
-      this.handlers.page(this, room, await this.ask({ type: 'join', room, ...(cursor && { after: cursor }) }));
-    } catch (error) {
-      if (!error.isLost) this.handlers.refused(this, room, error);
-    }
-  }
-
-  unfollow(room) {
-    this.ask({ type: 'leave', room }).catch(() => {}); // another tab may have left the room
   }
 
   ask(request) {

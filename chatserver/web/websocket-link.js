@@ -12,8 +12,24 @@ const PROBE_DEADLINE = 4_000; // ms, when the user waits
 const WATCH_EVERY = 2_000; // ms
 const TOO_BIG = 1009; // the close code of RFC 6455 section 7.4.1
 
-export class WebSocketLink {
+/** What a socket of this tab and one of all tabs have in common. */
+export class SocketLink {
   isSocket = true;
+
+  async follow(room, cursor) {
+    try {
+      this.handlers.page(this, room, await this.ask({ type: 'join', room, ...(cursor && { after: cursor }) }));
+    } catch (error) {
+      if (!error.isLost) this.handlers.refused(this, room, error);
+    }
+  }
+
+  unfollow(room) {
+    this.ask({ type: 'leave', room }).catch(() => {}); // pushes of the room are ignored; another tab may have left it
+  }
+}
+
+export class WebSocketLink extends SocketLink {
   #socket;
   /** @type {number} the interval that detects silence */
   #watch;
@@ -30,6 +46,7 @@ export class WebSocketLink {
   #deadAt = null;
 
   constructor(origin, handlers, token = null) {
+    super();
     this.handlers = handlers;
     this.token = token;
     this.#socket = new WebSocket(origin.replace(/^http/, 'ws') + '/ws');
@@ -37,18 +54,6 @@ export class WebSocketLink {
     this.#socket.onclose = ({ code, reason }) => this.#end(code, reason);
     this.#watch = setInterval(() => this.#look(), WATCH_EVERY);
     this.#expect(OPEN_DEADLINE);
-  }
-
-  async follow(room, cursor) {
-    try {
-      this.handlers.page(this, room, await this.ask({ type: 'join', room, ...(cursor && { after: cursor }) }));
-    } catch (error) {
-      if (!error.isLost) this.handlers.refused(this, room, error);
-    }
-  }
-
-  unfollow(room) {
-    this.ask({ type: 'leave', room }).catch(() => {}); // pushes of the room are ignored from now on
   }
 
   probe() {
@@ -65,14 +70,17 @@ export class WebSocketLink {
   ask(request) {
     if (this.#ended) return Promise.reject(new ChatError('lost', 'the connection is gone'));
     const id = this.#nextId++;
-    // `typing` has no answer, but an older server refuses it by its id.
-    const otherwise = request.type === 'typing' ? {} : new ChatError('lost', 'no answer in time');
     return new Promise((resolve, reject) => {
-      const late = () => (request.type === 'join' ? this.#end(0, 'no answer to join') : this.#answer(id, otherwise));
-      const timer = setTimeout(late, ANSWER_DEADLINE);
+      const timer = setTimeout(() => this.#late(id, request), ANSWER_DEADLINE);
       this.#waiting.set(id, { resolve, reject, timer });
       this.#socket.send(JSON.stringify({ ...request, id }));
     });
+  }
+
+  /** No answer came. A join is asked again by the next connection; other requests by their callers, if at all. */
+  #late(id, { type }) {
+    if (type === 'join') this.#end(0, 'no answer to join');
+    else this.#answer(id, new ChatError('lost', 'no answer in time'));
   }
 
   /** @param {object} outcome an answer, or a ChatError */
