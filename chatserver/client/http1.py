@@ -29,8 +29,10 @@ READ_SIZE = 65_536  # B
 
 _AGENT = f"chatserver-client/{__version__}".encode()
 _TIME_DIGITS = 10  # 400 digits are infinite as a float
-#: Interim ones, which wsproto takes for whole answers, and those of a server or proxy in trouble (Cloudflare: 520-530).
-_STATUS_MAY_PASS = frozenset({*range(100, 200), 408, 425, 429, *range(500, 600)}) - {501, 505}
+_FOREIGN = "not an answer of a chat server, perhaps the sign-in page of this network"
+#: Interim ones, which wsproto takes for whole answers, successes in answer to an upgrade, as of a sign-in page of the
+#: network, and those of a server or proxy in trouble (Cloudflare: 520-530).
+_STATUS_MAY_PASS = frozenset({*range(100, 300), 408, 425, 429, *range(500, 600)}) - {501, 505}
 
 _T = TypeVar("_T", bound=msgspec.Struct)
 
@@ -68,7 +70,8 @@ class Response(NamedTuple):
         except ProtocolError:
             code = "unavailable" if self.status in _STATUS_MAY_PASS else f"http_{self.status}"
             place = self.headers.get(b"location", b"").decode("latin-1")
-            error = Error(code, f"it has moved to {place}" if place else f"the server answered {self.status}")
+            words = f"it has moved to {place}" if place else f"the server answered {self.status}"
+            error = Error(code, _FOREIGN if self.status in range(200, 300) else words)
         return msgspec.structs.replace(error, retry_after=self.retry_after)
 
     def decode(self, kind: type[_T]) -> _T:
@@ -76,7 +79,7 @@ class Response(NamedTuple):
         try:
             return msgspec.json.decode(self.body, type=kind)
         except NO_JSON as error:
-            raise ProtocolError(f"not an answer of a chat server: {error}") from error
+            raise ProtocolError(f"{_FOREIGN}: {error}") from error
 
     def content(self, kind: type[_T]) -> _T:
         """Decode the body for a caller of the library. Raises Unavailable."""

@@ -158,6 +158,13 @@ async def test_an_answer_without_end_is_not_kept(monkeypatch: pytest.MonkeyPatch
         *((b"%d X\r\n\r\n<html>" % status, "unavailable", None, False, "") for status in (429, 502, 521, 529)),
         (b"501 X\r\n\r\n<html>", "http_501", None, True, ""),
         (b"429 X\r\nRetry-After: " + b"9" * 400 + b"\r\n\r\n<html>", "unavailable", None, False, ""),
+        (
+            b"200 OK\r\n\r\n<html>",
+            "unavailable",
+            None,
+            False,
+            ": not an answer of a chat server, perhaps the sign-in page of this network",
+        ),
         (b"404 Not Found\r\nRetry-After: soon\r\n\r\n[]", "http_404", None, True, ""),
         (b"404 Not Found\r\n\r\n" + b"[" * 100_000, "http_404", None, True, ""),
     ],
