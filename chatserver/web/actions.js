@@ -84,7 +84,6 @@ export class Actions {
     this.#bar.hidden = true;
   }
 
-  /** Hide the toolbar if its row was removed. */
   #keep() {
     if (!this.#bar.isConnected) byId('column').append(this.#place);
     if (!this.#list.contains(this.#bar)) this.#bar.hidden = true;

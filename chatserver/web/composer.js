@@ -141,7 +141,6 @@ export class Composer {
     if (value.trim()) this.client.current.typing();
   }
 
-  /** Called after every change of the text, the reply or the edit. */
   #changed() {
     this.#fit();
     this.#keep();
@@ -202,7 +201,6 @@ export class Composer {
     else if (last) this.edit(last);
   }
 
-  /** The text as it is sent. */
   get #written() {
     return withEmoji(this.#text.value.replace(/\s+$/, ''));
   }

@@ -51,7 +51,6 @@ export class HttpLink {
     this.handlers = handlers;
   }
 
-  /** Open without following a room. */
   async begin() {
     const { signal } = this.#stop;
     try {
@@ -150,7 +149,6 @@ export class HttpLink {
     }
   }
 
-  /** Add a room to the poll. */
   #poll(room, cursor) {
     this.#polled.set(room, cursor);
     this.#holding.abort();

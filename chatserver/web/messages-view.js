@@ -69,7 +69,6 @@ export class MessagesView {
     return this.#room?.past ?? this.client.current.timeline;
   }
 
-  /** Pixels below what is in sight. */
   get #below() {
     const { scrollTop, scrollHeight, clientHeight } = this.#scroller;
     return scrollHeight - scrollTop - clientHeight;
@@ -86,7 +85,6 @@ export class MessagesView {
     this.#top = this.#scroller.scrollTop;
   }
 
-  /** Go to the newest message. */
   toPresent() {
     this.client.current.past = null;
     this.#isAtBottom = true;

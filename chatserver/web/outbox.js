@@ -101,7 +101,6 @@ export class Outbox {
     this.#deliver = null;
   }
 
-  /** Nothing is sent any more. */
   close() {
     this.#isClosed = true;
     this.items = [];

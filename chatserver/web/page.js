@@ -189,8 +189,7 @@ function refuseFiles(event) {
 
 for (const type of ['dragover', 'drop', 'paste']) addEventListener(type, refuseFiles);
 
-/** The room that `Come back` in the banner rejoins. */
-let outOf = '';
+let outOf = ''; // a room, to come back to
 let shown = ''; // in the banner; a browser may have translated it there
 
 /** @param {string} [room] that the user is out of */

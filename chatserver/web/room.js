@@ -7,8 +7,7 @@
  *
  * @import { Change, Message, Page, User } from './wire.js'
  */
-import { Reactors } from './reactors.js';
-import { Timeline } from './timeline.js';
+import { Reactors, Timeline } from './timeline.js';
 import { ChatError, delayBefore, sleep, splitCursor } from './wire.js';
 
 const FILL_LIMIT = 100; // messages a request, when a hole is filled
@@ -81,7 +80,6 @@ export class Room extends EventTarget {
     this.client.leave(this.name);
   }
 
-  /** Join again after being expelled. */
   comeBack() {
     this.client.follow(this);
   }
@@ -291,7 +289,6 @@ export class Room extends EventTarget {
     return page;
   }
 
-  /** Fetch the records before the oldest one. */
   async older(timeline) {
     if (timeline.complete || timeline.epoch === null) return;
     const page = await this.history({ before: timeline.cursorAt(timeline.first), limit: HISTORY_LIMIT });
@@ -317,7 +314,6 @@ export class Room extends EventTarget {
     this.tell('messages', { ...found, isLive: false });
   }
 
-  /** Load the range around a message. */
   async visit(offset) {
     this.past = null;
     const { timeline } = this;
@@ -333,7 +329,6 @@ export class Room extends EventTarget {
     else timeline.add(past.messages, { asPage: true });
   }
 
-  /** Fill the holes in the timeline. */
   async #fill() {
     if (this.#filling) return;
     this.#filling = true;

@@ -113,7 +113,6 @@ export class RoomsView {
     }
   }
 
-  /** Redraw once for many messages. */
   #showSoon() {
     this.#showing ||= setTimeout(() => this.#show(), SHOW_AFTER);
   }
