@@ -7,6 +7,7 @@ Owns: the order in which all parts start and stop. May not: do any part's work.
 """
 
 import signal
+import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -28,13 +29,13 @@ from chatserver.log.neighbours import Neighbours
 from chatserver.net.descriptors import connection_limit, make_room, raise_descriptor_limit
 from chatserver.net.readiness import Readiness
 from chatserver.net.states import Priority
-from chatserver.net.tls import TlsEngine, load_context
+from chatserver.net.tls import TlsEngine, doubts, load_context
 from chatserver.observe import logs
 from chatserver.observe.loop import LoopMeter
 from chatserver.observe.memory import Collector, Heap, find_trim
 from chatserver.parts import Parts, build
+from chatserver.settings import forms
 from chatserver.settings.fields import Settings
-from chatserver.settings.forms import redacted
 from chatserver.settings.spec import ConfigError
 from chatserver.shared import check_client
 from chatserver.shared.datagrams import Datagrams
@@ -107,7 +108,7 @@ class Server:
     def __init__(self, settings: Settings, *, total: int, supervised: Supervised | None = None) -> None:
         self.settings = settings
         self._supervised = supervised
-        self._engine = TlsEngine(load_context(settings.tls_cert, settings.tls_key)) if settings.tls_cert else None
+        self._engine = TlsEngine(self._load_certificate()) if settings.tls_cert else None
         self._keys = KeyRing(settings.token_key) if settings.token_key or settings.token_jwks else None
         self._published: PublishedKeys | None = None
         if self._keys is not None and settings.token_jwks:
@@ -140,7 +141,7 @@ class Server:
                 failure = innermost(group)
         if failure is None:
             return EXIT_CLEAN
-        complain(f"--log {redacted(self.settings.log)}: {failure}")
+        complain(f"--log {forms.redacted(self.settings.log)}: {failure}")
         return EXIT_LOG
 
     async def _open_and_serve(self, listening: Listening, task_status: trio.TaskStatus[None]) -> None:
@@ -328,11 +329,18 @@ class Server:
 
     def _reload_certificate(self, engine: TlsEngine) -> None:
         try:
-            engine.context = load_context(self.settings.tls_cert, self.settings.tls_key)
+            engine.context = self._load_certificate()
         except ConfigError as error:
             _log.error("certificate_not_reloaded", reason=str(error))
         else:
             _log.info("certificate_reloaded", path=self.settings.tls_cert)
+
+    def _load_certificate(self) -> ssl.SSLContext:
+        settings = self.settings
+        context = load_context(settings.tls_cert, settings.tls_key)
+        for doubt in doubts(settings.tls_cert, map(forms.host, settings.allow_host)):
+            _log.warning("certificate_doubtful", path=settings.tls_cert, reason=doubt)
+        return context
 
     def stop_accepting(self) -> None:
         """Leave the peers in the accept queues to the other processes that have these sockets."""

@@ -4,6 +4,7 @@ Its start: test_cli.py; its end: tests/attacks/test_drain.py; faults in its chor
 """
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from chatserver.api.pipelines import results
 from chatserver.log.interface import LogUnavailable
 from chatserver.log.memory import MemoryLog
 from chatserver.settings.rooms import RoomPolicy
+from tests.support.certificates import certificate
 from tests.support.peers import ask, chatter, publish
 from tests.support.serving import Serving, eventually, serving, until
 
@@ -46,6 +48,16 @@ async def test_a_background_task_runs_again_after_a_fault(monkeypatch: pytest.Mo
                 return [entry.target for entry in trail] == [f"u_{each}" for each in range(number + 1)]
 
             await eventually(is_stored)
+
+
+async def test_a_certificate_that_clients_will_refuse_is_told_of_at_the_start_and_at_a_reload(tmp_path: Path) -> None:
+    cert, key = certificate(tmp_path, days=(-30, 13))
+    async with serving(tls_cert=cert, tls_key=key, allow_host=("LOCALHOST.", "chat.example")) as server:
+        told = [line["reason"] for line in server.logs if line["event"] == "certificate_doubtful"]
+        assert [" ".join(reason.split()[:3]) for reason in told] == ["it expires at", "it is not"]
+        certificate(tmp_path)
+        server.server._reload()
+        assert [line["event"] for line in server.logs].count("certificate_doubtful") == 3
 
 
 #: Settings, and how many of four messages from 61 s ago they leave.

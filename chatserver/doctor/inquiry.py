@@ -11,7 +11,7 @@ import trio
 
 from chatserver.client.credentials import Credentials
 from chatserver.client.http1 import HttpClient, Response
-from chatserver.client.stream import EndedError, ForeignError, Target
+from chatserver.client.stream import EndedError, ForeignError, Target, dial
 from chatserver.client.wire import ProtocolError
 from chatserver.doctor.facts import Node, Shards, Trouble, milliseconds
 
@@ -42,6 +42,7 @@ async def inquire(node: Node, target: Target, credentials: Credentials, room: st
     http = HttpClient(target, credentials)
     try:
         with trio.fail_after(PATIENCE):
+            await _look_at_certificate(node, target)
             if await _ask_whether_ready(node, http):
                 await _ask_epoch(node, http, room)
     except trio.TooSlowError:
@@ -54,6 +55,12 @@ async def inquire(node: Node, target: Target, credentials: Credentials, room: st
         node.fail(Trouble.FOREIGN, "its answers are not a chat server's")
     finally:
         await http.aclose()
+
+
+async def _look_at_certificate(node: Node, target: Target) -> None:
+    async with await dial(target, timeout=PATIENCE) as stream:
+        if stream.certificate_ends is not None:
+            node.certificate_days = round((stream.certificate_ends - time.time()) / 86_400, 1)
 
 
 async def _ask_whether_ready(node: Node, http: HttpClient) -> bool:

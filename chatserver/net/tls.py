@@ -1,7 +1,7 @@
 """TLS without a socket: ciphertext in, plaintext out, and back, by OpenSSL on buffers in memory.
 
-Owns: the rules of our TLS (`load_context`), and the one pair of buffers that all connections share: a pair for each
-costs 0.7 to 1.7 KB more. May not: read or write a descriptor, know a state.
+Owns: the rules of our TLS (`load_context`), what is wrong with a certificate (`doubts`), and the one pair of buffers
+that all connections share: a pair for each costs 0.7 to 1.7 KB more. May not: read or write a descriptor, know a state.
 
 OpenSSL on the descriptor itself could not distinguish "encrypted and kept" from "not yet encrypted", so a slow member
 could not be served from a shared ring. Bytes left behind in a buffer would reach another peer, so every call leaves
@@ -9,8 +9,12 @@ both empty, whether it returns or raises.
 """
 
 import ssl
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+from cryptography import x509
 
 from chatserver.settings.spec import ConfigError
 
@@ -20,6 +24,8 @@ TICKETS = 1
 #: TLS 1.2 suites: forward secrecy and authenticated encryption, as RFC 9325 section 4.2 recommends. Python's default
 #: also has those of CBC mode, with which ciphertext is open to padding attacks. TLS 1.3 has no others.
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+#: A certificate that expires within this time should have been renewed: Let's Encrypt does so 30 days before.
+EXPIRY_NOTICE = timedelta(days=14)
 #: Bytes read from OpenSSL at a time: the plaintext of the largest record.
 _RECORD = 1 << 14
 
@@ -138,6 +144,33 @@ def load_context(certificate: str, key: str) -> ssl.SSLContext:
     except ssl.SSLError as error:
         raise _explained(error, certificate, key) from None
     return context
+
+
+def doubts(certificate: str, hosts: Iterable[str]) -> Iterator[str]:
+    """Why clients refuse a certificate that OpenSSL loads, or soon will. `hosts` are names under which they come."""
+    try:
+        leaf = x509.load_pem_x509_certificate(Path(certificate).read_bytes())
+        names = _names(leaf)
+    except (OSError, ValueError) as error:
+        yield f"it cannot be examined: {error}"
+        return
+    now, ends = datetime.now(UTC), leaf.not_valid_after_utc
+    if now < leaf.not_valid_before_utc:
+        yield f"it is not valid before {leaf.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
+    if ends < now + EXPIRY_NOTICE:
+        yield f"it {'expired' if ends < now else 'expires'} at {ends:%Y-%m-%d %H:%M} UTC"
+    if others := [host for host in hosts if names.isdisjoint((host, f"*.{host.partition('.')[2]}"))]:
+        yield f"it is not for {', '.join(others)}, which --allow-host names"
+
+
+def _names(leaf: x509.Certificate) -> set[str]:
+    """The hosts that a certificate is for; clients look for them in this extension only (RFC 9110 section 4.3.4)."""
+    try:
+        found = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return set()
+    addresses = map(str, found.get_values_for_type(x509.IPAddress))
+    return {*map(str.lower, found.get_values_for_type(x509.DNSName)), *addresses}
 
 
 def _no_password() -> str:

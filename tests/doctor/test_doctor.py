@@ -26,7 +26,7 @@ from chatserver.log.memory import MemoryLog
 from chatserver.log.sqlite import SqliteLog
 from chatserver.reasons import Reason
 from tests.log.support import neighbours_in
-from tests.support.certificates import certificate
+from tests.support.certificates import authority, certificate
 from tests.support.ports import steady_port
 from tests.support.serving import Serving, eventually, serving
 from tests.support.tokens import secret_file, token
@@ -136,6 +136,25 @@ async def test_a_port_that_serves_no_rooms_needs_another_url_and_no_token(tmp_pa
             [finding] = (await examined(address)).findings
             assert f"{address} is not a chatserver: " in finding.what
             assert finding.advice.startswith("give the URL under which the page of the chat opens")
+
+
+async def test_a_certificate_that_expires_soon_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority().cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    cert, key = certificate(tmp_path, days=(-30, 13))
+    async with serving(tls_cert=cert, tls_key=key) as server:
+        [finding] = (report := await examined(server)).findings
+    assert report.ok
+    assert finding.what == f"the certificate of {url(server)} expires in 13.0 days"
+
+
+async def test_a_node_behind_the_proxy_protocol_is_told_of(tmp_path: Path) -> None:
+    cert, key = certificate(tmp_path)
+    proxied: dict[str, Any] = {"proxy_protocol": True, "trusted_proxy": ("127.0.0.1",)}
+    async with serving(**proxied) as one, serving(tls_cert=cert, tls_key=key, **proxied) as other:
+        findings = (await examined(one, other)).findings
+    assert [" cannot be reached: " in each.what for each in findings] == [True, True]
+    assert all("--proxy-protocol" in each.advice for each in findings)
 
 
 async def test_the_others_are_examined_though_a_node_is_not_ready() -> None:

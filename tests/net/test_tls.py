@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatserver.net.tls import TlsEngine, TlsError, load_context
+from chatserver.net.tls import TlsEngine, TlsError, doubts, load_context
 from chatserver.net.tls_records import (
     HEADER,
     MAX_HELLO,
@@ -25,7 +25,7 @@ from chatserver.net.tls_records import (
 from chatserver.settings.spec import ConfigError
 from loadgen.tls import HANDSHAKE
 from tests.net.sealed import VERSIONS, server_context
-from tests.support.certificates import BareClient, certificate, trusting, trusting_any
+from tests.support.certificates import BareClient, authority, certificate, trusting, trusting_any
 from tests.support.examples import examples
 from tests.support.handsealed import TLS12_SUITE, seal_tls12
 
@@ -161,6 +161,35 @@ def refuses(certificate_path: object, key_path: object, flag: str, words: str) -
         load_context(str(certificate_path), str(key_path))
     assert caught.value.flag == flag
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("days", "names", "found"),
+    [
+        ((-30, 60), ("chat.example", "*.chat.example", "127.0.0.1", "::1"), []),
+        ((-30, 15), ("chat.example", "*.chat.example", "127.0.0.1", "::1"), []),
+        ((-30, 13), ("*.chat.example", "127.0.0.1"), ["it expires at ", "it is not for chat.example, ::1, which"]),
+        ((-30, -1), ("chat.example", "a.chat.example", "127.0.0.1", "::1"), ["it expired at "]),
+        ((1, 60), ("*.example", "::1"), ["it is not valid before ", "it is not for a.chat.example, 127.0.0.1, which"]),
+    ],
+)
+def test_a_certificate_that_clients_will_refuse_is_told_of(
+    days: tuple[int, int], names: tuple[str, ...], found: list[str], tmp_path: Path
+) -> None:
+    cert, _ = certificate(tmp_path, names=names, days=days)
+    told = list(doubts(cert, ["chat.example", "a.chat.example", "127.0.0.1", "::1"]))
+    assert len(told) == len(found)
+    assert all(map(str.startswith, told, found))
+
+
+def test_a_certificate_without_names_or_of_an_unknown_form_is_told_of(tmp_path: Path) -> None:
+    cert = tmp_path / "cert.pem"
+    cert.write_bytes(authority().cert_pem.bytes())  # an authority's has no names of hosts
+    assert list(doubts(str(cert), [])) == []
+    assert list(doubts(str(cert), ["chat.example"])) == ["it is not for chat.example, which --allow-host names"]
+    cert.write_text("trusted")
+    [told] = doubts(str(cert), [])
+    assert told.startswith("it cannot be examined: ")
 
 
 def test_an_error_in_the_files_is_one_line_that_names_the_flag(tmp_path: Path) -> None:

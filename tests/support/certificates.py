@@ -8,6 +8,7 @@ Owns: the authority, one for each run; OpenSSL's buffers of a client. May not: i
 
 import ssl
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 
@@ -22,9 +23,12 @@ def authority() -> trustme.CA:
     return trustme.CA()
 
 
-def certificate(folder: Path, name: str = "server", *, names: tuple[str, ...] = NAMES) -> tuple[str, str]:
-    """Paths of a fresh certificate and its key."""
-    made = authority().issue_cert(*names)
+def certificate(
+    folder: Path, name: str = "server", *, names: tuple[str, ...] = NAMES, days: tuple[int, int] = (-30, 60)
+) -> tuple[str, str]:  # fmt: skip
+    """Paths of a fresh certificate and its key, valid from and until so many days from now."""
+    begins, ends = (datetime.now(UTC) + timedelta(each) for each in days)
+    made = authority().issue_cert(*names, not_before=begins, not_after=ends)
     certificate_path, key_path = folder / f"{name}.pem", folder / f"{name}.key"
     certificate_path.write_bytes(b"".join(blob.bytes() for blob in made.cert_chain_pems))
     key_path.write_bytes(made.private_key_pem.bytes())

@@ -152,7 +152,6 @@ async def serving(
     options = {
         "port": 0, "log": "memory:", "per_ip": 0, "allow_host": (SHORT_HOST,), **dict.fromkeys(RATES, 0.0), **settings,
     }  # fmt: skip
-    server = Server(Settings(**options), total=total)
     opening = open_log if engine is None else lambda *_: engine
     with (
         mock.patch.object(server_module, "Collector", CalmCollector),
@@ -162,6 +161,7 @@ async def serving(
         capture_logs() as logs,
         trio.fail_after(LIFE),
     ):
+        server = Server(Settings(**options), total=total)
         async with trio.open_nursery() as nursery:
             await nursery.start(server.main)
             running = Serving(server, logs)
