@@ -9,6 +9,7 @@ out when the client sent none. The body of an answer ends with a line feed, for 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
+from math import ceil
 from typing import TypeAlias
 
 import msgspec
@@ -181,7 +182,7 @@ def error(
 ) -> bytes:  # fmt: skip
     """A message was refused; the connection stays. With a room and no id: the membership in that room has ended."""
     place = f',"room":"{room}"' if room else ""
-    retry = "" if retry_after is None else f',"retry_after":{round(retry_after, 3)}'
+    retry = "" if retry_after is None else f',"retry_after":{ceil(retry_after * 1000) / 1000}'
     return f'{{"type":"error"{_id(id_)}{place},"code":"{code.code}","message":{string(message)}{retry}}}'.encode()
 
 

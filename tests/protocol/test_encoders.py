@@ -95,6 +95,10 @@ PAGE_OF = ("lobby", "k3f9-42", True, [ONE, TWO])
             encoders.error(1, ErrorCode.RATE_LIMITED, 'wait "a bit"', 1.23456),
             {"type": "error", "id": 1, "code": "rate_limited", "message": 'wait "a bit"', "retry_after": 1.235},
         ),
+        (  # rounded up: a client that waits as told does not come too early, nor at once
+            encoders.error(None, ErrorCode.RATE_LIMITED, "wait", 0.0004),
+            {"type": "error", "code": "rate_limited", "message": "wait", "retry_after": 0.001},
+        ),
         (encoders.error(None, ErrorCode.BAD_JSON, "no"), {"type": "error", "code": "bad_json", "message": "no"}),
     ],
 )
