@@ -104,11 +104,8 @@ class HttpConversation:
 
     async def _authenticate(self, request: requests.Auth) -> Frame:
         """Ask with the new token. The caller keeps it if it is accepted."""
-        trial = HttpClient(self._api.target, Credentials(token=request.token))
-        try:
+        async with aclosing(HttpClient(self._api.target, Credentials(token=request.token))) as trial:
             return _answer(request, await trial.request("GET", "/session"), wire.Authenticated)
-        finally:
-            await trial.aclose()
 
     async def _write(self, request: requests.Request, path: str) -> Response:
         fields: dict[str, object] = msgspec.to_builtins(request)

@@ -7,6 +7,7 @@ of the one in an error.
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from typing import IO, Any, NoReturn
 from urllib.parse import quote
 
@@ -109,11 +110,8 @@ class Admin:
             raise AdminError(f"URL: {self._target.authority}: {ended.why}") from ended
 
     async def _fetch(self, method: str, path: str, fields: Mapping[str, object] | None) -> Response:
-        http = HttpClient(self._target, Credentials(token=self._token))
-        try:
+        async with aclosing(HttpClient(self._target, Credentials(token=self._token))) as http:
             return await http.request(method, path, fields)
-        finally:
-            await http.aclose()
 
 
 def _decoded(response: Response) -> Record:

@@ -4,6 +4,7 @@ Owns: these requests, and the trouble that each answer means. May not: write any
 """
 
 import time
+from contextlib import aclosing
 from datetime import datetime
 
 import msgspec
@@ -39,12 +40,12 @@ class _Room(msgspec.Struct):
 
 async def inquire(node: Node, target: Target, credentials: Credentials, room: str) -> None:
     """Fill in what the node reports."""
-    http = HttpClient(target, credentials)
     try:
         with trio.fail_after(PATIENCE):
             await _look_at_certificate(node, target)
-            if await _ask_whether_ready(node, http):
-                await _ask_epoch(node, http, room)
+            async with aclosing(HttpClient(target, credentials)) as http:
+                if await _ask_whether_ready(node, http):
+                    await _ask_epoch(node, http, room)
     except trio.TooSlowError:
         node.fail(Trouble.UNREACHABLE, f"no answer within {PATIENCE:g} s")
     except ForeignError as ended:
@@ -53,8 +54,6 @@ async def inquire(node: Node, target: Target, credentials: Credentials, room: st
         node.fail(Trouble.UNREACHABLE, ended.why)
     except ProtocolError:
         node.fail(Trouble.FOREIGN, "its answers are not a chat server's")
-    finally:
-        await http.aclose()
 
 
 async def _look_at_certificate(node: Node, target: Target) -> None:
