@@ -99,9 +99,7 @@ def read(file: str) -> Scenario:
         return _scenario(msgspec.toml.decode(text, type=_File))
     except msgspec.ValidationError as error:
         raise UsageError(f"--scenario: {file}{_line(text, str(error))}: {_plain(str(error))}") from None
-    except msgspec.DecodeError as error:
-        raise UsageError(f"--scenario: {file}: {error}") from None
-    except UsageError as error:
+    except (msgspec.DecodeError, RecursionError, UsageError) as error:
         raise UsageError(f"--scenario: {file}: {error}") from None
 
 

@@ -176,6 +176,7 @@ def _as_json(change: Callable[[dict[str, Any]], object]) -> bytes:
         ),
         (_as_json(lambda told: told.update(arguments="it's")), "is no report of loadgen: No closing quotation"),
         (_as_json(lambda told: told.update(command="fingerprint")), "of `loadgen run`, the second of `loadgen finger"),
+        (b'{"schema": ' + b"[" * 30_000 + b"]" * 30_000 + b"}", "is no report of loadgen: maximum recursion depth"),
         (None, "no such file or directory"),
     ],
 )

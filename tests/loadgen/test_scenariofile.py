@@ -41,6 +41,7 @@ def _read(tmp_path: Path, text: str) -> Experiment:
         ("", r"it\.toml: the key 'phases' is missing"),
         ("nme = 1\n" + STEADY, r"it\.toml, line 1: there is no key 'nme' here"),
         ("phases = [", "it.toml: "),
+        ("phases = " + "[" * 3000 + "]" * 3000, r"it\.toml: maximum recursion depth exceeded"),  # it was a traceback
         (STEADY + "secnods = 3\n", r", line 4: there is no key 'secnods' here"),
         (CROWD + STEADY + _phase("more", "rat = 3"), r", line 11: there is no key 'rat' here"),
         (STEADY.replace("5", '"long"'), r", line 3: Expected `float`, got `str`"),
