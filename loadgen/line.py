@@ -8,7 +8,7 @@ puts a timeout on every wait.
 import math
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
@@ -205,10 +205,13 @@ class Exchange:
             if isinstance(event := await self._next(), h11.Data):
                 yield bytes(event.data)
 
-    async def whole(self) -> Answer:
+    async def whole(self, enough: float = math.inf) -> Answer:
+        """Read the answer to its end, or until `enough` bytes have come."""
         answer = await self.begin()
-        async for _ in self.body():
-            pass
+        async with aclosing(self.body()) as body:
+            async for _ in body:
+                if self._size >= enough:
+                    break
         return replace(answer, size=self._size, closes=self.closes)
 
     @property

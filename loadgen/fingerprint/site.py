@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
+from math import inf
 from typing import Annotated, Final, TypeVar
 
 import trio
@@ -74,9 +76,9 @@ async def while_sending(
     return heard
 
 
-async def exchange(line: Line, pieces: Iterable[bytes], *, pause: float = 0.0) -> Answer:
-    """Send a request in pieces and return the answer, which may come before the last piece."""
-    answer = await while_sending(line, pieces, Exchange(line).whole, pause)
+async def exchange(line: Line, pieces: Iterable[bytes], *, pause: float = 0.0, enough: float = inf) -> Answer:
+    """Send a request in pieces and return the answer, which may come before the last piece, up to `enough` bytes."""
+    answer = await while_sending(line, pieces, partial(Exchange(line).whole, enough), pause)
     if answer.status in TURNED_AWAY:
         raise TurnedAwayError(f"turned away: {answer.status}")
     return answer
@@ -190,10 +192,10 @@ class Site:
         """Return the head of a request for which the server awaits a body."""
         return wire.request("POST", path or self.body_path, self.target.authority, BODY_TYPE, *fields)
 
-    async def ask(self, *pieces: bytes, pause: float = 0.0) -> Answer:
+    async def ask(self, *pieces: bytes, pause: float = 0.0, enough: float = inf) -> Answer:
         with trio.fail_after(ANSWER_SECONDS + pause * len(pieces)):
             async with self.dial() as line:
-                return await exchange(line, pieces, pause=pause)
+                return await exchange(line, pieces, pause=pause, enough=enough)
 
     def doubt(self, line: Line) -> float:
         """Seconds by which a time may be off: a round trip, our own lateness, and the interval of checking that."""

@@ -81,8 +81,8 @@ class _Page(NamedTuple):
 
 async def _page(site: Site) -> _Page:
     path = site.options.read_path or site.options.path
-    answer = await site.ask(site.get(path))
     enough = _enough(site, max(site.options.read_rates))
+    answer = await site.ask(site.get(path), enough=enough)  # more need not be read, and may be gigabytes
     if answer.status >= 400:
         raise NotServedError(f"GET {path} is answered {answer.status}: nothing to read")
     if answer.closes and answer.size < enough:

@@ -133,6 +133,10 @@ class Conversation:
             return await self._post(fields)
         if path.path == "/poll":
             await trio.sleep(min(float(parse_qs(path.query)["wait"][0]), self.plant.poll_max))
+        if path.path == "/endless":
+            await self._send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (1 << 40))
+            while True:
+                await self._send(b"x" * 65_536)
         await self._answer(200 if path.path in {"/", "/large", "/poll"} else 404, large=path.path == "/large")
         return True
 
