@@ -143,6 +143,7 @@ class Need(Enum):
     HTTP = "an answer to a plain request"
     KEEPALIVE = "a connection kept for another request"
     BODY = "a path where a body is waited for"
+    POLL = "a path where a request is held"
     WEBSOCKET = "a WebSocket"
     TLS = "TLS"
     CROWD = "many connections"

@@ -1,10 +1,11 @@
 """The survey: what a server offers, found out before it is probed.
 
 Owns: the first seconds. Does the server answer at all, and does it while another client is silent? On which path does
-it wait for a body? Does it speak WebSocket? Probes that need what is missing are skipped, with the reason. If the
+it wait for a body? Does it hold a long-poll? Does it speak WebSocket? Probes that need what is missing are skipped, with the reason. If the
 server turns even these few connections away, the probes have failed, because nothing is known.
 """
 
+from functools import partial
 from typing import Final
 
 import trio
@@ -16,10 +17,12 @@ from loadgen.fingerprint.site import (
     BODY_BEGIN,
     PROMPT_SECONDS,
     TROUBLE,
+    WAIT,
     Need,
     NotServedError,
     Site,
     TurnedAwayError,
+    tried,
 )
 from loadgen.line import Answer, Exchange, describe
 from loadgen.wire import UPGRADE_FIELDS
@@ -37,6 +40,7 @@ async def survey(site: Site) -> None:
         return
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_body, site)
+        nursery.start_soon(_poll, site)
         nursery.start_soon(_websocket, site)
     _choose(site, plain)
 
@@ -88,6 +92,16 @@ async def _early_answer(site: Site, path: str) -> int | None:
             await line.send(_SMALL_BODY)
             await talk.begin()
         return None
+
+
+async def _poll(site: Site) -> None:
+    """Send a long-poll that asks to be held for a second, while nothing else keeps the server busy."""
+    path, begun = site.options.poll_path, trio.current_time()
+    answer = await tried(partial(site.ask, site.get(path.replace(WAIT, f"{PROMPT_SECONDS:g}"))))
+    if not isinstance(answer, Answer):
+        site.lacks[Need.POLL] = answer
+    elif answer.status >= 400 or trio.current_time() - begun < PROMPT_SECONDS / 2:
+        site.lacks[Need.POLL] = NotApplicable(why=f"GET {path} is answered {answer.status} at once")
 
 
 async def _websocket(site: Site) -> None:

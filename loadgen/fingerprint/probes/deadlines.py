@@ -15,7 +15,7 @@ import trio
 from loadgen.fingerprint.clients import MOMENT_SECONDS, OPEN, Script, Sign, Slow, first_sign, http, kept, script, tls
 from loadgen.fingerprint.found import Failed, Finding, Found, NoneSeen, NotApplicable
 from loadgen.fingerprint.practice import Probe
-from loadgen.fingerprint.site import ANSWER_SECONDS, BODY_BEGIN, PROMPT_SECONDS, WAIT, Need, Site
+from loadgen.fingerprint.site import ANSWER_SECONDS, BODY_BEGIN, WAIT, Need, Site
 from loadgen.line import EndedError, Ending, Line
 from loadgen.tls import client_hello
 
@@ -68,14 +68,8 @@ _STALLED_HEAD: Final = {"stalled": script(_field)}
 _STALLED_BODY: Final = {"stalled": script(_body(_BODY_BYTES))}
 
 
-async def held_poll(site: Site) -> Finding:
-    """Send a long-poll that asks to be held for a second, then another that asks for an hour."""
-    path = site.options.poll_path
-    begun = trio.current_time()
-    answer = await site.ask(site.get(path.replace(WAIT, f"{PROMPT_SECONDS:g}")))
-    if answer.status >= 400 or trio.current_time() - begun < PROMPT_SECONDS / 2:
-        return NotApplicable(why=f"GET {path} is answered {answer.status} at once")
-    return await Slow(http, {"silent": script(site.get(path.replace(WAIT, "3600")))})(site)
+def _poll(site: Site) -> bytes:
+    return site.get(site.options.poll_path.replace(WAIT, "3600"))
 
 
 async def linger(site: Site) -> Finding:
@@ -198,5 +192,5 @@ PROBES: Final = (
           why="nginx lingers 5 between reads and 30 in all, Apache 30", good=(None, 30), play=linger),
     Probe(name="long-poll", figure="poll_hold_s", meaning="how long a long-poll that asks for an hour is held",
           why="25-30 is usual and many proxies give up at 60; shorter makes every client ask all the time",
-          good=(10, 90), play=held_poll),
+          good=(10, 90), need=Need.POLL, play=Slow(http, {"silent": script(_poll)})),
 )  # fmt: skip

@@ -133,6 +133,8 @@ class Conversation:
             return await self._post(fields)
         if path.path == "/poll":
             await trio.sleep(min(float(parse_qs(path.query)["wait"][0]), self.plant.poll_max))
+        if sum(self.server.held.values()) > 10:
+            await trio.sleep(self.plant.crowded)
         if path.path == "/endless":
             await self._send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (1 << 40))
             while True:

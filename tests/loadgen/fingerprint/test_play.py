@@ -126,6 +126,14 @@ async def test_a_plain_server_is_probed_as_far_as_it_goes(autojump_clock: MockCl
     assert report.figures["head_bytes"] == 16_384
 
 
+async def test_a_server_that_is_slow_beside_the_probes_holds_no_poll(autojump_clock: MockClock) -> None:
+    """Its prompt answers took over a second then, so "long-poll" was harsh: users would ask every second."""
+    async with planted(dataclasses.replace(GOOD, crowded=1.2)) as server:
+        report = await fingerprint(server, poll_path="/?wait={wait}")
+    assert "long-poll" not in Rows(report).names()
+    assert report.verdict.outcome == "held"
+
+
 @pytest.mark.parametrize(
     ("plant", "why", "how"),
     [
