@@ -1,8 +1,8 @@
 """The survey: what a server offers, found out before it is probed.
 
 Owns: the first seconds. Does the server answer at all, and does it while another client is silent? On which path does
-it wait for a body? Does it hold a long-poll? Does it speak WebSocket? Probes that need what is missing are skipped, with the reason. If the
-server turns even these few connections away, the probes have failed, because nothing is known.
+it wait for a body? Does it hold a long-poll? Does it speak WebSocket? Probes that need what is missing are skipped,
+with the reason. If the server turns even these few connections away, the probes have failed, because nothing is known.
 """
 
 from functools import partial
