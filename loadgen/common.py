@@ -112,9 +112,9 @@ COMMON: Final = Common()
 LOADING: Final = Loading()
 
 
-def find(url: str, common: Common) -> Target:
+def find(url: str, common: Common, wait: float = 0.0) -> Target:
     """Resolve the URL, and make sure that the target may be loaded and answers."""
-    where = target.find(url, allow=common.allow_target)
+    where = target.find(url, allow=common.allow_target, wait=wait)
     target.probe(where)
     return where
 
@@ -148,12 +148,9 @@ def make_plan(
     server = None if loading.server_pid is None else Process(loading.server_pid)
     if server is not None:
         server.require()
-    where = target.find(url, allow=common.allow_target)
+    where = target.find(url, allow=common.allow_target) if started_by_us else find(url, common, loading.wait)
     notes = preflight.check(where, clients, loading.processes, probes=probes, fewer=fewer)
     notes += filter(None, [experiment.why_longer])
-    if not started_by_us:
-        target.await_open(where, loading.wait)
-        target.probe(where)
     if server is not None:
         server.require_listening(where.port)
     seed = make_seed(common)

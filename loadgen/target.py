@@ -147,7 +147,8 @@ def is_secure(url: str) -> bool:
     return split(url)[0].scheme in {"https", "wss"}
 
 
-def find(url: str, *, allow: str | None = None) -> Target:
+def find(url: str, *, allow: str | None = None, wait: float = 0.0) -> Target:
+    """Resolve the URL; of several loopback addresses take the first that listens, after `wait` seconds at most."""
     parts, port = split(url)
     if parts.scheme not in {"http", "ws", "https", "wss"} or not parts.hostname or parts.netloc.endswith(":"):
         raise UsageError(f"URL: {url!r} is not of the form http://HOST:PORT or https://HOST:PORT")
@@ -171,21 +172,31 @@ def find(url: str, *, allow: str | None = None) -> Target:
         Target(url=url, host=host, address=str(where[0]), port=port, family=family, tls=tls)
         for family, _, _, _, where in found
     ]
-    target = targets[0]
-    if len(targets) > 1 and all(each.on_loopback for each in targets):
-        target = next(filter(is_open, targets), target)
-    if not target.on_loopback:
-        _demand_consent(target, allow)
-    return target
+    if not all(each.on_loopback for each in targets):
+        del targets[1:]
+    if targets[0].on_loopback:
+        return _first_open(targets, wait)
+    _demand_consent(targets[0], allow, wait)
+    return targets[0]
 
 
-def _demand_consent(target: Target, allow: str | None) -> None:
+def _first_open(targets: Sequence[Target], seconds: float) -> Target:
+    """Return the first that listens; if none does in this time, the first."""
+    if len(targets) == 1 and not seconds:
+        return targets[0]
+    deadline = now() + seconds
+    while (found := next(filter(is_open, targets), None)) is None and now() < deadline:
+        time.sleep(WAIT_SECONDS)
+    return found or targets[0]
+
+
+def _demand_consent(target: Target, allow: str | None, wait: float = 0.0) -> None:
     if allow is None or allow.strip("[]").lower() != target.host:
         raise TargetRefusedError(
             f"{target.host} ({target.address}) is not on the loopback; to load it, name it with"
             f" --allow-target {target.host} and have it serve {CONSENT_TEXT!r} at {CONSENT_PATH}"
         )
-    page = fetch(target, CONSENT_PATH, most_bytes=4096)
+    page = fetch(_first_open([target], wait), CONSENT_PATH, most_bytes=4096)
     if page.status is None:
         raise TargetRefusedError(f"{target.host} does not consent: {CONSENT_PATH} could not be read ({page.error})")
     if page.status != 200 or page.body.decode("utf-8", "replace").strip() != CONSENT_TEXT:
@@ -277,12 +288,6 @@ def probe(target: Target) -> None:
         raise TargetDownError(f"{where} does not speak TLS with us ({describe_tls(error)})") from None
     except OSError as error:
         raise TargetDownError(f"nothing answers at {where}: {error.strerror or error}") from None
-
-
-def await_open(target: Target, seconds: float) -> None:
-    deadline = now() + seconds
-    while now() < deadline and not is_open(target):
-        time.sleep(WAIT_SECONDS)
 
 
 def is_open(target: Target) -> bool:

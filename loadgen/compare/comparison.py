@@ -313,8 +313,7 @@ def _running(urls: Sequence[str], loading: Loading, common: Common) -> list[Peer
     if len(set(urls)) < max(len(urls), 2):
         raise UsageError("URL: name two servers or more, each once")
     for url in urls:
-        target.await_open(target.find(url, allow=common.allow_target), loading.wait)
-        find(url, common)
+        find(url, common, loading.wait)
     return [Peer(name=url, title="", can=Can(0), kit=Kit(), url=url) for url in urls]
 
 

@@ -147,7 +147,7 @@ def nginx(folder: Path) -> Iterator[tuple[str, int]]:
     (folder / "nginx.conf").write_text(_CONFIGURATION.format(port=port, root=folder))
     with subprocess.Popen([NGINX, "-p", folder, "-c", folder / "nginx.conf", "-e", "stderr"]) as process:
         try:
-            target.await_open(target.find(f"http://127.0.0.1:{port}"), 30.0)
+            target.find(f"http://127.0.0.1:{port}", wait=30.0)
             yield f"http://127.0.0.1:{port}", process.pid
         finally:
             process.terminate()

@@ -81,18 +81,25 @@ def test_a_host_outside_ascii_is_asked_by_its_name_in_ascii() -> None:
 def test_a_name_with_two_addresses_is_loaded_where_its_server_listens(
     monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
-    """Node listens at ::1 alone if it is told `localhost`; nothing answered at 127.0.0.1."""
+    """Node listens at ::1 alone if it is told `localhost`; nothing answered at 127.0.0.1, where --wait waited."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.create_server((address, 0), family=family) as server:
+    with socket.socket(family) as server:
+        server.bind((address, 0))
         port = server.getsockname()[1]
         both = [(socket.AF_INET6, ("::1", port, 0, 0)), (socket.AF_INET, ("127.0.0.1", port))]
         found = [(family, socket.SOCK_STREAM, 6, "", where) for family, where in both]
         resolve = socket.getaddrinfo
         answer = lambda host, *how, **named: found if host == "localhost" else resolve(host, *how, **named)  # noqa: E731
         monkeypatch.setattr(socket, "getaddrinfo", answer)
-        where = target.find(f"http://localhost:{port}")
+        nowhere = target.find(f"http://localhost:{port}")
+        assert nowhere.address == "127.0.0.1", "nobody listens, nobody asked to wait"
+        with pytest.raises(TargetDownError):
+            target.probe(nowhere)
+        listening = threading.Timer(0.3, server.listen)
+        listening.start()
+        where = target.find(f"http://localhost:{port}", wait=60.0)
+        listening.join()
     assert (where.address, where.family) == (address, family)
-    assert target.find(f"http://localhost:{port}").address == "127.0.0.1", "nobody listens"
 
 
 def test_anything_else_is_refused_before_a_byte_is_sent() -> None:
@@ -180,20 +187,6 @@ def test_preflight_counts_ports_where_sources_cannot_be_spread(monkeypatch: pyte
     preflight.check(_target("127.0.0.1", 80), 200_000)
     with pytest.raises(InvalidRunError, match="ip_local_port_range"):
         preflight.check(_target("::1", 80), 200_000)
-
-
-def test_a_target_that_is_on_its_way_up_is_waited_for() -> None:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        where = _target("127.0.0.1", sock.getsockname()[1])
-        target.await_open(where, 0.0)  # nobody asked to wait
-        with pytest.raises(TargetDownError):
-            target.probe(where)
-        listening = threading.Timer(0.3, sock.listen)
-        listening.start()
-        target.await_open(where, 60.0)
-        assert target.is_open(where)
-        listening.join()
 
 
 # The distance to a target

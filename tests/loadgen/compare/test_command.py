@@ -3,11 +3,12 @@
 import io
 import sys
 from pathlib import Path
+from unittest.mock import Mock, call
 
 import msgspec
 import pytest
 
-from loadgen.common import Common, Loading
+from loadgen.common import COMMON, Common, Loading
 from loadgen.compare.catalogue import OURS, PEERS
 from loadgen.compare.comparison import compare
 from loadgen.preflight import InvalidRunError
@@ -91,11 +92,11 @@ def test_tables_as_markdown_and_a_report_as_json(
 
 def test_a_server_that_is_still_starting_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both are, before anything is measured."""
-    waited: list[tuple[int, float]] = []
-    monkeypatch.setattr("loadgen.target.await_open", lambda where, seconds: waited.append((where.port, seconds)))
+    find = Mock(side_effect=["found", TargetDownError])
+    monkeypatch.setattr("loadgen.compare.comparison.find", find)
     with pytest.raises(TargetDownError):
-        compare("http://127.0.0.1:1", "http://127.0.0.1:2", loading=Loading(wait=9.0))
-    assert waited == [(1, 9.0)]
+        compare("http://127.0.0.1:1", "http://127.0.0.1:2", loading=Loading(wait=9.0), common=COMMON)
+    assert find.mock_calls == [call("http://127.0.0.1:1", COMMON, 9.0), call("http://127.0.0.1:2", COMMON, 9.0)]
 
 
 @pytest.mark.usefixtures("without_pauses")
