@@ -59,6 +59,7 @@ app = App(
     default_parameter=Parameter(negative="", show_default=shown_default),
     version=lambda: f"loadgen {metadata.version('chatserver')}",
     result_action="return_value",
+    suppress_keyboard_interrupt=False,  # `_main` says that it stopped
 )
 
 

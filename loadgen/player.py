@@ -81,6 +81,11 @@ class Player:
         self._load_names = {group.name for group in experiment.load}
 
     async def play(self) -> Report:
+        await self._session.play(self._act)
+        return report_of(self._measured)
+
+    async def _look(self) -> None:
+        """Look at the target's page, and plan by it."""
         pages = await self._session.look()
         self._measured.round_trip_seconds = min(page.seconds for page in pages)
         self._look_at_page([page.status for page in pages])
@@ -89,8 +94,6 @@ class Player:
         attackers = {persona.name for persona in self._experiment.attackers}
         phases = [(each.name, each.seconds) for each in self._experiment.phases if each.counts_as in MEASURED]
         self._plan.progress.plan(phases, attackers=attackers)
-        await self._session.play(self._act)
-        return report_of(self._measured)
 
     async def reported(self) -> Report:
         """Play, and report also an experiment that could not be measured."""
@@ -128,6 +131,7 @@ class Player:
         self._measured.left_out += [*no_page, *too_long]
 
     async def _act(self) -> None:
+        await self._look()
         session, experiment = self._session, self._experiment
         probes = experiment.probes
         victims = await session.spawn_victims() if probes else None

@@ -7,6 +7,7 @@ results so far are reported.
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -177,13 +178,17 @@ class Session:
         """Fetch the target's page a few times before anything else, to measure the round trip."""
         pages: list[Page] = []
         endpoint = self.plan.endpoint
+        get = partial(fetch, self.plan.target, endpoint.path, endpoint.fields)
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(stopping.cancel_after, self._stop, nursery.cancel_scope)
             nursery.start_soon(self._say_what_is_waited_for, endpoint.path)
             for _ in range(LOOKS):
-                pages.append(await trio.to_thread.run_sync(fetch, self.plan.target, endpoint.path, endpoint.fields))
+                pages.append(await trio.to_thread.run_sync(get, abandon_on_cancel=True))
                 if pages[-1].status is None:
                     break  # each further one would take as long
             nursery.cancel_scope.cancel()
+        if self._stop.is_set():
+            raise stopping.StoppedError
         return pages
 
     async def _say_what_is_waited_for(self, path: str) -> None:

@@ -32,8 +32,8 @@ ROOT = Path(__file__).parents[2]
 
 #: `python -m loadgen`, but for the seconds that a server is given to finish what it put off.
 AT_ONCE = (
-    "from functools import partial; from loadgen import cli, common;"
-    f" common.Plan = partial(common.Plan, settle_seconds={SETTLE_SECONDS}); cli.main()"
+    "from functools import partial; from loadgen import __main__, common;"
+    f" common.Plan = partial(common.Plan, settle_seconds={SETTLE_SECONDS}); __main__.main()"
 )
 
 
@@ -291,6 +291,26 @@ def test_a_stop_ends_with_the_report_so_far(everywhere: bool) -> None:
     ):
         os.killpg(process.pid, signal.SIGTERM) if everywhere else process.send_signal(signal.SIGINT)
         assert "idle  wanted 16  held 16" in ended(process)
+
+
+def test_a_stop_before_the_first_phase_is_reported_too() -> None:
+    """SIGTERM, as `timeout` sends it, ended the program at once while the page was waited for."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with running("run", url, until="is not answered yet") as process:
+            process.terminate()
+            ended(process)
+
+
+def test_a_stop_while_the_target_is_waited_for_is_one_line() -> None:
+    says = "import sys; from loadgen import __main__, target; target.is_open = lambda _: print('no', file=sys.stderr)"
+    program = ("-c", f"{says}; __main__.main()")
+    with running("run", "http://127.0.0.1:1", "--wait=60", until="no", program=program) as process:
+        process.terminate()
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "loadgen: stopped"
+    assert "Traceback" not in err
 
 
 def test_output_that_nobody_reads_any_more_is_no_fault() -> None:
