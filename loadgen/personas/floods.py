@@ -232,8 +232,9 @@ def _objects(size: int) -> list[msgspec.Raw]:
 class LongMessages(FrameFlooder):
     """WebSocket that sends messages of the largest allowed size, at full speed.
 
-    A third each: JSON of thousands of objects, texts refused for their last character, and history requests of which
-    few fit a read. Each costs ten times as much as a tiny message.
+    A third each: JSON of thousands of objects, texts refused for their last character, and history requests padded
+    to fill a small read (1 KiB), so that none shares its read with the next. Each costs ten times as much as a tiny
+    message.
     """
 
     name = "long-messages"
@@ -246,8 +247,7 @@ class LongMessages(FrameFlooder):
     def block(self) -> bytes:
         if self.number % 3 < 2:
             return self.blocks[self.number % 3]
-        # 400 bytes: chatserver reads 1 KiB at a time
-        return fill(encoded(type="history", id=1, room=self.room, limit=200, more="x" * 330))
+        return fill(encoded(type="history", id=1, room=self.room, limit=200, more="x" * 730))
 
 
 #: Rooms to post in, without members: the attack is on the server's time for each request.
