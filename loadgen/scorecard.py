@@ -166,8 +166,10 @@ class Scorecard:
         if not self.start:
             yield plan
             return
-        async with running(lambda work, port: self.start, port=plan.target.port) as server:
-            yield replace(plan, server=Process(server.pid))
+        where = plan.target
+        async with running(lambda work, port: self.start, host=where.host, port=where.port) as server:
+            # where the name has several addresses, only now is it known at which of them it listens
+            yield replace(plan, target=target.find(where.url), server=Process(server.pid))
 
     async def _play_at_the_floor(self, experiment: Experiment) -> Floor | None:
         # the floor does not validate, so there is nothing to compare where input is malformed

@@ -47,9 +47,9 @@ class Running:
 
 
 class Server(Running):
-    def __init__(self, child: "subprocess.Popen[bytes]", port: int, output: Path) -> None:
-        super().__init__(f"http://{HOST}:{port}")
-        self.port = port
+    def __init__(self, child: "subprocess.Popen[bytes]", host: str, port: int, output: Path) -> None:
+        super().__init__(f"http://{host}:{port}")
+        self.host, self.port = host, port
         self.pid: int = child.pid  # also its process group
         self._child = child
         self._output = output
@@ -77,11 +77,11 @@ class Server(Running):
 
 @asynccontextmanager
 async def running(
-    make_command: Callable[[Path, int], Sequence[str]], *, port: int | None = None
+    make_command: Callable[[Path, int], Sequence[str]], *, host: str = HOST, port: int | None = None
 ) -> AsyncIterator[Server]:
     """Start a server in a folder of its own and wait until it answers; without `port`, on a free one.
 
-    `make_command` gets the folder and the port. Raises `DiedError`.
+    `make_command` gets the folder and the port. If `host` is a name, any of its addresses will do. Raises `DiedError`.
     """
     with ExitStack() as stack:
         port = _free_port() if port is None else port
@@ -91,7 +91,7 @@ async def running(
             child = _start(make_command(work, port), work, output)
         except OSError as error:  # a full disk, or a program that is not there
             raise DiedError(f"could not be started: {error}") from None
-        server = Server(child, port, output)
+        server = Server(child, host, port, output)
         try:
             await _answers(server)
             yield server
@@ -119,7 +119,7 @@ async def _answers(server: Server) -> None:
         while True:
             server.require()
             with suppress(OSError):
-                stream = await trio.open_tcp_stream(HOST, server.port)
+                stream = await trio.open_tcp_stream(server.host, server.port)
                 await stream.aclose()
                 return
             await trio.sleep(_LOOK_SECONDS)

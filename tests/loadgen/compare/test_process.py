@@ -10,6 +10,7 @@ import trio
 
 from loadgen.compare import process
 from loadgen.compare.process import DiedError, running
+from tests.support.ports import steady_port
 from tests.support.running import is_running
 
 LISTEN = "import socket, sys, time; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); "
@@ -38,6 +39,14 @@ async def test_it_answers_and_is_gone_however_its_user_ends(ends: str) -> None:
                 await trio.sleep_forever()
     assert not is_running(server.pid)
     assert not await trio.Path(folders[0]).exists(), "its folder goes with it"
+
+
+async def test_it_is_waited_for_where_it_was_told_to_listen() -> None:
+    """It was at 127.0.0.1 alone: "did not answer in 20 s"."""
+    host = "::1"
+    code = LISTEN.replace("('127.0.0.1', int(sys.argv[1]))", f"({host!r}, int(sys.argv[1])), family=socket.AF_INET6")
+    async with running(python(code + "time.sleep(600)"), host=host, port=steady_port()) as server:
+        await (await trio.open_tcp_stream(host, server.port)).aclose()
 
 
 def test_its_port_is_none_that_the_system_gives_to_others() -> None:
