@@ -23,12 +23,13 @@ LEAST_OF_TIME: Final = 0.5
 #: The share of answers that may say that the server does not offer what was asked for.
 MOST_ABSENT: Final = 0.05
 
-#: Statuses of a page that may be answered later: timeout, too early, too many requests.
-_PASSING: Final = frozenset((408, 425, 429))
+#: Statuses that blame the request, however little there is to do: all but timeout, too early and too many requests.
+_MISTAKES: Final = frozenset(range(400, 500)) - {408, 425, 429}
+_NOT_SERVED: Final = NOT_SERVED | {f"answered {status}" for status in _MISTAKES}
 
 _NAME_A_LONG_PAGE: Final = "name a page that exceeds the kernel's buffers (--victim 'GET /path', --path)"
 _NAME_A_PAGE: Final = "name a page that is there (--victim 'GET /path', --path), and what it needs (--header)"
-_NAME_IT: Final = "name a path that is there, and what it needs (--path, --ws-path, --request 'POST /path', --header)"
+_NAME_IT: Final = "name a path that is there, and what it needs (--path, --ws-path, --request, --body, --header)"
 
 Numbers = Mapping[type[Client], int]
 
@@ -58,16 +59,15 @@ def without_a_page(neighbours: Numbers, status: int | None) -> tuple[Numbers, li
 
 def fault_of_page(path: str, statuses: Collection[int | None]) -> str:
     """Why victims that fetch this page would all fail, attacked or not; empty if they would not."""
-    told = {status for status in statuses if status is not None and 400 <= status < 500} - _PASSING
-    if any(status not in told for status in statuses):
+    if set(statuses) - _MISTAKES:
         return ""
-    answers = " and ".join(map(str, sorted(told)))
+    answers = " and ".join(sorted(set(map(str, statuses))))
     return f"GET {path} was answered {answers} before anything else, and the victims need a page: {_NAME_A_PAGE}"
 
 
 def nothing_served(path: str, errors: Mapping[str, int], acknowledged: int) -> str:
     """Why a load measured nothing; empty if a request was served, or refused for another reason than what it asked."""
-    if acknowledged or not errors or errors.keys() - NOT_SERVED:
+    if acknowledged or not errors or errors.keys() - _NOT_SERVED:
         return ""
     told = ", ".join(f"{answer}: {number:,}" for answer, number in sorted(errors.items()))
     return f"nothing was measured, as no request for {path} was served: {told}; {_NAME_IT}"

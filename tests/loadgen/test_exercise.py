@@ -147,6 +147,7 @@ def test_a_page_that_no_victim_can_fetch(statuses: list[int | None], fault: str)
     [
         ({"answered 401": 9}, 0, True),
         ({"answered 404": 5, "answered 405": 4}, 0, True),
+        ({"answered 400": 5, "answered 413": 4}, 0, True),  # a body that no load explains: the server was blamed for it
         ({"answered 401": 9}, 1, False),
         ({"answered 404": 5, "answered 500": 1}, 0, False),
         ({"answered 429": 9}, 0, False),
