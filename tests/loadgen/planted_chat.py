@@ -69,8 +69,6 @@ class Server:
 
     def _stall(self) -> None:
         assert self.plant.stalls_every is not None
-        if self.plant.stalls_until_attacked and self.attacked_at is not None:
-            return
         time.sleep(self.plant.stall)
         self._later(self.plant.stalls_every, self._stall)
 
@@ -358,7 +356,7 @@ class Server:
         if self.plant.one_waits and peer.is_established:
             self._unlucky = self._unlucky or peer  # for ever
         delay = self.plant.one_waits if peer is self._unlucky else self.plant.delay
-        return delay + (self.plant.slow_when_attacked if self.attackers else self.plant.slow_afterwards)
+        return delay if self.attackers else delay + self.plant.slow_afterwards
 
     def _is_well_attacked(self) -> bool:
         return self.attacked_at is not None and time.monotonic() - self.attacked_at > _WELL_INTO_THE_ATTACK

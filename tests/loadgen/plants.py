@@ -50,7 +50,6 @@ class Plant:
     consent: bytes | None = None
     page: int = 200  # the status of `GET /`
     stalls_every: float | None = None  # sleep for `stall` again and again
-    stalls_until_attacked: bool = False  # ... as long as no attack has come
     send_buffer: int = 0  # SO_SNDBUF; a peer whose buffer is full is thrown out
     stall: float = 0.0  # sleep that long, and hold up all clients, ...
     stall_on_text: str | None = None  # ... when the first published text has this in it
@@ -80,7 +79,6 @@ class Plant:
     acknowledges_nothing: bool = False  # ... and tell messages to the members as ever
     tells_everybody: bool = False  # tell each message to the members of all rooms
     no_newcomers: bool = False  # serve established clients and attackers, close on all others that connect
-    slow_when_attacked: float = 0.0  # be so late
 
     slow_afterwards: float = 0.0  # when the last attacker has gone, be so late
 

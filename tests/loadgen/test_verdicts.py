@@ -369,15 +369,6 @@ def test_a_server_that_starts_anew_or_cannot_read_has_lost_what_it_acknowledged(
     falls_short(plant, "idle-connect", "--victim", victim, blamed=("acknowledged_lost",), duration=1.0)
 
 
-def test_v8_a_server_that_refuses_its_history_has_not_kept_it() -> None:
-    """It was held with a note: a `None` in the bar is a failure."""
-    with planted_process(Plant(cannot_read=503)) as (url, _):
-        ended = attack(url, "idle-connect", "--victim", "ws", duration=1.0)
-    assert ended.outcome is Outcome.FELL_SHORT, ended
-    assert "acknowledged_lost was not measured, so acknowledged_lost>0 cannot be judged" in ended.reasons
-    assert "(answered 503)" in ended.notes
-
-
 def test_a_server_that_reads_its_log_slowly_has_the_time_to_do_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The generator's own process did not answer meanwhile, and the run was invalid for that."""
     asked = []
