@@ -8,17 +8,14 @@ connection is a no-op, and a context that `enter` would have given it is release
 """
 
 import os
-from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from socket import SHUT_WR
-from time import perf_counter
 from types import NoneType
 from typing import Any
 
 import structlog
 
-from chatserver.fair import STEP
 from chatserver.meters import ByteBudget
 from chatserver.net import flush, sockets
 from chatserver.net.closing import ClosingHandler
@@ -269,33 +266,6 @@ class Connections:
             return True
         self.arm(connection)
         return False
-
-    def expire(self, *expired: Connection) -> None:
-        """Schedule the step for connections whose deadline has passed; called by the wheel's task."""
-        self.scheduler.submit(Priority.NORMAL, self._expire_each, deque(expired))
-
-    def _expire_each(self, expired: deque[Connection]) -> bool:
-        until = perf_counter() + STEP  # a ping takes 12 µs, and the answer to a long poll of many rooms 250
-        while expired and perf_counter() < until:
-            self.step(expired.popleft(), self._expire)
-        return bool(expired)
-
-    def _expire(self, connection: Connection) -> None:
-        if connection.armed & QUEUED:  # what the peer sent in time is read first, at the turn of its network
-            self.scheduler.submit(PRIORITY[connection.state], self._expire_in_turn, connection, connection.network)
-        else:
-            self._end_wait(connection)
-
-    def _expire_in_turn(self, connection: Connection) -> bool:
-        return self.step(connection, self._end_wait)
-
-    def _end_wait(self, connection: Connection) -> None:
-        if connection.deadline > self.wheel.current:
-            return  # it has moved while this step was queued
-        if connection.backlog is not None:
-            self.judge.judge(connection, connection.backlog)
-        else:
-            self._handlers[connection.state].expired(connection)
 
     # -- writing ----------------------------------------------------------------------------------------------------
 

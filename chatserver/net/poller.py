@@ -1,9 +1,11 @@
 """The task that runs the scheduler on what the kernel reports, and the task that turns the wheel.
 
-Owns: how an event becomes an item of work, and how a peer is read. May not: know what bytes mean, or order work.
+Owns: how an event or a passed deadline becomes an item of work, and how a peer is read. May not: know what bytes mean,
+or order work.
 """
 
 import os
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from time import perf_counter, thread_time
@@ -11,6 +13,7 @@ from time import perf_counter, thread_time
 import structlog
 import trio
 
+from chatserver.fair import STEP
 from chatserver.net.connection import Closing, Connection, Transport, TransportError
 from chatserver.net.connections import Connections
 from chatserver.net.listener import Listener
@@ -138,19 +141,47 @@ class Poller:
                 for count, connection in enumerate(wheel.turn(now), start=1):
                     expired.append(connection)
                     if len(expired) == EXPIRED_STEP:
-                        self._connections.expire(*expired)
+                        self.expire(*expired)
                         expired.clear()
                     if count % MAX_EXPIRED == 0:
                         await trio.lowlevel.checkpoint()
             except Exception:  # noqa: BLE001  a bug in the wheel must not end the server
                 self._connections.faults.caught(wheel)
             if expired:
-                self._connections.expire(*expired)
+                self.expire(*expired)
             try:  # here and not in a step: with nothing expired the poller need not wake
                 self._tick()
                 on_tick(late)
             except Exception:  # noqa: BLE001
                 self._connections.faults.caught(on_tick)
+
+    def expire(self, *expired: Connection) -> None:
+        """Schedule the step for connections whose deadline has passed."""
+        self._scheduler.submit(Priority.NORMAL, self._expire_each, deque(expired))
+
+    def _expire_each(self, expired: deque[Connection]) -> bool:
+        until = perf_counter() + STEP  # a ping takes 12 µs, and the answer to a long poll of many rooms 250
+        while expired and perf_counter() < until:
+            self._connections.step(expired.popleft(), self._expire)
+        return bool(expired)
+
+    def _expire(self, connection: Connection) -> None:
+        if connection.armed & QUEUED:  # what the peer sent in time is read first, at the turn of its network
+            self._scheduler.submit(PRIORITY[connection.state], self._expire_in_turn, connection, connection.network)
+        else:
+            self._end_wait(connection)
+
+    def _expire_in_turn(self, connection: Connection) -> bool:
+        return self._connections.step(connection, self._end_wait)
+
+    def _end_wait(self, connection: Connection) -> None:
+        connections = self._connections
+        if connection.deadline > connections.wheel.current:
+            return  # it has moved while this step was queued
+        if connection.backlog is not None:
+            connections.judge.judge(connection, connection.backlog)
+        else:
+            connections.handler(connection).expired(connection)
 
     def _tick(self) -> None:
         for listener in self._listeners.values():

@@ -224,7 +224,7 @@ CASES = [
     Case("admitting", lambda s: (s.parts.admission, "admit"), another_comes),
     Case("registering", lambda s: (s.parts.connections._readiness, "add"), another_comes),
     Case("a turn of the wheel", lambda s: (s.parts.connections.wheel, "turn"), time_passes),
-    Case("the wheel's expiry", lambda s: (s.parts.connections, "_expire"), its_deadline_passes),
+    Case("the wheel's expiry", lambda s: (s.parts.poller, "_expire"), its_deadline_passes),
 # a request
     Case("a request", lambda s: (s.parts.exchanges._routes, "handle"), any_request),
     Case("whom it is for", lambda s: (s.parts.exchanges, "forwarded"), any_request,

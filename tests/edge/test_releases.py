@@ -39,7 +39,7 @@ async def test_a_step_for_a_peer_that_has_gone(act: str, state: State, monkeypat
         context = victim.context
         connections.wheel.watch(victim, connections.wheel.current)
         peer.reset()
-        getattr(connections, act)(victim)
+        getattr(scene.parts.poller if act == "_expire" else connections, act)(victim)
         connections.close(victim, Reason.PEER_RESET)
         assert released.count(context) == 1
 

@@ -182,9 +182,9 @@ async def the_kernel_has_room(scene: Scene, peer: Peer) -> None:
 
 
 async def its_time_is_up(scene: Scene, peer: Peer) -> None:
-    connections, victim = scene.parts.connections, scene.victim
-    connections.wheel.watch(victim, connections.wheel.current)
-    connections.expire(victim)
+    wheel, victim = scene.parts.connections.wheel, scene.victim
+    wheel.watch(victim, wheel.current)
+    scene.parts.poller.expire(victim)
 
 
 async def it_goes_on(scene: Scene, peer: Peer) -> None:

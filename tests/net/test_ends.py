@@ -149,7 +149,7 @@ class TestEnding:
         assert not it.connections.flush(first)
         it.connections.arm(first)
         it.connections.resume(first)
-        it.connections.expire(first)
+        it.poller.expire(first)
         it.connections.finish(first, Reason.FLOOD, b"x")
         it.connections.close(first, Reason.FLOOD, reset=True)
         assert not it.connections.step(first, fail)
@@ -167,7 +167,7 @@ class TestEnding:
             it.connections.keep(writing, b"y", 0)
             it.poller._gather()
             old = [reading, writing, *(it.connect()[0] for _ in range(2))]
-            it.connections.expire(old[2])
+            it.poller.expire(old[2])
             it.connections.resume(old[3])
             for connection in old:
                 it.connections.close(connection, Reason.DONE)

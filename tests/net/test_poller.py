@@ -297,7 +297,7 @@ def test_what_a_peer_sent_in_time_is_read_before_its_deadline_counts(it: Parked,
     for peer in peers:
         peer.send(b"the rest of the head")
     it.poller._gather()
-    it.connections.expire(*it.connections.wheel.turn(next_tick(it.connections.wheel)))
+    it.poller.expire(*it.connections.wheel.turn(next_tick(it.connections.wheel)))
     it.run_rounds()
     assert len(received(it)) == 10
     assert len(it.of("expired")) == (0 if is_last else 10)
@@ -310,14 +310,14 @@ async def test_a_fault_in_one_expiry_costs_no_other_of_its_slot(
     async with polled(head_deadline=1.0) as it:
         it.faults = 1
         everybody = [it.connect()[0] for _ in range(3)]
-        expire = it.connections._expire
+        expire = it.poller._expire
 
         def fail_for_one(connection: Connection) -> None:
             if connection is everybody[0]:
                 raise RuntimeError("planted")
             expire(connection)
 
-        monkeypatch.setattr(it.connections, "_expire", fail_for_one)
+        monkeypatch.setattr(it.poller, "_expire", fail_for_one)
         await it.until(lambda: it.of("expired") == everybody[1:])
         assert it.of("closed") == everybody[:1]
 
@@ -344,13 +344,13 @@ async def test_many_expiries_let_others_run(autojump_clock: trio.testing.MockClo
         for _ in range(crowd):
             it.connect()
         submitted: list[int] = []
-        expire = it.connections.expire
+        expire = it.poller.expire
 
         def note(*expired: Connection) -> None:
             expire(*expired)
             submitted.append(len(it.of("expired")))
 
-        it.connections.expire = note  # type: ignore[method-assign]
+        it.poller.expire = note  # type: ignore[method-assign]
         await it.until(lambda: len(it.of("expired")) == crowd)
         assert submitted[0] == 0
         assert submitted[-1] > 0, "the first are handled before the last are submitted"

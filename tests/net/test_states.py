@@ -6,7 +6,7 @@ from collections import deque
 import pytest
 
 from chatserver.fair import STEP
-from chatserver.net import connections as connections_module
+from chatserver.net import poller as poller_module
 from chatserver.net.connection import Closing
 from chatserver.net.states import (
     ALLOWED,
@@ -78,7 +78,7 @@ def test_every_event_reaches_the_handler_of_its_state_in_its_class(it: Parked, s
     it.run_rounds()
     assert it.of("resumed") == [connection]
     it.connections.wheel.watch(connection, it.connections.wheel.current)
-    it.connections.expire(connection)
+    it.poller.expire(connection)
     it.run_rounds()
     assert it.details("expired") == [state]
     it.recorder.on["ended"] = lambda gone: it.connections.close(gone, Reason.PEER_CLOSED)
@@ -95,14 +95,14 @@ def test_slow_expiries_are_more_than_one_step(it: Parked, monkeypatch: pytest.Mo
         nonlocal now
         now += 0.6 * STEP
 
-    monkeypatch.setattr(connections_module, "perf_counter", lambda: now)
+    monkeypatch.setattr(poller_module, "perf_counter", lambda: now)
     it.recorder.on["expired"] = take_long
     placed = [it.place(State.HELD)[0] for _ in range(5)]
     for connection in placed:
         it.connections.wheel.watch(connection, it.connections.wheel.current)
         connection.deadline = it.connections.wheel.current
     expired, told = deque(placed), list[int]()
-    while it.connections._expire_each(expired):
+    while it.poller._expire_each(expired):
         told.append(len(it.of("expired")))
     assert (told, it.of("expired")) == ([2, 4], placed)
 
@@ -203,7 +203,7 @@ def test_a_queued_expiry_is_void_after_a_move() -> None:
         for _ in range(11):
             it.now = next_tick(it.connections.wheel)
             for expired in it.connections.wheel.turn(it.now):
-                it.connections.expire(expired)
+                it.poller.expire(expired)
         it.connections.enter(connection, State.KEEPALIVE)
         it.run_rounds()
         assert it.of("expired") == []

@@ -224,7 +224,7 @@ class Parked:
         for _ in range(round(seconds / TICK)):
             self.now = next_tick(self.connections.wheel)
             for connection in self.connections.wheel.turn(self.now):
-                self.connections.expire(connection)
+                self.poller.expire(connection)
             self.run_rounds()
         return self.of("expired")[before:]
 
