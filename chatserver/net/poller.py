@@ -37,8 +37,8 @@ SHARE, LONGEST_PASS = 4.0, 0.01
 #: Seconds that the poller sleeps after a pass with nothing but pongs, the shortest sleep of epoll. Pongs of a batch of
 #: pings trickle in, and waking for each costs more than the pong: with 9,000 idle connections a quarter of the CPU.
 PONG_NAP = 0.001
-#: Expired connections handled in one step (0.2 ms of pings), and submitted before other tasks run.
-EXPIRED_STEP, MAX_EXPIRED = 16, 256
+#: Expired connections queued before other tasks run: 0.2 ms.
+MAX_EXPIRED = 256
 _AWAITED = tuple(row.awaited for row in ROWS)
 #: Whether what a peer sent before its reset is void, if nothing of it was read: a first request, that nobody waits for.
 #: Not after a TLS handshake: a client that closes with our tickets unread resets the connection too.
@@ -138,12 +138,11 @@ class Poller:
             late = now - wheel.planned
             expired: list[Connection] = []
             try:
-                for count, connection in enumerate(wheel.turn(now), start=1):
+                for connection in wheel.turn(now):
                     expired.append(connection)
-                    if len(expired) == EXPIRED_STEP:
+                    if len(expired) == MAX_EXPIRED:
                         self.expire(*expired)
                         expired.clear()
-                    if count % MAX_EXPIRED == 0:
                         await trio.lowlevel.checkpoint()
             except Exception:  # noqa: BLE001  a bug in the wheel must not end the server
                 self._connections.faults.caught(wheel)
@@ -163,7 +162,9 @@ class Poller:
         until = perf_counter() + STEP  # a ping takes 12 µs, and the answer to a long poll of many rooms 250
         while expired and perf_counter() < until:
             self._connections.step(expired.popleft(), self._expire)
-        return bool(expired)
+        if expired:  # not in `BULK`, behind all peers that flood
+            self._scheduler.submit(Priority.NORMAL, self._expire_each, expired)
+        return False
 
     def _expire(self, connection: Connection) -> None:
         if connection.armed & QUEUED:  # what the peer sent in time is read first, at the turn of its network
