@@ -72,7 +72,7 @@ class ProxyHandler(Handler):
                 return False
         self._connections.enter(connection, self._then)
         rest = data[header.size :]
-        return self._connections.handler(connection).received(connection, rest) if rest else False
+        return self._connections.handlers[connection.state].received(connection, rest) if rest else False
 
     def _fail(self, connection: Connection, message: str) -> None:
         self._connections.misbehaved(connection, Reason.PROXY_HEADER, message)

@@ -237,7 +237,7 @@ class Admission:
         connections = self._connections
         unsent = connection.backlog is not None
         if _RECLAIM[connection.state] is Reclaim.LINGERING and not unsent:
-            connections.handler(connection).expired(connection)
+            connections.handlers[connection.state].expired(connection)
             return
         if ROWS[connection.state].asks and (connection.inbox or connection.context is not None):
             connections.offer(connection, random.choice(self._farewells))  # noqa: S311  jitter, not secrecy

@@ -57,19 +57,15 @@ class Connections:
         self.operators: set[Connection] = set()  # accepted on the operators' address, see Listener
         self._readiness = readiness
         self._closed = closed
-        self._handlers: list[Handler] = [Handler(self)] * len(State)
-        self.context_types: list[type] = [object] * len(State)  # by state
+        self.handlers: list[Handler] = [Handler(self)] * len(State)  # by state
+        self.context_types: list[type] = [object] * len(State)  # likewise
         for state in ENDING:
             self.bind(state, ClosingHandler(self), Closing)
 
     def bind(self, state: State, handler: Handler, context: type = NoneType) -> None:
         """Set the two columns that this layer cannot name: a state's handler, and the type of its context."""
-        self._handlers[state] = handler
+        self.handlers[state] = handler
         self.context_types[state] = context
-
-    def handler(self, connection: Connection) -> Handler:
-        """The handler of the connection's state."""
-        return self._handlers[connection.state]
 
     # -- coming and going -------------------------------------------------------------------------------------------
 
@@ -114,7 +110,7 @@ class Connections:
                 connection.transport.released()
                 context, connection.context = connection.context, None
                 if context is not None:
-                    self._handlers[connection.state].released(connection, context)
+                    self.handlers[connection.state].released(connection, context)
             finally:
                 try:
                     self._closed(connection, reason)
@@ -200,7 +196,7 @@ class Connections:
         """
         if connection.descriptor < 0:
             if context is not None:
-                self._handlers[state].released(connection, context)
+                self.handlers[state].released(connection, context)
             return
         before = connection.state
         if not ALLOWED[before][state]:
@@ -212,7 +208,7 @@ class Connections:
         if context is not old:
             connection.context = context
             if old is not None:
-                self._handlers[before].released(connection, old)
+                self.handlers[before].released(connection, old)
                 if connection.descriptor < 0:
                     return
         wheel = self.wheel
@@ -261,7 +257,7 @@ class Connections:
         if connection.descriptor < 0:
             return False
         connection.armed = 0
-        if self._handlers[connection.state].resumed(connection):
+        if self.handlers[connection.state].resumed(connection):
             connection.armed = QUEUED
             return True
         self.arm(connection)
@@ -368,7 +364,7 @@ class Connections:
             self.broken(connection, error)
             return False
         self.judge.lift(connection, backlog)
-        return self._handlers[connection.state].writable(connection)
+        return self.handlers[connection.state].writable(connection)
 
     def broken(self, connection: Connection, error: OSError | TransportError) -> None:
         """Close a connection whose peer is gone, or whose transport can no longer encrypt or decrypt."""

@@ -60,7 +60,7 @@ class Faults:
         """End a connection with an error from its handler, if it has one; close it if it was ending already."""
         connections = self._connections
         if connection.descriptor >= 0 and connection.state not in ENDING:
-            connections.handler(connection).faulted(connection)
+            connections.handlers[connection.state].faulted(connection)
             if connection.state is State.CLOSING:
                 connections.arm(connection)
                 return

@@ -70,7 +70,7 @@ class FlushJudge:
         wheel.watch(connection, wheel.current + self._window)
         if not backlog.blocked:
             # Nothing waits to be written, and its state's deadline is put off once more: its handler may end it.
-            self._connections.handler(connection).writable(connection)
+            self._connections.handlers[connection.state].writable(connection)
 
     def _in_backoff(self, connection: Connection) -> bool:
         """Whether TCP is in RTO backoff after an outage from which the peer has returned, or may have.

@@ -182,7 +182,7 @@ class Poller:
         if connection.backlog is not None:
             connections.judge.judge(connection, connection.backlog)
         else:
-            connections.handler(connection).expired(connection)
+            connections.handlers[connection.state].expired(connection)
 
     def _tick(self) -> None:
         for listener in self._listeners.values():
@@ -221,7 +221,7 @@ class Poller:
             awaited += _AWAITED[state]
             if events & RESET and _VOID[state] and not connection.inbox and connection.transport is PLAIN:
                 step = self._reset
-            elif events & WRITE or connection.blocked:
+            elif events & WRITE:
                 step = self._write
             elif events & READ:
                 step = self._read
@@ -267,7 +267,7 @@ class Poller:
         state, transport = connection.state, connection.transport
         if (connection.backlog is not None and connection.backlog.blocked) or not READS[state]:
             return self._rest(connection, resumed=resumed)  # its state has changed since the event
-        handler = connections.handler(connection)
+        handler = connections.handlers[state]
         if _ANNOUNCES[state] or transport is not PLAIN:
             # Under TLS record by record, whatever these are: 16 KiB of key updates are 24 ms of OpenSSL's time.
             lacking = handler.lacking(connection) if transport is PLAIN else transport.lacking(connection)
@@ -317,7 +317,7 @@ class Poller:
         """The peer has reset it. If we had begun the close, the reason for that close stands."""
         connection.armed = 0
         if isinstance(connection.context, Closing):
-            self._connections.handler(connection).ended(connection)
+            self._connections.handlers[connection.state].ended(connection)
         else:
             self._connections.close(connection, Reason.PEER_RESET)
         return False

@@ -106,7 +106,7 @@ class Handshakes(Handler):
         if received.ended:
             sockets.shutdown(connection.descriptor, socket.SHUT_RD)
         if received.plaintext:
-            return self._connections.handler(connection).received(connection, received.plaintext)
+            return self._connections.handlers[connection.state].received(connection, received.plaintext)
         return False
 
     def _fail(

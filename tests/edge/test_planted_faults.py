@@ -92,7 +92,8 @@ def in_state(state: State, event: str) -> Case:
         await peer.rest()
 
     return Case(
-        f"{state.name}, {event}", lambda scene: (scene.parts.connections.handler(scene.victim), event), trigger, bring,
+        f"{state.name}, {event}", lambda scene: (scene.parts.connections.handlers[scene.victim.state], event), trigger,
+        bring,
         tls=state in TLS_STATES, after=event == "released", settings=SETTINGS.get(state, {}), plaintext=True,
     )  # fmt: skip
 
@@ -272,7 +273,7 @@ async def test_a_real_server_binds_every_row(tmp_path: Path) -> None:
     async with serving(tls_cert=cert, tls_key=key, proxy_protocol=True, trusted_proxy=("192.0.2.1",)) as server:
         connections = server.server.parts.connections
         for state, row in TABLE.items():
-            handler, context = type(connections._handlers[state]), connections.context_types[state]
+            handler, context = type(connections.handlers[state]), connections.context_types[state]
             assert handler.expired is not Handler.expired, f"{state.name} has no handler for its deadline"
             assert context is not object, f"{state.name} accepts a context of any type"
             assert (context is NoneType) == (state in WITHOUT_CONTEXT)

@@ -42,7 +42,7 @@ async def test_how_many_announced_bytes_are_missing(state: State, wire: bytes, l
         def as_expected() -> bool:
             """The bytes may arrive in several reads."""
             waiting = [each for each in connections.table if each is not None and each.state is state]
-            return [connections.handler(each).lacking(each) for each in waiting] == [lacks]
+            return [connections.handlers[each.state].lacking(each) for each in waiting] == [lacks]
 
         await eventually(as_expected)
 
@@ -51,7 +51,7 @@ async def test_messages_in_the_run_queue_answer_a_ping(monkeypatch: pytest.Monke
     """The pong's deadline does not apply to a peer whose messages wait in `BULK`."""
     async with brought(State.PINGED, monkeypatch) as (scene, _):
         victim, connections = scene.victim, scene.parts.connections
-        assert connections.handler(victim).received(victim, say(type="ping") * (STEP_MESSAGES + 1))
+        assert connections.handlers[victim.state].received(victim, say(type="ping") * (STEP_MESSAGES + 1))
         assert (victim.state, bool(victim.inbox)) == (State.OPEN, True)
 
 
@@ -64,7 +64,7 @@ async def test_a_pong_is_free_only_as_an_answer(
         victim, connections = scene.victim, scene.parts.connections
         await eventually(lambda: len(victim.inbox) in (0, 4_000))
         before = victim.rate
-        assert not connections.handler(victim).received(victim, frame(b"", opcode=10))
+        assert not connections.handlers[victim.state].received(victim, frame(b"", opcode=10))
         assert (victim.state, victim.rate > before, len(victim.inbox)) == (state, counted, kept)
 
 

@@ -34,7 +34,7 @@ async def test_a_step_for_a_peer_that_has_gone(act: str, state: State, monkeypat
     async with brought(state, monkeypatch, serving_deadline=60.0) as (scene, peer):
         victim, connections = scene.victim, scene.parts.connections
         released: list[object] = []
-        for handler in set(connections._handlers):
+        for handler in set(connections.handlers):
             monkeypatch.setattr(handler, "released", noting(handler.released, released))
         context = victim.context
         connections.wheel.watch(victim, connections.wheel.current)
@@ -52,7 +52,7 @@ async def test_a_sign_in_that_finds_the_peer_gone(tmp_path: Path, monkeypatch: p
         scene = Scene(server, monkeypatch)
         connections, victim = scene.parts.connections, scene.victim
         session, released = victim.context, list[object]()
-        handler = connections.handler(victim)
+        handler = connections.handlers[victim.state]
         monkeypatch.setattr(handler, "released", noting(handler.released, released))
 
         def leave_and_lose(hub: Hub, member: Member) -> None:
