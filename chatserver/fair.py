@@ -137,17 +137,14 @@ class FairQueue(Generic[Entry]):
         if not line:
             self._active -= 1
         self.length -= 1
-        if not self.length:  # nothing is queued
-            self._end_round()
+        if not self.length:  # the end of the round
+            lines.clear()
+            turns.clear()
         return entry
 
     def take(self, most: int) -> list[Entry]:
         """The next entries, up to `most`."""
         return [self.pop() for _ in range(min(most, self.length))]
-
-    def _end_round(self) -> None:
-        self._lines.clear()
-        self._turns.clear()
 
     def _is_turn(self) -> bool:
         """Whether a network without credit is next in the round; called when ARRIVALS new networks were served."""
@@ -178,7 +175,8 @@ class FairQueue(Generic[Entry]):
                 del self._lines[network]
         self.length -= 1
         if not self.length:
-            self._end_round()
+            self._lines.clear()
+            self._turns.clear()
 
     def __len__(self) -> int:
         return self.length

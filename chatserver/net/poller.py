@@ -161,21 +161,20 @@ class Poller:
     def _expire_each(self, expired: deque[Connection]) -> bool:
         until = perf_counter() + STEP  # a ping takes 12 µs, and the answer to a long poll of many rooms 250
         while expired and perf_counter() < until:
-            self._connections.step(expired.popleft(), self._expire)
+            connection = expired.popleft()
+            if connection.armed & QUEUED:  # what the peer sent in time is read first, at the turn of its network
+                priority = PRIORITY[connection.state]
+                self._scheduler.submit(priority, self._expire_in_turn, connection, connection.network)
+            else:
+                self._connections.step(connection, self._expire)
         if expired:  # not in `BULK`, behind all peers that flood
             self._scheduler.submit(Priority.NORMAL, self._expire_each, expired)
         return False
 
-    def _expire(self, connection: Connection) -> None:
-        if connection.armed & QUEUED:  # what the peer sent in time is read first, at the turn of its network
-            self._scheduler.submit(PRIORITY[connection.state], self._expire_in_turn, connection, connection.network)
-        else:
-            self._end_wait(connection)
-
     def _expire_in_turn(self, connection: Connection) -> bool:
-        return self._connections.step(connection, self._end_wait)
+        return self._connections.step(connection, self._expire)
 
-    def _end_wait(self, connection: Connection) -> None:
+    def _expire(self, connection: Connection) -> None:
         connections = self._connections
         if connection.deadline > connections.wheel.current:
             return  # it has moved while this step was queued
