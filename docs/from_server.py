@@ -33,7 +33,6 @@ from chatserver.net.scheduler import QUANTUM
 from chatserver.net.states import TABLE, Priority, Reads, Reclaim, Row, State
 from chatserver.net.tls import TlsEngine
 from chatserver.net.tls_transport import TlsTransport
-from chatserver.net.transport import PLAIN
 from chatserver.observe.loop import LoopMeter
 from chatserver.observe.memory import Collector
 from chatserver.observe.metrics import ServerMetrics
@@ -141,8 +140,7 @@ def built() -> Built:
                 metrics = ServerMetrics(parts)
                 handlers, contexts = {}, {}
                 for state in State:
-                    handler = parts.connections.handler(Connection(-1, "", PLAIN, state, 0))
-                    handlers[state] = type(handler).__name__
+                    handlers[state] = type(parts.connections.handlers[state]).__name__
                     context = parts.connections.context_types[state]
                     contexts[state] = "" if context is type(None) else f"`{context.__name__}`"
                 found = Built(handlers, contexts, list(chain.from_iterable(metrics.collect())))
