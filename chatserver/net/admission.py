@@ -9,11 +9,13 @@ people: the oldest is evicted.
 """
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 import msgspec
 import structlog
 
+from chatserver.fair import LongWork
 from chatserver.net.connection import Connection, network_of, shared_address
 from chatserver.net.connections import Connections
 from chatserver.net.states import ROWS, Priority, Reclaim, State
@@ -64,6 +66,8 @@ class Admission:
         self.held = 0
         self.reclaimed = 0
         self._connections = connections
+        self._relief = LongWork(self._relieve, partial(connections.scheduler.submit, Priority.BULK), self)
+        self._short = False  # whether there were few places at the last tick
         self._per_network = settings.per_ip
         self._uncapped = uncapped  # addresses without a cap of their own: proxies
         self._by_network: dict[str, int] = {}
@@ -133,20 +137,20 @@ class Admission:
 
     def tick(self) -> None:
         """Once a second: begin to evict if more places are taken than the high water mark."""
-        if self.held > self.total * HIGH_WATER:
-            self._connections.scheduler.submit(Priority.BULK, self._relieve, self)
-            _log.info("places_short", held=self.held, places=self.total, reclaimed=self.reclaimed)
+        was_short, self._short = self._short, self.held > self.total * HIGH_WATER
+        if self._short:
+            self._relief.begin()
+            if not was_short:
+                _log.info("places_short", held=self.held, places=self.total, reclaimed=self.reclaimed)
 
-    def _relieve(self, _: object) -> bool:
-        """One scan's worth of evictions. True: above the low water mark, and part of the table is not scanned yet."""
-        surplus = self.held - int(self.total * LOW_WATER)
-        if surplus <= 0:
-            return False
-        begin = self._hand
-        ranking = self._rank(self._look(SCAN_BUDGET))
-        for candidate in ranking[-surplus:][::-1]:
-            self._end(candidate.connection)
-        return self._hand > begin
+    def _relieve(self) -> Iterator[None]:
+        """Evict down to the low water mark, scan by scan, until the end of the table."""
+        begin = -1
+        while (surplus := self.held - int(self.total * LOW_WATER)) > 0 and self._hand > begin:
+            begin = self._hand
+            for candidate in self._rank(self._look(SCAN_BUDGET))[-surplus:][::-1]:
+                self._end(candidate.connection)
+            yield
 
     def make_room(self, newcomers: int = 0) -> bool:
         """Evict the worst candidate for a newcomer whose network holds that many connections.

@@ -18,7 +18,7 @@ import trio.testing
 
 from chatserver.edge.websocket import WebSocketHandler
 from chatserver.net.handler import Handler
-from chatserver.net.states import READS, TABLE, Priority, State
+from chatserver.net.states import READS, TABLE, State
 from chatserver.net.tls_transport import TlsTransport
 from chatserver.observe.memory import Heap
 from tests.edge.planting import ROOM, VICTIM, Scene, scene_of
@@ -135,7 +135,7 @@ async def time_passes(scene: Scene, peer: Peer) -> None:
 
 
 async def places_are_reclaimed(scene: Scene, peer: Peer) -> None:
-    scene.parts.connections.scheduler.submit(Priority.BULK, scene.parts.admission._relieve, scene.parts.admission)
+    scene.parts.admission._relief.begin()
 
 
 async def another_comes(scene: Scene, peer: Peer) -> None:
@@ -217,7 +217,7 @@ CASES = [
     Case("a poll's answer", lambda s: (s.parts.hub._sink, "answer_with"), somebody_publishes, a_held_poll),
     Case("a round of house-keeping", lambda s: (s.parts.hub.housekeeping._round, "go_on"), time_passes),
     *(Case(f"house-keeping of {what}", where, time_passes) for what, where in CHORES.items()),
-    Case("reclaiming", lambda s: (s.parts.admission, "_relieve"), places_are_reclaimed),
+    Case("reclaiming", lambda s: (s.parts.admission._relief, "go_on"), places_are_reclaimed),
     Case("a background task", lambda s: (s.parts.services.audit, "_store"), search_what_somebody_wrote, one_request),
     Case("a tick", lambda s: (s.parts.garbage, "tick"), time_passes),
     Case("a listener's tick", lambda s: (listener(s), "tick"), time_passes),

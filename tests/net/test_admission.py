@@ -352,3 +352,19 @@ def test_the_worst_go_first_down_to_the_low_mark(it: Parked, monkeypatch: pytest
     assert it.admission.held == 90
     assert all(each.alive for each in members)
     assert sum(each.alive for each in idle) >= 25
+
+
+def test_while_few_places_are_left_one_search_and_one_line_are_begun(it: Parked) -> None:
+    """A server full of members would log each second, and searches would queue up behind a flood."""
+    it.admission.total = 10
+    members = [it.place(State.OPEN)[0] for _ in range(10)]
+    with capture_logs() as logs:
+        for _ in range(3):
+            it.admission.tick()
+        assert it.connections.scheduler.statistics()["bulk"] == 1
+        it.run_rounds()
+        it.connections.close(members[0], Reason.DONE)
+        it.admission.tick()
+        it.place(State.OPEN)
+        it.admission.tick()
+    assert [line["event"] for line in logs] == ["places_short"] * 2, "again when places had been free meanwhile"
