@@ -157,7 +157,7 @@ def build(
     exchanges = HttpExchanges(
         connections, hub, routes, services.pages, settings, identities=services.identities, tasks=tasks, stats=stats,
         slow_tasks=searching, upgrade=websockets.open,
-        forwarded=None if forwarded is None else forwarded.apply,
+        forwarded=forwarded,
     )  # fmt: skip
     sink.answer_with = exchanges.answer_held
     # Sign-out and moderation end other people's connections.
@@ -227,7 +227,7 @@ def _bind(
     connections: Connections, settings: Settings, exchanges: HttpExchanges, websockets: WebSocketHandler, hub: Hub
 ) -> None:  # fmt: skip
     """Bind the handlers of the states from a request on, one for each, and the type of its context."""
-    request_parts = (connections, settings, exchanges.dispatch, exchanges.cors)
+    request_parts = (connections, settings, exchanges.dispatch, exchanges.cors, exchanges.forwarded)
     requests = RequestHandler(*request_parts)
     waiting = (connections, exchanges, hub)
     bind = connections.bind

@@ -33,6 +33,7 @@ from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.room import Room
 from chatserver.edge.closes import CloseStats
+from chatserver.edge.proxied import ForwardedFor
 from chatserver.edge.requests import date_now, too_many_unfinished
 from chatserver.edge.tasks import Tasks
 from chatserver.log.interface import LogError, Stored
@@ -84,7 +85,7 @@ class HttpExchanges:
     def __init__(
         self, connections: Connections, hub: Hub, routes: Routes, pages: Pages, settings: Settings, *,
         identities: Identities, tasks: Tasks, slow_tasks: Tasks, stats: CloseStats,
-        upgrade: Callable[[Connection, Upgrade], bool], forwarded: Callable[[Connection, Head], bool] | None,
+        upgrade: Callable[[Connection, Upgrade], bool], forwarded: ForwardedFor | None,
     ) -> None:  # fmt: skip
         self._connections = connections
         self._hub = hub
@@ -98,7 +99,6 @@ class HttpExchanges:
         self._tasks, self._slow_tasks = tasks, slow_tasks
         self._stats = stats
         self.draining = False
-        # Called with each request before it is handled: whether it came from a trusted proxy. May raise HttpError.
         self.forwarded = forwarded
         self._give: dict[type, Callable[[Connection, Exchange, Any], bool]] = {
             Response: self.respond,
@@ -119,7 +119,7 @@ class HttpExchanges:
         another = kept and head.keep_alive and not self.draining
         exchange = Exchange(another, head.method == "HEAD", self.cors(head.headers.get("origin")))
         try:
-            vouched = self.forwarded is not None and self.forwarded(connection, head)
+            vouched = self.forwarded is not None and self.forwarded.apply(connection, head)
             secure = connection.transport is not PLAIN or (vouched and is_over_tls(head))
             by_operator = connection in self._connections.operators
             request = Request(
@@ -248,7 +248,11 @@ class HttpExchanges:
         if self._bucket.over(connection.rate, self._now()):
             self._connections.enter(connection, State.THROTTLED)
             return False
-        return bool(connection.inbox) and not connection.blocked
+        if connection.blocked:
+            return False
+        if self.forwarded is not None:
+            self.forwarded.answered(connection)
+        return bool(connection.inbox)
 
     # -- answers that take time -------------------------------------------------------------------------------------
 

@@ -4,8 +4,9 @@ Owns: the list of trusted proxies, the state `PROXY`, and `Connection.address` o
 not: believe an address that is not on the list. If the list is empty, no address is believed.
 
 A connection is counted (cap of its network, places, eviction) for the client as soon as that is known: by the PROXY
-header for the connection, by `X-Forwarded-For` for each request. Until then it counts for the proxy, which has no cap
-of its own.
+header for the connection, by `X-Forwarded-For` from the end of a request's head until its answer is sent. At all other
+times it counts for the proxy, which has no cap of its own: proxies keep connections for the next request, whose body
+may be slow, and whose client may be another.
 """
 
 import ipaddress
@@ -95,7 +96,15 @@ class ForwardedFor:
         self._proxy_of: dict[Connection, str] = {}
 
     def apply(self, connection: Connection, head: Head) -> bool:
-        """Count the connection for the client of its next request. Raises HttpError if that client has too many.
+        """`claim` for a whole request, after whose refusal the connection stays open: it is counted here."""
+        try:
+            return self.claim(connection, head)
+        except HttpError as error:
+            self._refused(error.reason)
+            raise
+
+    def claim(self, connection: Connection, head: Head) -> bool:
+        """Count the connection for the client of a request. Raises HttpError if that client has too many.
 
         Returns whether a trusted HTTP proxy sent it. (After a PROXY header the address is already the client's.)
         """
@@ -107,12 +116,17 @@ class ForwardedFor:
             return True
         reason = self._admission.move(connection, client)
         if reason is not None:
-            self._refused(reason)
             raise HttpError(
                 ErrorCode.FULL, reason.sentence, reason=reason, headers=(("Retry-After", str(CAP_RETRY)),)
             )  # fmt: skip
         self._proxy_of[connection] = proxy
         return True
+
+    def answered(self, connection: Connection) -> None:
+        """Count a connection for its proxy again, since its answer is sent."""
+        proxy = self._proxy_of.pop(connection, None)
+        if proxy is not None:
+            self._admission.move(connection, proxy)
 
     def closed(self, connection: Connection) -> None:
         """Forget a connection that has ended."""

@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from chatserver.edge.proxied import ForwardedFor
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.handler import Handler, context_of
@@ -61,11 +62,12 @@ class RequestHandler(HttpHandler):
 
     def __init__(
         self, connections: Connections, settings: Settings, dispatch: Dispatch,
-        cors: Callable[[str | None], Headers],
+        cors: Callable[[str | None], Headers], forwarded: ForwardedFor | None,
     ) -> None:  # fmt: skip
         super().__init__(connections)
         self._dispatch = dispatch
         self._cors = cors
+        self._forwarded = forwarded
         self._budget = connections.input_budget
         self._head_limits = HeadLimits(max_bytes=settings.max_head_bytes, max_fields=settings.max_head_fields)
         self._body_limits = BodyLimits(max_bytes=settings.max_body_bytes)
@@ -83,6 +85,8 @@ class RequestHandler(HttpHandler):
 
     def writable(self, connection: Connection) -> bool:
         """The peer has taken the answer. True: its next request may be in the inbox."""
+        if self._forwarded is not None and connection.state is State.KEEPALIVE:
+            self._forwarded.answered(connection)
         return bool(connection.inbox)
 
     def _begin(self, connection: Connection, buffer: bytes, searched: int) -> bool:
@@ -119,6 +123,8 @@ class RequestHandler(HttpHandler):
         body.receive(rest)
         if body.complete:
             return self._dispatch(connection, head, body.body, body.rest)
+        if self._forwarded is not None:
+            self._forwarded.claim(connection, head)
         connection.inbox = b""
         upload = Upload(raw, body, self._connections.wheel.current)
         self._connections.enter(connection, State.BODY, upload, span=self._body_ticks)

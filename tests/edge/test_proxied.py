@@ -4,7 +4,7 @@ The balancer's address is 127.0.0.2; all other peers and the neighbour connect f
 """
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ import trio
 from chatserver.edge.proxied import trusted_proxies
 from tests.support.certificates import NAMES, certificate, trusting_any
 from tests.support.peers import Answer, Peer, ask, connect, request, upgrade
-from tests.support.serving import Serving, neighbour, serving
+from tests.support.serving import Serving, eventually, neighbour, serving, until
 
 pytestmark = pytest.mark.jumping_clock
 
@@ -162,29 +162,69 @@ async def test_the_header_comes_before_tls(tmp_path: Path) -> None:
 # -- X-Forwarded-For ------------------------------------------------------------------------------------------------
 
 
-async def test_each_request_counts_for_its_own_client() -> None:
-    """One connection carries many clients; a client over its cap is refused, and the connection stays open."""
+async def visit(peer: Peer, *hops: str) -> int:
+    """The status of a short request, after which the connection stays open."""
+    answer = await peer.request("GET", "/healthz", headers=forwarded(*hops))
+    assert answer.headers["connection"] == "keep-alive"
+    return answer.status
 
-    async def visit(peer: Peer, *hops: str) -> int:
-        answer = await peer.request("GET", "/healthz", headers=forwarded(*hops))
-        assert answer.headers["connection"] == "keep-alive"
-        return answer.status
 
+def a_poll(client: str) -> bytes:
+    return request("GET", "/rooms/quiet/messages?after=0&wait=20", headers=forwarded(client))
+
+
+def half_a_body(client: str) -> bytes:
+    fields = {**forwarded(client), "Content-Type": "text/plain", "Content-Length": "100"}
+    return request("POST", "/rooms/quiet/messages", b"x", headers=fields)
+
+
+@pytest.mark.parametrize(("asks", "phase"), [(a_poll, "held"), (half_a_body, "body")])
+async def test_a_connection_counts_for_a_client_while_it_carries_its_request(
+    asks: Callable[[str], bytes], phase: str
+) -> None:  # fmt: skip
     async with proxied(per_ip=PLACES) as server, AsyncExitStack() as stack:
         pool = [await stack.enter_async_context(balancer(server)) for _ in range(PLACES + 1)]
-        assert [await visit(peer, "192.0.2.1") for peer in pool] == [200] * PLACES + [503]
+        for peer in pool[:PLACES]:
+            assert await visit(peer, "192.0.2.9") == 200, "an earlier client of the connection"
+            await peer.send(asks("192.0.2.1"))
+        await server.in_phase(phase, PLACES)
+        await pool[-1].send(asks("192.0.2.1"))
+        await refused(pool[-1])
+        pool[-1] = await stack.enter_async_context(balancer(server))
+        assert await visit(pool[-1], "192.0.2.1") == 503
         assert await visit(pool[-1], "203.0.113.9", "192.0.2.1", BALANCER) == 503, "the client's own claim is ignored"
         async with connect(server.address) as liar:
             assert await visit(liar, "192.0.2.1") == 200, "only a proxy is believed"
-        assert await visit(pool[-1], "192.0.2.2") == 200
-        assert await visit(pool[-1], "192.0.2.1") == 503
-        assert await visit(pool[0], "192.0.2.3") == 200
-        assert await visit(pool[-1], "192.0.2.1") == 200, "one of its connections counts for another client now"
+        assert await visit(pool[-1], "192.0.2.9") == 200, "connections of which it has used four before"
         assert await visit(pool[-1], "") == 200, "the proxy itself has no cap"
         await server.counted("refused-address", 3)
         await stack.aclose()
         await server.held(1)
         assert await server.metric("chatserver_addresses") == 1
+
+
+async def test_an_idle_connection_counts_for_the_proxy_whatever_clients_it_had() -> None:
+    """One client, one request at a time, over more connections than it may have."""
+    async with proxied(per_ip=PLACES) as server, AsyncExitStack() as stack:
+        pool = [await stack.enter_async_context(balancer(server)) for _ in range(PLACES + 1)]
+        assert [await visit(peer, "192.0.2.1") for peer in pool] == [200] * len(pool)
+        assert await server.metric("chatserver_addresses") == 2, "the proxy and the neighbour"
+
+
+async def test_a_connection_counts_for_its_client_until_the_answer_is_read() -> None:
+    async with proxied(per_ip=PLACES, send_buffer=4096) as server, balancer(server) as peer, AsyncExitStack() as stack:
+        for _ in range(10):
+            await ask(server.address, "POST", "/rooms/full/messages", b"x" * 8000)
+        unread = []
+        for _ in range(PLACES):
+            slow = await stack.enter_async_context(connect(server.address, source=BALANCER, receive_buffer=4096))
+            await slow.send(request("GET", "/rooms/full/messages?after=0", headers=forwarded("192.0.2.1")))
+            unread.append(slow)
+        table = server.server.parts.connections.table
+        await eventually(lambda: sum(each is not None and each.blocked for each in table) == PLACES)
+        assert await visit(peer, "192.0.2.1") == 503
+        assert (await unread[0].response()).status == 200
+        await until(lambda: visit(peer, "192.0.2.1"), lambda status: status == 200)
 
 
 async def test_guests_behind_a_proxy_are_distinguished() -> None:

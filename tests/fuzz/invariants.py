@@ -11,14 +11,12 @@ import stat
 from collections import Counter, deque
 from collections.abc import Iterable
 from itertools import chain
-from types import MethodType
-from typing import Any, cast
+from typing import Any
 
 from chatserver.api import conversation
 from chatserver.api.websocket_session import Ending, Waits, WebSocketSession
 from chatserver.chat.member import Member, PollWaiter, Source
 from chatserver.chat.room import Room
-from chatserver.edge.proxied import ForwardedFor
 from chatserver.edge.requests import Upload
 from chatserver.fair import FairQueue
 from chatserver.meters import ByteBudget
@@ -177,9 +175,11 @@ def _check_places(world: World, everybody: list[Connection]) -> None:
     del networks[PROXY]  # has no cap of its own
     assert max(networks.values(), default=0) <= PER_ADDRESS
     assert parts.connections.operators <= alive, "a closed connection counts as an operator"
-    forwarded = cast(MethodType, parts.exchanges.forwarded).__self__
-    assert isinstance(forwarded, ForwardedFor)
+    forwarded = parts.exchanges.forwarded
+    assert forwarded is not None
     assert forwarded._proxy_of.keys() <= alive, "a closed connection counts for a proxy"
+    idle = {each for each in everybody if each.state is State.KEEPALIVE and not each.blocked}
+    assert not forwarded._proxy_of.keys() & idle, "a proxy's idle connection counts for a client"
     if parts.handshakes is not None:
         halfway = {each for each in everybody if each.state is State.TLS_HANDSHAKE}
         assert parts.handshakes.half_open.keys() == halfway, "an ended handshake counts as half-open"
