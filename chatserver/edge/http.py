@@ -117,6 +117,8 @@ class HttpExchanges:
         connection.rate = self._bucket.spend(connection.rate, self._now())
         kept = self._connections.keep_ahead(connection, rest)
         another = kept and head.keep_alive and not self.draining
+        if self.forwarded is not None and "upgrade" in head.headers:
+            another = False  # a proxy may take it for a tunnel, whatever we answer, and no longer set its fields
         exchange = Exchange(another, head.method == "HEAD", self.cors(head.headers.get("origin")))
         try:
             vouched = self.forwarded is not None and self.forwarded.apply(connection, head)

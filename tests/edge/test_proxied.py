@@ -227,6 +227,26 @@ async def test_a_connection_counts_for_its_client_until_the_answer_is_read() -> 
         await until(lambda: visit(peer, "192.0.2.1"), lambda status: status == 200)
 
 
+@pytest.mark.parametrize(
+    ("path", "fields", "status"),
+    [
+        ("/nothing", {}, "404"),
+        ("/healthz", {}, "200"),
+        ("/ws", {"Sec-WebSocket-Version": "9"}, "426"),
+        ("/ws", {"Origin": "https://evil.example"}, "403"),
+        ("/rooms/quiet/messages?after=0&wait=1", {}, "200"),
+    ],
+)
+async def test_nothing_is_answered_after_an_upgrade_that_was_refused(
+    path: str, fields: dict[str, str], status: str
+) -> None:
+    """Some proxies pass everything on from then on: the client could name itself in the proxy's fields."""
+    async with proxied(user_header="X-User") as server, balancer(server) as peer:
+        forged = request("GET", "/session", headers={**forwarded("192.0.2.1"), "X-User": "u_admin"})
+        await peer.send(upgrade(path, headers={**forwarded("203.0.113.9"), **fields}) + forged)
+        assert re.findall(r"^HTTP/1.1 (\d+) ", (await peer.rest()).decode(), re.MULTILINE) == [status]
+
+
 async def test_guests_behind_a_proxy_are_distinguished() -> None:
     async with proxied() as server, balancer(server) as peer:
         for client in ("192.0.2.1", "192.0.2.2", "192.0.2.1"):
