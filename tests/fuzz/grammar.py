@@ -133,6 +133,8 @@ HEADERS: dict[str, bytes] = {
 #: Requests that are not finished, or end the connection.
 WRONG_REQUESTS: dict[str, bytes] = {
     "half a body": _post(b"half", {"Content-Length": "50000"}),
+    "half a body for a client": _post(b"half", {"Content-Length": "50000", "X-Forwarded-For": "127.0.2.8"}),
+    "a refused upgrade for a client": upgrade("/rooms", headers={"X-Forwarded-For": "127.0.2.8"}),
     "most of a body": _post(b"x" * 30_000, {"Content-Length": "50000"}),
     "health, then close": _get("/healthz", Connection="close"),
     "HTTP/1.0": b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n",
@@ -236,7 +238,10 @@ FRAMES = RIGHT_FRAMES | WRONG_FRAMES
 SAMPLES = REQUESTS | FRAMES
 assert len(SAMPLES) == len(REQUESTS) + len(FRAMES)
 #: Requests that a balancer forwards for a client.
-FORWARDED = ("for a client", "a poll for a client", "for one of a crowd, by its balancer")
+FORWARDED = (
+    "for a client", "a poll for a client", "for one of a crowd, by its balancer", "half a body for a client",
+    "a refused upgrade for a client",
+)  # fmt: skip
 #: Requests after which a peer waits for news or for the server.
 BUSY_REQUESTS = (
     "most of a body", "most of a long head",
