@@ -67,6 +67,7 @@ class Moderation:
         self.refused: dict[Kind, int] = dict.fromkeys(Kind, 0)
         self._found: _Table = {}
         self._unswept: list[Sanction] = []  # those that `sweep` has not checked yet
+        self._lifted: set[int] | None = None  # ids lifted since a read of the log began, while there is one
 
     def check(self, principal: Principal, action: Action, room: str) -> Refusal | None:
         """Refuse an action that is forbidden in this room now, which counts; None: it is allowed."""
@@ -137,23 +138,32 @@ class Moderation:
         for each in sanctions:
             self._add(each)
 
+    def before_read(self) -> set[int]:
+        """The ids in force, as a read of the log begins; for `renew`."""
+        self._lifted = set()
+        return set(self.in_force)
+
     def renew(self, sanctions: Iterable[Sanction], before: set[int]) -> Iterator[None]:
-        """Adopt the sanctions read from the log, one after the other. `before`: the ids in force when the read began.
+        """Adopt the sanctions read from the log, one after the other. `before`: what `before_read` returned.
 
         Sanctions made or lifted here since then stay as they are here.
         """
+        assert self._lifted is not None, "`before_read` was called"
         for each in sanctions:
             if each.id in before:
                 before.remove(each.id)
-            elif each.id not in self.in_force:
+            elif each.id not in self.in_force and each.id not in self._lifted:
                 self.enforce(each)
             yield
         for id_ in before:
             self.lift(id_)
             yield
+        self._lifted = None
 
     def lift(self, id_: int) -> None:
         """Lift a sanction; harmless if it was not in force."""
+        if self._lifted is not None:
+            self._lifted.add(id_)
         sanction = self.in_force.pop(id_, None)
         if sanction is None:
             return
