@@ -36,6 +36,7 @@ export class ChatClient extends EventTarget {
   #isStarted = false;
   /** @type {User | null} whom the server named last: the user in whose name a message goes out */
   #speaker = null;
+  #signedIn = ''; // the id of the user who signed in elsewhere, which the socket did not know
   #mayBeAnother = true; // whether the next connection may have another user
 
   /**
@@ -186,6 +187,10 @@ export class ChatClient extends EventTarget {
     // Without a link the answer may be later than a sign-out: the next link says who we are.
     const { link } = this.connection;
     if (link && (!link.isSocket || this.identity.owns(session))) this.#isUser(session);
+    else if (link && !isGuest(session.user) && session.user.id !== this.#signedIn) {
+      this.#signedIn = session.user.id; // a socket that still differs after this, as by a proxy's doing, stays
+      this.reconnect();
+    }
     this.#marks = unread.rooms;
     for (const { room, cursor, members } of rooms) {
       const ours = this.rooms.get(room);

@@ -260,6 +260,17 @@ def test_over_http_a_kick_and_a_ban_are_shown_and_other_rooms_go_on(
         bob.page.reload()
 
 
+def test_a_sign_in_by_another_page_of_the_site_counts_in_all_tabs(server: Server, window: OpenWindow) -> None:
+    """A tab of a guest had the connection of all tabs, so that all of them stayed that guest."""
+    ann = window()
+    ann.open(server, room="signs-in")
+    sign_in(ann, server, "uma")
+    other = ann.page.context.new_page()
+    other.goto(f"{server.url}/#signs-in")
+    for tab in (other, ann.page):
+        expect(tab.locator("#me")).to_contain_text("Uma")
+
+
 @pytest.mark.parametrize("transport", ["ws", "sse", "poll"])
 def test_after_a_sign_out_elsewhere_the_user_may_go_on_as_a_guest(
     server: Server, window: OpenWindow, transport: str
