@@ -23,7 +23,6 @@ const RECORDS = ['message', 'edit', 'delete', 'reaction'];
 export class ChatClient extends EventTarget {
   /** @type {Map<string, Room>} */
   rooms = new Map();
-  /** The name of the room that is open. */
   room = '';
   /** @type {(Message | Change)[]} pushed records, delivered together so that a flood costs one layout */
   #inbox = [];
@@ -127,7 +126,6 @@ export class ChatClient extends EventTarget {
     this.outbox.close();
   }
 
-  /** Connect again, as another user or with other rights. */
   reconnect() {
     this.#mayBeAnother = true;
     this.connection.restart();

@@ -147,7 +147,6 @@ export class Composer {
     if (this.#refused.textContent) this.#refused.textContent = this.#refusal();
   }
 
-  /** Store the reply or edit for a reload or a look at another room. */
   #keep() {
     const key = ABOUT_KEY + this.client.room;
     if (this.#about) this.tab.setItem(key, JSON.stringify({ ...this.#about, text: this.#text.value }));

@@ -72,7 +72,6 @@ export class Notifier {
     this.#showPermission();
   }
 
-  /** Show whether the browser's permission fits the choice. */
   #showPermission() {
     const isWanted = this.#choice.value !== 'nothing';
     byId('notify-allow').hidden = !isWanted || permission() !== 'default';

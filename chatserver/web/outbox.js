@@ -215,7 +215,6 @@ export class Outbox {
     this.#changed();
   }
 
-  /** The promise of a message, to be resolved or rejected once. */
   #takePromise(key) {
     const promise = this.#promises.get(key);
     this.#promises.delete(key);

@@ -13,7 +13,6 @@ const SPREAD = 30; // ms for each member, so that all pages of a room together s
 const SHOW_AFTER = 50; // ms
 const MAX_SHOWN = 100; // people; of more only the number is shown
 
-/** The requests of the menu's buttons, by their values. */
 const MENU_ACTIONS = {
   mute: { request: { type: 'sanction', kind: 'mute', seconds: 600 }, done: 'may not write for 10 minutes' },
   ban: { request: { type: 'sanction', kind: 'ban', seconds: 3600 }, done: 'is banned for an hour' },

@@ -32,7 +32,6 @@ export class Store {
     this.storage?.removeItem(key);
   }
 
-  /** Remove all that the page has kept. */
   clear() {
     this.#kept.clear();
     for (const key of Object.keys(this.storage ?? {})) if (key.startsWith('chat.')) this.removeItem(key);
