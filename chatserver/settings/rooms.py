@@ -70,6 +70,7 @@ def room_policies(tables: object, source: str) -> tuple[tuple[str, RoomPolicy], 
         try:
             policy = msgspec.convert(table, RoomPolicy)
         except msgspec.ValidationError as error:
-            raise ConfigError("config", f"{where}: {error}") from None
+            known = f"none of {', '.join(each.value for each in Audience)}:"
+            raise ConfigError("config", f"{where}: {error}".replace("Invalid enum value", known)) from None
         found.append((pattern, policy))
     return tuple(found)

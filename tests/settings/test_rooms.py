@@ -42,7 +42,7 @@ def test_patterns_come_in_the_order_of_the_file(tmp_path: Path) -> None:
         ('[rooms."a b"]', "a pattern is a room's name"),
         ('[rooms.""]', "a pattern is a room's name"),
         ('[rooms.a]\nraed = "granted"', "unknown field `raed`"),
-        ('[rooms.a]\nread = "nobody"', r"'nobody'.*\$\.read"),
+        ('[rooms.a]\nread = "nobody"', r"none of everyone, signed-in, granted, moderators: 'nobody'.*\$\.read"),
         ("[rooms.a]\nslow_mode = -1", r"\$\.slow_mode"),
         ("[rooms.a]\nslow_mode = nan", r"\$\.slow_mode"),
         ("[rooms.a]\nlist = 1", r"\$\.list"),
