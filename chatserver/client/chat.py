@@ -20,7 +20,7 @@ from chatserver.client.http1 import HttpClient, encoded_query
 from chatserver.client.http_transport import http_conversation
 from chatserver.client.link import Backoff, Conversation, Link
 from chatserver.client.session import Answered, Outcome, Session, waiting_time
-from chatserver.client.stream import EndedError, Target, parse_target
+from chatserver.client.stream import Target, parse_target
 from chatserver.client.websocket import websocket
 
 ANSWER_TIMEOUT = 30.0  # s that a caller waits by default, including reconnects
@@ -293,14 +293,10 @@ class Chat:
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[Conversation]:
         if self._name and self._named is None and not self._credentials.token:
-            try:
-                asked = {"name": self._name}
-                answer = await self._http.call("POST", "/session", asked)
-                self._named = answer.content(wire.Connected).user.name
-            except Unavailable as error:
-                raise EndedError(error.message, retry_after=error.retry_after) from error
-            except ChatError as error:
-                raise EndedError(str(error), final=True) from error
+            response = await self._http.request("POST", "/session", {"name": self._name})
+            if response.failed:
+                raise response.ending
+            self._named = response.decode(wire.Connected).user.name
         opener = websocket if self._transport == "ws" else partial(http_conversation, self._transport)
         async with opener(self._target, self._credentials) as conversation:
             yield conversation
