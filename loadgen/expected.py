@@ -60,12 +60,17 @@ def tells_nothing(case: str, status: int) -> bool:
     return case in _MUST_BE_REFUSED and status in _NOT_THERE
 
 
+def then_closed(case: str) -> str:
+    """How a close behind the answer is booked: it refuses a bad chunk (Go), as nothing after that is a request."""
+    return ", then closed" if case in _CHUNKS else ""
+
+
 def unseen(answers: Mapping[str, int]) -> str:
     """The cases with such answers, each with the statuses, unless the case was accepted as well."""
     told: dict[str, set[str]] = {}
     unread = _unread(answers)
     for case, _, status in (answer.rpartition(": answered ") for answer in answers):
-        if status.isdecimal() and (case in unread or tells_nothing(case, int(status))):
+        if case in unread or (status.isdecimal() and tells_nothing(case, int(status))):
             told.setdefault(case, set()).add(status)
     seen = accepted(answers)
     return ", ".join(f"{case}: {'/'.join(sorted(told[case]))}" for case in sorted(told) if case not in seen)

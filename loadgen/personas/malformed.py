@@ -103,20 +103,29 @@ class MalformedHttp(CaseByCase):
         self.play()
 
     def on_data(self, data: bytes) -> None:
-        """Book the answer; if the connection is kept, leave it."""
         before = self.answered
         super().on_data(data)
-        if self.answered == before:
-            return
-        if self.answered < 400 or expected.tells_nothing(self.case, self.answered):
-            self.book(f"answered {self.answered}")
-        self.note_answer()
+        if self.answered != before:
+            self.note_answer()
+
+    def go_on(self) -> None:
+        """Book the answer and leave, because the server keeps the connection."""
+        self._book_answer()
+        super().go_on()
 
     def on_hangup(self, how: str) -> None:
         """Book an end without an answer under its case too: half of the catalogue deserves a 400."""
-        if self.stage is Stage.HELD and not self.answered:
-            self.book(how)
+        if self.stage is Stage.HELD:
+            self._book_answer(expected.then_closed(self.case))
+            if not self.answered:
+                self.book(how)
         super().on_hangup(how)
+
+    def _book_answer(self, then: str = "") -> None:
+        if 0 < self.answered < 400:
+            self.book(f"answered {self.answered}{then}")
+        elif expected.tells_nothing(self.case, self.answered):
+            self.book(f"answered {self.answered}")
 
 
 @cache

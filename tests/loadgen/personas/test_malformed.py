@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from math import ceil
+from unittest.mock import patch
 
 import h11
 import pytest
@@ -11,6 +12,7 @@ from wsproto import events
 from wsproto.connection import Connection, ConnectionType
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
+from loadgen import expected
 from loadgen.client import Client
 from loadgen.engine import Engine
 from loadgen.personas import _malformed_chat, _malformed_http, malformed
@@ -178,6 +180,21 @@ async def test_a_request_for_what_is_not_there_is_booked_by_name_if_it_must_be_r
         await answer(stream, 404)
         await until(lambda: play.cohort.left)
         assert play.cohort.answers == +Counter({"answered 404": 1, f"{case}: answered 404": by_name})
+
+
+@pytest.mark.parametrize(
+    ("case", "told"), [("chunk size in words", "answered 200, then closed"), ("two lengths", "answered 200")]
+)
+async def test_a_bad_chunk_is_refused_by_a_close_behind_the_answer(case: str, told: str) -> None:
+    """Go answers before it reads the body, and closes if that is no body: Caddy was said to accept bad chunks."""
+    with patch.object(malformed.MalformedHttp, "cases", lambda _: {case: _HTTP[case]}):
+        async with meeting("malformed-http") as (play, stream):
+            await read_until(stream, lambda got: b"hello" in got)
+            await answer(stream, 200)
+            await stream.aclose()
+            await until(lambda: play.cohort.ended)
+            assert play.cohort.answers == {"answered 200": 1, f"{case}: {told}": 1}
+            assert bool(expected.accepted(play.cohort.answers)) is (case == "two lengths")
 
 
 async def test_silence_and_a_close_without_a_word_are_booked_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
