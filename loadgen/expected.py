@@ -62,7 +62,7 @@ def tells_nothing(case: str, status: int) -> bool:
 
 def then_closed(case: str) -> str:
     """How a close behind the answer is booked: it refuses a bad chunk (Go), as nothing after that is a request."""
-    return ", then closed" if case in _CHUNKS else ""
+    return " and closed" if case in _CHUNKS else ""
 
 
 def unseen(answers: Mapping[str, int]) -> str:

@@ -206,6 +206,6 @@ def test_a_server_that_reads_no_bodies_shows_nothing_of_chunks() -> None:
     """lighttpd answers a post to a file before the body comes, and closes: it was said to accept malformed chunks."""
     answers = {"negative chunk size: answered 200": 3, "two lengths: answered 200": 1}
     assert expected.accepted(answers) == {"negative chunk size": 3, "two lengths": 1}
-    answers |= {f"{expected.NO_CHUNKS}: answered 200": 1, "chunk size with 0x: answered 200, then closed": 1}
+    answers |= {f"{expected.NO_CHUNKS}: answered 200": 1, "chunk size with 0x: answered 200 and closed": 1}
     assert expected.accepted(answers) == {"two lengths": 1}
-    assert expected.unseen(answers) == "chunk size with 0x: 200, then closed, negative chunk size: 200"
+    assert expected.unseen(answers) == "chunk size with 0x: 200 and closed, negative chunk size: 200"

@@ -183,7 +183,7 @@ async def test_a_request_for_what_is_not_there_is_booked_by_name_if_it_must_be_r
 
 
 @pytest.mark.parametrize(
-    ("case", "told"), [("chunk size in words", "answered 200, then closed"), ("two lengths", "answered 200")]
+    ("case", "told"), [("chunk size in words", "answered 200 and closed"), ("two lengths", "answered 200")]
 )
 async def test_a_bad_chunk_is_refused_by_a_close_behind_the_answer(case: str, told: str) -> None:
     """Go answers before it reads the body, and closes if that is no body: Caddy was said to accept bad chunks."""
