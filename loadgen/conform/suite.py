@@ -13,6 +13,7 @@ import trio
 from cyclopts import Parameter
 
 from loadgen import flags
+from loadgen import format as fmt
 from loadgen.common import COMMON, Common, announce, arguments, find, finish
 from loadgen.conditions import parse
 from loadgen.conform import conversation
@@ -78,6 +79,9 @@ async def play(options: Options, cases: Sequence[Case], progress: Progress) -> R
         async with trio.open_nursery() as playing:
             for case in sorted(cases, key=lambda case: case.heavy):
                 playing.start_soon(play_one, case)
+        if late:
+            told = f"{fmt.several(len(late), 'case')} without an answer in time, up to {options.timeout:g} s for each"
+            progress.say(f"again, one by one: {told}")
         for case in late:  # what was too slow beside others is not what the server never does
             await play_one(case, is_last=True)
     results = [found[case.id] for case in cases if case.id in found]
