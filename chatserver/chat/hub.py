@@ -230,8 +230,7 @@ class Hub:
         self.note_presence(room)
 
     def _enter(self, room: Room, principal: Principal) -> None:
-        if not room.members:  # else it is not empty, and a crowd's joins need not look
-            self.registry.note_entered(room)
+        self.registry.note_entered(room)
         room.presence.enter(principal)
         self.note_presence(room)
 

@@ -244,10 +244,8 @@ class Ring:
                 reached += 1
             if len(chunks) >= CACHED_CHUNKS:
                 self._drop_chunks()
-            if len(pieces) == 1:
-                found = chunks[offset] = (pieces[0], reached)
-            else:
-                found = chunks[offset] = (b"".join(pieces), reached)
+            found = chunks[offset] = (b"".join(pieces), reached)
+            if len(pieces) > 1:  # one is not copied
                 self._joined += size
                 self._count()
         return found
