@@ -85,11 +85,11 @@ class Poller:
         trio.lowlevel.add_instrument(clock)
         scheduler = self._scheduler
         scheduler.begin()
-        descriptor, ended = self._readiness.fileno(), 0.0
+        descriptor, left, ended = self._readiness.fileno(), False, 0.0
         try:
             while True:
                 least = 0.0
-                if not scheduler.idle:
+                if left:
                     await trio.lowlevel.checkpoint()
                     least = min(SHARE * (thread_time() - ended), LONGEST_PASS)
                 elif self.naps:
@@ -99,8 +99,8 @@ class Poller:
                     scheduler.asleep = False
                 else:  # a call was posted meanwhile
                     await trio.lowlevel.checkpoint()
-                self._pass(least)
-                if not scheduler.idle:
+                left = self._pass(least)
+                if left:
                     ended = thread_time()
         finally:
             scheduler.asleep = False  # this task runs no more rounds, and `readiness` is closed soon
@@ -115,17 +115,20 @@ class Poller:
         """Whether the next pass begins after PONG_NAP, since no outcome of the last pass is awaited."""
         return self._events > 0 and not self._awaited
 
-    def _pass(self, least: float) -> None:
-        """Run rounds until no work is left or PASS is over; from `least` seconds on, until another task can run."""
+    def _pass(self, least: float) -> bool:
+        """Run rounds until no work is left or PASS is over; from `least` seconds on, until another task can run.
+
+        Returns whether work is left.
+        """
         scheduler = self._scheduler
         self._events = self._awaited = 0
         begin = perf_counter()
         while True:
             busy = self._gather()
             scheduler.round()
-            lasted = perf_counter() - begin
-            if (scheduler.idle and not busy) or (lasted >= least and (lasted >= PASS or others_can_run())):
-                return
+            lasted, left = perf_counter() - begin, not scheduler.idle
+            if not (left or busy) or (lasted >= least and (lasted >= PASS or others_can_run())):
+                return left
 
     async def run_wheel(self, *, on_tick: Callable[[float], None]) -> None:
         """Turn the wheel until cancelled; `on_tick` gets the lateness of each turn in seconds."""

@@ -63,10 +63,11 @@ async def test_time_of_other_tasks_lengthens_the_next_pass_and_sleep_does_not(
     asked, passes = itertools.count(), []
     monkeypatch.setattr(poller, "thread_time", lambda: next(asked) * took)
 
-    def note(least: float) -> None:
+    def note(least: float) -> bool:
         passes.append(least)
         if len(passes) >= 3:
             it.turn_over()
+        return not it.connections.scheduler.idle
 
     monkeypatch.setattr(it.poller, "_pass", note)
     work = it.connections.scheduler.submit
@@ -87,9 +88,9 @@ async def test_after_a_pass_of_pongs_only_the_poller_naps(
     async with polled() as it:
         passes, run_pass = [], it.poller._pass
 
-        def note(least: float) -> None:
+        def note(least: float) -> bool:
             passes.append(trio.current_time())
-            run_pass(least)
+            return run_pass(least)
 
         monkeypatch.setattr(it.poller, "_pass", note)
         for state in states:
