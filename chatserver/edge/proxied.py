@@ -32,6 +32,8 @@ CACHED_PROXIES = 4096
 
 def trusted_proxies(networks: Sequence[str]) -> Callable[[str], bool]:
     """A predicate: is this the address of a trusted proxy? An IPv4-mapped IPv6 address counts as the IPv4 address."""
+    if not networks:
+        return lambda address: False  # asked about each newcomer
     parsed_networks = [ipaddress.ip_network(each, strict=False) for each in networks]
 
     @lru_cache(CACHED_PROXIES)

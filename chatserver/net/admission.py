@@ -71,6 +71,7 @@ class Admission:
         self._per_network = settings.per_ip
         self._uncapped = uncapped  # addresses without a cap of their own: proxies
         self._by_network: dict[str, int] = {}
+        self._proxies: set[str] = set()  # the networks of proxies with connections
         self._spans = spans(settings)
         self._window = ticks(settings.flush_window)
         self._after = ticks(settings.evict_after)
@@ -90,16 +91,16 @@ class Admission:
         `operator`: it came to the operators' address.
         """
         network = network_of(address)
-        count = self._by_network.get(network, 0)
-        if self._is_over(count, address):
+        uncapped = self._uncapped(address)
+        count = 0 if uncapped else self._by_network.get(network, 0)
+        if 0 < self._per_network <= count:
             return Reason.REFUSED_ADDRESS
         full = short or self.held >= self.total
         if full and not self._finds_place(count, short=short, operator=operator):
             return Reason.REFUSED_FULL
-        self._by_network[network] = count = self._by_network.get(network, 0) + 1  # one of the same may have gone
+        self._count_in(network, uncapped=uncapped)
         if full:
-            self._since = max(self._since, count)
-        self.held += 1
+            self._since = max(self._since, self._crowd(network))
         return None
 
     def _finds_place(self, count: int, *, short: bool, operator: bool) -> bool:
@@ -108,19 +109,25 @@ class Admission:
         beyond = operator and not short and self.held < self.total + OPERATOR_PLACES
         return all(self.make_room(count) for _ in range(missing)) or beyond
 
-    def _is_over(self, count: int, address: str) -> bool:
-        return 0 < self._per_network <= count and not self._uncapped(address)
+    def _count_in(self, network: str, *, uncapped: bool) -> None:
+        self._by_network[network] = self._by_network.get(network, 0) + 1
+        if uncapped:
+            self._proxies.add(network)
+        self.held += 1
+
+    def _crowd(self, network: str) -> int:
+        """Connections of a network. Those of a proxy are of many clients, so each ranks as if it were alone."""
+        return 1 if network in self._proxies else self._by_network[network]
 
     def move(self, connection: Connection, address: str) -> Reason | None:
         """Count a connection for the client behind a proxy from now on; if that is refused, return why."""
         network = network_of(address)
         if network != connection.network:
-            count = self._by_network.get(network, 0)
-            if self._is_over(count, address):
+            uncapped = self._uncapped(address)
+            if 0 < self._per_network <= self._by_network.get(network, 0) and not uncapped:
                 return Reason.REFUSED_ADDRESS
             self.release(connection.network)
-            self._by_network[network] = count + 1
-            self.held += 1
+            self._count_in(network, uncapped=uncapped)
         connection.address = shared_address(address)
         return None
 
@@ -131,6 +138,7 @@ class Admission:
             self._by_network[network] = count
         else:
             del self._by_network[network]
+            self._proxies.discard(network)
         self.held -= 1
 
     # -- reclaiming -------------------------------------------------------------------------------------------------
@@ -217,7 +225,7 @@ class Admission:
             state, product = connection.state, self._product(connection)
             if product >= self._after:
                 rank = _RECLAIM[state] if connection.backlog is None else Reclaim.NEVER
-                crowd = self._by_network[connection.network]
+                crowd = self._crowd(connection.network)
                 ranking.append(Candidate(connection, state, connection.deadline, crowd, (-int(rank), product)))
         ranking.sort(key=lambda candidate: candidate.badness)
         return ranking
@@ -227,7 +235,7 @@ class Admission:
         # A deadline is one tick more than the span, see `Wheel.due`; seconds that a body earned are subtracted.
         span = self._spans[connection.state] if connection.backlog is None else self._window
         waited = max(self._connections.wheel.current + 2 - (connection.deadline - span), 1)
-        return waited * self._by_network[connection.network]
+        return waited * self._crowd(connection.network)
 
     def worst_of(self, connections: Iterable[Connection]) -> Connection:
         """The first of these to evict: for a cap on one state."""

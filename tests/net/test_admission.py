@@ -220,6 +220,21 @@ def test_behind_a_balancer_all_come_from_one_address(it: Parked) -> None:
     assert sum(each.alive for each in everybody) == 9
 
 
+PROXY = "192.0.2.9"
+
+
+def test_a_proxys_newcomer_gets_the_place_of_a_crowd_smaller_than_the_proxys() -> None:
+    """Its connections are of many clients, of whom this one may be alone."""
+    with parked(uncapped=lambda address: address == PROXY) as it:
+        idle = [it.place(State.KEEPALIVE, address=PROXY)[0] for _ in range(5)]
+        crowd = [it.place(State.BODY, object(), address="192.0.2.1")[0] for _ in range(2)]
+        it.turn(seconds=1.8)
+        it.admission.total = it.admission.held
+        assert it.admission.admit(PROXY) is None
+        assert all(each.alive for each in idle), "each alone, they have not waited long enough"
+        assert sum(each.alive for each in crowd) == 1
+
+
 @pytest.mark.parametrize("address", ["192.0.2.7", None])
 def test_the_last_place_is_for_a_newcomer_that_is_alone_or_unknown(it: Parked, address: str | None) -> None:
     """When descriptors have run out, the newcomer's network is unknown."""
