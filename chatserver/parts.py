@@ -120,7 +120,7 @@ def build(
     forwarded = ForwardedFor(trusted, admission, refused=stats.refused) if settings.trusted_proxy else None
     # Chat, which sees connections only through the sink.
     sink, encoder = ConnectionSink(connections), WireEncoder(log.identity.epoch)
-    audit, search_results = AuditTrail(), ResultCache()
+    audit, search_results = AuditTrail(wall_ms=log.wall_ms), ResultCache()
     hub = Hub(
         log, encoder, sink.as_sink(), sink, settings,
         note_failure=stats.publish_failed, note_deletion=audit.note_deletion,
@@ -214,9 +214,11 @@ def _services(
     services = Services(
         hub=hub, log=log, identities=identities, pages=Pages(hub.reader, encoder), encoder=encoder, settings=settings,
         write_limits=WriteLimits(settings), search_results=search_results, audit=audit,
-        moderation=Moderation(log.identity.secret), slow_mode=SlowMode(lambda room: policies.of(room).slow_mode),
-        markers=ReadMarkers(log.markers), cluster=None if others is None else others.cluster,
+        moderation=Moderation(log.identity.secret, wall_ms=log.wall_ms), markers=ReadMarkers(log.markers),
+        slow_mode=SlowMode(lambda room: policies.of(room).slow_mode),
+        cluster=None if others is None else others.cluster,
     )  # fmt: skip
+    identities.signed_out.wall_ms = log.wall_ms
     hub.note_unstored = services.slow_mode.give_back
     if others is not None:
         others.attach(services, faulted)

@@ -84,8 +84,8 @@ async def test_old_messages_are_removed_after_attempts_that_failed(
         for _ in range(4):
             await publish(server.address, "lobby", "hello")
         assert len(await search(server, "hello")) == 4
-        now, retain, tried = log._wall_ms() + 61_000, log.retain, 0
-        log._wall_ms = lambda: now
+        now, retain, tried = log.wall_ms() + 61_000, log.retain, 0
+        log.wall_ms = lambda: now
 
         async def fail_twice(*arguments: Any) -> Any:
             nonlocal tried

@@ -113,9 +113,7 @@ def _shards(nodes: Sequence[Node]) -> Iterator[Finding]:
 
 def _clocks(nodes: Sequence[Node]) -> Iterator[Finding]:
     """Compare the nodes with each other first, since a wrong clock on this machine does no harm."""
-    advice = (
-        "let NTP keep the clocks (chrony, systemd-timesyncd): sign-ins and sanctions end at the wrong time meanwhile"
-    )
+    advice = "let NTP keep the clocks (chrony, systemd-timesyncd): sign-ins end at the wrong time meanwhile"
     clocks = [(node.clock_ms, node) for node in nodes if node.clock_ms is not None]
     if not clocks:
         return

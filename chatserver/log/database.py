@@ -25,7 +25,6 @@ from chatserver.log.interface import (
     Record,
     bounded,
     ignore_hints,
-    system_ms,
     within_bytes,
 )
 from chatserver.log.markers import DatabaseMarkers, MarkerQueries, Markers
@@ -97,15 +96,15 @@ P = TypeVar("P", bound=Parts[Any])
 
 
 class DatabaseLog(Generic[C, P]):
-    """See the module. `wall_ms`: None means the clock of the database. `has_side_thread`: changes run beside groups."""
+    """See the module. `has_side_thread`: changes run beside groups."""
 
     def __init__(
         self, queries: ReadQueries[C], *, tables: Callable[[C], Tables], markers: MarkerQueries[C],
-        retention: RetentionQueries[C], wall_ms: Callable[[], int] | None, has_side_thread: bool,
+        retention: RetentionQueries[C], wall_ms: Callable[[], int], has_side_thread: bool,
     ) -> None:  # fmt: skip
         self._queries = queries
         self._retention = retention
-        self._wall_ms = wall_ms
+        self.wall_ms = wall_ms
         self._tables = tables
         self._writer_thread = ThreadPool(1)
         self._changes = ThreadPool(1) if has_side_thread else self._writer_thread
@@ -116,7 +115,7 @@ class DatabaseLog(Generic[C, P]):
         self.audit = Audit(self)
         self.sanctions = Sanctions(self)
         self.signouts = SignOuts(self)
-        self.markers: Markers = DatabaseMarkers(self, markers, wall_ms or system_ms)
+        self.markers: Markers = DatabaseMarkers(self, markers, wall_ms)
 
     def _open_parts(self) -> P:
         """Raises LogUnavailable when the log is closed."""
@@ -198,8 +197,7 @@ class DatabaseLog(Generic[C, P]):
         first: dict[str, int] = {}
         after: int | None = 0
         while after is not None:
-            now = None if self._wall_ms is None else self._wall_ms()
-            work = partial(step, self._retention, keeps, after, now)
+            work = partial(step, self._retention, keeps, after, self.wall_ms())
             await self._groups.give_way()
             # Without a deadline, because the caller has to know what a step that hung has removed.
             change = partial(self._open_parts().writer.change, "retention", work)

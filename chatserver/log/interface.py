@@ -296,6 +296,9 @@ class Log(Protocol):
         One that stores nothing but can be read, since a disk is full, is reachable.
         """
 
+    def wall_ms(self) -> int:
+        """The time in ms since 1970, by the one clock of all processes on this log; valid once `run` has started."""
+
     @property
     def markers(self) -> "Markers":
         """How far each user has read."""

@@ -90,7 +90,7 @@ class MemoryLog:
     reachable = True
 
     def __init__(self, *, wall_ms: Callable[[], int] = system_ms) -> None:
-        self._wall_ms = wall_ms
+        self.wall_ms = wall_ms
         self.identity = new_identity()
         self._rooms: dict[str, _Room] = {}  # those with messages, the most recently written last
         self._emptied: dict[str, _Room] = {}  # rooms that retention emptied once; their offsets continue
@@ -161,7 +161,7 @@ class MemoryLog:
 
         def forget() -> Iterator[None]:
             for name in list(self._rooms):
-                keep_from, oldest = bounds(keeps(name), self._any(name).last, self._wall_ms())
+                keep_from, oldest = bounds(keeps(name), self._any(name).last, self.wall_ms())
                 while self._forget(name, keep_from, oldest):
                     lost[name] = self._any(name).first
                     yield
@@ -233,7 +233,7 @@ class MemoryLog:
             trio.lowlevel.current_trio_token().run_sync_soon(commit)
 
     def _commit(self, drafts: Sequence[Draft]) -> Outcomes:
-        now = self._wall_ms()
+        now = self.wall_ms()
         if self._keys_since_expiry >= EXPIRE_EVERY:
             self._expire_keys(now)
         return [self._store(draft, now) for draft in drafts]

@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from time import monotonic
 from typing import NamedTuple, TypeVar
 
 import trio
@@ -29,7 +30,6 @@ from chatserver.log.interface import (
     Program,
     Record,
     RoomSummary,
-    system_ms,
 )
 from chatserver.log.postgres_connection import Connection, Server, Session, compare_clocks
 from chatserver.log.postgres_index import PostgresIndex
@@ -53,20 +53,21 @@ class _Opened(NamedTuple):
 
 
 class PostgresLog(DatabaseLog[Connection, _Opened]):
-    """A `Log` in the database at `url`. `wall_ms`: None means the clock of the database, which all servers share."""
+    """A `Log` in the database at `url`. `wall_ms`: None means the clock of the database."""
 
     shared = True
 
     def __init__(self, url: str, *, wall_ms: Callable[[], int] | None = None) -> None:
         self._url = url
         self._wall_ms = wall_ms
+        self._zero_ms = 0  # the database's time when the monotonic clock was 0, as last asked
         self._node = secrets.token_hex(4)
         super().__init__(
             postgres_readers, tables=PostgresTables, markers=postgres_markers, retention=postgres_retention,
-            wall_ms=wall_ms, has_side_thread=True,
+            wall_ms=wall_ms or self._database_ms, has_side_thread=True,
         )  # fmt: skip
         self._replaced = trio.Event()
-        self.index = PostgresIndex(self, wall_ms or system_ms)
+        self.index = PostgresIndex(self, self.wall_ms)
 
     @property
     def reachable(self) -> bool:
@@ -109,7 +110,7 @@ class PostgresLog(DatabaseLog[Connection, _Opened]):
                     if rooms := {name: last for name, last in hints.items() if name != OPENED}:
                         program.on_hints(rooms)
 
-                await nursery.start(Listener(server, self._node, pass_on).run)
+                await nursery.start(Listener(server, self._node, pass_on, self._note_time).run)
                 nursery.start_soon(self._end_when_replaced, nursery.cancel_scope)
                 nursery.start_soon(self.index.run, program.faulted)
                 await self._groups.run(partial(self._note, news), program, task_status=task_status)
@@ -121,6 +122,14 @@ class PostgresLog(DatabaseLog[Connection, _Opened]):
         finally:
             self._opened = None
             await self._close(parts)
+
+    def _note_time(self, now_ms: int) -> None:
+        """Called in the listener's thread with the database's time."""
+        self._zero_ms = now_ms - int(monotonic() * 1000)
+
+    def _database_ms(self) -> int:
+        # This machine's clock may be minutes off, so that a ban of another server would have ended here already.
+        return self._zero_ms + int(monotonic() * 1000)
 
     async def _look_again(self, check: Callable[[Connection], None]) -> None:
         """Check whether this is still the log that was opened; `check` notes it if not."""

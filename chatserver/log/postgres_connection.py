@@ -290,7 +290,7 @@ def _set_up(connection: Connection) -> None:
 
 
 def compare_clocks(connection: Connection) -> None:
-    """Warn if the clocks differ: messages get the database's time, tokens and sanctions end by this machine's."""
+    """Warn if the clocks differ: tokens end by this machine's, and all that is stored by the database's."""
     began = time()
     row = connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
     ended = time()

@@ -7,7 +7,7 @@ PostgreSQL queues notifications for listeners, but not for a server that has los
 every room written since the old connection was last known to work is a hint, and so are all other data.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 
 import msgspec
@@ -58,12 +58,16 @@ def notify(connection: Connection, node: str, hints: Mapping[str, int]) -> None:
 
 
 class Listener:
-    """The connection that listens; it is made again when lost. `on_hints` is called on the loop."""
+    """The connection that listens; it is made again when lost. `on_hints` is called on the loop.
 
-    def __init__(self, server: Server, node: str, on_hints: OnHints) -> None:
+    `note_time` is called in the thread, with the database's time in ms.
+    """
+
+    def __init__(self, server: Server, node: str, on_hints: OnHints, note_time: Callable[[int], None]) -> None:
         self._server = server
         self._node = node
         self._on_hints = on_hints
+        self._tell_time = note_time
         self._thread = ThreadPool(1)
         self._connection: Connection | None = None
         self._whole_until = 0  # ms by the database's clock until which no hint was missed; 0: never connected
@@ -156,6 +160,7 @@ class Listener:
         row = connection.execute(_NOW).fetchone()
         assert row is not None
         self._whole_until = row[0]
+        self._tell_time(row[0])
 
     def _close(self) -> None:
         if self._connection is not None:

@@ -38,8 +38,8 @@ class Room(NamedTuple):
 class RetentionQueries(Protocol[C_contra]):
     """The statements of a database, as a module; those of one step are called in one transaction."""
 
-    def rooms(self, after: int, most: int, now: int | None, connection: C_contra, /) -> Sequence[Room]:
-        """The next rooms with ids above `after`, in order. If `now` is None, the clock of the database tells it."""
+    def rooms(self, after: int, most: int, now: int, connection: C_contra, /) -> Sequence[Room]:
+        """The next rooms with ids above `after`, in order."""
 
     def records(
         self, due: Sequence[Due], share: int, connection: C_contra, /
@@ -59,7 +59,7 @@ def bounds(kept: tuple[int, int], last: int, now: int) -> tuple[int, int]:
 
 
 def step(
-    queries: RetentionQueries[C_contra], keeps: Keeps, after: int, now: int | None, connection: C_contra
+    queries: RetentionQueries[C_contra], keeps: Keeps, after: int, now: int, connection: C_contra
 ) -> tuple[dict[str, int], int | None]:
     """One step, over rooms with ids above `after`.
 

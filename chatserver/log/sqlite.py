@@ -73,7 +73,6 @@ class SqliteLog(DatabaseLog[sqlite3.Connection, _Opened]):
     """
 
     reachable = True
-    _wall_ms: Callable[[], int]
 
     def __init__(
         self, path: str, *, neighbours: Neighbours | None = None,
@@ -183,7 +182,7 @@ class SqliteLog(DatabaseLog[sqlite3.Connection, _Opened]):
             create_private(path)
             connection, identity = connect_writer(path, writing)
             self.index.open(path, cleaning)
-            writer = SqliteWriter(connection, self._wall_ms, writing)
+            writer = SqliteWriter(connection, self.wall_ms, writing)
             scrubber = Scrubber(connection, path)
             readers = SqliteReaders(path)
             recent_rooms = RecentRooms(shared=self.shared)

@@ -35,7 +35,7 @@ _decode_rooms = msgspec.json.Decoder(list[Room]).decode
 _decode_records = msgspec.json.Decoder(list[tuple[int, int, int, str]]).decode
 
 
-def rooms(after: int, most: int, now: int | None, connection: sqlite3.Connection) -> Sequence[Room]:
+def rooms(after: int, most: int, now: int, connection: sqlite3.Connection) -> Sequence[Room]:
     """See `RetentionQueries`."""
     return _decode_rooms(connection.execute(_ROOMS, (now, now, after, most)).fetchone()[0])
 

@@ -6,10 +6,10 @@ import pytest
 
 from chatserver.shared import valkey
 from tests.shared.keeping import PATIENCE, Keeping, keeping
-from tests.support.postgres import postgres_server
+from tests.support.postgres import cleared_database, postgres_server, postgres_tables
 from tests.support.valkeys import Valkey, servers, url_of
 
-__all__ = ["postgres_server", "servers"]
+__all__ = ["cleared_database", "postgres_server", "postgres_tables", "servers"]
 
 
 @pytest.fixture(autouse=True)

@@ -213,6 +213,9 @@ class KeptDatabase:
         if made := self._connection.execute(_MADE).fetchall():
             self._connection.execute("; ".join(statement for (statement,) in made))
 
+    def execute(self, statement: str) -> list[tuple[Any, ...]]:
+        return self._connection.execute(statement).fetchall()
+
     def empty(self) -> None:
         """Leave no tables, and no settings."""
         self._connection.execute(_END_OTHERS)
