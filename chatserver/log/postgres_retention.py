@@ -11,7 +11,7 @@ from chatserver.log.postgres_rows import plain_array
 from chatserver.log.retention import Due, Room
 
 _ROOMS = """
-    SELECT rooms.id, name, forgotten, last, coalesce(messages.time, %s), %s FROM (
+    SELECT rooms.id, name, forgotten, last, messages.time FROM (
         SELECT id, name, forgotten, last FROM rooms WHERE id > %s ORDER BY id LIMIT %s
     ) AS rooms LEFT JOIN messages ON messages.room = rooms.id AND place = forgotten + 1 ORDER BY rooms.id
 """
@@ -33,10 +33,10 @@ _MOVE_FIRSTS = """
 """
 
 
-def rooms(after: int, most: int, now: int, connection: Connection) -> Sequence[Room]:
+def rooms(after: int, most: int, connection: Connection) -> Sequence[Room]:
     """See `RetentionQueries`."""
     connection.execute("SET LOCAL synchronous_commit = off")  # if a crash undoes it, retention does it again
-    return [Room(*row) for row in connection.execute(_ROOMS, (now, now, after, most))]
+    return [Room(*row) for row in connection.execute(_ROOMS, (after, most))]
 
 
 def records(due: Sequence[Due], share: int, connection: Connection) -> Iterable[tuple[int, int, int, str]]:

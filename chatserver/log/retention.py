@@ -31,14 +31,13 @@ class Room(NamedTuple):
     name: str
     forgotten: int
     last: int
-    time: int  # of the first record; `now` if there is none
-    now: int  # ms since 1970
+    time: int | None  # of the first record, if there is one
 
 
 class RetentionQueries(Protocol[C_contra]):
     """The statements of a database, as a module; those of one step are called in one transaction."""
 
-    def rooms(self, after: int, most: int, now: int, connection: C_contra, /) -> Sequence[Room]:
+    def rooms(self, after: int, most: int, connection: C_contra, /) -> Sequence[Room]:
         """The next rooms with ids above `after`, in order."""
 
     def records(
@@ -65,11 +64,11 @@ def step(
 
     Returns the new first offset of each room that lost something, and the id to go on with (None: done).
     """
-    rooms = queries.rooms(after, ROOMS_STEP, now, connection)
+    rooms = queries.rooms(after, ROOMS_STEP, connection)
     due: dict[int, Due] = {}
     for room in rooms:
-        keep_from, oldest = bounds(keeps(room.name), room.last, room.now)
-        if room.forgotten + 1 < keep_from or room.time < oldest:
+        keep_from, oldest = bounds(keeps(room.name), room.last, now)
+        if room.forgotten + 1 < keep_from or (room.time is not None and room.time < oldest):
             due[room.id] = room.id, room.forgotten + 1, keep_from, oldest
     go_on = rooms[-1].id if len(rooms) == ROOMS_STEP else None
     if not due:

@@ -19,7 +19,7 @@ from chatserver.log.sqlite_schema import LAST_KEPT, OFFSETS
 
 # Only ? marks and constants of this package are formatted into statements.
 _ROOMS = f"""
-    SELECT json_group_array(json_array(rooms.id, name, forgotten, last, coalesce(time, ?), ?)) FROM
+    SELECT json_group_array(json_array(rooms.id, name, forgotten, last, time)) FROM
         (SELECT id, name, forgotten, {LAST_KEPT} AS last FROM rooms WHERE id > ? ORDER BY id LIMIT ?) AS rooms
     LEFT JOIN messages ON place = (rooms.id << {OFFSET_BITS}) + forgotten + 1
 """  # noqa: S608
@@ -35,9 +35,9 @@ _decode_rooms = msgspec.json.Decoder(list[Room]).decode
 _decode_records = msgspec.json.Decoder(list[tuple[int, int, int, str]]).decode
 
 
-def rooms(after: int, most: int, now: int, connection: sqlite3.Connection) -> Sequence[Room]:
+def rooms(after: int, most: int, connection: sqlite3.Connection) -> Sequence[Room]:
     """See `RetentionQueries`."""
-    return _decode_rooms(connection.execute(_ROOMS, (now, now, after, most)).fetchone()[0])
+    return _decode_rooms(connection.execute(_ROOMS, (after, most)).fetchone()[0])
 
 
 def records(due: Sequence[Due], share: int, connection: sqlite3.Connection) -> Iterable[tuple[int, int, int, str]]:
