@@ -185,7 +185,7 @@ export class ChatClient extends EventTarget {
     // Without a link the answer may be later than a sign-out: the next link says who we are.
     const { link } = this.connection;
     if (link && (!link.isSocket || this.identity.owns(session))) this.#isUser(session);
-    else if (link && !isGuest(session.user) && session.user.id !== this.#signedIn) {
+    else if (link && this.#speaker && !isGuest(session.user) && session.user.id !== this.#signedIn) {
       this.#signedIn = session.user.id; // a socket that still differs after this, as by a proxy's doing, stays
       this.reconnect();
     }
@@ -259,12 +259,12 @@ export class ChatClient extends EventTarget {
   }
 
   /**
-   * The server says who we are. A user who is another guest, unasked, has signed out elsewhere: nothing is said in the
-   * name of that guest before the user wants it.
+   * The server says who we are. A user who is a guest now, unasked, has signed out elsewhere: nothing is said in the name of
+   * that guest before the user wants it.
    */
   #isUser(session) {
     this.#speaker = session.user;
-    if (!this.#mayBeAnother && isGuest(session.user) && !this.identity.owns(session)) this.connection.stop('signed out');
+    if (!this.#mayBeAnother && isGuest(session.user) && this.identity.signedIn) this.connection.stop('signed out');
     else this.identity.is(session.user, session);
   }
 

@@ -159,7 +159,7 @@ export class Connection {
     const isBroken = !loss.opened || this.#shortLives >= SHORT_LIVES;
     let { retryAfter, reason } = loss;
     if (isBroken) {
-      this.#enter('connecting', { reason });
+      this.#enter('connecting', { reason: this.state.reason || reason });
       const away = await this.isServing().then(
         () => null,
         (error) => error,
