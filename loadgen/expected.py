@@ -70,7 +70,8 @@ def unseen(answers: Mapping[str, int]) -> str:
     told: dict[str, set[str]] = {}
     unread = _unread(answers)
     for case, _, status in (answer.rpartition(": answered ") for answer in answers):
-        if case in unread or (status.isdecimal() and tells_nothing(case, int(status))):
+        number = status.partition(" ")[0]
+        if number.isdecimal() and (case in unread or tells_nothing(case, int(number))):
             told.setdefault(case, set()).add(status)
     seen = accepted(answers)
     return ", ".join(f"{case}: {'/'.join(sorted(told[case]))}" for case in sorted(told) if case not in seen)
