@@ -210,9 +210,9 @@ class Poller:
         for descriptor, events in ready:
             connection = table[descriptor] if descriptor < len(table) else None
             if connection is None:
+                awaited += 1
                 listener = self._listeners.get(descriptor)
-                if listener is not None:
-                    awaited += 1
+                if listener is not None:  # else it is a wake
                     submit(Priority.FIRST, self._accept, listener)
                 continue
             if connection.armed & QUEUED:

