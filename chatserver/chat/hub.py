@@ -319,7 +319,7 @@ class Hub:
 
     def tick(self) -> None:
         """Once a second: leases end, presence is sent, empty rooms leave memory."""
-        self._schedule.later(self.registry.evict_due, self.registry)
+        self.registry.evictions.begin()
         self.registry.relieve()  # joined chunks, made when they were sent, count too
         self.housekeeping.begin()
         self._lease_limit.sweep(trio.current_time())

@@ -32,8 +32,8 @@ EMPTY_ROOM_SECONDS = 30.0
 MAX_EMPTY, MAX_EMPTY_OF_NETWORK = 8192, 128
 #: Seconds that an empty room beyond its network's share stays: a client that has just loaded a room goes on to use it.
 SURPLUS_ROOM_SECONDS = 1.0
-#: Rooms that leave memory in one step: 0.2 ms.
-EVICTIONS_PER_STEP = 32
+#: Empty rooms that leave memory at once: 0.1 ms.
+EVICTED_AT_ONCE = 16
 #: With `left` of `all` places left, a network may load left * left / (all * NETWORK_SHARE) rooms: a tenth of all if it
 #: is alone. Rooms in use cannot be evicted, so later networks get less: 40 that take all they can leave 17% of the
 #: places, and 400 leave 2%. With a fixed share eight networks took all.
@@ -60,6 +60,7 @@ class Registry:
         self._of_network: Counter[str] = Counter()  # rooms in memory that each network has loaded
         self._stays = stays  # seconds
         self._relief = LongWork(self._relieve, schedule.soon, self)
+        self.evictions = LongWork(self._evict_due, schedule.later, self)
         self.loaded: Callable[[Room], None] = lambda room: None  # set by the hub; called when a room is ready
         self._loading: SingleFlight[Room, Room] = SingleFlight()
         self._unwritten: dict[Room, None] = {}  # rooms without any message, but for those in `_surplus`
@@ -167,16 +168,14 @@ class Registry:
         elif self._surplus.pop(room, None) is not None and room.ring is None:
             self._unwritten[room] = None
 
-    def evict_due(self, _: object) -> bool:
-        """Evict the next rooms that have been empty long enough. True: there may be more."""
+    def _evict_due(self) -> Iterator[None]:
+        """Evict the rooms that have been empty long enough."""
         now = trio.current_time()
         for empty in (self._surplus, self._empty):
-            due = [room for room, leaves in islice(empty.items(), EVICTIONS_PER_STEP) if leaves <= now]
-            for room in due:
-                self._evict(room)
-            if len(due) == EVICTIONS_PER_STEP:
-                return True
-        return False
+            while due := [room for room, leaves in islice(empty.items(), EVICTED_AT_ONCE) if leaves <= now]:
+                for room in due:
+                    self._evict(room)
+                yield
 
     def _evict_oldest(self) -> None:
         self._evict(next(iter(self._surplus or self._empty)))

@@ -142,11 +142,19 @@ async def test_rooms_that_do_not_exist_do_not_fill_memory(it: Chatting, monkeypa
     assert set(it.hub.rooms) == {"kept", *(f"room-{number}" for number in range(90, 100))}
 
 
+async def test_what_is_due_each_second_is_queued_once(it: Chatting) -> None:
+    """Beside thousands of networks that flood it has a turn in seconds: an entry for each second would delay presence."""
+    await it.until_idle()
+    for _ in range(5):
+        it.hub.tick()
+    assert it.schedule.waiting == 2, "a round of housekeeping, and the eviction of empty rooms"
+
+
 async def test_a_network_that_empties_many_rooms_leaves_few_in_memory(
     it: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(registry, "MAX_EMPTY_OF_NETWORK", 10)
-    monkeypatch.setattr(registry, "EVICTIONS_PER_STEP", 3)
+    monkeypatch.setattr(registry, "EVICTED_AT_ONCE", 3)
     for number in range(100):
         await it.load(f"room-{number}")
     it.hub.tick()
