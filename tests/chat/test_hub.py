@@ -143,7 +143,7 @@ async def test_rooms_that_do_not_exist_do_not_fill_memory(it: Chatting, monkeypa
 
 
 async def test_what_is_due_each_second_is_queued_once(it: Chatting) -> None:
-    """Beside thousands of networks that flood it has a turn in seconds: an entry for each second would delay presence."""
+    """Beside thousands of networks that flood it has a turn in seconds: more entries would delay presence."""
     await it.until_idle()
     for _ in range(5):
         it.hub.tick()
