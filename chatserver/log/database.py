@@ -109,7 +109,7 @@ class DatabaseLog(Generic[C, P]):
         self._writer_thread = ThreadPool(1)
         self._changes = ThreadPool(1) if has_side_thread else self._writer_thread
         self._groups = groups = GroupWriter(self._begin_commit, interval=GROUP_INTERVAL)
-        self.submit, self.statistics = groups.submit, groups.statistics
+        self.submit, self.statistics, self.give_way = groups.submit, groups.statistics, groups.give_way
         self._opened: P | None = None
         self._on_hints: OnHints = ignore_hints
         self.audit = Audit(self)
@@ -198,7 +198,7 @@ class DatabaseLog(Generic[C, P]):
         after: int | None = 0
         while after is not None:
             work = partial(step, self._retention, keeps, after, self.wall_ms())
-            await self._groups.give_way()
+            await self.give_way()
             # Without a deadline, because the caller has to know what a step that hung has removed.
             change = partial(self._open_parts().writer.change, "retention", work)
             try:
@@ -222,11 +222,6 @@ class DatabaseLog(Generic[C, P]):
             self._tell_others(hint)
             return done
         raise LogUnavailable(f"{doing} took longer than {ANSWER_DEADLINE:g} s")
-
-    async def change_in_background(self, doing: str, work: Callable[[C], T]) -> T:
-        """The same for work that may wait: on a slow disk, drafts go first."""
-        await self._groups.give_way()
-        return await self.change(doing, work)
 
     async def ask_tables(self, query: Callable[[Tables], T]) -> T:
         """See `Database`."""

@@ -63,8 +63,8 @@ T = TypeVar("T")
 #: Characters that an edit or a deletion counts for the text that it removes, half of the longest: its length is known
 #: only when it is read, and to remove it from the index takes as long as to add it. 64 deletions would take 0.15 s.
 REMOVED_TEXT = 4 * 1024
-#: Seconds from which on a commit is slow: background work then waits for a time without drafts, but not for longer than
-#: PATIENCE. On a fast disk it is done between two groups, since a busy log has no such time for hours.
+#: Seconds from which on a commit is slow: the index and retention then wait until no draft does, for PATIENCE at most.
+#: On a fast disk they go on between two groups, since a busy log has no such time for hours.
 SLOW_COMMIT, PATIENCE = 0.5, 60.0
 #: Answers handed out in one step: 0.1 to 0.3 ms, since an answer is a write to a socket.
 ANSWERS_PER_STEP = 8

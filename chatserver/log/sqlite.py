@@ -152,7 +152,6 @@ class SqliteLog(DatabaseLog[sqlite3.Connection, _Opened]):
                 return False
             page: int | None = 1
             while page:
-                await self._groups.give_way()
                 in_turn = partial(self._open_parts().writer.in_turn, partial(scrubber.step, page))
                 page = await self._writer_thread.run(in_turn)
                 await trio.sleep(SCRUB_PAUSE)

@@ -129,9 +129,10 @@ class SqliteIndex(DatabaseIndex[sqlite3.Connection, SqliteReaders]):
     async def _index_backlog(self) -> None:
         await self._look_for_backlog()
         while self._backlog:
+            await self._log.give_way()
             began = trio.current_time()
             rooms = list(islice(self._backlog, INDEX_ROOMS))
-            for room in await self._log.change_in_background("indexing", partial(index_rooms, rooms)):
+            for room in await self._log.change("indexing", partial(index_rooms, rooms)):
                 del self._backlog[room]
             await trio.sleep(INDEX_PAUSE * (trio.current_time() - began))
             await self._look_for_backlog()
@@ -167,10 +168,10 @@ class SqliteIndex(DatabaseIndex[sqlite3.Connection, SqliteReaders]):
         debris = await self._open_readers().ask(_debris)
         if any(debris):
             pages = -MERGE_PAGES  # negative: first combine all segments into one merge
-            while await self._log.change_in_background("cleaning the index", partial(merge, pages)):
+            while await self._log.change("cleaning the index", partial(merge, pages)):
                 pages = MERGE_PAGES
                 await trio.sleep(CLEANING_PAUSE)
-            await self._log.change_in_background("cleaning the index", partial(_cleaned, debris))
+            await self._log.change("cleaning the index", partial(_cleaned, debris))
 
 
 # -- in the writing thread ---------------------------------------------------------------------------------------------

@@ -98,7 +98,7 @@ async def test_a_failed_change_of_a_message_leaves_no_record_of_it(log: SqliteLo
     assert (await append(log, react(1))).record.offset == 2
 
 
-async def test_on_a_slow_disk_publishes_that_wait_come_before_work_in_the_background(
+async def test_on_a_slow_disk_publishes_that_wait_come_before_the_index_and_retention(
     log: SqliteLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With syncs of two seconds most publishes got 503, since a commit of the index came between each two groups."""
@@ -107,7 +107,7 @@ async def test_on_a_slow_disk_publishes_that_wait_come_before_work_in_the_backgr
     monkeypatch.setattr(index_module, "INDEX_SOON", 1)
     assert log._opened is not None
     writer, done, released = log._opened.writer, list[str](), threading.Event()
-    commit, change, in_turn = writer.commit, writer.change, writer.in_turn
+    commit, change = writer.commit, writer.change
 
     def committing(drafts: Sequence[Draft]) -> Sequence[Stored | LogError]:
         released.wait()
@@ -118,22 +118,17 @@ async def test_on_a_slow_disk_publishes_that_wait_come_before_work_in_the_backgr
         done.append(doing)
         return change(doing, work)
 
-    def scrubbing(work: Callable[[], Any]) -> Any:
-        done.append("scrubbing")
-        return in_turn(work)
-
-    for name, recorded in (("commit", committing), ("change", changing), ("in_turn", scrubbing)):
-        monkeypatch.setattr(writer, name, recorded)
+    monkeypatch.setattr(writer, "commit", committing)
+    monkeypatch.setattr(writer, "change", changing)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(submit_all, log, [draft(text) for text in "abc"])
         await wait_all_tasks_blocked()
         nursery.start_soon(log.retain, lambda _: (0, 0))
-        nursery.start_soon(log._try_to_scrub, log._opened.scrubber)
         await wait_all_tasks_blocked()
         released.set()
     await eventually(lambda: not log.index.behind)
     assert done[:3] == ["a", "b", "c"]
-    assert set(done[3:]) == {"retention", "scrubbing", "indexing"}
+    assert set(done[3:]) == {"retention", "indexing"}
 
 
 async def test_a_file_locked_by_another_program(log: SqliteLog, path: Path, clock: Clock) -> None:
