@@ -24,7 +24,7 @@
 /** A room's name: 1 to 64 of `a-z 0-9 . _ -`, starting with a letter or digit. */
 export const ROOM_NAME = /^[a-z0-9][a-z0-9._-]{0,63}$/;
 
-/** Why there is no connection, while every request is answered by something else. */
+/** Why there is no connection, while something else answers. */
 export const FOREIGN = 'something else answers in place of the chat server, perhaps the sign-in page of this network';
 
 const FIRST_DELAY = 0.5; // s; a restart takes about this long

@@ -16,6 +16,12 @@ COUNT = """WebSocket = class extends WebSocket {
     }
 }"""
 
+#: The tab sends nothing to the others, keeps its lock, and does not ask for it again.
+FREEZE = """() => {
+    BroadcastChannel.prototype.postMessage = () => {};
+    navigator.locks.request = () => new Promise(() => {});
+}"""
+
 
 def texts(page: Page, wanted: list[str]) -> None:
     expect(page.locator("#messages .text")).to_have_text(wanted)
@@ -115,8 +121,7 @@ def test_a_tab_that_the_browser_froze_loses_the_connection(shared_server: Server
     other = ann.page.context.new_page()
     other.goto(f"{shared_server.url}/#frozen")
     texts(other, ["hello"])
-    # The tab with the connection sends nothing to the others, as if frozen, and keeps its lock.
-    ann.page.evaluate("BroadcastChannel.prototype.postMessage = () => {}")
+    ann.page.evaluate(FREEZE)
     other.fill("#text", "anybody?")
     other.press("#text", "Enter")
     expect(other.locator("#pending .message")).to_have_count(1)
@@ -133,7 +138,7 @@ def test_a_tab_that_only_reads_notices_that_the_connection_is_in_a_frozen_one(
     other = ann.page.context.new_page()
     other.goto(f"{shared_server.url}/#frozen-reader")
     expect(other.locator("#connection-text")).to_contain_text("live")
-    ann.page.evaluate("BroadcastChannel.prototype.postMessage = () => {}")
+    ann.page.evaluate(FREEZE)
     shared_server.publish("frozen-reader", "hello")
     texts(ann.page, ["hello"])
     texts(other, [])
