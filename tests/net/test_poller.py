@@ -297,7 +297,8 @@ def test_what_a_peer_sent_in_time_is_read_before_its_deadline_counts(it: Parked,
     for peer in peers:
         peer.send(b"the rest of the head")
     it.poller._gather()
-    it.poller.expire(*it.connections.wheel.turn(next_tick(it.connections.wheel)))
+    for connection in it.connections.wheel.turn(next_tick(it.connections.wheel)):
+        it.poller.expire(connection)
     it.run_rounds()
     assert len(received(it)) == 10
     assert len(it.of("expired")) == (0 if is_last else 10)
@@ -346,8 +347,8 @@ async def test_many_expiries_let_others_run(autojump_clock: trio.testing.MockClo
         submitted: list[int] = []
         expire = it.poller.expire
 
-        def note(*expired: Connection) -> None:
-            expire(*expired)
+        def note(connection: Connection) -> None:
+            expire(connection)
             submitted.append(len(it.of("expired")))
 
         it.poller.expire = note  # type: ignore[method-assign]

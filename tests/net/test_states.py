@@ -1,12 +1,9 @@
 """The table of states: every move is in it or refused, every row has a handler, and its columns are obeyed."""
 
 import socket
-from typing import Any
 
 import pytest
 
-from chatserver.fair import STEP
-from chatserver.net import poller as poller_module
 from chatserver.net.connection import Closing
 from chatserver.net.states import (
     ALLOWED,
@@ -87,31 +84,23 @@ def test_every_event_reaches_the_handler_of_its_state_in_its_class(it: Parked, s
     assert bool(it.of("ended")) == READS[state], "a FIN is read like bytes"
 
 
-def test_slow_expiries_are_steps_of_their_own_class(it: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The answers to many expired long polls of a hundred rooms take 0.25 ms each; none waits behind `BULK`."""
-    now = 0.0
+def test_deadlines_of_many_networks_pass_beside_networks_that_flood(it: Parked) -> None:
+    """All expiries in the turns of one network would be ever later: 2,000 networks that flood leave it one a second."""
+    order: list[object] = []
 
-    def take_long(_: object) -> None:
-        nonlocal now
-        now += 0.6 * STEP
+    def note(item: object) -> bool:
+        order.append(item)
+        return False
 
-    monkeypatch.setattr(poller_module, "perf_counter", lambda: now)
-    it.recorder.on["expired"] = take_long
-    placed = [it.place(State.HELD)[0] for _ in range(5)]
+    it.recorder.on["expired"] = note
+    placed = [it.place(State.HELD, address=f"198.51.100.{number}")[0] for number in range(10)]
+    for number in range(200):
+        it.connections.scheduler.submit(Priority.NORMAL, note, "flood", f"192.0.2.{number % 20}")
     for connection in placed:
         it.connections.wheel.watch(connection, it.connections.wheel.current)
-        connection.deadline = it.connections.wheel.current
-    submit, submitted = it.connections.scheduler.submit, list[tuple[Priority, int]]()
-
-    def note(priority: Priority, *arguments: Any) -> None:
-        submitted.append((priority, len(it.of("expired"))))
-        submit(priority, *arguments)
-
-    monkeypatch.setattr(it.connections.scheduler, "submit", note)
-    it.poller.expire(*placed)
+        it.poller.expire(connection)
     it.run_rounds()
-    assert submitted == [(Priority.NORMAL, 0), (Priority.NORMAL, 2), (Priority.NORMAL, 4)]
-    assert it.of("expired") == placed
+    assert order[40:] == ["flood"] * 170
 
 
 # -- enter ------------------------------------------------------------------------------------------------------------
