@@ -5,6 +5,7 @@ wait for the log.
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import TypeAlias
 
@@ -198,31 +199,29 @@ class RoomHandlers:
         return await self._poll_later(request, poll)
 
     async def _poll_later(self, request: Request, poll: _Poll) -> Answer:
-        """Load the rooms, enter them, which keeps them in memory, and poll again."""
-        answer, names = None, [name for name, _ in poll.places]
-        while answer is None:
-            await self._check_names(names)
-            await trio.lowlevel.checkpoint()
-            await self._hub.load(names, request.network)
-            for name, place in poll.places:
-                await self._reach(self._hub.room(name), place)
-            await self._enter(request, names)
+        """Load the rooms, all of which stay in memory meanwhile, enter them, and poll again."""
+        await self._check_names([name for name, _ in poll.places])
+        await trio.lowlevel.checkpoint()
+        async with AsyncExitStack() as stack:
+            rooms = [await stack.enter_async_context(self._hub.using(name, request.network)) for name, _ in poll.places]
+            for room, (_, place) in zip(rooms, poll.places, strict=True):
+                await self._reach(room, place)
+            await self._enter(request, rooms)
             answer = self._poll(request, poll, prepared=True)
+            assert answer is not None, "all rooms are in memory"
         return await answer.pending if isinstance(answer, Later) else answer
 
-    async def _enter(self, request: Request, names: Iterable[str]) -> None:
+    async def _enter(self, request: Request, rooms: Iterable[Room]) -> None:
         """Make the user present in these rooms, some in a step."""
-        for index, name in enumerate(names):
+        for index, room in enumerate(rooms):
             if index % ENTERED_PER_STEP == 0:
                 await trio.lowlevel.checkpoint()
-            self._check_reader_again(request, name)
-            room = self._hub.room(name)
-            if room is not None:
-                self._hub.polled(room, request.principal)
+            self._check_reader_again(request, room.name)
+            self._hub.polled(room, request.principal)
 
-    async def _reach(self, room: Room | None, place: Place | None) -> None:
+    async def _reach(self, room: Room, place: Place | None) -> None:
         """Have a room catch up with the log, if a place is ahead of it."""
-        if room is not None and place is not None and self._pages.is_ahead(room, place):
+        if place is not None and self._pages.is_ahead(room, place):
             await self._hub.reach(room, place.offset)
 
     async def _check_names(self, names: Iterable[str]) -> None:

@@ -52,7 +52,7 @@ class Hub:
             schedule=schedule,
         )  # fmt: skip
         self.rooms = self.registry.rooms
-        self.room, self.using, self.load = self.registry.room, self.registry.using, self.registry.load
+        self.room, self.using = self.registry.room, self.registry.using
         self.catch_up = CatchUp(self.reader, encoder, sink)
         self.broadcaster = Broadcaster(sink, schedule, read_log=self.catch_up.add)
         self.catch_up.broadcaster = self.broadcaster

@@ -8,7 +8,7 @@ in.
 """
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import islice
@@ -102,12 +102,6 @@ class Registry:
                 self.note_empty(room)
             elif not room.pins:
                 self._remove(room)
-
-    async def load(self, names: Iterable[str], network: str) -> None:
-        """Load rooms one after the other; they stay in memory for a while. Raises the first LogError."""
-        for name in names:
-            async with self.using(name, network):
-                pass
 
     def _make(self, name: str, network: str) -> Room:
         while len(self.rooms) >= self._max_rooms and (self._surplus or self._empty):

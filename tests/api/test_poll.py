@@ -6,7 +6,7 @@ import pytest
 
 from chatserver.api import rooms as rooms_module
 from tests.api.asking import texts
-from tests.support.peers import Answer, Peer, chatter, connect, publish, request
+from tests.support.peers import Answer, Peer, ask, chatter, connect, publish, request
 from tests.support.serving import Serving, serving
 
 
@@ -130,3 +130,19 @@ async def test_a_held_poll_is_answered_at_once_when_another_request_follows(serv
     await publish(server.address, "lobby", "news")
     missed = page_of(await peer.request("GET", f"/rooms/lobby/messages?after={page['cursor']}&wait=60"))
     assert texts(missed) == ["news"], "its cursor has not moved"
+
+
+@pytest.mark.parametrize("path", ["/poll?room=a:0&room=b:0", "/rooms/a/messages?after=0&wait=1"])
+async def test_rooms_for_which_the_memory_of_messages_has_no_place_left_are_answered(path: str) -> None:
+    """Loading one exceeds the limit, for which rooms without members leave memory: among them those being loaded."""
+    async with serving() as server, chatter(server.address) as friend:
+        await friend.ask("join", room="full")
+        for _ in range(8):
+            await friend.ask("publish", room="full", text="x" * 2000)
+        for room in ("a", "b"):
+            await publish(server.address, room, "news")
+        budget = server.server.parts.hub.budget
+        budget.most = budget.used
+        answer = await ask(server.address, "GET", path)
+        assert texts(page_of(answer, "a")) == ["news"]
+        assert not budget.over, "then the rooms with members are cut"

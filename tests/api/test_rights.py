@@ -62,7 +62,8 @@ async def test_reading_is_refused_alike_whether_the_room_exists(closed: Serving)
             assert answer.status == 403
         for method, path in (("POST", "messages"), ("POST", "typing"), ("PUT", "read")):
             await refused(peer, method, f"/rooms/staff-one/{path}", b"hi")
-    await closed.server.parts.hub.load(["staff-one"], "192.0.2.1")
+    async with closed.server.parts.hub.using("staff-one", "192.0.2.1"):
+        pass
     async with chatter(closed.address) as friend:
         for command in ("read", "typing"):
             await friend.say(type=command, room="staff-one", offset=1)

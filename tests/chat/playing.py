@@ -148,7 +148,7 @@ class Play:
     async def _poll(self, peer: Peer, names: tuple[str, ...]) -> None:
         self.loading += 1
         try:
-            await self.it.hub.load(names, peer.network)
+            await self.it.load(*names, network=peer.network)
             if peer.waiter is None and not peer.gone and all(self.it.hub.room(name) for name in names):
                 self.it.hold_now(peer, names)
         except LogError:

@@ -234,11 +234,13 @@ class Chatting:
 
     async def load(self, *names: str, network: str = HERE) -> None:
         """Load rooms. Raises LogError."""
-        await self.hub.load(names, network)
+        for name in names:
+            async with self.hub.using(name, network):
+                pass
 
     async def poll(self, peer: Peer, *names: str) -> PollWaiter:
         """Hold a poll."""
-        await self.hub.load(names, peer.network)
+        await self.load(*names, network=peer.network)
         return self.hold_now(peer, names)
 
     def hold_now(self, peer: Peer, names: Iterable[str]) -> PollWaiter:
