@@ -69,7 +69,8 @@ async def a_request_that_waits_for_the_log(scene: Scene, peer: Peer) -> None:
 async def a_paused_publisher(scene: Scene, peer: Peer) -> None:
     await one_request(scene, peer)
     connections, hub = scene.parts.connections, scene.parts.hub
-    await hub.load([ROOM], VICTIM)
+    async with hub.using(ROOM, VICTIM):
+        pass
     room = hub.rooms[ROOM]
 
     def pause(connection: Connection) -> None:
