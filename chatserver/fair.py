@@ -90,11 +90,11 @@ class FairQueue(Generic[Entry]):
     networks, which would otherwise stop the round for ever, and be remembered.
     """
 
-    __slots__ = ("_active", "_came", "_fresh", "_lines", "_turns", "length")
+    __slots__ = ("_came", "_fresh", "_lines", "_turns", "active", "length")
 
     def __init__(self) -> None:
         self.length = 0  # entries, as `len` gives them; an attribute, for hot paths
-        self._active = 0  # networks with entries
+        self.active = 0  # networks with entries
         self._came = 0  # new networks since the last turn
         self._lines: dict[Hashable, _Line[Entry]] = {}
         self._fresh: deque[Hashable] = deque()  # networks with entries and credit
@@ -108,7 +108,7 @@ class FairQueue(Generic[Entry]):
             line = self._lines[network] = _Line()
             line.credit = CREDIT
         if not line:
-            self._active += 1
+            self.active += 1
             if line.credit:
                 self._fresh.append(network)
         line.append(entry)
@@ -135,7 +135,7 @@ class FairQueue(Generic[Entry]):
             turns.append(network)
             self._came = 0
         if not line:
-            self._active -= 1
+            self.active -= 1
         self.length -= 1
         if not self.length:  # the end of the round
             lines.clear()
@@ -157,7 +157,7 @@ class FairQueue(Generic[Entry]):
     def has_share(self, network: Hashable) -> bool:
         """Whether a network has at least the mean number of entries of networks with entries, but not all entries."""
         line = self._lines.get(network)
-        return line is not None and len(line) * self._active >= self.length > len(line) > 0
+        return line is not None and len(line) * self.active >= self.length > len(line) > 0
 
     def firsts(self) -> Iterator[tuple[Hashable, Entry]]:
         """Each network with its oldest entry."""
@@ -168,7 +168,7 @@ class FairQueue(Generic[Entry]):
         line = self._lines[network]
         line.remove(entry)
         if not line:
-            self._active -= 1
+            self.active -= 1
             if line.credit:
                 self._fresh.remove(network)
             if line.credit == CREDIT:  # the line has no turn at which it would be dropped

@@ -111,11 +111,11 @@ def build(
             secure=engine is not None, bound=hosts, origins=settings.allow_origin, hosts=settings.allow_host
         )
 
-    connections = Connections(readiness, settings, now=trio.current_time(), closed=closed)
+    trusted = trusted_proxies(settings.trusted_proxy)
+    connections = Connections(readiness, settings, now=trio.current_time(), closed=closed, is_proxy=trusted)
     stats = CloseStats(connections.lines)
     refusals = _refusals()
     first_words = [REFUSAL] if engine is not None else refusals
-    trusted = trusted_proxies(settings.trusted_proxy)
     admission = Admission(connections, settings, total=total, farewells=refusals, uncapped=trusted)
     forwarded = ForwardedFor(trusted, admission, refused=stats.refused) if settings.trusted_proxy else None
     # Chat, which sees connections only through the sink.

@@ -137,3 +137,15 @@ class ErrorCode(Enum):
         self.status = status
         self.sentence = sentence
         self.contract = contract
+
+
+#: Ends, and refusals, that a slow link, a mistyped address or an old token does not cause: the scheduler demotes the
+#: peer's network. A rate that was exceeded is none: after a stall, a person's program sends all that had to wait.
+DEMOTING_ENDS = frozenset((
+    Reason.TLS_FAILED, Reason.BAD_REQUEST, Reason.HEAD_TOO_LARGE, Reason.BODY_TOO_LARGE, Reason.CHUNK_OVERHEAD,
+    Reason.BAD_FRAME, Reason.BAD_TEXT, Reason.MESSAGE_TOO_BIG, Reason.TOO_MANY_FRAGMENTS, Reason.FLOOD,
+))  # fmt: skip
+DEMOTING_REFUSALS = frozenset((
+    ErrorCode.BAD_REQUEST, ErrorCode.BAD_JSON, ErrorCode.BAD_FIELD, ErrorCode.TOO_MANY_ROOMS, ErrorCode.TOO_LARGE,
+    ErrorCode.TARGET_TOO_LONG, ErrorCode.UNSUPPORTED_MEDIA_TYPE, ErrorCode.HEAD_TOO_LARGE,
+))  # fmt: skip

@@ -48,7 +48,7 @@ from chatserver.protocol.errors import HttpError, MessageError
 from chatserver.protocol.head import Head
 from chatserver.protocol.proxy import is_over_tls
 from chatserver.protocol.response import error_response, header_lines, response_head, with_retry_after
-from chatserver.reasons import ErrorCode, Reason
+from chatserver.reasons import DEMOTING_REFUSALS, ErrorCode, Reason
 from chatserver.settings.fields import Settings
 
 #: Retry-After (s) for a client whose request took us too long.
@@ -222,6 +222,8 @@ class HttpExchanges:
 
     def _refuse_request(self, connection: Connection, exchange: Exchange, error: HttpError | MessageError) -> bool:
         """Refuse a whole and valid request that cannot be served; the connection stays open."""
+        if error.code in DEMOTING_REFUSALS:
+            self._connections.demote(connection)
         wire = error_response(
             error, headers=exchange.headers, keep_alive=exchange.keep_alive, head_only=exchange.head_only,
             date=date_now(),

@@ -51,7 +51,7 @@ from chatserver.protocol.websocket import (
     pong_frame,
     receive,
 )
-from chatserver.reasons import ErrorCode, Reason
+from chatserver.reasons import DEMOTING_REFUSALS, ErrorCode, Reason
 from chatserver.settings.fields import Settings
 
 #: Messages handled in one step, or fewer if these have taken STEP: eight joins take four times that. Bytes after them
@@ -220,6 +220,8 @@ class WebSocketHandler(Handler):
             else:
                 outcome = self._conversation.handle(connection, session, command)
         except MessageError as error:
+            if error.code in DEMOTING_REFUSALS:
+                self._connections.demote(connection)
             outcome = refusal(session, error.id, error.code, error.message, error.wait)
         if isinstance(outcome, Reply):
             self._reply(connection, session, outcome)

@@ -28,7 +28,7 @@ from chatserver.net.states import ALLOWED, ENDING, PRIORITY, ROWS, IllegalMoveEr
 from chatserver.net.transport import PLAIN
 from chatserver.net.wheel import Wheel
 from chatserver.observe.logs import Limiter
-from chatserver.reasons import Reason
+from chatserver.reasons import DEMOTING_ENDS, Reason
 from chatserver.settings.fields import Settings
 
 _log = structlog.get_logger("chatserver.net")
@@ -45,6 +45,7 @@ class Connections:
     def __init__(
         self, readiness: Readiness, settings: Settings, *, now: float,
         closed: Callable[[Connection, Reason], None] = lambda connection, reason: None,
+        is_proxy: Callable[[str], bool] = lambda address: False,
     ) -> None:  # fmt: skip
         self.table: list[Connection | None] = []
         self.wheel = Wheel(self.table, settings, now=now)
@@ -57,6 +58,7 @@ class Connections:
         self.operators: set[Connection] = set()  # accepted on the operators' address, see Listener
         self._readiness = readiness
         self._closed = closed
+        self._is_proxy = is_proxy  # whether an address is a trusted proxy's
         self.handlers: list[Handler] = [Handler(self)] * len(State)  # by state
         self.context_types: list[type] = [object] * len(State)  # likewise
         for state in ENDING:
@@ -182,10 +184,17 @@ class Connections:
 
     def misbehaved(self, connection: Connection, reason: Reason, detail: str) -> None:
         """Log that a peer broke a rule, for which its connection ends."""
+        if reason in DEMOTING_ENDS:
+            self.demote(connection)
         phase = connection.state.name
         self.lines.write(
             _log.info, "misbehaved", reason=reason.label, peer=connection.address, phase=phase, detail=detail
         )
+
+    def demote(self, connection: Connection) -> None:
+        """Have its network wait for others that have sent nothing wrong; a proxy's is that of many people."""
+        if not self._is_proxy(connection.address):
+            self.scheduler.demote(connection.network)
 
     # -- states -----------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,9 @@ does, or what an item is.
 In each round each class (`Priority`) has its time; within a class each network has a queue of its own, and the queues
 take turns. `step(item)` takes about 0.1 ms; if there is more to do, the item goes to the tail of `BULK`, so long work
 never delays short work. Between two passes every other task of the loop runs.
+
+Turns alone do not help against thousands of networks, each with as many turns as a person. But what they send to keep
+the loop busy is refused, or ends their connections: for a while then, all that is asked for from there is `BULK`.
 """
 
 from collections import deque
@@ -18,6 +21,7 @@ from chatserver.fair import FairQueue
 from chatserver.net.states import Priority
 
 Step: TypeAlias = Callable[[Any], bool]
+_NORMAL = Priority.NORMAL
 
 #: Seconds of each class in a round, and one step at least: a TLS handshake in `BULK` takes 0.7 ms. `NORMAL`: with 1 ms
 #: users wait a fifth longer beside 8,000 peers that send all they can; with less than 0.6 ms it cannot keep up with the
@@ -26,6 +30,14 @@ Step: TypeAlias = Callable[[Any], bool]
 #: delivery costs a quarter more. New connections have no class of their own: users would wait four times as long beside
 #: 8,000 that flood and reconnect, each one of hundreds in the class of established ones.
 QUANTUM: dict[Priority, float] = {Priority.FIRST: 0.0004, Priority.NORMAL: 0.0006, Priority.BULK: 0.0002}
+
+#: Seconds for which a network is demoted, and twice that at most. An attacker breaks the next rule within a second.
+DEMOTED_SECONDS = 10.0
+#: Networks that can be demoted in that time: 4 MB, and as much for those before. Any more keep their turns.
+MAX_DEMOTED = 32_768
+#: Networks that wait in `NORMAL` above which fewer peers are accepted: they would only wait here instead of in the
+#: kernel's queue, and persons with them.
+CROWD = 64
 
 
 class Scheduler:
@@ -37,6 +49,9 @@ class Scheduler:
         self._queues: tuple[FairQueue[tuple[Step, Any, Hashable]], ...] = tuple(FairQueue() for _ in Priority)
         self._bulk = self._queues[Priority.BULK]
         self._shares = tuple((self._queues[priority], QUANTUM[priority]) for priority in Priority)
+        self._demoted: set[Hashable] = set()
+        self._demoted_before: set[Hashable] = set()  # those of the last DEMOTED_SECONDS
+        self._forget_at = 0.0
         self.asleep = False  # whether that task waits, and must be woken
         # Seldom more than one: a log commits one group at a time.
         self._posted: deque[Callable[[], object]] = deque()
@@ -45,10 +60,29 @@ class Scheduler:
 
     def submit(self, priority: Priority, step: Step, item: object, network: Hashable = "") -> None:
         """Queue an item; `step(item)` runs when its turn comes."""
+        if priority is _NORMAL and (network in self._demoted or network in self._demoted_before):
+            priority = Priority.BULK
         self._queues[priority].push(network, (step, item, network))
         if self.asleep:
             self.asleep = False
             self._wake()
+
+    def demote(self, network: Hashable) -> None:
+        """Queue what would be `NORMAL` in `BULK`, for a network that has broken a rule."""
+        if len(self._demoted) < MAX_DEMOTED:
+            self._demoted.add(network)
+
+    def sweep(self) -> None:
+        """Once a second: forget the networks that were demoted long ago."""
+        now = perf_counter()
+        if now >= self._forget_at:
+            self._forget_at = now + DEMOTED_SECONDS
+            self._demoted_before, self._demoted = self._demoted, set()
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so many networks wait that new peers should not be added."""
+        return self._queues[_NORMAL].active > CROWD
 
     def post(self, call: Callable[[], object]) -> bool:
         """From any thread: schedule a call before the next step. False: no rounds are run, and it is not called."""

@@ -9,8 +9,10 @@ import pytest
 
 from chatserver.net import listener as listener_module
 from chatserver.net import sockets
-from chatserver.net.listener import ACCEPT_BATCH, NOTSENT_LOWAT, REST_TICKS, bind
+from chatserver.net.listener import ACCEPT_BATCH, FEW_ACCEPTED, NOTSENT_LOWAT, REST_TICKS, bind
 from chatserver.net.readiness import READ
+from chatserver.net.scheduler import CROWD
+from chatserver.net.states import Priority
 from chatserver.reasons import Reason
 from tests.net.polled import polled
 from tests.support.parked import REFUSAL, Parked, descriptors, ended, take
@@ -25,6 +27,17 @@ def test_at_most_one_batch_is_accepted(it: Parked) -> None:
     assert it.connections.held == ACCEPT_BATCH
     it.listener.accept()
     assert it.connections.held == ACCEPT_BATCH + 3
+
+
+@pytest.mark.parametrize("waiting", [CROWD, CROWD + 1])
+def test_beside_a_crowd_few_are_accepted(it: Parked, waiting: int) -> None:
+    """They would wait in the scheduler instead of in the kernel's queue, and persons with them."""
+    for number in range(2 * waiting):
+        it.connections.scheduler.submit(Priority.NORMAL, bool, None, number // 2)
+    for _ in range(ACCEPT_BATCH):
+        it.knock()
+    it.listener.accept()
+    assert it.connections.held == (FEW_ACCEPTED if waiting > CROWD else ACCEPT_BATCH)
 
 
 def test_accepted_sockets_do_not_block_and_inherit_options(it: Parked) -> None:
