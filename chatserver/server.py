@@ -6,6 +6,7 @@ Owns: the order in which all parts start and stop. May not: do any part's work.
       hub (readers of the log) · poller · wheel · housekeeping · signals · tasks of requests that wait for the log
 """
 
+import operator
 import signal
 import ssl
 import sys
@@ -181,11 +182,7 @@ class Server:
     def _hand_out(self, step: Callable[[], bool]) -> None:
         """Hand out the first part of a group's news and answers, which is mostly all, and schedule the rest."""
         if step():
-            self.parts.connections.scheduler.submit(Priority.FIRST, self._hand_out_more, step)
-
-    def _hand_out_more(self, step: Callable[[], bool]) -> bool:
-        self._hand_out(step)
-        return False
+            self.parts.connections.scheduler.submit(Priority.FIRST, operator.call, step)
 
     def _post(self, call: Callable[[], object]) -> bool:
         return self._reloader is not None and self.parts.connections.scheduler.post(call)

@@ -4,6 +4,7 @@ Its start: test_cli.py; its end: tests/attacks/test_drain.py; faults in its chor
 """
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,12 @@ import pytest
 import trio
 
 from chatserver.api.pipelines import results
+from chatserver.fair import LongWork
 from chatserver.log.interface import LogUnavailable
 from chatserver.log.memory import MemoryLog
+from chatserver.net import scheduler as scheduler_module
+from chatserver.net.states import Priority
+from chatserver.parts import Parts
 from chatserver.settings.rooms import RoomPolicy
 from tests.support.certificates import certificate
 from tests.support.peers import ask, chatter, publish
@@ -68,6 +73,41 @@ RETENTIONS: list[tuple[dict[str, Any], int]] = [
     ({"retain_messages": 0, "rooms": (("lob*", RoomPolicy(retain_count=2)),)}, 2),
     ({"retain_messages": 0}, 4),
 ]
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda parts: parts.hub.housekeeping._round,
+        lambda parts: parts.hub.registry.evictions,
+        lambda parts: parts.hub.registry._relief,
+        lambda parts: parts.admission._relief,
+        lambda parts: parts.services.identities.signed_out.end.__self__._run,
+    ],
+    ids=["housekeeping", "empty rooms", "relief of rings", "eviction", "sign-out"],
+)
+async def test_the_servers_own_work_does_not_wait_for_networks_that_flood(
+    monkeypatch: pytest.MonkeyPatch, work: Callable[[Parts], LongWork]
+) -> None:
+    """It was one network in `BULK`: beside 8,000 others people saw who had come or gone seconds later."""
+    now = 0.0
+
+    def flood(_: object) -> bool:
+        nonlocal now
+        now += 0.0001
+        return now < 10
+
+    async with serving() as server:
+        parts = server.server.parts
+        run, scheduler = work(parts), parts.connections.scheduler
+        monkeypatch.setattr(scheduler_module, "perf_counter", lambda: now)
+        for number in range(1000):
+            scheduler.submit(Priority.NORMAL, flood, None, str(number))
+        for _ in range(10):
+            run.begin()
+            scheduler.round()
+            assert run._left is None
+        now = 10.0
 
 
 @pytest.mark.parametrize(("settings", "left"), RETENTIONS)

@@ -44,7 +44,7 @@ class Housekeeping:
         self._noticing: dict[Room, None] = {}  # rooms with notices, the longest waiting first
         self._told = 0  # members reached since the last round began
         self._order = [self._send_notices, self._send_presence]  # of the last round
-        self._round = LongWork(self._visit, schedule.later, self)
+        self._round = LongWork(self._visit, schedule.own, self)
 
     # -- what waits for the next round ------------------------------------------------------------------------------
 

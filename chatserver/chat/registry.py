@@ -59,8 +59,8 @@ class Registry:
         self._max_rooms = max_rooms
         self._of_network: Counter[str] = Counter()  # rooms in memory that each network has loaded
         self._stays = stays  # seconds
-        self._relief = LongWork(self._relieve, schedule.soon, self)
-        self.evictions = LongWork(self._evict_due, schedule.later, self)
+        self._relief = LongWork(self._relieve, schedule.own, self)
+        self.evictions = LongWork(self._evict_due, schedule.own, self)
         self.loaded: Callable[[Room], None] = lambda room: None  # set by the hub; called when a room is ready
         self._loading: SingleFlight[Room, Room] = SingleFlight()
         self._unwritten: dict[Room, None] = {}  # rooms without any message, but for those in `_surplus`

@@ -47,8 +47,8 @@ class Schedule(Protocol):
         A room takes turns like a network. It stands for itself, since its name may be an address.
         """
 
-    def later(self, step: Callable[[Any], bool], item: object, network: Hashable = "") -> None:
-        """Queue a step behind all other work."""
+    def own(self, step: Callable[[Any], bool], item: object) -> None:
+        """Queue a step of the server's own work, which waits for no network; if it returns True, it runs again."""
 
     def faulted(self, item: object) -> None:
         """Count and log a bug of ours; called inside the `except` block."""

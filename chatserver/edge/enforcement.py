@@ -44,15 +44,7 @@ class Enforcer:
 
     def apply(self, enforcement: Enforcement) -> None:
         """Begin the search; the enforcement's `over` is set at its end."""
-        self._go_on(self._search(enforcement))
-
-    def _go_on(self, search: Iterator[None]) -> None:
-        self._connections.scheduler.submit(Priority.NORMAL, self._step, search)
-
-    def _step(self, search: Iterator[None]) -> bool:
-        if do_step(search):
-            self._go_on(search)  # not in `BULK`, behind all peers that flood
-        return False
+        self._connections.scheduler.submit(Priority.FIRST, do_step, self._search(enforcement))
 
     def _search(self, enforcement: Enforcement) -> Iterator[None]:
         act = self._notify if enforcement.kind is Kind.MUTE else self._end
@@ -134,7 +126,7 @@ class SignOutSearch:
     ) -> None:  # fmt: skip
         self._connections = connections
         self._hub = hub
-        self._run = LongWork(self._search, partial(connections.scheduler.submit, Priority.BULK), self)
+        self._run = LongWork(self._search, partial(connections.scheduler.submit, Priority.FIRST), self)
         self._exchanges = exchanges
         self._websockets = websockets
         self._numbers: set[int] = set()  # of this search

@@ -29,7 +29,7 @@ class ConnectionSink:
         self.blocked = attrgetter("blocked")
         # The loop's time: chat's `Schedule`.
         self.soon = partial(connections.scheduler.submit, Priority.NORMAL)
-        self.later = partial(connections.scheduler.submit, Priority.BULK)
+        self.own = partial(connections.scheduler.submit, Priority.FIRST)
         self.faulted = connections.faults.caught
         self._connections = connections
         self.answer_with: Callable[[Connection, PollWaiter], bool]

@@ -66,7 +66,7 @@ class Admission:
         self.held = 0
         self.reclaimed = 0
         self._connections = connections
-        self._relief = LongWork(self._relieve, partial(connections.scheduler.submit, Priority.BULK), self)
+        self._relief = LongWork(self._relieve, partial(connections.scheduler.submit, Priority.FIRST), self)
         self._short = False  # whether there were few places at the last tick
         self._per_network = settings.per_ip
         self._uncapped = uncapped  # addresses without a cap of their own: proxies

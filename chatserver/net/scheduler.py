@@ -5,7 +5,8 @@ does, or what an item is.
 
 In each round each class (`Priority`) has its time; within a class each network has a queue of its own, and the queues
 take turns. `step(item)` takes about 0.1 ms; if there is more to do, the item goes to the tail of `BULK`, so long work
-never delays short work. Between two passes every other task of the loop runs.
+never delays short work. Only the server's own work stays in `FIRST`: in `BULK` it would be one network beside thousands
+that flood. Between two passes every other task of the loop runs.
 
 Turns alone do not help against thousands of networks, each with as many turns as a person. But what they send to keep
 the loop busy is refused, or ends their connections: for a while then, all that is asked for from there is `BULK`.
@@ -138,12 +139,12 @@ class Scheduler:
 
     def _run(self, queue: FairQueue[tuple[Step, Any, Hashable]], share: float) -> None:
         until = perf_counter() + share
-        bulk = self._bulk
+        tail = queue if queue is self._queues[Priority.FIRST] else self._bulk
         while True:
             step, item, network = queue.pop()
             try:
                 if step(item):
-                    bulk.push(network, (step, item, network))
+                    tail.push(network, (step, item, network))
             except Exception:  # noqa: BLE001  the fault boundary
                 self._faulted(item)
             if self._posted:

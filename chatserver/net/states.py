@@ -40,7 +40,7 @@ class State(IntEnum):
 class Priority(IntEnum):
     """The scheduler's classes, each with its own share of the loop's time."""
 
-    FIRST = 0  # accept, and answers of the log: in `NORMAL` they would wait for a turn of each network there
+    FIRST = 0  # the server's own: accept, answers of the log, housekeeping, evictions, bans; not behind any network
     NORMAL = 1  # connections that have sent something or whose deadline has passed, and other short work
     BULK = 2  # the rest of long work, and TLS handshakes
 

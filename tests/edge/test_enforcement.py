@@ -13,7 +13,6 @@ from chatserver import fair
 from chatserver.chat.moderation import Enforcement
 from chatserver.chat.principal import Principal
 from chatserver.edge import enforcement
-from chatserver.edge.enforcement import Enforcer
 from tests.support.moderating import (
     ELSEWHERE,
     guest,
@@ -78,7 +77,7 @@ async def test_of_many_connections_and_rooms_a_few_are_ended_in_each_step(
     rooms = [f"room-{number}" for number in range(12)]
     for room in rooms:
         assert (await say(address, BOB, room)).status == 201
-    with mock.patch.object(Enforcer, "_step", autospec=True, side_effect=Enforcer._step) as steps:
+    with mock.patch("chatserver.edge.enforcement.do_step", wraps=fair.do_step) as steps:
         async with AsyncExitStack() as stack:
             for _ in rooms:
                 stream = await stack.enter_async_context(connect(address))

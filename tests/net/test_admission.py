@@ -376,7 +376,7 @@ def test_while_few_places_are_left_one_search_and_one_line_are_begun(it: Parked)
     with capture_logs() as logs:
         for _ in range(3):
             it.admission.tick()
-        assert it.connections.scheduler.statistics()["bulk"] == 1
+        assert it.connections.scheduler.statistics()["first"] == 1
         it.run_rounds()
         it.connections.close(members[0], Reason.DONE)
         it.admission.tick()

@@ -105,7 +105,7 @@ def test_a_long_step_ends_the_turn_of_its_class_and_no_other(stage: Stage, prior
 # -- more -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("priority", list(Priority))
+@pytest.mark.parametrize("priority", [Priority.NORMAL, Priority.BULK])
 def test_a_step_with_more_to_do_goes_to_the_tail_of_bulk(stage: Stage, priority: Priority) -> None:
     stage.submit(priority, "long", more=3)
     stage.submit(priority, "short")
@@ -114,6 +114,16 @@ def test_a_step_with_more_to_do_goes_to_the_tail_of_bulk(stage: Stage, priority:
     assert stage.done[1] == "short"
     assert stage.done.index("bulk") < [at for at, item in enumerate(stage.done) if item == "long"][2]
     assert stage.done.count("long") == 4
+
+
+def test_the_servers_own_work_stays_ahead_of_thousands_of_networks_that_flood(stage: Stage) -> None:
+    """In `BULK` each of its steps would wait for a turn of every network there."""
+    for number in range(2000):
+        stage.submit(Priority.NORMAL, "flood", takes=MILLISECOND / 10, more=10_000, network=str(number))
+    stage.submit(Priority.FIRST, "housekeeping", takes=MILLISECOND / 10, more=19)
+    for _ in range(20):
+        stage.scheduler.round()
+    assert stage.done.count("housekeeping") == 20
 
 
 # -- networks ---------------------------------------------------------------------------------------------------------

@@ -288,9 +288,8 @@ class StepSchedule:
         self._soon.append((step, item))
         self._asked.set()
 
-    def later(self, step: Callable[[Any], bool], item: object, network: Hashable = "") -> None:
-        self._later.append((step, item))
-        self._asked.set()
+    def own(self, step: Callable[[Any], bool], item: object) -> None:
+        self.soon(step, item)
 
     def faulted(self, item: object) -> None:
         self.faults.append(item)
