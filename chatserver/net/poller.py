@@ -158,6 +158,12 @@ class Poller:
         self._scheduler.submit(PRIORITY[connection.state], self._expire_in_turn, connection, connection.network)
 
     def _expire_in_turn(self, connection: Connection) -> bool:
+        if connection.armed & QUEUED:  # in `BULK`, or it would have come first; once, or a flood would have no deadline
+            self._scheduler.submit(Priority.BULK, self._expire_at_last, connection, connection.network)
+            return False
+        return self._expire_at_last(connection)
+
+    def _expire_at_last(self, connection: Connection) -> bool:
         return self._connections.step(connection, self._expire)
 
     def _expire(self, connection: Connection) -> None:

@@ -71,6 +71,23 @@ def test_the_rest_of_a_request_is_read_although_its_peer_has_reset(it: Parked) -
     assert received(it) == [b"the last words"]
 
 
+def test_what_a_peer_sent_in_time_is_read_before_its_deadline_also_if_it_waits_in_bulk(it: Parked) -> None:
+    """Its network was demoted when the pong arrived, but no longer at the deadline; or the rest of a body waits there.
+
+    Beside 8,000 networks that flood, a turn in `BULK` takes seconds: people who had answered were closed for silence.
+    """
+    connection, peer = it.place(State.PINGED)
+    scheduler = it.connections.scheduler
+    scheduler.demote(connection.network)
+    peer.send(b"pong")
+    it.poller._gather()
+    scheduler._demoted.clear()
+    it.connections.wheel.current = connection.deadline
+    it.poller.expire(connection)
+    it.run_rounds()
+    assert [event for event, _, _ in it.recorder.events] == ["received", "expired"]
+
+
 # -- how much is read -------------------------------------------------------------------------------------------------
 
 
