@@ -14,10 +14,10 @@ PATH = "/rooms/lobby/messages"
 
 
 def is_demoted(server: Serving, network: str = "127.0.0.1") -> bool:
-    """Whether a step for this network goes to `BULK`."""
+    """Whether a new connection's step for this network goes to `BULK`."""
     scheduler = server.server.parts.connections.scheduler
     before = scheduler.statistics()["bulk"]
-    scheduler.submit(Priority.NORMAL, bool, None, network)
+    scheduler.submit(Priority.NORMAL, bool, None, network, demotable=True)
     found = scheduler.statistics()["bulk"] > before
     scheduler.round()
     return found
