@@ -75,6 +75,7 @@ class Scheduler:
         """Queue what is demotable in `BULK`, for a network that has broken a rule."""
         if len(self._demoted) < MAX_DEMOTED:
             self._demoted.add(network)
+            self._demoted_before.discard(network)
 
     def sweep(self) -> None:
         """Once a second: forget the networks that were demoted long ago."""
@@ -82,6 +83,11 @@ class Scheduler:
         if now >= self._forget_at:
             self._forget_at = now + DEMOTED_SECONDS
             self._demoted_before, self._demoted = self._demoted, set()
+
+    @property
+    def demoted(self) -> int:
+        """Networks that are demoted now."""
+        return len(self._demoted) + len(self._demoted_before)
 
     @property
     def crowded(self) -> bool:

@@ -67,6 +67,7 @@ async def test_who_breaks_a_rule_waits_for_others(
         assert not is_demoted(server)
         await breaks_a_rule(server, peer)
     assert is_demoted(server)
+    assert await server.metric("chatserver_demoted") == 1
     assert not is_demoted(server, "192.0.2.1")
 
 

@@ -261,10 +261,19 @@ def test_a_network_is_forgiven_in_time(stage: Stage) -> None:
     for _ in range(5):
         stage.submit(Priority.NORMAL, "step", network="attacker")
         waiting.append(stage.scheduler.statistics()["bulk"])
+        assert stage.scheduler.demoted == waiting[-1]
         stage.rounds()
         stage.now += DEMOTED_SECONDS / 2
         stage.scheduler.sweep()
     assert waiting == [1, 1, 1, 1, 0]
+
+
+def test_a_network_that_goes_on_breaking_rules_counts_once_and_stays_demoted(stage: Stage) -> None:
+    for _ in range(5):
+        stage.scheduler.demote("attacker")
+        assert stage.scheduler.demoted == 1
+        stage.now += DEMOTED_SECONDS
+        stage.scheduler.sweep()
 
 
 def test_the_networks_that_are_demoted_are_bounded(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
