@@ -14,7 +14,8 @@ from chatserver.edge.websocket import WebSocketHandler
 from chatserver.net import sockets
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
-from chatserver.net.states import State
+from chatserver.net.states import ROWS, Reclaim, State
+from chatserver.net.tls_transport import TlsTransport
 from chatserver.protocol import sse
 from chatserver.protocol.errors import HttpError
 from chatserver.protocol.head import origin_in
@@ -44,11 +45,24 @@ class Farewell:
                 context.keep_alive = False
             case Member():  # a browser reconnects by itself, after the last `retry` that it received
                 self._connections.finish(connection, Reason.DRAINING, sse.retry_field(math.ceil(after * 1000)))
-            case None | Room() if connection.descriptor >= 0 and not connection.inbox:
-                if connection.blocked:
-                    self._connections.finish(connection, Reason.DRAINING)
-                elif not sockets.unread(connection.descriptor):  # else a request that came in time, to be answered
-                    self._connections.close(connection, Reason.DRAINING)
+            case None | Room() | TlsTransport() if connection.descriptor >= 0:
+                self._end_between_requests(connection)
+
+    def _end_between_requests(self, connection: Connection) -> None:
+        """End it now, unless a request came in time, to be answered. Half a head holds no stop: nothing of it is done.
+
+        Caddy closes such a connection too, a new one after 5 s; nginx waits for its client_header_timeout.
+        """
+        if connection.inbox and ROWS[connection.state].reclaim is not Reclaim.ASKING:
+            return
+        if connection.blocked:
+            self._connections.finish(connection, Reason.DRAINING)
+        elif sockets.unread(connection.descriptor):
+            return
+        elif connection.state is State.HEAD and connection.inbox:
+            self.cut_short(connection)
+        else:
+            self._connections.close(connection, Reason.DRAINING)
 
     def cut_short(self, connection: Connection) -> None:
         """Answer an incomplete request with when to send it again, since the server stops before it is complete."""

@@ -5,7 +5,11 @@ The server runs in this process, where trio's receiver takes the signals.
 
 import os
 import signal
-from contextlib import AsyncExitStack
+import ssl
+from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -13,6 +17,7 @@ import trio
 from chatserver.log.interface import Record
 from chatserver.net.states import State
 from chatserver.protocol.websocket import text_frame
+from tests.support.certificates import certificate
 from tests.support.groups import SteppedLog
 from tests.support.peers import Peer, chatter, connect, request, upgrade
 from tests.support.serving import Serving, eventually, serving
@@ -32,7 +37,7 @@ async def drain(server: Serving) -> None:
 
     async def refused() -> bool:
         try:
-            async with connect(server.address):
+            async with connect(replace(server.address, tls=None)):
                 return False
         except ConnectionRefusedError:
             return True
@@ -202,6 +207,60 @@ async def test_no_peer_can_delay_a_drain() -> None:
         await drain(server)
         assert (await stubborn.next("goaway"))["reason"] == "restart"
         await stubborn.peer.drip(bytes(100_000), pause=0.02)  # until the server ends
+
+
+@pytest.mark.parametrize("before", [b"", request("GET", "/healthz")], ids=["first", "next"])
+async def test_half_a_request_does_not_hold_a_stop(before: bytes) -> None:
+    """Slow heads made each restart last until `--head-deadline`; nothing of them has been carried out."""
+    too_late = 600.0
+    async with (
+        serving(drain_timeout=too_late, head_deadline=too_late) as server,
+        connect(server.address) as slow,
+    ):  # fmt: skip
+        await slow.send(before + b"POST /rooms/lobby/messages HTTP/1.1\r\n")
+        if before:
+            assert (await slow.response()).status == 200
+        await server.in_phase("head")
+        begun = trio.current_time()
+        await drain(server)
+        await check_sent_away(slow)
+        assert trio.current_time() - begun < too_late / 2
+
+
+def client_hello() -> bytes:
+    sent = ssl.MemoryBIO()
+    with suppress(ssl.SSLWantReadError):
+        ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), sent, server_hostname="localhost").do_handshake()
+    return sent.read()
+
+
+@pytest.mark.parametrize(
+    ("phase", "sent", "options"),
+    [
+        ("tls_hello", b"\x16\x03\x01\x02\x00", {}),
+        ("tls_handshake", client_hello(), {}),
+        ("proxy", b"PROXY TCP4", {"proxy_protocol": True, "trusted_proxy": ("127.0.0.1",)}),
+    ],
+    ids=["half a hello", "half a handshake", "half a PROXY header"],
+)
+async def test_half_a_handshake_does_not_hold_a_stop(
+    tmp_path: Path, phase: str, sent: bytes, options: dict[str, Any]
+) -> None:
+    too_late = 600.0
+    cert, key = certificate(tmp_path)
+    async with serving(
+        drain_timeout=too_late, tls_deadline=too_late, head_deadline=too_late, tls_cert=cert, tls_key=key, **options
+    ) as server:  # fmt: skip
+        async with await trio.open_tcp_stream("127.0.0.1", server.address.port) as slow:
+            await slow.send_all(sent)
+            table = server.server.parts.connections.table
+            await eventually(lambda: any(each and each.state.name.lower() == phase for each in table))
+            await eventually(lambda: any(each and (each.inbox or each.context) for each in table))
+            begun = trio.current_time()
+            await drain(server)
+            while await slow.receive_some():
+                pass
+            assert trio.current_time() - begun < too_late / 2
 
 
 async def test_a_member_whose_reset_is_found_during_a_drain_is_no_fault() -> None:
