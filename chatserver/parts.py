@@ -117,7 +117,8 @@ def build(
     refusals = _refusals()
     first_words = [REFUSAL] if engine is not None else refusals
     admission = Admission(connections, settings, total=total, farewells=refusals, uncapped=trusted)
-    forwarded = ForwardedFor(trusted, admission, refused=stats.refused) if settings.trusted_proxy else None
+    forwarding = ForwardedFor(trusted, admission, refused=stats.refused)
+    forwarded = forwarding if settings.trusted_proxy else None
     # Chat, which sees connections only through the sink.
     sink, encoder = ConnectionSink(connections), WireEncoder(log.identity.epoch)
     audit, search_results = AuditTrail(wall_ms=log.wall_ms), ResultCache()
@@ -172,7 +173,8 @@ def build(
             connections, engine, worst_of=admission.worst_of, plain_answer=_spoke_plain_http
         )  # fmt: skip
         handshakes.bind()
-    connections.bind(State.PROXY, ProxyHandler(connections, admission, then=first, refusals=first_words))
+    proxies = ProxyHandler(connections, admission, then=first, refusals=first_words, forwarded=forwarding)
+    connections.bind(State.PROXY, proxies)
     behind = trusted if settings.proxy_protocol else lambda address: False
     listener = partial(
         Listener, connections=connections, admission=admission, refusals=first_words, refused=stats.refused

@@ -49,10 +49,12 @@ class ProxyHandler(Handler):
     """`PROXY`: a balancer's PROXY header, gathered in the inbox; `then` is the state that follows."""
 
     def __init__(
-        self, connections: Connections, admission: Admission, *, then: State, refusals: Sequence[bytes]
+        self, connections: Connections, admission: Admission, *, then: State, refusals: Sequence[bytes],
+        forwarded: "ForwardedFor",
     ) -> None:  # fmt: skip
         super().__init__(connections)
         self._admission = admission
+        self._forwarded = forwarded
         self._then = then
         self._refusals = refusals
 
@@ -67,7 +69,9 @@ class ProxyHandler(Handler):
         if header is None:
             return False
         connection.inbox = b""
-        if header.source is not None:
+        if header.source is None:
+            self._forwarded.disbelieve(connection)
+        else:
             reason = self._admission.move(connection, header.source)
             if reason is not None:
                 refusal = choice(self._refusals)  # noqa: S311  jitter, not secrecy
@@ -96,6 +100,11 @@ class ForwardedFor:
         self._admission = admission
         self._refused = refused
         self._proxy_of: dict[Connection, str] = {}
+        self._unnamed: set[Connection] = set()  # their proxy passes a client's bytes on, and does not say whose
+
+    def disbelieve(self, connection: Connection) -> None:
+        """Believe no field of this connection, after a PROXY header that names no client."""
+        self._unnamed.add(connection)
 
     def apply(self, connection: Connection, head: Head) -> bool:
         """`claim` for a whole request, after whose refusal the connection stays open: it is counted here."""
@@ -111,7 +120,7 @@ class ForwardedFor:
         Returns whether a trusted HTTP proxy sent it. (After a PROXY header the address is already the client's.)
         """
         proxy = self._proxy_of.get(connection, connection.address)
-        if not self._trusted(proxy):
+        if connection in self._unnamed or not self._trusted(proxy):
             return False
         client = client_of(head.headers.get("x-forwarded-for", ""), self._trusted) or proxy
         if client == connection.address:
@@ -132,4 +141,5 @@ class ForwardedFor:
 
     def closed(self, connection: Connection) -> None:
         """Forget a connection that has ended."""
+        self._unnamed.discard(connection)
         self._proxy_of.pop(connection, None)

@@ -247,6 +247,20 @@ async def test_nothing_is_answered_after_an_upgrade_that_was_refused(
         assert re.findall(r"^HTTP/1.1 (\d+) ", (await peer.rest()).decode(), re.MULTILINE) == [status]
 
 
+@pytest.mark.parametrize("header", [SIGNATURE + b"\x20\x00\x00\x00", b"PROXY UNKNOWN\r\n"], ids=["LOCAL", "UNKNOWN"])
+async def test_a_proxy_that_names_no_client_vouches_for_no_field(header: bytes) -> None:
+    """It passes bytes on: the fields are the client's own, who could be any user, at any address."""
+    async with proxied(proxy_protocol=True, user_header="X-User") as server, balancer(server, header) as peer:
+        fields = {**forwarded("192.0.2.1"), "X-User": "u_admin", "X-Forwarded-Proto": "https"}
+        for _ in range(2):
+            answer = await peer.request("GET", "/session", headers=fields)
+            assert answer.json["user"]["id"] != "u_admin"
+        await peer.send(request("POST", "/rooms/r/messages", b"hi", headers=fields)[:-1])
+        await server.in_phase("body")
+        addresses = {each.address for each in server.server.parts.connections.table if each is not None}
+        assert addresses == {BALANCER, "127.0.0.1"}
+
+
 async def test_guests_behind_a_proxy_are_distinguished() -> None:
     async with proxied() as server, balancer(server) as peer:
         for client in ("192.0.2.1", "192.0.2.2", "192.0.2.1"):
