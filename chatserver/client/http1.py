@@ -172,6 +172,7 @@ class HttpClient:
     def __init__(self, target: Target, credentials: Credentials) -> None:
         self.target = target
         self.credentials = credentials
+        self.certificate_ends: float | None = None  # of the last connection, see WatchedStream
         self._turn = trio.Lock()
         self._kept: _Connection | None = None
 
@@ -260,4 +261,6 @@ class HttpClient:
         return Response(head.status_code, dict(head.headers), bytes(body))
 
     async def _dial(self) -> _Connection:
-        return _Connection(await dial(self.target, timeout=CONNECT_TIMEOUT))
+        stream = await dial(self.target, timeout=CONNECT_TIMEOUT)
+        self.certificate_ends = stream.certificate_ends
+        return _Connection(stream)

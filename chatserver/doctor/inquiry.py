@@ -12,7 +12,7 @@ import trio
 
 from chatserver.client.credentials import Credentials
 from chatserver.client.http1 import HttpClient, Response
-from chatserver.client.stream import EndedError, ForeignError, Target, dial
+from chatserver.client.stream import EndedError, ForeignError, Target
 from chatserver.client.wire import ProtocolError
 from chatserver.doctor.facts import Node, Shards, Trouble, milliseconds
 
@@ -42,9 +42,11 @@ async def inquire(node: Node, target: Target, credentials: Credentials, room: st
     """Fill in what the node reports."""
     try:
         with trio.fail_after(PATIENCE):
-            await _look_at_certificate(node, target)
             async with aclosing(HttpClient(target, credentials)) as http:
-                if await _ask_whether_ready(node, http):
+                is_ready = await _ask_whether_ready(node, http)
+                if http.certificate_ends is not None:
+                    node.certificate_days = round((http.certificate_ends - time.time()) / 86_400, 1)
+                if is_ready:
                     await _ask_epoch(node, http, room)
     except trio.TooSlowError:
         node.fail(Trouble.UNREACHABLE, f"no answer within {PATIENCE:g} s")
@@ -54,12 +56,6 @@ async def inquire(node: Node, target: Target, credentials: Credentials, room: st
         node.fail(Trouble.UNREACHABLE, ended.why)
     except ProtocolError:
         node.fail(Trouble.FOREIGN, "its answers are not a chat server's")
-
-
-async def _look_at_certificate(node: Node, target: Target) -> None:
-    async with await dial(target, timeout=PATIENCE) as stream:
-        if stream.certificate_ends is not None:
-            node.certificate_days = round((stream.certificate_ends - time.time()) / 86_400, 1)
 
 
 async def _ask_whether_ready(node: Node, http: HttpClient) -> bool:

@@ -16,11 +16,13 @@ import trio
 from chatserver import cli
 from chatserver.api import routes
 from chatserver.chat import cluster, follower
+from chatserver.client.credentials import Credentials
 from chatserver.client.stream import parse_target
 from chatserver.doctor import delivery, findings, inquiry
 from chatserver.doctor.command import examine
 from chatserver.doctor.delivery import Observer
-from chatserver.doctor.facts import Report, Severity, Trouble
+from chatserver.doctor.facts import Node, Report, Severity, Trouble
+from chatserver.doctor.inquiry import inquire
 from chatserver.log.interface import Draft, LogError, LogUnavailable, Stored
 from chatserver.log.memory import MemoryLog
 from chatserver.log.sqlite import SqliteLog
@@ -146,6 +148,24 @@ async def test_a_certificate_that_expires_soon_is_a_warning(tmp_path: Path, monk
         [finding] = (report := await examined(server)).findings
     assert report.ok
     assert finding.what == f"the certificate of {url(server)} expires in 13.0 days"
+
+
+@pytest.mark.parametrize("sealed", [False, True], ids=["http", "https"])
+async def test_a_node_is_asked_over_one_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sealed: bool
+) -> None:
+    """The look at its certificate took a connection more, also without TLS."""
+    authority().cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    cert, key = certificate(tmp_path) if sealed else ("", "")
+    async with serving(tls_cert=cert, tls_key=key) as server:
+        node = Node(url=url(server))
+        stats = server.server.parts.stats
+        before = sum(stats.closes.values())
+        await inquire(node, parse_target(node.url), Credentials(), "doctor")
+        await eventually(lambda: server.server.parts.connections.held == 0)
+        assert sum(stats.closes.values()) - before == 1
+    assert (node.trouble, node.certificate_days is not None) == (None, sealed)
 
 
 async def test_a_node_behind_the_proxy_protocol_is_told_of(tmp_path: Path) -> None:
