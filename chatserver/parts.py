@@ -130,7 +130,7 @@ def build(
     shared = SharedParts(settings.shared, log.identity.secret, hub) if settings.shared else None
     others = shared if shared is not None or bus is None else WorkerParts(bus, hub)
     services = _services(
-        settings, log, hub, encoder, _identities(settings, log.identity.secret, keys), audit, search_results, others,
+        settings, log, hub, encoder, _identities(settings, log, keys), audit, search_results, others,
         faulted=connections.faults.caught,
     )  # fmt: skip
     limiters = Limiters([LocalShard()] if shared is None else shared.search.limits)
@@ -196,16 +196,17 @@ def build(
     return parts
 
 
-def _identities(settings: Settings, secret: bytes, keys: KeyRing | None) -> Identities:
+def _identities(settings: Settings, log: Log, keys: KeyRing | None) -> Identities:
     """Sign-in: which tokens are accepted, and what each user may do."""
-    tokens = None
+    tokens, secret = None, log.identity.secret
     if keys is not None:
         tokens = Tokens(keys, secret, issuer=settings.token_issuer, audience=settings.token_audience)
     sign_in = tokens is not None or bool(settings.user_header)
     access = Access(Policies(settings.rooms), settings.guests, sign_in=sign_in)
     return Identities(
-        secret, access, tokens, user_header=settings.user_header.lower(), sign_in_within=settings.ping_interval
-    )
+        secret, access, tokens, user_header=settings.user_header.lower(), sign_in_within=settings.ping_interval,
+        wall_ms=log.wall_ms,
+    )  # fmt: skip
 
 
 def _services(
@@ -220,7 +221,6 @@ def _services(
         slow_mode=SlowMode(lambda room: policies.of(room).slow_mode),
         cluster=None if others is None else others.cluster,
     )  # fmt: skip
-    identities.signed_out.wall_ms = log.wall_ms
     hub.note_unstored = services.slow_mode.give_back
     if others is not None:
         others.attach(services, faulted)

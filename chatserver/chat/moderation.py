@@ -9,7 +9,6 @@ dict, however many sanctions there are.
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from time import time_ns
 from typing import TypeAlias
 
 import msgspec
@@ -17,6 +16,7 @@ import trio
 
 from chatserver.chat.policy import MODERATE, WRITE, Action
 from chatserver.chat.principal import Principal, number_behind
+from chatserver.log.interface import system_ms
 from chatserver.log.sanctions import EVERYWHERE, Kind, Sanction
 
 #: Sanctions checked in one step, for a list or once a second for expiry: 0.1 ms. An expired one has no effect even
@@ -59,7 +59,7 @@ class Enforcement:
 class Moderation:
     """See the module. `secret` is the log's; `apply` is set where there are connections."""
 
-    def __init__(self, secret: bytes = b"", *, wall_ms: Callable[[], int] = lambda: time_ns() // 1_000_000) -> None:
+    def __init__(self, secret: bytes = b"", *, wall_ms: Callable[[], int] = system_ms) -> None:
         self.wall_ms = wall_ms
         self._secret = secret
         self.in_force: dict[int, Sanction] = {}  # by id

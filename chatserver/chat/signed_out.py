@@ -6,8 +6,10 @@ called with the number of a user whose connections must end.
 
 from collections.abc import Callable, Iterable
 from itertools import islice
-from time import time_ns
 
+from msgspec.structs import replace
+
+from chatserver.log.interface import system_ms
 from chatserver.log.signouts import MAX_GUESTS, SignOut
 
 #: Sign-outs of users besides guests that are accepted, of 400 days; each is 230 bytes of memory in each process.
@@ -20,7 +22,7 @@ EXPIRED_AT_ONCE = 2
 class SignedOut:
     """See the module."""
 
-    def __init__(self, *, wall_ms: Callable[[], int] = lambda: time_ns() // 1_000_000) -> None:
+    def __init__(self, *, wall_ms: Callable[[], int] = system_ms) -> None:
         self.wall_ms = wall_ms
         self.end: Callable[[int], None] = lambda number: None  # set where there are connections
         self._kept: dict[int, SignOut] = {}  # the last of each person, the oldest first
@@ -63,6 +65,9 @@ class SignedOut:
 
     def _put(self, sign_out: SignOut) -> None:
         number = sign_out.number
+        found = self._kept.get(number)
+        if found is not None and found.time > sign_out.time:  # made at the same time, or later by a clock behind
+            sign_out = replace(sign_out, time=found.time, until=found.until)
         self._remove(number)
         self._kept[number] = sign_out
         if sign_out.guest:

@@ -39,7 +39,7 @@ class SignOuts:
         return await self._database.ask_tables(partial(_load, now_ms))
 
     async def add(self, sign_out: SignOut) -> None:
-        """Store a sign-out, in place of an earlier one of the same person."""
+        """Store a sign-out, in place of the same person's last one; of the two, the later time counts."""
         add = partial(_add, sign_out)
         await self._database.change_tables("keeping a sign-out", add, hint=SIGNOUTS_CHANGED)
 
@@ -51,10 +51,15 @@ def _load(now_ms: int, tables: Tables) -> list[SignOut]:
 
 def _add(sign_out: SignOut, tables: Tables) -> None:
     tables.lock("signouts")
-    tables.run("DELETE FROM signouts WHERE until <= ? OR number = ?", sign_out.time, sign_out.number)
+    removed = tables.run(
+        "DELETE FROM signouts WHERE until <= ? OR number = ? RETURNING number, time, until",
+        sign_out.time, sign_out.number,
+    )  # fmt: skip
+    ends = [(time, until) for number, time, until in removed if number == sign_out.number]
+    time, until = max([(sign_out.time, sign_out.until), *ends])
     ((id_,),) = tables.run(
         "INSERT INTO signouts (number, guest, time, until) VALUES (?, ?, ?, ?) RETURNING id",
-        sign_out.number, sign_out.guest, sign_out.time, sign_out.until,
+        sign_out.number, sign_out.guest, time, until,
     )  # fmt: skip
     if id_ % TRIM_EVERY == 0:
         tables.run(

@@ -42,6 +42,18 @@ def test_entries_without_effect_are_dropped() -> None:
     assert not table.again_since(out(2, 3), 2)
 
 
+def test_a_sign_out_that_is_noted_late_leaves_no_token_valid_and_ends_connections() -> None:
+    table = Table()
+    table.note(out(1, 20, until=30_000))
+    last = table.last_of(1)
+    table.note(out(1, 10, until=20_000))
+    assert not table.holds(1, 15.0)
+    assert table.again_since(last, 1)
+    assert table.ended == [1, 1]
+    table.note(out(2, 21))
+    assert not table.holds(1, 15.0), "it lasts as long"
+
+
 def test_of_guests_only_the_latest_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of other users all are kept, so that no revoked token is valid again; there may be so many."""
     monkeypatch.setattr("chatserver.chat.signed_out.MAX_GUESTS", 2)

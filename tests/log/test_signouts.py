@@ -37,6 +37,14 @@ async def test_the_last_of_a_user_counts_and_those_without_effect_are_removed(lo
     assert await numbers(log, START_MS) == [1, 3]
 
 
+async def test_a_sign_out_that_is_stored_late_does_not_replace_a_later_one(log: Log) -> None:
+    """Two at the same time, or one with a token from an issuer whose clock is ahead: its token was valid again."""
+    late = sign_out(1, time=START_MS + 5)
+    for each in (late, sign_out(1)):
+        await log.signouts.add(each)
+    assert await log.signouts.load(START_MS) == [late]
+
+
 async def test_the_latest_of_guests_are_kept(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """No sign-out of another user is dropped for them."""
     monkeypatch.setattr(signouts_module, "MAX_GUESTS", 2)
