@@ -42,7 +42,7 @@ from chatserver.edge.enforcement import Enforcer, SignOutSearch
 from chatserver.edge.farewell import Farewell
 from chatserver.edge.http import Exchange, HttpExchanges
 from chatserver.edge.proxied import ForwardedFor, ProxyHandler, trusted_proxies
-from chatserver.edge.requests import BodyHandler, RequestHandler, Upload, date_now
+from chatserver.edge.requests import BodyHandler, RequestHandler, Upload, date_now, sent_of
 from chatserver.edge.sink import ConnectionSink
 from chatserver.edge.tasks import MAX_SEARCHES, Tasks
 from chatserver.edge.waiting import HeldHandler, PausedHandler, ServingHandler, StreamHandler, ThrottledHandler
@@ -61,7 +61,8 @@ from chatserver.net.tls_records import REFUSAL
 from chatserver.observe.loop import LoopMeter
 from chatserver.observe.memory import Collector
 from chatserver.observe.metrics import MeasuredParts, ServerMetrics
-from chatserver.protocol.response import error_body, response
+from chatserver.protocol.head import origin_in
+from chatserver.protocol.response import error_body, response, with_headers
 from chatserver.reasons import ErrorCode, Reason
 from chatserver.settings.fields import Settings
 from chatserver.settings.forms import engine_of, listen
@@ -111,12 +112,16 @@ def build(
             secure=engine is not None, bound=hosts, origins=settings.allow_origin, hosts=settings.allow_host
         )
 
+    def evicted(connection: Connection) -> bytes:
+        """The answer to half a request whose connection is evicted; a page of an allowed origin may read it."""
+        return with_headers(random.choice(refusals), exchanges.cors(origin_in(sent_of(connection))))  # noqa: S311
+
     trusted = trusted_proxies(settings.trusted_proxy)
     connections = Connections(readiness, settings, now=trio.current_time(), closed=closed, is_proxy=trusted)
     stats = CloseStats(connections.lines)
     refusals = _refusals()
     first_words = [REFUSAL] if engine is not None else refusals
-    admission = Admission(connections, settings, total=total, farewells=refusals, uncapped=trusted)
+    admission = Admission(connections, settings, total=total, farewell=evicted, uncapped=trusted)
     forwarding = ForwardedFor(trusted, admission, refused=stats.refused)
     forwarded = forwarding if settings.trusted_proxy else None
     # Chat, which sees connections only through the sink.

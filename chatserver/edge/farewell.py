@@ -9,7 +9,7 @@ from chatserver.api.websocket_session import WebSocketSession
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.room import Room
 from chatserver.edge.http import RESTARTING, Exchange, HttpExchanges, return_after
-from chatserver.edge.requests import Upload
+from chatserver.edge.requests import sent_of
 from chatserver.edge.websocket import WebSocketHandler
 from chatserver.net import sockets
 from chatserver.net.connection import Connection
@@ -66,10 +66,7 @@ class Farewell:
 
     def cut_short(self, connection: Connection) -> None:
         """Answer an incomplete request with when to send it again, since the server stops before it is complete."""
-        context = connection.context
-        is_incomplete = connection.state is State.HEAD or isinstance(context, Upload)
-        if is_incomplete and not connection.blocked:
-            sent = context.head if isinstance(context, Upload) else connection.inbox
-            headers = self._exchanges.cors(origin_in(sent)) + retry_after(return_after())
+        if connection.state in (State.HEAD, State.BODY) and not connection.blocked:
+            headers = self._exchanges.cors(origin_in(sent_of(connection))) + retry_after(return_after())
             wire = error_response(HttpError(ErrorCode.DRAINING, RESTARTING), headers=headers)
             self._connections.finish(connection, Reason.DRAINING, wire)

@@ -134,6 +134,9 @@ class HttpExchanges:
                 raise too_many_unfinished()
         except (HttpError, MessageError) as error:
             return self._refuse_request(connection, exchange, error)
+        except Exception:
+            self._connections.enter(connection, _SERVING, exchange)  # a page of an allowed origin may read the 500
+            raise
         return self._answer(connection, exchange, answer)
 
     def _now(self) -> int:

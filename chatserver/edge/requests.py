@@ -31,7 +31,6 @@ Dispatch: TypeAlias = Callable[[Connection, Head, bytes, bytes], bool]
 RETRIES = range(5, 15)
 #: Bytes that extend a body's deadline by a second.
 _BODY_RATE = 1024 / BODY_SECONDS_PER_KIB
-_INTERNAL_ERROR_ANSWER = error_response(HttpError(ErrorCode.INTERNAL, ErrorCode.INTERNAL.sentence))
 
 
 def date_now() -> bytes:
@@ -54,7 +53,9 @@ class HttpHandler(Handler):
 
     def faulted(self, connection: Connection) -> None:
         """A bug of ours: 500."""
-        self._connections.finish(connection, Reason.INTERNAL_ERROR, _INTERNAL_ERROR_ANSWER)
+        headers: Headers = getattr(connection.context, "headers", ())  # those of its page's origin
+        error = HttpError(ErrorCode.INTERNAL, ErrorCode.INTERNAL.sentence)
+        self._connections.finish(connection, Reason.INTERNAL_ERROR, error_response(error, headers=headers))
 
 
 class RequestHandler(HttpHandler):
@@ -165,6 +166,12 @@ class Upload(msgspec.Struct, gc=False, eq=False):
     head: bytes
     body: Body
     started: int  # tick
+
+
+def sent_of(connection: Connection) -> bytes:
+    """What has arrived of the head of its incomplete request."""
+    context = connection.context
+    return context.head if isinstance(context, Upload) else connection.inbox
 
 
 class BodyHandler(RequestHandler):

@@ -8,8 +8,7 @@ the ranking first (`Admission._rank`). Thousands of machines that send one slow 
 people: the oldest is evicted.
 """
 
-import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 import msgspec
@@ -59,7 +58,7 @@ class Admission:
     """See the module. `admit` and `release` come in pairs."""
 
     def __init__(
-        self, connections: Connections, settings: Settings, *, total: int, farewells: Sequence[bytes],
+        self, connections: Connections, settings: Settings, *, total: int, farewell: Callable[[Connection], bytes],
         uncapped: Callable[[str], bool] = lambda address: False,
     ) -> None:  # fmt: skip
         self.total = total
@@ -75,7 +74,7 @@ class Admission:
         self._spans = spans(settings)
         self._window = ticks(settings.flush_window)
         self._after = ticks(settings.evict_after)
-        self._farewells = farewells  # whole answers, for a peer that had begun a request
+        self._farewell = farewell  # the whole answer, for a peer that had begun a request
         self._candidates: list[Candidate] = []  # of the last scan, the worst at the end
         self._looked = -1  # tick of the last scan
         self._scanned = 0  # places scanned in that tick
@@ -252,7 +251,7 @@ class Admission:
             connections.handlers[connection.state].expired(connection)
             return
         if ROWS[connection.state].asks and (connection.inbox or connection.context is not None):
-            connections.offer(connection, random.choice(self._farewells))  # noqa: S311  jitter, not secrecy
+            connections.offer(connection, self._farewell(connection))
         # Unsent bytes are dropped: the kernel would go on offering them, and a place is needed now.
         connections.close(connection, Reason.EVICTED, reset=unsent)
 

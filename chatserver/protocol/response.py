@@ -95,8 +95,13 @@ def with_retry_after(wire: bytes, seconds: int) -> bytes:
     """A complete answer, which many requests may share, with Retry-After added if it has none."""
     if b"\r\nRetry-After: " in wire[: wire.index(b"\r\n\r\n")]:
         return wire
+    return with_headers(wire, retry_after(seconds))
+
+
+def with_headers(wire: bytes, headers: Headers) -> bytes:
+    """A complete answer, which many requests may share, with these fields added."""
     line, rest = wire.split(b"\r\n", 1)
-    return b"%b\r\nRetry-After: %d\r\n%b" % (line, seconds, rest)
+    return b"%b\r\n%b%b" % (line, header_lines(headers), rest)
 
 
 def error_body(code: ErrorCode, message: str, room: str | None = None) -> bytes:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import trio
 
 from tests.support.certificates import certificate
 from tests.support.peers import Answer, connect, open_websocket, publish, request, upgrade
@@ -167,6 +168,40 @@ async def test_an_allowed_page_and_ours_share_only_the_news(path: str, phase: st
         assert unreadable(await ours.head())
         for each in (theirs, ours):
             await each.until(b'"news"')
+
+
+@pytest.mark.parametrize("place", ["a request", "behind a wait", "a held poll"])
+async def test_an_allowed_page_reads_an_error_of_the_servers_own(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail_later(*_: object) -> None:
+        raise ZeroDivisionError("planted")
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("planted")
+
+    async with serving(allow_origin=(APP,), faults=1) as server, connect(server.address) as peer:
+        parts = server.server.parts
+        if place == "a request":
+            monkeypatch.setattr(parts.exchanges._routes, "handle", fail)
+        elif place == "behind a wait":
+            monkeypatch.setattr(parts.log, "head", fail_later)
+        else:
+            monkeypatch.setattr(parts.exchanges._routes.rooms, "answer_held", fail)
+        path = "/rooms/lobby/messages?after=0&wait=1" if place == "a held poll" else "/rooms/lobby"
+        answer = await peer.request("GET", path, headers=PAGE)
+        assert answer.status == 500
+        check_readable(answer)
+
+
+@pytest.mark.parametrize("sent", ["", "Content-Length: 100\r\n\r\nhi"], ids=["head", "body"])
+async def test_an_allowed_page_reads_that_its_request_was_evicted(sent: str) -> None:
+    options = {"total": 1, "evict_after": 1.0, "head_deadline": 30.0, "body_deadline": 30.0}
+    async with serving(allow_origin=(APP,), **options) as server, connect(server.address) as slow:  # type: ignore[arg-type]
+        await slow.send(START + sent.encode())
+        await trio.sleep(5.0)
+        async with connect(server.address, source="127.0.0.3"):
+            answer = await slow.response()
+        assert (answer.status, answer.error) == (503, "full")
+        check_readable(answer)
 
 
 START = f"POST /rooms/lobby/messages HTTP/1.1\r\nHost: localhost\r\nOrigin: {APP}\r\n".encode()

@@ -120,7 +120,7 @@ class Parked:
         self.recorder = Recorder()
         self.connections = Connections(self.readiness, self.settings, now=now, closed=self._closed)
         self.admission = Admission(
-            self.connections, self.settings, total=total, farewells=[REFUSAL], uncapped=uncapped
+            self.connections, self.settings, total=total, farewell=lambda connection: REFUSAL, uncapped=uncapped
         )  # fmt: skip
         self.handler = RecordingHandler(self.connections, self.recorder)
         for state in State:
