@@ -15,7 +15,6 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import islice
 from typing import TypeVar
 
@@ -65,16 +64,11 @@ MAX_NOTICES, NOTICES_PER_MESSAGE = 500, 50
 #: Rooms that may have left memory unreported; beyond that, a report of all rooms is made instead. Names are free, and a
 #: round reports 2,000 rooms of one person each.
 MAX_GONE = 20_000
-#: Names of rooms elsewhere that are kept once for all processes, the latest ones: 1 MB.
-SHARED_NAMES = 10_000
 #: Bound on the random number of a process.
 _PROCESSES = 1 << 60
 
 K = TypeVar("K")
 V = TypeVar("V")
-
-#: The one object for a name. Not `sys.intern`: on Python 3.12 that keeps every string for ever.
-_shared_name = lru_cache(SHARED_NAMES)(str)
 
 _log = structlog.get_logger("chatserver.chat")
 
@@ -319,7 +313,7 @@ class Cluster:
         self._named += len(there.people) - len(before.people)
         self._unnamed += there.unnamed - before.unnamed
         if there.people or there.unnamed:
-            process.rooms[_shared_name(name)] = there  # one string for all processes that are in the room
+            process.rooms[name] = there
         presence = self._presence(name)
         if presence is not None:
             was_large = len(presence) > MAX_NAMED_MEMBERS
