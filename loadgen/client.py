@@ -20,7 +20,7 @@ from loadgen import wire
 from loadgen.answers import TURNED_AWAY
 from loadgen.latency import Latency
 from loadgen.report import Tally
-from loadgen.target import PER_SOURCE, SHARED_INDEX, USUAL, Endpoint
+from loadgen.target import PER_ADDRESS, SHARED_ADDRESS, USUAL, Endpoint
 from loadgen.timers import NEVER, now
 from loadgen.traffic import Traffic, names_in
 
@@ -78,6 +78,8 @@ class Place:
     traffic: Traffic | None = None
     mark: bytes = b"lg"  # the first bytes of every message of the schedule
     endpoint: Endpoint = USUAL
+    first_index: int = 0  # of the group's clients
+    per_address: int = PER_ADDRESS  # clients of the group behind one source address
 
     @property
     def path(self) -> str:
@@ -382,8 +384,12 @@ class Attacker(Client):
         return seconds * self.cohort.place.random.uniform(0.8, 1.2)
 
 
-def source_index(client: Client) -> int:
-    """The index of a client's source address; an honest slow client has one of its own, apart from the crowd's."""
+def source_number(client: Client) -> int:
+    """The number of a client's source address; an honest slow client has one of its own, apart from the crowd's."""
     if client.one_address:
-        return SHARED_INDEX
-    return SHARED_INDEX + (1 + client.index) * PER_SOURCE if client.slow else client.index
+        return SHARED_ADDRESS
+    if client.slow:
+        return SHARED_ADDRESS + 1 + client.index
+    place = client.cohort.place
+    # a group has as many numbers as clients, so no two groups and no two processes share an address
+    return place.first_index + (client.index - place.first_index) // place.per_address

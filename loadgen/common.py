@@ -24,13 +24,22 @@ from loadgen.progress import Progress
 from loadgen.render import show
 from loadgen.report import Report
 from loadgen.session import Plan
-from loadgen.target import Endpoint, Target, UsageError
+from loadgen.target import PER_ADDRESS, Endpoint, Target, UsageError
 
 Url = Annotated[
     str, Parameter(help="The target, for example http://127.0.0.1:8000; loopback only, see --allow-target.")
 ]
 ConnectRate = Annotated[
     PerSecond, Parameter(help="Connections to begin a second; 0 = as fast as the target takes them.")
+]
+PerAddress = Annotated[
+    int,
+    Parameter(
+        metavar="N",
+        validator=flags.BEHIND_ONE,
+        help="Attackers behind one source address; 1 = an address each, as a botnet has. Only for targets on"
+        " 127.0.0.0/8: to others, ::1 included, this machine has one address.",
+    ),
 ]
 
 
@@ -149,6 +158,10 @@ def make_plan(
     if server is not None:
         server.require()
     where = target.find(url, allow=common.allow_target) if started_by_us else find(url, common, loading.wait)
+    if not where.spreads_sources and any(group.per_address != PER_ADDRESS for group in experiment.groups):
+        raise UsageError(
+            f"--per-address: {where.address} is not in 127.0.0.0/8, so this machine has one source address for it"
+        )
     notes = preflight.check(where, clients, loading.processes, probes=probes, fewer=fewer)
     notes += filter(None, [experiment.why_longer])
     if server is not None:

@@ -17,6 +17,7 @@ from loadgen.client import Client, Cohort, Place, Stage
 from loadgen.messages import GroupStatus, Result, Role, Status
 from loadgen.personas import load, registry
 from loadgen.secure import engine_for
+from loadgen.target import PER_ADDRESS
 from loadgen.timers import now
 from loadgen.traffic import TIMEOUT_SECONDS, Traffic
 
@@ -106,6 +107,7 @@ class Crowd:
         rooms: tuple[str, ...],
         poll_wait_seconds: float,
         first_index: int,
+        per_address: int = PER_ADDRESS,
     ) -> None:
         """Prepare a group: numbers of clients by persona, with source addresses counted from `first_index`."""
         place = Place(
@@ -116,6 +118,8 @@ class Crowd:
             random=self._random,
             traffic=self._traffic,
             mark=self._mark,
+            first_index=first_index,
+            per_address=per_address,
         )
         known = registry()
         cohorts = []

@@ -16,7 +16,7 @@ import trio
 from loadgen import sockets
 from loadgen.answers import CLOSED
 from loadgen.budget import ALL_SPENT, MAX_UNSENT_BYTES, Budget
-from loadgen.client import Client, Cohort, Stage, source_index
+from loadgen.client import Client, Cohort, Stage, source_number
 from loadgen.latency import CROWD_LOOK_SECONDS, Lag
 from loadgen.opening import Opening
 from loadgen.sockets import SockDiag
@@ -352,7 +352,7 @@ class Engine:
         try:
             client.fd = sockets.connect(
                 self._target,
-                source_index(client),
+                source_number(client),
                 receive_buffer_bytes=client.receive_buffer_bytes,
                 send_buffer_bytes=client.send_buffer_bytes,
                 segment_bytes=client.segment_bytes,

@@ -13,7 +13,7 @@ from typing import Final
 from loadgen.client import Client, Needs
 from loadgen.figures import ALL, ATTACK, RUN, Figure
 from loadgen.personas.honest import Chat
-from loadgen.target import Endpoint
+from loadgen.target import PER_ADDRESS, Endpoint
 
 #: Names of the groups in the presets.
 CROWD: Final = "crowd"
@@ -68,6 +68,7 @@ class Group:
     counts: Mapping[type[Client], int]
     rooms: tuple[str, ...] = ("lobby",)
     poll_wait_seconds: float = POLL_WAIT_SECONDS
+    per_address: int = PER_ADDRESS  # clients behind one source address
 
     @property
     def size(self) -> int:
@@ -264,11 +265,12 @@ def attack(
     attack_seconds: float,
     recovery_seconds: float,
     longest_cycle: float = math.inf,
+    per_address: int = PER_ADDRESS,
 ) -> Experiment:
     """Baseline, attack, recovery: all three in one run on one machine, so that noise affects all of them."""
     return Experiment(
         command="attack",
-        groups=(Group(name=ATTACKERS, counts=counts),),
+        groups=(Group(name=ATTACKERS, counts=counts, per_address=per_address),),
         phases=(
             *((arrival(),) if neighbours else ()),
             Phase(name="baseline", counts_as=Counts.BASELINE, seconds=baseline_seconds),

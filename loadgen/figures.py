@@ -237,6 +237,7 @@ _ATTACKERS: Final = _of_the_load(
     Figure("attackers_asked", "", "attackers that were asked for", column=_wide("attackers asked")),
     Figure("attackers_came", "", "attackers that reached the server at some time: accepted, or refused by an answer",
            column=Column("came", 6)),
+    Figure("attacker_addresses", "", "source addresses of the attackers (--per-address)"),
     Figure("attempts_per_s", "/s", "connections that attackers tried to make a second", column=_wide("attempts/s")),
     Figure("attacker_bytes_per_s", "B/s", "bytes that attackers sent a second", column=_wide("sent, B/s")),
     Figure("attackers_peak", "", "most attackers connected at one moment", column=_wide("at one moment")),

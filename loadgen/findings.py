@@ -189,9 +189,10 @@ def _notes(measured: Measured, figures: Figures) -> list[str]:
 def _intensity(measured: Measured, figures: Figures) -> str:
     """Say how hard the attack was."""
     rate = f" (--connect-rate {measured.plan.connect_rate:g})" if measured.plan.connect_rate else ""
+    sources = "one address" if figures["attacker_addresses"] == 1 else f"{figures['attacker_addresses']:,.0f} addresses"
     told = (
-        f"{figures['attackers_came']:,.0f} of {figures['attackers_asked']:,.0f} attackers came; over the whole"
-        f" attack {figures['attempts_per_s'] or 0:,.4g} connections/s{rate} and"
+        f"{figures['attackers_came']:,.0f} of {figures['attackers_asked']:,.0f} attackers came, from"
+        f" {sources}; over the whole attack {figures['attempts_per_s'] or 0:,.4g} connections/s{rate} and"
         f" {fmt.size(figures['attacker_bytes_per_s'] or 0)}/s sent"
     )
     floor = measured.floor.figures

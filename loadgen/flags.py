@@ -74,6 +74,9 @@ DURATION: Final = Range(0, MAX_SECONDS, above=True)
 PAUSE: Final = Range(0, MAX_SECONDS)
 PATIENCE: Final = Range(0.1, 60)
 
+#: Clients behind one source address, which has 28,000 ports on a usual Linux.
+BEHIND_ONE: Final = Range(1, 20_000)
+
 #: Bytes of a message: more than any chat takes, and a process of a crowd keeps one text.
 TEXT: Final = Range(0, 2**20)
 

@@ -49,6 +49,7 @@ class Measured:
         self.down = ""  # the evidence that the server serves nobody any more
         self.left_out: list[str] = []  # parts that were not played, with the reason
         self.own_growth: int | None = None
+        self.attacker_addresses = 1
         self.attacker_seconds = 0.0
         self.standing = Standing()
         self.opening_seconds = 0.0
@@ -197,6 +198,7 @@ class Measured:
         return {
             "attackers_asked": sum(self.experiment.attackers.values()),
             "attackers_came": came,
+            "attacker_addresses": self.attacker_addresses,
             "attempts_per_s": per(attempts, attack.seconds),
             "attacker_bytes_per_s": per(sum(group.sent_bytes for group in groups), attack.seconds),
             "attackers_peak": sum(group.peak for group in groups),

@@ -142,6 +142,8 @@ class Player:
             await self._invite(victims, probes)
         for group in experiment.groups:
             await self._crowd.make(group)
+        if self._plan.target.spreads_sources:
+            self._measured.attacker_addresses = self._crowd.attacker_addresses
         async with trio.open_nursery() as nursery:
             if probes:
                 nursery.start_soon(self._watch_memory)

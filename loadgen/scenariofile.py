@@ -30,7 +30,7 @@ from loadgen.experiment import (
     Probes,
     arrival,
 )
-from loadgen.target import UsageError
+from loadgen.target import PER_ADDRESS, UsageError
 
 _Name = Annotated[str, msgspec.Meta(min_length=1)]
 
@@ -45,6 +45,7 @@ class _Group(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     rooms: int | None = None
     room: _Name | None = None
     poll_wait: float = POLL_WAIT_SECONDS
+    per_address: int = PER_ADDRESS
 
 
 class _Phase(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -194,6 +195,7 @@ def _group(group: _Group) -> Group:
     where = f"groups.{group.name}"
     flags.require(f"{where}.clients", flags.CLIENTS, group.clients)
     flags.require(f"{where}.poll_wait", flags.DURATION, group.poll_wait)
+    flags.require(f"{where}.per_address", flags.BEHIND_ONE, group.per_address)
     if bool(group.mix) == bool(group.kind):
         raise UsageError(f"{where}: it has either mix, for honest clients, or kind, for attackers")
     if group.name == BESIDE:
@@ -207,7 +209,13 @@ def _group(group: _Group) -> Group:
         rooms = flags.rooms(group.rooms, group.room or (None if group.mix else "lobby"), group.clients)
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from None
-    return Group(name=group.name, counts=counts, rooms=rooms, poll_wait_seconds=group.poll_wait)
+    return Group(
+        name=group.name,
+        counts=counts,
+        rooms=rooms,
+        poll_wait_seconds=group.poll_wait,
+        per_address=group.per_address,
+    )
 
 
 def _phase(phase: _Phase, groups: set[str]) -> Phase:

@@ -20,7 +20,7 @@ from cyclopts import Parameter
 from loadgen import experiment, flags, markdown, target
 from loadgen import format as fmt
 from loadgen.client import Client, Threat
-from loadgen.common import COMMON, LOADING, Common, ConnectRate, Loading, Url, finish, make_plan
+from loadgen.common import COMMON, LOADING, Common, ConnectRate, Loading, PerAddress, Url, finish, make_plan
 from loadgen.compare.catalogue import PEERS
 from loadgen.compare.process import DiedError, Server, running
 from loadgen.exercise import unmet
@@ -35,7 +35,7 @@ from loadgen.protocols import served
 from loadgen.report import Outcome, Report, Started, verdict
 from loadgen.session import Plan, cause_of_death
 from loadgen.stopping import stoppable
-from loadgen.target import USUAL, Target, UsageError
+from loadgen.target import PER_ADDRESS, USUAL, Target, UsageError
 from loadgen.verdict import worst
 
 #: Address space of the floor, which buffers without limit for clients that do not read; it dies before the machine
@@ -233,7 +233,13 @@ class Healthy:
     they need, in a scorecard up to 36 s in all."""
 
     def attacked(
-        self, baseline: float, duration: float, recovery: float, longest_cycle: float = math.inf
+        self,
+        baseline: float,
+        duration: float,
+        recovery: float,
+        longest_cycle: float = math.inf,
+        *,
+        per_address: int = PER_ADDRESS,
     ) -> Experiment:
         """Return the experiment without its attackers."""
         probes, slow = flags.probes(self.victim, self.victims, self.newcomers, self.timeout, self.neighbours)
@@ -245,6 +251,7 @@ class Healthy:
             attack_seconds=duration,
             recovery_seconds=recovery,
             longest_cycle=0.0 if self.fixed_duration else longest_cycle,
+            per_address=per_address,
         )
 
 
@@ -261,6 +268,7 @@ def attack(
     healthy: Healthy = HEALTHY,
     baseline: Seconds = 5.0,
     recovery: Seconds = 5.0,
+    per_address: PerAddress = PER_ADDRESS,
     connect_rate: ConnectRate = 5000.0,
     loading: Loading = LOADING,
     common: Common = COMMON,
@@ -281,7 +289,7 @@ def attack(
     """
     loading.load_personas()
     kinds = flags.attacks(kind, "--kind")
-    what = healthy.attacked(baseline, duration, recovery)
+    what = healthy.attacked(baseline, duration, recovery, per_address=per_address)
     left_out = _left_out(kinds, what, url)
     playable = [each for each in kinds if each not in left_out]
     what = what.against(flags.shares(dict.fromkeys(playable, 1.0), clients) if playable else {})
@@ -309,6 +317,7 @@ def scorecard(
     floor: bool = False,
     start: Annotated[str, Parameter(metavar="COMMAND")] | None = None,
     markdown_file: Annotated[File | None, Parameter(name="--markdown")] = None,
+    per_address: PerAddress = PER_ADDRESS,
     connect_rate: ConnectRate = 5000.0,
     loading: Loading = LOADING,
     common: Common = COMMON,
@@ -331,7 +340,7 @@ def scorecard(
         markdown_file: Also write the table there, as Markdown.
     """
     loading.load_personas()
-    what = healthy.attacked(baseline, duration, recovery, LONGEST_ROW)
+    what = healthy.attacked(baseline, duration, recovery, LONGEST_ROW, per_address=per_address)
     every = [persona for persona in registry().values() if not persona.honest]
     kinds = flags.attacks(kind, "--kind") if kind else every
     markdown.require(markdown_file)

@@ -43,9 +43,14 @@ _LINGER_ZERO: Final = struct.pack("ii", 1, 0)
 
 
 def connect(
-    target: Target, index: int, *, receive_buffer_bytes: int = 0, send_buffer_bytes: int = 0, segment_bytes: int = 0
+    target: Target,
+    number: int,
+    *,
+    receive_buffer_bytes: int = 0,
+    send_buffer_bytes: int = 0,
+    segment_bytes: int = 0,
 ) -> int:
-    """Begin a connection to the target from the source address of client `index`; the descriptor does not block.
+    """Begin a connection to the target from the source address of this number; the descriptor does not block.
 
     The receive buffer is set before the handshake, which fixes the window scale. 0 leaves a size to the kernel.
     """
@@ -57,7 +62,7 @@ def connect(
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
         if segment_bytes:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment_bytes)
-        source = target.source(index)
+        source = target.source(number)
         if source is not None:
             sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
             sock.bind((source, 0))

@@ -27,13 +27,14 @@ CONSENT_PATH: Final = "/.well-known/loadgen-consent"
 #: The body of the answer at CONSENT_PATH, apart from white space around it.
 CONSENT_TEXT: Final = "loadgen may load this host"
 
-#: Connections from one source address. Servers cap them per address (512 is chatserver's default, nginx examples have
-#: 10 to 100), and that cap is meant for one greedy address, not for a crowd.
-PER_SOURCE: Final = 200
+#: Clients of a crowd behind one source address. Servers cap them per address (512 is chatserver's default, nginx
+#: examples have 10 to 100), and that cap is meant for one greedy address, not for a crowd.
+PER_ADDRESS: Final = 200
 
-#: The index of clients that share one address with all others of their persona: beyond that of any crowd. Higher
-#: indexes are for clients with an address each.
-SHARED_INDEX: Final = 2_000_000
+#: Source addresses are numbered: from 0 those of crowds, also if each client has its own; then those of victims; then
+#: one that all clients of a persona share; then those of honest slow clients, each of which has its own.
+FIRST_VICTIM: Final = 4_000_000
+SHARED_ADDRESS: Final = 8_000_000
 
 #: The first source address: away from 127.0.0.1, which the machine's own programs use.
 _FIRST_SOURCE: Final = int(ipaddress.IPv4Address("127.16.0.1"))
@@ -111,11 +112,9 @@ class Target:
         name = f"[{self.host}]" if ":" in self.host else self.host.encode("idna").decode()
         return name if self.port == (443 if self.tls else 80) else f"{name}:{self.port}"
 
-    def source(self, index: int) -> str | None:
-        """The source address of client `index`; `None` if the kernel must choose."""
-        if not self.address.startswith("127."):
-            return None
-        return _loopback(index // PER_SOURCE)
+    def source(self, number: int) -> str | None:
+        """The source address of this number; `None` if the kernel must choose."""
+        return _loopback(number) if self.spreads_sources else None
 
     @property
     def on_loopback(self) -> bool:
@@ -124,13 +123,13 @@ class Target:
     @property
     def spreads_sources(self) -> bool:
         """Whether clients have several source addresses, so that ports are no limit."""
-        return self.source(0) is not None
+        return self.address.startswith("127.")
 
 
 @cache
-def _loopback(group: int) -> str:
+def _loopback(number: int) -> str:
     # 250 to a /24, so that no address ends in 0 or 255
-    return str(ipaddress.IPv4Address(_FIRST_SOURCE + group // 250 * 256 + group % 250))
+    return str(ipaddress.IPv4Address(_FIRST_SOURCE + number // 250 * 256 + number % 250))
 
 
 def split(url: str, scheme: str = "http") -> tuple[SplitResult, int | None]:

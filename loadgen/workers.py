@@ -18,7 +18,6 @@ from loadgen.latency import Recent
 from loadgen.messages import Call, Result, Role, Status, encode, merged, merged_groups, words
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Process
-from loadgen.target import PER_SOURCE
 from loadgen.worker import Part
 
 #: Time for a worker to start or to answer, and to end. Generous, because a machine under attack is slow.
@@ -145,6 +144,7 @@ class Workers:
 
     def __init__(self, workers: list[Worker]) -> None:
         self.workers = workers
+        self.attacker_addresses = 0
         self._next_index = 0
 
     async def make(self, group: Group) -> None:
@@ -163,9 +163,10 @@ class Workers:
                 rooms=group.rooms,
                 poll_wait_seconds=group.poll_wait_seconds,
                 first_index=self._next_index,
+                per_address=group.per_address,
             )
-            # rounded up to whole source addresses, so that no two processes share one
-            self._next_index += -(-sum(share.values()) // PER_SOURCE) * PER_SOURCE
+            self._next_index += sum(share.values())
+            self.attacker_addresses += group.attacks * -(-sum(share.values()) // group.per_address)
 
     async def speak(self, rate: float, *, text_bytes: int = 0, over_seconds: float = 0.0) -> None:
         """Set the schedule; the rate is divided in proportion to the speakers of each process."""

@@ -283,7 +283,7 @@ def scenarios(attacks: Iterable[type[Client]]) -> list[Scenario]:
 
 
 def _rooms(clients: int) -> int:
-    return max(clients // target.PER_SOURCE, 1)
+    return max(clients // target.PER_ADDRESS, 1)
 
 
 def _all_held(report: Report) -> Report:

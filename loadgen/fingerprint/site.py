@@ -20,7 +20,7 @@ from loadgen.answers import TURNED_AWAY
 from loadgen.fingerprint.found import Failed, Finding, NotApplicable
 from loadgen.flags import MAX_SECONDS, N, Place, Range, Seconds
 from loadgen.line import FAILURES, Answer, EndedError, Exchange, GarbledError, Line, describe, dial
-from loadgen.target import PER_SOURCE, Target
+from loadgen.target import Target
 
 T = TypeVar("T")
 
@@ -174,13 +174,13 @@ class Site:
     ) -> AbstractAsyncContextManager[Line]:
         """Connect, each time from another source address if the target allows it."""
         self._dialled += 1
-        source = source or self.target.source(self._dialled % _SOURCES * PER_SOURCE)
+        source = source or self.target.source(self._dialled % _SOURCES)
         return dial(self.target, source=source, plaintext=plaintext, options=options)
 
     @property
     def lonely_source(self) -> str | None:
         """A source address that `dial` never picks."""
-        return self.target.source(_SOURCES * PER_SOURCE)
+        return self.target.source(_SOURCES)
 
     def get(self, path: str, *fields: str) -> bytes:
         return wire.request("GET", path, self.target.authority, *fields)

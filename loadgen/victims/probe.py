@@ -20,7 +20,7 @@ from loadgen.latency import BEFORE, Lag, Recent
 from loadgen.line import Line, describe, dial
 from loadgen.messages import PhaseResult
 from loadgen.sockets import is_own_fault, unread_seconds
-from loadgen.target import PER_SOURCE, USUAL, Endpoint, Target
+from loadgen.target import FIRST_VICTIM, USUAL, Endpoint, Target
 from loadgen.timers import NEVER, Alarms, WakeUp, now
 
 #: More operations than any schedule has.
@@ -115,9 +115,6 @@ class Recorder:
 
 CONNECT_TIMEOUT_SECONDS: Final = 10.0
 
-#: The victims' source addresses come after all that a crowd of 100,000 could use.
-_FIRST_SOURCE_INDEX: Final = 100_000
-
 
 class Context:
     def __init__(self, target: Target, tag: str, endpoint: Endpoint = USUAL) -> None:
@@ -148,7 +145,7 @@ class Context:
 
     def source(self, index: int) -> str | None:
         """Return a victim's own address: healthy users do not share one greedy address."""
-        return self.target.source(_FIRST_SOURCE_INDEX + index * PER_SOURCE)
+        return self.target.source(FIRST_VICTIM + index)
 
     def reason_of(self, failure: BaseException) -> str:
         """Word a failure; if a limit of this machine was the cause, no server is to blame, and the run is invalid."""

@@ -83,6 +83,7 @@ def config(
     recovery: float = 0.6,
     operation_timeout: float = PATIENCE,
     newcomers_per_s: float = 10.0,
+    per_address: int = target.PER_ADDRESS,
 ) -> Experiment:
     kinds = {"ws": victims} if isinstance(victims, int) else victims
     return experiment.attack(
@@ -92,6 +93,7 @@ def config(
         baseline_seconds=baseline,
         attack_seconds=seconds,
         recovery_seconds=recovery,
+        per_address=per_address,
     )
 
 

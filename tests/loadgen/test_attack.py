@@ -15,6 +15,7 @@ from loadgen.scorecard import Scorecard
 from loadgen.session import cause_of_death
 from tests.loadgen.planted import Plant, planted, planted_process
 from tests.loadgen.planted_web import serving
+from tests.loadgen.plants import is_crowd
 from tests.loadgen.plays import attacked, config, figure, plan, play_attack
 
 EVERY_KIND = {"slow-head": 10, "idle-connect": 10, "slow-body": 10}
@@ -62,6 +63,17 @@ async def test_a_server_has_time_to_notice_that_attackers_have_vanished(monkeypa
         report = await play_attack(url, {"idle-connect": 20}, server_pid=pid, seconds=3.0)
     assert figure(report, "server_descriptors_left") <= 0
     assert figure(report, "attackers_came") == 20
+
+
+@pytest.mark.parametrize(("per_address", "addresses"), [(200, 1), (7, 5), (1, 30)])
+async def test_attackers_have_as_many_addresses_as_asked_and_users_keep_theirs(
+    per_address: int, addresses: int
+) -> None:
+    with planted() as server:
+        report = await play_attack(server.url, {"idle-connect": 30}, per_address=per_address, newcomers_per_s=0)
+        crowd, others = ({each for each in server.accepted_from if is_crowd(each) is so} for so in (True, False))
+    assert len(crowd) == report.figures["attacker_addresses"] == addresses
+    assert len(others - {"127.0.0.1"}) == 3, "an address for each victim"
 
 
 async def test_victims_that_fetch_a_page_show_no_rooms_to_post_in() -> None:

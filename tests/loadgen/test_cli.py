@@ -104,6 +104,15 @@ def test_the_other_ways_not_to_start(capsys: pytest.CaptureFixture[str]) -> None
     assert "refused" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [["attack", "--kind", "slow-head"], ["scorecard"]], ids=["attack", "scorecard"])
+def test_addresses_of_their_own_are_refused_where_attackers_can_have_one_only(
+    command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loadgen.target.probe", lambda where: None)
+    assert exit_code(*command, "http://[::1]:1", "--per-address", "1") == 2
+    assert "--per-address: ::1 is not in 127.0.0.0/8" in capsys.readouterr().err
+
+
 def test_list_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code("list") == 0
     listed = capsys.readouterr().out

@@ -341,8 +341,8 @@ def test_how_hard_an_attack_was_and_what_was_left_out_is_noted() -> None:
     total(found, groups=[attackers], reread=Reread(asked=5, lost=0, unreadable="answered 500"))
     assert report_of(found).verdict.notes == [
         (
-            "100 of 100 attackers came; over the whole attack 10 connections/s (--connect-rate 50) and 300 B/s sent;"
-            " at the floor 20/s and 2,048 B/s"
+            "100 of 100 attackers came, from one address; over the whole attack 10 connections/s (--connect-rate 50)"
+            " and 300 B/s sent; at the floor 20/s and 2,048 B/s"
         ),
         "not exercised: tunnel",
         "late at the 99th percentile: victims in the attack 131 ms (bar 26)",

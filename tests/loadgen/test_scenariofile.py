@@ -53,6 +53,7 @@ def _read(tmp_path: Path, text: str) -> Experiment:
         (CROWD + STEADY + "open = { crowed = 1.0 }\n", "phases.steady: there is no group 'crowed'; there are crowd"),
         (STEADY + "open = { crowd = 1.0 }\n", "phases.steady: there is no group 'crowd'; there are none"),
         (CROWD + STEADY + "open = { crowd = 1.5 }\n", "phases.steady.open.crowd: 1.5 is above 1"),
+        (CROWD + "per_address = 0\n" + STEADY, "groups.crowd.per_address: 0 is below 1"),
         (CROWD.replace("idle=80", "idol=80") + STEADY, "did you mean idle"),
         (CROWD + 'kind = "slow-head"\n' + STEADY, "groups.crowd: it has either mix"),
         (CROWD.replace('mix = "idle=80,chat=20"', 'kind = "slow-head"') + STEADY, "attackers alone show nothing"),
@@ -132,14 +133,22 @@ def test_phases_count_by_their_names_unless_they_say_otherwise(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("asked", "rooms"),
-    [("", ("lobby",)), ('room = "ops"\n', ("ops",)), ('room = "ops"\nrooms = 2\n', ("ops-1", "ops-2"))],
+    ("asked", "rooms", "per_address"),
+    [
+        ("", ("lobby",), 200),
+        ('room = "ops"\n', ("ops",), 200),
+        ('room = "ops"\nrooms = 2\n', ("ops-1", "ops-2"), 200),
+        ("per_address = 1\n", ("lobby",), 1),
+    ],
 )
-def test_attackers_are_in_the_rooms_that_are_named(tmp_path: Path, asked: str, rooms: tuple[str, ...]) -> None:
+def test_attackers_are_in_the_rooms_and_behind_the_addresses_that_are_asked_for(
+    tmp_path: Path, asked: str, rooms: tuple[str, ...], per_address: int
+) -> None:
     """They were in the lobby, whatever the file said."""
     attackers = CROWD.replace('mix = "idle=80,chat=20"', 'kind = "catch-up"') + asked
     phases = _phase("baseline") + _phase("steady", OPEN) + _phase("recovery")
-    assert _read(tmp_path, "[victims]\n" + attackers + phases).groups[0].rooms == rooms
+    [group] = _read(tmp_path, "[victims]\n" + attackers + phases).groups
+    assert (group.rooms, group.per_address) == (rooms, per_address)
 
 
 def test_what_is_left_out_is_as_the_flags_have_it(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import pytest
 
 from loadgen import sockets, target
 from loadgen.sockets import IP_BIND_ADDRESS_NO_PORT, SockDiag
-from loadgen.target import PER_SOURCE
 
 
 @pytest.fixture
@@ -31,7 +30,7 @@ def test_a_connection_is_of_the_kind_that_is_asked_for(listener: socket.socket) 
     host, port = listener.getsockname()[:2]
     where = target.find(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
     usual, narrow = sockets.connect(where, 0), sockets.connect(
-        where, 3 * PER_SOURCE, receive_buffer_bytes=2048, send_buffer_bytes=8192, segment_bytes=1000
+        where, 3, receive_buffer_bytes=2048, send_buffer_bytes=8192, segment_bytes=1000
     )  # fmt: skip
     with socket.socket(fileno=usual) as one, socket.socket(fileno=narrow) as other:
         for level, option, least, value in (

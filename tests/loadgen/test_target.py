@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -18,7 +17,7 @@ import trio
 
 from loadgen import preflight, target
 from loadgen.preflight import InvalidRunError
-from loadgen.target import PER_SOURCE, Target, TargetDownError, TargetRefusedError, UsageError
+from loadgen.target import Target, TargetDownError, TargetRefusedError, UsageError
 from tests.loadgen.planted import Plant, planted
 from tests.loadgen.stage import PATIENCE, Server, listening
 
@@ -129,10 +128,11 @@ def test_consent_is_read_from_the_target(text: bytes | None, agrees: bool) -> No
             target._demand_consent(where, None)
 
 
-def test_sources_are_loopback_addresses_with_few_clients_each() -> None:
+def test_sources_are_loopback_addresses_one_for_each_number() -> None:
     where = _target("127.0.0.1", 80)
-    sources = Counter(where.source(index) for index in range(60_000))
-    assert max(sources.values()) <= PER_SOURCE
+    numbers = (*range(60_000), target.FIRST_VICTIM, target.SHARED_ADDRESS, target.SHARED_ADDRESS + 100_000)
+    sources = {where.source(number) for number in numbers}
+    assert len(sources) == len(numbers)
     assert all(source is not None and ipaddress.ip_address(source).is_loopback for source in sources)
     assert all(source is not None and not source.endswith((".0", ".255")) for source in sources)
     assert _target("::1", 80).source(0) is None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loadgen import format as fmt
-from loadgen.target import PER_SOURCE
+from loadgen.target import PER_ADDRESS
 
 _PROC = Path("/proc")
 
@@ -128,8 +128,8 @@ def _lacks(connections: int, workers: int, each: int, machine: Machine) -> list[
             f"fs.epoll.max_user_watches is {machine.watches:,}: raise it, or use"
             f" --connections {machine.watches // WATCHES_EACH}"
         )
-    if machine.ports < PER_SOURCE:
-        lacks.append(f"net.ipv4.ip_local_port_range has {machine.ports} ports; {PER_SOURCE} are needed")
+    if machine.ports < PER_ADDRESS:
+        lacks.append(f"net.ipv4.ip_local_port_range has {machine.ports} ports; {PER_ADDRESS} are needed")
     if machine.tracked is not None and connections > machine.tracked:
         lacks.append(
             f"the firewall follows connections, {machine.tracked:,} at most (net.netfilter.nf_conntrack_max):"

@@ -190,13 +190,16 @@ async def test_who_was_forgotten_in_the_tunnel_finds_out_behind_it() -> None:
         await until(lambda: play.cohort.ended == {"connection reset by peer": 1})
 
 
-async def test_the_office_comes_from_one_address_and_the_others_alone() -> None:
+@pytest.mark.parametrize(("per_address", "numbers"), [(200, [1, 5, 1]), (2, [1, 5, 3]), (1, [1, 5, 5])])
+async def test_the_office_has_one_address_other_slow_clients_one_each_and_a_crowd_what_is_asked(
+    per_address: int, numbers: list[int]
+) -> None:
     addresses = {}
     for name in ("office", "tunnel", "idle"):
-        async with listening() as server, playing(server.url, name, clients=5) as play:
+        async with listening() as server, playing(server.url, name, clients=5, per_address=per_address) as play:
             addresses[name] = {(await server.accept()).socket.getpeername()[0] for _ in play.clients}
-    assert list(map(len, addresses.values())) == [1, 5, 1]
-    assert len(set().union(*addresses.values())) == 7
+    assert list(map(len, addresses.values())) == numbers
+    assert len(set().union(*addresses.values())) == sum(numbers)
 
 
 # Over HTTP
