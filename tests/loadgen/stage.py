@@ -28,6 +28,7 @@ from loadgen.engine import Engine
 from loadgen.personas import registry
 from loadgen.secure import engine_for
 from loadgen.target import Endpoint
+from loadgen.wire import WireError
 
 #: How long a test waits for anything: far longer than it ever takes on a machine that is busy with something else.
 PATIENCE = 20.0
@@ -123,11 +124,42 @@ async def answering(serve: Callable[[trio.SocketStream], Awaitable[object]], por
         nursery.cancel_scope.cancel()
 
 
+class Probe(Client):
+    """A client that is no persona: it says something, is held at once, and keeps what it hears."""
+
+    __slots__ = ()
+
+    name = "probe"
+    honest = True
+    first: bytes = b"hello"
+    received: bytes = b""
+
+    def opening(self) -> bytes:
+        return type(self).first
+
+    def on_connected(self) -> None:
+        self.hold()
+
+    def on_data(self, data: bytes) -> None:
+        type(self).received += data
+        if data == b"garbage":
+            raise WireError("garbage")
+
+
 @asynccontextmanager
 async def meeting(persona: str | type[Client], **place: Any) -> AsyncIterator[tuple[Play, trio.SocketStream]]:
     """One client of a persona, and its first connection."""
     async with listening() as server, playing(server.url, persona, **place) as play:
         yield play, await server.accept()
+
+
+@asynccontextmanager
+async def established(persona: type[Client] = Probe) -> AsyncIterator[tuple[Server, trio.SocketStream, Play]]:
+    """A server, its end of a connection, and the client that is held there."""
+    async with listening() as server, playing(server.url, persona) as play:
+        stream = await server.accept()
+        await until(lambda: play.cohort.held == 1)
+        yield server, stream, play
 
 
 @asynccontextmanager

@@ -5,47 +5,15 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import trio
 
-from loadgen.budget import ALL_SPENT
 from loadgen.client import Client, Stage
 from loadgen.timers import NEVER, now
-from loadgen.wire import WireError
-from tests.loadgen.stage import Play, Server, listening, meeting, playing, read_until, reset, until
-
-
-class Probe(Client):
-    __slots__ = ()
-
-    name = "probe"
-    honest = True
-    first: bytes = b"hello"
-    received: bytes = b""
-
-    def opening(self) -> bytes:
-        return type(self).first
-
-    def on_connected(self) -> None:
-        self.hold()
-
-    def on_data(self, data: bytes) -> None:
-        type(self).received += data
-        if data == b"garbage":
-            raise WireError("garbage")
-
-
-@asynccontextmanager
-async def established(persona: type[Client] = Probe) -> AsyncIterator[tuple[Server, trio.SocketStream, Play]]:
-    """A server, its end of a connection, and the client that is held there."""
-    async with listening() as server, playing(server.url, persona) as play:
-        stream = await server.accept()
-        await until(lambda: play.cohort.held == 1)
-        yield server, stream, play
+from tests.loadgen.stage import Probe, established, listening, meeting, playing, read_until, reset, until
 
 
 @pytest.fixture(autouse=True)
@@ -60,14 +28,6 @@ async def test_a_large_opening_follows_as_the_peer_reads() -> None:
         assert await read_until(stream, lambda got: len(got) >= len(Probe.first)) == Probe.first
         await until(lambda: play.cohort.held == 1)
         assert play.cohort.sent_bytes == len(Probe.first)
-
-
-async def test_a_server_that_stops_reading_is_given_up() -> None:
-    async with established() as (_, _, play):
-        for _ in range(100):
-            play.client.send(b"x" * 1_000_000)
-        assert play.cohort.ended == {"the server stopped reading": 1}
-        assert play.client.stage is Stage.OVER
 
 
 @pytest.mark.parametrize(
@@ -275,40 +235,6 @@ async def test_half_a_connection_is_still_read(is_behind: bool) -> None:
         await stream.send_all(b"late")
         await until(lambda: Probe.received == b"late")
         assert play.cohort.held == 1
-
-
-async def test_an_answer_without_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loadgen.budget.MAX_CLIENT_BYTES", 1000)
-    async with meeting("poll") as (play, stream):
-        await stream.send_all(b"HTTP/1.1 200 OK\r\n\r\n" + bytes(1001))
-        await until(lambda: play.cohort.failed == {"an answer of more than 1,000 bytes": 1})
-
-
-async def test_what_is_kept_for_all_clients_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thousand endless answers filled the machine: only each one alone was bounded."""
-    monkeypatch.setattr("loadgen.budget.MAX_ALL_BYTES", 2500)
-    async with listening() as server, playing(server.url, "poll", clients=4) as play:
-        streams = [await server.accept() for _ in play.clients]
-        for number, stream in enumerate(streams, start=1):
-            await stream.send_all(b"HTTP/1.1 200 OK\r\n\r\n" + bytes(1000))
-            await until(lambda number=number: play.cohort.received_bytes == number * 1019)  # type: ignore[misc]
-        assert play.cohort.failed == {ALL_SPENT: 2}
-        assert play.engine.own_faults == {f"poll: {ALL_SPENT}": 2}, "no fault of the target's alone"
-        await streams[0].aclose()
-        await until(lambda: sum(play.cohort.failed.values()) == 3)
-        assert play.engine._budget.charged_bytes == 1000
-
-
-async def test_what_a_server_does_not_read_is_charged_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loadgen.budget.MAX_ALL_BYTES", 100_000)
-    async with established() as (_, _, play):
-        while play.client.send(b"x" * 65536):
-            pass
-        for _ in range(2):
-            assert not play.client.send(b"x" * 65536)
-        assert play.cohort.ended == {ALL_SPENT: 1}
-        assert play.engine.own_faults == {f"probe: {ALL_SPENT}": 1}
-        assert play.engine._budget.charged_bytes == 0
 
 
 async def test_a_client_that_waits_to_be_connected_again_is_connected_once(monkeypatch: pytest.MonkeyPatch) -> None:

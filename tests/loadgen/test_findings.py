@@ -17,59 +17,15 @@ from loadgen.experiment import Counts
 from loadgen.findings import report_of
 from loadgen.latency import Late
 from loadgen.measured import Floor, Measured
-from loadgen.messages import PhaseResult, Reread, Result, TrafficResult
+from loadgen.messages import PhaseResult, Reread, TrafficResult
 from loadgen.personas import registry
 from loadgen.procfs import Process
 from loadgen.report import Outcome, Sample
 from loadgen.span import Size, Span
 from tests.loadgen.plays import config
-from tests.loadgen.readings import group, lasted, late, measured, read
+from tests.loadgen.readings import attacked, group, lasted, late, loaded, operations, read, total
 
 Change = Callable[[Measured], None]
-
-
-def operations(phase: str, kind: str, *millis: float, failed: int = 0, how: str = "answered 500") -> PhaseResult:
-    reasons = {how: failed} if failed else {}
-    return PhaseResult(phase=phase, kind=kind, latency=lasted(*millis), failed=reasons, expected=len(millis))
-
-
-def attacked() -> Measured:
-    """A sound server under attack: each victim is served in 1 ms before, in 2 ms meanwhile."""
-    what = config({"slow-head": 100}, neighbours={"sleepy-tab": 2}, operation_timeout=5.0)
-    attackers = group("slow-head", "attackers", wanted=100, came=100, opened=100, peak=100, sent_bytes=3000, due=100)
-    totals = Result(
-        groups=[attackers, group("sleepy-tab", "neighbours", peak=2)],
-        phases=[
-            operations("baseline", "ws", 1, 1), operations("attack", "ws", 2, 2), operations("recovery", "ws", 1),
-            operations("attack", "new-ws", 2),
-        ],
-        reread=Reread(asked=5, lost=0),
-        lags=[("victims", "attack", late(1.0)), ("crowd", "attack", late(1.0))],
-    )  # fmt: skip
-    spans = (
-        Span("baseline", Counts.BASELINE, read(0.0), read(2.0, memory=2**20, cpu=0.1)),
-        Span("attack", Counts.LOAD, read(2.0), read(12.0, memory=2**21, cpu=1.0)),
-        Span("recovery", Counts.RECOVERY, read(12.0), read(14.0)),
-    )
-    found = measured(what, totals, *spans)
-    found.standing.look([attackers], 10.0)
-    return found
-
-
-def loaded() -> Measured:
-    """A sound server under honest load."""
-    totals = Result(
-        groups=[group("chat", "crowd", held=10)],
-        traffic=TrafficResult(acks=lasted(1, 1), echoes=lasted(2, 2), acknowledged_in={"lobby": 2}),
-        lags=[("crowd", "steady", late(1.0))],
-    )
-    steady = Span("steady", Counts.LOAD, read(0.0, held=10), read(10.0))
-    load = experiment.honest_load({registry()["chat"]: 10}, rate=1, seconds=10)
-    return measured(load, totals, steady)
-
-
-def total(found: Measured, **changes: object) -> None:
-    found.session.totals = msgspec.structs.replace(found.session.totals, **changes)
 
 
 def more(*results: PhaseResult) -> Change:
