@@ -35,6 +35,7 @@ from loadgen.report import Outcome, Report, Started, Table, verdict
 from loadgen.session import Plan
 from loadgen.stopping import StoppedError, first, stoppable
 from loadgen.target import UsageError
+from loadgen.timers import now
 
 #: A longer measurement has failed: the server hangs, or --scale is far too large for it.
 MEASUREMENT_SECONDS: Final = 300.0
@@ -59,15 +60,21 @@ class Comparison:
         self._results: list[Results] = []
         self._parts: list[Report] = []
         self._stop = trio.Event()
+        self._measuring_since = 0.0
+        self._done_seconds = 0.0  # estimated duration of the measurements so far
 
     @property
     def seconds(self) -> float:
-        takes_part = [scenario.seconds for scenario in self.scenarios for peer in self.peers if scenario.takes(peer)]
-        return self.repeats * sum(takes_part)
+        """The estimated duration of all measurements, on a machine that does nothing else."""
+        return self.repeats * sum(scenario.seconds for scenario in self.scenarios for _ in self._taking_part(scenario))
+
+    def _taking_part(self, scenario: Scenario) -> list[Peer]:
+        return [peer for peer in self.peers if scenario.takes(peer) and peer.name not in self._skipped]
 
     async def play(self) -> Report:
         async with stoppable(self.say) as self._stop:  # a measurement has its own while it runs
             await self._install()
+            self._measuring_since = now()
             for scenario in self.scenarios:
                 await self._play_scenario(scenario)
         return self._report()
@@ -86,16 +93,23 @@ class Comparison:
     async def _play_scenario(self, scenario: Scenario) -> None:
         results = Results(scenario, self.peers[0].name)
         self._results.append(results)
-        peers = [peer for peer in self.peers if scenario.takes(peer) and peer.name not in self._skipped]
         for number in range(1, self.repeats + 1):
             entries: dict[str, Entry] = {}
             results.rounds.append(entries)
-            for peer in peers:
-                self.say(f"{scenario.name}, round {number} of {self.repeats}: {peer.name}")
+            for peer in self._taking_part(scenario):
+                left = fmt.span(round(self._left_seconds))
+                self.say(f"{scenario.name}, round {number} of {self.repeats}: {peer.name}, about {left} left")
                 entry = await self._measure(scenario, peer)
                 if self._stop.is_set():
                     await trio.sleep_forever()  # the stop ends it here
                 entries[peer.name] = entry
+                self._done_seconds += scenario.seconds
+
+    @property
+    def _left_seconds(self) -> float:
+        """The time left if what is to come takes as much longer than estimated as what is done."""
+        took, done = now() - self._measuring_since, self._done_seconds
+        return (self.seconds - done) * (took / done if done else 1.0)
 
     async def _measure(self, scenario: Scenario, peer: Peer) -> Entry:
         sample: Sample = {}
