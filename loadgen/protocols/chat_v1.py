@@ -19,7 +19,7 @@ from loadgen.client import Needs
 from loadgen.line import Line
 from loadgen.messages import Reread
 from loadgen.personas._websocket import Envelope
-from loadgen.protocols.http import HttpPeer
+from loadgen.protocols.http import HttpPeer, http_peer
 from loadgen.protocols.ws_echo import connect
 from loadgen.timers import NEVER
 from loadgen.victims.probe import CONNECT_TIMEOUT_SECONDS, Context
@@ -123,7 +123,7 @@ class WebSocketVictim(Victim):
         while True:
             reply = _replies.decode(await peer.message())
             if reply.type == "message":
-                self.heard(reply.text)
+                self.heard(reply.text, reply.offset)
             elif reply.type == "ack" and isinstance(reply.id, int):
                 self.acknowledge(reply.id, reply.offset)
             elif reply.type == "error" and isinstance(reply.id, int):
@@ -137,10 +137,11 @@ class _Poster(Victim):
 
     async def live(self) -> None:
         """Connect twice; one task sends, one receives, and neither waits for the other."""
-        async with self.dial() as speaking, self.dial() as listening, trio.open_nursery() as nursery:
-            await nursery.start(self._listen, HttpPeer(listening, self.context))
+        peer = partial(http_peer, self.context, self.index)
+        async with peer() as speaking, peer() as listening, trio.open_nursery() as nursery:
+            await nursery.start(self._listen, listening)
             with self.connected():
-                await self._speak(HttpPeer(speaking, self.context))
+                await self._speak(speaking)
 
     async def _speak(self, peer: HttpPeer) -> None:
         path, fields = f"/rooms/{self.room}/messages", ("Content-Type: text/plain",)
@@ -175,7 +176,7 @@ class PollVictim(_Poster):
                 page = await _page(peer, f"{path}?{query}")
             cursor = page.cursor
             for message in page.messages:
-                self.heard(message.text)
+                self.heard(message.text, message.offset)
 
 
 class StreamVictim(_Poster):
@@ -198,7 +199,8 @@ class StreamVictim(_Poster):
                         raise OperationFailedError(f"a line of more than {wire.MAX_LINE_BYTES:,} bytes")
                     for line in lines:
                         if line.startswith(_EVENT_DATA):
-                            self.heard(_messages.decode(line[len(_EVENT_DATA) :]).text)
+                            message = _messages.decode(line[len(_EVENT_DATA) :])
+                            self.heard(message.text, message.offset)
         raise OperationFailedError("the event stream ended")
 
 
@@ -276,17 +278,15 @@ async def _history(context: Context, victim: Victim) -> tuple[set[int], bool]:
     complete = True
     read = partial(number_in, room=victim.room, tag=context.tag)
     cursor = str(max(min(victim.acknowledged.values()) - 1, 0))
-    while True:
-        async with context.dial(victim.index) as line:
-            peer = HttpPeer(line, context)
-            while peer.is_open:
-                query = f"after={quote(cursor, safe='')}&limit={_PAGE_MESSAGES}"
-                page = await _page(peer, f"/rooms/{victim.room}/messages?{query}")
-                complete = complete and page.recovered
-                kept |= {number for each in page.messages if (number := read(each.text)) is not None}
-                if not page.messages or page.cursor == cursor:
-                    return kept, complete
-                cursor = page.cursor
+    async with http_peer(context, victim.index) as peer:
+        while True:
+            query = f"after={quote(cursor, safe='')}&limit={_PAGE_MESSAGES}"
+            page = await _page(peer, f"/rooms/{victim.room}/messages?{query}")
+            complete = complete and page.recovered
+            kept |= {number for each in page.messages if (number := read(each.text)) is not None}
+            if not page.messages or page.cursor == cursor:
+                return kept, complete
+            cursor = page.cursor
 
 
 PROTOCOL: Final = Protocol(

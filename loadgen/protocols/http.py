@@ -6,8 +6,8 @@ unless the page has shrunk since before the attack.
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import lru_cache
 from typing import Final
 
@@ -28,27 +28,34 @@ MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 
 
 class HttpPeer:
-    """One connection to the server. Raises the errors that `victim` counts as failures."""
+    """One connection to the server at a time. Raises the errors that `victim` counts as failures."""
 
-    def __init__(self, line: Line, context: Context) -> None:
+    def __init__(self, line: Line, context: Context, dial: Callable[[], Awaitable[Line]] | None = None) -> None:
         self._line = line
         self._context = context
-        self.is_open = True  # another request may follow, which is not so after an answer that closes
+        self._dial = dial  # connects anew
+        self._is_open = True  # another request may follow, which is not so after an answer that closes
         self.is_reused = False  # it has had an answer, and a server may end it before it sees the next request
 
     async def request(self, method: str, path: str, body: bytes = b"", fields: Sequence[str] = ()) -> tuple[int, bytes]:
         """Send a request and return the status and the body of the answer."""
         exchange, answer = await self._ask(method, path, body, fields, most_bytes=MAX_BODY_BYTES)
         parts = [part async for part in exchange.body()]
-        self.is_open = not exchange.closes
+        self._is_open = not exchange.closes
         return answer.status, b"".join(parts)
 
     async def measure(self, path: str) -> tuple[int, int]:
         """Fetch a page and return the status and the size of the body, which is not kept."""
         exchange, answer = await self._ask("GET", path)
         size = sum([len(part) async for part in exchange.body()])
-        self.is_open, self.is_reused = not exchange.closes, True
+        self._is_open, self.is_reused = not exchange.closes, True
         return answer.status, size
+
+    async def reconnect(self) -> None:
+        if self._dial is None:
+            raise OperationFailedError("the server closed after its answer")
+        self._line = await self._dial()
+        self._is_open, self.is_reused = True, False
 
     async def stream(self, path: str) -> Exchange:
         """Request a stream, whose data is the body of this exchange."""
@@ -60,8 +67,8 @@ class HttpPeer:
     async def _ask(
         self, method: str, path: str, body: bytes = b"", fields: Sequence[str] = (), *, most_bytes: float = math.inf
     ) -> tuple[Exchange, Answer]:
-        if not self.is_open:
-            raise OperationFailedError("the server closed after its answer")
+        if not self._is_open:  # not sooner: a connection without a request holds a small server's worker
+            await self.reconnect()
         given = self._context.endpoint.fields
         told = (
             *([] if wire.names(given, "user-agent") else ["User-Agent: loadgen-victim"]),
@@ -72,6 +79,18 @@ class HttpPeer:
         await self._line.send(wire.request(method, path, self._context.target.authority, *told) + body)
         exchange = Exchange(self._line, method, most_bytes=most_bytes)
         return exchange, await exchange.begin()
+
+
+@asynccontextmanager
+async def http_peer(context: Context, index: int) -> AsyncIterator[HttpPeer]:
+    """Connect as a victim, and anew for a request that follows an answer that closes."""
+    async with AsyncExitStack() as stack:
+
+        async def dial() -> Line:
+            await stack.aclose()
+            return await stack.enter_async_context(context.dial(index))
+
+        yield HttpPeer(await dial(), context, dial)
 
 
 async def _get(peer: HttpPeer, context: Context) -> str:
@@ -87,28 +106,21 @@ class GetVictim(Victim):
     words = "GET"
 
     async def live(self) -> None:
-        async with AsyncExitStack() as stack:
-            peer = await self._connect(stack)
+        async with http_peer(self.context, self.index) as peer:
             if failure := await _get(peer, self.context):  # a server that only accepts serves nobody
                 raise OperationFailedError(failure)
             with self.connected():
                 while True:
                     number = await self.next_operation()
                     with trio.fail_after(self.context.timeout_seconds):
-                        if not peer.is_open:  # not sooner: a connection without a request holds a small server's worker
-                            peer = await self._connect(stack)
                         try:
                             failure = await _get(peer, self.context)
                         except EndedError:
                             if not peer.is_reused:
                                 raise
-                            peer = await self._connect(stack)
+                            await peer.reconnect()
                             failure = await _get(peer, self.context)
                     self.book(number, failure)
-
-    async def _connect(self, stack: AsyncExitStack) -> HttpPeer:
-        await stack.aclose()
-        return HttpPeer(await stack.enter_async_context(self.dial()), self.context)
 
 
 async def _come(context: Context, line: Line, number: int, done: Callable[[], None]) -> None:

@@ -45,11 +45,11 @@ class Victim(Probe):
         self.acknowledged: dict[int, int] = {}  # operations whose message the server has stored, and its offset there
         self._unsent: deque[int] = deque()
         self._begun: dict[int, float] = {}  # when each outstanding operation that is not unsent was sent
-        self._heard: set[int] = set()  # on this connection
+        self._heard: dict[int, int] = {}  # messages that came on this connection, and the offset of each
         self._last_heard = -1
         self._issue = trio.lowlevel.ParkingLot()
         self._locked_out = UNANSWERED  # why there is no connection
-        self._owed = ""  # why the next operation fails: a wrong message that came while none was outstanding
+        self._owed = ""  # why the next operation fails: what happened while none was outstanding
 
     @abstractmethod
     async def live(self) -> None:
@@ -59,19 +59,20 @@ class Victim(Probe):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.keep_schedule)
             while True:
-                self._heard, self._last_heard = set(), -1
+                self._heard, self._last_heard = {}, -1
                 failure: BaseException | None = None
                 try:
                     await self.live()
                 except BaseException as error:  # noqa: BLE001  `failure_in` raises everything but a failed connection
                     failure = failure_in(error)
                 reason = self.context.reason_of(failure) if failure else CLOSED
+                was_connected = not self._locked_out
                 self._locked_out = self.context.last_failure = reason
                 self.context.failures += 1
                 sent = self.pending.keys() - set(self._unsent)  # unsent ones may go out on the next connection
                 for number in sent:
                     self.book(number, reason)
-                if isinstance(failure, WrongMessageError) and not sent:
+                if was_connected and not sent and reason != UNANSWERED:  # its operation has failed already
                     self._owed = reason
                 await trio.sleep(RECONNECT_SECONDS)
 
@@ -125,7 +126,7 @@ class Victim(Probe):
     def text(self, number: int) -> str:
         return text_of(self.room, number)
 
-    def heard(self, text: str) -> None:
+    def heard(self, text: str, offset: int = 0) -> None:
         """Take a message, which ends the operation whose number it carries, if it is acknowledged or need not be."""
         number = number_in(text, self.room, self.context.tag)
         if number is None:
@@ -134,10 +135,10 @@ class Victim(Probe):
             raise WrongMessageError("a message came twice")
         if self.keeps_messages and number < self._last_heard:  # an echo may be concurrent, a room is a sequence
             raise WrongMessageError("a message came out of order")
-        self._heard.add(number)
+        self._heard[number] = offset
         self._last_heard = number
         if number in self.acknowledged or not self.keeps_messages:
-            self.book(number)
+            self._book_done(number)
 
     def acknowledge(self, number: int, offset: int = 0) -> None:
         """The server says that it has stored a message; with its coming back, this ends the operation.
@@ -146,7 +147,14 @@ class Victim(Probe):
         """
         self.acknowledged[number] = offset
         if number in self._heard:
-            self.book(number)
+            self._book_done(number)
+
+    def _book_done(self, number: int) -> None:
+        """Book an operation as done, whose message is where its receipt says; either may name no offset (0)."""
+        receipt, offset = self.acknowledged.get(number, 0), self._heard[number]
+        if receipt and offset and receipt != offset:
+            raise WrongMessageError("a message at another offset than acknowledged")
+        self.book(number)
 
 
 def text_of(room: str, number: int) -> str:

@@ -1,11 +1,13 @@
 """Victims of every kind against a sound server and a faulty one."""
 
 from collections import Counter
+from collections.abc import Callable
 from contextlib import nullcontext
 
 import pytest
 import trio
 
+from loadgen.answers import UNANSWERED
 from loadgen.messages import Role
 from loadgen.protocols import ESTABLISHED, MIXES, WHAT, http
 from loadgen.protocols.chat_v1 import PollVictim, StreamVictim, WebSocketVictim
@@ -43,10 +45,58 @@ async def test_every_kind_of_a_chat_s_users_gets_through() -> None:
     assert sum(sample.succeeded for sample in report.timeline) >= sum(_by_kind(report, "attack").values())
 
 
-async def test_a_page_of_a_server_that_closes_after_each_answer_is_fetched_again_and_again() -> None:
-    report = await attacked(Plant(close_after_poll=True), {"idle-connect": 1}, victims={"get": 2})
-    assert _by_kind(report, "attack")[WHAT["get"]] >= 5
+@pytest.mark.parametrize("kind", ["get", "poll", "sse"])
+async def test_users_of_a_server_that_closes_after_each_answer_connect_again_and_again(kind: str) -> None:
+    """Victims that post could not do their work there, and behind nginx one in `keepalive_requests` failed."""
+    report = await attacked(Plant(close_after_poll=True), {"idle-connect": 1}, victims={kind: 2}, newcomers_per_s=0)
+    assert _by_kind(report, "attack")[WHAT[kind]] >= 5
     assert report.figures["success_percent"] == 100
+
+
+@pytest.mark.parametrize(
+    ("is_in", "reason", "failed"),
+    [
+        (True, "cut off", {"cut off": 1}),
+        (True, UNANSWERED, {}),  # what it waited for has failed already
+        (False, "cut off", {}),
+    ],
+)
+async def test_a_victim_that_is_cut_off_between_two_operations_has_failed_once(
+    is_in: bool, reason: str, failed: dict[str, int]
+) -> None:
+    """It was back before the next operation was late, and a server that cut off its users was held."""
+
+    class CutOff(EchoVictim):
+        async def live(self) -> None:
+            with self.connected() if is_in else nullcontext():
+                raise OperationFailedError(reason)
+
+    context = Context(find("http://127.0.0.1:1"), "run")
+    context.recorder.timeout_seconds = PATIENCE
+    victim = CutOff(context, 3, Schedule(now() + 0.1, 3600.0))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(context.clock.run)
+        nursery.start_soon(victim.run)
+        await until(lambda: victim._issued)
+        nursery.cancel_scope.cancel()
+    assert [result.failed for result in context.recorder.results(Counter())] == [failed] * bool(failed)
+
+
+@pytest.mark.parametrize("is_back_first", [True, False])
+@pytest.mark.parametrize(("receipt", "is_wrong"), [(7, False), (0, False), (8, True)])
+def test_a_receipt_and_its_message_have_the_same_offset(receipt: int, is_wrong: bool, is_back_first: bool) -> None:
+    """A user with the receipt of another user's message was served, and would have resumed from the wrong place."""
+    victim = WebSocketVictim(Context(find("http://127.0.0.1:1"), "run"), 3, Schedule(0.0, 1.0))
+    victim.pending = {0: 0.0}
+    steps: list[Callable[[], None]] = [
+        lambda: victim.heard("run-3 0", 7),
+        lambda: victim.acknowledge(0, receipt),
+    ]
+    failure = "a message at another offset than acknowledged"
+    with pytest.raises(OperationFailedError, match=failure) if is_wrong else nullcontext():
+        for step in steps if is_back_first else reversed(steps):
+            step()
+    assert bool(victim.pending) is is_wrong
 
 
 @pytest.mark.parametrize(
