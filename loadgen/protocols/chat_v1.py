@@ -31,6 +31,7 @@ from loadgen.victims.victim import (
     Victim,
     failure_in,
     number_in,
+    require_room,
     text_of,
 )
 from loadgen.websocket import WebSocket
@@ -62,6 +63,11 @@ class _Message(msgspec.Struct):
 
     text: str = ""
     offset: int = 0
+    room: str = ""
+
+
+class _Reply(Envelope):
+    room: str = ""
 
 
 class _Page(msgspec.Struct):
@@ -72,7 +78,7 @@ class _Page(msgspec.Struct):
 
 _pages: Final = msgspec.json.Decoder(_Page)
 _messages: Final = msgspec.json.Decoder(_Message)
-_replies: Final = msgspec.json.Decoder(Envelope)
+_replies: Final = msgspec.json.Decoder(_Reply)
 
 
 async def _say(peer: WebSocket, **message: object) -> None:
@@ -123,8 +129,9 @@ class WebSocketVictim(Victim):
         while True:
             reply = _replies.decode(await peer.message())
             if reply.type == "message":
-                self.heard(reply.text, reply.offset)
+                self.heard(reply.text, reply.offset, reply.room)
             elif reply.type == "ack" and isinstance(reply.id, int):
+                require_room(reply.room, self.room)
                 self.acknowledge(reply.id, reply.offset)
             elif reply.type == "error" and isinstance(reply.id, int):
                 self.book(reply.id, f"error {reply.code}")
@@ -150,7 +157,9 @@ class _Poster(Victim):
             with trio.fail_after(self.context.timeout_seconds):
                 status, body = await peer.request("POST", path, self.text(number).encode(), fields)
             if status == 201:
-                self.acknowledge(number, _messages.decode(body).offset)
+                receipt = _messages.decode(body)
+                require_room(receipt.room, self.room)
+                self.acknowledge(number, receipt.offset)
             else:
                 self.book(number, f"answered {status}")
 
@@ -176,7 +185,7 @@ class PollVictim(_Poster):
                 page = await _page(peer, f"{path}?{query}")
             cursor = page.cursor
             for message in page.messages:
-                self.heard(message.text, message.offset)
+                self.heard(message.text, message.offset, message.room)
 
 
 class StreamVictim(_Poster):
@@ -200,7 +209,7 @@ class StreamVictim(_Poster):
                     for line in lines:
                         if line.startswith(_EVENT_DATA):
                             message = _messages.decode(line[len(_EVENT_DATA) :])
-                            self.heard(message.text, message.offset)
+                            self.heard(message.text, message.offset, message.room)
         raise OperationFailedError("the event stream ended")
 
 
@@ -214,6 +223,8 @@ async def _come(context: Context, line: Line, number: int, done: Callable[[], No
         reply = _replies.decode(await peer.message())
         if reply.type == "error":
             raise OperationFailedError(f"error {reply.code}")
+        if reply.type in missing:
+            require_room(reply.room, room)
         about = reply.id if reply.type == "ack" else number_in(reply.text, room, context.tag)
         if about == number:
             missing.discard(reply.type)

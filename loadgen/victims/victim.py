@@ -126,8 +126,12 @@ class Victim(Probe):
     def text(self, number: int) -> str:
         return text_of(self.room, number)
 
-    def heard(self, text: str, offset: int = 0) -> None:
-        """Take a message, which ends the operation whose number it carries, if it is acknowledged or need not be."""
+    def heard(self, text: str, offset: int = 0, room: str = "") -> None:
+        """Take a message, which ends the operation whose number it carries, if it is acknowledged or need not be.
+
+        A server may name no offset (0) and no room.
+        """
+        require_room(room, self.room)
         number = number_in(text, self.room, self.context.tag)
         if number is None:
             return
@@ -150,11 +154,17 @@ class Victim(Probe):
             self._book_done(number)
 
     def _book_done(self, number: int) -> None:
-        """Book an operation as done, whose message is where its receipt says; either may name no offset (0)."""
+        """Book an operation as done, whose message is where its receipt says."""
         receipt, offset = self.acknowledged.get(number, 0), self._heard[number]
         if receipt and offset and receipt != offset:
             raise WrongMessageError("a message at another offset than acknowledged")
         self.book(number)
+
+
+def require_room(told: str, room: str) -> None:
+    """Refuse what a server says of another room, such as the messages of attackers."""
+    if told not in {"", room}:
+        raise WrongMessageError("a message of another room")
 
 
 def text_of(room: str, number: int) -> str:

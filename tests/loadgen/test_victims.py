@@ -107,6 +107,9 @@ def test_a_receipt_and_its_message_have_the_same_offset(receipt: int, is_wrong: 
         (EchoVictim, ["run-3 0", "run-30 1"], [0], "a message of another room"),
         (EchoVictim, ["run-3 1", "run-3 0"], [0, 1], ""),  # some servers answer concurrently
         (StreamVictim, ["run-3 1", "run-3 0"], [], "a message came out of order"),
+        # what attackers say is of no victim, and was taken for what others may say
+        (WebSocketVictim, ["run-3 0", "lobby: hello"], [], "a message of another room"),
+        (WebSocketVictim, ["run-3 0", "run-3: hello"], [], ""),
     ],
 )
 def test_a_victim_takes_its_own_messages_once_and_in_order(
@@ -116,7 +119,8 @@ def test_a_victim_takes_its_own_messages_once_and_in_order(
     victim.pending = {0: 0.0, 1: 1.0, 2: 2.0}
     with pytest.raises(OperationFailedError, match=failure) if failure else nullcontext():
         for text in texts:
-            victim.heard(text)
+            room, _, said = text.rpartition(": ")
+            victim.heard(said, room=room)
     assert sorted({0, 1, 2} - victim.pending.keys()) == booked
 
 
