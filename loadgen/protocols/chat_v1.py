@@ -4,10 +4,10 @@ Owns: the part of the contract that healthy clients need. If the server reports 
 (`recovered` is false), only messages from the oldest remaining one on can count as lost.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import quote
 
 import msgspec
@@ -227,34 +227,49 @@ async def _come(context: Context, line: Line, number: int, done: Callable[[], No
             require_room(reply.room, room)
         about = reply.id if reply.type == "ack" else number_in(reply.text, room, context.tag)
         if about == number:
+            if reply.type == "ack":
+                context.newcomers_said[room][number] = reply.offset
             missing.discard(reply.type)
     done()
     await peer.close()
 
 
+class _Said(NamedTuple):
+    """What the server has acknowledged in one room: operations, and the offset of each message."""
+
+    room: str
+    reader: int  # the victim from whose address it is read again
+    acknowledged: Mapping[int, int]
+
+
 async def reread(context: Context, victims: Sequence[Victim]) -> Reread:
-    """Ask for every message that the server acknowledged to these victims."""
+    """Ask for every message that the server acknowledged to these victims and to newcomers."""
+    by_newcomers = context.newcomers_said.items()
+    rooms = [
+        *(_Said(victim.room, victim.index, victim.acknowledged) for victim in victims),
+        *(_Said(room, index, acknowledged) for index, (room, acknowledged) in enumerate(by_newcomers)),
+    ]
     limiter = trio.CapacityLimiter(AT_ONCE)
     asked, lost, unreadable, refused = 0, 0, "", ""
     # Others may keep no history. A victim that polls has read the page of its room before it said anything.
     excused = NOT_SERVED if all(not isinstance(victim, PollVictim) for victim in victims) else frozenset()
     patience = trio.current_time() + NOT_NOW_SECONDS
 
-    async def history(victim: Victim) -> tuple[set[int], bool] | str:
+    async def history(said: _Said) -> tuple[set[int], bool] | str:
         """What the room still has, or why it was not read; a history that cannot be read has nothing."""
         try:
             with trio.fail_after(ROOM_SECONDS):
-                return await _history(context, victim)
+                return await _history(context, said)
         except BaseException as error:  # noqa: BLE001  `failure_in` raises everything but a failed connection
             failure = failure_in(error)
             reason = context.reason_of(failure)
             told = isinstance(failure, trio.TooSlowError | OSError) or reason in {*_NOT_NOW, *excused}
             return reason if told else (set(), True)
 
-    async def read(victim: Victim) -> None:
+    async def read(said: _Said) -> None:
         nonlocal asked, lost, unreadable, refused
         async with limiter:
-            while (found := await history(victim)) in _NOT_NOW and trio.current_time() < patience:  # noqa: ASYNC110
+            while (found := await history(said)) in _NOT_NOW and trio.current_time() < patience:  # noqa: ASYNC110
                 await trio.sleep(RETRY_SECONDS)
         if isinstance(found, str):
             if found == UNANSWERED or found in NOT_SERVED:
@@ -264,22 +279,22 @@ async def reread(context: Context, victims: Sequence[Victim]) -> Reread:
             return
         kept, complete = found
         oldest = 0 if complete else min(kept, default=0)  # no retention explains a room without its latest message
-        if oldest > min(victim.acknowledged):
+        if oldest > min(said.acknowledged):
             unreadable = "the server no longer has the oldest"
-        wanted = {number for number in victim.acknowledged if number >= oldest}
+        wanted = {number for number in said.acknowledged if number >= oldest}
         asked += len(wanted)
         lost += len(wanted - kept)
 
     with trio.move_on_after(REREAD_SECONDS) as limit:
         async with trio.open_nursery() as nursery:
-            for victim in victims:
-                nursery.start_soon(read, victim)
+            for said in rooms:
+                nursery.start_soon(read, said)
     if limit.cancelled_caught:
         unreadable = UNANSWERED
     return Reread(asked=asked, lost=lost, unreadable=unreadable, refused=refused)
 
 
-async def _history(context: Context, victim: Victim) -> tuple[set[int], bool]:
+async def _history(context: Context, said: _Said) -> tuple[set[int], bool]:
     """Return the operations whose messages the room still has, and whether the server calls this history complete.
 
     It is read from this run's first message on. Runs with one seed use the same rooms, where a lasting log also has
@@ -287,12 +302,12 @@ async def _history(context: Context, victim: Victim) -> tuple[set[int], bool]:
     """
     kept: set[int] = set()
     complete = True
-    read = partial(number_in, room=victim.room, tag=context.tag)
-    cursor = str(max(min(victim.acknowledged.values()) - 1, 0))
-    async with http_peer(context, victim.index) as peer:
+    read = partial(number_in, room=said.room, tag=context.tag)
+    cursor = str(max(min(said.acknowledged.values()) - 1, 0))
+    async with http_peer(context, said.reader) as peer:
         while True:
             query = f"after={quote(cursor, safe='')}&limit={_PAGE_MESSAGES}"
-            page = await _page(peer, f"/rooms/{victim.room}/messages?{query}")
+            page = await _page(peer, f"/rooms/{said.room}/messages?{query}")
             complete = complete and page.recovered
             kept |= {number for each in page.messages if (number := read(each.text)) is not None}
             if not page.messages or page.cursor == cursor:

@@ -8,7 +8,7 @@ duration. May not: know any kind of victim.
 from abc import ABC, abstractmethod
 from array import array
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import AbstractAsyncContextManager
 from statistics import median
 from typing import Final, NamedTuple
@@ -128,6 +128,7 @@ class Context:
         self.failures = 0
         self.last_failure = ""
         self.own_faults: Counter[str] = Counter()  # what this machine, not the target, refused
+        self.newcomers_said: defaultdict[str, dict[int, int]] = defaultdict(dict)  # acknowledged, by room, with offsets
         self._least_page: int | None = None  # bytes of the smallest page before the first phase
 
     def fault_in_page(self, size: int) -> str:

@@ -261,7 +261,7 @@ class Server:
 
     def _page(self, room: str, after: int, *, is_history: bool = False) -> dict[str, object]:
         messages = self.rooms.setdefault(room, [])
-        if is_history and self.attacked_at is not None and self.plant.forgets:
+        if is_history and self.attacked_at is not None and self.plant.forgets and self.plant.forgets in room:
             messages = messages[: len(messages) // 2] + ["" for _ in messages[len(messages) // 2 :]]
         forgotten = is_history and self.attacked_at is not None and self.plant.starts_anew
         messages = [] if forgotten else messages

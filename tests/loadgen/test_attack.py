@@ -76,6 +76,12 @@ async def test_attackers_have_as_many_addresses_as_asked_and_users_keep_theirs(
     assert len(others - {"127.0.0.1"}) == 3, "an address for each victim"
 
 
+async def test_what_newcomers_have_said_must_be_kept_as_well() -> None:
+    """Their rooms are empty when they have gone, and only those of victims that stay were read again."""
+    report = await attacked(Plant(forgets="-new-"), {"idle-connect": 3}, victims=1, newcomers_per_s=40.0)
+    assert _blames(report, "acknowledged_lost"), report.verdict
+
+
 async def test_victims_that_fetch_a_page_show_no_rooms_to_post_in() -> None:
     """Nobody reads the answers: joins and posts of 4 KB that a server without rooms refuses would look like work."""
     with serving("static") as (url, _):

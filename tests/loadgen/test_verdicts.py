@@ -40,7 +40,7 @@ def test_v3_victims_that_are_cut_and_locked_out_go_on_to_fail() -> None:
 def test_v2_and_v8_nobody_new_is_let_in_and_what_the_attack_leaves_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """Established clients are served: only newcomers notice."""
     monkeypatch.setattr("loadgen.player.RETURN_SECONDS", 1.0)  # its descriptors never return
-    plant = Plant(no_newcomers=True, forgets=True, leak_bytes=100_000, leaks_descriptors=True)
+    plant = Plant(no_newcomers=True, forgets="-", leak_bytes=100_000, leaks_descriptors=True)
     blamed = ("newcomers_failed", "acknowledged_lost", "server_bytes_over_bar", "server_descriptors_left")
     ended = falls_short(plant, blamed=blamed, watched=True)
     assert not ended.blames("attack_failed"), ended
