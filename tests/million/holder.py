@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 from loadgen import sockets
-from loadgen.target import Target
+from loadgen.target import PER_ADDRESS, Target
 from tests.bench import wire
 from tests.support.peers import upgrade
 
@@ -126,7 +126,7 @@ class Holder:
     def _open_more(self) -> None:
         while self._next < self._end and len(self._arriving) < WINDOW:
             try:
-                descriptor = sockets.connect(self._target, self._next)
+                descriptor = sockets.connect(self._target, self._next // PER_ADDRESS)
             except OSError as error:
                 self._lost[f"connect: {_name(error)}"] += self._end - self._next
                 self._end = self._next
