@@ -17,9 +17,9 @@ from tests.support.serving import ServerProcess, eventually, free_flags, sample,
 
 #: `ulimit -n` of the server, and the number of attackers. Forty places are left when the operator is connected: in
 #: fewer than `evict_after` has ticks (twenty) no attacker could be evicted in the tick in which all of them came.
-DESCRIPTORS, ATTACKERS = 130, 260
-#: Seconds until each attacker reconnects, a thousand a second in all. Without a pause both cores are busy.
-PRESSING = 0.25
+DESCRIPTORS, ATTACKERS = 130, 160
+#: Seconds until each attacker reconnects: three want each place, and 160 come in a second.
+PRESSING = 1.0
 #: Passes of the loop a second: chatting members cause one or two hundred, a loop that spins makes some ten thousand.
 CALM = 1_500
 #: The operator's address.
@@ -55,7 +55,7 @@ async def chat(member: Chatter, friend: Chatter) -> None:
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="Linux only: takes descriptors from a process that runs")
 async def test_attackers_take_all_descriptors(tmp_path: Path) -> None:
-    """Twice as many attackers as descriptors; then the limit is lowered as well."""
+    """More attackers than descriptors; then the limit is lowered as well."""
     async with (
         server_process(tmp_path, *free_flags(tmp_path), descriptors=DESCRIPTORS) as server,
         chatter(server.address) as member,

@@ -85,14 +85,13 @@ async def test_a_crowd_fills_the_server_and_newcomers_get_in(
 
 
 async def test_a_person_who_types_is_not_evicted_by_a_crowd() -> None:
-    """60 attackers return at once for 4 s, and 10 newcomers come as well."""
+    """60 attackers return again and again for 4 s, and 10 newcomers come as well."""
     async with (
         serving(total=40) as server,
         neighbour(server),
         connect(server.address, source=PERSON.format(99)) as typist,
-        (attack := Attack(server.address)).of(60),
+        Attack(server.address).of(60),
     ):
-        attack.pause = 0.2  # each attempt is a connection: a hundred a second are enough
         await typist.send(b"G")
         await until(lambda: server.closes("evicted"), bool)
         async with trio.open_nursery() as nursery:
@@ -129,13 +128,13 @@ async def test_members_are_never_evicted() -> None:
 
 
 async def test_networks_that_open_all_the_rooms_they_may_leave_some_for_a_newcomer() -> None:
-    most = 1_000
+    most = 300
     async with (
         serving(max_rooms=most, max_empty_rooms=most, max_rooms_per_connection=most) as server,
         AsyncExitStack() as stack,
     ):
         joined = []
-        for number in range(1, 41):
+        for number in range(1, 21):  # with a fixed share eight took all
             greedy = await stack.enter_async_context(chatter(server.address, source=f"127.0.1.{number}"))
             each = 0
             while (refused := await greedy.ask("join", room=f"room-{number}-{each}"))["type"] == "joined":
