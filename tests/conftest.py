@@ -8,7 +8,9 @@ tests/support/examples.py.
 import gc
 import signal
 from collections.abc import Iterator
+from functools import cache
 from inspect import iscoroutinefunction
+from pathlib import Path
 
 import pytest
 import structlog
@@ -51,7 +53,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     for item in items:
         if _jumps(item) and iscoroutinefunction(getattr(item, "obj", None)):
             # In front of pytest-trio's own mark, which names `trio.run`.
-            run = run_at_once if _is_of_chat(item) else run_with_jumps
+            run = run_at_once if _is_of_chat(item.path) else run_with_jumps
             item.add_marker(pytest.mark.trio(run=run), append=False)
     yield
     _, workers = side_by_side.worker()
@@ -60,11 +62,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
 
 
 def _jumps(item: pytest.Item) -> bool:
-    return _is_of_chat(item) or item.get_closest_marker("jumping_clock") is not None
+    return _is_of_chat(item.path) or item.get_closest_marker("jumping_clock") is not None
 
 
-def _is_of_chat(item: pytest.Item) -> bool:
-    return item.path.relative_to(TESTS).parts[0] == "chat"
+@cache  # thousands of tests are in hundreds of files
+def _is_of_chat(path: Path) -> bool:
+    return path.relative_to(TESTS).parts[0] == "chat"
 
 
 @pytest.fixture(autouse=True)

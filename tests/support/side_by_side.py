@@ -6,6 +6,7 @@ Owns: the order of the tests, the list of long ones, what each worker compiles. 
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import cache
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
@@ -57,6 +58,7 @@ def long_first(items: Sequence[pytest.Item], workers: int) -> list[pytest.Item]:
     return list(chain.from_iterable(_stretches(heads, short, len(items))))
 
 
+@cache
 def _long_name(path: Path) -> str:
     """The entry of LONG that it belongs to, or ""."""
     parts = path.relative_to(TESTS).parts
