@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 
+from loadgen.personas import registry
 from tests.support.forking import Forked, Running, fork
 
-_NEEDS = ("loadgen.crowd", "loadgen.victims.runner")
+#: The personas too: to import them is a third of what a small crowd costs.
+_NEEDS = ("loadgen.crowd", "loadgen.victims.runner", *sorted({each.__module__ for each in registry().values()}))
 
 #: Workers that were forked and not yet waited for, by what they play.
 playing: dict[str, set[int]] = {"crowd": set(), "victims": set()}
