@@ -13,13 +13,28 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from loadgen.fingerprint.found import Finding
 from loadgen.fingerprint.probes import ALONGSIDE, LIMITS
+from loadgen.fingerprint.probes.sizes import Try, search
 from loadgen.report import Outcome
 from loadgen.target import client_context
 from tests.loadgen.fingerprint.plant import NEVER, Plant
 from tests.loadgen.fingerprint.planted import planted
 from tests.loadgen.fingerprint.plays import GOOD, Rows, assert_near, fingerprint
 from tests.support.certificates import server_context
+
+#: The largest size that is looked for is so many times the first: beyond that, a search only takes longer.
+WIDTH = 2048
+
+
+@pytest.fixture(autouse=True)
+def short_searches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no limit, 130,000 fragments and 64 MiB would cost seconds of a processor."""
+
+    async def narrowed(attempt: Try, *, first: int, most: int, until: float) -> Finding:
+        return await search(attempt, first=first, most=min(most, WIDTH * first), until=until)
+
+    monkeypatch.setattr("loadgen.fingerprint.probes.sizes.search", narrowed)
 
 
 async def test_every_planted_limit_is_found(autojump_clock: MockClock) -> None:
@@ -81,7 +96,7 @@ async def test_what_is_not_there_is_not_seen(autojump_clock: MockClock) -> None:
         assert rows.found(name) == "none seen within 105 s"
         assert rows.mark(name) == "missing"
     assert rows.found("head size") == "none seen up to 1,048,576 B"
-    assert rows.found("fragments") == "none seen up to 65,536 fragments"
+    assert rows.found("fragments") == "none seen up to 4,096 fragments"
     assert rows.found("slow readers") == "none seen within 105 s"
     assert rows.mark("head, typed in 8 s") == rows.mark("WebSocket, only pongs") == "good"
     assert "WebSocket, no pong" not in rows.names(), "without a ping there is no pong to wait for"
@@ -200,14 +215,15 @@ async def test_a_server_that_dies_at_once_has_none_either(autojump_clock: MockCl
 
 
 async def test_deadlines_under_tls(autojump_clock: MockClock) -> None:
-    async with planted(dataclasses.replace(GOOD, tls=server_context(), tls_total=11)) as server:
-        report = await fingerprint(server, connections=450)
+    async with planted(dataclasses.replace(GOOD, tls=server_context(), tls_total=11, per_address=310)) as server:
+        report = await fingerprint(server, connections=340)
     assert Rows(report).how("connections from one address").startswith("bytes that are no TLS, FIN")
     assert client_context().verify_mode is ssl.CERT_NONE
     assert_near(
         report,
         tls_stall_deadline_s=11,
         tls_deadline_s=11,
+        connections_per_address=310,
         first_byte_deadline_s=10,
         head_deadline_s=10,
         body_deadline_s=12,
