@@ -11,7 +11,7 @@ import threading
 import urllib.request
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -196,6 +196,7 @@ class Window:
         self._context.set_default_timeout(PATIENCE)
         self._origins: set[str] = set()
         self._is_spoiled = False
+        self._first = ExitStack()
         self.page: Page = self._context.new_page()
         self.complaints: list[str] = []
         self.accept: Callable[[WebSocketRoute], None] = self._pass_on
@@ -227,9 +228,8 @@ class Window:
             self._origins.add(f"{there.scheme}://{there.netloc}")
 
     def run_first(self, script: str) -> None:
-        """Run a script in each page before the page's own. The window is not used again."""
-        self._is_spoiled = True
-        self._context.add_init_script(script)
+        """Run a script in each page before the page's own, until the window is given back."""
+        self._first.enter_context(self._context.add_init_script(script))
 
     def install_clock(self) -> None:
         """Control the time of the page; call it before the page is opened. The window is not used again."""
@@ -334,6 +334,7 @@ class Window:
         for page in self._context.pages:
             if page != self.page:
                 page.close()
+        self._first.close()
         self.offline(False)
         self.page.unroute_all()
         self.page.route("**", _serve_nothing)
