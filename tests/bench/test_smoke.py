@@ -5,6 +5,9 @@ The figures are not checked, since the machine is busy with the tests.
 
 import json
 import socket
+from collections.abc import Iterator
+from contextlib import nullcontext
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -13,11 +16,18 @@ from tests.bench import __main__ as bench
 from tests.bench import clients, report
 from tests.bench.figures import Better, Figure, Plot, Result, Scale, Verdict
 from tests.bench.plot import Line, Panel, svg
+from tests.bench.processes import Process, chatserver
 from tests.bench.publishers import Publisher, publishing
 from tests.e2e.browser import find_chromium
 
 LOWER = Figure(name="lower", unit=" B", bound=10, aim=5, better=Better.LOWER)
 HIGHER = Figure(name="higher", unit="%", bound=5, aim=10, better=Better.HIGHER)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Process]:
+    with chatserver() as running:
+        yield running
 
 
 @pytest.mark.parametrize(
@@ -27,7 +37,11 @@ HIGHER = Figure(name="higher", unit="%", bound=5, aim=10, better=Better.HIGHER)
         pytest.param("page", marks=pytest.mark.skipif(find_chromium() is None, reason="no Chromium here")),
     ],
 )  # fmt: skip
-def test_a_bench_runs(name: str) -> None:
+def test_a_bench_runs(name: str, server: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the server that they start one is enough for all."""
+    module = import_module(f"tests.bench.{name}")
+    if hasattr(module, "chatserver"):
+        monkeypatch.setattr(module, "chatserver", lambda: nullcontext(server))
     results = list(bench.run(name, Scale.QUICK))
     assert results
     assert all(isinstance(result, Result) and result.value > 0 for result in results)

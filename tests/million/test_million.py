@@ -60,7 +60,7 @@ def test_some_hundred() -> None:
 
 def test_it_stops_when_no_more_fit() -> None:
     """With a margin of a petabyte there is too little memory at the first look."""
-    flags = ["--connections", "200", "--ping-interval", "1", "--margin", "1000000"]
+    flags = ["--workers", "1", "--connections", "200", "--ping-interval", "1", "--margin", "1000000"]
     done = subprocess.run([*COMMAND, *flags], check=False, capture_output=True, text=True, timeout=LIFE)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"As many as fit: \d+, because .* less than the margin of 1000000", done.stdout), done.stdout
