@@ -1,4 +1,4 @@
-"""HTTP/1.1 to one server: requests one after another on a kept connection, and each stream on its own.
+"""HTTP/1.1 to one server: requests on a few kept connections, and each stream on its own.
 
 Owns: framing by h11, the life of connections, sending and storing credentials. May not: know what a path means.
 It exists because no other dependency speaks HTTP on trio, and with h11 little is left to do.
@@ -24,6 +24,7 @@ from chatserver.client.wire import NO_JSON, Error, ProtocolError
 CONNECT_TIMEOUT = 10.0  # s for TCP and TLS
 GREETING_TIMEOUT = 10.0  # s for an answer that needs no waiting; the server may be a busy one
 ANSWER_TIMEOUT = 30.0  # s for a complete answer, besides the time that it may be held
+MAX_CONNECTIONS = 6  # for requests at the same time, as browsers have to one server
 MAX_ANSWER = 8 << 20  # B; 200 messages of history at 16 KiB, and JSON's overhead
 READ_SIZE = 65_536  # B
 
@@ -167,21 +168,21 @@ class _Connection:
 
 
 class HttpClient:
-    """Requests to one server as one user. Tasks that use it at the same time take turns."""
+    """Requests to one server as one user. Many tasks may use it at the same time; they share MAX_CONNECTIONS."""
 
     def __init__(self, target: Target, credentials: Credentials) -> None:
         self.target = target
         self.credentials = credentials
         self.certificate_ends: float | None = None  # of the last connection, see WatchedStream
-        self._turn = trio.Lock()
-        self._kept: _Connection | None = None
+        self._places = trio.Semaphore(MAX_CONNECTIONS)
+        self._kept: list[_Connection] = []
 
     async def request(
         self, method: str, path: str, fields: object = None, *, within: float = ANSWER_TIMEOUT
     ) -> Response:  # fmt: skip
         """Send a request, with `fields` as JSON. Raises EndedError, also when the answer takes longer."""
         body = b"" if fields is None else msgspec.json.encode(fields)
-        async with self._turn:
+        async with self._places:
             try:
                 with trio.fail_after(within):
                     return await self._request(method, path, body)
@@ -216,32 +217,33 @@ class HttpClient:
             await connection.aclose()
 
     async def aclose(self) -> None:
-        """Close the connection."""
-        kept, self._kept = self._kept, None
-        if kept is not None:
-            await kept.aclose()
+        """Close the kept connections."""
+        while self._kept:
+            await self._kept.pop().aclose()
 
     async def _request(self, method: str, path: str, body: bytes) -> Response:
-        """Use the kept connection, and a new one if that fails: the server may have closed it meanwhile.
+        """Use a kept connection, and another one if that fails: the server may have closed it meanwhile.
 
         So a request may be made twice; what becomes a record has a key for that.
         """
         head = self._head(method, path, body)
         while True:
-            kept, self._kept = self._kept, None
+            kept = self._kept.pop() if self._kept else None
             connection = kept or await self._dial()
+            reusable = False
             try:
                 await connection.send(head, body)
                 response = await self._whole(connection, await connection.head())
-                if connection.reuse():
-                    self._kept = connection
+                reusable = connection.reuse()
             except EndedError:
                 if kept is None:
                     raise
             else:
                 return response
             finally:
-                if self._kept is not connection:
+                if reusable:
+                    self._kept.append(connection)
+                else:
                     await connection.aclose()
 
     def _head(self, method: str, path: str, body: bytes) -> h11.Request:

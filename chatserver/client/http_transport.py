@@ -1,9 +1,10 @@
-"""A conversation over plain HTTP: requests one after another, and rooms by long-poll or event streams.
+"""A conversation over plain HTTP: the requests of each room in turn, and rooms by long-poll or event streams.
 
 Owns: the HTTP form of each request, and one held poll in all or one stream for each room. May not: reconnect, or know
 what was delivered; session.py drops duplicates and fills holes.
 """
 
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
@@ -47,11 +48,11 @@ class HttpConversation:
     """See the module; made by `http_conversation`."""
 
     def __init__(
-        self, kind: Literal["poll", "sse"], nursery: trio.Nursery, api: HttpClient, held: HttpClient
+        self, kind: Literal["poll", "sse"], nursery: trio.Nursery, api: HttpClient
     ) -> None:  # fmt: skip
         self._nursery = nursery
         self._api = api
-        self._held = held  # for polls, so that requests do not wait for them
+        self._waiting: dict[str, deque[requests.Request]] = {}  # by room; the first is being asked
         self._tell, self._frames = trio.open_memory_channel[Frame](MAX_QUEUED_FRAMES)
         self._places: dict[str, str] = {}  # the cursors to poll from
         self._polling = trio.CancelScope()
@@ -59,9 +60,12 @@ class HttpConversation:
         self._streaming = kind == "sse"
 
     async def send(self, request: requests.Request) -> None:
-        """Send a request and wait for its answer."""
-        if (frame := await self._do(request)) is not None:
-            await self._tell.send(frame)
+        """Send a request after those of the same room, which may depend on each other; rooms do not."""
+        await trio.lowlevel.checkpoint()
+        waiting = self._waiting.setdefault(request.room, deque())
+        waiting.append(request)
+        if len(waiting) == 1:
+            self._nursery.start_soon(self._ask, request.room)
 
     async def receive(self) -> Frame:
         """Wait for the next answer or push."""
@@ -76,6 +80,14 @@ class HttpConversation:
         await self._tell.send(response.decode(wire.Connected))
 
     # -- requests -----------------------------------------------------------------------------------------------------
+
+    async def _ask(self, room: str) -> None:
+        waiting = self._waiting[room]
+        while waiting:
+            if (frame := await self._do(waiting[0])) is not None:
+                await self._tell.send(frame)
+            waiting.popleft()
+        del self._waiting[room]
 
     async def _do(self, request: requests.Request) -> Frame:
         room = f"/rooms/{quote(request.room, safe='')}"
@@ -159,7 +171,7 @@ class HttpConversation:
         """Poll all rooms once, and return whether there was anything."""
         rooms = "&".join(f"room={quote(f'{room}:{place}', safe='')}" for room, place in self._places.items())
         path = f"/poll?{rooms}&wait={POLL_WAIT:g}"
-        response = await self._held.request("GET", path, within=POLL_WAIT + ANSWER_TIMEOUT)
+        response = await self._api.request("GET", path, within=POLL_WAIT + ANSWER_TIMEOUT)
         if response.status != 200:
             if not response.is_about_rooms:
                 raise response.ending
@@ -208,7 +220,7 @@ class HttpConversation:
         """Read a stream until the server takes us out of the room; any other end raises EndedError."""
         path = f"/rooms/{quote(room, safe='')}/events?{encoded_query(after=cursor)}"
         events = EventStream()
-        async with self._held.stream(path) as body:
+        async with self._api.stream(path) as body:
             while (chunk := await body.chunk(STREAM_SILENCE)) is not None:
                 for data in events.feed(chunk):
                     frame = wire.decode(data)
@@ -225,10 +237,9 @@ async def http_conversation(
     """Open a conversation. Raises EndedError in a group, also inside the block."""
     async with (
         aclosing(HttpClient(target, credentials)) as api,
-        aclosing(HttpClient(target, credentials)) as held,
         trio.open_nursery() as nursery,
     ):
-        conversation = HttpConversation(kind, nursery, api, held)
+        conversation = HttpConversation(kind, nursery, api)
         await conversation.greet()
         nursery.start_soon(conversation.poll)
         yield conversation
