@@ -30,7 +30,7 @@ from chatserver.client.identity import keep_cookie, kept_cookie
 from chatserver.client.interactive import LATEST, Done, Interactive
 from chatserver.client.screen import Screen
 from chatserver.client.stream import Target, split_page_url
-from chatserver.exits import EXIT_CLEAN, EXIT_FAULT, complain, drop_output
+from chatserver.exits import EXIT_CLEAN, EXIT_FAULT, complain
 from chatserver.settings.spec import ConfigError
 
 EXIT_BY_SIGNAL = 128  # plus the signal's number, as in shells
@@ -102,7 +102,6 @@ async def _live(options: Options, target: Target, token: str, mode: Mode) -> int
             first = failed.exceptions[0]
             code = _complain(first.message if isinstance(first, ChatError) else str(first))
         except* BrokenPipeError:  # the reader of our output is gone; there is nothing left to do, unless lines are left
-            drop_output()
             code = EXIT_FAULT if options.send else code
     return code
 
@@ -151,7 +150,7 @@ async def _send(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
                 code = _complain(f"line {number} is not sent: {error.message}")
             done = number
             if options.json and ack is not None:
-                _print_json(msgspec.structs.replace(ack, id=0))  # an internal id
+                await _print_json(msgspec.structs.replace(ack, id=0))  # an internal id
         if typed.failure is not None:
             code = _complain(f"standard input: {typed.failure}")
     except BaseException:
@@ -179,10 +178,10 @@ async def _plain(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
     async for event in chat.events():
         words = narrator.words(event)
         if options.json:
-            _print_json(event)
+            await _print_json(event)
         elif isinstance(event, wire.Record):
             if (line := render.plain_line(event)) is not None:
-                _print(line)
+                await _print(line)
         elif not isinstance(event, wire.Presence):
             _say(words)
         if isinstance(event, events.Complaint) and event.room == options.room:
@@ -252,19 +251,27 @@ class _Input:
         return bool(data)
 
 
-def _print_json(event: msgspec.Struct) -> None:
-    _print(msgspec.json.encode(event).decode())
+async def _print_json(event: msgspec.Struct) -> None:
+    await _print(msgspec.json.encode(event).decode())
 
 
-def _print(line: str) -> None:
+async def _print(line: str) -> None:
+    """Write a line in a thread: while its reader pauses, the server's pings are answered, and signals are heard."""
+    data = f"{line}\n".encode(sys.stdout.encoding, "backslashreplace")
     try:
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
+        await trio.to_thread.run_sync(_write, data, abandon_on_cancel=True)
     except BrokenPipeError:
         raise
     except OSError as error:  # a full disk
-        drop_output()
         raise Done(_complain(f"standard output: {error.strerror}")) from None
+
+
+def _write(data: bytes) -> None:
+    """Write to standard output; `sys.stdout` has a lock, as `_Input` says."""
+    while data:
+        select.select([], [1], [])  # it may be non-blocking, as the input
+        with suppress(BlockingIOError):
+            data = data[os.write(1, data) :]
 
 
 def _complain(message: str) -> int:

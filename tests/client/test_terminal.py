@@ -199,6 +199,18 @@ async def test_json_is_an_object_a_line_of_everything(server: FakeServer) -> Non
     assert [json.loads(line)["offset"] for line in sent.stdout.splitlines()] == [3, 4]
 
 
+async def test_while_the_reader_pauses_pings_are_answered_and_a_signal_ends_the_client(server: FakeServer) -> None:
+    """It was lost to the room after a ping without an answer, and Ctrl-C did nothing."""
+    async with plain(server, "--json") as it:
+        for number in range(4):
+            await server.say(f"{number} " + "x" * 64 * 1024)  # each of them fills a pipe
+        (connection,) = server.connections
+        await it.lines(1)
+        await connection.ping()
+        it.process.send_signal(signal.SIGINT)
+        assert await it.process.wait() == 128 + signal.SIGINT
+
+
 async def test_plain_ends_when_its_reader_leaves(server: FakeServer) -> None:
     async with plain(server) as it:
         await it.stdin.aclose()  # after the end of input, output goes on
