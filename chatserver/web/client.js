@@ -157,7 +157,6 @@ export class ChatClient extends EventTarget {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 
-  /** Store the read marker of a room, and send it to the server a little later. */
   reads({ name, read }, offset) {
     const all = readTexts(this.browser, READ_KEY);
     this.browser.setItem(READ_KEY, JSON.stringify({ ...all, [name]: read }));
@@ -223,6 +222,7 @@ export class ChatClient extends EventTarget {
     if (phase === 'stopped') {
       this.#mayBeAnother = true;
       this.outbox.resume(async (item) => {
+        if (item.author) this.#speaker = (await this.api.session()).user; // the sign-in may have ended
         this.#checkAuthor(item);
         throw new ChatError('forbidden', reason);
       });

@@ -100,14 +100,16 @@ export class Composer {
   }
 
   #turnTo(kind, message, text) {
-    this.#about = { kind, message };
+    const before = this.#about?.message.text;
+    this.#about = { kind, message: { ...message } }; // the original changes
     const name = this.client.identity.owns(message) ? 'yourself' : message.user.name;
     byId('about-text').textContent = kind === 'edit' ? 'Editing your message' : `Replying to ${name}: ${inShort(message)}`;
     byId('about').hidden = false;
     this.#text.value = text;
     this.#changed();
     if (kind !== 'edit' || !message.deleted) return;
-    this.#end();
+    if (text === before) this.#end();
+    else this.rewrite(text, null);
     this.tell('The message that you were editing was deleted.');
   }
 
@@ -123,7 +125,7 @@ export class Composer {
     this.#text.placeholder = `Message #${room}`;
     this.completion.close();
     const kept = readJson(this.tab, ABOUT_KEY + room, { text: '', message: { offset: 0, text: '', user: { id: '', name: '' } } }, null);
-    this.#about = null;
+    this.#about = kept;
     byId('about').hidden = true;
     this.#text.value = this.#draft;
     if (kept) this.#turnTo(kept.kind, this.client.current.find(kept.message.offset) ?? kept.message, kept.text);

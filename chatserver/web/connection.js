@@ -54,7 +54,7 @@ export class Connection {
   #readyAt = 0;
   #wasAway = false; // the server, when it was last asked
   #retryWebSocketAfter = RETRY_WEBSOCKET_FIRST;
-  /** @type {AbortController} ends the wait for the next attempt */
+  /** @type {AbortController} ends the wait */
   #waiting = new AbortController();
 
   /**
@@ -181,7 +181,6 @@ export class Connection {
     if (!signal.aborted) this.start();
   }
 
-  /** Try whether a WebSocket opens by now, and change over to it if so. */
   async #retryWebSocket(below) {
     await sleep(this.#retryWebSocketAfter, this.#waiting.signal);
     if (below !== this.link) return;

@@ -201,7 +201,7 @@ export class Outbox {
         if (!error.isLost) item.firstTried = firstTried; // refused: this attempt has stored nothing
         return error;
       }
-      if (error.code === 'held') {
+      if (error.code === 'held' || (error.code === 'unauthenticated' && item.author)) {
         Object.assign(item, { state: 'held', firstTried });
         this.#changed();
       } else this.#fail(item, error);

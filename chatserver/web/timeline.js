@@ -22,7 +22,6 @@ export class Timeline {
   epoch = null;
   /** @type {Message[]} ascending by offset */
   messages = [];
-  /** The offset of the first record. */
   first = 1;
   through = 0;
   /** The highest known offset, loaded or not. */
@@ -45,7 +44,6 @@ export class Timeline {
     return `${this.epoch}-${offset}`;
   }
 
-  /** Start, or start again, with a page of the log. */
   begin({ cursor, messages }) {
     const { epoch, offset } = splitCursor(cursor);
     this.epoch = epoch;

@@ -109,10 +109,13 @@ def test_a_half_typed_edit_or_reply_is_kept_in_its_room_and_over_a_reload(window
 
 
 def test_a_half_typed_reply_or_edit_knows_what_happens_to_its_message(window: OpenWindow) -> None:
-    """The text of a deleted message stayed above the field and in the browser, and a deleted message was edited."""
+    """The text of a deleted message stayed above the field and in the browser, and a deleted message was edited.
+
+    What was written into the edit was lost with the message.
+    """
     ann, ben = window(room="follows"), window(room="follows")
-    ann.say("the secret", "frist")
-    ben.expect_texts(["the secret", "frist"])
+    ann.say("the secret", "frist", "as it is")
+    ben.expect_texts(["the secret", "frist", "as it is"])
     about, text = ben.page.locator("#about-text"), ben.page.locator("#text")
     ben.act("secret", "Reply")
     text.fill("which one?")
@@ -129,7 +132,11 @@ def test_a_half_typed_reply_or_edit_knows_what_happens_to_its_message(window: Op
     ann.page.fill("#text", "first")
     ann.page.evaluate("fetch('/rooms/follows/messages/2', { method: 'DELETE' })")  # on another device
     expect(ann.page.locator("#toast")).to_have_text("The message that you were editing was deleted.")
-    expect(ann.page.locator("#text")).to_have_value("a draft")
+    expect(ann.page.locator("#text")).to_have_value("first\na draft")
+    expect(ann.page.locator("#about")).to_be_hidden()
+    ann.act("as it is", "Edit")
+    ann.page.evaluate("fetch('/rooms/follows/messages/3', { method: 'DELETE' })")
+    expect(ann.page.locator("#text")).to_have_value("first\na draft")
     expect(ann.page.locator("#about")).to_be_hidden()
 
 

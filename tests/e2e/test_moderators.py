@@ -277,7 +277,8 @@ def test_after_a_sign_out_elsewhere_the_user_may_go_on_as_a_guest(
 ) -> None:
     """Over HTTP the page went on in the name of a guest, who was told to nobody.
 
-    Over long-poll the room that was followed last got no message any more.
+    Over long-poll the room that was followed last got no message any more. What was written meanwhile was refused over
+    WebSocket, and waited for its user over HTTP.
     """
     ann, sub = window(), f"ida-{transport}"
     sign_in(ann, server, sub)
@@ -289,9 +290,12 @@ def test_after_a_sign_out_elsewhere_the_user_may_go_on_as_a_guest(
     urlopen(Request(f"{server.url}/session", method="DELETE", headers=signed_in)).close()
     expect(ann.page.locator("#banner")).to_contain_text("You are disconnected: signed out.")
     expect(ann.page.locator("#me")).to_contain_text("Ida")
+    ann.say("meanwhile")
+    expect(ann.pending).to_have_attribute("data-state", "held")
     ann.page.click("#reconnect")
     ann.expect_live(transport)
     expect(ann.page.locator("#banner")).to_be_hidden()
     expect(ann.page.locator("#me")).not_to_contain_text("Ida")
     server.publish(f"left-open-{transport}", "hello")
     expect(ann.texts.last).to_have_text("hello")
+    expect(ann.pending).to_have_attribute("data-state", "held")
