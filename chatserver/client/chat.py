@@ -92,11 +92,11 @@ class Chat:
         self._rooms: dict[str, Room] = {}
         self._everything: Feed | None = None
         self._waits: dict[int, trio.MemorySendChannel[wire.Answer | ChatError]] = {}
+        self._calls: set[trio.CancelScope] = set()  # of plain HTTP, which end with the chat
         self._ended: ChatError | None = None  # why there will be no connection any more
         self._life = trio.CancelScope(shield=True)  # unshielded when the block is left
         self._greeted = trio.Event()
-        self._target = target
-        self._transport: TransportName = transport
+        self._target, self._transport = target, transport
         self._link = Link(self._session, self._open, self._tell, backoff or Backoff())
 
     # -- rooms --------------------------------------------------------------------------------------------------------
@@ -217,10 +217,8 @@ class Chat:
         """Wait for the first connection, and return our user."""
         with trio.move_on_after(self._timeout):
             await self._greeted.wait()
-        if self._ended is not None:
-            raise self._ended
-        if self.user is None:
-            raise self._no_answer()
+        if self._ended is not None or self.user is None:
+            raise self._ended or self._no_answer()
         return self.user
 
     async def authenticate(self, token: str) -> wire.User:
@@ -267,20 +265,24 @@ class Chat:
         Before the first connection we may have no cookie, and would be the guest of our address.
         """
         until = trio.current_time() + self._timeout
-        with trio.move_on_at(until):
-            while True:
-                await self.connected()
-                try:
-                    answer = await self._http.call(method, path, fields)
-                except Unavailable as error:
-                    delay = waiting_time(error.retry_after)
-                    if trio.current_time() + delay >= until:
-                        raise
-                    self._tell(events.Postponed("", error.code, error.message, delay))
-                    await trio.sleep(delay)
-                else:
-                    return answer.content(kind)
-        raise self._no_answer()
+        with trio.move_on_at(until) as call:
+            self._calls.add(call)
+            try:
+                while True:
+                    await self.connected()
+                    try:
+                        answer = await self._http.call(method, path, fields)
+                    except Unavailable as error:
+                        delay = waiting_time(error.retry_after)
+                        if trio.current_time() + delay >= until:
+                            raise
+                        self._tell(events.Postponed("", error.code, error.message, delay))
+                        await trio.sleep(delay)
+                    else:
+                        return answer.content(kind)
+            finally:
+                self._calls.discard(call)
+        raise self._ended or self._no_answer()
 
     def _end_wait(self, id_: int, result: wire.Answer | ChatError) -> None:
         if (wait := self._waits.pop(id_, None)) is not None:
@@ -310,6 +312,8 @@ class Chat:
         finally:
             self._ended = ended
             self._greeted.set()
+            for call in self._calls:
+                call.cancel()
             for id_ in list(self._waits):
                 self._end_wait(id_, ended)
             for feed in (*(room.events() for room in self._rooms.values()), *self._feeds(None)):

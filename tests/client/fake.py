@@ -111,7 +111,7 @@ class FakeServer(Log):
     retry_after: str | None = None
     errors: list[dict[str, Any]] = field(default_factory=list)
     deaf: bool = False  # requests get no answer
-    elsewhere: tuple[int, bytes] = (404, b'{"error": {"code": "not_found", "message": "there is nothing here"}}')
+    elsewhere: tuple[int, bytes] | None = (404, b'{"error": {"code": "not_found", "message": "there is nothing here"}}')
 
     @property
     def url(self) -> str:
@@ -148,6 +148,8 @@ class FakeServer(Log):
                 async with trio.open_nursery() as nursery:
                     await self._handle(await wrap_server_stream(nursery, stream))
             elif await stream.receive_some():
+                if self.elsewhere is None:  # no answer
+                    await trio.sleep_forever()
                 status, body = self.elsewhere
                 await stream.send_all(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body)
 

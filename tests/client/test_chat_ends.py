@@ -56,6 +56,21 @@ async def test_a_chat_whose_block_is_left_raises_everywhere(server: FakeServer) 
     await raises_everywhere(chat, room, ChatError, match="closed")
 
 
+@pytest.mark.jumping_clock
+async def test_a_call_of_another_task_ends_with_the_block(server: FakeServer) -> None:
+    """It went on after `closed` was promised, and left its connection open."""
+    server.elsewhere = None
+
+    async def ask(chat: Chat) -> None:
+        with pytest.raises(ChatError, match="closed"):
+            await chat.rooms()
+
+    async with trio.open_nursery() as nursery, connect(server.url) as chat:
+        await chat.connected()
+        nursery.start_soon(ask, chat)
+        await trio.testing.wait_all_tasks_blocked(0.1)
+
+
 async def raises_everywhere(chat: Chat, room: Room, error: type[ChatError], *, match: str) -> None:
     for call in (
         chat.connected,
