@@ -100,7 +100,7 @@ export class Composer {
   }
 
   #turnTo(kind, message, text) {
-    const before = this.#about?.message.text;
+    const was = this.#about?.message.text;
     this.#about = { kind, message: { ...message } }; // the original changes
     const name = this.client.identity.owns(message) ? 'yourself' : message.user.name;
     byId('about-text').textContent = kind === 'edit' ? 'Editing your message' : `Replying to ${name}: ${inShort(message)}`;
@@ -108,7 +108,7 @@ export class Composer {
     this.#text.value = text;
     this.#changed();
     if (kind !== 'edit' || !message.deleted) return;
-    if (text === before) this.#end();
+    if (text === was) this.#end();
     else this.rewrite(text, null);
     this.tell('The message that you were editing was deleted.');
   }
