@@ -1,4 +1,5 @@
 import json
+import sys
 
 import msgspec
 import pytest
@@ -24,6 +25,8 @@ from chatserver.protocol.errors import MessageError, MessageId
 from chatserver.reasons import ErrorCode
 
 BAD_FIELD, BAD_JSON = ErrorCode.BAD_FIELD, ErrorCode.BAD_JSON
+#: CPython 3.14 bounds nesting by the size of the stack, so there an unknown field is refused for its length instead.
+TOO_DEEP = (BAD_JSON, "deep") if sys.version_info < (3, 14) else (BAD_FIELD, "8,192 bytes")
 NO_JSON = ("", "hello", '{"type":"ping"', '{"type":"ping"}x', "{'type':'ping'}")
 NO_TEXTS = ('""', "5", '"\\u0000"')
 NO_LIMITS = ("0", "201", "1e400", '"5"', "true")
@@ -82,7 +85,7 @@ def test_messages(data: str, message: ClientMessage) -> None:
         ('{"type":"publish","room":"a","text":"\ud800"}', BAD_JSON, "", None),
         (b'{"type":"ping","id":"\xff"}', BAD_JSON, "", None),
         ("[" * 25_000, BAD_JSON, "", None),
-        ('{"type":"ping","x":' + "[" * 12_500 + "]" * 12_500 + "}", BAD_JSON, "deep", None),
+        ('{"type":"ping","x":' + "[" * 12_500 + "]" * 12_500 + "}", *TOO_DEEP, None),
         ('{"type":"ping","id":1,"x":"' + "x" * MAX_JSON_BYTES + '"}', ErrorCode.TOO_LARGE, "limit 26,624", None),
         *((data, BAD_JSON, "object", None) for data in ("[]", '"ping"', "1", "null")),
         ("{}", BAD_FIELD, "type", None),
@@ -179,7 +182,7 @@ def test_publish_bodies(body: bytes, content_type: str | None, expected: Publish
         (b"x" * 65_536, "text/plain", 400, "bad_field"),
         (b"x" * 65_536, "application/json", 413, "too_large"),
         (b"[" * MAX_JSON_BYTES, "application/json", 400, "bad_json"),
-        (b'{"text":"a","x":' + b"[" * 12_500 + b"]" * 12_500 + b"}", "application/json", 400, "bad_json"),
+        (b'{"text":"a","x":' + b"[" * 12_500 + b"]" * 12_500 + b"}", "application/json", 400, TOO_DEEP[0].code),
     ],
 )
 def test_bad_publish_bodies(body: bytes, content_type: str, status: int, code: str) -> None:
