@@ -5,6 +5,7 @@ Owns: the worker's end of the link. May not: bind, or write to standard output.
 It is started as `python -m chatserver.workers.process NUMBER DESCRIPTOR`, with a link at that descriptor.
 """
 
+import os
 import shutil
 import signal
 import socket
@@ -161,4 +162,5 @@ def run(number: int, descriptor: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run(*map(int, sys.argv[1:])))
+    # Without the interpreter's clean-up: on a busy machine its 0.25 s of CPU take longer than the supervisor waits.
+    os._exit(run(*map(int, sys.argv[1:])))

@@ -15,11 +15,13 @@ from structlog.testing import capture_logs
 
 from chatserver import server as server_module
 from chatserver.edge.tasks import MAX_SEARCHES, MAX_TASKS
+from chatserver.exits import EXIT_CLEAN
 from chatserver.net.listener import bind
 from chatserver.net.states import State
 from chatserver.server import Server
 from chatserver.settings.fields import Settings
 from chatserver.workers import process
+from chatserver.workers.child import spawn_worker
 from chatserver.workers.link import Alive, Ask, Collect, Link, Message, Numbers, Ready, Setup, Stop, Text
 from chatserver.workers.process import Worker
 from tests.support.peers import Address, ask, chatter, connect
@@ -210,3 +212,18 @@ async def test_a_worker_serves_although_it_cannot_hear_the_others(folder: Path) 
         await eventually(lambda: one.server.parts.connections.faults.count > 0)
         assert (await ask(one.address, "GET", "/healthz")).status == 200
         await one.link.send(Stop())
+
+
+async def test_a_worker_ends_without_the_interpreters_clean_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine it took so long that the supervisor killed the worker, and its exit code was lost."""
+    (tmp_path / "sitecustomize.py").write_text("import atexit, time\natexit.register(time.sleep, 3600)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    ours, theirs = socket.socketpair()
+    with theirs:
+        worker = await spawn_worker(1, theirs.fileno(), [])
+    try:
+        ours.close()  # it is to end before it begins
+        with trio.fail_after(LIFE):
+            assert await worker.wait() == EXIT_CLEAN
+    finally:
+        worker.kill()
