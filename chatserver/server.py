@@ -50,8 +50,7 @@ FAREWELL_SHARE = 0.1
 #: Seconds until a background task that ended with an exception runs again.
 TASK_RESTART_PAUSE = 1.0
 #: The interpreter's switch interval, seconds. Beside a busy loop a thread of the log waits that long at each statement,
-#: and the loop for the thread. With 0.5 ms users wait 29 ms beside 8,000 peers that flood, with 0.2 ms 17. With 0.1 ms
-#: they wait as long, and a publish costs 3% more.
+#: and the loop for the thread; less helps no more (docs/measurements/2026-11-26-threads.md).
 THREAD_SWITCH = 0.0002
 
 _log = structlog.get_logger("chatserver")

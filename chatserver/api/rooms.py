@@ -36,9 +36,8 @@ Places: TypeAlias = list[tuple[str, Place | None]]
 MAX_ROOMS_LISTED = 200
 #: Rooms whose visibility to a user is checked in one step: 0.2 ms.
 LISTED_PER_STEP = 100
-#: Rooms that a poll enters in one step: 0.1 ms. A poll of more is parsed in one step, held or entered in the next, and
-#: read in a third; once held, it leaves its rooms in one step and reads them in the next. For a hundred rooms each
-#: takes 0.2 to 0.3 ms.
+#: Rooms that a poll enters in one step: 0.1 ms. A poll of more is parsed, entered and read in a step each, and leaves
+#: in a step of its own; for a hundred rooms each takes 0.2 to 0.3 ms.
 ENTERED_PER_STEP = 25
 #: Milliseconds that a browser of server-sent events waits before it reconnects.
 RECONNECT_MS = 2_000

@@ -28,8 +28,7 @@ from chatserver.meters import ByteBudget, KeyedBuckets
 from chatserver.settings.fields import Settings
 
 #: Users kept present after their connection has ended, in all rooms together, at 150 to 450 bytes each. At the limit,
-#: users leave a room as soon as their connection ends. A poll of 100 rooms adds 100 of these, and each new cookie makes
-#: a new user: 50,000 a second on one core.
+#: users leave a room as soon as their connection ends. Each new cookie makes a new user, and a poll enters 100 rooms.
 MAX_LEASES = 200_000
 #: Once half of MAX_LEASES are used, one network may add 1/LEASE_SHARE of them at once, and as many again in the time
 #: that a lease lasts: fewer than 64 networks do not end the leases of others. An office of 300 in two rooms fits.

@@ -35,8 +35,7 @@ SURPLUS_ROOM_SECONDS = 1.0
 #: Empty rooms that leave memory at once: 0.1 ms.
 EVICTED_AT_ONCE = 16
 #: With `left` of `all` places left, a network may load left * left / (all * NETWORK_SHARE) rooms: a tenth of all if it
-#: is alone. Rooms in use cannot be evicted, so later networks get less: 40 that take all they can leave 17% of the
-#: places, and 400 leave 2%. With a fixed share eight networks took all.
+#: is alone, and less for later ones, since rooms in use cannot be evicted. With a fixed share, eight would take all.
 NETWORK_SHARE = 8
 #: Share of the budget to which rings are cut when they exceed it. Cutting visits every room, so the next message must
 #: not exceed the budget again.

@@ -26,8 +26,7 @@ from chatserver.net.states import State
 from chatserver.reasons import Reason
 
 #: Peers accepted in one round of the scheduler; the others wait in the kernel's queue, at no cost. The work they bring
-#: must fit into a round (60 µs for a peer that leaves at once), or queues grow. Beside 14,000 that connect and leave
-#: each second, users waited 210 ms with 16 peers and 0.4 ms for `NORMAL`, and 6 ms with 8 peers and 0.6 ms.
+#: (60 µs for a peer that leaves at once) must fit into the time of `NORMAL` in a round, or queues grow.
 ACCEPT_BATCH = 8
 #: The same beside a `CROWD`.
 FEW_ACCEPTED = 2

@@ -25,12 +25,9 @@ from chatserver.net.states import Priority
 Step: TypeAlias = Callable[[Any], bool]
 _NORMAL = Priority.NORMAL
 
-#: Seconds of each class in a round, and one step at least: a TLS handshake in `BULK` takes 0.7 ms. `NORMAL`: with 1 ms
-#: users wait a fifth longer beside 8,000 peers that send all they can; with less than 0.6 ms it cannot keep up with the
-#: listener (`ACCEPT_BATCH`). `BULK`: with 0.4 ms users wait 47 ms beside 200 peers that flood, with 0.2 ms 4 ms. With
-#: 0.1 ms publishers that send ahead get so few turns beside a busy room's broadcast that each send carries less, and a
-#: delivery costs a quarter more. New connections have no class of their own: users would wait four times as long beside
-#: 8,000 that flood and reconnect, each one of hundreds in the class of established ones.
+#: Seconds of each class in a round, and one step at least (docs/measurements/2026-11-24-scheduler.md). `NORMAL` must
+#: keep up with the listener (`ACCEPT_BATCH`). `BULK` has little, so that floods, which end up there, delay users
+#: little; with half of it, publishers that send ahead beside a busy room get too few turns.
 QUANTUM: dict[Priority, float] = {Priority.FIRST: 0.0004, Priority.NORMAL: 0.0006, Priority.BULK: 0.0002}
 
 #: Seconds for which a network is demoted, and twice that at most. An attacker breaks the next rule within a second.

@@ -23,9 +23,8 @@ MAX_LATENESS = 2 * TICK
 #: A deadline `at_rest` (a column of the table) of COARSE_FROM ticks or more is rounded up to a multiple of
 #: COARSE_TICKS. Thousands of pings spread over all ticks would wake the loop for each answer; so they go in batches.
 COARSE_TICKS, COARSE_FROM = 10, 100
-#: Ticks ahead of which no entry is made; a later deadline is entered again by then. A throttled connection has a
-#: deadline of 2 ticks and then a long one, again and again, and leaves an entry behind each time: 150 of 4 bytes, and
-#: not one for each quarter of a second of `--keepalive-deadline`. Above the 25 s between pings.
+#: Ticks ahead of which no entry is made; a later deadline is entered again by then. So a throttled connection, whose
+#: deadline is short and long in turn, leaves at most 150 entries behind. Above the 25 s between pings.
 HORIZON = 300
 #: Ticks for which the wheel may sleep when nothing is due: half a second, so that a stall is noticed as lateness.
 NAP = 5
