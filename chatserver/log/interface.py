@@ -47,7 +47,7 @@ MAX_PENDING = 20_000
 SHARED_PENDING = 1_000
 #: Characters of text in waiting drafts: 64 MiB at four bytes each, a tenth of that in ordinary chat.
 MAX_PENDING_TEXT = 16 * 1024 * 1024
-#: Drafts in one commit: a publish waits for the commit under way and its own (docs/measurements/2026-11-24-newcomers.md).
+#: Drafts in one commit: a publish waits for the one under way and its own (docs/measurements/2026-11-24-newcomers.md).
 MAX_GROUP = 64
 #: Characters of text with which a commit takes no further draft: 64 edits of the longest texts take up to 100 ms.
 MAX_GROUP_TEXT = 64 * 1024
