@@ -159,18 +159,18 @@ class Capacity:
             return ended.outcome, ended.verdict.reasons
         if not search.held:
             return Outcome.FELL_SHORT, [f"not even {search.fell_short:,} {unit}: {self._gave_way()}"]
-        told = [f"{search.held:,} {unit} held"]
+        reasons = [f"{search.held:,} {unit} held"]
         if ended is not None:
-            told.append(
+            reasons.append(
                 f"at {search.trials[-1][0]:,} the generator, not the target, was the limit: {ended.verdict.reasons[0]}"
             )
         elif search.fell_short is None:
-            told.append("no more were tried (--most)")
+            reasons.append("no more were tried (--most)")
         else:
-            told.append(f"at {search.fell_short:,}: {self._gave_way()}")
+            reasons.append(f"at {search.fell_short:,}: {self._gave_way()}")
         broken = [why for condition in self.plan.conditions if (why := condition.judge(figures))]
         blamed = Outcome.FELL_SHORT if ended is None else Outcome.INVALID
-        return blamed if broken else Outcome.HELD, [*broken, *told]
+        return blamed if broken else Outcome.HELD, [*broken, *reasons]
 
     def _gave_way(self) -> str:
         """The conditions that were broken at the smallest size that fell short."""

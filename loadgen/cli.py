@@ -123,10 +123,10 @@ def play(url: Url, /, *, scenario: File, loading: Loading = LOADING, common: Com
         scenario: The TOML file, see docs/loadgen.md.
     """
     loading.load_personas()
-    told = scenariofile.read(scenario)
-    common = replace(common, fail_if=(*told.fail_if, *common.fail_if), no_bar=told.no_bar or common.no_bar)
-    plan = make_plan(url, common, loading, told.experiment, connect_rate=told.connect_rate)
-    return finish(trio.run(Player(plan, told.experiment).reported), common)
+    loaded = scenariofile.read(scenario)
+    common = replace(common, fail_if=(*loaded.fail_if, *common.fail_if), no_bar=loaded.no_bar or common.no_bar)
+    plan = make_plan(url, common, loading, loaded.experiment, connect_rate=loaded.connect_rate)
+    return finish(trio.run(Player(plan, loaded.experiment).reported), common)
 
 
 app.command(capacity)

@@ -1,7 +1,7 @@
 """The crowd of one process: the part that most workers play.
 
 Owns: the engine of this process, its groups of clients, and the schedule of its speakers. May not: decide when anything
-happens; the conductor does.
+happens; the main process does.
 """
 
 from collections import Counter
@@ -97,7 +97,7 @@ class Crowd:
     async def run(self) -> None:
         await self._engine.run()
 
-    # What the conductor calls
+    # What the main process calls
 
     def make(
         self,
@@ -156,10 +156,10 @@ class Crowd:
     def begin(self, phase: str) -> None:
         self._engine.lag.begin(phase)
 
-    def status(self, heard: int) -> Status:
+    def status(self, calls: int) -> Status:
         made = self._made.values()
         return Status(
-            heard=heard,
+            calls=calls,
             groups=[status for each in made for status in each.stands()],
             speakers=sum(
                 cohort.wanted for each in made for cohort in each.cohorts if cohort.persona.speaks and not cohort.over

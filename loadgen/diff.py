@@ -82,7 +82,7 @@ def compare(a: Report, b: Report, what: str) -> Report:
     worse = [" ".join(filter(None, row[:2])) for row in rows if row[-1] == "worse"]
     outcome = Outcome.FELL_SHORT if worse else Outcome.HELD if both else Outcome.NOT_EXERCISED
     held = f"nothing got worse; {len(rows)} of {compared} figures moved" if both else "nothing could be compared"
-    told = [f"{each} got worse" for each in worse] or [held]
+    reasons = [f"{each} got worse" for each in worse] or [held]
     notes = [f"not in both, or not validly measured in one: {', '.join(left_out)}"] if left_out else []
     if (asked := _asked(a)) != (other := _asked(b)):
         notes.append(f"they were run with different flags: {asked or 'nothing'}; and {other or 'nothing'}")
@@ -93,7 +93,7 @@ def compare(a: Report, b: Report, what: str) -> Report:
         seed=0,
         started=Started().at,
         seconds=0.0,
-        verdict=verdict(outcome, told, notes),
+        verdict=verdict(outcome, reasons, notes),
         tables=[Table(title="what moved", columns=["part", "figure", "before", "after", "mark"], rows=rows)],
     )
 
@@ -101,14 +101,14 @@ def compare(a: Report, b: Report, what: str) -> Report:
 def _asked(report: Report) -> str:
     """The flags of a command line that affect the load, without the target."""
     words = shlex.split(report.arguments)
-    said = [
+    kept = [
         word
         for before, word in pairwise(words)
         if not {before, word.partition("=")[0]} & _NO_LOAD
         and not _URL.match(word)
         and word not in {report.command, "--json"}
     ]
-    return shlex.join(said)
+    return shlex.join(kept)
 
 
 def _samples(report: Report) -> dict[str, list[Report]]:

@@ -51,9 +51,9 @@ def without_a_page(neighbours: Numbers, status: int | None) -> tuple[Numbers, li
         return neighbours, []
     need_page = [persona for persona in neighbours if persona.needs is Needs.HTTP]
     kept = {persona: number for persona, number in neighbours.items() if persona not in need_page}
-    told = "was not answered" if status is None else f"was answered {status}"
+    answer = "was not answered" if status is None else f"was answered {status}"
     return kept, [
-        f"not exercised: {each.name} beside the attack: GET {told}, and it needs a page" for each in need_page
+        f"not exercised: {each.name} beside the attack: GET {answer}, and it needs a page" for each in need_page
     ]
 
 
@@ -69,8 +69,8 @@ def nothing_served(path: str, errors: Mapping[str, int], acknowledged: int) -> s
     """Why a load measured nothing; empty if a request was served, or refused for another reason than what it asked."""
     if acknowledged or not errors or errors.keys() - _NOT_SERVED:
         return ""
-    told = ", ".join(f"{answer}: {number:,}" for answer, number in sorted(errors.items()))
-    return f"nothing was measured, as no request for {path} was served: {told}; {_NAME_IT}"
+    answers = ", ".join(f"{answer}: {number:,}" for answer, number in sorted(errors.items()))
+    return f"nothing was measured, as no request for {path} was served: {answers}; {_NAME_IT}"
 
 
 def whole_cycles(neighbours: Numbers, seconds: float) -> tuple[Numbers, list[str]]:
@@ -111,7 +111,7 @@ def not_exercised(groups: Iterable[GroupStatus], personas: Mapping[str, type[Cli
     for group in groups:
         persona = personas[group.persona]
         sent_nothing = "" if group.sent_bytes or persona.silent else "it sent nothing"
-        reason = _too_few(group) or _absent(group, persona) or _unfelt(group) or sent_nothing
+        reason = _too_few(group) or _absent(group, persona) or _unnoticed(group) or sent_nothing
         if reason := reason or _too_late(group, standing):
             found.append(f"not exercised: {group.persona}: {reason}")
     return found
@@ -121,8 +121,8 @@ def _too_few(group: GroupStatus) -> str:
     if group.came >= LEAST_SHARE * group.wanted:
         return ""
     why = Counter(group.failed) + Counter(group.refused)
-    told = [f"{reason}: {number:,}" for reason, number in why.most_common(2)]
-    most = f" ({', '.join(told or ['the others were not yet let in: a longer attack (--duration) would tell'])})"
+    reasons = [f"{reason}: {number:,}" for reason, number in why.most_common(2)]
+    most = f" ({', '.join(reasons or ['the others were not yet let in: a longer attack (--duration) would tell'])})"
     return f"only {group.came:,} of {group.wanted:,} came{most}"
 
 
@@ -133,12 +133,12 @@ def _too_late(group: GroupStatus, standing: Standing) -> str:
     return f"they had come for only {100 * share:.0f}% of the attack: a longer one (--duration) would tell"
 
 
-def _unfelt(group: GroupStatus) -> str:
+def _unnoticed(group: GroupStatus) -> str:
     """Why the server waited for no client that does not read, or an empty text."""
-    told, attempts = group.answers.get(ALL_WRITTEN, 0), max(group.opened, 1)
-    if 2 * told <= attempts:
+    written, attempts = group.answers.get(ALL_WRITTEN, 0), max(group.opened, 1)
+    if 2 * written <= attempts:
         return ""
-    return f"the server had written all answers to {told:,} of {attempts:,} and waited for none: {_NAME_A_LONG_PAGE}"
+    return f"the server had written all answers to {written:,} of {attempts:,} and waited for none: {_NAME_A_LONG_PAGE}"
 
 
 def _absent(group: GroupStatus, persona: type[Client]) -> str:
@@ -149,8 +149,9 @@ def _absent(group: GroupStatus, persona: type[Client]) -> str:
             and "whether these are refused was not seen, as what they ask for is not there, or takes no body"
             f" ({cases}); {_NAME_IT}"
         )
-    told = {answer: number for answer, number in group.answers.items() if answer in NOT_SERVED}
+    unserved = {answer: number for answer, number in group.answers.items() if answer in NOT_SERVED}
     attempts = max(group.opened, 1)
-    if persona.forged or sum(told.values()) <= MOST_ABSENT * attempts:
+    if persona.forged or sum(unserved.values()) <= MOST_ABSENT * attempts:
         return ""
-    return f"{sum(told.values()):,} of {attempts:,} requests were not served ({', '.join(sorted(told))}); {_NAME_IT}"
+    answers = ", ".join(sorted(unserved))
+    return f"{sum(unserved.values()):,} of {attempts:,} requests were not served ({answers}); {_NAME_IT}"

@@ -44,8 +44,8 @@ def accepted(answers: Mapping[str, int]) -> dict[str, int]:
     found: dict[str, int] = {}
     must_be_refused = _MUST_BE_REFUSED - _unread(answers)
     for answer, number in answers.items():
-        case, _, told = answer.rpartition(": answered ")
-        if case in must_be_refused and told.isdecimal() and int(told) < 400:
+        case, _, status = answer.rpartition(": answered ")
+        if case in must_be_refused and status.isdecimal() and int(status) < 400:
             found[case] = found.get(case, 0) + number
     return found
 
@@ -67,11 +67,11 @@ def then_closed(case: str) -> str:
 
 def unseen(answers: Mapping[str, int]) -> str:
     """The cases with such answers, each with the statuses, unless the case was accepted as well."""
-    told: dict[str, set[str]] = {}
+    statuses: dict[str, set[str]] = {}
     unread = _unread(answers)
     for case, _, status in (answer.rpartition(": answered ") for answer in answers):
         number = status.partition(" ")[0]
         if number.isdecimal() and (case in unread or tells_nothing(case, int(number))):
-            told.setdefault(case, set()).add(status)
+            statuses.setdefault(case, set()).add(status)
     seen = accepted(answers)
-    return ", ".join(f"{case}: {'/'.join(sorted(told[case]))}" for case in sorted(told) if case not in seen)
+    return ", ".join(f"{case}: {'/'.join(sorted(statuses[case]))}" for case in sorted(statuses) if case not in seen)

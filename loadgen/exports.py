@@ -49,10 +49,10 @@ def csv_of(report: Report) -> str:
     writer.writerow(("part", "target", "verdict", "figure", "value", "unit", "meaning"))
     for name, part in parts_of(report):
         for figure, value in part.figures.items():
-            told = "" if value is None else f"{value:.10g}"
+            cell = "" if value is None else f"{value:.10g}"
             words = (name, part.target, part.outcome, figure)
             tail = (declared.figure(figure).unit, part.meanings.get(figure, ""))
-            writer.writerow([*map(fmt.printable, words), told, *map(fmt.printable, tail)])
+            writer.writerow([*map(fmt.printable, words), cell, *map(fmt.printable, tail)])
     return text.getvalue()
 
 
@@ -123,8 +123,8 @@ def _case(name: str, part: Report, *, judged: bool) -> ET.Element:
         ended = ET.SubElement(case, element, message=fmt.printable(reasons[0]), type=part.outcome)
         ended.text = "\n".join(map(fmt.printable, reasons))
     measured = {name: value for name, value in part.figures.items() if value is not None}
-    told = ET.SubElement(case, "system-out")
-    told.text = "\n".join(f"{fmt.printable(name)}: {fmt.figure(name, value)}" for name, value in measured.items())
+    output = ET.SubElement(case, "system-out")
+    output.text = "\n".join(f"{fmt.printable(name)}: {fmt.figure(name, value)}" for name, value in measured.items())
     return case
 
 

@@ -118,8 +118,8 @@ def _stood_still(figures: Figures, most_seconds: float) -> str:
     """
     lag, backlog = ((figures[name] or 0.0) / 1000 for name in ("lag_max_ms", "backlog_max_ms"))
     parts = {"the generator itself stood still for": lag, "data for the generator lay unread for": backlog}
-    told = [f"{what} {seconds:.1f} s" for what, seconds in parts.items() if seconds >= _SHORT]
-    return " and ".join(told) if lag + backlog > most_seconds else ""
+    lapses = [f"{what} {seconds:.1f} s" for what, seconds in parts.items() if seconds >= _SHORT]
+    return " and ".join(lapses) if lag + backlog > most_seconds else ""
 
 
 def _no_collateral(measured: Measured, figures: Figures) -> str:
@@ -190,16 +190,16 @@ def _intensity(measured: Measured, figures: Figures) -> str:
     """Say how hard the attack was."""
     rate = f" (--connect-rate {measured.plan.connect_rate:g})" if measured.plan.connect_rate else ""
     sources = "one address" if figures["attacker_addresses"] == 1 else f"{figures['attacker_addresses']:,.0f} addresses"
-    told = (
+    intensity = (
         f"{figures['attackers_came']:,.0f} of {figures['attackers_asked']:,.0f} attackers came, from"
         f" {sources}; over the whole attack {figures['attempts_per_s'] or 0:,.4g} connections/s{rate} and"
         f" {fmt.size(figures['attacker_bytes_per_s'] or 0)}/s sent"
     )
     floor = measured.floor.figures
     if not floor:
-        return told
+        return intensity
     attempts, sent = (floor.get(name) or 0 for name in ("attempts_per_s", "attacker_bytes_per_s"))
-    return f"{told}; at the floor {attempts:,.4g}/s and {fmt.size(sent)}/s"
+    return f"{intensity}; at the floor {attempts:,.4g}/s and {fmt.size(sent)}/s"
 
 
 # Rows

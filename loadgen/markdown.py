@@ -54,11 +54,11 @@ def _table(threat: Threat, parts: Sequence[Report], report: Report) -> Table:
     rows = [
         [f"`{part.command}`", *(fmt.cell(part, names) for names in columns.values()), _verdict(part)] for part in parts
     ]
-    told = [at for at in range(len(headings)) if any(row[at] for row in rows)]
+    shown = [at for at in range(len(headings)) if any(row[at] for row in rows)]
     return Table(
         title=threat.value.capitalize(),
-        columns=[headings[at] for at in told],
-        rows=[[row[at] for at in told] for row in rows],
+        columns=[headings[at] for at in shown],
+        rows=[[row[at] for at in shown] for row in rows],
         notes=[f"{report.started}, `{fmt.replay(report)}`"],
     )
 

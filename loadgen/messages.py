@@ -1,4 +1,4 @@
-"""The messages between the conductor and its workers: calls down; a status or the whole result up.
+"""The messages between the main process and its workers: calls down; a status or the whole result up.
 
 Owns: these messages, their encoding, and how the results of several workers merge. Times are `time.monotonic()`, which
 all processes of a machine share.
@@ -62,7 +62,7 @@ class GroupStatus(Tally, kw_only=True):
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """The state of a worker; sent a few times a second and after each call."""
 
-    heard: int  # calls made so far
+    calls: int  # made so far
     groups: list[GroupStatus] = []
     speakers: int = 0  # clients that the schedule can use once they are held
     has_opened: bool = True  # every client that was to open is held or has failed
@@ -154,13 +154,13 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def encode(word: Role | Call | Status | Result) -> bytes:
+def encode(message: Role | Call | Status | Result) -> bytes:
     """A pickle behind its length. Both ends are processes of this program."""
-    data = pickle.dumps(word)
+    data = pickle.dumps(message)
     return len(data).to_bytes(_LENGTH_BYTES) + data
 
 
-async def words(stream: trio.abc.ReceiveStream) -> AsyncGenerator[Any, None]:
+async def messages_in(stream: trio.abc.ReceiveStream) -> AsyncGenerator[Any, None]:
     """The messages of a stream, until its end."""
     rest = b""
     while chunk := await stream.receive_some(_CHUNK):

@@ -121,8 +121,8 @@ class Operations:
             why = Counter[str]()
             for result in self.kinds("baseline"):
                 why.update(result.failed)
-            told = ", ".join(f"{reason}: {number:,}" for reason, number in why.most_common(2))
-            faults.append(f"no operation succeeded before the attack ({told}): there is nothing to compare with")
+            reasons = ", ".join(f"{reason}: {number:,}" for reason, number in why.most_common(2))
+            faults.append(f"no operation succeeded before the attack ({reasons}): there is nothing to compare with")
         return faults + [
             f"{result.expected:,} operations were due in the {result.phase} ({WHAT[result.kind]}) and"
             f" {result.latency.count:,} were booked"

@@ -118,8 +118,8 @@ class Player:
         if probes and (why := fault_of_page(endpoint.path, statuses)):
             raise InvalidRunError(why)
         if statuses[0] is not None and 300 <= statuses[0] < 400:
-            told = f"GET {endpoint.path} was answered {statuses[0]}"
-            self._measured.left_out.append(f"{told}: redirects are not followed, so name the page that it leads to")
+            answer = f"GET {endpoint.path} was answered {statuses[0]}"
+            self._measured.left_out.append(f"{answer}: redirects are not followed, so name the page that it leads to")
 
     def _choose_neighbours(self, status: int | None) -> None:
         """Keep the neighbours that can play, and extend the attack until each has completed its cycle."""
@@ -213,15 +213,15 @@ class Player:
         failed = {reason for group in load for reason in (*group.failed, *group.refused)}
         if any(group.opened for group in load) or not load or (in_time and not failed):
             return
-        told = ", ".join(sorted(failed)) or f"no answer in {FIRST_SECONDS:g} s"
+        failures = ", ".join(sorted(failed)) or f"no answer in {FIRST_SECONDS:g} s"
         if failed - NOT_SERVED - NO_WEBSOCKET:
-            self._measured.down = f"nobody was established: {told}"
+            self._measured.down = f"nobody was established: {failures}"
             return
         needs = {persona.needs.value for group in self._experiment.load for persona in group.counts}
         raise InvalidRunError(
             f"nobody was established: the target connects, but does not answer as {' and '.join(sorted(needs))} does"
-            f" ({told}); for another server say --request 'GET /path' or --mix echo=100, --ws-path, and --header for"
-            " what it needs"
+            f" ({failures}); for another server say --request 'GET /path' or --mix echo=100, --ws-path, and --header"
+            " for what it needs"
         )
 
     async def _lapse(self, phase: Phase) -> None:

@@ -122,8 +122,8 @@ def _children(pid: int) -> list[int]:
     if len(threads) > MANY_THREADS:
         processes = map(int, filter(str.isdecimal, os.listdir(_PROC)))  # noqa: PTH208
         return [child for child in processes if _parent(child) == pid]
-    told = (_read(_PROC / str(pid) / "task" / thread / "children") for thread in threads)
-    return [int(child) for children in told for child in children.split()]
+    lists = (_read(_PROC / str(pid) / "task" / thread / "children") for thread in threads)
+    return [int(child) for children in lists for child in children.split()]
 
 
 def _parent(pid: int) -> int:

@@ -52,7 +52,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[str] = []  # what else there is to know: how hard the attack was, what was left out, what is doubtful
 
     @property
-    def told(self) -> list[str]:
+    def explanation(self) -> list[str]:
         return [*self.reasons, *self.notes]
 
 

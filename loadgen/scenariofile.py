@@ -230,9 +230,9 @@ def _phase(phase: _Phase, groups: set[str]) -> Phase:
     if phase.text_bytes and phase.rate is None:
         raise UsageError(f"{where}.text_bytes: a size is set together with a rate; say the rate, too")
     usual = {"baseline": Counts.BASELINE, "recovery": Counts.RECOVERY}.get(phase.name, Counts.LOAD)
-    told = Counts(phase.counts_as) if phase.counts_as else usual if phase.seconds else Counts.OPENING
-    if told is not Counts.OPENING and phase.name in {START, WARM_UP, DRAIN}:
+    counts_as = Counts(phase.counts_as) if phase.counts_as else usual if phase.seconds else Counts.OPENING
+    if counts_as is not Counts.OPENING and phase.name in {START, WARM_UP, DRAIN}:
         raise UsageError(f"{where}: loadgen has a time of that name, which is not judged; choose another")
-    allowed = flags.PAUSE if told is Counts.OPENING else flags.DURATION
+    allowed = flags.PAUSE if counts_as is Counts.OPENING else flags.DURATION
     flags.require(f"{where}.seconds", allowed, phase.seconds)
-    return Phase(**{**msgspec.structs.asdict(phase), "counts_as": told})
+    return Phase(**{**msgspec.structs.asdict(phase), "counts_as": counts_as})

@@ -185,11 +185,11 @@ class Scorecard:
         outcomes = [part.outcome for part in parts]
         outcome = Outcome.INTERRUPTED if self.stop.is_set() else worst(outcomes)
         counts = Counter(each.name.lower() for each in outcomes)
-        told = [
+        failed = [
             (part.outcome, f"{part.command} {_main_reason(part)}") for part in parts if part.outcome is not Outcome.HELD
         ]
-        reasons = [why for each, why in told if each is outcome]
-        notes = [why for each, why in told if each is not outcome]
+        reasons = [why for each, why in failed if each is outcome]
+        notes = [why for each, why in failed if each is not outcome]
         return Report(
             command="scorecard",
             arguments=self.plan.arguments,

@@ -88,7 +88,7 @@ def by_group(phases: Iterable[PhaseRow]) -> dict[str, list[PhaseRow]]:
 
 def _table_of(title: str, rows: Iterable[T], columns: Sequence[tuple[Column, Callable[[T], str]]]) -> Section:
     """Make a section; each column comes with the function that makes its cell."""
-    cells = [tuple(told(row) for _, told in columns) for row in rows]
+    cells = [tuple(cell_of(row) for _, cell_of in columns) for row in rows]
     return Section(title, tuple(column for column, _ in columns), cells)
 
 
@@ -164,8 +164,8 @@ def _reasons(report: Report) -> Section:
 
 def _fates(row: CohortRow) -> Iterable[tuple[str, Mapping[str, int]]]:
     """What became of clients, by kind. An answer that ended every client that got it is in `ended` already."""
-    told = {answer: number for answer, number in row.answers.items() if number != row.ended.get(answer)}
-    return ("refused", row.refused), ("failed", row.failed), ("ended", row.ended), ("told", told)
+    answers = {answer: number for answer, number in row.answers.items() if number != row.ended.get(answer)}
+    return ("refused", row.refused), ("failed", row.failed), ("ended", row.ended), ("told", answers)
 
 
 def figures(report: Report) -> Section:
@@ -192,14 +192,14 @@ def verdicts(report: Report, *, brief: bool = False) -> Section:
     A brief one leaves out why, for a reader who finds that above it and with each part.
     """
     names = fmt.part_names(report.parts)
-    told = [(column, which) for column, which in known.columns().items() if column.spare < MARKDOWN_ONLY]
-    columns = (Column("part"), Column("verdict"), *(Column(*column) for column, _ in told), Column("why"))
+    shown = [(column, which) for column, which in known.columns().items() if column.spare < MARKDOWN_ONLY]
+    columns = (Column("part"), Column("verdict"), *(Column(*column) for column, _ in shown), Column("why"))
     rows = [
         (
             name,
             part.outcome,
-            *(fmt.cell(part, which) for _, which in told),
-            "" if brief else "; ".join(part.verdict.told),
+            *(fmt.cell(part, which) for _, which in shown),
+            "" if brief else "; ".join(part.verdict.explanation),
         )
         for name, part in zip(names, report.parts, strict=True)
     ]

@@ -171,8 +171,8 @@ class Session:
         return sum(usage.pss_bytes for usage in usages if usage is not None)
 
     def groups(self) -> list[GroupStatus]:
-        told = (worker.status for worker in self._workers if worker.status is not None)
-        return merged_groups(group for status in told for group in status.groups)
+        statuses = (worker.status for worker in self._workers if worker.status is not None)
+        return merged_groups(group for status in statuses for group in status.groups)
 
     async def look(self) -> list[Page]:
         """Fetch the target's page a few times before anything else, to measure the round trip."""

@@ -88,9 +88,9 @@ class Tls13(Link):
 
     def handshake(self, records: bytes = b"") -> bytes:
         """Continue; when the handshake is over, take the secret from the log."""
-        said, before = super().handshake(records), self._secret
+        reply, before = super().handshake(records), self._secret
         self._secret = before or (_logged_secret() if self.established else b"")
-        return said
+        return reply
 
     def seal(self, content_type: int, content: bytes) -> bytes:
         """Make a record of any type with any content."""
@@ -143,10 +143,10 @@ def _expand(digest: str, secret: bytes, label: bytes, length: int) -> bytes:
 
 @cache
 def client_hello(host: str = "localhost") -> bytes:
-    said = ssl.MemoryBIO()
+    hello = ssl.MemoryBIO()
     with suppress(ssl.SSLWantReadError):  # it waits for the server's answer
-        client_context().wrap_bio(ssl.MemoryBIO(), said, server_hostname=host).do_handshake()
-    return said.read()
+        client_context().wrap_bio(ssl.MemoryBIO(), hello, server_hostname=host).do_handshake()
+    return hello.read()
 
 
 @cache

@@ -182,8 +182,8 @@ class Traffic:
         tag, _, rest = text.partition(" ")
         if tag != self.tag:
             return None
-        number, _, said = rest.partition(" ")
-        return whole_number(number) if said.rstrip(_FILLING) == _SENTENCE else None
+        number, _, sentence = rest.partition(" ")
+        return whole_number(number) if sentence.rstrip(_FILLING) == _SENTENCE else None
 
     def heard(self, speaker: Speaker, text: str) -> None:
         """Book that `speaker` received a message, which may be its own."""

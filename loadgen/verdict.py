@@ -109,8 +109,8 @@ _CAUSES: Final = {
 
 def causes(figures: Figures, names: Iterable[str] = _CAUSES, *, most: float | None = None) -> list[str]:
     """What may have made answers late, of these figures and above `most`; nothing on a quiet machine."""
-    told = [(figures.get(name) or 0.0, *_CAUSES[name]) for name in names]
-    return [words.format(number(value)) for value, limit, words in told if value > (limit if most is None else most)]
+    found = [(figures.get(name) or 0.0, *_CAUSES[name]) for name in names]
+    return [words.format(number(value)) for value, limit, words in found if value > (limit if most is None else most)]
 
 
 def too_late(figures: Figures) -> list[str]:

@@ -1,7 +1,7 @@
-"""A worker: a child process whose methods the conductor calls, and that reports its status.
+"""A worker: a child process whose methods the main process calls, and that reports its status.
 
 Owns: its end of the pipes: calls on standard input, answers on standard output. The end of the input ends the process,
-so no worker outlives its conductor. May not: know what a method does.
+so no worker outlives the main process. May not: know what a method does.
 """
 
 import gc
@@ -14,14 +14,14 @@ from typing import Final, Protocol
 
 import trio
 
-from loadgen.messages import Result, Role, Status, encode, words
+from loadgen.messages import Result, Role, Status, encode, messages_in
 
 #: Interval of the reports of the status, and of the live view.
 STATUS_SECONDS: Final = 0.2
 
 
 class Part(Protocol):
-    """What a worker plays. Its further methods are called by the conductor."""
+    """What a worker plays. Its further methods are called by the main process."""
 
     async def run(self) -> None:
         """Play until cancelled."""
@@ -32,7 +32,7 @@ class Part(Protocol):
     def stop(self) -> None:
         """Begin no more messages and operations."""
 
-    def status(self, heard: int) -> Status:
+    def status(self, calls: int) -> Status:
         """The status after this many calls."""
 
     def result(self) -> Result:
@@ -40,20 +40,20 @@ class Part(Protocol):
 
 
 async def play(make: Callable[[Role], Part]) -> None:
-    """Serve one conductor, from its first message to the end of its input."""
+    """Serve the main process, from its first message to the end of its input."""
     async with trio.lowlevel.FdStream(os.dup(0)) as inputs, trio.lowlevel.FdStream(os.dup(1)) as outputs:
         os.dup2(2, 1)  # what a persona of the user's prints must not get among the answers
-        calls = words(inputs)
+        calls = messages_in(inputs)
         role: Role = await anext(calls)
         os.nice(role.niceness)
         part = make(role)
         turn = trio.Lock()  # the periodic status and the answer to a call must not mix
-        heard = 0
+        made = 0
 
         async def tell_now_and_then() -> None:
             while True:
                 async with turn:
-                    await outputs.send_all(encode(part.status(heard)))
+                    await outputs.send_all(encode(part.status(made)))
                 await trio.sleep(STATUS_SECONDS)
 
         async with trio.open_nursery() as nursery:
@@ -64,8 +64,8 @@ async def play(make: Callable[[Role], Part]) -> None:
                 if inspect.isawaitable(done):
                     await done
                 async with turn:
-                    heard += 1
-                    await outputs.send_all(encode(done if isinstance(done, Result) else part.status(heard)))
+                    made += 1
+                    await outputs.send_all(encode(done if isinstance(done, Result) else part.status(made)))
             nursery.cancel_scope.cancel()
 
 
@@ -81,7 +81,7 @@ def quiet_collector() -> None:
 
 
 def main() -> None:
-    # Some supervisors signal every process of a service; only the conductor acts on it.
+    # Some supervisors signal every process of a service; only the main process acts on it.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     part = sys.argv[1]

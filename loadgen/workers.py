@@ -1,4 +1,4 @@
-"""The conductor's side of its workers, which are child processes.
+"""The main process's side of its workers, which are child processes.
 
 Owns: starting and ending them, the pipes, and merging their results. May not: know what a scenario is.
 """
@@ -15,7 +15,7 @@ import trio
 from loadgen.crowd import Crowd
 from loadgen.experiment import Group
 from loadgen.latency import Recent
-from loadgen.messages import Call, Result, Role, Status, encode, merged, merged_groups, words
+from loadgen.messages import Call, Result, Role, Status, encode, merged, merged_groups, messages_in
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Process
 from loadgen.worker import Part
@@ -46,19 +46,19 @@ class Worker:
         self.ended = False
         self._process = process
         self._sent = 0
-        self._told, self._results = trio.open_memory_channel[Result](1)
+        self._finished, self._results = trio.open_memory_channel[Result](1)
 
     async def listen(self, *, task_status: trio.TaskStatus[None]) -> None:
         assert self._process.stdout is not None
-        async with self._told, aclosing(words(self._process.stdout)) as said:
-            async for word in said:
-                if isinstance(word, Result):
-                    await self._told.send(word)
+        async with self._finished, aclosing(messages_in(self._process.stdout)) as received:
+            async for message in received:
+                if isinstance(message, Result):
+                    await self._finished.send(message)
                     continue
-                self.recent.merge(word.recent)
+                self.recent.merge(message.recent)
                 if self.status is None:
                     task_status.started()
-                self.status = word
+                self.status = message
         self.ended = True
         if self.status is None:
             raise WorkerError(_NOT_STARTED)
@@ -85,7 +85,7 @@ class Worker:
     @property
     def up_to_date(self) -> bool:
         """Whether its status is from after our last call."""
-        return self.current.heard >= self._sent
+        return self.current.calls >= self._sent
 
     async def send_result(self) -> Result:
         """Ask for the result; the caller puts a timeout on it."""

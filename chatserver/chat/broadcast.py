@@ -69,11 +69,11 @@ class Broadcast:
         typing = self._typing.get(encoding)
         if typing is None:
             typing = self._typing[encoding] = {who.number: encoding.typing(name, who) or b"" for who in self.typing}
-        told = b"".join([notice for who, notice in typing.items() if who != number]) if typing else b""
+        notices = b"".join([notice for who, notice in typing.items() if who != number]) if typing else b""
         move = self.reads.get(number)
         if move is not None and move.connection is not member.connection:
-            told += encoding.read(name, move.offset) or b""
-        return told
+            notices += encoding.read(name, move.offset) or b""
+        return notices
 
 
 class PollPass(NamedTuple):
@@ -137,8 +137,8 @@ class Broadcaster:
         room.offered, room.offered_bytes = broadcast.reaches, broadcast.written
         self.resume_publishers(room)
         notices = room.notices
-        told = room.telling is None and (notices is None or notices.announced is None)
-        if room.last != broadcast.reaches or not told:
+        is_told = room.telling is None and (notices is None or notices.announced is None)
+        if room.last != broadcast.reaches or not is_told:
             self.announce_members(room)
 
     def announce_members(self, room: Room) -> None:
@@ -164,11 +164,11 @@ class Broadcaster:
         principal = broadcast.room.members.get(member)
         if principal is None:
             return  # the member has left
-        told = broadcast.notices(member, principal.number)
-        if told:
-            taken = self._sink.offer(member.connection, told)
-            if 0 < taken < len(told):
-                self._sink.keep(member.connection, told, taken)
+        notices = broadcast.notices(member, principal.number)
+        if notices:
+            taken = self._sink.offer(member.connection, notices)
+            if 0 < taken < len(notices):
+                self._sink.keep(member.connection, notices, taken)
 
     def _tell_presence(self, member: Member, notice: bytes | None) -> None:
         """Offer a member a presence notice; if its connection is blocked, it gets the count once it is writable."""

@@ -223,21 +223,21 @@ def number_behind(user_id: str, secret: bytes) -> int:
 
 def named_token(base: str, name: str, secret: bytes) -> str:
     """A guest's token with a chosen name. It stays the same guest, since its number comes from `base` alone."""
-    said = f"{base}~{urlsafe_b64encode(name.encode()).decode().rstrip('=')}"
-    return f"{said}~{_seal(said, secret)}"
+    content = f"{base}~{urlsafe_b64encode(name.encode()).decode().rstrip('=')}"
+    return f"{content}~{_seal(content, secret)}"
 
 
 def opened(token: str, secret: bytes) -> tuple[str, str | None]:
     """The base of a guest's token, and the name in it if this log's seal on it is valid."""
-    said, _, seal = token.rpartition("~")
-    base, _, name = said.partition("~")
-    if not said:
+    content, _, seal = token.rpartition("~")
+    base, _, name = content.partition("~")
+    if not content:
         return token, None
-    if not compare_digest(seal.encode(), _seal(said, secret).encode()):  # as text it may not be beyond ASCII
+    if not compare_digest(seal.encode(), _seal(content, secret).encode()):  # as text it may not be beyond ASCII
         return base, None
     return base, urlsafe_b64decode(name + "=" * (-len(name) % 4)).decode()
 
 
-def _seal(said: str, secret: bytes) -> str:
-    digest = blake2b(said.encode(), digest_size=TOKEN_BYTES, key=secret, person=b"guest's name").digest()
+def _seal(content: str, secret: bytes) -> str:
+    digest = blake2b(content.encode(), digest_size=TOKEN_BYTES, key=secret, person=b"guest's name").digest()
     return urlsafe_b64encode(digest).decode().rstrip("=")

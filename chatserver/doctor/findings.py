@@ -74,18 +74,18 @@ def _differences(nodes: Sequence[Node]) -> Iterator[Finding]:
     known = [node for node in nodes if node.answer_ms is not None]
     if len(engines := _by(known, lambda node: node.log or "?")) > 1:
         yield _fault(
-            known, f"the nodes have different kinds of log: {_said(engines)}",
+            known, f"the nodes have different kinds of log: {_listed(engines)}",
             "start all of them with the same --log; for several machines that is postgresql://...",
         )  # fmt: skip
     elif len(epochs := _by(known, lambda node: node.epoch)) > 1:
         yield _fault(
-            known, f"the nodes have different logs, of the epochs {_said(epochs)}: they are not one chat",
+            known, f"the nodes have different logs, of the epochs {_listed(epochs)}: they are not one chat",
             "start all of them with the same --log. If they have it, the database was replaced or a standby promoted "
             "while they ran: restart the nodes that began before that",
         )  # fmt: skip
     if len(versions := _by(known, lambda node: node.version or "older")) > 1:
         yield _warning(
-            known, f"the nodes have different versions: {_said(versions)}",
+            known, f"the nodes have different versions: {_listed(versions)}",
             "this is normal only during a rolling update; otherwise update all of them to the newest",
         )  # fmt: skip
 
@@ -99,7 +99,7 @@ def _shards(nodes: Sequence[Node]) -> Iterator[Finding]:
         )  # fmt: skip
     elif len(counts := _by(ready, lambda node: f"{node.shards.of} shards" if node.shards else "none")) > 1:
         yield _fault(
-            ready, f"the nodes have different --shared: {_said(counts)}",
+            ready, f"the nodes have different --shared: {_listed(counts)}",
             "give all of them the same list; the order does not matter",
         )  # fmt: skip
     for node in ready:
@@ -194,15 +194,15 @@ def span(ms: float) -> str:
 
 def _by(nodes: Sequence[Node], what: Callable[[Node], str]) -> dict[str, list[str]]:
     """The nodes by a property, without those that do not report it."""
-    said: dict[str, list[str]] = {}
+    by_value: dict[str, list[str]] = {}
     for node in nodes:
         if what(node):
-            said.setdefault(what(node), []).append(node.url)
-    return said
+            by_value.setdefault(what(node), []).append(node.url)
+    return by_value
 
 
-def _said(said: dict[str, list[str]]) -> str:
-    return "; ".join(f"{value} at {', '.join(urls)}" for value, urls in said.items())
+def _listed(by_value: dict[str, list[str]]) -> str:
+    return "; ".join(f"{value} at {', '.join(urls)}" for value, urls in by_value.items())
 
 
 def _fault(nodes: Sequence[Node], what: str, advice: str) -> Finding:

@@ -69,9 +69,9 @@ class Enforcer:
                 principal, rooms = room.members[member], [room.name]
             case _:
                 return
-        told = encoding.moderated("", enforcement.refusal.sentence, enforcement.refusal.seconds_left)
-        if told and any(enforcement.applies(principal, room) for room in rooms):
-            self._connections.send(connection, told)
+        notice = encoding.moderated("", enforcement.refusal.sentence, enforcement.refusal.seconds_left)
+        if notice and any(enforcement.applies(principal, room) for room in rooms):
+            self._connections.send(connection, notice)
 
     def _end(self, connection: Connection, enforcement: Enforcement) -> bool:
         """End what the connection has open in the room. True: there may be more of it."""
@@ -83,8 +83,10 @@ class Enforcer:
                 self._refuse_held(connection, waiter, enforcement)
             case Member(room=room) as member if enforcement.applies(principal := room.members[member], room.name):
                 enforcement.ended += 1
-                told = member.encoding.moderated(room.name, refusal.sentence, refusal.seconds_left)
-                self._connections.finish(connection, Reason.KICKED if enforcement.kind is None else Reason.BANNED, told)
+                notice = member.encoding.moderated(room.name, refusal.sentence, refusal.seconds_left)
+                self._connections.finish(
+                    connection, Reason.KICKED if enforcement.kind is None else Reason.BANNED, notice
+                )
                 self._hub.forget_lost(room, principal)
         return False
 
@@ -104,14 +106,14 @@ class Enforcer:
     def _end_memberships(self, connection: Connection, session: WebSocketSession, enforcement: Enforcement) -> bool:
         refusal, dialect, principal = enforcement.refusal, session.dialect, session.principal
         concerned = filter(lambda member: enforcement.applies(principal, member.room.name), session.rooms())
-        told = b""
+        notices = b""
         for member in islice(concerned, ENDED_AT_ONCE):
             enforcement.ended += 1
             session.remove(member)
             self._hub.leave(member)
-            told += dialect.moderated(member.room.name, refusal.sentence, refusal.seconds_left)
-        if told:
-            self._connections.send(connection, told)
+            notices += dialect.moderated(member.room.name, refusal.sentence, refusal.seconds_left)
+        if notices:
+            self._connections.send(connection, notices)
             return True
         if enforcement.kind is Kind.BAN and enforcement.applies(principal, EVERYWHERE):
             self._connections.finish(connection, Reason.BANNED, dialect.close(Reason.BANNED, refusal.sentence))

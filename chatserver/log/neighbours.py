@@ -119,12 +119,12 @@ class Neighbours:
         for _ in range(RECEIVE_BATCH):
             try:
                 datagram = source.recv(MAX_DATAGRAM)
-                told = _decode(datagram)
+                received = _decode(datagram)
             except BlockingIOError:
                 break
             except msgspec.DecodeError:
                 continue  # it is no hint
-            for room, offset in told.items():
+            for room, offset in received.items():
                 hints[room] = max(offset, hints.get(room, 0))
         return hints
 

@@ -191,10 +191,10 @@ def session_body(
 ) -> bytes:  # fmt: skip
     """A session over HTTP, with its token in the answer that creates it. `moderates` are patterns of rooms."""
     shown = {"id": user[0], "name": user[1]}
-    said = {
+    body = {
         "user": shown, "guest": guest, "moderator": "*" in moderates, "moderates": moderates, "expires": expires,
     }  # fmt: skip
-    return _encode(said if token is None else {"token": token, **said}) + b"\n"
+    return _encode(body if token is None else {"token": token, **body}) + b"\n"
 
 
 def authenticated(id_: MessageId, user: User, expires: str | None) -> bytes:

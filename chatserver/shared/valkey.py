@@ -184,16 +184,16 @@ def _innermost(error: BaseException) -> BaseException:
 
 def _words(error: BaseException, hint: str) -> str:
     """The error in words for people, with the hint if another kind of server would cause it too."""
-    told = " ".join(str(error).split())
+    text = " ".join(str(error).split())
     match error:
         case ResponseError() | RefusedError():  # the server's own words
-            return told
+            return text
         case TimeoutError() | trio.TooSlowError():
             return f"it does not answer{hint}"
         case ConnectionResetError() | BrokenPipeError():
             return f"it has closed the connection{hint}"
         case OSError():
-            return told
+            return text
     # The library's end-of-stream error has no message; its parser's errors have one, which is not for people.
-    is_end = not told and not isinstance(error, AssertionError)
+    is_end = not text and not isinstance(error, AssertionError)
     return f"it {'has closed the connection' if is_end else 'does not answer as Valkey does'}{hint}"

@@ -85,8 +85,8 @@ class Chatserver(Kit):
         return found
 
     def command(self, home: Path, work: Path, port: int, ping_seconds: float) -> list[str]:
-        told = ["--port", str(port), "--ping-interval", f"{ping_seconds:g}", "--quiet"]
-        return [self.find(), "serve", *told, *self._arguments]
+        flags = ["--port", str(port), "--ping-interval", f"{ping_seconds:g}", "--quiet"]
+        return [self.find(), "serve", *flags, *self._arguments]
 
     def versions(self, home: Path) -> str:
         return _ask([self.find(), "--version"])
@@ -100,8 +100,8 @@ class Script(Kit):
         self._arguments = arguments
 
     def requirements(self) -> list[str]:
-        told = _DEPENDENCIES.search(self._path.read_text(encoding="utf-8"))
-        return list(tomllib.loads(told[1])["dependencies"]) if told else []
+        header = _DEPENDENCIES.search(self._path.read_text(encoding="utf-8"))
+        return list(tomllib.loads(header[1])["dependencies"]) if header else []
 
     def is_ready(self, home: Path) -> bool:
         """Whether everything is in our own environment, or in the script's."""
@@ -117,8 +117,8 @@ class Script(Kit):
         (home / _STAMP).write_text(_python_stamp(wanted))
 
     def command(self, home: Path, work: Path, port: int, ping_seconds: float) -> list[str]:
-        told = ["--port", str(port), "--ping", f"{ping_seconds:g}", *self._arguments]
-        return [self._interpreter(home), str(self._path), *told]
+        flags = ["--port", str(port), "--ping", f"{ping_seconds:g}", *self._arguments]
+        return [self._interpreter(home), str(self._path), *flags]
 
     def versions(self, home: Path) -> str:
         python = f"Python {sys.version.split()[0]}"
@@ -157,8 +157,8 @@ class Node(Kit):
 
     def versions(self, home: Path) -> str:
         found = sorted((home / "node_modules").glob("*/package.json"))
-        told = [json.loads(path.read_bytes()) for path in found]
-        packages = [f"{package['name']} {package['version']}" for package in told]
+        manifests = [json.loads(path.read_bytes()) for path in found]
+        packages = [f"{package['name']} {package['version']}" for package in manifests]
         return ", ".join([*packages, f"node {_ask(['node', '-v'])}"])
 
     def _stamp(self) -> str:

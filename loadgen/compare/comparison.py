@@ -196,7 +196,7 @@ class Comparison:
 async def _limit(server: Running) -> None:
     """Kill the server if the measurement takes too long, which then ends in good order."""
     await trio.sleep(MEASUREMENT_SECONDS)
-    server.put_down(f"not measured in {MEASUREMENT_SECONDS:g} s")
+    server.kill(f"not measured in {MEASUREMENT_SECONDS:g} s")
 
 
 def _doubt(report: Report) -> str:
@@ -255,7 +255,7 @@ def compare(
         rate: Of URLs: messages or requests a second; by default 100.
         duration: Of URLs: seconds of each turn; by default 5.
     """
-    told = locals() | vars(loading)
+    given = locals() | vars(loading)
     if common.fail_if:
         raise UsageError("--fail-if: compare judges nobody; it prints what it found")
     require(common.report)
@@ -265,12 +265,12 @@ def compare(
         raise UsageError("--server-pid: there are several servers, and those of the catalogue are measured anyway")
     loading.load_personas()
     if urls:
-        _refuse(told, _OF_THE_CATALOGUE, "it is for the servers of the catalogue, and not for URLs")
+        _refuse(given, _OF_THE_CATALOGUE, "it is for the servers of the catalogue, and not for URLs")
         chosen = _running(urls, loading, common)
         counts = {each.name: number for each, number in flags.mix(mix or "request=100", clients or 20).items()}
         played = [load(counts, rate=rate or 100.0, seconds=duration or 5.0)]
     else:
-        _refuse(told, _OF_URLS, "it is for URLs; each scenario says what the servers of the catalogue are asked")
+        _refuse(given, _OF_URLS, "it is for URLs; each scenario says what the servers of the catalogue are asked")
         chosen, played = _peers(peers), _scenarios(only, attacks)
         # refuse before anything is started if this machine cannot hold it; each server is one process
         preflight.check(_HERE, max(sizes.crowd, sizes.beside + sizes.publishers, sizes.attackers + 2 * sizes.victims))
@@ -314,11 +314,11 @@ _OF_URLS: Final = ("mix", "rate", "duration", "path", "ws_path", "request", "hea
 _OF_THE_CATALOGUE: Final = ("peers", "only", "attacks", "scale", "idle_seconds", "attack_seconds", "peers_dir")
 
 
-def _refuse(told: Mapping[str, object], names: Iterable[str], why: str) -> None:
+def _refuse(given: Mapping[str, object], names: Iterable[str], why: str) -> None:
     """Refuse these flags of `compare` and of `Loading` if they were given."""
     usual = {name: flag.default for name, flag in signature(compare).parameters.items()} | vars(LOADING)
     for name in names:
-        if told[name] != usual[name]:
+        if given[name] != usual[name]:
             raise UsageError(f"--{name.replace('_', '-')}: {why}")
 
 

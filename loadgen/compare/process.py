@@ -39,7 +39,7 @@ class Running:
     def __init__(self, url: str) -> None:
         self.url = url
 
-    def put_down(self, reason: str) -> None:
+    def kill(self, reason: str) -> None:
         """Do nothing."""
 
     def require(self) -> None:
@@ -53,23 +53,23 @@ class Server(Running):
         self.pid: int = child.pid  # also its process group
         self._child = child
         self._output = output
-        self._put_down = ""
+        self._kill_reason = ""
 
-    def put_down(self, reason: str) -> None:
+    def kill(self, reason: str) -> None:
         """Kill the server at once, so that clients stop waiting; `require` then gives the reason."""
-        self._put_down = reason
+        self._kill_reason = reason
         os.killpg(self.pid, signal.SIGKILL)
 
     def require(self) -> None:
         """Raise `DiedError` unless it runs."""
-        if self._put_down:
-            raise DiedError(self._put_down)
+        if self._kill_reason:
+            raise DiedError(self._kill_reason)
         ending = _ending(self._child)
         if ending:
-            raise DiedError(f"ended with {ending}{self.last_words}")
+            raise DiedError(f"ended with {ending}{self.last_output}")
 
     @property
-    def last_words(self) -> str:
+    def last_output(self) -> str:
         """The last line that it printed, after a colon; empty if there is none."""
         lines = self._output.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return f": {lines[-1].strip()[:200]}" if lines else ""
@@ -123,7 +123,7 @@ async def _answers(server: Server) -> None:
                 await stream.aclose()
                 return
             await trio.sleep(_LOOK_SECONDS)
-    raise DiedError(f"did not answer in {START_SECONDS:g} s{server.last_words}")
+    raise DiedError(f"did not answer in {START_SECONDS:g} s{server.last_output}")
 
 
 def _ending(child: "subprocess.Popen[bytes]") -> str:

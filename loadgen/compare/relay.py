@@ -42,7 +42,7 @@ async def greet(server: Server, path: str) -> None:
             answer = bytes(await stream.receive_some(4096))
     status = wire.final_status(answer)
     if status is None or status >= 400:
-        raise DiedError(f"POST {path} was answered {status or 'nothing'}{server.last_words}")
+        raise DiedError(f"POST {path} was answered {status or 'nothing'}{server.last_output}")
 
 
 def publishing(path: str) -> Endpoint:

@@ -178,7 +178,7 @@ class Results:
         remarks: dict[str, list[str]] = {}
         for peer, entry in self._entries():
             withheld = f"a round is withheld: {entry.doubt}" if entry.doubt else ""
-            told = withheld or (f"in one round {entry.failure}" if entry.failure else "")
-            if told and any(other.sound for other in self._of(peer)):
-                remarks.setdefault(peer, []).append(told)
-        return [f"{peer}*: {'; '.join(dict.fromkeys(told))}" for peer, told in remarks.items()]
+            remark = withheld or (f"in one round {entry.failure}" if entry.failure else "")
+            if remark and any(other.sound for other in self._of(peer)):
+                remarks.setdefault(peer, []).append(remark)
+        return [f"{peer}*: {'; '.join(dict.fromkeys(texts))}" for peer, texts in remarks.items()]

@@ -142,11 +142,11 @@ def request(script: Script, target: Target, path: str) -> list[bytes]:
     opening = script.opening
     if opening is None:
         return [wire.upgrade_request(path, target.authority)]
-    told = wire.upgrade_request(path, target.authority, *opening.fields).decode("ascii")
+    request = wire.upgrade_request(path, target.authority, *opening.fields).decode("ascii")
     for usual, instead in opening.changes:
-        assert usual in told, usual
-        told = told.replace(usual, instead, 1)
-    return cut(told.encode("ascii"), 1 if opening.bytewise else len(told))
+        assert usual in request, usual
+        request = request.replace(usual, instead, 1)
+    return cut(request.encode("ascii"), 1 if opening.bytewise else len(request))
 
 
 class _Conversation:

@@ -82,14 +82,14 @@ def _failed(script: Script, heard: Heard) -> Finding:
         if heard.alive:
             return _broken(script, "goes on as if nothing were wrong")
         return Finding(Mark.WRONG, "waits for more")
-    told = [
+    faults = [
         f"never sends {heard.missing[0]}" if heard.missing else "",
         "notices late" if heard.late else "",
         f"no close frame, but {heard.ended}" if heard.close is None else "",
         f"sends {heard.close}, not {min(script.codes)}" if heard.close and _code(heard) not in script.codes else "",
         "leaves the connection open" if heard.ended is None else "",
     ]
-    return _strict_unless(told)
+    return _strict_unless(faults)
 
 
 def _closed(script: Script, heard: Heard) -> Finding:
@@ -152,6 +152,6 @@ def _broken(script: Script, why: str) -> Finding:
     return Finding(Mark.NON_STRICT if script.lenient else Mark.WRONG, why)
 
 
-def _strict_unless(told: list[str]) -> Finding:
-    reasons = ", ".join(filter(None, told))
+def _strict_unless(faults: list[str]) -> Finding:
+    reasons = ", ".join(filter(None, faults))
     return Finding(Mark.NON_STRICT, reasons) if reasons else Finding(Mark.OK)

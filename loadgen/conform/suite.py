@@ -80,8 +80,10 @@ async def play(options: Options, cases: Sequence[Case], progress: Progress) -> R
             for case in sorted(cases, key=lambda case: case.heavy):
                 playing.start_soon(play_one, case)
         if late:
-            told = f"{fmt.several(len(late), 'case')} without an answer in time, up to {options.timeout:g} s for each"
-            progress.say(f"again, one by one: {told}")
+            unanswered = (
+                f"{fmt.several(len(late), 'case')} without an answer in time, up to {options.timeout:g} s for each"
+            )
+            progress.say(f"again, one by one: {unanswered}")
         for case in late:  # what was too slow beside others is not what the server never does
             await play_one(case, is_last=True)
     results = [found[case.id] for case in cases if case.id in found]

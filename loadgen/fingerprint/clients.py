@@ -259,11 +259,11 @@ class Member(Client):
 
     async def _pong_or_close(self, token: bytes) -> str:
         while True:
-            said = await self.hear()
-            if said.opcode is Opcode.PONG and said.payload == token:
+            frame = await self.hear()
+            if frame.opcode is Opcode.PONG and frame.payload == token:
                 return PONG
-            if said.opcode is Opcode.CLOSE:
-                return close_words(said)
+            if frame.opcode is Opcode.CLOSE:
+                return close_words(frame)
 
 
 @asynccontextmanager

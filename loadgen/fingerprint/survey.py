@@ -68,18 +68,18 @@ async def _plain(site: Site) -> Answer | None:
 
 async def _body(site: Site) -> None:
     """Find a path on which the server waits for the body before it answers."""
-    told = []
+    reasons = []
     for path in dict.fromkeys((site.options.post_path, site.options.path)):
         try:
             early = await _early_answer(site, path)
         except TROUBLE as error:
-            told.append(f"POST {path}: {describe(error)}")
+            reasons.append(f"POST {path}: {describe(error)}")
             continue
         if early is None:
             site.body_path = path
             return
-        told.append(f"POST {path} is answered {early} before the body")
-    site.lacks[Need.BODY] = NotApplicable(why="; ".join(told))
+        reasons.append(f"POST {path} is answered {early} before the body")
+    site.lacks[Need.BODY] = NotApplicable(why="; ".join(reasons))
 
 
 async def _early_answer(site: Site, path: str) -> int | None:

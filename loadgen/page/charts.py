@@ -257,11 +257,11 @@ class _Timeline:
 
     def _tip(self, at: int, series: Sequence[Series], unit: str) -> str:
         sample = self._samples[at]
-        told = [
+        lines = [
             f"{each.name} {_amount(value, unit)}".strip() for each in series if (value := each.values[at]) is not None
         ]
-        told += [f"{sample.failed:,} FAILED"] if sample.failed else []
-        return f"{sample.seconds:.0f} s, {sample.phase}\n" + "\n".join(told)
+        lines += [f"{sample.failed:,} FAILED"] if sample.failed else []
+        return f"{sample.seconds:.0f} s, {sample.phase}\n" + "\n".join(lines)
 
     def _band_names(self) -> Iterable[Element]:
         """Names of phases that have room, on narrow screens or at least on wide ones."""

@@ -197,9 +197,9 @@ def _cell(section: Section, column: int, words: str, kind: str | None) -> Elemen
 
 def _reasons(report: Report) -> Element | None:
     """Why it ended so, with what each broken figure means, and then what else there is to know."""
-    told = [node("li", reason, _meaning(report, reason)) for reason in report.verdict.reasons]
-    told += [node("li", note, class_="soft") for note in report.verdict.notes]
-    return node("ul", *told) if told else None
+    items = [node("li", reason, _meaning(report, reason)) for reason in report.verdict.reasons]
+    items += [node("li", note, class_="soft") for note in report.verdict.notes]
+    return node("ul", *items) if items else None
 
 
 def _meaning(report: Report, reason: str) -> Element | None:

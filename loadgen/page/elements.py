@@ -20,8 +20,8 @@ _NAMES: Final = {
 
 def node(tag: str, *children: Element | str | None, **attributes: str | float | None) -> Element:
     """Make an element. Children and attributes that are `None` are left out."""
-    told = {_NAMES.get(name, name): value for name, value in attributes.items() if value is not None}
-    element = ET.Element(tag, {name.replace("_", "-"): _value(value) for name, value in told.items()})
+    named = {_NAMES.get(name, name): value for name, value in attributes.items() if value is not None}
+    element = ET.Element(tag, {name.replace("_", "-"): _value(value) for name, value in named.items()})
     for child in children:
         if isinstance(child, ET.Element):
             element.append(child)

@@ -14,7 +14,7 @@ import chatroom  # type: ignore[import-not-found]
 from aiohttp import WSMsgType, web  # type: ignore[import-not-found]
 
 chat = chatroom.Chat(asyncio.Event)
-told = chatroom.arguments()
+flags = chatroom.arguments()
 
 
 async def page(_: web.Request) -> web.Response:
@@ -22,7 +22,7 @@ async def page(_: web.Request) -> web.Response:
 
 
 async def websocket(request: web.Request) -> web.WebSocketResponse:
-    client = web.WebSocketResponse(heartbeat=told.ping, compress=False)
+    client = web.WebSocketResponse(heartbeat=flags.ping, compress=False)
     await client.prepare(request)
     try:
         await client.send_str(chatroom.HELLO)
@@ -69,4 +69,4 @@ app.add_routes(
         web.get("/rooms/{room}/messages", messages),
     ]
 )
-web.run_app(app, host="127.0.0.1", port=told.port, backlog=chatroom.BACKLOG, access_log=None, print=None)
+web.run_app(app, host="127.0.0.1", port=flags.port, backlog=chatroom.BACKLOG, access_log=None, print=None)

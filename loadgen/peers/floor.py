@@ -57,7 +57,7 @@ class Poll:
             respond(client, 200, self.room.page(self.after))
 
 
-told = chatroom.arguments()
+flags = chatroom.arguments()
 chat = chatroom.Chat(Waiting)
 epoll = select.epoll()
 clients: dict[int, Client] = {}
@@ -66,10 +66,10 @@ order = count()
 
 
 def serve() -> None:
-    listener = socket.create_server(("127.0.0.1", told.port), backlog=chatroom.BACKLOG)
+    listener = socket.create_server(("127.0.0.1", flags.port), backlog=chatroom.BACKLOG)
     listener.setblocking(False)
     epoll.register(listener, select.EPOLLIN)
-    next_ping = time.monotonic() + told.ping
+    next_ping = time.monotonic() + flags.ping
     while True:
         due = min(next_ping, late[0][0]) if late else next_ping
         for fd, mask in epoll.poll(max(due - time.monotonic(), 0)):
@@ -80,7 +80,7 @@ def serve() -> None:
         while late and late[0][0] <= time.monotonic():
             heapq.heappop(late)[2].answer()
         if next_ping <= time.monotonic():
-            next_ping += told.ping
+            next_ping += flags.ping
             ping_all()
 
 

@@ -9,10 +9,10 @@ from hypercorn.config import Config  # type: ignore[import-not-found]
 from hypercorn.trio import serve  # type: ignore[import-not-found]
 from starlette_app import app  # type: ignore[import-not-found]
 
-told = arguments()
+flags = arguments()
 config = Config()
-config.bind = [f"127.0.0.1:{told.port}"]
+config.bind = [f"127.0.0.1:{flags.port}"]
 config.backlog = BACKLOG
-config.websocket_ping_interval = told.ping
+config.websocket_ping_interval = flags.ping
 config.loglevel = "warning"
 trio.run(serve, app, config)

@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, urlsplit
 import chatroom  # type: ignore[import-not-found]
 from bare_frames import CLOSE, PING, PONG, TEXT, accept_upgrade, frame, unmask  # type: ignore[import-not-found]
 
-told = chatroom.arguments()
+flags = chatroom.arguments()
 chat = chatroom.Chat(threading.Event)
 speaking = threading.Lock()  # the rooms are shared by all threads
 
@@ -120,7 +120,7 @@ def tell(members: Collection[Member], event: str) -> None:
 
 def heartbeat() -> None:
     while True:
-        time.sleep(told.ping)
+        time.sleep(flags.ping)
         for member in list(Handler.members):
             with suppress(OSError):
                 member.send(PING, b"")
@@ -130,7 +130,7 @@ class Server(ThreadingHTTPServer):
     """A new thread for each connection; with `--workers`, the next free one of a pool."""
 
     request_queue_size = chatroom.BACKLOG
-    pool = ThreadPoolExecutor(told.workers) if told.workers else None
+    pool = ThreadPoolExecutor(flags.workers) if flags.workers else None
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if self.pool is None:
@@ -140,4 +140,4 @@ class Server(ThreadingHTTPServer):
 
 
 threading.Thread(target=heartbeat, daemon=True).start()
-Server(("127.0.0.1", told.port), Handler).serve_forever()
+Server(("127.0.0.1", flags.port), Handler).serve_forever()

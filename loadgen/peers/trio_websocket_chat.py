@@ -14,7 +14,7 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketReque
 PONG_SECONDS = 20.0
 
 chat = Chat(trio.Event)
-told = arguments()
+flags = arguments()
 
 
 async def handler(request: WebSocketRequest) -> None:
@@ -32,7 +32,7 @@ async def handler(request: WebSocketRequest) -> None:
 async def heartbeat(connection: WebSocketConnection) -> None:
     """Ping for ever; raise if there is no pong."""
     while True:
-        await trio.sleep(told.ping)
+        await trio.sleep(flags.ping)
         with trio.fail_after(PONG_SECONDS):
             await connection.ping()
 
@@ -57,7 +57,7 @@ async def tell(member: WebSocketConnection, event: str) -> None:
 
 
 async def main() -> None:
-    await serve_websocket(handler, "127.0.0.1", told.port, ssl_context=None)
+    await serve_websocket(handler, "127.0.0.1", flags.port, ssl_context=None)
 
 
 trio.run(main)

@@ -35,13 +35,13 @@ def page(connection: ServerConnection, request: Request) -> Response | None:
 
 
 async def main() -> None:
-    told = arguments()
+    flags = arguments()
     async with serve(
         handler,
         "127.0.0.1",
-        told.port,
+        flags.port,
         process_request=page,
-        ping_interval=told.ping,
+        ping_interval=flags.ping,
         compression=None,
         backlog=BACKLOG,
     ) as server:

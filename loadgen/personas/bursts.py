@@ -62,7 +62,7 @@ class ReconnectStorm(Member):
 
 
 #: Counted on the machine's clock, so that all processes of a run post at the same time and all polls wake at once.
-BELL_EVERY_SECONDS: Final = 2.0
+POST_EVERY_SECONDS: Final = 2.0
 
 
 @persona
@@ -118,7 +118,7 @@ class ThunderingPoll(Poll):
             super().on_hangup(how)
 
     def _await_bell(self) -> None:
-        self.wake_in(BELL_EVERY_SECONDS - now() % BELL_EVERY_SECONDS)
+        self.wake_in(POST_EVERY_SECONDS - now() % POST_EVERY_SECONDS)
 
 
 @persona

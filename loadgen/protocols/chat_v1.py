@@ -263,8 +263,8 @@ async def reread(context: Context, victims: Sequence[Victim]) -> Reread:
         except BaseException as error:  # noqa: BLE001  `failure_in` raises everything but a failed connection
             failure = failure_in(error)
             reason = context.reason_of(failure)
-            told = isinstance(failure, trio.TooSlowError | OSError) or reason in {*_NOT_NOW, *excused}
-            return reason if told else (set(), True)
+            is_unread = isinstance(failure, trio.TooSlowError | OSError) or reason in {*_NOT_NOW, *excused}
+            return reason if is_unread else (set(), True)
 
     async def read(said: _Said) -> None:
         nonlocal asked, lost, unreadable, refused

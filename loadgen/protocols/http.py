@@ -70,13 +70,13 @@ class HttpPeer:
         if not self._is_open:  # not sooner: a connection without a request holds a small server's worker
             await self.reconnect()
         given = self._context.endpoint.fields
-        told = (
+        all_fields = (
             *([] if wire.names(given, "user-agent") else ["User-Agent: loadgen-victim"]),
             *given,
             *fields,
             *([f"Content-Length: {len(body)}"] if body else []),
         )
-        await self._line.send(wire.request(method, path, self._context.target.authority, *told) + body)
+        await self._line.send(wire.request(method, path, self._context.target.authority, *all_fields) + body)
         exchange = Exchange(self._line, method, most_bytes=most_bytes)
         return exchange, await exchange.begin()
 

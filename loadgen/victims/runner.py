@@ -33,7 +33,7 @@ class ProbeRunner:
             for probe in self._probes:
                 nursery.start_soon(probe.run)
 
-    # What the conductor calls
+    # What the main process calls
 
     def make(self, asked: Probes, *, interval_seconds: float) -> None:
         """Make the victims, connect them, and start their schedules: an operation of each every interval."""
@@ -79,9 +79,9 @@ class ProbeRunner:
                 expected[phase, probe.kind] += probe.schedule.count_between(begin, min(end, self._stopped_at))
         return expected
 
-    def status(self, heard: int) -> Status:
+    def status(self, calls: int) -> Status:
         return Status(
-            heard=heard,
+            calls=calls,
             outstanding=sum(len(probe.pending) for probe in self._probes),
             connected=self._context.connected,
             failures=self._context.failures,

@@ -77,7 +77,7 @@ class Ended:
     def blames(self, *figures: str) -> bool:
         """Whether each of these figures is held against the target, or would be on a quiet machine."""
         verdict = self.report.verdict
-        told = verdict.told if "latency not judged: " in self.reasons else verdict.reasons
+        told = verdict.explanation if "latency not judged: " in self.reasons else verdict.reasons
         return all(any(each.startswith(f"{name} is ") for each in told) for name in figures)
 
     @property

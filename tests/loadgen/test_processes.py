@@ -19,7 +19,7 @@ import trio
 from loadgen import workers
 from loadgen.crowd import Crowd
 from loadgen.latency import Late, Latency, Recent
-from loadgen.messages import Call, GroupStatus, Reread, Result, Status, TrafficResult, encode, words
+from loadgen.messages import Call, GroupStatus, Reread, Result, Status, TrafficResult, encode, messages_in
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Share
 from loadgen.report import Outcome
@@ -229,7 +229,7 @@ def _account(persona: str, held: int, ages: list[float]) -> Result:
 
 async def test_accounts_are_merged_by_persona_and_never_averaged() -> None:
     told = (_account("a", 3, [1.0]), _account("a", 4, [1.0, 9.0]), _account("b", 5, []))
-    totals = merge([word async for word in words(_stream(b"".join(map(encode, told)), 1000))])
+    totals = merge([word async for word in messages_in(_stream(b"".join(map(encode, told)), 1000))])
     assert [(group.persona, group.held, group.refused) for group in totals.groups] == [
         ("a", 7, {"full": 2}),
         ("b", 5, {"full": 1}),
@@ -254,7 +254,7 @@ async def test_accounts_are_merged_by_persona_and_never_averaged() -> None:
 
 
 def _worker(*, up_to_date: bool = True, outstanding: int = 0, **status: Any) -> Mock:
-    current = Status(heard=1, outstanding=outstanding, recent=Recent(), **status)
+    current = Status(calls=1, outstanding=outstanding, recent=Recent(), **status)
     return NonCallableMock(Worker, up_to_date=up_to_date, current=current, status=current)
 
 
@@ -288,7 +288,7 @@ def _stream(data: bytes, cut: int) -> trio.abc.ReceiveStream:
 @pytest.mark.parametrize("cut", [1, 2, 3, 1000])
 async def test_words_are_words_however_they_are_cut(cut: int) -> None:
     said = [Call("one"), Call("two", (1, {"a": 2})), Call("three", (), {"b": b"\n"})]
-    assert [word async for word in words(_stream(b"".join(map(encode, said)), cut))] == said
+    assert [word async for word in messages_in(_stream(b"".join(map(encode, said)), cut))] == said
 
 
 def test_the_timeline_ends_each_phase_when_it_ended() -> None:

@@ -84,7 +84,7 @@ def test_every_reason_is_told_and_what_decided_nothing_is_a_note() -> None:
     assert _decide(HARD, doubts=("the host took 9%",), notes=("no floor",)).notes == ["the host took 9%", "no floor"]
     found = _decide(LATE, doubts=("the host took 9%",), not_exercised=("404s",))
     assert (found.reasons, found.notes) == (["404s"], ["the host took 9%", "p99_over_bar_ms is 40 (p99_over_bar_ms>0)"])
-    assert _decide(GOOD, notes=("no floor",)).told == ["no floor"]
+    assert _decide(GOOD, notes=("no floor",)).explanation == ["no floor"]
     assert _decide(BOTH, down="it does not listen").reasons[0] == "it does not listen"
     found = _decide(LOST, faults=("it stood still",))
     assert (found.reasons, found.notes) == (["acknowledged_lost is 1 (acknowledged_lost>0)"], ["it stood still"])

@@ -49,10 +49,10 @@ async def _served(site: Site, pieces: Sequence[bytes]) -> Finding:
         how = str((await site.ask(*pieces, pause=site.options.pace)).status)
     except EndedError as error:
         how = error.ending
-    told = f"{how} after {trio.current_time() - begun:.1f} s"
+    outcome = f"{how} after {trio.current_time() - begun:.1f} s"
     if how == str(wanted.status):
-        return Found(value=1, how=told)
-    return Found(value=0, how=f"{told}, and {wanted.status} to the same sent at once")
+        return Found(value=1, how=outcome)
+    return Found(value=0, how=f"{outcome}, and {wanted.status} to the same sent at once")
 
 
 PROBES: Final = (

@@ -28,7 +28,7 @@ ANSWER = b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n"
 class Standing:
     """A server in our own process."""
 
-    last_words = ": out of channels"
+    last_output = ": out of channels"
     pid = None
 
     def __init__(self, port: int) -> None:

@@ -28,7 +28,7 @@ def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bursts, "STORM_EVERY_SECONDS", 0.3)
     monkeypatch.setattr(bursts, "DROP_WITHIN_SECONDS", 0.05)
     monkeypatch.setattr(bursts, "RETURN_WITHIN_SECONDS", 0.05)
-    monkeypatch.setattr(bursts, "BELL_EVERY_SECONDS", 0.2)
+    monkeypatch.setattr(bursts, "POST_EVERY_SECONDS", 0.2)
 
 
 # descriptor-exhaust
