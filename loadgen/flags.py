@@ -123,16 +123,21 @@ def chosen(flag: str, text: str, known: Collection[str]) -> Collection[str]:
     """Return the names in a text, or all known ones if it is empty; refuse an unknown name."""
     unknown = [name for name in names(text) if name not in known]
     if unknown:
-        raise UsageError(f"{flag}: there is no {unknown[0]!r}; there are {', '.join(known)}")
+        raise _unknown(flag, unknown[0], known)
     return names(text) or known
+
+
+def _unknown(flag: str, name: str, known: Collection[str], more: str = "") -> UsageError:
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}{more}?" if near else f"there are {', '.join(known)}{more}"
+    return UsageError(f"{flag}: there is no {name!r}; {hint}")
 
 
 def find_persona(name: str, flag: Literal["--mix", "--kind", "--attacks"], *, honest: bool) -> type[Client]:
     known = {persona.name: persona for persona in registry().values() if persona.honest is honest}
-    if name in known:
-        return known[name]
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or sorted(known)
-    raise UsageError(f"{flag}: there is no {name!r}; did you mean {' or '.join(near)}?")
+    if name not in known:
+        raise _unknown(flag, name, known)
+    return known[name]
 
 
 def command(flag: str, text: str, where: Target) -> list[str]:
@@ -222,8 +227,7 @@ def victims(text: str, number: int) -> tuple[dict[str, int], str | None]:
         return {"get": number}, page
     known = [*MIXES, *ESTABLISHED]
     if page or word not in known:
-        near = difflib.get_close_matches(text, known, n=3, cutoff=0.4) or known
-        raise UsageError(f"--victim: there is no {text!r}; did you mean {' or '.join(near)}, or 'GET /path'?")
+        raise _unknown("--victim", text, known, " or 'GET /path'")
     mix = MIXES.get(word, {word: 1.0})
     # with fewer victims than kinds, all are of the first kind
     return _divide(mix if number >= len(mix) else {next(iter(mix)): 1.0}, number), None

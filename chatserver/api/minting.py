@@ -18,7 +18,7 @@ from chatserver.chat.policy import rights_of
 from chatserver.protocol.errors import MessageError
 from chatserver.protocol.validation import check_name, check_user_id
 from chatserver.settings import forms
-from chatserver.settings.rooms import PATTERN
+from chatserver.settings.rooms import PATTERN, PATTERN_RULE
 from chatserver.settings.spec import ConfigError
 
 _DAY = 86_400
@@ -64,7 +64,7 @@ def _grant(text: str) -> tuple[str, str]:
     if not equals or letters not in ("r", "w", "rw"):
         raise ConfigError("room", f"{text!r} is not PATTERN=r, PATTERN=w or PATTERN=rw")
     if not PATTERN.fullmatch(pattern):
-        raise ConfigError("room", f"{pattern!r} matches no room: a pattern is a room's name with * ? or [abc] in it")
+        raise ConfigError("room", f"{pattern!r} matches no room: {PATTERN_RULE}")
     return pattern, letters
 
 

@@ -22,6 +22,7 @@ MAX_PATTERNS = 500
 
 #: A pattern that may match a room.
 PATTERN = re.compile(r"[a-z0-9*?\[][a-z0-9._*?\[\]!-]{0,63}")
+PATTERN_RULE = "a pattern is a room's name (a-z 0-9 . _ -) with * ? or [abc] in it"
 
 
 class Guests(StrEnum):
@@ -66,7 +67,7 @@ def room_policies(tables: object, source: str) -> tuple[tuple[str, RoomPolicy], 
     for pattern, table in tables.items():
         where = f'{source}: [rooms."{pattern}"]'
         if not PATTERN.fullmatch(pattern):
-            raise ConfigError("config", f"{where}: a pattern is a room's name with * ? or [abc] in it")
+            raise ConfigError("config", f"{where}: {PATTERN_RULE}")
         try:
             policy = msgspec.convert(table, RoomPolicy)
         except msgspec.ValidationError as error:

@@ -7,6 +7,7 @@ import pytest
 from chatserver.api.minting import span
 from chatserver.chat.policy import Action, rights_of
 from chatserver.cli import run_command
+from chatserver.settings.rooms import PATTERN_RULE
 from chatserver.settings.spec import ConfigError
 from tests.support.tokens import ALGORITHMS, key_file, private_pem, signing_key, verified
 
@@ -41,7 +42,7 @@ def test_a_token_without_options_is_accepted(tmp_path: Path, capsys: pytest.Capt
         ("--sub g_ann", "--sub: "),
         ("--sub u --name \u202ex", "--name: "),
         ("--sub u --room a=x", "--room: 'a=x' is not PATTERN=r, PATTERN=w or PATTERN=rw"),
-        ("--sub u --room OPS=r", "--room: 'OPS' matches no room: a pattern is a room's name with * ? or [abc] in it"),
+        ("--sub u --room OPS=r", f"--room: 'OPS' matches no room: {PATTERN_RULE}"),
         ("--sub u --room rw", "--room: 'rw' is not PATTERN=r, PATTERN=w or PATTERN=rw"),
         ("--sub u --expires 401d", "up to 400d"),
         ("--sub u --key /no/such/file", "--key: cannot read"),
