@@ -278,7 +278,7 @@ def test_podman_keeps_the_health_check() -> None:
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["the image's", "the page's, with TLS"])
-async def test_a_health_check(tls: bool, tmp_path: Path) -> None:
+async def test_the_health_check_fails_only_without_an_answer(tls: bool, tmp_path: Path) -> None:
     """The command is quiet while the server answers, and an error otherwise.
 
     With TLS the certificate is for the public name, and the check connects by address.

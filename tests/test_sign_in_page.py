@@ -48,7 +48,7 @@ def key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "chat.key"
 
 
-def test_the_python_programs(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_python_programs_issue_valid_tokens(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, contents in STUBS.items():
         module = ModuleType(name)
         vars(module).update(contents)
@@ -62,7 +62,7 @@ def test_the_python_programs(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="no node on this machine")
-def test_the_node_program(key: str) -> None:
+def test_the_node_program_issues_valid_tokens(key: str) -> None:
     app = """
         export const requireLogin = null;
         export const app = { post: (path, login, handle) =>

@@ -30,7 +30,7 @@ async def check(listener: Subscriber, *, first: int = 1, last: int) -> None:
     assert {message["room"] for message in messages} == {"lobby"}
 
 
-async def test_concurrent_publishers(server: Serving, transport: str) -> None:
+async def test_messages_of_concurrent_publishers_arrive_once_and_in_order(server: Serving, transport: str) -> None:
     async with subscribe(transport, server.address, "lobby") as listener:
         texts = ['quotes "\\" \t tab\nline 👩‍👩‍👧 ünï \u2028 </script> \u200f', *"bcd"]
         sent: dict[int, str] = {}

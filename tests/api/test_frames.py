@@ -27,7 +27,7 @@ async def test_frames_in_the_read_of_the_handshake_are_not_lost(peer: Peer, *, d
 
 
 @pytest.mark.parametrize("joined", [False, True])
-async def test_publishes_pipelined(tmp_path: Path, *, joined: bool) -> None:
+async def test_pipelined_publishes_are_acknowledged_once_and_in_order(tmp_path: Path, *, joined: bool) -> None:
     """Many times the limit in flight, without waiting: each is acknowledged once, in order, and stored once."""
     async with (
         serving(log=f"sqlite:{tmp_path / 'c.db'}", ring_messages=32) as server,

@@ -68,7 +68,7 @@ def test_a_public_key_does_not_sign(tmp_path: Path) -> None:
         assert run_command(["token", "--key", str(key), "--sub", "u"]) == 2
 
 
-def test_times() -> None:
+def test_a_time_is_a_whole_number_and_a_unit() -> None:
     assert [span(text) for text in ("90s", "10m", "1h", "30d")] == [90, 600, 3600, 2_592_000]
     for text in ("", "h", "0s", "1.5h", "-1h", "1w", "9" * 30 + "s", "1000d"):
         with pytest.raises(ConfigError):

@@ -78,7 +78,9 @@ async def test_a_poll_is_limited_in_rooms_without_messages() -> None:
 
 
 @pytest.mark.parametrize("at_once", [rooms_module.ENTERED_PER_STEP, 1])
-async def test_many_rooms(server: Serving, peer: Peer, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_poll_of_many_rooms_answers_with_all_of_them(
+    server: Serving, peer: Peer, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In one step, or in several."""
     monkeypatch.setattr(rooms_module, "ENTERED_PER_STEP", at_once)
     await publish(server.address, "b", "b1")
@@ -106,7 +108,7 @@ async def test_a_cursor_that_is_not_recovered_is_answered_at_once(server: Servin
         assert [page["recovered"] for page in rooms.values()] == [False, True]
 
 
-async def test_malformed_polls() -> None:
+async def test_malformed_polls_are_refused() -> None:
     async with serving(max_rooms_per_connection=3) as server, connect(server.address) as peer:
         for query in ["", "room=", "room=a&room=a", "room=A", "wait=5", "&".join(f"room=r{n}" for n in range(4))]:
             answer = await peer.request("GET", f"/poll?{query}")

@@ -86,7 +86,7 @@ async def test_filters_by_room_user_and_cursor(server: Serving, peer: Peer) -> N
         ("q=%FF", "bad_request"),
     ],
 )
-async def test_malformed_searches(peer: Peer, query: str, code: str) -> None:
+async def test_malformed_searches_are_refused(peer: Peer, query: str, code: str) -> None:
     answer = await peer.request("GET", f"/search?{query}")
     assert (answer.status, answer.error) == (400, code)
 

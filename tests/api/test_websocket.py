@@ -6,7 +6,7 @@ from tests.support.peers import ask, chatter, frame
 from tests.support.serving import serving
 
 
-async def test_hello() -> None:
+async def test_hello_names_the_user_and_the_limits() -> None:
     async with (
         serving(publish_rate=7.5, message_rate=20.0, ping_interval=25.0) as server,
         chatter(server.address, headers={"Sec-WebSocket-Protocol": "x, chat.v1"}) as friend,
@@ -21,7 +21,7 @@ async def test_hello() -> None:
 
 
 @pytest.mark.jumping_clock
-async def test_a_conversation(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_two_people_join_talk_and_leave(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two people join, receive the same messages, list the members, read the history, and leave."""
     monkeypatch.setattr("chatserver.server.HOUSEKEEPING", 1)
     monkeypatch.setattr("chatserver.chat.presence.NOTICE_INTERVAL", 0.1)

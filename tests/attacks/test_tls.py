@@ -60,7 +60,7 @@ async def under_tls(files: dict[str, Any], **settings: Any) -> AsyncIterator[Ser
         yield server
 
 
-async def test_slow_handshakes(files: dict[str, Any]) -> None:
+async def test_slow_handshakes_end_at_their_deadline(files: dict[str, Any]) -> None:
     """Silence, a hello byte by byte, a whole hello and then silence."""
     async with under_tls(files, tls_deadline=0.5) as server:
         async with (

@@ -14,7 +14,9 @@ from tests.bench.figures import Plot, Result, Scale
 CELL = Cell("server", 2_000, 1_999.5, 0.5, 2.25, 0.1, 41.5, 0.08)
 
 
-def test_the_curve(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_curve_has_a_plot_and_a_row_for_each_server(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     here = [each for each in curve.SUBJECTS if curve.UVLOOP not in each.name]
     monkeypatch.setattr(curve, "SUBJECTS", here)
     monkeypatch.setattr(curve, "ENOUGH", math.inf)  # on a busy machine the first rate would be the last

@@ -37,7 +37,7 @@ def server() -> Iterator[Process]:
         pytest.param("page", marks=pytest.mark.skipif(find_chromium() is None, reason="no Chromium here")),
     ],
 )  # fmt: skip
-def test_a_bench_runs(name: str, server: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bench_runs_and_gives_figures(name: str, server: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the server that they start one is enough for all."""
     module = import_module(f"tests.bench.{name}")
     if hasattr(module, "chatserver"):
@@ -54,7 +54,7 @@ def test_a_bench_runs(name: str, server: Process, monkeypatch: pytest.MonkeyPatc
         (HIGHER, 10, Verdict.AIM), (HIGHER, 5, Verdict.BOUND), (HIGHER, 4, Verdict.SHORT),
     ],
 )  # fmt: skip
-def test_verdicts(figure: Figure, value: float, verdict: Verdict) -> None:
+def test_a_verdict_compares_with_bound_and_aim(figure: Figure, value: float, verdict: Verdict) -> None:
     assert Result(figure=figure, samples=[value]).verdict is verdict
 
 
@@ -89,7 +89,7 @@ def test_a_publish_without_an_acknowledgement_fails_the_bench_with_the_answer(an
             server.sendall(answer)
 
 
-def test_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_report_has_the_samples_and_the_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = Result(figure=LOWER, samples=[4, 6, 9], details="measured by hand")
     report.show([result])
     assert "| lower | 6 (4-9) B | ≤ 10 B | ≤ 5 B | OK | measured by hand |" in capsys.readouterr().out

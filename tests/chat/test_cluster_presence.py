@@ -181,7 +181,7 @@ def acts_of(text: str) -> list[Act]:
 @example(acts_of("enter0 enter1 enter2 tell enter3 enter4 leave4 tell"))  # the count
 @example(acts_of("enter0 enter1 tell enter2 enter3 leave0 leave1 tell enter4 tell"))  # not half the names
 @given(st.lists(ACT, min_size=8, max_size=60))
-def test_against_sets(acts: list[Act]) -> None:
+def test_presence_of_several_processes_agrees_with_sets(acts: list[Act]) -> None:
     for named_room, alone in itertools.product((3, MAX_NAMED_MEMBERS), (True, False)):
         compare(acts, named_room, alone=alone)
 

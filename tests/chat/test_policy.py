@@ -136,7 +136,9 @@ def test_the_most_that_a_token_may_name() -> None:
         ("a*" * 30, ["a" * 60], ["a" * 29, "b" * 60]),
     ],
 )
-def test_patterns(pattern: str, fits: list[str], others: list[str]) -> None:
+def test_a_pattern_matches_the_same_rooms_in_a_policy_and_in_a_token(
+    pattern: str, fits: list[str], others: list[str]
+) -> None:
     """In a policy and in a token."""
     policies, token = Policies([(pattern, RoomPolicy(list=True))]), rights_of(None, ((pattern, "r"),))
     expected = [True] * len(fits) + [False] * len(others)

@@ -42,7 +42,7 @@ def people(names: str) -> tuple[User, ...]:
         ], id="people with another name have not joined either"),
     ],
 )  # fmt: skip
-def test_a_story(story: list[tuple[str, str, int, str | None]]) -> None:
+def test_arrivals_are_one_line_and_renames_a_note_each(story: list[tuple[str, str, int, str | None]]) -> None:
     arrivals = Arrivals(Recall())
     arrivals.entered("lobby", 1)
     arrivals.take(Presence("lobby", people("Me"), (), 1), me=ME, is_shown=True)

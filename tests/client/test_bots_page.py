@@ -18,7 +18,7 @@ from tests.test_docs import DOCS, fences
 PAGE = DOCS / "bots.md"
 
 
-async def test_the_bot_answers(tmp_path: Path) -> None:
+async def test_the_bot_of_the_page_answers(tmp_path: Path) -> None:
     [(_, program)] = fences(PAGE, "python bot")
     assert len(program.splitlines()) <= 40
     file = tmp_path / "bot.py"

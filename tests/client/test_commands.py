@@ -44,7 +44,7 @@ PEOPLE = {"u_a": "Ann", "u_al": "Ann Lee", "u_b": "bob"}
         ("/search #ops", Typed("/search", None, "#ops")),
     ],
 )
-def test_lines(line: str, typed: Typed) -> None:
+def test_a_line_becomes_a_command_with_its_arguments(line: str, typed: Typed) -> None:
     assert parse(line) == typed
 
 
@@ -122,7 +122,7 @@ def test_emoji_by_name(text: str, means: tuple[str, bool]) -> None:
         ("", "", []),
     ],
 )
-def test_completions(before: str, kept: str, endings: list[str]) -> None:
+def test_tab_completes_the_last_word(before: str, kept: str, endings: list[str]) -> None:
     stays, offered = complete(before, people=PEOPLE.values(), rooms=["ops", "old", "lobby"])
     assert (stays, list(offered)) == (kept, endings)
 
@@ -137,7 +137,7 @@ def test_completions(before: str, kept: str, endings: list[str]) -> None:
         ("@", []),
     ],
 )
-def test_mentions(text: str, found: list[str]) -> None:
+def test_the_longest_name_behind_an_at_sign_is_mentioned(text: str, found: list[str]) -> None:
     """As in the page: the longest name that fits, no part of a longer word, and all users of that name."""
     assert mentioned(text, PEOPLE | {"u_b2": "bob"}) == found
     assert mentioned(text, {}) == []

@@ -48,7 +48,7 @@ def typed(*chunks: bytes) -> tuple[str, str]:
         ("the first line" + UP + DOWN, "the first line", ""),
     ],
 )
-def test_keys(keys: str, before: str, after: str) -> None:
+def test_keys_edit_the_line_whole_or_a_byte_at_a_time(keys: str, before: str, after: str) -> None:
     assert typed(keys.encode()) == (before, after)
     assert typed(*(bytes([byte]) for byte in keys.encode())) == (before, after)  # a byte at a time
 
@@ -64,7 +64,7 @@ def test_enter_takes_the_line_and_control_d_leaves_on_an_empty_one() -> None:
     assert editor.feed(b"\x15\x04") == [None]
 
 
-def test_earlier_lines() -> None:
+def test_earlier_lines_can_be_recalled() -> None:
     editor = Editor()
     editor.feed(b"one\ntwo\ntwo\n\n")
     seen = []

@@ -58,7 +58,7 @@ source.addEventListener('message', ({ data, lastEventId }) => {
 """
 
 
-async def test_websockets() -> None:
+async def test_websockets_can_join_publish_and_resume() -> None:
     async with serving() as server:
         address = server.address
         url = f"ws://{address.host}:{address.port}/ws"
@@ -101,7 +101,7 @@ def node_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-async def test_node_ws(node_home: Path) -> None:
+async def test_ws_on_node_can_join_publish_and_resume(node_home: Path) -> None:
     async with serving() as server:
         origin = f"http://{server.address.host}:{server.address.port}"
         with trio.fail_after(SOON):

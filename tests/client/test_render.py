@@ -124,11 +124,11 @@ def test_an_impossible_time_is_shown_unchanged() -> None:
         (Reconnecting("gone", 0.01), "gone; reconnecting in 0.1 s…"),
     ],
 )
-def test_sentences(event: Event, words: str | None) -> None:
+def test_each_event_has_its_sentence(event: Event, words: str | None) -> None:
     assert render.status(event) == words
 
 
-def test_members() -> None:
+def test_members_are_named_and_the_others_counted() -> None:
     assert render.members(Members("ops", (ANN, BOB, User("u_c", "")), 3)) == "3 in ops: Ann, Bob, ?"
     assert render.members(Members("ops", (ANN,), 600)) == "600 in ops: Ann and 599 more"
 

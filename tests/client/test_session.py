@@ -379,7 +379,7 @@ def test_a_request_for_a_room_that_was_left_is_not_sent_later(peer: Peer) -> Non
         ({"type": "expiring", "seconds": 30}, [wire.Expiring(30)]),
     ],
 )
-def test_other_events(peer: Peer, frame: dict[str, Any], seen: list[Outcome]) -> None:
+def test_other_frames_become_their_events(peer: Peer, frame: dict[str, Any], seen: list[Outcome]) -> None:
     assert peer.session.receive(wire.decode(json.dumps(frame)), 0.0) == seen
 
 

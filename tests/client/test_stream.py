@@ -26,7 +26,7 @@ from chatserver.client.stream import EndedError, dial, parse_target, words_of
         ("http://Käse.example/ein Gruß/%20", "ws://xn--kse-qla.example/ein%20Gru%C3%9F/%20/ws"),
     ],
 )
-def test_forms(text: str, url: str) -> None:
+def test_every_form_of_a_url_is_understood(text: str, url: str) -> None:
     assert str(parse_target(text)) == url
 
 
@@ -42,7 +42,7 @@ def test_forms(text: str, url: str) -> None:
         ("h:8000/rooms/ops/", "is the address of a room; say ws://h:8000 --room ops "),
     ],
 )
-def test_refused(text: str, words: str) -> None:
+def test_other_urls_are_refused_with_a_reason(text: str, words: str) -> None:
     with pytest.raises(BadUrl, match=words):
         parse_target(text)
 

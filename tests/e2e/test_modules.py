@@ -59,7 +59,7 @@ LINKS = {
 }
 
 
-def test_links(run: Run) -> None:
+def test_links_in_a_text_are_found(run: Run) -> None:
     body = "return a.map((text) => m.splitLinks(text))"
     for text, parts in zip(LINKS, run("text.js", body, list(LINKS)), strict=True):
         assert "".join(part["text"] for part in parts) == text

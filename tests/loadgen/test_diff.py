@@ -180,7 +180,9 @@ def _as_json(change: Callable[[dict[str, Any]], object]) -> bytes:
         (None, "no such file or directory"),
     ],
 )
-def test_bad_input(data: bytes | None, error: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_report_is_named_in_one_line(
+    data: bytes | None, error: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "report.json"
     if data is not None:
         path.write_bytes(data)

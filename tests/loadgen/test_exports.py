@@ -101,7 +101,7 @@ def test_each_attack_of_a_scorecard_is_a_case() -> None:
         (Outcome.INTERRUPTED, "error"),
     ],
 )
-def test_outcomes(outcome: Outcome, element: str | None) -> None:
+def test_each_outcome_has_its_element_in_junit(outcome: Outcome, element: str | None) -> None:
     report = reports.run()
     report.verdict = verdict(outcome, [])
     [case] = written(report).findall("testcase")

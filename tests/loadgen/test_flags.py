@@ -54,7 +54,7 @@ def test_too_few_clients_for_the_mix() -> None:
         flags.mix("idle=1,poll=1,chat=1", 2)
 
 
-def test_rooms() -> None:
+def test_rooms_are_named_and_numbered() -> None:
     assert flags.rooms(None, None, 1000) == tuple(f"load-{n}" for n in range(1, 21))
     assert flags.rooms(None, "ops", 1000) == ("ops",)
     assert flags.rooms(1, "ops", 1000) == ("ops",)

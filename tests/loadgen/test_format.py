@@ -21,7 +21,7 @@ from tests.loadgen import reports
         (math.nan, "nan"),
     ],
 )
-def test_numbers(value: float, words: str) -> None:
+def test_numbers_have_three_digits(value: float, words: str) -> None:
     assert fmt.number(value) == words
 
 
@@ -37,14 +37,14 @@ def test_numbers(value: float, words: str) -> None:
         (2**40, "1,024 GiB"),
     ],
 )  # fmt: skip
-def test_sizes(count: float, words: str) -> None:
+def test_sizes_are_in_binary_units(count: float, words: str) -> None:
     assert str(fmt.size(count)) == words
 
 
 @pytest.mark.parametrize(
     ("seconds", "words"), [(0.4, "0.4 s"), (59.0, "59 s"), (60, "1 min"), (61.2, "1 min 1 s"), (7_380, "2 h 3 min")]
 )
-def test_spans(seconds: float, words: str) -> None:
+def test_spans_are_in_readable_units(seconds: float, words: str) -> None:
     assert fmt.span(seconds) == words
 
 

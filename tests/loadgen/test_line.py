@@ -38,7 +38,7 @@ async def test_it_comes_from_the_address_that_was_asked_for() -> None:
         assert address == "127.16.3.7"
 
 
-async def test_fin() -> None:
+async def test_a_fin_is_reported_after_all_data() -> None:
     async with connected() as (line, stream):
         await stream.send_all(b"bye")
         await stream.aclose()
@@ -67,7 +67,7 @@ async def test_tls_may_end_before_tcp_does() -> None:
 
 
 @pytest.mark.parametrize("first", ["send", "receive", "receive_raw"])
-async def test_rst(first: str) -> None:
+async def test_a_reset_is_reported_by_every_later_call(first: str) -> None:
     """The kernel tells it once, to a send as well; the next read says "end of stream", which was taken for FIN."""
     async with connected() as (line, stream):
         reset(stream)
@@ -112,7 +112,7 @@ async def answered(said: bytes, *, keep: bool = True) -> Answer:
         (b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", 200, True),
     ],
 )
-async def test_whole_answers(said: bytes, status: int, closes: bool) -> None:
+async def test_an_answer_is_read_to_its_end(said: bytes, status: int, closes: bool) -> None:
     answer = await answered(said)
     assert (answer.status, answer.closes, answer.size) == (status, closes, len(said))
 

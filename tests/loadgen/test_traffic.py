@@ -11,7 +11,7 @@ from loadgen.timers import Alarms
 from loadgen.traffic import CATCH_UP_BATCH, Pace, Traffic, names_in
 
 
-def test_a_steady_rate() -> None:
+def test_a_steady_rate_has_equal_intervals() -> None:
     pace = Pace(10.0, 4.0, 4.0, 0.0)
     assert [pace.due(number) for number in range(3)] == [10.0, 10.25, 10.5]
     assert Pace(10.0, 0.0, 0.0, 0.0).due(0) == float("inf")

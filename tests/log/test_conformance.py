@@ -184,7 +184,7 @@ async def test_a_commit_asks_only_for_its_own(reopen: Callable[[], Disk]) -> Non
 # -- life
 
 
-async def test_identity(log: Log) -> None:
+async def test_each_log_has_an_epoch_and_a_secret_of_its_own(log: Log) -> None:
     assert 4 <= len(log.identity.epoch) <= 8
     assert set(log.identity.epoch) <= set("abcdefghijklmnopqrstuvwxyz0123456789")
     assert len(log.identity.secret) == 16

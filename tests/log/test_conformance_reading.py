@@ -18,7 +18,7 @@ async def test_a_room_never_written_is_empty(log: Log) -> None:
     assert await log.rooms(10) == []
 
 
-async def test_reads(log: Log) -> None:
+async def test_reads_stay_within_their_bounds_and_room(log: Log) -> None:
     """Whatever the bounds, no record of a neighbouring room is read."""
     for room, count in (("before", 3), ("lobby", 10), ("behind", 3)):
         await fill(log, count, room)

@@ -88,7 +88,9 @@ async def read_all(path: Path) -> dict[str, list[Record]]:
     [(1, ((1,), (40,), (333,), (1_000,))), (3, ((3, 60), (150, 300)))],  # at the first commits, and under load
     ids=("one", "three"),
 )
-async def test_kill_9(tmp_path: Path, processes: int, rounds: tuple[tuple[int, ...], ...]) -> None:
+async def test_kill_9_loses_no_acknowledged_message_and_doubles_none(
+    tmp_path: Path, processes: int, rounds: tuple[tuple[int, ...], ...]
+) -> None:
     path = tmp_path / "chat.db"
     starts = [0] * PUBLISHERS
     acknowledged: dict[tuple[int, int], int] = {}

@@ -71,7 +71,7 @@ async def search(log: Log, words: str, go_on: int | None = None, **more: Any) ->
 # -- words
 
 
-async def test_matches(searched: Log) -> None:
+async def test_words_match_in_any_case_and_the_last_as_a_prefix(searched: Log) -> None:
     """Words match in any case and with any accent; the last also matches as a prefix of two letters or more."""
     said = [
         "Hello wörld",

@@ -199,7 +199,7 @@ some_steps = st.lists(steps, min_size=15, max_size=30)
 
 @examples(16)
 @given(some_steps, st.booleans())
-def test_sqlite_agrees(steps: list[Step], shared: bool) -> None:
+def test_sqlite_agrees_with_the_model(steps: list[Step], shared: bool) -> None:
     clock = Clock()
     with TemporaryDirectory() as name:
         folder = Path(name)
@@ -211,7 +211,7 @@ def test_sqlite_agrees(steps: list[Step], shared: bool) -> None:
 
 @examples(8)
 @given(some_steps)
-def test_postgresql_agrees(cleared_database: KeptDatabase, steps: list[Step]) -> None:
+def test_postgresql_agrees_with_the_model(cleared_database: KeptDatabase, steps: list[Step]) -> None:
     clock = Clock()
     try:
         agree(clock, [PostgresLog(cleared_database.url, wall_ms=clock) for _ in range(2)], steps)

@@ -275,7 +275,7 @@ async def test_rooms_removed_by_another_program(log: PostgresLog, shell: psycopg
     assert (await append(log, draft("two"))).record.offset == 1
 
 
-async def test_a_cut_network(
+async def test_after_a_cut_network_the_log_recovers(
     postgres_server: PostgresServer, postgres_tables: str, monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery
 ) -> None:
     """No packet arrives and no connection is refused: publishers and readers are told in time, and the log recovers."""

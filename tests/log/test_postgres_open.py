@@ -70,7 +70,7 @@ async def test_a_host_that_accepts_and_does_not_answer() -> None:
         f"postgresql://ann:12/{SECRET}/chat?password={SECRET}&x",
     ],
 )
-async def test_malformed_urls(url: str) -> None:
+async def test_malformed_urls_are_refused(url: str) -> None:
     assert "it is no URL of a database" in await complaint(url)
 
 
@@ -88,7 +88,9 @@ def user(postgres_server: PostgresServer, postgres_schema: str) -> Iterator[str]
     execute(postgres_schema, f"DROP OWNED BY u_{name}", f"DROP ROLE u_{name}")
 
 
-async def test_a_wrong_password(postgres_server: PostgresServer, postgres_schema: str, user: str) -> None:
+async def test_a_wrong_password_is_refused_and_not_shown(
+    postgres_server: PostgresServer, postgres_schema: str, user: str
+) -> None:
     url = postgres_schema.replace("postgres@", f"{user}:{SECRET}x@")
     assert f'password authentication failed for user "{user}"' in await complaint(url)
 

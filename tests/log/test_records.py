@@ -142,7 +142,7 @@ async def test_a_reaction_that_changes_nothing_is_answered_and_not_stored(
     assert await log.head("lobby") == Head(1, 3)
 
 
-async def test_refused_changes(log: Log, clock: Clock) -> None:
+async def test_a_refused_change_fails_alone(log: Log, clock: Clock) -> None:
     """A refusal concerns one draft: the others in its group are stored."""
     await fill(log, 3)
     await append(log, react(2))

@@ -69,7 +69,9 @@ def test_urls_name_engines() -> None:
         ("a\0.db", "is no path of a file: "),
     ],
 )
-async def test_an_impossible_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str) -> None:
+async def test_an_impossible_path_is_refused_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     (tmp_path / "loop").symlink_to("loop")

@@ -40,7 +40,7 @@ LIFE = 300
 # -- the whole of it --------------------------------------------------------------------------------------------------
 
 
-def test_some_hundred() -> None:
+def test_some_hundred_connections_need_two_processes() -> None:
     """With 400 descriptors for each process, 420 connections take two processes of clients."""
     flags = ["--connections", "420", "--room-size", "100", "--ping-interval", "1"]
     flags += ["--idle-seconds", "2.5"]  # time for a ping even if the machine stops for 2 s
@@ -99,7 +99,7 @@ def test_limits_of_the_machine_are_reported(
 # -- what it needs ----------------------------------------------------------------------------------------------------
 
 
-def test_a_million_here() -> None:
+def test_the_plan_for_a_million_on_one_machine() -> None:
     million = plan(1_000_000, MACHINE)
     assert (million.workers, million.holders, million.each) == (55, 53, 19_000)
     assert million.steps == [10_000, 50_000, 100_000, 200_000, 400_000, 600_000, 800_000, 1_000_000]

@@ -113,7 +113,7 @@ def test_flush_counts_the_bytes_that_the_kernel_took(tls: Sealed) -> None:
 
 
 @given(st.lists(st.binary(min_size=1, max_size=20_000), max_size=5), st.integers(1, 40_000))
-def test_cut_anywhere(texts: list[bytes], cut: int) -> None:
+def test_the_plaintext_is_the_same_however_records_are_cut(texts: list[bytes], cut: int) -> None:
     """However the stream is cut into reads, the plaintext is the same and nothing is left over."""
     with sealed() as it:
         connection, client = it.meet()

@@ -51,7 +51,7 @@ def test_the_reader_follows_the_head() -> None:
         (b"8\r\na\r\nb\r\n\r\n\r\n0\r\n\r\n", b"a\r\nb\r\n\r\n"),
     ],
 )
-def test_chunks(wire: bytes, body: bytes) -> None:
+def test_chunks_are_joined(wire: bytes, body: bytes) -> None:
     assert feed(body_runner(chunked), wire, trailing=GET) == (True, body)
 
 
@@ -79,7 +79,7 @@ MALFORMED = [
 
 
 @pytest.mark.parametrize("wire", MALFORMED)
-def test_malformed_chunks(wire: bytes) -> None:
+def test_malformed_chunks_are_refused(wire: bytes) -> None:
     assert feed(body_runner(chunked), wire) == BAD
 
 

@@ -72,7 +72,7 @@ NO_IDS = ("true", "[1]", '{"a":1}', "1e999", "9007199254740992", "1" + "0" * 400
         (json.dumps({"type": "ping", "id": -(2**53) + 1}), Ping(-(2**53) + 1)),
     ],
 )
-def test_messages(data: str, message: ClientMessage) -> None:
+def test_valid_messages_are_decoded(data: str, message: ClientMessage) -> None:
     assert decode(data) == message
     assert decode(data.encode()) == message
 
@@ -131,7 +131,9 @@ def test_messages(data: str, message: ClientMessage) -> None:
         ('{"type":"publish","id":1,"room":"a","text":"b","te\\u0078t":"c"}', BAD_FIELD, "text: sent twice", 1),
     ],
 )
-def test_refused(data: str | bytes, code: ErrorCode, names: str, id_: MessageId) -> None:
+def test_a_refusal_names_the_field_and_has_the_id(
+    data: str | bytes, code: ErrorCode, names: str, id_: MessageId
+) -> None:
     with pytest.raises(MessageError) as caught:
         decode(data)
     error = caught.value
@@ -157,7 +159,7 @@ def test_refused(data: str | bytes, code: ErrorCode, names: str, id_: MessageId)
         (b'{"text":"' + b"\\u00fc" * 4096 + b'"}', "application/json", Publish("lobby", "ü" * 4096)),
     ],
 )
-def test_publish_bodies(body: bytes, content_type: str | None, expected: Publish) -> None:
+def test_valid_bodies_are_decoded(body: bytes, content_type: str | None, expected: Publish) -> None:
     assert decode_publish("lobby", body, content_type) == expected
 
 
@@ -185,7 +187,7 @@ def test_publish_bodies(body: bytes, content_type: str | None, expected: Publish
         (b'{"text":"a","x":' + b"[" * 12_500 + b"]" * 12_500 + b"}", "application/json", 400, TOO_DEEP[0].code),
     ],
 )
-def test_bad_publish_bodies(body: bytes, content_type: str, status: int, code: str) -> None:
+def test_bad_publish_bodies_are_refused(body: bytes, content_type: str, status: int, code: str) -> None:
     with pytest.raises(MessageError) as caught:
         decode_publish("lobby", body, content_type)
     assert (caught.value.code.status, caught.value.code.code) == (status, code)

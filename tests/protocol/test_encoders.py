@@ -14,7 +14,7 @@ TWO = encoders.message_json("lobby", 42, "k3f9", *BOB, "yo", 1_795_176_000_000)
 
 
 @given(st.text(), st.text(), st.integers(1, 2**53 - 1), st.integers(0, 4_102_444_800_000))
-def test_a_message(text: str, name: str, offset: int, time_ms: int) -> None:
+def test_a_message_is_the_same_json_as_msgspec_makes(text: str, name: str, offset: int, time_ms: int) -> None:
     encoded = encoders.message_json("a.b-c_d", offset, "k3f9", "u_x", name, text, time_ms)
     expected = {
         "room": "a.b-c_d",
@@ -36,7 +36,7 @@ def test_a_message(text: str, name: str, offset: int, time_ms: int) -> None:
         (1_795_176_001_000, "2026-11-20T12:00:01.000Z"),
     ],
 )
-def test_times(time_ms: int, text: str) -> None:
+def test_times_are_utc_with_milliseconds(time_ms: int, text: str) -> None:
     assert encoders.time_text(time_ms) == text
 
 
@@ -102,7 +102,7 @@ PAGE_OF = ("lobby", "k3f9-42", True, [ONE, TWO])
         (encoders.error(None, ErrorCode.BAD_JSON, "no"), {"type": "error", "code": "bad_json", "message": "no"}),
     ],
 )
-def test_frames(encoded: bytes | list[bytes], expected: dict[str, object]) -> None:
+def test_every_frame_has_its_form(encoded: bytes | list[bytes], expected: dict[str, object]) -> None:
     check(encoded, expected, b"")
 
 

@@ -37,7 +37,7 @@ heads = st.one_of(st.binary(max_size=300), mutated(GET), mutated(POST), mutated(
 
 @many
 @given(heads, cuts(400))
-def test_heads(wire: bytes, at: list[int]) -> None:
+def test_a_head_means_the_same_however_it_is_cut(wire: bytes, at: list[int]) -> None:
     """A head means the same cut or whole; the next step may refuse it but must not crash."""
     small = HeadLimits(max_bytes=350, max_fields=8, max_target=200)
     assert head_runner(small)([wire]) == head_runner(small)(pieces(wire, at))
@@ -60,14 +60,14 @@ chunked_bodies = st.one_of(
 
 @many
 @given(chunked_bodies, cuts(200))
-def test_chunked_bodies(wire: bytes, at: list[int]) -> None:
+def test_a_chunked_body_means_the_same_however_it_is_cut(wire: bytes, at: list[int]) -> None:
     runner = body_runner(lambda: ChunkedBody(BodyLimits()))
     assert runner([wire]) == runner(pieces(wire, at))
 
 
 @many
 @given(st.integers(0, 300), st.binary(max_size=400), cuts(400))
-def test_length_bodies(length: int, wire: bytes, at: list[int]) -> None:
+def test_a_body_with_a_length_means_the_same_however_it_is_cut(length: int, wire: bytes, at: list[int]) -> None:
     runner = body_runner(lambda: LengthBody(length))
     expected = ((len(wire) >= length, wire[:length]), wire[length:])
     assert runner([wire]) == runner(pieces(wire, at)) == expected
@@ -82,7 +82,7 @@ streams = st.one_of(st.binary(max_size=300), some_frames.map(b"".join), some_fra
 @many
 @given(streams, cuts(600), st.booleans())
 @example(b"\x01\x80\0\0\0\0" * 3, [], False)
-def test_frames(wire: bytes, at: list[int], binary: bool) -> None:
+def test_any_bytes_give_frames_or_one_frame_error(wire: bytes, at: list[int], binary: bool) -> None:
     limits = FrameLimits(max_message_bytes=300, max_fragments=3, binary=binary)
     assert frame_runner(limits)([wire]) == frame_runner(limits)(pieces(wire, at))
     events, rest, _ = take_frames(wire, None, limits)
@@ -99,7 +99,7 @@ PUBLISH = b'{"type":"publish","id":3,"room":"lobby","text":"hi","key":"k"}'
     st.one_of(st.binary(), st.text().map(lambda text: text.encode("utf-8", "replace")), mutated(PUBLISH)),
     st.sampled_from(("application/json", "text/plain", "application/x-www-form-urlencoded", None, "x", "")),
 )
-def test_messages(data: bytes, content_type: str | None) -> None:
+def test_any_bytes_give_a_message_or_a_message_error(data: bytes, content_type: str | None) -> None:
     """Objects that are valid JSON: test_duplicates.py."""
     for take in (decode, lambda body: decode_publish("lobby", body, content_type)):
         with suppress(MessageError):

@@ -20,7 +20,7 @@ def head_of(wire: bytes) -> Head:
     return head
 
 
-def test_a_get() -> None:
+def test_a_get_is_parsed() -> None:
     assert head_of(GET) == Head(
         method="GET",
         path="/rooms/lobby/messages",
@@ -49,7 +49,7 @@ def test_a_get() -> None:
         (b"http://other.example:81?y", "/", "y"),
     ],
 )
-def test_targets(target: bytes, path: str, query: str) -> None:
+def test_every_form_of_target_gives_path_query_and_host(target: bytes, path: str, query: str) -> None:
     """The target's authority replaces Host."""
     head = head_of(request(line=b"GET %b HTTP/1.1" % target))
     authority = "other.example:81" if b"other" in target else "h"
@@ -63,7 +63,7 @@ def test_targets(target: bytes, path: str, query: str) -> None:
         ((b"X-Name: \xc3\xbc",), {"x-name": "Ã¼"}),  # any byte beyond ASCII
     ],
 )
-def test_fields(fields: tuple[bytes, ...], headers: dict[str, str]) -> None:
+def test_fields_are_joined_by_lower_case_name(fields: tuple[bytes, ...], headers: dict[str, str]) -> None:
     assert head_of(request(*fields)).headers == {"host": "h", **headers}
 
 
@@ -98,7 +98,7 @@ def test_what_follows_a_head(version: bytes, fields: tuple[bytes, ...], keep_ali
     assert (head.body, head.content_length, head.expects_continue) == body
 
 
-def test_hosts() -> None:
+def test_every_valid_host_is_accepted() -> None:
     for host in b"a A.b:80 [::1]:8000 [::1] 127.0.0.1:0 x_y.local a: xn--bcher-kva.example".split():
         assert head_of(request(host=b"Host:  %b " % host)).headers["host"] == host.decode()
     old = head_of(request(line=b"GET / HTTP/1.0", host=b""))
@@ -156,7 +156,7 @@ def test_a_dripped_head_is_searched_in_linear_time() -> None:
     assert buffer.touched < 12 * len(wire)
 
 
-def test_has_token() -> None:
+def test_a_token_is_found_among_others_in_any_case() -> None:
     for value in ("close", "Close", "keep-alive, CLOSE", "close\t,x"):
         assert has_token(value, "close")
     for no_value in (None, "", "closed", "x-close, keep-alive", "clo, se"):
@@ -230,7 +230,7 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("wire", MALFORMED.values(), ids=MALFORMED)
-def test_malformed(wire: bytes) -> None:
+def test_malformed_heads_are_refused(wire: bytes) -> None:
     assert feed(head_runner(), wire, trailing=b"\r\n\r\n") == BAD
 
 
@@ -261,7 +261,7 @@ NOT_SERVED = [
 
 
 @pytest.mark.parametrize(("wire", "code"), NOT_SERVED)
-def test_not_served(wire: bytes, code: ErrorCode) -> None:
+def test_what_is_not_served_has_its_own_error(wire: bytes, code: ErrorCode) -> None:
     assert feed(head_runner(), wire) == (code, Reason.BAD_REQUEST)
     if code is ErrorCode.UNSUPPORTED_MEDIA_TYPE:
         with pytest.raises(HttpError) as caught:
@@ -281,7 +281,7 @@ def test_not_served(wire: bytes, code: ErrorCode) -> None:
         (request(*[b"X: y"] * 500), LONG_HEAD),
     ],
 )
-def test_too_large(wire: bytes, refused: object) -> None:
+def test_a_head_or_length_over_a_limit_is_refused(wire: bytes, refused: object) -> None:
     assert feed(head_runner(SMALL_BODY), wire) == refused
 
 

@@ -35,7 +35,7 @@ def test_a_malformed_network_is_refused(network: str) -> None:
         check_network(network)
 
 
-def test_bodies() -> None:
+def test_bodies_of_sanctions_and_kicks_are_checked() -> None:
     asked = b'{"kind":"ban","network":"2001:db8::1","seconds":60,"reason":"spam"}'
     assert decode_sanction(asked, "application/json; charset=utf-8") == SanctionBody(
         "ban", network="2001:db8::/64", seconds=60.0, reason="spam"

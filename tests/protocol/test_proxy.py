@@ -52,7 +52,7 @@ def check(wire: bytes, source: str | None) -> None:
         (binary(0x21, 0x31, bytes(216)), None),  # Unix
     ],
 )  # fmt: skip
-def test_headers(wire: bytes, source: str | None) -> None:
+def test_the_source_in_a_proxy_header(wire: bytes, source: str | None) -> None:
     check(wire, source)
 
 
@@ -148,7 +148,7 @@ def trusted(address: str) -> bool:
         ("localhost", None),
     ],
 )
-def test_the_client(field: str, client: str | None) -> None:
+def test_the_client_is_the_first_untrusted_address_from_the_right(field: str, client: str | None) -> None:
     assert client_of(field, trusted) == client
 
 

@@ -76,7 +76,7 @@ def test_an_answer_that_is_made_when_sent_has_its_date() -> None:
     assert b"date" not in dict(judged(response(503, b""))[0].headers)
 
 
-def test_continue() -> None:
+def test_the_interim_answer_is_100_continue() -> None:
     client = h11.Connection(h11.CLIENT)
     fields = [("Host", "h"), ("Expect", "100-continue"), ("Content-Length", "1")]
     client.send(h11.Request(method="POST", target="/", headers=fields))
@@ -94,7 +94,7 @@ def test_a_line_break_in_a_header_of_ours_raises(field: tuple[str, str]) -> None
         response_head(200, 0, content_type="text/plain\r\nX: y")
 
 
-def test_errors() -> None:
+def test_errors_are_complete_answers() -> None:
     assert error_body(ErrorCode.BAD_ROOM, "no") == b'{"error":{"code":"bad_room","message":"no"}}\n'
     refused = HttpError(ErrorCode.METHOD_NOT_ALLOWED, "no", headers=(("Allow", "GET"),))
     head, body, may_go_on = judged(error_response(refused, headers=(("Retry-After", "1"),)))
@@ -120,7 +120,7 @@ def test_a_query_means_what_the_standard_library_says(query: str) -> None:
 
 
 @pytest.mark.parametrize("query", ["q=%ff", "%c3=1", "q=%ed%a0%80", "&".join(["a=1"] * (MAX_QUERY_FIELDS + 1))])
-def test_bad_queries(query: str) -> None:
+def test_bad_queries_are_refused(query: str) -> None:
     with pytest.raises(HttpError) as caught:
         query_fields(query)
     assert caught.value.code.status == 400
@@ -139,7 +139,7 @@ def test_bad_queries(query: str) -> None:
         ("", {"a": None}),
     ],
 )
-def test_cookies(value: str, expected: dict[str, str | None]) -> None:
+def test_a_cookie_is_found_by_name(value: str, expected: dict[str, str | None]) -> None:
     assert {name: cookie(value, name) for name in expected} == expected
 
 

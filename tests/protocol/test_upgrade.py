@@ -64,7 +64,7 @@ def test_the_fields_of_browsers_are_accepted() -> None:
         (b"Version: 13", b"Version: 13\r\nTransfer-Encoding: chunked", 400),
     ],
 )
-def test_refused(old: bytes, new: bytes, status: int) -> None:
+def test_a_wrong_upgrade_is_refused_with_its_status(old: bytes, new: bytes, status: int) -> None:
     assert old in UPGRADE
     with pytest.raises(HttpError) as caught:
         answer(UPGRADE.replace(old, new, 1))

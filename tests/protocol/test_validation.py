@@ -33,7 +33,7 @@ ZALGO = "Z" + "\u0301" * 10_000
 
 
 @pytest.mark.parametrize("room", ["a", "0", "lobby", "a.b_c-d", "9" * 64])
-def test_rooms(room: str) -> None:
+def test_valid_rooms_are_accepted(room: str) -> None:
     assert check_room(room) == room
 
 
@@ -41,7 +41,7 @@ def test_rooms(room: str) -> None:
     "room",
     ["", "A", ".a", "-a", "_a", "a b", "a/b", "..", "a\n", "a\0", "ü", "a" * 65, "a\u202eb", "a\u0301", "٣", ZALGO],
 )
-def test_bad_rooms(room: str) -> None:
+def test_bad_rooms_are_refused(room: str) -> None:
     with pytest.raises(MessageError, match=r"^room: ") as caught:
         check_room(room)
     assert caught.value.code is ErrorCode.BAD_ROOM
@@ -66,7 +66,7 @@ def test_bad_rooms(room: str) -> None:
         '"\\</script>',
     ],
 )
-def test_texts(text: str) -> None:
+def test_valid_texts_are_accepted(text: str) -> None:
     assert check_text(text) == check_text(text.replace("\n", "\r\n")) == text
 
 
@@ -97,7 +97,7 @@ def test_texts(text: str) -> None:
         ("\U0001f600" * 9 + "\u0301" * 5 + "\U0001d165" * 4, "more than 8 combining marks"),
     ],
 )
-def test_bad_texts(text: str, why: str) -> None:
+def test_bad_texts_are_refused_with_the_reason(text: str, why: str) -> None:
     with pytest.raises(MessageError, match=f"^text: .*{why}") as caught:
         check_text(text)
     assert caught.value.code is ErrorCode.BAD_FIELD
@@ -116,7 +116,7 @@ def test_bad_texts(text: str, why: str) -> None:
         ("<b>", None),
     ],
 )
-def test_names(name: str, kept: str | None) -> None:
+def test_valid_names_are_accepted_in_nfc(name: str, kept: str | None) -> None:
     assert check_name(name) == (kept or unicodedata.normalize("NFC", name))
 
 
@@ -141,7 +141,7 @@ def test_names(name: str, kept: str | None) -> None:
         ("\u0301\u0301", "blank"),
     ],
 )
-def test_bad_names(name: str, why: str) -> None:
+def test_bad_names_are_refused_with_the_reason(name: str, why: str) -> None:
     with pytest.raises(MessageError, match=rf"^name: .*{why}") as caught:
         check_name(name)
     assert caught.value.code is ErrorCode.BAD_FIELD
@@ -226,7 +226,7 @@ def test_isolates_balance_or_are_refused(text: str) -> None:
         (f"{'Az9x' * 8}-{OFFSET_LIMIT - 1}", ("Az9x" * 8, OFFSET_LIMIT - 1)),
     ],
 )
-def test_cursors(value: str | int, expected: tuple[str | None, int]) -> None:
+def test_valid_cursors_are_parsed(value: str | int, expected: tuple[str | None, int]) -> None:
     assert parse_cursor(value) == Place(*expected)
 
 
@@ -238,7 +238,7 @@ def test_cursors(value: str | int, expected: tuple[str | None, int]) -> None:
         pytest.param(10**5000, id="too long to print"),
     ],
 )
-def test_bad_cursors(value: str | int) -> None:
+def test_bad_cursors_are_refused(value: str | int) -> None:
     with pytest.raises(MessageError) as caught:
         parse_cursor(value)
     assert caught.value.code is ErrorCode.BAD_CURSOR

@@ -70,13 +70,13 @@ def wsproto_refuses(wire: bytes) -> bool:
 
 
 @pytest.mark.parametrize("wire", BROKEN.values(), ids=BROKEN)
-def test_broken_frames(wire: bytes) -> None:
+def test_broken_frames_are_refused_as_wsproto_refuses_them(wire: bytes) -> None:
     assert reason_of(wire) is Reason.BAD_FRAME
     assert wire[0] & 0x0F == BINARY or wsproto_refuses(wire), "refused though wsproto accepts it"
 
 
 @pytest.mark.parametrize("wire", BAD_TEXT.values(), ids=BAD_TEXT)
-def test_bad_text(wire: bytes) -> None:
+def test_text_that_is_not_utf8_is_refused(wire: bytes) -> None:
     assert reason_of(wire) is Reason.BAD_TEXT
     assert wsproto_refuses(wire)
 

@@ -57,7 +57,7 @@ def test_bounds_are_enforced_and_zero_means_none_only_where_documented(name: str
     assert spec.section is not Section.DEADLINES or 0 in wrong, "a deadline cannot be switched off"
 
 
-def test_precedence(tmp_path: Path) -> None:
+def test_a_flag_wins_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
     path = toml(tmp_path, 'port = 1\nhead-deadline = 2\nbody_deadline = 3\nhost = ["::1", "127.0.0.1"]\nquiet = true')
     environ = {"CHATSERVER_PORT": "10", "CHATSERVER_HEAD_DEADLINE": "20", "PORT": "30"}
     settings = load_settings({"port": "100", "per_ip": None}, environ, path)

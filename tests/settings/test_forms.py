@@ -51,7 +51,9 @@ def test_equivalent_texts_become_equal(form: Callable[[str], object], text: str,
         ("valkey://ann:s:cret@a:1,b:2", [("a", 1), ("b", 2)], "ann", "s:cret"),
     ],
 )
-def test_shards(text: str, addresses: list[tuple[str, int]], user: str | None, password: str | None) -> None:
+def test_servers_of_shared_are_read_with_their_credentials(
+    text: str, addresses: list[tuple[str, int]], user: str | None, password: str | None
+) -> None:
     assert forms.shards(text) == (tuple(addresses), user, password)
 
 
@@ -104,7 +106,7 @@ WRONG = [
 @pytest.mark.parametrize(
     ("form", "words", "text"), [(form, words, text) for form, words, texts in WRONG for text in texts]
 )
-def test_malformed_texts(form: Callable[[str], object], words: str, text: str) -> None:
+def test_malformed_texts_are_refused(form: Callable[[str], object], words: str, text: str) -> None:
     with pytest.raises(ValueError, match=words):
         form(text)
 

@@ -31,7 +31,7 @@ async def test_processes_take_from_one_bucket(servers: list[Valkey]) -> None:
         assert 300_000 < left <= 400_000, "a full bucket takes no memory"
 
 
-async def test_tokens_return(it: Keeping) -> None:
+async def test_tokens_return_at_the_rate(it: Keeping) -> None:
     quick = TokenBucket(1e6, burst=1)
     for _ in range(20):
         assert await take(it.shard, it.shards.key("a"), quick.interval, quick.span) < 1e-3

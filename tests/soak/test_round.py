@@ -29,7 +29,7 @@ def check(campaign: Campaign, nodes: list[Node]) -> None:
 
 
 @pytest.mark.slow
-async def test_one_machine(tmp_path: Path) -> None:
+async def test_a_round_on_one_machine_loses_nothing(tmp_path: Path) -> None:
     async with one_machine(tmp_path) as cluster:
         campaign = Campaign(cluster, SEED, no_word, publishers=2)
         await campaign.play("kill worker", "stop worker", "kill worker", "kill node")
@@ -39,7 +39,9 @@ async def test_one_machine(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_two_machines(tmp_path: Path, postgres_server: PostgresServer, postgres_url: str) -> None:
+async def test_a_round_on_two_machines_loses_nothing(
+    tmp_path: Path, postgres_server: PostgresServer, postgres_url: str
+) -> None:
     database = postgres_url.rpartition("/")[2]
     async with two_machines(tmp_path, workers=1, server=postgres_server, name=database) as cluster:
         campaign = Campaign(cluster, SEED, no_word, publishers=2)

@@ -156,7 +156,7 @@ async def test_a_supervisor_that_does_not_answer_delays_no_reads(folder: Path, m
     [(lambda one: one.link.close(), False), (lambda one: signal.raise_signal(signal.SIGTERM), True)],
     ids=["without its supervisor", "after a signal"],
 )
-async def test_a_worker_drains(tell: Callable[[Working], None], stays: bool, folder: Path) -> None:
+async def test_a_worker_that_is_told_to_stop_drains(tell: Callable[[Working], None], stays: bool, folder: Path) -> None:
     """Without a supervisor, nobody else removes the folder of the sockets."""
     async with working(folder) as one, chatter(one.address) as friend:
         tell(one)

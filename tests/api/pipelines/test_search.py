@@ -144,7 +144,9 @@ async def test_results_of_other_processes_are_used(autojump_clock: Clock, system
 # -- cache and rights -------------------------------------------------------------------------------------------------
 
 
-async def test_cache_first(autojump_clock: Clock, systems: Systems, stage: Stage) -> None:
+async def test_a_cached_result_needs_no_query_until_it_is_too_old(
+    autojump_clock: Clock, systems: Systems, stage: Stage
+) -> None:
     assert not (await stage.search()).cached
     await trio.testing.wait_all_tasks_blocked()
     systems.log.clear()

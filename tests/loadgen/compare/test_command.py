@@ -49,7 +49,7 @@ from tests.loadgen.plays import SETTLE_SECONDS
         ("http://a http://b --only idle", "--only: it is for the servers of the catalogue, and not for URLs"),
     ],
 )
-def test_bad_flags(arguments: str, error: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_flags_are_named(arguments: str, error: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code("compare", *arguments.split()) == 2
     assert capsys.readouterr().err.startswith(f"loadgen: {error}")
 

@@ -38,7 +38,7 @@ def served(plant: Plant) -> Iterator[str]:
         (["ws://127.0.0.1:1/echo", "--report", "/dev/null/no"], "--report"),
     ],
 )
-def test_bad_flags(arguments: list[str], error: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_flags_are_named(arguments: list[str], error: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code(*arguments) == 2
     assert error in capsys.readouterr().err
 

@@ -30,7 +30,7 @@ URL = "http://127.0.0.1:1"
         ("--poll-path", "poll{wait}", "--poll-path"),
     ],
 )
-def test_bad_flags(flag: str, value: str, error: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_flags_are_named(flag: str, value: str, error: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code("fingerprint", URL, flag, value) == 2
     assert capsys.readouterr().err.startswith(f"loadgen: {error}")
 
@@ -43,7 +43,7 @@ def test_bad_flags(flag: str, value: str, error: str, capsys: pytest.CaptureFixt
         (Common(report="/dev/null/no"), "--report"),  # not after two minutes
     ],
 )
-def test_bad_common_flags(common: Common, error: str) -> None:
+def test_bad_common_flags_are_named(common: Common, error: str) -> None:
     with pytest.raises(UsageError, match=error):
         fingerprint(URL, common=common)
 

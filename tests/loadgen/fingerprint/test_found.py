@@ -39,7 +39,7 @@ from loadgen.fingerprint.found import (
         (Failed(why="connection refused"), Unit.SECONDS, "failed"),
     ],
 )
-def test_words(finding: Finding, unit: Unit, words: str) -> None:
+def test_a_finding_in_words(finding: Finding, unit: Unit, words: str) -> None:
     assert describe(finding, unit) == words
 
 
@@ -64,7 +64,7 @@ FAILED, LEFT_OUT = Failed(why="RST"), NotApplicable(why="no TLS")
         ([LEFT_OUT, LEFT_OUT], LEFT_OUT),
     ],
 )
-def test_samples(samples: list[Finding], expected: Finding) -> None:
+def test_samples_are_merged_to_the_least_favourable(samples: list[Finding], expected: Finding) -> None:
     assert merge(samples) == expected
 
 

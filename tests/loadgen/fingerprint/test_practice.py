@@ -49,7 +49,7 @@ MEANWHILE = LIMITS["answers_meanwhile_percent"]
         (MEANWHILE, Found(value=50), Mark.MISSING),
     ],
 )
-def test_marks(limit: Limit, finding: Finding, expected: Mark) -> None:
+def test_a_mark_compares_with_good_practice(limit: Limit, finding: Finding, expected: Mark) -> None:
     assert mark(limit, finding) is expected
 
 
@@ -69,7 +69,7 @@ def verdict(*results: Result, conditions: tuple[Condition, ...] = (), no_bar: bo
     return judge(results, conditions, no_bar=no_bar)
 
 
-def test_the_default_bar() -> None:
+def test_the_default_bar_is_that_nothing_is_missing_or_harsh() -> None:
     assert verdict(GOOD, LEFT_OUT, UNDECIDED) == Verdict(
         outcome=Outcome.HELD, reasons=[], notes=["1 good, 1 undecided"]
     )
@@ -119,7 +119,7 @@ def test_stopped_late_and_died() -> None:
     assert (died.outcome, died.reasons) == ("fell short", ["the server died 3 s into the run"])
 
 
-def test_figures() -> None:
+def test_the_figures_have_values_and_the_number_of_each_mark() -> None:
     found = values_of([GOOD, MISSING, HARSH, LEFT_OUT, FAILED, UNDECIDED])
     assert found["head_deadline_s"] == 10.0
     assert found["slow_read_floor_bps"] is found["tls_deadline_s"] is found["head_fields"] is None

@@ -142,11 +142,11 @@ def test_padding_takes_exactly_its_bytes(size: int, line: int) -> None:
     assert all(9 < len(field + "\r\n") <= line for field in fields)
 
 
-def test_no_padding() -> None:
+def test_a_size_of_zero_needs_no_padding() -> None:
     assert padding(0, 4000) == ()
 
 
 @settings(deadline=None)
 @given(size=st.integers(0, 300_000))
-def test_blanks(size: int) -> None:
+def test_blanks_have_exactly_their_size(size: int) -> None:
     assert b"".join(blank(size)) == b" " * size

@@ -21,7 +21,7 @@ sizes = st.floats(min_value=0, max_value=1e9, allow_subnormal=False)
         (0, 0, (0, 0.5)),
     ],
 )
-def test_linear_ticks(low: float, high: float, ticks: tuple[float, ...]) -> None:
+def test_ticks_of_a_linear_axis_are_round(low: float, high: float, ticks: tuple[float, ...]) -> None:
     assert scales.linear(low, high).ticks == ticks
 
 
@@ -35,7 +35,7 @@ def test_linear_ticks(low: float, high: float, ticks: tuple[float, ...]) -> None
         (1, 1, (1, 2)),
     ],
 )
-def test_logarithmic_ticks(low: float, high: float, ticks: tuple[float, ...]) -> None:
+def test_ticks_of_a_logarithmic_axis_are_round(low: float, high: float, ticks: tuple[float, ...]) -> None:
     assert scales.logarithmic(low, high).ticks == ticks
 
 
