@@ -130,7 +130,7 @@ def shards(text: str) -> ShardAddresses:
     rest = text.removeprefix(SHARED_SCHEME)
     credentials, _, listed = rest.rpartition("@")
     if rest == text:  # complaints do not repeat the text, which may have a password
-        raise ValueError(f"must be {SHARED_SCHEME}HOST:PORT[,HOST:PORT...]")
+        raise ValueError(f"the URL is not {SHARED_SCHEME}HOST:PORT[,HOST:PORT...]")
     addresses = [listen(each) for each in listed.split(",")]
     if len(set(addresses)) < len(addresses):
         raise ValueError(f"{listed!r} names a server twice")

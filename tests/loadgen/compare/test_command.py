@@ -22,7 +22,8 @@ from tests.loadgen.plays import SETTLE_SECONDS
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        ("--peers flor", f"--peers: there is no 'flor'; there are {OURS}, "),
+        ("--peers flor", "--peers: there is no 'flor'; did you mean floor?"),
+        ("--peers apache", f"--peers: there is no 'apache'; there are {OURS}, "),
         ("--only idle,sleep", "--only: there is no 'sleep'; there are idle, poll, fanout, beside, attack"),
         ("--attacks slow-haed", "--attacks: there is no 'slow-haed'; did you mean slow-head"),
         ("--repeats 0", "--repeats"),
