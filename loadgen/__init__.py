@@ -10,7 +10,7 @@ How a command becomes a report, and where each step is:
 - `player.py` plays it: the one place that decides when anything happens. `session.py` has the life of the run: its
   processes (`workers.py`, `worker.py`), whose methods it calls (`messages.py`), the timeline and Ctrl-C.
 - `crowd.py` is a process with thousands of clients on one `engine.py`, which opens them in the order of `opening.py`.
-  Each is an object of 200 bytes (`client.py`) that plays a persona (`personas/`). `traffic.py` has the open-loop
+  Each is an object of 100 bytes (`client.py`) that plays a persona (`personas/`). `traffic.py` has the open-loop
   schedule of what they say.
 - `victims/` is the process of the healthy clients; `protocols/` says what one does in a protocol.
 - `measured.py` makes the figures that `figures.py` declares (with `span.py` and `operations.py`), `conditions.py` has

@@ -53,9 +53,9 @@ def shown_default(default: object) -> str | None:
 
 app = App(
     name="loadgen",
-    help="A load generator for HTTP and WebSocket servers that reports who got hurt.\n\nExit codes: 0 the target held,"
-    " 1 it fell short, 2 bad flags, 3 nothing was measured (the generator was the bottleneck, or the attack did not"
-    " take place), 4 refused target, 130 stopped.",
+    help="A load generator for HTTP and WebSocket servers that reports which clients were hurt.\n\nExit codes: 0 the"
+    " target held, 1 it fell short, 2 bad flags, 3 nothing was measured (the generator was the bottleneck, or the"
+    " attack did not take place), 4 refused target, 130 stopped.",
     default_parameter=Parameter(negative="", show_default=shown_default),
     version=lambda: f"loadgen {metadata.version('chatserver')}",
     result_action="return_value",

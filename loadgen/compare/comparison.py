@@ -233,13 +233,13 @@ def compare(
     loading: Loading = LOADING,
     common: Common = COMMON,
 ) -> int:
-    """Measure this server beside others, or servers that run already: the same load, in turns, with ratios.
+    """Measure chatserver beside others, or servers that run already: the same load, in turns, with ratios.
 
     The others are small servers that come with loadgen. Each is installed at its first use, in an environment of its
     own; a server that cannot be installed is skipped with a line that says why. Nothing is installed into the system.
 
     Args:
-        urls: Servers that run already, two or more, instead of the named ones.
+        urls: Servers that run already, two or more, instead of those that come with loadgen.
         peers: Only these servers, comma-separated, and chatserver, which the ratios refer to.
         only: Only these scenarios: idle, poll, fanout, beside, attack.
         attacks: The attacks to play, see `loadgen list`; all-slow stands for all slow or silent ones.
@@ -251,9 +251,9 @@ def compare(
         attack_seconds: Seconds of each attack.
         peers_dir: Where the peers' own environments are.
         markdown_file: Also write the tables there, as Markdown.
-        mix: Of URLs: what is played; by default request=100.
-        rate: Of URLs: messages or requests a second; by default 100.
-        duration: Of URLs: seconds of each turn; by default 5.
+        mix: With URLs: what is played; by default request=100.
+        rate: With URLs: messages or requests a second; by default 100.
+        duration: With URLs: seconds of each turn; by default 5.
     """
     given = locals() | vars(loading)
     if common.fail_if:
