@@ -21,7 +21,7 @@ from chatserver.log.interface import LogError, Record
 
 #: Messages read from the log at a time.
 READ_PAGE = 100
-#: Tasks that read; the log itself has two reading connections.
+#: Tasks that read; the log itself has two reading connections, with PostgreSQL three.
 READERS = 2
 #: Seconds a reader waits after the log failed.
 READ_RETRY = 1.0

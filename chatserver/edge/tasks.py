@@ -2,10 +2,10 @@
 
 Owns: how many run at a time, their order, and the fault boundary of each. May not: know what they do.
 
-The log runs two reads at a time, so more than a few tasks would only cost memory: 6 KB each, where a parked connection
-has 400 bytes. Others are queued as calls, and networks take turns: five hundred peers of one address that request old
-pages count as one. Their deadlines run meanwhile. Closing a connection removes its queued call: otherwise peers that
-send a request, reset and come back would fill memory while the log is slow.
+The log runs two or three reads at a time, so more than a few tasks would only cost memory: 6 KB each, where a parked
+connection has 400 bytes. Others are queued as calls, and networks take turns: five hundred peers of one address that
+request old pages count as one. Their deadlines run meanwhile. Closing a connection removes its queued call: otherwise
+peers that send a request, reset and come back would fill memory while the log is slow.
 """
 
 from collections.abc import Callable, Coroutine
@@ -18,7 +18,7 @@ from chatserver.fair import FairQueue
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 
-#: Tasks at a time: four for each of the log's two reading threads, so that these never wait for a task. With more, a
+#: Tasks at a time: several for each of the log's reading threads, so that these never wait for a task. With more, a
 #: network that comes later would find as many tasks of another network ahead of it.
 MAX_TASKS = 8
 #: The same for searches, of which one runs in the log's searching thread while others ask their rate limiters; for

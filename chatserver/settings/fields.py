@@ -231,7 +231,7 @@ class Settings:
         Unit.FRAGMENTS, 1, 1_000_000,
     )
     max_rooms_per_connection: int = size(
-        100, "Rooms that one connection may be in; joining more is refused.",
+        100, "Rooms that one connection may be in, or one poll may name; more are refused.",
         "bounds its memory (100 rooms take 14 KB) and its share of deliveries; Centrifugo 128 channels a client",
         Unit.ROOMS, 1, 10_000,
     )
