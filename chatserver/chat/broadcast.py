@@ -44,12 +44,13 @@ class Broadcast:
         self.at = 0
         self.reaches = room.last
         self.written = 0 if room.ring is None else room.ring.written
-        self.change = None if room.telling is None or not room.presence.changed else room.presence.tell(room.telling)
-        room.telling = None
+        since = room.presence_since
+        self.change = None if since is None or not room.presence.changed else room.presence.take_changes(since)
+        room.presence_since = None
         self.typing: list[Principal] = []
         self.reads: dict[int, Move] = {}
         if room.notices is not None and room.notices.announced is not None:
-            self.typing, self.reads = room.notices.tell()
+            self.typing, self.reads = room.notices.take()
         # Encoded once for each encoding.
         self._presence: dict[Encoding, bytes | None] = {}
         self._typing: dict[Encoding, dict[int, bytes]] = {}
@@ -137,8 +138,8 @@ class Broadcaster:
         room.offered, room.offered_bytes = broadcast.reaches, broadcast.written
         self.resume_publishers(room)
         notices = room.notices
-        is_told = room.telling is None and (notices is None or notices.announced is None)
-        if room.last != broadcast.reaches or not is_told:
+        all_sent = room.presence_since is None and (notices is None or notices.announced is None)
+        if room.last != broadcast.reaches or not all_sent:
             self.announce_members(room)
 
     def announce_members(self, room: Room) -> None:

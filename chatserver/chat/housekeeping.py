@@ -42,7 +42,7 @@ class Housekeeping:
         self._changed: dict[Room, bool] = {}  # rooms with a presence change to send, and whether they are in `_due`
         self._due: FairQueue[Room] = FairQueue()  # those of them that may be sent it
         self._noticing: dict[Room, None] = {}  # rooms with notices, the longest waiting first
-        self._told = 0  # members reached since the last round began
+        self._reached = 0  # members reached since the last round began
         self._order = [self._send_notices, self._send_presence]  # of the last round
         self._round = LongWork(self._visit, schedule.own, self)
 
@@ -97,10 +97,10 @@ class Housekeeping:
             room.notices = None
             self._noticing.pop(room, None)
             return False
-        if self._told >= MAX_NOTICES_PER_ROUND or not notices.may_tell(now):
+        if self._reached >= MAX_NOTICES_PER_ROUND or not notices.may_send(now):
             return False
         members = len(room.members)
-        self._told += members if notices.typing else members // CHECKS_PER_WRITE + len(notices.reads)
+        self._reached += members if notices.typing else members // CHECKS_PER_WRITE + len(notices.reads)
         self._noticing[room] = self._noticing.pop(room)  # to the end of the order
         notices.announce(now)
         return True
@@ -112,13 +112,13 @@ class Housekeeping:
         self._round.begin()
 
     def _visit(self) -> Iterator[None]:
-        self._told = 0
+        self._reached = 0
         for room in list(self._leasing):
             while self._end_leases(room, trio.current_time()):
                 yield
             yield
         for room, is_due in list(self._changed.items()):
-            if not is_due and room.presence.may_tell(trio.current_time()):
+            if not is_due and room.presence.may_send(trio.current_time()):
                 self._changed[room] = True
                 self._due.push(room.network, room)
             yield
@@ -128,8 +128,8 @@ class Housekeeping:
             yield from send()
 
     def _send_presence(self) -> Iterator[None]:
-        while self._due.length and self._told < MAX_NOTICES_PER_ROUND:
-            self._told += self._tell_presence(self._due.pop(), trio.current_time())
+        while self._due.length and self._reached < MAX_NOTICES_PER_ROUND:
+            self._reached += self._tell_presence(self._due.pop(), trio.current_time())
             yield
 
     def _send_notices(self) -> Iterator[None]:
@@ -154,6 +154,6 @@ class Housekeeping:
         del self._changed[room]
         if not room.presence.changed:
             return 0
-        room.telling = now
+        room.presence_since = now
         self._broadcaster.begin_now(room)
         return len(room.members)

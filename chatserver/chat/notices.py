@@ -37,14 +37,14 @@ class Move(NamedTuple):
 class Notices:
     """The notices of one room; most rooms have no such object."""
 
-    __slots__ = ("_told_at", "_typed", "announced", "reads", "typing")
+    __slots__ = ("_sent_at", "_typed", "announced", "reads", "typing")
 
     def __init__(self) -> None:
         self.typing: dict[str, Principal] = {}  # by id: people whose typing is not announced yet
         self.reads: dict[int, Move] = {}
         self.announced: float | None = None  # since when they wait for the next pass
         self._typed: dict[str, float] = {}  # when each person typed, the earliest first
-        self._told_at = -math.inf
+        self._sent_at = -math.inf
 
     def types(self, principal: Principal, now: float) -> None:
         """A user types; ignored if that was noted less than TYPING_EVERY ago."""
@@ -74,15 +74,15 @@ class Notices:
             del self._typed[user]
             self.typing.pop(user, None)
 
-    def may_tell(self, now: float) -> bool:
+    def may_send(self, now: float) -> bool:
         """Whether there are notices, and the last pass was long enough ago. Call `idle` before."""
-        return bool(self.typing or self.reads) and now >= self._told_at + NOTICE_EVERY
+        return bool(self.typing or self.reads) and now >= self._sent_at + NOTICE_EVERY
 
     def announce(self, now: float) -> None:
         """Leave the notices to the next pass."""
-        self.announced = self._told_at = now
+        self.announced = self._sent_at = now
 
-    def tell(self) -> tuple[list[Principal], dict[int, Move]]:
+    def take(self) -> tuple[list[Principal], dict[int, Move]]:
         """Take the notices: people who type (more than MAX_TYPING wait for the next pass), and moved markers."""
         self.announced = None
         users = list(self.typing)[:MAX_TYPING]
@@ -92,4 +92,4 @@ class Notices:
     def idle(self, now: float) -> bool:
         """Whether the object can be dropped without losing anything."""
         self._forget(now)
-        return not (self._typed or self.reads) and now >= self._told_at + NOTICE_EVERY
+        return not (self._typed or self.reads) and now >= self._sent_at + NOTICE_EVERY

@@ -34,7 +34,7 @@ class Presence:
     Each room has such an object, so it is small. A dict takes 224 bytes, and anybody can be alone in many rooms.
     """
 
-    __slots__ = ("_changes", "_connections", "_leases", "_only", "_people", "_unnamed", "listing", "told_at")
+    __slots__ = ("_changes", "_connections", "_leases", "_only", "_people", "_unnamed", "listing", "sent_at")
 
     def __init__(self) -> None:
         self._only: Principal | None = None  # the one person here, while there is no dict
@@ -43,7 +43,7 @@ class Presence:
         self._leases: dict[int, float] | None = None
         self._changes: dict[int, tuple[Principal, bool]] | None = None  # the last change of each person; True: here
         self._unnamed = False  # send only the count: the room was large at a change, or there were too many changes
-        self.told_at = -math.inf  # time of the last notice
+        self.sent_at = -math.inf  # time of the last notice
         #: the encoded answer to `users`, kept by its maker; in a large room, where encoding takes a millisecond, it may
         #: be as old as the last notice
         self.listing: bytes | None = None
@@ -194,11 +194,11 @@ class Presence:
         """Whether there are changes to send."""
         return bool(self._changes or self._unnamed)
 
-    def may_tell(self, now: float) -> bool:
+    def may_send(self, now: float) -> bool:
         """Whether the last notice is long enough ago for a room of this size."""
-        return now >= self.told_at + max(NOTICE_INTERVAL, self.here / NOTICES_PER_SECOND)
+        return now >= self.sent_at + max(NOTICE_INTERVAL, self.here / NOTICES_PER_SECOND)
 
-    def tell(self, now: float) -> tuple[list[Principal], list[Principal]]:
+    def take_changes(self, now: float) -> tuple[list[Principal], list[Principal]]:
         """Take the changes since the last call: people who came or changed their names, and people who left.
 
         Both are empty in a large room, where only the count is sent.
@@ -207,5 +207,5 @@ class Presence:
         self._changes = None
         self._unnamed = False
         self.listing = None
-        self.told_at = now
+        self.sent_at = now
         return [who for who, here in changes if here], [who for who, here in changes if not here]

@@ -26,8 +26,8 @@ class Room:
 
     __slots__ = (
         "_size", "answering", "broadcast", "cache", "expected", "first", "members", "name", "network", "notices",
-        "offered", "offered_bytes", "paused", "pending", "pending_bytes", "pins", "presence", "ready",
-        "resuming", "ring", "telling", "uninformed", "waiters",
+        "offered", "offered_bytes", "paused", "pending", "pending_bytes", "pins", "presence", "presence_since",
+        "ready", "resuming", "ring", "uninformed", "waiters",
     )  # fmt: skip
 
     def __init__(self, name: str, size: RingSize, presence: Presence, *, network: str) -> None:
@@ -39,7 +39,7 @@ class Room:
         self.uninformed: set[Member] | None = None  # members that were blocked when presence was sent
         self.waiters: dict[PollWaiter, None] | None = None
         self.presence = presence
-        self.telling: float | None = None  # since when presence waits for the next pass
+        self.presence_since: float | None = None  # since when presence waits for the next pass
         self.notices: Notices | None = None  # other notices that wait
         self.broadcast: Broadcast | None = None  # the pass over its members that is under way
         self.answering: PollPass | None = None  # the pass over its held polls that is under way

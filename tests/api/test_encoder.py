@@ -53,7 +53,7 @@ def test_a_listing_is_encoded_again_only_after_a_change() -> None:
     large = ENCODER.listing(presence)
     presence.leave(3)
     assert ENCODER.listing(presence) is large, "in a large room the listing is as old as the last notice"
-    presence.tell(0.0)
+    presence.take_changes(0.0)
     assert ENCODER.listing(presence) is not large
 
 
@@ -70,7 +70,7 @@ async def test_the_listing_of_a_large_room_is_made_in_steps(monkeypatch: pytest.
             await trio.lowlevel.checkpoint()
         assert not ENCODER.lists_at_once(presence)
         if told:
-            presence.tell(0.0)
+            presence.take_changes(0.0)
     assert ENCODER.lists_at_once(presence) is not told
     assert [user["id"] for user in json.loads(ENCODER.listing(presence))] == [each.face.id for each in PEOPLE]
 

@@ -201,7 +201,7 @@ def compare(acts: list[Act], named_room: int, *, alone: bool) -> None:
             both.noted.clear()
             both.it.listing = b"as it was"
             if act == "tell":
-                joined, left = both.it.tell(both.now)
+                joined, left = both.it.take_changes(both.now)
                 if joined or left:
                     assert not must_count
                     assert {who.number for who in (*joined, *left)} == touched

@@ -216,7 +216,7 @@ async def test_rooms_are_checked_a_few_in_a_step_and_none_is_forgotten(
         it.hub.polled(it.hub.rooms[name], Principal(99, HERE))
     # Rooms that may not be told yet must not delay the others in each round.
     for number in range(3):
-        it.hub.rooms[f"room-{number}"].presence.told_at = trio.current_time() + 99.0
+        it.hub.rooms[f"room-{number}"].presence.sent_at = trio.current_time() + 99.0
     with StepCounts() as steps:
         for name in ("_tell_presence", "_end_leases"):
             monkeypatch.setattr(it.hub.housekeeping, name, steps.counted(getattr(it.hub.housekeeping, name)))
@@ -256,7 +256,7 @@ async def test_empty_rooms_cost_no_notice(it: Chatting) -> None:
     it.hub.tick()
     room = it.hub.rooms["lobby"]
     await it.until_idle()
-    assert (room.telling, room.presence.changed, room.broadcast) == (None, False, None)
+    assert (room.presence_since, room.presence.changed, room.broadcast) == (None, False, None)
 
 
 async def test_people_who_return_or_poll_again_cost_no_pass(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,7 +279,7 @@ async def test_a_notice_due_before_the_last_is_sent_is_merged_with_it(it: Chatti
     for number in (50, 51):
         peer = Peer(number)
         it.hub.attach(room, peer, encoding=it.encoder.frames, principal=peer.principal, cursor=0)
-        room.presence.told_at = -NOTICE_INTERVAL
+        room.presence.sent_at = -NOTICE_INTERVAL
         it.hub.tick()  # the schedule does not run in between
     await trio.sleep(3.0)
     assert ",".join(joined for joined, _, _ in watcher.presence("lobby")[1:]) == "50,51"
@@ -295,7 +295,7 @@ async def test_presence_during_a_broadcast_is_told_by_the_next(it: Chatting, mon
         await trio.lowlevel.checkpoint()
     peer = Peer(50)
     it.hub.attach(room, peer, encoding=it.encoder.frames, principal=peer.principal, cursor=room.last)
-    room.telling = trio.current_time()
+    room.presence_since = trio.current_time()
     await it.until_idle()
     assert {watcher.presence("lobby")[-1] for watcher in watchers} == {("50", "-", 7)}
     assert all(watcher.offsets("lobby") == [1] for watcher in watchers)

@@ -257,7 +257,7 @@ def test_the_notices_kept_by_a_room_are_bounded(monkeypatch: pytest.MonkeyPatch)
     notices.moved(MAX_READS, 9, None)
     assert [move.offset for move in notices.reads.values()] == [9, 1, 2]
     notices.announce(0.0)
-    notices.tell()
+    notices.take()
     assert not notices.idle(TYPING_EVERY - 0.1)
     assert notices.idle(TYPING_EVERY)
     assert not notices.typing

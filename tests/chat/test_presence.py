@@ -16,7 +16,7 @@ class Presence(presence_module.Presence):
         return [person.number for person in self.people(limit)]
 
     def told(self, now: float) -> tuple[list[int], list[int]]:
-        joined, left = self.tell(now)
+        joined, left = self.take_changes(now)
         return [person.number for person in joined], [person.number for person in left]
 
 
@@ -24,14 +24,14 @@ def test_presence_is_told_at_most_once_a_second_and_less_often_in_large_rooms() 
     it = Presence()
     it.come(0)
     it.told(50.0)
-    assert not it.may_tell(49.9 + NOTICE_INTERVAL)
-    assert it.may_tell(50.0 + NOTICE_INTERVAL)
+    assert not it.may_send(49.9 + NOTICE_INTERVAL)
+    assert it.may_send(50.0 + NOTICE_INTERVAL)
     it.come(*range(1, 5_000))
-    assert not it.may_tell(49.9 + 5_000 / NOTICES_PER_SECOND), "the interval follows the present number of people"
+    assert not it.may_send(49.9 + 5_000 / NOTICES_PER_SECOND), "the interval follows the present number of people"
     it.listing = b"encoded in a millisecond"
     it.come(5_000)
     assert it.listing, "as old as the last notice"
-    assert it.may_tell(50.0 + 5_001 / NOTICES_PER_SECOND)
+    assert it.may_send(50.0 + 5_001 / NOTICES_PER_SECOND)
     assert it.told(90.0) == ([], [])
     assert not it.listing
 

@@ -179,7 +179,7 @@ def _check_descriptors(world: World, everybody: list[Connection]) -> None:
 def _check_room(world: World, room: Room) -> None:
     assert room.broadcast is None, f"a pass in {room.name} never ends"
     assert room.answering is None, f"a pass over the polls of {room.name} never ends"
-    assert room.telling is None, f"presence of {room.name} is never told"
+    assert room.presence_since is None, f"presence of {room.name} is never told"
     if not world.log.well or not room.ready:
         return
     assert room.pins == 0, f"{room.name} is never released"

@@ -244,7 +244,7 @@ def _check_chat(world: World, everybody: list[Connection], waiting: Queued) -> N
         _check_room(room, members.get(room, []), waiters.get(room, []), waiting)
         leases = room.presence.leases
         assert leases <= hub.housekeeping._leasing.get(room, 0), f"leases of {room.name} do not end"
-        told = room.telling is not None or room in hub.housekeeping._changed
+        told = room.presence_since is not None or room in hub.housekeeping._changed
         assert not room.presence.changed or told, f"presence of {room.name} is not told"
         assert room.notices is None or room in hub.housekeeping._noticing, f"typing in {room.name} is not told"
     _check_registry(world, rooms)
