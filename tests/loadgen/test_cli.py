@@ -175,7 +175,7 @@ def test_a_scorecard_has_a_row_for_each_attack_a_floor_beside_it_and_writes_its_
         done = call(
             "scorecard", server.url, "--kind", "idle-connect,malformed-http", "--clients", "10", "--duration", "2.5",
             "--baseline", "0.6", "--recovery", "0.6", "--victims", "4", "--victim", "ws", "--neighbours", "0",
-            "--newcomers", "10", "--floor", "--markdown", str(card), "--report", str(tmp_path / "report"), "--json",
+            "--newcomers", "5", "--floor", "--markdown", str(card), "--report", str(tmp_path / "report"), "--json",
         )  # fmt: skip
     assert done.returncode in {0, 1, 3}, done.stderr
     report = json.loads((tmp_path / "report" / "report.json").read_text())
@@ -209,7 +209,7 @@ def test_the_target_is_started_anew_for_each_attack(tmp_path: Path) -> None:
     done = call(
         "scorecard", f"http://127.0.0.1:{port}", "--kind", "slow-head,idle-connect", "--clients", "5",
         "--duration", "1", "--baseline", "0.6", "--recovery", "0.6", "--victims", "3", "--victim", "GET /",
-        "--neighbours", "0", "--json", "--newcomers", "10", "--timeout", "30",
+        "--neighbours", "0", "--json", "--newcomers", "5", "--timeout", "30",
         "--start", _noting_starts(tmp_path, port, 3),
     )  # fmt: skip
     assert done.returncode in {0, 1, 3}, done.stderr
