@@ -72,7 +72,8 @@ def table(report: Report, title: str) -> Table:
 def sound(found: Table) -> list[list[str]]:
     """The rows with figures: on a machine that is too busy they are withheld, and all of them may be."""
     withheld = [row for row in found.rows if row[1].startswith("withheld")]
-    assert all(any(why in row[1] for why in (*OF_THE_MACHINE, " came", " had come for only ")) for row in withheld), withheld
+    doubts = (*OF_THE_MACHINE, " came", " had come for only ")
+    assert all(any(why in row[1] for why in doubts) for row in withheld), withheld
     return [row for row in found.rows if row not in withheld]
 
 
