@@ -10,8 +10,9 @@ import os
 from loadgen.personas import registry
 from tests.support.forking import Forked, Running, fork
 
-#: The personas too: to import them is a third of what a small crowd costs.
-_NEEDS = ("loadgen.crowd", "loadgen.victims.runner", *sorted({each.__module__ for each in registry().values()}))
+#: The personas too, without those of tests: to import them is a third of what a small crowd costs.
+_PERSONAS = sorted({each.__module__ for each in registry().values() if each.__module__.startswith("loadgen.")})
+_NEEDS = ("loadgen.crowd", "loadgen.victims.runner", *_PERSONAS)
 
 #: Workers that were forked and not yet waited for, by what they play.
 playing: dict[str, set[int]] = {"crowd": set(), "victims": set()}
