@@ -1,7 +1,8 @@
 """Shared by all tests: the mark `jumping_clock`, Hypothesis's examples, the order of tests in each worker, a log with
 time enough on a busy machine, and a garbage collector that ignores imported objects.
 
-Hypothesis tries the same examples in every run, so a failure is due to the present change. Their number:
+Hypothesis tries the same examples in every run of the same tests, so a failure is due to the present change (it takes
+constants from the imported modules, so other tests beside it lead to other examples). Their number:
 tests/support/examples.py.
 """
 

@@ -38,7 +38,10 @@ ODD = (
     "\xbd\xb2\u2167\U0001d400\U00010400\U0001faef\ue000"  # numbers, private, new
     " _-.'\u2019\U0001f44b\u2764\ufe0f\u200d\u200c\xad\u20e3\n"  # no letters
 )
-texts = st.lists(st.text(st.sampled_from(ODD), max_size=8) | st.text(max_size=8), min_size=1, max_size=6).map(" ".join)
+#: The server refuses a message with NUL, which PostgreSQL cannot hold.
+ANY = st.characters(codec="utf-8", exclude_characters="\0")
+parts = st.text(st.sampled_from(ODD), max_size=8) | st.text(ANY, max_size=8)
+texts = st.lists(parts, min_size=1, max_size=6).map(" ".join)
 
 
 def characters() -> list[str]:
