@@ -208,7 +208,8 @@ def test_a_message_that_closes_the_connection_is_not_sent_for_ever(ann: Window, 
 
 
 def test_a_message_fails_when_the_server_wants_no_more_connections(ann: Window, script: Script) -> None:
-    """Its promise stayed pending."""
+    """Its promise stayed pending. (The user is still the same: after the end of a sign-in it is held.)"""
+    ann.page.route("**/session", lambda route: route.fulfill(json={"user": SELF}))
     problem = ann.page.locator("#pending .problem")
     ann.say("early")
     script.wait_for("publish")
