@@ -24,7 +24,7 @@ from chatserver.net.faults import Faults
 from chatserver.net.handler import Handler
 from chatserver.net.readiness import HANGUP, QUEUED, READ, RESUMED, WRITE, Readiness
 from chatserver.net.scheduler import Scheduler
-from chatserver.net.states import ALLOWED, DEMOTABLE, ENDING, PRIORITY, ROWS, IllegalMoveError, Priority, Reads, State
+from chatserver.net.states import ALLOWED, ENDING, PRIORITY, ROWS, IllegalMoveError, Priority, Reads, State
 from chatserver.net.transport import PLAIN
 from chatserver.net.wheel import Wheel
 from chatserver.observe.logs import Limiter
@@ -192,7 +192,7 @@ class Connections:
         )
 
     def demote(self, connection: Connection) -> None:
-        """Have requests of its network wait for those of others; a proxy's network is that of many people."""
+        """Have its network wait for others that have sent nothing wrong; a proxy's is that of many people."""
         if not self._is_proxy(connection.address):
             self.scheduler.demote(connection.network)
 
@@ -259,9 +259,8 @@ class Connections:
             connection.armed |= RESUMED
         else:
             connection.armed = QUEUED
-            state = connection.state
-            priority = Priority.BULK if later else PRIORITY[state]
-            self.scheduler.submit(priority, self._resume, connection, connection.network, DEMOTABLE[state])
+            priority = Priority.BULK if later else PRIORITY[connection.state]
+            self.scheduler.submit(priority, self._resume, connection, connection.network)
 
     def _resume(self, connection: Connection) -> bool:
         if connection.descriptor < 0:

@@ -16,7 +16,7 @@ from chatserver.net.connection import Closing, Connection, Transport, TransportE
 from chatserver.net.connections import Connections
 from chatserver.net.listener import Listener
 from chatserver.net.readiness import QUEUED, READ, RESET, RESUMED, WRITE, Readiness
-from chatserver.net.states import DEMOTABLE, PRIORITY, READS, ROWS, Priority, Reclaim
+from chatserver.net.states import PRIORITY, READS, ROWS, Priority, Reclaim
 from chatserver.net.transport import PLAIN
 from chatserver.net.wheel import Wheel
 from chatserver.reasons import Reason
@@ -155,10 +155,7 @@ class Poller:
 
         At the turn of its network, so what it sent in time is read first, and others that flood delay it little.
         """
-        state = connection.state
-        self._scheduler.submit(
-            PRIORITY[state], self._expire_in_turn, connection, connection.network, DEMOTABLE[state]
-        )  # fmt: skip
+        self._scheduler.submit(PRIORITY[connection.state], self._expire_in_turn, connection, connection.network)
 
     def _expire_in_turn(self, connection: Connection) -> bool:
         if connection.armed & QUEUED:  # in `BULK`, or it would have come first; once, or a flood would have no deadline
@@ -211,6 +208,7 @@ class Poller:
                 continue  # its step arms it again, and the kernel reports what is still so
             connection.armed = QUEUED
             state = connection.state
+            priority = PRIORITY[state]
             awaited += _AWAITED[state]
             if events & RESET and _VOID[state] and not connection.inbox and connection.transport is PLAIN:
                 step = self._reset
@@ -220,7 +218,7 @@ class Poller:
                 step = self._read
             else:
                 step = self._reset
-            submit(PRIORITY[state], step, connection, connection.network, DEMOTABLE[state])
+            submit(priority, step, connection, connection.network)
         self._events += len(ready)
         self._awaited += awaited
         return len(ready) > 1

@@ -9,8 +9,7 @@ never delays short work. Only the server's own work stays in `FIRST`: in `BULK` 
 that flood. Between two passes every other task of the loop runs.
 
 Turns alone do not help against thousands of networks, each with as many turns as a person. But what they send to keep
-the loop busy is refused, or ends their connections: for a while then, requests from there are `BULK`. Members are not:
-an office of three hundred would wait a minute beside 8,000 networks that flood, because one of them sent a bad request.
+the loop busy is refused, or ends their connections: for a while then, all that is asked for from there is `BULK`.
 """
 
 from collections import deque
@@ -57,11 +56,9 @@ class Scheduler:
         self._taking = False  # whether rounds are run
         self._lock = Lock()  # guards `_taking`: after `end` the readiness object is closed, and `_wake` must not run
 
-    def submit(
-        self, priority: Priority, step: Step, item: object, network: Hashable = "", demotable: bool = False
-    ) -> None:
-        """Queue an item; `step(item)` runs when its turn comes. `demotable`: in `BULK`, if its network is demoted."""
-        if demotable and (network in self._demoted or network in self._demoted_before):
+    def submit(self, priority: Priority, step: Step, item: object, network: Hashable = "") -> None:
+        """Queue an item; `step(item)` runs when its turn comes."""
+        if priority is _NORMAL and (network in self._demoted or network in self._demoted_before):
             priority = Priority.BULK
         self._queues[priority].push(network, (step, item, network))
         if self.asleep:
@@ -69,7 +66,7 @@ class Scheduler:
             self._wake()
 
     def demote(self, network: Hashable) -> None:
-        """Queue what is demotable in `BULK`, for a network that has broken a rule."""
+        """Queue what would be `NORMAL` in `BULK`, for a network that has broken a rule."""
         if len(self._demoted) < MAX_DEMOTED:
             self._demoted.add(network)
             self._demoted_before.discard(network)

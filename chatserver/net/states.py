@@ -179,10 +179,6 @@ ALLOWED: tuple[tuple[bool, ...], ...] = tuple(
 )
 READS: tuple[bool, ...] = tuple(row.reads is Reads.YES for row in ROWS)
 PRIORITY: tuple[Priority, ...] = tuple(row.priority for row in ROWS)
-#: Whether the connection waits for others if its network is demoted: members of that network have done nothing.
-DEMOTABLE: tuple[bool, ...] = tuple(
-    row.priority is Priority.NORMAL and row.reclaim is not Reclaim.NEVER for row in ROWS
-)  # fmt: skip
 
 
 class IllegalMoveError(AssertionError):

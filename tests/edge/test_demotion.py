@@ -14,10 +14,10 @@ PATH = "/rooms/lobby/messages"
 
 
 def is_demoted(server: Serving, network: str = "127.0.0.1") -> bool:
-    """Whether a new connection's step for this network goes to `BULK`."""
+    """Whether a step for this network goes to `BULK`."""
     scheduler = server.server.parts.connections.scheduler
     before = scheduler.statistics()["bulk"]
-    scheduler.submit(Priority.NORMAL, bool, None, network, demotable=True)
+    scheduler.submit(Priority.NORMAL, bool, None, network)
     found = scheduler.statistics()["bulk"] > before
     scheduler.round()
     return found

@@ -18,7 +18,7 @@ from chatserver.net.poller import (
 )
 from chatserver.net.readiness import READ
 from chatserver.net.scheduler import QUANTUM
-from chatserver.net.states import TABLE, Priority, Reclaim, State
+from chatserver.net.states import Priority, State
 from chatserver.net.transport import PlainTransport
 from chatserver.reasons import Reason
 from tests.net.polled import polled
@@ -86,15 +86,6 @@ def test_what_a_peer_sent_in_time_is_read_before_its_deadline_also_if_it_waits_i
     it.poller.expire(connection)
     it.run_rounds()
     assert [event for event, _, _ in it.recorder.events] == ["received", "expired"]
-
-
-@pytest.mark.parametrize("state", [state for state in State if state not in (State.TLS_HELLO, State.TLS_HANDSHAKE)])
-def test_a_demoted_network_keeps_its_members_and_those_who_wait_for_an_answer(it: Parked, state: State) -> None:
-    """One bad request demotes an office of 300; beside 8,000 networks that flood, their WebSockets waited a minute."""
-    connection, _ = it.place(state)
-    it.connections.demote(connection)
-    it.poller.expire(connection)
-    assert it.connections.scheduler.statistics()["bulk"] == (TABLE[state].reclaim is not Reclaim.NEVER)
 
 
 # -- how much is read -------------------------------------------------------------------------------------------------

@@ -37,8 +37,7 @@ class Stage:
         return self.now
 
     def submit(
-        self, priority: Priority, item: Any, *, takes: float = 0.0, more: int = 0, network: str = "",
-        demotable: bool = True,
+        self, priority: Priority, item: Any, *, takes: float = 0.0, more: int = 0, network: str = ""
     ) -> None:  # fmt: skip
         """Submit a step that takes `takes` seconds and asks `more` times to run again."""
         left = more
@@ -50,7 +49,7 @@ class Stage:
             left -= 1
             return left >= 0
 
-        self.scheduler.submit(priority, step, item, network, demotable)
+        self.scheduler.submit(priority, step, item, network)
 
     def rounds(self, limit: int = 10_000) -> int:
         """Run until nothing is left. Returns the number of rounds."""
