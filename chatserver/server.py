@@ -270,7 +270,7 @@ class Server:
             parts.hub.tick, parts.admission.tick, services.write_limits.sweep, parts.limiters.sweep,
             services.search_results.sweep, parts.connections.lines.report, services.identities.sweep,
             services.moderation.sweep, services.slow_mode.sweep, services.audit.sweep,
-            parts.connections.scheduler.sweep,
+            parts.connections.demotion.sweep,
             partial(heap.tick, parts.connections.held, parts.hub.budget.used),
         ):  # fmt: skip
             self._attempt(chore)

@@ -226,7 +226,7 @@ class HttpExchanges:
     def _refuse_request(self, connection: Connection, exchange: Exchange, error: HttpError | MessageError) -> bool:
         """Refuse a whole and valid request that cannot be served; the connection stays open."""
         if error.code in DEMOTING_REFUSALS:
-            self._connections.demote(connection)
+            self._connections.demotion.demote(connection)
         wire = error_response(
             error, headers=exchange.headers, keep_alive=exchange.keep_alive, head_only=exchange.head_only,
             date=date_now(),

@@ -221,7 +221,7 @@ class WebSocketHandler(Handler):
                 outcome = self._conversation.handle(connection, session, command)
         except MessageError as error:
             if error.code in DEMOTING_REFUSALS:
-                self._connections.demote(connection)
+                self._connections.demotion.demote(connection)
             outcome = refusal(session, error.id, error.code, error.message, error.wait)
         if isinstance(outcome, Reply):
             self._reply(connection, session, outcome)

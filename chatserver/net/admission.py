@@ -128,6 +128,7 @@ class Admission:
             self.release(connection.network)
             self._count_in(network, uncapped=uncapped)
         connection.address = shared_address(address)
+        self._connections.demotion.came(connection)
         return None
 
     def release(self, network: str) -> None:

@@ -20,6 +20,7 @@ from chatserver.meters import ByteBudget
 from chatserver.net import flush, sockets
 from chatserver.net.closing import ClosingHandler
 from chatserver.net.connection import CLOSED, Closing, Connection, TransportError
+from chatserver.net.demotion import Demotion
 from chatserver.net.faults import Faults
 from chatserver.net.handler import Handler
 from chatserver.net.readiness import HANGUP, QUEUED, READ, RESUMED, WRITE, Readiness
@@ -50,6 +51,7 @@ class Connections:
         self.table: list[Connection | None] = []
         self.wheel = Wheel(self.table, settings, now=now)
         self.faults = Faults(self)
+        self.demotion = Demotion(is_proxy)
         self.scheduler = Scheduler(faulted=self.faults.caught, wake=readiness.wake)
         self.judge = flush.FlushJudge(self, rate=settings.flush_rate, window=settings.flush_window)
         self.input_budget = ByteBudget(settings.all_unfinished_bytes, free=FREE_INPUT)  # unparsed input of all
@@ -81,6 +83,7 @@ class Connections:
         table[descriptor] = connection
         self.held += 1
         self.wheel.watch(connection, due)
+        self.demotion.came(connection)
         connection.armed = READ
         try:
             self._readiness.add(descriptor, READ)
@@ -100,6 +103,7 @@ class Connections:
         self.table[descriptor] = None
         self.held -= 1
         self.operators.discard(connection)
+        self.demotion.gone(connection)
         try:
             if connection.transport is not PLAIN and not (reset or connection.blocked):
                 with suppress(OSError, TransportError):  # not taken: the peer learns of the end by FIN alone
@@ -185,16 +189,22 @@ class Connections:
     def misbehaved(self, connection: Connection, reason: Reason, detail: str) -> None:
         """Log that a peer broke a rule, for which its connection ends."""
         if reason in DEMOTING_ENDS:
-            self.demote(connection)
+            self.demotion.demote(connection)
         phase = connection.state.name
         self.lines.write(
             _log.info, "misbehaved", reason=reason.label, peer=connection.address, phase=phase, detail=detail
         )
 
-    def demote(self, connection: Connection) -> None:
-        """Have its network wait for others that have sent nothing wrong; a proxy's is that of many people."""
-        if not self._is_proxy(connection.address):
-            self.scheduler.demote(connection.network)
+    def submit(self, step: Callable[[Connection], bool], connection: Connection, *, later: bool = False) -> None:
+        """Queue a step at the turn of the connection's network; `later`, or if its peer is demoted, in `BULK`.
+
+        A proxy's connections have a turn each: else all people behind it share one until their requests are read.
+        """
+        priority = PRIORITY[connection.state]
+        if later or (priority is Priority.NORMAL and self.demotion.applies(connection)):
+            priority = Priority.BULK
+        turn = connection.descriptor if self._is_proxy(connection.address) else connection.network
+        self.scheduler.submit(priority, step, connection, turn)
 
     # -- states -----------------------------------------------------------------------------------------------------
 
@@ -259,8 +269,7 @@ class Connections:
             connection.armed |= RESUMED
         else:
             connection.armed = QUEUED
-            priority = Priority.BULK if later else PRIORITY[connection.state]
-            self.scheduler.submit(priority, self._resume, connection, connection.network)
+            self.submit(self._resume, connection, later=later)
 
     def _resume(self, connection: Connection) -> bool:
         if connection.descriptor < 0:

@@ -16,7 +16,7 @@ from chatserver.net.connection import Closing, Connection, Transport, TransportE
 from chatserver.net.connections import Connections
 from chatserver.net.listener import Listener
 from chatserver.net.readiness import QUEUED, READ, RESET, RESUMED, WRITE, Readiness
-from chatserver.net.states import PRIORITY, READS, ROWS, Priority, Reclaim
+from chatserver.net.states import READS, ROWS, Priority, Reclaim
 from chatserver.net.transport import PLAIN
 from chatserver.net.wheel import Wheel
 from chatserver.reasons import Reason
@@ -155,11 +155,11 @@ class Poller:
 
         At the turn of its network, so what it sent in time is read first, and others that flood delay it little.
         """
-        self._scheduler.submit(PRIORITY[connection.state], self._expire_in_turn, connection, connection.network)
+        self._connections.submit(self._expire_in_turn, connection)
 
     def _expire_in_turn(self, connection: Connection) -> bool:
         if connection.armed & QUEUED:  # in `BULK`, or it would have come first; once, or a flood would have no deadline
-            self._scheduler.submit(Priority.BULK, self._expire_at_last, connection, connection.network)
+            self._connections.submit(self._expire_at_last, connection, later=True)
             return False
         return self._expire_at_last(connection)
 
@@ -193,7 +193,7 @@ class Poller:
         After a single event there are mostly no others yet, so trio's own wait is left to find them. Objects are
         queued, not descriptors: when an item runs, its number may be another peer's.
         """
-        table, submit = self._connections.table, self._scheduler.submit
+        table, submit = self._connections.table, self._connections.submit
         ready = self._readiness.ready(MAX_EVENTS)
         awaited = 0
         for descriptor, events in ready:
@@ -202,13 +202,12 @@ class Poller:
                 awaited += 1
                 listener = self._listeners.get(descriptor)
                 if listener is not None:  # else it is a wake
-                    submit(Priority.FIRST, self._accept, listener)
+                    self._scheduler.submit(Priority.FIRST, self._accept, listener)
                 continue
             if connection.armed & QUEUED:
                 continue  # its step arms it again, and the kernel reports what is still so
             connection.armed = QUEUED
             state = connection.state
-            priority = PRIORITY[state]
             awaited += _AWAITED[state]
             if events & RESET and _VOID[state] and not connection.inbox and connection.transport is PLAIN:
                 step = self._reset
@@ -218,7 +217,7 @@ class Poller:
                 step = self._read
             else:
                 step = self._reset
-            submit(priority, step, connection, connection.network)
+            submit(step, connection)
         self._events += len(ready)
         self._awaited += awaited
         return len(ready) > 1

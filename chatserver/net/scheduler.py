@@ -7,9 +7,6 @@ In each round each class (`Priority`) has its time; within a class each network 
 take turns. `step(item)` takes about 0.1 ms; if there is more to do, the item goes to the tail of `BULK`, so long work
 never delays short work. Only the server's own work stays in `FIRST`: in `BULK` it would be one network beside thousands
 that flood. Between two passes every other task of the loop runs.
-
-Turns alone do not help against thousands of networks, each with as many turns as a person. But what they send to keep
-the loop busy is refused, or ends their connections: for a while then, all that is asked for from there is `BULK`.
 """
 
 from collections import deque
@@ -22,17 +19,12 @@ from chatserver.fair import FairQueue
 from chatserver.net.states import Priority
 
 Step: TypeAlias = Callable[[Any], bool]
-_NORMAL = Priority.NORMAL
 
 #: Seconds of each class in a round, and one step at least (docs/measurements/2026-11-24-scheduler.md). `NORMAL` must
 #: keep up with the listener (`ACCEPT_BATCH`). `BULK` has little, so that floods, which end up there, delay users
 #: little; with half of it, publishers that send ahead beside a busy room get too few turns.
 QUANTUM: dict[Priority, float] = {Priority.FIRST: 0.0004, Priority.NORMAL: 0.0006, Priority.BULK: 0.0002}
 
-#: Seconds for which a network is demoted, and twice that at most. An attacker breaks the next rule within a second.
-DEMOTED_SECONDS = 10.0
-#: Networks that can be demoted in that time: 4 MB, and as much for those before. Any more keep their turns.
-MAX_DEMOTED = 32_768
 #: Networks that wait in `NORMAL` above which fewer peers are accepted: they would only wait here instead of in the
 #: kernel's queue, and persons with them.
 CROWD = 64
@@ -47,9 +39,6 @@ class Scheduler:
         self._queues: tuple[FairQueue[tuple[Step, Any, Hashable]], ...] = tuple(FairQueue() for _ in Priority)
         self._bulk = self._queues[Priority.BULK]
         self._shares = tuple((self._queues[priority], QUANTUM[priority]) for priority in Priority)
-        self._demoted: set[Hashable] = set()
-        self._demoted_before: set[Hashable] = set()  # those of the last DEMOTED_SECONDS
-        self._forget_at = 0.0
         self.asleep = False  # whether that task waits, and must be woken
         # Seldom more than one: a log commits one group at a time.
         self._posted: deque[Callable[[], object]] = deque()
@@ -58,35 +47,15 @@ class Scheduler:
 
     def submit(self, priority: Priority, step: Step, item: object, network: Hashable = "") -> None:
         """Queue an item; `step(item)` runs when its turn comes."""
-        if priority is _NORMAL and (network in self._demoted or network in self._demoted_before):
-            priority = Priority.BULK
         self._queues[priority].push(network, (step, item, network))
         if self.asleep:
             self.asleep = False
             self._wake()
 
-    def demote(self, network: Hashable) -> None:
-        """Queue what would be `NORMAL` in `BULK`, for a network that has broken a rule."""
-        if len(self._demoted) < MAX_DEMOTED:
-            self._demoted.add(network)
-            self._demoted_before.discard(network)
-
-    def sweep(self) -> None:
-        """Once a second: forget the networks that were demoted long ago."""
-        now = perf_counter()
-        if now >= self._forget_at:
-            self._forget_at = now + DEMOTED_SECONDS
-            self._demoted_before, self._demoted = self._demoted, set()
-
-    @property
-    def demoted(self) -> int:
-        """Networks that are demoted now."""
-        return len(self._demoted) + len(self._demoted_before)
-
     @property
     def crowded(self) -> bool:
         """Whether so many networks wait that new peers should not be added."""
-        return self._queues[_NORMAL].active > CROWD
+        return self._queues[Priority.NORMAL].active > CROWD
 
     def post(self, call: Callable[[], object]) -> bool:
         """From any thread: schedule a call before the next step. False: no rounds are run, and it is not called."""

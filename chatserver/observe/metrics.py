@@ -117,7 +117,7 @@ class ServerMetrics:
         hub, log, usage = parts.hub.statistics(), parts.log.statistics(), resource.getrusage(resource.RUSAGE_SELF)
         yield Gauge, "chatserver_addresses", "Networks that hold connections", admission.statistics()["addresses"]
         yield (Gauge, "chatserver_demoted",
-               "Networks that wait for others, since they broke a rule", connections.scheduler.demoted)
+               "Networks that wait for others, since they broke a rule", len(connections.demotion))
         yield Gauge, "chatserver_places", "Connections that may be held at once", admission.total
         yield Counter, "chatserver_reclaimed", "Connections evicted to free their places", admission.reclaimed
         if parts.handshakes is not None:

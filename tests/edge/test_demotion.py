@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from chatserver.net.states import Priority
 from tests.support.peers import Peer, chatter, connect, request
 from tests.support.serving import Serving, eventually, serving
 
@@ -14,13 +13,7 @@ PATH = "/rooms/lobby/messages"
 
 
 def is_demoted(server: Serving, network: str = "127.0.0.1") -> bool:
-    """Whether a step for this network goes to `BULK`."""
-    scheduler = server.server.parts.connections.scheduler
-    before = scheduler.statistics()["bulk"]
-    scheduler.submit(Priority.NORMAL, bool, None, network)
-    found = scheduler.statistics()["bulk"] > before
-    scheduler.round()
-    return found
+    return server.server.parts.connections.demotion.of(network)
 
 
 @pytest.fixture

@@ -175,6 +175,7 @@ def _check_places(world: World, everybody: list[Connection]) -> None:
     del networks[PROXY]  # has no cap of its own
     assert max(networks.values(), default=0) <= PER_ADDRESS
     assert parts.connections.operators <= alive, "a closed connection counts as an operator"
+    assert parts.connections.demotion._peers <= alive, "a closed connection is demoted"
     forwarded = parts.exchanges.forwarded
     assert forwarded is not None
     assert forwarded._proxy_of.keys() <= alive, "a closed connection counts for a proxy"

@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 
 from chatserver.net.connection import CLOSED
 from chatserver.net.readiness import READ, WRITE
-from chatserver.net.states import State
+from chatserver.net.states import Priority, State
 from chatserver.reasons import Reason
 from tests.net.sealed import KINDS, Either, either, read_all
 from tests.support.examples import examples
-from tests.support.parked import Parked, ended, take
+from tests.support.parked import Parked, ended, parked, take
 from tests.support.troubled import BIG, BrokenTransport, fail
 
 
@@ -141,3 +141,27 @@ def test_parts_go_out_in_one_write_and_the_rest_is_not_copied(it: Parked) -> Non
     assert 0 < len(kept) < len(parts)
     assert all(one is another for one, another in zip(kept, parts[-len(kept) :], strict=True)), "no copies"
     assert it.drain(connection, peer) == b"".join(parts)
+
+
+def test_people_behind_a_proxy_do_not_wait_for_each_others_turns() -> None:
+    """All had one turn until their requests were read: each waited for a step of every busy network."""
+    proxy, networks = "192.0.2.1", 50
+    with parked(uncapped=lambda address: address == proxy) as it:
+        scheduler = it.connections.scheduler
+        people = [it.place(State.HEAD, address=proxy)[0] for _ in range(20)]
+        others: list[str] = []
+
+        def work(network: str) -> bool:
+            if it.of("resumed") != people:
+                others.append(network)
+                scheduler.submit(Priority.NORMAL, work, network, network)
+            return False
+
+        for number in range(networks):
+            scheduler.submit(Priority.NORMAL, work, f"198.51.100.{number}", f"198.51.100.{number}")
+        for connection in people:
+            it.connections.resume(connection)
+        while not scheduler.idle:
+            scheduler.round()
+        assert it.of("resumed") == people
+        assert len(others) < 2 * networks

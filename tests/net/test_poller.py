@@ -77,11 +77,11 @@ def test_what_a_peer_sent_in_time_is_read_before_its_deadline_also_if_it_waits_i
     Beside 8,000 networks that flood, a turn in `BULK` takes seconds: people who had answered were closed for silence.
     """
     connection, peer = it.place(State.PINGED)
-    scheduler = it.connections.scheduler
-    scheduler.demote(connection.network)
+    demotion = it.connections.demotion
+    demotion.demote(connection)
     peer.send(b"pong")
     it.poller._gather()
-    scheduler._demoted.clear()
+    demotion.gone(connection)
     it.connections.wheel.current = connection.deadline
     it.poller.expire(connection)
     it.run_rounds()

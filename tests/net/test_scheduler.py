@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatserver.net import scheduler as scheduler_module
-from chatserver.net.scheduler import DEMOTED_SECONDS, QUANTUM, Scheduler
+from chatserver.net.scheduler import QUANTUM, Scheduler
 from chatserver.net.states import Priority
 
 MILLISECOND = 0.001
@@ -236,49 +236,3 @@ def test_before_begin_and_after_end_posts_are_refused_and_wake_nothing(stage: St
     stage.scheduler.round()
     assert stage.done == []
     assert stage.wake.call_count == 1
-
-
-# -- demotion ---------------------------------------------------------------------------------------------------------
-
-
-def test_persons_do_not_wait_for_thousands_of_networks_that_break_rules(stage: Stage) -> None:
-    """Turns alone would not help: each of the others has as many as a person."""
-    for number in range(2000):
-        stage.scheduler.demote(f"attacker {number}")
-        stage.submit(Priority.NORMAL, f"attacker {number}", takes=MILLISECOND / 10, network=f"attacker {number}")
-    for number in range(5):  # its request, the answer of the log, the broadcast
-        stage.submit(Priority.NORMAL, f"person {number}", takes=MILLISECOND / 10, network="person")
-        stage.scheduler.round()
-        assert stage.done[-4:].count(f"person {number}") == 1
-    assert len(stage.done) < 50
-
-
-def test_a_network_is_forgiven_in_time(stage: Stage) -> None:
-    stage.scheduler.sweep()
-    stage.scheduler.demote("attacker")
-    waiting = []
-    for _ in range(5):
-        stage.submit(Priority.NORMAL, "step", network="attacker")
-        waiting.append(stage.scheduler.statistics()["bulk"])
-        assert stage.scheduler.demoted == waiting[-1]
-        stage.rounds()
-        stage.now += DEMOTED_SECONDS / 2
-        stage.scheduler.sweep()
-    assert waiting == [1, 1, 1, 1, 0]
-
-
-def test_a_network_that_goes_on_breaking_rules_counts_once_and_stays_demoted(stage: Stage) -> None:
-    for _ in range(5):
-        stage.scheduler.demote("attacker")
-        assert stage.scheduler.demoted == 1
-        stage.now += DEMOTED_SECONDS
-        stage.scheduler.sweep()
-
-
-def test_the_networks_that_are_demoted_are_bounded(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client of IPv6 may have billions of networks."""
-    monkeypatch.setattr(scheduler_module, "MAX_DEMOTED", 2)
-    for network in "abc":
-        stage.scheduler.demote(network)
-        stage.submit(Priority.NORMAL, network, network=network)
-    assert stage.scheduler.statistics() == {"first": 0, "normal": 1, "bulk": 2}

@@ -118,7 +118,7 @@ class Parked:
         self.settings = Settings(**{"per_ip": 0, **settings})
         self.readiness = WatchedReadiness()
         self.recorder = Recorder()
-        self.connections = Connections(self.readiness, self.settings, now=now, closed=self._closed)
+        self.connections = Connections(self.readiness, self.settings, now=now, closed=self._closed, is_proxy=uncapped)
         self.admission = Admission(
             self.connections, self.settings, total=total, farewell=lambda connection: REFUSAL, uncapped=uncapped
         )  # fmt: skip
