@@ -7,6 +7,7 @@ keys stay in use until the next readable answer.
 """
 
 import time
+from urllib.error import HTTPError
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
 import structlog
@@ -89,7 +90,12 @@ def fetched(url: str) -> bytes:
     opener = build_opener(_NoRedirect)
     if request.type == "http":  # plain http is for the loopback only, which a proxy cannot reach
         opener = build_opener(_NoRedirect, ProxyHandler({}))
-    with opener.open(request, timeout=STEP_DEADLINE) as answer:
+    try:
+        answer = opener.open(request, timeout=STEP_DEADLINE)
+    except HTTPError as error:
+        error.close()  # it is the answer as well
+        raise
+    with answer:
         data = b""
         while part := answer.read1(MAX_KEY_BYTES):
             data += part
