@@ -171,7 +171,8 @@ def test_the_figures_of_attackers_and_neighbours() -> None:
     assert {name: value for name, value in figures.items() if value is not None} == {
         "round_trip_ms": 0.0, "newcomers_came": 0, "floor_baseline_p99_ms": 2.0, "floor_p99_ms": 3.0,
         "acknowledged": 40, "acknowledged_lost": 1, "neighbours": 2, "collateral": 4,
-        "attackers_asked": 100, "attackers_came": 98, "attempts_per_s": 5.85, "attacker_bytes_per_s": 250.0,
+        "attackers_asked": 100, "attackers_came": 98, "attacker_addresses": 1,
+        "attempts_per_s": 5.85, "attacker_bytes_per_s": 250.0,
         "attackers_peak": 90, "attackers_held": 60, "attackers_killed": 40, "attackers_refused": 5,
         "kill_p50_s": 10.002431, "kill_max_s": 12.0,
         "server_cpu_us_per_attacker_s": 5000.0, "server_cpu_percent": 35.0,
