@@ -73,8 +73,13 @@ export class WebSocketLink extends SocketLink {
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => this.#late(id, request), ANSWER_DEADLINE);
       this.#waiting.set(id, { resolve, reject, timer });
-      this.#socket.send(JSON.stringify({ ...request, id }));
+      this.#send({ ...request, id });
     });
+  }
+
+  /** Before `onclose` is called the browser may complain of what is sent. */
+  #send(message) {
+    if (this.#socket.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(message));
   }
 
   /** No answer came. A join is asked again by the next connection; other requests by their callers, if at all. */
@@ -138,7 +143,7 @@ export class WebSocketLink extends SocketLink {
 
   #ping(deadline) {
     this.#expect(deadline);
-    this.#socket.send(JSON.stringify({ type: 'ping', id: 0 })); // any byte counts as the answer, so nothing waits for id 0
+    this.#send({ type: 'ping', id: 0 }); // any byte counts as the answer, so nothing waits for id 0
   }
 
   /** Scripts see no ping frames, so a silent connection is tested with a message. */

@@ -197,6 +197,29 @@ def test_a_room_in_slow_mode_shows_its_wait_and_a_fast_writer_loses_nothing(tmp_
         expect(ann.pending).to_have_count(1)
 
 
+#: The page hears of the end of a WebSocket a second late, and the test can see its state.
+LATE_CLOSE = """
+window.sockets = [];
+window.WebSocket = class extends WebSocket {
+  constructor(...given) { super(...given); window.sockets.push(this); }
+  set onclose(handler) { super.onclose = (event) => setTimeout(() => handler(event), 1_000); }
+};
+"""
+
+
+def test_what_is_written_before_the_page_hears_of_the_end_is_sent_later(server: Server, window: OpenWindow) -> None:
+    """The browser complained of each on the console: "WebSocket is already in CLOSING or CLOSED state"."""
+    ann = window(first=LATE_CLOSE)
+    ann.open(server)
+    ann.expect_live("ws")
+    server.kill()
+    ann.page.wait_for_function("window.sockets.every((each) => each.readyState === WebSocket.CLOSED)")
+    ann.say("too late")
+    ann.expect_away()
+    server.start()
+    ann.expect_texts(["too late"])
+
+
 def test_messages_written_offline_are_sent_later(server: Server, window: OpenWindow) -> None:
     """Drafts stay per room, Shift+Enter is a line, a room's messages stay in their room, and nobody is typing."""
     ann, ben = window(), window()
