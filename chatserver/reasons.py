@@ -139,8 +139,8 @@ class ErrorCode(Enum):
         self.contract = contract
 
 
-#: Ends, and refusals, that a slow link, a mistyped address or an old token does not cause: the scheduler demotes the
-#: peer's network. A rate that was exceeded is none: after a stall, a person's program sends all that had to wait.
+#: Ends, and refusals, that a slow link, a mistyped address or an old token does not cause: they demote the peer
+#: (net/demotion.py). A rate that was exceeded is none: after a stall, a person's program sends all that had to wait.
 DEMOTING_ENDS = frozenset((
     Reason.TLS_FAILED, Reason.BAD_REQUEST, Reason.HEAD_TOO_LARGE, Reason.BODY_TOO_LARGE, Reason.CHUNK_OVERHEAD,
     Reason.BAD_FRAME, Reason.BAD_TEXT, Reason.MESSAGE_TOO_BIG, Reason.TOO_MANY_FRAGMENTS, Reason.FLOOD,

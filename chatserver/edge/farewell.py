@@ -51,7 +51,7 @@ class Farewell:
     def _end_between_requests(self, connection: Connection) -> None:
         """End it now, unless a request came in time, to be answered. Half a head holds no stop: nothing of it is done.
 
-        Caddy closes such a connection too, a new one after 5 s; nginx waits for its client_header_timeout.
+        nginx waits for its client_header_timeout; Go's server, and so Caddy, 5 s for a connection's first head.
         """
         if connection.inbox and ROWS[connection.state].reclaim is not Reclaim.ASKING:
             return
