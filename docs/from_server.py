@@ -302,7 +302,7 @@ def water_marks() -> str:
         ("mark", "places taken", "what happens"),
         (
             ("high", f"{high:.0%}", "once a second, while more are taken, places are reclaimed"),
-            ("low", f"{low:.0%}", "until no more than this are taken, or no connection is left that may be evicted"),
+            ("low", f"{low:.0%}", "until no more than this are taken; of what one scan finds the worse half at most"),
         ),
     )
 

@@ -152,11 +152,15 @@ class Admission:
                 _log.info("places_short", held=self.held, places=self.total, reclaimed=self.reclaimed)
 
     def _relieve(self) -> Iterator[None]:
-        """Evict down to the low water mark, scan by scan, until the end of the table."""
+        """Evict down to the low water mark, scan by scan, until the end of the table.
+
+        Of a scan the worse half at most: if all that it found had to go, a person would go with the crowd.
+        """
         begin = -1
         while (surplus := self.held - int(self.total * LOW_WATER)) > 0 and self._hand > begin:
             begin = self._hand
-            for candidate in self._rank(self._look(SCAN_BUDGET))[-surplus:][::-1]:
+            found = self._rank(self._look(SCAN_BUDGET))
+            for candidate in reversed(found[len(found) // 2 :][-surplus:]):
                 self._end(candidate.connection)
             yield
 

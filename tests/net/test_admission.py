@@ -369,6 +369,20 @@ def test_the_worst_go_first_down_to_the_low_mark(it: Parked, monkeypatch: pytest
     assert sum(each.alive for each in idle) >= 25
 
 
+def test_in_a_large_table_a_crowd_goes_before_a_person(it: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One scan finds fewer than must go, and the person is among them."""
+    for name in ("SCAN_BATCH", "SCAN_BUDGET", "MAX_CANDIDATES"):
+        monkeypatch.setattr(admission_module, name, 4)
+    it.admission.total = 100
+    person, _ = it.place(State.KEEPALIVE, address="192.0.2.1")
+    crowd = [it.place(State.KEEPALIVE, address="192.0.2.2")[0] for _ in range(99)]
+    it.turn(seconds=3.0)
+    it.admission.tick()
+    it.run_rounds()
+    assert (it.admission.held, sum(each.alive for each in crowd)) == (90, 89)
+    assert person.alive
+
+
 def test_while_few_places_are_left_one_search_and_one_line_are_begun(it: Parked) -> None:
     """A server full of members would log each second, and searches would queue up behind a flood."""
     it.admission.total = 10
