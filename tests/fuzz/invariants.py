@@ -181,7 +181,8 @@ def _check_places(world: World, everybody: list[Connection]) -> None:
     assert forwarded._proxy_of.keys() <= alive, "a closed connection counts for a proxy"
     idle = {each for each in everybody if each.state is State.KEEPALIVE and not each.blocked}
     assert not forwarded._proxy_of.keys() & idle, "a proxy's idle connection counts for a client"
-    for each in everybody:
+    assert forwarded._unnamed <= alive, "a closed connection's fields are not believed"
+    for each in alive - forwarded._unnamed:
         if isinstance(each.context, Upload) and b"X-Forwarded-For" in each.context.head:
             assert each.address != PROXY, "a client's body counts for its proxy"
     if parts.handshakes is not None:

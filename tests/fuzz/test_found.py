@@ -13,6 +13,7 @@ from chatserver.net.states import State
 from tests.fuzz import grammar
 from tests.fuzz.machine import ConnectionMachine, SecureMachine
 from tests.fuzz.puppet import Puppet
+from tests.fuzz.world import PROXY
 from tests.support.peers import upgrade
 
 SOURCE = "127.0.2.1"
@@ -135,3 +136,12 @@ def test_bytes_after_a_held_poll_are_charged_while_it_waits_for_the_log() -> Non
         assert state_of(found) is State.SERVING
         assert found.world.parts.input_budget.used == len(MUCH)
         found.hear_together(True)  # the invariants
+
+
+@pytest.mark.parametrize("header", ["for itself", "for itself, in version 2"])
+def test_a_body_counts_for_its_balancer_after_a_header_that_names_no_client(header: str) -> None:
+    """Whatever its `X-Forwarded-For` says: such a balancer passes on what its client has written."""
+    with machine() as found:
+        found.knock_from_balancer(header, None, "half a body for a client")
+        (there,) = (each for each in found.world.parts.connections.table if each and each.address == PROXY)
+        assert there.state is State.BODY
