@@ -38,7 +38,8 @@ class Demotion:
             self._peers.add(connection)
 
     def came(self, connection: Connection) -> None:
-        """A peer has connected, or a proxy's connection is another client's now."""
+        """A peer has connected, or a proxy's connection is another client's now, whatever the client before did."""
+        self._peers.discard(connection)
         if self.of(connection.network):
             self._peers.add(connection)
 

@@ -56,6 +56,17 @@ def test_a_proxys_connection_waits_as_long_as_it_serves_a_demoted_client(it: Par
     assert served == [False, True, False, True]
 
 
+def test_a_proxys_connection_does_not_wait_for_what_an_earlier_client_on_it_did(it: Parked) -> None:
+    """When its present client's network is demoted, it was there before, as any other connection of that network."""
+    shared, stranger = come(it, PROXY), come(it, "198.51.100.1")
+    assert it.admission.move(shared, OFFICE) is None
+    it.connections.demotion.demote(shared)
+    for client in (PROXY, stranger.address):
+        assert it.admission.move(shared, client) is None
+    it.connections.demotion.demote(stranger)
+    assert [waits(it, each) for each in (shared, stranger)] == [False, True]
+
+
 def test_a_network_is_forgiven_in_time(it: Parked, clock: list[float]) -> None:
     demotion, offender = it.connections.demotion, come(it, OFFICE)
     demotion.sweep()
