@@ -203,7 +203,7 @@ class Connections:
         priority = PRIORITY[connection.state]
         if later or (priority is Priority.NORMAL and self.demotion.applies(connection)):
             priority = Priority.BULK
-        turn = connection.descriptor if self._is_proxy(connection.address) else connection.network
+        turn = connection if self._is_proxy(connection.address) else connection.network
         self.scheduler.submit(priority, step, connection, turn)
 
     # -- states -----------------------------------------------------------------------------------------------------

@@ -1,10 +1,15 @@
 """Writes that do not wait, with TLS and without: each byte once and in order, however the peer reads."""
 
+from functools import partial
+from unittest import mock
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatserver.net.connection import CLOSED
+from chatserver.fair import CREDIT
+from chatserver.net import scheduler as scheduler_module
+from chatserver.net.connection import CLOSED, Connection
 from chatserver.net.readiness import READ, WRITE
 from chatserver.net.states import Priority, State
 from chatserver.reasons import Reason
@@ -165,3 +170,42 @@ def test_people_behind_a_proxy_do_not_wait_for_each_others_turns() -> None:
             scheduler.round()
         assert it.of("resumed") == people
         assert len(others) < 2 * networks
+
+
+def test_a_newcomer_through_a_proxy_does_not_have_the_turn_of_who_had_its_descriptor_before() -> None:
+    """It waited for a step of every busy network, because a peer that was gone had used up the credit of a new one."""
+    proxy, networks, now = "192.0.2.1", 50, [0.0]
+    others: list[str] = []
+    with (
+        mock.patch.object(scheduler_module, "perf_counter", side_effect=partial(now.__getitem__, 0)),
+        parked(uncapped=lambda address: address == proxy) as it,
+    ):
+        scheduler = it.connections.scheduler
+
+        def work(network: str) -> bool:
+            others.append(network)
+            now[0] += 1.0  # one step in each round
+            scheduler.submit(Priority.NORMAL, work, network, network)
+            return False
+
+        def others_before(connection: Connection) -> int:
+            """Steps of other networks that run before its own."""
+            it.recorder.events.clear()
+            others.clear()
+            it.connections.resume(connection)
+            while not it.recorder.events:
+                scheduler.round()
+            return len(others)
+
+        for number in range(networks):
+            scheduler.submit(Priority.NORMAL, work, f"198.51.100.{number}", f"198.51.100.{number}")
+        for _ in range(networks * CREDIT):
+            scheduler.round()
+        earlier, _ = it.place(State.HEAD, address=proxy)
+        descriptor = earlier.descriptor
+        waits = [others_before(earlier) for _ in range(CREDIT + 1)]
+        assert max(waits[:CREDIT]) <= 1 < networks // 2 < waits[CREDIT], "it is no longer new"
+        it.connections.close(earlier, Reason.PEER_CLOSED)
+        newcomer, _ = it.place(State.HEAD, address=proxy)
+        assert newcomer.descriptor == descriptor
+        assert others_before(newcomer) <= 1
