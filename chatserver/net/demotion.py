@@ -40,7 +40,7 @@ class Demotion:
     def came(self, connection: Connection) -> None:
         """A peer has connected, or a proxy's connection is another client's now, whatever the client before did."""
         self._peers.discard(connection)
-        if self.of(connection.network):
+        if self.of(connection.network) and not self._is_proxy(connection.address):  # but its /64 may be
             self._peers.add(connection)
 
     def gone(self, connection: Connection) -> None:

@@ -8,7 +8,7 @@ from chatserver.net.connection import Connection
 from chatserver.net.demotion import DEMOTED_SECONDS
 from chatserver.net.states import State
 from chatserver.reasons import Reason
-from tests.support.parked import Parked
+from tests.support.parked import Parked, parked
 
 OFFICE, PROXY = "192.0.2.1", "192.0.2.2"
 
@@ -65,6 +65,14 @@ def test_a_proxys_connection_does_not_wait_for_what_an_earlier_client_on_it_did(
         assert it.admission.move(shared, client) is None
     it.connections.demotion.demote(stranger)
     assert [waits(it, each) for each in (shared, stranger)] == [False, True]
+
+
+def test_a_proxy_does_not_wait_for_what_a_neighbour_in_its_ipv6_network_did() -> None:
+    """All who came through it waited for others, because a machine in its /64 had sent a bad request."""
+    proxy, neighbour = "2001:db8::1", "2001:db8::2"
+    with parked(uncapped=lambda address: address == proxy) as it:
+        it.connections.demotion.demote(come(it, neighbour))
+        assert [waits(it, come(it, address)) for address in (proxy, neighbour)] == [False, True]
 
 
 def test_a_network_is_forgiven_in_time(it: Parked, clock: list[float]) -> None:
