@@ -98,7 +98,7 @@ def build(
     """
 
     def closed(connection: Connection, reason: Reason) -> None:
-        admission.release(connection.network)  # first: a failure in the calls below must not leak the place
+        admission.release(connection.address)  # first: a failure in the calls below must not leak the place
         if forwarded is not None:
             forwarded.closed(connection)
         for each in (tasks, searching):

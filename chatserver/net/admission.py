@@ -70,7 +70,7 @@ class Admission:
         self._per_network = settings.per_ip
         self._uncapped = uncapped  # addresses without a cap of their own: proxies
         self._by_network: dict[str, int] = {}
-        self._proxies: set[str] = set()  # the networks of proxies with connections
+        self._proxies: set[str] = set()  # with connections
         self._spans = spans(settings)
         self._window = ticks(settings.flush_window)
         self._after = ticks(settings.evict_after)
@@ -89,17 +89,16 @@ class Admission:
         `short`: descriptors have run out, so a connection must be evicted although there are places.
         `operator`: it came to the operators' address.
         """
-        network = network_of(address)
         uncapped = self._uncapped(address)
-        count = 0 if uncapped else self._by_network.get(network, 0)
+        count = 0 if uncapped else self._by_network.get(network_of(address), 0)
         if 0 < self._per_network <= count:
             return Reason.REFUSED_ADDRESS
         full = short or self.held >= self.total
         if full and not self._finds_place(count, short=short, operator=operator):
             return Reason.REFUSED_FULL
-        self._count_in(network, uncapped=uncapped)
+        self._count_in(address, uncapped=uncapped)
         if full:
-            self._since = max(self._since, self._crowd(network))
+            self._since = max(self._since, self._crowd(address))
         return None
 
     def _finds_place(self, count: int, *, short: bool, operator: bool) -> bool:
@@ -108,37 +107,43 @@ class Admission:
         beyond = operator and not short and self.held < self.total + OPERATOR_PLACES
         return all(self.make_room(count) for _ in range(missing)) or beyond
 
-    def _count_in(self, network: str, *, uncapped: bool) -> None:
-        self._by_network[network] = self._by_network.get(network, 0) + 1
+    def _count_in(self, address: str, *, uncapped: bool) -> None:
         if uncapped:
-            self._proxies.add(network)
+            self._proxies.add(address)
+        network = self._network(address)
+        self._by_network[network] = self._by_network.get(network, 0) + 1
         self.held += 1
 
-    def _crowd(self, network: str) -> int:
+    def _network(self, address: str) -> str:
+        """The key that an address is counted under. A proxy's is its own: others in its /64 have a cap."""
+        return address if address in self._proxies else network_of(address)
+
+    def _crowd(self, address: str) -> int:
         """Connections of a network. Those of a proxy are of many clients, so each ranks as if it were alone."""
-        return 1 if network in self._proxies else self._by_network[network]
+        return 1 if address in self._proxies else self._by_network[network_of(address)]
 
     def move(self, connection: Connection, address: str) -> Reason | None:
         """Count a connection for the client behind a proxy from now on; if that is refused, return why."""
-        network = network_of(address)
-        if network != connection.network:
-            uncapped = self._uncapped(address)
+        uncapped = self._uncapped(address)
+        network = address if uncapped else network_of(address)
+        if network != self._network(connection.address):
             if 0 < self._per_network <= self._by_network.get(network, 0) and not uncapped:
                 return Reason.REFUSED_ADDRESS
-            self.release(connection.network)
-            self._count_in(network, uncapped=uncapped)
+            self.release(connection.address)
+            self._count_in(address, uncapped=uncapped)
         connection.address = shared_address(address)
         self._connections.demotion.came(connection)
         return None
 
-    def release(self, network: str) -> None:
+    def release(self, address: str) -> None:
         """Count out a connection that was admitted."""
+        network = self._network(address)
         count = self._by_network[network] - 1
         if count:
             self._by_network[network] = count
         else:
             del self._by_network[network]
-            self._proxies.discard(network)
+            self._proxies.discard(address)
         self.held -= 1
 
     # -- reclaiming -------------------------------------------------------------------------------------------------
@@ -229,7 +234,7 @@ class Admission:
             state, product = connection.state, self._product(connection)
             if product >= self._after:
                 rank = _RECLAIM[state] if connection.backlog is None else Reclaim.NEVER
-                crowd = self._crowd(connection.network)
+                crowd = self._crowd(connection.address)
                 ranking.append(Candidate(connection, state, connection.deadline, crowd, (-int(rank), product)))
         ranking.sort(key=lambda candidate: candidate.badness)
         return ranking
@@ -239,7 +244,7 @@ class Admission:
         # A deadline is one tick more than the span, see `Wheel.due`; seconds that a body earned are subtracted.
         span = self._spans[connection.state] if connection.backlog is None else self._window
         waited = max(self._connections.wheel.current + 2 - (connection.deadline - span), 1)
-        return waited * self._crowd(connection.network)
+        return waited * self._crowd(connection.address)
 
     def worst_of(self, connections: Iterable[Connection]) -> Connection:
         """The first of these to evict: for a cap on one state."""

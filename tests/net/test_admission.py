@@ -43,6 +43,20 @@ def test_a_proxy_has_no_cap_and_its_clients_have() -> None:
         assert admission.statistics() == {"held": 0, "addresses": 0}
 
 
+def test_a_proxys_connections_do_not_count_for_others_in_its_ipv6_network() -> None:
+    """A health check from the same /64 was refused as soon as the balancer held as many connections as one may."""
+    proxy, check = "2001:db8::1", "2001:db8::2"
+    with parked(per_ip=2, uncapped=lambda address: address == proxy) as it:
+        admission = it.admission
+        inside = [it.connect(address=proxy)[0] for _ in range(4)]
+        inside.append(it.connect(address=check)[0])
+        assert admission.move(inside[0], check) is None
+        assert [admission.admit(check), admission.move(inside[1], check)] == [Reason.REFUSED_ADDRESS] * 2
+        for each in inside:
+            it.connections.close(each, Reason.DONE)
+        assert admission.statistics() == {"held": 0, "addresses": 0}
+
+
 def test_a_move_within_a_network_or_at_the_last_place_is_no_newcomer() -> None:
     with parked(per_ip=1, total=1) as it:
         connection = it.connect(address="2001:db8::1")[0]
@@ -63,7 +77,7 @@ def test_counts_add_up(acts: list[tuple[str, bool]]) -> None:
             if not comes:
                 if address in inside:
                     inside.remove(address)
-                    admission.release(network_of(address))
+                    admission.release(address)
                 continue
             alike = sum(network_of(other) == network_of(address) for other in inside)
             full = Reason.REFUSED_FULL if len(inside) == 4 else None
@@ -73,7 +87,7 @@ def test_counts_add_up(acts: list[tuple[str, bool]]) -> None:
                 inside.append(address)
         assert admission.statistics() == {"held": len(inside), "addresses": len(set(map(network_of, inside)))}
         for address in inside:
-            admission.release(network_of(address))
+            admission.release(address)
         assert admission.statistics() == {"held": 0, "addresses": 0}
 
 

@@ -160,7 +160,7 @@ class Parked:
 
     def _closed(self, connection: Connection, reason: Reason) -> None:
         self.recorder.note("closed", connection, reason)
-        self.admission.release(connection.network)
+        self.admission.release(connection.address)
 
     def of(self, event: str) -> list[Connection]:
         """The connections of an event, in order."""
