@@ -1,4 +1,4 @@
-"""A pool of connections for reading, each used by one thread at a time: shared by the readers of all databases.
+"""The reading connections of a database, each used by one thread at a time.
 
 Owns: which connection is idle, and the deadline of a query. May not: know a database.
 
@@ -16,42 +16,44 @@ from chatserver.log.interface import ANSWER_DEADLINE, LogUnavailable, Post, unta
 from chatserver.log.threads import ThreadPool
 
 T = TypeVar("T")
+C = TypeVar("C")
+C_co = TypeVar("C_co", covariant=True)
 
 #: Held while a connection is taken, given back or closed. One lock for all logs: if the last two connections of an
 #: SQLite file closed together, each would leave the side files to the other.
 close_lock = threading.Lock()
 
 
-class Closable(Protocol):
-    """A connection."""
+class Reader(Protocol[C_co]):
+    """A connection, for one thread at a time."""
+
+    def run(self, doing: str, work: Callable[[C_co], T]) -> T:
+        """Run a query. Raises LogUnavailable, which says what failed by `doing`."""
 
     def close(self) -> None:
         """End it."""
 
 
-C = TypeVar("C", bound=Closable)
-
-
-class ConnectionPool(Generic[C]):
+class Readers(Generic[C]):
     """Connections, and as many threads. Made in any thread; used and closed on the trio loop."""
 
-    def __init__(self, connections: Iterable[C]) -> None:
+    def __init__(self, readers: Iterable[Reader[C]]) -> None:
         self.post: Post = untaken  # how outcomes come back to the loop
-        self._idle: list[C] | None = list(connections)  # None: closed
+        self._idle: list[Reader[C]] | None = list(readers)  # None: closed
         self._threads = ThreadPool(len(self._idle))
 
-    async def run(self, query: Callable[[C], T]) -> T:
-        """Run a query on a connection, in a thread. Raises LogUnavailable."""
+    async def ask(self, query: Callable[[C], T]) -> T:
+        """The result of a query, which must close its cursors, from a thread. Raises LogUnavailable."""
 
         def work() -> T:
             with close_lock:
                 if self._idle is None:
                     raise LogUnavailable("the log is closed")
-                connection = self._idle.pop()  # not empty: there are as many connections as threads
+                reader = self._idle.pop()  # not empty: there are as many connections as threads
             try:
-                return query(connection)
+                return reader.run("reading messages", query)
             finally:
-                self._give_back(connection)
+                self._give_back(reader)
 
         with trio.move_on_after(ANSWER_DEADLINE):
             return await self._threads.run(work, self.post)
@@ -60,13 +62,13 @@ class ConnectionPool(Generic[C]):
     def close(self) -> None:
         """Close the idle connections now, and busy ones when they are given back."""
         with close_lock:
-            for connection in self._idle or ():
-                connection.close()
+            for reader in self._idle or ():
+                reader.close()
             self._idle = None
 
-    def _give_back(self, connection: C) -> None:
+    def _give_back(self, reader: Reader[C]) -> None:
         with close_lock:
             if self._idle is None:
-                connection.close()
+                reader.close()
             else:
-                self._idle.append(connection)
+                self._idle.append(reader)

@@ -11,6 +11,7 @@ import trio
 from outcome import Outcome
 
 from chatserver.log.audit import Audit
+from chatserver.log.connections import Readers
 from chatserver.log.groups import GroupWriter, Outcomes
 from chatserver.log.interface import (
     ANSWER_DEADLINE,
@@ -59,13 +60,6 @@ class ReadQueries(Protocol[C_contra]):
         """The first or the last records with `low <= offset <= high`, oldest first."""
 
 
-class Readers(Protocol[C_co]):
-    """The reading connections."""
-
-    async def ask(self, query: Callable[[C_co], T]) -> T:
-        """The result of a query. Raises LogUnavailable."""
-
-
 class Writer(Protocol[C_co]):
     """The writing side of an engine, in its thread. All methods but `commit` raise LogUnavailable."""
 
@@ -76,7 +70,7 @@ class Writer(Protocol[C_co]):
         """Run `work` as one transaction."""
 
 
-class Parts(Protocol[C_co]):
+class Parts(Protocol[C]):
     """What exists while a log is open."""
 
     @property
@@ -84,11 +78,11 @@ class Parts(Protocol[C_co]):
         """See `Log`."""
 
     @property
-    def readers(self) -> Readers[C_co]:
+    def readers(self) -> Readers[C]:
         """For messages, and for all other data."""
 
     @property
-    def writer(self) -> Writer[C_co]:
+    def writer(self) -> Writer[C]:
         """For groups, and for all other changes."""
 
 

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 import structlog
 import trio
 
-from chatserver.log.connections import ConnectionPool
+from chatserver.log.connections import Readers
 from chatserver.log.database import DatabaseLog
 from chatserver.log.index import Found, Question
 from chatserver.log.interface import ANSWER_DEADLINE, Faulted, LogUnavailable, log_fault
@@ -18,16 +18,15 @@ from chatserver.log.interface import ANSWER_DEADLINE, Faulted, LogUnavailable, l
 _log = structlog.get_logger("chatserver.log")
 
 C = TypeVar("C")
-R = TypeVar("R", bound="ConnectionPool[Any]")
 
 
-class DatabaseIndex(ABC, Generic[C, R]):
+class DatabaseIndex(ABC, Generic[C]):
     """An `Index` in a database, whose searches have a connection and thread of their own."""
 
     def __init__(self, log: DatabaseLog[C, Any], wall_ms: Callable[[], int]) -> None:
         self._log = log
         self._wall_ms = wall_ms
-        self._readers: R | None = None
+        self._readers: Readers[C] | None = None
         self._turn = trio.Lock()  # one search at a time
         self._waiting = 0  # messages since the last round of upkeep
         self._some, self._many = trio.Event(), trio.Event()
@@ -40,7 +39,7 @@ class DatabaseIndex(ABC, Generic[C, R]):
             self._readers.close()
             self._readers = None
 
-    def _open_readers(self) -> R:
+    def _open_readers(self) -> Readers[C]:
         if self._readers is None:
             raise LogUnavailable("the log is closed")
         return self._readers

@@ -19,6 +19,7 @@ from typing import NamedTuple, TypeVar
 import trio
 
 from chatserver.log import postgres_markers, postgres_readers, postgres_retention
+from chatserver.log.connections import Readers
 from chatserver.log.database import DatabaseLog
 from chatserver.log.interface import (
     DRAIN_DEADLINE,
@@ -34,7 +35,6 @@ from chatserver.log.interface import (
 from chatserver.log.postgres_connection import Connection, Server, Session, compare_clocks
 from chatserver.log.postgres_index import PostgresIndex
 from chatserver.log.postgres_news import OPENED, Listener, notify
-from chatserver.log.postgres_readers import PostgresReaders
 from chatserver.log.postgres_rows import PostgresTables
 from chatserver.log.postgres_schema import MIGRATION_DEADLINE, Opened, is_same, migrate
 from chatserver.log.postgres_writer import PostgresWriter
@@ -49,7 +49,7 @@ class _Opened(NamedTuple):
     identity: Identity
     writer: PostgresWriter
     side: Session
-    readers: PostgresReaders
+    readers: Readers[Connection]
 
 
 class PostgresLog(DatabaseLog[Connection, _Opened]):
@@ -97,7 +97,7 @@ class PostgresLog(DatabaseLog[Connection, _Opened]):
         server.opened(check)
         side = Session(server)
         writer = PostgresWriter(Session(server), side, self._node, self._wall_ms)
-        readers = PostgresReaders(server)
+        readers = postgres_readers.make_readers(server)
         readers.post = program.post
         self._opened = parts = _Opened(server, opened.identity, writer, side, readers)
         self.index.open(server, has_old_words=opened.has_old_words)

@@ -21,7 +21,7 @@ from chatserver.log.database_index import DatabaseIndex
 from chatserver.log.index import CANDIDATES, USER_CANDIDATES, Found, Question, ranked
 from chatserver.log.interface import Faulted, Record
 from chatserver.log.postgres_connection import Connection, Server
-from chatserver.log.postgres_readers import PostgresReaders
+from chatserver.log.postgres_readers import make_readers
 from chatserver.log.postgres_rows import plain_array, text_array
 from chatserver.log.rows import COLUMNS, HIGHEST, OF_MESSAGES, OFFSET_BITS, record_of
 from chatserver.log.words import words_of
@@ -84,7 +84,7 @@ _MERGE_SETTINGS = "SELECT set_config('statement_timeout', %s, true), set_config(
 _MERGE = "SELECT gin_clean_pending_list('messages_words') WHERE pg_try_advisory_xact_lock(%s)"
 
 
-class PostgresIndex(DatabaseIndex[Connection, PostgresReaders]):
+class PostgresIndex(DatabaseIndex[Connection]):
     """The index of a log."""
 
     lag = 0.0  # words are stored together with their message
@@ -93,7 +93,7 @@ class PostgresIndex(DatabaseIndex[Connection, PostgresReaders]):
     def open(self, server: Server, *, has_old_words: bool) -> None:
         """Make the connection pool for searches."""
         self._has_old_words = has_old_words
-        self._readers = PostgresReaders(server, 1, _SETTINGS)
+        self._readers = make_readers(server, 1, _SETTINGS)
 
     async def _search(self, question: Question, go_on: int | None) -> Found:
         return await self._open_readers().ask(partial(_find, question, go_on, self._wall_ms()))

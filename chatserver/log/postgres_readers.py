@@ -3,11 +3,10 @@
 Owns: the reading sessions and the queries. May not: write.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache, partial
-from typing import TypeVar
 
-from chatserver.log.connections import ConnectionPool
+from chatserver.log.connections import Readers
 from chatserver.log.interface import Head, Kind, Record, RoomSummary, bounded
 from chatserver.log.postgres_connection import Connection, Server, Session
 from chatserver.log.postgres_rows import text_array
@@ -18,8 +17,6 @@ READERS = 3
 #: Settings of a reading session. Every query looks rows up, in an index and mostly in its order; a planner without
 #: statistics, as after pg_upgrade, would read and sort a whole room for its last 50 messages.
 _SETTINGS = ("enable_seqscan = off", "enable_bitmapscan = off", "max_parallel_workers_per_gather = 0")
-
-T = TypeVar("T")
 
 _HEADS = "SELECT name, forgotten + 1, last FROM rooms WHERE name = ANY(%s::text[]) AND last > 0"
 # The index orders rooms by the ten-second step of their last record, so every room of the oldest step needed is read.
@@ -49,16 +46,10 @@ def _statement(*, last: bool, messages_only: bool) -> str:
     """  # noqa: S608
 
 
-class PostgresReaders(ConnectionPool[Session]):
-    """The reading sessions. Used and closed on the trio loop."""
-
-    def __init__(self, server: Server, readers: int = READERS, settings: Sequence[str] = _SETTINGS) -> None:
-        prepare = partial(_prepare, settings)
-        super().__init__([Session(server, prepare) for _ in range(readers)])
-
-    async def ask(self, query: Callable[[Connection], T]) -> T:
-        """The result of a query. Raises LogUnavailable."""
-        return await self.run(lambda session: session.run("reading messages", query))
+def make_readers(server: Server, count: int = READERS, settings: Sequence[str] = _SETTINGS) -> Readers[Connection]:
+    """The reading sessions; each connects when it is first used."""
+    prepare = partial(_prepare, settings)
+    return Readers([Session(server, prepare) for _ in range(count)])
 
 
 def _prepare(settings: Sequence[str], connection: Connection) -> None:

@@ -17,7 +17,7 @@ import trio
 
 from chatserver.log import sqlite_markers, sqlite_readers, sqlite_retention
 from chatserver.log.changes import hints_of, take_text
-from chatserver.log.connections import close_lock
+from chatserver.log.connections import Readers, close_lock
 from chatserver.log.database import DatabaseLog
 from chatserver.log.file_lock import FileLock
 from chatserver.log.interface import (
@@ -35,7 +35,7 @@ from chatserver.log.interface import (
 from chatserver.log.neighbours import Neighbours
 from chatserver.log.sqlite_file import checked_path, connect_writer, create_private, lock_file
 from chatserver.log.sqlite_index import SqliteIndex
-from chatserver.log.sqlite_readers import RecentRooms, SqliteReaders
+from chatserver.log.sqlite_readers import RecentRooms
 from chatserver.log.sqlite_rows import SqliteTables
 from chatserver.log.sqlite_scrub import Scrubber
 from chatserver.log.sqlite_wal import check_wal
@@ -62,7 +62,7 @@ class _Opened(NamedTuple):
     identity: Identity
     writer: SqliteWriter
     scrubber: Scrubber
-    readers: SqliteReaders
+    readers: Readers[sqlite3.Connection]
     recent_rooms: RecentRooms
 
 
@@ -183,7 +183,7 @@ class SqliteLog(DatabaseLog[sqlite3.Connection, _Opened]):
             self.index.open(path, cleaning)
             writer = SqliteWriter(connection, self.wall_ms, writing)
             scrubber = Scrubber(connection, path)
-            readers = SqliteReaders(path)
+            readers = sqlite_readers.open_readers(path)
             recent_rooms = RecentRooms(shared=self.shared)
             return _Opened(undo.pop_all(), retention, identity, writer, scrubber, readers, recent_rooms)
 

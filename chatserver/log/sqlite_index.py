@@ -25,13 +25,14 @@ from chatserver.log.file_lock import FileLock
 from chatserver.log.index import TAIL, Found, Question
 from chatserver.log.interface import Faulted
 from chatserver.log.sqlite_indexing import MERGE_PAGES, index_rooms, merge
-from chatserver.log.sqlite_readers import SqliteReaders
+from chatserver.log.sqlite_readers import open_readers
 from chatserver.log.sqlite_schema import IN_ROOM, OFFSETS
 from chatserver.log.sqlite_search import Search
 
 #: Seconds that a message waits for indexing to begin, and the number of messages at which it begins earlier.
 INDEX_INTERVAL, INDEX_SOON = 1.0, 500
-#: Seconds of pause for each second of work, while there is a backlog: the writing thread is for publishers.
+#: Seconds of pause for each second of work, while there is a backlog: the writing thread is for publishers. A quarter
+#: of those who publish meanwhile wait for a step; without the pause all do, of as many steps.
 INDEX_PAUSE = 2.0
 #: Seconds between two merges of a cleaning, 2 ms each.
 CLEANING_PAUSE = 0.01
@@ -49,7 +50,7 @@ _BACKLOG = f"""
 """  # noqa: S608
 
 
-class SqliteIndex(DatabaseIndex[sqlite3.Connection, SqliteReaders]):
+class SqliteIndex(DatabaseIndex[sqlite3.Connection]):
     """The index of a log. `open` is called in a thread, all else on the trio loop."""
 
     def __init__(self, log: DatabaseLog[sqlite3.Connection, Any], wall_ms: Callable[[], int]) -> None:
@@ -64,7 +65,7 @@ class SqliteIndex(DatabaseIndex[sqlite3.Connection, SqliteReaders]):
 
     def open(self, path: Path, cleaning: FileLock | None = None) -> None:
         """Make the connection and thread for searches."""
-        self._readers = SqliteReaders(path, 1)
+        self._readers = open_readers(path, 1)
         self._cleaning_turn = cleaning
 
     async def _search(self, question: Question, go_on: int | None) -> Found:

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import msgspec
 
-from chatserver.log.connections import ConnectionPool
+from chatserver.log.connections import Readers
 from chatserver.log.interface import MAX_READ, Head, Kind, Record, RoomSummary, bounded, within_bytes
 from chatserver.log.rows import COLUMNS, OFFSET_BITS, record_of
 from chatserver.log.sqlite_file import FILE_ERRORS, connect_reader, unavailable
@@ -56,22 +56,24 @@ _decode_heads = msgspec.json.Decoder(list[tuple[str, int, int]]).decode
 _decode_records = msgspec.json.Decoder(list[tuple[int, int, str, str, str, int, int, str]]).decode
 
 
-class SqliteReaders(ConnectionPool[sqlite3.Connection]):
-    """The reading connections. Made in a thread; used and closed on the trio loop."""
+class SqliteReader:
+    """A `Reader` of a file."""
 
-    def __init__(self, path: Path, readers: int = READERS) -> None:
-        super().__init__([connect_reader(path) for _ in range(readers)])
+    def __init__(self, path: Path) -> None:
+        self._connection = connect_reader(path)
+        self.close = self._connection.close
 
-    async def ask(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        """The result of a query, which must close its cursors."""
+    def run(self, doing: str, work: Callable[[sqlite3.Connection], T]) -> T:
+        """See `Reader`."""
+        try:
+            return work(self._connection)
+        except FILE_ERRORS as error:
+            raise unavailable(doing, error) from error
 
-        def translating(connection: sqlite3.Connection) -> T:
-            try:
-                return query(connection)
-            except FILE_ERRORS as error:
-                raise unavailable("reading messages", error) from error
 
-        return await self.run(translating)
+def open_readers(path: Path, count: int = READERS) -> Readers[sqlite3.Connection]:
+    """The reading connections. Blocks."""
+    return Readers([SqliteReader(path) for _ in range(count)])
 
 
 class RecentRooms:

@@ -13,7 +13,7 @@ import trio
 import trio.testing
 
 from chatserver.edge.tasks import MAX_SEARCHES, MAX_TASKS, Tasks
-from chatserver.log.sqlite_readers import SqliteReaders
+from chatserver.log.connections import Readers
 from chatserver.net.connection import Connection
 from tests.support.parked import parked
 from tests.support.peers import ask, chatter, connect, request
@@ -75,7 +75,7 @@ async def test_requests_that_wait_behind_others_for_a_silent_disk_are_answered(
     """Four times as many requests as tasks: each is answered at its own deadline, not one after another."""
 
     async with serving(log=f"sqlite:{tmp_path / 'c.db'}", serving_deadline=1.0) as server:
-        monkeypatch.setattr(SqliteReaders, "ask", silent)
+        monkeypatch.setattr(Readers, "ask", silent)
         answers: list[int] = []
 
         async def read() -> None:
@@ -126,7 +126,7 @@ async def test_a_request_that_waits_keeps_no_header_fields(
 
     asking = request("GET", target, headers={"x": "x" * HEAD_BYTES})
     async with serving(log=f"sqlite:{tmp_path / 'c.db'}", serving_deadline=60.0) as server, AsyncExitStack() as stack:
-        monkeypatch.setattr(SqliteReaders, "ask", silent)
+        monkeypatch.setattr(Readers, "ask", silent)
         peers = [await stack.enter_async_context(connect(server.address)) for _ in range(MAX_TASKS * 3)]
         tasks = server.server.parts.exchanges._tasks
         for peer in peers[:MAX_TASKS]:
@@ -148,16 +148,16 @@ async def test_a_request_that_waits_keeps_no_header_fields(
 async def test_nothing_is_looked_up_for_a_client_that_has_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise thousands of requests of closed connections would keep the log busy."""
     asked, go_on = 0, trio.Event()
-    original = SqliteReaders.ask
+    original = Readers.ask
 
-    async def slow(self: SqliteReaders, *arguments: Any) -> Any:
+    async def slow(self: Readers[Any], *arguments: Any) -> Any:
         nonlocal asked
         asked += 1
         await go_on.wait()
         return await original(self, *arguments)
 
     async with serving(log=f"sqlite:{tmp_path / 'c.db'}") as server, AsyncExitStack() as stack:
-        monkeypatch.setattr(SqliteReaders, "ask", slow)
+        monkeypatch.setattr(Readers, "ask", slow)
         peers = [await stack.enter_async_context(connect(server.address)) for _ in range(MAX_TASKS + 20)]
         friends = [await stack.enter_async_context(chatter(server.address)) for _ in range(20)]
         tasks = server.server.parts.exchanges._tasks

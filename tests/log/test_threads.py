@@ -5,6 +5,7 @@ import time
 import weakref
 from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 from unittest.mock import Mock
 
 import pytest
@@ -13,10 +14,12 @@ import trio
 from outcome import Error, Outcome, Value
 
 from chatserver.log import threads
-from chatserver.log.connections import ConnectionPool, close_lock
+from chatserver.log.connections import Readers, close_lock
 from chatserver.log.interface import LogUnavailable
 from chatserver.log.threads import ThreadPool
 from tests.support.serving import eventually
+
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -249,6 +252,9 @@ class Connection:
     def __init__(self, at_once: list[int]) -> None:
         self._at_once = at_once
 
+    def run(self, doing: str, work: Callable[["Connection"], T]) -> T:
+        return work(self)
+
     def close(self) -> None:
         Connection.closing += 1
         time.sleep(0.05)
@@ -263,7 +269,7 @@ async def test_the_connections_of_a_file_close_one_after_the_other() -> None:
     """
     at_once: list[int] = []
     begun, go_on = threading.Semaphore(0), threading.Event()
-    pools = [ConnectionPool([Connection(at_once) for _ in range(size)]) for size in (3, 1)]
+    pools = [Readers([Connection(at_once) for _ in range(size)]) for size in (3, 1)]
 
     def query(_: Connection) -> None:
         begun.release()
@@ -278,11 +284,11 @@ async def test_the_connections_of_a_file_close_one_after_the_other() -> None:
         async with trio.open_nursery() as nursery:
             for pool, busy in zip(pools, (2, 1), strict=True):
                 for _ in range(busy):
-                    nursery.start_soon(pool.run, query)
+                    nursery.start_soon(pool.ask, query)
                     await trio.to_thread.run_sync(begun.acquire)
                 pool.close()
             assert at_once == [1], "the idle connection is closed at once"
             with pytest.raises(LogUnavailable, match="closed"):
-                await pools[0].run(query)
+                await pools[0].ask(query)
             await trio.to_thread.run_sync(close_writer)
     assert at_once == [1] * 5

@@ -14,7 +14,7 @@ import trio
 from chatserver.log.interface import Record
 from chatserver.log.rows import OFFSET_BITS, record_of
 from chatserver.log.sqlite_file import connect_writer, create_private
-from chatserver.log.sqlite_readers import READERS, SqliteReaders, _decode_records, _statement, read
+from chatserver.log.sqlite_readers import READERS, _decode_records, _statement, open_readers, read
 from tests.bench.drivers.load import MESSAGES, PAGE, ROOMS, Idle, Plan, by_asyncio, by_trio, measure, some_page
 
 
@@ -42,7 +42,7 @@ def _check(records: list[Record], after: int) -> None:
 
 
 async def _by_threads(path: str, plan: Plan) -> None:
-    readers = SqliteReaders(Path(path))
+    readers = open_readers(Path(path))
 
     async def read_page(chance: random.Random) -> None:
         room, after = some_page(chance)
