@@ -83,7 +83,7 @@ STEAL_PERCENT: Final = 4.0
 FLOOR_MS: Final = 15.0
 
 #: Share of the baseline, or of the recovery, in which some program waited for a processor. A server and its victims
-#: have hardly anything to do then, so other programs are the cause.
+#: have hardly anything to do then, so other programs are the cause, or a machine too slow for these.
 PRESSURE_PERCENT: Final = 20.0
 
 #: A process that waits for a processor this much of its time is slow for that reason.
@@ -99,8 +99,11 @@ _CAUSES: Final = {
     "own_cpu_percent": (CPU_PERCENT, "the generator used {}% of its processor"),
     "own_cpu_wait_percent": (WAIT_PERCENT, "the generator waited for a processor {}% of its time"),
     "server_cpu_wait_percent": (WAIT_PERCENT, "the server waited for a processor {}% of its time"),
-    "baseline_pressure_percent": (PRESSURE_PERCENT, "other programs kept this machine busy: {}% before the attack"),
-    "recovery_pressure_percent": (PRESSURE_PERCENT, "other programs kept this machine busy: {}% after the attack"),
+    "baseline_pressure_percent": (
+        PRESSURE_PERCENT,
+        "programs waited for processors: {}% of the time before the attack",
+    ),
+    "recovery_pressure_percent": (PRESSURE_PERCENT, "programs waited for processors: {}% of the time after the attack"),
     "baseline_steal_percent": (STEAL_PERCENT, "the host took {}% of the processors' time before the attack"),
     "steal_percent": (STEAL_PERCENT, "the host took {}% of the processors' time"),
     "floor_p99_ms": (FLOOR_MS, "the floor itself was late: {} ms"),
@@ -119,5 +122,5 @@ def too_late(figures: Figures) -> list[str]:
 
 
 def others_were_busy(figures: Figures) -> bool:
-    """Whether other programs, or the host, had the processors before the attack."""
+    """Whether the processors were busy, or the host had them, before the attack."""
     return bool(causes(figures, ("baseline_pressure_percent", "baseline_steal_percent")))

@@ -36,7 +36,7 @@ from tests.loadgen.plays import SETTLE_SECONDS
 OF_THE_MACHINE = (
     "the generator",
     "data for the generator",
-    "other programs",
+    "programs waited",
     "the host",
     "the server waited",
     "the baseline is too late",

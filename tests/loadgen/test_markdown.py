@@ -100,10 +100,10 @@ def test_what_nobody_measured_has_no_column_and_nothing_is_not_that() -> None:
         (
             Outcome.INVALID,
             [
-                "other programs kept this machine busy: 95.1% before the attack",
-                "other programs kept this machine busy: 99.8% after the attack",
+                "programs waited for processors: 95.1% of the time before the attack",
+                "programs waited for processors: 99.8% of the time after the attack",
             ],
-            "invalid: other programs kept this machine busy",
+            "invalid: programs waited for processors",
         ),
         (
             Outcome.FELL_SHORT,
