@@ -120,12 +120,15 @@ class RequestHandler(HttpHandler):
             raise too_many_unfinished()
 
     def _begin_body(self, connection: Connection, head: Head, raw: bytes, rest: bytes) -> bool:
-        body = body_reader(head, self._body_limits)
-        body.receive(rest)
+        try:
+            body = body_reader(head, self._body_limits)
+            body.receive(rest)
+        except HttpError:
+            self._claim(connection, head)
+            raise
         if body.complete:
             return self._dispatch(connection, head, body.body, body.rest)
-        if self._forwarded is not None:
-            self._forwarded.claim(connection, head)
+        self._claim(connection, head)
         connection.inbox = b""
         upload = Upload(raw, body, self._connections.wheel.current)
         self._connections.enter(connection, State.BODY, upload, span=self._body_ticks)
@@ -133,6 +136,11 @@ class RequestHandler(HttpHandler):
         if head.expects_continue and not rest:
             self._connections.send(connection, CONTINUE)
         return False
+
+    def _claim(self, connection: Connection, head: Head) -> None:
+        """From now on what happens on a proxy's connection is its client's doing."""
+        if self._forwarded is not None:
+            self._forwarded.claim(connection, head)
 
     def refuse(self, connection: Connection, error: HttpError, sent: bytes) -> None:
         """Answer bytes that are no valid request, and close: where the next one would begin is unknown.

@@ -85,6 +85,21 @@ async def test_a_trusted_proxy_is_not_demoted_but_its_client_is() -> None:
         assert not is_demoted(server)
 
 
+@pytest.mark.parametrize(
+    ("fields", "sent"),
+    [({"Content-Length": "100000"}, b""), ({"Transfer-Encoding": "chunked"}, b"1;" + b"e" * 900 + b"\r\nx\r\n")],
+)
+async def test_a_body_that_is_refused_at_once_is_the_offence_of_a_proxys_client(
+    fields: dict[str, str], sent: bytes
+) -> None:
+    """The proxy was named in the log, and nobody was demoted."""
+    async with serving(trusted_proxy=("127.0.0.1",)) as server, connect(server.address) as proxy:
+        await proxy.send(request("POST", PATH, headers={"X-Forwarded-For": "192.0.2.7", **fields}) + sent)
+        assert (await proxy.response()).status in (400, 413)
+        assert is_demoted(server, "192.0.2.7")
+        assert not is_demoted(server)
+
+
 async def test_a_rate_that_is_exceeded_is_no_offence() -> None:
     """After a stall of the server, a person's program sends at once all that had to wait."""
     async with (
