@@ -79,14 +79,3 @@ async def test_a_search_for_a_prefix_of_too_many_messages_continues_below_those_
         go_on = answer.go_on
     # Those with the whole word are found in the index, wherever they are.
     assert (found, go_on) == ([{"plum pie", "plu"}, {"plum", "plu"}, {"plums", "plu"}, set()], None)
-
-
-async def test_of_many_words_the_longest_are_looked_up_and_all_are_compared(
-    log: SqliteLog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """FTS5 looks for a message with all words until it finds one, and nothing can interrupt it."""
-    traced = Traced(monkeypatch)
-    await submit_all(log, [draft("a bb ccc dddd eeeee ffffff"), draft("bb ccc dddd eeeee ffffff")])
-    await indexed(log)
-    assert await find(log, "a bb ccc dddd eeeee ffffff") == ["a bb ccc dddd eeeee ffffff"]
-    assert traced.looked_up == ['"eeeee" "dddd" "ccc" "ffffff"', '"eeeee" "dddd" "ccc" "ffffff"*']
