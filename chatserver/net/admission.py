@@ -159,13 +159,13 @@ class Admission:
     def _relieve(self) -> Iterator[None]:
         """Evict down to the low water mark, scan by scan, until the end of the table.
 
-        Of a scan the worse half at most: if all that it found had to go, a person would go with the crowd.
+        Of a scan the worse half at most: if all that it found had to go, a person would go before a crowd elsewhere.
         """
         begin = -1
         while (surplus := self.held - int(self.total * LOW_WATER)) > 0 and self._hand > begin:
             begin = self._hand
             found = self._rank(self._look(SCAN_BUDGET))
-            for candidate in reversed(found[len(found) // 2 :][-surplus:]):
+            for candidate in reversed(found[(len(found) + 1) // 2 :][-surplus:]):
                 self._end(candidate.connection)
             yield
 
