@@ -70,7 +70,7 @@ class Admission:
         self._per_network = settings.per_ip
         self._uncapped = uncapped  # addresses without a cap of their own: proxies
         self._by_network: dict[str, int] = {}
-        self._proxies: set[str] = set()  # with connections
+        self._proxies: set[str] = set()  # addresses of proxies with connections
         self._spans = spans(settings)
         self._window = ticks(settings.flush_window)
         self._after = ticks(settings.evict_after)
