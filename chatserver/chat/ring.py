@@ -103,7 +103,7 @@ class Ring:
         self._edits: list[tuple[int, int]] = []  # offset and target of each edit here, and of some that were dropped
         #: for each encoding in use, one more copy of every message
         self._pushes: dict[Encoding, list[bytes | None]] = {}
-        self._chunks: dict[Encoding, dict[int, tuple[bytes, int]]] = {}
+        self._chunks: dict[tuple[Encoding, int], tuple[bytes, int]] = {}  # those joined from several
 
     def add(self, records: Sequence[Record], *, as_committed: bool = False) -> None:
         """Append records; the oldest entries are dropped to make room.
@@ -196,8 +196,7 @@ class Ring:
 
     def _drop_chunks(self) -> None:
         self._joined = 0
-        for chunks in self._chunks.values():
-            chunks.clear()
+        self._chunks.clear()
 
     def _count(self) -> None:
         """Charge the bytes kept now. That may exceed the budget: `Registry.relieve` sees to it."""
@@ -226,12 +225,12 @@ class Ring:
 
     def chunk(self, encoding: Encoding, offset: int) -> tuple[bytes, int]:
         """The pushes after an offset, joined up to `CHUNK_BYTES`, and the offset of the last one."""
-        chunks = self._chunks.get(encoding)
-        if chunks is None:
+        if encoding not in self._pushes:
             self._pushes[encoding] = [None] * len(self._json)
-            chunks = self._chunks[encoding] = {}
             self._count()
-        found = chunks.get(offset)
+        if offset == self.last - 1:  # the usual case: nothing to join, so a small room needs no dict of chunks
+            return self._push(encoding, len(self._json) - 1), self.last
+        found = self._chunks.get((encoding, offset))
         if found is None:
             pieces: list[bytes] = []
             size, reached = 0, offset
@@ -242,9 +241,9 @@ class Ring:
                     break
                 pieces.append(piece)
                 reached += 1
-            if len(chunks) >= CACHED_CHUNKS:
+            if len(self._chunks) >= CACHED_CHUNKS:
                 self._drop_chunks()
-            found = chunks[offset] = (b"".join(pieces), reached)
+            found = self._chunks[encoding, offset] = (b"".join(pieces), reached)
             if len(pieces) > 1:  # one is not copied
                 self._joined += size
                 self._count()
