@@ -103,19 +103,40 @@ class KeyedBuckets(Generic[Key]):
 
 
 class ByteBudget:
-    """The bytes that all holders keep together, and their limit.
+    """The bytes that all holders keep together, and their limit; each holder knows what it keeps itself.
 
-    A limit for each holder does not bound 20,000 of them. A holder of at most `free` bytes is not charged, so that a
-    flood of long items does not hit the holders of short ones. Beyond the limit a network may still keep its equal
-    share, so that one network's flood does not hit the others. Each newcomer's share is smaller than the one before:
-    `n` networks keep at most 1 + 1/2 + ... + 1/n times the limit.
+    A limit for each holder does not bound 20,000 of them.
     """
 
-    __slots__ = ("_charged", "_free", "_networks", "most", "used")
+    __slots__ = ("most", "used")
 
-    def __init__(self, most: int, *, free: int = 0) -> None:
+    def __init__(self, most: int) -> None:
         self.most = most
         self.used = 0
+
+    def add(self, size: int) -> None:
+        """Charge bytes that a holder keeps from now on; less than 0: that it keeps no longer."""
+        self.used += size
+
+    @property
+    def over(self) -> bool:
+        """Whether the holders keep more than the limit."""
+        return self.used > self.most
+
+
+class FairByteBudget(ByteBudget):
+    """A byte budget that networks share.
+
+    A holder of at most `free` bytes is not charged, so that a flood of long items does not hit the holders of short
+    ones. Beyond the limit a network may still keep its equal share, so that one network's flood does not hit the
+    others. Each newcomer's share is smaller than the one before: `n` networks keep at most 1 + 1/2 + ... + 1/n times
+    the limit.
+    """
+
+    __slots__ = ("_charged", "_free", "_networks")
+
+    def __init__(self, most: int, *, free: int = 0) -> None:
+        super().__init__(most)
         self._free = free
         self._charged: dict[object, tuple[int, str]] = {}  # what each holder keeps, and its network
         self._networks: dict[str, int] = {}  # what the holders of each network keep
@@ -129,7 +150,7 @@ class ByteBudget:
         before, network = self._charged.get(holder, (0, network))
         kept = self._networks.get(network, 0)
         if charge != before:
-            self.used += charge - before
+            self.add(charge - before)
             kept += charge - before
             self._networks[network] = kept
             if charge:
@@ -143,11 +164,6 @@ class ByteBudget:
     def release(self, holder: object) -> None:
         """Stop charging a holder; harmless the second time."""
         self.resize(holder, 0)
-
-    @property
-    def over(self) -> bool:
-        """Whether the holders keep more than the limit."""
-        return self.used > self.most
 
     def __len__(self) -> int:
         return len(self._charged)

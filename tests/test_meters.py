@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatserver.edge.websocket import MESSAGE_BURST, REFUSAL
-from chatserver.meters import MAX_KEYS, MICROSECOND, ByteBudget, KeyedBuckets, TokenBucket
+from chatserver.meters import MAX_KEYS, MICROSECOND, FairByteBudget, KeyedBuckets, TokenBucket
 
 NOW = 12_345_000_000  # microseconds
 SECOND = 1_000_000
@@ -155,7 +155,7 @@ CHARGES = st.lists(st.tuples(st.sampled_from(NETWORKS), st.integers(0, 3), st.in
 @given(CHARGES)
 def test_beyond_the_limit_a_network_has_its_equal_share(steps: list[tuple[str, int, int]]) -> None:
     """What is refused is released, as the server does."""
-    budget, kept = ByteBudget(12_000), dict[tuple[str, int], int]()
+    budget, kept = FairByteBudget(12_000), dict[tuple[str, int], int]()
 
     def sum_of(network: str) -> int:
         return sum(size for holder, size in kept.items() if holder[0] == network)
@@ -175,7 +175,7 @@ def test_beyond_the_limit_a_network_has_its_equal_share(steps: list[tuple[str, i
 
 def test_a_holder_counts_for_the_network_of_its_first_charge() -> None:
     """A proxy may tell the address of a peer later."""
-    budget = ByteBudget(10_000)
+    budget = FairByteBudget(10_000)
     assert budget.resize("moved", 6000, "proxy")
     assert budget.resize("moved", 7000, "home")
     assert not budget.resize("other", 6000, "proxy")
@@ -195,7 +195,7 @@ SIZES = st.lists(st.tuples(st.integers(0, 5), st.one_of(st.none(), BYTES)), min_
 @given(SIZES, st.sampled_from([0, FREE]))
 def test_the_sum_is_always_what_all_holders_keep(steps: list[tuple[int, int | None]], free: int) -> None:
     """The last size of each holder counts, whether it was refused or not. None is a release."""
-    budget, holders, charges = ByteBudget(12_000, free=free), [Holder() for _ in range(6)], [0] * 6
+    budget, holders, charges = FairByteBudget(12_000, free=free), [Holder() for _ in range(6)], [0] * 6
     for which, size in steps:
         before, charges[which] = charges[which], size if size is not None and size > free else 0
         if size is None:

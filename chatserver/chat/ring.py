@@ -200,8 +200,9 @@ class Ring:
 
     def _count(self) -> None:
         """Charge the bytes kept now. That may exceed the budget: `Registry.relieve` sees to it."""
-        self.kept = (self._bytes + ENTRY_BYTES * len(self._json)) * (1 + len(self._pushes)) + self._joined
-        self._budget.resize(self, self.kept)
+        kept = (self._bytes + ENTRY_BYTES * len(self._json)) * (1 + len(self._pushes)) + self._joined
+        self._budget.add(kept - self.kept)
+        self.kept = kept
 
     def cut(self, most: int) -> None:
         """Drop the oldest messages until at most this many bytes are kept; members behind get them from the log."""
@@ -263,4 +264,5 @@ class Ring:
 
     def released(self) -> None:
         """The room leaves memory."""
-        self._budget.release(self)
+        self._budget.add(-self.kept)
+        self.kept = 0

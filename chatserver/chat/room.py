@@ -90,14 +90,14 @@ class Room:
         """Cache an answer for equal requests until the next message. The caller bounds the number of answers."""
         if self.cache is None:
             self.cache = {}
+        self._size.budget.add(len(answer) - len(self.cache.get(key, b"")))
         self.cache[key] = answer
-        self._size.budget.resize(self, sum(map(len, self.cache.values())))
 
     def forget_answers(self) -> None:
         """Drop the cached answers, which are out of date."""
         if self.cache is not None:
+            self._size.budget.add(-sum(map(len, self.cache.values())))
             self.cache = None
-            self._size.budget.release(self)
 
     def cut(self, most: int) -> None:
         """Keep at most this many bytes."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from chatserver.meters import ByteBudget
+from chatserver.meters import FairByteBudget
 from chatserver.net import flush, sockets
 from chatserver.net.closing import ClosingHandler
 from chatserver.net.connection import CLOSED, Closing, Connection, TransportError
@@ -54,7 +54,7 @@ class Connections:
         self.demotion = Demotion(is_proxy)
         self.scheduler = Scheduler(faulted=self.faults.caught, wake=readiness.wake)
         self.judge = flush.FlushJudge(self, rate=settings.flush_rate, window=settings.flush_window)
-        self.input_budget = ByteBudget(settings.all_unfinished_bytes, free=FREE_INPUT)  # unparsed input of all
+        self.input_budget = FairByteBudget(settings.all_unfinished_bytes, free=FREE_INPUT)  # unparsed input of all
         self.held = 0
         self.lines = Limiter()  # for lines that a peer can cause in the error log
         self.operators: set[Connection] = set()  # accepted on the operators' address, see Listener

@@ -14,7 +14,7 @@ import ssl
 
 import msgspec
 
-from chatserver.meters import ByteBudget
+from chatserver.meters import FairByteBudget
 from chatserver.net import sockets
 from chatserver.net.connection import Backlog, Connection, TransportError
 from chatserver.net.tls import TlsEngine, TlsError
@@ -34,7 +34,7 @@ class TlsTransport(msgspec.Struct, gc=False, eq=False):
     """See the module; OpenSSL's part is 13 KB."""
 
     engine: TlsEngine
-    budget: ByteBudget
+    budget: FairByteBudget
     tls: ssl.SSLObject
     sealed: bytes = b""  # received: a record that is not whole yet
     unsent: bytes = b""  # the rest of the last record that was sealed

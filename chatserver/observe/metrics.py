@@ -24,7 +24,7 @@ from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.moderation import Moderation
 from chatserver.edge.closes import CloseStats
 from chatserver.log.interface import Log
-from chatserver.meters import ByteBudget
+from chatserver.meters import FairByteBudget
 from chatserver.net.admission import Admission
 from chatserver.net.connections import Connections
 from chatserver.net.states import State
@@ -48,7 +48,7 @@ class MeasuredParts:
     connections: Connections
     admission: Admission
     stats: CloseStats
-    input_budget: ByteBudget
+    input_budget: FairByteBudget
     hub: Hub
     moderation: Moderation
     log: Log

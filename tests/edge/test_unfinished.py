@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from chatserver.api.request import Request
-from chatserver.meters import ByteBudget
+from chatserver.meters import FairByteBudget
 from tests.support.certificates import certificate
 from tests.support.peers import Peer, chatter, connect, request, say
 from tests.support.serving import Serving, eventually, serving
@@ -22,7 +22,7 @@ RESTS = {HEAD: b"\r\n", BODY: b"x" * 27_000}
 ANSWERS = {HEAD: 200, BODY: 400}  # the message is over the limit
 
 
-async def until_used(budget: ByteBudget, size: int) -> None:
+async def until_used(budget: FairByteBudget, size: int) -> None:
     await eventually(lambda: budget.used == size)
 
 

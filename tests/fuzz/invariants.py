@@ -19,7 +19,7 @@ from chatserver.chat.member import Member, PollWaiter, Source
 from chatserver.chat.room import Room
 from chatserver.edge.requests import Upload
 from chatserver.fair import FairQueue
-from chatserver.meters import ByteBudget
+from chatserver.meters import ByteBudget, FairByteBudget
 from chatserver.net.admission import OPERATOR_PLACES
 from chatserver.net.connection import Connection
 from chatserver.net.connections import FREE_INPUT
@@ -194,7 +194,7 @@ def _check_places(world: World, everybody: list[Connection]) -> None:
     assert tasks._of.keys() <= alive, "a request of a closed connection still waits"
 
 
-def _check_input_budget(budget: ByteBudget, everybody: list[Connection]) -> None:
+def _check_input_budget(budget: FairByteBudget, everybody: list[Connection]) -> None:
     """Incomplete input is charged, and nothing else."""
     kept: dict[object, int] = {}
     for each in everybody:
@@ -210,7 +210,12 @@ def _check_input_budget(budget: ByteBudget, everybody: list[Connection]) -> None
         if isinstance(transport, TlsTransport):
             kept[transport] = len(transport.sealed)
     expected = {holder: size for holder, size in kept.items() if size > FREE_INPUT}
-    _check_charges(budget, expected)
+    assert {holder: charge for holder, (charge, _) in budget._charged.items()} == expected, "the charges differ"
+    by_network = Counter[str]()
+    for charge, network in budget._charged.values():
+        by_network[network] += charge
+    assert by_network == budget._networks
+    assert budget.used == sum(expected.values())
     for rank, sum_kept in enumerate(sorted(budget._networks.values(), reverse=True), 1):
         assert sum_kept * rank <= SETTINGS["all_unfinished_bytes"], "a network keeps more than its share"
 
@@ -294,22 +299,8 @@ def _check_registry(world: World, rooms: list[Room]) -> None:
 
 def _check_rings(budget: ByteBudget, rooms: list[Room]) -> None:
     """Exactly the bytes of rings and cached answers are charged."""
-    kept: dict[object, int] = {}
-    for room in rooms:
-        kept[room] = sum(map(len, (room.cache or {}).values()))
-        if room.ring is not None:
-            kept[room.ring] = room.ring.kept
-    expected = {holder: size for holder, size in kept.items() if size}
-    _check_charges(budget, expected)
-
-
-def _check_charges(budget: ByteBudget, kept: dict[object, int]) -> None:
-    assert {holder: charge for holder, (charge, _) in budget._charged.items()} == kept, "the charges differ"
-    by_network = Counter[str]()
-    for charge, network in budget._charged.values():
-        by_network[network] += charge
-    assert by_network == budget._networks
-    assert budget.used == sum(kept.values())
+    rings = sum(room.ring.kept for room in rooms if room.ring is not None)
+    assert budget.used == rings + sum(len(answer) for room in rooms for answer in (room.cache or {}).values())
 
 
 def _check_catch_up(world: World, members: list[Member]) -> None:
