@@ -88,7 +88,8 @@ class SqliteWriter:
             # until then a thread keeps the connection, which Python would else close.
             Thread(target=lambda _: Event().wait(), args=(self._connection,), daemon=True).start()
         else:
-            self._connection.close()
+            with self._turn:  # of processes that close at the same time each would leave the writing back to the other
+                self._connection.close()
 
     def commit(self, drafts: Sequence[Draft]) -> Sequence[Stored | LogError]:
         """Store a group whole or not at all."""

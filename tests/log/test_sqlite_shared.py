@@ -11,6 +11,7 @@ import trio
 
 from chatserver.log import open_log
 from chatserver.log import sqlite_index as index_module
+from chatserver.log.file_lock import FileLock
 from chatserver.log.interface import LogOpenError
 from chatserver.log.sqlite import SqliteLog
 from tests.log.support import Clock, draft, fill, neighbours_in, nodes, running, shared_log
@@ -70,6 +71,24 @@ async def test_after_each_step_of_a_scrub_others_read_every_page_again(pair: Pai
         opened = first._opened
         await first._writer_thread.run(partial(opened.writer.in_turn, partial(opened.scrubber.step, 1)))
     other.close()
+
+
+async def test_logs_that_close_at_the_same_time_do_so_in_turn_and_the_last_writes_the_wal_back(
+    tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the last connection does. So of two that close, the second must wait until the first has closed."""
+    other = sqlite3.connect(path, check_same_thread=False)
+    enter = FileLock.__enter__
+
+    def enter_after_other(lock: FileLock) -> None:
+        other.close()
+        enter(lock)
+
+    async with running(shared_log(tmp_path)) as log:
+        await append(log, draft("one"))
+        assert other.execute("SELECT text FROM messages").fetchall() == [("one",)]
+        monkeypatch.setattr(FileLock, "__enter__", enter_after_other)
+    assert not path.with_name(f"{path.name}-wal").exists()
 
 
 async def test_our_own_rooms_are_listed_at_once_and_those_of_others_after_a_while(
