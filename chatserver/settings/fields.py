@@ -300,7 +300,7 @@ class Settings:
     max_rooms: int = memory(
         100_000,
         "Rooms in memory, in use now or recently; beyond it rooms that nobody is in leave, or the new one gets 503.",
-        "names are free, so strangers could open any number of rooms; each takes 1 to 2.4 KB without its messages",
+        "names are free, so strangers could open any number of rooms; each takes 1 to 1.9 KB without its messages",
         Unit.ROOMS, 100, 100 * _MIB, sharing=Sharing.DIVIDED,
     )
     send_buffer: int = memory(
