@@ -2,6 +2,8 @@
 
 import errno
 import os
+import resource
+import shutil
 import sqlite3
 import stat
 import tempfile
@@ -21,7 +23,7 @@ from chatserver.log.interface import Head, LogOpenError, LogUnavailable
 from chatserver.log.memory import MemoryLog
 from chatserver.log.postgres import PostgresLog
 from chatserver.log.sqlite import SqliteLog
-from tests.log.support import Clock, draft, ignore, listing, running, submit_all
+from tests.log.support import Clock, draft, ignore, listing, running, submit_all, texts
 from tests.log.test_records import delete
 from tests.support.groups import append
 from tests.support.parked import descriptors
@@ -274,6 +276,26 @@ async def test_a_full_disk_is_named(path: Path, monkeypatch: pytest.MonkeyPatch,
 
     monkeypatch.setattr(file_module, "migrate", migrate)
     assert await refused(path) == f"{path} cannot be opened: its disk is full ({name}); free space there"
+
+
+async def test_a_killed_server_starts_again_on_a_full_disk_and_serves_what_it_has(path: Path) -> None:
+    """There is no room to write the write-ahead log back: a limit on the size of files stands for the disk's."""
+    killed, text = path.with_name("killed.db"), "x" * 50_000
+    async with running(SqliteLog(str(path))) as log:
+        await append(log, draft(text))
+        for suffix in ("", "-wal"):
+            shutil.copy(f"{path}{suffix}", f"{killed}{suffix}")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, limits[1]))
+    try:
+        async with running(SqliteLog(str(killed))) as log:
+            assert texts(await log.latest("lobby", 9)) == [text]
+            with pytest.raises(LogUnavailable):
+                await append(log, draft("no room"))
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            assert (await append(log, draft("room"))).record.offset == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 async def test_commits_survive_power_loss_and_readers_cannot_write(path: Path) -> None:
