@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
+from shlex import quote
 
 import msgspec
 
@@ -192,8 +193,8 @@ def _refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _damaged(path: Path, what: str) -> LogOpenError:
-    message = f"{path} is damaged ({what}); restore a backup, or save what is left with: sqlite3 {path} .recover"
-    return LogOpenError(message)
+    command = f"sqlite3 {quote(str(path))} .dump"  # Debian's has no `.recover`
+    return LogOpenError(f"{path} is damaged ({what}); restore a backup, or save what is left with: {command}")
 
 
 def _open_error(path: Path, error: Exception) -> LogOpenError:
@@ -204,7 +205,7 @@ def _open_error(path: Path, error: Exception) -> LogOpenError:
     if name.startswith("SQLITE_CORRUPT") or not isinstance(error, sqlite3.Error):
         return _damaged(path, str(error))
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return LogOpenError(f"{path} is locked by another program; find it with: fuser {path}")
+        return LogOpenError(f"{path} is locked by another program; find it with: fuser {quote(str(path))}")
     if name.startswith(("SQLITE_READONLY", "SQLITE_PERM", "SQLITE_CANTOPEN", "SQLITE_AUTH")):
         return LogOpenError(f"{path} cannot be written ({error}); check owner and permissions of file and directory")
     if name in {"SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"}:  # the second: no room for the file of its shared memory

@@ -10,6 +10,7 @@ because each is synced before the next is written. The format: https://www.sqlit
 import struct
 from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 
 from chatserver.log.interface import LogOpenError
 
@@ -39,7 +40,7 @@ def check_wal(database: Path) -> None:
     if lost:
         raise LogOpenError(
             f"{wal} is damaged, and at least {lost:,} of its commits would be lost; restore a backup, or go on without "
-            f'them, as a new log for clients: sqlite3 {database} "{_NEW_EPOCH}"'
+            f'them, as a new log for clients: sqlite3 {quote(str(database))} "{_NEW_EPOCH}"'
         )
 
 

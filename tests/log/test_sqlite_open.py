@@ -6,6 +6,7 @@ import resource
 import shutil
 import sqlite3
 import stat
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -135,6 +136,20 @@ def test_a_file_that_is_no_log_is_refused_and_left_alone(
     path.unlink()
     path.touch()
     trio.run(fill, path)  # an empty file becomes a log
+
+
+@pytest.mark.skipif(shutil.which("sqlite3") is None, reason="no sqlite3 on this machine")
+def test_the_command_in_the_refusal_of_a_damaged_file_prints_the_messages_that_are_left(tmp_path: Path) -> None:
+    """Debian's sqlite3 has no `.recover`."""
+    path = tmp_path / "a folder" / "chat.db"
+    path.parent.mkdir()
+    trio.run(fill, path, 100)
+    content = path.read_bytes()
+    page = content.index(b"50 xxx") // 4096 * 4096
+    path.write_bytes(content[:page] + bytes(range(256)) * 16 + content[page + 4096 :])
+    _, _, command = trio.run(refused, path).partition("what is left with: ")
+    left = subprocess.run(["/bin/sh", "-c", command], capture_output=True, check=False).stdout
+    assert [f"'{number} xxx".encode() in left for number in (0, 50, 99)] == [True, False, True]
 
 
 @pytest.mark.parametrize(
