@@ -115,15 +115,8 @@ class WebSocketVictim(Victim):
             with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
                 peer = await connect(self.context, line)
                 await _join(peer, self.room)
-            with self.connected():
-                nursery.start_soon(self._listen, peer)
-                await self._speak(peer)
-
-    async def _speak(self, peer: WebSocket) -> None:
-        while True:
-            number = await self.next_operation()
-            with trio.fail_after(self.context.timeout_seconds):
-                await _publish(peer, self.room, number)
+            nursery.start_soon(self._listen, peer)
+            await self.speak(partial(_publish, peer, self.room))
 
     async def _listen(self, peer: WebSocket) -> None:
         while True:
@@ -147,21 +140,17 @@ class _Poster(Victim):
         peer = partial(http_peer, self.context, self.index)
         async with peer() as speaking, peer() as listening, trio.open_nursery() as nursery:
             await nursery.start(self._listen, listening)
-            with self.connected():
-                await self._speak(speaking)
+            await self.speak(partial(self._post, speaking))
 
-    async def _speak(self, peer: HttpPeer) -> None:
+    async def _post(self, peer: HttpPeer, number: int) -> None:
         path, fields = f"/rooms/{self.room}/messages", ("Content-Type: text/plain",)
-        while True:
-            number = await self.next_operation()
-            with trio.fail_after(self.context.timeout_seconds):
-                status, body = await peer.request("POST", path, self.text(number).encode(), fields)
-            if status == 201:
-                receipt = _messages.decode(body)
-                require_room(receipt.room, self.room)
-                self.acknowledge(number, receipt.offset)
-            else:
-                self.book(number, f"answered {status}")
+        status, body = await peer.request("POST", path, self.text(number).encode(), fields)
+        if status == 201:
+            receipt = _messages.decode(body)
+            require_room(receipt.room, self.room)
+            self.acknowledge(number, receipt.offset)
+        else:
+            self.book(number, f"answered {status}")
 
     async def _listen(self, peer: HttpPeer, *, task_status: trio.TaskStatus[None]) -> None:
         raise NotImplementedError

@@ -8,10 +8,8 @@ import math
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final
-
-import trio
 
 from loadgen import wire
 from loadgen.answers import CLOSED
@@ -109,18 +107,17 @@ class GetVictim(Victim):
         async with http_peer(self.context, self.index) as peer:
             if failure := await _get(peer, self.context):  # a server that only accepts serves nobody
                 raise OperationFailedError(failure)
-            with self.connected():
-                while True:
-                    number = await self.next_operation()
-                    with trio.fail_after(self.context.timeout_seconds):
-                        try:
-                            failure = await _get(peer, self.context)
-                        except EndedError:
-                            if not peer.is_reused:
-                                raise
-                            await peer.reconnect()
-                            failure = await _get(peer, self.context)
-                    self.book(number, failure)
+            await self.speak(partial(self._ask, peer))
+
+    async def _ask(self, peer: HttpPeer, number: int) -> None:
+        try:
+            failure = await _get(peer, self.context)
+        except EndedError:
+            if not peer.is_reused:
+                raise
+            await peer.reconnect()
+            failure = await _get(peer, self.context)
+        self.book(number, failure)
 
 
 async def _come(context: Context, line: Line, number: int, done: Callable[[], None]) -> None:

@@ -35,12 +35,8 @@ class EchoVictim(Victim):
         async with self.dial() as line, trio.open_nursery() as nursery:
             with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
                 peer = await connect(self.context, line)
-            with self.connected():
-                nursery.start_soon(self._listen, peer)
-                while True:
-                    number = await self.next_operation()
-                    with trio.fail_after(self.context.timeout_seconds):
-                        await peer.send(self.text(number))
+            nursery.start_soon(self._listen, peer)
+            await self.speak(lambda number: peer.send(self.text(number)))
 
     async def _listen(self, peer: WebSocket) -> None:
         while True:

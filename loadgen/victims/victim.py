@@ -53,7 +53,7 @@ class Victim(Probe):
 
     @abstractmethod
     async def live(self) -> None:
-        """Run one connection: connect, then `next_operation` and book, until a failure raises."""
+        """Run one connection: connect, then `speak` and book, until a failure raises."""
 
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -112,6 +112,14 @@ class Victim(Probe):
 
     def dial(self) -> AbstractAsyncContextManager[Line]:
         return self.context.dial(self.index)
+
+    async def speak(self, say: Callable[[int], Awaitable[None]]) -> None:
+        """Begin one operation after the other, as they come due, each with the whole timeout for its part here."""
+        with self.connected():
+            while True:
+                number = await self.next_operation()
+                with trio.fail_after(self.context.timeout_seconds):
+                    await say(number)
 
     async def next_operation(self) -> int:
         """Wait for the next operation that has not failed yet, and return its number."""
