@@ -5,6 +5,7 @@ the lateness of a process. Because histograms merge, a run can be split over pha
 averaging a percentile.
 """
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 import msgspec
@@ -155,6 +156,14 @@ class Lag:
 
     def record_read(self, seconds: float) -> None:
         self._current.reading.record(seconds)
+
+
+def pooled(many: Iterable[Latency]) -> Latency:
+    """Merge distributions into a new one."""
+    whole = Latency()
+    for each in many:
+        whole.merge(each)
+    return whole
 
 
 def milliseconds(seconds: float | None) -> float | None:

@@ -15,7 +15,7 @@ from loadgen.client import Threat
 from loadgen.exercise import Standing
 from loadgen.experiment import BESIDE, DRAIN, MEASURED, Counts, Experiment
 from loadgen.figures import Figures
-from loadgen.latency import Latency, milliseconds
+from loadgen.latency import Latency, milliseconds, pooled
 from loadgen.messages import GroupStatus
 from loadgen.operations import PHASES, Operations
 from loadgen.report import Sample
@@ -103,8 +103,8 @@ class Measured:
         return {
             "held": held,
             **{fate: _total(groups, fate) for fate in ("refused", "failed", "ended")},
-            **_percentiles("connect", _pooled(group.connects for group in groups), "p50", "p99"),
-            **_percentiles("handshake", _pooled(group.handshakes for group in groups), "p50", "p99"),
+            **_percentiles("connect", pooled(group.connects for group in groups), "p50", "p99"),
+            **_percentiles("handshake", pooled(group.handshakes for group in groups), "p50", "p99"),
             "sent_bytes_per_s": steady.rate("sent_bytes"),
             "received_bytes_per_s": steady.rate("received_bytes"),
             **_percentiles("ack", traffic.acks, "p50", "p99", "max"),
@@ -191,7 +191,7 @@ class Measured:
 
     def _attackers(self) -> dict[str, float | None]:
         totals, groups = self.session.totals, self.attacking()
-        lives = _pooled(group.lifetime for group in groups)
+        lives = pooled(group.lifetime for group in groups)
         came = sum(group.came for group in groups)
         attempts = sum(group.opened for group in groups) + _total(groups, "failed", "refused")
         attack, baseline, recovery = map(self.span, (Counts.LOAD, Counts.BASELINE, Counts.RECOVERY))
@@ -283,13 +283,6 @@ def _percentiles(what: str, latency: Latency, *names: str) -> dict[str, float | 
     """The figures of a latency, each named as its field of a `Spread`."""
     spread = latency.spread()
     return {f"{what}_{name}_ms": getattr(spread, f"{name}_ms") for name in names}
-
-
-def _pooled(found: Iterable[Latency]) -> Latency:
-    pooled = Latency()
-    for each in found:
-        pooled.merge(each)
-    return pooled
 
 
 def _total(groups: Iterable[GroupStatus], *fates: str) -> int:

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeVar
 import msgspec
 import trio
 
-from loadgen.latency import Late, Latency, Recent
+from loadgen.latency import Late, Latency, Recent, pooled
 from loadgen.report import Tally
 from loadgen.target import USUAL, Endpoint, Target
 
@@ -182,10 +182,7 @@ def _sum(one: Any, other: Any) -> Any:
     if isinstance(one, dict):
         return dict(Counter(one) + Counter(other))
     if isinstance(one, Latency):
-        both = Latency()
-        both.merge(one)
-        both.merge(other)
-        return both
+        return pooled((one, other))
     return merged(one, other) if isinstance(one, msgspec.Struct) else one + other
 
 

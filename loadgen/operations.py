@@ -14,7 +14,7 @@ from loadgen.answers import NO_TURN, UNANSWERED
 from loadgen.experiment import MEASURED
 from loadgen.figures import Figures
 from loadgen.format import number
-from loadgen.latency import Latency, milliseconds
+from loadgen.latency import Latency, milliseconds, pooled
 from loadgen.messages import PhaseResult
 from loadgen.protocols import ESTABLISHED, NEWCOMERS, WHAT
 
@@ -41,10 +41,7 @@ class Operations:
 
     def latency(self, phase: str, kinds: Collection[str] = ESTABLISHED) -> Latency:
         """The durations of operations; a failed one counts with the whole timeout."""
-        latency = Latency()
-        for result in self.kinds(phase, kinds):
-            latency.merge(result.latency)
-        return latency
+        return pooled(result.latency for result in self.kinds(phase, kinds))
 
     def failed(self, phase: str, kinds: Collection[str] = ESTABLISHED) -> int | None:
         """The number that failed; operations that waited for slow answers before them are late instead.
@@ -67,7 +64,7 @@ class Operations:
         failed = sum(sum(result.failed.values()) for result in self.kinds(phase, kinds))
         return 100 * (booked - failed) / booked if booked else None
 
-    def pooled(self, phase: str) -> dict[str, Latency]:
+    def pools(self, phase: str) -> dict[str, Latency]:
         """The pools whose percentiles are judged: all victims, all newcomers, and each kind with enough operations."""
         pools = {"victims": self.latency(phase), "newcomers": self.latency(phase, NEWCOMERS)}
         kinds = {kind: self.latency(phase, (kind,)) for kind in WHAT}
@@ -75,10 +72,10 @@ class Operations:
         return {name: each for name, each in {**pools, **enough}.items() if each.count}
 
     def p99s(self, phase: str) -> dict[str, float | None]:
-        return {name: milliseconds(latency.judged()) for name, latency in self.pooled(phase).items()}
+        return {name: milliseconds(latency.judged()) for name, latency in self.pools(phase).items()}
 
     def p50s(self, phase: str) -> dict[str, float | None]:
-        return {name: milliseconds(latency.at(50)) for name, latency in self.pooled(phase).items()}
+        return {name: milliseconds(latency.at(50)) for name, latency in self.pools(phase).items()}
 
     def late(self) -> list[str]:
         """The groups and phases whose 99th percentile was above the bar."""
