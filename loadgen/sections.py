@@ -79,21 +79,15 @@ def _without_empty_columns(section: Section) -> Section:
     return section.without(at for at in range(1, len(section.columns)) if not any(row[at] for row in section.rows))
 
 
-def by_group(phases: Iterable[PhaseRow]) -> dict[str, list[PhaseRow]]:
-    groups: dict[str, list[PhaseRow]] = {}
-    for row in phases:
-        groups.setdefault(row.what, []).append(row)
-    return groups
-
-
 def _table_of(title: str, rows: Iterable[T], columns: Sequence[tuple[Column, Callable[[T], str]]]) -> Section:
     """Make a section; each column comes with the function that makes its cell."""
     cells = [tuple(cell_of(row) for _, cell_of in columns) for row in rows]
     return Section(title, tuple(column for column, _ in columns), cells)
 
 
-def _latency(phases: Iterable[PhaseRow]) -> Section:
-    rows = [row for rows in by_group(phases).values() for row in rows]
+def _latency(phases: Sequence[PhaseRow]) -> Section:
+    groups = list(dict.fromkeys(row.what for row in phases))
+    rows = sorted(phases, key=lambda row: groups.index(row.what))
     columns: list[tuple[Column, Callable[[PhaseRow], str]]] = [
         (Column("of"), lambda row: row.what),
         (Column("phase"), lambda row: row.name),
