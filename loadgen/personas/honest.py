@@ -16,16 +16,14 @@ from loadgen.traffic import Traffic
 class Speaking(Client):
     """A client through which the schedule sends messages in any protocol, from `enter` until it fails."""
 
-    __slots__ = ("_traffic",)
-
     honest = True
     speaks = True
 
-    def __init__(self, cohort: Cohort, index: int) -> None:
-        super().__init__(cohort, index)
-        traffic = cohort.place.traffic
+    @property
+    def _traffic(self) -> Traffic:
+        traffic = self.cohort.place.traffic
         assert traffic is not None, "a run with speakers has traffic"
-        self._traffic: Traffic = traffic
+        return traffic
 
     def publish(self, number: int, text: str) -> None:
         """Send `text`, to be acknowledged under `number`."""
