@@ -14,10 +14,10 @@ import msgspec
 import trio
 
 from loadgen.client import Client, Cohort, Place, Stage
+from loadgen.experiment import Group
 from loadgen.messages import GroupStatus, Result, Role, Status
 from loadgen.personas import load, registry
 from loadgen.secure import engine_for
-from loadgen.target import PER_ADDRESS
 from loadgen.timers import now
 from loadgen.traffic import TIMEOUT_SECONDS, Traffic
 
@@ -99,27 +99,18 @@ class Crowd:
 
     # What the main process calls
 
-    def make(
-        self,
-        group: str,
-        counts: Mapping[str, int],
-        *,
-        rooms: tuple[str, ...],
-        poll_wait_seconds: float,
-        first_index: int,
-        per_address: int = PER_ADDRESS,
-    ) -> None:
-        """Prepare a group: numbers of clients by persona, with source addresses counted from `first_index`."""
+    def make(self, group: Group, counts: Mapping[str, int], first_index: int) -> None:
+        """Prepare our share of a group: numbers of clients by persona, with addresses counted from `first_index`."""
         place = Place(
             host=self._host,
-            rooms=rooms,
-            poll_wait_seconds=poll_wait_seconds,
+            rooms=group.rooms,
+            poll_wait_seconds=group.poll_wait_seconds,
             endpoint=self._endpoint,
             random=self._random,
             traffic=self._traffic,
             mark=self._mark,
             first_index=first_index,
-            per_address=per_address,
+            per_address=group.per_address,
         )
         known = registry()
         cohorts = []
@@ -129,7 +120,7 @@ class Crowd:
             )
             cohorts.append(cohort)
             first_index += wanted
-        self._made[group] = _MadeGroup(group, cohorts)
+        self._made[group.name] = _MadeGroup(group.name, cohorts)
 
     def open(self, group: str, share: float) -> None:
         """Open clients of a group until this share of them is open, those of earlier calls included."""

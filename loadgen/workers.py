@@ -6,6 +6,7 @@ Owns: starting and ending them, the pipes, and merging their results. May not: k
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import aclosing
+from dataclasses import replace
 from functools import reduce
 from typing import Any, Concatenate, Final, Literal, ParamSpec, TypeAlias
 
@@ -156,15 +157,9 @@ class Workers:
                 persona.name: count // number + ((place + offset) % number < count % number)
                 for offset, (persona, count) in enumerate(group.counts.items())
             }
-            await worker.call(
-                Crowd.make,
-                group.name,
-                {name: count for name, count in share.items() if count},
-                rooms=group.rooms,
-                poll_wait_seconds=group.poll_wait_seconds,
-                first_index=self._next_index,
-                per_address=group.per_address,
-            )
+            counts = {name: count for name, count in share.items() if count}
+            # by name, because a class of a --persona file cannot be pickled
+            await worker.call(Crowd.make, replace(group, counts={}), counts, self._next_index)
             self._next_index += sum(share.values())
             self.attacker_addresses += group.attacks * -(-sum(share.values()) // group.per_address)
 

@@ -1,6 +1,5 @@
 """The crowd's clients: made when they come, in the proportions of the whole."""
 
-from functools import partial
 from zlib import crc32
 
 import pytest
@@ -9,6 +8,7 @@ import trio
 from loadgen import target
 from loadgen.client import Stage
 from loadgen.crowd import Crowd
+from loadgen.experiment import Group
 from loadgen.messages import Role
 from tests.loadgen.stage import listening
 
@@ -17,9 +17,8 @@ async def test_each_stretch_of_those_who_come_has_the_proportions_of_the_whole()
     async with listening() as server, trio.open_nursery() as nursery:
         crowd = Crowd(Role(target=target.find(server.url), seed=1, connect_rate=0.0))
         counts = {"idle": 8, "poll": 4}
-        make = partial(crowd.make, rooms=("a", "b"), poll_wait_seconds=1.0)
-        make("all", counts, first_index=400)
-        make("others", {"phone-2g": 2, "slow-head": 2}, first_index=800)
+        crowd.make(Group(name="all", counts={}, rooms=("a", "b")), counts, 400)
+        crowd.make(Group(name="others", counts={}, rooms=("a", "b")), {"phone-2g": 2, "slow-head": 2}, 800)
         crowd.open("others", 1.0)
         clients = crowd._made["all"].clients
         for share, names in [(0.5, ["idle", "poll", "idle"] * 2), (1.0, ["idle", "poll", "idle"] * 4)]:
@@ -46,7 +45,7 @@ async def test_the_result_is_how_a_group_stood_before_it_was_closed(monkeypatch:
     async with listening() as server:
         crowd = Crowd(Role(target=target.find(server.url), seed=1, connect_rate=0.0))
         crowd.begin("attack")
-        crowd.make("all", {"idle": 4, "slow-head": 2}, rooms=("a",), poll_wait_seconds=1.0, first_index=0)
+        crowd.make(Group(name="all", counts={}, rooms=("a",), poll_wait_seconds=1.0), {"idle": 4, "slow-head": 2}, 0)
         crowd.open("all", 1.0)
         members, attackers = crowd._made["all"].cohorts
         stood = {
