@@ -109,11 +109,6 @@ def connect_writer(path: Path, turn: AbstractContextManager[None] | None = None)
             identity = migrate(connection)
             if identity is None:
                 raise _damaged(path, "the log's identity is missing")
-        if turn is None:  # with a turn, the other processes would wait for this
-            # The write-ahead log may still hold texts that were deleted shortly before a crash. On a full disk they
-            # stay until a scrub, which says so: messages can be read.
-            with suppress(sqlite3.OperationalError):
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return connection, identity
 
 
