@@ -16,7 +16,7 @@ from chatserver.log.signouts import SignOut
 from chatserver.protocol.client_messages import DEFAULT_HISTORY, MAX_HISTORY
 from chatserver.protocol.errors import HttpError, bad_field
 from chatserver.protocol.head import Head
-from chatserver.protocol.response import query_fields
+from chatserver.protocol.response import MAX_QUERY_FIELDS, query_fields
 from chatserver.protocol.validation import OFFSET_LIMIT, Place, optional_cursor
 from chatserver.reasons import ErrorCode
 
@@ -75,9 +75,12 @@ class Request(msgspec.Struct, gc=False):
         if self.identities.signed_out.again_since(self._signed_out, self.principal.number):
             raise refused()
 
-    def parameters(self, *allowed: str) -> "Parameters":
-        """The query. A field other than `allowed` is refused, so that a typing error does not pass silently."""
-        fields = query_fields(self.head.query) if self.head.query else []
+    def parameters(self, *allowed: str, rooms: int = 0) -> "Parameters":
+        """The query. A field other than `allowed` is refused, so that a typing error does not pass silently.
+
+        `rooms` is how many the query may name.
+        """
+        fields = query_fields(self.head.query, MAX_QUERY_FIELDS + rooms) if self.head.query else []
         for name, _ in fields:
             if name not in allowed:
                 known = f"there are: {', '.join(allowed)}" if allowed else "none is known here"

@@ -113,8 +113,9 @@ class RoomHandlers:
 
     def _wanted(self, request: Request) -> _Poll:
         """The parameters of a poll of many rooms."""
-        parameters = request.parameters("room", "limit", "wait", "kinds")
-        named, most = parameters.all("room"), self._services.settings.max_rooms_per_connection
+        most = self._services.settings.max_rooms_per_connection
+        parameters = request.parameters("room", "limit", "wait", "kinds", rooms=most)
+        named = parameters.all("room")
         if not 1 <= len(named) <= most:
             raise bad_field("room", f"name 1 to {most} rooms, each as room=NAME:CURSOR")
         places: dict[str, Place | None] = {}

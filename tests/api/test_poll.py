@@ -116,6 +116,15 @@ async def test_malformed_polls_are_refused() -> None:
             assert answer.error in ("bad_field", "bad_room")
 
 
+async def test_a_poll_may_name_as_many_rooms_as_a_connection_may_be_in() -> None:
+    """Its other parameters took the last places of 200."""
+    async with serving(max_rooms_per_connection=300, max_empty_rooms=300) as server, connect(server.address) as peer:
+        answer = await peer.request("GET", f"/poll?wait=0&limit=1&{'&'.join(f'room=r{n}:0' for n in range(300))}")
+        assert (answer.status, len(answer.json.get("rooms", ()))) == (200, 300), answer.body
+        answer = await peer.request("GET", f"/poll?{'&'.join(f'room=r{n}' for n in range(301))}")
+        assert (answer.status, answer.error) == (400, "bad_field"), "the limit of rooms is named"
+
+
 async def test_a_held_poll_is_answered_at_once_when_another_request_follows(server: Serving, peer: Peer) -> None:
     """A client that sends another request does not wait for news; a held poll is read only to detect its FIN."""
     held = request("GET", "/rooms/lobby/messages?after=0&wait=60")
