@@ -25,7 +25,7 @@ from loadgen.fingerprint.site import (
     Site,
     TurnedAwayError,
     exchange,
-    tried,
+    side_by_side,
     while_sending,
 )
 from loadgen.line import EndedError, Ending, Exchange, GarbledError, Line
@@ -166,15 +166,8 @@ class Slow:
 
     async def __call__(self, site: Site) -> Finding:
         """Find the longest that the server waits for any of the clients."""
-        findings: dict[str, Finding] = dict.fromkeys(self.ways, Failed(why="not begun"))
-
-        async def go(name: str) -> None:
-            findings[name] = await tried(partial(self._go, site, *self.ways[name](site)))
-
-        async with trio.open_nursery() as nursery:
-            for name in self.ways:
-                nursery.start_soon(go, name)
-        return longest(findings, self.fast)
+        plays = {name: partial(self._go, site, *way(site)) for name, way in self.ways.items()}
+        return longest(await side_by_side(plays), self.fast)
 
     async def _go(self, site: Site, opening: bytes, pieces: Iterable[bytes]) -> Finding:
         async with self.connect(site) as client:

@@ -30,7 +30,7 @@ from loadgen.fingerprint.site import (
     Options,
     Site,
     exchange,
-    tried,
+    side_by_side,
 )
 from loadgen.fingerprint.survey import survey
 from loadgen.progress import Progress
@@ -130,18 +130,16 @@ async def sampled(site: Site, probe: Probe) -> Finding:
     """Play a probe as often as it needs samples, at different moments."""
     # a server that serves one connection at a time keeps the second sample waiting until the first has ended
     number_of_samples = 1 if Need.HTTP in site.lacks else probe.samples
-    samples: list[Finding] = [Failed(why="it did not end in time")] * number_of_samples
     apart = min(_SAMPLE_PACES * site.options.pace, _SAMPLE_PART * site.options.within)
 
-    async def sample(number: int) -> None:
+    async def sample(number: int) -> Finding:
         await trio.sleep(number * apart)
-        samples[number] = await tried(partial(probe.play, site))
+        return await probe.play(site)
 
-    with trio.move_on_at(site.until + GRACE_SECONDS):
-        async with trio.open_nursery() as nursery:
-            for number in range(number_of_samples):
-                nursery.start_soon(sample, number)
-    return merge(samples, kept_is_good=probe.absent is Mark.GOOD)
+    samples = await side_by_side(
+        {at: partial(sample, at) for at in range(number_of_samples)}, site.until + GRACE_SECONDS
+    )
+    return merge(list(samples.values()), kept_is_good=probe.absent is Mark.GOOD)
 
 
 class Fingerprint:

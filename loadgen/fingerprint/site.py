@@ -4,7 +4,7 @@ Owns: the options of a fingerprint, what a probe may need of a server, and how e
 sent in pieces while its answer is awaited, and a failed connection becomes a finding.
 """
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -22,6 +22,7 @@ from loadgen.flags import MAX_SECONDS, N, Place, Range, Seconds
 from loadgen.line import FAILURES, Answer, EndedError, Exchange, GarbledError, Line, describe, dial
 from loadgen.target import Target
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 
@@ -45,6 +46,20 @@ async def tried(play: Callable[[], Awaitable[T]]) -> T | Failed | NotApplicable:
         return NotApplicable(why=str(error))
     except TROUBLE as error:
         return Failed(why=describe(error))
+
+
+async def side_by_side(plays: Mapping[K, Callable[[], Awaitable[Finding]]], until: float = inf) -> dict[K, Finding]:
+    """Play all at once, and return the finding of each; what has not ended by then has failed."""
+    findings: dict[K, Finding] = dict.fromkeys(plays, Failed(why="it did not end in time"))
+
+    async def play(name: K) -> None:
+        findings[name] = await tried(plays[name])
+
+    with trio.move_on_at(until):
+        async with trio.open_nursery() as nursery:
+            for name in plays:
+                nursery.start_soon(play, name)
+    return findings
 
 
 async def while_sending(

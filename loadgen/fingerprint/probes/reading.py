@@ -17,7 +17,7 @@ import trio
 
 from loadgen.fingerprint.found import Failed, Finding, Found, NoneSeen, NotApplicable, Unit
 from loadgen.fingerprint.practice import Mark, Probe
-from loadgen.fingerprint.site import NotServedError, Site, tried, while_sending
+from loadgen.fingerprint.site import NotServedError, Site, side_by_side, while_sending
 from loadgen.line import EndedError, Line
 from loadgen.sockets import SockDiag
 
@@ -43,15 +43,7 @@ async def never(site: Site) -> Finding:
 async def floor(site: Site) -> Finding:
     """Read at several rates side by side, and see which connections are kept."""
     page = await _page(site)
-    fates: dict[int, Finding] = {}
-
-    async def read(rate: int) -> None:
-        fates[rate] = await tried(partial(_read_at, site, rate, page))
-
-    async with trio.open_nursery() as nursery:
-        for rate in site.options.read_rates:
-            nursery.start_soon(read, rate)
-    return lowest(fates)
+    return lowest(await side_by_side({rate: partial(_read_at, site, rate, page) for rate in site.options.read_rates}))
 
 
 def lowest(fates: Mapping[int, Finding]) -> Finding:
