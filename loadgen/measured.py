@@ -32,14 +32,14 @@ class Floor:
     interrupted: bool = False
 
 
-_NO_FLOOR: Final = Floor()
+NO_FLOOR: Final = Floor()
 
 #: Seconds of an entry of the timeline in which it may be that no operation ended, however good the server is.
 _SHORT: Final = 0.5
 
 
 class Measured:
-    def __init__(self, plan: Plan, session: Session, experiment: Experiment, floor: Floor | None = None) -> None:
+    def __init__(self, plan: Plan, session: Session, experiment: Experiment, floor: Floor = NO_FLOOR) -> None:
         self.experiment = experiment
         self.spans: list[Span] = []
         self.memory: dict[str, list[Size]] = {}  # of the server, by phase
@@ -55,7 +55,7 @@ class Measured:
         self.opening_seconds = 0.0
         self.plan = plan
         self.session = session
-        self.floor = floor or _NO_FLOOR
+        self.floor = floor
 
     @property
     def operations(self) -> Operations:

@@ -18,7 +18,7 @@ from loadgen.crowd import Crowd
 from loadgen.exercise import fault_of_page, whole_cycles, without_a_page
 from loadgen.experiment import DRAIN, MEASURED, WARM_UP, Counts, Experiment, Phase, Probes
 from loadgen.findings import report_of
-from loadgen.measured import Floor, Measured
+from loadgen.measured import NO_FLOOR, Floor, Measured
 from loadgen.opening import OPEN_DEADLINE_SECONDS
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Usage
@@ -64,7 +64,7 @@ _WATCH_SECONDS: Final = 0.5
 
 class Player:
     def __init__(
-        self, plan: Plan, experiment: Experiment, floor: Floor | None = None, *, left_out: Iterable[str] = ()
+        self, plan: Plan, experiment: Experiment, floor: Floor = NO_FLOOR, *, left_out: Iterable[str] = ()
     ) -> None:
         if experiment.probes is not None:  # the victims show what the target speaks
             is_chat = Needs.CHAT in served(experiment.probes.victims)

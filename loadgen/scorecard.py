@@ -27,7 +27,7 @@ from loadgen.exercise import unmet
 from loadgen.experiment import NEIGHBOURS, NEWCOMERS_PER_S, OPERATION_TIMEOUT_SECONDS, Experiment
 from loadgen.figures import SCORECARD, meanings
 from loadgen.flags import Clients, File, N, Names, Patience, PerSecond, Positive, Seconds
-from loadgen.measured import Floor
+from loadgen.measured import NO_FLOOR, Floor
 from loadgen.personas import registry
 from loadgen.player import Player
 from loadgen.procfs import Process
@@ -35,7 +35,7 @@ from loadgen.protocols import served
 from loadgen.report import Outcome, Report, Started, verdict
 from loadgen.session import Plan, cause_of_death
 from loadgen.stopping import stoppable
-from loadgen.target import PER_ADDRESS, USUAL, Target, UsageError
+from loadgen.target import PER_ADDRESS, USUAL, UsageError
 from loadgen.verdict import worst
 
 #: Address space of the floor, which buffers without limit for clients that do not read; it dies before the machine
@@ -50,12 +50,6 @@ _PEER: Final = PEERS["floor"]
 #: Seconds that a row of a scorecard lasts for its honest slow clients: all but `sleepy-tab` complete a cycle, and all
 #: rows take 35 minutes. With a minute for each they would take 55.
 LONGEST_ROW: Final = 36.0
-
-
-def require_floor(where: Target) -> None:
-    """Refuse a target that the floor cannot be compared with."""
-    if where.tls or not where.on_loopback:
-        raise UsageError("--floor: it runs on this machine and speaks no TLS, so there is nothing to compare with")
 
 
 async def play_floor(plan: Plan, experiment: Experiment) -> Floor:
@@ -136,7 +130,7 @@ class Scorecard:
         if why_not:
             return Player(self.plan, experiment).report_without(why_not, Outcome.NOT_EXERCISED)
         found = await self._play_at_the_floor(experiment)
-        if found is not None and found.interrupted:
+        if found.interrupted:
             stopped = "stopped at the floor, before the target was attacked"
             return Player(self.plan, experiment, found).report_without(stopped, Outcome.INTERRUPTED)
         return await self._play_at_the_target(experiment, found)
@@ -153,7 +147,7 @@ class Scorecard:
             last.verdict = verdict(Outcome.FELL_SHORT, [f"the server died: {cause}"])
         return f"not exercised: the server was gone before this attack ({cause})"
 
-    async def _play_at_the_target(self, experiment: Experiment, found: Floor | None) -> Report:
+    async def _play_at_the_target(self, experiment: Experiment, found: Floor) -> Report:
         try:
             async with self._running_target() as plan:
                 return await Player(plan, experiment, found).reported()
@@ -171,10 +165,10 @@ class Scorecard:
             # where the name has several addresses, only now is it known at which of them it listens
             yield replace(plan, target=target.find(where.url), server=Process(server.pid))
 
-    async def _play_at_the_floor(self, experiment: Experiment) -> Floor | None:
+    async def _play_at_the_floor(self, experiment: Experiment) -> Floor:
         # the floor does not validate, so there is nothing to compare where input is malformed
         if not self.with_floor or any(each.threat is Threat.MALFORMED for each in experiment.attackers):
-            return None
+            return NO_FLOOR
         self.plan.progress.say("at the floor first")
         found = await play_floor(self.plan, experiment)
         self.plan.progress.say(f"now at {self.plan.target.url}")
@@ -344,8 +338,8 @@ def scorecard(
     every = [persona for persona in registry().values() if not persona.honest]
     kinds = flags.attacks(kind, "--kind") if kind else every
     markdown.require(markdown_file)
-    if floor:
-        require_floor(target.find(url, allow=common.allow_target))
+    if floor and ((where := target.find(url, allow=common.allow_target)).tls or not where.on_loopback):
+        raise UsageError("--floor: it runs on this machine and speaks no TLS, so there is nothing to compare with")
     command = flags.command("--start", start, target.find(url, allow=common.allow_target)) if start else []
     if command and loading.server_pid is not None:
         raise UsageError("--server-pid: with --start it is known")

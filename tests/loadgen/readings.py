@@ -9,7 +9,7 @@ import msgspec
 from loadgen import experiment
 from loadgen.experiment import Counts, Experiment
 from loadgen.latency import Late, Latency
-from loadgen.measured import Floor, Measured
+from loadgen.measured import NO_FLOOR, Floor, Measured
 from loadgen.messages import GroupStatus, PhaseResult, Reread, Result, TrafficResult
 from loadgen.personas import registry
 from loadgen.procfs import Usage
@@ -34,7 +34,7 @@ def read(moment: float, *, memory: int = 0, cpu: float = 0.0, held: int = 0, **m
     return Reading(moment=moment, held=held, **(usual | more))
 
 
-def measured(what: Experiment, totals: Result, *spans: Span, floor: Floor | None = None) -> Measured:
+def measured(what: Experiment, totals: Result, *spans: Span, floor: Floor = NO_FLOOR) -> Measured:
     planned = plan(NOBODY)
     session = Session(planned)
     session.totals = totals
