@@ -26,10 +26,6 @@ CONNECT_SECONDS: Final = 5.0
 
 READ_BYTES: Final = 64 * 1024
 
-#: TCP states in which the other side has ended the connection (linux/tcp_states.h).
-_TCP_CLOSE: Final = 7
-_TCP_CLOSE_WAIT: Final = 8
-
 
 class Ending(StrEnum):
     FIN = "FIN"
@@ -90,7 +86,7 @@ class Line:
     @property
     def ending(self) -> Ending | None:
         """How the server ended the connection, without reading; a FIN shows once all data before it has arrived."""
-        return {_TCP_CLOSE: Ending.RST, _TCP_CLOSE_WAIT: Ending.FIN}.get(sockets.tcp_state(self._sock))
+        return {sockets.CLOSE: Ending.RST, sockets.CLOSE_WAIT: Ending.FIN}.get(sockets.tcp_state(self._sock))
 
     @property
     def fileno(self) -> int:

@@ -39,6 +39,12 @@ _ROUND_TRIP: Final = slice(68, 72)
 _RECEIVED: Final = slice(128, 136)
 _TICK_SECONDS: Final = 0.01
 
+#: States of a connection (linux/tcp_states.h). In the second and the third its peer has ended it.
+ESTABLISHED: Final = 1
+CLOSE: Final = 7
+CLOSE_WAIT: Final = 8
+LISTEN: Final = 10
+
 _LINGER_ZERO: Final = struct.pack("ii", 1, 0)
 
 
@@ -163,9 +169,6 @@ _SOCK_DIAG: Final = 4  # NETLINK_SOCK_DIAG
 _BY_FAMILY: Final = 20  # SOCK_DIAG_BY_FAMILY
 _REQUEST: Final = 1  # NLM_F_REQUEST
 _ERROR: Final = 2  # NLMSG_ERROR
-_ESTABLISHED: Final = 1
-_CLOSE_WAIT: Final = 8
-_LISTEN: Final = 10
 _NO_COOKIE: Final = 0xFFFFFFFF
 
 _HEADER: Final = struct.Struct("=IHHII")  # struct nlmsghdr
@@ -199,7 +202,7 @@ class SockDiag:
             return True if self.ask(family, ours, theirs) else None
         # For a pair that no longer exists, the kernel returns the listener. An end without inode belongs to no process
         # and only finishes sending; but an established one is still waiting to be accepted.
-        return found.state == _LISTEN or (found.inode == 0 and found.state != _ESTABLISHED)
+        return found.state == LISTEN or (found.inode == 0 and found.state != ESTABLISHED)
 
     def written(self, fd: int) -> tuple[int, int]:
         """Bytes of the other end that have come, and those that wait there until this one takes them.
@@ -208,11 +211,11 @@ class SockDiag:
         """
         with borrowed(fd) as sock:
             came = int.from_bytes(_tcp_info(sock, _RECEIVED.stop)[_RECEIVED], sys.byteorder)
-            if tcp_state(sock) == _CLOSE_WAIT:
+            if tcp_state(sock) == CLOSE_WAIT:
                 return came, 0  # its FIN has come, behind everything else
         ends = _ends(fd)
         found = None if ends is None else self.ask(ends[0], ends[2], ends[1])
-        return came, 0 if found is None or found.state == _LISTEN else found.untaken
+        return came, 0 if found is None or found.state == LISTEN else found.untaken
 
     def close(self) -> None:
         self._netlink.close()
