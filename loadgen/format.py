@@ -47,18 +47,14 @@ TONES: Final[Mapping[Outcome, Tone]] = {
     Outcome.INTERRUPTED: Tone.DOUBT,
 }
 
-_WORDS: Final[Mapping[str, Tone]] = {
+#: The tone of each word that is a verdict or a mark.
+WORDS: Final[Mapping[str, Tone]] = {
     **{outcome.value: tone for outcome, tone in TONES.items()},
     # the marks of a fingerprint, of a conformance run and of a diff
     **dict.fromkeys(("good", "ok", "better"), Tone.GOOD),
     **dict.fromkeys(("lenient", "undecided", "non-strict"), Tone.DOUBT),
     **dict.fromkeys(("harsh", "missing", "wrong", "worse"), Tone.BAD),
 }
-
-
-def tone_of(words: str) -> Tone | None:
-    """The tone of a verdict or a mark; `None` for other words."""
-    return _WORDS.get(words)
 
 
 def number(value: float) -> str:

@@ -44,7 +44,7 @@ class Section(NamedTuple):
         """Whether a cell is good or bad; most are neither."""
         if self.columns[column].alarming and cell not in {"", "0"}:
             return Tone.BAD
-        return fmt.tone_of(cell) if self.columns[column].name in _JUDGING else None
+        return fmt.WORDS.get(cell) if self.columns[column].name in _JUDGING else None
 
     def without(self, dropped: Iterable[int]) -> "Section":
         kept = sorted(set(range(len(self.columns))) - set(dropped))

@@ -131,15 +131,12 @@ def _body(
 def _tile(report: Report, name: str) -> Element:
     value = report.figures[name]
     assert value is not None, "only what was measured is a tile"
+    is_bad = any(reason.startswith(f"{name} is ") for reason in report.verdict.reasons)
     return node(
         "div",
         node("dt", ALL[name].tile, title=name),
-        node("dd", *_amount(fmt.figure(name, value)), class_="toned bad" if _is_bad(report, name) else None),
+        node("dd", *_amount(fmt.figure(name, value)), class_="toned bad" if is_bad else None),
     )
-
-
-def _is_bad(report: Report, name: str) -> bool:
-    return any(reason.startswith(f"{name} is ") for reason in report.verdict.reasons)
 
 
 def _amount(amount: fmt.Amount) -> list[Element | str]:

@@ -111,7 +111,7 @@ class WebSocketVictim(Victim):
     keeps_messages = True
 
     async def live(self) -> None:
-        async with self.dial() as line, trio.open_nursery() as nursery:
+        async with self.context.dial(self.index) as line, trio.open_nursery() as nursery:
             with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
                 peer = await connect(self.context, line)
                 await _join(peer, self.room)

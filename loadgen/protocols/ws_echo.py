@@ -32,7 +32,7 @@ class EchoVictim(Victim):
     words = "WebSocket echo"
 
     async def live(self) -> None:
-        async with self.dial() as line, trio.open_nursery() as nursery:
+        async with self.context.dial(self.index) as line, trio.open_nursery() as nursery:
             with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
                 peer = await connect(self.context, line)
             nursery.start_soon(self._listen, peer)

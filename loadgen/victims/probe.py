@@ -144,10 +144,6 @@ class Context:
     def timeout_seconds(self) -> float:
         return self.recorder.timeout_seconds
 
-    def source(self, index: int) -> str | None:
-        """Return a victim's own address: healthy users do not share one greedy address."""
-        return self.target.source(FIRST_VICTIM + index)
-
     def reason_of(self, failure: BaseException) -> str:
         """Word a failure; if a limit of this machine was the cause, no server is to blame, and the run is invalid."""
         reason = describe(failure)
@@ -156,10 +152,13 @@ class Context:
         return reason
 
     def dial(self, index: int) -> AbstractAsyncContextManager[Line]:
+        """Connect from a victim's own address: healthy users do not share one greedy address."""
+
         def watch(sock: trio.socket.SocketType) -> None:
             self.clock.lag.record_read(unread_seconds(sock))
 
-        return dial(self.target, source=self.source(index), seconds=CONNECT_TIMEOUT_SECONDS, watch=watch)
+        source = self.target.source(FIRST_VICTIM + index)
+        return dial(self.target, source=source, seconds=CONNECT_TIMEOUT_SECONDS, watch=watch)
 
 
 class Probe(ABC):

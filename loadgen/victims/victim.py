@@ -7,7 +7,7 @@ newcomer connects when it is due. A kind of victim defines only what one connect
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar, Final, NamedTuple
@@ -109,9 +109,6 @@ class Victim(Probe):
             yield
         finally:
             self.context.connected -= 1
-
-    def dial(self) -> AbstractAsyncContextManager[Line]:
-        return self.context.dial(self.index)
 
     async def speak(self, say: Callable[[int], Awaitable[None]]) -> None:
         """Begin one operation after the other, as they come due, each with the whole timeout for its part here."""
