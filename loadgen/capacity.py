@@ -15,7 +15,7 @@ from cyclopts import Parameter
 
 from loadgen import experiment, flags
 from loadgen.bar import NOTICED_MS
-from loadgen.common import COMMON, LOADING, Common, ConnectRate, Loading, Url, finish, make_plan
+from loadgen.common import COMMON, WATCHING, Common, ConnectRate, Url, Watching, finish, make_plan
 from loadgen.conditions import Condition
 from loadgen.experiment import Counts, Experiment, Phase, Probes
 from loadgen.figures import CAPACITY, Figures, meanings
@@ -196,7 +196,7 @@ def capacity(
     precision: Annotated[Share, Parameter(validator=flags.Range(0.01, 1))] = 0.1,
     duration: Seconds = 5.0,
     connect_rate: ConnectRate = 0.0,
-    loading: Loading = LOADING,
+    loading: Watching = WATCHING,
     common: Common = COMMON,
 ) -> int:
     """Find the most connections, newcomers or messages a second at which the bar still holds.

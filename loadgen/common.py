@@ -1,7 +1,7 @@
 """What every measuring command has in common: its flags, the checks before a run, the output after it.
 
-Owns: the flags of `Common` and `Loading`, the order of the checks, and how a report is printed and written. A command
-is a function that makes a `Plan` here, plays it, and ends with `finish`.
+Owns: the flags that several commands have, in classes by the commands that have them; the order of the checks, and how
+a report is printed and written. A command is a function that makes a `Plan` here, plays it, and ends with `finish`.
 """
 
 import os
@@ -45,20 +45,13 @@ PerAddress = Annotated[
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Common:
-    """The flags that every measuring command has."""
+class Reported:
+    """The flags that every command with a target has."""
 
     report: Folder | None = None
     """Write it into this directory: HTML, JSON, JUnit, CSV, OpenMetrics, HDR log."""
     json: bool = False
     """Print the report as JSON on standard output."""
-    fail_if: Annotated[tuple[str, ...], Parameter(metavar="FIGURE>NUMBER")] = ()
-    """Exit 1 if true, for example 'p99_ratio>1.2'; repeatable, or with commas. Adds to the default bar. The report
-    lists the figures by name."""
-    no_bar: bool = False
-    """Judge by --fail-if alone, without the default bar."""
-    seed: Annotated[int, Parameter(metavar="N")] | None = None
-    """Replay a run's random choices; by default a new one, which is printed."""
     allow_target: Annotated[
         Annotated[str, Parameter(metavar="HOST")] | None,
         Parameter(
@@ -68,14 +61,35 @@ class Common:
     ] = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Judged(Reported):
+    """Those of the commands that judge the target."""
+
+    fail_if: Annotated[tuple[str, ...], Parameter(metavar="FIGURE>NUMBER")] = ()
+    """Exit 1 if true, for example 'p99_ratio>1.2'; repeatable, or with commas. Adds to the default bar. The report
+    lists the figures by name."""
+    no_bar: bool = False
+    """Judge by --fail-if alone, without the default bar."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Random(Reported):
+    """Those of the commands that leave something to chance."""
+
+    seed: Annotated[int, Parameter(metavar="N")] | None = None
+    """Replay a run's random choices; by default a new one, which is printed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common(Random, Judged):
+    """Those of the commands that judge a target under random load."""
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Loading:
-    """The flags of the commands that load a server."""
+class Asking:
+    """The flags of the commands that load servers."""
 
-    server_pid: Pid | None = None
-    """Process id of the server: also measure its memory, CPU and descriptors, children included. Start it fresh: a
-    server reuses memory that an earlier crowd left behind, so its growth would not show."""
     wait: Annotated[Seconds, Parameter(validator=flags.PAUSE)] = 0.0
     """Seconds to wait for the target to listen; 0 = it listens already."""
     processes: Processes = 1
@@ -91,15 +105,13 @@ class Loading:
     one a line, and keeps them out of the report."""
     body: File | None = None
     """A file with the body of --request."""
-    persona: Files = ()
-    """A Python file with a persona of your own, see docs/personas.md; repeatable."""
     subprotocol: Name = ""
     """The subprotocol that WebSockets ask for."""
 
     def endpoint(self, page: str | None = None) -> Endpoint:
         """What requests and upgrades are like; `page` is what the victims fetch, if their kind names it."""
         method, asked = ("GET", "") if self.request is None else flags.request(self.request)
-        if page is not None and self.path not in {LOADING.path, page}:
+        if page is not None and self.path not in {Asking.path, page}:
             raise UsageError(f"--path: attackers fetch what the victims do, {page!r}; name one of them")
         return Endpoint(
             path=page or (asked if asked and method != "POST" else self.path),
@@ -111,17 +123,43 @@ class Loading:
             subprotocol=flags.subprotocol(self.subprotocol),
         )
 
+
+@dataclass(frozen=True, kw_only=True)
+class Playing(Asking):
+    """Those of the commands in which the user names the personas."""
+
+    persona: Files = ()
+    """A Python file with a persona of your own, see docs/personas.md; repeatable."""
+
     def load_personas(self) -> None:
         """Load the personas of --persona, before another flag names one."""
         for file in self.persona:
             personas.load(file)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Watching(Asking):
+    """Those of the commands that measure one server's process."""
+
+    server_pid: Pid | None = None
+    """Process id of the server: also measure its memory, CPU and descriptors, children included. Start it fresh: a
+    server reuses memory that an earlier crowd left behind, so its growth would not show."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loading(Watching, Playing):
+    """Those of the commands that load one server with the personas that the user names."""
+
+
+JUDGED: Final = Judged()
+RANDOM: Final = Random()
 COMMON: Final = Common()
+PLAYING: Final = Playing()
+WATCHING: Final = Watching()
 LOADING: Final = Loading()
 
 
-def find(url: str, common: Common, wait: float = 0.0) -> Target:
+def find(url: str, common: Reported, wait: float = 0.0) -> Target:
     """Resolve the URL, and make sure that the target may be loaded and answers."""
     where = target.find(url, allow=common.allow_target, wait=wait)
     target.probe(where)
@@ -131,7 +169,7 @@ def find(url: str, common: Common, wait: float = 0.0) -> Target:
 def make_plan(
     url: str,
     common: Common,
-    loading: Loading,
+    loading: Watching,
     experiment: Experiment,
     *,
     connect_rate: float,
@@ -179,12 +217,12 @@ def make_plan(
         processes=loading.processes,
         endpoint=endpoint,
         arguments=arguments(),
-        personas=loading.persona,
+        personas=loading.persona if isinstance(loading, Playing) else (),
         no_bar=common.no_bar,
     )
 
 
-def make_seed(common: Common) -> int:
+def make_seed(common: Random) -> int:
     return random.SystemRandom().getrandbits(32) if common.seed is None else common.seed
 
 
@@ -203,7 +241,7 @@ def announce(where: Target, what: str, notes: Iterable[str] = (), *, path: str =
     return progress
 
 
-def finish(report: Report, common: Common) -> int:
+def finish(report: Report, common: Reported) -> int:
     """Print the report, write it if `--report` asks for that, and return the exit code."""
     try:
         if common.json:

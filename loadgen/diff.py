@@ -17,7 +17,7 @@ from cyclopts import Parameter
 
 from loadgen import declared, exports
 from loadgen import format as fmt
-from loadgen.common import Common, arguments, finish
+from loadgen.common import Reported, arguments, finish
 from loadgen.compare.results import LEAST_ROUNDS
 from loadgen.figures import Better, Figure
 from loadgen.report import SCHEMA, Outcome, Report, Started, Table, verdict
@@ -47,7 +47,7 @@ def diff(
     called worse. Invalid and interrupted runs are left out. Exit codes: 0 nothing got worse, 1 something did, 2 bad
     input, 3 nothing could be compared.
     """
-    return finish(compare(_read(a), _read(b), f"{a} to {b}"), Common(json=json))
+    return finish(compare(_read(a), _read(b), f"{a} to {b}"), Reported(json=json))
 
 
 def _read(name: str) -> Report:

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from loadgen import flags, markdown, preflight, target
 from loadgen import format as fmt
-from loadgen.common import COMMON, LOADING, Common, Loading, arguments, find, finish, make_seed
+from loadgen.common import PLAYING, RANDOM, Playing, Random, Reported, arguments, find, finish, make_seed
 from loadgen.compare.catalogue import OURS, PEERS, Can, Kit, MissingError, Peer
 from loadgen.compare.measure import ENDPOINT, SETTLE_SECONDS, Meter, NoFigureError
 from loadgen.compare.process import HOST, DiedError, Running, Server, running
@@ -230,8 +230,8 @@ def compare(
     mix: Mix | None = None,
     rate: Annotated[PerSecond | None, Parameter(validator=Range(0.1))] = None,
     duration: Seconds | None = None,
-    loading: Loading = LOADING,
-    common: Common = COMMON,
+    loading: Playing = PLAYING,
+    common: Random = RANDOM,
 ) -> int:
     """Measure chatserver beside others, or servers that run already: the same load, in turns, with ratios.
 
@@ -256,13 +256,9 @@ def compare(
         duration: With URLs: seconds of each turn; by default 5.
     """
     given = locals() | vars(loading)
-    if common.fail_if:
-        raise UsageError("--fail-if: compare judges nobody; it prints what it found")
     require(common.report)
     markdown.require(markdown_file)
     sizes = Sizes(idle_seconds=idle_seconds, attack_seconds=attack_seconds).scaled(scale, clients)
-    if loading.server_pid is not None:
-        raise UsageError("--server-pid: there are several servers, and those of the catalogue are measured anyway")
     loading.load_personas()
     if urls:
         _refuse(given, _OF_THE_CATALOGUE, "it is for the servers of the catalogue, and not for URLs")
@@ -315,14 +311,14 @@ _OF_THE_CATALOGUE: Final = ("peers", "only", "attacks", "scale", "idle_seconds",
 
 
 def _refuse(given: Mapping[str, object], names: Iterable[str], why: str) -> None:
-    """Refuse these flags of `compare` and of `Loading` if they were given."""
-    usual = {name: flag.default for name, flag in signature(compare).parameters.items()} | vars(LOADING)
+    """Refuse these flags of `compare` and of `Playing` if they were given."""
+    usual = {name: flag.default for name, flag in signature(compare).parameters.items()} | vars(PLAYING)
     for name in names:
         if given[name] != usual[name]:
             raise UsageError(f"--{name.replace('_', '-')}: {why}")
 
 
-def _running(urls: Sequence[str], loading: Loading, common: Common) -> list[Peer]:
+def _running(urls: Sequence[str], loading: Playing, common: Reported) -> list[Peer]:
     """Return servers that run already; the ratios refer to the first."""
     if len(set(urls)) < max(len(urls), 2):
         raise UsageError("URL: name two servers or more, each once")

@@ -14,7 +14,7 @@ from cyclopts import Parameter
 
 from loadgen import flags
 from loadgen import format as fmt
-from loadgen.common import COMMON, Common, announce, arguments, find, finish
+from loadgen.common import JUDGED, Judged, announce, arguments, find, finish
 from loadgen.conditions import parse
 from loadgen.conform import conversation
 from loadgen.conform.case import FAMILIES, Case, Script, echo
@@ -109,7 +109,7 @@ def conform(
     case: Annotated[tuple[str, ...], Parameter(metavar="CASE")] = (),
     timeout: Annotated[Seconds, Parameter(validator=Range(0.1, 600))] = 10.0,
     list_: Annotated[bool, Parameter(name="--list")] = False,
-    common: Common = COMMON,
+    common: Judged = JUDGED,
 ) -> int:
     """Play RFC 6455 case by case against a WebSocket that echoes, and report what the server does wrong.
 

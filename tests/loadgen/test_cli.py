@@ -343,3 +343,23 @@ def test_a_fault_of_our_own_is_no_verdict(
     monkeypatch.setattr(flags, "mix", broken)
     assert exit_code("run", "http://127.0.0.1:1") == 3
     assert "invalid run: a fault of the generator's own" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "flag"),
+    [
+        ("compare", "--fail-if"),  # it judges nobody
+        ("compare", "--no-bar"),
+        ("compare", "--server-pid"),  # there are several servers
+        ("capacity", "--persona"),  # --protocol says who plays
+        ("conform", "--seed"),  # nothing is left to chance
+        ("fingerprint", "--seed"),
+    ],
+)
+def test_help_shows_no_flag_that_would_change_nothing(
+    command: str, flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code(command, "--help") == 0
+    assert flag not in capsys.readouterr().out
+    assert exit_code(command, flag, "1") == 2
+    assert f"Unknown option: {flag}" in capsys.readouterr().err

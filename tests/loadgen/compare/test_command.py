@@ -33,8 +33,6 @@ from tests.loadgen.plays import SETTLE_SECONDS
         ("--attack-seconds nan", "--attack-seconds"),
         ("--markdown /nowhere/tables.md", "--markdown: cannot write"),
         ("--report /proc/nowhere", "--report"),
-        ("--fail-if p99_ratio>1", "--fail-if: compare judges nobody"),
-        ("--server-pid 1", "--server-pid: there are several servers"),
         (
             "--request GET/x",
             "--request: it is for URLs; each scenario says what the servers of the catalogue are asked",
