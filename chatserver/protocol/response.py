@@ -19,9 +19,8 @@ from chatserver.reasons import ErrorCode
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 JSON = "application/json"
 MAX_COOKIES = 600  # read in one header; browsers keep 180 to 600 for a host
-MAX_QUERY_FIELDS = (
-    100  # besides a poll's rooms, whose limit is a setting; 4,000 fields fit into 8 KiB and cost 20 times 200
-)
+#: Besides a poll's rooms, whose number is a setting; 4,000 fields fit into 8 KiB and cost 20 times as much as 200.
+MAX_QUERY_FIELDS = 100
 
 #: A 401 must name the way to authenticate (RFC 9110 section 11.6.1), and Bearer a parameter (RFC 6750 section 3).
 CHALLENGE = (("WWW-Authenticate", 'Bearer realm="chat"'),)

@@ -14,7 +14,7 @@ from typing import Final
 import trio
 
 from loadgen import flags, preflight
-from loadgen.common import JUDGED, Judged, Url, announce, arguments, find, finish
+from loadgen.common import COMMON, Common, Url, announce, arguments, find, finish
 from loadgen.conditions import Condition, parse
 from loadgen.exports import require
 from loadgen.figures import meanings
@@ -235,7 +235,7 @@ class Fingerprint:
 OPTIONS: Final = Options()
 
 
-def fingerprint(url: Url, /, *, options: Options = OPTIONS, common: Judged = JUDGED) -> int:
+def fingerprint(url: Url, /, *, options: Options = OPTIONS, common: Common = COMMON) -> int:
     """Find a server's deadlines and size limits from outside, and compare them with good practice.
 
     Any HTTP or WebSocket server will do. Some thirty probes run side by side: clients that stall, drip, send too much

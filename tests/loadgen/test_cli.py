@@ -353,7 +353,6 @@ def test_a_fault_of_our_own_is_no_verdict(
         ("compare", "--server-pid"),  # there are several servers
         ("capacity", "--persona"),  # --protocol says who plays
         ("conform", "--seed"),  # nothing is left to chance
-        ("fingerprint", "--seed"),
     ],
 )
 def test_help_shows_no_flag_that_would_change_nothing(
