@@ -37,10 +37,12 @@ class Bar(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A column of the tables that have a row for each attack. Figures with the same column share a cell."""
+    """A column of a table. In tables with a row for each attack, figures with the same column share a cell."""
 
-    heading: str
-    spare: int  # order in which a narrow terminal drops columns: the highest first
+    name: str
+    spare: int = 0  # if not 0, a narrow terminal may drop the column; the highest goes first
+    alarming: bool = False  # a value above 0 is bad
+    readable: int = 20  # least width of text that wraps
 
 
 #: Columns with this `spare` or more appear in Markdown only, because documents have room for them.
@@ -120,8 +122,8 @@ def _none(when: When) -> Bar:
     return Bar(when=when)
 
 
-def _wide(heading: str) -> Column:
-    return Column(heading, MARKDOWN_ONLY)
+def _wide(name: str) -> Column:
+    return Column(name, MARKDOWN_ONLY)
 
 
 _P50: Final = _wide("p50, ms")

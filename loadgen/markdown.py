@@ -50,7 +50,7 @@ def by_threat(report: Report) -> list[Table]:
 
 def _table(threat: Threat, parts: Sequence[Report], report: Report) -> Table:
     columns = figures.columns()
-    headings = ["attack", *(column.heading for column in columns), "verdict"]
+    headings = ["attack", *(column.name for column in columns), "verdict"]
     rows = [
         [f"`{part.command}`", *(fmt.cell(part, names) for names in columns.values()), _verdict(part)] for part in parts
     ]

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from loadgen import figures as known
 from loadgen import format as fmt
-from loadgen.figures import MARKDOWN_ONLY, TIMES
+from loadgen.figures import MARKDOWN_ONLY, TIMES, Column
 from loadgen.format import Tone
 from loadgen.report import CohortRow, PhaseRow, Report, Table
 
@@ -20,13 +20,6 @@ _NUMBER: Final = re.compile(rf"-?[\d?][-\d.,?()\s·→{TIMES}%]*(B|[KMG]iB|B/s|/
 
 #: Columns whose cells are verdicts or marks.
 _JUDGING: Final = frozenset({"verdict", "mark"})
-
-
-class Column(NamedTuple):
-    name: str
-    spare: int = 0  # if not 0, a narrow terminal may drop the column; the highest goes first
-    alarming: bool = False  # a value above 0 is bad
-    readable: int = 20  # least width of text that wraps
 
 
 class Section(NamedTuple):
@@ -187,7 +180,7 @@ def verdicts(report: Report, *, brief: bool = False) -> Section:
     """
     names = fmt.part_names(report.parts)
     shown = [(column, which) for column, which in known.columns().items() if column.spare < MARKDOWN_ONLY]
-    columns = (Column("part"), Column("verdict"), *(Column(*column) for column, _ in shown), Column("why"))
+    columns = (Column("part"), Column("verdict"), *(column for column, _ in shown), Column("why"))
     rows = [
         (
             name,

@@ -18,7 +18,7 @@ from loadgen.answers import NOT_SERVED, TURNED_AWAY, UNANSWERED
 from loadgen.client import Needs
 from loadgen.line import Line
 from loadgen.messages import Reread
-from loadgen.personas._websocket import Envelope
+from loadgen.personas._websocket import JOIN_ID, Envelope
 from loadgen.protocols.http import HttpPeer, http_peer
 from loadgen.protocols.ws_echo import connect
 from loadgen.timers import NEVER
@@ -55,7 +55,6 @@ _PAGE_MESSAGES: Final = 50
 #: Answers of a server that does not serve a history now.
 _NOT_NOW: Final = tuple(f"answered {status}" for status in TURNED_AWAY)
 _EVENT_DATA: Final = b"data:"
-_JOIN_ID: Final = -1
 
 
 class _Message(msgspec.Struct):
@@ -90,7 +89,7 @@ async def _publish(peer: WebSocket, room: str, number: int) -> None:
 
 
 async def _join(peer: WebSocket, room: str) -> None:
-    await _say(peer, type="join", id=_JOIN_ID, room=room)
+    await _say(peer, type="join", id=JOIN_ID, room=room)
     while (reply := _replies.decode(await peer.message())).type != "joined":
         if reply.type == "error":
             raise OperationFailedError(f"error {reply.code}")

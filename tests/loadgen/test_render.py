@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from loadgen import sections
+from loadgen.figures import Column
 from loadgen.format import Tone
 from loadgen.render import show
 from loadgen.report import Outcome, Report, Table, verdict
@@ -100,7 +101,7 @@ WORDS = ("400, closing", "200 after 8.0 s", "14 of 14", "gone")
 @pytest.mark.parametrize("cell", [*NUMBERS, *WORDS])
 def test_a_column_is_of_numbers_whatever_is_missing(cell: str) -> None:
     """What ended each probe of a server stood at the right, as each began with a status: "400, closing"."""
-    section = sections.Section("made up", (sections.Column("of"), sections.Column("n")), [("1", cell), ("2", "")])
+    section = sections.Section("made up", (Column("of"), Column("n")), [("1", cell), ("2", "")])
     assert [section.is_numeric(column) for column in range(2)] == [False, cell in NUMBERS]
 
 
@@ -118,7 +119,7 @@ def test_an_attack_and_a_run_have_their_tables() -> None:
 
 
 def test_what_alarms_and_what_judges_has_a_tone() -> None:
-    columns = sections.Column("of"), sections.Column("failed", alarming=True), sections.Column("verdict")
+    columns = Column("of"), Column("failed", alarming=True), Column("verdict")
     section = sections.Section("made up", columns, [])
     assert [section.tone(1, cell) for cell in ("", "0", "21")] == [None, None, Tone.BAD]
     assert [section.tone(at, "held") for at in range(3)] == [None, Tone.BAD, Tone.GOOD]
