@@ -11,6 +11,9 @@ TURNED_AWAY: Final = frozenset((429, 503))
 #: The same as close codes: service restart, try again later (IANA's registry).
 CLOSED_FOR_NOW: Final = frozenset((1012, 1013))
 
+#: Close codes of a planned end: done, going away, service restart. The client comes back at once.
+PLANNED: Final = frozenset((1000, 1001, 1012))
+
 #: Answers that mean that the server does not offer what was asked for, or not to us or not here, so that it cannot be
 #: attacked there.
 NOT_SERVED: Final = frozenset(

@@ -175,6 +175,7 @@ class Exchange:
         self._h11.send(h11.Request(method=method, target="/", headers=upgrade))
         self._h11.send(h11.EndOfMessage())
         self._size = 0
+        self.ended_by_close = False  # only the end of the connection said that the body is complete
 
     async def begin(self) -> Answer:
         while True:
@@ -239,6 +240,7 @@ class Exchange:
             return await self._line.receive()
         except EndedError:
             if self._h11.their_state is h11.SEND_BODY:
+                self.ended_by_close = True
                 return b""  # closing the connection may end the body; h11 decides
             if self._h11.trailing_data[0]:
                 raise GarbledError("the answer is no HTTP: it ends within its head") from None

@@ -31,6 +31,10 @@ class RejectedError(Exception):
 class ClosedError(Exception):
     """The server sent a close frame; the text has its code and reason."""
 
+    def __init__(self, text: str, code: int) -> None:
+        super().__init__(text)
+        self.code = code
+
 
 class WebSocket:
     def __init__(self, line: Line, rest: bytes = b"") -> None:
@@ -59,7 +63,7 @@ class WebSocket:
             elif frame.opcode is Opcode.CLOSE:
                 with suppress(EndedError):
                     await self._close()
-                raise ClosedError(close_words(frame))
+                raise ClosedError(close_words(frame), close_code(frame))
             elif not frame.opcode.iscontrol():
                 whole += payload_of(frame)
                 if len(whole) > MAX_MESSAGE_BYTES:
@@ -102,7 +106,12 @@ def payload_of(frame: Frame) -> bytes:
     return frame.payload.encode() if isinstance(frame.payload, str) else bytes(frame.payload)
 
 
+def close_code(frame: Frame) -> int:
+    assert isinstance(frame.payload, tuple), "it is a close frame"
+    return int(frame.payload[0])
+
+
 def close_words(frame: Frame) -> str:
     assert isinstance(frame.payload, tuple), "it is a close frame"
-    code, reason = frame.payload
-    return f"close {int(code)}" + (f" {reason!r}" if reason else "")
+    reason = frame.payload[1]
+    return f"close {close_code(frame)}" + (f" {reason!r}" if reason else "")

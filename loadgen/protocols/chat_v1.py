@@ -27,6 +27,7 @@ from loadgen.victims.victim import (
     ADDRESSES,
     Newcomer,
     OperationFailedError,
+    PlannedEndError,
     Protocol,
     Victim,
     failure_in,
@@ -198,7 +199,7 @@ class StreamVictim(_Poster):
                         if line.startswith(_EVENT_DATA):
                             message = _messages.decode(line[len(_EVENT_DATA) :])
                             self.heard(message.text, message.offset, message.room)
-        raise OperationFailedError("the event stream ended")
+        raise (OperationFailedError if exchange.ended_by_close else PlannedEndError)("the event stream ended")
 
 
 async def _come(context: Context, line: Line, number: int, done: Callable[[], None]) -> None:

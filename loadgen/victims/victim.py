@@ -14,7 +14,7 @@ from typing import ClassVar, Final, NamedTuple
 
 import trio
 
-from loadgen.answers import CLOSED, NO_TURN, UNANSWERED
+from loadgen.answers import CLOSED, NO_TURN, PLANNED, UNANSWERED
 from loadgen.client import Needs
 from loadgen.line import FAILURES, GarbledError, Line
 from loadgen.stopping import first
@@ -25,9 +25,17 @@ from loadgen.wire import UNREADABLE, whole_number
 
 RECONNECT_SECONDS: Final = 0.25
 
+#: A server may plan when a connection ends: a client that comes back at once has lost nothing. If one client meets that
+#: more often than this, it is no plan, and the client's time goes into handshakes.
+LEAST_LIFE_SECONDS: Final = 10.0
+
 
 class OperationFailedError(Exception):
     """The server answered, but not as it should."""
+
+
+class PlannedEndError(OperationFailedError):
+    """The server ended an answer without an end of its own, such as an event stream, as the protocol has it."""
 
 
 class WrongMessageError(OperationFailedError):
@@ -49,6 +57,7 @@ class Victim(Probe):
         self._last_heard = -1
         self._issue = trio.lowlevel.ParkingLot()
         self._locked_out = UNANSWERED  # why there is no connection
+        self._may_end_at = 0.0  # when the server may next end a connection as planned
         self._owed = ""  # why the next operation fails: what happened while none was outstanding
 
     @abstractmethod
@@ -72,9 +81,19 @@ class Victim(Probe):
                 sent = self.pending.keys() - set(self._unsent)  # unsent ones may go out on the next connection
                 for number in sent:
                     self.book(number, reason)
+                if was_connected and not sent and self._is_planned(failure):
+                    continue  # operations that are due before it is back wait for that
                 if was_connected and not sent and reason != UNANSWERED:  # its operation has failed already
                     self._owed = reason
                 await trio.sleep(RECONNECT_SECONDS)
+
+    def _is_planned(self, failure: BaseException | None) -> bool:
+        """Whether the server ended a connection in good order, and not too soon after it last did."""
+        told = isinstance(failure, PlannedEndError) or (isinstance(failure, ClosedError) and failure.code in PLANNED)
+        if not told or now() < self._may_end_at:
+            return False
+        self._may_end_at = now() + LEAST_LIFE_SECONDS
+        return True
 
     def issue(self, moment: float) -> None:
         """Issue the operations that are due by now, and fail operations that were due too long ago."""

@@ -18,7 +18,8 @@ from loadgen.target import find
 from loadgen.timers import now
 from loadgen.victims.probe import Context, Schedule
 from loadgen.victims.runner import ProbeRunner
-from loadgen.victims.victim import Newcomers, OperationFailedError, Victim
+from loadgen.victims.victim import Newcomers, OperationFailedError, PlannedEndError, Victim
+from loadgen.websocket import ClosedError
 from tests.loadgen.planted import Plant
 from tests.loadgen.plays import attacked
 from tests.loadgen.stage import PATIENCE, until
@@ -80,6 +81,44 @@ async def test_a_victim_that_is_cut_off_between_two_operations_has_failed_once(
         await until(lambda: victim._issued)
         nursery.cancel_scope.cancel()
     assert [result.failed for result in context.recorder.results(Counter())] == [failed] * bool(failed)
+
+
+@pytest.mark.parametrize("planned", [ClosedError("close 1001", 1001), PlannedEndError("the event stream ended")])
+@pytest.mark.parametrize(
+    ("ends", "is_owed", "is_failed"),
+    [
+        (1, False, False),  # a connection has a planned life, and the client is let in again
+        (2, False, True),  # such lives are over at once, again and again
+        (1, True, True),  # an operation was owed
+    ],
+)
+async def test_a_planned_end_between_two_operations_is_no_failure_unless_it_comes_again_at_once(
+    planned: Exception, ends: int, is_owed: bool, is_failed: bool
+) -> None:
+    lives = 0
+
+    class Ended(EchoVictim):
+        async def live(self) -> None:
+            nonlocal lives
+            lives += 1
+            with self.connected():
+                if is_owed:
+                    await self.next_operation()
+                if lives <= ends:
+                    raise planned
+                self.book(await self.next_operation())
+
+    context = Context(find("http://127.0.0.1:1"), "run")
+    context.recorder.timeout_seconds = PATIENCE
+    victim = Ended(context, 3, Schedule(now() + 0.1, 3600.0))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(context.clock.run)
+        nursery.start_soon(victim.run)
+        await until(lambda: victim._issued and not victim.pending)
+        nursery.cancel_scope.cancel()
+    [result] = context.recorder.results(Counter())
+    assert result.latency.count == 1
+    assert result.failed == ({str(planned): 1} if is_failed else {})
 
 
 @pytest.mark.parametrize("is_back_first", [True, False])

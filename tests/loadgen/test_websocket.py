@@ -51,6 +51,7 @@ async def test_a_close_frame_is_answered_and_told() -> None:
         with pytest.raises(ClosedError) as raised:
             await socket.message()
         assert describe(raised.value) == "close 1012 'be right back'"
+        assert raised.value.code == 1012
         assert isinstance(await peer.receive(), events.CloseConnection)
 
 

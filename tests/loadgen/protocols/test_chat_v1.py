@@ -16,7 +16,7 @@ from loadgen.protocols import chat_v1
 from loadgen.protocols.chat_v1 import PollVictim, StreamVictim, WebSocketVictim
 from loadgen.victims.probe import Context, Schedule
 from loadgen.victims.runner import ProbeRunner
-from loadgen.victims.victim import Victim, number_in
+from loadgen.victims.victim import PlannedEndError, Victim, failure_in, number_in
 from tests.loadgen.stage import PATIENCE, answering, until
 from tests.support.serving import serving
 
@@ -140,3 +140,22 @@ async def _reread(kind: type[Victim], serve: Callable[[trio.SocketStream], Await
         for number in (0, 1):
             victim.acknowledge(number)
         return await chat_v1.reread(context, [victim])
+
+
+@pytest.mark.parametrize(
+    ("said", "is_planned"),
+    [
+        (b"Transfer-Encoding: chunked\r\n\r\n6\r\n: hi\n\n\r\n0\r\n\r\n", True),
+        (b"Connection: close\r\n\r\n: hi\n\n", False),  # as if it had died
+    ],
+)
+async def test_an_event_stream_ends_as_planned_if_its_body_has_an_end_of_its_own(said: bytes, is_planned: bool) -> None:
+    async def serve(stream: trio.SocketStream) -> None:
+        if await stream.receive_some():
+            await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n" + said)
+
+    async with answering(serve) as port:
+        victim = StreamVictim(Context(target.find(f"http://127.0.0.1:{port}"), "run"), 0, Schedule(0.0, 3600.0))
+        with pytest.raises(ExceptionGroup) as raised:
+            await victim.live()
+    assert isinstance(failure_in(raised.value), PlannedEndError) is is_planned
