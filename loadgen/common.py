@@ -16,6 +16,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from loadgen import conditions, flags, personas, preflight, target
+from loadgen import format as fmt
 from loadgen.experiment import Experiment
 from loadgen.exports import json_of, require, save
 from loadgen.flags import File, Files, Folder, Name, PerSecond, Pid, Place, Processes, Seconds
@@ -200,13 +201,17 @@ def make_plan(
         raise UsageError(
             f"--per-address: {where.address} is not in 127.0.0.0/8, so this machine has one source address for it"
         )
-    notes = preflight.check(where, clients, loading.processes, probes=probes, fewer=fewer)
+    crowd = fewer or ("--clients, --neighbours" if experiment.neighbours else "--clients")
+    probing = fewer or "--victims, --newcomers"
+    notes = preflight.check(where, clients, loading.processes, probes=probes, flags=(crowd, probing))
     notes += filter(None, [experiment.why_longer])
     if server is not None:
         server.require_listening(where.port)
     seed = make_seed(common)
     seconds = rounds * experiment.expected_seconds
-    progress = announce(where, f"{clients + probes:,} connections for about {seconds:,.0f} s, seed {seed}", notes)
+    progress = announce(
+        where, f"{fmt.several(clients + probes, 'connection')} for about {seconds:,.0f} s, seed {seed}", notes
+    )
     return Plan(
         target=where,
         connect_rate=connect_rate,

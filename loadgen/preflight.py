@@ -24,27 +24,35 @@ class InvalidRunError(Exception):
     """The run would measure the generator instead of the target. Exit code 3."""
 
 
-def check(target: Target, clients: int, processes: int = 1, *, probes: int = 0, fewer: str = "") -> list[str]:
+def check(
+    target: Target,
+    clients: int,
+    processes: int = 1,
+    *,
+    probes: int = 0,
+    flags: tuple[str, str] = ("--clients", "--victims, --newcomers"),
+) -> list[str]:
     """Raise the descriptor limit as far as it goes, and return warnings; raise if this many clients cannot be held.
 
-    Victims and newcomers (`probes`) have one process of their own. `fewer` is the flag that asks for fewer of them.
+    Victims and newcomers (`probes`) have one process of their own. `flags` ask for fewer clients, and for fewer of
+    these.
     """
-    _descriptors(clients, processes, probes, fewer)
+    _descriptors(clients, processes, probes, *flags)
     _ports(target, clients + probes)
     return _processors(processes)
 
 
-def _descriptors(clients: int, processes: int, probes: int, fewer: str) -> None:
+def _descriptors(clients: int, processes: int, probes: int, for_clients: str, for_probes: str) -> None:
     each = max(-(-clients // processes), probes)
     need = each + OWN_DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and need > hard:
         room = hard - OWN_DESCRIPTORS
-        who, instead = "connections of victims and newcomers", f"or ask for fewer ({fewer or '--victims, --newcomers'})"
+        who, instead = "connections of victims and newcomers", f"or ask for fewer ({for_probes})"
         if each > probes:
             who = "clients"
             instead = (
-                f"ask for at most {room * processes:,} ({fewer or '--clients'}),"
+                f"ask for at most {room * processes:,} ({for_clients}),"
                 f" or play them in more processes (--processes {-(-clients // max(room, 1))})"
             )
         if room < 1:

@@ -264,12 +264,14 @@ def compare(
         _refuse(given, _OF_THE_CATALOGUE, "it is for the servers of the catalogue, and not for URLs")
         chosen = _running(urls, loading, common)
         counts = {each.name: number for each, number in flags.mix(mix or "request=100", clients or 20).items()}
+        notes = preflight.check(_HERE, sum(counts.values()), loading.processes)
         played = [load(counts, rate=rate or 100.0, seconds=duration or 5.0)]
     else:
         _refuse(given, _OF_URLS, "it is for URLs; each scenario says what the servers of the catalogue are asked")
         chosen, played = _peers(peers), _scenarios(only, attacks)
         # refuse before anything is started if this machine cannot hold it; each server is one process
-        preflight.check(_HERE, max(sizes.crowd, sizes.beside + sizes.publishers, sizes.attackers + 2 * sizes.victims))
+        most = max(sizes.crowd, sizes.beside + sizes.publishers, sizes.attackers + 2 * sizes.victims)
+        notes = preflight.check(_HERE, most)
     progress = Progress()
     compared = Comparison(
         peers=chosen,
@@ -295,10 +297,10 @@ def compare(
         allow_target=common.allow_target,
     )
     summary = (
-        f"{len(chosen)} servers, {fmt.several(len(played), 'scenario')}, {fmt.several(repeats, 'round')}:"
-        f" about {fmt.span(compared.seconds)}, seed {compared.measured.seed}; Ctrl-C ends it with the results so far"
+        f"{fmt.several(len(chosen), 'server')}, {fmt.several(len(played), 'scenario')}, {fmt.several(repeats, 'round')}"
+        f": about {fmt.span(compared.seconds)}, seed {compared.measured.seed}; Ctrl-C ends it with the results so far"
     )
-    progress.banner([compared.measured.arguments, summary])
+    progress.banner([compared.measured.arguments, summary, *notes])
     report = trio.run(compared.play)
     if markdown_file is not None:
         markdown.write(markdown_file, report.tables)

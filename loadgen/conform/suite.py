@@ -141,7 +141,7 @@ def conform(
         target = find(parts._replace(path="", query="", fragment="").geturl(), common)
     except TargetDownError as error:
         raise InvalidRunError(str(error)) from None
-    progress = announce(target, f"{len(cases)} cases, {SIDE_BY_SIDE} at a time", path=path)
+    progress = announce(target, f"{fmt.several(len(cases), 'case')}, {SIDE_BY_SIDE} at a time", path=path)
     options = Options(
         target=target,
         path=path,

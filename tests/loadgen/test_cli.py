@@ -104,6 +104,17 @@ def test_the_other_ways_not_to_start(capsys: pytest.CaptureFixture[str]) -> None
     assert "refused" in capsys.readouterr().err
 
 
+def test_where_neighbours_take_the_descriptors_the_advice_names_their_flag(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It advised to ask for fewer attackers than 136, of ten that had been asked for."""
+    monkeypatch.setattr("resource.getrlimit", lambda _: (200, 200))
+    with planted() as server:
+        asked = ("attack", server.url, "--kind", "slow-head", "--clients", "10", "--victims", "1", "--newcomers", "0")
+        assert exit_code(*asked) == 3
+    assert "ask for at most 136 (--clients, --neighbours)" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", [["attack", "--kind", "slow-head"], ["scorecard"]], ids=["attack", "scorecard"])
 def test_addresses_of_their_own_are_refused_where_attackers_can_have_one_only(
     command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

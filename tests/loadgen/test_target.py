@@ -179,7 +179,7 @@ def test_preflight_raises_the_soft_limit_and_says_when_the_hard_one_is_too_low(m
     limits.append((5000, 5000))
     # victims and newcomers are in one process, however many play the crowd
     with pytest.raises(InvalidRunError, match=r"9,000 connections of victims .* 9,064 .* fewer \(--most\)$"):
-        preflight.check(where, 9000, 8, probes=9000, fewer="--most")
+        preflight.check(where, 9000, 8, probes=9000, flags=("--most", "--most"))
 
 
 def test_preflight_counts_ports_where_sources_cannot_be_spread(monkeypatch: pytest.MonkeyPatch) -> None:

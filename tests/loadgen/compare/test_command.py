@@ -89,6 +89,20 @@ def test_tables_as_markdown_and_a_report_as_json(
     assert PEERS["floor"].title in file.read_text()
 
 
+@pytest.mark.parametrize(
+    "arguments", [("--peers", OURS, "--only", "idle"), ("http://127.0.0.1:1", "http://127.0.0.1:2")]
+)
+def test_it_warns_of_a_busy_machine(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As every other command does; here it started a quarter of an hour of invalid measurements without a word."""
+    monkeypatch.setattr("os.getloadavg", lambda: (99.0, 99.0, 99.0))
+    monkeypatch.setattr("loadgen.compare.comparison.find", Mock())
+    monkeypatch.setattr("trio.run", Mock(side_effect=KeyboardInterrupt))
+    assert exit_code("compare", *arguments, "--clients", "20") == 130
+    assert "keep this machine busy (load 99.0" in capsys.readouterr().err
+
+
 def test_a_server_that_is_still_starting_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both are, before anything is measured."""
     find = Mock(side_effect=["found", TargetDownError])
