@@ -30,6 +30,7 @@ class EchoVictim(Victim):
 
     name = "ws-echo"
     words = "WebSocket echo"
+    repeats = True
 
     async def live(self) -> None:
         async with self.context.dial(self.index) as line, trio.open_nursery() as nursery:

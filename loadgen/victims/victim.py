@@ -46,6 +46,7 @@ class Victim(Probe):
     name: ClassVar[str]  # what --victim calls its kind
     words: ClassVar[str]  # what reports call it
     keeps_messages: ClassVar[bool] = False  # the server acknowledges that it has stored each message
+    repeats: ClassVar[bool] = False  # what was under way at a planned end can be said again: nothing keeps it
 
     def __init__(self, context: Context, index: int, schedule: Schedule) -> None:
         super().__init__(context, self.name, index, schedule)
@@ -79,10 +80,11 @@ class Victim(Probe):
                 self._locked_out = self.context.last_failure = reason
                 self.context.failures += 1
                 sent = self.pending.keys() - set(self._unsent)  # unsent ones may go out on the next connection
+                if was_connected and (self.repeats or not sent) and self._is_planned(failure):
+                    self._unsent.extendleft(sorted(sent, reverse=True))
+                    continue  # these operations, and those that are due before it is back, wait for that
                 for number in sent:
                     self.book(number, reason)
-                if was_connected and not sent and self._is_planned(failure):
-                    continue  # operations that are due before it is back wait for that
                 if was_connected and not sent and reason != UNANSWERED:  # its operation has failed already
                     self._owed = reason
                 await trio.sleep(RECONNECT_SECONDS)

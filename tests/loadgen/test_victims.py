@@ -85,26 +85,30 @@ async def test_a_victim_that_is_cut_off_between_two_operations_has_failed_once(
 
 @pytest.mark.parametrize("planned", [ClosedError("close 1001", 1001), PlannedEndError("the event stream ended")])
 @pytest.mark.parametrize(
-    ("ends", "is_owed", "is_failed"),
+    ("ends", "is_owed", "is_repeated", "is_failed"),
     [
-        (1, False, False),  # a connection has a planned life, and the client is let in again
-        (2, False, True),  # such lives are over at once, again and again
-        (1, True, True),  # an operation was owed
+        (1, False, False, False),  # a connection has a planned life, and the client is let in again
+        (2, False, False, True),  # such lives are over at once, again and again
+        (1, True, False, True),  # an operation was owed
+        (1, True, True, False),  # it is said again, as it could cross with the end
+        (2, True, True, True),
     ],
 )
 async def test_a_planned_end_between_two_operations_is_no_failure_unless_it_comes_again_at_once(
-    planned: Exception, ends: int, is_owed: bool, is_failed: bool
+    planned: Exception, ends: int, is_owed: bool, is_repeated: bool, is_failed: bool
 ) -> None:
     lives = 0
 
     class Ended(EchoVictim):
+        repeats = is_repeated
+
         async def live(self) -> None:
             nonlocal lives
             lives += 1
             with self.connected():
-                if is_owed:
-                    await self.next_operation()
                 if lives <= ends:
+                    if is_owed:
+                        await self.next_operation()
                     raise planned
                 self.book(await self.next_operation())
 
