@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.browser import AT_BOTTOM, PHONE, Server, after_next_frame
+from tests.e2e.browser import AT_BOTTOM, PHONE, Server, after_next_frame, box
 from tests.e2e.conftest import OpenWindow
 
 pytestmark = pytest.mark.browser
@@ -88,6 +88,27 @@ def test_everything_is_usable_with_letters_four_times_as_large(shared_server: Se
     ann.page.click("#me")
     ann.page.click("#account-by-token summary")
     assert ann.page.evaluate(OUT_OF_REACH, "#account") == []
+
+
+LARGE = """addEventListener('DOMContentLoaded', () => { document.documentElement.style.fontSize = '200%'; })"""
+
+
+@pytest.mark.parametrize("first", ["", LARGE], ids=["100%", "200%"])
+def test_a_narrow_phone_shows_the_whole_wait_for_the_next_try(
+    first: str, shared_server: Server, window: OpenWindow
+) -> None:
+    """At 360 pixels "offline · retrying in 12 s…" ended before the seconds."""
+    ann = window(width=360, height=740, has_touch=True, is_mobile=True, first=first)
+    ann.open(shared_server, transport="poll", room="narrow")
+    ann.offline(True)
+    text = ann.page.locator("#connection-text")
+    expect(text).to_contain_text("offline · retrying in")
+    assert text.evaluate("e => e.scrollWidth <= e.clientWidth")
+    ends, place = box(text), box(ann.page.locator("header"))
+    assert place["y"] <= ends["y"]
+    assert ends["y"] + ends["height"] <= place["y"] + place["height"]
+    again, menu = (box(ann.page.locator(each)) for each in ("#reconnect", "#room-menu-button"))
+    assert again["x"] + again["width"] <= menu["x"], "the button covers its neighbour"
 
 
 def test_a_print_has_the_conversation_only(shared_server: Server, window: OpenWindow) -> None:
