@@ -19,7 +19,7 @@ from chatserver.reasons import ErrorCode
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 JSON = "application/json"
 MAX_COOKIES = 600  # read in one header; browsers keep 180 to 600 for a host
-#: Besides a poll's rooms, whose number is a setting; 4,000 fields fit into 8 KiB and cost 20 times as much as 200.
+#: Besides a poll's rooms, whose number is a setting; 8 KiB hold 4,000 fields.
 MAX_QUERY_FIELDS = 100
 
 #: A 401 must name the way to authenticate (RFC 9110 section 11.6.1), and Bearer a parameter (RFC 6750 section 3).

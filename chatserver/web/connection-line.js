@@ -12,7 +12,7 @@ function inWords({ phase, kind, until, reason }, isOut) {
   if (phase === 'connecting') return reason ? 'reconnecting…' : 'connecting…';
   if (phase === 'stopped') return `disconnected: ${reason}`;
   const seconds = Math.max(1, Math.ceil(((until ?? 0) - performance.now()) / 1000));
-  return `${navigator.onLine ? '' : 'offline · '}retrying in ${seconds} s…`;
+  return `${navigator.onLine ? '' : 'offline · '}retrying in ${seconds}\u00a0s…`;
 }
 
 export class ConnectionLine {
