@@ -53,9 +53,11 @@ def provider() -> Iterator[Provider]:
     with Provider(("127.0.0.1", 0), Handler) as it:
         thread = threading.Thread(target=it.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield it
-        it.shutdown()
-        thread.join()
+        try:
+            yield it
+        finally:  # a thread that is left keeps the interpreter from ending
+            it.shutdown()
+            thread.join()
 
 
 async def test_a_key_that_is_rotated_is_fetched_when_a_token_names_it() -> None:

@@ -169,9 +169,11 @@ def another_site(handler: type[BaseHTTPRequestHandler] = BaseHTTPRequestHandler)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as site:
         thread = threading.Thread(target=site.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{site.server_port}"
-        site.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{site.server_port}"
+        finally:  # a thread that is left keeps the interpreter from ending
+            site.shutdown()
+            thread.join()
 
 
 @contextmanager
