@@ -1,5 +1,5 @@
-"""Behind nginx and Caddy, configured and started as docs/operations.md says: each transport works, and each client has
-its own address.
+"""Behind nginx and Caddy, configured and started as docs/operations.md and nodes.md say: each transport works, each
+client has its own address, and a node that is down is left out.
 
 Only ports, paths and the proxy's own surroundings are put in.
 """
@@ -24,7 +24,7 @@ from tests.support.ports import steady_port
 from tests.support.serving import server_process
 from tests.test_docs import DOCS, fences
 
-OPERATIONS = DOCS / "operations.md"
+OPERATIONS, NODES = DOCS / "operations.md", DOCS / "nodes.md"
 NAME = "chat.example.org"
 _STREAM_MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
 
@@ -49,9 +49,9 @@ NGINX = ["nginx", "-e", "nginx.err", "-p", ".", "-c", "nginx.conf", "-g", "daemo
 CADDY = ["caddy", "run", "--config", "Caddyfile", "--adapter", "caddyfile"]
 
 
-def _printed(kind: str) -> tuple[str, list[str]]:
+def _printed(path: Path, kind: str) -> tuple[str, list[str]]:
     """A proxy's configuration, and the flags of the server's command below it."""
-    page = fences(OPERATIONS)
+    page = fences(path)
     at = next(at for at, fence in enumerate(page) if fence[0] == kind)
     _, _, *flags = shlex.split(page[at + 1][1])
     return page[at][1], flags
@@ -59,16 +59,18 @@ def _printed(kind: str) -> tuple[str, list[str]]:
 
 @asynccontextmanager
 async def _behind(
-    folder: Path, kind: str, surround: Callable[[str], tuple[str, str]], command: list[str]
+    folder: Path, kind: str, surround: Callable[[str], tuple[str, str]], command: list[str], page: Path = OPERATIONS
 ) -> AsyncIterator[Address]:
-    """The address of a proxy in front of a server, until the block ends."""
-    config, flags = _printed(kind)
+    """The address of a proxy in front of a server, until the block ends. Of several nodes only the first is up."""
+    config, flags = _printed(page, kind)
     front, back = steady_port(), steady_port()
     cert, key = certificate(folder, names=(NAME, "localhost"))
     for path, name in ((cert, "fullchain.pem"), (key, "privkey.pem")):
         shutil.copy(path, folder / name)
     name, config = surround(config)
-    config = re.sub(r"127\.0\.0\.1:(8000|8443)", f"127.0.0.1:{back}", config)
+    config = re.sub(r"(127\.0\.0\.1|10\.0\.0\.1):(8000|8443)", f"127.0.0.1:{back}", config)
+    config = config.replace("10.0.0.2:8000", f"127.0.0.1:{steady_port()}")
+    flags = ["127.0.0.1" if flag == "10.0.0.3" else flag for flag in flags]
     config = config.replace("/etc/ssl/chat", str(folder)).replace("listen 443", f"listen {front}")
     (folder / name).write_text(config.replace(f"{NAME} {{", f"{NAME}:{front} localhost:{front} {{"))
     if "--port" in flags:
@@ -144,3 +146,12 @@ async def test_each_transport_works_behind_a_proxy_and_each_client_has_its_own_a
             fields = {**headers, "Origin": origin}
             answer = await ask(address, "POST", "/rooms/lobby/messages", b"from a page", headers=fields)
             assert answer.status == status, answer
+
+
+@_needs("caddy")
+async def test_a_node_that_is_down_is_left_out(tmp_path: Path) -> None:
+    async with _behind(tmp_path, "caddy nodes", caddy, CADDY, NODES) as address:
+        for number in range(10):
+            headers = {"Host": f"{NAME}:{address.port}"}
+            answer = await ask(address, "POST", "/rooms/lobby/messages", b"to either", headers=headers)
+            assert (answer.status, answer.json["offset"]) == (201, number + 1), answer
