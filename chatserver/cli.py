@@ -13,7 +13,8 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
-from functools import partial
+from functools import partial, reduce
+from operator import getitem
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -263,7 +264,7 @@ def token(
     return 0
 
 
-@app.command
+@app.command(usage="Usage: chatserver doctor [OPTIONS] URL [MORE...]")
 def doctor(
     url: str,
     /,
@@ -344,8 +345,8 @@ def _explain(error: CycloptsError) -> str:
     from cyclopts.help import format_usage  # noqa: PLC0415  (quick --help)
 
     chain = error.command_chain or ()
-    usage = format_usage(app, chain).plain.strip()
-    return f"{_fault(error)} Usage: {usage}; see {' '.join((app.name[0], *chain))} --help"
+    usage = reduce(getitem, chain, app).usage or f"Usage: {format_usage(app, chain).plain.strip()}"
+    return f"{_fault(error)} {usage}; see {' '.join((app.name[0], *chain))} --help"
 
 
 def _fault(error: CycloptsError) -> str:

@@ -131,8 +131,8 @@ def play(url: Url, /, *, scenario: File, loading: Loading = LOADING, common: Com
 
 app.command(capacity)
 app.command(fingerprint)
-app.command(compare)
-app.command(conform)
+app.command(compare, usage="Usage: loadgen compare [OPTIONS] [URL...]")
+app.command(conform, usage="Usage: loadgen conform [OPTIONS] [URL]")
 app.command(diff)
 
 

@@ -69,7 +69,7 @@ def test_every_command_has_help_without_python_names(command: str, capsys: pytes
     assert run(*before, name, "--help") == 0
     shown = capsys.readouterr().out
     assert f"chatserver {command}" in shown
-    for python in (" STR", " FLOAT", " PATH", "False", '""', "()"):
+    for python in (" STR", " FLOAT", " PATH", "ARGS", "False", '""', "()"):
         assert python not in shown
 
 
