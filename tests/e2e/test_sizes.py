@@ -94,14 +94,19 @@ LARGE = """addEventListener('DOMContentLoaded', () => { document.documentElement
 
 
 @pytest.mark.parametrize("first", ["", LARGE], ids=["100%", "200%"])
-def test_a_narrow_phone_shows_the_whole_wait_for_the_next_try(
+def test_a_narrow_phone_shows_a_long_name_and_the_whole_wait_for_the_next_try(
     first: str, shared_server: Server, window: OpenWindow
 ) -> None:
     """At 360 pixels "offline · retrying in 12 s…" ended before the seconds."""
     ann = window(width=360, height=740, has_touch=True, is_mobile=True, first=first)
+    shared_server.publish("n" * 64, "hello")
+    ann.open(shared_server, room="n" * 64)
+    begins = ann.page.get_by_text("This is the beginning of")
+    assert begins.evaluate("e => e.scrollWidth <= e.clientWidth")
+    text = ann.page.locator("#connection-text")
+    assert box(text)["y"] <= box(ann.page.locator(".dot"))["y"], "the dot is above the words, not beside them"
     ann.open(shared_server, transport="poll", room="narrow")
     ann.offline(True)
-    text = ann.page.locator("#connection-text")
     expect(text).to_contain_text("offline · retrying in")
     assert text.evaluate("e => e.scrollWidth <= e.clientWidth")
     ends, place = box(text), box(ann.page.locator("header"))
