@@ -106,7 +106,7 @@ async def relays(peer: Peer, server: Server) -> None:
             heard = await read_until(member, lambda got: b'"type":"joined"' in got)
             assert b'"type":"message"' not in heard
             posted = publishing(peer.relay)
-            status, _ = await ask(server, posted.method, posted.path, posted.body, "application/json")
+            status, _ = await ask(server, posted.method, posted.request_path, posted.body, "application/json")
             assert status < 300
             heard = await read_until(member, lambda got: b'"type":"message"' in got)
         assert b'"type":"joined"' not in heard
