@@ -242,10 +242,11 @@ class Ring:
                     break
                 pieces.append(piece)
                 reached += 1
-            if len(self._chunks) >= CACHED_CHUNKS:
-                self._drop_chunks()
-            found = self._chunks[encoding, offset] = (b"".join(pieces), reached)
+            found = b"".join(pieces), reached
             if len(pieces) > 1:  # one is not copied
+                if len(self._chunks) >= CACHED_CHUNKS:
+                    self._drop_chunks()
+                self._chunks[encoding, offset] = found
                 self._joined += size
                 self._count()
         return found

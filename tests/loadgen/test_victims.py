@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from loadgen.answers import UNANSWERED
-from loadgen.messages import Role
+from loadgen.messages import PhaseResult, Role
 from loadgen.protocols import ESTABLISHED, MIXES, WHAT, http
 from loadgen.protocols.chat_v1 import PollVictim, StreamVictim, WebSocketVictim
 from loadgen.protocols.http import GetVictim
@@ -54,6 +54,19 @@ async def test_users_of_a_server_that_closes_after_each_answer_connect_again_and
     assert report.figures["success_percent"] == 100
 
 
+async def played(kind: type[Victim], is_over: Callable[[Victim], bool]) -> list[PhaseResult]:
+    """The results of a victim with one operation, which is due almost at once."""
+    context = Context(find("http://127.0.0.1:1"), "run")
+    context.recorder.timeout_seconds = PATIENCE
+    victim = kind(context, 3, Schedule(now() + 0.1, 3600.0))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(context.clock.run)
+        nursery.start_soon(victim.run)
+        await until(lambda: is_over(victim))
+        nursery.cancel_scope.cancel()
+    return context.recorder.results(Counter())
+
+
 @pytest.mark.parametrize(
     ("is_in", "reason", "failed"),
     [
@@ -72,15 +85,8 @@ async def test_a_victim_that_is_cut_off_between_two_operations_has_failed_once(
             with self.connected() if is_in else nullcontext():
                 raise OperationFailedError(reason)
 
-    context = Context(find("http://127.0.0.1:1"), "run")
-    context.recorder.timeout_seconds = PATIENCE
-    victim = CutOff(context, 3, Schedule(now() + 0.1, 3600.0))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(context.clock.run)
-        nursery.start_soon(victim.run)
-        await until(lambda: victim._issued)
-        nursery.cancel_scope.cancel()
-    assert [result.failed for result in context.recorder.results(Counter())] == [failed] * bool(failed)
+    results = await played(CutOff, lambda victim: bool(victim._issued))
+    assert [result.failed for result in results] == [failed] * bool(failed)
 
 
 @pytest.mark.parametrize("planned", [ClosedError("close 1001", 1001), PlannedEndError("the event stream ended")])
@@ -112,15 +118,7 @@ async def test_a_planned_end_between_two_operations_is_no_failure_unless_it_come
                     raise planned
                 self.book(await self.next_operation())
 
-    context = Context(find("http://127.0.0.1:1"), "run")
-    context.recorder.timeout_seconds = PATIENCE
-    victim = Ended(context, 3, Schedule(now() + 0.1, 3600.0))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(context.clock.run)
-        nursery.start_soon(victim.run)
-        await until(lambda: victim._issued and not victim.pending)
-        nursery.cancel_scope.cancel()
-    [result] = context.recorder.results(Counter())
+    [result] = await played(Ended, lambda victim: bool(victim._issued) and not victim.pending)
     assert result.latency.count == 1
     assert result.failed == ({str(planned): 1} if is_failed else {})
 
