@@ -22,6 +22,11 @@ def same(thing: Any) -> Any:
     return thing
 
 
+def csrf_exempt(view: Any) -> Any:
+    view.csrf_exempt = True
+    return view
+
+
 class FastApi:
     """The part of FastAPI that the page uses."""
 
@@ -31,6 +36,7 @@ class FastApi:
 
 STUBS: dict[str, dict[str, Any]] = {
     "django.contrib.auth.decorators": {"login_required": same},
+    "django.views.decorators.csrf": {"csrf_exempt": csrf_exempt},
     "django.http": {"JsonResponse": same},
     "django.views.decorators.http": {"require_POST": same},
     "fastapi": {"Depends": same, "FastAPI": FastApi},
@@ -48,17 +54,30 @@ def key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "chat.key"
 
 
-def test_the_python_programs_issue_valid_tokens(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def run(program: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The view that a Python program defines."""
     for name, contents in STUBS.items():
         module = ModuleType(name)
         vars(module).update(contents)
         monkeypatch.setitem(sys.modules, name, module)
+    names: dict[str, Any] = {}
+    exec(program, names)
+    return names["chat_token"]
+
+
+def test_the_python_programs_issue_valid_tokens(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     programs = [text for _, text in fences(PAGE, "python")]
     assert len(programs) == 2
     for program, argument in zip(programs, (SimpleNamespace(user=ANN), ANN), strict=True):
-        names: dict[str, Any] = {}
-        exec(program, names)
-        assert verified(names["chat_token"](argument)["token"], key).face == User("u_7", "Ann")
+        assert verified(run(program, monkeypatch)(argument)["token"], key).face == User("u_7", "Ann")
+
+
+@pytest.mark.usefixtures("key")
+def test_django_lets_the_request_of_the_page_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Django's middleware answered it with 403, since the page sends no CSRF token."""
+    [program] = [text for _, text in fences(PAGE, "python") if "django" in text]
+    [fetch] = [text for _, text in fences(PAGE, "js") if "fetch('/chat-token'" in text]
+    assert "X-CSRFToken" in fetch or getattr(run(program, monkeypatch), "csrf_exempt", False)
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="no node on this machine")
