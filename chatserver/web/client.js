@@ -35,7 +35,7 @@ export class ChatClient extends EventTarget {
   #isStarted = false;
   /** @type {User | null} whom the server named last: the user in whose name a message goes out */
   #speaker = null;
-  #signedIn = ''; // the id of the user who signed in elsewhere, which the socket did not know
+  #session = { id: '', until: 0 }; // of a signed-in user, the last for which we have connected anew
   #mayBeAnother = true; // whether the next connection may have another user
 
   /**
@@ -184,10 +184,7 @@ export class ChatClient extends EventTarget {
     // Without a link the answer may be later than a sign-out: the next link says who we are.
     const { link } = this.connection;
     if (link && (!link.isSocket || this.identity.owns(session))) this.#isUser(session);
-    else if (link && this.#speaker && !isGuest(session.user) && session.user.id !== this.#signedIn) {
-      this.#signedIn = session.user.id; // a socket that still differs after this, as by a proxy's doing, stays
-      this.reconnect();
-    }
+    else if (link && this.#speaker && this.#isNew(session)) this.reconnect();
     this.#marks = unread.rooms;
     for (const { room, cursor, members } of rooms) {
       const ours = this.rooms.get(room);
@@ -199,6 +196,32 @@ export class ChatClient extends EventTarget {
     }
     this.tell('unread');
     return rooms;
+  }
+
+  /**
+   * Whether to connect anew for this session: once for each, since a proxy may withhold its cookie from the socket. Two
+   * answers may name its end differently, by some milliseconds.
+   */
+  #isNew({ user, expires }) {
+    const { id, until } = this.#session;
+    const ends = Date.parse(expires ?? '');
+    if (isGuest(user) || (user.id === id && !(ends > until + 1000))) return false;
+    this.#session = { id: user.id, until: ends };
+    return true;
+  }
+
+  /** A socket ends with the session that it began with, also if another page has renewed that meanwhile. */
+  async isRenewed() {
+    const session = await this.api.session().catch(() => null);
+    return Boolean(session?.expires) && this.#isNew(session);
+  }
+
+  async #expiring(pushed) {
+    const { link } = this.connection;
+    const isRenewed = await this.isRenewed();
+    if (link !== this.connection.link) return; // another tab has connected anew for all
+    if (isRenewed) this.connection.restart();
+    else this.tell('expiring', pushed);
   }
 
   /**
@@ -296,6 +319,7 @@ export class ChatClient extends EventTarget {
     }
     this.#deliver(); // in the order of arrival
     if (pushed.room) this.rooms.get(pushed.room)?.pushed(pushed);
+    else if (pushed.type === 'expiring') this.#expiring(pushed);
     else this.tell(pushed.type, pushed);
   }
 

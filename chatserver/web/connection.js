@@ -61,7 +61,7 @@ export class Connection {
    * @param {(kind: Kind, handlers: any) => Link} options.open
    * @param {() => Promise<void>} options.ready resolves when the server takes traffic; throws a ChatError otherwise
    * @param {{stateChanged: () => void, opening: (link: Link) => void, up: (link: Link, hello: Json | null) => void, down: () => void,
-   *   page: (room: string, page: Page) => void, pushed: (pushed: Json) => void,
+   *   isRenewed: () => Promise<boolean>, page: (room: string, page: Page) => void, pushed: (pushed: Json) => void,
    *   refused: (room: string, error: ChatError) => void}} options.handlers
    */
   constructor({ transports, open, ready, handlers }) {
@@ -148,14 +148,19 @@ export class Connection {
     this.link = null;
     this.handlers.down();
     if (loss.atOnce) return this.start();
-    if (loss.forGood) return this.#enter('stopped', { reason: loss.reason });
+    const { signal } = this.#waiting;
+    if (loss.forGood) {
+      this.#enter('connecting', { reason: loss.reason });
+      const isRenewed = await this.handlers.isRenewed();
+      if (signal.aborted) return;
+      return isRenewed ? this.start() : this.#enter('stopped', { reason: loss.reason });
+    }
     const wasStable = loss.opened && performance.now() - this.#readyAt > STABLE_AFTER;
     if (wasStable) this.#failures = this.#shortLives = 0;
     else if (loss.opened) {
       this.#shortLives += 1;
       this.#failures = Math.min(this.#failures, SHORT_LIVES); // the server is back: older failures do not count
     }
-    const { signal } = this.#waiting;
     const isBroken = !loss.opened || this.#shortLives >= SHORT_LIVES;
     let { retryAfter, reason } = loss;
     if (isBroken) {

@@ -225,7 +225,7 @@ client.addEventListener('state', () => {
 });
 byId('banner-action').addEventListener('click', () => (focusRoom(), client.rooms.get(outOf)?.comeBack()));
 client.addEventListener('error', ({ detail }) => showBanner(`The server says: ${detail.message}.`));
-client.addEventListener('expiring', ({ detail }) => showBanner((whyStopped = `Your sign-in ends in ${detail.seconds} s.`)));
+client.addEventListener('expiring', () => showBanner((whyStopped = 'Your sign-in is about to end.')));
 byId('banner-close').addEventListener('click', hideBanner);
 
 // A page that the browser keeps may be shown again

@@ -1,11 +1,12 @@
 """A moderator in the page, and the users concerned."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import Locator, WebSocketRoute, expect
 
 from tests.e2e.browser import Server, Window, serving, wait_until
 from tests.e2e.conftest import OpenWindow
@@ -25,9 +26,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
-def sign_in(person: Window, server: Server, sub: str, **chat: Any) -> None:
+def sign_in(person: Window, server: Server, sub: str, *, seconds: int = 3600, **chat: Any) -> None:
     """Sign in by a cookie."""
-    bearer = {"Authorization": f"Bearer {token(sub=sub, name=sub.title(), chat=chat or None)}"}
+    said = token(sub=sub, name=sub.title(), exp=int(time.time()) + seconds, chat=chat or None)
+    bearer = {"Authorization": f"Bearer {said}"}
     assert person.page.request.post(f"{server.url}/session", headers=bearer, data={}).ok
 
 
@@ -299,3 +301,40 @@ def test_after_a_sign_out_elsewhere_the_user_may_go_on_as_a_guest(
     server.publish(f"left-open-{transport}", "hello")
     expect(ann.texts.last).to_have_text("hello")
     expect(ann.pending).to_have_attribute("data-state", "held")
+
+
+@pytest.mark.parametrize("sign", ["expiring", "closed"])
+def test_a_renewed_sign_in_goes_on_in_an_open_page(server: Server, window: OpenWindow, sign: str) -> None:
+    """Another page had renewed the cookie, and this one was disconnected at the end of the token it had begun with."""
+    sockets: list[WebSocketRoute] = []
+
+    def accept(route: WebSocketRoute) -> None:
+        sockets.append(route)
+        route.connect_to_server()
+
+    def end() -> None:
+        """As the server does: the session of the socket is what it was when the socket was opened."""
+        if sign == "expiring":
+            sockets[-1].send('{"type": "expiring", "seconds": 30}')
+        else:
+            sockets[-1].close(code=4503, reason="expired")
+
+    ann = window(is_played=True)
+    ann.accept = accept
+    sign_in(ann, server, "una", seconds=600)
+    ann.open(server, room=f"renewed-{sign}")
+    sign_in(ann, server, "una", seconds=1200)
+    end()
+    wait_until(ann.page, lambda: len(sockets) == 2)
+    ann.expect_live("ws")
+    sign_in(ann, server, "una", seconds=1800)
+    end()
+    wait_until(ann.page, lambda: len(sockets) == 3)
+    ann.expect_live("ws")
+    expect(banner(ann)).to_be_hidden()
+    ann.say("still Una")
+    ann.expect_texts(["still Una"])
+    assert [each["user"]["id"] for each in server.messages(f"renewed-{sign}")] == ["una"]
+    end()  # not renewed
+    expect(banner(ann)).to_contain_text("sign-in is about to end" if sign == "expiring" else "disconnected: expired")
+    assert len(sockets) == 3
