@@ -5,7 +5,8 @@ import sys
 
 
 def main() -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # supervisors and `timeout` send it: the same as Ctrl-C
+    # Supervisors and `timeout` send it: the same as Ctrl-C, which trio holds back while it runs no task.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         from loadgen.cli import main as run  # noqa: PLC0415
 
