@@ -222,7 +222,7 @@ _MESSAGES: Final = (
 )  # fmt: skip
 
 _CLIENTS: Final = (
-    Figure("held", "", "clients established in the steady window", better=_MORE),
+    Figure("held", "", "clients established in the steady window, at most", better=_MORE),
     Figure("refused", "", "clients turned away: connection refused, 429, 503", _NONE),
     Figure("failed", "", "clients that were not established for another reason", _NONE),
     Figure("ended", "", "clients that were established and that the server then ended", _NONE,
@@ -262,7 +262,7 @@ _RUN_COST: Final = (
            "growth of the server's memory for each connection of the crowd's second half (--server-pid)",
            own_tolerance=_EACH),
     Figure("server_cpu_us_per_connection_s", "µs",
-           "server CPU per connection-second when steady, in us (--server-pid)"),
+           "server CPU per connection-second in the steady window, in us (--server-pid)"),
 )  # fmt: skip
 
 _ATTACK_COST: Final = (

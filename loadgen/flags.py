@@ -44,7 +44,7 @@ class Range:
         if value == math.inf:
             raise ValueError("it must be finite")
         if value > self.most:
-            raise ValueError(f"{value:,} is above {self.most:,g}")
+            raise ValueError(f"{value:,} is above {self.most:,.9g}")
 
 
 def is_path(_: object, text: str | None) -> None:
@@ -65,6 +65,8 @@ def require(where: str, allowed: Callable[[object, T], None], value: T) -> None:
 CLIENTS: Final = Range(1, 100_000)
 AT_LEAST_ONE: Final = Range(1)
 NOT_NEGATIVE: Final = Range(0)
+#: Events a second: more than a process can begin, and few enough that the intervals between them are not nothing.
+RATE: Final = Range(0, 1_000_000)
 PART: Final = Range(0, 1)
 
 #: The longest time in a flag; a longer run is most likely a typing error.
@@ -87,7 +89,7 @@ Processes = Annotated[int, Parameter(metavar="N", validator=Range(1, 64))]
 Pid = Annotated[int, Parameter(metavar="PID")]
 Seconds = Annotated[float, Parameter(metavar="SECONDS", validator=DURATION)]
 Patience = Annotated[float, Parameter(metavar="SECONDS", validator=PATIENCE)]
-PerSecond = Annotated[float, Parameter(metavar="N", validator=NOT_NEGATIVE)]
+PerSecond = Annotated[float, Parameter(metavar="N", validator=RATE)]
 Share = Annotated[float, Parameter(metavar="SHARE")]
 Name = Annotated[str, Parameter(metavar="NAME")]
 Names = Annotated[str, Parameter(metavar="NAMES")]

@@ -99,9 +99,10 @@ class Measured:
         totals, steady = self.session.totals, self.span(Counts.LOAD)
         traffic = totals.traffic
         groups = [group for load in self.experiment.load for group in self.groups(load.name)]
-        openings, held, seconds, cpu = self._openings, steady.before.held, steady.seconds, steady.cpu_seconds
+        openings, seconds, cpu = self._openings, steady.seconds, steady.cpu_seconds
+        phases = [span for span in self.spans if span.counts_as is Counts.LOAD]
         return {
-            "held": held,
+            "held": max((each.held for span in phases for each in (span.before, span.after)), default=0),
             **{fate: _total(groups, fate) for fate in ("refused", "failed", "ended")},
             **_percentiles("connect", pooled(group.connects for group in groups), "p50", "p99"),
             **_percentiles("handshake", pooled(group.handshakes for group in groups), "p50", "p99"),
@@ -120,7 +121,9 @@ class Measured:
             "server_cpu_us_per_client": _cpu_each(openings, lambda each: each.server and each.server.cpu_seconds),
             "server_bytes_per_connection": bytes_each(openings[0], openings[-1]) if openings else None,
             "server_bytes_per_further_connection": bytes_each(openings[-2], openings[-1]) if openings[1:] else None,
-            "server_cpu_us_per_connection_s": per(None if cpu is None else cpu * 1e6, held * seconds),
+            "server_cpu_us_per_connection_s": per(
+                None if cpu is None else cpu * 1e6, sum(span.connection_seconds for span in phases)
+            ),
         }
 
     def _under_attack(self) -> dict[str, float | None]:

@@ -144,7 +144,9 @@ def _scenario(file: _File) -> Scenario:
         raise UsageError("victims: attackers alone show nothing; add [victims]")
     _require_sense(groups, phases)
     flags.require("drain", flags.PAUSE, file.drain)
-    flags.require("connect_rate", flags.NOT_NEGATIVE, file.connect_rate)
+    flags.require("connect_rate", flags.RATE, file.connect_rate)
+    if probes is None and not groups:
+        raise UsageError("groups: there are none, and no [victims]: nobody would load the server")
     experiment = Experiment(
         command=file.name,
         groups=groups,
@@ -185,7 +187,7 @@ def _only_once(what: str, names: Counter[str]) -> None:
 
 def _probes(victims: _Victims) -> tuple[Probes, Mapping[type[Client], int]]:
     flags.require("victims.number", flags.AT_LEAST_ONE, victims.number)
-    flags.require("victims.newcomers", flags.NOT_NEGATIVE, victims.newcomers)
+    flags.require("victims.newcomers", flags.RATE, victims.newcomers)
     flags.require("victims.neighbours", flags.NOT_NEGATIVE, victims.neighbours)
     flags.require("victims.timeout", flags.PATIENCE, victims.timeout)
     return flags.probes(victims.kind, victims.number, victims.newcomers, victims.timeout, victims.neighbours)
@@ -225,7 +227,7 @@ def _phase(phase: _Phase, groups: set[str]) -> Phase:
             raise UsageError(f"{where}: there is no group {name!r}; there are {', '.join(sorted(groups)) or 'none'}")
     for name, share in phase.open.items():
         flags.require(f"{where}.open.{name}", flags.PART, share)
-    flags.require(f"{where}.rate", flags.NOT_NEGATIVE, phase.rate)
+    flags.require(f"{where}.rate", flags.RATE, phase.rate)
     flags.require(f"{where}.text_bytes", flags.TEXT, phase.text_bytes)
     if phase.text_bytes and phase.rate is None:
         raise UsageError(f"{where}.text_bytes: a size is set together with a rate; say the rate, too")

@@ -43,6 +43,11 @@ class Span(NamedTuple):
         return self.after.moment - self.before.moment
 
     @property
+    def connection_seconds(self) -> float:
+        """Of honest load, as clients that come evenly have them."""
+        return (self.before.held + self.after.held) / 2 * self.seconds
+
+    @property
     def cpu_seconds(self) -> float | None:
         before, after = self.before.server, self.after.server
         return None if before is None or after is None else after.cpu_seconds - before.cpu_seconds

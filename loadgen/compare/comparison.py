@@ -28,7 +28,7 @@ from loadgen.compare.relay import greet
 from loadgen.compare.results import LEAST_ROUNDS, Entry, Results, Sample, Scenario, Sizes
 from loadgen.compare.scenarios import load, scenarios
 from loadgen.exports import require
-from loadgen.flags import CLIENTS, File, Folder, Mix, N, Names, PerSecond, Range, Seconds, Share
+from loadgen.flags import CLIENTS, RATE, File, Folder, Mix, N, Names, PerSecond, Range, Seconds, Share
 from loadgen.preflight import InvalidRunError
 from loadgen.progress import Progress
 from loadgen.report import Outcome, Report, Started, Table, verdict
@@ -228,7 +228,7 @@ def compare(
     peers_dir: Folder = DEFAULT_PEERS_DIR,
     markdown_file: Annotated[File | None, Parameter(name="--markdown")] = None,
     mix: Mix | None = None,
-    rate: Annotated[PerSecond | None, Parameter(validator=Range(0.1))] = None,
+    rate: Annotated[PerSecond | None, Parameter(validator=Range(0.1, RATE.most))] = None,
     duration: Seconds | None = None,
     loading: Playing = PLAYING,
     common: Random = RANDOM,

@@ -52,6 +52,8 @@ AT_ONCE = (
         (["run", "http://127.0.0.1:1", "--fail-if", "speed>1"], "known are ack_max_ms"),
         (["run", "http://127.0.0.1:1", "--processes", "0"], "--processes"),
         (["run", "http://127.0.0.1:1", "--clients", "900000000"], "--clients: 900,000,000 is above 100,000"),
+        (["run", "http://127.0.0.1:1", "--rate", "1e7"], "--rate: 10,000,000.0 is above 1,000,000"),
+        (["compare", "http://127.0.0.1:1", "--rate", "1e7"], "--rate: 10,000,000.0 is above 1,000,000"),
         (["run", "http://127.0.0.1:1", "--report", "/dev/null/no"], "--report"),
         (["attack", "http://127.0.0.1:1", "--kind", "slow-head", "--victim", "poled"], "did you mean poll"),
         (

@@ -96,6 +96,16 @@ def test_a_baseline_that_shrinks_or_is_short_explains_nothing() -> None:
 # Figures of a run and of an attack whose readings are made up
 
 
+def test_clients_that_come_while_they_are_measured_are_clients_held() -> None:
+    """A scenario that grows from nobody said that it had held nobody, and had no CPU of a connection."""
+    begin, full, end = read(0.0), read(10.0, held=100, cpu=1.0), read(20.0, held=100, cpu=3.0)
+    what = experiment.honest_load({registry()["idle"]: 100}, rate=0, seconds=20, rooms=("lobby",))
+    found = measured(what, Result(), Span("rise", Counts.LOAD, begin, full), Span("day", Counts.LOAD, full, end))
+    figures = found.figures()
+    assert figures["held"] == 100
+    assert figures["server_cpu_us_per_connection_s"] == 2000.0, "3 s for 500 connection-seconds and 1,000"
+
+
 def test_the_figures_of_a_run() -> None:
     counts = {registry()["idle"]: 80, registry()["chat"]: 20}
     warm = read(1.0, memory=10 * MB, held=10, own_bytes=1000, crowd_cpu_seconds=1.0, cpu=1.0)
@@ -133,7 +143,7 @@ def test_the_figures_of_a_run() -> None:
         "messages_per_s": 9.0, "deliveries_per_s": 100.0,
         "own_cpu_us_per_client": 100.0, "server_cpu_us_per_client": 200.0,
         "server_bytes_per_connection": 11_610.0, "server_bytes_per_further_connection": 1000.0,
-        "server_cpu_us_per_connection_s": 500.0, "steal_percent": 2.0,
+        "server_cpu_us_per_connection_s": 507.6, "steal_percent": 2.0,
         "lag_p99_ms": 2.0, "lag_max_ms": 2.0, "backlog_p99_ms": 3.0, "backlog_max_ms": 3.0,
         "own_bytes_per_client": 100.0, "own_cpu_percent": None, "own_cpu_wait_percent": None,
         "server_cpu_wait_percent": None, "connects_per_s": 100.0,
