@@ -25,7 +25,7 @@ from loadgen.player import Player
 from loadgen.preflight import InvalidRunError
 from loadgen.protocols import ADAPTERS
 from loadgen.report import Outcome, Report, Started, Table, verdict
-from loadgen.session import Plan, Session
+from loadgen.session import Plan, Session, cause_of_death
 
 #: Victims beside newcomers, and speakers beside idle connections: enough to notice a stall.
 WATCHERS: Final = 5
@@ -62,13 +62,12 @@ class Search:
     fell_short: int | None = None  # the least that did not
     trials: list[tuple[int, Report]] = field(default_factory=list)
 
-    async def run(self, trial: Callable[[int], Awaitable[Report]]) -> Report | None:
-        """Search. If a trial ends the search because it says nothing about the target, return its report."""
+    async def run(self, trial: Callable[[int], Awaitable[Report | None]]) -> Report | None:
+        """Search until there is no trial. If one says nothing about the target, that is the end; return its report."""
         size: int | None = self.first
-        while size is not None:
-            report = await trial(size)
+        while size is not None and (report := await trial(size)):
             if report.outcome is Outcome.INVALID:  # once may be a disturbance of this machine
-                report = await trial(size)
+                report = await trial(size) or report
             self.trials.append((size, report))
             if report.outcome is Outcome.HELD:
                 self.held = size
@@ -138,7 +137,9 @@ class Capacity:
             tables=[self._table()],
         )
 
-    async def _try(self, size: int) -> Report:
+    async def _try(self, size: int) -> Report | None:
+        if self.search.fell_short and await cause_of_death(self.plan):  # of that size: it says nothing of smaller ones
+            return None
         self.plan.progress.say(f"{size:,} {_UNITS[self.of]}")
         tried = trial_of(self.of, self.protocol, size, self.seconds)
         conditions: tuple[Condition, ...] = ()

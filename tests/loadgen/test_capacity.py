@@ -89,14 +89,18 @@ def test_what_is_tried(protocol: str) -> None:
     assert newcomers.probes.newcomers_per_s == 30
 
 
-def _playing(monkeypatch: pytest.MonkeyPatch, play: Callable[[Plan, Experiment], Report]) -> None:
+def _playing(monkeypatch: pytest.MonkeyPatch, play: Callable[[Plan, Experiment], Report], *, died: str = "") -> None:
     """Have each trial end as the test says, without a server."""
+
+    async def cause_of_death(_: Plan) -> str:
+        return died
 
     class Played(Player):
         async def play(self) -> Report:
             return play(self._plan, self._experiment)
 
     monkeypatch.setattr("loadgen.capacity.Player", Played)
+    monkeypatch.setattr("loadgen.capacity.cause_of_death", cause_of_death, raising=False)
 
 
 @pytest.mark.parametrize(
@@ -168,6 +172,22 @@ async def test_a_capacity_is_found_and_judged(
     assert (report.figures["capacity"], report.figures["fell_short_at"]) == figures
     assert (report.outcome, report.verdict.reasons) == (outcome, reasons)
     assert report.tables[0].rows[0][:2] == [f"{first}", "invalid" if first == 20 else "held"]
+
+
+async def test_a_search_ends_with_the_size_of_which_the_server_died(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It went on without a server: 103 connections were said to be too many, or the generator to be the limit."""
+    died = verdict(Outcome.FELL_SHORT, ["the server died"])
+
+    def play(_: Plan, experiment: Experiment) -> Report:
+        report = reports.run()
+        if experiment.clients > 15 + WATCHERS:
+            report.verdict = died
+        return report
+
+    _playing(monkeypatch, play, died="nothing listens")
+    report = await Capacity(plan(NOBODY), Of.IDLE, "http", Search(10, 40, 0.1), seconds=0.6).play()
+    assert report.verdict.reasons == ["10 idle connections held", "at 20: the server died"]
+    assert [row[0] for row in report.tables[0].rows] == ["10", "20"]
 
 
 async def test_which_condition_gave_way_is_said() -> None:
