@@ -74,11 +74,15 @@ async def cause_of_death(plan: Plan) -> str:
     """
     if plan.server is not None and not plan.server.is_alive():
         return f"process {plan.server.pid} is gone"
+    return await why_closed(plan.target)
+
+
+async def why_closed(where: Target) -> str:
     for attempt in range(DEATH_TRIES):
         await trio.sleep(DEATH_TRY_SECONDS if attempt else 0)
-        if not await trio.to_thread.run_sync(target.is_closed, plan.target):
+        if not await trio.to_thread.run_sync(target.is_closed, where):
             return ""
-    return f"nothing listens at {plan.target.address} port {plan.target.port} any more"
+    return f"nothing listens at {where.address} port {where.port} any more"
 
 
 class Session:

@@ -28,6 +28,7 @@ from loadgen.flags import Range, Seconds
 from loadgen.preflight import InvalidRunError
 from loadgen.progress import Progress
 from loadgen.report import Report, Started
+from loadgen.session import why_closed
 from loadgen.stopping import stoppable
 from loadgen.target import TargetDownError, UsageError, split
 from loadgen.wire import FIN, TEXT, frame
@@ -58,6 +59,7 @@ async def play(options: Options, cases: Sequence[Case], progress: Progress) -> R
     started, found = Started(), dict[str, Result]()
     places, heavy_places = trio.CapacityLimiter(SIDE_BY_SIDE), trio.CapacityLimiter(HEAVY_SIDE_BY_SIDE)
     late: list[Case] = []
+    unreached: list[Case] = []
 
     async def play_one(case: Case, *, is_last: bool = False) -> None:
         async with heavy_places if case.heavy else places:
@@ -66,6 +68,8 @@ async def play(options: Options, cases: Sequence[Case], progress: Progress) -> R
             heard = await conversation.play(script, options.target, options.path, options.timeout)
             finding = judge(script, heard)
             found[case.id] = Result(case, finding, trio.current_time() - begun)
+        if heard.unreached:
+            unreached.append(case)
         if finding.mark is Mark.WRONG and heard.timed_out and not is_last:
             late.append(case)
         elif finding.mark is Mark.WRONG:
@@ -87,7 +91,8 @@ async def play(options: Options, cases: Sequence[Case], progress: Progress) -> R
         for case in late:  # what was too slow beside others is not what the server never does
             await play_one(case, is_last=True)
     results = [found[case.id] for case in cases if case.id in found]
-    return make_report(options, results, started=started, stopped=stop.is_set())
+    why_gone = await why_closed(options.target) if unreached else ""
+    return make_report(options, results, started=started, stopped=stop.is_set(), why_gone=why_gone)
 
 
 async def _demand_echo(options: Options) -> None:

@@ -48,7 +48,9 @@ class Result(NamedTuple):
     seconds: float
 
 
-def make_report(options: Options, results: Sequence[Result], *, started: Started, stopped: bool) -> Report:
+def make_report(
+    options: Options, results: Sequence[Result], *, started: Started, stopped: bool, why_gone: str = ""
+) -> Report:
     whole = Report(
         command="conform",
         arguments=options.arguments,
@@ -56,7 +58,7 @@ def make_report(options: Options, results: Sequence[Result], *, started: Started
         seed=0,  # nothing is random
         started=started.at,
         seconds=started.seconds,
-        verdict=_judge(options, results, stopped=stopped),
+        verdict=_judge(options, results, stopped=stopped, why_gone=why_gone),
         figures=_figures(results),
         meanings=meanings(FIGURES),
     )
@@ -99,10 +101,13 @@ def _verdict(results: Sequence[Result]) -> Verdict:
     return verdict(Outcome.HELD, [])
 
 
-def _judge(options: Options, results: Sequence[Result], *, stopped: bool) -> Verdict:
+def _judge(options: Options, results: Sequence[Result], *, stopped: bool, why_gone: str) -> Verdict:
     notes, found = [counts(results)] if results else [], _verdict(results)
     if stopped:
         return verdict(Outcome.INTERRUPTED, ["stopped before the end; the tables cover what was played"], notes)
+    if why_gone:
+        wrong = found.reasons if found.outcome is Outcome.FELL_SHORT else []
+        return verdict(Outcome.FELL_SHORT, [f"the server died: {why_gone}", *wrong], notes)
     if found.outcome is Outcome.NOT_EXERCISED:
         return verdict(Outcome.NOT_EXERCISED, found.reasons, notes)
     figures = _figures(results)
