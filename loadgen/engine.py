@@ -17,7 +17,7 @@ from loadgen import sockets
 from loadgen.answers import CLOSED
 from loadgen.budget import ALL_SPENT, MAX_UNSENT_BYTES, Budget
 from loadgen.client import Client, Cohort, Stage, source_number
-from loadgen.latency import CROWD_LOOK_SECONDS, Lag
+from loadgen.latency import Lag
 from loadgen.opening import Opening
 from loadgen.sockets import SockDiag
 from loadgen.target import Target
@@ -43,7 +43,7 @@ class Engine:
     def __init__(self, target: Target, *, connect_rate: float) -> None:
         self.wheel: Wheel[Client] = Wheel()
         self.alarms = Alarms()
-        self.lag = Lag(look_seconds=CROWD_LOOK_SECONDS)  # how late this process was
+        self.lag = Lag()  # how late this process was
         self.own_faults: Counter[str] = Counter()  # what this machine, not the target, refused
         self.last_held = 0.0  # when a client last became held
         self._target = target

@@ -28,11 +28,9 @@ _SHOWN: Final = {"p50_ms": 50.0, "p90_ms": 90.0, "p99_ms": 99.0, "p999_ms": 99.9
 BEFORE: Final = ""
 
 #: Interval in which a process checks its own lateness. Its schedule alone would not show it: a closed loop has none,
-#: and a victim that waited for a slow server asks for a time that has passed.
-LOOK_SECONDS: Final = 0.005
-
-#: The same in a crowd, which costs it 250 us: a hundredth of a processor in all.
-CROWD_LOOK_SECONDS: Final = 0.02
+#: and a victim that waited for a slow server asks for a time that has passed. A check costs up to 250 us: a hundredth
+#: of a processor in all.
+LOOK_SECONDS: Final = 0.02
 
 
 class Spread(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,10 +128,9 @@ class Lag:
     whole run would not show that.
     """
 
-    __slots__ = ("_current", "_look_seconds", "next_look", "phases")
+    __slots__ = ("_current", "next_look", "phases")
 
-    def __init__(self, *, look_seconds: float = LOOK_SECONDS) -> None:
-        self._look_seconds = look_seconds
+    def __init__(self) -> None:
         self.phases: dict[str, Late] = {}
         self.next_look = NEVER  # until its process runs
         self.begin(BEFORE)
@@ -152,7 +149,7 @@ class Lag:
         """
         while self.next_look <= moment:
             self._current.looks.record(moment - min(self.next_look, timer_due))
-            self.next_look += self._look_seconds
+            self.next_look += LOOK_SECONDS
 
     def record_read(self, seconds: float) -> None:
         self._current.reading.record(seconds)

@@ -30,7 +30,7 @@ from loadgen.session import Plan
 from loadgen.verdict import causes
 from tests.loadgen import forked
 from tests.loadgen.planted import Plant, planted_process
-from tests.loadgen.plays import SETTLE_SECONDS
+from tests.loadgen.plays import SETTLE_SECONDS, beside_other_tests
 
 #: What a machine that is loaded by other programs says of itself; no fault of a target.
 OF_THE_MACHINE = (
@@ -113,8 +113,7 @@ def call(*arguments: str, beside: Callable[[io.StringIO], None] | None = None) -
         stack.enter_context(redirect_stdout(out))
         stack.enter_context(redirect_stderr(errors))
         stack.enter_context(patch("loadgen.common.Plan", partial(Plan, settle_seconds=SETTLE_SECONDS)))
-        # Beside other tests a crowd that gives way may not come at all; that it gives way is test_processes.py's.
-        stack.enter_context(patch("loadgen.player.CROWD_NICENESS", 0))
+        stack.enter_context(beside_other_tests())
         code = exit_code(*arguments)
     return CompletedProcess(arguments, code, out.getvalue(), errors.getvalue())
 

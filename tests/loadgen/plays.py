@@ -31,6 +31,21 @@ SETTLE_SECONDS = 0.05
 SETTLE_MEMORY_SECONDS = 0.3
 
 
+#: Interval between two operations of a victim: half of the program's CPU, and enough for every verdict.
+OPERATION_SECONDS = 0.2
+
+
+def beside_other_tests() -> ExitStack:
+    """While it is open, victims do half of the work, and a crowd does not give way.
+
+    On busy processors a crowd that did had not one attacker in after two seconds. That it does is test_processes.py's.
+    """
+    stack = ExitStack()
+    stack.enter_context(patch("loadgen.player.CROWD_NICENESS", 0))
+    stack.enter_context(patch("loadgen.player.OPERATION_SECONDS", OPERATION_SECONDS))
+    return stack
+
+
 def plan(
     url: str,
     *,
@@ -113,10 +128,7 @@ async def play_attack(
     """An attack; `how` is `config`'s."""
     what = config(counts, **how)
     where = plan(url, server_pid=server_pid, conditions=conditions, websocket_path=websocket_path)
-    # Beside other tests on both processors, a crowd that gives way had not one attacker in after two seconds. That it
-    # gives way is test_processes.py's.
-    with ExitStack() as patches:
-        patches.enter_context(patch("loadgen.player.CROWD_NICENESS", 0))
+    with beside_other_tests() as patches:
         for persona in what.neighbours:  # seconds must do, whatever they would like to do
             patches.enter_context(patch.object(persona, "cycle_seconds", 0.0))
         return await Player(where, what).play()
