@@ -56,15 +56,15 @@ class WireEncoder:
 
     def _change(self, record: Record) -> bytes:
         """The JSON of a record other than a message."""
-        place = record_json.record_place(record.room, record.offset, self.epoch)
-        user, target, time = (record.user_id, record.user_name), record.target, record.time
+        what: dict[str, object] = {}
         if record.kind is Kind.EDIT:
-            return record_json.edit_json(place, target, record.text, user, time)
-        if record.kind is Kind.DELETE:
-            return record_json.delete_json(place, target, user, time)
-        reaction = record.reaction
-        assert reaction is not None, "each reaction has one"
-        return record_json.reaction_json(place, target, reaction.emoji, reaction.on, reaction.count, user, time)
+            what = {"text": record.text}
+        elif record.reaction is not None:
+            what = {"emoji": record.reaction.emoji, "on": record.reaction.on, "count": record.reaction.count}
+        return record_json.change_json(
+            record.kind.name.lower(), record.room, record.offset, self.epoch, record.target, what,
+            (record.user_id, record.user_name), record.time,
+        )  # fmt: skip
 
     def listing(self, presence: Presence) -> bytes:
         """The members of a room as JSON, up to some hundreds."""

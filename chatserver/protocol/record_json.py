@@ -4,11 +4,11 @@ Owns: these shapes and their field order. May not: be needed for a plain message
 than a message begins with its type, so that every transport can recognise it by its first bytes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from chatserver.protocol.encoders import string, time_text, user_json
+from chatserver.protocol.encoders import User, time_text
 
 _TYPED, _OFFSET, _TIME = b'{"type":"', b'"offset":', b'"time":"'
 
@@ -57,35 +57,17 @@ def without_state(message: bytes) -> bytes:
     return message[: end + 1] + b"}"
 
 
-def edit_json(place: str, target: int, text: str, user: tuple[str, str], time_ms: int) -> bytes:
-    """An edit; `place` comes from `record_place`."""
-    return _record("edit", place, target, f'"text":{string(text)},', user, time_ms)
+def change_json(
+    kind: str, room: str, offset: int, epoch: str, target: int, what: Mapping[str, object], user: User, time_ms: int
+) -> bytes:  # fmt: skip
+    """An edit, a deletion or a reaction; `what` has the fields of its kind alone."""
+    user_id, name = user
+    return msgspec.json.encode({
+        "type": kind, "room": room, "offset": offset, "cursor": f"{epoch}-{offset}", "target": target, **what,
+        "user": {"id": user_id, "name": name}, "time": time_text(time_ms),
+    })  # fmt: skip
 
 
 def without_text(edit: bytes) -> bytes:
     """An edit whose text a later edit has replaced."""
     return msgspec.json.encode(msgspec.json.decode(edit) | {"text": ""})
-
-
-def delete_json(place: str, target: int, user: tuple[str, str], time_ms: int) -> bytes:
-    """A deletion."""
-    return _record("delete", place, target, "", user, time_ms)
-
-
-def reaction_json(
-    place: str, target: int, emoji: str, on: bool, count: int, user: tuple[str, str], time_ms: int
-) -> bytes:  # fmt: skip
-    """A reaction that was added or removed, and the new count of this emoji."""
-    what = f'"emoji":{string(emoji)},"on":{"true" if on else "false"},"count":{count},'
-    return _record("reaction", place, target, what, user, time_ms)
-
-
-def record_place(room: str, offset: int, epoch: str) -> str:
-    """The room, offset and cursor of a record, as JSON fields."""
-    return f'"room":"{room}","offset":{offset},"cursor":"{epoch}-{offset}"'
-
-
-def _record(kind: str, place: str, target: int, what: str, user: tuple[str, str], time_ms: int) -> bytes:
-    return (
-        f'{{"type":"{kind}",{place},"target":{target},{what}"user":{user_json(*user)},"time":"{time_text(time_ms)}"}}'
-    ).encode()
