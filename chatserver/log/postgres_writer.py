@@ -12,7 +12,7 @@ from functools import partial
 from hashlib import blake2b
 from typing import TypeVar
 
-from chatserver.log.changes import MAX_CACHED_ROOMS, Changes, Key, RoomEnd, hints_of, plain, used_keys
+from chatserver.log.changes import MAX_CACHED_ROOMS, Changes, Key, RoomEnd, hints_of, used_keys
 from chatserver.log.interface import (
     EXPIRE_EVERY,
     KEY_LIFETIME_MS,
@@ -20,7 +20,6 @@ from chatserver.log.interface import (
     LogError,
     LogUnavailable,
     Record,
-    Refused,
     Stored,
 )
 from chatserver.log.postgres_changes import PostgresChanges
@@ -47,12 +46,6 @@ _FIND_KEYS = f"""
     JOIN keys USING (room, used)
     LEFT JOIN messages ON messages.room = keys.room AND messages.place = keys.place
 """  # noqa: S608
-_INSERT_MESSAGES = """
-    INSERT INTO messages (room, place, words, time, user_id, user_name, text)
-    SELECT room, place, nullif(words, '')::tsvector, time, user_id, user_name, text FROM unnest(
-        %s::bigint[], %s::bigint[], %s::text[], %s::bigint[], %s::text[], %s::text[], %s::text[]
-    ) AS fresh (room, place, words, time, user_id, user_name, text)
-"""
 _INSERT_RECORDS = f"""
     INSERT INTO messages (room, place, words, {COLUMNS})
     SELECT room, place, nullif(words, '')::tsvector, {COLUMNS} FROM unnest(
@@ -100,7 +93,6 @@ class PostgresWriter:
             return [error] * len(drafts)
 
     def _commit(self, drafts: Sequence[Draft], connection: Connection) -> list[Stored | LogError]:
-        rich = [draft for draft in drafts if draft.target or draft.mentions or draft.kind]
         ids = self._find_rooms(connection, drafts)
         keyed = {
             (draft.room, draft.user_id, draft.key): draft
@@ -126,7 +118,7 @@ class PostgresWriter:
         if uses:
             asked = list(keyed.values())
             used = used_keys(((asked[number - 1], offset, time, row) for number, offset, time, *row in found), now)
-        changes = Changes(PostgresChanges(connection, rooms), rooms, rich) if rich else None
+        changes = Changes(PostgresChanges(connection, rooms), rooms, drafts)
         outcomes: list[Stored | LogError] = []
         fresh: list[Record] = []
         new_keys: dict[Key, Record] = {}
@@ -135,12 +127,7 @@ class PostgresWriter:
             if key is not None and (first := used.get(key)) is not None:
                 outcomes.append(Stored(first, False))
                 continue
-            if changes is None:
-                room = rooms[draft.room]
-                room.last, room.time = room.last + 1, max(now, room.time)
-                outcome: Stored | Refused = Stored(plain(draft, room.last, room.time), True)
-            else:
-                outcome = changes.take(draft, rooms.get(draft.room), now)
+            outcome = changes.take(draft, rooms.get(draft.room), now)
             outcomes.append(outcome)
             if isinstance(outcome, Stored) and outcome.fresh:
                 fresh.append(outcome.record)
@@ -150,9 +137,8 @@ class PostgresWriter:
             return outcomes  # the session rolls back
         written = {record.room: rooms[record.room] for record in fresh}
         with connection.pipeline():
-            _insert(connection, fresh, rooms, rich=bool(rich))
-            if changes is not None:
-                changes.write()
+            _insert(connection, fresh, rooms)
+            changes.write()
             if new_keys:
                 self._write_keys(connection, new_keys, rooms, uses, now)
             connection.execute(
@@ -224,8 +210,8 @@ class PostgresWriter:
         return self._side.run(doing, whole)
 
 
-def _insert(connection: Connection, records: Sequence[Record], rooms: dict[str, RoomEnd], *, rich: bool) -> None:
-    values: list[str] = [
+def _insert(connection: Connection, records: Sequence[Record], rooms: dict[str, RoomEnd]) -> None:
+    values = (
         plain_array(rooms[record.room].base for record in records),
         plain_array(record.offset for record in records),
         vectors(records),
@@ -233,14 +219,11 @@ def _insert(connection: Connection, records: Sequence[Record], rooms: dict[str, 
         text_array([record.user_id for record in records]),
         text_array([record.user_name for record in records]),
         text_array([record.text for record in records]),
-    ]
-    if rich:
-        values += (
-            plain_array(record.kind.value for record in records),
-            plain_array(record.target for record in records),
-            text_array([more_of(record) for record in records]),
-        )
-    connection.execute(_INSERT_RECORDS if rich else _INSERT_MESSAGES, values)
+        plain_array(record.kind.value for record in records),
+        plain_array(record.target for record in records),
+        text_array([more_of(record) for record in records]),
+    )
+    connection.execute(_INSERT_RECORDS, values)
 
 
 def _digest(key: Key) -> str:
