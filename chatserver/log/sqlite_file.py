@@ -78,12 +78,17 @@ def create_private(path: Path) -> None:
     """Make an empty database that only its owner can read, since it holds messages and the secret.
 
     SQLite gives its side files the same permissions. Opening for writing finds a missing permission now, and not at the
-    first message; called only under the lock (see `lock_file`).
+    first message; called only under the lock (see `lock_file`). A second name of the file would have a lock of its own,
+    and a write-ahead log: two servers would use the same offsets.
     """
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        names = path.stat().st_nlink
     except OSError as error:
         raise LogOpenError(f"cannot open {path}: {error.strerror}; check its owner and permissions") from error
+    if names > 1:
+        message = f"{path} has {names} names (hard links), and SQLite keeps the last commits of each apart"
+        raise LogOpenError(f"{message}; keep one name, that of the latest -wal file")
 
 
 def connect_writer(path: Path, turn: AbstractContextManager[None] | None = None) -> tuple[sqlite3.Connection, Identity]:

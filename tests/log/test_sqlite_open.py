@@ -195,6 +195,19 @@ async def test_a_second_log_on_the_file_is_refused_until_the_first_ends(path: Pa
         assert await log.head("lobby") == Head(1, 4)
 
 
+async def test_a_file_with_two_names_is_refused_while_it_is_open_and_after(path: Path) -> None:
+    """Each name would have a lock and a write-ahead log of its own, and offsets would be given twice."""
+    other = path.with_name("other.db")
+    async with running(SqliteLog(str(path))) as log:
+        os.link(path, other)
+        assert f"{other} has 2 names" in await refused(other)
+        await append(log, draft())
+    assert f"{path} has 2 names" in await refused(path)
+    other.unlink()
+    async with running(SqliteLog(str(path))) as log:
+        assert await log.head("lobby") == Head(1, 1)
+
+
 async def test_a_file_system_without_locks(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fcntl.flock", Mock(side_effect=OSError(errno.ENOLCK, "No locks available")))
     assert "No locks available; put it on a local disk" in await refused(path)
