@@ -214,16 +214,12 @@ class GroupWriter:
 
     def _take_group(self) -> list[_Entry]:
         """The next drafts: networks take turns to be chosen, and within the group the order is that of arrival."""
-        waiting, most_text = self._waiting, MAX_GROUP_TEXT
-        if self._waiting_text <= most_text:
-            group = waiting.take(MAX_GROUP)
-        else:
-            group = []
-            while len(group) < MAX_GROUP and most_text > 0:
-                entry = waiting.pop()
-                group.append(entry)
-                most_text -= entry[3]
-        self._waiting_text -= sum([entry[3] for entry in group])
+        waiting, text, group = self._waiting, 0, list[_Entry]()
+        while waiting.length and len(group) < MAX_GROUP and text < MAX_GROUP_TEXT:
+            entry = waiting.pop()
+            group.append(entry)
+            text += entry[3]
+        self._waiting_text -= text
         group.sort(key=_deadline)
         return group
 
