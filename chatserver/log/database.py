@@ -99,7 +99,7 @@ class DatabaseLog(Generic[C, P]):
         self._queries = queries
         self._retention = retention
         self.wall_ms = wall_ms
-        self._tables = tables
+        self.tables = tables
         self._writer_thread = ThreadPool(1)
         self._changes = ThreadPool(1) if has_side_thread else self._writer_thread
         self._groups = groups = GroupWriter(self._begin_commit, interval=GROUP_INTERVAL)
@@ -219,11 +219,11 @@ class DatabaseLog(Generic[C, P]):
 
     async def ask_tables(self, query: Callable[[Tables], T]) -> T:
         """See `Database`."""
-        return await self.ask(lambda connection: query(self._tables(connection)))
+        return await self.ask(lambda connection: query(self.tables(connection)))
 
     async def change_tables(self, doing: str, work: Callable[[Tables], T], *, hint: str = "") -> T:
         """See `Database`."""
-        return await self.change(doing, lambda connection: work(self._tables(connection)), hint=hint)
+        return await self.change(doing, lambda connection: work(self.tables(connection)), hint=hint)
 
     def _tell_others(self, hint: str) -> None:
         """Give the other processes a hint, unless the transaction has done so."""

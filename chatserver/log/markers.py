@@ -14,6 +14,7 @@ import msgspec
 
 from chatserver.fair import in_steps
 from chatserver.log.interface import Kind, Record
+from chatserver.log.tables import Tables
 
 if TYPE_CHECKING:
     from chatserver.log.database import DatabaseLog
@@ -68,11 +69,6 @@ class Markers(Protocol):
 
     async def unread(self, user_id: str, places: Mapping[str, int]) -> dict[str, Unread]:
         """What a user has not read after these offsets, by room; rooms never written are left out."""
-
-
-def users_to_check(markers: Sequence[Marker]) -> set[str]:
-    """The users whose markers are to be counted when these are moved. At random, so that no user can stay uncounted."""
-    return {marker.user_id for marker in markers[randrange(COUNT_ONE_IN) :: COUNT_ONE_IN]}  # noqa: S311
 
 
 class Place(NamedTuple):
@@ -212,6 +208,25 @@ class MemoryMarkers:
         return dict(await in_steps((span.room, count(span)) for span in wanted))
 
 
+def _trim(markers: Sequence[Marker], removed: int, tables: Tables) -> None:
+    """Remove what a user has above MAX_MARKED_ROOMS, and of all users this many that moved longest ago.
+
+    The users to check are taken at random, so that no user can stay uncounted.
+    """
+    for user_id in sorted({marker.user_id for marker in markers[randrange(COUNT_ONE_IN) :: COUNT_ONE_IN]}):  # noqa: S311
+        ((count,),) = tables.run("SELECT count(*) FROM markers WHERE user_id = ?", user_id)
+        if count > MAX_MARKED_ROOMS:
+            tables.run(_TRIM_USER, user_id, count - MAX_MARKED_ROOMS)
+    if removed:
+        tables.run(_TRIM, removed)
+
+
+_TRIM_USER = """
+    DELETE FROM markers WHERE (user_id, room) IN
+        (SELECT user_id, room FROM markers WHERE user_id = ? ORDER BY moved LIMIT ?)
+"""
+_TRIM = "DELETE FROM markers WHERE (user_id, room) IN (SELECT user_id, room FROM markers ORDER BY moved LIMIT ?)"
+
 C = TypeVar("C")
 C_contra = TypeVar("C_contra", contravariant=True)
 
@@ -223,11 +238,11 @@ class MarkerQueries(Protocol[C_contra]):
     def clock(self) -> Callable[[], float]:
         """The clock of COUNT_BUDGET, in seconds."""
 
-    def move(self, markers: Sequence[Marker], now_ms: int, removed: int, connection: C_contra, /) -> None:
-        """Move markers, and remove this many of those that moved longest ago."""
+    def move(self, markers: Sequence[Marker], now_ms: int, connection: C_contra, /) -> None:
+        """Move markers."""
 
-    def of_user(self, user_id: str, connection: C_contra, /) -> dict[str, int]:
-        """See `Markers.of_user`."""
+    def of_user(self, user_id: str, most: int, connection: C_contra, /) -> dict[str, int]:
+        """See `Markers.of_user`; the rooms whose markers moved last."""
 
     def places(self, asked: Mapping[str, int], connection: C_contra, /) -> Iterable[Place]:
         """The markers at these offsets, without rooms never written."""
@@ -250,7 +265,12 @@ class DatabaseMarkers(Generic[C]):
         """See `Markers.move`."""
         removed = min(self._excess, 2 * len(markers))
         self._excess -= removed  # before the change, since another move may begin meanwhile
-        move = partial(self._queries.move, markers, self._wall_ms(), removed)
+        now_ms = self._wall_ms()
+
+        def move(connection: C) -> None:
+            self._queries.move(markers, now_ms, connection)
+            _trim(markers, removed, self._log.tables(connection))
+
         await self._log.change("storing read markers", move)
         self._since_count += len(markers)
         if self._since_count >= COUNT_EVERY:
@@ -260,7 +280,7 @@ class DatabaseMarkers(Generic[C]):
 
     async def of_user(self, user_id: str) -> dict[str, int]:
         """See `Markers.of_user`."""
-        return await self._log.ask(partial(self._queries.of_user, user_id))
+        return await self._log.ask(partial(self._queries.of_user, user_id, MAX_MARKED_ROOMS))
 
     async def unread(self, user_id: str, places: Mapping[str, int]) -> dict[str, Unread]:
         """See `Markers.unread`."""

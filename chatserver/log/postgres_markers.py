@@ -11,7 +11,6 @@ from time import perf_counter
 
 import msgspec
 
-from chatserver.log import markers as limits
 from chatserver.log.interface import Kind
 from chatserver.log.markers import Counts, Marker, Place, Span
 from chatserver.log.postgres_connection import Connection
@@ -29,14 +28,6 @@ _UPSERT = """
     WHERE last > 0 GROUP BY user_id, rooms.id
     ON CONFLICT (user_id, room) DO UPDATE SET read = excluded.read, moved = excluded.moved
     WHERE excluded.read > markers.read
-"""
-_MANY_ROOMS = "SELECT user_id FROM markers WHERE user_id = ANY(%s::text[]) GROUP BY user_id HAVING count(*) > %s"
-_TRIM_USER = """
-    DELETE FROM markers WHERE user_id = %(user)s AND room IN
-        (SELECT room FROM markers WHERE user_id = %(user)s ORDER BY moved DESC OFFSET %(most)s)
-"""
-_TRIM = """
-    DELETE FROM markers WHERE (user_id, room) IN (SELECT user_id, room FROM markers ORDER BY moved LIMIT %s)
 """
 _OF_USER = """
     SELECT rooms.name, markers.read FROM markers JOIN rooms ON rooms.id = markers.room
@@ -59,24 +50,18 @@ _COUNTS = f"""
 """  # noqa: S608
 
 
-def move(markers: Sequence[Marker], now_ms: int, removed: int, connection: Connection) -> None:
-    """Move markers, and remove this many of those that moved longest ago."""
+def move(markers: Sequence[Marker], now_ms: int, connection: Connection) -> None:
+    """See `MarkerQueries`."""
     connection.execute("SET LOCAL synchronous_commit = off")
     connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
     users = text_array([marker.user_id for marker in markers])
     rooms = text_array([marker.room for marker in markers])
     connection.execute(_UPSERT, (now_ms, users, rooms, plain_array(marker.offset for marker in markers)))
-    if checked := sorted(limits.users_to_check(markers)):
-        crowded = connection.execute(_MANY_ROOMS, (text_array(checked), limits.MAX_MARKED_ROOMS)).fetchall()
-        for (user_id,) in crowded:
-            connection.execute(_TRIM_USER, {"user": user_id, "most": limits.MAX_MARKED_ROOMS})
-    if removed:
-        connection.execute(_TRIM, (removed,))
 
 
-def of_user(user_id: str, connection: Connection) -> dict[str, int]:
-    """See `Markers.of_user`."""
-    return dict(connection.execute(_OF_USER, (user_id, limits.MAX_MARKED_ROOMS)).fetchall())
+def of_user(user_id: str, most: int, connection: Connection) -> dict[str, int]:
+    """See `MarkerQueries`."""
+    return dict(connection.execute(_OF_USER, (user_id, most)).fetchall())
 
 
 def places(asked: Mapping[str, int], connection: Connection) -> Iterable[Place]:

@@ -13,7 +13,7 @@ from time import thread_time
 import msgspec
 
 from chatserver.log.interface import Kind
-from chatserver.log.markers import MAX_MARKED_ROOMS, Counts, Marker, Place, Span, users_to_check
+from chatserver.log.markers import Counts, Marker, Place, Span
 from chatserver.log.rows import OFFSET_BITS
 from chatserver.log.sqlite_rows import execute_rows
 from chatserver.log.sqlite_schema import FIRST_KEPT, LAST_KEPT
@@ -56,31 +56,19 @@ _OF_USER = """
 _decode_read = msgspec.json.Decoder(list[tuple[str, int]]).decode
 _decode_places = msgspec.json.Decoder(list[Place]).decode
 _decode_counts = msgspec.json.Decoder(list[Counts]).decode
-_COUNT_USER = "SELECT count(*) FROM markers WHERE user_id = ?"
-_TRIM_USER = """
-    DELETE FROM markers WHERE (user_id, room) IN
-        (SELECT user_id, room FROM markers WHERE user_id = ? ORDER BY moved DESC LIMIT -1 OFFSET ?)
-"""
-_TRIM = "DELETE FROM markers WHERE (user_id, room) IN (SELECT user_id, room FROM markers ORDER BY moved LIMIT ?)"
 
 
-def move(markers: Sequence[Marker], now_ms: int, removed: int, connection: sqlite3.Connection) -> None:
-    """Move markers, and remove this many of those that moved longest ago."""
+def move(markers: Sequence[Marker], now_ms: int, connection: sqlite3.Connection) -> None:
+    """See `MarkerQueries`."""
     values: list[object] = []
     for marker in markers:
         values += (marker.user_id, marker.room, marker.offset)
     execute_rows(connection, _UPSERT, values, 3, now_ms)
-    for user_id in users_to_check(markers):
-        (count,) = connection.execute(_COUNT_USER, (user_id,)).fetchone()
-        if count > MAX_MARKED_ROOMS:
-            connection.execute(_TRIM_USER, (user_id, MAX_MARKED_ROOMS))
-    if removed:
-        connection.execute(_TRIM, (removed,))
 
 
-def of_user(user_id: str, connection: sqlite3.Connection) -> dict[str, int]:
-    """See `Markers.of_user`."""
-    (found,) = connection.execute(_OF_USER, (user_id, MAX_MARKED_ROOMS)).fetchone()
+def of_user(user_id: str, most: int, connection: sqlite3.Connection) -> dict[str, int]:
+    """See `MarkerQueries`."""
+    (found,) = connection.execute(_OF_USER, (user_id, most)).fetchone()
     return dict(_decode_read(found))
 
 
