@@ -57,8 +57,6 @@ class BadUrl(ChatError, ValueError):
 RETRYABLE = frozenset({"rate_limited", "unavailable", "full", "draining", "internal", "timeout"})
 
 _CLASSES: dict[str, type[ChatError]] = {
-    **dict.fromkeys(RETRYABLE, Unavailable),
-    "rate_limited": RateLimited,
     "unauthenticated": Unauthenticated,
     "forbidden": Forbidden,
     **dict.fromkeys(("not_found", "gone", "unknown_type", "method_not_allowed", "not_implemented"), NotFound),
@@ -66,6 +64,12 @@ _CLASSES: dict[str, type[ChatError]] = {
 }
 
 
+def is_retryable(code: str, retry_after: float | None) -> bool:
+    """Whether the same request may succeed later. A token must wait while the server fetches the key that it names."""
+    return code in RETRYABLE or (code == "unauthenticated" and retry_after is not None)
+
+
 def error_of(code: str, message: str, retry_after: float | None = None) -> ChatError:
     """Return the exception for an error from the server."""
-    return _CLASSES.get(code, ChatError)(code, message, retry_after)
+    other = Unavailable if is_retryable(code, retry_after) else _CLASSES.get(code, ChatError)
+    return (RateLimited if code == "rate_limited" else other)(code, message, retry_after)

@@ -106,7 +106,9 @@ class RefusedError(EndedError):
     """The server answered with an error."""
 
     def __init__(self, response: Response, why: str) -> None:
-        super().__init__(why, retry_after=response.retry_after, final=response.status not in _STATUS_MAY_PASS)
+        wait = response.retry_after
+        may_pass = response.status in _STATUS_MAY_PASS or (response.status == 401 and wait is not None)
+        super().__init__(why, retry_after=wait, final=not may_pass)
         self.response = response
 
 

@@ -22,7 +22,7 @@ from typing import NamedTuple, TypeAlias
 import msgspec
 
 from chatserver.client import events, requests, wire
-from chatserver.client.errors import RETRYABLE, ChatError, error_of
+from chatserver.client.errors import ChatError, error_of, is_retryable
 
 HISTORY_LIMIT = 200  # records in one request; a server that returns fewer is asked again
 HELD_RECORDS = 1000  # held for a room while a hole is filled; later ones are fetched by `history` as well
@@ -229,7 +229,7 @@ class Session:
                 yield events.Complaint(error.room, error.code, error.message)
             return
         name = asked.request.room
-        if error.code in RETRYABLE:
+        if is_retryable(error.code, error.retry_after):
             delay = waiting_time(error.retry_after)
             if now + delay < asked.until:
                 asked.sent, asked.due = False, now + delay

@@ -82,6 +82,13 @@ async def test_an_answer_that_may_pass_does_not_end_the_client(status: int) -> N
         await listener.until(Entered)
 
 
+async def test_a_token_whose_key_the_server_is_fetching_is_sent_again() -> None:
+    """After its provider had changed keys, the first who signed in was told that the token is not valid."""
+    server = FakeServer(refusals=[401], retry_after="1")
+    async with server.running(), listening(server.url) as listener:
+        await listener.until(Entered)
+
+
 @pytest.mark.parametrize(
     ("transport", "status"),
     [*(("ws", status) for status in (301, 400, 401, 403, 404, 426)), ("poll", 401), ("sse", 404)],

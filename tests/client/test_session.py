@@ -211,6 +211,7 @@ def test_a_request_is_sent_again_on_the_next_connection_and_a_write_under_its_ke
     ("code", "asked", "delay"),
     [
         ("rate_limited", {"retry_after": 1.5}, 1.5),
+        ("unauthenticated", {"retry_after": 1.5}, 1.5),
         ("internal", {}, RETRY_DELAY),
         ("unavailable", {"retry_after": 0}, RETRY_DELAY),
         ("unavailable", {"retry_after": -5}, RETRY_DELAY),
