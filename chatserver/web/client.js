@@ -131,6 +131,12 @@ export class ChatClient extends EventTarget {
     this.connection.restart();
   }
 
+  /** Go on as the user of another token: before the present one ends, or after that. */
+  authenticate(token) {
+    this.api.token = token;
+    this.reconnect();
+  }
+
   follow(room) {
     const { link } = this.connection;
     const isOpen = room.name === this.room;
@@ -212,7 +218,7 @@ export class ChatClient extends EventTarget {
 
   /** A socket ends with the session that it began with, also if another page has renewed that meanwhile. */
   async isRenewed() {
-    const session = await this.api.session().catch(() => null);
+    const session = this.api.token ? null : await this.api.session().catch(() => null);
     return Boolean(session?.expires) && this.#isNew(session);
   }
 

@@ -10,6 +10,7 @@ from playwright.sync_api import expect
 
 from tests.e2e.browser import Server, another_site, serving
 from tests.e2e.conftest import OpenWindow
+from tests.support.tokens import secret_file, token
 
 pytestmark = pytest.mark.browser
 
@@ -40,14 +41,18 @@ def shop() -> Iterator[str]:
 
 @pytest.fixture
 def chat(tmp_path: Path, shop: str) -> Iterator[Server]:
-    with serving(tmp_path, flags=["--allow-origin", shop]) as server:
+    with serving(tmp_path, flags=["--allow-origin", shop, "--token-key", secret_file(tmp_path)]) as server:
         yield server
 
 
+def example(chat: Server) -> bytes:
+    found = re.search(r"```html\n(.*?)```", (DOCS / "embed.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert found is not None
+    return found[1].replace("https://chat.example", chat.url).encode()
+
+
 def test_the_example_of_the_docs(chat: Server, shop: str, window: OpenWindow) -> None:
-    example = re.search(r"```html\n(.*?)```", (DOCS / "embed.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert example is not None
-    Shop.page = example[1].replace("https://chat.example", chat.url).encode()
+    Shop.page = example(chat)
     chat.publish("lobby", "welcome")
     ann = window()
     ann.page.goto(shop)
@@ -59,6 +64,34 @@ def test_the_example_of_the_docs(chat: Server, shop: str, window: OpenWindow) ->
     expect(state).to_have_text("stored as 2")
     expect(said.last).to_contain_text("hello from the shop")
     assert [message["text"] for message in chat.messages("lobby")] == ["welcome", "hello from the shop"]
+
+
+def test_the_example_says_that_its_origin_is_not_allowed(shop: str, shared_server: Server, window: OpenWindow) -> None:
+    """It was empty, and Enter loaded the page again with what was written in its address."""
+    Shop.page = example(shared_server)
+    ann = window()
+    ann.page.goto(shop)
+    expect(ann.page.locator("#state")).to_have_text("The chat cannot be loaded.")
+    ann.page.fill("input", "hello")
+    ann.page.press("input", "Enter")
+    expect(ann.page.locator("input")).to_have_value("hello")
+    assert "hello" not in ann.page.url
+    assert all("CORS" in each for each in ann.complaints)
+    ann.complaints.clear()
+
+
+@pytest.mark.parametrize("transport", ["ws", "poll"])
+def test_a_page_goes_on_with_a_new_token(chat: Server, shop: str, window: OpenWindow, transport: str) -> None:
+    """When the first one had ended, the page was disconnected for good."""
+    Shop.page = (PAGE % (chat.url, chat.url, f"{transport}', token: '{token(exp=1)}")).encode()
+    ann = window()
+    ann.page.goto(shop)
+    ann.page.wait_for_function("chat.state.phase === 'stopped' || room.out?.code === 'unauthenticated'")
+    for sentence in ("one", "two"):
+        ann.page.evaluate("(token) => chat.authenticate(token)", token())
+        ann.page.evaluate("(sentence) => room.publish(sentence)", sentence)
+        expect(ann.page.locator("#talk li").last).to_have_text(sentence)
+    assert [each["user"]["name"] for each in chat.messages("lobby")] == ["Ann", "Ann"]
 
 
 #: A page that shows who said what, and who has which name.
