@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Iterable
 from dataclasses import replace
 from importlib import metadata
-from typing import Final
+from typing import Final, TextIO
 
 import cyclopts
 import trio
@@ -33,6 +33,7 @@ from loadgen.player import Player
 from loadgen.preflight import InvalidRunError
 from loadgen.report import Outcome
 from loadgen.scorecard import attack, scorecard
+from loadgen.stopping import first
 from loadgen.target import TargetDownError, TargetRefusedError, UsageError
 
 BAD_FLAGS: Final = 2
@@ -160,6 +161,11 @@ def list_() -> int:
 
 
 def main(arguments: Iterable[str] | None = None) -> None:
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by the shell; a socket must not get its descriptor
+            stream = open(os.devnull, mode)  # noqa: SIM115, PTH123  (open until the end)
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.encoding != "utf-8":
         sys.stdout.reconfigure(encoding="utf-8")  # units like µs, which the locale's encoding may not have
     sys.exit(_main(sys.argv[1:] if arguments is None else list(arguments)))
@@ -179,27 +185,29 @@ def _main(arguments: list[str]) -> int:
         return _complain(f"invalid run: {error}", Outcome.INVALID.exit_code)
     except TargetRefusedError as error:
         return _complain(f"refused: {error}", REFUSED)
-    except BrokenPipeError:  # standard output was closed, as by `head`
-        _drop_output()
-        return Outcome.INTERRUPTED.exit_code
-    except (Exception, KeyboardInterrupt, BaseExceptionGroup) as error:  # noqa: BLE001  Python would exit with 1
+    except (Exception, KeyboardInterrupt, SystemExit, BaseExceptionGroup) as error:  # noqa: BLE001  Python would exit with 1
         return _end(error)
     return result if isinstance(result, int) else 0
 
 
-def _drop_output() -> None:
+def _drop(stream: TextIO) -> None:
     """Have what is still buffered go nowhere: the flush at the exit would raise the error again."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _end(error: BaseException) -> int:
-    """Tell Ctrl-C, which trio's nurseries wrap in groups, from a fault of the generator's own."""
+    """Tell Ctrl-C and closed output, which trio's nurseries wrap in groups, from a fault of the generator's own."""
     group = error if isinstance(error, BaseExceptionGroup) else BaseExceptionGroup("", [error])
     if group.split(KeyboardInterrupt)[1] is None:
         return _complain("stopped", Outcome.INTERRUPTED.exit_code)
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        _drop_output()
-        return _complain(f"{error.filename or 'standard output'}: {error.strerror}", BAD_FLAGS)
+    cause = first(error)
+    if isinstance(cause, BrokenPipeError | SystemExit):  # output was closed, as by `head`; rich exits for that
+        _drop(sys.stdout)
+        _drop(sys.stderr)
+        return Outcome.INTERRUPTED.exit_code
+    if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
+        _drop(sys.stdout)
+        return _complain(f"{cause.filename or 'standard output'}: {cause.strerror}", BAD_FLAGS)
     traceback.print_exc()
     return _complain("invalid run: a fault of the generator's own, see above", Outcome.INVALID.exit_code)
 
@@ -215,5 +223,8 @@ def _explain(error: cyclopts.CycloptsError) -> str:
 
 
 def _complain(text: str, code: int) -> int:
-    print(f"loadgen: {fmt.printable(text)}", file=sys.stderr)  # a server may have part in it
+    try:
+        print(f"loadgen: {fmt.printable(text)}", file=sys.stderr)  # a server may have part in it
+    except OSError:  # then the exit code is all that there is
+        _drop(sys.stderr)
     return code

@@ -337,34 +337,6 @@ def test_a_stop_while_the_target_is_waited_for_is_one_line() -> None:
     assert "Traceback" not in err
 
 
-def test_sigterm_never_interrupts_trio_itself() -> None:
-    """A second SIGTERM, or one before the first is awaited, ended in "internal error in Trio" and exit code 3."""
-    program = """if True:
-        import signal, trio
-        from loadgen import __main__, cli
-        class Clock(trio.abc.Clock):
-            start_clock = lambda self: None
-            current_time = lambda self: 0.0
-            def deadline_to_sleep_time(self, deadline):  # between two tasks
-                signal.raise_signal(signal.SIGTERM)
-                return 0.0
-        cli.main = lambda: trio.run(trio.sleep_forever, clock=Clock())
-        __main__.main()"""
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert (done.returncode, done.stderr) == (130, "")
-
-
-def test_output_that_nobody_reads_any_more_is_no_fault() -> None:
-    """`loadgen list | head` ended with a traceback."""
-    with subprocess.Popen([sys.executable, "-m", "loadgen", "list"], cwd=ROOT, stdout=-1, stderr=-1) as process:
-        assert process.stdout is not None
-        process.stdout.close()
-        _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (130, b"")
-
-
 @pytest.mark.parametrize("error", [NameError("planted"), ExceptionGroup("of a nursery", [NameError("planted")])])
 def test_a_fault_of_our_own_is_no_verdict(
     error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
