@@ -35,7 +35,7 @@ def check(
     """Raise the descriptor limit as far as it goes, and return warnings; raise if this many clients cannot be held.
 
     Victims and newcomers (`probes`) have one process of their own. `flags` ask for fewer clients, and for fewer of
-    these.
+    these; they are empty where nothing does.
     """
     _descriptors(clients, processes, probes, *flags)
     _ports(target, clients + probes)
@@ -59,7 +59,7 @@ def _descriptors(clients: int, processes: int, probes: int, for_clients: str, fo
             instead = f"since loadgen itself needs {OWN_DESCRIPTORS}"
         raise InvalidRunError(
             f"{each:,} {who} in one process need {need:,} descriptors and a process may have {hard:,};"
-            f" raise the limit (ulimit -Hn {need}), {instead}"
+            f" raise the limit (ulimit -Hn {need})" + f", {instead}" * bool(for_clients)
         )
     if soft != resource.RLIM_INFINITY and need > soft:  # workers inherit it
         resource.setrlimit(resource.RLIMIT_NOFILE, (need if hard == resource.RLIM_INFINITY else hard, hard))

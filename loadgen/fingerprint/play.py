@@ -248,7 +248,8 @@ def fingerprint(url: Url, /, *, options: Options = OPTIONS, common: Common = COM
     flags.require("--poll-path", flags.is_path, options.poll_path.replace(WAIT, "1"))
     require(common.report)
     target = find(url, common)
-    notes = preflight.check(target, max(options.connections, 300), 1)  # 300: those of all probes, with room to spare
+    most = max(options.connections, 300)  # of all probes, with room to spare
+    notes = preflight.check(target, most, flags=("", ""))
     progress = announce(target, f"{len(PROBES)} probes for {options.within:g} s", notes)
 
     async def play() -> Report:

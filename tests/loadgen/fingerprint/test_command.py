@@ -6,6 +6,7 @@ import pytest
 from loadgen.common import Common
 from loadgen.fingerprint.play import fingerprint
 from loadgen.fingerprint.site import Options
+from loadgen.preflight import InvalidRunError
 from loadgen.report import Outcome, Report
 from loadgen.target import TargetDownError, TargetRefusedError, UsageError
 from tests.loadgen.commandline import exit_code
@@ -78,3 +79,10 @@ def test_a_run_ends_with_a_report_and_an_exit_code(capsys: pytest.CaptureFixture
     assert found["head, slowly"].startswith("none seen within")
     assert found.keys() >= {"head, typed in 8 s", "fields", "answers to plain requests"}
     assert "after the last word" in err, "each probe is told as it is decided"
+
+
+def test_without_descriptors_no_flags_are_named_that_it_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    """--clients and --processes were."""
+    monkeypatch.setattr("resource.getrlimit", lambda _: (200, 200))
+    with serving("static") as (url, _), pytest.raises(InvalidRunError, match=r"; raise the limit \(ulimit -Hn 664\)$"):
+        fingerprint(url)
