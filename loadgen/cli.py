@@ -126,7 +126,7 @@ def play(url: Url, /, *, scenario: File, loading: Loading = LOADING, common: Com
     loading.load_personas()
     loaded = scenariofile.read(scenario)
     common = replace(common, fail_if=(*loaded.fail_if, *common.fail_if), no_bar=loaded.no_bar or common.no_bar)
-    plan = make_plan(url, common, loading, loaded.experiment, connect_rate=loaded.connect_rate)
+    plan = make_plan(url, common, loading, loaded.experiment, connect_rate=loaded.connect_rate, fewer="--scenario")
     return finish(trio.run(Player(plan, loaded.experiment).reported), common)
 
 

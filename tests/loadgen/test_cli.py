@@ -114,7 +114,9 @@ def test_where_neighbours_take_the_descriptors_the_advice_names_their_flag(
     with planted() as server:
         asked = ("attack", server.url, "--kind", "slow-head", "--clients", "10", "--victims", "1", "--newcomers", "0")
         assert exit_code(*asked) == 3
-    assert "ask for at most 136 (--clients, --neighbours)" in capsys.readouterr().err
+        assert "ask for at most 136 (--clients, --neighbours)" in capsys.readouterr().err
+        assert exit_code("play", server.url, "--scenario", str(ROOT / "docs/scenarios/working-day.toml")) == 3
+    assert "ask for at most 136 (--scenario)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [["attack", "--kind", "slow-head"], ["scorecard"]], ids=["attack", "scorecard"])
