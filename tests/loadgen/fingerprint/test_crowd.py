@@ -10,6 +10,7 @@ from loadgen.fingerprint.probes.served import per_address
 from loadgen.fingerprint.site import Options, Site
 from tests.loadgen.fingerprint.plant import Plant
 from tests.loadgen.fingerprint.planted import planted
+from tests.support.certificates import server_context
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,12 @@ async def test_a_cap_on_an_address(
 ) -> None:
     async with planted(plant) as server:
         assert await per_address(Site(server.target, Options(connections=connections))) == expected
+
+
+async def test_a_cap_on_an_address_under_tls(autojump_clock: MockClock) -> None:
+    async with planted(Plant(tls=server_context(), per_address=37)) as server:
+        finding = await per_address(Site(server.target, Options(connections=60)))
+    assert finding == Found(value=37, how="bytes that are no TLS, FIN; other addresses are served")
 
 
 async def test_a_short_deadline_is_no_cap(autojump_clock: MockClock) -> None:
