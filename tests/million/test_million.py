@@ -32,7 +32,7 @@ MACHINE = Machine(
 OPTIONS = Options(
     room_size=10_000, ping_interval=120, idle_seconds=5, beside_seconds=10, margin=MARGIN_BYTES, most_seconds=900
 )  # fmt: skip
-COMMAND = [sys.executable, "-m", "tests.million", "--workers", "2", "--idle-seconds", "0.2", "--beside-seconds", "0.3"]
+COMMAND = [sys.executable, "-m", "tests.million", "--idle-seconds", "0.2", "--beside-seconds", "0.3"]
 #: Seconds after which a run of some hundred connections has failed: generous, since a slow machine is no fault.
 LIFE = 300
 
@@ -41,33 +41,33 @@ LIFE = 300
 
 
 def test_some_hundred_connections_need_two_processes() -> None:
-    """With 400 descriptors for each process, 420 connections take two processes of clients."""
-    flags = ["--connections", "420", "--room-size", "100", "--ping-interval", "1"]
+    """With 300 descriptors for each process, 300 connections take two processes of clients."""
+    flags = ["--workers", "2", "--connections", "300", "--room-size", "100", "--ping-interval", "1"]
     flags += ["--idle-seconds", "2.5"]  # time for a ping even if the machine stops for 2 s
     done = subprocess.run(
-        ["sh", "-c", 'ulimit -n 400 && exec "$@"', "sh", *COMMAND, *flags],
+        ["sh", "-c", 'ulimit -n 300 && exec "$@"', "sh", *COMMAND, *flags],
         check=False, capture_output=True, text=True, timeout=LIFE,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     text = done.stdout
-    assert "Idle WebSockets in rooms: 420 of 420" in text
+    assert "Idle WebSockets in rooms: 300 of 300" in text
     assert "2 workers, 2 processes of clients" in text
     assert "FAULT" not in text
     assert "ended or refused, those of the probes too: " in text
-    [row] = [line.split(" | ") for line in text.splitlines() if line.startswith("| 420 ")]
+    [row] = [line.split(" | ") for line in text.splitlines() if line.startswith("| 300 ")]
     assert float(row[table.COLUMNS.index("pings/s")]) > 0, text
 
 
 def test_it_stops_when_no_more_fit() -> None:
     """With a margin of a petabyte there is too little memory at the first look."""
-    flags = ["--workers", "1", "--connections", "200", "--ping-interval", "1", "--margin", "1000000"]
+    flags = ["--workers", "1", "--connections", "20", "--ping-interval", "1", "--margin", "1000000"]
     done = subprocess.run([*COMMAND, *flags], check=False, capture_output=True, text=True, timeout=LIFE)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"As many as fit: \d+, because .* less than the margin of 1000000", done.stdout), done.stdout
 
 
 def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
-    flags = ["--connections", "200", "--ping-interval", "3600"]
+    flags = ["--workers", "1", "--connections", "20", "--ping-interval", "3600"]
     with subprocess.Popen(
         [*COMMAND, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         env={**os.environ, "TMPDIR": str(tmp_path)},
