@@ -17,6 +17,12 @@ def no_word(line: str) -> None:
     """Ignore a line of progress."""
 
 
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One trouble follows the other as soon as all clients have recovered."""
+    monkeypatch.setattr("tests.soak.campaign.PAUSE", 0.0)
+
+
 def check(campaign: Campaign, nodes: list[Node]) -> None:
     """Something was killed, and all clients recovered from each trouble."""
     ledger = campaign.ledger
@@ -32,7 +38,7 @@ def check(campaign: Campaign, nodes: list[Node]) -> None:
 async def test_a_round_on_one_machine_loses_nothing(tmp_path: Path) -> None:
     async with one_machine(tmp_path) as cluster:
         campaign = Campaign(cluster, SEED, no_word, publishers=2)
-        await campaign.play("kill worker", "stop worker", "kill worker", "kill node")
+        await campaign.play("stop worker", "kill worker", "kill node")
         check(campaign, cluster.nodes)
     left = [name for name in listing(tmp_path) if name.startswith("chatserver-")]
     assert left == [], "the next start removes the folder of killed workers"

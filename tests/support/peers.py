@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from itertools import islice
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
@@ -329,13 +330,18 @@ class Chatter:
 
     async def hear(self) -> Any:
         """The next message of any type."""
-        if self._heard:
-            return self._heard.popleft()
+        while not self._heard:
+            await self._receive()
+        return self._heard.popleft()
+
+    async def _receive(self) -> None:
+        """Keep what comes next, one message at least. Raises ClosedError behind the last."""
+        kept = len(self._heard)
         while True:
             for event in self._frames.events():
                 await self._take(event)
-            if self._heard:
-                return self._heard.popleft()
+            if len(self._heard) > kept:
+                return
             if self._ending is not None:
                 raise self._ending
             await self.peer.more()
@@ -367,13 +373,14 @@ class Chatter:
         return await self._first(lambda message: message.get("id") == id_)
 
     async def _first(self, wanted: Callable[[Any], bool]) -> Any:
-        passed = []
-        try:
-            while not wanted(message := await self.hear()):
-                passed.append(message)
-            return message
-        finally:
-            self._heard.extendleft(reversed(passed))
+        seen = 0  # of those that are kept
+        while True:
+            for at, message in enumerate(islice(self._heard, seen, None), seen):
+                if wanted(message):
+                    del self._heard[at]
+                    return message
+            seen = len(self._heard)
+            await self._receive()
 
     async def closed(self) -> ClosedError:
         """Wait for the close frame; drop all messages before it."""
