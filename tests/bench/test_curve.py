@@ -1,7 +1,8 @@
 """The bench of the curve runs; its treatment of a late client, its table and its plot."""
 
 import math
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 
 import msgspec
@@ -14,10 +15,18 @@ from tests.bench.figures import Plot, Result, Scale
 CELL = Cell("server", 2_000, 1_999.5, 0.5, 2.25, 0.1, 41.5, 0.08)
 
 
+@pytest.fixture(scope="module")
+def ours() -> Iterator[dict[str, curve.Subject]]:
+    """What is measured of our server: one process is enough, as no figure is looked at."""
+    subjects = {each.name: each for each in curve.SUBJECTS if each.name in {curve.OURS, curve.CHAT}}
+    with subjects[curve.OURS].start() as server:
+        yield {name: replace(each, start=lambda: nullcontext(server)) for name, each in subjects.items()}
+
+
 def test_the_curve_has_a_plot_and_a_row_for_each_server(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ours: dict[str, curve.Subject], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = [each for each in curve.SUBJECTS if curve.UVLOOP not in each.name]
+    here = [ours.get(each.name, each) for each in curve.SUBJECTS if curve.UVLOOP not in each.name]
     monkeypatch.setattr(curve, "SUBJECTS", here)
     monkeypatch.setattr(curve, "ENOUGH", math.inf)  # on a busy machine the first rate would be the last
     *results, plot = curve.run(Scale.QUICK)
@@ -27,10 +36,9 @@ def test_the_curve_has_a_plot_and_a_row_for_each_server(
     assert [table.count(f"| {each.name} |") for each in here] == [2] * 5
 
 
-def test_a_refused_message_ends_the_curve_of_a_server() -> None:
-    [chat] = [each for each in curve.SUBJECTS if each.name == curve.CHAT]
+def test_a_refused_message_ends_the_curve_of_a_server(ours: dict[str, curve.Subject]) -> None:
     with ExitStack() as stack:
-        side = curve.Side(replace(chat, message=wire.publish("no room", wire.TEXT)), stack)
+        side = curve.Side(replace(ours[curve.CHAT], message=wire.publish("no room", wire.TEXT)), stack)
         side.turn(200, 0.1)
         assert not list(side.cells(200))
     assert side.done
