@@ -99,7 +99,7 @@ def test_every_package_that_is_imported_is_in_the_table() -> None:
 
 def test_pushed_messages_match_the_encoders() -> None:
     made = [
-        encoders.typing("lobby", ("g_2d4a90c4b1f0e37", "Brisk Otter 34")),
+        encoders.typing("lobby", encoders.User("g_2d4a90c4b1f0e37", "Brisk Otter 34")),
         encoders.read("lobby", 41),
         encoders.gap("lobby", "k3f9-2", "k3f9-9000"),
         encoders.error(None, ErrorCode.FORBIDDEN, "you are banned in lobby for another 60 s", 60, room="lobby"),

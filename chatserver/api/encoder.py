@@ -10,12 +10,14 @@ import msgspec
 import trio
 
 from chatserver.chat.presence import MAX_NAMED_MEMBERS, Presence
-from chatserver.chat.principal import Principal
+from chatserver.chat.principal import Principal, User
 from chatserver.chat.ring import Encoding
 from chatserver.fair import in_steps
 from chatserver.log.interface import Kind, Record, State
 from chatserver.protocol import encoders, record_json, sse
 from chatserver.reasons import ErrorCode
+
+_UNTOUCHED = State()
 
 
 class WireEncoder:
@@ -34,21 +36,16 @@ class WireEncoder:
         """The JSON of a record."""
         if record.kind:
             return self._change(record)
-        message = encoders.message_json(
-            record.room, record.offset, self.epoch, record.user_id, record.user_name, record.text, record.time
-        )
-        return self._with_state(message, record) if record.target or record.mentions or record.state else message
-
-    def restated(self, message: bytes, record: Record) -> bytes:
-        """The JSON of a message with the present state of its record, whose text is the same."""
-        return self._with_state(record_json.without_state(message), record)
-
-    def _with_state(self, message: bytes, record: Record) -> bytes:
-        state = record.state or State()
-        return record_json.with_state(
-            message, reply_to=record.target, mentions=record.mentions, edited=state.edited, deleted=state.deleted,
+        state = record.state or _UNTOUCHED
+        return record_json.message_json(
+            record.room, record.offset, self.epoch, record.user_id, record.user_name, record.text, record.time,
+            reply_to=record.target, mentions=record.mentions, edited=state.edited, deleted=state.deleted,
             reactions=state.reactions,
         )  # fmt: skip
+
+    def restated(self, message: bytes, record: Record) -> bytes:
+        """The JSON of a message with a new state; to encode its text again takes as long as to cut it out."""
+        return self.message(record)
 
     def emptied(self, edit: bytes) -> bytes:
         """The JSON of an edit without its text."""
@@ -63,7 +60,7 @@ class WireEncoder:
             what = {"emoji": record.reaction.emoji, "on": record.reaction.on, "count": record.reaction.count}
         return record_json.change_json(
             record.kind.name.lower(), record.room, record.offset, self.epoch, record.target, what,
-            (record.user_id, record.user_name), record.time,
+            encoders.User(record.user_id, record.user_name), record.time,
         )  # fmt: skip
 
     def listing(self, presence: Presence) -> bytes:
@@ -105,8 +102,7 @@ class Events(Encoding):
 
     def typing(self, room: str, who: Principal) -> bytes:
         """The user who is writing."""
-        [face] = faces([who])
-        return sse.notice("typing", encoders.typing(room, face))
+        return sse.notice("typing", encoders.typing(room, who.face))
 
     def read(self, room: str, offset: int) -> bytes:
         """How far this user has read."""
@@ -128,9 +124,9 @@ class MessageEvents(Events):
         return sse.id_field(self._encoder.cursor(offset))
 
 
-def faces(people: Iterable[Principal]) -> list[tuple[str, str]]:
+def faces(people: Iterable[Principal]) -> list[User]:
     """Ids and names."""
-    return [(face.id, face.name) for face in (person.face for person in people)]
+    return [person.face for person in people]
 
 
 def expiry_text(principal: Principal) -> str | None:

@@ -93,8 +93,7 @@ class SessionHandlers:
         return Response(204, [], headers=(set_cookie("", secure=request.secure, seconds=0),))
 
     def _body(self, principal: Principal, token: str | None = None) -> bytes:
-        face = principal.face
         return encoders.session_body(
-            (face.id, face.name), guest=principal.is_guest, moderates=principal.rights.moderates,
+            principal.face, guest=principal.is_guest, moderates=principal.rights.moderates,
             expires=expiry_text(principal), token=token,
         )  # fmt: skip

@@ -1,25 +1,29 @@
 """The server's messages in chat.v1, as JSON bytes: over WebSocket, SSE and HTTP alike.
 
-Owns: the shape and the field order of every answer. A message is encoded once, by `message_json`, and every wire form
-is cut from those bytes. Pages are lists of parts that include the messages' own bytes, so a page that waits for a slow
-peer costs no copy. The hot encoders join strings by hand (a room's name and a cursor need no escaping). `id` is left
-out when the client sent none. The body of an answer ends with a line feed, for terminals.
+Owns: the shape and the field order of every answer. A message is encoded once, by `record_json`, and every wire form is
+cut from those bytes. Pages are lists of parts that include the messages' own bytes, so a page that waits for a slow
+peer costs no copy. Short answers are joined by hand (a room's name and a cursor need no escaping). `id` is left out
+when the client sent none. The body of an answer ends with a line feed, for terminals.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from math import ceil
-from typing import TypeAlias
 
 import msgspec
 
 from chatserver.protocol.errors import MessageId
 from chatserver.reasons import ErrorCode
 
-User: TypeAlias = tuple[str, str]  # id and name
-
 _encode = msgspec.json.Encoder().encode
+
+
+class User(msgspec.Struct, frozen=True, gc=False):
+    """A user, as all messages show one; a struct of another class with the same fields will do."""
+
+    id: str
+    name: str
 
 
 @lru_cache(maxsize=64)  # the messages of a group have one time, and each has it in two frames
@@ -33,27 +37,8 @@ def _second(second: int) -> str:
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
 
 
-@lru_cache(maxsize=4096)  # recent authors: 4,096 x 250 bytes
-def user_json(user_id: str, user_name: str) -> str:
-    """A user, as all messages show one."""
-    return _encode({"id": user_id, "name": user_name}).decode("utf-8")
-
-
-def string(text: str) -> str:
-    """A string as JSON."""
-    return _encode(text).decode("utf-8")
-
-
 def _id(id_: MessageId) -> str:
     return "" if id_ is None else f',"id":{_encode(id_).decode("utf-8")}'
-
-
-def message_json(room: str, offset: int, epoch: str, user_id: str, user_name: str, text: str, time_ms: int) -> bytes:
-    """One message, as every transport carries it."""
-    return (
-        f'{{"room":"{room}","offset":{offset},"cursor":"{epoch}-{offset}",'
-        f'"user":{user_json(user_id, user_name)},"text":{string(text)},"time":"{time_text(time_ms)}"}}'
-    ).encode()
 
 
 def message_push(record: bytes) -> bytes:
@@ -70,7 +55,8 @@ def published(
     room: str, offset: int, epoch: str, time_ms: int, user_id: str, user_name: str, count: int | None = None
 ) -> bytes:  # fmt: skip
     """`ack` over HTTP, with the author: the body of a 201 or 200."""
-    return f'{{{_place(room, offset, epoch, time_ms, count)},"user":{user_json(user_id, user_name)}}}\n'.encode()
+    user = _encode(User(user_id, user_name)).decode("utf-8")
+    return f'{{{_place(room, offset, epoch, time_ms, count)},"user":{user}}}\n'.encode()
 
 
 def _place(room: str, offset: int, epoch: str, time_ms: int, count: int | None) -> str:
@@ -145,16 +131,9 @@ def _crowd(room: str, users: bytes, count: int) -> bytes:
     return b'"room":"%b","members":%b,"count":%d' % (room.encode(), users, count)
 
 
-def user_list(users: Iterable[User]) -> str:
-    """A list of users."""
-    return f"[{','.join(user_json(user_id, name) for user_id, name in users)}]"
-
-
-def presence(room: str, joined: Iterable[User], left: Iterable[User], members: int) -> bytes:
+def presence(room: str, joined: Sequence[msgspec.Struct], left: Sequence[msgspec.Struct], members: int) -> bytes:
     """Users who joined and left."""
-    return (
-        f'{{"type":"presence","room":"{room}","joined":{user_list(joined)},"left":{user_list(left)},"members":{members}}}'
-    ).encode()
+    return _encode({"type": "presence", "room": room, "joined": joined, "left": left, "members": members})
 
 
 def read(room: str, offset: int, id_: MessageId = None) -> bytes:
@@ -162,9 +141,9 @@ def read(room: str, offset: int, id_: MessageId = None) -> bytes:
     return f'{{"type":"read"{_id(id_)},"room":"{room}","offset":{offset}}}'.encode()
 
 
-def typing(room: str, user: User) -> bytes:
+def typing(room: str, user: msgspec.Struct) -> bytes:
     """A user is writing."""
-    return f'{{"type":"typing","room":"{room}","user":{user_json(*user)}}}'.encode()
+    return _encode({"type": "typing", "room": room, "user": user})
 
 
 def gap(room: str, after: str, until: str) -> bytes:
@@ -183,24 +162,21 @@ def error(
     """A message was refused; the connection stays. With a room and no id: the membership in that room has ended."""
     place = f',"room":"{room}"' if room else ""
     retry = "" if retry_after is None else f',"retry_after":{ceil(retry_after * 1000) / 1000}'
-    return f'{{"type":"error"{_id(id_)}{place},"code":"{code.code}","message":{string(message)}{retry}}}'.encode()
+    told = _encode(message).decode()
+    return f'{{"type":"error"{_id(id_)}{place},"code":"{code.code}","message":{told}{retry}}}'.encode()
 
 
 def session_body(
-    user: User, *, guest: bool, moderates: Sequence[str], expires: str | None, token: str | None = None
+    user: msgspec.Struct, *, guest: bool, moderates: Sequence[str], expires: str | None, token: str | None = None
 ) -> bytes:  # fmt: skip
     """A session over HTTP, with its token in the answer that creates it. `moderates` are patterns of rooms."""
-    shown = {"id": user[0], "name": user[1]}
-    body = {
-        "user": shown, "guest": guest, "moderator": "*" in moderates, "moderates": moderates, "expires": expires,
-    }  # fmt: skip
+    body = {"user": user, "guest": guest, "moderator": "*" in moderates, "moderates": moderates, "expires": expires}
     return _encode(body if token is None else {"token": token, **body}) + b"\n"
 
 
-def authenticated(id_: MessageId, user: User, expires: str | None) -> bytes:
+def authenticated(id_: MessageId, user: msgspec.Struct, expires: str | None) -> bytes:
     """The client is this user from now on, until `expires` (None: for good)."""
-    shown = _encode({"id": user[0], "name": user[1]}).decode()
-    return f'{{"type":"authenticated"{_id(id_)},"user":{shown},"expires":{_encode(expires).decode()}}}'.encode()
+    return b'{"type":"authenticated"%b,"user":%b,"expires":%b}' % (_id(id_).encode(), _encode(user), _encode(expires))
 
 
 def expiring(seconds: float) -> bytes:

@@ -1,7 +1,7 @@
-"""Edits, deletions and reactions as JSON, and the state of a message that they leave.
+"""Records as JSON: messages with their state, edits, deletions and reactions.
 
-Owns: these shapes and their field order. May not: be needed for a plain message, which `encoders` makes. A record other
-than a message begins with its type, so that every transport can recognise it by its first bytes.
+Owns: these shapes and their field order. A record other than a message begins with its type, so that every transport
+can recognise it by its first bytes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,8 @@ import msgspec
 
 from chatserver.protocol.encoders import User, time_text
 
-_TYPED, _OFFSET, _TIME = b'{"type":"', b'"offset":', b'"time":"'
+_TYPED, _OFFSET = b'{"type":"', b'"offset":'
+_encode = msgspec.json.Encoder().encode
 
 
 def kind_of(json: bytes) -> str:
@@ -31,43 +32,43 @@ def offset_of(json: bytes) -> int:
     return int(json[begin : json.index(b",", begin)])
 
 
-def with_state(
-    message: bytes, *, reply_to: int, mentions: Sequence[str], edited: int, deleted: bool,
-    reactions: Sequence[tuple[str, int]],
+class _Message(msgspec.Struct, gc=False, omit_defaults=True):
+    """The fields of a message, the last ones only as far as they say anything."""
+
+    room: str
+    offset: int
+    cursor: str
+    user: User
+    text: str
+    time: str
+    reply_to: int = 0
+    mentions: Sequence[str] = ()
+    edited: str = ""
+    deleted: bool = False
+    reactions: Mapping[str, int] = {}
+
+
+def message_json(
+    room: str, offset: int, epoch: str, user_id: str, user_name: str, text: str, time_ms: int, *, reply_to: int = 0,
+    mentions: Sequence[str] = (), edited: int = 0, deleted: bool = False, reactions: Sequence[tuple[str, int]] = (),
 ) -> bytes:  # fmt: skip
-    """A message with its state added, as far as it has any; `edited` is in milliseconds since 1970."""
-    more: dict[str, object] = {}
-    if reply_to:
-        more["reply_to"] = reply_to
-    if mentions:
-        more["mentions"] = mentions
-    if edited:
-        more["edited"] = time_text(edited)
-    if deleted:
-        more["deleted"] = True
-    if reactions:
-        more["reactions"] = dict(reactions)
-    return message if not more else b"%b,%b" % (message[:-1], msgspec.json.encode(more)[1:])
-
-
-def without_state(message: bytes) -> bytes:
-    """A message without its state, which follows its time."""
-    # No value has these bytes, since quotes within a string are escaped.
-    end = message.index(b'"', message.rindex(_TIME) + len(_TIME))
-    return message[: end + 1] + b"}"
+    """One message, as every transport carries it; `edited` is in milliseconds since 1970."""
+    return _encode(_Message(
+        room, offset, f"{epoch}-{offset}", User(user_id, user_name), text, time_text(time_ms), reply_to, mentions,
+        time_text(edited) if edited else "", deleted, dict(reactions),
+    ))  # fmt: skip
 
 
 def change_json(
     kind: str, room: str, offset: int, epoch: str, target: int, what: Mapping[str, object], user: User, time_ms: int
 ) -> bytes:  # fmt: skip
     """An edit, a deletion or a reaction; `what` has the fields of its kind alone."""
-    user_id, name = user
-    return msgspec.json.encode({
+    return _encode({
         "type": kind, "room": room, "offset": offset, "cursor": f"{epoch}-{offset}", "target": target, **what,
-        "user": {"id": user_id, "name": name}, "time": time_text(time_ms),
+        "user": user, "time": time_text(time_ms),
     })  # fmt: skip
 
 
 def without_text(edit: bytes) -> bytes:
     """An edit whose text a later edit has replaced."""
-    return msgspec.json.encode(msgspec.json.decode(edit) | {"text": ""})
+    return _encode(msgspec.json.decode(edit) | {"text": ""})

@@ -5,17 +5,18 @@ from hypothesis import strategies as st
 
 from chatserver.chat.principal import User
 from chatserver.protocol import encoders
+from chatserver.protocol.record_json import message_json
 from chatserver.protocol.validation import MAX_TEXT_BYTES, check_text
 from chatserver.reasons import ErrorCode
 
 ANN, BOB = ("u_a", 'Ann "Á" \\'), ("u_b", "Bob\n")
-ONE = encoders.message_json("lobby", 41, "k3f9", *ANN, "hi", 1_795_176_000_123)
-TWO = encoders.message_json("lobby", 42, "k3f9", *BOB, "yo", 1_795_176_000_000)
+ONE = message_json("lobby", 41, "k3f9", *ANN, "hi", 1_795_176_000_123)
+TWO = message_json("lobby", 42, "k3f9", *BOB, "yo", 1_795_176_000_000)
 
 
 @given(st.text(), st.text(), st.integers(1, 2**53 - 1), st.integers(0, 4_102_444_800_000))
 def test_a_message_is_the_same_json_as_msgspec_makes(text: str, name: str, offset: int, time_ms: int) -> None:
-    encoded = encoders.message_json("a.b-c_d", offset, "k3f9", "u_x", name, text, time_ms)
+    encoded = message_json("a.b-c_d", offset, "k3f9", "u_x", name, text, time_ms)
     expected = {
         "room": "a.b-c_d",
         "offset": offset,
@@ -81,12 +82,12 @@ PAGE_OF = ("lobby", "k3f9-42", True, [ONE, TWO])
         (encoders.history(None, *PAGE_OF), {"type": "history", "room": "lobby", **PAGE}),
         (encoders.history("h", *PAGE_OF), {"type": "history", "id": "h", "room": "lobby", **PAGE}),
         (
-            encoders.members(5, "lobby", encoders.user_list([ANN, BOB]).encode(), 9),
+            encoders.members(5, "lobby", msgspec.json.encode([User(*ANN), User(*BOB)]), 9),
             {"type": "members", "id": 5, "room": "lobby", "members": USERS, "count": 9},
         ),
         (encoders.members(None, "a", b"[]", 0), {"type": "members", "room": "a", "members": [], "count": 0}),
         (
-            encoders.presence("lobby", [ANN, BOB], [], 3),
+            encoders.presence("lobby", [User(*ANN), User(*BOB)], [], 3),
             {"type": "presence", "room": "lobby", "joined": USERS, "left": [], "members": 3},
         ),
         (encoders.gap("lobby", "k-1", "k-9"), {"type": "gap", "room": "lobby", "after": "k-1", "until": "k-9"}),
@@ -119,7 +120,7 @@ def test_every_frame_has_its_form(encoded: bytes | list[bytes], expected: dict[s
             {"rooms": {"lobby": PAGE, "ops": {"cursor": "z-0", "recovered": False, "messages": []}}},
         ),
         (
-            encoders.members_page("lobby", encoders.user_list([ANN]).encode(), 1),
+            encoders.members_page("lobby", msgspec.json.encode([User(*ANN)]), 1),
             {"room": "lobby", "members": USERS[:1], "count": 1},
         ),
     ],
@@ -142,7 +143,7 @@ def check(encoded: bytes | list[bytes], expected: dict[str, object], end: bytes)
 def test_the_longest_message_fits_in_a_frame_of_its_own_limit() -> None:
     """Text, key and names at their limits, with every character escaped, encode to less than 16 KiB + 2 KiB."""
     text = check_text('"' * MAX_TEXT_BYTES)
-    encoded = encoders.message_json("r" * 64, 2**53 - 1, "e" * 32, "u_" + "x" * 30, '"' * 40, text, 0)
+    encoded = message_json("r" * 64, 2**53 - 1, "e" * 32, "u_" + "x" * 30, '"' * 40, text, 0)
     assert len(encoders.message_push(encoded)) < 18 * 1024
     publish = b'{"type":"publish","id":"%b","room":"%b","key":"%b","text":"%b"}'
     assert len(publish % (b"i" * 64, b"r" * 64, b"k" * 64, b'\\"' * (MAX_TEXT_BYTES - 200))) <= 16 * 1024

@@ -60,8 +60,7 @@ class ChatV1(Dialect):
         return text_frame(json)
 
     def authenticated(self, id_: MessageId, principal: Principal) -> bytes:
-        face = principal.face
-        return text_frame(encoders.authenticated(id_, (face.id, face.name), expiry_text(principal)))
+        return text_frame(encoders.authenticated(id_, principal.face, expiry_text(principal)))
 
     def expiring(self, seconds: float) -> bytes:
         return text_frame(encoders.expiring(seconds))
@@ -85,8 +84,7 @@ class ChatV1(Dialect):
         return text_frame(encoders.presence(room, faces(joined), faces(left), members))
 
     def typing(self, room: str, who: Principal) -> bytes:
-        [face] = faces([who])
-        return text_frame(encoders.typing(room, face))
+        return text_frame(encoders.typing(room, who.face))
 
     def read(self, room: str, offset: int) -> bytes:
         return text_frame(encoders.read(room, offset))
