@@ -17,8 +17,6 @@ from chatserver.log.interface import Kind, Record, State
 from chatserver.protocol import encoders, record_json, sse
 from chatserver.reasons import ErrorCode
 
-_UNTOUCHED = State()
-
 
 class WireEncoder:
     """The `chat.ring.MessageEncoder` of a server. The epoch is known once the log is open."""
@@ -36,16 +34,21 @@ class WireEncoder:
         """The JSON of a record."""
         if record.kind:
             return self._change(record)
-        state = record.state or _UNTOUCHED
-        return record_json.message_json(
-            record.room, record.offset, self.epoch, record.user_id, record.user_name, record.text, record.time,
-            reply_to=record.target, mentions=record.mentions, edited=state.edited, deleted=state.deleted,
-            reactions=state.reactions,
-        )  # fmt: skip
+        message = record_json.message_json(
+            record.room, record.offset, self.epoch, record.user_id, record.user_name, record.text, record.time
+        )
+        return self._with_state(message, record) if record.target or record.mentions or record.state else message
 
     def restated(self, message: bytes, record: Record) -> bytes:
-        """The JSON of a message with a new state; to encode its text again takes as long as to cut it out."""
-        return self.message(record)
+        """The JSON of a message with the present state of its record, whose text is the same."""
+        return self._with_state(record_json.without_state(message), record)
+
+    def _with_state(self, message: bytes, record: Record) -> bytes:
+        state = record.state or State()
+        return record_json.with_state(
+            message, reply_to=record.target, mentions=record.mentions, edited=state.edited, deleted=state.deleted,
+            reactions=state.reactions,
+        )  # fmt: skip
 
     def emptied(self, edit: bytes) -> bytes:
         """The JSON of an edit without its text."""

@@ -10,7 +10,7 @@ import msgspec
 
 from chatserver.protocol.encoders import User, time_text
 
-_TYPED, _OFFSET = b'{"type":"', b'"offset":'
+_TYPED, _OFFSET, _TIME = b'{"type":"', b'"offset":', b'"time":"'
 _encode = msgspec.json.Encoder().encode
 
 
@@ -32,31 +32,45 @@ def offset_of(json: bytes) -> int:
     return int(json[begin : json.index(b",", begin)])
 
 
-class _Message(msgspec.Struct, gc=False, omit_defaults=True):
-    """The fields of a message, the last ones only as far as they say anything."""
-
+class _Message(msgspec.Struct, gc=False):
     room: str
     offset: int
     cursor: str
     user: User
     text: str
     time: str
-    reply_to: int = 0
-    mentions: Sequence[str] = ()
-    edited: str = ""
-    deleted: bool = False
-    reactions: Mapping[str, int] = {}
 
 
-def message_json(
-    room: str, offset: int, epoch: str, user_id: str, user_name: str, text: str, time_ms: int, *, reply_to: int = 0,
-    mentions: Sequence[str] = (), edited: int = 0, deleted: bool = False, reactions: Sequence[tuple[str, int]] = (),
+def message_json(room: str, offset: int, epoch: str, user_id: str, user_name: str, text: str, time_ms: int) -> bytes:
+    """One message, as every transport carries it."""
+    user = User(user_id, user_name)
+    return _encode(_Message(room, offset, f"{epoch}-{offset}", user, text, time_text(time_ms)))
+
+
+def with_state(
+    message: bytes, *, reply_to: int, mentions: Sequence[str], edited: int, deleted: bool,
+    reactions: Sequence[tuple[str, int]],
 ) -> bytes:  # fmt: skip
-    """One message, as every transport carries it; `edited` is in milliseconds since 1970."""
-    return _encode(_Message(
-        room, offset, f"{epoch}-{offset}", User(user_id, user_name), text, time_text(time_ms), reply_to, mentions,
-        time_text(edited) if edited else "", deleted, dict(reactions),
-    ))  # fmt: skip
+    """A message with its state added, as far as it has any; `edited` is in milliseconds since 1970."""
+    more: dict[str, object] = {}
+    if reply_to:
+        more["reply_to"] = reply_to
+    if mentions:
+        more["mentions"] = mentions
+    if edited:
+        more["edited"] = time_text(edited)
+    if deleted:
+        more["deleted"] = True
+    if reactions:
+        more["reactions"] = dict(reactions)
+    return message if not more else b"%b,%b" % (message[:-1], _encode(more)[1:])
+
+
+def without_state(message: bytes) -> bytes:
+    """A message without its state, which follows its time."""
+    # No value has these bytes, since quotes within a string are escaped.
+    end = message.index(b'"', message.rindex(_TIME) + len(_TIME))
+    return message[: end + 1] + b"}"
 
 
 def change_json(

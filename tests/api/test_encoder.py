@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from chatserver.api.encoder import WireEncoder, faces
 from chatserver.chat.presence import MAX_NAMED_MEMBERS, Presence
 from chatserver.chat.principal import Principal
-from chatserver.log.interface import Kind, Record
+from chatserver.log.interface import Kind, Record, State
 from tests.support.steps import few_in_a_step
 
 ENCODER = WireEncoder("k3f9")
@@ -22,6 +22,21 @@ def test_an_emptied_edit_is_encoded_like_its_record() -> None:
     emptied = ENCODER.message(replace(edit, text=""))
     assert ENCODER.emptied(ENCODER.message(edit)) == emptied
     assert ENCODER.emptied(emptied) == emptied
+
+
+NOISE = '"time":"2026-11-20T12:00:00.123Z"}, \\"time":\\"\\\\'
+STATES = (None, State(edited=1), State(edited=2, reactions=(("\U0001f44d", 2), ("\U0001f389", 1))))
+
+
+@pytest.mark.parametrize("before", STATES)
+@pytest.mark.parametrize("now", STATES)
+@pytest.mark.parametrize("mentions", [(), ("u_bob", NOISE)])
+def test_a_message_with_a_new_state_is_encoded_like_its_record(
+    before: State | None, now: State | None, mentions: tuple[str, ...]
+) -> None:
+    record = replace(RECORD, user_id=NOISE, user_name=NOISE, text=NOISE, mentions=mentions, state=before)
+    altered = replace(record, state=now)
+    assert ENCODER.restated(ENCODER.message(record), altered) == ENCODER.message(altered)
 
 
 def test_a_listing_is_encoded_again_only_after_a_change() -> None:
