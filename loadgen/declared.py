@@ -3,18 +3,20 @@
 Owns: the whole list. A report that another loadgen wrote may have figures that this one does not know.
 """
 
-from types import MappingProxyType
-from typing import Final
+from collections.abc import Mapping
+from functools import cache
 
 from loadgen import figures
-from loadgen.conform import summary
 from loadgen.figures import Better, Figure
-from loadgen.fingerprint import probes
 
-_ALL: Final = MappingProxyType(
-    {**figures.SCORECARD, **summary.FIGURES, **probes.FIGURES, **figures.CAPACITY, **figures.ALL}
-)
+
+@cache
+def _all() -> Mapping[str, Figure]:
+    from loadgen.conform import summary  # noqa: PLC0415  (quick --help of the other commands)
+    from loadgen.fingerprint import probes  # noqa: PLC0415
+
+    return {**figures.SCORECARD, **summary.FIGURES, **probes.FIGURES, **figures.CAPACITY, **figures.ALL}
 
 
 def figure(name: str) -> Figure:
-    return _ALL.get(name) or Figure(name, "", "", better=Better.NEITHER)
+    return _all().get(name) or Figure(name, "", "", better=Better.NEITHER)

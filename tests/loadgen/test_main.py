@@ -52,3 +52,23 @@ def test_the_exit_code_is_right_where_nothing_can_be_printed(command: str, code:
     program = f"{shlex.quote(sys.executable)} -m loadgen {command}"
     done = subprocess.run(["sh", "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (code, out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "others"),
+    [
+        (["--version"], ("trio", "msgspec", "loadgen.common", "loadgen.flags", "loadgen.report")),
+        (["run", "--help"], ("loadgen.compare", "loadgen.conform", "loadgen.fingerprint", "loadgen.scorecard")),
+    ],
+    ids=" ".join,
+)
+def test_what_another_command_needs_is_not_imported(arguments: list[str], others: tuple[str, ...]) -> None:
+    """`--version` took a second of CPU."""
+    program = (
+        f"import sys; from loadgen import cli; assert cli._main({arguments}) == 0;"
+        f" sys.exit(', '.join(name for name in {others} if name in sys.modules) or 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
