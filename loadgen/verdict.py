@@ -34,6 +34,8 @@ def decide(
     interrupted: bool = False,
 ) -> Verdict:
     """Decide. The reasons are why it ended so; what has no part in that is in the notes."""
+    if faults or down:  # which explains what was not measured
+        bar = [condition for condition in bar if figures[condition.figure] is not None]
     broken = [(condition, why) for condition in bar if (why := condition.judge(figures))]
     in_times = [why for condition, why in broken if condition.is_time or condition.figure in unproven]
     in_counts = [why for _, why in broken if why not in in_times]

@@ -91,6 +91,13 @@ def test_every_reason_is_told_and_what_decided_nothing_is_a_note() -> None:
     assert _decide(LOST).reasons == ["attack_failed is 1 (attack_failed>0)", *found.reasons]
 
 
+@pytest.mark.parametrize("facts", [{"faults": ("no ports",)}, {"down": "it does not listen"}], ids=["faults", "down"])
+def test_what_was_not_measured_is_no_reason_beside_what_explains_it(facts: dict[str, object]) -> None:
+    """A process of the generator died, and seven figures were said not to have been measured."""
+    assert len(_decide(NOTHING, **facts).reasons) == 1
+    assert len(_decide(NOTHING | {"attack_failed": 1.0}, **facts).reasons) == 2
+
+
 @pytest.mark.parametrize(
     ("before", "after", "over"),
     [
