@@ -13,7 +13,7 @@ import trio
 
 from loadgen import experiment, flags, target
 from loadgen.client import Client
-from loadgen.compare.process import Running, Server
+from loadgen.compare.process import DiedError, Running, Server
 from loadgen.crowd import Crowd
 from loadgen.experiment import Experiment, Group, Probes
 from loadgen.messages import Role
@@ -22,7 +22,7 @@ from loadgen.player import Player
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Process
 from loadgen.report import Outcome, Report
-from loadgen.session import Plan
+from loadgen.session import Plan, cause_of_death
 from loadgen.stopping import StoppedError
 from loadgen.target import Endpoint
 from loadgen.workers import Workers, spawn
@@ -130,6 +130,8 @@ class Meter:
         if report.outcome is Outcome.INTERRUPTED:
             raise StoppedError
         self.server.require()
+        if cause := await cause_of_death(plan):  # of a server that we did not start
+            raise DiedError(f"died: {cause}")
         report.command = label
         self.reports.append(report)
         return report

@@ -43,7 +43,7 @@ class Running:
         """Do nothing."""
 
     def require(self) -> None:
-        """Do nothing: if the server stops answering, the figures show it."""
+        """Do nothing: no process of it is known."""
 
 
 class Server(Running):

@@ -8,14 +8,14 @@ from unittest.mock import Mock, call
 import msgspec
 import pytest
 
-from loadgen.common import COMMON, Common, Loading
+from loadgen.common import COMMON, Common, Loading, Playing
 from loadgen.compare.catalogue import OURS, PEERS
 from loadgen.compare.comparison import compare
 from loadgen.preflight import InvalidRunError
 from loadgen.report import Report
 from loadgen.target import TargetDownError
 from tests.loadgen.commandline import exit_code
-from tests.loadgen.planted import Plant, planted
+from tests.loadgen.planted import Plant, planted, planted_process
 from tests.loadgen.plays import SETTLE_SECONDS
 
 
@@ -120,6 +120,16 @@ def test_without_figures_of_both_there_is_nothing_to_compare(capsys: pytest.Capt
     out = capsys.readouterr().out
     assert code == 3, out
     assert f"load, {other.url}: nothing was measured, as no request for / was served: answered 404: " in out
+
+
+@pytest.mark.usefixtures("without_pauses")
+def test_a_server_that_dies_while_it_is_measured_has_no_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    """It had those of answers that did not come, and the comparison held."""
+    posting = Playing(request="POST /rooms/lobby/messages")
+    with planted() as one, planted_process(Plant(dies_of="POST")) as (url, _):
+        code = compare(one.url, url, clients=2, rate=20.0, duration=0.4, repeats=1, loading=posting)
+    assert code == 3
+    assert f"load, {url}: died: nothing listens at 127.0.0.1 port " in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("without_pauses")
