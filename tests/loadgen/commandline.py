@@ -188,10 +188,11 @@ def falls_short(
     watched: bool = False,
     **how: Any,
 ) -> Ended:
-    """Attack a chat whose fault shows in counts: the verdict is the same on a loaded machine."""
+    """Attack a chat whose fault shows in counts: the verdict is the same on a loaded machine, and after a second."""
+    brief = {"baseline": 0.4, "duration": 1.2, "recovery": 0.4}
     with planted_process(plant, watched=watched) as (url, pid):
         watching = ("--server-pid", str(pid)) if watched else ()
-        ended = attack(url, kind, *arguments, *watching, **how)
+        ended = attack(url, kind, *arguments, *watching, **{**brief, **how})
     assert ended.code == 1, ended
     assert ended.outcome is Outcome.FELL_SHORT
     assert ended.blames(*blamed), ended

@@ -59,8 +59,8 @@ async def test_a_server_has_time_to_notice_that_attackers_have_vanished(monkeypa
     """It finds them by a ping, after a recovery of seconds is over; every server fell short in these rows."""
     monkeypatch.setattr("loadgen.player.RETURN_SECONDS", 0.0)
     monkeypatch.setattr(registry()["idle-connect"], "unnoticed_seconds", 60.0)
-    with planted_process(Plant(keeps_descriptors=5.0), watched=True) as (url, pid):
-        report = await play_attack(url, {"idle-connect": 20}, server_pid=pid, seconds=3.0)
+    with planted_process(Plant(keeps_descriptors=4.0), watched=True) as (url, pid):
+        report = await play_attack(url, {"idle-connect": 20}, server_pid=pid, victims=1)
     assert figure(report, "server_descriptors_left") <= 0
     assert figure(report, "attackers_came") == 20
 
@@ -70,7 +70,10 @@ async def test_attackers_have_as_many_addresses_as_asked_and_users_keep_theirs(
     per_address: int, addresses: int
 ) -> None:
     with planted() as server:
-        report = await play_attack(server.url, {"idle-connect": 30}, per_address=per_address, newcomers_per_s=0)
+        report = await play_attack(
+            server.url, {"idle-connect": 30}, per_address=per_address, newcomers_per_s=0,
+            baseline=0.3, seconds=1.0, recovery=0.1,
+        )  # fmt: skip
         crowd, others = ({each for each in server.accepted_from if is_crowd(each) is so} for so in (True, False))
     assert len(crowd) == report.figures["attacker_addresses"] == addresses
     assert len(others - {"127.0.0.1"}) == 3, "an address for each victim"
@@ -78,14 +81,14 @@ async def test_attackers_have_as_many_addresses_as_asked_and_users_keep_theirs(
 
 async def test_what_newcomers_have_said_must_be_kept_as_well() -> None:
     """Their rooms are empty when they have gone, and only those of victims that stay were read again."""
-    report = await attacked(Plant(forgets="-new-"), {"idle-connect": 3}, victims=1, newcomers_per_s=40.0)
+    report = await attacked(Plant(forgets="-new-"), {"idle-connect": 3}, victims=1, newcomers_per_s=10.0)
     assert _blames(report, "acknowledged_lost"), report.verdict
 
 
 async def test_victims_that_fetch_a_page_show_no_rooms_to_post_in() -> None:
     """Nobody reads the answers: joins and posts of 4 KB that a server without rooms refuses would look like work."""
     with serving("static") as (url, _):
-        (row,) = (await play_attack(url, {"request-reset": 3}, victims={"get": 3})).cohorts
+        (row,) = (await play_attack(url, {"request-reset": 3}, victims={"get": 1}, seconds=0.5)).cohorts
     assert row.opened >= 3
     assert row.sent_bytes < 1000 * row.opened
 

@@ -26,6 +26,7 @@ from loadgen.report import Outcome
 from loadgen.session import Session
 from loadgen.stopping import StoppedError
 from loadgen.workers import Worker, WorkerError, Workers, merge
+from tests.loadgen import forked
 from tests.loadgen.planted import Plant, planted
 from tests.loadgen.plays import attacked, plan, play_run
 from tests.loadgen.readings import NOBODY
@@ -36,7 +37,13 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(autouse=True, scope="module")
 def workers_start() -> None:
-    """As the program starts them."""
+    """As the program starts them, but for tests that use `forked_workers`."""
+
+
+@pytest.fixture
+def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in other modules, where a start is not what is proved: a real one takes 0.3 s of CPU."""
+    monkeypatch.setattr(workers, "start", forked.start)
 
 
 async def test_three_processes_play_one_crowd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,6 +62,7 @@ async def test_three_processes_play_one_crowd(tmp_path: Path, monkeypatch: pytes
     assert report.phases[0].succeeded == report.phases[0].spread.count >= 20
 
 
+@pytest.mark.usefixtures("forked_workers")
 async def test_a_replay_makes_the_same_choices() -> None:
     """The chatters speak in an order that the seed decides; rooms are heard in the order of speaking."""
     heard = []
@@ -84,6 +92,7 @@ async def test_an_attacking_crowd_gives_way_and_victims_do_not() -> None:
     await session.play(act)
 
 
+@pytest.mark.usefixtures("forked_workers")
 async def test_a_phase_has_begun_when_everybody_books_in_it() -> None:
     """Attackers came while a busy process of victims had not yet heard that the baseline was over."""
     session, entered = Session(plan(NOBODY)), []
@@ -106,6 +115,7 @@ async def test_a_phase_has_begun_when_everybody_books_in_it() -> None:
     await session.play(act)
 
 
+@pytest.mark.usefixtures("forked_workers")
 async def test_a_player_that_dies_makes_the_run_invalid() -> None:
     session = Session(plan(NOBODY))
 
@@ -121,6 +131,7 @@ async def test_a_player_that_dies_makes_the_run_invalid() -> None:
     assert "died" in session.faults()[0]
 
 
+@pytest.mark.usefixtures("forked_workers")
 async def test_a_player_that_dies_leaves_the_report_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing was reported of a long attack whose crowd ran out of memory in the end."""
     pause, start, crowds = Session.pause, workers.start, []
