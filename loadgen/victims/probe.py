@@ -64,6 +64,7 @@ class Clock:
             self._wake.close()
 
     async def sleep_until(self, when: float) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()  # the run may have ended, and the timer with it
         reached = trio.Event()
         self._alarms.add(when, reached.set)
         self._arm()

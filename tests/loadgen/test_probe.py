@@ -45,6 +45,31 @@ async def test_a_process_that_stood_still_counts_for_as_long_as_it_did() -> None
     assert still.count >= 0.49 / LOOK_SECONDS
 
 
+async def test_a_task_that_wakes_as_the_clock_ends_with_the_run_sleeps_no_more() -> None:
+    """The timer was closed: on a busy machine the victims' process could end with a traceback."""
+    clock, ended, slept = Clock(), trio.Event(), []
+
+    async def run() -> None:
+        try:
+            await clock.run()
+        finally:
+            ended.set()
+
+    async def sleep() -> None:
+        with trio.CancelScope(shield=True):
+            await ended.wait()
+        slept.append("begun")
+        await clock.sleep_until(now())
+        slept.append("ended")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        nursery.start_soon(sleep)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert slept == ["begun"]
+
+
 async def test_what_a_victim_read_late_is_noted() -> None:
     async with listening() as server:
         context = Context(target.find(server.url), "late")
