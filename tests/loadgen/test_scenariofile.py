@@ -14,7 +14,7 @@ from loadgen.report import Report
 from loadgen.scorecard import Healthy
 from loadgen.target import UsageError
 from tests.loadgen.planted import planted
-from tests.loadgen.plays import is_sound, plan
+from tests.loadgen.plays import PATIENCE, beside_other_tests, is_sound, plan
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "scenarios"
 
@@ -171,11 +171,13 @@ def test_what_is_left_out_is_as_the_flags_have_it(tmp_path: Path) -> None:
 async def _play(name: str, url: str) -> Report:
     """An example, in a twentieth of its time, but no phase shorter than a crowd needs to come."""
     told = scenariofile.read(str(EXAMPLES / name))
+    probes = told.experiment.probes and replace(told.experiment.probes, timeout_seconds=PATIENCE)
     phases = tuple(
         replace(each, seconds=max(each.seconds / 20, 0.6)) if each.counts_as in MEASURED else each
         for each in told.experiment.phases
     )
-    return await Player(plan(url), replace(told.experiment, phases=phases)).play()
+    with beside_other_tests():
+        return await Player(plan(url), replace(told.experiment, phases=phases, probes=probes)).play()
 
 
 async def test_the_working_day_is_played() -> None:
