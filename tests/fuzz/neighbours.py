@@ -13,8 +13,8 @@ from tests.fuzz.grammar import LOBBY
 from tests.support.peers import Address, Chatter, chatter
 from tests.support.transports import TRANSPORTS, subscribe
 
-#: Seconds between two messages of the publisher: half the rate that is allowed.
-PACE = 0.1
+#: Seconds between two messages of the publisher: a quarter of the rate that is allowed.
+PACE = 0.2
 #: The text of the last message.
 GOODBYE = "goodbye, all"
 

@@ -87,7 +87,8 @@ async def campaigns(folder: Path, seed: int, *, seconds: float = 0.0, peers: int
 async def campaign(folder: Path, seed: int, *, seconds: float, peers: int, tls: tuple[str, str] | None) -> str:
     """Test one server from its start to its end."""
     flags = ("--log", f"sqlite:{folder / 'chat.db'}", *(("--tls-cert", tls[0], "--tls-key", tls[1]) if tls else ()))
-    async with server_process(folder, *FLAGS, *flags, life=seconds + 300.0) as server:
+    is_forked = not seconds  # in the suite; `make fuzz` tests the program as it is started
+    async with server_process(folder, *FLAGS, *flags, life=seconds + 300.0, is_forked=is_forked) as server:
         address = server.address
         await publish_over_http(address, "lobby", "the first")
         async with chatter(address) as friend:  # what is made once is made now
