@@ -6,7 +6,7 @@
  * @import { Message } from './wire.js'
  */
 import { Completion } from './completion.js';
-import { byId, hasFingers, isForInputMethod } from './dom.js';
+import { byId, hasFingers, isForInputMethod, make } from './dom.js';
 import { inShort } from './markdown.js';
 import { readJson } from './storage.js';
 import { actionIn, mentionsIn, withEmoji } from './text.js';
@@ -42,7 +42,7 @@ export class Composer {
     this.problem = problem;
     this.completion = new Completion(client, this.#text);
     client.addEventListener('room', () => this.#show());
-    client.addEventListener('messages', ({ detail }) => this.#refresh(detail));
+    for (const event of ['messages', 'caughtup']) client.addEventListener(event, () => this.#refresh());
     this.#form.addEventListener('submit', (event) => this.#submit(event));
     this.#text.addEventListener('input', () => this.#typed());
     this.#text.addEventListener('keydown', (event) => this.#key(event));
@@ -103,7 +103,8 @@ export class Composer {
     const was = this.#about?.message.text;
     this.#about = { kind, message: { ...message } }; // the original changes
     const name = this.client.identity.owns(message) ? 'yourself' : message.user.name;
-    byId('about-text').textContent = kind === 'edit' ? 'Editing your message' : `Replying to ${name}: ${inShort(message)}`;
+    const shown = kind === 'edit' ? ['Editing your message'] : [make('bdi', {}, `Replying to ${name}: `), inShort(message)];
+    byId('about-text').replaceChildren(...shown);
     byId('about').hidden = false;
     this.#text.value = text;
     this.#changed();
@@ -113,23 +114,27 @@ export class Composer {
     this.tell('The message that you were editing was deleted.');
   }
 
-  /** The answered or edited message may have changed, or be gone. */
-  #refresh({ room, added, changed }) {
-    const about = room === this.client.room ? this.#about : null;
-    const message = about && [...added, ...changed].find(({ offset }) => offset === about.message.offset);
-    if (message) this.#turnTo(about.kind, message, this.#text.value);
+  /** The answered or edited message may have changed, or be gone: in a new log its offset is another's. */
+  #refresh() {
+    const { timeline } = this.client.current;
+    if (!this.#about || timeline.epoch === null) return;
+    const { kind, message } = this.#about;
+    const isGone = message.cursor !== timeline.cursorAt(message.offset);
+    const found = isGone ? { ...message, offset: undefined, text: '', deleted: true } : this.client.current.find(message.offset);
+    if (found && found.text !== message.text) this.#turnTo(kind, found, this.#text.value);
   }
 
   #show() {
     const { room } = this.client;
     this.#text.placeholder = `Message #${room}`;
     this.completion.close();
-    const kept = readJson(this.tab, ABOUT_KEY + room, { text: '', message: { offset: 0, text: '', user: { id: '', name: '' } } }, null);
+    const kept = readJson(this.tab, ABOUT_KEY + room, { text: '', message: { cursor: '', text: '', user: { id: '', name: '' } } }, null);
     this.#about = kept;
     byId('about').hidden = true;
     this.#text.value = this.#draft;
-    if (kept) this.#turnTo(kept.kind, this.client.current.find(kept.message.offset) ?? kept.message, kept.text);
+    if (kept) this.#turnTo(kept.kind, kept.message, kept.text);
     else this.#changed();
+    this.#refresh();
   }
 
   #typed() {
@@ -190,8 +195,8 @@ export class Composer {
     // AltGr types a character but reports Ctrl and Alt; a dead key combines with the next one.
     const isCommand = (ctrlKey || metaKey || altKey) && !event.getModifierState('AltGraph');
     const isMeant = isCommand ? key === 'v' && !altKey : (key.length === 1 && key !== ' ') || key === 'Dead';
-    if (!isMeant || defaultPrevented || !(target instanceof Element)) return;
-    if (!target.closest('input, textarea, select, dialog, [popover], .panel.open')) this.focus();
+    if (!isMeant || defaultPrevented || target.closest('input, textarea, select, dialog, [popover], .panel.open')) return;
+    this.focus();
   }
 
   #editLast(event) {

@@ -107,7 +107,7 @@ export function markdown(text, names = []) {
 
 /** A text on one line, without its marks. */
 export function plain(text) {
-  const lines = markdown(text).flatMap((block) => (block instanceof HTMLElement && block.matches('ul, ol') ? [...block.children] : [block]));
+  const lines = markdown(text).flatMap((block) => (block.matches('ul, ol') ? [...block.children] : [block]));
   return lines.map((line) => line.textContent).join(' ').replace(/\s+/g, ' ');
 }
 

@@ -94,19 +94,19 @@ function body(client, message) {
   const action = actionIn(message);
   const blocks = markdown(action ?? text, names);
   if (action !== null) {
-    if (!(blocks[0] instanceof HTMLParagraphElement)) blocks.unshift(make('p'));
+    if (!blocks[0]?.matches('p')) blocks.unshift(make('p'));
     blocks[0].prepend('* ', make('b', { dir: 'auto' }, user.name), ' ');
   }
   if (edited) {
     const mark = make('span', { className: 'edited' }, 'edited');
     const last = blocks.at(-1);
-    if (last instanceof HTMLParagraphElement) last.append(' ', mark);
+    if (last?.matches('p')) last.append(' ', mark);
     else blocks.push(mark);
   }
   return make('div', { className: 'text', dir: 'auto' }, ...blocks);
 }
 
-function quote(client, { room, reply_to, deleted }) {
+export function quote(client, { room, reply_to, deleted }) {
   if (!reply_to || deleted) return [];
   const answered = client.rooms.get(room)?.find(reply_to);
   const shown = answered

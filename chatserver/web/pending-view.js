@@ -3,7 +3,7 @@
  * Owns: the nodes of the pending list. May not: decide when anything is sent again.
  */
 import { byId, make } from './dom.js';
-import { messageRow, startsGroup } from './message-row.js';
+import { messageRow, quote, startsGroup } from './message-row.js';
 import { precise } from './text.js';
 
 const MIN_SHOWN_WAIT = 3_000; // ms; a longer wait is shown
@@ -38,6 +38,7 @@ export class PendingView {
         this.#rows.set(item.key, row);
         this.#list.append(row);
       }
+      row.querySelector('.quote')?.replaceWith(...quote(this.client, message));
       row.classList.toggle('first', startsGroup(message, previous));
       this.#mark(row, item);
       previous = message;

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, WebSocketRoute, expect
 
-from tests.e2e.browser import Server, after_next_frame, box, wait_until
+from tests.e2e.browser import Server, after_next_frame, box, serving, wait_until
 from tests.e2e.conftest import OpenWindow
 
 pytestmark = pytest.mark.browser
@@ -138,6 +138,55 @@ def test_a_half_typed_reply_or_edit_knows_what_happens_to_its_message(window: Op
     ann.page.evaluate("fetch('/rooms/follows/messages/3', { method: 'DELETE' })")
     expect(ann.page.locator("#text")).to_have_value("first\na draft")
     expect(ann.page.locator("#about")).to_be_hidden()
+
+
+@pytest.mark.parametrize("does_reload", [False, True])
+def test_a_half_typed_reply_or_edit_is_not_for_a_message_of_a_new_log(
+    window: OpenWindow, tmp_path: Path, does_reload: bool
+) -> None:
+    """After a restart with an empty log it was for the message that has the old one's number there."""
+    with serving(tmp_path, log="memory:") as server:
+        ann, ben = window(), window()
+        for each in (ann, ben):
+            each.open(server)
+        ann.say("frist")
+        ann.act("frist", "Edit")
+        ann.page.fill("#text", "first")
+        ben.act("frist", "Reply")
+        ben.page.fill("#text", "really?")
+        server.stop()
+        server.start()
+        server.publish("lobby", "another")
+        for each in (ann, ben):
+            if does_reload:
+                each.page.reload()
+            each.expect_texts(["another"])
+        expect(ann.page.locator("#about")).to_be_hidden()
+        expect(ann.page.locator("#text")).to_have_value("first")
+        expect(ben.page.locator("#about-text")).to_contain_text(": (deleted)")
+        ben.page.press("#text", "Enter")
+        ann.expect_texts(["another", "really?"])
+        expect(ann.page.locator(".quote")).to_have_count(0)
+
+
+def test_a_reply_that_waits_does_not_quote_a_deleted_message(window: OpenWindow) -> None:
+    ann, ben = window(room="waits"), window(room="waits", is_played=True)
+    ann.say("the secret")
+
+    def hold(route: WebSocketRoute) -> None:
+        server = route.connect_to_server()
+        route.on_message(lambda frame: None if '"publish"' in str(frame) else server.send(frame))
+
+    ben.act("secret", "Reply")
+    ben.lose_connection()
+    ben.say("which one?")
+    quote = ben.pending.locator(".quote")
+    expect(quote).to_have_text(f"{ann.name} the secret")
+    ben.accept = hold
+    ben.offline(False)
+    ben.expect_live("ws")
+    ann.delete("secret")
+    expect(quote).to_have_text(f"{ann.name} (deleted)")
 
 
 def test_a_growing_text_keeps_the_newest_message_in_sight(shared_server: Server, window: OpenWindow) -> None:
