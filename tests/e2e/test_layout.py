@@ -145,3 +145,38 @@ def test_selected_messages_are_copied_with_author_and_time_apart(shared_server: 
     selected = ann.page.evaluate("getSelection().selectAllChildren(messages), getSelection().toString()")
     by = [ann.page.locator(f"#messages .head {part}").first.inner_text() for part in (".author", "time")]
     assert selected.split() == " ".join(["Today", *by, "one", *by, "two"]).split()
+
+
+HEBREW = "אברהם בן יצחק בן יעקב בן יוסף"
+#: Where the first and the last letter of an element stand, and the element.
+LETTERS = """(shown) => {
+    const text = shown.firstChild;
+    const left = (at) => {
+        const range = document.createRange();
+        range.setStart(text, at);
+        range.setEnd(text, at + 1);
+        return range.getBoundingClientRect().left;
+    };
+    return [left(0), left(text.length - 1), shown.getBoundingClientRect().left];
+}"""
+
+
+def test_a_hebrew_name_is_cut_at_its_end(window: OpenWindow) -> None:
+    """Its beginning was out of sight, so people of one family had one name."""
+    ann = window(room="hebrew")
+    ann.save_name(HEBREW)
+    for name in (ann.page.locator("#people .name"), ann.page.locator("#me .name")):
+        expect(name).to_have_text(HEBREW)
+        first, last, start = name.evaluate(LETTERS)
+        assert last < start < first
+
+
+def test_links_and_code_in_a_hebrew_text_are_each_in_one_piece(window: OpenWindow) -> None:
+    """A link with a Hebrew path was torn around the code beside it, and code was read from right to left."""
+    ann = window(room="pieces")
+    ann.say("שלום `a --x=1` https://example.org/שלום?x=1 וזהו\n```\nif (x) {\n```")
+    expect(ann.texts).to_have_count(1)
+    link, code = box(ann.texts.locator("a")), box(ann.texts.locator("p code"))
+    assert link["x"] + link["width"] <= code["x"]
+    first, last, _ = ann.texts.locator("pre code").evaluate(LETTERS)
+    assert first < last
