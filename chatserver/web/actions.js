@@ -26,7 +26,7 @@ export class Actions {
     this.tell = tell;
     for (const event of ['pointerover', 'focusin', 'click']) this.#list.addEventListener(event, (seen) => this.#at(seen));
     this.#list.addEventListener('pointerleave', () => this.#leave());
-    this.#list.addEventListener('focusin', ({ target }) => (this.#isReached = target instanceof Element && target.matches(':focus-visible')));
+    this.#list.addEventListener('focusin', ({ target }) => (this.#isReached = target.matches(':focus-visible')));
     this.#list.addEventListener('keydown', (event) => this.#key(event));
     this.#list.addEventListener('click', (event) => this.#chip(event));
     this.#bar.addEventListener('click', (event) => this.#click(event));
@@ -37,7 +37,7 @@ export class Actions {
   }
 
   #at({ target }) {
-    if (!(target instanceof Element) || this.#picker.matches(':popover-open') || this.#bar.contains(target)) return;
+    if (this.#picker.matches(':popover-open') || this.#bar.contains(target)) return;
     if (target.matches('.fold')) return; // the toolbar would cover the text that it unfolds
     const row = target.closest('.message');
     const message = row && this.client.current.find(Number(row.dataset.offset));
@@ -90,29 +90,30 @@ export class Actions {
   }
 
   #key(event) {
-    if (!(event.target instanceof Element) || !event.target.matches('.message') || event.ctrlKey || event.metaKey) return;
+    const row = event.target.closest('.message');
+    if (event.target.closest('#actions, pre') || event.ctrlKey || event.metaKey) return;
     this.#at(event); // the pointer may be at another message
     if (event.key === 'End') {
       event.preventDefault();
       this.toPresent();
       this.#list.lastElementChild.focus();
     }
-    const { previousElementSibling: above, nextElementSibling: below } = event.target;
+    const { previousElementSibling: above, nextElementSibling: below } = row;
     const to = { ArrowUp: above, ArrowDown: below }[event.key];
-    if (to instanceof HTMLElement) {
+    if (to) {
       event.preventDefault();
       to.focus();
     }
     const does = { r: 'reply', e: 'edit', c: 'copy', '+': 'react', Delete: 'delete' }[event.key];
     const button = does && this.#bar.querySelector(`[value="${does}"]:not([hidden])`);
     if (event.key === 'Escape') this.composer.focus();
-    if (!button || !this.#isReached || !event.target.contains(this.#bar)) return;
+    if (!button || !this.#isReached || !row.contains(this.#bar)) return;
     event.preventDefault();
     button.click();
   }
 
   async #click({ target }) {
-    const button = target instanceof Element && target.closest('button');
+    const button = target.closest('button');
     const message = this.#message;
     if (!button || !message) return;
     const { room, offset, text } = message;
@@ -180,15 +181,15 @@ export class Actions {
   }
 
   #pick({ target }) {
-    const button = target instanceof Element && target.closest('button');
+    const button = target.closest('button');
     if (!button || !this.#message) return;
     this.#picker.hidePopover();
     this.#react(this.#message, button.value, true);
   }
 
   #chip({ target }) {
-    const chip = target instanceof Element && target.closest('.chip');
-    if (!(chip instanceof HTMLButtonElement) || !this.#message) return;
+    const chip = target.closest('.chip');
+    if (!chip || !this.#message) return;
     this.#react(this.#message, chip.value, chip.ariaPressed !== 'true');
   }
 

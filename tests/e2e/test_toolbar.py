@@ -64,6 +64,24 @@ def test_the_tab_key_stops_at_one_message_and_once_at_its_toolbar(shared_server:
     expect(button(ann, "Reply")).to_be_focused()
 
 
+def test_the_keys_of_a_message_work_at_a_link_in_it(window: OpenWindow) -> None:
+    """The Tab key stops at the quote in a reply: there R and E went into the field, and the arrows did nothing."""
+    ann = window(room="keys-at-links")
+    ann.say("first")
+    ann.act("first", "Reply")
+    ann.say("second")
+    ann.expect_texts(["first", "second"])
+    ann.page.mouse.move(0, 0)  # hides the toolbar, which is a stop too
+    ann.page.keyboard.press("Shift+Tab")
+    expect(ann.page.locator(".quote")).to_be_focused()
+    ann.page.keyboard.press("e")
+    expect(ann.page.locator("#text")).to_have_value("second")
+    ann.page.keyboard.press("Escape")
+    ann.page.focus(".quote")
+    ann.page.keyboard.press("ArrowUp")
+    expect(ann.page.locator("#messages .message").first).to_be_focused()
+
+
 def test_the_arrow_keys_choose_an_emoji(window: OpenWindow) -> None:
     """A choice took up to 150 presses of the Tab key."""
     ann = window(room="emoji")
