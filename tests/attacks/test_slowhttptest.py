@@ -12,7 +12,7 @@ from tests.support.serving import neighbour, serving
 
 TOOL = "slowhttptest"
 #: Attackers, of which the tool opens as many in a second; the seconds of a test at most, and between two pieces.
-CLIENTS, SECONDS, PAUSE = 200, 20, 1
+CLIENTS, SECONDS, PAUSE = 60, 20, 1
 
 
 @pytest.mark.skipif(

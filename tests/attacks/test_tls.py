@@ -146,6 +146,7 @@ async def test_one_room_in_two_versions_and_a_member_that_does_not_read(files: d
             await stack.enter_async_context(chatter(speaking(server, version))) for version in VERSIONS for _ in (1, 2)
         ]
         slow = await stack.enter_async_context(chatter(server.address, receive_buffer=4096))
+        speaker = await stack.enter_async_context(chatter(server.address))
         for member in (*fast, slow):
             await member.ask("join", room="r")
         heard: list[list[str]] = []
@@ -157,7 +158,7 @@ async def test_one_room_in_two_versions_and_a_member_that_does_not_read(files: d
             for member in fast:
                 nursery.start_soon(hear, member)
             for text in texts:
-                await publish(server.address, "r", text)
+                assert (await speaker.ask("publish", room="r", text=text))["type"] == "ack"
         assert heard == [texts] * len(fast)
         await hear(slow)
         assert heard[-1] == texts
