@@ -85,7 +85,7 @@ def test_v14_a_server_that_stalls_now_and_then() -> None:
 
 def test_v16_smuggling_that_is_taken() -> None:
     ended = falls_short(
-        Plant(takes_anything=True), "malformed-http", blamed=("malformed_accepted",), clients=70, duration=3.0
+        Plant(takes_anything=True), "malformed-http", blamed=("malformed_accepted",), clients=70, duration=2.0
     )
     assert "two lengths" in ended.notes
     assert "the server died" not in ended.reasons
@@ -107,7 +107,7 @@ def test_v1_and_v4_a_web_server_is_held_with_its_neighbours(is_nginx: bool, tmp_
 
 def test_v1_a_web_server_is_held_over_tls_as_well() -> None:
     server = partial(serving, "static", Site(tls=True))
-    ended = held(server, "slow-head,slow-tls", "--victim", "GET /", command="scorecard")
+    ended = held(server, "slow-head,slow-tls", "--victim", "GET /", command="scorecard", victims=2, newcomers=2.0)
     assert all(part.figures["attackers_came"] and part.figures["newcomers_came"] for part in ended.report.parts)
 
 
