@@ -216,14 +216,14 @@ def _trim(markers: Sequence[Marker], removed: int, tables: Tables) -> None:
     for user_id in sorted({marker.user_id for marker in markers[randrange(COUNT_ONE_IN) :: COUNT_ONE_IN]}):  # noqa: S311
         ((count,),) = tables.run("SELECT count(*) FROM markers WHERE user_id = ?", user_id)
         if count > MAX_MARKED_ROOMS:
-            tables.run(_TRIM_USER, user_id, count - MAX_MARKED_ROOMS)
+            tables.run(_TRIM_USER, user_id, user_id, count - MAX_MARKED_ROOMS)
     if removed:
         tables.run(_TRIM, removed)
 
 
 _TRIM_USER = """
-    DELETE FROM markers WHERE (user_id, room) IN
-        (SELECT user_id, room FROM markers WHERE user_id = ? ORDER BY moved LIMIT ?)
+    DELETE FROM markers WHERE user_id = ? AND room IN
+        (SELECT room FROM markers WHERE user_id = ? ORDER BY moved LIMIT ?)
 """
 _TRIM = "DELETE FROM markers WHERE (user_id, room) IN (SELECT user_id, room FROM markers ORDER BY moved LIMIT ?)"
 

@@ -27,7 +27,7 @@ _FILL = """
     [
         ("messages", partial(postgres_readers.read, "lobby", 1, HIGHEST, 50, 10_000, last=True), 50),
         ("messages", partial(postgres_readers.read, "lobby", 100, HIGHEST, 50, 10_000, last=False), 50),
-        ("markers", partial(postgres_markers.of_user, "u_7"), 1),
+        ("markers", partial(postgres_markers.of_user, "u_7", 9), 1),
     ],
     ids=["the latest messages", "the first messages after an offset", "the markers of a user"],
 )
