@@ -82,6 +82,10 @@ class Parts(Protocol[C]):
         """For messages, and for all other data."""
 
     @property
+    def searcher(self) -> Readers[C]:
+        """A connection and a thread for searches, so that none holds up a read."""
+
+    @property
     def writer(self) -> Writer[C]:
         """For groups, and for all other changes."""
 
@@ -185,6 +189,10 @@ class DatabaseLog(Generic[C, P]):
     async def ask(self, query: Callable[[C], T]) -> T:
         """Run a query in a reading thread. Raises LogUnavailable."""
         return await self._open_parts().readers.ask(query)
+
+    async def search(self, query: Callable[[C], T]) -> T:
+        """Run a query in the searching thread. Raises LogUnavailable."""
+        return await self._open_parts().searcher.ask(query)
 
     async def retain(self, keeps: Keeps) -> dict[str, int]:
         """Remove the oldest records, a step at a time; see `Log.retain`."""

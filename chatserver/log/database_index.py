@@ -10,7 +10,6 @@ from typing import Any, Generic, TypeVar
 import structlog
 import trio
 
-from chatserver.log.connections import Readers
 from chatserver.log.database import DatabaseLog
 from chatserver.log.index import Found, Question
 from chatserver.log.interface import ANSWER_DEADLINE, Faulted, LogUnavailable, log_fault
@@ -26,23 +25,11 @@ class DatabaseIndex(ABC, Generic[C]):
     def __init__(self, log: DatabaseLog[C, Any], wall_ms: Callable[[], int]) -> None:
         self._log = log
         self._wall_ms = wall_ms
-        self._readers: Readers[C] | None = None
         self._turn = trio.Lock()  # one search at a time
         self._waiting = 0  # messages since the last round of upkeep
         self._some, self._many = trio.Event(), trio.Event()
         self._faulted: Faulted = log_fault
         self._is_failing = False  # upkeep, and the log says so already
-
-    def close(self) -> None:
-        """Close the connection for searches; later searches raise LogUnavailable."""
-        if self._readers is not None:
-            self._readers.close()
-            self._readers = None
-
-    def _open_readers(self) -> Readers[C]:
-        if self._readers is None:
-            raise LogUnavailable("the log is closed")
-        return self._readers
 
     async def find(self, question: Question, *, go_on: int | None = None) -> Found:
         """See `Index.find`; `go_on` is the place below which to search."""

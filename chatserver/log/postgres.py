@@ -18,7 +18,7 @@ from typing import NamedTuple, TypeVar
 
 import trio
 
-from chatserver.log import postgres_markers, postgres_readers, postgres_retention
+from chatserver.log import postgres_index, postgres_markers, postgres_readers, postgres_retention
 from chatserver.log.connections import Readers
 from chatserver.log.database import DatabaseLog
 from chatserver.log.interface import (
@@ -33,7 +33,6 @@ from chatserver.log.interface import (
     RoomSummary,
 )
 from chatserver.log.postgres_connection import Connection, Server, Session, compare_clocks
-from chatserver.log.postgres_index import PostgresIndex
 from chatserver.log.postgres_news import OPENED, Listener, notify
 from chatserver.log.postgres_rows import PostgresTables
 from chatserver.log.postgres_schema import MIGRATION_DEADLINE, Opened, is_same, migrate
@@ -50,6 +49,7 @@ class _Opened(NamedTuple):
     writer: PostgresWriter
     side: Session
     readers: Readers[Connection]
+    searcher: Readers[Connection]
 
 
 class PostgresLog(DatabaseLog[Connection, _Opened]):
@@ -67,7 +67,7 @@ class PostgresLog(DatabaseLog[Connection, _Opened]):
             wall_ms=wall_ms or self._database_ms, has_side_thread=True,
         )  # fmt: skip
         self._replaced = trio.Event()
-        self.index = PostgresIndex(self, self.wall_ms)
+        self.index = postgres_index.PostgresIndex(self, self.wall_ms)
 
     @property
     def reachable(self) -> bool:
@@ -99,8 +99,9 @@ class PostgresLog(DatabaseLog[Connection, _Opened]):
         writer = PostgresWriter(Session(server), side, self._node, self._wall_ms)
         readers = postgres_readers.make_readers(server)
         readers.post = program.post
-        self._opened = parts = _Opened(server, opened.identity, writer, side, readers)
-        self.index.open(server, has_old_words=opened.has_old_words)
+        searcher = postgres_readers.make_readers(server, 1, postgres_index.SETTINGS)
+        self._opened = parts = _Opened(server, opened.identity, writer, side, readers, searcher)
+        self.index.has_old_words = opened.has_old_words
         try:
             async with trio.open_nursery() as nursery:
 
@@ -161,7 +162,7 @@ class PostgresLog(DatabaseLog[Connection, _Opened]):
 
     async def _close(self, parts: _Opened) -> None:
         """Close each connection in its thread. A job that hangs there ends at its deadline, or with the process."""
-        self.index.close()
+        parts.searcher.close()
         parts.readers.close()
         with trio.move_on_after(DRAIN_DEADLINE, shield=True):
             await self._changes.close(parts.side.close)

@@ -20,8 +20,7 @@ from psycopg import errors
 from chatserver.log.database_index import DatabaseIndex
 from chatserver.log.index import CANDIDATES, USER_CANDIDATES, Found, Question, ranked
 from chatserver.log.interface import Faulted, Record
-from chatserver.log.postgres_connection import Connection, Server
-from chatserver.log.postgres_readers import make_readers
+from chatserver.log.postgres_connection import Connection
 from chatserver.log.postgres_rows import plain_array, text_array
 from chatserver.log.rows import COLUMNS, HIGHEST, OF_MESSAGES, OFFSET_BITS, record_of
 from chatserver.log.words import words_of
@@ -41,7 +40,7 @@ MERGE_MS, MERGE_MEMORY = 2_000, "1MB"
 SLOWEST_SEARCH_MS = 2_000
 #: Settings of the connection that searches. The planner can estimate the cost of a word only from that word; scanning
 #: the whole table is never cheaper; and one search may use one core.
-_SETTINGS = (
+SETTINGS = (
     f"statement_timeout = {SLOWEST_SEARCH_MS}",
     "plan_cache_mode = force_custom_plan",
     "enable_seqscan = off",
@@ -88,15 +87,10 @@ class PostgresIndex(DatabaseIndex[Connection]):
     """The index of a log."""
 
     lag = 0.0  # words are stored together with their message
-    _has_old_words = False
-
-    def open(self, server: Server, *, has_old_words: bool) -> None:
-        """Make the connection pool for searches."""
-        self._has_old_words = has_old_words
-        self._readers = make_readers(server, 1, _SETTINGS)
+    has_old_words = False  # the words of some messages are of an earlier version
 
     async def _search(self, question: Question, go_on: int | None) -> Found:
-        return await self._open_readers().ask(partial(_find, question, go_on, self._wall_ms()))
+        return await self._log.search(partial(_find, question, go_on, self._wall_ms()))
 
     def written(self, messages: int) -> None:
         """Note that this server has committed this many messages."""
@@ -115,8 +109,8 @@ class PostgresIndex(DatabaseIndex[Connection]):
 
     async def _renew(self) -> None:
         """Store the words of old messages anew, if a new version of `words` may have changed them."""
-        while self._has_old_words:
-            self._has_old_words = await self._beside_commits("indexing", _renew)
+        while self.has_old_words:
+            self.has_old_words = await self._beside_commits("indexing", _renew)
 
     async def _beside_commits(self, what: str, work: Callable[[Connection], bool]) -> bool:
         """Work, then pause for longer than that took, to leave the database to commits. Returns whether to go on."""

@@ -63,6 +63,7 @@ class _Opened(NamedTuple):
     writer: SqliteWriter
     scrubber: Scrubber
     readers: Readers[sqlite3.Connection]
+    searcher: Readers[sqlite3.Connection]
     recent_rooms: RecentRooms
 
 
@@ -180,12 +181,12 @@ class SqliteLog(DatabaseLog[sqlite3.Connection, _Opened]):
                 retention = undo.enter_context(closing(self._neighbours.lock("retention")))
             create_private(path)
             connection, identity = connect_writer(path, writing)
-            self.index.open(path, cleaning)
+            self.index.cleaning_turn = cleaning
             writer = SqliteWriter(connection, self.wall_ms, writing)
             scrubber = Scrubber(connection, path)
-            readers = sqlite_readers.open_readers(path)
+            readers, searcher = sqlite_readers.open_readers(path), sqlite_readers.open_readers(path, 1)
             recent_rooms = RecentRooms(shared=self.shared)
-            return _Opened(undo.pop_all(), retention, identity, writer, scrubber, readers, recent_rooms)
+            return _Opened(undo.pop_all(), retention, identity, writer, scrubber, readers, searcher, recent_rooms)
 
     async def _close(self, opened: _Opened) -> None:
         """Close, unless a commit still hangs in the thread; then the end of the process closes the file.
@@ -197,7 +198,7 @@ class SqliteLog(DatabaseLog[sqlite3.Connection, _Opened]):
             with close_lock:  # a reader whose query has just ended may be closing too
                 opened.writer.close()
 
-        self.index.close()
+        opened.searcher.close()
         opened.readers.close()
         # A thread that is busy now has had DRAIN_DEADLINE already.
         patience = BUSY_PATIENCE if self._writer_thread.busy else DRAIN_DEADLINE

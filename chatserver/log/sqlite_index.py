@@ -14,7 +14,6 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import chain, islice
-from pathlib import Path
 from typing import Any
 
 import trio
@@ -25,7 +24,6 @@ from chatserver.log.file_lock import FileLock
 from chatserver.log.index import TAIL, Found, Question
 from chatserver.log.interface import Faulted
 from chatserver.log.sqlite_indexing import MERGE_PAGES, index_rooms, merge
-from chatserver.log.sqlite_readers import open_readers
 from chatserver.log.sqlite_schema import IN_ROOM, OFFSETS
 from chatserver.log.sqlite_search import Search
 
@@ -51,7 +49,7 @@ _BACKLOG = f"""
 
 
 class SqliteIndex(DatabaseIndex[sqlite3.Connection]):
-    """The index of a log. `open` is called in a thread, all else on the trio loop."""
+    """The index of a log. All is called on the trio loop."""
 
     def __init__(self, log: DatabaseLog[sqlite3.Connection, Any], wall_ms: Callable[[], int]) -> None:
         super().__init__(log, wall_ms)
@@ -61,12 +59,7 @@ class SqliteIndex(DatabaseIndex[sqlite3.Connection]):
         self._backlog: dict[str, None] = {}
         self._backlog_after: int | None = 0  # the last room that was checked for a backlog; None: all were
         self._behind_since = 0.0  # no later than the arrival of the oldest unindexed message
-        self._cleaning_turn: FileLock | None = None  # held while cleaning a file that is shared
-
-    def open(self, path: Path, cleaning: FileLock | None = None) -> None:
-        """Make the connection and thread for searches."""
-        self._readers = open_readers(path, 1)
-        self._cleaning_turn = cleaning
+        self.cleaning_turn: FileLock | None = None  # held while cleaning a file that is shared
 
     async def _search(self, question: Question, go_on: int | None) -> Found:
         if question.room is not None:
@@ -77,7 +70,7 @@ class SqliteIndex(DatabaseIndex[sqlite3.Connection]):
             behind = list(islice(chain(reversed(self._behind), others), TAIL))
         search = Search(question, behind, go_on, self._wall_ms())
         try:
-            return await self._open_readers().ask(search.run)
+            return await self._log.search(search.run)
         finally:
             search.in_vain = True
 
@@ -142,7 +135,7 @@ class SqliteIndex(DatabaseIndex[sqlite3.Connection]):
         """Find the rooms with messages from before the log was opened, or that were not remembered, as many as fit."""
         while self._backlog_after is not None and len(self._backlog) < MAX_BEHIND:
             after = self._backlog_after
-            rooms = await self._open_readers().ask(partial(_rooms_behind, after))
+            rooms = await self._log.search(partial(_rooms_behind, after))
             if self._backlog_after != after:
                 continue  # the other caller has taken these, or rooms were dropped meanwhile
             found = [room for _, room, is_behind in rooms if is_behind]
@@ -155,7 +148,7 @@ class SqliteIndex(DatabaseIndex[sqlite3.Connection]):
 
     async def clean(self) -> bool:
         """Merge the index if it holds words of removed texts; for one task. False: another process is doing it."""
-        turn = self._cleaning_turn
+        turn = self.cleaning_turn
         if turn is not None and not turn.try_acquire():
             return False
         try:
@@ -166,7 +159,7 @@ class SqliteIndex(DatabaseIndex[sqlite3.Connection]):
         return True
 
     async def _clean(self) -> None:
-        debris = await self._open_readers().ask(_debris)
+        debris = await self._log.search(_debris)
         if any(debris):
             pages = -MERGE_PAGES  # negative: first combine all segments into one merge
             while await self._log.change("cleaning the index", partial(merge, pages)):

@@ -35,9 +35,9 @@ def _patient_database(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "JOB_DEADLINE", float(DATABASE_PATIENCE))
     for name in ("IDLE_IN_TRANSACTION_MS", "LOCK_MS", "STATEMENT_MS"):
         monkeypatch.setattr(postgres_connection, name, DATABASE_PATIENCE * 1000)
-    longest, *others = postgres_index._SETTINGS
+    longest, *others = postgres_index.SETTINGS
     assert longest.startswith("statement_timeout")
-    monkeypatch.setattr(postgres_index, "_SETTINGS", (f"statement_timeout = '{DATABASE_PATIENCE}s'", *others))
+    monkeypatch.setattr(postgres_index, "SETTINGS", (f"statement_timeout = '{DATABASE_PATIENCE}s'", *others))
 
 
 @pytest.fixture

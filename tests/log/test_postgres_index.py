@@ -136,7 +136,7 @@ async def test_a_search_in_one_room_reads_no_other_rooms(postgres_schema: str) -
                 [(rows,)] = connection.execute(asked).fetchall()
                 return len(found.hits), rows
 
-            hits, rows = await log.index._open_readers().ask(read)
+            hits, rows = await log.search(read)
     assert hits == 2
     assert rows < 10
 
@@ -144,7 +144,7 @@ async def test_a_search_in_one_room_reads_no_other_rooms(postgres_schema: str) -
 async def test_a_search_that_takes_too_long_fails_and_delays_nothing(
     postgres_tables: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(index_module, "_SETTINGS", ("statement_timeout = 200",))
+    monkeypatch.setattr(index_module, "SETTINGS", ("statement_timeout = 200",))
     question = Question(("apple",), room="lobby")
     async with running(PostgresLog(postgres_tables)) as log:
         await append(log, draft("apple"))

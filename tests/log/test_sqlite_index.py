@@ -344,7 +344,7 @@ async def test_a_search_ends_when_cancelled_or_out_of_time(log: SqliteLog, monke
         with pytest.raises(LogUnavailable, match="interrupted"):
             await log.index.find(APPLE)
     assert len((await log.index.find(APPLE)).hits) == 1
-    assert await log.index._open_readers().ask(index_module._debris) == (0, 0), "a query that is no search has no limit"
+    assert await log.search(index_module._debris) == (0, 0), "a query that is no search has no limit"
 
 
 async def test_bounds_of_one_answer(log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
