@@ -20,7 +20,7 @@ _NAME_COLOURS = (31, 32, 33, 34, 35, 36)  # SGR: the six that are readable on da
 HARMLESS = frozenset("\u200c\u200d\u00a0\u202f\u3000")
 _NAMES_SHOWN = 3  # in one line of presence; of more, only the number is shown
 _QUOTE = 60  # columns of a quoted message
-_BRIEF = 1.0  # s; a text that is sent again sooner is not told of
+_BRIEF = 1.0  # s; a text that is sent again sooner is not told of, nor is a shorter wait for a connection
 INDENT = 7  # columns before the lines of a message after the first
 _TAB = 4  # columns
 _SGR = re.compile(r"\x1b\[[0-9;]*m")
@@ -170,7 +170,8 @@ def status(event: events.Event) -> str | None:
         case events.Postponed(message=message):
             return f"{printable(message)}; it will be sent by itself"
         case events.Reconnecting(why, delay):
-            return f"{printable(why)}; reconnecting in {max(delay, 0.1):.1f} s…"
+            when = f" in {delay:.1f} s" if delay >= _BRIEF else ""  # later tries wait longer, and are not told of
+            return f"{printable(why)}; reconnecting{when}…"
         case _:
             return None
 

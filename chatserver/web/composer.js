@@ -103,7 +103,7 @@ export class Composer {
     const was = this.#about?.message.text;
     this.#about = { kind, message: { ...message } }; // the original changes
     const name = this.client.identity.owns(message) ? 'yourself' : message.user.name;
-    const shown = kind === 'edit' ? ['Editing your message'] : [make('bdi', {}, `Replying to ${name}: `), inShort(message)];
+    const shown = kind === 'edit' ? ['Editing your message'] : [make('bdi', {}, `Replying to ${name}`), `: ${inShort(message)}`];
     byId('about-text').replaceChildren(...shown);
     byId('about').hidden = false;
     this.#text.value = text;

@@ -167,7 +167,7 @@ async def test_text_typed_after_a_join_goes_to_that_room(server: FakeServer, per
 async def test_text_typed_before_the_first_join_goes_to_the_first_room() -> None:
     """The prompt names the room, so the text must not be refused."""
     server = FakeServer()
-    async with terminal(server, until="; reconnecting in") as person:
+    async with terminal(server, until="; reconnecting") as person:
         await person.enter("early", "lobby (offline, 1 to send)> ")
         async with server.running():
             await person.until("early\r\n")
@@ -326,11 +326,11 @@ async def test_who_types_is_shown_in_that_room_until_the_message(server: FakeSer
 
 async def test_a_person_sees_that_the_connection_is_gone_and_back(server: FakeServer, person: Terminal) -> None:
     await server.close_all(1012, "restart")
-    await person.until("restart (1012); reconnecting in")
+    await person.until("restart (1012); reconnecting")
     await person.until("back in lobby")
     server.refusals, server.retry_after = [503] * 50, "3600"
     await server.close_all(1012, "restart")
-    await person.until("restart (1012); reconnecting in")
+    await person.until("restart (1012); reconnecting")
     await person.until("lobby (offline)> ")
     await person.until("the server answered 503")
     await person.until("Enter tries now")

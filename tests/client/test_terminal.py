@@ -26,7 +26,7 @@ async def test_send_publishes_each_line_in_order_whatever_is_lost(server: FakeSe
     server.errors = [{"code": "rate_limited", "message": "slowly", "retry_after": 0.01}] * 2
     done = await chat(server, "\r\n  \n".join(lines).encode(), "--send")
     assert done.returncode == 0, done.stderr
-    assert b"reconnecting in" in done.stderr
+    assert b"; reconnecting" in done.stderr
     assert (await chat(server, b"", "--send")).returncode == 0, "nothing is sent"
     assert texts(server) == lines
     assert server.joins == []
