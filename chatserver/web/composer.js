@@ -114,7 +114,7 @@ export class Composer {
     this.tell('The message that you were editing was deleted.');
   }
 
-  /** The answered or edited message may have changed, or be gone: in a new log its offset is another's. */
+  /** The answered or edited message may have changed, or be gone. */
   #refresh() {
     const { timeline } = this.client.current;
     if (!this.#about || timeline.epoch === null) return;

@@ -369,8 +369,9 @@ export class MessagesView {
     const { timeline } = this.client.current;
     byId('empty').hidden = timeline.epoch === null || timeline.messages.length > 0 || !timeline.complete;
     this.#edge.hidden = this.#rows.size === 0;
-    const words = this.#timeline.complete ? `This is the beginning of #${this.client.room}.` : 'Fetching older messages…';
-    if (this.#edge.textContent !== words) this.#edge.textContent = words;
+    const { complete, first } = this.#timeline;
+    const start = first > 1 ? 'Older messages are gone.' : `This is the beginning of #${this.client.room}.`;
+    this.#edge.textContent = complete ? start : 'Fetching older messages…';
   }
 
   /** Fetch more if an edge of the loaded messages is near; called once the list is scrolled. */

@@ -1,9 +1,10 @@
 """Replies, mentions, edits, deletions and reactions, as other users see them."""
 
+import json
 import re
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import WebSocketRoute, expect
 
 from tests.e2e.browser import NOTIFICATIONS, PHONE, Server, Window, expect_at
 from tests.e2e.conftest import OpenWindow
@@ -198,3 +199,28 @@ def test_a_mention_on_an_older_page_is_marked(shared_server: Server, window: Ope
     eve = window(room="older-mention")
     eve.scroll_up_to(eve.page.get_by_text("welcome"))
     expect(eve.page.locator(".mention")).to_be_visible()
+
+
+def test_a_room_whose_older_messages_are_gone_does_not_begin_with_those_that_are_left(
+    shared_server: Server, window: OpenWindow
+) -> None:
+    shared_server.publish("trimmed", *(f"message {number}" for number in range(60)))
+    ann = window(is_played=True)
+
+    def trim(route: WebSocketRoute) -> None:
+        """Answer as a server that retains no more than the page already has."""
+        server = route.connect_to_server()
+
+        def ask(frame: str | bytes) -> None:
+            asked = json.loads(frame)
+            if asked["type"] != "history":
+                return server.send(frame)
+            nothing = {"room": "trimmed", "cursor": asked["before"], "recovered": True, "messages": []}
+            return route.send(json.dumps({"type": "history", "id": asked["id"], **nothing}))
+
+        route.on_message(ask)
+
+    ann.accept = trim
+    ann.open(shared_server, transport="ws", room="trimmed")
+    expect(ann.texts).to_have_count(50)
+    ann.scroll_up_to(ann.page.get_by_text("Older messages are gone."))
