@@ -133,13 +133,15 @@ def complete(before: str, *, people: Iterable[str], rooms: Iterable[str]) -> tup
         return "", _matching(first, (f"{command.name} " for command in COMMANDS))
     if first in ("/join", "/leave"):
         return f"{first} ", _matching(rest, (f"{room} " for room in rooms))
+    if mention := re.search(r"(?<!\S)@[^@]*$", before):  # a name may have spaces
+        kept, stem = before[: mention.start()], mention[0]
+        if found := _matching(stem, (f"@{name} " for name in people)):
+            return kept, found
     word_at = before.rfind(" ") + 1
     word, kept = before[word_at:], before[:word_at]
     if first == "/react":
         sign = "-" if word.startswith("-") else ""
         return kept, _matching(word, (f"{sign}:{name}: " for name in EMOJI))
-    if word.startswith("@"):
-        return kept, _matching(word, (f"@{name} " for name in people))
     if word:
         return kept, _matching(word, (f"{name} " if kept else f"{name}: " for name in people))
     return before, ()
