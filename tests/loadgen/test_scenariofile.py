@@ -184,7 +184,7 @@ async def test_the_working_day_is_played() -> None:
     with planted() as server:
         report = await _play("working-day.toml", server.url)
     assert report.command == "working day"
-    assert report.figures["held"] == 40, "those who came first, before the ramp"
+    assert report.figures["held"] == 200, "they came in the ramp, but for the first 40"
     [idle] = [row for row in report.cohorts if row.persona == "idle"]
     assert idle.peak == 160, "and everybody by the end of it"
     assert [row.name for row in report.phases] == ["morning to afternoon"] * 2
