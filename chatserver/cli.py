@@ -323,7 +323,7 @@ def run_command(tokens: list[str]) -> int:
         return _refuse(_explain(error))
     except ConfigError as error:
         return _refuse(str(error))
-    except BrokenPipeError:  # `chatserver limits | head`
+    except (BrokenPipeError, SystemExit):  # `chatserver limits | head`; rich, which prints the help, exits for that
         drop_output()
         return EXIT_CLEAN
     except OSError as error:

@@ -206,6 +206,16 @@ def test_limits_on_a_terminal_are_a_table_that_loses_nothing(monkeypatch: pytest
     assert [file.getvalue().count(once) for once in ("Deadlines", "--ping-interval")] == [1, 1]
 
 
+@pytest.mark.parametrize("arguments", [["limits"], ["serve", "--help-all"]], ids=" ".join)  # the latter printed by rich
+def test_output_that_nobody_reads_any_more_is_no_fault(arguments: list[str]) -> None:
+    """`chatserver serve --help | head` had the exit code of a fault."""
+    with subprocess.Popen([sys.executable, "-m", "chatserver", *arguments], stdout=-1, stderr=-1) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, b"")
+
+
 def test_limits_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("limits", "--json", "--per-ip", "0") == 0
     limits = {entry["flag"]: entry for entry in json.loads(capsys.readouterr().out)}
