@@ -1,5 +1,5 @@
 """Shared by all tests: the mark `jumping_clock`, Hypothesis's examples, the order of tests in each worker, a log with
-time enough on a busy machine, and a garbage collector that ignores imported objects.
+time enough on a busy machine, temporary files in memory, and a garbage collector that ignores imported objects.
 
 Hypothesis tries the same examples in every run of the same tests, so a failure is due to the present change (it takes
 constants from the imported modules, so other tests beside it lead to other examples). Their number:
@@ -7,7 +7,10 @@ tests/support/examples.py.
 """
 
 import gc
+import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from functools import cache
 from inspect import iscoroutinefunction
@@ -24,6 +27,11 @@ from tests.support.side_by_side import TESTS
 
 # A run in the background of a script ignores Ctrl-C, and the programs under test would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# On a disk each sync, and each removal of a file, waits for it. A container may have too little memory for all files.
+MEMORY, NEEDED_BYTES = Path("/dev/shm"), 2 * 1024**3
+if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= NEEDED_BYTES:
+    os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)  # pytest has asked for the folder before
 
 # By default a logged fault has coloured source and all variables: half a second of CPU each.
 structlog.get_config()["processors"][-1].exception_formatter = structlog.dev.plain_traceback
