@@ -213,7 +213,7 @@ def chat(
     retry_for
         With --send: give up on a line after this many seconds without an acknowledgement.
     """
-    from chatserver.client.terminal import Options, run  # noqa: PLC0415  (quick --help)
+    from chatserver.terminal.modes import Options, run  # noqa: PLC0415  (quick --help)
 
     options = Options(
         url=url, room=room, name=name, token=token, transport=transport,

@@ -1,7 +1,7 @@
 """`chatserver admin`: what moderators do, from the command line.
 
-Owns: these command lines and their exit codes. May not: speak HTTP; client/moderate.py does, and is imported only when
-a command runs.
+Owns: these command lines and their exit codes. May not: speak HTTP; terminal/moderate.py does, and is imported only
+when a command runs.
 
 Exit codes: 0 done, 1 the server failed or refused, 2 bad flags.
 """
@@ -20,7 +20,7 @@ from chatserver.settings.forms import span
 from chatserver.settings.spec import ConfigError
 
 if TYPE_CHECKING:
-    from chatserver.client.moderate import Admin
+    from chatserver.terminal.moderate import Admin
 
 admin = App(
     name="admin",
@@ -110,7 +110,7 @@ def sanctions(
     limit: Limit = 100, access: Access,
 ) -> int:  # fmt: skip
     """List the mutes and bans that are in force, the newest first."""
-    from chatserver.client.moderate import print_sanctions  # noqa: PLC0415  (quick --help)
+    from chatserver.terminal.moderate import print_sanctions  # noqa: PLC0415  (quick --help)
 
     whom = _whom(user, network) if user or network else {}
     return _run(
@@ -125,7 +125,7 @@ def audit(
     limit: Limit = 100, access: Access,
 ) -> int:  # fmt: skip
     """List what moderators did and what others tried to do, the oldest first."""
-    from chatserver.client.moderate import print_audit  # noqa: PLC0415  (quick --help)
+    from chatserver.terminal.moderate import print_audit  # noqa: PLC0415  (quick --help)
 
     return _run(url, access, lambda it: it.audit(after=after, limit=limit), partial(print_audit, file=sys.stdout))
 
@@ -133,7 +133,7 @@ def audit(
 def _sanction(
     kind: str, did: str, url: str, room: str, whom: dict[str, str], for_: str, reason: str, access: Access
 ) -> int:  # fmt: skip
-    from chatserver.client.moderate import done  # noqa: PLC0415  (quick --help)
+    from chatserver.terminal.moderate import done  # noqa: PLC0415  (quick --help)
 
     try:
         seconds = span(for_) if for_ else None
@@ -146,7 +146,7 @@ def _sanction(
 
 
 def _lift(kind: str, did: str, url: str, room: str, whom: dict[str, str], access: Access) -> int:
-    from chatserver.client.moderate import done  # noqa: PLC0415  (quick --help)
+    from chatserver.terminal.moderate import done  # noqa: PLC0415  (quick --help)
 
     return _run(url, access, lambda it: it.lift(kind, room, whom=whom), lambda answer: print(done(did, answer)))
 
@@ -160,7 +160,7 @@ def _whom(user: str, network: str, network_of: str = "") -> dict[str, str]:
 
 
 def _run(url: str, access: Access, ask: "Callable[[Admin], Any]", show: Callable[[Any], None]) -> int:
-    from chatserver.client.moderate import Admin, AdminError  # noqa: PLC0415  (quick --help)
+    from chatserver.terminal.moderate import Admin, AdminError  # noqa: PLC0415  (quick --help)
 
     try:
         answer = ask(Admin(url, access.token))

@@ -12,15 +12,16 @@ from typing import get_type_hints
 
 from markdown_table import table
 
-from loadgen import cli, figures, report
-from loadgen.client import Attacker, Client, Threat
-from loadgen.conform import case as conform_case
+from loadgen import cli
+from loadgen.cases import case as conform_case
+from loadgen.clients.client import Attacker, Client, Threat
 from loadgen.conform import suite as conform_suite
 from loadgen.conform import summary as conform_summary
-from loadgen.figures import Figure
 from loadgen.fingerprint import probes
-from loadgen.latency import Spread
 from loadgen.personas import registry, summary
+from loadgen.report import figures, schema
+from loadgen.report.figures import Figure
+from loadgen.report.latency import Spread
 from tests.attacks import catalogue
 
 
@@ -96,13 +97,13 @@ def personas_slow() -> str:
 
 #: The structs of a report, in the order in which a reader meets them.
 _STRUCTS = (
-    report.Report,
-    report.Verdict,
-    report.PhaseRow,
+    schema.Report,
+    schema.Verdict,
+    schema.PhaseRow,
     Spread,
-    report.CohortRow,
-    report.Sample,
-    report.Table,
+    schema.CohortRow,
+    schema.Sample,
+    schema.Table,
 )
 _FIELD = re.compile(r"^    ([a-z]\w*): [^#\n]*(?:# (.*))?$", re.MULTILINE)
 _JSON_TYPES = (
@@ -118,7 +119,7 @@ _JSON_TYPES = (
 
 def report_schema() -> str:
     """Every struct of a report: its fields, their JSON types, and the comments on them."""
-    parts = [f"This is schema {report.SCHEMA}. The file is one `Report`."]
+    parts = [f"This is schema {schema.SCHEMA}. The file is one `Report`."]
     for struct in _STRUCTS:
         sources = (inspect.getsource(each) for each in struct.__mro__ if each.__module__ == struct.__module__)
         said = dict(_FIELD.findall("\n".join(sources)))

@@ -1,23 +1,25 @@
 """A load generator that reports which clients were hurt. It shares no code with chatserver.
 
-How a command becomes a report, and where each step is:
+How a command becomes a report, and where each step is. Each package imports only from those below it in this list:
 
-- `cli.py` has the commands; those with more to them are in `scorecard.py`, `capacity.py`, `compare/`, `fingerprint/`
-  and `conform/`. `flags.py` has the types of flags, `common.py` the flags that all have, the checks before and the
-  output after.
-- `experiment.py` is what `run`, `attack`, `scorecard`, `capacity`, `compare` and a scenario (`scenariofile.py`) play:
-  groups of clients, phases, and victims beside them.
-- `player.py` plays it: the one place that decides when anything happens. `session.py` has the life of the run: its
-  processes (`workers.py`, `worker.py`), whose methods it calls (`messages.py`), the timeline and Ctrl-C.
-- `crowd.py` is a process with thousands of clients on one `engine.py`, which opens them in the order of `opening.py`.
-  Each is an object of 100 bytes (`client.py`) that plays a persona (`personas/`). `traffic.py` has the open-loop
-  schedule of what they say.
-- `victims/` is the process of the healthy clients; `protocols/` says what one does in a protocol.
-- `measured.py` makes the figures that `figures.py` declares (with `span.py` and `operations.py`), `conditions.py` has
-  the thresholds, `verdict.py` decides, and `findings.py` puts the report together. `report.py` is its schema.
-- `sections.py` says what of it is shown; `render.py`, `page/`, `markdown.py` and `exports.py` show it, and `diff.py`
-  puts two side by side.
+- `cli.py` names the commands, which are in `load.py`, `scorecard.py`, `capacity.py`, `diff.py`, `compare/`,
+  `fingerprint/` and `conform/`. `common.py` has what all have in common: flags, the checks before and the output after.
+- `output/` shows a report, on the terminal, as a page, and as files for other programs.
+- `flags.py` has the types of flags.
+- `run/` plays an experiment, which is what `run`, `attack`, `scorecard`, `capacity`, `compare` and a scenario
+  (`scenariofile.py`) are: groups of clients, phases, and victims beside them. `player.py` is the one place that decides
+  when anything happens; `session.py` has the processes (`workers.py`, `worker.py`), the timeline and Ctrl-C; `crowd.py`
+  and `runner.py` are what a process plays. `measured.py` makes the figures (with `span.py` and `operations.py`),
+  `findings.py` the report.
+- `protocols/` says what a healthy client does in a protocol, `victims/` how one keeps its schedule.
+- `personas/` are the clients of the crowds.
+- `clients/` plays thousands of them on one `engine.py`, which opens them in the order of `opening.py`. Each is an
+  object of 100 bytes (`client.py`). `traffic.py` has the open-loop schedule of what they say, `messages.py` what
+  processes tell each other.
+- `cases/` are the requests and frames that both attackers and `conform/` send.
+- `report/` is the report as data: `schema.py`, the figures and their bar, latencies, and `verdict.py`, which decides.
+- `net/` has connections to the server.
 
-`fingerprint/` and `conform/` play no experiment: they open connections of their own (`line.py`,
-`websocket.py`), and share the report.
+`fingerprint/` and `conform/` play no experiment: they open connections of their own (`net/line.py`,
+`net/websocket.py`), and share the report. `peers/` are the servers that `compare/` starts.
 """

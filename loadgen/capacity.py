@@ -13,19 +13,20 @@ from typing import Annotated, Final, Literal
 import trio
 from cyclopts import Parameter
 
-from loadgen import experiment, flags
-from loadgen.bar import NOTICED_MS
+from loadgen import flags
 from loadgen.common import COMMON, WATCHING, Common, ConnectRate, Url, Watching, finish, make_plan
-from loadgen.conditions import Condition
-from loadgen.experiment import Counts, Experiment, Phase, Probes
-from loadgen.figures import CAPACITY, Figures, meanings
 from loadgen.flags import Clients, Seconds, Share
 from loadgen.personas import registry
-from loadgen.player import Player
-from loadgen.preflight import InvalidRunError
 from loadgen.protocols import ADAPTERS
-from loadgen.report import Outcome, Report, Started, Table, verdict
-from loadgen.session import Plan, Session, cause_of_death
+from loadgen.report.bar import NOTICED_MS
+from loadgen.report.conditions import Condition
+from loadgen.report.figures import CAPACITY, Figures, meanings
+from loadgen.report.schema import Outcome, Report, Started, Table, verdict
+from loadgen.run import experiment
+from loadgen.run.experiment import Counts, Experiment, Phase, Probes
+from loadgen.run.player import Player
+from loadgen.run.preflight import InvalidRunError
+from loadgen.run.session import Plan, Session, cause_of_death
 
 #: Victims beside newcomers, and speakers beside idle connections: enough to notice a stall.
 WATCHERS: Final = 5

@@ -39,16 +39,16 @@ app = App(
 )
 
 
-app.command("loadgen.honest:run")
+app.command("loadgen.load:run")
 app.command("loadgen.scorecard:attack")
 app.command("loadgen.scorecard:scorecard")
-app.command("loadgen.honest:play")
+app.command("loadgen.load:play")
 app.command("loadgen.capacity:capacity")
 app.command("loadgen.fingerprint.play:fingerprint")
 app.command("loadgen.compare.comparison:compare", usage="Usage: loadgen compare [OPTIONS] [URL...]")
 app.command("loadgen.conform.suite:conform", usage="Usage: loadgen conform [OPTIONS] [URL]")
 app.command("loadgen.diff:diff")
-app.command("loadgen.honest:list_", name="list")
+app.command("loadgen.load:list_", name="list")
 
 
 def main(arguments: Iterable[str] | None = None) -> None:
@@ -82,10 +82,10 @@ def _drop(stream: TextIO) -> None:
 
 def _end(error: BaseException) -> int:
     """Tell Ctrl-C and closed output, which trio's nurseries wrap in groups, from a fault of the generator's own."""
-    from loadgen.preflight import InvalidRunError  # noqa: PLC0415  (quick --version)
-    from loadgen.report import Outcome  # noqa: PLC0415
+    from loadgen.net.target import TargetDownError, TargetRefusedError, UsageError  # noqa: PLC0415
+    from loadgen.report.schema import Outcome  # noqa: PLC0415
+    from loadgen.run.preflight import InvalidRunError  # noqa: PLC0415  (quick --version)
     from loadgen.stopping import first  # noqa: PLC0415
-    from loadgen.target import TargetDownError, TargetRefusedError, UsageError  # noqa: PLC0415
 
     group = error if isinstance(error, BaseExceptionGroup) else BaseExceptionGroup("", [error])
     if group.split(KeyboardInterrupt)[1] is None:
@@ -121,7 +121,7 @@ def _explain(error: cyclopts.CycloptsError) -> str:
 
 
 def _complain(text: str, code: int) -> int:
-    from loadgen.format import printable  # noqa: PLC0415
+    from loadgen.report.format import printable  # noqa: PLC0415
 
     try:
         print(f"loadgen: {printable(text)}", file=sys.stderr)  # a server may have part in it

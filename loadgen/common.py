@@ -15,17 +15,20 @@ from typing import Annotated, Final
 from cyclopts import Parameter
 from rich.console import Console
 
-from loadgen import conditions, flags, personas, preflight, target
-from loadgen import format as fmt
-from loadgen.experiment import Experiment
-from loadgen.exports import json_of, require, save
+from loadgen import flags, personas
 from loadgen.flags import File, Files, Folder, Name, PerSecond, Pid, Place, Processes, Seconds
-from loadgen.procfs import Process
-from loadgen.progress import Progress
-from loadgen.render import show
-from loadgen.report import Report
-from loadgen.session import Plan
-from loadgen.target import PER_ADDRESS, Endpoint, Target, UsageError
+from loadgen.net import target
+from loadgen.net.target import PER_ADDRESS, Endpoint, Target, UsageError
+from loadgen.output.exports import json_of, require, save
+from loadgen.output.render import show
+from loadgen.report import conditions
+from loadgen.report import format as fmt
+from loadgen.report.schema import Report
+from loadgen.run import preflight
+from loadgen.run.experiment import Experiment
+from loadgen.run.procfs import Process
+from loadgen.run.progress import Progress
+from loadgen.run.session import Plan
 
 Url = Annotated[
     str, Parameter(help="The target, for example http://127.0.0.1:8000; loopback only, see --allow-target.")

@@ -15,13 +15,12 @@ from typing import Annotated, Final
 import msgspec
 from cyclopts import Parameter
 
-from loadgen import declared, exports
-from loadgen import format as fmt
 from loadgen.common import Reported, arguments, finish
 from loadgen.compare.results import LEAST_ROUNDS
-from loadgen.figures import Better, Figure
-from loadgen.report import SCHEMA, Outcome, Report, Started, Table, verdict
-from loadgen.target import UsageError
+from loadgen.net.target import UsageError
+from loadgen.output import declared, exports, wording
+from loadgen.report.figures import Better, Figure
+from loadgen.report.schema import SCHEMA, Outcome, Report, Started, Table, verdict
 
 #: Flags whose values do not change what is played.
 _NO_LOAD: Final = frozenset({"--report", "--seed", "--server-pid", "--markdown", "--wait"})
@@ -113,7 +112,7 @@ def _asked(report: Report) -> str:
 
 def _samples(report: Report) -> dict[str, list[Report]]:
     """The valid measurements by part: one for each attack, or one for each round of a comparison."""
-    one_target = fmt.judges_parts(report)
+    one_target = wording.judges_parts(report)
     found: dict[str, list[Report]] = {}
     for part in report.parts or [report]:
         name = "" if part is report else part.command if one_target else f"{part.command}, {part.target}"
@@ -132,7 +131,7 @@ def _rows(name: str, before: Sequence[Report], after: Sequence[Report]) -> Itera
             lower = before if mark == "better" else after
             if figure == "capacity" and not _values(lower, "fell_short_at"):  # no more was tried, or could be
                 mark = "moved"
-            yield [name, figure, *(str(fmt.figure(figure, statistics.median(each))) for each in (a, b)), mark]
+            yield [name, figure, *(str(wording.figure(figure, statistics.median(each))) for each in (a, b)), mark]
 
 
 def _values(reports: Sequence[Report], figure: str) -> list[float]:

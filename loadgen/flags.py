@@ -17,13 +17,13 @@ from typing import Annotated, Final, Literal, TypeVar
 
 from cyclopts import Parameter
 
-from loadgen import target
-from loadgen.client import Client, Threat
-from loadgen.exercise import unmet
-from loadgen.experiment import Probes
+from loadgen.clients.client import Client, Threat
+from loadgen.net import target
+from loadgen.net.target import Target, UsageError
 from loadgen.personas import registry
 from loadgen.protocols import ESTABLISHED, MIXES, served
-from loadgen.target import Target, UsageError
+from loadgen.run.exercise import unmet
+from loadgen.run.experiment import Probes
 
 T = TypeVar("T")
 

@@ -13,8 +13,9 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 
 from loadgen import flags
-from loadgen.client import Client
-from loadgen.experiment import (
+from loadgen.clients.client import Client
+from loadgen.net.target import PER_ADDRESS, UsageError
+from loadgen.run.experiment import (
     BESIDE,
     DRAIN,
     DRAIN_SECONDS,
@@ -30,7 +31,6 @@ from loadgen.experiment import (
     Probes,
     arrival,
 )
-from loadgen.target import PER_ADDRESS, UsageError
 
 _Name = Annotated[str, msgspec.Meta(min_length=1)]
 

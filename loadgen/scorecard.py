@@ -17,26 +17,28 @@ from typing import Annotated, Final
 import trio
 from cyclopts import Parameter
 
-from loadgen import experiment, flags, markdown, target
-from loadgen import format as fmt
-from loadgen.client import Client, Threat
+from loadgen import flags
+from loadgen.clients.client import Client, Threat
 from loadgen.common import COMMON, LOADING, Common, ConnectRate, Loading, PerAddress, Url, finish, make_plan
 from loadgen.compare.catalogue import PEERS
 from loadgen.compare.process import DiedError, Server, running
-from loadgen.exercise import unmet
-from loadgen.experiment import NEIGHBOURS, NEWCOMERS_PER_S, OPERATION_TIMEOUT_SECONDS, Experiment
-from loadgen.figures import SCORECARD, meanings
 from loadgen.flags import Clients, File, N, Names, Patience, PerSecond, Positive, Seconds
-from loadgen.measured import NO_FLOOR, Floor
+from loadgen.net import target
+from loadgen.net.target import PER_ADDRESS, USUAL, UsageError
+from loadgen.output import markdown, wording
 from loadgen.personas import registry
-from loadgen.player import Player
-from loadgen.procfs import Process
 from loadgen.protocols import served
-from loadgen.report import Outcome, Report, Started, verdict
-from loadgen.session import Plan, cause_of_death
+from loadgen.report.figures import SCORECARD, meanings
+from loadgen.report.schema import Outcome, Report, Started, verdict
+from loadgen.report.verdict import worst
+from loadgen.run import experiment
+from loadgen.run.exercise import unmet
+from loadgen.run.experiment import NEIGHBOURS, NEWCOMERS_PER_S, OPERATION_TIMEOUT_SECONDS, Experiment
+from loadgen.run.measured import NO_FLOOR, Floor
+from loadgen.run.player import Player
+from loadgen.run.procfs import Process
+from loadgen.run.session import Plan, cause_of_death
 from loadgen.stopping import stoppable
-from loadgen.target import PER_ADDRESS, USUAL, UsageError
-from loadgen.verdict import worst
 
 #: Address space of the floor, which buffers without limit for clients that do not read; it dies before the machine
 #: does.
@@ -200,7 +202,7 @@ class Scorecard:
 
 def _main_reason(part: Report) -> str:
     """Its outcome and first reason; the row has all of them."""
-    reasons = fmt.main_reasons(part)
+    reasons = wording.main_reasons(part)
     more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
     return ": ".join([part.outcome, *reasons[:1]]) + more
 

@@ -5,7 +5,7 @@
             await chat.publish("lobby", f"{message.user.name} said {message.text}")
 
 docs/bots.md describes it on one page. It imports nothing of the server, nor the server anything of it, so that a
-disagreement between the two shows up. `chatserver chat` (terminal.py) is built on it.
+disagreement between the two shows up. `chatserver chat` (`terminal/`) is built on it.
 """
 
 from chatserver.client.chat import (

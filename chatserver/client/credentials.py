@@ -1,6 +1,6 @@
 """Our identity at a server: a token or a guest's cookie, as header fields.
 
-Owns: both secrets in memory. May not: know the network or a file (identity.py keeps the cookie).
+Owns: both secrets in memory. May not: know the network or a file (terminal/identity.py keeps the cookie).
 """
 
 from collections.abc import Iterable

@@ -16,7 +16,6 @@ import msgspec
 import trio
 from rich.console import Console
 
-from chatserver.client.arguments import read_target, read_token
 from chatserver.client.credentials import Credentials
 from chatserver.client.stream import Target
 from chatserver.doctor.delivery import ENTRY_PATIENCE, EXIT_PATIENCE, Exchange, Observer
@@ -26,6 +25,7 @@ from chatserver.doctor.inquiry import inquire
 from chatserver.doctor.report import print_report
 from chatserver.exits import EXIT_CLEAN, EXIT_FAULT
 from chatserver.settings.spec import ConfigError
+from chatserver.terminal.arguments import read_target, read_token
 
 #: A room's name that has room for what is added for each node.
 _ROOM = re.compile(r"[a-z0-9][a-z0-9._-]{0,49}")

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from chatserver.client.render import printable
 from chatserver.doctor.facts import Delivery, Node, Report, Severity, Trouble
 from chatserver.doctor.findings import span
+from chatserver.terminal.render import printable
 
 #: Columns without a terminal.
 PIPE_WIDTH = 160

@@ -18,8 +18,7 @@ import trio
 from cyclopts import Parameter
 from rich.console import Console
 
-from loadgen import flags, markdown, preflight, target
-from loadgen import format as fmt
+from loadgen import flags
 from loadgen.common import PLAYING, RANDOM, Playing, Random, Reported, arguments, find, finish, make_seed
 from loadgen.compare.catalogue import OURS, PEERS, Can, Kit, MissingError, Peer
 from loadgen.compare.measure import ENDPOINT, SETTLE_SECONDS, Meter, NoFigureError
@@ -27,15 +26,19 @@ from loadgen.compare.process import HOST, DiedError, Running, Server, running
 from loadgen.compare.relay import greet
 from loadgen.compare.results import LEAST_ROUNDS, Entry, Results, Sample, Scenario, Sizes
 from loadgen.compare.scenarios import load, scenarios
-from loadgen.exports import require
 from loadgen.flags import CLIENTS, RATE, File, Folder, Mix, N, Names, PerSecond, Range, Seconds, Share
-from loadgen.preflight import InvalidRunError
-from loadgen.progress import Progress
-from loadgen.report import Outcome, Report, Started, Table, verdict
-from loadgen.session import Plan
+from loadgen.net import target
+from loadgen.net.target import UsageError
+from loadgen.net.timers import now
+from loadgen.output import markdown
+from loadgen.output.exports import require
+from loadgen.report import format as fmt
+from loadgen.report.schema import Outcome, Report, Started, Table, verdict
+from loadgen.run import preflight
+from loadgen.run.preflight import InvalidRunError
+from loadgen.run.progress import Progress
+from loadgen.run.session import Plan
 from loadgen.stopping import StoppedError, first, stoppable
-from loadgen.target import UsageError
-from loadgen.timers import now
 
 #: A longer measurement has failed: the server hangs, or --scale is far too large for it.
 MEASUREMENT_SECONDS: Final = 300.0

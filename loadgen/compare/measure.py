@@ -11,21 +11,23 @@ from typing import Final
 
 import trio
 
-from loadgen import experiment, flags, target
-from loadgen.client import Client
+from loadgen import flags
+from loadgen.clients.client import Client
+from loadgen.clients.messages import Role
 from loadgen.compare.process import DiedError, Running, Server
-from loadgen.crowd import Crowd
-from loadgen.experiment import Experiment, Group, Probes
-from loadgen.messages import Role
+from loadgen.net import target
+from loadgen.net.target import Endpoint
 from loadgen.personas import registry
-from loadgen.player import Player
-from loadgen.preflight import InvalidRunError
-from loadgen.procfs import Process
-from loadgen.report import Outcome, Report
-from loadgen.session import Plan, cause_of_death
+from loadgen.report.schema import Outcome, Report
+from loadgen.run import experiment
+from loadgen.run.crowd import Crowd
+from loadgen.run.experiment import Experiment, Group, Probes
+from loadgen.run.player import Player
+from loadgen.run.preflight import InvalidRunError
+from loadgen.run.procfs import Process
+from loadgen.run.session import Plan, cause_of_death
+from loadgen.run.workers import Workers, spawn
 from loadgen.stopping import StoppedError
-from loadgen.target import Endpoint
-from loadgen.workers import Workers, spawn
 
 #: Pause between the arrival of a crowd and the first reading; shorter than in `loadgen run`, because there are many
 #: runs.

@@ -11,9 +11,9 @@ from typing import Final
 import msgspec
 import trio
 
-from loadgen import wire
 from loadgen.compare.process import HOST, DiedError, Server
-from loadgen.target import Endpoint
+from loadgen.net import wire
+from loadgen.net.target import Endpoint
 
 _FIELD: Final = "Content-Type: application/json"
 

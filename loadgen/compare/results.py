@@ -10,11 +10,11 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from loadgen import format as fmt
 from loadgen.compare.catalogue import OURS, Can, Peer
 from loadgen.compare.measure import Meter
-from loadgen.figures import TIMES
-from loadgen.report import Table
+from loadgen.report import format as fmt
+from loadgen.report.figures import TIMES
+from loadgen.report.schema import Table
 
 #: The values of one measurement by column: figures of its report, and values computed from them.
 Sample = Mapping[str, float | None]

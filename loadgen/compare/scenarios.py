@@ -8,14 +8,14 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Final
 
-from loadgen import target
-from loadgen.client import Client, Needs
+from loadgen.clients.client import Client, Needs
 from loadgen.compare.catalogue import Can, Peer
 from loadgen.compare.measure import Meter, NoFigureError
 from loadgen.compare.relay import greet, publishing
 from loadgen.compare.results import Column, Layout, Sample, Scenario, Sizes
+from loadgen.net import target
 from loadgen.personas import summary
-from loadgen.report import Report
+from loadgen.report.schema import Report
 
 _GIB: Final = 2**30
 _MIB: Final = 2**20

@@ -14,13 +14,13 @@ from typing import Final
 import trio
 from wsproto.frame_protocol import Frame, FrameDecoder, MessageDecoder, Opcode, ParseFailed
 
-from loadgen import wire
-from loadgen.conform.case import End, Kind, Said, Script, close, cut, ping
-from loadgen.conform.utf8 import is_valid
-from loadgen.line import FAILURES, EndedError, Ending, Line, describe, dial
-from loadgen.target import Target
-from loadgen.websocket import payload_of
-from loadgen.wire import FIN, PONG, frame
+from loadgen.cases.case import End, Kind, Said, Script, close, cut, ping
+from loadgen.cases.utf8 import is_valid
+from loadgen.net import wire
+from loadgen.net.line import FAILURES, EndedError, Ending, Line, describe, dial
+from loadgen.net.target import Target
+from loadgen.net.websocket import payload_of
+from loadgen.net.wire import FIN, PONG, frame
 
 #: Payload of the ping that checks whether the connection is still open.
 PROBE: Final = b"still there?"

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from loadgen import wire
-from loadgen.answers import TURNED_AWAY
-from loadgen.conform.case import End, Opening, Script
+from loadgen.cases.case import End, Opening, Script
 from loadgen.conform.conversation import Heard
+from loadgen.net import wire
+from loadgen.net.answers import TURNED_AWAY
 
 #: Close codes for a limit of the server, even if the client did nothing wrong: RFC 6455 section 7.4.1, IANA.
 _LIMITS: Final = frozenset({1008, 1009, 1013})

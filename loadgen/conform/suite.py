@@ -13,25 +13,25 @@ import trio
 from cyclopts import Parameter
 
 from loadgen import flags
-from loadgen import format as fmt
+from loadgen.cases.case import FAMILIES, Case, Script, echo
+from loadgen.cases.framing import fragmented, framing, limits, pings, reserved
+from loadgen.cases.handshakes import closing, opening
+from loadgen.cases.utf8 import utf8
 from loadgen.common import JUDGED, Judged, announce, arguments, find, finish
-from loadgen.conditions import parse
 from loadgen.conform import conversation
-from loadgen.conform.case import FAMILIES, Case, Script, echo
-from loadgen.conform.framing import fragmented, framing, limits, pings, reserved
-from loadgen.conform.handshakes import closing, opening
 from loadgen.conform.judge import Mark, judge
 from loadgen.conform.summary import FIGURES, Options, Result, counts, make_report
-from loadgen.conform.utf8 import utf8
-from loadgen.exports import require
 from loadgen.flags import Range, Seconds
-from loadgen.preflight import InvalidRunError
-from loadgen.progress import Progress
-from loadgen.report import Report, Started
-from loadgen.session import why_closed
+from loadgen.net.target import TargetDownError, UsageError, split
+from loadgen.net.wire import FIN, TEXT, frame
+from loadgen.output.exports import require
+from loadgen.report import format as fmt
+from loadgen.report.conditions import parse
+from loadgen.report.schema import Report, Started
+from loadgen.run.preflight import InvalidRunError
+from loadgen.run.progress import Progress
+from loadgen.run.session import why_closed
 from loadgen.stopping import stoppable
-from loadgen.target import TargetDownError, UsageError, split
-from loadgen.wire import FIN, TEXT, frame
 
 _FOUND: Final = chain(opening(), framing(), pings(), reserved(), fragmented(), utf8(), closing(), limits())
 CASES: Final[tuple[Case, ...]] = tuple(sorted(_FOUND, key=lambda case: [*map(int, case.id.split("."))]))

@@ -11,12 +11,12 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from loadgen.conditions import Condition
-from loadgen.conform.case import FAMILIES, Case
+from loadgen.cases.case import FAMILIES, Case
 from loadgen.conform.judge import Finding, Mark
-from loadgen.figures import Better, Figure, meanings, named
-from loadgen.report import Outcome, Report, Started, Table, Verdict, verdict
-from loadgen.target import Target
+from loadgen.net.target import Target
+from loadgen.report.conditions import Condition
+from loadgen.report.figures import Better, Figure, meanings, named
+from loadgen.report.schema import Outcome, Report, Started, Table, Verdict, verdict
 
 FIGURES: Final = named((
     Figure("cases", "", "cases that were played", better=Better.NEITHER),

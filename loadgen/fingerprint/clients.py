@@ -16,7 +16,6 @@ from typing import Final
 import trio
 from wsproto.frame_protocol import Frame, Opcode
 
-from loadgen.answers import TURNED_AWAY
 from loadgen.fingerprint.found import Failed, Finding, Found, NoneSeen, NotApplicable, longest
 from loadgen.fingerprint.site import (
     ANSWER_SECONDS,
@@ -28,9 +27,10 @@ from loadgen.fingerprint.site import (
     side_by_side,
     while_sending,
 )
-from loadgen.line import EndedError, Ending, Exchange, GarbledError, Line
-from loadgen.websocket import RejectedError, WebSocket, close_words, upgrade
-from loadgen.wire import FIN, frame
+from loadgen.net.answers import TURNED_AWAY
+from loadgen.net.line import EndedError, Ending, Exchange, GarbledError, Line
+from loadgen.net.websocket import RejectedError, WebSocket, close_words, upgrade
+from loadgen.net.wire import FIN, frame
 
 #: Events this soon after the first sign belong to it: an answer and its FIN are often two segments.
 MOMENT_SECONDS: Final = 1.0

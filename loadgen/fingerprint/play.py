@@ -13,11 +13,8 @@ from typing import Final
 
 import trio
 
-from loadgen import flags, preflight
+from loadgen import flags
 from loadgen.common import COMMON, Common, Url, announce, arguments, find, finish
-from loadgen.conditions import Condition, parse
-from loadgen.exports import require
-from loadgen.figures import meanings
 from loadgen.fingerprint.found import Failed, Finding, Found, NotApplicable, describe, merge, remark
 from loadgen.fingerprint.practice import Mark, Probe, Result, advice_on, found_of, judge, mark, values_of
 from loadgen.fingerprint.probes import ALONGSIDE, FIGURES, FIRST, MEANWHILE, PROBES
@@ -33,10 +30,14 @@ from loadgen.fingerprint.site import (
     side_by_side,
 )
 from loadgen.fingerprint.survey import survey
-from loadgen.progress import Progress
-from loadgen.report import Report, Sample, Started
+from loadgen.net.target import UsageError
+from loadgen.output.exports import require
+from loadgen.report.conditions import Condition, parse
+from loadgen.report.figures import meanings
+from loadgen.report.schema import Report, Sample, Started
+from loadgen.run import preflight
+from loadgen.run.progress import Progress
 from loadgen.stopping import cancel_after, stoppable
-from loadgen.target import UsageError
 
 #: After this many refused connections in a row, the server has died.
 _REFUSALS: Final = 2

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from loadgen import report
-from loadgen.conditions import Condition
-from loadgen.figures import Better, Figure
 from loadgen.fingerprint.found import Failed, Finding, Found, NoneSeen, NotApplicable, Unit, describe, remark
 from loadgen.fingerprint.site import Need, Site
-from loadgen.report import Outcome, Table, Verdict
+from loadgen.report import schema
+from loadgen.report.conditions import Condition
+from loadgen.report.figures import Better, Figure
+from loadgen.report.schema import Outcome, Table, Verdict
 
 
 class Mark(StrEnum):
@@ -144,13 +144,13 @@ def judge(
     counts = ", ".join(f"{marks[each]} {each}" for each in Mark if each and marks[each])
     notes = [counts] if counts else []
     if stopped:
-        return report.verdict(Outcome.INTERRUPTED, ["stopped before the end; what was decided is in the table"], notes)
+        return schema.verdict(Outcome.INTERRUPTED, ["stopped before the end; what was decided is in the table"], notes)
     if lag > LAG_LIMIT_SECONDS:
         late = f"the prober's own schedule was {lag:.1f} s late at worst: it lacked CPU"
-        return report.verdict(Outcome.INVALID, [late, *short], notes)
+        return schema.verdict(Outcome.INVALID, [late, *short], notes)
     if short:
-        return report.verdict(Outcome.FELL_SHORT, [*short, *failed], notes)
-    return report.verdict(Outcome.INVALID if failed else Outcome.HELD, failed, notes)
+        return schema.verdict(Outcome.FELL_SHORT, [*short, *failed], notes)
+    return schema.verdict(Outcome.INVALID if failed else Outcome.HELD, failed, notes)
 
 
 def _short(results: Sequence[Result]) -> list[str]:

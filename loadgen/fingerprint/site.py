@@ -15,12 +15,12 @@ from typing import Annotated, Final, TypeVar
 import trio
 from cyclopts import Parameter
 
-from loadgen import wire
-from loadgen.answers import TURNED_AWAY
 from loadgen.fingerprint.found import Failed, Finding, NotApplicable
 from loadgen.flags import MAX_SECONDS, N, Place, Range, Seconds
-from loadgen.line import FAILURES, Answer, EndedError, Exchange, GarbledError, Line, describe, dial
-from loadgen.target import Target
+from loadgen.net import wire
+from loadgen.net.answers import TURNED_AWAY
+from loadgen.net.line import FAILURES, Answer, EndedError, Exchange, GarbledError, Line, describe, dial
+from loadgen.net.target import Target
 
 K = TypeVar("K")
 T = TypeVar("T")

@@ -24,8 +24,8 @@ from loadgen.fingerprint.site import (
     TurnedAwayError,
     tried,
 )
-from loadgen.line import Answer, Exchange, describe
-from loadgen.wire import UPGRADE_FIELDS
+from loadgen.net.line import Answer, Exchange, describe
+from loadgen.net.wire import UPGRADE_FIELDS
 
 _SMALL_BODY: Final = BODY_BEGIN + b" " * 15
 

@@ -11,8 +11,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TypeVar
 
-from loadgen.client import Client
-from loadgen.target import UsageError
+from loadgen.clients.client import Client
+from loadgen.net.target import UsageError
 
 P = TypeVar("P", bound=type[Client])
 _registry: dict[str, type[Client]] = {}

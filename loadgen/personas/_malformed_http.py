@@ -7,8 +7,8 @@ are one request to a proxy and two to the server behind it, or the reverse (RFC 
 from collections.abc import Mapping
 from functools import lru_cache
 
-from loadgen.expected import NO_CHUNKS
-from loadgen.tls import client_hello
+from loadgen.cases.expected import NO_CHUNKS
+from loadgen.net.tls import client_hello
 
 _UPGRADE, _CONNECTION, _VERSION = b"Upgrade: websocket", b"Connection: Upgrade", b"Sec-WebSocket-Version: 13"
 _KEY = b"Sec-WebSocket-Key: bG9hZGdlbi1sb2FkZ2VuIQ=="

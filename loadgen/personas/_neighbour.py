@@ -8,12 +8,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import ClassVar
 
-from loadgen import wire
-from loadgen.answers import UNANSWERED
-from loadgen.client import Client, Cohort, Stage
+from loadgen.clients.client import Client, Cohort, Stage
+from loadgen.net import wire
+from loadgen.net.answers import UNANSWERED
+from loadgen.net.timers import Alarms, now
 from loadgen.personas._requests import nothing
 from loadgen.personas._websocket import Envelope, Member, decode, publish
-from loadgen.timers import Alarms, now
 
 
 class Planner(Client):

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from loadgen import wire
-from loadgen.client import Client, Place
+from loadgen.clients.client import Client, Place
+from loadgen.net import wire
 
 Opening = Callable[[Client], bytes]
 

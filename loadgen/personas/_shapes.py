@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import ClassVar, Final
 
-from loadgen.client import ATTACKER_RETURNS_SECONDS, Attacker, Cohort, Needs, Threat
+from loadgen.clients.client import ATTACKER_RETURNS_SECONDS, Attacker, Cohort, Needs, Threat
 
 #: R.U.D.Y. waits 10 s between two bytes; faster is harder on servers that judge by progress.
 BYTE_EVERY_SECONDS: Final = 1.0

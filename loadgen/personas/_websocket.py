@@ -6,12 +6,12 @@ from typing import ClassVar
 
 import msgspec
 
-from loadgen import wire
-from loadgen.answers import CLOSED_FOR_NOW
-from loadgen.client import Attacker, Client, Needs, Stage
+from loadgen.clients.client import Attacker, Client, Needs, Stage
+from loadgen.net import wire
+from loadgen.net.answers import CLOSED_FOR_NOW
+from loadgen.net.wire import LAST_WORD_BYTES, close_code
 from loadgen.personas._requests import upgrade
 from loadgen.personas._shapes import Flooder
-from loadgen.wire import LAST_WORD_BYTES, close_code
 
 
 class Envelope(msgspec.Struct):

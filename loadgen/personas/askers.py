@@ -7,8 +7,8 @@ from functools import cache
 from hashlib import shake_128
 from typing import ClassVar, Final
 
-from loadgen import wire
-from loadgen.client import Cohort, Needs, Threat
+from loadgen.clients.client import Cohort, Needs, Threat
+from loadgen.net import wire
 from loadgen.personas import persona
 from loadgen.personas._requests import post, upgrading
 from loadgen.personas._shapes import Asker

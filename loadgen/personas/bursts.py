@@ -2,13 +2,13 @@
 
 from typing import Final
 
-from loadgen.client import Cohort, Needs, Stage, Threat
+from loadgen.clients.client import Cohort, Needs, Stage, Threat
+from loadgen.net.timers import now
 from loadgen.personas import persona
 from loadgen.personas._requests import page, post
 from loadgen.personas._shapes import Dripper, Welcome
 from loadgen.personas._websocket import JOIN_ID, Envelope, Member, join, publish
 from loadgen.personas.honest import Poll
-from loadgen.timers import now
 
 #: Counted on the machine's clock, so that all processes of a run drop their connections at the same time.
 STORM_EVERY_SECONDS: Final = 10.0

@@ -7,13 +7,13 @@ from typing import Final
 
 import msgspec
 
-from loadgen import wire
-from loadgen.client import Attacker, Needs, Place, Threat
+from loadgen.clients.client import Attacker, Needs, Place, Threat
+from loadgen.net import wire
+from loadgen.net.wire import BINARY, FIN, MORE, PING, PONG, RSV1, TEXT, frame
 from loadgen.personas import persona
 from loadgen.personas._requests import event_stream, nothing, page, post, post_head, upgrade, upgrading
 from loadgen.personas._shapes import BLOCK_BYTES, Flooder, Welcome, fill
 from loadgen.personas._websocket import FrameFlooder, encoded, join, publish
-from loadgen.wire import BINARY, FIN, MORE, PING, PONG, RSV1, TEXT, frame
 
 
 def _smallest_and_largest(opcode: int) -> tuple[bytes, bytes]:

@@ -4,13 +4,13 @@ from urllib.parse import quote
 
 import msgspec
 
-from loadgen import wire
-from loadgen.answers import UNANSWERED
-from loadgen.client import Client, Cohort, Stage
+from loadgen.clients.client import Client, Cohort, Stage
+from loadgen.clients.traffic import Traffic
+from loadgen.net import wire
+from loadgen.net.answers import UNANSWERED
 from loadgen.personas import persona
 from loadgen.personas._requests import event_stream
 from loadgen.personas._websocket import Envelope, Member, decode, publish
-from loadgen.traffic import Traffic
 
 
 class Speaking(Client):

@@ -5,12 +5,13 @@ from functools import cache, lru_cache
 from itertools import chain
 from typing import ClassVar, Final
 
-from loadgen import expected, wire
-from loadgen.client import Attacker, Cohort, Needs, Stage, Threat
-from loadgen.conform.case import End
-from loadgen.conform.framing import fragmented, framing, pings, reserved
-from loadgen.conform.handshakes import closing
-from loadgen.conform.utf8 import utf8
+from loadgen.cases import expected
+from loadgen.cases.case import End
+from loadgen.cases.framing import fragmented, framing, pings, reserved
+from loadgen.cases.handshakes import closing
+from loadgen.cases.utf8 import utf8
+from loadgen.clients.client import Attacker, Cohort, Needs, Stage, Threat
+from loadgen.net import wire
 from loadgen.personas import _malformed_chat, _malformed_http, persona
 from loadgen.personas._requests import nothing
 from loadgen.personas._websocket import LastWord, Lingerer, decode

@@ -3,14 +3,14 @@
 import ssl
 from typing import Final
 
-from loadgen import wire
-from loadgen.client import Attacker, Needs, Threat
+from loadgen.clients.client import Attacker, Needs, Threat
+from loadgen.net import wire
+from loadgen.net.target import describe_tls
+from loadgen.net.tls import APPLICATION_DATA, HANDSHAKE, KEY_UPDATE, Tls13, client_hello
 from loadgen.personas import persona
 from loadgen.personas._requests import open_head, upgrade
 from loadgen.personas._shapes import GENTLE_RETURN_SECONDS, SEND_BUFFER_BYTES, Dripper
 from loadgen.personas._websocket import Lingerer, decode, join
-from loadgen.target import describe_tls
-from loadgen.tls import APPLICATION_DATA, HANDSHAKE, KEY_UPDATE, Tls13, client_hello
 
 
 @persona

@@ -2,12 +2,12 @@
 
 from typing import Final
 
-from loadgen.client import Attacker, Threat
+from loadgen.clients.client import Attacker, Threat
+from loadgen.net.wire import FIN, MORE, TEXT, frame
 from loadgen.personas import persona
 from loadgen.personas._requests import getting, open_head, post_head
 from loadgen.personas._shapes import BLOCK_BYTES, Flooder
 from loadgen.personas._websocket import FrameFlooder
-from loadgen.wire import FIN, MORE, TEXT, frame
 
 _PLAIN: Final = b"x" * BLOCK_BYTES
 

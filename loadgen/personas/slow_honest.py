@@ -4,8 +4,8 @@ from enum import Enum, auto
 from functools import partial
 from typing import Final
 
-from loadgen import wire
-from loadgen.client import Cohort, Needs, Stage
+from loadgen.clients.client import Cohort, Needs, Stage
+from loadgen.net import wire
 from loadgen.personas import persona
 from loadgen.personas._neighbour import Neighbour, SlowUser
 from loadgen.personas._requests import page, post

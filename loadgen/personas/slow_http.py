@@ -3,9 +3,9 @@
 from functools import lru_cache
 from typing import Final
 
-from loadgen import wire
-from loadgen.answers import ALL_WRITTEN
-from loadgen.client import Attacker, Needs
+from loadgen.clients.client import Attacker, Needs
+from loadgen.net import wire
+from loadgen.net.answers import ALL_WRITTEN
 from loadgen.personas import persona
 from loadgen.personas._requests import nothing, open_head, page, posting, upgrade
 from loadgen.personas._shapes import LOOK_EVERY_SECONDS, Dripper

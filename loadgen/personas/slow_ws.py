@@ -2,14 +2,14 @@
 
 from typing import Final
 
-from loadgen import wire
-from loadgen.answers import CLOSED
-from loadgen.client import Needs, Stage
+from loadgen.clients.client import Needs, Stage
+from loadgen.net import wire
+from loadgen.net.answers import CLOSED
+from loadgen.net.wire import FIN, MORE, PING, TEXT, frame
 from loadgen.personas import persona
 from loadgen.personas._shapes import LOOK_EVERY_SECONDS, Dripper
 from loadgen.personas._websocket import Lingerer, join, publish
 from loadgen.personas.slow_http import RECEIVE_BUFFER_BYTES, SEGMENT_BYTES
-from loadgen.wire import FIN, MORE, PING, TEXT, frame
 
 #: Within every server's limit on messages (websockets 1 MiB, ws 100 MiB, chatserver 16 KiB), and hours of bytes.
 FRAME_BYTES: Final = 16 * 1024

@@ -2,12 +2,12 @@
 
 from typing import Final
 
-from loadgen.client import Attacker, Needs, Threat
+from loadgen.clients.client import Attacker, Needs, Threat
+from loadgen.net.wire import FIN, PONG, frame
 from loadgen.personas import persona
 from loadgen.personas._requests import event_stream, held_poll, post
 from loadgen.personas._shapes import GENTLE_RETURN_SECONDS, Vanishing
 from loadgen.personas._websocket import Lingerer, join
-from loadgen.wire import FIN, PONG, frame
 
 
 @persona

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from types import MappingProxyType
 from typing import Final
 
-from loadgen.client import Needs
+from loadgen.clients.client import Needs
 from loadgen.protocols import chat_v1, http, ws_echo
 from loadgen.victims.victim import Newcomer, Protocol
 

@@ -13,15 +13,16 @@ from urllib.parse import quote
 import msgspec
 import trio
 
-from loadgen import wire
-from loadgen.answers import NOT_SERVED, TURNED_AWAY, UNANSWERED
-from loadgen.client import Needs
-from loadgen.line import Line
-from loadgen.messages import Reread
+from loadgen.clients.client import Needs
+from loadgen.clients.messages import Reread
+from loadgen.net import wire
+from loadgen.net.answers import NOT_SERVED, TURNED_AWAY, UNANSWERED
+from loadgen.net.line import Line
+from loadgen.net.timers import NEVER
+from loadgen.net.websocket import WebSocket
 from loadgen.personas._websocket import JOIN_ID, Envelope
 from loadgen.protocols.http import HttpPeer, http_peer
 from loadgen.protocols.ws_echo import connect
-from loadgen.timers import NEVER
 from loadgen.victims.probe import CONNECT_TIMEOUT_SECONDS, Context
 from loadgen.victims.victim import (
     ADDRESSES,
@@ -35,7 +36,6 @@ from loadgen.victims.victim import (
     require_room,
     text_of,
 )
-from loadgen.websocket import WebSocket
 
 #: The wait that a held poll asks for; in practice the victim's next message ends it long before.
 POLL_WAIT_SECONDS: Final = 25

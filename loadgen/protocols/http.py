@@ -11,13 +11,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import lru_cache, partial
 from typing import Final
 
-from loadgen import wire
-from loadgen.answers import CLOSED
-from loadgen.client import Cohort, Needs, Stage
-from loadgen.line import Answer, EndedError, Exchange, Line
+from loadgen.clients.client import Cohort, Needs, Stage
+from loadgen.net import wire
+from loadgen.net.answers import CLOSED
+from loadgen.net.line import Answer, EndedError, Exchange, Line
+from loadgen.net.target import Endpoint
 from loadgen.personas import persona
 from loadgen.personas.honest import Speaking
-from loadgen.target import Endpoint
 from loadgen.victims.probe import Context
 from loadgen.victims.victim import Newcomer, OperationFailedError, Protocol, Victim
 

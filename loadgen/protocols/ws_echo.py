@@ -8,15 +8,15 @@ from typing import Final
 
 import trio
 
-from loadgen import wire
-from loadgen.client import Needs, Stage
-from loadgen.line import Line
+from loadgen.clients.client import Needs, Stage
+from loadgen.net import wire
+from loadgen.net.line import Line
+from loadgen.net.websocket import WebSocket, upgrade
 from loadgen.personas import persona
 from loadgen.personas._websocket import WebSocketClient
 from loadgen.personas.honest import Speaking
 from loadgen.victims.probe import CONNECT_TIMEOUT_SECONDS, Context
 from loadgen.victims.victim import Newcomer, OperationFailedError, Protocol, Victim
-from loadgen.websocket import WebSocket, upgrade
 
 
 async def connect(context: Context, line: Line) -> WebSocket:

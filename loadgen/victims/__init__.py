@@ -1,6 +1,6 @@
 """The victims: healthy clients beside a crowd, and the results of their operations.
 
-`runner.py` is one worker's part, `probe.py` the schedule and its bookings, `victim.py` the loop that reconnects; their
-kinds are in loadgen/protocols. Victims use h11 and wsproto, so that a mistake of the engine's parsers cannot hide one
+`probe.py` is the schedule and its bookings, `victim.py` the loop that reconnects, `run/runner.py` the process of many;
+their kinds are in `protocols/`. Victims use h11 and wsproto, so that a mistake of the engine's parsers cannot hide one
 in the target.
 """

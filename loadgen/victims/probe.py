@@ -15,13 +15,13 @@ from typing import Final, NamedTuple
 
 import trio
 
-from loadgen.answers import UNANSWERED
-from loadgen.latency import BEFORE, Lag, Recent
-from loadgen.line import Line, describe, dial
-from loadgen.messages import PhaseResult
-from loadgen.sockets import is_own_fault, unread_seconds
-from loadgen.target import FIRST_VICTIM, USUAL, Endpoint, Target
-from loadgen.timers import NEVER, Alarms, WakeUp, now
+from loadgen.clients.messages import PhaseResult
+from loadgen.net.answers import UNANSWERED
+from loadgen.net.line import Line, describe, dial
+from loadgen.net.sockets import is_own_fault, unread_seconds
+from loadgen.net.target import FIRST_VICTIM, USUAL, Endpoint, Target
+from loadgen.net.timers import NEVER, Alarms, WakeUp, now
+from loadgen.report.latency import BEFORE, Lag, Recent
 
 #: More operations than any schedule has.
 _NO_END: Final = 1 << 32

@@ -14,14 +14,14 @@ from typing import ClassVar, Final, NamedTuple
 
 import trio
 
-from loadgen.answers import CLOSED, NO_TURN, PLANNED, UNANSWERED
-from loadgen.client import Needs
-from loadgen.line import FAILURES, GarbledError, Line
+from loadgen.clients.client import Needs
+from loadgen.net.answers import CLOSED, NO_TURN, PLANNED, UNANSWERED
+from loadgen.net.line import FAILURES, GarbledError, Line
+from loadgen.net.timers import now
+from loadgen.net.websocket import ClosedError, RejectedError
+from loadgen.net.wire import UNREADABLE, whole_number
 from loadgen.stopping import first
-from loadgen.timers import now
 from loadgen.victims.probe import Context, Probe, Schedule
-from loadgen.websocket import ClosedError, RejectedError
-from loadgen.wire import UNREADABLE, whole_number
 
 RECONNECT_SECONDS: Final = 0.25
 

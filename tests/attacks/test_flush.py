@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from chatserver.net import flush
-from loadgen.sockets import deafen, undeafen
+from loadgen.net.sockets import deafen, undeafen
 from tests.support.peers import chatter, connect, publish, say, upgrade
 from tests.support.serving import Serving, neighbour, serving
 from tests.support.transports import TRANSPORTS, collect, subscribe

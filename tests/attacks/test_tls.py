@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import trio
 
-from loadgen.tls import HANDSHAKE, KEY_UPDATE
+from loadgen.net.tls import HANDSHAKE, KEY_UPDATE
 from tests.support.certificates import certificate, client_hello, trusting_any
 from tests.support.handsealed import handsealed
 from tests.support.peers import (

@@ -19,8 +19,8 @@ from functools import partial
 from statistics import median
 from typing import TypeAlias
 
-from loadgen.latency import Latency
-from loadgen.timers import NEVER, WakeUp, now
+from loadgen.net.timers import NEVER, WakeUp, now
+from loadgen.report.latency import Latency
 from tests.bench import wire
 from tests.bench.clients import Client, Crowd, Step, hear
 from tests.bench.curve_table import Cell, markdown, plots, row

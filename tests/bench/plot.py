@@ -8,8 +8,8 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias, TypeVar
 
-from loadgen.page.elements import Element, node
-from loadgen.page.scales import Scale, linear, logarithmic
+from loadgen.output.page.elements import Element, node
+from loadgen.output.page.scales import Scale, linear, logarithmic
 
 #: Pixels: of a panel's axes, of the words around them, of the key, and of a mark.
 WIDTH, HEIGHT = 360, 150

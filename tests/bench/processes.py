@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadgen import procfs
+from loadgen.run import procfs
 from tests.bench.gauges import Address
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from chatserver.net.states import State
-from loadgen import procfs
+from loadgen.run import procfs
 from tests.bench import wire
 from tests.bench.clients import HELLO, Client, Crowd, Step, hear, ignore, must_live
 from tests.bench.figures import Better, Figure, Result, Scale

@@ -25,8 +25,8 @@ from tempfile import TemporaryDirectory
 from typing import TypeAlias
 
 from chatserver.net.states import State
-from loadgen import procfs
-from loadgen.sockets import SockDiag
+from loadgen.net.sockets import SockDiag
+from loadgen.run import procfs
 from tests.bench import memory, quota, wire
 from tests.bench.clients import HELLO, Client, Crowd, OnData, Step, ignore, joins, must_live
 from tests.bench.figures import TIMES, Better, Figure, Result, Scale, compared, spread

@@ -25,9 +25,9 @@ import pytest
 
 from loadgen.cli import main
 from loadgen.personas import registry
-from loadgen.report import Outcome, Report
-from loadgen.session import Plan
-from loadgen.verdict import causes
+from loadgen.report.schema import Outcome, Report
+from loadgen.report.verdict import causes
+from loadgen.run.session import Plan
 from tests.loadgen import forked
 from tests.loadgen.planted import Plant, planted_process
 from tests.loadgen.plays import SETTLE_SECONDS, beside_other_tests

@@ -6,14 +6,14 @@ from unittest.mock import patch
 
 import pytest
 
-from loadgen.report import Report
+from loadgen.report.schema import Report
 from tests.loadgen import forked, reports
 
 
 @pytest.fixture(autouse=True, scope="module")
 def workers_start() -> Iterator[None]:
     """A module whose workers are started as the program starts them has a fixture of this name that does nothing."""
-    with patch("loadgen.workers.start", forked.start):
+    with patch("loadgen.run.workers.start", forked.start):
         yield
 
 
@@ -30,5 +30,5 @@ def lateness_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
 
     Nor did the machine, if it was as busy before.
     """
-    monkeypatch.setattr("loadgen.findings._STOOD_STILL", math.inf)
-    monkeypatch.setattr("loadgen.findings.NOTICED_MS", math.inf)
+    monkeypatch.setattr("loadgen.run.findings._STOOD_STILL", math.inf)
+    monkeypatch.setattr("loadgen.run.findings.NOTICED_MS", math.inf)

@@ -12,7 +12,7 @@ from tests.support.forking import Forked, Running, fork
 
 #: The personas too, without those of tests: to import them is a third of what a small crowd costs.
 _PERSONAS = sorted({each.__module__ for each in registry().values() if each.__module__.startswith("loadgen.")})
-_NEEDS = ("loadgen.crowd", "loadgen.victims.runner", *_PERSONAS)
+_NEEDS = ("loadgen.run.crowd", "loadgen.run.runner", *_PERSONAS)
 
 #: Workers that were forked and not yet waited for, by what they play.
 playing: dict[str, set[int]] = {"crowd": set(), "victims": set()}
@@ -37,10 +37,10 @@ class Process(Running):
 
 
 async def start(part: str) -> Process:
-    """As `loadgen.workers.start`."""
+    """As `loadgen.run.workers.start`."""
     (its_input, given), (told, its_output) = os.pipe(), os.pipe()
     try:
-        forked = fork("loadgen.worker", part, stdin=its_input, stdout=its_output, needs=_NEEDS)
+        forked = fork("loadgen.run.worker", part, stdin=its_input, stdout=its_output, needs=_NEEDS)
     finally:
         os.close(its_input)
         os.close(its_output)

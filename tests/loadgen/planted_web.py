@@ -21,8 +21,8 @@ from pathlib import Path
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, serve_websocket
 
-from loadgen import target
-from loadgen.tls import KEY_UPDATE
+from loadgen.net import target
+from loadgen.net.tls import KEY_UPDATE
 from tests.loadgen.plants import in_process, is_crowd
 from tests.support.certificates import server_context
 from tests.support.ports import steady_port

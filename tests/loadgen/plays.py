@@ -9,17 +9,18 @@ from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
-from loadgen import experiment, target
-from loadgen.client import Client
-from loadgen.conditions import Condition
-from loadgen.experiment import Experiment, Probes
+from loadgen.clients.client import Client
+from loadgen.net import target
+from loadgen.net.target import Endpoint
 from loadgen.personas import registry
-from loadgen.player import Player
-from loadgen.procfs import Process
-from loadgen.progress import Progress
-from loadgen.report import Outcome, Report
-from loadgen.session import Plan
-from loadgen.target import Endpoint
+from loadgen.report.conditions import Condition
+from loadgen.report.schema import Outcome, Report
+from loadgen.run import experiment
+from loadgen.run.experiment import Experiment, Probes
+from loadgen.run.player import Player
+from loadgen.run.procfs import Process
+from loadgen.run.progress import Progress
+from loadgen.run.session import Plan
 from tests.loadgen.planted import Plant, planted
 
 #: A loaded machine costs no victim an operation; where a server never answers, a test says how long is waited.
@@ -41,8 +42,8 @@ def beside_other_tests() -> ExitStack:
     On busy processors a crowd that did had not one attacker in after two seconds. That it does is test_processes.py's.
     """
     stack = ExitStack()
-    stack.enter_context(patch("loadgen.player.CROWD_NICENESS", 0))
-    stack.enter_context(patch("loadgen.player.OPERATION_SECONDS", OPERATION_SECONDS))
+    stack.enter_context(patch("loadgen.run.player.CROWD_NICENESS", 0))
+    stack.enter_context(patch("loadgen.run.player.OPERATION_SECONDS", OPERATION_SECONDS))
     return stack
 
 

@@ -6,15 +6,15 @@ from typing import Any
 
 import msgspec
 
-from loadgen import experiment
-from loadgen.experiment import Counts, Experiment
-from loadgen.latency import Late, Latency
-from loadgen.measured import NO_FLOOR, Floor, Measured
-from loadgen.messages import GroupStatus, PhaseResult, Reread, Result, TrafficResult
+from loadgen.clients.messages import GroupStatus, PhaseResult, Reread, Result, TrafficResult
 from loadgen.personas import registry
-from loadgen.procfs import Usage
-from loadgen.session import Session
-from loadgen.span import Reading, Span
+from loadgen.report.latency import Late, Latency
+from loadgen.run import experiment
+from loadgen.run.experiment import Counts, Experiment
+from loadgen.run.measured import NO_FLOOR, Floor, Measured
+from loadgen.run.procfs import Usage
+from loadgen.run.session import Session
+from loadgen.run.span import Reading, Span
 from tests.loadgen.plays import config, plan
 
 #: Nothing listens there.

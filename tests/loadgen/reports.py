@@ -10,9 +10,9 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from loadgen import figures
-from loadgen.latency import Spread
-from loadgen.report import CohortRow, Outcome, PhaseRow, Report, Sample, Table, verdict
+from loadgen.report import figures
+from loadgen.report.latency import Spread
+from loadgen.report.schema import CohortRow, Outcome, PhaseRow, Report, Sample, Table, verdict
 
 HOSTILE = "</title></style><script>alert('x')</script>\"'&<img src=x onerror=alert(1)>\x1b[31m\x00\u202eevil"
 

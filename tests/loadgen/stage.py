@@ -22,13 +22,13 @@ import trio
 import wsproto
 from wsproto import events
 
-from loadgen import target
-from loadgen.client import Client, Cohort, Place
-from loadgen.engine import Engine
+from loadgen.clients.client import Client, Cohort, Place
+from loadgen.clients.engine import Engine
+from loadgen.clients.secure import engine_for
+from loadgen.net import target
+from loadgen.net.target import Endpoint
+from loadgen.net.wire import WireError
 from loadgen.personas import registry
-from loadgen.secure import engine_for
-from loadgen.target import Endpoint
-from loadgen.wire import WireError
 
 #: How long a test waits for anything: far longer than it ever takes on a machine that is busy with something else.
 PATIENCE = 20.0

@@ -13,16 +13,16 @@ import pytest
 import trio
 from wsproto.utilities import generate_accept_token
 
-from loadgen import target
-from loadgen.client import Cohort, Place
-from loadgen.experiment import Probes
-from loadgen.latency import Lag
-from loadgen.messages import Role
+from loadgen.clients.client import Cohort, Place
+from loadgen.clients.messages import Role
+from loadgen.clients.secure import engine_for
+from loadgen.clients.traffic import Traffic
+from loadgen.net import target
 from loadgen.personas import registry
 from loadgen.protocols import VICTIMS
-from loadgen.secure import engine_for
-from loadgen.traffic import Traffic
-from loadgen.victims.runner import ProbeRunner
+from loadgen.report.latency import Lag
+from loadgen.run.experiment import Probes
+from loadgen.run.runner import ProbeRunner
 from tests.loadgen.stage import answering, reset, until
 
 _POLL = b'{"cursor":"e-1","messages":[]}'

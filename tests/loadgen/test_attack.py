@@ -5,14 +5,15 @@ from contextlib import ExitStack
 
 import pytest
 
-from loadgen import procfs, target
-from loadgen.conditions import Condition
+from loadgen.net import target
 from loadgen.personas import registry
-from loadgen.preflight import InvalidRunError
-from loadgen.procfs import Ticks
-from loadgen.report import Outcome, Report
+from loadgen.report.conditions import Condition
+from loadgen.report.schema import Outcome, Report
+from loadgen.run import procfs
+from loadgen.run.preflight import InvalidRunError
+from loadgen.run.procfs import Ticks
+from loadgen.run.session import cause_of_death
 from loadgen.scorecard import Scorecard
-from loadgen.session import cause_of_death
 from tests.loadgen.planted import Plant, planted, planted_process
 from tests.loadgen.planted_web import serving
 from tests.loadgen.plants import is_crowd
@@ -57,7 +58,7 @@ async def test_a_leak_is_found_and_what_is_left_however_short_the_recovery_was()
 
 async def test_a_server_has_time_to_notice_that_attackers_have_vanished(monkeypatch: pytest.MonkeyPatch) -> None:
     """It finds them by a ping, after a recovery of seconds is over; every server fell short in these rows."""
-    monkeypatch.setattr("loadgen.player.RETURN_SECONDS", 0.0)
+    monkeypatch.setattr("loadgen.run.player.RETURN_SECONDS", 0.0)
     monkeypatch.setattr(registry()["idle-connect"], "unnoticed_seconds", 60.0)
     with planted_process(Plant(keeps_descriptors=4.0), watched=True) as (url, pid):
         report = await play_attack(url, {"idle-connect": 20}, server_pid=pid, victims=1)
@@ -105,9 +106,9 @@ async def test_victims_that_are_accepted_and_not_served_do_no_work(
 ) -> None:
     """A victim that fetches a page was counted as soon as it was connected."""
     if not answers:
-        monkeypatch.setattr("loadgen.target.PROBE_SECONDS", 0.5)
-        monkeypatch.setattr("loadgen.session.SAID_AFTER_SECONDS", 0.0)
-        monkeypatch.setattr("loadgen.player.CONNECT_LIMIT_SECONDS", 0.5)
+        monkeypatch.setattr("loadgen.net.target.PROBE_SECONDS", 0.5)
+        monkeypatch.setattr("loadgen.run.session.SAID_AFTER_SECONDS", 0.0)
+        monkeypatch.setattr("loadgen.run.player.CONNECT_LIMIT_SECONDS", 0.5)
     with planted(Plant(page=500)) as server, socket.create_server(("127.0.0.1", 0)) as listener:
         url = server.url if answers else f"http://127.0.0.1:{listener.getsockname()[1]}"
         what = Scorecard(
@@ -133,7 +134,7 @@ async def test_a_dead_server_is_not_said_to_speak_something_else() -> None:
 
 async def test_a_server_that_has_no_time_to_accept_is_not_dead(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its backlog was full on a machine that others kept busy, and nothing was said to listen there any more."""
-    monkeypatch.setattr("loadgen.target.PROBE_SECONDS", 0.1)
+    monkeypatch.setattr("loadgen.net.target.PROBE_SECONDS", 0.1)
     with ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         for _ in range(3):  # more than may wait
@@ -165,8 +166,8 @@ async def test_honest_slow_readers_thrown_out_are_collateral(monkeypatch: pytest
     """
     for quick in ("sleepy-tab", "chat"):
         monkeypatch.setattr(registry()[quick], "receive_buffer_bytes", 200_000)
-    monkeypatch.setattr("loadgen.experiment.NEIGHBOURS_RATE", 10.0)
-    monkeypatch.setattr("loadgen.experiment.NEIGHBOURS_TEXT_BYTES", 2000)
+    monkeypatch.setattr("loadgen.run.experiment.NEIGHBOURS_RATE", 10.0)
+    monkeypatch.setattr("loadgen.run.experiment.NEIGHBOURS_TEXT_BYTES", 2000)
     neighbours = {"phone-2g": 3, "sleepy-tab": 2}
     report = await attacked(Plant(send_buffer=16_384), {"idle-connect": 5}, neighbours=neighbours, seconds=4.0)
     assert report.figures["neighbours"] == 5, "without the one who speaks to them"
@@ -178,8 +179,8 @@ async def test_honest_slow_readers_thrown_out_are_collateral(monkeypatch: pytest
 
 async def test_honest_slow_clients_that_are_never_let_in_are_collateral(monkeypatch: pytest.MonkeyPatch) -> None:
     """They were neither refused nor ended, only never answered, and were not counted."""
-    monkeypatch.setattr("loadgen.experiment.NEIGHBOURS_SECONDS", 0.3)
-    monkeypatch.setattr("loadgen.player.CONNECT_LIMIT_SECONDS", 5.0)
+    monkeypatch.setattr("loadgen.run.experiment.NEIGHBOURS_SECONDS", 0.3)
+    monkeypatch.setattr("loadgen.run.player.CONNECT_LIMIT_SECONDS", 5.0)
     report = await attacked(Plant(unanswered_room="lobby"), {"idle-connect": 5}, neighbours={"sleepy-tab": 3})
     assert report.figures["collateral"] == 4, "three, and the one who was to speak to them"
     assert _blames(report, "collateral"), report.verdict

@@ -9,13 +9,13 @@ import pytest
 import trio
 
 from loadgen.capacity import WATCHERS, Capacity, Of, Search, capacity, trial_of
-from loadgen.conditions import Condition
-from loadgen.experiment import Experiment
-from loadgen.player import Player
-from loadgen.preflight import InvalidRunError
-from loadgen.report import Outcome, Report, Verdict, verdict
-from loadgen.session import Plan
-from loadgen.target import Page, TargetDownError
+from loadgen.net.target import Page, TargetDownError
+from loadgen.report.conditions import Condition
+from loadgen.report.schema import Outcome, Report, Verdict, verdict
+from loadgen.run.experiment import Experiment
+from loadgen.run.player import Player
+from loadgen.run.preflight import InvalidRunError
+from loadgen.run.session import Plan
 from tests.loadgen import reports
 from tests.loadgen.planted import planted
 from tests.loadgen.plants import Plant
@@ -116,7 +116,7 @@ async def test_a_trial_is_judged_by_what_is_looked_for(
 ) -> None:
     """A target on another continent had room for nobody: each newcomer took longer than 250 ms."""
     judged = []
-    monkeypatch.setattr("loadgen.session.fetch", lambda *_: Page(200, 0.3))
+    monkeypatch.setattr("loadgen.run.session.fetch", lambda *_: Page(200, 0.3))
 
     def play(plan: Plan, _: Experiment) -> Report:
         judged.append(plan.conditions)

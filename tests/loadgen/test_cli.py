@@ -19,10 +19,10 @@ import pytest
 from loadgen import common, flags
 from loadgen.cli import app
 from loadgen.personas import registry
-from loadgen.player import Player
-from loadgen.preflight import InvalidRunError
-from loadgen.report import SCHEMA
-from loadgen.session import Plan
+from loadgen.report.schema import SCHEMA
+from loadgen.run.player import Player
+from loadgen.run.preflight import InvalidRunError
+from loadgen.run.session import Plan
 from tests.loadgen.commandline import call, exit_code
 from tests.loadgen.planted import Plant, planted, planted_process
 from tests.loadgen.plays import SETTLE_SECONDS
@@ -123,7 +123,7 @@ def test_where_neighbours_take_the_descriptors_the_advice_names_their_flag(
 def test_addresses_of_their_own_are_refused_where_attackers_can_have_one_only(
     command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("loadgen.target.probe", lambda where: None)
+    monkeypatch.setattr("loadgen.net.target.probe", lambda where: None)
     assert exit_code(*command, "http://[::1]:1", "--per-address", "1") == 2
     assert "--per-address: ::1 is not in 127.0.0.0/8" in capsys.readouterr().err
 
@@ -339,8 +339,11 @@ def test_a_stop_before_the_first_phase_is_reported_too() -> None:
 
 
 def test_a_stop_while_the_target_is_waited_for_is_one_line() -> None:
-    says = "import sys; from loadgen import __main__, target; target.is_open = lambda _: print('no', file=sys.stderr)"
-    program = ("-c", f"{says}; __main__.main()")
+    says = "target.is_open = lambda _: print('no', file=sys.stderr)"
+    program = (
+        "-c",
+        f"import sys; from loadgen import __main__; from loadgen.net import target; {says}; __main__.main()",
+    )
     with running("run", "http://127.0.0.1:1", "--wait=60", until="no", program=program) as process:
         process.terminate()
         _, err = process.communicate(timeout=60)

@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from loadgen.diff import compare
-from loadgen.report import Outcome, Report, verdict
+from loadgen.report.schema import Outcome, Report, verdict
 from tests.loadgen import reports
 from tests.loadgen.commandline import exit_code
 

@@ -3,8 +3,10 @@
 import re
 from pathlib import Path
 
-from loadgen import cli, exports, target
-from loadgen.verdict import LAG_LIMIT_MS
+from loadgen import cli
+from loadgen.net import target
+from loadgen.output import exports
+from loadgen.report.verdict import LAG_LIMIT_MS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "loadgen.md").read_text(encoding="utf-8")
 EXIT_CODES = PAGE.partition("## Exit codes")[2].partition("##")[0]

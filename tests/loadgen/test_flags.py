@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadgen import flags
-from loadgen.client import Threat
+from loadgen.clients.client import Threat
 from loadgen.common import Loading
+from loadgen.net.target import UsageError
 from loadgen.personas import registry
-from loadgen.target import UsageError
 
 PERSONAS = list(registry().values())
 

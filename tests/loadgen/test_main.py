@@ -57,7 +57,7 @@ def test_the_exit_code_is_right_where_nothing_can_be_printed(command: str, code:
 @pytest.mark.parametrize(
     ("arguments", "others"),
     [
-        (["--version"], ("trio", "msgspec", "loadgen.common", "loadgen.flags", "loadgen.report")),
+        (["--version"], ("trio", "msgspec", "loadgen.common", "loadgen.flags", "loadgen.report.schema")),
         (["run", "--help"], ("loadgen.compare", "loadgen.conform", "loadgen.fingerprint", "loadgen.scorecard")),
     ],
     ids=" ".join,

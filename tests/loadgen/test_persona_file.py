@@ -8,12 +8,12 @@ import msgspec
 import pytest
 import trio
 
-from loadgen import experiment
 from loadgen.compare.comparison import Comparison
+from loadgen.net.target import UsageError
 from loadgen.personas import load, registry
-from loadgen.player import Player
-from loadgen.report import Report
-from loadgen.target import UsageError
+from loadgen.report.schema import Report
+from loadgen.run import experiment
+from loadgen.run.player import Player
 from tests.loadgen import reports
 from tests.loadgen.commandline import exit_code
 from tests.loadgen.planted import planted
@@ -22,7 +22,7 @@ from tests.loadgen.plays import SETTLE_SECONDS, plan
 OWN = '''
 """One that says hello."""
 
-from loadgen.client import Client, Needs
+from loadgen.clients.client import Client, Needs
 from loadgen.personas import persona
 
 

@@ -16,16 +16,16 @@ import msgspec
 import pytest
 import trio
 
-from loadgen import workers
-from loadgen.crowd import Crowd
-from loadgen.latency import Late, Latency, Recent
-from loadgen.messages import Call, GroupStatus, Reread, Result, Status, TrafficResult, encode, messages_in
-from loadgen.preflight import InvalidRunError
-from loadgen.procfs import Share
-from loadgen.report import Outcome
-from loadgen.session import Session
+from loadgen.clients.messages import Call, GroupStatus, Reread, Result, Status, TrafficResult, encode, messages_in
+from loadgen.report.latency import Late, Latency, Recent
+from loadgen.report.schema import Outcome
+from loadgen.run import workers
+from loadgen.run.crowd import Crowd
+from loadgen.run.preflight import InvalidRunError
+from loadgen.run.procfs import Share
+from loadgen.run.session import Session
+from loadgen.run.workers import Worker, WorkerError, Workers, merge
 from loadgen.stopping import StoppedError
-from loadgen.workers import Worker, WorkerError, Workers, merge
 from tests.loadgen import forked
 from tests.loadgen.planted import Plant, planted
 from tests.loadgen.plays import attacked, plan, play_run
@@ -203,7 +203,7 @@ async def test_what_ends_a_run_may_come_out_of_a_nursery(error: Exception) -> No
 
 def test_a_player_ends_with_its_conductor() -> None:
     code = (
-        "import subprocess, sys; p = subprocess.Popen([sys.executable, '-m', 'loadgen.worker', 'crowd'],"
+        "import subprocess, sys; p = subprocess.Popen([sys.executable, '-m', 'loadgen.run.worker', 'crowd'],"
         " stdin=subprocess.PIPE); print(p.pid, flush=True); sys.stdin.read()"
     )
     conductor = subprocess.Popen(
@@ -317,11 +317,11 @@ def test_the_timeline_ends_each_phase_when_it_ended() -> None:
 async def test_a_process_is_measured_from_when_it_was_started(monkeypatch: pytest.MonkeyPatch) -> None:
     """What it used was divided by the whole run: a page that took 10 s beforehand made a busy generator a quiet one."""
     clock = [0.0]
-    monkeypatch.setattr("loadgen.session.now", lambda: clock[0])
+    monkeypatch.setattr("loadgen.run.session.now", lambda: clock[0])
     watched = Mock(share=lambda: Share(running=clock[0] - 10.0, waiting=(clock[0] - 10.0) / 2))
     worker = NonCallableMock(Worker, watched=watched, recent=Recent(), status=None)
     worker.send_result.return_value = Result()
-    monkeypatch.setattr("loadgen.session.spawn", AsyncMock(return_value=worker))
+    monkeypatch.setattr("loadgen.run.session.spawn", AsyncMock(return_value=worker))
     session = Session(plan(NOBODY))
 
     async def act() -> None:

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from loadgen import procfs
-from loadgen.experiment import Counts, Experiment, Group, Phase
 from loadgen.personas import registry
-from loadgen.player import Player
-from loadgen.preflight import InvalidRunError
-from loadgen.procfs import Ticks
-from loadgen.report import CohortRow, Outcome, Report
+from loadgen.report.schema import CohortRow, Outcome, Report
+from loadgen.run import procfs
+from loadgen.run.experiment import Counts, Experiment, Group, Phase
+from loadgen.run.player import Player
+from loadgen.run.preflight import InvalidRunError
+from loadgen.run.procfs import Ticks
 from tests.loadgen.planted import Plant, planted, planted_process
 from tests.loadgen.plays import figure, is_sound, plan, play_run, ran
 
@@ -73,8 +73,8 @@ async def test_a_server_that_turns_everybody_away_is_given_up_at_once_and_not_ca
 async def test_clients_that_are_neither_established_nor_given_up_are_not_waited_for_without_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("loadgen.player.FIRST_SECONDS", 4.0)
-    monkeypatch.setattr("loadgen.player.OPEN_DEADLINE_SECONDS", 0.1)
+    monkeypatch.setattr("loadgen.run.player.FIRST_SECONDS", 4.0)
+    monkeypatch.setattr("loadgen.run.player.OPEN_DEADLINE_SECONDS", 0.1)
     with pytest.raises(InvalidRunError, match="neither established nor given up"):
         await ran(Plant(unanswered_room="dead"), {"idle": 4}, rooms=("lobby", "dead"))
 
@@ -111,7 +111,7 @@ async def test_speakers_that_leave_take_no_message_with_them(others: int) -> Non
 
 async def test_clients_that_are_not_due_yet_are_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
     """While attackers came slowly, a chat was said not to answer as one, although nobody had asked it."""
-    monkeypatch.setattr("loadgen.player.FIRST_SECONDS", 1.0)
+    monkeypatch.setattr("loadgen.run.player.FIRST_SECONDS", 1.0)
     counts = {"attackers": {registry()["idle-connect"]: 4}, "crowd": {registry()["idle"]: 1}}
     slowly = Experiment(
         command="scenario",

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from loadgen import scenariofile
-from loadgen.experiment import MEASURED, Counts, Experiment
+from loadgen.net.target import UsageError
 from loadgen.personas import registry
-from loadgen.player import Player
-from loadgen.report import Report
+from loadgen.report.schema import Report
+from loadgen.run.experiment import MEASURED, Counts, Experiment
+from loadgen.run.player import Player
 from loadgen.scorecard import Healthy
-from loadgen.target import UsageError
 from tests.loadgen.planted import planted
 from tests.loadgen.plays import PATIENCE, beside_other_tests, is_sound, plan
 

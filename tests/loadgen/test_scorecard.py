@@ -10,15 +10,15 @@ import trio
 import trio.testing
 
 from loadgen import scorecard
-from loadgen.client import Client
-from loadgen.experiment import Experiment
-from loadgen.measured import Floor
+from loadgen.clients.client import Client
 from loadgen.personas import registry
-from loadgen.player import Player
 from loadgen.protocols import MIXES
-from loadgen.report import Outcome, Report, verdict
+from loadgen.report.schema import Outcome, Report, verdict
+from loadgen.run.experiment import Experiment
+from loadgen.run.measured import Floor
+from loadgen.run.player import Player
+from loadgen.run.session import Plan
 from loadgen.scorecard import Scorecard
-from loadgen.session import Plan
 from tests.loadgen import reports
 from tests.loadgen.planted import planted
 from tests.loadgen.plays import config, plan

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from loadgen.answers import NO_TURN
-from loadgen.messages import Result
+from loadgen.clients.messages import Result
+from loadgen.net.answers import NO_TURN
 from loadgen.personas import registry
 from loadgen.personas.askers import bad_token
-from loadgen.report import Outcome
-from loadgen.workers import Worker
+from loadgen.report.schema import Outcome
+from loadgen.run.workers import Worker
 from tests.loadgen.commandline import (
     IMPATIENT,
     Ended,
@@ -40,7 +40,7 @@ def test_v3_victims_that_are_cut_and_locked_out_go_on_to_fail() -> None:
 
 def test_v2_and_v8_nobody_new_is_let_in_and_what_the_attack_leaves_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """Established clients are served: only newcomers notice."""
-    monkeypatch.setattr("loadgen.player.RETURN_SECONDS", 1.0)  # its descriptors never return
+    monkeypatch.setattr("loadgen.run.player.RETURN_SECONDS", 1.0)  # its descriptors never return
     plant = Plant(no_newcomers=True, forgets="-", leak_bytes=100_000, leaks_descriptors=True)
     blamed = ("newcomers_failed", "acknowledged_lost", "server_bytes_over_bar", "server_descriptors_left")
     ended = falls_short(plant, blamed=blamed, watched=True)

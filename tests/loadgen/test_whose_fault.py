@@ -8,8 +8,8 @@ from unittest.mock import AsyncMock, patch
 import pytest
 
 from loadgen import scorecard
-from loadgen.measured import Floor
-from loadgen.report import Outcome
+from loadgen.report.schema import Outcome
+from loadgen.run.measured import Floor
 from tests.loadgen.commandline import IMPATIENT, attack, attacked, falls_short, stand_still, with_short_cycles
 from tests.loadgen.planted import Plant, planted_process
 
@@ -59,7 +59,7 @@ def test_v9_a_late_crowd_alone_is_not() -> None:
 
 def test_v9_honest_clients_whose_own_process_stood_still_are_nobodys_victims(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server ends who answers no pings; it would have done so here as well, but that was not seen."""
-    monkeypatch.setattr("loadgen.findings._CROWD_STOOD_STILL", 0.5)
+    monkeypatch.setattr("loadgen.run.findings._CROWD_STOOD_STILL", 0.5)
     with planted_process(Plant(close_members_after=0.8)) as (url, _), with_short_cycles(1.0):
         ended = attack(
             url, "idle-connect", "--victim", "poll",

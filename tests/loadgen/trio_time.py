@@ -1,7 +1,7 @@
 """The engine on trio's clock: where that jumps, the server and those who attack it have the same time.
 
-Owns: what stands for the clock and the timerfd of `loadgen.timers`. With those, seconds would pass for the server for
-each tenth that a persona waits, and a limit of the server might be over before the attack has begun.
+Owns: what stands for the clock and the timerfd of `loadgen.net.timers`. With those, seconds would pass for the server
+for each tenth that a persona waits, and a limit of the server might be over before the attack has begun.
 
     async with trio_time(), playing(url, "slow-chunk") as play: ...
 """
@@ -13,10 +13,10 @@ from unittest.mock import patch
 
 import trio
 
-from loadgen.timers import NEVER
+from loadgen.net.timers import NEVER
 
 #: Who asks for the time, of those that an engine with attackers needs.
-_ASKING = ("loadgen.engine", "loadgen.client", "loadgen.personas.bursts")
+_ASKING = ("loadgen.clients.engine", "loadgen.clients.client", "loadgen.personas.bursts")
 
 
 class _WakeUp:
@@ -59,7 +59,7 @@ async def trio_time() -> AsyncIterator[None]:
             return made
 
         with ExitStack() as stack:
-            stack.enter_context(patch("loadgen.engine.WakeUp", wake_up))
+            stack.enter_context(patch("loadgen.clients.engine.WakeUp", wake_up))
             for module in _ASKING:
                 stack.enter_context(patch(f"{module}.now", trio.current_time))
             yield

@@ -7,9 +7,9 @@ machine that does not allow it; 130 when interrupted, with the steps that were m
 import argparse
 import sys
 
-from loadgen import format as fmt
-from loadgen import markdown
-from loadgen.progress import Progress
+from loadgen.output import markdown
+from loadgen.report import format as fmt
+from loadgen.run.progress import Progress
 from tests.bench import processes
 from tests.bench.clients import ClosedError
 from tests.million import table

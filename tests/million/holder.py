@@ -18,8 +18,8 @@ from enum import IntEnum
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
-from loadgen import sockets
-from loadgen.target import PER_ADDRESS, Target
+from loadgen.net import sockets
+from loadgen.net.target import PER_ADDRESS, Target
 from tests.bench import wire
 from tests.support.peers import upgrade
 

@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Self
 
-from loadgen.target import Target
+from loadgen.net.target import Target
 from tests.million import holder
 from tests.million.holder import Holder, Status
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
-from loadgen import procfs
+from loadgen.run import procfs
 from tests.bench.gauges import tcp_memory
 from tests.million.needs import meminfo
 

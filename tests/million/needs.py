@@ -8,8 +8,8 @@ import resource
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadgen import format as fmt
-from loadgen.target import PER_ADDRESS
+from loadgen.net.target import PER_ADDRESS
+from loadgen.report import format as fmt
 
 _PROC = Path("/proc")
 

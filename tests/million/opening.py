@@ -6,7 +6,7 @@ Owns: the number of the next connection. May not: measure, or know the reasons t
 import time
 from collections.abc import Callable
 
-from loadgen.target import Target
+from loadgen.net.target import Target
 from tests.million import needs
 from tests.million.holders import Holders
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple, Self
 
-from loadgen.latency import Latency
+from loadgen.report.latency import Latency
 from tests.bench import wire
 from tests.bench.clients import HELLO, Client, Crowd, hear, joins
 from tests.bench.gauges import Address

@@ -17,10 +17,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from chatserver.net.states import State
-from loadgen import procfs
-from loadgen.progress import Progress
-from loadgen.report import Sample
-from loadgen.target import find
+from loadgen.net.target import find
+from loadgen.report.schema import Sample
+from loadgen.run import procfs
+from loadgen.run.progress import Progress
 from tests.bench.gauges import Address, held, metrics
 from tests.bench.processes import Process, chatserver
 from tests.million import needs

@@ -3,8 +3,8 @@
 Owns: columns and notes. May not: measure.
 """
 
-from loadgen import format as fmt
-from loadgen.report import Table
+from loadgen.report import format as fmt
+from loadgen.report.schema import Table
 from tests.bench.figures import number
 from tests.million.run import Outcome, Row
 

@@ -16,7 +16,7 @@ import pytest
 
 from chatserver.net.admission import HIGH_WATER
 from chatserver.net.descriptors import connection_limit
-from loadgen.latency import Latency
+from loadgen.report.latency import Latency
 from tests.million import __main__ as million_program
 from tests.million import table
 from tests.million.memory import Memory

@@ -23,7 +23,7 @@ from chatserver.net.tls_records import (
     whole_records,
 )
 from chatserver.settings.spec import ConfigError
-from loadgen.tls import HANDSHAKE
+from loadgen.net.tls import HANDSHAKE
 from tests.net.sealed import VERSIONS, server_context
 from tests.support.certificates import BareClient, authority, certificate, trusting, trusting_any
 from tests.support.examples import examples

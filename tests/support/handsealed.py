@@ -16,7 +16,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from loadgen.tls import seal
+from loadgen.net.tls import seal
 from tests.support.certificates import trusting
 from tests.support.peers import Address, Peer, connect
 

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Final
 
-from loadgen.figures import Better, Figure, named
 from loadgen.fingerprint.found import Unit
 from loadgen.fingerprint.practice import Limit, Mark
 from loadgen.fingerprint.probes import deadlines, reading, served, sizes, websockets
+from loadgen.report.figures import Better, Figure, named
 
 #: Not a probe: `Neighbour` sends these requests beside the probes.
 MEANWHILE: Final = Limit(

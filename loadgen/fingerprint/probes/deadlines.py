@@ -16,8 +16,8 @@ from loadgen.fingerprint.clients import MOMENT_SECONDS, OPEN, Script, Sign, Slow
 from loadgen.fingerprint.found import Failed, Finding, Found, NoneSeen, NotApplicable
 from loadgen.fingerprint.practice import Probe
 from loadgen.fingerprint.site import ANSWER_SECONDS, BODY_BEGIN, WAIT, Need, Site
-from loadgen.line import EndedError, Ending, Line
-from loadgen.tls import client_hello
+from loadgen.net.line import EndedError, Ending, Line
+from loadgen.net.tls import client_hello
 
 #: Never complete at a byte a second, and smaller than the body limit of any message server.
 _BODY_BYTES: Final = 4096

@@ -18,8 +18,8 @@ import trio
 from loadgen.fingerprint.found import Failed, Finding, Found, NoneSeen, NotApplicable, Unit
 from loadgen.fingerprint.practice import Mark, Probe
 from loadgen.fingerprint.site import NotServedError, Site, side_by_side, while_sending
-from loadgen.line import EndedError, Line
-from loadgen.sockets import SockDiag
+from loadgen.net.line import EndedError, Line
+from loadgen.net.sockets import SockDiag
 
 #: Bytes requested beyond those that are read: more than both sockets buffer, with the segments and windows below.
 _BEYOND_BYTES: Final = 512 * 1024

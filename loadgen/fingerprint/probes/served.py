@@ -16,7 +16,7 @@ from loadgen.fingerprint.clients import OPEN, Client, TlsClient, first_sign
 from loadgen.fingerprint.found import Finding, Found, NoneSeen, NotApplicable, Unit
 from loadgen.fingerprint.practice import Mark, Probe
 from loadgen.fingerprint.site import ANSWER_SECONDS, BODY_BEGIN, TROUBLE, Need, Options, Site
-from loadgen.line import EndedError, Line, describe
+from loadgen.net.line import EndedError, Line, describe
 
 #: How many paces a typist takes for a head, and a phone for a body.
 _PACES: Final = 8

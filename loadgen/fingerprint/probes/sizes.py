@@ -19,8 +19,8 @@ from loadgen.fingerprint.clients import join
 from loadgen.fingerprint.found import Failed, Finding, Found, NoneSeen, NotApplicable, Unit
 from loadgen.fingerprint.practice import Probe
 from loadgen.fingerprint.site import ANSWER_SECONDS, BODY_BEGIN, Need, NotServedError, Site, TurnedAwayError
-from loadgen.line import EndedError, Ending, GarbledError, describe
-from loadgen.wire import FIN, frame
+from loadgen.net.line import EndedError, Ending, GarbledError, describe
+from loadgen.net.wire import FIN, frame
 
 #: Below this, limits are found to the last byte; above it to one part in 256, because each step costs megabytes.
 _EXACT_BELOW: Final = 1 << 17

@@ -26,9 +26,9 @@ from loadgen.fingerprint.clients import (
 from loadgen.fingerprint.found import Finding, Found, NoneSeen, NotApplicable
 from loadgen.fingerprint.practice import Mark, Probe
 from loadgen.fingerprint.site import ANSWER_SECONDS, PROMPT_SECONDS, Need, Site
-from loadgen.line import EndedError
-from loadgen.websocket import close_words
-from loadgen.wire import FIN, frame
+from loadgen.net.line import EndedError
+from loadgen.net.websocket import close_words
+from loadgen.net.wire import FIN, frame
 
 #: Size of the frame that is begun: below the limit of any server, so that no size limit ends it.
 _FRAME_BYTES: Final = 4000

@@ -11,9 +11,9 @@ import pytest
 from loadgen.common import COMMON, Common, Loading, Playing
 from loadgen.compare.catalogue import OURS, PEERS
 from loadgen.compare.comparison import compare
-from loadgen.preflight import InvalidRunError
-from loadgen.report import Report
-from loadgen.target import TargetDownError
+from loadgen.net.target import TargetDownError
+from loadgen.report.schema import Report
+from loadgen.run.preflight import InvalidRunError
 from tests.loadgen.commandline import exit_code
 from tests.loadgen.planted import Plant, planted, planted_process
 from tests.loadgen.plays import SETTLE_SECONDS

@@ -18,11 +18,11 @@ from loadgen.compare.comparison import Comparison
 from loadgen.compare.measure import ENDPOINT, Meter
 from loadgen.compare.results import Sample, Scenario, Sizes
 from loadgen.compare.scenarios import scenarios
-from loadgen.experiment import Probes
 from loadgen.personas import registry
-from loadgen.preflight import InvalidRunError
-from loadgen.progress import Progress
-from loadgen.report import Outcome, Report, Table
+from loadgen.report.schema import Outcome, Report, Table
+from loadgen.run.experiment import Probes
+from loadgen.run.preflight import InvalidRunError
+from loadgen.run.progress import Progress
 from loadgen.stopping import StoppedError
 from tests.loadgen.commandline import OF_THE_MACHINE
 from tests.loadgen.plays import SETTLE_SECONDS, plan

@@ -4,7 +4,7 @@ from typing import Any
 
 from loadgen.compare.catalogue import OURS, PEERS, Can
 from loadgen.compare.results import Column, Entry, Layout, Results, Sample, Scenario
-from loadgen.report import Table
+from loadgen.report.schema import Table
 
 COLUMNS = (Column(name="bytes", title="bytes", compared=True), Column(name="percent", title="%"))
 SERVERS = [PEERS[OURS], PEERS["floor"], PEERS["aiohttp"]]

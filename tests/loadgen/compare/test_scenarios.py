@@ -2,13 +2,13 @@
 
 import pytest
 
-from loadgen import figures
 from loadgen.compare import scenarios as scenarios_module
 from loadgen.compare.catalogue import PEERS
 from loadgen.compare.results import Scenario, Sizes
 from loadgen.compare.scenarios import scenarios
 from loadgen.personas import registry
-from loadgen.report import Outcome, Report, verdict
+from loadgen.report import figures
+from loadgen.report.schema import Outcome, Report, verdict
 
 KINDS = ("slow-head", "slow-frame", "slow-read-ws")
 

@@ -1,6 +1,6 @@
 """Reading the report of a conformance run."""
 
-from loadgen.report import Report
+from loadgen.report.schema import Report
 
 
 def marks(report: Report) -> dict[str, str]:

@@ -16,8 +16,8 @@ from typing import Final
 import trio
 from wsproto.utilities import generate_accept_token
 
-from loadgen import target
-from loadgen.target import Target
+from loadgen.net import target
+from loadgen.net.target import Target
 
 _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x1, 0x2, 0x8, 0x9, 0xA
 _GOOD_CODES: Final = frozenset({*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)})

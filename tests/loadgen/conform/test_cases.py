@@ -6,14 +6,14 @@ import pytest
 from wsproto.frame_protocol import FrameProtocol, Opcode, ParseFailed
 from wsproto.utilities import generate_accept_token
 
-from loadgen import target
-from loadgen.conform.case import FAMILIES, End, Kind, Opening, Said, Script, cut, pong
+from loadgen.cases.case import FAMILIES, End, Kind, Opening, Said, Script, cut, pong
 from loadgen.conform.conversation import PROBE, Heard, request
 from loadgen.conform.judge import Mark, judge
 from loadgen.conform.suite import CASES, select
-from loadgen.line import Ending
-from loadgen.target import UsageError
-from loadgen.wire import UPGRADE_FIELDS
+from loadgen.net import target
+from loadgen.net.line import Ending
+from loadgen.net.target import UsageError
+from loadgen.net.wire import UPGRADE_FIELDS
 
 TARGET = target.find("http://127.0.0.1:1")
 SHORT = [case for case in CASES if case.family != "9"]

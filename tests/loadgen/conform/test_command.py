@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from loadgen.report import Report
+from loadgen.report.schema import Report
 from tests.loadgen import commandline
 from tests.loadgen.conform.marks import marks
 from tests.loadgen.conform.planted import Plant

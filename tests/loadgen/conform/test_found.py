@@ -7,11 +7,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from loadgen.conform.case import Case
+from loadgen.cases.case import Case
 from loadgen.conform.suite import play, select
 from loadgen.conform.summary import Options
-from loadgen.progress import Progress
-from loadgen.report import Outcome, Report
+from loadgen.report.schema import Outcome, Report
+from loadgen.run.progress import Progress
 from tests.loadgen.conform.marks import marks, only, reasons
 from tests.loadgen.conform.planted import Plant, Server, planted
 from tests.loadgen.stage import until

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from websockets.asyncio.server import ServerConnection, serve
 
-from loadgen import target
 from loadgen.conform.suite import play, select
 from loadgen.conform.summary import Options
-from loadgen.progress import Progress
-from loadgen.report import Outcome
+from loadgen.net import target
+from loadgen.report.schema import Outcome
+from loadgen.run.progress import Progress
 from tests.loadgen.conform.marks import only, reasons
 from tests.support.certificates import certificate
 from tests.support.serving import serving

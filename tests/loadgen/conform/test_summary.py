@@ -2,11 +2,11 @@
 
 import pytest
 
-from loadgen import target
 from loadgen.conform.judge import Finding, Mark
 from loadgen.conform.suite import select
 from loadgen.conform.summary import Options, Result, make_report
-from loadgen.report import Report, Started
+from loadgen.net import target
+from loadgen.report.schema import Report, Started
 
 FRAMES, [PING] = select(["1.1.*"]), select(["2.1"])
 OPTIONS = Options(target=target.find("http://127.0.0.1:1"), path="/echo")

@@ -15,8 +15,8 @@ import trio
 from wsproto.frame_protocol import Frame, FrameProtocol, Opcode, ParseFailed
 from wsproto.utilities import generate_accept_token
 
-from loadgen import target
-from loadgen.target import Target
+from loadgen.net import target
+from loadgen.net.target import Target
 from tests.loadgen.fingerprint.plant import GRACE_SECONDS, LATE_SECONDS, NEVER, RESET, GoneError, LateError, Plant
 
 

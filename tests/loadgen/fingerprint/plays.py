@@ -8,8 +8,8 @@ from loadgen.fingerprint.practice import Result
 from loadgen.fingerprint.probes import PROBES
 from loadgen.fingerprint.site import Options, Site
 from loadgen.fingerprint.survey import survey
-from loadgen.progress import Progress
-from loadgen.report import Report
+from loadgen.report.schema import Report
+from loadgen.run.progress import Progress
 from tests.loadgen.fingerprint.plant import Plant
 from tests.loadgen.fingerprint.planted import Server, planted
 

@@ -6,9 +6,9 @@ import pytest
 from loadgen.common import Common
 from loadgen.fingerprint.play import fingerprint
 from loadgen.fingerprint.site import Options
-from loadgen.preflight import InvalidRunError
-from loadgen.report import Outcome, Report
-from loadgen.target import TargetDownError, TargetRefusedError, UsageError
+from loadgen.net.target import TargetDownError, TargetRefusedError, UsageError
+from loadgen.report.schema import Outcome, Report
+from loadgen.run.preflight import InvalidRunError
 from tests.loadgen.commandline import exit_code
 from tests.loadgen.planted_web import serving
 

@@ -4,10 +4,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from loadgen import target
 from loadgen.fingerprint.found import Finding, Found, NoneSeen
 from loadgen.fingerprint.probes.served import per_address
 from loadgen.fingerprint.site import Options, Site
+from loadgen.net import target
 from tests.loadgen.fingerprint.plant import Plant
 from tests.loadgen.fingerprint.planted import planted
 from tests.support.certificates import server_context

@@ -11,7 +11,7 @@ from trio.testing import MockClock
 
 from loadgen.fingerprint.found import Failed, Found, NoneSeen, NotApplicable, remark
 from loadgen.fingerprint.practice import Mark, Result
-from loadgen.report import Outcome
+from loadgen.report.schema import Outcome
 from tests.loadgen.fingerprint.plant import NEVER, Plant
 from tests.loadgen.fingerprint.planted import planted
 from tests.loadgen.fingerprint.plays import GOOD, SLACK, Rows, find, fingerprint

@@ -17,8 +17,8 @@ from loadgen.fingerprint.found import Finding
 from loadgen.fingerprint.practice import Probe
 from loadgen.fingerprint.probes import ALONGSIDE, LIMITS
 from loadgen.fingerprint.probes.sizes import Try, search
-from loadgen.report import Outcome
-from loadgen.target import client_context
+from loadgen.net.target import client_context
+from loadgen.report.schema import Outcome
 from tests.loadgen.fingerprint.plant import NEVER, Plant
 from tests.loadgen.fingerprint.planted import planted
 from tests.loadgen.fingerprint.plays import GOOD, Rows, assert_near, fingerprint

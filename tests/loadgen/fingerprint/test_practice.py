@@ -2,11 +2,11 @@
 
 import pytest
 
-from loadgen.conditions import Condition
 from loadgen.fingerprint.found import Failed, Finding, Found, NoneSeen, NotApplicable
 from loadgen.fingerprint.practice import LAG_LIMIT_SECONDS, Limit, Mark, Result, judge, mark, values_of
 from loadgen.fingerprint.probes import LIMITS
-from loadgen.report import Outcome, Verdict
+from loadgen.report.conditions import Condition
+from loadgen.report.schema import Outcome, Verdict
 
 HEAD, FLOOR, IDLE = LIMITS["head_deadline_s"], LIMITS["slow_read_floor_bps"], LIMITS["ws_idle_deadline_s"]
 CROWD, TYPIST, FIELDS = LIMITS["connections_per_address"], LIMITS["slow_typist_served"], LIMITS["head_fields"]

@@ -11,7 +11,7 @@ from trio.testing import MockClock
 from loadgen.fingerprint.found import Failed, Finding, Found, NoneSeen, NotApplicable
 from loadgen.fingerprint.probes.reading import floor, lowest, never
 from loadgen.fingerprint.site import Options, Site, tried
-from loadgen.target import Target
+from loadgen.net.target import Target
 from tests.loadgen.fingerprint.plant import Plant
 from tests.loadgen.fingerprint.planted import planted
 

@@ -6,7 +6,7 @@ import pytest
 from trio.testing import MockClock
 
 from loadgen.fingerprint.probes.deadlines import in_bytes, in_records
-from loadgen.tls import client_hello
+from loadgen.net.tls import client_hello
 from tests.support.certificates import server_context
 
 

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from loadgen.fingerprint.found import Failed, Finding, Found, NoneSeen
 from loadgen.fingerprint.probes.sizes import blank, padding, search
 from loadgen.fingerprint.site import TurnedAwayError
-from loadgen.wire import request
+from loadgen.net.wire import request
 
 FOREVER = float("inf")
 

@@ -6,7 +6,7 @@ import pytest
 import trio
 from wsproto import events
 
-from loadgen.client import Attacker
+from loadgen.clients.client import Attacker
 from loadgen.personas import registry
 from loadgen.personas._shapes import Dripper
 from tests.loadgen.stage import DEADLINE_ANSWER, answer, listening, meeting, playing, read_until, request_of, until

@@ -12,12 +12,12 @@ from wsproto import events
 from wsproto.connection import Connection, ConnectionType
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
-from loadgen import expected
-from loadgen.client import Client
-from loadgen.engine import Engine
+from loadgen.cases import expected
+from loadgen.clients.client import Client
+from loadgen.clients.engine import Engine
+from loadgen.net.wire import CLOSE, FIN, close_code, frame
 from loadgen.personas import _malformed_chat, _malformed_http, malformed
 from loadgen.personas.malformed import foreign_cases, malformed_frames
-from loadgen.wire import CLOSE, FIN, close_code, frame
 from tests.loadgen.stage import (
     WebSocket,
     answer,

@@ -7,9 +7,9 @@ import pytest
 import trio
 from wsproto import events
 
+from loadgen.net.timers import NEVER
+from loadgen.net.tls import APPLICATION_DATA, HANDSHAKE, KEY_UPDATE, Tls13, client_hello, seal
 from loadgen.personas.over_tls import SlowTls
-from loadgen.timers import NEVER
-from loadgen.tls import APPLICATION_DATA, HANDSHAKE, KEY_UPDATE, Tls13, client_hello, seal
 from tests.loadgen.stage import PATIENCE, WebSocket, answer, listening, meeting, playing, until
 from tests.support.certificates import server_context
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from loadgen import personas
-from loadgen.client import Client, Needs
+from loadgen.clients.client import Client, Needs
 from loadgen.personas import load, registry, summary
 from tests.loadgen.stage import DEADLINE_ANSWER, meeting, parsed, read_until, until
 

@@ -11,7 +11,7 @@ import pytest
 import trio
 from wsproto import events
 
-from loadgen.client import Stage
+from loadgen.clients.client import Stage
 from loadgen.personas import registry, slow_honest
 from tests.loadgen.stage import (
     Play,

@@ -7,7 +7,7 @@ import pytest
 import trio
 from wsproto import events
 
-from loadgen.answers import ALL_WRITTEN
+from loadgen.net.answers import ALL_WRITTEN
 from loadgen.personas import registry, slow_http, slow_ws
 from tests.loadgen.stage import (
     Server,

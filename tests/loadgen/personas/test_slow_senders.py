@@ -6,7 +6,7 @@ import trio
 import wsproto
 from wsproto import events
 
-from loadgen.client import Client
+from loadgen.clients.client import Client
 from loadgen.personas import registry
 from loadgen.personas.slow_http import BODY_BYTES, EXTENSION_BYTES
 from tests.loadgen.stage import listening, meeting, parsed, playing, read_until

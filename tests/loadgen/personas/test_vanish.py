@@ -10,8 +10,8 @@ import pytest
 import trio
 from wsproto import events
 
-from loadgen import sockets
-from loadgen.client import Client
+from loadgen.clients.client import Client
+from loadgen.net import sockets
 from loadgen.personas import _shapes, registry, vanish
 from tests.loadgen.stage import (
     Server,

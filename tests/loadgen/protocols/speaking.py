@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from random import Random
 
-from loadgen.latency import Lag
-from loadgen.traffic import Traffic
+from loadgen.clients.traffic import Traffic
+from loadgen.report.latency import Lag
 
 
 def schedule() -> Traffic:

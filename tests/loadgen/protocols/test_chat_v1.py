@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import trio
 
-from loadgen import target
-from loadgen.answers import UNANSWERED
-from loadgen.experiment import Probes
-from loadgen.messages import Reread, Role
+from loadgen.clients.messages import Reread, Role
+from loadgen.net import target
+from loadgen.net.answers import UNANSWERED
 from loadgen.protocols import chat_v1
 from loadgen.protocols.chat_v1 import PollVictim, StreamVictim, WebSocketVictim
+from loadgen.run.experiment import Probes
+from loadgen.run.runner import ProbeRunner
 from loadgen.victims.probe import Context, Schedule
-from loadgen.victims.runner import ProbeRunner
 from loadgen.victims.victim import PlannedEndError, Victim, failure_in, number_in
 from tests.loadgen.stage import PATIENCE, answering, until
 from tests.support.serving import serving

@@ -11,16 +11,17 @@ from typing import Any
 import pytest
 import trio
 
-from loadgen import experiment, target
-from loadgen.line import GarbledError
+from loadgen.clients.traffic import Traffic
+from loadgen.net import target
+from loadgen.net.line import GarbledError
+from loadgen.net.target import Endpoint
+from loadgen.net.timers import now
 from loadgen.personas import registry
-from loadgen.player import Player
-from loadgen.preflight import InvalidRunError
 from loadgen.protocols.chat_v1 import StreamVictim
 from loadgen.protocols.http import GetVictim, HttpPeer
-from loadgen.target import Endpoint
-from loadgen.timers import now
-from loadgen.traffic import Traffic
+from loadgen.run import experiment
+from loadgen.run.player import Player
+from loadgen.run.preflight import InvalidRunError
 from loadgen.victims.probe import Context, Schedule
 from loadgen.victims.victim import OperationFailedError
 from tests.loadgen.planted import planted
@@ -260,7 +261,7 @@ async def _events(context: Context, peer: HttpPeer) -> None:
     ("ask", "limit", "error", "what"),
     [
         (_page, "protocols.http.MAX_BODY_BYTES", GarbledError, "an answer"),
-        (_events, "wire.MAX_LINE_BYTES", OperationFailedError, "a line"),
+        (_events, "net.wire.MAX_LINE_BYTES", OperationFailedError, "a line"),
     ],
 )
 async def test_an_answer_without_end_is_a_failure(
@@ -308,8 +309,8 @@ async def test_load_at_a_rate_is_measured() -> None:
 
 async def test_a_server_that_does_not_speak_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """It took 105 seconds, and nobody was told why."""
-    monkeypatch.setattr("loadgen.player.FIRST_SECONDS", 0.3)
-    monkeypatch.setattr("loadgen.target.PROBE_SECONDS", 0.3)
+    monkeypatch.setattr("loadgen.run.player.FIRST_SECONDS", 0.3)
+    monkeypatch.setattr("loadgen.net.target.PROBE_SECONDS", 0.3)
     load = experiment.honest_load({registry()["idle"]: 3}, seconds=60.0)
     async with listening() as server, trio.open_nursery() as nursery:
         with pytest.raises(InvalidRunError, match=r"nobody was established: .* chat\.v1 .*0\.3 s.*--mix echo=100"):

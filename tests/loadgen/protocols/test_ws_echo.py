@@ -6,11 +6,11 @@ import pytest
 import trio
 from wsproto import events
 
-from loadgen import target
-from loadgen.line import Line, describe
+from loadgen.net import target
+from loadgen.net.line import Line, describe
+from loadgen.net.target import Endpoint
 from loadgen.protocols.http import HttpPeer
 from loadgen.protocols.ws_echo import connect
-from loadgen.target import Endpoint
 from loadgen.victims.probe import Context
 from loadgen.victims.victim import failure_in
 from tests.loadgen.protocols.speaking import schedule, send

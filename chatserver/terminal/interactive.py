@@ -1,0 +1,393 @@
+"""The interactive mode of `chatserver chat`: shows rooms, and handles typed lines.
+
+Owns: the current room, unread messages, the queue of texts to send. May not: write to the terminal itself (`Screen`
+does), or word an event (render.py does).
+"""
+
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import NamedTuple, NoReturn
+
+import trio
+
+from chatserver.client import events, wire
+from chatserver.client.chat import Chat
+from chatserver.client.errors import ChatError, NotFound
+from chatserver.exits import EXIT_CLEAN, EXIT_FAULT
+from chatserver.terminal import commands, render
+from chatserver.terminal.arrivals import Arrivals
+from chatserver.terminal.recall import Recall
+from chatserver.terminal.screen import Screen
+
+LATEST = 50  # messages shown when a room is entered
+LEAVE_PATIENCE = 3.0  # s for the last texts to be acknowledged when the user leaves
+ENTRY_PATIENCE = 2.0  # s to wait for the unread counts before a room is entered, and for names of rooms after it
+TYPING_EVERY = 3.0  # s between two typing notices, as the server accepts them
+TYPING_SHOWN = 5.0  # s for which another user is shown as typing
+READ_EVERY = 3.0  # s between two updates of our read marker
+MAX_ROOMS_SHOWN = 40
+MAX_IDS_SHOWN = 10  # of users with one name
+
+IN_NO_ROOM = "you are in no room; /join ROOM"
+
+
+class Done(Exception):  # noqa: N818  (no error)
+    """Ends the program; carries the exit code."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class _Text(NamedTuple):
+    room: str
+    text: str
+    reply_to: int | None = None
+
+
+class Interactive:
+    """One user at one terminal."""
+
+    def __init__(self, chat: Chat, screen: Screen, room: str) -> None:
+        self.room: str | None = room  # the current room, to which lines go, entered or not yet; None: no room
+        self._chat = chat
+        self._screen = screen
+        self._rooms: dict[str, int] = {}  # entered rooms, with the offset up to which each had been read then
+        self._shown: dict[str, int] = {}  # by room, the offset up to which messages came in their present state
+        self._recall = Recall()
+        self._typing: dict[tuple[str, str], float] = {}  # by room and name, the time until which typing is shown
+        self._told_typing = -math.inf
+        self._arrivals = Arrivals(self._recall)
+        self._day = ""
+        self._divided = False  # whether the line above messages that came without focus is drawn
+        self._unsent = 0
+        self._all_sent = trio.Event()
+        self._narrator = render.Narrator()
+        self._queue, self._queued = trio.open_memory_channel[_Text](math.inf)
+        self._commands, self._commanded = trio.open_memory_channel[tuple[str, commands.Typed]](math.inf)
+        self._seen: dict[str, int] = {}  # by room, the offset that was seen and is to be sent to the server
+        self._nursery: trio.Nursery
+
+    async def run(self, nursery: trio.Nursery) -> None:
+        """Show events until the chat ends. Raises Done, or the chat's errors."""
+        self._nursery = nursery
+        self._redraw()
+        nursery.start_soon(self._screen.keep_shape)
+        for task in (self._publish_queue, self._do_commands, self._tell_read, self._take_lines):
+            nursery.start_soon(task)
+        if self.room is not None:
+            nursery.start_soon(self._enter, self.room)
+        async for event in self._chat.events():
+            self._show(event)
+
+    def complete(self, before: str) -> tuple[str, Sequence[str]]:
+        """Complete a line, for Tab."""
+        rooms = {*self._recall.rooms, *self._rooms}
+        return commands.complete(before, people=set(self._recall.people.values()), rooms=rooms)
+
+    # -- events -------------------------------------------------------------------------------------------------------
+
+    def _show(self, event: events.Event) -> None:
+        """Print an event, and update the prompt."""
+        if isinstance(event, wire.Record):
+            self._recall.take(event)
+        if not isinstance(event, wire.Presence):
+            self._arrivals.begin_line()
+        words = self._narrator.words(event)
+        match event:
+            case wire.Message():
+                self._message(event)
+            case wire.Presence():
+                self._presence(event)
+            case wire.Typing(room, user):
+                if user != self._chat.user:
+                    self._nursery.start_soon(self._show_typing, room, render.name_of(user))
+            case wire.Edit() | wire.Deletion() | wire.Reaction() if event.offset <= self._shown.get(event.room, 0):
+                words = None  # the message was shown in its present state already
+            case wire.Edit() | wire.Deletion() | wire.Reaction():
+                words = words and render.label(self._unclear(event.room)) + words
+            case events.Entered(room):
+                self._rooms.setdefault(room, 0)
+                self._arrivals.entered(room, event.members)
+                self._shown[room] = 0 if event.resumed else event.until
+            case events.Gap():
+                self._recall.forget(event.room)
+            case events.Reconnecting():
+                words = words and f"{words} Enter tries now."
+        if words is not None:
+            self._screen.note(words)
+        if isinstance(event, events.Complaint) and event.room is not None:
+            if not self._shown:  # no room was ever entered
+                raise Done(EXIT_FAULT)
+            self._lose(event.room)
+        self._redraw()
+
+    def _message(self, message: wire.Message) -> None:
+        self._typing.pop((message.room, render.name_of(message.user)), None)
+        if (day := render.local_time(message, "%A %-d %B %Y")) != self._day:
+            self._day = day
+            self._screen.note(day)
+        ours = message.user == self._chat.user
+        called = self._is_called(message)
+        self._divide(message, ours=ours)
+        quote = self._recall.quote(message.room, message.reply_to)
+        room = self._unclear(message.room)
+        bell = "\a" if called and not self._screen.editor.focused else ""
+        self._screen.print(
+            bell + render.message_lines(message, self._screen.style, room=room, quote=quote, called=called)
+        )
+        if self._screen.editor.focused:
+            self._seen[message.room] = message.offset
+
+    def _unclear(self, room: str) -> str:
+        """Return the room's name if there are others, so that it has to be shown."""
+        return room if len(self._rooms) > 1 else ""
+
+    def _divide(self, message: wire.Message, *, ours: bool) -> None:
+        """Draw the line above new messages: new since the last visit, or since the window lost the focus."""
+        read = self._rooms.get(message.room, 0)
+        if read and message.offset > read:
+            self._rooms[message.room] = 0
+            if not ours:
+                self._screen.rule("new")
+        elif not self._screen.editor.focused and not self._divided and not ours:
+            self._divided = True
+            self._screen.rule("new")
+
+    def _is_called(self, message: wire.Message) -> bool:
+        me = self._chat.user
+        return me is not None and (
+            me.id in message.mentions or bool(commands.mentioned(message.text, {me.id: me.name}))
+        )
+
+    def _presence(self, event: wire.Presence) -> None:
+        """Print who joined and left, in one line for as long as nothing else is printed."""
+        renames, line = self._arrivals.take(event, me=self._chat.user, is_shown=event.room == self.room)
+        for words in renames:
+            self._screen.note(words)
+        if line is not None:
+            self._screen.change_note(line)
+
+    async def _show_typing(self, room: str, name: str) -> None:
+        self._typing[room, name] = trio.current_time() + TYPING_SHOWN
+        self._redraw()
+        await trio.sleep(TYPING_SHOWN)
+        if self._typing.get((room, name), math.inf) <= trio.current_time():
+            del self._typing[room, name]
+            self._redraw()
+
+    def _redraw(self) -> None:
+        """Draw the prompt, with unusual states in it."""
+        facts = [] if self._chat.trouble is None else ["offline"]
+        facts += [f"{self._unsent} to send"] if self._unsent else []
+        typing = [name for room, name in self._typing if room == self.room]
+        facts += [f"{', '.join(typing)} typing"] if typing else []
+        self._screen.prompt = f"{self.room or 'no room'}{' (' + ', '.join(facts) + ')' if facts else ''}> "
+        self._screen.draw()
+
+    # -- lines typed --------------------------------------------------------------------------------------------------
+
+    async def _take_lines(self) -> None:
+        """Handle typed lines; raise `Done` when the user wants to leave."""
+        while True:
+            focused = self._screen.editor.focused
+            for text in await self._screen.typed():
+                if text is None:
+                    await self._leave()
+                elif (words := commands.said(text)) is None:
+                    await self._obey(text)
+                elif words.strip():
+                    self._say(words)
+                else:
+                    self._chat.try_now()
+            if self._screen.editor.focused and not focused:
+                self._divided = False
+                self._seen.update(self._recall.newest())
+            self._tell_typing()
+
+    def _say(self, text: str, reply_to: int | None = None) -> None:
+        if self.room is None:
+            self._screen.note(IN_NO_ROOM)
+            return
+        self._unsent += 1
+        self._queue.send_nowait(_Text(self.room, text, reply_to))
+        self._redraw()
+
+    def _tell_typing(self) -> None:
+        now, line = trio.current_time(), self._screen.editor.text
+        if self.room is not None and line and not line.startswith("/") and now >= self._told_typing + TYPING_EVERY:
+            self._told_typing = now
+            self._chat.typing(self.room)
+
+    async def _publish_queue(self) -> None:
+        async for room, text, reply_to in self._queued:
+            mentions = commands.mentioned(text, self._recall.people)
+            await self._say_failure(self._chat.publish(room, text, reply_to=reply_to, mentions=mentions), "not sent: ")
+            self._told_typing = -math.inf  # the message has ended it
+            self._unsent -= 1
+            if not self._unsent:
+                self._all_sent.set()
+            self._redraw()
+
+    async def _obey(self, line: str) -> None:
+        try:
+            typed = name, offset, rest = commands.parse(line)
+        except commands.BadCommand as error:
+            self._screen.note(render.printable(str(error)))
+            return
+        if name == "/quit":
+            await self._leave()
+        elif name == "/help":
+            for row in commands.help_lines(rest, columns=self._screen.columns - len("· ")):
+                self._screen.note(row)
+        elif self.room is None and name in commands.IN_A_ROOM:
+            self._screen.note(IN_NO_ROOM)
+        elif name in ("/me", "/reply"):
+            self._answer(name, offset, rest)
+        elif self._chat.trouble is not None:
+            self._screen.note("there is no connection")
+        else:
+            self._commands.send_nowait((self.room or "", typed))
+            if name == "/join":
+                self.room = rest
+                self._redraw()
+
+    def _answer(self, name: str, offset: int | None, text: str) -> None:
+        if name == "/me":
+            self._say(f"/me {text}")
+        elif (target := offset or self._recall.last(self.room, but=self._chat.user)) is None:
+            self._screen.note("there is nothing to answer")
+        else:
+            self._say(text, target)
+
+    async def _do_commands(self) -> None:
+        """Carry out commands for the server one by one, so that a reaction does not overtake an edit."""
+        async for room, typed in self._commanded:
+            await self._say_failure(self._do(room, *typed))
+
+    async def _do(self, room: str, name: str, offset: int | None, rest: str) -> None:
+        """Carry out a command that needs the server, in the room that was the current one when it was typed."""
+        match name:
+            case "/join":
+                if rest not in self._rooms:
+                    await self._enter(rest)
+            case "/leave":
+                self._leave_room(rest or room)
+            case "/rooms":
+                await self._list_rooms()
+            case "/who":
+                answer = await self._chat.members(room)
+                for user in answer.members:
+                    self._recall.know(user)
+                if rest:
+                    self._show_ids(rest)
+                else:
+                    self._screen.note(render.members(answer))
+            case "/nick":
+                await self._chat.rename(rest)  # the `Connected` event then shows the name
+            case "/edit":
+                await self._change(room, offset, lambda at: self._chat.edit(room, at, rest))
+            case "/delete":
+                await self._change(room, offset, lambda at: self._chat.delete(room, at))
+            case "/react":
+                emoji, on = commands.emoji(rest)
+                target, reached = offset or self._recall.last(room), self._recall.reached.get(room, 0)
+                ack = await self._change(room, target, lambda at: self._chat.react(room, at, emoji, on=on))
+                if ack is not None and ack.offset <= reached:  # no record of its own
+                    self._screen.note(f"you have {'already' if on else 'not'} put {render.printable(emoji)} there")
+            case "/search":
+                await self._search(rest)
+
+    def _show_ids(self, name: str) -> None:
+        """Show the ids of users with this name, who are or were here: names repeat, and moderators need ids."""
+        found = self._recall.ids(name)
+        for known, id_ in found[:MAX_IDS_SHOWN]:
+            self._screen.note(f"{known} is {render.printable(id_)}")
+        if len(found) > MAX_IDS_SHOWN:
+            self._screen.note(f"and {len(found) - MAX_IDS_SHOWN} more")
+        if not found:
+            self._screen.note(f"nobody with the name {render.printable(name)} is known")
+
+    async def _enter(self, room: str) -> None:
+        """Join a room, after asking what is unread in it."""
+        await self._chat.connected()
+        with trio.move_on_after(ENTRY_PATIENCE):
+            with suppress(ChatError):  # we have no markers, or they are not available now
+                unread = (await self._chat.unread()).get(room)
+                if unread is not None and unread.unread:
+                    self._rooms[room] = unread.read
+        self._chat.join(room, latest=LATEST)
+        with trio.move_on_after(ENTRY_PATIENCE), suppress(ChatError):
+            self._recall.rooms.update(found.room for found in await self._chat.rooms())
+
+    def _leave_room(self, room: str) -> None:
+        if room not in self._rooms:
+            self._screen.note(f"you are not in {render.printable(room)}")
+            return
+        self._chat.leave(room)
+        self._screen.note(f"left {render.printable(room)}")
+        self._lose(room)
+        self._redraw()
+
+    def _lose(self, room: str) -> None:
+        """Take note that we are not in a room any more, or have not got into it."""
+        self._rooms.pop(room, None)
+        if room == self.room:
+            self.room = next(reversed(self._rooms), None)
+
+    async def _list_rooms(self) -> None:
+        rooms = await self._chat.rooms()
+        self._recall.rooms.update(room.room for room in rooms)
+        for room in rooms[:MAX_ROOMS_SHOWN]:
+            mark = "*" if room.room in self._rooms else " "
+            count = "1 message" if room.messages == 1 else f"{room.messages:,} messages and changes"
+            self._screen.note(f"{mark} {render.printable(room.room)}: {count}, {room.members} here")
+        if len(rooms) > MAX_ROOMS_SHOWN:
+            self._screen.note(f"and {len(rooms) - MAX_ROOMS_SHOWN} more")
+
+    async def _change(
+        self, room: str, offset: int | None, change: Callable[[int], Awaitable[wire.Ack]]
+    ) -> wire.Ack | None:  # fmt: skip
+        target = offset or self._recall.last(room, by=self._chat.user)
+        if target is not None:
+            return await change(target)
+        self._screen.note("which message? Name its number: #N")
+        return None
+
+    async def _search(self, words: str) -> None:
+        found = (await self._chat.search(words)).results
+        self._screen.note(f"{len(found) or 'nothing'} found")
+        for message in reversed(found):  # the best one next to the prompt
+            when = render.local_time(message, "%Y-%m-%d")
+            self._screen.print(f"{when} " + render.message_lines(message, self._screen.style, room=message.room))
+
+    async def _say_failure(self, doing: Awaitable[object], before: str = "") -> None:
+        try:
+            await doing
+        except ChatError as error:
+            self._screen.note(f"{before}{render.printable(error.message)}")
+
+    async def _tell_read(self) -> None:
+        """Update our read marker at the server now and then, until it refuses."""
+        while True:
+            await trio.sleep(READ_EVERY)
+            seen, self._seen = self._seen, {}
+            for room, offset in seen.items():
+                if room in self._rooms:
+                    try:
+                        await self._chat.read(room, offset)
+                    except NotFound:
+                        return
+                    except ChatError:
+                        continue
+
+    async def _leave(self) -> NoReturn:
+        """Give the last texts a moment to be acknowledged."""
+        with trio.move_on_after(LEAVE_PATIENCE):
+            if self._unsent:
+                self._all_sent = trio.Event()
+                await self._all_sent.wait()
+        if self._unsent:
+            self._screen.note(f"{self._unsent} not acknowledged and perhaps not sent")
+        raise Done(EXIT_FAULT if self._unsent else EXIT_CLEAN)

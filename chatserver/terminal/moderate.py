@@ -1,0 +1,185 @@
+"""A moderator's requests from the command line, and their answers as lines.
+
+Owns: the requests, and the form of an answer on a terminal, in a pipe and as JSON. May not: know flags, except the name
+of the one in an error.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from typing import IO, Any, NoReturn
+from urllib.parse import quote
+
+import trio
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from chatserver.client.credentials import Credentials
+from chatserver.client.http1 import HttpClient, Response, encoded_query
+from chatserver.client.stream import EndedError
+from chatserver.settings.spec import ConfigError
+from chatserver.terminal.arguments import read_target, read_token
+from chatserver.terminal.render import printable
+
+#: The flag for each of the server's fields.
+_FLAGS = {
+    "room": "room", "user": "user", "network": "network", "network_of": "network-of", "seconds": "for",
+    "reason": "reason", "limit": "limit", "after": "after", "offset": "offset",
+}  # fmt: skip
+_SIGN_IN = frozenset(("unauthenticated", "forbidden"))
+
+
+class AdminError(Exception):
+    """The request failed; the message is safe to print."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
+
+
+class Record(dict[str, Any]):
+    """An object in an answer. Raises AdminError for a field that is not there: another program has answered."""
+
+    def __missing__(self, name: str) -> NoReturn:
+        raise AdminError(f"URL: the server answered without {name!r}, not as a chat server does")
+
+
+class Admin:
+    """A moderator's requests to a server. All methods raise AdminError, or ConfigError for a value that is wrong."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self._target, self._token = read_target(url), read_token(token)
+        if not self._token:
+            raise ConfigError("token", "this is no token")
+
+    def sanction(
+        self, kind: str, room: str, *, whom: Mapping[str, str], seconds: int | None, reason: str
+    ) -> Record:  # fmt: skip
+        """Mute or ban a user or a network."""
+        self._check_id(room, whom.get("user", ""))
+        fields = {"kind": kind, **whom, "seconds": seconds, "reason": reason}
+        return self._ask(
+            "POST", room, "sanctions", {name: value for name, value in fields.items() if value is not None}
+        )
+
+    def lift(self, kind: str, room: str, *, whom: Mapping[str, str]) -> Record:
+        """End the mute or ban of a user or a network in this room."""
+        for found in self.sanctions(room, whom=whom, limit=1000):
+            if (found["kind"], found["room"]) == (kind, room):
+                return self._ask("DELETE", room, f"sanctions/{found['id']}")
+        [(what, who)] = whom.items()
+        raise AdminError(f"no {kind} of {what} {who} is in force in {room}; `admin sanctions` lists those that are")
+
+    def sanctions(self, room: str, *, whom: Mapping[str, str], limit: int) -> Sequence[Record]:
+        """The sanctions in force in a room, or in all."""
+        query = encoded_query(**whom, limit=limit)
+        found: Sequence[Record] = self._ask("GET", room, f"sanctions?{query}")["sanctions"]
+        return found
+
+    def kick(self, room: str, *, user: str, reason: str) -> Record:
+        """Take a user out of a room."""
+        self._check_id(room, user)
+        return self._ask("POST", room, "kick", {"user": user, "reason": reason})
+
+    def delete(self, room: str, *, offset: int) -> Record:
+        """Delete a message."""
+        return self._ask("DELETE", room, f"messages/{offset}")
+
+    def audit(self, *, after: int | None, limit: int) -> Sequence[Record]:
+        """Entries of the audit trail."""
+        found: Sequence[Record] = self._request("GET", f"/audit?{encoded_query(after=after, limit=limit)}")["entries"]
+        return found
+
+    def _check_id(self, room: str, user: str) -> None:
+        """Refuse a name in place of an id: the server knows no absent users, so it would put any id in force."""
+        if not user or room == "*":
+            return
+        members = self._ask("GET", room, "members")["members"]
+        ids = [member["id"] for member in members if member["name"] == user]
+        if ids and user not in [member["id"] for member in members]:
+            raise ConfigError("user", printable(f"{user} is a name; in {room} it is that of {', '.join(ids)}"))
+
+    def _ask(self, method: str, room: str, rest: str, fields: Mapping[str, object] | None = None) -> Record:
+        return self._request(method, f"/rooms/{quote(room, safe='*')}/{rest}", fields)
+
+    def _request(self, method: str, path: str, fields: Mapping[str, object] | None = None) -> Record:
+        try:
+            return _decoded(trio.run(self._fetch, method, path, fields))
+        except EndedError as ended:
+            raise AdminError(f"URL: {self._target.authority}: {ended.why}") from ended
+
+    async def _fetch(self, method: str, path: str, fields: Mapping[str, object] | None) -> Response:
+        async with aclosing(HttpClient(self._target, Credentials(token=self._token))) as http:
+            return await http.request(method, path, fields)
+
+
+def _decoded(response: Response) -> Record:
+    status = response.status
+    try:
+        content = json.loads(response.body, object_hook=Record)
+        if status < 300 and isinstance(content, Record):
+            return content
+        code, message = str(content["error"]["code"]), str(content["error"]["message"])
+    except (ValueError, TypeError, RecursionError) as error:
+        raise AdminError(f"URL: the server answered {status}, not as a chat server does") from error
+    if code in _SIGN_IN:
+        raise AdminError(f"--token: {message}")
+    name = message.partition(":")[0]
+    if flag := _FLAGS.get(name):
+        raise ConfigError(flag, printable(message.removeprefix(f"{name}: ")))
+    raise AdminError(message)
+
+
+def done(what: str, sanction: Record) -> str:
+    """The line that reports a made or lifted sanction."""
+    until = f" until {sanction['until']}" if sanction["until"] and not what.startswith("un") else ""
+    place = "all rooms" if sanction["room"] == "*" else sanction["room"]
+    return printable(f"{what} {_whom(sanction)} in {place}{until} (sanction {sanction['id']})")
+
+
+def print_sanctions(sanctions: Sequence[Record], file: IO[str]) -> None:
+    """Print a table, or in a pipe lines with tabs between the columns."""
+    rows = [
+        (str(each["id"]), each["kind"], _whom(each), each["room"], each["until"] or "no end", each["by"]["name"],
+         each["reason"])
+        for each in sanctions
+    ]  # fmt: skip
+    _print(("id", "kind", "whom", "room", "until", "by", "reason"), rows, file, none="no sanction is in force there")
+
+
+def print_audit(entries: Sequence[Record], file: IO[str]) -> None:
+    """Print a table, or in a pipe lines with tabs between the columns."""
+    rows = [
+        (str(each["id"]), each["time"], _named(each["by"]["id"], each["by"]["name"]), each["network"],
+         each["action"], each["room"], _named(each["target"], each.get("target_name")), each["detail"])
+        for each in entries
+    ]  # fmt: skip
+    columns = ("id", "time", "by", "from", "action", "room", "target", "detail")
+    _print(columns, rows, file, none="nothing is in the audit trail there")
+
+
+def _print(columns: Sequence[str], rows: Sequence[Sequence[str]], file: IO[str], *, none: str) -> None:
+    rows = [[printable(cell) for cell in row] for row in rows]  # with escapes, a cell could control the terminal
+    if not file.isatty():
+        for row in rows:
+            print("\t".join(row), file=file)
+        return
+    console = Console(file=file, width=shutil.get_terminal_size().columns)
+    if not rows:
+        console.print(none, style="dim")
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))  # as `Text`, so that brackets in a reason are not markup
+    console.print(table)
+
+
+def _whom(sanction: Record) -> str:
+    return _named(sanction.get("user") or sanction["network"], sanction.get("user_name"))
+
+
+def _named(id_: str, name: str | None) -> str:
+    return f"{name} ({id_})" if name else id_

@@ -1,0 +1,285 @@
+"""`chatserver chat`: the modes of using a room from a terminal.
+
+Owns: standard input and output, signals and the exit code. May not: know frames or sockets.
+
+- interactive: a prompt below, messages above; on a terminal that is not dumb, without `--plain` and `--json`
+- plain: one line a record on standard output, other events on standard error; typed lines are published
+- json: the same, with all events on standard output, as one JSON object a line
+- send: each line of standard input is published; done when all are acknowledged
+"""
+
+import fcntl
+import math
+import os
+import select
+import signal
+import sys
+import termios
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+import msgspec
+import trio
+
+from chatserver.client import events, wire
+from chatserver.client.chat import Chat, TransportName, connect
+from chatserver.client.errors import ChatError, Rejected, Unavailable
+from chatserver.client.stream import Target, split_page_url
+from chatserver.exits import EXIT_CLEAN, EXIT_FAULT, complain
+from chatserver.settings.spec import ConfigError
+from chatserver.terminal import render
+from chatserver.terminal.arguments import read_target, read_token
+from chatserver.terminal.identity import keep_cookie, kept_cookie
+from chatserver.terminal.interactive import LATEST, Done, Interactive
+from chatserver.terminal.screen import Screen
+
+EXIT_BY_SIGNAL = 128  # plus the signal's number, as in shells
+
+FIRST_ROOM = "lobby"  # the default room, as in the page
+LONGEST_LINE = 1 << 20  # B; far above the server's limit, and no strain on memory
+_CHUNK = 8192  # B of standard input in one read
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """The command line."""
+
+    url: str
+    room: str  # empty: the one in the URL
+    name: str
+    token: str
+    transport: TransportName
+    plain: bool
+    json: bool
+    send: bool
+    retry_for: float  # seconds
+
+
+Mode = Callable[[Options, Chat, trio.Nursery], Awaitable[None]]
+
+
+def run(options: Options) -> int:
+    """Run `chatserver chat` and return its exit code. Raises ConfigError."""
+    url, room = split_page_url(options.url)
+    options = replace(options, url=url, room=options.room or room or FIRST_ROOM)
+    target, token = read_target(options.url), read_token(options.token)
+    if not options.retry_for >= 0:  # NaN as well
+        raise ConfigError("retry-for", f"{options.retry_for:g} is no number of seconds")
+    if options.send:
+        mode: Mode = _send
+    elif options.plain or options.json or not _is_screen():
+        mode = _plain
+    else:
+        mode = _interactive
+    return trio.run(_live, options, target, token, mode)
+
+
+def _is_screen() -> bool:
+    """Whether a person is at both ends, and the terminal can move the cursor."""
+    return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+async def _live(options: Options, target: Target, token: str, mode: Mode) -> int:
+    """Connect, run `mode` until it raises `Done` or a signal comes, and close the connection properly."""
+    code = EXIT_CLEAN
+    async with connect(
+        options.url,
+        token=token,
+        name=options.name,
+        cookie="" if token else kept_cookie(target, options.name),
+        transport=options.transport,
+        answer_timeout=options.retry_for if options.send else math.inf,
+    ) as chat:
+        try:
+            async with trio.open_nursery() as nursery:
+                if not token:
+                    nursery.start_soon(_remember, chat, target, options.name)
+                await mode(options, chat, nursery)
+                nursery.cancel_scope.cancel()
+        except* Done as done:
+            code = max(ending.code for ending in done.exceptions if isinstance(ending, Done))
+        except* ChatError as failed:
+            first = failed.exceptions[0]
+            code = _complain(first.message if isinstance(first, ChatError) else str(first))
+        except* BrokenPipeError:  # the reader of our output is gone; there is nothing left to do, unless lines are left
+            code = EXIT_FAULT if options.send else code
+    return code
+
+
+async def _remember(chat: Chat, target: Target, name: str) -> None:
+    """Store our identity for the next start: as soon as we have one, and at the end if we have renamed ourselves."""
+    with suppress(Unavailable):
+        await chat.connected()
+    if chat.user is None:
+        return
+    cookie = chat.cookie
+    try:
+        keep_cookie(target, name, cookie)
+        try:
+            await trio.sleep_forever()
+        finally:
+            if chat.cookie != cookie:
+                keep_cookie(target, name, chat.cookie)
+    except OSError as error:
+        _say(f"you are {render.name_of(chat.user)} only until you leave: {error}")
+
+
+async def _end_on_signal(screen: Screen | None = None, *, task_status: trio.TaskStatus[None]) -> None:
+    """Raise `Done` at a signal, except that Ctrl-C only clears a line being typed."""
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+        task_status.started()
+        async for number in signals:
+            if number == signal.SIGINT and screen is not None and screen.clear():
+                continue
+            raise Done(EXIT_BY_SIGNAL + number)
+
+
+async def _send(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
+    """Publish all of standard input; raise `Done` when everything is acknowledged. An early end says what is left."""
+    await nursery.start(_end_on_signal)
+    nursery.start_soon(_say_trouble, chat)
+    typed, code, number, done = _Input(), EXIT_CLEAN, 0, 0
+    try:
+        while line := await typed.line():
+            number, ack = typed.number, None
+            try:
+                ack = await chat.publish(options.room, line)
+            except (Rejected, Unavailable):
+                raise
+            except ChatError as error:
+                code = _complain(f"line {number} is not sent: {error.message}")
+            done = number
+            if options.json and ack is not None:
+                await _print_json(msgspec.structs.replace(ack, id=0))  # an internal id
+        if typed.failure is not None:
+            code = _complain(f"standard input: {typed.failure}")
+    except BaseException:
+        if number > done or typed.has_more():
+            _say(f"line {max(number, done + 1)} and what follows may be lost")
+        raise
+    raise Done(code)
+
+
+async def _plain(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
+    """Print events and publish lines, until a signal comes or the output is closed."""
+
+    async def publish_lines() -> None:
+        typed = _Input()
+        while line := await typed.line():
+            try:
+                await chat.publish(options.room, line)
+            except ChatError as error:
+                _say(f"not sent: {error.message}")
+
+    await nursery.start(_end_on_signal)
+    narrator = render.Narrator()
+    chat.join(options.room, latest=LATEST)
+    nursery.start_soon(publish_lines)
+    async for event in chat.events():
+        words = narrator.words(event)
+        if options.json:
+            await _print_json(event)
+        elif isinstance(event, wire.Record):
+            if (line := render.plain_line(event)) is not None:
+                await _print(line)
+        elif not isinstance(event, wire.Presence):
+            _say(words)
+        if isinstance(event, events.Complaint) and event.room == options.room:
+            raise Done(EXIT_FAULT)
+
+
+async def _interactive(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
+    """Show messages above a prompt, until the user leaves."""
+    style = render.Style(colours=not os.environ.get("NO_COLOR"))
+    with Screen(sys.stdin.fileno(), sys.stdout.fileno(), style=style) as screen:
+        view = Interactive(chat, screen, options.room)
+        screen.editor.complete = view.complete
+        screen.note(f"connecting to {render.printable(options.url)}; /help tells what one can type")
+        await nursery.start(_end_on_signal, screen)
+        await view.run(nursery)
+
+
+async def _say_trouble(chat: Chat) -> None:
+    narrator = render.Narrator()
+    async for event in chat.events():
+        _say(narrator.words(event))
+
+
+class _Input:
+    """Standard input by lines, read in a thread, because a regular file cannot be waited for and a pipe may be shared.
+
+    The thread does not use `sys.stdin`, whose lock it could still hold when the interpreter exits.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0  # of the line that was taken last
+        self._read = b""  # behind that line
+        self._is_open = True
+        self.failure: str | None = None  # why it ended, if not properly
+
+    async def line(self) -> str:
+        """Return the next line that is not blank; an empty text at the end. One that is not UTF-8 fails when sent."""
+        while self._is_open or self._read:
+            line, end, rest = self._read.partition(b"\n")
+            if self._is_open and not end and len(line) <= LONGEST_LINE:
+                self._is_open = await trio.to_thread.run_sync(self._read_more, abandon_on_cancel=True)
+                continue
+            self.number += 1
+            if len(line) > LONGEST_LINE:
+                raise Done(_complain(f"line {self.number} is longer than {LONGEST_LINE:,} B"))
+            self._read = rest
+            if line.strip():
+                return line.removesuffix(b"\r").decode("utf-8", "surrogateescape")
+        return ""
+
+    def has_more(self) -> bool:
+        """Whether more input is there, as far as that can be known without waiting."""
+        with suppress(OSError):
+            return bool(self._read.strip()) or any(fcntl.ioctl(0, termios.FIONREAD, bytes(4)))
+        return False
+
+    def _read_more(self) -> bool:
+        try:
+            select.select([0], [], [])  # the process that we have it from may have made it non-blocking
+            data = os.read(0, _CHUNK)
+        except BlockingIOError:  # another process has read what was there
+            return True
+        except OSError as error:  # nohup makes it unreadable, or its terminal is gone
+            self.failure = error.strerror
+            return False
+        self._read += data
+        return bool(data)
+
+
+async def _print_json(event: msgspec.Struct) -> None:
+    await _print(msgspec.json.encode(event).decode())
+
+
+async def _print(line: str) -> None:
+    """Write a line in a thread: while its reader pauses, the server's pings are answered, and signals are heard."""
+    data = f"{line}\n".encode(sys.stdout.encoding, "backslashreplace")
+    try:
+        await trio.to_thread.run_sync(_write, data, abandon_on_cancel=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # a full disk
+        raise Done(_complain(f"standard output: {error.strerror}")) from None
+
+
+def _write(data: bytes) -> None:
+    """Write to standard output; `sys.stdout` has a lock, as `_Input` says."""
+    while data:
+        select.select([], [1], [])  # it may be non-blocking, as the input
+        with suppress(BlockingIOError):
+            data = data[os.write(1, data) :]
+
+
+def _complain(message: str) -> int:
+    _say(message)
+    return EXIT_FAULT
+
+
+def _say(words: str | None) -> None:
+    if words is not None:
+        complain(render.printable(words))

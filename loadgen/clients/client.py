@@ -1,0 +1,395 @@
+"""One virtual client, and the cohort it belongs to.
+
+Owns: a client's state (a descriptor, a stage, a deadline and at most a few unread bytes: no task, no stack, no socket
+object) and the counters of its life. A persona subclasses `Client` and defines what is sent and what an answer means;
+only the engine touches sockets.
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass
+from enum import Enum
+from random import Random
+from typing import TYPE_CHECKING, Any, ClassVar
+from zlib import crc32
+
+import msgspec
+
+from loadgen.clients.traffic import Traffic, names_in
+from loadgen.net import wire
+from loadgen.net.answers import TURNED_AWAY
+from loadgen.net.target import PER_ADDRESS, SHARED_ADDRESS, USUAL, Endpoint
+from loadgen.net.timers import NEVER, now
+from loadgen.report.latency import Latency
+from loadgen.report.schema import Tally
+
+if TYPE_CHECKING:
+    from loadgen.clients.engine import Engine
+
+#: An attacker that was disconnected reconnects after 0.5 to 1.5 times this, as slowloris tools do: otherwise nothing
+#: would be left to measure after the first deadline.
+ATTACKER_RETURNS_SECONDS = 1.0
+
+#: Bytes in which an attacker looks for an answer's status: room for a `100 Continue` and its fields before it.
+ANSWER_BYTES = 1024
+
+
+class Stage(Enum):
+    """The stage of a client's connection."""
+
+    WAITING = "not connected"
+    CONNECTING = "the connection is being made"
+    OPENING = "connected, not yet what it wants to be"
+    UPGRADED = "the same, as a WebSocket"
+    HELD = "established: this is what the run counts"
+    OVER = "gone for good"
+
+
+class Needs(Enum):
+    """What a target must speak for a persona to have anything to play."""
+
+    HTTP = "HTTP/1.1"
+    WEBSOCKET = "WebSocket"
+    CHAT = "chat.v1"
+
+
+class Threat(Enum):
+    """How an attacker does harm; it decides the bar, and the table that the attack is in."""
+
+    SLOW = "slow or silent"  # holds a connection and sends almost nothing
+    GREEDY = "greedy"  # takes as much of the server as it can get
+    MALFORMED = "malformed"  # sends what no server should accept
+
+    @property
+    def everybody(self) -> str:
+        """The name of the whole group in `--kind`."""
+        return f"all-{self.name.lower()}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """What the clients of a run have in common: the target's paths, the rooms, and the sources of chance and load."""
+
+    host: str  # for the Host field
+    rooms: tuple[str, ...]
+    poll_wait_seconds: float
+    random: Random  # the only randomness of a persona, so that a run can be replayed
+    traffic: Traffic | None = None
+    mark: bytes = b"lg"  # the first bytes of every message of the schedule
+    endpoint: Endpoint = USUAL
+    first_index: int = 0  # of the group's clients
+    per_address: int = PER_ADDRESS  # clients of the group behind one source address
+
+    @property
+    def path(self) -> str:
+        return self.endpoint.path
+
+    def post_path(self, room: str) -> str:
+        """The path of requests with a body: that of --request 'POST /path', or a chat's."""
+        return self.endpoint.post_path or f"/rooms/{room}/messages"
+
+    def request(self, method: str, path: str, *fields: str) -> bytes:
+        """Encode a request, with the fields of --header that are not among its own."""
+        own = {field.partition(":")[0].lower() for field in fields}
+        more = [field for field in self.endpoint.fields if field.partition(":")[0].lower() not in own]
+        return wire.request(method, path, self.host, *more, *fields)
+
+    @property
+    def websocket_path(self) -> str:
+        return self.endpoint.websocket_path
+
+
+class Cohort(Tally, kw_only=True, eq=False):
+    """All clients of one persona, and their counters."""
+
+    persona: type[Client]
+    engine: Engine
+    place: Place
+    first_index: int = 0  # of its clients
+    made: int = 0
+    over: bool = False  # closed by us for good: no client returns
+    lifetime: Latency = msgspec.field(default_factory=Latency)  # from connect until the server ended it
+    connects: Latency = msgspec.field(default_factory=Latency)  # from connect until the connection was established
+    handshakes: Latency = msgspec.field(default_factory=Latency)  # from connect until it was held
+    # arrays by client: attributes of the clients would take five times as much memory
+    born: array[float] = array("d")  # when it began to connect
+    have_come: bytearray = bytearray()  # whether it ever reached the server
+    # of the schedule, see `deliver`: how many messages came, and the sum of their checksums
+    delivered: array[int] = array("I")
+    checksums: array[int] = array("Q")
+
+    def __post_init__(self) -> None:
+        self.born = array("d", bytes(8 * self.wanted))
+        self.have_come = bytearray(self.wanted)
+        self.delivered = array("I", bytes(4 * self.wanted))
+        self.checksums = array("Q", bytes(8 * self.wanted))
+
+    def make(self, upto: int) -> list[Client]:
+        """Make clients until there are `upto`, and return the new ones."""
+        new = [self.persona(self, self.first_index + number) for number in range(self.made, upto)]
+        self.made = max(upto, self.made)
+        return new
+
+    def count_held(self, client: Client, moment: float) -> None:
+        self.held += 1
+        self.opened += 1
+        self.count_coming(client)
+        self.peak = max(self.peak, self.held)
+        if client.honest:
+            self.handshakes.record(moment - client.born)
+
+    def count_coming(self, client: Client) -> None:
+        self.came += not self.have_come[client.number]
+        self.have_come[client.number] = 1
+
+    def count_end(self, client: Client, reason: str, *, turned_away: bool) -> None:
+        """Book that the server, or the network, ended this client."""
+        if turned_away and reason.startswith("answered"):
+            self.count_coming(client)
+        if turned_away and (client.stage is not Stage.HELD or not client.honest):
+            self.refused[reason] += 1
+        elif client.stage is Stage.HELD:
+            self.ended[reason] += 1
+            self.lifetime.record(now() - client.born)
+        else:
+            self.failed[reason] += 1
+
+
+class _Slotted(type):
+    """Gives every class of clients `__slots__`, so that 18,000 clients do not each have a dictionary."""
+
+    def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> _Slotted:
+        namespace.setdefault("__slots__", ())
+        return super().__new__(mcs, name, bases, namespace)
+
+
+class Client(metaclass=_Slotted):
+    """The base class of a persona: what the engine calls, and what a persona may do.
+
+    Subclasses declare a `name`, whether they are `honest`, a docstring whose first line `loadgen list` prints, and
+    `__slots__` for state of their own. docs/personas.md shows how to write one.
+    """
+
+    __slots__ = ("cohort", "due", "fd", "number", "response", "stage", "tick", "unread")
+
+    name: ClassVar[str]
+    honest: ClassVar[bool]
+    slow: ClassVar[bool] = False  # honest, and slower than most: a neighbour that no attack may hurt
+    threat: ClassVar[Threat] = Threat.SLOW  # of an attacker
+    needs: ClassVar[Needs] = Needs.CHAT
+    usual_clients: ClassVar[int] = 8000  # the number in a scorecard
+    returns_seconds: ClassVar[float] = ATTACKER_RETURNS_SECONDS  # until an attacker reconnects, give or take half
+    receive_buffer_bytes: ClassVar[int] = 0  # SO_RCVBUF, which limits the window; 0 = the kernel's choice
+    send_buffer_bytes: ClassVar[int] = 0  # SO_SNDBUF, which limits the data waiting in our kernel; 0 = its choice
+    segment_bytes: ClassVar[int] = 0  # TCP_MAXSEG; 0 = the kernel's, which is 64 KiB on the loopback
+    read_bytes: ClassVar[int] = 16 * 1024  # most that is read at once
+    below_tls: ClassVar[bool] = False  # sends its bytes without TLS, even to a TLS target
+    needs_tls: ClassVar[bool] = False  # has nothing to play without TLS
+    one_address: ClassVar[bool] = False  # all clients of this persona share one source address
+    speaks: ClassVar[bool] = False  # the schedule sends messages through it
+    echoes: ClassVar[bool] = False  # its messages come back to it
+    silent: ClassVar[bool] = False  # sends no byte, on purpose
+    forged: ClassVar[bool] = False  # asks for what a sound server answers with 401 or 403
+    unnoticed_seconds: ClassVar[float] = 0.0  # time in which a sound server cannot know that it is gone
+    cycle_seconds: ClassVar[float] = 0.0  # of a slow client: the time in which it has done everything once
+
+    def __init__(self, cohort: Cohort, index: int) -> None:
+        self.cohort = cohort
+        self.number = index - cohort.first_index  # within its persona, by which a crowd divides into parts
+        self.fd = -1
+        self.stage = Stage.WAITING
+        self.due = NEVER  # `due` and `tick` belong to the wheel
+        self.tick = -1
+        self.unread = b""  # received bytes that are not yet a complete unit
+        self.response: wire.Response | None = None  # an answer of which a part has come
+
+    @property
+    def index(self) -> int:
+        """Its number in the run, which determines the source address; `number` is that within its persona."""
+        return self.cohort.first_index + self.number
+
+    @property
+    def born(self) -> float:
+        """When it began to connect."""
+        return self.cohort.born[self.number]
+
+    def deliver(self, data: bytes, messages: int = 1) -> None:
+        """Count delivered messages, and in their bytes those of the schedule: others may speak in the room too.
+
+        Their checksums reveal a message that came twice in place of another.
+        """
+        cohort, names = self.cohort, names_in(data, self.cohort.place.mark)
+        cohort.deliveries += messages
+        cohort.delivered[self.number] += len(names)
+        cohort.checksums[self.number] += sum(map(crc32, names))
+
+    @property
+    def room(self) -> str:
+        """The room of which it is a member; rooms go by number, so that each has its share of every persona."""
+        rooms = self.cohort.place.rooms
+        return rooms[self.number % len(rooms)]
+
+    # What the engine calls
+
+    def opening(self) -> bytes:
+        """Return the first bytes to send, as soon as the connection is established."""
+        raise NotImplementedError
+
+    def on_connected(self) -> None:
+        """React once the connection is established and the opening bytes are sent."""
+
+    def on_data(self, data: bytes) -> None:
+        """React to bytes from the server."""
+        raise NotImplementedError
+
+    def on_time(self, moment: float) -> None:
+        """React when the time set with `wake_in` has come."""
+
+    def on_drained(self) -> None:
+        """React when the kernel has taken everything that an earlier `send` left over."""
+
+    def on_hangup(self, how: str) -> None:
+        """React when the server closes or resets the connection."""
+        self.fail(how)
+
+    def on_closed(self) -> None:
+        """Forget what belonged to the connection that is over."""
+        self.unread, self.response = b"", None
+
+    # What a persona may do
+
+    def read_response(self, data: bytes, *, keeps: bool = False, bodiless: bool = False) -> wire.Response | None:
+        """Read on in a response, and return it once it is whole; without `keeps` its body is dropped as it comes."""
+        response = self.response or wire.Response(keeps=keeps, bodiless=bodiless)
+        self.unread = response.feed(self.unread + data)
+        self.response = None if response.is_whole else response
+        return response if response.is_whole else None
+
+    def send(self, data: bytes) -> bool:
+        """Send bytes, and return whether the kernel took all of them; the rest follows as soon as it can.
+
+        A flooder sends its next block, 64 KiB at most, from `on_time` or `on_drained`, so that other clients get a
+        turn.
+        """
+        return self.cohort.engine.send(self, data)
+
+    def finish_sending(self) -> None:
+        """Close our half of the connection (FIN); the server's is still read."""
+        self.cohort.engine.finish_sending(self)
+
+    def stop_reading(self) -> None:
+        """Stop reading, so that the window closes. Only a reset is noticed then: a FIN stays behind the unread data."""
+        self.cohort.engine.stop_reading(self)
+
+    def resume_reading(self) -> None:
+        """Read again, at most `read_bytes` at a time."""
+        self.cohort.engine.resume_reading(self)
+
+    def go_dark(self) -> None:
+        """Vanish: everything that the server sends is dropped unanswered.
+
+        `is_forgotten` tells whether the server has noticed; so does its answer to a byte sent after `come_back`.
+        """
+        self.cohort.engine.go_dark(self)
+
+    def come_back(self) -> None:
+        """End `go_dark`."""
+        self.cohort.engine.come_back(self)
+
+    @property
+    def is_dark(self) -> bool:
+        """Whether it has vanished."""
+        return self in self.cohort.engine.dark
+
+    def is_forgotten(self) -> bool | None:
+        """Whether the server has closed its end, which a client that does not read cannot see.
+
+        The kernel is asked, so nothing is sent. `None` if it cannot know, because the server is on another machine.
+        """
+        sock_diag = self.cohort.engine.sock_diag
+        return None if sock_diag is None else sock_diag.closed(self.fd)
+
+    def written(self) -> tuple[int, int] | None:
+        """How many bytes of the server's have come, and how many it has written that wait in its kernel.
+
+        `None` if the kernel cannot know, because the server is on another machine.
+        """
+        sock_diag = self.cohort.engine.sock_diag
+        return None if sock_diag is None else sock_diag.written(self.fd)
+
+    def leave(self, return_in: float = NEVER) -> None:
+        """Close, and reconnect after this many seconds."""
+        self.cohort.engine.leave(self, return_in=return_in, reset=False)
+
+    def abort(self, return_in: float = NEVER) -> None:
+        """Like `leave`, with RST instead of FIN."""
+        self.cohort.engine.leave(self, return_in=return_in, reset=True)
+
+    def hold(self) -> None:
+        """Declare the client established."""
+        self.cohort.engine.hold(self)
+
+    def wake_in(self, seconds: float) -> None:
+        """Have `on_time` called after this many seconds; this replaces any earlier call of it."""
+        self.cohort.engine.wheel.set(self, now() + seconds)
+
+    def fail(self, reason: str, *, turned_away: bool = False) -> None:
+        """Give up, because the server did not do what this persona needs."""
+        self.cohort.engine.end(self, reason, turned_away=turned_away)
+
+    def reject(self, status: int) -> None:
+        """Give up because of an answer's status."""
+        self.fail(f"answered {status}", turned_away=status in TURNED_AWAY)
+
+
+class Attacker(Client):
+    """A client that counts as held from the moment it is connected, and that ignores answers."""
+
+    __slots__ = ("answered",)
+
+    honest = False
+    needs = Needs.HTTP
+
+    def __init__(self, cohort: Cohort, index: int) -> None:
+        super().__init__(cohort, index)
+        self.answered = 0  # the status of its answer, 0 without one
+
+    def on_connected(self) -> None:
+        self.hold()
+
+    def on_data(self, data: bytes) -> None:
+        """Record an answer's status and stay, as an attacker would."""
+        if self.answered:
+            return
+        self.unread = (self.unread + data)[:ANSWER_BYTES]
+        status = wire.final_status(self.unread)
+        if status is not None:
+            self.answered, self.unread = status, b""
+            self.cohort.answers[f"answered {status}"] += 1
+
+    def on_hangup(self, how: str) -> None:
+        """Book the end under the status of the answer, which says more than how the socket ended."""
+        if self.answered:
+            self.reject(self.answered)
+        else:
+            self.fail(how)
+
+    def on_closed(self) -> None:
+        super().on_closed()
+        self.answered = 0
+
+    def pace(self, seconds: float) -> float:
+        """Vary an interval by a fifth either way, so that clients do not act at the same moment."""
+        return seconds * self.cohort.place.random.uniform(0.8, 1.2)
+
+
+def source_number(client: Client) -> int:
+    """The number of a client's source address; an honest slow client has one of its own, apart from the crowd's."""
+    if client.one_address:
+        return SHARED_ADDRESS
+    if client.slow:
+        return SHARED_ADDRESS + 1 + client.index
+    place = client.cohort.place
+    # a group has as many numbers as clients, so no two groups and no two processes share an address
+    return place.first_index + (client.index - place.first_index) // place.per_address

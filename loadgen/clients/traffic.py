@@ -1,0 +1,210 @@
+"""The open-loop schedule: which client sends a message when, and how long the message takes.
+
+Owns: the intended send times, which depend on the rate alone, and both latencies counted from them. A closed loop would
+send less to a slow target, and report only what it sent (coordinated omission).
+"""
+
+import re
+from bisect import bisect_left
+from collections.abc import Callable, Container
+from copy import deepcopy
+from functools import lru_cache
+from math import sqrt
+from random import Random
+from typing import ClassVar, Final, NamedTuple, Protocol
+from zlib import crc32
+
+from loadgen.clients.messages import TrafficResult
+from loadgen.net.timers import NEVER, now
+from loadgen.net.wire import whole_number
+from loadgen.report.latency import Lag, Recent
+
+#: Messages sent at once when the schedule is behind, before the engine serves its sockets again.
+CATCH_UP_BATCH: Final = 64
+
+#: The duration that counts for a message that was refused, never acknowledged or never returned.
+TIMEOUT_SECONDS: Final = 5.0
+
+_SENTENCE: Final = "the quick brown fox jumps over the lazy dog"
+_FILLING: Final = "~"
+
+
+def names_in(data: bytes, mark: bytes) -> list[bytes]:
+    """Find the messages of the schedule in these bytes, each by its name: the tag of its process, and its number."""
+    return _names(mark).findall(data)
+
+
+@lru_cache
+def _names(mark: bytes) -> re.Pattern[bytes]:
+    return re.compile(re.escape(mark) + rb"-[0-9a-f]{8} \d+(?= )")
+
+
+class Speaker(Protocol):
+    echoes: ClassVar[bool]  # whether its messages come back to it
+
+    @property
+    def index(self) -> int:
+        """Its number in the run."""
+
+    @property
+    def room(self) -> str:
+        """The room of its messages."""
+
+    def publish(self, number: int, text: str) -> None:
+        """Send `text`, asking for an acknowledgement under `number`."""
+
+
+class Pace(NamedTuple):
+    """When messages are due: the rate changes evenly to another over a span, and then stays."""
+
+    begun: float
+    from_rate: float
+    to_rate: float
+    over_seconds: float
+
+    def due(self, number: int) -> float:
+        """When the `number`th message, counted from 0, is due: when the integral of the rate reaches that number."""
+        meanwhile = (self.from_rate + self.to_rate) / 2 * self.over_seconds
+        if number >= meanwhile:
+            return self.begun + self.over_seconds + (number - meanwhile) / self.to_rate if self.to_rate else NEVER
+        slope = (self.to_rate - self.from_rate) / self.over_seconds
+        if not slope:
+            return self.begun + number / self.from_rate
+        rate = sqrt(max(self.from_rate**2 + 2 * slope * number, 0.0))  # at its end it may round to less than none
+        return self.begun + (rate - self.from_rate) / slope
+
+
+class Traffic:
+    def __init__(
+        self, random: Random, *, at: Callable[[float, Callable[[], None]], None], lag: Lag, mark: str = "lg"
+    ) -> None:
+        self._at = at  # calls a function at a given time
+        self._lag = lag
+        self._rate = 0.0
+        self._paces = 0  # so far; a change of it ends the present schedule
+        self.tag = f"{mark}-{random.getrandbits(32):08x}"  # distinguishes this process's messages from those of others
+        self.booked = TrafficResult()  # without the messages that are outstanding
+        self.recent = Recent()  # acknowledgements since the last status
+        self.intended = 0
+        self.speakers: list[Speaker] = []
+        self._had_speakers = False
+        self._unacknowledged: dict[int, tuple[float, Speaker]] = {}
+        self._unreturned: dict[int, tuple[float, Speaker]] = {}
+
+    def enter(self, speaker: Speaker) -> None:
+        """Join the schedule's speakers, which are ordered by index, so that a replay uses the same ones."""
+        self._had_speakers = True
+        place = bisect_left(self.speakers, speaker.index, key=lambda each: each.index)
+        if self.speakers[place : place + 1] != [speaker]:
+            self.speakers.insert(place, speaker)
+
+    def leave(self, speaker: Speaker) -> None:
+        if speaker in self.speakers:
+            self.speakers.remove(speaker)
+
+    def dismiss(self, leaving: Container[object]) -> None:
+        """Send nothing more through clients that we close; without any other, no message is due any more."""
+        self.speakers = [speaker for speaker in self.speakers if speaker not in leaving]
+        self._had_speakers = bool(self.speakers)
+
+    def awaits(self, leaving: Container[object]) -> bool:
+        """Whether a message of these clients is outstanding."""
+        waiting = (*self._unacknowledged.values(), *self._unreturned.values())
+        return any(speaker in leaving for _, speaker in waiting)
+
+    def start(self, rate: float, *, text_bytes: int = 0, over_seconds: float = 0.0) -> None:
+        """Send `rate` messages a second, or change to that rate evenly over `over_seconds`.
+
+        It lasts until `stop`, or until another rate is set.
+        """
+        text = _SENTENCE.ljust(text_bytes, _FILLING)
+        pace = Pace(now(), self._rate, rate, over_seconds)
+        self._rate = rate
+        self._paces += 1
+        mine, first = self._paces, self.intended
+
+        def speak() -> None:
+            moment = now()
+            for _ in range(CATCH_UP_BATCH):
+                due = pace.due(self.intended - first)
+                if due > moment or mine != self._paces:
+                    break
+                self._speak(due, text)
+                self._lag.record(now() - due)
+            if mine == self._paces:
+                self._at(pace.due(self.intended - first), speak)
+
+        speak()
+
+    def stop(self) -> None:
+        """Send nothing more; answers are still counted."""
+        self._paces += 1
+        self._rate = 0.0
+
+    def _speak(self, due: float, text: str) -> None:
+        number = self.intended
+        self.intended += 1
+        if not self.speakers:  # before the first speaker, a due message counts for no client
+            self.booked.unsent += self._had_speakers
+            return
+        speaker = self.speakers[number % len(self.speakers)]
+        self._unacknowledged[number] = (due, speaker)
+        if speaker.echoes:
+            self._unreturned[number] = (due, speaker)
+        speaker.publish(number, f"{self._name(number)} {text}")
+
+    def _name(self, number: int) -> str:
+        return f"{self.tag} {number}"
+
+    def acknowledged(self, number: int) -> bool:
+        """Book an acknowledgement; return whether it was outstanding."""
+        sent = self._unacknowledged.pop(number, None)
+        if sent is None:
+            return False
+        due, speaker = sent
+        self.booked.acknowledged_in[speaker.room] += 1
+        self.booked.checksums_in[speaker.room] += crc32(self._name(number).encode())
+        took = now() - due
+        self.booked.acks.record(took)
+        self.recent.latency.record(took)
+        return True
+
+    def refused(self, number: int, code: str) -> None:
+        self.booked.errors[code] += 1
+        self.recent.failed += 1
+        sent = self._unacknowledged.pop(number, None)
+        if sent is not None:
+            self.booked.acks.record(max(now() - sent[0], TIMEOUT_SECONDS))
+        self._unreturned.pop(number, None)
+
+    def number_in(self, text: str) -> int | None:
+        """Return the number of a message of this schedule, or `None` for another, or for one that was changed."""
+        tag, _, rest = text.partition(" ")
+        if tag != self.tag:
+            return None
+        number, _, sentence = rest.partition(" ")
+        return whole_number(number) if sentence.rstrip(_FILLING) == _SENTENCE else None
+
+    def heard(self, speaker: Speaker, text: str) -> None:
+        """Book that `speaker` received a message, which may be its own."""
+        number = self.number_in(text)
+        if number is None:
+            return
+        due, author = self._unreturned.get(number, (0.0, None))
+        if author is speaker:
+            del self._unreturned[number]
+            self.booked.echoes.record(now() - due)
+
+    def result(self) -> TrafficResult:
+        """The results of all messages; an outstanding one counts with at least the whole timeout."""
+        whole = deepcopy(self.booked)
+        for latency, waiting in (whole.acks, self._unacknowledged), (whole.echoes, self._unreturned):
+            for due, _ in waiting.values():
+                latency.record(max(now() - due, TIMEOUT_SECONDS))
+        whole.unacknowledged, whole.unreturned = len(self._unacknowledged), len(self._unreturned)
+        return whole
+
+    @property
+    def outstanding(self) -> int:
+        """Messages not yet acknowledged, plus messages that have not come back to their sender."""
+        return len(self._unacknowledged) + len(self._unreturned)

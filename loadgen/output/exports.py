@@ -1,0 +1,172 @@
+"""The report for other programs, and `--report DIR`: the page, JSON, CSV, OpenMetrics text, an HDR log, junit.xml.
+
+Owns: these formats, which name no figure, and the files. In junit.xml each part is a test case: a target that fell
+short is a failure, a run that says nothing about it an error. May not: judge.
+"""
+
+import csv
+import errno
+import io
+import os
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import msgspec
+from hdrh.histogram import HdrHistogram
+from hdrh.log import HistogramLogWriter
+from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client.openmetrics.exposition import generate_latest
+
+from loadgen import flags
+from loadgen.output import declared, wording
+from loadgen.output.page.document import page_of
+from loadgen.output.wording import Tone
+from loadgen.report import format as fmt
+from loadgen.report.schema import Report
+
+#: Histograms count microseconds, but the log's column of maxima is in milliseconds.
+_PER_MILLISECOND: Final = 1000.0
+
+#: The element of junit.xml for a case that did not pass.
+_ELEMENTS: Final = {Tone.BAD: "failure", Tone.DOUBT: "error"}
+
+#: The names of figures, all of which OpenMetrics allows.
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
+
+
+def parts_of(report: Report) -> list[tuple[str, Report]]:
+    parts = report.parts or [report]
+    return list(zip(wording.part_names(parts), parts, strict=True))
+
+
+def csv_of(report: Report) -> str:
+    """A line for each figure of each part; the value is empty if it was not measured."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("part", "target", "verdict", "figure", "value", "unit", "meaning"))
+    for name, part in parts_of(report):
+        for figure, value in part.figures.items():
+            cell = "" if value is None else f"{value:.10g}"
+            words = (name, part.target, part.outcome, figure)
+            tail = (declared.figure(figure).unit, part.meanings.get(figure, ""))
+            writer.writerow([*map(fmt.printable, words), cell, *map(fmt.printable, tail)])
+    return text.getvalue()
+
+
+def openmetrics_of(report: Report) -> str:
+    """Every figure that was measured, as a gauge with the part and the target as labels."""
+    parts, gauges = parts_of(report), CollectorRegistry()
+    meanings = {name: meaning for _, part in parts for name, meaning in part.meanings.items()}
+    for name in dict.fromkeys(name for _, part in parts for name in part.figures if _NAME.fullmatch(name)):
+        values = [(part, each.target, value) for part, each in parts if (value := each.figures.get(name)) is not None]
+        if values:
+            unit = declared.figure(name).unit
+            meaning = fmt.printable(meanings.get(name, "")) + (f" ({unit})" if unit else "")
+            gauge = Gauge(f"loadgen_{name}", meaning, ("part", "target"), registry=gauges)
+            for part, target, value in values:
+                gauge.labels(fmt.printable(part), fmt.printable(target)).set(value)
+    text: bytes = generate_latest(gauges)  # type: ignore[no-untyped-call]
+    return text.decode()
+
+
+def hdr_log_of(report: Report) -> str:
+    """The whole distribution of each group in each phase, tagged, for HdrHistogram's own tools."""
+    text = io.StringIO()
+    log = HistogramLogWriter(text)
+    log.output_log_format_version()
+    log.output_comment(fmt.printable(f"loadgen {report.command} {report.target}, microseconds"))
+    log.output_legend()
+    for name, row in ((name, row) for name, part in parts_of(report) for row in part.phases if row.histogram):
+        tag = fmt.printable(f"{name}: {row.what}: {row.name}").replace(",", ";").replace(" ", "_")
+        text.write(f"Tag={tag},")
+        # the writer would take a start of zero for a missing one
+        log.output_interval_histogram(HdrHistogram.decode(row.histogram), 1e-6, row.seconds, _PER_MILLISECOND)
+    return text.getvalue()
+
+
+def junit_of(report: Report) -> str:
+    suite = _suite(report)
+    root = ET.Element("testsuites", {name: suite.get(name, "") for name in ("tests", "failures", "errors", "time")})
+    root.append(suite)
+    ET.indent(root)
+    text: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
+    return text.decode()
+
+
+def _suite(report: Report) -> ET.Element:
+    judged = wording.judges_parts(report)
+    cases = [_case(name, part, judged=judged) for name, part in parts_of(report)]
+    suite = ET.Element(
+        "testsuite",
+        name=f"loadgen {report.command}",
+        timestamp=fmt.printable(report.started),
+        time=f"{report.seconds:.2f}",
+        tests=str(len(cases)),
+        failures=str(sum(case.find("failure") is not None for case in cases)),
+        errors=str(sum(case.find("error") is not None for case in cases)),
+    )
+    properties = ET.SubElement(suite, "properties")
+    for name, value in (("target", report.target), ("seed", f"{report.seed}"), ("replay", wording.replay(report))):
+        ET.SubElement(properties, "property", name=name, value=fmt.printable(value))
+    suite.extend(cases)
+    return suite
+
+
+def _case(name: str, part: Report, *, judged: bool) -> ET.Element:
+    case = ET.Element("testcase", classname="loadgen", name=fmt.printable(name), time=f"{part.seconds:.2f}")
+    element = _ELEMENTS.get(wording.TONES[part.outcome])
+    if element is not None and (judged or element == "error"):
+        reasons = part.verdict.reasons or [wording.SENTENCES[part.outcome]]
+        ended = ET.SubElement(case, element, message=fmt.printable(reasons[0]), type=part.outcome)
+        ended.text = "\n".join(map(fmt.printable, reasons))
+    measured = {name: value for name, value in part.figures.items() if value is not None}
+    output = ET.SubElement(case, "system-out")
+    output.text = "\n".join(f"{fmt.printable(name)}: {wording.figure(name, value)}" for name, value in measured.items())
+    return case
+
+
+PAGE: Final = "report.html"
+JSON: Final = "report.json"
+JUNIT: Final = "junit.xml"
+
+
+def json_of(report: Report) -> str:
+    return msgspec.json.format(msgspec.json.encode(report)).decode() + "\n"
+
+
+_FILES: Final[Mapping[str, Callable[[Report], str]]] = {
+    PAGE: page_of,
+    JSON: json_of,
+    JUNIT: junit_of,
+    "figures.csv": csv_of,
+    "metrics.txt": openmetrics_of,
+    "latencies.hlog": hdr_log_of,
+}
+
+
+def require(directory: str | None) -> None:
+    """Make the directory, if any, before anything is measured, and remove what an earlier run left in it.
+
+    So no run ends without its report, and none that measured nothing with that of another.
+    """
+    if directory is None:
+        return
+    with flags.writing("--report", directory):
+        Path(directory).mkdir(parents=True, exist_ok=True)
+        if not os.access(directory, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        for name in _FILES:
+            (Path(directory) / name).unlink(missing_ok=True)
+
+
+def save(report: Report, directory: str) -> None:
+    require(directory)
+    with flags.writing("--report", directory), TemporaryDirectory(dir=directory) as beside:
+        for name, text_of in _FILES.items():  # a full disk leaves no half of a file
+            file = Path(beside) / name
+            file.write_text(text_of(report), encoding="utf-8")
+            file.replace(Path(directory) / name)

@@ -1,0 +1,141 @@
+"""The operations of an attack's victims, by phase and kind.
+
+Owns: pooling, percentiles and counts of the operations that the victims' process booked. May not: judge, or know what
+an attack is.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from loadgen.clients.messages import PhaseResult
+from loadgen.net.answers import NO_TURN, UNANSWERED
+from loadgen.protocols import ESTABLISHED, NEWCOMERS, WHAT
+from loadgen.report import bar
+from loadgen.report.figures import Figures
+from loadgen.report.format import number
+from loadgen.report.latency import Latency, milliseconds, pooled
+from loadgen.run.experiment import MEASURED
+
+#: Reasons of failures that are only late.
+_LATE: Final = frozenset((UNANSWERED, NO_TURN))
+
+PHASES: Final = tuple(MEASURED.values())
+
+
+@dataclass(frozen=True)
+class Operations:
+    phases: Sequence[PhaseResult]
+    counts_as: Mapping[str, str]  # by a phase's name
+
+    def in_order(self) -> list[PhaseResult]:
+        """The results of the named phases, in the order of reports, without empty ones."""
+        phases, kinds = list(self.counts_as), list(WHAT)
+        found = [result for result in self.phases if result.phase in phases and result.latency.count]
+        return sorted(found, key=lambda each: (phases.index(each.phase), kinds.index(each.kind)))
+
+    def kinds(self, phase: str, kinds: Collection[str] = WHAT) -> list[PhaseResult]:
+        """The results of the phases that count as this one, of these kinds."""
+        return [each for each in self.in_order() if self.counts_as[each.phase] == phase and each.kind in kinds]
+
+    def latency(self, phase: str, kinds: Collection[str] = ESTABLISHED) -> Latency:
+        """The durations of operations; a failed one counts with the whole timeout."""
+        return pooled(result.latency for result in self.kinds(phase, kinds))
+
+    def failed(self, phase: str, kinds: Collection[str] = ESTABLISHED) -> int | None:
+        """The number that failed; operations that waited for slow answers before them are late instead.
+
+        `None` if none were booked.
+        """
+        found = self.kinds(phase, kinds)
+        failed = (number for each in found for reason, number in each.failed.items() if reason != NO_TURN)
+        return sum(failed) if found else None
+
+    def only_late(self) -> tuple[str, ...]:
+        """The figures of failures, those that count only operations without an answer in time."""
+        counted = {f"{phase}_failed": self.kinds(phase, ESTABLISHED) for phase in PHASES}
+        counted["newcomers_failed"] = [each for phase in PHASES for each in self.kinds(phase, NEWCOMERS)]
+        return tuple(name for name, found in counted.items() if all(each.failed.keys() <= _LATE for each in found))
+
+    def success_percent(self, phase: str, kinds: Collection[str] = ESTABLISHED) -> float | None:
+        """The percentage that succeeded, not rounded; `None` if none were booked."""
+        booked = self.latency(phase, kinds).count
+        failed = sum(sum(result.failed.values()) for result in self.kinds(phase, kinds))
+        return 100 * (booked - failed) / booked if booked else None
+
+    def pools(self, phase: str) -> dict[str, Latency]:
+        """The pools whose percentiles are judged: all victims, all newcomers, and each kind with enough operations."""
+        pools = {"victims": self.latency(phase), "newcomers": self.latency(phase, NEWCOMERS)}
+        kinds = {kind: self.latency(phase, (kind,)) for kind in WHAT}
+        enough = {WHAT[kind]: each for kind, each in kinds.items() if each.count >= bar.LEAST_FOR_P99}
+        return {name: each for name, each in {**pools, **enough}.items() if each.count}
+
+    def p99s(self, phase: str) -> dict[str, float | None]:
+        return {name: milliseconds(latency.judged()) for name, latency in self.pools(phase).items()}
+
+    def p50s(self, phase: str) -> dict[str, float | None]:
+        return {name: milliseconds(latency.at(50)) for name, latency in self.pools(phase).items()}
+
+    def late(self) -> list[str]:
+        """The groups and phases whose 99th percentile was above the bar."""
+        before = self.p99s("baseline")
+        return [
+            f"{group} in the {phase} {number(p99)} ms (bar {number(bar.limit_ms(base))})"
+            for phase in PHASES[1:]
+            for group, p99 in self.p99s(phase).items()
+            if p99 is not None and (base := before.get(group)) is not None and p99 > bar.limit_ms(base)
+        ]
+
+    def worst_victim_over_bar(self) -> float | None:
+        """How far the highest median of a single victim is above the bar; one of two hundred shows in no percentile."""
+        worst: dict[str, float] = {}
+        for result in self.kinds("attack", ESTABLISHED):
+            worst[result.kind] = max(worst.get(result.kind, 0.0), result.worst_median or 0.0)
+        medians = {kind: milliseconds(seconds) for kind, seconds in worst.items()}
+        before = {kind: milliseconds(self.latency("baseline", (kind,)).at(99)) for kind in medians}
+        return bar.most_over(before, medians)
+
+    def first_failure(self, begun: float) -> float | None:
+        """Seconds from the begin of the attack until the first failed operation was due."""
+        times = [result.first_failure for result in self.kinds("attack") if result.first_failure is not None]
+        return round(max(min(times) - begun, 0.0), 2) if times else None
+
+    def newcomers(self) -> Figures:
+        came = self.latency("attack", NEWCOMERS)
+        failed = sum(self.failed(phase, NEWCOMERS) or 0 for phase in PHASES)
+        return {
+            "newcomers_came": came.count,
+            "newcomers_success_percent": self.success_percent("attack", NEWCOMERS),
+            "newcomers_failed": failed if came.count else None,
+            "newcomers_p99_ms": milliseconds(came.at(99)),
+        }
+
+    def faults(self) -> list[str]:
+        """Reasons why this is no measurement: nothing to compare with, or operations that were due but not booked."""
+        faults = []
+        if not any(result.latency.count > sum(result.failed.values()) for result in self.kinds("baseline")):
+            why = Counter[str]()
+            for result in self.kinds("baseline"):
+                why.update(result.failed)
+            reasons = ", ".join(f"{reason}: {number:,}" for reason, number in why.most_common(2))
+            faults.append(f"no operation succeeded before the attack ({reasons}): there is nothing to compare with")
+        return faults + [
+            f"{result.expected:,} operations were due in the {result.phase} ({WHAT[result.kind]}) and"
+            f" {result.latency.count:,} were booked"
+            for result in self.phases
+            if result.phase in self.counts_as and result.expected != result.latency.count
+        ]
+
+    def loud_baseline(self) -> list[str]:
+        """Reasons why the bar is too loose: if the baseline itself had late answers, holding the bar proves nothing."""
+        p99s, p50s = self.p99s("baseline"), self.p50s("baseline")
+        quiet = {group: bar.quiet_ms(p99, p50s[group]) for group, p99 in p99s.items()}
+        during = self.p99s("attack")
+        over, over_quiet = (bar.most_over(before, during) or 0.0 for before in (p99s, quiet))
+        if over > 0 or over_quiet <= 0:
+            return []
+        loud = ", ".join(f"{group} {number(p99)} ms" for group, p99 in p99s.items() if p99 and p99 != quiet[group])
+        return [
+            f"the baseline is too late to judge by (99th percentile of {loud}): a quiet one would put the bar lower"
+        ]

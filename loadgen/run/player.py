@@ -1,0 +1,361 @@
+"""Plays an experiment: phase after phase, with probes beside the groups, and readings at both ends of each.
+
+Owns: the order of events; nothing else decides when anything happens. `measured.py` makes figures of the readings taken
+here.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Final
+
+import msgspec
+import trio
+
+from loadgen.clients.client import Needs
+from loadgen.clients.opening import OPEN_DEADLINE_SECONDS
+from loadgen.net.answers import NO_WEBSOCKET, NOT_SERVED
+from loadgen.net.timers import NEVER, now
+from loadgen.protocols import KEEPS_MESSAGES, chat_v1, served
+from loadgen.report.schema import Outcome, Report, verdict
+from loadgen.run import procfs
+from loadgen.run.crowd import Crowd
+from loadgen.run.exercise import fault_of_page, whole_cycles, without_a_page
+from loadgen.run.experiment import DRAIN, MEASURED, WARM_UP, Counts, Experiment, Phase, Probes
+from loadgen.run.findings import report_of
+from loadgen.run.measured import NO_FLOOR, Floor, Measured
+from loadgen.run.preflight import InvalidRunError
+from loadgen.run.procfs import Usage
+from loadgen.run.runner import ProbeRunner
+from loadgen.run.session import Plan, Session, cause_of_death
+from loadgen.run.span import Reading, Size, Span
+from loadgen.run.workers import Worker, Workers
+
+#: Time, and attempts for each, that the victims have to connect before anything is measured.
+CONNECT_LIMIT_SECONDS: Final = 15.0
+CONNECT_ATTEMPTS: Final = 3
+
+#: Interval between two operations of a victim. Over HTTP one follows the other, so on a distant target the interval is
+#: at least this many round trips.
+OPERATION_SECONDS: Final = 0.1
+ROUND_TRIPS: Final = 2.0
+
+#: Real attackers have computers of their own; here they share one with the victims, so they run at a lower priority. At
+#: niceness 10 a process gets a tenth of the CPU of its competitors.
+CROWD_NICENESS: Final = 10
+
+#: Time for a server, after the recovery, to get back to as few open descriptors as before the attack. The time in which
+#: it cannot know that attackers have vanished comes on top.
+RETURN_SECONDS: Final = 5.0
+
+#: After this long without a delivery, nothing is in flight any more.
+QUIET_SECONDS: Final = 0.5
+
+#: If no client is established within this time, none will be. Longer than two SYN retransmits.
+FIRST_SECONDS: Final = 8.0
+
+#: The lowest rate of established clients that a run waits for: a synchronous server that spends 50 ms on each.
+LEAST_OPENED_PER_S: Final = 20.0
+
+#: Length of the steps of a ramp.
+RAMP_SECONDS: Final = 0.2
+
+_WATCH_SECONDS: Final = 0.5
+
+
+class Player:
+    def __init__(
+        self, plan: Plan, experiment: Experiment, floor: Floor = NO_FLOOR, *, left_out: Iterable[str] = ()
+    ) -> None:
+        if experiment.probes is not None:  # the victims show what the target speaks
+            is_chat = Needs.CHAT in served(experiment.probes.victims)
+            plan = replace(plan, endpoint=msgspec.structs.replace(plan.endpoint, is_chat=is_chat))
+        self._plan = plan
+        self._experiment = experiment
+        self._session = Session(plan)
+        self._measured = Measured(plan, self._session, experiment, floor)
+        self._measured.left_out += left_out
+        self._crowd = Workers([])
+        self._shares: dict[str, float] = {}  # share of each group that was opened before this phase
+        self._before: Reading | None = None  # at the begin of this phase
+        self._attack_seen = NEVER  # when the attack was last looked at; `NEVER` outside the phases that are judged
+        self._load_names = {group.name for group in experiment.load}
+
+    async def play(self) -> Report:
+        await self._session.play(self._act)
+        return report_of(self._measured)
+
+    async def _look(self) -> None:
+        """Look at the target's page, and plan by it."""
+        pages = await self._session.look()
+        self._measured.round_trip_seconds = min(page.seconds for page in pages)
+        self._look_at_page([page.status for page in pages])
+        if self._experiment.neighbours:
+            self._choose_neighbours(pages[0].status)
+        attackers = {persona.name for persona in self._experiment.attackers}
+        phases = [(each.name, each.seconds) for each in self._experiment.phases if each.counts_as in MEASURED]
+        self._plan.progress.plan(phases, attackers=attackers)
+
+    async def reported(self) -> Report:
+        """Play, and report also an experiment that could not be measured."""
+        try:
+            return await self.play()
+        except InvalidRunError as error:
+            return self.report_without(str(error))
+
+    def report_without(self, reason: str, outcome: Outcome = Outcome.INVALID) -> Report:
+        """Return a report of an experiment that could not be played: no figure was measured."""
+        report = report_of(self._measured)
+        report.figures = dict.fromkeys(report.figures)
+        report.verdict = verdict(outcome, [reason] if reason else list(self._measured.left_out))
+        return report
+
+    def _look_at_page(self, statuses: list[int | None]) -> None:
+        """Require the page that victims fetch; a redirect is one, but not what was asked for."""
+        endpoint, probes = self._plan.endpoint, self._experiment.probes
+        requests = any(persona.needs is Needs.HTTP for group in self._experiment.load for persona in group.counts)
+        if not ("get" in probes.victims if probes else requests and endpoint.method == "GET"):
+            return
+        if probes and (why := fault_of_page(endpoint.path, statuses)):
+            raise InvalidRunError(why)
+        if statuses[0] is not None and 300 <= statuses[0] < 400:
+            answer = f"GET {endpoint.path} was answered {statuses[0]}"
+            self._measured.left_out.append(f"{answer}: redirects are not followed, so name the page that it leads to")
+
+    def _choose_neighbours(self, status: int | None) -> None:
+        """Keep the neighbours that can play, and extend the attack until each has completed its cycle."""
+        experiment = self._experiment
+        neighbours, no_page = without_a_page(experiment.neighbours, status)
+        chosen = experiment.beside(neighbours)
+        neighbours, too_long = whole_cycles(neighbours, chosen.expected_seconds)
+        self._experiment = self._measured.experiment = experiment.beside(neighbours, lasting=chosen.cycle_seconds)
+        self._measured.left_out += [*no_page, *too_long]
+
+    async def _act(self) -> None:
+        await self._look()
+        session, experiment = self._session, self._experiment
+        probes = experiment.probes
+        victims = await session.spawn_victims() if probes else None
+        # a crowd that is itself measured keeps its normal priority
+        self._crowd = await session.spawn_crowd(niceness=0 if experiment.load else CROWD_NICENESS)
+        if victims is not None and probes is not None:
+            session.begin(WARM_UP)
+            await self._invite(victims, probes)
+        for group in experiment.groups:
+            await self._crowd.make(group)
+        if self._plan.target.spreads_sources:
+            self._measured.attacker_addresses = self._crowd.attacker_addresses
+        async with trio.open_nursery() as nursery:
+            if probes:
+                nursery.start_soon(self._watch_memory)
+                nursery.start_soon(self._watch_attackers)
+            for phase in experiment.phases:
+                if not self._measured.down:
+                    await self._play_phase(phase)
+            nursery.cancel_scope.cancel()
+        if experiment.speaks:
+            await self._drain()
+        if victims is not None and probes is not None:
+            await self._see_what_is_left()
+            await self._end(victims, probes)
+        if cause := await cause_of_death(self._plan):
+            self._measured.down = f"the server died: {cause}"
+
+    # Phases
+
+    async def _play_phase(self, phase: Phase) -> None:
+        session, found, measured = self._session, self._measured, phase.counts_as in MEASURED
+        if measured and not found.spans:
+            await session.pause(self._plan.settle_seconds)  # the server finishes what it put off
+        if measured:
+            await session.enter(phase.name)
+        else:
+            session.begin(phase.name)
+        before = self._before = self._reading(measured=measured)
+        if phase.counts_as is Counts.LOAD:
+            self._attack_seen = before.moment
+        try:
+            await (self._lapse(phase) if measured else self._fill(phase))
+            self._look_at_attack()
+        finally:
+            self._attack_seen = NEVER
+            came = max(self._crowd.last_held - before.moment, 0.0)
+            found.spans.append(Span(phase.name, phase.counts_as, before, self._reading(measured=measured), came))
+        self._shares |= phase.open
+        if phase.counts_as is Counts.BASELINE:
+            found.descriptors_before = self._descriptors()
+        for name in phase.close:
+            await self._crowd.call(Crowd.close, name)
+        if phase.close:
+            await session.until(lambda: self._crowd.has_opened, CONNECT_LIMIT_SECONDS)
+
+    async def _fill(self, phase: Phase) -> None:
+        """Open clients, and wait until each is established or has failed."""
+        await self._open(phase, 1.0)
+        in_time = await self._session.until(lambda: self._crowd.has_opened, phase.seconds or FIRST_SECONDS)
+        self._look_for_somebody(in_time=in_time)
+        if self._measured.down:
+            return
+        if not phase.seconds:
+            await self._all_opened()
+        if phase.rate is not None:
+            await self._crowd.speak(phase.rate, text_bytes=phase.text_bytes)
+        await self._session.pause(self._plan.settle_seconds)
+
+    async def _all_opened(self) -> None:
+        clients, rate = sum(group.size for group in self._experiment.groups), self._plan.connect_rate
+        limit = 2 * OPEN_DEADLINE_SECONDS + clients / LEAST_OPENED_PER_S + (clients / rate if rate else 0.0)
+        if not await self._session.until(lambda: self._crowd.has_opened, limit):
+            raise InvalidRunError(f"after {limit:,.0f} s some clients were neither established nor given up")
+
+    def _look_for_somebody(self, *, in_time: bool) -> None:
+        """Give up if no client is established; the run is invalid if most likely the target speaks another protocol."""
+        load = [group for group in self._session.groups() if group.group in self._load_names and group.due]
+        failed = {reason for group in load for reason in (*group.failed, *group.refused)}
+        if any(group.opened for group in load) or not load or (in_time and not failed):
+            return
+        failures = ", ".join(sorted(failed)) or f"no answer in {FIRST_SECONDS:g} s"
+        if failed - NOT_SERVED - NO_WEBSOCKET:
+            self._measured.down = f"nobody was established: {failures}"
+            return
+        needs = {persona.needs.value for group in self._experiment.load for persona in group.counts}
+        raise InvalidRunError(
+            f"nobody was established: the target connects, but does not answer as {' and '.join(sorted(needs))} does"
+            f" ({failures}); for another server say --request 'GET /path' or --mix echo=100, --ws-path, and --header"
+            " for what it needs"
+        )
+
+    async def _lapse(self, phase: Phase) -> None:
+        """Play a phase of a fixed length."""
+        if phase.rate is not None:
+            over = phase.seconds if phase.ramp else 0.0
+            await self._crowd.speak(phase.rate, text_bytes=phase.text_bytes, over_seconds=over)
+        begun = now()
+        if not phase.ramp or not phase.open:
+            await self._open(phase, 1.0)
+            await self._session.pause(phase.seconds)
+            return
+        while (gone := now() - begun) < phase.seconds:
+            await self._open(phase, gone / phase.seconds)
+            await self._session.pause(min(RAMP_SECONDS, phase.seconds - gone))
+        await self._open(phase, 1.0)
+
+    async def _open(self, phase: Phase, part: float) -> None:
+        """Open the share of each group that is due after this part of the phase."""
+        for name, share in phase.open.items():
+            began = self._shares.get(name, 0.0)
+            await self._crowd.call(Crowd.open, name, began + (share - began) * part)
+
+    async def _drain(self) -> None:
+        """Stop the schedule, and wait until nothing is delivered any more, because messages in flight are not lost."""
+        session, limit = self._session, self._experiment.drain_seconds
+        await session.enter(DRAIN)
+        await self._crowd.call(Crowd.stop)
+        await session.until(lambda: self._crowd.quiet, limit)
+        before, deadline = -1, now() + limit
+        while self._deliveries() != before and now() < deadline:
+            before = self._deliveries()
+            await session.pause(QUIET_SECONDS)
+
+    # Probes
+
+    async def _invite(self, victims: Worker, probes: Probes) -> None:
+        """Connect the victims; the run is invalid without them."""
+        wanted = sum(probes.victims.values())
+        interval = max(OPERATION_SECONDS, ROUND_TRIPS * self._measured.round_trip_seconds)
+        await victims.call(ProbeRunner.make, probes, interval_seconds=interval)
+
+        def decided() -> bool:
+            status = victims.current
+            return status.connected == wanted or status.failures >= CONNECT_ATTEMPTS * wanted
+
+        await self._session.until(decided, CONNECT_LIMIT_SECONDS)
+        status = victims.current
+        if status.connected < wanted:
+            died = await cause_of_death(self._plan)
+            chats = bool(KEEPS_MESSAGES & probes.victims.keys()) and not died
+            hint = "; for a server that does not speak chat.v1, say --victim 'GET /path' or --victim ws-echo"
+            raise InvalidRunError(
+                f"only {status.connected} of {wanted} victims could do their work before the attack:"
+                f" {died or status.last_failure or 'no answer'}{hint if chats else ''}"
+            )
+
+    async def _end(self, victims: Worker, probes: Probes) -> None:
+        """Wait for outstanding operations, and have every acknowledged message read again."""
+        await victims.call(ProbeRunner.stop)
+        await self._session.until(
+            lambda: victims.up_to_date and not victims.current.outstanding, probes.timeout_seconds
+        )
+        reread = bool(KEEPS_MESSAGES & probes.victims.keys())
+        if reread:
+            self._plan.progress.say("reading every acknowledged message again")
+        await victims.call(ProbeRunner.end, reread=reread)
+        await self._session.until(lambda: victims.up_to_date, chat_v1.REREAD_SECONDS)
+
+    async def _see_what_is_left(self) -> None:
+        """Give the server time to close what the attackers left behind, and count its descriptors."""
+        found = self._measured
+
+        def is_back() -> bool:
+            found.descriptors_after = self._descriptors()
+            after, before = found.descriptors_after, found.descriptors_before
+            return after is None or before is None or after <= before
+
+        if not is_back():
+            unnoticed = max((each.unnoticed_seconds for each in self._experiment.attackers), default=0.0)
+            limit = unnoticed + RETURN_SECONDS
+            self._plan.progress.say(f"waiting up to {limit:g} s for the server to close what the attackers left open")
+            await self._session.until(is_back, limit)
+
+    # Readings
+
+    def _reading(self, *, measured: bool) -> Reading:
+        groups = [group for group in self._session.groups() if group.group in self._load_names]
+        return Reading(
+            moment=now(),
+            server=self._usage(),
+            held=sum(group.held for group in groups),
+            own_bytes=self._session.own_bytes(),
+            crowd_cpu_seconds=sum(worker.watched.cpu_seconds() or 0.0 for worker in self._crowd.workers),
+            deliveries=self._deliveries(),
+            sent_bytes=sum(group.sent_bytes for group in groups),
+            received_bytes=sum(group.received_bytes for group in groups),
+            ticks=procfs.ticks() if measured else None,
+            pressure=procfs.pressure() if measured else None,
+        )
+
+    def _usage(self) -> Usage | None:
+        return self._plan.server.usage() if self._plan.server else None
+
+    def _descriptors(self) -> int | None:
+        return self._plan.server.descriptors() if self._plan.server else None
+
+    def _deliveries(self) -> int:
+        return sum(group.deliveries for group in self._session.groups())
+
+    async def _watch_memory(self) -> None:
+        while (usage := self._usage()) is not None:
+            self._measured.memory.setdefault(self._session.phase, []).append(Size(now(), usage.pss_bytes))
+            await trio.sleep(_WATCH_SECONDS)
+
+    async def _watch_attackers(self) -> None:
+        """Count the attackers and the time that they stood, and measure the generator's own memory at their peak."""
+        found = self._measured
+        names = {group.name for group in self._experiment.groups if group.attacks}
+        peak, last, before = 0, now(), self._before
+        while True:
+            await trio.sleep(_WATCH_SECONDS)
+            self._look_at_attack()
+            held, moment = sum(map(self._crowd.held, names)), now()
+            found.attacker_seconds += held * (moment - last)
+            last = moment
+            if not peak:
+                before = self._before
+            if held > peak and before is not None:
+                peak = held
+                found.opening_seconds = self._crowd.last_held - before.moment
+                found.own_growth = self._session.own_bytes() - before.own_bytes
+
+    def _look_at_attack(self) -> None:
+        if (moment := now()) > self._attack_seen:
+            self._measured.standing.look(self._session.groups(), moment - self._attack_seen)
+            self._attack_seen = moment

@@ -1,0 +1,215 @@
+"""What the kernel reports of a process and of this machine: memory, CPU, descriptors, and how processors were shared.
+
+Owns: the choice of figure. Memory is Pss, read only at the ends of a phase because the kernel walks the page tables for
+it; the timeline uses the cheap resident size. CPU is read from the kernel's clock of a process, because /proc/PID/stat
+counts in ticks of 10 ms. May not: judge.
+"""
+
+import errno
+import os
+import re
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, NamedTuple, TypeVar
+
+from loadgen.net.target import UsageError
+
+N = TypeVar("N", int, float)
+
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+_PROC: Final = Path("/proc")
+
+#: Errors of files and clocks of a process that has ended.
+_ENDED: Final = (errno.ENOENT, errno.ESRCH, errno.EINVAL)
+
+#: For a process with more threads, it is cheaper to ask every process on the machine for its parent.
+MANY_THREADS: Final = 100
+
+
+class Usage(NamedTuple):
+    pss_bytes: int
+    cpu_seconds: float
+
+
+class Share(NamedTuple):
+    """How a process's main thread has spent its time, in seconds."""
+
+    running: float
+    waiting: float  # ready to run, while another program had the CPU
+
+
+class Process:
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    def require(self) -> None:
+        try:
+            (_PROC / str(self.pid) / "smaps_rollup").read_bytes()
+        except FileNotFoundError:
+            raise UsageError(f"--server-pid: there is no process {self.pid}") from None
+        except OSError as error:
+            raise UsageError(f"--server-pid: process {self.pid} cannot be read: {error.strerror}") from None
+
+    def require_listening(self, port: int) -> None:
+        """Refuse a process that is not the server's: neither it nor a descendant listens on the target's port."""
+        if self._listens(port) is False:
+            raise UsageError(
+                f"--server-pid: neither process {self.pid} nor a child of it listens on port {port};"
+                " name the process that serves the target"
+            )
+
+    def _listens(self, port: int) -> bool | None:
+        """`None` if we may not see its descriptors."""
+        try:
+            return any(_listening(pid, port) & _sockets(pid) for pid in self.tree())
+        except OSError:
+            return None
+
+    def is_alive(self) -> bool:
+        """Whether it runs; a zombie does not."""
+        state = _read(_PROC / str(self.pid) / "stat").rpartition(")")[2].split()
+        return bool(state) and state[0] not in {"Z", "X"}
+
+    def usage(self) -> Usage | None:
+        size, seconds = self._sum(_pss), self._sum(_cpu)
+        return None if size is None or seconds is None else Usage(size, seconds)
+
+    def share(self) -> Share | None:
+        """How its main thread has spent its time, without descendants; `None` if it is gone."""
+        try:
+            running, waiting, _ = (_PROC / str(self.pid) / "schedstat").read_text().split()
+        except OSError:
+            return None
+        return Share(int(running) / 1e9, int(waiting) / 1e9)
+
+    def resident_bytes(self) -> int | None:
+        """Its resident size, cheaply; `None` if it is gone."""
+        return self._sum(_resident)
+
+    def cpu_seconds(self) -> float | None:
+        return self._sum(_cpu)
+
+    def descriptors(self) -> int | None:
+        """Its open descriptors; `None` if it is gone or we may not read them."""
+        return self._sum(lambda pid: len(os.listdir(_PROC / str(pid) / "fd")))  # noqa: PTH208  18,000 paths
+
+    def _sum(self, read: Callable[[int], N]) -> N | int | None:
+        """Add up over the tree; a child that has ended since it was listed counts as nothing."""
+        total: N | int = 0
+        for pid in self.tree():
+            try:
+                total += read(pid)
+            except OSError as error:
+                if pid == self.pid or error.errno not in _ENDED:
+                    return None
+        return total
+
+    def tree(self) -> list[int]:
+        tree = [self.pid]
+        for pid in tree:  # grows during the iteration
+            tree += _children(pid)
+        return tree
+
+
+def _children(pid: int) -> list[int]:
+    """A process's children; the kernel lists them by thread, which is slow with thousands of threads."""
+    try:
+        threads = os.listdir(_PROC / str(pid) / "task")  # noqa: PTH208  thousands of names
+    except OSError:
+        return []  # the process has ended since it was listed
+    if len(threads) > MANY_THREADS:
+        processes = map(int, filter(str.isdecimal, os.listdir(_PROC)))  # noqa: PTH208
+        return [child for child in processes if _parent(child) == pid]
+    lists = (_read(_PROC / str(pid) / "task" / thread / "children") for thread in threads)
+    return [int(child) for children in lists for child in children.split()]
+
+
+def _parent(pid: int) -> int:
+    # the second field is the command in brackets, which may itself contain brackets and spaces
+    fields = _read(_PROC / str(pid) / "stat").rpartition(")")[2].split()
+    return int(fields[1]) if fields else 0
+
+
+def _read(path: Path) -> str:
+    """Read a file of a thread or a process; empty if that has ended since it was listed."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+#: A socket among the links of /proc/PID/fd, and a listening one in a line of /proc/PID/net/tcp: the port, the state
+#: (0A is LISTEN), the inode.
+_SOCKET: Final = re.compile(r"socket:\[(\d+)\]")
+_LISTENING: Final = re.compile(r"\d+: \w+:(\w{4}) \w+:0000 0A (?:\S+ +){5}(\d+)")
+
+
+def _sockets(pid: int) -> set[str]:
+    """Inodes of its sockets."""
+    folder, inodes = f"{_PROC}/{pid}/fd", set()
+    for fd in os.listdir(folder):  # noqa: PTH208  18,000 paths
+        with suppress(FileNotFoundError):  # closed since it was listed
+            found = _SOCKET.fullmatch(os.readlink(f"{folder}/{fd}"))  # noqa: PTH115
+            inodes |= {found[1]} if found else set()
+    return inodes
+
+
+def _listening(pid: int, port: int) -> set[str]:
+    """Inodes of the sockets that listen on a port, in the network that this process sees."""
+    tables = "".join(_read(_PROC / str(pid) / "net" / name) for name in ("tcp", "tcp6"))
+    return {inode for where, inode in _LISTENING.findall(tables) if int(where, 16) == port}
+
+
+def _resident(pid: int) -> int:
+    return int((_PROC / str(pid) / "statm").read_text().split()[1]) * _PAGE
+
+
+def _pss(pid: int) -> int:
+    for line in (_PROC / str(pid) / "smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    return 0  # a zombie has no memory
+
+
+def _cpu(pid: int) -> float:
+    # the clock id of clock_getcpuclockid(3): the inverted pid above three bits, CPUCLOCK_SCHED of a whole process
+    return time.clock_gettime((~pid << 3) | 2)
+
+
+_STAT: Final = Path("/proc/stat")
+_PRESSURE: Final = Path("/proc/pressure/cpu")
+_SOME: Final = re.compile(r"^some .*total=(\d+)$", re.MULTILINE)
+
+#: user nice system idle iowait irq softirq steal. A guest's time, which follows, is in `user` and `nice` already.
+_FIELDS: Final = 8
+
+
+class Ticks(NamedTuple):
+    """Processor time so far, of all processors together, in the kernel's ticks, mostly of 10 ms."""
+
+    total: int
+    stolen: int
+
+
+def ticks() -> Ticks:
+    together = _STAT.read_text().partition("\n")[0]
+    found = [int(field) for field in together.split()[1 : _FIELDS + 1]]
+    return Ticks(sum(found), found[-1])
+
+
+def stolen_percent(before: Ticks | None, after: Ticks | None) -> float | None:
+    """The share of processor time that the host took between two readings; `None` without a tick in between."""
+    if before is None or after is None or after.total <= before.total:
+        return None
+    return round(100 * (after.stolen - before.stolen) / (after.total - before.total), 2)
+
+
+def pressure() -> float | None:
+    """Seconds so far in which a program was ready to run and had no processor; `None` on older kernels."""
+    try:
+        found = _SOME.search(_PRESSURE.read_text())
+    except OSError:
+        return None
+    return int(found[1]) / 1e6 if found else None

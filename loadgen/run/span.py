@@ -1,0 +1,127 @@
+"""One phase of an experiment: its length, and what the server, the crowd and the machine did meanwhile.
+
+Owns: the arithmetic on the readings at both ends, and how much memory attackers cost a server. A server that keeps
+messages grows while its victims chat, so the baseline's growth is extrapolated and subtracted. May not: take readings.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from statistics import median
+from typing import Final, NamedTuple
+
+from loadgen.run.experiment import Counts
+from loadgen.run.procfs import Ticks, Usage, stolen_percent
+
+
+class Reading(NamedTuple):
+    moment: float
+    server: Usage | None
+    held: int  # clients of honest load
+    own_bytes: int  # memory of the generator's own processes
+    crowd_cpu_seconds: float  # CPU that the crowd's processes have used
+    deliveries: int  # messages that reached a client
+    sent_bytes: int  # by honest load
+    received_bytes: int
+    ticks: Ticks | None = None  # read only if the phase is measured
+    pressure: float | None = None
+
+
+_NOTHING: Final = Reading(0.0, None, 0, 0, 0.0, 0, 0, 0)
+
+
+class Span(NamedTuple):
+    """A phase, with the readings before and after it."""
+
+    name: str
+    counts_as: Counts
+    before: Reading
+    after: Reading
+    opening_seconds: float = 0.0  # until the last client that came was established
+
+    @property
+    def seconds(self) -> float:
+        return self.after.moment - self.before.moment
+
+    @property
+    def connection_seconds(self) -> float:
+        """Of honest load, as clients that come evenly have them."""
+        return (self.before.held + self.after.held) / 2 * self.seconds
+
+    @property
+    def cpu_seconds(self) -> float | None:
+        before, after = self.before.server, self.after.server
+        return None if before is None or after is None else after.cpu_seconds - before.cpu_seconds
+
+    @property
+    def cpu_share(self) -> float | None:
+        return per(self.cpu_seconds, self.seconds)
+
+    @property
+    def cpu_percent(self) -> float | None:
+        return None if self.cpu_share is None else round(100 * self.cpu_share, 1)
+
+    def rate(self, amount: str) -> float | None:
+        return per(getattr(self.after, amount) - getattr(self.before, amount), self.seconds)
+
+    @property
+    def server_bytes(self) -> int | None:
+        return None if self.after.server is None else self.after.server.pss_bytes
+
+    @property
+    def steal_percent(self) -> float | None:
+        return stolen_percent(self.before.ticks, self.after.ticks)
+
+    @property
+    def pressure_percent(self) -> float | None:
+        """The share of its time in which a program waited for a processor."""
+        if self.before.pressure is None or self.after.pressure is None:
+            return None
+        waited = self.after.pressure - self.before.pressure  # read a moment later than the clock
+        return per(100 * min(waited, self.seconds), self.seconds)
+
+
+def bytes_each(earlier: Span, later: Span) -> float | None:
+    """The server's growth between the ends of two phases, for each client that came in between."""
+    if earlier.server_bytes is None or later.server_bytes is None:
+        return None
+    return per(later.server_bytes - earlier.server_bytes, later.after.held - earlier.after.held)
+
+
+def joined(spans: Sequence[Span], counts_as: Counts) -> Span:
+    """Join all phases that count as this one; if there are none, return an empty span without readings."""
+    found = [span for span in spans if span.counts_as is counts_as]
+    return found[0]._replace(after=found[-1].after) if found else Span("", counts_as, _NOTHING, _NOTHING)
+
+
+def per(amount: float | None, number: float) -> float | None:
+    """Divide, to four significant digits; `None` if an operand is missing."""
+    return None if amount is None or number <= 0 else float(f"{amount / number:.4g}")
+
+
+def ratio(value: float | None, base: float | None) -> float | None:
+    return None if value is None or base is None else per(value, base)
+
+
+#: Steps that are needed for a rate; with fewer, one-time growth of a process would be taken for one.
+_ENOUGH: Final = 3
+
+
+class Size(NamedTuple):
+    moment: float  # s, of any clock
+    resident: int  # bytes
+
+
+def grown(baseline: Sequence[Size], later: Sequence[Size]) -> int | None:
+    """The most by which later sizes exceed what the baseline's growth explains; `None` without one of them."""
+    if not baseline or not later:
+        return None
+    last, rate = baseline[-1], _rate(baseline)
+    return max(each.resident - last.resident - round(rate * (each.moment - last.moment)) for each in later)
+
+
+def _rate(baseline: Sequence[Size]) -> float:
+    """Bytes a second, as the median of the steps, so that one jump does not count; never negative."""
+    steps = [
+        (later.resident - earlier.resident) / (later.moment - earlier.moment) for earlier, later in pairwise(baseline)
+    ]
+    return max(median(steps), 0.0) if len(steps) >= _ENOUGH else 0.0

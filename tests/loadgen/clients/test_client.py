@@ -1,0 +1,85 @@
+"""How a cohort counts its clients: what comes of an attack, and whether there was one, is judged by these counters."""
+
+from random import Random
+from unittest.mock import NonCallableMock
+from zlib import crc32
+
+import pytest
+
+from loadgen.clients.client import Attacker, Client, Cohort, Place, Stage
+from loadgen.clients.engine import Engine
+
+PLACE = Place(host="x", rooms=("a", "b"), poll_wait_seconds=1.0, random=Random(1))
+
+
+class Guest(Client):
+    honest = True
+
+
+def _made(persona: type[Client], number: int) -> tuple[Cohort, list[Client]]:
+    cohort = Cohort(persona=persona, engine=NonCallableMock(Engine), place=PLACE, wanted=number, first_index=400)
+    return cohort, cohort.make(number)
+
+
+@pytest.mark.parametrize("persona", [Guest, Attacker])
+def test_who_comes_again_has_come_once_and_is_established_twice(persona: type[Client]) -> None:
+    cohort, (first, second, third) = _made(persona, 3)
+    assert [first.number, third.number] == [0, 2]
+    assert cohort.make(2) == []
+    assert cohort.make(3) == [], "there are three still"
+    for client in (first, second):
+        cohort.born[client.number] = 10.0
+        cohort.count_held(client, 12.0)
+    cohort.held -= 1  # the engine has closed one
+    cohort.count_held(first, 11.0)
+    assert (cohort.held, cohort.opened, cohort.came, cohort.peak) == (2, 3, 2, 2)
+    cohort.held -= 2
+    cohort.count_held(third, 12.0)
+    assert (cohort.held, cohort.opened, cohort.came, cohort.peak) == (1, 4, 3, 2)
+    assert cohort.handshakes.longest == (12.0 if persona.honest else None), "from the connect on"
+    assert cohort.handshakes.count == (4 if persona.honest else 0)
+
+
+@pytest.mark.parametrize(
+    ("persona", "stage", "reason", "turned_away", "booked", "came"),
+    [
+        (Guest, Stage.HELD, "closed", False, "ended", 0),
+        (Guest, Stage.HELD, "answered 503", True, "ended", 1),  # it had been let in
+        (Guest, Stage.OPENING, "answered 503", True, "refused", 1),
+        (Guest, Stage.OPENING, "answered 404", False, "failed", 0),
+        (Attacker, Stage.HELD, "answered 503", True, "refused", 1),
+        (Attacker, Stage.HELD, "answered 400", False, "ended", 0),
+        (Attacker, Stage.CONNECTING, "connection refused", True, "refused", 0),
+        (Attacker, Stage.CONNECTING, "timed out", False, "failed", 0),
+    ],
+)
+def test_how_an_end_is_booked(
+    persona: type[Client],
+    stage: Stage,
+    reason: str,
+    turned_away: bool,
+    booked: str,
+    came: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An answer that turns a client away shows that it reached the server."""
+    monkeypatch.setattr("loadgen.clients.client.now", lambda: 30.0)
+    cohort, [client] = _made(persona, 1)
+    cohort.born[0] = 10.0
+    client.stage = stage
+    cohort.count_end(client, reason, turned_away=turned_away)
+    found = {name: dict(getattr(cohort, name)) for name in ("refused", "failed", "ended")}
+    assert found == {name: {reason: 1} if name == booked else {} for name in found}
+    assert cohort.came == came
+    assert cohort.lifetime.longest == (20.0 if booked == "ended" else None)
+
+
+def test_what_is_delivered_is_counted_for_each_by_its_names() -> None:
+    cohort, (first, second, third) = _made(Guest, 3)
+    first.deliver(b"{lg-01234567 1 x}{lg-01234567 25 x}{ot-01234567 3 x}", 3)
+    first.deliver(b"lg-01234567 1 x")
+    third.deliver(b"what others say")
+    assert cohort.deliveries == 5
+    assert list(cohort.delivered) == [3, 0, 0]
+    assert list(cohort.checksums) == [2 * crc32(b"lg-01234567 1") + crc32(b"lg-01234567 25"), 0, 0]
+    assert [client.room for client in (first, second, third)] == ["a", "b", "a"]

@@ -1,0 +1,327 @@
+"""Personas against a TLS server: trio's, with a certificate that nobody would trust."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from wsproto import events
+
+from loadgen.clients.client import Client, Stage
+from loadgen.clients.secure import SecureEngine
+from loadgen.net import target
+from loadgen.net.target import TargetDownError, UsageError
+from loadgen.personas import registry, slow_http
+from tests.loadgen.protocols.speaking import schedule, send
+from tests.loadgen.stage import (
+    DEADLINE_ANSWER,
+    PATIENCE,
+    Play,
+    Server,
+    WebSocket,
+    answer,
+    listening,
+    playing,
+    read_until,
+    request_of,
+    reset,
+    until,
+)
+from tests.support.certificates import server_context
+
+
+@pytest.fixture(scope="module")
+def context() -> ssl.SSLContext:
+    return server_context()
+
+
+@pytest.fixture(params=[ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
+def version(request: pytest.FixtureRequest, context: ssl.SSLContext) -> ssl.SSLContext:
+    context.maximum_version = request.param
+    return context
+
+
+@asynccontextmanager
+async def _secure_server() -> AsyncIterator[Server]:
+    async with listening() as server:
+        server.url = server.url.replace("http", "https")
+        yield server
+
+
+async def _accept(server: Server, context: ssl.SSLContext) -> trio.SSLStream[trio.SocketStream]:
+    stream = trio.SSLStream(await server.accept(), context, server_side=True, https_compatible=True)
+    with trio.fail_after(PATIENCE):
+        await stream.do_handshake()
+    return stream
+
+
+@asynccontextmanager
+async def accepted(
+    persona: str | type[Client], context: ssl.SSLContext
+) -> AsyncIterator[tuple[trio.SSLStream[trio.SocketStream], Play]]:
+    """The server's end of a connection after the handshake, and the client."""
+    async with _secure_server() as server, playing(server.url, persona) as play:
+        yield await _accept(server, context), play
+
+
+class Echo(Client):
+    """Says hello, then whatever it hears."""
+
+    __slots__ = ("heard",)
+
+    name = "echo"
+    honest = True
+
+    def opening(self) -> bytes:
+        return b"hello"
+
+    def on_connected(self) -> None:
+        self.heard = b""
+        self.hold()
+
+    def on_data(self, data: bytes) -> None:
+        self.heard += data
+        self.send(data)
+
+
+async def test_bytes_arrive_both_ways(version: ssl.SSLContext) -> None:
+    async with accepted(Echo, version) as (stream, play):
+        assert await stream.receive_some() == b"hello"
+        assert play.cohort.held == 1
+        said = bytes(range(256)) * 1000
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stream.send_all, said)
+            assert await read_until(stream, lambda got: len(got) >= len(said)) == said
+        assert play.cohort.sent_bytes > len(said)
+        play.client.leave()
+        assert isinstance(play.engine, SecureEngine)
+        assert not play.engine._links, "nothing is kept of who has gone"
+
+
+async def test_the_ends_of_tls_and_of_tcp_are_ends(version: ssl.SSLContext) -> None:
+    for how in ("goodbye", "fin"):
+        async with accepted(Echo, version) as (stream, play):
+            await stream.receive_some()
+            if how == "goodbye":
+                with pytest.raises(trio.BrokenResourceError):  # it is not waited for
+                    await stream.unwrap()
+            else:
+                await stream.transport_stream.send_eof()
+            await until(lambda play=play: play.cohort.ended)  # type: ignore[misc]
+            assert play.cohort.ended == {"closed": 1}
+
+
+async def test_a_handshake_that_fails_says_why() -> None:
+    async with _secure_server() as server, playing(server.url, "idle-connect") as play:
+        stream = await server.accept()
+        await stream.receive_some()
+        await stream.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await until(lambda: play.cohort.failed)
+        assert [reason for reason in play.cohort.failed if reason.startswith("TLS: ")]
+
+
+async def test_nobody_is_held_before_the_handshake(context: ssl.SSLContext) -> None:
+    async with _secure_server() as server, playing(server.url, "idle-connect") as play:
+        stream = await server.accept()
+        await stream.receive_some()
+        assert (play.client.stage, play.cohort.held) == (Stage.OPENING, 0)
+        await stream.aclose()
+        await until(lambda: play.cohort.failed == {"closed": 1})
+
+
+async def _ended_in_the_next_handshake(play: Play, server: Server, stream: trio.SSLStream[trio.SocketStream]) -> None:
+    """The server ends the connection, and the next one before it is established."""
+    reset(stream.transport_stream)
+    await (await server.accept()).aclose()
+    await until(lambda: play.cohort.failed)
+    assert play.cohort.failed.keys() <= {"closed", "connection reset by peer"}
+
+
+@pytest.mark.parametrize("name", ["slow-head", "no-close"])
+async def test_an_answer_says_nothing_of_the_next_connection(
+    name: str, context: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that ended in its handshake was booked under the answer to the connection before it."""
+    monkeypatch.setattr(registry()[name], "returns_seconds", 0.01)
+    async with _secure_server() as server, playing(server.url, name) as play:
+        stream = await _accept(server, context)
+        if name == "no-close":
+            socket = WebSocket(stream)
+            await socket.accept()
+            await socket.receive()
+            await socket.send(events.CloseConnection(1007))
+        else:
+            await stream.send_all(DEADLINE_ANSWER)
+        await until(lambda: play.cohort.answers)
+        await _ended_in_the_next_handshake(play, server, stream)
+
+
+async def test_a_case_that_was_not_played_has_no_answer() -> None:
+    async with _secure_server() as server, playing(server.url, "malformed-http") as play:
+        await (await server.accept()).aclose()
+        await until(lambda: play.cohort.failed)
+        assert not play.cohort.answers
+
+
+async def test_a_request_that_is_due_in_a_handshake_waits_for_its_end(context: ssl.SSLContext) -> None:
+    """It was sent at once, which OpenSSL refuses: a server that closes after each answer was blamed for it."""
+    traffic = schedule()
+    async with _secure_server() as server, playing(server.url, "request", traffic=traffic) as play:
+        stream = await _accept(server, context)
+        await until(lambda: play.cohort.held)
+        send(traffic, 2)
+        await read_until(stream, lambda got: got.endswith(b"\r\n\r\n"))
+        await answer(stream, 200, b"", b"Connection: close")
+        await until(lambda: play.client.stage is Stage.OPENING)
+        send(traffic)
+        stream = await _accept(server, context)
+        for _ in range(2):
+            await read_until(stream, lambda got: got.endswith(b"\r\n\r\n"))
+            await answer(stream, 200)
+        await until(lambda: not traffic.outstanding)
+        assert (traffic.booked.acks.count, traffic.booked.errors) == (3, {})
+
+
+@pytest.mark.parametrize("name", ["batch", "request"])
+async def test_an_end_in_a_handshake_is_not_borne_for_ever(name: str, context: ssl.SSLContext) -> None:
+    """It was taken for an end between two requests, so an honest user who was locked out connected in a loop."""
+    traffic = schedule()
+    async with _secure_server() as server, playing(server.url, name, traffic=traffic) as play:
+        stream = await _accept(server, context)
+        if name == "request":
+            await until(lambda: play.cohort.held)
+            send(traffic, 2)
+        await read_until(stream, lambda got: got.endswith((b"\r\n\r\n", b"xx")))
+        await answer(stream, 200, b"", b"Connection: close")
+        await _ended_in_the_next_handshake(play, server, stream)
+
+
+async def test_half_a_connection_is_one_in_tls_as_well(version: ssl.SSLContext) -> None:
+    async with accepted("poll-halfclose", version) as (stream, play):
+        await read_until(stream, lambda got: b"\r\n\r\n" in got)
+        assert await stream.receive_some() == b"", "a goodbye, no truncation"
+        assert play.cohort.held == 1
+
+
+async def test_a_goodbye_follows_all_that_was_sent(version: ssl.SSLContext) -> None:
+    async with accepted(Echo, version) as (stream, play):
+        await until(lambda: play.cohort.held == 1)
+        sent = 65536
+        while play.client.send(b"x" * 65536):
+            sent += 65536
+        play.client.finish_sending()
+        await read_until(stream, lambda got: len(got) >= len(b"hello") + sent)
+        assert await stream.receive_some() == b"", "no truncation"
+
+
+async def test_sips_are_sips_of_records(context: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sip that made no whole record was followed by the next at once: the slow reader read a record each time."""
+    monkeypatch.setattr(slow_http, "SIP_EVERY_SECONDS", 0.1)
+    streams = []
+    async with _secure_server() as server, playing(server.url, "slow-read", clients=2) as play:
+        for _ in play.clients:
+            stream = await _accept(server, context)
+            await read_until(stream, lambda got: got.count(b"\r\n\r\n") == slow_http.REQUESTS)
+            await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n" + b"x" * 4000)
+            streams.append(stream)
+        await until(lambda: play.cohort.answers == {"answered 200": 2})  # the record with the head is read whole
+        before = play.cohort.received_bytes
+        for stream in streams:
+            await stream.send_all(b"x" * 8000)
+        await until(lambda: play.cohort.received_bytes > before)
+        assert play.cohort.received_bytes - before <= 4 * slow_http.SIP_BYTES
+        assert play.cohort.held == 2
+
+
+async def test_a_broken_record_is_no_fault_of_ours(context: ssl.SSLContext) -> None:
+    async with accepted(Echo, context) as (stream, play):
+        await stream.receive_some()
+        await stream.transport_stream.send_all(b"this is no record at all")
+        await until(lambda: play.cohort.ended)
+        assert [reason for reason in play.cohort.ended if reason.startswith("TLS: ")]
+
+
+# -- the wrong kind of URL --------------------------------------------------------------------------------------------
+
+
+async def _probe(url: str) -> None:
+    with trio.fail_after(PATIENCE):
+        await trio.to_thread.run_sync(target.probe, target.find(url))
+
+
+async def _talk_tls(server: Server, context: ssl.SSLContext, alert: bytes = b"") -> None:
+    while True:
+        stream = trio.SSLStream(await server.accept(), context, server_side=True)
+        try:
+            await stream.do_handshake()
+        except trio.BrokenResourceError:
+            await stream.transport_stream.send_all(alert)
+        await trio.aclose_forcefully(stream)
+
+
+@pytest.mark.parametrize(
+    "alert",
+    [b"", b"\x15\x03\x03\0\x02\x02\x46", b"HTTP/1.1 400 X\r\nContent-Length: 0\r\n\r\n"],
+    ids=["silent", "alert", "nginx"],
+)
+async def test_a_plain_url_to_a_tls_server_is_one_clear_line(context: ssl.SSLContext, alert: bytes) -> None:
+    async with listening() as server, trio.open_nursery() as nursery:
+        nursery.start_soon(_talk_tls, server, context, alert)
+        with pytest.raises(UsageError, match=r"^URL: .* speaks TLS: use https://127\.0\.0\.1:\d+$"):
+            await _probe(server.url)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("told", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"", None], ids=["400", "closes", "resets"])
+async def test_a_tls_url_to_a_plain_server_is_one_clear_line(told: bytes | None) -> None:
+    async def plain(server: Server) -> None:
+        stream = await server.accept()
+        await stream.receive_some()
+        if told is None:
+            reset(stream)
+        else:
+            await stream.send_all(told)
+            await stream.aclose()
+        stream = await server.accept()
+        await request_of(stream)
+        await answer(stream, 404)
+
+    async with _secure_server() as server, trio.open_nursery() as nursery:
+        nursery.start_soon(plain, server)
+        with pytest.raises(UsageError, match=r"^URL: .* speaks plain HTTP, not TLS: use http://127\.0\.0\.1:\d+$"):
+            await _probe(server.url)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_tls_server_that_refuses_our_handshake_speaks_tls(scheme: str) -> None:
+    """It was called plain, for the 400 by which nginx answers a plain request on such a port."""
+
+    async def refuse(server: Server) -> None:
+        while True:
+            stream = await server.accept()
+            if (await stream.receive_some()).startswith(b"GET "):
+                await answer(stream, 400)
+            else:
+                await stream.send_all(b"\x15\x03\x03\0\x02\x02\x28")  # fatal, handshake_failure
+            await stream.aclose()
+
+    async with listening() as server, trio.open_nursery() as nursery:
+        nursery.start_soon(refuse, server)
+        if scheme == "http":
+            with pytest.raises(UsageError, match=r"speaks TLS: use https://"):
+                await _probe(server.url)
+        else:
+            with pytest.raises(TargetDownError, match=r"does not speak TLS with us \(.*handshake failure\)$"):
+                await _probe(server.url.replace("http", "https"))
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_server_that_answers_nothing_is_soon_taken_for_a_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was waited for twice as long as for any other answer, and nothing was said meanwhile."""
+    monkeypatch.setattr(target, "PROBE_SECONDS", 2 * PATIENCE)
+    monkeypatch.setattr(target, "SCHEME_SECONDS", 0.1)
+    async with listening() as server:
+        await _probe(server.url)

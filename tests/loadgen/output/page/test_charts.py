@@ -1,0 +1,150 @@
+"""What is drawn, read back from the SVG."""
+
+import re
+from itertools import chain, pairwise
+from xml.etree.ElementTree import Element
+
+import msgspec
+
+from loadgen.output.page import charts
+from loadgen.output.page.charts import MOST_COLOURS, MOST_MOMENTS, Chart
+from loadgen.report.schema import Outcome, Sample
+from tests.loadgen import reports
+
+
+def by_caption(found: list[Chart]) -> dict[str, Chart]:
+    return {chart.caption: chart for chart in found}
+
+
+def texts(drawing: Element, kind: str) -> list[str]:
+    return ["".join(text.itertext()) for text in drawing.iter("text") if kind in (text.get("class") or "").split()]
+
+
+def tips(drawing: Element) -> list[str]:
+    return [title.text or "" for hit in drawing.iter("rect") for title in hit.iter("title")]
+
+
+def test_what_was_measured_is_drawn_and_nothing_else() -> None:
+    of_clients = ["Latency", "Connections held"]
+    of_an_attack = ["Ended and refused by the server", "Server memory", "Server CPU", "Server descriptors"]
+    for report, captions in (
+        (reports.attack(), of_clients + of_an_attack),
+        (reports.run(), of_clients),
+        (reports.interrupted(), []),
+        (reports.fingerprint(), []),
+    ):
+        assert list(by_caption(charts.over_time(report, "r"))) == captions
+
+
+def test_latency_has_its_percentiles_phases_and_failures() -> None:
+    chart = by_caption(charts.over_time(reports.attack(outcome=Outcome.FELL_SHORT), "r"))["Latency"]
+    assert sorted(texts(chart.drawing, "name")) == ["max", "p50", "p99"]
+    assert texts(chart.drawing, "band-name") == ["baseline", "attack", "recovery"]
+    assert "1,000" in texts(chart.drawing, "tick")
+    failures = [each for each in chart.drawing.iter("path") if each.get("class") == "failure"]
+    assert len(failures) == 4
+    assert any("FAILED" in tip and "p99 512 ms" in tip and "attack" in tip for tip in tips(chart.drawing))
+
+
+def test_a_server_that_never_answers_is_seen_to_fail() -> None:
+    report = reports.run()
+    report.timeline = [
+        msgspec.structs.replace(each, failed=20, p50_ms=None, p99_ms=None, max_ms=None) for each in report.timeline
+    ]
+    chart = by_caption(charts.over_time(report, "r"))["Latency"]
+    assert "680 failed" in chart.note
+    assert sum(each.get("class") == "failure" for each in chart.drawing.iter("path")) == 34
+
+
+def test_lines_stay_within_the_canvas() -> None:
+    for chart in charts.over_time(reports.attack(outcome=Outcome.FELL_SHORT), "r"):
+        canvas = chart.drawing.find("svg")
+        assert canvas is not None
+        height = float(canvas.get("height", "0"))
+        for path in canvas.iter("path"):
+            if "line" in (path.get("class") or "").split():
+                for x, y in re.findall(r"[ML]([\d.-]+) ([\d.-]+)", path.get("d", "")):
+                    assert 0 <= float(x) <= 1000
+                    assert 0 <= float(y) <= height
+
+
+def test_a_line_breaks_where_nothing_was_measured() -> None:
+    report = reports.run()
+    report.timeline[10] = msgspec.structs.replace(report.timeline[10], p50_ms=None, p99_ms=None, max_ms=None)
+    drawing = by_caption(charts.over_time(report, "r"))["Latency"].drawing
+    paths = [path.get("d", "") for path in drawing.iter("path") if (path.get("class") or "").startswith("line")]
+    assert [path.count("M") for path in paths] == [2, 2, 2]
+
+
+def test_names_of_lines_do_not_overlap() -> None:
+    plots = [charts.over_time(reports.attack(outcome=outcome), "r") for outcome in (Outcome.HELD, Outcome.FELL_SHORT)]
+    for chart in chain(*plots):
+        places = sorted(
+            float(text.get("y", "0"))
+            for text in chart.drawing.iter("text")
+            if "name" in (text.get("class") or "") and "band" not in (text.get("class") or "")
+        )
+        assert all(after - before >= 13.9 for before, after in pairwise(places))
+
+
+def test_honest_clients_beside_attackers_share_a_line() -> None:
+    chart = by_caption(charts.over_time(reports.attack("slow-head"), "r"))["Connections held"]
+    assert [each.name for each in chart.key] == ["slow-head", "honest"]
+    assert set(chart.key[1].values) == {60}
+
+
+def test_a_persona_of_two_groups_has_one_line() -> None:
+    """It had one for each, and both of them had the clients of the last."""
+    cohorts = reports.attack("slow-head").cohorts
+    once, twice = charts.crowds(cohorts), charts.crowds(cohorts * 2)
+    assert [(each.name, set(each.members)) for each in twice] == [(each.name, set(each.members)) for each in once]
+    assert all(len(each.members) == len(set(each.members)) for each in twice)
+
+
+def test_many_attacks_share_colours() -> None:
+    kinds = [f"kind-{number}" for number in range(9)]
+    chart = by_caption(charts.over_time(reports.attack(*kinds), "r"))["Connections held"]
+    assert [each.name for each in chart.key] == [*kinds[: MOST_COLOURS - 1], "4 others", "honest"]
+    assert len({each.colour for each in chart.key}) == MOST_COLOURS + 1
+
+
+def test_long_runs_are_thinned_to_the_worst() -> None:
+    report = reports.attack()
+    report.timeline = [
+        msgspec.structs.replace(report.timeline[5], seconds=float(at), p99_ms=900.0 if at == 1234 else 2.0, failed=0)
+        for at in range(3600)
+    ]
+    drawing = by_caption(charts.over_time(report, "r"))["Latency"].drawing
+    found = tips(drawing)
+    assert len(found) == MOST_MOMENTS
+    assert sum("p99 900 ms" in tip for tip in found) == 1
+
+
+def test_every_plot_has_a_title_and_a_description_in_words() -> None:
+    report = reports.attack(outcome=Outcome.FELL_SHORT)
+    idents = []
+    for chart in charts.over_time(report, "r"):
+        title, description = chart.drawing[0], chart.drawing[1]
+        assert (title.tag, description.tag) == ("title", "desc")
+        assert title.text
+        assert description.text
+        assert chart.drawing.get("aria-labelledby") == title.get("id")
+        assert chart.drawing.get("aria-describedby") == description.get("id")
+        idents += [title.get("id"), description.get("id")]
+    assert len(set(idents)) == len(idents)
+
+
+def test_a_phase_is_drawn_until_its_last_sample() -> None:
+    """The last sample of a phase is from the moment at which it ended; the next comes up to a second later."""
+    samples = [
+        Sample(seconds=seconds, phase=phase, held={}, ended={}, refused={})
+        for seconds, phase in (
+            (1.0, "baseline"),
+            (1.4, "baseline"),
+            (2.4, "attack"),
+            (7.4, "attack"),
+            (8.0, "recovery"),
+        )
+    ]
+    bands = [(band.name, band.begins, band.ends) for band in charts.bands(samples)]
+    assert bands == [("baseline", 0.0, 1.4), ("attack", 1.4, 7.4), ("recovery", 7.4, 8.0)]

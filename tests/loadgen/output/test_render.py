@@ -1,0 +1,133 @@
+"""The report on standard output, as a terminal and as a pipe show it."""
+
+import io
+import re
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from loadgen.output import sections
+from loadgen.output.render import show
+from loadgen.output.wording import Tone
+from loadgen.report.figures import Column
+from loadgen.report.schema import Outcome, Report, Table, verdict
+from tests.loadgen import reports
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def shown(report: Report, *, terminal: bool = False, width: int = 160) -> str:
+    file = io.StringIO()
+    console = Console(
+        width=width,
+        file=file,
+        force_terminal=terminal,
+        color_system="truecolor" if terminal else None,
+        highlight=False,
+    )
+    show(report, console)
+    return file.getvalue()
+
+
+def test_both_forms_tell_every_fact(report: Report) -> None:
+    table, lines = shown(report, terminal=True, width=5000), shown(report)
+    for section in sections.everything(report):
+        for row in section.rows:
+            for cell in row:
+                if cell and cell.isascii() and cell.isprintable():
+                    assert cell in table
+                    assert cell in lines
+
+
+def test_the_verdict_is_the_last_line_and_what_decided_nothing_stands_above_it(report: Report) -> None:
+    report.verdict = msgspec.structs.replace(report.verdict, notes=["60 of 60 came", "not exercised: newcomers"])
+    for text in (shown(report), _COLOUR.sub("", shown(report, terminal=True))):
+        *_, came, newcomers, last = text.rstrip("\n").splitlines()
+        assert (came, newcomers) == ("note: 60 of 60 came", "note: not exercised: newcomers")
+        assert last.startswith(report.verdict.outcome.upper() + "  ")
+
+
+def test_the_last_line_says_what_it_came_to_once() -> None:
+    report = reports.attack()
+    report.verdict = verdict(Outcome.NOT_EXERCISED, ["not exercised: slow-head: only 9 of 100 came (full: 91)"])
+    assert shown(report).splitlines()[-1] == "NOT EXERCISED  slow-head: only 9 of 100 came (full: 91)"
+
+
+def test_a_pipe_gets_no_colours_and_one_fact_a_line(report: Report) -> None:
+    text = shown(report)
+    assert "\x1b" not in text
+    assert all(line.strip() == line and line for line in text.splitlines())
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 120])
+def test_numbers_are_never_cut(report: Report, width: int) -> None:
+    text = _COLOUR.sub("", shown(report, terminal=True, width=width))
+    assert "…" not in text
+    assert report.verdict.outcome.upper() in text
+
+
+def test_a_narrow_terminal_keeps_what_matters() -> None:
+    text = _COLOUR.sub("", shown(reports.attack(), terminal=True, width=80))
+    assert "p99 ms" in text
+    assert "p99.9 ms" not in text
+
+
+def test_what_was_not_measured_is_not_mentioned() -> None:
+    text = shown(reports.run())
+    assert "None" not in text
+    assert "server_bytes_per_connection" not in text
+    assert "CPU %" not in text
+
+
+def test_bad_news_is_red() -> None:
+    text = shown(reports.attack(outcome=Outcome.FELL_SHORT), terminal=True)
+    assert "\x1b[1;31mFELL SHORT" in text
+    assert re.search(r"\x1b\[1;31m\s*21\x1b", text), "failed round trips"
+    assert "\x1b[1;31m" not in shown(reports.attack(), terminal=True)
+
+
+def test_a_server_cannot_steer_the_terminal() -> None:
+    for terminal in (False, True):
+        text = _COLOUR.sub("", shown(reports.hostile(), terminal=terminal))
+        assert not set(text) & set("\x1b\x00\u202e")
+
+
+RATIO = "400 (395-1,000) \N{MIDDLE DOT} 0.75\N{MULTIPLICATION SIGN}"
+NUMBERS = ("-2.5", RATIO, "1.84 → ?", "? → 2%", "12 KiB", "7 B/s", "9.1 ms")
+WORDS = ("400, closing", "200 after 8.0 s", "14 of 14", "gone")
+
+
+@pytest.mark.parametrize("cell", [*NUMBERS, *WORDS])
+def test_a_column_is_of_numbers_whatever_is_missing(cell: str) -> None:
+    """What ended each probe of a server stood at the right, as each began with a status: "400, closing"."""
+    section = sections.Section("made up", (Column("of"), Column("n")), [("1", cell), ("2", "")])
+    assert [section.is_numeric(column) for column in range(2)] == [False, cell in NUMBERS]
+
+
+def test_an_attack_and_a_run_have_their_tables() -> None:
+    attack = {each.title: each for each in sections.everything(reports.attack(outcome=Outcome.FELL_SHORT))}
+    assert list(attack) == ["latency", "server", "attackers", "honest slow clients", "why", "figures"]
+    assert [row[0] for row in attack["attackers"].rows] == ["slow-head", "idle-connect"]
+    assert [row[0] for row in attack["honest slow clients"].rows] == list(reports.SLOW)
+    assert attack["server"].rows == [
+        ("baseline", "3.1", "39.1"), ("attack", "18.4", "41.4"), ("recovery", "3.4", "41.4")
+    ]  # fmt: skip
+    run = {each.title: each for each in sections.everything(reports.run())}
+    assert list(run) == ["latency", "clients", "figures"]
+    assert [row[0] for row in run["clients"].rows] == ["idle", "poll", "chat"]
+
+
+def test_what_alarms_and_what_judges_has_a_tone() -> None:
+    columns = Column("of"), Column("failed", alarming=True), Column("verdict")
+    section = sections.Section("made up", columns, [])
+    assert [section.tone(1, cell) for cell in ("", "0", "21")] == [None, None, Tone.BAD]
+    assert [section.tone(at, "held") for at in range(3)] == [None, Tone.BAD, Tone.GOOD]
+
+
+def test_a_scorecard_has_one_table_of_verdicts() -> None:
+    report = reports.scorecard()
+    assert shown(report).count("slow-read  verdict fell short") == 1
+    names = [part.command for part in report.parts]
+    report.tables = [Table(title="scorecard", columns=["attack"], rows=[[name] for name in names])]
+    assert "verdicts:" not in shown(report), "it has a table of its own"

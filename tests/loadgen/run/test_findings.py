@@ -1,0 +1,368 @@
+"""From what was read and counted to a verdict and rows, without a run: one fact is changed in a sound one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import msgspec
+import pytest
+
+from loadgen.clients.messages import PhaseResult, Reread, TrafficResult
+from loadgen.net.answers import UNANSWERED
+from loadgen.personas import registry
+from loadgen.report.conditions import Condition
+from loadgen.report.latency import Late
+from loadgen.report.schema import Outcome, Sample
+from loadgen.run import experiment
+from loadgen.run.experiment import Counts
+from loadgen.run.findings import report_of
+from loadgen.run.measured import Floor, Measured
+from loadgen.run.procfs import Process
+from loadgen.run.span import Size, Span
+from tests.loadgen.plays import config
+from tests.loadgen.readings import attacked, group, lasted, late, loaded, operations, read, total
+
+Change = Callable[[Measured], None]
+
+
+def more(*results: PhaseResult) -> Change:
+    def change(found: Measured) -> None:
+        kept = [each for each in found.session.totals.phases if all(each.phase != new.phase for new in results)]
+        total(found, phases=[*kept, *results])
+
+    return change
+
+
+def hurt(found: Measured, *, how: str = "closed", still_ms: float = 1.0) -> None:
+    [attackers, tab] = found.session.totals.groups
+    lags = [("victims", "attack", late(1.0)), ("crowd", "attack", late(still_ms))]
+    total(found, groups=[attackers, msgspec.structs.replace(tab, ended={how: 1})], lags=lags)
+
+
+def traffic(found: Measured, **changes: object) -> None:
+    total(found, traffic=msgspec.structs.replace(found.session.totals.traffic, **changes))
+
+
+def is_far_away(found: Measured) -> None:
+    found.round_trip_seconds = 0.4
+    traffic(found, acks=lasted(600), echoes=lasted(600))
+
+
+def stops(found: Measured) -> None:
+    found.session.stopped = True
+    total(found, own_faults={"no ports": 3})
+
+
+def has_no_bar(found: Measured) -> None:
+    more(operations("attack", "ws", 5000, failed=1))(found)
+    found.plan = replace(found.plan, no_bar=True, conditions=(Condition("attackers_came", "<", 50),))
+
+
+def is_late_beside(floor: Floor) -> Change:
+    def change(found: Measured) -> None:
+        more(operations("attack", "ws", 90))(found)
+        found.floor = floor
+
+    return change
+
+
+def overloaded(
+    *kinds: str, before_ms: float = 300, busy: float = 2.0, cpu: float = 0.1, how: str = UNANSWERED
+) -> Change:
+    """Victims of these kinds get no answer in time, at a server that was as late before the attack."""
+
+    def change(found: Measured) -> None:
+        failed = (
+            operations(phase, kind, 5000, failed=1, how=how) for kind in kinds for phase in ("attack", "recovery")
+        )
+        more(operations("baseline", "ws", before_ms, before_ms), operations("attack", "ws", 1), *failed)(found)
+        [baseline, *later] = found.spans
+        before, after = baseline.before._replace(pressure=0.0), read(2.0, memory=2**20, cpu=cpu, pressure=busy)
+        found.spans[:] = [baseline._replace(before=before, after=after), *later]
+
+    return change
+
+
+def came(number: int) -> Change:
+    return partial(total, groups=[group("slow-head", "attackers", wanted=100, came=number)])
+
+
+def lags(part: str, lateness: Late) -> Change:
+    return partial(total, lags=[(part, "attack", lateness)])
+
+
+def grows(*, came: int) -> Change:
+    """The server's memory grows by far more than attackers may cost, and so many of them came."""
+
+    def change(found: Measured) -> None:
+        found.plan = replace(found.plan, server=Process(os.getpid()))
+        found.memory = {"baseline": [Size(1.0, 0)], "attack": [Size(5.0, 10 * 2**20)]}
+        found.descriptors_after = 0
+        total(found, groups=[group("slow-head", "attackers", wanted=100, came=came)])
+
+    return change
+
+
+def both(one: Change, other: Change) -> Change:
+    def change(found: Measured) -> None:
+        one(found)
+        other(found)
+
+    return change
+
+
+def failed(phase: str, kind: str = "ws") -> PhaseResult:
+    return operations(phase, kind, 1, 5000, failed=1)
+
+
+def rereads(asked: int, lost: int = 0, **why: str) -> Change:
+    return partial(total, reread=Reread(asked=asked, lost=lost, **why))
+
+
+LATE, QUICK = more(operations("attack", "ws", 90)), more(operations("attack", "ws", 2))
+SILENT = rereads(0, unreadable=UNANSWERED)
+LATE_FLOOR, FALLEN_FLOOR = Floor(figures={"attack_p99_ms": 5000.0}), Floor(fault="it fell")
+UNKNOWN = "acknowledged_lost was not measured, so acknowledged_lost>0 cannot be judged"
+
+
+@pytest.mark.parametrize(
+    ("change", "reasons"),
+    [
+        (more(failed("attack")), ["attack_failed is 1 (attack_failed>0)"]),
+        (more(failed("recovery")), ["recovery_failed is 1"]),
+        (both(QUICK, more(failed("attack", "new-ws"))), ["newcomers_failed is 1"]),
+        (more(failed("baseline")), ["baseline_failed is 1"]),
+        (LATE, ["p99_over_bar_ms is "]),
+        (both(LATE, SILENT), ["p99_over_bar_ms is "]),  # a history that is not given does not excuse late answers
+        (is_late_beside(Floor(figures={"attack_p99_ms": 3.0})), ["p99_over_bar_ms is "]),
+        # a target 400 ms away may take that much more
+        (more(operations("baseline", "ws", 400), operations("attack", "ws", 660)), ["(attack_p99_ms>650)"]),
+        (rereads(5, lost=1), ["acknowledged_lost is 1"]),
+        (rereads(5, lost=2, refused="answered 503"), ["acknowledged_lost is 2"]),
+        (rereads(5, refused="answered 503"), [UNKNOWN]),
+        (rereads(0, refused="answered 503"), [UNKNOWN]),
+        (grows(came=1), ["server_bytes_over_bar is 9,756,672"]),
+        # by memory it fell short, and of its latency nothing is known
+        *(
+            (both(grows(came=1), doubt), ["server_bytes_over_bar is", f"latency not judged: {why}"])
+            for doubt, why in (
+                (is_late_beside(FALLEN_FLOOR), "the floor itself gave no figures"),
+                (is_late_beside(LATE_FLOOR), "the floor itself was late: 5,000 ms"),
+                (both(LATE, lags("victims", late(30.0))), "the generator itself was 30"),
+            )
+        ),
+        (overloaded("ws", how="closed"), ["attack_failed is 1", "recovery_failed is 1"]),
+        (overloaded("ws", before_ms=240), ["attack_failed is 1", "recovery_failed is 1"]),
+        (overloaded("ws", busy=0.0), ["attack_failed is 1", "recovery_failed is 1"]),
+        (overloaded("ws", cpu=1.2), ["attack_failed is 1", "recovery_failed is 1"]),  # it was busy itself
+        (hurt, ["collateral is 1 (collateral>0)"]),
+        (both(overloaded(), hurt), ["collateral is 1"]),
+        (lambda found: setattr(found, "down", "it died"), ["it died"]),
+    ],
+)
+def test_a_target_falls_short_by(change: Change, reasons: list[str]) -> None:
+    told = decided(found := attacked(), change, Outcome.FELL_SHORT)
+    assert all(any(reason in each for each in told) for reason in reasons), told
+    assert "collateral" in reasons[0] or not any("collateral is" in each for each in told), told
+    if "latency" in reasons[-1]:
+        assert not any("_ms is " in each for each in told), told
+        assert any(note.startswith("p99_over_bar_ms is ") for note in report_of(found).verdict.notes)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (SILENT, "acknowledged messages could not be read again: no answer in time"),
+        (is_late_beside(FALLEN_FLOOR), "the floor itself gave no figures"),
+        (is_late_beside(LATE_FLOOR), "the floor itself was late: 5,000"),
+        (both(LATE, more(operations("baseline", "ws", 1, 1, 300, 300))), "too late to judge"),
+        (more(operations("baseline", "ws", 5000, failed=1)), "there is nothing to compare with"),
+        # http.server was blamed for the timeouts of a machine whose processors others had: 0.1 s of two were its own
+        (overloaded("ws", "new-ws"), "programs waited for processors: 100% of the time before the attack"),
+        (overloaded("new-ws"), "newcomers_failed is 2 (newcomers_failed>0)"),
+        # they waited for the same processors as the victims
+        (
+            both(overloaded(), partial(hurt, how=f"{UNANSWERED}: nothing came in 10 s")),
+            "collateral is 1 (collateral>0)",
+        ),
+        (partial(hurt, still_ms=2500), "1 honest slow clients were hurt, but their own process was 2.5 s late"),
+        (lags("victims", late(2600)), "the generator itself stood still for 2.6 s"),
+        (  # one operation may be begun so late and read so late: nginx was blamed for the sum
+            lags("victims", late(1300)._replace(reading=lasted(1300))),
+            "the generator itself stood still for 1.3 s and data for the generator lay unread for 1.3 s",
+        ),
+        (partial(total, own_faults={"no ports": 3}), "no ports: a limit here, for 3 connections"),
+    ],
+)
+def test_a_run_is_no_measurement_because(change: Change, reason: str) -> None:
+    told = "; ".join(decided(attacked(), change, Outcome.INVALID))
+    assert reason in told
+    assert "collateral" in reason or "collateral is" not in told
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda found: found.spans.clear(), "not exercised: the attack was not played"),
+        (came(9), "not exercised: slow-head: only 9 of 100 came"),
+        # a server without TLS, which no `tls-half-message` can attack, was blamed for what it grew by anyway
+        (grows(came=0), "not exercised: slow-head: only 0 of 100 came"),
+    ],
+)
+def test_an_attack_did_not_take_place_because(change: Change, reason: str) -> None:
+    assert reason in "; ".join(decided(attacked(), change, Outcome.NOT_EXERCISED))
+
+
+@pytest.mark.parametrize("change", [lambda found: None, lags("crowd", late(2500)), has_no_bar])
+def test_a_target_is_held(change: Change) -> None:
+    assert decided(attacked(), change, Outcome.HELD) == []
+
+
+def test_what_was_stopped_is_interrupted_whatever_was_found() -> None:
+    told = decided(attacked(), both(stops, more(failed("attack"))), Outcome.INTERRUPTED)
+    assert told == ["stopped before the end; the figures cover what was done"]
+
+
+def decided(found: Measured, change: Change, outcome: Outcome) -> list[str]:
+    change(found)
+    report = report_of(found)
+    assert report.outcome is outcome, report.verdict
+    return report.verdict.reasons
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (partial(traffic, unacknowledged=1), "unacknowledged is 1"),
+        (partial(traffic, unreturned=1), "unreturned is 1"),
+        (partial(traffic, acks=lasted(300)), "(ack_p99_ms>250)"),
+        (partial(traffic, errors={"answered 500": 1}), "message_errors is 1"),
+        (partial(total, listeners=[("lobby", 1, 0, 1)]), "missed is 1"),
+        (partial(total, listeners=[("lobby", 3, 0, 1)]), "surplus is 1"),
+        *(
+            (partial(total, groups=[group("chat", "crowd", **{fate: {"closed": 1}})]), f"{fate} is 1")
+            for fate in ("refused", "failed", "ended")
+        ),
+    ],
+)
+def test_a_target_falls_short_under_load_by(change: Change, reason: str) -> None:
+    assert reason in "; ".join(decided(loaded(), change, Outcome.FELL_SHORT))
+
+
+def test_a_load_is_held_or_measured_nothing() -> None:
+    assert decided(loaded(), lambda found: None, Outcome.HELD) == []
+    assert decided(loaded(), is_far_away, Outcome.HELD) == []
+    nothing = partial(traffic, errors={"answered 404": 2}, acknowledged_in={})
+    assert "no request for / was served: answered 404: 2" in decided(loaded(), nothing, Outcome.INVALID)[0]
+
+
+@pytest.mark.parametrize("hurt", ["ended", "unacknowledged", "unreturned", "missed", ""])
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [("schedule", "the generator itself stood still for "), ("reading", "data for the generator lay unread for ")],
+)
+@pytest.mark.parametrize("late_ms", [2500, 1500])
+def test_a_load_whose_process_stood_still_blames_nobody(hurt: str, what: str, words: str, late_ms: float) -> None:
+    """Clients that answer no pings are ended, and answers that are not read in time are never read."""
+    found = loaded()
+    crowd = late(1.0)._replace(**{what: lasted(late_ms)})
+    members = [("lobby", 0, 0, 1)] if hurt == "missed" else []
+    booked = {hurt: 1} if hurt.startswith("un") else {}
+    counts = {"ended": {"closed": 1}} if hurt == "ended" else {}
+    traffic(found, **booked)
+    total(found, lags=[("crowd", "steady", crowd)], listeners=members, groups=[group("chat", "crowd", **counts)])
+    told = f"{words}{late_ms / 1000:g} s" in report_of(found).verdict.reasons
+    assert told is (late_ms > 2000 and bool(hurt))
+
+
+@pytest.mark.parametrize(("persona", "rate"), [("chat", 0), ("request", 1)])
+def test_who_says_nothing_or_gets_nothing_back_is_not_judged_by_that(persona: str, rate: float) -> None:
+    found = loaded()
+    counts = {registry()[persona]: 10}
+    found.experiment = experiment.honest_load(counts, rate=rate, seconds=10)
+    total(found, groups=[group(persona, "crowd")], traffic=TrafficResult(acks=lasted(1), acknowledged_in={"a": 1}))
+    assert report_of(found).outcome is Outcome.HELD, report_of(found).verdict
+
+
+def test_how_hard_an_attack_was_and_what_was_left_out_is_noted() -> None:
+    found = attacked()
+    found.plan = replace(found.plan, connect_rate=50.0)
+    found.left_out = ["not exercised: tunnel"]
+    found.floor = Floor(figures={"attempts_per_s": 20.0, "attacker_bytes_per_s": 2048.0, "attack_p99_ms": 30.0})
+    more(operations("attack", "ws", 131.0711))(found)
+    attackers = found.session.totals.groups[0]
+    total(found, groups=[attackers], reread=Reread(asked=5, lost=0, unreadable="answered 500"))
+    assert report_of(found).verdict.notes == [
+        (
+            "100 of 100 attackers came, from one address; over the whole attack 10 connections/s (--connect-rate 50)"
+            " and 300 B/s sent; at the floor 20/s and 2,048 B/s"
+        ),
+        "not exercised: tunnel",
+        "late at the 99th percentile: victims in the attack 131 ms (bar 26)",
+        "not exercised: newcomers, none came",
+        "not exercised: collateral, no honest slow client was beside the attack",
+        "not exercised: acknowledged messages could not all be read again (answered 500)",
+    ]
+    assert report_of(found).figures["floor_p99_ratio"] == 4.369
+    alone = attacked()
+    alone.floor = Floor(fault="it fell")
+    alone.memory = {"baseline": [Size(0.0, 0)], "attack": [Size(5.0, 10 * 2**20)]}
+    assert "--connect-rate" not in report_of(alone).verdict.notes[0], "as fast as the target takes them"
+    assert report_of(alone).verdict.notes[1:] == [
+        "9,528 KiB of memory above the limit: a log in memory grows by what attackers publish",
+        "nothing to compare with at the floor: it fell",
+    ]
+    assert report_of(loaded()).verdict.notes == []
+    rereads(5, refused="answered 503")(quiet := attacked())
+    told = "acknowledged messages could not all be read again (answered 503)"
+    assert report_of(quiet).verdict.notes[1:] == [told]
+
+
+def test_what_was_taken_and_must_be_refused_is_named() -> None:
+    found = attacked()
+    found.experiment = config({"malformed-http": 10})
+    counts = {"came": 10, "opened": 10, "sent_bytes": 1, "due": 10, "answers": {"two lengths: answered 200": 1}}
+    attackers = group("malformed-http", "attackers", **counts)
+    total(found, groups=[attackers])
+    found.standing.look([attackers], 1.0)
+    report = report_of(found)
+    assert report.verdict.reasons == ["malformed_accepted is 1 (malformed_accepted>0)"]
+    assert "accepted although a proxy may read them differently: two lengths" in report.verdict.notes
+    found.experiment = config({})
+    total(found, groups=[])
+    assert "attackers came" not in "; ".join(report_of(found).verdict.notes)
+
+
+def test_rows_are_those_of_the_phases_with_what_failed() -> None:
+    """And of those alone, without kinds that did nothing in them."""
+    found = attacked()
+    more(operations("warm-up", "ws", 1), operations("attack", "poll"), operations("attack", "ws", 2, 5000, failed=1))(
+        found
+    )
+    rows = [(row.name, row.what, row.seconds, row.succeeded, row.failed) for row in report_of(found).phases]
+    assert rows == [
+        ("baseline", "WebSocket round trip", 2.0, 2, {}),
+        ("attack", "WebSocket round trip", 10.0, 1, {"answered 500": 1}),
+        ("recovery", "WebSocket round trip", 2.0, 1, {}),
+    ]
+    samples = [Sample(seconds=at, phase="recovery", held={}, ended={}, refused={}, succeeded=9) for at in (12.0, 13.0)]
+    found.session.timeline += samples
+    assert report_of(found).figures["recover_s"] == 0.0
+    attack = report_of(found).phases[1]
+    assert (attack.server_cpu_percent, attack.server_pss_bytes) == (10.0, 2**21)
+    assert [(row.persona, row.honest, row.slow) for row in report_of(found).cohorts] == [
+        ("slow-head", False, False),
+        ("sleepy-tab", True, True),
+    ]
+
+
+def test_rows_of_a_load_are_of_its_whole_time() -> None:
+    found = loaded()
+    traffic(found, unacknowledged=1, errors={"answered 500": 0})
+    rows = [(row.name, row.what, row.succeeded, row.failed) for row in report_of(found).phases]
+    assert rows == [("steady", "acknowledged", 1, {"unacknowledged": 1}), ("steady", "own message back", 2, {})]
+    found.spans.append(Span("later", Counts.LOAD, read(10.0), read(20.0)))
+    assert {(row.name, row.seconds) for row in report_of(found).phases} == {("steady to later", 20.0)}

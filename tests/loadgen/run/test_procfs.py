@@ -1,0 +1,148 @@
+"""What a process costs, beside what it says of itself, and what the host took."""
+
+import errno
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadgen.net.target import UsageError
+from loadgen.run import procfs
+from loadgen.run.procfs import Process, Ticks
+
+#: Above the largest number that Linux gives to a process.
+GONE = 2**22 + 1
+
+
+def test_cpu_is_to_the_microsecond() -> None:
+    """By /proc/PID/stat, in ticks of 10 ms, a thousand idle connections for ten seconds were 0 or 1 tick."""
+    before = time.process_time()
+    measured = Process(os.getpid()).cpu_seconds()
+    assert measured is not None
+    assert before <= measured
+    until = time.process_time() + 0.001  # `measured` has the CPU of children as well
+    while time.process_time() < until:
+        pass
+    later = Process(os.getpid()).cpu_seconds()
+    assert later is not None
+    assert later > measured
+
+
+@pytest.mark.parametrize("many", [100, 0], ids=["by-thread", "by-parent"])
+def test_children_are_taken_in(many: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(procfs, "MANY_THREADS", many)
+    code = "import os, sys; os.fork(); print(flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as family:
+        assert family.stdout is not None
+        assert family.stdout.readline() == family.stdout.readline() == b"\n"
+        both = Process(family.pid).descriptors()
+        alone = len(list(Path(f"/proc/{family.pid}/fd").iterdir()))
+    assert both == 2 * alone
+
+
+def test_a_child_that_has_ended_since_it_was_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`make million` met one after Ctrl-C, and ended as if connections had been lost."""
+    monkeypatch.setattr(procfs, "MANY_THREADS", 10_000)  # tests before this one may have left more than 100
+    monkeypatch.setattr(procfs, "_read", lambda _: str(GONE))
+    assert set(Process(os.getpid()).tree()) == {os.getpid(), GONE}
+
+
+def test_what_a_child_that_has_ended_used_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One child that ended between listing and reading ended the watch over the server's memory."""
+    ourselves = Process(os.getpid())
+    monkeypatch.setattr(ourselves, "tree", lambda: [os.getpid(), GONE])
+    usage = ourselves.usage()
+    assert usage is not None
+    assert usage.pss_bytes > 1 << 20
+    assert ourselves.resident_bytes()
+    assert ourselves.descriptors()
+
+
+def test_a_child_that_cannot_be_read_is_not_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    ourselves = Process(os.getpid())
+    monkeypatch.setattr(ourselves, "tree", lambda: [os.getpid(), GONE])
+    monkeypatch.setattr(procfs, "_resident", Mock(side_effect=[4096, PermissionError(errno.EACCES, "no")]))
+    assert ourselves.resident_bytes() is None
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_only_the_process_that_listens_is_the_server(host: str) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as listener:
+        port = listener.getsockname()[1]
+        Process(os.getpid()).require_listening(port)
+        Process(os.getppid()).require_listening(port)  # a child of it does
+        told = rf"--server-pid: neither process \d+ nor a child of it listens on port {port}"
+        with (
+            subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as foreign,
+            pytest.raises(UsageError, match=told),
+        ):
+            Process(foreign.pid).require_listening(port)
+    with pytest.raises(UsageError, match="--server-pid"):
+        Process(os.getpid()).require_listening(port)
+
+
+def test_a_process_that_is_gone() -> None:
+    gone = Process(GONE)
+    assert gone.cpu_seconds() is None
+    assert gone.usage() is None
+    assert gone.descriptors() is None
+    assert not gone.is_alive()
+    with pytest.raises(UsageError, match="there is no process"):
+        gone.require()
+
+
+def test_a_zombie_is_not_alive() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        assert Process(process.pid).is_alive()
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert not Process(process.pid).is_alive()
+
+
+# The machine
+
+
+STAT = """\
+cpu  5040214 317364 1129188 6162269 72922 0 310722 331839 4000 30
+cpu0 2427131 173172 549251 3217807 14012 0 134450 163907 2000 15
+cpu1 2613083 144191 579937 2944462 58909 0 176272 167932 2000 15
+intr 123456 0 9 0
+ctxt 987654
+"""
+
+
+#: `user` and `nice` have the time of guests in them, which the last two fields tell once more.
+TICKS = Ticks(total=5040214 + 317364 + 1129188 + 6162269 + 72922 + 0 + 310722 + 331839, stolen=331839)
+
+
+def test_what_the_kernel_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(procfs, "_STAT", tmp_path / "stat")
+    (tmp_path / "stat").write_text(STAT)
+    assert procfs.ticks() == TICKS
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "percent"),
+    [
+        (Ticks(1000, 100), Ticks(1400, 110), 2.5),
+        (Ticks(1000, 100), Ticks(1400, 100), 0.0),
+        (None, Ticks(5, 1), None),
+        (Ticks(5, 1), None, None),
+    ],
+)
+def test_what_was_taken_between_two_readings(before: Ticks | None, after: Ticks | None, percent: float | None) -> None:
+    assert procfs.stolen_percent(before, after) == percent
+
+
+@given(before=st.builds(Ticks, st.integers(0, 10**9), st.integers(0, 10**9)), back=st.integers(0, 50))
+def test_no_tick_in_between_is_not_measured(before: Ticks, back: int) -> None:
+    """The kernel's count of waiting for discs may go back, and the whole with it."""
+    assert procfs.stolen_percent(before, before._replace(total=before.total - back)) is None

@@ -1,0 +1,127 @@
+"""The line on a terminal, and the plain lines elsewhere. Time is what the samples say, so nothing here waits."""
+
+import io
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from loadgen.report.schema import Report, Sample
+from loadgen.run.progress import Course, Progress
+from tests.loadgen import reports
+
+PLAN = [("baseline", 5.0), ("attack", 20.0), ("recovery", 5.0)]
+ATTACKERS = {"slow-head", "idle-connect"}
+
+
+def sample(seconds: float, **changes: object) -> Sample:
+    usual = Sample(seconds=seconds, phase="attack", held={"slow-head": 10}, ended={}, refused={})
+    return msgspec.structs.replace(usual, **changes)
+
+
+def played(console: Console, report: Report) -> Progress:
+    progress = Progress(console)
+    progress.banner(["attack http://127.0.0.1:8000", "loopback; Ctrl-C ends it"])
+    progress.plan(PLAN, attackers=ATTACKERS)
+    phase = ""
+    for each in report.timeline:
+        if each.phase != phase:
+            phase = each.phase
+            progress.phase(phase)
+        progress.tick(each)
+    return progress
+
+
+# -- plain ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_pipe_gets_a_line_at_each_phase_and_now_and_then() -> None:
+    file = io.StringIO()
+    played(Console(file=file, width=80), reports.attack()).done()
+    lines = file.getvalue().splitlines()
+    assert "\x1b" not in file.getvalue()
+    assert lines[:4] == ["attack http://127.0.0.1:8000", "loopback; Ctrl-C ends it", "baseline: 5 s", "attack: 20 s"]
+    assert "recovery: 5 s" in lines
+    assert 8 <= len(lines) <= 12
+    assert any("slow-head 4,0" in each or "slow-head 3,9" in each for each in lines)
+
+
+def test_dumb_terminals_are_pipes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    file = io.StringIO()
+    played(Console(file=file, force_terminal=True, width=80), reports.attack()).done()
+    assert "\x1b[?25l" not in file.getvalue(), "it hid the cursor"
+    assert "attack: 20 s" in file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("counts", "line"),
+    [
+        (
+            {"held": {"slow-head": 5, "curl": 2}, "ended": {"curl": 1}, "p99_ms": 12.3},
+            "attack, slow-head 5 held, curl 2 held 1 ended, p99 12.3 ms, 3 FAILED, 24 s left",
+        ),
+        (  # honest clients to whom nothing happened are only counted
+            {"held": {"slow-head": 4000, "curl": 10}, "ended": {"slow-head": 1203}},
+            "attack, slow-head 4,000 held 1,203 ended, 10 honest held, 3 FAILED, 24 s left",
+        ),
+    ],
+)
+def test_the_line_names_what_is_wrong(counts: dict[str, object], line: str) -> None:
+    course = Course(PLAN, attackers=ATTACKERS)
+    course.enter("attack")
+    course.failed = 3
+    course.latest = sample(1.0, **counts)
+    assert course.line() == line
+
+
+# -- live -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [1, 3, 20, 40, 80, 300])
+@pytest.mark.parametrize("height", [1, 5, 40])
+@pytest.mark.parametrize("kind", ["attack", "fell short", "run", "hostile", "interrupted"])
+def test_no_terminal_is_too_small(width: int, height: int, kind: str) -> None:
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=width, height=height)
+    progress = played(console, reports.KINDS[kind]())
+    progress.say("a line that stays")
+    progress.done()
+    progress.done()
+    assert file.getvalue().count("\x1b[?25l") == file.getvalue().count("\x1b[?25h"), "the cursor is back"
+
+
+def test_a_line_that_is_said_stays_above_the_view() -> None:
+    file = io.StringIO()
+    progress = played(Console(file=file, force_terminal=True, width=80, height=30), reports.attack())
+    progress.say("stopping [red]now[/red]\x1b[2J")
+    assert "stopping [red]now[/red]\N{REPLACEMENT CHARACTER}[2J" in file.getvalue()
+    progress.done()
+
+
+# -- how far ----------------------------------------------------------------------------------------------------------
+
+
+def test_phases_wait_at_their_end_and_jump_at_the_next() -> None:
+    course = Course(PLAN)
+    assert course.left == 30
+    course.enter("baseline")
+    course.latest = sample(2.0)
+    assert course.left == 28
+    course.latest = sample(9.0)
+    assert course.left == 25
+    course.enter("attack")
+    assert course.left == 25
+    course.latest = sample(19.0)
+    assert course.left == 15
+    course.enter("drain")  # not planned: what was planned before it is over
+    assert course.left == 5
+
+
+def test_phases_of_the_same_name_come_one_after_the_other() -> None:
+    course = Course([*PLAN, *PLAN])
+    left = []
+    for name, _ in [*PLAN, *PLAN]:
+        course.enter(name)
+        left.append(course.left)
+    assert left == [60, 55, 35, 30, 25, 5]

@@ -1,0 +1,123 @@
+"""When operations are due, how they are booked, and what counts as the generator's own lateness."""
+
+import os
+import time
+from collections import Counter
+from itertools import pairwise
+from random import Random
+
+import trio
+
+from loadgen.net import target
+from loadgen.net.timers import now
+from loadgen.report.latency import LOOK_SECONDS
+from loadgen.victims.probe import Clock, Context, Recorder, Schedule
+from tests.loadgen.stage import listening
+
+
+async def test_who_comes_late_from_a_slow_server_is_not_our_own_lateness() -> None:
+    clock = Clock()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(clock.run)
+        for _ in range(5):
+            await clock.sleep_until(now() - 60)
+        due = now() + 0.05
+        await clock.sleep_until(due)
+        assert now() >= due
+        nursery.cancel_scope.cancel()
+    [late] = clock.lag.phases.values()
+    assert 0 < (late.looks.longest or 0) < 30
+
+
+async def test_a_process_that_stood_still_counts_for_as_long_as_it_did() -> None:
+    clock, began = Clock(), now()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(clock.run)
+        await clock.sleep_until(now() + 0.02)
+        clock.lag.begin("still")
+        most = now() - began
+        time.sleep(0.5)  # noqa: ASYNC251  that nothing else runs is the point
+        await clock.sleep_until(now())
+        nursery.cancel_scope.cancel()
+    before, still = (late.looks for late in clock.lag.phases.values())
+    assert (before.longest or 0) <= most, "lateness is booked in its own phase"
+    assert (still.longest or 0) >= 0.5 - LOOK_SECONDS
+    assert still.count >= 0.49 / LOOK_SECONDS
+
+
+async def test_a_task_that_wakes_as_the_clock_ends_with_the_run_sleeps_no_more() -> None:
+    """The timer was closed: on a busy machine the victims' process could end with a traceback."""
+    clock, ended, slept = Clock(), trio.Event(), []
+
+    async def run() -> None:
+        try:
+            await clock.run()
+        finally:
+            ended.set()
+
+    async def sleep() -> None:
+        with trio.CancelScope(shield=True):
+            await ended.wait()
+        slept.append("begun")
+        await clock.sleep_until(now())
+        slept.append("ended")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        nursery.start_soon(sleep)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert slept == ["begun"]
+
+
+async def test_what_a_victim_read_late_is_noted() -> None:
+    async with listening() as server:
+        context = Context(target.find(server.url), "late")
+        async with context.dial(0) as line:
+            peer = await server.accept()
+            os.write(peer.socket.fileno(), b"answer")
+            time.sleep(0.3)  # noqa: ASYNC251  that nothing else runs is the point
+            assert await line.receive() == b"answer"
+    [late] = context.clock.lag.phases.values()
+    assert (late.reading.longest or 0) >= 0.2
+
+
+def test_stretches_that_follow_each_other_have_every_operation_once() -> None:
+    """A stretch has its beginning and not its end, also where an operation is due just then."""
+    random = Random(1)
+    for _ in range(200):
+        schedule = Schedule(random.uniform(0, 1e6), random.choice((0.1, 0.3, 1 / 3, 2.0)))
+        some = [schedule.first + random.uniform(-5, 60) for _ in range(6)]
+        marks = sorted([*some, schedule.first, schedule.due(3), schedule.due(4)])
+        issued = [schedule.due(number) for number in range(1_000)]
+        for begin, end in pairwise(marks):
+            assert schedule.count_between(begin, end) == sum(begin <= due < end for due in issued)
+            assert schedule.count_between(end, begin) == 0
+
+
+# Bookings
+
+
+def test_a_failure_takes_the_whole_timeout_and_counts_where_it_was_due() -> None:
+    """With a timeout of 5 s one was said to have taken 10 s: it was noticed at the end of the run."""
+    recorder = Recorder()
+    recorder.timeout_seconds = 5.0
+    before = now() - 9.0
+    recorder.begin("attack")
+    begun, _ = recorder.phases[-1]
+    for victim, due, reason in (
+        (0, before, "closed"),
+        (0, begun, ""),
+        (1, begun + 0.2, "closed"),
+        (1, begun + 0.1, "answered 503"),
+    ):
+        recorder.book("ws", victim, due, reason)
+    warm_up, attack = recorder.results(Counter({("attack", "ws"): 3}))
+    assert (warm_up.phase, warm_up.failed, warm_up.first_failure, warm_up.expected) == ("", {"closed": 1}, before, 0)
+    assert warm_up.latency.longest == 5.0
+    assert (attack.failed, attack.latency.count, attack.expected) == ({"closed": 1, "answered 503": 1}, 3, 3)
+    assert (attack.first_failure, attack.latency.longest, attack.worst_median) == (begun + 0.1, 5.0, 5.0)
+    assert 0 <= (attack.latency.at(1) or 0) < 4, "what succeeded took as long as it did"
+    taken = recorder.recent.take()
+    assert (taken.latency.count, taken.failed) == (1, 3)
+    assert recorder.recent.failed == recorder.recent.latency.count == 0

@@ -1,0 +1,162 @@
+import re
+
+import pytest
+
+from chatserver.terminal.commands import (
+    COMMANDS,
+    MAX_MENTIONS,
+    BadCommand,
+    Typed,
+    complete,
+    emoji,
+    help_lines,
+    mentioned,
+    parse,
+    said,
+)
+
+PEOPLE = {"u_a": "Ann", "u_al": "Ann Lee", "u_b": "bob"}
+
+
+@pytest.mark.parametrize(
+    ("line", "typed"),
+    [
+        ("/help", Typed("/help", None, "")),
+        ("/JOIN  ops ", Typed("/join", None, "ops")),
+        ("/reply #41 yes\nindeed", Typed("/reply", 41, "yes\nindeed")),
+        ("/reply 41 yes\nindeed", Typed("/reply", None, "41 yes\nindeed")),
+        ("/reply\n#41\nyes", Typed("/reply", 41, "yes")),
+        ("/edit #41 41 apples", Typed("/edit", 41, "41 apples")),
+        ("/edit 41 apples", Typed("/edit", None, "41 apples")),
+        ("/edit 41st", Typed("/edit", None, "41st")),
+        ("/edit #x y", Typed("/edit", None, "#x y")),
+        ("/edit #² y", Typed("/edit", None, "#² y")),
+        ("/delete #7", Typed("/delete", 7, "")),
+        ("/delete", Typed("/delete", None, "")),
+        ("/react #3 +1", Typed("/react", 3, "+1")),
+        ("/react -1", Typed("/react", None, "-1")),
+        ("/me #3 it is", Typed("/me", None, "#3 it is")),
+        ("/search 3 apples", Typed("/search", None, "3 apples")),
+        ("/nick Ann Lee", Typed("/nick", None, "Ann Lee")),
+        ("/leave", Typed("/leave", None, "")),
+        ("/join #ops", Typed("/join", None, "ops")),
+        ("/leave #ops", Typed("/leave", None, "ops")),
+        ("/search #ops", Typed("/search", None, "#ops")),
+    ],
+)
+def test_a_line_becomes_a_command_with_its_arguments(line: str, typed: Typed) -> None:
+    assert parse(line) == typed
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("/join ops den", "'den' is too much here. /join ROOM: enter"),
+        ("/leave ops den", "'den' is too much here. /leave [ROOM]: "),
+        ("/rooms is there", "'is' is too much here. /rooms: list"),
+        ("/quit now", "'now' is too much here. /quit: "),
+        ("/delete please", "'please' is too much here. /delete [#N]: "),
+        ("/delete #7 8", "'8' is too much here. /delete [#N]: "),
+        ("/delete #0", "'#0' is too much here. /delete [#N]: "),
+        ("/react +1 3", "'3' is too much here. /react [#N] EMOJI: "),
+        ("/react #3", "/react [#N] EMOJI: "),
+        ("/react 3 +1", "message 3 is #3 here. /react [#N] EMOJI: "),
+        ("/delete 7", "message 7 is #7 here. /delete [#N]: "),
+        ("/reply #3", "/reply [#N] TEXT: "),
+        ("/nick", "/nick NAME: take another name"),
+        ("/nix it", "no such command: /nix; /help lists them, and //nix says /nix"),
+        ("/", "no such command: /; "),
+        ("/help nix", "no such command: /nix; "),
+    ],
+)
+def test_a_mistyped_command_names_the_right_one(line: str, words: str) -> None:
+    with pytest.raises(BadCommand, match=f"^{re.escape(words)}"):
+        parse(line)
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("hello /who", "hello /who"),
+        ("", ""),
+        ("/who", None),
+        ("/who a/b", None),
+        ("/", None),
+        ("//who", "/who"),
+        ("//etc/passwd", "/etc/passwd"),
+        ("/etc/passwd is a file", "/etc/passwd is a file"),
+        ("/etc/ is a folder", "/etc/ is a folder"),
+    ],
+)
+def test_texts_and_commands(line: str, text: str | None) -> None:
+    assert said(line) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "means"),
+    [
+        ("+1", ("👍", True)),
+        (":tada:", ("🎉", True)),
+        ("-:tada:", ("🎉", False)),
+        ("-1", ("👎", True)),
+        ("--1", ("👎", False)),
+        ("🦊", ("🦊", True)),
+        ("-🦊", ("🦊", False)),
+    ],
+)
+def test_emoji_by_name(text: str, means: tuple[str, bool]) -> None:
+    assert emoji(text) == means
+
+
+@pytest.mark.parametrize(
+    ("before", "kept", "endings"),
+    [
+        ("/re", "", ["/react ", "/reply "]),
+        ("/join o", "/join ", ["old ", "ops "]),
+        ("/react #3 :ta", "/react #3 ", [":tada: "]),
+        ("/react -:ta", "/react ", ["-:tada: "]),
+        ("AN", "", ["Ann Lee: ", "Ann: "]),
+        ("see you, @b", "see you, ", ["@bob "]),
+        ("see you, @ann l", "see you, ", ["@Ann Lee "]),
+        ("@bob a", "@bob ", ["Ann ", "Ann Lee "]),
+        ("ann@b", "", []),
+        ("tell b", "tell ", ["bob "]),
+        ("tell ", "tell ", []),
+        ("", "", []),
+    ],
+)
+def test_tab_completes_the_last_word(before: str, kept: str, endings: list[str]) -> None:
+    stays, offered = complete(before, people=PEOPLE.values(), rooms=["ops", "old", "lobby"])
+    assert (stays, list(offered)) == (kept, endings)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("@Ann Lee and @bob, not Ann", ["u_al", "u_b", "u_b2"]),
+        ("@Ann, ask @Ann Lee", ["u_a", "u_al"]),
+        ("@Annabel, write to ann@bob.example", []),
+        ("(@Ann)", ["u_a"]),
+        ("@", []),
+    ],
+)
+def test_the_longest_name_behind_an_at_sign_is_mentioned(text: str, found: list[str]) -> None:
+    """As in the page: the longest name that fits, no part of a longer word, and all users of that name."""
+    assert mentioned(text, PEOPLE | {"u_b2": "bob"}) == found
+    assert mentioned(text, {}) == []
+
+
+def test_mentions_are_as_many_as_the_server_takes() -> None:
+    crowd = {f"u_{number}": f"n{number:03}" for number in range(100)}
+    assert len(mentioned(" ".join(f"@{name}" for name in crowd.values()), crowd)) == MAX_MENTIONS
+
+
+def test_help_has_a_line_for_each_command_that_fits_a_terminal() -> None:
+    assert max(map(len, help_lines())) <= 78
+    assert help_lines(columns=38)[0] == "/join ROOM: enter a room and write there; the others stay"  # wrapped at words
+    assert (
+        help_lines(parse("/help rooms").rest)
+        == help_lines(parse("/help /Rooms").rest)
+        == ["/rooms: list the server's rooms"]
+    )
+    assert [line.split()[0] for line in help_lines()] == [*(command.name for command in COMMANDS), "#N"]

@@ -1,0 +1,43 @@
+from pathlib import Path
+
+import pytest
+
+from chatserver.client.stream import parse_target
+from chatserver.terminal.identity import keep_cookie, kept_cookie
+
+HERE, THERE = parse_target("http://127.0.0.1:8000"), parse_target("https://127.0.0.1:8000")
+
+
+def test_a_cookie_is_kept_for_its_server_and_its_user_only(tmp_path: Path) -> None:
+    assert kept_cookie(HERE, "") == ""
+    for cookie in ("guest=g1", "guest=g2"):
+        keep_cookie(HERE, "", cookie)
+        assert kept_cookie(HERE, "") == cookie
+        (kept,) = (tmp_path / "chatserver").iterdir()
+        assert (kept.stat().st_mode & 0o777, kept.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+        kept.chmod(0o644)
+    assert kept_cookie(THERE, "") == ""
+
+
+def test_state_is_kept_in_the_home_directory_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    keep_cookie(HERE, "", "guest=g1")
+    assert len(list((tmp_path / ".local" / "state" / "chatserver").iterdir())) == 1
+
+
+def test_without_a_home_directory_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container may run as a user without an entry in passwd."""
+    for name in ("HOME", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    assert kept_cookie(HERE, "") == ""
+    with pytest.raises(OSError, match="home directory"):
+        keep_cookie(HERE, "", "guest=g1")
+
+
+def test_each_name_has_a_cookie_of_its_own() -> None:
+    names = ["", "Ann", "ann", "../../etc/passwd", "日" * 40]
+    for name in names:
+        keep_cookie(HERE, name, f"guest={name!a}")
+    assert [kept_cookie(HERE, name) for name in names] == [f"guest={name!a}" for name in names]

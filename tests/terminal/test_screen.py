@@ -1,0 +1,71 @@
+import os
+import termios
+from collections.abc import Iterator
+
+import pytest
+
+from chatserver.terminal.render import Style
+from chatserver.terminal.screen import Screen
+
+
+class Window:
+    """A screen in a pseudo-terminal."""
+
+    def __init__(self, outside: int, inside: int) -> None:
+        self.screen = Screen(inside, inside, style=Style(colours=False))
+        self._outside = outside
+
+    def resize(self, columns: int) -> None:
+        termios.tcsetwinsize(self._outside, (24, columns))
+
+    def drawn(self) -> str:
+        """The output that redraws the prompt."""
+        self.screen.draw()
+        return self.shown()
+
+    def shown(self) -> str:
+        return os.read(self._outside, 1_000).decode()
+
+
+@pytest.fixture
+def window() -> Iterator[Window]:
+    outside, inside = os.openpty()
+    yield Window(outside, inside)
+    os.close(outside)
+    os.close(inside)
+
+
+def test_a_text_too_long_for_a_narrow_terminal_ends_with_a_mark(window: Window) -> None:
+    """Otherwise the prompt is cut, `lobby (offli`, and the typed text follows it at once in eight columns."""
+    window.resize(20)
+    window.screen.prompt = "lobby (offline, 1 to send)> "
+    assert window.drawn() == "\r\x1b[Jlobby (…> "
+    window.screen.prompt = "日本語日本語日本語> "
+    assert window.drawn() == "\r\x1b[J日本語…> "
+    window.screen.change_note("Ann and Bob joined · 2 here")
+    assert window.shown().startswith("\r\x1b[J· Ann and Bob join…\r\n")
+
+
+def test_a_prompt_wrapped_by_a_narrower_window_is_erased_whole(window: Window) -> None:
+    """Otherwise its first rows stay each time that the window becomes narrower."""
+    window.screen.prompt = "日本語> "
+    window.screen.change_note("Ann joined · 2 here")
+    window.shown()
+    window.resize(7)
+    assert window.drawn().startswith("\x1b[1A\r\x1b[J"), (
+        "`日本語` leaves a column free, so that `> ` is in the next row"
+    )
+    window.screen.change_note("Bob joined")
+    assert window.shown().startswith("\x1b[3A\r\x1b[J"), "the note has three rows"
+    window.screen.give_back()
+    window.shown()
+    assert window.drawn().startswith("\r\x1b[J"), "no row of the prompt is on the screen"
+
+
+async def test_a_terminal_that_is_gone_is_the_end_of_input() -> None:
+    """Otherwise the client reads nothing from it again and again, for ever."""
+    outside, inside = os.openpty()
+    screen = Screen(inside, inside, style=Style(colours=False))
+    os.close(outside)
+    assert await screen.typed() == [None]
+    os.close(inside)
