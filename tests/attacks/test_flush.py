@@ -13,7 +13,7 @@ from trio.testing import MockClock
 from chatserver.net import flush
 from loadgen.net.sockets import deafen, undeafen
 from tests.support.peers import chatter, connect, publish, say, upgrade
-from tests.support.serving import Serving, neighbour, serving
+from tests.support.serving import Serving, eventually, neighbour, serving
 from tests.support.transports import TRANSPORTS, collect, subscribe
 
 ROOM_TEXT = "x" * 2000
@@ -91,14 +91,16 @@ async def test_flush_a_member_survives_a_link_outage(speaks: bool, monkeypatch: 
 
     A member that is heard was so before: what TCP sent to it after the longest outage was lost as well.
     """
-    monkeypatch.setattr(flush, "MAX_LINK_OUTAGE", 1.0 if speaks else 25.0)
-    async with serving(flush_window=2.0, send_buffer=8192) as server, neighbour(server):
+    monkeypatch.setattr(flush, "MAX_LINK_OUTAGE", 1.3 if speaks else 25.0)
+    async with serving(flush_window=2.0, send_buffer=8192) as server, neighbour(server), trio.open_nursery() as nursery:
         async with chatter(server.address) as rider:
             await rider.ask("join", room="busy")
             deafen(rider.peer.transport.socket.fileno())
+            nursery.start_soon(flood, server, 60)
+            table = server.server.parts.connections.table
+            await eventually(lambda: any(each is not None and each.backlog is not None for each in table))
             up_again = trio.current_time() + 2.3  # TCP tries after 1.4 and 3 s
-            await flood(server, 60)
-            await trio.sleep_until(up_again - 0.9)
+            await trio.sleep_until(up_again - 0.8)
             if speaks:
                 await rider.say(type="typing", room="busy")
             await trio.sleep_until(up_again)
