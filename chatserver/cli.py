@@ -323,7 +323,9 @@ def run_command(tokens: list[str]) -> int:
         return _refuse(_explain(error))
     except ConfigError as error:
         return _refuse(str(error))
-    except (BrokenPipeError, SystemExit):  # `chatserver limits | head`; rich, which prints the help, exits for that
+    except (BrokenPipeError, SystemExit) as error:  # `chatserver limits | head`; for that rich exits, which prints help
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+            raise  # cyclopts exits for Ctrl-C
         drop_output()
         return EXIT_CLEAN
     except OSError as error:

@@ -77,7 +77,7 @@ def test_v9_honest_clients_whose_own_process_stood_still_are_nobodys_victims(mon
 @pytest.mark.usefixtures("lateness_is_no_fault")
 def test_v15_a_server_that_fails_before_the_attack_is_told() -> None:
     plant, blamed = Plant(drop_every=7), ("baseline_failed", "attack_failed")
-    ended = falls_short(plant, "idle-connect", "--victim", "ws", blamed=blamed, timeout=IMPATIENT)
+    ended = falls_short(plant, "idle-connect", "--victim", "ws", blamed=blamed, timeout=IMPATIENT, baseline=1.5)
     lost = sum(sum(row.failed.values()) for row in ended.report.phases)
     operations = lost + sum(row.succeeded for row in ended.report.phases)
     assert lost >= operations // 7 - 2
