@@ -189,7 +189,7 @@ def falls_short(
     **how: Any,
 ) -> Ended:
     """Attack a chat whose fault shows in counts: the verdict is the same on a loaded machine, and after a second."""
-    brief = {"baseline": 0.4, "duration": 1.2, "recovery": 0.4}
+    brief = {"baseline": 0.6, "duration": 1.2, "recovery": 0.4}
     with planted_process(plant, watched=watched) as (url, pid):
         watching = ("--server-pid", str(pid)) if watched else ()
         ended = attack(url, kind, *arguments, *watching, **{**brief, **how})
