@@ -4,6 +4,7 @@ Each listens on a free port of the loopback and prints it in its first line. May
 """
 
 import gc
+import os
 import resource
 import select
 import signal
@@ -101,8 +102,9 @@ def _running(command: Sequence[str], folder: Path) -> Iterator[Process]:
     with errors.open("wb") as sink:
         # In its own process group: Ctrl-C on the terminal goes to the bench alone, which then ends this process.
         child = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=sink, cwd=ROOT, process_group=0
-        )
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=sink, cwd=ROOT, process_group=0,
+            env=os.environ | {"TMPDIR": str(folder)},  # what it leaves there goes with the folder
+        )  # fmt: skip
     process = Process(child, ("", 0))
     try:
         line = process.hear()

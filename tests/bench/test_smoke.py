@@ -16,7 +16,7 @@ from tests.bench import __main__ as bench
 from tests.bench import clients, report
 from tests.bench.figures import Better, Figure, Plot, Result, Scale, Verdict
 from tests.bench.plot import Line, Panel, svg
-from tests.bench.processes import Process, chatserver
+from tests.bench.processes import Process, chatserver, peer
 from tests.bench.publishers import Publisher, publishing
 from tests.e2e.browser import find_chromium
 
@@ -56,6 +56,15 @@ def test_a_bench_runs_and_gives_figures(name: str, server: Process, monkeypatch:
 )  # fmt: skip
 def test_a_verdict_compares_with_bound_and_aim(figure: Figure, value: float, verdict: Verdict) -> None:
     assert Result(figure=figure, samples=[value]).verdict is verdict
+
+
+def test_what_a_peer_keeps_in_a_folder_goes_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each run left the database of one that is ended by a signal."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with peer("websockets_durable"):
+        assert list(tmp_path.rglob("log.db"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_server_that_never_answers_fails_the_bench(monkeypatch: pytest.MonkeyPatch) -> None:
