@@ -371,7 +371,8 @@ export class MessagesView {
     this.#edge.hidden = this.#rows.size === 0;
     const { complete, first } = this.#timeline;
     const start = first > 1 ? 'Older messages are gone.' : `This is the beginning of #${this.client.room}.`;
-    this.#edge.textContent = complete ? start : 'Fetching older messages…';
+    const words = complete ? start : 'Fetching older messages…';
+    if (this.#edge.textContent !== words) this.#edge.textContent = words;
   }
 
   /** Fetch more if an edge of the loaded messages is near; called once the list is scrolled. */
