@@ -44,7 +44,7 @@ class Heard:
         self.alive = False  # the probe was answered
         self.late = False  # everything was sent before the server closed
         self.fault = ""
-        self.unreached = ""  # why there is no connection
+        self.unreached = False  # there is no connection
         self.ended: Ending | None = None
         self.timed_out = False
         self._must_fail = script.end is End.FAILED  # a pong with a payload then answers what is no ping
@@ -135,7 +135,7 @@ async def play(script: Script, target: Target, path: str, seconds: float) -> Hea
         async with dial(target) as line:
             await _Conversation(script, heard, line, request(script, target, path)).run(seconds)
     except FAILURES as error:
-        heard.unreached = f"cannot be reached: {describe(error)}"
+        heard.fault, heard.unreached = f"cannot be reached: {describe(error)}", True
     return heard
 
 

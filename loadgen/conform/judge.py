@@ -43,8 +43,6 @@ class Finding(NamedTuple):
 
 
 def judge(script: Script, heard: Heard) -> Finding:
-    if heard.unreached:
-        return Finding(Mark.NOT_EXERCISED, heard.unreached)
     if heard.fault:
         return Finding(Mark.WRONG, heard.fault)
     if heard.head is not None and heard.head.status in TURNED_AWAY and heard.head.status not in script.codes:

@@ -19,7 +19,7 @@ from loadgen.cases.handshakes import closing, opening
 from loadgen.cases.utf8 import utf8
 from loadgen.common import JUDGED, Judged, announce, arguments, find, finish
 from loadgen.conform import conversation
-from loadgen.conform.judge import Mark, judge
+from loadgen.conform.judge import Finding, Mark, judge
 from loadgen.conform.summary import FIGURES, Options, Result, counts, make_report
 from loadgen.flags import Range, Seconds
 from loadgen.net.target import TargetDownError, UsageError, split
@@ -90,8 +90,12 @@ async def play(options: Options, cases: Sequence[Case], progress: Progress) -> R
             progress.say(f"again, one by one: {unanswered}")
         for case in late:  # what was too slow beside others is not what the server never does
             await play_one(case, is_last=True)
-    results = [found[case.id] for case in cases if case.id in found]
     why_gone = await why_closed(options.target) if unreached else ""
+    if why_gone:  # a server that has died has not violated the RFC; one that is there must let us in
+        for case in unreached:
+            why = found[case.id].finding.why
+            found[case.id] = found[case.id]._replace(finding=Finding(Mark.NOT_EXERCISED, why))
+    results = [found[case.id] for case in cases if case.id in found]
     return make_report(options, results, started=started, stopped=stop.is_set(), why_gone=why_gone)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from unittest.mock import Mock
 
 import pytest
 import trio
@@ -10,6 +11,7 @@ from trio.testing import MockClock
 from loadgen.cases.case import Case
 from loadgen.conform.suite import play, select
 from loadgen.conform.summary import Options
+from loadgen.net.line import dial
 from loadgen.report.schema import Outcome, Report
 from loadgen.run.progress import Progress
 from tests.loadgen.conform.marks import marks, only, reasons
@@ -139,6 +141,18 @@ async def test_ctrl_c_ends_it_with_what_there_is(clock: MockClock) -> None:
         report = await conform(server, select(["1.1.1,7.3.3"]))
     assert report.outcome is Outcome.INTERRUPTED
     assert marks(report) == {"1.1.1": "ok"}
+
+
+async def test_a_server_that_is_there_and_cannot_be_reached_is_wrong(
+    clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only after its death is that no violation: a server could lock us out after the first case, and hold."""
+    async with planted() as server:
+        dialled = [dial(server.target), ConnectionRefusedError]  # the first is asked for an echo
+        monkeypatch.setattr("loadgen.conform.conversation.dial", Mock(side_effect=dialled))
+        report = await conform(server, select(["1.1.1"]))
+    assert report.outcome is Outcome.FELL_SHORT
+    assert marks(report) == {"1.1.1": "wrong"}
 
 
 async def test_a_server_that_dies_falls_short(clock: MockClock) -> None:
