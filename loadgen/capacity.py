@@ -89,7 +89,8 @@ class Search:
 
 def trial_of(of: Of, protocol: str, size: int, seconds: float) -> Experiment:
     adapter = next(each for each in ADAPTERS if each.name == protocol)
-    known = registry()
+    known, others = registry(), [each.name for each in ADAPTERS if each is not adapter]
+    otherwise = " or ".join(f"--protocol {name}" for name in others)
     if of is Of.NEWCOMERS:
         probes = Probes(victims={adapter.victims[0].name: WATCHERS}, newcomers_per_s=size)
         phases = (
@@ -97,7 +98,7 @@ def trial_of(of: Of, protocol: str, size: int, seconds: float) -> Experiment:
             Phase(name="newcomers", counts_as=Counts.LOAD, seconds=seconds),
             Phase(name="recovery", counts_as=Counts.RECOVERY, seconds=1.0),
         )
-        return Experiment(command="capacity", groups=(), phases=phases, probes=probes)
+        return Experiment(command="capacity", groups=(), phases=phases, probes=probes, otherwise=otherwise)
     speaker, rate = known[adapter.speaker], WATCHERS_RATE
     if of is Of.MESSAGES:
         rate = float(size)
@@ -106,7 +107,8 @@ def trial_of(of: Of, protocol: str, size: int, seconds: float) -> Experiment:
         counts = {known[adapter.idle]: size}
         counts[speaker] = counts.get(speaker, 0) + WATCHERS
     rooms = flags.rooms(None, None, sum(counts.values()))
-    return replace(experiment.honest_load(counts, rooms=rooms, rate=rate, seconds=seconds), command="capacity")
+    load = experiment.honest_load(counts, rooms=rooms, rate=rate, seconds=seconds)
+    return replace(load, command="capacity", otherwise=otherwise)
 
 
 @dataclass
@@ -118,6 +120,7 @@ class Capacity:
     seconds: float = field(kw_only=True)
     started: Started = field(default_factory=Started, init=False)
     round_trip_ms: float = field(default=0.0, init=False)  # of a GET, connect included
+    _afterwards: str = field(default="", init=False)  # what the smallest size that fell short left behind
 
     async def play(self) -> Report:
         if self.of is Of.NEWCOMERS:
@@ -151,7 +154,11 @@ class Capacity:
         player = Player(replace(self.plan, conditions=conditions), tried)
         try:
             return await player.play()
-        except InvalidRunError as error:  # after a smaller size held, no client at all getting in is a result as well
+        except InvalidRunError as error:
+            if self.search.fell_short and not player.answered:  # nor does this say anything of smaller sizes
+                self._afterwards = f"; then, of {size:,}, {error}"
+                return None
+            # after a smaller size held, no client at all getting in is a result as well
             outcome = Outcome.FELL_SHORT if self.search.held else Outcome.INVALID
             return player.report_without(str(error), outcome)
 
@@ -177,7 +184,7 @@ class Capacity:
     def _gave_way(self) -> str:
         """The conditions that were broken at the smallest size that fell short."""
         [report] = [report for size, report in self.search.trials if size == self.search.fell_short]
-        return "; ".join(report.verdict.reasons)
+        return "; ".join(report.verdict.reasons) + self._afterwards
 
     def _table(self) -> Table:
         rows = [

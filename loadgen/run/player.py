@@ -79,6 +79,7 @@ class Player:
         self._before: Reading | None = None  # at the begin of this phase
         self._attack_seen = NEVER  # when the attack was last looked at; `NEVER` outside the phases that are judged
         self._load_names = {group.name for group in experiment.load}
+        self.answered = False  # whether the target answered before anything was played
 
     async def play(self) -> Report:
         await self._session.play(self._act)
@@ -88,6 +89,7 @@ class Player:
         """Look at the target's page, and plan by it."""
         pages = await self._session.look()
         self._measured.round_trip_seconds = min(page.seconds for page in pages)
+        self.answered = pages[-1].status is not None
         self._look_at_page([page.status for page in pages])
         if self._experiment.neighbours:
             self._choose_neighbours(pages[0].status)
@@ -220,8 +222,7 @@ class Player:
         needs = {persona.needs.value for group in self._experiment.load for persona in group.counts}
         raise InvalidRunError(
             f"nobody was established: the target connects, but does not answer as {' and '.join(sorted(needs))} does"
-            f" ({failures}); for another server say --request 'GET /path' or --mix echo=100, --ws-path, and --header"
-            " for what it needs"
+            f" ({failures}); for another server say {self._experiment.otherwise}"
         )
 
     async def _lapse(self, phase: Phase) -> None:
@@ -273,7 +274,7 @@ class Player:
         if status.connected < wanted:
             died = await cause_of_death(self._plan)
             chats = bool(KEEPS_MESSAGES & probes.victims.keys()) and not died
-            hint = "; for a server that does not speak chat.v1, say --victim 'GET /path' or --victim ws-echo"
+            hint = f"; for a server that does not speak chat.v1, say {self._experiment.otherwise}"
             raise InvalidRunError(
                 f"only {status.connected} of {wanted} victims could do their work before the attack:"
                 f" {died or status.last_failure or 'no answer'}{hint if chats else ''}"

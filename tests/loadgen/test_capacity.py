@@ -89,7 +89,13 @@ def test_what_is_tried(protocol: str) -> None:
     assert newcomers.probes.newcomers_per_s == 30
 
 
-def _playing(monkeypatch: pytest.MonkeyPatch, play: Callable[[Plan, Experiment], Report], *, died: str = "") -> None:
+def _playing(
+    monkeypatch: pytest.MonkeyPatch,
+    play: Callable[[Plan, Experiment], Report],
+    *,
+    died: str = "",
+    answered: bool = False,
+) -> None:
     """Have each trial end as the test says, without a server."""
 
     async def cause_of_death(_: Plan) -> str:
@@ -97,6 +103,7 @@ def _playing(monkeypatch: pytest.MonkeyPatch, play: Callable[[Plan, Experiment],
 
     class Played(Player):
         async def play(self) -> Report:
+            self.answered = answered
             return play(self._plan, self._experiment)
 
     monkeypatch.setattr("loadgen.capacity.Player", Played)
@@ -188,6 +195,59 @@ async def test_a_search_ends_with_the_size_of_which_the_server_died(monkeypatch:
     report = await Capacity(plan(NOBODY), Of.IDLE, "http", Search(10, 40, 0.1), seconds=0.6).play()
     assert report.verdict.reasons == ["10 idle connections held", "at 20: the server died"]
     assert [row[0] for row in report.tables[0].rows] == ["10", "20"]
+
+
+@pytest.mark.parametrize(
+    ("first", "answered", "outcome", "reasons", "tried"),
+    [
+        (10, False, Outcome.HELD,
+         ["10 idle connections held", "at 20: held is 18 (held<25); then, of 15, nobody was let in"], ["10", "20"]),
+        (20, False, Outcome.FELL_SHORT,
+         ["not even 20 idle connections: held is 18 (held<25); then, of 10, nobody was let in"], ["20"]),
+        # one that answers is only too busy for so many
+        (10, True, Outcome.HELD, ["10 idle connections held", "at 11: nobody was let in"],
+         ["10", "11", "12", "15", "20"]),
+    ],
+)  # fmt: skip
+async def test_a_search_ends_with_the_size_after_which_the_server_answers_nobody(
+    first: int,
+    answered: bool,
+    outcome: Outcome,
+    reasons: list[str],
+    tried: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A server that was stopped was said to hold too few, for minutes, or to be another kind of server."""
+    fell_short: list[Experiment] = []
+
+    def play(_: Plan, experiment: Experiment) -> Report:
+        if fell_short:
+            raise InvalidRunError("nobody was let in")
+        report = reports.run()
+        if experiment.clients > 15 + WATCHERS:
+            report.verdict = SHORT
+            fell_short.append(experiment)
+        return report
+
+    _playing(monkeypatch, play, answered=answered)
+    report = await Capacity(plan(NOBODY), Of.IDLE, "http", Search(first, 40, 0.1), seconds=0.6).play()
+    assert (report.outcome, report.verdict.reasons) == (outcome, reasons)
+    assert [row[0] for row in report.tables[0].rows] == tried
+
+
+@pytest.mark.parametrize("of", Of)
+async def test_a_server_that_is_no_chat_is_told_how_to_be_measured(of: Of) -> None:
+    """It was told to say --mix and --victim, which this command refuses."""
+
+    async def serve(stream: trio.SocketStream) -> None:
+        while await stream.receive_some():
+            await stream.send_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno")
+
+    async with answering(serve) as port:
+        where = plan(f"http://127.0.0.1:{port}")
+        report = await Capacity(where, of, "chat", Search(1, 1, 0.1), seconds=0.6).play()
+    assert report.outcome is Outcome.INVALID
+    assert report.verdict.reasons[0].endswith(" say --protocol http or --protocol ws-echo")
 
 
 async def test_which_condition_gave_way_is_said() -> None:
