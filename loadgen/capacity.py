@@ -156,7 +156,7 @@ class Capacity:
             return await player.play()
         except InvalidRunError as error:
             if self.search.fell_short and not player.answered:  # nor does this say anything of smaller sizes
-                self._afterwards = f"; then, of {size:,}, {error}"
+                self._afterwards = "; after that it answered nobody any more"
                 return None
             # after a smaller size held, no client at all getting in is a result as well
             outcome = Outcome.FELL_SHORT if self.search.held else Outcome.INVALID

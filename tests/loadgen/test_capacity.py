@@ -201,9 +201,10 @@ async def test_a_search_ends_with_the_size_of_which_the_server_died(monkeypatch:
     ("first", "answered", "outcome", "reasons", "tried"),
     [
         (10, False, Outcome.HELD,
-         ["10 idle connections held", "at 20: held is 18 (held<25); then, of 15, nobody was let in"], ["10", "20"]),
+         ["10 idle connections held", "at 20: held is 18 (held<25); after that it answered nobody any more"],
+         ["10", "20"]),
         (20, False, Outcome.FELL_SHORT,
-         ["not even 20 idle connections: held is 18 (held<25); then, of 10, nobody was let in"], ["20"]),
+         ["not even 20 idle connections: held is 18 (held<25); after that it answered nobody any more"], ["20"]),
         # one that answers is only too busy for so many
         (10, True, Outcome.HELD, ["10 idle connections held", "at 11: nobody was let in"],
          ["10", "11", "12", "15", "20"]),
