@@ -48,10 +48,12 @@ class Tabs {
         return new Promise(() => {}); // held until the tab is closed or the lock is stolen
       });
     } catch (error) {
-      if (!this.#leads) throw error;
-      this.#leads = false; // the lock was stolen
-      this.#socket?.close();
-      this.#lost(handover('another tab took the connection over'));
+      if (error.name !== 'AbortError') throw error;
+      if (this.#leads) {
+        this.#leads = false; // the lock was stolen
+        this.#socket?.close();
+        this.#lost(handover('another tab took the connection over'));
+      } // else Safari kept this page for the Back button, which ends what waits in it
       this.#lead(false);
     }
   }

@@ -22,6 +22,18 @@ FREEZE = """() => {
     navigator.locks.request = () => new Promise(() => {});
 }"""
 
+#: `abortWaiting` ends the tab's request for the lock, as Safari does in a page that it keeps for the Back button.
+ABORTABLE = """{
+    const { request } = LockManager.prototype;
+    LockManager.prototype.request = function (name, options, run) {
+        if (options.steal || options.ifAvailable) return request.call(this, name, options, run);
+        const ending = new AbortController();
+        window.abortWaiting = () => ending.abort();
+        return request.call(this, name, { signal: ending.signal }, run);
+    };
+}"""
+WAITING = "async () => (await navigator.locks.query()).pending.length"
+
 
 def texts(page: Page, wanted: list[str]) -> None:
     expect(page.locator("#messages .text")).to_have_text(wanted)
@@ -145,3 +157,21 @@ def test_a_tab_that_only_reads_notices_that_the_connection_is_in_a_frozen_one(
     other.clock.fast_forward(30_000)
     other.clock.fast_forward(3_000)
     texts(other, ["hello"])
+
+
+def test_a_tab_that_the_browser_kept_for_the_back_button_waits_for_the_connection_again(
+    shared_server: Server, window: OpenWindow
+) -> None:
+    """In Safari it did not, so it stood still for half a minute after the tab with the connection was closed."""
+    ann = window(first=ABORTABLE, room="kept")
+    other = ann.page.context.new_page()
+    errors: list[str] = []
+    other.on("pageerror", lambda error: errors.append(str(error)))
+    other.goto(f"{shared_server.url}/#kept")
+    expect(other.locator("#connection-text")).to_contain_text("live")
+    other.evaluate("abortWaiting()")
+    wait_until(other, lambda: other.evaluate(WAITING) == 1)
+    ann.page.close()
+    shared_server.publish("kept", "hello")
+    texts(other, ["hello"])
+    assert errors == []
