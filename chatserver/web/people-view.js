@@ -33,7 +33,7 @@ export class PeopleView {
     this.client = client;
     this.tell = tell;
     client.addEventListener('room', () => this.#opened());
-    client.addEventListener('identity', () => this.#show());
+    client.addEventListener('identity', () => client.current && this.#changed(true)); // over HTTP nothing else says that we have a new name
     client.addEventListener('presence', ({ detail }) => detail.room === client.room && this.#changed(detail.joined?.length + detail.left?.length === 0));
     client.addEventListener('caughtup', ({ detail }) => {
       // Over HTTP each answer of a poll comes here: only the first asks, then the interval does.

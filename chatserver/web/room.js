@@ -194,7 +194,6 @@ export class Room extends EventTarget {
     for (const { user } of added) {
       this.#stopsTyping(user.id);
       if (this.client.identity.owns({ user })) this.#typedAt = -Infinity;
-      if (this.people.has(user.id)) this.people.set(user.id, user); // a message may have a new name before presence does
     }
     this.#took(added, changed, true);
   }
@@ -264,7 +263,9 @@ export class Room extends EventTarget {
   #took(added, changed, isLive) {
     const { identity, outbox } = this.client;
     for (const message of added) {
-      identity.meet(message.user);
+      const { user } = message;
+      identity.meet(user);
+      if (isLive && this.people.has(user.id)) this.people.set(user.id, user); // a message may have a new name before presence does
       outbox.arrived(message, identity.owns(message));
       this.dispatchEvent(new CustomEvent('message', { detail: message }));
     }

@@ -77,6 +77,23 @@ def test_a_new_name_can_be_mentioned_as_soon_as_it_is_read(shared_server: Server
     expect(ann.page.locator("#completions li")).to_have_text("Benedikt")
 
 
+def test_without_a_websocket_a_new_name_is_listed_by_its_user_and_can_be_mentioned_at_once(window: OpenWindow) -> None:
+    """It could be when the list was asked for again, up to 15 s later; here it is not."""
+    never = (
+        "{ const repeat = setInterval; window.setInterval = (run, wait) => wait === 15_000 ? 0 : repeat(run, wait); }"
+    )
+    ben, ann = (window(room="renamed-by-poll", transport="poll", first=never) for _ in range(2))
+    people = [each.page.locator("#people") for each in (ann, ben)]
+    for each in people:
+        expect(each).to_contain_text(ben.name)
+    ann.page.route("**/members", lambda route: route.abort())
+    ben.save_name("Benedikt")
+    expect(people[1]).to_contain_text("Benediktyou")
+    ben.say("it is me")
+    ann.page.fill("#text", "@Bened")
+    expect(ann.page.locator("#completions li")).to_have_text("Benedikt")
+
+
 def test_a_search_opens_the_message(shared_server: Server, window: OpenWindow) -> None:
     for number in range(120):
         shared_server.publish("archives", f"a walrus numbered {number}" if number == 7 else f"nothing {number}")
