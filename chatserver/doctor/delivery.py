@@ -20,6 +20,7 @@ from chatserver.client import (
     Complaint,
     Entered,
     Message,
+    Postponed,
     RateLimited,
     Reconnecting,
     Unavailable,
@@ -49,6 +50,7 @@ class Observer:
     def __init__(self, node: Node, token: str, room: str, own_room: str) -> None:
         self.node = node
         self.own_room = own_room  # no other observer joins it
+        self.sent_at = 0.0  # when the latest message was sent, or will be sent again
         self.opened = trio.Event()
         self.left = trio.Event()  # ends `run`
         self._token = token
@@ -85,6 +87,8 @@ class Observer:
                 case Reconnecting():
                     self.node.fail(Trouble.UNREACHABLE, event.why)
                     raise Unavailable("unavailable", event.why)
+                case Postponed():
+                    self.sent_at = trio.current_time() + event.delay
                 case Message() if event.text in self._awaited:
                     self._awaited[event.text].set()
 
@@ -94,6 +98,7 @@ class Observer:
 
     async def publish(self, text: str) -> Ack:
         """Publish a message. Raises ChatError."""
+        self.sent_at = trio.current_time()
         return await self._chat.publish(self._room, text)
 
     async def reads(self, text: str, offset: int) -> bool:
@@ -150,30 +155,33 @@ class Exchange:
     async def _round(self, sender: Observer, acknowledged: list[float], took: dict[Observer, list[float]]) -> bool:
         """Send one message to all nodes; returns whether all received it."""
         text = f"a message of chatserver doctor, {secrets.token_hex(8)}"
-        began = trio.current_time()
         arrivals = {receiver: receiver.expect(text) for receiver in self._well()}
-        ack = await self._publish(sender, text)
+        ack = await self._publish(sender, text, is_first=not acknowledged)
         if ack is None:
             return False
-        acknowledged.append(trio.current_time() - began)
+        acknowledged.append(trio.current_time() - sender.sent_at)
         with trio.move_on_after(PATIENCE) as waiting:
             async with trio.open_nursery() as nursery:
                 for receiver, arrived in arrivals.items():
                     if receiver.node.trouble is None:
-                        nursery.start_soon(_await_arrival, arrived, began, took[receiver])
+                        nursery.start_soon(_await_arrival, arrived, sender.sent_at, took[receiver])
         for receiver in self._well():  # afterwards, because reading makes a node find messages without a hint
             self._pairs[sender, receiver].attempted = True
             with _noting(receiver.node):
                 self._pairs[sender, receiver].readable = await receiver.reads(text, ack.offset)
         return not waiting.cancelled_caught
 
-    async def _publish(self, sender: Observer, text: str) -> Ack | None:
+    async def _publish(self, sender: Observer, text: str, *, is_first: bool) -> Ack | None:
         ack: Ack | None = None
-        began, clock = trio.current_time(), time.time()
         with _noting(sender.node):
-            ack = await sender.publish(text)
-            middle = clock + (trio.current_time() - began) / 2
-            sender.node.messages_clock_ms = milliseconds(seconds_of(ack.time) - middle)
+            try:
+                ack = await sender.publish(text)
+            except RateLimited:  # after the first message the rate says nothing about the node
+                if is_first:
+                    raise
+            else:
+                middle = time.time() - (trio.current_time() - sender.sent_at) / 2
+                sender.node.messages_clock_ms = milliseconds(seconds_of(ack.time) - middle)
         return ack
 
     async def _await_presence(self, sender: Observer, receiver: Observer, delivery: Delivery) -> None:
@@ -198,5 +206,6 @@ def _noting(node: Node) -> Iterator[None]:
 
 
 def _trouble_of(error: BaseException) -> Trouble:
-    is_ours = isinstance(error, Unavailable) and not isinstance(error, RateLimited)
-    return Trouble.UNAVAILABLE if is_ours else Trouble.REFUSED
+    if isinstance(error, RateLimited):
+        return Trouble.LIMITED
+    return Trouble.UNAVAILABLE if isinstance(error, Unavailable) else Trouble.REFUSED

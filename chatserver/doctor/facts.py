@@ -21,6 +21,7 @@ class Trouble(StrEnum):
     FOREIGN = "not-a-chatserver"
     NOT_READY = "not-ready"
     REFUSED = "refused"  # it does not let us read or write
+    LIMITED = "rate-limited"
     UNAVAILABLE = "unavailable"  # it lets us, says that it is ready, and fails
     MISDIRECTED = "misdirected"  # the host of the URL is not one of its names
 

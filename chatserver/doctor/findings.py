@@ -36,6 +36,9 @@ _TROUBLES = {
         "does not let the doctor in",
         "give --token with a token that may read and write in --room, or a room in which everybody may",
     ),
+    Trouble.LIMITED: (
+        "allows no message now", "run the doctor again after that time; --publish-rate is the limit of its user"
+    ),
     Trouble.UNAVAILABLE: (
         "fails", "its log says why: `publish_failed` if its disk is full or hangs, `places_short` if it has no place"
     ),

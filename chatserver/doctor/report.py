@@ -50,9 +50,8 @@ def _nodes(nodes: Sequence[Node]) -> Table:
     for column in ("", "node", "ready", "version", "log", "epoch", "shared", "clock"):
         table.add_column(column, overflow="fold", justify="right" if column == "clock" else "left")
     for number, node in enumerate(nodes, 1):
-        ready = (
-            Text("yes", "green") if node.trouble in (None, Trouble.REFUSED, Trouble.UNAVAILABLE) else Text("no", "red")
-        )
+        is_ready = node.trouble in (None, Trouble.REFUSED, Trouble.LIMITED, Trouble.UNAVAILABLE)
+        ready = Text("yes", "green") if is_ready else Text("no", "red")
         shards = f"{node.shards.reachable} of {node.shards.of}" if node.shards else _NONE
         columns = (Text(printable(text) or _NONE) for text in (node.version, node.log, node.epoch))
         table.add_row(str(number), Text(node.url), ready, *columns, shards, _clock(node))

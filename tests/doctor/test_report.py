@@ -55,7 +55,7 @@ def test_texts_of_a_node_are_no_markup_and_move_no_cursor() -> None:
 def test_a_node_that_refuses_the_doctor_or_fails_is_ready_all_the_same(trouble: Trouble) -> None:
     file = io.StringIO()
     print_report(Report(ok=False, nodes=[Node(url="a", trouble=trouble)], deliveries=[], findings=[]), file)
-    ready = trouble in {Trouble.REFUSED, Trouble.UNAVAILABLE}
+    ready = trouble in {Trouble.REFUSED, Trouble.LIMITED, Trouble.UNAVAILABLE}
     assert file.getvalue().splitlines()[1].split()[2] == ("yes" if ready else "no")
 
 
