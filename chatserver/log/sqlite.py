@@ -33,7 +33,7 @@ from chatserver.log.interface import (
     system_ms,
 )
 from chatserver.log.neighbours import Neighbours
-from chatserver.log.sqlite_file import checked_path, connect_writer, create_private, lock_file
+from chatserver.log.sqlite_file import FILE_ERRORS, checked_path, connect_writer, create_private, lock_file
 from chatserver.log.sqlite_index import SqliteIndex
 from chatserver.log.sqlite_readers import RecentRooms
 from chatserver.log.sqlite_rows import SqliteTables
@@ -159,7 +159,7 @@ class SqliteLog(DatabaseLog[sqlite3.Connection, _Opened]):
             if page is not None:
                 self._is_scrub_failing = False
                 return True
-        except (LogUnavailable, sqlite3.Error, OSError) as error:
+        except (LogUnavailable, *FILE_ERRORS, OSError) as error:
             reason = error
         if not self._is_scrub_failing:  # a disk may be full for a day
             self._is_scrub_failing = True

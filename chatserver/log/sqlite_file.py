@@ -29,8 +29,10 @@ PAGE_CACHE = 512
 WAL_KEPT = 64 * 1024 * 1024
 #: Bytes up to which a file is checked whole when it is opened, in about 0.3 s.
 MAX_CHECKED_AT_OPEN = 64 * 1024 * 1024
-#: What the use of a file raises: SQLite's errors, and those for damage that it does not notice, in JSON and in UTF-8.
-FILE_ERRORS = (sqlite3.Error, msgspec.DecodeError, UnicodeDecodeError)
+#: Errors for damage that SQLite does not notice, in JSON and in UTF-8.
+_DAMAGE = (msgspec.DecodeError, UnicodeDecodeError)
+#: What the use of a file raises. Python turns SQLITE_NOMEM into a MemoryError without words.
+FILE_ERRORS = (sqlite3.Error, MemoryError, *_DAMAGE)
 
 
 def lock_file(database: Path) -> FileLock:
@@ -202,7 +204,7 @@ def _open_error(path: Path, error: Exception) -> LogOpenError:
     name = _name_of(error)
     if name.startswith("SQLITE_NOTADB"):
         return LogOpenError(f"{path} is not an SQLite database; move it away or choose another path")
-    if name.startswith("SQLITE_CORRUPT") or not isinstance(error, sqlite3.Error):
+    if name.startswith("SQLITE_CORRUPT") or isinstance(error, _DAMAGE):
         return _damaged(path, str(error))
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return LogOpenError(f"{path} is locked by another program; find it with: fuser {quote(str(path))}")
@@ -210,12 +212,16 @@ def _open_error(path: Path, error: Exception) -> LogOpenError:
         return LogOpenError(f"{path} cannot be written ({error}); check owner and permissions of file and directory")
     if name in {"SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"}:  # the second: no room for the file of its shared memory
         return LogOpenError(f"{path} cannot be opened: its disk is full ({name}); free space there")
-    return LogOpenError(f"{path} cannot be opened: {error} ({name})")
+    return LogOpenError(f"{path} cannot be opened: {_words_of(error)}")
 
 
 def unavailable(doing: str, error: Exception) -> LogUnavailable:
     """The error of an open log for one of FILE_ERRORS."""
-    return LogUnavailable(f"{doing} failed: {error} ({_name_of(error)})")
+    return LogUnavailable(f"{doing} failed: {_words_of(error)}")
+
+
+def _words_of(error: Exception) -> str:
+    return "no memory is left" if isinstance(error, MemoryError) else f"{error} ({_name_of(error)})"
 
 
 def _name_of(error: Exception) -> str:

@@ -126,7 +126,7 @@ class SqliteWriter:
                 if self._connection.in_transaction:
                     self._connection.execute("COMMIT")
             except BaseException as error:
-                with suppress(sqlite3.Error):  # nothing was begun, or it is tried again before the next change
+                with suppress(*FILE_ERRORS):  # nothing was begun, or it is tried again before the next change
                     self._undo()
                 if isinstance(error, FILE_ERRORS):
                     raise unavailable(doing, error) from error

@@ -87,6 +87,26 @@ async def test_a_failure_within_a_group_leaves_nothing(log: SqliteLog, table: st
     assert texts(await log.latest("lobby", 9)) == ["before", "in the old room"]
 
 
+async def test_sqlite_without_memory_is_a_log_that_cannot_be_used(log: SqliteLog) -> None:
+    """Python raises MemoryError for SQLITE_NOMEM, which was taken for a bug: clients got 500, and stopped."""
+
+    def allocate() -> None:
+        raise MemoryError
+
+    await append(log, draft("before"))
+    connection = connection_of(log)
+    connection.create_function("allocate", 0, allocate)
+    connection.execute("CREATE TEMP TRIGGER fault BEFORE INSERT ON main.messages BEGIN SELECT allocate(); END")
+    refused = "storing a message failed: no memory is left"
+    assert refusals(await submit_all(log, [draft("new"), draft("other", room="other")])) == [refused] * 2
+    connection.execute("DROP TRIGGER fault")
+    assert (await append(log, draft("after"))).record.offset == 2
+    assert log._opened is not None
+    with pytest.raises(LogUnavailable, match="reading messages failed: no memory is left"):
+        await log._opened.readers.ask(lambda _: allocate())
+    assert texts(await log.latest("lobby", 9)) == ["before", "after"]
+
+
 async def test_a_failed_change_of_a_message_leaves_no_record_of_it(log: SqliteLog) -> None:
     """It comes after the records of its group, and these were one statement."""
     await append(log, draft("before"))

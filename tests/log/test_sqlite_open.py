@@ -306,6 +306,11 @@ async def test_a_full_disk_is_named(path: Path, monkeypatch: pytest.MonkeyPatch,
     assert await refused(path) == f"{path} cannot be opened: its disk is full ({name}); free space there"
 
 
+async def test_a_lack_of_memory_is_no_damage(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_module, "migrate", Mock(side_effect=MemoryError))
+    assert await refused(path) == f"{path} cannot be opened: no memory is left"
+
+
 async def test_a_killed_server_starts_again_on_a_full_disk_and_serves_what_it_has(path: Path) -> None:
     """There is no room to write the write-ahead log back: a limit on the size of files stands for the disk's."""
     killed, text = path.with_name("killed.db"), "x" * 50_000
