@@ -103,12 +103,14 @@ async def test_a_restored_backup_has_a_new_epoch(tmp_path: Path) -> None:
 # -- metrics ----------------------------------------------------------------------------------------------------------
 
 
+DASHBOARD = json.loads((DOCS / "grafana.json").read_text(encoding="utf-8"))
+
+
 def expressions() -> Iterator[str]:
     """The expressions of the dashboard and of the alerts."""
-    dashboard = json.loads((DOCS / "grafana.json").read_text(encoding="utf-8"))
-    for panel in dashboard["panels"]:
+    for panel in DASHBOARD["panels"]:
         yield from (target["expr"] for target in panel["targets"])
-    for variable in dashboard["templating"]["list"]:
+    for variable in DASHBOARD["templating"]["list"]:
         if variable["type"] == "query":
             yield variable["query"]["query"]
     yield from re.findall(r"expr: (.+)$", fence("yaml alerts"), re.MULTILINE)
@@ -125,6 +127,13 @@ async def test_metrics_of_dashboard_and_alerts_exist() -> None:
         assert set(_METRIC.findall(each)) <= names, each
         for group in re.findall(r"\b(?:by|on) \(([^)]*)\)", each):
             assert set(group.split(", ")) <= labels, each
+
+
+def test_panels_in_operations_a_second_show_rates_only() -> None:
+    a_second = [panel for panel in DASHBOARD["panels"] if panel["fieldConfig"]["defaults"]["unit"] == "ops"]
+    assert len(a_second) > 3
+    shown = [target["expr"] for panel in a_second for target in panel["targets"]]
+    assert [each for each in shown if " (rate(" not in each and "sum(rate(" not in each] == []
 
 
 def test_reasons_that_the_page_names_exist() -> None:
