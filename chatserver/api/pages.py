@@ -42,16 +42,16 @@ class Start(msgspec.Struct, frozen=True, gc=False):
     last: int = 0  # with `latest`: the room's newest offset at that time
 
 
-def resolve(place: Place | None, *, epoch: str, first: int, last: int, newest: int, coming: int = 0) -> Start:
+def resolve(place: Place | None, *, epoch: str, first: int, last: int, newest: int) -> Start:
     """Find the start for a cursor in a room that keeps the offsets `first` to `last`.
 
     No place, one of another epoch and one beyond the end start before the `newest` few records; one before `first`
-    starts at the oldest. `coming` messages may be in the log but not yet in the news.
+    starts at the oldest.
     """
     fresh = max(first - 1, last - newest)
     if place is None:
         return Start(fresh, recovered=True, latest=True, last=last)
-    if (place.epoch is not None and place.epoch != epoch) or place.offset > last + coming:
+    if (place.epoch is not None and place.epoch != epoch) or place.offset > last:
         return Start(fresh, recovered=False, latest=True, last=last)
     if place.offset < first - 1:
         return Start(first - 1, recovered=False)
@@ -86,15 +86,13 @@ class Pages:
 
     def start(self, room: Room, place: Place | None, limit: int) -> Start:
         """The start for a cursor in a room that is in memory."""
-        return resolve(
-            place, epoch=self._encoder.epoch, first=room.first, last=room.last, newest=limit, coming=room.pending
-        )
+        return resolve(place, epoch=self._encoder.epoch, first=room.first, last=room.last, newest=limit)
 
     def is_ahead(self, room: Room, place: Place | None) -> bool:
-        """Whether a place is after all records known here, so that another process may have written it."""
-        if not self.shared or place is None:
+        """Whether a place is after all records known here, but perhaps in the log: their news may still come."""
+        if place is None or place.offset <= room.last or not self.is_ours(place):
             return False
-        return place.offset > room.last + room.pending and self.is_ours(place)
+        return self.shared or place.offset <= room.last + room.pending
 
     def after_now(self, room: Room, start: Start, wanted: Wanted, most: int = PAGE_BYTES) -> Page | None:
         """The page after a start, if the ring has it."""

@@ -1,5 +1,6 @@
 """The start of a page for a cursor, and the bound of an answer in bytes, which loses no message."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -7,16 +8,18 @@ import pytest
 import trio
 import trio.testing
 from msgspec.structs import replace
+from outcome import Outcome, capture
 
 from chatserver.api.encoder import WireEncoder
 from chatserver.api.pages import CACHED_ANSWERS, PAGE_BYTES, Page, Pages, Start, Wanted, resolve
+from chatserver.log.groups import Outcomes
 from chatserver.log.interface import Draft, Kind, Record
 from chatserver.protocol.record_json import offset_of
 from chatserver.protocol.validation import MAX_TEXT_BYTES, Place
-from tests.support.chatting import chatting
-from tests.support.groups import append
+from tests.support.chatting import ControlledLog, chatting
+from tests.support.groups import append, together
 from tests.support.peers import Address, Chatter, ask, chatter, publish
-from tests.support.serving import Serving, serving
+from tests.support.serving import Serving, eventually, serving
 from tests.support.steps import FEW, StepCounts, few_in_a_step
 
 Clock = trio.testing.MockClock
@@ -39,9 +42,7 @@ FROM_50_TO_100, NEVER_WRITTEN, NOTHING_KEPT = (50, 100), (1, 0), (101, 100)
         (FROM_50_TO_100, Place(EPOCH, 90), Start(90, recovered=True)),
         (FROM_50_TO_100, Place(None, 90), Start(90, recovered=True)),
         (FROM_50_TO_100, Place(EPOCH, 100), Start(100, recovered=True)),
-        # A page read between a commit and its news has a cursor that the room does not know yet.
-        (FROM_50_TO_100, Place(EPOCH, 103), Start(103, recovered=True)),
-        (FROM_50_TO_100, Place(EPOCH, 104), Start(70, recovered=False, latest=True)),
+        (FROM_50_TO_100, Place(EPOCH, 101), Start(70, recovered=False, latest=True)),
         (FROM_50_TO_100, Place("e0", 103), Start(70, recovered=False, latest=True)),
         (FROM_50_TO_100, Place("e0", 90), Start(70, recovered=False, latest=True)),
         (FROM_50_TO_100, Place(EPOCH, 49), Start(49, recovered=True)),
@@ -56,7 +57,7 @@ FROM_50_TO_100, NEVER_WRITTEN, NOTHING_KEPT = (50, 100), (1, 0), (101, 100)
 def test_where_reading_starts(kept: tuple[int, int], place: Place | None, start: Start) -> None:
     if start.latest:
         start = replace(start, last=kept[1])
-    assert resolve(place, epoch=EPOCH, first=kept[0], last=kept[1], newest=30, coming=3) == start
+    assert resolve(place, epoch=EPOCH, first=kept[0], last=kept[1], newest=30) == start
 
 
 # -- pages ------------------------------------------------------------------------------------------------------------
@@ -108,6 +109,51 @@ async def test_a_page_has_a_bound_in_bytes_and_its_cursor_leads_to_the_rest(
     while len(found) < MESSAGES:  # messages that do not fit into `joined` follow
         found.append((await friend.next("message"))["offset"])
     assert found == list(range(1, MESSAGES + 1))
+
+
+class WithheldLog(ControlledLog):
+    """Commits groups at once, and gives their news when `news` is set."""
+
+    news: trio.Event | None = None
+
+    def _begin_commit(self, drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
+        if self.news is None:
+            super()._begin_commit(drafts, done)
+        else:
+            trio.lowlevel.spawn_system_task(self._tell_later, self.news, done, capture(self._commit, drafts))
+
+    async def _tell_later(
+        self, news: trio.Event, done: Callable[[Outcome[Outcomes]], None], outcome: Outcome[Outcomes]
+    ) -> None:
+        await news.wait()
+        done(outcome)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+async def test_a_page_at_a_record_whose_news_has_not_come_lacks_nothing(*, shared: bool) -> None:
+    """Reading back beside publishers, a page lacked the records just before the one that it was to end at."""
+    log = WithheldLog(shared=shared)
+    async with (
+        serving(engine=log) as server, chatter(server.address) as friend, chatter(server.address) as late,
+        trio.open_nursery() as publishers,
+    ):  # fmt: skip
+        await publish(server.address, "lobby", "one")
+        await friend.ask("join", room="lobby")
+        log.news = trio.Event()
+        with together(log._groups):
+            for _ in range(2):
+                publishers.start_soon(publish, server.address, "lobby", "more")
+            await eventually(lambda: log.statistics().pending == 3)
+        assert len(log.records("lobby")) == 3
+        for cursor, found in (({"before": 3}, [1, 2]), ({"after": 2}, [3])):
+            assert offsets(await friend.ask("history", room="lobby", **cursor)) == found
+        joined = await late.ask("join", room="lobby", after=3)
+        assert (joined["recovered"], joined["messages"]) == (True, [])
+        log.news.set()
+        log.news = None
+        await publish(server.address, "lobby", "last")
+        for member, told in ((friend, [2, 3, 4]), (late, [4])):
+            assert [(await member.next("message"))["offset"] for _ in told] == told
 
 
 @pytest.mark.parametrize("removed", [0, 8])
