@@ -134,7 +134,9 @@ class PostgresWriter:
                 if key is not None:
                     used[key] = new_keys[key] = outcome.record
         if not fresh:
-            return outcomes  # the session rolls back
+            # The locks make even this commit wait for a synchronous standby, which may lack the first attempt's.
+            connection.execute("COMMIT")
+            return outcomes
         written = {record.room: rooms[record.room] for record in fresh}
         with connection.pipeline():
             _insert(connection, fresh, rooms)

@@ -162,7 +162,7 @@ def test_a_deadline_in_the_middle_of_a_group_leaves_no_traceback_and_no_line(
 
 
 def test_a_job_that_leaves_a_transaction_open_costs_no_connection(postgres_tables: str) -> None:
-    """A group of repeated messages does so, and one that waited too long for a lock."""
+    """A group that waited too long for a lock does so."""
     session = connection_module.Session(connection_module.Server(postgres_tables))
     first = session.run("a test", lambda connection: connection.info.backend_pid)
     for statement in ("BEGIN", "BEGIN; SELECT 1 / 0"):
@@ -340,6 +340,34 @@ async def test_a_commit_whose_answer_is_lost_is_stored_once(
         assert (stored.record.offset, stored.fresh) == (1, False)
         assert await log.head("lobby") == Head(1, 1)
     nursery.cancel_scope.cancel()
+
+
+async def test_a_retry_waits_for_the_synchronous_standby_as_the_first_attempt_did(
+    postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A restart of the server, or a cancelled wait, shows a commit that the standby does not have."""
+    with private_server(postgres_server) as primary:
+        primary.start()
+        async with running(PostgresLog(primary.url())) as log:
+            await append(log, draft("1"))  # makes the room, with a commit of its own
+            primary.execute("ALTER SYSTEM SET synchronous_standby_names = 'absent'")
+            primary.execute("SELECT pg_reload_conf()")
+            number = 1
+            with monkeypatch.context() as patch:
+                patch.setattr(connection_module, "JOB_DEADLINE", 1.0)
+                with suppress(LogUnavailable):
+                    while True:  # until the setting is in force
+                        number += 1
+                        await append(log, draft(str(number), key=str(number)))
+                cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+                await eventually(lambda: primary.execute(cancel) != [])
+                await eventually(lambda: has(primary, str(number)))
+                with pytest.raises(LogUnavailable, match="did not answer"):
+                    await append(log, draft(str(number), key=str(number)))
+            primary.execute("ALTER SYSTEM RESET synchronous_standby_names")
+            primary.execute("SELECT pg_reload_conf()")
+            stored = await publish_until_stored(log, str(number), str(number))
+            assert (stored.record.offset, stored.fresh) == (number, False)
 
 
 @pytest.mark.slow

@@ -84,7 +84,9 @@ class Node:
         """
         while not self._stopping.is_set():
             code = await self._live()
-            has_served, self.up = self.up.is_set(), trio.Event()
+            has_served = self.up.is_set()
+            if has_served:  # otherwise the event stays for those that wait for it already
+                self.up = trio.Event()
             if self._stopping.is_set():
                 break
             if has_served and not self.may_end:
