@@ -38,7 +38,7 @@ _MAKE_ROOMS = (
     "INSERT INTO rooms (name) SELECT name FROM unnest(%s::text[]) AS name ORDER BY name ON CONFLICT DO NOTHING"
 )
 _LOCK = f"""
-    SELECT id, last, time, {_NOW} FROM rooms WHERE id = ANY(%s::bigint[]) ORDER BY id FOR NO KEY UPDATE
+    SELECT name, id, last, time, {_NOW} FROM rooms WHERE id = ANY(%s::bigint[]) ORDER BY id FOR NO KEY UPDATE
 """  # noqa: S608
 _FIND_KEYS = f"""
     SELECT number, keys.place, keys.time, {OF_MESSAGES}
@@ -108,12 +108,11 @@ class PostgresWriter:
                     _FIND_KEYS, (plain_array([ids[key[0]] for key in uses]), plain_array(uses.values()))
                 )
         ends = locked.fetchall()
-        if len(ends) < len(ids):
+        rooms = {name: RoomEnd(id_, last, time) for name, id_, last, time, _ in ends}
+        if rooms.keys() != ids.keys():  # after the restore of a dump, an id may be that of another room
             self._ids.clear()
-            raise LogUnavailable("storing a message failed: rows of rooms are missing, removed by another program")
-        now = max((row[3] for row in ends), default=0) if self._wall_ms is None else self._wall_ms()
-        by_id = {id_: RoomEnd(id_, last, time) for id_, last, time, _ in ends}
-        rooms = {name: by_id[id_] for name, id_ in ids.items()}
+            raise LogUnavailable("storing a message failed: rows of rooms were removed or changed by another program")
+        now = max((row[4] for row in ends), default=0) if self._wall_ms is None else self._wall_ms()
         used: dict[Key, Record] = {}
         if uses:
             asked = list(keyed.values())
