@@ -33,9 +33,10 @@ class Condition(NamedTuple):
         """Whether it is about how long something took, which other programs can change."""
         return self.figure in ALL and ALL[self.figure].is_time
 
-    def proves(self, figures: Figures) -> bool:
+    @property
+    def is_proof(self) -> bool:
         """Whether it is true of the target, whatever became of the generator."""
-        return self.figure in ALL and ALL[self.figure].proof and figures[self.figure] is not None
+        return ALL[self.figure].proof
 
     def judge(self, figures: Figures) -> str | None:
         """Say why the run fails by this condition, or return `None`."""

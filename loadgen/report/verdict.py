@@ -47,7 +47,7 @@ def decide(
         return verdict(Outcome.INTERRUPTED, [_STOPPED], notes)
     if down:
         return verdict(Outcome.FELL_SHORT, [down, *believed], [*doubted, *notes])
-    if faults and (proof := [why for condition, why in broken if condition.proves(figures)]):
+    if faults and (proof := [why for condition, why in broken if condition.is_proof]):
         return verdict(Outcome.FELL_SHORT, proof, [*faults, *doubts, *notes])
     if faults:
         return verdict(Outcome.INVALID, [*faults, *in_counts, *in_times, *doubts], notes)

@@ -13,10 +13,15 @@ def test_conditions_are_read(sign: str) -> None:
     assert found == (Condition("held", sign, 1.5), Condition("ended", ">", 0), Condition("failed", "<", 3))
 
 
-@pytest.mark.parametrize("text", ["held", "held>", "held>x", ">1", "", "held=>1", "held>1;ended>1"])
+@pytest.mark.parametrize("text", ["held", "held>", "held>x", ">1", "", "held=>1", "held>1;ended>1", "helt>1"])
 def test_what_is_no_condition_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--fail-if"):
         parse([text], figures.RUN, server_pid=True)
+
+
+def test_a_large_figure_is_told_in_full() -> None:
+    told = Condition("server_bytes_over_bar", ">", 0).judge({"server_bytes_over_bar": 1_234_567.0})
+    assert told == "server_bytes_over_bar is 1,234,567 (server_bytes_over_bar>0)"
 
 
 def test_server_figures_need_the_pid() -> None:
