@@ -40,16 +40,12 @@ def limit_ms(baseline_p99_ms: float) -> float:
     return max(baseline_p99_ms * RATIO, baseline_p99_ms + MARGIN_MS)
 
 
-def quiet_ms(p99_ms: float | None, p50_ms: float | None) -> float | None:
+def quiet_ms(p99_ms: float, p50_ms: float) -> float:
     """Return the 99th percentile that a quiet baseline would have: no further than the margin above its median."""
-    return p99_ms if p99_ms is None or p50_ms is None else min(p99_ms, p50_ms + MARGIN_MS)
+    return min(p99_ms, p50_ms + MARGIN_MS)
 
 
-def most_over(baseline: Mapping[str, float | None], later: Mapping[str, float | None]) -> float | None:
+def most_over(baseline: Mapping[str, float], later: Mapping[str, float]) -> float | None:
     """Return how far the worst of these groups is above its bar, in ms; `None` if none was measured in both phases."""
-    over = [
-        after - limit_ms(before)
-        for group, after in later.items()
-        if after is not None and (before := baseline.get(group)) is not None
-    ]
+    over = [after - limit_ms(baseline[group]) for group, after in later.items() if group in baseline]
     return round(max(over), 3) if over else None

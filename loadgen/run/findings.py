@@ -139,7 +139,7 @@ def _unproven(measured: Measured, figures: Figures) -> tuple[str, ...]:
     had = measured.span(Counts.BASELINE).cpu_share or 0.0
     if measured.experiment.probes is None or not others_were_busy(figures) or had > _OF_ITS_OWN:
         return ()
-    before = [p99 for p99 in measured.operations.p99s("baseline").values() if p99 is not None]
+    before = measured.operations.p99s("baseline").values()
     if max(before, default=0.0) <= NOTICED_MS + 1000 * measured.round_trip_seconds:
         return ()
     met = (fate for group in measured.groups(BESIDE) for fate in (group.refused, group.failed, group.ended))

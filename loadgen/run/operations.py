@@ -69,13 +69,13 @@ class Operations:
         pools = {"victims": self.latency(phase), "newcomers": self.latency(phase, NEWCOMERS)}
         kinds = {kind: self.latency(phase, (kind,)) for kind in WHAT}
         enough = {WHAT[kind]: each for kind, each in kinds.items() if each.count >= bar.LEAST_FOR_P99}
-        return {name: each for name, each in {**pools, **enough}.items() if each.count}
+        return {**pools, **enough}
 
-    def p99s(self, phase: str) -> dict[str, float | None]:
-        return {name: milliseconds(latency.judged()) for name, latency in self.pools(phase).items()}
+    def p99s(self, phase: str) -> dict[str, float]:
+        return _in_ms({name: latency.judged() for name, latency in self.pools(phase).items()})
 
-    def p50s(self, phase: str) -> dict[str, float | None]:
-        return {name: milliseconds(latency.at(50)) for name, latency in self.pools(phase).items()}
+    def p50s(self, phase: str) -> dict[str, float]:
+        return _in_ms({name: latency.at(50) for name, latency in self.pools(phase).items()})
 
     def late(self) -> list[str]:
         """The groups and phases whose 99th percentile was above the bar."""
@@ -84,7 +84,7 @@ class Operations:
             f"{group} in the {phase} {number(p99)} ms (bar {number(bar.limit_ms(base))})"
             for phase in PHASES[1:]
             for group, p99 in self.p99s(phase).items()
-            if p99 is not None and (base := before.get(group)) is not None and p99 > bar.limit_ms(base)
+            if (base := before.get(group)) is not None and p99 > bar.limit_ms(base)
         ]
 
     def worst_victim_over_bar(self) -> float | None:
@@ -92,9 +92,8 @@ class Operations:
         worst: dict[str, float] = {}
         for result in self.kinds("attack", ESTABLISHED):
             worst[result.kind] = max(worst.get(result.kind, 0.0), result.worst_median or 0.0)
-        medians = {kind: milliseconds(seconds) for kind, seconds in worst.items()}
-        before = {kind: milliseconds(self.latency("baseline", (kind,)).at(99)) for kind in medians}
-        return bar.most_over(before, medians)
+        before = {kind: self.latency("baseline", (kind,)).at(99) for kind in worst}
+        return bar.most_over(_in_ms(before), _in_ms(worst))
 
     def first_failure(self, begun: float) -> float | None:
         """Seconds from the begin of the attack until the first failed operation was due."""
@@ -135,7 +134,12 @@ class Operations:
         over, over_quiet = (bar.most_over(before, during) or 0.0 for before in (p99s, quiet))
         if over > 0 or over_quiet <= 0:
             return []
-        loud = ", ".join(f"{group} {number(p99)} ms" for group, p99 in p99s.items() if p99 and p99 != quiet[group])
+        loud = ", ".join(f"{group} {number(p99)} ms" for group, p99 in p99s.items() if p99 != quiet[group])
         return [
             f"the baseline is too late to judge by (99th percentile of {loud}): a quiet one would put the bar lower"
         ]
+
+
+def _in_ms(seconds: Mapping[str, float | None]) -> dict[str, float]:
+    """In milliseconds, without those of which nothing was recorded."""
+    return {name: found for name, each in seconds.items() if (found := milliseconds(each)) is not None}

@@ -111,7 +111,7 @@ def test_what_was_not_measured_is_no_reason_beside_what_explains_it(facts: dict[
     ],
 )
 def test_a_99th_percentile_is_judged_against_its_own_baseline(
-    before: dict[str, float | None], after: dict[str, float | None], over: float | None
+    before: dict[str, float], after: dict[str, float], over: float | None
 ) -> None:
     assert bar.most_over(before, after) == over
 
