@@ -36,6 +36,7 @@ export class ChatClient extends EventTarget {
   /** @type {User | null} whom the server named last: the user in whose name a message goes out */
   #speaker = null;
   #session = { id: '', until: 0 }; // of a signed-in user, the last for which we have connected anew
+  #ends = NaN; // of the sign-in, in ms since the epoch, where HTTP has told it
   #mayBeAnother = true; // whether the next connection may have another user
 
   /**
@@ -293,8 +294,12 @@ export class ChatClient extends EventTarget {
    */
   #isUser(session) {
     this.#speaker = session.user;
-    if (!this.#mayBeAnother && isGuest(session.user) && this.identity.signedIn) this.connection.stop('signed out');
-    else this.identity.is(session.user, session);
+    if (!this.#mayBeAnother && isGuest(session.user) && this.identity.signedIn) {
+      this.connection.stop(this.#ends < Date.now() ? 'the sign-in has expired' : 'signed out');
+      return;
+    }
+    this.#ends = Date.parse(session.expires ?? '');
+    this.identity.is(session.user, session);
   }
 
   /** A reconnect does not rejoin a room from which a moderator removed the user; the user does. */

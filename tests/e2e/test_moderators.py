@@ -303,6 +303,18 @@ def test_after_a_sign_out_elsewhere_the_user_may_go_on_as_a_guest(
     expect(ann.pending).to_have_attribute("data-state", "held")
 
 
+def test_without_a_websocket_the_page_says_that_a_sign_in_has_expired(server: Server, window: OpenWindow) -> None:
+    """It said `signed out`, which the user had not done."""
+    ann = window(has_clock=True)
+    sign_in(ann, server, "eda", seconds=600)
+    ann.open(server, transport="sse", room="expired")
+    ann.page.clock.fast_forward(601_000)
+    ann.expect_live("sse")
+    ann.page.context.clear_cookies()  # as the browser does with a cookie that has expired
+    ann.page.clock.fast_forward(60_000)  # the stream is silent for too long, and a survey is due
+    expect(banner(ann)).to_contain_text("You are disconnected: the sign-in has expired.")
+
+
 @pytest.mark.parametrize("sign", ["expiring", "closed"])
 def test_a_renewed_sign_in_goes_on_in_an_open_page(server: Server, window: OpenWindow, sign: str) -> None:
     """Another page had renewed the cookie, and this one was disconnected at the end of the token it had begun with."""
