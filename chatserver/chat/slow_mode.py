@@ -9,7 +9,7 @@ import trio
 
 from chatserver.chat.policy import MODERATE
 from chatserver.chat.principal import Principal
-from chatserver.log.interface import KEY_LIFETIME_MS, Draft
+from chatserver.log.interface import KEY_LIFETIME_MS, Draft, Kind
 
 #: Seconds in which a message with the same key is a retry: half as long as the log remembers keys.
 RETRY_SECONDS = KEY_LIFETIME_MS / 2000
@@ -45,8 +45,9 @@ class SlowMode:
         return 0.0
 
     def give_back(self, draft: Draft) -> None:
-        """A message that was counted was not stored, so its user may publish."""
-        self._last.pop((draft.user_id, draft.room), None)
+        """A record was not stored: if it is a message, which was counted, its user may publish."""
+        if draft.kind is Kind.MESSAGE:
+            self._last.pop((draft.user_id, draft.room), None)
 
     def sweep(self) -> None:
         """Forget users who may publish again; called once a second."""
