@@ -2,7 +2,7 @@
  * The line below the room's name: whether we are connected, how, and when it is tried again.
  * Owns: its words. May not: decide anything about the connection.
  */
-import { byId, make } from './dom.js';
+import { byId, make, setText } from './dom.js';
 
 export const KINDS = { ws: 'WebSocket', sse: 'event stream', poll: 'long-poll' };
 
@@ -41,10 +41,10 @@ export class ConnectionLine {
     this.#showTyping();
     byId('reconnect').hidden = state.phase !== 'waiting' && state.phase !== 'stopped';
     clearInterval(this.#ticking);
-    if (state.phase === 'waiting') this.#ticking = setInterval(() => (this.#text.textContent = inWords(state, isOut)), 250);
+    if (state.phase === 'waiting') this.#ticking = setInterval(() => setText(this.#text, inWords(state, isOut)), 250);
     // Screen readers hear each change once, without the countdown.
     const spoken = state.phase === 'waiting' ? 'connection lost, reconnecting' : words;
-    if (state.phase !== 'connecting' && this.#spoken.textContent !== spoken) this.#spoken.textContent = spoken;
+    if (state.phase !== 'connecting') setText(this.#spoken, spoken);
   }
 
   #showTyping() {

@@ -12,6 +12,11 @@ export function make(tag, properties = {}, ...children) {
 
 export const byId = (id) => document.getElementById(id);
 
+/** A text that is shown already is not written: the browser would lay out the page, and a status would be spoken again. */
+export function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
 /** Replace the rows of a list; the focus stays at the same link or button. */
 export function replaceRows(list, rows) {
   const { href, value } = list.contains(document.activeElement) ? document.activeElement : {};

@@ -8,7 +8,7 @@
  *
  * @typedef {{offset: number, hidden: number}} Place the first row in sight, and the part of its height that is above
  */
-import { byId } from './dom.js';
+import { byId, setText } from './dom.js';
 import { TAB_STOP, messageRow, placeBelow, stopAt, stopIn, unfold } from './message-row.js';
 import { plural } from './text.js';
 
@@ -86,10 +86,13 @@ export class MessagesView {
   }
 
   toPresent() {
-    this.client.current.past = null;
+    const { current } = this.client;
+    const isShown = this.#isAtBottom && !current.past && this.#divider === null;
+    current.past = null;
     this.#isAtBottom = true;
     this.#divider = null;
-    this.#redraw();
+    if (isShown) this.toBottom();
+    else this.#redraw();
     this.#seen();
   }
 
@@ -372,7 +375,7 @@ export class MessagesView {
     const { complete, first } = this.#timeline;
     const start = first > 1 ? 'Older messages are gone.' : `This is the beginning of #${this.client.room}.`;
     const words = complete ? start : 'Fetching older messages…';
-    if (this.#edge.textContent !== words) this.#edge.textContent = words;
+    setText(this.#edge, words);
   }
 
   /** Fetch more if an edge of the loaded messages is near; called once the list is scrolled. */

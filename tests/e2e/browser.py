@@ -247,11 +247,11 @@ class Window:
         self._context.set_offline(is_offline)
 
     def lose_connection(self) -> None:
-        """Be offline at once: Chromium keeps an open WebSocket, and opens one that is played."""
+        """Be offline at once: Chromium keeps an open WebSocket, for which it loops, and opens one that is played."""
         self.accept = WebSocketRoute.close
-        self.offline(True)
         for end in self._ends:
             end.close()
+        self.offline(True)
         self.expect_away()
 
     def find_connection(self) -> None:
@@ -279,8 +279,8 @@ class Window:
 
     def say(self, *texts: str) -> None:
         for text in texts:
-            self.page.fill("#text", text)
-            self.page.press("#text", "Enter")
+            self.page.fill("#text", text)  # this focuses it
+            self.page.keyboard.press("Enter")
 
     def go(self, room: str) -> None:
         """Open another room, as a link to it does."""

@@ -51,6 +51,17 @@ def test_the_newest_message_is_in_sight_and_each_room_keeps_its_place(
     ann.page.wait_for_function(AT_BOTTOM)
 
 
+def test_a_message_of_ones_own_keeps_the_rows_in_sight(window: OpenWindow) -> None:
+    """All rows were made again at each one."""
+    ann = window(room="kept")
+    ann.say("first")
+    ann.expect_texts(["first"])
+    first = ann.texts.element_handle()
+    ann.say("second")
+    ann.expect_texts(["first", "second"])
+    assert first.evaluate("(text) => text.isConnected")
+
+
 @pytest.mark.parametrize("part", ["markdown.js", "chat.css"])  # a module of a module, and a style
 def test_a_page_with_a_missing_part_is_loaded_again(shared_server: Server, window: OpenWindow, part: str) -> None:
     """This happens when a phone changes its network, or the server restarts, during the load."""
@@ -277,7 +288,7 @@ def findings(window: Window, rules: str = "", *, within: str = "html") -> list[A
 
 def test_axe_finds_nothing(window: OpenWindow) -> None:
     axe = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
-    ann, ben = window(room="axe"), window(width=390, height=844, color_scheme="dark", room="axe")
+    ann, ben = window(is_played=True, room="axe"), window(width=390, height=844, color_scheme="dark", room="axe")
     ann.say("hello *you*", "and `you` at https://example.org/", "```\ncode\n```\n- a\n- b\n> c")
     expect(ben.texts).to_have_count(3)
     ben.say("hello", "a deleted one", "a long text https://example.org/\n" * 50)
@@ -307,12 +318,9 @@ def test_axe_finds_nothing(window: OpenWindow) -> None:
     expect(ann.page.locator("#account")).to_be_visible()
     assert findings(ann, within="#account") == []
     ann.page.keyboard.press("Escape")
-    ann.offline(True)
+    ann.lose_connection()
     ann.say("on its way, which is pale")
-    ann.expect_away()
-    ann.page.emulate_media(reduced_motion="reduce")  # the dot would be animated for ever
     assert findings(ann) == []
-    ann.page.emulate_media(reduced_motion="null")
 
 
 def test_new_messages_are_spoken_with_their_author(window: OpenWindow) -> None:
