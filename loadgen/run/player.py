@@ -26,7 +26,7 @@ from loadgen.run.measured import NO_FLOOR, Floor, Measured
 from loadgen.run.preflight import InvalidRunError
 from loadgen.run.procfs import Usage
 from loadgen.run.runner import ProbeRunner
-from loadgen.run.session import Plan, Session, cause_of_death
+from loadgen.run.session import LOOK_SECONDS, Plan, Session, cause_of_death
 from loadgen.run.span import Reading, Size, Span
 from loadgen.run.workers import Worker, Workers
 
@@ -47,8 +47,8 @@ CROWD_NICENESS: Final = 10
 #: it cannot know that attackers have vanished comes on top.
 RETURN_SECONDS: Final = 5.0
 
-#: After this long without a delivery, nothing is in flight any more.
-QUIET_SECONDS: Final = 0.5
+#: Time for messages to come twice, once all have come.
+SURPLUS_SECONDS: Final = 0.5
 
 #: If no client is established within this time, none will be. Longer than two SYN retransmits.
 FIRST_SECONDS: Final = 8.0
@@ -247,15 +247,15 @@ class Player:
             await self._crowd.call(Crowd.open, name, began + (share - began) * part)
 
     async def _drain(self) -> None:
-        """Stop the schedule, and wait until nothing is delivered any more, because messages in flight are not lost."""
+        """Stop the schedule, and wait for what is due, because messages in flight are not lost."""
         session, limit = self._session, self._experiment.drain_seconds
         await session.enter(DRAIN)
         await self._crowd.call(Crowd.stop)
         await session.until(lambda: self._crowd.quiet, limit)
-        before, deadline = -1, now() + limit
-        while self._deliveries() != before and now() < deadline:
-            before = self._deliveries()
-            await session.pause(QUIET_SECONDS)
+        deadline = now() + limit
+        await session.pause(SURPLUS_SECONDS)
+        while self._experiment.is_gathered and now() < deadline and await session.missed(self._crowd):
+            await session.pause(LOOK_SECONDS)
 
     # Probes
 

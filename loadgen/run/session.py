@@ -5,7 +5,7 @@ results so far are reported.
 """
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -171,6 +171,10 @@ class Session:
             await self.pause(0.02)
         return True
 
+    async def missed(self, crowd: Workers) -> int:
+        """Count the acknowledged messages that members have not got so far."""
+        return merge(await self._results(crowd.workers)).missed()
+
     def own_bytes(self) -> int:
         usages = [worker.watched.usage() for worker in self._workers]
         return sum(usage.pss_bytes for usage in usages if usage is not None)
@@ -240,13 +244,13 @@ class Session:
             invalid = str(stopping.first(errors))
         self._sample()
         self._note_shares()
-        self.totals = merge(await self._results())
+        self.totals = merge(await self._results(self._workers))
         return invalid
 
-    async def _results(self) -> list[Result]:
+    async def _results(self, workers: Iterable[Worker]) -> list[Result]:
         found = []
         with trio.move_on_after(RESULT_SECONDS) as limit:
-            for worker in self._workers:
+            for worker in workers:
                 try:
                     found.append(await worker.send_result())
                 except WorkerError as error:

@@ -378,7 +378,10 @@ class Server:
         for peer in list(self.peers):
             is_told = peer.room == where or (self.attackers and self.plant.tells_everybody)
             if peer.ws is not None and not peer.echoes and is_told and alone in {None, peer}:
-                self._write(peer, its_own if peer is author else again)
+                write = partial(self._write, peer, its_own if peer is author else again)
+                self._later(
+                    self.plant.others_later, write
+                ) if self.plant.others_later and peer is not author else write()
         for held in [held for held in self.held if held[1] == where]:
             self._release(held)
         for peer, room in self.streams:

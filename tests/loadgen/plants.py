@@ -58,6 +58,7 @@ class Plant:
     deaf_every: int = 0  # tell every n-th message to its author only
     repeats_every: int = 0  # tell all but its author the message before once more, instead of every n-th
     echo_delay: float = 0.0  # acknowledge at once, and tell so much later
+    others_later: float = 0.0  # tell all but its author so much later
     per_address: int = 0  # close on clients from an address that has so many
     unanswered_room: str = ""  # never answer its joins
     takes_anything: bool = False  # answer malformed requests 200
