@@ -14,7 +14,7 @@ from markdown_table import table
 
 from loadgen import cli
 from loadgen.cases import case as conform_case
-from loadgen.clients.client import Attacker, Client, Threat
+from loadgen.clients.client import Client, Threat
 from loadgen.conform import suite as conform_suite
 from loadgen.conform import summary as conform_summary
 from loadgen.fingerprint import probes
@@ -67,7 +67,7 @@ def persona_hooks() -> str:
 
 def persona_acts() -> str:
     """The methods that a persona may call."""
-    return _members("a persona calls", lambda name: not _is_hook(name), Client, Attacker)
+    return _members("a persona calls", lambda name: not _is_hook(name), Client)
 
 
 def _personas(wanted: Callable[[type[Client]], bool]) -> str:

@@ -167,14 +167,14 @@ class _Slotted(type):
 class Client(metaclass=_Slotted):
     """The base class of a persona: what the engine calls, and what a persona may do.
 
-    Subclasses declare a `name`, whether they are `honest`, a docstring whose first line `loadgen list` prints, and
+    Subclasses declare a `name`, a docstring whose first line `loadgen list` prints, and
     `__slots__` for state of their own. docs/personas.md shows how to write one.
     """
 
     __slots__ = ("cohort", "due", "fd", "number", "response", "stage", "tick", "unread")
 
     name: ClassVar[str]
-    honest: ClassVar[bool]
+    honest: ClassVar[bool] = True  # not an attacker
     slow: ClassVar[bool] = False  # honest, and slower than most: a neighbour that no attack may hurt
     threat: ClassVar[Threat] = Threat.SLOW  # of an attacker
     needs: ClassVar[Needs] = Needs.CHAT
@@ -342,6 +342,10 @@ class Client(metaclass=_Slotted):
         """Give up because of an answer's status."""
         self.fail(f"answered {status}", turned_away=status in TURNED_AWAY)
 
+    def pace(self, seconds: float) -> float:
+        """Vary an interval by a fifth either way, so that clients do not act at the same moment."""
+        return seconds * self.cohort.place.random.uniform(0.8, 1.2)
+
 
 class Attacker(Client):
     """A client that counts as held from the moment it is connected, and that ignores answers."""
@@ -378,10 +382,6 @@ class Attacker(Client):
     def on_closed(self) -> None:
         super().on_closed()
         self.answered = 0
-
-    def pace(self, seconds: float) -> float:
-        """Vary an interval by a fifth either way, so that clients do not act at the same moment."""
-        return seconds * self.cohort.place.random.uniform(0.8, 1.2)
 
 
 def source_number(client: Client) -> int:

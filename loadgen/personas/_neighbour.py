@@ -21,7 +21,6 @@ class Planner(Client):
 
     __slots__ = ("_agenda",)
 
-    honest = True
     slow = True
     usual_clients = 50
 

@@ -34,7 +34,6 @@ JOIN_ID = -1
 class WebSocketClient(Client):
     """A client that opens a WebSocket correctly and answers control frames."""
 
-    honest = True
     opening = upgrade
 
     def on_open(self) -> None:
@@ -90,7 +89,6 @@ class Lingerer(WebSocketClient, Attacker):
     It counts as held from the 101 on, and is booked under the code of the close frame that ends it.
     """
 
-    honest = False
     needs = Needs.WEBSOCKET
 
     def on_connected(self) -> None:

@@ -16,7 +16,6 @@ from loadgen.personas._websocket import Envelope, Member, decode, publish
 class Speaking(Client):
     """A client through which the schedule sends messages in any protocol, from `enter` until it fails."""
 
-    honest = True
     speaks = True
 
     @property
@@ -90,7 +89,6 @@ class Poll(Client):
     __slots__ = ("_cursor",)
 
     name = "poll"
-    honest = True
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         super().__init__(cohort, index)
@@ -147,7 +145,6 @@ class Sse(Client):
     """Event stream on a room that is read and never answered."""
 
     name = "sse"
-    honest = True
     opening = event_stream
 
     def on_data(self, data: bytes) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from loadgen import personas
+from loadgen import flags, personas
 from loadgen.clients.client import Client, Needs
 from loadgen.personas import load, registry, summary
 from tests.loadgen.stage import DEADLINE_ANSWER, meeting, parsed, read_until, until
@@ -44,3 +44,25 @@ async def test_the_example_of_the_page_is_a_persona(tmp_path: Path, monkeypatch:
         await stream.send_all(DEADLINE_ANSWER)
         await stream.aclose()
         await until(lambda: play.cohort.ended == {"answered 408": 1})
+
+
+def test_a_persona_of_a_users_own_is_an_honest_client_unless_it_is_an_attacker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A subclass of `Client` without `honest` was loaded, and then ended the command with a traceback."""
+    monkeypatch.setattr(personas, "_registry", dict(registry()))
+    file = tmp_path / "caller.py"
+    file.write_text(
+        "from loadgen.clients.client import Client\nfrom loadgen.personas import persona\n\n"
+        '@persona\nclass Caller(Client):\n    """Connects and waits."""\n\n    name = "caller"\n'
+    )
+    load(str(file))
+    assert flags.mix("caller=100", 3) == {registry()["caller"]: 3}
+
+
+def test_an_honest_client_can_do_all_that_the_page_lists() -> None:
+    """`pace` was listed and only attackers had it, so a client written by the page ended the crowd's process."""
+    [table] = re.findall(r"<!-- from code: persona-acts -->\n(.*?)<!-- end -->", PAGE.read_text("utf-8"), re.DOTALL)
+    names = re.findall(r"^\| `(\w+)", table, re.MULTILINE)
+    assert len(names) > 10
+    assert [name for name in names if not hasattr(Client, name)] == []

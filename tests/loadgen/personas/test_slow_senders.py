@@ -85,6 +85,6 @@ async def test_a_crowd_does_not_act_in_step() -> None:
         await server.accept()
         client: Client = play.client
         assert isinstance(client, registry()["slow-head"])
-        paces = {client.pace(10.0) for _ in range(50)}  # type: ignore[attr-defined]
+        paces = {client.pace(10.0) for _ in range(50)}
         assert len(paces) == 50
         assert all(8 <= pace <= 12 for pace in paces)
