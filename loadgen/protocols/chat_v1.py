@@ -263,6 +263,8 @@ async def reread(context: Context, victims: Sequence[Victim]) -> Reread:
         if isinstance(found, str):
             if found == UNANSWERED or found in NOT_SERVED:
                 unreadable = found
+                if found == UNANSWERED and not asked:  # by now others were, by a server that answers at all
+                    limit.cancel()
             else:
                 refused = found
             return

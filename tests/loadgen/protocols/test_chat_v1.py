@@ -132,14 +132,31 @@ async def test_a_server_may_need_a_moment_before_it_serves_its_history(monkeypat
     assert await _reread(WebSocketVictim, serve) == Reread(asked=2, lost=0)
 
 
-async def _reread(kind: type[Victim], serve: Callable[[trio.SocketStream], Awaitable[None]]) -> Reread:
-    """What a victim of this kind reads again, which was told that its messages 0 and 1 are kept."""
+async def test_a_server_that_answers_for_no_room_is_not_asked_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight rooms at once had their twenty seconds, then the next eight: a server that hung cost each run a minute."""
+    asked = 0
+
+    async def serve(stream: trio.SocketStream) -> None:
+        nonlocal asked
+        asked += 1
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(chat_v1, "ROOM_SECONDS", 0.1)
+    assert await _reread(WebSocketVictim, serve, victims=100) == Reread(asked=0, lost=0, unreadable=UNANSWERED)
+    assert asked <= 2 * chat_v1.AT_ONCE
+
+
+async def _reread(
+    kind: type[Victim], serve: Callable[[trio.SocketStream], Awaitable[None]], *, victims: int = 1
+) -> Reread:
+    """What victims of this kind read again, each of which was told that its messages 0 and 1 are kept."""
     async with answering(serve) as port:
         context = Context(target.find(f"http://127.0.0.1:{port}"), "run")
-        victim = kind(context, 0, Schedule(0.0, 1.0))
-        for number in (0, 1):
-            victim.acknowledge(number)
-        return await chat_v1.reread(context, [victim])
+        readers = [kind(context, index, Schedule(0.0, 1.0)) for index in range(victims)]
+        for reader in readers:
+            for number in (0, 1):
+                reader.acknowledge(number)
+        return await chat_v1.reread(context, readers)
 
 
 @pytest.mark.parametrize(
