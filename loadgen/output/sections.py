@@ -111,7 +111,7 @@ def _server(phases: Iterable[PhaseRow]) -> Section:
         for name, row in first.items()
         if row.server_cpu_percent is not None or row.server_pss_bytes is not None
     ]
-    return Section("server", (Column("phase"), Column("CPU %"), Column("memory MiB")), rows)
+    return Section("server", (Column("phase"), Column("CPU %"), Column("memory MiB, PSS")), rows)
 
 
 def _cohorts(title: str, cohorts: Iterable[CohortRow], *, ended: str, honest: bool) -> Section:

@@ -83,7 +83,7 @@ def over_time(report: Report, ident: str) -> list[Chart]:
         timeline.latency(),
         timeline.held(named),
         timeline.lost(named),
-        timeline.server("Server memory", "MiB", lambda each: each.server_rss_bytes and each.server_rss_bytes / _MIB),
+        timeline.server("Server memory", "MiB, RSS", lambda one: one.server_rss_bytes and one.server_rss_bytes / _MIB),
         timeline.server("Server CPU", "% of one core", lambda sample: sample.server_cpu_percent),
         timeline.server("Server descriptors", "open", lambda sample: sample.server_descriptors),
     )

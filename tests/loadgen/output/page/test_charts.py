@@ -6,6 +6,7 @@ from xml.etree.ElementTree import Element
 
 import msgspec
 
+from loadgen.output import sections
 from loadgen.output.page import charts
 from loadgen.output.page.charts import MOST_COLOURS, MOST_MOMENTS, Chart
 from loadgen.report.schema import Outcome, Sample
@@ -34,6 +35,14 @@ def test_what_was_measured_is_drawn_and_nothing_else() -> None:
         (reports.fingerprint(), []),
     ):
         assert list(by_caption(charts.over_time(report, "r"))) == captions
+
+
+def test_memory_is_called_what_was_measured() -> None:
+    """A table had 43.0 MiB and the chart 56.7 of the same minute, both as the server's memory."""
+    report = reports.attack()
+    assert by_caption(charts.over_time(report, "r"))["Server memory"].note == "MiB, RSS"
+    [server] = [each for each in sections.everything(report) if each.title == "server"]
+    assert [column.name for column in server.columns] == ["phase", "CPU %", "memory MiB, PSS"]
 
 
 def test_latency_has_its_percentiles_phases_and_failures() -> None:
