@@ -261,19 +261,22 @@ export class Room extends EventTarget {
   }
 
   #took(added, changed, isLive) {
+    for (const { user } of added) {
+      this.client.identity.meet(user);
+      if (isLive && this.people.has(user.id)) this.people.set(user.id, user); // a message may have a new name before presence does
+    }
+    if (added.length || changed.length) this.#tellOf(added, changed, isLive);
+    if (this.timeline.hole()) this.#fill();
+  }
+
+  #tellOf(added, changed, isLive) {
     const { identity, outbox } = this.client;
     for (const message of added) {
-      const { user } = message;
-      identity.meet(user);
-      if (isLive && this.people.has(user.id)) this.people.set(user.id, user); // a message may have a new name before presence does
       outbox.arrived(message, identity.owns(message));
       this.dispatchEvent(new CustomEvent('message', { detail: message }));
     }
-    if (added.length || changed.length) {
-      this.tell('messages', { added, changed, isLive });
-      this.tell('unread');
-    }
-    if (this.timeline.hole()) this.#fill();
+    this.tell('messages', { added, changed, isLive });
+    this.tell('unread');
   }
 
   // Requests
@@ -340,13 +343,13 @@ export class Room extends EventTarget {
         const page = await this.history({ after: timeline.cursorAt(after), limit: FILL_LIMIT });
         if (!timeline.isSameLog(page)) break; // a new log; the next page starts it
         this.reactors.note(page.messages);
-        const found = timeline.add(page.messages, { asPage: true });
+        const { added, changed } = timeline.add(page.messages, { asPage: true });
         if (timeline.through === after) {
           timeline.accept(page.messages[0]?.offset ?? until);
           this.reactors.clear();
         }
         failures = 0;
-        this.tell('messages', { ...found, isLive: true });
+        this.#tellOf(added, changed, true);
       } catch (error) {
         console.warn('could not fetch what is missing:', error.message);
         if (!error.isTemporary) break; // the next connection, or the next message, tries again from before the hole

@@ -169,6 +169,21 @@ def test_a_hole_is_filled_although_the_history_was_refused_for_now(run: Run) -> 
     assert run("room.js", ROOM + body) == [1, 2, 3]
 
 
+def test_what_is_fetched_into_a_hole_is_told_like_what_is_pushed(run: Run) -> None:
+    """A page of one's own got no `message` for it, and after hours away the title counted the first 100 unread only."""
+    body = """
+        const told = [];
+        room.addEventListener('message', ({ detail }) => told.push(detail.offset));
+        client.isLive = true;
+        room.page({ cursor: 'e-1', recovered: true, messages: said(1) });
+        client.ask = async () => ({ cursor: 'e-3', recovered: true, messages: said(2, 3) });
+        const counted = new Promise((resolve) => room.addEventListener('unread', () => resolve(room.unread)));
+        room.pushed({ type: 'gap', until: 'e-3' });
+        return [await Promise.race([counted, new Promise((resolve) => setTimeout(resolve, 5_000, 'no'))]), told];
+    """
+    assert run("room.js", ROOM + body) == [2, [1, 2, 3]]
+
+
 def test_a_message_refused_for_long_is_sent_and_one_without_an_answer_fails(run: Run) -> None:
     """Slow mode may last longer than the server keeps a key, ten minutes; a refusal is an answer."""
     body = """
