@@ -23,6 +23,7 @@ from chatserver.client import (
     Postponed,
     RateLimited,
     Reconnecting,
+    Rejected,
     Unavailable,
     connect,
 )
@@ -208,4 +209,6 @@ def _noting(node: Node) -> Iterator[None]:
 def _trouble_of(error: BaseException) -> Trouble:
     if isinstance(error, RateLimited):
         return Trouble.LIMITED
+    if isinstance(error, Rejected):  # the same user was let in by plain HTTP
+        return Trouble.NO_WEBSOCKET
     return Trouble.UNAVAILABLE if isinstance(error, Unavailable) else Trouble.REFUSED

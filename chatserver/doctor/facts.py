@@ -22,6 +22,7 @@ class Trouble(StrEnum):
     NOT_READY = "not-ready"
     REFUSED = "refused"  # it does not let us read or write
     LIMITED = "rate-limited"
+    NO_WEBSOCKET = "no-websocket"
     UNAVAILABLE = "unavailable"  # it lets us, says that it is ready, and fails
     MISDIRECTED = "misdirected"  # the host of the URL is not one of its names
 

@@ -36,6 +36,7 @@ _TROUBLES = {
         "does not let the doctor in",
         "give --token with a token that may read and write in --room, or a room in which everybody may",
     ),
+    Trouble.NO_WEBSOCKET: ("accepts no WebSocket", "a proxy in front must pass on the fields Upgrade and Connection"),
     Trouble.LIMITED: (
         "allows no message now", "run the doctor again after that time; --publish-rate is the limit of its user"
     ),

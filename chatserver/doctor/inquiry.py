@@ -22,8 +22,11 @@ PATIENCE = 10.0
 CLOCK_SAMPLES = 5
 
 #: Errors that do not say that the doctor lacks a right. The port of a server may speak TLS only, or be that of
-#: --metrics-listen, which has no rooms.
-_TROUBLES = {400: Trouble.FOREIGN, 404: Trouble.FOREIGN, 421: Trouble.MISDIRECTED, 503: Trouble.NOT_READY}
+#: --metrics-listen, which has no rooms; a proxy answers 502 and 504 for a server that it cannot reach.
+_TROUBLES = {
+    400: Trouble.FOREIGN, 404: Trouble.FOREIGN, 421: Trouble.MISDIRECTED, 500: Trouble.UNAVAILABLE,
+    502: Trouble.UNREACHABLE, 503: Trouble.NOT_READY, 504: Trouble.UNREACHABLE,
+}  # fmt: skip
 
 
 class _Ready(msgspec.Struct):

@@ -50,7 +50,7 @@ def _nodes(nodes: Sequence[Node]) -> Table:
     for column in ("", "node", "ready", "version", "log", "epoch", "shared", "clock"):
         table.add_column(column, overflow="fold", justify="right" if column == "clock" else "left")
     for number, node in enumerate(nodes, 1):
-        is_ready = node.trouble in (None, Trouble.REFUSED, Trouble.LIMITED, Trouble.UNAVAILABLE)
+        is_ready = node.answer_ms is not None and node.trouble is not Trouble.NOT_READY
         ready = Text("yes", "green") if is_ready else Text("no", "red")
         shards = f"{node.shards.reachable} of {node.shards.of}" if node.shards else _NONE
         columns = (Text(printable(text) or _NONE) for text in (node.version, node.log, node.epoch))

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
@@ -252,10 +253,18 @@ async def answer_with(data: bytes, stream: trio.SocketStream) -> None:
             b'HTTP/1.1 421 Other\r\nContent-Length: 51\r\n\r\n{"error":{"code":"misdirected","message":"not me"}}',
             Trouble.MISDIRECTED, "not me",
         ),
+        (
+            b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n",
+            Trouble.UNREACHABLE, "the server answered 502",
+        ),
+        (b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n", Trouble.UNAVAILABLE, "the server answered 500"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", Trouble.FOREIGN, "does not speak HTTP"),
         (b"", Trouble.UNREACHABLE, "no answer within 0.5 s"),
     ],
-    ids=("another page", "another 200", "another time", "another name", "another protocol", "silence"),
+    ids=(
+        "another page", "another 200", "another time", "another name", "a proxy's 502", "a 500", "another protocol",
+        "silence",
+    ),
 )  # fmt: skip
 async def test_a_peer_that_is_no_chatserver(
     data: bytes, trouble: Trouble, words: str, monkeypatch: pytest.MonkeyPatch
@@ -272,6 +281,32 @@ async def test_a_peer_that_is_no_chatserver(
     assert words in node.words
     assert len(faults(report)) == 1
     assert report.deliveries == []
+
+
+async def relay_without_upgrades(to: int, client: trio.SocketStream) -> None:
+    server = await trio.open_tcp_stream("127.0.0.1", to)
+
+    async def answers() -> None:
+        async for data in server:
+            await client.send_all(data)
+
+    async with client, server, trio.open_nursery() as nursery:
+        nursery.start_soon(answers)
+        async for data in client:
+            await server.send_all(re.sub(rb"(?i)\r\nupgrade: [^\r]+", b"", data))
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_proxy_that_passes_no_websockets_on_needs_no_token() -> None:
+    async with serving() as server, trio.open_nursery() as nursery:
+        relay = partial(relay_without_upgrades, server.address.port)
+        [listener] = await nursery.start(partial(trio.serve_tcp, relay, 0, host="127.0.0.1"))
+        proxy = f"http://127.0.0.1:{listener.socket.getsockname()[1]}"
+        report = await examined(proxy)
+        nursery.cancel_scope.cancel()
+    [fault] = faults(report)
+    assert fault.startswith(f"{proxy} accepts no WebSocket: the server answered 426: ")
+    assert "proxy" in report.findings[0].advice
 
 
 @pytest.mark.jumping_clock
