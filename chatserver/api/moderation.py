@@ -27,8 +27,6 @@ from chatserver.protocol.response import json_body
 from chatserver.protocol.validation import check_any_user_id
 from chatserver.reasons import ErrorCode
 
-#: A user who may moderate both of these rooms may moderate all: a pattern like `?` matches the first by chance.
-_ANY_ROOM = (EVERYWHERE, "0" * 64)
 #: Sanctions or entries in one answer: the default, and the most that can be asked for.
 DEFAULT_LISTED, MAX_LISTED = 100, 1_000
 
@@ -45,7 +43,9 @@ class ModerationHandlers:
     def _moderator(self, request: Request, action: str, room: str) -> Principal:
         """The moderator who sent the request. Raises HttpError (403) and MessageError."""
         principal = request.principal
-        if not all(principal.may(MODERATE, each) for each in (_ANY_ROOM if room == EVERYWHERE else (room,))):
+        # `*` is no room, but a pattern like `?` or `[!s]*` matches it too.
+        may = EVERYWHERE in principal.rights.moderates if room == EVERYWHERE else principal.may(MODERATE, room)
+        if not may:
             self._services.audit.note_refusal(principal, action, room)
             nobody = principal.is_guest and principal.access.sign_in
             raise HttpError(ErrorCode.UNAUTHENTICATED if nobody else ErrorCode.FORBIDDEN, "this is for moderators")

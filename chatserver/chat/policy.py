@@ -100,7 +100,7 @@ class Rights(msgspec.Struct, frozen=True, eq=False, gc=False):
     allowed: frozenset[Action]  # upper bound in every room
     #: the rooms that a token names; None: it names none, and is not restricted to rooms
     grants: Mapping[Action, Granted] | None = None
-    #: patterns of the rooms that it moderates, for display only; decisions use `grants`
+    #: patterns of the rooms that it moderates; about one room `grants` decide, and "*" here is all rooms
     moderates: tuple[str, ...] = ()
 
     def standing(self, action: Action, room: str) -> int:

@@ -36,6 +36,7 @@ from tests.support.steps import FEW, StepCounts, few_in_a_step
 ANN, BOB = guest("ann"), guest("bob")
 #: A moderator of one room, and of all rooms whose name is one letter.
 OF_OPS = signed_in("u_bob", role="moderator", rooms={"ops": "rw", "?": "rw"})
+OF_MOST_ROOMS = signed_in("u_bob", role="moderator", rooms={"[!ln]*": "rw"})
 SECOND = signed_in("u_second", role="moderator")
 LOBBY = "/rooms/lobby/sanctions"
 
@@ -52,8 +53,8 @@ async def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterat
 
 @pytest.mark.parametrize(
     ("who", "status"),
-    [(ANN, 401), (signed_in("u_ann"), 403), (OF_OPS, 403)],
-    ids=["guest", "user", "moderator of another room"],
+    [(ANN, 401), (signed_in("u_ann"), 403), (OF_OPS, 403), (OF_MOST_ROOMS, 403)],
+    ids=["guest", "user", "moderator of another room", "moderator of all rooms but some"],
 )
 async def test_a_plain_user_is_refused_and_learns_nothing(who: dict[str, str], status: int, address: Address) -> None:
     made = await sanction(address, kind="mute", user="u_x")
