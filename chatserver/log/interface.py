@@ -71,8 +71,7 @@ MAX_EMOJI = 20
 MAX_REACTIONS = 20_000
 #: Seconds until a deleted text is in no file of the log, while the disk works.
 SCRUB_WITHIN = 60.0
-#: No name of a room begins with this. Below, the hints that sanctions, sign-outs or texts have changed.
-NOT_A_ROOM = "*"
+#: The hints that sanctions, sign-outs or texts have changed; no name of a room begins with an asterisk.
 SANCTIONS_CHANGED, SIGNOUTS_CHANGED, TEXTS_CHANGED = "*sanctions", "*signouts", "*texts"
 #: Letters of an epoch, from an alphabet of 36: with 2 thousand million epochs, two logs hardly ever get the same one.
 EPOCH_LENGTH = 6
@@ -225,8 +224,8 @@ class Statistics(msgspec.Struct):
 
 
 News = Callable[[Sequence[Record]], None]
-#: Called with rooms that another process has written, and the last offset known of each; a name that begins with
-#: NOT_A_ROOM stands for data other than messages.
+#: Called with rooms that another process has written, and the last offset known of each; a name that begins with an
+#: asterisk stands for data other than messages.
 OnHints = Callable[[Mapping[str, int]], None]
 Answer = Callable[[Stored | LogError], object]
 #: Does a small part of some work, and returns whether there is more.
