@@ -56,10 +56,9 @@ class Broadcast:
         self._typing: dict[Encoding, dict[int, bytes]] = {}
 
     def presence(self, encoding: Encoding) -> bytes | None:
-        """The presence notice in this encoding; None without changes."""
-        if self.change is None:
-            return None
+        """The notice of `change` in this encoding; None if it has none."""
         if encoding not in self._presence:
+            assert self.change is not None, "the caller has looked"
             joined, left = self.change
             self._presence[encoding] = encoding.presence(self.room.name, joined, left, len(self.room.presence))
         return self._presence[encoding]

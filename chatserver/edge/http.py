@@ -296,8 +296,7 @@ class HttpExchanges:
 
     def refuse_held(self, connection: Connection, waiter: PollWaiter, error: MessageError) -> None:
         """Refuse a held poll whose user may no longer wait."""
-        if self._refuse_request(connection, self._exchange_of(waiter), error):
-            self._connections.resume(connection, later=True)
+        self._refuse_request(connection, self._exchange_of(waiter), error)
 
     def _exchange_of(self, waiter: PollWaiter) -> Exchange:
         return Exchange(waiter.keep_alive and not self.draining, head_only=False, headers=waiter.headers)

@@ -35,10 +35,8 @@ class ConnectionSink:
         self.answer_with: Callable[[Connection, PollWaiter], bool]
 
     def answer(self, waiter: PollWaiter) -> None:
-        """Answer a held poll, for which there is news."""
-        connection = cast(Connection, waiter.connection)
-        if self._connections.step(connection, self.answer_with, waiter):
-            self._connections.resume(connection, later=True)
+        """Answer a held poll, for which there is news. No request waits behind it, see `HeldHandler.received`."""
+        self._connections.step(cast(Connection, waiter.connection), self.answer_with, waiter)
 
     def as_sink(self) -> Sink:
         """Itself, typed as in chat, where a connection is any object."""

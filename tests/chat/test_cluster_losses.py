@@ -224,7 +224,8 @@ def test_garbage_is_ignored(message: bytes) -> None:
 def test_messages_that_cannot_be_decoded_are_counted_and_the_first_is_logged() -> None:
     cluster = Cluster(a_hub(), Air().tell, clock=lambda: 0.0)
     giant = encode(ProcessReport(7, 1, rooms=[RoomReport(f"{number:064}", 1, []) for number in range(2_000)]))
-    nested = b"\x9b" + encode(ProcessReport(8, 1))[1:] + b"\x91" * 100_000  # a field of a later version
+    fields = encode(ProcessReport(8, 1))
+    nested = bytes([fields[0] + 1]) + fields[1:] + b"\x91" * 100_000  # one field more, of a later version
     with capture_logs() as logs:
         for message in (b"", b"\x92\x01\xa1\xff", giant, nested):
             cluster.receive(message)

@@ -93,15 +93,18 @@ async def test_of_many_connections_and_rooms_a_few_are_ended_in_each_step(
     assert steps.call_count >= len(server.server.parts.connections.table) + len(rooms)
 
 
-async def test_a_held_poll_ends_once(server: Serving) -> None:
+async def test_a_held_poll_ends_once_and_one_on_another_room_goes_on(server: Serving) -> None:
     """Its answer leaves its user present without a connection, which the search must not find as another one."""
     address = server.address
-    async with connect(address) as peer:
+    async with connect(address) as peer, connect(address) as other:
         await peer.send(request("GET", "/poll?room=lobby&wait=60", headers=ANN))
-        await server.in_phase("held")
+        await other.send(request("GET", "/poll?room=ops&wait=60", headers=ANN))
+        await server.in_phase("held", 2)
         answer = await moderate(address, "POST", "/rooms/lobby/kick", user=await id_of(address, ANN))
         assert answer.json["ended"] == 1
         assert (await peer.response()).status == 403
+        assert (await say(address, BOB, "ops")).status == 201
+        assert (await other.response()).status == 200
 
 
 async def _lose(address: Address, who: dict[str, str], *rooms: str) -> object:

@@ -36,7 +36,7 @@ ASKED = {Reads.YES: READ, Reads.NO: 0, Reads.HANGUP: HANGUP}
 #: States of a TLS server in which nothing is encrypted: before the end of the handshake, and after the last byte.
 UNSEALED = frozenset((State.PROXY, State.TLS_HELLO, State.TLS_HANDSHAKE, State.CLOSING, State.LINGERING))
 #: States in which the inbox is empty once its bytes have been handled.
-EMPTY_HANDED = frozenset((State.TLS_HANDSHAKE, State.STREAM, State.CLOSING, State.LINGERING))
+EMPTY_HANDED = frozenset((State.TLS_HANDSHAKE, State.HELD, State.STREAM, State.CLOSING, State.LINGERING))
 #: Steps of the scheduler that attend to a connection, by their names.
 ATTENDING = frozenset(("_read", "_write", "_reset", "_resume"))
 #: Bytes that the server may keep for a peer: received, one read and one head or message; unsent, one page, one frame

@@ -212,6 +212,16 @@ def test_a_call_posted_during_a_step_comes_before_the_next_step(stage: Stage) ->
     assert stage.done == ["posted", "a peer"]
 
 
+def test_a_posted_call_that_raises_is_a_fault_and_the_others_are_made(stage: Stage) -> None:
+    stage.scheduler.begin()
+    broken = mock.Mock(side_effect=ZeroDivisionError)
+    stage.scheduler.post(broken)
+    stage.scheduler.post(partial(stage.done.append, "posted"))
+    stage.submit(Priority.NORMAL, "a peer")
+    stage.scheduler.round()
+    assert (stage.faulted, stage.done) == ([broken], ["posted", "a peer"])
+
+
 def test_a_round_makes_each_call_that_it_has_taken(stage: Stage) -> None:
     """A call left in a queue at the last round would be lost, and a log would wait for it until its timeout."""
     stage.scheduler.begin()
