@@ -172,8 +172,12 @@ async def test_pages_of_history(tmp_path: Path) -> None:
 async def test_malformed_queries_of_history(peer: Peer) -> None:
     for query, code in (
         *((query, "bad_field") for query in ("limit=0", "limit=201", "limit=ten", "limit=1&limit=2")),
-        *((query, "bad_field") for query in ("wait=-1", "wait=nan", "wait=inf", "wait=1.2.3", "limit=1.5", "after=1&before=2")),
-        *((f"{name}={number}", "bad_field") for name in ("limit", "wait") for number in ("1_0", "+5", "%D9%A3")),
+        *((query, "bad_field") for query in ("wait=-1", "wait=nan", "wait=inf", "after=1&before=2")),
+        *(
+            (f"{name}={number}", "bad_field")
+            for name in ("limit", "wait")
+            for number in ("1_0", "+5", "1.2.3", "%D9%A3")
+        ),
         ("before=2&wait=5", "bad_field"),
         *((query, "bad_cursor") for query in ("after=x-y", "after=-1", "after=" + "9" * 30)),
         ("after=%FF", "bad_request"),

@@ -1,0 +1,56 @@
+"""The steps of a search that ask a shard: what one decides without it, or with an answer that it cannot use."""
+
+from typing import Any, cast
+
+import pytest
+import trio.testing
+
+from chatserver.api.pipelines.limiters import Limit
+from chatserver.api.pipelines.results import Lookup
+from chatserver.api.pipelines.shared import SharedLimits, SharedResults
+from chatserver.log.index import Found, Question
+from chatserver.shared.shards import Shards
+from chatserver.shared.valkey import ValkeyShard
+
+PART = (Question(("word",)), None)
+
+
+class Answering:
+    """A shard with one answer for all calls, which it records."""
+
+    def __init__(self, answer: object = None) -> None:
+        self.answer = answer
+        self.calls: list[tuple[object, ...]] = []
+
+    async def call(self, *call: object) -> object:
+        self.calls.append(call)
+        return self.answer
+
+
+def results_on(shard: Answering) -> SharedResults:
+    return SharedResults(Shards(cast(Any, [shard]), "chat"))
+
+
+async def test_while_its_server_is_away_a_process_keeps_the_limit_alone(autojump_clock: trio.testing.MockClock) -> None:
+    limits = SharedLimits(Shards([ValkeyShard("127.0.0.1", 1)], "chat"), 0)
+    limit = Limit("user", 2.0, 4.0)
+    assert [await limits.take(limit, 7) for _ in range(5)] == [0.0] * 4 + [pytest.approx(0.5)]
+    assert limits.alone == 4
+
+
+@pytest.mark.parametrize(
+    ("answer", "lookup"),
+    [([b"1", b"\xc1"], Lookup(None, b"1")), ([b"1", None], Lookup(None, b"1")), ([1, 2], None), (b"garbage", None)],
+)
+async def test_what_is_no_result_of_ours_is_none(answer: object, lookup: Lookup | None) -> None:
+    assert await results_on(Answering(answer)).get(PART) == lookup
+
+
+async def test_a_long_result_is_not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    shard = Answering()
+    await results_on(shard).put(PART, Found([], None), b"1")
+    [(command, _, entry, *_)] = shard.calls
+    assert command == b"SET"
+    monkeypatch.setattr("chatserver.api.pipelines.shared.MAX_RESULT_BYTES", len(cast(bytes, entry)) - 1)
+    await results_on(shard).put(PART, Found([], None), b"1")
+    assert len(shard.calls) == 1
