@@ -199,7 +199,11 @@ def test_a_small_phone(shared_server: Server, window: OpenWindow) -> None:
         "line => line.textContent.startsWith('retrying in') && line.scrollWidth <= line.clientWidth",
         arg=ann.page.query_selector("#connection-text"),
     )
-    iterations = "getComputedStyle(document.querySelector('.dot')).animationIterationCount"
+    iterations = """() => {
+        const line = document.querySelector('#connection');
+        line.dataset.phase = 'connecting';
+        return getComputedStyle(line.querySelector('.dot')).animationIterationCount;
+    }"""
     assert ann.page.evaluate(iterations) == "infinite"
     ann.page.emulate_media(reduced_motion="reduce")
     assert ann.page.evaluate(iterations) == "1", "the animation runs once"
