@@ -2,6 +2,7 @@
 
 import os
 import signal
+from itertools import count
 from unittest.mock import Mock
 
 import pytest
@@ -107,6 +108,18 @@ async def test_a_limit_of_the_server_s_own_is_not_called_ok(clock: MockClock) ->
     assert report.outcome is Outcome.HELD
     assert alone.outcome is Outcome.NOT_EXERCISED
     assert alone.outcome.exit_code == 3
+
+
+@pytest.mark.parametrize(("waited", "mark"), [(1_000.0, "not exercised"), (0.0, "wrong")])
+async def test_a_long_case_without_processors_proves_nothing(
+    waited: float, mark: str, clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where thirty programs shared two processors, a sound server was said never to send 4 MiB in small fragments."""
+    readings = count(0.0, waited)
+    monkeypatch.setattr("loadgen.run.procfs.pressure", lambda: next(readings))
+    async with planted(Plant(busy_until=99)) as server:
+        report = await conform(server, select(["1.1.7,9.1.3"]))
+    assert marks(report) == {"1.1.7": "wrong", "9.1.3": mark}, "a short one needs no processor to speak of"
 
 
 async def test_a_case_that_is_not_answered_in_time_is_played_again_alone(
