@@ -57,7 +57,7 @@ export class Switcher {
     const name = roomNamed(typed);
     const unread = (each) => this.client.rooms.get(each)?.unread ?? 0;
     // Until something is typed the present room is last, so that Enter leads to another.
-    const rank = (each) => Number(name ? !each.startsWith(name) : each === this.client.room);
+    const rank = (each) => (name ? Number(each !== name) + Number(!each.startsWith(name)) : Number(each === this.client.room));
     const found = this.rooms.names.filter((each) => each.includes(name)).sort((a, b) => rank(a) - rank(b));
     const rows = found.slice(0, MAX_ROOMS).map((each) =>
       this.#option(`#${each}`, make('b', {}, `#${each}`), unread(each) ? make('span', { className: 'badge' }, String(unread(each))) : ''),

@@ -340,6 +340,19 @@ def test_new_messages_are_spoken_with_their_author(window: OpenWindow) -> None:
 # -- large numbers ------------------------------------------------------------------------------------------------
 
 
+def test_the_switcher_finds_a_room_by_its_whole_name_among_many_that_begin_with_it(
+    shared_server: Server, window: OpenWindow
+) -> None:
+    """It listed seven of the others, and did not offer to open this one, since it exists."""
+    shared_server.publish("herd", "hello")
+    for number in range(8):
+        shared_server.publish(f"herd-{number}", "hello")
+    ann = window(room="reading-room")
+    expect(ann.page.locator("#rooms a[href='#herd-7']")).to_be_visible()
+    ann.search("herd")
+    expect(ann.page.locator("#switcher-list [aria-selected=true]")).to_have_text("#herd")
+
+
 def test_the_switcher_goes_to_another_room_at_once_or_by_a_few_letters(window: OpenWindow) -> None:
     ann = window(room="switch-alpha")
     ann.go("switch-beta")
