@@ -180,3 +180,14 @@ def test_links_and_code_in_a_hebrew_text_are_each_in_one_piece(window: OpenWindo
     assert link["x"] + link["width"] <= code["x"]
     first, last, _ = ann.texts.locator("pre code").evaluate(LETTERS)
     assert first < last
+
+
+@pytest.mark.parametrize("width", [360, 1100])
+def test_the_menu_of_the_room_opens_below_its_button_from_right_to_left_too(window: OpenWindow, width: int) -> None:
+    """Browsers that translate a page may turn it around; the menu was on the other side of the window."""
+    ann = window(room="turned", width=width)
+    ann.page.evaluate("document.documentElement.dir = 'rtl'")
+    button, menu = (ann.page.locator(place) for place in ("#room-menu-button", "#room-menu"))
+    button.click()
+    at, below = box(button), box(menu)
+    assert below["x"] <= at["x"] + at["width"] and at["x"] <= below["x"] + below["width"]
