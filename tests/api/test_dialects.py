@@ -7,6 +7,7 @@ import pytest
 from chatserver.api import dialects
 from chatserver.api.dialect import Command, Dialect
 from chatserver.api.dialects import EchoDialect
+from chatserver.api.dialects.chat_v1 import ChatV1
 from chatserver.api.encoder import WireEncoder
 from chatserver.api.pages import Page
 from chatserver.chat.member import Member
@@ -93,6 +94,11 @@ async def line(peer: Peer) -> str:
 
 
 # -- the interface, and echo ------------------------------------------------------------------------------------------
+
+
+def test_chat_v1_tells_a_gap_as_two_cursors() -> None:
+    frame_of_it = text_frame(b'{"type":"gap","room":"lobby","after":"k3f9-3","until":"k3f9-9"}')
+    assert ChatV1(ENCODER, Settings()).gap("lobby", 3, 9) == frame_of_it
 
 
 def test_echo_gives_the_reason_of_a_refusal_as_text() -> None:

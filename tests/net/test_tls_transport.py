@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections import Counter
 from dataclasses import replace
+from unittest import mock
 from unittest.mock import Mock
 
 import pytest
@@ -15,7 +16,9 @@ from hypothesis import strategies as st
 
 from chatserver.net.connection import Connection
 from chatserver.net.poller import READ_BYTES, READ_MOST_BYTES
+from chatserver.net.readiness import WRITE
 from chatserver.net.states import State
+from chatserver.net.tls import Received
 from chatserver.net.tls_records import MAX_HELLO, REFUSAL
 from chatserver.net.tls_transport import MAX_EMPTY_RECORDS, RECORD
 from chatserver.net.transport import PLAIN
@@ -110,6 +113,23 @@ def test_flush_counts_the_bytes_that_the_kernel_took(tls: Sealed) -> None:
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_answer_to_a_record_that_the_kernel_does_not_take_is_kept(tls: Sealed) -> None:
+    """OpenSSL answers an update of the peer's key by itself."""
+    connection, client = tls.meet(small=True)
+    with mock.patch.object(transport_of(connection).engine, "receive", return_value=Received(b"", 1, BIG, ended=False)):
+        client.send(b"x")
+        tls.turn_over()
+    assert (connection.blocked, tls.armed(connection)) == (True, WRITE)
+
+
+def test_a_peer_that_is_gone_when_its_record_is_answered_has_reset(tls: Sealed) -> None:
+    _, client = tls.meet()
+    with mock.patch("chatserver.net.tls_transport.TlsTransport.open", side_effect=BrokenPipeError):
+        client.send(b"x")
+        tls.turn_over()
+    assert tls.details("closed") == [Reason.PEER_RESET]
 
 
 @given(st.lists(st.binary(min_size=1, max_size=20_000), max_size=5), st.integers(1, 40_000))

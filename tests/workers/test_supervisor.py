@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import trio
@@ -15,7 +16,7 @@ import trio
 from chatserver.observe.numbers import Family
 from chatserver.workers import supervisor
 from chatserver.workers.child import COLLECT_PATIENCE, END_PATIENCE, MAX_SILENT_CHECKS, MAX_STARTING_CHECKS
-from chatserver.workers.link import Ready
+from chatserver.workers.link import Ask, Ready
 from chatserver.workers.shared_log import SharedLog, shared_log
 from chatserver.workers.supervisor import MAX_RESTART_PAUSE, MAX_STARTING, RESTART_PAUSE, STABLE_AFTER
 from tests.workers.fakes import KILLED, FakeWorker, hang_up, supervised, supervision
@@ -180,6 +181,15 @@ async def test_a_silent_worker_is_killed_and_replaced(tmp_path: Path) -> None:
         assert (line["worker"], line["log_level"]) == (2, "error")
         assert well.returncode is None
         assert 'chatserver_worker_deaths_total{how="hung"} 1.0' in (await well.ask()).splitlines()
+
+
+async def test_a_worker_that_sends_garbage_is_killed_and_replaced(tmp_path: Path) -> None:
+    async with supervised(tmp_path) as it:
+        well, mad = it.started
+        await mad.link.send("garbage")  # type: ignore[arg-type]
+        await it.has_started(3)
+        assert (mad.returncode, well.returncode) == (KILLED, None)
+        assert [line["worker"] for line in it.events("worker_fault")] == [2]
 
 
 @pytest.mark.parametrize(("after", "code"), [(END_PATIENCE / 2, 7), (2 * END_PATIENCE, KILLED)])
@@ -349,6 +359,16 @@ def counted(messages: float, open_connections: float, stall: float) -> list[Fami
         ),
         Family("chatserver_gc_max_seconds", "Longest", "gauge", [("chatserver_gc_max_seconds", {}, stall)]),
     ]  # fmt: skip
+
+
+async def test_a_fault_in_the_metrics_costs_one_answer(tmp_path: Path) -> None:
+    async with supervised(tmp_path) as it:
+        asking = it.started[0]
+        with mock.patch("chatserver.observe.numbers.Totals.text", side_effect=ZeroDivisionError):
+            await asking.link.send(Ask())
+            await trio.sleep(2 * COLLECT_PATIENCE)
+        assert len(it.events("worker_metrics_failed")) == 1
+        assert "chatserver_workers_ready 2.0" in (await asking.ask()).splitlines()
 
 
 async def test_every_worker_returns_the_numbers_of_all(tmp_path: Path) -> None:
