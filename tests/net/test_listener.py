@@ -141,6 +141,16 @@ def someone_idle(it: Parked) -> socket.socket:
     return peer
 
 
+def test_a_peer_that_leaves_the_queue_during_a_shortage_takes_no_place(
+    it: Parked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    someone_idle(it)
+    failing(monkeypatch, errno.EMFILE, errno.EAGAIN)
+    it.listener.accept()
+    assert (it.connections.held, it.listener.resting) == (1, False)
+    assert it.listener._spare is not None
+
+
 @pytest.mark.parametrize("shortage", SHORTAGES)
 def test_a_shortage_without_eviction_is_a_refusal(it: Parked, monkeypatch: pytest.MonkeyPatch, shortage: int) -> None:
     """A crowd that reconnects at once evicts nothing of its own network; otherwise it would use up all scans."""
