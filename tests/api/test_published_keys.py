@@ -151,6 +151,15 @@ def test_a_malformed_answer_is_an_error(status: int, headers: dict[str, str], bo
             published_keys.fetched(it.url)
 
 
+def test_an_answer_that_goes_on_after_its_time_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each part comes in time: its thread would read for ever."""
+    monkeypatch.setattr(published_keys, "FETCH_DEADLINE", 0.0)
+    with provider() as it:
+        it.body = b"{}"
+        with pytest.raises(TimeoutError, match="took longer"):
+            published_keys.fetched(it.url)
+
+
 def test_only_https_and_loopback_addresses_are_accepted() -> None:
     for good in ("https://id.example/keys", "http://127.0.0.1:9/k", "http://localhost/k", "http://[::1]:9/k"):
         assert keys_url(good) == good
