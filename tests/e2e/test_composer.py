@@ -268,39 +268,38 @@ def test_an_edit_that_fails_while_another_text_is_written_is_shown(window: OpenW
     expect(ann.page.locator("#text")).to_have_value("a draft")
 
 
-@pytest.mark.parametrize("place", ["#scroller", "#text"])
-def test_a_dropped_file_is_refused_and_leaves_the_chat_open(window: OpenWindow, place: str, tmp_path: Path) -> None:
-    """Browsers open it in place of the chat, or beside it."""
-    ann = window(room="dropped")
-    (file := tmp_path / "picture.png").touch()
-    assert drop(ann.page, {"files": [str(file)]}, place)
-    expect(ann.page.locator("#toast")).to_have_text("Files cannot be sent here.")
-
-
-@pytest.mark.parametrize(("place", "is_refused"), [("#scroller", True), ("#text", False)])
-def test_dropped_text_is_taken_by_a_field_only(window: OpenWindow, place: str, is_refused: bool) -> None:
-    """Outside one, browsers open a link in place of the chat."""
-    ann = window(room="dropped")
-    assert drop(ann.page, {"items": [{"mimeType": "text/plain", "data": "https://a.example"}]}, place) == is_refused
-    expect(ann.page.locator("#text")).to_have_value("" if is_refused else "https://a.example")
-    expect(ann.page.locator("#toast")).to_be_empty()
-
-
-@pytest.mark.parametrize(("text", "is_refused"), [("", True), ("a table", False)])
-def test_a_pasted_picture_is_refused_and_text_beside_it_is_taken(
-    window: OpenWindow, text: str, is_refused: bool
+def test_a_dropped_file_is_refused_and_leaves_the_chat_open_and_text_is_taken_by_a_field_only(
+    window: OpenWindow, tmp_path: Path
 ) -> None:
+    """Browsers open a file in place of the chat, or beside it, and outside a field a link as well."""
+    ann = window(room="dropped")
+    toast, text = ann.page.locator("#toast"), ann.page.locator("#text")
+    link = {"items": [{"mimeType": "text/plain", "data": "https://a.example"}]}
+    assert drop(ann.page, link, "#scroller")
+    expect(text).to_have_value("")
+    assert not drop(ann.page, link, "#text")
+    expect(text).to_have_value("https://a.example")
+    expect(toast).to_be_empty()
+    (file := tmp_path / "picture.png").touch()
+    for place in ("#scroller", "#text"):
+        assert drop(ann.page, {"files": [str(file)]}, place)
+        expect(toast).to_have_text("Files cannot be sent here.")
+        toast.evaluate("(toast) => toast.replaceChildren()")
+
+
+def test_a_pasted_picture_is_refused_and_text_beside_it_is_taken(window: OpenWindow) -> None:
     """Office programs copy a text as a picture as well."""
     ann = window(room="pasted")
-    is_taken = ann.page.evaluate(
-        """(text) => {
-            const clipboardData = new DataTransfer();
-            clipboardData.items.add(new File(['x'], 'picture.png', { type: 'image/png' }));
-            if (text) clipboardData.items.add(text, 'text/plain');
-            const pasted = new ClipboardEvent('paste', { clipboardData, bubbles: true, cancelable: true });
-            return document.getElementById('text').dispatchEvent(pasted);
-        }""",
-        text,
-    )
-    assert is_taken != is_refused
-    expect(ann.page.locator("#toast")).to_have_text("Files cannot be sent here." if is_refused else "")
+    for text, told in (("a table", ""), ("", "Files cannot be sent here.")):
+        is_taken = ann.page.evaluate(
+            """(text) => {
+                const clipboardData = new DataTransfer();
+                clipboardData.items.add(new File(['x'], 'picture.png', { type: 'image/png' }));
+                if (text) clipboardData.items.add(text, 'text/plain');
+                const pasted = new ClipboardEvent('paste', { clipboardData, bubbles: true, cancelable: true });
+                return document.getElementById('text').dispatchEvent(pasted);
+            }""",
+            text,
+        )
+        assert is_taken == bool(text)
+        expect(ann.page.locator("#toast")).to_have_text(told)
