@@ -277,7 +277,8 @@ async def test_idle_connections_that_the_server_ends_are_not_held() -> None:
         await Capacity(plan(f"http://127.0.0.1:{port}"), Of.IDLE, "http", search, seconds=0.6).play()
     [(_, report)] = search.trials
     assert report.outcome is Outcome.FELL_SHORT, report.verdict
-    assert "held is 8 (held<25)" in report.verdict.reasons
+    # Eight, or more where the crowd has not read yet that others were ended.
+    assert any(reason.endswith(" (held<25)") for reason in report.verdict.reasons), report.verdict
 
 
 @pytest.mark.parametrize("of", Of)
