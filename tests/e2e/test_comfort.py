@@ -226,6 +226,9 @@ def test_a_page_that_stays_open_knows_the_day_and_what_is_new(shared_server: Ser
     ann.page.clock.set_system_time(tomorrow)
     ann.page.evaluate(LOOK_AWAY, False)
     expect(days).to_have_text("Yesterday")
+    ann.page.clock.set_system_time(tomorrow + 86_400)
+    ann.page.clock.fast_forward(60_000)  # the window was in sight all along, and nobody wrote
+    expect(days).to_have_text(re.compile("[0-9]"))
 
 
 def test_the_wheel_scrolls_also_where_the_button_to_the_newest_is(shared_server: Server, window: OpenWindow) -> None:
