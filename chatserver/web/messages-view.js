@@ -376,8 +376,7 @@ export class MessagesView {
     this.#edge.hidden = this.#rows.size === 0;
     const { complete, first } = this.#timeline;
     const start = first > 1 ? 'Older messages are gone.' : `This is the beginning of #${this.client.room}.`;
-    const words = complete ? start : 'Fetching older messages…';
-    setText(this.#edge, words);
+    setText(this.#edge, complete ? start : 'Fetching older messages…');
   }
 
   /** Fetch more if an edge of the loaded messages is near; called once the list is scrolled. */

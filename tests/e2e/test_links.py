@@ -225,7 +225,8 @@ def test_a_message_fails_when_the_server_wants_no_more_connections(ann: Window, 
 
 def test_a_frame_that_is_not_of_the_server_ends_the_connection(ann: Window, script: Script) -> None:
     """It was an uncaught error, and what it stood for was missing."""
-    for connections, data in enumerate(("<html>", "null", b"\x00"), 1):
+    frames: list[str | bytes] = ["<html>", "null", b"\x00"]
+    for connections, data in enumerate(frames, 1):
         script.route.send(data)
         script.wait_for("join", connections + 1)
         ann.expect_live("ws")
