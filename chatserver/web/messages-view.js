@@ -57,8 +57,7 @@ export class MessagesView {
     byId('column').addEventListener('fold', ({ target, detail }) => this.#folded(target, detail));
     document.addEventListener('visibilitychange', () => this.#room && this.#looked());
     addEventListener('beforeprint', () => this.#print());
-    // A day may have ended while nothing else happened.
-    setInterval(() => this.#room && this.#show(this.#timeline.place(this.#from), this.#timeline.place(this.#to + 1)), 60_000);
+    setInterval(() => this.#room && this.#show(this.#timeline.place(this.#from), this.#timeline.place(this.#to + 1)), 60_000); // a day may have ended
     // Other lines have other heights. This event comes before the `scroll` of a list that has become shorter.
     addEventListener('resize', () => this.#isAtBottom || this.#scrollTo(this.#place));
     // The composer, a phone's keyboard or a banner change the height: the end stays in sight.

@@ -163,15 +163,15 @@ def test_a_tab_that_the_browser_kept_for_the_back_button_waits_for_the_connectio
     shared_server: Server, window: OpenWindow
 ) -> None:
     """In Safari it did not, so it stood still for half a minute after the tab with the connection was closed."""
-    ann = window(first=ABORTABLE, room="kept")
+    ann = window(first=ABORTABLE, room="returns")
     other = ann.page.context.new_page()
     errors: list[str] = []
     other.on("pageerror", lambda error: errors.append(str(error)))
-    other.goto(f"{shared_server.url}/#kept")
+    other.goto(f"{shared_server.url}/#returns")
     expect(other.locator("#connection-text")).to_contain_text("live")
     other.evaluate("abortWaiting()")
     wait_until(other, lambda: other.evaluate(WAITING) == 1)
     ann.page.close()
-    shared_server.publish("kept", "hello")
+    shared_server.publish("returns", "hello")
     texts(other, ["hello"])
     assert errors == []
