@@ -56,10 +56,10 @@ class AuditTrail:
         by = principal.face.id, principal.face.name
         return AuditEntry(self._wall_ms(), *by, principal.network, action, room, target, detail, target_name)
 
-    def note_deletion(self, draft: Draft) -> None:
-        """Note that a moderator has deleted a message."""
+    def note_deletion(self, draft: Draft, detail: str = "") -> None:
+        """Note that a moderator has deleted a message. If the disk did not confirm it, `detail` says so."""
         by = draft.user_id, draft.user_name, draft.network
-        entry = AuditEntry(self._wall_ms(), *by, "delete", draft.room, str(draft.target))
+        entry = AuditEntry(self._wall_ms(), *by, "delete", draft.room, str(draft.target), detail)
         write_line(entry)
         self._add(entry, MAX_WAITING)
 

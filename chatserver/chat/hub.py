@@ -22,7 +22,18 @@ from chatserver.chat.registry import EMPTY_ROOM_SECONDS, Registry
 from chatserver.chat.ring import Encoding, MessageEncoder, RingSize
 from chatserver.chat.room import Room
 from chatserver.chat.sink import Schedule, Sink
-from chatserver.log.interface import Answer, Draft, Kind, Log, LogBusy, LogError, Record, Refused, Stored
+from chatserver.log.interface import (
+    Answer,
+    Draft,
+    Kind,
+    Log,
+    LogBusy,
+    LogError,
+    LogUnavailable,
+    Record,
+    Refused,
+    Stored,
+)
 from chatserver.log.sanctions import EVERYWHERE
 from chatserver.meters import ByteBudget, KeyedBuckets
 from chatserver.settings.fields import Settings
@@ -40,7 +51,8 @@ class Hub:
 
     def __init__(
         self, log: Log, encoder: MessageEncoder, sink: Sink, schedule: Schedule, settings: Settings, *,
-        note_failure: Callable[[LogError], None], note_deletion: Callable[[Draft], None] = lambda draft: None,
+        note_failure: Callable[[LogError], None],
+        note_deletion: Callable[[Draft, str], None] = lambda draft, detail: None,
         note_altered: Callable[[Iterable[str]], None] = lambda rooms: None,
     ) -> None:  # fmt: skip
         self.budget = ByteBudget(settings.all_rings_bytes)
@@ -69,7 +81,7 @@ class Hub:
         self._sink = sink
         self._schedule = schedule
         self._note_failure = note_failure  # called for each message that the log did not take
-        self._note_deletion = note_deletion  # called for each message that a moderator has deleted
+        self._note_deletion = note_deletion  # called for each message that a moderator has deleted, or may have
         self._note_altered = note_altered  # called with rooms in which something was edited, deleted or reacted to
         self.note_written: Callable[[str, Sequence[Record]], object] = lambda name, records: None  # set by Cluster
         self.note_unstored: Callable[[Draft], object] = lambda draft: None  # called with drafts that are not in the log
@@ -111,8 +123,10 @@ class Hub:
         try:
             if isinstance(result, LogError):
                 self._failed(draft, result)
+                if draft.as_moderator and isinstance(result, LogUnavailable):
+                    self._note_deletion(draft, "not confirmed: it may not be deleted")
             elif draft.as_moderator and result.fresh:
-                self._note_deletion(draft)
+                self._note_deletion(draft, "")
             done(result)
         finally:
             if room is not None:

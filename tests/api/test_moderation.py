@@ -16,6 +16,7 @@ from chatserver.log.interface import LogBusy
 from chatserver.log.memory import MemoryLog
 from chatserver.settings.rooms import RoomPolicy
 from tests.api.asking import TIME, hold_back
+from tests.support.chatting import ControlledLog
 from tests.support.moderating import (
     ELSEWHERE,
     MODERATOR,
@@ -265,6 +266,26 @@ async def test_a_deletion_is_in_the_trail_unless_the_author_deletes(address: Add
     trail = await until(lambda: audit(address), lambda trail: len(trail) >= 2)
     assert [(each["action"], each["by"]["id"], each["room"], each["target"]) for each in trail] == [
         ("delete", "u_mod", "lobby", "1"), ("delete", "u_mod", "lobby", "3"),
+    ]  # fmt: skip
+
+
+async def test_a_deletion_whose_outcome_is_unknown_is_in_the_trail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The moderator gets a 503, and the disk may delete the message all the same. One that is never begun is not."""
+    monkeypatch.setattr(audit_module, "GROUP_INTERVAL", 0.01)
+    log = ControlledLog()
+    async with moderated(tmp_path, engine=log) as server:
+        address = server.address
+        assert (await say(address, ANN)).status == 201
+        log.failing_commits = 1
+        assert (await moderate(address, "DELETE", "/rooms/lobby/messages/1")).status == 503
+        with mock.patch.object(log, "submit", side_effect=LogBusy("too many wait")):
+            assert (await moderate(address, "DELETE", "/rooms/lobby/messages/1")).status == 503
+        assert (await moderate(address, "DELETE", "/rooms/lobby/messages/1")).status == 200
+        trail = await until(lambda: audit(address), lambda trail: len(trail) >= 2)
+    assert [(each["action"], each["target"], each["detail"]) for each in trail] == [
+        ("delete", "1", "not confirmed: it may not be deleted"), ("delete", "1", ""),
     ]  # fmt: skip
 
 
