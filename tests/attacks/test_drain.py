@@ -9,13 +9,17 @@ import ssl
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 from typing import Any
+from unittest import mock
 
 import pytest
 import trio
 
+from chatserver.edge.farewell import Farewell
 from chatserver.log.interface import Record
-from chatserver.net.states import State
+from chatserver.net.connection import Connection
+from chatserver.net.states import Priority, State
 from chatserver.protocol.websocket import text_frame
 from tests.support.certificates import certificate
 from tests.support.groups import SteppedLog
@@ -76,6 +80,39 @@ async def test_websockets_are_told_when_to_come_back() -> None:
             assert await friend.peer.rest() == b""
     assert len(set(retries)) > 5, "the times of return are spread"
     assert 0 < min(retries) < max(retries) <= 10
+
+
+async def test_a_busy_server_sends_its_peers_away_in_as_few_rounds_as_there_are_peers() -> None:
+    """Between two passes of the poller a flood left a tenth of the time, so most of 7,000 peers were never told."""
+    count = 60
+    async with serving(drain_timeout=600.0) as server, AsyncExitStack() as stack:
+        peers = [await stack.enter_async_context(connect(server.address)) for _ in range(count)]
+        await server.in_phase("head", count)
+        scheduler, farewell = server.server.parts.connections.scheduler, server.server.parts.farewell
+        until_told: list[float] = []
+
+        def flood(_: object) -> bool:
+            spin_until = perf_counter() + 0.0003
+            while perf_counter() < spin_until:
+                pass
+            return len(until_told) < count
+
+        def send_away(connection: Connection) -> None:
+            until_told.append(rounds.call_count)
+            spin_until = perf_counter() + 0.0003
+            while perf_counter() < spin_until:
+                pass
+            Farewell.send_away(farewell, connection)
+
+        with (
+            mock.patch.object(farewell, "send_away", send_away),
+            mock.patch.object(scheduler, "round", side_effect=scheduler.round) as rounds,
+        ):
+            scheduler.submit(Priority.BULK, flood, object())
+            await drain(server)
+            for peer in peers:
+                assert await peer.rest() == b""
+        assert until_told[-1] - until_told[0] <= count
 
 
 async def test_peers_that_wait_are_answered() -> None:
