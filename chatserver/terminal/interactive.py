@@ -41,7 +41,6 @@ class Done(Exception):  # noqa: N818  (no error)
 
 
 class _Text(NamedTuple):
-    room: str
     text: str
     reply_to: int | None = None
 
@@ -64,7 +63,7 @@ class Interactive:
         self._unsent = 0
         self._all_sent = trio.Event()
         self._narrator = render.Narrator()
-        self._queue, self._queued = trio.open_memory_channel[_Text](math.inf)
+        self._queues: dict[str, trio.MemorySendChannel[_Text]] = {}  # by room, as one in slow mode may wait for minutes
         self._commands, self._commanded = trio.open_memory_channel[tuple[str, commands.Typed]](math.inf)
         self._seen: dict[str, int] = {}  # by room, the offset that was seen and is to be sent to the server
         self._nursery: trio.Nursery
@@ -74,7 +73,7 @@ class Interactive:
         self._nursery = nursery
         self._redraw()
         nursery.start_soon(self._screen.keep_shape)
-        for task in (self._publish_queue, self._do_commands, self._tell_read, self._take_lines):
+        for task in (self._do_commands, self._tell_read, self._take_lines):
             nursery.start_soon(task)
         if self.room is not None:
             nursery.start_soon(self._enter, self.room)
@@ -105,7 +104,7 @@ class Interactive:
                     self._nursery.start_soon(self._show_typing, room, render.name_of(user))
             case wire.Edit() | wire.Deletion() | wire.Reaction() if event.offset <= self._shown.get(event.room, 0):
                 words = None  # the message was shown in its present state already
-            case wire.Edit() | wire.Deletion() | wire.Reaction():
+            case wire.Edit() | wire.Deletion() | wire.Reaction() | events.Postponed():
                 words = words and render.label(self._unclear(event.room)) + words
             case events.Entered(room):
                 self._rooms.setdefault(room, 0)
@@ -210,8 +209,11 @@ class Interactive:
         if self.room is None:
             self._screen.note(IN_NO_ROOM)
             return
+        if self.room not in self._queues:
+            self._queues[self.room], queued = trio.open_memory_channel[_Text](math.inf)
+            self._nursery.start_soon(self._publish_queue, self.room, queued)
         self._unsent += 1
-        self._queue.send_nowait(_Text(self.room, text, reply_to))
+        self._queues[self.room].send_nowait(_Text(text, reply_to))
         self._redraw()
 
     def _tell_typing(self) -> None:
@@ -220,10 +222,11 @@ class Interactive:
             self._told_typing = now
             self._chat.typing(self.room)
 
-    async def _publish_queue(self) -> None:
-        async for room, text, reply_to in self._queued:
+    async def _publish_queue(self, room: str, queued: trio.MemoryReceiveChannel[_Text]) -> None:
+        async for text, reply_to in queued:
             mentions = commands.mentioned(text, self._recall.people)
-            await self._say_failure(self._chat.publish(room, text, reply_to=reply_to, mentions=mentions), "not sent: ")
+            doing = self._chat.publish(room, text, reply_to=reply_to, mentions=mentions)
+            await self._say_failure(doing, f"not sent to {render.printable(room)}: ")
             self._told_typing = -math.inf  # the message has ended it
             self._unsent -= 1
             if not self._unsent:

@@ -164,6 +164,19 @@ async def test_text_typed_after_a_join_goes_to_that_room(server: FakeServer, per
     assert sorted(server.wrote) == [("edit", "lobby"), ("publish", "lobby"), ("publish", "ops")]
 
 
+async def test_a_room_in_slow_mode_delays_no_other(server: FakeServer) -> None:
+    """A text for another room waited behind the one that the slow room had postponed, and no line named that room."""
+    async with terminal(server, code=128 + signal.SIGTERM) as person:
+        await person.enter("/join ops", "in ops, 1 here")
+        server.errors = [{"code": "rate_limited", "message": "too many messages", "retry_after": 3600}]
+        await person.enter("waits", "ops│too many messages; it will be sent by itself")
+        await person.enter("/join lobby\rhello", "hello\r\n")
+        await person.until("lobby (1 to send)> ")
+        server.errors = [{"code": "forbidden", "message": "sign in"}]
+        await person.enter("refused", "not sent to lobby: sign in")
+        person.process.send_signal(signal.SIGTERM)
+
+
 async def test_text_typed_before_the_first_join_goes_to_the_first_room() -> None:
     """The prompt names the room, so the text must not be refused."""
     server = FakeServer()
