@@ -171,8 +171,7 @@ class Chat:
         self, room: str, *, after: str | None = None, before: str | None = None, limit: int = 50
     ) -> wire.Page:  # fmt: skip
         """Return records after or before a cursor, or the latest, up to 200."""
-        asked = requests.History(room=room, after=after, before=before, limit=limit)
-        page = await self._ask(asked, wire.History)
+        page = await self._ask(requests.History(room=room, after=after, before=before, limit=limit), wire.History)
         try:
             return wire.Page(page.cursor, page.recovered, page.records)
         except wire.ProtocolError as error:
@@ -230,8 +229,7 @@ class Chat:
 
     async def rename(self, name: str) -> wire.User:
         """Become a guest with this name; this reconnects."""
-        asked = {"name": requests.checked(name)}
-        self.user = (await self._request("POST", "/session", wire.Connected, asked)).user
+        self.user = (await self._request("POST", "/session", wire.Connected, {"name": requests.checked(name)})).user
         self._name, self._named = name, self.user.name
         self._link.restart()
         return self.user
@@ -379,6 +377,8 @@ async def connect(
     guest. Raises BadUrl, Unauthenticated for what is no token, and Invalid for a name that is no Unicode. Leaving the
     block closes the connection. An exception of the block leaves it as it is, in no group.
     """
+    if not trio.lowlevel.in_trio_run():
+        raise RuntimeError("this library needs trio: use trio.run instead of asyncio.run")
     credentials = Credentials(token=token, cookie=cookie)
     chat = Chat(parse_target(url), credentials, requests.checked(name), transport, answer_timeout, backoff)
     try:

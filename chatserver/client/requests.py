@@ -96,12 +96,13 @@ _R = TypeVar("_R", bound=Request | str)
 
 
 def checked(request: _R) -> _R:
-    """Return the request or text if it can be encoded; in the connection's task the error would end the whole client.
+    """Return the request or text as the server will read it; in the connection's task an error would end the client.
 
-    Raises Invalid for half a surrogate pair, and what the encoder raises for a value of a wrong type.
+    Raises Invalid for half a surrogate pair or a value of a wrong type, and TypeError for one that is no JSON.
     """
     try:
-        msgspec.json.encode(request)
+        return msgspec.json.decode(msgspec.json.encode(request), type=type(request))
     except UnicodeEncodeError as error:
         raise Invalid("bad_field", "this text is no Unicode") from error
-    return request
+    except msgspec.ValidationError as error:
+        raise Invalid("bad_field", str(error)) from error

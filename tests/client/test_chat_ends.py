@@ -1,5 +1,6 @@
 """How a chat of the library ends: by its block, by an exception or a cancellation, or by the server."""
 
+import asyncio
 import math
 from contextlib import suppress
 from functools import partial
@@ -38,6 +39,15 @@ async def test_an_exception_of_the_block_closes_every_connection(
                 raise KeyError
         await eventually(lambda: not server.server.parts.connections.held)
         assert chat.user is not None, "it is still referenced: its sockets were not left to the garbage collector"
+
+
+def test_a_client_that_runs_on_asyncio_names_the_mistake() -> None:
+    async def main() -> None:
+        async with connect("host:1"):
+            pass
+
+    with pytest.raises(RuntimeError, match="needs trio"):
+        asyncio.run(main())
 
 
 @pytest.mark.jumping_clock
