@@ -20,8 +20,8 @@ from chatserver.settings.spec import DAY, ConfigError
 #: Patterns in one file: each new name of a room is matched against them, 0.3 µs each.
 MAX_PATTERNS = 500
 
-#: A pattern that may match a room.
-PATTERN = re.compile(r"[a-z0-9*?\[][a-z0-9._*?\[\]!-]{0,63}")
+#: A pattern that may match a room. With a bracket that is not closed it would match none, and its policy protect none.
+PATTERN = re.compile(r"(?![._-]|.{65})(?:[a-z0-9._*?-]|\[!?[a-z0-9._-]+\])+")
 PATTERN_RULE = "a pattern is a room's name (a-z 0-9 . _ -) with * ? or [abc] in it"
 
 

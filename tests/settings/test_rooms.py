@@ -41,6 +41,10 @@ def test_patterns_come_in_the_order_of_the_file(tmp_path: Path) -> None:
         ('[rooms]\n"Staff" = {}', "Staff.*a pattern is a room's name"),
         ('[rooms."a b"]', "a pattern is a room's name"),
         ('[rooms.""]', "a pattern is a room's name"),
+        ('[rooms."staff-[0-9"]', "a pattern is a room's name"),  # as it stands it is the text `[0-9`
+        ('[rooms."staff]"]', "a pattern is a room's name"),
+        ('[rooms."staff-[]"]', "a pattern is a room's name"),
+        ('[rooms."staff!"]', "a pattern is a room's name"),
         ('[rooms.a]\nraed = "granted"', "unknown field `raed`"),
         ('[rooms.a]\nread = "nobody"', r"none of everyone, signed-in, granted, moderators: 'nobody'.*\$\.read"),
         ("[rooms.a]\nslow_mode = -1", r"\$\.slow_mode"),
