@@ -118,7 +118,8 @@ class Follower:
             if not records:
                 return False
             last = records[-1].offset
-            altered = meanwhile.up_to_date(list((await self._altered_by(room, records)).values()), after=last)
+            found = list((await self._altered_by(room, records)).values())
+            altered, records = (meanwhile.up_to_date(each, after=last) for each in (found, records))
         if any(record.kind for record in records):
             self._note_altered((room.name,))
         self._reader.altered(room.name, altered, by=last)

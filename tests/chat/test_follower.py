@@ -99,7 +99,7 @@ async def test_late_news_is_not_told_twice(shared: Chatting) -> None:
     await shared.until_idle()
     shared.hub.news(records)
     await shared.until_idle()
-    assert ann.offsets("lobby") == [1, 2]
+    assert (ann.offsets("lobby"), shared.hub.rooms["lobby"].last) == ([1, 2], 2)
 
 
 @pytest.mark.parametrize("hint", [10**12, 3, 2, 0, -7])
@@ -349,6 +349,7 @@ async def test_our_own_changes_are_newer_than_a_running_read(shared: Chatting) -
     await shared.join(late, "lobby", back=9)
     assert late.offsets("lobby") == [1, 2]
     assert b"secret" not in late.wire
+    assert b"secret" not in ann.wire
 
 
 async def test_a_text_deleted_here_is_in_no_read_though_an_older_read_ends_later(shared: Chatting) -> None:
