@@ -56,6 +56,7 @@ async def test_without_a_limit_for_users_networks_have_none_but_for_sign_outs(au
     """Any text is a guest's token, so without it one client could push out the sign-outs of all others."""
     it = Limited(0.0)
     assert {it.take(number) for number in range(1000)} == {0.0}
+    assert len(it.limit.users) == 0, "nothing is counted"
     assert {it.limit.markers.take("here", 0.0) for _ in range(10_000)} == {0.0}
     assert [it.limit.sign_outs.take("here", 0.0) for _ in range(1000)].count(0.0) == SIGN_OUT_BURST
 

@@ -205,6 +205,19 @@ async def test_a_room_does_not_wait_for_all_rooms_of_strangers(it: Chatting, mon
         assert len(watcher.typing("lobby")) == number
 
 
+async def test_presence_does_not_wait_for_strangers_who_type(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Typing in three rooms uses up each round that begins with it."""
+    monkeypatch.setattr("chatserver.chat.housekeeping.MAX_NOTICES_PER_ROUND", 1)
+    for number in range(3):
+        await it.join(it.peer(), f"strangers-{number}")
+    watcher = await watcher_of(it, "lobby", others=1)
+    for number in range(10):
+        for each in range(3):
+            it.hub.types(f"strangers-{each}", Peer(100 + number).principal)
+        await trio.sleep(1.0)
+    assert watcher.presence("lobby")[-1][2] == 2
+
+
 async def test_rooms_are_checked_a_few_in_a_step_and_none_is_forgotten(
     it: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,7 +279,8 @@ async def test_people_who_return_or_poll_again_cost_no_pass(it: Chatting, monkey
     it.hub.types("lobby", ann.principal)
     await it.until_idle()
     passes: list[Room] = []
-    monkeypatch.setattr(it.hub.broadcaster, "announce_members", passes.append)
+    for begin in ("announce_members", "begin_now"):
+        monkeypatch.setattr(it.hub.broadcaster, begin, passes.append)
     for _ in range(3):
         it.hub.polled(it.hub.rooms["lobby"], ann.principal)
         await trio.sleep(1.0)

@@ -71,6 +71,7 @@ async def test_a_room_with_too_many_members_and_an_empty_one_get_no_typing(
     it.hub.types("nowhere", person(100))
     await it.load("empty")
     it.hub.types("empty", person(100))
+    assert it.hub.rooms["empty"].notices is None
     await trio.sleep(5.0)
     await it.members(1)
     it.hub.types("lobby", person(100))
