@@ -183,6 +183,7 @@ def test_reading_stops_when_the_input_changes_the_state(it: Parked, stop: str) -
 
     it.recorder.on["received"] = act
     peer.send(bytes(40_000))
+    assert not it.poller._read(connection), "no second read is queued"
     it.turn_over()
     assert len(it.of("received")) == 1
     assert connection.alive is (stop != "close")
