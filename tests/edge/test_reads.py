@@ -4,6 +4,7 @@ import pytest
 
 from chatserver.edge.websocket import STEP_MESSAGES
 from chatserver.net.states import State
+from chatserver.protocol.websocket import MAX_SEPARATE_CONTROLS
 from tests.edge.ways import brought
 from tests.support.peers import connect, frame, open_websocket, request, say
 from tests.support.serving import eventually, serving
@@ -55,17 +56,25 @@ async def test_messages_in_the_run_queue_answer_a_ping(monkeypatch: pytest.Monke
         assert (victim.state, bool(victim.inbox)) == (State.OPEN, True)
 
 
-@pytest.mark.parametrize(("state", "counted", "kept"), [(State.OPEN, True, 0), (State.MESSAGE, False, 4_006)])
+@pytest.mark.parametrize(
+    ("state", "pongs", "after", "counted", "kept"),
+    [
+        (State.PINGED, 1, State.OPEN, False, 0),
+        (State.PINGED, MAX_SEPARATE_CONTROLS + 1, State.OPEN, True, 0),
+        (State.OPEN, 1, State.OPEN, True, 0),
+        (State.MESSAGE, 1, State.MESSAGE, False, 4_006),
+    ],
+)
 async def test_a_pong_is_free_only_as_an_answer(
-    state: State, counted: bool, kept: int, monkeypatch: pytest.MonkeyPatch
+    state: State, pongs: int, after: State, counted: bool, kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An unsolicited one is counted, and in the middle of a message the same bytes belong to the message."""
+    """Others are counted, and in the middle of a message the same bytes belong to the message."""
     async with brought(state, monkeypatch, message_rate=20.0) as (scene, _):
         victim, connections = scene.victim, scene.parts.connections
         await eventually(lambda: len(victim.inbox) in (0, 4_000))
         before = victim.rate
-        assert not connections.handlers[victim.state].received(victim, frame(b"", opcode=10))
-        assert (victim.state, victim.rate > before, len(victim.inbox)) == (state, counted, kept)
+        assert not connections.handlers[victim.state].received(victim, frame(b"", opcode=10) * pongs)
+        assert (victim.state, victim.rate > before, len(victim.inbox)) == (after, counted, kept)
 
 
 PUBLISH = request("POST", "/rooms/lobby/messages", b"hi")

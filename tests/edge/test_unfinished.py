@@ -10,7 +10,7 @@ import trio
 from chatserver.api.request import Request
 from chatserver.meters import FairByteBudget
 from tests.support.certificates import certificate
-from tests.support.peers import Peer, chatter, connect, request, say
+from tests.support.peers import Peer, chatter, connect, request, say, upgrade
 from tests.support.serving import Serving, eventually, serving
 
 pytestmark = pytest.mark.jumping_clock
@@ -86,14 +86,23 @@ async def test_a_head_is_charged_as_it_arrives_and_once_with_its_body() -> None:
         assert unfinished.used == 0
 
 
-@pytest.mark.parametrize("waits", [False, True])
-async def test_a_request_sent_ahead_that_finds_no_room_ends_the_connection(waits: bool, tmp_path: Path) -> None:
-    """Its bytes are dropped, so the answer before it says that no other follows.
+@pytest.mark.parametrize(
+    ("first", "waits", "status"),
+    [
+        (request("GET", "/healthz"), False, 200),
+        (request("GET", "/poll?room=lobby&wait=60"), True, 200),
+        (upgrade(), False, 503),
+    ],
+    ids=["answered", "held", "upgrade"],
+)
+async def test_what_is_sent_ahead_and_finds_no_room_ends_the_connection(
+    first: bytes, waits: bool, status: int, tmp_path: Path
+) -> None:
+    """Its bytes are dropped, so the answer before it says that no other follows, and frames would begin anywhere.
 
     Over TLS, since a whole record is read at once; without it too little is read ahead to be charged.
     """
     cert, key = certificate(tmp_path)
-    first = request("GET", "/poll?room=lobby&wait=60" if waits else "/healthz")
     async with serving(tls_cert=cert, tls_key=key) as server, connect(server.address) as peer:
         server.server.parts.input_budget.most = 0
         if waits:
@@ -103,7 +112,7 @@ async def test_a_request_sent_ahead_that_finds_no_room_ends_the_connection(waits
         else:
             await peer.send(first + HEAD + b"\r\n")
         answer = await peer.response()
-        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        assert (answer.status, answer.headers["connection"]) == (status, "close")
         assert await peer.rest() == b""
 
 
