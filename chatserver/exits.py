@@ -9,6 +9,7 @@ import sys
 from contextlib import suppress
 
 EXIT_CLEAN, EXIT_FAULT, EXIT_BAD_FLAGS, EXIT_BIND, EXIT_LOG = range(5)
+STANDARD_ERROR = 2
 
 
 def innermost(error: BaseException) -> BaseException:
@@ -18,11 +19,18 @@ def innermost(error: BaseException) -> BaseException:
     return error
 
 
+def is_journal(descriptor: int) -> bool:
+    """Whether systemd's journal reads it. Then a line may begin with its priority: `<3>`, an error (sd-daemon(3))."""
+    status = os.fstat(descriptor)
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
 def complain(message: str) -> None:
     """Tell the person who started us, in one line also if a database says it in several."""
     line = " ".join(message.splitlines())
     with suppress(OSError):  # a full disk: nothing is left to tell it to, and the server can still serve
-        print(f"chatserver: {line}", file=sys.stderr, flush=True)  # noqa: T201
+        start = "<3>" if is_journal(STANDARD_ERROR) else ""
+        print(f"{start}chatserver: {line}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def drop_output() -> None:

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from chatserver.exits import complain
@@ -9,3 +11,12 @@ def test_a_complaint_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == (
         "chatserver: chat.db is damaged (*** in database main *** Page 2: btreeInitPage() returns error code 11)\n"
     )
+
+
+def test_a_complaint_is_an_error_in_the_journal_of_systemd(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status = os.fstat(2)
+    monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+    complain("no")
+    assert capsys.readouterr().err == "<3>chatserver: no\n"

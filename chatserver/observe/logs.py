@@ -1,7 +1,7 @@
 """Log lines: structlog to standard error, without ever making the event loop wait for it.
 
 Owns: the form of lines, the thread that writes them, what happens when they are not read, and the limit on lines of a
-kind. May not: import trio or any module of ours except settings' `LogFormat`.
+kind. May not: import trio or any module of ours except `exits` and settings' `LogFormat`.
 
 Standard error may be a pipe whose reader has stopped; a blocking write would then stop every connection. So lines go
 into a bounded queue, and one thread writes them. Dropped lines are counted, and the count is written later.
@@ -20,10 +20,12 @@ from typing import Any
 
 import structlog
 
+from chatserver.exits import is_journal
 from chatserver.settings.forms import LogFormat
 
 QUEUE_LINES = 10_000  # lines waiting for the thread: about 2 MB, more than a burst and less than a leak
 STOP_PATIENCE = 1.0  # s for the last lines to be written; a full pipe must not keep the process alive
+_PRIORITIES = {"critical": 2, "error": 3, "warning": 4}  # of syslog(3); of others 6, info
 LINES_PER_SECOND = 5  # of one (event, reason): enough to see what happens, too few to cost anything
 
 
@@ -46,6 +48,7 @@ def configured(log_format: LogFormat, *, quiet: bool, descriptor: int | None = N
             structlog.processors.TimeStamper(fmt="%H:%M:%S.%f" if pretty else "iso", utc=not pretty),
             structlog.processors.format_exc_info,
             *([_printable, looks] if pretty else [structlog.processors.JSONRenderer()]),
+            *([_with_priority] if is_journal(target) else []),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lambda *_: writer,
@@ -152,6 +155,11 @@ class _Forward(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         structlog.get_logger().log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info)
+
+
+def _with_priority(_logger: object, level: str, line: Any) -> str:
+    """Begin the line with its priority, by which `journalctl -p` selects; the journal removes that."""
+    return f"<{_PRIORITIES.get(level, 6)}>{line}"
 
 
 def _printable(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:

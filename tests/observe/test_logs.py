@@ -127,6 +127,24 @@ def test_library_warnings_go_the_same_way() -> None:
     assert json.loads(lines[0])["logger"] == "somebody"
 
 
+@pytest.mark.parametrize(("is_journal", "starts"), [(True, ["<6>{", "<4>{", "<3>{"]), (False, ["{", "{", "{"])])
+def test_in_the_journal_of_systemd_a_line_begins_with_its_priority(
+    is_journal: bool, starts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise `journalctl -p err` finds nothing: all lines have the priority of standard error, info."""
+    reader, writer = os.pipe()
+    status = os.fstat(writer)
+    monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino + (not is_journal)}")
+    with logs.configured(LogFormat.JSON, quiet=False, descriptor=writer):
+        log = structlog.get_logger()
+        for write in (log.info, log.warning, log.error):
+            write("hello")
+    os.close(writer)
+    with os.fdopen(reader, encoding="utf-8") as file:
+        lines = file.read().splitlines()
+    assert [line.partition('"')[0] for line in lines] == starts
+
+
 def test_a_logger_made_before_is_not_bound_to_a_closed_writer() -> None:
     log, handlers = structlog.get_logger(), list(logging.getLogger().handlers)
     with capture() as first:
