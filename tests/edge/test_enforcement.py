@@ -23,6 +23,7 @@ from tests.support.moderating import (
     poll_once,
     sanction,
     say,
+    signed_in,
 )
 from tests.support.peers import Address, ask, chatter, connect, request
 from tests.support.serving import Serving
@@ -135,6 +136,13 @@ async def test_a_user_without_a_connection_leaves_the_list_at_once(address: Addr
     assert await is_listed(address, user, "ops") == (room == "lobby")
     members = await moderate(address, "GET", "/rooms/lobby/members")
     assert members.json["count"] == 7, "all other users stay"
+
+
+async def test_a_moderator_without_a_connection_stays_in_the_list_when_its_network_is_banned(address: Address) -> None:
+    """A ban of a network spares the room's moderators."""
+    users = [await _lose(address, who, "lobby") for who in (signed_in("u_bea", role="moderator"), ANN)]
+    await sanction(address, kind="ban", network=ELSEWHERE)
+    assert [await is_listed(address, user, "lobby") for user in users] == [True, False]
 
 
 @pytest.mark.jumping_clock
