@@ -233,7 +233,7 @@ class Supervisor:
                 return
             new = self._launch(place, settings)
             await new.changed.wait()
-            if not new.ready.is_set() or new.ended.is_set():
+            if not new.ready.is_set():
                 _log.error("worker_not_replaced", worker=new.number, code=new.code)
                 return
             self._settings = settings
