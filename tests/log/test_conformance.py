@@ -111,6 +111,8 @@ async def test_a_key_stands_for_its_first_message_until_it_expires(
     assert (second.fresh, second.record.offset) == (True, 2)
     clock.ms += 1
     assert await append(log, draft("three", key="k")) == Stored(second.record, fresh=False)
+    clock.ms -= KEY_LIFETIME_MS + 1
+    assert (await append(log, draft("four", key="k"))).fresh, "a clock that was ahead keeps no key"
 
 
 async def test_a_key_is_per_user_and_room_in_one_group_too(log: Log) -> None:
