@@ -31,7 +31,7 @@ from chatserver.net.connection import Connection
 from chatserver.net.descriptors import connection_limit, make_room, raise_descriptor_limit
 from chatserver.net.readiness import Readiness
 from chatserver.net.states import Priority
-from chatserver.net.tls import TlsEngine, doubts, load_context
+from chatserver.net.tls import TlsEngine, doubts, expiry, load_context
 from chatserver.observe import logs
 from chatserver.observe.loop import LoopMeter
 from chatserver.observe.memory import Collector, Heap, find_trim
@@ -109,7 +109,7 @@ class Server:
     def __init__(self, settings: Settings, *, total: int, supervised: Supervised | None = None) -> None:
         self.settings = settings
         self._supervised = supervised
-        self._engine = TlsEngine(self._load_certificate()) if settings.tls_cert else None
+        self._engine = TlsEngine(*self._load_certificate()) if settings.tls_cert else None
         self._keys = KeyRing(settings.token_key) if settings.token_key or settings.token_jwks else None
         self._published: PublishedKeys | None = None
         if self._keys is not None and settings.token_jwks:
@@ -327,18 +327,18 @@ class Server:
 
     def _reload_certificate(self, engine: TlsEngine) -> None:
         try:
-            engine.context = self._load_certificate()
+            engine.context, engine.expires = self._load_certificate()
         except ConfigError as error:
             _log.error("certificate_not_reloaded", reason=str(error))
         else:
             _log.info("certificate_reloaded", path=self.settings.tls_cert)
 
-    def _load_certificate(self) -> ssl.SSLContext:
+    def _load_certificate(self) -> tuple[ssl.SSLContext, float]:
         settings = self.settings
         context = load_context(settings.tls_cert, settings.tls_key)
         for doubt in doubts(settings.tls_cert, map(forms.host, settings.allow_host)):
             _log.warning("certificate_doubtful", path=settings.tls_cert, reason=doubt)
-        return context
+        return context, expiry(settings.tls_cert)
 
     def stop_accepting(self) -> None:
         """Leave the peers in the accept queues to the other processes that have these sockets."""

@@ -116,10 +116,11 @@ def expressions() -> Iterator[str]:
     yield from re.findall(r"expr: (.+)$", fence("yaml alerts"), re.MULTILINE)
 
 
-async def test_metrics_of_dashboard_and_alerts_exist() -> None:
+async def test_metrics_of_dashboard_and_alerts_exist(tmp_path: Path) -> None:
     asked = list(expressions())
     assert len(asked) > 30
-    async with serving() as server:
+    cert, key = certificate(tmp_path)
+    async with serving(tls_cert=cert, tls_key=key) as server:
         told = (await ask(server.address, "GET", "/metrics")).body.decode()
     names = set(re.findall(r"^(\w+)", told, re.MULTILINE))
     labels = set(re.findall(r'[{,](\w+)="', told)) | {"instance"}

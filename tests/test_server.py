@@ -4,6 +4,8 @@ Its start: test_cli.py; its end: tests/attacks/test_drain.py; faults in its chor
 """
 
 import math
+import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,6 +65,26 @@ async def test_a_certificate_that_clients_will_refuse_is_told_of_at_the_start_an
         certificate(tmp_path)
         server.server._reload()
         assert [line["event"] for line in server.logs].count("certificate_doubtful") == 3
+
+
+async def test_metrics_tell_when_the_certificate_in_use_expires(tmp_path: Path) -> None:
+    """A renewal that fails sends no SIGHUP, so a server that runs for long would write no line about it."""
+    cert, key = certificate(tmp_path, days=(-30, 20))
+    async with serving(tls_cert=cert, tls_key=key) as server:
+
+        async def days_left() -> int:
+            told = (await ask(server.address, "GET", "/metrics")).body.decode()
+            [end] = re.findall(r"^chatserver_certificate_expiry_timestamp_seconds (\S+)$", told, re.MULTILINE)
+            return round((float(end) - time.time()) / 86_400)
+
+        assert await days_left() == 20
+        certificate(tmp_path, days=(-30, 50))
+        server.server._reload()
+
+        async def is_renewed() -> bool:
+            return await days_left() == 50
+
+        await eventually(is_renewed)
 
 
 #: Settings, and how many of four messages from 61 s ago they leave.

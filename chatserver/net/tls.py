@@ -49,10 +49,14 @@ class Received:
 
 
 class TlsEngine:
-    """The buffers and the context. `context` may be replaced at any time: connections keep the one they began with."""
+    """The buffers and the context. `context` may be replaced at any time: connections keep the one they began with.
 
-    def __init__(self, context: ssl.SSLContext) -> None:
+    `expires`: when its certificate does, in seconds since 1970.
+    """
+
+    def __init__(self, context: ssl.SSLContext, expires: float = 0.0) -> None:
         self.context = context
+        self.expires = expires
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
 
@@ -161,6 +165,14 @@ def doubts(certificate: str, hosts: Iterable[str]) -> Iterator[str]:
         yield f"it {'expired' if ends < now else 'expires'} at {ends:%Y-%m-%d %H:%M} UTC"
     if others := [host for host in hosts if names.isdisjoint((host, f"*.{host.partition('.')[2]}"))]:
         yield f"it is not for {', '.join(others)}, which --allow-host names"
+
+
+def expiry(certificate: str) -> float:
+    """When a certificate expires, in seconds since 1970; 0 if it cannot be examined."""
+    try:
+        return x509.load_pem_x509_certificate(Path(certificate).read_bytes()).not_valid_after_utc.timestamp()
+    except (OSError, ValueError):  # `doubts` says why
+        return 0.0
 
 
 def _names(leaf: x509.Certificate) -> set[str]:

@@ -122,6 +122,8 @@ class ServerMetrics:
         yield Counter, "chatserver_reclaimed", "Connections evicted to free their places", admission.reclaimed
         if parts.handshakes is not None:
             yield Counter, "chatserver_tls_handshakes", "TLS handshakes completed", parts.handshakes.completed
+            yield (Gauge, "chatserver_certificate_expiry_timestamp_seconds",
+                   "When the certificate in use expires, in seconds since 1970", parts.handshakes.engine.expires)
         yield Counter, "chatserver_faults", "Bugs of the server, each caught in one step", connections.faults.count
         yield (Gauge, "chatserver_unfinished_bytes",
                "Bytes kept of incomplete requests, messages and TLS records", parts.input_budget.used)

@@ -27,6 +27,7 @@ _CHOSEN: Mapping[str, Callable[[float, float], float]] = {
     "chatserver_members_elsewhere": max,
     "chatserver_shard_up": min,
     "chatserver_log_up": min,
+    "chatserver_certificate_expiry_timestamp_seconds": min,
 }
 #: Types of metrics that only grow.
 _GROWING = frozenset(("counter", "histogram"))
