@@ -21,7 +21,7 @@ class FileLock:
         try:
             self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            message = f"cannot make {path}: {error.strerror}; check that the directory may be written"
+            message = f"cannot open {path}: {error.strerror}; check its owner, and that its directory may be written"
             raise LogOpenError(message) from error
 
     def try_acquire(self) -> bool:
