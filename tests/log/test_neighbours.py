@@ -108,7 +108,7 @@ def test_a_long_or_missing_path_is_refused_with_its_reason(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     with pytest.raises(LogOpenError, match=r"cannot listen at no/0: .*No such file"):
         Neighbours(Path("no"), 0, 2).open()
-    with pytest.raises(LogOpenError, match="cannot open no/writing: No such file.*; check its owner, and"):
+    with pytest.raises(LogOpenError, match=r"cannot open no/writing: No such file.*; check its owner, and"):
         Neighbours(Path("no"), 0, 2).lock("writing")
 
 
