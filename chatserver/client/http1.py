@@ -178,6 +178,7 @@ class HttpClient:
         self.certificate_ends: float | None = None  # of the last connection, see WatchedStream
         self._places = trio.Semaphore(MAX_CONNECTIONS)
         self._kept: list[_Connection] = []
+        self._is_closed = False  # then no connection is kept any more
 
     async def request(
         self, method: str, path: str, fields: object = None, *, within: float = ANSWER_TIMEOUT
@@ -219,9 +220,11 @@ class HttpClient:
             await connection.aclose()
 
     async def aclose(self) -> None:
-        """Close the kept connections."""
-        while self._kept:
-            await self._kept.pop().aclose()
+        """Close all connections: those in use when their requests end."""
+        self._is_closed = True
+        with trio.CancelScope(shield=True):  # a cancellation would end this after the first; none of them can block
+            while self._kept:
+                await self._kept.pop().aclose()
 
     async def _request(self, method: str, path: str, body: bytes) -> Response:
         """Use a kept connection, and another one if that fails: the server may have closed it meanwhile.
@@ -236,7 +239,7 @@ class HttpClient:
             try:
                 await connection.send(head, body)
                 response = await self._whole(connection, await connection.head())
-                reusable = connection.reuse()
+                reusable = connection.reuse() and not self._is_closed
             except EndedError:
                 if kept is None:
                     raise

@@ -18,6 +18,7 @@ from chatserver.client.requests import Join
 from chatserver.client.stream import EndedError, parse_target
 from chatserver.client.wire import Joined, Message
 from tests.client.fake import ZED, answering, message
+from tests.support.serving import eventually
 
 pytestmark = pytest.mark.jumping_clock
 
@@ -72,6 +73,34 @@ async def test_a_connection_is_kept_and_names_the_client() -> None:
     assert b"Content" not in heads[0]
     assert b"Cookie: s=1\r\n" in heads[1]
     assert heads[1].endswith(b'{"name":"Ann"}')
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+async def test_a_closed_client_keeps_no_connection_though_it_is_cancelled(*, is_late: bool) -> None:
+    """All but the first were left to the garbage collector, and so was one whose answer came after the close."""
+    ended, may_answer = 0, trio.Event()
+
+    async def serve(stream: trio.SocketStream) -> None:
+        nonlocal ended
+        async for _ in stream:
+            await may_answer.wait()
+            await stream.send_all(OK)
+        ended += 1
+
+    async with answering(serve) as address:
+        client = HttpClient(parse_target(address), Credentials())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.request, "GET", "/1")
+            nursery.start_soon(client.request, "GET", "/2")
+            if is_late:
+                await trio.testing.wait_all_tasks_blocked()
+                await client.aclose()
+            may_answer.set()
+        if not is_late:
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await client.aclose()
+        await eventually(lambda: ended == 2)
 
 
 async def test_an_answer_nobody_asked_for_does_not_answer_the_next_request() -> None:
