@@ -154,6 +154,11 @@ def test_gap_that_retention_removed_is_reported_as_lost(peer: Peer) -> None:
     seen = peer.answer("history", 8, 9, recovered=False)
     assert seen[0] == events.Gap("lobby", "e1-1")
     assert offsets(seen) == [8, 9, 10]
+    peer.give("gap", room="lobby", after="e1-10", until="e1-20")
+    seen = peer.give("history", id=peer.sent()["id"], cursor="e1-20", recovered=False, messages=[])
+    assert seen == [events.Gap("lobby", "e1-10")]
+    peer.session.opened()
+    assert peer.sent()["after"] == "e1-20", "it is reported once"
 
 
 @pytest.mark.parametrize("refused", [False, True])
@@ -288,6 +293,11 @@ def test_a_paused_room_keeps_its_cursor_only(peer: Peer) -> None:
     peer.session.resume("lobby")
     assert peer.sends_nothing(), "nothing came meanwhile"
     assert offsets(peer.push(5001)) == [5001]
+    assert [*peer.push(5004), *peer.push(5006)] == []
+    peer.session.pause("lobby")
+    assert offsets(peer.answer("history", 5002)) == [5002]
+    peer.session.resume("lobby")
+    assert offsets(peer.answer("history", 5003)) == [5003], "what was held is read again"
 
 
 def test_records_of_every_type_have_their_offset(peer: Peer) -> None:
