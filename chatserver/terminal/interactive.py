@@ -5,6 +5,7 @@ does), or word an event (render.py does).
 """
 
 import math
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple, NoReturn
@@ -60,7 +61,7 @@ class Interactive:
         self._arrivals = Arrivals(self._recall)
         self._day = ""
         self._divided = False  # whether the line above messages that came without focus is drawn
-        self._unsent = 0
+        self._unsent = Counter[str]()  # texts by room
         self._all_sent = trio.Event()
         self._narrator = render.Narrator()
         self._queues: dict[str, trio.MemorySendChannel[_Text]] = {}  # by room, as one in slow mode may wait for minutes
@@ -179,7 +180,7 @@ class Interactive:
     def _redraw(self) -> None:
         """Draw the prompt, with unusual states in it."""
         facts = [] if self._chat.trouble is None else ["offline"]
-        facts += [f"{self._unsent} to send"] if self._unsent else []
+        facts += [f"{unsent} to send"] if (unsent := self._unsent.total()) else []
         typing = [name for room, name in self._typing if room == self.room]
         facts += [f"{', '.join(typing)} typing"] if typing else []
         self._screen.prompt = f"{self.room or 'no room'}{' (' + ', '.join(facts) + ')' if facts else ''}> "
@@ -212,7 +213,7 @@ class Interactive:
         if self.room not in self._queues:
             self._queues[self.room], queued = trio.open_memory_channel[_Text](math.inf)
             self._nursery.start_soon(self._publish_queue, self.room, queued)
-        self._unsent += 1
+        self._unsent[self.room] += 1
         self._queues[self.room].send_nowait(_Text(text, reply_to))
         self._redraw()
 
@@ -228,8 +229,8 @@ class Interactive:
             doing = self._chat.publish(room, text, reply_to=reply_to, mentions=mentions)
             await self._say_failure(doing, f"not sent to {render.printable(room)}: ")
             self._told_typing = -math.inf  # the message has ended it
-            self._unsent -= 1
-            if not self._unsent:
+            self._unsent[room] -= 1
+            if not self._unsent.total():
                 self._all_sent.set()
             self._redraw()
 
@@ -352,10 +353,12 @@ class Interactive:
     async def _change(
         self, room: str, offset: int | None, change: Callable[[int], Awaitable[wire.Ack]]
     ) -> wire.Ack | None:  # fmt: skip
-        target = offset or self._recall.last(room, by=self._chat.user)
+        # While a text waits, in slow mode perhaps, the last message is an older one, and not meant.
+        target = offset or (None if self._unsent[room] else self._recall.last(room, by=self._chat.user))
         if target is not None:
             return await change(target)
-        self._screen.note("which message? Name its number: #N")
+        why = "your last message is not sent yet: for an earlier one," if self._unsent[room] else "which message?"
+        self._screen.note(f"{why} name its number, #N")
         return None
 
     async def _search(self, words: str) -> None:
@@ -388,9 +391,9 @@ class Interactive:
     async def _leave(self) -> NoReturn:
         """Give the last texts a moment to be acknowledged."""
         with trio.move_on_after(LEAVE_PATIENCE):
-            if self._unsent:
+            if self._unsent.total():
                 self._all_sent = trio.Event()
                 await self._all_sent.wait()
-        if self._unsent:
-            self._screen.note(f"{self._unsent} not acknowledged and perhaps not sent")
-        raise Done(EXIT_FAULT if self._unsent else EXIT_CLEAN)
+        if unsent := self._unsent.total():
+            self._screen.note(f"{unsent} not acknowledged and perhaps not sent")
+        raise Done(EXIT_FAULT if unsent else EXIT_CLEAN)

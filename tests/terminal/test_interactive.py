@@ -177,6 +177,19 @@ async def test_a_room_in_slow_mode_delays_no_other(server: FakeServer) -> None:
         person.process.send_signal(signal.SIGTERM)
 
 
+async def test_a_change_without_a_number_never_goes_to_an_older_message_than_the_last(server: FakeServer) -> None:
+    """While the last text waited, as in slow mode, `/edit` and `/delete` took the message before it."""
+    async with terminal(server, code=128 + signal.SIGTERM) as person:
+        await person.enter("precious", "precious\r\n")
+        await person.until("\r\x1b[Jlobby> ")  # it is acknowledged
+        server.errors = [{"code": "rate_limited", "message": "too many messages", "retry_after": 3600}]
+        await person.enter("with a typo", "too many messages; it will be sent by itself")
+        for line in ("/edit corrected", "/delete"):
+            await person.enter(line, "your last message is not sent yet: for an earlier one, name its number, #N")
+        assert server.wrote == [("publish", "lobby")]
+        person.process.send_signal(signal.SIGTERM)
+
+
 async def test_text_typed_before_the_first_join_goes_to_the_first_room() -> None:
     """The prompt names the room, so the text must not be refused."""
     server = FakeServer()
