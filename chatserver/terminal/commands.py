@@ -45,6 +45,9 @@ COMMANDS = (
 #: Commands that act on the current room.
 IN_A_ROOM = frozenset(("/leave", "/who", "/me", "/reply", "/edit", "/delete", "/react"))
 
+#: Commands that write into the current room.
+CHANGES = frozenset(("/edit", "/delete", "/react"))
+
 #: Emoji with names, which are easier to type; a name in colons works wherever an emoji is expected.
 EMOJI = {
     "+1": "👍", "-1": "👎", "heart": "❤️", "tada": "🎉", "joy": "😂", "smile": "🙂", "sad": "😢", "eyes": "👀",

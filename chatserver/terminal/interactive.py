@@ -1,6 +1,6 @@
 """The interactive mode of `chatserver chat`: shows rooms, and handles typed lines.
 
-Owns: the current room, unread messages, the queue of texts to send. May not: write to the terminal itself (`Screen`
+Owns: the current room, unread messages, the queues of what was typed. May not: write to the terminal itself (`Screen`
 does), or word an event (render.py does).
 """
 
@@ -8,7 +8,8 @@ import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import NamedTuple, NoReturn
+from functools import partial
+from typing import NoReturn
 
 import trio
 
@@ -30,6 +31,7 @@ READ_EVERY = 3.0  # s between two updates of our read marker
 MAX_ROOMS_SHOWN = 40
 MAX_IDS_SHOWN = 10  # of users with one name
 
+Job = Callable[[], Awaitable[object]]
 IN_NO_ROOM = "you are in no room; /join ROOM"
 
 
@@ -39,11 +41,6 @@ class Done(Exception):  # noqa: N818  (no error)
     def __init__(self, code: int) -> None:
         super().__init__(code)
         self.code = code
-
-
-class _Text(NamedTuple):
-    text: str
-    reply_to: int | None = None
 
 
 class Interactive:
@@ -64,8 +61,8 @@ class Interactive:
         self._unsent = Counter[str]()  # texts by room
         self._all_sent = trio.Event()
         self._narrator = render.Narrator()
-        self._queues: dict[str, trio.MemorySendChannel[_Text]] = {}  # by room, as one in slow mode may wait for minutes
-        self._commands, self._commanded = trio.open_memory_channel[tuple[str, commands.Typed]](math.inf)
+        # Texts by room, changes by room, other commands: what is typed in a room in slow mode may wait for minutes.
+        self._queues: dict[tuple[str, str], trio.MemorySendChannel[Job]] = {}
         self._seen: dict[str, int] = {}  # by room, the offset that was seen and is to be sent to the server
         self._nursery: trio.Nursery
 
@@ -73,8 +70,7 @@ class Interactive:
         """Show events until the chat ends. Raises Done, or the chat's errors."""
         self._nursery = nursery
         self._redraw()
-        nursery.start_soon(self._screen.keep_shape)
-        for task in (self._do_commands, self._tell_read, self._take_lines):
+        for task in (self._screen.keep_shape, self._tell_read, self._take_lines):
             nursery.start_soon(task)
         if self.room is not None:
             nursery.start_soon(self._enter, self.room)
@@ -210,11 +206,8 @@ class Interactive:
         if self.room is None:
             self._screen.note(IN_NO_ROOM)
             return
-        if self.room not in self._queues:
-            self._queues[self.room], queued = trio.open_memory_channel[_Text](math.inf)
-            self._nursery.start_soon(self._publish_queue, self.room, queued)
         self._unsent[self.room] += 1
-        self._queues[self.room].send_nowait(_Text(text, reply_to))
+        self._queue("texts", self.room, partial(self._publish, self.room, text, reply_to))
         self._redraw()
 
     def _tell_typing(self) -> None:
@@ -223,16 +216,26 @@ class Interactive:
             self._told_typing = now
             self._chat.typing(self.room)
 
-    async def _publish_queue(self, room: str, queued: trio.MemoryReceiveChannel[_Text]) -> None:
-        async for text, reply_to in queued:
-            mentions = commands.mentioned(text, self._recall.people)
-            doing = self._chat.publish(room, text, reply_to=reply_to, mentions=mentions)
-            await self._say_failure(doing, f"not sent to {render.printable(room)}: ")
-            self._told_typing = -math.inf  # the message has ended it
-            self._unsent[room] -= 1
-            if not self._unsent.total():
-                self._all_sent.set()
-            self._redraw()
+    def _queue(self, kind: str, room: str, job: Job) -> None:
+        """Do this after everything else of its kind in that room."""
+        if (kind, room) not in self._queues:
+            self._queues[kind, room], jobs = trio.open_memory_channel[Job](math.inf)
+            self._nursery.start_soon(self._work_through, jobs)
+        self._queues[kind, room].send_nowait(job)
+
+    async def _work_through(self, jobs: trio.MemoryReceiveChannel[Job]) -> None:
+        async for job in jobs:
+            await job()
+
+    async def _publish(self, room: str, text: str, reply_to: int | None) -> None:
+        mentions = commands.mentioned(text, self._recall.people)
+        doing = self._chat.publish(room, text, reply_to=reply_to, mentions=mentions)
+        await self._say_failure(doing, f"not sent to {render.printable(room)}: ")
+        self._told_typing = -math.inf  # the message has ended it
+        self._unsent[room] -= 1
+        if not self._unsent.total():
+            self._all_sent.set()
+        self._redraw()
 
     async def _obey(self, line: str) -> None:
         try:
@@ -252,7 +255,9 @@ class Interactive:
         elif self._chat.trouble is not None:
             self._screen.note("there is no connection")
         else:
-            self._commands.send_nowait((self.room or "", typed))
+            room = self.room or ""
+            lane = room if name in commands.CHANGES else ""  # in order: a reaction must not overtake an edit
+            self._queue("commands", lane, lambda: self._say_failure(self._do(room, *typed)))
             if name == "/join":
                 self.room = rest
                 self._redraw()
@@ -264,11 +269,6 @@ class Interactive:
             self._screen.note("there is nothing to answer")
         else:
             self._say(text, target)
-
-    async def _do_commands(self) -> None:
-        """Carry out commands for the server one by one, so that a reaction does not overtake an edit."""
-        async for room, typed in self._commanded:
-            await self._say_failure(self._do(room, *typed))
 
     async def _do(self, room: str, name: str, offset: int | None, rest: str) -> None:
         """Carry out a command that needs the server, in the room that was the current one when it was typed."""

@@ -170,6 +170,7 @@ async def test_a_room_in_slow_mode_delays_no_other(server: FakeServer) -> None:
         await person.enter("/join ops", "in ops, 1 here")
         server.errors = [{"code": "rate_limited", "message": "too many messages", "retry_after": 3600}]
         await person.enter("waits", "ops│too many messages; it will be sent by itself")
+        await person.enter("/react #1 tada\r/who", "3 in ops")  # the reaction waits as well, to keep its place
         await person.enter("/join lobby\rhello", "hello\r\n")
         await person.until("lobby (1 to send)> ")
         server.errors = [{"code": "forbidden", "message": "sign in"}]
