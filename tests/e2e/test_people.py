@@ -90,6 +90,7 @@ def test_without_a_websocket_a_new_name_is_listed_by_its_user_and_can_be_mention
     ben.save_name("Benedikt")
     expect(people[1]).to_contain_text("Benediktyou")
     ben.say("it is me")
+    ann.expect_texts(["it is me"])  # names are offered when something is typed
     ann.page.fill("#text", "@Bened")
     expect(ann.page.locator("#completions li")).to_have_text("Benedikt")
 
