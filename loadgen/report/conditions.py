@@ -36,7 +36,7 @@ class Condition(NamedTuple):
     @property
     def is_proof(self) -> bool:
         """Whether it is true of the target, whatever became of the generator."""
-        return ALL[self.figure].proof
+        return self.figure in ALL and ALL[self.figure].proof
 
     def judge(self, figures: Figures) -> str | None:
         """Say why the run fails by this condition, or return `None`."""

@@ -253,9 +253,9 @@ class Player:
         await self._crowd.call(Crowd.stop)
         await session.until(lambda: self._crowd.quiet, limit)
         deadline = now() + limit
-        await session.pause(SURPLUS_SECONDS)
         while self._experiment.is_gathered and now() < deadline and await session.missed(self._crowd):
             await session.pause(LOOK_SECONDS)
+        await session.pause(SURPLUS_SECONDS)
 
     # Probes
 
