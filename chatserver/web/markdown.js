@@ -82,7 +82,10 @@ function blocks(text, names) {
       [...list.children].forEach((item, at) => {
         if (levels[at]) item.style.marginInlineStart = `${levels[at] * EM_PER_LEVEL}em`;
       });
-      if (start) list.start = Number(start);
+      if (start) {
+        list.start = Number(start);
+        list.style.paddingInlineStart = `${String(list.start + lines.length - 1).length + 1.5}ch`; // room for the longest number
+      }
       nodes.push(list);
     } else {
       const content = lines.join('\n').replace(/^\n+|\n+$/g, '');

@@ -76,11 +76,12 @@ MARKUP = {
     r"\*no\* \`no\` \~~no\~~ C:\dir": "<p>*no* `no` ~~no~~ C:\\dir</p>",
     r"¯\_(ツ)_/¯ \ `\*`": r"<p>¯\_(ツ)_/¯ \ <code>\*</code></p>",
     "- a\n- *b*\n\nthen": "<ul><li>a</li><li><em>b</em></li></ul><p>then</p>",
-    "3. c\n4. d": '<ol start="3"><li>c</li><li>d</li></ol>',
+    "3. c\n4. d": '<ol start="3" style="padding-inline-start: 2.5ch;"><li>c</li><li>d</li></ol>',
     " - a\n   - b\n     - c\n - d": '<ul><li>a</li><li style="margin-inline-start: 1.4em;">b</li>'
     '<li style="margin-inline-start: 2.8em;">c</li><li>d</li></ul>',
-    "1. a\n    - b\n2. c": '<ol start="1"><li>a</li></ol><ul><li style="margin-inline-start: 1.4em;">b</li></ul>'
-    '<ol start="2"><li>c</li></ol>',
+    "1. a\n    - b\n99. c\n1. d": '<ol start="1" style="padding-inline-start: 2.5ch;"><li>a</li></ol>'
+    '<ul><li style="margin-inline-start: 1.4em;">b</li></ul>'
+    '<ol start="99" style="padding-inline-start: 4.5ch;"><li>c</li><li>d</li></ol>',
     "> said\nno": "<blockquote>said</blockquote><p>no</p>",
     "see:\n```py\n<b> *x*\n```\nok": '<p>see:</p><pre tabindex="0"><code>&lt;b&gt; *x*</code></pre><p>ok</p>',
     "``a ` b`` ```": "<p><code>a ` b</code> ```</p>",

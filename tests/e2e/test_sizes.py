@@ -116,6 +116,34 @@ def test_a_narrow_phone_shows_a_long_name_and_the_whole_wait_for_the_next_try(
     assert again["x"] + again["width"] <= menu["x"], "the button covers its neighbour"
 
 
+#: Elements whose text does not fit in them, and lists whose numbers do not.
+CUT = """(sought) => {
+    const paint = document.createElement('canvas').getContext('2d');
+    const needs = (list) => {
+        paint.font = getComputedStyle(list).font;
+        return paint.measureText(`${list.start + list.children.length - 1}. `).width;
+    };
+    const lists = [...document.querySelectorAll('.text ol')];
+    return [...document.querySelectorAll(sought)].filter((each) => each.scrollWidth > each.clientWidth)
+        .concat(lists.filter((list) => parseFloat(getComputedStyle(list).paddingInlineStart) < needs(list)))
+        .map((each) => each.outerHTML.slice(0, 60));
+}"""
+
+
+def test_a_phone_shows_long_names_and_numbers_whole(window: OpenWindow) -> None:
+    """They ended in `…`, and no title says the rest there; a folded text had cut the numbers of its list from 10 on."""
+    name, room = "W" * 40, "long-" + "n" * 59
+    ann, ben = window(width=360, height=640, has_touch=True, is_mobile=True, room=room), window(room=room)
+    ben.save_name(name)
+    expect(ben.page.locator("#me")).to_contain_text(name)
+    ben.expect_live()
+    ben.say("\n".join(f"{number}. item" for number in range(90, 120)))
+    expect(ann.texts).to_contain_text("item")
+    ann.page.locator("#text").press_sequentially("@WW")
+    expect(ann.page.locator("#completions li")).to_have_text(name)
+    assert ann.page.evaluate(CUT, ".author, #completions, .name") == []
+
+
 def test_a_print_has_the_conversation_only(shared_server: Server, window: OpenWindow) -> None:
     shared_server.publish("paper", *(f"message {number}" for number in range(150)))
     shared_server.publish("paper", "line\n" * 50)
