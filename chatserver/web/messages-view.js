@@ -97,10 +97,7 @@ export class MessagesView {
     this.#seen();
   }
 
-  /**
-   * Go back to a place in this room.
-   * @param {Place | null} place
-   */
+  /** @param {Place | null} place in this room, to go back to */
   async restore(place) {
     const room = this.client.current;
     if (place === null) return this.toPresent();
@@ -108,10 +105,7 @@ export class MessagesView {
     if (room === this.client.current) this.#redraw(place);
   }
 
-  /**
-   * Show a message, wherever in the log it stands; the newest, if it is not there.
-   * @returns {Promise<boolean>} whether it is there
-   */
+  /** Show a message, wherever in the log it stands. If it is not there, show the newest, and return false. */
   async visit(offset) {
     const room = this.client.current;
     await room.visit(offset);
@@ -200,6 +194,7 @@ export class MessagesView {
   }
 
   #take({ added, changed, isLive }) {
+    if (this.#from < this.#timeline.first && !this.#isAtBottom) return this.#refetch();
     const wasEmpty = this.#rows.size === 0;
     const first = added.find((message) => !this.client.identity.owns(message));
     if (isLive && first && (document.hidden || this.#wasAway)) this.#divider ??= first.offset;
@@ -210,13 +205,20 @@ export class MessagesView {
       this.#replaceAnswersTo([...added, ...changed]);
       this.#show(this.#timeline.place(this.#from), isFollowing ? Infinity : this.#timeline.place(this.#to + 1) + more);
     };
-    if (isFollowing) change();
-    else this.#holdStill(change);
+    isFollowing ? change() : this.#holdStill(change);
     this.#edges();
     if (this.#isAtBottom) this.toBottom();
     if (wasEmpty || this.#wasAway) this.#toDivider();
     this.#fetchOn();
     this.#seen();
+  }
+
+  /** The room keeps its newest messages only, and has dropped some of the rows, perhaps those in sight. */
+  async #refetch() {
+    if (this.#isFetching) return;
+    this.#isFetching = true;
+    await this.restore(this.place);
+    this.#isFetching = false;
   }
 
   /** Mark the room as read if its end is in sight. */
@@ -329,11 +331,7 @@ export class MessagesView {
     this.#scroller.scrollTop += top + place.hidden * height - this.#scroller.getBoundingClientRect().top;
   }
 
-  /**
-   * Change the list without moving the first row in sight. Its bottom is measured, since the day and the author above
-   * it may come and go.
-   * @param {() => void} change
-   */
+  /** Change the list without moving the first row in sight. Its bottom is measured: the day above it may come and go. */
   #holdStill(change) {
     const bottom = (offset) => this.#rows.get(offset)?.getBoundingClientRect().bottom;
     const anchor = this.#firstInSight()?.offset;

@@ -6,7 +6,18 @@ import re
 import pytest
 from playwright.sync_api import Locator, WebSocketRoute, expect
 
-from tests.e2e.browser import AT_BOTTOM, HEIGHT, LOOK_AWAY, NOTIFICATIONS, PHONE, WIDTH, Server, wait_until
+from tests.e2e.browser import (
+    AT_BOTTOM,
+    HEIGHT,
+    LOOK_AWAY,
+    NOTIFICATIONS,
+    PHONE,
+    WIDTH,
+    Server,
+    after_next_frame,
+    expect_at,
+    wait_until,
+)
 from tests.e2e.conftest import OpenWindow
 
 pytestmark = pytest.mark.browser
@@ -242,3 +253,55 @@ def test_the_wheel_scrolls_also_where_the_button_to_the_newest_is(shared_server:
     top = ann.page.evaluate("scroller.scrollTop")
     ann.page.mouse.wheel(0, -300)
     wait_until(ann.page, lambda: ann.page.evaluate("scroller.scrollTop") < top)
+
+
+def test_a_flood_is_a_few_hundred_rows_and_leaves_a_reader_of_older_messages_alone(
+    shared_server: Server, window: OpenWindow
+) -> None:
+    """A flood, played from within the page: only the rows near the newest message exist.
+
+    At 20,000 messages the page drops half of them. A list that was scrolled up to those became empty.
+    """
+    keep = "WebSocket = class extends WebSocket { constructor(...all) { super(...all); window.socket = this; } }"
+    ann = window(first=keep, room="flood")
+    shared_server.publish("flood", *(f"real {number}" for number in range(1, 46)))
+    expect(ann.texts.last).to_have_text("real 45")
+    flood = """([from, to]) => {
+        const user = { id: 'u_flood', name: 'Flood' };
+        const epoch = JSON.parse(localStorage['chat.read']).flood.split('-')[0];
+        for (let offset = from; offset <= to; offset++) {
+            const message = { type: 'message', room: 'flood', offset, cursor: `${epoch}-${offset}`, user,
+                text: `message ${offset}`, time: new Date().toISOString() };
+            window.socket.onmessage({ data: JSON.stringify(message) });
+        }
+    }"""
+    ann.page.wait_for_function("() => localStorage['chat.read']?.includes('flood')")
+    held = ann.page.get_by_text("real 10", exact=True)
+    ann.page.evaluate("scroller.scrollTop = 0")
+    held.scroll_into_view_if_needed()
+    after_next_frame(ann.page)
+    before = held.bounding_box()
+    ann.page.evaluate(flood, [46, 20_045])
+    expect(ann.page.locator("#jump")).to_have_text("20,000 new messages ↓")
+    expect_at(held, before)
+    ann.page.click("#jump")
+    expect(ann.texts.last).to_have_text("message 20045")
+    expect(ann.texts.last).to_be_in_viewport()
+
+    ann.page.evaluate(flood, [20_046, 25_000])
+    expect(ann.texts.last).to_have_text("message 25000")
+    expect(ann.texts.last).to_be_in_viewport()
+    assert ann.texts.count() < 500
+    first = ann.texts.first
+    ann.page.locator("#scroller").hover()
+    seen = set()
+
+    def goes_up() -> bool:
+        ann.page.mouse.wheel(0, -30_000)
+        seen.add(first.inner_text())
+        return len(seen) > 5
+
+    wait_until(ann.page, goes_up)
+    assert ann.texts.count() < 500
+    ann.page.click("#jump")
+    expect(ann.texts.last).to_have_text("message 25000")
