@@ -50,7 +50,9 @@ class Counted:
 
     def __init__(self, folder: str) -> None:
         self._out = Path(folder, "counts")
-        self.under = ("valgrind", "--quiet", "--tool=callgrind", f"--callgrind-out-file={self._out}.%p")
+        # Where valgrind listens for `callgrind_control`. By default in TMPDIR, which is another folder for the process.
+        self._pipes = f"--vgdb-prefix={folder}/vgdb"
+        self.under = ("valgrind", "--quiet", "--tool=callgrind", self._pipes, f"--callgrind-out-file={self._out}.%p")
 
     def count(self, process: Process, work: Callable[[], int]) -> float:
         """The instructions of one operation; `work` does some and returns how many."""
@@ -59,7 +61,7 @@ class Counted:
         return self._read(process) / done
 
     def _read(self, process: Process) -> int:
-        dump = ["callgrind_control", "--dump", str(process.pid)]
+        dump = ["callgrind_control", self._pipes, "--dump", str(process.pid)]
         subprocess.run(dump, check=True, capture_output=True, timeout=PATIENCE)
         newest = max(self._out.parent.glob(f"counts.{process.pid}.*"), key=lambda path: int(path.suffix[1:]))
         return int(_TOTAL.findall(newest.read_text())[-1])

@@ -7,16 +7,20 @@ import json
 import socket
 from collections.abc import Iterator
 from contextlib import nullcontext
+from functools import partial
 from importlib import import_module
 from pathlib import Path
+from shutil import which
 
 import pytest
 
 from tests.bench import __main__ as bench
 from tests.bench import clients, report
 from tests.bench.figures import Better, Figure, Plot, Result, Scale, Verdict
+from tests.bench.instructions import POST, Counted
 from tests.bench.plot import Line, Panel, svg
 from tests.bench.processes import Process, chatserver, peer
+from tests.bench.publish import bare_cycles
 from tests.bench.publishers import Publisher, publishing
 from tests.e2e.browser import find_chromium
 
@@ -45,6 +49,13 @@ def test_a_bench_runs_and_gives_figures(name: str, server: Process, monkeypatch:
     results = list(bench.run(name, Scale.QUICK))
     assert results
     assert all(isinstance(result, Result) and result.value > 0 for result in results)
+
+
+@pytest.mark.skipif(which("valgrind") is None, reason="no valgrind here")
+def test_instructions_are_counted(tmp_path: Path) -> None:
+    counted = Counted(str(tmp_path))
+    with peer("bare_h11", under=counted.under) as other:
+        assert counted.count(other, partial(bare_cycles, other, 3, POST)) > 0
 
 
 @pytest.mark.parametrize(
