@@ -3,13 +3,18 @@
 Owns: reading them, and the algorithm of each, which comes from the key, never from a token. May not: verify.
 
     a secret of at least 32 bytes     HS256      created if the file is missing at the start, for its owner only
-    a public key in PEM form          RS256, ES256 or EdDSA: RSA of 2,048 bits or more, P-256, Ed25519
+    public keys in PEM form           RS256, ES256 or EdDSA: RSA of 2,048 bits or more, P-256, Ed25519
     a JWK or a set of them (JSON)     the same four; other keys are skipped
+
+A public key in another form is refused. As a secret it would let everybody who knows it sign tokens.
 """
 
 import os
+import re
 import secrets
+from base64 import b64decode
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -20,7 +25,12 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from cryptography.hazmat.primitives.serialization import (
+    load_der_public_key,
+    load_pem_public_key,
+    load_ssh_public_key,
+)
+from cryptography.x509 import load_der_x509_certificate
 
 from chatserver.settings.spec import ConfigError
 
@@ -36,6 +46,8 @@ MAX_KEY_BYTES = 256 * 1024
 MAX_KEYS = 32
 
 _PRIVATE = b"PRIVATE KEY-----"
+_PEM = re.compile(rb"-----BEGIN .*?-----END [^-]*-----", re.DOTALL)
+_UTF8_BOM = b"\xef\xbb\xbf"
 
 _log = structlog.get_logger("chatserver.keys")
 
@@ -123,17 +135,41 @@ def keys_in(data: bytes) -> list[Key]:
         raise ValueError(f"{len(data):,} bytes, limit {MAX_KEY_BYTES:,}")
     if _PRIVATE in data:
         raise ValueError("a private key signs tokens and does not belong here; give the public one")
-    if data.lstrip().startswith(b"-----BEGIN"):
-        try:
-            return [public_key(load_pem_public_key(data))]
-        except (ValueError, UnsupportedAlgorithm):
-            raise ValueError("no public key that can be used: RSA of 2,048 bits, P-256 or Ed25519") from None
-    if data.lstrip().startswith(b"{"):
-        return keys_of_set(data)
-    secret = data.strip()
+    if b"-----BEGIN" in data.replace(b"\0", b""):  # zero bytes: UTF-16, of which no key can be read
+        keys = [_public_key_of(pem) for pem in _PEM.findall(data)]
+        if not keys:
+            raise ValueError("no complete key in PEM form, in ASCII")
+        return keys
+    secret = data.removeprefix(_UTF8_BOM).strip()
+    if secret.startswith((b"{", b"[")):
+        return keys_of_set(secret)
+    if _is_public(data):
+        raise ValueError("a public key or a certificate, but not in PEM form; give the public key in PEM form")
     if len(secret) < MIN_SECRET:
         raise ValueError(f"a secret of {len(secret)} bytes, at least {MIN_SECRET} are needed")
     return [Key("HS256", secret)]
+
+
+def _public_key_of(pem: bytes) -> Key:
+    try:
+        return public_key(load_pem_public_key(pem))
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError("no public key that can be used: RSA of 2,048 bits, P-256 or Ed25519") from None
+
+
+def _is_public(data: bytes) -> bool:
+    """Whether this is a public key or a certificate: of OpenSSH, in DER, or in base64 without the lines of PEM."""
+    with suppress(ValueError, UnsupportedAlgorithm):
+        load_ssh_public_key(data)
+        return True
+    for load in (load_der_public_key, load_der_x509_certificate):
+        with suppress(ValueError, UnsupportedAlgorithm):
+            load(data)
+            return True
+        with suppress(ValueError, UnsupportedAlgorithm):
+            load(b64decode(data))
+            return True
+    return False
 
 
 def public_key(key: object, name: str | None = None) -> Key:

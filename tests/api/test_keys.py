@@ -2,12 +2,14 @@
 
 import json
 import stat
+from base64 import b64decode, b64encode
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 from structlog.testing import capture_logs
 
 from chatserver.api.keys import MAX_KEY_BYTES, KeyRing, read_keys
@@ -45,6 +47,46 @@ def test_a_malformed_key_is_refused_without_showing_it(tmp_path: Path, data: byt
     path.write_bytes(data)
     with pytest.raises(ConfigError, match=rf"^--token-key: .*key: .*{why}"):
         KeyRing([str(path)])
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
+def test_a_public_key_in_another_form_does_not_become_a_secret(tmp_path: Path, algorithm: str) -> None:
+    """It did: everybody who knew the public key could sign tokens of any user with HS256."""
+    key: Any = load_pem_public_key(key_file(algorithm))
+    der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    path = tmp_path / "key"
+    for data in (
+        key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH),
+        der,
+        b64encode(der),
+        key_file(algorithm).decode().encode("utf-16"),
+        json.dumps([jwk(algorithm)]).encode(),
+    ):
+        path.write_bytes(data)
+        with pytest.raises(ConfigError, match=r"PEM form|neither a secret"):
+            read_keys(path)
+    for before in (b"\xef\xbb\xbf", b"# the key of example.org\n", b"Public-Key: (256 bit)\n"):
+        path.write_bytes(before + key_file(algorithm))
+        assert [found.algorithm for found in read_keys(path)] == [algorithm]
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(jwk(algorithm)).encode())
+    assert [found.algorithm for found in read_keys(path)] == [algorithm]
+
+
+def test_a_certificate_does_not_become_a_secret(tmp_path: Path) -> None:
+    pem = trustme.CA().issue_cert("chat.example").cert_chain_pems[0].bytes()
+    body = b"".join(pem.split(b"-----")[2].split())
+    for data, why in ((pem, "no public key"), (body, "PEM form"), (b64decode(body), "PEM form")):
+        path = tmp_path / "key"
+        path.write_bytes(data)
+        with pytest.raises(ConfigError, match=why):
+            read_keys(path)
+
+
+def test_all_public_keys_of_a_file_count(tmp_path: Path) -> None:
+    """Only the first did, and tokens of the others were refused."""
+    path = tmp_path / "keys.pem"
+    path.write_bytes(key_file("RS256") + b"\n# the old one\n" + key_file("ES256"))
+    assert [found.algorithm for found in read_keys(path)] == ["RS256", "ES256"]
 
 
 def test_a_new_secret_is_readable_by_its_owner_only(tmp_path: Path) -> None:
