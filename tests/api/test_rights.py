@@ -13,6 +13,7 @@ from tests.api.asking import hold_back
 from tests.support.moderating import moderated, sanction
 from tests.support.peers import Peer, ask, chatter, connect, publish
 from tests.support.serving import Serving, eventually, serving
+from tests.support.tokens import bearer, secret_file, token
 
 ROOMS = (
     ("staff-*", RoomPolicy(read=Audience.GRANTED, write=Audience.GRANTED)),
@@ -148,6 +149,27 @@ async def test_hidden_newest_rooms_do_not_hide_the_others() -> None:
         await publish(server.address, "tea", "hi")
         answer = await ask(server.address, "GET", "/rooms?limit=2")
         assert sorted(room["room"] for room in answer.json["rooms"]) == ["lobby", "tea"]
+
+
+@pytest.mark.parametrize("most", [1000, 20])
+async def test_a_search_finds_what_few_rooms_have_of_a_frequent_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """Newer matches in rooms that the user may not read hid them: of ten million messages, all of a common word's.
+
+    The room is found among those written last, or else by the token that names it.
+    """
+    monkeypatch.setattr("chatserver.log.sqlite_search.CANDIDATES", 2)
+    monkeypatch.setattr("chatserver.api.pipelines.search.MAX_READ", most)
+    monkeypatch.setattr("chatserver.log.sqlite_index.INDEX_INTERVAL", 0.01)
+    async with serving(log=f"sqlite:{tmp_path}/chat.db", token_key=(secret_file(tmp_path),)) as server:
+        await publish(server.address, "team-red", "secret words")
+        await write(server, *(f"other-{number}" for number in range(25)))
+        await publish(server.address, "tea", "hi")
+        await eventually(lambda: not server.server.parts.log.index.lag)
+        headers = bearer(token(chat={"rooms": {"team-red": "r"}}))
+        answer = await ask(server.address, "GET", "/search?q=secret", headers=headers)
+        assert [result["room"] for result in answer.json["results"]] == ["team-red"]
 
 
 async def test_guests_may_only_read() -> None:

@@ -8,14 +8,15 @@
 Owns: this order. A limiter that refuses, or a step that fails, cancels the others. May not: know HTTP.
 
 One query answers most questions: the newest matches of all rooms, or of the named room. For a word in thousands of
-messages it finds those of some rooms only; then the rooms that were written last are queried one by one.
+messages it finds those of some rooms only; then the rooms that were written last are queried one by one. A user who may
+read few rooms would often find nothing without that.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from heapq import nlargest
-from itertools import islice
+from itertools import chain, islice
 from typing import NamedTuple, TypeAlias
 
 import msgspec
@@ -27,14 +28,18 @@ from chatserver.api.pipelines.limiters import Limiters, OverLimitError, SearchLi
 from chatserver.api.pipelines.results import Part, ResultCache
 from chatserver.api.pipelines.shared import SharedSearch
 from chatserver.chat.log_reader import Reading
+from chatserver.chat.policy import READ
 from chatserver.chat.principal import Principal
 from chatserver.fair import SingleFlight
 from chatserver.log.index import Found, Hit, Index, Question
+from chatserver.log.interface import MAX_READ
 
 #: Rooms that are queried one by one, and rooms among which readable ones are looked for.
 QUERIED_ROOMS, ROOMS_CONSIDERED = 4, 20
 #: Seconds for these queries: they only improve the ranking, so the answer does not wait for slow ones.
 ROOMS_BUDGET = 0.05
+#: The same while the answer has too little: then it waits for them, and more rooms are looked at.
+SHORT_ROOMS_BUDGET = 0.5
 #: Times that a search continues because the user may not read what it found.
 MAX_ROUNDS = 4
 
@@ -130,13 +135,20 @@ class SearchPipeline:
         complete = await self._rank_rounds(question, asked.limit, principal, ranking)
         if complete or question.room is not None:
             return
-        with trio.move_on_after(ROOMS_BUDGET):
-            rooms = await self._recent_rooms(ROOMS_CONSIDERED)
+        is_short = len(ranking) < asked.limit
+        with trio.move_on_after(SHORT_ROOMS_BUDGET if is_short else ROOMS_BUDGET):
+            rooms: Iterable[str] = await self._recent_rooms(MAX_READ if is_short else ROOMS_CONSIDERED)
+            grants = principal.rights.grants
+            if is_short and grants is not None:
+                rooms = dict.fromkeys(chain(rooms, sorted(grants[READ].names)))
             readable = (room for room in rooms if self._may_read(principal, room))
-            async with side_by_side() as nursery:
-                for room in islice(readable, QUERIED_ROOMS):
-                    in_room = msgspec.structs.replace(question, room=room)
-                    nursery.start_soon(self._rank, (in_room, None), principal, ranking)
+            for _ in range(MAX_ROUNDS if is_short else 1):
+                async with side_by_side() as nursery:
+                    for room in islice(readable, QUERIED_ROOMS):
+                        in_room = msgspec.structs.replace(question, room=room)
+                        nursery.start_soon(self._rank, (in_room, None), principal, ranking)
+                if len(ranking) >= asked.limit:
+                    break
 
     async def _rank_rounds(self, question: Question, limit: int, principal: Principal, ranking: "Ranking") -> bool:
         """Find and rank, and continue while the user may read too few; returns whether all matches were seen."""

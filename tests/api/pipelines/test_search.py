@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from chatserver.api.pipelines.background import BackgroundSteps
 from chatserver.api.pipelines.limiters import OverLimitError
 from chatserver.api.pipelines.results import RESULT_LIFETIME
-from chatserver.api.pipelines.search import ROOMS_BUDGET, Searched
+from chatserver.api.pipelines.search import ROOMS_BUDGET, SHORT_ROOMS_BUDGET, Searched
 from chatserver.log.interface import TEXTS_CHANGED, LogUnavailable, Record, State
 from tests.api.pipelines.stage import CancelAfter, Stage, Systems, cancelled_at_every_await, found
 
@@ -59,7 +59,9 @@ async def test_rooms_that_are_slow_are_left_out(autojump_clock: Clock, systems: 
     systems.seconds = {"a": 60.0}
     searched = await stage.search()
     assert found(searched) == ["c", "b"]
-    assert searched.seconds == pytest.approx(ROOMS_BUDGET)
+    assert searched.seconds == pytest.approx(SHORT_ROOMS_BUDGET)
+    full = await stage.search("other", limit=1)
+    assert full.seconds == pytest.approx(ROOMS_BUDGET), "the others only improve the ranking"
     await trio.testing.wait_all_tasks_blocked()
     assert systems.running == 0
 
