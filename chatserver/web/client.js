@@ -31,7 +31,7 @@ export class ChatClient extends EventTarget {
   #reading = new Map();
   /** @type {{[room: string]: {read: number, unread: number, mentions: number}}} the read markers of the server */
   #marks = {};
-  #mayFollowMost = Infinity;
+  mayFollowMost = Infinity; // rooms over one connection
   #isStarted = false;
   /** @type {User | null} whom the server named last: the user in whose name a message goes out */
   #speaker = null;
@@ -143,7 +143,7 @@ export class ChatClient extends EventTarget {
     const isOpen = room.name === this.room;
     const isReady = this.state.phase === 'live' || (isOpen && !link?.isSocket);
     if (!link || !isReady || this.rooms.get(room.name) !== room) return;
-    const mayFollow = [...this.rooms.keys()].indexOf(room.name) < this.#mayFollowMost;
+    const mayFollow = [...this.rooms.keys()].indexOf(room.name) < this.mayFollowMost;
     if (isOpen || mayFollow) link.follow(room.name, room.timeline.cursor, isOpen);
   }
 
@@ -268,7 +268,7 @@ export class ChatClient extends EventTarget {
 
   async up(link, hello) {
     if (this.api.needsToken) this.api.token ??= hello?.session || null;
-    this.#mayFollowMost = hello?.limits?.rooms ?? Infinity;
+    this.mayFollowMost = hello?.limits?.rooms ?? Infinity;
     for (const room of new Set([this.current, ...this.rooms.values()])) {
       if ((link.isSocket || room !== this.current) && !this.#staysOutOf(room)) this.follow(room);
     }

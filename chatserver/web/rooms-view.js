@@ -60,7 +60,10 @@ export class RoomsView {
   }
 
   #opened(room) {
-    this.#remember([room, ...this.#ours.filter((each) => each !== room)].slice(0, MAX_OURS));
+    const ours = [room, ...this.#ours.filter((each) => each !== room)];
+    const most = Math.max(1, Math.min(MAX_OURS, this.client.mayFollowMost - 1)); // the next one is entered before one is left
+    this.#remember(ours.slice(0, most));
+    for (const old of ours.slice(most)) this.client.leave(old);
     this.#askedAt = -Infinity;
     this.#list.querySelector('[aria-current]')?.scrollIntoView({ block: 'nearest' });
   }

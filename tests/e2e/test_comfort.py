@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Locator, WebSocketRoute, expect
@@ -16,6 +17,7 @@ from tests.e2e.browser import (
     Server,
     after_next_frame,
     expect_at,
+    serving,
     wait_until,
 )
 from tests.e2e.conftest import OpenWindow
@@ -305,3 +307,16 @@ def test_a_flood_is_a_few_hundred_rows_and_leaves_a_reader_of_older_messages_alo
     assert ann.texts.count() < 500
     ann.page.click("#jump")
     expect(ann.texts.last).to_have_text("message 25000")
+
+
+def test_a_room_is_left_for_a_new_one_where_a_connection_may_be_in_no_more(tmp_path: Path, window: OpenWindow) -> None:
+    """After a hundred rooms no other room opened until the page was loaded again."""
+    with serving(tmp_path, flags=["--max-rooms-per-connection", "4"]) as server:
+        for number in range(7):
+            server.publish(f"many-{number}", f"hello {number}")
+        ann = window()
+        ann.open(server, room="many-0")
+        for number in (1, 2, 3, 4, 5, 6, 0):
+            ann.go(f"many-{number}")
+            ann.expect_texts([f"hello {number}"])
+        expect(ann.page.locator("#rooms li:not(.panel-title ~ li) .name")).to_have_text(["many-0", "many-5", "many-6"])
