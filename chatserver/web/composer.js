@@ -41,7 +41,9 @@ export class Composer {
     this.tell = tell;
     this.problem = problem;
     this.completion = new Completion(client, this.#text);
+    const early = this.#text.value; // typed before this module was loaded
     client.addEventListener('room', () => this.#show());
+    if (early) client.addEventListener('room', () => this.#add(early), { once: true });
     for (const event of ['messages', 'caughtup']) client.addEventListener(event, () => this.#refresh());
     this.#form.addEventListener('submit', (event) => this.#submit(event));
     this.#text.addEventListener('input', () => this.#typed());
@@ -135,6 +137,11 @@ export class Composer {
     if (kept) this.#turnTo(kept.kind, kept.message, kept.text);
     else this.#changed();
     this.#refresh();
+  }
+
+  #add(text) {
+    this.#text.value = [this.#text.value, text].filter(Boolean).join('\n');
+    this.#typed();
   }
 
   #typed() {

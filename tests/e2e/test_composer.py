@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, WebSocketRoute, expect
+from playwright.sync_api import Page, Route, WebSocketRoute, expect
 
 from tests.e2e.browser import Server, after_next_frame, box, serving, wait_until
 from tests.e2e.conftest import OpenWindow
@@ -106,6 +106,28 @@ def test_a_half_typed_edit_or_reply_is_kept_in_its_room_and_over_a_reload(window
     ann.find_connection()
     connecting[0].close()
     ann.expect_texts(["frist", "of course edited"])
+
+
+def test_what_is_typed_while_the_page_still_loads_is_kept(shared_server: Server, window: OpenWindow) -> None:
+    """On a slow network it vanished after some seconds, and Enter in the field of a room left the room."""
+    ann = window()
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    ann.page.route("**/composer.js", hold)
+    ann.page.goto(f"{shared_server.url}/#early", wait_until="commit")
+    ann.page.fill("#room-name", "elsewhere")
+    ann.page.press("#room-name", "Enter")
+    ann.page.fill("#text", "good morning")
+    wait_until(ann.page, lambda: held)
+    held[0].continue_()
+    ann.expect_live()
+    expect(ann.page.locator("#text")).to_have_value("good morning")
+    ann.page.press("#text", "Enter")
+    ann.expect_texts(["good morning"])
+    expect(ann.page).to_have_url(f"{shared_server.url}/#early")
 
 
 def test_a_half_typed_reply_or_edit_knows_what_happens_to_its_message(window: OpenWindow) -> None:
