@@ -91,7 +91,7 @@ export class Actions {
 
   #key(event) {
     const row = event.target.closest('.message');
-    if (event.target.closest('#actions, pre') || event.ctrlKey || event.metaKey) return;
+    if (event.defaultPrevented || event.target.closest('pre') || event.ctrlKey || event.metaKey) return; // the toolbar has keys too
     this.#at(event); // the pointer may be at another message
     if (event.key === 'End') {
       event.preventDefault();

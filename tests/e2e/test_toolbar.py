@@ -64,8 +64,10 @@ def test_the_tab_key_stops_at_one_message_and_once_at_its_toolbar(shared_server:
     expect(button(ann, "Reply")).to_be_focused()
 
 
-def test_the_keys_of_a_message_work_at_a_link_in_it(window: OpenWindow) -> None:
-    """The Tab key stops at the quote in a reply: there R and E went into the field, and the arrows did nothing."""
+def test_the_keys_of_a_message_work_at_a_link_and_at_the_toolbar_in_it(window: OpenWindow) -> None:
+    """The Tab key stops at the quote in a reply, and at the toolbar: there R and E went into the field, and the arrows
+    did nothing.
+    """
     ann = window(room="keys-at-links")
     ann.say("first")
     ann.act("first", "Reply")
@@ -77,7 +79,15 @@ def test_the_keys_of_a_message_work_at_a_link_in_it(window: OpenWindow) -> None:
     ann.page.keyboard.press("e")
     expect(ann.page.locator("#text")).to_have_value("second")
     ann.page.keyboard.press("Escape")
-    ann.page.focus(".quote")
+    ann.page.focus("#text")  # now the toolbar is a stop too
+    ann.page.keyboard.press("Shift+Tab")
+    expect(button(ann, "React")).to_be_focused()
+    ann.page.keyboard.press("r")
+    expect(ann.page.locator("#about-text")).to_contain_text("Replying to yourself: second")
+    expect(ann.page.locator("#text")).to_have_value("")
+    ann.page.keyboard.press("Shift+Tab")
+    expect(ann.page.locator("#about-close")).to_be_focused()
+    ann.page.keyboard.press("Shift+Tab")
     ann.page.keyboard.press("ArrowUp")
     expect(ann.page.locator("#messages .message").first).to_be_focused()
 
