@@ -4,14 +4,15 @@
  *
  * @import { Message } from './wire.js'
  */
-import { byId, isForInputMethod, make } from './dom.js';
+import { byId, isForInputMethod, make, setText } from './dom.js';
 import { plain } from './markdown.js';
 import { roomNamed } from './rooms-view.js';
-import { clock, dayName } from './text.js';
+import { clock, dayName, plural } from './text.js';
 import { ROOM_NAME } from './wire.js';
 
 const MAX_ROOMS = 7;
 const SEARCH_AFTER = 250; // ms without another letter
+const MAX_FOUND = 20;
 const MIN_SEARCH = 2; // letters worth a search
 const WITHIN = /(?<!\S)in:#?(\S+)/; // limits a search to a room
 const EDGE = '\uFDD0'; // marks a hit; no text has this character
@@ -74,7 +75,7 @@ export class Switcher {
     const [, room] = WITHIN.exec(typed) ?? [];
     const words = typed.replace(WITHIN, '').trim();
     const maySearch = words.length >= MIN_SEARCH;
-    if (maySearch) this.#note.textContent = 'Searching…';
+    if (maySearch) setText(this.#note, 'Searching…');
     else if (typed) this.#note.textContent = rows.length || room ? '' : 'No such room.';
     else this.#note.textContent = 'in:room before the words searches one room.';
     if (maySearch) this.#timer = setTimeout(() => this.#search(words, room), SEARCH_AFTER);
@@ -84,13 +85,13 @@ export class Switcher {
     this.#searching = new AbortController();
     const { signal } = this.#searching;
     try {
-      const found = await this.client.api.search({ q: words, room, limit: 20 }, signal);
+      const { results } = await this.client.api.search({ q: words, room, limit: MAX_FOUND }, signal);
       if (signal.aborted) return;
-      const { results } = found;
       const options = [...this.#list.querySelectorAll('a')];
       const chosen = this.#chosen ? options[this.#chosen] : null; // a first row that nobody chose may be moved by a hit
       for (const message of results) this.#list.insertBefore(this.#found(message), this.#new);
-      this.#note.textContent = results.length ? '' : 'No message has these words.';
+      const found = results.length < MAX_FOUND ? `${plural(results.length, 'message')} found.` : `The ${MAX_FOUND} best messages.`;
+      this.#note.textContent = results.length ? found : 'No message has these words.';
       this.#choose(chosen ? [...this.#list.querySelectorAll('a')].indexOf(chosen) : 0);
     } catch (error) {
       if (!signal.aborted) this.#note.textContent = `The search failed: ${error.message}`;

@@ -335,6 +335,7 @@ def test_new_messages_are_spoken_with_their_author(window: OpenWindow) -> None:
     name = spoken.evaluate("() => document.querySelector('#messages .author').textContent")
     heard = ann.page.get_by_role("log").get_by_role("listitem").all_inner_texts()
     assert all(name in each for each in heard[:2]), heard  # a grouped message has its author as well
+    expect(ann.page.locator("[aria-live=polite]")).to_have_text("ears")  # after Alt+↓ the focus is still in the field
 
 
 # -- large numbers ------------------------------------------------------------------------------------------------

@@ -106,6 +106,7 @@ def test_a_search_opens_the_message(shared_server: Server, window: OpenWindow) -
     ann.page.keyboard.type("WALRUS")
     found = ann.page.locator("#switcher-list a", has_text="walrus numbered")
     expect(found.locator("mark")).to_have_text("walrus")
+    expect(ann.page.locator("#switcher-note")).to_have_text("1 message found.")  # a screen reader says it
     expect(found).to_have_attribute("aria-selected", "true")  # not the room of that name, which does not exist
     expect(ann.page.locator("#switcher-list a").last).to_have_text("Open #walrus")
     ann.page.keyboard.press("Enter")
