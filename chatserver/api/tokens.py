@@ -23,7 +23,6 @@ from chatserver.chat.policy import Rights, rights_of
 from chatserver.chat.principal import User, pack, user_number
 from chatserver.meters import KeyedBuckets
 from chatserver.observe.logs import Limiter
-from chatserver.protocol.client_messages import MAX_TOKEN_CHARS
 from chatserver.protocol.errors import MessageError
 from chatserver.protocol.validation import MAX_NAME_CHARS, check_name, check_user_id
 from chatserver.reasons import ErrorCode
@@ -43,6 +42,8 @@ FAILURE_RATE, FAILURE_BURST = 5.0, 50.0
 MAX_TRIED = 4
 #: Algorithms of published keys; a token may arrive before the provider's new key does.
 PUBLISHED = ("RS256", "ES256", "EdDSA")
+#: Characters of a token, as many as a cookie holds: an RS256 token with a page of claims has 2,000.
+MAX_TOKEN_CHARS = 4096
 #: Seconds after which a token of an unknown key should be sent again: the key is fetched by then.
 KEYS_RETRY = 1.0
 

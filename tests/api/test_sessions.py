@@ -112,10 +112,9 @@ async def test_a_session_takes_a_valid_name_only(server: Serving, peer: Peer) ->
 
 
 async def test_auth_with_an_invalid_token_changes_nothing(server: Serving, friend: Chatter) -> None:
-    for token in ("", "x", "a.b.c", "y" * 65):
+    for token in ("", "x", "a.b.c", "y" * 65, "x" * 4097):
         refused = await friend.ask("auth", token=token)
         assert (refused["type"], refused["code"]) == ("error", "unauthenticated")
-    assert (await friend.ask("auth", token="x" * 4097))["code"] == "bad_field"
     assert (await friend.ask("auth"))["code"] == "bad_field"
     await friend.ask("join", room="lobby")
     assert (await friend.ask("members", room="lobby"))["members"] == [friend.hello["user"]]

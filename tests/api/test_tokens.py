@@ -13,10 +13,17 @@ from structlog.testing import capture_logs
 
 from chatserver.api import tokens as tokens_module
 from chatserver.api.keys import KeyRing
-from chatserver.api.tokens import FAILURE_BURST, KEYS_RETRY, MAX_LIFETIME, MAX_TRIED, RefusedError, Tokens
+from chatserver.api.tokens import (
+    FAILURE_BURST,
+    KEYS_RETRY,
+    MAX_LIFETIME,
+    MAX_TOKEN_CHARS,
+    MAX_TRIED,
+    RefusedError,
+    Tokens,
+)
 from chatserver.chat.policy import OPEN, Action, rights_of
 from chatserver.chat.principal import SignedIn
-from chatserver.protocol.client_messages import MAX_TOKEN_CHARS
 from chatserver.reasons import ErrorCode
 from tests.support.tokens import ALGORITHMS, SECRET, jwk, key_file, token, unsigned
 
