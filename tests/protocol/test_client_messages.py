@@ -31,6 +31,7 @@ NO_JSON = ("", "hello", '{"type":"ping"', '{"type":"ping"}x', "{'type':'ping'}")
 NO_TEXTS = ('""', "5", '"\\u0000"')
 NO_LIMITS = ("0", "201", "1e400", '"5"', "true")
 NO_OFFSETS = ("-1", "1.5", "true", '"1"', "9007199254740992", "1" + "0" * 400)
+HALF_PAIRS = ("\\ud83d", "\ud83d", "\\ud83d and more", "\\ude00", "\\ude00\\ud83d", "\\ud83d\\ude00\\ude00")
 NO_IDS = ("true", "[1]", '{"a":1}', "1e999", "9007199254740992", "1" + "0" * 400, "1" + "0" * 5000, f'"{"x" * 65}"')
 
 
@@ -81,8 +82,7 @@ def test_valid_messages_are_decoded(data: str, message: ClientMessage) -> None:
     ("data", "code", "names", "id_"),
     [
         *((data, BAD_JSON, "", None) for data in NO_JSON),
-        ('{"type":"publish","room":"a","text":"\\ud800"}', BAD_JSON, "", None),
-        ('{"type":"publish","room":"a","text":"\ud800"}', BAD_JSON, "", None),
+        *((f'{{"type":"publish","id":1,"room":"a","text":"{half}"}}', BAD_JSON, "half a", 1) for half in HALF_PAIRS),
         (b'{"type":"ping","id":"\xff"}', BAD_JSON, "", None),
         ("[" * 25_000, BAD_JSON, "", None),
         ('{"type":"ping","x":' + "[" * 12_500 + "]" * 12_500 + "}", *TOO_DEEP, None),
