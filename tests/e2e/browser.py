@@ -25,7 +25,6 @@ from playwright.sync_api import (
     Frame,
     Locator,
     Page,
-    Route,
     WebSocketRoute,
     expect,
     sync_playwright,
@@ -208,6 +207,7 @@ class Window:
             self.page.route_web_socket("**/ws", self._accept)
         self.page.on("framenavigated", self._went)
         self._devtools = self._context.new_cdp_session(self.page)
+        self._devtools.on("Fetch.requestPaused", self._serve_nothing)
         self.page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
         self.page.on("dialog", lambda dialog: self.complaints.append(f"dialog: {dialog.message}"))
         self.page.on("console", self._hear)
@@ -220,6 +220,10 @@ class Window:
 
     def _accept(self, route: WebSocketRoute) -> None:
         self.accept(route)
+
+    def _serve_nothing(self, paused: dict[str, Any]) -> None:
+        # `page.route` would also empty the browser's cache of the page's modules.
+        self._devtools.send("Fetch.fulfillRequest", {"requestId": paused["requestId"], "responseCode": 200})
 
     def _pass_on(self, route: WebSocketRoute) -> None:
         self._ends += (route, route.connect_to_server())
@@ -339,12 +343,12 @@ class Window:
         self._first.close()
         self.offline(False)
         self.page.unroute_all()
-        self.page.route("**", _serve_nothing)
+        self._devtools.send("Fetch.enable", {"patterns": [{"urlPattern": "*/nothing"}]})
         for origin in self._origins:  # also one whose server has gone
             self.page.goto(f"{origin}/nothing")
             is_new = self.page.evaluate(FORGET)
             assert is_new or self._is_played, "a test has replaced functions of the browser, and Window was not told"
-        self.page.unroute_all()
+        self._devtools.send("Fetch.disable")
         self.page.mouse.move(0, 0)
         self._devtools.send("Page.resetNavigationHistory")
         self._context.clear_cookies()
@@ -406,7 +410,3 @@ def after_next_frame(page: Page) -> None:
 def expect_at(held: Locator, place: FloatRect | None) -> None:
     """Wait until the element is at this place."""
     wait_until(held.page, lambda: held.bounding_box() == place)
-
-
-def _serve_nothing(route: Route) -> None:
-    route.fulfill(body="")
