@@ -11,7 +11,7 @@ in the inbox, and those beyond one read in the kernel. May not: know what a path
                               -> Stream  -> STREAM       -> Upgrade -> OPEN
 
     KEEPALIVE -> THROTTLED -> KEEPALIVE     requests come too fast: not read, and so not answered, for a moment
-    KEEPALIVE -> PAUSED -> KEEPALIVE        publishes faster than the broadcast reaches the room's members
+    SERVING -> PAUSED -> KEEPALIVE          publishes faster than the broadcast reaches the room's members
 """
 
 import math
@@ -242,12 +242,12 @@ class HttpExchanges:
         if not exchange.keep_alive:
             self._connections.finish(connection, reason)
             return False
-        self._connections.enter(connection, _KEEPALIVE)
         room = exchange.room
         if room is not None and room.congested:
             self._hub.pause(room, connection)
             self._connections.enter(connection, State.PAUSED, room)
             return False
+        self._connections.enter(connection, _KEEPALIVE)
         return self.go_on(connection)
 
     def go_on(self, connection: Connection) -> bool:

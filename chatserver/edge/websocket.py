@@ -314,7 +314,6 @@ class WebSocketHandler(Handler):
         if isinstance(waits, Room):
             self._hub.forget_publisher(waits, connection)
         session.waits = ending
-        self._connections.enter(connection, _OPEN, session)
         self._connections.enter(connection, _REPLYING, session, span=self._close_ticks)
 
     def _end(self, connection: Connection, ending: Ending) -> None:

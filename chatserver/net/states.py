@@ -117,7 +117,7 @@ TABLE: dict[State, Row] = {
     ),
     _S.KEEPALIVE: Row(
         waits_for="the next request", seconds="keepalive_deadline", expires=Reason.KEEPALIVE_DEADLINE,
-        reclaim=_R.IDLE, at_rest=True, asks=True, next=(_S.HEAD, _S.BODY, _S.THROTTLED, _S.PAUSED, *_ANSWERS),
+        reclaim=_R.IDLE, at_rest=True, asks=True, next=(_S.HEAD, _S.BODY, _S.THROTTLED, *_ANSWERS),
         precedent="nginx 75 s, hypercorn 5 s",
     ),
     _S.THROTTLED: Row(
@@ -127,7 +127,7 @@ TABLE: dict[State, Row] = {
     ),
     _S.SERVING: Row(
         waits_for="our answer to its request", seconds="serving_deadline", expires=Reason.SERVING_DEADLINE,
-        reads=Reads.HANGUP, next=_ANSWERS, precedent="nginx proxy_read_timeout 60 s",
+        reads=Reads.HANGUP, next=(*_ANSWERS, _S.PAUSED), precedent="nginx proxy_read_timeout 60 s",
     ),
     _S.PAUSED: Row(
         waits_for="a room's members to catch up with its messages", seconds="serving_deadline", expires=None,
@@ -154,12 +154,12 @@ TABLE: dict[State, Row] = {
     _S.MESSAGE: Row(
         waits_for="the rest of a frame or of a fragmented message",
         seconds="message_deadline", expires=Reason.MESSAGE_DEADLINE,
-        announces=True, next=(_S.OPEN,), precedent="other servers have none",
+        announces=True, next=(_S.OPEN, _S.REPLYING), precedent="other servers have none",
     ),
     _S.REPLYING: Row(
         waits_for="our reply to a message, or the log or a room's members to catch up",
         seconds="serving_deadline", expires=Reason.SERVING_DEADLINE,
-        reads=Reads.HANGUP, next=(_S.OPEN,), precedent="as SERVING",
+        reads=Reads.HANGUP, next=(_S.OPEN, _S.REPLYING), precedent="as SERVING",
     ),
     _S.CLOSING: Row(
         waits_for="the peer to finish the close", seconds="close_deadline", expires=Reason.CLOSE_DEADLINE,

@@ -69,6 +69,18 @@ async def test_a_close_does_not_wait_for_ever_for_the_log(server: Serving, monke
     await server.counted("peer-closed")
 
 
+async def test_a_close_inside_an_unfinished_message_waits_for_the_log_too(
+    server: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server.server.parts.log, "submit", lambda *_: None)
+    async with chatter(server.address) as friend:
+        await friend.peer.send(say(type="publish", id=1, room="lobby", text="hi") + frame("half", fin=False))
+        await server.in_phase("MESSAGE")
+        await friend.peer.send(CLOSE)
+        assert await friend.peer.rest() == b"\x88\x02\x03\xe8"
+    await server.counted("peer-closed")
+
+
 @pytest.mark.parametrize("code", [1000, 1001, 3000, 4999, None])
 async def test_a_close_is_answered_with_its_code(server: Serving, code: int | None) -> None:
     async with chatter(server.address) as friend:

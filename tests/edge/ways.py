@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from chatserver.edge.http import Exchange
 from chatserver.net.closing import LINGER_BYTES
 from chatserver.net.connection import Connection
 from chatserver.net.states import State
@@ -74,6 +75,7 @@ async def a_paused_publisher(scene: Scene, peer: Peer) -> None:
     room = hub.rooms[ROOM]
 
     def pause(connection: Connection) -> None:
+        connections.enter(connection, State.SERVING, Exchange(keep_alive=True, head_only=False))
         hub.pause(room, connection)
         connections.enter(connection, State.PAUSED, room)
 
