@@ -75,7 +75,7 @@ async def test_a_close_inside_an_unfinished_message_waits_for_the_log_too(
     monkeypatch.setattr(server.server.parts.log, "submit", lambda *_: None)
     async with chatter(server.address) as friend:
         await friend.peer.send(say(type="publish", id=1, room="lobby", text="hi") + frame("half", fin=False))
-        await server.in_phase("MESSAGE")
+        await server.in_phase("message")
         await friend.peer.send(CLOSE)
         assert await friend.peer.rest() == b"\x88\x02\x03\xe8"
     await server.counted("peer-closed")
