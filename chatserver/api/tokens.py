@@ -63,6 +63,10 @@ class TooLongError(ValueError):
     """A token that is valid for longer than sign-outs are remembered."""
 
 
+class UnknownKeyError(ValueError):
+    """A token of a key (`kid`) or an algorithm of which there is no key."""
+
+
 class TooManyKeysError(ValueError):
     """A token that does not name its key, of more keys than are tried."""
 
@@ -187,6 +191,8 @@ class Tokens:
         if len(keys) > MAX_TRIED:
             raise TooManyKeysError
         try:
+            if not keys:
+                raise UnknownKeyError
             for each in keys:
                 with suppress(jwt.InvalidSignatureError):
                     jwt.decode(

@@ -152,7 +152,11 @@ def test_a_bad_token_is_refused_in_the_same_words(verifier: Verifier, bad: str) 
 def test_the_operator_is_told_the_kind_of_error_alone(verifier: Verifier) -> None:
     with capture_logs() as logs:
         verifier.refuses(BAD["expired"])
-    assert [(each["event"], each["reason"]) for each in logs] == [("token_refused", "ExpiredSignatureError")]
+        verifier.refuses(token("RS256"))
+    assert [(each["event"], each["reason"]) for each in logs] == [
+        ("token_refused", "ExpiredSignatureError"),
+        ("token_refused", "UnknownKeyError"),  # and not InvalidSignatureError, as if the token were forged
+    ]
 
 
 def test_a_sign_in_has_a_printable_name(verifier: Verifier) -> None:
