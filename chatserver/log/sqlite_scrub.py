@@ -72,13 +72,13 @@ class Scrubber:
             return 0  # not a file that this server made
         begin = (page - 1) * size
         chunk = os.pread(self._file, STEP_BYTES, begin)
-        for at, end in dirty_gaps(chunk, size):
+        gaps = dirty_gaps(chunk, size)
+        for at, end in gaps:
             os.pwrite(self._file, bytes(end - at), begin + at)
+        if gaps:
+            os.fsync(self._file)  # of a large file one sync at the end holds up commits for a second and more
         self._connection.execute("PRAGMA shrink_memory")
-        if chunk:
-            return page + len(chunk) // int(size)
-        os.fsync(self._file)
-        return 0
+        return page + len(chunk) // int(size) if chunk else 0
 
 
 def dirty_gaps(chunk: bytes, size: int) -> list[tuple[int, int]]:

@@ -1,10 +1,11 @@
 """Records in a file: databases of the first schema, and deleted texts, which leave every file."""
 
 import errno
+import os
 import random
 import sqlite3
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
 from pathlib import Path
@@ -271,6 +272,37 @@ async def test_pages_that_may_be_of_another_kind_are_left_alone(
         assert scrubber.step(1) == 0
     scrubber.close()
     assert bytes_on_disk(path).count(SECRET.encode()) == 2
+
+
+async def test_a_scrub_syncs_in_the_step_that_writes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file was synced at the end: up to all of its bytes at once, while no commit could run."""
+    monkeypatch.setattr("chatserver.log.sqlite_scrub.STEP_BYTES", 65_536)
+    async with running(SqliteLog(str(path))) as log:
+        await submit_all(log, [draft("q" * 900, room="ab"[number % 2]) for number in range(1_000)])
+    calls: list[str] = []
+
+    def recorded(name: str) -> Callable[..., object]:
+        call = getattr(os, name)
+
+        def record(*given: object) -> object:
+            calls.append(name)
+            return call(*given)
+
+        return record
+
+    for name in ("pwrite", "fsync"):
+        monkeypatch.setattr(os, name, recorded(name))
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        scrubber = Scrubber(connection, path)
+        page: int | None = 1
+        steps: list[tuple[str, ...]] = []
+        while page:
+            calls.clear()
+            page = scrubber.step(page)
+            steps.append(tuple(dict.fromkeys(calls)))
+    scrubber.close()
+    assert set(steps) == {("pwrite", "fsync"), ()}
+    assert len(steps) > 3
 
 
 def plant(path: Path) -> None:
