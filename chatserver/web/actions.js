@@ -142,11 +142,13 @@ export class Actions {
       await navigator.clipboard.writeText(text);
     } catch {
       // Browsers have no `navigator.clipboard` over plain http, and refuse it in frames.
+      const { activeElement } = document;
       const field = make('textarea', { value: text });
       document.body.append(field);
       field.select();
       const isCopied = document.execCommand('copy');
       field.remove();
+      activeElement?.focus({ preventScroll: true });
       if (!isCopied) return this.tell('This browser does not let this page copy.');
     }
     this.tell(done);

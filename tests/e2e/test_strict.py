@@ -38,6 +38,7 @@ def test_a_browser_that_refuses_what_the_page_can_do_without(shared_server: Serv
     toast, blocked = ann.page.locator("#toast"), ann.page.locator("#notify-blocked")
     ann.act("one", "Copy text")
     expect(toast).to_have_text("The text is copied.")
+    expect(ann.page.get_by_role("button", name="Copy text")).to_be_focused()  # still: the text was copied from a field
     ann.page.evaluate("document.execCommand = () => false")
     ann.act("one", "Copy text")
     expect(toast).to_have_text("This browser does not let this page copy.")
