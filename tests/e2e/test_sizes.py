@@ -67,6 +67,10 @@ def test_a_turned_phone_shows_the_same_messages(shared_server: Server, window: O
         ann.page.set_viewport_size({"width": width, "height": height})
         after_next_frame(ann.page)
         assert ann.page.evaluate(PLACE) == [offset, pytest.approx(hidden, abs=0.02)]
+    ann.page.set_viewport_size({"width": 844, "height": 180})  # with the keyboard: nothing else was in sight
+    expect(ann.page.locator("header")).to_be_visible()
+    ann.page.tap("#text")
+    expect(ann.page.locator("header")).to_be_hidden()
 
 
 def test_everything_is_usable_with_letters_four_times_as_large(shared_server: Server, window: OpenWindow) -> None:
@@ -103,6 +107,11 @@ def test_a_narrow_phone_shows_a_long_name_and_the_whole_wait_for_the_next_try(
     ann.open(shared_server, room="n" * 64)
     begins = ann.page.get_by_text("This is the beginning of")
     assert begins.evaluate("e => e.scrollWidth <= e.clientWidth")
+    shared_server.publish("n" * 64, "of many words " * 20)
+    ann.page.set_viewport_size({"width": 1000, "height": 740})  # where the time stands beside a message
+    expect(ann.texts.last).to_contain_text("of many words")
+    assert ann.page.evaluate("scroller.scrollWidth === scroller.clientWidth")
+    ann.page.set_viewport_size({"width": 360, "height": 740})
     text = ann.page.locator("#connection-text")
     assert box(text)["y"] <= box(ann.page.locator(".dot"))["y"], "the dot is above the words, not beside them"
     ann.open(shared_server, transport="poll", room="narrow")
