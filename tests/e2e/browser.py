@@ -9,7 +9,6 @@ import os
 import shutil
 import threading
 import urllib.request
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -64,6 +63,13 @@ NOTIFICATIONS = """
 #: Clears the storage of an origin; true if no function of the browser was replaced.
 FORGET = """localStorage.clear(), sessionStorage.clear(),
     [Date, WebSocket, Notification, setTimeout, fetch].every((each) => `${each}`.includes('[native code]'))"""
+#: Closes dialogs and menus, and ends the toast and the focus.
+CLOSE_ALL = """() => {
+    for (const each of document.querySelectorAll('dialog[open]')) each.close();
+    for (const each of document.querySelectorAll(':popover-open')) each.hidePopover();
+    document.querySelector('#toast').replaceChildren();
+    document.activeElement.blur();
+}"""
 #: Whether the newest message is in sight.
 AT_BOTTOM = "() => scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight === 0"
 #: The user goes to another window of the browser, or comes back.
@@ -333,6 +339,11 @@ class Window:
         expect(self.texts).to_have_text(list(texts))
         expect(self.pending).to_have_count(0)
 
+    def rest(self) -> None:
+        """Close what a test has opened. Nothing is focused either: a caret that blinks is drawn twice a second."""
+        self.page.evaluate(CLOSE_ALL)
+        self.page.mouse.move(0, 0)
+
     def forget(self) -> bool:
         """Remove cookies, storage, pages and history; false if the window cannot be used again."""
         if self._is_spoiled or self.page.is_closed():
@@ -360,31 +371,6 @@ class Window:
 
     def close(self) -> None:
         self._context.close()
-
-
-class Windows:
-    """Windows that later tests use again: a new one costs a second of CPU, and its first page another."""
-
-    def __init__(self, browser: Browser) -> None:
-        self._browser = browser
-        self._free: defaultdict[str, list[Window]] = defaultdict(list)
-        self._kinds: dict[Window, str] = {}
-
-    def take(self, *, width: int = WIDTH, height: int = HEIGHT, **options: Any) -> Window:
-        """A fresh window; the options are those of `Window`."""
-        kind = repr(sorted(options.items()))
-        free = self._free[kind]
-        window = free.pop() if free else Window(self._browser, width=WIDTH, height=HEIGHT, **options)
-        window.page.set_viewport_size({"width": width, "height": height})  # not of tabs opened later
-        self._kinds[window] = kind
-        return window
-
-    def give_back(self, window: Window) -> None:
-        kind = self._kinds.pop(window)
-        if window.forget():
-            self._free[kind].append(window)
-        else:
-            window.close()
 
 
 def box(shown: Locator) -> FloatRect:

@@ -1,13 +1,16 @@
 """Fixtures of the browser tests: one Chromium and its windows for all, a server for each."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser
 
-from tests.e2e.browser import Server, Window, Windows, running_chromium, serving
+from tests.e2e.browser import HEIGHT, WIDTH, Server, Window, running_chromium, serving
+from tests.e2e.windows import Windows
 
 OpenWindow = Callable[..., Window]
 Run = Callable[..., Any]
@@ -73,3 +76,47 @@ def window(windows: Windows, request: pytest.FixtureRequest) -> Iterator[OpenWin
     for each in opened:
         windows.give_back(each)
     assert complaints == [[] for _ in opened]
+
+
+@pytest.fixture(scope="module")
+def _open_windows(windows: Windows) -> Iterator[dict[str, list[Window]]]:
+    """By their options, without the size."""
+    kept: defaultdict[str, list[Window]] = defaultdict(list)
+    yield kept
+    for each in chain.from_iterable(kept.values()):
+        windows.give_back(each)
+
+
+@pytest.fixture
+def visit(
+    windows: Windows, shared_server: Server, _open_windows: dict[str, list[Window]], request: pytest.FixtureRequest
+) -> Iterator[OpenWindow]:
+    """Like `window`, in a page that an earlier test of the module left open: to go to a room is a fifth of the work.
+
+    For a test that needs nothing but a room of its own and leaves a message there, or one may be in too many empty
+    rooms. The user, the list of rooms and their unread counts are those of earlier tests; after a failure they are new.
+    """
+    visitors: list[tuple[str, Window]] = []
+    failures = request.session.testsfailed
+
+    def visit_one(*, room: str, width: int = WIDTH, height: int = HEIGHT, **options: Any) -> Window:
+        kind = repr(sorted(options.items()))
+        if _open_windows[kind]:
+            visitor = _open_windows[kind].pop()
+            visitor.page.set_viewport_size({"width": width, "height": height})
+            visitor.go(room)
+        else:
+            visitor = windows.take(width=width, height=height, **options)
+            visitor.open(shared_server, room=room)
+        visitors.append((kind, visitor))
+        return visitor
+
+    yield visit_one
+    complaints = [each.complaints for _, each in visitors]
+    for kind, each in visitors:
+        if any(complaints) or request.session.testsfailed > failures:
+            windows.give_back(each)
+        else:
+            each.rest()
+            _open_windows[kind].append(each)
+    assert complaints == [[] for _ in visitors]

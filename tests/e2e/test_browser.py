@@ -140,10 +140,10 @@ def test_the_policy_is_in_force_and_text_stays_text(window: OpenWindow) -> None:
     assert "Content Security Policy" in ann.complaints.pop()
 
 
-def test_history_is_loaded_on_scrolling_up_and_nothing_moves(shared_server: Server, window: OpenWindow) -> None:
+def test_history_is_loaded_on_scrolling_up_and_nothing_moves(shared_server: Server, visit: OpenWindow) -> None:
     """New messages must not make rows that displace the visible ones: there are 240 at most."""
     shared_server.publish("archive", *(f"message {number}" for number in range(260)))
-    ann = window(room="archive")
+    ann = visit(room="archive")
     expect(ann.texts.last).to_have_text("message 259")
     expect(ann.texts.last).to_be_in_viewport()
     assert ann.texts.count() < 120
@@ -251,8 +251,8 @@ def test_messages_written_offline_are_sent_later(server: Server, window: OpenWin
     ann.expect_texts(["written offline"])
 
 
-def test_people_come_and_go(window: OpenWindow) -> None:
-    ann, ben = window(room="crowd"), window(room="crowd")
+def test_people_come_and_go(window: OpenWindow, visit: OpenWindow) -> None:
+    ann, ben = visit(room="crowd"), visit(room="crowd")
     expect(ann.page.locator("#people li")).to_have_count(2)
     expect(ann.page.locator("#people li").first).to_contain_text("you")
     window(transport="poll", room="crowd")
@@ -269,8 +269,8 @@ def test_people_come_and_go(window: OpenWindow) -> None:
     expect(ann.page.locator("#rooms a[href='#crowd']")).to_contain_text("2 people here")
 
 
-def test_a_refused_message_says_why_and_can_be_edited_or_discarded(window: OpenWindow) -> None:
-    ann = window(room="refusals")
+def test_a_refused_message_says_why_and_can_be_edited_or_discarded(visit: OpenWindow) -> None:
+    ann = visit(room="refusals")
     ann.say("//a control character: \x07")
     ann.page.fill("#text", "a draft")
     ann.page.locator("#pending").get_by_role("button", name="Edit").click()

@@ -38,9 +38,9 @@ KEYS = {
 }
 
 
-def test_keys_without_a_focused_field_go_into_the_message(window: OpenWindow) -> None:
+def test_keys_without_a_focused_field_go_into_the_message(visit: OpenWindow) -> None:
     """Otherwise they are lost, and after a click on a message the letters r, e and c are commands."""
-    ann = window(room="stray")
+    ann = visit(room="stray")
     ann.say("one")
     ann.expect_texts(["one"])
     field, about, row = ann.page.locator("#text"), ann.page.locator("#about"), ann.page.locator("#messages .message")
@@ -133,9 +133,11 @@ def test_a_desk(shared_server: Server, window: OpenWindow) -> None:
         expect(ann.page.locator(":popover-open")).to_have_count(left)
 
 
-def test_a_link_to_the_present_address_works_again(shared_server: Server, window: OpenWindow) -> None:
+def test_a_link_to_the_present_address_works_again(
+    shared_server: Server, window: OpenWindow, visit: OpenWindow
+) -> None:
     """There is no `hashchange` then, but a quote works twice, and the last room can be left."""
-    ann, ben = window(room="only"), window(room="only", **PHONE)
+    ann, ben = visit(room="only"), window(room="only", **PHONE)
     ann.say("first")
     shared_server.publish("only", *(f"message {number}" for number in range(30)))
     ann.act("first", "Reply")
@@ -162,10 +164,10 @@ def test_a_link_to_the_present_address_works_again(shared_server: Server, window
     expect(ben.texts.last).to_have_text("still here")
 
 
-def test_back_leads_to_what_was_in_sight_before_a_jump(shared_server: Server, window: OpenWindow) -> None:
+def test_back_leads_to_what_was_in_sight_before_a_jump(shared_server: Server, visit: OpenWindow) -> None:
     link = f"{shared_server.url}/#long/21"
     shared_server.publish("long", *(f"message {number}" for number in range(120)), f"see {link}", *["more"] * 60)
-    ann = window(room="long")
+    ann = visit(room="long")
     see = ann.page.locator(".text a")
     ann.scroll_up_to(see)
     see.hover()
@@ -245,10 +247,10 @@ def test_a_page_that_stays_open_knows_the_day_and_what_is_new(shared_server: Ser
     expect(days).to_have_text(re.compile("[0-9]"))
 
 
-def test_the_wheel_scrolls_also_where_the_button_to_the_newest_is(shared_server: Server, window: OpenWindow) -> None:
+def test_the_wheel_scrolls_also_where_the_button_to_the_newest_is(shared_server: Server, visit: OpenWindow) -> None:
     """The pointer is there after a click on it, and the button comes back with the first turn of the wheel."""
     shared_server.publish("wheel", *(f"message {number}" for number in range(60)))
-    ann = window(room="wheel")
+    ann = visit(room="wheel")
     expect(ann.texts.last).to_have_text("message 59")
     ann.page.evaluate("scroller.scrollTop -= 300")
     ann.page.locator("#jump").hover()

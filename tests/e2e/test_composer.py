@@ -25,9 +25,9 @@ def drop(page: Page, dragged: dict[str, Any], place: str) -> bool:
     return bool(page.evaluate("window.isRefused"))
 
 
-def test_an_unknown_command_is_refused_and_two_slashes_send_one(shared_server: Server, window: OpenWindow) -> None:
+def test_an_unknown_command_is_refused_and_two_slashes_send_one(shared_server: Server, visit: OpenWindow) -> None:
     """A mistyped command must not be published."""
-    ann = window(room="commands")
+    ann = visit(room="commands")
     refused = ann.page.locator("#refused")
     for typed, command in (("/me", "/me"), ("/ x", "/"), ("/shrug well", "/shrug")):
         ann.say(typed)
@@ -53,8 +53,8 @@ def test_an_unknown_command_is_refused_and_two_slashes_send_one(shared_server: S
     expect(ann.texts.first).to_have_text("/shrug, well edited")
 
 
-def test_a_text_that_is_too_long_is_marked_until_it_is_shorter(window: OpenWindow) -> None:
-    ann = window(room="too-long")
+def test_a_text_that_is_too_long_is_marked_until_it_is_shorter(visit: OpenWindow) -> None:
+    ann = visit(room="too-long")
     refused = ann.page.locator("#refused")
     ann.say("x" * 8_194)
     expect(refused).to_have_text("This message is too long: 8,194 bytes, at most 8,192.")
@@ -130,12 +130,12 @@ def test_what_is_typed_while_the_page_still_loads_is_kept(shared_server: Server,
     expect(ann.page).to_have_url(f"{shared_server.url}/#early")
 
 
-def test_a_half_typed_reply_or_edit_knows_what_happens_to_its_message(window: OpenWindow) -> None:
+def test_a_half_typed_reply_or_edit_knows_what_happens_to_its_message(visit: OpenWindow) -> None:
     """The text of a deleted message stayed above the field and in the browser, and a deleted message was edited.
 
     What was written into the edit was lost with the message.
     """
-    ann, ben = window(room="follows"), window(room="follows")
+    ann, ben = visit(room="follows"), visit(room="follows")
     ann.say("the secret", "frist", "as it is")
     ben.expect_texts(["the secret", "frist", "as it is"])
     about, text = ben.page.locator("#about-text"), ben.page.locator("#text")
@@ -191,8 +191,8 @@ def test_a_half_typed_reply_or_edit_is_not_for_a_message_of_a_new_log(
         expect(ann.page.locator(".quote")).to_have_count(0)
 
 
-def test_a_reply_that_waits_does_not_quote_a_deleted_message(window: OpenWindow) -> None:
-    ann, ben = window(room="waits"), window(room="waits", is_played=True)
+def test_a_reply_that_waits_does_not_quote_a_deleted_message(window: OpenWindow, visit: OpenWindow) -> None:
+    ann, ben = visit(room="waits"), window(room="waits", is_played=True)
     ann.say("the secret")
 
     def hold(route: WebSocketRoute) -> None:
@@ -211,10 +211,10 @@ def test_a_reply_that_waits_does_not_quote_a_deleted_message(window: OpenWindow)
     expect(quote).to_have_text(f"{ann.name} (deleted)")
 
 
-def test_a_growing_text_keeps_the_newest_message_in_sight(shared_server: Server, window: OpenWindow) -> None:
+def test_a_growing_text_keeps_the_newest_message_in_sight(shared_server: Server, visit: OpenWindow) -> None:
     """The height of the field is measured at each key: that must not move the list, which would then stay there."""
     shared_server.publish("growing", *(f"message {number}" for number in range(40)))
-    ann = window(room="growing")
+    ann = visit(room="growing")
     expect(ann.texts.last).to_be_in_viewport()
     for _ in range(7):
         ann.page.keyboard.type("line")
@@ -240,9 +240,9 @@ def test_keys_mark_the_selected_text_and_lead_to_the_next_room(window: OpenWindo
     expect(ann.page.locator("#messages strong")).to_have_text("very")
 
 
-def test_enter_while_composing_sends_nothing(window: OpenWindow) -> None:
+def test_enter_while_composing_sends_nothing(visit: OpenWindow) -> None:
     """Safari ends the composition before this key, which then only has the code of a key that an input method took."""
-    ann = window(room="composing")
+    ann = visit(room="composing")
     enter = "(at) => at.dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter', keyCode: 229, bubbles: true }))"
     for text in ("にほん", "にほんご"):
         ann.page.fill("#text", text)
@@ -254,9 +254,9 @@ def test_enter_while_composing_sends_nothing(window: OpenWindow) -> None:
     expect(ann.page.locator("#switcher")).to_be_visible()
 
 
-def test_a_completion_can_be_undone_and_ends_when_the_caret_leaves_the_word(window: OpenWindow) -> None:
+def test_a_completion_can_be_undone_and_ends_when_the_caret_leaves_the_word(visit: OpenWindow) -> None:
     """Enter at the beginning of the text threw an error and sent nothing, and Ctrl+Z did nothing at all."""
-    ann, ben = window(room="offers"), window(room="offers")
+    ann, ben = visit(room="offers"), visit(room="offers")
     ben.save_name("Benedikt")
     text, offers = ann.page.locator("#text"), ann.page.locator("#completions")
     expect(ann.page.locator("#people")).to_contain_text("Benedikt")
@@ -277,9 +277,9 @@ def test_a_completion_can_be_undone_and_ends_when_the_caret_leaves_the_word(wind
     ann.expect_texts(["well, @bened"])
 
 
-def test_an_edit_that_fails_while_another_text_is_written_is_shown(window: OpenWindow) -> None:
+def test_an_edit_that_fails_while_another_text_is_written_is_shown(visit: OpenWindow) -> None:
     """It was lost when the user had a draft, or had gone to another room."""
-    ann = window(room="edit-fails")
+    ann = visit(room="edit-fails")
     ann.say("frist")
     ann.expect_texts(["frist"])
     ann.page.fill("#text", "a draft")
@@ -291,10 +291,10 @@ def test_an_edit_that_fails_while_another_text_is_written_is_shown(window: OpenW
 
 
 def test_a_dropped_file_is_refused_and_leaves_the_chat_open_and_text_is_taken_by_a_field_only(
-    window: OpenWindow, tmp_path: Path
+    visit: OpenWindow, tmp_path: Path
 ) -> None:
     """Browsers open a file in place of the chat, or beside it, and outside a field a link as well."""
-    ann = window(room="dropped")
+    ann = visit(room="dropped")
     toast, text = ann.page.locator("#toast"), ann.page.locator("#text")
     link = {"items": [{"mimeType": "text/plain", "data": "https://a.example"}]}
     assert drop(ann.page, link, "#scroller")
@@ -309,9 +309,9 @@ def test_a_dropped_file_is_refused_and_leaves_the_chat_open_and_text_is_taken_by
         toast.evaluate("(toast) => toast.replaceChildren()")
 
 
-def test_a_pasted_picture_is_refused_and_text_beside_it_is_taken(window: OpenWindow) -> None:
+def test_a_pasted_picture_is_refused_and_text_beside_it_is_taken(visit: OpenWindow) -> None:
     """Office programs copy a text as a picture as well."""
-    ann = window(room="pasted")
+    ann = visit(room="pasted")
     for text, told in (("a table", ""), ("", "Files cannot be sent here.")):
         is_taken = ann.page.evaluate(
             """(text) => {

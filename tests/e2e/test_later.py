@@ -72,10 +72,10 @@ def test_three_people_change_messages(shared_server: Server, window: OpenWindow)
     expect(ann.page.locator(".chip")).to_have_attribute("aria-pressed", "true")
 
 
-def test_reactions_above_what_is_read_do_not_move_it(shared_server: Server, window: OpenWindow) -> None:
+def test_reactions_above_what_is_read_do_not_move_it(shared_server: Server, visit: OpenWindow) -> None:
     """Each one made a row higher, and pushed what the user was reading down."""
     shared_server.publish("held", *(f"message {offset}" for offset in range(1, 41)))
-    ann = window(room="held")
+    ann = visit(room="held")
     expect(ann.texts.last).to_have_text("message 40")
     ann.page.evaluate("scroller.scrollTop -= 500")
     expect(ann.page.locator("#jump")).to_be_visible()
@@ -88,9 +88,9 @@ def test_reactions_above_what_is_read_do_not_move_it(shared_server: Server, wind
     expect_at(held, before)
 
 
-def test_known_names_of_reactions_are_shown(window: OpenWindow) -> None:
+def test_known_names_of_reactions_are_shown(visit: OpenWindow) -> None:
     """On a touch screen, which shows no titles of elements, in the dialog for a reaction."""
-    ann, ben, eve = window(room="reactors"), window(room="reactors"), window(room="reactors", **PHONE)
+    ann, ben, eve = visit(room="reactors"), visit(room="reactors"), visit(room="reactors", **PHONE)
     ann.say("done")
     names = [each.name for each in (ann, ben, eve)]
 
@@ -138,8 +138,8 @@ def test_older_messages_complete_quotes_and_reactions(shared_server: Server, win
     expect(ann.page.locator(".quote")).to_have_text("You a question")
 
 
-def test_a_mention_is_offered_counted_and_marked(window: OpenWindow) -> None:
-    ann, ben = window(room="mentions"), window(room="mentions")
+def test_a_mention_is_offered_counted_and_marked(window: OpenWindow, visit: OpenWindow) -> None:
+    ann, ben = window(room="mentions"), visit(room="mentions")  # Ann has met nobody else with such a name
     name = ben.name
     ben.go("mentions-desk")
     expect(ann.page.locator("#people li")).to_have_count(2)
@@ -161,9 +161,9 @@ def test_a_mention_is_offered_counted_and_marked(window: OpenWindow) -> None:
     expect(ben.page.locator("#rooms .badge")).to_have_count(0)
 
 
-def test_a_mention_that_an_edit_adds_is_notified_counted_and_marked(window: OpenWindow) -> None:
+def test_a_mention_that_an_edit_adds_is_notified_counted_and_marked(window: OpenWindow, visit: OpenWindow) -> None:
     """An edit has no ids of users, so the mention is found in its text."""
-    ann = window(room="named-later")
+    ann = visit(room="named-later")
     ben = window(first=NOTIFICATIONS + "Notification.permission = 'granted';", room="named-later")
     expect(ann.page.locator("#people li")).to_have_count(2)
     name = ben.name
@@ -186,11 +186,11 @@ def test_a_mention_that_an_edit_adds_is_notified_counted_and_marked(window: Open
         ben.page.reload()
 
 
-def test_a_mention_on_an_older_page_is_marked(shared_server: Server, window: OpenWindow) -> None:
+def test_a_mention_on_an_older_page_is_marked(shared_server: Server, window: OpenWindow, visit: OpenWindow) -> None:
     """Only the authors of the newest page were known by name."""
     ben = window(room="older-mention")
     ben.say("hello")
-    ann = window(room="older-mention")
+    ann = visit(room="older-mention")
     expect(ann.texts).to_have_text(["hello"])
     ann.say(f"@{ben.name} welcome")
     expect(ben.page.locator(".mention")).to_be_visible()

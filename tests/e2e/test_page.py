@@ -27,13 +27,11 @@ def enter(window: Window, room: str) -> None:
     expect(window.page.locator("#room-title")).to_have_text(room)
 
 
-def test_the_newest_message_is_in_sight_and_each_room_keeps_its_place(
-    shared_server: Server, window: OpenWindow
-) -> None:
+def test_the_newest_message_is_in_sight_and_each_room_keeps_its_place(shared_server: Server, visit: OpenWindow) -> None:
     shared_server.publish("fold", *(f"message {number}" for number in range(45)))
     shared_server.publish("beside", "not alone")
-    ann = window(room="beside")
-    ann.open(shared_server, room="fold")
+    ann = visit(room="beside")
+    ann.go("fold")
     expect(ann.texts.last).to_have_text("message 44")
     ann.page.wait_for_function(AT_BOTTOM)
     expect(ann.page.locator("#edge")).to_be_attached()
@@ -51,9 +49,9 @@ def test_the_newest_message_is_in_sight_and_each_room_keeps_its_place(
     ann.page.wait_for_function(AT_BOTTOM)
 
 
-def test_a_message_of_ones_own_keeps_the_rows_in_sight(window: OpenWindow) -> None:
+def test_a_message_of_ones_own_keeps_the_rows_in_sight(visit: OpenWindow) -> None:
     """All rows were made again at each one."""
-    ann = window(room="kept")
+    ann = visit(room="kept")
     ann.say("first")
     ann.expect_texts(["first"])
     first = ann.texts.element_handle()
@@ -235,7 +233,7 @@ def test_a_long_room_name_takes_one_line_and_hides_nothing_else(shared_server: S
     shared_server.publish(room, "a quokka")
     ann = window(room="short", **PHONE)
     one_line = ann.page.locator("#text").bounding_box()
-    ann.open(shared_server, room=room)
+    ann.go(room)
     assert ann.page.locator("#text").bounding_box() == one_line
     ann.page.tap("#show-rooms")
     ann.page.tap("#find")
@@ -247,13 +245,14 @@ def test_a_long_room_name_takes_one_line_and_hides_nothing_else(shared_server: S
     ) == [True, True]
 
 
-def test_a_name_in_another_script_does_not_turn_the_text_around(shared_server: Server, window: OpenWindow) -> None:
-    ann, dov = window(), window()
-    dov.open(shared_server, room="scripts")
+def test_a_name_in_another_script_does_not_turn_the_text_around(
+    shared_server: Server, window: OpenWindow, visit: OpenWindow
+) -> None:
+    dov = window()
     assert dov.page.request.post(f"{shared_server.url}/session", data={"name": "דוד כהן"}).ok
-    dov.page.reload()
+    dov.open(shared_server, room="scripts")
     dov.say("/me waves")
-    ann.open(shared_server, room="scripts")
+    ann = visit(room="scripts")
     expect(ann.texts).to_have_count(1)
     ann.say("@דוד כהן can you look?")
     expect(dov.page.locator(".mention")).to_have_text("@דוד כהן")
@@ -323,10 +322,11 @@ def test_axe_finds_nothing(window: OpenWindow) -> None:
     assert findings(ann) == []
 
 
-def test_new_messages_are_spoken_with_their_author(window: OpenWindow) -> None:
-    ann, ben = window(room="ears"), window(room="ears")
+def test_new_messages_are_spoken_with_their_author(shared_server: Server, visit: OpenWindow) -> None:
+    ann = visit(room="ears")
+    expect(ann.page.locator("#empty")).to_be_visible()  # the room has come: what follows is new
     spoken = ann.page.locator("#messages-spoken")
-    ben.say("hello", "again")
+    shared_server.publish("ears", "hello", "again")
     expect(spoken).to_have_text(re.compile(r"\w+ \w+ \d\d: again"))
     ann.say("my own is not told to me")
     ann.page.reload()
@@ -342,20 +342,20 @@ def test_new_messages_are_spoken_with_their_author(window: OpenWindow) -> None:
 
 
 def test_the_switcher_finds_a_room_by_its_whole_name_among_many_that_begin_with_it(
-    shared_server: Server, window: OpenWindow
+    shared_server: Server, visit: OpenWindow
 ) -> None:
     """It listed seven of the others, and did not offer to open this one, since it exists."""
     shared_server.publish("herd", "hello")
     for number in range(8):
         shared_server.publish(f"herd-{number}", "hello")
-    ann = window(room="reading-room")
+    ann = visit(room="reading-room")
     expect(ann.page.locator("#rooms a[href='#herd-7']")).to_be_visible()
     ann.search("herd")
     expect(ann.page.locator("#switcher-list [aria-selected=true]")).to_have_text("#herd")
 
 
-def test_the_switcher_goes_to_another_room_at_once_or_by_a_few_letters(window: OpenWindow) -> None:
-    ann = window(room="switch-alpha")
+def test_the_switcher_goes_to_another_room_at_once_or_by_a_few_letters(visit: OpenWindow) -> None:
+    ann = visit(room="switch-alpha")
     ann.go("switch-beta")
     for room in ("switch-alpha", "switch-beta"):
         ann.page.keyboard.press("Control+k")

@@ -12,8 +12,8 @@ from tests.e2e.conftest import OpenWindow
 pytestmark = pytest.mark.browser
 
 
-def test_a_name_of_ones_own_is_seen_by_all_and_kept(window: OpenWindow) -> None:
-    ann, ben = window(room="names"), window(room="names")
+def test_a_name_of_ones_own_is_seen_by_all_and_kept(window: OpenWindow, visit: OpenWindow) -> None:
+    ann, ben = window(room="names"), visit(room="names")
     ann.say("who am I?")
     ben.expect_texts(["who am I?"])
     ann.save_name("Ann Lee")
@@ -39,11 +39,11 @@ def test_a_name_of_ones_own_is_seen_by_all_and_kept(window: OpenWindow) -> None:
     expect(ann.page.locator("#typing")).to_be_empty()  # at once: the message is sent
 
 
-def test_a_long_name_leaves_room_for_what_its_user_does(window: OpenWindow) -> None:
-    ann, ben = window(room="long-names"), window(room="long-names", **PHONE)
-    assert ann.page.request.post(f"{ann.page.url.partition('#')[0]}session", data={"name": "W" * 40}).ok
-    ann.page.reload()
-    ann.expect_live()
+def test_a_long_name_leaves_room_for_what_its_user_does(shared_server: Server, window: OpenWindow) -> None:
+    ann, ben = window(), window(room="long-names", **PHONE)
+    assert ann.page.request.post(f"{shared_server.url}/session", data={"name": "W" * 40}).ok
+    ann.open(shared_server, room="long-names")
+    expect(ann.page.locator("#people li")).to_have_count(2)
     ann.page.keyboard.type("hm")
     typing = ben.page.locator("#typing")
     expect(typing).to_have_text(f"{'W' * 40} is typing…")
@@ -95,11 +95,11 @@ def test_without_a_websocket_a_new_name_is_listed_by_its_user_and_can_be_mention
     expect(ann.page.locator("#completions li")).to_have_text("Benedikt")
 
 
-def test_a_search_opens_the_message(shared_server: Server, window: OpenWindow) -> None:
+def test_a_search_opens_the_message(shared_server: Server, visit: OpenWindow) -> None:
     for number in range(120):
         shared_server.publish("archives", f"a walrus numbered {number}" if number == 7 else f"nothing {number}")
     shared_server.publish("zoo", "nothing here")
-    ann = window(room="reading-room")
+    ann = visit(room="reading-room")
     ann.search("nothing in:#zoo")
     expect(ann.page.locator("#switcher-list a")).to_have_text([re.compile("^#zoo .*nothing here$")])
     ann.page.keyboard.press("Control+a")
@@ -123,11 +123,11 @@ def test_a_search_opens_the_message(shared_server: Server, window: OpenWindow) -
     expect(ann.texts.last).to_have_text("nothing 119")
 
 
-def test_search_results_show_no_marks(shared_server: Server, window: OpenWindow) -> None:
+def test_search_results_show_no_marks(shared_server: Server, visit: OpenWindow) -> None:
     """A snippet is cut from a text, so it may have only one of a pair of `**` or backticks."""
     shared_server.publish("marked", "a **bold numbat**, a `numbat` and 2 ** 8")
     shared_server.publish("marked", f"**{'far ' * 60} numbat in bold** again")
-    ann = window(room="reading-room")
+    ann = visit(room="reading-room")
     ann.search("numbat")
     short, long = (ann.page.locator(".snippet", has_text=text) for text in ("a bold", "far"))
     expect(short).to_have_text("a bold numbat, a numbat and 2 ** 8")
@@ -157,12 +157,14 @@ def test_notifications_follow_the_setting_of_the_room(shared_server: Server, win
     expect(ann.page.locator("#notify")).to_have_value("all")
 
 
-def test_messages_read_on_one_device_are_read_on_another(shared_server: Server, window: OpenWindow) -> None:
+def test_messages_read_on_one_device_are_read_on_another(
+    shared_server: Server, window: OpenWindow, visit: OpenWindow
+) -> None:
     """Two browsers of one person: the second has the first one's cookie only.
 
     The marker counts also in a room that the server does not list.
     """
-    ann = window(room="devices")
+    ann = visit(room="devices")
     shared_server.publish("devices", "one")
     expect(ann.texts).to_have_count(1)
     wait_until(ann.page, lambda: "devices" in ann.page.request.get(f"{shared_server.url}/unread").json()["rooms"])

@@ -13,8 +13,8 @@ def button(window: Window, name: str) -> Locator:
     return window.page.get_by_role("toolbar", name="Message").get_by_role("button", name=name, exact=True)
 
 
-def test_a_deletion_is_confirmed_and_may_be_cancelled(window: OpenWindow) -> None:
-    ann = window(room="questions")
+def test_a_deletion_is_confirmed_and_may_be_cancelled(visit: OpenWindow) -> None:
+    ann = visit(room="questions")
     ann.say("one", "two")
     ann.expect_texts(["one", "two"])
     ann.delete("two")
@@ -32,9 +32,9 @@ def test_a_deletion_is_confirmed_and_may_be_cancelled(window: OpenWindow) -> Non
     ann.expect_texts(["This message was deleted."] * 2)
 
 
-def test_the_tab_key_stops_at_one_message_and_once_at_its_toolbar(shared_server: Server, window: OpenWindow) -> None:
+def test_the_tab_key_stops_at_one_message_and_once_at_its_toolbar(shared_server: Server, visit: OpenWindow) -> None:
     """Links, code and reactions of other messages are no stops, and the row is the newest at the time of the key."""
-    ann = window(room="stops")
+    ann = visit(room="stops")
     shared_server.publish("stops", "```\ncode\n```", *(f"see https://example.org/{n}" for n in range(5)))
     expect(ann.texts).to_have_count(6)
     links, stop = ann.page.locator("#messages .text a"), ann.page.locator("#messages > [tabindex='0']")
@@ -64,11 +64,11 @@ def test_the_tab_key_stops_at_one_message_and_once_at_its_toolbar(shared_server:
     expect(button(ann, "Reply")).to_be_focused()
 
 
-def test_the_keys_of_a_message_work_at_a_link_and_at_the_toolbar_in_it(window: OpenWindow) -> None:
+def test_the_keys_of_a_message_work_at_a_link_and_at_the_toolbar_in_it(visit: OpenWindow) -> None:
     """The Tab key stops at the quote in a reply, and at the toolbar: there R and E went into the field, and the arrows
     did nothing.
     """
-    ann = window(room="keys-at-links")
+    ann = visit(room="keys-at-links")
     ann.say("first")
     ann.act("first", "Reply")
     ann.say("second")
@@ -92,9 +92,9 @@ def test_the_keys_of_a_message_work_at_a_link_and_at_the_toolbar_in_it(window: O
     expect(ann.page.locator("#messages .message").first).to_be_focused()
 
 
-def test_the_arrow_keys_choose_an_emoji(window: OpenWindow) -> None:
+def test_the_arrow_keys_choose_an_emoji(visit: OpenWindow) -> None:
     """A choice took up to 150 presses of the Tab key."""
-    ann = window(room="emoji")
+    ann = visit(room="emoji")
     ann.say("one")
     ann.act("one", "React")
     quick, others = (ann.page.locator(f"#{name}-reactions button") for name in ("quick", "all"))
@@ -111,8 +111,8 @@ def test_the_arrow_keys_choose_an_emoji(window: OpenWindow) -> None:
     expect(ann.page.locator(".chip")).to_have_count(1)
 
 
-def test_the_toolbar_stands_beside_a_short_message_and_within_the_row(window: OpenWindow) -> None:
-    ann, ben = window(width=1400, room="short-and-long"), window(width=1400, room="short-and-long")
+def test_the_toolbar_stands_beside_a_short_message_and_within_the_row(visit: OpenWindow) -> None:
+    ann, ben = visit(width=1400, room="short-and-long"), visit(width=1400, room="short-and-long")
     long = "a message of many words " * 10
     ann.say("ok", "yes", long)
     ben.expect_texts(["ok", "yes", long.strip()])
@@ -131,11 +131,11 @@ def test_the_toolbar_stands_beside_a_short_message_and_within_the_row(window: Op
         assert bar["x"] + bar["width"] <= around["x"] + around["width"]
 
 
-def test_the_toolbar_of_a_bubble_higher_than_the_window_is_in_sight(shared_server: Server, window: OpenWindow) -> None:
+def test_the_toolbar_of_a_bubble_higher_than_the_window_is_in_sight(shared_server: Server, visit: OpenWindow) -> None:
     """The toolbar must not be at the upper edge or in the middle of the bubble."""
     text = "\n".join(f"line {number}" for number in range(200))
     shared_server.publish("high", text)
-    ann, ben = window(room="high"), window(room="high", **PHONE)
+    ann, ben = visit(room="high"), visit(room="high", **PHONE)
     for each in (ann, ben):
         each.page.get_by_role("button", name="Show more").click()
         scroller = each.page.locator("#scroller")
@@ -152,10 +152,10 @@ def test_the_toolbar_of_a_bubble_higher_than_the_window_is_in_sight(shared_serve
             assert bar["y"] + bar["height"] <= around["y"] + around["height"]
 
 
-def test_the_focus_stays_in_the_messages_when_its_row_is_removed(shared_server: Server, window: OpenWindow) -> None:
+def test_the_focus_stays_in_the_messages_when_its_row_is_removed(shared_server: Server, visit: OpenWindow) -> None:
     """The keys that scroll did nothing after some pages, and the arrow keys nothing after End."""
     shared_server.publish("far", *(f"message {number}" for number in range(310)))
-    ann = window(room="far")
+    ann = visit(room="far")
     rows = ann.page.locator("#messages .message")
     expect(ann.texts.last).to_be_in_viewport()
     rows.nth(-20).focus()
