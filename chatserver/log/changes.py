@@ -9,7 +9,7 @@ after that.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 from msgspec.structs import replace
@@ -21,6 +21,7 @@ from chatserver.log.interface import (
     TEXTS_CHANGED,
     Draft,
     Kind,
+    LogError,
     Reaction,
     Record,
     RefusalReason,
@@ -172,14 +173,23 @@ class Rows(Protocol):
         """Delete all reactions to these messages."""
 
 
-class Changes:
-    """Applies the drafts of a group that may refer to other records."""
+class Group(NamedTuple):
+    """What came of the drafts of a group."""
 
-    def __init__(self, rows: Rows, rooms: Mapping[str, RoomEnd], drafts: Sequence[Draft]) -> None:
+    outcomes: list[Stored | LogError]  # one for each draft
+    fresh: list[Record]
+    keys: dict[Key, Record]  # keys that fresh records have used
+
+
+class Changes:
+    """Applies the drafts of one group. `rich` are those of them that may refer to other records."""
+
+    def __init__(self, rows: Rows, rooms: Mapping[str, RoomEnd], rich: Sequence[Draft]) -> None:
         self._rows = rows
+        self._rooms = rooms
         places: set[Place] = set()
         reactions: set[Reacted] = set()
-        for draft in drafts:
+        for draft in rich:
             name, target = draft.room, draft.target
             room = rooms.get(name)
             if room is None or not 0 < target <= room.last:
@@ -195,12 +205,32 @@ class Changes:
         self._emptied: list[Place] = []
         self._deleted: list[Place] = []
 
-    def take(self, draft: Draft, room: RoomEnd | None, now: int) -> Stored | Refused:
-        """Append the record of a draft to its room, or return the answer that it gets instead."""
+    def apply(self, drafts: Sequence[Draft], used: Mapping[Key, Record], now: int) -> Group:
+        """Append the records of drafts to their rooms; one with a key that is `used` gets the record of that key."""
+        outcomes: list[Stored | LogError] = []
+        fresh: list[Record] = []
+        keys: dict[Key, Record] = {}
+        rooms = self._rooms
+        for draft in drafts:
+            key = None
+            if draft.key is not None:
+                key = draft.room, draft.user_id, draft.key
+                first = used.get(key) or keys.get(key)
+                if first is not None:
+                    outcomes.append(Stored(first, False))
+                    continue
+            room = rooms.get(draft.room)
+            outcome = self._take(draft, room, now) if draft.kind or draft.target else self._append(draft, room, now)
+            outcomes.append(outcome)
+            if isinstance(outcome, Stored) and outcome.fresh:
+                fresh.append(outcome.record)
+                if key is not None:
+                    keys[key] = outcome.record
+        return Group(outcomes, fresh, keys)
+
+    def _take(self, draft: Draft, room: RoomEnd | None, now: int) -> Stored | Refused:
+        """Append the record of a draft that refers to another one, or return the answer that it gets instead."""
         kind, name, target = draft.kind, draft.room, draft.target
-        if not kind and not target:
-            assert room is not None, "its first message makes it"
-            return self._append(draft, room, now)
         place = name, target
         message = self._records.get(place)
         reacted = False
@@ -232,8 +262,9 @@ class Changes:
             self._deleted.append(place)
         return Stored(record, fresh=True)
 
-    def _append(self, draft: Draft, room: RoomEnd, now: int) -> Stored:
+    def _append(self, draft: Draft, room: RoomEnd | None, now: int) -> Stored:
         """Append a message."""
+        assert room is not None, "its first message makes it"
         room.last = offset = room.last + 1
         room.time = time = max(now, room.time)
         record = self._records[draft.room, offset] = plain(draft, offset, time)

@@ -118,20 +118,7 @@ class PostgresWriter:
             asked = list(keyed.values())
             used = used_keys(((asked[number - 1], offset, time, row) for number, offset, time, *row in found), now)
         changes = Changes(PostgresChanges(connection, rooms), rooms, drafts)
-        outcomes: list[Stored | LogError] = []
-        fresh: list[Record] = []
-        new_keys: dict[Key, Record] = {}
-        for draft in drafts:
-            key = None if draft.key is None else (draft.room, draft.user_id, draft.key)
-            if key is not None and (first := used.get(key)) is not None:
-                outcomes.append(Stored(first, False))
-                continue
-            outcome = changes.take(draft, rooms.get(draft.room), now)
-            outcomes.append(outcome)
-            if isinstance(outcome, Stored) and outcome.fresh:
-                fresh.append(outcome.record)
-                if key is not None:
-                    used[key] = new_keys[key] = outcome.record
+        outcomes, fresh, new_keys = changes.apply(drafts, used, now)
         if not fresh:
             # The locks make even this commit wait for a synchronous standby, which may lack the first attempt's.
             connection.execute("COMMIT")

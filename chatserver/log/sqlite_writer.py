@@ -11,7 +11,7 @@ so a failed group leaves no hole; in a shared file, each group reads those of it
 """
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from itertools import chain
@@ -29,7 +29,6 @@ from chatserver.log.interface import (
     LogError,
     LogUnavailable,
     Record,
-    Refused,
     Stored,
 )
 from chatserver.log.rows import COLUMNS, OF_MESSAGES, OFFSET_BITS, more_of
@@ -144,54 +143,37 @@ class SqliteWriter:
         written = {draft.room for draft in drafts if not (draft.kind or draft.target)} if rich else names
         self._load_rooms(names, written)
         used = self._used_keys([draft for draft in drafts if draft.key is not None], now)
-        rooms = self._rooms
-        changes = Changes(SqliteChanges(self._connection, rooms), rooms, rich) if rich else None
-        outcomes: list[Stored | LogError] = []
-        rows: list[object] = []
-        keys: list[object] = []
-        for draft in drafts:
-            name, user_id, key = draft.room, draft.user_id, draft.key
-            if key is not None:
-                first = used.get((name, user_id, key))
-                if first is not None:
-                    outcomes.append(Stored(first, False))
-                    continue
-            room = rooms.get(name)
-            if changes is None:
-                assert room is not None, "the first message makes it"
-                room.last = offset = room.last + 1
-                room.time = time = max(now, room.time)
-                rows += (room.base + offset, time, user_id, draft.user_name, draft.text)
-                record = Record(name, offset, time, user_id, draft.user_name, draft.text)
-                outcomes.append(Stored(record, True))
-            else:
-                outcome = changes.take(draft, room, now)
-                outcomes.append(outcome)
-                if isinstance(outcome, Refused) or not outcome.fresh:
-                    continue
-                assert room is not None, "it has this record"
-                record = outcome.record
-                offset, time = record.offset, record.time
-                rows += (
-                    room.base + offset, time, user_id, record.user_name, record.text, int(record.kind), record.target,
-                    more_of(record),
-                )  # fmt: skip
-            if key is not None:
-                used[name, user_id, key] = record
-                keys += (room.base >> OFFSET_BITS, user_id, key, room.base + offset, now)
-        if keys or changes is not None:
+        changes = Changes(SqliteChanges(self._connection, self._rooms), self._rooms, rich)
+        group = changes.apply(drafts, used, now)
+        if rich or group.keys:
             self._begin()
-        if rows:
-            if changes is None:
-                execute_rows(self._connection, _INSERT_MESSAGES, rows, 5)
-            else:
-                execute_rows(self._connection, _INSERT_RECORDS, rows, 8)
-                changes.write()
-        if keys:
-            self._keys_since_sweep += len(keys) // 5
-            execute_rows(self._connection, _INSERT_KEYS, keys, 5)
-            self._expire_keys(now)
-        return outcomes
+        if group.fresh:
+            self._insert(group.fresh, is_rich=bool(rich))
+        if rich:
+            changes.write()
+        if group.keys:
+            self._write_keys(group.keys, now)
+        return group.outcomes
+
+    def _insert(self, records: Sequence[Record], *, is_rich: bool) -> None:
+        """Insert records; those of a group without rich drafts have only the first columns."""
+        rooms, rows = self._rooms, list[object]()
+        for record in records:
+            rows += (
+                rooms[record.room].base + record.offset, record.time, record.user_id, record.user_name, record.text
+            )  # fmt: skip
+            if is_rich:
+                rows += (int(record.kind), record.target, more_of(record))
+        execute_rows(self._connection, _INSERT_RECORDS if is_rich else _INSERT_MESSAGES, rows, 8 if is_rich else 5)
+
+    def _write_keys(self, keys: Mapping[Key, Record], now: int) -> None:
+        rooms, rows = self._rooms, list[object]()
+        for (name, user_id, key), record in keys.items():
+            base = rooms[name].base
+            rows += (base >> OFFSET_BITS, user_id, key, base + record.offset, now)
+        execute_rows(self._connection, _INSERT_KEYS, rows, 5)
+        self._keys_since_sweep += len(keys)
+        self._expire_keys(now)
 
     def _begin(self) -> None:
         if not self._connection.in_transaction:
