@@ -23,7 +23,7 @@ from chatserver.api.pages import Pages
 from chatserver.api.pipelines.background import BackgroundSteps
 from chatserver.api.pipelines.limiters import Limiters, LocalShard
 from chatserver.api.pipelines.results import ResultCache
-from chatserver.api.reading import Reading
+from chatserver.api.read_markers import ReadMarkerHandlers
 from chatserver.api.routes import Routes
 from chatserver.api.search import SearchHandlers
 from chatserver.api.services import Services, WriteLimits
@@ -34,7 +34,7 @@ from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.moderation import Moderation
 from chatserver.chat.policy import Access, Policies
-from chatserver.chat.reading import ReadMarkers
+from chatserver.chat.read_markers import ReadMarkers
 from chatserver.chat.room import Room
 from chatserver.chat.slow_mode import SlowMode
 from chatserver.edge.closes import CloseStats
@@ -158,7 +158,12 @@ def build(
     )
     tasks, searching = Tasks(connections, nursery), Tasks(connections, nursery, at_once=MAX_SEARCHES)
     websockets = WebSocketHandler(
-        connections, hub, Conversation(services, sink.as_sink(), Reading(services).commands()), settings, tasks, stats
+        connections,
+        hub,
+        Conversation(services, sink.as_sink(), ReadMarkerHandlers(services).commands()),
+        settings,
+        tasks,
+        stats,
     )
     exchanges = HttpExchanges(
         connections, hub, routes, services.pages, settings, identities=services.identities, tasks=tasks, stats=stats,

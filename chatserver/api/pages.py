@@ -10,7 +10,7 @@ from functools import partial
 import msgspec
 
 from chatserver.api.encoder import WireEncoder
-from chatserver.chat.log_reader import LogReader, Reading
+from chatserver.chat.log_reader import Alterations, LogReader
 from chatserver.chat.member import PollWaiter
 from chatserver.chat.room import Room
 from chatserver.log.interface import Record
@@ -198,7 +198,7 @@ class Pages:
         with self._log.altered_meanwhile(*rooms) as meanwhile:
             yield partial(self._up_to_date, meanwhile)
 
-    def _up_to_date(self, meanwhile: Reading, room: str, page: Page) -> Page:
+    def _up_to_date(self, meanwhile: Alterations, room: str, page: Page) -> Page:
         if not meanwhile.altered:
             return page
         items = []

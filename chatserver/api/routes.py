@@ -16,7 +16,7 @@ from chatserver.api.dialect import Dialect
 from chatserver.api.identities import set_cookie
 from chatserver.api.moderation import ModerationHandlers
 from chatserver.api.origins import Policy, Source, check_foreign, cors_fields, preflight_fields, source_of
-from chatserver.api.reading import Reading
+from chatserver.api.read_markers import ReadMarkerHandlers
 from chatserver.api.records import RecordHandlers
 from chatserver.api.request import Request
 from chatserver.api.rooms import RoomHandlers
@@ -72,7 +72,7 @@ class Routes:
         self.rooms = rooms = RoomHandlers(services)
         records = RecordHandlers(services)
         moderation = ModerationHandlers(services)
-        reading = Reading(services)
+        markers = ReadMarkerHandlers(services)
         sessions = SessionHandlers(services)
         self._services = services
         self._service: dict[str, _Methods] = {
@@ -84,7 +84,7 @@ class Routes:
             **self._service,
             "/poll": _readable(rooms.poll_many),
             "/rooms": _readable(rooms.list_rooms),
-            "/unread": _readable(reading.show_unread),
+            "/unread": _readable(markers.show_unread),
             "/search": _readable(searches.search),
             "/audit": _readable(moderation.read_audit),
             "/session": {**_readable(sessions.show), "POST": sessions.make, "DELETE": sessions.end},
@@ -99,8 +99,8 @@ class Routes:
             "messages": {**_readable(rooms.read), "POST": records.publish},
             "events": _readable(rooms.events),
             "members": _readable(rooms.show_members),
-            "read": {"PUT": reading.put},
-            "typing": {"POST": reading.type},
+            "read": {"PUT": markers.put},
+            "typing": {"POST": markers.type},
             "sanctions": {**_readable(moderation.list_sanctions), "POST": moderation.sanction},
             "kick": {"POST": moderation.kick},
         }

@@ -18,7 +18,7 @@ from chatserver.chat.hub import Hub
 from chatserver.chat.moderation import Moderation
 from chatserver.chat.policy import MODERATE, READ, Action
 from chatserver.chat.principal import Principal
-from chatserver.chat.reading import ReadMarkers
+from chatserver.chat.read_markers import ReadMarkers
 from chatserver.chat.registry import RoomsFullError
 from chatserver.chat.slow_mode import SlowMode
 from chatserver.log.interface import Draft, Kind, Log, LogBusy, LogError, RefusalReason, Refused

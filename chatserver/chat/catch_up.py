@@ -12,7 +12,7 @@ import structlog
 import trio
 
 from chatserver.chat.broadcast import Broadcaster
-from chatserver.chat.log_reader import LogReader, Reading
+from chatserver.chat.log_reader import Alterations, LogReader
 from chatserver.chat.member import Member, Source
 from chatserver.chat.ring import CHUNK_BYTES, Encoding, MessageEncoder
 from chatserver.chat.sink import Sink
@@ -84,7 +84,7 @@ class CatchUp:
         else:
             del self.places[place]
 
-    def _give(self, members: deque[Member], page: "_Page | Exception", meanwhile: Reading) -> Iterator[None]:
+    def _give(self, members: deque[Member], page: "_Page | Exception", meanwhile: Alterations) -> Iterator[None]:
         """Give a page to the members that wait now, one after the other; those who come later get another page."""
         for _ in range(len(members)):
             if meanwhile.altered:

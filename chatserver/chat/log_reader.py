@@ -20,7 +20,7 @@ from chatserver.log.interface import MAX_READ_BYTES, Head, Log, Record
 _Key: TypeAlias = tuple[str, int, int, int, tuple[bool, bool]]
 
 
-class Reading:
+class Alterations:
     """The records altered since the first of the readers that share a read began."""
 
     __slots__ = ("altered", "emptied", "readers")
@@ -54,8 +54,8 @@ class LogReader:
     def __init__(self, log: Log) -> None:
         self._log = log
         self._flights: SingleFlight[_Key, list[Record]] = SingleFlight()
-        self._under_way: dict[str, dict[_Key, Reading]] = {}  # by room
-        self._noting: dict[str | None, list[Reading]] = {}  # see `altered_meanwhile`; None: in all rooms
+        self._under_way: dict[str, dict[_Key, Alterations]] = {}  # by room
+        self._noting: dict[str | None, list[Alterations]] = {}  # see `altered_meanwhile`; None: in all rooms
 
     @property
     def shared(self) -> bool:
@@ -104,45 +104,45 @@ class LogReader:
 
     async def _read(self, key: _Key, read: Callable[[], Awaitable[list[Record]]]) -> list[Record]:
         under_way = self._under_way.setdefault(key[0], {})
-        reading = under_way.setdefault(key, Reading())
-        reading.readers += 1
+        noted = under_way.setdefault(key, Alterations())
+        noted.readers += 1
         try:
             records = await self._flights.get(key, read)
         finally:
-            reading.readers -= 1
-            if not reading.readers:
+            noted.readers -= 1
+            if not noted.readers:
                 del under_way[key]
                 if not under_way:
                     del self._under_way[key[0]]
-        return reading.up_to_date(records)
+        return noted.up_to_date(records)
 
     def is_reading(self, room: str) -> bool:
         """Whether a read of this room is under way."""
         return room in self._under_way
 
     @contextmanager
-    def altered_meanwhile(self, *rooms: str) -> Iterator[Reading]:
+    def altered_meanwhile(self, *rooms: str) -> Iterator[Alterations]:
         """Collect what is altered in these rooms, or if none is named in all, until the block ends."""
-        reading = Reading()
+        noted = Alterations()
         places: tuple[str | None, ...] = rooms or (None,)
         for place in places:
-            self._noting.setdefault(place, []).append(reading)
+            self._noting.setdefault(place, []).append(noted)
         try:
-            yield reading
+            yield noted
         finally:
             for place in places:
                 noting = self._noting[place]
-                noting.remove(reading)
+                noting.remove(noted)
                 if not noting:
                     del self._noting[place]
 
     def altered(self, room: str, records: Iterable[Record], empties: int = 0, *, by: int) -> None:
         """Note what the record at offset `by` has altered, and that the edit at offset `empties` has lost its text."""
         noting = self._noting
-        for reading in (*self._under_way.get(room, {}).values(), *noting.get(room, ()), *noting.get(None, ())):
-            reading.altered.update(((room, record.offset), (record, by)) for record in records)
+        for noted in (*self._under_way.get(room, {}).values(), *noting.get(room, ()), *noting.get(None, ())):
+            noted.altered.update(((room, record.offset), (record, by)) for record in records)
             if empties:
-                reading.emptied.add((room, empties))
+                noted.emptied.add((room, empties))
 
     def __len__(self) -> int:
         return len(self._under_way) + len(self._noting)

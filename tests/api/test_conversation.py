@@ -21,7 +21,7 @@ from chatserver.api.services import Services, WriteLimits
 from chatserver.api.websocket_session import NOTHING, Waits, WebSocketSession
 from chatserver.chat.policy import OPEN, Access
 from chatserver.chat.principal import Principal
-from chatserver.chat.reading import ReadMarkers
+from chatserver.chat.read_markers import ReadMarkers
 from chatserver.protocol.client_messages import ClientMessage, Join, Leave, Publish
 from chatserver.protocol.errors import MessageError
 from chatserver.reasons import ErrorCode

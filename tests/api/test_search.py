@@ -182,7 +182,7 @@ async def test_a_search_for_another_users_messages_is_in_the_audit_trail(server:
 async def test_a_search_stores_the_users_markers(server: Serving, peer: Peer) -> None:
     stored = await publish(server.address, "lobby", "tea")
     markers = server.server.parts.services.markers
-    with mock.patch("chatserver.chat.reading.STORE_EVERY", 3600.0):
+    with mock.patch("chatserver.chat.read_markers.STORE_EVERY", 3600.0):
         assert (await peer.request("PUT", "/rooms/lobby/read", {"offset": stored["offset"]})).status == 204
         assert markers.waiting == 1
         await search(peer, "tea")

@@ -21,7 +21,7 @@ from chatserver.chat.cluster import EXPIRY
 from chatserver.chat.moderation import Moderation
 from chatserver.chat.policy import READ, WRITE
 from chatserver.chat.principal import NamedGuest
-from chatserver.chat.reading import STORE_EVERY, ReadMarkers
+from chatserver.chat.read_markers import STORE_EVERY, ReadMarkers
 from chatserver.chat.reloader import RELOAD_EVERY, Reloader
 from chatserver.chat.signed_out import SignedOut
 from chatserver.log.audit import AuditEntry

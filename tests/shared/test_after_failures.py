@@ -16,7 +16,7 @@ import psycopg
 import pytest
 import trio
 
-from chatserver.chat import cluster, reading
+from chatserver.chat import cluster, read_markers
 from chatserver.log import postgres_connection
 from tests.support.moderating import MODERATOR, audit, moderate, sanction, say, signed_in
 from tests.support.peers import PATIENCE, Address, Chatter, EndOfStreamError, ask, chatter, publish
@@ -272,7 +272,7 @@ async def test_after_a_failure_every_server_does_everything_again(
 ) -> None:
     monkeypatch.setattr(postgres_connection, "LOCK_MS", LOCK_MS)
     monkeypatch.setattr(cluster, "REPORT_INTERVAL", QUICK)
-    monkeypatch.setattr(reading, "STORE_EVERY", QUICK)
+    monkeypatch.setattr(read_markers, "STORE_EVERY", QUICK)
     settings: dict[str, Any] = {
         "log": storage.database.url(), "shared": url_of([*storage.shards]), "token_key": (secret_file(tmp_path),),
     }  # fmt: skip

@@ -27,7 +27,7 @@ from chatserver.api.pipelines.background import Start
 from chatserver.api.pipelines.limiters import Limiters, OverLimitError, SearchLimits
 from chatserver.api.pipelines.results import Part, ResultCache
 from chatserver.api.pipelines.shared import SharedSearch
-from chatserver.chat.log_reader import Reading
+from chatserver.chat.log_reader import Alterations
 from chatserver.chat.policy import READ
 from chatserver.chat.principal import Principal
 from chatserver.fair import SingleFlight
@@ -82,7 +82,7 @@ class SearchPipeline:
         self, *, index: Index, limiters: Limiters, limits: SearchLimits, results: ResultCache,
         recent_rooms: Callable[[int], Awaitable[Sequence[str]]], may_read: Callable[[Principal, str], bool],
         start_in_background: Start,
-        altered_meanwhile: Callable[[], AbstractContextManager[Reading]],
+        altered_meanwhile: Callable[[], AbstractContextManager[Alterations]],
         after_steps: Sequence[AfterStep], shared: SharedSearch | None = None,
     ) -> None:  # fmt: skip
         self._index = index
@@ -210,7 +210,7 @@ class Ranking:
         for hit in hits:
             self._hits[hit.record.room, hit.record.offset] = hit
 
-    def look_again(self, meanwhile: Reading, may_read: Callable[[str], bool]) -> None:
+    def look_again(self, meanwhile: Alterations, may_read: Callable[[str], bool]) -> None:
         """Drop hits whose text was edited or deleted since it was read, and those of rooms that are forbidden by now.
 
         Only the index knows whether a new text has the words; the next search asks it.

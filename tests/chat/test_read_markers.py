@@ -7,8 +7,8 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
-from chatserver.chat import reading
-from chatserver.chat.reading import STORE_EVERY, ReadMarkers
+from chatserver.chat import read_markers
+from chatserver.chat.read_markers import STORE_EVERY, ReadMarkers
 from chatserver.log.interface import LogBusy, LogUnavailable
 from chatserver.log.markers import Marker, Unread
 from tests.support.steps import FEW, StepCounts, few_in_a_step
@@ -103,7 +103,7 @@ async def test_a_waiting_marker_is_visible_at_once_and_never_moves_backwards() -
 async def test_a_failing_log_loses_no_marker_and_a_fault_only_the_current_group(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(reading, "STORE_GROUP", 2)
+    monkeypatch.setattr(read_markers, "STORE_GROUP", 2)
     async with storing() as (notebook, markers):
         notebook.failures = [LogUnavailable("the disk is full")] * 3
         for number in range(5):
@@ -138,7 +138,7 @@ async def test_the_rest_is_stored_at_the_end_unless_the_log_hangs() -> None:
 
 
 async def test_the_number_of_waiting_markers_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "MAX_WAITING", 3)
+    monkeypatch.setattr(read_markers, "MAX_WAITING", 3)
     async with storing() as (_, markers):
         for room in "abc":
             markers.move("ann", room, 1)
@@ -152,8 +152,8 @@ async def test_the_number_of_waiting_markers_is_limited(monkeypatch: pytest.Monk
 
 async def test_a_user_in_many_rooms_is_stored_in_groups_and_has_a_share(monkeypatch: pytest.MonkeyPatch) -> None:
     """In one statement, 8,000 rows of a user would hold the writing thread for 145 ms."""
-    monkeypatch.setattr(reading, "STORE_GROUP", 3)
-    monkeypatch.setattr(reading, "MAX_MARKED_ROOMS", 7)
+    monkeypatch.setattr(read_markers, "STORE_GROUP", 3)
+    monkeypatch.setattr(read_markers, "MAX_MARKED_ROOMS", 7)
     async with storing() as (notebook, markers):
         for number in range(7):
             markers.move("ann", f"room-{number}", 1)
@@ -231,7 +231,7 @@ async def test_rights_in_many_rooms_are_checked_in_steps(monkeypatch: pytest.Mon
 
 async def test_of_too_many_rooms_the_last_marked_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit of 1,000 includes markers that wait to be stored; otherwise an answer has up to 3,000 rooms."""
-    monkeypatch.setattr(reading, "MAX_MARKED_ROOMS", 3)
+    monkeypatch.setattr(read_markers, "MAX_MARKED_ROOMS", 3)
     notebook = Notebook()
     notebook.groups = [[("ann", room, 1) for room in "abc"]]
     markers = ReadMarkers(notebook)

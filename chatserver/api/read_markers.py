@@ -25,7 +25,7 @@ from chatserver.reasons import ErrorCode
 _BUSY = "too many read markers wait to be stored; try again"
 
 
-class Reading:
+class ReadMarkerHandlers:
     """See the module."""
 
     def __init__(self, services: Services) -> None:

@@ -12,7 +12,7 @@ from unittest import mock
 import pytest
 
 from chatserver.api import services
-from chatserver.chat import reading
+from chatserver.chat import read_markers
 from chatserver.log.interface import LogBusy
 from tests.api.asking import event, open_stream
 from tests.support.peers import Answer, Chatter, Peer, ask, chatter, connect, publish
@@ -65,7 +65,7 @@ async def test_read_markers_and_unread_counts(server: Serving, peer: Peer) -> No
 
 
 async def test_markers_outlive_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "STORE_EVERY", 60.0)  # only the end of the server stores them
+    monkeypatch.setattr(read_markers, "STORE_EVERY", 60.0)  # only the end of the server stores them
     log = f"sqlite:{tmp_path / 'chat.db'}"
     async with serving(log=log) as server:
         for number in range(3):
