@@ -113,7 +113,7 @@ class Limiters:
         """Seconds that a key is known to have to wait; 0.0: ask the shard."""
         return max(0.0, self._refused.get((limit.name, key), 0.0) - trio.current_time())
 
-    async def remember(self, refusal: OverLimitError) -> None:
+    def remember(self, refusal: OverLimitError) -> None:
         """Refuse this key without asking the shard until its wait is over."""
         if len(self._refused) < MAX_REFUSALS:
             self._refused[refusal.limit.name, refusal.key] = trio.current_time() + (refusal.wait or 0.0)

@@ -124,7 +124,7 @@ class SearchPipeline:
                     nursery.start_soon(self._shared.sessions.open, visitor)
                 await self._query(asked, ranking)
         except OverLimitError as refusal:
-            self._start_in_background(self._limiters.remember, refusal)
+            self._limiters.remember(refusal)
             raise
 
     # -- the queries ------------------------------------------------------------------------------------------------

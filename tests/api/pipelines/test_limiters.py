@@ -68,11 +68,11 @@ async def test_a_rate_of_zero_asks_no_shard() -> None:
 async def test_refusals_are_kept_until_their_time_and_in_bounded_number(autojump_clock: Clock) -> None:
     shard = LocalShard()
     limiters = Limiters([shard])
-    await limiters.remember(OverLimitError(LIMIT, 7, 2.0))
+    limiters.remember(OverLimitError(LIMIT, 7, 2.0))
     assert limiters.refused(LIMIT, 7) == pytest.approx(2.0)
     assert limiters.refused(LIMIT, 8) == limiters.refused(Limit("network", 1.0, 1.0), 7) == 0.0
     for key in range(MAX_REFUSALS + 5):
-        await limiters.remember(OverLimitError(LIMIT, key, 1.0))
+        limiters.remember(OverLimitError(LIMIT, key, 1.0))
         await limiters.take(LIMIT, key)
     assert len(limiters._refused) == MAX_REFUSALS
     await trio.sleep(2.0)
