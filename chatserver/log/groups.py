@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
-from operator import itemgetter
+from operator import attrgetter
 from typing import TypeAlias, TypeVar
 
 import msgspec
@@ -55,8 +55,7 @@ Outcomes: TypeAlias = Sequence[Stored | LogError]
 #: Begins to store a group. Later, on the loop, it calls its second argument once, with the outcome of each draft or
 #: the exception that the engine raised.
 Begin = Callable[[Sequence[Draft], Callable[[Outcome[Outcomes]], None]], None]
-_Entry: TypeAlias = tuple[Draft, Answer, float, int]  # with the deadline of the answer on trio's clock, and its text
-_deadline = itemgetter(2)
+_by_deadline = attrgetter("deadline")
 _REACTION = Kind.REACTION
 T = TypeVar("T")
 
@@ -68,6 +67,15 @@ REMOVED_TEXT = 4 * 1024
 SLOW_COMMIT, PATIENCE = 0.5, 60.0
 #: Answers handed out in one step: 0.1 to 0.3 ms, since an answer is a write to a socket.
 ANSWERS_PER_STEP = 8
+
+
+class _Entry(msgspec.Struct, gc=False, eq=False):
+    """A draft that waits for its answer."""
+
+    draft: Draft
+    done: Answer
+    deadline: float  # of the answer, on trio's clock
+    text: int  # characters that it counts for
 
 
 class GroupWriter:
@@ -125,7 +133,7 @@ class GroupWriter:
         waiting_text = self._waiting_text + text
         if waiting_text > MAX_PENDING_TEXT:
             raise LogBusy(f"{self._waiting_text:,} characters wait to be stored, limit {MAX_PENDING_TEXT:,}")
-        waiting.push(draft.network, (draft, done, now + ANSWER_DEADLINE, text))
+        waiting.push(draft.network, _Entry(draft, done, now + ANSWER_DEADLINE, text))
         self._waiting_text = waiting_text
         if not self._committing:
             self._begin_when_due()
@@ -177,20 +185,19 @@ class GroupWriter:
     def _answer_overdue(self, now: float) -> float:
         """Answer the next drafts whose deadline has come. Returns when to look again."""
         committing = self._committing
-        while self._overdue < len(committing) and committing[self._overdue][2] <= now:
-            done = committing[self._overdue][1]
+        while self._overdue < len(committing) and committing[self._overdue].deadline <= now:
+            done = committing[self._overdue].done
             self._overdue += 1
             self._counts.late += 1
             self._tell(done, LogUnavailable("the disk did not answer in time; it may store the message all the same"))
-        late = [(network, entry) for network, entry in self._waiting.firsts() if entry[2] <= now][:MAX_GROUP]
+        late = [(network, entry) for network, entry in self._waiting.firsts() if entry.deadline <= now][:MAX_GROUP]
         for network, entry in late:
-            _, done, _, text = entry
             self._waiting.remove(network, entry)
-            self._waiting_text -= text
+            self._waiting_text -= entry.text
             self._counts.late += 1
-            self._tell(done, LogBusy("the message waited too long for its turn, and was not stored"))
-        dues = [entry[2] for entry in islice(committing, self._overdue, self._overdue + 1)]
-        dues += [entry[2] for _, entry in self._waiting.firsts()]
+            self._tell(entry.done, LogBusy("the message waited too long for its turn, and was not stored"))
+        dues = [entry.deadline for entry in islice(committing, self._overdue, self._overdue + 1)]
+        dues += [entry.deadline for _, entry in self._waiting.firsts()]
         return min(dues, default=now + ANSWER_DEADLINE)  # any draft that arrives later is due after that
 
     def _begin_when_due(self) -> None:
@@ -208,7 +215,7 @@ class GroupWriter:
         self._committing = group = self._take_group()
         finish = partial(self._finished, group)
         try:
-            self._begin([entry[0] for entry in group], finish)
+            self._begin([entry.draft for entry in group], finish)
         except Exception as error:  # noqa: BLE001 -- reported later, as other outcomes are
             trio.lowlevel.current_trio_token().run_sync_soon(finish, Error(error))
 
@@ -218,9 +225,9 @@ class GroupWriter:
         while waiting.length and len(group) < MAX_GROUP and text < MAX_GROUP_TEXT:
             entry = waiting.pop()
             group.append(entry)
-            text += entry[3]
+            text += entry.text
         self._waiting_text -= text
-        group.sort(key=_deadline)
+        group.sort(key=_by_deadline)
         return group
 
     def _finished(self, group: Sequence[_Entry], outcome: Outcome[Outcomes]) -> None:
@@ -254,8 +261,8 @@ class GroupWriter:
         if fresh:
             self._tell(self._news, fresh)
         is_scheduled = self._unanswered.length > 0
-        for index, (draft, done, _, _) in enumerate(waiting, len(outcomes) - len(waiting)):
-            self._unanswered.push(draft.network, (done, outcomes[index]))
+        for entry, outcome in zip(waiting, outcomes[len(outcomes) - len(waiting) :], strict=True):
+            self._unanswered.push(entry.draft.network, (entry.done, outcome))
         if not is_scheduled:
             self._schedule(self._hand_out)
 
@@ -272,8 +279,8 @@ class GroupWriter:
         left = [*self._committing[self._overdue :], *self._waiting.take(len(self._waiting))]
         self._committing = ()
         closed = LogUnavailable("the log was closed before this message was known to be stored")
-        for draft, done, _, _ in left:
-            self._unanswered.push(draft.network, (done, closed))
+        for entry in left:
+            self._unanswered.push(entry.draft.network, (entry.done, closed))
         at_once(self._hand_out)
 
     def _tell(self, receiver: Callable[[T], object], what: T) -> None:

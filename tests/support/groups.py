@@ -45,7 +45,7 @@ def together(groups: GroupWriter) -> Iterator[None]:
         yield
         return
     before_them = Draft("lobby", "u_first", "First", "before them")
-    groups._committing, groups._hangs_from = [(before_them, lambda outcome: None, math.inf, 0)], math.inf
+    groups._committing, groups._hangs_from = [_Entry(before_them, lambda outcome: None, math.inf, 0)], math.inf
     try:
         yield
     finally:
