@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import trio
 from outcome import Error, Outcome, Value
 
-from chatserver.log.groups import Begin, GroupWriter, Outcomes
+from chatserver.log.groups import Begin, GroupWriter, Outcomes, _Entry
 from chatserver.log.interface import Draft, Log, LogError, Stored
 from chatserver.log.memory import MemoryLog
 
