@@ -118,7 +118,7 @@ export class WebSocketLink extends SocketLink {
       if (message.id != null) this.#answer(message.id, error);
       else this.handlers.pushed(this, message);
     } else if (message.id != null) this.#answer(message.id, message);
-    else this.handlers.pushed(this, message);
+    else queueMicrotask(() => this.handlers.pushed(this, message)); // after an awaited answer that came in the same task
   }
 
   async #greet(hello) {

@@ -161,6 +161,31 @@ def test_a_site_may_name_any_address_of_the_server(run: Run, shared_server: Serv
     ]
 
 
+def test_the_page_of_a_join_comes_before_what_follows_in_the_same_task(run: Run) -> None:
+    """A browser reads each frame in a task of its own, node does not: there the first message was never shown."""
+    body = """
+        const { WebSocket } = globalThis;
+        let socket = null;
+        globalThis.WebSocket = class {
+          constructor() { socket = this; }
+          send() {}
+          close() {}
+        };
+        const seen = [];
+        const note = (kind) => () => seen.push(kind);
+        const link = new m.WebSocketLink(location.origin, { page: note('page'), pushed: note('pushed') });
+        globalThis.WebSocket = WebSocket;
+        link.follow('lobby', null);
+        for (const message of [{ type: 'joined', id: 1 }, { type: 'message', room: 'lobby' }]) {
+          socket.onmessage({ data: JSON.stringify(message) });
+        }
+        await new Promise((resolve) => setTimeout(resolve));
+        link.close();
+        return seen;
+    """
+    assert run("websocket-link.js", body) == ["page", "pushed"]
+
+
 def test_an_answer_after_the_end_of_a_connection_does_not_say_who_we_are(run: Run) -> None:
     """After a sign-out it named another guest, and all tabs connected again before the sign-out was answered."""
     body = """
