@@ -32,7 +32,7 @@ export class HttpApi {
     this.origin = origin;
     this.token = token;
     this.knows = knows;
-    this.needsToken = origin !== location.origin || !navigator.cookieEnabled;
+    this.needsToken = origin !== globalThis.location?.origin || !navigator.cookieEnabled; // Deno, Bun, node: no location
   }
 
   /**

@@ -1,4 +1,7 @@
-"""Third-party clients, unchanged: `websockets`, node's `ws` and `eventsource` join, publish and resume."""
+"""Third-party clients, unchanged: `websockets`, node's `ws` and `eventsource` join, publish and resume.
+
+And `chat.js` outside of a browser.
+"""
 
 import json
 import shutil
@@ -11,10 +14,12 @@ import pytest
 import trio
 from websockets.trio.client import connect
 
+import chatserver
 from chatserver.reasons import Reason
 from tests.support.peers import publish
 from tests.support.serving import serving
 
+WEB = Path(chatserver.__file__).parent / "web"
 SOON = 60.0  # s; never reached unless something is broken
 PACKAGES = ("ws@8", "eventsource@3")
 
@@ -55,6 +60,23 @@ source.addEventListener('message', ({ data, lastEventId }) => {
   console.log(JSON.stringify({ text, lastEventId }));
   if (text === 'the end') source.close();
 });
+"""
+
+CHAT = """
+import WebSocket from 'ws';
+
+globalThis.WebSocket ??= WebSocket; // these three: node 22 has them
+globalThis.navigator ??= {};
+Map.groupBy ??= (items, name) => new Map(items.map((item) => [name(item), items])); // all are of one room
+const { connect } = await import('./web/chat.js');
+const [, , origin, transport] = process.argv;
+const chat = connect(origin, { transport });
+const room = chat.join('lobby');
+const heard = new Promise((resolve) => room.addEventListener('message', resolve, { once: true }));
+const { offset } = await room.publish('from node');
+const { detail } = await heard;
+console.log(JSON.stringify({ text: detail.text, stored: offset === detail.offset, kind: chat.state.kind }));
+process.exit(); // without the timers that end by themselves within ten seconds
 """
 
 
@@ -98,6 +120,9 @@ def node_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip(f"npm cannot install {', '.join(PACKAGES)}: {error}")
     (home / "ws.mjs").write_text(WS)
     (home / "eventsource.mjs").write_text(EVENTSOURCE)
+    (home / "chat.mjs").write_text(CHAT)
+    shutil.copytree(WEB, home / "web")
+    (home / "web" / "package.json").write_text('{"type": "module"}')
     return home
 
 
@@ -134,3 +159,13 @@ async def test_node_eventsource_resumes_after_a_cut_connection(node_home: Path) 
     messages = [json.loads(text) for text in told.splitlines()]
     assert [message["text"] for message in messages] == ["first", "while away", "the end"]
     assert all(message["lastEventId"] for message in messages)
+
+
+@pytest.mark.parametrize("transport", ["ws", "sse", "poll"])
+async def test_chat_js_needs_no_page(node_home: Path, transport: str) -> None:
+    """It read `location`, which Deno, Bun and node do not have."""
+    async with serving() as server:
+        origin = f"http://{server.address.host}:{server.address.port}"
+        with trio.fail_after(SOON):
+            done = await trio.run_process(["node", str(node_home / "chat.mjs"), origin, transport], capture_stdout=True)
+    assert json.loads(done.stdout) == {"text": "from node", "stored": True, "kind": transport}
