@@ -167,3 +167,14 @@ async def test_a_search_that_takes_too_long_fails_and_delays_nothing(
                 return False
 
         await eventually(found)
+
+
+async def test_a_word_that_only_old_rooms_have_is_found_by_the_index_of_words(
+    log: PostgresLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With three million messages the planner read them from the newest on, and the search was given up."""
+    cancelled = "CASE WHEN pg_cancel_backend(pg_backend_pid()) THEN pg_sleep(3600) IS NULL END"  # as when time is up
+    slow = index_module._FIND.replace("WHERE words", f"WHERE ('{{first}}' <> 'room' OR {cancelled}) AND words")
+    monkeypatch.setattr(index_module, "_FIND", slow)
+    await append(log, draft("apple"))
+    assert [hit.record.offset for hit in (await log.index.find(Question(("apple",)))).hits] == [1]
