@@ -289,6 +289,14 @@ class RoomHandlers:
         most = limit if sees_all else MAX_READ  # no further rooms are searched: there may be 100,000
         known = await self._services.log.rooms(most)
         names = {found.room for found in known}
+        if not sees_all and len(known) == most:  # rooms that the token names may have been written before these
+            heads = await self._services.log.heads([room for room in reader.rights.named if room not in names])
+            known += [
+                RoomSummary(room, head.last - head.first + 1, head.last)
+                for room, head in sorted(heads.items())
+                if head.last >= head.first
+            ]
+            names.update(heads)
         rooms: list[RoomSummary | Room] = [*known, *self._hub.registry.unwritten(most)]
         listed: list[dict[str, object]] = []
         for index, room in enumerate(rooms, start=1):

@@ -103,6 +103,11 @@ class Rights(msgspec.Struct, frozen=True, eq=False, gc=False):
     #: patterns of the rooms that it moderates; about one room `grants` decide, and "*" here is all rooms
     moderates: tuple[str, ...] = ()
 
+    @property
+    def named(self) -> list[str]:
+        """The rooms that a token names for reading, without those of patterns."""
+        return [] if self.grants is None else sorted(self.grants[READ].names)
+
     def standing(self, action: Action, room: str) -> int:
         """Its rank (see `Audience`) for an action in a room; -1: the action is not allowed."""
         if action not in self.allowed:

@@ -151,6 +151,21 @@ async def test_hidden_newest_rooms_do_not_hide_the_others() -> None:
         assert sorted(room["room"] for room in answer.json["rooms"]) == ["lobby", "tea"]
 
 
+async def test_a_list_shows_rooms_that_the_token_names_however_old_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the thousand rooms written last were looked at."""
+    monkeypatch.setattr("chatserver.api.rooms.MAX_READ", 20)
+    async with serving(log=f"sqlite:{tmp_path}/chat.db", token_key=(secret_file(tmp_path),)) as server:
+        await publish(server.address, "team-red", "hi")
+        for number in range(20):
+            await publish(server.address, f"other-{number}", "hi")
+        await publish(server.address, "team-blue", "hi")
+        headers = bearer(token(chat={"rooms": {"team-red": "r", "team-b*": "r", "team-none": "r"}}))
+        answer = await ask(server.address, "GET", "/rooms", headers=headers)
+    assert [(room["room"], room["messages"]) for room in answer.json["rooms"]] == [("team-blue", 1), ("team-red", 1)]
+
+
 @pytest.mark.parametrize("most", [1000, 20])
 async def test_a_search_finds_what_few_rooms_have_of_a_frequent_word(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int

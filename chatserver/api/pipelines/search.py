@@ -28,7 +28,6 @@ from chatserver.api.pipelines.limiters import Limiters, OverLimitError, SearchLi
 from chatserver.api.pipelines.results import Part, ResultCache
 from chatserver.api.pipelines.shared import SharedSearch
 from chatserver.chat.log_reader import Alterations
-from chatserver.chat.policy import READ
 from chatserver.chat.principal import Principal
 from chatserver.fair import SingleFlight
 from chatserver.log.index import Found, Hit, Index, Question
@@ -137,10 +136,8 @@ class SearchPipeline:
             return
         is_short = len(ranking) < asked.limit
         with trio.move_on_after(SHORT_ROOMS_BUDGET if is_short else ROOMS_BUDGET):
-            rooms: Iterable[str] = await self._recent_rooms(MAX_READ if is_short else ROOMS_CONSIDERED)
-            grants = principal.rights.grants
-            if is_short and grants is not None:
-                rooms = dict.fromkeys(chain(rooms, sorted(grants[READ].names)))
+            recent = await self._recent_rooms(MAX_READ if is_short else ROOMS_CONSIDERED)
+            rooms = dict.fromkeys(chain(recent, principal.rights.named if is_short else ()))
             readable = (room for room in rooms if self._may_read(principal, room))
             for _ in range(MAX_ROUNDS if is_short else 1):
                 async with side_by_side() as nursery:
