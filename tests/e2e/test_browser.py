@@ -282,7 +282,7 @@ def test_a_refused_message_says_why_and_can_be_edited_or_discarded(visit: OpenWi
     expect(problem).to_contain_text("control character")
     ann.say("and on it goes")
     expect(ann.texts).to_have_text(["and on it goes"])
-    ann.page.set_viewport_size({"width": 360, "height": 700})
+    ann.page.set_viewport_size({"width": 250, "height": 700})  # a finger has wider buttons, in 360
     ann.page.evaluate("document.documentElement.style.fontSize = '200%'")  # the list could be scrolled sideways
     assert ann.page.evaluate("scroller.scrollWidth <= scroller.clientWidth")
     problem.get_by_role("button", name="Discard").click()
