@@ -49,6 +49,7 @@ export class MessagesView {
     client.addEventListener('identity', () => this.#redraw());
     client.addEventListener('caughtup', ({ detail }) => detail.room === client.room && this.#caughtUp());
     client.addEventListener('messages', ({ detail }) => detail.room === client.room && this.#take(detail));
+    client.addEventListener('refused', ({ detail }) => detail.room === client.room && this.#edges());
     client.addEventListener('unread', () => this.#showJump());
     client.addEventListener('state', () => this.#lost());
     this.#scroller.addEventListener('scroll', () => this.#scrolled(), { passive: true });
@@ -368,12 +369,12 @@ export class MessagesView {
 
   /** Update the line above the list, and the text of an empty room. */
   #edges() {
-    const { timeline } = this.client.current;
+    const { timeline, out } = this.client.current;
     byId('empty').hidden = timeline.epoch === null || timeline.messages.length > 0 || !timeline.complete;
-    this.#edge.hidden = this.#rows.size === 0;
+    this.#edge.hidden = this.#rows.size === 0 && (timeline.epoch !== null || out !== null);
     const { complete, first } = this.#timeline;
     const start = first > 1 ? 'Older messages are gone.' : `This is the beginning of #${this.client.room}.`;
-    setText(this.#edge, complete ? start : 'Fetching older messages…');
+    setText(this.#edge, complete ? start : 'Fetching messages…');
   }
 
   /** Fetch more if an edge of the loaded messages is near; called once the list is scrolled. */

@@ -313,6 +313,7 @@ def test_a_room_beyond_the_limit_of_empty_ones_is_followed_from_its_first_messag
     for number in range(1, 6):
         ann.go(f"empty-{number}")
     expect(ann.page.locator("#banner")).to_contain_text("4 rooms without messages")
+    expect(ann.page.locator("#edge")).to_be_hidden()  # no messages are fetched
     ann.say("first")
     ann.expect_texts(["first"])
     shared_server.publish("empty-5", "second")

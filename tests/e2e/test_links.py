@@ -234,12 +234,13 @@ def test_a_frame_that_is_not_of_the_server_ends_the_connection(ann: Window, scri
 
 
 def test_a_join_without_an_answer_is_tried_again(ann: Window, shared_server: Server) -> None:
-    """The room stayed empty as long as the connection lived."""
+    """The room stayed empty as long as the connection lived, and nothing said that it is asked for."""
     ann.install_clock()
     script = Script(ann)
     join = script.answers.pop("join")
     ann.open(shared_server, transport="ws")
     script.wait_for("join")
+    expect(ann.page.get_by_text("Fetching messages…")).to_be_visible()
     script.answers["join"] = join
     ann.page.clock.fast_forward(21_000)
     script.wait_for("join", 2)
