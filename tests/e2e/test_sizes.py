@@ -139,6 +139,16 @@ CUT = """(sought) => {
 }"""
 
 
+#: Where the page names people and rooms in a sentence.
+SAY_EVERYWHERE = """(said) => {
+    for (const id of ['toast', 'person-menu-title', 'question-text', 'account-problem']) {
+        document.getElementById(id).textContent = said;
+    }
+    for (const id of ['question', 'account']) document.getElementById(id).showModal();
+    document.getElementById('person-menu').showPopover();
+}"""
+
+
 def test_a_phone_shows_long_names_and_numbers_whole(window: OpenWindow) -> None:
     """They ended in `…`, and no title says the rest there; a folded text had cut the numbers of its list from 10 on."""
     name, room = "W" * 40, "long-" + "n" * 59
@@ -151,6 +161,8 @@ def test_a_phone_shows_long_names_and_numbers_whole(window: OpenWindow) -> None:
     ann.page.locator("#text").press_sequentially("@WW")
     expect(ann.page.locator("#completions li")).to_have_text(name)
     assert ann.page.evaluate(CUT, ".author, #completions, .name") == []
+    ann.page.evaluate(SAY_EVERYWHERE, f"{name} in #{room}")
+    assert ann.page.evaluate(CUT, "#toast, #person-menu, #question, #account") == []
 
 
 def test_a_print_has_the_conversation_only(shared_server: Server, window: OpenWindow) -> None:
