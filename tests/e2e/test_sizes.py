@@ -94,35 +94,36 @@ def test_everything_is_usable_with_letters_four_times_as_large(shared_server: Se
     assert ann.page.evaluate(OUT_OF_REACH, "#account") == []
 
 
-LARGE = """addEventListener('DOMContentLoaded', () => { document.documentElement.style.fontSize = '200%'; })"""
-
-
-@pytest.mark.parametrize("first", ["", LARGE], ids=["100%", "200%"])
 def test_a_narrow_phone_shows_a_long_name_and_the_whole_wait_for_the_next_try(
-    first: str, shared_server: Server, window: OpenWindow
+    shared_server: Server, window: OpenWindow
 ) -> None:
     """At 360 pixels "offline · retrying in 12 s…" ended before the seconds."""
-    ann = window(width=360, height=740, has_touch=True, is_mobile=True, first=first)
+    ann = window(width=360, height=740, has_touch=True, is_mobile=True)
+    letters, sizes = "(size) => { document.documentElement.style.fontSize = size; }", ("100%", "200%")
     shared_server.publish("n" * 64, "hello")
-    ann.open(shared_server, room="n" * 64)
+    ann.open(shared_server, transport="poll", room="n" * 64)
     begins = ann.page.get_by_text("This is the beginning of")
-    assert begins.evaluate("e => e.scrollWidth <= e.clientWidth")
     shared_server.publish("n" * 64, "of many words " * 20)
-    ann.page.set_viewport_size({"width": 1000, "height": 740})  # where the time stands beside a message
     expect(ann.texts.last).to_contain_text("of many words")
-    assert ann.page.evaluate("scroller.scrollWidth === scroller.clientWidth")
-    ann.page.set_viewport_size({"width": 360, "height": 740})
     text = ann.page.locator("#connection-text")
-    assert box(text)["y"] <= box(ann.page.locator(".dot"))["y"], "the dot is above the words, not beside them"
-    ann.open(shared_server, transport="poll", room="narrow")
+    for size in sizes:
+        ann.page.evaluate(letters, size)
+        assert begins.evaluate("e => e.scrollWidth <= e.clientWidth"), size
+        assert box(text)["y"] <= box(ann.page.locator(".dot"))["y"], "the dot is above the words, not beside them"
+        ann.page.set_viewport_size({"width": 1000, "height": 740})  # where the time stands beside a message
+        assert ann.page.evaluate("scroller.scrollWidth === scroller.clientWidth")
+        ann.page.set_viewport_size({"width": 360, "height": 740})
+    ann.go("narrow")
     ann.offline(True)
     expect(text).to_contain_text("offline · retrying in")
-    assert text.evaluate("e => e.scrollWidth <= e.clientWidth")
-    ends, place = box(text), box(ann.page.locator("header"))
-    assert place["y"] <= ends["y"]
-    assert ends["y"] + ends["height"] <= place["y"] + place["height"]
-    again, menu = (box(ann.page.locator(each)) for each in ("#reconnect", "#room-menu-button"))
-    assert again["x"] + again["width"] <= menu["x"], "the button covers its neighbour"
+    for size in sizes:
+        ann.page.evaluate(letters, size)
+        assert text.evaluate("e => e.scrollWidth <= e.clientWidth"), size
+        ends, place = box(text), box(ann.page.locator("header"))
+        assert place["y"] <= ends["y"]
+        assert ends["y"] + ends["height"] <= place["y"] + place["height"]
+        again, menu = (box(ann.page.locator(each)) for each in ("#reconnect", "#room-menu-button"))
+        assert again["x"] + again["width"] <= menu["x"], "the button covers its neighbour"
 
 
 #: Elements whose text does not fit in them, and lists whose numbers do not.
