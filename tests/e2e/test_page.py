@@ -6,7 +6,7 @@ from importlib.resources import files
 from typing import Any
 
 import pytest
-from playwright.sync_api import Route, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.e2e.browser import AT_BOTTOM, LOOK_AWAY, PHONE, Server, Window, after_next_frame, expect_at, wait_until
 from tests.e2e.conftest import OpenWindow
@@ -66,7 +66,7 @@ def test_a_page_with_a_missing_part_is_loaded_again(shared_server: Server, windo
     missing = ["markdown.js", "chat.css"]  # a module of a module in the first page, then a style in the second
     loads = 0
 
-    def count() -> None:
+    def count(_: Page) -> None:
         nonlocal loads
         loads += 1
 
