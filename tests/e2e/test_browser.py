@@ -108,7 +108,7 @@ def test_what_answers_in_place_of_the_server_is_told_and_outlasted(window: OpenW
     ann.expect_live(transport)
 
 
-def test_the_policy_is_in_force_and_text_stays_text(window: OpenWindow) -> None:
+def test_the_policy_is_in_force_and_text_stays_text(visit: OpenWindow) -> None:
     attacks = [
         "<script>window.hit = 1</script>",
         '<img src=x onerror="window.hit = 1">',
@@ -117,7 +117,7 @@ def test_the_policy_is_in_force_and_text_stays_text(window: OpenWindow) -> None:
         "&lt;b&gt; &amp; <b>bold</b>",
         "http://x/\"onmouseover='window.hit=1' and https://example.org/<script>",
     ]
-    ann = window(room="attacks")
+    ann = visit(room="attacks")
     ann.say(*attacks)
     ann.expect_texts(attacks)
     assert ann.page.locator(".text :not(a, p)").count() == 0

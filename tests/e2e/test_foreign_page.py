@@ -81,4 +81,5 @@ def test_a_link_on_another_site_opens_our_page_as_the_same_user(
     visitor.expect_live()
     assert visitor.name == name
     visitor.say("I came by a link")
-    window(room="links").expect_texts(["I came by a link"])
+    visitor.expect_texts(["I came by a link"])
+    assert [message["text"] for message in shared_server.messages("links")] == ["I came by a link"]

@@ -84,9 +84,10 @@ def test_a_hint_below_a_long_list_of_rooms_covers_nothing(server: Server, window
     assert ann.page.locator("#room-hint").evaluate("e => e.scrollHeight <= e.clientHeight")
 
 
-def test_a_huge_code_block_is_scrolled_within_and_a_quote_is_marked(visit: OpenWindow) -> None:
+def test_a_huge_code_block_is_scrolled_within_and_a_quote_is_marked(shared_server: Server, visit: OpenWindow) -> None:
+    shared_server.publish("blocks", "```\n" + "\n".join(map(str, range(500))) + "\n```")  # to type it takes a second
     ann = visit(room="blocks")
-    ann.say("```\n" + "\n".join(map(str, range(500))) + "\n```", "before\n> quoted\n\nafter")
+    ann.say("before\n> quoted\n\nafter")
     expect(ann.texts).to_have_count(2)
     ann.page.locator("#messages pre").scroll_into_view_if_needed()
     height = ann.page.evaluate("document.querySelector('#messages pre').clientHeight / innerHeight")
@@ -99,12 +100,13 @@ def test_a_huge_code_block_is_scrolled_within_and_a_quote_is_marked(visit: OpenW
     assert ann.page.locator("#messages blockquote").evaluate(look) == [True, "6px", "0px"]
 
 
-def test_a_long_text_shows_its_beginning_and_a_button_for_the_rest(visit: OpenWindow) -> None:
+def test_a_long_text_shows_its_beginning_and_a_button_for_the_rest(shared_server: Server, visit: OpenWindow) -> None:
     """Unfolded, a text of 8,000 characters fills four screens."""
     long = "\n".join(f"line {number} of many" for number in range(200))
     ann, ben = visit(height=1000, room="long-texts"), visit(room="long-texts", **PHONE)
-    ann.say("before", "\n".join(map(str, range(15))), long)
-    expect(ben.texts).to_have_count(3)
+    shared_server.publish("long-texts", "before", "\n".join(map(str, range(15))), long)
+    for each in (ann, ben):
+        expect(each.texts).to_have_count(3)
     more, less = (ann.page.get_by_role("button", name=f"Show {name}") for name in ("more", "less"))
     text, row = ann.texts.last, ann.page.locator("#messages .message").last
     expect(more).to_have_count(1)  # 15 lines are not folded

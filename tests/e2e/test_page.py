@@ -87,9 +87,9 @@ def test_a_page_with_a_missing_part_is_loaded_again(shared_server: Server, windo
     ann.page.remove_listener("domcontentloaded", count)
 
 
-def test_a_press_on_a_room_is_not_lost_when_the_list_changes(shared_server: Server, window: OpenWindow) -> None:
+def test_a_press_on_a_room_is_not_lost_when_the_list_changes(shared_server: Server, visit: OpenWindow) -> None:
     """A link that is replaced before the release of the button gets no click."""
-    ann = window(room="pressed")
+    ann = visit(room="pressed")
     expect(ann.page.locator("#empty")).to_be_visible()  # the room has come: what follows is unread
     ann.go("pressed-desk")
     ann.page.hover("#rooms a[href='#pressed']")

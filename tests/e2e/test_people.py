@@ -12,8 +12,8 @@ from tests.e2e.conftest import OpenWindow
 pytestmark = pytest.mark.browser
 
 
-def test_a_name_of_ones_own_is_seen_by_all_and_kept(window: OpenWindow, visit: OpenWindow) -> None:
-    ann, ben = window(room="names"), visit(room="names")
+def test_a_name_of_ones_own_is_seen_by_all_and_kept(visit: OpenWindow) -> None:
+    ann, ben = visit(room="names"), visit(room="names")
     ann.say("who am I?")
     ben.expect_texts(["who am I?"])
     ann.save_name("Ann Lee")
@@ -180,8 +180,8 @@ def test_messages_read_on_one_device_are_read_on_another(
     expect(badge).to_have_count(0)
 
 
-def test_a_guest_confirms_a_sign_out_and_a_name_is_not_blank(window: OpenWindow) -> None:
-    ann = window(room="leaving-for-good")
+def test_a_guest_confirms_a_sign_out_and_a_name_is_not_blank(visit: OpenWindow) -> None:
+    ann = visit(room="leaving-for-good")
     ann.say("mine")
     expect(ann.page.locator("#messages .own")).to_have_count(1)
     ann.save_name(" ")

@@ -73,11 +73,11 @@ STRANGE = {
 }
 
 
-def test_stored_values_of_another_shape_are_ignored(window: OpenWindow) -> None:
+def test_stored_values_of_another_shape_are_ignored(visit: OpenWindow) -> None:
     """The page did not start, or showed no rooms, until the user cleared the browser's storage by hand."""
     store = "(values) => [localStorage, sessionStorage].map((each) => Object.assign(each, values))"
     rounds = zip_longest(*([(key, json.dumps(value)) for value in values] for key, values in STRANGE.items()))
-    ann = window(room="strange")
+    ann = visit(room="strange")
     for number, stored in enumerate(rounds, start=1):
         ann.page.evaluate(store, dict(filter(None, stored)))
         ann.page.reload()
@@ -88,9 +88,9 @@ def test_stored_values_of_another_shape_are_ignored(window: OpenWindow) -> None:
         expect(ann.page.locator("#rooms [aria-current]")).to_have_text(re.compile("strange"))
 
 
-def test_what_an_older_page_has_not_sent_is_sent(window: OpenWindow) -> None:
+def test_what_an_older_page_has_not_sent_is_sent(visit: OpenWindow) -> None:
     """Its items had fewer fields."""
-    ann = window(room="older")
+    ann = visit(room="older")
     item = {"key": "k" * 32, "room": "older", "text": "from before", "created": 0}
     ann.page.evaluate("(items) => { localStorage['chat.outbox'] = items; }", json.dumps([item]))
     ann.page.reload()
@@ -105,10 +105,10 @@ def test_an_old_browser_is_told_so(shared_server: Server, window: OpenWindow) ->
     expect(ann.page.locator("#banner")).to_contain_text("This browser is too old")
 
 
-def test_a_translation_keeps_names_and_hinders_nothing(shared_server: Server, window: OpenWindow) -> None:
+def test_a_translation_keeps_names_and_hinders_nothing(shared_server: Server, visit: OpenWindow) -> None:
     """A user called Sage Lion could not be mentioned by the translated name, and the banner never went away."""
     shared_server.publish("translated", "one")
-    ann = window(room="translated")
+    ann = visit(room="translated")
     for name in ("#room-title", "#rooms .name", "#people .name", "#me .name", "#messages .author"):
         expect(ann.page.locator(name).first).to_have_attribute("translate", "no")
     assert ann.page.request.delete(f"{shared_server.url}/session").ok
