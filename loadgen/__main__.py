@@ -1,5 +1,6 @@
 """`python -m loadgen`, and the `loadgen` script. Importing takes a while, in which Ctrl-C shows no traceback."""
 
+import gc
 import signal
 import sys
 
@@ -13,6 +14,8 @@ def main() -> None:
         run()
     except KeyboardInterrupt:
         sys.exit(130)
+    finally:
+        gc.freeze()  # the interpreter's last collections would visit all that was imported: 0.1 s of CPU
 
 
 if __name__ == "__main__":

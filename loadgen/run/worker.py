@@ -84,16 +84,17 @@ def main() -> None:
     # Some supervisors signal every process of a service; only the main process acts on it.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    part = sys.argv[1]
-    quiet_collector()
-    if part == "crowd":
+    part: Callable[[Role], Part]
+    if sys.argv[1] == "crowd":
         from loadgen.run.crowd import Crowd  # noqa: PLC0415  each part loads only what it needs: less memory, earlier start
 
-        trio.run(play, Crowd)
+        part = Crowd
     else:
         from loadgen.run.runner import ProbeRunner  # noqa: PLC0415
 
-        trio.run(play, ProbeRunner)
+        part = ProbeRunner
+    quiet_collector()
+    trio.run(play, part)
 
 
 if __name__ == "__main__":

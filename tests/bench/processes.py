@@ -27,7 +27,7 @@ _LIFTED = [
     for flag in ("--per-ip", "--publish-rate", "--search-rate", "--message-rate", "--request-rate")
     for word in (flag, "0")
 ]
-_SERVE = "import sys; from chatserver.cli import main; sys.argv[1:1] = ['serve']; main()"
+_SERVE = "import sys; from chatserver.__main__ import main; sys.argv[1:1] = ['serve']; main()"
 
 
 def prepare() -> None:
