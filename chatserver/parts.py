@@ -18,6 +18,7 @@ from chatserver.api.dialects import dialects
 from chatserver.api.encoder import WireEncoder
 from chatserver.api.identities import Identities
 from chatserver.api.keys import KeyRing
+from chatserver.api.monitoring import MonitoringHandlers
 from chatserver.api.origins import Policy, policy_of
 from chatserver.api.pages import Pages
 from chatserver.api.pipelines.background import BackgroundSteps
@@ -148,14 +149,14 @@ def build(
             None if shared is None else shared.search,
         ),
         dialects=dialects(encoder, settings),
-        ready=ready,
-        engine=engine_of(settings.log),
-        metrics=lambda: metrics.text(),  # noqa: PLW0108  (`metrics` is made last)
-        all_metrics=all_metrics,
+        monitoring=MonitoringHandlers(
+            log, engine=engine_of(settings.log), ready=ready, text_of_all=all_metrics,
+            text=lambda: metrics.text(),  # noqa: PLW0108  (`metrics` is made last)
+            shards=None if shared is None else shared.shards,
+        ),
         policy=page_policy(settings.host, *listening),
         operators=None if operators is None else page_policy(listen(settings.metrics_listen)[:1], operators),
-        shards=None if shared is None else shared.shards,
-    )
+    )  # fmt: skip
     tasks, searching = Tasks(connections, nursery), Tasks(connections, nursery, at_once=MAX_SEARCHES)
     websockets = WebSocketHandler(
         connections,

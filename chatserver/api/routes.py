@@ -1,20 +1,18 @@
 """The table of routes: which handler answers a request.
 
-Owns: the table of paths and methods, and the check of a room's name. May not: answer anything but 404, 405 and a
-preflight itself, or decide which origins are allowed; origins.py does, and is called here before the path is looked at.
+Owns: the table of paths and methods, the check of a room's name, and the handshake of a WebSocket. May not: answer
+anything else but 404, 405 and a preflight itself, or decide which origins are allowed; origins.py does, and is called
+here before the path is looked at.
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from time import time_ns
 
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
-
-from chatserver import __version__
-from chatserver.api.answers import Answer, Later, Next, Response, Upgrade, given_anyway, refusal
+from chatserver.api.answers import Answer, Response, Upgrade
 from chatserver.api.dialect import Dialect
 from chatserver.api.identities import set_cookie
 from chatserver.api.moderation import ModerationHandlers
+from chatserver.api.monitoring import MonitoringHandlers
 from chatserver.api.origins import Policy, Source, check_foreign, cors_fields, preflight_fields, source_of
 from chatserver.api.read_markers import ReadMarkerHandlers
 from chatserver.api.records import RecordHandlers
@@ -25,18 +23,11 @@ from chatserver.api.services import Services
 from chatserver.api.sessions import SessionHandlers
 from chatserver.api.static import StaticFiles
 from chatserver.chat.policy import READ
-from chatserver.fair import do_step
 from chatserver.log.sanctions import EVERYWHERE
-from chatserver.protocol import encoders
 from chatserver.protocol.errors import Headers, HttpError
-from chatserver.protocol.response import NOT_STORED, json_body
 from chatserver.protocol.upgrade import accept_upgrade
 from chatserver.protocol.validation import check_room
 from chatserver.reasons import ErrorCode
-from chatserver.shared.shards import Shards
-
-#: Retry-After in seconds while the server is starting, draining or without its log.
-READY_RETRY = 2.0
 
 #: Slashes at which a path is split: the longest one of ours has six.
 MAX_SPLITS = 7
@@ -48,26 +39,16 @@ _Methods = dict[str, _Handler]
 
 
 class Routes:
-    """All routes. `metrics` makes the text of /metrics in pieces, `all_metrics` that of all workers.
-
-    `operators` is the policy of the operators' listener, if there is one; /metrics is then served only there.
-    """
+    """All routes. `operators` is the policy of the operators' listener; with one, /metrics is served only there."""
 
     def __init__(
         self, services: Services, *, searches: SearchHandlers, dialects: Mapping[str, Dialect],
-        metrics: Callable[[], Iterator[bytes]], ready: Callable[[], bool], engine: str, policy: Policy,
-        operators: Policy | None = None, all_metrics: Callable[[], Awaitable[bytes]] | None = None,
-        shards: Shards | None = None,
+        monitoring: MonitoringHandlers, policy: Policy, operators: Policy | None = None,
     ) -> None:  # fmt: skip
-        self._shards = shards
         self._policy = policy
         self._operators = operators
         self._identities = services.identities
         self.searches = searches
-        self._metrics = metrics
-        self._all_metrics = all_metrics
-        self._ready = ready
-        self._engine = engine
         self._static = StaticFiles()
         self.rooms = rooms = RoomHandlers(services)
         records = RecordHandlers(services)
@@ -76,9 +57,9 @@ class Routes:
         sessions = SessionHandlers(services)
         self._services = services
         self._service: dict[str, _Methods] = {
-            "/healthz": _readable(self._health),
-            "/readyz": _readable(self._readiness),
-            "/metrics": _readable(self._show_metrics),
+            "/healthz": _readable(monitoring.health),
+            "/readyz": _readable(monitoring.readiness),
+            "/metrics": _readable(monitoring.metrics),
         }
         self._exact: dict[str, _Methods] = {
             **self._service,
@@ -162,49 +143,6 @@ class Routes:
         wire = accept_upgrade(request.head, headers=headers, subprotocol=dialect.subprotocol)
         self._services.check_sanctions(principal, READ, EVERYWHERE)
         return Upgrade(wire + dialect.hello(principal, token), principal, dialect)
-
-    def _health(self, request: Request) -> Response:
-        request.parameters()
-        return Response(200, [json_body({"status": "ok"})])
-
-    def _readiness(self, request: Request) -> Response:
-        """Whether to send traffic here, and the facts that `chatserver doctor` compares between nodes."""
-        request.parameters()
-        if not self._ready():
-            return refusal(ErrorCode.DRAINING, "the server is starting or stopping", READY_RETRY)
-        if not self._services.log.reachable:
-            return refusal(ErrorCode.UNAVAILABLE, "the database of its log cannot be used", READY_RETRY)
-        now = encoders.time_text(time_ns() // 1_000_000)
-        about = {"status": "ready", "version": __version__, "log": self._engine, "time": now}
-        return Response(200, [json_body({**about, **self._reachable()})])
-
-    def _reachable(self) -> dict[str, object]:
-        """The reachable shards. They do not affect readiness: their data may be lost, and all nodes lack it alike."""
-        shards = self._shards
-        return {} if shards is None else {"shards": {"reachable": shards.reachable, "of": len(shards.all)}}
-
-    def _show_metrics(self, request: Request) -> Answer:
-        request.parameters()
-        if self._all_metrics is not None:
-            return Later(_later(self._all_metrics), given_anyway, slow=True)  # the supervisor may not answer
-        text: list[bytes] = []
-        return Next(partial(_exposition, text, map(text.append, self._metrics())))
-
-
-def _exposition(text: list[bytes], writing: Iterator[None]) -> Answer:
-    """The text, when all of it is written; not in a task, since all of these may be waiting for the log."""
-    if do_step(writing):
-        return Next(partial(_exposition, text, writing))
-    return _numbers(text)
-
-
-async def _later(ask: Callable[[], Awaitable[bytes]]) -> Answer:
-    return _numbers([await ask()])
-
-
-def _numbers(text: list[bytes]) -> Response:
-    """The answer of /metrics; a cache in front may not store it, or counters would stand still."""
-    return Response(200, text, CONTENT_TYPE_LATEST, (NOT_STORED,))
 
 
 def _readable(handler: _Handler) -> _Methods:

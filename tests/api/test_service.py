@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from chatserver import __version__, fair
-from chatserver.api import encoder, routes
+from chatserver.api import encoder, monitoring
 from chatserver.api.rooms import LISTED_PER_STEP
 from chatserver.chat.presence import MAX_NAMED_MEMBERS, Presence
 from chatserver.chat.room import Room
@@ -125,7 +125,7 @@ async def test_metrics_are_written_in_many_steps(server: Serving) -> None:
     """One step of 0.8 ms, and of 3 ms beside 20,000 connections."""
     with (
         mock.patch.object(fair, "STEP", 0.0),
-        mock.patch.object(routes, "do_step", side_effect=fair.do_step) as steps,
+        mock.patch.object(monitoring, "do_step", side_effect=fair.do_step) as steps,
     ):
         text = (await ask(server.address, "GET", "/metrics")).body
     assert steps.call_count >= text.count(b"# TYPE") > 30
