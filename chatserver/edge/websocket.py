@@ -127,7 +127,7 @@ class WebSocketHandler(Handler):
             if isinstance(session.waits, Ending):
                 self._end(connection, session.waits)
                 return False
-            session.waits = Waits.NOTHING
+            session.waits = NOTHING
             self._connections.enter(connection, _OPEN, session)
         return not connection.blocked and self._take(connection, session, connection.inbox)
 
@@ -150,12 +150,7 @@ class WebSocketHandler(Handler):
             if not more or connection.state is _REPLYING or connection.blocked or perf_counter() >= until:
                 break
         kept = len(data) + (0 if session.assembly is None else len(session.assembly.frames))
-        if kept and not self._budget.resize(connection, kept, connection.network):
-            self._violated(connection, FrameError(Reason.UNFINISHED_FULL, "too many messages are unfinished"))
-            return False
-        if not kept and self._budget.used:
-            self._budget.release(connection)
-        if connection.state is _REPLYING or connection.blocked:
+        if not self._may_keep(connection, kept) or connection.state is _REPLYING or connection.blocked:
             return False
         if not kept or (more and connection.state is _PINGED):  # the rest may wait for longer than a pong may
             if session.principal is not principal:
@@ -167,6 +162,16 @@ class WebSocketHandler(Handler):
         elif not more and connection.state is not _MESSAGE:
             self._connections.enter(connection, _MESSAGE, session)
         return more
+
+    def _may_keep(self, connection: Connection, size: int) -> bool:
+        """Charge unfinished input to the budget of all peers. False: its network keeps too much, so it is closed."""
+        if not size:
+            if self._budget.used:
+                self._budget.release(connection)
+        elif not self._budget.resize(connection, size, connection.network):
+            self._violated(connection, FrameError(Reason.UNFINISHED_FULL, "too many messages are unfinished"))
+            return False
+        return True
 
     def _rest(self, connection: Connection, session: WebSocketSession, left: float) -> None:
         """Enter OPEN. Its deadline is the next ping, or earlier the notice or end of the sign-in, in `left` seconds."""
@@ -226,15 +231,12 @@ class WebSocketHandler(Handler):
         if isinstance(outcome, Reply):
             self._reply(connection, session, outcome)
             self._spend(connection, REFUSAL if outcome.limited else 1)
-            if session.waits is not NOTHING and connection.context is session:
-                self._connections.enter(connection, _REPLYING, session, span=self._replying_ticks)
         elif outcome is not None:
             self._spend(connection, 1)
             session.waits = Waits.TASK
-            self._connections.enter(connection, _REPLYING, session, span=self._replying_ticks)
             deadline = trio.current_time() + self._serving_deadline
             self._tasks.start(self._reply_later, connection, session, command, outcome, deadline)
-        elif session.waits is not NOTHING:
+        if session.waits is not NOTHING and connection.context is session:
             self._connections.enter(connection, _REPLYING, session, span=self._replying_ticks)
 
     def _too_often(self, connection: Connection, session: WebSocketSession, command: Command) -> Reply:
