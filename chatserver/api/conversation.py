@@ -128,7 +128,7 @@ class Conversation:
         session.in_flight += 1
         if room is not None and room.congested:
             session.waits = room
-            self._hub.pause(room, connection)
+            room.pause(connection)
         elif session.in_flight >= MAX_IN_FLIGHT:
             session.waits = LOG
         return None
@@ -137,7 +137,7 @@ class Conversation:
         """Whether the session's next message need not wait any longer. Does the next step of what it waits for."""
         waits = session.waits
         if isinstance(waits, Room):
-            return waits.paused is None or connection not in waits.paused
+            return not waits.is_paused(connection)
         if waits is LOG:
             return session.in_flight < MAX_IN_FLIGHT
         if isinstance(waits, Ending):
@@ -229,7 +229,7 @@ class Conversation:
         """Called when the connection closes: end its memberships, and its wait for a room that it publishes to."""
         waits, session.waits = session.waits, GONE
         if isinstance(waits, Room):
-            self._hub.forget_publisher(waits, connection)
+            waits.forget_publisher(connection)
         for member in session.rooms():
             session.remove(member)
             self._hub.lost(member)

@@ -193,19 +193,6 @@ class Hub:
                 if room.ring is not None:
                     room.ring.forget_texts(first)
 
-    # -- publishers that wait ---------------------------------------------------------------------------------------
-
-    def pause(self, room: Room, connection: object) -> None:
-        """Note a publisher that is ahead of the room's members, to be resumed once the broadcast has caught up."""
-        if room.paused is None:
-            room.paused = {}
-        room.paused[connection] = None
-
-    def forget_publisher(self, room: Room, connection: object) -> None:
-        """A publisher no longer waits; harmless if it did not."""
-        if room.paused is not None:
-            room.paused.pop(connection, None)
-
     # -- members ----------------------------------------------------------------------------------------------------
 
     def attach(

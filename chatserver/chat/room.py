@@ -81,6 +81,21 @@ class Room:
             size += self.ring.written - self.offered_bytes
         return count * CONGESTED_SHARE > self._size.max_count or size * CONGESTED_SHARE > self._size.max_bytes
 
+    def pause(self, connection: object) -> None:
+        """Note a publisher that is ahead of the members, to be resumed once the broadcast has caught up."""
+        if self.paused is None:
+            self.paused = {}
+        self.paused[connection] = None
+
+    def is_paused(self, connection: object) -> bool:
+        """Whether a publisher still waits."""
+        return self.paused is not None and connection in self.paused
+
+    def forget_publisher(self, connection: object) -> None:
+        """A publisher no longer waits; harmless if it did not."""
+        if self.paused is not None:
+            self.paused.pop(connection, None)
+
     def all_offered(self) -> None:
         """Note that no member lacks anything."""
         if self.ring is not None:

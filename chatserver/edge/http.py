@@ -244,7 +244,7 @@ class HttpExchanges:
             return False
         room = exchange.room
         if room is not None and room.congested:
-            self._hub.pause(room, connection)
+            room.pause(connection)
             self._connections.enter(connection, State.PAUSED, room)
             return False
         self._connections.enter(connection, _KEEPALIVE)

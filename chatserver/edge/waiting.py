@@ -62,7 +62,7 @@ class PausedHandler(ThrottledHandler):
     def released(self, connection: Connection, context: object) -> None:
         """The publisher no longer waits for the room."""
         assert isinstance(context, Room)
-        self._hub.forget_publisher(context, connection)
+        context.forget_publisher(connection)
 
 
 class HeldHandler(WaitingHandler):

@@ -314,7 +314,7 @@ class WebSocketHandler(Handler):
             self._end(connection, ending)
             return
         if isinstance(waits, Room):
-            self._hub.forget_publisher(waits, connection)
+            waits.forget_publisher(connection)
         session.waits = ending
         self._connections.enter(connection, _REPLYING, session, span=self._close_ticks)
 

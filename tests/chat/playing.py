@@ -94,7 +94,7 @@ class Play:
             self.published += 1
             room = self.it.hub.publish(Draft(name, "u_2", "Bob", f"text-{self.published}"), self.answered.append)
             if room is not None and room.congested:
-                self.it.hub.pause(room, peer)
+                room.pause(peer)
                 peer.paused_in.append(room)
                 return
 

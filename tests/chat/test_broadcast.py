@@ -194,7 +194,7 @@ async def test_a_fault_in_a_step_costs_the_rest_of_its_broadcast(monkeypatch: py
         visits = itertools.count()
         plant(monkeypatch, it.hub.broadcaster, "_visit", lambda room, *_: room.name == "lobby" and next(visits) == step)
         say(it, *["lobby"] * 9, "ops")
-        it.hub.pause(it.hub.rooms["lobby"], publisher)
+        it.hub.rooms["lobby"].pause(publisher)
         await it.until_idle()
         assert it.hub.rooms["lobby"].broadcast is None
         assert other.offsets("ops") == [1]

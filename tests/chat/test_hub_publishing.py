@@ -26,7 +26,7 @@ def publish(it: Chatting, publisher: Peer, count: int, *, key: str | None = None
             room = it.hub.publish(Draft("lobby", "u_1", "Ann", "hi", key), answers.append)
             assert room is not None
             if room.congested:
-                it.hub.pause(room, publisher)
+                room.pause(publisher)
     return answers
 
 
@@ -105,7 +105,7 @@ async def test_a_closed_publisher_is_not_resumed(it: Chatting) -> None:
         publish(it, publisher, 8)
     gone.gone = unforgotten.gone = True
     for _ in range(2):  # harmless the second time
-        it.hub.forget_publisher(it.hub.rooms["lobby"], gone)
+        it.hub.rooms["lobby"].forget_publisher(gone)
     assert paused(it) == [unforgotten, waits]
     await it.until_idle()
     assert (gone.resumed, unforgotten.resumed, waits.resumed) == (0, 0, 1)
@@ -149,7 +149,7 @@ async def test_a_fault_in_answering_one_leaves_no_other_paused(it: Chatting) -> 
     with it.together():
         for _ in range(8):
             it.hub.publish(Draft("lobby", "u_1", "Ann", "hi"), fail)
-        it.hub.pause(room, publisher)
+        room.pause(publisher)
     await it.until_idle()
     assert (publisher.resumed, room.pending) == (1, 0)
 
@@ -167,7 +167,7 @@ async def test_thousands_of_publishers_are_resumed_in_steps(it: Chatting) -> Non
     """A room that is congested again meanwhile resumes no more of them until the members have caught up."""
     publishers = [it.peer() for _ in range(2 * STEP_PUBLISHERS + 1)]
     for publisher in publishers:
-        it.hub.pause(it.hub.rooms["lobby"], publisher)
+        it.hub.rooms["lobby"].pause(publisher)
     with it.together():
         it.hub.broadcaster.resume_publishers(it.hub.rooms["lobby"])
         it.hub.broadcaster.resume_publishers(it.hub.rooms["lobby"])

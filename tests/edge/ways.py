@@ -76,7 +76,7 @@ async def a_paused_publisher(scene: Scene, peer: Peer) -> None:
 
     def pause(connection: Connection) -> None:
         connections.enter(connection, State.SERVING, Exchange(keep_alive=True, head_only=False))
-        hub.pause(room, connection)
+        room.pause(connection)
         connections.enter(connection, State.PAUSED, room)
 
     connections.step(scene.victim, pause)

@@ -265,7 +265,7 @@ class ScriptedSink:
             self.hub.lost(member)
         peer.members.clear()
         for room in peer.paused_in:
-            self.hub.forget_publisher(room, peer)
+            room.forget_publisher(peer)
         if peer.waiter is not None:
             waiter, peer.waiter = peer.waiter, None
             self.hub.release(waiter)
