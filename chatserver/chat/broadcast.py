@@ -86,10 +86,10 @@ class PollPass(NamedTuple):
 class Broadcaster:
     """See the module."""
 
-    def __init__(self, sink: Sink, schedule: Schedule, *, read_log: Callable[[Member], None]) -> None:
+    def __init__(self, sink: Sink, schedule: Schedule) -> None:
         self._sink = sink
         self._schedule = schedule
-        self._read_log = read_log
+        self.read_log: Callable[[Member], None]  # for a member behind the ring; set by `CatchUp`
         self.delivered = 0  # messages written to members' connections
         self.gaps = 0
 
@@ -294,7 +294,7 @@ class Broadcaster:
             self.tell_gap(member, ring.first - 1)
         else:
             member.source = Source.LOG
-            self._read_log(member)
+            self.read_log(member)
             return False
         return True
 

@@ -32,14 +32,15 @@ _log = structlog.get_logger("chatserver.chat")
 class CatchUp:
     """See the module. `run` is a task, of which there are `READERS`."""
 
-    def __init__(self, log: LogReader, encoder: MessageEncoder, sink: Sink) -> None:
+    def __init__(self, log: LogReader, encoder: MessageEncoder, sink: Sink, broadcaster: Broadcaster) -> None:
         self._log = log
         self._encoder = encoder
         self._sink = sink
         self._waiting: FairQueue[tuple[str, int]] = FairQueue()
         self.places: dict[tuple[str, int], deque[Member]] = {}  # waiting members, by room and cursor
         self._idle = trio.lowlevel.ParkingLot()  # readers
-        self.broadcaster: Broadcaster | None = None  # set by the hub, which makes both
+        self._broadcaster = broadcaster
+        broadcaster.read_log = self.add
 
     def add(self, member: Member) -> None:
         """Queue a member, to be fed from the log from its cursor on."""
@@ -96,8 +97,7 @@ class CatchUp:
             yield
 
     def _go_on(self, connection: object, member: Member, page: "_Page | Exception") -> None:
-        broadcaster = self.broadcaster
-        assert broadcaster is not None
+        broadcaster = self._broadcaster
         if isinstance(page, _Page):
             ring = member.room.ring
             begins = member.cursor

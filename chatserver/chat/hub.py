@@ -64,9 +64,8 @@ class Hub:
         )  # fmt: skip
         self.rooms = self.registry.rooms
         self.room, self.using = self.registry.room, self.registry.using
-        self.catch_up = CatchUp(self.reader, encoder, sink)
-        self.broadcaster = Broadcaster(sink, schedule, read_log=self.catch_up.add)
-        self.catch_up.broadcaster = self.broadcaster
+        self.broadcaster = Broadcaster(sink, schedule)
+        self.catch_up = CatchUp(self.reader, encoder, sink, self.broadcaster)
         self.deliver = self.broadcaster.deliver
         self.housekeeping = Housekeeping(self.rooms, self.broadcaster, schedule, left=self._left)
         self.types, self.moved = self.housekeeping.types, self.housekeeping.moved
