@@ -154,6 +154,8 @@ for (const { button, panel } of DRAWERS) {
   panel.querySelector('.close')?.addEventListener('click', () => closePanels());
 }
 byId('shade').addEventListener('click', () => closePanels());
+// What the Tab key reaches behind a drawer is covered. A dialog that the drawer opens gives the focus back to it.
+addEventListener('focusin', ({ target }) => target.closest('.panel.open, dialog, [popover]') || closePanels());
 addEventListener('keydown', (event) => {
   if (event.key === 'Escape' && !document.querySelector('dialog[open]')) closePanels();
 });

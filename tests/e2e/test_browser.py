@@ -298,6 +298,14 @@ def test_a_phone_by_keyboard(window: OpenWindow) -> None:
     ann.page.focus("#show-rooms")
     ann.page.keyboard.press("Enter")
     expect(ann.page.locator("#rooms a[aria-current]")).to_be_focused()
+    ann.page.focus("#me")
+    for key, focused in (("Enter", "#account-name"), ("Escape", "#me")):
+        ann.page.keyboard.press(key)
+        expect(ann.page.locator(focused)).to_be_focused()
+    ann.page.keyboard.press("Tab")  # to what the drawer had covered
+    expect(ann.page.locator("#show-rooms")).to_be_focused()
+    expect(ann.page.locator("#rooms-panel")).to_be_hidden()
+    ann.page.keyboard.press("Enter")
     ann.page.fill("#room-name", "garden")
     ann.page.press("#room-name", "Enter")
     expect(ann.page.locator("#room-title")).to_have_text("garden")
