@@ -12,7 +12,7 @@ from tests.e2e.browser import HEIGHT, WIDTH, Window
 
 
 class Windows:
-    """Windows that later tests use again: a new one costs a second of CPU, and its first page another."""
+    """Windows that later tests use again. The first page of a new one costs half as much again: its cache is empty."""
 
     def __init__(self, browser: Browser) -> None:
         self._browser = browser
