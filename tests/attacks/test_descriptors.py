@@ -57,7 +57,7 @@ async def chat(member: Chatter, friend: Chatter) -> None:
 async def test_attackers_take_all_descriptors(tmp_path: Path) -> None:
     """More attackers than descriptors; then the limit is lowered as well."""
     async with (
-        server_process(tmp_path, *free_flags(tmp_path), descriptors=DESCRIPTORS) as server,
+        server_process(tmp_path, *free_flags(tmp_path), descriptors=DESCRIPTORS, is_forked=True) as server,
         chatter(server.address) as member,
         chatter(server.address) as friend,
         trio.open_nursery() as nursery,

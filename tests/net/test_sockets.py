@@ -131,6 +131,7 @@ def test_nothing_stays_open() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 async def test_the_descriptor_table_does_not_grow_while_a_crowd_connects(tmp_path: Path) -> None:
     """Each doubling of the table would stop the loop for 9 to 20 ms."""
-    async with server_process(tmp_path, *free_flags(tmp_path), "--max-connections", "3000") as server:
+    flags = free_flags(tmp_path, "--max-connections", "3000")
+    async with server_process(tmp_path, *flags, is_forked=True) as server:
         assert table_size(server.process.pid) >= 3000
         assert descriptors(server.process.pid) <= RESERVED_DESCRIPTORS

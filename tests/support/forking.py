@@ -40,7 +40,7 @@ class _Start(msgspec.Struct):
     arguments: list[str]
     folder: str
     environment: dict[str, str]
-    descriptors: int  # that it may have open
+    descriptors: tuple[int, int]  # that it may have open, and to how many it may raise that
 
 
 class _Process:
@@ -97,6 +97,7 @@ def fork(
     needs: Sequence[str] = (),
     folder: Path | None = None,
     environment: Mapping[str, str] | None = None,
+    most_descriptors: int = 0,
 ) -> Forked:
     """Run `main()` of a module in a process of its own, with these arguments and descriptors.
 
@@ -108,7 +109,7 @@ def fork(
         arguments=list(arguments),
         folder=str(folder or Path.cwd()),
         environment=dict(os.environ if environment is None else environment),
-        descriptors=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        descriptors=(most_descriptors,) * 2 if most_descriptors else resource.getrlimit(resource.RLIMIT_NOFILE),
     )
     ended, its_end = socket.socketpair()
     with its_end:
@@ -143,6 +144,7 @@ async def run(
     needs: Sequence[str] = (),
     folder: Path | None = None,
     environment: Mapping[str, str] | None = None,
+    most_descriptors: int = 0,
 ) -> Running:
     """`fork` from a coroutine; descriptors, PIPE and DEVNULL are as `subprocess` has them."""
     theirs, ours = [], []
@@ -161,7 +163,7 @@ async def run(
         its_stdin, its_stdout, its_stderr = theirs
         start = partial(
             fork, module, *arguments, stdin=its_stdin, stdout=its_stdout, stderr=its_stderr, needs=needs,
-            folder=folder, environment=environment,
+            folder=folder, environment=environment, most_descriptors=most_descriptors,
         )  # fmt: skip
         forked = await trio.to_thread.run_sync(start)  # the first one waits for all imports
     return Running(forked, *ours)
@@ -252,7 +254,7 @@ def _become(start: _Start, descriptors: list[int]) -> None:
         for descriptor in sorted(map(int, os.listdir("/dev/fd")))[3:]:  # noqa: PTH208  only the names
             with suppress(OSError):  # the one of the list itself
                 os.close(descriptor)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (start.descriptors, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        resource.setrlimit(resource.RLIMIT_NOFILE, start.descriptors)
         os.chdir(start.folder)
         os.environ.clear()
         os.environ.update(start.environment)

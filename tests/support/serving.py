@@ -10,12 +10,10 @@ the server's parts, except to wait cheaply before it asks, and to see that no fa
 
 import math
 import re
-import resource
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from unittest import mock
@@ -258,23 +256,22 @@ async def server_process(
 ) -> AsyncIterator[ServerProcess]:
     """Start it and read the lines it prints when ready (fewer, if it ends before); dead when the block ends.
 
-    With `descriptors`, under that `ulimit -n`. With a `group` of 0 a Ctrl-C at the terminal is not for it. One that is
-    forked starts in a tenth of the time; its memory is not only its own.
+    With a `group` of 0 a Ctrl-C at the terminal is not for it. One that is forked starts in a tenth of the time; its
+    memory is not only its own. With `descriptors` it is under that `ulimit -n`, which only a forked one can be.
     """
+    assert is_forked or not descriptors
     process: trio.Process | Running
     errors = directory / "server.err"
     with errors.open("a") as stderr:
         if is_forked:
             process = await run(
                 "chatserver.cli", "serve", *flags, stderr=stderr.fileno(), folder=directory,
-                needs=(server_module.__name__,),
+                needs=(server_module.__name__,), most_descriptors=descriptors,
             )  # fmt: skip
         else:
             process = await trio.lowlevel.open_process(
                 [str(Path(sys.executable).with_name("chatserver")), "serve", *flags],
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, cwd=directory,
-                preexec_fn=partial(_limit_descriptors, descriptors) if descriptors else None,
-                process_group=group,
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, cwd=directory, process_group=group,
             )  # fmt: skip
     try:
         assert process.stdout is not None
@@ -287,10 +284,6 @@ async def server_process(
             if process.stdout is not None:
                 await trio.aclose_forcefully(process.stdout)
             await process.wait()
-
-
-def _limit_descriptors(most: int) -> None:
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _read_lines(stream: trio.abc.ReceiveStream, count: int) -> list[str]:
