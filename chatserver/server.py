@@ -27,6 +27,7 @@ from chatserver.listening import CannotListenError, Listening, announce, bind_al
 from chatserver.log import open_log
 from chatserver.log.interface import LogError, LogOpenError, Program, Record
 from chatserver.log.neighbours import Neighbours
+from chatserver.log.threads import THREAD_SWITCH
 from chatserver.net.connection import Connection
 from chatserver.net.descriptors import connection_limit, make_room, raise_descriptor_limit
 from chatserver.net.readiness import Readiness
@@ -50,9 +51,6 @@ DRAIN_POLL_INTERVAL = 0.05
 FAREWELL_SHARE = 0.1
 #: Seconds until a background task that ended with an exception runs again.
 TASK_RESTART_PAUSE = 1.0
-#: The interpreter's switch interval, seconds. Beside a busy loop a thread of the log waits that long at each statement,
-#: and the loop for the thread; less helps no more (docs/measurements/2026-11-26-threads.md).
-THREAD_SWITCH = 0.0002
 
 _log = structlog.get_logger("chatserver")
 

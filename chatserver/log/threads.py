@@ -22,6 +22,9 @@ from chatserver.log.interface import LogUnavailable, Post, untaken
 
 #: Seconds after which a thread without a job ends, as in trio's own cache of threads.
 IDLE_TIMEOUT = 10.0
+#: The interpreter's switch interval, seconds. Beside a busy loop a thread of the log waits that long at each statement,
+#: and the loop for the thread; less helps no more (docs/measurements/2026-11-26-threads.md).
+THREAD_SWITCH = 0.0002
 
 T = TypeVar("T")
 Job: TypeAlias = tuple[Callable[[], Any], Callable[[Outcome[Any]], object], Post, trio.lowlevel.TrioToken]

@@ -5,7 +5,7 @@ import sys
 
 import msgspec
 
-from chatserver.server import THREAD_SWITCH
+from chatserver.log.threads import THREAD_SWITCH
 from tests.bench.drivers.load import Plan
 
 
