@@ -1,5 +1,6 @@
 """`make cluster`: two nodes with two workers each, as processes, on PostgreSQL and Valkey."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,17 @@ from chatserver.exits import EXIT_CLEAN
 from tests import cluster
 from tests.support import postgres
 from tests.support.peers import ask, chatter
-from tests.support.serving import sample
+from tests.support.serving import sample, server_process
 from tests.support.valkeys import url_of, valkeys
 
 
+@pytest.fixture
+def forked_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only workers start an interpreter, 0.4 s of CPU each. The last test starts a node as `make cluster` does."""
+    monkeypatch.setattr(cluster, "server_process", partial(server_process, is_forked=True))
+
+
+@pytest.mark.usefixtures("forked_nodes")
 async def test_the_nodes_are_one_chat_and_end_cleanly(tmp_path: Path, postgres_url: str) -> None:
     with valkeys(tmp_path, cluster.SHARDS) as shards:
         flags = ("--workers", "2", "--log", postgres_url, "--shared", url_of(shards))
