@@ -122,7 +122,7 @@ def build(
     stats = CloseStats(connections.lines)
     refusals = _refusals()
     first_words = [REFUSAL] if engine is not None else refusals
-    admission = Admission(connections, settings, total=total, farewell=evicted, uncapped=trusted)
+    admission = Admission(connections, settings, total=total, farewell=evicted)
     forwarding = ForwardedFor(trusted, admission, refused=stats.refused)
     forwarded = forwarding if settings.trusted_proxy else None
     # Chat, which sees connections only through the sink.

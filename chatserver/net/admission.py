@@ -58,8 +58,7 @@ class Admission:
     """See the module. `admit` and `release` come in pairs."""
 
     def __init__(
-        self, connections: Connections, settings: Settings, *, total: int, farewell: Callable[[Connection], bytes],
-        uncapped: Callable[[str], bool] = lambda address: False,
+        self, connections: Connections, settings: Settings, *, total: int, farewell: Callable[[Connection], bytes]
     ) -> None:  # fmt: skip
         self.total = total
         self.held = 0
@@ -68,7 +67,7 @@ class Admission:
         self._relief = LongWork(self._relieve, partial(connections.scheduler.submit, Priority.FIRST), self)
         self._short = False  # whether there were few places at the last tick
         self._per_network = settings.per_ip
-        self._uncapped = uncapped  # addresses without a cap of their own: proxies
+        self._is_proxy = connections.is_proxy  # a proxy has no cap of its own
         self._by_network: dict[str, int] = {}
         self._proxies: set[str] = set()  # addresses of proxies with connections
         self._spans = spans(settings)
@@ -89,14 +88,14 @@ class Admission:
         `short`: descriptors have run out, so a connection must be evicted although there are places.
         `operator`: it came to the operators' address.
         """
-        uncapped = self._uncapped(address)
-        count = 0 if uncapped else self._by_network.get(network_of(address), 0)
+        is_proxy = self._is_proxy(address)
+        count = 0 if is_proxy else self._by_network.get(network_of(address), 0)
         if 0 < self._per_network <= count:
             return Reason.REFUSED_ADDRESS
         full = short or self.held >= self.total
         if full and not self._finds_place(count, short=short, operator=operator):
             return Reason.REFUSED_FULL
-        self._count_in(address, uncapped=uncapped)
+        self._count_in(address, is_proxy=is_proxy)
         if full:
             self._since = max(self._since, self._crowd(address))
         return None
@@ -107,8 +106,8 @@ class Admission:
         beyond = operator and not short and self.held < self.total + OPERATOR_PLACES
         return all(self.make_room(count) for _ in range(missing)) or beyond
 
-    def _count_in(self, address: str, *, uncapped: bool) -> None:
-        if uncapped:
+    def _count_in(self, address: str, *, is_proxy: bool) -> None:
+        if is_proxy:
             self._proxies.add(address)
         network = self._network(address)
         self._by_network[network] = self._by_network.get(network, 0) + 1
@@ -124,13 +123,13 @@ class Admission:
 
     def move(self, connection: Connection, address: str) -> Reason | None:
         """Count a connection for the client behind a proxy from now on; if that is refused, return why."""
-        uncapped = self._uncapped(address)
-        network = address if uncapped else network_of(address)
+        is_proxy = self._is_proxy(address)
+        network = address if is_proxy else network_of(address)
         if network != self._network(connection.address):
-            if 0 < self._per_network <= self._by_network.get(network, 0) and not uncapped:
+            if 0 < self._per_network <= self._by_network.get(network, 0) and not is_proxy:
                 return Reason.REFUSED_ADDRESS
             self.release(connection.address)
-            self._count_in(address, uncapped=uncapped)
+            self._count_in(address, is_proxy=is_proxy)
         connection.address = shared_address(address)
         self._connections.demotion.came(connection)
         return None

@@ -60,7 +60,7 @@ class Connections:
         self.operators: set[Connection] = set()  # accepted on the operators' address, see Listener
         self._readiness = readiness
         self._closed = closed
-        self._is_proxy = is_proxy  # whether an address is a trusted proxy's
+        self.is_proxy = is_proxy  # whether an address is a trusted proxy's
         self.handlers: list[Handler] = [Handler(self)] * len(State)  # by state
         self.context_types: list[type] = [object] * len(State)  # likewise
         for state in ENDING:
@@ -203,7 +203,7 @@ class Connections:
         priority = PRIORITY[connection.state]
         if later or (priority is Priority.NORMAL and self.demotion.applies(connection)):
             priority = Priority.BULK
-        turn = connection if self._is_proxy(connection.address) else connection.network
+        turn = connection if self.is_proxy(connection.address) else connection.network
         self.scheduler.submit(priority, step, connection, turn)
 
     # -- states -----------------------------------------------------------------------------------------------------

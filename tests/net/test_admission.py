@@ -29,7 +29,7 @@ _numbers = itertools.count(1000)
 
 
 def test_a_proxy_has_no_cap_and_its_clients_have() -> None:
-    with parked(per_ip=2, uncapped=lambda address: address == "192.0.2.9") as it:
+    with parked(per_ip=2, is_proxy=lambda address: address == "192.0.2.9") as it:
         admission = it.admission
         inside = [it.connect(address="192.0.2.9")[0] for _ in range(6)]
         assert [admission.move(each, "192.0.2.1") for each in inside[:3]] == [None, None, Reason.REFUSED_ADDRESS]
@@ -46,7 +46,7 @@ def test_a_proxy_has_no_cap_and_its_clients_have() -> None:
 def test_a_proxys_connections_do_not_count_for_others_in_its_ipv6_network() -> None:
     """A health check from the same /64 was refused as soon as the balancer held as many connections as one may."""
     proxy, check = "2001:db8::1", "2001:db8::2"
-    with parked(per_ip=2, uncapped=lambda address: address == proxy) as it:
+    with parked(per_ip=2, is_proxy=lambda address: address == proxy) as it:
         admission = it.admission
         inside = [it.connect(address=proxy)[0] for _ in range(4)]
         inside.append(it.connect(address=check)[0])
@@ -239,7 +239,7 @@ PROXY = "192.0.2.9"
 
 def test_a_proxys_newcomer_gets_the_place_of_a_crowd_smaller_than_the_proxys() -> None:
     """Its connections are of many clients, of whom this one may be alone."""
-    with parked(uncapped=lambda address: address == PROXY) as it:
+    with parked(is_proxy=lambda address: address == PROXY) as it:
         idle = [it.place(State.KEEPALIVE, address=PROXY)[0] for _ in range(5)]
         crowd = [it.place(State.BODY, object(), address="192.0.2.1")[0] for _ in range(2)]
         it.turn(seconds=1.8)

@@ -152,7 +152,7 @@ def test_parts_go_out_in_one_write_and_the_rest_is_not_copied(it: Parked) -> Non
 def test_people_behind_a_proxy_do_not_wait_for_each_others_turns() -> None:
     """All had one turn until their requests were read: each waited for a step of every busy network."""
     proxy, networks = "192.0.2.1", 50
-    with parked(uncapped=lambda address: address == proxy) as it:
+    with parked(is_proxy=lambda address: address == proxy) as it:
         scheduler = it.connections.scheduler
         people = [it.place(State.HEAD, address=proxy)[0] for _ in range(20)]
         others: list[str] = []
@@ -179,7 +179,7 @@ def test_a_newcomer_through_a_proxy_does_not_have_the_turn_of_who_had_its_descri
     others: list[str] = []
     with (
         mock.patch.object(scheduler_module, "perf_counter", side_effect=partial(now.__getitem__, 0)),
-        parked(uncapped=lambda address: address == proxy) as it,
+        parked(is_proxy=lambda address: address == proxy) as it,
     ):
         scheduler = it.connections.scheduler
 

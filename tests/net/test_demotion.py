@@ -70,7 +70,7 @@ def test_a_proxys_connection_does_not_wait_for_what_an_earlier_client_on_it_did(
 def test_a_proxy_does_not_wait_for_what_a_neighbour_in_its_ipv6_network_did() -> None:
     """All who came through it waited for others, because a machine in its /64 had sent a bad request."""
     proxy, neighbour = "2001:db8::1", "2001:db8::2"
-    with parked(uncapped=lambda address: address == proxy) as it:
+    with parked(is_proxy=lambda address: address == proxy) as it:
         it.connections.demotion.demote(come(it, neighbour))
         assert [waits(it, come(it, address)) for address in (proxy, neighbour)] == [False, True]
 

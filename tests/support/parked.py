@@ -113,14 +113,14 @@ class Parked:
 
     def __init__(
         self, *, total: int = 1000, listen: bool = False, now: float = 0.0,
-        uncapped: Callable[[str], bool] = lambda address: False, **settings: Any,
+        is_proxy: Callable[[str], bool] = lambda address: False, **settings: Any,
     ) -> None:  # fmt: skip
         self.settings = Settings(**{"per_ip": 0, **settings})
         self.readiness = WatchedReadiness()
         self.recorder = Recorder()
-        self.connections = Connections(self.readiness, self.settings, now=now, closed=self._closed, is_proxy=uncapped)
+        self.connections = Connections(self.readiness, self.settings, now=now, closed=self._closed, is_proxy=is_proxy)
         self.admission = Admission(
-            self.connections, self.settings, total=total, farewell=lambda connection: REFUSAL, uncapped=uncapped
+            self.connections, self.settings, total=total, farewell=lambda connection: REFUSAL
         )  # fmt: skip
         self.handler = RecordingHandler(self.connections, self.recorder)
         for state in State:
