@@ -120,7 +120,7 @@ class Conversation:
         self._check(session.principal, WRITE, message.room)
         self._services.count_record(session.principal)
         draft = self._services.draft_of(session.principal, message)
-        done = partial(self._sink.guarded, connection, self._acknowledge, session, message.id)
+        done = partial(self._sink.step, connection, self._acknowledge, session, message.id)
         try:
             room = self._hub.publish(draft, done)
         except LogError as error:

@@ -128,7 +128,7 @@ class Broadcaster:
                 self._tell_notices(member, broadcast)
         for member in self._deliver_alike(room, visited):
             if member.cursor < room.last and member.source is RING:
-                self._sink.guarded(member.connection, self._deliver_to, member)
+                self._sink.step(member.connection, self._deliver_to, member)
         if broadcast.change is not None:
             for member in visited:
                 self._tell_presence(member, broadcast.presence(member.encoding))
@@ -194,7 +194,7 @@ class Broadcaster:
             return
         for connection in list(islice(paused, STEP_PUBLISHERS)):
             paused.pop(connection, None)  # a fault in resuming one may have closed another
-            self._sink.guarded(connection, self._sink.resume)
+            self._sink.step(connection, self._sink.resume)
         if paused:
             room.resuming = True
             self._schedule.soon(self._resume_more, room, room)
@@ -234,7 +234,7 @@ class Broadcaster:
             members[connection].cursor = cursor
         for connection, taken in partly:
             if taken >= 0:
-                self._sink.guarded(connection, self._keep_partly, members[connection], ring, reached, taken)
+                self._sink.step(connection, self._keep_partly, members[connection], ring, reached, taken)
         return visited
 
     def _keep_partly(self, connection: object, member: Member, ring: Ring, reached: int, taken: int) -> None:

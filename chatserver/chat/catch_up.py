@@ -93,7 +93,7 @@ class CatchUp:
             member = members.popleft()
             if member.source is Source.LOG:  # else it has left
                 member.source = Source.RING
-                self._sink.guarded(member.connection, self._go_on, member, page)
+                self._sink.step(member.connection, self._go_on, member, page)
             yield
 
     def _go_on(self, connection: object, member: Member, page: "_Page | Exception") -> None:

@@ -34,7 +34,7 @@ class Sink(Protocol):
     def resume(self, connection: object) -> None:
         """Resume a publisher that was paused."""
 
-    def guarded(self, connection: object, act: Callable[..., object], *arguments: object) -> None:
+    def step(self, connection: object, act: Callable[..., object], *arguments: object) -> None:
         """Call `act(connection, *arguments)`; if it raises, that connection ends and no other."""
 
 

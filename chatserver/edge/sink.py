@@ -24,7 +24,7 @@ class ConnectionSink:
         self.offer_each = connections.offer_each
         self.keep = connections.keep
         self.send = connections.send
-        self.guarded = connections.step
+        self.step = connections.step
         self.resume = connections.resume
         self.blocked = attrgetter("blocked")
         # The loop's time: chat's `Schedule`.

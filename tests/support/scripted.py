@@ -174,7 +174,7 @@ class ScriptedSink:
     def _offer_guarded(self, connection: object, data: bytes) -> int:
         try:
             return self.offer(connection, data)
-        except Exception as error:  # noqa: BLE001  as of `guarded`
+        except Exception as error:  # noqa: BLE001  as of `step`
             self.faults.append(error)
             self.die(self._alive(connection))
             return -1
@@ -206,7 +206,7 @@ class ScriptedSink:
     def resume(self, connection: object) -> None:
         self._alive(connection).resumed += 1
 
-    def guarded(self, connection: object, act: Callable[..., object], *arguments: object) -> None:
+    def step(self, connection: object, act: Callable[..., object], *arguments: object) -> None:
         peer = self._alive(connection)
         if peer.gone:
             return
