@@ -13,7 +13,7 @@ from chatserver.chat.presence import MAX_NAMED_MEMBERS, Presence
 from chatserver.chat.principal import Principal, User
 from chatserver.chat.ring import Encoding
 from chatserver.fair import in_steps
-from chatserver.log.interface import Kind, Record, State
+from chatserver.log.interface import Kind, MessageState, Record
 from chatserver.protocol import encoders, record_json, sse
 from chatserver.reasons import ErrorCode
 
@@ -44,7 +44,7 @@ class WireEncoder:
         return self._with_state(record_json.without_state(message), record)
 
     def _with_state(self, message: bytes, record: Record) -> bytes:
-        state = record.state or State()
+        state = record.state or MessageState()
         return record_json.with_state(
             message, reply_to=record.target, mentions=record.mentions, edited=state.edited, deleted=state.deleted,
             reactions=state.reactions,

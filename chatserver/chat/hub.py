@@ -23,13 +23,13 @@ from chatserver.chat.ring import Encoding, MessageEncoder, RingSize
 from chatserver.chat.room import Room
 from chatserver.chat.sink import Schedule, Sink
 from chatserver.log.interface import (
-    Answer,
     Draft,
     Kind,
     Log,
     LogBusy,
     LogError,
     LogUnavailable,
+    OnAnswer,
     Record,
     Refused,
     Stored,
@@ -99,7 +99,7 @@ class Hub:
 
     # -- news -------------------------------------------------------------------------------------------------------
 
-    def publish(self, draft: Draft, done: Answer) -> Room | None:
+    def publish(self, draft: Draft, done: OnAnswer) -> Room | None:
         """Hand a record to the log; `done` is called when it is durable or refused. Raises LogBusy.
 
         Returns the room if it is in memory: its `congested` tells whether the publisher should pause.
@@ -115,7 +115,7 @@ class Hub:
             room.pending_bytes += len(draft.text)
         return room
 
-    def _answered(self, room: Room | None, draft: Draft, done: Answer, result: Stored | LogError) -> None:
+    def _answered(self, room: Room | None, draft: Draft, done: OnAnswer, result: Stored | LogError) -> None:
         if room is not None:
             room.pending -= 1
             room.pending_bytes -= len(draft.text)

@@ -22,11 +22,11 @@ from chatserver.log.interface import (
     Draft,
     Kind,
     LogError,
+    MessageState,
     Reaction,
     Record,
     RefusalReason,
     Refused,
-    State,
     Stored,
 )
 from chatserver.log.rows import record_of
@@ -38,7 +38,7 @@ Place: TypeAlias = tuple[str, int]  # room, offset
 Reacted: TypeAlias = tuple[str, int, str, str]  # room and offset of the message, emoji, user
 Key: TypeAlias = tuple[str, str, str]  # room, user, key
 
-_UNTOUCHED = State()
+_UNTOUCHED = MessageState()
 # Bound once, because looking up a member of an enumeration takes as long as making a record.
 _MESSAGE, _EDIT, _DELETE, _REACTION = Kind
 
@@ -118,12 +118,12 @@ def happened(draft: Draft, offset: int, time: int, message: Record) -> Record:
         if not count:
             del counts[draft.emoji]
         reaction = Reaction(draft.emoji, draft.on, count)
-        state = State(state.edited, state.edit, False, tuple(counts.items()))
+        state = MessageState(state.edited, state.edit, False, tuple(counts.items()))
         empties = 0
     elif draft.kind is _EDIT:
-        text, state = draft.text, State(time, offset, False, state.reactions)
+        text, state = draft.text, MessageState(time, offset, False, state.reactions)
     else:
-        text, mentions, state = "", (), State(deleted=True)
+        text, mentions, state = "", (), MessageState(deleted=True)
     altered = Record(
         message.room, message.offset, message.time, message.user_id, message.user_name, text, _MESSAGE,
         message.target, mentions, None if state == _UNTOUCHED else state,

@@ -33,7 +33,6 @@ from chatserver.log.interface import (
     MAX_PENDING_TEXT,
     PLAIN_PROGRAM,
     SHARED_PENDING,
-    Answer,
     Draft,
     Faulted,
     Kind,
@@ -41,6 +40,7 @@ from chatserver.log.interface import (
     LogError,
     LogUnavailable,
     News,
+    OnAnswer,
     Post,
     Program,
     Refused,
@@ -73,7 +73,7 @@ class _Entry(msgspec.Struct, gc=False, eq=False):
     """A draft that waits for its answer."""
 
     draft: Draft
-    done: Answer
+    done: OnAnswer
     deadline: float  # of the answer, on trio's clock
     text: int  # characters that it counts for
 
@@ -91,7 +91,7 @@ class GroupWriter:
         self._waiting_text = 0
         self._committing: Sequence[_Entry] = ()
         self._overdue = 0  # how many of these, from the first, were answered at their deadline
-        self._unanswered: FairQueue[tuple[Answer, Stored | LogError]] = FairQueue()
+        self._unanswered: FairQueue[tuple[OnAnswer, Stored | LogError]] = FairQueue()
         self._idle = trio.Event()  # set when a commit has ended and no other follows
         self._took = 0.0  # seconds of the last commit
         self._counts = Statistics()
@@ -115,7 +115,7 @@ class GroupWriter:
         """
         return self._post if len(drafts) <= ANSWERS_PER_STEP or len(self._waiting) >= MAX_GROUP else untaken
 
-    def submit(self, draft: Draft, done: Answer) -> None:
+    def submit(self, draft: Draft, done: OnAnswer) -> None:
         """Queue a draft; see `Log.submit`."""
         if not self.accepting:
             raise LogUnavailable("the log is closed")

@@ -154,7 +154,7 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     is_blind: bool = False  # its author may not read the room, so a refusal tells nothing about messages of others
 
 
-class State(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+class MessageState(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What happened to a message since it was stored."""
 
     edited: int = 0  # ms since 1970, of the last edit
@@ -183,7 +183,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     kind: Kind = Kind.MESSAGE
     target: int = 0  # as in the draft
     mentions: tuple[str, ...] = ()
-    state: State | None = None  # only of a message that was changed
+    state: MessageState | None = None  # only of a message that was changed
     reaction: Reaction | None = None
     alters: tuple["Record", ...] = ()  # in the news: the records that this one changes, in their new form
     empties: int = 0  # in the news: the offset of an earlier edit whose text is removed
@@ -227,7 +227,8 @@ News = Callable[[Sequence[Record]], None]
 #: Called with rooms that another process has written, and the last offset known of each; a name that begins with an
 #: asterisk stands for data other than messages.
 OnHints = Callable[[Mapping[str, int]], None]
-Answer = Callable[[Stored | LogError], object]
+#: Called with the outcome of a draft.
+OnAnswer = Callable[[Stored | LogError], object]
 #: Does a small part of some work, and returns whether there is more.
 Step = Callable[[], bool]
 #: For a room: how many messages it keeps, and for how many ms; 0: no bound.
@@ -327,7 +328,7 @@ class Log(Protocol):
         to the rest, hands out all answers, and closes. Raises LogOpenError if it cannot open.
         """
 
-    def submit(self, draft: Draft, done: Answer) -> None:
+    def submit(self, draft: Draft, done: OnAnswer) -> None:
         """Queue a draft; `done` is called once, on the trio loop, when its group is durable or has failed.
 
         Never blocks. Raises LogBusy when the queue is full or the disk has stopped answering; `done` is then never

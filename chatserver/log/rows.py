@@ -6,7 +6,7 @@ columns are empty, so that other records cost it nothing.
 
 import msgspec
 
-from chatserver.log.interface import Kind, Reaction, Record, State
+from chatserver.log.interface import Kind, MessageState, Reaction, Record
 
 #: The columns of a record in the table of messages, in the order of the parameters of `record_of`.
 COLUMNS = "time, user_id, user_name, text, kind, target, more"
@@ -25,12 +25,12 @@ class _More(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The fields that few records have, as JSON."""
 
     mentions: tuple[str, ...] = ()
-    state: State | None = None
+    state: MessageState | None = None
     reaction: Reaction | None = None
 
 
 _NOTHING = _More()
-_UNTOUCHED = State()
+_UNTOUCHED = MessageState()
 _KINDS = tuple(Kind)
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_More).decode
@@ -43,7 +43,7 @@ def more_of(record: Record) -> str:
     return _encode(_More(record.mentions, record.state, record.reaction)).decode()
 
 
-def state_of(more: str) -> State:
+def state_of(more: str) -> MessageState:
     """The state in the column `more`."""
     return (_decode(more).state if more else None) or _UNTOUCHED
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from chatserver.api.encoder import WireEncoder, faces
 from chatserver.chat.presence import MAX_NAMED_MEMBERS, Presence
 from chatserver.chat.principal import Principal
-from chatserver.log.interface import Kind, Record, State
+from chatserver.log.interface import Kind, MessageState, Record
 from tests.support.steps import few_in_a_step
 
 ENCODER = WireEncoder("k3f9")
@@ -25,14 +25,14 @@ def test_an_emptied_edit_is_encoded_like_its_record() -> None:
 
 
 NOISE = '"time":"2026-11-20T12:00:00.123Z"}, \\"time":\\"\\\\'
-STATES = (None, State(edited=1), State(edited=2, reactions=(("\U0001f44d", 2), ("\U0001f389", 1))))
+STATES = (None, MessageState(edited=1), MessageState(edited=2, reactions=(("\U0001f44d", 2), ("\U0001f389", 1))))
 
 
 @pytest.mark.parametrize("before", STATES)
 @pytest.mark.parametrize("now", STATES)
 @pytest.mark.parametrize("mentions", [(), ("u_bob", NOISE)])
 def test_a_message_with_a_new_state_is_encoded_like_its_record(
-    before: State | None, now: State | None, mentions: tuple[str, ...]
+    before: MessageState | None, now: MessageState | None, mentions: tuple[str, ...]
 ) -> None:
     record = replace(RECORD, user_id=NOISE, user_name=NOISE, text=NOISE, mentions=mentions, state=before)
     altered = replace(record, state=now)

@@ -5,7 +5,7 @@ import trio.testing
 from msgspec.structs import replace
 
 from chatserver.chat.log_reader import LogReader
-from chatserver.log.interface import Kind, Record, State
+from chatserver.log.interface import Kind, MessageState, Record
 from tests.support.chatting import Chatting, ControlledLog, change
 from tests.support.groups import append
 
@@ -51,9 +51,9 @@ def test_changes_noted_during_a_read_are_applied_to_its_records() -> None:
 
 def test_a_record_read_after_a_later_edit_is_kept() -> None:
     """With a shared log, another process edits again before the read, and its record is not known here yet."""
-    first = Record("lobby", 1, 0, "u_1", "Ann", "first", state=State(edited=1, edit=2))
-    later = replace(first, text="later", state=State(edited=2, edit=3))
-    gone = replace(first, text="", state=State(deleted=True))
+    first = Record("lobby", 1, 0, "u_1", "Ann", "first", state=MessageState(edited=1, edit=2))
+    later = replace(first, text="later", state=MessageState(edited=2, edit=3))
+    gone = replace(first, text="", state=MessageState(deleted=True))
     reader = LogReader(ControlledLog())
     with reader.altered_meanwhile() as meanwhile:
         reader.altered("lobby", [first], by=2)

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from chatserver.chat import ring as ring_module
 from chatserver.chat.ring import CACHED_CHUNKS, ENTRY_BYTES, Ring, RingSize
-from chatserver.log.interface import Kind, Record, State
+from chatserver.log.interface import Kind, MessageState, Record
 from chatserver.meters import ByteBudget
 from tests.support.scripted import LineEncoder, LineEncoding
 
@@ -161,7 +161,9 @@ def test_the_text_of_a_message_is_not_encoded_again_for_a_reaction() -> None:
     said = [replace(record, text=f"text-{record.offset}") for record in records(2, 65)]
     it.add(said)
     reactions = [
-        replace(record, kind=Kind.REACTION, alters=(replace(message, state=State(reactions=(("\U0001f44d", 1),))),))
+        replace(
+            record, kind=Kind.REACTION, alters=(replace(message, state=MessageState(reactions=(("\U0001f44d", 1),))),)
+        )
         for record, message in zip(records(66, 129), said, strict=True)
     ]
     it.add(reactions, as_committed=True)
@@ -172,7 +174,7 @@ def test_a_deleted_text_is_removed_although_only_a_reaction_is_known_yet() -> No
     """Another process reacts and then deletes; the message of the reaction is read after both."""
     it = ring()
     it.add(records(1, 1, text="secret"))
-    deleted = Record("lobby", 1, 0, "u_1", "Ann", "", state=State(deleted=True))
+    deleted = Record("lobby", 1, 0, "u_1", "Ann", "", state=MessageState(deleted=True))
     it.add([Record("lobby", 2, 0, "u_1", "Ann", "reaction", Kind.REACTION, 1, alters=(deleted,))])
     assert it.after(0, 1) == [b""]
 

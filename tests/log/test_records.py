@@ -16,11 +16,11 @@ from chatserver.log.interface import (
     Kind,
     Log,
     LogError,
+    MessageState,
     Reaction,
     Record,
     RefusalReason,
     Refused,
-    State,
     Stored,
 )
 from chatserver.log.memory import MemoryLog
@@ -72,7 +72,7 @@ async def test_an_edit_is_a_record_and_changes_the_message(log: Log, clock: Cloc
     message = (await append(log, draft("helo"))).record
     clock.ms += 5_000
     stored = await append(log, edit(1, "hello"))
-    shown = replace(message, text="hello", state=State(edited=clock.ms, edit=2))
+    shown = replace(message, text="hello", state=MessageState(edited=clock.ms, edit=2))
     expected = Record("lobby", 2, clock.ms, "u_ann", "U_Ann", "hello", Kind.EDIT, 1, alters=(shown,))
     assert stored == Stored(expected, fresh=True)
     assert news == [[message], [expected]]
@@ -100,7 +100,7 @@ async def test_a_deletion_removes_the_text_and_all_its_edits_and_reactions(log: 
     assert await reactions(log) == 0
     records = await read(log)
     assert texts(records) == [""] * 4
-    assert (records[0].state, records[0].mentions) == (State(deleted=True), ())
+    assert (records[0].state, records[0].mentions) == (MessageState(deleted=True), ())
     assert (news[-1][0].alters, news[-1][0].empties) == ((records[0],), 2)
     assert await log.head("lobby") == Head(1, 4)
 
@@ -118,7 +118,7 @@ async def test_reactions_are_counted_one_for_each_user_and_emoji(log: Log) -> No
         Reaction("🎉", False, 0),
     ]  # fmt: skip
     records = await read(log)
-    assert records[0].state == State(reactions=(("👍", 1),))
+    assert records[0].state == MessageState(reactions=(("👍", 1),))
     assert [record.reaction for record in records[1:]] == counts
     await append(log, react(1, on=False, user="u_bob"))
     assert (await read(log))[0].state is None, "as before the reactions"
@@ -239,7 +239,7 @@ async def test_all_in_one_group_happen_in_offset_order(log: Log) -> None:
     records = await read(log)
     assert offsets(records) == list(range(1, 9))
     assert texts(records) == [""] * 7 + ["reply"]
-    assert records[0].state == State(deleted=True)
+    assert records[0].state == MessageState(deleted=True)
 
 
 @pytest.mark.parametrize("change", [edit(1, "new", key="k"), delete(1, key="k"), react(1, key="k")])

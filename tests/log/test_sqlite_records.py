@@ -24,7 +24,7 @@ from chatserver.log import sqlite_retention as retention_module
 from chatserver.log import sqlite_writer as writer_module
 from chatserver.log.changes import RoomEnd
 from chatserver.log.index import Question
-from chatserver.log.interface import SCRUB_WITHIN, Head, Kind, State
+from chatserver.log.interface import SCRUB_WITHIN, Head, Kind, MessageState
 from chatserver.log.sqlite import SqliteLog
 from chatserver.log.sqlite_file import BUSY_TIMEOUT
 from chatserver.log.sqlite_rows import execute_rows
@@ -57,7 +57,7 @@ async def test_a_log_of_the_first_schema_goes_on(path: Path, clock: Clock) -> No
             assert 2 in [hit.record.offset for hit in (await log.index.find(Question(("hello",)))).hits]
             assert [(record.kind, record.mentions) for record in records[:3]] == [(Kind.MESSAGE, ())] * 3
             if restart:
-                assert records[1].state == State(reactions=(("👍", 1),))
+                assert records[1].state == MessageState(reactions=(("👍", 1),))
                 assert [record.kind for record in records[3:]] == [Kind.REACTION]
             else:
                 again = await append(log, draft("hello", user="g_0123456789abcde", key="7c1e"))

@@ -9,7 +9,7 @@ from chatserver.api.pipelines.background import BackgroundSteps
 from chatserver.api.pipelines.limiters import OverLimitError
 from chatserver.api.pipelines.results import RESULT_LIFETIME
 from chatserver.api.pipelines.search import ROOMS_BUDGET, SHORT_ROOMS_BUDGET, Searched
-from chatserver.log.interface import TEXTS_CHANGED, LogUnavailable, Record, State
+from chatserver.log.interface import TEXTS_CHANGED, LogUnavailable, MessageState, Record
 from tests.api.pipelines.stage import CancelAfter, Stage, Systems, cancelled_at_every_await, found
 
 Clock = trio.testing.MockClock
@@ -202,10 +202,12 @@ async def test_a_message_changed_during_a_search_has_its_new_state(
     async with trio.open_nursery() as searching:
         searching.start_soon(search)
         await trio.sleep(5.0)
-        stage.reader.altered("a", [replace(records["a"], text="", state=State(deleted=True))], by=9)
-        stage.reader.altered("b", [replace(records["b"], state=State(reactions=(("+", 1),)))], by=9)
+        stage.reader.altered("a", [replace(records["a"], text="", state=MessageState(deleted=True))], by=9)
+        stage.reader.altered("b", [replace(records["b"], state=MessageState(reactions=(("+", 1),)))], by=9)
         systems.readable = "ab"  # a ban meanwhile
-    assert [(hit.record.room, hit.record.state) for hit in searched[0].hits] == [("b", State(reactions=(("+", 1),)))]
+    assert [(hit.record.room, hit.record.state) for hit in searched[0].hits] == [
+        ("b", MessageState(reactions=(("+", 1),)))
+    ]
     assert len(stage.reader) == 0
 
 
