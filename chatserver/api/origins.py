@@ -122,12 +122,14 @@ def check_foreign(head: Head) -> None:
 
 
 def forbidden(head: Head) -> HttpError:
-    """The refusal of a foreign page; it names the header that identified it."""
+    """The refusal of a foreign page, naming the header that identified it, or of a request without Host."""
     headers = head.headers
-    shown = next(
-        (f"{name}: {headers[name.lower()][:80]}" for name in ("Origin", "Sec-Fetch-Site") if name.lower() in headers),
-        "no Host",
-    )
+    for name in ("Origin", "Sec-Fetch-Site"):
+        if (value := headers.get(name.lower())) is not None:
+            shown = f"{name}: {value[:80]}"
+            break
+    else:
+        return HttpError(ErrorCode.FORBIDDEN, "a request without Host may not do this; send Host")
     return HttpError(
         ErrorCode.FORBIDDEN, f"pages of other sites may not do this ({shown}); --allow-origin allows an origin"
     )  # fmt: skip
