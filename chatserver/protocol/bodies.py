@@ -98,7 +98,7 @@ def _media_type(content_type: str | None) -> str:
     if media == _JSON:
         return media
     charset = parameters.lower().replace(" ", "").replace('"', "")
-    utf8 = "charset=" not in charset or "charset=utf-8" in charset or "charset=us-ascii" in charset
+    utf8 = "charset=" not in charset or any(f"charset={name}" in charset for name in ("utf-8", "utf8", "us-ascii"))
     return _TEXT if utf8 and media in _PLAIN else ""
 
 

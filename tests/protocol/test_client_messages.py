@@ -152,6 +152,7 @@ def test_a_refusal_names_the_field_and_has_the_id(
         (b"a=b&c", "application/x-www-form-urlencoded", Publish("lobby", "a=b&c")),
         (b"hello", "text/plain", Publish("lobby", "hello")),
         ("grüß".encode(), 'text/plain; charset="UTF-8"', Publish("lobby", "grüß")),
+        ("grüß".encode(), "text/plain;charset=utf8", Publish("lobby", "grüß")),  # as browsers know it too
         (b'{"text":"hi"}', "text/plain", Publish("lobby", '{"text":"hi"}')),
         (b"hello", None, Publish("lobby", "hello")),
         ("grüß".encode(), "application/octet-stream", Publish("lobby", "grüß")),
