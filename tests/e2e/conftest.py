@@ -31,7 +31,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
 @pytest.fixture(scope="package")
 def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for all tests that use rooms of their own and do not stop it."""
-    with serving(tmp_path_factory.mktemp("shared"), flags=["--publish-rate", "0"]) as running:
+    flags = ["--publish-rate", "0", "--max-empty-rooms", "100"]  # windows that stay open are in the rooms of many tests
+    with serving(tmp_path_factory.mktemp("shared"), flags=flags) as running:
         yield running
 
 
@@ -93,8 +94,8 @@ def visit(
 ) -> Iterator[OpenWindow]:
     """Like `window`, in a page that an earlier test of the module left open: to go to a room is a fifth of the work.
 
-    For a test that needs nothing but a room of its own and leaves a message there, or one may be in too many empty
-    rooms. The user, the list of rooms and their unread counts are those of earlier tests; after a failure they are new.
+    For a test that needs nothing but a room of its own. The user, the list of rooms and the unread counts are those of
+    earlier tests; after a failure they are new.
     """
     visitors: list[tuple[str, Window]] = []
     failures = request.session.testsfailed

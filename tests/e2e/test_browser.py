@@ -314,22 +314,23 @@ def test_a_phone_by_keyboard(window: OpenWindow) -> None:
 
 
 def test_a_room_beyond_the_limit_of_empty_ones_is_followed_from_its_first_message_on(
-    shared_server: Server, window: OpenWindow
+    server: Server, window: OpenWindow
 ) -> None:
     """The first message stayed pending, and no answer to it was shown until the room was opened again."""
-    ann = window(room="empty-0")
+    ann = window()
+    ann.open(server, room="empty-0")
     for number in range(1, 6):
         ann.go(f"empty-{number}")
     expect(ann.page.locator("#banner")).to_contain_text("4 rooms without messages")
     expect(ann.page.locator("#edge")).to_be_hidden()  # no messages are fetched
     ann.say("first")
     ann.expect_texts(["first"])
-    shared_server.publish("empty-5", "second")
+    server.publish("empty-5", "second")
     ann.expect_texts(["first", "second"])
     ann.expect_live()
     expect(ann.page.locator("#banner")).to_be_hidden()
     out = ann.page.locator("#rooms a[href='#empty-4'] [title*='without messages']")
     expect(out).to_be_visible()
-    shared_server.publish("empty-4", "from somebody else")
+    server.publish("empty-4", "from somebody else")
     ann.go("empty-0")
     expect(out).to_be_hidden()
