@@ -18,8 +18,6 @@ from typing import Final
 import msgspec
 from hdrh.histogram import HdrHistogram
 from hdrh.log import HistogramLogWriter
-from prometheus_client import CollectorRegistry, Gauge
-from prometheus_client.openmetrics.exposition import generate_latest
 
 from loadgen import flags
 from loadgen.output import declared, wording
@@ -59,6 +57,9 @@ def csv_of(report: Report) -> str:
 
 def openmetrics_of(report: Report) -> str:
     """Every figure that was measured, as a gauge with the part and the target as labels."""
+    from prometheus_client import CollectorRegistry, Gauge  # noqa: PLC0415  (quick --help)
+    from prometheus_client.openmetrics.exposition import generate_latest  # noqa: PLC0415
+
     parts, gauges = parts_of(report), CollectorRegistry()
     meanings = {name: meaning for _, part in parts for name, meaning in part.meanings.items()}
     for name in dict.fromkeys(name for _, part in parts for name in part.figures if _NAME.fullmatch(name)):
