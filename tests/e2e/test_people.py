@@ -135,6 +135,34 @@ def test_search_results_show_no_marks(shared_server: Server, visit: OpenWindow) 
     expect(long).to_have_text(re.compile("^…[far ]+ numbat in bold again$"))
 
 
+def test_the_switcher_finds_a_room_by_its_whole_name_among_many_that_begin_with_it(
+    shared_server: Server, visit: OpenWindow
+) -> None:
+    """It listed seven of the others, and did not offer to open this one, since it exists."""
+    shared_server.publish("herd", "hello")
+    for number in range(8):
+        shared_server.publish(f"herd-{number}", "hello")
+    ann = visit(room="reading-room")
+    expect(ann.page.locator("#rooms a[href='#herd-7']")).to_be_visible()
+    ann.search("herd")
+    expect(ann.page.locator("#switcher-list [aria-selected=true]")).to_have_text("#herd")
+
+
+def test_the_switcher_goes_to_another_room_at_once_or_by_a_few_letters(visit: OpenWindow) -> None:
+    ann = visit(room="switch-alpha")
+    ann.go("switch-beta")
+    for room in ("switch-alpha", "switch-beta"):
+        ann.page.keyboard.press("Control+k")
+        ann.page.keyboard.press("Enter")
+        expect(ann.page.locator("#room-title")).to_have_text(room)
+    for typed, room in (("alph", "switch-alpha"), ("Switch Gamma", "switch-gamma")):
+        ann.search(typed)
+        expect(ann.page.locator("#switcher-list [aria-selected=true]")).to_contain_text(f"#{room}")
+        ann.page.keyboard.press("Enter")
+        expect(ann.page.locator("#room-title")).to_have_text(room)
+        expect(ann.page.locator("#text")).to_be_focused()
+
+
 def test_notifications_follow_the_setting_of_the_room(shared_server: Server, window: OpenWindow) -> None:
     ann = window(first=NOTIFICATIONS, room="loud")
     expect(ann.page.locator("#people li")).to_have_count(1)
