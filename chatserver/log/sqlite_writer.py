@@ -157,7 +157,8 @@ class SqliteWriter:
 
     def _insert(self, records: Sequence[Record], *, is_rich: bool) -> None:
         """Insert records; those of a group without rich drafts have only the first columns."""
-        rooms, rows = self._rooms, list[object]()
+        rooms = self._rooms
+        rows: list[object] = []
         for record in records:
             rows += (
                 rooms[record.room].base + record.offset, record.time, record.user_id, record.user_name, record.text
@@ -167,7 +168,8 @@ class SqliteWriter:
         execute_rows(self._connection, _INSERT_RECORDS if is_rich else _INSERT_MESSAGES, rows, 8 if is_rich else 5)
 
     def _write_keys(self, keys: Mapping[Key, Record], now: int) -> None:
-        rooms, rows = self._rooms, list[object]()
+        rooms = self._rooms
+        rows: list[object] = []
         for (name, user_id, key), record in keys.items():
             base = rooms[name].base
             rows += (base >> OFFSET_BITS, user_id, key, base + record.offset, now)
