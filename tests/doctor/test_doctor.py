@@ -15,7 +15,7 @@ import pytest
 import trio
 
 from chatserver import cli
-from chatserver.api import routes
+from chatserver.api import monitoring
 from chatserver.chat import cluster, follower
 from chatserver.client.credentials import Credentials
 from chatserver.client.stream import parse_target
@@ -226,7 +226,7 @@ async def test_a_node_that_stores_nothing_needs_no_token(monkeypatch: pytest.Mon
 
 
 async def test_a_node_whose_clock_is_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(routes, "time_ns", lambda: time_ns() + SKEW.get())
+    monkeypatch.setattr(monitoring, "time_ns", lambda: time_ns() + SKEW.get())
     async with pair(tmp_path, minutes_off=5) as running:
         report = await examined(*running)
     clock, *others = faults(report)
