@@ -158,28 +158,27 @@ class Capacity:
             if self.search.fell_short and not player.answered:  # nor does this say anything of smaller sizes
                 self._afterwards = "; after that it answered nobody any more"
                 return None
-            # after a smaller size held, no client at all getting in is a result as well
-            outcome = Outcome.FELL_SHORT if self.search.held else Outcome.INVALID
+            # once another size was measured, no client at all getting in is a result as well
+            outcome = Outcome.FELL_SHORT if self.search.held or self.search.fell_short else Outcome.INVALID
             return player.report_without(str(error), outcome)
 
     def _outcome(self, figures: Figures, ended: Report | None) -> tuple[Outcome, list[str]]:
         search, unit = self.search, _UNITS[self.of]
-        if ended is not None and (not search.held or ended.outcome is Outcome.INTERRUPTED):
+        if ended is not None and (ended.outcome is Outcome.INTERRUPTED or not (search.held or search.fell_short)):
             return ended.outcome, ended.verdict.reasons
-        if not search.held:
-            return Outcome.FELL_SHORT, [f"not even {search.fell_short:,} {unit}: {self._gave_way()}"]
-        reasons = [f"{search.held:,} {unit} held"]
+        limits = []
         if ended is not None:
-            reasons.append(
-                f"at {search.trials[-1][0]:,} the generator, not the target, was the limit: {ended.verdict.reasons[0]}"
-            )
-        elif search.fell_short is None:
-            reasons.append("no more were tried (--most)")
-        else:
-            reasons.append(f"at {search.fell_short:,}: {self._gave_way()}")
+            size, why = search.trials[-1][0], ended.verdict.reasons[0]
+            limits = [f"at {size:,} the generator, not the target, was the limit: {why}"]
+        if not search.held:
+            return Outcome.FELL_SHORT, [f"not even {search.fell_short:,} {unit}: {self._gave_way()}", *limits]
+        if ended is None and search.fell_short is None:
+            limits = ["no more were tried (--most)"]
+        elif ended is None:
+            limits = [f"at {search.fell_short:,}: {self._gave_way()}"]
         broken = [why for condition in self.plan.conditions if (why := condition.judge(figures))]
         blamed = Outcome.FELL_SHORT if ended is None else Outcome.INVALID
-        return blamed if broken else Outcome.HELD, [*broken, *reasons]
+        return blamed if broken else Outcome.HELD, [*broken, f"{search.held:,} {unit} held", *limits]
 
     def _gave_way(self) -> str:
         """The conditions that were broken at the smallest size that fell short."""

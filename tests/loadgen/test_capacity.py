@@ -197,6 +197,24 @@ async def test_a_search_ends_with_the_size_of_which_the_server_died(monkeypatch:
     assert [row[0] for row in report.tables[0].rows] == ["10", "20"]
 
 
+async def test_a_generator_that_is_late_below_a_size_that_fell_short_is_named_beside_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was invalid, and that the target had failed at twenty was not said."""
+
+    def play(_: Plan, experiment: Experiment) -> Report:
+        report = reports.run()
+        report.verdict = SHORT if experiment.clients == 20 + WATCHERS else LATE
+        return report
+
+    _playing(monkeypatch, play)
+    report = await Capacity(plan(NOBODY), Of.IDLE, "http", Search(20, 40, 0.1), seconds=0.6).play()
+    assert (report.outcome, report.verdict.reasons) == (
+        Outcome.FELL_SHORT,
+        ["not even 20 idle connections: held is 18 (held<25)", LATE_AT_20.replace("20", "10")],
+    )
+
+
 @pytest.mark.parametrize(
     ("first", "answered", "outcome", "reasons", "tried"),
     [
@@ -206,6 +224,8 @@ async def test_a_search_ends_with_the_size_of_which_the_server_died(monkeypatch:
         (20, False, Outcome.FELL_SHORT,
          ["not even 20 idle connections: held is 18 (held<25); after that it answered nobody any more"], ["20"]),
         # one that answers is only too busy for so many
+        (20, True, Outcome.FELL_SHORT, ["not even 1 idle connections: nobody was let in"],
+         ["1", "2", "5", "10", "20"]),
         (10, True, Outcome.HELD, ["10 idle connections held", "at 11: nobody was let in"],
          ["10", "11", "12", "15", "20"]),
     ],
