@@ -168,8 +168,8 @@ class Capacity:
             return ended.outcome, ended.verdict.reasons
         limits = []
         if ended is not None:
-            size, why = search.trials[-1][0], ended.verdict.reasons[0]
-            limits = [f"at {size:,} the generator, not the target, was the limit: {why}"]
+            size, cause = search.trials[-1][0], ended.verdict.reasons[0]
+            limits = [f"at {size:,} the generator, not the target, was the limit: {cause}"]
         if not search.held:
             return Outcome.FELL_SHORT, [f"not even {search.fell_short:,} {unit}: {self._gave_way()}", *limits]
         if ended is None and search.fell_short is None:
