@@ -95,7 +95,9 @@ def _end(error: BaseException) -> int:
     group = error if isinstance(error, BaseExceptionGroup) else BaseExceptionGroup("", [error])
     if group.split(KeyboardInterrupt)[1] is None:
         return _complain("stopped", Outcome.INTERRUPTED.exit_code)
-    match first(error):
+    known = (UsageError, TargetDownError, InvalidRunError, TargetRefusedError, BrokenPipeError, SystemExit)
+    rest = group.split(known)[1]  # a fault of our own counts more than what it was raised beside
+    match first(rest or group):
         case UsageError() as wrong:
             return _complain(str(wrong), BAD_FLAGS)
         case TargetDownError() as down:

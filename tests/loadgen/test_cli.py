@@ -18,6 +18,7 @@ import pytest
 
 from loadgen import common, flags
 from loadgen.cli import app
+from loadgen.net.target import UsageError
 from loadgen.personas import registry
 from loadgen.report.schema import SCHEMA
 from loadgen.run.player import Player
@@ -352,7 +353,14 @@ def test_a_stop_while_the_target_is_waited_for_is_one_line() -> None:
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("error", [NameError("planted"), ExceptionGroup("of a nursery", [NameError("planted")])])
+@pytest.mark.parametrize(
+    "error",
+    [
+        NameError("planted"),
+        ExceptionGroup("of a nursery", [NameError("planted")]),
+        ExceptionGroup("of two tasks", [UsageError("--mix"), ExceptionGroup("", [BrokenPipeError(), NameError()])]),
+    ],
+)
 def test_a_fault_of_our_own_is_no_verdict(
     error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
