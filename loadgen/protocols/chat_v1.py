@@ -68,6 +68,7 @@ class _Message(msgspec.Struct):
 
 class _Reply(Envelope):
     room: str = ""
+    messages: list[_Message] = []
 
 
 class _Page(msgspec.Struct):
@@ -89,11 +90,13 @@ async def _publish(peer: WebSocket, room: str, number: int) -> None:
     await _say(peer, type="publish", id=number, room=room, text=text_of(room, number))
 
 
-async def _join(peer: WebSocket, room: str) -> None:
+async def _join(peer: WebSocket, room: str) -> list[_Message]:
+    """Join, and return the room's latest messages."""
     await _say(peer, type="join", id=JOIN_ID, room=room)
     while (reply := _replies.decode(await peer.message())).type != "joined":
         if reply.type == "error":
             raise OperationFailedError(f"error {reply.code}")
+    return reply.messages
 
 
 async def _page(peer: HttpPeer, path: str) -> _Page:
@@ -109,12 +112,13 @@ class WebSocketVictim(Victim):
     name = "ws"
     words = "WebSocket round trip"
     keeps_messages = True
+    repeats = True
 
     async def live(self) -> None:
         async with self.context.dial(self.index) as line, trio.open_nursery() as nursery:
             with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
                 peer = await connect(self.context, line)
-                await _join(peer, self.room)
+                self.recall((each.text, each.offset) for each in await _join(peer, self.room))
             nursery.start_soon(self._listen, peer)
             await self.speak(partial(_publish, peer, self.room))
 

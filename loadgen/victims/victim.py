@@ -4,9 +4,10 @@ Owns: the loop that reconnects after every failure. The schedule runs whether or
 newcomer connects when it is due. A kind of victim defines only what one connection does.
 """
 
+import math
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -46,7 +47,7 @@ class Victim(Probe):
     name: ClassVar[str]  # what --victim calls its kind
     words: ClassVar[str]  # what reports call it
     keeps_messages: ClassVar[bool] = False  # the server acknowledges that it has stored each message
-    repeats: ClassVar[bool] = False  # what was under way at a planned end can be said again: nothing keeps it
+    repeats: ClassVar[bool] = False  # what was under way at a planned end is said again, if the server has not kept it
 
     def __init__(self, context: Context, index: int, schedule: Schedule) -> None:
         super().__init__(context, self.name, index, schedule)
@@ -81,7 +82,7 @@ class Victim(Probe):
                 self.context.failures += 1
                 sent = self.pending.keys() - set(self._unsent)  # unsent ones may go out on the next connection
                 if was_connected and (self.repeats or not sent) and self._is_planned(failure):
-                    self._unsent.extendleft(sorted(sent, reverse=True))
+                    self._unsent.extendleft(sorted(sent - self.acknowledged.keys(), reverse=True))
                     continue  # these operations, and those that are due before it is back, wait for that
                 for number in sent:
                     self.book(number, reason)
@@ -169,6 +170,18 @@ class Victim(Probe):
         self._last_heard = number
         if number in self.acknowledged or not self.keeps_messages:
             self._book_done(number)
+
+    def recall(self, messages: Iterable[tuple[str, int]]) -> None:
+        """Take messages that the room had before this connection: receipts and echoes may be lost at a planned end.
+
+        Runs with one seed use the same rooms, so what is older than this run's first message counts for nothing.
+        """
+        first = min(self.acknowledged.values(), default=math.inf)
+        for text, offset in messages:
+            number = number_in(text, self.room, self.context.tag)
+            if number in self._begun and offset >= first:
+                self.acknowledged.setdefault(number, offset)
+                self.heard(text, offset)
 
     def acknowledge(self, number: int, offset: int = 0) -> None:
         """The server says that it has stored a message; with its coming back, this ends the operation.

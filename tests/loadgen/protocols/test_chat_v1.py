@@ -7,17 +7,19 @@ from pathlib import Path
 
 import pytest
 import trio
+from wsproto import events
 
 from loadgen.clients.messages import Reread, Role
 from loadgen.net import target
 from loadgen.net.answers import UNANSWERED
+from loadgen.net.timers import now
 from loadgen.protocols import chat_v1
 from loadgen.protocols.chat_v1 import PollVictim, StreamVictim, WebSocketVictim
 from loadgen.run.experiment import Probes
 from loadgen.run.runner import ProbeRunner
 from loadgen.victims.probe import Context, Schedule
 from loadgen.victims.victim import PlannedEndError, Victim, failure_in, number_in
-from tests.loadgen.stage import PATIENCE, answering, until
+from tests.loadgen.stage import PATIENCE, WebSocket, answering, listening, until
 from tests.support.serving import serving
 
 KINDS = (WebSocketVictim, PollVictim, StreamVictim)
@@ -176,3 +178,59 @@ async def test_an_event_stream_ends_as_planned_if_its_body_has_an_end_of_its_own
         with pytest.raises(ExceptionGroup) as raised:
             await victim.live()
     assert isinstance(failure_in(raised.value), PlannedEndError) is is_planned
+
+
+@pytest.mark.parametrize(
+    ("is_stored", "is_acknowledged", "failed"),
+    [
+        (True, True, {}),  # the message did not come back before the end
+        (True, False, {}),  # nor its receipt
+        (False, False, {}),  # it is sent again
+        (False, True, {UNANSWERED: 1}),  # it is lost
+    ],
+)
+async def test_a_message_under_way_at_a_planned_end_is_looked_for_in_the_room_and_sent_again_if_it_is_not_there(
+    is_stored: bool, is_acknowledged: bool, failed: dict[str, int]
+) -> None:
+    """A server that restarted in good order failed the message of each of its users that crossed with the end."""
+    async with listening() as server, trio.open_nursery() as nursery:
+        context = Context(target.find(server.url), "run")
+        context.recorder.timeout_seconds, begun = PATIENCE, now()
+        victim = WebSocketVictim(context, 0, Schedule(begun, 1.0))
+        nursery.start_soon(victim.run)
+        kept: list[dict[str, object]] = []
+
+        async def joined() -> WebSocket:
+            peer = await server.websocket()
+            assert (await peer.hear())["type"] == "join"
+            await peer.say(type="joined", id=-1, messages=kept)
+            return peer
+
+        async def serve(peer: WebSocket, *, keeps: bool = True, tells: bool = True, echoes: bool = True) -> object:
+            said, message = await peer.hear(), {"text": "", "offset": len(kept) + 1}
+            message["text"] = said["text"]
+            kept.extend([message] * keeps)
+            if tells:
+                await peer.say(type="ack", id=said["id"], offset=message["offset"])
+            if echoes:
+                await peer.say(type="message", **message)
+            return said["id"]
+
+        first = await joined()
+        victim.issue(begun + 0.5)
+        assert await serve(first) == 0
+        victim.issue(begun + 1.5)
+        assert await serve(first, keeps=is_stored, tells=is_acknowledged, echoes=False) == 1
+        await until(lambda: victim.acknowledged.keys() == {0, 1} if is_acknowledged else True)
+        await first.send(events.CloseConnection(1012))
+        second = await joined()
+        if not is_stored and not is_acknowledged:
+            assert await serve(second) == 1
+        if failed:
+            await until(lambda: context.connected)
+            context.recorder.timeout_seconds = 0.0
+            victim.fail_pending()
+        await until(lambda: not victim.pending)
+        [result] = context.recorder.results(Counter())
+        assert (result.latency.count, result.failed) == (2, failed)
+        nursery.cancel_scope.cancel()
