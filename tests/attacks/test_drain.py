@@ -5,8 +5,7 @@ The server runs in this process, where trio's receiver takes the signals.
 
 import os
 import signal
-import ssl
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -21,7 +20,7 @@ from chatserver.log.interface import Record
 from chatserver.net.connection import Connection
 from chatserver.net.states import Priority, State
 from chatserver.protocol.websocket import text_frame
-from tests.support.certificates import certificate
+from tests.support.certificates import certificate, client_hello
 from tests.support.groups import SteppedLog
 from tests.support.peers import Peer, chatter, connect, request, upgrade
 from tests.support.serving import Serving, eventually, serving
@@ -265,13 +264,6 @@ async def test_half_a_request_does_not_hold_a_stop(before: bytes) -> None:
         await drain(server)
         await check_sent_away(slow)
         assert trio.current_time() - begun < too_late / 2
-
-
-def client_hello() -> bytes:
-    sent = ssl.MemoryBIO()
-    with suppress(ssl.SSLWantReadError):
-        ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), sent, server_hostname="localhost").do_handshake()
-    return sent.read()
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,6 @@ Each test has a healthy neighbour, over TLS as well, that must not notice. Peers
 plain sockets; the others use OpenSSL. Closes, deadlines and backlogs under TLS: tests/net.
 """
 
-import os
-import signal
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -122,20 +120,6 @@ async def test_reset_in_the_middle_of_a_handshake(files: dict[str, Any]) -> None
                     await peer.send(wire)
         await server.held(1)
         assert await server.closes("tls-failed") == 0
-
-
-async def test_drain_does_not_wait_for_handshakes(files: dict[str, Any]) -> None:
-    async with (
-        serving(**files, drain_timeout=60.0) as server,
-        connect(plain(server)) as silent,
-        connect(plain(server)) as half,
-    ):
-        await half.send(client_hello())
-        await half.more()
-        await server.held(2)
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert await silent.rest() == b""
-        await half.rest()
 
 
 async def test_one_room_in_two_versions_and_a_member_that_does_not_read(files: dict[str, Any]) -> None:
