@@ -208,10 +208,10 @@ export class Composer {
 
   #editLast(event) {
     const { identity, current } = this.client;
-    const last = current.timeline.messages.findLast((message) => identity.owns(message) && !message.deleted);
+    const last = current.timeline.messages.findLast((message) => identity.owns(message) && !current.find(message.offset).deleted);
     event.preventDefault();
     if (current.pending.length) this.tell('Your last message cannot be edited yet.');
-    else if (last) this.edit(last);
+    else if (last) this.edit(current.find(last.offset));
   }
 
   get #written() {

@@ -60,7 +60,8 @@ export function stopAt(list, row) {
 }
 
 export function messageRow(client, message) {
-  const { user, offset, text, deleted } = message;
+  message = client.rooms.get(message.room)?.find(message.offset) ?? message;
+  const { user, offset, text, deleted, isUnconfirmed } = message;
   const isOwn = client.identity.owns(message);
   const time = new Date(message.time);
   const row = make(
@@ -75,10 +76,11 @@ export function messageRow(client, message) {
       make('time', { dateTime: message.time }, clock(time)),
     ),
     make('div', { className: 'bubble' }, ...quote(client, message), ...foldable(message, body(client, message))),
-    make('span', { className: 'aside', ariaHidden: 'true' }, clock(time)),
+    make('span', { className: 'aside', ariaHidden: isUnconfirmed ? null : 'true' }, isUnconfirmed ? 'saving' : clock(time)),
     ...reactions(client, message),
   );
   row.classList.toggle('own', isOwn);
+  row.classList.toggle('pending', Boolean(isUnconfirmed));
   row.classList.toggle('for-us', client.mentionsUs(message));
   row.classList.toggle('jumbo', !deleted && isOnlyEmoji(withEmoji(text)));
   row.classList.toggle('action', actionIn(message) !== null);
@@ -118,28 +120,32 @@ export function quote(client, { room, reply_to, deleted }) {
 function reactions(client, message) {
   const counted = reactionsTo(client, message);
   if (!counted.length) return [];
-  const chips = counted.map(({ emoji, count, isOurs, title }) => {
+  const chips = counted.map(({ emoji, count, isOurs, isUnconfirmed, title }) => {
     const label = `${emoji} ${count}, ${title}: ${isOurs ? 'take yours back' : 'react with it too'}`;
-    return make('button', { className: 'chip', type: 'button', value: emoji, title, ariaPressed: String(isOurs), ariaLabel: label }, `${emoji} ${count}`);
+    const className = isUnconfirmed ? 'chip pending' : 'chip';
+    return make('button', { className, type: 'button', value: emoji, title, ariaPressed: String(isOurs), ariaLabel: label }, `${emoji} ${count}`);
   });
   return [make('p', { className: 'reactions' }, ...chips)];
 }
 
 export function reactionsTo({ identity, rooms }, { room, offset, reactions = {} }) {
-  const counted = Object.entries(reactions).filter(([, count]) => count > 0);
-  return counted.map(([emoji, count]) => {
-    const known = rooms.get(room)?.reactors.of(offset, emoji) ?? [];
-    const users = known.length > count ? [] : known; // more than the count are out of date
-    const isOurs = users.some((user) => identity.owns({ user }));
-    return { emoji, count, isOurs, title: who(identity, users, count) };
+  const { reactors, unconfirmed } = rooms.get(room) ?? {};
+  const wanted = unconfirmed?.reactionsTo(offset) ?? new Map();
+  const counted = [...new Set([...Object.keys(reactions), ...wanted.keys()])].map((emoji) => {
+    const known = reactors?.of(offset, emoji) ?? [];
+    const users = known.length > (reactions[emoji] ?? 0) ? [] : known; // more than the count are out of date
+    const others = users.filter((user) => !identity.owns({ user }));
+    const wasOurs = others.length < users.length;
+    const isOurs = wanted.get(emoji) ?? wasOurs;
+    const count = (reactions[emoji] ?? 0) + Number(isOurs) - Number(wasOurs);
+    return { emoji, count, isOurs, isUnconfirmed: wanted.has(emoji), title: who(identity, isOurs, others, count) };
   });
+  return counted.filter(({ count }) => count > 0);
 }
 
 /** The users who reacted, as far as known. */
-function who(identity, users, count) {
-  const isOurs = (user) => identity.owns({ user });
-  const sorted = users.toSorted((a, b) => Number(isOurs(b)) - Number(isOurs(a)));
-  const named = sorted.map((user) => (isOurs(user) ? 'You' : identity.nameOf(user.id) ?? user.name)).slice(0, MAX_NAMED);
+function who(identity, isOurs, others, count) {
+  const named = [...(isOurs ? ['You'] : []), ...others.map(({ id, name }) => identity.nameOf(id) ?? name)].slice(0, MAX_NAMED);
   const rest = count - named.length;
   if (rest > 0) named.push(named.length ? plural(rest, 'other') : plural(rest, 'person', 'people'));
   return new Intl.ListFormat('en-GB').format(named);

@@ -262,14 +262,15 @@ export class MessagesView {
   #replace(message) {
     const shown = this.#rows.get(message.offset);
     if (!shown) return;
-    const isFocused = shown.contains(document.activeElement);
+    const focused = shown.contains(document.activeElement) ? document.activeElement : null;
     const row = messageRow(this.client, message);
     stopIn(row, shown.tabIndex);
     shown.replaceWith(row);
     this.#rows.set(message.offset, row);
     const timeline = this.#timeline;
     placeBelow(row, message, timeline.messages[timeline.place(message.offset) - 1] ?? null, timeline, this.#divider);
-    if (isFocused) row.focus({ preventScroll: true });
+    const chip = [...row.querySelectorAll('.chip')].find(({ value }) => value === focused?.value);
+    if (focused) (chip ?? row).focus({ preventScroll: true });
   }
 
   /** Redraw the replies to these messages, which quote them. */

@@ -8,6 +8,7 @@
  * @import { Change, Message, Page, User } from './wire.js'
  */
 import { Reactors, Timeline } from './timeline.js';
+import { Unconfirmed } from './unconfirmed.js';
 import { ChatError, delayBefore, sleep, splitCursor } from './wire.js';
 
 const FILL_LIMIT = 100; // messages a request, when a hole is filled
@@ -35,6 +36,7 @@ export class Room extends EventTarget {
   /** Unread mentions of the user, as the server counted last. */
   counted = 0;
   reactors = new Reactors();
+  unconfirmed = new Unconfirmed();
   /** @type {Map<string, {user: User, timer: number}>} */
   #typists = new Map();
   #typedAt = -Infinity;
@@ -54,15 +56,31 @@ export class Room extends EventTarget {
   }
 
   edit(offset, text) {
-    return this.#ask('edit', { offset, text });
+    return this.#change('edit', { offset, text });
   }
 
   delete(offset) {
-    return this.#ask('delete', { offset });
+    return this.#change('delete', { offset });
   }
 
   react(offset, emoji, on) {
-    return this.#ask('react', { offset, emoji, on });
+    return this.#change('react', { offset, emoji, on });
+  }
+
+  /** Ask for a change, and show it at once: until its record is here, or the server refuses it. */
+  async #change(type, fields) {
+    const change = this.unconfirmed.add(type, fields);
+    this.#tellOf([], this.#found([fields.offset]), false);
+    try {
+      const ack = await this.#ask(type, fields);
+      change.until = ack.offset;
+      return ack;
+    } catch (error) {
+      change.until = 0;
+      throw error;
+    } finally {
+      this.#tellOf([], [], false);
+    }
   }
 
   /** @returns {Promise<{members: User[], count: number}>} the members that the server names, and the number of all */
@@ -134,8 +152,14 @@ export class Room extends EventTarget {
     return here.filter((message) => !this.client.identity.owns(message) && !message.deleted);
   }
 
+  /** A message as the user sees it: with the user's own changes that are not confirmed. */
   find(offset) {
-    return this.past?.find(offset) ?? this.timeline.find(offset);
+    return this.#found([offset]).map((message) => this.unconfirmed.applyTo(message))[0] ?? null;
+  }
+
+  /** The messages at these offsets that are loaded. */
+  #found(offsets) {
+    return offsets.flatMap((offset) => this.past?.find(offset) ?? this.timeline.find(offset) ?? []);
   }
 
   /** The user's messages that are not in the timeline yet. */
@@ -167,6 +191,7 @@ export class Room extends EventTarget {
     if (!page.recovered) this.reactors.clear(); // reactions may have been taken back meanwhile
     this.reactors.note(page.messages);
     if (isFirst || isNewLog) timeline.begin(page);
+    if (isNewLog) this.unconfirmed.clear();
     const { added, changed } = timeline.add(page.messages, { asPage: true });
     if (!page.recovered) timeline.accept(page.messages[0]?.offset ?? splitCursor(page.cursor).offset + 1);
     if (isNewLog) this.past = null;
@@ -265,12 +290,14 @@ export class Room extends EventTarget {
       this.client.identity.meet(user);
       if (isLive && this.people.has(user.id)) this.people.set(user.id, user); // a message may have a new name before presence does
     }
-    if (added.length || changed.length) this.#tellOf(added, changed, isLive);
+    this.#tellOf(added, changed, isLive);
     if (this.timeline.hole()) this.#fill();
   }
 
   #tellOf(added, changed, isLive) {
     const { identity, outbox } = this.client;
+    changed = [...new Set([...changed, ...this.#found(this.unconfirmed.settle(this.timeline.through))])];
+    if (!added.length && !changed.length) return;
     for (const message of added) {
       outbox.arrived(message, identity.owns(message));
       this.dispatchEvent(new CustomEvent('message', { detail: message }));
