@@ -31,11 +31,12 @@ export function replaceRows(list, rows) {
  */
 export function isConfirmed(question, deed) {
   const dialog = byId('question');
+  dialog.onclose?.(); // this event of the last question may not have come yet
   byId('question-text').textContent = question;
   byId('question-yes').textContent = deed;
   dialog.returnValue = ''; // Escape keeps it
   dialog.showModal();
-  return new Promise((resolve) => dialog.addEventListener('close', () => resolve(dialog.returnValue === 'yes'), { once: true }));
+  return new Promise((resolve) => (dialog.onclose = () => dialog.open || resolve(dialog.returnValue === 'yes')));
 }
 
 /**

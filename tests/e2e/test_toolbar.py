@@ -32,6 +32,20 @@ def test_a_deletion_is_confirmed_and_may_be_cancelled(visit: OpenWindow) -> None
     ann.expect_texts(["This message was deleted."] * 2)
 
 
+def test_the_end_of_a_question_does_not_answer_the_next_one(visit: OpenWindow) -> None:
+    """Its event may come late: the next question was then over when it was asked, and a confirmed deletion not done."""
+    ask = """async () => {
+        const { isConfirmed } = await import('/dom.js');
+        const both = [isConfirmed('one?', 'Do it')];
+        question.close();
+        both.push(isConfirmed('two?', 'Do it'));
+        await new Promise((done) => setTimeout(done, 50));
+        question.close('yes');
+        return Promise.all(both);
+    }"""
+    assert visit(room="questions").page.evaluate(ask) == [False, True]
+
+
 def test_the_tab_key_stops_at_one_message_and_once_at_its_toolbar(shared_server: Server, visit: OpenWindow) -> None:
     """Links, code and reactions of other messages are no stops, and the row is the newest at the time of the key."""
     ann = visit(room="stops")
