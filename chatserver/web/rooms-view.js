@@ -3,7 +3,7 @@
  * Owns: the user's list of rooms (kept by this browser), how often the server is asked. May not: open a room (a link does).
  */
 import { byId, make, replaceRows } from './dom.js';
-import { readJson } from './storage.js';
+import { hasLocks, readJson } from './storage.js';
 import { plural } from './text.js';
 import { ROOM_NAME } from './wire.js';
 
@@ -22,6 +22,8 @@ export class RoomsView {
   #listed = [];
   #askedAt = -Infinity;
   #showing = 0;
+  /** Tells the other tabs that this one shows another room. */
+  #hide = () => {};
 
   constructor(client, storage) {
     this.client = client;
@@ -60,12 +62,24 @@ export class RoomsView {
   }
 
   #opened(room) {
-    const ours = [room, ...this.#ours.filter((each) => each !== room)];
-    const most = Math.max(1, Math.min(MAX_OURS, this.client.mayFollowMost - 1)); // the next one is entered before one is left
-    this.#remember(ours.slice(0, most));
-    for (const old of ours.slice(most)) this.client.leave(old);
+    this.#remember([room, ...this.#ours.filter((each) => each !== room)]);
+    this.#hide();
+    this.#hide = showToTabs(room);
+    this.#leaveOldest();
     this.#askedAt = -Infinity;
     this.#list.querySelector('[aria-current]')?.scrollIntoView({ block: 'nearest' });
+  }
+
+  /** Of too many rooms, leave those that were opened longest ago; one that a tab shows only if all others are shown too. */
+  async #leaveOldest() {
+    const most = Math.max(1, Math.min(MAX_OURS, this.client.mayFollowMost - 1)); // the next one is entered before one is left
+    if (this.#ours.length <= most) return;
+    const shown = await shownByTabs();
+    const [open, ...rest] = this.#ours;
+    const sorted = rest.toSorted((a, b) => Number(shown.has(b)) - Number(shown.has(a)));
+    const old = sorted.slice(most - 1);
+    this.#remember([open, ...rest.filter((each) => !old.includes(each))]);
+    for (const each of old) this.client.leave(each);
   }
 
   #forget(room) {
@@ -152,6 +166,23 @@ export class RoomsView {
     }
     return make('li', {}, link);
   }
+}
+
+// Each tab holds a lock that is named after the room that it shows
+
+const SHOWN = 'chat.shown.';
+
+function showToTabs(room) {
+  let hide = () => {};
+  const hidden = new Promise((resolve) => (hide = () => resolve(null)));
+  if (hasLocks()) navigator.locks.request(SHOWN + room, { mode: 'shared' }, () => hidden).catch(() => {}); // Safari may end it
+  return hide;
+}
+
+/** @returns {Promise<Set<string>>} the rooms that tabs of this browser show */
+async function shownByTabs() {
+  const { held = [] } = hasLocks() ? await navigator.locks.query() : {};
+  return new Set(held.map(({ name = '' }) => name.replace(SHOWN, '')));
 }
 
 /** The name of a room that typed text stands for. */

@@ -1,9 +1,11 @@
 """Many tabs of one browser share one connection, which outlives the tab that holds it."""
 
+from pathlib import Path
+
 import pytest
 from playwright.sync_api import Page, Request, Route, expect
 
-from tests.e2e.browser import Server, wait_until
+from tests.e2e.browser import Server, serving, wait_until
 from tests.e2e.conftest import OpenWindow
 
 pytestmark = pytest.mark.browser
@@ -26,12 +28,13 @@ FREEZE = """() => {
 ABORTABLE = """{
     const { request } = LockManager.prototype;
     LockManager.prototype.request = function (name, options, run) {
-        if (options.steal || options.ifAvailable) return request.call(this, name, options, run);
+        if (name !== 'chat.socket' || options.steal) return request.call(this, name, options, run);
         const ending = new AbortController();
         window.abortWaiting = () => ending.abort();
         return request.call(this, name, { signal: ending.signal }, run);
     };
 }"""
+LIST = "JSON.parse(localStorage['chat.rooms'])"  # newest first
 WAITING = "async () => (await navigator.locks.query()).pending.length"
 
 
@@ -96,6 +99,27 @@ def test_tabs_share_a_connection_that_outlives_its_tab(shared_server: Server, wi
         assert "tabs-desk" not in tab.evaluate("JSON.stringify(localStorage)")
         expect(tab.locator("#connection-text")).to_contain_text("live · WebSocket")
     assert third.text_content("#me") == second.text_content("#me")
+
+
+def test_a_room_that_another_tab_shows_is_not_left_for_a_newer_one(tmp_path: Path, window: OpenWindow) -> None:
+    """When another tab opened fifty rooms, or as many as the server allows, a tab found itself in another room."""
+    with serving(tmp_path, flags=["--max-rooms-per-connection", "4"]) as server:
+        ann = window()
+        ann.open(server, room="shown")
+        ann.say("hello")
+        ann.expect_texts(["hello"])
+        other = ann.page.context.new_page()
+        for room in ("one", "two", "three"):
+            server.publish(room, f"in {room}")
+            other.goto(f"{server.url}/#{room}")
+            texts(other, [f"in {room}"])
+        wait_until(other, lambda: other.evaluate(LIST) == ["three", "two", "shown"])
+        server.publish("shown", "still here?")
+        ann.expect_texts(["hello", "still here?"])
+        ann.go("three")
+        texts(other, ["in three"])
+        other.evaluate("location.hash = 'four'")
+        wait_until(other, lambda: other.evaluate(LIST) == ["four", "three", "two"])
 
 
 def test_tabs_without_a_websocket_leave_connections_for_what_they_send(
