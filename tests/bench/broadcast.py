@@ -12,12 +12,10 @@ from collections.abc import Iterator
 
 from tests.bench import wire
 from tests.bench.clients import HELLO, Client, Crowd, hear, joins, must_live
-from tests.bench.figures import TIMES, Better, Figure, Result, Scale, compared, spread
+from tests.bench.figures import TIMES, Result, Scale, at_most, compared, spread
 from tests.bench.processes import Process, chatserver, peer
 
-DELIVERY = Figure(
-    name="paced broadcast: CPU a delivery, of a bare send loop's", unit=TIMES, bound=1.5, aim=1.15, better=Better.LOWER
-)
+DELIVERY = at_most("paced broadcast: CPU a delivery, of a bare send loop's", TIMES, bound=1.5, aim=1.15)
 ROUNDS = 6
 #: Broadcasts a second; each keeps a core busy for about 8 ms.
 PACE = 20.0

@@ -8,7 +8,7 @@ What would fool it: an input that is missing. The rest of the server's work (aut
 import time
 from collections.abc import Callable, Iterator
 
-from tests.bench.figures import Better, Figure, Result, Scale
+from tests.bench.figures import Result, Scale, at_most
 from tests.support.costly import costs
 
 #: Microseconds. A step that could take longer must be divided, or its input refused.
@@ -22,7 +22,7 @@ def run(scale: Scale) -> Iterator[Result]:
 
 
 def _measure(name: str, cost: Callable[[], None], rounds: int) -> Result:
-    figure = Figure(name=f"loop time: {name}", unit=" µs", bound=BOUND, aim=AIM, better=Better.LOWER)
+    figure = at_most(f"loop time: {name}", " µs", bound=BOUND, aim=AIM)
     return Result(figure=figure, samples=[min(_microseconds(cost) for _ in range(RUNS)) for _ in range(rounds)])
 
 

@@ -24,7 +24,7 @@ from loadgen.report.latency import Latency
 from tests.bench import wire
 from tests.bench.clients import Client, Crowd, Step, hear
 from tests.bench.curve_table import Cell, markdown, plots, row
-from tests.bench.figures import TIMES, Better, Figure, Plot, Result, Scale
+from tests.bench.figures import TIMES, Figure, Plot, Result, Scale, at_least, at_most
 from tests.bench.processes import Process, chatserver, peer
 from tests.support.peers import frame, upgrade
 
@@ -209,15 +209,14 @@ def results(cells: Sequence[Cell]) -> Iterator[Result]:
         theirs = [cell for cell in cells if cell.server == name]
         rates = _borne(ours), _borne(theirs)
         if all(rates):  # else the client was too late to tell
-            what = f"rate with p99 below {GOOD:g} ms, of that of: {name}"
-            yield _ratio(what, rates, "{:,}/s", bound=0.5, better=Better.HIGHER)
-        what = f"CPU of a message at {COMPARED:,}/s, of that of: {name}"
-        yield _ratio(what, (_cost(ours), _cost(theirs)), "{:.1f} µs", bound=2.0, better=Better.LOWER)
+            what = f"echo: rate with p99 below {GOOD:g} ms, of that of: {name}"
+            yield _ratio(at_least(what, TIMES, bound=0.5, aim=1.0), rates, "{:,}/s")
+        what = f"echo: CPU of a message at {COMPARED:,}/s, of that of: {name}"
+        yield _ratio(at_most(what, TIMES, bound=2.0, aim=1.0), (_cost(ours), _cost(theirs)), "{:.1f} µs")
 
 
-def _ratio(what: str, sides: tuple[float, float], shown: str, *, bound: float, better: Better) -> Result:
+def _ratio(figure: Figure, sides: tuple[float, float], shown: str) -> Result:
     ours, theirs = sides
-    figure = Figure(name=f"echo: {what}", unit=TIMES, bound=bound, aim=1.0, better=better)
     return Result(figure=figure, samples=[ours / theirs], details=" against ".join(map(shown.format, sides)))
 
 

@@ -15,12 +15,10 @@ from chatserver.log.sqlite_readers import READERS
 from tests.bench.drivers import cells
 from tests.bench.drivers.load import PAGE, Cell, Plan
 from tests.bench.drivers.log_readers import SIDES, fill
-from tests.bench.figures import TIMES, Better, Figure, Result, Scale, compared
+from tests.bench.figures import TIMES, Result, Scale, at_least, at_most, compared
 
-RATE = Figure(
-    name="SQLite pages a second: reader threads, of aiosqlite's", unit=TIMES, bound=1, aim=1.5, better=Better.HIGHER
-)
-COST = Figure(name="SQLite: CPU a page, of aiosqlite's", unit=TIMES, bound=1, aim=0.67, better=Better.LOWER)
+RATE = at_least("SQLite pages a second: reader threads, of aiosqlite's", TIMES, bound=1, aim=1.5)
+COST = at_most("SQLite: CPU a page, of aiosqlite's", TIMES, bound=1, aim=0.67)
 TASKS = 16
 
 

@@ -50,6 +50,14 @@ class Figure:
         return value <= limit if self.better is Better.LOWER else value >= limit
 
 
+def at_most(name: str, unit: str, *, bound: float, aim: float) -> Figure:
+    return Figure(name=name, unit=unit, bound=bound, aim=aim, better=Better.LOWER)
+
+
+def at_least(name: str, unit: str, *, bound: float, aim: float) -> Figure:
+    return Figure(name=name, unit=unit, bound=bound, aim=aim, better=Better.HIGHER)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """A figure with its samples; `details` is a text for the table."""

@@ -12,16 +12,13 @@ from statistics import median
 
 from tests.bench import wire
 from tests.bench.clients import HELLO, Client, Crowd, Step, joins
-from tests.bench.figures import TIMES, Better, Figure, Result, Scale, compared
+from tests.bench.figures import TIMES, Result, Scale, at_least, compared
 from tests.bench.gauges import metrics
 from tests.bench.processes import Process, chatserver, peer
 from tests.bench.publishers import Publisher
 from tests.support.peers import upgrade
 
-DELIVERIES = Figure(
-    name="saturated room: deliveries a CPU second, of websockets.broadcast's", unit=TIMES, bound=20, aim=40,
-    better=Better.HIGHER,
-)  # fmt: skip
+DELIVERIES = at_least("saturated room: deliveries a CPU second, of websockets.broadcast's", TIMES, bound=20, aim=40)
 ROUNDS = 4
 PUBLISHERS = 4
 #: Publishes that each publisher has under way.

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from tests.bench.clients import Crowd, Step, ignore
-from tests.bench.figures import TIMES, Better, Figure, Result, Scale, compared, spread
+from tests.bench.figures import TIMES, Result, Scale, at_least, compared, spread
 from tests.bench.processes import Process, chatserver, peer
 from tests.support.peers import upgrade
 
-RATE = Figure(name="accept + handshake rate, of trio-websocket's", unit=TIMES, bound=4, aim=8, better=Better.HIGHER)
+RATE = at_least("accept + handshake rate, of trio-websocket's", TIMES, bound=4, aim=8)
 ROUNDS = 3
 #: Turns in a round, and handshakes in a turn.
 TURNS, HANDSHAKES = 12, 750

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 
 from chatserver.net.states import State
 from tests.bench.clients import Crowd, hear
-from tests.bench.figures import Better, Figure, Result, Scale
+from tests.bench.figures import Result, Scale, at_most
 from tests.bench.memory import STEPS
 from tests.bench.processes import chatserver
 
-COST = Figure(name="idle WebSocket: CPU a connection-second", unit=" µs", bound=2, aim=0.8, better=Better.LOWER)
+COST = at_most("idle WebSocket: CPU a connection-second", " µs", bound=2, aim=0.8)
 #: Seconds between two pings: the server's default.
 PERIOD = 25.0
 

@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 
 from tests.bench import wire
 from tests.bench.clients import HELLO, Client, Crowd, Step, hear, joins
-from tests.bench.figures import TIMES, Better, Figure, Result, Scale
+from tests.bench.figures import TIMES, Result, Scale, at_most
 from tests.bench.processes import Process, chatserver, peer
 from tests.bench.publish import GUEST, bare_cycles
 from tests.bench.publishers import Changer, Poster, Publisher, publishing
@@ -27,9 +27,7 @@ from tests.support.peers import upgrade
 
 #: Bounds a tenth above what was counted on 2026-11-25 with CPython 3.11, aims a tenth below.
 FIGURES = {
-    name: Figure(
-        name=f"{name}: instructions, of a bare h11 cycle's", unit=TIMES, bound=bound, aim=aim, better=Better.LOWER
-    )
+    name: at_most(f"{name}: instructions, of a bare h11 cycle's", TIMES, bound=bound, aim=aim)
     for name, bound, aim in (
         ("connect, handshake and join", 1.8, 1.5),
         ("durable publish over WebSocket", 1.0, 0.8),

@@ -18,7 +18,7 @@ from chatserver.api.tokens import CACHED_TOKENS
 from chatserver.net.states import State
 from tests.bench import wire
 from tests.bench.clients import HELLO, Crowd, OnData, Step, hear, joins, must_live
-from tests.bench.figures import Better, Figure, Result, Scale
+from tests.bench.figures import Figure, Result, Scale, at_most
 from tests.bench.gauges import metrics, require_held
 from tests.bench.processes import Process, chatserver
 from tests.support.peers import request, upgrade
@@ -50,17 +50,17 @@ def _signs_in() -> Sequence[Step]:
     return [Step(opening, b'"hello"'), joins("bench")]
 
 
-def _figure(name: str, bound: float, aim: float) -> Figure:
-    return Figure(name=f"memory: {name}", unit=" B", bound=bound, aim=aim, better=Better.LOWER)
+def bytes_of(name: str, bound: float, aim: float) -> Figure:
+    return at_most(f"memory: {name}", " B", bound=bound, aim=aim)
 
 
 KINDS = (
-    Kind(_figure("idle WebSocket, joined", 800, 450), State.OPEN, hear),
-    Kind(_figure("idle WebSocket, signed in", 550, 500), State.OPEN, hear, _signs_in, CACHED_TOKENS),
-    Kind(_figure("held long-poll", 800, 450), State.HELD, must_live),
-    Kind(_figure("idle SSE stream", 800, 450), State.STREAM, must_live),
-    Kind(_figure("slow-head attacker", 1200, 500), State.HEAD, must_live),
-    Kind(_figure("slow-body attacker", 2000, 800), State.BODY, must_live),
+    Kind(bytes_of("idle WebSocket, joined", 800, 450), State.OPEN, hear),
+    Kind(bytes_of("idle WebSocket, signed in", 550, 500), State.OPEN, hear, _signs_in, CACHED_TOKENS),
+    Kind(bytes_of("held long-poll", 800, 450), State.HELD, must_live),
+    Kind(bytes_of("idle SSE stream", 800, 450), State.STREAM, must_live),
+    Kind(bytes_of("slow-head attacker", 1200, 500), State.HEAD, must_live),
+    Kind(bytes_of("slow-body attacker", 2000, 800), State.BODY, must_live),
 )
 
 #: What a peer sends to be in a state and stay there.
@@ -93,5 +93,10 @@ def measure(kind: Kind, server: Process, crowd: Crowd, count: int, *, settle: fl
     crowd.run(settle)
     after = server.memory()
     require_held(server.address, count, kind.state)
+    return grown(kind.figure, before, after, count)
+
+
+def grown(figure: Figure, before: int, after: int, count: int) -> Result:
+    """The bytes of each of `count` peers that came meanwhile."""
     details = f"{count:,} held; Pss {before / 2**20:.1f} to {after / 2**20:.1f} MiB"
-    return Result(figure=kind.figure, samples=[(after - before) / count], details=details)
+    return Result(figure=figure, samples=[(after - before) / count], details=details)

@@ -13,13 +13,10 @@ from contextlib import ExitStack
 
 from tests.bench import wire
 from tests.bench.clients import HELLO, Client, Crowd, hear, joins
-from tests.bench.figures import TIMES, Better, Figure, Result, Scale, compared, spread
+from tests.bench.figures import TIMES, Result, Scale, at_most, compared, spread
 from tests.bench.processes import Process, chatserver, peer
 
-MESSAGE = Figure(
-    name="message of a mixed load: CPU, of websockets' with a durable log", unit=TIMES, bound=1.4, aim=1,
-    better=Better.LOWER,
-)  # fmt: skip
+MESSAGE = at_most("message of a mixed load: CPU, of websockets' with a durable log", TIMES, bound=1.4, aim=1)
 ROUNDS, CLIENTS, SECONDS = 5, 600, 3.0
 #: Messages a second, as in `loadgen compare`.
 PACE = 1_800.0

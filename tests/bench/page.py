@@ -10,12 +10,12 @@ from collections.abc import Iterator
 
 from playwright.sync_api import Browser, Page
 
-from tests.bench.figures import Better, Figure, Result, Scale
+from tests.bench.figures import Result, Scale, at_most
 from tests.bench.processes import chatserver
 from tests.e2e.browser import find_chromium, running_chromium
 
-FIRST = Figure(name="page: first message on screen, first visit", unit=" ms", bound=300, aim=200, better=Better.LOWER)
-AGAIN = Figure(name="page: first message on screen, reload", unit=" ms", bound=300, aim=150, better=Better.LOWER)
+FIRST = at_most("page: first message on screen, first visit", " ms", bound=300, aim=200)
+AGAIN = at_most("page: first message on screen, reload", " ms", bound=300, aim=150)
 MESSAGES = 60
 #: Waits for the frame in which a message is drawn; returns the time in ms, and the requests and bytes so far.
 SHOWN = """() => new Promise((resolve) => {

@@ -31,19 +31,16 @@ from chatserver.log.interface import Draft
 from chatserver.log.sqlite import SqliteLog
 from chatserver.settings.fields import Settings
 from chatserver.shared import open_shards
-from tests.bench.figures import TIMES, Better, Figure, Result, Scale, compared
+from tests.bench.figures import TIMES, Figure, Result, Scale, at_least, compared
 from tests.support.partition import Link
 from tests.support.valkeys import Valkey, valkeys
 
 #: Milliseconds of delay to a shard, with bound and aim of the gain.
 SHARDS = ((0, 0.7, 1.0), (1, 1.0, 1.5), (20, 2.0, 2.8))
 FIGURES = {
-    delay: Figure(
-        name=f"search, shards of {delay} ms: one step after another, of side by side", unit=TIMES, bound=bound,
-        aim=aim, better=Better.HIGHER,
-    )
-    for delay, bound, aim in SHARDS
-}  # fmt: skip
+    ms: at_least(f"search, shards of {ms} ms: one step after another, of side by side", TIMES, bound=bound, aim=aim)
+    for ms, bound, aim in SHARDS
+}
 LIMITS = search_limits(Settings(search_rate=10_000.0))
 
 #: Attempts to ask a shard that does not answer in time on a busy machine, and seconds between them.

@@ -9,18 +9,14 @@ from collections.abc import Iterator
 from statistics import median
 
 from tests.bench.clients import HELLO, Crowd
-from tests.bench.figures import TIMES, Better, Figure, Result, Scale, compared
+from tests.bench.figures import TIMES, Result, Scale, at_least, at_most, compared
 from tests.bench.processes import Process, chatserver
 from tests.bench.publishers import Publisher, measure
 from tests.bench.wire import TEXT, publish
 from tests.support.postgres import private_server
 
-RATE = Figure(
-    name="durable publishes a second in PostgreSQL", unit=" publishes/s", bound=8_000, aim=10_000, better=Better.HIGHER
-)
-CPU = Figure(
-    name="durable publish in PostgreSQL: CPU of ours, of SQLite's", unit=TIMES, bound=1.5, aim=1.1, better=Better.LOWER
-)
+RATE = at_least("durable publishes a second in PostgreSQL", " publishes/s", bound=8_000, aim=10_000)
+CPU = at_most("durable publish in PostgreSQL: CPU of ours, of SQLite's", TIMES, bound=1.5, aim=1.1)
 ROUNDS = 3
 PUBLISHERS = 200
 SYNCED = {"fsync": "on", "full_page_writes": "on", "autovacuum": "on", "shared_buffers": "128MB"}

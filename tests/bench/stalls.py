@@ -16,14 +16,14 @@ from chatserver.net.states import State
 from loadgen.run import procfs
 from tests.bench import wire
 from tests.bench.clients import HELLO, Client, Crowd, Step, hear, ignore, must_live
-from tests.bench.figures import Better, Figure, Result, Scale
+from tests.bench.figures import Result, Scale, at_most
 from tests.bench.gauges import metrics
 from tests.bench.memory import STEPS
 from tests.bench.processes import Process, chatserver
 from tests.support.peers import request, upgrade
 
-COLLECTION = Figure(name="longest garbage collection", unit=" ms", bound=10, aim=3, better=Better.LOWER)
-STALL = Figure(name="longest stall of the loop", unit=" ms", bound=30, aim=15, better=Better.LOWER)
+COLLECTION = at_most("longest garbage collection", " ms", bound=10, aim=3)
+STALL = at_most("longest stall of the loop", " ms", bound=30, aim=15)
 #: Bad peers a second.
 RATE = 500
 

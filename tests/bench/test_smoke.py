@@ -16,7 +16,7 @@ import pytest
 
 from tests.bench import __main__ as bench
 from tests.bench import clients, report
-from tests.bench.figures import Better, Figure, Plot, Result, Scale, Verdict
+from tests.bench.figures import Figure, Plot, Result, Scale, Verdict, at_least, at_most
 from tests.bench.instructions import POST, Counted
 from tests.bench.plot import Line, Panel, svg
 from tests.bench.processes import Process, chatserver, peer
@@ -24,8 +24,8 @@ from tests.bench.publish import bare_cycles
 from tests.bench.publishers import Publisher, publishing
 from tests.e2e.browser import find_chromium
 
-LOWER = Figure(name="lower", unit=" B", bound=10, aim=5, better=Better.LOWER)
-HIGHER = Figure(name="higher", unit="%", bound=5, aim=10, better=Better.HIGHER)
+LOWER = at_most("lower", " B", bound=10, aim=5)
+HIGHER = at_least("higher", "%", bound=5, aim=10)
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,9 @@ from pathlib import Path
 from chatserver.net.states import State
 from tests.bench import wire
 from tests.bench.clients import connect
-from tests.bench.figures import TIMES, Better, Figure, Result, Scale, compared, spread
+from tests.bench.figures import TIMES, Figure, Result, Scale, at_most, compared, spread
 from tests.bench.gauges import Address, held, require_held
+from tests.bench.memory import SETTLE, bytes_of, grown
 from tests.bench.processes import Process, chatserver, peer
 from tests.support.certificates import NAMES, certificate, client_hello, trusting
 from tests.support.peers import upgrade
@@ -29,27 +30,21 @@ from tests.support.peers import upgrade
 WARM = 100
 #: Rounds in which the CPU is measured, and joins in each of its turns.
 ROUNDS, JOINS = 5, 200
-#: Seconds for the server to come to rest.
-SETTLE = 4.0
 #: Peers half-way in the handshake: fewer than the server's limit.
 FEW = 200
 _PATIENT = ("--tls-deadline", "3600", "--head-deadline", "3600", "--ping-interval", "3600")
 _VERSIONS = {"1.3": ssl.TLSVersion.TLSv1_3, "1.2": ssl.TLSVersion.TLSv1_2}
 
 
-def _memory(name: str, bound: float, aim: float) -> Figure:
-    return Figure(name=f"memory: {name}", unit=" B", bound=bound, aim=aim, better=Better.LOWER)
-
-
 IDLE = {
-    "1.3": _memory("idle WebSocket under TLS 1.3", 17_000, 14_000),
-    "1.2": _memory("idle WebSocket under TLS 1.2", 14_000, 13_500),
+    "1.3": bytes_of("idle WebSocket under TLS 1.3", 17_000, 14_000),
+    "1.2": bytes_of("idle WebSocket under TLS 1.2", 14_000, 13_500),
 }
-SLOW_HELLO = _memory("half a ClientHello", 2_000, 1_200)
-HALF_SHAKEN = _memory("a handshake left half-way", 60_000, 45_000)
-CROWD = Figure(name="memory: 2,000 of these", unit=" MB", bound=16, aim=12, better=Better.LOWER)
+SLOW_HELLO = bytes_of("half a ClientHello", 2_000, 1_200)
+HALF_SHAKEN = bytes_of("a handshake left half-way", 60_000, 45_000)
+CROWD = at_most("memory: 2,000 of these", " MB", bound=16, aim=12)
 FIRST, AGAIN = (
-    Figure(name=name, unit=TIMES, bound=3, aim=2, better=Better.LOWER)
+    at_most(name, TIMES, bound=3, aim=2)
     for name in ("connect and join under TLS 1.3: CPU, of bare OpenSSL's", "the same with a ticket")
 )
 
@@ -92,8 +87,7 @@ def _memory_of(
         time.sleep(settle)
         after = server.memory()
         require_held(server.address, count, state, tls=trusting())
-    details = f"{count:,} held; Pss {before / 2**20:.1f} to {after / 2**20:.1f} MiB"
-    return Result(figure=figure, samples=[(after - before) / count], details=details)
+    return grown(figure, before, after, count)
 
 
 def _joins(server: Process, bare: Process, plain: Process, scale: Scale) -> Iterator[Result]:

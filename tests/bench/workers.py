@@ -29,31 +29,25 @@ from loadgen.net.sockets import SockDiag
 from loadgen.run import procfs
 from tests.bench import memory, quota, wire
 from tests.bench.clients import HELLO, Client, Crowd, OnData, Step, ignore, joins, must_live
-from tests.bench.figures import TIMES, Better, Figure, Result, Scale, compared, spread
+from tests.bench.figures import TIMES, Figure, Result, Scale, at_least, at_most, compared, spread
 from tests.bench.handshakes import rest
 from tests.bench.processes import Process, chatserver
 from tests.bench.publishers import Publisher, measure
 
 
 def _gain(name: str) -> Figure:
-    return Figure(name=f"two workers: {name}, of one's", unit=TIMES, bound=1.6, aim=1.9, better=Better.HIGHER)
+    return at_least(f"two workers: {name}, of one's", TIMES, bound=1.6, aim=1.9)
 
 
 def _cost(name: str) -> Figure:
-    return Figure(name=f"two workers: CPU of {name}, of one's", unit=TIMES, bound=1.25, aim=1.05, better=Better.LOWER)
+    return at_most(f"two workers: CPU of {name}, of one's", TIMES, bound=1.25, aim=1.05)
 
 
 CONNECT, CONNECT_CPU = _gain("connects and joins a second"), _cost("a connect and join")
 PUBLISH, PUBLISH_CPU = _gain("durable publishes a second"), _cost("a durable publish")
 UNSYNCED, UNSYNCED_CPU = _gain("publishes a second where no sync is needed"), _cost("a publish there")
-LATER = Figure(
-    name="delivery to a member of the other worker: p50, beyond that within one", unit=" ms", bound=3, aim=1,
-    better=Better.LOWER,
-)  # fmt: skip
-MEMORY = Figure(
-    name="two workers: memory of an idle WebSocket, beyond that of one's", unit=" B", bound=100, aim=25,
-    better=Better.LOWER,
-)  # fmt: skip
+LATER = at_most("delivery to a member of the other worker: p50, beyond that within one", " ms", bound=3, aim=1)
+MEMORY = at_most("two workers: memory of an idle WebSocket, beyond that of one's", " B", bound=100, aim=25)
 ROUNDS, MEMORY_ROUNDS = 5, 3
 CONNECTS = 2_500
 #: Idle members of each worker: heaps and tables grow in steps, so workers are compared at the same number.

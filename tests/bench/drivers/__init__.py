@@ -21,7 +21,7 @@ import msgspec
 
 from tests.bench.drivers.load import Cell, Plan
 from tests.bench.drivers.table import Row, line, markdown, plots
-from tests.bench.figures import TIMES, Better, Figure, Plot, Result, Scale
+from tests.bench.figures import TIMES, Plot, Result, Scale, at_least, at_most
 from tests.bench.processes import ROOT
 
 #: Seconds by which the answers are held back: another zone of a data centre, or a disk that is not idle.
@@ -71,12 +71,8 @@ def results(rows: Sequence[Row]) -> Iterator[Result]:
             rates.append(threads.cell.rate / max(other.cell.rate for other in others))
             costs.append(threads.cell.cpu_us / min(other.cell.cpu_us for other in others))
         name = f"{engine}, {operation}: threads, of the best asynchronous driver's"
-        yield Result(
-            figure=Figure(name=f"{name} rate", unit=TIMES, bound=0.5, aim=1.0, better=Better.HIGHER), samples=rates
-        )
-        yield Result(
-            figure=Figure(name=f"{name} CPU", unit=TIMES, bound=3.0, aim=1.0, better=Better.LOWER), samples=costs
-        )
+        yield Result(figure=at_least(f"{name} rate", TIMES, bound=0.5, aim=1.0), samples=rates)
+        yield Result(figure=at_most(f"{name} CPU", TIMES, bound=3.0, aim=1.0), samples=costs)
 
 
 @contextmanager
