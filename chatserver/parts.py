@@ -98,113 +98,105 @@ def build(
     A worker has a `bus` to the others, and its supervisor makes the text of /metrics for all.
     """
 
-    def closed(connection: Connection, reason: Reason) -> None:
-        admission.release(connection.address)  # first: a failure in the calls below must not leak the place
-        if forwarded is not None:
-            forwarded.closed(connection)
-        for each in (tasks, searching):
-            each.forget(connection)
-        stats.closed(connections, connection, reason)
-
-    def page_policy(names: Sequence[str], *bound: socket.socket) -> Policy:
+    def policy(names: Sequence[str], *bound: socket.socket) -> Policy:
         """The origin policy of sockets with these host names and the addresses that they are bound to."""
         hosts = [*names, *(each.getsockname()[0] for each in bound)]
         return policy_of(
             secure=engine is not None, bound=hosts, origins=settings.allow_origin, hosts=settings.allow_host
         )
 
-    def evicted(connection: Connection) -> bytes:
-        """The answer to half a request whose connection is evicted; a page of an allowed origin may read it."""
-        return with_headers(random.choice(refusals), exchanges.cors(origin_in(sent_of(connection))))  # noqa: S311
-
-    trusted = trusted_proxies(settings.trusted_proxy)
-    connections = Connections(readiness, settings, now=trio.current_time(), closed=closed, is_proxy=trusted)
-    stats = CloseStats(connections.lines)
-    refusals = _refusals()
-    first_words = [REFUSAL] if engine is not None else refusals
-    admission = Admission(connections, settings, total=total, farewell=evicted)
-    forwarding = ForwardedFor(trusted, admission, refused=stats.refused)
-    forwarded = forwarding if settings.trusted_proxy else None
-    # Chat, which sees connections only through the sink.
-    sink, encoder = ConnectionSink(connections), WireEncoder(log.identity.epoch)
-    audit, search_results = AuditTrail(wall_ms=log.wall_ms), ResultCache()
-    hub = Hub(
-        log, encoder, sink.as_sink(), sink, settings,
-        note_failure=stats.publish_failed, note_deletion=audit.note_deletion,
-        note_altered=search_results.forget,
-    )  # fmt: skip
-    shared = SharedParts(settings.shared, log.identity.secret, hub) if settings.shared else None
-    others = shared if shared is not None or bus is None else WorkerParts(bus, hub)
-    services = _services(
-        settings, log, hub, encoder, _identities(settings, log, keys), audit, search_results, others,
-        faulted=connections.faults.caught,
-    )  # fmt: skip
+    public = policy(settings.host, *listening)
+    private = None if operators is None else policy(listen(settings.metrics_listen)[:1], operators)
+    peers = _Peers(settings, readiness, nursery, total=total, policy=public)
+    chat = _Chat(settings, log, keys, bus, peers)
+    shared = chat.shared
     limiters = Limiters([LocalShard()] if shared is None else shared.search.limits)
+    background = BackgroundSteps(nursery, chat.faulted)
+    monitoring = MonitoringHandlers(
+        log, engine=engine_of(settings.log), ready=ready, text_of_all=all_metrics,
+        shards=None if shared is None else shared.shards,
+    )  # fmt: skip
     routes = Routes(
-        services,
-        searches=SearchHandlers(
-            services,
-            limiters,
-            BackgroundSteps(nursery, connections.faults.caught).start,
-            None if shared is None else shared.search,
-        ),
-        dialects=dialects(encoder, settings),
-        monitoring=MonitoringHandlers(
-            log, engine=engine_of(settings.log), ready=ready, text_of_all=all_metrics,
-            text=lambda: metrics.text(),  # noqa: PLW0108  (`metrics` is made last)
-            shards=None if shared is None else shared.shards,
-        ),
-        policy=page_policy(settings.host, *listening),
-        operators=None if operators is None else page_policy(listen(settings.metrics_listen)[:1], operators),
-    )  # fmt: skip
-    tasks, searching = Tasks(connections, nursery), Tasks(connections, nursery, at_once=MAX_SEARCHES)
-    websockets = WebSocketHandler(
-        connections,
-        hub,
-        Conversation(services, sink.as_sink(), ReadMarkerHandlers(services).commands()),
-        settings,
-        tasks,
-        stats,
+        chat.services,
+        searches=SearchHandlers(chat.services, limiters, background.start, None if shared is None else shared.search),
+        dialects=dialects(chat.encoder, settings),
+        monitoring=monitoring,
+        policy=public,
+        operators=private,
     )
-    exchanges = HttpExchanges(
-        connections, hub, routes, services.pages, settings, identities=services.identities, tasks=tasks, stats=stats,
-        slow_tasks=searching, upgrade=websockets.open,
-        forwarded=forwarded,
-    )  # fmt: skip
-    sink.answer_with = exchanges.answer_held
-    # Sign-out and moderation end other people's connections.
-    services.identities.signed_out.end = SignOutSearch(connections, hub, exchanges, websockets).begin
-    services.moderation.apply = Enforcer(connections, hub, exchanges).apply
-    _bind(connections, settings, exchanges, websockets, hub)
-    first = State.HEAD
-    handshakes = None
-    if engine is not None:
-        first = State.TLS_HELLO
-        handshakes = Handshakes(
-            connections, engine, worst_of=admission.worst_of, plain_answer=_spoke_plain_http
-        )  # fmt: skip
-        handshakes.bind()
-    proxies = ProxyHandler(connections, admission, then=first, refusals=first_words, forwarded=forwarding)
-    connections.bind(State.PROXY, proxies)
-    behind = trusted if settings.proxy_protocol else lambda address: False
-    listener = partial(
-        Listener, connections=connections, admission=admission, refusals=first_words, refused=stats.refused
-    )
-    listeners = [
-        listener(each, first=lambda address: State.PROXY if behind(address) else first) for each in listening
-    ]  # fmt: skip
-    if operators is not None:  # operators connect past the balancer: no PROXY header
-        listeners.append(listener(operators, first=lambda address: first, operators=True))
+    edge = _Edge(settings, peers, chat, routes)
+    handshakes = None if engine is None else _handshakes(engine, peers)
+    listeners = _listeners(settings, peers, listening, operators, secure=engine is not None)
     parts = Parts(
-        loop=loop, garbage=garbage, log=log, searches=routes.searches.counts, connections=connections,
-        admission=admission, stats=stats, input_budget=connections.input_budget, hub=hub,
-        moderation=services.moderation, exchanges=exchanges, websockets=websockets,
-        farewell=Farewell(connections, exchanges, websockets),
-        services=services, limiters=limiters,
-        poller=Poller(connections, readiness, listeners), handshakes=handshakes, shared=shared, others=others,
+        loop=loop, garbage=garbage, log=log, searches=routes.searches.counts, connections=peers.connections,
+        admission=peers.admission, stats=peers.stats, input_budget=peers.connections.input_budget, hub=chat.hub,
+        moderation=chat.services.moderation, exchanges=edge.exchanges, websockets=edge.websockets,
+        farewell=Farewell(peers.connections, edge.exchanges, edge.websockets), services=chat.services,
+        limiters=limiters, handshakes=handshakes, shared=shared, others=chat.others,
+        poller=Poller(peers.connections, readiness, listeners),
     )  # fmt: skip
-    metrics = ServerMetrics(parts)
+    monitoring.text = ServerMetrics(parts).text
     return parts
+
+
+class _Peers:
+    """Connections, who is admitted, and what forgets a connection when it closes."""
+
+    def __init__(
+        self, settings: Settings, readiness: Readiness, nursery: trio.Nursery, *, total: int, policy: Policy
+    ) -> None:
+        self.policy = policy
+        self.refusals = _refusals()
+        self.is_proxy = trusted_proxies(settings.trusted_proxy)
+        self.connections = Connections(
+            readiness, settings, now=trio.current_time(), closed=self._closed, is_proxy=self.is_proxy
+        )
+        self.stats = CloseStats(self.connections.lines)
+        self.admission = Admission(self.connections, settings, total=total, farewell=self._evicted)
+        self.forwarded = ForwardedFor(self.is_proxy, self.admission, refused=self.stats.refused)
+        self.tasks = Tasks(self.connections, nursery)
+        self.searching = Tasks(self.connections, nursery, at_once=MAX_SEARCHES)
+
+    def _closed(self, connection: Connection, reason: Reason) -> None:
+        self.admission.release(connection.address)  # first: a failure in the calls below must not leak the place
+        for each in (self.forwarded, self.tasks, self.searching):
+            each.forget(connection)
+        self.stats.closed(self.connections, connection, reason)
+
+    def _evicted(self, connection: Connection) -> bytes:
+        """The answer to half a request whose connection is evicted; a page of an allowed origin may read it."""
+        origin = origin_in(sent_of(connection))
+        return with_headers(random.choice(self.refusals), self.policy.cors(origin))  # noqa: S311
+
+
+class _Chat:
+    """Rooms, users and rules; they see connections only through the sink."""
+
+    def __init__(
+        self, settings: Settings, log: Log, keys: KeyRing | None, bus: Datagrams | None, peers: _Peers
+    ) -> None:
+        self.faulted = peers.connections.faults.caught
+        self.sink = sink = ConnectionSink(peers.connections)
+        self.encoder = WireEncoder(log.identity.epoch)
+        identities = _identities(settings, log, keys)
+        policies = identities.access.policies
+        slow_mode = SlowMode(lambda room: policies.of(room).slow_mode)
+        audit, search_results = AuditTrail(wall_ms=log.wall_ms), ResultCache()
+        self.hub = hub = Hub(
+            log, self.encoder, sink.as_sink(), sink, settings,
+            note_failure=peers.stats.publish_failed, note_deletion=audit.note_deletion,
+            note_altered=search_results.forget, note_unstored=slow_mode.give_back,
+        )  # fmt: skip
+        self.shared = SharedParts(settings.shared, log.identity.secret, hub) if settings.shared else None
+        self.others = self.shared if self.shared is not None or bus is None else WorkerParts(bus, hub)
+        self.services = Services(
+            hub=hub, log=log, identities=identities, pages=Pages(hub.reader, self.encoder), encoder=self.encoder,
+            settings=settings, write_limits=WriteLimits(settings), search_results=search_results, audit=audit,
+            moderation=Moderation(log.identity.secret, wall_ms=log.wall_ms), markers=ReadMarkers(log.markers),
+            slow_mode=slow_mode, cluster=None if self.others is None else self.others.cluster,
+        )  # fmt: skip
+        if self.others is not None:
+            self.others.attach(self.services, self.faulted)
 
 
 def _identities(settings: Settings, log: Log, keys: KeyRing | None) -> Identities:
@@ -220,42 +212,68 @@ def _identities(settings: Settings, log: Log, keys: KeyRing | None) -> Identitie
     )  # fmt: skip
 
 
-def _services(
-    settings: Settings, log: Log, hub: Hub, encoder: WireEncoder, identities: Identities, audit: AuditTrail,
-    search_results: ResultCache, others: WorkerParts | None, *, faulted: Callable[[object], None],
-) -> Services:  # fmt: skip
-    policies = identities.access.policies
-    services = Services(
-        hub=hub, log=log, identities=identities, pages=Pages(hub.reader, encoder), encoder=encoder, settings=settings,
-        write_limits=WriteLimits(settings), search_results=search_results, audit=audit,
-        moderation=Moderation(log.identity.secret, wall_ms=log.wall_ms), markers=ReadMarkers(log.markers),
-        slow_mode=SlowMode(lambda room: policies.of(room).slow_mode),
-        cluster=None if others is None else others.cluster,
+class _Edge:
+    """HTTP and WebSocket, bound to the states from a request on."""
+
+    def __init__(self, settings: Settings, peers: _Peers, chat: _Chat, routes: Routes) -> None:
+        connections, hub, services, stats = peers.connections, chat.hub, chat.services, peers.stats
+        conversation = Conversation(services, chat.sink.as_sink(), ReadMarkerHandlers(services).commands())
+        self.websockets = WebSocketHandler(connections, hub, conversation, settings, peers.tasks, stats)
+        self.exchanges = HttpExchanges(
+            connections, hub, routes, services.pages, settings, identities=services.identities, tasks=peers.tasks,
+            slow_tasks=peers.searching, stats=stats, upgrade=self.websockets.open, policy=peers.policy,
+            forwarded=peers.forwarded if settings.trusted_proxy else None,
+        )  # fmt: skip
+        # Chat answers polls, sign-out and moderation end connections: what is made before acts on what is made here.
+        chat.sink.answer_with = self.exchanges.answer_held
+        services.identities.signed_out.end = SignOutSearch(connections, hub, self.exchanges, self.websockets).begin
+        services.moderation.apply = Enforcer(connections, hub, self.exchanges).apply
+        self._bind(connections, settings, hub)
+
+    def _bind(self, connections: Connections, settings: Settings, hub: Hub) -> None:
+        """Bind the handlers, one for each state, and the type of its context."""
+        exchanges = self.exchanges
+        request_parts = (connections, settings, exchanges.dispatch, exchanges.policy, exchanges.forwarded)
+        requests = RequestHandler(*request_parts)
+        waiting = (connections, exchanges, hub)
+        bind = connections.bind
+        bind(State.HEAD, requests)
+        bind(State.KEEPALIVE, requests)
+        bind(State.BODY, BodyHandler(*request_parts), Upload)
+        bind(State.THROTTLED, ThrottledHandler(*waiting))
+        bind(State.SERVING, ServingHandler(*waiting), Exchange)
+        bind(State.PAUSED, PausedHandler(*waiting), Room)
+        bind(State.HELD, HeldHandler(*waiting), PollWaiter)
+        bind(State.STREAM, StreamHandler(*waiting), Member)
+        for state in (State.OPEN, State.PINGED, State.MESSAGE, State.REPLYING):
+            bind(state, self.websockets, WebSocketSession)
+
+
+def _handshakes(engine: TlsEngine, peers: _Peers) -> Handshakes:
+    handshakes = Handshakes(
+        peers.connections, engine, worst_of=peers.admission.worst_of, plain_answer=_spoke_plain_http
     )  # fmt: skip
-    hub.note_unstored = services.slow_mode.give_back
-    if others is not None:
-        others.attach(services, faulted)
-    return services
+    handshakes.bind()
+    return handshakes
 
 
-def _bind(
-    connections: Connections, settings: Settings, exchanges: HttpExchanges, websockets: WebSocketHandler, hub: Hub
-) -> None:  # fmt: skip
-    """Bind the handlers of the states from a request on, one for each, and the type of its context."""
-    request_parts = (connections, settings, exchanges.dispatch, exchanges.cors, exchanges.forwarded)
-    requests = RequestHandler(*request_parts)
-    waiting = (connections, exchanges, hub)
-    bind = connections.bind
-    bind(State.HEAD, requests)
-    bind(State.KEEPALIVE, requests)
-    bind(State.BODY, BodyHandler(*request_parts), Upload)
-    bind(State.THROTTLED, ThrottledHandler(*waiting))
-    bind(State.SERVING, ServingHandler(*waiting), Exchange)
-    bind(State.PAUSED, PausedHandler(*waiting), Room)
-    bind(State.HELD, HeldHandler(*waiting), PollWaiter)
-    bind(State.STREAM, StreamHandler(*waiting), Member)
-    for state in (State.OPEN, State.PINGED, State.MESSAGE, State.REPLYING):
-        bind(state, websockets, WebSocketSession)
+def _listeners(
+    settings: Settings, peers: _Peers, listening: Sequence[socket.socket], operators: socket.socket | None, *,
+    secure: bool,
+) -> list[Listener]:  # fmt: skip
+    """The listeners, and the handler of the state before the first one of TLS or HTTP."""
+    first, refusals = (State.TLS_HELLO, [REFUSAL]) if secure else (State.HEAD, peers.refusals)
+    connections, admission = peers.connections, peers.admission
+    proxies = ProxyHandler(connections, admission, then=first, refusals=refusals, forwarded=peers.forwarded)
+    connections.bind(State.PROXY, proxies)
+    behind = peers.is_proxy if settings.proxy_protocol else lambda address: False
+    make = partial(
+        Listener, connections=connections, admission=admission, refusals=refusals, refused=peers.stats.refused
+    )
+    listeners = [make(each, first=lambda address: State.PROXY if behind(address) else first) for each in listening]
+    if operators is not None:  # operators connect past the balancer: no PROXY header
+        listeners.append(make(operators, first=lambda address: first, operators=True))
+    return listeners
 
 
 def _refusals() -> list[bytes]:

@@ -53,6 +53,22 @@ class Policy:
     hosts: frozenset[str] | None  # the names and addresses of this server; None: any
     any_address: bool = False  # bound to all addresses, so that any address is one of its own
 
+    def cors(self, origin: str | None) -> Headers:
+        """The CORS fields of any answer to a request with this `Origin`: a page of an allowed origin may read it.
+
+        `Vary` is in all answers: a cache in front would give the allowed page the one that another request got.
+        """
+        if not self.origins:
+            return ()
+        if origin not in self.origins:
+            return (_VARY,)
+        return (
+            ("Access-Control-Allow-Origin", origin),
+            ("Access-Control-Allow-Credentials", "true"),
+            ("Access-Control-Expose-Headers", "Retry-After"),
+            _VARY,
+        )
+
 
 def policy_of(*, secure: bool, bound: Iterable[str], origins: Iterable[str], hosts: Iterable[str]) -> Policy:
     """Make the policy of a server that listens at the names and addresses `bound`, and has further names `hosts`.
@@ -133,21 +149,6 @@ def forbidden(head: Head) -> HttpError:
     return HttpError(
         ErrorCode.FORBIDDEN, f"pages of other sites may not do this ({shown}); --allow-origin allows an origin"
     )  # fmt: skip
-
-
-def cors_fields(origin: str | None, policy: Policy) -> Headers:
-    """The CORS fields that let a page of an allowed origin read an answer; none for other origins.
-
-    `Vary` is in all answers: a cache in front would give the allowed page the one that another request got.
-    """
-    if origin is None or origin not in policy.origins:
-        return (_VARY,)
-    return (
-        ("Access-Control-Allow-Origin", origin),
-        ("Access-Control-Allow-Credentials", "true"),
-        ("Access-Control-Expose-Headers", "Retry-After"),
-        _VARY,
-    )
 
 
 def preflight_fields(methods: Iterable[str]) -> Headers:

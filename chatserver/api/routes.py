@@ -13,7 +13,7 @@ from chatserver.api.dialect import Dialect
 from chatserver.api.identities import set_cookie
 from chatserver.api.moderation import ModerationHandlers
 from chatserver.api.monitoring import MonitoringHandlers
-from chatserver.api.origins import Policy, Source, check_foreign, cors_fields, preflight_fields, source_of
+from chatserver.api.origins import Policy, Source, check_foreign, preflight_fields, source_of
 from chatserver.api.read_markers import ReadMarkerHandlers
 from chatserver.api.records import RecordHandlers
 from chatserver.api.request import Request
@@ -116,10 +116,6 @@ class Routes:
             message = f"{head.method[:20]} is not for this path; allowed: {allowed}"
             raise HttpError(ErrorCode.METHOD_NOT_ALLOWED, message, headers=(("Allow", allowed),))
         return handler(request, *names)
-
-    def cors(self, origin: str | None) -> Headers:
-        """The CORS fields of any answer to a request with this `Origin`."""
-        return cors_fields(origin, self._policy) if self._policy.origins else ()
 
     def _find(self, path: str) -> tuple[_Methods | None, tuple[str, ...]]:
         """The methods of a path, and the names in it."""

@@ -54,6 +54,7 @@ class Hub:
         note_failure: Callable[[LogError], None],
         note_deletion: Callable[[Draft, str], None] = lambda draft, detail: None,
         note_altered: Callable[[Iterable[str]], None] = lambda rooms: None,
+        note_unstored: Callable[[Draft], object] = lambda draft: None,
     ) -> None:  # fmt: skip
         self.budget = ByteBudget(settings.all_rings_bytes)
         size = RingSize(encoder, settings.ring_messages, settings.ring_bytes, self.budget)
@@ -83,7 +84,7 @@ class Hub:
         self._note_deletion = note_deletion  # called for each message that a moderator has deleted, or may have
         self._note_altered = note_altered  # called with rooms in which something was edited, deleted or reacted to
         self.note_written: Callable[[str, Sequence[Record]], object] = lambda name, records: None  # set by Cluster
-        self.note_unstored: Callable[[Draft], object] = lambda draft: None  # called with drafts that are not in the log
+        self._note_unstored = note_unstored  # called with drafts that are not in the log
         self._lease_seconds = settings.presence_grace
         share = MAX_LEASES // LEASE_SHARE
         self._lease_limit: KeyedBuckets[str] = KeyedBuckets(share / self._lease_seconds, burst=share)
@@ -133,7 +134,7 @@ class Hub:
 
     def _failed(self, draft: Draft, error: LogError) -> None:
         if isinstance(error, LogBusy | Refused):
-            self.note_unstored(draft)
+            self._note_unstored(draft)
         if not isinstance(error, Refused):
             self._note_failure(error)
 

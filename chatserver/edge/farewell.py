@@ -67,6 +67,6 @@ class Farewell:
     def cut_short(self, connection: Connection) -> None:
         """Answer an incomplete request with when to send it again, since the server stops before it is complete."""
         if connection.state in (State.HEAD, State.BODY) and not connection.blocked:
-            headers = self._exchanges.cors(origin_in(sent_of(connection))) + retry_after(return_after())
+            headers = self._exchanges.policy.cors(origin_in(sent_of(connection))) + retry_after(return_after())
             wire = error_response(HttpError(ErrorCode.DRAINING, RESTARTING), headers=headers)
             self._connections.finish(connection, Reason.DRAINING, wire)

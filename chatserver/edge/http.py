@@ -25,6 +25,7 @@ import trio
 
 from chatserver.api.answers import Answer, Commit, Hold, Later, Next, Response, Stream, Upgrade, refusal
 from chatserver.api.identities import Identities
+from chatserver.api.origins import Policy
 from chatserver.api.pages import Pages
 from chatserver.api.request import Request
 from chatserver.api.routes import Routes
@@ -85,12 +86,12 @@ class HttpExchanges:
     def __init__(
         self, connections: Connections, hub: Hub, routes: Routes, pages: Pages, settings: Settings, *,
         identities: Identities, tasks: Tasks, slow_tasks: Tasks, stats: CloseStats,
-        upgrade: Callable[[Connection, Upgrade], bool], forwarded: ForwardedFor | None,
+        upgrade: Callable[[Connection, Upgrade], bool], policy: Policy, forwarded: ForwardedFor | None,
     ) -> None:  # fmt: skip
         self._connections = connections
         self._hub = hub
         self._routes = routes
-        self.cors = routes.cors
+        self.policy = policy
         self._pages = pages
         self._serving_deadline = settings.serving_deadline
         self._heartbeat_interval = settings.heartbeat_interval
@@ -119,7 +120,7 @@ class HttpExchanges:
         another = kept and head.keep_alive and not self.draining
         if self.forwarded is not None and "upgrade" in head.headers:
             another = False  # a proxy may take it for a tunnel, whatever we answer, and no longer set its fields
-        exchange = Exchange(another, head.method == "HEAD", self.cors(head.headers.get("origin")))
+        exchange = Exchange(another, head.method == "HEAD", self.policy.cors(head.headers.get("origin")))
         try:
             vouched = self.forwarded is not None and self.forwarded.apply(connection, head)
             secure = connection.transport is not PLAIN or (vouched and is_over_tls(head))

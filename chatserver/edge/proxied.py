@@ -139,7 +139,7 @@ class ForwardedFor:
         if proxy is not None:
             self._admission.move(connection, proxy)
 
-    def closed(self, connection: Connection) -> None:
+    def forget(self, connection: Connection) -> None:
         """Forget a connection that has ended."""
         self._unnamed.discard(connection)
         self._proxy_of.pop(connection, None)

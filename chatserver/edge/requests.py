@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from chatserver.api.origins import Policy
 from chatserver.edge.proxied import ForwardedFor
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
@@ -63,11 +64,11 @@ class RequestHandler(HttpHandler):
 
     def __init__(
         self, connections: Connections, settings: Settings, dispatch: Dispatch,
-        cors: Callable[[str | None], Headers], forwarded: ForwardedFor | None,
+        policy: Policy, forwarded: ForwardedFor | None,
     ) -> None:  # fmt: skip
         super().__init__(connections)
         self._dispatch = dispatch
-        self._cors = cors
+        self._policy = policy
         self._forwarded = forwarded
         self._budget = connections.input_budget
         self._head_limits = HeadLimits(max_bytes=settings.max_head_bytes, max_fields=settings.max_head_fields)
@@ -148,7 +149,7 @@ class RequestHandler(HttpHandler):
         `sent` is the head, valid or not: a page of an allowed origin may read why, or would take it for an outage.
         """
         self._connections.misbehaved(connection, error.reason, error.message)
-        headers = self._cors(origin_in(sent))
+        headers = self._policy.cors(origin_in(sent))
         self._connections.finish(connection, error.reason, error_response(error, headers=headers, date=date_now()))
 
     def expired(self, connection: Connection) -> None:
