@@ -36,14 +36,8 @@ async def answering(
 
 
 def message(offset: int, text: str = "", *, epoch: str = "e1", user: dict[str, str] = ME) -> dict[str, Any]:
-    return {
-        "room": "lobby",
-        "offset": offset,
-        "cursor": f"{epoch}-{offset}",
-        "user": user,
-        "text": text,
-        "time": "2026-11-20T12:00:00.123Z",
-    }
+    place = {"room": "lobby", "offset": offset, "cursor": f"{epoch}-{offset}"}
+    return {**place, "user": user, "text": text, "time": "2026-11-20T12:00:00.123Z"}
 
 
 @dataclass(eq=False)
@@ -81,14 +75,10 @@ class Log:
         recovered = epoch == self.epoch
         after = int(offset) if recovered else 0
         page = self.log[after : after + limit]
-        return {
-            "type": "joined" if request["type"] == "join" else "history",
-            "id": request["id"],
-            "room": "lobby",
-            "cursor": page[-1]["cursor"] if page else f"{self.epoch}-{after}",
-            "recovered": recovered,
-            "messages": page,
-        }
+        kind = "joined" if request["type"] == "join" else "history"
+        cursor = page[-1]["cursor"] if page else f"{self.epoch}-{after}"
+        place = {"type": kind, "id": request["id"], "room": "lobby", "cursor": cursor}
+        return {**place, "recovered": recovered, "messages": page}
 
 
 @dataclass(eq=False)
@@ -185,11 +175,8 @@ class FakeServer(Log):
             return
         if frame["type"] in ("leave", "members"):
             self.asked.append((frame["type"], frame["room"]))
-            who = (
-                {"type": "members", "members": [ME, ZED], "count": 3}
-                if frame["type"] == "members"
-                else {"type": "left"}
-            )
+            members = {"type": "members", "members": [ME, ZED], "count": 3}
+            who = members if frame["type"] == "members" else {"type": "left"}
             await connection.send_message(json.dumps({"id": frame["id"], "room": frame["room"], **who}))
             return
         if frame["type"] == "join":

@@ -20,6 +20,7 @@ from wsproto.utilities import generate_accept_token
 from chatserver.client import http1, websocket
 from chatserver.client.stream import WatchedStream
 from tests.client.fake import ME, ZED, Log
+from tests.support.peers import raw_frame
 
 TEXT, CONTINUATION, BINARY, CLOSE, PING, PONG = 1, 0, 2, 8, 9, 10
 
@@ -175,9 +176,8 @@ class RoughServer(Log):
 
     def _early(self) -> str:
         """An answer before the answer."""
-        return ["", "HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"][
-            self.plan.pick(3)
-        ]
+        hints = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
+        return ["", "HTTP/1.1 100 Continue\r\n\r\n", hints][self.plan.pick(3)]
 
     async def _send(self, stream: trio.abc.Stream, status: str, body: bytes, fields: str = "", early: str = "") -> bool:
         """Send an answer in one of the forms of RFC 9112; returns whether the connection is kept."""
@@ -186,27 +186,22 @@ class RoughServer(Log):
         for start in range(0, len(body), step := max(1, len(body) // 3)):
             part = body[start : start + step]
             chunks += b'%X;ext="a b"\r\n%s\r\n' % (len(part), part)
-        match self.plan.pick(6):
+        kind = self.plan.pick(6)
+        match kind:
             case 1:
-                await self._put(
-                    stream, (head + "TRANSFER-encoding: Chunked\r\n\r\n").encode() + chunks + b"0\r\nX-T: 1\r\n\r\n"
-                )
+                wire = (head + "TRANSFER-encoding: Chunked\r\n\r\n").encode() + chunks + b"0\r\nX-T: 1\r\n\r\n"
             case 2:
-                await self._put(stream, (head + "Connection: close\r\n\r\n").encode() + body)
-                return False
+                wire = (head + "Connection: close\r\n\r\n").encode() + body
             case 3:
-                await self._put(stream, (head + "connection: Close\r\n" + length).encode() + body)
-                return False
+                wire = (head + "connection: Close\r\n" + length).encode() + body
             case 4:
-                await self._put(stream, (head.replace("HTTP/1.1 2", "HTTP/1.0 2") + "\r\n").encode() + body)
-                return False
-            case 5:  # an answer too many, as HAProxy's 408 to a kept connection
-                late = b"HTTP/1.1 408 Late\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-                await self._put(stream, (head + length).encode() + body + late)
-                return False
+                wire = (head.replace("HTTP/1.1 2", "HTTP/1.0 2") + "\r\n").encode() + body
             case _:
-                await self._put(stream, (head + length).encode() + body)
-        return True
+                wire = (head + length).encode() + body
+        if kind == 5:  # an answer too many, as HAProxy's 408 to a kept connection
+            wire += b"HTTP/1.1 408 Late\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        await self._put(stream, wire)
+        return kind in (0, 1)
 
     def _extended(self, answer: dict[str, Any]) -> dict[str, Any]:
         """With fields that no client knows yet."""
@@ -287,12 +282,9 @@ class RoughServer(Log):
         match self.plan.pick(9):
             case 1:
                 cut = self.plan.pick(1000) % (len(text) + 1)
-                parts = (
-                    encoded(TEXT, text[:cut], fin=False),
-                    encoded(PING, b"x" * 125),
-                    encoded(CONTINUATION, b"", fin=False),
-                )
-                await self._put(stream, b"".join(parts) + encoded(CONTINUATION, text[cut:]))
+                first, between = encoded(TEXT, text[:cut], fin=False), encoded(PING, b"x" * 125)
+                last = encoded(CONTINUATION, b"", fin=False) + encoded(CONTINUATION, text[cut:])
+                await self._put(stream, first + between + last)
             case 2:
                 await self._put(stream, encoded(PONG, b"unasked") + encoded(PING, b"") + encoded(TEXT, text))
             case 3:
@@ -338,12 +330,4 @@ class RoughServer(Log):
 
 def encoded(opcode: int, payload: bytes, *, fin: bool = True) -> bytes:
     """A frame of a server."""
-    size = len(payload)
-    length = (
-        bytes([size])
-        if size < 126
-        else b"\x7e" + size.to_bytes(2, "big")
-        if size < 1 << 16
-        else b"\x7f" + size.to_bytes(8, "big")
-    )
-    return bytes([opcode | 0x80 * fin]) + length + payload
+    return raw_frame(opcode | 0x80 * fin, payload, mask=b"")
