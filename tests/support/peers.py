@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from itertools import islice
 from typing import Any, TypeAlias
-from urllib.parse import urlsplit
 
 import trio
 import wsproto.events as ws
@@ -51,10 +50,9 @@ class Address:
 
     @classmethod
     def of(cls, url: str) -> "Address":
-        parts = urlsplit(url)
-        assert parts.hostname is not None
-        assert parts.port is not None
-        return cls(parts.hostname, parts.port, trusting_any() if parts.scheme == "https" else None)
+        scheme, _, authority = url.partition("://")
+        host, _, port = authority.rpartition(":")
+        return cls(host.strip("[]"), int(port), trusting_any() if scheme == "https" else None)
 
 
 @dataclass(frozen=True)
@@ -75,8 +73,7 @@ class Answer:
         assert self.headers["content-type"] == "application/json"
         error = self.json["error"]
         assert error["message"]
-        code: str = error["code"]
-        return code
+        return str(error["code"])
 
 
 class EndOfStreamError(Exception):
@@ -108,12 +105,10 @@ class Peer:
 
     async def drip(self, data: bytes, *, size: int = 1, pause: float) -> None:
         """Send a few bytes at a time until all are sent or the server closes."""
-        try:
+        with contextlib.suppress(trio.BrokenResourceError):  # closed by the server, as such a test expects
             for at in range(0, len(data), size):
                 await self.send(data[at : at + size])
                 await trio.sleep(pause)
-        except trio.BrokenResourceError:
-            pass  # closed by the server, as a test of a dripping peer expects
 
     async def end(self) -> None:
         """Send FIN."""
@@ -247,12 +242,10 @@ async def publish(address: Address, room: str, text: str, **fields: Any) -> Any:
 async def read_all(address: Address, room: str) -> list[Any]:
     """All messages of a room from which none was removed."""
     found: list[Any] = []
-    while True:
-        answer = await ask(address, "GET", f"/rooms/{room}/messages?after={len(found)}&limit=200")
-        page = answer.json["messages"]
-        if not page:
-            return found
+    path = f"/rooms/{room}/messages?limit=200&after="
+    while page := (await ask(address, "GET", f"{path}{len(found)}")).json["messages"]:
         found += page
+    return found
 
 
 # -- WebSocket --------------------------------------------------------------------------------------------------------
@@ -260,29 +253,18 @@ async def read_all(address: Address, room: str) -> list[Any]:
 
 def upgrade(path: str = "/ws", *, headers: Mapping[str, str] | None = None, without: Iterable[str] = ()) -> bytes:
     """The opening handshake; `headers` replace or add, `without` leaves out."""
-    fields = {
-        "Upgrade": "websocket",
-        "Connection": "Upgrade",
-        "Sec-WebSocket-Version": "13",
-        "Sec-WebSocket-Key": WEBSOCKET_KEY,
-        **(headers or {}),
-    }
+    fields = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+    fields |= {"Sec-WebSocket-Key": WEBSOCKET_KEY, **(headers or {})}
     for name in without:
         del fields[name]
     return request("GET", path, headers=fields)
 
 
 def raw_frame(start: int, payload: bytes = b"", *, mask: bytes = MASK, length: int | None = None) -> bytes:
-    """A frame with this first byte, valid or malformed. Without a mask it is a server's. `length` replaces the length
-    in its header.
-    """
-    size, mask_bit = len(payload) if length is None else length, 0x80 if mask else 0
-    if size < 126:
-        header = bytes((start, mask_bit | size))
-    elif size < 1 << 16:
-        header = bytes((start, mask_bit | 126)) + size.to_bytes(2, "big")
-    else:
-        header = bytes((start, mask_bit | 127)) + size.to_bytes(8, "big")
+    """A frame with this first byte, valid or malformed; without a mask a server's. `length` replaces the true one."""
+    size = len(payload) if length is None else length
+    short, wide = (size, 0) if size < 126 else (126, 2) if size < 1 << 16 else (127, 8)
+    header = bytes((start, (0x80 if mask else 0) | short)) + (size.to_bytes(wide, "big") if wide else b"")
     if not mask:
         return header + payload
     masks = (mask * (len(payload) // len(mask) + 1))[: len(payload)]
@@ -330,9 +312,7 @@ class Chatter:
 
     async def hear(self) -> Any:
         """The next message of any type."""
-        while not self._heard:
-            await self._receive()
-        return self._heard.popleft()
+        return await self._first(lambda _: True)
 
     async def _receive(self) -> None:
         """Keep what comes next, one message at least. Raises ClosedError behind the last."""
