@@ -186,13 +186,10 @@ def test_texts_of_users_move_no_cursor_and_make_no_line(file: io.StringIO) -> No
 
 async def test_a_server_that_is_no_chatserver_is_named_as_such(admin: Admin) -> None:
     answers = [
-        b"SSH-2.0-OpenSSH\r\n",
-        b"HTTP/1.0 200 OK\r\n\r\n<html>",
-        b"HTTP/1.0 200 OK\r\n\r\n",
-        b"HTTP/1.0 302 Found\r\nLocation: /\r\n\r\n",
-        b'HTTP/1.0 200 OK\r\n\r\n[["id", 1]]',
+        b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.0 200 OK\r\n\r\n<html>", b"HTTP/1.0 200 OK\r\n\r\n",
+        b"HTTP/1.0 302 Found\r\nLocation: /\r\n\r\n", b'HTTP/1.0 200 OK\r\n\r\n[["id", 1]]',
         b'HTTP/1.0 200 OK\r\n\r\n{"status": "ok"}',
-    ]
+    ]  # fmt: skip
     said = [
         "does not speak HTTP", *["answered 200, not as a chat server does"] * 2, "answered 302, not as",
         "answered 200, not as", "answered without 'entries', not as",

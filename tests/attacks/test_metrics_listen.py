@@ -35,15 +35,10 @@ async def test_metrics_are_on_this_listener_only() -> None:
 
 async def test_other_paths_are_404_on_this_listener() -> None:
     wires = (
-        request("GET", "/"),
-        request("GET", "/rooms"),
-        request("GET", "/rooms/lobby/messages?wait=9"),
-        request("GET", "/rooms/lobby/events"),
-        request("POST", "/rooms/lobby/messages", b"hi"),
-        request("POST", "/metrics"),
-        upgrade("/ws"),
-        upgrade("/echo"),
-    )
+        request("GET", "/"), request("GET", "/rooms"), request("GET", "/rooms/lobby/messages?wait=9"),
+        request("GET", "/rooms/lobby/events"), request("POST", "/rooms/lobby/messages", b"hi"),
+        request("POST", "/metrics"), upgrade("/ws"), upgrade("/echo"),
+    )  # fmt: skip
     async with serving(**THERE, echo=True) as server, connect(server.metrics_address) as peer:
         for wire in wires:
             await peer.send(wire)

@@ -56,26 +56,12 @@ def test_chunks_are_joined(wire: bytes, body: bytes) -> None:
 
 
 MALFORMED = [
-    b"hello\r\n",
-    b"-5\r\nhello\r\n",
-    b"0x5\r\nhello\r\n",
-    b"\r\n5\r\nhello\r\n",
-    b" 5\r\nhello\r\n",
-    b"5\nhello\r\n0\r\n\r\n",
-    b"5\r\nhelloX\r\n0\r\n\r\n",
-    b"5\r\nhello0\r\n\r\n",
-    b"5\r\nhello\n\n0\r\n\r\n",
-    b"5\r\nhello\r\n0\r\nbad trailer\r\n\r\n",
-    b"5\r\nhello\r\n0\r\nA: \0\r\n\r\n",
-    b"5;a\nb\r\nhello\r\n0\r\n\r\n",
-    b"5;a\rb\r\nhello\r\n0\r\n\r\n",
-    b"5;\0\r\nhello\r\n0\r\n\r\n",
-    b"5\r\nhello\r\n0;\x7f\r\n\r\n",
-    b"5\r\nhello\r\n0\r\n\n",
-    b"5\r\nhello\r\n0\r\nA: b\n\n",
-    b"5\r\nhello\r\n0\r\nA: b\r\n\n",
-    b"f" * 21 + b"\r\n",
-]
+    b"hello\r\n", b"-5\r\nhello\r\n", b"0x5\r\nhello\r\n", b"\r\n5\r\nhello\r\n", b" 5\r\nhello\r\n",
+    b"5\nhello\r\n0\r\n\r\n", b"5\r\nhelloX\r\n0\r\n\r\n", b"5\r\nhello0\r\n\r\n", b"5\r\nhello\n\n0\r\n\r\n",
+    b"5\r\nhello\r\n0\r\nbad trailer\r\n\r\n", b"5\r\nhello\r\n0\r\nA: \0\r\n\r\n", b"5;a\nb\r\nhello\r\n0\r\n\r\n",
+    b"5;a\rb\r\nhello\r\n0\r\n\r\n", b"5;\0\r\nhello\r\n0\r\n\r\n", b"5\r\nhello\r\n0;\x7f\r\n\r\n",
+    b"5\r\nhello\r\n0\r\n\n", b"5\r\nhello\r\n0\r\nA: b\n\n", b"5\r\nhello\r\n0\r\nA: b\r\n\n", b"f" * 21 + b"\r\n",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("wire", MALFORMED)
@@ -119,13 +105,10 @@ def test_the_limit_of_a_line_is_the_same_however_it_arrives(size: int) -> None:
 @pytest.mark.parametrize(
     "wire",
     [
-        b"7d1\r\n",
-        b"7fffffffffffffff\r\n",
-        b"ffffffffffffffffffff;ext\r\n",
-        b"400\r\n" + b"x" * 1024 + b"\r\n3d1\r\n",
+        b"7d1\r\n", b"7fffffffffffffff\r\n", b"ffffffffffffffffffff;ext\r\n", b"400\r\n" + b"x" * 1024 + b"\r\n3d1\r\n",
         b"7d0\r\n" + b"x" * 2000 + b"\r\n1\r\nx\r\n0\r\n\r\n",
     ],
-)
+)  # fmt: skip
 def test_chunks_over_the_limit(wire: bytes) -> None:
     """Refused as soon as the size is known, without waiting for the rest."""
     assert feed(body_runner(chunked), wire) == TOO_LARGE

@@ -61,21 +61,14 @@ def test_an_unknown_field_is_refused_by_its_name(name: str) -> None:
             "user",
             ["u", "u" * MAX_USER_ID_CHARS, guest(2**NUMBER_BITS - 1).id],
             [
-                "",
-                "u" * (MAX_USER_ID_CHARS + 1),
-                "a\nb",
-                " u",
-                "g_",
-                "g_bob",
-                "g_" + "A" * 15,
-                "g_" + "0" * 16,
+                "", "u" * (MAX_USER_ID_CHARS + 1), "a\nb", " u", "g_", "g_bob", "g_" + "A" * 15, "g_" + "0" * 16,
                 guest(0).id,
             ],
         ),
         ("seconds", [1, MAX_SECONDS], [0.5, MAX_SECONDS + 1, None]),  # null: JavaScript sends it for NaN
         ("reason", ["", "x" * MAX_REASON_CHARS, None], ["x" * (MAX_REASON_CHARS + 1), "a\nb", "\0"]),
     ],
-)
+)  # fmt: skip
 def test_the_most_that_is_allowed_and_one_more(field: str, allowed: list[object], refused: list[object]) -> None:
     def sanction(value: object) -> SanctionBody:
         body = msgspec.json.encode({"kind": "mute", "user": "u", field: value})
