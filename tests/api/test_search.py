@@ -118,8 +118,7 @@ async def test_over_the_rate(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("hanging", "method", "path"),
-    [("index.find", "GET", "/search?q=word"), ("signouts.add", "DELETE", "/session")],
+    ("hanging", "method", "path"), [("index.find", "GET", "/search?q=word"), ("signouts.add", "DELETE", "/session")]
 )
 async def test_requests_for_more_than_a_read_delay_no_reads_of_history(
     tmp_path: Path, hanging: str, method: str, path: str

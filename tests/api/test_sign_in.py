@@ -231,10 +231,7 @@ async def test_the_end_of_a_sign_in_is_announced(house: Serving, lasts: float, p
 
 @pytest.mark.jumping_clock
 async def test_a_sign_in_that_ends_soon_is_announced_at_once(house: Serving) -> None:
-    async with (
-        chatter(house.address, headers=bearer(in_seconds(9))) as one,
-        chatter(house.address) as other,
-    ):
+    async with chatter(house.address, headers=bearer(in_seconds(9))) as one, chatter(house.address) as other:
         await other.ask("auth", token=in_seconds(9))
         for each in (one, other):
             assert 6 < (await each.next("expiring"))["seconds"] <= 9

@@ -115,10 +115,7 @@ async def test_it_speaks_tls_if_the_server_does_and_needs_no_proxy_header(tmp_pa
 
 @pytest.mark.parametrize(
     ("bound", "known", "unknown"),
-    [
-        ("127.0.0.2", "127.0.0.2:{port} localhost", "evil.example 127.0.0.1"),
-        ("0.0.0.0", "chat-1.internal:9100", ""),
-    ],
+    [("127.0.0.2", "127.0.0.2:{port} localhost", "evil.example 127.0.0.1"), ("0.0.0.0", "chat-1.internal:9100", "")],
 )
 async def test_its_address_is_an_accepted_host(bound: str, known: str, unknown: str) -> None:
     async with serving(metrics_listen=f"{bound}:0", allow_host=()) as server:

@@ -12,15 +12,7 @@ import pytest
 import trio
 
 from chatserver.chat.room import Room
-from tests.support.peers import (
-    PATIENCE,
-    Chatter,
-    chatter,
-    connect,
-    open_websocket,
-    publish,
-    request,
-)
+from tests.support.peers import PATIENCE, Chatter, chatter, connect, open_websocket, publish, request
 from tests.support.serving import free_flags, neighbour, server_process, serving
 
 #: Nearly the longest text that is allowed.

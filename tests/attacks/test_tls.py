@@ -17,18 +17,7 @@ import trio
 from loadgen.net.tls import HANDSHAKE, KEY_UPDATE
 from tests.support.certificates import certificate, client_hello, trusting_any
 from tests.support.handsealed import handsealed
-from tests.support.peers import (
-    Address,
-    Chatter,
-    ask,
-    chatter,
-    connect,
-    open_websocket,
-    publish,
-    request,
-    say,
-    upgrade,
-)
+from tests.support.peers import Address, Chatter, ask, chatter, connect, open_websocket, publish, request, say, upgrade
 from tests.support.serving import Serving, neighbour, serving
 
 pytestmark = pytest.mark.jumping_clock
@@ -171,10 +160,7 @@ async def test_a_whole_key_update_is_accepted(files: dict[str, Any], tmp_path: P
 
     Half of one: the attack `tls-half-message` of the catalogue.
     """
-    async with (
-        serving(**files, ping_interval=600.0) as server,
-        handsealed(server.address, tmp_path) as (peer, sealer),
-    ):
+    async with serving(**files, ping_interval=600.0) as server, handsealed(server.address, tmp_path) as (peer, sealer):
         member = await open_websocket(peer)
         await member.ask("join", room="busy")
         await sealer.send(HANDSHAKE, update)

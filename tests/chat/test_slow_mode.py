@@ -38,9 +38,7 @@ async def test_other_rooms_and_moderators_are_not_limited(autojump_clock: trio.t
     assert [slow.take(ANN, "lobby"), slow.take(ANN, "ops"), slow.take(ANN, "ops")] == [0.0, 0.0, 10.0]
 
 
-async def test_only_the_last_message_may_be_retried_and_not_for_long(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_only_the_last_message_may_be_retried_and_not_for_long(autojump_clock: trio.testing.MockClock) -> None:
     """The log forgets a key, and would then store another message."""
     slow = made(lobby=3600.0, ops=3600.0)
     assert [slow.take(ANN, "lobby", "k1"), slow.take(BOB, "lobby", "k1")] == [0.0, 0.0]

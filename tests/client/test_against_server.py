@@ -143,10 +143,7 @@ async def test_a_muted_user_is_told_and_stays(tmp_path: Path, transport: Transpo
 @pytest.mark.parametrize("transport", ["ws", "poll"])
 async def test_a_refusal_for_too_many_rooms_loses_the_last_room_only(transport: TransportName) -> None:
     """A refusal of a poll that names no room applies to the room that was joined last."""
-    async with (
-        serving(max_empty_rooms=1) as server,
-        listening(url(server), transport=transport) as listener,
-    ):
+    async with serving(max_empty_rooms=1) as server, listening(url(server), transport=transport) as listener:
         await listener.until(Entered)
         listener.chat.join("empty")
         (complaint,) = await listener.until(Complaint)
@@ -165,11 +162,7 @@ async def test_a_user_who_does_not_read_for_a_while_gets_everything(
     monkeypatch.setattr(feed, "LOW_WATER", 16)
     monkeypatch.setattr(session, "HISTORY_LIMIT", 20)
     texts = [str(number) for number in range(3 * feed.MAX_QUEUED_EVENTS)]
-    async with (
-        serving() as server,
-        listening(url(server), transport=transport) as slow,
-        connect(url(server)) as busy,
-    ):
+    async with serving() as server, listening(url(server), transport=transport) as slow, connect(url(server)) as busy:
         await slow.until(Entered)
         for text in texts:
             await busy.publish("lobby", text)  # the events of the slow user are not read meanwhile

@@ -29,10 +29,7 @@ SIPS = st.one_of(st.just(1 << 20), st.integers(1, 300), st.integers(1, 20_000))
 #: Valid samples are more likely, since an invalid one ends its connection.
 REQUESTS, FRAMES = (
     st.one_of(st.sampled_from(list(right)), st.sampled_from(list(right)), st.sampled_from(list(wrong)))
-    for right, wrong in (
-        (grammar.RIGHT_REQUESTS, grammar.WRONG_REQUESTS),
-        (grammar.RIGHT_FRAMES, grammar.WRONG_FRAMES),
-    )
+    for right, wrong in ((grammar.RIGHT_REQUESTS, grammar.WRONG_REQUESTS), (grammar.RIGHT_FRAMES, grammar.WRONG_FRAMES))
 )
 BUSY_REQUESTS, BUSY_FRAMES = st.sampled_from(grammar.BUSY_REQUESTS), st.sampled_from(grammar.BUSY_FRAMES)
 HEADERS, FORWARDED = st.sampled_from(list(grammar.HEADERS)), st.sampled_from((None, *grammar.FORWARDED))

@@ -34,9 +34,7 @@ Act = tuple[str, dict[str, Any]]
 ACTS: list[st.SearchStrategy[Act]] = []
 
 
-def act(
-    method: Callable[Concatenate[Rules, Drawn], Awaitable[Result]],
-) -> Callable[Concatenate[Rules, Drawn], Result]:
+def act(method: Callable[Concatenate[Rules, Drawn], Awaitable[Result]]) -> Callable[Concatenate[Rules, Drawn], Result]:
     """A method that runs in the world's thread, followed by the invariants."""
 
     def run(self: Rules, /, *arguments: Drawn.args, **drawn: Drawn.kwargs) -> Result:
@@ -58,9 +56,7 @@ def rule(
 ]:  # fmt: skip
     """An act for which hypothesis draws the arguments."""
 
-    def wrap(
-        method: Callable[Concatenate[Rules, Drawn], Awaitable[None]],
-    ) -> Callable[Concatenate[Rules, Drawn], None]:
+    def wrap(method: Callable[Concatenate[Rules, Drawn], Awaitable[None]]) -> Callable[Concatenate[Rules, Drawn], None]:
         ACTS.extend(st.tuples(st.just(method.__name__), st.fixed_dictionaries(drawn)) for _ in range(weight))
         return act(method)
 
@@ -268,12 +264,7 @@ class ConnectionMachine:
 
     # -- the hub and its log ----------------------------------------------------------------------------------------
 
-    @rule(
-        2,
-        room=st.sampled_from(grammar.ROOMS),
-        count=st.sampled_from((1, 1, 3, 20, 60)),
-        size=choices.SIZES,
-    )
+    @rule(2, room=st.sampled_from(grammar.ROOMS), count=st.sampled_from((1, 1, 3, 20, 60)), size=choices.SIZES)
     async def publish(self, room: str, count: int, size: int) -> None:
         """Other users publish a little, or so much that the ring overflows."""
         self._publish(room, count, size)

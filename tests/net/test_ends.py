@@ -96,8 +96,7 @@ class TestEnding:
             assert it.of("writable") == [], "nothing may be written after the end"
 
     @pytest.mark.parametrize(
-        ("reason", "counts"),
-        [(Reason.DONE, Reason.CLOSE_DEADLINE), (Reason.HEAD_DEADLINE, Reason.HEAD_DEADLINE)],
+        ("reason", "counts"), [(Reason.DONE, Reason.CLOSE_DEADLINE), (Reason.HEAD_DEADLINE, Reason.HEAD_DEADLINE)]
     )
     def test_closing_has_a_deadline_and_the_worse_reason_counts(
         self, it: Parked, reason: Reason, counts: Reason

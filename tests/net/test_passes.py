@@ -9,12 +9,7 @@ import trio.testing
 
 from chatserver.net import poller, scheduler
 from chatserver.net.connection import Connection
-from chatserver.net.poller import (
-    LONGEST_PASS,
-    PASS,
-    PONG_NAP,
-    SHARE,
-)
+from chatserver.net.poller import LONGEST_PASS, PASS, PONG_NAP, SHARE
 from chatserver.net.readiness import READ
 from chatserver.net.scheduler import QUANTUM
 from chatserver.net.states import Priority, State

@@ -11,11 +11,7 @@ import trio.testing
 from chatserver.net import scheduler
 from chatserver.net.connection import Connection
 from chatserver.net.listener import ACCEPT_BATCH
-from chatserver.net.poller import (
-    MAX_EXPIRED,
-    READ_BYTES,
-    READ_MOST_BYTES,
-)
+from chatserver.net.poller import MAX_EXPIRED, READ_BYTES, READ_MOST_BYTES
 from chatserver.net.readiness import READ
 from chatserver.net.scheduler import QUANTUM
 from chatserver.net.states import Priority, State

@@ -5,16 +5,7 @@ import socket
 import pytest
 
 from chatserver.net.connection import Closing
-from chatserver.net.states import (
-    ALLOWED,
-    PRIORITY,
-    READS,
-    TABLE,
-    IllegalMoveError,
-    Priority,
-    Reads,
-    State,
-)
+from chatserver.net.states import ALLOWED, PRIORITY, READS, TABLE, IllegalMoveError, Priority, Reads, State
 from chatserver.net.wheel import COARSE_FROM, COARSE_TICKS, NEVER, TICK, spans
 from chatserver.reasons import Reason
 from chatserver.settings.fields import Settings

@@ -14,15 +14,7 @@ from typing import Any
 
 import trio
 
-from tests.support.peers import (
-    Address,
-    Chatter,
-    Peer,
-    ask,
-    chatter,
-    connect,
-    publish,
-)
+from tests.support.peers import Address, Chatter, Peer, ask, chatter, connect, publish
 from tests.support.running import is_running
 from tests.support.serving import ServerProcess, eventually, free_flags, sample, server_process, serving, until
 

@@ -6,14 +6,7 @@ import pytest
 import trio
 import trio.testing
 
-from chatserver.api.pipelines.limiters import (
-    MAX_REFUSALS,
-    Limit,
-    Limiters,
-    LocalShard,
-    OverLimitError,
-    search_limits,
-)
+from chatserver.api.pipelines.limiters import MAX_REFUSALS, Limit, Limiters, LocalShard, OverLimitError, search_limits
 from chatserver.settings.fields import Settings
 
 Clock = trio.testing.MockClock
