@@ -16,6 +16,13 @@ async def it() -> AsyncIterator[Chatting]:
 
 
 @pytest.fixture
+async def shared() -> AsyncIterator[Chatting]:
+    """The same on a log that other processes write to as well."""
+    async with chatting(shared=True) as found:
+        yield found
+
+
+@pytest.fixture
 def air() -> Air:
     return Air()
 

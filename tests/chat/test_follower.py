@@ -1,25 +1,16 @@
 """A log that another process writes to as well: no record is missed, doubled or out of order, whatever the hints."""
 
-from collections.abc import AsyncIterator, Sequence
-
 import pytest
 import trio
 from structlog.testing import capture_logs
 
 from chatserver.chat.follower import COMPARE_INTERVAL
-from chatserver.log.interface import Draft, Kind, Record
+from chatserver.log.interface import Draft, Kind
 from tests.support.chatting import Chatting, change, chatting
-from tests.support.groups import append
 from tests.support.scripted import HERE
 
 #: Seconds within which a lost hint is made up for.
 SOON = 2 * COMPARE_INTERVAL
-
-
-@pytest.fixture
-async def shared() -> AsyncIterator[Chatting]:
-    async with chatting(shared=True) as it:
-        yield it
 
 
 # -- hints ------------------------------------------------------------------------------------------------------------
@@ -31,8 +22,7 @@ async def test_after_a_hint_the_room_is_read_and_all_members_are_told(shared: Ch
     await shared.poll(bob, "lobby")
     shared.log.reads = 0
     shared.elsewhere(*(Draft("lobby", "u_1", "Ann", text) for text in ("one", "two")))
-    shared.hub.on_hints({"lobby": shared.elsewhere(change(Kind.EDIT, 1, "uno"))})
-    await shared.until_idle()
+    await shared.hinted(shared.elsewhere(change(Kind.EDIT, 1, "uno")))
     assert ann.offsets("lobby") == [1, 2, 3]
     assert bob.answers == [[("lobby", 0)]]
     assert shared.log.reads == 1, "the edited message is in the same page"
@@ -63,10 +53,8 @@ async def test_a_bug_in_a_read_costs_its_room_a_hint(monkeypatch: pytest.MonkeyP
         [ann] = await it.members(1)
         with monkeypatch.context() as patch:
             patch.setattr(it.log, "read", lambda *_, **__: 1 // 0)
-            it.hub.on_hints({"lobby": it.elsewhere_said("lobby", "one")})
-            await it.until_idle()
-        it.hub.on_hints({"lobby": 1})
-        await it.until_idle()
+            await it.hinted(it.elsewhere_said("lobby", "one"))
+        await it.hinted(1)
         assert ann.offsets("lobby") == [1]
 
 
@@ -95,8 +83,7 @@ async def test_late_news_is_not_told_twice(shared: Chatting) -> None:
     """After a hint the room is read beyond a record of our own, and then its news arrives."""
     [ann] = await shared.members(1)
     records = shared.log.commit_elsewhere([Draft("lobby", "u_1", "Ann", "ours")])
-    shared.hub.on_hints({"lobby": shared.elsewhere_said("lobby", "theirs")})
-    await shared.until_idle()
+    await shared.hinted(shared.elsewhere_said("lobby", "theirs"))
     shared.hub.news(records)
     await shared.until_idle()
     assert (ann.offsets("lobby"), shared.hub.rooms["lobby"].last) == ([1, 2], 2)
@@ -107,8 +94,7 @@ async def test_a_wrong_hint_costs_one_read_at_most(shared: Chatting, hint: int) 
     [ann] = await shared.members(1)
     await shared.publish("lobby", "one", "two")
     shared.log.reads = 0
-    shared.hub.on_hints({"lobby": hint})
-    await shared.until_idle()
+    await shared.hinted(hint)
     assert shared.log.reads == (hint > 2)
     await shared.publish("lobby", "three")
     assert ann.offsets("lobby") == [1, 2, 3]
@@ -126,8 +112,7 @@ async def test_hints_during_a_read_are_one_more_read(shared: Chatting) -> None:
     [ann] = await shared.members(1)
     shared.log.delay, shared.log.reads = 0.2, 0
     for text in ("one", "two", "three", "four"):
-        shared.hub.on_hints({"lobby": shared.elsewhere_said("lobby", text)})
-        await shared.until_idle()
+        await shared.hinted(shared.elsewhere_said("lobby", text))
     await trio.sleep(0.85)
     assert ann.offsets("lobby") == [1, 2, 3, 4]
     assert shared.log.reads <= 2
@@ -160,8 +145,7 @@ async def test_a_log_that_fails_is_read_again(shared: Chatting) -> None:
 async def test_many_pages_are_read_in_a_row(shared: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chatserver.chat.follower.FOLLOW_PAGE", 4)
     [ann] = await shared.members(1)
-    shared.hub.on_hints({"lobby": shared.elsewhere_said("lobby", *(f"text-{number}" for number in range(30)))})
-    await shared.until_idle()
+    await shared.hinted(shared.elsewhere_said("lobby", *(f"text-{number}" for number in range(30))))
     assert ann.offsets("lobby") == list(range(1, 31))
 
 
@@ -178,8 +162,7 @@ async def test_messages_removed_by_retention_elsewhere_are_a_gap(shared: Chattin
 async def test_a_room_that_leaves_memory_during_a_read_stays_out(shared: Chatting) -> None:
     [ann] = await shared.members(1)
     shared.log.delay = 100.0
-    shared.hub.on_hints({"lobby": shared.elsewhere_said("lobby", "one")})
-    await shared.until_idle()
+    await shared.hinted(shared.elsewhere_said("lobby", "one"))
     shared.sink.die(ann)
     await trio.sleep(500.0)
     assert shared.hub.rooms == {}
@@ -211,203 +194,6 @@ async def test_alone_news_during_a_load_are_read_again_after_a_failure(it: Chatt
         it.log.failing_reads = 1
     await trio.sleep(10.0)
     assert (ann.offsets("lobby"), it.log.failing_reads) == ([2], 0)
-
-
-# -- changes by other processes ---------------------------------------------------------------------------------------
-
-
-def note_encoded(it: Chatting) -> list[Record]:
-    """The records that are encoded from now on."""
-    encoded: list[Record] = []
-    encode = it.encoder.message
-
-    def message(record: Record) -> bytes:
-        encoded.append(record)
-        return encode(record)
-
-    it.encoder.message = message  # type: ignore[method-assign]
-    return encoded
-
-
-@pytest.mark.parametrize(("kind", "text"), [(Kind.EDIT, "corrected"), (Kind.DELETE, ""), (Kind.REACTION, "")])
-async def test_a_change_elsewhere_is_made_in_the_ring(shared: Chatting, kind: Kind, text: str) -> None:
-    encoded = note_encoded(shared)
-    await shared.publish("lobby", "secret", "other")
-    await shared.members(1)
-    shared.hub.on_hints({"lobby": shared.elsewhere(change(kind, 1, text))})
-    await shared.until_idle()
-    assert (encoded[-1].offset, encoded[-1].text) == (1, "secret" if kind is Kind.REACTION else text)
-    assert encoded[-1].state is not None
-    late = shared.peer()
-    await shared.join(late, "lobby", back=9)
-    assert (b"secret" in late.wire) == (kind is Kind.REACTION)
-
-
-async def test_a_deletion_holds_before_earlier_records_of_others_are_read(shared: Chatting) -> None:
-    """After its acknowledgement the ring must not give the text to a member, though the log is not read yet."""
-    await shared.publish("lobby", "secret", "other")
-    [ann] = await shared.members(1)
-    shared.log.delay = 1.0
-    shared.elsewhere_said("lobby", "three")
-    await append(shared.log, change(Kind.DELETE, 1))
-    late = shared.peer()
-    await shared.join(late, "lobby", back=9)
-    assert (late.reached("lobby"), b"secret" in late.wire) == (2, False)
-    await trio.sleep(9.0)
-    assert (late.reached("lobby"), ann.reached("lobby")) == (4, 4)
-
-
-async def test_a_reaction_removed_elsewhere_is_removed_in_the_ring(shared: Chatting) -> None:
-    await shared.publish("lobby", "one")
-    await append(shared.log, change(Kind.REACTION, 1))
-    await shared.members(1)
-    encoded = note_encoded(shared)
-    shared.hub.on_hints({"lobby": shared.elsewhere(change(Kind.REACTION, 1, on=False))})
-    await shared.until_idle()
-    assert [(record.offset, record.state) for record in encoded] == [(3, None), (1, None)]
-
-
-async def test_cached_search_results_are_dropped_after_a_change_elsewhere(
-    shared: Chatting, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also results with messages that have left the ring."""
-    forgotten: list[str] = []
-    monkeypatch.setattr(shared.hub._follower, "_note_altered", forgotten.extend)
-    await shared.publish("lobby", "one", "two")
-    await shared.members(1)
-    shared.hub.rooms["lobby"].cut(0)
-    shared.hub.on_hints({"lobby": shared.elsewhere_said("lobby", "three")})
-    await shared.until_idle()
-    assert forgotten == []
-    shared.hub.on_hints({"lobby": shared.elsewhere(change(Kind.DELETE, 1))})
-    await shared.until_idle()
-    assert forgotten == ["lobby"]
-
-
-@pytest.mark.parametrize("then", [Kind.EDIT, Kind.DELETE])
-async def test_the_text_of_an_earlier_edit_is_removed_as_well(shared: Chatting, then: Kind) -> None:
-    await shared.publish("lobby", "one")
-    await append(shared.log, change(Kind.EDIT, 1, "password"))
-    await shared.members(1)
-    shared.hub.on_hints({"lobby": shared.elsewhere(change(then, 1, "" if then is Kind.DELETE else "better"))})
-    await shared.until_idle()
-    late = shared.peer()
-    await shared.join(late, "lobby", back=9)
-    assert late.offsets("lobby") == [1, 2, 3]
-    assert b"password" not in late.wire
-
-
-@pytest.mark.parametrize(
-    ("kind", "targets", "reads"),
-    [
-        (Kind.REACTION, [1], 2), (Kind.REACTION, range(1, 41), 9), (Kind.EDIT, [40], 2), (Kind.EDIT, [38], 2),
-        (Kind.EDIT, [1], 9),
-    ],
-)  # fmt: skip
-async def test_changes_read_a_part_of_the_ring(
-    shared: Chatting, monkeypatch: pytest.MonkeyPatch, kind: Kind, targets: Sequence[int], reads: int
-) -> None:
-    """For a few reactions their messages, else what follows the first message; nothing that has left the ring."""
-    monkeypatch.setattr("chatserver.chat.follower.MAX_READ", 5)
-    await shared.publish("lobby", *["hi"] * 40)
-    await shared.members(1)
-    for is_held, expected in ((True, reads), (False, 1)):
-        shared.log.reads = 0
-        text = "" if kind is Kind.REACTION else "ho"
-        last = shared.elsewhere(*(change(kind, target, text, on=is_held) for target in targets))
-        shared.hub.on_hints({"lobby": last})
-        await shared.until_idle()
-        assert (shared.hub.rooms["lobby"].last, shared.log.reads) == (last, expected), is_held
-        shared.hub.rooms["lobby"].cut(0)
-
-
-async def test_a_running_read_does_not_return_a_text_deleted_elsewhere(shared: Chatting) -> None:
-    """The read precedes the deletion and its answer follows it, so its client would show the text for ever."""
-    await shared.publish("lobby", "secret", *("text",) * 70)
-    await shared.members(1)
-    room = shared.hub.rooms["lobby"]
-    room.cut(0)  # so that nothing of it is in the ring
-    async with trio.open_nursery() as nursery:
-        shared.log.delay = 1.0
-        found = shared.reading(nursery, limit=3)
-        await trio.sleep(1.5)
-        shared.log.delay = 0.1
-        shared.hub.on_hints({"lobby": shared.elsewhere(change(Kind.DELETE, 1))})
-    assert found == ["", "text", "text"]
-    assert room.last == 72
-
-
-async def test_our_own_changes_are_newer_than_a_running_read(shared: Chatting) -> None:
-    """The log is read, then one of the messages is deleted here, and then the page arrives."""
-    ann, late = shared.peer(), shared.peer()
-    await shared.join(ann, "lobby")
-    shared.log.delay = 0.1
-    shared.hub.on_hints({"lobby": shared.elsewhere(Draft("lobby", "u_1", "Ann", "secret"))})
-    await trio.sleep(0.15)
-    await append(shared.log, change(Kind.DELETE, 1))
-    await trio.sleep(0.5)
-    await shared.join(late, "lobby", back=9)
-    assert late.offsets("lobby") == [1, 2]
-    assert b"secret" not in late.wire
-    assert b"secret" not in ann.wire
-
-
-async def test_a_text_deleted_here_is_in_no_read_though_an_older_read_ends_later(shared: Chatting) -> None:
-    """The read of an edited message is on its way, the deletion is told, and then the read arrives."""
-    await shared.publish("lobby", "one")
-    await shared.members(1)
-    shared.log.delay = 1.0
-    edited = shared.log.commit_elsewhere([change(Kind.EDIT, 1, "two")])
-    shared.hub.on_hints({"lobby": 2})
-    async with trio.open_nursery() as nursery:
-        await trio.sleep(2.4)
-        found = shared.reading(nursery, limit=1)  # reads at 3.4
-        await trio.sleep(0.1)
-        shared.hub.news(edited)
-        await trio.sleep(1.0)  # the edited message is read at 3, and the answer arrives at 4
-        shared.hub.news(shared.log.commit_elsewhere([change(Kind.DELETE, 1)]))
-        assert shared.hub.rooms["lobby"].last == 3
-    assert found == [""]
-
-
-# -- late news of our own ---------------------------------------------------------------------------------------------
-
-
-async def test_late_news_of_an_edit_does_not_bring_back_a_text_deleted_elsewhere(shared: Chatting) -> None:
-    """The edit was read with the deletion after it, and then its own news arrived: late joiners were sent the text."""
-    await shared.publish("lobby", "one")
-    await shared.members(1)
-    ours = shared.log.commit_elsewhere([change(Kind.EDIT, 1, "secret")])
-    shared.hub.on_hints({"lobby": shared.elsewhere(change(Kind.DELETE, 1))})
-    await shared.until_idle()
-    shared.hub.news(ours)
-    late = shared.peer()
-    await shared.join(late, "lobby", back=9)
-    assert late.offsets("lobby") == [1, 2, 3]
-    assert b"secret" not in late.wire
-
-
-@pytest.mark.parametrize("is_loaded", [False, True])
-@pytest.mark.parametrize("when", [0.5, 1.5, 2.5, 3.5, 4.5])
-async def test_late_news_of_a_reaction_does_not_hide_its_removal_elsewhere(
-    shared: Chatting, when: float, *, is_loaded: bool
-) -> None:
-    """The news comes while the log is read, which has the reaction and its removal already."""
-    encoded = note_encoded(shared)
-    shared.elsewhere_said("lobby", "one")
-    if is_loaded:
-        await shared.members(1)
-    ours = shared.log.commit_elsewhere([change(Kind.REACTION, 1)])
-    last = shared.elsewhere(change(Kind.REACTION, 1, on=False))
-    shared.log.delay = 1.0
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(shared.members, 1)
-        shared.hub.on_hints({"lobby": last})
-        await trio.sleep(when)
-        shared.hub.news(ours)
-    await trio.sleep(9.0)
-    assert shared.hub.rooms["lobby"].last == 3
-    assert [record.state for record in encoded if record.offset == 1][-1] is None
 
 
 # -- cursors that are ahead -------------------------------------------------------------------------------------------

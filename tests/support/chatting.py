@@ -206,6 +206,11 @@ class Chatting:
         """Store texts in one room as another process. Returns the last offset."""
         return self.elsewhere(*(Draft(name, "u_9", "Zoe", text) for text in texts))
 
+    async def hinted(self, last: int) -> None:
+        """Receive the hint of another process that has written up to this offset of the lobby."""
+        self.hub.on_hints({"lobby": last})
+        await self.until_idle()
+
     async def join(self, peer: Peer, name: str, *, back: int = 0, encoding: LineEncoding | None = None) -> Member:
         """Join, from `back` messages ago on. Raises LogError."""
         async with self.hub.using(name, peer.network) as room:
