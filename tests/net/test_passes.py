@@ -1,4 +1,4 @@
-"""How long a pass of the poller lasts beside other tasks, and when the poller naps."""
+"""How long a pass of the poller lasts beside other tasks, and when the poller naps; expiries."""
 
 import itertools
 
@@ -9,7 +9,7 @@ import trio.testing
 
 from chatserver.net import poller, scheduler
 from chatserver.net.connection import Connection
-from chatserver.net.poller import LONGEST_PASS, PASS, PONG_NAP, SHARE
+from chatserver.net.poller import LONGEST_PASS, MAX_EXPIRED, PASS, PONG_NAP, SHARE
 from chatserver.net.readiness import READ
 from chatserver.net.scheduler import QUANTUM
 from chatserver.net.states import Priority, State
@@ -110,3 +110,37 @@ async def test_a_task_that_can_run_is_seen(it: Parked) -> None:
         nursery.start_soon(trio.lowlevel.checkpoint)
         assert poller.others_can_run()
     assert not poller.others_can_run()
+
+
+# -- expiries --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds", [0.2, 10.0])
+async def test_expiry_reaches_the_handler(autojump_clock: trio.testing.MockClock, seconds: float) -> None:
+    """The wheel is woken for a deadline before the end of its nap."""
+    async with polled(head_deadline=seconds) as it:
+        times: list[float] = []
+        it.recorder.on["expired"] = lambda each: times.append(trio.current_time())
+        connection, _ = it.connect()
+        begun = trio.current_time()
+        await it.until(lambda: it.of("expired") == [connection])
+        assert times == [pytest.approx(begun + seconds, abs=0.11)]
+        assert max(it.ticks) < 0.1, "it was never late"
+
+
+async def test_many_expiries_let_others_run(autojump_clock: trio.testing.MockClock) -> None:
+    crowd = 4 * MAX_EXPIRED
+    async with polled(head_deadline=1.0, total=2 * crowd) as it:
+        for _ in range(crowd):
+            it.connect()
+        submitted: list[int] = []
+        expire = it.poller.expire
+
+        def note(connection: Connection) -> None:
+            expire(connection)
+            submitted.append(len(it.of("expired")))
+
+        it.poller.expire = note  # type: ignore[method-assign]
+        await it.until(lambda: len(it.of("expired")) == crowd)
+        assert submitted[0] == 0
+        assert submitted[-1] > 0, "the first are handled before the last are submitted"

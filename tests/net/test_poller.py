@@ -11,7 +11,7 @@ import trio.testing
 from chatserver.net import scheduler
 from chatserver.net.connection import Connection
 from chatserver.net.listener import ACCEPT_BATCH
-from chatserver.net.poller import MAX_EXPIRED, READ_BYTES, READ_MOST_BYTES
+from chatserver.net.poller import READ_BYTES, READ_MOST_BYTES
 from chatserver.net.readiness import READ
 from chatserver.net.scheduler import QUANTUM
 from chatserver.net.states import Priority, State
@@ -26,45 +26,46 @@ pytestmark = pytest.mark.jumping_clock
 # -- what is read -----------------------------------------------------------------------------------------------------
 
 
-def _said_and_reset(it: Parked, state: State, inbox: bytes = b"") -> None:
-    """A peer that sends something and resets at once, before it is read."""
+#: States in which a peer's next bytes begin a request, and some of the others.
+BEGINS = (State.PROXY, State.TLS_HELLO, State.TLS_HANDSHAKE, State.HEAD)
+GOES_ON = (State.BODY, State.KEEPALIVE, State.OPEN, State.PINGED, State.MESSAGE)
+WORDS = b"the last words"
+
+
+@pytest.mark.parametrize(
+    ("state", "inbox", "is_read"),
+    [
+        *((state, b"", False) for state in BEGINS),
+        *((state, b"", True) for state in GOES_ON),
+        (State.HEAD, b"GET", True),
+    ],
+)
+def test_what_was_said_before_a_reset_is_read_unless_it_begins_a_request(
+    it: Parked, state: State, inbox: bytes, is_read: bool
+) -> None:
+    """A client that ends with messages unread, or publishes twice in one write and closes, resets the connection too.
+
+    Nobody is left for the answer to a request: else a peer has a room opened or a message committed, and waits for
+    nothing.
+    """
     it.first = lambda address: state
     connection, peer = it.connect_tcp()
     connection.inbox = inbox
-    peer.send(b"the last words")
+    peer.send(WORDS)
     reset(peer)
     it.turn_over()
     assert it.details("closed") == [Reason.PEER_RESET]
-
-
-@pytest.mark.parametrize("state", [State.PROXY, State.TLS_HELLO, State.TLS_HANDSHAKE, State.HEAD])
-def test_a_request_is_not_read_if_its_peer_has_reset(it: Parked, state: State) -> None:
-    """Nobody is left to answer: else a peer has a room opened or a message committed, and waits for nothing."""
-    _said_and_reset(it, state)
-    assert not it.of("received")
+    assert received(it) == [WORDS] * is_read
 
 
 def test_a_request_over_tls_is_read_although_its_peer_has_reset(it: Parked) -> None:
     """A client that closes without reading the tickets at the end of the handshake resets the connection too."""
     connection, peer = it.connect_tcp()
     connection.transport = PlainTransport()  # not the one of peers without TLS
-    peer.send(b"the last words")
+    peer.send(WORDS)
     reset(peer)
     it.turn_over()
-    assert received(it) == [b"the last words"]
-
-
-@pytest.mark.parametrize("state", [State.BODY, State.KEEPALIVE, State.OPEN, State.PINGED, State.MESSAGE])
-def test_what_a_client_said_before_its_reset_is_read(it: Parked, state: State) -> None:
-    """A client that ends with messages unread resets the connection too, and what it has published counts."""
-    _said_and_reset(it, state)
-    assert received(it) == [b"the last words"]
-
-
-def test_the_rest_of_a_request_is_read_although_its_peer_has_reset(it: Parked) -> None:
-    """A client that publishes twice in one write and closes resets at the first answer."""
-    _said_and_reset(it, State.HEAD, b"begun with ")
-    assert received(it) == [b"the last words"]
+    assert received(it) == [WORDS]
 
 
 def test_what_a_peer_sent_in_time_is_read_before_its_deadline_also_if_it_waits_in_bulk(it: Parked) -> None:
@@ -197,15 +198,20 @@ def test_more_to_do_after_a_backlog_is_done(it: Parked) -> None:
 # -- fairness ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_crowd_of_one_network_has_one_turn(it: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
+def each_read_takes(share: float, it: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each read take this share of the time that one round has for them."""
     now = 100.0
 
     def work(connection: Connection) -> None:
         nonlocal now
-        now += QUANTUM[Priority.NORMAL] * 0.4
+        now += QUANTUM[Priority.NORMAL] * share
 
     monkeypatch.setattr(scheduler, "perf_counter", lambda: now)
     it.recorder.on["received"] = work
+
+
+def test_a_crowd_of_one_network_has_one_turn(it: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
+    each_read_takes(0.4, it, monkeypatch)
     crowd = [it.place(State.KEEPALIVE, address="192.0.2.1") for _ in range(100)]
     person, hers = it.place(State.KEEPALIVE, address="198.51.100.1")
     for _, peer in (*crowd, (person, hers)):
@@ -218,14 +224,7 @@ def test_a_crowd_of_one_network_has_one_turn(it: Parked, monkeypatch: pytest.Mon
 
 def test_a_batch_is_accepted_in_each_round_however_many_are_busy(it: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise newcomers wait 2.3 s in the kernel's queue beside 8,000 peers that send the longest heads."""
-    now = 100.0
-
-    def work(connection: Connection) -> None:
-        nonlocal now
-        now += QUANTUM[Priority.NORMAL]
-
-    monkeypatch.setattr(scheduler, "perf_counter", lambda: now)
-    it.recorder.on["received"] = work
+    each_read_takes(1.0, it, monkeypatch)
     for number in range(50):
         _, peer = it.place(State.HEAD, address=f"192.0.2.{number}")
         peer.send(b"x")
@@ -335,40 +334,6 @@ async def test_a_fault_in_one_expiry_costs_no_other_of_its_slot(
         monkeypatch.setattr(it.poller, "_expire", fail_for_one)
         await it.until(lambda: it.of("expired") == everybody[1:])
         assert it.of("closed") == everybody[:1]
-
-
-# -- time -------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("seconds", [0.2, 10.0])
-async def test_expiry_reaches_the_handler(autojump_clock: trio.testing.MockClock, seconds: float) -> None:
-    """The wheel is woken for a deadline before the end of its nap."""
-    async with polled(head_deadline=seconds) as it:
-        times: list[float] = []
-        it.recorder.on["expired"] = lambda each: times.append(trio.current_time())
-        connection, _ = it.connect()
-        begun = trio.current_time()
-        await it.until(lambda: it.of("expired") == [connection])
-        assert times == [pytest.approx(begun + seconds, abs=0.11)]
-        assert max(it.ticks) < 0.1, "it was never late"
-
-
-async def test_many_expiries_let_others_run(autojump_clock: trio.testing.MockClock) -> None:
-    crowd = 4 * MAX_EXPIRED
-    async with polled(head_deadline=1.0, total=2 * crowd) as it:
-        for _ in range(crowd):
-            it.connect()
-        submitted: list[int] = []
-        expire = it.poller.expire
-
-        def note(connection: Connection) -> None:
-            expire(connection)
-            submitted.append(len(it.of("expired")))
-
-        it.poller.expire = note  # type: ignore[method-assign]
-        await it.until(lambda: len(it.of("expired")) == crowd)
-        assert submitted[0] == 0
-        assert submitted[-1] > 0, "the first are handled before the last are submitted"
 
 
 # -- the end ----------------------------------------------------------------------------------------------------------
