@@ -254,33 +254,19 @@ def test_only_the_network_that_forges_is_limited(verifier: Verifier) -> None:
 
 def test_a_set_has_keys_by_name(tmp_path: Path) -> None:
     keys = [
-        jwk("RS256", kid="one", alg="RS256", use="sig"),
-        jwk("RS256", 1, kid="two"),
-        jwk("ES256", kid="three"),
-        jwk("EdDSA", kid="four"),
-        jwk("HS256", kid="five"),
-        jwk("RS256", 2, kid="encrypts", use="enc"),
-        jwk("RS256", 2, kid="another", alg="RS512"),
-        {"kty": "RSA", "kid": "broken", "n": "AQAB"},
-        {"kty": "XYZ"},
-    ]
+        jwk("RS256", kid="one", alg="RS256", use="sig"), jwk("RS256", 1, kid="two"), jwk("ES256", kid="three"),
+        jwk("EdDSA", kid="four"), jwk("HS256", kid="five"), jwk("RS256", 2, kid="encrypts", use="enc"),
+        jwk("RS256", 2, kid="another", alg="RS512"), {"kty": "RSA", "kid": "broken", "n": "AQAB"}, {"kty": "XYZ"},
+    ]  # fmt: skip
     verifier = Verifier(tmp_path, json.dumps({"keys": keys}).encode())
     assert len(verifier.keys) == 5
-    for algorithm, number, kid in [
-        ("RS256", 0, "one"),
-        ("RS256", 1, "two"),
-        ("ES256", 0, "three"),
-        ("EdDSA", 0, "four"),
-    ]:
+    right = [("RS256", 0, "one"), ("RS256", 1, "two"), ("ES256", 0, "three"), ("EdDSA", 0, "four")]
+    wrong = [("RS256", 0, "two"), ("RS256", 0, "nine"), ("RS256", 2, "encrypts"), ("ES256", 0, "one")]
+    for algorithm, number, kid in right:
         verifier.who(token(algorithm, number, kid=kid))
         verifier.who(token(algorithm, number))  # without a name each key is tried
     verifier.who(token(kid="five"))
-    for algorithm, number, kid in [
-        ("RS256", 0, "two"),
-        ("RS256", 0, "nine"),
-        ("RS256", 2, "encrypts"),
-        ("ES256", 0, "one"),
-    ]:
+    for algorithm, number, kid in wrong:
         verifier.refuses(token(algorithm, number, kid=kid))
     single = Verifier(tmp_path, json.dumps(jwk("ES256")).encode())
     single.who(token("ES256", kid="any"))

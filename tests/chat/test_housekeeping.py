@@ -174,10 +174,7 @@ async def test_presence_over_all_rooms_is_bounded_and_rooms_take_turns(
     it: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chatserver.chat.housekeeping.MAX_NOTICES_PER_ROUND", 20)
-    watchers = {f"room-{number}": it.peer() for number in range(30)}
-    for name, watcher in watchers.items():
-        for peer in (watcher, *(it.peer() for _ in range(9))):
-            await it.join(peer, name)
+    watchers = {f"room-{number}": (await it.members(10, f"room-{number}"))[0] for number in range(30)}
     await trio.sleep(0.5)
     for second in range(1, 16):
         await trio.sleep(1.0)

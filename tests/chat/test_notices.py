@@ -10,6 +10,8 @@ from chatserver.log.interface import Draft, Kind
 from tests.support.chatting import Chatting, change
 from tests.support.scripted import HERE, Peer
 
+TEN = [f"room-{number}" for number in range(10)]
+
 
 def person(number: int) -> Principal:
     return Principal(number, HERE)
@@ -109,10 +111,7 @@ async def test_a_transport_without_typing_is_written_nothing(it: Chatting) -> No
 async def test_rooms_share_the_notices_of_a_second(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
     """One client may type in a hundred rooms; presence and the rest of its typing wait for the next rounds."""
     monkeypatch.setattr("chatserver.chat.housekeeping.MAX_NOTICES_PER_ROUND", 20)
-    watchers = {}
-    for number in range(10):
-        name = f"room-{number}"
-        watchers[name] = (await it.members(10, name))[0]
+    watchers = {name: (await it.members(10, name))[0] for name in TEN}
     await trio.sleep(10.5)
     writes = it.sink.writes
     for name in watchers:
@@ -213,11 +212,9 @@ async def test_markers_of_a_room_cost_their_writes_and_a_little_for_each_member(
 ) -> None:
     """Five rooms fit into one round, which typing in one of them would use up."""
     monkeypatch.setattr("chatserver.chat.housekeeping.MAX_NOTICES_PER_ROUND", 5)
-    readers = {}
-    for number in range(10):
-        name = f"room-{number}"
-        readers[name] = (await it.members(9, name))[0]
-        await it.join(Peer(readers[name].number), name)
+    readers = {name: (await it.members(9, name))[0] for name in TEN}
+    for name, reader in readers.items():
+        await it.join(Peer(reader.number), name)
     await trio.sleep(12.5)
     for name, reader in readers.items():
         it.hub.moved(name, reader.principal, 0)
