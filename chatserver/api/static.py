@@ -26,6 +26,7 @@ _TYPES = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8",
+    ".ts": "application/typescript; charset=utf-8",  # what Deno takes
 }
 #: Revalidate by ETag each time, so that a new version is used at the next load.
 _REVALIDATED = ("Cache-Control", "no-cache")

@@ -1,3 +1,4 @@
+// @ts-self-types="./chat.d.ts"
 /**
  * The chat for pages of your own: `import { connect } from 'https://chat.example/chat.js'`. docs/embed.md shows it.
  *

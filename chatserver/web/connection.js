@@ -45,6 +45,7 @@ const RETRY_WEBSOCKET_FIRST = 30_000; // ms on another transport before a WebSoc
 const RETRY_WEBSOCKET_MAX = 10 * 60_000; // ms; each attempt that fails doubles the wait up to this
 
 export class Connection {
+  /** @type {State} */
   state;
   /** @type {Link | null} */
   link = null;

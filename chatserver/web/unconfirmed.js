@@ -51,7 +51,7 @@ export class Unconfirmed {
     const change = this.#of(message.offset).findLast(({ type }) => type !== 'react');
     if (!change || message.deleted) return message;
     const isUnconfirmed = true;
-    if (change.type === 'edit') return { ...message, text: change.text ?? '', edited: true, isUnconfirmed };
+    if (change.type === 'edit') return { ...message, text: change.text ?? '', edited: message.time, isUnconfirmed };
     return { ...message, text: '', deleted: true, reactions: {}, isUnconfirmed };
   }
 

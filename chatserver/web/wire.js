@@ -12,8 +12,8 @@
  * @property {string} time
  * @property {number} [reply_to] the offset of the message it answers
  * @property {string[]} [mentions] ids of users
- * @property {unknown} [edited]
- * @property {unknown} [deleted]
+ * @property {string} [edited] when
+ * @property {boolean} [deleted]
  * @property {{[emoji: string]: number}} [reactions]
  * @typedef {{type: string, room: string, offset: number, target?: number, text?: string, emoji?: string, on?: boolean,
  *   count?: number, user?: User, time?: string}} Change a record that changes a message

@@ -60,7 +60,7 @@ async def test_the_page_names_all_its_files_by_version(peer: Peer) -> None:
     page = (await peer.request("GET", "/")).body.decode()
     (version,) = set(re.findall(r'"/static/(\w+)/', page))
     named = set(re.findall(rf'"/static/{version}/([^"]+)"', page))
-    assert named | {"index.html", "load.js", "chat.js"} == {file.name for file in WEB.iterdir()}
+    assert named | {"index.html", "load.js", "chat.js", "chat.d.ts"} == {file.name for file in WEB.iterdir()}
     kept = await peer.request("GET", f"/static/{version}/client.js")
     assert (kept.status, kept.body) == (200, (WEB / "client.js").read_bytes())
     other = await peer.request("GET", "/static/another/client.js")  # of a page from a node that is newer or older
@@ -73,6 +73,8 @@ async def test_the_page_names_all_its_files_by_version(peer: Peer) -> None:
 async def test_the_whole_page_is_small(peer: Peer) -> None:
     transferred = 0
     for file in WEB.iterdir():
+        if file.name == "chat.d.ts":  # for compilers: no page loads it
+            continue
         path = "/" if file.name == "index.html" else f"/{file.name}"
         transferred += len((await peer.request("GET", path, headers={"Accept-Encoding": "gzip"})).body)
     assert transferred <= MOST_TRANSFERRED
@@ -81,3 +83,10 @@ async def test_the_whole_page_is_small(peer: Peer) -> None:
 
 def _lines(file: Path) -> tuple[str, int]:
     return file.name, file.read_text(encoding="utf-8").count("\n")
+
+
+async def test_the_types_of_chat_js_are_beside_it(peer: Peer) -> None:
+    """Deno takes no other content type; the comment in chat.js leads there."""
+    answer = await peer.request("GET", "/chat.d.ts")
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/typescript; charset=utf-8")
+    assert (await peer.request("GET", "/chat.js")).body.startswith(b'// @ts-self-types="./chat.d.ts"\n')

@@ -16,6 +16,7 @@ from websockets.trio.client import connect
 
 import chatserver
 from chatserver.reasons import Reason
+from tests.support.node import installed
 from tests.support.peers import publish
 from tests.support.serving import serving
 
@@ -109,15 +110,8 @@ async def heard(socket: Any, kind: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def node_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which scripts of node find the packages."""
-    for tool in ("node", "npm"):
-        if shutil.which(tool) is None:
-            pytest.skip(f"no {tool} on this machine")
     home = tmp_path_factory.mktemp("node")
-    command = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(home), *PACKAGES]
-    try:
-        subprocess.run(command, check=True, capture_output=True, timeout=SOON, stdin=subprocess.DEVNULL)
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        pytest.skip(f"npm cannot install {', '.join(PACKAGES)}: {error}")
+    installed(home, *PACKAGES)
     (home / "ws.mjs").write_text(WS)
     (home / "eventsource.mjs").write_text(EVENTSOURCE)
     (home / "chat.mjs").write_text(CHAT)
