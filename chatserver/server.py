@@ -194,7 +194,7 @@ class Server:
     def _on_hints(self, hints: Mapping[str, int]) -> None:
         if self._reloader is not None:  # otherwise nothing is in memory yet
             self._attempt(partial(self._reloader.on_hints, hints))
-            self._attempt(partial(self.parts.hub.on_hints, hints))
+            self._attempt(partial(self.parts.hub.follower.on_hints, hints))
             self._attempt(partial(self.parts.services.search_results.on_hints, hints))
 
     async def _serve(self, nursery: trio.Nursery, task_status: trio.TaskStatus[None]) -> None:

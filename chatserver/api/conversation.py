@@ -173,7 +173,7 @@ class Conversation:
             most = self._services.settings.max_rooms_per_connection
             if sum(1 for _ in session.rooms()) >= most:
                 raise MessageError(ErrorCode.TOO_MANY_ROOMS, f"a connection may be in {most} rooms")
-        room = self._hub.room(message.room)
+        room = self._hub.registry.room(message.room)
         if room is not None:
             if before is None and room.ring is None and session.members is not None:  # one is always allowed
                 self._check_empty_rooms(session)
@@ -237,7 +237,7 @@ class Conversation:
     def _history(self, connection: object, session: WebSocketSession, message: History) -> Outcome:
         self._check(session.principal, READ, message.room)
         after, before = optional_cursor(message.after), optional_cursor(message.before)
-        page = self._pages.now(self._hub.room(message.room), after, before, Wanted(message.limit))
+        page = self._pages.now(self._hub.registry.room(message.room), after, before, Wanted(message.limit))
         if page is None:
             return self._history_from_log
         return Reply(session.dialect.history(message.id, message.room, page))

@@ -84,7 +84,7 @@ class ReadMarkerHandlers:
         return Response(204, [])
 
     def _type(self, room: str, principal: Principal) -> None:
-        self._hub.types(room, principal)
+        self._hub.housekeeping.types(room, principal)
         if self._services.cluster is not None:
             self._services.cluster.types(room, principal)
 
@@ -101,7 +101,7 @@ class ReadMarkerHandlers:
 
     def _known_last(self, name: str, offset: int) -> int | None:
         """The last offset of a room; None if it is not known here, or another process may have written this offset."""
-        room = self._hub.room(name)
+        room = self._hub.registry.room(name)
         return None if room is None or (self._log.shared and offset > room.last) else room.last
 
     async def _last(self, room: str) -> int:
@@ -121,7 +121,7 @@ class ReadMarkerHandlers:
             self._markers.move(principal.author.id, room, offset)
         except LogBusy:
             raise MessageError(ErrorCode.UNAVAILABLE, _BUSY, wait=LOG_RETRY) from None
-        self._hub.moved(room, principal, offset, connection)
+        self._hub.housekeeping.moved(room, principal, offset, connection)
         if self._services.cluster is not None:
             self._services.cluster.moved(room, principal, offset)
         return offset

@@ -83,7 +83,7 @@ class RoomHandlers:
         if wait and request.head.method != "HEAD":
             poll = _Poll([(name, after)], wait, wanted)
             return self._poll(request, poll) or Later(self._poll_later(request, poll), check)
-        page = self._pages.now(self._hub.room(name), after, before, wanted)
+        page = self._pages.now(self._hub.registry.room(name), after, before, wanted)
         if page is None:
             return Later(self._read_later(name, after, before, wanted), check)
         return self._page(name, page)
@@ -135,7 +135,7 @@ class RoomHandlers:
         """Answer or hold a poll. None: it needs `_poll_later`, which has `prepared` the rooms."""
         places, wanted = poll.places, poll.wanted
         principal = request.principal  # first: it raises for another site's page, for which no room is loaded
-        rooms = [room for room in map(self._hub.room, (name for name, _ in places)) if room is not None]
+        rooms = [room for room in map(self._hub.registry.room, (name for name, _ in places)) if room is not None]
         if len(rooms) < len(places):
             return None
         if not prepared and any(map(self._pages.is_ahead, rooms, (place for _, place in places))):
@@ -203,7 +203,10 @@ class RoomHandlers:
         await self._check_names([name for name, _ in poll.places])
         await trio.lowlevel.checkpoint()
         async with AsyncExitStack() as stack:
-            rooms = [await stack.enter_async_context(self._hub.using(name, request.network)) for name, _ in poll.places]
+            rooms = [
+                await stack.enter_async_context(self._hub.registry.using(name, request.network))
+                for name, _ in poll.places
+            ]
             for room, (_, place) in zip(rooms, poll.places, strict=True):
                 await self._reach(room, place)
             await self._enter(request, rooms)
@@ -222,13 +225,13 @@ class RoomHandlers:
     async def _reach(self, room: Room, place: Place | None) -> None:
         """Have a room catch up with the log, if a place is ahead of it."""
         if place is not None and self._pages.is_ahead(room, place):
-            await self._hub.reach(room, place.offset)
+            await self._hub.follower.reach(room, place.offset)
 
     async def _check_names(self, names: Iterable[str]) -> None:
         """Look up rooms one by one, so that made-up names end it at the quota of empty rooms."""
         empty = 0
         for name in names:
-            room = self._hub.room(name)
+            room = self._hub.registry.room(name)
             last = room.last if room is not None else (await self._services.log.head(name)).last
             empty += last == 0
             self._services.check_empty_rooms(empty)
@@ -241,7 +244,7 @@ class RoomHandlers:
         after = parameters.place("after") if not last_id else parse_cursor(last_id)
         principal = request.principal  # first: it raises for another site's page, for which no room is loaded
         self._services.check(principal, READ, name)
-        room = self._hub.room(name)
+        room = self._hub.registry.room(name)
         if room is None or self._pages.is_ahead(room, after):
             later = self._stream_later(principal, name, after, messages_only)
             return Later(later, partial(self._check_reader_again, request, name))
@@ -250,7 +253,7 @@ class RoomHandlers:
     async def _stream_later(
         self, principal: Principal, name: str, after: Place | None, messages_only: bool
     ) -> Answer:  # fmt: skip
-        async with self._hub.using(name, principal.network) as room:
+        async with self._hub.registry.using(name, principal.network) as room:
             await self._reach(room, after)
             return self._stream(room, principal, after, messages_only)
 

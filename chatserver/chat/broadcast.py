@@ -89,7 +89,7 @@ class Broadcaster:
     def __init__(self, sink: Sink, schedule: Schedule) -> None:
         self._sink = sink
         self._schedule = schedule
-        self.read_log: Callable[[Member], None]  # for a member behind the ring; set by `CatchUp`
+        self.read_log: Callable[[Member], None]  # for a member behind the ring; set by the hub
         self.delivered = 0  # messages written to members' connections
         self.gaps = 0
 

@@ -40,7 +40,6 @@ class CatchUp:
         self.places: dict[tuple[str, int], deque[Member]] = {}  # waiting members, by room and cursor
         self._idle = trio.lowlevel.ParkingLot()  # readers
         self._broadcaster = broadcaster
-        broadcaster.read_log = self.add
 
     def add(self, member: Member) -> None:
         """Queue a member, to be fed from the log from its cursor on."""

@@ -274,9 +274,9 @@ class Cluster:
         if self._me in report.resend:
             self._all_wanted = True
         for typed in report.typed:
-            self._hub.types(typed.room, principal_of(typed.who))
+            self._hub.housekeeping.types(typed.room, principal_of(typed.who))
         for moved in report.moved:
-            self._hub.moved(moved.room, principal_of(moved.who), moved.offset)
+            self._hub.housekeeping.moved(moved.room, principal_of(moved.who), moved.offset)
         for hint in report.hints:
             self.on_hint(hint)
         for kicked in report.kicked:
@@ -318,7 +318,7 @@ class Cluster:
         if presence is not None:
             was_large = len(presence) > MAX_NAMED_MEMBERS
             presence.apply_remote(before, there)
-            self._hub.note_presence(self._hub.rooms[name])
+            self._hub.housekeeping.note_presence(self._hub.rooms[name])
             if was_large != (len(presence) > MAX_NAMED_MEMBERS):
                 self._unreported[name] = None  # report it again: fewer people here are named now, or all of them
 

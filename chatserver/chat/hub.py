@@ -64,19 +64,15 @@ class Hub:
             schedule=schedule,
         )  # fmt: skip
         self.rooms = self.registry.rooms
-        self.room, self.using = self.registry.room, self.registry.using
         self.broadcaster = Broadcaster(sink, schedule)
         self.catch_up = CatchUp(self.reader, encoder, sink, self.broadcaster)
-        self.deliver = self.broadcaster.deliver
+        self.broadcaster.read_log = self.catch_up.add
         self.housekeeping = Housekeeping(self.rooms, self.broadcaster, schedule, left=self._left)
-        self.types, self.moved = self.housekeeping.types, self.housekeeping.moved
-        self.note_presence = self.housekeeping.note_presence
-        self._follower = Follower(
+        self.follower = Follower(
             log, self.reader, self.rooms, schedule,
             take_in=self._take_in, retained=self.retained, note_altered=note_altered,
         )  # fmt: skip
-        self.on_hints, self.reach = self._follower.on_hints, self._follower.reach
-        self.registry.loaded = lambda room: self._follower.expect(room, room.expected)  # what was noted during its load
+        self.registry.loaded = lambda room: self.follower.expect(room, room.expected)  # what was noted during its load
         self._log = log
         self._sink = sink
         self._schedule = schedule
@@ -94,7 +90,7 @@ class Hub:
     async def run(self) -> None:
         """Read the log for members behind their rings, and for rooms behind the log, until cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._follower.run)
+            nursery.start_soon(self.follower.run)
             for _ in range(READERS):
                 nursery.start_soon(self.catch_up.run)
 
@@ -165,7 +161,7 @@ class Hub:
                             # here already is late: the ring has what others have altered since.
                             room.ring.alter([record for record in batch if record.offset > room.last])
                             room.forget_answers()
-                        self._follower.expect(room, batch[-1].offset)
+                        self.follower.expect(room, batch[-1].offset)
                 except Exception:  # noqa: BLE001
                     self._schedule.faulted(room)
         self.registry.relieve()
@@ -198,7 +194,7 @@ class Hub:
     def attach(
         self, room: Room, connection: object, *, encoding: Encoding, principal: Principal, cursor: int
     ) -> Member:  # fmt: skip
-        """Make a connection a member, from a cursor on. Call `deliver` when it may be sent what it lacks."""
+        """Make a connection a member, from a cursor on. Call `broadcaster.deliver` when it may be sent what it lacks."""
         member = Member(room, connection, encoding, cursor)
         self._enter(room, principal)
         room.members[member] = principal  # last: an exception above must not leave an unreferenced member here
@@ -227,15 +223,15 @@ class Hub:
         room = member.room
         before, room.members[member] = room.members[member], principal
         room.presence.change(before, principal)
-        self.note_presence(room)
+        self.housekeeping.note_presence(room)
 
     def _enter(self, room: Room, principal: Principal) -> None:
         self.registry.note_entered(room)
         room.presence.enter(principal)
-        self.note_presence(room)
+        self.housekeeping.note_presence(room)
 
     def _left(self, room: Room) -> None:
-        self.note_presence(room)
+        self.housekeeping.note_presence(room)
         self.broadcaster.resume_publishers(room)  # perhaps no members are left to wait for
         self.registry.note_empty(room)
 
@@ -246,7 +242,7 @@ class Hub:
             notice = member.encoding.presence(room.name, (), (), len(room.presence))
             if notice is not None:
                 self._sink.send(member.connection, notice)
-        self.deliver(member)
+        self.broadcaster.deliver(member)
 
     def _informed(self, member: Member) -> bool:
         """Remove a member from those that missed a presence notice; returns whether it was among them."""

@@ -315,7 +315,7 @@ class HttpExchanges:
         connection.rate = 0  # no more requests: from now on it counts the bytes received, see StreamHandler
         self.stream_on(connection, member)
         self._connections.send(connection, head + answer.preface)
-        self._hub.deliver(member)
+        self._hub.broadcaster.deliver(member)
         return False
 
     def stream_on(self, connection: Connection, member: Member) -> None:

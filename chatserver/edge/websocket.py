@@ -261,7 +261,7 @@ class WebSocketHandler(Handler):
         if reply.parts:
             self._connections.send_parts(connection, reply.parts)
         if reply.member is not None:
-            self._hub.deliver(reply.member)
+            self._hub.broadcaster.deliver(reply.member)
 
     async def _reply_later(
         self, connection: Connection, session: WebSocketSession, command: Command, work: Work, deadline: float

@@ -76,7 +76,7 @@ class Talk:
         assert isinstance(outcome, Reply)
         if outcome.member is not None:
             self.peer.members.append(outcome.member)
-            self.it.hub.deliver(outcome.member)
+            self.it.hub.broadcaster.deliver(outcome.member)
         return self.replies[-1]
 
     async def refused(self, command: ClientMessage) -> ErrorCode:

@@ -87,7 +87,7 @@ async def test_a_page_has_a_bound_in_bytes_and_its_cursor_leads_to_the_rest(
     await fill(server.address, "lobby")
     if source == "ring":
         await friend.ask("join", room="lobby")
-    assert (server.server.parts.hub.room("lobby") is not None) is (source == "ring")
+    assert (server.server.parts.hub.registry.room("lobby") is not None) is (source == "ring")
     latest = offsets(await page(server.address, path))
     assert 1 < len(latest) < MESSAGES
     assert latest == list(range(latest[0], MESSAGES + 1)), "the newest messages that fit"

@@ -63,7 +63,7 @@ async def test_reading_is_refused_alike_whether_the_room_exists(closed: Serving)
             assert answer.status == 403
         for method, path in (("POST", "messages"), ("POST", "typing"), ("PUT", "read")):
             await refused(peer, method, f"/rooms/staff-one/{path}", b"hi")
-    async with closed.server.parts.hub.using("staff-one", "192.0.2.1"):
+    async with closed.server.parts.hub.registry.using("staff-one", "192.0.2.1"):
         pass
     async with chatter(closed.address) as friend:
         for command in ("read", "typing"):

@@ -70,8 +70,8 @@ class Play:
                 {name: last - amount},
                 {"no": amount},
             ]
-            self.it.hub.on_hints(hints[amount % 7 % 5])
-            self.it.hub.on_hints(hints[amount % 3])
+            self.it.hub.follower.on_hints(hints[amount % 7 % 5])
+            self.it.hub.follower.on_hints(hints[amount % 3])
 
     async def change(self, which: int, amount: int) -> None:
         """Edit, delete or react; a message that is gone is refused."""
@@ -104,7 +104,7 @@ class Play:
     async def _join(self, peer: Peer, name: str, back: int) -> None:
         self.loading += 1
         try:
-            async with self.it.hub.using(name, peer.network):
+            async with self.it.hub.registry.using(name, peer.network):
                 if not peer.gone and all(member.room.name != name for member in peer.members):
                     encoder = self.it.encoder
                     encoding = encoder.events if peer.number % 3 == 0 else encoder.frames
@@ -120,10 +120,10 @@ class Play:
             self.it.leave(members[amount % len(members)])
 
     async def types(self, which: int, amount: int) -> None:
-        self.it.hub.types(ROOMS[amount % 3], self.peers[which].principal)
+        self.it.hub.housekeeping.types(ROOMS[amount % 3], self.peers[which].principal)
 
     async def reads(self, which: int, amount: int) -> None:
-        self.it.hub.moved(ROOMS[amount % 3], self.peers[which].principal, amount)
+        self.it.hub.housekeeping.moved(ROOMS[amount % 3], self.peers[which].principal, amount)
 
     async def slow(self, which: int, amount: int) -> None:
         self.peers[which].space = amount * 7
@@ -149,7 +149,7 @@ class Play:
         self.loading += 1
         try:
             await self.it.load(*names, network=peer.network)
-            if peer.waiter is None and not peer.gone and all(self.it.hub.room(name) for name in names):
+            if peer.waiter is None and not peer.gone and all(self.it.hub.registry.room(name) for name in names):
                 self.it.hold_now(peer, names)
         except LogError:
             pass

@@ -33,7 +33,7 @@ async def test_two_rooms_are_read_at_the_same_time(shared: Chatting) -> None:
     peers = {name: (await shared.members(1, name))[0] for name in ("a", "b")}
     shared.log.delay = 0.1
     for offset in (1, 2, 3):
-        shared.hub.on_hints({name: shared.elsewhere_said(name, "hi") for name in peers})
+        shared.hub.follower.on_hints({name: shared.elsewhere_said(name, "hi") for name in peers})
         await trio.sleep(0.25)
         assert [peer.offsets(name)[-1] for name, peer in peers.items()] == [offset] * 2
 
@@ -41,7 +41,7 @@ async def test_two_rooms_are_read_at_the_same_time(shared: Chatting) -> None:
 async def test_our_own_news_during_the_read_for_a_wrong_hint_is_told_once(shared: Chatting) -> None:
     [ann] = await shared.members(1)
     shared.log.delay = 0.1
-    shared.hub.on_hints({"lobby": 5})
+    shared.hub.follower.on_hints({"lobby": 5})
     await trio.sleep(0.05)
     await shared.publish("lobby", "one")
     await trio.sleep(0.5)
@@ -102,7 +102,7 @@ async def test_a_wrong_hint_costs_one_read_at_most(shared: Chatting, hint: int) 
 
 
 async def test_a_hint_brings_no_room_into_memory(shared: Chatting) -> None:
-    shared.hub.on_hints({"lobby": shared.elsewhere_said("lobby", "one"), "*sanctions": 1, "": 5})
+    shared.hub.follower.on_hints({"lobby": shared.elsewhere_said("lobby", "one"), "*sanctions": 1, "": 5})
     await trio.sleep(SOON)
     assert shared.hub.rooms == {}
     assert shared.log.reads == 0
@@ -125,7 +125,7 @@ async def test_a_hint_while_a_room_is_loaded_is_not_forgotten(shared: Chatting) 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(lambda: shared.join(ann, "lobby"))
         await trio.sleep(0.7)  # the newest records are read, and the answer is on its way
-        shared.hub.on_hints({"lobby": shared.elsewhere_said("lobby", "two")})
+        shared.hub.follower.on_hints({"lobby": shared.elsewhere_said("lobby", "two")})
     await trio.sleep(0.5)
     assert ann.offsets("lobby") == [2]
 
@@ -134,7 +134,7 @@ async def test_a_log_that_fails_is_read_again(shared: Chatting) -> None:
     [ann] = await shared.members(1)
     shared.log.failing_reads = 3
     with capture_logs() as lines:
-        shared.hub.on_hints({"lobby": shared.elsewhere_said("lobby", "one")})
+        shared.hub.follower.on_hints({"lobby": shared.elsewhere_said("lobby", "one")})
         await trio.sleep(10.0)
     assert ann.offsets("lobby") == [1]
     told = [line["event"] for line in lines]
@@ -202,12 +202,12 @@ async def test_alone_news_during_a_load_are_read_again_after_a_failure(it: Chatt
 async def test_cursors_that_are_ahead_are_reached_by_one_read(shared: Chatting) -> None:
     """Clients bring the cursor of another process before any hint."""
     await shared.publish("lobby", "one")
-    async with shared.hub.using("lobby", HERE) as room:
+    async with shared.hub.registry.using("lobby", HERE) as room:
         shared.log.delay, shared.log.reads = 0.1, 0
         last = shared.elsewhere_said("lobby", "two", "three")
         async with trio.open_nursery() as nursery:
             for _ in range(20):
-                nursery.start_soon(shared.hub.reach, room, last)
+                nursery.start_soon(shared.hub.follower.reach, room, last)
         assert (room.last, shared.log.reads) == (last, 1)
-        await shared.hub.reach(room, last + 5)
+        await shared.hub.follower.reach(room, last + 5)
         assert (room.last, shared.log.reads) == (last, 2), "the log knows no such record"

@@ -62,7 +62,7 @@ async def test_cached_search_results_are_dropped_after_a_change_elsewhere(
 ) -> None:
     """Also results with messages that have left the ring."""
     forgotten: list[str] = []
-    monkeypatch.setattr(shared.hub._follower, "_note_altered", forgotten.extend)
+    monkeypatch.setattr(shared.hub.follower, "_note_altered", forgotten.extend)
     await shared.publish("lobby", "one", "two")
     await shared.members(1)
     shared.hub.rooms["lobby"].cut(0)
@@ -117,7 +117,7 @@ async def test_a_running_read_does_not_return_a_text_deleted_elsewhere(shared: C
         found = shared.reading(nursery, limit=3)
         await trio.sleep(1.5)
         shared.log.delay = 0.1
-        shared.hub.on_hints({"lobby": shared.elsewhere(change(Kind.DELETE, 1))})
+        shared.hub.follower.on_hints({"lobby": shared.elsewhere(change(Kind.DELETE, 1))})
     assert found == ["", "text", "text"]
     assert room.last == 72
 
@@ -127,7 +127,7 @@ async def test_our_own_changes_are_newer_than_a_running_read(shared: Chatting) -
     ann, late = shared.peer(), shared.peer()
     await shared.join(ann, "lobby")
     shared.log.delay = 0.1
-    shared.hub.on_hints({"lobby": shared.elsewhere(Draft("lobby", "u_1", "Ann", "secret"))})
+    shared.hub.follower.on_hints({"lobby": shared.elsewhere(Draft("lobby", "u_1", "Ann", "secret"))})
     await trio.sleep(0.15)
     await append(shared.log, change(Kind.DELETE, 1))
     await trio.sleep(0.5)
@@ -143,7 +143,7 @@ async def test_a_text_deleted_here_is_in_no_read_though_an_older_read_ends_later
     await shared.members(1)
     shared.log.delay = 1.0
     edited = shared.log.commit_elsewhere([change(Kind.EDIT, 1, "two")])
-    shared.hub.on_hints({"lobby": 2})
+    shared.hub.follower.on_hints({"lobby": 2})
     async with trio.open_nursery() as nursery:
         await trio.sleep(2.4)
         found = shared.reading(nursery, limit=1)  # reads at 3.4
@@ -185,7 +185,7 @@ async def test_late_news_of_a_reaction_does_not_hide_its_removal_elsewhere(
     shared.log.delay = 1.0
     async with trio.open_nursery() as nursery:
         nursery.start_soon(shared.members, 1)
-        shared.hub.on_hints({"lobby": last})
+        shared.hub.follower.on_hints({"lobby": last})
         await trio.sleep(when)
         shared.hub.news(ours)
     await trio.sleep(9.0)

@@ -196,7 +196,7 @@ async def test_a_room_does_not_wait_for_all_rooms_of_strangers(it: Chatting, mon
     assert watcher.presence("lobby")
     for number in range(1, 6):
         other = await it.join(it.peer(), "lobby")
-        it.hub.types("lobby", other.room.members[other])
+        it.hub.housekeeping.types("lobby", other.room.members[other])
         await trio.sleep(4.0)
         assert watcher.presence("lobby")[-1][2] == 1 + number
         assert len(watcher.typing("lobby")) == number
@@ -210,7 +210,7 @@ async def test_presence_does_not_wait_for_strangers_who_type(it: Chatting, monke
     watcher = await watcher_of(it, "lobby", others=1)
     for number in range(10):
         for each in range(3):
-            it.hub.types(f"strangers-{each}", Peer(100 + number).principal)
+            it.hub.housekeeping.types(f"strangers-{each}", Peer(100 + number).principal)
         await trio.sleep(1.0)
     assert watcher.presence("lobby")[-1][2] == 2
 
@@ -273,7 +273,7 @@ async def test_people_who_return_or_poll_again_cost_no_pass(it: Chatting, monkey
     """Otherwise each poll in a room of thousands is a visit to all members once a second."""
     ann, _ = await it.members(2)
     await trio.sleep(3.0)
-    it.hub.types("lobby", ann.principal)
+    it.hub.housekeeping.types("lobby", ann.principal)
     await it.until_idle()
     passes: list[Room] = []
     for begin in ("announce_members", "begin_now"):

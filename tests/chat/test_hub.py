@@ -20,11 +20,11 @@ async def test_a_room_has_its_newest_messages_from_the_start() -> None:
     async with chatting(ring_messages=1000) as it:
         await it.publish("lobby", *["hi"] * (LATEST + 20))
         await it.log.retain(lambda _: (LATEST + 10, 0))
-        assert it.hub.room("lobby") is None
-        async with it.hub.using("lobby", HERE) as room:
+        assert it.hub.registry.room("lobby") is None
+        async with it.hub.registry.using("lobby", HERE) as room:
             assert room.ring is not None
             assert (room.first, room.ring.first, room.ring.last) == (11, 21, LATEST + 20)
-            assert it.hub.room("lobby") is room
+            assert it.hub.registry.room("lobby") is room
 
 
 async def test_news_during_a_load_is_neither_lost_nor_told_twice(it: Chatting) -> None:
@@ -64,7 +64,7 @@ async def test_retention_during_a_load_is_not_forgotten(it: Chatting) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(it.load, "lobby")
         await trio.sleep(1.5)  # the head is read, and the answer is on its way
-        assert it.hub.room("lobby") is None
+        assert it.hub.registry.room("lobby") is None
         it.hub.retained(await it.log.retain(lambda _: (3, 0)))
     assert it.hub.rooms["lobby"].first == 8
 
@@ -116,7 +116,7 @@ async def test_an_empty_room_stays_for_a_while_and_leaves(it: Chatting) -> None:
     room = member.room
     for _ in range(2):
         await trio.sleep(EMPTY_ROOM_SECONDS * 3)
-        assert it.hub.room("lobby") is room, "a member is in it"
+        assert it.hub.registry.room("lobby") is room, "a member is in it"
         it.leave(member)
         await trio.sleep(EMPTY_ROOM_SECONDS - 2)
         member = await it.join(it.peer(), "lobby")  # before the ring is dropped
@@ -124,13 +124,13 @@ async def test_an_empty_room_stays_for_a_while_and_leaves(it: Chatting) -> None:
     await trio.sleep(EMPTY_ROOM_SECONDS + 2)
     assert it.hub.rooms == {}
     await it.load("lobby")
-    async with it.hub.using("lobby", HERE) as room:
+    async with it.hub.registry.using("lobby", HERE) as room:
         await trio.sleep(EMPTY_ROOM_SECONDS * 3)
-        assert it.hub.room("lobby") is room, "the room is in use"
+        assert it.hub.registry.room("lobby") is room, "the room is in use"
         waiter = await it.poll(it.peer(), "lobby")
         it.leave(await it.join(it.peer(), "lobby"))
     await trio.sleep(EMPTY_ROOM_SECONDS * 3)
-    assert it.hub.room("lobby") is room, "a poll waits in it"
+    assert it.hub.registry.room("lobby") is room, "a poll waits in it"
     it.hub.release(waiter)
 
 
@@ -198,7 +198,7 @@ async def test_a_closed_connection_alone_in_a_room_does_not_keep_it(
 
 async def test_a_departure_from_a_room_that_has_left_memory_is_harmless(it: Chatting) -> None:
     """A ban looks for users with a lease in steps, and the room may leave memory between them."""
-    async with it.hub.using("lobby", HERE) as room:
+    async with it.hub.registry.using("lobby", HERE) as room:
         pass
     await trio.sleep(EMPTY_ROOM_SECONDS + 2)
     it.hub.forget_lost(room, it.peer().principal)

@@ -96,20 +96,20 @@ class Cluster:
     def _hint(self, it: Chatting, hints: dict[str, int]) -> None:
         match self._dice.randrange(8):
             case 0 | 1:
-                it.hub.on_hints(hints)
+                it.hub.follower.on_hints(hints)
             case 2:
-                it.hub.on_hints(hints)
-                it.hub.on_hints(hints)
+                it.hub.follower.on_hints(hints)
+                it.hub.follower.on_hints(hints)
             case 3:
                 self._nursery.start_soon(self._hint_late, it, hints)
             case 4:
-                it.hub.on_hints({name: offset + self._dice.randint(-20, 20) for name, offset in hints.items()})
+                it.hub.follower.on_hints({name: offset + self._dice.randint(-20, 20) for name, offset in hints.items()})
             case _:
                 pass  # lost
 
     async def _hint_late(self, it: Chatting, hints: dict[str, int]) -> None:
         await trio.sleep(self._dice.uniform(0.0, 3.0))
-        it.hub.on_hints(hints)
+        it.hub.follower.on_hints(hints)
 
     async def end(self) -> None:
         """All faults end but those of hints of records, which are not needed."""
@@ -124,7 +124,8 @@ class Cluster:
             here = {
                 person.number
                 for player in self.players
-                if (room := player.it.hub.room(name)) is not None and isinstance(room.presence, ClusterPresence)
+                if (room := player.it.hub.registry.room(name)) is not None
+                and isinstance(room.presence, ClusterPresence)
                 for person in room.presence.people_here(MAX_LISTED)
             }
             for process in self._processes:

@@ -30,7 +30,7 @@ async def test_typing_is_told_at_once_on_all_connections_of_the_others(it: Chatt
     for peer in (ann_again, bob_again):
         await it.join(peer, "lobby")
     await it.load("lobby")
-    it.hub.types("lobby", ann.principal)
+    it.hub.housekeeping.types("lobby", ann.principal)
     await it.until_idle()
     assert [peer.typing("lobby") for peer in (bob, bob_again, eve)] == [[ann.number]] * 3
     assert [peer.typing("lobby") for peer in (ann, ann_again)] == [[], []]
@@ -39,7 +39,7 @@ async def test_typing_is_told_at_once_on_all_connections_of_the_others(it: Chatt
 async def test_typing_without_end_is_told_every_three_seconds(it: Chatting) -> None:
     ann, bob = await it.members(2)
     for _ in range(95):
-        it.hub.types("lobby", ann.principal)
+        it.hub.housekeeping.types("lobby", ann.principal)
         await trio.sleep(0.1)
     await trio.sleep(10.0)
     assert len(bob.typing("lobby")) == 4, "at 0, 3, 6 and 9 s"
@@ -52,7 +52,7 @@ async def test_many_who_type_are_told_in_one_write_a_second_and_in_bounded_numbe
     await trio.sleep(2.0)
     writes = it.sink.writes
     for number in range(100, 100 + 3 * MAX_TYPING):
-        it.hub.types("lobby", person(number))
+        it.hub.housekeeping.types("lobby", person(number))
     await it.until_idle()
     assert bob.typing("lobby") == [100], "the first is told at once"
     await trio.sleep(NOTICE_EVERY + 0.1)
@@ -69,14 +69,14 @@ async def test_a_room_with_too_many_members_and_an_empty_one_get_no_typing(
 ) -> None:
     monkeypatch.setattr("chatserver.chat.housekeeping.MAX_TYPING_MEMBERS", 3)
     first = await it.members(3)
-    it.hub.types("lobby", person(100))
-    it.hub.types("nowhere", person(100))
+    it.hub.housekeeping.types("lobby", person(100))
+    it.hub.housekeeping.types("nowhere", person(100))
     await it.load("empty")
-    it.hub.types("empty", person(100))
+    it.hub.housekeeping.types("empty", person(100))
     assert it.hub.rooms["empty"].notices is None
     await trio.sleep(5.0)
     await it.members(1)
-    it.hub.types("lobby", person(100))
+    it.hub.housekeeping.types("lobby", person(100))
     await trio.sleep(5.0)
     assert [peer.typing("lobby") for peer in first] == [[100]] * 3
     assert (room_of(it).notices, "nowhere" in it.hub.rooms) == (None, False)
@@ -90,7 +90,7 @@ async def test_a_member_that_is_behind_gets_no_typing_and_its_stream_stays_whole
     await trio.sleep(2.0)
     half.space = 5
     slow.space = 0
-    it.hub.types("lobby", person(100))
+    it.hub.housekeeping.types("lobby", person(100))
     await it.until_idle()
     for peer in (slow, half):
         it.sink.take(peer, 1_000)
@@ -103,7 +103,7 @@ async def test_a_transport_without_typing_is_written_nothing(it: Chatting) -> No
     silent = it.peer()
     await it.join(silent, "lobby", encoding=it.encoder.events)
     writes = it.sink.writes
-    it.hub.types("lobby", person(100))
+    it.hub.housekeeping.types("lobby", person(100))
     await trio.sleep(5.0)
     assert it.sink.writes == writes
 
@@ -115,7 +115,7 @@ async def test_rooms_share_the_notices_of_a_second(it: Chatting, monkeypatch: py
     await trio.sleep(10.5)
     writes = it.sink.writes
     for name in watchers:
-        it.hub.types(name, person(100))
+        it.hub.housekeeping.types(name, person(100))
     await it.until_idle()
     assert it.sink.writes - writes == 20
     await trio.sleep(1.0)
@@ -124,7 +124,7 @@ async def test_rooms_share_the_notices_of_a_second(it: Chatting, monkeypatch: py
     assert it.sink.writes - writes == 80, "after three seconds the rest is dropped"
     for number in range(101, 107):
         for name in watchers:
-            it.hub.types(name, person(number))
+            it.hub.housekeeping.types(name, person(number))
         await trio.sleep(1.0)
     assert all(watcher.typing(name)[-1] > 100 for name, watcher in watchers.items()), "all have their turn"
 
@@ -138,7 +138,7 @@ async def test_notices_during_a_message_pass_have_a_pass_after_it(
     it.hub.broadcaster.announce_members(room_of(it))
     while (broadcast := room_of(it).broadcast) is None or broadcast.at < 3:
         await trio.lowlevel.checkpoint()
-    it.hub.types("lobby", person(100))
+    it.hub.housekeeping.types("lobby", person(100))
     it.leave(peers[4].members[0])
     await it.until_idle()
     assert [peer.typing("lobby") for peer in peers] == [[100]] * 4 + [[]] + [[100]]
@@ -153,16 +153,16 @@ async def write(it: Chatting, peer: Peer, name: str = "lobby") -> None:
 async def test_a_message_ends_its_authors_typing_and_later_typing_is_told(it: Chatting) -> None:
     ann, bob, eve = await it.members(3)
     await trio.sleep(2.0)
-    it.hub.types("lobby", eve.principal)
+    it.hub.housekeeping.types("lobby", eve.principal)
     await it.until_idle()
-    it.hub.types("lobby", ann.principal)  # waits until a second after the last notice
+    it.hub.housekeeping.types("lobby", ann.principal)  # waits until a second after the last notice
     await write(it, ann)
     await trio.sleep(5.0)
     assert bob.typing("lobby") == [eve.number], "ann's message has ended her typing"
-    it.hub.types("lobby", ann.principal)
+    it.hub.housekeeping.types("lobby", ann.principal)
     await it.until_idle()
     await write(it, ann)
-    it.hub.types("lobby", ann.principal)
+    it.hub.housekeeping.types("lobby", ann.principal)
     it.hub.publish(change(Kind.REACTION, 1, by=ann.principal.author), lambda result: None)
     await trio.sleep(NOTICE_EVERY + 0.1)
     assert bob.typing("lobby") == [eve.number, ann.number, ann.number]
@@ -174,7 +174,7 @@ async def test_a_message_during_a_typing_notice_comes_after_it_for_every_member(
     monkeypatch.setattr("chatserver.chat.broadcast.STEP_MEMBERS", 1)
     peers = await it.members(12)
     await trio.sleep(3.0)
-    it.hub.types("lobby", peers[0].principal)
+    it.hub.housekeeping.types("lobby", peers[0].principal)
     while (broadcast := room_of(it).broadcast) is None or broadcast.at < 2:
         await trio.lowlevel.checkpoint()
     await write(it, peers[0])
@@ -191,17 +191,17 @@ async def test_a_read_marker_is_told_to_the_other_connections_of_its_user(it: Ch
     await it.join(phone, "lobby")
     await it.publish("lobby", "one", "two", "three")
     await trio.sleep(0.5)
-    it.hub.moved("lobby", ann.principal, 2, ann)
+    it.hub.housekeeping.moved("lobby", ann.principal, 2, ann)
     await it.until_idle()
     assert [peer.reads("lobby") for peer in (ann, phone, bob)] == [[], [2], []]
     await trio.sleep(0.6)  # a round passes
     for offset in (2, 3, 1):  # only the highest is told, a second after the last
-        it.hub.moved("lobby", ann.principal, offset, phone)
+        it.hub.housekeeping.moved("lobby", ann.principal, offset, phone)
         await it.until_idle()
         assert ann.reads("lobby") == []
     await trio.sleep(5.0)
     assert [peer.reads("lobby") for peer in (ann, phone, bob)] == [[3], [2], []]
-    it.hub.moved("lobby", ann.principal, 3)  # over HTTP
+    it.hub.housekeeping.moved("lobby", ann.principal, 3)  # over HTTP
     await trio.sleep(5.0)
     assert [peer.reads("lobby") for peer in (ann, phone, bob)] == [[3, 3], [2, 3], []]
     assert room_of(it).notices is None
@@ -217,7 +217,7 @@ async def test_markers_of_a_room_cost_their_writes_and_a_little_for_each_member(
         await it.join(Peer(reader.number), name)
     await trio.sleep(12.5)
     for name, reader in readers.items():
-        it.hub.moved(name, reader.principal, 0)
+        it.hub.housekeeping.moved(name, reader.principal, 0)
     await it.until_idle()
     assert [reader.reads(name) for name, reader in readers.items()] == [[0]] * 5 + [[]] * 5
     await trio.sleep(1.0)
@@ -226,9 +226,9 @@ async def test_markers_of_a_room_cost_their_writes_and_a_little_for_each_member(
 
 async def test_a_marker_of_a_user_with_one_connection_visits_no_member(it: Chatting) -> None:
     ann, bob = await it.members(2)
-    it.hub.moved("lobby", ann.principal, 0, ann)
-    it.hub.moved("lobby", person(100), 0)
-    it.hub.moved("nowhere", ann.principal, 0, ann)
+    it.hub.housekeeping.moved("lobby", ann.principal, 0, ann)
+    it.hub.housekeeping.moved("lobby", person(100), 0)
+    it.hub.housekeeping.moved("nowhere", ann.principal, 0, ann)
     assert room_of(it).notices is None
     await trio.sleep(2.0)
     assert (ann.reads("lobby"), bob.reads("lobby")) == ([], [])
@@ -237,7 +237,7 @@ async def test_a_marker_of_a_user_with_one_connection_visits_no_member(it: Chatt
 async def test_a_marker_by_a_connection_outside_the_room_is_told_to_the_member(it: Chatting) -> None:
     """The connection has not joined, so the one member of its user is another connection."""
     (ann,) = await it.members(1)
-    it.hub.moved("lobby", ann.principal, 0)
+    it.hub.housekeeping.moved("lobby", ann.principal, 0)
     await it.until_idle()
     assert ann.reads("lobby") == [0]
 

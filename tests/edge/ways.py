@@ -70,7 +70,7 @@ async def a_request_that_waits_for_the_log(scene: Scene, peer: Peer) -> None:
 async def a_paused_publisher(scene: Scene, peer: Peer) -> None:
     await one_request(scene, peer)
     connections, hub = scene.parts.connections, scene.parts.hub
-    async with hub.using(ROOM, VICTIM):
+    async with hub.registry.using(ROOM, VICTIM):
         pass
     room = hub.rooms[ROOM]
 

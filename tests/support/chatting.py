@@ -208,12 +208,12 @@ class Chatting:
 
     async def hinted(self, last: int) -> None:
         """Receive the hint of another process that has written up to this offset of the lobby."""
-        self.hub.on_hints({"lobby": last})
+        self.hub.follower.on_hints({"lobby": last})
         await self.until_idle()
 
     async def join(self, peer: Peer, name: str, *, back: int = 0, encoding: LineEncoding | None = None) -> Member:
         """Join, from `back` messages ago on. Raises LogError."""
-        async with self.hub.using(name, peer.network) as room:
+        async with self.hub.registry.using(name, peer.network) as room:
             cursor = max(room.last - back, 0)
             member = self.hub.attach(
                 room, peer, encoding=encoding or self.encoder.frames, principal=peer.principal, cursor=cursor
@@ -221,7 +221,7 @@ class Chatting:
             peer.members.append(member)
             self.sink.send(peer, b"J %s %d\n" % (name.encode(), cursor))
             if not peer.gone:
-                self.hub.deliver(member)
+                self.hub.broadcaster.deliver(member)
             return member
 
     async def members(self, count: int, name: str = "lobby", *, back: int = 0) -> list[Peer]:
@@ -240,7 +240,7 @@ class Chatting:
     async def load(self, *names: str, network: str = HERE) -> None:
         """Load rooms. Raises LogError."""
         for name in names:
-            async with self.hub.using(name, network):
+            async with self.hub.registry.using(name, network):
                 pass
 
     async def poll(self, peer: Peer, *names: str) -> PollWaiter:
@@ -288,7 +288,7 @@ class Chatting:
 
     async def run(self, task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as nursery:
-            await nursery.start(self.log.run, self.news, Program(on_hints=self.hub.on_hints))
+            await nursery.start(self.log.run, self.news, Program(on_hints=self.hub.follower.on_hints))
             nursery.start_soon(self.hub.run)
             nursery.start_soon(self.schedule.run)
             nursery.start_soon(self._keep_house)

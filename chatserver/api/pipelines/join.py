@@ -40,17 +40,17 @@ class JoinPipeline:
         """
         with self._pages.while_it_waits(name) as up_to_date:
             page = await self._page(name, network, after)
-            async with self._hub.using(name, network) as room:  # still in memory, or loaded again
+            async with self._hub.registry.using(name, network) as room:  # still in memory, or loaded again
                 return enter(room, up_to_date(name, page))
 
     async def _page(self, name: str, network: str, after: Place | None) -> Page:
         missed = _Missed()
         async with side_by_side() as nursery:
-            if after is not None and self._hub.room(name) is None:
+            if after is not None and self._hub.registry.room(name) is None:
                 nursery.start_soon(self._read_missed, name, after, missed)
-            async with self._hub.using(name, network) as room:
+            async with self._hub.registry.using(name, network) as room:
                 if after is not None and self._pages.is_ahead(room, after):
-                    await self._hub.reach(room, after.offset)
+                    await self._hub.follower.reach(room, after.offset)
                 start = self._pages.start(room, after, LATEST)
                 page = self._pages.after_now(room, start, JOINED)
                 if page is None and missed.start == start:
