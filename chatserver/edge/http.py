@@ -86,7 +86,7 @@ class HttpExchanges:
     def __init__(
         self, connections: Connections, hub: Hub, routes: Routes, pages: Pages, settings: Settings, *,
         identities: Identities, tasks: Tasks, slow_tasks: Tasks, stats: CloseStats,
-        upgrade: Callable[[Connection, Upgrade], bool], policy: Policy, forwarded: ForwardedFor | None,
+        upgrade: Callable[[Connection, Upgrade], None], policy: Policy, forwarded: ForwardedFor | None,
     ) -> None:  # fmt: skip
         self._connections = connections
         self._hub = hub
@@ -101,7 +101,7 @@ class HttpExchanges:
         self._stats = stats
         self.draining = False
         self.forwarded = forwarded
-        self._give: dict[type, Callable[[Connection, Exchange, Any], bool]] = {
+        self._give: dict[type, Callable[[Connection, Exchange, Any], None]] = {
             Response: self.respond,
             Hold: self._hold,
             Stream: self._stream,
@@ -113,8 +113,8 @@ class HttpExchanges:
 
     # -- requests to answers ----------------------------------------------------------------------------------------
 
-    def dispatch(self, connection: Connection, head: Head, body: bytes, rest: bytes) -> bool:
-        """Handle a whole request. True: another one may be in the inbox."""
+    def dispatch(self, connection: Connection, head: Head, body: bytes, rest: bytes) -> None:
+        """Handle a whole request."""
         connection.rate = self._bucket.spend(connection.rate, self._now())
         kept = self._connections.keep_ahead(connection, rest)
         another = kept and head.keep_alive and not self.draining
@@ -134,44 +134,44 @@ class HttpExchanges:
             if not kept and isinstance(answer, Upgrade):  # its frames would begin anywhere
                 raise too_many_unfinished()
         except (HttpError, MessageError) as error:
-            return self._refuse_request(connection, exchange, error)
+            self._refuse_request(connection, exchange, error)
         except Exception:
             self._connections.enter(connection, _SERVING, exchange)  # a page of an allowed origin may read the 500
             raise
-        return self._answer(connection, exchange, answer)
+        else:
+            self._answer(connection, exchange, answer)
 
     def _now(self) -> int:
         return self._connections.wheel.current * TICK_MICROSECONDS
 
-    def _answer(self, connection: Connection, exchange: Exchange, answer: Answer) -> bool:
+    def _answer(self, connection: Connection, exchange: Exchange, answer: Answer) -> None:
         if self.draining and isinstance(answer, Hold | Stream | Upgrade):
             # A held poll would wait for news that no longer comes, and delay the shutdown.
             refused = refusal(ErrorCode.DRAINING, RESTARTING, return_after())
-            return self.respond(connection, exchange, refused, Reason.DRAINING)
-        return self._give[type(answer)](connection, exchange, answer)
+            self.respond(connection, exchange, refused, Reason.DRAINING)
+        else:
+            self._give[type(answer)](connection, exchange, answer)
 
-    def _schedule(self, connection: Connection, exchange: Exchange, answer: Next) -> bool:
+    def _schedule(self, connection: Connection, exchange: Exchange, answer: Next) -> None:
         exchange.go_on = answer.go_on
         self._connections.enter(connection, _SERVING, exchange)
         self._connections.resume(connection)
-        return False
 
-    def take_next(self, connection: Connection, exchange: Exchange) -> bool:
-        """Take the next step towards an answer, if there is one. True: another request may be in the inbox."""
+    def take_next(self, connection: Connection, exchange: Exchange) -> None:
+        """Take the next step towards an answer, if there is one."""
         go_on, exchange.go_on = exchange.go_on, None
         if go_on is None:
-            return False
+            return
         try:
-            return self._answer(connection, exchange, go_on())
+            self._answer(connection, exchange, go_on())
         except (HttpError, MessageError) as error:
-            return self._refuse_request(connection, exchange, error)
+            self._refuse_request(connection, exchange, error)
 
-    def _wait_for(self, connection: Connection, exchange: Exchange, answer: Later) -> bool:
+    def _wait_for(self, connection: Connection, exchange: Exchange, answer: Later) -> None:
         self._connections.enter(connection, _SERVING, exchange)
         deadline = trio.current_time() + self._serving_deadline
         tasks = self._slow_tasks if answer.slow else self._tasks
         tasks.start(self._serve, connection, exchange, answer.pending, answer.check, deadline)
-        return False
 
     async def _serve(
         self, connection: Connection, exchange: Exchange, pending: Coroutine[Any, Any, Answer],
@@ -196,35 +196,33 @@ class HttpExchanges:
         if connection.context is not exchange:
             return  # the connection ended while the log was read
         if result is None:
-            more = self.give_up(connection, exchange)
+            self.give_up(connection, exchange)
         elif isinstance(result, HttpError | MessageError):
-            more = self._refuse_request(connection, exchange, result)
+            self._refuse_request(connection, exchange, result)
         else:
-            more = self._answer(connection, exchange, result)
-        if more:
-            self._connections.resume(connection, later=True)
+            self._answer(connection, exchange, result)
 
-    def give_up(self, connection: Connection, exchange: Exchange) -> bool:
+    def give_up(self, connection: Connection, exchange: Exchange) -> None:
         """Answer 503 and close, since our answer took too long."""
         exchange.keep_alive = False
         sentence = "the answer took too long; the request may have been carried out"
         late = refusal(ErrorCode.UNAVAILABLE, sentence, SERVING_RETRY)
-        return self.respond(connection, exchange, late, Reason.SERVING_DEADLINE)
+        self.respond(connection, exchange, late, Reason.SERVING_DEADLINE)
 
     # -- answers to bytes -------------------------------------------------------------------------------------------
 
     def respond(
         self, connection: Connection, exchange: Exchange, answer: Response, reason: Reason = Reason.DONE
-    ) -> bool:
-        """Send a whole answer. True: another request may be in the inbox."""
+    ) -> None:
+        """Send a whole answer."""
         parts = answer.body
         head = response_head(
             answer.status, sum(map(len, parts)), content_type=answer.content_type,
             headers=answer.headers + exchange.headers, keep_alive=exchange.keep_alive, date=date_now(),
         )  # fmt: skip
-        return self._write(connection, exchange, [head] if exchange.head_only else [head, *parts], reason)
+        self._write(connection, exchange, [head] if exchange.head_only else [head, *parts], reason)
 
-    def _refuse_request(self, connection: Connection, exchange: Exchange, error: HttpError | MessageError) -> bool:
+    def _refuse_request(self, connection: Connection, exchange: Exchange, error: HttpError | MessageError) -> None:
         """Refuse a whole and valid request that cannot be served; the connection stays open."""
         if error.code in DEMOTING_REFUSALS:
             self._connections.demotion.demote(connection)
@@ -232,52 +230,50 @@ class HttpExchanges:
             error, headers=exchange.headers, keep_alive=exchange.keep_alive, head_only=exchange.head_only,
             date=date_now(),
         )  # fmt: skip
-        return self._write(connection, exchange, [wire])
+        self._write(connection, exchange, [wire])
 
     def _write(
         self, connection: Connection, exchange: Exchange, parts: list[bytes], reason: Reason = Reason.DONE
-    ) -> bool:
+    ) -> None:
         if self.draining:
             parts = [with_retry_after(b"".join(parts), math.ceil(return_after()))]
         self._connections.send_parts(connection, parts)
         if not exchange.keep_alive:
             self._connections.finish(connection, reason)
-            return False
+            return
         room = exchange.room
         if room is not None and room.congested:
             room.pause(connection)
             self._connections.enter(connection, State.PAUSED, room)
-            return False
+            return
         self._connections.enter(connection, _KEEPALIVE)
-        return self.go_on(connection)
+        self.go_on(connection)
 
-    def go_on(self, connection: Connection) -> bool:
-        """In KEEPALIVE: throttle the connection if its requests come too fast. True: a request may be in the inbox."""
+    def go_on(self, connection: Connection) -> None:
+        """In KEEPALIVE: throttle a connection whose requests come too fast; else its next one may be in the inbox."""
         if self._bucket.over(connection.rate, self._now()):
             self._connections.enter(connection, State.THROTTLED)
-            return False
-        if connection.blocked:
-            return False
-        if self.forwarded is not None:
-            self.forwarded.answered(connection)
-        return bool(connection.inbox)
+        elif not connection.blocked:
+            if self.forwarded is not None:
+                self.forwarded.answered(connection)
+            if connection.inbox:
+                self._connections.resume(connection, later=True)
 
     # -- answers that take time -------------------------------------------------------------------------------------
 
-    def _commit(self, connection: Connection, exchange: Exchange, answer: Commit) -> bool:
+    def _commit(self, connection: Connection, exchange: Exchange, answer: Commit) -> None:
         done = partial(self._connections.step, connection, self._committed, exchange, answer)
         self._connections.enter(connection, _SERVING, exchange)
         try:
             exchange.room = self._hub.publish(answer.draft, done)
         except LogError as error:
-            return self.respond(connection, exchange, answer.render(error))
-        return False
+            self.respond(connection, exchange, answer.render(error))
 
     def _committed(self, connection: Connection, exchange: Exchange, answer: Commit, result: Stored | LogError) -> None:
-        if connection.context is exchange and self.respond(connection, exchange, answer.render(result)):
-            self._connections.resume(connection, later=True)
+        if connection.context is exchange:
+            self.respond(connection, exchange, answer.render(result))
 
-    def _hold(self, connection: Connection, exchange: Exchange, answer: Hold) -> bool:
+    def _hold(self, connection: Connection, exchange: Exchange, answer: Hold) -> None:
         waiter = PollWaiter(
             connection=connection, principal=answer.principal, limit=answer.limit, many=answer.many,
             keep_alive=exchange.keep_alive, messages_only=answer.messages_only, headers=exchange.headers,
@@ -286,14 +282,12 @@ class HttpExchanges:
         self._connections.enter(connection, State.HELD, waiter, span=ticks(answer.seconds))
         self._hub.park(waiter, answer.waits)
         # A poll followed by another request is answered at once: a held connection is read only to see its FIN.
-        return self.answer_held(connection, waiter) if connection.inbox else False
+        if connection.inbox:
+            self.answer_held(connection, waiter)
 
-    def answer_held(self, connection: Connection, waiter: PollWaiter) -> bool:
-        """Answer a held poll with the messages there are, even none: on news, at its deadline, or on FIN.
-
-        True: another request may be in the inbox.
-        """
-        return self._answer(connection, self._exchange_of(waiter), self._routes.rooms.answer_held(waiter))
+    def answer_held(self, connection: Connection, waiter: PollWaiter) -> None:
+        """Answer a held poll with the messages there are, even none: on news, at its deadline, or on FIN."""
+        self._answer(connection, self._exchange_of(waiter), self._routes.rooms.answer_held(waiter))
 
     def refuse_held(self, connection: Connection, waiter: PollWaiter, error: MessageError) -> None:
         """Refuse a held poll whose user may no longer wait."""
@@ -302,11 +296,12 @@ class HttpExchanges:
     def _exchange_of(self, waiter: PollWaiter) -> Exchange:
         return Exchange(waiter.keep_alive and not self.draining, head_only=False, headers=waiter.headers)
 
-    def _stream(self, connection: Connection, exchange: Exchange, answer: Stream) -> bool:
+    def _stream(self, connection: Connection, exchange: Exchange, answer: Stream) -> None:
         head = sse.head(date_now() + header_lines(exchange.headers))
         if exchange.head_only:
             exchange.keep_alive = False
-            return self._write(connection, exchange, [head])
+            self._write(connection, exchange, [head])
+            return
         encoding = self._pages.message_events if answer.messages_only else self._pages.events
         member = self._hub.attach(
             answer.room, connection, encoding=encoding, principal=answer.principal, cursor=answer.after
@@ -316,7 +311,6 @@ class HttpExchanges:
         self.stream_on(connection, member)
         self._connections.send(connection, head + answer.preface)
         self._hub.broadcaster.deliver(member)
-        return False
 
     def stream_on(self, connection: Connection, member: Member) -> None:
         """Enter STREAM until the next heartbeat or, if that is earlier, the end of the sign-in."""

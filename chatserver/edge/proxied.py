@@ -58,16 +58,16 @@ class ProxyHandler(Handler):
         self._then = then
         self._refusals = refusals
 
-    def received(self, connection: Connection, data: bytes) -> bool:
+    def received(self, connection: Connection, data: bytes) -> None:
         """The balancer's bytes, until its header ends."""
         connection.inbox = data = connection.inbox + data
         try:
             header = parse_proxy_header(data)
         except ProxyError as error:
             self._fail(connection, error.message)
-            return False
+            return
         if header is None:
-            return False
+            return
         connection.inbox = b""
         if header.source is None:
             self._forwarded.disbelieve(connection)
@@ -76,10 +76,11 @@ class ProxyHandler(Handler):
             if reason is not None:
                 refusal = choice(self._refusals)  # noqa: S311  jitter, not secrecy
                 self._connections.finish(connection, reason, refusal)
-                return False
+                return
         self._connections.enter(connection, self._then)
         rest = data[header.size :]
-        return self._connections.handlers[connection.state].received(connection, rest) if rest else False
+        if rest:
+            self._connections.handlers[connection.state].received(connection, rest)
 
     def _fail(self, connection: Connection, message: str) -> None:
         self._connections.misbehaved(connection, Reason.PROXY_HEADER, message)

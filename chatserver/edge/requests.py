@@ -26,7 +26,7 @@ from chatserver.reasons import ErrorCode, Reason
 from chatserver.settings.fields import BODY_SECONDS_PER_KIB, Settings
 
 #: Handles a request: its head, its body, and the bytes received after it.
-Dispatch: TypeAlias = Callable[[Connection, Head, bytes, bytes], bool]
+Dispatch: TypeAlias = Callable[[Connection, Head, bytes, bytes], None]
 
 #: Retry-After (s), of which one is chosen at random: about as long as an unfinished request lives.
 RETRIES = range(5, 15)
@@ -76,36 +76,38 @@ class RequestHandler(HttpHandler):
         self._body_ticks = ticks(settings.body_deadline)
         self._body_ticks_max = ticks(settings.body_deadline_max)
 
-    def received(self, connection: Connection, data: bytes) -> bool:
+    def received(self, connection: Connection, data: bytes) -> None:
         """Bytes of a head, and perhaps of what follows it."""
         inbox = connection.inbox
-        return self._begin(connection, inbox + data if inbox else data, len(inbox))
+        self._begin(connection, inbox + data if inbox else data, len(inbox))
 
-    def resumed(self, connection: Connection) -> bool:
+    def resumed(self, connection: Connection) -> None:
         """Parse the inbox, which may hold a whole request that was sent ahead."""
-        return not connection.blocked and self._begin(connection, connection.inbox, 0)
+        if not connection.blocked:
+            self._begin(connection, connection.inbox, 0)
 
-    def writable(self, connection: Connection) -> bool:
-        """The peer has taken the answer. True: its next request may be in the inbox."""
+    def writable(self, connection: Connection) -> None:
+        """The peer has taken the answer; its next request may be in the inbox."""
         if self._forwarded is not None and connection.state is State.KEEPALIVE:
             self._forwarded.answered(connection)
-        return bool(connection.inbox)
+        if connection.inbox:
+            self._connections.resume(connection)
 
-    def _begin(self, connection: Connection, buffer: bytes, searched: int) -> bool:
+    def _begin(self, connection: Connection, buffer: bytes, searched: int) -> None:
         try:
             end = find_head_end(buffer, searched, self._head_limits)
             if not end:
                 self._wait_for_head(connection, buffer)
-                return False
+                return
             if self._budget.used:
                 self._budget.release(connection)
             head = parse_head(buffer[:end], self._head_limits)
             if head.body is NO_BODY:
-                return self._dispatch(connection, head, b"", buffer[end:])
-            return self._begin_body(connection, head, buffer[:end], buffer[end:])
+                self._dispatch(connection, head, b"", buffer[end:])
+            else:
+                self._begin_body(connection, head, buffer[:end], buffer[end:])
         except HttpError as error:
             self.refuse(connection, error, buffer)
-            return False
 
     def _wait_for_head(self, connection: Connection, buffer: bytes) -> None:
         if buffer.endswith(b"\n") and not buffer.strip():
@@ -120,7 +122,7 @@ class RequestHandler(HttpHandler):
         if not self._budget.resize(holder, size, connection.network):
             raise too_many_unfinished()
 
-    def _begin_body(self, connection: Connection, head: Head, raw: bytes, rest: bytes) -> bool:
+    def _begin_body(self, connection: Connection, head: Head, raw: bytes, rest: bytes) -> None:
         try:
             body = body_reader(head, self._body_limits)
             body.receive(rest)
@@ -128,7 +130,8 @@ class RequestHandler(HttpHandler):
             self._claim(connection, head)
             raise
         if body.complete:
-            return self._dispatch(connection, head, body.body, body.rest)
+            self._dispatch(connection, head, body.body, body.rest)
+            return
         self._claim(connection, head)
         connection.inbox = b""
         upload = Upload(raw, body, self._connections.wheel.current)
@@ -136,7 +139,6 @@ class RequestHandler(HttpHandler):
         self._keep(connection, upload, len(upload.head) + body.kept)
         if head.expects_continue and not rest:
             self._connections.send(connection, CONTINUE)
-        return False
 
     def _claim(self, connection: Connection, head: Head) -> None:
         """From now on what happens on a proxy's connection is its client's doing."""
@@ -186,25 +188,25 @@ def sent_of(connection: Connection) -> bytes:
 class BodyHandler(RequestHandler):
     """`BODY`: the context is the upload."""
 
-    def received(self, connection: Connection, data: bytes) -> bool:
+    def received(self, connection: Connection, data: bytes) -> None:
         """Bytes of a body."""
         upload = context_of(connection, Upload)
         try:
             upload.body.receive(data)
             if upload.body.complete:
                 head = parse_head(upload.head, self._head_limits)
-                return self._dispatch(connection, head, upload.body.body, upload.body.rest)
+                self._dispatch(connection, head, upload.body.body, upload.body.rest)
+                return
             self._keep(connection, upload, len(upload.head) + upload.body.kept)
         except HttpError as error:
             self.refuse(connection, error, upload.head)
-            return False
+            return
         # The only deadline that progress extends: by a second for each KiB received, up to its cap.
         earned = int(upload.body.received / _BODY_RATE / TICK)
         span = min(self._body_ticks + earned, self._body_ticks_max)
         left = upload.started + span - self._connections.wheel.current
         if left > 0:  # else it is due: to enter again would grant one more tick each time
             self._connections.enter(connection, State.BODY, upload, span=left)
-        return False
 
     def lacking(self, connection: Connection) -> int:
         """Bytes of `Content-Length` that have not arrived."""

@@ -32,10 +32,10 @@ class ConnectionSink:
         self.own = partial(connections.scheduler.submit, Priority.FIRST)
         self.faulted = connections.faults.caught
         self._connections = connections
-        self.answer_with: Callable[[Connection, PollWaiter], bool]
+        self.answer_with: Callable[[Connection, PollWaiter], None]
 
     def answer(self, waiter: PollWaiter) -> None:
-        """Answer a held poll, for which there is news. No request waits behind it, see `HeldHandler.received`."""
+        """Answer a held poll, for which there is news."""
         self._connections.step(cast(Connection, waiter.connection), self.answer_with, waiter)
 
     def as_sink(self) -> Sink:

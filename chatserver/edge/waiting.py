@@ -33,9 +33,9 @@ class WaitingHandler(HttpHandler):
 class ServingHandler(WaitingHandler):
     """`SERVING`: the context is the exchange; the peer is not read."""
 
-    def resumed(self, connection: Connection) -> bool:
+    def resumed(self, connection: Connection) -> None:
         """The next step towards our answer."""
-        return self._exchanges.take_next(connection, context_of(connection, Exchange))
+        self._exchanges.take_next(connection, context_of(connection, Exchange))
 
     def expired(self, connection: Connection) -> None:
         """Our answer took too long."""
@@ -45,15 +45,12 @@ class ServingHandler(WaitingHandler):
 class ThrottledHandler(WaitingHandler):
     """`THROTTLED`: no context; the peer is not read."""
 
-    def resumed(self, connection: Connection) -> bool:
+    def resumed(self, connection: Connection) -> None:
         """The peer may send requests again."""
         self._connections.enter(connection, State.KEEPALIVE)
-        return self._exchanges.go_on(connection)
+        self._exchanges.go_on(connection)
 
-    def expired(self, connection: Connection) -> None:
-        """The pause is over."""
-        if self.resumed(connection):
-            self._connections.resume(connection, later=True)
+    expired = resumed  # the pause is over
 
 
 class PausedHandler(ThrottledHandler):
@@ -68,12 +65,12 @@ class PausedHandler(ThrottledHandler):
 class HeldHandler(WaitingHandler):
     """`HELD`: the context is the poll."""
 
-    def received(self, connection: Connection, data: bytes) -> bool:
+    def received(self, connection: Connection, data: bytes) -> None:
         """The next request was sent ahead: answer the poll at once."""
         waiter = context_of(connection, PollWaiter)
         if not self._connections.keep_ahead(connection, data):
             waiter.keep_alive = False
-        return self._exchanges.answer_held(connection, waiter)
+        self._exchanges.answer_held(connection, waiter)
 
     def ended(self, connection: Connection) -> None:
         """The peer is gone, or has only shut down its sending side. In both cases: answer at once, then close."""
@@ -94,20 +91,18 @@ class HeldHandler(WaitingHandler):
 class StreamHandler(WaitingHandler):
     """`STREAM`: the context is the member."""
 
-    def received(self, connection: Connection, data: bytes) -> bool:
+    def received(self, connection: Connection, data: bytes) -> None:
         """Read and drop bytes after the request, so that the FIN behind them is seen."""
         connection.rate += len(data)
         if connection.rate > MAX_STREAM_BYTES:
             self._connections.misbehaved(connection, Reason.FLOOD, "bytes behind the request of an event stream")
             self._connections.close(connection, Reason.FLOOD)
-        return False
 
-    def writable(self, connection: Connection) -> bool:
+    def writable(self, connection: Connection) -> None:
         """The peer has taken the kept bytes: offer the messages that the member still lacks."""
         member = context_of(connection, Member)
         if not self._has_ended(connection, member):
             self._hub.writable(member)
-        return False
 
     def _has_ended(self, connection: Connection, member: Member) -> bool:
         """End the stream if the sign-in of its user has expired; returns whether it has."""

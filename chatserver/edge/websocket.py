@@ -98,46 +98,46 @@ class WebSocketHandler(Handler):
         #: sessions that were notified of the end of this sign-in; kept here, since few are in their last 30 s
         self._notified: dict[WebSocketSession, Principal] = {}
 
-    def open(self, connection: Connection, answer: Upgrade) -> bool:
+    def open(self, connection: Connection, answer: Upgrade) -> None:
         """Switch the connection to WebSocket; frames may be in its inbox already."""
         connection.rate = 0  # a WebSocket has another bucket
         self._rest(connection, WebSocketSession(answer.principal, answer.dialect), _left(answer.principal))
         self._connections.send(connection, answer.wire)
         if connection.inbox:
             self._connections.resume(connection)  # not in `BULK`, where a new client would wait behind peers that flood
-        return False
 
     # -- in ---------------------------------------------------------------------------------------------------------
 
-    def received(self, connection: Connection, data: bytes) -> bool:
+    def received(self, connection: Connection, data: bytes) -> None:
         """Bytes of frames."""
         session = context_of(connection, WebSocketSession)
         if len(data) == _PONG_BYTES and connection.state is _PINGED and data.startswith(EMPTY_PONG):
             self._rest(connection, session, _left(session.principal))  # an idle peer sends nothing else
-            return False
+            return
         inbox = connection.inbox
-        return self._take(connection, session, inbox + data if inbox else data)
+        self._take(connection, session, inbox + data if inbox else data)
 
-    def resumed(self, connection: Connection) -> bool:
+    def resumed(self, connection: Connection) -> None:
         """Handle the frames in the inbox."""
         session = context_of(connection, WebSocketSession)
         if connection.state is _REPLYING:
             if not self._conversation.may_go_on(connection, session):
-                return False  # resumed for an earlier wait; it still has to wait
+                return  # resumed for an earlier wait; it still has to wait
             if isinstance(session.waits, Ending):
                 self._end(connection, session.waits)
-                return False
+                return
             session.waits = NOTHING
             self._connections.enter(connection, _OPEN, session)
-        return not connection.blocked and self._take(connection, session, connection.inbox)
+        if not connection.blocked:
+            self._take(connection, session, connection.inbox)
 
-    def _take(self, connection: Connection, session: WebSocketSession, data: bytes) -> bool:
+    def _take(self, connection: Connection, session: WebSocketSession, data: bytes) -> None:
         """Handle a step's worth of messages, and enter the state that follows."""
         principal = session.principal
         left = _left(principal)
         if left <= 0:
             self.close(connection, Reason.EXPIRED, Reason.EXPIRED.sentence)
-            return False
+            return
         limits = self._any if session.dialect.binary else self._text_only
         more, until = True, perf_counter() + STEP
         for _ in range(STEP_MESSAGES):
@@ -146,22 +146,23 @@ class WebSocketHandler(Handler):
             for event in events:
                 self._handle_event(connection, session, event)
                 if connection.context is not session:
-                    return False
+                    return
             if not more or connection.state is _REPLYING or connection.blocked or perf_counter() >= until:
                 break
         kept = len(data) + (0 if session.assembly is None else len(session.assembly.frames))
         if not self._may_keep(connection, kept) or connection.state is _REPLYING or connection.blocked:
-            return False
+            return
         if not kept or (more and connection.state is _PINGED):  # the rest may wait for longer than a pong may
             if session.principal is not principal:
                 left = _left(session.principal)
             if left <= NOTICE and not self._was_notified(session):  # a busy peer may move the deadline for ever
                 self._notify(connection, session, left)
-                return more and connection.context is session
-            self._rest(connection, session, left)
+            else:
+                self._rest(connection, session, left)
         elif not more and connection.state is not _MESSAGE:
             self._connections.enter(connection, _MESSAGE, session)
-        return more
+        if more:
+            self._connections.resume(connection, later=True)
 
     def _may_keep(self, connection: Connection, size: int) -> bool:
         """Charge unfinished input to the budget of all peers. False: its network keeps too much, so it is closed."""
@@ -288,17 +289,18 @@ class WebSocketHandler(Handler):
 
     # -- going on ---------------------------------------------------------------------------------------------------
 
-    def writable(self, connection: Connection) -> bool:
-        """The peer has taken what we wrote: offer messages of its rooms. True: frames may be in the inbox."""
+    def writable(self, connection: Connection) -> None:
+        """The peer has taken what we wrote: offer messages of its rooms, then handle the frames in the inbox."""
         session = context_of(connection, WebSocketSession)
         if _left(session.principal) <= 0:  # a slow reader's deadline stands still for as long as bytes are unsent
             self.close(connection, Reason.EXPIRED, Reason.EXPIRED.sentence)
-            return False
+            return
         for member in session.rooms():
             self._hub.writable(member)
             if connection.context is not session or connection.blocked:
-                return False
-        return (bool(connection.inbox) or session.assembly is not None) and connection.state is not _REPLYING
+                return
+        if (connection.inbox or session.assembly is not None) and connection.state is not _REPLYING:
+            self._connections.resume(connection)
 
     # -- the end ----------------------------------------------------------------------------------------------------
 

@@ -21,14 +21,13 @@ class ClosingHandler(Handler):
     That RST could destroy our last bytes on their way.
     """
 
-    def received(self, connection: Connection, data: bytes) -> bool:
+    def received(self, connection: Connection, data: bytes) -> None:
         """Drop input up to LINGER_BYTES; then stop reading."""
         closing = context_of(connection, Closing)
         closing.dropped += len(data)
         if closing.dropped >= LINGER_BYTES:
             span = max(connection.deadline - self._connections.wheel.current - 1, 0)
             self._connections.enter(connection, State.LINGERING, closing, span=span)
-        return False
 
     def lacking(self, connection: Connection) -> int:
         """Large, so that input is read in large pieces: it is dropped anyway."""
@@ -38,10 +37,9 @@ class ClosingHandler(Handler):
         """The peer's FIN or reset: the close is over, for the reason that began it."""
         self._connections.close(connection, context_of(connection, Closing).reason)
 
-    def writable(self, connection: Connection) -> bool:
+    def writable(self, connection: Connection) -> None:
         """The last bytes are written: send FIN."""
         self._connections.end_writing(connection)
-        return False
 
     def expired(self, connection: Connection) -> None:
         """The reason that began the close counts, unless the close was orderly."""

@@ -195,7 +195,7 @@ class Connections:
             _log.info, "misbehaved", reason=reason.label, peer=connection.address, phase=phase, detail=detail
         )
 
-    def submit(self, step: Callable[[Connection], bool], connection: Connection, *, later: bool = False) -> None:
+    def submit(self, step: Callable[[Connection], bool | None], connection: Connection, *, later: bool = False) -> None:
         """Queue a step at the turn of the connection's network; `later`, or if its peer is demoted, in `BULK`.
 
         A proxy's connections have a turn each: else all people behind it share one until their requests are read.
@@ -258,7 +258,7 @@ class Connections:
                 self._readiness.arm(connection.descriptor, wanted & (READ | WRITE))
 
     def resume(self, connection: Connection, *, later: bool = False) -> None:
-        """Schedule its handler's `resumed`, for input that is here already; `later`: in `BULK`.
+        """Schedule its handler's `resumed`; `later`: in `BULK`, for the rest of what a peer sent at once.
 
         One that is queued keeps its place. With an entry for each reason, the queue would grow without end beside peers
         that read slowly and send ahead.
@@ -271,15 +271,11 @@ class Connections:
             connection.armed = QUEUED
             self.submit(self._resume, connection, later=later)
 
-    def _resume(self, connection: Connection) -> bool:
-        if connection.descriptor < 0:
-            return False
-        connection.armed = 0
-        if self.handlers[connection.state].resumed(connection):
-            connection.armed = QUEUED
-            return True
-        self.arm(connection)
-        return False
+    def _resume(self, connection: Connection) -> None:
+        if connection.descriptor >= 0:
+            connection.armed = 0
+            self.handlers[connection.state].resumed(connection)
+            self.arm(connection)
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
@@ -365,24 +361,23 @@ class Connections:
         """The server is stopping: give the kernel what was kept, to be sent after the process has ended."""
         if connection.blocked:
             sockets.take_all(connection.descriptor)
-            if self.flush(connection):
-                self.resume(connection)
+            self.flush(connection)
 
-    def flush(self, connection: Connection) -> bool:
-        """Write what was kept: the descriptor is writable. True: all is written, and the handler has more to do."""
+    def flush(self, connection: Connection) -> None:
+        """Write what was kept: the descriptor is writable. When all is written, its handler's `writable` is called."""
         backlog = connection.backlog
         if backlog is None or not backlog.blocked:
-            return False
+            return
         try:
             if not connection.transport.flush(connection, backlog):
-                return False
+                return
         except BlockingIOError:
-            return False
+            return
         except (OSError, TransportError) as error:
             self.broken(connection, error)
-            return False
+            return
         self.judge.lift(connection, backlog)
-        return self.handlers[connection.state].writable(connection)
+        self.handlers[connection.state].writable(connection)
 
     def broken(self, connection: Connection, error: OSError | TransportError) -> None:
         """Close a connection whose peer is gone, or whose transport can no longer encrypt or decrypt."""

@@ -1,7 +1,8 @@
 """Handlers of the states: the interface, its defaults, and the context of a connection by its type.
 
 Owns: the interface. May not: know any state. A handler is a singleton that serves all connections in its state; data
-of one connection is in its context. Every call is synchronous, and made inside a fault boundary.
+of one connection is in its context. Every call is synchronous, and made inside a fault boundary. One that leaves work
+for another step asks for it with `Connections.resume`.
 """
 
 from typing import TYPE_CHECKING, TypeVar
@@ -29,8 +30,8 @@ class Handler:
     def __init__(self, connections: "Connections") -> None:
         self._connections = connections
 
-    def received(self, connection: Connection, data: bytes) -> bool:
-        """Bytes arrived. True: some of them are left for another step (`resumed`)."""
+    def received(self, connection: Connection, data: bytes) -> None:
+        """Bytes arrived."""
         raise AssertionError(f"{connection.state.name} is not read")
 
     def lacking(self, connection: Connection) -> int:
@@ -41,17 +42,15 @@ class Handler:
         """The peer sent FIN."""
         self._connections.close(connection, Reason.PEER_CLOSED)
 
-    def writable(self, connection: Connection) -> bool:
-        """All kept bytes are written, or a flush window ends without any. Returns as `received` does."""
-        return False
+    def writable(self, connection: Connection) -> None:
+        """All kept bytes are written, or a flush window ends without any."""
 
     def expired(self, connection: Connection) -> None:
         """The deadline of its state has passed."""
         raise AssertionError(f"{connection.state.name} has no handler for its deadline")
 
-    def resumed(self, connection: Connection) -> bool:
-        """Continue with input that is here already. True: another step is needed."""
-        return False
+    def resumed(self, connection: Connection) -> None:
+        """Continue with input that is here already."""
 
     def faulted(self, connection: Connection) -> None:
         """A step for this connection raised. `finish` it with an error, or do nothing: then it is closed."""

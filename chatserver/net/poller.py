@@ -157,14 +157,14 @@ class Poller:
         """
         self._connections.submit(self._expire_in_turn, connection)
 
-    def _expire_in_turn(self, connection: Connection) -> bool:
+    def _expire_in_turn(self, connection: Connection) -> None:
         if connection.armed & QUEUED:  # in `BULK`, or it would have come first; once, or a flood would have no deadline
             self._connections.submit(self._expire_at_last, connection, later=True)
-            return False
-        return self._expire_at_last(connection)
+        else:
+            self._expire_at_last(connection)
 
-    def _expire_at_last(self, connection: Connection) -> bool:
-        return self._connections.step(connection, self._expire)
+    def _expire_at_last(self, connection: Connection) -> None:
+        self._connections.step(connection, self._expire)
 
     def _expire(self, connection: Connection) -> None:
         connections = self._connections
@@ -222,7 +222,7 @@ class Poller:
         self._awaited += awaited
         return len(ready) > 1
 
-    def _accept(self, listener: Listener) -> bool:
+    def _accept(self, listener: Listener) -> None:
         """Accept a batch of peers; the kernel reports the listener again if there are more.
 
         One batch in each round, before the work of connections: the kernel's queue knows no networks, and a newcomer
@@ -232,31 +232,29 @@ class Poller:
             listener.accept()
             if not listener.resting:
                 self._readiness.arm(listener.descriptor, READ)
-        return False
 
-    def _write(self, connection: Connection) -> bool:
-        connections = self._connections
-        if connection.descriptor < 0:
-            return False
-        resumed, connection.armed = connection.armed & RESUMED > 0, 0
-        return self._rest(connection, resumed=connections.flush(connection) or resumed)
+    def _write(self, connection: Connection) -> None:
+        if connection.descriptor >= 0:
+            resumed, connection.armed = connection.armed & RESUMED > 0, 0
+            self._connections.flush(connection)
+            self._rest(connection, resumed=resumed)
 
-    def _rest(self, connection: Connection, *, resumed: bool) -> bool:
+    def _rest(self, connection: Connection, *, resumed: bool) -> None:
         """After its step: arm a connection, or queue it again if it is to be resumed."""
         if resumed:
             self._connections.resume(connection)
         self._connections.arm(connection)
-        return False
 
-    def _read(self, connection: Connection) -> bool:
-        """Read once, and pass the bytes to the handler. True: there may be more."""
+    def _read(self, connection: Connection) -> None:
+        """Read once, and pass the bytes to the handler. If there may be more, read again in `BULK`."""
         connections = self._connections
         if connection.descriptor < 0:
-            return False
+            return
         resumed, connection.armed = connection.armed & RESUMED > 0, 0
         state, transport = connection.state, connection.transport
         if (connection.backlog is not None and connection.backlog.blocked) or not READS[state]:
-            return self._rest(connection, resumed=resumed)  # its state has changed since the event
+            self._rest(connection, resumed=resumed)  # its state has changed since the event
+            return
         handler = connections.handlers[state]
         if _ANNOUNCES[state] or transport is not PLAIN:
             # Under TLS record by record, whatever these are: 16 KiB of key updates are 24 ms of OpenSSL's time.
@@ -268,25 +266,26 @@ class Poller:
         try:
             count = os.readv(connection.descriptor, buffers)
         except BlockingIOError:
-            return self._rest(connection, resumed=resumed)
+            self._rest(connection, resumed=resumed)
+            return
         except OSError:
-            return self._reset(connection)
+            self._reset(connection)
+            return
         data = bytes(_BUFFER[:count])
         if count and transport is not PLAIN:
             data = self._open(connection, transport, data)
         if count == 0:
             handler.ended(connection)
-        elif data and handler.received(connection, data):
-            connections.resume(connection, later=True)
-            return False
-        elif count == size and READS[connection.state] and connection.descriptor >= 0 and not connection.armed:
+        elif data:
+            handler.received(connection, data)
+        if count == size and READS[connection.state] and connection.descriptor >= 0 and not connection.armed:
             # else its inbox comes first: it is not read now, or its handler has resumed it
             connection.armed = QUEUED | RESUMED if resumed else QUEUED
-            return True
+            connections.submit(self._read, connection, later=True)
+            return
         if resumed:  # `_rest`, inlined for each read
             connections.resume(connection)
         connections.arm(connection)
-        return False
 
     def _open(self, connection: Connection, transport: Transport, data: bytes) -> bytes:
         """The plaintext in these bytes; empty if the connection was closed."""
@@ -303,11 +302,10 @@ class Poller:
             connections.keep(connection, b"", 0)
         return data if connection.descriptor >= 0 else b""
 
-    def _reset(self, connection: Connection) -> bool:
+    def _reset(self, connection: Connection) -> None:
         """The peer has reset it. If we had begun the close, the reason for that close stands."""
         connection.armed = 0
         if isinstance(connection.context, Closing):
             self._connections.handlers[connection.state].ended(connection)
         else:
             self._connections.close(connection, Reason.PEER_RESET)
-        return False

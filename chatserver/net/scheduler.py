@@ -18,7 +18,8 @@ from typing import Any, TypeAlias
 from chatserver.fair import FairQueue
 from chatserver.net.states import Priority
 
-Step: TypeAlias = Callable[[Any], bool]
+#: Returns whether there is more to do; None: there is not.
+Step: TypeAlias = Callable[[Any], bool | None]
 
 #: Seconds of each class in a round, and one step at least (docs/measurements/2026-11-24-scheduler.md). `NORMAL` must
 #: keep up with the listener (`ACCEPT_BATCH`). `BULK` has little, so that floods, which end up there, delay users

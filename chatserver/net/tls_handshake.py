@@ -48,7 +48,7 @@ class Handshakes(Handler):
         self._connections.bind(State.TLS_HELLO, self)
         self._connections.bind(State.TLS_HANDSHAKE, self, TlsTransport)
 
-    def received(self, connection: Connection, data: bytes) -> bool:
+    def received(self, connection: Connection, data: bytes) -> None:
         """Bytes of a hello, or records of a handshake and perhaps the first ones after it."""
         try:
             if connection.state is State.TLS_HELLO:
@@ -56,14 +56,13 @@ class Handshakes(Handler):
                 if not hello_is_whole(data):
                     if not self._budget.resize(connection, len(data), connection.network):
                         self._fail(connection, "too many ClientHellos are unfinished", REFUSAL, Reason.UNFINISHED_FULL)
-                    return False
+                    return
                 self._begin(connection)
-            return self._go_on(connection, context_of(connection, TlsTransport), data)
+            self._go_on(connection, context_of(connection, TlsTransport), data)
         except RecordError as error:
             self._fail(connection, str(error), b"" if connection.state is State.TLS_HELLO else REFUSAL)
         except TlsError as error:
             self._fail(connection, str(error), error.reply)
-        return False
 
     def _begin(self, connection: Connection) -> None:
         """Begin the handshake of a connection whose ClientHello is complete."""
@@ -76,23 +75,24 @@ class Handshakes(Handler):
         self.half_open[connection] = None
         self._connections.enter(connection, State.TLS_HANDSHAKE, transport, span=left)
 
-    def _go_on(self, connection: Connection, transport: TlsTransport, data: bytes) -> bool:
+    def _go_on(self, connection: Connection, transport: TlsTransport, data: bytes) -> None:
         sealed = transport.sealed + data
         _, end = whole_records(sealed)
         transport.sealed = sealed[end:]
         if not self._budget.resize(transport, len(transport.sealed), connection.network):
             self._fail(connection, "too many records are unfinished", REFUSAL, Reason.UNFINISHED_FULL)
-            return False
+            return
         if not end:
-            return False
+            return
         done, received = self.engine.handshake(transport.tls, sealed[:end])
         if received.reply:
             self._connections.send(connection, received.reply)
-        return self._secured(connection, transport, received) if done else False
+        if done:
+            self._secured(connection, transport, received)
 
-    def _secured(self, connection: Connection, transport: TlsTransport, received: Received) -> bool:
+    def _secured(self, connection: Connection, transport: TlsTransport, received: Received) -> None:
         if connection.descriptor < 0:
-            return False
+            return
         self.completed += 1
         connection.context = None  # the transport stays: it is not released
         self.half_open.pop(connection, None)
@@ -106,8 +106,7 @@ class Handshakes(Handler):
         if received.ended:
             sockets.shutdown(connection.descriptor, socket.SHUT_RD)
         if received.plaintext:
-            return self._connections.handlers[connection.state].received(connection, received.plaintext)
-        return False
+            self._connections.handlers[connection.state].received(connection, received.plaintext)
 
     def _fail(
         self, connection: Connection, message: str, last: bytes, reason: Reason = Reason.TLS_FAILED

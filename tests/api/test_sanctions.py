@@ -387,11 +387,11 @@ async def test_a_poll_between_its_steps_during_a_ban_is_refused(
     ann = await id_of(server.address, ANN)
     take_next, steps = HttpExchanges.take_next, count(1)
 
-    def banned_first(*arguments: Any) -> bool:
+    def banned_first(*arguments: Any) -> None:
         if next(steps) == step:
             sanction = Sanction("lobby", Kind.BAN, ann, "", 0, "", "u_mod", "Mod", 0, id=1)
             server.server.parts.services.moderation.enforce(sanction)
-        return take_next(*arguments)
+        take_next(*arguments)
 
     monkeypatch.setattr(HttpExchanges, "take_next", banned_first)
     async with connect(server.address) as peer:

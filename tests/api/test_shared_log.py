@@ -112,7 +112,9 @@ async def test_a_text_deleted_elsewhere_is_in_no_kept_result_here(server: Servin
 
 async def test_a_fault_in_a_receiver_of_hints_costs_the_others_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving(faults=1) as server:
-        monkeypatch.setattr(server.server.parts.hub.follower, "on_hints", mock.Mock(side_effect=RuntimeError("planted")))
+        monkeypatch.setattr(
+            server.server.parts.hub.follower, "on_hints", mock.Mock(side_effect=RuntimeError("planted"))
+        )
         for cached in (False, True):
             assert (await ask(server.address, "GET", "/search?q=tea")).json["cached"] == cached
         server.server._on_hints({TEXTS_CHANGED: 0})

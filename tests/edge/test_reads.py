@@ -3,6 +3,7 @@
 import pytest
 
 from chatserver.edge.websocket import STEP_MESSAGES
+from chatserver.net.readiness import QUEUED
 from chatserver.net.states import State
 from chatserver.protocol.websocket import MAX_SEPARATE_CONTROLS
 from tests.edge.ways import brought
@@ -52,8 +53,8 @@ async def test_messages_in_the_run_queue_answer_a_ping(monkeypatch: pytest.Monke
     """The pong's deadline does not apply to a peer whose messages wait in `BULK`."""
     async with brought(State.PINGED, monkeypatch) as (scene, _):
         victim, connections = scene.victim, scene.parts.connections
-        assert connections.handlers[victim.state].received(victim, say(type="ping") * (STEP_MESSAGES + 1))
-        assert (victim.state, bool(victim.inbox)) == (State.OPEN, True)
+        connections.handlers[victim.state].received(victim, say(type="ping") * (STEP_MESSAGES + 1))
+        assert (victim.state, bool(victim.inbox), bool(victim.armed & QUEUED)) == (State.OPEN, True, True)
 
 
 @pytest.mark.parametrize(
@@ -73,8 +74,9 @@ async def test_a_pong_is_free_only_as_an_answer(
         victim, connections = scene.victim, scene.parts.connections
         await eventually(lambda: len(victim.inbox) in (0, 4_000))
         before = victim.rate
-        assert not connections.handlers[victim.state].received(victim, frame(b"", opcode=10) * pongs)
+        connections.handlers[victim.state].received(victim, frame(b"", opcode=10) * pongs)
         assert (victim.state, victim.rate > before, len(victim.inbox)) == (after, counted, kept)
+        assert not victim.armed & QUEUED
 
 
 PUBLISH = request("POST", "/rooms/lobby/messages", b"hi")

@@ -48,7 +48,7 @@ class Recorder:
     on: dict[str, Callable[[Connection], object]] = field(default_factory=dict)
 
     def note(self, event: str, connection: Connection, detail: object) -> bool:
-        """Record an event and call the test's function for it; its result."""
+        """Record an event and call the test's function for it; returns whether the handler wants another step."""
         self.events.append((event, connection, detail))
         return bool(self.on[event](connection)) if event in self.on else False
 
@@ -61,8 +61,9 @@ class RecordingHandler(Handler):
         self.recorder = recorder
         self.lacks = 0  # the answer of `lacking` for every connection
 
-    def received(self, connection: Connection, data: bytes) -> bool:
-        return self.recorder.note("received", connection, data)
+    def received(self, connection: Connection, data: bytes) -> None:
+        if self.recorder.note("received", connection, data):
+            self._connections.resume(connection, later=True)
 
     def lacking(self, connection: Connection) -> int:
         return self.lacks
@@ -70,14 +71,16 @@ class RecordingHandler(Handler):
     def ended(self, connection: Connection) -> None:
         self.recorder.note("ended", connection, None)
 
-    def writable(self, connection: Connection) -> bool:
-        return self.recorder.note("writable", connection, None)
+    def writable(self, connection: Connection) -> None:
+        if self.recorder.note("writable", connection, None):
+            self._connections.resume(connection)
 
     def expired(self, connection: Connection) -> None:
         self.recorder.note("expired", connection, connection.state)
 
-    def resumed(self, connection: Connection) -> bool:
-        return self.recorder.note("resumed", connection, None)
+    def resumed(self, connection: Connection) -> None:
+        if self.recorder.note("resumed", connection, None):
+            self._connections.resume(connection, later=True)
 
     def faulted(self, connection: Connection) -> None:
         self.recorder.note("faulted", connection, None)
