@@ -11,7 +11,7 @@ server keeps of the database in memory.
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from time import monotonic
 from typing import NamedTuple, TypeVar
@@ -32,7 +32,7 @@ from chatserver.log.interface import (
     Record,
     RoomSummary,
 )
-from chatserver.log.postgres_connection import Connection, Server, Session, compare_clocks
+from chatserver.log.postgres_connection import Connection, Server, Session, compare_clocks, process_of
 from chatserver.log.postgres_news import OPENED, Listener, notify
 from chatserver.log.postgres_rows import PostgresTables
 from chatserver.log.postgres_schema import MIGRATION_DEADLINE, Opened, is_same, migrate
@@ -171,11 +171,16 @@ class PostgresLog(DatabaseLog[Connection, _Opened]):
 
 def _open(server: Server) -> Opened:
     """Connect for the first time, and create what is missing."""
-    session = Session(server)
-    try:
-        session.run("opening the database", compare_clocks)  # a job of its own, with the usual deadline
-        return session.run("opening the database", migrate, seconds=MIGRATION_DEADLINE)
-    except LogUnavailable as error:
-        raise LogOpenError(str(error)) from error
-    finally:
-        session.close()
+    doing = "opening the database"
+    with closing(Session(server)) as session, closing(Session(server)) as other:
+        try:
+            # Jobs of their own, with the usual deadline.
+            session.run(doing, compare_clocks)
+            if session.run(doing, process_of) == other.run(doing, process_of):
+                raise LogOpenError(
+                    "a connection pooler in front of it is in transaction mode, which breaks LISTEN, prepared "
+                    "statements and the settings of connections; use session mode, or connect without it"
+                )
+            return session.run(doing, migrate, seconds=MIGRATION_DEADLINE)
+        except LogUnavailable as error:
+            raise LogOpenError(str(error)) from error

@@ -300,6 +300,13 @@ def compare_clocks(connection: Connection) -> None:
         _log.warning("clocks_differ", database_ahead=round(ahead, 1))
 
 
+def process_of(connection: Connection) -> int:
+    """The server's process of this connection: of two that are open the same only behind a pooler that shares it."""
+    row = connection.execute("SELECT pg_backend_pid()").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
 def unavailable(doing: str, error: psycopg.Error) -> LogUnavailable:
     """The error of an open log for an error of PostgreSQL."""
     return LogUnavailable(f"{doing} failed: {sentence(error)}")

@@ -2,10 +2,16 @@
 
 import math
 import os
+import shutil
+import socket
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -109,6 +115,62 @@ async def test_a_database_that_may_not_be_written(postgres_schema: str) -> None:
     message = await complaint(with_password(postgres_schema))
     assert "it is read-only" in message
     assert "pooler in session mode" in message, "in transaction mode a reading connection makes others read-only"
+
+
+POOLER = """
+[databases]
+* = host=127.0.0.1 port={server_port} user=postgres
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = any
+pool_mode = {mode}
+"""
+
+
+@asynccontextmanager
+async def pooler(server: PostgresServer, mode: str) -> AsyncIterator[int]:
+    """PgBouncer in front of a server; yields its port."""
+    with tempfile.TemporaryDirectory(prefix="chat-pooler-") as folder:
+        port = steady_port()
+        path = Path(folder) / "pgbouncer.ini"
+        path.write_text(POOLER.format(server_port=server.port, port=port, mode=mode))
+        as_user: dict[str, Any] = {}
+        if os.getuid() == 0:  # it refuses root
+            shutil.chown(folder, "postgres")
+            as_user = {"user": "postgres", "group": "postgres", "extra_groups": ()}
+        process = subprocess.Popen(  # noqa: ASYNC220  it takes a millisecond
+            ["pgbouncer", "-q", path], stderr=subprocess.DEVNULL, **as_user
+        )
+        try:
+            await eventually(lambda: is_listening(port))
+            yield port
+        finally:
+            process.kill()
+            process.wait()
+
+
+def is_listening(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
+
+
+@pytest.mark.skipif(shutil.which("pgbouncer") is None, reason="PgBouncer is not installed")
+async def test_a_pooler_in_session_mode_is_used_and_one_in_transaction_mode_refused(
+    postgres_server: PostgresServer, postgres_schema: str
+) -> None:
+    """The server started, could store nothing, and made the connections of the pooler's other clients read-only."""
+    async with pooler(postgres_server, "transaction") as port:
+        with trio.fail_after(60):
+            message = await complaint(postgres_schema.replace(str(postgres_server.port), str(port)))
+        assert "a connection pooler in front of it is in transaction mode" in message
+    async with (
+        pooler(postgres_server, "session") as port,
+        running(PostgresLog(postgres_schema.replace(str(postgres_server.port), str(port)))) as log,
+    ):
+        assert (await append(log, draft())).record.offset == 1
 
 
 async def test_a_database_in_another_encoding(postgres_server: PostgresServer) -> None:
