@@ -194,7 +194,7 @@ class Hub:
     def attach(
         self, room: Room, connection: object, *, encoding: Encoding, principal: Principal, cursor: int
     ) -> Member:  # fmt: skip
-        """Make a connection a member, from a cursor on. Call `broadcaster.deliver` when it may be sent what it lacks."""
+        """Make a connection a member, from a cursor on. `broadcaster.deliver` sends what it lacks."""
         member = Member(room, connection, encoding, cursor)
         self._enter(room, principal)
         room.members[member] = principal  # last: an exception above must not leave an unreferenced member here

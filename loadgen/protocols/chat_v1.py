@@ -68,7 +68,7 @@ class _Message(msgspec.Struct):
 
 class _Reply(Envelope):
     room: str = ""
-    messages: list[_Message] = []
+    messages: tuple[_Message, ...] = ()
 
 
 class _Page(msgspec.Struct):
@@ -90,7 +90,7 @@ async def _publish(peer: WebSocket, room: str, number: int) -> None:
     await _say(peer, type="publish", id=number, room=room, text=text_of(room, number))
 
 
-async def _join(peer: WebSocket, room: str) -> list[_Message]:
+async def _join(peer: WebSocket, room: str) -> tuple[_Message, ...]:
     """Join, and return the room's latest messages."""
     await _say(peer, type="join", id=JOIN_ID, room=room)
     while (reply := _replies.decode(await peer.message())).type != "joined":
