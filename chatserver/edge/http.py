@@ -43,7 +43,7 @@ from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.states import State
 from chatserver.net.transport import PLAIN
-from chatserver.net.wheel import TICK, TICK_MICROSECONDS, ticks
+from chatserver.net.wheel import TICK, ticks
 from chatserver.protocol import sse
 from chatserver.protocol.errors import HttpError, MessageError
 from chatserver.protocol.head import Head
@@ -115,7 +115,7 @@ class HttpExchanges:
 
     def dispatch(self, connection: Connection, head: Head, body: bytes, rest: bytes) -> None:
         """Handle a whole request."""
-        connection.rate = self._bucket.spend(connection.rate, self._now())
+        connection.rate = self._bucket.spend(connection.rate, self._connections.wheel.microseconds)
         kept = self._connections.keep_ahead(connection, rest)
         another = kept and head.keep_alive and not self.draining
         if self.forwarded is not None and "upgrade" in head.headers:
@@ -140,9 +140,6 @@ class HttpExchanges:
             raise
         else:
             self._answer(connection, exchange, answer)
-
-    def _now(self) -> int:
-        return self._connections.wheel.current * TICK_MICROSECONDS
 
     def _answer(self, connection: Connection, exchange: Exchange, answer: Answer) -> None:
         if self.draining and isinstance(answer, Hold | Stream | Upgrade):
@@ -251,7 +248,7 @@ class HttpExchanges:
 
     def go_on(self, connection: Connection) -> None:
         """In KEEPALIVE: throttle a connection whose requests come too fast; else its next one may be in the inbox."""
-        if self._bucket.over(connection.rate, self._now()):
+        if self._bucket.over(connection.rate, self._connections.wheel.microseconds):
             self._connections.enter(connection, State.THROTTLED)
         elif not connection.blocked:
             if self.forwarded is not None:
@@ -307,7 +304,7 @@ class HttpExchanges:
             answer.room, connection, encoding=encoding, principal=answer.principal, cursor=answer.after
         )  # fmt: skip
         self._connections.drop_inbox(connection)
-        connection.rate = 0  # no more requests: from now on it counts the bytes received, see StreamHandler
+        connection.rate = 0  # an event stream has another bucket
         self.stream_on(connection, member)
         self._connections.send(connection, head + answer.preface)
         self._hub.broadcaster.deliver(member)

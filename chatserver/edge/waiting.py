@@ -10,6 +10,7 @@ from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.room import Room
 from chatserver.edge.http import Exchange, HttpExchanges
 from chatserver.edge.requests import HttpHandler
+from chatserver.meters import TokenBucket
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.handler import context_of
@@ -17,7 +18,8 @@ from chatserver.net.states import State
 from chatserver.protocol import sse
 from chatserver.reasons import Reason
 
-#: Bytes that the client of an event stream may send after its request. It has no need to; beyond them the stream ends.
+#: Bytes that the client of an event stream may send after its request, and one more each second. It has no need to;
+#: beyond them the stream ends.
 MAX_STREAM_BYTES = 64 * 1024
 
 
@@ -91,10 +93,13 @@ class HeldHandler(WaitingHandler):
 class StreamHandler(WaitingHandler):
     """`STREAM`: the context is the member."""
 
+    _bucket = TokenBucket(1, burst=MAX_STREAM_BYTES)
+
     def received(self, connection: Connection, data: bytes) -> None:
         """Read and drop bytes after the request, so that the FIN behind them is seen."""
-        connection.rate += len(data)
-        if connection.rate > MAX_STREAM_BYTES:
+        now = self._connections.wheel.microseconds
+        connection.rate = self._bucket.spend(connection.rate, now, len(data))
+        if self._bucket.over(connection.rate, now):
             self._connections.misbehaved(connection, Reason.FLOOD, "bytes behind the request of an event stream")
             self._connections.close(connection, Reason.FLOOD)
 

@@ -34,7 +34,7 @@ from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.handler import Handler, context_of
 from chatserver.net.states import TABLE, State
-from chatserver.net.wheel import TICK, TICK_MICROSECONDS, ticks
+from chatserver.net.wheel import TICK, ticks
 from chatserver.protocol.errors import FrameError, MessageError
 from chatserver.protocol.websocket import (
     EMPTY_PING,
@@ -241,19 +241,16 @@ class WebSocketHandler(Handler):
             self._connections.enter(connection, _REPLYING, session, span=self._replying_ticks)
 
     def _too_often(self, connection: Connection, session: WebSocketSession, command: Command) -> Reply:
-        wait = self._bucket.wait(connection.rate, self._now(), REFUSAL + 1)
+        wait = self._bucket.wait(connection.rate, self._connections.wheel.microseconds, REFUSAL + 1)
         id_ = getattr(command, "id", None)
         return refusal(session, id_, ErrorCode.RATE_LIMITED, too_often(wait), wait)
 
-    def _now(self) -> int:
-        return self._connections.wheel.current * TICK_MICROSECONDS
-
     def _over(self, connection: Connection) -> bool:
-        return connection.rate > 0 and self._bucket.over(connection.rate, self._now())
+        return connection.rate > 0 and self._bucket.over(connection.rate, self._connections.wheel.microseconds)
 
     def _spend(self, connection: Connection, cost: int) -> None:
         """Count an answer or a control frame. A client that ignores REFUSALS refusals is closed."""
-        now = self._now()
+        now = self._connections.wheel.microseconds
         connection.rate = self._bucket.spend(connection.rate, now, cost)
         if self._bucket.over(connection.rate, now, patience=REFUSALS * REFUSAL):
             self._violated(connection, FrameError(Reason.FLOOD, Reason.FLOOD.sentence))
@@ -341,7 +338,7 @@ class WebSocketHandler(Handler):
                 self._notify(connection, session, left)
                 return
             if connection.rate:
-                connection.rate = self._bucket.at_rest(connection.rate, self._now())
+                connection.rate = self._bucket.at_rest(connection.rate, self._connections.wheel.microseconds)
             self._connections.enter(connection, _PINGED, session)
             self._connections.send(connection, EMPTY_PING)  # last, since the send may close the connection
             return

@@ -90,7 +90,7 @@ class Connection(msgspec.Struct, gc=False, eq=False):
     inbox: bytes = b""  # received, not yet parsed; bounded by the limits of what is being parsed
     backlog: Backlog | None = None
     context: object = None  # data of the current state, whose type is set by `Connections.bind`
-    rate: int = 0  # state of its token bucket; in STREAM, bytes received
+    rate: int = 0  # state of its token bucket
 
     @property
     def alive(self) -> bool:

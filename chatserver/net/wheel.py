@@ -63,6 +63,11 @@ class Wheel:
 
     # -- time -------------------------------------------------------------------------------------------------------
 
+    @property
+    def microseconds(self) -> int:
+        """`current` in microseconds: the time of token buckets."""
+        return self.current * TICK_MICROSECONDS
+
     def advance(self, now: float) -> None:
         """Set `current` to the tick of `now`; called first in each pass of the loop."""
         late = now - self.planned
