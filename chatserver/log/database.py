@@ -5,7 +5,7 @@ Owns: this routing, and the queue of drafts. May not: know a database, or open o
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import trio
 from outcome import Outcome
@@ -70,30 +70,16 @@ class Writer(Protocol[C_co]):
         """Run `work` as one transaction."""
 
 
-class Parts(Protocol[C]):
+class Opened(NamedTuple, Generic[C]):
     """What exists while a log is open."""
 
-    @property
-    def identity(self) -> Identity:
-        """See `Log`."""
-
-    @property
-    def readers(self) -> Readers[C]:
-        """For messages, and for all other data."""
-
-    @property
-    def searcher(self) -> Readers[C]:
-        """A connection and a thread for searches, so that none holds up a read."""
-
-    @property
-    def writer(self) -> Writer[C]:
-        """For groups, and for all other changes."""
+    identity: Identity
+    writer: Writer[C]  # for groups, and for all other changes
+    readers: Readers[C]  # for messages, and for all other data
+    searcher: Readers[C]  # a connection and a thread for searches, so that none holds up a read
 
 
-P = TypeVar("P", bound=Parts[Any])
-
-
-class DatabaseLog(Generic[C, P]):
+class DatabaseLog(Generic[C]):
     """See the module. `has_side_thread`: changes run beside groups."""
 
     def __init__(
@@ -108,27 +94,27 @@ class DatabaseLog(Generic[C, P]):
         self._changes = ThreadPool(1) if has_side_thread else self._writer_thread
         self._groups = groups = GroupWriter(self._begin_commit, interval=GROUP_INTERVAL)
         self.submit, self.statistics, self.give_way = groups.submit, groups.statistics, groups.give_way
-        self._opened: P | None = None
+        self._opened: Opened[C] | None = None
         self._on_hints: OnHints = ignore_hints
         self.audit = Audit(self)
         self.sanctions = Sanctions(self)
         self.signouts = SignOuts(self)
-        self.markers: Markers = DatabaseMarkers(self, markers, wall_ms)
+        self.markers: Markers = DatabaseMarkers(self, markers)
 
-    def _open_parts(self) -> P:
+    def _parts(self) -> Opened[C]:
         """Raises LogUnavailable when the log is closed."""
         if self._opened is None:
             raise LogUnavailable("the log is closed")
         return self._opened
 
     def _begin_commit(self, drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
-        commit = partial(self._open_parts().writer.commit, drafts)
+        commit = partial(self._parts().writer.commit, drafts)
         self._writer_thread.start(commit, done, self._groups.post_for(drafts))
 
     @property
     def identity(self) -> Identity:
         """Which log this is; valid once `run` has started."""
-        return self._open_parts().identity
+        return self._parts().identity
 
     async def head(self, room: str) -> Head:
         """The first and the last offset of a room."""
@@ -188,11 +174,11 @@ class DatabaseLog(Generic[C, P]):
 
     async def ask(self, query: Callable[[C], T]) -> T:
         """Run a query in a reading thread. Raises LogUnavailable."""
-        return await self._open_parts().readers.ask(query)
+        return await self._parts().readers.ask(query)
 
     async def search(self, query: Callable[[C], T]) -> T:
         """Run a query in the searching thread. Raises LogUnavailable."""
-        return await self._open_parts().searcher.ask(query)
+        return await self._parts().searcher.ask(query)
 
     async def retain(self, keeps: Keeps) -> dict[str, int]:
         """Remove the oldest records, a step at a time; see `Log.retain`."""
@@ -202,7 +188,7 @@ class DatabaseLog(Generic[C, P]):
             work = partial(step, self._retention, keeps, after, self.wall_ms())
             await self.give_way()
             # Without a deadline, because the caller has to know what a step that hung has removed.
-            change = partial(self._open_parts().writer.change, "retention", work)
+            change = partial(self._parts().writer.change, "retention", work)
             try:
                 lost, after = await self._changes.run(change)
             except LogUnavailable:
@@ -219,7 +205,7 @@ class DatabaseLog(Generic[C, P]):
         that they read again what was changed, and to this one if the change is stored after its deadline.
         """
         with trio.move_on_after(ANSWER_DEADLINE):
-            change = partial(self._open_parts().writer.change, doing, work)
+            change = partial(self._parts().writer.change, doing, work)
             done = await self._changes.run(change, late=partial(self._stored_late, hint))
             self._tell_others(hint)
             return done

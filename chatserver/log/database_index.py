@@ -4,8 +4,7 @@ Owns: the order of searches, their deadline, when a round of upkeep begins. May 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import structlog
 import trio
@@ -22,9 +21,8 @@ C = TypeVar("C")
 class DatabaseIndex(ABC, Generic[C]):
     """An `Index` in a database, whose searches have a connection and thread of their own."""
 
-    def __init__(self, log: DatabaseLog[C, Any], wall_ms: Callable[[], int]) -> None:
+    def __init__(self, log: DatabaseLog[C]) -> None:
         self._log = log
-        self._wall_ms = wall_ms
         self._turn = trio.Lock()  # one search at a time
         self._waiting = 0  # messages since the last round of upkeep
         self._some, self._many = trio.Event(), trio.Event()

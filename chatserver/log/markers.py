@@ -8,7 +8,7 @@ Markers are not as durable as messages: a crash may lose those of the last secon
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from random import randrange
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -254,10 +254,9 @@ class MarkerQueries(Protocol[C_contra]):
 class DatabaseMarkers(Generic[C]):
     """`Markers` of a log in a database."""
 
-    def __init__(self, log: "DatabaseLog[C, Any]", queries: MarkerQueries[C], wall_ms: Callable[[], int]) -> None:
+    def __init__(self, log: "DatabaseLog[C]", queries: MarkerQueries[C]) -> None:
         self._log = log
         self._queries = queries
-        self._wall_ms = wall_ms
         self._since_count = 0
         self._excess = 0  # markers above MAX_MARKERS at the last count that no move has begun to remove
 
@@ -265,7 +264,7 @@ class DatabaseMarkers(Generic[C]):
         """See `Markers.move`."""
         removed = min(self._excess, 2 * len(markers))
         self._excess -= removed  # before the change, since another move may begin meanwhile
-        now_ms = self._wall_ms()
+        now_ms = self._log.wall_ms()
 
         def move(connection: C) -> None:
             self._queries.move(markers, now_ms, connection)

@@ -14,17 +14,15 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from functools import partial
 from time import monotonic
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import trio
 
 from chatserver.log import postgres_index, postgres_markers, postgres_readers, postgres_retention
-from chatserver.log.connections import Readers
-from chatserver.log.database import DatabaseLog
+from chatserver.log.database import DatabaseLog, Opened
 from chatserver.log.interface import (
     DRAIN_DEADLINE,
     PLAIN_PROGRAM,
-    Identity,
     LogOpenError,
     LogUnavailable,
     News,
@@ -35,24 +33,13 @@ from chatserver.log.interface import (
 from chatserver.log.postgres_connection import Connection, Server, Session, compare_clocks, process_of
 from chatserver.log.postgres_news import OPENED, Listener, notify
 from chatserver.log.postgres_rows import PostgresTables
-from chatserver.log.postgres_schema import MIGRATION_DEADLINE, Opened, is_same, migrate
+from chatserver.log.postgres_schema import MIGRATION_DEADLINE, Found, is_same, migrate
 from chatserver.log.postgres_writer import PostgresWriter
 
 T = TypeVar("T")
 
 
-class _Opened(NamedTuple):
-    """What exists while the log is open."""
-
-    server: Server
-    identity: Identity
-    writer: PostgresWriter
-    side: Session
-    readers: Readers[Connection]
-    searcher: Readers[Connection]
-
-
-class PostgresLog(DatabaseLog[Connection, _Opened]):
+class PostgresLog(DatabaseLog[Connection]):
     """A `Log` in the database at `url`. `wall_ms`: None means the clock of the database."""
 
     shared = True
@@ -67,12 +54,13 @@ class PostgresLog(DatabaseLog[Connection, _Opened]):
             wall_ms=wall_ms or self._database_ms, has_side_thread=True,
         )  # fmt: skip
         self._replaced = trio.Event()
-        self.index = postgres_index.PostgresIndex(self, self.wall_ms)
+        self.index = postgres_index.PostgresIndex(self)
+        self._server: Server  # set by `run`
 
     @property
     def reachable(self) -> bool:
         """Whether the database could be reached when it was last used."""
-        return self._opened is not None and self._opened.server.reachable
+        return self._opened is not None and self._server.reachable
 
     async def run(
         self, news: News, program: Program = PLAIN_PROGRAM, *,
@@ -85,12 +73,12 @@ class PostgresLog(DatabaseLog[Connection, _Opened]):
         """
         self._on_hints = program.on_hints
         token = trio.lowlevel.current_trio_token()
-        server = await trio.to_thread.run_sync(Server, self._url)
+        self._server = server = await trio.to_thread.run_sync(Server, self._url)
         # A migration, here or in another server, may take minutes. PostgreSQL undoes it if this process ends.
-        opened = await trio.to_thread.run_sync(_open, server, abandon_on_cancel=True)
+        found = await trio.to_thread.run_sync(_open, server, abandon_on_cancel=True)
 
         def check(connection: Connection) -> None:
-            if not is_same(connection, opened):
+            if not is_same(connection, found):
                 token.run_sync_soon(self._replaced.set)
                 raise LogUnavailable("the database has another history")
 
@@ -100,8 +88,8 @@ class PostgresLog(DatabaseLog[Connection, _Opened]):
         readers = postgres_readers.make_readers(server)
         readers.post = program.post
         searcher = postgres_readers.make_readers(server, 1, postgres_index.SETTINGS)
-        self._opened = parts = _Opened(server, opened.identity, writer, side, readers, searcher)
-        self.index.has_old_words = opened.has_old_words
+        self._opened = Opened(found.identity, writer, readers, searcher)
+        self.index.has_old_words = found.has_old_words
         try:
             async with trio.open_nursery() as nursery:
 
@@ -122,7 +110,12 @@ class PostgresLog(DatabaseLog[Connection, _Opened]):
                 )
         finally:
             self._opened = None
-            await self._close(parts)
+            searcher.close()
+            readers.close()
+            # Each connection in its thread. A job that hangs there ends at its deadline, or with the process.
+            with trio.move_on_after(DRAIN_DEADLINE, shield=True):
+                await self._changes.close(side.close)
+                await self._writer_thread.close(writer.close)
 
     def _note_time(self, now_ms: int) -> None:
         """Called in the listener's thread with the database's time."""
@@ -160,16 +153,8 @@ class PostgresLog(DatabaseLog[Connection, _Opened]):
         self.index.written(len(records))
         news(records)
 
-    async def _close(self, parts: _Opened) -> None:
-        """Close each connection in its thread. A job that hangs there ends at its deadline, or with the process."""
-        parts.searcher.close()
-        parts.readers.close()
-        with trio.move_on_after(DRAIN_DEADLINE, shield=True):
-            await self._changes.close(parts.side.close)
-            await self._writer_thread.close(parts.writer.close)
 
-
-def _open(server: Server) -> Opened:
+def _open(server: Server) -> Found:
     """Connect for the first time, and create what is missing."""
     doing = "opening the database"
     with closing(Session(server)) as session, closing(Session(server)) as other:

@@ -90,7 +90,7 @@ class PostgresIndex(DatabaseIndex[Connection]):
     has_old_words = False  # the words of some messages are of an earlier version
 
     async def _search(self, question: Question, go_on: int | None) -> Found:
-        return await self._log.search(partial(_find, question, go_on, self._wall_ms()))
+        return await self._log.search(partial(_find, question, go_on, self._log.wall_ms()))
 
     def written(self, messages: int) -> None:
         """Note that this server has committed this many messages."""

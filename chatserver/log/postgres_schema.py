@@ -109,7 +109,7 @@ _WORDS_ANEW = ("DELETE FROM old_words", "INSERT INTO old_words SELECT 0, 0 WHERE
 _MADE = re.compile(r"CREATE TABLE (\w+)")
 
 
-class Opened(NamedTuple):
+class Found(NamedTuple):
     """What opening the log found."""
 
     identity: Identity
@@ -117,7 +117,7 @@ class Opened(NamedTuple):
     has_old_words: bool
 
 
-def migrate(connection: Connection) -> Opened:
+def migrate(connection: Connection) -> Found:
     """Bring the tables up to date in one transaction; servers take turns at it. Raises LogOpenError."""
     try:
         cluster = cluster_of(connection)
@@ -142,7 +142,7 @@ def migrate(connection: Connection) -> Opened:
         errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction, errors.DuplicateTable
     ) as error:  # fmt: skip
         raise _foreign(sentence(error)) from error
-    return Opened(identity, cluster, has_old_words)
+    return Found(identity, cluster, has_old_words)
 
 
 def _foreign(what: str) -> LogOpenError:
@@ -206,13 +206,13 @@ def _identify(connection: Connection, cluster: str) -> Identity:
     return Identity(epoch=epoch, secret=secret)
 
 
-def is_same(connection: Connection, opened: Opened) -> bool:
+def is_same(connection: Connection, found: Found) -> bool:
     """Whether this is still the database that was opened."""
     try:
         row = connection.execute("SELECT epoch FROM identity").fetchone()
     except errors.UndefinedTable:
         return False
-    return row == (opened.identity.epoch,) and cluster_of(connection) == opened.cluster
+    return row == (found.identity.epoch,) and cluster_of(connection) == found.cluster
 
 
 def cluster_of(connection: Connection) -> str:

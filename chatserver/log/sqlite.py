@@ -11,19 +11,17 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
-from typing import NamedTuple
 
 import trio
 
 from chatserver.log import sqlite_markers, sqlite_readers, sqlite_retention
 from chatserver.log.changes import hints_of, take_text
-from chatserver.log.connections import Readers, close_lock
-from chatserver.log.database import DatabaseLog
+from chatserver.log.connections import close_lock
+from chatserver.log.database import DatabaseLog, Opened
 from chatserver.log.file_lock import FileLock
 from chatserver.log.interface import (
     DRAIN_DEADLINE,
     PLAIN_PROGRAM,
-    Identity,
     Keeps,
     LogUnavailable,
     News,
@@ -54,20 +52,7 @@ SCRUB_PAUSE = 0.01
 logger = logging.getLogger(__name__)
 
 
-class _Opened(NamedTuple):
-    """What exists while the log is open."""
-
-    locks: ExitStack  # closing it lets another server open the file
-    retention: FileLock | None  # of a shared file: held for good by the one process that does retention
-    identity: Identity
-    writer: SqliteWriter
-    scrubber: Scrubber
-    readers: Readers[sqlite3.Connection]
-    searcher: Readers[sqlite3.Connection]
-    recent_rooms: RecentRooms
-
-
-class SqliteLog(DatabaseLog[sqlite3.Connection, _Opened]):
+class SqliteLog(DatabaseLog[sqlite3.Connection]):
     """A `Log` in the file at `path`, for this process alone or with its `neighbours`.
 
     With neighbours, the process that starts them holds the lock on the file for all of them; see `lock_file`.
@@ -90,7 +75,13 @@ class SqliteLog(DatabaseLog[sqlite3.Connection, _Opened]):
         self._has_removed = False  # retention has removed records since the last scrub began, at `_scrubbed`
         self._scrubbed = -math.inf
         self._is_scrub_failing = False  # and the log says so already
-        self.index = SqliteIndex(self, wall_ms)
+        self.index = SqliteIndex(self)
+        self._recent_rooms = RecentRooms(shared=self.shared)
+        self._retention_turn: FileLock | None = None  # of a shared file: one process takes it, and keeps it
+        # Set by `run`.
+        self._locks: ExitStack  # and the scrubber; closing it lets another server open the file
+        self._writer: SqliteWriter
+        self._scrubber: Scrubber
 
     async def run(
         self, news: News, program: Program = PLAIN_PROGRAM, *,
@@ -98,29 +89,27 @@ class SqliteLog(DatabaseLog[sqlite3.Connection, _Opened]):
     ) -> None:  # fmt: skip
         """Open, commit groups until cancelled, close."""
         self._on_hints = program.on_hints
-        opened = await trio.to_thread.run_sync(self._open)
-        self._opened = opened
+        self._opened = opened = await trio.to_thread.run_sync(self._open)
         opened.readers.post = program.post
         try:
-            news = partial(self._note, opened.recent_rooms, news)
             async with trio.open_nursery() as nursery:
                 if self._neighbours is not None:
                     nursery.start_soon(self._neighbours.run, program.on_hints)
                 nursery.start_soon(self.index.run, program.faulted)
-                nursery.start_soon(self._scrub, opened.scrubber)
-                await self._groups.run(news, program, task_status=task_status)
+                nursery.start_soon(self._scrub)
+                await self._groups.run(partial(self._note, news), program, task_status=task_status)
         finally:
-            self._opened = None
+            self._opened = self._retention_turn = None
             await self._close(opened)
 
     async def rooms(self, limit: int) -> list[RoomSummary]:
         """Rooms that hold something, most recently written first."""
-        return await self.ask(self._open_parts().recent_rooms.query(limit))
+        return await self.ask(self._recent_rooms.query(limit))
 
     async def retain(self, keeps: Keeps) -> dict[str, int]:
         """Remove the oldest records, a step at a time in the writing thread, between commits."""
-        retention = self._open_parts().retention
-        if retention is not None and not retention.try_acquire():
+        turn = self._retention_turn
+        if turn is not None and not turn.try_acquire():
             return {}  # another process does it
         lost = await super().retain(keeps)
         self._has_removed |= bool(lost)
@@ -132,7 +121,7 @@ class SqliteLog(DatabaseLog[sqlite3.Connection, _Opened]):
         if hint and self._neighbours is not None:
             self._neighbours.tell({hint: 0})
 
-    async def _scrub(self, scrubber: Scrubber) -> None:
+    async def _scrub(self) -> None:
         """Scrub texts that are gone from the files, all those of some seconds together."""
         self._altered.set()  # texts may have been deleted shortly before a crash
         pause = SCRUB_AFTER
@@ -142,18 +131,18 @@ class SqliteLog(DatabaseLog[sqlite3.Connection, _Opened]):
             self._altered = trio.Event()  # this scrub may miss texts that are altered from now on
             self._has_removed, self._scrubbed = False, trio.current_time()
             pause = SCRUB_AFTER
-            if not await self._try_to_scrub(scrubber):
+            if not await self._try_to_scrub():
                 self._altered.set()
                 pause = SCRUB_RETRY
 
-    async def _try_to_scrub(self, scrubber: Scrubber) -> bool:
+    async def _try_to_scrub(self) -> bool:
         reason: object = f"{self._path} is being read by another program"
         try:
             if not await self.index.clean():
                 return False
             page: int | None = 1
             while page:
-                in_turn = partial(self._open_parts().writer.in_turn, partial(scrubber.step, page))
+                in_turn = partial(self._writer.in_turn, partial(self._scrubber.step, page))
                 page = await self._writer_thread.run(in_turn)
                 await trio.sleep(SCRUB_PAUSE)
             if page is not None:
@@ -166,10 +155,10 @@ class SqliteLog(DatabaseLog[sqlite3.Connection, _Opened]):
             logger.warning("removing deleted texts from the disk failed, and is tried again: %s", reason)
         return False
 
-    def _open(self) -> _Opened:
+    def _open(self) -> Opened[sqlite3.Connection]:
         path = checked_path(self._path)
         with ExitStack() as undo:
-            writing = cleaning = retention = None
+            writing = None
             if self._neighbours is None:
                 undo.enter_context(closing(lock_file(path)))
                 check_wal(path)
@@ -177,18 +166,17 @@ class SqliteLog(DatabaseLog[sqlite3.Connection, _Opened]):
                 self._neighbours.open()
                 undo.callback(self._neighbours.close)
                 writing = undo.enter_context(closing(self._neighbours.lock("writing")))
-                cleaning = undo.enter_context(closing(self._neighbours.lock("cleaning")))
-                retention = undo.enter_context(closing(self._neighbours.lock("retention")))
+                self.index.cleaning_turn = undo.enter_context(closing(self._neighbours.lock("cleaning")))
+                self._retention_turn = undo.enter_context(closing(self._neighbours.lock("retention")))
             create_private(path)
             connection, identity = connect_writer(path, writing)
-            self.index.cleaning_turn = cleaning
-            writer = SqliteWriter(connection, self.wall_ms, writing)
-            scrubber = Scrubber(connection, path)
+            self._writer = SqliteWriter(connection, self.wall_ms, writing)
+            self._scrubber = undo.enter_context(closing(Scrubber(connection, path)))
             readers, searcher = sqlite_readers.open_readers(path), sqlite_readers.open_readers(path, 1)
-            recent_rooms = RecentRooms(shared=self.shared)
-            return _Opened(undo.pop_all(), retention, identity, writer, scrubber, readers, searcher, recent_rooms)
+            self._locks = undo.pop_all()
+            return Opened(identity, self._writer, readers, searcher)
 
-    async def _close(self, opened: _Opened) -> None:
+    async def _close(self, opened: Opened[sqlite3.Connection]) -> None:
         """Close, unless a commit still hangs in the thread; then the end of the process closes the file.
 
         Closing a connection during a statement is undefined, and no other server may get the lock before that ends.
@@ -196,7 +184,7 @@ class SqliteLog(DatabaseLog[sqlite3.Connection, _Opened]):
 
         def close_writer() -> None:
             with close_lock:  # a reader whose query has just ended may be closing too
-                opened.writer.close()
+                self._writer.close()
 
         opened.searcher.close()
         opened.readers.close()
@@ -204,15 +192,14 @@ class SqliteLog(DatabaseLog[sqlite3.Connection, _Opened]):
         patience = BUSY_PATIENCE if self._writer_thread.busy else DRAIN_DEADLINE
         with trio.move_on_after(patience, shield=True) as limit:
             await self._writer_thread.close(close_writer)
-            opened.scrubber.close()
-            opened.locks.close()
+            self._locks.close()
         if limit.cancelled_caught:
             logger.error("%s did not finish its last commit in %g s", self._path, DRAIN_DEADLINE)
 
-    def _note(self, recent_rooms: RecentRooms, news: News, records: Sequence[Record]) -> None:
+    def _note(self, news: News, records: Sequence[Record]) -> None:
         """Pass the news on, after noting what the scrub, the list of rooms and the index need."""
         rooms = {record.room: record for record in records}
-        recent_rooms.note(rooms)
+        self._recent_rooms.note(rooms)
         if self._neighbours is not None:
             self._neighbours.tell(hints_of(records))
         if take_text(records):

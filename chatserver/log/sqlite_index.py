@@ -12,10 +12,9 @@ option `secure-delete` needs SQLite 3.42).
 """
 
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from itertools import chain, islice
-from typing import Any
 
 import trio
 
@@ -52,8 +51,8 @@ _BACKLOG = f"""
 class SqliteIndex(DatabaseIndex[sqlite3.Connection]):
     """The index of a log. All is called on the trio loop."""
 
-    def __init__(self, log: DatabaseLog[sqlite3.Connection, Any], wall_ms: Callable[[], int]) -> None:
-        super().__init__(log, wall_ms)
+    def __init__(self, log: DatabaseLog[sqlite3.Connection]) -> None:
+        super().__init__(log)
         # Rooms with unindexed messages: written by this process since the last round began, and all others. The newest
         # are at the end.
         self._behind: dict[str, None] = {}
@@ -69,7 +68,7 @@ class SqliteIndex(DatabaseIndex[sqlite3.Connection]):
             await self._look_for_backlog()
             others = (room for room in reversed(self._backlog) if room not in self._behind)
             behind = list(islice(chain(reversed(self._behind), others), TAIL))
-        search = Search(question, behind, go_on, self._wall_ms())
+        search = Search(question, behind, go_on, self._log.wall_ms())
         try:
             return await self._log.search(search.run)
         finally:

@@ -48,8 +48,7 @@ def writer_of(server: Serving) -> SqliteWriter:
     """The server's writer, to plant a fault in."""
     log = server.server.parts.log
     assert isinstance(log, SqliteLog)
-    assert log._opened is not None
-    return log._opened.writer
+    return log._writer
 
 
 def fill(server: Serving) -> Callable[[], object]:

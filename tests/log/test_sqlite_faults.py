@@ -33,14 +33,9 @@ async def log(path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Asyn
         yield log
 
 
-def writer_of(log: SqliteLog) -> writer_module.SqliteWriter:
-    assert log._opened is not None
-    return log._opened.writer
-
-
 def connection_of(log: SqliteLog) -> sqlite3.Connection:
     """The writing connection, for planting a fault. The writer's thread must be idle."""
-    return writer_of(log)._connection
+    return log._writer._connection
 
 
 def refusals(outcomes: list[Stored | LogError]) -> list[str]:
@@ -126,8 +121,7 @@ async def test_on_a_slow_disk_publishes_that_wait_come_before_the_index_and_rete
     monkeypatch.setattr(groups_module, "MAX_GROUP", 1)
     monkeypatch.setattr(log._groups, "_interval", 0.0)  # on a fast disk the log is idle between two groups
     monkeypatch.setattr(index_module, "INDEX_SOON", 1)
-    assert log._opened is not None
-    writer, done, released = log._opened.writer, list[str](), threading.Event()
+    writer, done, released = log._writer, list[str](), threading.Event()
     commit, change = writer.commit, writer.change
 
     def committing(drafts: Sequence[Draft]) -> Sequence[Stored | LogError]:
@@ -174,8 +168,7 @@ async def test_nothing_is_written_into_a_file_that_was_moved_away(log: SqliteLog
     Without the -shm file a new worker and an old one overwrote each other's commits and damaged the database.
     """
     await append(log, draft("one"))
-    assert log._opened is not None
-    scrub = partial(writer_of(log).in_turn, partial(log._opened.scrubber.step, 1))
+    scrub = partial(log._writer.in_turn, partial(log._scrubber.step, 1))
     file = path.with_name(path.name + suffix)
     away = file.rename(path.with_name("away"))
     for replaced in (False, True):
@@ -283,9 +276,7 @@ async def test_a_hanging_disk_neither_delays_the_end_nor_frees_the_file(
     log = SqliteLog(str(path))
     outcomes: list[Stored | LogError] = []
     async with running(log), trio.open_nursery() as nursery:
-        opened = log._opened
-        assert opened is not None
-        disk = Hanging(opened.writer, hangs, monkeypatch)
+        disk = Hanging(log._writer, hangs, monkeypatch)
         if hangs == "change":
             nursery.start_soon(lambda: log.retain(lambda _: (1, 0)))
             await disk.hang(1)
@@ -301,8 +292,8 @@ async def test_a_hanging_disk_neither_delays_the_end_nor_frees_the_file(
         await SqliteLog(str(path)).run(lambda records: None)
     disk.go_on.set()
     await log._writer_thread.run(lambda: None)  # after the calls that hung
-    opened.writer.close()
-    opened.locks.close()
+    log._writer.close()
+    log._locks.close()
 
 
 async def test_reads_that_hang_fail_in_time_and_the_log_recovers(

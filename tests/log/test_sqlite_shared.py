@@ -61,15 +61,13 @@ async def test_after_each_step_of_a_scrub_others_read_every_page_again(pair: Pai
     """PRAGMA data_version changes when a connection must read its pages again."""
     first, _ = pair
     await append(first, draft("one"))
-    assert first._opened is not None
     other = sqlite3.connect(path, isolation_level=None)
     versions = set()
     for number in range(3):
         assert other.execute("SELECT count(*) FROM messages").fetchone() == (1,)
         versions.add(other.execute("PRAGMA data_version").fetchone())
         assert len(versions) == number + 1
-        opened = first._opened
-        await first._writer_thread.run(partial(opened.writer.in_turn, partial(opened.scrubber.step, 1)))
+        await first._writer_thread.run(partial(first._writer.in_turn, partial(first._scrubber.step, 1)))
     other.close()
 
 
