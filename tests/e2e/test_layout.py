@@ -206,3 +206,44 @@ def test_links_and_code_in_a_hebrew_text_are_each_in_one_piece(visit: OpenWindow
     assert link["x"] + link["width"] <= code["x"]
     first, last, _ = ann.texts.locator("pre code").evaluate(LETTERS)
     assert first < last
+
+
+#: What is not set off by its background alone: frames, columns, icons.
+OTHERWISE = "main, .panel:not(.open), .shade, button:has(svg)"
+#: The elements that nothing but their background sets off; first found in usual colours.
+FLAT = """(otherwise) => {
+    const clear = 'rgba(0, 0, 0, 0)';
+    const ground = (element) => {
+        const { backgroundColor } = getComputedStyle(element);
+        return backgroundColor === clear && element !== document.body ? ground(element.parentElement) : backgroundColor;
+    };
+    const isFramed = (element) => {
+        const { forcedColorAdjust, borderTopWidth, outlineStyle, outlineWidth } = getComputedStyle(element);
+        const outline = outlineStyle === 'none' ? 0 : parseFloat(outlineWidth);
+        return forcedColorAdjust === 'none' || parseFloat(borderTopWidth) + outline > 0;
+    };
+    const seen = [...document.querySelectorAll('body *')].filter((each) => each.checkVisibility());
+    window.coloured ??= seen.filter((each) => ground(each) !== ground(each.parentElement) && !each.matches(otherwise));
+    return coloured.filter((each) => !isFramed(each)).map((each) => each.className || each.localName);
+}"""
+
+
+def test_what_a_background_sets_off_is_framed_in_forced_colours(shared_server: Server, window: OpenWindow) -> None:
+    """Bubbles, code, banners and drawers had no edge, and the lines beside a day and above new messages were gone."""
+    ann = window(width=700)
+    shared_server.publish("framed", "see `code` and\n```\na block\n```")
+    ann.open(shared_server, room="framed")
+    ann.say("hello")
+    expect(ann.texts).to_have_count(2)
+    ann.act("see", "React")
+    ann.page.locator("#quick-reactions button").first.click()
+    expect(ann.page.locator('.chip[aria-pressed="true"]')).to_be_visible()
+    ann.page.evaluate("location.hash = 'No room'")
+    ann.page.click("#show-rooms")
+    expect(ann.page.locator("#banner")).to_be_visible()
+    assert set(ann.page.evaluate(FLAT, OTHERWISE)) > {"bubble", "banner", "code"}
+    ann.page.emulate_media(forced_colors="active")
+    assert ann.page.evaluate(FLAT, OTHERWISE) == []
+    line = "getComputedStyle(document.querySelector('.day'), '::before').borderTopWidth"
+    assert ann.page.evaluate(line) == "1px"
+    ann.page.emulate_media(forced_colors="none")
