@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 #: How bytes get to a peer and back. Both have the methods of `PlainTransport`, and none of the methods waits.
 Transport: TypeAlias = Union["PlainTransport", "TlsTransport"]
+#: `Connection.armed`, beside READ and WRITE. HANGUP: armed for a reset only. QUEUED: in the scheduler; not armed until
+#: its step has run, or it would be queued twice. RESUMED, while such a step waits or runs: it is resumed afterwards.
+HANGUP, QUEUED, RESUMED = 0x200, 0x100, 0x400
 #: `Connection.descriptor` once it is closed.
 CLOSED = -1
 #: IPv6 addresses whose network is cached: each event needs it several times.
@@ -86,7 +89,7 @@ class Connection(msgspec.Struct, gc=False, eq=False):
     transport: Transport
     state: State
     deadline: int  # tick of the wheel
-    armed: int = 0  # what the kernel will report once, READ or WRITE; or HANGUP, or QUEUED; see readiness.py
+    armed: int = 0  # what its next step comes from: READ, WRITE, HANGUP: from the kernel; QUEUED: from the scheduler
     inbox: bytes = b""  # received, not yet parsed; bounded by the limits of what is being parsed
     backlog: Backlog | None = None
     context: object = None  # data of the current state, whose type is set by `Connections.bind`

@@ -19,11 +19,11 @@ import structlog
 from chatserver.meters import FairByteBudget
 from chatserver.net import flush, sockets
 from chatserver.net.closing import ClosingHandler
-from chatserver.net.connection import CLOSED, Closing, Connection, TransportError
+from chatserver.net.connection import CLOSED, HANGUP, QUEUED, RESUMED, Closing, Connection, TransportError
 from chatserver.net.demotion import Demotion
 from chatserver.net.faults import Faults
 from chatserver.net.handler import Handler
-from chatserver.net.readiness import HANGUP, QUEUED, READ, RESUMED, WRITE, Readiness
+from chatserver.net.readiness import READ, WRITE, Readiness
 from chatserver.net.scheduler import Scheduler
 from chatserver.net.states import ALLOWED, ENDING, PRIORITY, ROWS, IllegalMoveError, Priority, Reads, State
 from chatserver.net.transport import PLAIN
@@ -246,13 +246,17 @@ class Connections:
     def arm(self, connection: Connection) -> None:
         """Arm a connection: for WRITE while bytes are unsent, otherwise for what its state wants.
 
-        One that is queued is armed when its step has run.
+        One that is queued is armed when its step has run, and one that is to be resumed when that has happened.
         """
-        if connection.armed & QUEUED:
+        armed = connection.armed
+        if armed & QUEUED:
             return
         backlog = connection.backlog
         wanted = WRITE if backlog is not None and backlog.blocked else _WANTED[connection.state]
-        if wanted != connection.armed and connection.descriptor >= 0:
+        if wanted != armed and connection.descriptor >= 0:
+            if armed == RESUMED:
+                self.resume(connection)
+                return
             connection.armed = wanted
             if wanted:
                 self._readiness.arm(connection.descriptor, wanted & (READ | WRITE))

@@ -12,10 +12,10 @@ from time import perf_counter, thread_time
 import structlog
 import trio
 
-from chatserver.net.connection import Closing, Connection, Transport, TransportError
+from chatserver.net.connection import QUEUED, RESUMED, Closing, Connection, Transport, TransportError
 from chatserver.net.connections import Connections
 from chatserver.net.listener import Listener
-from chatserver.net.readiness import QUEUED, READ, RESET, RESUMED, WRITE, Readiness
+from chatserver.net.readiness import READ, RESET, WRITE, Readiness
 from chatserver.net.states import READS, ROWS, Priority, Reclaim
 from chatserver.net.transport import PLAIN
 from chatserver.net.wheel import Wheel
@@ -235,25 +235,19 @@ class Poller:
 
     def _write(self, connection: Connection) -> None:
         if connection.descriptor >= 0:
-            resumed, connection.armed = connection.armed & RESUMED > 0, 0
+            connection.armed &= RESUMED
             self._connections.flush(connection)
-            self._rest(connection, resumed=resumed)
-
-    def _rest(self, connection: Connection, *, resumed: bool) -> None:
-        """After its step: arm a connection, or queue it again if it is to be resumed."""
-        if resumed:
-            self._connections.resume(connection)
-        self._connections.arm(connection)
+            self._connections.arm(connection)
 
     def _read(self, connection: Connection) -> None:
         """Read once, and pass the bytes to the handler. If there may be more, read again in `BULK`."""
         connections = self._connections
         if connection.descriptor < 0:
             return
-        resumed, connection.armed = connection.armed & RESUMED > 0, 0
+        connection.armed &= RESUMED
         state, transport = connection.state, connection.transport
         if (connection.backlog is not None and connection.backlog.blocked) or not READS[state]:
-            self._rest(connection, resumed=resumed)  # its state has changed since the event
+            connections.arm(connection)  # its state has changed since the event
             return
         handler = connections.handlers[state]
         if _ANNOUNCES[state] or transport is not PLAIN:
@@ -266,7 +260,7 @@ class Poller:
         try:
             count = os.readv(connection.descriptor, buffers)
         except BlockingIOError:
-            self._rest(connection, resumed=resumed)
+            connections.arm(connection)
             return
         except OSError:
             self._reset(connection)
@@ -278,13 +272,10 @@ class Poller:
             handler.ended(connection)
         elif data:
             handler.received(connection, data)
-        if count == size and READS[connection.state] and connection.descriptor >= 0 and not connection.armed:
+        if count == size and READS[connection.state] and connection.descriptor >= 0 and not connection.armed & ~RESUMED:
             # else its inbox comes first: it is not read now, or its handler has resumed it
-            connection.armed = QUEUED | RESUMED if resumed else QUEUED
+            connection.armed |= QUEUED
             connections.submit(self._read, connection, later=True)
-            return
-        if resumed:  # `_rest`, inlined for each read
-            connections.resume(connection)
         connections.arm(connection)
 
     def _open(self, connection: Connection, transport: Transport, data: bytes) -> bytes:

@@ -18,9 +18,6 @@ READ = 0x001
 WRITE = 0x004
 #: An event only: the peer has reset the connection (EPOLLERR).
 RESET = 0x008
-#: `Connection.armed` of a connection that is armed for a reset only, and of one in the scheduler's queues, which is not
-#: armed until its step has run. RESUMED beside QUEUED: that step also resumes it. So no connection is queued twice.
-HANGUP, QUEUED, RESUMED = 0x200, 0x100, 0x400
 _ONCE = 1 << 30  # EPOLLONESHOT
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from chatserver.edge.websocket import STEP_MESSAGES
-from chatserver.net.readiness import QUEUED
+from chatserver.net.connection import QUEUED
 from chatserver.net.states import State
 from chatserver.protocol.websocket import MAX_SEPARATE_CONTROLS
 from tests.edge.ways import brought

@@ -12,8 +12,8 @@ from chatserver.chat.member import Member, PollWaiter, Source
 from chatserver.chat.policy import Action
 from chatserver.chat.room import Room
 from chatserver.edge.websocket import TASK_MARGIN
-from chatserver.net.connection import Connection
-from chatserver.net.readiness import HANGUP, QUEUED, READ, WRITE, Epoll
+from chatserver.net.connection import HANGUP, QUEUED, Connection
+from chatserver.net.readiness import READ, WRITE, Epoll
 from chatserver.net.states import State
 from chatserver.net.wheel import NEVER, ticks
 from tests.fuzz import invariants

@@ -21,9 +21,9 @@ from chatserver.edge.requests import Upload
 from chatserver.fair import FairQueue
 from chatserver.meters import ByteBudget, FairByteBudget
 from chatserver.net.admission import OPERATOR_PLACES
-from chatserver.net.connection import Connection
+from chatserver.net.connection import HANGUP, QUEUED, RESUMED, Connection
 from chatserver.net.connections import FREE_INPUT
-from chatserver.net.readiness import HANGUP, QUEUED, READ, RESUMED, WRITE
+from chatserver.net.readiness import READ, WRITE
 from chatserver.net.states import TABLE, Reads, State
 from chatserver.net.tls_transport import TlsTransport
 from chatserver.net.transport import PLAIN

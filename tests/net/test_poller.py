@@ -9,10 +9,10 @@ import trio.lowlevel
 import trio.testing
 
 from chatserver.net import scheduler
-from chatserver.net.connection import Connection
+from chatserver.net.connection import QUEUED, Connection
 from chatserver.net.listener import ACCEPT_BATCH
 from chatserver.net.poller import READ_BYTES, READ_MOST_BYTES
-from chatserver.net.readiness import QUEUED, READ
+from chatserver.net.readiness import READ
 from chatserver.net.scheduler import QUANTUM
 from chatserver.net.states import Priority, State
 from chatserver.net.transport import PlainTransport
