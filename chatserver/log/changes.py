@@ -29,7 +29,7 @@ from chatserver.log.interface import (
     Refused,
     Stored,
 )
-from chatserver.log.rows import record_of
+from chatserver.log.rows import UNTOUCHED, record_of
 
 #: Rooms of which a writer keeps the end or the id in memory: 10 to 15 MB.
 MAX_CACHED_ROOMS = 50_000
@@ -38,7 +38,6 @@ Place: TypeAlias = tuple[str, int]  # room, offset
 Reacted: TypeAlias = tuple[str, int, str, str]  # room and offset of the message, emoji, user
 Key: TypeAlias = tuple[str, str, str]  # room, user, key
 
-_UNTOUCHED = MessageState()
 # Bound once, because looking up a member of an enumeration takes as long as making a record.
 _MESSAGE, _EDIT, _DELETE, _REACTION = Kind
 
@@ -52,7 +51,7 @@ def refusal(draft: Draft, message: Record | None, now: int, *, reacted: bool) ->
     kind = draft.kind
     if kind is _MESSAGE:
         return None  # a reply; its target may be deleted
-    state = message.state or _UNTOUCHED
+    state = message.state or UNTOUCHED
     if state.deleted:
         return RefusalReason.DELETED
     if kind is _REACTION:
@@ -110,7 +109,7 @@ def happened(draft: Draft, offset: int, time: int, message: Record) -> Record:
 
     Each record is made by one call of its constructor, because `replace` takes twice as long.
     """
-    state = message.state or _UNTOUCHED
+    state = message.state or UNTOUCHED
     text, mentions, reaction, empties = message.text, message.mentions, None, state.edit
     if draft.kind is _REACTION:
         counts = dict(state.reactions)
@@ -126,7 +125,7 @@ def happened(draft: Draft, offset: int, time: int, message: Record) -> Record:
         text, mentions, state = "", (), MessageState(deleted=True)
     altered = Record(
         message.room, message.offset, message.time, message.user_id, message.user_name, text, _MESSAGE,
-        message.target, mentions, None if state == _UNTOUCHED else state,
+        message.target, mentions, None if state == UNTOUCHED else state,
     )  # fmt: skip
     return Record(
         draft.room, offset, time, draft.user_id, draft.user_name, draft.text, draft.kind, draft.target, (), None,
@@ -136,7 +135,7 @@ def happened(draft: Draft, offset: int, time: int, message: Record) -> Record:
 
 def unchanged(draft: Draft, offset: int, time: int, message: Record) -> Record:
     """The answer to a reaction that changes nothing: the present count, with the room's last offset."""
-    count = dict((message.state or _UNTOUCHED).reactions).get(draft.emoji, 0)
+    count = dict((message.state or UNTOUCHED).reactions).get(draft.emoji, 0)
     return replace(plain(draft, offset, time), reaction=Reaction(draft.emoji, draft.on, count))
 
 

@@ -71,7 +71,7 @@ class Markers(Protocol):
         """What a user has not read after these offsets, by room; rooms never written are left out."""
 
 
-class Place(NamedTuple):
+class MarkedRoom(NamedTuple):
     """A user's marker in a room that keeps the offsets `first` to `last`."""
 
     room: str
@@ -96,10 +96,10 @@ class Span(NamedTuple):
         return Unread(self.read, min(self.unseen + messages, MAX_UNREAD_COUNT), mentions)
 
 
-def spans(places: Iterable[Place]) -> Iterator[Span]:
+def spans(rooms: Iterable[MarkedRoom]) -> Iterator[Span]:
     """What to read after each of these markers: the newest MAX_UNREAD_COUNT records, and MAX_COUNTED in all."""
     left = MAX_COUNTED
-    for room, marked, first, last, base in places:
+    for room, marked, first, last, base in rooms:
         read = min(marked, last)
         low = max(read + 1, first, last - MAX_UNREAD_COUNT + 1)
         if last - low >= left:
@@ -204,7 +204,7 @@ class MemoryMarkers:
             unread = [record for record in records if record is not None and _is_unread(record, user_id)]
             return span.unread(len(unread), sum(user_id in record.mentions for record in unread))
 
-        wanted = spans(Place(name, places[name], room.first, room.last) for name, room in rooms.items())
+        wanted = spans(MarkedRoom(name, places[name], room.first, room.last) for name, room in rooms.items())
         return dict(await in_steps((span.room, count(span)) for span in wanted))
 
 
@@ -244,7 +244,7 @@ class MarkerQueries(Protocol[C_contra]):
     def of_user(self, user_id: str, most: int, connection: C_contra, /) -> dict[str, int]:
         """See `Markers.of_user`; the rooms whose markers moved last."""
 
-    def places(self, asked: Mapping[str, int], connection: C_contra, /) -> Iterable[Place]:
+    def marked_rooms(self, asked: Mapping[str, int], connection: C_contra, /) -> Iterable[MarkedRoom]:
         """The markers at these offsets, without rooms never written."""
 
     def count(self, user_id: str, step: Sequence[Span], connection: C_contra, /) -> Iterable[Counts]:
@@ -286,7 +286,7 @@ class DatabaseMarkers(Generic[C]):
         queries = self._queries
 
         def find(connection: C) -> dict[str, Unread]:
-            found = {place.room: place for place in queries.places(places, connection)}
+            found = {each.room: each for each in queries.marked_rooms(places, connection)}
             wanted = list(spans(found[room] for room in places if room in found))  # the first ones are counted exactly
             return count_spans(wanted, lambda step: queries.count(user_id, step, connection), queries.clock)
 

@@ -85,9 +85,9 @@ class PostgresLog(DatabaseLog[Connection]):
         server.opened(check)
         side = Session(server)
         writer = PostgresWriter(Session(server), side, self._node, self._wall_ms)
-        readers = postgres_readers.make_readers(server)
+        readers = postgres_readers.open_readers(server)
         readers.post = program.post
-        searcher = postgres_readers.make_readers(server, 1, postgres_index.SETTINGS)
+        searcher = postgres_readers.open_readers(server, 1, postgres_index.SETTINGS)
         self._opened = Opened(found.identity, writer, readers, searcher)
         self.index.has_old_words = found.has_old_words
         try:

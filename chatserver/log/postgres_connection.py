@@ -59,6 +59,9 @@ _PARAMETERS: dict[str, str | int] = {
 #: the driver prepared it, or a pooler has removed it, the driver would use it again for ever.
 _REFUSALS = psycopg.ProgrammingError, psycopg.NotSupportedError, psycopg.errors.InternalError_
 
+#: In statements: the time by the server's clock, in ms since 1970.
+NOW_MS = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+
 _log = structlog.get_logger("chatserver.log")
 # psycopg logs the errors that follow from the one it raises: a line or two for each group that failed.
 logging.getLogger("psycopg").setLevel(logging.CRITICAL)
@@ -292,10 +295,10 @@ def _set_up(connection: Connection) -> None:
 def compare_clocks(connection: Connection) -> None:
     """Warn if the clocks differ: tokens end by this machine's, and all that is stored by the database's."""
     began = time()
-    row = connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
+    row = connection.execute(f"SELECT {NOW_MS}").fetchone()
     ended = time()
     assert row is not None
-    ahead = row[0] - (began + ended) / 2
+    ahead = row[0] / 1000 - (began + ended) / 2
     if abs(ahead) - (ended - began) / 2 > CLOCK_DIFFERENCE:
         _log.warning("clocks_differ", database_ahead=round(ahead, 1))
 

@@ -72,7 +72,8 @@ _OLD_TEXTS = """
     SELECT room, place, text FROM messages WHERE (room, place) > (%s, %s) AND words IS NOT NULL
     ORDER BY room, place LIMIT %s
 """
-_LOCK_ROOMS = "SELECT FROM rooms WHERE id = ANY(%s::bigint[]) ORDER BY id FOR NO KEY UPDATE"
+#: In the order of their ids, as groups lock them.
+LOCK_ROOMS = "SELECT FROM rooms WHERE id = ANY(%s::bigint[]) ORDER BY id FOR NO KEY UPDATE"
 _RENEW = """
     UPDATE messages SET words = renewed.words::tsvector
     FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::text[]) AS renewed (room, place, text, words)
@@ -164,7 +165,7 @@ def _renew(connection: Connection) -> bool:
     if foreign:
         rooms, places, texts = zip(*foreign, strict=True)
         ids = plain_array(rooms)
-        connection.execute(_LOCK_ROOMS, (ids,))
+        connection.execute(LOCK_ROOMS, (ids,))
         connection.execute(_RENEW, (ids, plain_array(places), text_array(texts), text_array([*map(_words, texts)])))
     connection.execute("UPDATE old_words SET room = %s, place = %s", rows[-1][:2])
     return True

@@ -11,10 +11,10 @@ from time import perf_counter
 
 import msgspec
 
-from chatserver.log.interface import Kind
-from chatserver.log.markers import Counts, Marker, Place, Span
+from chatserver.log.markers import Counts, MarkedRoom, Marker, Span
 from chatserver.log.postgres_connection import Connection
 from chatserver.log.postgres_rows import plain_array, text_array
+from chatserver.log.rows import IS_MESSAGE
 
 #: The advisory lock for moving markers: "mark".
 _LOCK = 0x6D61726B
@@ -33,7 +33,7 @@ _OF_USER = """
     SELECT rooms.name, markers.read FROM markers JOIN rooms ON rooms.id = markers.room
     WHERE user_id = %s ORDER BY moved DESC LIMIT %s
 """
-_ENDS = "SELECT name, id, forgotten + 1, last FROM rooms WHERE name = ANY(%s::text[]) AND last > 0"
+_MARKED = "SELECT name, id, forgotten + 1, last FROM rooms WHERE name = ANY(%s::text[]) AND last > 0"
 # JSON escapes quotation marks, so only a deleted message has `"deleted":true` in `more`. The type `json` keeps each
 # element as it was written, and the same encoder writes the user's id that it is compared with.
 _COUNTS = f"""
@@ -44,7 +44,7 @@ _COUNTS = f"""
             SELECT 1 FROM json_array_elements(more::json -> 'mentions') AS mention WHERE mention::text = %s
         ) END) AS mentions
         FROM messages
-        WHERE messages.room = ranges.room AND place BETWEEN low AND high AND kind = {Kind.MESSAGE:d} AND user_id <> %s
+        WHERE messages.room = ranges.room AND place BETWEEN low AND high AND {IS_MESSAGE} AND user_id <> %s
             AND position('"deleted":true' IN more) = 0
     ) AS counted
 """  # noqa: S608
@@ -64,10 +64,10 @@ def of_user(user_id: str, most: int, connection: Connection) -> dict[str, int]:
     return dict(connection.execute(_OF_USER, (user_id, most)).fetchall())
 
 
-def places(asked: Mapping[str, int], connection: Connection) -> Iterable[Place]:
+def marked_rooms(asked: Mapping[str, int], connection: Connection) -> Iterable[MarkedRoom]:
     """See `MarkerQueries`."""
-    found = connection.execute(_ENDS, (text_array(list(asked)),)).fetchall()
-    return [Place(room, asked[room], first, last, id_) for room, id_, first, last in found]
+    found = connection.execute(_MARKED, (text_array(list(asked)),)).fetchall()
+    return [MarkedRoom(room, asked[room], first, last, id_) for room, id_, first, last in found]
 
 
 def count(user_id: str, step: Sequence[Span], connection: Connection) -> Iterable[Counts]:

@@ -22,7 +22,7 @@ from chatserver.log.interface import (
     LogUnavailable,
     OnHints,
 )
-from chatserver.log.postgres_connection import JOB_DEADLINE, RETRY_FIRST, Connection, Server, unavailable
+from chatserver.log.postgres_connection import JOB_DEADLINE, NOW_MS, RETRY_FIRST, Connection, Server, unavailable
 from chatserver.log.threads import ThreadPool
 
 CHANNEL = "chatserver"
@@ -38,7 +38,6 @@ MARGIN_MS = 60_000
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(tuple[str, dict[str, int]]).decode
-_NOW = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 _WRITTEN = "SELECT name, last FROM rooms WHERE recent >= %s::bigint / 10000"  # `recent` has an index
 
 
@@ -157,7 +156,7 @@ class Listener:
             raise unavailable("listening", error) from error
 
     def _note_time(self, connection: Connection) -> None:
-        row = connection.execute(_NOW).fetchone()
+        row = connection.execute(f"SELECT {NOW_MS}").fetchone()
         assert row is not None
         self._whole_until = row[0]
         self._tell_time(row[0])

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from functools import cache, partial
 
 from chatserver.log.connections import Readers
-from chatserver.log.interface import Head, Kind, Record, RoomSummary, bounded
+from chatserver.log.interface import Head, Record, RoomSummary, bounded
 from chatserver.log.postgres_connection import Connection, Server, Session
 from chatserver.log.postgres_rows import text_array
-from chatserver.log.rows import COLUMNS, record_of
+from chatserver.log.rows import COLUMNS, IS_MESSAGE, record_of
 
 #: Connections and threads: more than SQLite's, because a thread mostly waits for the network.
 READERS = 3
@@ -32,7 +32,7 @@ _ROOMS = """
 def _statement(*, last: bool, messages_only: bool) -> str:
     # The length of a text is known without reading it, so no more texts are read than fit.
     order = "DESC" if last else "ASC"
-    kinds = f"AND kind = {Kind.MESSAGE.value}" if messages_only else ""
+    kinds = f"AND {IS_MESSAGE}" if messages_only else ""
     return f"""
         SELECT place, {COLUMNS} FROM (
             SELECT *, sum(octet_length(text)) OVER so_far AS bytes, row_number() OVER so_far AS number
@@ -46,7 +46,7 @@ def _statement(*, last: bool, messages_only: bool) -> str:
     """  # noqa: S608
 
 
-def make_readers(server: Server, count: int = READERS, settings: Sequence[str] = _SETTINGS) -> Readers[Connection]:
+def open_readers(server: Server, count: int = READERS, settings: Sequence[str] = _SETTINGS) -> Readers[Connection]:
     """The reading sessions; each connects when it is first used."""
     prepare = partial(_prepare, settings)
     return Readers([Session(server, prepare) for _ in range(count)])

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from chatserver.log.postgres_changes import EMPTY, FORGET_REACTIONS
 from chatserver.log.postgres_connection import Connection
+from chatserver.log.postgres_index import LOCK_ROOMS
 from chatserver.log.postgres_rows import plain_array
 from chatserver.log.retention import Due, Room
 
@@ -15,8 +16,6 @@ _ROOMS = """
         SELECT id, name, forgotten, last FROM rooms WHERE id > %s ORDER BY id LIMIT %s
     ) AS rooms LEFT JOIN messages ON messages.room = rooms.id AND place = forgotten + 1 ORDER BY rooms.id
 """
-# In the order of their ids, as groups lock them.
-_LOCK = "SELECT FROM rooms WHERE id = ANY(%s::bigint[]) ORDER BY id FOR NO KEY UPDATE"
 _RECORDS = """
     SELECT room, place, messages.time, more
     FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[]) AS due (id, low, keep_from, oldest)
@@ -42,7 +41,7 @@ def rooms(after: int, most: int, connection: Connection) -> Sequence[Room]:
 def records(due: Sequence[Due], share: int, connection: Connection) -> Iterable[tuple[int, int, int, str]]:
     """See `RetentionQueries`."""
     ids, *bounds = map(plain_array, zip(*due, strict=True))
-    connection.execute(_LOCK, (ids,))
+    connection.execute(LOCK_ROOMS, (ids,))
     return connection.execute(_RECORDS, (ids, *bounds, share)).fetchall()
 
 

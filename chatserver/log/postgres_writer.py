@@ -23,7 +23,7 @@ from chatserver.log.interface import (
     Stored,
 )
 from chatserver.log.postgres_changes import PostgresChanges
-from chatserver.log.postgres_connection import Connection, Session
+from chatserver.log.postgres_connection import NOW_MS, Connection, Session
 from chatserver.log.postgres_index import vectors
 from chatserver.log.postgres_news import notify
 from chatserver.log.postgres_rows import plain_array, text_array
@@ -32,13 +32,12 @@ from chatserver.log.rows import COLUMNS, OF_MESSAGES, more_of
 T = TypeVar("T")
 
 # Only constants of this package are formatted into statements.
-_NOW = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 _FIND_ROOMS = "SELECT name, id FROM rooms WHERE name = ANY(%s::text[])"
 _MAKE_ROOMS = (
     "INSERT INTO rooms (name) SELECT name FROM unnest(%s::text[]) AS name ORDER BY name ON CONFLICT DO NOTHING"
 )
 _LOCK = f"""
-    SELECT name, id, last, time, {_NOW} FROM rooms WHERE id = ANY(%s::bigint[]) ORDER BY id FOR NO KEY UPDATE
+    SELECT name, id, last, time, {NOW_MS} FROM rooms WHERE id = ANY(%s::bigint[]) ORDER BY id FOR NO KEY UPDATE
 """  # noqa: S608
 _FIND_KEYS = f"""
     SELECT number, keys.place, keys.time, {OF_MESSAGES}
@@ -79,7 +78,7 @@ class PostgresWriter:
         self._node = node
         self._wall_ms = wall_ms
         self._ids: dict[str, int] = {}  # ids of rooms, which never change
-        self._keys_since_sweep = 0
+        self._keys_since_expiry = 0
 
     def close(self) -> None:
         """Close the connection that commits."""
@@ -181,10 +180,10 @@ class PostgresWriter:
                 plain_array(now for _ in keys),
             ),
         )
-        self._keys_since_sweep += len(keys)
-        if self._keys_since_sweep >= EXPIRE_EVERY:  # remove up to twice as many as came, so the table stays small
-            connection.execute(_EXPIRE_KEYS, (now - KEY_LIFETIME_MS, 2 * self._keys_since_sweep))
-            self._keys_since_sweep = 0
+        self._keys_since_expiry += len(keys)
+        if self._keys_since_expiry >= EXPIRE_EVERY:  # remove up to twice as many as came, so the table stays small
+            connection.execute(_EXPIRE_KEYS, (now - KEY_LIFETIME_MS, 2 * self._keys_since_expiry))
+            self._keys_since_expiry = 0
 
     def change(self, doing: str, work: Callable[[Connection], T]) -> T:
         """Run `work` in a transaction, beside the groups."""

@@ -12,8 +12,8 @@ from chatserver.log.interface import Kind, MessageState, Reaction, Record
 COLUMNS = "time, user_id, user_name, text, kind, target, more"
 #: The same, where other tables have columns of these names.
 OF_MESSAGES = ", ".join(f"messages.{column}" for column in COLUMNS.split(", "))
-
-
+#: The condition for a record that is a message.
+IS_MESSAGE = f"kind = {Kind.MESSAGE:d}"
 #: Bits of an offset: 68 thousand million records a room. The room's id is above them in SQLite's table, and in the
 #: `go_on` of a search in PostgreSQL.
 OFFSET_BITS = 36
@@ -30,7 +30,8 @@ class _More(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 _NOTHING = _More()
-_UNTOUCHED = MessageState()
+#: The state of a message to which nothing has happened.
+UNTOUCHED = MessageState()
 _KINDS = tuple(Kind)
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_More).decode
@@ -45,7 +46,7 @@ def more_of(record: Record) -> str:
 
 def state_of(more: str) -> MessageState:
     """The state in the column `more`."""
-    return (_decode(more).state if more else None) or _UNTOUCHED
+    return (_decode(more).state if more else None) or UNTOUCHED
 
 
 def record_of(

@@ -13,7 +13,7 @@ from chatserver.log.changes import Place, Reacted, RoomEnd
 from chatserver.log.interface import Record
 from chatserver.log.rows import COLUMNS, more_of, record_of
 from chatserver.log.sqlite_indexing import MERGE_PAGES, merge
-from chatserver.log.sqlite_rows import execute_rows
+from chatserver.log.sqlite_rows import decode_records, execute_rows
 
 # Only constants of this package are formatted into statements. CROSS JOIN fixes the order: each of the few asked rows
 # is looked up among the many kept ones.
@@ -25,19 +25,18 @@ _FIND_REACTIONS = """
     CROSS JOIN reactions ON place = column2 AND emoji = column3 AND user_id = column4
 """
 # The rows exist, so none is inserted. UPDATE ... FROM would first copy all values into a temporary table.
-_UPDATE_STATES = """
+_RESTATE = """
     INSERT INTO messages (place, time, user_id, user_name, text, more)
     SELECT column1, 0, '', '', '', column2 FROM (ROWS) WHERE column1 > 0
     ON CONFLICT (place) DO UPDATE SET more = excluded.more
 """
-_UPDATE_TEXTS = """
+_REWRITE = """
     INSERT INTO messages (place, time, user_id, user_name, text, more)
     SELECT column1, 0, '', '', column3, column2 FROM (ROWS) WHERE column1 > 0
     ON CONFLICT (place) DO UPDATE SET more = excluded.more, text = excluded.text
 """
-_INSERT_REACTIONS = "INSERT OR IGNORE INTO reactions SELECT * FROM (ROWS) WHERE column1 > 0"
+_REACT = "INSERT OR IGNORE INTO reactions SELECT * FROM (ROWS) WHERE column1 > 0"
 FORGET_REACTIONS = "DELETE FROM reactions WHERE place IN (ROWS)"
-_decode_records = msgspec.json.Decoder(list[tuple[int, int, str, str, str, int, int, str]]).decode
 _decode_numbers = msgspec.json.Decoder(list[int]).decode
 
 
@@ -54,7 +53,7 @@ class SqliteChanges:
         asked = {rooms[place[0]].base + place[1]: place for place in places}
         (rows,) = execute_rows(self._connection, _FIND_RECORDS, list(asked), 1).fetchone()
         found: dict[Place, Record] = {}
-        for place, time, user_id, user_name, text, kind, target, more in _decode_records(rows):
+        for place, time, user_id, user_name, text, kind, target, more in decode_records(rows):
             room, offset = at = asked[place]
             found[at] = record_of(room, offset, time, user_id, user_name, text, kind, target, more)
         return found
@@ -75,7 +74,7 @@ class SqliteChanges:
         values: list[object] = list(chain.from_iterable(sorted(rows)))  # FTS5 begins a segment at each lower place
         for room, offset in emptied:
             values += (rooms[room].base + offset, "", "")
-        execute_rows(self._connection, _UPDATE_TEXTS, values, 3)
+        execute_rows(self._connection, _REWRITE, values, 3)
         merge(MERGE_PAGES, self._connection)
 
     def restate(self, messages: Sequence[Record]) -> None:
@@ -84,11 +83,11 @@ class SqliteChanges:
         values: list[object] = []
         for message in messages:
             values += (rooms[message.room].base + message.offset, more_of(message))
-        execute_rows(self._connection, _UPDATE_STATES, values, 2)
+        execute_rows(self._connection, _RESTATE, values, 2)
 
     def react(self, reactions: Sequence[Reacted]) -> None:
         """See `Rows`."""
-        execute_rows(self._connection, _INSERT_REACTIONS, self._values(reactions), 3)
+        execute_rows(self._connection, _REACT, self._values(reactions), 3)
 
     def unreact(self, reactions: Sequence[Reacted]) -> None:
         """See `Rows`."""

@@ -14,10 +14,9 @@ from time import perf_counter
 
 import msgspec
 
-from chatserver.log.interface import Kind
-from chatserver.log.rows import OFFSET_BITS
+from chatserver.log.rows import IS_MESSAGE, OFFSET_BITS
 from chatserver.log.sqlite_rows import execute_rows
-from chatserver.log.sqlite_schema import OFFSETS
+from chatserver.log.sqlite_schema import BASE, OFFSETS
 from chatserver.log.words import spaced_words
 
 #: Seconds of one step, for which a commit may have to wait. With 10 ms, and 256 messages between two looks at the
@@ -30,14 +29,11 @@ INDEX_CHUNK, INDEX_CHUNK_CHARS = 64, 16 * 1024
 MERGE_PAGES = 16
 
 # Only ? marks and constants of this package are formatted into statements.
-IS_MESSAGE = f"kind = {Kind.MESSAGE.value}"
-#: The place of offset 0 of a room.
-FIRST = f"(rooms.id << {OFFSET_BITS})"
 # The next records of rooms: the number of the room among those asked, the place, the length.
 _CHUNK = f"""
     SELECT json_group_array(json_array(key, place, length(text))) FROM (
         SELECT key, place, text FROM json_each(?) AS asked CROSS JOIN rooms ON rooms.name = asked.value
-        CROSS JOIN messages ON place > {FIRST} + indexed AND place < {FIRST} + {OFFSETS} LIMIT ?
+        CROSS JOIN messages ON place > {BASE} + indexed AND place < {BASE} + {OFFSETS} LIMIT ?
     )
 """  # noqa: S608
 # The + keeps SQLite from building an automatic index on the kinds of all messages, which it does for 256 rows.

@@ -12,11 +12,10 @@ from time import thread_time
 
 import msgspec
 
-from chatserver.log.interface import Kind
-from chatserver.log.markers import Counts, Marker, Place, Span
-from chatserver.log.rows import OFFSET_BITS
+from chatserver.log.markers import Counts, MarkedRoom, Marker, Span
+from chatserver.log.rows import IS_MESSAGE
 from chatserver.log.sqlite_rows import execute_rows
-from chatserver.log.sqlite_schema import FIRST_KEPT, LAST_KEPT
+from chatserver.log.sqlite_schema import BASE, FIRST_KEPT, LAST_KEPT
 
 clock = thread_time
 
@@ -28,9 +27,9 @@ _UPSERT = f"""
     ON CONFLICT (user_id, room) DO UPDATE SET read = excluded.read, moved = excluded.moved
     WHERE excluded.read > markers.read
 """  # noqa: S608
-_PLACES = f"""
+_MARKED = f"""
     WITH asked (name, read) AS (ROWS)
-    SELECT json_group_array(json_array(asked.name, asked.read, {FIRST_KEPT}, {LAST_KEPT}, rooms.id << {OFFSET_BITS}))
+    SELECT json_group_array(json_array(asked.name, asked.read, {FIRST_KEPT}, {LAST_KEPT}, {BASE}))
     FROM asked JOIN rooms ON rooms.name = asked.name WHERE asked.name != 0
 """  # noqa: S608
 # `more` is JSON, which escapes a quotation mark within a user's id. The + keeps SQLite from making an index over the
@@ -43,7 +42,7 @@ _COUNTS = f"""
             ELSE EXISTS (SELECT 1 FROM json_each(more, '$.mentions') WHERE json_each.value = ?) END
         ) AS mentions
         FROM ranges CROSS JOIN messages ON place BETWEEN low AND high
-        WHERE +kind = {Kind.MESSAGE:d} AND user_id != ? AND instr(more, '"deleted":true') = 0
+        WHERE +{IS_MESSAGE} AND user_id != ? AND instr(more, '"deleted":true') = 0
         GROUP BY ranges.name
     )
 """  # noqa: S608
@@ -54,7 +53,7 @@ _OF_USER = """
     )
 """
 _decode_read = msgspec.json.Decoder(list[tuple[str, int]]).decode
-_decode_places = msgspec.json.Decoder(list[Place]).decode
+_decode_marked = msgspec.json.Decoder(list[MarkedRoom]).decode
 _decode_counts = msgspec.json.Decoder(list[Counts]).decode
 
 
@@ -72,10 +71,10 @@ def of_user(user_id: str, most: int, connection: sqlite3.Connection) -> dict[str
     return dict(_decode_read(found))
 
 
-def places(asked: Mapping[str, int], connection: sqlite3.Connection) -> Iterable[Place]:
+def marked_rooms(asked: Mapping[str, int], connection: sqlite3.Connection) -> Iterable[MarkedRoom]:
     """See `MarkerQueries`."""
-    (found,) = execute_rows(connection, _PLACES, list(chain.from_iterable(asked.items())), 2).fetchone()
-    return [place for place in _decode_places(found) if place.last]
+    (found,) = execute_rows(connection, _MARKED, list(chain.from_iterable(asked.items())), 2).fetchone()
+    return [room for room in _decode_marked(found) if room.last]
 
 
 def count(user_id: str, step: Sequence[Span], connection: sqlite3.Connection) -> Iterable[Counts]:

@@ -17,10 +17,11 @@ from typing import TypeVar
 import msgspec
 
 from chatserver.log.connections import Readers
-from chatserver.log.interface import MAX_READ, Head, Kind, Record, RoomSummary, bounded, within_bytes
-from chatserver.log.rows import COLUMNS, OFFSET_BITS, record_of
+from chatserver.log.interface import MAX_READ, Head, Record, RoomSummary, bounded, within_bytes
+from chatserver.log.rows import COLUMNS, IS_MESSAGE, record_of
 from chatserver.log.sqlite_file import FILE_ERRORS, connect_reader, unavailable
-from chatserver.log.sqlite_schema import FIRST_KEPT, IN_ROOM, LAST_KEPT, OFFSETS
+from chatserver.log.sqlite_rows import decode_records
+from chatserver.log.sqlite_schema import BASE, FIRST_KEPT, IN_ROOM, LAST_KEPT, OFFSETS
 
 #: For a shared file, the list of the rooms last written is reused for this many times as long as it took to make.
 NEWEST_REUSE_FACTOR = 20
@@ -37,13 +38,6 @@ _HEADS = f"""
     SELECT json_group_array(json_array(name, {FIRST_KEPT}, {LAST_KEPT}))
     FROM json_each(?) AS asked CROSS JOIN rooms ON rooms.name = asked.value
 """  # noqa: S608
-_RECORDS = """
-    SELECT json_group_array(json_array(place % {OFFSETS}, {COLUMNS})) FROM (
-        SELECT place, {COLUMNS} FROM rooms CROSS JOIN messages
-            ON place BETWEEN (rooms.id << {OFFSET_BITS}) + ? AND (rooms.id << {OFFSET_BITS}) + ?
-        WHERE name = ? {kinds} ORDER BY place {order} LIMIT ?
-    )
-"""
 # Scans every room, 0.14 s for 100,000, so it runs once, or for a shared file now and then.
 _NEWEST = f"""
     SELECT name, newest.time FROM rooms CROSS JOIN messages AS newest ON newest.place =
@@ -53,7 +47,6 @@ _NEWEST = f"""
 
 
 _decode_heads = msgspec.json.Decoder(list[tuple[str, int, int]]).decode
-_decode_records = msgspec.json.Decoder(list[tuple[int, int, str, str, str, int, int, str]]).decode
 
 
 class SqliteReader:
@@ -153,7 +146,7 @@ def _steps(
     while left:
         step = min(left, READ_STEP)
         (found,) = connection.execute(statement, (low, high, room, step)).fetchone()
-        rows = _decode_records(found)
+        rows = decode_records(found)
         if left < whole and rows and not last and rows[0][0] != low:
             return  # retention has removed records between two steps
         for row in rows:
@@ -169,6 +162,11 @@ def _steps(
 
 @cache
 def _statement(last: bool, messages_only: bool) -> str:
-    kinds = f"AND kind = {Kind.MESSAGE.value}" if messages_only else ""
+    kinds = f"AND {IS_MESSAGE}" if messages_only else ""
     order = "DESC" if last else "ASC"
-    return _RECORDS.format(OFFSETS=OFFSETS, OFFSET_BITS=OFFSET_BITS, COLUMNS=COLUMNS, kinds=kinds, order=order)
+    return f"""
+        SELECT json_group_array(json_array(place % {OFFSETS}, {COLUMNS})) FROM (
+            SELECT place, {COLUMNS} FROM rooms CROSS JOIN messages ON place BETWEEN {BASE} + ? AND {BASE} + ?
+            WHERE name = ? {kinds} ORDER BY place {order} LIMIT ?
+        )
+    """  # noqa: S608

@@ -13,6 +13,11 @@ import sqlite3
 from functools import lru_cache
 from typing import Any
 
+import msgspec
+
+#: Records as JSON: of each a number that says where it is, and its columns.
+decode_records = msgspec.json.Decoder(list[tuple[int, int, str, str, str, int, int, str]]).decode
+
 
 def execute_rows(
     connection: sqlite3.Connection, statement: str, values: list[object], width: int, *more: object

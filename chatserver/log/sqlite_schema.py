@@ -15,8 +15,9 @@ APPLICATION_ID = 0x63686174
 #: The rowid of a message, its place, is the room's id times this plus the offset. So the messages of a room lie side by
 #: side without an index: 134 million rooms.
 OFFSETS = 1 << OFFSET_BITS
-#: A condition in statements: the place is one of the room in the row of `rooms`.
-IN_ROOM = f"place BETWEEN (rooms.id << {OFFSET_BITS}) + 1 AND ((rooms.id + 1) << {OFFSET_BITS}) - 1"
+#: In statements: the place of offset 0 of the room in the row of `rooms`, and whether a place is in that room.
+BASE = f"(rooms.id << {OFFSET_BITS})"
+IN_ROOM = f"place BETWEEN {BASE} + 1 AND {BASE} + {OFFSETS} - 1"
 
 #: The first and the last offset that such a room keeps. An emptied room goes on after the offsets that it had.
 FIRST_KEPT = "rooms.forgotten + 1"

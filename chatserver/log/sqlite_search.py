@@ -12,9 +12,8 @@ import msgspec
 
 from chatserver.log.index import CANDIDATES, SEARCH_BUDGET, TAIL, USER_CANDIDATES, Found, Question, ranked
 from chatserver.log.interface import MAX_READ_BYTES, Record
-from chatserver.log.rows import COLUMNS, OFFSET_BITS, record_of
-from chatserver.log.sqlite_indexing import FIRST, IS_MESSAGE
-from chatserver.log.sqlite_schema import IN_ROOM, OFFSETS
+from chatserver.log.rows import COLUMNS, IS_MESSAGE, OFFSET_BITS, record_of
+from chatserver.log.sqlite_schema import BASE, IN_ROOM, OFFSETS
 
 #: Seconds that a search may last including waits, as on a slow disk.
 SLOWEST_SEARCH = 2.0
@@ -69,7 +68,7 @@ _TAIL = f"""
     WITH unindexed AS MATERIALIZED (
         SELECT name, place, {COLUMNS}
         FROM json_each(:rooms) AS asked CROSS JOIN rooms ON rooms.name = asked.value
-        CROSS JOIN messages ON place < {FIRST} + :before AND place > max({FIRST} + indexed, :each_newest + coalesce(
+        CROSS JOIN messages ON place < {BASE} + :before AND place > max({BASE} + indexed, :each_newest + coalesce(
             (SELECT max(place) FROM messages WHERE {IN_ROOM}), 0))
             AND {IS_MESSAGE}
     )

@@ -78,7 +78,7 @@ class SqliteWriter:
         self._shared = turn is not None
         self._turn: AbstractContextManager[None] = turn or nullcontext()  # held while writing
         self._rooms: dict[str, RoomEnd] = {}
-        self._keys_since_sweep = 0
+        self._keys_since_expiry = 0
 
     def close(self) -> None:
         """Write the write-ahead log back and close."""
@@ -174,7 +174,7 @@ class SqliteWriter:
             base = rooms[name].base
             rows += (base >> OFFSET_BITS, user_id, key, base + record.offset, now)
         execute_rows(self._connection, _INSERT_KEYS, rows, 5)
-        self._keys_since_sweep += len(keys)
+        self._keys_since_expiry += len(keys)
         self._expire_keys(now)
 
     def _begin(self) -> None:
@@ -215,10 +215,10 @@ class SqliteWriter:
 
     def _expire_keys(self, now: int) -> None:
         """Now and then remove the oldest expired keys, up to twice as many as came, so that the table stays small."""
-        if self._keys_since_sweep < EXPIRE_EVERY:
+        if self._keys_since_expiry < EXPIRE_EVERY:
             return
         self._connection.execute(
             "DELETE FROM keys WHERE id IN (SELECT id FROM keys ORDER BY id LIMIT ?) AND abs(? - time) >= ?",
-            (2 * self._keys_since_sweep, now, KEY_LIFETIME_MS),
+            (2 * self._keys_since_expiry, now, KEY_LIFETIME_MS),
         )
-        self._keys_since_sweep = 0
+        self._keys_since_expiry = 0

@@ -14,7 +14,8 @@ import trio
 from chatserver.log.interface import Record
 from chatserver.log.rows import OFFSET_BITS, record_of
 from chatserver.log.sqlite_file import connect_writer, create_private
-from chatserver.log.sqlite_readers import READERS, _decode_records, _statement, open_readers, read
+from chatserver.log.sqlite_readers import READERS, _statement, open_readers, read
+from chatserver.log.sqlite_rows import decode_records
 from tests.bench.drivers.load import MESSAGES, PAGE, ROOMS, Idle, Plan, by_asyncio, by_trio, measure, some_page
 
 
@@ -68,7 +69,7 @@ async def _by_aiosqlite(path: str, plan: Plan) -> None:
             ((rows,),) = await connection.execute_fetchall(statement, parameters)
         finally:
             idle.give(connection)
-        _check([record_of(f"room-{room}", *row) for row in _decode_records(rows)], after)
+        _check([record_of(f"room-{room}", *row) for row in decode_records(rows)], after)
 
     try:
         await measure({"read": read}, by_asyncio, plan)
