@@ -255,17 +255,6 @@ def test_what_was_imported_is_not_collected_at_the_exit(program: ModuleType, mon
     freeze.assert_called_once_with()
 
 
-def test_a_reader_that_left_is_no_error() -> None:
-    reader, writer = os.pipe()
-    os.close(reader)
-    try:
-        command = [sys.executable, "-m", "chatserver", "limits"]
-        done = subprocess.run(command, check=False, stdout=writer, stderr=subprocess.PIPE)
-    finally:
-        os.close(writer)
-    assert (done.returncode, done.stderr) == (0, b"")
-
-
 @pytest.mark.parametrize(
     ("command", "code"),
     [(["chatserver", "limits"], 1), (["chatserver", "serve", "--help"], 1), (["loadgen", "list"], 2)],

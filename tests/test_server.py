@@ -80,11 +80,7 @@ async def test_metrics_tell_when_the_certificate_in_use_expires(tmp_path: Path) 
         assert await days_left() == 20
         certificate(tmp_path, days=(-30, 50))
         server.server._reload()
-
-        async def is_renewed() -> bool:
-            return await days_left() == 50
-
-        await eventually(is_renewed)
+        await until(days_left, lambda days: days == 50)
 
 
 #: Settings, and how many of four messages from 61 s ago they leave.

@@ -4,6 +4,8 @@ Owns: the acts and the rules. May not: choose the acts of a run; test_model.py d
 """
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import trio
 from hypothesis import strategies as st
@@ -64,12 +66,8 @@ class Play:
         if self.it.log.shared:
             last = self.it.elsewhere_said(name, *(f"elsewhere-{number}" for number in range(amount % 5 + 1)))
             hints: list[dict[str, int]] = [
-                {name: last},
-                {},
-                {name: last + amount},
-                {name: last - amount},
-                {"no": amount},
-            ]
+                {name: last}, {}, {name: last + amount}, {name: last - amount}, {"no": amount},
+            ]  # fmt: skip
             self.it.hub.follower.on_hints(hints[amount % 7 % 5])
             self.it.hub.follower.on_hints(hints[amount % 3])
 
@@ -101,18 +99,21 @@ class Play:
     async def join(self, which: int, amount: int) -> None:
         self.nursery.start_soon(self._join, self.peers[which], ROOMS[amount % 3], amount)
 
-    async def _join(self, peer: Peer, name: str, back: int) -> None:
+    @contextmanager
+    def _load(self) -> Iterator[None]:
+        """The rooms are being loaded, which may fail."""
         self.loading += 1
-        try:
+        with suppress(LogError):
+            yield
+        self.loading -= 1
+
+    async def _join(self, peer: Peer, name: str, back: int) -> None:
+        with self._load():
             async with self.it.hub.registry.using(name, peer.network):
                 if not peer.gone and all(member.room.name != name for member in peer.members):
                     encoder = self.it.encoder
                     encoding = encoder.events if peer.number % 3 == 0 else encoder.frames
                     await self.it.join(peer, name, back=back, encoding=encoding)
-        except LogError:
-            pass
-        finally:
-            self.loading -= 1
 
     async def leave(self, which: int, amount: int) -> None:
         members = self.peers[which].members
@@ -146,15 +147,10 @@ class Play:
         self.nursery.start_soon(self._poll, self.peers[which], ROOMS if amount % 2 else ROOMS[:1])
 
     async def _poll(self, peer: Peer, names: tuple[str, ...]) -> None:
-        self.loading += 1
-        try:
+        with self._load():
             await self.it.load(*names, network=peer.network)
             if peer.waiter is None and not peer.gone and all(self.it.hub.registry.room(name) for name in names):
                 self.it.hold_now(peer, names)
-        except LogError:
-            pass
-        finally:
-            self.loading -= 1
 
     async def wait(self, which: int, amount: int) -> None:
         await trio.sleep(amount / 10)

@@ -42,7 +42,8 @@ from chatserver.reasons import Reason
 from tests.client.fake import FakeServer, message
 from tests.client.listener import SOON, each_transport, listening, until, url
 from tests.support.ports import steady_port
-from tests.support.serving import eventually, serving
+from tests.support.serving import serving
+from tests.support.serving import until as until_answered
 from tests.support.tokens import secret_file, token
 
 
@@ -111,11 +112,7 @@ async def test_each_call_acts_once_and_a_room_is_left(transport: TransportName) 
         assert chat.join("lobby") is room
         room.leave()
         assert [message.text async for message in room] == ["frist"]
-
-        async def has_left() -> bool:
-            return me not in (await other.members("lobby")).members
-
-        await eventually(has_left)
+        await until_answered(partial(other.members, "lobby"), lambda found: me not in found.members)
         await other.publish("lobby", "missed")
         room = chat.join("lobby")
         await until(room, Entered)
@@ -203,11 +200,8 @@ async def test_a_bot_keeps_its_name_when_the_server_has_forgotten_it() -> None:
         for _ in range(2):
             async with serving(port=port), connect(f"127.0.0.1:{port}") as other:
                 await until(room, Entered)
-
-                async def is_named() -> bool:
-                    return "Dice" in [user.name for user in (await other.members("lobby")).members]
-
-                await eventually(is_named)
+                members = partial(other.members, "lobby")
+                await until_answered(members, lambda found: "Dice" in [user.name for user in found.members])
 
 
 @pytest.mark.jumping_clock

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from chatserver.terminal.identity import kept_cookie
 from chatserver.terminal.interactive import TYPING_EVERY
 from tests.client.fake import ME, ZED, FakeServer, message
 from tests.support.peers import ask, publish
-from tests.support.serving import eventually, serving
+from tests.support.serving import eventually, serving, until
 from tests.terminal.commanded import Terminal, chat, terminal, texts
 
 
@@ -222,11 +223,8 @@ async def test_what_came_meanwhile_is_below_a_line_and_what_is_seen_is_read() ->
             cookie = {"Cookie": kept_cookie(parse_target(server.url), "")}
 
             async def expect_read(offset: int) -> None:
-                async def is_read() -> bool:
-                    rooms = (await ask(real.address, "GET", "/unread", headers=cookie)).json["rooms"]
-                    return "lobby" in rooms and rooms["lobby"]["read"] == offset
-
-                await eventually(is_read)
+                unread = partial(ask, real.address, "GET", "/unread", headers=cookie)
+                await until(unread, lambda answer: answer.json["rooms"].get("lobby", {}).get("read") == offset)
 
             for offset, text in enumerate(("hello", "behind"), 1):
                 await publish(real.address, "lobby", text)
