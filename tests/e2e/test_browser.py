@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.browser import Server, after_next_frame, expect_at, serving
+from tests.e2e.browser import Server, after_next_frame, expect_at, serving, wait_until
 from tests.e2e.conftest import OpenWindow
 
 pytestmark = pytest.mark.browser
@@ -160,6 +160,26 @@ def test_history_is_loaded_on_scrolling_up_and_nothing_moves(shared_server: Serv
     expect(ann.texts.last).to_be_in_viewport()
     expect(ann.page.locator("#jump")).to_be_hidden()
     expect(ann.texts.last).to_have_text("news 9")
+
+
+def test_a_reader_of_an_old_message_scrolls_on_to_the_present(shared_server: Server, window: OpenWindow) -> None:
+    """From a link into the middle of a room, through pages that are fetched on the way, and what is said meanwhile."""
+    shared_server.publish("from-a-link", *(f"message {number}" for number in range(260)))
+    ann = window(room="from-a-link/40")
+    expect(ann.page.get_by_text("message 39", exact=True)).to_be_in_viewport()
+    shared_server.publish("from-a-link", "news")
+    expect(ann.page.locator("#jump")).to_have_text("1 new message ↓")
+    ann.page.locator("#scroller").hover()
+    seen: set[str] = set()
+
+    def is_there() -> bool:
+        seen.update(ann.texts.all_text_contents())
+        ann.page.mouse.wheel(0, 1_000)
+        return ann.page.locator("#jump").is_hidden()
+
+    wait_until(ann.page, is_there)
+    expect(ann.texts.last).to_have_text("news")
+    assert seen >= {f"message {number}" for number in range(39, 260)}
 
 
 def test_a_log_that_began_anew_is_never_a_silent_gap(tmp_path: Path, window: OpenWindow) -> None:

@@ -109,6 +109,11 @@ def test_own_changes_are_shown_before_the_server_has_them(
     ann.page.reload()
     ann.expect_texts(CHANGED)
     expect(chip).to_have_text("👍 2")
+    chip.focus()
+    ann.page.keyboard.press("Enter")
+    expect(chip).to_have_text("👍 1")
+    expect(ann.page.locator("#messages .pending")).to_have_count(0)
+    expect(chip).to_be_focused()
 
 
 def test_a_change_stays_in_sight_between_its_answer_and_its_record(shared_server: Server, window: OpenWindow) -> None:
