@@ -50,6 +50,7 @@ class ValkeyShard:
         self._connection: TCPConnection | None = None  # while connected
         self._lost: trio.Event  # of the present connection
         self._reason = ""  # why it is away; "" until that is logged
+        self._is_refused = False  # that reason is a refusal of the server's own
 
     @property
     def up(self) -> bool:
@@ -165,9 +166,13 @@ class ValkeyShard:
             self._lost.set()
 
     def _note(self, error: BaseException, hint: str = "") -> None:
-        """Log one line for each outage, however many attempts it lasts."""
-        if not self._reason:
-            self._reason = _words(error, hint)
+        """Log one line for each outage, however many attempts it lasts, and the first refusal in another one.
+
+        A restarted server first closes the connection, and may refuse for another reason, such as a new password.
+        """
+        is_refusal = isinstance(error, ResponseError)
+        if not self._reason or (is_refusal and not self._is_refused):
+            self._reason, self._is_refused = _words(error, hint), is_refusal
             _log.warning("shard_lost", shard=self.name, reason=self._reason[:MAX_REASON])
 
 

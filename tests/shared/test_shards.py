@@ -95,6 +95,25 @@ async def test_a_server_that_dies_and_returns_empty(doomed: Valkey) -> None:
         assert it.events() == ["shard_lost", "shard_found", "shard_lost"]
 
 
+async def test_a_server_that_returns_with_a_password_tells_so_once(doomed: Valkey, tmp_path: Path) -> None:
+    """The log had only the end of the connection, which said nothing about what to do."""
+    async with keeping(url_of([doomed])) as it:
+        await it.up()
+        doomed.kill()
+        await it.up(0)
+        strict = Valkey(tmp_path, "--requirepass", "s3cret")
+        strict.port = doomed.port
+        strict.start()
+        try:
+            await eventually(lambda: len(it.reasons()) > 1)
+            await trio.sleep(0.3)
+            ended, refused = it.reasons()
+            assert ended == "it has closed the connection"
+            assert "AUTH" in refused.upper()
+        finally:
+            strict.kill()
+
+
 async def test_an_end_that_the_library_noticed_first_is_told_in_words(
     servers: list[Valkey], monkeypatch: pytest.MonkeyPatch
 ) -> None:
