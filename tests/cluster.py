@@ -116,7 +116,8 @@ async def nodes(folder: Path, ports: Sequence[int], flags: Sequence[str]) -> Asy
             for number, port in enumerate(ports, 1):
                 home = folder / f"node-{number}"
                 home.mkdir()
-                start = server_process(home, "--port", str(port), *flags, life=math.inf, group=0)
+                # In the caller's folder, so that all nodes read the same files of the flags.
+                start = server_process(home, "--port", str(port), *flags, life=math.inf, group=0, cwd=Path.cwd())
                 node = await stack.enter_async_context(start)
                 if not node.lines:
                     raise NodeEndedError(f"node {number} did not start: {node.errors[-FAREWELL_SHARE:].strip()}")

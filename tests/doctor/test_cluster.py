@@ -20,9 +20,13 @@ def forked_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("forked_nodes")
-async def test_the_nodes_are_one_chat_and_end_cleanly(tmp_path: Path, postgres_url: str) -> None:
+async def test_the_nodes_are_one_chat_and_end_cleanly(
+    tmp_path: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """Each node had made a token key of its own, in its folder."""
+    monkeypatch.chdir(tmp_path)
     with valkeys(tmp_path, cluster.SHARDS) as shards:
-        flags = ("--workers", "2", "--log", postgres_url, "--shared", url_of(shards))
+        flags = ("--workers", "2", "--log", postgres_url, "--shared", url_of(shards), "--token-key", "chat.key")
         async with cluster.nodes(tmp_path, (0, 0), flags) as running:
             async with chatter(running[0].address) as ann, chatter(running[1].address) as bob:
                 for each in (ann, bob):
@@ -33,6 +37,7 @@ async def test_the_nodes_are_one_chat_and_end_cleanly(tmp_path: Path, postgres_u
             report = await cluster.examined(running)
             text = (await ask(running[1].address, "GET", "/metrics")).body
             assert sample(text, "chatserver_workers_ready") == 2
+        assert list(tmp_path.rglob("chat.key")) == [tmp_path / "chat.key"]
         assert [each for each in report.findings if each.severity == "fault"] == []
         assert {(each.readable, each.present) for each in report.deliveries} == {(True, True)}
         assert {(each.log, str(each.shards)) for each in report.nodes} == {

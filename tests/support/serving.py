@@ -253,9 +253,11 @@ async def server_process(
     life: float = LIFE,
     group: int | None = None,
     is_forked: bool = False,
+    cwd: Path | None = None,
 ) -> AsyncIterator[ServerProcess]:
     """Start it and read the lines it prints when ready (fewer, if it ends before); dead when the block ends.
 
+    It runs in `cwd`, or in the directory that has what it writes to standard error.
     With a `group` of 0 a Ctrl-C at the terminal is not for it. One that is forked starts in a tenth of the time; its
     memory is not only its own. With `descriptors` it is under that `ulimit -n`, which only a forked one can be.
     """
@@ -265,13 +267,13 @@ async def server_process(
     with errors.open("a") as stderr:
         if is_forked:
             process = await run(
-                "chatserver.cli", "serve", *flags, stderr=stderr.fileno(), folder=directory,
+                "chatserver.cli", "serve", *flags, stderr=stderr.fileno(), folder=cwd or directory,
                 needs=(server_module.__name__,), most_descriptors=descriptors,
             )  # fmt: skip
         else:
             process = await trio.lowlevel.open_process(
                 [str(Path(sys.executable).with_name("chatserver")), "serve", *flags],
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, cwd=directory, process_group=group,
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, cwd=cwd or directory, process_group=group,
             )  # fmt: skip
     try:
         assert process.stdout is not None
