@@ -1,23 +1,15 @@
-"""Requests that read rooms: history, long-poll, events, members and the list (docs/protocol.md).
+"""Requests about rooms themselves: the list, one room, its members (docs/protocol.md).
 
-Owns: the meaning of these requests. May not: see a socket. Each handler answers, or returns a coroutine if it has to
-wait for the log.
+Owns: the meaning of these requests. May not: see a socket.
 """
 
-from collections.abc import Callable, Iterable
-from contextlib import AsyncExitStack
 from functools import partial
-from typing import TypeAlias
 
-import msgspec
 import trio
 
-from chatserver.api.answers import Answer, Hold, Later, Next, Response, Stream
-from chatserver.api.pages import Page, Start, Wanted
+from chatserver.api.answers import Answer, Later, Response
 from chatserver.api.request import Request
 from chatserver.api.services import Services, check_signed_in
-from chatserver.api.tokens import refused
-from chatserver.chat.member import PollWaiter
 from chatserver.chat.policy import READ, Rights
 from chatserver.chat.presence import Presence
 from chatserver.chat.principal import Principal
@@ -25,30 +17,13 @@ from chatserver.chat.room import Room
 from chatserver.fair import SingleFlight
 from chatserver.log.interface import MAX_READ, RoomSummary
 from chatserver.log.sanctions import EVERYWHERE
-from chatserver.protocol import encoders, sse
-from chatserver.protocol.errors import bad_field
+from chatserver.protocol import encoders
 from chatserver.protocol.response import json_body
-from chatserver.protocol.validation import Place, check_room, parse_cursor
 
-#: The rooms of a poll, and its place in each; None is the end.
-Places: TypeAlias = list[tuple[str, Place | None]]
 #: Rooms in one answer to `GET /rooms`.
 MAX_ROOMS_LISTED = 200
 #: Rooms whose visibility to a user is checked in one step: 0.2 ms.
 LISTED_PER_STEP = 100
-#: Rooms that a poll enters in one step: 0.1 ms. A poll of more is parsed, entered and read in a step each, and leaves
-#: in a step of its own; for a hundred rooms each takes 0.2 to 0.3 ms.
-ENTERED_PER_STEP = 25
-#: Milliseconds that a browser of server-sent events waits before it reconnects.
-RECONNECT_MS = 2_000
-
-
-class _Poll(msgspec.Struct, gc=False):
-    """The parameters of a poll."""
-
-    places: Places
-    wait: float
-    wanted: Wanted
 
 
 class RoomHandlers:
@@ -56,216 +31,9 @@ class RoomHandlers:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._hub = services.hub
-        self._pages = services.pages
+        self._registry = services.hub.registry
         #: concurrent requests with the same view share one query: by limit, rights, and the user if one is sanctioned
         self._listing: SingleFlight[tuple[int, Rights, tuple[int, str] | None], bytes] = SingleFlight()
-
-    def _check_reader(self, request: Request, room: str) -> None:
-        self._services.check(request.reader, READ, room)
-
-    def _check_reader_again(self, request: Request, *rooms: str) -> None:
-        """After a wait: it may have been banned, or have signed out, meanwhile."""
-        request.check_again()
-        for room in rooms:
-            self._check_reader(request, room)
-
-    def read(self, request: Request, name: str) -> Answer:
-        """`GET /rooms/{room}/messages`: a page of history, or with `wait` a long-poll."""
-        self._check_reader(request, name)
-        parameters = request.parameters("after", "before", "limit", "wait", "kinds")
-        after, before = parameters.place("after"), parameters.place("before")
-        wait = parameters.wait(self._services.settings.poll_wait_max)
-        wanted = Wanted(parameters.limit(), parameters.messages_only())
-        if before is not None and (after is not None or wait):
-            raise bad_field("before", "not together with after or wait")
-        check = partial(self._check_reader_again, request, name)
-        if wait and request.head.method != "HEAD":
-            poll = _Poll([(name, after)], wait, wanted)
-            return self._poll(request, poll) or Later(self._poll_later(request, poll), check)
-        page = self._pages.now(self._hub.registry.room(name), after, before, wanted)
-        if page is None:
-            return Later(self._read_later(name, after, before, wanted), check)
-        return self._page(name, page)
-
-    async def _read_later(self, name: str, after: Place | None, before: Place | None, wanted: Wanted) -> Answer:
-        return self._page(name, await self._pages.read(name, after, before, wanted))
-
-    def _page(self, name: str, page: Page) -> Response:
-        return Response(200, self._pages.body([(name, page)], many=False))
-
-    def poll_many(self, request: Request) -> Answer:
-        """`GET /poll?room=lobby:C&room=ops:C&wait=25`."""
-        poll = self._wanted(request)
-        check = partial(self._check_poll_again, request, [poll])
-        return _soon(len(poll.places), check, partial(self._poll_or_load, request, poll))
-
-    def _poll_or_load(self, request: Request, poll: _Poll) -> Answer:
-        answer = self._poll(request, poll)
-        if answer is not None:
-            return answer
-        # Parsed again when its turn comes: thousands of requests may be queued, and places take ten times their memory.
-        parsed: list[_Poll] = []
-        return Later(self._poll_many_later(request, parsed), partial(self._check_poll_again, request, parsed))
-
-    def _check_poll_again(self, request: Request, parsed: list[_Poll]) -> None:
-        self._check_reader_again(request, *(name for poll in parsed for name, _ in poll.places))
-
-    def _wanted(self, request: Request) -> _Poll:
-        """The parameters of a poll of many rooms."""
-        most = self._services.settings.max_rooms_per_connection
-        parameters = request.parameters("room", "limit", "wait", "kinds", rooms=most)
-        named = parameters.all("room")
-        if not 1 <= len(named) <= most:
-            raise bad_field("room", f"name 1 to {most} rooms, each as room=NAME:CURSOR")
-        places: dict[str, Place | None] = {}
-        reader, check = request.reader, self._services.check
-        for value in named:
-            name, _, cursor = value.partition(":")
-            check_room(name)
-            check(reader, READ, name)
-            if name in places:
-                raise bad_field("room", f"{name} is named twice")
-            places[name] = parse_cursor(cursor) if cursor else None
-        wait = 0.0 if request.head.method == "HEAD" else parameters.wait(self._services.settings.poll_wait_max)
-        wanted = Wanted(parameters.limit(), parameters.messages_only(), many=True)
-        return _Poll(list(places.items()), wait, wanted)
-
-    def _poll(self, request: Request, poll: _Poll, *, prepared: bool = False) -> Answer | None:
-        """Answer or hold a poll. None: it needs `_poll_later`, which has `prepared` the rooms."""
-        places, wanted = poll.places, poll.wanted
-        principal = request.principal  # first: it raises for another site's page, for which no room is loaded
-        rooms = [room for room in map(self._hub.registry.room, (name for name, _ in places)) if room is not None]
-        if len(rooms) < len(places):
-            return None
-        if not prepared and any(map(self._pages.is_ahead, rooms, (place for _, place in places))):
-            return None
-        self._services.check_empty_rooms(sum(1 for room in rooms if room.ring is None))
-        starts = [
-            (room, self._pages.start(room, place, wanted.limit)) for room, (_, place) in zip(rooms, places, strict=True)
-        ]
-        wait = poll.wait
-        if principal.expires is not None:
-            wait = min(wait, max(0.0, principal.expires - trio.current_time()))
-        if wait and all(start.recovered and start.offset >= room.last for room, start in starts):
-            waits = [(room, start.offset) for room, start in starts]
-            return Hold(waits, principal, wait, wanted.limit, wanted.many, wanted.messages_only)
-        if not prepared:
-            for room in rooms:
-                self._hub.polled(room, principal)
-        check = partial(self._check_poll_again, request, [poll])
-        return _soon(len(places), check, partial(self._read_several, starts, wanted, check))
-
-    def _read_several(
-        self, starts: list[tuple[Room, Start]], wanted: Wanted, check: Callable[[], None]
-    ) -> Answer:  # fmt: skip
-        body = self._pages.several_now(starts, wanted)
-        if body is None:
-            return Later(self._several([(room.name, start) for room, start in starts], wanted), check)
-        return Response(200, body)
-
-    async def _several(self, starts: list[tuple[str, Start]], wanted: Wanted) -> Answer:
-        return Response(200, await self._pages.several(starts, wanted))
-
-    def answer_held(self, waiter: PollWaiter) -> Answer:
-        """The answer to a held poll at this moment, even an empty one."""
-        is_long = waiter.next is not None and len(waiter.places()) > ENTERED_PER_STEP
-        body = None if is_long else self._pages.held_body(waiter)
-        if body is not None:
-            return Response(200, [body])
-        starts = [(room, Start(after, recovered=True)) for room, after in waiter.places()]
-        check = self._check_of(waiter, [room.name for room, _ in starts])
-        wanted = Wanted(waiter.limit, waiter.messages_only, waiter.many)
-        read = partial(self._read_several, starts, wanted, check)
-        return _soon(len(starts), check, read)  # many rooms are left in this step, and read in the next
-
-    def _check_of(self, waiter: PollWaiter, names: list[str]) -> Callable[[], None]:
-        """What refuses a user who has left HELD and may no longer read these rooms."""
-        principal, signed_out = waiter.principal, self._services.identities.signed_out
-        last = signed_out.last_of(principal.number)
-
-        def check() -> None:
-            if signed_out.again_since(last, principal.number):
-                raise refused()
-            for name in names:
-                self._services.check(principal, READ, name)
-
-        return check
-
-    async def _poll_many_later(self, request: Request, parsed: list[_Poll]) -> Answer:
-        poll = self._wanted(request)
-        parsed.append(poll)
-        await trio.lowlevel.checkpoint()  # for a hundred rooms, parsing is a step of its own
-        return await self._poll_later(request, poll)
-
-    async def _poll_later(self, request: Request, poll: _Poll) -> Answer:
-        """Load the rooms, all of which stay in memory meanwhile, enter them, and poll again."""
-        await self._check_names([name for name, _ in poll.places])
-        await trio.lowlevel.checkpoint()
-        async with AsyncExitStack() as stack:
-            rooms = [
-                await stack.enter_async_context(self._hub.registry.using(name, request.network))
-                for name, _ in poll.places
-            ]
-            for room, (_, place) in zip(rooms, poll.places, strict=True):
-                await self._reach(room, place)
-            await self._enter(request, rooms)
-            answer = self._poll(request, poll, prepared=True)
-            assert answer is not None, "all rooms are in memory"
-        return await answer.pending if isinstance(answer, Later) else answer
-
-    async def _enter(self, request: Request, rooms: Iterable[Room]) -> None:
-        """Make the user present in these rooms, some in a step."""
-        for index, room in enumerate(rooms):
-            if index % ENTERED_PER_STEP == 0:
-                await trio.lowlevel.checkpoint()
-            self._check_reader_again(request, room.name)
-            self._hub.polled(room, request.principal)
-
-    async def _reach(self, room: Room, place: Place | None) -> None:
-        """Have a room catch up with the log, if a place is ahead of it."""
-        if place is not None and self._pages.is_ahead(room, place):
-            await self._hub.follower.reach(room, place.offset)
-
-    async def _check_names(self, names: Iterable[str]) -> None:
-        """Look up rooms one by one, so that made-up names end it at the quota of empty rooms."""
-        empty = 0
-        for name in names:
-            room = self._hub.registry.room(name)
-            last = room.last if room is not None else (await self._services.log.head(name)).last
-            empty += last == 0
-            self._services.check_empty_rooms(empty)
-
-    def events(self, request: Request, name: str) -> Answer:
-        """`GET /rooms/{room}/events`: from the cursor on, or from now."""
-        parameters = request.parameters("after", "kinds")
-        messages_only = parameters.messages_only()
-        last_id = request.head.headers.get("last-event-id")
-        after = parameters.place("after") if not last_id else parse_cursor(last_id)
-        principal = request.principal  # first: it raises for another site's page, for which no room is loaded
-        self._services.check(principal, READ, name)
-        room = self._hub.registry.room(name)
-        if room is None or self._pages.is_ahead(room, after):
-            later = self._stream_later(principal, name, after, messages_only)
-            return Later(later, partial(self._check_reader_again, request, name))
-        return self._stream(room, principal, after, messages_only)
-
-    async def _stream_later(
-        self, principal: Principal, name: str, after: Place | None, messages_only: bool
-    ) -> Answer:  # fmt: skip
-        async with self._hub.registry.using(name, principal.network) as room:
-            await self._reach(room, after)
-            return self._stream(room, principal, after, messages_only)
-
-    def _stream(self, room: Room, principal: Principal, after: Place | None, messages_only: bool) -> Stream:
-        start = self._pages.start(room, after, 0)
-        preface = sse.retry_field(RECONNECT_MS)
-        if not start.recovered:
-            missed_from = 0  # all of it, for a place of another epoch or after the end: it is no place in this log
-            if after is not None and self._pages.is_ours(after) and after.offset < start.offset:
-                missed_from = after.offset
-            preface += self._pages.events.gap(room.name, missed_from, start.offset)
-        return Stream(room, start.offset, principal, preface, messages_only)
 
     def list_rooms(self, request: Request) -> Later:
         """`GET /rooms`: rooms with messages, latest first, then rooms that only have people in them."""
@@ -300,7 +68,7 @@ class RoomHandlers:
                 if head.last >= head.first
             ]
             names.update(heads)
-        rooms: list[RoomSummary | Room] = [*known, *self._hub.registry.unwritten(most)]
+        rooms: list[RoomSummary | Room] = [*known, *self._registry.unwritten(most)]
         listed: list[dict[str, object]] = []
         for index, room in enumerate(rooms, start=1):
             if len(listed) == limit:
@@ -320,25 +88,25 @@ class RoomHandlers:
     def show_room(self, request: Request, name: str) -> Later:
         """`GET /rooms/{room}`. A room without messages is no error, since its first message may still come."""
         request.parameters()
-        self._check_reader(request, name)
-        return Later(self._show_later(name), partial(self._check_reader_again, request, name))
+        self._services.check_reader(request, name)
+        return Later(self._show_later(name), partial(self._services.check_reader_again, request, name))
 
     async def _show_later(self, name: str) -> Answer:
         head = await self._services.log.head(name)
         return Response(200, [json_body(self._summary(name, head.last, head.last - head.first + 1))])
 
     def _summary(self, name: str, last: int, count: int) -> dict[str, object]:
-        members = len(self._hub.registry.presence(name))
+        members = len(self._registry.presence(name))
         return {"room": name, "cursor": self._services.encoder.cursor(last), "messages": count, "members": members}
 
     def show_members(self, request: Request, name: str) -> Answer:
         """`GET /rooms/{room}/members`."""
         request.parameters()
-        self._check_reader(request, name)
-        presence = self._hub.registry.presence(name)
+        self._services.check_reader(request, name)
+        presence = self._registry.presence(name)
         if self._services.encoder.lists_at_once(presence):
             return self._members(name, presence)
-        return Later(self._members_later(name, presence), partial(self._check_reader_again, request, name))
+        return Later(self._members_later(name, presence), partial(self._services.check_reader_again, request, name))
 
     async def _members_later(self, name: str, presence: Presence) -> Answer:
         await self._services.encoder.make_listing(presence)
@@ -347,15 +115,3 @@ class RoomHandlers:
     def _members(self, name: str, presence: Presence) -> Response:
         users = self._services.encoder.listing(presence)
         return Response(200, [encoders.members_page(name, users, len(presence))])
-
-
-def _soon(rooms: int, check: Callable[[], None], answer: Callable[[], Answer]) -> Answer:
-    """Answer now, or if it is about many rooms in the next step, if the user may still read these by then."""
-    if rooms <= ENTERED_PER_STEP:
-        return answer()
-
-    def go_on() -> Answer:
-        check()
-        return answer()
-
-    return Next(go_on)

@@ -14,6 +14,7 @@ from chatserver.api.identities import set_cookie
 from chatserver.api.moderation import ModerationHandlers
 from chatserver.api.monitoring import MonitoringHandlers
 from chatserver.api.origins import Policy, Source, check_foreign, preflight_fields, source_of
+from chatserver.api.polls import PollHandlers
 from chatserver.api.read_markers import ReadMarkerHandlers
 from chatserver.api.records import RecordHandlers
 from chatserver.api.request import Request
@@ -22,6 +23,7 @@ from chatserver.api.search import SearchHandlers
 from chatserver.api.services import Services
 from chatserver.api.sessions import SessionHandlers
 from chatserver.api.static import StaticFiles
+from chatserver.api.streams import StreamHandlers
 from chatserver.chat.policy import READ
 from chatserver.log.sanctions import EVERYWHERE
 from chatserver.protocol.errors import Headers, HttpError
@@ -50,7 +52,9 @@ class Routes:
         self._identities = services.identities
         self.searches = searches
         self._static = StaticFiles()
-        self.rooms = rooms = RoomHandlers(services)
+        self.polls = polls = PollHandlers(services)
+        rooms = RoomHandlers(services)
+        streams = StreamHandlers(services)
         records = RecordHandlers(services)
         moderation = ModerationHandlers(services)
         markers = ReadMarkerHandlers(services)
@@ -63,7 +67,7 @@ class Routes:
         }
         self._exact: dict[str, _Methods] = {
             **self._service,
-            "/poll": _readable(rooms.poll_many),
+            "/poll": _readable(polls.poll_many),
             "/rooms": _readable(rooms.list_rooms),
             "/unread": _readable(markers.show_unread),
             "/search": _readable(searches.search),
@@ -77,8 +81,8 @@ class Routes:
         #: by the path after `/rooms/{room}/`; None is the room itself
         self._in_room: dict[str | None, _Methods] = {
             None: _readable(rooms.show_room),
-            "messages": {**_readable(rooms.read), "POST": records.publish},
-            "events": _readable(rooms.events),
+            "messages": {**_readable(polls.read), "POST": records.publish},
+            "events": _readable(streams.events),
             "members": _readable(rooms.show_members),
             "read": {"PUT": markers.put},
             "typing": {"POST": markers.type},

@@ -12,6 +12,7 @@ from chatserver.api.encoder import WireEncoder
 from chatserver.api.identities import Identities
 from chatserver.api.pages import Pages
 from chatserver.api.pipelines.results import ResultCache
+from chatserver.api.request import Request
 from chatserver.chat.audit import AuditTrail
 from chatserver.chat.cluster import Cluster
 from chatserver.chat.hub import Hub
@@ -112,6 +113,16 @@ class Services:
     def allows(self, principal: Principal, action: Action, room: str) -> bool:
         """Whether `check` would allow it."""
         return principal.may(action, room) and self.moderation.sanction_on(principal, action, room) is None
+
+    def check_reader(self, request: Request, *rooms: str) -> None:
+        """Refuse a request to read rooms. Raises MessageError."""
+        for room in rooms:
+            self.check(request.reader, READ, room)
+
+    def check_reader_again(self, request: Request, *rooms: str) -> None:
+        """The same after a wait: its user may have been banned, or have signed out, meanwhile."""
+        request.check_again()
+        self.check_reader(request, *rooms)
 
     def lists(self, principal: Principal, room: str) -> bool:
         """Whether a list of rooms includes this one for a user."""

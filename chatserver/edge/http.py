@@ -284,7 +284,7 @@ class HttpExchanges:
 
     def answer_held(self, connection: Connection, waiter: PollWaiter) -> None:
         """Answer a held poll with the messages there are, even none: on news, at its deadline, or on FIN."""
-        self._answer(connection, self._exchange_of(waiter), self._routes.rooms.answer_held(waiter))
+        self._answer(connection, self._exchange_of(waiter), self._routes.polls.answer_held(waiter))
 
     def refuse_held(self, connection: Connection, waiter: PollWaiter, error: MessageError) -> None:
         """Refuse a held poll whose user may no longer wait."""

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from chatserver.api import rooms as rooms_module
+from chatserver.api import polls
 from tests.api.asking import texts
 from tests.support.peers import Answer, Peer, ask, chatter, connect, publish, request
 from tests.support.serving import Serving, serving
@@ -77,12 +77,12 @@ async def test_a_poll_is_limited_in_rooms_without_messages() -> None:
             assert (refused.status, refused.error) == (400, "too_many_rooms")
 
 
-@pytest.mark.parametrize("at_once", [rooms_module.ENTERED_PER_STEP, 1])
+@pytest.mark.parametrize("at_once", [polls.ENTERED_PER_STEP, 1])
 async def test_a_poll_of_many_rooms_answers_with_all_of_them(
     server: Serving, peer: Peer, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In one step, or in several."""
-    monkeypatch.setattr(rooms_module, "ENTERED_PER_STEP", at_once)
+    monkeypatch.setattr(polls, "ENTERED_PER_STEP", at_once)
     await publish(server.address, "b", "b1")
     answer = await peer.request("GET", "/poll?room=a:0&room=b:0&room=c:0&wait=20")
     assert list(answer.json) == ["rooms"]

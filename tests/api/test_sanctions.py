@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import trio
 
-from chatserver.api import rooms as rooms_module
+from chatserver.api import polls
 from chatserver.edge.http import HttpExchanges
 from chatserver.log.memory import MemoryLog
 from chatserver.log.sanctions import Kind, Sanction
@@ -381,7 +381,7 @@ async def test_a_poll_between_its_steps_during_a_ban_is_refused(
     server: Serving, room: str, step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Answered at once, or after it was held."""
-    monkeypatch.setattr(rooms_module, "ENTERED_PER_STEP", 1)
+    monkeypatch.setattr(polls, "ENTERED_PER_STEP", 1)
     await publish(server.address, "lobby", "hi")
     await poll_once(server.address, BOB, "lobby", "ops")  # now they are in memory
     ann = await id_of(server.address, ANN)

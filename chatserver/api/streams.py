@@ -1,0 +1,59 @@
+"""Event streams: the messages of a room as they come (docs/protocol.md).
+
+Owns: where a stream begins. May not: see a socket; the room's broadcast continues it.
+"""
+
+from functools import partial
+
+from chatserver.api.answers import Answer, Later, Stream
+from chatserver.api.request import Request
+from chatserver.api.services import Services
+from chatserver.chat.policy import READ
+from chatserver.chat.principal import Principal
+from chatserver.chat.room import Room
+from chatserver.protocol import sse
+from chatserver.protocol.validation import Place, parse_cursor
+
+#: Milliseconds that a browser of server-sent events waits before it reconnects.
+RECONNECT_MS = 2_000
+
+
+class StreamHandlers:
+    """See the module."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._hub = services.hub
+        self._pages = services.pages
+
+    def events(self, request: Request, name: str) -> Answer:
+        """`GET /rooms/{room}/events`: from the cursor on, or from now."""
+        parameters = request.parameters("after", "kinds")
+        messages_only = parameters.messages_only()
+        last_id = request.head.headers.get("last-event-id")
+        after = parameters.place("after") if not last_id else parse_cursor(last_id)
+        principal = request.principal  # first: it raises for another site's page, for which no room is loaded
+        self._services.check(principal, READ, name)
+        room = self._hub.registry.room(name)
+        if room is None or self._pages.is_ahead(room, after):
+            later = self._stream_later(principal, name, after, messages_only)
+            return Later(later, partial(self._services.check_reader_again, request, name))
+        return self._stream(room, principal, after, messages_only)
+
+    async def _stream_later(
+        self, principal: Principal, name: str, after: Place | None, messages_only: bool
+    ) -> Answer:  # fmt: skip
+        async with self._hub.registry.using(name, principal.network) as room:
+            if after is not None and self._pages.is_ahead(room, after):
+                await self._hub.follower.reach(room, after.offset)
+            return self._stream(room, principal, after, messages_only)
+
+    def _stream(self, room: Room, principal: Principal, after: Place | None, messages_only: bool) -> Stream:
+        start = self._pages.start(room, after, 0)
+        preface = sse.retry_field(RECONNECT_MS)
+        if not start.recovered:
+            missed_from = 0  # all of it, for a place of another epoch or after the end: it is no place in this log
+            if after is not None and self._pages.is_ours(after) and after.offset < start.offset:
+                missed_from = after.offset
+            preface += self._pages.events.gap(room.name, missed_from, start.offset)
+        return Stream(room, start.offset, principal, preface, messages_only)
