@@ -18,8 +18,8 @@ from typing import Any, TypeAlias
 from chatserver.fair import FairQueue
 from chatserver.net.states import Priority
 
-#: Returns whether there is more to do; None: there is not.
-Step: TypeAlias = Callable[[Any], bool | None]
+#: A step, its item, and the network at whose turn it runs.
+_Queued: TypeAlias = tuple[Callable[[Any], bool | None], Any, Hashable]
 
 #: Seconds of each class in a round, and one step at least (docs/measurements/2026-11-24-scheduler.md). `NORMAL` must
 #: keep up with the listener (`ACCEPT_BATCH`). `BULK` has little, so that floods, which end up there, delay users
@@ -37,17 +37,24 @@ class Scheduler:
     def __init__(self, *, faulted: Callable[[Any], None], wake: Callable[[], None]) -> None:
         self._faulted = faulted
         self._wake = wake  # wakes the task that runs rounds
-        self._queues: tuple[FairQueue[tuple[Step, Any, Hashable]], ...] = tuple(FairQueue() for _ in Priority)
-        self._bulk = self._queues[Priority.BULK]
-        self._shares = tuple((self._queues[priority], QUANTUM[priority]) for priority in Priority)
+        self._queues: tuple[FairQueue[_Queued], ...] = tuple(FairQueue() for _ in Priority)
+        first, normal, bulk = self._queues
+        # Of each class: its queue, its share of a round, and the queue in which an item goes on.
+        self._classes = (
+            (first, QUANTUM[Priority.FIRST], first),
+            (normal, QUANTUM[Priority.NORMAL], bulk),
+            (bulk, QUANTUM[Priority.BULK], bulk),
+        )
         self.asleep = False  # whether that task waits, and must be woken
         # Seldom more than one: a log commits one group at a time.
         self._posted: deque[Callable[[], object]] = deque()
         self._taking = False  # whether rounds are run
         self._lock = Lock()  # guards `_taking`: after `end` the readiness object is closed, and `_wake` must not run
 
-    def submit(self, priority: Priority, step: Step, item: object, network: Hashable = "") -> None:
-        """Queue an item; `step(item)` runs when its turn comes."""
+    def submit(
+        self, priority: Priority, step: Callable[[Any], bool | None], item: object, network: Hashable = ""
+    ) -> None:
+        """Queue an item; `step(item)` runs when its turn comes, and returns whether there is more to do."""
         self._queues[priority].push(network, (step, item, network))
         if self.asleep:
             self.asleep = False
@@ -98,9 +105,9 @@ class Scheduler:
     def round(self) -> None:
         """Run each class for its share of time, or until it has nothing to do."""
         self._call_posted()
-        for queue, share in self._shares:
+        for queue, share, tail in self._classes:
             if queue.length:
-                self._run(queue, share)
+                self._run(queue, share, tail)
 
     def _call_posted(self) -> None:
         for _ in range(len(self._posted)):  # none posted meanwhile, or the memory log could commit for ever
@@ -110,9 +117,8 @@ class Scheduler:
             except Exception:  # noqa: BLE001  the fault boundary
                 self._faulted(posted)
 
-    def _run(self, queue: FairQueue[tuple[Step, Any, Hashable]], share: float) -> None:
+    def _run(self, queue: FairQueue[_Queued], share: float, tail: FairQueue[_Queued]) -> None:
         until = perf_counter() + share
-        tail = queue if queue is self._queues[Priority.FIRST] else self._bulk
         while True:
             step, item, network = queue.pop()
             try:
