@@ -120,7 +120,7 @@ class StreamHandler(WaitingHandler):
     def expired(self, connection: Connection) -> None:
         """Time for a heartbeat, unless the peer has not even taken the last one."""
         member = context_of(connection, Member)
-        if self._has_ended(connection, member) or self._connections.judge.outstanding(connection):
+        if self._has_ended(connection, member) or self._connections.judge.takes_over(connection):
             return
         self._exchanges.stream_on(connection, member)
         self._connections.send(connection, sse.HEARTBEAT)  # last, since the send may close the connection

@@ -342,7 +342,7 @@ class WebSocketHandler(Handler):
             self._connections.enter(connection, _PINGED, session)
             self._connections.send(connection, EMPTY_PING)  # last, since the send may close the connection
             return
-        if state is _PINGED and self._connections.judge.outstanding(connection):
+        if state is _PINGED and self._connections.judge.takes_over(connection):
             return  # bytes before the ping are unacknowledged: its flush window decides
         if isinstance(session.waits, Ending):
             self._end(connection, session.waits)

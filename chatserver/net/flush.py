@@ -44,8 +44,8 @@ class FlushJudge:
         wheel = self._connections.wheel
         wheel.watch(connection, wheel.current + backlog.remaining)
 
-    def outstanding(self, connection: Connection) -> bool:
-        """Whether bytes are unacknowledged. If so, a flush window begins in place of the state's deadline."""
+    def takes_over(self, connection: Connection) -> bool:
+        """Begin a flush window in place of the state's deadline if bytes are unacknowledged; returns whether it did."""
         if sockets.outstanding(connection.descriptor) == 0:
             return False
         wheel = self._connections.wheel

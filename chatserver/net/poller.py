@@ -252,7 +252,7 @@ class Poller:
         handler = connections.handlers[state]
         if _ANNOUNCES[state] or transport is not PLAIN:
             # Under TLS record by record, whatever these are: 16 KiB of key updates are 24 ms of OpenSSL's time.
-            lacking = handler.lacking(connection) if transport is PLAIN else transport.lacking(connection)
+            lacking = handler.lacking(connection) if transport is PLAIN else transport.lacking()
             size = min(lacking, READ_MOST_BYTES) + READ_BYTES  # READ_BYTES past its end show whether there is more
             buffers: tuple[memoryview, ...] = (_BUFFER[:size],)
         else:

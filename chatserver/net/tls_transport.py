@@ -116,7 +116,7 @@ class TlsTransport(msgspec.Struct, gc=False, eq=False):
             raise TransportError(f"more than {MAX_EMPTY_RECORDS:,} records without any data")
         return received.plaintext
 
-    def lacking(self, connection: Connection) -> int:
+    def lacking(self) -> int:
         """Bytes of the incomplete record that have not arrived."""
         sealed = self.sealed
         return max(HEADER + (sealed[3] << 8 | sealed[4]) - len(sealed), 0) if len(sealed) >= HEADER else 0

@@ -45,7 +45,7 @@ class PlainTransport:
         """The plaintext of received bytes. Raises TransportError, and OSError if a reply of its own cannot be sent."""
         return data
 
-    def lacking(self, connection: Connection) -> int:
+    def lacking(self) -> int:
         """Bytes of an incomplete TLS record that have not arrived."""
         return 0
 

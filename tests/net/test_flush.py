@@ -32,7 +32,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
 def watched(it: Parked, state: State = State.HEAD) -> Connection:
     """A connection whose outstanding bytes are watched from now on."""
     connection, _ = it.place(state, small=False)
-    assert it.connections.judge.outstanding(connection)
+    assert it.connections.judge.takes_over(connection)
     return connection
 
 
@@ -153,7 +153,7 @@ def test_a_pong_is_not_overdue_while_bytes_are_outstanding(it: Parked, kernel: K
     connection, _ = it.place(State.PINGED)
     kernel.bytes = 50_000
     assert it.turn(seconds=10.1) == [connection], "no pong in time"
-    assert it.connections.judge.outstanding(connection)
+    assert it.connections.judge.takes_over(connection)
     for _ in range(5):  # 2 KB/s
         it.turn(seconds=5.0)
         kernel.bytes -= 10_000

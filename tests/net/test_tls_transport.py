@@ -157,7 +157,7 @@ def test_the_rest_of_a_record_is_read_at_once(tls: Sealed) -> None:
     ):
         client.socket.send(record[start:end])
         tls.turn_over()
-        assert (transport_of(connection).lacking(connection), tls.budget.used) == (lacks, kept)
+        assert (transport_of(connection).lacking(), tls.budget.used) == (lacks, kept)
     assert tls.details("received") == [bytes(15_000)]
 
 
