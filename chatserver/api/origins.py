@@ -36,7 +36,7 @@ _VARY = ("Vary", "Origin")
 _ALLOWED_FIELDS = "Authorization, Content-Type, Last-Event-ID"
 
 
-class Source(Enum):
+class Caller(Enum):
     """Which site's page sent a request."""
 
     OWN = "our own page, or no page at all"
@@ -85,23 +85,23 @@ def policy_of(*, secure: bool, bound: Iterable[str], origins: Iterable[str], hos
     )  # fmt: skip
 
 
-def source_of(headers: Mapping[str, str], policy: Policy) -> Source:
-    """The source of a request. Raises HttpError (421) when it was meant for another server."""
+def caller_of(headers: Mapping[str, str], policy: Policy) -> Caller:
+    """Which site's page sent a request. Raises HttpError (421) when it was meant for another server."""
     host, origin, site = headers.get("host"), headers.get("origin"), headers.get("sec-fetch-site")
     if host is None:
         # HTTP/1.0, which health checks use and browsers do not. Behind a proxy that removes `Host`, the request of any
         # page would look like this, so it gets the rights of a foreign page: reading what is public.
-        return Source.FOREIGN if policy.hosts is not None or origin is not None or site not in _OURS else Source.OWN
+        return Caller.FOREIGN if policy.hosts is not None or origin is not None or site not in _OURS else Caller.OWN
     if policy.hosts is not None and host not in policy.hosts:
         name, is_address = _host_of(host)
         if name not in policy.hosts and not (is_address and policy.any_address):
             message = f"{name[:80]!r} is not a name of this server; --allow-host adds a name"
             raise HttpError(ErrorCode.MISDIRECTED, message)
     if origin is None:
-        return Source.OWN if site in _OURS else Source.FOREIGN
+        return Caller.OWN if site in _OURS else Caller.FOREIGN
     if origin in policy.origins:
-        return Source.ALLOWED
-    return Source.OWN if site in _OURS and _is_own(origin, host, policy.scheme) else Source.FOREIGN
+        return Caller.ALLOWED
+    return Caller.OWN if site in _OURS and _is_own(origin, host, policy.scheme) else Caller.FOREIGN
 
 
 @lru_cache(CACHED_HOSTS)

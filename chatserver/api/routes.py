@@ -13,7 +13,7 @@ from chatserver.api.dialect import Dialect
 from chatserver.api.identities import set_cookie
 from chatserver.api.moderation import ModerationHandlers
 from chatserver.api.monitoring import MonitoringHandlers
-from chatserver.api.origins import Policy, Source, check_foreign, preflight_fields, source_of
+from chatserver.api.origins import Caller, Policy, caller_of, check_foreign, preflight_fields
 from chatserver.api.polls import PollHandlers
 from chatserver.api.read_markers import ReadMarkerHandlers
 from chatserver.api.records import RecordHandlers
@@ -101,10 +101,10 @@ class Routes:
         head = request.head
         path = head.path
         operators = self._operators if request.operators else None
-        source = source_of(head.headers, operators or self._policy)
+        caller = caller_of(head.headers, operators or self._policy)
         if path in self._service:
             request.foreign = True  # monitoring is public, and a token in the request may be meant for a proxy
-        elif source is Source.FOREIGN and path not in self._static:
+        elif caller is Caller.FOREIGN and path not in self._static:
             request.foreign = True
             check_foreign(head)
         methods, names = self._find(path) if operators is None else (self._service.get(path), ())
@@ -112,7 +112,7 @@ class Routes:
             raise HttpError(ErrorCode.NOT_FOUND, f"there is nothing at {path[:80]}")
         if names and not path.startswith(FOR_ALL_ROOMS):
             check_room(names[0])
-        if source is Source.ALLOWED and head.method == "OPTIONS":
+        if caller is Caller.ALLOWED and head.method == "OPTIONS":
             return Response(204, [], headers=preflight_fields(methods))
         handler = methods.get(head.method)
         if handler is None:

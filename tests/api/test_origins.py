@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatserver.api.origins import Policy, Source, check_foreign, forbidden, policy_of, source_of
+from chatserver.api.origins import Caller, Policy, caller_of, check_foreign, forbidden, policy_of
 from chatserver.protocol.errors import HttpError
 from chatserver.protocol.head import BodyKind, Head
 from chatserver.reasons import ErrorCode
 
 APP = "https://app.example"
 EVIL = "https://evil.example"
-OWN, ALLOWED, FOREIGN = Source.OWN, Source.ALLOWED, Source.FOREIGN
+OWN, ALLOWED, FOREIGN = Caller.OWN, Caller.ALLOWED, Caller.FOREIGN
 
 PLAIN = policy_of(secure=False, bound=["127.0.0.1"], origins=[APP, "http://localhost:3000"], hosts=["chat.example"])
 SECURE = policy_of(secure=True, bound=["192.0.2.1", "::1"], origins=[], hosts=["Chat.Example."])
@@ -55,9 +55,9 @@ OURS = "http://127.0.0.1:8000"
         *((site, ALLOWED, (APP, "http://localhost:3000")) for site in (None, "cross-site", "same-site")),
     ],
 )
-def test_the_source_of_a_request(site: str | None, source: Source, origins: tuple[str | None, ...]) -> None:
+def test_the_source_of_a_request(site: str | None, source: Caller, origins: tuple[str | None, ...]) -> None:
     for origin in origins:
-        assert source_of(fields(origin=origin, site=site), PLAIN) is source, origin
+        assert caller_of(fields(origin=origin, site=site), PLAIN) is source, origin
 
 
 @pytest.mark.parametrize(
@@ -83,9 +83,9 @@ def test_the_source_of_a_request(site: str | None, source: Source, origins: tupl
     ],
 )
 def test_the_source_of_a_request_under_other_names(
-    held: Policy, host: str | None, origin: str | None, site: str | None, source: Source
+    held: Policy, host: str | None, origin: str | None, site: str | None, source: Caller
 ) -> None:
-    assert source_of(fields(host, origin, site), held) is source
+    assert caller_of(fields(host, origin, site), held) is source
 
 
 @pytest.mark.parametrize(
@@ -106,17 +106,17 @@ def test_the_source_of_a_request_under_other_names(
 )
 def test_which_names_are_ours(held: Policy, ours: str, others: str) -> None:
     for host in ours.split():
-        assert source_of(fields(host), held) is OWN, host
+        assert caller_of(fields(host), held) is OWN, host
     for host in others.split():
         with pytest.raises(HttpError, match="is not a name of this server") as caught:
-            source_of(fields(host), held)
+            caller_of(fields(host), held)
         assert caught.value.code is ErrorCode.MISDIRECTED
 
 
 def test_bound_names_are_ours_in_any_spelling() -> None:
     held = policy_of(secure=False, bound=["MyHost.", "[FE80::1%eth0]", "bücher.example"], origins=[], hosts=[])
     for host in ("myhost:8000", "[fe80:0::1]:8000", "localhost"):
-        assert source_of(fields(host), held) is OWN
+        assert caller_of(fields(host), held) is OWN
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_a_page_of_another_host_or_port_is_foreign(
 ) -> None:
     held = policy_of(secure=secure, bound=["127.0.0.1"], origins=[], hosts=[host])
     origin = f"{'https' if tls else 'http'}://{theirs}:{their_port}"
-    found = source_of(fields(f"{host}:{port}", origin, site), held)
+    found = caller_of(fields(f"{host}:{port}", origin, site), held)
     same = (host, port) == (theirs, their_port) and (tls or not secure) and site in (None, "none", "same-origin")
     assert found is (OWN if same else FOREIGN)
 
@@ -178,4 +178,4 @@ def test_our_own_page_is_never_foreign(*, host: str, port: int, secure: bool, ca
     scheme, default = ("https", 443) if secure else ("http", 80)
     authority = host if port == default else f"{host}:{port}"
     asked = authority.upper() if capitals else authority
-    assert source_of(fields(asked, f"{scheme}://{authority}", site), held) is OWN
+    assert caller_of(fields(asked, f"{scheme}://{authority}", site), held) is OWN
