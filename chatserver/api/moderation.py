@@ -19,7 +19,7 @@ from chatserver.chat.principal import Principal
 from chatserver.fair import in_steps
 from chatserver.log.audit import AuditEntry
 from chatserver.log.interface import SANCTIONS_CHANGED
-from chatserver.log.sanctions import EVERYWHERE, Kind, Sanction, TooManySanctionsError
+from chatserver.log.sanctions import EVERYWHERE, Penalty, Sanction, TooManySanctionsError
 from chatserver.protocol.encoders import time_text
 from chatserver.protocol.errors import HttpError
 from chatserver.protocol.moderation import SanctionBody, check_network, decode_kick, decode_sanction
@@ -91,7 +91,7 @@ class ModerationHandlers:
         until = 0 if asked.seconds is None else now + int(asked.seconds * 1000)
         target = asked.user or network
         wanted = Sanction(
-            room, Kind(asked.kind), asked.user or "", network, until, asked.reason or "", face.id,
+            room, Penalty(asked.kind), asked.user or "", network, until, asked.reason or "", face.id,
             face.name, now, name,
         )  # fmt: skip
         length = "" if asked.seconds is None else f"{asked.seconds:g} s"

@@ -17,7 +17,7 @@ import trio
 from chatserver.chat.policy import MODERATE, WRITE, Action
 from chatserver.chat.principal import Principal, number_behind
 from chatserver.log.interface import system_ms
-from chatserver.log.sanctions import EVERYWHERE, Kind, Sanction
+from chatserver.log.sanctions import EVERYWHERE, Penalty, Sanction
 
 #: Sanctions checked in one step, for a list or once a second for expiry: 0.1 ms. An expired one has no effect even
 #: before it is removed.
@@ -39,7 +39,7 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
 class Enforcement:
     """What a mute, ban or kick does to open connections of a user or a network; `over` is set once it is done."""
 
-    def __init__(self, *, kind: Kind | None, room: str, key: _Key, refusal: Refusal) -> None:
+    def __init__(self, *, kind: Penalty | None, room: str, key: _Key, refusal: Refusal) -> None:
         self.kind = kind  # None: a kick
         self.room = room
         self.refusal = refusal  # the message to the user
@@ -64,7 +64,7 @@ class Moderation:
         self._secret = secret
         self.in_force: dict[int, Sanction] = {}  # by id
         self.apply: Callable[[Enforcement], None]
-        self.refused: dict[Kind, int] = dict.fromkeys(Kind, 0)
+        self.refused: dict[Penalty, int] = dict.fromkeys(Penalty, 0)
         self._found: _Table = {}
         self._unswept: list[Sanction] = []  # those that `sweep` has not checked yet
         self._lifted: set[int] | None = None  # ids lifted since a read of the log began, while there is one
@@ -99,14 +99,14 @@ class Moderation:
         found = None
         for place in (room, EVERYWHERE):
             for each in by_room.get(place, ()):
-                if (each.kind is Kind.BAN or action is WRITE) and not each.expired(now):
+                if (each.kind is Penalty.BAN or action is WRITE) and not each.expired(now):
                     found = each if found is None else max(found, each, key=_end)
         return found
 
     def refusal(self, sanction: Sanction) -> Refusal:
         """The message about a sanction to its user."""
         where = "here" if sanction.room == EVERYWHERE else f"in {sanction.room}"
-        what = f"you may not write {where}" if sanction.kind is Kind.MUTE else f"you are banned {where}"
+        what = f"you may not write {where}" if sanction.kind is Penalty.MUTE else f"you are banned {where}"
         left = max(0.0, (sanction.until - self.wall_ms()) / 1000) if sanction.until else None
         until = "" if left is None else f" for another {_in_words(left)}"
         reason = f": {sanction.reason}" if sanction.reason else ""

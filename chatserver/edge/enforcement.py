@@ -21,7 +21,7 @@ from chatserver.chat.ring import Encoding
 from chatserver.edge.http import HttpExchanges
 from chatserver.edge.websocket import WebSocketHandler
 from chatserver.fair import LongWork, do_step
-from chatserver.log.sanctions import EVERYWHERE, Kind
+from chatserver.log.sanctions import EVERYWHERE, Penalty
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.states import Priority
@@ -47,10 +47,10 @@ class Enforcer:
         self._connections.scheduler.submit(Priority.FIRST, do_step, self._search(enforcement))
 
     def _search(self, enforcement: Enforcement) -> Iterator[None]:
-        act = self._notify if enforcement.kind is Kind.MUTE else self._end
+        act = self._notify if enforcement.kind is Penalty.MUTE else self._end
         try:
             yield from search(self._connections, enforcement.concerns, partial(act, enforcement=enforcement))
-            if enforcement.kind is Kind.MUTE:
+            if enforcement.kind is Penalty.MUTE:
                 return
             for room, principal in self._hub.lost_ones(enforcement.room):
                 if enforcement.concerns(principal) and enforcement.applies(principal, room.name):
@@ -115,7 +115,7 @@ class Enforcer:
         if notices:
             self._connections.send(connection, notices)
             return True
-        if enforcement.kind is Kind.BAN and enforcement.applies(principal, EVERYWHERE):
+        if enforcement.kind is Penalty.BAN and enforcement.applies(principal, EVERYWHERE):
             self._connections.finish(connection, Reason.BANNED, dialect.close(Reason.BANNED, refusal.sentence))
         return False
 

@@ -20,8 +20,8 @@ MAX_SANCTIONS = 50_000
 EVERYWHERE = "*"
 
 
-class Kind(StrEnum):
-    """What a sanction forbids."""
+class Penalty(StrEnum):
+    """The kinds of sanction, by what they forbid."""
 
     MUTE = "mute"  # to write
     BAN = "ban"  # to be in the room
@@ -31,7 +31,7 @@ class Sanction(msgspec.Struct, frozen=True, gc=False):
     """A sanction of one user or network, in one room or in all."""
 
     room: str  # EVERYWHERE for all
-    kind: Kind
+    kind: Penalty
     user: str  # its id, or empty if `network` is sanctioned
     network: str
     until: int  # ms since the Unix epoch; 0: until it is lifted
@@ -79,7 +79,7 @@ def _load(now_ms: int, tables: Tables) -> list[Sanction]:
     rows = tables.run(
         f"SELECT {_COLUMNS}, id FROM sanctions WHERE until = 0 OR until > ? ORDER BY id", now_ms  # noqa: S608
     )  # fmt: skip
-    return [Sanction(room, Kind(kind), *rest) for room, kind, *rest in rows]
+    return [Sanction(room, Penalty(kind), *rest) for room, kind, *rest in rows]
 
 
 def _add(sanction: Sanction, entry: AuditEntry, tables: Tables) -> Sanction:

@@ -14,7 +14,7 @@ import trio
 from chatserver.api import polls
 from chatserver.edge.http import HttpExchanges
 from chatserver.log.memory import MemoryLog
-from chatserver.log.sanctions import Kind, Sanction
+from chatserver.log.sanctions import Penalty, Sanction
 from chatserver.log.sqlite_writer import SqliteWriter
 from tests.api.asking import TIME, hold_back
 from tests.support.moderating import (
@@ -389,7 +389,7 @@ async def test_a_poll_between_its_steps_during_a_ban_is_refused(
 
     def banned_first(*arguments: Any) -> None:
         if next(steps) == step:
-            sanction = Sanction("lobby", Kind.BAN, ann, "", 0, "", "u_mod", "Mod", 0, id=1)
+            sanction = Sanction("lobby", Penalty.BAN, ann, "", 0, "", "u_mod", "Mod", 0, id=1)
             server.server.parts.services.moderation.enforce(sanction)
         take_next(*arguments)
 

@@ -11,7 +11,7 @@ from chatserver.chat import follower, reloader
 from chatserver.chat.principal import number_behind
 from chatserver.log.audit import AuditEntry
 from chatserver.log.interface import SANCTIONS_CHANGED, TEXTS_CHANGED, Draft
-from chatserver.log.sanctions import Kind, Sanction
+from chatserver.log.sanctions import Penalty, Sanction
 from chatserver.log.signouts import SignOut
 from tests.api.asking import texts
 from tests.support.chatting import ControlledLog
@@ -148,7 +148,7 @@ async def test_a_room_in_memory_answers_without_the_log_up_to_its_end(
 
 
 def ban(user: str, **fields: Any) -> Sanction:
-    return Sanction("lobby", Kind.BAN, user, "", 0, "", "u_mod", "Mod", 1, **fields)
+    return Sanction("lobby", Penalty.BAN, user, "", 0, "", "u_mod", "Mod", 1, **fields)
 
 
 @pytest.mark.parametrize("hint", [True, False])

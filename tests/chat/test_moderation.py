@@ -6,7 +6,7 @@ from chatserver.chat import moderation as moderation_module
 from chatserver.chat.moderation import Enforcement, Moderation
 from chatserver.chat.policy import Action, Rights, rights_of
 from chatserver.chat.principal import Principal, guest, number_behind
-from chatserver.log.sanctions import EVERYWHERE, Kind, Sanction
+from chatserver.log.sanctions import EVERYWHERE, Penalty, Sanction
 
 READ, WRITE, MODERATE = Action.READ, Action.WRITE, Action.MODERATE
 HERE, THERE = "192.0.2.1", "192.0.2.2"
@@ -35,8 +35,8 @@ class House:
         self._last = 0
 
     def enforce(
-        self, whom: Principal | str, kind: Kind = Kind.BAN, room: str = "lobby", *, seconds: int = 0, reason: str = "",
-        id_: int = 0,
+        self, whom: Principal | str, kind: Penalty = Penalty.BAN, room: str = "lobby", *, seconds: int = 0,
+        reason: str = "", id_: int = 0,
     ) -> Sanction:  # fmt: skip
         """A sanction for a principal, or for a network."""
         self._last += 1
@@ -68,11 +68,13 @@ def house() -> House:
 
 
 def test_a_mute_forbids_writing_only(house: House) -> None:
-    house.enforce(ANN, Kind.MUTE)
+    house.enforce(ANN, Penalty.MUTE)
     assert house.allowed(ANN) == [READ, MODERATE]
     assert house.allowed(ANN, "ops") == list(Action)
     assert house.allowed(BOB) == list(Action)
-    assert [(each.kind, each.concerns(ANN), each.concerns(BOB)) for each in house.asked] == [(Kind.MUTE, True, False)]
+    assert [(each.kind, each.concerns(ANN), each.concerns(BOB)) for each in house.asked] == [
+        (Penalty.MUTE, True, False)
+    ]
 
 
 @pytest.mark.parametrize("room", ["lobby", EVERYWHERE])
@@ -105,18 +107,18 @@ def test_a_banned_network_bans_all_its_users_but_moderators(house: House) -> Non
     ],
 )
 def test_a_duration_is_written_in_words(house: House, seconds: int, words: str) -> None:
-    house.enforce(ANN, Kind.BAN, seconds=seconds)
+    house.enforce(ANN, Penalty.BAN, seconds=seconds)
     assert house.refusal(ANN, WRITE) == (f"you are banned in lobby for another {words}", seconds)
 
 
 def test_a_sanction_ends_by_the_clock_and_tells_its_remaining_time(house: House) -> None:
-    made = house.enforce(ANN, Kind.MUTE, seconds=60, reason="spam")
+    made = house.enforce(ANN, Penalty.MUTE, seconds=60, reason="spam")
     assert house.refusal(ANN, WRITE) == ("you may not write in lobby for another 60 s: spam", 60.0)
     house.now += 59_500
     assert house.refusal(ANN, WRITE) == ("you may not write in lobby for another 1 s: spam", 0.5)
     house.now += 500
     assert house.allowed(ANN) == list(Action)
-    assert house.it.refused == {Kind.MUTE: 2, Kind.BAN: 0}
+    assert house.it.refused == {Penalty.MUTE: 2, Penalty.BAN: 0}
     assert house.listed("lobby") == []
     house.now += 500
     assert house.it.refusal(made).seconds_left == 0.0, "as if it was stored late"
@@ -128,21 +130,21 @@ def test_a_sanction_without_an_end_tells_no_time(house: House) -> None:
 
 
 def test_of_several_sanctions_the_longest_is_told(house: House) -> None:
-    house.enforce(ANN, Kind.MUTE, seconds=10)
-    house.enforce(ANN, Kind.MUTE, EVERYWHERE, seconds=500)
-    house.enforce(ANN, Kind.BAN, seconds=100)
+    house.enforce(ANN, Penalty.MUTE, seconds=10)
+    house.enforce(ANN, Penalty.MUTE, EVERYWHERE, seconds=500)
+    house.enforce(ANN, Penalty.BAN, seconds=100)
     assert [house.refusal(ANN, action)[1] for action in (WRITE, READ)] == [500.0, 100.0]
     assert house.it.check(ANN, READ, "ops") is None
-    house.enforce(ANN, Kind.BAN)
+    house.enforce(ANN, Penalty.BAN)
     assert house.refusal(ANN, WRITE)[1] is None, "a sanction without an end is the longest"
 
 
 def test_a_new_sanction_replaces_an_equal_one(house: House) -> None:
-    house.enforce(ANN, Kind.MUTE, seconds=10)
-    house.enforce(ANN, Kind.MUTE, EVERYWHERE)
-    later = house.enforce(ANN, Kind.MUTE, seconds=20)
+    house.enforce(ANN, Penalty.MUTE, seconds=10)
+    house.enforce(ANN, Penalty.MUTE, EVERYWHERE)
+    later = house.enforce(ANN, Penalty.MUTE, seconds=20)
     assert house.listed("lobby") == [later.id]
-    house.enforce(ANN, Kind.MUTE, seconds=99, id_=1)
+    house.enforce(ANN, Penalty.MUTE, seconds=99, id_=1)
     assert house.listed("lobby") == [later.id], "the earlier one arrives late and is dropped"
     assert house.it.enforce(later), "its request resumes after the tables were read again"
     ban = house.enforce(ANN)
@@ -151,7 +153,7 @@ def test_a_new_sanction_replaces_an_equal_one(house: House) -> None:
 
 
 def test_a_lifted_sanction_is_removed(house: House) -> None:
-    made = [house.enforce(ANN), house.enforce(ANN, Kind.MUTE), house.enforce(ANN, room="ops"), house.enforce(HERE)]
+    made = [house.enforce(ANN), house.enforce(ANN, Penalty.MUTE), house.enforce(ANN, room="ops"), house.enforce(HERE)]
     for each in made:
         house.it.lift(each.id)
         house.it.lift(each.id)
@@ -223,7 +225,7 @@ def test_sanctions_and_kicks_are_applied_to_open_connections(house: House) -> No
         [["lobby", "ops", EVERYWHERE], [], [], ["ops"], []],
         [[], ["ops"], [], [], []],
     ]
-    assert [each.kind for each in house.asked] == [Kind.BAN, Kind.BAN, None]
+    assert [each.kind for each in house.asked] == [Penalty.BAN, Penalty.BAN, None]
     assert house.it.check(BOB, READ, "ops") is None, "a kicked user may return"
 
 

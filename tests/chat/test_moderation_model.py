@@ -27,7 +27,7 @@ from chatserver.chat.signed_out import SignedOut
 from chatserver.log.audit import AuditEntry
 from chatserver.log.interface import Draft, Program
 from chatserver.log.memory import MemoryLog
-from chatserver.log.sanctions import EVERYWHERE, Kind, Sanction, Sanctions
+from chatserver.log.sanctions import EVERYWHERE, Penalty, Sanction, Sanctions
 from chatserver.log.signouts import SignOut, SignOuts
 from chatserver.log.tables import Tables
 from tests.chat.processes import SAID, Air, Process, lose
@@ -136,7 +136,7 @@ class World:
         moderation, decided = server.moderation, server.decided
         user, network = dice.choice([*((user, "") for user in IDS), ("", HERE)])
         until = dice.choice((0, now_ms() + dice.randrange(1, 60_000)))
-        room, kind = dice.choice(("lobby", "den", EVERYWHERE)), dice.choice(list(Kind))
+        room, kind = dice.choice(("lobby", "den", EVERYWHERE)), dice.choice(list(Penalty))
         made = Sanction(room, kind, user, network, until, "", "u_mod", "Mod", now_ms())
         stored = await server.sanctions.add(made, ENTRY)
         if moderation.enforce(stored) is not None:
@@ -213,7 +213,7 @@ class World:
             assert (found is not None) is any(
                 (each.user == IDS[user] or each.network == HERE)
                 and each.room in (room, EVERYWHERE)
-                and (each.kind is Kind.BAN or action is WRITE)
+                and (each.kind is Penalty.BAN or action is WRITE)
                 for each in known.values()
             )
 

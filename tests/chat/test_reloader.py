@@ -13,10 +13,10 @@ from chatserver.chat.reloader import RELOAD_EVERY, RELOAD_PAUSE, Reloader
 from chatserver.chat.signed_out import SignedOut
 from chatserver.log.interface import SANCTIONS_CHANGED, SIGNOUTS_CHANGED, LogUnavailable
 from chatserver.log.memory import MemoryLog
-from chatserver.log.sanctions import Kind, Sanction
+from chatserver.log.sanctions import Penalty, Sanction
 from chatserver.log.signouts import SignOut
 
-BAN = Sanction("lobby", Kind.BAN, "u_ann", "", 0, "", "u_mod", "Mod", 0, id=1)
+BAN = Sanction("lobby", Penalty.BAN, "u_ann", "", 0, "", "u_mod", "Mod", 0, id=1)
 OUT = SignOut(7, guest=False, time=1000, until=1 << 50)
 
 

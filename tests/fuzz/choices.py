@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from hypothesis import strategies as st
 
-from chatserver.log.sanctions import EVERYWHERE, Kind
+from chatserver.log.sanctions import EVERYWHERE, Penalty
 from tests.fuzz import grammar
 
 
@@ -39,7 +39,7 @@ JOINS = st.sampled_from(("join lobby", "join all", "join lobby from the beginnin
 #: What the peers that are there at the beginning are in the middle of.
 UNDER_WAY = st.lists(st.sampled_from(list(grammar.UNDER_WAY)), unique=True, min_size=2, max_size=6)
 #: What a moderator does, and where; None is a kick.
-SANCTIONS, PLACES = st.sampled_from((None, *Kind)), st.sampled_from((*grammar.ROOMS, EVERYWHERE, EVERYWHERE))
+SANCTIONS, PLACES = st.sampled_from((None, *Penalty)), st.sampled_from((*grammar.ROOMS, EVERYWHERE, EVERYWHERE))
 #: Characters of a message.
 SIZES = st.sampled_from((1, 900, 8000))
 #: Whether peers speak the protocol that they should not: that ends their connections.

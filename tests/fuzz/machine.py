@@ -16,7 +16,7 @@ from chatserver.chat.moderation import Enforcement, Refusal
 from chatserver.chat.principal import author, number_of
 from chatserver.chat.registry import EMPTY_ROOM_SECONDS
 from chatserver.log.interface import Draft, LogBusy
-from chatserver.log.sanctions import Kind, Sanction
+from chatserver.log.sanctions import Penalty, Sanction
 from tests.fuzz import at_rest, choices, grammar, invariants
 from tests.fuzz.choices import Chosen
 from tests.fuzz.plants import PLANTS, PLANTS_IN_ROOMS
@@ -293,7 +293,7 @@ class ConnectionMachine:
     # -- moderators -------------------------------------------------------------------------------------------------
 
     @rule(2, kind=choices.SANCTIONS, network=choices.SOURCES, room=choices.PLACES)
-    async def sanction(self, kind: Kind | None, network: str, room: str) -> None:
+    async def sanction(self, kind: Penalty | None, network: str, room: str) -> None:
         """A moderator bans, mutes or kicks everybody of a network."""
         moderation = self.world.parts.moderation
         self.sanctions += 1

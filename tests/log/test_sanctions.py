@@ -5,14 +5,14 @@ import pytest
 from chatserver.log import sanctions as sanctions_module
 from chatserver.log.audit import AuditEntry
 from chatserver.log.interface import Log
-from chatserver.log.sanctions import EVERYWHERE, Kind, Sanction, TooManySanctionsError
+from chatserver.log.sanctions import EVERYWHERE, Penalty, Sanction, TooManySanctionsError
 from tests.log.support import START_MS
 
 ENTRY = AuditEntry(START_MS, "u_mod", "Mod", "192.0.2.1", "mute", "lobby")
 
 
 def sanction(
-    user: str = "u_bob", *, room: str = "lobby", kind: Kind = Kind.MUTE, network: str = "", until: int = 0,
+    user: str = "u_bob", *, room: str = "lobby", kind: Penalty = Penalty.MUTE, network: str = "", until: int = 0,
     time: int = START_MS,
 ) -> Sanction:  # fmt: skip
     return Sanction(room, kind, user, network, until, "spam", "u_mod", "Mod", time, "Bob")
@@ -30,7 +30,7 @@ async def test_sanctions_are_read_back_unchanged(log: Log) -> None:
     assert await log.sanctions.load(START_MS) == []
     made = [
         await log.sanctions.add(sanction(until=START_MS + 1), ENTRY),
-        await log.sanctions.add(sanction("", network="2001:db8::/64", kind=Kind.BAN, room=EVERYWHERE), ENTRY),
+        await log.sanctions.add(sanction("", network="2001:db8::/64", kind=Penalty.BAN, room=EVERYWHERE), ENTRY),
     ]
     assert [each.id for each in made] == [1, 2]
     assert made[0].user == "u_bob"
@@ -40,7 +40,12 @@ async def test_sanctions_are_read_back_unchanged(log: Log) -> None:
 
 async def test_a_sanction_replaces_an_equal_one(log: Log) -> None:
     await log.sanctions.add(sanction(), ENTRY)
-    others = [sanction(room=EVERYWHERE), sanction(kind=Kind.BAN), sanction("u_cid"), sanction("", network="192.0.2.9")]
+    others = [
+        sanction(room=EVERYWHERE),
+        sanction(kind=Penalty.BAN),
+        sanction("u_cid"),
+        sanction("", network="192.0.2.9"),
+    ]
     for other in others:
         await log.sanctions.add(other, ENTRY)
     again = await log.sanctions.add(sanction(until=START_MS + 5), ENTRY)
