@@ -38,7 +38,7 @@ FAMILIES: Final[Mapping[str, str]] = {
 }
 
 
-class Kind(StrEnum):
+class SaidKind(StrEnum):
     TEXT = "text"
     BINARY = "binary"
     PONG = "pong"
@@ -48,11 +48,11 @@ class Kind(StrEnum):
 class Said(NamedTuple):
     """One message or control frame from the server."""
 
-    kind: Kind
+    kind: SaidKind
     payload: bytes
 
     def __str__(self) -> str:
-        if self.kind is Kind.CLOSE:
+        if self.kind is SaidKind.CLOSE:
             return f"close {int.from_bytes(self.payload[:2])}" if self.payload else "close without a code"
         shown = f"{self.payload!r}" if len(self.payload) <= 64 else f"of {len(self.payload):,} bytes"
         return f"{self.kind.value} {shown}"
@@ -137,11 +137,11 @@ def cut(data: bytes, size: int) -> list[bytes]:
 
 
 def echo(payload: bytes, opcode: int = TEXT) -> Said:
-    return Said(Kind.BINARY if opcode == BINARY else Kind.TEXT, payload)
+    return Said(SaidKind.BINARY if opcode == BINARY else SaidKind.TEXT, payload)
 
 
 def pong(payload: bytes) -> Said:
-    return Said(Kind.PONG, payload)
+    return Said(SaidKind.PONG, payload)
 
 
 def holds(

@@ -14,7 +14,7 @@ from typing import Final
 import trio
 from wsproto.frame_protocol import Frame, FrameDecoder, MessageDecoder, Opcode, ParseFailed
 
-from loadgen.cases.case import End, Kind, Said, Script, close, cut, ping
+from loadgen.cases.case import End, Said, SaidKind, Script, close, cut, ping
 from loadgen.cases.utf8 import is_valid
 from loadgen.net import wire
 from loadgen.net.line import FAILURES, EndedError, Ending, Line, describe, dial
@@ -24,8 +24,6 @@ from loadgen.net.wire import FIN, PONG, frame
 
 #: Payload of the ping that checks whether the connection is still open.
 PROBE: Final = b"still there?"
-
-_KINDS: Final = {Opcode.TEXT: Kind.TEXT, Opcode.BINARY: Kind.BINARY, Opcode.PONG: Kind.PONG, Opcode.CLOSE: Kind.CLOSE}
 
 #: Bytes by which a message of the server may exceed all that was sent; a longer one is not kept.
 UNASKED_BYTES: Final = 64 * 1024
@@ -78,7 +76,7 @@ class Heard:
         elif frame.opcode is Opcode.PING:
             self.pinged = payload_of(frame)
         elif frame.opcode.iscontrol():
-            self._take(Said(_KINDS[frame.opcode], payload_of(frame)))
+            self._take(Said(SaidKind[frame.opcode.name], payload_of(frame)))
         else:
             frame = self._messages.process_frame(frame)
             self._parts.append(payload_of(frame))
@@ -86,22 +84,22 @@ class Heard:
             if self._bytes > self._most_bytes:
                 self.fault = "sends a message that is longer than anything that was sent"
             elif frame.message_finished:
-                self._take(Said(_KINDS[frame.opcode], b"".join(self._parts)))
+                self._take(Said(SaidKind[frame.opcode.name], b"".join(self._parts)))
                 self._parts.clear()
                 self._bytes = 0
 
     def _take(self, said: Said) -> None:
-        if said.kind is Kind.CLOSE:
+        if said.kind is SaidKind.CLOSE:
             self.close = said
             self.fault = _wrong_close(said.payload)
-        elif said == Said(Kind.PONG, PROBE):
+        elif said == Said(SaidKind.PONG, PROBE):
             self.alive = True
-        elif said in takewhile(lambda each: each.kind is Kind.PONG, self.missing):
+        elif said in takewhile(lambda each: each.kind is SaidKind.PONG, self.missing):
             while self.missing.popleft() != said:  # a pong may answer several pings: section 5.5.3
                 pass
         elif self.missing and said == self.missing[0]:
             self.missing.popleft()
-        elif said.kind is not Kind.PONG or (self._must_fail and said.payload):
+        elif said.kind is not SaidKind.PONG or (self._must_fail and said.payload):
             self.unexpected = self.unexpected or said
         # other unsolicited pongs are signs of life: section 5.5.3
 

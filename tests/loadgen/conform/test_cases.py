@@ -6,7 +6,7 @@ import pytest
 from wsproto.frame_protocol import FrameProtocol, Opcode, ParseFailed
 from wsproto.utilities import generate_accept_token
 
-from loadgen.cases.case import FAMILIES, End, Kind, Opening, Said, Script, cut, pong
+from loadgen.cases.case import FAMILIES, End, Opening, Said, SaidKind, Script, cut, pong
 from loadgen.conform.conversation import PROBE, Heard, request
 from loadgen.conform.judge import Mark, judge
 from loadgen.conform.suite import CASES, select
@@ -38,7 +38,7 @@ def understood(data: bytes) -> tuple[list[Said], bool]:
             elif opcode in {Opcode.TEXT, Opcode.BINARY}:
                 parts.append(body)
                 if finished:
-                    said.append(Said(Kind.TEXT if opcode is Opcode.TEXT else Kind.BINARY, b"".join(parts)))
+                    said.append(Said(SaidKind.TEXT if opcode is Opcode.TEXT else SaidKind.BINARY, b"".join(parts)))
                     parts.clear()
     except ParseFailed:
         return said, True
@@ -89,14 +89,14 @@ def heard_of(script: Script, *chunks: bytes) -> Heard:
 
 def test_a_pong_that_answers_nothing_is_a_sign_of_life() -> None:
     """Section 5.5.3 allows it. A server that sent one as its first frame was said to be no WebSocket that echoes."""
-    script = Script(hears=[Said(Kind.TEXT, b"x")])
+    script = Script(hears=[Said(SaidKind.TEXT, b"x")])
     heard = heard_of(script, b"\x8a\x00", b"\x81\x01x", b"\x8a\x0c" + PROBE)
     assert judge(script, heard).mark is Mark.OK
 
 
 @pytest.mark.parametrize("step", [1, 3, 1000])
 def test_what_is_heard_does_not_depend_on_how_it_comes(step: int) -> None:
-    script = Script(hears=[pong(b"a"), Said(Kind.TEXT, b"hello")])
+    script = Script(hears=[pong(b"a"), Said(SaidKind.TEXT, b"hello")])
     data = YES + b"\x8a\x01a" + b"\x01\x02he" + b"\x89\x01p" + b"\x80\x03llo" + b"\x8a\x0c" + PROBE
     heard = Heard(script)
     for chunk in cut(data, step):
@@ -108,11 +108,11 @@ def test_what_is_heard_does_not_depend_on_how_it_comes(step: int) -> None:
 
 
 def test_a_pong_may_answer_all_pings_before_it() -> None:
-    script = Script(hears=[pong(b"1"), pong(b"2"), pong(b"3"), Said(Kind.TEXT, b"x")])
-    assert list(heard_of(script, b"\x8a\x012").missing) == [pong(b"3"), Said(Kind.TEXT, b"x")]
+    script = Script(hears=[pong(b"1"), pong(b"2"), pong(b"3"), Said(SaidKind.TEXT, b"x")])
+    assert list(heard_of(script, b"\x8a\x012").missing) == [pong(b"3"), Said(SaidKind.TEXT, b"x")]
     assert list(heard_of(script, b"\x8a\x014").missing) == script.hears
     assert list(heard_of(script, b"\x8a\x012", b"\x8a\x011").missing) == script.hears[2:], "none goes back"
-    assert heard_of(script, b"\x81\x01x").unexpected == Said(Kind.TEXT, b"x"), "a message waits for its pongs"
+    assert heard_of(script, b"\x81\x01x").unexpected == Said(SaidKind.TEXT, b"x"), "a message waits for its pongs"
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_what_no_server_may_send_is_a_fault(said: bytes, fault: str) -> None:
 
 
 ALIVE, TEXT = b"\x8a\x0c" + PROBE, b"\x81\x01x"
-SAID = Said(Kind.TEXT, b"x")
+SAID = Said(SaidKind.TEXT, b"x")
 OPEN, REFUSED = Script(hears=[SAID]), Script(end=End.REFUSED, codes=frozenset({400}))
 LARGE, SMALL = Script(sends=[bytes(132)]), Script(sends=[bytes(131)])
 FAILED, CLOSED = Script(end=End.FAILED, codes=frozenset({1002})), Script(end=End.CLOSED, codes=frozenset({1000}))
@@ -235,7 +235,7 @@ def test_the_mark_of_what_was_heard(script: Script, heard: bytes, ended: Ending 
 @pytest.mark.parametrize("chunk", [b"\x00\x7e\xff\xff" + bytes(65_535), bytes(65_536)], ids=["fragments", "a frame"])
 def test_a_message_without_end_is_a_fault(chunk: bytes) -> None:
     """It was kept, as long as it came within the timeout."""
-    script = Script(hears=[Said(Kind.TEXT, b"x")])
+    script = Script(hears=[Said(SaidKind.TEXT, b"x")])
     heard = heard_of(script, b"\x01\x7f\x00\x00\x00\xff\x00\x00\x00\x00" if chunk[1] == 0 else b"\x01\x00")
     for _ in range(1000):
         heard.feed(chunk)
