@@ -16,7 +16,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from loadgen import flags, personas
-from loadgen.flags import File, Files, Folder, Name, PerSecond, Pid, Place, Processes, Seconds
+from loadgen.flags import File, Files, Folder, Name, PerSecond, Pid, Processes, Seconds, UrlPath
 from loadgen.net import target
 from loadgen.net.target import PER_ADDRESS, Endpoint, Target, UsageError
 from loadgen.output.exports import json_of, require, save
@@ -98,9 +98,9 @@ class Asking:
     """Seconds to wait for the target to listen; 0 = it listens already."""
     processes: Processes = 1
     """Processes to play the crowd in; one holds about 18,000 clients and half a core."""
-    path: Place = "/"
+    path: UrlPath = "/"
     """What plain GETs fetch."""
-    ws_path: Place = "/ws"
+    ws_path: UrlPath = "/ws"
     """Where the target speaks WebSocket."""
     request: Annotated[str, Parameter(metavar="'METHOD PATH'")] | None = None
     """What plain requests ask, for example 'POST /api': a method and a path."""

@@ -16,7 +16,7 @@ import trio
 from cyclopts import Parameter
 
 from loadgen.fingerprint.found import Failed, Finding, NotApplicable
-from loadgen.flags import MAX_SECONDS, N, Place, Range, Seconds
+from loadgen.flags import MAX_SECONDS, N, Range, Seconds, UrlPath
 from loadgen.net import wire
 from loadgen.net.answers import TURNED_AWAY
 from loadgen.net.line import FAILURES, Answer, EndedError, Exchange, GarbledError, Line, describe, dial
@@ -133,15 +133,15 @@ class Options:
     # slow probes take 8 s, so a run of less than ten would fail every server
     within: Annotated[Seconds, Parameter(validator=Range(10, MAX_SECONDS))] = 105.0
     """Patience of each probe in seconds: a deadline beyond it is not seen."""
-    path: Place = "/"
+    path: UrlPath = "/"
     """A page for plain requests."""
-    read_path: Place | None = None
+    read_path: UrlPath | None = None
     """What the slow readers ask for; by default --path, many times over."""
-    post_path: Place = "/rooms/fingerprint/messages"
+    post_path: UrlPath = "/rooms/fingerprint/messages"
     """Where the server takes a body; if it is not there, --path."""
     poll_path: Annotated[str, Parameter(metavar="PATH")] = f"/rooms/fingerprint-quiet/messages?wait={WAIT}"
     """Where a request is held for {wait} seconds if there is no news."""
-    ws_path: Place = "/ws"
+    ws_path: UrlPath = "/ws"
     """Where the server speaks WebSocket."""
     # twice a large office; more could use up the descriptors of a small server, and thousands would be an attack
     connections: Annotated[N, Parameter(validator=Range(0, 5000))] = 600
