@@ -43,7 +43,7 @@ _log = structlog.get_logger("chatserver.workers")
 
 
 @dataclass(slots=True, eq=False)
-class Place:
+class Slot:
     """A set of sockets that one worker after the other serves."""
 
     index: int
@@ -70,7 +70,7 @@ class Supervisor:
         self.addresses: list[str] = []
         self._settings = settings
         self._load = load
-        self._places = [Place(index) for index in range(settings.workers)]
+        self._slots = [Slot(index) for index in range(settings.workers)]
         self._children: dict[Child, None] = {}
         self._metrics = WorkersMetrics(self._children.keys)
         self._serving = False
@@ -132,8 +132,8 @@ class Supervisor:
         Whatever prevents one from starting (a flag, the log) mostly prevents all, and is then reported once.
         """
         batch = MAX_STARTING * (os.cpu_count() or 1)
-        for places in (self._places[:1], *(self._places[at : at + batch] for at in range(1, len(self._places), batch))):
-            children = [self._launch(place, self._settings) for place in places]
+        for slots in (self._slots[:1], *(self._slots[at : at + batch] for at in range(1, len(self._slots), batch))):
+            children = [self._launch(slot, self._settings) for slot in slots]
             for child in children:
                 await child.changed.wait()
                 if self._stopping.is_set():
@@ -142,31 +142,31 @@ class Supervisor:
                     return _start_failure(child)
         return None
 
-    def _launch(self, place: Place, settings: Settings) -> Child:
-        """Start a worker; it becomes the place's worker, unless another one is serving there."""
+    def _launch(self, slot: Slot, settings: Settings) -> Child:
+        """Start a worker; it becomes the slot's worker, unless another one is serving there."""
         operators = self._listening.operators
         setup = Setup(
             settings=share_of(settings),
-            listening=[each.fileno() for each in self._listening.workers[place.index]],
+            listening=[each.fileno() for each in self._listening.workers[slot.index]],
             operators=None if operators is None else operators.fileno(),
             folder=str(self._shared_log.folder),
             number=self._free_number(),
-            count=2 * len(self._places),
+            count=2 * len(self._slots),
         )
-        child = Child(place.index + 1, setup, inherited=self._shared_log.inherited, ask=self._metrics.answer)
-        if place.child is None or place.child.ended.is_set():
-            place.child = child
+        child = Child(slot.index + 1, setup, inherited=self._shared_log.inherited, ask=self._metrics.answer)
+        if slot.child is None or slot.child.ended.is_set():
+            slot.child = child
         self._children[child] = None
-        self._nursery.start_soon(self._run_child, place, child)
+        self._nursery.start_soon(self._run_child, slot, child)
         return child
 
     def _free_number(self) -> int:
         """A number that no other process has. A worker and its replacement write to the log at the same time."""
         taken = {child.setup.number for child in self._children}
-        return next(number for number in range(2 * len(self._places)) if number not in taken)
+        return next(number for number in range(2 * len(self._slots)) if number not in taken)
 
-    async def _run_child(self, place: Place, child: Child) -> None:
-        """Run a worker to its end; if it was the place's worker and was not told to stop, start another."""
+    async def _run_child(self, slot: Slot, child: Child) -> None:
+        """Run a worker to its end; if it was the slot's worker and was not told to stop, start another."""
         began = trio.current_time()
         try:
             await child.run()
@@ -176,16 +176,16 @@ class Supervisor:
             _log.exception("worker_fault", worker=child.number)
         del self._children[child]
         self._metrics.ended(child)
-        if place.child is child and (self._serving or child.ready.is_set()) and not self._stopping.is_set():
-            await self._restart(place, child, trio.current_time() - began)
+        if slot.child is child and (self._serving or child.ready.is_set()) and not self._stopping.is_set():
+            await self._restart(slot, child, trio.current_time() - began)
 
-    async def _restart(self, place: Place, child: Child, lived: float) -> None:
+    async def _restart(self, slot: Slot, child: Child, lived: float) -> None:
         self._metrics.died(child)
-        pause = place.pause_after(lived)
+        pause = slot.pause_after(lived)
         _log.warning("worker_died", worker=child.number, code=child.code, again_in=pause)
         await trio.sleep(pause)
-        if place.child is child and not self._stopping.is_set():
-            self._launch(place, self._settings)
+        if slot.child is child and not self._stopping.is_set():
+            self._launch(slot, self._settings)
 
     def _stop(self, *, at_once: bool = False) -> None:
         """Tell all workers to drain, or to stop at once."""
@@ -228,20 +228,20 @@ class Supervisor:
 
     async def _replace_all(self, settings: Settings) -> None:
         """Replace the workers one by one, each after the one before has ended, until a replacement cannot start."""
-        for place in self._places:
+        for slot in self._slots:
             if self._stopping.is_set():
                 return
-            new = self._launch(place, settings)
+            new = self._launch(slot, settings)
             await new.changed.wait()
             if not new.ready.is_set():
                 _log.error("worker_not_replaced", worker=new.number, code=new.code)
                 return
             self._settings = settings
-            old, place.child, place.pause = place.child, new, RESTART_PAUSE
+            old, slot.child, slot.pause = slot.child, new, RESTART_PAUSE
             if old is not None and old is not new:
                 old.stop(replaced=True)
                 await old.end_in_time()
-        _log.info("workers_replaced", workers=len(self._places))
+        _log.info("workers_replaced", workers=len(self._slots))
 
 
 def _start_failure(child: Child) -> int:

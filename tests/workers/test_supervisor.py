@@ -307,7 +307,7 @@ async def test_no_worker_starts_after_the_signal(tmp_path: Path, before: str) ->
         one, other = it.started
         one.drains = other.drains = False
         if before == "death":
-            it.supervisor._places[0].pause = MAX_RESTART_PAUSE
+            it.supervisor._slots[0].pause = MAX_RESTART_PAUSE
             one.end(KILLED)
             await it.logged("worker_died")
         else:
