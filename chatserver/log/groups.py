@@ -44,7 +44,7 @@ from chatserver.log.interface import (
     Post,
     Program,
     Refused,
-    Schedule,
+    RunSteps,
     Statistics,
     Stored,
     at_once,
@@ -97,7 +97,7 @@ class GroupWriter:
         self._counts = Statistics()
         # Set by `run`.
         self._news: News
-        self._schedule: Schedule
+        self._schedule: RunSteps
         self._post: Post
         self._faulted: Faulted
         self._now: Callable[[], float]

@@ -234,7 +234,7 @@ Step = Callable[[], bool]
 #: For a room: how many messages it keeps, and for how many ms; 0: no bound.
 Keeps = Callable[[str], tuple[int, int]]
 #: Calls a step on the loop, at once or later, until it returns that there is no more.
-Schedule = Callable[[Step], None]
+RunSteps = Callable[[Step], None]
 #: Called from any thread to have the loop make a call before its tasks run. False: it will not, so ask trio instead.
 Post = Callable[[Callable[[], object]], bool]
 #: Called in the except clause for a fault of ours, with the object in which it happened: counts and logs it.
@@ -246,7 +246,7 @@ def ignore_hints(hints: Mapping[str, int]) -> None:
 
 
 def at_once(step: Step) -> None:
-    """The `Schedule` of a program without a scheduler: do all steps now."""
+    """The `RunSteps` of a program without a scheduler: do all steps now."""
     while step():
         pass
 
@@ -265,7 +265,7 @@ class Program(NamedTuple):
     """What a log calls on the loop of the program that runs it. The defaults read on demand, without a scheduler."""
 
     on_hints: OnHints = ignore_hints  # only of a shared log
-    schedule: Schedule = at_once  # gets a step that hands out the answers of finished groups, a few in each call
+    schedule: RunSteps = at_once  # gets a step that hands out the answers of finished groups, a few in each call
     post: Post = untaken  # brings outcomes back from threads: of reads, and of some groups
     faulted: Faulted = log_fault  # for an exception in `news`, in an answer or in the log itself, which goes on
 

@@ -7,7 +7,7 @@ import msgspec
 import trio
 
 from chatserver.log.groups import Begin, GroupWriter
-from chatserver.log.interface import Draft, LogError, Program, Record, Schedule, Stored, at_once
+from chatserver.log.interface import Draft, LogError, Program, Record, RunSteps, Stored, at_once
 from tests.log.support import draft
 from tests.support.groups import append, beside, together
 
@@ -35,7 +35,7 @@ class Engine:
 class Written:
     """The writer under test: `it.submit("a", "b")`, then `it.seen` and `it.told`."""
 
-    def __init__(self, begin: Begin | None = None, *, interval: float = 0.0, schedule: Schedule = at_once) -> None:
+    def __init__(self, begin: Begin | None = None, *, interval: float = 0.0, schedule: RunSteps = at_once) -> None:
         self.engine = Engine()
         self.writer = GroupWriter(begin or beside(self.engine.commit), interval=interval)
         self.schedule = schedule
