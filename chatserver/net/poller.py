@@ -159,21 +159,19 @@ class Poller:
 
     def _expire_in_turn(self, connection: Connection) -> None:
         if connection.armed & QUEUED:  # in `BULK`, or it would have come first; once, or a flood would have no deadline
-            self._connections.submit(self._expire_at_last, connection, later=True)
+            self._connections.submit(self._expire, connection, later=True)
         else:
-            self._expire_at_last(connection)
-
-    def _expire_at_last(self, connection: Connection) -> None:
-        self._connections.step(connection, self._expire)
+            self._expire(connection)
 
     def _expire(self, connection: Connection) -> None:
         connections = self._connections
-        if connection.deadline > connections.wheel.current:
-            return  # it has moved while this step was queued
+        if connection.descriptor < 0 or connection.deadline > connections.wheel.current:
+            return  # it is closed, or its deadline has moved, while this step was queued
         if connection.backlog is not None:
             connections.judge.judge(connection, connection.backlog)
         else:
             connections.handlers[connection.state].expired(connection)
+        connections.arm(connection)
 
     def _tick(self) -> None:
         for listener in self._listeners.values():

@@ -111,7 +111,7 @@ def _check_deadline(world: World, connection: Connection, waiting: set[str]) -> 
     wheel = world.parts.connections.wheel
     entry = wheel.entries[connection.descriptor]
     if entry == 0:
-        assert waiting & {"_expire_in_turn", "_expire_at_last"}, "its deadline is not checked"
+        assert waiting & {"_expire_in_turn", "_expire"}, "its deadline is not checked"
         return
     assert wheel._turned < entry <= connection.deadline, "its entry is after its deadline"
     assert connection.descriptor in wheel._slots[entry], "the connection is not in the wheel"
