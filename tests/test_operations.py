@@ -4,6 +4,7 @@ import ast
 import json
 import re
 import shlex
+import shutil
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator
@@ -17,13 +18,15 @@ import trio
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from chatserver.log.interface import LogOpenError
+from chatserver.log.sqlite import SqliteLog
 from chatserver.reasons import Reason
 from chatserver.settings.fields import SPECS, Settings
 from chatserver.settings.sources import load_settings
 from chatserver.workers.child import END_PATIENCE
 from tests.support.certificates import certificate
 from tests.support.peers import ask, publish
-from tests.support.serving import serving
+from tests.support.serving import serving, until
 from tests.test_docs import DOCS, ROOT, fences
 
 OPERATIONS = DOCS / "operations.md"
@@ -98,6 +101,33 @@ async def test_a_restored_backup_has_a_new_epoch(tmp_path: Path) -> None:
         assert [each["text"] for each in page["messages"]] == ["kept", "instead"]
         page = (await ask(server.address, "GET", f"/rooms/lobby/messages?after={after['cursor']}")).json
         assert page["recovered"] is True
+
+
+@pytest.mark.skipif(shutil.which("sqlite3") is None, reason="no sqlite3 on this machine")
+async def test_a_damaged_file_is_saved_as_far_as_it_can_be_read(tmp_path: Path) -> None:
+    """A server refused what `.dump` had saved as the database of another program."""
+    database, saved = tmp_path / "chat.db", tmp_path / "saved.db"
+    async with serving(log=f"sqlite:{database}") as server:
+        for number in range(9):
+            made = await publish(server.address, "lobby", f"number{number} {'x' * 2_000}")
+    content = database.read_bytes()
+    at = content.index(b"number4") // 4096 * 4096
+    database.write_bytes(content[:at] + bytes(range(256)) * 16 + content[at + 4096 :])
+    with pytest.raises(LogOpenError, match="damaged"):
+        await SqliteLog(str(database)).run(lambda records: None)
+    await trio.run_process(["/bin/sh", "-c", fence("sh salvage")], cwd=tmp_path)
+    async with serving(log=f"sqlite:{saved}") as server:
+        page = (await ask(server.address, "GET", "/rooms/lobby/messages")).json
+        kept = [each["offset"] for each in page["messages"]]
+        assert kept[0] == 1
+        assert 5 not in kept
+        assert kept[-1] == 9
+        after = await publish(server.address, "lobby", "new")
+        assert after["offset"] == 10
+        assert after["cursor"] != f"{made['cursor'].partition('-')[0]}-10"
+        search = "/search?q=number8"
+        found = await until(lambda: ask(server.address, "GET", search), lambda answer: answer.json["results"])
+        assert [each["offset"] for each in found.json["results"]] == [9]
 
 
 # -- metrics ----------------------------------------------------------------------------------------------------------
