@@ -58,11 +58,3 @@ def test_a_persona_of_a_users_own_is_an_honest_client_unless_it_is_an_attacker(
     )
     load(str(file))
     assert flags.mix("caller=100", 3) == {registry()["caller"]: 3}
-
-
-def test_an_honest_client_can_do_all_that_the_page_lists() -> None:
-    """`pace` was listed and only attackers had it, so a client written by the page ended the crowd's process."""
-    [table] = re.findall(r"<!-- from code: persona-acts -->\n(.*?)<!-- end -->", PAGE.read_text("utf-8"), re.DOTALL)
-    names = re.findall(r"^\| `(\w+)", table, re.MULTILINE)
-    assert len(names) > 10
-    assert [name for name in names if not hasattr(Client, name)] == []
