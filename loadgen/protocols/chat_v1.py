@@ -23,7 +23,7 @@ from loadgen.net.websocket import WebSocket
 from loadgen.personas._websocket import JOIN_ID, Envelope
 from loadgen.protocols.http import HttpPeer, http_peer
 from loadgen.protocols.ws_echo import connect
-from loadgen.victims.probe import CONNECT_TIMEOUT_SECONDS, Context
+from loadgen.victims.probe import CONNECT_TIMEOUT_SECONDS, Context, Schedule
 from loadgen.victims.victim import (
     ADDRESSES,
     Newcomer,
@@ -56,6 +56,7 @@ _PAGE_MESSAGES: Final = 50
 #: Answers of a server that does not serve a history now.
 _NOT_NOW: Final = tuple(f"answered {status}" for status in TURNED_AWAY)
 _EVENT_DATA: Final = b"data:"
+_EVENT_ID: Final = b"id:"
 
 
 class _Message(msgspec.Struct):
@@ -139,6 +140,10 @@ class _Poster(Victim):
 
     keeps_messages = True
 
+    def __init__(self, context: Context, index: int, schedule: Schedule) -> None:
+        super().__init__(context, index, schedule)
+        self.posting = trio.Lock()  # held while a request is under way
+
     async def live(self) -> None:
         """Connect twice; one task sends, one receives, and neither waits for the other."""
         peer = partial(http_peer, self.context, self.index)
@@ -148,13 +153,14 @@ class _Poster(Victim):
 
     async def _post(self, peer: HttpPeer, number: int) -> None:
         path, fields = f"/rooms/{self.room}/messages", ("Content-Type: text/plain",)
-        status, body = await peer.request("POST", path, self.text(number).encode(), fields)
-        if status == 201:
-            receipt = _messages.decode(body)
-            require_room(receipt.room, self.room)
-            self.acknowledge(number, receipt.offset)
-        else:
-            self.book(number, f"answered {status}")
+        async with self.posting:
+            status, body = await peer.request("POST", path, self.text(number).encode(), fields)
+            if status == 201:
+                receipt = _messages.decode(body)
+                require_room(receipt.room, self.room)
+                self.acknowledge(number, receipt.offset)
+            else:
+                self.book(number, f"answered {status}")
 
     async def _listen(self, peer: HttpPeer, *, task_status: trio.TaskStatus[None]) -> None:
         raise NotImplementedError
@@ -182,15 +188,21 @@ class PollVictim(_Poster):
 
 
 class StreamVictim(_Poster):
-    """Waits for its own messages on an event stream."""
+    """Waits for its own messages on an event stream, and as browsers do, resumes it after the last event."""
 
     name = "sse"
     words = "event stream round trip"
+    repeats = True
+
+    def __init__(self, context: Context, index: int, schedule: Schedule) -> None:
+        super().__init__(context, index, schedule)
+        self._last_id = ""
 
     async def _listen(self, peer: HttpPeer, *, task_status: trio.TaskStatus[None]) -> None:
         rest = b""
         with trio.fail_after(CONNECT_TIMEOUT_SECONDS) as connecting:
-            exchange = await peer.stream(f"/rooms/{self.room}/events")
+            fields = [f"Last-Event-ID: {self._last_id}"] if self._last_id else []
+            exchange = await peer.stream(f"/rooms/{self.room}/events", fields)
             async with aclosing(exchange.body()) as parts:
                 async for part in parts:
                     if connecting.deadline != NEVER:  # the first bytes, which servers send at once (`retry:`, say)
@@ -203,7 +215,12 @@ class StreamVictim(_Poster):
                         if line.startswith(_EVENT_DATA):
                             message = _messages.decode(line[len(_EVENT_DATA) :])
                             self.heard(message.text, message.offset, message.room)
-        raise (OperationFailedError if exchange.ended_by_close else PlannedEndError)("the event stream ended")
+                        elif line.startswith(_EVENT_ID):
+                            self._last_id = line[len(_EVENT_ID) :].strip().decode("ascii", "ignore")
+        if exchange.ended_by_close:
+            raise OperationFailedError("the event stream ended")
+        async with self.posting:  # its message is on the next stream, and whoever waits here as well has sent nothing
+            raise PlannedEndError("the event stream ended")
 
 
 async def _come(context: Context, line: Line, number: int, done: Callable[[], None]) -> None:

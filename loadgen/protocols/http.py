@@ -55,9 +55,9 @@ class HttpPeer:
         self._line = await self._dial()
         self._is_open, self.is_reused = True, False
 
-    async def stream(self, path: str) -> Exchange:
+    async def stream(self, path: str, fields: Sequence[str] = ()) -> Exchange:
         """Request a stream, whose data is the body of this exchange."""
-        exchange, answer = await self._ask("GET", path)
+        exchange, answer = await self._ask("GET", path, fields=fields)
         if answer.status != 200:
             raise OperationFailedError(f"answered {answer.status}")
         return exchange

@@ -19,7 +19,7 @@ from loadgen.run.experiment import Probes
 from loadgen.run.runner import ProbeRunner
 from loadgen.victims.probe import Context, Schedule
 from loadgen.victims.victim import PlannedEndError, Victim, failure_in, number_in
-from tests.loadgen.stage import PATIENCE, WebSocket, answering, listening, until
+from tests.loadgen.stage import PATIENCE, WebSocket, answering, listening, read_until, until
 from tests.support.serving import serving
 
 KINDS = (WebSocketVictim, PollVictim, StreamVictim)
@@ -233,4 +233,49 @@ async def test_a_message_under_way_at_a_planned_end_is_looked_for_in_the_room_an
         await until(lambda: not victim.pending)
         [result] = context.recorder.results(Counter())
         assert (result.latency.count, result.failed) == (2, failed)
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_is_posted_as_an_event_stream_ends_is_answered_first_and_comes_on_the_next_stream() -> None:
+    """The request was cut off by ourselves, and failed."""
+    created = b'HTTP/1.1 201 X\r\nContent-Length: 12\r\n\r\n{"offset":%d}'
+    event = b'id: e-%d\ndata: {"text":"run-0 %d","offset":%d}\n\n'
+    chunk, end = b"%x\r\n%s\r\n", b"0\r\n\r\n"
+    async with listening() as server, trio.open_nursery() as nursery:
+        context = Context(target.find(server.url), "run")
+        context.recorder.timeout_seconds, begun = PATIENCE, now()
+        victim = StreamVictim(context, 0, Schedule(begun, 1.0))
+        nursery.start_soon(victim.run)
+
+        async def connected() -> tuple[trio.SocketStream, trio.SocketStream, bytes]:
+            posting, stream = await server.accept(), await server.accept()
+            asked = await read_until(stream, lambda got: got.endswith(b"\r\n\r\n"))
+            head = b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n"
+            await stream.send_all(head + chunk % (9, b"retry: 1\n"))
+            return posting, stream, asked
+
+        async def posted(posting: trio.SocketStream, number: int) -> None:
+            await read_until(posting, lambda got: got.endswith(b"run-0 %d" % number))
+
+        posting, stream, asked = await connected()
+        assert b"Last-Event-ID" not in asked
+        for number in (0, 1):
+            victim.issue(begun + number + 0.5)
+            await posted(posting, number)
+            if number:
+                await stream.send_all(end)
+                await until(lambda: victim.posting.statistics().tasks_waiting == 1)
+            await posting.send_all(created % (number + 1))
+            if not number:
+                told = event % (1, 0, 1)
+                await stream.send_all(chunk % (len(told), told))
+                await until(lambda: not victim.pending)
+        _, stream, asked = await connected()
+        assert b"\r\nLast-Event-ID: e-1\r\n" in asked
+        assert victim.pending.keys() == victim.acknowledged.keys() - {0} == {1}
+        told = event % (2, 1, 2)
+        await stream.send_all(chunk % (len(told), told))
+        await until(lambda: not victim.pending)
+        [result] = context.recorder.results(Counter())
+        assert (result.latency.count, result.failed) == (2, {})
         nursery.cancel_scope.cancel()
