@@ -13,7 +13,7 @@ import trio
 
 from chatserver import cli
 from chatserver.terminal.moderate import AdminError, Record, print_audit, print_sanctions
-from tests.client.fake import answering
+from tests.support.answering import answering
 from tests.support.moderating import MODERATOR, guest, id_of, moderated, signed_in
 from tests.support.peers import ask, chatter
 from tests.support.serving import Serving

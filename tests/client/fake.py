@@ -6,15 +6,15 @@ real server, so that client and server cannot agree on a mistake.
 
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, wrap_server_stream
 
+from tests.support.answering import answering
 from tests.support.ports import steady_port
 
 ME, ZED = {"id": "u_me", "name": "Me"}, {"id": "u_z", "name": "Zed"}
@@ -22,17 +22,6 @@ ME, ZED = {"id": "u_me", "name": "Me"}, {"id": "u_z", "name": "Zed"}
 NOT_NOW = "no\x1bc"  # the end of it resets a terminal
 
 CHANGES = {"edit": "edit", "delete": "delete", "react": "reaction"}  # requests, and the records they become
-
-
-@asynccontextmanager
-async def answering(
-    answer: Callable[[trio.SocketStream], Awaitable[object]], port: int = 0
-) -> AsyncIterator[str]:  # fmt: skip
-    """The address of a server that does this with each connection. Leaving the block is a crash."""
-    async with trio.open_nursery() as nursery:
-        (listener,) = await nursery.start(partial(trio.serve_tcp, answer, port, host="127.0.0.1"))
-        yield f"127.0.0.1:{listener.socket.getsockname()[1]}"
-        nursery.cancel_scope.cancel()
 
 
 def message(offset: int, text: str = "", *, epoch: str = "e1", user: dict[str, str] = ME) -> dict[str, Any]:

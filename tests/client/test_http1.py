@@ -17,7 +17,8 @@ from chatserver.client.http_transport import EARLY_ANSWER, http_conversation
 from chatserver.client.requests import Join
 from chatserver.client.stream import EndedError, parse_target
 from chatserver.client.wire import Joined, Message
-from tests.client.fake import ZED, answering, message
+from tests.client.fake import ZED, message
+from tests.support.answering import answering
 from tests.support.serving import eventually
 
 pytestmark = pytest.mark.jumping_clock

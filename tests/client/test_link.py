@@ -16,8 +16,9 @@ from chatserver.client.link import ASKED_SPREAD, FIRST_DELAY, LONGEST_DELAY, STE
 from chatserver.client.session import LONGEST_WAIT
 from chatserver.client.stream import WatchedStream
 from chatserver.client.websocket import SILENCE
-from tests.client.fake import NOT_NOW, FakeServer, answering
+from tests.client.fake import NOT_NOW, FakeServer
 from tests.client.listener import SOON, Listener, listening
+from tests.support.answering import answering
 
 pytestmark = pytest.mark.jumping_clock
 

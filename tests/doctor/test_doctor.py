@@ -29,6 +29,7 @@ from chatserver.log.memory import MemoryLog
 from chatserver.log.sqlite import SqliteLog
 from chatserver.reasons import Reason
 from tests.log.support import neighbours_in
+from tests.support.answering import answering
 from tests.support.certificates import authority, certificate
 from tests.support.ports import steady_port
 from tests.support.serving import Serving, eventually, serving
@@ -271,11 +272,8 @@ async def test_a_peer_that_is_no_chatserver(
 ) -> None:
     if not data:
         monkeypatch.setattr(inquiry, "PATIENCE", 0.5)
-    async with trio.open_nursery() as nursery:
-        serve = partial(trio.serve_tcp, partial(answer_with, data), 0, host="127.0.0.1")
-        [listener] = await nursery.start(serve)
-        report = await examined(f"127.0.0.1:{listener.socket.getsockname()[1]}")
-        nursery.cancel_scope.cancel()
+    async with answering(partial(answer_with, data)) as address:
+        report = await examined(address)
     [node] = report.nodes
     assert node.trouble is trouble
     assert words in node.words
@@ -298,14 +296,10 @@ async def relay_without_upgrades(to: int, client: trio.SocketStream) -> None:
 
 
 async def test_a_proxy_that_passes_no_websockets_on_needs_no_token() -> None:
-    async with serving() as server, trio.open_nursery() as nursery:
-        relay = partial(relay_without_upgrades, server.address.port)
-        [listener] = await nursery.start(partial(trio.serve_tcp, relay, 0, host="127.0.0.1"))
-        proxy = f"http://127.0.0.1:{listener.socket.getsockname()[1]}"
-        report = await examined(proxy)
-        nursery.cancel_scope.cancel()
+    async with serving() as server, answering(partial(relay_without_upgrades, server.address.port)) as proxy:
+        report = await examined(f"http://{proxy}")
     [fault] = faults(report)
-    assert fault.startswith(f"{proxy} accepts no WebSocket: the server answered 426: ")
+    assert fault.startswith(f"http://{proxy} accepts no WebSocket: the server answered 426: ")
     assert "proxy" in report.findings[0].advice
 
 

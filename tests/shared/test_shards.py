@@ -3,7 +3,6 @@
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from coredis.exceptions import ConnectionError as RefusedError
 from chatserver.shared import open_shards, valkey
 from chatserver.shared.shards import Script, SharedError
 from tests.shared.keeping import PATIENCE, Keeping, keeping
+from tests.support.answering import answering
 from tests.support.partition import Link
 from tests.support.serving import eventually
 from tests.support.valkeys import Valkey, url_of, valkeys
@@ -252,10 +252,8 @@ async def serving(answer: Callable[[trio.SocketStream], Awaitable[None]]) -> Asy
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return  # the client has closed
 
-    async with trio.open_nursery() as nursery:
-        [listener] = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
-        yield f"valkey://127.0.0.1:{listener.socket.getsockname()[1]}"
-        nursery.cancel_scope.cancel()
+    async with answering(serve) as address:
+        yield f"valkey://{address}"
 
 
 async def says_nothing(stream: trio.SocketStream) -> None:
