@@ -10,7 +10,7 @@ export const KINDS = { ws: 'WebSocket', sse: 'event stream', poll: 'long-poll' }
 function inWords({ phase, kind, until, reason }, isOut) {
   if (phase === 'live') return reason || `${isOut ? 'out of this room' : 'live'} · ${KINDS[kind]}`;
   if (phase === 'connecting') return reason ? 'reconnecting…' : 'connecting…';
-  if (phase === 'stopped') return `disconnected: ${reason}`;
+  if (phase === 'stopped') return 'disconnected'; // the banner says why
   const seconds = Math.max(1, Math.ceil(((until ?? 0) - performance.now()) / 1000));
   return `${navigator.onLine ? '' : 'offline · '}retrying in ${seconds}\u00a0s…`;
 }

@@ -216,7 +216,7 @@ client.addEventListener('refused', ({ detail }) => {
   showBanner(`${wasIn ? `You are out of #${room}` : `#${room} did not open`}: ${error.message}.`, error.code === 'forbidden' ? room : '');
 });
 client.addEventListener('caughtup', ({ detail }) => detail.room === outOf && hideBanner());
-// The banner has the reason: the header is too narrow for it on a phone.
+// The header is too narrow for the reason on a phone
 let whyStopped = '';
 client.addEventListener('state', () => {
   const { phase, reason } = client.state;

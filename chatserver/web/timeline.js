@@ -15,7 +15,7 @@ import { splitCursor } from './wire.js';
  * @param {{type?: string}} record
  * @returns {record is Message}
  */
-export const isMessage = ({ type }) => type === undefined || type === 'message';
+const isMessage = ({ type }) => type === undefined || type === 'message';
 
 export class Timeline {
   /** @type {string | null} identifies one history of the log; null before the first page */
