@@ -125,7 +125,7 @@ export class Actions {
     if (button.value === 'copy') return this.#copy(text, 'The text is copied.');
     if (button.value === 'link') return this.#copy(`${location.origin}${location.pathname}#${room}/${offset}`, 'The link is copied.');
     if (!(await isConfirmed('Delete this message for everybody?', 'Delete'))) return;
-    await this.#try(() => client.rooms.get(room)?.delete(offset), 'Not deleted');
+    this.#try(() => client.rooms.get(room)?.delete(offset), 'Not deleted');
     if (!hasFingers()) composer.focus(); // on touch screens it would open the keyboard
   }
 

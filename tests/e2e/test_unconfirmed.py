@@ -85,6 +85,7 @@ def test_own_changes_are_shown_before_the_server_has_them(
     ann, ben = prepared(window, shared_server, "slow-line", line), visit(room="slow-line")
     change_all(ann)
     expect(ann.texts).to_have_text(CHANGED)
+    expect(ann.page.locator("#text")).to_be_focused()
     expect(ann.page.locator("#messages .message.pending .aside")).to_have_text(["saving", "saving"])
     chip = ann.page.locator(".chip")
     expect(chip).to_have_text("👍 1")
@@ -100,8 +101,10 @@ def test_own_changes_are_shown_before_the_server_has_them(
     expect(ann.page.locator("#text")).to_have_value("two and a half")
     ann.page.press("#text", "Escape")
 
+    ann.page.focus("#room-name")  # and stays there
     line.release()
     expect(ann.page.locator("#messages .pending")).to_have_count(0)
+    expect(ann.page.locator("#room-name")).to_be_focused()
     for each in (ann, ben):
         each.expect_texts(CHANGED)
         expect(each.page.locator(".chip")).to_have_text("👍 2")
