@@ -273,7 +273,8 @@ async def server_process(
         else:
             process = await trio.lowlevel.open_process(
                 [str(Path(sys.executable).with_name("chatserver")), "serve", *flags],
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, cwd=cwd or directory, process_group=group,
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, cwd=cwd or directory,
+                process_group=group,
             )  # fmt: skip
     try:
         assert process.stdout is not None
