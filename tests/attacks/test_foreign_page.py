@@ -185,7 +185,7 @@ async def test_an_allowed_page_reads_an_error_of_the_servers_own(place: str, mon
         elif place == "behind a wait":
             monkeypatch.setattr(parts.log, "head", fail_later)
         else:
-            monkeypatch.setattr(parts.exchanges._routes.rooms, "answer_held", fail)
+            monkeypatch.setattr(parts.exchanges._routes.polls, "answer_held", fail)
         path = "/rooms/lobby/messages?after=0&wait=1" if place == "a held poll" else "/rooms/lobby"
         answer = await peer.request("GET", path, headers=PAGE)
         assert answer.status == 500
