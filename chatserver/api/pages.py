@@ -16,7 +16,7 @@ from chatserver.chat.room import Room
 from chatserver.log.interface import Record
 from chatserver.protocol import encoders
 from chatserver.protocol.record_json import is_message, offset_of
-from chatserver.protocol.validation import Place
+from chatserver.protocol.validation import Cursor
 
 #: Bytes of messages in one answer, whatever its `limit`; a client that wants more asks again from the cursor. The first
 #: message is always included, so the bound is exceeded by one message at most.
@@ -42,7 +42,7 @@ class Start(msgspec.Struct, frozen=True, gc=False):
     last: int = 0  # with `latest`: the room's newest offset at that time
 
 
-def resolve(place: Place | None, *, epoch: str, first: int, last: int, newest: int) -> Start:
+def resolve(place: Cursor | None, *, epoch: str, first: int, last: int, newest: int) -> Start:
     """Find the start for a cursor in a room that keeps the offsets `first` to `last`.
 
     No place, one of another epoch and one beyond the end start before the `newest` few records; one before `first`
@@ -80,15 +80,15 @@ class Pages:
         self.shared = log.shared
         self.events, self.message_events = encoder.events, encoder.message_events
 
-    def is_ours(self, place: Place) -> bool:
+    def is_ours(self, place: Cursor) -> bool:
         """Whether a place is of this log's epoch."""
         return place.epoch in (None, self._encoder.epoch)
 
-    def start(self, room: Room, place: Place | None, limit: int) -> Start:
+    def start(self, room: Room, place: Cursor | None, limit: int) -> Start:
         """The start for a cursor in a room that is in memory."""
         return resolve(place, epoch=self._encoder.epoch, first=room.first, last=room.last, newest=limit)
 
-    def is_ahead(self, room: Room, place: Place | None) -> bool:
+    def is_ahead(self, room: Room, place: Cursor | None) -> bool:
         """Whether a place is after all records known here, but perhaps in the log: their news may still come."""
         if place is None or place.offset <= room.last or not self.is_ours(place):
             return False
@@ -104,7 +104,7 @@ class Pages:
         page = _page(start, ring.after(start.offset, wanted.limit), most)
         return _messages_of(page) if wanted.messages_only else page
 
-    def now(self, room: Room | None, after: Place | None, before: Place | None, wanted: Wanted) -> Page | None:
+    def now(self, room: Room | None, after: Cursor | None, before: Cursor | None, wanted: Wanted) -> Page | None:
         """The page after a cursor, or with `before` the page that ends there, if the room's ring has it."""
         if room is None or self.is_ahead(room, after or before):
             return None
@@ -134,7 +134,7 @@ class Pages:
             pages.append((room.name, page))
         return self.body(pages, many=wanted.many)
 
-    async def read(self, room: str, after: Place | None, before: Place | None, wanted: Wanted) -> Page:
+    async def read(self, room: str, after: Cursor | None, before: Cursor | None, wanted: Wanted) -> Page:
         """The page after a cursor, or with `before` the page that ends there. Raises LogError."""
         if before is not None:
             return await self._before(room, before, wanted)
@@ -173,7 +173,7 @@ class Pages:
         page = _page(found_start, await self._encoded(room, records), most)
         return _messages_of(page) if wanted.messages_only else page
 
-    async def _before(self, room: str, place: Place, wanted: Wanted) -> Page:
+    async def _before(self, room: str, place: Cursor, wanted: Wanted) -> Page:
         ours = self.is_ours(place)
         before = place.offset if ours else None  # for a place of another epoch, the newest records
         records = await self._log.latest(

@@ -21,10 +21,10 @@ from chatserver.chat.member import PollWaiter
 from chatserver.chat.policy import READ
 from chatserver.chat.room import Room
 from chatserver.protocol.errors import bad_field
-from chatserver.protocol.validation import Place, check_room, parse_cursor
+from chatserver.protocol.validation import Cursor, check_room, parse_cursor
 
 #: The rooms of a poll, and its place in each; None is the end.
-Places: TypeAlias = list[tuple[str, Place | None]]
+Places: TypeAlias = list[tuple[str, Cursor | None]]
 #: Rooms that a poll enters in one step: 0.1 ms. A poll of more is parsed, entered and read in a step each, and leaves
 #: in a step of its own; for a hundred rooms each takes 0.2 to 0.3 ms.
 ENTERED_PER_STEP = 25
@@ -50,7 +50,7 @@ class PollHandlers:
         """`GET /rooms/{room}/messages`: a page of history, or with `wait` a long-poll."""
         self._services.check_reader(request, name)
         parameters = request.parameters("after", "before", "limit", "wait", "kinds")
-        after, before = parameters.place("after"), parameters.place("before")
+        after, before = parameters.cursor("after"), parameters.cursor("before")
         wait = parameters.wait(self._services.settings.poll_wait_max)
         wanted = Wanted(parameters.limit(), parameters.messages_only())
         if before is not None and (after is not None or wait):
@@ -64,7 +64,7 @@ class PollHandlers:
             return Later(self._read_later(name, after, before, wanted), check)
         return self._page(name, page)
 
-    async def _read_later(self, name: str, after: Place | None, before: Place | None, wanted: Wanted) -> Answer:
+    async def _read_later(self, name: str, after: Cursor | None, before: Cursor | None, wanted: Wanted) -> Answer:
         return self._page(name, await self._pages.read(name, after, before, wanted))
 
     def _page(self, name: str, page: Page) -> Response:
@@ -94,7 +94,7 @@ class PollHandlers:
         named = parameters.all("room")
         if not 1 <= len(named) <= most:
             raise bad_field("room", f"name 1 to {most} rooms, each as room=NAME:CURSOR")
-        places: dict[str, Place | None] = {}
+        places: dict[str, Cursor | None] = {}
         reader, check = request.reader, self._services.check
         for value in named:
             name, _, cursor = value.partition(":")

@@ -17,7 +17,7 @@ from chatserver.protocol.client_messages import DEFAULT_HISTORY, MAX_HISTORY
 from chatserver.protocol.errors import HttpError, bad_field
 from chatserver.protocol.head import Head
 from chatserver.protocol.response import MAX_QUERY_FIELDS, query_fields
-from chatserver.protocol.validation import OFFSET_LIMIT, Place, optional_cursor
+from chatserver.protocol.validation import OFFSET_LIMIT, Cursor, optional_cursor
 from chatserver.reasons import ErrorCode
 
 #: Of what Python reads as a number: no underscores, no spaces, no digits of other scripts.
@@ -110,7 +110,7 @@ class Parameters:
             raise bad_field(name, f"sent {len(values)} times")
         return values[0] if values else None
 
-    def place(self, name: str) -> Place | None:
+    def cursor(self, name: str) -> Cursor | None:
         """A cursor."""
         return optional_cursor(self.one(name))
 

@@ -77,7 +77,7 @@ class SearchHandlers:
             self._services.check(principal, READ, check_room(room))
         if user is not None:
             check_any_user_id(user)  # it goes into the audit trail, which moderators read on a terminal
-        before = parameters.place("before")
+        before = parameters.cursor("before")
         if before is not None and room is None:
             raise bad_field("before", "a place in a room; name the room")
         if before is not None and not self._services.pages.is_ours(before):

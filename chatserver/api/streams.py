@@ -12,7 +12,7 @@ from chatserver.chat.policy import READ
 from chatserver.chat.principal import Principal
 from chatserver.chat.room import Room
 from chatserver.protocol import sse
-from chatserver.protocol.validation import Place, parse_cursor
+from chatserver.protocol.validation import Cursor, parse_cursor
 
 #: Milliseconds that a browser of server-sent events waits before it reconnects.
 RECONNECT_MS = 2_000
@@ -31,7 +31,7 @@ class StreamHandlers:
         parameters = request.parameters("after", "kinds")
         messages_only = parameters.messages_only()
         last_id = request.head.headers.get("last-event-id")
-        after = parameters.place("after") if not last_id else parse_cursor(last_id)
+        after = parameters.cursor("after") if not last_id else parse_cursor(last_id)
         principal = request.principal  # first: it raises for another site's page, for which no room is loaded
         self._services.check(principal, READ, name)
         room = self._hub.registry.room(name)
@@ -41,14 +41,14 @@ class StreamHandlers:
         return self._stream(room, principal, after, messages_only)
 
     async def _stream_later(
-        self, principal: Principal, name: str, after: Place | None, messages_only: bool
+        self, principal: Principal, name: str, after: Cursor | None, messages_only: bool
     ) -> Answer:  # fmt: skip
         async with self._hub.registry.using(name, principal.network) as room:
             if after is not None and self._pages.is_ahead(room, after):
                 await self._hub.follower.reach(room, after.offset)
             return self._stream(room, principal, after, messages_only)
 
-    def _stream(self, room: Room, principal: Principal, after: Place | None, messages_only: bool) -> Stream:
+    def _stream(self, room: Room, principal: Principal, after: Cursor | None, messages_only: bool) -> Stream:
         start = self._pages.start(room, after, 0)
         preface = sse.retry_field(RECONNECT_MS)
         if not start.recovered:

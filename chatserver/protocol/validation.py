@@ -164,14 +164,14 @@ def check_mentions(mentions: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(mentions))
 
 
-class Place(msgspec.Struct, frozen=True, gc=False):
-    """A cursor as a client sent it. Only the log knows whether the place still exists."""
+class Cursor(msgspec.Struct, frozen=True, gc=False):
+    """A place in a room, as a client sent it. Only the log knows whether it still exists."""
 
     epoch: str | None  # None for a bare offset
     offset: int
 
 
-def parse_cursor(value: str | int) -> Place:
+def parse_cursor(value: str | int) -> Cursor:
     """`"k3f9-41"` is offset 41 in the epoch k3f9; a bare number, 41 or `"41"`, has no epoch."""
     epoch = None
     if isinstance(value, str):
@@ -182,10 +182,10 @@ def parse_cursor(value: str | int) -> Place:
     if not 0 <= value < OFFSET_LIMIT:
         # The number is not printed, since Python refuses to print more than 4,300 digits.
         raise _bad_cursor("a number out of range")
-    return Place(epoch, value)
+    return Cursor(epoch, value)
 
 
-def optional_cursor(value: str | int | None) -> Place | None:
+def optional_cursor(value: str | int | None) -> Cursor | None:
     """`parse_cursor`, if there is one."""
     return None if value is None else parse_cursor(value)
 

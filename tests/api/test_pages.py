@@ -15,7 +15,7 @@ from chatserver.api.pages import CACHED_ANSWERS, PAGE_BYTES, Page, Pages, Start,
 from chatserver.log.groups import Outcomes
 from chatserver.log.interface import Draft, Kind, Record
 from chatserver.protocol.record_json import offset_of
-from chatserver.protocol.validation import MAX_TEXT_BYTES, Place
+from chatserver.protocol.validation import MAX_TEXT_BYTES, Cursor
 from tests.support.chatting import ControlledLog, chatting
 from tests.support.groups import append, together
 from tests.support.peers import Address, Chatter, ask, chatter, publish
@@ -39,22 +39,22 @@ FROM_50_TO_100, NEVER_WRITTEN, NOTHING_KEPT = (50, 100), (1, 0), (101, 100)
     ("kept", "place", "start"),
     [
         (FROM_50_TO_100, None, Start(70, recovered=True, latest=True)),
-        (FROM_50_TO_100, Place(EPOCH, 90), Start(90, recovered=True)),
-        (FROM_50_TO_100, Place(None, 90), Start(90, recovered=True)),
-        (FROM_50_TO_100, Place(EPOCH, 100), Start(100, recovered=True)),
-        (FROM_50_TO_100, Place(EPOCH, 101), Start(70, recovered=False, latest=True)),
-        (FROM_50_TO_100, Place("e0", 103), Start(70, recovered=False, latest=True)),
-        (FROM_50_TO_100, Place("e0", 90), Start(70, recovered=False, latest=True)),
-        (FROM_50_TO_100, Place(EPOCH, 49), Start(49, recovered=True)),
-        (FROM_50_TO_100, Place(EPOCH, 48), Start(49, recovered=False)),
-        (FROM_50_TO_100, Place(EPOCH, 0), Start(49, recovered=False)),
+        (FROM_50_TO_100, Cursor(EPOCH, 90), Start(90, recovered=True)),
+        (FROM_50_TO_100, Cursor(None, 90), Start(90, recovered=True)),
+        (FROM_50_TO_100, Cursor(EPOCH, 100), Start(100, recovered=True)),
+        (FROM_50_TO_100, Cursor(EPOCH, 101), Start(70, recovered=False, latest=True)),
+        (FROM_50_TO_100, Cursor("e0", 103), Start(70, recovered=False, latest=True)),
+        (FROM_50_TO_100, Cursor("e0", 90), Start(70, recovered=False, latest=True)),
+        (FROM_50_TO_100, Cursor(EPOCH, 49), Start(49, recovered=True)),
+        (FROM_50_TO_100, Cursor(EPOCH, 48), Start(49, recovered=False)),
+        (FROM_50_TO_100, Cursor(EPOCH, 0), Start(49, recovered=False)),
         (NEVER_WRITTEN, None, Start(0, recovered=True, latest=True)),
-        (NEVER_WRITTEN, Place(EPOCH, 0), Start(0, recovered=True)),
+        (NEVER_WRITTEN, Cursor(EPOCH, 0), Start(0, recovered=True)),
         (NOTHING_KEPT, None, Start(100, recovered=True, latest=True)),
-        (NOTHING_KEPT, Place(EPOCH, 40), Start(100, recovered=False)),
+        (NOTHING_KEPT, Cursor(EPOCH, 40), Start(100, recovered=False)),
     ],
 )
-def test_where_reading_starts(kept: tuple[int, int], place: Place | None, start: Start) -> None:
+def test_where_reading_starts(kept: tuple[int, int], place: Cursor | None, start: Start) -> None:
     if start.latest:
         start = replace(start, last=kept[1])
     assert resolve(place, epoch=EPOCH, first=kept[0], last=kept[1], newest=30) == start
@@ -173,7 +173,7 @@ async def test_a_page_from_the_ring_is_that_of_the_log(removed: int) -> None:
         for latest in (False, True):  # retention after the start was found
             page = await pages.after_start("lobby", Start(3, recovered=True, latest=latest), Wanted(50))
             assert page.recovered is (latest or not removed)
-        places = [Place(epoch, offset) for epoch in (None, "other") for offset in range(23)]
+        places = [Cursor(epoch, offset) for epoch in (None, "other") for offset in range(23)]
         for after, before in [(None, None), *((place, None) for place in places), *((None, place) for place in places)]:
             for limit, messages_only in ((1, False), (3, False), (50, False), (3, True), (50, True)):
                 wanted = Wanted(limit, messages_only)
@@ -234,12 +234,12 @@ async def test_polls_with_every_limit_do_not_fill_memory(server: Serving) -> Non
 
 @pytest.mark.parametrize(
     ("after", "before", "messages_only"),
-    [(Place(None, 0), None, False), (None, Place(None, 201), False), (None, None, True)],
+    [(Cursor(None, 0), None, False), (None, Cursor(None, 201), False), (None, None, True)],
 )
 async def test_a_long_page_from_the_log_is_encoded_in_steps(
     autojump_clock: Clock,
-    after: Place | None,
-    before: Place | None,
+    after: Cursor | None,
+    before: Cursor | None,
     *,
     messages_only: bool,
     monkeypatch: pytest.MonkeyPatch,

@@ -16,7 +16,7 @@ from chatserver.protocol.validation import (
     MAX_TEXT_BYTES,
     MAX_USER_ID_CHARS,
     OFFSET_LIMIT,
-    Place,
+    Cursor,
     check_emoji,
     check_key,
     check_mentions,
@@ -227,7 +227,7 @@ def test_isolates_balance_or_are_refused(text: str) -> None:
     ],
 )
 def test_valid_cursors_are_parsed(value: str | int, expected: tuple[str | None, int]) -> None:
-    assert parse_cursor(value) == Place(*expected)
+    assert parse_cursor(value) == Cursor(*expected)
 
 
 @pytest.mark.parametrize(

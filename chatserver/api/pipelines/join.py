@@ -19,7 +19,7 @@ from chatserver.api.pipelines import side_by_side
 from chatserver.chat.hub import Hub
 from chatserver.chat.registry import LATEST
 from chatserver.chat.room import Room
-from chatserver.protocol.validation import Place
+from chatserver.protocol.validation import Cursor
 
 T = TypeVar("T")
 #: The page of records that a new member has missed.
@@ -33,7 +33,7 @@ class JoinPipeline:
         self._hub = hub
         self._pages = pages
 
-    async def join(self, name: str, network: str, after: Place | None, enter: Callable[[Room, Page], T]) -> T:
+    async def join(self, name: str, network: str, after: Cursor | None, enter: Callable[[Room, Page], T]) -> T:
         """Call `enter` with the room and the page after a place. Raises LogError, and what `enter` raises.
 
         There is no checkpoint between `enter` and the return, so that the answer to a join comes before any news.
@@ -43,7 +43,7 @@ class JoinPipeline:
             async with self._hub.registry.using(name, network) as room:  # still in memory, or loaded again
                 return enter(room, up_to_date(name, page))
 
-    async def _page(self, name: str, network: str, after: Place | None) -> Page:
+    async def _page(self, name: str, network: str, after: Cursor | None) -> Page:
         missed = _Missed()
         async with side_by_side() as nursery:
             if after is not None and self._hub.registry.room(name) is None:
@@ -60,7 +60,7 @@ class JoinPipeline:
             nursery.cancel_scope.cancel()
         return page
 
-    async def _read_missed(self, name: str, after: Place, missed: "_Missed") -> None:
+    async def _read_missed(self, name: str, after: Cursor, missed: "_Missed") -> None:
         """Read from a place before it is known whether the room's newest messages reach back to it."""
         if self._pages.is_ours(after):
             missed.start = Start(after.offset, recovered=True)

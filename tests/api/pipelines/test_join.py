@@ -13,7 +13,7 @@ from chatserver.api.pages import Page, Pages
 from chatserver.api.pipelines.join import JoinPipeline
 from chatserver.chat.room import Room
 from chatserver.log.interface import Draft, Kind, LogUnavailable
-from chatserver.protocol.validation import Place
+from chatserver.protocol.validation import Cursor
 from tests.api.pipelines.stage import CancelAfter, cancelled_at_every_await
 from tests.support.chatting import Chatting, chatting
 from tests.support.groups import append
@@ -36,7 +36,7 @@ async def join(pipeline: JoinPipeline, after: int | None, epoch: str | None = No
         assert room.ready
         return page
 
-    return await pipeline.join("lobby", HERE, None if after is None else Place(epoch, after), enter)
+    return await pipeline.join("lobby", HERE, None if after is None else Cursor(epoch, after), enter)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ async def test_no_other_task_runs_between_the_entry_and_the_answer(autojump_cloc
         def enter(room: Room, page: Page) -> None:
             nursery.start_soon(next_pass)
 
-        await pipeline.join("lobby", HERE, None if after is None else Place(None, after), enter)
+        await pipeline.join("lobby", HERE, None if after is None else Cursor(None, after), enter)
         assert not passed.is_set()
 
 
