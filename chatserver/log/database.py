@@ -80,18 +80,18 @@ class Opened(NamedTuple, Generic[C]):
 
 
 class DatabaseLog(Generic[C]):
-    """See the module. `has_side_thread`: changes run beside groups."""
+    """See the module."""
 
     def __init__(
         self, queries: ReadQueries[C], *, tables: Callable[[C], Tables], markers: MarkerQueries[C],
-        retention: RetentionQueries[C], wall_ms: Callable[[], int], has_side_thread: bool,
+        retention: RetentionQueries[C], wall_ms: Callable[[], int],
     ) -> None:  # fmt: skip
         self._queries = queries
         self._retention = retention
         self.wall_ms = wall_ms
         self.tables = tables
         self._writer_thread = ThreadPool(1)
-        self._changes = ThreadPool(1) if has_side_thread else self._writer_thread
+        self._change_thread = self._writer_thread  # an engine that can do both at a time has another one
         self._groups = groups = GroupWriter(self._begin_commit, interval=GROUP_INTERVAL)
         self.submit, self.statistics, self.give_way = groups.submit, groups.statistics, groups.give_way
         self._opened: Opened[C] | None = None
@@ -190,7 +190,7 @@ class DatabaseLog(Generic[C]):
             # Without a deadline, because the caller has to know what a step that hung has removed.
             change = partial(self._parts().writer.change, "retention", work)
             try:
-                lost, after = await self._changes.run(change)
+                lost, after = await self._change_thread.run(change)
             except LogUnavailable:
                 if not first:
                     raise
@@ -206,7 +206,7 @@ class DatabaseLog(Generic[C]):
         """
         with trio.move_on_after(ANSWER_DEADLINE):
             change = partial(self._parts().writer.change, doing, work)
-            done = await self._changes.run(change, late=partial(self._stored_late, hint))
+            done = await self._change_thread.run(change, late=partial(self._stored_late, hint))
             self._tell_others(hint)
             return done
         raise LogUnavailable(f"{doing} took longer than {ANSWER_DEADLINE:g} s")

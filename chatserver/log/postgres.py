@@ -35,6 +35,7 @@ from chatserver.log.postgres_news import OPENED, Listener, notify
 from chatserver.log.postgres_rows import PostgresTables
 from chatserver.log.postgres_schema import MIGRATION_DEADLINE, Found, is_same, migrate
 from chatserver.log.postgres_writer import PostgresWriter
+from chatserver.log.threads import ThreadPool
 
 T = TypeVar("T")
 
@@ -51,8 +52,9 @@ class PostgresLog(DatabaseLog[Connection]):
         self._node = secrets.token_hex(4)
         super().__init__(
             postgres_readers, tables=PostgresTables, markers=postgres_markers, retention=postgres_retention,
-            wall_ms=wall_ms or self._database_ms, has_side_thread=True,
+            wall_ms=wall_ms or self._database_ms,
         )  # fmt: skip
+        self._change_thread = ThreadPool(1)
         self._replaced = trio.Event()
         self.index = postgres_index.PostgresIndex(self)
         self._server: Server  # set by `run`
@@ -83,8 +85,8 @@ class PostgresLog(DatabaseLog[Connection]):
                 raise LogUnavailable("the database has another history")
 
         server.opened(check)
-        side = Session(server)
-        writer = PostgresWriter(Session(server), side, self._node, self._wall_ms)
+        change_session = Session(server)
+        writer = PostgresWriter(Session(server), change_session, self._node, self._wall_ms)
         readers = postgres_readers.open_readers(server)
         readers.post = program.post
         searcher = postgres_readers.open_readers(server, 1, postgres_index.SETTINGS)
@@ -114,7 +116,7 @@ class PostgresLog(DatabaseLog[Connection]):
             readers.close()
             # Each connection in its thread. A job that hangs there ends at its deadline, or with the process.
             with trio.move_on_after(DRAIN_DEADLINE, shield=True):
-                await self._changes.close(side.close)
+                await self._change_thread.close(change_session.close)
                 await self._writer_thread.close(writer.close)
 
     def _note_time(self, now_ms: int) -> None:

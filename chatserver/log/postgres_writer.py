@@ -72,9 +72,11 @@ _MOVE_ENDS = """
 class PostgresWriter:
     """Commits groups on one session, and other changes on another. `wall_ms`: None means the clock of the database."""
 
-    def __init__(self, session: Session, side: Session, node: str, wall_ms: Callable[[], int] | None) -> None:
+    def __init__(
+        self, session: Session, change_session: Session, node: str, wall_ms: Callable[[], int] | None
+    ) -> None:  # fmt: skip
         self._session = session
-        self._side = side
+        self._change_session = change_session
         self._node = node
         self._wall_ms = wall_ms
         self._ids: dict[str, int] = {}  # ids of rooms, which never change
@@ -194,7 +196,7 @@ class PostgresWriter:
             connection.execute("COMMIT")
             return done
 
-        return self._side.run(doing, whole)
+        return self._change_session.run(doing, whole)
 
 
 def _insert(connection: Connection, records: Sequence[Record], rooms: dict[str, RoomEnd]) -> None:

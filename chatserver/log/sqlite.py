@@ -65,9 +65,8 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
         wall_ms: Callable[[], int] = system_ms,
     ) -> None:  # fmt: skip
         super().__init__(
-            sqlite_readers, tables=SqliteTables, markers=sqlite_markers, retention=sqlite_retention, wall_ms=wall_ms,
-            has_side_thread=False,
-        )  # fmt: skip
+            sqlite_readers, tables=SqliteTables, markers=sqlite_markers, retention=sqlite_retention, wall_ms=wall_ms
+        )
         self._path = path
         self._neighbours = neighbours
         self.shared = neighbours is not None

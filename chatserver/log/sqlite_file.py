@@ -212,15 +212,15 @@ def _open_error(path: Path, error: Exception) -> LogOpenError:
         return LogOpenError(f"{path} cannot be written ({error}); check owner and permissions of file and directory")
     if name in {"SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"}:  # the second: no room for the file of its shared memory
         return LogOpenError(f"{path} cannot be opened: its disk is full ({name}); free space there")
-    return LogOpenError(f"{path} cannot be opened: {_words_of(error)}")
+    return LogOpenError(f"{path} cannot be opened: {_sentence(error)}")
 
 
 def unavailable(doing: str, error: Exception) -> LogUnavailable:
     """The error of an open log for one of FILE_ERRORS."""
-    return LogUnavailable(f"{doing} failed: {_words_of(error)}")
+    return LogUnavailable(f"{doing} failed: {_sentence(error)}")
 
 
-def _words_of(error: Exception) -> str:
+def _sentence(error: Exception) -> str:
     return "no memory is left" if isinstance(error, MemoryError) else f"{error} ({_name_of(error)})"
 
 
