@@ -22,7 +22,6 @@ async def person(server: FakeServer) -> AsyncIterator[Terminal]:
     """A person in the room, who leaves at the end of the block."""
     async with terminal(server) as person:
         yield person
-        person.type("\x15\x04")
 
 
 async def test_a_person_talks_and_leaves(server: FakeServer) -> None:
@@ -42,7 +41,7 @@ async def test_a_person_talks_and_leaves(server: FakeServer) -> None:
         await person.until("half a line\rlobby> half a lin")  # the terminal knows where that ends
         await person.enter("\x05\x15/bogus", "no such command")
         await person.enter("//slash", "/slash\r\n")
-        person.type("/quit\r")
+        await person.enter("/quit", "\x1b[?1004l")  # the terminal no longer tells its focus
     assert texts(server) == ["hello there", "an interruption", "/slash"]
 
 
@@ -79,7 +78,7 @@ async def test_a_person_pastes_a_block_and_takes_a_line_back(server: FakeServer)
         await person.until("never said")
         person.process.send_signal(signal.SIGINT)
         await person.until("\r\x1b[Jlobby> ")
-        person.type("said\r\x04")
+        person.type("said\r")
     assert texts(server) == ["two\nlines", "said"]
 
 
@@ -199,8 +198,7 @@ async def test_text_typed_before_the_first_join_goes_to_the_first_room() -> None
         await person.enter("early", "lobby (offline, 1 to send)> ")
         async with server.running():
             await person.until("early\r\n")
-            person.type("/quit\r")
-            await person.process.wait()
+            await person.enter("/quit", "\x1b[?1004l")
     assert texts(server) == ["early"]
 
 
@@ -210,10 +208,8 @@ async def test_a_new_name_is_kept_for_the_next_start() -> None:
         server = FakeServer(port=real.address.port)  # for its address
         async with terminal(server) as person:
             await person.enter("/nick Zoe", "connected as Zoe")
-            person.type("\x04")
         async with terminal(server) as person:
             await person.enter("/who", "1 in lobby: Zoe")
-            person.type("\x04")
 
 
 async def test_what_came_meanwhile_is_below_a_line_and_what_is_seen_is_read() -> None:
@@ -235,13 +231,11 @@ async def test_what_came_meanwhile_is_below_a_line_and_what_is_seen_is_read() ->
                     await person.until("lobby> a")
             person.type("\x1b[I")
             await expect_read(2)
-            person.type("\x15\x04")
         for text in ("missed", "too"):
             await publish(real.address, "lobby", text)
         async with terminal(server) as person:
             for text, is_divided in (("hello", False), ("behind", False), ("missed", True), ("too", False)):
                 assert ("─── new" in await person.until(f"{text}\r\n")) == is_divided
-            person.type("\x04")
 
 
 async def test_changes_are_told_unless_the_message_came_in_its_present_state(server: FakeServer) -> None:
@@ -255,7 +249,6 @@ async def test_changes_are_told_unless_the_message_came_in_its_present_state(ser
         await server.close_all(1012)
         await person.until("back in lobby")
         await person.until("edited #1: best")
-        person.type("\x04")
 
 
 async def test_a_client_that_enters_no_room_ends(server: FakeServer) -> None:
@@ -272,7 +265,6 @@ async def test_two_names_on_one_machine_are_two_people() -> None:
             assert (await chat(server, b"hi\n", "--send", "--name", "CI")).returncode == 0
             await ann.until("CI\x1b[0m: hi")
             await ann.enter("/who", "1 in lobby: Ann")
-            ann.type("\x04")
         assert b"CI" not in (await chat(server, b"hi\n", "--send")).stderr
 
 
@@ -309,7 +301,6 @@ async def test_rooms_are_listed_with_their_number_of_records() -> None:
             await person.enter("/rooms", "* lobby: 1 message, 1 here")
             await person.enter("/react tada", "put 🎉 on #1")
             await person.enter("/rooms", "* lobby: 2 messages and changes, 1 here")
-            person.type("\x04")
 
 
 async def test_a_line_marks_what_came_since_the_window_lost_focus_and_a_bell_calls(
