@@ -73,10 +73,16 @@ export class Account {
   }
 
   async #try(change) {
+    const form = byId('account-form');
+    if (form.ariaBusy) return; // the button was pressed twice
+    form.ariaBusy = 'true';
+    this.#problem.textContent = '';
     try {
       await change();
     } catch (error) {
       this.#problem.textContent = error.message;
+    } finally {
+      form.ariaBusy = null;
     }
   }
 }

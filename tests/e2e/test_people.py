@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from playwright.sync_api import WebSocketRoute, expect
+from playwright.sync_api import Route, WebSocketRoute, expect
 
 from tests.e2e.browser import NOTIFICATIONS, PHONE, Server, wait_until
 from tests.e2e.conftest import OpenWindow
@@ -244,3 +244,28 @@ def test_without_cookies_a_user_is_the_same_until_the_page_ends(
         ann.say(text)
     expect(ann.page.locator("#messages .own .text")).to_have_text(["one", "two", "three"])
     assert len({message["user"]["id"] for message in shared_server.messages(room)}) == 1
+
+
+def test_a_name_is_saved_once_and_the_button_shows_that_it_is_on_its_way(visit: OpenWindow) -> None:
+    """On a slow line a press on the button changed nothing for seconds, and a second one asked again."""
+    ann = visit(room="slow-name")
+    asked: list[Route] = []
+
+    def hold(route: Route) -> None:
+        if route.request.method == "POST":
+            asked.append(route)
+        else:
+            route.continue_()
+
+    ann.page.route("**/session", hold)
+    ann.save_name("Ann the Slow")
+    ann.page.press("#account-name", "Enter")
+    expect(ann.page.locator("#account-form")).to_have_attribute("aria-busy", "true")
+    expect(ann.page.locator("#account .strong")).to_have_css("opacity", "0.5")
+    wait_until(ann.page, lambda: asked)
+    (only,) = asked
+    only.abort()
+    expect(ann.page.locator("#account-problem")).to_have_text("no answer from the server")
+    ann.page.unroute("**/session")
+    ann.page.press("#account-name", "Enter")
+    expect(ann.page.locator("#me")).to_contain_text("Ann the Slow")
