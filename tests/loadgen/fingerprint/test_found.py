@@ -2,17 +2,7 @@
 
 import pytest
 
-from loadgen.fingerprint.found import (
-    Failed,
-    Finding,
-    Found,
-    NoneSeen,
-    NotApplicable,
-    Unit,
-    describe,
-    longest,
-    merge,
-)
+from loadgen.fingerprint.found import Failed, Finding, Found, NoneSeen, NotApplicable, Unit, describe, longest, merge
 
 
 @pytest.mark.parametrize(

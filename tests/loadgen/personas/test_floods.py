@@ -12,17 +12,7 @@ from wsproto.utilities import generate_accept_token
 
 from loadgen.personas._shapes import BLOCK_BYTES
 from loadgen.personas.floods import BOMB_BYTES, bomb
-from tests.loadgen.stage import (
-    answer,
-    listening,
-    meeting,
-    parsed,
-    playing,
-    read_until,
-    request_of,
-    reset,
-    until,
-)
+from tests.loadgen.stage import answer, listening, meeting, parsed, playing, read_until, request_of, reset, until
 
 #: More than one block, so that it is seen to go on.
 ENOUGH_BYTES = 5 * BLOCK_BYTES

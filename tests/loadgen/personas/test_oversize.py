@@ -6,14 +6,7 @@ import trio
 
 from loadgen.personas import oversize
 from loadgen.personas.oversize import LENGTHS
-from tests.loadgen.stage import (
-    PATIENCE,
-    WebSocket,
-    listening,
-    parsed,
-    playing,
-    read_until,
-)
+from tests.loadgen.stage import PATIENCE, WebSocket, listening, parsed, playing, read_until
 
 
 @pytest.fixture(autouse=True)

@@ -9,18 +9,7 @@ from wsproto import events
 
 from loadgen.net.answers import ALL_WRITTEN
 from loadgen.personas import registry, slow_http, slow_ws
-from tests.loadgen.stage import (
-    Server,
-    WebSocket,
-    answer,
-    listening,
-    meeting,
-    parsed,
-    playing,
-    read_until,
-    reset,
-    until,
-)
+from tests.loadgen.stage import Server, WebSocket, answer, listening, meeting, parsed, playing, read_until, reset, until
 
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n"
 
