@@ -173,7 +173,7 @@ class Connections:
     # -- acting on one from outside ---------------------------------------------------------------------------------
 
     def step(self, connection: Connection, act: Callable[..., Any], *arguments: object) -> bool:
-        """Act on a connection from outside its own events, then arm it as its state says.
+        """Act on a connection from outside its own events, then arm it as its state says. Returns what `act` did.
 
         An exception in `act` (an answer of the log, a broadcast, a task's end, a drain) ends this connection only.
         """

@@ -26,14 +26,13 @@ from chatserver.reasons import Reason
 #: second away all have room. FreeBSD's syncache is bounded in the same way.
 MAX_HALF_OPEN = 256
 
-WorstOf = Callable[[Iterable[Connection]], Connection]
-
 
 class Handshakes(Handler):
     """`TLS_HELLO`: the hello is gathered in the inbox. `TLS_HANDSHAKE`: the context is the future transport."""
 
     def __init__(
-        self, connections: Connections, engine: TlsEngine, *, worst_of: WorstOf, plain_answer: Callable[[], bytes]
+        self, connections: Connections, engine: TlsEngine, *,
+        worst_of: Callable[[Iterable[Connection]], Connection], plain_answer: Callable[[], bytes],
     ) -> None:  # fmt: skip
         super().__init__(connections)
         self.half_open: dict[Connection, None] = {}
