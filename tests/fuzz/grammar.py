@@ -5,8 +5,9 @@ machines, a seeded `random` for the sockets. A damaged sample gets deeper into t
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
+from chatserver.net.closing import LINGER_BYTES
 from tests.support.peers import frame, request, say, upgrade
 
 #: The rooms that are talked in. The healthy neighbour is in the first.
@@ -45,6 +46,11 @@ def _get(target: str, **headers: str) -> bytes:
     return request("GET", target, headers={name.replace("_", "-"): value for name, value in headers.items()})
 
 
+def _poll(*rooms: str, wait: int = 2, **headers: str) -> bytes:
+    """A poll from the end of each room, since one from any other place is not held; see `with_cursors`."""
+    return _get(f"/poll?{'&'.join(f'room={room}:END-OF-{room}' for room in rooms)}&wait={wait}", **headers)
+
+
 #: Requests that are answered, and leave the connection open or begin a stream.
 RIGHT_REQUESTS: dict[str, bytes] = {
     "health": _get("/healthz"),
@@ -58,12 +64,13 @@ RIGHT_REQUESTS: dict[str, bytes] = {
     "history": _get("/rooms/lobby/messages?limit=3"),
     "history from the beginning": _get("/rooms/ops/messages?after=0&limit=200"),
     "history before": _get("/rooms/lobby/messages?before=4"),
-    "poll": _get("/rooms/lobby/messages?wait=3"),
+    "poll": _poll(LOBBY, wait=3),
     "poll from the beginning": _get("/rooms/ops/messages?after=0&wait=2"),
     "poll from the future": _get("/rooms/lobby/messages?after=999999&wait=2"),
     "poll of another life": _get("/rooms/den/messages?after=zzzz-3&wait=2"),
-    "poll, then health": _get("/rooms/lobby/messages?wait=1") + _get("/healthz"),
-    "poll of three": _get("/poll?room=lobby:0&room=ops:0&room=den&wait=3"),
+    "poll, then health": _poll(LOBBY, wait=1) + _get("/healthz"),
+    "poll of three": _poll(*ROOMS, wait=3),
+    "poll of three from the beginning": _get("/poll?room=lobby:0&room=ops:0&room=den&wait=3"),
     "poll of nothing": _get("/poll?wait=3"),
     "poll of one twice": _get("/poll?room=lobby:0&room=lobby:1&wait=3"),
     "unread": _get("/unread"),
@@ -71,7 +78,7 @@ RIGHT_REQUESTS: dict[str, bytes] = {
     "mark as read": request("PUT", "/rooms/ops/read", {"offset": 2}),
     "publish": _post(b"hello"),
     "publish, thrice": _post(b"a") + _post(b"b") + _post(b"c"),
-    "publish, then poll": _post(b"hello", room=OPS) + _get("/rooms/ops/messages?wait=2"),
+    "publish, then poll": _post(b"hello", room=OPS) + _poll(OPS),
     "publish long": _post(b"x" * 7000),
     "publish with a key": _post(_json(text="once", key="k1"), _JSON, room=OPS),
     "publish chunked": _chunked(b"3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n"),
@@ -90,10 +97,13 @@ RIGHT_REQUESTS: dict[str, bytes] = {
     "events, and then more": _get("/rooms/den/events") + _get("/healthz"),
     "health, and the beginning of much": _get("/healthz") + _get("/healthz", X_Long="y" * 9_000)[:-2],
     "publish, and the beginning of much": _post(b"x" * 3000) + _get("/healthz", X_Long="y" * 9_000)[:-2],
-    "poll, and the beginning of much": _get("/rooms/lobby/messages?wait=2") + _get("/", X_Long="y" * 9_000)[:-2],
+    "poll, and the beginning of much": _poll(LOBBY) + _get("/", X_Long="y" * 9_000)[:-2],
     "page, and the beginning of much": _get("/rooms/ops/messages?after=0") + _get("/", X_Long="y" * 9_000)[:-2],
-    "poll, and then much": _get("/rooms/den/messages?wait=2") + bytes(9_000),
+    "poll, and then much": _poll(DEN) + bytes(9_000),
     "events, and then much": _get("/rooms/den/events") + bytes(9_000),
+    "health, then a poll": _get("/healthz") + _poll(LOBBY),
+    "health, then events": _get("/healthz") + _get("/rooms/lobby/events"),
+    "health, then a short body": _get("/healthz") + _post(b"hi"),
     "nothing there": _get("/nothing"),
     "wrong method": request("DELETE", "/rooms/lobby/messages"),
     "bad room": _get("/rooms/Lobby!/messages?wait=2"),
@@ -102,8 +112,8 @@ RIGHT_REQUESTS: dict[str, bytes] = {
     "bad bytes": _post(b"\xff\xfe"),
     "head of health": request("HEAD", "/healthz"),
     "an allowed page": _get("/rooms/lobby/messages", Origin=APP),
-    "an allowed page's poll": _get("/rooms/lobby/messages?wait=2", Origin=APP),
-    "an allowed page's poll of three": _get("/poll?room=lobby:0&room=ops&room=den&wait=3", Origin=APP),
+    "an allowed page's poll": _poll(LOBBY, Origin=APP),
+    "an allowed page's poll of three": _poll(*ROOMS, wait=3, Origin=APP),
     "an allowed page's events": _get("/rooms/ops/events?after=0", Origin=APP),
     "an allowed page's message": _post(b"hi", {"Origin": APP}),
     "an allowed page's question": request("OPTIONS", "/rooms/den/messages", headers={"Origin": APP}),
@@ -113,7 +123,7 @@ RIGHT_REQUESTS: dict[str, bytes] = {
     "a foreign page's message": _post(b"hi", {"Origin": "https://evil.example"}),
     "a foreign page's socket": upgrade(headers={"Origin": "https://evil.example"}),
     "for a client": _get("/rooms", X_Forwarded_For="127.0.2.8, 127.0.4.2"),
-    "a poll for a client": _get("/rooms/lobby/messages?wait=2", X_Forwarded_For="2001:db8::8"),
+    "a poll for a client": _poll(LOBBY, X_Forwarded_For="2001:db8::8"),
     "for one of a crowd, by its balancer": _get("/rooms/ops", X_Forwarded_For="127.0.1.1"),
     "another host": request("GET", "/rooms", headers={"Host": "evil.example"}),
 }  # fmt: skip
@@ -158,6 +168,7 @@ WRONG_REQUESTS: dict[str, bytes] = {
     "frames": frame("hello") * 3,
     "an empty line": b"\r\n",
     "zeros": bytes(64),
+    "more zeros than are read after a close": bytes(LINGER_BYTES + 4096),
 }  # fmt: skip
 
 REQUESTS = RIGHT_REQUESTS | WRONG_REQUESTS
@@ -247,7 +258,7 @@ BUSY_REQUESTS = (
     "most of a body", "most of a long head",
     "health, forty times",
     "poll", "poll of three", "poll, then health", "events", "health, five times", "publish, thrice",
-    "publish, then poll", "history from the beginning",
+    "publish, then poll", "history from the beginning", "publish long", "publish chunked",
 )  # fmt: skip
 BUSY_FRAMES = ("join all", "say hello", "say a dozen things", "say something long", "ask for history")
 
@@ -265,7 +276,7 @@ UNDER_WAY: dict[str, bytes] = {
         "history from the beginning", "events from the beginning", "publish, thrice", "publish, then poll",
         "health, then close", "rooms",
     )},
-    "a guest's poll": request("GET", "/rooms/lobby/messages?wait=3", headers=_AS_GUEST),
+    "a guest's poll": _poll(LOBBY, wait=3, **_AS_GUEST),
     "a guest's events": request("GET", "/rooms/ops/events", headers=_AS_GUEST),
     **{f"a guest: {name}": UPGRADE + FRAMES[name] for name in ("half a message", "most of a frame", "pings")},
     **{f"in all rooms: {name}": UPGRADE + FRAMES["join all"] + FRAMES[name] for name in (
@@ -277,6 +288,13 @@ UNDER_WAY: dict[str, bytes] = {
 def publish(room: str, *, frames: bool) -> bytes:
     """One message, as frames or over HTTP."""
     return say(type="publish", id=0, room=room, text="all at once") if frames else _post(b"all at once", room=room)
+
+
+def with_cursors(wire: bytes, last: Callable[[str], int]) -> bytes:
+    """The sample with the last offset of each room in place of its mark."""
+    for room in ROOMS:
+        wire = wire.replace(f"END-OF-{room}".encode(), b"%d" % last(room))
+    return wire
 
 
 def spoil(wire: bytes, edits: Iterable[Edit]) -> bytes:

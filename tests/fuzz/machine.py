@@ -30,6 +30,8 @@ Result = TypeVar("Result")
 Act = tuple[str, dict[str, Any]]
 """The name of a rule, and what it has drawn."""
 
+#: Seconds between the two pieces of what is sent in two: less than any deadline.
+PIECES_APART = 0.3
 #: One of these is drawn at a time.
 ACTS: list[st.SearchStrategy[Act]] = []
 
@@ -108,7 +110,7 @@ class ConnectionMachine:
             if name != "nothing":
                 await self.world.greet(puppet)
             puppet.frames = grammar.UNDER_WAY[name].startswith(grammar.UPGRADE)
-            puppet.say(grammar.UNDER_WAY[name])
+            puppet.say(grammar.with_cursors(grammar.UNDER_WAY[name], self._last_offset))
             puppet.send()
 
     @rule(source=choices.SOURCES, small=st.booleans(), greeted=st.booleans())
@@ -130,13 +132,17 @@ class ConnectionMachine:
     @rule(
         3, source=choices.SOURCES, small=st.booleans(), greedy=st.booleans(),
         what=st.one_of(choices.BUSY_REQUESTS, choices.BUSY_REQUESTS, choices.REQUESTS),
+        cut=st.one_of(st.none(), st.none(), st.integers(1, 200)),
     )  # fmt: skip
-    async def ask_as_newcomer(self, source: str, small: bool, greedy: bool, what: str) -> None:
-        """A peer connects and sends a request."""
+    async def ask_as_newcomer(self, source: str, small: bool, greedy: bool, what: str, cut: int | None) -> None:
+        """A peer connects and sends a request, perhaps in two pieces."""
         puppet = self.world.knock(source, small=small)
         await self.world.greet(puppet)
         puppet.greedy = greedy
-        self._say(puppet, what, [], None)
+        self._say(puppet, what, [], cut)
+        if cut is not None:
+            await self.world.wait(PIECES_APART)
+            puppet.send()
 
     @rule(header=choices.HEADERS, cut=choices.CUTS, what=choices.FORWARDED)
     async def knock_from_balancer(self, header: str, cut: int | None, what: str | None) -> None:
@@ -174,11 +180,22 @@ class ConnectionMachine:
         self._say(puppet, what, edits, cut)
 
     def _say(self, puppet: Puppet, what: str, edits: Sequence[grammar.Edit], cut: int | None) -> None:
-        wire = grammar.SAMPLES[what]
+        wire = grammar.with_cursors(grammar.SAMPLES[what], self._last_offset)
         if edits or what in grammar.UNREADABLE:
             puppet.hearing.readable = False
         puppet.say(grammar.spoil(wire, edits))
         puppet.send(cut)
+
+    def _last_offset(self, name: str) -> int:
+        room = self.world.parts.hub.registry.room(name)
+        return 0 if room is None else room.last
+
+    @rule(2, puppet=choices.MEMBERS, what=choices.FRAMES, cut=st.integers(1, 40))
+    async def tell_in_two(self, puppet: Puppet, what: str, cut: int) -> None:
+        """Send frames in two pieces."""
+        self._say(puppet, what, [], cut)
+        await self.world.wait(PIECES_APART)
+        puppet.send()
 
     @rule(
         request=st.one_of(choices.BUSY_REQUESTS, choices.REQUESTS),

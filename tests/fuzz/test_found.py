@@ -123,7 +123,7 @@ def test_bytes_after_a_request_for_events_are_not_charged_for_ever() -> None:
     """The bytes are dropped, so they must not be charged until the stream ends."""
     with machine(SecureMachine) as found:
         found.begin(["ops"])
-        found.ask_as_newcomer(SOURCE, False, True, "health")
+        found.ask_as_newcomer(SOURCE, False, True, "health", None)
         send(found, found.world.puppets[-1], grammar.REQUESTS["an allowed page's events"] + MUCH)
         assert state_of(found) is State.STREAM
         assert found.world.parts.input_budget.used == 0
@@ -131,7 +131,7 @@ def test_bytes_after_a_request_for_events_are_not_charged_for_ever() -> None:
 
 def test_bytes_after_a_held_poll_are_charged_while_it_waits_for_the_log() -> None:
     with machine(SecureMachine) as found:
-        found.ask_as_newcomer(SOURCE, False, True, "poll")
+        found.ask_as_newcomer(SOURCE, False, True, "poll", None)
         assert state_of(found) is State.HELD
         found.upset_the_log(LATE, 0, 0)
         with mock.patch.object(found.world.parts.exchanges._pages, "several_now", return_value=None):
