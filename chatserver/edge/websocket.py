@@ -150,7 +150,11 @@ class WebSocketHandler(Handler):
             if not more or connection.state is _REPLYING or connection.blocked or perf_counter() >= until:
                 break
         kept = len(data) + (0 if session.assembly is None else len(session.assembly.frames))
-        if not self._may_keep(connection, kept) or connection.state is _REPLYING or connection.blocked:
+        if not self._may_keep(connection, kept) or connection.state is _REPLYING:
+            return
+        if connection.blocked:  # `writable` goes on
+            if not kept and connection.state is _MESSAGE:  # a ping in two pieces is complete
+                self._rest(connection, session, left)
             return
         if not kept or (more and connection.state is _PINGED):  # the rest may wait for longer than a pong may
             if session.principal is not principal:

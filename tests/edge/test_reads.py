@@ -9,6 +9,7 @@ from chatserver.protocol.websocket import MAX_SEPARATE_CONTROLS
 from tests.edge.ways import brought
 from tests.support.peers import connect, frame, open_websocket, request, say
 from tests.support.serving import eventually, serving
+from tests.support.troubled import state_of
 
 pytestmark = pytest.mark.jumping_clock
 
@@ -55,6 +56,18 @@ async def test_messages_in_the_run_queue_answer_a_ping(monkeypatch: pytest.Monke
         victim, connections = scene.victim, scene.parts.connections
         connections.handlers[victim.state].received(victim, say(type="ping") * (STEP_MESSAGES + 1))
         assert (victim.state, bool(victim.inbox), bool(victim.armed & QUEUED)) == (State.OPEN, True, True)
+
+
+async def test_a_ping_in_two_pieces_leaves_no_message_unfinished(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its pong was not taken at once, and then the deadline of an unfinished message ran on and closed the client."""
+    async with brought(State.OPEN, monkeypatch) as (scene, _):
+        victim, connections = scene.victim, scene.parts.connections
+        handler, ping = connections.handlers[State.OPEN], frame(b"p" * 20, opcode=9)
+        handler.received(victim, ping[:5])
+        assert victim.state is State.MESSAGE
+        connections.keep(victim, b"", 0)  # as if the peer had not read for a while
+        handler.received(victim, ping[5:])
+        assert (state_of(victim), victim.blocked) == (State.OPEN, True)
 
 
 @pytest.mark.parametrize(
