@@ -163,7 +163,8 @@ def _open(server: Server) -> Found:
         try:
             # Jobs of their own, with the usual deadline.
             session.run(doing, compare_clocks)
-            if session.run(doing, process_of) == other.run(doing, process_of):
+            one, two, *again = (each.run(doing, process_of) for each in (session, other) * 2)
+            if one == two or again != [one, two]:
                 raise LogOpenError(
                     "a connection pooler in front of it is in transaction mode, which breaks LISTEN, prepared "
                     "statements and the settings of connections; use session mode, or connect without it"

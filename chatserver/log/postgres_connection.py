@@ -304,7 +304,7 @@ def compare_clocks(connection: Connection) -> None:
 
 
 def process_of(connection: Connection) -> int:
-    """The server's process of this connection: of two that are open the same only behind a pooler that shares it."""
+    """The server's process of this connection: its own until it ends, unless a pooler shares it with others."""
     row = connection.execute("SELECT pg_backend_pid()").fetchone()
     assert row is not None
     return int(row[0])

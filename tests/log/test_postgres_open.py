@@ -175,6 +175,25 @@ async def test_a_pooler_in_session_mode_is_used_and_one_in_transaction_mode_refu
         assert (await append(log, draft())).record.offset == 1
 
 
+@pytest.mark.skipif(shutil.which("pgbouncer") is None, reason="PgBouncer is not installed")
+async def test_a_pooler_in_transaction_mode_is_noticed_beside_its_other_clients(
+    postgres_server: PostgresServer, postgres_schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The two connections had different processes, since another client had taken the first one's meanwhile."""
+    async with pooler(postgres_server, "transaction") as port:
+        url = postgres_schema.replace(str(postgres_server.port), str(port))
+        with psycopg.connect(url) as client:
+
+            def process_of(connection: connection_module.Connection) -> int:
+                found = connection_module.process_of(connection)
+                client.execute("SELECT")  # begins a transaction, which keeps its process until the end
+                return found
+
+            monkeypatch.setattr(log_module, "process_of", process_of)
+            with trio.fail_after(60):
+                assert "in transaction mode" in await complaint(url)
+
+
 async def test_a_database_in_another_encoding(postgres_server: PostgresServer) -> None:
     name = f"chat_latin_{os.getpid()}"
     made = f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'LATIN1' STRATEGY file_copy"
