@@ -33,7 +33,6 @@ _LENGTHS: Final = (0, 125, 126, 127, 128, 65_535, 65_536)
 
 
 def _ways(sends: list[bytes]) -> tuple[tuple[str, list[bytes]], ...]:
-    """Name each way of writing the bytes."""
     whole = b"".join(sends)
     return ("frame by frame", sends), ("at once", [whole]), ("byte by byte", cut(whole, 1))
 

@@ -15,7 +15,6 @@ from loadgen.net.wire import WireError
 
 
 def engine_for(target: Target, *, connect_rate: float) -> Engine:
-    """Return the engine for the target's scheme."""
     return (SecureEngine if target.tls else Engine)(target, connect_rate=connect_rate)
 
 

@@ -53,8 +53,6 @@ class NoFigureError(Exception):
 
 
 class Meter:
-    """Measures one server, and keeps the reports."""
-
     def __init__(self, server: Running, plan: Plan, *, allow: str | None = None) -> None:
         self.server = server
         self.reports: list[Report] = []

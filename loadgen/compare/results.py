@@ -40,8 +40,6 @@ class Layout:
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """Numbers of clients, and durations."""
-
     crowd: int = 10_000  # idle WebSockets, held polls; never scaled below LEAST_CROWD
     beside: int = 15_000  # idle and slow connections beside a throughput
     attackers: int = 8_000
@@ -123,7 +121,6 @@ class Results:
 
     @property
     def measured(self) -> set[str]:
-        """The servers that have figures."""
         return {peer for peer, entry in self._entries() if entry.sound}
 
     def tables(self, peers: Iterable[Peer]) -> list[Table]:

@@ -29,8 +29,6 @@ _SUBPROTOCOL: Final = "sec-websocket-protocol"
 
 
 class Mark(StrEnum):
-    """How a server did in a case."""
-
     OK = "ok"
     NON_STRICT = "non-strict"
     WRONG = "wrong"

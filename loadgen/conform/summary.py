@@ -32,8 +32,6 @@ _NAMED: Final = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Options of a conformance run."""
-
     target: Target
     path: str
     timeout: float = 10.0

@@ -22,8 +22,6 @@ SCHEMA: Final = 5
 
 
 class Outcome(StrEnum):
-    """How a command ended."""
-
     HELD = "held"
     FELL_SHORT = "fell short"
     INVALID = "invalid"

@@ -30,8 +30,6 @@ _NOTHING: Final = Reading(0.0, None, 0, 0, 0.0, 0, 0, 0)
 
 
 class Span(NamedTuple):
-    """A phase, with the readings before and after it."""
-
     name: str
     counts_as: Counts
     before: Reading

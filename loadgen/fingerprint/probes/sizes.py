@@ -232,7 +232,6 @@ def blank(size: int) -> Iterator[bytes]:
 
 
 def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Join small pieces into blocks."""
     gathered = bytearray()
     for piece in pieces:
         gathered += piece

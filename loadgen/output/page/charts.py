@@ -50,8 +50,6 @@ class Series(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """A plot with its caption, note and key."""
-
     caption: str
     note: str
     key: Sequence[Series]  # shown if the plot has no room for labels
