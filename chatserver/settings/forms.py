@@ -131,7 +131,11 @@ def shards(text: str) -> ShardAddresses:
     credentials, _, listed = rest.rpartition("@")
     if rest == text:  # complaints do not repeat the text, which may have a password
         raise ValueError(f"the URL is not {SHARED_SCHEME}HOST:PORT[,HOST:PORT...]")
-    addresses = [listen(each) for each in listed.split(",")]
+    if "," in credentials.partition("@")[2]:
+        raise ValueError("it has several passwords; one, before the first server, applies to all")
+    addresses = [listen(each.strip()) for each in listed.split(",")]
+    if any(port == 0 for _, port in addresses):
+        raise ValueError(f"{listed!r} has port 0, where no server is")
     if len(set(addresses)) < len(addresses):
         raise ValueError(f"{listed!r} names a server twice")
     user, _, password = credentials.partition(":")

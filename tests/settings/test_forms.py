@@ -47,7 +47,9 @@ def test_equivalent_texts_become_equal(form: Callable[[str], object], text: str,
         ("valkey://127.0.0.1:6379", [("127.0.0.1", 6379)], None, None),
         ("valkey://b:2,a:1", [("a", 1), ("b", 2)], None, None),
         ("valkey://[::1]:6379,a:1", [("::1", 6379), ("a", 1)], None, None),
+        ("valkey://a:1, b:2", [("a", 1), ("b", 2)], None, None),
         ("valkey://:s%40cret@a:1", [("a", 1)], None, "s@cret"),
+        ("valkey://:s@cret@a:1", [("a", 1)], None, "s@cret"),
         ("valkey://ann:s:cret@a:1,b:2", [("a", 1), ("b", 2)], "ann", "s:cret"),
     ],
 )
@@ -57,11 +59,22 @@ def test_servers_of_shared_are_read_with_their_credentials(
     assert forms.shards(text) == (tuple(addresses), user, password)
 
 
-def test_no_error_shows_a_password() -> None:
-    for text in ("redis://:s3cret@a:1", "valkey://:s3cret@", "valkey://:s3cret@a", "valkey://:s3cret@a:1,a:1"):
-        with pytest.raises(ValueError, match=r"is not|names a server twice") as caught:
-            forms.shards(text)
-        assert "s3cret" not in str(caught.value)
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("redis://:s3cret@a:1", "is not"),
+        ("valkey://:s3cret@", "is not"),
+        ("valkey://:s3cret@a", "is not"),
+        ("valkey://:s3cret@a:1,a:1", "names a server twice"),
+        ("valkey://:s3cret@a:0", "has port 0"),
+        # All but the last server were taken for the password.
+        ("valkey://:s3cret@a:1,:s3cret@b:2", "several passwords"),
+    ],
+)
+def test_no_error_shows_a_password(text: str, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint) as caught:
+        forms.shards(text)
+    assert "s3cret" not in str(caught.value)
 
 
 WRONG = [
