@@ -57,7 +57,10 @@ if sys.platform == "linux":
 else:
 
     class Kqueue:
-        """macOS and the BSDs: one filter for each direction, a hang-up is a flag on either."""
+        """macOS and the BSDs: one filter for each direction, a reset is a flag on either.
+
+        With no interest nothing is armed: a reset is noticed at the next read or write, or by the deadline.
+        """
 
         _WAKER = 0  # an identifier of EVFILT_USER, which has a name space of its own
 
