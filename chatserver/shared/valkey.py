@@ -15,7 +15,7 @@ import structlog
 import trio
 from coredis.connection import TCPConnection, TCPLocation
 from coredis.exceptions import ConnectionError as RefusedError
-from coredis.exceptions import NoScriptError, RedisError, ResponseError
+from coredis.exceptions import NoScriptError, RedisClusterError, RedisError, ResponseError
 
 from chatserver.shared.shards import Script, SharedError
 
@@ -117,6 +117,8 @@ class ValkeyShard:
                     # A refusal to subscribe arrives as the answer to the next request; success is no answer.
                     connection.send_command(b"SUBSCRIBE", channel)
                     await self._look(connection, channel)
+                    # A node of a Valkey Cluster refuses two keys in one request, as some of our scripts have.
+                    await connection.create_request(b"EXISTS", f"{channel}:look", channel)
                     # As fast as a call must be: otherwise the first call would lose a server that is too far away.
                     await connection.create_request(b"PUBLISH", f"{channel}:look", b"", timeout=CALL_DEADLINE)
             except RedisError:
@@ -191,6 +193,8 @@ def _words(error: BaseException, hint: str) -> str:
     """The error in words for people, with the hint if another kind of server would cause it too."""
     text = " ".join(str(error).split())
     match error:
+        case RedisClusterError():
+            return "it is a node of a Valkey Cluster, and --shared needs servers by themselves"
         case ResponseError() | RefusedError():  # the server's own words
             return text
         case TimeoutError() | trio.TooSlowError():

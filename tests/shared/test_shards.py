@@ -1,8 +1,10 @@
 """Shards: used while they are up, not waited for while they are down, and found again afterwards."""
 
 import logging
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -238,6 +240,17 @@ async def test_a_user_who_may_not_use_the_channel_counts_as_lost(
         assert it.shards.reachable == 0
 
 
+async def test_a_node_of_a_valkey_cluster_is_never_up(tmp_path: Path) -> None:
+    """It was up, and refused each script with keys of several slots."""
+    with valkeys(tmp_path, 1, "--cluster-enabled", "yes", "--cluster-require-full-coverage", "no") as [server]:
+        with closing(socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)) as peer:
+            peer.sendall(b"CLUSTER ADDSLOTSRANGE 0 16383\r\n")
+            assert peer.recv(64) == b"+OK\r\n"
+        async with keeping(url_of([server])) as it:
+            await eventually(lambda: it.events() == ["shard_lost"])
+            assert it.reasons() == ["it is a node of a Valkey Cluster, and --shared needs servers by themselves"]
+
+
 # -- other servers at the address -------------------------------------------------------------------------------------
 
 
@@ -288,7 +301,7 @@ async def turns_bad(stream: trio.SocketStream) -> None:
         for line in data.split(b"\r\n"):
             if line == b"HELLO":
                 await stream.send_all(HELLO)
-            elif line in (b"SET", b"PUBLISH"):
+            elif line in (b"SET", b"EXISTS", b"PUBLISH"):
                 await stream.send_all(b"+OK\r\n")
             elif line == b"GET":
                 await stream.send_all(b"\x00\xff?\r\n" * 50)
@@ -308,9 +321,13 @@ CHECK = "; is it a Valkey server, without TLS? Check its host and port in --shar
         (says(b":x\r\n", hello=HELLO), f"it does not answer as Valkey does{CHECK}"),
         (says(b":42\r\n"), f"it does not answer as Valkey does{CHECK}"),
         (says(b"-ERR unknown command `HELLO`\r\n"), "unknown command `HELLO`"),
+        (
+            says(b"-MOVED 866 10.0.0.6:6379\r\n", hello=HELLO),
+            "it is a node of a Valkey Cluster, and --shared needs servers by themselves",
+        ),
         (says(b"-LOADING Valkey is loading the dataset\r\n"), "Valkey is loading the dataset"),
     ],
-    ids=["silent", "hangs up", "resets", "HTTP", "nonsense", "something else", "too old", "starting"],
+    ids=["silent", "hangs up", "resets", "HTTP", "nonsense", "something else", "too old", "in a cluster", "starting"],
 )
 async def test_another_server_counts_as_lost_and_the_log_says_what_to_do(
     other: Callable[[trio.SocketStream], Awaitable[None]], words: str, monkeypatch: pytest.MonkeyPatch,
