@@ -279,7 +279,7 @@ class Conversation:
         for member in list(session.rooms()):
             if member.source is Source.NOTHING:
                 continue  # a ban has ended it meanwhile
-            if self._services.allows(principal, READ, member.room.name):
+            if self._services.may_read(principal, member.room.name):
                 self._hub.change_principal(member, principal)
             else:
                 session.remove(member)

@@ -95,7 +95,7 @@ class ReadMarkerHandlers:
         return Later(self._show_later(request.principal), request.check_again)
 
     async def _show_later(self, principal: Principal) -> Response:
-        may_read = partial(self._services.allows, principal, READ)
+        may_read = partial(self._services.may_read, principal)
         found = await self._markers.unread(principal.author.id, may_read)
         return Response(200, [json_body({"rooms": found})])
 

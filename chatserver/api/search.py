@@ -56,7 +56,7 @@ class SearchHandlers:
             index=services.log.index,
             limiters=limiters,
             limits=self._limits,
-            may_read=lambda principal, room: services.allows(principal, READ, room),
+            may_read=services.may_read,
             results=services.search_results,
             shared=shared,
             recent_rooms=self._recent_rooms,

@@ -110,9 +110,9 @@ class Services:
         if self.moderation.concerns(principal):
             self.check_sanctions(principal, action, room)
 
-    def allows(self, principal: Principal, action: Action, room: str) -> bool:
-        """Whether `check` would allow it."""
-        return principal.may(action, room) and self.moderation.sanction_on(principal, action, room) is None
+    def may_read(self, principal: Principal, room: str) -> bool:
+        """Whether `check` would allow reading."""
+        return principal.may(READ, room) and self.moderation.sanction_on(principal, READ, room) is None
 
     def check_reader(self, request: Request, *rooms: str) -> None:
         """Refuse a request to read rooms. Raises MessageError."""
@@ -126,7 +126,7 @@ class Services:
 
     def lists(self, principal: Principal, room: str) -> bool:
         """Whether a list of rooms includes this one for a user."""
-        return principal.access.policies.of(room).list or self.allows(principal, READ, room)
+        return principal.access.policies.of(room).list or self.may_read(principal, room)
 
     def check_sanctions(self, principal: Principal, action: Action, room: str) -> None:
         """Refuse an action that a sanction forbids; for "*", only a ban from all rooms does. Raises MessageError."""
