@@ -252,8 +252,7 @@ class Broadcaster:
             return  # its connection is blocked, so making a chunk would be wasted
         while member.cursor < ring.last and member.source is RING:
             if member.cursor < ring.first - 1:
-                if not self._skip_to_ring(member, ring):
-                    return
+                self._skip_to_ring(member, ring)
                 continue
             cursor = member.cursor
             chunk, reached = ring.chunk(member.encoding, cursor)
@@ -285,8 +284,8 @@ class Broadcaster:
                 return
             taken -= len(piece)
 
-    def _skip_to_ring(self, member: Member, ring: Ring) -> bool:
-        """Send a member behind the ring a gap, or have the log read for it. Returns whether it can go on now."""
+    def _skip_to_ring(self, member: Member, ring: Ring) -> None:
+        """Send a member behind the ring a gap, or have the log read for it."""
         first = member.room.first
         if member.cursor < first - 1:
             self.tell_gap(member, first - 1)
@@ -295,8 +294,6 @@ class Broadcaster:
         else:
             member.source = Source.LOG
             self.read_log(member)
-            return False
-        return True
 
     def tell_gap(self, member: Member, until: int) -> None:
         """Move a member's cursor ahead, and send it the range of offsets that it missed."""
