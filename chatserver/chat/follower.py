@@ -20,7 +20,7 @@ from chatserver.chat.log_reader import LogReader
 from chatserver.chat.room import Room
 from chatserver.chat.sink import Schedule
 from chatserver.fair import SingleFlight
-from chatserver.log.interface import MAX_READ, Head, Kind, Log, LogError, Record
+from chatserver.log.interface import MAX_READ, Kind, Log, LogError, Record
 
 #: Records read at a time, and added to the ring in one go: 0.5 ms of work.
 FOLLOW_PAGE = 256
@@ -178,8 +178,5 @@ class Follower:
                 except LogError as error:
                     _log.warning("rooms_not_compared", reason=str(error))
                 else:
-                    self._compared(heads)
-
-    def _compared(self, heads: Mapping[str, Head]) -> None:
-        self._retained({name: head.first for name, head in heads.items()})
-        self.on_hints({name: head.last for name, head in heads.items()})
+                    self._retained({name: head.first for name, head in heads.items()})
+                    self.on_hints({name: head.last for name, head in heads.items()})
