@@ -111,7 +111,7 @@ class Events(Encoding):
         """How far this user has read."""
         return sse.notice("read", encoders.read(room, offset))
 
-    def moderated(self, left: str, message: str, retry_after: float | None = None) -> bytes:
+    def moderated(self, left: str, message: str, retry_after: float | None) -> bytes:
         """A mute, or the stream's last event. Neither is named `error`, the browsers' event for a failed connection."""
         name = "expelled" if left else "muted"
         return sse.notice(name, encoders.error(None, ErrorCode.FORBIDDEN, message, retry_after, room=left))

@@ -54,7 +54,7 @@ class Encoding:
         """How far this user has read on another connection; None if clients of this kind are not notified."""
         return None
 
-    def moderated(self, left: str, message: str, retry_after: float | None = None) -> bytes:
+    def moderated(self, left: str, message: str, retry_after: float | None) -> bytes:
         """What a moderator did, and the room left by it ("*": all) or "". Empty: clients get no notice."""
         return b""
 

@@ -71,7 +71,7 @@ class ChatV1(Dialect):
     def refused(self, id_: MessageId, code: ErrorCode, message: str, retry_after: float | None = None) -> bytes:
         return text_frame(encoders.error(id_, code, message, retry_after))
 
-    def moderated(self, left: str, message: str, retry_after: float | None = None) -> bytes:
+    def moderated(self, left: str, message: str, retry_after: float | None) -> bytes:
         return text_frame(encoders.error(None, ErrorCode.FORBIDDEN, message, retry_after, room=left))
 
     def push(self, message: bytes, room: str, offset: int) -> bytes:
