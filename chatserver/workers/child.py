@@ -50,15 +50,15 @@ async def spawn_worker(number: int, link: int, inherited: Sequence[int]) -> trio
 
 
 class Child:
-    """See the module. `run` lasts as long as the process; `ready` and `ended` are set at most once."""
+    """See the module. `run` lasts as long as the process; `changed` is set once it is ready or has ended."""
 
     def __init__(
         self, number: int, setup: Setup, *, inherited: Sequence[int] = (), ask: Callable[["Child"], Awaitable[None]]
     ) -> None:
         self.number = number
         self.setup = setup
-        self.ready, self.ended = trio.Event(), trio.Event()
-        self.changed = trio.Event()  # set with either of these
+        self.ready = False
+        self.changed, self.ended = trio.Event(), trio.Event()
         self.numbers: list[Family] = []  # the latest that it sent
         self.code: int | None = None  # None also of a killed process that the kernel has not ended yet
         self.hung = False
@@ -119,7 +119,7 @@ class Child:
                     return
                 case Ready():
                     _log.info("worker_ready", worker=self.number, pid=self._process.pid)
-                    self.ready.set()
+                    self.ready = True
                     self.changed.set()
                 case Numbers():
                     self.numbers = message.families

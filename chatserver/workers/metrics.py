@@ -59,7 +59,7 @@ class WorkersMetrics:
 
     def collect(self) -> Iterator[Metric]:
         """The supervisor's own metrics."""
-        ready = sum(child.ready.is_set() for child in self._children())
+        ready = sum(child.ready for child in self._children())
         yield Gauge("chatserver_workers_ready", "Workers that accept connections", ready)
         held: defaultdict[int, float] = defaultdict(float)  # a draining worker and its replacement share a number
         for child in self._children():

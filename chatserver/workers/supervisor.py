@@ -138,7 +138,7 @@ class Supervisor:
                 await child.changed.wait()
                 if self._stopping.is_set():
                     return EXIT_CLEAN
-                if not child.ready.is_set():
+                if not child.ready:
                     return _start_failure(child)
         return None
 
@@ -176,7 +176,7 @@ class Supervisor:
             _log.exception("worker_fault", worker=child.number)
         del self._children[child]
         self._metrics.ended(child)
-        if slot.child is child and (self._serving or child.ready.is_set()) and not self._stopping.is_set():
+        if slot.child is child and (self._serving or child.ready) and not self._stopping.is_set():
             await self._restart(slot, child, trio.current_time() - began)
 
     async def _restart(self, slot: Slot, child: Child, lived: float) -> None:
@@ -233,7 +233,7 @@ class Supervisor:
                 return
             new = self._launch(slot, settings)
             await new.changed.wait()
-            if not new.ready.is_set():
+            if not new.ready:
                 _log.error("worker_not_replaced", worker=new.number, code=new.code)
                 return
             self._settings = settings

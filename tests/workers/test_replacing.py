@@ -152,7 +152,7 @@ async def test_a_worker_may_be_told_to_stop_at_any_step_of_its_end(tmp_path: Pat
             assert at_step.fault is None
             if at_step.left > 0:
                 break
-            await it.until(lambda: len(it.running) == 2 and all(child.ready.is_set() for child in children))
+            await it.until(lambda: len(it.running) == 2 and all(child.ready for child in children))
         assert steps > 5, "steps of its end were seen"
 
 

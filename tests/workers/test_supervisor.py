@@ -33,7 +33,7 @@ async def test_one_line_for_each_address_when_all_are_ready(tmp_path: Path, caps
     ready_at: list[int] = []
 
     def direct(worker: FakeWorker) -> None:
-        ready_at.append(sum(child.ready.is_set() for child in it.supervisor._children))
+        ready_at.append(sum(child.ready for child in it.supervisor._children))
         worker.ready = worker.number < 3
 
     it.direct = direct
