@@ -54,7 +54,8 @@ class JoinPipeline:
                 start = self._pages.start(room, after, LATEST)
                 page = self._pages.after_now(room, start, JOINED)
                 if page is None and missed.start == start:
-                    page = await missed.wait()
+                    await missed.known.wait()
+                    page = missed.page
                 if page is None:
                     page = await self._pages.after_start(name, start, JOINED)
             nursery.cancel_scope.cancel()
@@ -69,14 +70,9 @@ class JoinPipeline:
 
 
 class _Missed:
-    """The page after a start, once it has been read."""
+    """The page after a start; it is `known` once it has been read."""
 
     def __init__(self) -> None:
         self.start: Start | None = None
         self.page: Page | None = None
         self.known = trio.Event()
-
-    async def wait(self) -> Page | None:
-        """Wait for the page."""
-        await self.known.wait()
-        return self.page
