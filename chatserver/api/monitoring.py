@@ -5,7 +5,6 @@ Owns: the meaning of these requests. May not: count, or decide who may ask; rout
 
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
-from time import time_ns
 
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
@@ -13,7 +12,7 @@ from chatserver import __version__
 from chatserver.api.answers import Answer, Later, Next, Response, given_anyway, refusal
 from chatserver.api.request import Request
 from chatserver.fair import do_step
-from chatserver.log.interface import Log
+from chatserver.log.interface import Log, system_ms
 from chatserver.protocol import encoders
 from chatserver.protocol.response import NOT_STORED, json_body
 from chatserver.reasons import ErrorCode
@@ -52,7 +51,7 @@ class MonitoringHandlers:
             return refusal(ErrorCode.DRAINING, "the server is starting or stopping", READY_RETRY)
         if not self._log.reachable:
             return refusal(ErrorCode.UNAVAILABLE, "the database of its log cannot be used", READY_RETRY)
-        now = encoders.time_text(time_ns() // 1_000_000)
+        now = encoders.time_text(system_ms())
         about = {"status": "ready", "version": __version__, "log": self._engine, "time": now}
         return Response(200, [json_body({**about, **self._reachable()})])
 

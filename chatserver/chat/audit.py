@@ -8,7 +8,6 @@ A moderator's action that changes a table is not noted here: its entry is stored
 from collections import deque
 from collections.abc import Callable
 from itertools import islice
-from time import time_ns
 
 import msgspec
 import structlog
@@ -16,7 +15,7 @@ import trio
 
 from chatserver.chat.principal import Principal
 from chatserver.log.audit import Audit, AuditEntry
-from chatserver.log.interface import Draft, LogError
+from chatserver.log.interface import Draft, LogError, system_ms
 from chatserver.meters import KeyedBuckets
 
 #: Entries that may wait to be stored, at most half of them minor ones; while a disk hangs, further ones are lost.
@@ -41,7 +40,7 @@ def write_line(entry: AuditEntry) -> None:
 class AuditTrail:
     """See the module; `run` stores them."""
 
-    def __init__(self, *, wall_ms: Callable[[], int] = lambda: time_ns() // 1_000_000) -> None:
+    def __init__(self, *, wall_ms: Callable[[], int] = system_ms) -> None:
         self._wall_ms = wall_ms
         self._waiting: deque[AuditEntry] = deque()
         self._tried = 0  # how many of these, from the first, may be stored already, by an attempt that failed

@@ -7,7 +7,6 @@ than one call.
 from collections.abc import Hashable
 from contextlib import suppress
 from hashlib import blake2b
-from time import time_ns
 
 import msgspec
 
@@ -15,6 +14,7 @@ from chatserver.api.pipelines.limiters import Limit, LocalShard
 from chatserver.api.pipelines.results import RESULT_LIFETIME, Lookup, Part
 from chatserver.chat.principal import Principal
 from chatserver.log.index import Found
+from chatserver.log.interface import system_ms
 from chatserver.meters import TokenBucket
 from chatserver.shared import limits
 from chatserver.shared.shards import Shards, SharedError
@@ -133,7 +133,7 @@ class SharedSessions:
         with suppress(SharedError):
             if await self._ask(visitor, b"GET") is None:
                 self.made += 1
-                await self._ask(visitor, b"SET", time_ns() // 1_000_000, b"EX", SESSION_LIFETIME)
+                await self._ask(visitor, b"SET", system_ms(), b"EX", SESSION_LIFETIME)
 
     async def touch(self, visitor: Principal) -> None:
         """Extend the lifetime of a session that was used."""
