@@ -7,7 +7,6 @@ wait for the log. What is done for many rooms is done in steps.
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import TypeAlias
 
 import msgspec
 import trio
@@ -23,8 +22,6 @@ from chatserver.chat.room import Room
 from chatserver.protocol.errors import bad_field
 from chatserver.protocol.validation import Cursor, check_room, parse_cursor
 
-#: The rooms of a poll, and its place in each; None is the end.
-Places: TypeAlias = list[tuple[str, Cursor | None]]
 #: Rooms that a poll enters in one step: 0.1 ms. A poll of more is parsed, entered and read in a step each, and leaves
 #: in a step of its own; for a hundred rooms each takes 0.2 to 0.3 ms.
 ENTERED_PER_STEP = 25
@@ -33,7 +30,7 @@ ENTERED_PER_STEP = 25
 class _Poll(msgspec.Struct, gc=False):
     """The parameters of a poll."""
 
-    places: Places
+    places: list[tuple[str, Cursor | None]]  # its rooms, and where it is in each; None is the end
     wait: float
     wanted: Wanted
 

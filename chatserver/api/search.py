@@ -9,7 +9,7 @@ import msgspec
 
 from chatserver.api.answers import Answer, Later, Response
 from chatserver.api.pages import PAGE_BYTES
-from chatserver.api.pipelines.background import Start
+from chatserver.api.pipelines.background import StartStep
 from chatserver.api.pipelines.limiters import Limiters, OverLimitError, search_limits
 from chatserver.api.pipelines.search import Asked, Searched, SearchPipeline
 from chatserver.api.pipelines.shared import SharedSearch
@@ -46,7 +46,7 @@ class SearchHandlers:
     """See the module."""
 
     def __init__(
-        self, services: Services, limiters: Limiters, start_in_background: Start, shared: SharedSearch | None
+        self, services: Services, limiters: Limiters, start_in_background: StartStep, shared: SharedSearch | None
     ) -> None:  # fmt: skip
         self._services = services
         self._limiters = limiters

@@ -24,7 +24,7 @@ BUCKETS_PER_SCRIPT = 200
 
 
 @dataclass(slots=True)
-class _Kind:
+class _Rate:
     """One limit: its name, its buckets in this process, and what was spent from each since the last round."""
 
     name: str
@@ -32,16 +32,16 @@ class _Kind:
     spent: Counter[int | str] = field(default_factory=Counter)
 
 
-#: What was spent from one bucket of a kind.
-_Entry: TypeAlias = tuple[_Kind, int | str, Spent]
+#: What was spent from one bucket of a rate.
+_Entry: TypeAlias = tuple[_Rate, int | str, Spent]
 
 
 class SharedRates:
     """See the module; `run` sends the counts."""
 
     def __init__(self, limit: WriteLimits, shards: Shards) -> None:
-        self._users = _Kind("publish-user", limit.users)
-        self._networks = _Kind("publish-network", limit.networks)
+        self._users = _Rate("publish-user", limit.users)
+        self._networks = _Rate("publish-network", limit.networks)
         self._shards = shards
         limit.note = self.note
 
@@ -61,13 +61,13 @@ class SharedRates:
     def _rounds(self) -> Iterator[tuple[int, list[_Entry]]]:
         """The number of a shard, and counts for it: one script at a time."""
         by_shard: defaultdict[int, list[_Entry]] = defaultdict(list)
-        for kind in (self._users, self._networks):
-            spent, kind.spent = kind.spent, Counter()
-            bucket = kind.buckets.bucket
+        for rate in (self._users, self._networks):
+            spent, rate.spent = rate.spent, Counter()
+            bucket = rate.buckets.bucket
             for key, count in spent.items():
-                name = f"{kind.name}:{key}"
+                name = f"{rate.name}:{key}"
                 spent_there = Spent(self._shards.key(name), bucket.interval, bucket.span, count)
-                by_shard[self._shards.index(name)].append((kind, key, spent_there))
+                by_shard[self._shards.index(name)].append((rate, key, spent_there))
         for index, entries in by_shard.items():
             for start in range(0, len(entries), BUCKETS_PER_SCRIPT):
                 yield index, entries[start : start + BUCKETS_PER_SCRIPT]
@@ -77,5 +77,5 @@ class SharedRates:
             levels = await spend(self._shards.all[index], [spent for *_, spent in entries])
         except SharedError:
             return  # these counts are dropped: this process still has its own buckets
-        for (kind, key, _), level in zip(entries, levels, strict=True):
-            kind.buckets.lower(key, level * MICROSECOND, trio.current_time())  # type: ignore[arg-type]
+        for (rate, key, _), level in zip(entries, levels, strict=True):
+            rate.buckets.lower(key, level * MICROSECOND, trio.current_time())  # type: ignore[arg-type]

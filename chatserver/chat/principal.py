@@ -183,7 +183,7 @@ class SignedIn(Principal, gc=False, frozen=True, eq=False):
 
 
 _TIME = struct.Struct("<d")
-_Kind = TypeVar("_Kind", bound=Principal)
+P = TypeVar("P", bound=Principal)
 
 
 def pack(user: User, expires: float | None) -> bytes:
@@ -198,7 +198,7 @@ def _unpacked(packed: bytes) -> User:
 _author_in = lru_cache(maxsize=CACHED_GUESTS)(_unpacked)
 
 
-def under(kind: type[_Kind], access: Access) -> type[_Kind]:
+def under(kind: type[P], access: Access) -> type[P]:
     """The same kind of principal on a server with these rules, kept in the type so that a guest needs no field."""
     if access is OPEN:
         return kind
@@ -206,7 +206,7 @@ def under(kind: type[_Kind], access: Access) -> type[_Kind]:
     made = msgspec.defstruct(
         kind.__name__, (), bases=(kind,), module=kind.__module__, namespace=namespace, gc=False, frozen=True, eq=False
     )  # fmt: skip
-    return cast(type[_Kind], made)
+    return cast(type[P], made)
 
 
 def user_number(user_id: str, secret: bytes) -> int:

@@ -20,7 +20,7 @@ MAX_RUNNING = 1_000
 _log = structlog.get_logger("chatserver.api")
 
 #: Starts a step in the background, with these arguments.
-Start: TypeAlias = Callable[..., None]
+StartStep: TypeAlias = Callable[..., None]
 
 
 class BackgroundSteps:

@@ -23,7 +23,7 @@ import msgspec
 import trio
 
 from chatserver.api.pipelines import side_by_side
-from chatserver.api.pipelines.background import Start
+from chatserver.api.pipelines.background import StartStep
 from chatserver.api.pipelines.limiters import Limiters, OverLimitError, SearchLimits
 from chatserver.api.pipelines.results import Part, ResultCache
 from chatserver.api.pipelines.shared import SharedSearch
@@ -80,7 +80,7 @@ class SearchPipeline:
     def __init__(
         self, *, index: Index, limiters: Limiters, limits: SearchLimits, results: ResultCache,
         recent_rooms: Callable[[int], Awaitable[Sequence[str]]], may_read: Callable[[Principal, str], bool],
-        start_in_background: Start,
+        start_in_background: StartStep,
         altered_meanwhile: Callable[[], AbstractContextManager[Alterations]],
         after_steps: Sequence[AfterStep], shared: SharedSearch | None = None,
     ) -> None:  # fmt: skip
