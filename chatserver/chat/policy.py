@@ -117,11 +117,9 @@ class Rights(msgspec.Struct, frozen=True, eq=False, gc=False):
         return max(self.who.rank, Audience.GRANTED.rank) if room in self.grants[action] else -1
 
 
-_READ = frozenset((Action.READ,))
-_WRITE = frozenset((Action.WRITE,))
 _GUESTS = {
-    Guests.FULL: Rights(Audience.EVERYONE, _READ | _WRITE),
-    Guests.READ: Rights(Audience.EVERYONE, _READ),
+    Guests.FULL: Rights(Audience.EVERYONE, frozenset((READ, WRITE))),
+    Guests.READ: Rights(Audience.EVERYONE, frozenset((READ,))),
     Guests.NONE: Rights(Audience.EVERYONE, frozenset()),
 }
 
@@ -143,9 +141,7 @@ def rights_of(role: str | None, rooms: tuple[tuple[str, str], ...] | None) -> Ri
     readable = tuple(pattern for pattern, letters in rooms if "r" in letters)
     writable = tuple(pattern for pattern, letters in rooms if "w" in letters)
     moderates = writable if who is Audience.MODERATORS else ()  # only rooms that it may write in
-    grants = {
-        Action.READ: _granted(readable), Action.WRITE: _granted(writable), Action.MODERATE: _granted(moderates)
-    }  # fmt: skip
+    grants = {READ: _granted(readable), WRITE: _granted(writable), MODERATE: _granted(moderates)}
     return Rights(who, frozenset(Action), grants, moderates)
 
 
@@ -177,7 +173,7 @@ class Access:
 
     def sees_all(self, rights: Rights) -> bool:
         """Whether no room is hidden from these rights."""
-        return not self.policies and rights.grants is None and Action.READ in rights.allowed
+        return not self.policies and rights.grants is None and READ in rights.allowed
 
 
 #: Without any policy: guests may do everything but moderate.
