@@ -58,7 +58,7 @@ class ModerationHandlers:
         """`POST /rooms/{room}/sanctions`: 201 once it is stored and in force, and open connections have been told."""
         principal = self._moderator(request, "sanction", room)
         request.parameters()
-        asked = decode_sanction(request.body, request.head.headers.get("content-type"))
+        asked = decode_sanction(*request.content)
         if asked.user == principal.face.id:
             raise HttpError(ErrorCode.BAD_FIELD, "user: that is yourself")
         return Later(self._sanction_later(principal, room, asked), given_anyway)
@@ -152,7 +152,7 @@ class ModerationHandlers:
         """`POST /rooms/{room}/kick`: 200 once the user is out of the room; the user may come back."""
         principal = self._moderator(request, "kick", room)
         request.parameters()
-        asked = decode_kick(request.body, request.head.headers.get("content-type"))
+        asked = decode_kick(*request.content)
         if asked.user == principal.face.id:
             raise HttpError(ErrorCode.BAD_FIELD, "user: that is yourself")
         return Later(self._kick_later(principal, room, asked.user, asked.reason or ""), given_anyway)

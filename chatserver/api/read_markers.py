@@ -63,7 +63,7 @@ class ReadMarkerHandlers:
         """`PUT /rooms/{room}/read`: move the user's read marker."""
         request.parameters()
         self._services.check(request.principal, READ, name)
-        offset = decode_read(request.body, request.head.headers.get("content-type"))
+        offset = decode_read(*request.content)
         last = self._known_last(name, offset)
         if last is None:
             return Later(self._put_later(request.principal, name, offset), given_anyway)

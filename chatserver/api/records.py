@@ -24,16 +24,16 @@ class RecordHandlers:
 
     def publish(self, request: Request, room: str) -> Answer:
         """`POST /rooms/{room}/messages`: 201 once it is durable."""
-        return self._write(request, room, lambda: decode_publish(room, *_content(request)), 201)
+        return self._write(request, room, lambda: decode_publish(room, *request.content), 201)
 
     def edit(self, request: Request, room: str, offset: str) -> Answer:
         """`PATCH /rooms/{room}/messages/{offset}`."""
-        return self._write(request, room, lambda: decode_edit(room, number_in(offset), *_content(request)))
+        return self._write(request, room, lambda: decode_edit(room, number_in(offset), *request.content))
 
     def delete(self, request: Request, room: str, offset: str) -> Answer:
         """`DELETE /rooms/{room}/messages/{offset}`."""
         return self._write(
-            request, room, lambda: checked_change(Delete(room, number_in(offset), decode_key(*_content(request))))
+            request, room, lambda: checked_change(Delete(room, number_in(offset), decode_key(*request.content)))
         )
 
     def react(self, request: Request, room: str, offset: str, emoji: str) -> Answer:
@@ -41,7 +41,7 @@ class RecordHandlers:
         on = request.head.method == "PUT"
         return self._write(
             request, room,
-            lambda: checked_change(React(room, number_in(offset), emoji, on, decode_key(*_content(request)))),
+            lambda: checked_change(React(room, number_in(offset), emoji, on, decode_key(*request.content))),
         )  # fmt: skip
 
     def _write(
@@ -61,7 +61,3 @@ class RecordHandlers:
         count = None if record.reaction is None else record.reaction.count
         place = record.room, record.offset, self._services.encoder.epoch, record.time
         return Response(status, [encoders.published(*place, record.user_id, record.user_name, count)])
-
-
-def _content(request: Request) -> tuple[bytes, str | None]:
-    return request.body, request.head.headers.get("content-type")

@@ -61,6 +61,11 @@ class Request(msgspec.Struct, gc=False):
         """The principal that reads public content; for a page of another site it is anonymous."""
         return self.identities.nobody(self.network) if self.foreign else self.principal
 
+    @property
+    def content(self) -> tuple[bytes, str | None]:
+        """The body, and its type if the request names one."""
+        return self.body, self.head.headers.get("content-type")
+
     def shrink(self) -> None:
         """Drop fields and body, up to 80 KB, while the request waits for the log; the user and the target stay."""
         if not self.foreign:

@@ -37,7 +37,7 @@ class SessionHandlers:
         """`POST /session`: become a guest with a chosen name, the same guest as before if the request has a token."""
         request.parameters()
         known = request.known
-        name = decode_session(request.body, request.head.headers.get("content-type"))
+        name = decode_session(*request.content)
         token = new_token() if known is None else known.token
         if known is not None and not known.principal.is_guest:
             return self._keep(known, name, secure=request.secure)
