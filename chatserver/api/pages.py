@@ -77,7 +77,6 @@ class Pages:
     def __init__(self, log: LogReader, encoder: WireEncoder) -> None:
         self._log = log
         self._encoder = encoder
-        self.shared = log.shared
         self.events, self.message_events = encoder.events, encoder.message_events
 
     def is_ours(self, place: Cursor) -> bool:
@@ -92,7 +91,7 @@ class Pages:
         """Whether a place is after all records known here, but perhaps in the log: their news may still come."""
         if place is None or place.offset <= room.last or not self.is_ours(place):
             return False
-        return self.shared or place.offset <= room.last + room.pending
+        return self._log.shared or place.offset <= room.last + room.pending
 
     def after_now(self, room: Room, start: Start, wanted: Wanted, most: int = PAGE_BYTES) -> Page | None:
         """The page after a start, if the ring has it."""
