@@ -111,7 +111,7 @@ def build(
     chat = _Chat(settings, log, keys, bus, peers)
     shared = chat.shared
     limiters = Limiters([LocalShard()] if shared is None else shared.search.limits)
-    background = BackgroundSteps(nursery, chat.faulted)
+    background = BackgroundSteps(nursery, peers.connections.faults.caught)
     monitoring = MonitoringHandlers(
         log, engine=engine_of(settings.log), ready=ready, text_of_all=all_metrics,
         shards=None if shared is None else shared.shards,
@@ -175,7 +175,6 @@ class _Chat:
     def __init__(
         self, settings: Settings, log: Log, keys: KeyRing | None, bus: Datagrams | None, peers: _Peers
     ) -> None:
-        self.faulted = peers.connections.faults.caught
         self.sink = sink = ConnectionSink(peers.connections)
         self.encoder = WireEncoder(log.identity.epoch)
         identities = _identities(settings, log, keys)
@@ -196,7 +195,7 @@ class _Chat:
             slow_mode=slow_mode, cluster=None if self.others is None else self.others.cluster,
         )  # fmt: skip
         if self.others is not None:
-            self.others.attach(self.services, self.faulted)
+            self.others.attach(self.services, peers.connections.faults.caught)
 
 
 def _identities(settings: Settings, log: Log, keys: KeyRing | None) -> Identities:
