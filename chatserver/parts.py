@@ -116,9 +116,10 @@ def build(
         log, engine=engine_of(settings.log), ready=ready, text_of_all=all_metrics,
         shards=None if shared is None else shared.shards,
     )  # fmt: skip
+    searches = SearchHandlers(chat.services, limiters, background.start, None if shared is None else shared.search)
     routes = Routes(
         chat.services,
-        searches=SearchHandlers(chat.services, limiters, background.start, None if shared is None else shared.search),
+        searches=searches,
         dialects=dialects(chat.encoder, settings),
         monitoring=monitoring,
         policy=public,
@@ -128,7 +129,7 @@ def build(
     handshakes = None if engine is None else _handshakes(engine, peers)
     listeners = _listeners(settings, peers, listening, operators, secure=engine is not None)
     parts = Parts(
-        loop=loop, garbage=garbage, log=log, searches=routes.searches.counts, connections=peers.connections,
+        loop=loop, garbage=garbage, log=log, searches=searches.counts, connections=peers.connections,
         admission=peers.admission, stats=peers.stats, input_budget=peers.connections.input_budget, hub=chat.hub,
         moderation=chat.services.moderation, exchanges=edge.exchanges, websockets=edge.websockets,
         farewell=Farewell(peers.connections, edge.exchanges, edge.websockets), services=chat.services,

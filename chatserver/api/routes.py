@@ -50,7 +50,6 @@ class Routes:
         self._policy = policy
         self._operators = operators
         self._identities = services.identities
-        self.searches = searches
         self._static = StaticFiles()
         self.polls = polls = PollHandlers(services)
         rooms = RoomHandlers(services)
