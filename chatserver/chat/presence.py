@@ -78,13 +78,9 @@ class Presence:
     def enter(self, principal: Principal) -> None:
         """A person has one more connection here."""
         number = principal.number
-        people = self._people
-        before = self._only if people is None else people.get(number)
-        if before is None or before.number != number:
-            if people is None:
-                self._put(principal)
-            else:
-                people[number] = principal
+        before = self._find(number)
+        if before is None:
+            self._put(principal)
             self._note(principal, here=True)
             return
         if before.label != principal.label:
