@@ -187,16 +187,23 @@ class _Chat:
             note_failure=peers.stats.publish_failed, note_deletion=audit.note_deletion,
             note_altered=search_results.forget, note_unstored=slow_mode.give_back,
         )  # fmt: skip
-        self.shared = SharedParts(settings.shared, log.identity.secret, hub) if settings.shared else None
-        self.others = self.shared if self.shared is not None or bus is None else WorkerParts(bus, hub)
+        moderation, write_limits = Moderation(log.identity.secret, wall_ms=log.wall_ms), WriteLimits(settings)
+        faulted = peers.connections.faults.caught
+        self.shared: SharedParts | None = None
+        self.others: WorkerParts | None = None
+        if settings.shared:
+            self.others = self.shared = SharedParts(
+                settings.shared, log.identity.secret, hub, moderation, faulted,
+                limits=write_limits, results=search_results,
+            )  # fmt: skip
+        elif bus is not None:
+            self.others = WorkerParts(bus, hub, moderation, faulted)
         self.services = Services(
             hub=hub, log=log, identities=identities, pages=Pages(hub.reader, self.encoder), encoder=self.encoder,
-            settings=settings, write_limits=WriteLimits(settings), search_results=search_results, audit=audit,
-            moderation=Moderation(log.identity.secret, wall_ms=log.wall_ms), markers=ReadMarkers(log.markers),
-            slow_mode=slow_mode, cluster=None if self.others is None else self.others.cluster,
+            settings=settings, write_limits=write_limits, search_results=search_results, audit=audit,
+            moderation=moderation, markers=ReadMarkers(log.markers), slow_mode=slow_mode,
+            cluster=None if self.others is None else self.others.cluster,
         )  # fmt: skip
-        if self.others is not None:
-            self.others.attach(self.services, peers.connections.faults.caught)
 
 
 def _identities(settings: Settings, log: Log, keys: KeyRing | None) -> Identities:

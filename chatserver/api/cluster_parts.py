@@ -11,34 +11,35 @@ from hashlib import blake2b
 
 import trio
 
+from chatserver.api.pipelines.results import ResultCache
 from chatserver.api.pipelines.shared import SharedSearch
-from chatserver.api.services import Services
+from chatserver.api.services import WriteLimits
 from chatserver.api.shared_rates import SharedRates
 from chatserver.chat.cluster import Cluster
 from chatserver.chat.hub import Hub
+from chatserver.chat.moderation import Moderation
 from chatserver.shared import open_shards
 from chatserver.shared.datagrams import Datagrams
 from chatserver.shared.shards import Shards
 
 
 class WorkerParts:
-    """Presence on the other processes of a `bus`."""
+    """Presence on the other processes of a `bus`. `faulted` is called in an except clause for a fault of ours."""
 
-    def __init__(self, bus: Datagrams | Shards, hub: Hub) -> None:
+    def __init__(
+        self, bus: Datagrams | Shards, hub: Hub, moderation: Moderation, faulted: Callable[[object], None]
+    ) -> None:  # fmt: skip
         self._bus = bus
+        self._faulted = faulted
         self.cluster = Cluster(hub, bus.tell)
+        self.cluster.on_kick = moderation.kick
+        bus.on_message = self._receive
 
-    def attach(self, services: Services, faulted: Callable[[object], None]) -> None:
-        """Connect the services to these parts. `faulted` is called in an except clause for a fault of ours."""
-        self.cluster.on_kick = services.moderation.kick
-
-        def receive(message: bytes) -> None:
-            try:
-                self.cluster.receive(message)
-            except Exception:  # noqa: BLE001
-                faulted(self.cluster)
-
-        self._bus.on_message = receive
+    def _receive(self, message: bytes) -> None:
+        try:
+            self.cluster.receive(message)
+        except Exception:  # noqa: BLE001
+            self._faulted(self.cluster)
 
     async def run(self) -> None:
         """Exchange messages with the other processes until cancelled."""
@@ -50,17 +51,15 @@ class WorkerParts:
 class SharedParts(WorkerParts):
     """See the module. `secret` is the log's, since all processes on one log are one chat."""
 
-    def __init__(self, url: str, secret: bytes, hub: Hub) -> None:
+    def __init__(
+        self, url: str, secret: bytes, hub: Hub, moderation: Moderation, faulted: Callable[[object], None], *,
+        limits: WriteLimits, results: ResultCache,
+    ) -> None:  # fmt: skip
         self.shards = open_shards(url, blake2b(secret, digest_size=6, person=b"shared").hexdigest())
-        super().__init__(self.shards, hub)
+        super().__init__(self.shards, hub, moderation, faulted)
         self.search = SharedSearch(self.shards)
-        self.rates: SharedRates
-
-    def attach(self, services: Services, faulted: Callable[[object], None]) -> None:
-        """See `WorkerParts.attach`."""
-        super().attach(services, faulted)
-        self.rates = SharedRates(services.write_limits, self.shards)
-        services.search_results.forgotten = self.search.results.forget
+        self.rates = SharedRates(limits, self.shards)
+        results.forgotten = self.search.results.forget
 
     async def run(self) -> None:
         """See `WorkerParts.run`."""

@@ -111,8 +111,7 @@ async def test_others_are_told_to_read_sanctions_again(servers: list[Valkey], tm
 
 def test_a_fault_in_a_message_of_another_process_ends_no_task(tmp_path: Path) -> None:
     bus, faults = Datagrams(tmp_path, 0, 2), list[object]()
-    parts = WorkerParts(bus, mock.Mock())
-    parts.attach(mock.Mock(), faults.append)
+    parts = WorkerParts(bus, mock.Mock(), mock.Mock(), faults.append)
     with mock.patch.object(parts.cluster, "receive", side_effect=ZeroDivisionError):
         bus.on_message(b"?")
     assert faults == [parts.cluster]
