@@ -94,9 +94,10 @@ class Pages:
         return self._log.shared or place.offset <= room.last + room.pending
 
     def after_now(self, room: Room, start: Start, wanted: Wanted, most: int = PAGE_BYTES) -> Page | None:
-        """The page after a start, if the ring has it."""
+        """The page after a start, if the ring has it; with `most` 0 an empty one."""
         ring = room.ring
-        if ring is None or start.offset >= room.last:  # never written; or without news, as most rooms of a poll of many
+        # Never written; or without news, as most rooms of a poll of many; or the rooms before have filled the answer.
+        if ring is None or start.offset >= room.last or not most:
             return Page(start.offset, start.recovered, [])
         if not ring.holds_after(start.offset) or (wanted.messages_only and start.latest):
             return None  # that many messages may reach further back than the same number of records
@@ -246,8 +247,6 @@ def _share(left: int, rooms: int) -> int:
 
 def _page(start: Start, found: list[bytes], most: int) -> Page:
     """The messages after a start that fit: the newest if the client named no place, otherwise the oldest."""
-    if not most:
-        return Page(start.offset, start.recovered, [])
     if start.latest:
         return Page(start.offset + len(found), start.recovered, _newest(found, most))
     found = _oldest(found, most)
