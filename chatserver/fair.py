@@ -198,7 +198,7 @@ class SingleFlight(Generic[Key, Value]):
         self._flights: dict[Key, _Flight[Value]] = {}
 
     async def get(self, key: Key, ask: Callable[[], Awaitable[Value]]) -> Value:
-        """The result of `ask`. If the caller that runs it is cancelled, a waiting caller runs its own."""
+        """The result of `ask`, which is not None. If its caller is cancelled, a caller that waits runs its own."""
         while (flight := self._flights.get(key)) is not None:
             await flight.landed.wait()
             if flight.error is not None:

@@ -106,14 +106,15 @@ class Enforcer:
     def _end_memberships(self, connection: Connection, session: WebSocketSession, enforcement: Enforcement) -> bool:
         refusal, dialect, principal = enforcement.refusal, session.dialect, session.principal
         concerned = filter(lambda member: enforcement.applies(principal, member.room.name), session.rooms())
-        notices = b""
-        for member in islice(concerned, ENDED_AT_ONCE):
-            enforcement.ended += 1
+        notices, some = b"", list(islice(concerned, ENDED_AT_ONCE))
+        enforcement.ended += len(some)
+        for member in some:
             session.remove(member)
             self._hub.leave(member)
             notices += dialect.moderated(member.room.name, refusal.sentence, refusal.seconds_left)
         if notices:
             self._connections.send(connection, notices)
+        if some:
             return True
         if enforcement.kind is Penalty.BAN and enforcement.applies(principal, EVERYWHERE):
             self._connections.finish(connection, Reason.BANNED, dialect.close(Reason.BANNED, refusal.sentence))

@@ -10,6 +10,8 @@ from unittest import mock
 import pytest
 
 from chatserver import fair
+from chatserver.api.dialect import Dialect
+from chatserver.api.dialects.chat_v1 import ChatV1
 from chatserver.chat.moderation import Enforcement
 from chatserver.chat.principal import Principal
 from chatserver.edge import enforcement
@@ -92,6 +94,19 @@ async def test_of_many_connections_and_rooms_a_few_are_ended_in_each_step(
             assert {(await page.next("error"))["room"] for _ in rooms[6:]} == set(rooms[6:])
     assert answer.json["ended"] == 24
     assert steps.call_count >= len(server.server.parts.connections.table) + len(rooms)
+
+
+async def test_a_client_whose_dialect_has_no_notice_leaves_all_its_rooms(
+    server: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stayed in those that were not ended in the first step."""
+    monkeypatch.setattr(enforcement, "ENDED_AT_ONCE", 1)
+    monkeypatch.setattr(ChatV1, "moderated", Dialect.moderated)
+    async with chatter(server.address, headers=ANN) as page:
+        for room in ("lobby", "ops"):
+            await page.ask("join", room=room)
+        answer = await moderate(server.address, "POST", "/rooms/*/kick", user=await id_of(server.address, ANN))
+    assert answer.json["ended"] == 2
 
 
 async def test_a_held_poll_ends_once_and_one_on_another_room_goes_on(server: Serving) -> None:
