@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
-from time import time_ns
 from typing import Any
 
 import pytest
@@ -24,7 +23,7 @@ from chatserver.doctor.command import examine
 from chatserver.doctor.delivery import Observer
 from chatserver.doctor.facts import Node, Report, Severity, Trouble
 from chatserver.doctor.inquiry import inquire
-from chatserver.log.interface import Draft, LogError, LogUnavailable, Stored
+from chatserver.log.interface import Draft, LogError, LogUnavailable, Stored, system_ms
 from chatserver.log.memory import MemoryLog
 from chatserver.log.sqlite import SqliteLog
 from chatserver.reasons import Reason
@@ -67,7 +66,7 @@ async def pair(folder: Path, *shared: str, minutes_off: int = 0) -> AsyncIterato
     async with AsyncExitStack() as stack:
         running = []
         for number in range(2):
-            SKEW.set(number * minutes_off * 60_000_000_000)
+            SKEW.set(number * minutes_off * 60_000)
             log = SqliteLog(str(folder / "chat.db"), neighbours=neighbours_in(folder, number, 2))
             settings: dict[str, Any] = {"shared": shared[number]} if shared else {}
             running.append(await stack.enter_async_context(serving(engine=log, log="sqlite:chat.db", **settings)))
@@ -227,7 +226,7 @@ async def test_a_node_that_stores_nothing_needs_no_token(monkeypatch: pytest.Mon
 
 
 async def test_a_node_whose_clock_is_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(monitoring, "time_ns", lambda: time_ns() + SKEW.get())
+    monkeypatch.setattr(monitoring, "system_ms", lambda: system_ms() + SKEW.get())
     async with pair(tmp_path, minutes_off=5) as running:
         report = await examined(*running)
     clock, *others = faults(report)
