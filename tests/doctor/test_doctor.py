@@ -35,7 +35,7 @@ from tests.support.serving import Serving, eventually, serving
 from tests.support.tokens import secret_file, token
 from tests.support.valkeys import Valkey, url_of
 
-#: Error in nanoseconds of the clock of servers that are started while this is set.
+#: Error in milliseconds of the clock of servers that are started while this is set.
 SKEW = ContextVar("SKEW", default=0)
 
 
