@@ -30,7 +30,7 @@ ENTERED_PER_STEP = 25
 class _Poll(msgspec.Struct, gc=False):
     """The parameters of a poll."""
 
-    places: list[tuple[str, Cursor | None]]  # its rooms, and where it is in each; None is the end
+    places: list[tuple[str, Cursor | None]]  # its rooms, and its place in each; None: the newest few records
     wait: float
     wanted: Wanted
 

@@ -247,7 +247,7 @@ class Connections:
     def arm(self, connection: Connection) -> None:
         """Arm a connection: for WRITE while bytes are unsent, otherwise for what its state wants.
 
-        One that is queued is armed when its step has run, and one that is to be resumed when that has happened.
+        A queued connection is armed after its step; if it was resumed meanwhile, after the step that resumes it.
         """
         armed = connection.armed
         if armed & QUEUED:

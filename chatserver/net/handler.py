@@ -1,8 +1,8 @@
 """Handlers of the states: the interface, its defaults, and the context of a connection by its type.
 
 Owns: the interface. May not: know any state. A handler is a singleton that serves all connections in its state; data
-of one connection is in its context. Every call is synchronous, and made inside a fault boundary. One that leaves work
-for another step asks for it with `Connections.resume`.
+of one connection is in its context. Every call is synchronous, and made inside a fault boundary. A handler that
+leaves work for another step calls `Connections.resume`.
 """
 
 from typing import TYPE_CHECKING, TypeVar

@@ -27,7 +27,7 @@ export class ChatClient extends Target<ClientEvents> {
     /** Null until it is known. */
     readonly user: User | null;
   };
-  /** Joins a room; one that is joined already is returned again. */
+  /** Joins a room, or returns it again if it is joined already. */
   join(name: string): Room;
   /** Continues with a new token of the user: call it before the old one expires, or after that. */
   authenticate(token: string): void;

@@ -70,7 +70,7 @@ export class Room extends EventTarget {
   /** Ask for a change, and show it at once: until its record is here, or the server refuses it. */
   async #change(type, fields) {
     const change = this.unconfirmed.add(type, fields);
-    this.#tellOf([], this.#found([fields.offset]), false);
+    this.#tellOf([], this.#loaded([fields.offset]), false);
     try {
       const ack = await this.#ask(type, fields);
       change.until = ack.offset;
@@ -154,11 +154,11 @@ export class Room extends EventTarget {
 
   /** A message as the user sees it: with the user's own changes that are not confirmed. */
   find(offset) {
-    return this.#found([offset]).map((message) => this.unconfirmed.applyTo(message))[0] ?? null;
+    return this.#loaded([offset]).map((message) => this.unconfirmed.applyTo(message))[0] ?? null;
   }
 
   /** The messages at these offsets that are loaded. */
-  #found(offsets) {
+  #loaded(offsets) {
     return offsets.flatMap((offset) => this.past?.find(offset) ?? this.timeline.find(offset) ?? []);
   }
 
@@ -296,7 +296,8 @@ export class Room extends EventTarget {
 
   #tellOf(added, changed, isLive) {
     const { identity, outbox } = this.client;
-    changed = [...new Set([...changed, ...this.#found(this.unconfirmed.settle(this.timeline.through))])];
+    const done = this.unconfirmed.forgetDone(this.timeline.through);
+    changed = [...new Set([...changed, ...this.#loaded(done)])];
     if (!added.length && !changed.length) return;
     for (const message of added) {
       outbox.arrived(message, identity.owns(message));

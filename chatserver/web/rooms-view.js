@@ -70,7 +70,7 @@ export class RoomsView {
     this.#list.querySelector('[aria-current]')?.scrollIntoView({ block: 'nearest' });
   }
 
-  /** Of too many rooms, leave those that were opened longest ago; one that a tab shows only if all others are shown too. */
+  /** Of too many rooms, leave those that were opened longest ago; a room that a tab shows only if all others are shown too. */
   async #leaveOldest() {
     const most = Math.max(1, Math.min(MAX_OURS, this.client.mayFollowMost - 1)); // the next one is entered before one is left
     if (this.#ours.length <= most) return;

@@ -33,7 +33,7 @@ export class Unconfirmed {
    * @param {number} through the offset up to which nothing of the log is missing
    * @returns {number[]} the offsets of their messages
    */
-  settle(through) {
+  forgetDone(through) {
     const done = this.#changes.filter(({ until }) => until <= through);
     if (done.length) this.#changes = this.#changes.filter(({ until }) => until > through);
     return done.map(({ offset }) => offset);

@@ -219,7 +219,8 @@ class StreamVictim(_Poster):
                             self._last_id = line[len(_EVENT_ID) :].strip().decode("ascii", "ignore")
         if exchange.ended_by_close:
             raise OperationFailedError("the event stream ended")
-        async with self.posting:  # its message is on the next stream, and whoever waits here as well has sent nothing
+        # A request under way is answered first, within the limit of `speak`; the next stream has its message.
+        async with self.posting:
             raise PlannedEndError("the event stream ended")
 
 
