@@ -209,7 +209,19 @@ def test_limits_on_a_terminal_are_a_table_that_loses_nothing(monkeypatch: pytest
     assert [file.getvalue().count(once) for once in ("Deadlines", "--ping-interval")] == [1, 1]
 
 
-@pytest.mark.parametrize("arguments", [["limits"], ["serve", "--help-all"]], ids=" ".join)  # the latter printed by rich
+#: Its output is short: it is in the buffer until it is flushed.
+TOKEN = ["token", "--key", "secret", "--sub", "ann"]
+
+
+@pytest.fixture
+def buffered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands write when their buffer is full, as usual; and there is the key of `TOKEN`."""
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    Path("secret").write_bytes(bytes(32))
+
+
+@pytest.mark.usefixtures("buffered")
+@pytest.mark.parametrize("arguments", [["limits"], ["serve", "--help-all"], TOKEN], ids=" ".join)  # rich prints help
 def test_output_that_nobody_reads_any_more_is_no_fault(arguments: list[str]) -> None:
     """`chatserver serve --help | head` had the exit code of a fault."""
     with subprocess.Popen([sys.executable, "-m", "chatserver", *arguments], stdout=-1, stderr=-1) as process:
@@ -255,11 +267,15 @@ def test_what_was_imported_is_not_collected_at_the_exit(program: ModuleType, mon
     freeze.assert_called_once_with()
 
 
+@pytest.mark.usefixtures("buffered")
 @pytest.mark.parametrize(
     ("command", "code"),
-    [(["chatserver", "limits"], 1), (["chatserver", "serve", "--help"], 1), (["loadgen", "list"], 2)],
-    ids=("limits", "help", "loadgen list"),
-)
+    [
+        (["chatserver", "limits"], 1), (["chatserver", "serve", "--help"], 1), (["chatserver", *TOKEN], 1),
+        (["loadgen", "list"], 2),
+    ],
+    ids=("limits", "help", "token", "loadgen list"),
+)  # fmt: skip
 def test_output_to_a_full_disk_is_an_error_of_one_line(command: list[str], code: int) -> None:
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run([sys.executable, "-m", *command], check=False, stdout=full, stderr=subprocess.PIPE)
