@@ -19,7 +19,7 @@ from chatserver.api.encoder import WireEncoder
 from chatserver.api.identities import Identities
 from chatserver.api.keys import KeyRing
 from chatserver.api.monitoring import MonitoringHandlers
-from chatserver.api.origins import Policy, policy_of
+from chatserver.api.origins import OriginPolicy, origin_policy
 from chatserver.api.pages import Pages
 from chatserver.api.pipelines.background import BackgroundSteps
 from chatserver.api.pipelines.limiters import Limiters, LocalShard
@@ -98,10 +98,10 @@ def build(
     A worker has a `bus` to the others, and its supervisor makes the text of /metrics for all.
     """
 
-    def policy(names: Sequence[str], *bound: socket.socket) -> Policy:
+    def policy(names: Sequence[str], *bound: socket.socket) -> OriginPolicy:
         """The origin policy of sockets with these host names and the addresses that they are bound to."""
         hosts = [*names, *(each.getsockname()[0] for each in bound)]
-        return policy_of(
+        return origin_policy(
             secure=engine is not None, bound=hosts, origins=settings.allow_origin, hosts=settings.allow_host
         )
 
@@ -144,7 +144,7 @@ class _Peers:
     """Connections, who is admitted, and what forgets a connection when it closes."""
 
     def __init__(
-        self, settings: Settings, readiness: Readiness, nursery: trio.Nursery, *, total: int, policy: Policy
+        self, settings: Settings, readiness: Readiness, nursery: trio.Nursery, *, total: int, policy: OriginPolicy
     ) -> None:
         self.policy = policy
         self.refusals = _refusals()

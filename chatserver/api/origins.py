@@ -45,7 +45,7 @@ class Caller(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class OriginPolicy:
     """The parameters of the decision; made once."""
 
     scheme: str  # of this listener
@@ -70,7 +70,7 @@ class Policy:
         )
 
 
-def policy_of(*, secure: bool, bound: Iterable[str], origins: Iterable[str], hosts: Iterable[str]) -> Policy:
+def origin_policy(*, secure: bool, bound: Iterable[str], origins: Iterable[str], hosts: Iterable[str]) -> OriginPolicy:
     """Make the policy of a server that listens at the names and addresses `bound`, and has further names `hosts`.
 
     localhost is always allowed, since it cannot be pointed elsewhere. A server that is bound to all addresses and was
@@ -79,13 +79,13 @@ def policy_of(*, secure: bool, bound: Iterable[str], origins: Iterable[str], hos
     ours = frozenset(_compared(each)[0] for each in bound)
     further = frozenset(map(forms.host, hosts))
     anywhere = not ours.isdisjoint(_ALL_ADDRESSES)
-    return Policy(
+    return OriginPolicy(
         scheme="https" if secure else "http", origins=frozenset(map(forms.origin, origins)), any_address=anywhere,
         hosts=None if anywhere and not further else ours | further | {"localhost"},
     )  # fmt: skip
 
 
-def caller_of(headers: Mapping[str, str], policy: Policy) -> Caller:
+def caller_of(headers: Mapping[str, str], policy: OriginPolicy) -> Caller:
     """Which site's page sent a request. Raises HttpError (421) when it was meant for another server."""
     host, origin, site = headers.get("host"), headers.get("origin"), headers.get("sec-fetch-site")
     if host is None:

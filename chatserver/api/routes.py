@@ -13,7 +13,7 @@ from chatserver.api.dialect import Dialect
 from chatserver.api.identities import set_cookie
 from chatserver.api.moderation import ModerationHandlers
 from chatserver.api.monitoring import MonitoringHandlers
-from chatserver.api.origins import Caller, Policy, caller_of, check_foreign, preflight_fields
+from chatserver.api.origins import Caller, OriginPolicy, caller_of, check_foreign, preflight_fields
 from chatserver.api.polls import PollHandlers
 from chatserver.api.read_markers import ReadMarkerHandlers
 from chatserver.api.records import RecordHandlers
@@ -45,7 +45,7 @@ class Routes:
 
     def __init__(
         self, services: Services, *, searches: SearchHandlers, dialects: Mapping[str, Dialect],
-        monitoring: MonitoringHandlers, policy: Policy, operators: Policy | None = None,
+        monitoring: MonitoringHandlers, policy: OriginPolicy, operators: OriginPolicy | None = None,
     ) -> None:  # fmt: skip
         self._policy = policy
         self._operators = operators

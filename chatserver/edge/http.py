@@ -25,7 +25,7 @@ import trio
 
 from chatserver.api.answers import Answer, Commit, Hold, Later, Next, Response, Stream, Upgrade, refusal
 from chatserver.api.identities import Identities
-from chatserver.api.origins import Policy
+from chatserver.api.origins import OriginPolicy
 from chatserver.api.pages import Pages
 from chatserver.api.request import Request
 from chatserver.api.routes import Routes
@@ -86,7 +86,7 @@ class HttpExchanges:
     def __init__(
         self, connections: Connections, hub: Hub, routes: Routes, pages: Pages, settings: Settings, *,
         identities: Identities, tasks: Tasks, slow_tasks: Tasks, stats: CloseStats,
-        upgrade: Callable[[Connection, Upgrade], None], policy: Policy, forwarded: ForwardedFor | None,
+        upgrade: Callable[[Connection, Upgrade], None], policy: OriginPolicy, forwarded: ForwardedFor | None,
     ) -> None:  # fmt: skip
         self._connections = connections
         self._hub = hub

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from chatserver.api.origins import Policy
+from chatserver.api.origins import OriginPolicy
 from chatserver.edge.proxied import ForwardedFor
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
@@ -64,7 +64,7 @@ class RequestHandler(HttpHandler):
 
     def __init__(
         self, connections: Connections, settings: Settings, dispatch: Dispatch,
-        policy: Policy, forwarded: ForwardedFor | None,
+        policy: OriginPolicy, forwarded: ForwardedFor | None,
     ) -> None:  # fmt: skip
         super().__init__(connections)
         self._dispatch = dispatch

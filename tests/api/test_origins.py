@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatserver.api.origins import Caller, Policy, caller_of, check_foreign, forbidden, policy_of
+from chatserver.api.origins import Caller, OriginPolicy, caller_of, check_foreign, forbidden, origin_policy
 from chatserver.protocol.errors import HttpError
 from chatserver.protocol.head import BodyKind, Head
 from chatserver.reasons import ErrorCode
@@ -16,10 +16,10 @@ APP = "https://app.example"
 EVIL = "https://evil.example"
 OWN, ALLOWED, FOREIGN = Caller.OWN, Caller.ALLOWED, Caller.FOREIGN
 
-PLAIN = policy_of(secure=False, bound=["127.0.0.1"], origins=[APP, "http://localhost:3000"], hosts=["chat.example"])
-SECURE = policy_of(secure=True, bound=["192.0.2.1", "::1"], origins=[], hosts=["Chat.Example."])
-ANYWHERE = policy_of(secure=False, bound=["0.0.0.0"], origins=[], hosts=[])
-ANYWHERE_NAMED = policy_of(secure=False, bound=["::", "192.0.2.1"], origins=[], hosts=["chat.example"])
+PLAIN = origin_policy(secure=False, bound=["127.0.0.1"], origins=[APP, "http://localhost:3000"], hosts=["chat.example"])
+SECURE = origin_policy(secure=True, bound=["192.0.2.1", "::1"], origins=[], hosts=["Chat.Example."])
+ANYWHERE = origin_policy(secure=False, bound=["0.0.0.0"], origins=[], hosts=[])
+ANYWHERE_NAMED = origin_policy(secure=False, bound=["::", "192.0.2.1"], origins=[], hosts=["chat.example"])
 
 
 def head_of(method: str, headers: Mapping[str, str]) -> Head:
@@ -83,7 +83,7 @@ def test_the_source_of_a_request(site: str | None, source: Caller, origins: tupl
     ],
 )
 def test_the_source_of_a_request_under_other_names(
-    held: Policy, host: str | None, origin: str | None, site: str | None, source: Caller
+    held: OriginPolicy, host: str | None, origin: str | None, site: str | None, source: Caller
 ) -> None:
     assert caller_of(fields(host, origin, site), held) is source
 
@@ -104,7 +104,7 @@ def test_the_source_of_a_request_under_other_names(
         (ANYWHERE_NAMED, "chat.example 192.0.2.7:8000 [2001:db8::7]:8000 localhost", "evil.example"),
     ],
 )
-def test_which_names_are_ours(held: Policy, ours: str, others: str) -> None:
+def test_which_names_are_ours(held: OriginPolicy, ours: str, others: str) -> None:
     for host in ours.split():
         assert caller_of(fields(host), held) is OWN, host
     for host in others.split():
@@ -114,7 +114,7 @@ def test_which_names_are_ours(held: Policy, ours: str, others: str) -> None:
 
 
 def test_bound_names_are_ours_in_any_spelling() -> None:
-    held = policy_of(secure=False, bound=["MyHost.", "[FE80::1%eth0]", "bücher.example"], origins=[], hosts=[])
+    held = origin_policy(secure=False, bound=["MyHost.", "[FE80::1%eth0]", "bücher.example"], origins=[], hosts=[])
     for host in ("myhost:8000", "[fe80:0::1]:8000", "localhost"):
         assert caller_of(fields(host), held) is OWN
 
@@ -162,7 +162,7 @@ SITES = st.sampled_from([None, "none", "same-origin", "same-site", "cross-site"]
 def test_a_page_of_another_host_or_port_is_foreign(
     *, host: str, port: int, theirs: str, their_port: int, site: str | None, secure: bool, tls: bool
 ) -> None:
-    held = policy_of(secure=secure, bound=["127.0.0.1"], origins=[], hosts=[host])
+    held = origin_policy(secure=secure, bound=["127.0.0.1"], origins=[], hosts=[host])
     origin = f"{'https' if tls else 'http'}://{theirs}:{their_port}"
     found = caller_of(fields(f"{host}:{port}", origin, site), held)
     same = (host, port) == (theirs, their_port) and (tls or not secure) and site in (None, "none", "same-origin")
@@ -174,7 +174,7 @@ def test_a_page_of_another_host_or_port_is_foreign(
 )
 def test_our_own_page_is_never_foreign(*, host: str, port: int, secure: bool, capitals: bool, site: str | None) -> None:
     """A browser writes both fields without the default port of the scheme."""
-    held = policy_of(secure=secure, bound=["127.0.0.1"], origins=[], hosts=[host])
+    held = origin_policy(secure=secure, bound=["127.0.0.1"], origins=[], hosts=[host])
     scheme, default = ("https", 443) if secure else ("http", 80)
     authority = host if port == default else f"{host}:{port}"
     asked = authority.upper() if capitals else authority
