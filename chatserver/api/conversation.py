@@ -5,7 +5,7 @@ replies; acknowledgements go to the sink.
 
     conversation.handle(connection, session, command)
 
-returns a `Reply` to send, a `Work` for `do` (it needs the log), or None, when there is nothing to send yet. If
+returns a `Reply` to send, a `ReplyTask` for `do` (it needs the log), or None, when there is nothing to send yet. If
 `session.waits` is set then, nothing is to be read either until `Sink.resume`.
 """
 
@@ -63,7 +63,7 @@ class Reply(msgspec.Struct, gc=False):
 SILENT = Reply([])
 
 
-def refusal(
+def error_reply(
     session: WebSocketSession, id_: MessageId, code: ErrorCode, message: str, wait: float | None = None
 ) -> Reply:
     """A refusal of a command, with the reason; the connection stays."""
@@ -72,8 +72,8 @@ def refusal(
 
 #: Called in a task, with the connection, the session and the command, which names a room to be read. Thousands may be
 #: queued, and a coroutine or a partial would cost 300 bytes each.
-Work: TypeAlias = Callable[[object, WebSocketSession, Any], Coroutine[Any, Any, Reply]]
-Outcome: TypeAlias = Reply | Work | None
+ReplyTask: TypeAlias = Callable[[object, WebSocketSession, Any], Coroutine[Any, Any, Reply]]
+Outcome: TypeAlias = Reply | ReplyTask | None
 #: Handles one kind of command.
 CommandHandler: TypeAlias = Callable[[object, WebSocketSession, Any], Outcome]
 
@@ -109,9 +109,9 @@ class Conversation:
             error.id = getattr(command, "id", None)
             raise
 
-    async def do(self, work: Work, connection: object, session: WebSocketSession, command: Any) -> Reply:
+    async def do(self, task: ReplyTask, connection: object, session: WebSocketSession, command: Any) -> Reply:
         """Do what needs the log. Raises MessageError, also if the user was banned from the room meanwhile."""
-        reply = await work(connection, session, command)
+        reply = await task(connection, session, command)
         self._check(session.principal, READ, command.room)
         return reply
 
@@ -124,7 +124,7 @@ class Conversation:
         try:
             room = self._hub.publish(draft, done)
         except LogError as error:
-            return refusal(session, message.id, *not_stored(error))
+            return error_reply(session, message.id, *not_stored(error))
         session.in_flight += 1
         if room is not None and room.congested:
             session.waits = room

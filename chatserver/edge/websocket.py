@@ -18,7 +18,7 @@ from typing import assert_never
 import trio
 
 from chatserver.api.answers import Upgrade
-from chatserver.api.conversation import Conversation, Outcome, Reply, Work, refusal
+from chatserver.api.conversation import Conversation, Outcome, Reply, ReplyTask, error_reply
 from chatserver.api.dialect import Command, echoed_code
 from chatserver.api.services import log_failure, too_often
 from chatserver.api.websocket_session import NOTHING, Ending, Waits, WebSocketSession
@@ -232,7 +232,7 @@ class WebSocketHandler(Handler):
         except MessageError as error:
             if error.code in DEMOTING_REFUSALS:
                 self._connections.demotion.demote(connection)
-            outcome = refusal(session, error.id, error.code, error.message, error.wait)
+            outcome = error_reply(session, error.id, error.code, error.message, error.wait)
         if isinstance(outcome, Reply):
             self._reply(connection, session, outcome)
             self._spend(connection, REFUSAL if outcome.limited else 1)
@@ -247,7 +247,7 @@ class WebSocketHandler(Handler):
     def _too_often(self, connection: Connection, session: WebSocketSession, command: Command) -> Reply:
         wait = self._bucket.wait(connection.rate, self._connections.wheel.microseconds, REFUSAL + 1)
         id_ = getattr(command, "id", None)
-        return refusal(session, id_, ErrorCode.RATE_LIMITED, too_often(wait), wait)
+        return error_reply(session, id_, ErrorCode.RATE_LIMITED, too_often(wait), wait)
 
     def _over(self, connection: Connection) -> bool:
         return connection.rate > 0 and self._bucket.over(connection.rate, self._connections.wheel.microseconds)
@@ -266,19 +266,19 @@ class WebSocketHandler(Handler):
             self._hub.broadcaster.deliver(reply.member)
 
     async def _reply_later(
-        self, connection: Connection, session: WebSocketSession, command: Command, work: Work, deadline: float
+        self, connection: Connection, session: WebSocketSession, command: Command, task: ReplyTask, deadline: float
     ) -> None:
         """Wait for a reply that needs the log; the connection is parked in REPLYING meanwhile."""
         id_ = getattr(command, "id", None)
-        reply = refusal(session, id_, ErrorCode.UNAVAILABLE, "the server could not answer in time", 1.0)
+        reply = error_reply(session, id_, ErrorCode.UNAVAILABLE, "the server could not answer in time", 1.0)
         with trio.move_on_at(deadline):
             try:
-                reply = await self._conversation.do(work, connection, session, command)
+                reply = await self._conversation.do(task, connection, session, command)
             except MessageError as error:
-                reply = refusal(session, id_, error.code, error.message, error.wait)
+                reply = error_reply(session, id_, error.code, error.message, error.wait)
             except LogError as error:
                 self._stats.log_failed(connection, error)
-                reply = refusal(session, id_, *log_failure(error))
+                reply = error_reply(session, id_, *log_failure(error))
         self._connections.step(connection, self._replied, session, reply)
 
     def _replied(self, connection: Connection, session: WebSocketSession, reply: Reply) -> None:
