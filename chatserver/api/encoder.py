@@ -3,11 +3,11 @@
 Owns: the epoch that turns an offset into a cursor. May not: decide who gets what.
 """
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 
 import msgspec
-import trio
 
 from chatserver.chat.presence import MAX_NAMED_MEMBERS, Presence
 from chatserver.chat.principal import Principal, User
@@ -134,5 +134,5 @@ def faces(people: Iterable[Principal]) -> list[User]:
 
 def expiry_text(principal: Principal) -> str | None:
     """When the sign-in expires, in the format for clients; None: never."""
-    expires = principal.expires
-    return None if expires is None else encoders.time_text(round((expires - trio.current_time() + time.time()) * 1000))
+    left = principal.seconds_left
+    return None if left == math.inf else encoders.time_text(round((left + time.time()) * 1000))

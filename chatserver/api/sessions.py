@@ -5,8 +5,6 @@ Owns: the meaning of these requests. May not: identify the user of a request; id
 
 from math import ceil
 
-import trio
-
 from chatserver.api.answers import Answer, Later, Response, given_anyway
 from chatserver.api.encoder import expiry_text
 from chatserver.api.identities import Identified, set_cookie
@@ -56,9 +54,8 @@ class SessionHandlers:
         if len(known.token) > MAX_COOKIE_CHARS:
             sentence = f"a token of {len(known.token):,} characters does not fit a cookie, limit {MAX_COOKIE_CHARS:,}"
             raise MessageError(ErrorCode.TOO_LARGE, sentence)
-        expires = known.principal.expires
-        assert expires is not None, "each token has an end"
-        cookie = set_cookie(known.token, secure=secure, seconds=int(expires - trio.current_time()))
+        seconds = int(known.principal.seconds_left)  # each token has an end
+        cookie = set_cookie(known.token, secure=secure, seconds=seconds)
         return Response(201, [self._body(known.principal, known.token)], headers=(cookie,))
 
     def show(self, request: Request) -> Answer:

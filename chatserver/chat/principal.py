@@ -19,6 +19,7 @@ from hmac import compare_digest
 from typing import ClassVar, TypeVar, cast
 
 import msgspec
+import trio
 
 from chatserver.chat.policy import OPEN, Access, Action, Rights
 
@@ -92,6 +93,12 @@ class Principal(msgspec.Struct, gc=False, frozen=True, eq=False):
     def expires(self) -> float | None:
         """When its sign-in expires, on trio's clock; checked when an idle WebSocket is pinged."""
         return None
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until its sign-in expires; infinite if it never does."""
+        expires = self.expires
+        return math.inf if expires is None else expires - trio.current_time()
 
     @property
     def face(self) -> User:

@@ -311,8 +311,7 @@ class HttpExchanges:
 
     def stream_on(self, connection: Connection, member: Member) -> None:
         """Enter STREAM until the next heartbeat or, if that is earlier, the end of the sign-in."""
-        expires = member.room.members[member].expires
-        left = math.inf if expires is None else expires - trio.current_time()
+        left = member.room.members[member].seconds_left
         span = ticks(max(left, TICK)) if left < self._heartbeat_interval else None
         self._connections.enter(connection, State.STREAM, member, span=span)
 

@@ -3,8 +3,6 @@
 Owns: the meaning of a peer's bytes, its FIN and its deadline there. May not: make an answer; edge/http.py does.
 """
 
-import trio
-
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.room import Room
@@ -111,8 +109,7 @@ class StreamHandler(WaitingHandler):
 
     def _has_ended(self, connection: Connection, member: Member) -> bool:
         """End the stream if the sign-in of its user has expired; returns whether it has."""
-        expires = member.room.members[member].expires
-        if expires is None or trio.current_time() < expires:
+        if member.room.members[member].seconds_left > 0:
             return False
         self._connections.finish(connection, Reason.EXPIRED)
         return True

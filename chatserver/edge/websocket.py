@@ -10,7 +10,6 @@ that goes to the log is not, since publishes have their own rate, and neither is
     any  <-> REPLYING      not read, until our reply, the log or a room allows it, or before a close all is acknowledged
 """
 
-import math
 from collections.abc import Iterator
 from time import perf_counter
 from typing import assert_never
@@ -101,7 +100,7 @@ class WebSocketHandler(Handler):
     def open(self, connection: Connection, answer: Upgrade) -> None:
         """Switch the connection to WebSocket; frames may be in its inbox already."""
         connection.rate = 0  # a WebSocket has another bucket
-        self._rest(connection, WebSocketSession(answer.principal, answer.dialect), _left(answer.principal))
+        self._rest(connection, WebSocketSession(answer.principal, answer.dialect), answer.principal.seconds_left)
         self._connections.send(connection, answer.wire)
         if connection.inbox:
             self._connections.resume(connection)  # not in `BULK`, where a new client would wait behind peers that flood
@@ -112,7 +111,7 @@ class WebSocketHandler(Handler):
         """Bytes of frames."""
         session = context_of(connection, WebSocketSession)
         if len(data) == _PONG_BYTES and connection.state is _PINGED and data.startswith(EMPTY_PONG):
-            self._rest(connection, session, _left(session.principal))  # an idle peer sends nothing else
+            self._rest(connection, session, session.principal.seconds_left)  # an idle peer sends nothing else
             return
         inbox = connection.inbox
         self._take(connection, session, inbox + data if inbox else data)
@@ -134,7 +133,7 @@ class WebSocketHandler(Handler):
     def _take(self, connection: Connection, session: WebSocketSession, data: bytes) -> None:
         """Handle a step's worth of messages, and enter the state that follows."""
         principal = session.principal
-        left = _left(principal)
+        left = principal.seconds_left
         if left <= 0:
             self.close(connection, Reason.EXPIRED, Reason.EXPIRED.sentence)
             return
@@ -158,7 +157,7 @@ class WebSocketHandler(Handler):
             return
         if not kept or (more and connection.state is _PINGED):  # the rest may wait for longer than a pong may
             if session.principal is not principal:
-                left = _left(session.principal)
+                left = session.principal.seconds_left
             if left <= NOTICE and not self._was_notified(session):  # a busy peer may move the deadline for ever
                 self._notify(connection, session, left)
             else:
@@ -293,7 +292,7 @@ class WebSocketHandler(Handler):
     def writable(self, connection: Connection) -> None:
         """The peer has taken what we wrote: offer messages of its rooms, then handle the frames in the inbox."""
         session = context_of(connection, WebSocketSession)
-        if _left(session.principal) <= 0:  # a slow reader's deadline stands still for as long as bytes are unsent
+        if session.principal.seconds_left <= 0:  # a slow reader's deadline stands still for as long as bytes are unsent
             self.close(connection, Reason.EXPIRED, Reason.EXPIRED.sentence)
             return
         for member in session.rooms():
@@ -334,7 +333,7 @@ class WebSocketHandler(Handler):
         state, session = connection.state, context_of(connection, WebSocketSession)
         if state is _OPEN:
             principal = session.principal
-            left = _left(principal)
+            left = principal.seconds_left
             if left <= 0 or (principal.is_guest and principal.access.closed_to_guests):  # it did not sign in in time
                 self.close(connection, Reason.EXPIRED, Reason.EXPIRED.sentence)
                 return
@@ -379,9 +378,3 @@ class WebSocketHandler(Handler):
         context.assembly = None
         self._notified.pop(context, None)
         self._conversation.released(connection, context)
-
-
-def _left(principal: Principal) -> float:
-    """Seconds until the sign-in expires."""
-    expires = principal.expires
-    return math.inf if expires is None else expires - trio.current_time()
