@@ -208,13 +208,13 @@ class Conversation:
         if session.waits is GONE:
             raise MessageError(ErrorCode.UNAVAILABLE, "the connection is closed")
         before = session.find(room.name)
-        if before is not None:  # joining again starts anew from the cursor in the command
-            session.remove(before)
-            self._hub.leave(before)
         member = self._hub.attach(
             room, connection, encoding=session.dialect, principal=session.principal, cursor=page.reaches
         )  # fmt: skip
         session.add(member)
+        if before is not None:  # joining again starts anew; left last, so that for the others the user never left
+            session.remove(before)
+            self._hub.leave(before)
         return Reply(session.dialect.joined(message.id, member, page), member)
 
     def _leave(self, connection: object, session: WebSocketSession, message: Leave) -> Outcome:

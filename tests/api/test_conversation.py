@@ -215,6 +215,21 @@ async def test_a_second_join_begins_anew_from_its_cursor(autojump_clock: Clock) 
         assert len(it.hub.rooms["lobby"].presence) == 1
 
 
+async def test_a_second_join_is_no_arrival(autojump_clock: Clock) -> None:
+    async with talking() as (it, client):
+        ann, bob = client(), client()
+        for each in (ann, bob):
+            await each.answer(Join("lobby"))
+        await trio.sleep(3.0)
+        told = bob.peer.presence("lobby")
+        await ann.answer(Join("lobby"))
+        await trio.sleep(3.0)
+        assert bob.peer.presence("lobby") == told
+        await ann.answer(Leave("lobby"))
+        await trio.sleep(3.0)
+        assert bob.peer.presence("lobby")[len(told) :] == [("-", str(ann.peer.number), 1)]
+
+
 async def test_a_connection_is_limited_in_rooms_and_in_empty_rooms(autojump_clock: Clock) -> None:
     async with talking(max_rooms_per_connection=3, max_empty_rooms=1) as (it, client):
         for room in ("a", "b", "c"):
