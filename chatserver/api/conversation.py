@@ -168,15 +168,13 @@ class Conversation:
 
     def _join(self, connection: object, session: WebSocketSession, message: Join) -> Outcome:
         self._check(session.principal, READ, message.room)
-        before = session.find(message.room)
-        if before is None and session.members is not None:
-            most = self._services.settings.max_rooms_per_connection
-            if sum(1 for _ in session.rooms()) >= most:
-                raise MessageError(ErrorCode.TOO_MANY_ROOMS, f"a connection may be in {most} rooms")
+        most = self._services.settings.max_rooms_per_connection
+        if sum(1 for _ in session.rooms()) >= most and session.find(message.room) is None:
+            raise MessageError(ErrorCode.TOO_MANY_ROOMS, f"a connection may be in {most} rooms")
         room = self._hub.registry.room(message.room)
         if room is not None:
-            if before is None and room.ring is None and session.members is not None:  # one is always allowed
-                self._check_empty_rooms(session)
+            if room.ring is None:
+                self._check_empty_rooms(session, room.name)
             after = optional_cursor(message.after)
             start = self._pages.start(room, after, LATEST)
             page = None if self._pages.is_ahead(room, after) else self._pages.after_now(room, start, JOINED)
@@ -186,7 +184,7 @@ class Conversation:
 
     async def _join_from_log(self, connection: object, session: WebSocketSession, message: Join) -> Reply:
         try:
-            self._check_empty_rooms(session)
+            self._check_empty_rooms(session, message.room)
         except MessageError:  # checked before the room is made
             if (await self._services.log.head(message.room)).last == 0:
                 raise
@@ -198,9 +196,10 @@ class Conversation:
         after = optional_cursor(message.after)
         return await self._join_room.join(message.room, session.principal.network, after, enter)
 
-    def _check_empty_rooms(self, session: WebSocketSession) -> None:
-        empty = sum(1 for member in session.rooms() if member.room.ring is None)
-        self._services.check_empty_rooms(empty + 1)
+    def _check_empty_rooms(self, session: WebSocketSession, name: str) -> None:
+        """Refuse a room without messages to a connection that is in too many others."""
+        others = sum(1 for member in session.rooms() if member.room.ring is None and member.room.name != name)
+        self._services.check_empty_rooms(others + 1)
 
     def _enter(
         self, connection: object, session: WebSocketSession, message: Join, room: Room, page: Page

@@ -91,10 +91,12 @@ class Talk:
 
 
 @asynccontextmanager
-async def talking(*, access: Access = OPEN, **options: Any) -> AsyncIterator[tuple[Chatting, Callable[..., Talk]]]:
+async def talking(
+    *, access: Access = OPEN, shared: bool = False, **options: Any
+) -> AsyncIterator[tuple[Chatting, Callable[..., Talk]]]:  # fmt: skip
     """A running hub, and a function that makes clients of it."""
     settings = SmallSettings(**{"publish_rate": 0.0, **options})
-    async with chatting(ring_messages=16) as it:
+    async with chatting(ring_messages=16, shared=shared) as it:
         encoder = WireEncoder(it.log.identity.epoch)
         identities = Identities(it.log.identity.secret, access)
         services = Services(
@@ -216,7 +218,7 @@ async def test_a_second_join_begins_anew_from_its_cursor(autojump_clock: Clock) 
 
 
 async def test_a_second_join_is_no_arrival(autojump_clock: Clock) -> None:
-    async with talking() as (it, client):
+    async with talking() as (_, client):
         ann, bob = client(), client()
         for each in (ann, bob):
             await each.answer(Join("lobby"))
@@ -252,6 +254,14 @@ async def test_a_connection_is_limited_in_rooms_and_in_empty_rooms(autojump_cloc
         await ann.answer(Leave("b"))
         await it.publish("another's", "now it is not empty")
         await ann.answer(Join("mine too"))
+
+
+async def test_an_empty_room_may_be_joined_again_from_any_cursor(autojump_clock: Clock) -> None:
+    """Of a shared log, a cursor after the end may be one of another process, so the log is asked."""
+    async with talking(shared=True, max_empty_rooms=1) as (_, client):
+        ann = client()
+        for after in (None, 5):
+            assert (await ann.answer(Join("mine", after=after)))[0] == "joined"
 
 
 async def test_a_connection_that_closes_while_its_room_is_loaded_is_in_no_room(autojump_clock: Clock) -> None:
