@@ -216,7 +216,11 @@ class Hub:
         member.connection = None
         self._members -= 1
         self._informed(member)
-        return member.room.members.pop(member)
+        members = member.room.members
+        principal = members.pop(member)
+        if not members:
+            members.clear()  # an emptied dict keeps the memory of its largest size
+        return principal
 
     def change_principal(self, member: Member, principal: Principal) -> None:
         """A member has signed in or changed its name; others see it change in place."""
@@ -277,6 +281,8 @@ class Hub:
         for room, _ in places:
             assert room.waiters is not None, "it waits there"
             del room.waiters[waiter]
+            if not room.waiters:
+                room.waiters = None
             self._waits -= 1
             self._lease(room, waiter.principal)
 

@@ -31,7 +31,8 @@ MAX_LISTED = 500
 class Presence:
     """The people of one room, by number; all leases have the same length.
 
-    Each room has such an object, so it is small. A dict takes 224 bytes, and anybody can be alone in many rooms.
+    Each room has such an object, so it is small. A dict takes 224 bytes, and anybody can be alone in many rooms. An
+    emptied dict is dropped, since it keeps the memory of its largest size.
     """
 
     __slots__ = ("_changes", "_connections", "_leases", "_only", "_people", "_unnamed", "listing", "sent_at")
@@ -85,7 +86,7 @@ class Presence:
             return
         if before.label != principal.label:
             self._rename(principal)
-        if self._leases is not None and self._leases.pop(number, None) is not None:
+        if self._pop_lease(number):
             return  # the connection takes the place of the lease
         if self._connections is None:
             self._connections = {}
@@ -96,6 +97,8 @@ class Presence:
         if self._connections is not None and (count := self._connections.pop(number, 1)) > 1:
             if count > 2:
                 self._connections[number] = count - 1
+            elif not self._connections:
+                self._connections = None
             return
         gone, people = self._only, self._people
         if people is None:
@@ -103,15 +106,22 @@ class Presence:
         else:
             gone = people.pop(number)
             if not people:
-                self._people = None  # an emptied dict keeps the memory of all who were in it
+                self._people = None
         assert gone is not None, "who leaves was here"
         self._note(gone, here=False)
 
     def end_lease(self, number: int) -> bool:
         """End the lease of a user who has left or was expelled. False: there is none."""
+        ended = self._pop_lease(number)
+        if ended:
+            self.leave(number)
+        return ended
+
+    def _pop_lease(self, number: int) -> bool:
         if self._leases is None or self._leases.pop(number, None) is None:
             return False
-        self.leave(number)
+        if not self._leases:
+            self._leases = None
         return True
 
     def change(self, before: Principal, now: Principal) -> None:

@@ -1,6 +1,7 @@
 """Memory of all rooms: which rooms release it over the budget, and how many rooms there may be."""
 
 import gc
+import sys
 import tracemalloc
 from functools import partial
 
@@ -68,6 +69,24 @@ async def test_a_room_without_messages_and_with_one_member_is_small() -> None:
         finally:
             tracemalloc.stop()
         assert size <= 900
+
+
+async def test_a_room_keeps_no_memory_of_people_who_have_left() -> None:
+    """An emptied dict keeps the memory of its largest size: a few hundred peers could fill that of any room in turn."""
+    async with chatting() as it:
+        peers = [it.peer() for _ in range(500)]
+        members = [await it.join(peer, "lobby") for peer in peers for _ in range(2)]
+        polls = [await it.poll(it.peer(), "lobby") for _ in peers]
+        room = it.hub.rooms["lobby"]
+        for member in members:
+            it.leave(member)
+        for poll in polls:
+            it.hub.release(poll)
+        await trio.sleep(1.0 + it.hub._lease_seconds)
+        presence = room.presence
+        tables = (room.members, room.waiters, presence._people, presence._connections, presence._leases)
+        assert not any(tables)
+        assert max(map(sys.getsizeof, tables)) <= sys.getsizeof({})
 
 
 async def test_then_every_room_keeps_its_share() -> None:
