@@ -183,12 +183,15 @@ class FairQueue(Generic[Entry]):
 
 
 class _Flight(Generic[Value]):
-    __slots__ = ("error", "landed", "value")
+    """A run of `ask`. Once it has landed it has a value or an error, or else its caller was cancelled."""
+
+    __slots__ = ("error", "is_cancelled", "landed", "value")
+    value: Value
 
     def __init__(self) -> None:
         self.landed = trio.Event()
-        self.value: Value | None = None
         self.error: Exception | None = None
+        self.is_cancelled = False
 
 
 class SingleFlight(Generic[Key, Value]):
@@ -198,18 +201,21 @@ class SingleFlight(Generic[Key, Value]):
         self._flights: dict[Key, _Flight[Value]] = {}
 
     async def get(self, key: Key, ask: Callable[[], Awaitable[Value]]) -> Value:
-        """The result of `ask`, which is not None. If its caller is cancelled, a caller that waits runs its own."""
+        """The result of `ask`. If its caller is cancelled, a caller that waits runs its own."""
         while (flight := self._flights.get(key)) is not None:
             await flight.landed.wait()
             if flight.error is not None:
                 raise flight.error
-            if flight.value is not None:
+            if not flight.is_cancelled:
                 return flight.value
         flight = self._flights[key] = _Flight()
         try:
             flight.value = await ask()
         except Exception as error:
             flight.error = error
+            raise
+        except BaseException:
+            flight.is_cancelled = True
             raise
         else:
             return flight.value

@@ -191,13 +191,17 @@ def test_one_run_of_long_work_is_under_way_and_a_fault_ends_only_that_run(monkey
 # -- shared queries ---------------------------------------------------------------------------------------------------
 
 
+#: The log answers with its number of queries.
+COUNT = object()
+
+
 class Asking:
     """Callers, and a log that answers after a second with its number of queries, or with a given result."""
 
     def __init__(self) -> None:
         self.flight: SingleFlight[str, object] = SingleFlight()
         self.asked = 0
-        self.says: object = None
+        self.says: object = COUNT
         self.answers: list[object] = []
 
     async def _read(self) -> object:
@@ -206,7 +210,7 @@ class Asking:
         await trio.sleep(1.0)
         if isinstance(self.says, Exception):
             raise self.says
-        return asked if self.says is None else self.says
+        return asked if self.says is COUNT else self.says
 
     async def ask(self, key: str = "a", patience: float = 60.0) -> None:
         with trio.move_on_after(patience):
@@ -224,8 +228,9 @@ def asking() -> Asking:
 @pytest.mark.parametrize(
     ("says", "answer"),
     [
-        (None, 1),
+        (COUNT, 1),
         ([], []),  # an empty page is an answer: no second query
+        (None, None),  # and so is None
         (OSError("no disk"), "no disk"),
     ],
 )
@@ -241,7 +246,7 @@ async def test_concurrent_calls_share_one_query_and_a_later_call_makes_another(
         nursery.start_soon(asking.ask)
     assert (asking.asked, asking.answers) == (1, [answer] * 101)
     assert len(asking.flight) == 0
-    asking.says = None
+    asking.says = COUNT
     assert await asking.flight.get("a", asking._read) == 2
 
 

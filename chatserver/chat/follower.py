@@ -47,7 +47,7 @@ class Follower:
         self._take_in = take_in
         self._retained = retained
         self._note_altered = note_altered
-        self._following: SingleFlight[Room, int] = SingleFlight()
+        self._following: SingleFlight[Room, None] = SingleFlight()
         self._waiting: dict[Room, None] = {}  # rooms to read for, in order of request
         self._idle = trio.lowlevel.ParkingLot()  # readers
         self._uncompared: list[str] = []  # rooms not yet compared in this round
@@ -97,7 +97,7 @@ class Follower:
     async def _follow(self, room: Room) -> None:
         await self._following.get(room, partial(self._read_on, room))
 
-    async def _read_on(self, room: Room) -> int:
+    async def _read_on(self, room: Room) -> None:
         """Read until the room has all records it was hinted at, or the log has no more."""
         while room.expected > room.last and self._rooms.get(room.name) is room:
             expected, room.expected = room.expected, 0  # hints from now on may be for records after this page
@@ -109,7 +109,6 @@ class Follower:
                 raise
             if found:
                 room.expected = max(room.expected, expected)
-        return room.last
 
     async def _read_page(self, room: Room) -> bool:
         """Read one page after the room's last record. Returns whether there was any record."""

@@ -61,7 +61,7 @@ class Registry:
         self._relief = LongWork(self._relieve, schedule.own, self)
         self.evictions = LongWork(self._evict_due, schedule.own, self)
         self.loaded: Callable[[Room], None] = lambda room: None  # set by the hub; called when a room is ready
-        self._loading: SingleFlight[Room, Room] = SingleFlight()
+        self._loading: SingleFlight[Room, None] = SingleFlight()
         self._unwritten: dict[Room, None] = {}  # rooms without any message, but for those in `_surplus`
         self._empty: dict[Room, float] = {}  # empty rooms to the time at which they leave memory, in that order
         self._surplus: dict[Room, float] = {}  # the same, of empty rooms beyond their network's share
@@ -113,7 +113,7 @@ class Registry:
         room = self.rooms[name] = Room(name, self._size, self.make_presence(name), network=network)
         return room
 
-    async def _load(self, room: Room) -> Room:
+    async def _load(self, room: Room) -> None:
         head, records = await self._log.newest(room.name, LATEST)
         room.first = max(room.first, head.first)  # `Hub.retained` may have set it during the read
         if head.last:
@@ -126,7 +126,6 @@ class Registry:
         room.all_offered()
         room.ready = True
         self.loaded(room)
-        return room
 
     def note_written(self, room: Room) -> None:
         """A room gets its first message."""
