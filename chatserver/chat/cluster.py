@@ -119,7 +119,7 @@ class Cluster:
         self.on_hint: Callable[[str], None] = lambda name: None
         self.on_kick: Callable[[str, str], object] = lambda user, room: None
         hub.registry.make_presence = self._make_presence
-        hub.note_written = self._written
+        hub.on_written = self._written
 
     async def run(self) -> None:
         """Send this process's reports until cancelled."""

@@ -61,7 +61,7 @@ class Hub:
         self.reader = LogReader(log)
         self.registry = Registry(
             self.reader, size, max_rooms=settings.max_rooms, stays=max(EMPTY_ROOM_SECONDS, settings.presence_grace),
-            schedule=schedule,
+            schedule=schedule, loaded=self._loaded,
         )  # fmt: skip
         self.rooms = self.registry.rooms
         self.broadcaster = Broadcaster(sink, schedule)
@@ -72,14 +72,13 @@ class Hub:
             log, self.reader, self.rooms, schedule,
             take_in=self._take_in, retained=self.retained, note_altered=note_altered,
         )  # fmt: skip
-        self.registry.loaded = lambda room: self.follower.expect(room, room.expected)  # what was noted during its load
         self._log = log
         self._sink = sink
         self._schedule = schedule
         self._note_failure = note_failure  # called for each message that the log did not take
         self._note_deletion = note_deletion  # called for each message that a moderator has deleted, or may have
         self._note_altered = note_altered  # called with rooms in which something was edited, deleted or reacted to
-        self.note_written: Callable[[str, Sequence[Record]], object] = lambda name, records: None  # set by Cluster
+        self.on_written: Callable[[str, Sequence[Record]], object] = lambda name, records: None  # set by Cluster
         self._note_unstored = note_unstored  # called with drafts that are not in the log
         self._lease_seconds = settings.presence_grace
         share = MAX_LEASES // LEASE_SHARE
@@ -149,7 +148,7 @@ class Hub:
         if altered:
             self._note_altered(altered)
         for name, batch in by_room.items():
-            self.note_written(name, batch)
+            self.on_written(name, batch)
             room = self.rooms.get(name)
             if room is not None:
                 try:
@@ -169,7 +168,7 @@ class Hub:
     def _take_in(self, room: Room, batch: list[Record], *, as_committed: bool = False) -> None:
         ring = room.ring
         if ring is None:
-            self.registry.note_written(room)
+            self.registry.note_first_message(room)
             ring = room.make_ring(0)
         ring.add(batch, as_committed=as_committed)
         if any(record.kind is Kind.EDIT and record.target < room.first for record in batch):
@@ -178,6 +177,9 @@ class Hub:
             room.notices.written(batch)
         room.forget_answers()
         self.broadcaster.announce(room)
+
+    def _loaded(self, room: Room) -> None:
+        self.follower.expect(room, room.expected)  # what was noted during its load
 
     def retained(self, firsts: dict[str, int]) -> None:
         """Retention, of this process or another, may have moved the oldest offset of these rooms."""

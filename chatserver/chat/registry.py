@@ -50,7 +50,8 @@ class Registry:
     """See the module."""
 
     def __init__(
-        self, log: LogReader, size: RingSize, *, max_rooms: int, stays: float, schedule: Schedule
+        self, log: LogReader, size: RingSize, *, max_rooms: int, stays: float, schedule: Schedule,
+        loaded: Callable[[Room], None],
     ) -> None:  # fmt: skip
         self.rooms: dict[str, Room] = {}
         self._log = log
@@ -60,7 +61,7 @@ class Registry:
         self._stays = stays  # seconds
         self._relief = LongWork(self._relieve, schedule.own, self)
         self.evictions = LongWork(self._evict_due, schedule.own, self)
-        self.loaded: Callable[[Room], None] = lambda room: None  # set by the hub; called when a room is ready
+        self._loaded = loaded  # called when a room is ready
         self._loading: SingleFlight[Room, None] = SingleFlight()
         self._unwritten: dict[Room, None] = {}  # rooms without any message, but for those in `_surplus`
         self._empty: dict[Room, float] = {}  # empty rooms to the time at which they leave memory, in that order
@@ -125,9 +126,9 @@ class Registry:
             self._unwritten[room] = None
         room.all_offered()
         room.ready = True
-        self.loaded(room)
+        self._loaded(room)
 
-    def note_written(self, room: Room) -> None:
+    def note_first_message(self, room: Room) -> None:
         """A room gets its first message."""
         self._unwritten.pop(room, None)
 
