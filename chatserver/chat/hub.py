@@ -59,11 +59,11 @@ class Hub:
         self.budget = ByteBudget(settings.all_rings_bytes)
         size = RingSize(encoder, settings.ring_messages, settings.ring_bytes, self.budget)
         self.reader = LogReader(log)
+        self.rooms: dict[str, Room] = {}  # in memory, by name; the registry decides which
         self.registry = Registry(
-            self.reader, size, max_rooms=settings.max_rooms, stays=max(EMPTY_ROOM_SECONDS, settings.presence_grace),
-            schedule=schedule, loaded=self._loaded,
+            self.rooms, self.reader, size, max_rooms=settings.max_rooms,
+            stays=max(EMPTY_ROOM_SECONDS, settings.presence_grace), schedule=schedule, loaded=self._loaded,
         )  # fmt: skip
-        self.rooms = self.registry.rooms
         self.broadcaster = Broadcaster(sink, schedule)
         self.catch_up = CatchUp(self.reader, encoder, sink, self.broadcaster)
         self.broadcaster.read_log = self.catch_up.add

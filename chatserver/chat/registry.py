@@ -47,13 +47,13 @@ class RoomsFullError(LogError):
 
 
 class Registry:
-    """See the module."""
+    """See the module. It adds to `rooms` and removes from it; nothing else does."""
 
     def __init__(
-        self, log: LogReader, size: RingSize, *, max_rooms: int, stays: float, schedule: Schedule,
-        loaded: Callable[[Room], None],
+        self, rooms: dict[str, Room], log: LogReader, size: RingSize, *, max_rooms: int, stays: float,
+        schedule: Schedule, loaded: Callable[[Room], None],
     ) -> None:  # fmt: skip
-        self.rooms: dict[str, Room] = {}
+        self._rooms = rooms
         self._log = log
         self._size = size
         self._max_rooms = max_rooms
@@ -72,7 +72,7 @@ class Registry:
 
     def room(self, name: str) -> Room | None:
         """The room, if it is in memory and ready: then its newest messages are there without waiting."""
-        room = self.rooms.get(name)
+        room = self._rooms.get(name)
         return room if room is not None and room.ready else None
 
     def unwritten(self, count: int) -> list[Room]:
@@ -90,7 +90,7 @@ class Registry:
     @asynccontextmanager
     async def using(self, name: str, network: str) -> AsyncGenerator[Room, None]:
         """The room, loaded if needed, and kept in memory during the block. Raises LogError."""
-        room = self.rooms.get(name) or self._make(name, network)
+        room = self._rooms.get(name) or self._make(name, network)
         room.pins += 1
         try:
             if not room.ready:
@@ -104,14 +104,14 @@ class Registry:
                 self._remove(room)
 
     def _make(self, name: str, network: str) -> Room:
-        while len(self.rooms) >= self._max_rooms and (self._surplus or self._empty):
+        while len(self._rooms) >= self._max_rooms and (self._surplus or self._empty):
             self._evict_oldest()
-        left = self._max_rooms - len(self.rooms) + len(self._surplus) + len(self._empty)
+        left = self._max_rooms - len(self._rooms) + len(self._surplus) + len(self._empty)
         held = self._of_network[network]
         if held * NETWORK_SHARE * self._max_rooms >= left**2:
             raise RoomsFullError(f"{held} rooms are in memory for this network, and {left} places are left")
         self._of_network[network] += 1
-        room = self.rooms[name] = Room(name, self._size, self.make_presence(name), network=network)
+        room = self._rooms[name] = Room(name, self._size, self.make_presence(name), network=network)
         return room
 
     async def _load(self, room: Room) -> None:
@@ -133,7 +133,7 @@ class Registry:
         self._unwritten.pop(room, None)
 
     def _remove(self, room: Room) -> None:
-        del self.rooms[room.name]
+        del self._rooms[room.name]
         self._unwritten.pop(room, None)
         _uncount(self._of_network, room.network)
         room.released()
@@ -141,7 +141,7 @@ class Registry:
 
     def note_empty(self, room: Room) -> None:
         """If a room is empty now, schedule it to leave memory."""
-        if not (room.empty and self.rooms.get(room.name) is room):
+        if not (room.empty and self._rooms.get(room.name) is room):
             return
         self.note_entered(room)
         now, network = trio.current_time(), room.network
@@ -190,9 +190,9 @@ class Registry:
             self._evict_oldest()
             yield
         if budget.over:
-            share = int(budget.most * LOW_WATER) // len(self.rooms)
-            for room in list(self.rooms.values()):
-                if self.rooms.get(room.name) is room:  # else it has left memory: nothing of it is charged any more
+            share = int(budget.most * LOW_WATER) // len(self._rooms)
+            for room in list(self._rooms.values()):
+                if self._rooms.get(room.name) is room:  # else it has left memory: nothing of it is charged any more
                     room.cut(share)
                 yield
 

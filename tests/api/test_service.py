@@ -62,14 +62,14 @@ async def test_a_list_visits_only_its_rooms_and_few_in_a_step(
     """In one step, 10,000 empty rooms would take 2.4 ms, at any client's request."""
     for number in range(4):
         await friend.ask("join", room=f"room-{number}")
-    registry = server.server.parts.hub.registry
-    rooms = list(registry.rooms.values())
-    async with registry.using("nobody", "192.0.2.1") as room:
+    hub = server.server.parts.hub
+    rooms = list(hub.rooms.values())
+    async with hub.registry.using("nobody", "192.0.2.1") as room:
         deserted = [room] * 1000
     for given, limit, looks in ((rooms, 3, 3), (deserted, 3, 1000), (deserted + rooms, 3, 1003)):
         with StepCounts() as steps:
             looked_at = [LookedAt(room, steps) for room in given]
-            monkeypatch.setattr(registry, "unwritten", mock.Mock(return_value=looked_at))
+            monkeypatch.setattr(hub.registry, "unwritten", mock.Mock(return_value=looked_at))
             answer = await ask(server.address, "GET", f"/rooms?limit={limit}")
         assert len(answer.json["rooms"]) == min(limit, len(set(given) & set(rooms)))
         assert (sum(steps.counts), max(steps.counts) <= LISTED_PER_STEP) == (looks, True)

@@ -254,7 +254,7 @@ async def test_statistics_visit_no_room(it: Chatting) -> None:
 
         __iter__ = items = values
 
-    it.hub.registry.rooms = it.hub.rooms = Unseen()
+    it.hub.registry._rooms = it.hub.rooms = Unseen()
     member = await it.join(it.peer(), "lobby")
     waiter = await it.poll(it.peer(), "lobby", "ops")
     await it.publish("elsewhere", "hi")
