@@ -1,17 +1,16 @@
 """The servers that are compared: the name of each, its protocols, and how it is installed and run.
 
-Owns: the list. A new peer is a script in loadgen/peers/ and one row here. Each has an environment of its own, made once
-and used again: virtual environments, node's packages, and the commands that start a server. Anything that is missing
-raises a `MissingError` that says what to do; nothing is ever installed into the system. May not: start a server.
+Owns: the list. A new peer is a script in loadgen/peers/ and one row here, with the packages that it needs. Each has an
+environment of its own, made once and used again: virtual environments, node's packages, and the commands that start a
+server. Anything that is missing raises a `MissingError` that says what to do; nothing is ever installed into the
+system. May not: start a server.
 """
 
 import json
-import re
 import resource
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Flag, auto
@@ -36,9 +35,6 @@ print(", ".join(f"{name} {version(name)}" for name in sys.argv[1:]))
 #: Records what an installation was made from; while that is unchanged, it is used again. Empty during the installation.
 _STAMP: Final = "made-from.txt"
 
-#: The only line of inline script metadata that our peers use.
-_DEPENDENCIES: Final = re.compile(r"(?m)^# (dependencies = .*)$")
-
 
 class MissingError(Exception):
     """A server that cannot run here; the text says why, and what would help."""
@@ -51,17 +47,30 @@ class Kit:
         """Find what the system must provide, or raise `MissingError`."""
         return None
 
+    def recipe(self) -> str:
+        """What its environment is made from; empty if it needs none of its own."""
+        return ""
+
+    def make(self, home: Path) -> None:
+        """Make the environment in this empty folder; may take a minute, and may raise `MissingError`."""
+        raise NotImplementedError
+
     def is_ready(self, home: Path) -> bool:
-        """Whether there is nothing to install."""
+        """Whether there is nothing to install: the environment was made from the present recipe."""
         try:
             self.find()
         except MissingError:
             return False
-        return True
+        stamp, recipe = home / _STAMP, self.recipe()
+        return not recipe or (stamp.exists() and stamp.read_text() == recipe)
 
     def install(self, home: Path) -> None:
-        """Install what it needs, below `home`; may take a minute, and may raise `MissingError`."""
+        """Have the environment made, or raise `MissingError`."""
         self.find()
+        if recipe := self.recipe():
+            _clear(home)
+            self.make(home)
+            (home / _STAMP).write_text(recipe)
 
     def command(self, home: Path, work: Path, port: int, ping_seconds: float) -> list[str]:
         """Return the command that serves at `port` of 127.0.0.1; `work` is a fresh folder for its files."""
@@ -93,28 +102,21 @@ class Chatserver(Kit):
 
 
 class Script(Kit):
-    """A Python script of loadgen/peers/ whose header names what it needs."""
+    """A Python script of loadgen/peers/, and the packages that it needs."""
 
-    def __init__(self, name: str, *arguments: str) -> None:
+    def __init__(self, name: str, *arguments: str, needs: Sequence[str] = ()) -> None:
         self._path = SCRIPTS / name
         self._arguments = arguments
+        self._needs = needs
 
-    def requirements(self) -> list[str]:
-        header = _DEPENDENCIES.search(self._path.read_text(encoding="utf-8"))
-        return list(tomllib.loads(header[1])["dependencies"]) if header else []
+    def recipe(self) -> str:
+        """Nothing if all is in our own environment."""
+        return "" if all(map(_is_here, self._needs)) else "\n".join((sys.version, *self._needs))
 
-    def is_ready(self, home: Path) -> bool:
-        """Whether everything is in our own environment, or in the script's."""
-        wanted = self.requirements()
-        return all(map(_is_here, wanted)) or _made_from(home) == _python_stamp(wanted)
-
-    def install(self, home: Path) -> None:
-        wanted = self.requirements()
-        _clear(home)
+    def make(self, home: Path) -> None:
         _run([sys.executable, "-P", "-m", "venv", str(home)], "python -m venv (on Debian: apt install python3-venv)")
         pip = [str(_python(home)), "-P", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        _run([*pip, *wanted], f"pip install {' '.join(wanted)}")
-        (home / _STAMP).write_text(_python_stamp(wanted))
+        _run([*pip, *self._needs], f"pip install {' '.join(self._needs)}")
 
     def command(self, home: Path, work: Path, port: int, ping_seconds: float) -> list[str]:
         flags = ["--port", str(port), "--ping", f"{ping_seconds:g}", *self._arguments]
@@ -122,11 +124,11 @@ class Script(Kit):
 
     def versions(self, home: Path) -> str:
         python = f"Python {sys.version.split()[0]}"
-        names = [wanted.partition("[")[0] for wanted in self.requirements()]
+        names = [wanted.partition("[")[0] for wanted in self._needs]
         return f"{_ask([self._interpreter(home), '-c', _VERSIONS, *names])}, {python}" if names else python
 
     def _interpreter(self, home: Path) -> str:
-        return sys.executable if all(map(_is_here, self.requirements())) else str(_python(home))
+        return str(_python(home)) if self.recipe() else sys.executable
 
 
 class Node(Kit):
@@ -140,17 +142,13 @@ class Node(Kit):
             if shutil.which(tool) is None:
                 raise MissingError(f"there is no {tool}; on Debian: apt install nodejs npm")
 
-    def is_ready(self, home: Path) -> bool:
-        """Whether npm has installed the folder in its present form."""
-        return super().is_ready(home) and _made_from(home) == self._stamp()
+    def recipe(self) -> str:
+        return "".join(path.read_text(encoding="utf-8") for path in sorted(self._folder.iterdir()) if path.is_file())
 
-    def install(self, home: Path) -> None:
+    def make(self, home: Path) -> None:
         """Copy the folder and install its packages there: node looks for packages beside the script."""
-        self.find()
-        _clear(home)
         shutil.copytree(self._folder, home, dirs_exist_ok=True)
         _run(["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(home)], "npm install")
-        (home / _STAMP).write_text(self._stamp())
 
     def command(self, home: Path, work: Path, port: int, ping_seconds: float) -> list[str]:
         return ["node", str(home / "server.mjs"), "--port", str(port), "--ping", f"{ping_seconds:g}"]
@@ -160,9 +158,6 @@ class Node(Kit):
         manifests = [json.loads(path.read_bytes()) for path in found]
         packages = [f"{package['name']} {package['version']}" for package in manifests]
         return ", ".join([*packages, f"node {_ask(['node', '-v'])}"])
-
-    def _stamp(self) -> str:
-        return "".join(path.read_text(encoding="utf-8") for path in sorted(self._folder.iterdir()) if path.is_file())
 
 
 class Nginx(Kit):
@@ -218,15 +213,6 @@ def _is_here(requirement: str) -> bool:
     except (metadata.PackageNotFoundError, ValueError):
         return False
     return True
-
-
-def _python_stamp(wanted: Sequence[str]) -> str:
-    return "\n".join((sys.version, *wanted))
-
-
-def _made_from(home: Path) -> str:
-    stamp = home / _STAMP
-    return stamp.read_text() if stamp.exists() else ""
 
 
 def _clear(home: Path) -> None:
@@ -286,13 +272,14 @@ _PEERS: Final = (
     Peer(name="thread-pool", title="the same with 256 threads, as many as Apache has", can=Can.ALL,
          kit=Script("threaded.py", "--workers", "256"), groups=frozenset(("attack",))),
     Peer(name="websockets", title="websockets on asyncio, its broadcast()", can=Can.HTTP | Can.WEBSOCKET | Can.CHAT,
-         kit=Script("websockets_asyncio.py")),
+         kit=Script("websockets_asyncio.py", needs=["websockets"])),
     Peer(name="trio-websocket", title="trio-websocket, a task for each member", can=Can.WEBSOCKET | Can.CHAT,
-         kit=Script("trio_websocket_chat.py")),
-    Peer(name="aiohttp", title="aiohttp", can=Can.ALL, kit=Script("aiohttp_chat.py")),
+         kit=Script("trio_websocket_chat.py", needs=["trio-websocket"])),
+    Peer(name="aiohttp", title="aiohttp", can=Can.ALL, kit=Script("aiohttp_chat.py", needs=["aiohttp"])),
     Peer(name="uvicorn", title="Starlette on uvicorn with uvloop and httptools", can=Can.ALL,
-         kit=Script("uvicorn_starlette.py")),
-    Peer(name="hypercorn", title="Starlette on hypercorn, on trio", can=Can.ALL, kit=Script("hypercorn_starlette.py")),
+         kit=Script("uvicorn_starlette.py", needs=["uvicorn", "uvloop", "httptools", "websockets", "starlette"])),
+    Peer(name="hypercorn", title="Starlette on hypercorn, on trio", can=Can.ALL,
+         kit=Script("hypercorn_starlette.py", needs=["hypercorn[trio]", "starlette"])),
     Peer(name="node-ws", title="ws on node", can=Can.ALL, kit=Node("node_ws")),
     Peer(name="nchan", title="nginx with nchan, one worker; no chat.v1", can=Can.HTTP | Can.WEBSOCKET,
          kit=Nginx("nchan"), relay="/publish"),

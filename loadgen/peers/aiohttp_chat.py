@@ -2,9 +2,6 @@
 
 A member that does not read holds up all members behind it.
 """
-# /// script
-# dependencies = ["aiohttp"]
-# ///
 
 import asyncio
 from collections.abc import Collection

@@ -1,7 +1,4 @@
 """Starlette on hypercorn, on trio."""
-# /// script
-# dependencies = ["hypercorn[trio]", "starlette"]
-# ///
 
 import trio
 from chatroom import BACKLOG, arguments  # type: ignore[import-not-found]

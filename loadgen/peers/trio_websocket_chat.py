@@ -2,9 +2,6 @@
 
 A broadcast starts a task for each member, so that no member waits behind a slow one; the publisher waits for all.
 """
-# /// script
-# dependencies = ["trio-websocket"]
-# ///
 
 import trio
 from chatroom import HELLO, Chat, arguments  # type: ignore[import-not-found]

@@ -1,7 +1,4 @@
 """Starlette on uvicorn, with uvloop and httptools, as `uvicorn[standard]` runs it."""
-# /// script
-# dependencies = ["uvicorn", "uvloop", "httptools", "websockets", "starlette"]
-# ///
 
 import uvicorn  # type: ignore[import-not-found]
 from chatroom import BACKLOG, arguments  # type: ignore[import-not-found]

@@ -2,9 +2,6 @@
 
 broadcast() never waits: the server buffers for a slow client without bound.
 """
-# /// script
-# dependencies = ["websockets"]
-# ///
 
 import asyncio
 from http import HTTPStatus

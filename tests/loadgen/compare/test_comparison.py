@@ -211,7 +211,7 @@ async def test_a_crowd_that_cannot_be_played_is_a_row(tmp_path: Path, monkeypatc
 async def test_what_cannot_be_installed_is_skipped_with_a_line(tmp_path: Path) -> None:
     told: list[str] = []
     (tmp_path / "homes" / "odd").mkdir(parents=True)  # somebody else's folder, where its environment would be
-    odd = peer(tmp_path, "odd", '# /// script\n# dependencies = ["no-such-thing[at-all]"]\n# ///\n')
+    odd = replace(peer(tmp_path, "odd", ""), kit=Script("odd.py", needs=["no-such-thing[at-all]"]))
     played = [EVERYTHING["idle"]]
     report = await match(tmp_path / "homes", [PEERS["floor"], odd], played, told=told).play()
     assert [row[0] for row in table(report, "Idle").rows] == ["floor"]

@@ -35,9 +35,8 @@ def make_wheel(folder: Path, version: str) -> Path:
 
 def make_script(folder: Path, *wanted: str) -> Script:
     """A script that prints which `tiny` it has."""
-    lines = ["# /// script", f"# dependencies = {list(wanted)!r}", "# ///", "import tiny", "print(tiny.VERSION)"]
-    (folder / "script.py").write_text("\n".join(lines))
-    return Script(str(folder / "script.py"))
+    (folder / "script.py").write_text("import tiny\nprint(tiny.VERSION)\n")
+    return Script(str(folder / "script.py"), needs=wanted)
 
 
 def said_by(script: Script, home: Path) -> str:
@@ -85,13 +84,10 @@ def test_an_environment_is_made_once_and_again_when_the_script_wants_something_e
 
 
 def test_what_is_here_is_not_installed_again(tmp_path: Path) -> None:
-    (tmp_path / "script.py").write_text('# /// script\n# dependencies = ["trio", "msgspec"]\n# ///\n')
-    script = Script(str(tmp_path / "script.py"))
+    script = Script("script.py", needs=["trio", "msgspec"])
     assert script.is_ready(tmp_path / "home")
     assert "trio " in script.versions(tmp_path / "home")
-    (tmp_path / "script.py").write_text('"""Needs nothing."""\n')
-    assert script.requirements() == []
-    assert script.is_ready(tmp_path / "home")
+    assert Script("script.py").is_ready(tmp_path / "home")
 
 
 def test_a_folder_of_somebody_elses_is_left_alone(tmp_path: Path) -> None:
