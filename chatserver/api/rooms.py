@@ -4,6 +4,7 @@ Owns: the meaning of these requests. May not: see a socket.
 """
 
 from functools import partial
+from math import ceil
 
 import trio
 
@@ -86,14 +87,23 @@ class RoomHandlers:
         return json_body({"rooms": listed})
 
     def show_room(self, request: Request, name: str) -> Later:
-        """`GET /rooms/{room}`. A room without messages is no error, since its first message may still come."""
+        """`GET /rooms/{room}`, and whether the user may write there now.
+
+        A room without messages is no error, since its first message may still come.
+        """
         request.parameters()
         self._services.check_reader(request, name)
-        return Later(self._show_later(name), partial(self._services.check_reader_again, request, name))
+        return Later(self._show_later(request, name), partial(self._services.check_reader_again, request, name))
 
-    async def _show_later(self, name: str) -> Answer:
+    async def _show_later(self, request: Request, name: str) -> Answer:
         head = await self._services.log.head(name)
-        return Response(200, [json_body(self._summary(name, head.last, head.last - head.first + 1))])
+        summary = self._summary(name, head.last, head.last - head.first + 1)
+        refusal = self._services.refusal_to_write(request.reader, name)
+        summary["may_write"] = refusal is None
+        if refusal is not None:
+            wait = {} if refusal.wait is None else {"retry_after": ceil(refusal.wait)}
+            summary["why"] = {"code": refusal.code.code, "message": refusal.message, **wait}
+        return Response(200, [json_body(summary)])
 
     def _summary(self, name: str, last: int, count: int) -> dict[str, object]:
         members = len(self._registry.presence(name))

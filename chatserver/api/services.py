@@ -16,8 +16,8 @@ from chatserver.api.request import Request
 from chatserver.chat.audit import AuditTrail
 from chatserver.chat.cluster import Cluster
 from chatserver.chat.hub import Hub
-from chatserver.chat.moderation import Moderation
-from chatserver.chat.policy import MODERATE, READ, Action
+from chatserver.chat.moderation import Moderation, Refusal
+from chatserver.chat.policy import MODERATE, READ, WRITE, Action
 from chatserver.chat.principal import Principal
 from chatserver.chat.read_markers import ReadMarkers
 from chatserver.chat.registry import RoomsFullError
@@ -104,9 +104,7 @@ class Services:
         The refusal does not depend on whether the room exists; call this before looking anything up.
         """
         if not principal.may(action, room):
-            if principal.is_guest and principal.access.sign_in:
-                raise MessageError(ErrorCode.UNAUTHENTICATED, f"sign in to do this in {room}", room=room)
-            raise MessageError(ErrorCode.FORBIDDEN, f"not allowed in {room}", room=room)
+            raise _not_allowed(principal, action, room)
         if self.moderation.concerns(principal):
             self.check_sanctions(principal, action, room)
 
@@ -132,7 +130,14 @@ class Services:
         """Refuse an action that a sanction forbids; for "*", only a ban from all rooms does. Raises MessageError."""
         refusal = self.moderation.check(principal, action, room)
         if refusal is not None:
-            raise MessageError(ErrorCode.FORBIDDEN, refusal.sentence, wait=refusal.seconds_left, room=room)
+            raise _sanctioned(refusal, room)
+
+    def refusal_to_write(self, principal: Principal, room: str) -> MessageError | None:
+        """The error that a message would get from `check` now; None: the user may write. Counts nothing."""
+        if not principal.may(WRITE, room):
+            return _not_allowed(principal, WRITE, room)
+        sanction = self.moderation.sanction_on(principal, WRITE, room)
+        return None if sanction is None else _sanctioned(self.moderation.refusal(sanction), room)
 
     def hint(self, name: str) -> None:
         """Send other processes a hint to reload something from the log, sooner than they would by themselves."""
@@ -205,6 +210,20 @@ def check_signed_in(principal: Principal) -> None:
     """Refuse a guest where guests may do nothing. Raises MessageError."""
     if principal.is_guest and principal.access.closed_to_guests:
         raise MessageError(ErrorCode.UNAUTHENTICATED, "guests may do nothing here; sign in")
+
+
+_DEEDS = {READ: "read", WRITE: "write in", MODERATE: "moderate"}
+
+
+def _not_allowed(principal: Principal, action: Action, room: str) -> MessageError:
+    deed = f"{_DEEDS[action]} {room}"
+    if principal.is_guest and principal.access.sign_in:
+        return MessageError(ErrorCode.UNAUTHENTICATED, f"sign in to {deed}", room=room)
+    return MessageError(ErrorCode.FORBIDDEN, f"you may not {deed}", room=room)
+
+
+def _sanctioned(refusal: Refusal, room: str) -> MessageError:
+    return MessageError(ErrorCode.FORBIDDEN, refusal.sentence, wait=refusal.seconds_left, room=room)
 
 
 def too_often(wait: float, what: str = "messages") -> str:

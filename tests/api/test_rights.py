@@ -10,7 +10,7 @@ import trio
 from chatserver.log.interface import Draft
 from chatserver.settings.rooms import Audience, Guests, RoomPolicy
 from tests.api.asking import hold_back
-from tests.support.moderating import moderated, sanction
+from tests.support.moderating import MODERATOR, moderated, sanction, signed_in
 from tests.support.peers import Peer, ask, chatter, connect, publish
 from tests.support.serving import Serving, eventually, serving
 from tests.support.tokens import bearer, secret_file, token
@@ -83,6 +83,27 @@ async def test_reading_and_writing_are_separate_rights(closed: Serving) -> None:
         assert (await peer.request("POST", "/rooms/jobs/messages", b"hi")).status == 201
         await refused(peer, "GET", "/rooms/jobs/messages")
         await refused(peer, "GET", "/rooms/jobs/sanctions")
+
+
+async def test_a_user_learns_before_writing_whether_a_room_takes_messages(tmp_path: Path) -> None:
+    """It was found out by writing: by the policy of the room, a sign-in, or a sanction, which a look does not count."""
+    async with moderated(tmp_path, rooms=ROOMS) as server:
+
+        async def why(room: str, who: dict[str, str] | None = None) -> Any:
+            told = (await ask(server.address, "GET", f"/rooms/{room}", headers=who or {})).json
+            assert told["may_write"] is ("why" not in told)
+            return told.get("why")
+
+        ann = signed_in("u_ann")
+        assert await why("lobby") is None
+        assert await why("news") == {"code": "unauthenticated", "message": "sign in to write in news"}
+        assert await why("news", ann) == {"code": "forbidden", "message": "you may not write in news"}
+        assert await why("news", MODERATOR) is None
+        await sanction(server.address, kind="mute", user="u_ann", seconds=600, reason="spam")
+        muted = await why("lobby", ann)
+        assert 0 < muted.pop("retry_after") <= 600
+        assert muted == {"code": "forbidden", "message": "you may not write in lobby for another 10 minutes: spam"}
+        assert not any(server.server.parts.services.moderation.refused.values())
 
 
 async def test_a_writer_who_may_not_read_learns_nothing_about_messages_of_others(closed: Serving) -> None:
