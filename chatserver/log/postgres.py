@@ -10,12 +10,15 @@ server keeps of the database in memory.
 """
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from contextvars import copy_context
 from functools import partial
+from threading import Timer
 from time import monotonic
 from typing import TypeVar
 
+import structlog
 import trio
 
 from chatserver.log import postgres_index, postgres_markers, postgres_readers, postgres_retention
@@ -36,6 +39,12 @@ from chatserver.log.postgres_rows import PostgresTables
 from chatserver.log.postgres_schema import MIGRATION_DEADLINE, Found, is_same, migrate
 from chatserver.log.postgres_writer import PostgresWriter
 from chatserver.log.threads import ThreadPool
+
+#: Seconds after which a start that is not done is logged, with the sessions that it waits for.
+SLOW_START = 5.0
+_WAITS_FOR = "SELECT pid, application_name FROM pg_stat_activity WHERE pid = ANY(pg_blocking_pids(%s))"
+
+_log = structlog.get_logger("chatserver.log")
 
 T = TypeVar("T")
 
@@ -169,6 +178,29 @@ def _open(server: Server) -> Found:
                     "a connection pooler in front of it is in transaction mode, which breaks LISTEN, prepared "
                     "statements and the settings of connections; use session mode, or connect without it"
                 )
-            return session.run(doing, migrate, seconds=MIGRATION_DEADLINE)
+            with _logged_if_slow(one, other):
+                return session.run(doing, migrate, seconds=MIGRATION_DEADLINE)
         except LogUnavailable as error:
             raise LogOpenError(str(error)) from error
+
+
+@contextmanager
+def _logged_if_slow(process: int, other: Session) -> Iterator[None]:
+    """Log if the block takes long: which sessions this process of the server waits for, if it waits for any."""
+
+    def look(connection: Connection) -> None:
+        found = connection.execute(_WAITS_FOR, (process,)).fetchall()
+        _log.warning("database_opens_slowly", waits_for=[f"process {pid} ({name})" for pid, name in found])
+
+    def run() -> None:
+        with suppress(LogUnavailable):
+            other.run("opening the database", look)
+
+    timer = Timer(SLOW_START, copy_context().run, (run,))  # the context has the field `worker` of log lines
+    timer.daemon = True  # of a start that was cancelled
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()

@@ -315,22 +315,23 @@ async def test_servers_that_start_together_make_the_tables_once(postgres_schema:
         nursery.cancel_scope.cancel()
 
 
-async def test_the_wait_for_another_server_that_migrates_can_be_cancelled(
+async def test_the_wait_for_another_server_that_migrates_is_logged_and_can_be_cancelled(
     postgres_schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A start waited for ten minutes without a line in the log."""
     for module in (log_module, schema_module):
         monkeypatch.setattr(module, "MIGRATION_DEADLINE", 2)
-    waiting = (
-        "SELECT pid FROM pg_locks JOIN pg_database ON pg_database.oid = database AND datname = current_database() "
-        "WHERE locktype = 'advisory' AND NOT granted"
-    )
-    with psycopg.connect(postgres_schema, autocommit=True) as other:
+    monkeypatch.setattr(log_module, "SLOW_START", 0.1)
+    with psycopg.connect(postgres_schema, autocommit=True, application_name="other") as other, capture_logs() as lines:
         other.execute("SELECT pg_advisory_lock(%s)", (schema_module.MIGRATION_LOCK,))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(PostgresLog(postgres_schema).run, ignore)
-            await eventually(lambda: bool(other.execute(waiting).fetchall()))
+            await eventually(lambda: bool(lines))
             nursery.cancel_scope.cancel()
-        other.execute(f"SELECT pg_terminate_backend(pid) FROM ({waiting}) AS found")
+        waiting = "datname = current_database() AND wait_event = 'advisory'"
+        other.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {waiting}")
+        waits_for = [f"process {other.info.backend_pid} (other)"]
+    assert lines == [{"event": "database_opens_slowly", "log_level": "warning", "waits_for": waits_for}]
 
 
 def test_without_the_driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
