@@ -34,7 +34,8 @@ CONNECT_TIMEOUT = 2
 #: Seconds for one job, after which its connection is given up; less than ANSWER_DEADLINE.
 JOB_DEADLINE = 4.0
 #: Milliseconds after which the server gives up on a transaction whose client is silent (it holds locks), on waiting for
-#: a lock, and on a statement. All are shorter than JOB_DEADLINE, so that the error names the cause.
+#: a lock, and on a statement. All are shorter than JOB_DEADLINE, so that the error names the cause. The database's own
+#: settings of these, which may be meant for other programs, are overruled.
 IDLE_IN_TRANSACTION_MS, LOCK_MS, STATEMENT_MS = 2_000, 3_000, 3_500
 #: The encoding that the database must have. In LATIN1 a message with an emoji would fail, and its whole group with it.
 ENCODING = "UTF8"
@@ -276,6 +277,8 @@ def _set_up(connection: Connection) -> None:
         "default_transaction_isolation": "read committed",
         "jit": "off",
     }
+    if version >= 17_00_00:
+        settings["transaction_timeout"] = 0
     names = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
     row = connection.execute(
         f"SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on', "

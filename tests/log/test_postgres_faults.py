@@ -144,6 +144,19 @@ async def test_another_server_that_died_with_locks(
     dead.close()
 
 
+def test_no_time_limit_of_the_database_holds_for_a_server(postgres_schema: str) -> None:
+    """PostgreSQL 17 has a new one, for transactions: it ended each start that waited for another server's."""
+    limits = "name ~ '^(statement|lock|transaction|idle_session|idle_in_transaction_session)_timeout$'"
+    session = connection_module.Session(connection_module.Server(postgres_schema))
+    with psycopg.connect(postgres_schema, autocommit=True) as shell, closing(session):
+        names = [name for (name,) in shell.execute(f"SELECT name FROM pg_settings WHERE {limits}")]
+        assert len(names) >= 4
+        for name in names:
+            shell.execute(f"ALTER DATABASE {shell.info.dbname} SET {name} = '7s'")
+        asked = f"SELECT name FROM pg_settings WHERE {limits} AND source <> 'session'"
+        assert session.run("a test", lambda connection: connection.execute(asked).fetchall()) == []
+
+
 def test_a_deadline_in_the_middle_of_a_group_leaves_no_traceback_and_no_line(
     postgres_tables: str, caplog: pytest.LogCaptureFixture
 ) -> None:
