@@ -10,10 +10,6 @@ from contextlib import asynccontextmanager
 import trio
 
 
-class StoppedError(Exception):
-    """The user pressed Ctrl-C."""
-
-
 async def watch_signals(stop: trio.Event, say: Callable[[str], None]) -> None:
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for _ in signals:

@@ -38,7 +38,7 @@ from loadgen.run import preflight
 from loadgen.run.preflight import InvalidRunError
 from loadgen.run.progress import Progress
 from loadgen.run.session import Plan
-from loadgen.stopping import StoppedError, first, stoppable
+from loadgen.stopping import first, stoppable
 
 #: A longer measurement has failed: the server hangs, or --scale is far too large for it.
 MEASUREMENT_SECONDS: Final = 300.0
@@ -102,10 +102,7 @@ class Comparison:
             for peer in self._taking_part(scenario):
                 left = fmt.span(round(self._left_seconds))
                 self.say(f"{scenario.name}, round {number} of {self.repeats}: {peer.name}, about {left} left")
-                entry = await self._measure(scenario, peer)
-                if self._stop.is_set():
-                    await trio.sleep_forever()  # the stop ends it here
-                entries[peer.name] = entry
+                entries[peer.name] = await self._measure(scenario, peer)
                 self._done_seconds += scenario.seconds
 
     @property
@@ -123,12 +120,10 @@ class Comparison:
                 if peer.relay and isinstance(server, Server):
                     await greet(server, peer.relay)
                 nursery.start_soon(_limit, server)
-                meter = Meter(server, self.measured, allow=self.allow_target)
+                meter = Meter(server, self.measured, self._stop, allow=self.allow_target)
                 reports = meter.reports
                 sample = await scenario.play(meter, peer, self.sizes)
                 nursery.cancel_scope.cancel()
-        except* StoppedError:
-            self._stop.set()
         except* (DiedError, NoFigureError, InvalidRunError) as errors:
             failure = str(first(errors))
             self.say(f"{peer.name}: {failure}")

@@ -27,7 +27,6 @@ from loadgen.run.preflight import InvalidRunError
 from loadgen.run.procfs import Process
 from loadgen.run.session import Plan, cause_of_death
 from loadgen.run.workers import Workers, spawn
-from loadgen.stopping import StoppedError
 
 #: Pause between the arrival of a crowd and the first reading; shorter than in `loadgen run`, because there are many
 #: runs.
@@ -53,9 +52,10 @@ class NoFigureError(Exception):
 
 
 class Meter:
-    def __init__(self, server: Running, plan: Plan, *, allow: str | None = None) -> None:
+    def __init__(self, server: Running, plan: Plan, stop: trio.Event, *, allow: str | None = None) -> None:
         self.server = server
         self.reports: list[Report] = []
+        self._stop = stop  # set by Ctrl-C, which ends the comparison
         self._plan = replace(
             plan,
             target=target.find(server.url, allow=allow),
@@ -128,7 +128,8 @@ class Meter:
             self.server.require()  # if it died, that is the better reason
             raise
         if report.outcome is Outcome.INTERRUPTED:
-            raise StoppedError
+            self._stop.set()
+            await trio.sleep_forever()  # the comparison ends it here
         self.server.require()
         if cause := await cause_of_death(plan):  # of a server that we did not start
             raise DiedError(f"died: {cause}")

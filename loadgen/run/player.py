@@ -167,7 +167,7 @@ class Player:
     async def _play_phase(self, phase: Phase) -> None:
         session, found, measured = self._session, self._measured, phase.counts_as in MEASURED
         if measured and not found.spans:
-            await session.pause(self._plan.settle_seconds)  # the server finishes what it put off
+            await trio.sleep(self._plan.settle_seconds)  # the server finishes what it put off
         if measured:
             await session.enter(phase.name)
         else:
@@ -201,7 +201,7 @@ class Player:
             await self._all_opened()
         if phase.rate is not None:
             await self._crowd.speak(phase.rate, text_bytes=phase.text_bytes)
-        await self._session.pause(self._plan.settle_seconds)
+        await trio.sleep(self._plan.settle_seconds)
 
     async def _all_opened(self) -> None:
         clients, rate = sum(group.size for group in self._experiment.groups), self._plan.connect_rate
@@ -233,11 +233,11 @@ class Player:
         begun = now()
         if not phase.ramp or not phase.open:
             await self._open(phase, 1.0)
-            await self._session.pause(phase.seconds)
+            await trio.sleep(phase.seconds)
             return
         while (gone := now() - begun) < phase.seconds:
             await self._open(phase, gone / phase.seconds)
-            await self._session.pause(min(RAMP_SECONDS, phase.seconds - gone))
+            await trio.sleep(min(RAMP_SECONDS, phase.seconds - gone))
         await self._open(phase, 1.0)
 
     async def _open(self, phase: Phase, part: float) -> None:
@@ -253,9 +253,9 @@ class Player:
         await self._crowd.call(Crowd.stop)
         await session.until(lambda: self._crowd.quiet, limit)
         deadline = now() + limit
-        while self._experiment.is_gathered and now() < deadline and await session.missed(self._crowd):
-            await session.pause(LOOK_SECONDS)
-        await session.pause(SURPLUS_SECONDS)
+        while self._experiment.is_gathered and now() < deadline and await session.missed(self._crowd):  # noqa: ASYNC110
+            await trio.sleep(LOOK_SECONDS)  # each look asks the workers for all their counts
+        await trio.sleep(SURPLUS_SECONDS)
 
     # Probes
 

@@ -1,7 +1,6 @@
 """The life of an experiment: its workers, the clock, the timeline, Ctrl-C.
 
-Owns: how a run starts and ends. The player calls `pause` and `until`; after Ctrl-C these raise `StoppedError`, and the
-results so far are reported.
+Owns: how a run starts and ends. Ctrl-C cancels the player, and the results so far are reported.
 """
 
 from collections import Counter
@@ -31,6 +30,7 @@ from loadgen.run.workers import ANSWER_SECONDS, PartName, Worker, WorkerError, W
 
 SAMPLE_SECONDS: Final = 1.0
 LOOK_SECONDS: Final = 0.2
+_POLL_SECONDS: Final = 0.02
 
 #: Pause after the last client is established, in which servers finish deferred work, before anything is measured.
 SETTLE_SECONDS: Final = 1.0
@@ -99,7 +99,6 @@ class Session:
         self._workers: list[Worker] = []
         self._heard: list[Worker] | None = None  # workers whose operations make the timeline; None = all
         self._nursery: trio.Nursery | None = None
-        self._stop = trio.Event()
         self._recent = Recent()  # since the last entry of the timeline
         self._failed = 0  # operations up to that entry
         self._cpu: tuple[float, float] | None = None  # the server's CPU seconds, and when they were read
@@ -157,18 +156,13 @@ class Session:
         if not await self.until(lambda: all(worker.up_to_date for worker in self._workers), ANSWER_SECONDS):
             raise WorkerError(f"a process of the generator's own did not begin the {phase}")
 
-    async def pause(self, seconds: float) -> None:
-        with trio.move_on_after(seconds):
-            await self._stop.wait()
-            raise stopping.StoppedError
-
     async def until(self, ready: Callable[[], bool], limit: float) -> bool:
         """Wait until `ready`, and return whether that came within the limit."""
         deadline = now() + limit
         while not ready():
             if now() > deadline:
                 return False
-            await self.pause(0.02)
+            await trio.sleep(_POLL_SECONDS)
         return True
 
     async def missed(self, crowd: Workers) -> int:
@@ -189,15 +183,12 @@ class Session:
         endpoint = self.plan.endpoint
         get = partial(fetch, self.plan.target, endpoint.path, endpoint.fields)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(stopping.cancel_after, self._stop, nursery.cancel_scope)
             nursery.start_soon(self._say_what_is_waited_for, endpoint.path)
             for _ in range(LOOKS):
                 pages.append(await trio.to_thread.run_sync(get, abandon_on_cancel=True))
                 if pages[-1].status is None:
                     break  # each further one would take as long
             nursery.cancel_scope.cancel()
-        if self._stop.is_set():
-            raise stopping.StoppedError
         return pages
 
     async def _say_what_is_waited_for(self, path: str) -> None:
@@ -215,10 +206,9 @@ class Session:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                nursery.start_soon(stopping.watch_signals, self._stop, self.plan.progress.say)
                 nursery.start_soon(self._watch)
                 try:
-                    invalid = await self._act_and_collect(act)
+                    invalid = await self._act_and_collect(nursery, act)
                 finally:
                     async with trio.open_nursery() as leaving:
                         for worker in self._workers:
@@ -230,18 +220,19 @@ class Session:
         if invalid:  # raised here, because the nursery would wrap it
             raise InvalidRunError(invalid)
 
-    async def _act_and_collect(self, act: Callable[[], Awaitable[None]]) -> str:
+    async def _act_and_collect(self, nursery: trio.Nursery, act: Callable[[], Awaitable[None]]) -> str:
         """Return why the run is invalid, or an empty text."""
-        invalid = ""
+        invalid, stop = "", trio.Event()
+        nursery.start_soon(stopping.watch_signals, stop, self.plan.progress.say)
         try:
-            await act()
-        # both may come in an exception group, from a nursery in `act`
-        except* stopping.StoppedError:
-            self.stopped = True
-        except* WorkerError as errors:
+            with trio.CancelScope() as acting:
+                nursery.start_soon(stopping.cancel_after, stop, acting)
+                await act()
+        except* WorkerError as errors:  # perhaps in an exception group, from a nursery in `act`
             self._lost_worker = str(stopping.first(errors))
         except* InvalidRunError as errors:
             invalid = str(stopping.first(errors))
+        self.stopped = acting.cancelled_caught
         self._sample()
         self._note_shares()
         self.totals = merge(await self._results(self._workers))

@@ -15,17 +15,19 @@ from unittest.mock import AsyncMock, Mock, NonCallableMock
 import msgspec
 import pytest
 import trio
+import trio.testing
 
 from loadgen.clients.messages import Call, GroupStatus, Reread, Result, Status, TrafficResult, encode, messages_in
 from loadgen.report.latency import Late, Latency, Recent
 from loadgen.report.schema import Outcome
 from loadgen.run import workers
 from loadgen.run.crowd import Crowd
+from loadgen.run.experiment import Phase
+from loadgen.run.player import Player
 from loadgen.run.preflight import InvalidRunError
 from loadgen.run.procfs import Share
 from loadgen.run.session import Session
 from loadgen.run.workers import Worker, WorkerError, Workers, merge
-from loadgen.stopping import StoppedError
 from tests.loadgen import forked
 from tests.loadgen.planted import Plant, planted
 from tests.loadgen.plays import attacked, plan, play_run
@@ -134,21 +136,21 @@ async def test_a_player_that_dies_makes_the_run_invalid() -> None:
 @pytest.mark.usefixtures("forked_workers")
 async def test_a_player_that_dies_leaves_the_report_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing was reported of a long attack whose crowd ran out of memory in the end."""
-    pause, start, crowds = Session.pause, workers.start, []
+    open_, start, crowds = Player._open, workers.start, []
 
     async def start_and_note(part: workers.PartName) -> trio.Process:
         process = await start(part)
         crowds.extend([process] * (part == "crowd"))
         return process
 
-    async def pause_without_a_crowd(session: Session, seconds: float) -> None:
-        if session.phase == "attack" and seconds > 1:  # the whole of it
+    async def open_and_kill(player: Player, phase: Phase, part: float) -> None:
+        await open_(player, phase, part)
+        if phase.name == "attack":
             crowds[0].kill()
             await crowds[0].wait()
-        await pause(session, seconds)
 
     monkeypatch.setattr(workers, "start", start_and_note)
-    monkeypatch.setattr(Session, "pause", pause_without_a_crowd)
+    monkeypatch.setattr(Player, "_open", open_and_kill)
     report = await attacked(Plant(), {"idle-connect": 2})
     assert report.outcome is Outcome.INVALID
     assert "died" in report.verdict.reasons[0]
@@ -187,14 +189,18 @@ async def test_a_player_that_does_not_begin_makes_the_run_invalid(
     assert told in session.faults()[0]
 
 
-@pytest.mark.parametrize("error", [StoppedError(), InvalidRunError("the crowd is gone")])
-async def test_what_ends_a_run_may_come_out_of_a_nursery(error: Exception) -> None:
+@pytest.mark.parametrize("is_stop", [True, False])
+async def test_what_ends_a_run_may_come_out_of_a_nursery(is_stop: bool) -> None:
     """As it does while attackers are counted: Ctrl-C there was a traceback once."""
-    session, is_stop = Session(plan(NOBODY)), isinstance(error, StoppedError)
+    session = Session(plan(NOBODY))
 
     async def act() -> None:
         async with trio.open_nursery():
-            raise error
+            if not is_stop:
+                raise InvalidRunError("the crowd is gone")
+            await trio.testing.wait_all_tasks_blocked()
+            signal.raise_signal(signal.SIGINT)
+            await trio.sleep_forever()
 
     with nullcontext() if is_stop else pytest.raises(InvalidRunError, match="the crowd is gone"):
         await session.play(act)

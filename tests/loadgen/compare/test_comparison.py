@@ -23,7 +23,7 @@ from loadgen.report.schema import Outcome, Report, Table
 from loadgen.run.experiment import Probes
 from loadgen.run.preflight import InvalidRunError
 from loadgen.run.progress import Progress
-from loadgen.stopping import StoppedError
+from tests.loadgen import reports
 from tests.loadgen.commandline import OF_THE_MACHINE
 from tests.loadgen.plays import SETTLE_SECONDS, plan
 
@@ -248,11 +248,14 @@ async def test_a_full_disk_is_a_row_of_its_peer(tmp_path: Path) -> None:
     assert "Permission denied" in table(report, "Servers").rows[2][2]
 
 
-async def test_ctrl_c_during_a_measurement_ends_it_without_a_row(tmp_path: Path) -> None:
+async def test_ctrl_c_during_a_measurement_ends_it_without_a_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every other time the next server was begun, and the last had a row that said "withheld: "."""
+    monkeypatch.setattr("loadgen.compare.measure.Player.play", AsyncMock(return_value=reports.interrupted()))
 
     async def play(meter: Meter, peer: Peer, sizes: Sizes) -> Sample:
-        raise StoppedError
+        return (await meter.run({"idle": 1}, seconds=1.0)).figures
 
     played = [replace(EVERYTHING["idle"], play=play, needs=Can(0))]
     peers = [Peer(name=name, title="", can=Can(0), kit=Kit(), url=f"http://127.0.0.1:{name}") for name in ("1", "2")]

@@ -87,7 +87,7 @@ async def test_all_members_are_there_before_the_first_message(monkeypatch: pytes
     channel = Channel()
     async with answering(channel.serve) as port:
         server = cast(Server, Standing(port))
-        meter = Meter(server, plan(server.url))
+        meter = Meter(server, plan(server.url), trio.Event())
         monkeypatch.setattr(Meter, "started", server)
         sizes = replace(Sizes(), members=20, busy_seconds=0.5)
         report = await scenarios._broadcast(meter, PEERS["nchan"], sizes, 1000, "paced")
