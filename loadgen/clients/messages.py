@@ -90,8 +90,8 @@ class TrafficResult(msgspec.Struct, kw_only=True):
 class Reread(msgspec.Struct, frozen=True, kw_only=True):
     """The result of reading acknowledged messages again."""
 
-    asked: int  # acknowledged messages that were read again
-    lost: int  # of these, missing in the room's history
+    asked: int = 0  # acknowledged messages that were read again
+    lost: int = 0  # of these, missing in the room's history
     unreadable: str = ""  # why nothing is known of some, which is no fault of the server's
     refused: str = ""  # how the server refused to give others
 
@@ -114,7 +114,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     groups: list[GroupStatus] = []
     traffic: TrafficResult = msgspec.field(default_factory=TrafficResult)
     phases: list[PhaseResult] = []
-    reread: Reread = Reread(asked=0, lost=0)
+    reread: Reread = Reread()
     lags: list[tuple[str, str, Late]] = []  # of each process: its part, a phase, and its lateness in it
     own_faults: dict[str, int] = {}
     #: Room, messages of the run delivered to each, the sum of their checksums, and the number of such clients: honest,

@@ -6,7 +6,7 @@ Owns: the part of the contract that healthy clients need. If the server reports 
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
-from functools import partial
+from functools import partial, reduce
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
@@ -14,7 +14,7 @@ import msgspec
 import trio
 
 from loadgen.clients.client import Needs
-from loadgen.clients.messages import Reread
+from loadgen.clients.messages import Reread, merged
 from loadgen.net import wire
 from loadgen.net.answers import NOT_SERVED, TURNED_AWAY, UNANSWERED
 from loadgen.net.line import Line
@@ -252,6 +252,16 @@ class _Said(NamedTuple):
     reader: int  # the victim from whose address it is read again
     acknowledged: Mapping[int, int]
 
+    def compared(self, kept: tuple[set[int], bool] | str) -> Reread:
+        """What is lost of it, given what the room has kept and whether the server calls that complete, or why not."""
+        if isinstance(kept, str):
+            return Reread(unreadable=kept) if kept in {UNANSWERED, *NOT_SERVED} else Reread(refused=kept)
+        numbers, complete = kept
+        oldest = 0 if complete else min(numbers, default=0)  # no retention explains a room without its latest message
+        wanted = {number for number in self.acknowledged if number >= oldest}
+        gone = "the server no longer has the oldest" if oldest > min(self.acknowledged) else ""
+        return Reread(asked=len(wanted), lost=len(wanted - numbers), unreadable=gone)
+
 
 async def reread(context: Context, victims: Sequence[Victim]) -> Reread:
     """Ask for every message that the server acknowledged to these victims and to newcomers."""
@@ -260,8 +270,7 @@ async def reread(context: Context, victims: Sequence[Victim]) -> Reread:
         *(_Said(victim.room, victim.index, victim.acknowledged) for victim in victims),
         *(_Said(room, index, acknowledged) for index, (room, acknowledged) in enumerate(by_newcomers)),
     ]
-    limiter = trio.CapacityLimiter(AT_ONCE)
-    asked, lost, unreadable, refused = 0, 0, "", ""
+    limiter, found = trio.CapacityLimiter(AT_ONCE), list[Reread]()
     # Others may keep no history. A victim that polls has read the page of its room before it said anything.
     excused = NOT_SERVED if all(not isinstance(victim, PollVictim) for victim in victims) else frozenset()
     patience = trio.current_time() + NOT_NOW_SECONDS
@@ -278,33 +287,20 @@ async def reread(context: Context, victims: Sequence[Victim]) -> Reread:
             return reason if is_unread else (set(), True)
 
     async def read(said: _Said) -> None:
-        nonlocal asked, lost, unreadable, refused
         async with limiter:
-            while (found := await history(said)) in _NOT_NOW and trio.current_time() < patience:  # noqa: ASYNC110
+            while (kept := await history(said)) in _NOT_NOW and trio.current_time() < patience:  # noqa: ASYNC110
                 await trio.sleep(RETRY_SECONDS)
-        if isinstance(found, str):
-            if found == UNANSWERED or found in NOT_SERVED:
-                unreadable = found
-                if found == UNANSWERED and not asked:  # by now others were, by a server that answers at all
-                    limit.cancel()
-            else:
-                refused = found
-            return
-        kept, complete = found
-        oldest = 0 if complete else min(kept, default=0)  # no retention explains a room without its latest message
-        if oldest > min(said.acknowledged):
-            unreadable = "the server no longer has the oldest"
-        wanted = {number for number in said.acknowledged if number >= oldest}
-        asked += len(wanted)
-        lost += len(wanted - kept)
+        found.append(said.compared(kept))
+        if kept == UNANSWERED and not any(each.asked for each in found):  # a server that answers at all has, by now
+            limit.cancel()
 
     with trio.move_on_after(REREAD_SECONDS) as limit:
         async with trio.open_nursery() as nursery:
             for said in rooms:
                 nursery.start_soon(read, said)
     if limit.cancelled_caught:
-        unreadable = UNANSWERED
-    return Reread(asked=asked, lost=lost, unreadable=unreadable, refused=refused)
+        found.insert(0, Reread(unreadable=UNANSWERED))
+    return reduce(merged, found, Reread())
 
 
 async def _history(context: Context, said: _Said) -> tuple[set[int], bool]:

@@ -22,7 +22,7 @@ class ProbeRunner:
         tag = f"v{Random(role.seed).getrandbits(32):08x}"  # noqa: S311  names, no secrets
         self._context = Context(role.target, tag, role.endpoint)
         self._probes: list[Probe] = []
-        self._reread = Reread(asked=0, lost=0)
+        self._reread = Reread()
         self._stopped_at = float("inf")
         self._made = trio.Event()
 
