@@ -21,7 +21,7 @@ from loadgen import flags
 from loadgen.clients.client import Client, Threat
 from loadgen.common import COMMON, LOADING, Common, ConnectRate, Loading, PerAddress, Url, finish, make_plan
 from loadgen.compare.catalogue import PEERS
-from loadgen.compare.process import DiedError, Server, running
+from loadgen.compare.process import DiedError, running
 from loadgen.flags import Clients, File, N, Names, Patience, PerSecond, Positive, Seconds
 from loadgen.net import target
 from loadgen.net.target import PER_ADDRESS, USUAL, UsageError
@@ -34,7 +34,6 @@ from loadgen.report.verdict import worst
 from loadgen.run import experiment
 from loadgen.run.exercise import unmet
 from loadgen.run.experiment import NEIGHBOURS, NEWCOMERS_PER_S, OPERATION_TIMEOUT_SECONDS, Experiment
-from loadgen.run.measured import NO_FLOOR, Floor
 from loadgen.run.player import Player
 from loadgen.run.procfs import Process
 from loadgen.run.session import Plan, cause_of_death
@@ -54,36 +53,23 @@ _PEER: Final = PEERS["floor"]
 LONGEST_ROW: Final = 36.0
 
 
-async def play_floor(plan: Plan, experiment: Experiment) -> Floor:
+async def play_floor(plan: Plan, experiment: Experiment) -> Report:
     """Play the attack at the floor. A floor that fails says why, and does not end the scorecard."""
+    # the floor is a measure, and is not judged
+    there = replace(plan, conditions=(), no_bar=True, endpoint=USUAL)
     try:
         async with running(_floor) as server:
             resource.prlimit(server.pid, resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
-            return await _play_at(server, plan, experiment)
+            watched = Process(server.pid) if plan.server else None  # it has a cost, so watch both or neither
+            report = await Player(replace(there, target=target.find(server.url), server=watched), experiment).reported()
+            server.require()  # if it died, that is the better reason
+            return report
     except DiedError as error:
-        return Floor(fault=f"the floor {error}")
+        return Player(plan, experiment).report_without(f"the floor {error}")
 
 
 def _floor(work: Path, port: int) -> list[str]:
     return _PEER.kit.command(work, work, port, _PING_SECONDS)
-
-
-async def _play_at(server: Server, plan: Plan, experiment: Experiment) -> Floor:
-    there = replace(
-        plan,
-        target=target.find(server.url),
-        server=Process(server.pid) if plan.server else None,  # watching a process has a cost, so watch both or neither
-        conditions=(),
-        no_bar=True,  # the floor is a measure, and is not judged
-        endpoint=USUAL,
-    )
-    report = await Player(there, experiment).reported()
-    server.require()  # if it died, that is the better reason
-    if report.outcome is Outcome.INTERRUPTED:
-        return Floor(interrupted=True)
-    if report.outcome is Outcome.INVALID:
-        return Floor(fault=report.verdict.reasons[0])
-    return Floor(figures=report.figures)
 
 
 @dataclass
@@ -132,7 +118,7 @@ class Scorecard:
         if why_not:
             return Player(self.plan, experiment).report_without(why_not, Outcome.NOT_EXERCISED)
         found = await self._play_at_the_floor(experiment)
-        if found.interrupted:
+        if found and found.outcome is Outcome.INTERRUPTED:
             stopped = "stopped at the floor, before the target was attacked"
             return Player(self.plan, experiment, found).report_without(stopped, Outcome.INTERRUPTED)
         return await self._play_at_the_target(experiment, found)
@@ -149,7 +135,7 @@ class Scorecard:
             last.verdict = verdict(Outcome.FELL_SHORT, [f"the server died: {cause}"])
         return f"not exercised: the server was gone before this attack ({cause})"
 
-    async def _play_at_the_target(self, experiment: Experiment, found: Floor) -> Report:
+    async def _play_at_the_target(self, experiment: Experiment, found: Report | None) -> Report:
         try:
             async with self._running_target() as plan:
                 return await Player(plan, experiment, found).reported()
@@ -167,10 +153,10 @@ class Scorecard:
             # where the name has several addresses, only now is it known at which of them it listens
             yield replace(plan, target=target.find(where.url), server=Process(server.pid))
 
-    async def _play_at_the_floor(self, experiment: Experiment) -> Floor:
+    async def _play_at_the_floor(self, experiment: Experiment) -> Report | None:
         # the floor does not validate, so there is nothing to compare where input is malformed
         if not self.with_floor or any(each.threat is Threat.MALFORMED for each in experiment.attackers):
-            return NO_FLOOR
+            return None
         self.plan.progress.say("at the floor first")
         found = await play_floor(self.plan, experiment)
         self.plan.progress.say(f"now at {self.plan.target.url}")

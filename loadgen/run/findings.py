@@ -65,7 +65,7 @@ def _verdict(measured: Measured, figures: Figures) -> Verdict:
         (*_bar(measured, figures), *measured.plan.conditions),
         down=measured.down,
         faults=_faults(measured, figures),
-        doubts=[*causes(figures), *(["the floor itself gave no figures"] * bool(measured.floor.fault))],
+        doubts=[*causes(figures), *(["the floor itself gave no figures"] * bool(measured.floor_fault))],
         unsure=[
             *too_late(figures),
             *measured.operations.loud_baseline(),
@@ -181,8 +181,8 @@ def _notes(measured: Measured, figures: Figures) -> list[str]:
     over = figures["server_bytes_over_bar"] or 0
     if over > 0 and KEEPS_MESSAGES & measured.experiment.victims.keys():
         notes.append(f"{fmt.size(over)} of memory above the limit: a log in memory grows by what attackers publish")
-    if measured.floor.fault:
-        notes.append(f"nothing to compare with at the floor: {measured.floor.fault}")
+    if measured.floor_fault:
+        notes.append(f"nothing to compare with at the floor: {measured.floor_fault}")
     return notes
 
 
@@ -195,10 +195,9 @@ def _intensity(measured: Measured, figures: Figures) -> str:
         f" {sources}; over the whole attack {figures['attempts_per_s'] or 0:,.4g} connections/s{rate} and"
         f" {fmt.size(figures['attacker_bytes_per_s'] or 0)}/s sent"
     )
-    floor = measured.floor.figures
-    if not floor:
+    if not measured.at_floor:
         return intensity
-    attempts, sent = (floor.get(name) or 0 for name in ("attempts_per_s", "attacker_bytes_per_s"))
+    attempts, sent = (measured.at_floor.get(name) or 0 for name in ("attempts_per_s", "attacker_bytes_per_s"))
     return f"{intensity}; at the floor {attempts:,.4g}/s and {fmt.size(sent)}/s"
 
 

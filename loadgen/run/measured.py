@@ -6,7 +6,6 @@ during the run. May not: wait, judge or touch a socket.
 
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
@@ -16,31 +15,19 @@ from loadgen.clients.messages import GroupStatus
 from loadgen.report import bar
 from loadgen.report.figures import Figures
 from loadgen.report.latency import Latency, milliseconds, pooled
-from loadgen.report.schema import Sample
+from loadgen.report.schema import Outcome, Report, Sample
 from loadgen.run.exercise import Standing
 from loadgen.run.experiment import BESIDE, DRAIN, MEASURED, Counts, Experiment
 from loadgen.run.operations import PHASES, Operations
 from loadgen.run.session import Plan, Session
 from loadgen.run.span import Reading, Size, Span, bytes_each, grown, joined, per, ratio
 
-
-@dataclass(frozen=True, kw_only=True)
-class Floor:
-    """The results of the same victims and the same attack at the floor (scorecard.py)."""
-
-    figures: Figures = field(default_factory=dict)
-    fault: str = ""  # why there are no figures
-    interrupted: bool = False
-
-
-NO_FLOOR: Final = Floor()
-
 #: Seconds of an entry of the timeline in which it may be that no operation ended, however good the server is.
 _SHORT: Final = 0.5
 
 
 class Measured:
-    def __init__(self, plan: Plan, session: Session, experiment: Experiment, floor: Floor = NO_FLOOR) -> None:
+    def __init__(self, plan: Plan, session: Session, experiment: Experiment, floor: Report | None = None) -> None:
         self.experiment = experiment
         self.spans: list[Span] = []
         self.memory: dict[str, list[Size]] = {}  # of the server, by phase
@@ -56,7 +43,17 @@ class Measured:
         self.opening_seconds = 0.0
         self.plan = plan
         self.session = session
-        self.floor = floor
+        self.floor = floor  # of the same victims and the same attack at the floor (scorecard.py)
+
+    @property
+    def floor_fault(self) -> str:
+        """Why there is nothing to compare with at the floor, if it was played."""
+        return self.floor.verdict.reasons[0] if self.floor and self.floor.outcome is Outcome.INVALID else ""
+
+    @property
+    def at_floor(self) -> Figures:
+        """The figures of the floor; empty if it was not played, or gave none."""
+        return self.floor.figures if self.floor and not self.floor_fault else {}
 
     @property
     def operations(self) -> Operations:
@@ -128,7 +125,7 @@ class Measured:
         }
 
     def _under_attack(self) -> dict[str, float | None]:
-        operations, attack, at_floor = self.operations, self.span(Counts.LOAD), self.floor.figures
+        operations, attack, at_floor = self.operations, self.span(Counts.LOAD), self.at_floor
         base, during, after = (operations.latency(name) for name in PHASES)
         base_p99, attack_p99 = milliseconds(base.at(99)), milliseconds(during.at(99))
         p99s = {phase: operations.p99s(phase) for phase in PHASES}

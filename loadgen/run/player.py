@@ -22,7 +22,7 @@ from loadgen.run.crowd import Crowd
 from loadgen.run.exercise import fault_of_page, whole_cycles, without_a_page
 from loadgen.run.experiment import DRAIN, MEASURED, WARM_UP, Counts, Experiment, Phase, Probes
 from loadgen.run.findings import report_of
-from loadgen.run.measured import NO_FLOOR, Floor, Measured
+from loadgen.run.measured import Measured
 from loadgen.run.preflight import InvalidRunError
 from loadgen.run.procfs import Usage
 from loadgen.run.runner import ProbeRunner
@@ -64,7 +64,7 @@ _WATCH_SECONDS: Final = 0.5
 
 class Player:
     def __init__(
-        self, plan: Plan, experiment: Experiment, floor: Floor = NO_FLOOR, *, left_out: Iterable[str] = ()
+        self, plan: Plan, experiment: Experiment, floor: Report | None = None, *, left_out: Iterable[str] = ()
     ) -> None:
         if experiment.probes is not None:  # the victims show what the target speaks
             is_chat = Needs.CHAT in served(experiment.probes.victims)

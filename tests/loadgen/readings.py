@@ -9,9 +9,10 @@ import msgspec
 from loadgen.clients.messages import GroupStatus, PhaseResult, Reread, Result, TrafficResult
 from loadgen.personas import registry
 from loadgen.report.latency import Late, Latency
+from loadgen.report.schema import Outcome, Report, verdict
 from loadgen.run import experiment
 from loadgen.run.experiment import Counts, Experiment
-from loadgen.run.measured import NO_FLOOR, Floor, Measured
+from loadgen.run.measured import Measured
 from loadgen.run.procfs import Usage
 from loadgen.run.session import Session
 from loadgen.run.span import Reading, Span
@@ -34,13 +35,28 @@ def read(moment: float, *, memory: int = 0, cpu: float = 0.0, held: int = 0, **m
     return Reading(moment=moment, held=held, **(usual | more))
 
 
-def measured(what: Experiment, totals: Result, *spans: Span, floor: Floor = NO_FLOOR) -> Measured:
+def measured(what: Experiment, totals: Result, *spans: Span, floor: Report | None = None) -> Measured:
     planned = plan(NOBODY)
     session = Session(planned)
     session.totals = totals
     found = Measured(planned, session, what, floor)
     found.spans += spans
     return found
+
+
+def at_floor(fault: str = "", **figures: float) -> Report:
+    """The report of the same attack at the floor."""
+    outcome = verdict(Outcome.INVALID if fault else Outcome.HELD, [fault] if fault else [])
+    return Report(
+        command="attack",
+        arguments="",
+        target=NOBODY,
+        seed=1,
+        started="",
+        seconds=1.0,
+        verdict=outcome,
+        figures={**figures},
+    )
 
 
 def group(persona: str, name: str, **counts: Any) -> GroupStatus:

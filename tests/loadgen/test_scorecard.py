@@ -15,8 +15,6 @@ from loadgen.personas import registry
 from loadgen.protocols import MIXES
 from loadgen.report.schema import Outcome, Report, verdict
 from loadgen.run.experiment import Experiment
-from loadgen.run.measured import Floor
-from loadgen.run.player import Player
 from loadgen.run.session import Plan
 from loadgen.scorecard import Scorecard
 from tests.loadgen import reports
@@ -89,7 +87,7 @@ async def test_a_server_that_died_after_a_row_was_held_is_blamed_there(
     async def cause_of_death(_: Plan) -> str:
         return next(causes)
 
-    async def play(self: Scorecard, experiment: Experiment, found: Floor | None) -> Report:
+    async def play(self: Scorecard, experiment: Experiment, found: Report | None) -> Report:
         return msgspec.structs.replace(reports.attack(), verdict=verdict(last, ["300 ms late"]))
 
     monkeypatch.setattr("loadgen.scorecard.cause_of_death", cause_of_death)
@@ -105,32 +103,21 @@ async def test_a_server_that_died_after_a_row_was_held_is_blamed_there(
 
 
 async def test_every_victim_and_every_neighbour_can_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    played = []
-
-    class Watched(Player):
-        async def play(self) -> Report:
-            played.append(await super().play())
-            return played[0]
-
-    monkeypatch.setattr(scorecard, "Player", Watched)
     for name in NEIGHBOURS:
         monkeypatch.setattr(registry()[name], "cycle_seconds", 0.0)
-    found = await scorecard.play_floor(
+    report = await scorecard.play_floor(
         plan(NOBODY), config({"slow-head": 3}, victims=EVERY_CHATTER, neighbours=NEIGHBOURS)
     )
-    [report] = played
     assert report.target != NOBODY
     assert report.figures["success_percent"] == 100
     assert report.figures["collateral"] == 0, report.cohorts
     assert {row.what for row in report.phases if row.succeeded} == {row.what for row in report.phases}
-    if not found.fault:  # a machine that is too busy is a reason, here as anywhere
-        assert found == Floor(figures=report.figures)
 
 
 async def test_what_it_does_not_understand_does_not_end_it() -> None:
     kinds = ("no-close", "slow-fragment", "slow-tls", "big-body", "big-frame", "compress-bomb")
     found = await scorecard.play_floor(plan(NOBODY), config(dict.fromkeys(kinds, 2)))
-    assert not found.fault.startswith("the floor"), found
+    assert not any(reason.startswith("the floor") for reason in found.verdict.reasons), found
 
 
 @pytest.mark.parametrize(
@@ -147,7 +134,7 @@ async def test_what_it_does_not_understand_does_not_end_it() -> None:
 async def test_a_floor_that_ends_is_told(code: str, last_words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scorecard, "_floor", lambda work, port: [sys.executable, "-c", code, str(port)])
     found = await scorecard.play_floor(plan(NOBODY), config({"slow-head": 1}))
-    assert found == Floor(fault=f"the floor ended with exit code 1: {last_words}")
+    assert found.verdict == verdict(Outcome.INVALID, [f"the floor ended with exit code 1: {last_words}"])
 
 
 @pytest.mark.parametrize(
@@ -160,12 +147,12 @@ async def test_a_floor_that_ends_is_told(code: str, last_words: str, monkeypatch
 async def test_a_stop_ends_a_scorecard_with_what_there_is(
     is_signal: bool, rows: list[tuple[str, list[str]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def stopped(*_: object) -> Floor:
+    async def stopped(*_: object) -> Report:
         if is_signal:
             await trio.testing.wait_all_tasks_blocked()
             signal.raise_signal(signal.SIGINT)
             await trio.sleep_forever()
-        return Floor(interrupted=True)
+        return reports.interrupted()
 
     monkeypatch.setattr(scorecard, "play_floor", stopped)
     kinds = [registry()[name] for name in ("slow-head", "idle-connect")]

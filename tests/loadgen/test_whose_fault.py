@@ -9,9 +9,9 @@ import pytest
 
 from loadgen import scorecard
 from loadgen.report.schema import Outcome
-from loadgen.run.measured import Floor
 from tests.loadgen.commandline import IMPATIENT, attack, attacked, falls_short, stand_still, with_short_cycles
 from tests.loadgen.planted import Plant, planted_process
+from tests.loadgen.readings import at_floor
 
 # V7: the floor
 
@@ -22,7 +22,7 @@ def test_v7_beside_a_floor_that_was_late() -> None:
     On a busy machine the bar is above any planted delay, so every answer counts as late. What else a floor excuses, and
     what not, is test_findings.py's.
     """
-    floor = AsyncMock(return_value=Floor(figures={"attack_p50_ms": 2.0, "attack_p99_ms": 5000.0}))
+    floor = AsyncMock(return_value=at_floor(attack_p50_ms=2.0, attack_p99_ms=5000.0))
     with patch.object(scorecard, "play_floor", floor), planted_process() as (url, _):
         ended = attack(
             url, "idle-connect", "--victim", "ws", "--floor", "--fail-if", "attack_p99_ms>0", "--no-bar",

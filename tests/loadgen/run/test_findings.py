@@ -15,15 +15,15 @@ from loadgen.net.answers import UNANSWERED
 from loadgen.personas import registry
 from loadgen.report.conditions import Condition
 from loadgen.report.latency import Late
-from loadgen.report.schema import Outcome, Sample
+from loadgen.report.schema import Outcome, Report, Sample
 from loadgen.run import experiment
 from loadgen.run.experiment import Counts
 from loadgen.run.findings import report_of
-from loadgen.run.measured import Floor, Measured
+from loadgen.run.measured import Measured
 from loadgen.run.procfs import Process
 from loadgen.run.span import Size, Span
 from tests.loadgen.plays import config
-from tests.loadgen.readings import attacked, group, lasted, late, loaded, operations, read, total
+from tests.loadgen.readings import at_floor, attacked, group, lasted, late, loaded, operations, read, total
 
 Change = Callable[[Measured], None]
 
@@ -61,7 +61,7 @@ def has_no_bar(found: Measured) -> None:
     found.plan = replace(found.plan, no_bar=True, conditions=(Condition("attackers_came", "<", 50),))
 
 
-def is_late_beside(floor: Floor) -> Change:
+def is_late_beside(floor: Report) -> Change:
     def change(found: Measured) -> None:
         more(operations("attack", "ws", 90))(found)
         found.floor = floor
@@ -124,7 +124,7 @@ def rereads(asked: int, lost: int = 0, **why: str) -> Change:
 
 LATE, QUICK = more(operations("attack", "ws", 90)), more(operations("attack", "ws", 2))
 SILENT = rereads(0, unreadable=UNANSWERED)
-LATE_FLOOR, FALLEN_FLOOR = Floor(figures={"attack_p99_ms": 5000.0}), Floor(fault="it fell")
+LATE_FLOOR, FALLEN_FLOOR = at_floor(attack_p99_ms=5000.0), at_floor("it fell")
 UNKNOWN = "acknowledged_lost was not measured, so acknowledged_lost>0 cannot be judged"
 
 
@@ -137,7 +137,7 @@ UNKNOWN = "acknowledged_lost was not measured, so acknowledged_lost>0 cannot be 
         (more(failed("baseline")), ["baseline_failed is 1"]),
         (LATE, ["p99_over_bar_ms is "]),
         (both(LATE, SILENT), ["p99_over_bar_ms is "]),  # a history that is not given does not excuse late answers
-        (is_late_beside(Floor(figures={"attack_p99_ms": 3.0})), ["p99_over_bar_ms is "]),
+        (is_late_beside(at_floor(attack_p99_ms=3.0)), ["p99_over_bar_ms is "]),
         # a target 400 ms away may take that much more
         (more(operations("baseline", "ws", 400), operations("attack", "ws", 660)), ["(attack_p99_ms>650)"]),
         (rereads(5, lost=1), ["acknowledged_lost is 1"]),
@@ -291,7 +291,7 @@ def test_how_hard_an_attack_was_and_what_was_left_out_is_noted() -> None:
     found = attacked()
     found.plan = replace(found.plan, connect_rate=50.0)
     found.left_out = ["not exercised: tunnel"]
-    found.floor = Floor(figures={"attempts_per_s": 20.0, "attacker_bytes_per_s": 2048.0, "attack_p99_ms": 30.0})
+    found.floor = at_floor(attempts_per_s=20.0, attacker_bytes_per_s=2048.0, attack_p99_ms=30.0)
     more(operations("attack", "ws", 131.0711))(found)
     attackers = found.session.totals.groups[0]
     total(found, groups=[attackers], reread=Reread(asked=5, lost=0, unreadable="answered 500"))
@@ -308,7 +308,7 @@ def test_how_hard_an_attack_was_and_what_was_left_out_is_noted() -> None:
     ]
     assert report_of(found).figures["floor_p99_ratio"] == 4.369
     alone = attacked()
-    alone.floor = Floor(fault="it fell")
+    alone.floor = at_floor("it fell")
     alone.memory = {"baseline": [Size(0.0, 0)], "attack": [Size(5.0, 10 * 2**20)]}
     assert "--connect-rate" not in report_of(alone).verdict.notes[0], "as fast as the target takes them"
     assert report_of(alone).verdict.notes[1:] == [

@@ -12,11 +12,11 @@ from loadgen.report import bar
 from loadgen.report.schema import Sample
 from loadgen.run import experiment
 from loadgen.run.experiment import Counts
-from loadgen.run.measured import Floor, recover_seconds
+from loadgen.run.measured import recover_seconds
 from loadgen.run.procfs import Ticks
 from loadgen.run.span import Size, Span, grown
 from tests.loadgen.plays import config
-from tests.loadgen.readings import group, lasted, late, measured, read
+from tests.loadgen.readings import at_floor, group, lasted, late, measured, read
 
 MB = 1_000_000
 
@@ -161,7 +161,7 @@ def test_the_figures_of_attackers_and_neighbours() -> None:
         group("sleepy-tab", "neighbours", refused={"answered 429": 1}, failed={"reset": 1}, starved=1, peak=2),
         group("chat", "neighbours", ended={"closed": 1}, peak=1),
     ]  # fmt: skip
-    floor = Floor(figures={"baseline_p99_ms": 2.0, "attack_p99_ms": 3.0})
+    floor = at_floor(baseline_p99_ms=2.0, attack_p99_ms=3.0)
     found = measured(
         config({"slow-head": 100}, neighbours={"sleepy-tab": 2}, baseline=10.0, seconds=20.0, recovery=5.0),
         Result(groups=groups, reread=Reread(asked=40, lost=1)),
