@@ -20,13 +20,17 @@ import pytest
 import structlog
 from hypothesis import settings
 
-from tests.support import side_by_side
+from tests.support import kqueue, side_by_side
 from tests.support.clock import run_at_once, run_with_jumps
 from tests.support.examples import EXPLORED, FEW
 from tests.support.side_by_side import TESTS
 
 # A run in the background of a script ignores Ctrl-C, and the programs under test would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Servers in this process then use the class for macOS, over a model of its kernel.
+if os.environ.get("TEST_READINESS") == "kqueue":
+    kqueue.install()
 
 # On a disk each sync, and each removal of a file, waits for it. A container may have too little memory for all files.
 MEMORY, NEEDED_BYTES = Path("/dev/shm"), 2 * 1024**3

@@ -1,4 +1,4 @@
-"""Which descriptors are ready: epoll, or kqueue where there is no epoll.
+"""Which descriptors are ready: epoll on Linux, kqueue on macOS.
 
 Owns: the kernel object that all parked connections are registered in. May not: know what a connection is.
 
@@ -57,45 +57,47 @@ if sys.platform == "linux":
 else:
 
     class Kqueue:
-        """macOS and the BSDs: one filter for each direction, a reset is a flag on either.
+        """macOS: one filter for each direction; a reset is an end with an error, on either.
 
-        With no interest nothing is armed: a reset is noticed at the next read or write, or by the deadline.
+        With no interest the filter for reading waits for more bytes than any buffer has, so it fires at the end only.
+        After a FIN, or when the peer has filled the buffer (macOS then fires), a reset is noticed by the deadline.
         """
 
         _WAKER = 0  # an identifier of EVFILT_USER, which has a name space of its own
+        _USER, _TRIGGER = -10, 0x01000000  # EVFILT_USER and NOTE_TRIGGER; select does not name them
+        _NEVER = (1 << 31) - 1  # bytes
 
         def __init__(self) -> None:
             self._queue = select.kqueue()
-            self._user = -10 if sys.platform == "darwin" else -11  # EVFILT_USER; select does not name it
             flags = select.KQ_EV_ADD | select.KQ_EV_CLEAR
-            self._queue.control([select.kevent(self._WAKER, self._user, flags)], 0, 0)
+            self._queue.control([select.kevent(self._WAKER, self._USER, flags)], 0, 0)
             self.fileno = self._queue.fileno
 
         def arm(self, descriptor: int, interest: int) -> None:
             """Report a descriptor once more, or for the first time."""
             flags = select.KQ_EV_ADD | select.KQ_EV_ONESHOT
-            filters = ((READ, select.KQ_FILTER_READ), (WRITE, select.KQ_FILTER_WRITE))
-            self._queue.control(
-                [select.kevent(descriptor, name, flags) for bit, name in filters if interest & bit], 0, 0
-            )
+            if interest & WRITE:
+                change = select.kevent(descriptor, select.KQ_FILTER_WRITE, flags, udata=WRITE)
+            elif interest & READ:
+                change = select.kevent(descriptor, select.KQ_FILTER_READ, flags, udata=READ)
+            else:
+                change = select.kevent(descriptor, select.KQ_FILTER_READ, flags, select.KQ_NOTE_LOWAT, self._NEVER)
+            self._queue.control([change], 0, 0)
 
         add = arm
 
         def ready(self, limit: int) -> list[tuple[int, int]]:
             """At most `limit` pairs of descriptor and events, without waiting."""
-            return [
-                (
-                    event.ident,
-                    (READ if event.filter == select.KQ_FILTER_READ else WRITE)
-                    | (RESET if event.flags & select.KQ_EV_EOF and event.fflags else 0),
-                )
-                for event in self._queue.control(None, limit, 0)
-                if event.filter != self._user
-            ]
+            found = []
+            for event in self._queue.control(None, limit, 0):
+                reset = RESET if event.flags & select.KQ_EV_EOF and event.fflags else 0
+                if event.filter != self._USER and (event.udata or reset):
+                    found.append((event.ident, event.udata | reset))
+            return found
 
         def wake(self) -> None:
             """Make `fileno()` readable once."""
-            self._queue.control([select.kevent(self._WAKER, self._user, fflags=0x01000000)], 0, 0)  # NOTE_TRIGGER
+            self._queue.control([select.kevent(self._WAKER, self._USER, fflags=self._TRIGGER)], 0, 0)
 
         def close(self) -> None:
             """Give the kernel object back."""

@@ -13,7 +13,7 @@ from chatserver.chat.policy import Action
 from chatserver.chat.room import Room
 from chatserver.edge.websocket import TASK_MARGIN
 from chatserver.net.connection import HANGUP, QUEUED, Connection
-from chatserver.net.readiness import READ, WRITE, Epoll
+from chatserver.net.readiness import READ, WRITE
 from chatserver.net.states import State
 from chatserver.net.wheel import NEVER, ticks
 from tests.fuzz import invariants
@@ -21,6 +21,7 @@ from tests.fuzz.grammar import LOBBY
 from tests.fuzz.invariants import describe
 from tests.fuzz.puppet import Puppet
 from tests.fuzz.world import LISTENERS, SETTINGS, World
+from tests.support import kqueue
 from tests.support.parked import descriptors
 
 _FLUSH_TICKS = ticks(SETTINGS["flush_window"])
@@ -143,10 +144,16 @@ def _check_why_silent(world: World, connection: Connection) -> None:
 def _check_kernel(world: World, everybody: list[Connection]) -> None:
     """Each connection is registered for the events that it is armed for."""
     readiness = world.parts.connections._readiness
-    assert isinstance(readiness, Epoll)
+    listeners = world.parts.poller._listeners.values()
+    filters = kqueue.filters_of(readiness)
+    if filters is not None:
+        expected = {(each.descriptor, each.armed) for each in everybody if each.armed & (READ | WRITE)}
+        expected.update((each.descriptor, READ) for each in listeners if not each.resting)
+        assert expected <= {(descriptor, note.udata) for (descriptor, _), note in filters.items()}
+        return
     registered = dict(_registered(readiness.fileno()))
     registered.pop(readiness._waker)
-    for listener in world.parts.poller._listeners.values():
+    for listener in listeners:
         events = registered.pop(listener.descriptor)
         assert events & READ or listener.resting, "the listener does not accept"
     assert registered.keys() == {each.descriptor for each in everybody}

@@ -33,7 +33,6 @@ from chatserver.chat.member import Member
 from chatserver.net import scheduler, sockets, tls_handshake
 from chatserver.net.connection import Connection
 from chatserver.net.poller import PONG_NAP
-from chatserver.net.readiness import Epoll
 from chatserver.net.states import Priority
 from chatserver.observe.logs import Limiter
 from chatserver.parts import Parts
@@ -223,9 +222,11 @@ class World:
     @property
     def stopped(self) -> bool:
         """Whether the server has released all that it held for peers; its log may still run."""
-        readiness = self.parts.connections._readiness
-        assert isinstance(readiness, Epoll)
-        return readiness._epoll.closed
+        try:
+            self.parts.connections._readiness.fileno()
+        except ValueError:  # it is closed
+            return True
+        return False
 
     def took_all(self, connection: Connection) -> bool:
         """Whether the peer has acknowledged everything and no backlog is left."""

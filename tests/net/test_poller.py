@@ -12,7 +12,7 @@ from chatserver.net import scheduler
 from chatserver.net.connection import QUEUED, Connection
 from chatserver.net.listener import ACCEPT_BATCH
 from chatserver.net.poller import READ_BYTES, READ_MOST_BYTES
-from chatserver.net.readiness import READ
+from chatserver.net.readiness import READ, Readiness
 from chatserver.net.scheduler import QUANTUM
 from chatserver.net.states import Priority, State
 from chatserver.net.transport import PlainTransport
@@ -369,6 +369,7 @@ async def test_stop_accepting_keeps_what_is_connected() -> None:
         await it.until(lambda: it.details("received") == [b"x"])
 
 
+@pytest.mark.skipif(Readiness.__name__ == "Kqueue", reason="a kqueue knows descriptors, not open files")
 def test_a_listening_socket_of_other_processes_is_reported_after_its_end_here(it: Parked) -> None:
     """Closing our descriptor does not take it out of epoll then: the other workers have the same socket."""
     it.readiness.add(it.listener.descriptor, READ)
