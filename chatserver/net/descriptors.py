@@ -26,12 +26,14 @@ def raise_descriptor_limit() -> int:
     soft, hard = (
         MAX_DESCRIPTORS if limit == resource.RLIM_INFINITY else min(limit, MAX_DESCRIPTORS) for limit in limits
     )
-    if soft < hard:
+    while soft < hard:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, limits[1]))
         except (ValueError, OSError):  # macOS: more than kern.maxfilesperproc, whatever the hard limit says
-            return soft
-    return hard
+            hard //= 2
+        else:
+            return hard
+    return soft
 
 
 def connection_limit(configured: int, *, descriptors: int) -> int:

@@ -286,6 +286,20 @@ def test_the_soft_limit_is_raised(
     assert set_to == [(usable, hard)] * raised
 
 
+def test_a_system_that_grants_less_than_its_hard_limit_is_asked_for_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    """macOS: the hard limit is infinite, the system grants kern.maxfilesperproc, and 256 descriptors are the default."""
+    granted: list[int] = []
+
+    def grant(_what: int, limits: tuple[int, int]) -> None:
+        if limits[0] > 245_760:
+            raise ValueError("current limit exceeds maximum limit")
+        granted.append(limits[0])
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, resource.RLIM_INFINITY))
+    monkeypatch.setattr(resource, "setrlimit", grant)
+    assert granted == [descriptors.raise_descriptor_limit()] == [131_072]
+
+
 def test_a_system_that_refuses_keeps_its_soft_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_what: int, _limits: tuple[int, int]) -> None:
         raise ValueError("not allowed to raise maximum limit")
