@@ -113,12 +113,11 @@ class Listener:
 
     def _refuse(self, descriptor: int, reason: Reason) -> None:
         self._refused(reason)
-        with (
-            socket.socket(fileno=descriptor) as accepted,
-            contextlib.suppress(OSError),  # a peer that is gone already needs no answer
-        ):
-            accepted.send(random.choice(self._refusals))  # noqa: S311  jitter, not secrecy
-            accepted.recv(4096)  # unread bytes would turn our FIN into RST and lose the answer
+        # No socket object, which would ask for the address: macOS knows none of a peer that is gone.
+        with contextlib.suppress(OSError):  # a peer that is gone already needs no answer
+            os.write(descriptor, random.choice(self._refusals))  # noqa: S311  jitter, not secrecy
+            os.read(descriptor, 4096)  # unread bytes would turn our FIN into RST and lose the answer
+        os.close(descriptor)
 
     def _accept_with_spare(self) -> bool:
         """No descriptor is left: accept a peer on the spare one; it stays if another is evicted. False: stop accepting.

@@ -3,6 +3,7 @@
 Owns: the differences between Linux and macOS. May not: keep a socket object; each call borrows the descriptor.
 """
 
+import errno
 import fcntl
 import os
 import socket
@@ -39,6 +40,9 @@ def accept(listening: socket.socket) -> tuple[int, str]:
     `socket.accept` wraps the number in an object, which takes 5 of its 10 µs; `_accept`, which it calls, does not.
     """
     descriptor, address = listening._accept()  # type: ignore[attr-defined]
+    if not address:  # macOS: the peer has reset it in the queue. Go says ECONNABORTED too.
+        os.close(descriptor)
+        raise ConnectionAbortedError(errno.ECONNABORTED, "the peer has no address")
     os.set_blocking(descriptor, False)
     return descriptor, address[0]
 
@@ -91,8 +95,7 @@ def shutdown(descriptor: int, how: int) -> None:
 
 def abort(descriptor: int) -> None:
     """Close with RST and drop what the kernel still has to send: for peers that do not take it."""
-    try:
-        with _borrowed(descriptor) as borrowed:
-            borrowed.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
-    finally:
-        os.close(descriptor)
+    # macOS refuses options once both sides have ended: then nothing is left to drop.
+    with suppress(OSError), _borrowed(descriptor) as borrowed:
+        borrowed.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
+    os.close(descriptor)

@@ -133,6 +133,36 @@ def test_a_peer_that_gave_up_in_the_queue_is_no_error(it: Parked, monkeypatch: p
         it.listener.accept()
 
 
+class Nameless(socket.socket):
+    """macOS accepts a peer that has reset the connection in the queue, and knows no address of it."""
+
+    def _accept(self) -> tuple[int, None]:
+        descriptor, _ = super()._accept()  # type: ignore[misc]
+        return descriptor, None
+
+
+def test_a_peer_without_an_address_is_closed(it: Parked) -> None:
+    """An exception would have ended the batch, and left its descriptor open."""
+    listening = it.listener._socket
+    with Nameless(fileno=os.dup(listening.fileno())) as nameless:
+        it.listener._socket = nameless
+        peers = [it.knock() for _ in range(2)]
+        before = descriptors()
+        it.listener.accept()
+        it.listener._socket = listening
+    assert (it.connections.held, it.refused) == (0, [])
+    assert descriptors() == before - 1, "of the copy of the listening socket"
+    assert all(map(ended, peers))
+
+
+def test_a_refused_peer_whose_socket_has_no_address_is_closed(it: Parked) -> None:
+    """macOS knows no address of a socket that the peer has reset; here a pipe stands for that."""
+    reading, writing = os.pipe()
+    it.listener._refuse(writing, Reason.REFUSED_FULL)
+    with open(reading, "rb") as pipe:
+        assert pipe.read() == REFUSAL, "and then its end"
+
+
 def someone_idle(it: Parked) -> socket.socket:
     """A connected peer that has waited long enough to be evicted."""
     peer = it.knock()

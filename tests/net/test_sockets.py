@@ -101,14 +101,13 @@ def test_shutdown_for_a_peer_that_is_gone_is_no_error(how: int) -> None:
         sockets.shutdown(ours.fileno(), how)
 
 
-def test_abort_gives_the_descriptor_back_even_if_the_option_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_abort_closes_also_a_socket_that_takes_no_option(monkeypatch: pytest.MonkeyPatch) -> None:
     """macOS refuses options on a socket that the peer has reset; here a malformed option stands for that."""
     monkeypatch.setattr(sockets, "_ABORT", b"?")
     ours, peer = pair()
     with peer:
         descriptor = ours.detach()
-        with pytest.raises(OSError, match="Invalid argument"):
-            sockets.abort(descriptor)
+        sockets.abort(descriptor)
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(descriptor)
 
