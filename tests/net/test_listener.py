@@ -159,7 +159,7 @@ def test_a_refused_peer_whose_socket_has_no_address_is_closed(it: Parked) -> Non
     """macOS knows no address of a socket that the peer has reset; here a pipe stands for that."""
     reading, writing = os.pipe()
     it.listener._refuse(writing, Reason.REFUSED_FULL)
-    with open(reading, "rb") as pipe:
+    with os.fdopen(reading, "rb") as pipe:
         assert pipe.read() == REFUSAL, "and then its end"
 
 

@@ -287,7 +287,7 @@ def test_the_soft_limit_is_raised(
 
 
 def test_a_system_that_grants_less_than_its_hard_limit_is_asked_for_less(monkeypatch: pytest.MonkeyPatch) -> None:
-    """macOS: the hard limit is infinite, the system grants kern.maxfilesperproc, and 256 descriptors are the default."""
+    """macOS: the hard limit is infinite, the system grants kern.maxfilesperproc, and 256 are the default."""
     granted: list[int] = []
 
     def grant(_what: int, limits: tuple[int, int]) -> None:
