@@ -20,6 +20,7 @@ export class Account {
       if (detail.error.code === 'unauthenticated') this.#open(`Sign in to enter #${detail.room}.`);
     });
     this.#me.addEventListener('click', () => this.#open());
+    byId('sign-in').addEventListener('click', () => this.#open(`Sign in to write in #${client.room}.`));
     byId('account-form').addEventListener('submit', (event) => this.#submit(event));
     byId('account-out').addEventListener('click', () => this.#signOut());
     byId('account-cancel').addEventListener('click', () => this.#dialog.close());

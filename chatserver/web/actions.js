@@ -45,11 +45,12 @@ export class Actions {
     row.querySelector('.bubble').title = fullTime(new Date(message.time));
     this.#message = message;
     const isOwn = this.client.identity.owns(message);
+    const mayWrite = this.client.current.readOnly === null;
     const may = {
-      react: true,
-      reply: true,
-      edit: isOwn,
-      delete: isOwn || this.client.identity.moderates(this.client.room),
+      react: mayWrite,
+      reply: mayWrite,
+      edit: mayWrite && isOwn,
+      delete: mayWrite && (isOwn || this.client.identity.moderates(this.client.room)),
     };
     for (const [name, value] of Object.entries(may)) {
       this.#bar.querySelector(`[value="${name}"]`).hidden = !value;

@@ -186,6 +186,8 @@ export class ChatClient extends EventTarget {
 
   /** Ask for the list of rooms, how far each of ours is read, and who we are. */
   async survey() {
+    const { current } = this;
+    if (!current.knowsRights || current.readOnly) this.askRights(current);
     const [{ rooms }, unread, session] = await Promise.all([this.api.rooms(), this.api.unread(), this.api.session()]);
     // Embedded in another site, requests have no cookie and so another guest than the WebSocket: `hello` counts there.
     // Without a link the answer may be later than a sign-out: the next link says who we are.
@@ -203,6 +205,19 @@ export class ChatClient extends EventTarget {
     }
     this.tell('unread');
     return rooms;
+  }
+
+  /** Ask whether the user may write in a room. */
+  async askRights(room) {
+    room.knowsRights = true;
+    try {
+      const { may_write, why } = await this.api.room(room.name);
+      room.readOnly = may_write ? null : new ChatError(why.code, why.message);
+      room.tell('rights');
+    } catch (error) {
+      if (!(error instanceof ChatError)) throw error;
+      room.knowsRights = false; // the next survey asks again
+    }
   }
 
   /**
@@ -270,6 +285,7 @@ export class ChatClient extends EventTarget {
     if (this.api.needsToken) this.api.token ??= hello?.session || null;
     this.mayFollowMost = hello?.limits?.rooms ?? Infinity;
     for (const room of new Set([this.current, ...this.rooms.values()])) {
+      room.knowsRights = false; // they may have changed meanwhile
       if ((link.isSocket || room !== this.current) && !this.#staysOutOf(room)) this.follow(room);
     }
     const session = hello ?? (await this.api.session().catch(() => null)); // if it fails, `survey` asks again
@@ -316,6 +332,7 @@ export class ChatClient extends EventTarget {
     const room = this.rooms.get(name);
     if (room?.read === null) this.#mark(room, page.cursor); // a room that the server does not list
     room?.page(page);
+    if (room?.readOnly) this.askRights(room); // perhaps as another user
   }
 
   refused(name, error) {
@@ -331,7 +348,15 @@ export class ChatClient extends EventTarget {
     this.#deliver(); // in the order of arrival
     if (pushed.room) this.rooms.get(pushed.room)?.pushed(pushed);
     else if (pushed.type === 'expiring') this.#expiring(pushed);
+    else if (pushed.code === 'forbidden') this.#muted(pushed);
     else this.tell(pushed.type, pushed);
+  }
+
+  /** In one room or in all; the sentence says it. */
+  #muted(pushed) {
+    for (const room of this.rooms.values()) room.knowsRights = false;
+    this.askRights(this.current);
+    this.tell('error', pushed);
   }
 
   #deliver() {

@@ -6,7 +6,7 @@
  * @import { Message } from './wire.js'
  */
 import { Completion } from './completion.js';
-import { byId, hasFingers, isForInputMethod, make } from './dom.js';
+import { byId, hasFingers, isForInputMethod, make, setText } from './dom.js';
 import { inShort } from './markdown.js';
 import { readJson } from './storage.js';
 import { actionIn, mentionsIn, withEmoji } from './text.js';
@@ -44,6 +44,7 @@ export class Composer {
     const early = this.#text.value; // typed before this module was loaded
     client.addEventListener('room', () => this.#show());
     if (early) client.addEventListener('room', () => this.#add(early), { once: true });
+    for (const event of ['room', 'rights']) client.addEventListener(event, () => this.#allow());
     for (const event of ['messages', 'caughtup']) client.addEventListener(event, () => this.#refresh());
     this.#form.addEventListener('submit', (event) => this.#submit(event));
     this.#text.addEventListener('input', () => this.#typed());
@@ -54,7 +55,18 @@ export class Composer {
   }
 
   focus() {
-    this.#text.focus();
+    if (this.client.current?.readOnly) byId('scroller').focus();
+    else this.#text.focus();
+  }
+
+  /** Where the user may not write, the form says that instead of showing the field. */
+  #allow() {
+    const { readOnly } = this.client.current;
+    const hadFocus = this.#form.contains(document.activeElement);
+    setText(byId('read-only'), readOnly ? `${readOnly.message}.` : '');
+    byId('sign-in').hidden = readOnly?.code !== 'unauthenticated';
+    if (hadFocus && readOnly) byId('scroller').focus({ focusVisible: false }); // its keys scroll
+    this.#fit();
   }
 
   reply(message) {
@@ -255,7 +267,10 @@ export class Composer {
     this.#text.value = '';
     this.#typed();
     // The pending message shows an error.
-    this.client.current.publish(text, { replyTo, mentions: this.#mentioned(text) }).catch(() => {});
+    const { client } = this;
+    const { current } = client;
+    const isRefused = ({ code }) => code === 'forbidden' || code === 'unauthenticated';
+    current.publish(text, { replyTo, mentions: this.#mentioned(text) }).catch((error) => isRefused(error) && client.askRights(current));
     this.stop();
     this.sent();
   }

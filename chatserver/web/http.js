@@ -126,6 +126,11 @@ export class HttpApi {
     return this.json('/rooms');
   }
 
+  /** @returns {Promise<{may_write: boolean, why?: {code: string, message: string}}>} */
+  room(name) {
+    return this.json(path(name, ''));
+  }
+
   /** @returns {Promise<{rooms: {[room: string]: {read: number, unread: number, mentions: number}}}>} */
   unread() {
     return this.json('/unread');

@@ -3,7 +3,8 @@
  * Owns: its timelines, the filling of holes, the read marker, who types. May not: open connections, touch the DOM.
  *
  * It dispatches events on itself and on its client: `message` (each message once, in order of arrival), `messages`
- * (many at a time: added, changed, isLive), `presence`, `typing`, `unread`, `caughtup`, `restarted`, `refused`.
+ * (many at a time: added, changed, isLive), `presence`, `typing`, `unread`, `caughtup`, `restarted`, `refused`,
+ * `rights`.
  *
  * @import { Change, Message, Page, User } from './wire.js'
  */
@@ -25,6 +26,9 @@ export class Room extends EventTarget {
   past = null;
   /** @type {ChatError | null} why the user is not in the room: expelled, or refused */
   out = null;
+  /** @type {ChatError | null} why the user may not write here, as far as known (`ChatClient.askRights`) */
+  readOnly = null;
+  knowsRights = false;
   /** @type {number | null} how many are here */
   members = null;
   /** @type {Map<string, User>} the members that the server named, by id */

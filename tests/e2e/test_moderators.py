@@ -91,19 +91,13 @@ def test_a_moderator_deletes_mutes_kicks_and_bans(server: Server, window: OpenWi
     moderate(mo, "Ann", "Mute for 10 minutes")
     expect(mo.page.locator("#toast")).to_have_text("Ann may not write for 10 minutes.")
     expect(banner(ann)).to_contain_text("The server says: you may not write in bar for another 10 minutes.")
-    ann.say("another word")
-    expect(ann.page.locator("#pending .problem")).to_contain_text("you may not write in bar for another")
-    ann.act("a word", "Edit")
-    ann.say("a longer word")
-    expect(banner(ann)).to_contain_text("Not changed: you may not write in bar")
-    expect(ann.page.locator("#about-text")).to_have_text("Editing your message")
-    expect(ann.page.locator("#text")).to_have_value("a longer word")
+    expect(ann.page.locator("#text")).to_be_hidden()
     (mute,) = mo.page.request.get(f"{server.url}/rooms/bar/sanctions").json()["sanctions"]
     assert mo.page.request.delete(f"{server.url}/rooms/bar/sanctions/{mute['id']}").ok
-    ann.page.press("#text", "Enter")
-    ann.page.get_by_role("button", name="Send again").click()
+    ann.page.reload()
+    ann.say("another word")
     for each in (mo, ann):
-        each.expect_texts(["This message was deleted.", "a longer word edited", "another word"])
+        each.expect_texts(["This message was deleted.", "a word", "another word"])
 
     moderate(mo, "Ann", "Kick out")
     expect(banner(ann)).to_contain_text("You are out of #bar: a moderator has taken you out of this room")

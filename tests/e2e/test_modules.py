@@ -195,7 +195,9 @@ def test_an_answer_after_the_end_of_a_connection_does_not_say_who_we_are(run: Ru
             rooms: async () => ({ rooms: [] }),
             unread: async () => ({ rooms: {} }),
             session: async () => ({ user: { id: 'u', name: 'Ann' } }),
+            room: async () => ({ may_write: true }),
         };
+        client.enter('lobby');
         const known = [];
         for (const link of [null, { isSocket: true }, { isSocket: false }]) {
             client.connection.link = link;

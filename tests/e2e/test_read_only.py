@@ -1,0 +1,103 @@
+"""Rooms in which the user may read and not write: the page knows it before anything is written."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Locator, expect
+
+from tests.e2e.browser import Server, Window, serving
+from tests.e2e.conftest import OpenWindow
+from tests.e2e.test_moderators import moderate, sign_in
+from tests.support.tokens import SECRET, token
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with tokens, and rooms in which moderators alone, or those who are signed in, may write."""
+    folder = tmp_path_factory.mktemp("read-only")
+    key = folder / "token.key"
+    key.write_bytes(SECRET)
+    key.chmod(0o600)
+    (folder / "rooms.toml").write_text('rooms."news-*".write = "moderators"\nrooms."staff-*".write = "signed-in"\n')
+    with serving(folder, flags=["--token-key", str(key), "--config", str(folder / "rooms.toml")]) as running:
+        yield running
+
+
+def field(person: Window) -> Locator:
+    return person.page.locator("#text")
+
+
+def expect_read_only(person: Window, why: str) -> None:
+    expect(person.page.locator("#read-only")).to_contain_text(why)
+    for hidden in (field(person), person.page.locator("#send")):
+        expect(hidden).to_be_hidden()
+
+
+@pytest.mark.parametrize("transport", ["ws", "poll"])
+def test_a_room_that_takes_no_messages_says_so(server: Server, window: OpenWindow, transport: str) -> None:
+    """It was found out by writing: each message stayed below the others, refused."""
+    mo, ann, room = window(), window(), f"news-{transport}"
+    sign_in(mo, server, "mo", role="moderator")
+    sign_in(ann, server, "ann")
+    mo.open(server, room=room)
+    mo.say("the news of today")
+    ann.open(server, transport=transport, room=room)
+    expect_read_only(ann, f"you may not write in {room}.")
+    ann.texts.first.hover()
+    toolbar = ann.page.get_by_role("toolbar", name="Message")
+    expect(toolbar.get_by_role("button")).to_have_count(2)  # to copy the text and the link
+    ann.go("garden")
+    expect(field(ann)).to_be_focused()
+    ann.say(f"free here, over {transport}")
+    ann.go(room)
+    expect_read_only(ann, f"you may not write in {room}.")
+    expect(ann.page.locator("#scroller")).to_be_focused()  # its keys scroll
+    expect(field(mo)).to_be_visible()
+
+
+def test_a_guest_signs_in_to_write(server: Server, window: OpenWindow) -> None:
+    ann = window()
+    ann.open(server, room="staff-tea")
+    expect_read_only(ann, "sign in to write in staff-tea.")
+    ann.page.get_by_role("button", name="Sign in", exact=True).click()
+    expect(ann.page.locator("#account-problem")).to_have_text("Sign in to write in #staff-tea.")
+    ann.page.keyboard.type(token(sub="ina", name="Ina"))
+    ann.page.keyboard.press("Enter")
+    expect(field(ann)).to_be_visible()
+    ann.say("by Ina")
+    ann.expect_texts(["by Ina"])
+
+
+@pytest.mark.parametrize("transport", ["ws", "poll"])
+def test_a_mute_takes_the_field_away_and_keeps_the_draft(server: Server, window: OpenWindow, transport: str) -> None:
+    """Over long-poll nobody is told of a mute; the first refused message is."""
+    mo, ann, room, name = window(), window(), f"loud-{transport}", f"Eve-{transport.title()}"
+    sign_in(mo, server, "mo", role="moderator")
+    sign_in(ann, server, f"eve-{transport}")
+    mo.open(server, room=room)
+    ann.open(server, transport=transport, room=room)
+    ann.say("buy pills")
+    mo.expect_texts(["buy pills"])
+    field(ann).fill("more pi")
+    moderate(mo, name, "Mute for 10 minutes")
+    expect(mo.page.locator("#toast")).to_have_text(f"{name} may not write for 10 minutes.")
+    if transport == "poll":
+        ann.act("buy pills", "Edit")
+        ann.say("buy more pills")
+        expect(ann.page.locator("#banner")).to_contain_text(f"Not changed: you may not write in {room}")
+        ann.say("more pills")
+        expect(ann.page.locator("#pending .problem")).to_contain_text(f"you may not write in {room} for another")
+    expect_read_only(ann, f"you may not write in {room} for another 10 minutes.")
+    ann.page.reload()
+    expect_read_only(ann, f"you may not write in {room} for another 10 minutes.")
+    (mute,) = mo.page.request.get(f"{server.url}/rooms/{room}/sanctions").json()["sanctions"]
+    assert mo.page.request.delete(f"{server.url}/rooms/{room}/sanctions/{mute['id']}").ok
+    ann.page.reload()
+    expect(field(ann)).to_be_visible()
+    if transport == "ws":
+        expect(field(ann)).to_have_value("more pi")
+    else:
+        ann.page.get_by_role("button", name="Send again").click()
+        ann.expect_texts(["buy pills", "more pills"])
