@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Literal, TypeVar
+from urllib.parse import quote
 
 import msgspec
 import trio
@@ -73,14 +74,9 @@ class Chat:
     """A user in some rooms. Made by `connect`. Methods that wait raise `ChatError`, at the latest after its timeout."""
 
     def __init__(
-        self,
-        target: Target,
-        who: Credentials,
-        name: str,
-        transport: TransportName,
-        timeout: float,
+        self, target: Target, who: Credentials, name: str, transport: TransportName, timeout: float,
         backoff: Backoff | None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.user: wire.User | None = None  # our user; None before the first connection
         self._credentials = who
         self._http = HttpClient(target, who)
@@ -195,6 +191,11 @@ class Chat:
     async def rooms(self) -> tuple[wire.RoomSummary, ...]:
         """Return the server's rooms, the most recently written first."""
         return (await self._request("GET", "/rooms", wire.Rooms)).rooms
+
+    async def write_refusal(self, room: str) -> ChatError | None:
+        """Return the error that a message of ours in a room would get now; None if we may write there."""
+        why = (await self._request("GET", f"/rooms/{quote(requests.checked(room), safe='')}", wire.RoomState)).why
+        return None if why is None else error_of(why.code, why.message, why.retry_after)
 
     # -- identity -----------------------------------------------------------------------------------------------------
 

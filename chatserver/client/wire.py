@@ -226,6 +226,20 @@ class RoomSummary(msgspec.Struct, frozen=True):
     members: int = 0
 
 
+class Why(msgspec.Struct, frozen=True):
+    """The error that a message would get."""
+
+    code: str
+    message: str
+    retry_after: float | None = None
+
+
+class RoomState(msgspec.Struct):
+    """The answer of `/rooms/{room}`, as far as this client uses it."""
+
+    why: Why | None = None  # if we may not write there
+
+
 class UnreadRooms(msgspec.Struct):
     """The answer of `/unread`."""
 

@@ -316,13 +316,13 @@ class Interactive:
     async def _enter(self, room: str) -> None:
         """Join a room, after asking what is unread in it."""
         await self._chat.connected()
-        with trio.move_on_after(ENTRY_PATIENCE):
-            with suppress(ChatError):  # we have no markers, or they are not available now
-                unread = (await self._chat.unread()).get(room)
-                if unread is not None and unread.unread:
-                    self._rooms[room] = unread.read
+        with trio.move_on_after(ENTRY_PATIENCE), suppress(ChatError):  # we may have no markers, or get none now
+            if (unread := (await self._chat.unread()).get(room)) is not None and unread.unread:
+                self._rooms[room] = unread.read
         self._chat.join(room, latest=LATEST)
         with trio.move_on_after(ENTRY_PATIENCE), suppress(ChatError):
+            if (refusal := await self._chat.write_refusal(room)) is not None:
+                self._screen.note(render.printable(refusal.message))
             self._recall.rooms.update(found.room for found in await self._chat.rooms())
 
     def _leave_room(self, room: str) -> None:

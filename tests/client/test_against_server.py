@@ -12,12 +12,14 @@ from chatserver.client import (
     Entered,
     Forbidden,
     Gap,
+    Invalid,
     Reconnecting,
     TransportName,
     connect,
     feed,
     session,
 )
+from chatserver.settings.rooms import Audience, RoomPolicy
 from tests.client.listener import TRANSPORTS, Listener, each_transport, listening, url
 from tests.support.moderating import moderate, moderated, sanction
 from tests.support.peers import publish
@@ -151,6 +153,20 @@ async def test_a_refusal_for_too_many_rooms_loses_the_last_room_only(transport: 
         listener.say("still here")
         assert await listener.texts(1) == ["still here"]
         assert not listener.events(Reconnecting)
+
+
+@each_transport
+async def test_a_bot_learns_before_writing_whether_it_may(transport: TransportName) -> None:
+    rooms = (("news", RoomPolicy(write=Audience.MODERATORS)),)
+    async with serving(rooms=rooms) as server, connect(url(server), transport=transport) as bot:
+        assert await bot.write_refusal("lobby") is None
+        refusal = await bot.write_refusal("news")
+        assert isinstance(refusal, Forbidden)
+        assert refusal.message == "you may not write in news"
+        with pytest.raises(Forbidden, match=refusal.message):
+            await bot.publish("news", "hello")
+        with pytest.raises(Invalid):
+            await bot.write_refusal("no room?")
 
 
 @each_transport

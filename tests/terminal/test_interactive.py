@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from chatserver.client.stream import parse_target
+from chatserver.settings.rooms import Audience, RoomPolicy
 from chatserver.terminal.identity import kept_cookie
 from chatserver.terminal.interactive import TYPING_EVERY
 from tests.client.fake import ME, ZED, FakeServer, message
@@ -292,15 +293,16 @@ async def test_arrivals_and_departures_are_one_line_until_a_message(server: Fake
     assert "\x1b[1A" not in await person.until("· Bob left · 2 here")
 
 
-async def test_rooms_are_listed_with_their_number_of_records() -> None:
+async def test_rooms_are_listed_with_their_number_of_records_and_one_without_the_right_to_write_says_so() -> None:
     """The server counts edits, deletions and reactions as well, so the number is not called messages."""
-    async with serving() as real:
+    async with serving(rooms=(("news", RoomPolicy(write=Audience.MODERATORS)),)) as real:
         server = FakeServer(port=real.address.port)
         async with terminal(server) as person:
             await person.enter("hello", "hello\r\n")
             await person.enter("/rooms", "* lobby: 1 message, 1 here")
             await person.enter("/react tada", "put 🎉 on #1")
             await person.enter("/rooms", "* lobby: 2 messages and changes, 1 here")
+            await person.enter("/join news", "you may not write in news")
 
 
 async def test_a_line_marks_what_came_since_the_window_lost_focus_and_a_bell_calls(
