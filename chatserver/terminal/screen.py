@@ -4,10 +4,13 @@ Owns: the terminal's mode, which it always restores, and every byte written to i
 It uses no full-screen library, so that messages stay in the terminal's own scroll-back, where people look for them.
 """
 
+import errno
 import os
 import signal
 import termios
 import tty
+from collections.abc import Callable
+from functools import partial
 from typing import Self
 
 import trio
@@ -93,11 +96,11 @@ class Screen:
         """Leave the terminal as it was; a shell would read the reports of a window that loses the focus as keys."""
         self._write(self._erase() + BRACKETED_PASTE[1] + FOCUS_REPORTS[1])
         self._drawn = self._note = ""
-        termios.tcsetattr(self._source, termios.TCSADRAIN, self._saved)
+        _until_done(partial(termios.tcsetattr, self._source, termios.TCSADRAIN, self._saved))
 
     def take_over(self) -> None:
         """Read keys one by one without echo; also after a stop (Ctrl-Z), when the shell has reset the mode."""
-        tty.setcbreak(self._source, termios.TCSADRAIN)  # Ctrl-C and Ctrl-Z keep working
+        _until_done(partial(tty.setcbreak, self._source, termios.TCSADRAIN))  # Ctrl-C and Ctrl-Z keep working
         self._write(BRACKETED_PASTE[0] + FOCUS_REPORTS[0])
 
     async def keep_shape(self) -> None:
@@ -140,3 +143,15 @@ class Screen:
         view = memoryview(text.encode("utf-8", "backslashreplace"))
         while view:
             view = view[os.write(self._target, view) :]
+
+
+def _until_done(change: Callable[[], object]) -> None:
+    """Change the terminal's mode. In the background (`bg`) the kernel stops us here, and `fg` interrupts the call."""
+    while True:
+        try:
+            change()
+        except termios.error as error:
+            if error.args[0] != errno.EINTR:
+                raise
+        else:
+            return

@@ -48,7 +48,7 @@ def texts(server: FakeServer) -> list[str]:
 class Terminal:
     """A pseudo-terminal that runs `chatserver chat`."""
 
-    def __init__(self, process: Running, descriptor: int) -> None:
+    def __init__(self, process: Running | trio.Process, descriptor: int) -> None:
         self.process = process
         self._descriptor = descriptor
         self._shown = ""
