@@ -72,6 +72,7 @@ class WebSocketConversation:
 @asynccontextmanager
 async def websocket(target: Target, credentials: Credentials) -> AsyncIterator[WebSocketConversation]:
     """Open a conversation. Raises EndedError in a group, also inside the block when the server goes silent."""
+    upgraded = False
     try:
         async with await dial(target, timeout=CONNECT_TIMEOUT) as stream, trio.open_nursery() as nursery:
             with trio.move_on_after(GREETING_TIMEOUT) as patience:
@@ -87,7 +88,8 @@ async def websocket(target: Target, credentials: Credentials) -> AsyncIterator[W
                 )
             if patience.cancelled_caught:
                 raise EndedError(f"no answer within {GREETING_TIMEOUT:g} s")
-            stream.upgraded, stream.allowance = True, math.inf
+            upgraded = stream.upgraded = True
+            stream.allowance = math.inf
             credentials.take(socket.handshake_headers)
             nursery.start_soon(_watch, socket, stream)
             try:
@@ -101,8 +103,10 @@ async def websocket(target: Target, credentials: Credentials) -> AsyncIterator[W
             nursery.cancel_scope.cancel()
     except* ConnectionRejected as rejected:  # raised by trio-websocket's own task
         raise _refusal(rejected.exceptions[0]) from None
-    except* (LocalProtocolError, h11.LocalProtocolError):  # wsproto cannot reject, as a client
-        raise EndedError("the server does not speak WebSocket") from None
+    except* (LocalProtocolError, h11.LocalProtocolError):
+        # wsproto cannot reject, as a client; later, it answers no ping on a connection that was found lost
+        why = "the connection was lost" if upgraded else "the server does not speak WebSocket"
+        raise EndedError(why) from None
 
 
 async def _send_close(stream: WatchedStream) -> None:

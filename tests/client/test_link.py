@@ -10,15 +10,17 @@ import trio
 import trio.lowlevel
 import trio.testing
 
-from chatserver.client import Backoff, Entered, Reconnecting, Rejected, TransportName, websocket
+from chatserver.client import Backoff, Entered, Reconnecting, Rejected, TransportName, requests, websocket
+from chatserver.client.credentials import Credentials
 from chatserver.client.feed import MAX_QUEUED_EVENTS
 from chatserver.client.link import ASKED_SPREAD, FIRST_DELAY, LONGEST_DELAY, STEADY_AFTER
 from chatserver.client.session import LONGEST_WAIT
-from chatserver.client.stream import WatchedStream
-from chatserver.client.websocket import SILENCE
+from chatserver.client.stream import EndedError, WatchedStream, parse_target
+from chatserver.client.websocket import MAX_QUEUED_FRAMES, SILENCE
 from tests.client.fake import NOT_NOW, FakeServer
 from tests.client.listener import SOON, Listener, listening
 from tests.support.answering import answering
+from tests.support.peers import raw_frame
 
 pytestmark = pytest.mark.jumping_clock
 
@@ -141,6 +143,34 @@ async def test_a_frame_that_we_refuse_is_no_refusal_of_ours(frame: bytes, monkey
         assert "a bad frame" in event.why
         await listener.until(Entered)
         await listener.acknowledged(1)
+
+
+async def test_a_ping_that_cannot_be_answered_any_more_is_a_lost_connection(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a sleep of a minute, with messages and a ping unread, the client said: the server does not speak WebSocket.
+
+    A text of its own could not be sent. Then it answered the ping, on a connection that it took for closed.
+    """
+
+    async def break_off(*_: object) -> NoReturn:
+        await trio.lowlevel.checkpoint()
+        raise trio.BrokenResourceError
+
+    async def lose_it() -> None:
+        async with websocket.websocket(parse_target(server.url), Credentials()) as conversation:
+            await conversation.receive()
+            (connection,) = server.connections
+            unread = raw_frame(0x81, b"{}", mask=b"") * (MAX_QUEUED_FRAMES + 1) + raw_frame(0x89, mask=b"")
+            await connection._stream.send_all(unread)
+            await trio.testing.wait_all_tasks_blocked()
+            monkeypatch.setattr(WatchedStream, "send_all", break_off)
+            with suppress(EndedError):
+                await conversation.send(requests.Typing(room="lobby"))
+            await trio.sleep_forever()
+
+    with pytest.raises(EndedError, match="the connection was lost"):
+        await lose_it()
 
 
 async def say_nothing(_: trio.SocketStream) -> None:
