@@ -231,8 +231,7 @@ class _Edge:
             slow_tasks=peers.searching, stats=stats, upgrade=self.websockets.open, policy=peers.policy,
             forwarded=peers.forwarded if settings.trusted_proxy else None,
         )  # fmt: skip
-        # Chat answers polls, sign-out and moderation end connections: what is made before acts on what is made here.
-        chat.sink.answer_with = self.exchanges.answer_held
+        # Sign-out and moderation end connections: what is made before acts on what is made here.
         services.identities.signed_out.end = SignOutSearch(connections, hub, self.exchanges, self.websockets).begin
         services.moderation.apply = Enforcer(connections, hub, self.exchanges).apply
         self._bind(connections, settings, hub)

@@ -79,7 +79,7 @@ class HeldHandler(WaitingHandler):
         self._exchanges.answer_held(connection, waiter)
 
     def expired(self, connection: Connection) -> None:
-        """The time of the poll is over: an empty answer."""
+        """Answer: there is news, or the time of the poll is over."""
         self._exchanges.answer_held(connection, context_of(connection, PollWaiter))
 
     def released(self, connection: Connection, context: object) -> None:

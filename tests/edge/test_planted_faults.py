@@ -214,7 +214,7 @@ CASES = [
     Case("a broadcast's end", lambda s: (s.parts.hub.broadcaster, "_end"), somebody_publishes, a_websocket),
     Case("delivery to one", lambda s: (s.parts.hub.broadcaster, "_deliver_alike"), somebody_publishes, an_event_stream),
     Case("polls to answer", lambda s: (s.parts.hub.broadcaster, "_answer_polls"), somebody_publishes, a_held_poll),
-    Case("a poll's answer", lambda s: (s.parts.hub._sink, "answer_with"), somebody_publishes, a_held_poll),
+    Case("a poll's answer", lambda s: (s.parts.exchanges, "answer_held"), somebody_publishes, a_held_poll),
     Case("a round of house-keeping", lambda s: (s.parts.hub.housekeeping._round, "go_on"), time_passes),
     *(Case(f"house-keeping of {what}", where, time_passes) for what, where in CHORES.items()),
     Case("reclaiming", lambda s: (s.parts.admission._relief, "go_on"), places_are_reclaimed),
