@@ -152,7 +152,7 @@ class _Peers:
         self.connections = Connections(
             readiness, settings, now=trio.current_time(), closed=self._closed, is_proxy=self.is_proxy
         )
-        self.stats = CloseStats(self.connections.lines)
+        self.stats = CloseStats(self.connections)
         self.admission = Admission(self.connections, settings, total=total, farewell=self._evicted)
         self.forwarded = ForwardedFor(self.is_proxy, self.admission, refused=self.stats.refused)
         self.tasks = Tasks(self.connections, nursery)
@@ -162,7 +162,7 @@ class _Peers:
         self.admission.release(connection.address)  # first: a failure in the calls below must not leak the place
         for each in (self.forwarded, self.tasks, self.searching):
             each.forget(connection)
-        self.stats.closed(self.connections, connection, reason)
+        self.stats.closed(connection, reason)
 
     def _evicted(self, connection: Connection) -> bytes:
         """The answer to half a request whose connection is evicted; a page of an allowed origin may read it."""

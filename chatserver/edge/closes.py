@@ -8,7 +8,6 @@ import structlog
 from chatserver.log.interface import LogError
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
-from chatserver.observe.logs import Limiter
 from chatserver.reasons import Reason
 
 _log = structlog.get_logger("chatserver.edge")
@@ -19,15 +18,16 @@ _UNSEEN = frozenset((Reason.FLUSH_DEADLINE, Reason.EVICTED))
 class CloseStats:
     """See the module."""
 
-    def __init__(self, lines: Limiter) -> None:
+    def __init__(self, connections: Connections) -> None:
         self.closes: dict[Reason, int] = dict.fromkeys(Reason, 0)
-        self._lines = lines
+        self._connections = connections
+        self._lines = connections.lines
 
-    def closed(self, connections: Connections, connection: Connection, reason: Reason) -> None:
+    def closed(self, connection: Connection, reason: Reason) -> None:
         """Count a connection that has ended."""
         self.closes[reason] += 1
         if reason in _UNSEEN:
-            connections.misbehaved(connection, reason, reason.sentence)
+            self._connections.misbehaved(connection, reason, reason.sentence)
 
     def refused(self, reason: Reason) -> None:
         """Count and log a peer that was not admitted."""
