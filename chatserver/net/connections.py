@@ -17,11 +17,12 @@ from typing import Any
 import structlog
 
 from chatserver.meters import FairByteBudget
-from chatserver.net import flush, sockets
+from chatserver.net import sockets
 from chatserver.net.closing import ClosingHandler
 from chatserver.net.connection import CLOSED, HANGUP, QUEUED, RESUMED, Closing, Connection, TransportError
 from chatserver.net.demotion import Demotion
 from chatserver.net.faults import Faults
+from chatserver.net.flush import FlushJudge
 from chatserver.net.handler import Handler
 from chatserver.net.readiness import READ, WRITE, Readiness
 from chatserver.net.scheduler import Scheduler
@@ -55,7 +56,7 @@ class Connections:
         self.faults = Faults(self)
         self.demotion = Demotion(is_proxy)
         self.scheduler = Scheduler(faulted=self.faults.caught, wake=readiness.wake)
-        self.judge = flush.FlushJudge(self, rate=settings.flush_rate, window=settings.flush_window)
+        self.judge = FlushJudge(self, rate=settings.flush_rate, window=settings.flush_window)
         self.input_budget = FairByteBudget(settings.all_unfinished_bytes, free=FREE_INPUT)  # unparsed input of all
         self.held = 0
         self.lines = Limiter()  # for lines that a peer can cause in the error log
