@@ -232,7 +232,7 @@ class _Edge:
             forwarded=peers.forwarded if settings.trusted_proxy else None,
         )  # fmt: skip
         # Sign-out and moderation end connections: what is made before acts on what is made here.
-        services.identities.signed_out.end = SignOutSearch(connections, hub, self.exchanges, self.websockets).begin
+        services.identities.signed_out.end = SignOutSearch(connections, hub, self.exchanges).begin
         services.moderation.apply = Enforcer(connections, hub, self.exchanges).apply
         self._bind(connections, settings, hub)
 

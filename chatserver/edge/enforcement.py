@@ -19,7 +19,6 @@ from chatserver.chat.moderation import Enforcement
 from chatserver.chat.principal import Principal
 from chatserver.chat.ring import Encoding
 from chatserver.edge.http import HttpExchanges
-from chatserver.edge.websocket import WebSocketHandler
 from chatserver.fair import LongWork, do_step
 from chatserver.log.sanctions import EVERYWHERE, Penalty
 from chatserver.net.connection import Connection
@@ -124,14 +123,11 @@ class Enforcer:
 class SignOutSearch:
     """Ends the connections of users who have signed out: one search at a time; during it, others wait for the next."""
 
-    def __init__(
-        self, connections: Connections, hub: Hub, exchanges: HttpExchanges, websockets: WebSocketHandler
-    ) -> None:  # fmt: skip
+    def __init__(self, connections: Connections, hub: Hub, exchanges: HttpExchanges) -> None:
         self._connections = connections
         self._hub = hub
         self._run = LongWork(self._search, partial(connections.scheduler.submit, Priority.FIRST), self)
         self._exchanges = exchanges
-        self._websockets = websockets
         self._numbers: set[int] = set()  # of this search
         self._waiting: set[int] = set()  # for the next one
 
@@ -155,8 +151,8 @@ class SignOutSearch:
     def _end(self, connection: Connection) -> None:
         """End a connection, or refuse what it waits for."""
         match connection.context:
-            case WebSocketSession():
-                self._websockets.close(connection, Reason.EXPIRED, SIGNED_OUT)
+            case WebSocketSession(dialect=dialect):
+                self._connections.finish(connection, Reason.EXPIRED, dialect.close(Reason.EXPIRED, SIGNED_OUT))
             case PollWaiter() as waiter:
                 error = MessageError(ErrorCode.UNAUTHENTICATED, SIGNED_OUT)
                 self._exchanges.refuse_held(connection, waiter, error)
