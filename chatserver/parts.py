@@ -45,7 +45,7 @@ from chatserver.edge.http import Exchange, HttpExchanges
 from chatserver.edge.proxied import ForwardedFor, ProxyHandler, trusted_proxies
 from chatserver.edge.requests import BodyHandler, RequestHandler, Upload, date_now, sent_of
 from chatserver.edge.sink import ConnectionSink
-from chatserver.edge.tasks import MAX_SEARCHES, Tasks
+from chatserver.edge.tasks import MAX_SLOW_TASKS, Tasks
 from chatserver.edge.waiting import HeldHandler, PausedHandler, ServingHandler, StreamHandler, ThrottledHandler
 from chatserver.edge.websocket import WebSocketHandler
 from chatserver.log.interface import Log
@@ -156,11 +156,11 @@ class _Peers:
         self.admission = Admission(self.connections, settings, total=total, farewell=self._evicted)
         self.forwarded = ForwardedFor(self.is_proxy, self.admission, refused=self.stats.refused)
         self.tasks = Tasks(self.connections, nursery)
-        self.searching = Tasks(self.connections, nursery, at_once=MAX_SEARCHES)
+        self.slow_tasks = Tasks(self.connections, nursery, at_once=MAX_SLOW_TASKS)
 
     def _closed(self, connection: Connection, reason: Reason) -> None:
         self.admission.release(connection.address)  # first: a failure in the calls below must not leak the place
-        for each in (self.forwarded, self.tasks, self.searching):
+        for each in (self.forwarded, self.tasks, self.slow_tasks):
             each.forget(connection)
         self.stats.closed(connection, reason)
 
@@ -228,7 +228,7 @@ class _Edge:
         self.websockets = WebSocketHandler(connections, hub, conversation, settings, peers.tasks, stats)
         self.exchanges = HttpExchanges(
             connections, hub, routes, services.pages, settings, identities=services.identities, tasks=peers.tasks,
-            slow_tasks=peers.searching, stats=stats, upgrade=self.websockets.open, policy=peers.policy,
+            slow_tasks=peers.slow_tasks, stats=stats, upgrade=self.websockets.open, policy=peers.policy,
             forwarded=peers.forwarded if settings.trusted_proxy else None,
         )  # fmt: skip
         # Sign-out and moderation end connections: what is made before acts on what is made here.

@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from chatserver.edge.tasks import MAX_SEARCHES, MAX_TASKS, Tasks
+from chatserver.edge.tasks import MAX_SLOW_TASKS, MAX_TASKS, Tasks
 from chatserver.log.connections import Readers
 from chatserver.net.connection import Connection
 from tests.support.parked import parked
@@ -97,7 +97,7 @@ async def test_searches_wait_apart_from_reads_and_only_for_clients_that_are_ther
         peers = [await stack.enter_async_context(connect(server.address)) for _ in range(MAX_TASKS)]
         for number, peer in enumerate(peers):
             await peer.send(request("GET", f"/search?q=word{number}"))
-        await eventually(lambda: exchanges._slow_tasks.statistics()["waiting"] == MAX_TASKS - MAX_SEARCHES)
+        await eventually(lambda: exchanges._slow_tasks.statistics()["waiting"] == MAX_TASKS - MAX_SLOW_TASKS)
         assert exchanges._tasks.statistics() == {"running": 0, "waiting": 0}
         for peer in peers:
             peer.reset()

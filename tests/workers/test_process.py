@@ -14,7 +14,7 @@ import trio
 from structlog.testing import capture_logs
 
 from chatserver import server as server_module
-from chatserver.edge.tasks import MAX_SEARCHES, MAX_TASKS
+from chatserver.edge.tasks import MAX_SLOW_TASKS, MAX_TASKS
 from chatserver.exits import EXIT_CLEAN
 from chatserver.net.listener import bind
 from chatserver.net.states import State
@@ -139,7 +139,7 @@ async def test_metrics_come_from_the_supervisor(folder: Path) -> None:
 async def test_a_supervisor_that_does_not_answer_delays_no_reads(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """More requests wait for it than there are tasks for reads."""
     monkeypatch.setattr(process, "METRICS_PATIENCE", LIFE)
-    waiting = MAX_TASKS + MAX_SEARCHES
+    waiting = MAX_TASKS + MAX_SLOW_TASKS
     async with working(folder, serving_deadline=LIFE, drain_timeout=0.1) as one:
         async with trio.open_nursery() as nursery:
             for _ in range(waiting):
