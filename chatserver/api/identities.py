@@ -3,7 +3,7 @@
 Owns: the order of the sources, and the cookie. May not: store anything about users, or know what they may do.
 
     1. `Authorization: Bearer`: an invalid token is refused, and no other source is tried
-    2. the cookie of a user who has signed in; an expired one is ignored
+    2. the cookie of a user who has signed in; an invalid one is ignored, but not one that cannot be checked now
     3. the header of a trusted proxy
     4. a guest: by the token in bearer or cookie, otherwise by address and user agent
 
@@ -14,7 +14,6 @@ a token, HTTP is the guest of an address and user agent, and a WebSocket a new g
 import math
 import re
 from collections.abc import Callable
-from contextlib import suppress
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -114,8 +113,11 @@ class Identities:
         found = None
         sent = cookie_token(head)
         if sent is not None:
-            with suppress(RefusedError):
+            try:
                 found = self.by_token(sent, network)
+            except RefusedError as error:
+                if error.wait is not None:  # it may be valid: as a guest, its user would write under another name
+                    raise
         if vouched and (found is None or found.principal.is_guest):
             user = head.headers.get(self._user_header)
             if user:

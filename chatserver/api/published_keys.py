@@ -43,7 +43,7 @@ class PublishedKeys:
 
     def unknown(self) -> bool:
         """Note that a token names an unknown key; returns True if the key may come soon."""
-        if self._fetching:
+        if self._fetching or not self._fetched:
             return True
         if trio.current_time() < self._began + FETCH_EVERY:
             return False

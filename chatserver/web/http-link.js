@@ -242,7 +242,7 @@ export class HttpLink {
     this.handlers.lost(this, {
       opened: this.#opened,
       retryAfter: error.retryAfter,
-      forGood: error.code === 'unauthenticated', // signed out
+      forGood: error.code === 'unauthenticated' && !error.isTemporary, // signed out
       reason: error.message,
     });
   }

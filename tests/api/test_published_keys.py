@@ -1,10 +1,6 @@
 """Keys published by a provider: when they are fetched, and the limits of a fetch."""
 
 import json
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
@@ -14,50 +10,11 @@ from chatserver.api import published_keys
 from chatserver.api.keys import MAX_KEY_BYTES, KeyRing
 from chatserver.api.published_keys import FETCH_EVERY, PublishedKeys
 from chatserver.settings.forms import keys_url
-from tests.support.peers import ask
+from tests.api.asking import cookie
+from tests.support.key_provider import provider
+from tests.support.peers import ask, connect, upgrade
 from tests.support.serving import eventually, serving
 from tests.support.tokens import jwk, token
-
-
-class Provider(HTTPServer):
-    """A web server that publishes keys."""
-
-    status, body, asked = 200, b"", 0
-    headers: Mapping[str, str] = {}
-
-    def publish(self, *keys: dict[str, Any]) -> None:
-        self.body = json.dumps({"keys": keys}).encode()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/keys"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Provider
-
-    def do_GET(self) -> None:
-        self.server.asked += 1
-        self.send_response(self.server.status)
-        for name, value in {**self.server.headers, "Content-Length": str(len(self.server.body))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(self.server.body)
-
-    def log_message(self, *_: object) -> None:
-        """Log nothing."""
-
-
-@contextmanager
-def provider() -> Iterator[Provider]:
-    with Provider(("127.0.0.1", 0), Handler) as it:
-        thread = threading.Thread(target=it.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield it
-        finally:  # a thread that is left keeps the interpreter from ending
-            it.shutdown()
-            thread.join()
 
 
 async def test_a_key_that_is_rotated_is_fetched_when_a_token_names_it() -> None:
@@ -86,6 +43,35 @@ async def test_a_key_that_is_rotated_is_fetched_when_a_token_names_it() -> None:
             assert not await holds(0, "one"), "the key is withdrawn"
             server.server._reload()
             await eventually(lambda: it.asked == 3)
+
+
+@pytest.mark.parametrize("kid", ["one", None])
+async def test_a_sign_in_survives_that_the_provider_is_away_at_the_start(kid: str | None) -> None:
+    """A browser whose user counted as a guest meanwhile would get a guest's cookie in place of the token."""
+    with provider() as it:
+        it.status = 503
+        mine = cookie(token("ES256", kid=kid))
+        async with serving(token_jwks=it.url) as server:
+            await eventually(lambda: it.asked == 1)
+            page = await ask(server.address, "GET", "/", headers=mine)
+            assert (page.status, "set-cookie" in page.headers) == (200, False)
+            async with connect(server.address) as peer:
+                await peer.send(upgrade(headers=mine))
+                refused = [await peer.response()]
+            for method, path in (("GET", "/session"), ("POST", "/rooms/lobby/messages")):
+                refused.append(await ask(server.address, method, path, b"hi", headers=mine))
+            assert [(each.status, each.headers["retry-after"]) for each in refused] == [(401, "1")] * 3
+            it.status = 200
+            it.publish(jwk("ES256", kid="one"))
+            server.server._reload()
+
+            async def is_back() -> bool:
+                answer = await ask(server.address, "GET", "/session", headers=mine)
+                return answer.status == 200 and answer.json["user"]["id"] == "u_ann"
+
+            await eventually(is_back)
+            stranger = cookie(token("ES256", 1, kid="two"))
+            assert (await ask(server.address, "GET", "/session", headers=stranger)).json["guest"], "it counts as none"
 
 
 class Looker:

@@ -110,6 +110,9 @@ async def test_forged_tokens_are_rate_limited_on_each_transport(key: str, monkey
             (429, "rate_limited"),
         ]
         assert int(answers[1].headers["retry-after"]) >= 1
+        signed_in = cookie(token())
+        assert (await ask(server.address, "GET", "/session", headers=signed_in)).status == 429, "no guest meanwhile"
+        assert "set-cookie" not in (await ask(server.address, "GET", "/", headers=signed_in)).headers
         refused = await friend.ask("auth", token=forged)
         assert (refused["code"], refused["retry_after"] > 0) == ("rate_limited", True)
         assert (await friend.ask("ping"))["type"] == "pong"

@@ -7,6 +7,7 @@ console. May not: assert anything about the chat.
 import json
 import os
 import shutil
+import signal
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -144,6 +145,10 @@ class Server:
         if self._process is not None:
             self._process.terminate()
             self._reap()
+
+    def read_keys_again(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
 
     def _reap(self) -> None:
         assert self._process is not None

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -10,7 +11,8 @@ from playwright.sync_api import Locator, WebSocketRoute, expect
 
 from tests.e2e.browser import Server, Window, serving, wait_until
 from tests.e2e.conftest import OpenWindow
-from tests.support.tokens import SECRET, token
+from tests.support.key_provider import provider
+from tests.support.tokens import SECRET, jwk, token
 
 pytestmark = pytest.mark.browser
 
@@ -344,3 +346,29 @@ def test_a_renewed_sign_in_goes_on_in_an_open_page(server: Server, window: OpenW
     end()  # not renewed
     expect(banner(ann)).to_contain_text("sign-in is about to end" if sign == "expiring" else "disconnected: expired")
     assert len(sockets) == 3
+
+
+@pytest.mark.parametrize("transport", ["ws", "poll"])
+def test_a_user_stays_signed_in_when_the_provider_is_away_at_a_restart(
+    tmp_path: Path, window: OpenWindow, transport: str
+) -> None:
+    """Until the keys were fetched, the user counted as a guest, whose cookie replaced the sign-in for good."""
+    with provider() as keys, serving(tmp_path, flags=["--token-jwks", keys.url]) as server:
+        keys.publish(jwk("ES256", kid="one"))
+        server.read_keys_again()
+        bearer = {"Authorization": f"Bearer {token('ES256', kid='one')}"}
+        ann = window()
+        wait_until(ann.page, lambda: ann.page.request.post(f"{server.url}/session", headers=bearer, data={}).ok)
+        ann.open(server, transport=transport)
+        expect(ann.page.locator("#me")).to_contain_text("Ann")
+        keys.status, asked = 503, keys.asked
+        server.stop()
+        server.start()
+        wait_until(ann.page, lambda: keys.asked > asked)
+        page = ann.page
+        with page.expect_websocket() if transport == "ws" else page.expect_response(lambda each: each.status == 401):
+            ann.expect_away()
+        keys.status = 200
+        server.read_keys_again()
+        ann.expect_live(transport)
+        expect(ann.page.locator("#me")).to_contain_text("Ann")
