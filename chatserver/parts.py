@@ -227,7 +227,7 @@ class _Edge:
         conversation = Conversation(services, chat.sink.as_sink(), ReadMarkerHandlers(services).commands())
         self.websockets = WebSocketHandler(connections, hub, conversation, settings, peers.tasks, stats)
         self.exchanges = HttpExchanges(
-            connections, hub, routes, services.pages, settings, identities=services.identities, tasks=peers.tasks,
+            connections, hub, routes, settings, identities=services.identities, tasks=peers.tasks,
             slow_tasks=peers.slow_tasks, stats=stats, upgrade=self.websockets.open, policy=peers.policy,
             forwarded=peers.forwarded if settings.trusted_proxy else None,
         )  # fmt: skip

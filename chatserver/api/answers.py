@@ -10,6 +10,7 @@ import msgspec
 
 from chatserver.api.dialect import Dialect
 from chatserver.chat.principal import Principal
+from chatserver.chat.ring import Encoding
 from chatserver.chat.room import Room
 from chatserver.log.interface import Draft, LogError, Stored
 from chatserver.protocol.errors import Headers
@@ -44,7 +45,7 @@ class Stream(msgspec.Struct, gc=False):
     after: int
     principal: Principal
     preface: bytes
-    messages_only: bool = False
+    encoding: Encoding
 
 
 class Upgrade(msgspec.Struct, gc=False):

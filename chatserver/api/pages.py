@@ -77,7 +77,6 @@ class Pages:
     def __init__(self, log: LogReader, encoder: WireEncoder) -> None:
         self._log = log
         self._encoder = encoder
-        self.events, self.message_events = encoder.events, encoder.message_events
 
     def is_ours(self, place: Cursor) -> bool:
         """Whether a place is of this log's epoch."""

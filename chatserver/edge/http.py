@@ -26,7 +26,6 @@ import trio
 from chatserver.api.answers import Answer, Commit, Hold, Later, Next, Response, Stream, Upgrade, refusal
 from chatserver.api.identities import Identities
 from chatserver.api.origins import OriginPolicy
-from chatserver.api.pages import Pages
 from chatserver.api.request import Request
 from chatserver.api.routes import Routes
 from chatserver.api.services import log_failure
@@ -84,7 +83,7 @@ class HttpExchanges:
     """See the module. All but `_serve` is synchronous."""
 
     def __init__(
-        self, connections: Connections, hub: Hub, routes: Routes, pages: Pages, settings: Settings, *,
+        self, connections: Connections, hub: Hub, routes: Routes, settings: Settings, *,
         identities: Identities, tasks: Tasks, slow_tasks: Tasks, stats: CloseStats,
         upgrade: Callable[[Connection, Upgrade], None], policy: OriginPolicy, forwarded: ForwardedFor | None,
     ) -> None:  # fmt: skip
@@ -92,7 +91,6 @@ class HttpExchanges:
         self._hub = hub
         self._routes = routes
         self.policy = policy
-        self._pages = pages
         self._serving_deadline = settings.serving_deadline
         self._heartbeat_interval = settings.heartbeat_interval
         self._bucket = TokenBucket(settings.request_rate, burst=settings.request_rate * REQUEST_BURST)
@@ -299,9 +297,8 @@ class HttpExchanges:
             exchange.keep_alive = False
             self._write(connection, exchange, [head])
             return
-        encoding = self._pages.message_events if answer.messages_only else self._pages.events
         member = self._hub.attach(
-            answer.room, connection, encoding=encoding, principal=answer.principal, cursor=answer.after
+            answer.room, connection, encoding=answer.encoding, principal=answer.principal, cursor=answer.after
         )  # fmt: skip
         self._connections.drop_inbox(connection)
         connection.rate = 0  # an event stream has another bucket

@@ -207,7 +207,7 @@ CASES = [
 # tasks
     Case("a task, HTTP", lambda s: (s.parts.log, "head"), ask_for_a_room, one_request),
     Case("behind a task, HTTP", lambda s: (s.parts.exchanges, "_answered"), ask_for_a_room, one_request),
-    Case("a task, WebSocket", lambda s: (s.parts.exchanges._pages, "read"), ask_for_history, a_websocket),
+    Case("a task, WebSocket", lambda s: (s.parts.services.pages, "read"), ask_for_history, a_websocket),
     Case("behind a task, WebSocket", lambda s: (WebSocketHandler, "_replied"), ask_for_history, a_websocket),
     # scheduled steps
     Case("a broadcast's step", lambda s: (s.parts.hub.broadcaster, "_step"), somebody_publishes, a_websocket),
