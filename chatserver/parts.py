@@ -37,13 +37,15 @@ from chatserver.chat.moderation import Moderation
 from chatserver.chat.policy import Access, Policies
 from chatserver.chat.read_markers import ReadMarkers
 from chatserver.chat.room import Room
+from chatserver.chat.signed_out import SignedOut
 from chatserver.chat.slow_mode import SlowMode
 from chatserver.edge.closes import CloseStats
 from chatserver.edge.enforcement import Enforcer, SignOutSearch
 from chatserver.edge.farewell import Farewell
-from chatserver.edge.http import Exchange, HttpExchanges
+from chatserver.edge.http import HttpExchanges
 from chatserver.edge.proxied import ForwardedFor, ProxyHandler, trusted_proxies
 from chatserver.edge.requests import BodyHandler, RequestHandler, Upload, date_now, sent_of
+from chatserver.edge.responses import Exchange, Responder
 from chatserver.edge.sink import ConnectionSink
 from chatserver.edge.tasks import MAX_SLOW_TASKS, Tasks
 from chatserver.edge.waiting import HeldHandler, PausedHandler, ServingHandler, StreamHandler, ThrottledHandler
@@ -77,6 +79,7 @@ REFUSAL_RETRIES = range(2, 10)
 class Parts(MeasuredParts):
     """Everything that runs."""
 
+    responder: Responder
     exchanges: HttpExchanges
     websockets: WebSocketHandler
     farewell: Farewell
@@ -131,7 +134,8 @@ def build(
     parts = Parts(
         loop=loop, garbage=garbage, log=log, searches=searches.counts, connections=peers.connections,
         admission=peers.admission, stats=peers.stats, input_budget=peers.connections.input_budget, hub=chat.hub,
-        moderation=chat.services.moderation, exchanges=edge.exchanges, websockets=edge.websockets,
+        moderation=chat.services.moderation, responder=peers.responder, exchanges=edge.exchanges,
+        websockets=edge.websockets,
         farewell=Farewell(peers.connections, edge.exchanges, edge.websockets), services=chat.services,
         limiters=limiters, handshakes=handshakes, shared=shared, others=chat.others,
         poller=Poller(peers.connections, readiness, listeners),
@@ -141,7 +145,7 @@ def build(
 
 
 class _Peers:
-    """Connections, who is admitted, and what forgets a connection when it closes."""
+    """Connections, who is admitted, how they are answered, and what forgets a connection when it closes."""
 
     def __init__(
         self, settings: Settings, readiness: Readiness, nursery: trio.Nursery, *, total: int, policy: OriginPolicy
@@ -155,6 +159,8 @@ class _Peers:
         self.stats = CloseStats(self.connections)
         self.admission = Admission(self.connections, settings, total=total, farewell=self._evicted)
         self.forwarded = ForwardedFor(self.is_proxy, self.admission, refused=self.stats.refused)
+        self.http_proxies = self.forwarded if settings.trusted_proxy else None  # asked at each request
+        self.responder = Responder(self.connections, settings, self.http_proxies)
         self.tasks = Tasks(self.connections, nursery)
         self.slow_tasks = Tasks(self.connections, nursery, at_once=MAX_SLOW_TASKS)
 
@@ -171,15 +177,14 @@ class _Peers:
 
 
 class _Chat:
-    """Rooms, users and rules; they see connections only through the sink."""
+    """Rooms, users and rules; they see connections only through the sink, and through what ends those of users."""
 
     def __init__(
         self, settings: Settings, log: Log, keys: KeyRing | None, bus: Datagrams | None, peers: _Peers
     ) -> None:
         self.sink = sink = ConnectionSink(peers.connections)
         self.encoder = WireEncoder(log.identity.epoch)
-        identities = _identities(settings, log, keys)
-        policies = identities.access.policies
+        policies = Policies(settings.rooms)
         slow_mode = SlowMode(lambda room: policies.of(room).slow_mode)
         audit, search_results = AuditTrail(wall_ms=log.wall_ms), ResultCache()
         self.hub = hub = Hub(
@@ -187,8 +192,11 @@ class _Chat:
             note_failure=peers.stats.publish_failed, note_deletion=audit.note_deletion,
             note_altered=search_results.forget, note_unstored=slow_mode.give_back,
         )  # fmt: skip
-        moderation, write_limits = Moderation(log.identity.secret, wall_ms=log.wall_ms), WriteLimits(settings)
-        faulted = peers.connections.faults.caught
+        ended = (peers.connections, hub, peers.responder)
+        moderation = Moderation(log.identity.secret, apply=Enforcer(*ended).apply, wall_ms=log.wall_ms)
+        signed_out = SignedOut(end=SignOutSearch(*ended).begin, wall_ms=log.wall_ms)
+        identities = _identities(settings, log, keys, policies, signed_out)
+        write_limits, faulted = WriteLimits(settings), peers.connections.faults.caught
         self.shared: SharedParts | None = None
         self.others: WorkerParts | None = None
         if settings.shared:
@@ -206,16 +214,18 @@ class _Chat:
         )  # fmt: skip
 
 
-def _identities(settings: Settings, log: Log, keys: KeyRing | None) -> Identities:
+def _identities(
+    settings: Settings, log: Log, keys: KeyRing | None, policies: Policies, signed_out: SignedOut
+) -> Identities:
     """Sign-in: which tokens are accepted, and what each user may do."""
     tokens, secret = None, log.identity.secret
     if keys is not None:
         tokens = Tokens(keys, secret, issuer=settings.token_issuer, audience=settings.token_audience)
     sign_in = tokens is not None or bool(settings.user_header)
-    access = Access(Policies(settings.rooms), settings.guests, sign_in=sign_in)
+    access = Access(policies, settings.guests, sign_in=sign_in)
     return Identities(
-        secret, access, tokens, user_header=settings.user_header.lower(), sign_in_within=settings.ping_interval,
-        wall_ms=log.wall_ms,
+        secret, access, signed_out, tokens, user_header=settings.user_header.lower(),
+        sign_in_within=settings.ping_interval,
     )  # fmt: skip
 
 
@@ -227,30 +237,26 @@ class _Edge:
         conversation = Conversation(services, chat.sink.as_sink(), ReadMarkerHandlers(services).commands())
         self.websockets = WebSocketHandler(connections, hub, conversation, settings, peers.tasks, stats)
         self.exchanges = HttpExchanges(
-            connections, hub, routes, settings, identities=services.identities, tasks=peers.tasks,
-            slow_tasks=peers.slow_tasks, stats=stats, upgrade=self.websockets.open, policy=peers.policy,
-            forwarded=peers.forwarded if settings.trusted_proxy else None,
+            connections, hub, routes, settings, responder=peers.responder,
+            identities=services.identities, tasks=peers.tasks, slow_tasks=peers.slow_tasks, stats=stats,
+            upgrade=self.websockets.open, policy=peers.policy, forwarded=peers.http_proxies,
         )  # fmt: skip
-        # Sign-out and moderation end connections: what is made before acts on what is made here.
-        services.identities.signed_out.end = SignOutSearch(connections, hub, self.exchanges).begin
-        services.moderation.apply = Enforcer(connections, hub, self.exchanges).apply
-        self._bind(connections, settings, hub)
+        self._bind(settings, peers, hub)
 
-    def _bind(self, connections: Connections, settings: Settings, hub: Hub) -> None:
+    def _bind(self, settings: Settings, peers: _Peers, hub: Hub) -> None:
         """Bind the handlers, one for each state, and the type of its context."""
-        exchanges = self.exchanges
-        request_parts = (connections, settings, exchanges.dispatch, exchanges.policy, exchanges.forwarded)
+        connections, exchanges, responder = peers.connections, self.exchanges, peers.responder
+        request_parts = (connections, settings, exchanges.dispatch, peers.policy, peers.http_proxies)
         requests = RequestHandler(*request_parts)
-        waiting = (connections, exchanges, hub)
         bind = connections.bind
         bind(State.HEAD, requests)
         bind(State.KEEPALIVE, requests)
         bind(State.BODY, BodyHandler(*request_parts), Upload)
-        bind(State.THROTTLED, ThrottledHandler(*waiting))
-        bind(State.SERVING, ServingHandler(*waiting), Exchange)
-        bind(State.PAUSED, PausedHandler(*waiting), Room)
-        bind(State.HELD, HeldHandler(*waiting), PollWaiter)
-        bind(State.STREAM, StreamHandler(*waiting), Member)
+        bind(State.THROTTLED, ThrottledHandler(connections, responder))
+        bind(State.SERVING, ServingHandler(connections, exchanges), Exchange)
+        bind(State.PAUSED, PausedHandler(connections, responder), Room)
+        bind(State.HELD, HeldHandler(connections, exchanges, hub), PollWaiter)
+        bind(State.STREAM, StreamHandler(connections, exchanges, hub), Member)
         for state in (State.OPEN, State.PINGED, State.MESSAGE, State.REPLYING):
             bind(state, self.websockets, WebSocketSession)
 

@@ -349,7 +349,7 @@ class Server:
         self._ready = False
         parts = self.parts
         self.stop_accepting()
-        parts.exchanges.draining = True
+        parts.responder.draining = True
         await self._queue_for_each(parts.farewell.send_away)
         with trio.move_on_after(self.settings.drain_timeout * (1 - FAREWELL_SHARE)):
             await self._until_gone()

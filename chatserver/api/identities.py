@@ -13,7 +13,6 @@ a token, HTTP is the guest of an address and user agent, and a WebSocket a new g
 
 import math
 import re
-from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -37,7 +36,6 @@ from chatserver.chat.principal import (
     user_number,
 )
 from chatserver.chat.signed_out import SignedOut
-from chatserver.log.interface import system_ms
 from chatserver.protocol.errors import MessageError
 from chatserver.protocol.head import Head
 from chatserver.protocol.response import cookie
@@ -66,11 +64,11 @@ class Identities:
     """The sources of identity; one for the server. `secret` is the log's, with which tokens become numbers."""
 
     def __init__(
-        self, secret: bytes, access: Access, tokens: Tokens | None = None, *, user_header: str = "",
-        sign_in_within: float = math.inf, wall_ms: Callable[[], int] = system_ms,
+        self, secret: bytes, access: Access, signed_out: SignedOut, tokens: Tokens | None = None, *,
+        user_header: str = "", sign_in_within: float = math.inf,
     ) -> None:  # fmt: skip
         self.access = access
-        self.signed_out = SignedOut(wall_ms=wall_ms)
+        self.signed_out = signed_out
         self._user_header = user_header
         self._sign_in_within = sign_in_within  # seconds for a WebSocket, where guests may do nothing
         self._tokens = tokens

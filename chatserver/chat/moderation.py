@@ -57,13 +57,16 @@ class Enforcement:
 
 
 class Moderation:
-    """See the module. `secret` is the log's; `apply` is set where there are connections."""
+    """See the module. `secret` is the log's."""
 
-    def __init__(self, secret: bytes = b"", *, wall_ms: Callable[[], int] = system_ms) -> None:
+    def __init__(
+        self, secret: bytes = b"", *, apply: Callable[[Enforcement], None] = lambda enforcement: None,
+        wall_ms: Callable[[], int] = system_ms,
+    ) -> None:  # fmt: skip
         self.wall_ms = wall_ms
         self._secret = secret
+        self.apply = apply
         self.in_force: dict[int, Sanction] = {}  # by id
-        self.apply: Callable[[Enforcement], None]
         self.refused: dict[Penalty, int] = dict.fromkeys(Penalty, 0)
         self._found: _Table = {}
         self._unswept: list[Sanction] = []  # those that `sweep` has not checked yet

@@ -22,9 +22,11 @@ EXPIRED_AT_ONCE = 2
 class SignedOut:
     """See the module."""
 
-    def __init__(self, *, wall_ms: Callable[[], int] = system_ms) -> None:
+    def __init__(
+        self, *, end: Callable[[int], object] = lambda number: None, wall_ms: Callable[[], int] = system_ms
+    ) -> None:
         self.wall_ms = wall_ms
-        self.end: Callable[[int], None] = lambda number: None  # set where there are connections
+        self.end = end
         self._kept: dict[int, SignOut] = {}  # the last of each person, the oldest first
         self._guests: dict[int, None] = {}  # the persons among them who are guests, likewise
 

@@ -18,7 +18,7 @@ from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.moderation import Enforcement
 from chatserver.chat.principal import Principal
 from chatserver.chat.ring import Encoding
-from chatserver.edge.http import HttpExchanges
+from chatserver.edge.responses import Responder
 from chatserver.fair import LongWork, do_step
 from chatserver.log.sanctions import EVERYWHERE, Penalty
 from chatserver.net.connection import Connection
@@ -36,10 +36,10 @@ SIGNED_OUT = "signed out"
 class Enforcer:
     """See the module."""
 
-    def __init__(self, connections: Connections, hub: Hub, exchanges: HttpExchanges) -> None:
+    def __init__(self, connections: Connections, hub: Hub, responder: Responder) -> None:
         self._connections = connections
         self._hub = hub
-        self._exchanges = exchanges
+        self._responder = responder
 
     def apply(self, enforcement: Enforcement) -> None:
         """Begin the search; the enforcement's `over` is set at its end."""
@@ -98,7 +98,7 @@ class Enforcer:
         sentence, seconds_left = enforcement.refusal.sentence, enforcement.refusal.seconds_left
         where = enforcement.room if enforcement.applies(principal, enforcement.room) else left[0].name
         error = MessageError(ErrorCode.FORBIDDEN, sentence, wait=seconds_left, room=where)
-        self._exchanges.refuse_held(connection, waiter, error)
+        self._responder.refuse_held(connection, waiter, error)
         for room in left:
             self._hub.forget_lost(room, principal)
 
@@ -123,11 +123,11 @@ class Enforcer:
 class SignOutSearch:
     """Ends the connections of users who have signed out: one search at a time; during it, others wait for the next."""
 
-    def __init__(self, connections: Connections, hub: Hub, exchanges: HttpExchanges) -> None:
+    def __init__(self, connections: Connections, hub: Hub, responder: Responder) -> None:
         self._connections = connections
         self._hub = hub
         self._run = LongWork(self._search, partial(connections.scheduler.submit, Priority.FIRST), self)
-        self._exchanges = exchanges
+        self._responder = responder
         self._numbers: set[int] = set()  # of this search
         self._waiting: set[int] = set()  # for the next one
 
@@ -155,7 +155,7 @@ class SignOutSearch:
                 self._connections.finish(connection, Reason.EXPIRED, dialect.close(Reason.EXPIRED, SIGNED_OUT))
             case PollWaiter() as waiter:
                 error = MessageError(ErrorCode.UNAUTHENTICATED, SIGNED_OUT)
-                self._exchanges.refuse_held(connection, waiter, error)
+                self._responder.refuse_held(connection, waiter, error)
             case Member():
                 self._connections.finish(connection, Reason.EXPIRED)
 

@@ -8,8 +8,9 @@ import math
 from chatserver.api.websocket_session import WebSocketSession
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.room import Room
-from chatserver.edge.http import RESTARTING, Exchange, HttpExchanges, return_after
+from chatserver.edge.http import HttpExchanges
 from chatserver.edge.requests import sent_of
+from chatserver.edge.responses import RESTARTING, Exchange, return_after
 from chatserver.edge.websocket import WebSocketHandler
 from chatserver.net import sockets
 from chatserver.net.connection import Connection

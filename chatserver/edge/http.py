@@ -1,7 +1,8 @@
-"""Drives HTTP on a connection: requests to answers, answers to bytes, the states between.
+"""Drives HTTP on a connection: from requests to answers, and the states between.
 
-Owns: the order of an exchange, once edge/requests.py has parsed a request. One request at a time: bytes sent ahead stay
-in the inbox, and those beyond one read in the kernel. May not: know what a path means.
+Owns: the order of an exchange, from the request that edge/requests.py has parsed to the answer that edge/responses.py
+sends. One request at a time: bytes sent ahead stay in the inbox, and those beyond one read in the kernel. May not: know
+what a path means.
 
     HEAD -> (BODY) -> handler -> Response            -> KEEPALIVE or CLOSING
                               -> Hold    -> HELD     -> the same, later
@@ -14,13 +15,10 @@ in the inbox, and those beyond one read in the kernel. May not: know what a path
     SERVING -> PAUSED -> KEEPALIVE          publishes faster than the broadcast reaches the room's members
 """
 
-import math
-import random
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
-import msgspec
 import trio
 
 from chatserver.api.answers import Answer, Commit, Hold, Later, Next, Response, Stream, Upgrade, refusal
@@ -31,13 +29,12 @@ from chatserver.api.routes import Routes
 from chatserver.api.services import log_failure
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter
-from chatserver.chat.room import Room
 from chatserver.edge.closes import CloseStats
 from chatserver.edge.proxied import ForwardedFor
 from chatserver.edge.requests import date_now, too_many_unfinished
+from chatserver.edge.responses import RESTARTING, Exchange, Responder, return_after
 from chatserver.edge.tasks import Tasks
 from chatserver.log.interface import LogError, Stored
-from chatserver.meters import TokenBucket
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.states import State
@@ -47,36 +44,16 @@ from chatserver.protocol import sse
 from chatserver.protocol.errors import HttpError, MessageError
 from chatserver.protocol.head import Head
 from chatserver.protocol.proxy import is_over_tls
-from chatserver.protocol.response import error_response, header_lines, response_head, with_retry_after
-from chatserver.reasons import DEMOTING_REFUSALS, ErrorCode, Reason
+from chatserver.protocol.response import header_lines
+from chatserver.reasons import ErrorCode, Reason
 from chatserver.settings.fields import Settings
 
 #: Retry-After (s) for a client whose request took us too long.
 SERVING_RETRY = 2.0
-#: Burst of requests, in seconds of the request rate: a page with its files, a few pages of history.
-REQUEST_BURST = 2.0
-#: Seconds that a restart takes at least, and the window after that over which returning clients are spread.
-RETURN_AFTER, RETURN_WINDOW = 1.0, 5.0
 #: Answers that wait, for which most of the request is dropped.
 _UNFINISHED = (Later, Next)
-#: Globals for each request: to look up a member of an enum costs CPython 3.11 some 900 instructions.
-_SERVING, _KEEPALIVE = State.SERVING, State.KEEPALIVE
-RESTARTING = "the server is restarting; come back a little later"
-
-
-def return_after() -> float:
-    """Seconds to wait: at random in the window, so that clients do not all return at once."""
-    return RETURN_AFTER + RETURN_WINDOW * random.random()  # noqa: S311  no secret
-
-
-class Exchange(msgspec.Struct, gc=False, eq=False):
-    """A request that is being answered; the context of `SERVING`."""
-
-    keep_alive: bool
-    head_only: bool
-    headers: tuple[tuple[str, str], ...] = ()  # added to any answer
-    room: Room | None = None  # the room that it published into
-    go_on: Callable[[], Answer] | None = None  # makes the answer in the next step
+#: A global for each request: to look up a member of an enum costs CPython 3.11 some 900 instructions.
+_SERVING = State.SERVING
 
 
 class HttpExchanges:
@@ -84,7 +61,7 @@ class HttpExchanges:
 
     def __init__(
         self, connections: Connections, hub: Hub, routes: Routes, settings: Settings, *,
-        identities: Identities, tasks: Tasks, slow_tasks: Tasks, stats: CloseStats,
+        responder: Responder, identities: Identities, tasks: Tasks, slow_tasks: Tasks, stats: CloseStats,
         upgrade: Callable[[Connection, Upgrade], None], policy: OriginPolicy, forwarded: ForwardedFor | None,
     ) -> None:  # fmt: skip
         self._connections = connections
@@ -93,14 +70,13 @@ class HttpExchanges:
         self.policy = policy
         self._serving_deadline = settings.serving_deadline
         self._heartbeat_interval = settings.heartbeat_interval
-        self._bucket = TokenBucket(settings.request_rate, burst=settings.request_rate * REQUEST_BURST)
+        self._responder = responder
         self._identities = identities
         self._tasks, self._slow_tasks = tasks, slow_tasks
         self._stats = stats
-        self.draining = False
-        self.forwarded = forwarded
+        self._forwarded = forwarded
         self._give: dict[type, Callable[[Connection, Exchange, Any], None]] = {
-            Response: self.respond,
+            Response: responder.respond,
             Hold: self._hold,
             Stream: self._stream,
             Upgrade: lambda connection, exchange, answer: upgrade(connection, answer),
@@ -113,14 +89,14 @@ class HttpExchanges:
 
     def dispatch(self, connection: Connection, head: Head, body: bytes, rest: bytes) -> None:
         """Handle a whole request."""
-        connection.rate = self._bucket.spend(connection.rate, self._connections.wheel.microseconds)
+        self._responder.count(connection)
         kept = self._connections.keep_ahead(connection, rest)
-        another = kept and head.keep_alive and not self.draining
-        if self.forwarded is not None and "upgrade" in head.headers:
+        another = kept and head.keep_alive and not self._responder.draining
+        if self._forwarded is not None and "upgrade" in head.headers:
             another = False  # a proxy may take it for a tunnel, whatever we answer, and no longer set its fields
         exchange = Exchange(another, head.method == "HEAD", self.policy.cors(head.headers.get("origin")))
         try:
-            vouched = self.forwarded is not None and self.forwarded.apply(connection, head)
+            vouched = self._forwarded is not None and self._forwarded.apply(connection, head)
             secure = connection.transport is not PLAIN or (vouched and is_over_tls(head))
             by_operator = connection in self._connections.operators
             request = Request(
@@ -132,7 +108,7 @@ class HttpExchanges:
             if not kept and isinstance(answer, Upgrade):  # its frames would begin anywhere
                 raise too_many_unfinished()
         except (HttpError, MessageError) as error:
-            self._refuse_request(connection, exchange, error)
+            self._responder.refuse(connection, exchange, error)
         except Exception:
             self._connections.enter(connection, _SERVING, exchange)  # a page of an allowed origin may read the 500
             raise
@@ -140,10 +116,10 @@ class HttpExchanges:
             self._answer(connection, exchange, answer)
 
     def _answer(self, connection: Connection, exchange: Exchange, answer: Answer) -> None:
-        if self.draining and isinstance(answer, Hold | Stream | Upgrade):
+        if self._responder.draining and isinstance(answer, Hold | Stream | Upgrade):
             # A held poll would wait for news that no longer comes, and delay the shutdown.
             refused = refusal(ErrorCode.DRAINING, RESTARTING, return_after())
-            self.respond(connection, exchange, refused, Reason.DRAINING)
+            self._responder.respond(connection, exchange, refused, Reason.DRAINING)
         else:
             self._give[type(answer)](connection, exchange, answer)
 
@@ -160,7 +136,7 @@ class HttpExchanges:
         try:
             self._answer(connection, exchange, go_on())
         except (HttpError, MessageError) as error:
-            self._refuse_request(connection, exchange, error)
+            self._responder.refuse(connection, exchange, error)
 
     def _wait_for(self, connection: Connection, exchange: Exchange, answer: Later) -> None:
         self._connections.enter(connection, _SERVING, exchange)
@@ -193,7 +169,7 @@ class HttpExchanges:
         if result is None:
             self.give_up(connection, exchange)
         elif isinstance(result, HttpError | MessageError):
-            self._refuse_request(connection, exchange, result)
+            self._responder.refuse(connection, exchange, result)
         else:
             self._answer(connection, exchange, result)
 
@@ -202,57 +178,7 @@ class HttpExchanges:
         exchange.keep_alive = False
         sentence = "the answer took too long; the request may have been carried out"
         late = refusal(ErrorCode.UNAVAILABLE, sentence, SERVING_RETRY)
-        self.respond(connection, exchange, late, Reason.SERVING_DEADLINE)
-
-    # -- answers to bytes -------------------------------------------------------------------------------------------
-
-    def respond(
-        self, connection: Connection, exchange: Exchange, answer: Response, reason: Reason = Reason.DONE
-    ) -> None:
-        """Send a whole answer."""
-        parts = answer.body
-        head = response_head(
-            answer.status, sum(map(len, parts)), content_type=answer.content_type,
-            headers=answer.headers + exchange.headers, keep_alive=exchange.keep_alive, date=date_now(),
-        )  # fmt: skip
-        self._write(connection, exchange, [head] if exchange.head_only else [head, *parts], reason)
-
-    def _refuse_request(self, connection: Connection, exchange: Exchange, error: HttpError | MessageError) -> None:
-        """Refuse a whole and valid request that cannot be served; the connection stays open."""
-        if error.code in DEMOTING_REFUSALS:
-            self._connections.demotion.demote(connection)
-        wire = error_response(
-            error, headers=exchange.headers, keep_alive=exchange.keep_alive, head_only=exchange.head_only,
-            date=date_now(),
-        )  # fmt: skip
-        self._write(connection, exchange, [wire])
-
-    def _write(
-        self, connection: Connection, exchange: Exchange, parts: list[bytes], reason: Reason = Reason.DONE
-    ) -> None:
-        if self.draining:
-            parts = [with_retry_after(b"".join(parts), math.ceil(return_after()))]
-        self._connections.send_parts(connection, parts)
-        if not exchange.keep_alive:
-            self._connections.finish(connection, reason)
-            return
-        room = exchange.room
-        if room is not None and room.congested:
-            room.pause(connection)
-            self._connections.enter(connection, State.PAUSED, room)
-            return
-        self._connections.enter(connection, _KEEPALIVE)
-        self.go_on(connection)
-
-    def go_on(self, connection: Connection) -> None:
-        """In KEEPALIVE: throttle a connection whose requests come too fast; else its next one may be in the inbox."""
-        if self._bucket.over(connection.rate, self._connections.wheel.microseconds):
-            self._connections.enter(connection, State.THROTTLED)
-        elif not connection.blocked:
-            if self.forwarded is not None:
-                self.forwarded.answered(connection)
-            if connection.inbox:
-                self._connections.resume(connection, later=True)
+        self._responder.respond(connection, exchange, late, Reason.SERVING_DEADLINE)
 
     # -- answers that take time -------------------------------------------------------------------------------------
 
@@ -262,11 +188,11 @@ class HttpExchanges:
         try:
             exchange.room = self._hub.publish(answer.draft, done)
         except LogError as error:
-            self.respond(connection, exchange, answer.render(error))
+            self._responder.respond(connection, exchange, answer.render(error))
 
     def _committed(self, connection: Connection, exchange: Exchange, answer: Commit, result: Stored | LogError) -> None:
         if connection.context is exchange:
-            self.respond(connection, exchange, answer.render(result))
+            self._responder.respond(connection, exchange, answer.render(result))
 
     def _hold(self, connection: Connection, exchange: Exchange, answer: Hold) -> None:
         waiter = PollWaiter(
@@ -282,20 +208,13 @@ class HttpExchanges:
 
     def answer_held(self, connection: Connection, waiter: PollWaiter) -> None:
         """Answer a held poll with the messages there are, even none: on news, at its deadline, or on FIN."""
-        self._answer(connection, self._exchange_of(waiter), self._routes.polls.answer_held(waiter))
-
-    def refuse_held(self, connection: Connection, waiter: PollWaiter, error: MessageError) -> None:
-        """Refuse a held poll whose user may no longer wait."""
-        self._refuse_request(connection, self._exchange_of(waiter), error)
-
-    def _exchange_of(self, waiter: PollWaiter) -> Exchange:
-        return Exchange(waiter.keep_alive and not self.draining, head_only=False, headers=waiter.headers)
+        self._answer(connection, self._responder.exchange_of(waiter), self._routes.polls.answer_held(waiter))
 
     def _stream(self, connection: Connection, exchange: Exchange, answer: Stream) -> None:
         head = sse.head(date_now() + header_lines(exchange.headers))
         if exchange.head_only:
             exchange.keep_alive = False
-            self._write(connection, exchange, [head])
+            self._responder.send(connection, exchange, [head])
             return
         member = self._hub.attach(
             answer.room, connection, encoding=answer.encoding, principal=answer.principal, cursor=answer.after

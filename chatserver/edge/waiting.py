@@ -1,13 +1,14 @@
 """The states in which an HTTP connection waits for us: `SERVING`, `THROTTLED`, `PAUSED`, `HELD`, `STREAM`.
 
-Owns: the meaning of a peer's bytes, its FIN and its deadline there. May not: make an answer; edge/http.py does.
+Owns: the meaning of a peer's bytes, its FIN and its deadline there. May not: make or send an answer.
 """
 
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.room import Room
-from chatserver.edge.http import Exchange, HttpExchanges
+from chatserver.edge.http import HttpExchanges
 from chatserver.edge.requests import HttpHandler
+from chatserver.edge.responses import Exchange, Responder
 from chatserver.meters import TokenBucket
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
@@ -21,17 +22,12 @@ from chatserver.reasons import Reason
 MAX_STREAM_BYTES = 64 * 1024
 
 
-class WaitingHandler(HttpHandler):
-    """The base of these handlers."""
+class ServingHandler(HttpHandler):
+    """`SERVING`: the context is the exchange; the peer is not read."""
 
-    def __init__(self, connections: Connections, exchanges: HttpExchanges, hub: Hub) -> None:
+    def __init__(self, connections: Connections, exchanges: HttpExchanges) -> None:
         super().__init__(connections)
         self._exchanges = exchanges
-        self._hub = hub
-
-
-class ServingHandler(WaitingHandler):
-    """`SERVING`: the context is the exchange; the peer is not read."""
 
     def resumed(self, connection: Connection) -> None:
         """The next step towards our answer."""
@@ -42,13 +38,17 @@ class ServingHandler(WaitingHandler):
         self._exchanges.give_up(connection, context_of(connection, Exchange))
 
 
-class ThrottledHandler(WaitingHandler):
+class ThrottledHandler(HttpHandler):
     """`THROTTLED`: no context; the peer is not read."""
+
+    def __init__(self, connections: Connections, responder: Responder) -> None:
+        super().__init__(connections)
+        self._responder = responder
 
     def resumed(self, connection: Connection) -> None:
         """The peer may send requests again."""
         self._connections.enter(connection, State.KEEPALIVE)
-        self._exchanges.go_on(connection)
+        self._responder.go_on(connection)
 
     expired = resumed  # the pause is over
 
@@ -62,7 +62,16 @@ class PausedHandler(ThrottledHandler):
         context.forget_publisher(connection)
 
 
-class HeldHandler(WaitingHandler):
+class ListeningHandler(HttpHandler):
+    """The base of the handlers of connections that wait for messages."""
+
+    def __init__(self, connections: Connections, exchanges: HttpExchanges, hub: Hub) -> None:
+        super().__init__(connections)
+        self._exchanges = exchanges
+        self._hub = hub
+
+
+class HeldHandler(ListeningHandler):
     """`HELD`: the context is the poll."""
 
     def received(self, connection: Connection, data: bytes) -> None:
@@ -88,7 +97,7 @@ class HeldHandler(WaitingHandler):
         self._hub.release(context)
 
 
-class StreamHandler(WaitingHandler):
+class StreamHandler(ListeningHandler):
     """`STREAM`: the context is the member."""
 
     _bucket = TokenBucket(1, burst=MAX_STREAM_BYTES)

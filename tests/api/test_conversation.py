@@ -22,6 +22,7 @@ from chatserver.api.websocket_session import NOTHING, Waits, WebSocketSession
 from chatserver.chat.policy import OPEN, Access
 from chatserver.chat.principal import Principal
 from chatserver.chat.read_markers import ReadMarkers
+from chatserver.chat.signed_out import SignedOut
 from chatserver.protocol.client_messages import ClientMessage, Join, Leave, Publish
 from chatserver.protocol.errors import MessageError
 from chatserver.reasons import ErrorCode
@@ -98,7 +99,7 @@ async def talking(
     settings = SmallSettings(**{"publish_rate": 0.0, **options})
     async with chatting(ring_messages=16, shared=shared) as it:
         encoder = WireEncoder(it.log.identity.epoch)
-        identities = Identities(it.log.identity.secret, access)
+        identities = Identities(it.log.identity.secret, access, SignedOut())
         services = Services(
             hub=it.hub, log=it.log, identities=identities, pages=Pages(it.hub.reader, encoder), encoder=encoder,
             settings=settings,

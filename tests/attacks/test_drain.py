@@ -61,7 +61,7 @@ def stop_before_it_is_read(server: Serving, wire: bytes, *peers: Peer) -> None:
     parts = server.server.parts
     for peer in peers:
         os.write(peer.transport.socket.fileno(), wire)
-    parts.exchanges.draining = True
+    parts.responder.draining = True
     for connection in filter(None, parts.connections.table):
         parts.connections.step(connection, parts.farewell.send_away)
 

@@ -30,8 +30,7 @@ class House:
     def __init__(self) -> None:
         self.now = START
         self.asked: list[Enforcement] = []
-        self.it = Moderation(b"s" * 16, wall_ms=lambda: self.now)
-        self.it.apply = self.asked.append
+        self.it = Moderation(b"s" * 16, apply=self.asked.append, wall_ms=lambda: self.now)
         self._last = 0
 
     def enforce(

@@ -68,7 +68,6 @@ class Server:
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         self.moderation, self.signed_out = Moderation(wall_ms=now_ms), SignedOut(wall_ms=now_ms)
-        self.moderation.apply = lambda enforcement: None
         self.markers = ReadMarkers(self._world.log.markers)
         self.reloader = Reloader(self, self.moderation, self.signed_out)  # type: ignore[arg-type]
         self.decided: dict[int, bool] = {}  # sanctions made and lifted here: whether they are in force

@@ -31,8 +31,8 @@ class Tables:
         self.sign_out_loads = mock.AsyncMock(return_value=[OUT])
         log.signouts.load = self.sign_out_loads  # type: ignore[method-assign]
         self.applied = mock.Mock()
-        self.moderation, self.signed_out = Moderation(b"s" * 16), SignedOut()
-        self.moderation.apply = self.signed_out.end = self.applied
+        self.moderation = Moderation(b"s" * 16, apply=self.applied)
+        self.signed_out = SignedOut(end=self.applied)
         self.reloader = Reloader(log, self.moderation, self.signed_out)
 
     @property

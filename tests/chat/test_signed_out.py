@@ -13,9 +13,8 @@ class Table(SignedOut):
     """A table that notes whose connections it ends."""
 
     def __init__(self) -> None:
-        super().__init__(wall_ms=lambda: 0)
         self.ended: list[int] = []
-        self.end = self.ended.append
+        super().__init__(end=self.ended.append, wall_ms=lambda: 0)
 
     def kept(self, *numbers: int) -> list[int]:
         """Those of these persons whose tokens of the first second are invalid."""

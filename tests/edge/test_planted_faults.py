@@ -228,7 +228,7 @@ CASES = [
     Case("the wheel's expiry", lambda s: (s.parts.poller, "_expire"), its_deadline_passes),
 # a request
     Case("a request", lambda s: (s.parts.exchanges._routes, "handle"), any_request),
-    Case("whom it is for", lambda s: (s.parts.exchanges.forwarded, "apply"), any_request,
+    Case("whom it is for", lambda s: (s.parts.exchanges._forwarded, "apply"), any_request,
          settings={"trusted_proxy": (VICTIM,)}),
     Case("publishing", lambda s: (s.parts.hub, "publish"), publish_by_http, one_request),
     Case("parking a poll", lambda s: (s.parts.hub, "park"), ask_for_a_poll, one_request),

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from chatserver.edge.http import Exchange
+from chatserver.edge.responses import Exchange
 from chatserver.net.closing import LINGER_BYTES
 from chatserver.net.connection import Connection
 from chatserver.net.states import State

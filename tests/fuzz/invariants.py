@@ -176,7 +176,7 @@ def _check_places(world: World, everybody: list[Connection]) -> None:
     assert max(networks.values(), default=0) <= PER_ADDRESS
     assert parts.connections.operators <= alive, "a closed connection counts as an operator"
     assert parts.connections.demotion._peers <= alive, "a closed connection is demoted"
-    forwarded = parts.exchanges.forwarded
+    forwarded = parts.exchanges._forwarded
     assert forwarded is not None
     assert forwarded._proxy_of.keys() <= alive, "a closed connection counts for a proxy"
     idle = {each for each in everybody if each.state is State.KEEPALIVE and not each.blocked}

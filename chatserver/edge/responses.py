@@ -1,0 +1,119 @@
+"""Answers to bytes, and what a connection does after each: it closes, pauses, or waits for its next request.
+
+Owns: `Exchange`, a request under way; the pace of requests on a connection; what answers say while the server stops.
+May not: make an answer; edge/http.py has that done.
+"""
+
+import math
+import random
+from collections.abc import Callable
+
+import msgspec
+
+from chatserver.api.answers import Answer, Response
+from chatserver.chat.member import PollWaiter
+from chatserver.chat.room import Room
+from chatserver.edge.proxied import ForwardedFor
+from chatserver.edge.requests import date_now
+from chatserver.meters import TokenBucket
+from chatserver.net.connection import Connection
+from chatserver.net.connections import Connections
+from chatserver.net.states import State
+from chatserver.protocol.errors import HttpError, MessageError
+from chatserver.protocol.response import error_response, response_head, with_retry_after
+from chatserver.reasons import DEMOTING_REFUSALS, Reason
+from chatserver.settings.fields import Settings
+
+#: Burst of requests, in seconds of the request rate: a page with its files, a few pages of history.
+REQUEST_BURST = 2.0
+#: Seconds that a restart takes at least, and the window after that over which returning clients are spread.
+RETURN_AFTER, RETURN_WINDOW = 1.0, 5.0
+RESTARTING = "the server is restarting; come back a little later"
+#: A global for each answer: to look up a member of an enum costs CPython 3.11 some 900 instructions.
+_KEEPALIVE = State.KEEPALIVE
+
+
+def return_after() -> float:
+    """Seconds to wait: at random in the window, so that clients do not all return at once."""
+    return RETURN_AFTER + RETURN_WINDOW * random.random()  # noqa: S311  no secret
+
+
+class Exchange(msgspec.Struct, gc=False, eq=False):
+    """A request that is being answered; the context of `SERVING`."""
+
+    keep_alive: bool
+    head_only: bool
+    headers: tuple[tuple[str, str], ...] = ()  # added to any answer
+    room: Room | None = None  # the room that it published into
+    go_on: Callable[[], Answer] | None = None  # makes the answer in the next step
+
+
+class Responder:
+    """See the module. `draining`: the server is stopping."""
+
+    def __init__(self, connections: Connections, settings: Settings, forwarded: ForwardedFor | None) -> None:
+        self.draining = False
+        self._bucket = TokenBucket(settings.request_rate, burst=settings.request_rate * REQUEST_BURST)
+        self._connections = connections
+        self._forwarded = forwarded
+
+    def count(self, connection: Connection) -> None:
+        """Count a request against the rate of its connection."""
+        connection.rate = self._bucket.spend(connection.rate, self._connections.wheel.microseconds)
+
+    def respond(
+        self, connection: Connection, exchange: Exchange, answer: Response, reason: Reason = Reason.DONE
+    ) -> None:
+        """Send a whole answer."""
+        parts = answer.body
+        head = response_head(
+            answer.status, sum(map(len, parts)), content_type=answer.content_type,
+            headers=answer.headers + exchange.headers, keep_alive=exchange.keep_alive, date=date_now(),
+        )  # fmt: skip
+        self.send(connection, exchange, [head] if exchange.head_only else [head, *parts], reason)
+
+    def refuse(self, connection: Connection, exchange: Exchange, error: HttpError | MessageError) -> None:
+        """Refuse a whole and valid request that cannot be served; the connection stays open."""
+        if error.code in DEMOTING_REFUSALS:
+            self._connections.demotion.demote(connection)
+        wire = error_response(
+            error, headers=exchange.headers, keep_alive=exchange.keep_alive, head_only=exchange.head_only,
+            date=date_now(),
+        )  # fmt: skip
+        self.send(connection, exchange, [wire])
+
+    def refuse_held(self, connection: Connection, waiter: PollWaiter, error: MessageError) -> None:
+        """Refuse a held poll whose user may no longer wait."""
+        self.refuse(connection, self.exchange_of(waiter), error)
+
+    def exchange_of(self, waiter: PollWaiter) -> Exchange:
+        """The exchange of a poll that was held."""
+        return Exchange(waiter.keep_alive and not self.draining, head_only=False, headers=waiter.headers)
+
+    def send(
+        self, connection: Connection, exchange: Exchange, parts: list[bytes], reason: Reason = Reason.DONE
+    ) -> None:
+        """Send the bytes of a whole answer, and enter the state that follows. `reason`: of the end, if it is that."""
+        if self.draining:
+            parts = [with_retry_after(b"".join(parts), math.ceil(return_after()))]
+        self._connections.send_parts(connection, parts)
+        if not exchange.keep_alive:
+            self._connections.finish(connection, reason)
+            return
+        room = exchange.room
+        if room is not None and room.congested:
+            room.pause(connection)
+            self._connections.enter(connection, State.PAUSED, room)
+            return
+        self._connections.enter(connection, _KEEPALIVE)
+        self.go_on(connection)
+
+    def go_on(self, connection: Connection) -> None:
+        """In KEEPALIVE: throttle a connection whose requests come too fast; else its next one may be in the inbox."""
+        if self._bucket.over(connection.rate, self._connections.wheel.microseconds):
+            self._connections.enter(connection, State.THROTTLED)
+        elif not connection.blocked:
+            if self._forwarded is not None:
+                self._forwarded.answered(connection)
+            if connection.inbox:
+                self._connections.resume(connection, later=True)
