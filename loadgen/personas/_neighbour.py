@@ -135,7 +135,7 @@ class SlowUser(Planner):
 
     piece_bytes: ClassVar[int]
     pause_seconds: ClassVar[float]  # after an answer
-    patience_seconds: ClassVar[float]  # for each part of the answer, once the server has the request
+    patience_seconds: ClassVar[float]
     opening = nothing
 
     def __init__(self, cohort: Cohort, index: int) -> None:
@@ -151,6 +151,10 @@ class SlowUser(Planner):
     def piece_every(self) -> float:
         """Return the seconds between two pieces."""
         raise NotImplementedError
+
+    def patience(self) -> float:
+        """Return the seconds for each part of the answer, once the server has the request."""
+        return self.patience_seconds
 
     def on_connected(self) -> None:
         """Begin, or continue after the server closed the connection between two requests."""
@@ -174,15 +178,15 @@ class SlowUser(Planner):
             self._next_piece += self.piece_every()
             self.plan_at(self._next_piece, self._send_piece)
         else:
-            self.plan(self.patience_seconds, partial(self._check, self._asked, self._heard))
+            self.plan(self.patience(), partial(self._check, self._asked, self._heard))
 
     def _check(self, number: int, heard: int) -> None:
         if self._done >= number:
             return
         if heard == self._heard:
-            self.fail(f"{UNANSWERED}: nothing came in {self.patience_seconds:g} s")
+            self.fail(f"{UNANSWERED}: nothing came in {self.patience():g} s")
         else:
-            self.plan(self.patience_seconds, partial(self._check, number, self._heard))
+            self.plan(self.patience(), partial(self._check, number, self._heard))
 
     def on_data(self, data: bytes) -> None:
         self._heard += 1

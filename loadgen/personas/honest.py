@@ -82,6 +82,24 @@ class _Page(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Page)
 
 
+def poll(client: Client, cursor: str) -> bytes:
+    """Ask for what follows a cursor, to be held until there is something; without one, for the present cursor."""
+    place = client.cohort.place
+    query = f"after={quote(cursor, safe='')}&wait={place.poll_wait_seconds:g}" if cursor else "limit=1"
+    return place.request("GET", f"/rooms/{client.room}/messages?{query}")
+
+
+def take_page(client: Client, cursor: str, body: bytearray) -> str:
+    """Count the messages of the page that follows a cursor, and return the next cursor."""
+    try:
+        page = _decoder.decode(body)
+    except wire.UNREADABLE:
+        raise wire.WireError("an answer without cursor and messages") from None
+    if cursor:
+        client.deliver(bytes(body), len(page.messages))
+    return page.cursor
+
+
 @persona
 class Poll(Client):
     """Long-poll on a room that asks again as soon as it is answered."""
@@ -96,7 +114,7 @@ class Poll(Client):
 
     def opening(self) -> bytes:
         """Ask for the room's current cursor, or continue from the cursor of the former connection."""
-        return self.request() if self._cursor else self._get("limit=1")
+        return poll(self, self._cursor)
 
     def on_connected(self) -> None:
         if self._cursor:
@@ -109,21 +127,12 @@ class Poll(Client):
         if answer.status != 200:
             self.reject(answer.status)
             return
-        try:
-            page = _decoder.decode(answer.body)
-        except wire.UNREADABLE:
-            raise wire.WireError("an answer without cursor and messages") from None
-        if self._cursor:
-            self.deliver(bytes(answer.body), len(page.messages))
-        self._cursor = page.cursor
+        self._cursor = take_page(self, self._cursor, answer.body)
         if answer.keeps_alive:
-            self.on_answered()
+            self.wait()
+            self.send(poll(self, self._cursor))
         else:
             self.cohort.engine.reopen(self)
-
-    def on_answered(self) -> None:
-        self.wait()
-        self.send(self.request())
 
     def on_time(self, moment: float) -> None:
         """Give up: the server forgot this poll."""
@@ -132,12 +141,6 @@ class Poll(Client):
     def wait(self) -> None:
         self.hold()
         self.wake_in(self.cohort.place.poll_wait_seconds + GRACE_SECONDS)
-
-    def request(self) -> bytes:
-        return self._get(f"after={quote(self._cursor, safe='')}&wait={self.cohort.place.poll_wait_seconds:g}")
-
-    def _get(self, query: str) -> bytes:
-        return self.cohort.place.request("GET", f"/rooms/{self.room}/messages?{query}")
 
 
 @persona

@@ -1,6 +1,5 @@
 """Honest members and users on a bad network, over WebSocket and over HTTP: no attack may hurt them."""
 
-from enum import Enum, auto
 from functools import partial
 from typing import Final
 
@@ -10,7 +9,7 @@ from loadgen.personas import persona
 from loadgen.personas._neighbour import Neighbour, SlowUser
 from loadgen.personas._requests import page, post
 from loadgen.personas._websocket import Envelope
-from loadgen.personas.honest import Poll
+from loadgen.personas.honest import GRACE_SECONDS, poll, take_page
 
 
 @persona
@@ -121,60 +120,43 @@ class Tunnel(Neighbour):
 #: How long the proxy waits before it reads an answer.
 READS_AFTER_SECONDS: Final = 5.0
 
-#: The script's loop has a `sleep 3`.
-CURL_PAUSE_SECONDS: Final = 3.0
-
-
-class _Doing(Enum):
-    PAUSING = auto()  # the proxy keeps the connection meanwhile
-    DEAF = auto()  # the proxy has asked, and does not read yet
-    WAITING = auto()
-
 
 @persona
-class Curl(Poll):
+class Curl(SlowUser):
     """A script that long-polls again and again, through a proxy that buffers and reads late.
 
     The proxy keeps its connection between two polls, and does not read for seconds after a request. A close between
     polls is unnoticed; one within a poll is a failure.
     """
 
-    __slots__ = ("_doing",)
+    __slots__ = ("_cursor",)
 
     name = "curl"
-    cycle_seconds = 2 * (CURL_PAUSE_SECONDS + READS_AFTER_SECONDS)
-    slow = True
-    usual_clients = 50
+    piece_bytes = 4096  # all at once
+    pause_seconds = 3.0  # the script's loop has a `sleep 3`
+    cycle_seconds = 2 * (pause_seconds + READS_AFTER_SECONDS)
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         super().__init__(cohort, index)
-        self._doing = _Doing.WAITING
+        self._cursor = ""
 
-    def on_answered(self) -> None:
-        self._doing = _Doing.PAUSING
-        self.hold()
-        self.wake_in(CURL_PAUSE_SECONDS)
+    def request(self, number: int) -> bytes:
+        return poll(self, self._cursor)
 
-    def on_time(self, moment: float) -> None:
-        match self._doing:
-            case _Doing.PAUSING:
-                self._doing = _Doing.DEAF
-                self.stop_reading()
-                self.wake_in(READS_AFTER_SECONDS)
-                self.send(self.request())
-            case _Doing.DEAF:
-                self._doing = _Doing.WAITING
-                self.resume_reading()
-                self.wait()
-            case _Doing.WAITING:
-                super().on_time(moment)
+    def patience(self) -> float:
+        return self.cohort.place.poll_wait_seconds + GRACE_SECONDS
 
-    def on_hangup(self, how: str) -> None:
-        if self._doing is _Doing.PAUSING:
-            self._doing = _Doing.WAITING
-            self.cohort.engine.reopen(self)
-        else:
-            self.fail(how)
+    def ask(self) -> None:
+        super().ask()
+        if self._cursor:
+            self.stop_reading()
+            self.plan(READS_AFTER_SECONDS, self.resume_reading)
+
+    def read_answer(self, data: bytes) -> wire.Response | None:
+        answer = self.read_response(data, keeps=True)
+        if answer is not None and answer.status == 200:
+            self._cursor = take_page(self, self._cursor, answer.body)
+        return answer
 
 
 TYPES_IN_SECONDS: Final = 8.0

@@ -35,7 +35,8 @@ MEMBERS = ("phone-2g", "sleepy-tab", "tunnel", "office")
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, names in (
         (slow_honest, {"ROUND_TRIP_SECONDS": 0.05, "READ_EVERY_SECONDS": 0.02}),
-        (slow_honest, {"TYPES_IN_SECONDS": 0.5, "READS_AFTER_SECONDS": 0.1, "CURL_PAUSE_SECONDS": 0.05}),
+        (slow_honest, {"TYPES_IN_SECONDS": 0.5, "READS_AFTER_SECONDS": 0.1}),
+        (slow_honest.Curl, {"pause_seconds": 0.05}),
         (slow_honest, {"MOVES_EVERY_SECONDS": 0.02}),
         (slow_honest.SlowTypist, {"pause_seconds": 0.05}),
         (slow_honest.Bandwidth, {"pause_seconds": 0.05}),
@@ -286,12 +287,12 @@ async def test_curl_polls_again_and_again_and_reads_late(monkeypatch: pytest.Mon
             await answer(stream, 200, b'{"cursor":"e-%d","messages":[{}]}' % (number + 2))
             await trio.sleep(0.02)
             assert play.cohort.received_bytes == before, "nobody reads yet"
-            play.client.wake_in(0.0)
+            play.client.resume_reading()
         await until(lambda: play.cohort.deliveries == 2)
 
 
 async def test_curl_bears_a_close_between_two_polls_and_none_within(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slow_honest, "CURL_PAUSE_SECONDS", 600.0)  # it does not poll again before the close
+    monkeypatch.setattr(slow_honest.Curl, "pause_seconds", 600.0)  # it does not poll again before the close
     async with listening() as server, playing(server.url, "curl") as play:
         await (await _poll(server)).aclose()
         stream = await server.accept()
