@@ -3,13 +3,13 @@
 import ssl
 from typing import Final
 
-from loadgen.clients.client import Attacker, Needs, Threat
+from loadgen.clients.client import Attacker, Needs
 from loadgen.net import wire
 from loadgen.net.target import describe_tls
 from loadgen.net.tls import APPLICATION_DATA, HANDSHAKE, KEY_UPDATE, Tls13, client_hello
 from loadgen.personas import persona
 from loadgen.personas._requests import open_head, upgrade
-from loadgen.personas._shapes import GENTLE_RETURN_SECONDS, SEND_BUFFER_BYTES, Dripper
+from loadgen.personas._shapes import GENTLE_RETURN_SECONDS, Dripper, Flooder
 from loadgen.personas._websocket import Lingerer, decode, join
 
 
@@ -104,7 +104,7 @@ BLOCK_UPDATES: Final = 16
 
 
 @persona
-class TlsKeyUpdates(_HandSealed):
+class TlsKeyUpdates(_HandSealed, Flooder):
     """Changes its key again and again over TLS 1.3, with a byte of a request's head after each change.
 
     OpenSSL allows it, and each costs a derivation of keys. A server that counts the records without data since the last
@@ -114,9 +114,7 @@ class TlsKeyUpdates(_HandSealed):
     __slots__ = ("_tls",)
 
     name = "tls-key-updates"
-    threat = Threat.GREEDY
     usual_clients = 100  # more would be late, for what they cost the generator
-    send_buffer_bytes = SEND_BUFFER_BYTES
 
     def on_established(self) -> None:
         self.hold()
@@ -127,9 +125,6 @@ class TlsKeyUpdates(_HandSealed):
         """Send the next updates, at most one block each tick, until the server has answered."""
         if not self.answered and self.send(b"".join(self._update() for _ in range(BLOCK_UPDATES))):
             self.wake_in(0.0)
-
-    def on_time(self, moment: float) -> None:
-        self.on_drained()
 
     def _update(self) -> bytes:
         record = self._tls.seal(HANDSHAKE, KEY_UPDATE)
