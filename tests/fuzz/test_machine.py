@@ -18,7 +18,7 @@ EXAMPLES = 14
 
 @pytest.mark.parametrize("machine", [ConnectionMachine, SecureMachine])
 def test_all_invariants_hold(machine: type[ConnectionMachine]) -> None:
-    play(machine, EXPLORED or EXAMPLES, seed=None if EXPLORED else int(machine.secure))
+    play(machine, EXPLORED or EXAMPLES, seed=None if EXPLORED else 0)
 
 
 async def test_each_place_of_a_planted_fault_exists() -> None:
