@@ -117,10 +117,7 @@ export class MessagesView {
     this.#clear();
     this.#show(place - STEP, place + STEP);
     const row = this.#rows.get(offset);
-    if (!row) {
-      this.toPresent();
-      return false;
-    }
+    if (!row) return this.toPresent(), false;
     row.scrollIntoView({ block: row.offsetHeight < this.#scroller.clientHeight ? 'center' : 'start' });
     row.focus({ preventScroll: true });
     row.classList.add('found');
@@ -198,6 +195,7 @@ export class MessagesView {
     if (this.#from < this.#timeline.first && !this.#isAtBottom) return this.#refetch();
     const wasEmpty = this.#rows.size === 0;
     const first = added.find((message) => !this.client.identity.owns(message));
+    if (wasEmpty && !isLive) this.#divider ??= this.client.current.firstUnread; // the first page, perhaps after a week
     if (isLive && first && (document.hidden || this.#wasAway)) this.#divider ??= first.offset;
     const isFollowing = this.#isAtBottom && !this.#room?.past;
     const more = this.#below < NEAR_EDGE ? STEP : 0; // far from the end, rows there would replace those in sight

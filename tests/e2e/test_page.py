@@ -101,9 +101,10 @@ def test_a_press_on_a_room_is_not_lost_when_the_list_changes(shared_server: Serv
     expect(ann.page.locator("#room-title")).to_have_text("pressed")
 
 
-@pytest.mark.parametrize("place", ["another room", "another window", "a tunnel"])
+@pytest.mark.parametrize("place", ["another room", "another window", "a tunnel", "home"])
 def test_many_unread_messages_are_read_from_the_first(shared_server: Server, visit: OpenWindow, place: str) -> None:
-    """The newest were shown, and all counted as read: of more than 60, and after an absence of any number.
+    """The newest were shown, and all counted as read: of more than 60, and after an absence of any number. A page that was
+    opened the next day did so with the room that it opened.
 
     A reload changes no count.
     """
@@ -121,12 +122,16 @@ def test_many_unread_messages_are_read_from_the_first(shared_server: Server, vis
         ann.go("much-desk")
     elif place == "another window":
         ann.page.evaluate(LOOK_AWAY, True)
+    elif place == "home":
+        ann.page.goto("about:blank")
     else:
         ann.lose_connection()
     shared_server.publish(room, *(f"news {number}" for number in range(90)))
     badge = ann.page.locator(f"#rooms a[href='#{room}'] .badge")
     if place == "a tunnel":
         ann.find_connection()
+    elif place == "home":
+        ann.open(shared_server, room=room)
     else:
         expect(badge).to_have_text("90 unread")
     if place == "another window":
