@@ -103,8 +103,8 @@ def test_a_press_on_a_room_is_not_lost_when_the_list_changes(shared_server: Serv
 
 @pytest.mark.parametrize("place", ["another room", "another window", "a tunnel", "home"])
 def test_many_unread_messages_are_read_from_the_first(shared_server: Server, visit: OpenWindow, place: str) -> None:
-    """The newest were shown, and all counted as read: of more than 60, and after an absence of any number; also in a page
-    that was opened the next day.
+    """The newest were shown, and all counted as read: of more than 60, and after an absence of any number, or when the
+    page was opened again.
 
     A reload changes no count.
     """
