@@ -40,10 +40,10 @@ export class RoomsView {
     addEventListener('keydown', (event) => this.#step(event), { capture: true }); // arrows alone have another meaning
   }
 
-  /** The user's rooms, unread ones first, then the others. */
+  /** The user's rooms, those with mentions first, then other unread ones; then the others. */
   get names() {
-    const unread = (name) => this.client.rooms.get(name)?.unread ?? 0;
-    const ours = [...this.#ours].sort((a, b) => Number(unread(b) > 0) - Number(unread(a) > 0));
+    const rank = ({ mentions = 0, unread = 0 } = {}) => (mentions ? 2 : Number(unread > 0));
+    const ours = [...this.#ours].sort((a, b) => rank(this.client.rooms.get(b)) - rank(this.client.rooms.get(a)));
     return [...new Set([...ours, ...this.#listed.map(({ room }) => room)])];
   }
 
@@ -156,9 +156,7 @@ export class RoomsView {
     const link = make('a', { href: `#${name}`, ariaCurrent }, make('span', { className: 'name', title: name, translate: false }, name));
     if (room?.out) link.append(make('span', { className: 'count', title: room.out.message }, 'out'));
     else if (unread > 0) {
-      const spoken = make('span', { className: 'visually-hidden' }, mentions ? ' mentions of you' : ' unread');
-      const shown = mentions ? `@${mentions}` : unread > 99 ? '99+' : String(unread);
-      link.append(make('span', { className: mentions ? 'badge mentioned' : 'badge' }, shown, spoken));
+      link.append(badge(unread, mentions));
       link.classList.add('has-news');
     } else if (members > 0) {
       const spoken = make('span', { className: 'visually-hidden' }, ` ${members === 1 ? 'person' : 'people'} here`);
@@ -166,6 +164,13 @@ export class RoomsView {
     }
     return make('li', {}, link);
   }
+}
+
+/** How many messages of a room are unread, or mention the user. */
+export function badge(unread, mentions) {
+  const spoken = make('span', { className: 'visually-hidden' }, mentions ? ' mentions of you' : ' unread');
+  const shown = mentions ? `@${mentions}` : unread > 99 ? '99+' : String(unread);
+  return make('span', { className: mentions ? 'badge mentioned' : 'badge' }, shown, spoken);
 }
 
 // Each tab holds a lock that is named after the room that it shows

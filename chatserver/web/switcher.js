@@ -6,7 +6,7 @@
  */
 import { byId, isForInputMethod, make, setText } from './dom.js';
 import { plain } from './markdown.js';
-import { roomNamed } from './rooms-view.js';
+import { badge, roomNamed } from './rooms-view.js';
 import { clock, dayName, plural } from './text.js';
 import { ROOM_NAME } from './wire.js';
 
@@ -56,12 +56,12 @@ export class Switcher {
   #typed() {
     const typed = this.#input.value.trim();
     const name = roomNamed(typed);
-    const unread = (each) => this.client.rooms.get(each)?.unread ?? 0;
+    const news = ({ unread = 0, mentions = 0 } = {}) => (unread ? badge(unread, mentions) : '');
     // Until something is typed the present room is last, so that Enter leads to another.
     const rank = (each) => (name ? Number(each !== name) + Number(!each.startsWith(name)) : Number(each === this.client.room));
     const found = this.rooms.names.filter((each) => each.includes(name)).sort((a, b) => rank(a) - rank(b));
     const rows = found.slice(0, MAX_ROOMS).map((each) =>
-      this.#option(`#${each}`, make('b', {}, `#${each}`), unread(each) ? make('span', { className: 'badge' }, String(unread(each))) : ''),
+      this.#option(`#${each}`, make('b', {}, `#${each}`), news(this.client.rooms.get(each))),
     );
     this.#new = null;
     if (ROOM_NAME.test(name) && !found.includes(name)) {

@@ -148,6 +148,24 @@ def test_the_switcher_finds_a_room_by_its_whole_name_among_many_that_begin_with_
     expect(ann.page.locator("#switcher-list [aria-selected=true]")).to_have_text("#herd")
 
 
+def test_the_switcher_begins_with_the_room_that_mentions_the_user(window: OpenWindow) -> None:
+    """Unread rooms were sorted by when they were opened, so it was not even shown behind seven others."""
+    ann, ben = window(room="called-first"), window(room="called-first")
+    expect(ann.page.locator("#people li")).to_have_count(2)
+    for room in ("called-then", "called-desk"):
+        ben.go(room)
+        expect(ben.page.locator("#empty")).to_be_visible()  # the room has come: what follows is unread
+    ann.say(f"look, @{ben.name}")
+    ann.go("called-then")
+    ann.say("no hurry")
+    for room, shown in (("first", "@1 mentions of you"), ("then", "1 unread")):
+        expect(ben.page.locator(f"#rooms a[href='#called-{room}'] .badge")).to_have_text(shown)
+    ben.page.keyboard.press("Control+k")
+    found = ben.page.locator("#switcher-list a")
+    expect(found.nth(0)).to_have_text("#called-first@1 mentions of you")
+    expect(found.nth(1)).to_have_text("#called-then1 unread")
+
+
 def test_the_switcher_goes_to_another_room_at_once_or_by_a_few_letters(visit: OpenWindow) -> None:
     ann = visit(room="switch-alpha")
     ann.go("switch-beta")
