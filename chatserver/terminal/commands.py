@@ -90,6 +90,8 @@ def parse(line: str) -> Typed:
     most = _MOST_WORDS.get(arguments.strip("[]"))
     if most is not None and (surplus := rest.split()[most:]):
         raise BadCommand(f"{surplus[0]!r} is too much here. {command.usage}")
+    if arguments == "EMOJI" and re.fullmatch(r":\w+:", unknown := emoji(rest)[0]):
+        raise BadCommand(f"no emoji is called {unknown} here; Tab goes through those that have names")
     if rest and arguments == "[COMMAND]":
         rest = _named(f"/{rest.removeprefix('/')}").name
     elif arguments.strip("[]") == "ROOM":

@@ -305,13 +305,8 @@ class Interactive:
 
     def _show_ids(self, name: str) -> None:
         """Show the ids of users with this name, who are or were here: names repeat, and moderators need ids."""
-        found = self._recall.ids(name)
-        for known, id_ in found[:MAX_IDS_SHOWN]:
-            self._screen.note(f"{known} is {render.printable(id_)}")
-        if len(found) > MAX_IDS_SHOWN:
-            self._screen.note(f"and {len(found) - MAX_IDS_SHOWN} more")
-        if not found:
-            self._screen.note(f"nobody with the name {render.printable(name)} is known")
+        lines = [f"{known} is {render.printable(id_)}" for known, id_ in self._recall.ids(name)]
+        self._list(lines, MAX_IDS_SHOWN, none=f"nobody with the name {render.printable(name)} is known")
 
     async def _enter(self, room: str) -> None:
         """Join a room, after asking what is unread in it."""
@@ -319,6 +314,8 @@ class Interactive:
         with trio.move_on_after(ENTRY_PATIENCE), suppress(ChatError):  # we may have no markers, or get none now
             if (unread := (await self._chat.unread()).get(room)) is not None and unread.unread:
                 self._rooms[room] = unread.read
+                if unread.unread > LATEST:
+                    self._screen.note(f"{unread.unread:,} unread in {room}; the latest {LATEST} follow")
         self._chat.join(room, latest=LATEST)
         with trio.move_on_after(ENTRY_PATIENCE), suppress(ChatError):
             if (refusal := await self._chat.write_refusal(room)) is not None:
@@ -343,12 +340,14 @@ class Interactive:
     async def _list_rooms(self) -> None:
         rooms = await self._chat.rooms()
         self._recall.rooms.update(room.room for room in rooms)
-        for room in rooms[:MAX_ROOMS_SHOWN]:
-            mark = "*" if room.room in self._rooms else " "
-            count = "1 message" if room.messages == 1 else f"{room.messages:,} messages and changes"
-            self._screen.note(f"{mark} {render.printable(room.room)}: {count}, {room.members} here")
-        if len(rooms) > MAX_ROOMS_SHOWN:
-            self._screen.note(f"and {len(rooms) - MAX_ROOMS_SHOWN} more")
+        lines = [render.room_line(room, is_entered=room.room in self._rooms) for room in rooms]
+        self._list(lines, MAX_ROOMS_SHOWN, none="there is no room that you may read")
+
+    def _list(self, lines: Sequence[str], most: int, *, none: str) -> None:
+        for line in lines[:most] or [none]:
+            self._screen.note(line)
+        if len(lines) > most:
+            self._screen.note(f"and {len(lines) - most} more")
 
     async def _change(
         self, room: str, offset: int | None, change: Callable[[int], Awaitable[wire.Ack]]

@@ -212,6 +212,12 @@ def members(answer: wire.Members) -> str:
     return f"{answer.count} in {printable(answer.room)}: {names}{f' and {more} more' if more > 0 else ''}"
 
 
+def room_line(room: wire.RoomSummary, *, is_entered: bool) -> str:
+    """Return a row of the list of rooms."""
+    count = "1 message" if room.messages == 1 else f"{room.messages:,} messages and changes"
+    return f"{'*' if is_entered else ' '} {printable(room.room)}: {count}, {room.members} here"
+
+
 def _change(record: wire.Edit | wire.Deletion | wire.Reaction) -> str:
     match record:
         case wire.Edit(target=target, text=text):

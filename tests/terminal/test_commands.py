@@ -63,6 +63,8 @@ def test_a_line_becomes_a_command_with_its_arguments(line: str, typed: Typed) ->
         ("/react 3 +1", "message 3 is #3 here. /react [#N] EMOJI: "),
         ("/delete 7", "message 7 is #7 here. /delete [#N]: "),
         ("/reply #3", "/reply [#N] TEXT: "),
+        ("/react #3 :nope:", "no emoji is called :nope: here; Tab "),
+        ("/react -:nope:", "no emoji is called :nope: here; Tab "),
         ("/nick", "/nick NAME: take another name"),
         ("/nix it", "no such command: /nix; /help lists them, and //nix says /nix"),
         ("/", "no such command: /; "),
