@@ -35,7 +35,7 @@ def _flag(metavar: str, meaning: str, name: str | None = None) -> Parameter:
 
 Url = Annotated[str, Parameter(help="Where the server is: http://host:port, ws://host:port or host:port.")]
 Room = Annotated[str, _flag("ROOM", "The room; '*' is all of them.")]
-User = Annotated[str, _flag("ID", "The user's id, as messages and `members` show it.")]
+User = Annotated[str, _flag("ID", "The user's id, as `/who NAME` in `chatserver chat` shows it.")]
 Network = Annotated[str, _flag("ADDRESS", "Everybody from there: an IPv4 address, or the /64 of an IPv6 address.")]
 NetworkOf = Annotated[str, _flag("ID", "Everybody on the network that this user is connected from now.")]
 Reason = Annotated[str, _flag("TEXT", "Why: shown to the people concerned, and kept in the audit trail.")]
@@ -85,7 +85,10 @@ def unban(url: Url, /, *, room: Room, user: User = "", network: Network = "", ac
 
 
 @admin.command
-def kick(url: Url, /, *, room: Room, user: User, reason: Reason = "", access: Access) -> int:
+def kick(
+    url: Url, /, *, room: Room, user: User,
+    reason: Annotated[str, _flag("TEXT", "Why: kept in the audit trail.")] = "", access: Access,
+) -> int:  # fmt: skip
     """Take a user out of a room; the user may come back at once."""
 
     def show(answer: Any) -> None:

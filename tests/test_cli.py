@@ -154,6 +154,7 @@ def test_an_interrupt_is_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
         (["chat", "x", "--retry-for", "nan"], "--retry-for: nan is no number of seconds\n"),
         (["chat", "x", "--token", "@none"], "--token: cannot read none: No such file or directory\n"),
         (["chat", "x", "--token", "@binary"], "--token: cannot read binary: it is no text\n"),
+        (["chat", "x", "--token", "binary"], "--token: binary is a file; --token @binary reads it\n"),
         (["chat", "x", "--token", "@empty"], "--token: cannot read empty: it is empty\n"),
         (["doctor", "ftp://somewhere"], "URL: 'ftp://somewhere' is none of"),
         (["doctor", "http://host:x"], "URL: 'http://host:x' is no URL"),

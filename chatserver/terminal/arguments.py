@@ -10,6 +10,8 @@ from chatserver.client.errors import BadUrl, Unauthenticated
 from chatserver.client.stream import Target, parse_target
 from chatserver.settings.spec import ConfigError
 
+_LONGEST_NAME = 100  # characters of a file's name here; a token has more
+
 
 def read_target(url: str) -> Target:
     """Return the server that a URL names. Raises ConfigError."""
@@ -23,6 +25,8 @@ def read_token(text: str) -> str:
     """Return the token given, or the one in the file that `@FILE` names. Raises ConfigError."""
     try:
         if not text.startswith("@"):
+            if len(text) <= _LONGEST_NAME and Path(text).is_file():
+                raise ConfigError("token", f"{text} is a file; --token @{text} reads it")
             return checked_token(text)
         if token := checked_token(Path(text[1:]).read_text("utf-8")):
             return token

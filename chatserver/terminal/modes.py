@@ -122,7 +122,8 @@ async def _remember(chat: Chat, target: Target, name: str) -> None:
             if chat.cookie != cookie:
                 keep_cookie(target, name, chat.cookie)
     except OSError as error:
-        _say(f"you are {render.name_of(chat.user)} only until you leave: {error}")
+        why = f"{error.filename}: {error.strerror}" if error.filename else error
+        _say(f"you are {render.name_of(chat.user)} only until you leave: {why}")
 
 
 async def _end_on_signal(screen: Screen | None = None, *, task_status: trio.TaskStatus[None]) -> None:
