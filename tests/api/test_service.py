@@ -37,7 +37,7 @@ async def test_rooms_with_messages_and_rooms_with_people(server: Serving, friend
         ["second", rooms[1]["cursor"], 1, 1],
         ["empty", rooms[2]["cursor"], 0, 1],
     ]
-    assert (await ask(server.address, "GET", "/rooms/second")).json == rooms[1]
+    assert (await ask(server.address, "GET", "/rooms/second")).json == {**rooms[1], "may_write": True}
     assert len((await ask(server.address, "GET", "/rooms?limit=1")).json["rooms"]) == 1
     nobody = (await ask(server.address, "GET", "/rooms/nobody")).json
     assert (nobody["messages"], nobody["members"]) == (0, 0)
