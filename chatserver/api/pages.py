@@ -221,7 +221,7 @@ class Pages:
         Polls of one room at one place share one bytes object.
         """
         shared = None if waiter.many else waiter.room
-        key = ("held", waiter.after, waiter.limit, waiter.messages_only)
+        key = waiter.after, waiter.limit, waiter.messages_only
         body = None if shared is None or shared.cache is None else shared.cache.get(key)
         if body is None:
             starts = [(room, Start(after, recovered=True)) for room, after in waiter.places()]

@@ -70,7 +70,7 @@ class Housekeeping:
         if room is not None and 0 < len(room.members) <= MAX_TYPING_MEMBERS:
             now = trio.current_time()
             self._notices(room).types(principal, now)
-            if self._may_notify(room, now):
+            if self._announce_notices(room, now):
                 self._broadcaster.announce_members(room)
 
     def moved(self, name: str, principal: Principal, offset: int, connection: object = None) -> None:
@@ -81,7 +81,7 @@ class Housekeeping:
         room = self._rooms.get(name)
         if room is not None and room.presence.connections(principal.number) > (connection is not None):
             self._notices(room).moved(principal.number, offset, connection)
-            if self._may_notify(room, trio.current_time()):
+            if self._announce_notices(room, trio.current_time()):
                 self._broadcaster.announce_members(room)
 
     def _notices(self, room: Room) -> Notices:
@@ -90,8 +90,11 @@ class Housekeeping:
             self._noticing[room] = None
         return room.notices
 
-    def _may_notify(self, room: Room, now: float) -> bool:
-        """Whether to send a room's notices now: it is time, and this round's share is not used up."""
+    def _announce_notices(self, room: Room, now: float) -> bool:
+        """Leave a room's notices to its next pass, if it is time and this round's share is not used up.
+
+        Returns whether the pass should begin.
+        """
         notices = room.notices
         if notices is None or notices.idle(now):
             room.notices = None
@@ -134,7 +137,7 @@ class Housekeeping:
 
     def _send_notices(self) -> Iterator[None]:
         for room in list(self._noticing):
-            if self._may_notify(room, trio.current_time()):
+            if self._announce_notices(room, trio.current_time()):
                 self._broadcaster.begin_now(room)
             yield
 

@@ -68,7 +68,7 @@ class Moderation:
         self.apply = apply
         self.in_force: dict[int, Sanction] = {}  # by id
         self.refused: dict[Penalty, int] = dict.fromkeys(Penalty, 0)
-        self._found: _Table = {}
+        self._by_key: _Table = {}  # the same, where they are looked for
         self._unswept: list[Sanction] = []  # those that `sweep` has not checked yet
         self._lifted: set[int] | None = None  # ids lifted since a read of the log began, while there is one
 
@@ -91,11 +91,11 @@ class Moderation:
 
     def concerns(self, principal: Principal) -> bool:
         """Whether anything is in force against this user or network, in whatever room."""
-        return principal.number in self._found or principal.network in self._found
+        return principal.number in self._by_key or principal.network in self._by_key
 
     def _find(self, key: _Key, action: Action, room: str) -> Sanction | None:
         """The sanction that forbids an action for the longest time."""
-        by_room = self._found.get(key)
+        by_room = self._by_key.get(key)
         if by_room is None:
             return None
         now = self.wall_ms()
@@ -118,7 +118,7 @@ class Moderation:
     def enforce(self, sanction: Sanction) -> Enforcement | None:
         """Put a sanction in force, in place of an earlier one of its kind, key and room, and apply it."""
         key = self._key(sanction)
-        for each in self._found.get(key, {}).get(sanction.room, ()):
+        for each in self._by_key.get(key, {}).get(sanction.room, ()):
             if each.kind is sanction.kind:
                 if each.id > sanction.id:
                     return None  # a later sanction was put in force first, since its task resumed earlier
@@ -171,14 +171,14 @@ class Moderation:
         if sanction is None:
             return
         key = self._key(sanction)
-        by_room = self._found[key]
+        by_room = self._by_key[key]
         left = tuple(each for each in by_room[sanction.room] if each.id != id_)
         if left:
             by_room[sanction.room] = left
             return
         del by_room[sanction.room]
         if not by_room:
-            del self._found[key]
+            del self._by_key[key]
 
     def listing(self, room: str, *, user: str = "", network: str = "") -> Iterator[list[Sanction]]:
         """The sanctions in force in a room, or in all rooms, the newest first.
@@ -209,7 +209,7 @@ class Moderation:
 
     def _add(self, sanction: Sanction) -> None:
         self.in_force[sanction.id] = sanction
-        by_room = self._found.setdefault(self._key(sanction), {})
+        by_room = self._by_key.setdefault(self._key(sanction), {})
         by_room[sanction.room] = (*by_room.get(sanction.room, ()), sanction)
 
     def _key(self, sanction: Sanction) -> _Key:

@@ -75,7 +75,8 @@ class Notices:
             self.typing.pop(user, None)
 
     def may_send(self, now: float) -> bool:
-        """Whether there are notices, and the last pass was long enough ago. Call `idle` before."""
+        """Whether there are notices, and the last pass was long enough ago."""
+        self._forget(now)
         return bool(self.typing or self.reads) and now >= self._sent_at + NOTICE_EVERY
 
     def announce(self, now: float) -> None:

@@ -130,13 +130,13 @@ class Ring:
             self._alter(altering, as_committed=as_committed)
         self._trim()
         self._drop_chunks()
-        self._count()
+        self._charge()
 
     def alter(self, records: Sequence[Record]) -> None:
         """Apply what these records have altered, without appending them: records before them are not here yet."""
         self._alter(records, as_committed=False)
         self._drop_chunks()
-        self._count()
+        self._charge()
 
     def forget_texts(self, first: int) -> None:
         """Empty edits of messages before this offset: retention has removed the text of each with its message."""
@@ -146,7 +146,7 @@ class Ring:
             self._replace(offset, self._encoder.emptied(self._json[offset - self.first]))
         if gone:
             self._drop_chunks()
-            self._count()
+            self._charge()
 
     def _alter(self, records: Sequence[Record], *, as_committed: bool) -> None:
         altered: dict[int, Record] = {}  # by offset, so that a message with a hundred new reactions is encoded once
@@ -198,7 +198,7 @@ class Ring:
         self._joined = 0
         self._chunks.clear()
 
-    def _count(self) -> None:
+    def _charge(self) -> None:
         """Charge the bytes kept now. That may exceed the budget: `Registry.relieve` sees to it."""
         kept = (self._bytes + ENTRY_BYTES * len(self._json)) * (1 + len(self._pushes)) + self._joined
         self._budget.add(kept - self.kept)
@@ -208,12 +208,12 @@ class Ring:
         """Drop the oldest messages until at most this many bytes are kept; members behind get them from the log."""
         if self.kept > most:
             self._drop_chunks()
-            self._count()
+            self._charge()
         while self.kept > most:
             count = -(-len(self._json) // CUT_FRACTION)
             self._bytes -= sum(map(len, self._json[:count]))
             self._drop(count)
-            self._count()
+            self._charge()
 
     def holds_after(self, offset: int) -> bool:
         """Whether all messages after an offset are here."""
@@ -228,7 +228,7 @@ class Ring:
         """The pushes after an offset, joined up to `CHUNK_BYTES`, and the offset of the last one."""
         if encoding not in self._pushes:
             self._pushes[encoding] = [None] * len(self._json)
-            self._count()
+            self._charge()
         if offset == self.last - 1:  # the usual case: nothing to join, so a small room needs no dict of chunks
             return self._push(encoding, len(self._json) - 1), self.last
         found = self._chunks.get((encoding, offset))
@@ -248,7 +248,7 @@ class Ring:
                     self._drop_chunks()
                 self._chunks[encoding, offset] = found
                 self._joined += size
-                self._count()
+                self._charge()
         return found
 
     def pieces(self, encoding: Encoding, offset: int, reached: int) -> list[bytes]:

@@ -105,7 +105,7 @@ class Room:
         """Cache an answer for equal requests until the next message. The caller bounds the number of answers."""
         if self.cache is None:
             self.cache = {}
-        self._size.budget.add(len(answer) - len(self.cache.get(key, b"")))
+        self._size.budget.add(len(answer))
         self.cache[key] = answer
 
     def forget_answers(self) -> None:

@@ -157,7 +157,7 @@ def test_a_lifted_sanction_is_removed(house: House) -> None:
         house.it.lift(each.id)
         house.it.lift(each.id)
     assert house.allowed(ANN) == list(Action)
-    assert (house.it.in_force, house.it._found) == ({}, {})
+    assert (house.it.in_force, house.it._by_key) == ({}, {})
 
 
 def test_expired_sanctions_are_removed_a_few_at_a_time(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
