@@ -95,7 +95,7 @@ class Conversation:
             History: self._history,
             Members: self._members,
             Auth: self._authenticate,
-            Ping: lambda connection, session, message: Reply([session.dialect.alive(message.id)]),
+            Ping: lambda connection, session, message: Reply([session.dialect.pong(message.id)]),
             Echo: lambda connection, session, message: Reply([message.frame]),
         }
         for commands in areas:
@@ -159,7 +159,7 @@ class Conversation:
         if isinstance(result, LogError):
             self._sink.send(connection, dialect.refused(id_, *not_stored(result)))
         else:
-            self._sink.send(connection, dialect.published(id_, result.record))
+            self._sink.send(connection, dialect.ack(id_, result.record))
         waits = session.waits
         if waits is NOTHING:
             return

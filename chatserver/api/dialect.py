@@ -57,7 +57,7 @@ class Dialect(Encoding):
         """The answer to a leave."""
         raise NotImplementedError
 
-    def published(self, id_: MessageId, record: Record) -> bytes:
+    def ack(self, id_: MessageId, record: Record) -> bytes:
         """The acknowledgement of a durable record."""
         raise NotImplementedError
 
@@ -81,7 +81,7 @@ class Dialect(Encoding):
         """The sign-in expires in this many seconds; empty for no message."""
         return b""
 
-    def alive(self, id_: MessageId) -> bytes:
+    def pong(self, id_: MessageId) -> bytes:
         """The answer to a ping."""
         raise NotImplementedError
 

@@ -60,4 +60,4 @@ class RecordHandlers:
         record = result.record
         count = None if record.reaction is None else record.reaction.count
         place = record.room, record.offset, self._services.encoder.epoch, record.time
-        return Response(status, [encoders.published(*place, record.user_id, record.user_name, count)])
+        return Response(status, [encoders.ack_body(*place, record.user_id, record.user_name, count)])

@@ -51,7 +51,7 @@ def ack(id_: MessageId, room: str, offset: int, epoch: str, time_ms: int, count:
     return f'{{"type":"ack"{_id(id_)},{_place(room, offset, epoch, time_ms, count)}}}'.encode()
 
 
-def published(
+def ack_body(
     room: str, offset: int, epoch: str, time_ms: int, user_id: str, user_name: str, count: int | None = None
 ) -> bytes:  # fmt: skip
     """`ack` over HTTP, with the author: the body of a 201 or 200."""

@@ -44,7 +44,7 @@ class LineDialect(LineEncoding, Dialect):
         return b"R\n"
 
 
-for _name in ("joined", "left", "published", "history", "members", "authenticated", "alive", "refused"):
+for _name in ("joined", "left", "ack", "history", "members", "authenticated", "pong", "refused"):
     setattr(LineDialect, _name, partialmethod(LineDialect.keep, _name))
 
 
@@ -128,7 +128,7 @@ async def test_a_publish_is_acknowledged_when_it_is_durable_or_has_failed(autoju
             assert (len(ann.replies), ann.session.in_flight, ann.session.waits) == (failing, 1, NOTHING)
             await it.until_idle()
         (stored, id_, record), (refused, other_id, code, message, retry_after) = ann.replies
-        assert (stored, id_, record.offset, record.text) == ("published", 7, 1, "hi")
+        assert (stored, id_, record.offset, record.text) == ("ack", 7, 1, "hi")
         assert (refused, other_id, code, retry_after > 0) == ("refused", 7, ErrorCode.UNAVAILABLE, True)
         assert "with the same key" in message, "it may have been stored"
         assert ann.session.in_flight == 0

@@ -50,11 +50,11 @@ class Lines(Dialect):
     def left(self, id_: MessageId, room: str) -> bytes:
         return text_frame(b"left")
 
-    def published(self, id_: MessageId, record: Record) -> bytes:
+    def ack(self, id_: MessageId, record: Record) -> bytes:
         return text_frame(b"said %d" % record.offset)
 
-    def alive(self, id_: MessageId) -> bytes:
-        return text_frame(b"alive")
+    def pong(self, id_: MessageId) -> bytes:
+        return text_frame(b"pong")
 
     def refused(self, id_: MessageId, code: ErrorCode, message: str, retry_after: float | None = None) -> bytes:
         return text_frame(f"no: {message}".encode())
@@ -81,7 +81,7 @@ async def test_a_third_dialect_chats_with_the_first(monkeypatch: pytest.MonkeyPa
         assert await line(peer) == "lobby 3 hello, you two"
         await peer.send(frame("dance") + frame("leave lobby") + frame("leave lobby") + frame("ping"))
         told = [await line(peer) for _ in range(4)]
-        assert told == ["no: dance is not known", "left", "no: this connection has not joined lobby", "alive"]
+        assert told == ["no: dance is not known", "left", "no: this connection has not joined lobby", "pong"]
         await peer.send(frame(b"\x03\xe8", opcode=8))
         assert await peer.rest() == b"\x88\x02\x03\xe8"
 

@@ -110,7 +110,7 @@ def test_every_frame_has_its_form(encoded: bytes | list[bytes], expected: dict[s
 @pytest.mark.parametrize(
     ("encoded", "expected"),
     [
-        (encoders.published(*AT, *ANN), {**PLACE, "user": {"id": ANN[0], "name": ANN[1]}}),
+        (encoders.ack_body(*AT, *ANN), {**PLACE, "user": {"id": ANN[0], "name": ANN[1]}}),
         (encoders.page(*PAGE_OF), {"room": "lobby", **PAGE}),
         (encoders.page(*PAGE_OF[:3], []), {"room": "lobby", **PAGE, "messages": []}),
         (encoders.page(*PAGE_OF[:3], [ONE]), {"room": "lobby", **PAGE, "messages": MESSAGES[:1]}),

@@ -45,7 +45,7 @@ class ChatV1(Dialect):
     def left(self, id_: MessageId, room: str) -> bytes:
         return text_frame(encoders.left(id_, room))
 
-    def published(self, id_: MessageId, record: Record) -> bytes:
+    def ack(self, id_: MessageId, record: Record) -> bytes:
         count = None if record.reaction is None else record.reaction.count
         return text_frame(encoders.ack(id_, record.room, record.offset, self._encoder.epoch, record.time, count))
 
@@ -65,7 +65,7 @@ class ChatV1(Dialect):
     def expiring(self, seconds: float) -> bytes:
         return text_frame(encoders.expiring(seconds))
 
-    def alive(self, id_: MessageId) -> bytes:
+    def pong(self, id_: MessageId) -> bytes:
         return text_frame(encoders.pong(id_))
 
     def refused(self, id_: MessageId, code: ErrorCode, message: str, retry_after: float | None = None) -> bytes:
