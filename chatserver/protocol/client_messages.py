@@ -147,6 +147,7 @@ class Auth(msgspec.Struct, frozen=True, gc=False, tag="auth"):
 #: Messages that change an earlier message.
 Change: TypeAlias = Edit | Delete | React
 ClientMessage: TypeAlias = Join | Leave | Publish | Change | History | Members | Read | Typing | Ping | Auth
+_WITHOUT_ROOM = (Ping, Auth)
 _MESSAGE_TYPES = frozenset(kind.__struct_config__.tag for kind in get_args(ClientMessage))
 
 
@@ -250,22 +251,20 @@ def _checked(message: ClientMessage) -> ClientMessage:
     """Check every field; a text may be tidied."""
     if not _is_id(message.id):
         raise bad_field("id", _ID_RULE)
-    match message:
-        case Publish():
-            check_room(message.room)
-            return checked_publish(message)
-        case Ping() | Auth():
-            return message
+    if isinstance(message, _WITHOUT_ROOM):
+        return message
     check_room(message.room)
     match message:
-        case Join(after=after):
-            optional_cursor(after)
-        case Read():
-            check_offset(message.offset, least=0)
+        case Publish():
+            return checked_publish(message)
         case Edit() | Delete() | React():
             return checked_change(message)
+        case Join():
+            optional_cursor(message.after)
         case History():
             _check_history(message)
+        case Read():
+            check_offset(message.offset, least=0)
     return message
 
 
