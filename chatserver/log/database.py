@@ -86,7 +86,7 @@ class DatabaseLog(Generic[C]):
         self, queries: ReadQueries[C], *, tables: Callable[[C], Tables], markers: MarkerQueries[C],
         retention: RetentionQueries[C], wall_ms: Callable[[], int],
     ) -> None:  # fmt: skip
-        self._queries = queries
+        self.queries = queries
         self._retention = retention
         self.wall_ms = wall_ms
         self.tables = tables
@@ -122,12 +122,12 @@ class DatabaseLog(Generic[C]):
 
     async def heads(self, rooms: Sequence[str]) -> dict[str, Head]:
         """The first and the last offset of these rooms; see `Log.heads`."""
-        return await self.ask(partial(self._queries.heads, rooms[:MAX_READ]))
+        return await self.ask(partial(self.queries.heads, rooms[:MAX_READ]))
 
     async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
         """The first records after offset `after`; see `Log.read`."""
         bounds = min(max(after, 0), HIGHEST) + 1, HIGHEST, limit, max_bytes
-        return await self.ask(partial(self._queries.read, room, *bounds, last=False))
+        return await self.ask(partial(self.queries.read, room, *bounds, last=False))
 
     async def latest(
         self,
@@ -142,17 +142,17 @@ class DatabaseLog(Generic[C]):
         high = HIGHEST if before is None else max(min(before - 1, HIGHEST), 0)
         if messages_only:
             return await self._latest_messages(room, high, bounded(limit), max_bytes)
-        return await self.ask(partial(self._queries.read, room, 1, high, limit, max_bytes, last=True))
+        return await self.ask(partial(self.queries.read, room, 1, high, limit, max_bytes, last=True))
 
     async def newest(self, room: str, limit: int) -> tuple[Head, list[Record]]:
         """The first and the last offset of a room with its last records; see `Log.newest`."""
 
         def find(connection: C) -> tuple[Head, list[Record]]:
-            head = self._queries.heads([room], connection).get(room)
+            head = self.queries.heads([room], connection).get(room)
             if head is None:  # most names have no messages yet
                 return Head(1, 0), []
             bounds = 1, HIGHEST, limit, MAX_READ_BYTES
-            return head, self._queries.read(room, *bounds, connection, last=True)
+            return head, self.queries.read(room, *bounds, connection, last=True)
 
         return await self.ask(find)
 
@@ -164,7 +164,7 @@ class DatabaseLog(Generic[C]):
         while high >= head.first and len(newest_first) < limit:
             low, left = max(high - SCAN_RECORDS + 1, head.first), limit - len(newest_first)
             bounds = low, high, left, max_bytes
-            found = await self.ask(partial(self._queries.read, room, *bounds, last=True, messages_only=True))
+            found = await self.ask(partial(self.queries.read, room, *bounds, last=True, messages_only=True))
             newest_first += reversed(found)
             fitting = within_bytes(newest_first, max_bytes)
             if len(fitting) < len(newest_first):

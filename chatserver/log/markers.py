@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 import msgspec
 
 from chatserver.fair import in_steps
-from chatserver.log.interface import Kind, Record
+from chatserver.log.interface import Head, Kind, Record
 from chatserver.log.tables import Tables
 
 if TYPE_CHECKING:
@@ -71,16 +71,6 @@ class Markers(Protocol):
         """What a user has not read after these offsets, by room; rooms never written are left out."""
 
 
-class MarkedRoom(NamedTuple):
-    """A user's marker in a room that keeps the offsets `first` to `last`."""
-
-    room: str
-    read: int
-    first: int
-    last: int
-    base: int = 0  # the room in its database, see `RoomEnd`
-
-
 class Span(NamedTuple):
     """The offsets to read after a marker, `low` to `high`, and the number of records that are not read."""
 
@@ -89,23 +79,29 @@ class Span(NamedTuple):
     unseen: int
     low: int
     high: int
-    base: int
 
     def unread(self, messages: int, mentions: int) -> Unread:
         """Add up the counts. Records that were not read count as messages, since retention may have removed them."""
         return Unread(self.read, min(self.unseen + messages, MAX_UNREAD_COUNT), mentions)
 
 
-def spans(rooms: Iterable[MarkedRoom]) -> Iterator[Span]:
-    """What to read after each of these markers: the newest MAX_UNREAD_COUNT records, and MAX_COUNTED in all."""
+def spans(places: Mapping[str, int], heads: Mapping[str, Head]) -> Iterator[Span]:
+    """What to read after these offsets: of each room the newest MAX_UNREAD_COUNT records, and MAX_COUNTED in all.
+
+    The first rooms are counted exactly. Rooms without a head were never written.
+    """
     left = MAX_COUNTED
-    for room, marked, first, last, base in rooms:
+    for room, marked in places.items():
+        head = heads.get(room)
+        if head is None:
+            continue
+        last = head.last
         read = min(marked, last)
-        low = max(read + 1, first, last - MAX_UNREAD_COUNT + 1)
+        low = max(read + 1, head.first, last - MAX_UNREAD_COUNT + 1)
         if last - low >= left:
             low = last + 1
         left -= last - low + 1
-        yield Span(room, read, low - 1 - read, low, last, base)
+        yield Span(room, read, low - 1 - read, low, last)
 
 
 Counts = tuple[str, int, int]  # of a room: messages and mentions
@@ -204,8 +200,8 @@ class MemoryMarkers:
             unread = [record for record in records if record is not None and _is_unread(record, user_id)]
             return span.unread(len(unread), sum(user_id in record.mentions for record in unread))
 
-        wanted = spans(MarkedRoom(name, places[name], room.first, room.last) for name, room in rooms.items())
-        return dict(await in_steps((span.room, count(span)) for span in wanted))
+        heads = {name: Head(room.first, room.last) for name, room in rooms.items()}
+        return dict(await in_steps((span.room, count(span)) for span in spans(places, heads)))
 
 
 def _trim(markers: Sequence[Marker], removed: int, tables: Tables) -> None:
@@ -244,9 +240,6 @@ class MarkerQueries(Protocol[C_contra]):
     def of_user(self, user_id: str, most: int, connection: C_contra, /) -> dict[str, int]:
         """See `Markers.of_user`; the rooms whose markers moved last."""
 
-    def marked_rooms(self, asked: Mapping[str, int], connection: C_contra, /) -> Iterable[MarkedRoom]:
-        """The markers at these offsets, without rooms never written."""
-
     def count(self, user_id: str, step: Sequence[Span], connection: C_contra, /) -> Iterable[Counts]:
         """Count the messages of others, and those that mention the user, by room; at will without zeros."""
 
@@ -283,11 +276,10 @@ class DatabaseMarkers(Generic[C]):
 
     async def unread(self, user_id: str, places: Mapping[str, int]) -> dict[str, Unread]:
         """See `Markers.unread`."""
-        queries = self._queries
+        queries, heads = self._queries, self._log.queries.heads
 
         def find(connection: C) -> dict[str, Unread]:
-            found = {each.room: each for each in queries.marked_rooms(places, connection)}
-            wanted = list(spans(found[room] for room in places if room in found))  # the first ones are counted exactly
+            wanted = list(spans(places, heads(list(places), connection)))
             return count_spans(wanted, lambda step: queries.count(user_id, step, connection), queries.clock)
 
         return await self._log.ask(find)

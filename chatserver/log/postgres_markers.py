@@ -6,12 +6,12 @@ One server at a time moves markers, for a millisecond: two that moved those of t
 may lose the markers of the last second, so the commit does not wait for a disk.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from time import perf_counter
 
 import msgspec
 
-from chatserver.log.markers import Counts, MarkedRoom, Marker, Span
+from chatserver.log.markers import Counts, Marker, Span
 from chatserver.log.postgres_connection import Connection
 from chatserver.log.postgres_rows import plain_array, text_array
 from chatserver.log.rows import IS_MESSAGE
@@ -33,18 +33,17 @@ _OF_USER = """
     SELECT rooms.name, markers.read FROM markers JOIN rooms ON rooms.id = markers.room
     WHERE user_id = %s ORDER BY moved DESC LIMIT %s
 """
-_MARKED = "SELECT name, id, forgotten + 1, last FROM rooms WHERE name = ANY(%s::text[]) AND last > 0"
 # JSON escapes quotation marks, so only a deleted message has `"deleted":true` in `more`. The type `json` keeps each
 # element as it was written, and the same encoder writes the user's id that it is compared with.
 _COUNTS = f"""
-    SELECT ranges.room, messages, mentions
-    FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) AS ranges (room, low, high)
+    SELECT name, messages, mentions
+    FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) AS ranges (name, low, high) JOIN rooms USING (name)
     CROSS JOIN LATERAL (
         SELECT count(*) AS messages, count(*) FILTER (WHERE CASE WHEN more = '' THEN false ELSE EXISTS (
             SELECT 1 FROM json_array_elements(more::json -> 'mentions') AS mention WHERE mention::text = %s
         ) END) AS mentions
         FROM messages
-        WHERE messages.room = ranges.room AND place BETWEEN low AND high AND {IS_MESSAGE} AND user_id <> %s
+        WHERE messages.room = rooms.id AND place BETWEEN low AND high AND {IS_MESSAGE} AND user_id <> %s
             AND position('"deleted":true' IN more) = 0
     ) AS counted
 """  # noqa: S608
@@ -64,16 +63,9 @@ def of_user(user_id: str, most: int, connection: Connection) -> dict[str, int]:
     return dict(connection.execute(_OF_USER, (user_id, most)).fetchall())
 
 
-def marked_rooms(asked: Mapping[str, int], connection: Connection) -> Iterable[MarkedRoom]:
-    """See `MarkerQueries`."""
-    found = connection.execute(_MARKED, (text_array(list(asked)),)).fetchall()
-    return [MarkedRoom(room, asked[room], first, last, id_) for room, id_, first, last in found]
-
-
 def count(user_id: str, step: Sequence[Span], connection: Connection) -> Iterable[Counts]:
     """See `MarkerQueries`."""
-    rooms = {span.base: span.room for span in step}
-    ranges = plain_array(rooms), plain_array(span.low for span in step), plain_array(span.high for span in step)
+    rooms = text_array([span.room for span in step])
+    ranges = rooms, plain_array(span.low for span in step), plain_array(span.high for span in step)
     written = msgspec.json.encode(user_id).decode()
-    rows = connection.execute(_COUNTS, (*ranges, written, user_id)).fetchall()
-    return [(rooms[id_], messages, mentions) for id_, messages, mentions in rows]
+    return connection.execute(_COUNTS, (*ranges, written, user_id)).fetchall()

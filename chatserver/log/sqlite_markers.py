@@ -6,16 +6,15 @@ All markers of a group are one statement, and a result is one row of JSON, as sq
 """
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
+from collections.abc import Iterable, Sequence
 from time import thread_time
 
 import msgspec
 
-from chatserver.log.markers import Counts, MarkedRoom, Marker, Span
+from chatserver.log.markers import Counts, Marker, Span
 from chatserver.log.rows import IS_MESSAGE
 from chatserver.log.sqlite_rows import execute_rows
-from chatserver.log.sqlite_schema import BASE, FIRST_KEPT, LAST_KEPT
+from chatserver.log.sqlite_schema import BASE, LAST_KEPT
 
 clock = thread_time
 
@@ -27,13 +26,8 @@ _UPSERT = f"""
     ON CONFLICT (user_id, room) DO UPDATE SET read = excluded.read, moved = excluded.moved
     WHERE excluded.read > markers.read
 """  # noqa: S608
-_MARKED = f"""
-    WITH asked (name, read) AS (ROWS)
-    SELECT json_group_array(json_array(asked.name, asked.read, {FIRST_KEPT}, {LAST_KEPT}, {BASE}))
-    FROM asked JOIN rooms ON rooms.name = asked.name WHERE asked.name != 0
-"""  # noqa: S608
 # `more` is JSON, which escapes a quotation mark within a user's id. The + keeps SQLite from making an index over the
-# kinds of all messages, as it does for 256 rooms.
+# kinds of all messages, as it does for 256 rooms. A row of zeros finds none, since offsets begin at 1.
 _COUNTS = f"""
     WITH ranges (name, low, high) AS (ROWS)
     SELECT json_group_array(json_array(name, messages, mentions)) FROM (
@@ -41,7 +35,7 @@ _COUNTS = f"""
             CASE WHEN more = '' THEN 0
             ELSE EXISTS (SELECT 1 FROM json_each(more, '$.mentions') WHERE json_each.value = ?) END
         ) AS mentions
-        FROM ranges CROSS JOIN messages ON place BETWEEN low AND high
+        FROM ranges CROSS JOIN rooms USING (name) CROSS JOIN messages ON place BETWEEN {BASE} + low AND {BASE} + high
         WHERE +{IS_MESSAGE} AND user_id != ? AND instr(more, '"deleted":true') = 0
         GROUP BY ranges.name
     )
@@ -53,7 +47,6 @@ _OF_USER = """
     )
 """
 _decode_read = msgspec.json.Decoder(list[tuple[str, int]]).decode
-_decode_marked = msgspec.json.Decoder(list[MarkedRoom]).decode
 _decode_counts = msgspec.json.Decoder(list[Counts]).decode
 
 
@@ -71,16 +64,10 @@ def of_user(user_id: str, most: int, connection: sqlite3.Connection) -> dict[str
     return dict(_decode_read(found))
 
 
-def marked_rooms(asked: Mapping[str, int], connection: sqlite3.Connection) -> Iterable[MarkedRoom]:
-    """See `MarkerQueries`."""
-    (found,) = execute_rows(connection, _MARKED, list(chain.from_iterable(asked.items())), 2).fetchone()
-    return [room for room in _decode_marked(found) if room.last]
-
-
 def count(user_id: str, step: Sequence[Span], connection: sqlite3.Connection) -> Iterable[Counts]:
     """See `MarkerQueries`."""
     ranges: list[object] = []
     for span in step:
-        ranges += (span.room, span.base + span.low, span.base + span.high)
+        ranges += (span.room, span.low, span.high)
     (counts,) = execute_rows(connection, _COUNTS, ranges, 3, user_id, user_id).fetchone()
     return _decode_counts(counts)

@@ -115,7 +115,7 @@ async def test_records_beyond_the_bound_count_by_offsets(log: Log, monkeypatch: 
 
 def test_counting_ends_after_its_time() -> None:
     """Records with 20 mentions take ten times as long as records without."""
-    wanted = [Span(f"room-{number}", 0, 0, 1, 400, 0) for number in range(50)] + [Span("empty", 7, 7, 8, 7, 0)]
+    wanted = [Span(f"room-{number}", 0, 0, 1, 400) for number in range(50)] + [Span("empty", 7, 7, 8, 7)]
     now, asked = 0.0, []
 
     def count(step: Sequence[Span]) -> list[Counts]:

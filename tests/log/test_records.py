@@ -268,13 +268,13 @@ async def test_messages_only_however_far_back(log: Log, monkeypatch: pytest.Monk
             await append(log, react(1, on=on))
     looked = list[int]()
     if isinstance(log, DatabaseLog):
-        original = log._queries.read
+        original = log.queries.read
 
         def read(room: str, low: int, high: int, *rest: Any, **more: Any) -> Any:
             looked.append(high - low + 1)
             return original(room, low, high, *rest, **more)
 
-        monkeypatch.setattr(log._queries, "read", read)
+        monkeypatch.setattr(log.queries, "read", read)
     for limit, max_bytes, before, expected in (
         (5, 9, None, [1, 4, 9]), (2, 9, None, [4, 9]), (5, 5, None, [4, 9]), (5, 4, None, [9]), (5, 1, None, [9]),
         (5, 9, 9, [1, 4]), (5, 9, 8, [1, 4]), (5, 9, 4, [1]), (5, 9, 1, []), (0, 9, None, []),
