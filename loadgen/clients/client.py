@@ -167,13 +167,13 @@ class _Slotted(type):
 class Client(metaclass=_Slotted):
     """The base class of a persona: what the engine calls, and what a persona may do.
 
-    Subclasses declare a `name`, a docstring whose first line `loadgen list` prints, and
-    `__slots__` for state of their own. docs/personas.md shows how to write one.
+    Subclasses declare a docstring whose first line `loadgen list` prints, and `__slots__` for state of their own.
+    docs/personas.md shows how to write one.
     """
 
     __slots__ = ("cohort", "due", "fd", "number", "response", "stage", "tick", "unread")
 
-    name: ClassVar[str]
+    name: ClassVar[str]  # by default that of the class, in lower case with hyphens
     honest: ClassVar[bool] = True  # not an attacker
     slow: ClassVar[bool] = False  # honest, and slower than most: a neighbour that no attack may hurt
     threat: ClassVar[Threat] = Threat.SLOW  # of an attacker

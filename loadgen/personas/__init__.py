@@ -6,10 +6,11 @@ Owns: the registry. A subclass of `Client` with `@persona` in such a file appear
 
 import importlib.util
 import pkgutil
+import re
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from loadgen.clients.client import Client
 from loadgen.net.target import UsageError
@@ -18,8 +19,14 @@ P = TypeVar("P", bound=type[Client])
 _registry: dict[str, type[Client]] = {}
 _loaded: set[Path] = set()  # files from outside
 
+#: Where a word begins within the name of a class: SlowHead is slow-head, and Phone2G is phone-2g.
+_WORD: Final = re.compile(r"(?<=[a-z])(?=[A-Z0-9])")
+
 
 def persona(cls: P) -> P:
+    """Register a persona, under the name of its class in lower case with hyphens unless it has a `name`."""
+    if "name" not in vars(cls):
+        cls.name = _WORD.sub("-", cls.__name__).lower()
     if cls.name in _registry:
         raise ValueError(f"two personas are called {cls.name!r}: {_registry[cls.name].__module__}, {cls.__module__}")
     _registry[cls.name] = cls

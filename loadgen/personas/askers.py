@@ -34,7 +34,6 @@ class AskTheLog(Asker):
 
     __slots__ = ("_question", "_wrote")
 
-    name = "ask-the-log"
     usual_clients = 500
 
     def __init__(self, cohort: Cohort, index: int) -> None:
@@ -97,7 +96,6 @@ class CatchUp(_ChatAsker):
     one queue, an honest reconnect waits: 12 s behind 400 of these.
     """
 
-    name = "catch-up"
     usual_clients = 400
     answers = ("joined", "error")
 
@@ -154,7 +152,6 @@ class CostlyText(Asker):
     share. 500 of these raised the ping time of every chatserver client to 1.5 s.
     """
 
-    name = "costly-text"
     usual_clients = 500
 
     def request(self) -> bytes:
@@ -179,7 +176,6 @@ class FillRooms(_ChatAsker):
 
     __slots__ = ("_joined",)
 
-    name = "fill-rooms"
     usual_clients = 1000
 
     _joined: int  # rooms, on this connection
@@ -224,8 +220,6 @@ class JoinMany(_ChatAsker):
     """
 
     __slots__ = ("_asked", "_open")
-
-    name = "join-many"
 
     _asked: int  # joins
     _open: int  # joins without an answer yet
@@ -305,7 +299,6 @@ class BadTokens(_Bearer):
     token is new: 10,000 a second take a whole core, unless size and rate are checked before the signature.
     """
 
-    name = "bad-tokens"
     forged = True
 
     def request(self) -> bytes:
@@ -323,8 +316,6 @@ class SignOuts(_Bearer):
     A sign-out has to be kept for as long as its token might be used. A server that keeps all runs out of memory, and a
     server that keeps the latest forgets those of others, whose stolen tokens are valid again.
     """
-
-    name = "sign-outs"
 
     def request(self) -> bytes:
         return self.cohort.place.request("DELETE", "/session", f"Authorization: Bearer {self.next_number():016x}")

@@ -31,7 +31,6 @@ class ReconnectStorm(Member):
 
     __slots__ = ("_cursor",)
 
-    name = "reconnect-storm"
     threat = Threat.GREEDY
     honest = False
 
@@ -73,7 +72,6 @@ class ThunderingPoll(Poll):
     clients between two batches.
     """
 
-    name = "thundering-poll"
     threat = Threat.GREEDY
     honest = False
     needs = Needs.CHAT
@@ -129,7 +127,6 @@ class DescriptorExhaust(Welcome, Dripper):
     politely, not spin on an accept() that fails with EMFILE, and recover.
     """
 
-    name = "descriptor-exhaust"
     threat = Threat.GREEDY
     usual_clients = 8192
     every_seconds = 12.0  # so that no keep-alive deadline applies: nginx 75 s, Apache behind most panels 15 s

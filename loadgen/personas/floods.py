@@ -29,7 +29,6 @@ class PingFlood(FrameFlooder):
     (CVE-2019-9512 is the same in HTTP/2), and a limit that counts only messages never applies.
     """
 
-    name = "ping-flood"
     blocks = _smallest_and_largest(PING)
 
 
@@ -40,7 +39,6 @@ class PongFlood(FrameFlooder):
     Legal as a heartbeat (RFC 6455 section 5.5.3) and ignored by nearly every library, after parsing each one.
     """
 
-    name = "pong-flood"
     blocks = _smallest_and_largest(PONG)
 
 
@@ -52,7 +50,6 @@ class TinyFrames(FrameFlooder):
     often a user may publish, and closing a user that ignores `retry_after`.
     """
 
-    name = "tiny-frames"
     needs = Needs.CHAT
     # In rooms of their own: the attack is on the server's time for each message. Delivering them to the victims would
     # load the generator itself.
@@ -67,7 +64,6 @@ class EmptyFragments(FrameFlooder):
     of 1 KiB. Each six bytes cost a list entry and a run of the parser.
     """
 
-    name = "empty-fragments"
     starts = (frame(TEXT),)
     blocks = (fill(frame(MORE)),)
 
@@ -80,7 +76,6 @@ class RoomChurn(FrameFlooder):
     batched. Each join also asks for the room's latest messages: 40 bytes for 10 KB.
     """
 
-    name = "room-churn"
     needs = Needs.CHAT
 
     def block(self) -> bytes:
@@ -95,7 +90,6 @@ class ConnectFlood(Attacker):
     else done. After an RST accept() may fail with ECONNABORTED, after a FIN never.
     """
 
-    name = "connect-flood"
     silent = True
     threat = Threat.GREEDY
     opening = nothing
@@ -121,7 +115,6 @@ class RequestReset(Attacker):
     is asked for its page.
     """
 
-    name = "request-reset"
     threat = Threat.GREEDY
 
     def opening(self) -> bytes:
@@ -150,7 +143,6 @@ class Pipeline(Flooder):
     ahead queues answers, both in memory: a block of 16 KiB asks for several megabytes.
     """
 
-    name = "pipeline"
     opening = page
 
     def on_connected(self) -> None:
@@ -166,7 +158,6 @@ class SseFlood(Welcome, Flooder):
     as the next request, or wakes for every block; a server that stops reading does not see the client's FIN.
     """
 
-    name = "sse-flood"
     needs = Needs.CHAT
     usual_clients = 2500  # each fills up to a few hundred KB of kernel memory, and a machine has a few GB of that
     opening = event_stream
@@ -188,7 +179,6 @@ class CompressBomb(FrameFlooder):
     does not accept the extension gets one compressed frame, which it must refuse.
     """
 
-    name = "compress-bomb"
     opening = upgrading(f"Sec-WebSocket-Extensions: {_EXTENSION}")
 
     def on_upgraded(self, head: wire.Head) -> None:
@@ -237,7 +227,6 @@ class LongMessages(FrameFlooder):
     message.
     """
 
-    name = "long-messages"
     needs = Needs.CHAT
     blocks = (
         fill(encoded(type="ping", id=_ESCAPED, more=_objects(15_000))),  # below chatserver's limit of 16 KiB
@@ -291,7 +280,6 @@ class LongRequests(Flooder):
     Each is well-formed and costs ten times as much as an ordinary request.
     """
 
-    name = "long-requests"
     needs = Needs.CHAT
 
     def opening(self) -> bytes:

@@ -41,14 +41,11 @@ class Idle(Member):
     Most connections of a chat are like this. A server with a task or a thread for each pays for all of them.
     """
 
-    name = "idle"
-
 
 @persona
 class Chat(Speaking, Member):
     """WebSocket joined to a room that publishes on the open-loop schedule and times acks and echoes."""
 
-    name = "chat"
     echoes = True
 
     def on_joined(self, message: Envelope) -> None:
@@ -106,8 +103,6 @@ class Poll(Client):
 
     __slots__ = ("_cursor",)
 
-    name = "poll"
-
     def __init__(self, cohort: Cohort, index: int) -> None:
         super().__init__(cohort, index)
         self._cursor = ""
@@ -147,7 +142,6 @@ class Poll(Client):
 class Sse(Client):
     """Event stream on a room that is read and never answered."""
 
-    name = "sse"
     opening = event_stream
 
     def on_data(self, data: bytes) -> None:

@@ -91,7 +91,6 @@ class MalformedHttp(CaseByCase):
     must be refused, which shows nothing.
     """
 
-    name = "malformed-http"
     opening = nothing
 
     def cases(self) -> Mapping[str, bytes]:
@@ -143,8 +142,6 @@ class MalformedFrames(LastWord, CaseByCase):
     close codes. 1002 or 1007 is right for nearly all; a connection left open is booked under the name of its case.
     """
 
-    name = "malformed-frames"
-
     def cases(self) -> Mapping[str, bytes]:
         return malformed_frames()
 
@@ -168,7 +165,6 @@ class MalformedChat(Lingerer, CaseByCase):
     booked by code, everything else under the name of its case.
     """
 
-    name = "malformed-chat"
     needs = Needs.CHAT
     pieces = (1,)
 
@@ -214,7 +210,6 @@ class ForeignPage(MalformedHttp):
     `Host`. Each deserves 403 or 421; an accepted request is booked under its case.
     """
 
-    name = "foreign-page"
     needs = Needs.CHAT
 
     def cases(self) -> Mapping[str, bytes]:

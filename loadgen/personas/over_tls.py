@@ -21,7 +21,6 @@ class SlowTls(Dripper):
     server key agreement, and the memory of its result.
     """
 
-    name = "slow-tls"
     below_tls = True
     returns_seconds = GENTLE_RETURN_SECONDS  # a plain port refuses its first byte
 
@@ -79,7 +78,6 @@ class TlsHalfMessage(_HandSealed, Lingerer):
 
     __slots__ = ("_tls",)
 
-    name = "tls-half-message"
     needs = Needs.CHAT
     usual_clients = 300  # one is enough to find the fault, and each costs the generator 30 KB for OpenSSL
 
@@ -113,7 +111,6 @@ class TlsKeyUpdates(_HandSealed, Flooder):
 
     __slots__ = ("_tls",)
 
-    name = "tls-key-updates"
     usual_clients = 100  # more would be late, for what they cost the generator
 
     def on_established(self) -> None:

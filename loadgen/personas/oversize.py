@@ -20,7 +20,6 @@ class BigHead(Flooder):
     A server that answers and closes at once loses the answer if the rest is still unread.
     """
 
-    name = "big-head"
     opening = getting("X-Big: ", lacks=4)
     blocks = (_PLAIN,)
     # past every default: nginx and Kestrel 32 KiB in all, h11, Node and IIS 16, Apache and tomcat 8 KiB a line
@@ -39,7 +38,6 @@ class ManyFields(Flooder):
     come when the limit is passed.
     """
 
-    name = "many-fields"
     opening = open_head
     blocks = (_FIELDS,)
     most_bytes = 10 * len(_FIELDS)  # past every default: Apache, Kestrel and Tomcat 100 fields, Node 2,000
@@ -57,7 +55,6 @@ class BigBody(Flooder):
     and waits, so a server that has buffered them shows it in its memory.
     """
 
-    name = "big-body"
     blocks = (_PLAIN, b"%x\r\n%s\r\n" % (BLOCK_BYTES, _PLAIN))
     most_bytes = SENT_BYTES
 
@@ -87,7 +84,6 @@ class HugeLength(Attacker):
     request. 400 or 413 should come at once.
     """
 
-    name = "huge-length"
     threat = Threat.GREEDY
 
     def opening(self) -> bytes:
@@ -103,7 +99,6 @@ class BigFrame(FrameFlooder):
     The client stops after 8 MiB and waits.
     """
 
-    name = "big-frame"
     starts = (
         frame(FIN | TEXT, announced=1 << 30),  # past every default: ws 100 MiB, uvicorn 16, aiohttp 4, websockets 1
         frame(FIN | TEXT, announced=(1 << 63) - 1),  # the largest that a frame may have (RFC 6455 section 5.2)

@@ -20,7 +20,6 @@ class Office(Neighbour):
     or messages that is meant for one greedy machine hurts them first.
     """
 
-    name = "office"
     usual_clients = 300
     one_address = True
     speaks_first = (0.0, 60.0)
@@ -41,7 +40,6 @@ class Phone2G(Neighbour):
     judges by one silent moment loses it. Only its own answers take 600 ms; its kernel acknowledges at once.
     """
 
-    name = "phone-2g"
     receive_buffer_bytes = 4096
     read_bytes = int(3072 * READ_EVERY_SECONDS)  # 24 kbit/s: EDGE at the edge of a cell
     speaks_first = (0.0, 20.0)
@@ -85,7 +83,6 @@ class SleepyTab(Neighbour):
     pinging disconnects every user with another tab in front.
     """
 
-    name = "sleepy-tab"
     speaks_first = (0.0, 60.0)
     speaks_every = (60.0, 60.0)  # Chrome and Firefox allow a background tab one timer a minute
     patience_seconds = 60.0  # it learns of a missing acknowledgement when it next wakes
@@ -100,7 +97,6 @@ class Tunnel(Neighbour):
     is shorter than the tunnel closes a connection that was never broken.
     """
 
-    name = "tunnel"
     first_in_touch = (5.0, 10.0)
     # TCP doubles its retransmission timeout, so after the tunnel it may wait as long again. If the member were in the
     # next tunnel by then, TCP would end the connection, not the server.
@@ -131,7 +127,6 @@ class Curl(SlowUser):
 
     __slots__ = ("_cursor",)
 
-    name = "curl"
     piece_bytes = 4096  # all at once
     pause_seconds = 3.0  # the script's loop has a `sleep 3`
     cycle_seconds = 2 * (pause_seconds + READS_AFTER_SECONDS)
@@ -171,7 +166,6 @@ class SlowTypist(SlowUser):
     close or a refusal in the middle of a line is a failure.
     """
 
-    name = "slow-typist"
     needs = Needs.HTTP
     usual_clients = 20
     piece_bytes = 1
@@ -214,7 +208,6 @@ class Bandwidth(SlowUser):
     connection; so would a total deadline for a whole answer.
     """
 
-    name = "bandwidth"
     receive_buffer_bytes = 4096
     piece_bytes = read_bytes = int(8 * 1024 * MOVES_EVERY_SECONDS)  # 64 kbit/s: mobile plans that are out of volume
     pause_seconds = 2.0
@@ -253,7 +246,6 @@ class Batch(SlowUser):
 
     __slots__ = ("_unanswered",)
 
-    name = "batch"
     usual_clients = 20
     piece_bytes = BATCH * (BATCH_TEXT_BYTES + 1024)  # all at once
     pause_seconds = 5.0

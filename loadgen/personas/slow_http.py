@@ -18,7 +18,6 @@ class IdleConnect(Attacker):
     A server without a deadline for the first byte holds it for ever: uvicorn, and Go's net/http by default.
     """
 
-    name = "idle-connect"
     silent = True
     opening = nothing
 
@@ -31,7 +30,6 @@ class SlowHead(Dripper):
     none: uvicorn, and Go's net/http without ReadHeaderTimeout.
     """
 
-    name = "slow-head"
     every_seconds = 3.0  # the original: 15; faster is harder on servers that judge by progress
     opening = open_head
 
@@ -52,7 +50,6 @@ class DripHead(Dripper):
     is quadratic in the head's size.
     """
 
-    name = "drip-head"
     head = page
 
     def opening(self) -> bytes:
@@ -71,7 +68,6 @@ class SlowHandshake(DripHead):
     meanwhile: 8,000 of these took trio-websocket's healthy clients from 0.6 to 430 ms at the 99th percentile.
     """
 
-    name = "slow-handshake"
     needs = Needs.WEBSOCKET
     head = upgrade
 
@@ -88,7 +84,6 @@ class SlowBody(Dripper):
     gap between two bytes, or nothing.
     """
 
-    name = "slow-body"
     opening = posting(f"Content-Length: {BODY_BYTES}")
 
 
@@ -105,7 +100,6 @@ class SlowChunk(Dripper):
     counts only the one byte, and a minimum rate on the wire is satisfied by the thousand.
     """
 
-    name = "slow-chunk"
     opening = posting("Transfer-Encoding: chunked")
     piece = b"1;e=%s\r\nx\r\n" % (b"e" * EXTENSION_BYTES)
 
@@ -118,7 +112,6 @@ class ExpectContinue(Attacker):
     before the body has come (RFC 9110 section 10.1.1 lets the client wait as long as it likes).
     """
 
-    name = "expect-continue"
     opening = posting(f"Content-Length: {BODY_BYTES}", "Expect: 100-continue")
 
 
@@ -155,7 +148,6 @@ class SlowRead(Attacker):
     _head_reads: int  # that it may still take to be complete
     _asked_bytes: int  # length of all answers; 0 while it is unknown, and once they are all written
 
-    name = "slow-read"
     usual_clients = 2500  # each holds up to a few hundred KB of kernel memory, and a machine has a few GB of that
     receive_buffer_bytes = RECEIVE_BUFFER_BYTES
     segment_bytes = SEGMENT_BYTES

@@ -33,7 +33,6 @@ class SlowFrame(_FrameDripper):
     ever, and so does aiohttp, whose heartbeat any byte postpones.
     """
 
-    name = "slow-frame"
     beginning = frame(FIN | TEXT, announced=FRAME_BYTES)
 
     def on_ping(self, payload: bytes) -> None:
@@ -48,7 +47,6 @@ class SlowFragment(_FrameDripper):
     keep-alive. Only a deadline for the message itself ends it; most libraries have none.
     """
 
-    name = "slow-fragment"
     beginning = frame(TEXT, b"x")
     piece = frame(MORE, b"x") + frame(FIN | PING, b"still here")
 
@@ -68,7 +66,6 @@ class SlowReadWs(Lingerer):
     of their messages).
     """
 
-    name = "slow-read-ws"
     needs = Needs.CHAT
     usual_clients = 2500
     receive_buffer_bytes = RECEIVE_BUFFER_BYTES
@@ -103,8 +100,6 @@ class NoPong(Lingerer):
     hypercorn has none.
     """
 
-    name = "no-pong"
-
     def on_ping(self, payload: bytes) -> None:
         """Send nothing."""
 
@@ -121,7 +116,6 @@ class NoClose(Lingerer):
     without a deadline waits for ever; trio-websocket's may.
     """
 
-    name = "no-close"
     returns_seconds = 5.0  # GENTLE_RETURN_SECONDS are not needed: servers take some seconds to end it
 
     def on_open(self) -> None:

@@ -18,7 +18,6 @@ class Vanish(Lingerer, Vanishing):
     ping with a deadline finds it.
     """
 
-    name = "vanish"
     knock = frame(FIN | PONG)
 
     def on_open(self) -> None:
@@ -34,7 +33,6 @@ class VanishStream(Vanishing):
     Server-sent events have no pong, so only missing TCP acknowledgements show it.
     """
 
-    name = "vanish-stream"
     unnoticed_seconds = (
         90.0  # a write every 15 to 30 s; a minute for its acknowledgement is fair to a phone in a tunnel
     )
@@ -50,7 +48,6 @@ class PollAbandon(Vanishing):
     or a thread that writes without a deadline, it waits for as long as TCP retransmits: 15 min.
     """
 
-    name = "poll-abandon"
     needs = Needs.CHAT
     opening = held_poll
 
@@ -63,7 +60,6 @@ class PollHalfclose(Attacker):
     disconnect leaves the client waiting; a server that ignores it keeps the polls of clients that are gone.
     """
 
-    name = "poll-halfclose"
     needs = Needs.CHAT
     returns_seconds = GENTLE_RETURN_SECONDS  # a correct server answers at once
     opening = held_poll
@@ -88,7 +84,6 @@ class PublishReset(Lingerer):
     closed meanwhile.
     """
 
-    name = "publish-reset"
     threat = Threat.GREEDY
     needs = Needs.CHAT
     usual_clients = 600

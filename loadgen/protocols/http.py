@@ -137,7 +137,6 @@ class Request(Speaking):
 
     __slots__ = ("_asked", "_is_reused", "_queue")
 
-    name = "request"
     needs = Needs.HTTP
 
     def __init__(self, cohort: Cohort, index: int) -> None:

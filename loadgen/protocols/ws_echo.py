@@ -59,7 +59,6 @@ async def _come(context: Context, line: Line, number: int, done: Callable[[], No
 class Echo(Speaking, WebSocketClient):
     """WebSocket that sends texts on the open-loop schedule and times their echoes."""
 
-    name = "echo"
     needs = Needs.WEBSOCKET
 
     def on_open(self) -> None:

@@ -54,7 +54,7 @@ def test_a_persona_of_a_users_own_is_an_honest_client_unless_it_is_an_attacker(
     file = tmp_path / "caller.py"
     file.write_text(
         "from loadgen.clients.client import Client\nfrom loadgen.personas import persona\n\n"
-        '@persona\nclass Caller(Client):\n    """Connects and waits."""\n\n    name = "caller"\n'
+        '@persona\nclass Visitor(Client):\n    """Connects and waits."""\n\n    name = "caller"\n'
     )
     load(str(file))
     assert flags.mix("caller=100", 3) == {registry()["caller"]: 3}
