@@ -1,5 +1,5 @@
 /**
- * The toolbar of a message: react, reply, copy, link, edit, delete.
+ * The toolbar of a message: react, reply, copy, link, edit, delete, moderate its author.
  * Owns: the toolbar, which is shown at the hovered or focused message. May not: change a message itself.
  *
  * @import { Composer } from './composer.js'
@@ -19,9 +19,10 @@ export class Actions {
   /** Whether the focused row was reached by keyboard. After a click, letters go into the text field instead. */
   #isReached = false;
 
-  constructor(client, { composer, tell, toPresent }) {
+  constructor(client, { composer, tell, toPresent, moderate }) {
     this.client = client;
     this.toPresent = toPresent;
+    this.moderate = moderate;
     this.composer = composer;
     this.tell = tell;
     for (const event of ['pointerover', 'focusin', 'click']) this.#list.addEventListener(event, (seen) => this.#at(seen));
@@ -45,12 +46,14 @@ export class Actions {
     row.querySelector('.bubble').title = fullTime(new Date(message.time));
     this.#message = message;
     const isOwn = this.client.identity.owns(message);
+    const isModerator = this.client.identity.moderates(this.client.room);
     const mayWrite = this.client.current.readOnly === null;
     const may = {
       react: mayWrite,
       reply: mayWrite,
       edit: mayWrite && isOwn,
-      delete: mayWrite && (isOwn || this.client.identity.moderates(this.client.room)),
+      delete: mayWrite && (isOwn || isModerator),
+      moderate: isModerator && !isOwn,
     };
     for (const [name, value] of Object.entries(may)) {
       this.#bar.querySelector(`[value="${name}"]`).hidden = !value;
@@ -81,7 +84,7 @@ export class Actions {
   }
 
   #leave() {
-    if (this.#list.contains(document.activeElement) || document.querySelector('#question[open], #reaction-picker:popover-open')) return;
+    if (this.#list.contains(document.activeElement) || document.querySelector('#question[open], :is(#reaction-picker, #person-menu):popover-open')) return;
     this.#bar.hidden = true;
   }
 
@@ -121,6 +124,10 @@ export class Actions {
     const { composer, client } = this;
     if (hasFingers()) this.#bar.hidden = true; // after a tap nothing hovers
     if (button.value === 'react') return this.#openPicker(message);
+    if (button.value === 'moderate') {
+      this.#bar.hidden = false; // the menu opens at it
+      return this.moderate(message.user, this.#bar);
+    }
     if (button.value === 'reply') return composer.reply(message);
     if (button.value === 'edit') return composer.edit(message);
     if (button.value === 'copy') return this.#copy(text, 'The text is copied.');

@@ -38,7 +38,7 @@ const client = new ChatClient(location.origin, {
 new ConnectionLine(client);
 const messages = new MessagesView(client);
 const rooms = new RoomsView(client, browser);
-new PeopleView(client, showToast);
+const people = new PeopleView(client, showToast);
 new Account(client, { changed: closePanels, signedOut: () => startAnew(tab, browser) });
 new Notifier(client, browser);
 new Switcher(client, rooms);
@@ -50,7 +50,12 @@ const composer = new Composer(client, {
   problem: showBanner,
 });
 new PendingView(client, composer);
-new Actions(client, { composer, tell: showToast, toPresent: () => messages.toPresent() });
+new Actions(client, {
+  composer,
+  tell: showToast,
+  toPresent: () => messages.toPresent(),
+  moderate: (user, at) => people.openMenu(user, at),
+});
 
 // The address
 

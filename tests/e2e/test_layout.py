@@ -224,7 +224,8 @@ FLAT = """(otherwise) => {
     };
     const seen = [...document.querySelectorAll('body *')].filter((each) => each.checkVisibility());
     window.coloured ??= seen.filter((each) => ground(each) !== ground(each.parentElement) && !each.matches(otherwise));
-    return coloured.filter((each) => !isFramed(each)).map((each) => each.className || each.localName);
+    const bare = coloured.filter((each) => each.isConnected && !isFramed(each));
+    return bare.map((each) => each.className || each.localName);
 }"""
 
 

@@ -123,6 +123,34 @@ def test_a_moderator_deletes_mutes_kicks_and_bans(server: Server, window: OpenWi
     ann.expect_texts(["quiet here"])
 
 
+def test_a_moderator_deals_with_a_troll_who_has_left(server: Server, window: OpenWindow) -> None:
+    """Only those in the room had the menu, it was about one room, and each message had to be deleted by itself."""
+    mo = window()
+    sign_in(mo, server, "mo", role="moderator")
+    troll = {"Authorization": f"Bearer {token(sub='u_tom', name='Tom')}"}
+    for number in range(45):  # more than the server lets a user delete at once
+        data = {"text": f"spam {number}"}
+        assert mo.page.request.post(f"{server.url}/rooms/raided/messages", headers=troll, data=data).ok
+    mo.open(server, room="raided")
+    mo.say("what is this")
+    expect(mo.page.locator("#people li")).to_have_count(1)
+    mo.act("what is this", "Copy text")
+    assert "Moderate the author" not in mo.page.get_by_role("toolbar", name="Message").inner_text()
+    mo.act("spam 44", "Moderate the author")
+    mo.page.get_by_role("button", name="Delete messages").click()
+    mo.confirm("Tom in #raided: delete the 45 latest messages for everybody?")
+    expect(mo.page.locator("#toast")).to_have_text("The 45 latest messages of Tom in #raided are deleted.")
+    assert [each["text"] for each in server.messages("raided") if each.get("text")] == ["what is this"]
+
+    data = {"text": "more spam"}
+    assert mo.page.request.post(f"{server.url}/rooms/raided/messages", headers=troll, data=data).ok
+    mo.act("more spam", "Moderate the author")
+    mo.page.get_by_role("button", name="Ban from all rooms for 1 hour").click()
+    mo.confirm("Tom in #raided: ban from all rooms for 1 hour?")
+    expect(mo.page.locator("#toast")).to_have_text("Tom is banned from all rooms for an hour.")
+    assert mo.page.request.get(f"{server.url}/rooms/garden/messages", headers=troll).status == 403
+
+
 def test_a_banned_user_is_back_when_the_ban_ends(server: Server, window: OpenWindow) -> None:
     """The banner said "for another 60 minutes" until its button was pressed, days later as well."""
     ann = window(has_clock=True)
@@ -213,6 +241,15 @@ def test_a_moderator_of_some_rooms_is_shown_as_one_in_these_only(server: Server,
             each.open(server, room=room)
         expect(mo.page.locator("#people li")).to_have_count(2)
         expect(mo.page.get_by_role("button", name="Moderate Ann")).to_have_count(count)
+        ann.say("hello")
+        mo.texts.last.hover()
+        author = mo.page.get_by_role("toolbar", name="Message").get_by_role("button", name="Moderate the author")
+        expect(author).to_have_count(count)
+        if count:
+            author.click()
+            expect(mo.page.get_by_role("button", name="Kick out")).to_be_visible()
+            expect(mo.page.get_by_role("button", name="Ban from all rooms")).to_have_count(0)
+            mo.page.keyboard.press("Escape")
 
 
 @pytest.mark.parametrize("transport", ["sse", "poll"])
