@@ -69,6 +69,14 @@ class WebSocketSession(msgspec.Struct, gc=False, eq=False):
         """Add a membership."""
         member.next, self.members = self.members, member
 
+    def make_last(self, member: Member) -> None:
+        """Turn the list of memberships, so that it ends with this one and begins with the one behind it."""
+        following = member.next
+        if following is None:
+            return
+        *_, last = self.rooms()
+        last.next, self.members, member.next = self.members, following, None
+
     def remove(self, gone: Member) -> None:
         """Remove a membership, which must be there."""
         if self.members is gone:

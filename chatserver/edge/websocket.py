@@ -297,7 +297,10 @@ class WebSocketHandler(Handler):
             return
         for member in session.rooms():
             self._hub.writable(member)
-            if connection.context is not session or connection.blocked:
+            if connection.context is not session:
+                return
+            if connection.blocked:
+                session.make_last(member)  # the other rooms come first next time, however busy this one is
                 return
         if (connection.inbox or session.assembly is not None) and connection.state is not _REPLYING:
             self._connections.resume(connection)

@@ -91,3 +91,21 @@ async def test_a_malformed_message_is_refused_with_its_id_and_the_connection_goe
         await friend.say(type="ping")
         assert await friend.hear() == {"type": "pong"}
         assert await server.metric("chatserver_messages_total") == 0
+
+
+async def test_a_slow_reader_of_a_busy_room_hears_its_other_rooms() -> None:
+    """It got their messages only when it had all of the busy one, which may never be."""
+    rooms = ("first", "busy", "last")
+    async with (
+        serving(send_buffer=4096) as server,
+        chatter(server.address, receive_buffer=4096) as slow,
+        chatter(server.address) as friend,
+    ):
+        for room in rooms:
+            await slow.ask("join", room=room)
+        for number in range(200):
+            await friend.say(type="publish", room="busy", text=f"{number} {1000 * 'x'}")
+        for room in rooms:
+            await friend.ask("publish", room=room, text="hi")
+        heard = [(await slow.next("message"))["room"] for _ in range(203)]
+        assert max(heard.index("first"), heard.index("last")) < 100

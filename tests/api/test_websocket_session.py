@@ -36,3 +36,14 @@ def test_against_a_dictionary(acts: list[tuple[str, bool]]) -> None:
         assert list(session.rooms()) == list(model.values())[::-1]
         for each in "abcde":
             assert session.find(each) is model.get(each)
+
+
+@given(st.sets(st.sampled_from("abcde"), min_size=1), st.data())
+def test_a_room_may_become_the_last_and_the_others_keep_their_order(names: set[str], data: st.DataObject) -> None:
+    session = WebSocketSession(ANN, Dialect())
+    for name in names:
+        session.add(member_of(name))
+    before = list(session.rooms())
+    at = data.draw(st.integers(0, len(before) - 1))
+    session.make_last(before[at])
+    assert list(session.rooms()) == before[at + 1 :] + before[: at + 1]
