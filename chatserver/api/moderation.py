@@ -21,7 +21,7 @@ from chatserver.log.audit import AuditEntry
 from chatserver.log.interface import SANCTIONS_CHANGED
 from chatserver.log.sanctions import EVERYWHERE, Penalty, Sanction, TooManySanctionsError
 from chatserver.protocol.encoders import time_text
-from chatserver.protocol.errors import HttpError
+from chatserver.protocol.errors import HttpError, bad_field
 from chatserver.protocol.moderation import SanctionBody, check_network, decode_kick, decode_sanction
 from chatserver.protocol.response import json_body
 from chatserver.protocol.validation import check_any_user_id
@@ -60,7 +60,7 @@ class ModerationHandlers:
         request.parameters()
         asked = decode_sanction(*request.content)
         if asked.user == principal.face.id:
-            raise HttpError(ErrorCode.BAD_FIELD, "user: that is yourself")
+            raise bad_field("user", "that is yourself")
         return Later(self._sanction_later(principal, room, asked), given_anyway)
 
     async def _person(self, user: str, where: str) -> Principal | None:
@@ -81,10 +81,10 @@ class ModerationHandlers:
             person = await self._person(asked.network_of, room)
             if person is None:
                 place = "in any room" if room == EVERYWHERE else f"in {room}"
-                raise HttpError(ErrorCode.BAD_FIELD, f"network_of: {asked.network_of} is not {place} now")
+                raise bad_field("network_of", f"{asked.network_of} is not {place} now")
             network = person.network
         if network == principal.network:
-            raise HttpError(ErrorCode.BAD_FIELD, "network: that is the network that you come from")
+            raise bad_field("network", "that is the network that you come from")
         name = await self._name_of(asked.user, room) if asked.user else ""
         now = self._moderation.wall_ms()
         face = principal.face
@@ -154,7 +154,7 @@ class ModerationHandlers:
         request.parameters()
         asked = decode_kick(*request.content)
         if asked.user == principal.face.id:
-            raise HttpError(ErrorCode.BAD_FIELD, "user: that is yourself")
+            raise bad_field("user", "that is yourself")
         return Later(self._kick_later(principal, room, asked.user, asked.reason or ""), given_anyway)
 
     async def _kick_later(self, principal: Principal, room: str, user: str, reason: str) -> Answer:

@@ -72,7 +72,7 @@ class SearchHandlers:
         parameters = request.parameters("q", "room", "user", "before", "limit")
         room, user = parameters.one("room"), parameters.one("user")
         check_signed_in(principal)
-        self._services.check_sanctions(principal, READ, "*")
+        self._services.check_sanctions(principal, READ, EVERYWHERE)
         if room is not None:
             self._services.check(principal, READ, check_room(room))
         if user is not None:

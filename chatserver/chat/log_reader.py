@@ -16,8 +16,8 @@ from msgspec.structs import replace
 from chatserver.fair import SingleFlight, in_steps
 from chatserver.log.interface import MAX_READ_BYTES, Head, Log, Record
 
-#: Room, offset, limit, bytes, and two flags: whether forward, and whether only messages.
-_Key: TypeAlias = tuple[str, int, int, int, tuple[bool, bool]]
+#: The name of a method of the log and its arguments.
+_Key: TypeAlias = tuple[object, ...]
 
 
 class Alterations:
@@ -68,8 +68,8 @@ class LogReader:
 
     async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
         """As of `Log`."""
-        key = (room, after, limit, max_bytes, (True, False))
-        return await self._read(key, lambda: self._log.read(room, after=after, limit=limit, max_bytes=max_bytes))
+        key = "read", room, after, limit, max_bytes
+        return await self._read(room, key, lambda: self._log.read(room, after=after, limit=limit, max_bytes=max_bytes))
 
     async def latest(
         self,
@@ -81,8 +81,9 @@ class LogReader:
         messages_only: bool = False,
     ) -> list[Record]:
         """As of `Log`."""
-        key = (room, -1 if before is None else before, limit, max_bytes, (False, messages_only))
+        key = "latest", room, limit, before, max_bytes, messages_only
         return await self._read(
+            room,
             key,
             lambda: self._log.latest(room, limit, before=before, max_bytes=max_bytes, messages_only=messages_only),
         )
@@ -102,8 +103,8 @@ class LogReader:
             found = [done if a is b else encode(b) for done, a, b in zip(found, records, now, strict=True)]
         return found
 
-    async def _read(self, key: _Key, read: Callable[[], Awaitable[list[Record]]]) -> list[Record]:
-        under_way = self._under_way.setdefault(key[0], {})
+    async def _read(self, room: str, key: _Key, read: Callable[[], Awaitable[list[Record]]]) -> list[Record]:
+        under_way = self._under_way.setdefault(room, {})
         noted = under_way.setdefault(key, Alterations())
         noted.readers += 1
         try:
@@ -113,7 +114,7 @@ class LogReader:
             if not noted.readers:
                 del under_way[key]
                 if not under_way:
-                    del self._under_way[key[0]]
+                    del self._under_way[room]
         return noted.up_to_date(records)
 
     def is_reading(self, room: str) -> bool:
