@@ -11,7 +11,7 @@ from array import array
 from dataclasses import dataclass
 from enum import Enum
 from random import Random
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, cast
 from zlib import crc32
 
 import msgspec
@@ -26,6 +26,8 @@ from loadgen.report.schema import Tally
 
 if TYPE_CHECKING:
     from loadgen.clients.engine import Engine
+
+T = TypeVar("T")
 
 #: An attacker that was disconnected reconnects after 0.5 to 1.5 times this, as slowloris tools do: otherwise nothing
 #: would be left to measure after the first deadline.
@@ -156,19 +158,34 @@ class Cohort(Tally, kw_only=True, eq=False):
             self.failed[reason] += 1
 
 
-class _Slotted(type):
-    """Gives every class of clients `__slots__`, so that 18,000 clients do not each have a dictionary."""
+class _State(NamedTuple):
+    first: Any
 
-    def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> _Slotted:
-        namespace.setdefault("__slots__", ())
-        return super().__new__(mcs, name, bases, namespace)
+
+def state(first: T) -> T:
+    """Declare an attribute of each client by its first value."""
+    return cast("T", _State(first))
+
+
+class _Slotted(type):
+    """Makes slots of what is declared as `state`, so that 18,000 clients do not each have a dictionary."""
+
+    first_values: dict[str, Any]  # of the state of a class and of its bases
+
+    def __new__(mcs, name: str, bases: tuple[_Slotted, ...], namespace: dict[str, Any]) -> _Slotted:
+        own = {each: value.first for each, value in namespace.items() if isinstance(value, _State)}
+        rest = {each: value for each, value in namespace.items() if each not in own}
+        rest["__slots__"] = (*rest.get("__slots__", ()), *own)
+        cls = super().__new__(mcs, name, bases, rest)
+        cls.first_values = {each: value for base in bases for each, value in base.first_values.items()} | own
+        return cls
 
 
 class Client(metaclass=_Slotted):
     """The base class of a persona: what the engine calls, and what a persona may do.
 
-    Subclasses declare a docstring whose first line `loadgen list` prints, and `__slots__` for state of their own.
-    docs/personas.md shows how to write one.
+    Subclasses declare a docstring whose first line `loadgen list` prints, and `state` of their own. docs/personas.md
+    shows how to write one.
     """
 
     __slots__ = ("cohort", "due", "fd", "number", "response", "stage", "tick", "unread")
@@ -203,6 +220,8 @@ class Client(metaclass=_Slotted):
         self.tick = -1
         self.unread = b""  # received bytes that are not yet a complete unit
         self.response: wire.Response | None = None  # an answer of which a part has come
+        for name, first in type(self).first_values.items():
+            setattr(self, name, first)
 
     @property
     def index(self) -> int:
@@ -350,14 +369,10 @@ class Client(metaclass=_Slotted):
 class Attacker(Client):
     """A client that counts as held from the moment it is connected, and that ignores answers."""
 
-    __slots__ = ("answered",)
-
     honest = False
     needs = Needs.HTTP
 
-    def __init__(self, cohort: Cohort, index: int) -> None:
-        super().__init__(cohort, index)
-        self.answered = 0  # the status of its answer, 0 without one
+    answered = state(0)  # the status of its answer, 0 without one
 
     def on_connected(self) -> None:
         self.hold()

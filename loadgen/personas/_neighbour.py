@@ -8,10 +8,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import ClassVar
 
-from loadgen.clients.client import Client, Cohort, Stage
+from loadgen.clients.client import Client, Cohort, Stage, state
 from loadgen.net import wire
 from loadgen.net.answers import UNANSWERED
-from loadgen.net.timers import Alarms, now
+from loadgen.net.timers import NEVER, Alarms, now
 from loadgen.personas._requests import nothing
 from loadgen.personas._websocket import Envelope, Member, decode, publish
 
@@ -52,8 +52,6 @@ class Planner(Client):
 class Neighbour(Planner, Member):
     """An honest member that follows its room, speaks now and then and may lose its network: no attack may hurt it."""
 
-    __slots__ = ("_acknowledged", "_got", "_next_offset", "_said")
-
     speaks_first: ClassVar[tuple[float, float] | None] = None  # seconds to the first message; default: `speaks_every`
     speaks_every: ClassVar[tuple[float, float]]
     patience_seconds: ClassVar[float]  # for the acknowledgement of a message
@@ -61,12 +59,10 @@ class Neighbour(Planner, Member):
     in_touch: ClassVar[tuple[float, float] | None] = None  # seconds until it loses it again
     dark_seconds: ClassVar[float] = 0.0  # how long it is without one
 
-    def __init__(self, cohort: Cohort, index: int) -> None:
-        super().__init__(cohort, index)
-        self._said = 0
-        self._acknowledged = 0
-        self._got = 0  # messages, gaps included
-        self._next_offset = 0  # of the room's next message; 0 while unknown
+    _said = state(0)
+    _acknowledged = state(0)
+    _got = state(0)  # messages, gaps included
+    _next_offset = state(0)  # of the room's next message; 0 while unknown
 
     def on_joined(self, message: Envelope) -> None:
         self.plan(self.between(self.speaks_first or self.speaks_every), self._speak)
@@ -131,18 +127,16 @@ class SlowUser(Planner):
     If the server closes after an answer it reconnects, as any user would; a close within a request is a failure.
     """
 
-    __slots__ = ("_asked", "_done", "_heard", "_next_piece", "_unsent")
-
     piece_bytes: ClassVar[int]
     pause_seconds: ClassVar[float]  # after an answer
     patience_seconds: ClassVar[float]
     opening = nothing
 
-    def __init__(self, cohort: Cohort, index: int) -> None:
-        super().__init__(cohort, index)
-        self._asked = 0  # requests, the current one included
-        self._done = 0  # requests that were answered
-        self._heard = 0  # times that data arrived
+    _asked = state(0)  # requests, the current one included
+    _done = state(0)  # requests that were answered
+    _heard = state(0)  # times that data arrived
+    _unsent = state(b"")
+    _next_piece = state(NEVER)  # when it is due
 
     def request(self, number: int) -> bytes:
         """Return the `number`th request, counted from 1."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import ClassVar, Final
 
-from loadgen.clients.client import ATTACKER_RETURNS_SECONDS, Attacker, Cohort, Needs, Threat
+from loadgen.clients.client import ATTACKER_RETURNS_SECONDS, Attacker, Needs, Threat, state
 
 #: R.U.D.Y. waits 10 s between two bytes; faster is harder on servers that judge by progress.
 BYTE_EVERY_SECONDS: Final = 1.0
@@ -22,12 +22,10 @@ _NO_END: Final = 1 << 62
 class Dripper(Attacker):
     """Sends a piece at a fixed interval."""
 
-    __slots__ = ("_sent",)
-
     every_seconds: ClassVar[float] = BYTE_EVERY_SECONDS
     piece: ClassVar[bytes] = b"x"
 
-    _sent: int  # pieces
+    _sent = state(0)  # pieces
 
     def drop(self, number: int) -> bytes:
         """Return the `number`th piece of this connection, counted from 0; an empty one is the end."""
@@ -119,17 +117,13 @@ class Flooder(Attacker):
     thousands of flooders fill any link without delaying the engine's clock.
     """
 
-    __slots__ = ("_block", "_left")
-
     threat = Threat.GREEDY
     send_buffer_bytes = SEND_BUFFER_BYTES
     blocks: ClassVar[Sequence[bytes]] = ()  # assigned to the clients in turn
     most_bytes: ClassVar[int] = _NO_END
 
-    def __init__(self, cohort: Cohort, index: int) -> None:
-        super().__init__(cohort, index)
-        self._left = 0
-        self._block = b""
+    _left = state(0)
+    _block = state(b"")
 
     def block(self) -> bytes:
         """Return the block that this client repeats; without `blocks`, as many of its openings as fit."""

@@ -7,7 +7,7 @@ from functools import cache
 from hashlib import shake_128
 from typing import ClassVar, Final
 
-from loadgen.clients.client import Cohort, Needs, Threat
+from loadgen.clients.client import Needs, Threat, state
 from loadgen.net import wire
 from loadgen.personas import persona
 from loadgen.personas._requests import post, upgrading
@@ -32,14 +32,10 @@ class AskTheLog(Asker):
     hundreds of these: with 20,000 rooms (`fill-rooms`), 500 of them made joins fail in chatserver.
     """
 
-    __slots__ = ("_question", "_wrote")
-
     usual_clients = 500
 
-    def __init__(self, cohort: Cohort, index: int) -> None:
-        super().__init__(cohort, index)
-        self._question = self.number
-        self._wrote = False
+    _question = state(0)
+    _wrote = state(False)
 
     def request(self) -> bytes:
         place = self.cohort.place
@@ -49,7 +45,7 @@ class AskTheLog(Asker):
             # address and agent give each client its own rate limit.
             text = (b"old words in the log " * 400)[:8000]
             return post(place, ASK_THE_LOG_ROOM, text, f"User-Agent: asker-{self.index}")
-        return place.request("GET", QUESTIONS[self._question % len(QUESTIONS)])
+        return place.request("GET", QUESTIONS[(self.number + self._question) % len(QUESTIONS)])
 
     def pause(self, status: int) -> float:
         """Wait after a refusal only; after a 404, go on to the next question."""
@@ -174,11 +170,9 @@ class FillRooms(_ChatAsker):
     in chatserver): no new room can be opened while they stay.
     """
 
-    __slots__ = ("_joined",)
-
     usual_clients = 1000
 
-    _joined: int  # rooms, on this connection
+    _joined = state(0)  # rooms, on this connection
 
     def on_open(self) -> None:
         self._joined = 0
@@ -219,10 +213,8 @@ class JoinMany(_ChatAsker):
     rooms of a connection; the answers beyond it are booked.
     """
 
-    __slots__ = ("_asked", "_open")
-
-    _asked: int  # joins
-    _open: int  # joins without an answer yet
+    _asked = state(0)  # joins
+    _open = state(0)  # joins without an answer yet
 
     def on_open(self) -> None:
         self._asked = self._open = 0
@@ -277,13 +269,9 @@ def bad_token(number: int) -> str:
 class _Bearer(Asker):
     """Shows a new token with each request."""
 
-    __slots__ = ("_asked",)
-
     usual_clients = 500
 
-    def __init__(self, cohort: Cohort, index: int) -> None:
-        super().__init__(cohort, index)
-        self._asked = 0
+    _asked = state(0)
 
     def next_number(self) -> int:
         """Return a number that no other request of the run has."""

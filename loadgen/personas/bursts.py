@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from loadgen.clients.client import Cohort, Needs, Stage, Threat
+from loadgen.clients.client import Needs, Stage, Threat, state
 from loadgen.net.timers import now
 from loadgen.personas import persona
 from loadgen.personas._requests import page, post
@@ -29,14 +29,10 @@ class ReconnectStorm(Member):
     are all due together. Half of them leave with RST.
     """
 
-    __slots__ = ("_cursor",)
-
     threat = Threat.GREEDY
     honest = False
 
-    def __init__(self, cohort: Cohort, index: int) -> None:
-        super().__init__(cohort, index)
-        self._cursor = ""
+    _cursor = state("")
 
     @property
     def room(self) -> str:

@@ -4,7 +4,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from loadgen.clients.client import Client, Cohort, Stage
+from loadgen.clients.client import Client, Stage, state
 from loadgen.clients.traffic import Traffic
 from loadgen.net import wire
 from loadgen.net.answers import UNANSWERED
@@ -101,11 +101,7 @@ def take_page(client: Client, cursor: str, body: bytearray) -> str:
 class Poll(Client):
     """Long-poll on a room that asks again as soon as it is answered."""
 
-    __slots__ = ("_cursor",)
-
-    def __init__(self, cohort: Cohort, index: int) -> None:
-        super().__init__(cohort, index)
-        self._cursor = ""
+    _cursor = state("")
 
     def opening(self) -> bytes:
         """Ask for the room's current cursor, or continue from the cursor of the former connection."""

@@ -10,7 +10,7 @@ from loadgen.cases.case import End
 from loadgen.cases.framing import fragmented, framing, pings, reserved
 from loadgen.cases.handshakes import closing
 from loadgen.cases.utf8 import utf8
-from loadgen.clients.client import Attacker, Cohort, Needs, Stage, Threat
+from loadgen.clients.client import Attacker, Needs, Stage, Threat, state
 from loadgen.net import wire
 from loadgen.personas import _malformed_chat, _malformed_http, persona
 from loadgen.personas._requests import nothing
@@ -27,27 +27,22 @@ PAUSE_SECONDS: Final = 0.5
 
 
 class CaseByCase(Attacker):
-    __slots__ = ("_is_answered", "_played", "_size", "_unsent")
-
     threat = Threat.MALFORMED
     usual_clients = 100  # more would get the same answers
     # of a case, assigned to the clients in turn: a run is too short for one client to play every case in each way
     pieces: ClassVar[tuple[int, ...]] = (1, 2, 200)
 
-    _is_answered: bool
-    _size: int  # of a piece
-    _unsent: bytes
-
-    def __init__(self, cohort: Cohort, index: int) -> None:
-        super().__init__(cohort, index)
-        self._played = self.number - 1  # each client begins with a different case
+    _is_answered = state(False)
+    _played = state(-1)  # number of the present case, counted from one that is another for each client
+    _size = state(0)  # of a piece
+    _unsent = state(b"")
 
     def cases(self) -> Mapping[str, bytes]:
         raise NotImplementedError
 
     @property
     def case(self) -> str:
-        return list(self.cases())[self._played % len(self.cases())]
+        return list(self.cases())[(self.number + self._played) % len(self.cases())]
 
     def play(self) -> None:
         self._played += 1

@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Final
 
-from loadgen.clients.client import Cohort, Needs, Stage
+from loadgen.clients.client import Needs, Stage, state
 from loadgen.net import wire
 from loadgen.personas import persona
 from loadgen.personas._neighbour import Neighbour, SlowUser
@@ -125,15 +125,11 @@ class Curl(SlowUser):
     polls is unnoticed; one within a poll is a failure.
     """
 
-    __slots__ = ("_cursor",)
-
     piece_bytes = 4096  # all at once
     pause_seconds = 3.0  # the script's loop has a `sleep 3`
     cycle_seconds = 2 * (pause_seconds + READS_AFTER_SECONDS)
 
-    def __init__(self, cohort: Cohort, index: int) -> None:
-        super().__init__(cohort, index)
-        self._cursor = ""
+    _cursor = state("")
 
     def request(self, number: int) -> bytes:
         return poll(self, self._cursor)
@@ -244,15 +240,13 @@ class Batch(SlowUser):
     take two requests for one, or lose those behind the first.
     """
 
-    __slots__ = ("_unanswered",)
-
     usual_clients = 20
     piece_bytes = BATCH * (BATCH_TEXT_BYTES + 1024)  # all at once
     pause_seconds = 5.0
     patience_seconds = 10.0
     cycle_seconds = pause_seconds + patience_seconds
 
-    _unanswered: int
+    _unanswered = state(0)
 
     def request(self, number: int) -> bytes:
         self._unanswered = BATCH

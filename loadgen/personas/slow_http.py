@@ -3,7 +3,7 @@
 from functools import lru_cache
 from typing import Final
 
-from loadgen.clients.client import Attacker, Needs
+from loadgen.clients.client import Attacker, Needs, state
 from loadgen.net import wire
 from loadgen.net.answers import ALL_WRITTEN
 from loadgen.personas import persona
@@ -142,11 +142,9 @@ class SlowRead(Attacker):
     memory until they are read, or wait in a `drain` without a deadline.
     """
 
-    __slots__ = ("_asked_bytes", "_head", "_head_reads")
-
-    _head: bytes  # of the first answer
-    _head_reads: int  # that it may still take to be complete
-    _asked_bytes: int  # length of all answers; 0 while it is unknown, and once they are all written
+    _head = state(b"")  # of the first answer
+    _head_reads = state(0)  # that it may still take to be complete
+    _asked_bytes = state(0)  # length of all answers; 0 while it is unknown, and once they are all written
 
     usual_clients = 2500  # each holds up to a few hundred KB of kernel memory, and a machine has a few GB of that
     receive_buffer_bytes = RECEIVE_BUFFER_BYTES

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import lru_cache, partial
 from typing import Final
 
-from loadgen.clients.client import Cohort, Needs, Stage
+from loadgen.clients.client import Needs, Stage, state
 from loadgen.net import wire
 from loadgen.net.answers import CLOSED
 from loadgen.net.line import Answer, EndedError, Exchange, Line
@@ -135,15 +135,11 @@ class Request(Speaking):
     is sent once more, unless it might then be done twice (RFC 9110 section 9.2.2).
     """
 
-    __slots__ = ("_asked", "_is_reused", "_queue")
-
     needs = Needs.HTTP
 
-    def __init__(self, cohort: Cohort, index: int) -> None:
-        super().__init__(cohort, index)
-        self._queue: deque[int] | None = None  # due, not sent; None if empty, since a deque is four times the client
-        self._asked: int | None = None  # sent, not answered
-        self._is_reused = False  # the connection has had an answer
+    _queue: deque[int] | None = state(None)  # due, not sent; None if empty, since a deque is four times the client
+    _asked: int | None = state(None)  # sent, not answered
+    _is_reused = state(False)  # the connection has had an answer
 
     def opening(self) -> bytes:
         return b""
