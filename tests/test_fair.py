@@ -99,6 +99,9 @@ def test_against_a_simple_model(steps: list[str | None]) -> None:
 @example(["push a", "push a", *["push b"] * (CREDIT + 2), "pop", "remove a"])  # "a" keeps its place in the round
 @example(["push a", "remove a", "push b", "push b", "push c"])  # "a" counts no longer for a share
 @example([*["push a"] * (CREDIT + 1), "push b", *["pop"] * CREDIT, "remove a"])  # its credit is used
+@example(  # "a" has used its credit, and is new again after its turn without an entry
+    [*["push b"] * (CREDIT + 5), *["pop"] * CREDIT, *["push a"] * CREDIT, *["pop"] * (CREDIT + 2), "push a"]
+)
 @given(
     st.lists(
         st.sampled_from(["push a", "push b", "push c", "pop", "take", "remove a", "remove b", "remove c"]),

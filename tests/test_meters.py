@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chatserver.edge.websocket import MESSAGE_BURST, REFUSAL
@@ -139,6 +139,8 @@ def test_keys_are_bounded_and_the_latest_stay_limited() -> None:
     for key in [*range(MAX_KEYS), 0]:
         full.take(key, START)
     assert len(full) == MAX_KEYS, "a known key displaces no other"
+    assert (full.take(MAX_KEYS, START), len(full)) == (0.0, MAX_KEYS // 2 + 1)
+    assert full.take(0, START) == 0.0, "the older half is forgotten"
     assert all(buckets.take(5 * MAX_KEYS - back, START) > 0.0 for back in range(1, MAX_KEYS // 2))
     for key in range(2 * MAX_KEYS):
         buckets.lower(key, 1.0, START)
@@ -152,6 +154,7 @@ NETWORKS = "abc"
 CHARGES = st.lists(st.tuples(st.sampled_from(NETWORKS), st.integers(0, 3), st.integers(0, 9000)), min_size=8)
 
 
+@example([("a", 0, 1), ("a", 0, 0), ("b", 0, 8000), ("c", 0, 5000)])  # one that has left has no share
 @given(CHARGES)
 def test_beyond_the_limit_a_network_has_its_equal_share(steps: list[tuple[str, int, int]]) -> None:
     """What is refused is released, as the server does."""
@@ -192,6 +195,7 @@ BYTES = st.one_of(st.integers(0, 6000), st.sampled_from([FREE - 1, FREE, FREE + 
 SIZES = st.lists(st.tuples(st.integers(0, 5), st.one_of(st.none(), BYTES)), min_size=8, max_size=80)
 
 
+@example([(0, 6000), (1, 6000), (2, 6000), (3, FREE)], FREE)
 @given(SIZES, st.sampled_from([0, FREE]))
 def test_the_sum_is_always_what_all_holders_keep(steps: list[tuple[int, int | None]], free: int) -> None:
     """The last size of each holder counts, whether it was refused or not. None is a release."""
