@@ -73,6 +73,25 @@ def test_the_search_is_bounded() -> None:
     refuse_duplicates('{"x":' + "9" * 5_000 + ',"y":"\\u003a"}')
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        '"type":"ping"',
+        '"type":"join","room":"a"',
+        '"type":"join","room":"a","after":null',
+        '"type":"history","room":"a"',
+        '"type":"publish","room":"a","text":"hi"',
+        '"type":"react","room":"a","offset":1,"emoji":"\U0001f44d","on":true',
+    ],
+)
+def test_any_number_of_copies_of_a_field_is_refused(fields: str) -> None:
+    """A wrong count of the fields that are not at their defaults would let one number of copies pass."""
+    decode("{" + fields + ',"id":1}')
+    for copies in range(2, 20):
+        with pytest.raises(MessageError, match="id: sent twice"):
+            decode("{" + fields + ',"id":1' * copies + "}")
+
+
 _KNOWN = st.sampled_from(("type", "id", "room", "text", "key", "after", "before", "limit", "x"))
 _SENT = st.sampled_from(
     ('"publish"', '"ping"', '"join"', '"leave"', '"members"', '"history"', '"a"', '"a:b"', "1", "null", '"\\u003a"')
