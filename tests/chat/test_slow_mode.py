@@ -56,3 +56,5 @@ async def test_pauses_are_bounded_and_the_oldest_ends_early(
     slow = made(lobby=30.0, ops=30.0)
     assert [slow.take(who, room) for who, room in ((ANN, "lobby"), (BOB, "lobby"), (ANN, "ops"))] == [0.0] * 3
     assert [slow.take(BOB, "lobby"), slow.take(ANN, "ops"), slow.take(ANN, "lobby")] == [30.0, 30.0, 0.0]
+    await trio.sleep(30.0)
+    assert [slow.take(who, room) for who, room in ((ANN, "ops"), (BOB, "lobby"), (ANN, "ops"))] == [0.0, 0.0, 30.0]
