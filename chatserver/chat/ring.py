@@ -141,7 +141,7 @@ class Ring:
     def forget_texts(self, first: int) -> None:
         """Empty edits of messages before this offset: retention has removed the text of each with its message."""
         gone = [offset for offset, target in self._edits if target < first and offset >= self.first]
-        self._edits = [(offset, target) for offset, target in self._edits if target >= first and offset >= self.first]
+        self._edits = [(offset, target) for offset, target in self._edits if target >= first]
         for offset in gone:
             self._replace(offset, self._encoder.emptied(self._json[offset - self.first]))
         if gone:

@@ -56,12 +56,17 @@ def test_against_a_list(news: list[tuple[int, int, int]], max_count: int, max_by
 
 def test_the_texts_of_edits_go_with_their_messages() -> None:
     """Also when most of the edits that were here have been dropped."""
-    it = ring(max_count=4)
+    budget = ByteBudget(1 << 30)
+    it = ring(max_count=4, budget=budget)
     for offset in range(2, 40):
         it.add([replace(records(offset, offset)[0], kind=Kind.EDIT, target=offset - 1, text=f"edit {offset}")])
+    assert len(it._edits) <= 2 * 4 + 1, "those that have left the ring are dropped now and then"
+    assert b"edit 38" in it.chunk(FRAMES, 35)[0]
     it.forget_texts(38)
     assert it.after(35, 9) == [b"", b"", b"", b"edit 39"], "edit 38 was of message 37"
-    assert len(it._edits) <= 8
+    assert budget.used == it.kept == 2 * (len("edit 39") + 4 * ENTRY_BYTES)
+    assert it.chunk(FRAMES, 35)[0] == b"M lobby 36 \nM lobby 37 \nM lobby 38 \nM lobby 39 edit 39\n"
+    assert it._edits == [(39, 38)], "none is emptied twice"
 
 
 def test_all_at_one_cursor_get_one_object_until_there_is_news() -> None:
@@ -92,7 +97,7 @@ def test_slow_readers_all_over_the_ring_do_not_fill_memory() -> None:
     for cursor in range(1000):
         it.chunk(FRAMES, cursor)
         it.chunk(EVENTS, cursor)
-    assert all(len(chunks) <= CACHED_CHUNKS for chunks in it._chunks.values())
+        assert len(it._chunks) <= CACHED_CHUNKS
 
 
 def test_a_late_encoding_has_everything() -> None:
@@ -172,11 +177,13 @@ def test_the_text_of_a_message_is_not_encoded_again_for_a_reaction() -> None:
 
 def test_a_deleted_text_is_removed_although_only_a_reaction_is_known_yet() -> None:
     """Another process reacts and then deletes; the message of the reaction is read after both."""
-    it = ring()
-    it.add(records(1, 1, text="secret"))
     deleted = Record("lobby", 1, 0, "u_1", "Ann", "", state=MessageState(deleted=True))
-    it.add([Record("lobby", 2, 0, "u_1", "Ann", "reaction", Kind.REACTION, 1, alters=(deleted,))])
-    assert it.after(0, 1) == [b""]
+    reaction = Record("lobby", 2, 0, "u_1", "Ann", "reaction", Kind.REACTION, 1, alters=(deleted,))
+    for take in (Ring.add, Ring.alter):
+        it = ring()
+        it.add(records(1, 1, text="secret"))
+        take(it, [reaction])
+        assert it.after(0, 1) == [b""]
 
 
 # -- what is charged --------------------------------------------------------------------------------------------------
