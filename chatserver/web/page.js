@@ -45,7 +45,7 @@ new Switcher(client, rooms);
 const composer = new Composer(client, {
   tab,
   browser,
-  sent: () => (hideBanner(), messages.toPresent()),
+  sent: () => (hideBanner(), messages.toPresent(), leaveLink()),
   tell: showToast,
   problem: showBanner,
 });
@@ -95,6 +95,13 @@ async function visit(offset) {
     showBanner(`That message could not be loaded: ${error.message}`);
   }
 }
+
+/** The address of an older message would lead there again at a reload. */
+function leaveLink() {
+  if (location.hash.includes('/')) history.pushState(null, '', `#${client.room}`);
+}
+
+byId('jump').addEventListener('click', leaveLink);
 
 addEventListener('hashchange', ({ oldURL }) => {
   enterFromAddress(history.state);
