@@ -44,6 +44,7 @@ export class Composer {
     const early = this.#text.value; // typed before this module was loaded
     client.addEventListener('room', () => this.#show());
     if (early) client.addEventListener('room', () => this.#add(early), { once: true });
+    client.addEventListener('identity', () => client.current && this.#invite());
     for (const event of ['room', 'rights']) client.addEventListener(event, () => this.#allow());
     for (const event of ['messages', 'caughtup']) client.addEventListener(event, () => this.#refresh());
     this.#form.addEventListener('submit', (event) => this.#submit(event));
@@ -138,9 +139,16 @@ export class Composer {
     if (found && found.text !== message.text) this.#turnTo(kind, found, this.#text.value);
   }
 
+  /** A guest reads under which name, since the server may have chosen it, and a phone shows it nowhere else. */
+  #invite() {
+    const { identity, room } = this.client;
+    const name = identity.signedIn ? '' : identity.user?.name;
+    this.#text.placeholder = `Message #${room}${name ? ` as ${name}` : ''}`;
+  }
+
   #show() {
     const { room } = this.client;
-    this.#text.placeholder = `Message #${room}`;
+    this.#invite();
     this.completion.close();
     const kept = readJson(this.tab, ABOUT_KEY + room, { text: '', message: { cursor: '', text: '', user: { id: '', name: '' } } }, null);
     this.#about = kept;

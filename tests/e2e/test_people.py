@@ -148,6 +148,16 @@ def test_the_switcher_finds_a_room_by_its_whole_name_among_many_that_begin_with_
     expect(ann.page.locator("#switcher-list [aria-selected=true]")).to_have_text("#herd")
 
 
+def test_a_guest_reads_under_which_name_a_message_goes_out(window: OpenWindow) -> None:
+    """On a phone it was in the drawer only: newcomers wrote under a name that they had never seen."""
+    ann = window(room="as-whom", **PHONE)
+    field = ann.page.locator("#text")
+    expect(field).to_have_attribute("placeholder", re.compile(r"^Message #as-whom as \w+ \w+ \d+$"))
+    ann.page.tap("#show-rooms")
+    ann.save_name("Ann")
+    expect(field).to_have_attribute("placeholder", "Message #as-whom as Ann")
+
+
 def test_the_switcher_begins_with_the_room_that_mentions_the_user(window: OpenWindow) -> None:
     """Unread rooms were sorted by when they were opened, so it was not even shown behind seven others."""
     ann, ben = window(room="called-first"), window(room="called-first")

@@ -68,6 +68,7 @@ def test_a_guest_signs_in_to_write(server: Server, window: OpenWindow) -> None:
     expect(field(ann)).to_be_visible()
     ann.say("by Ina")
     ann.expect_texts(["by Ina"])
+    expect(field(ann)).to_have_attribute("placeholder", "Message #staff-tea")  # she has chosen to be Ina
 
 
 @pytest.mark.parametrize("transport", ["ws", "poll"])
