@@ -374,6 +374,11 @@ def test_commands_of_the_pages_are_valid() -> None:
             raise AssertionError(f"{page.name}: {program} {rest}: {error}") from None
 
 
+def test_no_page_installs_the_server_by_its_name() -> None:
+    """An index of packages may have another program of that name."""
+    assert not [page for page in TOPICS if re.search(r"pip install '?chatserver", page.read_text(encoding="utf-8"))]
+
+
 def test_the_readme_counts_the_attacks() -> None:
     attacks = sum(not persona.honest for persona in registry().values())
     assert f"It plays {attacks} kinds" in prose(ROOT / "README.md")
