@@ -6,6 +6,7 @@ Several workers have a socket each for one address (SO_REUSEPORT), all made here
 that ends leaves its socket and the queue of peers in it to the next.
 """
 
+import errno
 import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -19,6 +20,12 @@ from chatserver.settings.fields import Settings
 from chatserver.settings.forms import listen
 
 _log = structlog.get_logger("chatserver")
+
+#: What to do about an error of the system, where it can be said.
+_REMEDIES = {
+    errno.EADDRINUSE: "; stop the program that listens there, or choose another port",
+    errno.EACCES: "; ports below 1024 need root or CAP_NET_BIND_SERVICE",
+}
 
 
 class CannotListenError(Exception):
@@ -63,7 +70,8 @@ def bind_all(settings: Settings, stack: ExitStack) -> Listening:
             bound = bind(host, port, send_buffer=settings.send_buffer, reuse_port=reuse_port)
         except (OSError, UnicodeError) as error:  # UnicodeError: not a valid host name
             why = error.strerror if isinstance(error, OSError) and error.strerror else error
-            raise CannotListenError(f"{flag}cannot listen on {host} port {port}: {why}") from error
+            remedy = _REMEDIES.get(error.errno or 0, "") if isinstance(error, OSError) else ""
+            raise CannotListenError(f"{flag}cannot listen on {host} port {port}: {why}{remedy}") from error
         return stack.enter_context(bound)
 
     def for_each_worker(host: str) -> list[socket.socket]:

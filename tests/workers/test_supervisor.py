@@ -95,7 +95,7 @@ async def test_a_port_of_another_servers_workers_is_in_use(tmp_path: Path, capsy
         port = int(it.supervisor.addresses[0].rpartition(":")[2])
         capsys.readouterr()
         for options, code, words in (
-            ({"port": port}, 3, f"cannot listen on 127.0.0.1 port {port}: Address already in use"),
+            ({"port": port}, 3, f"cannot listen on 127.0.0.1 port {port}: Address already in use; stop"),
             ({"metrics_listen": f"127.0.0.1:{port}"}, 3, "--metrics-listen: cannot listen on 127.0.0.1 port "),
             ({}, 4, "--log sqlite:"),
         ):
