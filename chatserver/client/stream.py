@@ -168,7 +168,8 @@ async def dial(target: Target, *, timeout: float) -> WatchedStream:  # noqa: ASY
     except socket.gaierror as error:
         raise EndedError(f"cannot find {target.host}: {error.strerror}") from error
     except (OSError, trio.BrokenResourceError) as error:
-        raise EndedError(f"cannot connect: {words_of(error)}") from error
+        where = "" if target.authority.endswith(f":{target.port}") else f" to port {target.port}"
+        raise EndedError(f"cannot connect{where}: {words_of(error)}") from error
 
 
 def words_of(error: BaseException) -> str:

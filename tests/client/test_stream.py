@@ -98,3 +98,25 @@ def test_the_words_for_an_error_of_the_system(error: Exception, words: str) -> N
     around = trio.BrokenResourceError()
     around.__cause__ = error
     assert words_of(around) == words
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("localhost", "cannot connect to port 80: Connection refused"),
+        ("https://[::1]", "cannot connect to port 443: Connection refused"),
+        ("localhost:8000", "cannot connect: Connection refused"),
+    ],
+)
+async def test_a_port_that_nobody_named_is_told(url: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`chatserver chat localhost` was refused without a hint that the port was missing."""
+
+    async def refuse(*_: object, **__: object) -> NoReturn:
+        await trio.lowlevel.checkpoint()
+        raise REFUSED
+
+    for name in ("open_tcp_stream", "open_ssl_over_tcp_stream"):
+        monkeypatch.setattr(trio, name, refuse)
+    with pytest.raises(EndedError) as raised:
+        await dial(parse_target(url), timeout=10)
+    assert raised.value.why == words
