@@ -246,7 +246,7 @@ class _Edge:
     def _bind(self, settings: Settings, peers: _Peers, hub: Hub) -> None:
         """Bind the handlers, one for each state, and the type of its context."""
         connections, exchanges, responder = peers.connections, self.exchanges, peers.responder
-        request_parts = (connections, settings, exchanges.dispatch, peers.policy, peers.http_proxies)
+        request_parts = (connections, settings, exchanges.dispatch, responder.idle, peers.policy, peers.http_proxies)
         requests = RequestHandler(*request_parts)
         bind = connections.bind
         bind(State.HEAD, requests)

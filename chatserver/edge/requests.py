@@ -27,6 +27,8 @@ from chatserver.settings.fields import BODY_SECONDS_PER_KIB, Settings
 
 #: Handles a request: its head, its body, and the bytes received after it.
 Dispatch: TypeAlias = Callable[[Connection, Head, bytes, bytes], None]
+#: Told of a connection whose bytes begin no request.
+OnIdle: TypeAlias = Callable[[Connection], None]
 
 #: Retry-After (s), of which one is chosen at random: about as long as an unfinished request lives.
 RETRIES = range(5, 15)
@@ -63,11 +65,12 @@ class RequestHandler(HttpHandler):
     """`HEAD` and `KEEPALIVE`: a request head, gathered in the inbox."""
 
     def __init__(
-        self, connections: Connections, settings: Settings, dispatch: Dispatch,
+        self, connections: Connections, settings: Settings, dispatch: Dispatch, on_idle: OnIdle,
         policy: OriginPolicy, forwarded: ForwardedFor | None,
     ) -> None:  # fmt: skip
         super().__init__(connections)
         self._dispatch = dispatch
+        self._on_idle = on_idle
         self._policy = policy
         self._forwarded = forwarded
         self._budget = connections.input_budget
@@ -114,7 +117,9 @@ class RequestHandler(HttpHandler):
             buffer = b""  # blank lines begin no request; some clients end a body with one
         connection.inbox = buffer
         self._keep(connection, connection, len(buffer))
-        if buffer and connection.state is not State.HEAD:
+        if not buffer:
+            self._on_idle(connection)
+        elif connection.state is not State.HEAD:
             self._connections.enter(connection, State.HEAD)
 
     def _keep(self, connection: Connection, holder: object, size: int) -> None:

@@ -16,6 +16,7 @@ from chatserver.chat.room import Room
 from chatserver.edge.proxied import ForwardedFor
 from chatserver.edge.requests import date_now
 from chatserver.meters import TokenBucket
+from chatserver.net import sockets
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.states import State
@@ -117,3 +118,8 @@ class Responder:
                 self._forwarded.answered(connection)
             if connection.inbox:
                 self._connections.resume(connection, later=True)
+
+    def idle(self, connection: Connection) -> None:
+        """Its bytes begin no request. A drain that waited for them waits no longer."""
+        if self.draining and not sockets.unread(connection.descriptor):
+            self._connections.close(connection, Reason.DRAINING)

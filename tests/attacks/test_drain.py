@@ -156,6 +156,23 @@ async def test_a_request_that_has_arrived_and_was_not_read_is_answered() -> None
             assert await peer.rest() == b""
 
 
+async def test_a_blank_line_that_was_not_read_does_not_hold_a_stop() -> None:
+    """Some clients end a body with one. It counted as the beginning of a request until the drain's time was over."""
+    too_late = 600.0
+    async with (
+        serving(keepalive_deadline=too_late, head_deadline=too_late) as server,
+        connect(server.address) as used,
+        connect(server.address) as fresh,
+    ):
+        assert (await used.request("GET", "/healthz")).status == 200
+        await eventually(lambda: server.server.parts.connections.held == 2)
+        begun = trio.current_time()
+        stop_before_it_is_read(server, b"\r\n", used, fresh)
+        for peer in (used, fresh):
+            assert await peer.rest() == b""
+        assert trio.current_time() - begun < too_late / 2
+
+
 @pytest.mark.parametrize(
     "wire",
     [
