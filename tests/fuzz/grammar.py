@@ -72,6 +72,8 @@ RIGHT_REQUESTS: dict[str, bytes] = {
     "poll of three": _poll(*ROOMS, wait=3),
     "poll of three from the beginning": _get("/poll?room=lobby:0&room=ops:0&room=den&wait=3"),
     "poll of nothing": _get("/poll?wait=3"),
+    "poll with a body": request("GET", f"/rooms/{DEN}/messages?wait=2", b"why"),
+    "events with a body": request("GET", f"/rooms/{DEN}/events", b"why"),
     "poll of one twice": _get("/poll?room=lobby:0&room=lobby:1&wait=3"),
     "unread": _get("/unread"),
     "say that one types": request("POST", "/rooms/lobby/typing"),
@@ -268,14 +270,21 @@ GUEST = "YW5uLWFubi1hbm4tYW5uLQ"
 _AS_GUEST = {"Authorization": f"Bearer {GUEST}"}
 #: The requests of a WebSocket's client, up to here.
 UPGRADE = upgrade(headers=_AS_GUEST)
+#: A few bytes of a request or of a ClientHello, and of the header that a balancer sends before.
+BARELY_BEGUN, HALF_A_HEADER = "the first bytes", "half of a header"
+#: Requests whose last byte comes later, if it comes.
+LAST_BYTE_LATE = ("publish", "poll with a body", "events with a body")
 #: What a peer has sent, by what it is then in the middle of: so that a few examples see most states.
 UNDER_WAY: dict[str, bytes] = {
     "nothing": b"",
     **{name: REQUESTS[name] for name in (
         "half a head", "most of a body", "half a chunked body", "health", "health, forty times", "poll of three",
         "history from the beginning", "events from the beginning", "publish, thrice", "publish, then poll",
-        "health, then close", "rooms",
+        "health, then close", "rooms", "more zeros than are read after a close",
     )},
+    BARELY_BEGUN: REQUESTS["health"],
+    HALF_A_HEADER: b"",
+    **{name: REQUESTS[name] for name in LAST_BYTE_LATE},
     "a guest's poll": _poll(LOBBY, wait=3, **_AS_GUEST),
     "a guest's events": request("GET", "/rooms/ops/events", headers=_AS_GUEST),
     **{f"a guest: {name}": UPGRADE + FRAMES[name] for name in ("half a message", "most of a frame", "pings")},

@@ -5,10 +5,10 @@ not be repeated. A rule for a peer does nothing while there is none.
 """
 
 import errno
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial, wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from functools import partial
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -21,48 +21,14 @@ from tests.fuzz import at_rest, choices, grammar, invariants
 from tests.fuzz.choices import Chosen
 from tests.fuzz.plants import PLANTS, PLANTS_IN_ROOMS
 from tests.fuzz.puppet import Puppet
+from tests.fuzz.rules import act, rule
 from tests.fuzz.world import PROXY, World
 from tests.support.peers import say, upgrade
 
-Rules = TypeVar("Rules", bound="ConnectionMachine")
-Drawn = ParamSpec("Drawn")
-Result = TypeVar("Result")
-Act = tuple[str, dict[str, Any]]
-"""The name of a rule, and what it has drawn."""
-
 #: Seconds between the two pieces of what is sent in two: less than any deadline.
 PIECES_APART = 0.3
-#: One of these is drawn at a time.
-ACTS: list[st.SearchStrategy[Act]] = []
-
-
-def act(method: Callable[Concatenate[Rules, Drawn], Awaitable[Result]]) -> Callable[Concatenate[Rules, Drawn], Result]:
-    """A method that runs in the world's thread, followed by the invariants."""
-
-    def run(self: Rules, /, *arguments: Drawn.args, **drawn: Drawn.kwargs) -> Result:
-        async def step() -> Result:
-            result = await method(self, *arguments, **drawn)
-            await self.world.listen()
-            await at_rest.check_when_quiet(self.world)
-            return result
-
-        return self.world.do(step)
-
-    return cast(Callable[Concatenate[Rules, Drawn], Result], wraps(method)(run))
-
-
-def rule(
-    weight: int = 1, **drawn: st.SearchStrategy[Any]
-) -> Callable[
-    [Callable[Concatenate[Rules, Drawn], Awaitable[None]]], Callable[Concatenate[Rules, Drawn], None]
-]:  # fmt: skip
-    """An act for which hypothesis draws the arguments."""
-
-    def wrap(method: Callable[Concatenate[Rules, Drawn], Awaitable[None]]) -> Callable[Concatenate[Rules, Drawn], None]:
-        ACTS.extend(st.tuples(st.just(method.__name__), st.fixed_dictionaries(drawn)) for _ in range(weight))
-        return act(method)
-
-    return wrap
+#: Bytes that a peer has sent which has barely begun.
+BARELY = 9
 
 
 class ConnectionMachine:
@@ -106,12 +72,18 @@ class ConnectionMachine:
             self._publish(room, 12, size)
         self.world.log.delay = delay
         for number, name in enumerate(names):
-            puppet = self.world.knock(f"127.0.2.{number % 3}", small=True)
-            if name != "nothing":
+            if name == grammar.HALF_A_HEADER:
+                puppet = self.world.knock(PROXY, small=True, header=grammar.HEADERS["half of it"][:BARELY])
+            else:
+                puppet = self.world.knock(f"127.0.2.{number % 3}", small=True)
+            if name not in ("nothing", grammar.BARELY_BEGUN, grammar.HALF_A_HEADER):
                 await self.world.greet(puppet)
-            puppet.frames = grammar.UNDER_WAY[name].startswith(grammar.UPGRADE)
-            puppet.say(grammar.with_cursors(grammar.UNDER_WAY[name], self._last_offset))
-            puppet.send()
+            wire = grammar.with_cursors(grammar.UNDER_WAY[name], self._last_offset)
+            late = 1 if name in grammar.LAST_BYTE_LATE else 0
+            puppet.frames = wire.startswith(grammar.UPGRADE)
+            puppet.say(wire[: len(wire) - late])
+            puppet.send(BARELY if name in (grammar.BARELY_BEGUN, grammar.HALF_A_HEADER) else None)
+            puppet.say(wire[len(wire) - late :])
 
     @rule(source=choices.SOURCES, small=st.booleans(), greeted=st.booleans())
     async def knock(self, source: str, small: bool, greeted: bool) -> None:
@@ -183,8 +155,14 @@ class ConnectionMachine:
         wire = grammar.with_cursors(grammar.SAMPLES[what], self._last_offset)
         if edits or what in grammar.UNREADABLE:
             puppet.hearing.readable = False
-        puppet.say(grammar.spoil(wire, edits))
-        puppet.send(cut)
+        wire = grammar.spoil(wire, edits)
+        if self.secure and cut is not None and cut % 2:  # between two records; else within the first
+            puppet.say(wire[:cut])
+            puppet.send()
+            puppet.say(wire[cut:])
+        else:
+            puppet.say(wire)
+            puppet.send(cut)
 
     def _last_offset(self, name: str) -> int:
         room = self.world.parts.hub.registry.room(name)
@@ -251,12 +229,13 @@ class ConnectionMachine:
         puppet.scrawl(b"\x17\x03\x03\x00\x05hello\x15\x03\x03")
         puppet.send()
 
-    @rule(puppet=choices.ANYBODY, farewell=st.booleans())
-    async def end(self, puppet: Puppet, farewell: bool) -> None:
-        """Send FIN, perhaps after a close_notify."""
+    @rule(puppet=choices.ANYBODY, farewell=st.booleans(), early=st.booleans())
+    async def end(self, puppet: Puppet, farewell: bool, early: bool) -> None:
+        """Send FIN, perhaps after a close_notify, or too early."""
         if farewell:
             puppet.farewell()
-        puppet.send()
+        if not early:
+            puppet.send()
         puppet.end()
 
     @rule(puppet=choices.ANYBODY, abort=st.booleans())

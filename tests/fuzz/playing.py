@@ -10,12 +10,26 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz import choices, grammar
-from tests.fuzz.machine import ACTS, Act, ConnectionMachine
+from tests.fuzz.choices import Chosen
+from tests.fuzz.machine import ConnectionMachine
+from tests.fuzz.rules import ACTS, Act
 
 #: Rules in one example.
-STEPS = 40
-#: Rules before a drain may begin: after it little else happens.
-LATE = 25
+STEPS = 36
+#: Rules before a drain may begin, if it does not come at once: after it little else happens.
+LATE = 22
+
+
+def open_with(machine: ConnectionMachine, events: tuple[str, str], first: list[Chosen], fates: list[str]) -> None:
+    """Let the peers that are in the middle of something meet what is drawn for all, and for each of them."""
+    preparation, strike = events
+    for act in choices.PREPARATIONS[preparation]:
+        machine.do(*act)
+    for puppet, fate in reversed([*zip(first, fates, strict=False)]):  # one that leaves moves those after it
+        for name, drawn in choices.FATES[fate]:
+            machine.do(name, {"puppet": puppet, **drawn})
+    for act in choices.STRIKES[strike]:
+        machine.do(*act)
 
 
 def play(kind: type[ConnectionMachine], examples: int, *, seed: int | None = None) -> None:
@@ -30,18 +44,22 @@ def play(kind: type[ConnectionMachine], examples: int, *, seed: int | None = Non
         is_chosen=st.integers(0, 1 << 32),
         joins=st.lists(st.sampled_from(grammar.ROOMS), max_size=3),
         amid=st.tuples(choices.UNDER_WAY, choices.SIZES, choices.DELAYS),
+        fates=st.lists(st.sampled_from(list(choices.FATES)), min_size=choices.FIRST, max_size=choices.FIRST),
+        events=st.tuples(st.sampled_from(list(choices.PREPARATIONS)), st.sampled_from(list(choices.STRIKES))),
         acts=st.lists(st.one_of(ACTS), min_size=STEPS, max_size=STEPS),
-        drained=st.integers(LATE, STEPS),
+        drained=st.sampled_from((0, 0, *range(LATE, STEPS + 1))),
     )
     def example(
-        is_chosen: int, joins: list[str], amid: tuple[list[str], int, float], acts: list[Act], drained: int
-    ) -> None:
+        is_chosen: int, joins: list[str], amid: tuple[list[str], int, float], fates: list[str], events: tuple[str, str],
+        acts: list[Act], drained: int,
+    ) -> None:  # fmt: skip
         if not is_chosen:
             return  # the simplest example, in every call the same
         machine = kind()
         try:
             machine.begin(joins)
             machine.begin_amid(*amid)
+            open_with(machine, events, [Chosen(None, number + len(joins)) for number in range(len(amid[0]))], fates)
             for number, (name, drawn) in enumerate(acts):
                 if number == drained:
                     machine.drain()
