@@ -56,12 +56,21 @@ class CatchUp:
         """Read for members until cancelled."""
         while True:
             while self._waiting:
-                name, cursor = self._waiting.pop()
-                if any(member.source is Source.LOG for member in self.places[name, cursor]):
-                    await self._feed(name, cursor)
-                else:
-                    del self.places[name, cursor]
+                place = self._waiting.pop()
+                try:
+                    if any(member.source is Source.LOG for member in self.places[place]):
+                        await self._feed(*place)
+                finally:  # when cancelled, too: another task may go on
+                    self._queue_again(place)
             await self._idle.park()
+
+    def _queue_again(self, place: tuple[str, int]) -> None:
+        """Queue the members that still wait at a place; forget the place if there are none."""
+        left = [member for member in self.places[place] if member.source is Source.LOG]
+        if left:
+            self._waiting.push(left[0].room.members[left[0]].network, place)
+        else:
+            del self.places[place]
 
     async def _feed(self, name: str, cursor: int) -> None:
         page: _Page | Exception
@@ -74,15 +83,8 @@ class CatchUp:
             page = error
         except Exception as error:  # noqa: BLE001  a bug of ours ends the members at this cursor only
             page = error
-        place = name, cursor
-        members = self.places[place]
         with self._log.altered_meanwhile(name) as meanwhile:
-            await in_steps(self._give(members, page, meanwhile))
-        left = [member for member in members if member.source is Source.LOG]
-        if left:
-            self._waiting.push(left[0].room.members[left[0]].network, place)
-        else:
-            del self.places[place]
+            await in_steps(self._give(self.places[name, cursor], page, meanwhile))
 
     def _give(self, members: deque[Member], page: "_Page | Exception", meanwhile: Alterations) -> Iterator[None]:
         """Give a page to the members that wait now, one after the other; those who come later get another page."""

@@ -309,3 +309,20 @@ async def test_a_fault_in_a_read_costs_the_members_at_its_cursor(monkeypatch: py
         await trio.sleep(10.0)
         assert [peer.gone for peer in slow] == [True, True]
         assert other.reached("lobby") == 60
+
+
+async def test_members_are_fed_on_after_a_reader_was_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug in another task beside it has that happen. They waited for ever, and so did all who came to their place."""
+    monkeypatch.setattr("chatserver.chat.hub.READERS", 0)
+    async with chatting(ring_messages=5) as it, trio.open_nursery() as nursery:
+        slow = await crowd_behind(it, 2, messages=20)
+        it.log.delay = 1.0
+        for peer in slow:
+            it.sink.take(peer, ENDLESS)
+            with trio.move_on_after(0.5):
+                await it.hub.catch_up.run()
+        nursery.start_soon(it.hub.catch_up.run)
+        await trio.sleep(5.0)
+        assert [peer.reached("lobby") for peer in slow] == [20, 20]
+        assert not it.hub.catch_up.places
+        nursery.cancel_scope.cancel()
