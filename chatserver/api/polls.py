@@ -69,7 +69,7 @@ class PollHandlers:
 
     def poll_many(self, request: Request) -> Answer:
         """`GET /poll?room=lobby:C&room=ops:C&wait=25`."""
-        poll = self._wanted(request)
+        poll = self._parse(request)
         check = partial(self._check_poll_again, request, [poll])
         return _soon(len(poll.places), check, partial(self._poll_or_load, request, poll))
 
@@ -84,8 +84,8 @@ class PollHandlers:
     def _check_poll_again(self, request: Request, parsed: list[_Poll]) -> None:
         self._services.check_reader_again(request, *(name for poll in parsed for name, _ in poll.places))
 
-    def _wanted(self, request: Request) -> _Poll:
-        """The parameters of a poll of many rooms."""
+    def _parse(self, request: Request) -> _Poll:
+        """The parameters of a poll of many rooms, if its user may read them. Raises HttpError and MessageError."""
         most = self._services.settings.max_rooms_per_connection
         parameters = request.parameters("room", "limit", "wait", "kinds", rooms=most)
         named = parameters.all("room")
@@ -164,7 +164,7 @@ class PollHandlers:
         return check
 
     async def _poll_many_later(self, request: Request, parsed: list[_Poll]) -> Answer:
-        poll = self._wanted(request)
+        poll = self._parse(request)
         parsed.append(poll)
         await trio.lowlevel.checkpoint()  # for a hundred rooms, parsing is a step of its own
         return await self._poll_later(request, poll)
