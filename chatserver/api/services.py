@@ -25,7 +25,7 @@ from chatserver.chat.slow_mode import SlowMode
 from chatserver.log.interface import Draft, Kind, Log, LogBusy, LogError, RefusalReason, Refused
 from chatserver.meters import KeyedBuckets
 from chatserver.protocol.client_messages import Change, Edit, Publish, React
-from chatserver.protocol.errors import MessageError
+from chatserver.protocol.errors import MessageError, too_often
 from chatserver.reasons import ErrorCode
 from chatserver.settings.fields import Settings
 
@@ -224,11 +224,6 @@ def _not_allowed(principal: Principal, action: Action, room: str) -> MessageErro
 
 def _sanctioned(refusal: Refusal, room: str) -> MessageError:
     return MessageError(ErrorCode.FORBIDDEN, refusal.sentence, wait=refusal.seconds_left, room=room)
-
-
-def too_often(wait: float, what: str = "messages") -> str:
-    """The message of a refusal by a rate limit."""
-    return f"too many {what}; try again in {max(wait, 0.1):.1f} s"
 
 
 def _rate_limited(wait: float, what: str = "messages") -> MessageError:

@@ -23,7 +23,7 @@ from chatserver.chat.policy import Rights, rights_of
 from chatserver.chat.principal import User, pack, user_number
 from chatserver.meters import KeyedBuckets
 from chatserver.observe.logs import Limiter
-from chatserver.protocol.errors import MessageError
+from chatserver.protocol.errors import MessageError, too_often
 from chatserver.protocol.validation import MAX_NAME_CHARS, check_name, check_user_id
 from chatserver.reasons import ErrorCode
 
@@ -157,8 +157,7 @@ class Tokens:
             raise jwt.DecodeError
         wait = self._failures.wait(network, self._clock())
         if wait > 0.0:
-            sentence = f"too many invalid tokens; wait {max(wait, 0.1):.1f} s"
-            raise RefusedError(ErrorCode.RATE_LIMITED, sentence, wait=wait)
+            raise RefusedError(ErrorCode.RATE_LIMITED, too_often(wait, "invalid tokens"), wait=wait)
         parts = token.split(".")
         if len(parts) != 3 or not token.isascii():
             raise jwt.DecodeError

@@ -19,7 +19,7 @@ import trio
 from chatserver.api.answers import Upgrade
 from chatserver.api.conversation import Conversation, Outcome, Reply, ReplyTask, error_reply
 from chatserver.api.dialect import Command, echoed_code
-from chatserver.api.services import log_failure, too_often
+from chatserver.api.services import log_failure
 from chatserver.api.websocket_session import NOTHING, Ending, Waits, WebSocketSession
 from chatserver.chat.hub import Hub
 from chatserver.chat.principal import Principal
@@ -34,7 +34,7 @@ from chatserver.net.connections import Connections
 from chatserver.net.handler import Handler, context_of
 from chatserver.net.states import TABLE, State
 from chatserver.net.wheel import TICK, ticks
-from chatserver.protocol.errors import FrameError, MessageError
+from chatserver.protocol.errors import FrameError, MessageError, too_often
 from chatserver.protocol.websocket import (
     EMPTY_PING,
     EMPTY_PONG,

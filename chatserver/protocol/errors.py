@@ -64,3 +64,8 @@ class MessageError(ProtocolError):
 def bad_field(field: str, rule: str) -> MessageError:
     """The refusal of a field's value; `rule` says what is wrong with it, or what it may be."""
     return MessageError(ErrorCode.BAD_FIELD, f"{field}: {rule}")
+
+
+def too_often(wait: float, what: str = "messages") -> str:
+    """The message of a refusal by a rate limit."""
+    return f"too many {what}; try again in {max(wait, 0.1):.1f} s"

@@ -4,8 +4,9 @@ import pytest
 import trio
 import trio.testing
 
-from chatserver.api.services import BURST_SECONDS, NETWORK_SHARE, SIGN_OUT_BURST, WriteLimits, too_often
+from chatserver.api.services import BURST_SECONDS, NETWORK_SHARE, SIGN_OUT_BURST, WriteLimits
 from chatserver.chat.principal import Principal
+from chatserver.protocol.errors import too_often
 from chatserver.settings.fields import Settings
 
 Clock = trio.testing.MockClock

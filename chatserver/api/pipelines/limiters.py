@@ -15,7 +15,7 @@ import trio
 
 from chatserver.chat.principal import Principal
 from chatserver.meters import KeyedBuckets
-from chatserver.protocol.errors import MessageError
+from chatserver.protocol.errors import MessageError, too_often
 from chatserver.reasons import ErrorCode
 from chatserver.settings.fields import Settings
 
@@ -59,7 +59,7 @@ class OverLimitError(MessageError):
     """A limit is exceeded, for this many seconds."""
 
     def __init__(self, limit: Limit, key: Hashable, wait: float) -> None:
-        super().__init__(ErrorCode.RATE_LIMITED, f"too many searches; try again in {max(wait, 0.1):.1f} s", wait=wait)
+        super().__init__(ErrorCode.RATE_LIMITED, too_often(wait, "searches"), wait=wait)
         self.limit, self.key = limit, key
 
 
