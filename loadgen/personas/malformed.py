@@ -5,14 +5,14 @@ from functools import cache, lru_cache
 from itertools import chain
 from typing import ClassVar, Final
 
-from loadgen.cases import expected
+from loadgen.cases import requests
 from loadgen.cases.case import End
 from loadgen.cases.framing import fragmented, framing, pings, reserved
 from loadgen.cases.handshakes import closing
 from loadgen.cases.utf8 import utf8
 from loadgen.clients.client import Attacker, Needs, Stage, Threat, state
 from loadgen.net import wire
-from loadgen.personas import _malformed_chat, _malformed_http, persona
+from loadgen.personas import _malformed_chat, persona
 from loadgen.personas._requests import nothing
 from loadgen.personas._websocket import LastWord, Lingerer, decode
 
@@ -91,7 +91,7 @@ class MalformedHttp(CaseByCase):
     def cases(self) -> Mapping[str, bytes]:
         place = self.cohort.place
         post_path = place.post_path(self.room)
-        return _malformed_http.cases(place.host, place.path, post_path, place.websocket_path)
+        return requests.cases(place.host, place.path, post_path, place.websocket_path)
 
     def on_connected(self) -> None:
         super().on_connected()
@@ -111,13 +111,13 @@ class MalformedHttp(CaseByCase):
     def on_hangup(self, how: str) -> None:
         """Book an end without an answer under its case too: half of the catalogue deserves a 400."""
         if self.stage is Stage.HELD:
-            self._book_answer(expected.then_closed(self.case))
+            self._book_answer(requests.then_closed(self.case))
             if not self.answered:
                 self.book(how)
         super().on_hangup(how)
 
     def _book_answer(self, then: str = "") -> None:
-        if 0 < self.answered < 400 or expected.tells_nothing(self.case, self.answered):
+        if 0 < self.answered < 400 or requests.tells_nothing(self.case, self.answered):
             self.book(f"answered {self.answered}{then}")
 
 

@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
-from loadgen.cases import expected
+from loadgen.cases import requests
 from loadgen.clients.client import Client, Needs, Threat
 from loadgen.clients.messages import GroupStatus
 from loadgen.net.answers import ALL_WRITTEN, NOT_SERVED
@@ -143,7 +143,7 @@ def _unnoticed(group: GroupStatus) -> str:
 
 def _absent(group: GroupStatus, persona: type[Client]) -> str:
     if persona.threat is Threat.MALFORMED:  # many of these ask for what cannot exist
-        cases = expected.unseen(group.answers)
+        cases = requests.unseen(group.answers)
         return (
             cases
             and "whether these are refused was not seen, as what they ask for is not there, or takes no body"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from itertools import pairwise
 from typing import Final
 
-from loadgen.cases import expected
+from loadgen.cases import requests
 from loadgen.clients.client import Threat
 from loadgen.clients.messages import GroupStatus
 from loadgen.report import bar
@@ -169,7 +169,7 @@ class Measured:
         answers: Counter[str] = Counter()
         for group in self.attacking():
             answers.update(group.answers)
-        return expected.accepted(answers)
+        return requests.accepted(answers)
 
     def _malformed_accepted(self) -> int | None:
         played = any(persona.threat is Threat.MALFORMED for persona in self.experiment.attackers)

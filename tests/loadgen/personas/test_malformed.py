@@ -12,11 +12,11 @@ from wsproto import events
 from wsproto.connection import Connection, ConnectionType
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
-from loadgen.cases import expected
+from loadgen.cases import requests
 from loadgen.clients.client import Client
 from loadgen.clients.engine import Engine
 from loadgen.net.wire import CLOSE, FIN, close_code, frame
-from loadgen.personas import _malformed_chat, _malformed_http, malformed
+from loadgen.personas import _malformed_chat, malformed
 from loadgen.personas.malformed import foreign_cases, malformed_frames
 from tests.loadgen.stage import (
     WebSocket,
@@ -31,7 +31,7 @@ from tests.loadgen.stage import (
     until,
 )
 
-_HTTP = _malformed_http.cases("x:1", "/", "/rooms/lobby/messages", "/ws")
+_HTTP = requests.cases("x:1", "/", "/rooms/lobby/messages", "/ws")
 _FOREIGN = foreign_cases("x:1", "/", "/rooms/foreign-page/messages", "/ws")
 
 #: What h11 or wsproto lets through. A proxy before or behind may read it differently, so a server should not.
@@ -137,12 +137,12 @@ async def test_requests_are_played_case_by_case_whole_and_in_pieces(monkeypatch:
     usual_send = Engine.send
     monkeypatch.setattr(Engine, "send", send)
     monkeypatch.setattr(malformed.CaseByCase, "returns_seconds", 600.0)
-    requests = list(_HTTP.values())
+    sent = list(_HTTP.values())
     async with listening() as server, playing(server.url, "malformed-http", clients=3, host="x:1") as play:
         for turn in range(2):
             for number, pieces in enumerate((1, 2, 200)):
                 stream = await server.accept()
-                request = requests[number + turn]
+                request = sent[number + turn]
                 assert await read_until(stream, lambda got: got.endswith(b"\r\n\r\n")) == request
                 assert b"".join(sent[number]) == request
                 assert len(sent[number][0]) == ceil(len(request) / pieces)
@@ -194,7 +194,7 @@ async def test_a_bad_chunk_is_refused_by_a_close_behind_the_answer(case: str, to
             await stream.aclose()
             await until(lambda: play.cohort.ended)
             assert play.cohort.answers == {"answered 200": 1, f"{case}: {told}": 1}
-            assert bool(expected.accepted(play.cohort.answers)) is (case == "two lengths")
+            assert bool(requests.accepted(play.cohort.answers)) is (case == "two lengths")
 
 
 async def test_silence_and_a_close_without_a_word_are_booked_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

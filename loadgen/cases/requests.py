@@ -1,13 +1,15 @@
-"""Malformed requests: the catalogue behind `malformed-http`.
+"""Malformed requests: the catalogue behind `malformed-http`, and which of them a server must refuse.
 
-Owns: the bytes. Each case has one fault and is otherwise a request that the server would take. Cases marked "smuggling"
-are one request to a proxy and two to the server behind it, or the reverse (RFC 9112 section 11.2).
+Owns: the bytes, and the meaning of the answers. Each case has one fault and is otherwise a request that the server
+would take. RFC 9112 has some of them refused, because a proxy may read them differently: one request to it and two to
+the server behind it, or the reverse (request smuggling, section 11.2). Others may be accepted or refused: a folded
+field, the same length twice, a bare LF at a line's end.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
+from typing import Final
 
-from loadgen.cases.expected import NO_CHUNKS
 from loadgen.net.tls import client_hello
 
 _UPGRADE, _CONNECTION, _VERSION = b"Upgrade: websocket", b"Connection: Upgrade", b"Sec-WebSocket-Version: 13"
@@ -35,44 +37,66 @@ _REQUEST_LINES = {
     "tab for a space": b"GET\t%s\tHTTP/1.1",
 }
 
-#: After a good request line and `Host`.
-_FIELDS = {
+#: Must be refused (RFC 9112 section 3.2): instead of a good `Host`; `%s` is the host.
+_HOSTS = {
+    "no Host": (),
+    "two Hosts": (b"Host: %s", b"Host: %s"),
+    "Host with a path": (b"Host: %s/../x",),
+    "Host with a user": (b"Host: me@%s",),
+    "Host with a space": (b"Host: a b",),
+}
+
+#: Must be refused (section 5.1): after a good request line and `Host`.
+_FIELD_NAMES = {
     "field name with a space": b"X Y: 1",
     "field name with a NUL": b"X\0Y: 1",
+    "space before the colon": b"X-A : 1",
+}
+_FIELDS = {
     "field name outside ASCII": b"X\xc3\x89: 1",
     "empty field name": b": 1",
-    "space before the colon": b"X-A : 1",  # smuggling
     "field without a colon": b"X-A",
     "value with a NUL": b"X-A: a\0b",
     "value with a control character": b"X-A: a\x01b",
     "value with a bare CR": b"X-A: a\rb",
-    "bare LF after a field": b"X-A: 1\nX-B: 2",  # smuggling
+    "bare LF after a field": b"X-A: 1\nX-B: 2",
     "folded field": b"X-A: 1\r\n 2",
 }
 
-#: Ambiguous or invalid body lengths, the basis of request smuggling.
-_FRAMINGS: Mapping[str, tuple[tuple[bytes, ...], bytes]] = {
+#: Ambiguous or invalid lengths of a body that must be refused (sections 5.1, 6.1 and 6.3).
+_LENGTHS: Mapping[str, tuple[tuple[bytes, ...], bytes]] = {
     "two lengths": ((b"Content-Length: 5", b"Content-Length: 6"), b"hello"),
-    "the same length twice": ((b"Content-Length: 5", b"Content-Length: 5"), b"hello"),
-    "a list of lengths": ((b"Content-Length: 5, 5",), b"hello"),
-    "length and chunks": ((b"Content-Length: 5", _CHUNKED), _CHUNKS),
+    "length and chunks": ((b"Content-Length: 5", _CHUNKED), _CHUNKS),  # ought to be an error
     "chunks and length": ((_CHUNKED, b"Content-Length: 5"), _CHUNKS),
     "negative length": ((b"Content-Length: -1",), b""),
     "length with a sign": ((b"Content-Length: +5",), b"hello"),
     "hexadecimal length": ((b"Content-Length: 0x5",), b"hello"),
-    "empty length": ((b"Content-Length:",), b""),
     "length in words": ((b"Content-Length: five",), b"hello"),
     "chunked twice": ((b"Transfer-Encoding: chunked, chunked",), _CHUNKS),
     "chunked, but not last": ((b"Transfer-Encoding: chunked, identity",), _CHUNKS),
     "nearly chunked": ((b"Transfer-Encoding: xchunked",), _CHUNKS),
     "space before the colon of chunked": ((b"Transfer-Encoding : chunked",), _CHUNKS),
     "unknown coding": ((b"Transfer-Encoding: brainfold",), _CHUNKS),
-    "chunk size in words": ((_CHUNKED,), b"five\r\nhello\r\n0\r\n\r\n"),
-    "chunk size with 0x": ((_CHUNKED,), b"0x5\r\nhello\r\n0\r\n\r\n"),
-    "negative chunk size": ((_CHUNKED,), b"-5\r\nhello\r\n0\r\n\r\n"),
-    "chunk longer than its size": ((_CHUNKED,), b"5\r\nhello!\r\n0\r\n\r\n"),
-    "chunk size ended by a bare LF": ((_CHUNKED,), b"5\nhello\r\n0\r\n\r\n"),
-    "chunk ended by two other bytes": ((_CHUNKED,), b"5\r\nhelloXX0\r\n\r\n"),
+}
+
+#: Chunks that must be refused (section 7.1).
+_BAD_CHUNKS = {
+    "chunk size in words": b"five\r\nhello\r\n0\r\n\r\n",
+    "chunk size with 0x": b"0x5\r\nhello\r\n0\r\n\r\n",
+    "negative chunk size": b"-5\r\nhello\r\n0\r\n\r\n",
+    "chunk longer than its size": b"5\r\nhello!\r\n0\r\n\r\n",
+    "chunk size ended by a bare LF": b"5\nhello\r\n0\r\n\r\n",
+    "chunk ended by two other bytes": b"5\r\nhelloXX0\r\n\r\n",
+}
+
+#: A request that is well-formed but incomplete. A server that accepts it reads no bodies (lighttpd, for a file), so its
+#: answers say nothing about chunks.
+NO_CHUNKS: Final = "chunks that never come"
+
+_OTHER_BODIES: Mapping[str, tuple[tuple[bytes, ...], bytes]] = {
+    "the same length twice": ((b"Content-Length: 5", b"Content-Length: 5"), b"hello"),
+    "a list of lengths": ((b"Content-Length: 5, 5",), b"hello"),
+    "empty length": ((b"Content-Length:",), b""),
     NO_CHUNKS: ((_CHUNKED,), b""),
 }
 
@@ -88,6 +112,11 @@ _UPGRADES = {
     "upgrade without Upgrade": (_CONNECTION, _KEY, _VERSION),
 }
 
+_MUST_BE_REFUSED: Final = frozenset((*_HOSTS, *_FIELD_NAMES, *_LENGTHS, *_BAD_CHUNKS))
+
+#: Answers that may come before the request's faults are looked at, or without looking. (501 refuses a coding.)
+_NOT_THERE: Final = frozenset((401, 403, 404, 405, 410))
+
 
 def _head(*lines: bytes, end: bytes = b"\r\n") -> bytes:
     return end.join((*lines, b"", b""))
@@ -100,20 +129,17 @@ def cases(host: str, path: str, post_path: str, websocket_path: str) -> Mapping[
     good_host, get = b"Host: " + name, b"GET %s HTTP/1.1" % target
     post = (good_host, b"Content-Type: text/plain")
     upgrade = (good_host, _UPGRADE, _CONNECTION, _KEY, _VERSION)
+    bodies = {**_LENGTHS, **{case: ((_CHUNKED,), body) for case, body in _BAD_CHUNKS.items()}, **_OTHER_BODIES}
     return {
         **{case: _head(line.replace(b"%s", target), good_host) for case, line in _REQUEST_LINES.items()},
-        **{case: _head(get, good_host, field) for case, field in _FIELDS.items()},
-        "no Host": _head(get),
-        "two Hosts": _head(get, good_host, good_host),
-        "Host with a path": _head(get, good_host + b"/../x"),
-        "Host with a user": _head(get, b"Host: me@" + name),
-        "Host with a space": _head(get, b"Host: a b"),
+        **{case: _head(get, *(each.replace(b"%s", name) for each in hosts)) for case, hosts in _HOSTS.items()},
+        **{case: _head(get, good_host, field) for case, field in (_FIELD_NAMES | _FIELDS).items()},
         "first field folded": _head(get, b" X-A: 1", good_host),
         "bare LF everywhere": _head(get, good_host, end=b"\n"),
         "bare CR everywhere": _head(get, good_host, end=b"\r"),
         **{
             case: _head(b"POST %s HTTP/1.1" % post_path.encode(), *post, *fields) + body
-            for case, (fields, body) in _FRAMINGS.items()
+            for case, (fields, body) in bodies.items()
         },
         "chunks in HTTP/1.0": _head(b"POST %s HTTP/1.0" % post_path.encode(), *post, _CHUNKED) + _CHUNKS,
         "HTTP/0.9": b"GET %s\r\n" % target,
@@ -132,3 +158,49 @@ def cases(host: str, path: str, post_path: str, websocket_path: str) -> Mapping[
         "upgrade by POST": _head(b"POST %s HTTP/1.1" % upgraded, *upgrade, b"Content-Length: 0"),
         "upgrade in HTTP/1.0": _head(b"GET %s HTTP/1.0" % upgraded, *upgrade),
     }
+
+
+# The answers to a malformed crowd
+
+
+def _by_case(answers: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+    """Each answer that was booked under its case, with the case and the status."""
+    for answer in answers:
+        case, told, status = answer.rpartition(": answered ")
+        if told:
+            yield answer, case, status
+
+
+def accepted(answers: Mapping[str, int]) -> dict[str, int]:
+    """Count the cases that were accepted and must not be."""
+    found: dict[str, int] = {}
+    for answer, case, status in _by_case(answers):
+        if case in _MUST_BE_REFUSED - _unread(answers) and status.isdecimal() and int(status) < 400:
+            found[case] = found.get(case, 0) + answers[answer]
+    return found
+
+
+def _unread(answers: Iterable[str]) -> frozenset[str]:
+    """The cases of which no answer tells anything, as the server reads no bodies."""
+    return frozenset(_BAD_CHUNKS if any(case == NO_CHUNKS for _, case, _ in _by_case(answers)) else ())
+
+
+def tells_nothing(case: str, status: int) -> bool:
+    """Whether a request that must be refused was answered as a well-formed one for what is not there."""
+    return case in _MUST_BE_REFUSED and status in _NOT_THERE
+
+
+def then_closed(case: str) -> str:
+    """How a close behind the answer is booked: it refuses a bad chunk (Go), as nothing after that is a request."""
+    return " and closed" if case in _BAD_CHUNKS else ""
+
+
+def unseen(answers: Mapping[str, int]) -> str:
+    """The cases with such answers, each with the statuses, unless the case was accepted as well."""
+    statuses: dict[str, set[str]] = {}
+    seen, unread = accepted(answers), _unread(answers)
+    for _, case, status in _by_case(answers):
+        number = status.partition(" ")[0]
+        if case not in seen and number.isdecimal() and (case in unread or tells_nothing(case, int(number))):
+            statuses.setdefault(case, set()).add(status)
+    return ", ".join(f"{case}: {'/'.join(sorted(told))}" for case, told in sorted(statuses.items()))
