@@ -137,12 +137,12 @@ async def test_requests_are_played_case_by_case_whole_and_in_pieces(monkeypatch:
     usual_send = Engine.send
     monkeypatch.setattr(Engine, "send", send)
     monkeypatch.setattr(malformed.CaseByCase, "returns_seconds", 600.0)
-    sent = list(_HTTP.values())
+    malformed_requests = list(_HTTP.values())
     async with listening() as server, playing(server.url, "malformed-http", clients=3, host="x:1") as play:
         for turn in range(2):
             for number, pieces in enumerate((1, 2, 200)):
                 stream = await server.accept()
-                request = sent[number + turn]
+                request = malformed_requests[number + turn]
                 assert await read_until(stream, lambda got: got.endswith(b"\r\n\r\n")) == request
                 assert b"".join(sent[number]) == request
                 assert len(sent[number][0]) == ceil(len(request) / pieces)
