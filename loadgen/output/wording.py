@@ -73,7 +73,7 @@ def cell(report: Report, names: Sequence[str]) -> str:
 
 
 def _bare(name: str, value: float) -> str:
-    """A figure without its unit, except for sizes, whose unit depends on the fmt.number."""
+    """A figure without its unit, except for sizes, whose unit depends on the number."""
     shown = figure(name, value)
     return str(shown) if declared.figure(name).unit == "B" else shown.value
 
@@ -90,7 +90,7 @@ def judges_parts(report: Report) -> bool:
 
 
 def part_names(parts: Sequence[Report]) -> list[str]:
-    """Unique names for the parts of a report: by command, then also by target, then also by fmt.number."""
+    """Unique names for the parts of a report: by command, then also by target, then also by number."""
     names = [part.command for part in parts]
     often = Counter(names)
     names = [f"{name}, {part.target}" if often[name] > 1 else name for name, part in zip(names, parts, strict=True)]

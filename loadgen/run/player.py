@@ -317,7 +317,7 @@ class Player:
             held=sum(group.held for group in groups),
             own_bytes=self._session.own_bytes(),
             crowd_cpu_seconds=sum(worker.watched.cpu_seconds() or 0.0 for worker in self._crowd.workers),
-            deliveries=self._deliveries(),
+            deliveries=sum(group.deliveries for group in self._session.groups()),
             sent_bytes=sum(group.sent_bytes for group in groups),
             received_bytes=sum(group.received_bytes for group in groups),
             ticks=procfs.ticks() if measured else None,
@@ -329,9 +329,6 @@ class Player:
 
     def _descriptors(self) -> int | None:
         return self._plan.server.descriptors() if self._plan.server else None
-
-    def _deliveries(self) -> int:
-        return sum(group.deliveries for group in self._session.groups())
 
     async def _watch_memory(self) -> None:
         while (usage := self._usage()) is not None:

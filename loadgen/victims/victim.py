@@ -39,10 +39,6 @@ class PlannedEndError(OperationFailedError):
     """The server ended an answer without an end of its own, such as an event stream, as the protocol has it."""
 
 
-class WrongMessageError(OperationFailedError):
-    """The server sent a message that it should not have sent."""
-
-
 class Victim(Probe):
     name: ClassVar[str]  # what --victim calls its kind
     words: ClassVar[str]  # what reports call it
@@ -163,9 +159,9 @@ class Victim(Probe):
         if number is None:
             return
         if number in self._heard:
-            raise WrongMessageError("a message came twice")
+            raise OperationFailedError("a message came twice")
         if self.keeps_messages and number < self._last_heard:  # an echo may be concurrent, a room is a sequence
-            raise WrongMessageError("a message came out of order")
+            raise OperationFailedError("a message came out of order")
         self._heard[number] = offset
         self._last_heard = number
         if number in self.acknowledged or not self.keeps_messages:
@@ -196,14 +192,14 @@ class Victim(Probe):
         """Book an operation as done, whose message is where its receipt says."""
         receipt, offset = self.acknowledged.get(number, 0), self._heard[number]
         if receipt and offset and receipt != offset:
-            raise WrongMessageError("a message at another offset than acknowledged")
+            raise OperationFailedError("a message at another offset than acknowledged")
         self.book(number)
 
 
 def require_room(told: str, room: str) -> None:
     """Refuse what a server says of another room, such as the messages of attackers."""
     if told not in {"", room}:
-        raise WrongMessageError("a message of another room")
+        raise OperationFailedError("a message of another room")
 
 
 def text_of(room: str, number: int) -> str:
@@ -213,14 +209,14 @@ def text_of(room: str, number: int) -> str:
 def number_in(text: str, room: str, tag: str) -> int | None:
     """Return the number of the operation in a victim's text, or None for a text that is of no victim.
 
-    Raises WrongMessageError for a text of this run's that was meant for another room.
+    Raises OperationFailedError for a text of this run's that was meant for another room.
     """
     word, _, number = text.partition(" ")
     operation = whole_number(number)
     if not word.startswith(tag) or operation is None:
         return None
     if word != room:
-        raise WrongMessageError("a message of another room")
+        raise OperationFailedError("a message of another room")
     return operation
 
 
