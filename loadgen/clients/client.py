@@ -8,21 +8,20 @@ only the engine touches sockets.
 from __future__ import annotations
 
 from array import array
+from collections.abc import Collection
+from copy import deepcopy
 from dataclasses import dataclass
 from enum import Enum
 from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, cast
 from zlib import crc32
 
-import msgspec
-
+from loadgen.clients.messages import GroupStatus
 from loadgen.clients.traffic import Traffic, names_in
 from loadgen.net import wire
 from loadgen.net.answers import TURNED_AWAY
 from loadgen.net.target import PER_ADDRESS, SHARED_ADDRESS, USUAL, Endpoint
 from loadgen.net.timers import NEVER, now
-from loadgen.report.latency import Latency
-from loadgen.report.schema import Tally
 
 if TYPE_CHECKING:
     from loadgen.clients.engine import Engine
@@ -102,18 +101,15 @@ class Place:
         return self.endpoint.websocket_path
 
 
-class Cohort(Tally, kw_only=True, eq=False):
-    """All clients of one persona, and their counters."""
+class Cohort(GroupStatus, kw_only=True, eq=False):
+    """All clients of one persona in a group, and their counters."""
 
-    persona: type[Client]
+    kind: type[Client]
     engine: Engine
     place: Place
     first_index: int = 0  # of its clients
     made: int = 0
     over: bool = False  # closed by us for good: no client returns
-    lifetime: Latency = msgspec.field(default_factory=Latency)  # from connect until the server ended it
-    connects: Latency = msgspec.field(default_factory=Latency)  # from connect until the connection was established
-    handshakes: Latency = msgspec.field(default_factory=Latency)  # from connect until it was held
     # arrays by client: attributes of the clients would take five times as much memory
     born: array[float] = array("d")  # when it began to connect
     have_come: bytearray = bytearray()  # whether it ever reached the server
@@ -129,9 +125,14 @@ class Cohort(Tally, kw_only=True, eq=False):
 
     def make(self, upto: int) -> list[Client]:
         """Make clients until there are `upto`, and return the new ones."""
-        new = [self.persona(self, self.first_index + number) for number in range(self.made, upto)]
-        self.made = max(upto, self.made)
+        new = [self.kind(self, self.first_index + number) for number in range(self.made, upto)]
+        self.due = self.made = max(upto, self.made)
         return new
+
+    def status(self, without: Collection[str] = ()) -> GroupStatus:
+        """A copy of the counters, and of the distributions."""
+        names = [name for name in GroupStatus.__struct_fields__ if name not in without]
+        return GroupStatus(**{name: deepcopy(getattr(self, name)) for name in names})
 
     def count_held(self, client: Client, moment: float) -> None:
         self.held += 1

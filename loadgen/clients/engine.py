@@ -101,7 +101,7 @@ class Engine:
     async def close_cohorts(self, unwanted: Iterable[Cohort]) -> None:
         """Close every client of these cohorts for good, those waiting to return included."""
         for cohort in unwanted:
-            cohort.over = True
+            cohort.over, cohort.due = True, 0
         self._opening.forget_closed_cohorts()
         for number, client in enumerate([each for each in filter(None, self._clients) if each.cohort.over], start=1):
             self.close(client)
@@ -290,7 +290,7 @@ class Engine:
         """Give a client up if more is kept for it, or for all clients, than may be."""
         fault = self._budget.charge(client, len(self._outgoing.get(client, b"")))
         if fault == ALL_SPENT:
-            self.own_faults[f"{client.cohort.persona.name}: {fault}"] += 1
+            self.own_faults[f"{client.cohort.persona}: {fault}"] += 1
         if fault:
             client.fail(fault)
 

@@ -54,9 +54,9 @@ class GroupStatus(Tally, kw_only=True):
     due: int = 0  # clients that should have come by now; none after the group was closed
     starved: int = 0  # clients that have been connecting for too long
     # in a result only
-    lifetime: Latency = msgspec.field(default_factory=Latency)  # their age when the server ended them
-    connects: Latency = msgspec.field(default_factory=Latency)  # of honest clients
-    handshakes: Latency = msgspec.field(default_factory=Latency)
+    lifetime: Latency = msgspec.field(default_factory=Latency)  # from connect until the server ended it
+    connects: Latency = msgspec.field(default_factory=Latency)  # until the connection was established; of honest ones
+    handshakes: Latency = msgspec.field(default_factory=Latency)  # until it was held; of honest ones
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):

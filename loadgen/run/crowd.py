@@ -6,11 +6,9 @@ happens; the main process does.
 
 from collections import Counter
 from collections.abc import Mapping
-from copy import deepcopy
 from random import Random
 from typing import Final
 
-import msgspec
 import trio
 
 from loadgen.clients.client import Client, Cohort, Place, Stage
@@ -24,6 +22,9 @@ from loadgen.run.experiment import Group
 #: A client that has been connecting for longer than this counts as not let in.
 STARVED_SECONDS: Final = 5.0
 
+#: What a periodic status leaves out.
+_DISTRIBUTIONS: Final = ("starved", "lifetime", "connects", "handshakes")
+
 #: Interval of the checks whether a group that leaves still waits for answers.
 LOOK_SECONDS: Final = 0.02
 
@@ -31,8 +32,7 @@ LOOK_SECONDS: Final = 0.02
 class _MadeGroup:
     """One group: its cohorts, and those of its clients that have been made."""
 
-    def __init__(self, name: str, cohorts: list[Cohort]) -> None:
-        self.name = name
+    def __init__(self, cohorts: list[Cohort]) -> None:
         self.cohorts = cohorts
         self.clients: list[Client] = []
         self._closed: list[GroupStatus] | None = None
@@ -45,30 +45,13 @@ class _MadeGroup:
         return new
 
     def stands(self) -> list[GroupStatus]:
-        return [
-            GroupStatus(
-                persona=cohort.persona.name,
-                group=self.name,
-                due=0 if cohort.over else cohort.made,
-                **cohort.counts(),
-            )
-            for cohort in self.cohorts
-        ]
+        return [cohort.status(without=_DISTRIBUTIONS) for cohort in self.cohorts]
 
     def result(self) -> list[GroupStatus]:
         """Their status now, or from before we closed them, since our closing says nothing about the target."""
-        if self._closed is not None:
-            return self._closed
-        return [
-            msgspec.structs.replace(
-                status,
-                starved=self._starved(cohort),
-                lifetime=deepcopy(cohort.lifetime),
-                connects=deepcopy(cohort.connects),
-                handshakes=deepcopy(cohort.handshakes),
-            )
-            for status, cohort in zip(self.stands(), self.cohorts, strict=True)
-        ]
+        for cohort in self.cohorts:
+            cohort.starved = self._starved(cohort)
+        return self._closed or [cohort.status() for cohort in self.cohorts]
 
     def close(self) -> None:
         """Record their status before they are closed."""
@@ -116,11 +99,17 @@ class Crowd:
         cohorts = []
         for name, wanted in counts.items():
             cohort = Cohort(
-                persona=known[name], engine=self._engine, place=place, wanted=wanted, first_index=first_index
+                persona=name,
+                group=group.name,
+                kind=known[name],
+                engine=self._engine,
+                place=place,
+                wanted=wanted,
+                first_index=first_index,
             )
             cohorts.append(cohort)
             first_index += wanted
-        self._made[group.name] = _MadeGroup(group.name, cohorts)
+        self._made[group.name] = _MadeGroup(cohorts)
 
     def open(self, group: str, share: float) -> None:
         """Open clients of a group until this share of them is open, those of earlier calls included."""
@@ -153,7 +142,7 @@ class Crowd:
             calls=calls,
             groups=[status for each in made for status in each.stands()],
             speakers=sum(
-                cohort.wanted for each in made for cohort in each.cohorts if cohort.persona.speaks and not cohort.over
+                cohort.wanted for each in made for cohort in each.cohorts if cohort.kind.speaks and not cohort.over
             ),
             has_opened=self._engine.has_opened,
             outstanding=self._traffic.outstanding,

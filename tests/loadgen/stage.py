@@ -62,7 +62,7 @@ async def playing(
         place["endpoint"] = Endpoint(**paths)
     where = Place(**{"host": "x", "rooms": ("lobby",), "poll_wait_seconds": 25.0, "random": Random(1), **place})
     group = registry()[persona] if isinstance(persona, str) else persona
-    cohort = Cohort(persona=group, engine=engine, place=where, wanted=clients)
+    cohort = Cohort(persona=group.name, group="", kind=group, engine=engine, place=where, wanted=clients)
     members = cohort.make(clients)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(engine.run)

@@ -78,7 +78,7 @@ async def test_every_persona_plays_on(scheme: str, monkeypatch: pytest.MonkeyPat
         cohorts = []
         for persona in registry().values():
             monkeypatch.setattr(persona, "returns_seconds", 0.02)
-            cohorts.append(Cohort(persona=persona, engine=engine, place=place, wanted=4))
+            cohorts.append(Cohort(persona="", group="", kind=persona, engine=engine, place=place, wanted=4))
         nursery.start_soon(engine.run)
         engine.open([client for cohort in cohorts for client in cohort.make(4)])
         await until(lambda: all(cohort.opened or cohort.failed or cohort.refused for cohort in cohorts))

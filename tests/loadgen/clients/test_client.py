@@ -17,7 +17,9 @@ class Guest(Client):
 
 
 def _made(persona: type[Client], number: int) -> tuple[Cohort, list[Client]]:
-    cohort = Cohort(persona=persona, engine=NonCallableMock(Engine), place=PLACE, wanted=number, first_index=400)
+    cohort = Cohort(
+        persona="", group="", kind=persona, engine=NonCallableMock(Engine), place=PLACE, wanted=number, first_index=400
+    )
     return cohort, cohort.make(number)
 
 
