@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -27,38 +27,24 @@ from loadgen.run.experiment import (
     Counts,
     Experiment,
     Group,
+    Name,
     Phase,
     Probes,
     arrival,
 )
 
-_Name = Annotated[str, msgspec.Meta(min_length=1)]
-
 
 class _Group(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """`[[groups]]`: clients that connect together."""
 
-    name: _Name
+    name: Name
     clients: int
     mix: str = ""  # honest personas, as in --mix
     kind: str = ""  # or attacks, as in --kind
     rooms: int | None = None
-    room: _Name | None = None
+    room: Name | None = None
     poll_wait: float = POLL_WAIT_SECONDS
     per_address: int = PER_ADDRESS
-
-
-class _Phase(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """`[[phases]]`: a stretch of time, and what happens in it."""
-
-    name: _Name
-    seconds: float = 0.0
-    open: dict[str, float] = {}  # by group: the share of it that has connected by the end
-    rate: float | None = None
-    ramp: bool = False
-    close: tuple[str, ...] = ()
-    text_bytes: int = 0
-    counts_as: Literal["", "opening", "baseline", "load", "recovery"] = ""
 
 
 class _Victims(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -73,8 +59,8 @@ class _Victims(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    phases: list[_Phase]
-    name: _Name = "scenario"
+    phases: list[Phase]
+    name: Name = "scenario"
     groups: list[_Group] = []
     victims: _Victims | None = None
     fail_if: list[str] = []
@@ -220,7 +206,7 @@ def _group(group: _Group) -> Group:
     )
 
 
-def _phase(phase: _Phase, groups: set[str]) -> Phase:
+def _phase(phase: Phase, groups: set[str]) -> Phase:
     where = f"phases.{phase.name}"
     for name in (*phase.open, *phase.close):
         if name not in groups:
@@ -231,10 +217,12 @@ def _phase(phase: _Phase, groups: set[str]) -> Phase:
     flags.require(f"{where}.text_bytes", flags.TEXT, phase.text_bytes)
     if phase.text_bytes and phase.rate is None:
         raise UsageError(f"{where}.text_bytes: a size is set together with a rate; say the rate, too")
-    usual = {"baseline": Counts.BASELINE, "recovery": Counts.RECOVERY}.get(phase.name, Counts.LOAD)
-    counts_as = Counts(phase.counts_as) if phase.counts_as else usual if phase.seconds else Counts.OPENING
+    counts_as = phase.counts_as
+    if counts_as is Counts.AS_NAMED:
+        named = {"baseline": Counts.BASELINE, "recovery": Counts.RECOVERY}.get(phase.name, Counts.LOAD)
+        counts_as = named if phase.seconds else Counts.OPENING
     if counts_as is not Counts.OPENING and phase.name in {START, WARM_UP, DRAIN}:
         raise UsageError(f"{where}: loadgen has a time of that name, which is not judged; choose another")
     allowed = flags.PAUSE if counts_as is Counts.OPENING else flags.DURATION
     flags.require(f"{where}.seconds", allowed, phase.seconds)
-    return Phase(**{**msgspec.structs.asdict(phase), "counts_as": counts_as})
+    return msgspec.structs.replace(phase, counts_as=counts_as)

@@ -6,9 +6,11 @@ attack (`attack`, a row of `scorecard`). May not: open a connection.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Final
+from typing import Annotated, Final
+
+import msgspec
 
 from loadgen.clients.client import Client, Needs
 from loadgen.net.target import PER_ADDRESS, Endpoint
@@ -46,7 +48,11 @@ DRAIN_SECONDS: Final = 5.0
 POLL_WAIT_SECONDS: Final = 25.0
 
 
+Name = Annotated[str, msgspec.Meta(min_length=1)]
+
+
 class Counts(Enum):
+    AS_NAMED = ""  # in a scenario's file: by the phase's name, and as an opening if it has no length
     OPENING = "opening"  # clients connect; it lasts until each of them is established or has failed
     BASELINE = "baseline"  # the other phases are compared with it
     LOAD = "load"  # the phase that is judged
@@ -79,12 +85,13 @@ class Group:
         return any(not persona.honest for persona in self.counts)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Phase:
-    name: str
-    counts_as: Counts
+class Phase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A stretch of time, and what happens in it; `[[phases]]` in a scenario's file."""
+
+    name: Name
+    counts_as: Counts = Counts.AS_NAMED
     seconds: float = 0.0  # of an opening: the limit, 0 = none
-    open: Mapping[str, float] = field(default_factory=dict)  # share of each group that has connected by its end
+    open: Mapping[str, float] = {}  # share of each group that has connected by its end
     ramp: bool = False  # clients and rate grow evenly over the whole phase; otherwise at once
     rate: float | None = None  # messages a second from now on; None = as before
     text_bytes: int = 0  # least size of each message
@@ -215,7 +222,7 @@ class Experiment:
             phases = [phase for phase in phases if BESIDE not in phase.open]
         missing = lasting - self.seconds(*MEASURED)
         at = max(at for at, phase in enumerate(phases) if phase.counts_as is Counts.LOAD)
-        phases[at] = replace(phases[at], seconds=phases[at].seconds + max(missing, 0.0))
+        phases[at] = msgspec.structs.replace(phases[at], seconds=phases[at].seconds + max(missing, 0.0))
         return replace(self, groups=tuple(groups), phases=tuple(phases))
 
 

@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from loadgen import scenariofile
@@ -173,7 +174,7 @@ async def _play(name: str, url: str) -> Report:
     told = scenariofile.read(str(EXAMPLES / name))
     probes = told.experiment.probes and replace(told.experiment.probes, timeout_seconds=PATIENCE)
     phases = tuple(
-        replace(each, seconds=max(each.seconds / 20, 0.6)) if each.counts_as in MEASURED else each
+        msgspec.structs.replace(each, seconds=max(each.seconds / 20, 0.6)) if each.counts_as in MEASURED else each
         for each in told.experiment.phases
     )
     with beside_other_tests():
