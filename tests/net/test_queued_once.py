@@ -83,3 +83,14 @@ def test_a_connection_that_its_handler_resumes_in_a_full_read_is_queued_once(it:
     it.poller._gather()
     it.run_rounds()
     assert left == [0]
+
+
+def test_a_peer_reported_behind_one_that_is_queued_is_read(it: Parked) -> None:
+    """It is armed for one event, so it would never be read."""
+    peers = [it.place(State.KEEPALIVE) for _ in range(3)]
+    it.connections.resume(peers[1][0])
+    for _, peer in peers:
+        peer.send(b"x")
+    it.poller._gather()
+    it.turn_over()
+    assert set(it.of("received")) == {connection for connection, _ in peers}
