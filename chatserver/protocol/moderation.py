@@ -85,7 +85,7 @@ def check_network(network: str) -> str:
         if mapped is not None or address.version == 4:
             return str(mapped or address)
         return str(ipaddress.ip_network((address, _IPV6_PREFIX), strict=False))
-    if address.version == 6 and found.prefixlen == _IPV6_PREFIX:
+    if found.prefixlen == _IPV6_PREFIX:
         return str(found)
     raise bad_field("network", f"{network[:50]!r}; one is an IPv4 address, or the /64 of an IPv6 address")
 

@@ -319,7 +319,16 @@ def test_a_head_one_byte_over_its_limit() -> None:
 
 
 def test_bytes_that_cannot_become_a_request_are_refused_at_once() -> None:
-    for wire in (b"\x16", b"\xff", b"\n", b" ", b"GET / HTTP/1.1\n", b"GET /\0", b"GET / HTTP/1.1\r\nA: \x1b"):
+    for wire in (
+        b"\x16",
+        b"\r\n\x16",
+        b"\xff",
+        b"\n",
+        b" ",
+        b"GET / HTTP/1.1\n",
+        b"GET /\0",
+        b"GET / HTTP/1.1\r\nA: \x1b",
+    ):
         with pytest.raises(HttpError):
             find_head_end(wire, 0, HeadLimits())
 

@@ -27,6 +27,7 @@ ADDRESSES = (
 def test_an_address_becomes_the_network_of_its_connections(address: str) -> None:
     network = network_of(address)
     assert check_network(address) == check_network(f" {network} ") == network
+    assert check_network("2001:db8::1/64") == "2001:db8::/64", "as an address is often written"
 
 
 @pytest.mark.parametrize("network", ["", "localhost", "192.0.2.0/24", "::/0", "2001:db8::/48", "1.2.3.4/" + "9" * 40])

@@ -66,6 +66,7 @@ def test_the_source_in_a_proxy_header(wire: bytes, source: str | None) -> None:
         b"PROXY TCP4 192.0.2.7 198.51.100.1 1\r\n",
         b"PROXY TCP4 192.0.2.7 198.51.100.1 1 2 3\r\n",
         b"PROXY TCP4 192.0.2.7 198.51.100.1 1 65536\r\n",
+        b"PROXY TCP4 192.0.2.7 198.51.100.1 65536 2\r\n",
         b"PROXY TCP4 192.0.2.7 198.51.100.1 -1 2\r\n",
         b"PROXY TCP4 192.0.2.256 198.51.100.1 1 2\r\n",
         b"PROXY TCP4 2001:db8::7 2001:db8::1 1 2\r\n",
