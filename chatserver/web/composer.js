@@ -83,10 +83,21 @@ export class Composer {
   }
 
   /**
-   * Take back a text that was not sent, before what is being written.
-   * @param {Message | null} answered
+   * Write a message anew that was not sent, before what is being written.
+   * @param {string} key in the outbox
+   * @returns {boolean} false if it may have been sent
    */
-  rewrite(text, answered) {
+  takeBack(key) {
+    const { current, outbox } = this.client;
+    const item = outbox.takeBack(key);
+    if (item === null) return false;
+    const { replyTo } = item.extras;
+    this.#rewrite(item.text, replyTo === undefined ? null : current.find(replyTo));
+    return true;
+  }
+
+  /** @param {Message | null} answered */
+  #rewrite(text, answered) {
     if (this.#about) this.stop();
     if (answered) this.reply(answered);
     const typed = isCommand(text) ? `/${text}` : text;
@@ -125,7 +136,7 @@ export class Composer {
     this.#changed();
     if (kind !== 'edit' || !message.deleted) return;
     if (text === was) this.#end();
-    else this.rewrite(text, null);
+    else this.#rewrite(text, null);
     this.tell('The message that you were editing was deleted.');
   }
 
@@ -230,7 +241,8 @@ export class Composer {
     const { identity, current } = this.client;
     const last = current.timeline.messages.findLast((message) => identity.owns(message) && !current.find(message.offset).deleted);
     event.preventDefault();
-    if (current.pending.length) this.tell('Your last message cannot be edited yet.');
+    const waiting = current.pending.at(-1);
+    if (waiting) this.takeBack(waiting.key) || this.tell('Your last message cannot be edited yet.');
     else if (last) this.edit(current.find(last.offset));
   }
 

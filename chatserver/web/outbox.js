@@ -36,6 +36,8 @@ const ITEM = { key: '', room: '', text: '', created: 0 };
 
 /** @returns {Item[]} of this tab, or of tabs that were closed; an older page may have kept less of each */
 const kept = (storage) => readJson(storage, STORAGE_KEY, [ITEM], []).map((item) => ({ extras: {}, after: 0, author: null, ...item, offset: null }));
+/** @param {Item} item */
+export const mayTakeBack = ({ state, firstTried }) => state === 'failed' || state === 'held' || (state === 'queued' && firstTried === null);
 const closed = () => new ChatError('aborted', 'the chat was closed');
 
 export class Outbox {
@@ -115,6 +117,17 @@ export class Outbox {
     Object.assign(item, { state: 'queued', problem: null, firstTried: null, key: randomKey() });
     this.#changed();
     this.#pump(item.room);
+  }
+
+  /**
+   * Take a message out, unless it may have been sent.
+   * @returns {Item | null}
+   */
+  takeBack(key) {
+    const item = this.items.find((each) => each.key === key) ?? null;
+    if (item === null || !mayTakeBack(item)) return null;
+    this.discard(key);
+    return item;
   }
 
   discard(key) {

@@ -1,9 +1,10 @@
 /**
- * Messages that are not stored yet, below the others: pale while they wait, with a choice when refused or held.
+ * Messages that are not stored yet, below the others: pale while they wait, with a choice if they are certainly not sent.
  * Owns: the nodes of the pending list. May not: decide when anything is sent again.
  */
 import { byId, make } from './dom.js';
 import { messageRow, quote, startsGroup } from './message-row.js';
+import { mayTakeBack } from './outbox.js';
 import { precise } from './text.js';
 
 const MIN_SHOWN_WAIT = 3_000; // ms; a longer wait is shown
@@ -17,7 +18,7 @@ export class PendingView {
   constructor(client, composer) {
     this.client = client;
     this.composer = composer;
-    for (const event of ['outbox', 'room', 'messages', 'restarted', 'identity']) {
+    for (const event of ['outbox', 'room', 'messages', 'restarted', 'identity', 'state']) {
       client.addEventListener(event, () => client.current && this.#show());
     }
   }
@@ -45,32 +46,32 @@ export class PendingView {
     }
   }
 
-  #mark(row, { key, text, extras, author, state, problem, until }) {
-    const mark = `${state} ${until ?? ''}`;
+  #mark(row, item) {
+    const { key, author, state, problem, until } = item;
+    const isLate = Boolean(until) && until - Date.now() > MIN_SHOWN_WAIT;
+    const isChoice = mayTakeBack(item) && (state !== 'queued' || isLate || this.client.state.phase !== 'live');
+    const mark = `${state} ${until ?? ''} ${isChoice}`;
     if (row.dataset.mark === mark) return;
     Object.assign(row.dataset, { state, mark });
     const aside = row.querySelector('.aside');
     aside.textContent = LABELS[state];
     aside.ariaHidden = null;
     row.querySelector('.problem')?.remove();
-    if (until && until - Date.now() > MIN_SHOWN_WAIT) {
-      row.append(make('p', { className: 'problem later' }, `Too many messages: this one goes out at ${precise(new Date(until))}.`));
-    }
-    if (state !== 'failed' && state !== 'held') return;
+    if (!isChoice && !isLate) return;
     if (state === 'held') row.querySelector('.author').textContent = author.name; // drawn as 'You', while it was
-    const why = state === 'held' ? `${author.name} wrote this, and it waits until ${author.name} signs in` : problem;
+    const why = {
+      queued: isLate ? `Too many messages: this one goes out at ${precise(new Date(until))}. ` : '',
+      failed: `${problem}. `,
+      held: `${author?.name} wrote this, and it waits until ${author?.name} signs in. `,
+    }[state];
     const choices = {
       ...(state === 'failed' && { 'Send again': () => this.client.outbox.retry(key) }),
-      Edit: () => this.#rewrite(key, text, extras),
-      Discard: () => this.client.outbox.discard(key),
+      ...(isChoice && { Edit: () => this.composer.takeBack(key), Discard: () => this.client.outbox.takeBack(key) }),
     };
     const buttons = Object.entries(choices).map(([label, onclick]) => make('button', { className: 'link', type: 'button', onclick }, label));
-    row.append(make('p', { className: 'problem', role: 'alert' }, `${why}. `, make('span', { className: 'choices' }, ...buttons)));
-  }
-
-  #rewrite(key, text, { replyTo }) {
-    this.client.outbox.discard(key);
-    this.composer.rewrite(text, replyTo === undefined ? null : this.client.current.find(replyTo));
+    const isAlert = state !== 'queued';
+    const className = isAlert ? 'problem' : 'problem later';
+    row.append(make('p', { className, role: isAlert ? 'alert' : null }, why, make('span', { className: 'choices' }, ...buttons)));
   }
 
   #asMessage({ room, text, created, extras, author }) {

@@ -215,6 +215,8 @@ def test_a_room_in_slow_mode_shows_its_wait_and_a_fast_writer_loses_nothing(tmp_
         ann.page.evaluate("location.hash = 'slow'")
         expect(ann.texts).to_have_text(["one"])
         expect(ann.pending).to_have_count(1)
+        ann.pending.get_by_role("button", name="Discard").click()
+        expect(ann.pending).to_have_count(0)
 
 
 #: The page hears of the end of a WebSocket a second late, and the test can see its state.

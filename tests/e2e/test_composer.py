@@ -209,6 +209,25 @@ def test_a_reply_that_waits_does_not_quote_a_deleted_message(window: OpenWindow,
     expect(quote).to_have_text(f"{ann.name} (deleted)")
 
 
+def test_a_message_that_waits_for_the_connection_can_be_taken_back(window: OpenWindow) -> None:
+    """It went out as it was, or the tab had to be closed."""
+    ann = window(is_played=True, room="taken-back")
+    field = ann.page.locator("#text")
+    ann.lose_connection()
+    ann.say("frist", "second", "thrid")
+    expect(ann.pending).to_have_count(3)
+    ann.page.press("#text", "ArrowUp")
+    expect(field).to_have_value("thrid")
+    ann.say("third")
+    for wrong, button in (("frist", "Edit"), ("second", "Discard")):
+        ann.pending.filter(has_text=wrong).get_by_role("button", name=button).click()
+        expect(ann.pending.filter(has_text=wrong)).to_have_count(0)
+    expect(field).to_have_value("frist")
+    ann.say("first")
+    ann.find_connection()
+    ann.expect_texts(["third", "first"])
+
+
 def test_a_growing_text_keeps_the_newest_message_in_sight(shared_server: Server, visit: OpenWindow) -> None:
     """The height of the field is measured at each key: that must not move the list, which would then stay there."""
     shared_server.publish("growing", *(f"message {number}" for number in range(40)))
