@@ -115,6 +115,8 @@ export class HttpApi {
       react: [on ? 'PUT' : 'DELETE', `${message}/reactions/${encodeURIComponent(emoji)}`],
       read: ['PUT', '/read', { offset }],
       sanction: ['POST', '/sanctions', body],
+      sanctions: ['GET', `/sanctions?user=${encodeURIComponent(body.user)}`],
+      lift: ['DELETE', `/sanctions/${body.id}`],
       kick: ['POST', '/kick', body],
       typing: ['POST', '/typing'],
     }[type];

@@ -13,6 +13,7 @@ import { MessagesView } from './messages-view.js';
 import { Notifier } from './notify.js';
 import { PendingView } from './pending-view.js';
 import { PeopleView } from './people-view.js';
+import { PersonMenu } from './person-menu.js';
 import { OURS_KEY, RoomsView } from './rooms-view.js';
 import { hasLocks, openStorage } from './storage.js';
 import { Switcher } from './switcher.js';
@@ -38,7 +39,8 @@ const client = new ChatClient(location.origin, {
 new ConnectionLine(client);
 const messages = new MessagesView(client);
 const rooms = new RoomsView(client, browser);
-const people = new PeopleView(client, showToast);
+const personMenu = new PersonMenu(client, showToast);
+new PeopleView(client, personMenu);
 new Account(client, { changed: closePanels, signedOut: () => startAnew(tab, browser) });
 new Notifier(client, browser);
 new Switcher(client, rooms);
@@ -54,7 +56,7 @@ new Actions(client, {
   composer,
   tell: showToast,
   toPresent: () => messages.toPresent(),
-  moderate: (user, at) => people.openMenu(user, at),
+  moderate: (user, at) => personMenu.open(user, at),
 });
 
 // The address

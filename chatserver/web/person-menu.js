@@ -1,0 +1,118 @@
+/**
+ * What a moderator can do about a person in the room, or about the author of a message.
+ * Owns: the menu. May not: decide who may moderate; the server does.
+ *
+ * @import { User } from './wire.js'
+ *
+ * @typedef {{value: string, label: string, request: {type: string, [field: string]: any}, done: string}} Deed
+ */
+import { byId, isConfirmed, make, openAt, replaceRows } from './dom.js';
+import { plural } from './text.js';
+import { delayBefore, sleep } from './wire.js';
+
+const EVERYWHERE = '*'; // stands for all rooms
+const BAN = { type: 'sanction', kind: 'ban', seconds: 3600 };
+
+/** @type {Deed[]} */
+const DEEDS = [
+  { value: 'mute', label: 'Mute for 10 minutes', request: { type: 'sanction', kind: 'mute', seconds: 600 }, done: 'may not write for 10 minutes' },
+  { value: 'ban', label: 'Ban for 1 hour', request: BAN, done: 'is banned for an hour' },
+  { value: 'ban*', label: 'Ban from all rooms for 1 hour', request: { ...BAN, room: EVERYWHERE }, done: 'is banned from all rooms for an hour' },
+  { value: 'kick', label: 'Kick out', request: { type: 'kick' }, done: 'is out, and may come back' },
+];
+
+/** @returns {Deed} that ends a sanction, in place of the one that began it */
+function lift({ id, kind, room }) {
+  const [value, where] = room === EVERYWHERE ? [`${kind}*`, ' in all rooms'] : [kind, ''];
+  return { value, label: `Lift the ${kind}${where}`, request: { type: 'lift', room, id }, done: kind === 'ban' ? 'may come back' : 'may write again' };
+}
+
+export class PersonMenu {
+  #menu = byId('person-menu');
+  #deeds = byId('person-deeds');
+  /** @type {{room: string, user: User} | null} whom the menu is about */
+  #about = null;
+
+  constructor(client, tell) {
+    this.client = client;
+    this.tell = tell;
+  }
+
+  /**
+   * @param {User} user
+   * @param {HTMLElement} anchor
+   */
+  open(user, anchor) {
+    const { room } = this.client;
+    const about = (this.#about = { room, user });
+    byId('person-menu-title').textContent = `${user.name} in #${room}`;
+    this.#show([]);
+    openAt(this.#menu, anchor);
+    this.#offerToLift(about);
+  }
+
+  /** @param {Deed[]} lifts */
+  #show(lifts) {
+    const isAllowed = ({ value }) => value !== 'ban*' || this.client.identity.moderates(EVERYWHERE);
+    const deeds = DEEDS.filter(isAllowed).map((deed) => lifts.find(({ value }) => value === deed.value) ?? deed);
+    const button = (value, label, onclick) => make('button', { className: 'plain', type: 'button', value, onclick }, label);
+    replaceRows(this.#deeds, [
+      ...deeds.map((deed) => button(deed.value, deed.label, () => this.#do(deed))),
+      button('delete', 'Delete messages', () => this.#deleteAll()),
+    ]);
+  }
+
+  /** What is in force can be lifted. The menu does not wait for it: a question follows in any case. */
+  async #offerToLift(about) {
+    const { api, identity } = this.client;
+    const rooms = identity.moderates(EVERYWHERE) ? [about.room, EVERYWHERE] : [about.room];
+    const asked = rooms.map((room) => api.ask({ type: 'sanctions', room, user: about.user.id }));
+    const answers = await Promise.all(asked).catch(() => []);
+    if (about === this.#about) this.#show(answers.flatMap(({ sanctions }) => sanctions.map(lift)));
+  }
+
+  /** @param {Deed} deed */
+  async #do({ label, request, done }) {
+    const { room, user } = this.#about ?? {};
+    if (!room || !user || !(await this.#isMeant(label, label))) return;
+    try {
+      await this.client.api.ask({ room, ...request, user: user.id });
+      this.tell(`${user.name} ${done}.`);
+    } catch (error) {
+      this.tell(`Nothing was done: ${error.message}`);
+    }
+  }
+
+  #isMeant(deed, label) {
+    const title = byId('person-menu-title').textContent;
+    this.#menu.hidePopover();
+    return isConfirmed(`${title}: ${deed[0].toLowerCase()}${deed.slice(1)}?`, label);
+  }
+
+  /** Delete the user's messages, as far as they are loaded. The server limits how many a second. */
+  async #deleteAll() {
+    const { user } = this.#about ?? {};
+    const room = this.client.current;
+    const messages = room.timeline.messages.filter((message) => message.user.id === user?.id && !message.deleted);
+    const count = plural(messages.length, 'latest message', 'latest messages');
+    if (!user || !(await this.#isMeant(`Delete the ${count} for everybody`, 'Delete'))) return;
+    try {
+      for (const { offset } of messages) await this.#delete(room, offset);
+      this.tell(`The ${count} of ${user.name} in #${room.name} are deleted.`);
+    } catch (error) {
+      this.tell(`Not all were deleted: ${error.message}`);
+    }
+  }
+
+  async #delete(room, offset) {
+    for (let failures = 0; ; failures++) {
+      try {
+        return await room.delete(offset);
+      } catch (error) {
+        if (error.code === 'gone') return; // another moderator was first
+        if (error.code !== 'rate_limited') throw error;
+        await sleep(delayBefore(failures, error.retryAfter));
+      }
+    }
+  }
+}
