@@ -78,6 +78,8 @@ def plain_line(record: wire.Record) -> str | None:
     match record:
         case wire.Message():
             words = f": {printable(_text(record))}"
+        case wire.Edit(text=""):
+            return None  # a later edit has replaced it
         case wire.Edit() | wire.Deletion() | wire.Reaction():
             words = f" {_change(record)}"
         case _:

@@ -24,6 +24,7 @@ def message(
         (message("hi\nthere"), r": hi\nthere"),
         (message("", deleted=True), ": (deleted)"),
         (Edit(*PLACE, 1, "better\x1b"), r" edited #1: better\x1b"),
+        (Edit(*PLACE, 1, ""), None),
         (Deletion(*PLACE, 1), " deleted #1"),
         (Reaction(*PLACE, 1, "👍", on=True, count=3), " put 👍 on #1 (3)"),
         (Reaction(*PLACE, 1, "👍", on=False, count=0), " took 👍 off #1 (0)"),
