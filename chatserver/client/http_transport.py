@@ -7,6 +7,8 @@ what was delivered; session.py drops duplicates and fills holes.
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Literal, TypeVar
 from urllib.parse import quote
@@ -31,6 +33,7 @@ POLL_WAIT = 25.0  # s a poll is held, as is usual: proxies cut it at 30 or 60
 STREAM_SILENCE = 50.0  # s; the server's heartbeat comes every 20
 EARLY_ANSWER = 1.0  # s; an empty answer to a poll before this means that the server stops, or that a proxy cut it
 ENTRY_LIMIT = 50  # records at first, as in a WebSocket's join
+EXPIRY_NOTICE = 30.0  # s before a token ends at which that is told, as the server does over a WebSocket
 MAX_QUEUED_FRAMES = 16  # frames that may wait for the session
 EVERYWHERE = "*"  # in place of a room: all of them
 
@@ -58,6 +61,7 @@ class HttpConversation:
         self._polling = trio.CancelScope()
         self._streams: dict[str, trio.CancelScope] = {}
         self._streaming = kind == "sse"
+        self._notice = trio.CancelScope()  # around the wait until the token's end is told
 
     async def send(self, request: requests.Request) -> None:
         """Send a request after those of the same room, which may depend on each other; rooms do not."""
@@ -78,6 +82,19 @@ class HttpConversation:
         if response.failed:
             raise response.ending
         await self._tell.send(response.decode(wire.Connected))
+        self._await_expiry(response)
+
+    def _await_expiry(self, response: Response) -> None:
+        """Take the end of the token from an answer of `/session`."""
+        self._notice.cancel()
+        if (left := _seconds_left(response)) is not None:
+            self._notice = trio.CancelScope()
+            self._nursery.start_soon(self._tell_expiry, left, self._notice)
+
+    async def _tell_expiry(self, left: float, scope: trio.CancelScope) -> None:
+        with scope:
+            await trio.sleep(max(0.0, left - EXPIRY_NOTICE))
+            await self._tell.send(wire.Expiring(min(left, EXPIRY_NOTICE)))
 
     # -- requests -----------------------------------------------------------------------------------------------------
 
@@ -117,7 +134,10 @@ class HttpConversation:
     async def _authenticate(self, request: requests.Auth) -> Frame:
         """Ask with the new token. The caller keeps it if it is accepted."""
         async with aclosing(HttpClient(self._api.target, Credentials(token=request.token))) as trial:
-            return _answer(request, await trial.request("GET", "/session"), wire.Authenticated)
+            response = await trial.request("GET", "/session")
+        if not response.failed:
+            self._await_expiry(response)
+        return _answer(request, response, wire.Authenticated)
 
     async def _write(self, request: requests.Request, path: str) -> Response:
         fields: dict[str, object] = msgspec.to_builtins(request)
@@ -249,6 +269,15 @@ async def http_conversation(
 def _answer(request: requests.Request, response: Response, kind: type[_A]) -> _A | wire.Error:
     """Turn an HTTP answer into the frame that a WebSocket would have sent."""
     return _failure(request, response) or msgspec.structs.replace(response.decode(kind), id=request.id)
+
+
+def _seconds_left(response: Response) -> float | None:
+    """The seconds, by the server's clock, until the token of this answer ends; None for a guest, or without a clock."""
+    try:
+        now = parsedate_to_datetime(response.headers.get(b"date", b"").decode("latin-1"))
+        return (datetime.fromisoformat(response.decode(wire.Session).expires or "") - now).total_seconds()
+    except (ValueError, TypeError):
+        return None
 
 
 def _failure(request: requests.Request, response: Response) -> wire.Error | None:

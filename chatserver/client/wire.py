@@ -240,6 +240,12 @@ class RoomState(msgspec.Struct):
     why: Why | None = None  # if we may not write there
 
 
+class Session(msgspec.Struct):
+    """The answer of `/session`, besides the user."""
+
+    expires: str | None = None  # when the token ends
+
+
 class UnreadRooms(msgspec.Struct):
     """The answer of `/unread`."""
 
