@@ -19,8 +19,6 @@ from chatserver.settings.forms import LogFormat
 from chatserver.settings.rooms import Guests, RoomPolicy
 from chatserver.settings.spec import DAY, ConfigError, Section, Sharing, Spec, Unit, plain, setting
 
-BODY_SECONDS_PER_KIB = 1.0  # s more of body_deadline for each KiB received: Apache 2, Kestrel 4
-
 MAX_WORKERS = 256  # processes: one for each core of the largest machines
 
 _MIB = 1 << 20
