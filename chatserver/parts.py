@@ -192,9 +192,10 @@ class _Chat:
             note_failure=peers.stats.publish_failed, note_deletion=audit.note_deletion,
             note_altered=search_results.forget, note_unstored=slow_mode.give_back,
         )  # fmt: skip
-        ended = (peers.connections, hub, peers.responder)
-        moderation = Moderation(log.identity.secret, apply=Enforcer(*ended).apply, wall_ms=log.wall_ms)
-        signed_out = SignedOut(end=SignOutSearch(*ended).begin, wall_ms=log.wall_ms)
+        enforcer = Enforcer(peers.connections, hub, peers.responder)
+        sign_out_search = SignOutSearch(peers.connections, hub, peers.responder)
+        moderation = Moderation(log.identity.secret, apply=enforcer.apply, wall_ms=log.wall_ms)
+        signed_out = SignedOut(end=sign_out_search.begin, wall_ms=log.wall_ms)
         identities = _identities(settings, log, keys, policies, signed_out)
         write_limits, faulted = WriteLimits(settings), peers.connections.faults.caught
         self.shared: SharedParts | None = None
