@@ -33,7 +33,7 @@ class TokenBucket:
         """The state after `cost` more tokens."""
         if not self.interval:
             return 0
-        state = (max(now, state)) + int(self.interval * cost)
+        state = max(now, state) + int(self.interval * cost)
         # Equal states of one moment are one object: thousands of polls that were parked together share it.
         if now != self._now:
             self._now = now
@@ -163,7 +163,8 @@ class FairByteBudget(ByteBudget):
 
     def release(self, holder: object) -> None:
         """Stop charging a holder; harmless the second time."""
-        self.resize(holder, 0)
+        if self._charged:  # mostly nobody is charged
+            self.resize(holder, 0)
 
     def __len__(self) -> int:
         return len(self._charged)

@@ -102,8 +102,7 @@ class RequestHandler(HttpHandler):
             if not end:
                 self._wait_for_head(connection, buffer)
                 return
-            if self._budget.used:
-                self._budget.release(connection)
+            self._budget.release(connection)
             head = parse_head(buffer[:end], self._head_limits)
             if head.body is NO_BODY:
                 self._dispatch(connection, head, b"", buffer[end:])

@@ -170,8 +170,7 @@ class WebSocketHandler(Handler):
     def _may_keep(self, connection: Connection, size: int) -> bool:
         """Charge unfinished input to the budget of all peers. False: its network keeps too much, so it is closed."""
         if not size:
-            if self._budget.used:
-                self._budget.release(connection)
+            self._budget.release(connection)
         elif not self._budget.resize(connection, size, connection.network):
             self._violated(connection, FrameError(Reason.UNFINISHED_FULL, "too many messages are unfinished"))
             return False

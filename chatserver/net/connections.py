@@ -139,8 +139,7 @@ class Connections:
     def drop_inbox(self, connection: Connection) -> None:
         """Drop a connection's unparsed input."""
         connection.inbox = b""
-        if self.input_budget.used:
-            self.input_budget.release(connection)
+        self.input_budget.release(connection)
 
     def finish(self, connection: Connection, reason: Reason, data: bytes = b"") -> None:
         """Write the last bytes, send FIN, then read until the peer's FIN or the `CLOSING` deadline.
