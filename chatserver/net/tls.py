@@ -66,22 +66,23 @@ class TlsEngine:
 
     def handshake(self, tls: ssl.SSLObject, records: bytes) -> tuple[bool, Received]:
         """Continue the handshake. Returns whether it is over; then there may be plaintext already. Raises TlsError."""
-        return self._take_in(tls, records, handshake=True)
+        return self._take_in(tls, records, is_open=False)
 
     def receive(self, tls: ssl.SSLObject, records: bytes) -> Received:
         """Decrypt whole records. Raises TlsError."""
-        return self._take_in(tls, records, handshake=False)[1]
+        return self._take_in(tls, records, is_open=True)[1]
 
-    def _take_in(self, tls: ssl.SSLObject, records: bytes, *, handshake: bool) -> tuple[bool, Received]:
+    def _take_in(self, tls: ssl.SSLObject, records: bytes, *, is_open: bool) -> tuple[bool, Received]:
+        """`is_open`: the handshake is over; returns whether it is now."""
         incoming = self._incoming
         pieces: list[bytes] = []
         ended = False
         try:
             incoming.write(records)
             try:
-                if handshake:
+                if not is_open:
                     tls.do_handshake()
-                    handshake = False
+                    is_open = True
                 while incoming.pending:
                     piece = tls.read(_RECORD)
                     if not piece:
@@ -89,7 +90,7 @@ class TlsEngine:
                         break
                     pieces.append(piece)
             except ssl.SSLWantReadError:  # the last record held no plaintext
-                if not handshake:
+                if is_open:
                     # Sends nothing, and raises if that record ended within a handshake message: a whole one fits into a
                     # record, and four bytes of a TLS 1.2 ClientHello have OpenSSL allocate 128 KiB.
                     tls.write(b"")
@@ -98,7 +99,7 @@ class TlsEngine:
         finally:
             incoming.read()
             reply = self._outgoing.read()
-        return not handshake, Received(b"".join(pieces), len(pieces), reply, ended)
+        return is_open, Received(b"".join(pieces), len(pieces), reply, ended)
 
     def seal(self, tls: ssl.SSLObject, data: bytes | memoryview) -> bytes:
         """Encrypt; about 1 µs, and 0.3 µs for each KiB. Raises TlsError."""
