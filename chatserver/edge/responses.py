@@ -20,7 +20,7 @@ from chatserver.net import sockets
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.states import State
-from chatserver.protocol.errors import HttpError, MessageError
+from chatserver.protocol.errors import Headers, HttpError, MessageError
 from chatserver.protocol.response import error_response, response_head, with_retry_after
 from chatserver.reasons import DEMOTING_REFUSALS, Reason
 from chatserver.settings.fields import Settings
@@ -44,7 +44,7 @@ class Exchange(msgspec.Struct, gc=False, eq=False):
 
     keep_alive: bool
     head_only: bool
-    headers: tuple[tuple[str, str], ...] = ()  # added to any answer
+    headers: Headers = ()  # added to any answer
     room: Room | None = None  # the room that it published into
     go_on: Callable[[], Answer] | None = None  # makes the answer in the next step
 
