@@ -50,6 +50,7 @@ from chatserver.edge.sink import ConnectionSink
 from chatserver.edge.tasks import MAX_SLOW_TASKS, Tasks
 from chatserver.edge.waiting import HeldHandler, PausedHandler, ServingHandler, StreamHandler, ThrottledHandler
 from chatserver.edge.websocket import WebSocketHandler
+from chatserver.listening import Listening
 from chatserver.log.interface import Log
 from chatserver.net.admission import Admission
 from chatserver.net.connection import Connection
@@ -61,6 +62,7 @@ from chatserver.net.states import State
 from chatserver.net.tls import TlsEngine
 from chatserver.net.tls_handshake import Handshakes
 from chatserver.net.tls_records import REFUSAL
+from chatserver.net.tls_transport import TlsTransport
 from chatserver.observe.loop import LoopMeter
 from chatserver.observe.memory import Collector
 from chatserver.observe.metrics import MeasuredParts, ServerMetrics
@@ -90,16 +92,16 @@ class Parts(MeasuredParts):
 
 
 def build(
-    settings: Settings, *, total: int, log: Log, readiness: Readiness, listening: Sequence[socket.socket],
-    operators: socket.socket | None,
-    nursery: trio.Nursery, loop: LoopMeter, garbage: Collector, ready: Callable[[], bool], engine: TlsEngine | None,
+    settings: Settings, *, total: int, log: Log, readiness: Readiness, listening: Listening, nursery: trio.Nursery,
+    loop: LoopMeter, garbage: Collector, ready: Callable[[], bool], engine: TlsEngine | None,
     keys: KeyRing | None = None, bus: Datagrams | None = None,
     all_metrics: Callable[[], Awaitable[bytes]] | None = None,
 ) -> Parts:  # fmt: skip
-    """Make the parts for an open log and listening sockets; without an `engine`, for a server without TLS.
+    """Make the parts for an open log and the sockets of one process; without an `engine`, for a server without TLS.
 
     A worker has a `bus` to the others, and its supervisor makes the text of /metrics for all.
     """
+    [for_clients], operators = listening.workers, listening.operators
 
     def policy(names: Sequence[str], *bound: socket.socket) -> OriginPolicy:
         """The origin policy of sockets with these host names and the addresses that they are bound to."""
@@ -108,7 +110,7 @@ def build(
             secure=engine is not None, bound=hosts, origins=settings.allow_origin, hosts=settings.allow_host
         )
 
-    public = policy(settings.host, *listening)
+    public = policy(settings.host, *for_clients)
     private = None if operators is None else policy(listen(settings.metrics_listen)[:1], operators)
     peers = _Peers(settings, readiness, nursery, total=total, policy=public)
     chat = _Chat(settings, log, keys, bus, peers)
@@ -128,16 +130,15 @@ def build(
         policy=public,
         operators=private,
     )
-    edge = _Edge(settings, peers, chat, routes)
-    handshakes = None if engine is None else _handshakes(engine, peers)
-    listeners = _listeners(settings, peers, listening, operators, secure=engine is not None)
+    edge = _Edge(settings, peers, chat, routes, engine)
+    listeners = _listeners(settings, peers, edge, for_clients, operators)
     parts = Parts(
         loop=loop, garbage=garbage, log=log, searches=searches.counts, connections=peers.connections,
         admission=peers.admission, stats=peers.stats, input_budget=peers.connections.input_budget, hub=chat.hub,
         moderation=chat.services.moderation, responder=peers.responder, exchanges=edge.exchanges,
         websockets=edge.websockets,
         farewell=Farewell(peers.connections, edge.exchanges, edge.websockets), services=chat.services,
-        limiters=limiters, handshakes=handshakes, shared=shared, others=chat.others,
+        limiters=limiters, handshakes=edge.handshakes, shared=shared, others=chat.others,
         poller=Poller(peers.connections, readiness, listeners),
     )  # fmt: skip
     monitoring.text = ServerMetrics(parts).text
@@ -231,9 +232,11 @@ def _identities(
 
 
 class _Edge:
-    """HTTP and WebSocket, bound to the states from a request on."""
+    """TLS, HTTP and WebSocket, bound to the states. `first`: that of new connections; `refusals`: answers to them."""
 
-    def __init__(self, settings: Settings, peers: _Peers, chat: _Chat, routes: Routes) -> None:
+    def __init__(
+        self, settings: Settings, peers: _Peers, chat: _Chat, routes: Routes, engine: TlsEngine | None
+    ) -> None:
         connections, hub, services, stats = peers.connections, chat.hub, chat.services, peers.stats
         conversation = Conversation(services, chat.sink.as_sink(), ReadMarkerHandlers(services).commands())
         self.websockets = WebSocketHandler(connections, hub, conversation, settings, peers.tasks, stats)
@@ -242,14 +245,28 @@ class _Edge:
             identities=services.identities, tasks=peers.tasks, slow_tasks=peers.slow_tasks, stats=stats,
             upgrade=self.websockets.open, policy=peers.policy, forwarded=peers.http_proxies,
         )  # fmt: skip
+        self.first, self.refusals = State.HEAD, peers.refusals
+        self.handshakes: Handshakes | None = None
+        if engine is not None:
+            self.first, self.refusals = State.TLS_HELLO, [REFUSAL]
+            self.handshakes = Handshakes(
+                connections, engine, worst_of=peers.admission.worst_of, plain_answer=_spoke_plain_http
+            )
         self._bind(settings, peers, hub)
 
     def _bind(self, settings: Settings, peers: _Peers, hub: Hub) -> None:
-        """Bind the handlers, one for each state, and the type of its context."""
+        """Bind the handlers, one for each state but those of the end, and the type of its context."""
         connections, exchanges, responder = peers.connections, self.exchanges, peers.responder
+        proxies = ProxyHandler(
+            connections, peers.admission, then=self.first, refusals=self.refusals, forwarded=peers.forwarded
+        )
         request_parts = (connections, settings, exchanges.dispatch, responder.idle, peers.policy, peers.http_proxies)
         requests = RequestHandler(*request_parts)
         bind = connections.bind
+        bind(State.PROXY, proxies)
+        if self.handshakes is not None:
+            bind(State.TLS_HELLO, self.handshakes)
+            bind(State.TLS_HANDSHAKE, self.handshakes, TlsTransport)
         bind(State.HEAD, requests)
         bind(State.KEEPALIVE, requests)
         bind(State.BODY, BodyHandler(*request_parts), Upload)
@@ -262,30 +279,20 @@ class _Edge:
             bind(state, self.websockets, WebSocketSession)
 
 
-def _handshakes(engine: TlsEngine, peers: _Peers) -> Handshakes:
-    handshakes = Handshakes(
-        peers.connections, engine, worst_of=peers.admission.worst_of, plain_answer=_spoke_plain_http
-    )  # fmt: skip
-    handshakes.bind()
-    return handshakes
-
-
 def _listeners(
-    settings: Settings, peers: _Peers, listening: Sequence[socket.socket], operators: socket.socket | None, *,
-    secure: bool,
+    settings: Settings, peers: _Peers, edge: _Edge, for_clients: Sequence[socket.socket],
+    operators: socket.socket | None,
 ) -> list[Listener]:  # fmt: skip
-    """The listeners, and the handler of the state before the first one of TLS or HTTP."""
-    first, refusals = (State.TLS_HELLO, [REFUSAL]) if secure else (State.HEAD, peers.refusals)
-    connections, admission = peers.connections, peers.admission
-    proxies = ProxyHandler(connections, admission, then=first, refusals=refusals, forwarded=peers.forwarded)
-    connections.bind(State.PROXY, proxies)
     behind = peers.is_proxy if settings.proxy_protocol else lambda address: False
     make = partial(
-        Listener, connections=connections, admission=admission, refusals=refusals, refused=peers.stats.refused
-    )
-    listeners = [make(each, first=lambda address: State.PROXY if behind(address) else first) for each in listening]
+        Listener, connections=peers.connections, admission=peers.admission, refusals=edge.refusals,
+        refused=peers.stats.refused,
+    )  # fmt: skip
+    listeners = [
+        make(each, first=lambda address: State.PROXY if behind(address) else edge.first) for each in for_clients
+    ]
     if operators is not None:  # operators connect past the balancer: no PROXY header
-        listeners.append(make(operators, first=lambda address: first, operators=True))
+        listeners.append(make(operators, first=lambda address: edge.first, operators=True))
     return listeners
 
 

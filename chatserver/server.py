@@ -157,7 +157,7 @@ class Server:
                 async with trio.open_nursery() as nursery:
                     self.parts = build(
                         self.settings, total=self._total, log=log, readiness=readiness,
-                        listening=listening.workers[0], operators=listening.operators, nursery=nursery,
+                        listening=listening, nursery=nursery,
                         loop=self.loop, garbage=garbage, ready=lambda: self._ready,
                         engine=self._engine, keys=self._keys,
                         bus=None if self._supervised is None else self._supervised.bus,

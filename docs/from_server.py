@@ -25,6 +25,7 @@ from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.principal import Principal
 from chatserver.edge import tasks, websocket
 from chatserver.edge.requests import Upload
+from chatserver.listening import Listening
 from chatserver.log import open_log
 from chatserver.net import admission, listener, poller
 from chatserver.net.connection import Connection
@@ -133,8 +134,8 @@ def built() -> Built:
             await nursery.start(log.run, lambda records: None)
             with closing(Readiness()) as readiness:
                 parts = build(
-                    settings, total=1, log=log, readiness=readiness, listening=[], operators=None, nursery=nursery,
-                    loop=LoopMeter(), garbage=Collector(), ready=lambda: True,
+                    settings, total=1, log=log, readiness=readiness, listening=Listening([[]], None),
+                    nursery=nursery, loop=LoopMeter(), garbage=Collector(), ready=lambda: True,
                     engine=TlsEngine(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)),
                 )  # fmt: skip
                 metrics = ServerMetrics(parts)

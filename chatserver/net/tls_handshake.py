@@ -42,11 +42,6 @@ class Handshakes(Handler):
         self._worst_of = worst_of
         self._plain_answer = plain_answer  # for a peer that speaks plain HTTP to us
 
-    def bind(self) -> None:
-        """Bind it to the two states."""
-        self._connections.bind(State.TLS_HELLO, self)
-        self._connections.bind(State.TLS_HANDSHAKE, self, TlsTransport)
-
     def received(self, connection: Connection, data: bytes) -> None:
         """Bytes of a hello, or records of a handshake and perhaps the first ones after it."""
         try:

@@ -113,7 +113,8 @@ class Sealed(Parked):
         self.handshakes = Handshakes(
             self.connections, self.engine, worst_of=self.admission.worst_of, plain_answer=lambda: PLAIN_ANSWER
         )  # fmt: skip
-        self.handshakes.bind()
+        self.connections.bind(State.TLS_HELLO, self.handshakes)
+        self.connections.bind(State.TLS_HANDSHAKE, self.handshakes, TlsTransport)
         self.first = lambda address: State.TLS_HELLO
         self.notes: list[tuple[Reason, str]] = []
         self.connections.misbehaved = self._note  # type: ignore[method-assign]
