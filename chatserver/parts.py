@@ -137,7 +137,7 @@ def build(
         admission=peers.admission, stats=peers.stats, input_budget=peers.connections.input_budget, hub=chat.hub,
         moderation=chat.services.moderation, responder=peers.responder, exchanges=edge.exchanges,
         websockets=edge.websockets,
-        farewell=Farewell(peers.connections, edge.exchanges, edge.websockets), services=chat.services,
+        farewell=Farewell(peers.connections, public, edge.websockets), services=chat.services,
         limiters=limiters, handshakes=edge.handshakes, shared=shared, others=chat.others,
         poller=Poller(peers.connections, readiness, listeners),
     )  # fmt: skip

@@ -5,10 +5,10 @@ Owns: what the peer of each kind of connection is told. May not: know how long a
 
 import math
 
+from chatserver.api.origins import OriginPolicy
 from chatserver.api.websocket_session import WebSocketSession
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.room import Room
-from chatserver.edge.http import HttpExchanges
 from chatserver.edge.requests import sent_of
 from chatserver.edge.responses import RESTARTING, Exchange, return_after
 from chatserver.edge.websocket import WebSocketHandler
@@ -27,23 +27,22 @@ from chatserver.reasons import ErrorCode, Reason
 class Farewell:
     """See the module."""
 
-    def __init__(self, connections: Connections, exchanges: HttpExchanges, websockets: WebSocketHandler) -> None:
+    def __init__(self, connections: Connections, policy: OriginPolicy, websockets: WebSocketHandler) -> None:
         self._connections = connections
-        self._exchanges = exchanges
+        self._policy = policy
         self._websockets = websockets
 
     def send_away(self, connection: Connection) -> None:
         """Answer a held request, close an idle connection, and tell any other peer when to come back."""
         after = return_after()
         self._connections.hurry(connection)
-        context = connection.context  # read after `hurry`, which may find that the peer is gone
-        match context:
+        match connection.context:  # after `hurry`, which may find that the peer is gone
             case WebSocketSession():
                 self._websockets.drain(connection, after)
             case PollWaiter():
-                self._exchanges.answer_held(connection, context)
-            case Exchange():
-                context.keep_alive = False
+                self._connections.handlers[connection.state].expired(connection)
+            case Exchange() as exchange:
+                exchange.keep_alive = False
             case Member():  # a browser reconnects by itself, after the last `retry` that it received
                 self._connections.finish(connection, Reason.DRAINING, sse.retry_field(math.ceil(after * 1000)))
             case None | Room() | TlsTransport() if connection.descriptor >= 0:
@@ -68,6 +67,6 @@ class Farewell:
     def cut_short(self, connection: Connection) -> None:
         """Answer an incomplete request with when to send it again, since the server stops before it is complete."""
         if connection.state in (State.HEAD, State.BODY) and not connection.blocked:
-            headers = self._exchanges.policy.cors(origin_in(sent_of(connection))) + retry_after(return_after())
+            headers = self._policy.cors(origin_in(sent_of(connection))) + retry_after(return_after())
             wire = error_response(HttpError(ErrorCode.DRAINING, RESTARTING), headers=headers)
             self._connections.finish(connection, Reason.DRAINING, wire)

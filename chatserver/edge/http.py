@@ -67,7 +67,7 @@ class HttpExchanges:
         self._connections = connections
         self._hub = hub
         self._routes = routes
-        self.policy = policy
+        self._policy = policy
         self._serving_deadline = settings.serving_deadline
         self._heartbeat_interval = settings.heartbeat_interval
         self._responder = responder
@@ -94,7 +94,7 @@ class HttpExchanges:
         another = kept and head.keep_alive and not self._responder.draining
         if self._forwarded is not None and "upgrade" in head.headers:
             another = False  # a proxy may take it for a tunnel, whatever we answer, and no longer set its fields
-        exchange = Exchange(another, head.method == "HEAD", self.policy.cors(head.headers.get("origin")))
+        exchange = Exchange(another, head.method == "HEAD", self._policy.cors(head.headers.get("origin")))
         try:
             vouched = self._forwarded is not None and self._forwarded.apply(connection, head)
             secure = connection.transport is not PLAIN or (vouched and is_over_tls(head))
