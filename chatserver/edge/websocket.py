@@ -135,7 +135,7 @@ class WebSocketHandler(Handler):
         principal = session.principal
         left = principal.seconds_left
         if left <= 0:
-            self.close(connection, Reason.EXPIRED, Reason.EXPIRED.sentence)
+            self.close(connection, Reason.EXPIRED)
             return
         limits = self._any if session.dialect.binary else self._text_only
         more, until = True, perf_counter() + STEP
@@ -292,7 +292,7 @@ class WebSocketHandler(Handler):
         """The peer has taken what we wrote: offer messages of its rooms, then handle the frames in the inbox."""
         session = context_of(connection, WebSocketSession)
         if session.principal.seconds_left <= 0:  # a slow reader's deadline stands still for as long as bytes are unsent
-            self.close(connection, Reason.EXPIRED, Reason.EXPIRED.sentence)
+            self.close(connection, Reason.EXPIRED)
             return
         for member in session.rooms():
             self._hub.writable(member)
@@ -306,9 +306,14 @@ class WebSocketHandler(Handler):
 
     # -- the end ----------------------------------------------------------------------------------------------------
 
-    def close(self, connection: Connection, reason: Reason, text: str = "", *, code: int | None = None) -> None:
-        """Leave the rooms, send a close frame and FIN, and wait in CLOSING for the peer's FIN."""
-        dialect = context_of(connection, WebSocketSession).dialect
+    def close(
+        self, connection: Connection, reason: Reason, text: str | None = None, *, code: int | None = None
+    ) -> None:  # fmt: skip
+        """Leave the rooms, send a close frame and FIN, and wait in CLOSING for the peer's FIN.
+
+        The frame's text is the sentence of the reason, if no other is given.
+        """
+        dialect, text = context_of(connection, WebSocketSession).dialect, reason.sentence if text is None else text
         self._connections.finish(connection, reason, dialect.close(reason, text, code=code))
 
     def _end_in_order(self, connection: Connection, session: WebSocketSession, ending: Ending) -> None:
@@ -331,21 +336,10 @@ class WebSocketHandler(Handler):
             self.close(connection, error.reason, error.message)
 
     def expired(self, connection: Connection) -> None:
-        """OPEN: send a ping, or a notice about the sign-in. Else a message, a pong or our reply is late: close."""
+        """OPEN: the peer is silent. Else a message, a pong or our reply is late: close."""
         state, session = connection.state, context_of(connection, WebSocketSession)
         if state is _OPEN:
-            principal = session.principal
-            left = principal.seconds_left
-            if left <= 0 or (principal.is_guest and principal.access.closed_to_guests):  # it did not sign in in time
-                self.close(connection, Reason.EXPIRED, Reason.EXPIRED.sentence)
-                return
-            if left <= NOTICE + 2 * TICK:
-                self._notify(connection, session, left)
-                return
-            if connection.rate:
-                connection.rate = self._bucket.at_rest(connection.rate, self._connections.wheel.microseconds)
-            self._connections.enter(connection, _PINGED, session)
-            self._connections.send(connection, EMPTY_PING)  # last, since the send may close the connection
+            self._ping(connection, session)
             return
         if state is _PINGED and self._connections.judge.takes_over(connection):
             return  # bytes before the ping are unacknowledged: its flush window decides
@@ -355,7 +349,22 @@ class WebSocketHandler(Handler):
         reason = TABLE[state].expires
         assert reason is not None
         self._connections.misbehaved(connection, reason, reason.sentence)
-        self.close(connection, reason, reason.sentence)
+        self.close(connection, reason)
+
+    def _ping(self, connection: Connection, session: WebSocketSession) -> None:
+        """Send a ping, or a notice about the sign-in; close if that has expired."""
+        principal = session.principal
+        left = principal.seconds_left
+        if left <= 0 or (principal.is_guest and principal.access.closed_to_guests):  # it did not sign in in time
+            self.close(connection, Reason.EXPIRED)
+            return
+        if left <= NOTICE + 2 * TICK:
+            self._notify(connection, session, left)
+            return
+        if connection.rate:
+            connection.rate = self._bucket.at_rest(connection.rate, self._connections.wheel.microseconds)
+        self._connections.enter(connection, _PINGED, session)
+        self._connections.send(connection, EMPTY_PING)  # last, since the send may close the connection
 
     def drain(self, connection: Connection, retry_after: float) -> None:
         """The server is stopping: say when to come back, and close."""
@@ -371,7 +380,7 @@ class WebSocketHandler(Handler):
 
     def faulted(self, connection: Connection) -> None:
         """A bug of ours: 1011."""
-        self.close(connection, Reason.INTERNAL_ERROR, Reason.INTERNAL_ERROR.sentence)
+        self.close(connection, Reason.INTERNAL_ERROR)
 
     def released(self, connection: Connection, context: object) -> None:
         """The session ends, and with it its memberships."""
