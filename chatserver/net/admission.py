@@ -168,8 +168,8 @@ class Admission:
                 self._end(candidate.connection)
             yield
 
-    def make_room(self, newcomers: int = 0) -> bool:
-        """Evict the worst candidate for a newcomer whose network holds that many connections.
+    def make_room(self, crowd: int = 0) -> bool:
+        """Evict the worst candidate for a newcomer whose network holds `crowd` connections.
 
         False: there is none that may be evicted.
         """
@@ -185,20 +185,20 @@ class Admission:
                 self._since = 0
                 self._candidates = self._rank(self._look(SCAN_BUDGET - self._scanned))
                 candidate = self._worst()
-        if candidate is None or not self._may_take(newcomers, candidate):
+        if candidate is None or not self._may_take(crowd, candidate):
             return False
         self._end(candidate.connection)
         return not candidate.connection.alive  # after a fault of ours it may still be sending the peer an error
 
-    def _may_take(self, newcomers: int, candidate: Candidate) -> bool:
+    def _may_take(self, crowd: int, candidate: Candidate) -> bool:
         """A newcomer takes no place from a network that holds fewer connections than its own.
 
         From one that holds as many (its own included) only if the peer there has itself waited `evict_after`: otherwise
         a crowd would use up all scans of a tick.
         """
-        if newcomers == candidate.crowd:
+        if crowd == candidate.crowd:
             return candidate.badness[1] >= self._after * candidate.crowd
-        return newcomers < candidate.crowd
+        return crowd < candidate.crowd
 
     def _worst(self) -> Candidate | None:
         while self._candidates and not self._candidates[-1].stands:
