@@ -29,7 +29,7 @@ from chatserver.log.interface import LogError, LogOpenError, Program, Record
 from chatserver.log.neighbours import Neighbours
 from chatserver.log.threads import THREAD_SWITCH
 from chatserver.net.connection import Connection
-from chatserver.net.descriptors import connection_limit, make_room, raise_descriptor_limit
+from chatserver.net.descriptors import connection_limit, grow_table, raise_descriptor_limit
 from chatserver.net.readiness import Readiness
 from chatserver.net.states import Priority
 from chatserver.net.tls import TlsEngine, doubts, expiry, load_context
@@ -91,7 +91,7 @@ def run(settings: Settings) -> int:
 def prepared(settings: Settings, supervised: Supervised | None = None) -> Iterator["Server"]:
     """Prepare this process to run a server, and make the server. Raises ConfigError."""
     total = connection_limit(settings.max_connections, descriptors=raise_descriptor_limit())
-    make_room(total)  # before there are threads
+    grow_table(total)  # before there are threads
     sys.setswitchinterval(THREAD_SWITCH)
     with logs.configured(settings.log_format, quiet=settings.quiet):
         yield Server(settings, total=total, supervised=supervised)

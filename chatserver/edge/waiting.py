@@ -62,8 +62,8 @@ class PausedHandler(ThrottledHandler):
         context.forget_publisher(connection)
 
 
-class ListeningHandler(HttpHandler):
-    """The base of the handlers of connections that wait for messages."""
+class ReceiverHandler(HttpHandler):
+    """The base of the handlers of receivers: held polls and event streams."""
 
     def __init__(self, connections: Connections, exchanges: HttpExchanges, hub: Hub) -> None:
         super().__init__(connections)
@@ -71,7 +71,7 @@ class ListeningHandler(HttpHandler):
         self._hub = hub
 
 
-class HeldHandler(ListeningHandler):
+class HeldHandler(ReceiverHandler):
     """`HELD`: the context is the poll."""
 
     def received(self, connection: Connection, data: bytes) -> None:
@@ -97,7 +97,7 @@ class HeldHandler(ListeningHandler):
         self._hub.release(context)
 
 
-class StreamHandler(ListeningHandler):
+class StreamHandler(ReceiverHandler):
     """`STREAM`: the context is the member."""
 
     _bucket = TokenBucket(1, burst=MAX_STREAM_BYTES)

@@ -48,7 +48,7 @@ def connection_limit(configured: int, *, descriptors: int) -> int:
     return configured or available
 
 
-def make_room(connections: int) -> None:
+def grow_table(connections: int) -> None:
     """Grow the kernel's descriptor table of this process once, at start, and not while peers connect.
 
     Linux doubles the table when a number does not fit, and a process with threads then waits for all processors

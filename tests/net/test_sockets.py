@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from chatserver.net import sockets
-from chatserver.net.descriptors import RESERVED_DESCRIPTORS, make_room
+from chatserver.net.descriptors import RESERVED_DESCRIPTORS, grow_table
 from tests.support.parked import descriptors, pair, reset, tcp_pair
 from tests.support.serving import free_flags, server_process
 
@@ -123,7 +123,7 @@ def table_size(process: int | str = "self") -> int:
 
 def test_nothing_stays_open() -> None:
     before = descriptors()
-    make_room(50)
+    grow_table(50)
     assert descriptors() == before
 
 
