@@ -39,7 +39,7 @@ from chatserver.chat.read_markers import ReadMarkers
 from chatserver.chat.room import Room
 from chatserver.chat.signed_out import SignedOut
 from chatserver.chat.slow_mode import SlowMode
-from chatserver.edge.closes import CloseStats
+from chatserver.edge.closes import CloseStats, publish_failed
 from chatserver.edge.enforcement import Enforcer, SignOutSearch
 from chatserver.edge.farewell import Farewell
 from chatserver.edge.http import HttpExchanges
@@ -190,7 +190,7 @@ class _Chat:
         audit, search_results = AuditTrail(wall_ms=log.wall_ms), ResultCache()
         self.hub = hub = Hub(
             log, self.encoder, sink.as_sink(), sink, settings,
-            note_failure=peers.stats.publish_failed, note_deletion=audit.note_deletion,
+            note_failure=partial(publish_failed, peers.connections), note_deletion=audit.note_deletion,
             note_altered=search_results.forget, note_unstored=slow_mode.give_back,
         )  # fmt: skip
         enforcer = Enforcer(peers.connections, hub, peers.responder)
@@ -237,12 +237,12 @@ class _Edge:
     def __init__(
         self, settings: Settings, peers: _Peers, chat: _Chat, routes: Routes, engine: TlsEngine | None
     ) -> None:
-        connections, hub, services, stats = peers.connections, chat.hub, chat.services, peers.stats
+        connections, hub, services = peers.connections, chat.hub, chat.services
         conversation = Conversation(services, chat.sink.as_sink(), ReadMarkerHandlers(services).commands())
-        self.websockets = WebSocketHandler(connections, hub, conversation, settings, peers.tasks, stats)
+        self.websockets = WebSocketHandler(connections, hub, conversation, settings, peers.tasks)
         self.exchanges = HttpExchanges(
             connections, hub, routes, settings, responder=peers.responder,
-            identities=services.identities, tasks=peers.tasks, slow_tasks=peers.slow_tasks, stats=stats,
+            identities=services.identities, tasks=peers.tasks, slow_tasks=peers.slow_tasks,
             upgrade=self.websockets.open, policy=peers.policy, forwarded=peers.http_proxies,
         )  # fmt: skip
         self.first, self.refusals = State.HEAD, peers.refusals

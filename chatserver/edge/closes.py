@@ -1,4 +1,4 @@
-"""Why connections ended: counted always, written to the log at a bounded rate.
+"""Why connections ended: counted always, written to the log at a bounded rate. Likewise what the message log failed.
 
 Owns: the counts by reason. May not: end anything.
 """
@@ -21,7 +21,6 @@ class CloseStats:
     def __init__(self, connections: Connections) -> None:
         self.closes: dict[Reason, int] = dict.fromkeys(Reason, 0)
         self._connections = connections
-        self._lines = connections.lines
 
     def closed(self, connection: Connection, reason: Reason) -> None:
         """Count a connection that has ended."""
@@ -32,14 +31,16 @@ class CloseStats:
     def refused(self, reason: Reason) -> None:
         """Count and log a peer that was not admitted."""
         self.closes[reason] += 1
-        self._lines.write(_log.warning, "refused", reason=reason.label)
+        self._connections.lines.write(_log.warning, "refused", reason=reason.label)
 
-    def publish_failed(self, error: LogError) -> None:
-        """Log that the message log did not take a message: when a disk is full, that is every message."""
-        self._lines.write(_log.warning, "publish_failed", reason=type(error).__name__, detail=str(error))
 
-    def log_failed(self, connection: Connection, error: LogError) -> None:
-        """Log that the message log failed a request. The error text may name a room, so it is not the `reason`."""
-        self._lines.write(
-            _log.warning, "log_failed", reason=type(error).__name__, peer=connection.address, detail=str(error)
-        )
+def publish_failed(connections: Connections, error: LogError) -> None:
+    """Log that the message log did not take a message: when a disk is full, that is every message."""
+    connections.lines.write(_log.warning, "publish_failed", reason=type(error).__name__, detail=str(error))
+
+
+def log_failed(connections: Connections, connection: Connection, error: LogError) -> None:
+    """Log that the message log failed a request. The error text may name a room, so it is not the `reason`."""
+    connections.lines.write(
+        _log.warning, "log_failed", reason=type(error).__name__, peer=connection.address, detail=str(error)
+    )

@@ -29,7 +29,7 @@ from chatserver.api.routes import Routes
 from chatserver.api.services import log_failure
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter
-from chatserver.edge.closes import CloseStats
+from chatserver.edge.closes import log_failed
 from chatserver.edge.proxied import ForwardedFor
 from chatserver.edge.requests import date_now, too_many_unfinished
 from chatserver.edge.responses import RESTARTING, Exchange, Responder, return_after
@@ -61,7 +61,7 @@ class HttpExchanges:
 
     def __init__(
         self, connections: Connections, hub: Hub, routes: Routes, settings: Settings, *,
-        responder: Responder, identities: Identities, tasks: Tasks, slow_tasks: Tasks, stats: CloseStats,
+        responder: Responder, identities: Identities, tasks: Tasks, slow_tasks: Tasks,
         upgrade: Callable[[Connection, Upgrade], None], policy: OriginPolicy, forwarded: ForwardedFor | None,
     ) -> None:  # fmt: skip
         self._connections = connections
@@ -73,7 +73,6 @@ class HttpExchanges:
         self._responder = responder
         self._identities = identities
         self._tasks, self._slow_tasks = tasks, slow_tasks
-        self._stats = stats
         self._forwarded = forwarded
         self._give: dict[type, Callable[[Connection, Exchange, Any], None]] = {
             Response: responder.respond,
@@ -162,7 +161,7 @@ class HttpExchanges:
         self, connection: Connection, exchange: Exchange, result: Answer | HttpError | MessageError | LogError | None
     ) -> None:
         if isinstance(result, LogError):
-            self._stats.log_failed(connection, result)
+            log_failed(self._connections, connection, result)
             result = refusal(*log_failure(result))
         if connection.context is not exchange:
             return  # the connection ended while the log was read

@@ -24,7 +24,7 @@ from chatserver.api.websocket_session import NOTHING, Ending, Waits, WebSocketSe
 from chatserver.chat.hub import Hub
 from chatserver.chat.principal import Principal
 from chatserver.chat.room import Room
-from chatserver.edge.closes import CloseStats
+from chatserver.edge.closes import log_failed
 from chatserver.edge.tasks import Tasks
 from chatserver.fair import STEP
 from chatserver.log.interface import LogError
@@ -76,15 +76,13 @@ class WebSocketHandler(Handler):
     """See the module. All but `_reply_later` is synchronous."""
 
     def __init__(
-        self, connections: Connections, hub: Hub, conversation: Conversation, settings: Settings, tasks: Tasks,
-        stats: CloseStats,
-    ) -> None:  # fmt: skip
+        self, connections: Connections, hub: Hub, conversation: Conversation, settings: Settings, tasks: Tasks
+    ) -> None:
         super().__init__(connections)
         self._hub = hub
         self._conversation = conversation
         self._budget = connections.input_budget
         self._tasks = tasks
-        self._stats = stats
         self._text_only, self._any = (
             FrameLimits(settings.max_message_bytes, settings.max_fragments, binary=binary) for binary in (False, True)
         )
@@ -275,7 +273,7 @@ class WebSocketHandler(Handler):
             except MessageError as error:
                 reply = error_reply(session, id_, error.code, error.message, error.wait)
             except LogError as error:
-                self._stats.log_failed(connection, error)
+                log_failed(self._connections, connection, error)
                 reply = error_reply(session, id_, *log_failure(error))
         self._connections.step(connection, self._replied, session, reply)
 
