@@ -20,7 +20,7 @@ import psycopg
 import structlog
 from psycopg.abc import RV, PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.pq import PipelineStatus, TransactionStatus
+from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 
 from chatserver.log.interface import LogOpenError, LogUnavailable
@@ -235,13 +235,11 @@ class Session:
         connection = self._connection
         if connection is None:
             return
-        pgconn = connection.pgconn
-        if pgconn.pipeline_status == PipelineStatus.OFF:
-            if pgconn.transaction_status == TransactionStatus.IDLE:
-                return
-            with suppress(psycopg.Error):  # closing the connection rolls back too
-                connection.execute("ROLLBACK")
-                return
+        if connection.pgconn.transaction_status == TransactionStatus.IDLE:
+            return
+        with suppress(psycopg.Error):  # closing the connection rolls back too
+            connection.execute("ROLLBACK")
+            return
         self.close()
 
 
