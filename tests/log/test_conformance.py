@@ -1,17 +1,20 @@
 """Messages, keys, and the life of a log: one suite for all engines."""
 
 import gc
+import sqlite3
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from typing import Any
 from unittest.mock import Mock
 
+import psycopg
 import pytest
 import trio
 from msgspec.structs import replace
 
-from chatserver.log import interface, memory, postgres_writer, sqlite_writer, threads
+from chatserver.log import interface, memory, postgres_connection, postgres_writer, sqlite_file, sqlite_writer, threads
 from chatserver.log.database import DatabaseLog
 from chatserver.log.index import Question
 from chatserver.log.interface import (
@@ -184,6 +187,35 @@ async def test_a_commit_asks_only_for_its_own(reopen: Callable[[], Disk]) -> Non
 
 
 # -- life
+
+
+def locked_by_another_program(log: Disk) -> tuple[sqlite3.Connection | psycopg.Connection, str]:
+    """A connection that locks the log, and what the log says of it."""
+    if isinstance(log, SqliteLog):
+        other = sqlite3.connect(log._path)
+        other.execute("BEGIN IMMEDIATE")
+        return other, "SQLITE_BUSY"
+    shell = psycopg.connect(log._url)
+    shell.execute("SELECT FROM chatserver.rooms FOR UPDATE")
+    return shell, "canceling statement due to lock timeout"
+
+
+async def test_a_lock_of_another_program_is_an_error_in_time(
+    reopen: Callable[[], Disk], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_file, "BUSY_TIMEOUT", 0.01)
+    monkeypatch.setattr(postgres_connection, "LOCK_MS", 300)
+    async with running(reopen()) as log:
+        await append(log, draft("one"))
+        other, told = locked_by_another_program(log)
+        with closing(other):
+            with pytest.raises(LogUnavailable, match=told):
+                await append(log, draft("refused", key="k"))
+            clock.ms += 99
+            with pytest.raises(LogUnavailable, match=told):
+                await log.retain(lambda _: (0, 1))
+            assert texts(await log.latest("lobby", 9)) == ["one"]
+        assert (await append(log, draft("two", key="k"))).record.offset == 2
 
 
 async def test_each_log_has_an_epoch_and_a_secret_of_its_own(log: Log) -> None:

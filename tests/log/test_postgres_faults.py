@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from chatserver.log import postgres_connection as connection_module
 from chatserver.log.interface import Head, LogOpenError, LogUnavailable, Stored
 from chatserver.log.postgres import PostgresLog
-from tests.log.support import Clock, draft, fill, offsets, running, submit_all, texts
+from tests.log.support import Clock, draft, running, submit_all, texts
 from tests.support.groups import append
 from tests.support.partition import Link
 from tests.support.postgres import KEEPER, KeptDatabase, PostgresServer, private_server
@@ -67,61 +67,13 @@ async def test_idle_connections_that_were_killed_cost_no_request(log: PostgresLo
     assert await log.head("lobby") == Head(1, 3)
 
 
-async def test_a_backend_that_is_killed_in_a_commit(log: PostgresLog, shell: psycopg.Connection) -> None:
-    """The group waits for a lock that the shell holds, and its backend is killed there."""
-    await append(log, draft("one"))
-    shell.execute("BEGIN")
-    shell.execute("SELECT * FROM rooms FOR UPDATE")
-    async with trio.open_nursery() as nursery:
-        refused = []
-
-        async def publish() -> None:
-            with pytest.raises(LogUnavailable, match="storing a message failed"):
-                await append(log, draft("two", key="k"))
-            refused.append(True)
-
-        nursery.start_soon(publish)
-        waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-        await eventually(lambda: shell.execute(waiting).fetchone() is not None)
-        kill_all(shell)
-    shell.execute("ROLLBACK")
-    assert refused
-    stored = await publish_until_stored(log, "two", "k")
-    assert (stored.record.offset, stored.fresh) == (2, True)
-
-
-async def test_a_full_disk_fails_the_whole_group_and_leaves_no_hole(
-    log: PostgresLog, shell: psycopg.Connection
-) -> None:
-    await fill(log, 3)
-    shell.execute(  # a temporary function, which ends with the connection as its triggers do
-        "CREATE FUNCTION pg_temp.full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF new.place >= 5 THEN "
-        "RAISE disk_full USING MESSAGE = 'No space left on device'; END IF; RETURN new; END $$"
-    )
-    group = [draft(str(number), key=str(number), room=f"room-{number % 2}") for number in range(20)]
-    for table in ("messages", "keys"):
-        shell.execute(f"CREATE TRIGGER fill BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION pg_temp.full_disk()")
-        for outcome in await submit_all(log, group):
-            assert isinstance(outcome, LogUnavailable)
-            assert "No space left on device (DiskFull)" in str(outcome)
-        assert log.reachable, "it can be read"
-        assert await log.head("room-0") == Head(1, 0)
-        assert shell.execute("SELECT count(*) FROM messages").fetchone() == (3,)
-        assert shell.execute("SELECT count(*) FROM keys").fetchone() == (0,)
-        shell.execute(f"DROP TRIGGER fill ON {table}")
-    outcomes = await submit_all(log, group)
-    assert all(isinstance(outcome, Stored) and outcome.fresh for outcome in outcomes)
-    assert offsets(await log.latest("room-0", 99)) == list(range(1, 11))
-    assert log.statistics().failures == 2
-
-
 async def test_a_group_that_fails_whenever_the_driver_prepares_its_statements(
     log: PostgresLog, shell: psycopg.Connection
 ) -> None:
     """The database skips what follows a failed statement, and the driver takes it for prepared all the same."""
     shell.execute(
         "CREATE FUNCTION pg_temp.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF new.text = 'refused' THEN "
-        "RAISE disk_full; END IF; RETURN new; END $$"
+        "RAISE disk_full USING MESSAGE = 'No space left on device'; END IF; RETURN new; END $$"
     )
     shell.execute("CREATE TRIGGER refuse BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION pg_temp.refuse()")
     for before in range(3, 8):  # a statement is prepared at its sixth use
@@ -129,6 +81,8 @@ async def test_a_group_that_fails_whenever_the_driver_prepares_its_statements(
         for text in ("refused", *["stored"] * before, "refused", "stored"):
             (outcome,) = await submit_all(log, [draft(text)])
             assert isinstance(outcome, Stored) is (text == "stored"), (before, outcome)
+            assert text == "stored" or str(outcome).endswith("No space left on device (DiskFull)")
+            assert log.reachable, "a full disk can be read"
 
 
 async def test_another_server_that_died_with_locks(
@@ -261,24 +215,6 @@ def test_attempts_to_connect_become_rarer_and_an_outage_is_two_lines(monkeypatch
     assert [line["event"] for line in lines] == ["database_lost", "database_reached"]
 
 
-async def test_a_long_lock_is_an_error_in_time(
-    postgres_tables: str, shell: psycopg.Connection, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(connection_module, "LOCK_MS", 300)
-    async with running(PostgresLog(postgres_tables, wall_ms=clock)) as log:
-        await append(log, draft("one"))
-        shell.execute("BEGIN")
-        shell.execute("SELECT * FROM rooms FOR UPDATE")
-        with pytest.raises(LogUnavailable, match="canceling statement due to lock timeout"):
-            await append(log, draft("two", key="k"))
-        clock.ms += 99
-        with pytest.raises(LogUnavailable, match="lock timeout"):
-            await log.retain(lambda _: (0, 1))
-        assert texts(await log.latest("lobby", 9)) == ["one"]
-        shell.execute("ROLLBACK")
-        assert (await append(log, draft("two", key="k"))).record.offset == 2
-
-
 async def test_rooms_removed_or_changed_by_another_program(log: PostgresLog, shell: psycopg.Connection) -> None:
     """As the restore of a dump does under running servers: messages went into the room that now has the id."""
     await append(log, draft("one"))
@@ -339,28 +275,6 @@ async def test_a_connection_that_is_refused_while_others_work_is_no_outage(
     assert log.reachable
 
 
-async def test_a_commit_whose_answer_is_lost_is_stored_once(
-    postgres_server: PostgresServer, postgres_tables: str, monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery
-) -> None:
-    link = Link(postgres_server.port)
-    await nursery.start(link.run)
-    async with running(PostgresLog(postgres_tables.replace(f":{postgres_server.port}/", f":{link.port}/"))) as log:
-        link.cut_behind(b"COMMIT")
-        with monkeypatch.context() as patch:
-            patch.setattr(connection_module, "JOB_DEADLINE", 1.0)
-            reasons = []
-            while not link.is_cut:  # on a busy machine the deadline may be before the commit, or before the connection
-                with pytest.raises(LogUnavailable) as refused:
-                    await append(log, draft("one", key="k"))
-                reasons.append(str(refused.value))
-            assert any("did not answer" in reason for reason in reasons)
-        link.mend()
-        stored = await publish_until_stored(log, "one", "k")
-        assert (stored.record.offset, stored.fresh) == (1, False)
-        assert await log.head("lobby") == Head(1, 1)
-    nursery.cancel_scope.cancel()
-
-
 async def test_a_retry_waits_for_the_synchronous_standby_as_the_first_attempt_did(
     postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -405,31 +319,22 @@ async def test_a_restart_and_a_failover(postgres_server: PostgresServer) -> None
         with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012
             async with running(log):
                 epoch = log.identity.epoch
-                await append(log, draft("one", key="1"))
-                await eventually(lambda: has(standby, "one"))
-
                 primary.stop("immediate")
-                with pytest.raises(LogUnavailable):
-                    await append(log, draft("two", key="2"))
-                with pytest.raises(LogUnavailable):
-                    await log.head("lobby")
                 primary.start()
-                assert (await publish_until_stored(log, "two", "2")).record.offset == 2
-                assert log.identity.epoch == epoch
-                await eventually(lambda: has(standby, "two"))
-
+                assert (await publish_until_stored(log, "one", "1")).record.offset == 1
+                await eventually(lambda: has(standby, "one"))
                 standby.execute("ALTER SYSTEM SET primary_conninfo = ''")
                 standby.execute("SELECT pg_reload_conf()")
                 await eventually(lambda: not standby.execute("SELECT pid FROM pg_stat_wal_receiver"))
-                await append(log, draft("lost", key="3"))
+                await append(log, draft("lost"))
                 primary.stop("immediate")
                 standby.execute("SELECT pg_promote(wait => false)")
                 await trio.sleep_forever()
         assert caught.group_contains(LogOpenError, match="another history")
         async with running(PostgresLog(url)) as log:
             assert log.identity.epoch != epoch
-            assert (await append(log, draft("instead"))).record.offset == 3
-            assert texts(await log.latest("lobby", 9)) == ["one", "two", "instead"]
+            assert (await append(log, draft("instead"))).record.offset == 2
+            assert texts(await log.latest("lobby", 9)) == ["one", "instead"]
         standby.stop("immediate")
 
 

@@ -46,24 +46,6 @@ async def test_a_deleted_text_leaves_the_tables_with_the_commit(log: PostgresLog
         assert not (await log.index.find(Question(("xylophonist",)))).hits
 
 
-async def test_words_that_postgresqls_parser_would_treat_otherwise(log: PostgresLog) -> None:
-    """Its parser makes one word of an address, and refuses words over 2,046 bytes."""
-    said = [
-        "mail ann@example.org",
-        "http://example.org/page?x=1",
-        "1e5 -7 0x1f",
-        "x" * 65_536,
-        "w\u00f6rd " * 9_000,
-        "a:b'c\\d & !e",
-    ]
-    await submit_all(log, [draft(text) for text in said])
-    for words, number in (
-        ("ann", 0), ("page", 1), ("1e5", 2), ("7", 2), ("x" * 256, 3), ("word", 4), ("d", 5), ("e", 5),
-    ):  # fmt: skip
-        hits = (await log.index.find(Question((words,)))).hits
-        assert said[number] in [hit.record.text for hit in hits], words
-
-
 async def test_the_index_is_merged_concurrently_with_commits_and_after_failures(
     log: PostgresLog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -141,24 +123,15 @@ async def test_a_search_in_one_room_reads_no_other_rooms(postgres_schema: str) -
     assert rows < 10
 
 
-async def test_a_search_that_takes_too_long_fails_and_delays_nothing(
-    postgres_tables: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_search_that_takes_too_long_fails(postgres_tables: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_module, "SETTINGS", ("statement_timeout = 200",))
     question = Question(("apple",), room="lobby")
     async with running(PostgresLog(postgres_tables)) as log:
         await append(log, draft("apple"))
         with monkeypatch.context() as patch:
             patch.setattr(index_module, "_ROOM", "SELECT pg_sleep(10) WHERE %s::text IS NOT NULL")
-            async with trio.open_nursery() as nursery:
-
-                async def search() -> None:
-                    with pytest.raises(LogUnavailable, match="statement timeout"):
-                        await log.index.find(question)
-
-                nursery.start_soon(search)
-                assert (await append(log, draft("pear"))).record.offset == 2
-                assert len(await log.latest("lobby", 9)) == 2
+            with pytest.raises(LogUnavailable, match="statement timeout"):
+                await log.index.find(question)
 
         async def found() -> bool:
             try:

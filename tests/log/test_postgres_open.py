@@ -55,12 +55,6 @@ def execute(url: str, *statements: str) -> None:
             connection.execute(statement)
 
 
-async def test_a_port_without_a_server() -> None:
-    message = await complaint(f"postgresql://ann:{SECRET}@127.0.0.1:{steady_port()}/chat")
-    assert "cannot be reached" in message
-    assert "Connection refused" in message
-
-
 async def test_a_host_that_accepts_and_does_not_answer() -> None:
     listener = trio.socket.socket()
     await listener.bind(("127.0.0.1", 0))
@@ -78,11 +72,6 @@ async def test_a_host_that_accepts_and_does_not_answer() -> None:
 )
 async def test_malformed_urls_are_refused(url: str) -> None:
     assert "it is no URL of a database" in await complaint(url)
-
-
-async def test_a_database_that_does_not_exist(postgres_server: PostgresServer) -> None:
-    message = await complaint(with_password(postgres_server.url("nowhere")))
-    assert 'database "nowhere" does not exist' in message
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ async def test_a_full_disk_fails_the_whole_group_and_leaves_no_hole(log: SqliteL
     for _ in range(2):
         assert all("SQLITE_FULL" in refusal for refusal in refusals(await submit_all(log, big)))
     assert await log.head("room-0") == Head(1, 0)
-    assert [summary.room for summary in await log.rooms(9)] == ["lobby"]
+    assert await log.ask(lambda it: it.execute("SELECT name FROM rooms").fetchall()) == [("lobby",)]
     assert log.statistics().failures == 2
 
     connection.execute("PRAGMA max_page_count = 1000000")
@@ -60,26 +60,6 @@ async def test_a_full_disk_fails_the_whole_group_and_leaves_no_hole(log: SqliteL
     assert all(isinstance(outcome, Stored) and outcome.fresh for outcome in outcomes)
     assert offsets(await log.latest("room-0", 9)) == list(range(1, 8))
     assert (await append(log, draft())).record.offset == 4
-
-
-@pytest.mark.parametrize("table", ["messages", "keys", "rooms"])
-async def test_a_failure_within_a_group_leaves_nothing(log: SqliteLog, table: str) -> None:
-    """RAISE(FAIL) keeps the changes of its statement so far; only a rollback removes them."""
-    await append(log, draft("before"))
-    connection = connection_of(log)
-    connection.execute(
-        f"CREATE TEMP TRIGGER fault BEFORE INSERT ON main.{table} "
-        f"WHEN (SELECT count(*) FROM main.{table}) >= 2 BEGIN SELECT RAISE(FAIL, 'planted'); END"
-    )
-    group = [draft(str(number), key=str(number), room=f"new-{number}") for number in range(5)]
-    group.insert(2, draft("in the old room"))
-    assert all("planted" in refusal for refusal in refusals(await submit_all(log, group)))
-    for kept, count in (("messages", 1), ("keys", 0), ("rooms", 1)):
-        assert connection.execute(f"SELECT count(*) FROM {kept}").fetchone() == (count,)
-    connection.execute("DROP TRIGGER fault")
-    outcomes = await submit_all(log, group)
-    assert [out.record.offset for out in outcomes if isinstance(out, Stored) and out.fresh] == [1, 1, 2, 1, 1, 1]
-    assert texts(await log.latest("lobby", 9)) == ["before", "in the old room"]
 
 
 async def test_sqlite_without_memory_is_a_log_that_cannot_be_used(log: SqliteLog) -> None:
@@ -97,8 +77,9 @@ async def test_sqlite_without_memory_is_a_log_that_cannot_be_used(log: SqliteLog
     connection.execute("DROP TRIGGER fault")
     assert (await append(log, draft("after"))).record.offset == 2
     assert log._opened is not None
-    with pytest.raises(LogUnavailable, match="reading messages failed: no memory is left"):
-        await log._opened.readers.ask(lambda _: allocate())
+    for _ in range(readers_module.READERS + 1):  # a failed read gives its connection back
+        with pytest.raises(LogUnavailable, match="reading messages failed: no memory is left"):
+            await log._opened.readers.ask(lambda _: allocate())
     assert texts(await log.latest("lobby", 9)) == ["before", "after"]
 
 
@@ -144,21 +125,6 @@ async def test_on_a_slow_disk_publishes_that_wait_come_before_the_index_and_rete
     await eventually(lambda: not log.index.behind)
     assert done[:3] == ["a", "b", "c"]
     assert set(done[3:]) == {"retention", "indexing"}
-
-
-async def test_a_file_locked_by_another_program(log: SqliteLog, path: Path, clock: Clock) -> None:
-    await append(log, draft("one"))
-    shell = sqlite3.connect(path, isolation_level=None)
-    shell.execute("BEGIN IMMEDIATE")
-    with pytest.raises(LogUnavailable, match="SQLITE_BUSY"):
-        await append(log, draft("refused", key="k"))
-    clock.ms += 99
-    with pytest.raises(LogUnavailable, match="SQLITE_BUSY"):
-        await log.retain(lambda _: (0, 1))
-    assert texts(await log.latest("lobby", 9)) == ["one"]
-    shell.execute("ROLLBACK")
-    shell.close()
-    assert (await append(log, draft("two", key="k"))).record.offset == 2
 
 
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
@@ -220,17 +186,6 @@ async def test_a_bug_in_the_writer_is_undone_too(log: SqliteLog, monkeypatch: py
             await append(log, draft("lost", key="k"))
     assert (await append(log, draft("two", key="k"))).record.offset == 2
     assert texts(await log.latest("lobby", 9)) == ["one", "two"]
-
-
-async def test_a_failing_read_returns_its_connection(log: SqliteLog) -> None:
-    await append(log, draft())
-    connection = connection_of(log)
-    connection.execute("ALTER TABLE messages RENAME TO elsewhere")
-    for _ in range(5):
-        with pytest.raises(LogUnavailable, match="no such table"):
-            await log.latest("lobby", 1)
-    connection.execute("ALTER TABLE elsewhere RENAME TO messages")
-    assert len(await log.latest("lobby", 1)) == 1
 
 
 async def test_a_read_cut_short_by_its_bytes_holds_no_snapshot(log: SqliteLog) -> None:
