@@ -332,7 +332,7 @@ async def test_a_killed_server_starts_again_on_a_full_disk_and_serves_what_it_ha
 
 
 async def test_commits_survive_power_loss_and_readers_cannot_write(path: Path) -> None:
-    """Two settings protect against a loss of power. kill -9: test_crash.py."""
+    """Two settings protect against a loss of power. kill -9: tests/e2e/test_crash.py."""
     await fill(path)
     connection, _ = file_module.connect_writer(path)
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)

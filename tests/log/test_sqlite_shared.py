@@ -1,4 +1,4 @@
-"""One file with several writers: two logs in one process. Several processes: test_crash.py."""
+"""One file with several writers: two logs in one process. Several processes, some killed: tests/soak/test_round.py."""
 
 import sqlite3
 from collections.abc import AsyncIterator, Mapping
