@@ -58,6 +58,21 @@ async def test_a_failed_load_fails_for_all_and_the_next_tries_again(it: Chatting
     await it.members(1)
 
 
+async def test_a_room_that_many_join_at_once_is_loaded_once(it: Chatting) -> None:
+    """A second load would replace the ring that members already read from."""
+    await it.publish("lobby", "one")
+    it.log.delay = 1.0
+    before = it.log.reads
+    await it.load("lobby")
+    one_load = it.log.reads - before
+    await trio.sleep(EMPTY_ROOM_SECONDS + 2.0)
+    assert it.hub.rooms == {}
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(it.join, it.peer(), "lobby")
+    assert it.log.reads - before == 2 * one_load
+
+
 async def test_retention_during_a_load_is_not_forgotten(it: Chatting) -> None:
     await it.publish("lobby", *["hi"] * 10)
     it.log.delay = 1.0
@@ -67,6 +82,17 @@ async def test_retention_during_a_load_is_not_forgotten(it: Chatting) -> None:
         assert it.hub.registry.room("lobby") is None
         it.hub.retained(await it.log.retain(lambda _: (3, 0)))
     assert it.hub.rooms["lobby"].first == 8
+
+
+async def test_a_room_that_retention_has_emptied_goes_on_where_it_was(it: Chatting) -> None:
+    await it.publish("lobby", "one", "two", "three")
+    it.log.wall_ms = lambda: 1 << 50
+    assert await it.log.retain(lambda _: (0, 1)) == {"lobby": 4}
+    peer = it.peer()
+    await it.join(peer, "lobby")
+    assert it.hub.rooms["lobby"].last == 3
+    await it.publish("lobby", "four")
+    assert (peer.offsets("lobby"), it.hub.broadcaster.gaps) == ([4], 0)
 
 
 @pytest.mark.parametrize("moment", ["in memory", "before the news of the edit", "during the load"])

@@ -5,6 +5,7 @@ import trio
 
 from chatserver.chat import broadcast as broadcast_module
 from chatserver.chat.member import PollWaiter
+from chatserver.chat.registry import EMPTY_ROOM_SECONDS
 from chatserver.log.interface import Record
 from tests.support.chatting import Chatting, chatting
 from tests.support.scripted import Peer
@@ -51,6 +52,15 @@ async def test_presence_is_no_news_and_a_released_poll_is_not_answered(it: Chatt
     assert peer.answers == []
     await it.publish("lobby", "hi")
     assert (len(peer.answers), released.answers) == (1, [])
+
+
+async def test_a_room_with_nothing_but_a_held_poll_stays_in_memory(it: Chatting) -> None:
+    peer, released = it.peer(), it.peer()
+    await it.poll(peer, "lobby")
+    it.hub.release(await it.poll(released, "lobby"))
+    await trio.sleep(EMPTY_ROOM_SECONDS + 20.0)
+    await it.publish("lobby", "hi")
+    assert peer.answers == [[("lobby", 0)]]
 
 
 @pytest.mark.usefixtures("_one_a_step")

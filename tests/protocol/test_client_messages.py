@@ -196,6 +196,7 @@ def test_bad_publish_bodies_are_refused(body: bytes, content_type: str, status: 
 
 def test_a_body_with_a_read_marker() -> None:
     assert decode_read(b'{"offset":41}', "application/json; charset=utf-8") == 41
+    assert decode_read(b'{"offset":0}', "application/json") == 0, "nothing is read"
     for body, media, code in [
         (b'{"offset":41}', "text/plain", ErrorCode.UNSUPPORTED_MEDIA_TYPE),
         (b'{"offset":41}', None, ErrorCode.UNSUPPORTED_MEDIA_TYPE),
