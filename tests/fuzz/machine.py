@@ -70,6 +70,7 @@ class ConnectionMachine:
         """Put in peers who have sent something and read nothing; the log may be slow."""
         for room in grammar.ROOMS:
             self._publish(room, 12, size)
+        await self.world.settle()  # or polls would begin before the last message, and be answered at once
         self.world.log.delay = delay
         for number, name in enumerate(names):
             if name == grammar.HALF_A_HEADER:
@@ -78,7 +79,7 @@ class ConnectionMachine:
                 puppet = self.world.knock(f"127.0.2.{number % 3}", small=True)
             if name not in ("nothing", grammar.BARELY_BEGUN, grammar.HALF_A_HEADER):
                 await self.world.greet(puppet)
-            wire = grammar.with_cursors(grammar.UNDER_WAY[name], self._last_offset)
+            wire = grammar.with_cursors(grammar.UNDER_WAY[name], self.world.log.last)
             late = 1 if name in grammar.LAST_BYTE_LATE else 0
             puppet.frames = wire.startswith(grammar.UPGRADE)
             puppet.say(wire[: len(wire) - late])
@@ -152,7 +153,7 @@ class ConnectionMachine:
         self._say(puppet, what, edits, cut)
 
     def _say(self, puppet: Puppet, what: str, edits: Sequence[grammar.Edit], cut: int | None) -> None:
-        wire = grammar.with_cursors(grammar.SAMPLES[what], self._last_offset)
+        wire = grammar.with_cursors(grammar.SAMPLES[what], self.world.log.last)
         if edits or what in grammar.UNREADABLE:
             puppet.hearing.readable = False
         wire = grammar.spoil(wire, edits)
@@ -163,10 +164,6 @@ class ConnectionMachine:
         else:
             puppet.say(wire)
             puppet.send(cut)
-
-    def _last_offset(self, name: str) -> int:
-        room = self.world.parts.hub.registry.room(name)
-        return 0 if room is None else room.last
 
     @rule(2, puppet=choices.MEMBERS, what=choices.FRAMES, cut=st.integers(1, 40))
     async def tell_in_two(self, puppet: Puppet, what: str, cut: int) -> None:

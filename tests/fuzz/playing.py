@@ -14,21 +14,27 @@ from tests.fuzz.choices import Chosen
 from tests.fuzz.machine import ConnectionMachine
 from tests.fuzz.rules import ACTS, Act
 
+Events = tuple[str, str, bool]
+"""A preparation, a strike, and whether the strike comes before the fates."""
+
 #: Rules in one example.
-STEPS = 36
+STEPS = 30
 #: Rules before a drain may begin, if it does not come at once: after it little else happens.
-LATE = 22
+LATE = 18
 
 
-def open_with(machine: ConnectionMachine, events: tuple[str, str], first: list[Chosen], fates: list[str]) -> None:
+def open_with(machine: ConnectionMachine, events: Events, first: list[Chosen], fates: list[str]) -> None:
     """Let the peers that are in the middle of something meet what is drawn for all, and for each of them."""
-    preparation, strike = events
-    for act in choices.PREPARATIONS[preparation]:
+    preparation, strike, is_first = events
+    to_each = [  # backwards, since one that leaves moves those after it
+        (name, {"puppet": puppet, **drawn})
+        for puppet, fate in reversed([*zip(first, fates, strict=False)])
+        for name, drawn in choices.FATES[fate]
+    ]
+    to_all = choices.STRIKES[strike]
+    for act in (*choices.PREPARATIONS[preparation], *(to_all if is_first else to_each)):
         machine.do(*act)
-    for puppet, fate in reversed([*zip(first, fates, strict=False)]):  # one that leaves moves those after it
-        for name, drawn in choices.FATES[fate]:
-            machine.do(name, {"puppet": puppet, **drawn})
-    for act in choices.STRIKES[strike]:
+    for act in to_each if is_first else to_all:
         machine.do(*act)
 
 
@@ -45,12 +51,14 @@ def play(kind: type[ConnectionMachine], examples: int, *, seed: int | None = Non
         joins=st.lists(st.sampled_from(grammar.ROOMS), max_size=3),
         amid=st.tuples(choices.UNDER_WAY, choices.SIZES, choices.DELAYS),
         fates=st.lists(st.sampled_from(list(choices.FATES)), min_size=choices.FIRST, max_size=choices.FIRST),
-        events=st.tuples(st.sampled_from(list(choices.PREPARATIONS)), st.sampled_from(list(choices.STRIKES))),
+        events=st.tuples(
+            st.sampled_from(list(choices.PREPARATIONS)), st.sampled_from(list(choices.STRIKES)), st.booleans()
+        ),
         acts=st.lists(st.one_of(ACTS), min_size=STEPS, max_size=STEPS),
         drained=st.sampled_from((0, 0, *range(LATE, STEPS + 1))),
     )
     def example(
-        is_chosen: int, joins: list[str], amid: tuple[list[str], int, float], fates: list[str], events: tuple[str, str],
+        is_chosen: int, joins: list[str], amid: tuple[list[str], int, float], fates: list[str], events: Events,
         acts: list[Act], drained: int,
     ) -> None:  # fmt: skip
         if not is_chosen:
