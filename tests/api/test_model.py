@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from chatserver.settings.rooms import Audience, RoomPolicy
 from tests.api.chat_model import EVERYWHERE, MODERATING, PEOPLE, ROOMS, WORDS, Model, Person, Record, RefusedError
-from tests.support.examples import examples
+from tests.support.examples import new_examples
 from tests.support.moderating import ELSEWHERE
 from tests.support.peers import PATIENCE, Address, Answer, EndOfStreamError, ask, chatter
 from tests.support.peers import RefusedError as StatusError
@@ -322,7 +322,7 @@ def is_stopped(server: Serving) -> bool:
 
 
 @pytest.mark.parametrize("engine", ["memory:", "sqlite:{folder}/chat.db"])
+@new_examples(5)
 @given(acts=st.lists(ACT, min_size=15, max_size=60))
-@examples(5)
 def test_the_chat_is_as_the_model(engine: str, acts: list[Act]) -> None:
     trio.run(play, acts, engine)

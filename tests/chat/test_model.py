@@ -27,7 +27,7 @@ from chatserver.chat.presence import MAX_LISTED
 from tests.chat.playing import HEALED_AFTER, LONG_AFTER, ROOMS, Act, Play, an_act
 from tests.chat.processes import Air, Process, lose
 from tests.support.chatting import Chatting, chatting
-from tests.support.examples import examples
+from tests.support.examples import new_examples
 
 ACT = an_act(
     "publish publish publish publish join join join leave take take take slow die poll poll wait wait until_idle "
@@ -58,8 +58,8 @@ async def play(acts: list[Act], shared: bool) -> None:
         await players.end()
 
 
+@new_examples(20)
 @given(ACTS, st.booleans())
-@examples(25)
 def test_every_peer_gets_everything_once_and_in_order(acts: list[Act], shared: bool) -> None:
     trio.run(play, acts, shared, clock=trio.testing.MockClock(autojump_threshold=0))
 
@@ -152,7 +152,7 @@ async def play_cluster(acts: list[tuple[int, Act]], seed: int) -> None:
         await cluster.end()
 
 
+@new_examples(14)
 @given(CLUSTER_ACTS, st.integers(0, 1 << 16))
-@examples(15)
 def test_every_peer_gets_everything_in_each_of_several_processes(acts: list[tuple[int, Act]], seed: int) -> None:
     trio.run(play_cluster, acts, seed, clock=trio.testing.MockClock(autojump_threshold=0))

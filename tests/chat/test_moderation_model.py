@@ -31,7 +31,7 @@ from chatserver.log.sanctions import EVERYWHERE, Penalty, Sanction, Sanctions
 from chatserver.log.signouts import SignOut, SignOuts
 from chatserver.log.tables import Tables
 from tests.chat.processes import SAID, Air, Process, lose
-from tests.support.examples import examples
+from tests.support.examples import new_examples
 from tests.support.groups import append
 from tests.support.scripted import HERE
 
@@ -243,7 +243,7 @@ async def play(acts: list[tuple[str, int]], seed: int) -> None:
         nursery.cancel_scope.cancel()
 
 
+@new_examples(8)
 @given(st.lists(ACT, min_size=25, max_size=50), st.integers(0, 1 << 16))
-@examples(8)
 def test_what_was_decided_holds_there_at_once_and_everywhere_soon(acts: list[tuple[str, int]], seed: int) -> None:
     trio.run(play, acts, seed, clock=trio.testing.MockClock(autojump_threshold=0))

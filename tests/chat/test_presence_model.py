@@ -21,7 +21,7 @@ from chatserver.chat.cluster import EXPIRY
 from chatserver.chat.principal import NamedGuest, Principal
 from chatserver.settings.fields import Settings
 from tests.chat.processes import MENDED, Air, Process, lose
-from tests.support.examples import examples
+from tests.support.examples import new_examples
 from tests.support.scripted import HERE, Peer
 
 ROOMS, USERS, NAMES = ("lobby", "den"), range(2), "abc"
@@ -223,7 +223,7 @@ async def play(acts: list[tuple[str, int]]) -> None:
         world.air.spoil = lambda message: []
 
 
+@new_examples(14)
 @given(st.lists(ACT, min_size=30, max_size=80))
-@examples(15)
 def test_the_people_of_a_room_are_right_in_each_process_at_any_moment(acts: list[tuple[str, int]]) -> None:
     trio.run(play, acts, clock=trio.testing.MockClock(autojump_threshold=0))

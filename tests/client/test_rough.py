@@ -15,7 +15,7 @@ from chatserver.client import Ack, Backoff, Chat, Gap, Message, TransportName, U
 from tests.client.listener import TRANSPORTS
 from tests.client.rough import Plan, RoughServer
 from tests.support.clock import run_at_once
-from tests.support.examples import examples
+from tests.support.examples import new_examples
 
 TEXTS = 8  # of each of the two users
 LAST = "the last one"
@@ -87,7 +87,7 @@ class Story:
         assert self.server.opened < MOST_CONNECTIONS
 
 
-@examples(30)
+@new_examples(27)
 @given(st.sampled_from(TRANSPORTS), st.booleans(), st.lists(st.integers(0, 65535), max_size=120))
 def test_once_and_in_order_over_any_wire(transport: TransportName, restarts: bool, decisions: list[int]) -> None:
     story = Story(RoughServer(Plan(decisions)), transport, restarts=restarts)

@@ -26,7 +26,7 @@ from chatserver.log.memory import MemoryLog
 from chatserver.log.postgres import PostgresLog
 from chatserver.log.sqlite import SqliteLog
 from tests.log.support import Clock, Disk, nodes, running, shared_log, submit_all
-from tests.support.examples import examples
+from tests.support.examples import new_examples
 from tests.support.postgres import KeptDatabase
 
 ROOMS = ("a", "b", "c")
@@ -197,7 +197,7 @@ def agree(clock: Clock, disks: Sequence[Disk], steps: list[Step]) -> None:
 some_steps = st.lists(steps, min_size=15, max_size=30)
 
 
-@examples(16)
+@new_examples(14)
 @given(some_steps, st.booleans())
 def test_sqlite_agrees_with_the_model(steps: list[Step], shared: bool) -> None:
     clock = Clock()
@@ -209,7 +209,7 @@ def test_sqlite_agrees_with_the_model(steps: list[Step], shared: bool) -> None:
             agree(clock, [SqliteLog(str(folder / "chat.db"), wall_ms=clock)], steps)
 
 
-@examples(8)
+@new_examples(8)
 @given(some_steps)
 def test_postgresql_agrees_with_the_model(cleared_database: KeptDatabase, steps: list[Step]) -> None:
     clock = Clock()
