@@ -207,6 +207,19 @@ export class ChatClient extends EventTarget {
     return rooms;
   }
 
+  async #askMarks() {
+    try {
+      this.#marks = (await this.api.unread()).rooms;
+    } catch (error) {
+      if (!(error instanceof ChatError)) throw error; // the next survey asks again
+    }
+  }
+
+  /** The rooms that the user has read, also on other devices. */
+  get marked() {
+    return Object.keys(this.#marks);
+  }
+
   /** Ask whether the user may write in a room. */
   async askRights(room) {
     room.knowsRights = true;
@@ -284,6 +297,10 @@ export class ChatClient extends EventTarget {
   async up(link, hello) {
     if (this.api.needsToken) this.api.token ??= hello?.session || null;
     this.mayFollowMost = hello?.limits?.rooms ?? Infinity;
+    if (hello && !isGuest(hello.user) && this.current.read === null) {
+      await this.#askMarks(); // of other devices: else all would count as read here
+      if (link !== this.connection.link) return;
+    }
     for (const room of new Set([this.current, ...this.rooms.values()])) {
       room.knowsRights = false; // they may have changed meanwhile
       if ((link.isSocket || room !== this.current) && !this.#staysOutOf(room)) this.follow(room);

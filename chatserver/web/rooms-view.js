@@ -22,12 +22,14 @@ export class RoomsView {
   #listed = [];
   #askedAt = -Infinity;
   #showing = 0;
+  #isNew; // whether the browser knows no rooms of the user
   /** Tells the other tabs that this one shows another room. */
   #hide = () => {};
 
   constructor(client, storage) {
     this.client = client;
     this.storage = storage;
+    this.#isNew = storage.getItem(OURS_KEY) === null;
     this.#ours = this.#kept();
     client.addEventListener('room', () => this.#opened(client.room));
     client.addEventListener('caughtup', () => this.#ask());
@@ -82,6 +84,13 @@ export class RoomsView {
     for (const each of old) this.client.leave(each);
   }
 
+  /** In a new browser the user's rooms are those of other devices. */
+  #adopt() {
+    this.#isNew = false;
+    const most = Math.min(MAX_OURS, this.client.mayFollowMost - 1);
+    this.#remember([...new Set([...this.#ours, ...this.client.marked])].slice(0, most));
+  }
+
   #forget(room) {
     this.#remember(this.#ours.filter((each) => each !== room));
   }
@@ -122,6 +131,7 @@ export class RoomsView {
     this.#askedAt = performance.now();
     try {
       this.#listed = await this.client.survey();
+      if (this.#isNew) this.#adopt();
       const heads = new Map(this.#listed.map(({ room, cursor }) => [room, cursor]));
       for (const name of this.#ours) this.client.join(name, heads.get(name));
       this.#show();

@@ -1,0 +1,40 @@
+"""A user who has signed in on two devices."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.e2e.browser import Server, serving, wait_until
+from tests.e2e.conftest import OpenWindow
+from tests.e2e.test_moderators import sign_in
+from tests.support.tokens import secret_file
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("devices")
+    with serving(folder, flags=["--token-key", secret_file(folder), "--publish-rate", "0"]) as running:
+        yield running
+
+
+def test_a_new_browser_has_the_rooms_of_the_user_and_knows_what_is_unread(server: Server, window: OpenWindow) -> None:
+    """It had the lobby, and all in the room that it opened counted as read, on all devices."""
+    desk, phone = window(), window()
+    for each in (desk, phone):
+        sign_in(each, server, "ann")
+    for room in ("plans", "cake"):
+        server.publish(room, "old")
+        desk.open(server, room=room)
+        desk.expect_texts(["old"])
+    unread = f"{server.url}/unread"
+    wait_until(desk.page, lambda: {"plans", "cake"} <= desk.page.request.get(unread).json()["rooms"].keys())
+    desk.page.goto("about:blank")
+    for room in ("plans", "cake"):
+        server.publish(room, *(f"news {number}" for number in range(40)))
+    phone.open(server, room="plans")
+    expect(phone.page.locator("li", has=phone.page.locator(".divider"))).to_contain_text("news 0")
+    for room in ("plans", "cake"):
+        expect(phone.page.locator(f"#rooms a[href='#{room}'] .badge")).to_have_text("40 unread")
