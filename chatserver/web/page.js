@@ -141,6 +141,9 @@ client.addEventListener('left', ({ detail }) => {
   location.hash = next;
   client.enter(next); // no `hashchange` either, if the only room is left
 });
+byId('read-all').addEventListener('click', () => {
+  for (const room of client.rooms.values()) room.markRead(room.timeline.head);
+});
 byId('leave').addEventListener('click', () => client.leave(client.room));
 
 // The panels: always there on a wide screen, drawers on a narrow one

@@ -297,3 +297,26 @@ def test_a_name_is_saved_once_and_the_button_shows_that_it_is_on_its_way(visit: 
     ann.page.unroute("**/session")
     ann.page.press("#account-name", "Enter")
     expect(ann.page.locator("#me")).to_contain_text("Ann the Slow")
+
+
+def test_all_rooms_are_marked_as_read(shared_server: Server, window: OpenWindow) -> None:
+    """After an absence each room had to be opened and scrolled to its end."""
+    ann, rooms = window(), [f"stale-{number}" for number in range(3)]
+    for room in rooms:
+        ann.open(shared_server, room=room)
+        expect(ann.page.locator("#empty")).to_be_visible()
+    ann.go("stale-desk")
+    for room in rooms:
+        shared_server.publish(room, "one", "two")
+    badges = ann.page.locator("#rooms .badge")
+    expect(badges).to_have_text(["2 unread"] * 3)
+    ann.page.click("#room-menu-button")
+    ann.page.get_by_role("button", name="Mark all rooms as read").click()
+    expect(badges).to_have_count(0)
+    expect(ann.page.locator("#room-menu")).to_be_hidden()
+
+    def unread() -> list[int | None]:
+        marks = ann.page.request.get(f"{shared_server.url}/unread").json()["rooms"]
+        return [marks.get(room, {}).get("unread") for room in rooms]
+
+    wait_until(ann.page, lambda: unread() == [0, 0, 0])
