@@ -15,6 +15,7 @@ import select
 import signal
 import sys
 import termios
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -39,6 +40,7 @@ EXIT_BY_SIGNAL = 128  # plus the signal's number, as in shells
 FIRST_ROOM = "lobby"  # the default room, as in the page
 LONGEST_LINE = 1 << 20  # B; far above the server's limit, and no strain on memory
 _CHUNK = 8192  # B of standard input in one read
+_BACKGROUND_PAUSE = 0.5  # s until standard input is looked at again while it is another job's
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -243,6 +245,9 @@ class _Input:
     def _read_more(self) -> bool:
         try:
             select.select([0], [], [])  # the process that we have it from may have made it non-blocking
+            if _is_in_background():
+                time.sleep(_BACKGROUND_PAUSE)
+                return True
             data = os.read(0, _CHUNK)
         except BlockingIOError:  # another process has read what was there
             return True
@@ -251,6 +256,14 @@ class _Input:
             return False
         self._read += data
         return bool(data)
+
+
+def _is_in_background() -> bool:
+    """Whether the terminal that we read is that of another job, and a read would stop us: `chatserver chat URL &`."""
+    try:
+        return os.tcgetpgrp(0) != os.getpgrp()
+    except OSError:  # it is no terminal
+        return False
 
 
 async def _print_json(event: msgspec.Struct) -> None:
