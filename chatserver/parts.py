@@ -1,6 +1,6 @@
 """The parts of a server, and how they are put together.
 
-Owns: the wiring. May not: run anything, or hold a limit other than those of refusals.
+Owns: the wiring. May not: run anything, or hold a limit.
 """
 
 import random
@@ -11,7 +11,6 @@ from functools import partial
 
 import trio
 
-from chatserver.api.answers import refusal
 from chatserver.api.cluster_parts import SharedParts, WorkerParts
 from chatserver.api.conversation import Conversation
 from chatserver.api.dialects import dialects
@@ -44,8 +43,8 @@ from chatserver.edge.enforcement import Enforcer, SignOutSearch
 from chatserver.edge.farewell import Farewell
 from chatserver.edge.http import HttpExchanges
 from chatserver.edge.proxied import ForwardedFor, ProxyHandler, trusted_proxies
-from chatserver.edge.requests import BodyHandler, RequestHandler, Upload, date_now, sent_of
-from chatserver.edge.responses import Exchange, Responder
+from chatserver.edge.requests import BodyHandler, RequestHandler, Upload, sent_of
+from chatserver.edge.responses import Exchange, Responder, plain_http_on_tls, refusals_of_newcomers
 from chatserver.edge.sink import ConnectionSink
 from chatserver.edge.tasks import MAX_SLOW_TASKS, Tasks
 from chatserver.edge.waiting import HeldHandler, PausedHandler, ServingHandler, StreamHandler, ThrottledHandler
@@ -67,14 +66,11 @@ from chatserver.observe.loop import LoopMeter
 from chatserver.observe.memory import Collector
 from chatserver.observe.metrics import MeasuredParts, ServerMetrics
 from chatserver.protocol.head import origin_in
-from chatserver.protocol.response import error_body, response, with_headers
-from chatserver.reasons import ErrorCode, Reason
+from chatserver.protocol.response import with_headers
+from chatserver.reasons import Reason
 from chatserver.settings.fields import Settings
 from chatserver.settings.forms import engine_of, listen
 from chatserver.shared.datagrams import Datagrams
-
-#: Retry-After of refusals, seconds: spread, so that peers refused together do not return together.
-REFUSAL_RETRIES = range(2, 10)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +148,7 @@ class _Peers:
         self, settings: Settings, readiness: Readiness, nursery: trio.Nursery, *, total: int, policy: OriginPolicy
     ) -> None:
         self.policy = policy
-        self.refusals = _refusals()
+        self.refusals = refusals_of_newcomers()
         self.is_proxy = trusted_proxies(settings.trusted_proxy)
         self.connections = Connections(
             readiness, settings, now=trio.current_time(), closed=self._closed, is_proxy=self.is_proxy
@@ -250,7 +246,7 @@ class _Edge:
         if engine is not None:
             self.first, self.refusals = State.TLS_HELLO, [REFUSAL]
             self.handshakes = Handshakes(
-                connections, engine, worst_of=peers.admission.worst_of, plain_answer=_spoke_plain_http
+                connections, engine, worst_of=peers.admission.worst_of, plain_answer=plain_http_on_tls
             )
         self._bind(settings, peers, hub)
 
@@ -294,19 +290,3 @@ def _listeners(
     if operators is not None:  # operators connect past the balancer: no PROXY header
         listeners.append(make(operators, first=lambda address: edge.first, operators=True))
     return listeners
-
-
-def _refusals() -> list[bytes]:
-    """Complete answers of refusal, made once: refusing a connection must cost less than opening one."""
-    refusals = []
-    for seconds in REFUSAL_RETRIES:
-        answer = refusal(ErrorCode.FULL, "the server is full; come back a little later", seconds)
-        refusals.append(response(answer.status, b"".join(answer.body), headers=answer.headers, keep_alive=False))
-    random.shuffle(refusals)
-    return refusals
-
-
-def _spoke_plain_http() -> bytes:
-    """The answer to plain HTTP on a TLS port, such as a browser at http:// gets; nginx gives one too."""
-    body = error_body(ErrorCode.BAD_REQUEST, "this port speaks TLS: the address begins with https:// or wss://")
-    return response(400, body, keep_alive=False, date=date_now())

@@ -21,14 +21,16 @@ from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.states import State
 from chatserver.protocol.errors import Headers, HttpError, MessageError
-from chatserver.protocol.response import error_response, response_head, with_retry_after
-from chatserver.reasons import DEMOTING_REFUSALS, Reason
+from chatserver.protocol.response import error_response, response_head, retry_after, with_retry_after
+from chatserver.reasons import DEMOTING_REFUSALS, ErrorCode, Reason
 from chatserver.settings.fields import Settings
 
 #: Burst of requests, in seconds of the request rate: a page with its files, a few pages of history.
 REQUEST_BURST = 2.0
 #: Seconds that a restart takes at least, and the window after that over which returning clients are spread.
 RETURN_AFTER, RETURN_WINDOW = 1.0, 5.0
+#: Retry-After of refusals, seconds: spread, so that peers refused together do not return together.
+REFUSAL_RETRIES = range(2, 10)
 RESTARTING = "the server is restarting; come back a little later"
 #: A global for each answer: to look up a member of an enum costs CPython 3.11 some 900 instructions.
 _KEEPALIVE = State.KEEPALIVE
@@ -123,3 +125,15 @@ class Responder:
         """Its bytes begin no request. A drain that waited for them waits no longer."""
         if self.draining and not sockets.unread(connection.descriptor):
             self._connections.close(connection, Reason.DRAINING)
+
+
+def refusals_of_newcomers() -> list[bytes]:
+    """Complete answers of refusal, made once: refusing a connection must cost less than opening one."""
+    error = HttpError(ErrorCode.FULL, "the server is full; come back a little later")
+    return [error_response(error, headers=retry_after(seconds)) for seconds in REFUSAL_RETRIES]
+
+
+def plain_http_on_tls() -> bytes:
+    """The answer to plain HTTP on a TLS port, such as a browser at http:// gets; nginx gives one too."""
+    sentence = "this port speaks TLS: the address begins with https:// or wss://"
+    return error_response(HttpError(ErrorCode.BAD_REQUEST, sentence), date=date_now())
