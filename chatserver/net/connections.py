@@ -47,9 +47,8 @@ class Connections:
     """The table, and everything that can be done to a connection without waiting."""
 
     def __init__(
-        self, readiness: Readiness, settings: Settings, *, now: float,
-        closed: Callable[[Connection, Reason], None] = lambda connection, reason: None,
-        is_proxy: Callable[[str], bool] = lambda address: False,
+        self, readiness: Readiness, settings: Settings, *, now: float, closed: Callable[[Connection, Reason], None],
+        is_proxy: Callable[[str], bool],
     ) -> None:  # fmt: skip
         self.table: list[Connection | None] = []
         self.wheel = Wheel(self.table, settings, now=now)
