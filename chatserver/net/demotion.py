@@ -40,7 +40,7 @@ class Demotion:
     def came(self, connection: Connection) -> None:
         """A peer has connected, or a proxy's connection is another client's now, whatever the client before did."""
         self._peers.discard(connection)
-        if self._is_demoted(connection.network) and not self._is_proxy(connection.address):  # but its /64 may be
+        if self.is_demoted(connection.network) and not self._is_proxy(connection.address):  # but its /64 may be
             self._peers.add(connection)
 
     def gone(self, connection: Connection) -> None:
@@ -49,9 +49,10 @@ class Demotion:
 
     def applies(self, connection: Connection) -> bool:
         """Whether this peer waits for all others."""
-        return connection in self._peers and self._is_demoted(connection.network)
+        return connection in self._peers and self.is_demoted(connection.network)
 
-    def _is_demoted(self, network: str) -> bool:
+    def is_demoted(self, network: str) -> bool:
+        """Whether a network is demoted."""
         return network in self._networks or network in self._networks_before
 
     def sweep(self) -> None:

@@ -13,7 +13,7 @@ PATH = "/rooms/lobby/messages"
 
 
 def is_demoted(server: Serving, network: str = "127.0.0.1") -> bool:
-    return server.server.parts.connections.demotion.of(network)
+    return server.server.parts.connections.demotion.is_demoted(network)
 
 
 @pytest.fixture
