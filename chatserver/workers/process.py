@@ -10,7 +10,6 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -23,7 +22,6 @@ from chatserver.fair import SingleFlight, in_steps
 from chatserver.listening import Listening
 from chatserver.log.neighbours import Neighbours
 from chatserver.observe.metrics import ServerMetrics
-from chatserver.observe.numbers import Family
 from chatserver.protocol.errors import HttpError
 from chatserver.reasons import ErrorCode
 from chatserver.server import Server, prepared
@@ -52,11 +50,10 @@ class Worker:
         self._stop, self.stops = trio.open_memory_channel[int](2)
         self._told_to_stop = False  # by the supervisor
         self._drains = False
-        self._accepts = False
         self._alone = False  # the supervisor is gone
         self._folder = setup.folder
         self._link = link
-        self._families: Callable[[], Iterable[list[Family]]] = list  # before there is a server
+        self._metrics: ServerMetrics | None = None  # there is one once the server accepts peers
         self._text = ""
         self._answered: trio.Event
         self._asking: SingleFlight[str, bytes] = SingleFlight()
@@ -81,12 +78,12 @@ class Worker:
 
     def ready(self) -> None:
         """See `Supervised.ready`."""
-        self._families = ServerMetrics(self._server.parts).families
-        self._accepts = True
+        self._metrics = ServerMetrics(self._server.parts)
         self._tell(Ready())
 
     async def _numbers(self) -> Numbers:
-        return Numbers(list(chain.from_iterable(await in_steps(self._families()))))
+        pieces = () if self._metrics is None else self._metrics.families()
+        return Numbers(list(chain.from_iterable(await in_steps(pieces))))
 
     async def metrics(self) -> bytes:
         """See `Supervised.metrics`."""
@@ -116,7 +113,7 @@ class Worker:
                     self._hand_on(signal.SIGTERM)
                 case Stop():
                     self._told_to_stop = True
-                    if message.replaced and self._accepts:
+                    if message.replaced and self._metrics is not None:  # it may have accepted peers just now
                         self._server.stop_accepting()
                         await trio.sleep(ARRIVAL_WAIT)
                     self._drain(signal.SIGTERM)
