@@ -193,8 +193,8 @@ class Admission:
     def _may_take(self, crowd: int, candidate: Candidate) -> bool:
         """A newcomer takes no place from a network that holds fewer connections than its own.
 
-        From one that holds as many (its own included) only if the peer there has itself waited `evict_after`: otherwise
-        a crowd would use up all scans of a tick.
+        A network that holds as many, like its own, loses a place only if the peer there has itself waited
+        `evict_after`: otherwise a crowd would use up all scans of a tick.
         """
         if crowd == candidate.crowd:
             return candidate.badness[1] >= self._after * candidate.crowd

@@ -264,8 +264,8 @@ class Connections:
     def resume(self, connection: Connection, *, later: bool = False) -> None:
         """Schedule its handler's `resumed`; `later`: in `BULK`, for the rest of what a peer sent at once.
 
-        One that is queued keeps its place. With an entry for each reason, the queue would grow without end beside peers
-        that read slowly and send ahead.
+        A connection that is queued keeps its place. With an entry for each reason, the queue would grow without end
+        beside peers that read slowly and send ahead.
         """
         if connection.descriptor < 0:
             return

@@ -18,8 +18,8 @@ from cryptography import x509
 
 from chatserver.settings.spec import ConfigError
 
-#: Tickets sent at the end of a TLS 1.3 handshake, kept by the peer: one that resumes with it saves us the signature.
-#: OpenSSL's default, 2, is for clients that open pairs.
+#: Tickets sent at the end of a TLS 1.3 handshake: a peer that comes back with one saves us the signature. OpenSSL's
+#: default, 2, is for clients that open pairs.
 TICKETS = 1
 #: TLS 1.2 suites: forward secrecy and authenticated encryption, as RFC 9325 section 4.2 recommends. Python's default
 #: also has those of CBC mode, with which ciphertext is open to padding attacks. TLS 1.3 has no others.
