@@ -86,8 +86,9 @@ class Identities:
         known = self.known(head, network, vouched=vouched)
         if known is not None:
             return known.principal
-        # The space keeps this from being equal to any token of ours.
-        return self.guest(f"{address} {head.headers.get('user-agent', '')[:AGENT_MAX]}", network)
+        # The space keeps this from being equal to any token of ours, in which "~" begins a name.
+        agent = head.headers.get("user-agent", "")[:AGENT_MAX].replace("~", "\0")
+        return self.guest(f"{address} {agent}", network)
 
     def opening(self, head: Head, network: str, *, vouched: bool) -> tuple[Principal, str, bool]:
         """The user who opens a WebSocket, a guest's token, and whether that is new. Raises RefusedError."""

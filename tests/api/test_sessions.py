@@ -46,6 +46,13 @@ async def test_a_guest_with_a_chosen_name_is_one_person_on_every_transport(serve
             assert (await friend.ask("members", room="lobby"))["members"] == [user]
 
 
+async def test_a_guest_without_a_token_is_known_by_the_whole_user_agent(server: Serving) -> None:
+    """All after the first "~" was taken for a name, as in a token."""
+    agents = ("bot", "bot~1", "bot~1~2", "bot~1~3", "bot~2")
+    guests = [(await who(server, {"User-Agent": agent}))["id"] for agent in agents]
+    assert len(set(guests)) == len(agents)
+
+
 async def test_another_name_is_the_same_person(server: Serving) -> None:
     old = (await make(server)).json
     assert len(old["token"]) == 22, "the length of a token without a name"
