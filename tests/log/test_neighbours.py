@@ -110,19 +110,3 @@ def test_a_long_or_missing_path_is_refused_with_its_reason(tmp_path: Path, monke
         Neighbours(Path("no"), 0, 2).open()
     with pytest.raises(LogOpenError, match=r"cannot open no/writing: No such file.*; check its owner, and"):
         Neighbours(Path("no"), 0, 2).lock("writing")
-
-
-def test_a_lock_has_one_holder(tmp_path: Path) -> None:
-    first, second = (neighbours_in(tmp_path, number, 2).lock("retention") for number in range(2))
-    try:
-        assert first.try_acquire()
-        assert first.try_acquire(), "the holder acquires it again"
-        assert not second.try_acquire()
-        first.release()
-        with second:
-            assert not first.try_acquire()
-        assert first.try_acquire()
-        first.close()
-        assert second.try_acquire(), "the end of the holder releases it"
-    finally:
-        second.close()

@@ -11,7 +11,7 @@ from unittest.mock import Mock
 import pytest
 import structlog
 import trio
-from outcome import Error, Outcome, Value
+from outcome import Outcome, Value
 
 from chatserver.log import threads
 from chatserver.log.connections import Readers, close_lock
@@ -44,45 +44,10 @@ class Hanging:
         self.came_back.set()
 
 
-async def test_jobs_in_order_and_outcomes_on_the_loop(pool: ThreadPool) -> None:
-    running: list[str] = []
-    at_once: list[int] = []
-    told: list[tuple[str, object, int]] = []
-    loop = threading.get_ident()
-
-    def work(name: str) -> str:
-        assert threading.get_ident() != loop
-        running.append(name)
-        at_once.append(len(running))
-        running.remove(name)
-        return name.upper()
-
-    def done(name: str, outcome: Outcome[str]) -> None:
-        told.append((name, outcome.unwrap(), threading.get_ident()))
-
-    for name in "abcde":
-        pool.start(partial(work, name), partial(done, name))
-    assert told == []
-    assert pool.busy
-    assert await pool.run(lambda: work("f")) == "F"
-    assert told == [(name, name.upper(), loop) for name in "abcde"]
-    assert at_once == [1] * 6
-    assert not pool.busy
-
-
 async def test_a_log_line_of_a_thread_names_the_worker(pool: ThreadPool) -> None:
     """PostgreSQL's lines `database_lost` and `database_reached` come from threads, and had no `worker`."""
     with structlog.contextvars.bound_contextvars(worker=2):
         assert await pool.run(structlog.contextvars.get_contextvars) == {"worker": 2}
-
-
-async def test_a_fault_is_the_outcome_of_its_job_only(pool: ThreadPool, seen: list[Outcome[object]]) -> None:
-    pool.start(lambda: 1 // 0, seen.append)
-    with pytest.raises(ValueError, match="not a number"):
-        await pool.run(lambda: int("not a number"))
-    assert isinstance(seen[0], Error)
-    assert isinstance(seen[0].error, ZeroDivisionError)
-    assert await pool.run(lambda: "well") == "well"
 
 
 async def test_an_outcome_is_posted_or_comes_between_passes(pool: ThreadPool, seen: list[Outcome[object]]) -> None:
