@@ -3,7 +3,7 @@
 import gc
 import sqlite3
 import threading
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import closing
 from functools import partial
 from typing import Any
@@ -35,7 +35,6 @@ from tests.log.support import (
     Disk,
     Unvisited,
     draft,
-    groups_of,
     ignore,
     offsets,
     running,
@@ -44,7 +43,7 @@ from tests.log.support import (
 )
 from tests.log.test_sanctions import ENTRY, sanction
 from tests.log.test_signouts import sign_out
-from tests.support.groups import append, together
+from tests.support.groups import append
 from tests.support.parked import descriptors
 from tests.support.peers import PATIENCE
 from tests.support.serving import eventually
@@ -58,23 +57,6 @@ async def test_a_message_gets_its_offset(log: Log, news: list[list[Record]]) -> 
     assert stored == Stored(expected, fresh=True)
     assert await log.read("lobby", after=0, limit=10) == [expected]
     assert news == [[expected]]
-
-
-async def test_news_of_a_group_is_whole_in_order_and_before_its_answers(closed_log: Log) -> None:
-    seen: list[str] = []
-
-    def note(records: Sequence[Record]) -> None:
-        seen.extend(f"news {record.text}" for record in records)
-
-    def answer(number: int, outcome: object) -> None:
-        seen.append(f"answer {number}")
-
-    async with running(closed_log, note):
-        with together(groups_of(closed_log)):
-            for number in range(5):
-                closed_log.submit(draft(str(number)), partial(answer, number))
-        await append(closed_log, draft("5"))
-    assert seen == [*(f"news {n}" for n in range(5)), *(f"answer {n}" for n in range(5)), "news 5"]
 
 
 TEXTS = ["", "a\x1ab", "é \U0001f600 \u2028 \x7f \ufffe", "'; DROP TABLE messages; --", '{"a": [1]}', "x" * 65_536]

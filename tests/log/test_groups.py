@@ -20,7 +20,6 @@ from chatserver.log.interface import (
     Draft,
     Kind,
     LogBusy,
-    LogError,
     LogUnavailable,
 )
 from tests.log.support import draft
@@ -242,23 +241,6 @@ async def test_a_group_that_is_late_in_part_is_answered_in_part(autojump_clock: 
     await trio.sleep(ANSWER_DEADLINE)
     assert it.engine.groups == [["first"], ["early", "late"]]
     assert it.seen == ["first", LogUnavailable, "late"]
-
-
-async def test_a_publisher_refused_at_the_deadline_may_submit_again(autojump_clock: MockClock, it: Written) -> None:
-    it.close_gate()
-    refused: list[type[LogError]] = []
-
-    def again(_: object) -> None:
-        try:
-            it.writer.submit(draft("again"), again)
-        except LogBusy as error:
-            refused.append(type(error))
-
-    for _ in range(3):
-        it.writer.submit(draft("x"), again)
-    await trio.sleep(2 * ANSWER_DEADLINE)
-    assert refused == [LogBusy] * 3
-    assert it.writer.statistics().late == 3
 
 
 async def test_a_draft_that_is_answered_late_in_a_short_commit_has_no_other_refused(

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 import psycopg
 import pytest
 import trio
-from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from chatserver.log import postgres_index as index_module
@@ -16,7 +15,6 @@ from chatserver.log.interface import LogUnavailable
 from chatserver.log.postgres import PostgresLog
 from chatserver.log.postgres_connection import Connection
 from tests.log.support import draft, running, submit_all
-from tests.log.test_records import delete, edit
 from tests.support.groups import append
 from tests.support.serving import eventually
 
@@ -28,22 +26,6 @@ PATIENCE = 60
 async def log(postgres_tables: str) -> AsyncIterator[PostgresLog]:
     async with running(PostgresLog(postgres_tables)) as log:
         yield log
-
-
-def words_in_tables(connection: Connection) -> str:
-    """The content of the table of messages."""
-    rows = connection.execute("SELECT text, words::text, more FROM messages").fetchall()
-    return repr(rows)
-
-
-async def test_a_deleted_text_leaves_the_tables_with_the_commit(log: PostgresLog) -> None:
-    for change in (delete(1), edit(1, "nothing")):
-        room = change.kind.name
-        await append(log, replace(draft("the xylophonist"), room=room))
-        assert "xylophonist" in await log.ask(words_in_tables)
-        await append(log, replace(change, room=room))
-        assert "xylophonist" not in await log.ask(words_in_tables)
-        assert not (await log.index.find(Question(("xylophonist",)))).hits
 
 
 async def test_the_index_is_merged_concurrently_with_commits_and_after_failures(
