@@ -201,12 +201,17 @@ class DatabaseLog(Generic[C]):
     async def change(self, doing: str, work: Callable[[C], T], *, hint: str = "") -> T:
         """Run `work` as one transaction, in the thread for changes. Raises LogUnavailable.
 
-        It fails at ANSWER_DEADLINE, but a change that hung may still be stored. `hint` goes to the other processes, so
-        that they read again what was changed, and to this one if the change is stored after its deadline.
+        It fails at ANSWER_DEADLINE. A change that failed may be stored all the same: it hung, or the database's answer
+        was lost. `hint` goes to the other processes, so that they read again what was changed, and to this one then.
         """
+        may_be_stored = partial(self._may_be_stored, hint)
         with trio.move_on_after(ANSWER_DEADLINE):
             change = partial(self._parts().writer.change, doing, work)
-            done = await self._change_thread.run(change, late=partial(self._stored_late, hint))
+            try:
+                done = await self._change_thread.run(change, late=may_be_stored)
+            except LogUnavailable:
+                may_be_stored()
+                raise
             self._tell_others(hint)
             return done
         raise LogUnavailable(f"{doing} took longer than {ANSWER_DEADLINE:g} s")
@@ -222,8 +227,8 @@ class DatabaseLog(Generic[C]):
     def _tell_others(self, hint: str) -> None:
         """Give the other processes a hint, unless the transaction has done so."""
 
-    def _stored_late(self, hint: str) -> None:
-        """Called when a change ends, most likely stored, for which no caller waits any more."""
+    def _may_be_stored(self, hint: str) -> None:
+        """Called when a change has failed, or has ended after its caller had stopped waiting."""
         self._tell_others(hint)
         if hint:
             self._on_hints({hint: 0})

@@ -289,10 +289,11 @@ async def test_drafts_submitted_before_the_end_are_stored_and_told(closed_log: L
     assert closed_log.statistics().pending == 0
 
 
-@pytest.mark.parametrize("why", ["its deadline", "its caller is cancelled"])
-async def test_a_change_stored_late_is_a_hint_to_its_own_process(
+@pytest.mark.parametrize("why", ["its deadline", "its caller is cancelled", "its answer is lost"])
+async def test_a_change_that_may_be_stored_is_a_hint_to_its_own_process(
     reopen: Callable[[], Disk], monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
+    """With a lost answer, other servers enforced a ban at once, and the one that had made it half a minute later."""
     log, may_end, begun = reopen(), threading.Event(), threading.Event()
     hints, heard = list[str](), trio.Event()
 
@@ -304,6 +305,9 @@ async def test_a_change_stored_late_is_a_hint_to_its_own_process(
         begun.set()
         assert may_end.wait(10)
 
+    def lose(connection: object) -> None:
+        raise LogUnavailable("planted")
+
     async with trio.open_nursery() as nursery:
         await nursery.start(log.run, ignore, Program(on_hints=hear))
         await log.change("adding", lambda connection: None, hint="*x")
@@ -312,6 +316,9 @@ async def test_a_change_stored_late_is_a_hint_to_its_own_process(
             monkeypatch.setattr("chatserver.log.database.ANSWER_DEADLINE", 0.1)
             with pytest.raises(LogUnavailable, match=r"hanging took longer than 0\.1 s"):
                 await log.change("hanging", hang, hint="*x")
+        elif why == "its answer is lost":
+            with pytest.raises(LogUnavailable, match="planted"):
+                await log.change("losing", lose, hint="*x")
         else:
             async with trio.open_nursery() as calling:
                 calling.start_soon(lambda: log.change("hanging", hang, hint="*x"))
