@@ -173,12 +173,16 @@ class _Slotted(type):
 
     first_values: dict[str, Any]  # of the state of a class and of its bases
 
-    def __new__(mcs, name: str, bases: tuple[_Slotted, ...], namespace: dict[str, Any]) -> _Slotted:
+    def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> _Slotted:
         own = {each: value.first for each, value in namespace.items() if isinstance(value, _State)}
         rest = {each: value for each, value in namespace.items() if each not in own}
-        rest["__slots__"] = (*rest.get("__slots__", ()), *own)
+        slots = rest.get("__slots__", ())
+        rest["__slots__"] = (*((slots,) if isinstance(slots, str) else slots), *own)
         cls = super().__new__(mcs, name, bases, rest)
-        cls.first_values = {each: value for base in bases for each, value in base.first_values.items()} | own
+        cls.first_values = {}
+        for base in reversed(bases):  # of a file outside, some may be no clients
+            cls.first_values |= getattr(base, "first_values", {})
+        cls.first_values |= own
         return cls
 
 

@@ -2,11 +2,13 @@
 
 import re
 from pathlib import Path
+from typing import Any
+from unittest.mock import NonCallableMock
 
 import pytest
 
 from loadgen import flags, personas
-from loadgen.clients.client import Client, Needs
+from loadgen.clients.client import Attacker, Client, Needs, state
 from loadgen.personas import load, registry, summary
 from tests.loadgen.stage import DEADLINE_ANSWER, meeting, parsed, read_until, until
 
@@ -58,3 +60,28 @@ def test_a_persona_of_a_users_own_is_an_honest_client_unless_it_is_an_attacker(
     )
     load(str(file))
     assert flags.mix("caller=100", 3) == {registry()["caller"]: 3}
+
+
+def test_state_is_each_clients_own_beside_slots_and_bases_of_any_kind() -> None:
+    """A plain base, or slots named in a text, ended the load of a file with a traceback."""
+
+    class Helper:
+        def twice(self) -> int:
+            return 2
+
+    class Counting(Helper, Attacker):
+        __slots__ = "note"  # noqa: PLC0205  as a file outside may have it
+
+        count = state(7)
+
+    class More(Counting):
+        count = state(8)
+        name_of_it = state("")
+
+    def made(kind: type[Client]) -> Any:
+        return kind(NonCallableMock(first_index=0), 0)
+
+    first, second, third = made(Counting), made(Counting), made(More)
+    first.count += first.twice()
+    first.note = "x"
+    assert (first.count, second.count, third.count, third.name_of_it, third.answered) == (9, 7, 8, "", 0)
