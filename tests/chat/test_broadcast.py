@@ -130,6 +130,18 @@ async def test_members_at_other_cursors_behind_or_dying_are_served_in_one_pass(i
     assert it.hub.statistics()["members"] == 9
 
 
+async def test_a_member_that_dies_in_a_pass_is_not_told_in_it_who_came(it: Chatting) -> None:
+    """Its connection is released, and an exception would end the pass for the others."""
+    peers = await it.members(3)
+    await trio.sleep(5.0)
+    await it.members(1)
+    it.hub.rooms["lobby"].presence_since = trio.current_time()
+    peers[0].dies_at_next_write = True
+    told = [len(peer.presence("lobby")) for peer in peers]
+    await it.publish("lobby", "hi")
+    assert [len(peer.presence("lobby")) for peer in peers] == [told[0], told[1] + 1, told[2] + 1]
+
+
 @pytest.mark.parametrize("place", [0, 1])
 async def test_a_member_that_is_behind_is_not_given_the_chunk_of_the_others(it: Chatting, place: int) -> None:
     """Its cursor stays, whether the pass begins with it or with another member."""
