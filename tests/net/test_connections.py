@@ -1,5 +1,6 @@
 """Writes that do not wait, with TLS and without: each byte once and in order, however the peer reads."""
 
+import errno
 from functools import partial
 from unittest import mock
 
@@ -211,3 +212,24 @@ def test_a_newcomer_through_a_proxy_does_not_have_the_turn_of_who_had_its_descri
         newcomer, _ = it.place(State.HEAD, address=proxy)
         assert newcomer.descriptor == descriptor
         assert others_before(newcomer) <= 1
+
+
+# -- what is not kept -------------------------------------------------------------------------------------------------
+
+
+def test_input_beyond_the_budget_is_dropped_and_not_charged(it: Parked) -> None:
+    connection, _ = it.connect()
+    budget = it.connections.input_budget
+    assert it.connections.keep_ahead(connection, BIG)
+    budget.most = 0
+    assert not it.connections.keep_ahead(connection, BIG + BIG)
+    assert (connection.inbox, budget.used) == (b"", 0)
+
+
+def test_a_peer_that_cannot_be_polled_is_closed(it: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel allows each user so many descriptors in epoll; nothing would ever be reported of this one."""
+    monkeypatch.setattr(it.readiness, "add", mock.Mock(side_effect=OSError(errno.ENOSPC, "no space left")))
+    with pytest.raises(OSError, match="no space"):
+        it.connect()
+    assert (it.connections.held, it.admission.held, it.inside()) == (0, 0, [])
+    assert ended(it.peers[-1])

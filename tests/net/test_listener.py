@@ -188,8 +188,9 @@ def test_a_shortage_without_eviction_is_a_refusal(it: Parked, monkeypatch: pytes
     it.listener.accept()
     failing(monkeypatch, shortage)
     peer = it.knock()
+    peer.send(b"GET / HTTP/1.1\r\n")
     it.listener.accept()
-    assert take(peer) == REFUSAL
+    assert (take(peer), ended(peer)) == (REFUSAL, True), "and no reset, which can destroy the answer"
     assert (ended(inside), it.connections.held) == (False, 1)
     it.admission._per_network = 1
     failing(monkeypatch, shortage)
@@ -218,7 +219,7 @@ def test_a_listener_rests_during_a_long_shortage(it: Parked, monkeypatch: pytest
     """No connection can be evicted and no peer refused: the listener rests, tries seldom, and accepts afterwards."""
     left = failing(monkeypatch, *[shortage] * 20)
     peer = it.knock()
-    rests = 0
+    before, rests = descriptors(), 0
     while left:
         it.listener.accept()
         assert it.listener.resting
@@ -229,6 +230,7 @@ def test_a_listener_rests_during_a_long_shortage(it: Parked, monkeypatch: pytest
     assert it.listener._spare is not None
     it.listener.accept()
     assert it.connections.held == 1
+    assert descriptors() == before + 1, "the spare was given up for each attempt"
     assert not ended(peer)
 
 
