@@ -141,6 +141,7 @@ def test_a_moderator_deals_with_a_troll_who_has_left(server: Server, window: Ope
     mo.act("what is this", "Copy text")
     assert "Moderate the author" not in mo.page.get_by_role("toolbar", name="Message").inner_text()
     mo.act("spam 44", "Moderate the author")
+    expect(mo.page.get_by_role("dialog", name="Tom in #raided")).to_be_visible()  # else axe misses a landmark
     mo.page.get_by_role("button", name="Delete messages").click()
     mo.confirm("Tom in #raided: delete the 45 latest messages for everybody?")
     expect(mo.page.locator("#toast")).to_have_text("The 45 latest messages of Tom in #raided are deleted.")
