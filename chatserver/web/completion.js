@@ -5,7 +5,7 @@
  * @import { User } from './wire.js'
  */
 import { byId, make } from './dom.js';
-import { EMOJI } from './text.js';
+import { NAMED } from './text.js';
 
 const MAX_OFFERED = 8;
 const WORD = /(?:^|[\s(])(?:@([\p{L}\p{N}_.-]*)|:([a-z0-9_+-]{2,}))$/u;
@@ -53,7 +53,7 @@ export class Completion {
     const found =
       name !== undefined
         ? this.people().filter((user) => isLike(user.name, name)).map((user) => ({ put: `@${user.name} `, shown: user.name }))
-        : [...EMOJI].filter(([key]) => isLike(key, emoji)).map(([key, value]) => ({ put: `${value} `, shown: `${value} :${key}:` }));
+        : [...NAMED].filter(([key]) => isLike(key, emoji)).map(([key, value]) => ({ put: `${value} `, shown: `${value} :${key}:` }));
     this.#offers = found.slice(0, MAX_OFFERED).map(({ put }) => ({ start, put }));
     if (!found.length) return this.close();
     const options = found.slice(0, MAX_OFFERED).map(({ shown }, index) =>

@@ -122,12 +122,20 @@ package📦 email📧 phone📱 computer💻 link🔗 check✅ x❌ warning⚠�
 coffee☕ tea🍵 beer🍺 wine🍷 cake🍰 pizza🍕 apple🍎 bread🍞 sun☀️ cloud☁️ rain🌧️ snow❄️ rainbow🌈 moon🌙 earth🌍 tree🌳
 flower🌸 seedling🌱 cat🐱 dog🐶 otter🦦 turtle🐢 unicorn🦄 bee🐝 snake🐍 loris🐒 whale🐳 car🚗 bike🚲 train🚆 plane✈️ house🏠`;
 
-/** @type {Map<string, string>} emoji by name */
-export const EMOJI = new Map([...TABLE.matchAll(/([+-]?[a-z0-9_]+)([^\sa-z0-9_]+)/g)].map(([, name, emoji]) => [name, emoji]));
+/** As other chats call them. */
+const ALIASES = 'thumbsup👍 thumbsdown👎 smiley😄 laughing😂 lol😂 thinking_face🤔 hooray🎉 white_check_mark✅ ok👌';
+
+const read = (table) => new Map([...table.matchAll(/([+-]?[a-z0-9_]+)([^\sa-z0-9_]+)/g)].map(([, name, emoji]) => [name, emoji]));
+
+/** @type {Map<string, string>} each emoji by its name */
+export const EMOJI = read(TABLE);
+
+/** @type {Map<string, string>} emoji by all names */
+export const NAMED = new Map([...EMOJI, ...read(ALIASES)]);
 
 /** The first six on a row of their own. */
 export const QUICK = ['+1', 'heart', 'joy', 'tada', 'eyes', 'check'].map((name) => EMOJI.get(name) ?? '');
 
 /** `:tada:` becomes 🎉, except in code; names that are not in the table stay as they are. */
 export const withEmoji = (text) =>
-  text.replace(/```[^]*?(?:```|$)|`[^`\n]*`|(?<![\w:]):([+-]?[a-z0-9_]+):(?![\w:])/g, (whole, name) => EMOJI.get(name) ?? whole);
+  text.replace(/```[^]*?(?:```|$)|`[^`\n]*`|(?<![\w:]):([+-]?[a-z0-9_]+):(?![\w:])/g, (whole, name) => NAMED.get(name) ?? whole);

@@ -90,6 +90,7 @@ MARKUP = {
     "[x](javascript:alert(1)) [y](data:,z)": "<p>[x](javascript:alert(1)) [y](data:,z)</p>",
     "<img src=x onerror=alert(1)> &amp;": "<p>&lt;img src=x onerror=alert(1)&gt; &amp;amp;</p>",
     ":tada: **:tada:** `:tada:` :no:": "<p>🎉 <strong>🎉</strong> <code>:tada:</code> :no:</p>",
+    ":+1: is :thumbsup:": "<p>👍 is 👍</p>",
     "12:30:45 :+1::heart:": "<p>12:30:45 :+1::heart:</p>",
     "```\n:tada:\n```": '<pre tabindex="0"><code>:tada:</code></pre>',
     "hi @Ann Lee, @Bo": '<p>hi <bdi class="mention" translate="no">@Ann Lee</bdi>, @Bo</p>',
