@@ -1,5 +1,5 @@
 /**
- * The toolbar of a message: react, reply, copy, link, edit, delete, moderate its author.
+ * The toolbar of a message: react, reply, copy, link, edit, delete, moderate its author. Links to the room are copied too.
  * Owns: the toolbar, which is shown at the hovered or focused message. May not: change a message itself.
  *
  * @import { Composer } from './composer.js'
@@ -34,6 +34,7 @@ export class Actions {
     this.#bar.addEventListener('keydown', (event) => this.#move(event));
     this.#picker.addEventListener('click', (event) => this.#pick(event));
     this.#picker.addEventListener('keydown', (event) => this.#roam(event));
+    byId('copy-room').addEventListener('click', () => this.#copyLink(client.room));
     for (const event of ['room', 'messages']) client.addEventListener(event, () => this.#keep());
   }
 
@@ -131,7 +132,7 @@ export class Actions {
     if (button.value === 'reply') return composer.reply(message);
     if (button.value === 'edit') return composer.edit(message);
     if (button.value === 'copy') return this.#copy(text, 'The text is copied.');
-    if (button.value === 'link') return this.#copy(`${location.origin}${location.pathname}#${room}/${offset}`, 'The link is copied.');
+    if (button.value === 'link') return this.#copyLink(`${room}/${offset}`);
     if (!(await isConfirmed('Delete this message for everybody?', 'Delete'))) return;
     this.#try(() => client.rooms.get(room)?.delete(offset), 'Not deleted');
     if (!hasFingers()) composer.focus(); // on touch screens it would open the keyboard
@@ -143,6 +144,10 @@ export class Actions {
     } catch (error) {
       this.tell(`${otherwise}: ${error.message}`);
     }
+  }
+
+  #copyLink(place) {
+    return this.#copy(`${location.origin}${location.pathname}#${place}`, 'The link is copied.');
   }
 
   async #copy(text, done) {

@@ -164,6 +164,10 @@ def test_a_message_can_be_copied_and_linked_to(shared_server: Server, window: Op
     bar.get_by_role("button", name="Copy link").click()
     link = ann.page.evaluate("navigator.clipboard.readText()")
     assert link == f"{shared_server.url}/#quotes/230"
+    ann.page.click("#room-menu-button")
+    ann.page.get_by_role("button", name="Copy link to this room").click()
+    wait_until(ann.page, lambda: ann.page.evaluate("navigator.clipboard.readText()") == f"{shared_server.url}/#quotes")
+    expect(ann.page.locator("#toast")).to_have_text("The link is copied.")
 
     ann.page.goto(f"{link.removesuffix('230')}21")  # far above what is loaded at first
     ann.page.reload()
