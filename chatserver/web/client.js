@@ -187,7 +187,7 @@ export class ChatClient extends EventTarget {
   /** Ask for the list of rooms, how far each of ours is read, and who we are. */
   async survey() {
     const { current } = this;
-    if (!current.knowsRights || current.readOnly) this.askRights(current);
+    if (!current.out && (!current.knowsRights || current.readOnly)) this.askRights(current);
     const [{ rooms }, unread, session] = await Promise.all([this.api.rooms(), this.api.unread(), this.api.session()]);
     // Embedded in another site, requests have no cookie and so another guest than the WebSocket: `hello` counts there.
     // Without a link the answer may be later than a sign-out: the next link says who we are.
