@@ -15,7 +15,7 @@ import trio
 
 from chatserver.client import events, wire
 from chatserver.client.chat import Chat
-from chatserver.client.errors import ChatError, NotFound
+from chatserver.client.errors import ChatError
 from chatserver.exits import EXIT_CLEAN, EXIT_FAULT
 from chatserver.terminal import commands, render
 from chatserver.terminal.arrivals import Arrivals
@@ -374,25 +374,26 @@ class Interactive:
             self._screen.note(f"{before}{render.printable(error.message)}")
 
     async def _tell_read(self) -> None:
-        """Update our read marker at the server now and then, until it refuses."""
+        """Update our read marker at the server now and then."""
         while True:
             await trio.sleep(READ_EVERY)
-            seen, self._seen = self._seen, {}
-            for room, offset in seen.items():
-                if room in self._rooms:
-                    try:
-                        await self._chat.read(room, offset)
-                    except NotFound:
-                        return
-                    except ChatError:
-                        continue
+            await self._store_read()
+
+    async def _store_read(self) -> None:
+        seen, self._seen = self._seen, {}
+        for room, offset in seen.items():
+            if room in self._rooms:
+                with suppress(ChatError):
+                    await self._chat.read(room, offset)
 
     async def _leave(self) -> NoReturn:
-        """Give the last texts a moment to be acknowledged."""
+        """Give the last texts a moment to be acknowledged, and the server what was read last."""
         with trio.move_on_after(LEAVE_PATIENCE):
             if self._unsent.total():
                 self._all_sent = trio.Event()
                 await self._all_sent.wait()
+            if self._chat.trouble is None:
+                await self._store_read()
         if unsent := self._unsent.total():
             self._screen.note(f"{unsent} not acknowledged and perhaps not sent")
         raise Done(EXIT_FAULT if unsent else EXIT_CLEAN)

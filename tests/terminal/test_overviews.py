@@ -1,6 +1,12 @@
 """What the interactive mode tells about rooms as a whole."""
 
+from functools import partial
+
+from chatserver.client.stream import parse_target
+from chatserver.terminal.identity import kept_cookie
 from tests.client.fake import FakeServer
+from tests.support.peers import ask, publish
+from tests.support.serving import serving, until
 from tests.terminal.commanded import terminal
 
 
@@ -16,3 +22,19 @@ async def test_unread_messages_that_are_not_shown_are_told(server: FakeServer) -
     server.elsewhere = (200, b'{"rooms": {"lobby": {"read": 1, "unread": 3000}}}')
     async with terminal(server, until="3,000 unread in lobby; the latest 50 follow"):
         pass
+
+
+async def test_what_was_read_just_before_leaving_is_not_new_at_the_next_start() -> None:
+    """The read marker is sent every three seconds, and was not sent for the last ones."""
+    async with serving() as real:
+        server = FakeServer(port=real.address.port)  # for its address
+        async with terminal(server) as person:
+            await publish(real.address, "lobby", "one")
+            await person.until("one\r\n")
+            cookie = {"Cookie": kept_cookie(parse_target(server.url), "")}
+            ask_unread = partial(ask, real.address, "GET", "/unread", headers=cookie)
+            await until(ask_unread, lambda answer: answer.json["rooms"].get("lobby", {}).get("read") == 1)
+            await publish(real.address, "lobby", "two")
+            await person.until("two\r\n")
+        async with terminal(server) as person:
+            assert "─── new" not in await person.until("two\r\n")
