@@ -101,7 +101,6 @@ class Poller:
                 if left:
                     ended = thread_time()
         finally:
-            scheduler.asleep = False  # this task runs no more rounds, and `readiness` is closed soon
             for call in scheduler.end():
                 trio.lowlevel.current_trio_token().run_sync_soon(call)
             trio.lowlevel.remove_instrument(clock)

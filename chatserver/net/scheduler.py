@@ -80,9 +80,9 @@ class Scheduler:
         self._taking = True
 
     def end(self) -> list[Callable[[], object]]:
-        """Accept no more posted calls. Returns those that were not called yet."""
+        """Accept no more posted calls, and wake nobody from now on. Returns the calls that were not made yet."""
         with self._lock:
-            self._taking = False
+            self._taking = self.asleep = False
         left = list(self._posted)
         self._posted.clear()
         return left
