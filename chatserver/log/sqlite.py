@@ -6,7 +6,6 @@ driver blocks, so it runs in four threads: one writes, two read, one searches.
 """
 
 import logging
-import math
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
@@ -31,21 +30,16 @@ from chatserver.log.interface import (
     system_ms,
 )
 from chatserver.log.neighbours import Neighbours
-from chatserver.log.sqlite_file import FILE_ERRORS, checked_path, connect_writer, create_private, lock_file
+from chatserver.log.sqlite_file import checked_path, connect_writer, create_private, lock_file
 from chatserver.log.sqlite_index import SqliteIndex
 from chatserver.log.sqlite_readers import RecentRooms
 from chatserver.log.sqlite_rows import SqliteTables
-from chatserver.log.sqlite_scrub import Scrubber
+from chatserver.log.sqlite_scrub import Scrubber, ScrubSchedule
 from chatserver.log.sqlite_wal import check_wal
 from chatserver.log.sqlite_writer import SqliteWriter
 
 #: Seconds that closing waits for a writing thread that is still busy, with a step of retention or a disk that hangs.
 BUSY_PATIENCE = 1.0
-#: Seconds from the first deletion or edit to a scrub of the files, and between attempts while another program reads
-#: them. That allows several attempts within SCRUB_WITHIN, and at most two scrubs a minute.
-SCRUB_AFTER, SCRUB_RETRY = 30.0, 5.0
-#: Seconds between two scrubs for what retention alone has removed: on a busy server it removes something each minute.
-RETENTION_SCRUB = 3600.0
 #: Seconds between two steps of a scrub, in which commits run: a gigabyte takes three seconds.
 SCRUB_PAUSE = 0.01
 
@@ -70,10 +64,7 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
         self._path = path
         self._neighbours = neighbours
         self.shared = neighbours is not None
-        self._altered = trio.Event()  # set when the files may still hold bytes of an edited or deleted text
-        self._has_removed = False  # retention has removed records since the last scrub began, at `_scrubbed`
-        self._scrubbed = -math.inf
-        self._is_scrub_failing = False  # and the log says so already
+        self._scrubs = ScrubSchedule(self._scrub)
         self.index = SqliteIndex(self)
         self._recent_rooms = RecentRooms(shared=self.shared)
         self._retention_turn: FileLock | None = None  # of a shared file: one process takes it, and keeps it
@@ -95,7 +86,7 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
                 if self._neighbours is not None:
                     nursery.start_soon(self._neighbours.run, program.on_hints)
                 nursery.start_soon(self.index.run, program.faulted)
-                nursery.start_soon(self._scrub)
+                nursery.start_soon(self._scrubs.run)
                 await self._groups.run(partial(self._note, news), program, task_status=task_status)
         finally:
             self._opened = self._retention_turn = None
@@ -111,48 +102,25 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
         if turn is not None and not turn.try_acquire():
             return {}  # another process does it
         lost = await super().retain(keeps)
-        self._has_removed |= bool(lost)
-        if self._has_removed and trio.current_time() >= self._scrubbed + RETENTION_SCRUB:
-            self._altered.set()
+        self._scrubs.retained(lost)
         return lost
 
     def _tell_others(self, hint: str) -> None:
         if hint and self._neighbours is not None:
             self._neighbours.tell({hint: 0})
 
-    async def _scrub(self) -> None:
-        """Scrub texts that are gone from the files, all those of some seconds together."""
-        self._altered.set()  # texts may have been deleted shortly before a crash
-        pause = SCRUB_AFTER
-        while True:
-            await self._altered.wait()
-            await trio.sleep(pause)
-            self._altered = trio.Event()  # this scrub may miss texts that are altered from now on
-            self._has_removed, self._scrubbed = False, trio.current_time()
-            pause = SCRUB_AFTER
-            if not await self._try_to_scrub():
-                self._altered.set()
-                pause = SCRUB_RETRY
-
-    async def _try_to_scrub(self) -> bool:
-        reason: object = f"{self._path} is being read by another program"
-        try:
-            if not await self.index.clean():
-                return False
-            page: int | None = 1
-            while page:
-                in_turn = partial(self._writer.in_turn, partial(self._scrubber.step, page))
-                page = await self._writer_thread.run(in_turn)
-                await trio.sleep(SCRUB_PAUSE)
-            if page is not None:
-                self._is_scrub_failing = False
-                return True
-        except (LogUnavailable, *FILE_ERRORS, OSError) as error:
-            reason = error
-        if not self._is_scrub_failing:  # a disk may be full for a day
-            self._is_scrub_failing = True
-            logger.warning("removing deleted texts from the disk failed, and is tried again: %s", reason)
-        return False
+    async def _scrub(self) -> bool:
+        """Scrub the files once, a step at a time between commits; see `ScrubSchedule`."""
+        if not await self.index.clean():
+            return False
+        page: int | None = 1
+        while page:
+            in_turn = partial(self._writer.in_turn, partial(self._scrubber.step, page))
+            page = await self._writer_thread.run(in_turn)
+            await trio.sleep(SCRUB_PAUSE)
+        if page is None:
+            raise LogUnavailable(f"{self._path} is being read by another program")
+        return True
 
     def _open(self) -> Opened[sqlite3.Connection]:
         path = checked_path(self._path)
@@ -202,6 +170,6 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
         if self._neighbours is not None:
             self._neighbours.tell(hints_of(records))
         if take_text(records):
-            self._altered.set()
+            self._scrubs.altered()
         self.index.written(rooms, len(records))
         news(records)

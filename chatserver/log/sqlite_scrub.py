@@ -1,7 +1,7 @@
 """Erasing deleted texts from the files of a database, where SQLite leaves copies of them.
 
-Owns: the one descriptor besides SQLite's own, through which it writes zeros into unused parts of pages. May not: touch
-a byte that is in use. It runs in the writing thread, a step at a time.
+Owns: when that is due, and the one descriptor besides SQLite's own, through which it writes zeros into unused parts of
+pages. May not: touch a byte that is in use.
 
 `secure_delete` overwrites deleted content in its last place only. When SQLite moves rows between pages, a copy stays in
 the gap between a page's list of cells and its cells (https://www.sqlite.org/fileformat2.html, section 1.6). VACUUM
@@ -11,13 +11,24 @@ A gap is zeroed in the file while the write-ahead log is empty and no process ma
 the writer drops its page cache, and the emptied write-ahead log makes the other connections read their pages again.
 """
 
+import logging
+import math
 import os
 import sqlite3
 import struct
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
-from chatserver.log.sqlite_file import BUSY_TIMEOUT
+import trio
 
+from chatserver.log.interface import LogUnavailable
+from chatserver.log.sqlite_file import BUSY_TIMEOUT, FILE_ERRORS
+
+#: Seconds from the first deletion or edit to a scrub of the files, and between attempts while another program reads
+#: them. That allows several attempts within SCRUB_WITHIN, and at most two scrubs a minute.
+SCRUB_AFTER, SCRUB_RETRY = 30.0, 5.0
+#: Seconds between two scrubs for what retention alone has removed: on a busy server it removes something each minute.
+RETENTION_SCRUB = 3600.0
 #: Bytes of the file in one step: 2 ms, during which commits wait.
 STEP_BYTES = 4 * 1024 * 1024
 #: Milliseconds that a step, and so the writer, waits for readers.
@@ -28,6 +39,58 @@ MAX_PAGES = (1 << 25) - 1
 
 #: The first byte of each kind of b-tree page, and the length of its header.
 _HEADERS = {2: 12, 5: 12, 10: 8, 13: 8}
+
+
+logger = logging.getLogger(__name__)
+
+
+class ScrubSchedule:
+    """When a log scrubs its files, on the trio loop: once for all texts that some seconds take away.
+
+    `scrub` does it; it returns False if another process is doing it, and may raise what the use of a file raises.
+    """
+
+    def __init__(self, scrub: Callable[[], Awaitable[bool]]) -> None:
+        self._scrub = scrub
+        self._due = trio.Event()  # the files may still hold bytes of a text that is gone
+        self._has_removed = False  # retention has removed records since the last scrub began
+        self.began = -math.inf  # the last scrub
+        self._is_failing = False  # and the log says so already
+
+    def altered(self) -> None:
+        """Note that a text was edited or deleted."""
+        self._due.set()
+
+    def retained(self, lost: Mapping[str, int]) -> None:
+        """Note that retention has run, and the rooms that lost something."""
+        self._has_removed |= bool(lost)
+        if self._has_removed and trio.current_time() >= self.began + RETENTION_SCRUB:
+            self._due.set()
+
+    async def run(self) -> None:
+        """Scrub when it is due, until cancelled."""
+        self._due.set()  # texts may have been deleted shortly before a crash
+        pause = SCRUB_AFTER
+        while True:
+            await self._due.wait()
+            await trio.sleep(pause)
+            self._due = trio.Event()  # this scrub may miss texts that are altered from now on
+            self._has_removed, self.began = False, trio.current_time()
+            pause = SCRUB_AFTER
+            if not await self._try():
+                self._due.set()
+                pause = SCRUB_RETRY
+
+    async def _try(self) -> bool:
+        try:
+            done = await self._scrub()
+        except (LogUnavailable, *FILE_ERRORS, OSError) as error:
+            if not self._is_failing:  # a disk may be full for a day
+                self._is_failing = True
+                logger.warning("removing deleted texts from the disk failed, and is tried again: %s", error)
+            return False
+        self._is_failing = self._is_failing and not done
+        return done
 
 
 class Scrubber:

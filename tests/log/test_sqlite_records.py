@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from chatserver.log import sqlite as sqlite_module
 from chatserver.log import sqlite_changes as changes_module
 from chatserver.log import sqlite_file as file_module
 from chatserver.log import sqlite_index as index_module
@@ -21,6 +20,7 @@ from chatserver.log import sqlite_indexing as indexing_module
 from chatserver.log import sqlite_markers as markers_module
 from chatserver.log import sqlite_readers as readers_module
 from chatserver.log import sqlite_retention as retention_module
+from chatserver.log import sqlite_scrub as scrub_module
 from chatserver.log import sqlite_writer as writer_module
 from chatserver.log.changes import RoomEnd
 from chatserver.log.index import Question
@@ -103,8 +103,8 @@ async def hurried(
     path: Path, monkeypatch: pytest.MonkeyPatch, processes: int = 1
 ) -> AsyncIterator[tuple[SqliteLog, SqliteLog]]:
     """A log that scrubs its files at once, twice; or two such logs on one file."""
-    monkeypatch.setattr(sqlite_module, "SCRUB_AFTER", 0.01)
-    monkeypatch.setattr(sqlite_module, "SCRUB_RETRY", 0.01)
+    monkeypatch.setattr(scrub_module, "SCRUB_AFTER", 0.01)
+    monkeypatch.setattr(scrub_module, "SCRUB_RETRY", 0.01)
     monkeypatch.setattr(index_module, "INDEX_INTERVAL", 0)
     logs = [SqliteLog(str(path))] if processes == 1 else [shared_log(path.parent, number, 2) for number in range(2)]
     async with nodes(logs):
@@ -116,7 +116,7 @@ async def test_a_deleted_text_leaves_every_file(
     path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, processes: int
 ) -> None:
     """SQLite leaves copies of a row at its place before a page split, and another process may write them back."""
-    monkeypatch.setattr("chatserver.log.sqlite_scrub.STEP_BYTES", 65_536)
+    monkeypatch.setattr(scrub_module, "STEP_BYTES", 65_536)
     chance = random.Random(seed)
     async with hurried(path, monkeypatch, processes) as logs:
         for log in logs:
@@ -152,9 +152,9 @@ async def test_texts_that_retention_removed_leave_every_file_and_the_index(
 ) -> None:
     """SQLite leaves some texts in gaps of pages, even without deletions."""
     chance = random.Random(1)
-    monkeypatch.setattr(sqlite_module, "RETENTION_SCRUB", 0.05)
+    monkeypatch.setattr(scrub_module, "RETENTION_SCRUB", 0.05)
     async with hurried(path, monkeypatch) as (log, _):
-        await eventually(lambda: log._scrubbed > 0)  # the first scrub, for the remains of a crash
+        await eventually(lambda: log._scrubs.began > 0)  # the first scrub, for the remains of a crash
         for _ in range(20):
             said = [draft(f"{SECRET}{'q' * chance.randrange(400)}", room=chance.choice("ab")) for _ in range(50)]
             await submit_all(log, said)
@@ -185,7 +185,7 @@ async def test_another_reader_of_the_file_only_delays_the_scrub(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A backup holds a snapshot, and with it earlier pages."""
-    monkeypatch.setattr("chatserver.log.sqlite_scrub.PATIENCE_MS", 1)
+    monkeypatch.setattr(scrub_module, "PATIENCE_MS", 1)
     monkeypatch.setattr(file_module, "BUSY_TIMEOUT", 60)  # for which a scrub may not wait, nor the commits behind it
     async with hurried(path, monkeypatch) as (log, _):
         await append(log, draft(SECRET))
@@ -265,7 +265,7 @@ async def test_pages_that_may_be_of_another_kind_are_left_alone(
             connection.execute("PRAGMA auto_vacuum = FULL")
             connection.execute("VACUUM")
         else:
-            monkeypatch.setattr("chatserver.log.sqlite_scrub.MAX_PAGES", 1)
+            monkeypatch.setattr(scrub_module, "MAX_PAGES", 1)
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         plant(path)
         scrubber = Scrubber(connection, path)
@@ -276,7 +276,7 @@ async def test_pages_that_may_be_of_another_kind_are_left_alone(
 
 async def test_a_scrub_syncs_in_the_step_that_writes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file was synced at the end: up to all of its bytes at once, while no commit could run."""
-    monkeypatch.setattr("chatserver.log.sqlite_scrub.STEP_BYTES", 65_536)
+    monkeypatch.setattr(scrub_module, "STEP_BYTES", 65_536)
     async with running(SqliteLog(str(path))) as log:
         await submit_all(log, [draft("q" * 900, room="ab"[number % 2]) for number in range(1_000)])
     calls: list[str] = []
@@ -349,7 +349,7 @@ async def test_a_text_deleted_just_before_a_crash_leaves_at_the_next_start(
 
 
 def test_the_promised_time_allows_several_attempts() -> None:
-    assert sqlite_module.SCRUB_AFTER + 3 * sqlite_module.SCRUB_RETRY < SCRUB_WITHIN
+    assert scrub_module.SCRUB_AFTER + 3 * scrub_module.SCRUB_RETRY < SCRUB_WITHIN
 
 
 async def test_a_page_ends_where_records_were_removed_meanwhile(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
