@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chatserver.net import admission as admission_module
+from chatserver.net.admission import OPERATOR_PLACES
 from chatserver.net.connection import Backlog, Connection, network_of
 from chatserver.net.readiness import WRITE
 from chatserver.net.states import TABLE, Reclaim, State
@@ -88,6 +89,17 @@ def test_counts_add_up(acts: list[tuple[str, bool]]) -> None:
         for address in inside:
             admission.release(address)
         assert admission.statistics() == {"held": 0, "addresses": 0}
+
+
+def test_the_operators_address_has_a_few_places_beyond_all() -> None:
+    """A probe that is refused by a server full of members would end it. Without descriptors there is no such place."""
+    with parked(total=2) as it:
+        for number in range(2):
+            it.place(State.OPEN, address=f"192.0.2.{number}")
+        assert it.admission.admit("198.51.100.1") is Reason.REFUSED_FULL
+        assert it.admission.admit("198.51.100.1", short=True, operator=True) is Reason.REFUSED_FULL
+        answers = [it.admission.admit("198.51.100.1", operator=True) for _ in range(OPERATOR_PLACES + 1)]
+        assert answers == [None] * OPERATOR_PLACES + [Reason.REFUSED_FULL]
 
 
 # -- which connection is evicted ---------------------------------------------------------------------------------------
