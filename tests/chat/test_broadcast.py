@@ -148,12 +148,14 @@ async def test_a_member_that_is_behind_is_not_given_the_chunk_of_the_others(it: 
     peers = await it.members(3)
     await trio.sleep(3.0)
     slow = peers[place]
-    slow.space = 0
+    slow.space = 3  # a part of the first message
+    before = it.hub.broadcaster.delivered
     await it.publish("lobby", "one")
     await it.publish("lobby", "two")
     it.sink.take(slow, ENDLESS)
     await it.until_idle()
     assert [peer.offsets("lobby") for peer in peers] == [[1, 2]] * 3
+    assert it.hub.broadcaster.delivered - before == 6
 
 
 # -- faults -----------------------------------------------------------------------------------------------------------

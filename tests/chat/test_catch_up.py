@@ -8,6 +8,7 @@ import trio
 from structlog.testing import capture_logs
 
 from chatserver.chat import broadcast as broadcast_module
+from chatserver.chat import ring as ring_module
 from chatserver.chat.member import Source
 from chatserver.log.interface import Kind
 from tests.support.chatting import Chatting, change, chatting, plant
@@ -46,6 +47,17 @@ async def test_a_partly_taken_chunk_goes_on_where_it_stopped(it: Chatting) -> No
         it.sink.take(peer, ENDLESS)
     assert peer.offsets("lobby") == list(range(1, 59 * 3 + 1))
     assert peer.gaps("lobby") == []
+
+
+async def test_a_member_that_takes_exactly_a_chunk_gets_the_next_when_it_takes_more(
+    it: Chatting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ring_module, "CHUNK_BYTES", 1)  # each message is one
+    slow = await behind(it, messages=3)
+    it.sink.take(slow, len(b"P lobby - - 1\nM lobby 1 text-0\n"))
+    assert slow.offsets("lobby") == [1]
+    it.sink.take(slow, ENDLESS)
+    assert slow.offsets("lobby") == [1, 2, 3]
 
 
 async def test_a_slow_reader_costs_no_chunk(it: Chatting) -> None:
