@@ -99,6 +99,7 @@ def test_retention_is_the_rooms_own_or_the_default() -> None:
     assert [policies.keeps(100, 7, room) for room in ("logs", "talk", "lobby")] == [(5, 7), (0, 1500), (100, 7)]
     each = RoomPolicy(retain_count=5), RoomPolicy(retain_age=1.5), RoomPolicy(read=SIGNED_IN)
     assert [Policies([("logs", policy)]).retain for policy in each] == [True, True, False]
+    assert Policies([("logs", each[0]), ("ops", each[2])]).retain, "one is enough"
 
 
 @pytest.mark.parametrize(
