@@ -107,6 +107,17 @@ def test_few_bytes_that_are_never_acknowledged(it: Parked, kernel: Kernel) -> No
     assert it.details("closed") == [Reason.FLUSH_DEADLINE]
 
 
+def test_a_peer_that_takes_too_little_is_reset(it: Parked, kernel: Kernel) -> None:
+    """Otherwise the kernel would go on offering it what was written."""
+    kernel.bytes = 100_000
+    connection, peer = it.connect_tcp()
+    it.connections.send(connection, b"x" * 10_000_000)
+    it.turn(seconds=30.0)
+    assert it.details("closed") == [Reason.FLUSH_DEADLINE]
+    with pytest.raises(ConnectionResetError):
+        take(peer)
+
+
 @pytest.mark.parametrize("state", [State.KEEPALIVE, State.MESSAGE])
 def test_a_peer_that_took_enough_in_one_window_is_judged_by_the_next_one_too(
     it: Parked, kernel: Kernel, state: State

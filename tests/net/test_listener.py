@@ -92,6 +92,17 @@ def test_ipv6_in_brackets_or_not() -> None:
             assert listening.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) in (16384, 2 * 16384), "Linux doubles it"
 
 
+def test_operators_are_known_by_their_listener_and_have_places_beyond_all(it: Parked) -> None:
+    it.admission.total = 0
+    it.listener._operators = True
+    it.knock()
+    it.listener.accept()
+    (connection,) = it.inside()
+    assert it.connections.operators == {connection}
+    it.connections.close(connection, Reason.DONE)
+    assert not it.connections.operators
+
+
 def test_a_poller_over_a_closed_listener_ignores_it(it: Parked) -> None:
     it.readiness.add(it.listener.descriptor, READ)
     it.connections.table.extend([None] * it.listener.descriptor)  # its number is the next

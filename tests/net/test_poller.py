@@ -318,6 +318,28 @@ def test_what_a_peer_sent_in_time_is_read_before_its_deadline_counts(it: Parked,
     assert len(it.of("expired")) == (0 if is_last else 10)
 
 
+def test_a_connection_that_is_closed_before_its_turn_does_not_expire(it: Parked) -> None:
+    connection, _ = it.connect()
+    connection.deadline = it.connections.wheel.current
+    it.poller.expire(connection)
+    it.connections.close(connection, Reason.DONE)
+    it.run_rounds()
+    assert it.of("expired") == []
+
+
+async def test_the_tick_is_right_although_the_wheel_sleeps() -> None:
+    """Deadlines would otherwise begin up to half a second early."""
+    async with polled() as it:
+        connection, peer = it.connect()
+        ticks: list[int] = []
+        it.recorder.on["received"] = lambda each: ticks.append(it.connections.wheel.current)
+        await trio.sleep(0.35)
+        peer.send(b"x")
+        await it.until(lambda: ticks)
+        assert ticks[0] >= 3
+        it.connections.close(connection, Reason.DONE)
+
+
 async def test_a_fault_in_one_expiry_costs_no_other_of_its_slot(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
