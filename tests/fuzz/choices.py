@@ -85,6 +85,7 @@ FATES: dict[str, Acts] = {
     "it stays": [],
     "a few bytes read": [("hear", {"most": 300, "polite": True})],
     "all read": [("hear", {"most": 1 << 20, "polite": True})],
+    "all read from now on": [("attend", {"greedy": True})],
     "the rest sent": [("go_on", {"cut": None})],
     "FIN": [("end", {"farewell": False, "early": False})],
     "FIN too early": [("end", {"farewell": False, "early": True})],
