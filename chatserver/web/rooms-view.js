@@ -15,6 +15,7 @@ const MAX_OTHERS = 20;
 
 export class RoomsView {
   #list = byId('rooms');
+  #button = byId('show-rooms');
   #hint = byId('room-hint');
   /** @type {string[]} newest first */
   #ours;
@@ -156,6 +157,16 @@ export class RoomsView {
     if (rest.length) rows.push(make('li', { className: 'panel-title' }, 'Other rooms'), ...rest);
     if (others.length > rest.length) rows.push(make('li', { className: 'hint' }, `and ${others.length - rest.length} more, which the search above finds`));
     replaceRows(this.#list, rows);
+    this.#showOnButton(ours.filter((name) => name !== this.client.room).flatMap((name) => rooms.get(name) ?? []));
+  }
+
+  /** A narrow window has the list in a drawer, so the button that opens it says what is new in other rooms. */
+  #showOnButton(rooms) {
+    const unread = rooms.reduce((sum, room) => sum + room.unread, 0);
+    const mentions = rooms.reduce((sum, room) => sum + room.mentions, 0);
+    this.#button.querySelector('.badge')?.remove();
+    if (unread) this.#button.append(badge(unread, mentions));
+    this.#button.ariaLabel = mentions ? `Rooms, ${plural(mentions, 'mention', 'mentions')} of you` : unread ? `Rooms, ${unread} unread` : 'Rooms';
   }
 
   #row(name, members) {

@@ -320,3 +320,21 @@ def test_all_rooms_are_marked_as_read(shared_server: Server, window: OpenWindow)
         return [marks.get(room, {}).get("unread") for room in rooms]
 
     wait_until(ann.page, lambda: unread() == [0, 0, 0])
+
+
+def test_the_button_of_the_drawer_says_what_is_new_in_other_rooms(shared_server: Server, window: OpenWindow) -> None:
+    """On a phone nothing did: the list is in the drawer, and the title of the page is not in sight."""
+    ann, ben = window(room="beyond", **PHONE), window(room="beyond")
+    expect(ben.page.locator("#people li")).to_have_count(2)
+    ann.go("before")
+    expect(ann.page.locator("#empty")).to_be_visible()
+    button = ann.page.locator("#show-rooms")
+    expect(button).to_have_accessible_name("Rooms")
+    ben.say("one", "two")
+    expect(button).to_have_accessible_name("Rooms, 2 unread")
+    ben.say(f"three, @{ann.name}")
+    expect(button).to_have_accessible_name("Rooms, 1 mention of you")
+    expect(button.locator(".badge")).to_contain_text("@1")
+    ann.go("beyond")
+    expect(button).to_have_accessible_name("Rooms")
+    expect(button.locator(".badge")).to_have_count(0)
