@@ -140,3 +140,10 @@ async def test_an_exception_of_the_block_is_not_in_a_group(server: FakeServer) -
     assert scope.cancelled_caught
     with pytest.raises(KeyError):
         await fail_when_cancelled()
+
+
+async def test_a_misspelt_transport_is_an_error(server: FakeServer) -> None:
+    """Without a check of types, `websocket` was a long-poll."""
+    with pytest.raises(ValueError, match="'websocket' is none of ws, poll, sse"):
+        async with connect(server.url, transport="websocket"):  # type: ignore[arg-type]
+            await trio.sleep_forever()
