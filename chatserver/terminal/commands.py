@@ -163,4 +163,5 @@ def mentioned(text: str, people: Mapping[str, str]) -> list[str]:
 
 
 def _matching(stem: str, words: Iterable[str]) -> list[str]:
-    return sorted((word for word in words if word.lower().startswith(stem.lower())), key=str.lower)
+    matching = (word for word in words if word.lower().startswith(stem.lower()))
+    return sorted(dict.fromkeys(matching), key=str.lower)  # several users may have one name

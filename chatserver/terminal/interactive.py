@@ -22,14 +22,14 @@ from chatserver.terminal.arrivals import Arrivals
 from chatserver.terminal.recall import Recall
 from chatserver.terminal.screen import Screen
 
-LATEST = 50  # messages shown when a room is entered
+LATEST = 50  # records asked for when a room is entered
+EARLIER = 200  # records before them, among which messages are looked for if those have none
 LEAVE_PATIENCE = 3.0  # s for the last texts to be acknowledged when the user leaves
 ENTRY_PATIENCE = 2.0  # s to wait for the unread counts before a room is entered, and for names of rooms after it
 TYPING_EVERY = 3.0  # s between two typing notices, as the server accepts them
 TYPING_SHOWN = 5.0  # s for which another user is shown as typing
 READ_EVERY = 3.0  # s between two updates of our read marker
-MAX_ROOMS_SHOWN = 40
-MAX_IDS_SHOWN = 10  # of users with one name
+MAX_LISTED = 40  # rooms, or users with one name
 
 Job = Callable[[], Awaitable[object]]
 IN_NO_ROOM = "you are in no room; /join ROOM"
@@ -79,8 +79,7 @@ class Interactive:
 
     def complete(self, before: str) -> tuple[str, Sequence[str]]:
         """Complete a line, for Tab."""
-        rooms = {*self._recall.rooms, *self._rooms}
-        return commands.complete(before, people=set(self._recall.people.values()), rooms=rooms)
+        return commands.complete(before, people=self._recall.people.values(), rooms={*self._recall.rooms, *self._rooms})
 
     # -- events -------------------------------------------------------------------------------------------------------
 
@@ -101,6 +100,8 @@ class Interactive:
                     self._nursery.start_soon(self._show_typing, room, render.name_of(user))
             case wire.Edit() | wire.Deletion() | wire.Reaction() if event.offset <= self._shown.get(event.room, 0):
                 words = None  # the message was shown in its present state already
+                if event.offset == self._shown[event.room] and self._recall.last(event.room) is None:
+                    self._nursery.start_soon(self._show_earlier, event.room, event.offset - LATEST + 1)
             case wire.Edit() | wire.Deletion() | wire.Reaction() | events.Postponed():
                 words = words and render.label(self._unclear(event.room)) + words
             case events.Entered(room):
@@ -130,9 +131,8 @@ class Interactive:
         quote = self._recall.quote(message.room, message.reply_to)
         room = self._unclear(message.room)
         bell = "\a" if called and not self._screen.editor.focused else ""
-        self._screen.print(
-            bell + render.message_lines(message, self._screen.style, room=room, quote=quote, called=called)
-        )
+        lines = render.message_lines(message, self._screen.style, room=room, quote=quote, called=called)
+        self._screen.print(bell + lines)
         if self._screen.editor.focused:
             self._seen[message.room] = message.offset
 
@@ -153,9 +153,7 @@ class Interactive:
 
     def _is_called(self, message: wire.Message) -> bool:
         me = self._chat.user
-        return me is not None and (
-            me.id in message.mentions or bool(commands.mentioned(message.text, {me.id: me.name}))
-        )
+        return me is not None and bool(me.id in message.mentions or commands.mentioned(message.text, {me.id: me.name}))
 
     def _presence(self, event: wire.Presence) -> None:
         """Print who joined and left, in one line for as long as nothing else is printed."""
@@ -284,8 +282,9 @@ class Interactive:
                 answer = await self._chat.members(room)
                 for user in answer.members:
                     self._recall.know(user)
-                if rest:
-                    self._show_ids(rest)
+                if rest:  # names repeat, and moderators need ids
+                    ids = [f"{known} is {render.printable(id_)}" for known, id_ in self._recall.ids(rest)]
+                    self._list(ids, none=f"nobody with the name {render.printable(rest)} is known")
                 else:
                     self._screen.note(render.members(answer))
             case "/nick":
@@ -303,15 +302,10 @@ class Interactive:
             case "/search":
                 await self._search(rest)
 
-    def _show_ids(self, name: str) -> None:
-        """Show the ids of users with this name, who are or were here: names repeat, and moderators need ids."""
-        lines = [f"{known} is {render.printable(id_)}" for known, id_ in self._recall.ids(name)]
-        self._list(lines, MAX_IDS_SHOWN, none=f"nobody with the name {render.printable(name)} is known")
-
     async def _enter(self, room: str) -> None:
         """Join a room, after asking what is unread in it."""
         await self._chat.connected()
-        with trio.move_on_after(ENTRY_PATIENCE), suppress(ChatError):  # we may have no markers, or get none now
+        with trio.move_on_after(ENTRY_PATIENCE), suppress(ChatError):  # perhaps we have no markers
             if (unread := (await self._chat.unread()).get(room)) is not None and unread.unread:
                 self._rooms[room] = unread.read
                 if unread.unread > LATEST:
@@ -321,6 +315,13 @@ class Interactive:
             if (refusal := await self._chat.write_refusal(room)) is not None:
                 self._screen.note(render.printable(refusal.message))
             self._recall.rooms.update(found.room for found in await self._chat.rooms())
+
+    async def _show_earlier(self, room: str, before: int) -> None:
+        """Show the messages before an offset, since the latest records were changes of them only."""
+        with suppress(ChatError):
+            for record in (await self._chat.history(room, before=f"{before}", limit=EARLIER)).records:
+                if isinstance(record, wire.Message):
+                    self._show(record)
 
     def _leave_room(self, room: str) -> None:
         if room not in self._rooms:
@@ -341,13 +342,13 @@ class Interactive:
         rooms = await self._chat.rooms()
         self._recall.rooms.update(room.room for room in rooms)
         lines = [render.room_line(room, is_entered=room.room in self._rooms) for room in rooms]
-        self._list(lines, MAX_ROOMS_SHOWN, none="there is no room that you may read")
+        self._list(lines, none="there is no room that you may read")
 
-    def _list(self, lines: Sequence[str], most: int, *, none: str) -> None:
-        for line in lines[:most] or [none]:
+    def _list(self, lines: Sequence[str], *, none: str) -> None:
+        for line in lines[:MAX_LISTED] or [none]:
             self._screen.note(line)
-        if len(lines) > most:
-            self._screen.note(f"and {len(lines) - most} more")
+        if len(lines) > MAX_LISTED:
+            self._screen.note(f"and {len(lines) - MAX_LISTED} more")
 
     async def _change(
         self, room: str, offset: int | None, change: Callable[[int], Awaitable[wire.Ack]]

@@ -38,3 +38,16 @@ async def test_what_was_read_just_before_leaving_is_not_new_at_the_next_start() 
             await person.until("two\r\n")
         async with terminal(server) as person:
             assert "─── new" not in await person.until("two\r\n")
+
+
+async def test_a_room_in_which_a_bot_edits_shows_its_messages() -> None:
+    """A bot had written its answer piece by piece: the latest 50 records were edits, and the room looked empty."""
+    async with serving() as real:
+        await publish(real.address, "lobby", "a question")
+        await publish(real.address, "lobby", "…")
+        for number in range(60):
+            edited = await ask(real.address, "PATCH", "/rooms/lobby/messages/2", {"text": f"answer {number}"})
+            assert edited.status == 200
+        async with terminal(FakeServer(port=real.address.port)) as person:  # for its address
+            await person.until("a question\r\n")
+            await person.until("answer 59")
