@@ -225,8 +225,9 @@ export class ChatClient extends EventTarget {
     room.knowsRights = true;
     try {
       const { may_write, why } = await this.api.room(room.name);
+      const wasReadOnly = room.readOnly !== null;
       room.readOnly = may_write ? null : new ChatError(why.code, why.message);
-      room.tell('rights');
+      room.tell('rights', { isFreed: wasReadOnly && may_write });
     } catch (error) {
       if (!(error instanceof ChatError)) throw error;
       room.knowsRights = false; // the next survey asks again
