@@ -75,6 +75,8 @@ _PONG_BYTES = len(EMPTY_PONG) + 4  # and the masking key, although there is no p
 class WebSocketHandler(Handler):
     """See the module. All but `_reply_later` is synchronous."""
 
+    reads_between = True
+
     def __init__(
         self, connections: Connections, hub: Hub, conversation: Conversation, settings: Settings, tasks: Tasks
     ) -> None:
@@ -287,11 +289,15 @@ class WebSocketHandler(Handler):
     # -- going on ---------------------------------------------------------------------------------------------------
 
     def writable(self, connection: Connection) -> None:
-        """The peer has taken what we wrote: offer messages of its rooms, then handle the frames in the inbox."""
+        """The peer has taken what we wrote: handle some frames of the inbox, then offer messages of its rooms."""
         session = context_of(connection, WebSocketSession)
         if session.principal.seconds_left <= 0:  # a slow reader's deadline stands still for as long as bytes are unsent
             self.close(connection, Reason.EXPIRED)
             return
+        if (connection.inbox or session.assembly is not None) and connection.state is not _REPLYING:
+            self._take(connection, session, connection.inbox)
+            if connection.context is not session or connection.blocked:
+                return
         for member in session.rooms():
             self._hub.writable(member)
             if connection.context is not session:
@@ -299,8 +305,6 @@ class WebSocketHandler(Handler):
             if connection.blocked:
                 session.make_last(member)  # the other rooms come first next time, however busy this one is
                 return
-        if (connection.inbox or session.assembly is not None) and connection.state is not _REPLYING:
-            self._connections.resume(connection)
 
     # -- the end ----------------------------------------------------------------------------------------------------
 

@@ -365,23 +365,24 @@ class Connections:
         """The server is stopping: give the kernel what was kept, to be sent after the process has ended."""
         if connection.blocked:
             sockets.take_all(connection.descriptor)
-            self.flush(connection)
+            if self.flush(connection):
+                self.handlers[connection.state].writable(connection)
 
-    def flush(self, connection: Connection) -> None:
-        """Write what was kept: the descriptor is writable. When all is written, its handler's `writable` is called."""
+    def flush(self, connection: Connection) -> bool:
+        """Write what was kept: the descriptor is writable. Returns whether that was all: `writable` is due then."""
         backlog = connection.backlog
         if backlog is None or not backlog.blocked:
-            return
+            return False
         try:
             if not connection.transport.flush(connection, backlog):
-                return
+                return False
         except BlockingIOError:
-            return
+            return False
         except (OSError, TransportError) as error:
             self.broken(connection, error)
-            return
+            return False
         self.judge.lift(connection, backlog)
-        self.handlers[connection.state].writable(connection)
+        return True
 
     def broken(self, connection: Connection, error: OSError | TransportError) -> None:
         """Close a connection whose peer is gone, or whose transport can no longer encrypt or decrypt."""

@@ -5,7 +5,7 @@ of one connection is in its context. Every call is synchronous, and made inside 
 leaves work for another step calls `Connections.resume`.
 """
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from chatserver.net.connection import Connection
 from chatserver.reasons import Reason
@@ -26,6 +26,10 @@ def context_of(connection: Connection, kind: type[Context]) -> Context:
 
 class Handler:
     """A handler that expects nothing and keeps nothing; override what a state needs."""
+
+    #: Whether a peer that has taken all that was kept is read once before `writable`, which may keep more at once: so
+    #: a peer that reads more slowly than we write is heard, too.
+    reads_between: ClassVar[bool] = False
 
     def __init__(self, connections: "Connections") -> None:
         self._connections = connections

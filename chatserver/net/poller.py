@@ -231,10 +231,18 @@ class Poller:
                 self._readiness.arm(listener.descriptor, READ)
 
     def _write(self, connection: Connection) -> None:
-        if connection.descriptor >= 0:
-            connection.armed &= RESUMED
-            self._connections.flush(connection)
-            self._connections.arm(connection)
+        """Write what was kept. When all is written, read once if its handler asks for that, and call `writable`."""
+        connections = self._connections
+        if connection.descriptor < 0:
+            return
+        connection.armed &= RESUMED
+        if connections.flush(connection):
+            handler = connections.handlers[connection.state]
+            if handler.reads_between and (len(connection.inbox) < READ_BYTES or handler.lacking(connection)):
+                self._read(connection)
+            if connection.descriptor >= 0 and not connection.blocked:
+                connections.handlers[connection.state].writable(connection)
+        connections.arm(connection)
 
     def _read(self, connection: Connection) -> None:
         """Read once, and pass the bytes to the handler. If there may be more, read again in `BULK`."""

@@ -109,3 +109,24 @@ async def test_a_slow_reader_of_a_busy_room_hears_its_other_rooms() -> None:
             await friend.ask("publish", room=room, text="hi")
         heard = [(await slow.next("message"))["room"] for _ in range(203)]
         assert max(heard.index("first"), heard.index("last")) < 100
+
+
+async def test_a_slow_reader_of_a_busy_room_is_heard() -> None:
+    """It was not read before it had all messages of its rooms, so in a room that is busy enough it could never speak."""
+    async with (
+        serving(send_buffer=4096) as server,
+        chatter(server.address, receive_buffer=4096) as slow,
+        chatter(server.address) as friend,
+    ):
+        await slow.ask("join", room="busy")
+        await friend.ask("join", room="quiet")
+        for number in range(400):
+            await friend.say(type="publish", room="busy", text=f"{number} {1000 * 'x'}")
+        await friend.ask("publish", room="busy", text="the last one")
+        await slow.say(type="publish", room="quiet", text=5000 * "z")  # not in one read
+        await slow.say(type="leave", room="busy")
+        heard = 0
+        while (await slow.hear())["type"] != "left":
+            heard += 1
+        assert heard < 200, "of the 401 messages and more"
+        assert (await friend.next("message"))["text"] == 5000 * "z"

@@ -236,7 +236,7 @@ class Parked:
         received = bytearray()
         while connection.blocked:
             received += take(peer)
-            self.connections.flush(connection)
+            self.poller._write(connection)
         return bytes(received + take(peer))
 
     def close(self) -> None:
