@@ -93,10 +93,9 @@ class Handshakes(Handler):
         self._connections.enter(connection, State.HEAD)
         connection.transport = transport
         backlog = connection.backlog
-        if backlog is not None and backlog.chunks:  # the end of the handshake, encrypted already
+        if backlog is not None:  # its chunks are the end of the handshake, encrypted already
             transport.unsent = b"".join(backlog.chunks)[backlog.position :]
             backlog.chunks.clear()
-            backlog.position = 0
         if received.ended:
             sockets.shutdown(connection.descriptor, socket.SHUT_RD)
         if received.plaintext:
