@@ -268,9 +268,13 @@ def test_a_text_that_ends_the_connection_for_its_size_is_not_sent_again(peer: Pe
 def test_a_refusal_for_size_without_an_id_is_that_of_the_longest_text(peer: Peer) -> None:
     """A server does not read what is too long, so it cannot name it: the caller waited until its deadline."""
     short = peer.publish("a", room="ops")
-    peer.publish("b" * 100_000)
+    longest = peer.publish("b" * 100_000)
     assert len(peer.session.outgoing(0.0)) == 2
-    assert isinstance(failure(peer.give("error", code="too_large", message="no")), Invalid)
+    peer.publish("c" * 200_000)  # not sent yet
+    assert peer.give("error", code="bad_json", message="no") == [events.Complaint(None, "bad_json", "no")]
+    refused = peer.give("error", code="too_large", message="no")
+    assert isinstance(failure(refused), Invalid)
+    assert [answered.id for answered in refused if isinstance(answered, Answered)] == [longest]
     peer.give("ack", id=short, room="ops", offset=1)
     assert peer.give("error", code="too_large", message="no") == [events.Complaint(None, "too_large", "no")]
 
