@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.client.fake import FakeServer
+from tests.client.scripted_session import Peer
 
 
 @pytest.fixture(autouse=True)
@@ -18,3 +19,15 @@ async def server() -> AsyncIterator[FakeServer]:
     server = FakeServer()
     async with server.running():
         yield server
+
+
+@pytest.fixture
+def newcomer() -> Peer:
+    return Peer()
+
+
+@pytest.fixture
+def peer(newcomer: Peer) -> Peer:
+    """A session that has read message 1."""
+    newcomer.answer("joined", 1)
+    return newcomer

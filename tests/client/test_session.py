@@ -3,60 +3,16 @@
 import json
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 import pytest
 
 from chatserver.client import events, requests, wire
 from chatserver.client.errors import ChatError, Invalid, RateLimited
-from chatserver.client.session import CLOSE_TOO_BIG, HELD_RECORDS, LONGEST_WAIT, RETRY_DELAY, Answered, Outcome, Session
+from chatserver.client.session import CLOSE_TOO_BIG, HELD_RECORDS, LONGEST_WAIT, RETRY_DELAY, Answered, Outcome
 from chatserver.client.wire import ProtocolError
 from tests.client.fake import ME, message
-
-
-class Peer:
-    """A session in `lobby`; the test plays the server."""
-
-    def __init__(self) -> None:
-        self.session = Session()
-        self.session.opened()
-        self.session.join("lobby", latest=50)
-        self.now = 0.0
-
-    def sent(self) -> dict[str, Any]:
-        """Return the only frame that the session sends now."""
-        (request,) = self.session.outgoing(self.now)
-        decoded: dict[str, Any] = json.loads(msgspec.json.encode(request))
-        return decoded
-
-    def publish(self, text: str, *, room: str = "lobby", until: float = math.inf) -> int:
-        return self.session.ask(requests.Publish(room=room, text=text), until=until)
-
-    def sends_nothing(self) -> bool:
-        return self.session.outgoing(self.now) == []
-
-    def give(self, type_: str, **fields: Any) -> list[Outcome]:
-        return self.session.receive(wire.decode(json.dumps({"type": type_, **fields})), self.now)
-
-    def answer(self, type_: str, *offsets: int, recovered: bool = True, epoch: str = "e1") -> list[Outcome]:
-        """Answer the request that the session sends now."""
-        request = self.sent()
-        assert request["type"] == {"joined": "join"}.get(type_, type_)
-        cursor = f"{epoch}-{max(offsets, default=0)}"
-        messages = [message(offset, epoch=epoch) for offset in offsets]
-        return self.give(type_, id=request["id"], cursor=cursor, recovered=recovered, messages=messages, members=1)
-
-    def refuse(self, code: str, **fields: Any) -> list[Outcome]:
-        """Refuse the request that the session sends now."""
-        return self.give("error", id=self.sent()["id"], code=code, message="no", **fields)
-
-    def push(self, offset: int, *, epoch: str = "e1") -> list[Outcome]:
-        return self.give("message", **message(offset, epoch=epoch))
-
-
-def offsets(seen: Sequence[Outcome]) -> list[int]:
-    return [event.offset for event in seen if isinstance(event, wire.Record)]
+from tests.client.scripted_session import Peer, offsets
 
 
 def failure(seen: Sequence[Outcome]) -> ChatError:
@@ -64,18 +20,6 @@ def failure(seen: Sequence[Outcome]) -> ChatError:
     assert isinstance(failed, Answered)
     assert isinstance(failed.result, ChatError)
     return failed.result
-
-
-@pytest.fixture
-def newcomer() -> Peer:
-    return Peer()
-
-
-@pytest.fixture
-def peer(newcomer: Peer) -> Peer:
-    """A session that has read message 1."""
-    newcomer.answer("joined", 1)
-    return newcomer
 
 
 def test_first_join_asks_for_the_latest(newcomer: Peer) -> None:
@@ -277,31 +221,6 @@ def test_a_refusal_for_size_without_an_id_is_that_of_the_longest_text(peer: Peer
     assert [answered.id for answered in refused if isinstance(answered, Answered)] == [longest]
     peer.give("ack", id=short, room="ops", offset=1)
     assert peer.give("error", code="too_large", message="no") == [events.Complaint(None, "too_large", "no")]
-
-
-def test_a_paused_room_keeps_its_cursor_only(peer: Peer) -> None:
-    peer.session.pause("lobby")
-    for offset in range(2, 5000):
-        assert peer.push(offset) == []
-    peer.give("gap", room="lobby", after="e1-4998", until="e1-4999")
-    assert peer.sends_nothing()
-    peer.session.resume("lobby")
-    assert offsets(peer.answer("history", 2, 3)) == [2, 3]
-    peer.session.pause("lobby")
-    assert offsets(peer.answer("history", 4)) == [4]
-    assert peer.sends_nothing(), "it is paused again"
-    peer.session.resume("lobby")
-    assert offsets(peer.answer("history", 5, 4999)) == [5, 4999]
-    assert offsets(peer.push(5000)) == [5000]
-    peer.session.pause("lobby")
-    peer.session.resume("lobby")
-    assert peer.sends_nothing(), "nothing came meanwhile"
-    assert offsets(peer.push(5001)) == [5001]
-    assert [*peer.push(5004), *peer.push(5006)] == []
-    peer.session.pause("lobby")
-    assert offsets(peer.answer("history", 5002)) == [5002]
-    peer.session.resume("lobby")
-    assert offsets(peer.answer("history", 5003)) == [5003], "what was held is read again"
 
 
 def test_records_of_every_type_have_their_offset(peer: Peer) -> None:
