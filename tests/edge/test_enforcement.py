@@ -153,6 +153,12 @@ async def test_a_user_without_a_connection_leaves_the_list_at_once(address: Addr
     assert members.json["count"] == 7, "all other users stay"
 
 
+async def test_a_muted_user_without_a_connection_stays_in_the_list(address: Address) -> None:
+    user: Any = await _lose(address, ANN, "lobby")
+    await sanction(address, kind="mute", user=user["id"])
+    assert await is_listed(address, user, "lobby")
+
+
 async def test_a_moderator_without_a_connection_stays_in_the_list_when_its_network_is_banned(address: Address) -> None:
     """A ban of a network spares the room's moderators."""
     users = [await _lose(address, who, "lobby") for who in (signed_in("u_bea", role="moderator"), ANN)]
