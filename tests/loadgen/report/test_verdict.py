@@ -5,7 +5,7 @@ import pytest
 from loadgen.report import bar
 from loadgen.report.conditions import Condition
 from loadgen.report.schema import Outcome, Verdict
-from loadgen.report.verdict import causes, decide, too_late
+from loadgen.report.verdict import causes, decide, others_were_busy, too_late, worst
 
 COUNT, TIME, PROOF = (Condition(name, ">", 0) for name in ("attack_failed", "p99_over_bar_ms", "acknowledged_lost"))
 
@@ -126,6 +126,30 @@ def test_a_generator_that_was_too_late_is_told_once() -> None:
         "data for the generator lay unread for 500 ms at the 99th percentile",
     ]
     assert too_late({"lag_p99_ms": 25.0, "backlog_p99_ms": 25.0}) == too_late({"lag_p99_ms": None}) == []
+    assert too_late({"own_cpu_percent": 99.0}) == [], "a reason to doubt what is late, but not what is in time"
+
+
+def test_a_baseline_is_as_quiet_as_it_was_or_as_a_quiet_one_would_be() -> None:
+    assert [bar.quiet_ms(3.0, 2.0), bar.quiet_ms(90.0, 2.0)] == [3.0, 27.0]
+
+
+def test_others_were_busy_only_if_the_processors_were_before_the_attack() -> None:
+    assert all(map(others_were_busy, ({"baseline_pressure_percent": 20.1}, {"baseline_steal_percent": 4.1})))
+    assert not others_were_busy({"steal_percent": 99.0, "recovery_pressure_percent": 99.0, "own_cpu_percent": 99.0})
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "outcome"),
+    [
+        ([Outcome.HELD, Outcome.INVALID, Outcome.FELL_SHORT], Outcome.FELL_SHORT),
+        ([Outcome.HELD, Outcome.INVALID], Outcome.INVALID),
+        ([Outcome.NOT_EXERCISED, Outcome.HELD], Outcome.HELD),
+        ([Outcome.NOT_EXERCISED], Outcome.NOT_EXERCISED),
+        ([], Outcome.NOT_EXERCISED),
+    ],
+)
+def test_the_gravest_of_several_outcomes(outcomes: list[Outcome], outcome: Outcome) -> None:
+    assert worst(outcomes) is outcome
 
 
 @pytest.mark.parametrize(
