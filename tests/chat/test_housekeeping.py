@@ -119,6 +119,17 @@ async def test_forty_networks_leave_leases_to_the_others(monkeypatch: pytest.Mon
             await trio.sleep(1.0)
 
 
+async def test_one_network_may_have_half_of_all_leases_and_then_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A school behind one address reloads at once."""
+    monkeypatch.setattr("chatserver.chat.hub.MAX_LEASES", 4 * LEASE_SHARE)
+    async with chatting() as it:
+        await it.load("lobby")
+        room = it.hub.rooms["lobby"]
+        for number in range(3 * LEASE_SHARE):
+            it.hub.polled(room, Principal(1000 + number, "192.0.2.1"))
+        assert len(room.presence) == 2 * LEASE_SHARE + 4
+
+
 async def test_many_lost_connections_leave_a_few_in_a_step(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chatserver.chat.presence.EXPIRE_STEP", 7)
     watcher = await watcher_of(it, "lobby")

@@ -98,11 +98,16 @@ async def test_only_equal_reads_are_shared(it: Chatting) -> None:
         [record] = await it.hub.reader.latest("lobby", 1, before=before, messages_only=messages_only)
         found[before, messages_only] = record.offset
 
+    async def read_after() -> None:
+        [record] = await it.hub.reader.read("lobby", after=3, limit=1)
+        assert record.offset == 4
+
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(read_after)
         for before, messages_only in [(None, False), (None, True), (3, False), (2, False)] * 2:
             nursery.start_soon(read, before, messages_only)
     assert found == {(None, False): 4, (None, True): 3, (3, False): 2, (2, False): 1}
-    assert it.log.reads == 4
+    assert it.log.reads == 5
 
 
 async def test_a_read_that_is_cancelled_leaves_nothing() -> None:
