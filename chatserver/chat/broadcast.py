@@ -221,6 +221,8 @@ class Broadcaster:
             for member in visited
             if member.cursor == cursor and member.encoding is encoding and member.source is RING
         ]
+        if not alike:
+            return visited  # the first has left; if all have, the room may have left memory
         chunk, reached = ring.chunk(encoding, cursor)
         connections = [member.connection for member in alike]
         partly = self._sink.offer_each(connections, chunk)

@@ -51,6 +51,24 @@ async def test_empty_rooms_are_evicted_first_the_oldest_before_the_others() -> N
         assert len(ring_of(it, "mine")._json) == 10
 
 
+async def test_a_room_that_leaves_memory_before_its_pass_is_charged_no_more(
+    it: Chatting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pass made a chunk for its members, who had all left, and charged it to the budget for ever."""
+    member = await it.join(it.peer(), "lobby")
+    step = it.hub.broadcaster._step
+
+    def step_late(room: Room) -> bool:
+        it.leave(member)
+        it.hub.registry._evict(room)
+        return step(room)
+
+    monkeypatch.setattr(it.hub.broadcaster, "_step", step_late)
+    await it.publish("lobby", "one", "two")
+    assert "lobby" not in it.hub.rooms
+    assert it.hub.budget.used == 0
+
+
 async def test_a_room_without_messages_and_with_one_member_is_small() -> None:
     """A connection may be in four of them, and a network in thousands."""
     async with chatting(max_rooms=10_000) as it:
