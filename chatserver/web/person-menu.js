@@ -95,6 +95,7 @@ export class PersonMenu {
     const room = this.client.current;
     const messages = room.timeline.messages.filter((message) => message.user.id === user?.id && !message.deleted);
     const count = plural(messages.length, 'latest message', 'latest messages');
+    if (!messages.length) return this.tell('No message of this user is loaded here.');
     if (!user || !(await this.#isMeant(`Delete the ${count} for everybody`, 'Delete'))) return;
     try {
       for (const { offset } of messages) await this.#delete(room, offset);
