@@ -112,7 +112,7 @@ async def test_a_slow_reader_of_a_busy_room_hears_its_other_rooms() -> None:
 
 
 async def test_a_slow_reader_of_a_busy_room_is_heard() -> None:
-    """It was not read before it had all messages of its rooms, so in a room that is busy enough it could never speak."""
+    """It was read only once it had all messages of its rooms: in a room that is busy enough it could never speak."""
     async with (
         serving(send_buffer=4096) as server,
         chatter(server.address, receive_buffer=4096) as slow,
