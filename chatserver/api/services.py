@@ -212,14 +212,14 @@ def check_signed_in(principal: Principal) -> None:
         raise MessageError(ErrorCode.UNAUTHENTICATED, "guests may do nothing here; sign in")
 
 
-_DEEDS = {READ: "read", WRITE: "write in", MODERATE: "moderate"}
+_VERBS = {READ: "read", WRITE: "write in", MODERATE: "moderate"}
 
 
 def _not_allowed(principal: Principal, action: Action, room: str) -> MessageError:
-    deed = f"{_DEEDS[action]} {room}"
+    what = f"{_VERBS[action]} {room}"
     if principal.is_guest and principal.access.sign_in:
-        return MessageError(ErrorCode.UNAUTHENTICATED, f"sign in to {deed}", room=room)
-    return MessageError(ErrorCode.FORBIDDEN, f"you may not {deed}", room=room)
+        return MessageError(ErrorCode.UNAUTHENTICATED, f"sign in to {what}", room=room)
+    return MessageError(ErrorCode.FORBIDDEN, f"you may not {what}", room=room)
 
 
 def _sanctioned(refusal: Refusal, room: str) -> MessageError:

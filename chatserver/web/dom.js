@@ -26,14 +26,14 @@ export function replaceRows(list, rows) {
 
 /**
  * Ask in a dialog.
- * @param {string} deed what the button says that confirms
+ * @param {string} label what the button says that confirms
  * @returns {Promise<boolean>} whether it was pressed
  */
-export function isConfirmed(question, deed) {
+export function isConfirmed(question, label) {
   const dialog = byId('question');
   dialog.onclose?.(); // this event of the last question may not have come yet
   byId('question-text').textContent = question;
-  byId('question-yes').textContent = deed;
+  byId('question-yes').textContent = label;
   dialog.returnValue = ''; // Escape keeps it
   dialog.showModal();
   return new Promise((resolve) => (dialog.onclose = () => dialog.open || resolve(dialog.returnValue === 'yes')));

@@ -4,7 +4,7 @@
  *
  * @import { User } from './wire.js'
  *
- * @typedef {{value: string, label: string, request: {type: string, [field: string]: any}, done: string}} Deed
+ * @typedef {{value: string, label: string, request: {type: string, [field: string]: any}, done: string}} Action
  */
 import { byId, isConfirmed, make, openAt, replaceRows } from './dom.js';
 import { plural } from './text.js';
@@ -13,15 +13,15 @@ import { delayBefore, sleep } from './wire.js';
 const EVERYWHERE = '*'; // stands for all rooms
 const BAN = { type: 'sanction', kind: 'ban', seconds: 3600 };
 
-/** @type {Deed[]} */
-const DEEDS = [
+/** @type {Action[]} */
+const ACTIONS = [
   { value: 'mute', label: 'Mute for 10 minutes', request: { type: 'sanction', kind: 'mute', seconds: 600 }, done: 'may not write for 10 minutes' },
   { value: 'ban', label: 'Ban for 1 hour', request: BAN, done: 'is banned for an hour' },
   { value: 'ban*', label: 'Ban from all rooms for 1 hour', request: { ...BAN, room: EVERYWHERE }, done: 'is banned from all rooms for an hour' },
   { value: 'kick', label: 'Kick out', request: { type: 'kick' }, done: 'is out, and may come back' },
 ];
 
-/** @returns {Deed} that ends a sanction, in place of the one that began it */
+/** @returns {Action} that ends a sanction, in place of the one that began it */
 function lift({ id, kind, room }) {
   const [value, where] = room === EVERYWHERE ? [`${kind}*`, ' in all rooms'] : [kind, ''];
   return { value, label: `Lift the ${kind}${where}`, request: { type: 'lift', room, id }, done: kind === 'ban' ? 'may come back' : 'may write again' };
@@ -29,7 +29,7 @@ function lift({ id, kind, room }) {
 
 export class PersonMenu {
   #menu = byId('person-menu');
-  #deeds = byId('person-deeds');
+  #actions = byId('person-actions');
   /** @type {{room: string, user: User} | null} whom the menu is about */
   #about = null;
 
@@ -51,13 +51,13 @@ export class PersonMenu {
     this.#offerToLift(about);
   }
 
-  /** @param {Deed[]} lifts */
+  /** @param {Action[]} lifts */
   #show(lifts) {
     const isAllowed = ({ value }) => value !== 'ban*' || this.client.identity.moderates(EVERYWHERE);
-    const deeds = DEEDS.filter(isAllowed).map((deed) => lifts.find(({ value }) => value === deed.value) ?? deed);
+    const actions = ACTIONS.filter(isAllowed).map((action) => lifts.find(({ value }) => value === action.value) ?? action);
     const button = (value, label, onclick) => make('button', { className: 'plain', type: 'button', value, onclick }, label);
-    replaceRows(this.#deeds, [
-      ...deeds.map((deed) => button(deed.value, deed.label, () => this.#do(deed))),
+    replaceRows(this.#actions, [
+      ...actions.map((action) => button(action.value, action.label, () => this.#do(action))),
       button('delete', 'Delete messages', () => this.#deleteAll()),
     ]);
   }
@@ -71,7 +71,7 @@ export class PersonMenu {
     if (about === this.#about) this.#show(answers.flatMap(({ sanctions }) => sanctions.map(lift)));
   }
 
-  /** @param {Deed} deed */
+  /** @param {Action} action */
   async #do({ label, request, done }) {
     const { room, user } = this.#about ?? {};
     if (!room || !user || !(await this.#isMeant(label, label))) return;
@@ -83,10 +83,10 @@ export class PersonMenu {
     }
   }
 
-  #isMeant(deed, label) {
+  #isMeant(action, label) {
     const title = byId('person-menu-title').textContent;
     this.#menu.hidePopover();
-    return isConfirmed(`${title}: ${deed[0].toLowerCase()}${deed.slice(1)}?`, label);
+    return isConfirmed(`${title}: ${action[0].toLowerCase()}${action.slice(1)}?`, label);
   }
 
   /** Delete the user's messages, as far as they are loaded. The server limits how many a second. */

@@ -36,10 +36,10 @@ def sign_in(person: Window, server: Server, sub: str, *, seconds: int = 3600, **
     assert person.page.request.post(f"{server.url}/session", headers=bearer, data={}).ok
 
 
-def moderate(moderator: Window, name: str, deed: str) -> None:
+def moderate(moderator: Window, name: str, action: str) -> None:
     """Press a button in the menu of a person, and confirm."""
     moderator.page.get_by_role("button", name=f"Moderate {name}").click()
-    moderator.page.locator("#person-menu").get_by_role("button", name=deed).click()
+    moderator.page.locator("#person-menu").get_by_role("button", name=action).click()
     moderator.confirm(f"{name} in #")
 
 
