@@ -168,12 +168,13 @@ class Conversation:
 
     def _join(self, connection: object, session: WebSocketSession, message: Join) -> Outcome:
         self._check(session.principal, READ, message.room)
+        is_first = session.members is None  # one room is always allowed, and most connections are in one
         most = self._services.settings.max_rooms_per_connection
-        if sum(1 for _ in session.rooms()) >= most and session.find(message.room) is None:
+        if not is_first and sum(1 for _ in session.rooms()) >= most and session.find(message.room) is None:
             raise MessageError(ErrorCode.TOO_MANY_ROOMS, f"a connection may be in {most} rooms")
         room = self._hub.registry.room(message.room)
         if room is not None:
-            if room.ring is None:
+            if room.ring is None and not is_first:
                 self._check_empty_rooms(session, room.name)
             after = optional_cursor(message.after)
             start = self._pages.start(room, after, LATEST)

@@ -201,7 +201,7 @@ async def test_a_connection_counts_for_a_client_while_it_carries_its_request(
         await stack.aclose()
         await server.held(1)
         assert await server.metric("chatserver_addresses") == 1
-        forwarded_for = server.server.parts.exchanges.forwarded
+        forwarded_for = server.server.parts.exchanges._forwarded
         assert forwarded_for is not None
         assert not forwarded_for._proxy_of, "none that has ended within its request"
 
