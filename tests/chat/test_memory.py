@@ -253,14 +253,3 @@ async def test_the_rooms_of_a_network_are_limited_until_they_are_evicted() -> No
         await trio.sleep(EMPTY_ROOM_SECONDS + 2)
         assert it.hub.rooms == {}
         assert it.hub.registry._of_network == {}
-
-
-async def test_a_cached_answer_that_replaces_another_is_charged_in_its_place(it: Chatting) -> None:
-    """Two readers may ask at the same time, and both answers are cached under one key."""
-    await it.load("lobby")
-    before = it.hub.budget.used
-    for answer in (b"x" * 100, b"y" * 60):
-        it.hub.rooms["lobby"].remember("a page", answer)
-    assert it.hub.budget.used - before == 60
-    it.hub.rooms["lobby"].forget_answers()
-    assert it.hub.budget.used == before
