@@ -136,13 +136,13 @@ def test_search_results_show_no_marks(shared_server: Server, visit: OpenWindow) 
 
 
 def test_the_switcher_finds_a_room_by_its_whole_name_among_many_that_begin_with_it(
-    shared_server: Server, visit: OpenWindow
+    shared_server: Server, window: OpenWindow
 ) -> None:
     """It listed seven of the others, and did not offer to open this one, since it exists."""
     shared_server.publish("herd", "hello")
     for number in range(8):
         shared_server.publish(f"herd-{number}", "hello")
-    ann = visit(room="reading-room")
+    ann = window(room="reading-room")
     expect(ann.page.locator("#rooms a[href='#herd-7']")).to_be_visible()
     ann.search("herd")
     expect(ann.page.locator("#switcher-list [aria-selected=true]")).to_have_text("#herd")

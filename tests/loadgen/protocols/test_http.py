@@ -204,8 +204,8 @@ async def test_a_server_that_restarts_fails_what_is_due_meanwhile_and_nothing_la
 async def fetching(
     serve: Callable[[trio.SocketStream], Awaitable[object]], *, every: float = 0.01
 ) -> AsyncIterator[Context]:
-    """A victim that fetches a page of this server again and again."""
-    async with answering(serve) as port, trio.open_nursery() as nursery:
+    """A victim that fetches a page of this server again and again; both end at once, as one would see the other go."""
+    async with trio.open_nursery() as nursery, answering(serve) as port:
         context = Context(target.find(f"http://127.0.0.1:{port}"), "t")
         context.recorder.timeout_seconds = PATIENCE
         nursery.start_soon(context.clock.run)
