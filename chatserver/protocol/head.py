@@ -1,21 +1,17 @@
 """Request heads: finding the end of one, and parsing it.
 
-Owns: the search for the blank line, and every reason to refuse a head. The grammar of lines and the rules for lengths
-and encodings are h11's; this module also refuses what h11 allows (obs-fold, bare LF, `Content-Length` beside
-`Transfer-Encoding`, any `Host`), because a proxy in front may read those differently, and two readings of one request
-are a smuggled request.
-May not: keep an h11 object alive. A head is parsed only when complete, so an incomplete one costs only its bytes.
+Owns: the search for the blank line, and every reason to refuse a head. The grammar of lines is h11's; this module also
+refuses what h11 allows (obs-fold, bare LF, equal lengths, `Content-Length` beside `Transfer-Encoding`, any `Host`),
+because a proxy in front may read those differently, and two readings of one request are a smuggled request.
+A head is parsed only when complete, so an incomplete one costs only its bytes.
 """
 
 import re
 from enum import Enum
-from typing import TypeAlias
 from urllib.parse import unquote_to_bytes
 
-import h11
 import msgspec
-from h11._headers import normalize_and_validate
-from h11._readers import header_field_re, request_line_re
+from h11._abnf import OWS, field_content, field_name, request_line
 
 from chatserver.protocol.errors import HttpError
 from chatserver.reasons import ErrorCode, Reason
@@ -51,12 +47,12 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     version: str  # "1.1" or "1.0"
 
 
-#: A field as h11 gives it: its name as sent, its name in lower case, its value.
-_Field: TypeAlias = tuple[bytes, bytes, bytes]
-
 _TOKEN_BYTES = frozenset(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _CR, _TLS_HANDSHAKE = 0x0D, 0x16
-_VERSIONS = {b"1.1": "1.1", b"1.0": "1.0"}
+_VERSIONS = ("1.1", "1.0")
+#: h11's grammar, for a head as Latin-1. ASCII: 0x85 and 0xA0 are no white space, as in h11's expressions of bytes.
+_REQUEST_LINE = re.compile(rf"{request_line}(?=\r\n)", re.ASCII)
+_FIELD_LINE = re.compile(rf"\r\n({field_name}):{OWS}((?:{field_content})?){OWS}(?=\r\n)", re.ASCII)
 _BLANK_LINE = b"\r\n\r\n"  # with the end of the line before it
 _NO_FIELDS = 2  # lines of a head without fields: the request line and the blank line
 #: Globals for each request: to look up a member of an enum costs CPython 3.11 some 900 instructions.
@@ -70,10 +66,12 @@ _MAX_PARTS, _MAX_ESCAPES, _LONG_HEAD = 1000, 1000, 2 * 1024
 _NOT_CONTROLS = bytes(byte for byte in range(256) if (byte >= 0x20 and byte != 0x7F) or byte == 0x09)
 _ABSOLUTE_FORM = re.compile(r"https?://([^/?]*)(.*)", re.IGNORECASE)
 _HOST = re.compile(r"(?:[A-Za-z0-9._~%!$&'()*+,;=-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,5})?")
-_CONTENT_LENGTH = re.compile(rb"\ncontent-length[ \t]*:([^\r]*)", re.IGNORECASE)
+_CONTENT_LENGTH = re.compile(r"[0-9]{1,20}")
 _ORIGIN = re.compile(rb"\norigin:([^\r\n]*)", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NO_REQUEST_LINE = "the request line is not a method, a target and HTTP/1.1, with one space between"
+_NO_FIELD = "a header field is not a name, a colon and a value"
+_FOLDED = "a folded header field (obsolete, RFC 9112 section 5.2)"
 
 
 def find_head_end(buffer: bytes | bytearray, searched: int, limits: HeadLimits) -> int:
@@ -153,15 +151,16 @@ def parse_head(head: bytes, limits: HeadLimits) -> Head:
         parts = head.count(b",") + head.count(b" ") + head.count(b"\t")
         if parts > _MAX_PARTS:
             raise _too_large(f"the request head has {parts:,} commas and spaces, limit {_MAX_PARTS:,}")
-    line, items = _parse_with_h11(head)
-    version = _VERSIONS.get(line["http_version"])
-    if version is None:
-        message = f"HTTP/{line['http_version'].decode('ascii')} is not supported; HTTP/1.1 is"
-        raise HttpError(ErrorCode.VERSION_NOT_SUPPORTED, message)
-    target = line["target"].decode("ascii")
+    text = head.decode("latin-1")
+    line = _REQUEST_LINE.match(text)
+    if line is None:
+        raise HttpError(ErrorCode.BAD_REQUEST, _NO_REQUEST_LINE)
+    method, target, version = line.groups()
+    if version not in _VERSIONS:
+        raise HttpError(ErrorCode.VERSION_NOT_SUPPORTED, f"HTTP/{version} is not supported; HTTP/1.1 is")
     if len(target) > limits.max_target:
         raise _target_too_long(limits)
-    headers = _headers(items, fields)
+    headers = _headers(text, fields)
     if version == "1.1" and "host" not in headers:
         raise HttpError(ErrorCode.BAD_REQUEST, "Host is missing")
     path, query = _split_target(target, headers)
@@ -170,7 +169,7 @@ def parse_head(head: bytes, limits: HeadLimits) -> Head:
         raise HttpError(ErrorCode.BAD_REQUEST, "Host is not the name or address of a host")
     body, content_length = _NOTHING
     if "content-length" in headers or "transfer-encoding" in headers:
-        body, content_length = _framing(head, headers, version)
+        body, content_length = _framing(headers, version)
         if "content-encoding" in headers and headers["content-encoding"].lower() not in ("", "identity"):
             spoken = (("Accept-Encoding", "identity"),)  # RFC 9110 section 15.5.16
             message = "Content-Encoding is not supported; send the body as it is"
@@ -181,7 +180,7 @@ def parse_head(head: bytes, limits: HeadLimits) -> Head:
             raise HttpError(ErrorCode.EXPECTATION_FAILED, "the only supported expectation is 100-continue")
         expects_continue = body is not NO_BODY
     return Head(
-        line["method"].decode("ascii"),
+        method,
         path,
         query,
         headers,
@@ -200,50 +199,18 @@ def origin_in(sent: bytes) -> str | None:
     return None if field is None else field[1].strip(b" \t").decode("latin-1")
 
 
-def _parse_with_h11(head: bytes) -> tuple[re.Match[bytes], list[_Field]]:
-    """The request line and the fields, by h11's grammar and its rules for lengths and encodings.
-
-    h11's own reader copies the head into a buffer, and makes an object that would be dropped at once.
-    """
-    first, *lines = head[: -len(_BLANK_LINE)].split(b"\r\n")
-    request = request_line_re.fullmatch(first)
-    if request is None:
-        raise HttpError(ErrorCode.BAD_REQUEST, _NO_REQUEST_LINE)
-    fields: list[tuple[bytes, bytes]] = []
-    for line in lines:
-        field = header_field_re.fullmatch(line)
-        if field is None:
-            raise HttpError(ErrorCode.BAD_REQUEST, _FOLDED if line[:1] in (b" ", b"\t") else _NO_FIELD)
-        fields.append((field["field_name"], field["field_value"]))
-    try:
-        return request, normalize_and_validate(fields, _parsed=True)._full_items
-    except h11.ProtocolError as error:
-        code = ErrorCode.NOT_IMPLEMENTED if error.error_status_hint == 501 else ErrorCode.BAD_REQUEST
-        message = _WORDS.get(str(error).partition(":")[0], "the request head is not valid HTTP/1.1")
-        raise HttpError(code, message) from None
-
-
-_NO_FIELD = "a header field is not a name, a colon and a value"
-_FOLDED = "a folded header field (obsolete, RFC 9112 section 5.2)"
-#: Our messages for h11's errors, by its message up to the first colon. Some of its own include the repr of bytes.
-_WORDS = {
-    "bad Content-Length": "Content-Length is not a number of at most 20 digits",
-    "conflicting Content-Length headers": "more than one Content-Length",
-    "multiple Transfer-Encoding headers": "more than one Transfer-Encoding",
-    "Only Transfer-Encoding": "the only supported Transfer-Encoding is chunked",
-}
-
-
-def _headers(items: list[_Field], sent: int) -> dict[str, str]:
-    """The fields by name; `sent` is how many there were, since h11 joins equal lengths, which a proxy may not do."""
-    if len(items) != sent:
-        raise HttpError(ErrorCode.BAD_REQUEST, "more than one Content-Length")
-    headers = {name.decode("ascii"): value.decode("latin-1") for _, name, value in items}
-    if len(headers) == len(items):
+def _headers(text: str, lines: int) -> dict[str, str]:
+    """The fields by name, of a head with so many lines of them."""
+    fields: list[tuple[str, str]] = _FIELD_LINE.findall(text)
+    if len(fields) != lines:
+        folded = "\r\n " in text or "\r\n\t" in text
+        raise HttpError(ErrorCode.BAD_REQUEST, _FOLDED if folded else _NO_FIELD)
+    headers = {name.lower(): value for name, value in fields}
+    if len(headers) == lines:
         return headers
     values: dict[str, list[str]] = {}
-    for _, name, value in items:
-        values.setdefault(name.decode("ascii"), []).append(value.decode("latin-1"))
+    for name, value in fields:
+        values.setdefault(name.lower(), []).append(value)
     if len(values.get("host", ())) > 1:
         raise HttpError(ErrorCode.BAD_REQUEST, "more than one Host")
     return {name: ("; " if name == "cookie" else ", ").join(several) for name, several in values.items()}
@@ -276,15 +243,17 @@ def _split_target(target: str, headers: dict[str, str]) -> tuple[str, str]:
     return path, query
 
 
-def _framing(head: bytes, headers: dict[str, str], version: str) -> tuple[BodyKind, int]:
-    length = headers.get("content-length")
-    if "transfer-encoding" not in headers:
+def _framing(headers: dict[str, str], version: str) -> tuple[BodyKind, int]:
+    length, encoding = headers.get("content-length"), headers.get("transfer-encoding")
+    if encoding is None:
         assert length is not None, "one of the two is there"
-        # h11 merges a list of equal lengths into one, so this searches the bytes as sent.
-        sent = _CONTENT_LENGTH.search(head)
-        if sent is None or b"," in sent[1]:
+        if "," in length:  # h11 merges equal ones, which a proxy may not do
             raise HttpError(ErrorCode.BAD_REQUEST, "more than one Content-Length")
+        if not _CONTENT_LENGTH.fullmatch(length):
+            raise HttpError(ErrorCode.BAD_REQUEST, "Content-Length is not a number of at most 20 digits")
         return (_LENGTH, int(length)) if int(length) else _NOTHING
+    if encoding.lower() != "chunked":
+        raise HttpError(ErrorCode.NOT_IMPLEMENTED, "the only supported Transfer-Encoding is chunked")
     if length is not None:
         raise HttpError(ErrorCode.BAD_REQUEST, "both Content-Length and Transfer-Encoding")
     if version == "1.0":
