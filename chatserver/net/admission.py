@@ -55,13 +55,12 @@ class Candidate(msgspec.Struct, gc=False, frozen=True):
 
 
 class Admission:
-    """See the module. `admit` and `release` come in pairs."""
+    """See the module. Each `admit` is followed by `Connections.adopt`, and each close by `release`."""
 
     def __init__(
         self, connections: Connections, settings: Settings, *, total: int, farewell: Callable[[Connection], bytes]
     ) -> None:  # fmt: skip
         self.total = total
-        self.held = 0
         self.reclaimed = 0
         self._connections = connections
         self._relief = LongWork(self._relieve, partial(connections.scheduler.submit, Priority.FIRST), self)
@@ -92,7 +91,7 @@ class Admission:
         count = 0 if is_proxy else self._by_network.get(network_of(address), 0)
         if 0 < self._per_network <= count:
             return Reason.REFUSED_ADDRESS
-        full = short or self.held >= self.total
+        full = short or self._connections.held >= self.total
         if full and not self._finds_place(count, short=short, operator=operator):
             return Reason.REFUSED_FULL
         self._count_in(address, is_proxy=is_proxy)
@@ -102,8 +101,9 @@ class Admission:
 
     def _finds_place(self, count: int, *, short: bool, operator: bool) -> bool:
         """Whether evictions make room for a newcomer whose network holds `count`; an operator may need none."""
-        missing = max(self.held + 1 - self.total, 1)  # more if operators hold places beyond the total
-        beyond = operator and not short and self.held < self.total + OPERATOR_PLACES
+        held = self._connections.held
+        missing = max(held + 1 - self.total, 1)  # more if operators hold places beyond the total
+        beyond = operator and not short and held < self.total + OPERATOR_PLACES
         return all(self.make_room(count) for _ in range(missing)) or beyond
 
     def _count_in(self, address: str, *, is_proxy: bool) -> None:
@@ -111,7 +111,6 @@ class Admission:
             self._proxies.add(address)
         network = self._network(address)
         self._by_network[network] = self._by_network.get(network, 0) + 1
-        self.held += 1
 
     def _network(self, address: str) -> str:
         """The key that an address is counted under. A proxy's is its own: others in its /64 have a cap."""
@@ -143,17 +142,17 @@ class Admission:
         else:
             del self._by_network[network]
             self._proxies.discard(address)
-        self.held -= 1
 
     # -- reclaiming -------------------------------------------------------------------------------------------------
 
     def tick(self) -> None:
         """Once a second: begin to evict if more places are taken than the high water mark."""
-        was_short, self._short = self._short, self.held > self.total * HIGH_WATER
+        held = self._connections.held
+        was_short, self._short = self._short, held > self.total * HIGH_WATER
         if self._short:
             self._relief.begin()
             if not was_short:
-                _log.info("places_short", held=self.held, places=self.total, reclaimed=self.reclaimed)
+                _log.info("places_short", held=held, places=self.total, reclaimed=self.reclaimed)
 
     def _relieve(self) -> Iterator[None]:
         """Evict down to the low water mark, scan by scan, until the end of the table.
@@ -161,7 +160,7 @@ class Admission:
         Of a scan the worse half at most: if all that it found had to go, a person would go before a crowd elsewhere.
         """
         begin = -1
-        while (surplus := self.held - int(self.total * LOW_WATER)) > 0 and self._hand > begin:
+        while (surplus := self._connections.held - int(self.total * LOW_WATER)) > 0 and self._hand > begin:
             begin = self._hand
             found = self._rank(self._look(SCAN_BUDGET))
             for candidate in reversed(found[(len(found) + 1) // 2 :][-surplus:]):
@@ -264,6 +263,7 @@ class Admission:
         # Unsent bytes are dropped: the kernel would go on offering them, and a place is needed now.
         connections.close(connection, Reason.EVICTED, reset=unsent)
 
-    def statistics(self) -> dict[str, int]:
-        """Connections held, and the networks they come from."""
-        return {"held": self.held, "addresses": len(self._by_network)}
+    @property
+    def networks(self) -> int:
+        """Networks that hold connections."""
+        return len(self._by_network)

@@ -115,7 +115,7 @@ class ServerMetrics:
         parts = self._parts
         connections, admission, broadcaster = parts.connections, parts.admission, parts.hub.broadcaster
         hub, log, usage = parts.hub.statistics(), parts.log.statistics(), resource.getrusage(resource.RUSAGE_SELF)
-        yield Gauge, "chatserver_addresses", "Networks that hold connections", admission.statistics()["addresses"]
+        yield Gauge, "chatserver_addresses", "Networks that hold connections", admission.networks
         yield (Gauge, "chatserver_demoted",
                "Networks that wait for others, since they broke a rule", len(connections.demotion))
         yield Gauge, "chatserver_places", "Connections that may be held at once", admission.total

@@ -75,4 +75,4 @@ async def test_each_attack_ends_as_its_row_says_and_the_neighbour_does_not_notic
             await eventually(lambda: server.ended(*row.ends) > 0)
         parts = server.server.parts
         await eventually(lambda: not parts.connections.held)
-        assert parts.admission.statistics() == {"held": 0, "addresses": 0}
+        assert parts.admission.networks == 0

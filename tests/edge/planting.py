@@ -101,8 +101,7 @@ class Scene:
         return {
             "descriptors": descriptors(),
             "connections": parts.connections.held,
-            "places": parts.admission.held,
-            "networks": parts.admission.statistics()["addresses"],
+            "networks": parts.admission.networks,
             "input": parts.input_budget.used,
             "inputs": len(parts.input_budget),
             "members": hub["members"],

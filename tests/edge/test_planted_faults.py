@@ -320,7 +320,7 @@ async def test_in_each_step_of_a_drain(
             await peer.rest()
         assert [line["reason"] for line in scene.fault_lines] == ["PlantedError"]
     assert (scene.raised, scene.parts.connections.held, scene.parts.input_budget.used) == (1, 0, 0)
-    assert scene.parts.admission.statistics() == {"held": 0, "addresses": 0}
+    assert scene.parts.admission.networks == 0
     assert descriptors() == before
 
 

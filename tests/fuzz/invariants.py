@@ -168,7 +168,7 @@ def _check_places(world: World, everybody: list[Connection]) -> None:
     """Counts agree with the table, and no closed connection is remembered."""
     parts, alive = world.parts, set(everybody)
     networks = Counter(each.network for each in everybody)
-    assert parts.connections.held == parts.admission.held == len(everybody) <= PLACES + OPERATOR_PLACES
+    assert parts.connections.held == len(everybody) <= PLACES + OPERATOR_PLACES
     assert len(everybody) - len(parts.connections.operators) <= PLACES
     assert parts.admission._by_network == dict(networks), "a network is counted wrongly"
     assert parts.admission._proxies <= networks.keys(), "a proxy without connections is kept"

@@ -37,10 +37,10 @@ def test_a_proxy_has_no_cap_and_its_clients_have() -> None:
         assert admission.admit("192.0.2.1") is Reason.REFUSED_ADDRESS
         assert admission.move(inside[0], "192.0.2.9") is None
         assert admission.move(inside[2], "192.0.2.1") is None
-        assert admission.statistics() == {"held": 6, "addresses": 2}
+        assert admission.networks == 2
         for each in inside:
             it.connections.close(each, Reason.DONE)
-        assert admission.statistics() == {"held": 0, "addresses": 0}
+        assert admission.networks == 0
 
 
 def test_a_proxys_connections_do_not_count_for_others_in_its_ipv6_network() -> None:
@@ -54,7 +54,7 @@ def test_a_proxys_connections_do_not_count_for_others_in_its_ipv6_network() -> N
         assert [admission.admit(check), admission.move(inside[1], check)] == [Reason.REFUSED_ADDRESS] * 2
         for each in inside:
             it.connections.close(each, Reason.DONE)
-        assert admission.statistics() == {"held": 0, "addresses": 0}
+        assert admission.networks == 0
 
 
 def test_a_move_within_a_network_or_at_the_last_place_is_no_newcomer() -> None:
@@ -62,9 +62,9 @@ def test_a_move_within_a_network_or_at_the_last_place_is_no_newcomer() -> None:
         connection = it.connect(address="2001:db8::1")[0]
         for address in ("2001:db8::2", "192.0.2.1"):
             assert it.admission.move(connection, address) is None
-            assert (connection.address, it.admission.held) == (address, 1)
+            assert (connection.address, it.admission.networks) == (address, 1)
         it.connections.close(connection, Reason.DONE)
-        assert it.admission.statistics() == {"held": 0, "addresses": 0}
+        assert it.admission.networks == 0
 
 
 @given(st.lists(st.tuples(ADDRESSES, st.booleans()), min_size=8))
@@ -72,23 +72,21 @@ def test_counts_add_up(acts: list[tuple[str, bool]]) -> None:
     """A network over its cap is refused for that reason even when all places are taken, without an eviction."""
     with parked(total=4, per_ip=2) as it:
         admission = it.admission
-        inside: list[str] = []
         for address, comes in acts:
+            inside = it.inside()
             if not comes:
-                if address in inside:
-                    inside.remove(address)
-                    admission.release(address)
+                for each in [each for each in inside if each.address == address][:1]:
+                    it.connections.close(each, Reason.DONE)
                 continue
-            alike = sum(network_of(other) == network_of(address) for other in inside)
-            full = Reason.REFUSED_FULL if len(inside) == 4 else None
-            answer = admission.admit(address)
-            assert answer is (Reason.REFUSED_ADDRESS if alike == 2 else full)
-            if answer is None:
-                inside.append(address)
-        assert admission.statistics() == {"held": len(inside), "addresses": len(set(map(network_of, inside)))}
-        for address in inside:
-            admission.release(address)
-        assert admission.statistics() == {"held": 0, "addresses": 0}
+            if sum(each.network == network_of(address) for each in inside) == 2:
+                assert admission.admit(address) is Reason.REFUSED_ADDRESS
+            elif len(inside) == 4:
+                assert admission.admit(address) is Reason.REFUSED_FULL
+            else:
+                it.connect(address=address)
+        assert admission.networks == len({each.network for each in it.inside()})
+        it.connections.close_all(Reason.DRAINING)
+        assert admission.networks == 0
 
 
 def test_the_operators_address_has_a_few_places_beyond_all() -> None:
@@ -98,8 +96,9 @@ def test_the_operators_address_has_a_few_places_beyond_all() -> None:
             it.place(State.OPEN, address=f"192.0.2.{number}")
         assert it.admission.admit("198.51.100.1") is Reason.REFUSED_FULL
         assert it.admission.admit("198.51.100.1", short=True, operator=True) is Reason.REFUSED_FULL
-        answers = [it.admission.admit("198.51.100.1", operator=True) for _ in range(OPERATOR_PLACES + 1)]
-        assert answers == [None] * OPERATOR_PLACES + [Reason.REFUSED_FULL]
+        for _ in range(OPERATOR_PLACES):
+            it.connect(address="198.51.100.1", operator=True)
+        assert it.admission.admit("198.51.100.1", operator=True) is Reason.REFUSED_FULL
 
 
 # -- which connection is evicted ---------------------------------------------------------------------------------------
@@ -254,7 +253,7 @@ def test_a_proxys_newcomer_gets_the_place_of_a_crowd_smaller_than_the_proxys() -
         idle = [it.place(State.KEEPALIVE, address=PROXY)[0] for _ in range(5)]
         crowd = [it.place(State.BODY, object(), address="192.0.2.1")[0] for _ in range(2)]
         it.turn(seconds=1.8)
-        it.admission.total = it.admission.held
+        it.admission.total = it.connections.held
         assert it.admission.admit(PROXY) is None
         assert all(each.alive for each in idle), "each alone, they have not waited long enough"
         assert sum(each.alive for each in crowd) == 1
@@ -345,4 +344,4 @@ def test_a_fault_that_leaves_the_connection_frees_no_place(it: Parked) -> None:
     it.connections.offer = fail  # type: ignore[method-assign, assignment]
     it.recorder.on["faulted"] = lambda each: it.connections.finish(each, Reason.INTERNAL_ERROR)
     assert it.admission.admit("192.0.2.3") is Reason.REFUSED_FULL
-    assert (connection.alive, it.admission.held) == (True, 1)
+    assert (connection.alive, it.connections.held) == (True, 1)

@@ -231,5 +231,5 @@ def test_a_peer_that_cannot_be_polled_is_closed(it: Parked, monkeypatch: pytest.
     monkeypatch.setattr(it.readiness, "add", mock.Mock(side_effect=OSError(errno.ENOSPC, "no space left")))
     with pytest.raises(OSError, match="no space"):
         it.connect()
-    assert (it.connections.held, it.admission.held, it.inside()) == (0, 0, [])
+    assert (it.connections.held, it.admission.networks, it.inside()) == (0, 0, [])
     assert ended(it.peers[-1])

@@ -27,7 +27,7 @@ def test_places_are_reclaimed_from_the_high_mark_to_the_low_one(it: Parked, held
     with capture_logs() as logs:
         it.admission.tick()
         it.run_rounds()
-    assert it.admission.held == left
+    assert it.connections.held == left
     begun = [(line["held"], line["places"]) for line in logs if line["event"] == "places_short"]
     assert begun == ([(held, 100)] if held > 95 else [])
     assert it.details("closed") == [Reason.EVICTED] * (held - left)
@@ -48,7 +48,7 @@ def test_the_worst_go_first_down_to_the_low_mark(it: Parked, monkeypatch: pytest
     it.connections.wheel.current += 30
     it.admission.tick()
     it.run_rounds()
-    assert it.admission.held == 90
+    assert it.connections.held == 90
     assert all(each.alive for each in members)
     assert sum(each.alive for each in idle) >= 25
 
@@ -63,7 +63,7 @@ def test_in_a_large_table_a_crowd_goes_before_a_person(it: Parked, monkeypatch: 
     it.turn(seconds=3.0)
     it.admission.tick()
     it.run_rounds()
-    assert (it.admission.held, sum(each.alive for each in crowd)) == (90, 89)
+    assert (it.connections.held, sum(each.alive for each in crowd)) == (90, 89)
     assert person.alive
 
 

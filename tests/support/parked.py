@@ -173,18 +173,22 @@ class Parked:
         """The details of an event, in order."""
         return [detail for name, _, detail in self.recorder.events if name == event]
 
-    def connect(self, *, small: bool = True, address: str = "192.0.2.1") -> tuple[Connection, socket.socket]:
+    def connect(
+        self, *, small: bool = True, address: str = "192.0.2.1", operator: bool = False
+    ) -> tuple[Connection, socket.socket]:  # fmt: skip
         """An admitted connection, and the peer's end of it."""
-        return self._adopt(pair(small=small), address)
+        return self._adopt(pair(small=small), address, operator=operator)
 
     def connect_tcp(self) -> tuple[Connection, socket.socket]:
         """The same over TCP, where shutdown and reset differ from a socket pair's."""
         return self._adopt(tcp_pair(), "192.0.2.1")
 
-    def _adopt(self, ends: tuple[socket.socket, socket.socket], address: str) -> tuple[Connection, socket.socket]:
+    def _adopt(
+        self, ends: tuple[socket.socket, socket.socket], address: str, *, operator: bool = False
+    ) -> tuple[Connection, socket.socket]:  # fmt: skip
         ours, peer = ends
         self.peers.append(peer)
-        assert self.admission.admit(address) is None
+        assert self.admission.admit(address, operator=operator) is None
         return self.connections.adopt(ours.detach(), address, self.first(address)), peer
 
     def place(self, state: State, context: object = None, **options: Any) -> tuple[Connection, socket.socket]:
