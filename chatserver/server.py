@@ -108,11 +108,9 @@ class Server:
         self.settings = settings
         self._supervised = supervised
         self._engine = TlsEngine(*self._load_certificate()) if settings.tls_cert else None
-        self._keys = KeyRing(settings.token_key) if settings.token_key or settings.token_jwks else None
-        self._published: PublishedKeys | None = None
-        if self._keys is not None and settings.token_jwks:
-            self._published = PublishedKeys(settings.token_jwks, self._keys)
-            self._keys.unknown = self._published.unknown
+        self._published = PublishedKeys(settings.token_jwks) if settings.token_jwks else None
+        signs_in = settings.token_key or settings.token_jwks
+        self._keys = KeyRing(settings.token_key, self._published) if signs_in else None
         if settings.shared:
             check_client()
         self.loop = LoopMeter()

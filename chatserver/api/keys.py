@@ -13,10 +13,10 @@ import os
 import re
 import secrets
 from base64 import b64decode
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import jwt
 import msgspec
@@ -33,6 +33,9 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509 import load_der_x509_certificate
 
 from chatserver.settings.spec import ConfigError
+
+if TYPE_CHECKING:
+    from chatserver.api.published_keys import PublishedKeys
 
 PublicKey: TypeAlias = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 
@@ -67,12 +70,11 @@ class _Set(msgspec.Struct):
 class KeyRing:
     """All keys of a server: those in files, and those that a provider publishes. Raises ConfigError."""
 
-    def __init__(self, paths: Sequence[str] = ()) -> None:
+    def __init__(self, paths: Sequence[str] = (), published: "PublishedKeys | None" = None) -> None:
         self._paths = paths
         self._own: list[Key] = []
-        self._published: list[Key] = []
-        self.unknown: Callable[[], bool] = lambda: False  # called for a token of an unknown key; True: it may come soon
-        self.generation = 0  # changes whenever tokens that were verified may have become invalid
+        self._reloads = 0
+        self._published = published
         for path in map(Path, paths):
             _make_if_missing(path)
         self.reload()
@@ -80,23 +82,31 @@ class KeyRing:
     def reload(self) -> None:
         """Read the files again. If that raises ConfigError, the keys stay as they were."""
         self._own = [key for path in self._paths for key in read_keys(Path(path))]
-        self.generation += 1
+        self._reloads += 1
 
-    def publish(self, keys: list[Key]) -> None:
-        """Replace the provider's keys."""
-        self._published = keys
-        self.generation += 1
+    @property
+    def generation(self) -> int:
+        """Changes whenever tokens that were verified may have become invalid."""
+        return self._reloads + (0 if self._published is None else self._published.fetches)
+
+    @property
+    def _all(self) -> list[Key]:
+        return self._own if self._published is None else [*self._own, *self._published.keys]
 
     def find(self, algorithm: str, name: str | None) -> list[Key]:
         """The candidate keys for a token that names this algorithm and perhaps a key."""
         return [
             key
-            for key in (*self._own, *self._published)
+            for key in self._all
             if key.algorithm == algorithm and (key.name is None or name is None or key.name == name)
         ]
 
+    def fetch_unknown(self) -> bool:
+        """Have the provider asked for a key that is not here. True: it may come soon."""
+        return self._published is not None and self._published.fetch_unknown()
+
     def __len__(self) -> int:
-        return len(self._own) + len(self._published)
+        return len(self._all)
 
 
 def read_keys(path: Path) -> list[Key]:

@@ -13,7 +13,7 @@ from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_ope
 import structlog
 import trio
 
-from chatserver.api.keys import MAX_KEY_BYTES, KeyRing, keys_of_set
+from chatserver.api.keys import MAX_KEY_BYTES, Key, keys_of_set
 
 #: Seconds between two fetches for unknown keys, and between attempts while none has succeeded yet.
 FETCH_EVERY = 60.0
@@ -33,17 +33,17 @@ class _NoRedirect(HTTPRedirectHandler):
 class PublishedKeys:
     """See the module; `run` fetches until it is cancelled."""
 
-    def __init__(self, url: str, keys: KeyRing) -> None:
+    def __init__(self, url: str) -> None:
+        self.keys: list[Key] = []
+        self.fetches = 0  # that have succeeded; each replaces `keys`
         self._url = url
-        self._keys = keys
         self._wanted = trio.Event()
         self._fetching = False
-        self._fetched = False  # whether a fetch has succeeded yet
         self._began = 0.0
 
-    def unknown(self) -> bool:
-        """Note that a token names an unknown key; returns True if the key may come soon."""
-        if self._fetching or not self._fetched:
+    def fetch_unknown(self) -> bool:
+        """Fetch again, since a key is not here, unless that was done a moment ago. True: it may come soon."""
+        if self._fetching or not self.fetches:
             return True
         if trio.current_time() < self._began + FETCH_EVERY:
             return False
@@ -64,7 +64,7 @@ class PublishedKeys:
                 await self._fetch()
             finally:
                 self._fetching = False
-            with trio.move_on_after(FETCH_EVERY if not self._fetched else float("inf")):
+            with trio.move_on_after(FETCH_EVERY if not self.fetches else float("inf")):
                 await self._wanted.wait()
 
     async def _fetch(self) -> None:
@@ -76,8 +76,8 @@ class PublishedKeys:
             except Exception as error:  # noqa: BLE001  no answer from outside may end the server
                 why = f"{type(error).__name__}: {error}"
             else:
-                self._keys.publish(keys)
-                self._fetched = True
+                self.keys = keys
+                self.fetches += 1
                 _log.info("token_jwks_read", keys=len(keys))
                 return
         _log.warning("token_jwks_not_read", url=self._url, reason=why)

@@ -203,7 +203,7 @@ class Tokens:
         except Exception:
             self._failures.take(network, self._clock())
             unknown = not keys or (header.kid is not None and all(key.name != header.kid for key in keys))
-            if unknown and header.alg in PUBLISHED and self._keys.unknown():
+            if unknown and header.alg in PUBLISHED and self._keys.fetch_unknown():
                 raise refused(KEYS_RETRY) from None
             raise
 

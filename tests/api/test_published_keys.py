@@ -81,8 +81,8 @@ class Looker:
         self.fetches: list[float] = []
         self.answer: bytes | Exception = json.dumps(jwk("ES256")).encode()
         self.takes = 0.0
-        self.keys = KeyRing()
-        self.published = PublishedKeys("https://id.example/keys", self.keys)
+        self.published = PublishedKeys("https://id.example/keys")
+        self.keys = KeyRing(published=self.published)
         monkeypatch.setattr(trio.to_thread, "run_sync", self._run)
 
     async def _run(self, fetch: object, url: str, *, abandon_on_cancel: bool) -> bytes:
@@ -108,14 +108,14 @@ async def test_keys_are_fetched_at_most_once_a_minute_and_until_an_answer(
         assert looker.fetches == [0.0, 60.0, 120.0, 180.0]
         assert len(looker.keys) == 1
         looker.takes = 5.0
-        assert [looker.published.unknown() for _ in range(3)] == [True] * 3
+        assert [looker.keys.fetch_unknown() for _ in range(3)] == [True] * 3
         await trio.sleep(1)
-        assert looker.published.unknown(), "a fetch is running"
+        assert looker.keys.fetch_unknown(), "a fetch is running"
         await trio.sleep(30)
-        assert not looker.published.unknown()
+        assert not looker.keys.fetch_unknown()
         looker.takes, looker.answer = 1000.0, b"{}"
         await trio.sleep(40)
-        assert looker.published.unknown()
+        assert looker.keys.fetch_unknown()
         await trio.sleep(30)
         assert len(looker.fetches) == 6
         assert len(looker.keys) == 1, "the earlier keys stay"

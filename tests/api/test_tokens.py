@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from chatserver.api import tokens as tokens_module
 from chatserver.api.keys import KeyRing
+from chatserver.api.published_keys import PublishedKeys
 from chatserver.api.tokens import (
     FAILURE_BURST,
     KEYS_RETRY,
@@ -48,10 +49,12 @@ class Clock:
 class Verifier:
     """Tokens verified with the keys in some files."""
 
-    def __init__(self, folder: Path, *files: bytes, **options: Any) -> None:
+    def __init__(
+        self, folder: Path, *files: bytes, published: PublishedKeys | None = None, **options: Any
+    ) -> None:  # fmt: skip
         self.folder = folder
         self.clock = Clock()
-        self.keys = KeyRing([self.write(number, data) for number, data in enumerate(files)])
+        self.keys = KeyRing([self.write(number, data) for number, data in enumerate(files)], published)
         self.tokens = Tokens(self.keys, LOG_SECRET, wall=self.clock.wall, clock=self.clock.loop, **options)
 
     def write(self, number: int, data: bytes) -> str:
@@ -273,8 +276,8 @@ def test_a_set_has_keys_by_name(tmp_path: Path) -> None:
 
 
 def test_a_provider_is_asked_only_for_a_name_that_is_unknown(tmp_path: Path) -> None:
-    verifier = Verifier(tmp_path, json.dumps(jwk("ES256", kid="one")).encode())
-    verifier.keys.unknown = lambda: True
+    published = PublishedKeys("https://id.example/keys")  # no fetch has succeeded yet
+    verifier = Verifier(tmp_path, json.dumps(jwk("ES256", kid="one")).encode(), published=published)
     for algorithm, kid, wait in (
         ("ES256", "two", KEYS_RETRY), ("ES256", "one", None), ("ES256", None, None), ("HS256", "two", None),
     ):  # fmt: skip
