@@ -68,11 +68,10 @@ class Reloader:
             try:
                 await self._reload(changed)
             except Exception as error:
-                self._changed |= changed
+                self.on_hints(changed)
                 if not isinstance(error, LogError):
                     raise
                 _log.warning("sanctions_not_reloaded", reason=str(error))
-                self._asked.set()
                 await trio.sleep(READ_RETRY)
             await trio.sleep(RELOAD_PAUSE)
 
