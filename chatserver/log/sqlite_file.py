@@ -141,6 +141,7 @@ def _opening(path: Path) -> Iterator[sqlite3.Connection]:
             connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
             undo.callback(connection.close)
             connection.execute(f"PRAGMA cache_size = -{PAGE_CACHE}")
+            connection.execute("PRAGMA temp_store = MEMORY")  # the disk of /tmp may be full, and gets no deleted text
             yield connection
         except FILE_ERRORS as error:
             raise _open_error(path, error) from error

@@ -23,6 +23,7 @@ from chatserver.log.sqlite import SqliteLog
 from tests.log.support import Clock, draft, offsets, running, submit_all, texts
 from tests.log.test_records import react
 from tests.support.groups import append
+from tests.support.parked import descriptors
 from tests.support.serving import eventually
 
 
@@ -60,6 +61,16 @@ async def test_a_full_disk_fails_the_whole_group_and_leaves_no_hole(log: SqliteL
     assert all(isinstance(outcome, Stored) and outcome.fresh for outcome in outcomes)
     assert offsets(await log.latest("room-0", 9)) == list(range(1, 8))
     assert (await append(log, draft())).record.offset == 4
+
+
+async def test_a_long_change_needs_no_temporary_file(log: SqliteLog) -> None:
+    """They are on another disk. While that was full, retention failed, and groups with edits of long texts."""
+    await submit_all(log, [draft("x" * 8_000) for _ in range(30)])
+    connection, before, during = connection_of(log), descriptors(), set[int]()
+    connection.set_progress_handler(lambda: during.add(descriptors()), 20)
+    await log.retain(lambda _: (1, 0))
+    connection.set_progress_handler(None, 0)
+    assert during == {before}
 
 
 async def test_sqlite_without_memory_is_a_log_that_cannot_be_used(log: SqliteLog) -> None:
