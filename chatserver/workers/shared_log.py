@@ -9,6 +9,7 @@ has drained. If all of them are killed, their folder stays, but its lock is free
 import fcntl
 import os
 import shutil
+import socket
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -21,8 +22,9 @@ from chatserver.log.sqlite_file import checked_path, lock_file
 from chatserver.log.sqlite_wal import check_wal
 
 SQLITE = "sqlite:"
-#: The prefix of the folders' names, and the file that distinguishes them from other folders.
-PREFIX, MARK = "chatserver-", "workers"
+#: The prefix of the folders' names, and the file that distinguishes them from other folders. Its name is longer than
+#: those of the sockets there.
+PREFIX, MARK = "chatserver-", "of-workers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,8 @@ def shared_log(url: str) -> Iterator[SharedLog]:
             shared = SharedLog(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=PREFIX))))
             shared.inherited.append(_lock(shared.folder))
         except OSError as error:
-            raise LogOpenError(f"cannot make a folder for the workers' sockets: {error.strerror}") from error
+            reason = f"{error.strerror or error}; TMPDIR can name another place"
+            raise LogOpenError(f"cannot make a folder for the workers' sockets: {reason}") from error
         stack.callback(os.close, shared.inherited[0])
         if url.startswith(SQLITE):
             path = checked_path(url.removeprefix(SQLITE))
@@ -60,7 +63,8 @@ def _lock(folder: Path) -> int:
     """
     lock = os.open(folder, os.O_DIRECTORY | os.O_CLOEXEC)
     fcntl.flock(lock, fcntl.LOCK_EX)
-    (folder / MARK).touch(mode=0o600)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as mark:  # no file, since a socket's path may be too long
+        mark.bind(str(folder / MARK))
     return lock
 
 

@@ -2,6 +2,8 @@
 
 import fcntl
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,10 +16,11 @@ URL = "postgresql://chat@db.example/chat"
 
 
 @pytest.fixture(autouse=True)
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder for temporary files."""
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    return tmp_path
+def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder for temporary files, with a short path."""
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setattr("tempfile.tempdir", folder)
+        yield Path(folder)
 
 
 @pytest.fixture
@@ -47,6 +50,18 @@ def test_a_folder_in_use_stays(temporary: Path) -> None:
             with pytest.raises(BlockingIOError):
                 fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
             os.close(descriptor)
+
+
+def test_a_folder_whose_path_is_too_long_for_sockets_is_refused(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers reported a fault every few seconds, and knew only their own users."""
+    long = temporary / ("x" * 100)
+    long.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    with pytest.raises(LogOpenError, match="path too long; TMPDIR can name another place"), shared_log(URL):
+        pass
+    assert listing(long) == []
 
 
 def test_a_server_that_cannot_have_the_log_leaves_nothing(temporary: Path) -> None:
