@@ -61,7 +61,7 @@ class ReadQueries(Protocol[C_contra]):
 
 
 class Writer(Protocol[C_co]):
-    """The writing side of an engine, in its thread. All methods but `commit` raise LogUnavailable."""
+    """The writing side of an engine, in its thread. Both methods raise LogUnavailable."""
 
     def commit(self, drafts: Sequence[Draft]) -> Outcomes:
         """Store a group whole or not at all."""

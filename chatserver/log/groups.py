@@ -296,7 +296,7 @@ class GroupWriter:
             outcomes = outcome.unwrap()
             if len(outcomes) != count:
                 raise RuntimeError(f"{len(outcomes)} outcomes for {count} drafts")
-        except LogUnavailable as error:  # no bug: the system refused a thread, for one
+        except LogUnavailable as error:
             return [error] * count
         except Exception:  # noqa: BLE001
             self._faulted(self)

@@ -13,15 +13,8 @@ from hashlib import blake2b
 from typing import TypeVar
 
 from chatserver.log.changes import MAX_CACHED_ROOMS, Changes, Key, RoomEnd, hints_of, used_keys
-from chatserver.log.interface import (
-    EXPIRE_EVERY,
-    KEY_LIFETIME_MS,
-    Draft,
-    LogError,
-    LogUnavailable,
-    Record,
-    Stored,
-)
+from chatserver.log.groups import Outcomes
+from chatserver.log.interface import EXPIRE_EVERY, KEY_LIFETIME_MS, Draft, LogUnavailable, Record
 from chatserver.log.postgres_changes import PostgresChanges
 from chatserver.log.postgres_connection import NOW_MS, Connection, Session
 from chatserver.log.postgres_index import vectors
@@ -86,14 +79,11 @@ class PostgresWriter:
         """Close the connection that commits."""
         self._session.close()
 
-    def commit(self, drafts: Sequence[Draft]) -> Sequence[Stored | LogError]:
-        """Store a group whole or not at all."""
-        try:
-            return self._session.run("storing a message", partial(self._commit, drafts))
-        except LogUnavailable as error:
-            return [error] * len(drafts)
+    def commit(self, drafts: Sequence[Draft]) -> Outcomes:
+        """See `Writer`."""
+        return self._session.run("storing a message", partial(self._commit, drafts))
 
-    def _commit(self, drafts: Sequence[Draft], connection: Connection) -> list[Stored | LogError]:
+    def _commit(self, drafts: Sequence[Draft], connection: Connection) -> Outcomes:
         ids = self._find_rooms(connection, drafts)
         keyed = {
             (draft.room, draft.user_id, draft.key): draft
@@ -188,7 +178,7 @@ class PostgresWriter:
             self._keys_since_expiry = 0
 
     def change(self, doing: str, work: Callable[[Connection], T]) -> T:
-        """Run `work` in a transaction, beside the groups."""
+        """See `Writer`; beside the groups."""
 
         def whole(connection: Connection) -> T:
             connection.execute("BEGIN")

@@ -11,9 +11,8 @@ so a failed group leaves no hole; in a shared file, each group reads those of it
 """
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from itertools import chain
 from threading import Event, Thread
 from typing import TypeVar
@@ -22,15 +21,8 @@ import msgspec
 
 from chatserver.log.changes import MAX_CACHED_ROOMS, Changes, Key, RoomEnd, used_keys
 from chatserver.log.file_lock import FileLock
-from chatserver.log.interface import (
-    EXPIRE_EVERY,
-    KEY_LIFETIME_MS,
-    Draft,
-    LogError,
-    LogUnavailable,
-    Record,
-    Stored,
-)
+from chatserver.log.groups import Outcomes
+from chatserver.log.interface import EXPIRE_EVERY, KEY_LIFETIME_MS, Draft, Record
 from chatserver.log.rows import COLUMNS, OF_MESSAGES, OFFSET_BITS, more_of
 from chatserver.log.sqlite_changes import SqliteChanges
 from chatserver.log.sqlite_file import FILE_ERRORS, OpenFiles, unavailable
@@ -90,12 +82,16 @@ class SqliteWriter:
             with self._turn:  # of processes that close at the same time each would leave the writing back to the other
                 self._connection.close()
 
-    def commit(self, drafts: Sequence[Draft]) -> Sequence[Stored | LogError]:
-        """Store a group whole or not at all."""
-        try:
-            return self._whole("storing a message", self._commit, drafts)
-        except LogUnavailable as error:
-            return [error] * len(drafts)
+    def commit(self, drafts: Sequence[Draft]) -> Outcomes:
+        """See `Writer`."""
+        with self._transaction("storing a message"):
+            return self._commit(drafts)
+
+    def change(self, doing: str, work: Callable[[sqlite3.Connection], T]) -> T:
+        """See `Writer`."""
+        with self._transaction(doing):
+            self._begin()
+            return work(self._connection)
 
     def in_turn(self, work: Callable[[], T]) -> T:
         """Run `work`, which writes to the files of the database, while no other process writes."""
@@ -103,16 +99,9 @@ class SqliteWriter:
             self._files.check("writing to the files")
             return work()
 
-    def change(self, doing: str, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `work` in a transaction."""
-        return self._whole(doing, partial(self._change, work))
-
-    def _change(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        self._begin()
-        return work(self._connection)
-
-    def _whole(self, doing: str, work: Callable[..., T], *arguments: object) -> T:
-        """Run `work` and commit it, or undo all of it."""
+    @contextmanager
+    def _transaction(self, doing: str) -> Iterator[None]:
+        """Commit what the block does, or undo all of it."""
         with self._turn:
             try:
                 self._files.check(doing)
@@ -121,7 +110,7 @@ class SqliteWriter:
                 if self._shared:
                     self._begin()
                     self._rooms.clear()
-                done = work(*arguments)
+                yield
                 if self._connection.in_transaction:
                     self._connection.execute("COMMIT")
             except BaseException as error:
@@ -130,13 +119,12 @@ class SqliteWriter:
                 if isinstance(error, FILE_ERRORS):
                     raise unavailable(doing, error) from error
                 raise
-            return done
 
     def _undo(self) -> None:
         self._rooms.clear()
         self._connection.execute("ROLLBACK")
 
-    def _commit(self, drafts: Sequence[Draft]) -> list[Stored | LogError]:
+    def _commit(self, drafts: Sequence[Draft]) -> Outcomes:
         now = self._wall_ms()
         rich = [draft for draft in drafts if draft.target or draft.mentions or draft.kind]
         names = {draft.room for draft in drafts}
