@@ -31,7 +31,7 @@ export class ChatClient extends Target<ClientEvents> {
   join(name: string): Room;
   /** Continues with a new token of the user: call it before the old one expires, or after that. */
   authenticate(token: string): void;
-  /** Closes the connection for good; a `publish` that is pending rejects with the code `aborted`. */
+  /** Closes the connection for good; what is pending, as a `publish`, rejects with the code `aborted`. */
   close(): void;
 }
 
@@ -58,8 +58,8 @@ export class Room extends Target<RoomEvents> {
   readonly name: string;
   /**
    * Resolves once the message is durable. It stays pending through outages and while its author is signed out, and
-   * rejects if the server refuses the message or the user for good, or if for nine minutes no answer says whether it is
-   * stored.
+   * rejects if the server refuses the message or the user for good, if for nine minutes no answer says whether it is
+   * stored, or if the server has a new log without the message that it answers. The same applies to the changes below.
    */
   publish(text: string, extras?: { replyTo?: number; mentions?: string[] }): Promise<Ack>;
   edit(offset: number, text: string): Promise<Ack>;

@@ -144,7 +144,9 @@ export class ChatClient extends EventTarget {
     const isReady = this.state.phase === 'live' || (isOpen && !link?.isSocket);
     if (!link || !isReady || this.rooms.get(room.name) !== room) return;
     const mayFollow = [...this.rooms.keys()].indexOf(room.name) < this.mayFollowMost;
-    if (isOpen || mayFollow) link.follow(room.name, room.timeline.cursor, isOpen);
+    if (!isOpen && !mayFollow) return;
+    room.isJoining = link.isSocket; // over HTTP the page of the open room comes before anything is sent
+    link.follow(room.name, room.timeline.cursor, isOpen);
   }
 
   /** Over HTTP until the link is open. */
@@ -314,8 +316,9 @@ export class ChatClient extends EventTarget {
       if (item.author && !hello) this.#isUser(await this.api.session()); // the sign-in may have ended since the last request
       this.#checkAuthor(item);
       const { room, text, key, extras } = item;
-      return this.ask({ type: 'publish', room, text, key, reply_to: extras.replyTo, mentions: extras.mentions });
-    });
+      const { replyTo: reply_to, mentions, change } = extras;
+      return this.ask({ type: 'publish', reply_to, mentions, ...change, room, text: text || undefined, key });
+    }, ({ room }) => !this.rooms.get(room)?.isJoining);
   }
 
   #checkAuthor({ author }) {
@@ -387,6 +390,6 @@ export class ChatClient extends EventTarget {
   #stored(item, offset) {
     const room = this.rooms.get(item.room);
     if (room?.out) this.follow(room); // else the message would not be shown
-    if (!room || room.timeline.find(offset)) this.outbox.discard(item.key);
+    if (!room || item.extras.change || room.timeline.find(offset)) this.outbox.discard(item.key);
   }
 }

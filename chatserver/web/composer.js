@@ -31,15 +31,13 @@ export class Composer {
   /**
    * @param {() => void} options.sent
    * @param {(text: string) => void} options.tell shows a toast
-   * @param {(problem: string) => void} options.problem shows a banner
    */
-  constructor(client, { tab, browser, sent, tell, problem }) {
+  constructor(client, { tab, browser, sent, tell }) {
     this.client = client;
     this.tab = tab;
     this.browser = browser;
     this.sent = sent;
     this.tell = tell;
-    this.problem = problem;
     this.completion = new Completion(client, this.#text);
     const early = this.#text.value; // typed before this module was loaded
     client.addEventListener('room', () => this.#show());
@@ -91,8 +89,10 @@ export class Composer {
     const { current, outbox } = this.client;
     const item = outbox.takeBack(key);
     if (item === null) return false;
-    const { replyTo } = item.extras;
-    this.#rewrite(item.text, replyTo === undefined ? null : current.find(replyTo));
+    const { replyTo, change } = item.extras;
+    const edited = change && current.find(change.offset);
+    if (edited && !edited.deleted) this.edit(edited, item.text);
+    else this.#rewrite(item.text, replyTo === undefined ? null : current.find(replyTo));
     return true;
   }
 
@@ -271,15 +271,10 @@ export class Composer {
   }
 
   #sendEdit(message, text) {
-    const { current } = this.client;
     this.stop();
     if (text === withEmoji(message.text)) return;
-    current.edit(message.offset, text).catch((error) => {
-      // The edit is restored, unless something else is being written: then the user can copy it.
-      const isFree = current === this.client.current && !this.#about && this.#text.value === '';
-      this.problem(`Not changed: ${error.message}${isFree ? '' : `. You wrote: ${text}`}`);
-      if (isFree) this.edit(message, text);
-    });
+    // The text of an edit that fails is kept below the messages, which may be out of sight.
+    this.client.current.edit(message.offset, text).catch((error) => error.code === 'aborted' || this.tell(`Not changed: ${error.message}`));
   }
 
   #publish(text) {

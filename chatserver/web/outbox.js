@@ -1,21 +1,24 @@
 /**
- * Messages that are not stored yet: each is sent with a key until the server acknowledges it.
+ * Messages, and changes of messages, that are not stored yet: each is sent with a key until the server acknowledges it.
  * Owns: their order and state, in the tab's storage for a reload, and in the browser's for when the tab is closed.
  * May not: choose a transport, touch the DOM.
  *
- * One message of each room is sent at a time, so their order is kept and no room delays another. For ten minutes the
- * server answers a repeated key with the first result; after that a repeat could be a second message, so the user is asked.
+ * One message and one change of each room are sent at a time, so their order is kept and no room delays another. For ten
+ * minutes the server answers a repeated key with the first result; after that a repeat could be a second message, so the
+ * user is asked.
  * A message of a user who has signed in is held while the browser is somebody else's, and goes out when its user is back.
  *
  * @import { Store } from './storage.js'
  * @import { Ack, Message, User } from './wire.js'
  *
  * @typedef {'queued' | 'sending' | 'sent' | 'failed' | 'held'} ItemState
- * @typedef {{replyTo?: number, mentions?: string[]}} Extras
+ * @typedef {{type: 'edit' | 'delete' | 'react', offset: number, emoji?: string, on?: boolean}} Change without its text
+ * @typedef {{replyTo?: number, mentions?: string[], change?: Change, epoch?: string | null}} Extras `epoch` is that of the log
+ *   whose offsets these are
  * @typedef {object} Item
  * @property {string} key
  * @property {string} room
- * @property {string} text
+ * @property {string} text empty in a deletion or a reaction
  * @property {Extras} extras
  * @property {User | null} author who wrote it; null for a guest, who may sign in before it is sent
  * @property {number} created ms since the epoch
@@ -38,6 +41,11 @@ const ITEM = { key: '', room: '', text: '', created: 0 };
 const kept = (storage) => readJson(storage, STORAGE_KEY, [ITEM], []).map((item) => ({ extras: {}, after: 0, author: null, ...item, offset: null }));
 /** @param {Item} item */
 export const mayTakeBack = ({ state, firstTried }) => state === 'failed' || state === 'held' || (state === 'queued' && firstTried === null);
+/** Changes do not wait for a message that slow mode delays. */
+const queueOf = ({ room, extras }) => (extras.change ? `${room} changes` : room);
+const isAbout = ({ replyTo, change }) => replyTo !== undefined || change !== undefined;
+/** Whether it is shown below the messages. A change is shown at its message, as long as it may be made. */
+export const isBelow = ({ extras, text, state }) => !extras.change || (text !== '' && (state === 'failed' || state === 'held'));
 const closed = () => new ChatError('aborted', 'the chat was closed');
 
 export class Outbox {
@@ -45,7 +53,9 @@ export class Outbox {
   items = [];
   /** @type {((item: Item) => Promise<Ack>) | null} null while there is no connection */
   #deliver = null;
-  /** @type {Set<string>} rooms */
+  /** @type {(item: Item) => boolean} whether it is known which log its room has now */
+  #knowsLog = () => true;
+  /** @type {Set<string>} queues */
   #pumping = new Set();
   /** @type {Map<string, {resolve: (ack: Ack) => void, reject: (error: ChatError) => void}>} by key */
   #promises = new Map();
@@ -62,7 +72,7 @@ export class Outbox {
     this.handlers = handlers;
     this.items = kept(tab).map((item) => ({ ...item, state: item.state === 'failed' ? 'failed' : 'queued' }));
     const known = new Set(this.items.map(({ key }) => key)); // after a reload: what this tab left itself
-    const left = kept(browser).filter(({ key }) => !known.has(key));
+    const left = kept(browser).filter(({ key, text }) => text !== '' && !known.has(key));
     this.items.push(...left.map((item) => ({ ...item, state: 'failed', problem: 'Its tab was closed before it was sent' })));
     browser.removeItem(STORAGE_KEY);
     if (left.length) this.#changed();
@@ -89,14 +99,31 @@ export class Outbox {
     this.items.push({ ...item, state: 'queued' });
     const promise = new Promise((resolve, reject) => this.#promises.set(key, { resolve, reject }));
     this.#changed();
-    this.#pump(room);
+    this.#pump({ room, extras });
     return promise;
   }
 
-  resume(deliver) {
+  resume(deliver, knowsLog = () => true) {
     this.#deliver = deliver;
+    this.#knowsLog = knowsLog;
     for (const item of this.items) if (item.state === 'held') item.state = 'queued';
-    for (const { room } of [...this.items]) this.#pump(room);
+    for (const item of [...this.items]) this.#pump(item);
+  }
+
+  /**
+   * The log of a room is known. What is about a message of another log is not sent: another message has its offset there.
+   * @param {string | null} epoch null if the room is refused
+   */
+  inLog(name, epoch, isNew = false) {
+    for (const item of this.items.filter(({ room }) => room === name)) {
+      const { state, extras } = item;
+      const isOther = isNew || (epoch !== null && extras.epoch && extras.epoch !== epoch);
+      if (state !== 'sent' && isAbout(extras) && isOther) {
+        item.extras = {};
+        this.#fail(item, new ChatError('gone', 'The server began a new log, without the message that this is about'));
+      }
+      this.#pump(item);
+    }
   }
 
   pause() {
@@ -116,7 +143,7 @@ export class Outbox {
     // The user has decided to send it again, so a new key: a second message is better than none.
     Object.assign(item, { state: 'queued', problem: null, firstTried: null, key: randomKey() });
     this.#changed();
-    this.#pump(item.room);
+    this.#pump(item);
   }
 
   /**
@@ -143,7 +170,7 @@ export class Outbox {
    * @param {boolean} isOurs as far as is known: over HTTP we may be told who we are after our first messages have arrived
    */
   arrived({ room, offset, text, cursor, time }, isOurs) {
-    const here = this.items.filter((item) => item.room === room);
+    const here = this.items.filter((item) => item.room === room && !item.extras.change);
     const known = here.find((item) => item.state === 'sent' && item.offset === offset);
     if (known) return this.discard(known.key);
     if (!isOurs) return;
@@ -160,14 +187,15 @@ export class Outbox {
     this.#changed();
   }
 
-  /** @param {string} name of a room */
-  async #pump(name) {
+  /** @param {{room: string, extras: Extras}} some item of the queue */
+  async #pump(some) {
+    const name = queueOf(some);
     if (this.#pumping.has(name)) return;
     this.#pumping.add(name);
     try {
       for (let failures = 0; this.#deliver; ) {
-        const item = this.items.find(({ room, state }) => room === name && state === 'queued');
-        if (!item) return;
+        const item = this.items.find((each) => queueOf(each) === name && each.state === 'queued');
+        if (!item || (isAbout(item.extras) && !this.#knowsLog(item))) return;
         const again = await this.#send(item, this.#deliver);
         if (again === null) {
           failures = 0;
@@ -224,6 +252,7 @@ export class Outbox {
 
   #fail(item, error) {
     Object.assign(item, { state: 'failed', problem: error.message, offset: null });
+    if (item.text === '') this.items = this.items.filter((each) => each !== item); // there are no words to keep
     this.#takePromise(item.key)?.reject(error);
     this.#changed();
   }

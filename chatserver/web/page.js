@@ -49,7 +49,6 @@ const composer = new Composer(client, {
   browser,
   sent: () => (hideBanner(), messages.toPresent(), leaveLink()),
   tell: showToast,
-  problem: showBanner,
 });
 new PendingView(client, composer);
 new Actions(client, {

@@ -76,7 +76,7 @@ export class PendingView {
 
   #asMessage({ room, text, created, extras, author }) {
     const user = author ?? this.client.identity.user ?? { id: '', name: 'You' };
-    const { replyTo, mentions } = extras;
-    return { room, offset: 0, cursor: '', user, text, reply_to: replyTo, mentions, time: new Date(created).toISOString() };
+    const { replyTo, change, mentions } = extras;
+    return { room, offset: 0, cursor: '', user, text, reply_to: replyTo ?? change?.offset, mentions, time: new Date(created).toISOString() };
   }
 }

@@ -8,7 +8,6 @@
  */
 import { byId, isConfirmed, make, openAt, replaceRows } from './dom.js';
 import { plural } from './text.js';
-import { delayBefore, sleep } from './wire.js';
 
 const EVERYWHERE = '*'; // stands for all rooms
 const BAN = { type: 'sanction', kind: 'ban', seconds: 3600 };
@@ -25,6 +24,14 @@ const ACTIONS = [
 function lift({ id, kind, room }) {
   const [value, where] = room === EVERYWHERE ? [`${kind}*`, ' in all rooms'] : [kind, ''];
   return { value, label: `Lift the ${kind}${where}`, request: { type: 'lift', room, id }, done: kind === 'ban' ? 'may come back' : 'may write again' };
+}
+
+async function deleted(room, offset) {
+  try {
+    await room.delete(offset);
+  } catch (error) {
+    if (error.code !== 'gone') throw error; // another moderator was first
+  }
 }
 
 export class PersonMenu {
@@ -98,22 +105,10 @@ export class PersonMenu {
     if (!messages.length) return this.tell('No message of this user is loaded here.');
     if (!user || !(await this.#isMeant(`Delete the ${count} for everybody`, 'Delete'))) return;
     try {
-      for (const { offset } of messages) await this.#delete(room, offset);
+      for (const { offset } of messages) await deleted(room, offset);
       this.tell(`The ${count} of ${user.name} in #${room.name} are deleted.`);
     } catch (error) {
       this.tell(`Not all were deleted: ${error.message}`);
-    }
-  }
-
-  async #delete(room, offset) {
-    for (let failures = 0; ; failures++) {
-      try {
-        return await room.delete(offset);
-      } catch (error) {
-        if (error.code === 'gone') return; // another moderator was first
-        if (error.code !== 'rate_limited') throw error;
-        await sleep(delayBefore(failures, error.retryAfter));
-      }
     }
   }
 }

@@ -8,6 +8,7 @@
  *
  * @import { Change, Message, Page, User } from './wire.js'
  */
+import { isBelow } from './outbox.js';
 import { Reactors, Timeline } from './timeline.js';
 import { Unconfirmed } from './unconfirmed.js';
 import { ChatError, delayBefore, sleep, splitCursor } from './wire.js';
@@ -29,6 +30,8 @@ export class Room extends EventTarget {
   /** @type {ChatError | null} why the user may not write here, as far as known (`ChatClient.askRights`) */
   readOnly = null;
   knowsRights = false;
+  /** Whether the answer to a join is awaited, which says whether the log is the same. */
+  isJoining = false;
   /** @type {number | null} how many are here */
   members = null;
   /** @type {Map<string, User>} the members that the server named, by id */
@@ -55,28 +58,29 @@ export class Room extends EventTarget {
   // Operations
 
   /** @returns {Promise<import('./wire.js').Ack>} resolves when the message is durable */
-  publish(text, extras) {
-    return this.client.outbox.add(this.name, text, extras, this.timeline.head, this.client.identity.signedIn);
+  publish(text, extras = {}) {
+    const { epoch, head } = this.timeline;
+    return this.client.outbox.add(this.name, text, { ...extras, epoch }, head, this.client.identity.signedIn);
   }
 
   edit(offset, text) {
-    return this.#change('edit', { offset, text });
+    return this.#change({ type: 'edit', offset }, text);
   }
 
   delete(offset) {
-    return this.#change('delete', { offset });
+    return this.#change({ type: 'delete', offset });
   }
 
   react(offset, emoji, on) {
-    return this.#change('react', { offset, emoji, on });
+    return this.#change({ type: 'react', offset, emoji, on });
   }
 
-  /** Ask for a change, and show it at once: until its record is here, or the server refuses it. */
-  async #change(type, fields) {
-    const change = this.unconfirmed.add(type, fields);
-    this.#tellOf([], this.#loaded([fields.offset]), false);
+  /** Send a change, and show it at once: until its record is here, or the server refuses it. */
+  async #change(asked, text = '') {
+    const change = this.unconfirmed.add({ ...asked, text });
+    this.#tellOf([], this.#loaded([asked.offset]), false);
     try {
-      const ack = await this.#ask(type, fields);
+      const ack = await this.publish(text, { change: asked });
       change.until = ack.offset;
       return ack;
     } catch (error) {
@@ -169,7 +173,7 @@ export class Room extends EventTarget {
   /** The user's messages that are not in the timeline yet. */
   get pending() {
     const isSeen = (offset) => offset !== null && this.timeline.find(offset) !== null;
-    return this.client.outbox.items.filter(({ room, offset }) => room === this.name && !isSeen(offset));
+    return this.client.outbox.items.filter((item) => item.room === this.name && isBelow(item) && !isSeen(item.offset));
   }
 
   get typists() {
@@ -195,15 +199,16 @@ export class Room extends EventTarget {
     if (!page.recovered) this.reactors.clear(); // reactions may have been taken back meanwhile
     this.reactors.note(page.messages);
     if (isFirst || isNewLog) timeline.begin(page);
-    if (isNewLog) this.unconfirmed.clear();
+    if (isNewLog) [this.past, this.unconfirmed] = [null, new Unconfirmed()];
     const { added, changed } = timeline.add(page.messages, { asPage: true });
     if (!page.recovered) timeline.accept(page.messages[0]?.offset ?? splitCursor(page.cursor).offset + 1);
-    if (isNewLog) this.past = null;
     this.head = page.cursor;
     if (this.read === null) {
       this.read = timeline.cursorAt(timeline.head);
       this.client.reads(this, timeline.head);
     }
+    this.isJoining = false;
+    this.client.outbox.inLog(this.name, timeline.epoch, isNewLog);
     if (page.members != null) this.members = page.members;
     if (isNewLog) this.tell('restarted');
     this.#took(added, changed, !isFirst && !isNewLog);
@@ -259,6 +264,8 @@ export class Room extends EventTarget {
   /** @param {ChatError} error that ended or refused the membership */
   #isOut(error) {
     this.out = error;
+    this.isJoining = false;
+    this.client.outbox.inLog(this.name, null);
     this.members = 0;
     this.people.clear();
     for (const id of this.#typists.keys()) this.#stopsTyping(id);

@@ -18,14 +18,10 @@ export class Unconfirmed {
   #changes = [];
 
   /** @returns {Change} */
-  add(type, fields) {
-    const change = { type, ...fields, until: Infinity };
+  add(asked) {
+    const change = { ...asked, until: Infinity };
     this.#changes.push(change);
     return change;
-  }
-
-  clear() {
-    this.#changes = [];
   }
 
   /**

@@ -190,13 +190,21 @@ def test_a_log_that_began_anew_is_never_a_silent_gap(tmp_path: Path, window: Ope
             ann.say("forgotten", "this too")
             ann.expect_texts(["forgotten", "this too"])
         server.kill()
+        for ann in windows.values():
+            ann.expect_away()
+            ann.act("forgotten", "Reply")
+            ann.say("why?")
         server.start()
         for transport, ann in windows.items():
             server.publish(transport, "a new life")
             expect(ann.page.locator("#banner")).to_contain_text("some messages are gone")
-            ann.expect_texts(["a new life"])
             ann.say("go on")
-            ann.expect_texts(["a new life", "go on"])
+            expect(ann.texts).to_have_text(["a new life", "go on"])
+            expect(ann.pending).to_have_count(1)  # the reply would be one to the new message
+            expect(ann.pending.locator(".problem")).to_contain_text("without the message that this is about")
+            ann.pending.get_by_role("button", name="Send again").click()
+            ann.expect_texts(["a new life", "go on", "why?"])
+            expect(ann.page.locator(".quote")).to_have_count(0)
 
 
 def test_a_room_in_slow_mode_shows_its_wait_and_a_fast_writer_loses_nothing(tmp_path: Path, window: OpenWindow) -> None:

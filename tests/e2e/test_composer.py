@@ -101,8 +101,7 @@ def test_a_half_typed_edit_or_reply_is_kept_in_its_room_and_over_a_reload(window
     ann.accept = connecting.append
     look_elsewhere()
     wait_until(ann.page, lambda: connecting)
-    with ann.page.expect_response("**/messages/*"):
-        ann.page.press("#text", "Enter")
+    ann.page.press("#text", "Enter")
     ann.find_connection()
     connecting[0].close()
     ann.expect_texts(["frist", "of course edited"])
@@ -209,8 +208,8 @@ def test_a_reply_that_waits_does_not_quote_a_deleted_message(window: OpenWindow,
     expect(quote).to_have_text(f"{ann.name} (deleted)")
 
 
-def test_a_message_that_waits_for_the_connection_can_be_taken_back(window: OpenWindow) -> None:
-    """It went out as it was, or the tab had to be closed."""
+def test_a_message_that_waits_for_the_connection_can_be_taken_back_and_a_change_waits_too(window: OpenWindow) -> None:
+    """A message went out as it was, or the tab had to be closed. A change without a connection failed."""
     ann = window(is_played=True, room="taken-back")
     field = ann.page.locator("#text")
     ann.lose_connection()
@@ -226,6 +225,19 @@ def test_a_message_that_waits_for_the_connection_can_be_taken_back(window: OpenW
     ann.say("first")
     ann.find_connection()
     ann.expect_texts(["third", "first"])
+
+    ann.lose_connection()
+    ann.act("third", "Edit")
+    ann.say("the third")
+    ann.act("first", "React")
+    ann.page.locator("#quick-reactions").get_by_role("button", name="👍").click()
+    ann.say("fourth")
+    ann.delete("first")
+    changed = ["the third edited", "This message was deleted."]
+    expect(ann.texts).to_have_text(changed)
+    ann.find_connection()
+    ann.expect_texts([*changed, "fourth"])
+    expect(ann.page.locator("#messages .pending")).to_have_count(0)
 
 
 def test_a_growing_text_keeps_the_newest_message_in_sight(shared_server: Server, visit: OpenWindow) -> None:
@@ -294,8 +306,8 @@ def test_a_completion_can_be_undone_and_ends_when_the_caret_leaves_the_word(visi
     ann.expect_texts(["well, @bened"])
 
 
-def test_an_edit_that_fails_while_another_text_is_written_is_shown(visit: OpenWindow) -> None:
-    """It was lost when the user had a draft, or had gone to another room."""
+def test_the_text_of_an_edit_that_fails_is_kept(visit: OpenWindow) -> None:
+    """It was lost when the user had a draft or had gone to another room, and then with the next banner or a reload."""
     ann = visit(room="edit-fails")
     ann.say("frist")
     ann.expect_texts(["frist"])
@@ -303,7 +315,15 @@ def test_an_edit_that_fails_while_another_text_is_written_is_shown(visit: OpenWi
     ann.act("frist", "Edit")
     ann.page.fill("#text", "control\x07")
     ann.page.press("#text", "Enter")
-    expect(ann.page.locator("#banner")).to_contain_text("You wrote: control\x07")
+    expect(ann.page.locator("#toast")).to_contain_text("Not changed: ")
+    expect(ann.page.locator("#text")).to_have_value("a draft")
+    ann.page.reload()
+    expect(ann.pending.locator(".quote")).to_have_text("You frist")
+    ann.pending.get_by_role("button", name="Edit").click()
+    expect(ann.page.locator("#about-text")).to_have_text("Editing your message")
+    expect(ann.page.locator("#text")).to_have_value("control\x07")
+    ann.say("first")
+    ann.expect_texts(["first edited"])
     expect(ann.page.locator("#text")).to_have_value("a draft")
 
 

@@ -57,7 +57,7 @@ def test_changes_of_a_message_are_applied_in_order(run: Run) -> None:
 
 ROOM = """
     const identity = { owns: () => false, meet() {}, nameOf() {} };
-    const client = { identity, tell() {}, reads() {}, isLive: false, outbox: { arrived() {} } };
+    const client = { identity, tell() {}, reads() {}, isLive: false, outbox: { arrived() {}, inLog() {} } };
     const room = new m.Room(client, 'lobby');
     const said = (...offsets) => offsets.map((offset) => ({ room: 'lobby', offset, text: 'x', user: { id: 'u' } }));
 """
@@ -205,6 +205,39 @@ def test_a_message_refused_for_long_is_sent_and_one_without_an_answer_fails(run:
         return [await outcome('rate_limited'), await outcome('lost')];
     """
     assert run("outbox.js", body) == ["sent", "failed"]
+
+
+def test_what_is_about_a_message_waits_until_the_log_is_known_and_is_not_sent_to_another(run: Run) -> None:
+    """With the same number there is another message. What waited too long behind a slow message is sent before it."""
+    body = """
+        const { Store } = await import('/storage.js');
+        const storage = new Store();
+        const outbox = new m.Outbox(storage, new Store(), { changed() {}, stored() {} });
+        const sent = [];
+        const refused = [];
+        let isJoining = true;
+        const deliver = async ({ text }) => (sent.push(text), text === 'slow' ? new Promise(() => {}) : { offset: 9 });
+        const add = (...all) => outbox.add('lobby', ...all).catch(({ code }) => refused.push(code));
+        const turn = () => new Promise((resolve) => setTimeout(resolve));
+        const edit = { change: { type: 'edit', offset: 1 }, epoch: 'e' };
+        add('answer', { replyTo: 1, epoch: 'e' });
+        add('edited', edit);
+        add('', { change: { type: 'delete', offset: 1 }, epoch: 'e' });
+        add('slow');
+        outbox.resume(deliver, () => !isJoining);
+        await turn();
+        const early = [...sent];
+        isJoining = false;
+        outbox.inLog('lobby', 'f');
+        await turn();
+        const after = [...sent];
+        const kept = JSON.parse(storage.getItem('chat.outbox')).map(({ text, state, extras }) => [text, state, extras]);
+        add('edited', { ...edit, epoch: 'f' });
+        await turn();
+        return [early, after, refused, kept, sent.slice(after.length)];
+    """
+    kept = [["answer", "failed", {}], ["edited", "failed", {}], ["slow", "sending", {}]]
+    assert run("outbox.js", body) == [[], ["slow"], ["gone"] * 3, kept, ["edited"]]
 
 
 def test_a_refused_message_is_not_taken_for_an_older_one_of_the_same_text(run: Run) -> None:
