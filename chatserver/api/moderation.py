@@ -160,9 +160,9 @@ class ModerationHandlers:
     async def _kick_later(self, principal: Principal, room: str, user: str, reason: str) -> Answer:
         entry = self._entry(principal, "kick", room, user, await self._name_of(user, room), reason)
         await self._trail.add([entry])
-        enforcement = self._moderation.kick(user, room)
+        enforcement = self._moderation.kick(user, room, reason)
         if self._services.cluster is not None:
-            self._services.cluster.kick(user, room)
+            self._services.cluster.kick(user, room, reason)
         write_line(entry)
         await enforcement.over.wait()
         return Response(200, [json_body({"room": room, "user": user, "ended": enforcement.ended})])

@@ -59,8 +59,10 @@ MAX_NAMED_IN_ALL = 2 * MAX_NAMED_MEMBERS
 #: People elsewhere whose names are kept, at 0.3 KB. Of a room that is reported beyond it, only the count is kept.
 MAX_NAMED = 100_000
 #: Notices of each kind (typing, read markers, kicks) in a round, and in one message: with the people they name up to
-#: 40 KB, and a datagram takes 128.
+#: 40 KB, with the reasons of kicks up to 80, and a datagram takes 128.
 MAX_NOTICES, NOTICES_PER_MESSAGE = 500, 50
+#: Characters of a kick's reason that the other processes tell, at up to 4 bytes; a message repeats the last 50 kicks.
+MAX_REASON_CHARS = 100
 #: Rooms that may have left memory unreported; beyond that, a report of all rooms is made instead. Names are free, and a
 #: round reports 2,000 rooms of one person each.
 MAX_GONE = 20_000
@@ -117,7 +119,7 @@ class Cluster:
         # Kicks that were sent: when, in which message, and the kick. They are repeated for EXPIRY.
         self._repeated: deque[tuple[float, int, Kicked]] = deque(maxlen=NOTICES_PER_MESSAGE)
         self.on_hint: Callable[[str], None] = lambda name: None
-        self.on_kick: Callable[[str, str], object] = lambda user, room: None
+        self.on_kick: Callable[[str, str, str], object] = lambda user, room, reason: None
         hub.registry.make_presence = self._make_presence
         hub.on_written = self._written
 
@@ -152,10 +154,10 @@ class Cluster:
         """Tell the other processes to read something from the log again."""
         self._hints[name] = None
 
-    def kick(self, user: str, room: str) -> None:
+    def kick(self, user: str, room: str, reason: str) -> None:
         """A moderator takes a user out of a room, in every process."""
         if len(self._kicked) < MAX_NOTICES:
-            self._kicked[room, user] = Kicked(room, user)
+            self._kicked[room, user] = Kicked(room, user, reason[:MAX_REASON_CHARS])
 
     def _messages(self) -> Iterator[bytes]:
         """The messages of this round."""
@@ -280,7 +282,7 @@ class Cluster:
         for hint in report.hints:
             self.on_hint(hint)
         for kicked in report.kicked:
-            self.on_kick(kicked.user, kicked.room)
+            self.on_kick(kicked.user, kicked.room, kicked.reason)
 
     def _take_turn(self, report: ProcessReport) -> _Process | None:
         """The process that sent a message. None: the message is a repeated one, or older than the last."""

@@ -128,9 +128,10 @@ class Moderation:
         self.apply(enforcement)
         return enforcement
 
-    def kick(self, user: str, room: str) -> Enforcement:
+    def kick(self, user: str, room: str, reason: str) -> Enforcement:
         """Take a user out of a room; the user may come back."""
-        sentence = "a moderator has taken you out of this room; you may come back"
+        why = f": {reason}" if reason else ""
+        sentence = f"a moderator has taken you out of this room{why}; you may come back"
         key = self.number_behind(user)
         enforcement = Enforcement(kind=None, room=room, key=key, refusal=Refusal(sentence, None))
         self.apply(enforcement)

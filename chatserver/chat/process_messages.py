@@ -52,6 +52,7 @@ class Kicked(msgspec.Struct, array_like=True, gc=False):
 
     room: str
     user: str
+    reason: str = ""
 
 
 class ProcessReport(msgspec.Struct, array_like=True, gc=False):

@@ -339,7 +339,7 @@ async def test_a_kick_ends_the_memberships_of_a_user_who_may_return(server: Serv
     told, answers, rest = await _all_transports(server, ANN, "lobby", {"user": ann, "reason": "noise"}, where="kick")
     assert told == {
         "type": "error", "room": "lobby", "code": "forbidden",
-        "message": "a moderator has taken you out of this room; you may come back",
+        "message": "a moderator has taken you out of this room: noise; you may come back",
     }  # fmt: skip
     error = {"code": "forbidden", "message": told["message"], "room": "lobby"}
     assert [(answer.status, answer.json) for answer in answers] == [(403, {"error": error})] * 2

@@ -296,7 +296,7 @@ async def test_what_is_sent_waits_for_no_heartbeat(air: Air, pair: Pair, act: st
     await trio.sleep(SAID)
     acts: dict[str, Callable[[], None]] = {
         "hint": lambda: other.cluster.hint("*signouts"),
-        "kick": lambda: other.cluster.kick("u_bob", "lobby"),
+        "kick": lambda: other.cluster.kick("u_bob", "lobby", ""),
         "types": lambda: other.cluster.types("lobby", Principal(2, HERE)),
         "moved": lambda: other.cluster.moved("lobby", Principal(1, HERE), 41),
     }
@@ -326,8 +326,8 @@ async def test_no_message_is_too_long_for_a_datagram_however_much_there_is_to_te
 ) -> None:
     """In one message, 500 notices of each kind took up to 400 KB: workers lost it, and so each kick of that second."""
     ours, other = pair
-    kicks: list[tuple[str, str]] = []
-    ours.cluster.on_kick = lambda user, room: kicks.append((user, room))
+    kicks: list[tuple[str, ...]] = []
+    ours.cluster.on_kick = lambda *kick: kicks.append(kick)
     packed = pack(User("u" * MAX_USER_ID_CHARS, "\U0001f600" * MAX_NAME_CHARS), None)
     monkeypatch.setattr(other.cluster, "_is_elsewhere", lambda room, number: True)
     rooms = [f"{number:0>64}" for number in range(module.MAX_NOTICES)]
@@ -339,8 +339,8 @@ async def test_no_message_is_too_long_for_a_datagram_however_much_there_is_to_te
     for room in (*rooms, "beyond"):
         other.cluster.types(room, long)
         other.cluster.moved(room, long, 1 << 52)
-        other.cluster.kick(long.face.id, room)
+        other.cluster.kick(long.face.id, room, "\U0001f600" * 300)
     await trio.sleep(SAID)
     assert sum(len(said.typed) for said in air.said) == sum(len(said.moved) for said in air.said) == len(rooms)
-    assert kicks == [(long.face.id, room) for room in rooms]
+    assert kicks == [(long.face.id, room, "\U0001f600" * module.MAX_REASON_CHARS) for room in rooms]
     assert max(air.sizes) <= MAX_MESSAGE

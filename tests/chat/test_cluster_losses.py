@@ -136,7 +136,7 @@ class Ear:
         self.now = 0.0
         self.cluster = Cluster(a_hub(), Air().tell, clock=lambda: self.now)
         self.kicks: list[str] = []
-        self.cluster.on_kick = lambda user, room: self.kicks.append(user)
+        self.cluster.on_kick = lambda user, room, reason: self.kicks.append(user)
 
     def hear(self, number: int, *rooms: str, left: str = "", **fields: Any) -> None:
         """A message with one person in each of these rooms, and none in the room `left`."""
@@ -164,13 +164,13 @@ async def test_hints_and_kicks_arrive_and_a_lost_kick_comes_with_the_next(air: A
     ours, other = pair
     heard: list[object] = []
     ours.cluster.on_hint = heard.append
-    ours.cluster.on_kick = lambda user, room: heard.append((user, room))
+    ours.cluster.on_kick = lambda user, room, reason: heard.append((user, room))
     await trio.sleep(SAID)
     air.spoil = lambda message: []
-    other.cluster.kick("u_bob", "lobby")
+    other.cluster.kick("u_bob", "lobby", "")
     await trio.sleep(1.1 * REPORT_INTERVAL)
     air.spoil = lambda message: [message]
-    other.cluster.kick("u_eve", "lobby")
+    other.cluster.kick("u_eve", "lobby", "")
     for _ in range(2):
         other.cluster.hint("*signouts")
     await trio.sleep(EXPIRY + SAID)

@@ -212,7 +212,7 @@ def test_a_renewal_keeps_changes_made_here_during_the_read(house: House) -> None
 def test_sanctions_and_kicks_are_applied_to_open_connections(house: House) -> None:
     house.enforce(ANN)
     house.enforce(HERE, room=EVERYWHERE)
-    house.it.kick(BOB.face.id, "ops")
+    house.it.kick(BOB.face.id, "ops", "")
     everybody = ANN, BOB, Moderator(3, HERE), Moderator(4, HERE, ("lobby",)), Moderator(ANN.number, THERE)
     places = "lobby", "ops", EVERYWHERE
     found = [

@@ -62,7 +62,7 @@ class Server:
     def __init__(self, world: "World", process: Process) -> None:
         self._world = world
         self.cluster = process.cluster
-        self.cluster.on_kick = lambda user, room: self.kicked.update([user])
+        self.cluster.on_kick = lambda user, room, reason: self.kicked.update([user])
         self.kicked: Counter[str] = Counter()
         self.sanctions, self.signouts = Sanctions(self), SignOuts(self)
 
@@ -152,7 +152,7 @@ class World:
         self._kicks += 1
         user = f"u_{self._kicks}"
         server.kicked[user] += 1
-        server.cluster.kick(user, "lobby")
+        server.cluster.kick(user, "lobby", "")
 
     async def sign_out(self, server: Server, dice: random.Random) -> None:
         signed_out, out = server.signed_out, SignOut(dice.choice(USERS), guest=False, time=now_ms(), until=1 << 50)
