@@ -29,14 +29,26 @@ export function replaceRows(list, rows) {
  * @param {string} label what the button says that confirms
  * @returns {Promise<boolean>} whether it was pressed
  */
-export function isConfirmed(question, label) {
+export async function isConfirmed(question, label) {
+  return (await askWhy(question, label, false)) !== null;
+}
+
+/**
+ * Ask in a dialog, also for a reason.
+ * @returns {Promise<string | null>} the reason, perhaps empty; null if it was not confirmed
+ */
+export function askWhy(question, label, hasReason = true) {
   const dialog = byId('question');
+  const reason = byId('question-reason');
   dialog.onclose?.(); // this event of the last question may not have come yet
+  byId('question-why').hidden = !hasReason;
+  reason.value = '';
+  byId('question-no').onclick = () => dialog.close(''); // no submit button, since Enter in the field would press it
   byId('question-text').textContent = question;
   byId('question-yes').textContent = label;
   dialog.returnValue = ''; // Escape keeps it
   dialog.showModal();
-  return new Promise((resolve) => (dialog.onclose = () => dialog.open || resolve(dialog.returnValue === 'yes')));
+  return new Promise((resolve) => (dialog.onclose = () => dialog.open || resolve(dialog.returnValue === 'yes' ? reason.value.trim() : null)));
 }
 
 /**

@@ -6,7 +6,7 @@
  *
  * @typedef {{value: string, label: string, request: {type: string, [field: string]: any}, done: string}} Action
  */
-import { byId, isConfirmed, make, openAt, replaceRows } from './dom.js';
+import { askWhy, byId, make, openAt, replaceRows } from './dom.js';
 import { plural } from './text.js';
 
 const EVERYWHERE = '*'; // stands for all rooms
@@ -81,19 +81,21 @@ export class PersonMenu {
   /** @param {Action} action */
   async #do({ label, request, done }) {
     const { room, user } = this.#about ?? {};
-    if (!room || !user || !(await this.#isMeant(label, label))) return;
+    if (!room || !user) return;
+    const reason = await this.#ask(label, label, request.type !== 'lift');
+    if (reason === null) return;
     try {
-      await this.client.api.ask({ room, ...request, user: user.id });
+      await this.client.api.ask({ room, ...request, user: user.id, reason: reason || undefined });
       this.tell(`${user.name} ${done}.`);
     } catch (error) {
       this.tell(`Nothing was done: ${error.message}`);
     }
   }
 
-  #isMeant(action, label) {
+  #ask(action, label, hasReason = false) {
     const title = byId('person-menu-title').textContent;
     this.#menu.hidePopover();
-    return isConfirmed(`${title}: ${action[0].toLowerCase()}${action.slice(1)}?`, label);
+    return askWhy(`${title}: ${action[0].toLowerCase()}${action.slice(1)}?`, label, hasReason);
   }
 
   /** Delete the user's messages, as far as they are loaded. The server limits how many a second. */
@@ -103,7 +105,7 @@ export class PersonMenu {
     const messages = room.timeline.messages.filter((message) => message.user.id === user?.id && !message.deleted);
     const count = plural(messages.length, 'latest message', 'latest messages');
     if (!messages.length) return this.tell('No message of this user is loaded here.');
-    if (!user || !(await this.#isMeant(`Delete the ${count} for everybody`, 'Delete'))) return;
+    if (!user || (await this.#ask(`Delete the ${count} for everybody`, 'Delete')) === null) return;
     try {
       for (const { offset } of messages) await deleted(room, offset);
       this.tell(`The ${count} of ${user.name} in #${room.name} are deleted.`);

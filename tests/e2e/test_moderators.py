@@ -36,11 +36,15 @@ def sign_in(person: Window, server: Server, sub: str, *, seconds: int = 3600, **
     assert person.page.request.post(f"{server.url}/session", headers=bearer, data={}).ok
 
 
-def moderate(moderator: Window, name: str, action: str) -> None:
+def moderate(moderator: Window, name: str, action: str, *, reason: str = "") -> None:
     """Press a button in the menu of a person, and confirm."""
     moderator.page.get_by_role("button", name=f"Moderate {name}").click()
     moderator.page.locator("#person-menu").get_by_role("button", name=action).click()
-    moderator.confirm(f"{name} in #")
+    if reason:
+        moderator.page.fill("#question-reason", reason)
+        moderator.page.keyboard.press("Enter")
+    else:
+        moderator.confirm(f"{name} in #")
 
 
 @pytest.mark.parametrize("transport", ["ws", "poll"])
@@ -91,9 +95,9 @@ def test_a_moderator_deletes_mutes_kicks_and_bans(server: Server, window: OpenWi
 
     ann.say("a word")
     mo.expect_texts(["This message was deleted.", "a word"])
-    moderate(mo, "Ann", "Mute for 10 minutes")
+    moderate(mo, "Ann", "Mute for 10 minutes", reason="that was an advertisement")
     expect(mo.page.locator("#toast")).to_have_text("Ann may not write for 10 minutes.")
-    expect(banner(ann)).to_contain_text("The server says: you may not write in bar for another 10 minutes.")
+    expect(banner(ann)).to_contain_text("you may not write in bar for another 10 minutes: that was an advertisement.")
     expect(ann.page.locator("#text")).to_be_hidden()
     moderate(mo, "Ann", "Lift the mute")
     expect(mo.page.locator("#toast")).to_have_text("Ann may write again.")
@@ -102,8 +106,8 @@ def test_a_moderator_deletes_mutes_kicks_and_bans(server: Server, window: OpenWi
     for each in (mo, ann):
         each.expect_texts(["This message was deleted.", "a word", "another word"])
 
-    moderate(mo, "Ann", "Kick out")
-    expect(banner(ann)).to_contain_text("You are out of #bar: a moderator has taken you out of this room")
+    moderate(mo, "Ann", "Kick out", reason="again")
+    expect(banner(ann)).to_contain_text("You are out of #bar: a moderator has taken you out of this room: again;")
     expect(mo.page.locator("#people li")).to_have_count(1)
     expect(ann.page.locator("#people li")).to_have_count(0)
     expect(ann.page.locator("#rooms a[href='#bar'] .count")).to_have_text("out")
