@@ -7,7 +7,7 @@
  */
 import { avatar, make } from './dom.js';
 import { inShort, markdown } from './markdown.js';
-import { actionIn, clock, dayName, isOnlyEmoji, isSameDay, plural, withEmoji } from './text.js';
+import { actionIn, clock, dayName, isOnlyEmoji, isSameDay, mentionedIn, plural, withEmoji } from './text.js';
 
 const GROUP_SPAN = 5 * 60_000; // ms; a later message of the same author begins a new group
 const MAX_NAMED = 10; // people at a reaction
@@ -91,8 +91,8 @@ export function messageRow(client, message) {
 function body(client, message) {
   const { user, text, deleted, edited, mentions = [] } = message;
   if (deleted) return make('p', { className: 'text gone' }, 'This message was deleted.');
-  const named = () => mentions.map((id) => client.identity.nameOf(id)).filter((name) => name !== undefined);
-  const names = edited ? client.identity.namesIn(text) : named();
+  const known = mentions.map((id) => client.identity.nameOf(id)).filter((name) => name !== undefined);
+  const names = edited ? client.identity.namesIn(text) : mentionedIn(text, known, mentions.length);
   const action = actionIn(message);
   const blocks = markdown(action ?? text, names);
   if (action !== null) {

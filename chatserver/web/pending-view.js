@@ -47,14 +47,14 @@ export class PendingView {
   }
 
   #mark(row, item) {
-    const { key, author, state, problem, until } = item;
+    const { key, author, state, problem, until, extras } = item;
     const isLate = Boolean(until) && until - Date.now() > MIN_SHOWN_WAIT;
     const isChoice = mayTakeBack(item) && (state !== 'queued' || isLate || this.client.state.phase !== 'live');
     const mark = `${state} ${until ?? ''} ${isChoice}`;
     if (row.dataset.mark === mark) return;
     Object.assign(row.dataset, { state, mark });
     const aside = row.querySelector('.aside');
-    aside.textContent = LABELS[state];
+    aside.textContent = state === 'failed' && extras.change ? 'not changed' : LABELS[state];
     aside.ariaHidden = null;
     row.querySelector('.problem')?.remove();
     if (!isChoice && !isLate) return;

@@ -57,6 +57,22 @@ export function mentionsIn(text, names) {
   return found;
 }
 
+/** Names that the server makes up are three words; of any other name only the first word is certain. */
+const ANY_MENTION = /(?<![\p{L}\p{N}_])@(\p{Lu}\p{L}+ \p{Lu}\p{L}+ \d+|[\p{L}\p{N}_]+(?:[.-][\p{L}\p{N}_]+)*)/gu;
+
+/**
+ * The names in a text that mentions so many users. The page may not have met some of them, or under another name: the first
+ * words after an @ stand for theirs.
+ * @param {string[]} known names of the mentioned
+ * @param {number} count of the mentioned
+ */
+export function mentionedIn(text, known, count) {
+  const found = mentionsIn(text, known);
+  const missing = count - new Set(found.map(({ name }) => name)).size;
+  const others = [...text.matchAll(ANY_MENTION)].filter(({ index }) => !found.some(({ at }) => at === index));
+  return [...known, ...new Set(others.map(([, name]) => name))].slice(0, known.length + missing);
+}
+
 /** A function that formats dates. Making its formatter takes milliseconds, so it is made at the first call. */
 function dates(options) {
   let format;

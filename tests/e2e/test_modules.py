@@ -273,6 +273,21 @@ def test_a_mention_is_the_longest_name_and_a_whole_word(run: Run) -> None:
     assert run("text.js", body, [[text, names] for text in said]) == list(said.values())
 
 
+def test_a_mention_of_a_user_whom_the_page_has_not_met_is_marked_as_the_record_says(run: Run) -> None:
+    """A message that mentioned somebody who had left showed no mention."""
+    said: dict[str, tuple[list[str], int, list[str]]] = {
+        "@Brisk Otter 34 look": ([], 1, ["Brisk Otter 34"]),
+        "@ben, @Ann Lee: hi": ([], 2, ["ben", "Ann"]),
+        "@Ann Lee and @ben": (["Ann Lee"], 2, ["Ann Lee", "ben"]),
+        "me@ben @Ann Lee @all @ben": (["Ann Lee"], 1, ["Ann Lee"]),
+        "@jo.an-x. @jo": ([], 1, ["jo.an-x"]),
+        "no names": (["Ann"], 1, ["Ann"]),
+    }
+    body = "return a.map((all) => m.mentionedIn(...all))"
+    asked = [[text, known, count] for text, (known, count, _) in said.items()]
+    assert run("text.js", body, asked) == [names for _, _, names in said.values()]
+
+
 def test_mentions_are_found_among_the_names_of_all_users_that_a_page_has_met(run: Run) -> None:
     """The names of a page that stays open had no bound; each @ was compared with each name."""
     body = """

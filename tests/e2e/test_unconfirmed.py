@@ -152,6 +152,7 @@ def test_a_refused_change_is_put_back_with_the_reason(shared_server: Server, win
     line.refuse()
     expect(ann.page.locator("#toast")).to_have_text("Not changed: not now")
     expect(ann.pending.locator(".text")).to_have_text("two and a half")
+    expect(ann.pending.locator(".aside")).to_have_text("not changed")
     ann.pending.get_by_role("button", name="Discard").click()
     ann.delete("three")
     expect(ann.texts.last).to_have_text("This message was deleted.")
