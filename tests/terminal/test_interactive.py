@@ -116,6 +116,7 @@ async def test_a_person_changes_messages(server: FakeServer, person: Terminal) -
     await person.until("#1")
     await person.enter("/reply yes, @Z\t indeed", "↳ #1 Zed: first\\x1b[2J words")
     await person.until("yes, @Zed  indeed\r\n")
+    await person.until("\r\x1b[Jlobby> ")  # it is acknowledged
     person.type("/edit better\r/react :ta\t\r")  # executed in order, though both are typed at once
     await person.until("Me edited #2: better\x1b[0m\r\n")
     await person.until("Me put 🎉 on #2 (1)")
