@@ -10,7 +10,13 @@ from typing import NamedTuple
 MAX_MENTIONS = 20  # in one message, as in the server
 
 _NUMBER = re.compile(r"#([1-9][0-9]{0,14})")
-_MOST_WORDS = {"": 0, "ROOM": 1, "EMOJI": 1, "COMMAND": 1}  # by the kind of argument; any other kind is a text
+_MOST_WORDS = {
+    "": 0,
+    "ROOM": 1,
+    "EMOJI": 1,
+    "COMMAND": 1,
+    "COUNT": 1,
+}  # by the kind of argument; any other kind is a text
 
 
 class Command(NamedTuple):
@@ -31,6 +37,7 @@ COMMANDS = (
     Command("/leave", "[ROOM]", "leave this room, or another"),
     Command("/rooms", "", "list the server's rooms"),
     Command("/who", "[NAME]", "list who is here; with NAME, the id for chatserver admin"),
+    Command("/older", "[COUNT]", "show the last 50, or COUNT, messages before those shown"),
     Command("/nick", "NAME", "take another name"),
     Command("/me", "TEXT", "say what you are doing"),
     Command("/reply", "[#N] TEXT", "answer message N, or the last message of another user"),
@@ -43,7 +50,7 @@ COMMANDS = (
 )
 
 #: Commands that act on the current room.
-IN_A_ROOM = frozenset(("/leave", "/who", "/me", "/reply", "/edit", "/delete", "/react"))
+IN_A_ROOM = frozenset(("/leave", "/who", "/older", "/me", "/reply", "/edit", "/delete", "/react"))
 
 #: Commands that write into the current room.
 CHANGES = frozenset(("/edit", "/delete", "/react"))
@@ -92,6 +99,8 @@ def parse(line: str) -> Typed:
         raise BadCommand(f"{surplus[0]!r} is too much here. {command.usage}")
     if arguments == "EMOJI" and re.fullmatch(r":\w+:", unknown := emoji(rest)[0]):
         raise BadCommand(f"no emoji is called {unknown} here; Tab goes through those that have names")
+    if rest and arguments == "[COUNT]" and not re.fullmatch("[1-9][0-9]{0,2}", rest):
+        raise BadCommand(f"{rest!r} is no number from 1 to 999. {command.usage}")
     if rest and arguments == "[COMMAND]":
         rest = _named(f"/{rest.removeprefix('/')}").name
     elif arguments.strip("[]") == "ROOM":

@@ -19,11 +19,11 @@ from chatserver.client.errors import ChatError
 from chatserver.exits import EXIT_CLEAN, EXIT_FAULT
 from chatserver.terminal import commands, render
 from chatserver.terminal.arrivals import Arrivals
+from chatserver.terminal.older import Older
 from chatserver.terminal.recall import Recall
 from chatserver.terminal.screen import Screen
 
 LATEST = 50  # records asked for when a room is entered
-EARLIER = 200  # records before them, among which messages are looked for if those have none
 LEAVE_PATIENCE = 3.0  # s for the last texts to be acknowledged when the user leaves
 ENTRY_PATIENCE = 2.0  # s to wait for the unread counts before a room is entered, and for names of rooms after it
 TYPING_EVERY = 3.0  # s between two typing notices, as the server accepts them
@@ -53,6 +53,7 @@ class Interactive:
         self._rooms: dict[str, int] = {}  # entered rooms, with the offset up to which each had been read then
         self._shown: dict[str, int] = {}  # by room, the offset up to which messages came in their present state
         self._recall = Recall()
+        self._older = Older(chat)
         self._typing: dict[tuple[str, str], float] = {}  # by room and name, the time until which typing is shown
         self._told_typing = -math.inf
         self._arrivals = Arrivals(self._recall)
@@ -87,6 +88,7 @@ class Interactive:
         """Print an event, and update the prompt."""
         if isinstance(event, wire.Record):
             self._recall.take(event)
+            self._older.take(event)
         if not isinstance(event, wire.Presence):
             self._arrivals.begin_line()
         words = self._narrator.words(event)
@@ -101,15 +103,18 @@ class Interactive:
             case wire.Edit() | wire.Deletion() | wire.Reaction() if event.offset <= self._shown.get(event.room, 0):
                 words = None  # the message was shown in its present state already
                 if event.offset == self._shown[event.room] and self._recall.last(event.room) is None:
-                    self._nursery.start_soon(self._show_earlier, event.room, event.offset - LATEST + 1)
+                    self._nursery.start_soon(self._say_failure, self._show_older(event.room, LATEST))
             case wire.Edit() | wire.Deletion() | wire.Reaction() | events.Postponed():
                 words = words and render.label(self._unclear(event.room)) + words
             case events.Entered(room):
                 self._rooms.setdefault(room, 0)
                 self._arrivals.entered(room, event.members)
                 self._shown[room] = 0 if event.resumed else event.until
+                if not event.resumed:
+                    self._older.forget(room)
             case events.Gap():
                 self._recall.forget(event.room)
+                self._older.forget(event.room)
             case events.Reconnecting():
                 words = words and f"{words} Enter tries now."
         if words is not None:
@@ -134,7 +139,7 @@ class Interactive:
         lines = render.message_lines(message, self._screen.style, room=room, quote=quote, called=called)
         self._screen.print(bell + lines)
         if self._screen.editor.focused:
-            self._seen[message.room] = message.offset
+            self._seen[message.room] = max(self._seen.get(message.room, 0), message.offset)
 
     def _unclear(self, room: str) -> str:
         """Return the room's name if there are others, so that it has to be shown."""
@@ -287,6 +292,8 @@ class Interactive:
                     self._list(ids, none=f"nobody with the name {render.printable(rest)} is known")
                 else:
                     self._screen.note(render.members(answer))
+            case "/older":
+                await self._show_older(room, int(rest or LATEST))
             case "/nick":
                 await self._chat.rename(rest)  # the `Connected` event then shows the name
             case "/edit":
@@ -309,19 +316,22 @@ class Interactive:
             if (unread := (await self._chat.unread()).get(room)) is not None and unread.unread:
                 self._rooms[room] = unread.read
                 if unread.unread > LATEST:
-                    self._screen.note(f"{unread.unread:,} unread in {room}; the latest {LATEST} follow")
+                    what = f"{unread.unread:,} unread in {room}; the latest {LATEST} follow"
+                    self._screen.note(f"{what}, /older shows those before")
         self._chat.join(room, latest=LATEST)
         with trio.move_on_after(ENTRY_PATIENCE), suppress(ChatError):
             if (refusal := await self._chat.write_refusal(room)) is not None:
                 self._screen.note(render.printable(refusal.message))
             self._recall.rooms.update(found.room for found in await self._chat.rooms())
 
-    async def _show_earlier(self, room: str, before: int) -> None:
-        """Show the messages before an offset, since the latest records were changes of them only."""
-        with suppress(ChatError):
-            for record in (await self._chat.history(room, before=f"{before}", limit=EARLIER)).records:
-                if isinstance(record, wire.Message):
-                    self._show(record)
+    async def _show_older(self, room: str, most: int) -> None:
+        words, messages = await self._older.read(room, most)
+        self._recall.take_older(messages)
+        self._screen.note(words)
+        for message in messages:
+            self._message(message)
+        if messages:
+            self._screen.note("end of the older messages")
 
     def _leave_room(self, room: str) -> None:
         if room not in self._rooms:

@@ -4,6 +4,7 @@ Owns: these, with bounds. May not: print, or ask the server.
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 import msgspec
 
@@ -49,6 +50,18 @@ class Recall:
                 self._replace(record.room, target, text="", deleted=True)
             case _:
                 pass
+
+    def take_older(self, messages: Sequence[wire.Message]) -> None:
+        """Remember messages before all others, so that the last ones stay the last."""
+        for message in reversed(messages):
+            if (user := message.user).id not in self.people:  # a known name is newer
+                self.know(user)
+                self.people.move_to_end(user.id, last=False)
+            place = message.room, message.offset
+            self._messages[place] = message
+            self._messages.move_to_end(place, last=False)
+        while len(self._messages) > MAX_RECALLED:
+            self._messages.popitem(last=False)
 
     def forget(self, room: str) -> None:
         """Forget the messages of a room that has lost some: in a new log their numbers are those of others."""

@@ -20,7 +20,7 @@ async def test_an_empty_list_of_rooms_is_told(server: FakeServer) -> None:
 async def test_unread_messages_that_are_not_shown_are_told(server: FakeServer) -> None:
     """Of 3,000 messages the last 50 stood below the line of the new ones, as if they were all."""
     server.elsewhere = (200, b'{"rooms": {"lobby": {"read": 1, "unread": 3000}}}')
-    async with terminal(server, until="3,000 unread in lobby; the latest 50 follow"):
+    async with terminal(server, until="3,000 unread in lobby; the latest 50 follow, /older shows those before"):
         pass
 
 

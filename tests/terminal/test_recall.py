@@ -36,3 +36,16 @@ def test_messages_are_quoted_in_their_present_state_and_found_by_room_and_author
         5, None, None, 5,
     ]  # fmt: skip
     assert memory.newest() == {"lobby": 3, "ops": 5}
+
+
+def test_older_messages_are_quoted_but_are_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`/edit` and `/delete` without a number must not take one of them, nor forget newer ones for them."""
+    monkeypatch.setattr(recall, "MAX_RECALLED", 4)
+    memory = Recall()
+    for offset in (6, 7):
+        memory.take(message(offset, ANN))
+    memory.take_older([message(4, User("u_a", "Anna")), message(5, BOB)])
+    memory.take_older([message(3, BOB)])
+    assert [memory.quote("lobby", offset) for offset in (3, 4, 7)] == ["#3", "#4 Anna: hi", "#7 Ann: hi"]
+    assert (memory.last("lobby"), memory.newest(), memory.reached) == (7, {"lobby": 7}, {"lobby": 7})
+    assert dict(memory.people) == {"u_b": "Bob", "u_a": "Ann"}, "a known name is newer"
