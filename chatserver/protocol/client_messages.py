@@ -288,11 +288,11 @@ def checked_publish(message: Publish) -> Publish:
 
 
 def checked_change(message: Change) -> Change:
-    """Check every field but the room; a text may be tidied. Raises MessageError."""
+    """Check every field but the room; a text or an emoji may be tidied. Raises MessageError."""
     check_offset(message.offset)
     check_key(message.key)
     if isinstance(message, React):
-        check_emoji(message.emoji)
+        return msgspec.structs.replace(message, emoji=check_emoji(message.emoji))
     return _with_checked_text(message) if isinstance(message, Edit) else message
 
 

@@ -56,6 +56,7 @@ _EMOJI_BASE = (
 # UTS 51, ED-17: a base with its variation, skin tone or tags; several of those joined; a flag; a keycap.
 _EMOJI_PART = f"[{_EMOJI_BASE}](?:\ufe0f|[\U0001f3fb-\U0001f3ff])?(?:[\U000e0020-\U000e007e]+\U000e007f)?"
 _EMOJI = re.compile(f"{_EMOJI_PART}(?:\u200d{_EMOJI_PART})*|[\U0001f1e6-\U0001f1ff]{{2}}|[0-9#*]\ufe0f?\u20e3")
+_UNTONED = re.compile(f"([{_EMOJI_BASE}0-9#*])\ufe0f?(?![\U0001f3fb-\U0001f3ff])")
 
 # Runs that may have too many marks: of marks up to U+FFFF, or of any characters beyond, which one range covers. The
 # regular expression scans 8 KiB of any script in 60 µs; checking each character takes 270.
@@ -148,10 +149,22 @@ def check_offset(offset: int, field: str = "offset", *, least: int = 1) -> int:
 
 
 def check_emoji(emoji: str) -> str:
-    """Check a reaction: one emoji."""
-    if len(emoji) <= MAX_EMOJI_BYTES and _EMOJI.fullmatch(emoji) and len(emoji.encode()) <= MAX_EMOJI_BYTES:
-        return emoji
+    """Check a reaction: one emoji. Returns it fully qualified (UTS 51, ED-18), since keyboards differ in U+FE0F."""
+    if len(emoji) <= MAX_EMOJI_BYTES and _EMOJI.fullmatch(emoji):
+        qualified = _UNTONED.sub(_qualified, emoji)
+        if len(qualified.encode()) <= MAX_EMOJI_BYTES:
+            return qualified
     raise bad_field("emoji", f"one emoji of at most {MAX_EMOJI_BYTES} bytes of UTF-8")
+
+
+def _qualified(found: re.Match[str]) -> str:
+    """Add U+FE0F to a character that is shown as text without it.
+
+    Those that are emoji by themselves are wide, with six exceptions; and so are those that this Python is too old for.
+    """
+    base = found[1]
+    is_text = unicodedata.east_asian_width(base) != "W" or base in "〰〽㊗㊙🈂🈷"
+    return f"{base}\ufe0f" if is_text and unicodedata.category(base) != "Cn" else base
 
 
 def check_mentions(mentions: tuple[str, ...]) -> tuple[str, ...]:

@@ -128,6 +128,20 @@ async def test_malformed_changes_are_refused(server: Serving, peer: Peer) -> Non
     assert (await act(peer, "PUT", reaction(3, family))).status == 200
 
 
+async def test_a_reaction_is_the_same_whichever_form_of_its_emoji_is_sent(
+    server: Serving, peer: Peer, friend: Chatter
+) -> None:  # fmt: skip
+    """A heart of the page and one of a phone were two reactions, and neither took the other off."""
+    await publish(server.address, "lobby", "hi")
+    assert (await act(peer, "PUT", reaction(1, "❤"))).json["count"] == 1
+    assert (await friend.ask("react", room="lobby", offset=1, emoji="❤\ufe0f", on=True))["count"] == 2
+    assert (await friend.ask("react", room="lobby", offset=1, emoji="❤", on=True))["offset"] == 3
+    assert (await act(peer, "DELETE", reaction(1, "❤\ufe0f"))).json["count"] == 1
+    assert [each.get("reactions", each.get("emoji")) for each in await history(server)] == [
+        {"❤\ufe0f": 1}, *["❤\ufe0f"] * 3
+    ]  # fmt: skip
+
+
 async def test_changes_count_against_the_publish_rate() -> None:
     async with serving(publish_rate=0.01) as server, connect(server.address) as peer, chatter(server.address) as friend:
         for method, path in (("POST", ""), ("PATCH", "/x"), ("DELETE", "/x"), ("PUT", "/x/reactions/x")):

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from chatserver.protocol.validation import check_emoji
 from tests.e2e.browser import Server
 from tests.e2e.conftest import Run
 
@@ -147,6 +148,12 @@ def test_up_to_three_emoji_and_nothing_else_are_shown_large(run: Run) -> None:
     small = ["hi", "🎉a", "🎉 ab", "a", "1", "🎉🎉🎉🎉", "漢字", ""]
     assert run("text.js", "return a.map(m.isOnlyEmoji)", large) == [True] * len(large)
     assert run("text.js", "return a.map(m.isOnlyEmoji)", small) == [False] * len(small)
+
+
+def test_reactions_have_the_form_in_which_the_server_returns_them(run: Run) -> None:
+    """Until the record is there, the page counts its own reaction by the emoji that it has sent."""
+    emoji = run("text.js", "return [...m.NAMED.values()]")
+    assert [check_emoji(each) for each in emoji] == emoji
 
 
 def test_a_site_may_name_any_address_of_the_server(run: Run, shared_server: Server) -> None:

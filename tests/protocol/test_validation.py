@@ -176,6 +176,28 @@ def test_the_most_that_is_allowed_and_one_more(
         assert caught.value.code is ErrorCode.BAD_FIELD
 
 
+@pytest.mark.parametrize(
+    ("qualified", "others"),
+    [
+        ("❤\ufe0f", ["❤"]),
+        ("👍", ["👍\ufe0f"]),
+        ("👍🏽", []),
+        ("☝🏽", []),
+        ("1\ufe0f\u20e3", ["1\u20e3"]),
+        ("〽\ufe0f", ["〽"]),
+        ("🏳\ufe0f\u200d🌈", ["🏳\u200d🌈", "🏳\u200d🌈\ufe0f"]),
+        ("🤷🏽\u200d♀\ufe0f", ["🤷🏽\u200d♀"]),
+        ("🏴\U000e0067\U000e0062\U000e007f", []),
+        ("🇩🇪", []),
+        ("\U0001fadc", ["\U0001fadc\ufe0f"]),  # of Unicode 16
+    ],
+)
+def test_an_emoji_has_one_form_with_and_without_its_variation_selector(qualified: str, others: list[str]) -> None:
+    """Keyboards differ in it, and so ❤ and ❤️ were two reactions that look the same."""
+    for form in (qualified, *others):
+        assert check_emoji(form) == qualified
+
+
 @given(st.one_of(st.text(), st.text(alphabet="a\u0301\u202e\u2066\u2069\r\n\x00\ud800 ")))
 def test_only_validation_errors_are_raised(value: str) -> None:
     for check in (check_room, check_text, check_key, check_name):

@@ -2,8 +2,10 @@ import re
 
 import pytest
 
+from chatserver.protocol.validation import check_emoji
 from chatserver.terminal.commands import (
     COMMANDS,
+    EMOJI,
     MAX_MENTIONS,
     BadCommand,
     Typed,
@@ -114,6 +116,10 @@ def test_texts_and_commands(line: str, text: str | None) -> None:
 )
 def test_emoji_by_name(text: str, means: tuple[str, bool]) -> None:
     assert emoji(text) == means
+
+
+def test_emoji_with_names_have_the_form_in_which_the_server_returns_them() -> None:
+    assert [check_emoji(each) for each in EMOJI.values()] == [*EMOJI.values()]
 
 
 @pytest.mark.parametrize(
