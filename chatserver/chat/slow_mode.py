@@ -22,8 +22,9 @@ class SlowMode:
 
     def __init__(self, seconds_of: Callable[[str], float] = lambda room: 0.0) -> None:
         self._seconds_of = seconds_of
-        #: by user and room, the oldest first: the time of the last message, the end of its pause, and its key
-        self._last: dict[tuple[str, str], tuple[float, float, str | None]] = {}
+        #: by user and room, the oldest first: the time of the last message, the end of its pause, its key, and whether
+        #: that was sent again
+        self._last: dict[tuple[str, str], tuple[float, float, str | None, bool]] = {}
 
     def take(self, principal: Principal, room: str, key: str | None = None) -> float:
         """Count a message. Returns 0.0 if it may be published now, else the seconds until it may.
@@ -34,20 +35,26 @@ class SlowMode:
         if not seconds or principal.may(MODERATE, room):
             return 0.0
         place, now = (principal.author.id, room), trio.current_time()
-        sent, ends, last_key = self._last.get(place, (now, now, None))
+        sent, ends, last_key, _ = self._last.get(place, (now, now, None, False))
         if now < ends:
-            is_retry = key is not None and key == last_key and now < sent + RETRY_SECONDS
-            return 0.0 if is_retry else ends - now
+            if key is None or key != last_key or now >= sent + RETRY_SECONDS:
+                return ends - now
+            self._last[place] = sent, ends, key, True
+            return 0.0
         self._last.pop(place, None)
-        self._last[place] = now, now + seconds, key
+        self._last[place] = now, now + seconds, key, False
         if len(self._last) > MAX_PAUSES:
             del self._last[next(iter(self._last))]
         return 0.0
 
     def give_back(self, draft: Draft) -> None:
-        """A record was not stored: if it is a message, which was counted, its user may publish."""
-        if draft.kind is Kind.MESSAGE:
-            self._last.pop((draft.user_id, draft.room), None)
+        """A record was not stored: if it is a message, which was counted, its user may publish.
+
+        Not if it may be a retry: the message before may be stored. It may be sent again with its key in any case.
+        """
+        place = draft.user_id, draft.room
+        if draft.kind is Kind.MESSAGE and place in self._last and not self._last[place][3]:
+            del self._last[place]
 
     def sweep(self) -> None:
         """Forget users who may publish again; called once a second."""

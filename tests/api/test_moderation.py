@@ -322,7 +322,10 @@ async def test_a_refused_change_does_not_end_the_pause_of_slow_mode(
 
 
 async def test_a_retry_and_a_bad_message_are_no_messages_for_slow_mode(tmp_path: Path) -> None:
-    """A retry after a lost answer was refused for the whole pause, and a blank text took the place of the next one."""
+    """A retry after a lost answer was refused for the whole pause, and a blank text took the place of the next one.
+
+    A retry for which the log had no place ended the pause, though the message had been stored.
+    """
     async with moderated(tmp_path, rooms=(("lobby", RoomPolicy(slow_mode=600)),)) as server:
         path, message = "/rooms/lobby/messages", {"text": "once", "key": "k1"}
         async with connect(server.address) as peer, chatter(server.address, headers=ANN) as friend:
@@ -330,6 +333,8 @@ async def test_a_retry_and_a_bad_message_are_no_messages_for_slow_mode(tmp_path:
             stored = await peer.request("POST", path, message, headers=ANN)
             assert (await peer.request("POST", path, message, headers=ANN)).json == stored.json
             assert (await friend.ask("publish", room="lobby", **message))["cursor"] == stored.json["cursor"]
+            with mock.patch.object(server.server.parts.log, "submit", side_effect=LogBusy("too many wait")):
+                assert (await peer.request("POST", path, message, headers=ANN)).status == 503
             assert (await friend.ask("publish", room="lobby", text="x", key="k2"))["code"] == "rate_limited"
             assert (await peer.request("POST", path, {"text": "x", "key": "k3"}, headers=ANN)).status == 429
 
