@@ -3,6 +3,8 @@
 import json
 import stat
 from base64 import b64decode, b64encode
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,23 +30,26 @@ def pem(key: Any) -> bytes:
         (b"", "a secret of 0 bytes, at least 32"),
         (b"x" * 31 + b"\n", "a secret of 31 bytes"),
         (b"x" * (MAX_KEY_BYTES + 1), "limit 262,144"),
-        (private_pem("RS256"), "a private key"),
+        (partial(private_pem, "RS256"), "a private key"),
         (json.dumps({**jwk("ES256"), "d": "AAAA"}).encode(), "a private key"),
-        (pem(rsa.generate_private_key(65537, 1024)), "RSA of 2,048 bits"),
+        (lambda: pem(rsa.generate_private_key(65537, 1024)), "RSA of 2,048 bits"),
         (pem(ec.generate_private_key(ec.SECP384R1())), "no public key that can be used"),
         (b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "no public key that can be used"),
         (b'{"keys": []}', "none can be used"),
         (b'{"keys": [{"kty": "oct", "k": "AAAA"}]}', "none can be used"),
-        (json.dumps(jwk("RS256", alg="HS256")).encode(), "none can be used"),
+        (lambda: json.dumps(jwk("RS256", alg="HS256")).encode(), "none can be used"),
         (b'{"keys": 3}', "neither a secret"),
         (b'{"keys": [3]}', "neither a secret"),
         (b'{"keys"', "neither a secret"),
         (b'{"a":' * 2000, "neither a secret"),
     ],
 )
-def test_a_malformed_key_is_refused_without_showing_it(tmp_path: Path, data: bytes, why: str) -> None:
+def test_a_malformed_key_is_refused_without_showing_it(
+    tmp_path: Path, data: bytes | Callable[[], bytes], why: str
+) -> None:
+    """A function makes a key of RSA, which takes too long for each worker of the tests to do it at the import."""
     path = tmp_path / "key"
-    path.write_bytes(data)
+    path.write_bytes(data() if callable(data) else data)
     with pytest.raises(ConfigError, match=rf"^--token-key: .*key: .*{why}"):
         KeyRing([str(path)])
 
