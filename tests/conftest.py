@@ -20,6 +20,9 @@ import pytest
 import structlog
 from hypothesis import settings
 
+from chatserver.log import connections, database, database_index, groups, sqlite_file
+from chatserver.log.interface import ANSWER_DEADLINE
+from chatserver.log.sqlite_file import BUSY_TIMEOUT
 from tests.support import kqueue, side_by_side
 from tests.support.clock import run_at_once, run_with_jumps
 from tests.support.examples import EXPLORED, FEW
@@ -83,16 +86,16 @@ def _is_of_chat(path: Path) -> bool:
     return path.relative_to(TESTS).parts[0] == "chat"
 
 
-@pytest.fixture(autouse=True)
-def _patient_log(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def pytest_runtest_setup(item: pytest.Item) -> None:
     """A disk or a thread of a busy machine may take longer than the log's five seconds.
 
-    A test of its deadlines sets short ones, or has a clock that jumps.
+    A test of its deadlines sets short ones, or has a clock that jumps. This is no fixture, since that would cost each
+    test a quarter of what pytest itself does.
     """
-    if not _jumps(request.node) and "autojump_clock" not in request.fixturenames:
-        for module in ("groups", "database", "connections", "database_index"):
-            monkeypatch.setattr(f"chatserver.log.{module}.ANSWER_DEADLINE", LOG_PATIENCE)
-        monkeypatch.setattr("chatserver.log.sqlite_file.BUSY_TIMEOUT", LOCK_PATIENCE)
+    patient = not _jumps(item) and "autojump_clock" not in getattr(item, "fixturenames", ())
+    for module in (groups, database, connections, database_index):
+        vars(module)["ANSWER_DEADLINE"] = LOG_PATIENCE if patient else ANSWER_DEADLINE
+    sqlite_file.BUSY_TIMEOUT = LOCK_PATIENCE if patient else BUSY_TIMEOUT
 
 
 def pytest_collection_finish() -> None:
