@@ -13,19 +13,20 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from loadgen.fingerprint import play, site
 from loadgen.fingerprint.found import Finding
 from loadgen.fingerprint.practice import Probe
-from loadgen.fingerprint.probes import ALONGSIDE, LIMITS
+from loadgen.fingerprint.probes import ALONGSIDE, LIMITS, sizes
 from loadgen.fingerprint.probes.sizes import Try, search
 from loadgen.net.target import client_context
 from loadgen.report.schema import Outcome
 from tests.loadgen.fingerprint.plant import NEVER, Plant
 from tests.loadgen.fingerprint.planted import planted
-from tests.loadgen.fingerprint.plays import GOOD, Rows, assert_near, fingerprint
+from tests.loadgen.fingerprint.plays import GOOD, SLACK, Rows, assert_near, fingerprint
 from tests.support.certificates import server_context
 
 #: The largest size that is looked for is so many times the first: beyond that, a search only takes longer.
-WIDTH = 2048
+WIDTH = 128
 
 
 @pytest.fixture(autouse=True)
@@ -39,9 +40,16 @@ def short_searches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def single_samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What becomes of three samples is the first test's, test_lies.py's and test_found.py's."""
+def one_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sample, sizes by doubling alone, and the clock looked at less often: the rest is the first test's.
+
+    What becomes of three samples is test_lies.py's and test_found.py's too, how sizes are halved test_sizes.py's.
+    """
     monkeypatch.setattr(Probe, "samples", 1)
+    monkeypatch.setattr(sizes, "_EXACT_BELOW", 0)
+    monkeypatch.setattr(sizes, "_PART", 1)
+    for module in (play, site):
+        monkeypatch.setattr(module, "LAG_EVERY_SECONDS", SLACK / 2)
 
 
 async def test_every_planted_limit_is_found(autojump_clock: MockClock) -> None:
@@ -95,7 +103,7 @@ async def test_every_planted_limit_is_found(autojump_clock: MockClock) -> None:
     assert report.figures.keys() == report.meanings.keys()
 
 
-@pytest.mark.usefixtures("single_samples")
+@pytest.mark.usefixtures("one_look")
 async def test_what_is_not_there_is_not_seen(autojump_clock: MockClock) -> None:
     async with planted() as server:
         report = await fingerprint(server)
@@ -103,8 +111,8 @@ async def test_what_is_not_there_is_not_seen(autojump_clock: MockClock) -> None:
     for name in ("connected, silent", "head, slowly", "body, stalled", "keep-alive", "WebSocket, silent"):
         assert rows.found(name) == "none seen within 105 s"
         assert rows.mark(name) == "missing"
-    assert rows.found("head size") == "none seen up to 1,048,576 B"
-    assert rows.found("fragments") == "none seen up to 4,096 fragments"
+    assert rows.found("head size") == "none seen up to 262,144 B"
+    assert rows.found("fragments") == "none seen up to 256 fragments"
     assert rows.found("slow readers") == "none seen within 105 s"
     assert rows.mark("head, typed in 8 s") == rows.mark("WebSocket, only pongs") == "good"
     assert "WebSocket, no pong" not in rows.names(), "without a ping there is no pong to wait for"
@@ -115,7 +123,7 @@ async def test_what_is_not_there_is_not_seen(autojump_clock: MockClock) -> None:
     assert len(report.verdict.reasons) == report.figures["limits_missing"]
 
 
-@pytest.mark.usefixtures("single_samples")
+@pytest.mark.usefixtures("one_look")
 async def test_what_hurts_the_honest_slow_is_harsh(autojump_clock: MockClock) -> None:
     plant = dataclasses.replace(GOOD, head_total=4, body_total=5, max_fragments=4, per_address=100, ping_every=2)
     async with planted(plant) as server:
@@ -137,7 +145,7 @@ async def test_what_hurts_the_honest_slow_is_harsh(autojump_clock: MockClock) ->
     assert report.outcome is Outcome.FELL_SHORT
 
 
-@pytest.mark.usefixtures("single_samples")
+@pytest.mark.usefixtures("one_look")
 async def test_a_plain_server_is_probed_as_far_as_it_goes(autojump_clock: MockClock) -> None:
     async with planted(dataclasses.replace(GOOD, websocket=False, posts=False)) as server:
         report = await fingerprint(server, poll_path="/nothing?wait={wait}")
@@ -151,7 +159,7 @@ async def test_a_plain_server_is_probed_as_far_as_it_goes(autojump_clock: MockCl
     assert report.figures["head_bytes"] == 16_384
 
 
-@pytest.mark.usefixtures("single_samples")
+@pytest.mark.usefixtures("one_look")
 async def test_a_server_that_is_slow_beside_the_probes_holds_no_poll(autojump_clock: MockClock) -> None:
     """Its prompt answers took over a second then, so "long-poll" was harsh: users would ask every second."""
     async with planted(dataclasses.replace(GOOD, crowded=1.2)) as server:
@@ -192,7 +200,7 @@ async def test_one_connection_at_a_time_is_said_and_not_measured(autojump_clock:
     assert report.outcome is Outcome.FELL_SHORT
 
 
-@pytest.mark.usefixtures("single_samples")
+@pytest.mark.usefixtures("one_look")
 async def test_deadlines_are_not_measured_once_nobody_is_served(autojump_clock: MockClock) -> None:
     """cheroot has ten threads and 10 s: "connected, silent: none seen within 98 s, missing", of its queue."""
     async with planted(dataclasses.replace(GOOD, at_once=10, head_idle=10, head_total=NEVER)) as server:
@@ -204,7 +212,7 @@ async def test_deadlines_are_not_measured_once_nobody_is_served(autojump_clock: 
     assert {"connected, silent", "keep-alive", "WebSocket, only pongs"} <= set(why.partition("queue: ")[2].split("; "))
 
 
-@pytest.mark.usefixtures("single_samples")
+@pytest.mark.usefixtures("one_look")
 async def test_a_server_that_dies_in_the_middle_has_no_deadlines(autojump_clock: MockClock) -> None:
     """All connections end at that moment, and each looked like a deadline of so many seconds."""
     async with planted(dataclasses.replace(GOOD, dies_after=30)) as server:
@@ -218,7 +226,7 @@ async def test_a_server_that_dies_in_the_middle_has_no_deadlines(autojump_clock:
     assert report.seconds < 60
 
 
-@pytest.mark.usefixtures("single_samples")
+@pytest.mark.usefixtures("one_look")
 async def test_a_server_that_dies_at_once_has_none_either(autojump_clock: MockClock) -> None:
     """hypercorn on trio did when pings and messages met; all probes were decided before anybody looked again."""
     async with planted(Plant(dies_after=1.5)) as server:
@@ -228,7 +236,7 @@ async def test_a_server_that_dies_at_once_has_none_either(autojump_clock: MockCl
     assert not [name for name in rows.names() if rows.mark(name) == "harsh"]
 
 
-@pytest.mark.usefixtures("single_samples")
+@pytest.mark.usefixtures("one_look")
 async def test_deadlines_under_tls(autojump_clock: MockClock) -> None:
     async with planted(dataclasses.replace(GOOD, tls=server_context(), tls_total=11)) as server:
         report = await fingerprint(server, within=40.0)
@@ -247,7 +255,7 @@ async def test_deadlines_under_tls(autojump_clock: MockClock) -> None:
     assert report.verdict.outcome == "held"
 
 
-@pytest.mark.usefixtures("single_samples")
+@pytest.mark.usefixtures("one_look")
 async def test_less_patience_leaves_undecided_what_good_servers_do_later(autojump_clock: MockClock) -> None:
     async with planted(GOOD) as server:
         report = await fingerprint(server, within=15.0)
@@ -261,7 +269,7 @@ async def test_less_patience_leaves_undecided_what_good_servers_do_later(autojum
     assert any(note.startswith("good practice goes further than we looked") for note in report.tables[0].notes)
 
 
-@pytest.mark.usefixtures("single_samples")
+@pytest.mark.usefixtures("one_look")
 async def test_ctrl_c_ends_with_what_was_decided(autojump_clock: MockClock) -> None:
     async with planted(GOOD) as server, trio.open_nursery() as nursery:
 
