@@ -31,6 +31,8 @@ export class ChatClient extends EventTarget {
   #reading = new Map();
   /** @type {{[room: string]: {read: number, unread: number, mentions: number}}} the read markers of the server */
   #marks = {};
+  /** @type {Promise<void> | null} */
+  #asking = null;
   mayFollowMost = Infinity; // rooms over one connection
   #isStarted = false;
   /** @type {User | null} whom the server named last: the user in whose name a message goes out */
@@ -93,6 +95,7 @@ export class ChatClient extends EventTarget {
     if (!this.room) this.room = name;
     if (!this.#isStarted) {
       this.#isStarted = true;
+      if (room.read === null) this.#askMarks(); // while the connection opens
       this.connection.start();
     } else this.follow(room);
     return room;
@@ -129,6 +132,7 @@ export class ChatClient extends EventTarget {
 
   reconnect() {
     this.#mayBeAnother = true;
+    this.#asking = null;
     this.connection.restart();
   }
 
@@ -209,12 +213,11 @@ export class ChatClient extends EventTarget {
     return rooms;
   }
 
-  async #askMarks() {
-    try {
-      this.#marks = (await this.api.unread()).rooms;
-    } catch (error) {
-      if (!(error instanceof ChatError)) throw error; // the next survey asks again
-    }
+  /** What this browser never read, another device may have; a guest's browser may have lost its storage. */
+  #askMarks() {
+    if (this.api.needsToken && !this.api.token) return null; // a new guest
+    const take = ({ rooms }) => void (this.#marks = rooms);
+    return (this.#asking ??= this.api.unread().then(take, () => {})); // if it fails, the next survey asks again
   }
 
   /** The rooms that the user has read, also on other devices. */
@@ -291,19 +294,18 @@ export class ChatClient extends EventTarget {
     this.tell('state');
   }
 
-  opening(link) {
+  async opening(link) {
     if (link.isSocket) return;
+    if (this.current.read === null) await this.#askMarks();
     if (this.#staysOutOf(this.current)) link.begin?.();
     else link.follow(this.room, this.current.timeline.cursor, true);
   }
 
   async up(link, hello) {
+    if (this.current.read === null) await this.#askMarks(); // else all would count as read
+    if (link !== this.connection.link) return;
     if (this.api.needsToken) this.api.token ??= hello?.session || null;
     this.mayFollowMost = hello?.limits?.rooms ?? Infinity;
-    if (hello && !isGuest(hello.user) && this.current.read === null) {
-      await this.#askMarks(); // of other devices: else all would count as read here
-      if (link !== this.connection.link) return;
-    }
     for (const room of new Set([this.current, ...this.rooms.values()])) {
       room.knowsRights = false; // they may have changed meanwhile
       if ((link.isSocket || room !== this.current) && !this.#staysOutOf(room)) this.follow(room);

@@ -217,6 +217,39 @@ def test_an_answer_after_the_end_of_a_connection_does_not_say_who_we_are(run: Ru
     assert run("client.js", body) == [None, None, "Ann"]
 
 
+def test_a_new_browser_knows_what_is_unread_over_each_transport_and_for_a_guest(run: Run) -> None:
+    """Without a WebSocket, and for a guest, the first room counted as read."""
+    body = """
+        const { Store } = await import('/storage.js');
+        const messages = [1, 2].map((offset) => ({ offset, user: { id: 'u' } }));
+        const page = { room: 'lobby', cursor: 'e-2', recovered: true, messages };
+        const user = { id: 'g_1', name: 'Ann' };
+        const unread = async (kind) => {
+            const socket = (_, handlers) => {
+                const link = { isSocket: true, handlers, follow: (room) => handlers.page(link, room, page), close() {} };
+                queueMicrotask(() => handlers.ready(link, { user }));
+                return link;
+            };
+            const client = new m.ChatClient('', { kind, socket, tab: new Store(), browser: new Store() });
+            client.api = {
+                unread: async () => ({ rooms: { lobby: { read: 1, unread: 1 } } }),
+                session: async () => ({ user }),
+                page: async () => page,
+                fetch: () => new Promise(() => {}),
+                poll: () => new Promise(() => {}),
+                ask: async () => {},
+            };
+            const caughtUp = new Promise((resolve) => client.addEventListener('caughtup', resolve));
+            client.enter('lobby');
+            await caughtUp;
+            client.close();
+            return client.current.unread;
+        };
+        return Promise.all(['ws', 'sse', 'poll'].map(unread));
+    """
+    assert run("client.js", body) == [1, 1, 1]
+
+
 def test_a_moderators_refusal_is_not_retried_automatically(run: Run) -> None:
     body = """
         const cases = [['forbidden', 60], ['forbidden', null], ['unauthenticated', 1], ['rate_limited', null]];
