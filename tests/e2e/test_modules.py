@@ -226,7 +226,8 @@ def test_a_new_browser_knows_what_is_unread_over_each_transport_and_for_a_guest(
         const user = { id: 'g_1', name: 'Ann' };
         const unread = async (kind) => {
             const socket = (_, handlers) => {
-                const link = { isSocket: true, handlers, follow: (room) => handlers.page(link, room, page), close() {} };
+                const link = { isSocket: true, handlers, follow: (room) => handlers.page(link, room, page) };
+                link.close = () => {};
                 queueMicrotask(() => handlers.ready(link, { user }));
                 return link;
             };
