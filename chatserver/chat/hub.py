@@ -152,18 +152,22 @@ class Hub:
             room = self.rooms.get(name)
             if room is not None:
                 try:
-                    if room.ready and batch[0].offset == room.last + 1:
-                        self._take_in(room, batch, as_committed=True)
-                    else:  # another process has written in between, or the room is being loaded
-                        if room.ring is not None:
-                            # Deletions are acknowledged before these records are read. The news of a record that is
-                            # here already is late: the ring has what others have altered since.
-                            room.ring.alter([record for record in batch if record.offset > room.last])
-                            room.forget_answers()
-                        self.follower.expect(room, batch[-1].offset)
+                    self._news_of(room, batch)
                 except Exception:  # noqa: BLE001
                     self._schedule.faulted(room)
         self.registry.relieve()
+
+    def _news_of(self, room: Room, batch: list[Record]) -> None:
+        if room.ready and batch[0].offset == room.last + 1:
+            self._take_in(room, batch, as_committed=True)
+            return
+        # Another process has written in between, or the room is being loaded.
+        if room.ring is not None:
+            # Deletions are acknowledged before these records are read. The news of a record that is here already is
+            # late: the ring has what others have altered since.
+            room.ring.alter([record for record in batch if record.offset > room.last])
+            room.forget_answers()
+        self.follower.expect(room, batch[-1].offset)
 
     def _take_in(self, room: Room, batch: list[Record], *, as_committed: bool = False) -> None:
         ring = room.ring
