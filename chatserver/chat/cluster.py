@@ -262,8 +262,11 @@ class Cluster:
             self._unreadable += 1
             return
         process = None if report.process == self._me else self._take_turn(report)
-        if process is None:
-            return
+        if process is not None:
+            self._receive_rooms(process, report)
+            self._receive_notices(report)
+
+    def _receive_rooms(self, process: _Process, report: ProcessReport) -> None:
         if report.begin:
             process.incomplete, process.unconfirmed = False, set(process.rooms)
         for room in report.rooms:
@@ -275,6 +278,8 @@ class Cluster:
             process.gone, process.unconfirmed = process.unconfirmed, None
         if self._me in report.resend:
             self._all_wanted = True
+
+    def _receive_notices(self, report: ProcessReport) -> None:
         for typed in report.typed:
             self._hub.housekeeping.types(typed.room, principal_of(typed.who))
         for moved in report.moved:
