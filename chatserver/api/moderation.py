@@ -75,14 +75,18 @@ class ModerationHandlers:
         person = await self._person(user, where)
         return "" if person is None else person.face.name
 
+    async def _network(self, asked: SanctionBody, where: str) -> str:
+        """The network that a sanction is for: one that is named, or that of a user who is there; empty for a user's."""
+        if asked.network_of is None:
+            return asked.network or ""
+        person = await self._person(asked.network_of, where)
+        if person is None:
+            place = "in any room" if where == EVERYWHERE else f"in {where}"
+            raise bad_field("network_of", f"{asked.network_of} is not {place} now")
+        return person.network
+
     async def _sanction_later(self, principal: Principal, room: str, asked: SanctionBody) -> Answer:
-        network = asked.network or ""
-        if asked.network_of is not None:
-            person = await self._person(asked.network_of, room)
-            if person is None:
-                place = "in any room" if room == EVERYWHERE else f"in {room}"
-                raise bad_field("network_of", f"{asked.network_of} is not {place} now")
-            network = person.network
+        network = await self._network(asked, room)
         if network == principal.network:
             raise bad_field("network", "that is the network that you come from")
         name = await self._name_of(asked.user, room) if asked.user else ""
