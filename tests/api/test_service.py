@@ -21,6 +21,19 @@ from tests.support.serving import Serving, serving
 from tests.support.steps import StepCounts
 from tests.support.tokens import bearer
 
+PROTOCOL = Path(__file__).parent.parent.parent / "docs" / "protocol.md"
+
+
+async def test_each_path_is_in_the_protocol() -> None:
+    async with serving(echo=True) as server:
+        routes = server.server.parts.exchanges._routes
+    in_room = [f"/rooms/{{room}}/{kind}" for kind in routes._in_room if kind is not None]
+    of_room = [rf"/rooms/{{room}}/{kind}/{{\w+}}" for kind in routes._of_room]
+    described = PROTOCOL.read_text(encoding="utf-8")
+    missing = [path for path in [*routes._exact, *in_room, *of_room] if not re.search(rf"{path}[`? ]", described)]
+    assert not missing
+
+
 # -- rooms and members ----------------------------------------------------------------------------------------------
 
 
