@@ -11,7 +11,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import trio
 from msgspec.structs import replace
+from trio.testing import MockClock
 
 from chatserver.log import sqlite_changes as changes_module
 from chatserver.log import sqlite_file as file_module
@@ -28,7 +30,7 @@ from chatserver.log.interface import SCRUB_WITHIN, Head, Kind, MessageState
 from chatserver.log.sqlite import SqliteLog
 from chatserver.log.sqlite_file import BUSY_TIMEOUT
 from chatserver.log.sqlite_rows import execute_rows
-from chatserver.log.sqlite_scrub import _HEADERS, MAX_PAGES, Scrubber, dirty_gaps
+from chatserver.log.sqlite_scrub import _HEADERS, MAX_PAGES, Scrubber, ScrubSchedule, dirty_gaps
 from tests.log.support import Clock, draft, nodes, running, shared_log, steps_of, submit_all, texts
 from tests.log.test_records import delete, edit, react
 from tests.support.groups import append
@@ -169,18 +171,6 @@ async def test_texts_that_retention_removed_leave_every_file_and_the_index(
         assert [texts(await log.latest(room, 9)) for room in "ab"] == [["kept"], ["kept"]]
 
 
-async def test_after_each_deletion_or_edit_a_scrub_removes_its_words_from_the_index(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Merged pages of the index leave their earlier content in the write-ahead log."""
-    async with hurried(path, monkeypatch) as (log, _):
-        for word, change in (("antimony", delete), ("beryllium", partial(edit, text="gone")), ("caesium", delete)):
-            stored = await append(log, draft(f"apple {word}"))
-            await eventually(lambda: not log.index.behind)
-            await append(log, change(stored.record.offset))
-            await eventually(lambda word=word: word.encode()[1:] not in bytes_on_disk(path))  # type: ignore[misc]
-
-
 async def test_another_reader_of_the_file_only_delays_the_scrub(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -202,30 +192,36 @@ async def test_another_reader_of_the_file_only_delays_the_scrub(
         assert patience == (int(BUSY_TIMEOUT * 1000),), "a commit waits longer for others than a scrub does"
 
 
-async def test_a_scrub_that_fails_is_tried_again_and_logged_once(
-    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+async def test_when_the_files_are_scrubbed(
+    autojump_clock: MockClock, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Attempts are 5 s apart, and a disk may be full for a day."""
-    failures: list[Exception] = [OSError(errno.EIO, "Input/output error"), sqlite3.OperationalError("planted")]
-    scrub, scrubbed = Scrubber._scrub_from, list[int]()
+    """After a start, after the first of some deletions, and for what retention has removed; again after a failure."""
+    times: list[float] = []
+    full, busy = OSError(errno.ENOSPC, "No space left on device"), sqlite3.OperationalError("busy")
+    outcomes: list[Exception | bool] = [full, busy, False, True, True, True, full, True, True]
 
-    def failing(scrubber: Scrubber, page: int) -> int:
-        if failures:
-            raise failures.pop()
-        scrubbed.append(page)
-        return scrub(scrubber, page)
+    async def scrub() -> bool:
+        times.append(trio.current_time())
+        if times[-1] == 130:
+            schedule.altered()  # this scrub may miss it
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
-    monkeypatch.setattr(Scrubber, "_scrub_from", failing)
-    failed = "removing deleted texts from the disk failed, and is tried again: "
-    async with hurried(path, monkeypatch) as (log, _):
-        await eventually(lambda: len(scrubbed) == 2)  # the file's pages, and their end
-        failures.append(OSError(errno.EIO, "Input/output error"))
-        await append(log, draft())
-        await append(log, delete(1))
-        await eventually(lambda: caplog.text.count(failed) == 2)
-    assert [record.getMessage().removeprefix(failed) for record in caplog.records] == [
-        "planted", "[Errno 5] Input/output error",
-    ]  # fmt: skip
+    schedule = ScrubSchedule(scrub)
+    nursery.start_soon(schedule.run)
+    for time, note in (
+        (100, schedule.altered), (110, schedule.altered), (200, schedule.altered),
+        (300, partial(schedule.retained, {"lobby": 2})), (3834, partial(schedule.retained, {})),
+        (3836, partial(schedule.retained, {})), (9000, partial(schedule.retained, {})),
+    ):  # fmt: skip
+        await trio.sleep_until(time)
+        note()
+    await trio.sleep(10_000)
+    assert times == [30, 35, 40, 45, 130, 160, 230, 235, 3866]
+    logged = [record.getMessage().rpartition(": ")[2] for record in caplog.records]
+    assert logged == [str(full)] * 2, "once in each series of failures"
 
 
 @pytest.mark.parametrize(
