@@ -3,7 +3,8 @@
 A suite starts some hundred. Tests of the start itself must not use this (the first of tests/e2e/test_process.py,
 tests/loadgen/test_cli.py and test_processes.py), nor tests that measure a process's memory, which a fork shares.
 
-`python -m tests.support.forking DESCRIPTOR` is the process that forks. It ends with the process that started it.
+`python -m tests.support.forking DESCRIPTOR` is the process that forks, one for all workers of a run, each of which
+connects to the socket at that descriptor. It ends with the last of them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import cache, partial
@@ -31,6 +33,8 @@ import trio
 _ROOT = Path(__file__).parents[2]
 _REQUEST_BYTES = 256 * 1024
 _NUMBER_BYTES = 8
+#: Seconds for the process that forks to listen, and between two looks.
+_START_PATIENCE, _LOOK = 30.0, 0.01
 
 
 class _Start(msgspec.Struct):
@@ -182,41 +186,54 @@ def _tell(whom: socket.socket, number: int) -> None:
 
 @cache
 def _forker() -> socket.socket:
-    """Start the process that forks, once; the socket for requests."""
-    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    command = [sys.executable, "-m", __name__, str(its.fileno())]
-    with its:
-        forker = subprocess.Popen(
-            command, cwd=_ROOT, pass_fds=[its.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        )
-
-    def end() -> None:
-        ours.close()
-        forker.wait()
-
-    atexit.register(end)
+    """The connection for requests to the process that forks, which the first worker of a run starts."""
+    address = f"\0{__name__}-{os.environ.get('PYTEST_XDIST_TESTRUNUID', os.getpid())}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+        try:
+            listening.bind(address)
+        except OSError:  # another worker has started it
+            pass
+        else:
+            listening.listen()
+            command = [sys.executable, "-m", __name__, str(listening.fileno())]
+            forker = subprocess.Popen(
+                command, cwd=_ROOT, pass_fds=[listening.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+            )
+            atexit.register(forker.wait)
+    ours = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    atexit.register(ours.close)  # before the wait: the last that is registered is the first
+    give_up = time.monotonic() + _START_PATIENCE
+    while ours.connect_ex(address) and time.monotonic() < give_up:  # between `bind` and `listen`
+        time.sleep(_LOOK)
     return ours
 
 
 # -- in the process that forks ----------------------------------------------------------------------------------------
 
 
-def _serve(asked: socket.socket) -> None:
-    """Fork on request, and report each process's number and exit code."""
+def _serve(listening: socket.socket) -> None:
+    """Fork on request, and report each process's number and exit code, until the last connection is closed."""
     one_ended, wake = socket.socketpair()
     wake.setblocking(False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake.fileno())
     waiting: dict[int, socket.socket] = {}
-    while True:
-        ready, _, _ = select.select([asked, one_ended], [], [])
+    connected = [listening.accept()[0]]
+    while connected:
+        ready, _, _ = select.select([listening, one_ended, *connected], [], [])
         if one_ended in ready:
             one_ended.recv(_REQUEST_BYTES)
             _bury(waiting)
-        if asked in ready:
-            request, descriptors, _, _ = socket.recv_fds(asked, _REQUEST_BYTES, 4)
+        if listening in ready:
+            connected.append(listening.accept()[0])
+        for asked in set(connected).intersection(ready):
+            request, descriptors = b"", list[int]()
+            with suppress(ConnectionResetError):
+                request, descriptors, _, _ = socket.recv_fds(asked, _REQUEST_BYTES, 4)
             if not request:
-                return
+                connected.remove(asked)
+                asked.close()
+                continue
             pid = _fork(msgspec.json.decode(request, type=_Start), descriptors[:3])
             waiting[pid] = socket.socket(fileno=descriptors[3])
             _tell(waiting[pid], pid)
@@ -280,8 +297,8 @@ def _become(start: _Start, descriptors: list[int]) -> None:
 def main() -> None:
     # A terminal sends Ctrl-C to the whole group, but only the requesting process decides about the end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with socket.socket(fileno=int(sys.argv[1])) as asked, suppress(ConnectionResetError):
-        _serve(asked)
+    with socket.socket(fileno=int(sys.argv[1])) as listening:
+        _serve(listening)
 
 
 if __name__ == "__main__":
