@@ -29,7 +29,7 @@ from tests.support.valkeys import Valkey, url_of, valkeys
 #: Seconds that a failure lasts; longer than the servers wait for a lock here.
 LASTS, LOCK_MS = 1.0, 300
 #: Seconds between two requests of a client that keeps asking.
-BREATH = 0.02
+BREATH = 0.05
 #: Seconds in place of the one second that presence and read markers take.
 QUICK = 0.1
 READER = signed_in("u_reader")
