@@ -1,4 +1,4 @@
-"""`make cluster`: two nodes with two workers each, as processes, on PostgreSQL and Valkey."""
+"""`make cluster`: two nodes as processes, of which one has two workers, on PostgreSQL and Valkey."""
 
 import os
 from functools import partial
@@ -27,8 +27,12 @@ async def test_the_nodes_are_one_chat_and_end_cleanly(
     """Each node had made a token key of its own, in its folder."""
     monkeypatch.chdir(tmp_path)
     with valkeys(tmp_path, cluster.SHARDS) as shards:
-        flags = ("--workers", "2", "--log", postgres_url, "--shared", url_of(shards), "--token-key", "chat.key")
-        async with cluster.nodes(tmp_path, (0, 0), flags) as running:
+        flags = ("--log", postgres_url, "--shared", url_of(shards), "--token-key", "chat.key")
+        async with (
+            cluster.nodes(folder(tmp_path, "alone"), (0,), flags) as alone,
+            cluster.nodes(folder(tmp_path, "workers"), (0,), ("--workers", "2", *flags)) as workers,
+        ):
+            running = [*alone, *workers]
             async with chatter(running[0].address) as ann, chatter(running[1].address) as bob:
                 for each in (ann, bob):
                     await each.ask("join", room="lobby")
@@ -48,6 +52,12 @@ async def test_the_nodes_are_one_chat_and_end_cleanly(
             assert '"level": "error"' not in node.errors
     keys = [folder for folder, _, files in os.walk(tmp_path) if "chat.key" in files]
     assert keys == [str(tmp_path)]
+
+
+def folder(parent: Path, name: str) -> Path:
+    made = parent / name
+    made.mkdir()
+    return made
 
 
 def test_a_missing_program_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
