@@ -83,7 +83,7 @@ def chatserver(*flags: str, log: str | None = None, under: Sequence[str] = ()) -
     """
     with tempfile.TemporaryDirectory(prefix="chatserver-bench-") as folder:
         lifted = ["--port", "0", *_LIFTED, "--quiet", "--log", log or f"sqlite:{folder}/log.db"]
-        with _running([*under, sys.executable, "-c", _SERVE, *lifted, *flags], Path(folder)) as process:
+        with running([*under, sys.executable, "-c", _SERVE, *lifted, *flags], Path(folder)) as process:
             yield process
 
 
@@ -92,12 +92,13 @@ def peer(name: str, *arguments: str, under: Sequence[str] = ()) -> Iterator[Proc
     """A program of `tests.bench.peers`."""
     with tempfile.TemporaryDirectory(prefix="chatserver-bench-") as folder:
         command = [*under, sys.executable, "-m", f"tests.bench.peers.{name}", *arguments]
-        with _running(command, Path(folder)) as process:
+        with running(command, Path(folder)) as process:
             yield process
 
 
 @contextmanager
-def _running(command: Sequence[str], folder: Path) -> Iterator[Process]:
+def running(command: Sequence[str], folder: Path) -> Iterator[Process]:
+    """A program that says where it listens; what it leaves in the folder is the caller's to remove."""
     errors = folder / "stderr"
     with errors.open("wb") as sink:
         # In its own process group: Ctrl-C on the terminal goes to the bench alone, which then ends this process.

@@ -15,12 +15,11 @@ from shutil import which
 import pytest
 
 from tests.bench import __main__ as bench
-from tests.bench import clients, report
+from tests.bench import clients, processes, report
 from tests.bench.figures import Figure, Plot, Result, Scale, Verdict, at_least, at_most
-from tests.bench.instructions import POST, Counted
+from tests.bench.instructions import Counted
 from tests.bench.plot import Line, Panel, svg
 from tests.bench.processes import Process, chatserver, peer
-from tests.bench.publish import bare_cycles
 from tests.bench.publishers import Publisher, publishing
 from tests.e2e.browser import find_chromium
 
@@ -51,11 +50,23 @@ def test_a_bench_runs_and_gives_figures(name: str, server: Process, monkeypatch:
     assert all(isinstance(result, Result) and result.value > 0 for result in results)
 
 
+#: A server in as few instructions as possible, since each takes fifty times as long there.
+ECHO = "echo listening on http://127.0.0.1:1; while read line; do echo $line; done"
+
+
 @pytest.mark.skipif(which("valgrind") is None, reason="no valgrind here")
 def test_instructions_are_counted(tmp_path: Path) -> None:
     counted = Counted(str(tmp_path))
-    with peer("bare_h11", under=counted.under) as other:
-        assert counted.count(other, partial(bare_cycles, other, 3, POST)) > 0
+
+    def say(times: int) -> int:
+        for number in range(times):
+            other.tell(str(number))
+            assert other.hear() == str(number)
+        return 1
+
+    with processes.running([*counted.under, "sh", "-c", ECHO], tmp_path) as other:
+        one, hundred = (counted.count(other, partial(say, times)) for times in (1, 100))
+    assert 10 * one < hundred < 1000 * one
 
 
 @pytest.mark.parametrize(
