@@ -119,7 +119,7 @@ addEventListener('click', ({ target }) => {
 
 /** On touch screens focus in the field would open the keyboard. */
 function focusRoom() {
-  if (hasFingers()) byId('scroller').focus();
+  if (hasFingers()) byId('scroller').focus({ focusVisible: false }); // it would be framed after the Enter key
   else composer.focus();
 }
 

@@ -217,6 +217,11 @@ def test_a_phone_by_finger(window: OpenWindow) -> None:
     assert ann.page.evaluate(SMALL) == []
     ann.page.tap("#rooms a[href='#room-3']")
     expect(ann.page.locator("#scroller")).to_be_focused()  # a keyboard would cover half of it
+    ann.page.tap("#show-rooms")
+    ann.page.fill("#room-name", "typed")
+    ann.page.keyboard.press("Enter")
+    expect(ann.page.locator("#room-title")).to_have_text("typed")
+    expect(ann.page.locator("#scroller:focus")).not_to_have_css("outline-style", "solid")
 
 
 def test_an_unplugged_cable_is_shown_and_moves_nothing(shared_server: Server, window: OpenWindow) -> None:
