@@ -155,16 +155,19 @@ class _Peers:
         )
         self.stats = CloseStats(self.connections)
         self.admission = Admission(self.connections, settings, total=total, farewell=self._evicted)
-        self.forwarded = ForwardedFor(self.is_proxy, self.admission, refused=self.stats.refused)
-        self.http_proxies = self.forwarded if settings.trusted_proxy else None  # asked at each request
-        self.responder = Responder(self.connections, settings, self.http_proxies)
+        self.forwarded: ForwardedFor | None = None
+        if settings.trusted_proxy:
+            self.forwarded = ForwardedFor(self.is_proxy, self.admission, refused=self.stats.refused)
+        self.responder = Responder(self.connections, settings, self.forwarded)
         self.tasks = Tasks(self.connections, nursery)
         self.slow_tasks = Tasks(self.connections, nursery, at_once=MAX_SLOW_TASKS)
 
     def _closed(self, connection: Connection, reason: Reason) -> None:
         self.admission.release(connection.address)  # first: a failure in the calls below must not leak the place
-        for each in (self.forwarded, self.tasks, self.slow_tasks):
-            each.forget(connection)
+        if self.forwarded is not None:
+            self.forwarded.forget(connection)
+        self.tasks.forget(connection)
+        self.slow_tasks.forget(connection)
         self.stats.closed(connection, reason)
 
     def _evicted(self, connection: Connection) -> bytes:
@@ -239,7 +242,7 @@ class _Edge:
         self.exchanges = HttpExchanges(
             connections, hub, routes, settings, responder=peers.responder,
             identities=services.identities, tasks=peers.tasks, slow_tasks=peers.slow_tasks,
-            upgrade=self.websockets.open, policy=peers.policy, forwarded=peers.http_proxies,
+            upgrade=self.websockets.open, policy=peers.policy, forwarded=peers.forwarded,
         )  # fmt: skip
         self.first, self.refusals = State.HEAD, peers.refusals
         self.handshakes: Handshakes | None = None
@@ -251,15 +254,16 @@ class _Edge:
         self._bind(settings, peers, hub)
 
     def _bind(self, settings: Settings, peers: _Peers, hub: Hub) -> None:
-        """Bind the handlers, one for each state but those of the end, and the type of its context."""
+        """Bind the handlers of the states that can be entered, but those of the end, and the types of contexts."""
         connections, exchanges, responder = peers.connections, self.exchanges, peers.responder
-        proxies = ProxyHandler(
-            connections, peers.admission, then=self.first, refusals=self.refusals, forwarded=peers.forwarded
-        )
-        request_parts = (connections, settings, exchanges.dispatch, responder.idle, peers.policy, peers.http_proxies)
+        request_parts = (connections, settings, exchanges.dispatch, responder.idle, peers.policy, peers.forwarded)
         requests = RequestHandler(*request_parts)
         bind = connections.bind
-        bind(State.PROXY, proxies)
+        if peers.forwarded is not None:
+            proxies = ProxyHandler(
+                connections, peers.admission, then=self.first, refusals=self.refusals, forwarded=peers.forwarded
+            )
+            bind(State.PROXY, proxies)
         if self.handshakes is not None:
             bind(State.TLS_HELLO, self.handshakes)
             bind(State.TLS_HANDSHAKE, self.handshakes, TlsTransport)

@@ -126,10 +126,10 @@ class Built(NamedTuple):
 
 @cache
 def built() -> Built:
-    """Assemble a server, with TLS and without a socket, and ask it. It never runs."""
+    """Assemble a server with TLS, behind a proxy, without a socket, and ask it. It never runs."""
 
     async def ask() -> Built:
-        settings, log = Settings(log="memory:"), open_log("memory:")
+        settings, log = Settings(log="memory:", trusted_proxy=("192.0.2.1",)), open_log("memory:")
         async with trio.open_nursery() as nursery:
             await nursery.start(log.run, lambda records: None)
             with closing(Readiness()) as readiness:
