@@ -133,8 +133,8 @@ class Conversation:
             session.waits = LOG
         return None
 
-    def may_go_on(self, connection: object, session: WebSocketSession) -> bool:
-        """Whether the session's next message need not wait any longer. Does the next step of what it waits for."""
+    def advance(self, connection: object, session: WebSocketSession) -> bool:
+        """Do the next step of what a session waits for. Returns whether its next message need not wait any longer."""
         waits = session.waits
         if isinstance(waits, Room):
             return not waits.is_paused(connection)

@@ -120,7 +120,7 @@ class WebSocketHandler(Handler):
         """Handle the frames in the inbox."""
         session = context_of(connection, WebSocketSession)
         if connection.state is _REPLYING:
-            if not self._conversation.may_go_on(connection, session):
+            if not self._conversation.advance(connection, session):
                 return  # resumed for an earlier wait; it still has to wait
             if isinstance(session.waits, Ending):
                 self._end(connection, session.waits)

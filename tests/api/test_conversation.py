@@ -67,7 +67,7 @@ class Talk:
         return self.conversation.handle(self.peer, self.session, command)
 
     def may_go_on(self) -> bool:
-        return self.conversation.may_go_on(self.peer, self.session)
+        return self.conversation.advance(self.peer, self.session)
 
     async def answer(self, command: ClientMessage) -> tuple[Any, ...]:
         """The reply to a command, after its wait for the log if it has one. Raises MessageError."""

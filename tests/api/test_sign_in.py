@@ -163,7 +163,7 @@ async def test_auth_in_many_rooms_takes_several_steps(house: Serving, monkeypatc
             await friend.ask("join", room=room)
         with (
             mock.patch.object(Hub, "change_principal", change_and_expel),
-            mock.patch.object(Conversation, "may_go_on", autospec=True, side_effect=Conversation.may_go_on) as steps,
+            mock.patch.object(Conversation, "advance", autospec=True, side_effect=Conversation.advance) as steps,
         ):
             may_not_read_tea = {"rooms": {"[!t]*": "rw"}}
             await friend.peer.send(say(type="auth", token=token(chat=may_not_read_tea)) + say(type="ping", id=1))
