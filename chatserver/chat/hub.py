@@ -211,7 +211,7 @@ class Hub:
         """End a membership at the client's request."""
         principal = self._detach(member)
         member.room.presence.leave(principal.number)
-        self.forget_lost(member.room, principal)
+        self.end_lease(member.room, principal)
 
     def lost(self, member: Member) -> None:
         """End a membership whose connection has ended; the person stays present for a lease."""
@@ -312,13 +312,13 @@ class Hub:
             room.presence.leave(principal.number)
             self._left(room)
 
-    def forget_lost(self, room: Room, principal: Principal) -> bool:
+    def end_lease(self, room: Room, principal: Principal) -> bool:
         """End the lease of a user who left or was expelled. False: there was none."""
         ended = room.presence.end_lease(principal.number)
         self._left(room)
         return ended
 
-    def lost_ones(self, name: str) -> Iterator[tuple[Room, Principal]]:
+    def leaseholders(self, name: str) -> Iterator[tuple[Room, Principal]]:
         """Users who are present by a lease, in a room or in all; safe to iterate while leases change."""
         rooms = self.housekeeping.leasing() if name == EVERYWHERE else filter(None, [self.rooms.get(name)])
         return ((room, principal) for room in rooms for principal in room.presence.leaseholders())

@@ -51,9 +51,9 @@ class Enforcer:
             yield from search(self._connections, enforcement.concerns, partial(act, enforcement=enforcement))
             if enforcement.kind is Penalty.MUTE:
                 return
-            for room, principal in self._hub.lost_ones(enforcement.room):
+            for room, principal in self._hub.leaseholders(enforcement.room):
                 if enforcement.concerns(principal) and enforcement.applies(principal, room.name):
-                    enforcement.ended += self._hub.forget_lost(room, principal)
+                    enforcement.ended += self._hub.end_lease(room, principal)
                 yield
         finally:
             enforcement.over.set()  # set even after a failure, since a moderator waits for it
@@ -86,7 +86,7 @@ class Enforcer:
                 self._connections.finish(
                     connection, Reason.KICKED if enforcement.kind is None else Reason.BANNED, notice
                 )
-                self._hub.forget_lost(room, principal)
+                self._hub.end_lease(room, principal)
         return False
 
     def _refuse_held(self, connection: Connection, waiter: PollWaiter, enforcement: Enforcement) -> None:
@@ -100,7 +100,7 @@ class Enforcer:
         error = MessageError(ErrorCode.FORBIDDEN, sentence, wait=seconds_left, room=where)
         self._responder.refuse_held(connection, waiter, error)
         for room in left:
-            self._hub.forget_lost(room, principal)
+            self._hub.end_lease(room, principal)
 
     def _end_memberships(self, connection: Connection, session: WebSocketSession, enforcement: Enforcement) -> bool:
         refusal, dialect, principal = enforcement.refusal, session.dialect, session.principal
@@ -140,9 +140,9 @@ class SignOutSearch:
         while self._waiting:
             self._numbers, self._waiting = self._waiting, set()
             yield from search(self._connections, self._concerns, self._end)
-            for room, principal in self._hub.lost_ones(EVERYWHERE):
+            for room, principal in self._hub.leaseholders(EVERYWHERE):
                 if self._concerns(principal):
-                    self._hub.forget_lost(room, principal)
+                    self._hub.end_lease(room, principal)
                 yield
 
     def _concerns(self, principal: Principal) -> bool:

@@ -40,7 +40,7 @@ async def test_arrivals_and_departures_are_told_together(it: Chatting) -> None:
     await it.join(peers[0], "lobby")
     assert [who.number for who in it.hub.rooms["lobby"].presence.people()][-1] == 2, "the list includes it"
     it.sink.die(peers[0])
-    it.hub.forget_lost(it.hub.rooms["lobby"], peers[0].principal)
+    it.hub.end_lease(it.hub.rooms["lobby"], peers[0].principal)
     await trio.sleep(3.0)
     assert watcher.presence("lobby")[3:] == [("-", "2", 2)], "then its departure is told"
     room, (_, friend) = it.hub.rooms["lobby"], it.hub.rooms["lobby"].members

@@ -227,7 +227,7 @@ async def test_a_departure_from_a_room_that_has_left_memory_is_harmless(it: Chat
     async with it.hub.registry.using("lobby", HERE) as room:
         pass
     await trio.sleep(EMPTY_ROOM_SECONDS + 2)
-    it.hub.forget_lost(room, it.peer().principal)
+    it.hub.end_lease(room, it.peer().principal)
     member = await it.join(it.peer(), "lobby")
     await trio.sleep(EMPTY_ROOM_SECONDS * 2)
     assert it.hub.rooms == {"lobby": member.room}
