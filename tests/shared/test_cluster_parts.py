@@ -3,6 +3,7 @@
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -12,13 +13,16 @@ import trio
 
 from chatserver.api import shared_rates
 from chatserver.api.cluster_parts import WorkerParts
+from chatserver.api.pipelines.shared import SharedResults
 from chatserver.chat import cluster
+from chatserver.log.index import Found, Question
 from chatserver.log.interface import SANCTIONS_CHANGED, new_identity
 from chatserver.server import Server
 from chatserver.settings.fields import Settings
 from chatserver.settings.spec import ConfigError
 from chatserver.shared import valkey
 from chatserver.shared.datagrams import Datagrams
+from tests.shared.keeping import Keeping
 from tests.support.moderating import guest, id_of, moderate, sanction
 from tests.support.peers import ask, chatter
 from tests.support.serving import Serving, eventually, neighbour, serving, until
@@ -147,6 +151,27 @@ async def test_a_result_of_one_server_is_used_by_the_other_until_a_removal(
         await until(lambda: found(other), lambda texts: texts == [])
         made = [await server.metric("chatserver_sessions_total") for server in (ours, other)]
         assert sum(made) == 1, "one visitor"
+
+
+@pytest.mark.parametrize("lost_first", [True, False])
+async def test_no_result_from_before_a_deletion_is_used_though_a_shard_has_lost_its_keys(
+    it: Keeping, *, lost_first: bool
+) -> None:
+    """A restarted shard counted deletions from the beginning, and so came to the same number again."""
+    await it.up()
+    results, part = SharedResults(it.shards), (Question(("tea",)), None)
+    if lost_first:
+        results.forget()
+    lookup = await until(partial(results.get, part), lambda found: found is not None)
+    assert lookup is not None
+    for is_loss in (lost_first, not lost_first):
+        if is_loss:
+            await it.shard.call(b"DEL", it.shards.key("generation"))
+        else:
+            results.forget()  # the search that has asked before may not share what it found
+    await results.put(part, Found([], 7), lookup.generation)
+    again = await results.get(part)
+    assert again is None or again.found is None
 
 
 async def test_a_user_who_publishes_at_both_has_one_rate_from_then_on(servers: list[Valkey]) -> None:

@@ -25,7 +25,7 @@ class Lookup(NamedTuple):
     """A result that processes share, if there is one, and the generation to store another one with."""
 
     found: Found | None
-    generation: bytes | None
+    generation: bytes
 
 
 class _Kept(NamedTuple):

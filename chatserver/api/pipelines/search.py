@@ -64,7 +64,7 @@ class Unshared(NamedTuple):
 
     part: Part
     found: Found
-    generation: bytes | None
+    generation: bytes
 
 
 #: A step that runs once the answer is on its way. It is not given the results, which it would keep in memory meanwhile.

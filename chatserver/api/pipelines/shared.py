@@ -7,6 +7,7 @@ than one call.
 from collections.abc import Hashable
 from contextlib import suppress
 from hashlib import blake2b
+from secrets import token_bytes
 
 import msgspec
 
@@ -60,7 +61,7 @@ class SharedLimits:
 class _Entry(msgspec.Struct, array_like=True):
     """A result, and the generation on the shard when it was asked for; each removal of a text starts a new one."""
 
-    generation: bytes | None
+    generation: bytes
     found: Found
 
 
@@ -72,24 +73,27 @@ class SharedResults:
 
     def __init__(self, shards: Shards) -> None:
         self._shards = shards
+        self._generation = shards.key("generation")  # random bytes on each shard
         self.found = 0  # results that another process had found
 
     async def get(self, part: Part) -> Lookup | None:
-        """Look up a recent result; None: the shard is unreachable, so nothing can be stored either."""
+        """Look up a recent result; None: nothing can be stored either, since the shard is unreachable or empty."""
         name = _name(part)
-        keys = self._shards.key("altered"), self._shards.key(name)
+        shard = self._shards.of(name)
         try:
-            answer = await self._shards.of(name).call(b"MGET", *keys)
+            answer = await shard.call(b"MGET", self._generation, self._shards.key(name))
         except SharedError:
             return None
         match answer:
-            case [bytes() | None as generation, bytes() | None as kept]:
+            case [None, _]:  # it is new, or was restarted
+                shard.send(b"SET", self._generation, token_bytes(8), b"NX")
+            case [bytes() as generation, bytes() | None as kept]:
                 found = _read(kept, generation)
                 self.found += found is not None
                 return Lookup(found, generation)
         return None
 
-    async def put(self, part: Part, found: Found, generation: bytes | None) -> None:
+    async def put(self, part: Part, found: Found, generation: bytes) -> None:
         """Store a result that was asked for after a lookup in this generation."""
         name, entry = _name(part), _encode(_Entry(generation, found))
         if len(entry) > MAX_RESULT_BYTES:
@@ -100,9 +104,12 @@ class SharedResults:
             return  # another process will ask the index again
 
     def forget(self) -> None:
-        """Invalidate all results, since a text was edited, deleted or removed by retention."""
+        """Invalidate all results, since a text was edited, deleted or removed by retention.
+
+        A count would be the same again after a restart, and results of before would be valid again.
+        """
         for shard in self._shards.all:
-            shard.send(b"INCR", self._shards.key("altered"))
+            shard.send(b"SET", self._generation, token_bytes(8))
 
 
 def _name(part: Part) -> str:
@@ -110,7 +117,7 @@ def _name(part: Part) -> str:
     return f"found-{_FORM}:{digest}"
 
 
-def _read(kept: bytes | None, generation: bytes | None) -> Found | None:
+def _read(kept: bytes | None, generation: bytes) -> Found | None:
     """Decode a result, unless texts have been removed since."""
     if kept is None:
         return None

@@ -69,7 +69,7 @@ class Systems:
         await self.step("get")
         return Lookup(self.far.get(part), b"1")
 
-    async def put(self, part: Part, found: Found, generation: bytes | None) -> None:
+    async def put(self, part: Part, found: Found, generation: bytes) -> None:
         await self.step("put")
         assert generation == b"1"
         self.far[part] = found
