@@ -104,7 +104,7 @@ def plain(draft: Draft, offset: int, time: int) -> Record:
     )
 
 
-def happened(draft: Draft, offset: int, time: int, message: Record) -> Record:
+def alteration(draft: Draft, offset: int, time: int, message: Record) -> Record:
     """The record of an edit, a deletion or a reaction to this message.
 
     Each record is made by one call of its constructor, because `replace` takes twice as long.
@@ -253,7 +253,7 @@ class Changes:
             self._altered[place] = True
         room.last = offset = room.last + 1
         room.time = time = max(now, room.time)
-        record = happened(draft, offset, time, message)
+        record = alteration(draft, offset, time, message)
         self._records[place] = record.alters[0]
         if record.empties:
             self._emptied.append((name, record.empties))

@@ -12,7 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 import trio
 
-from chatserver.log.interface import ANSWER_DEADLINE, LogUnavailable, Post, untaken
+from chatserver.log.interface import ANSWER_DEADLINE, LogUnavailable, Post, never_post
 from chatserver.log.threads import ThreadPool
 
 T = TypeVar("T")
@@ -38,7 +38,7 @@ class Readers(Generic[C]):
     """Connections, and as many threads. Made in any thread; used and closed on the trio loop."""
 
     def __init__(self, readers: Iterable[Reader[C]]) -> None:
-        self.post: Post = untaken  # how outcomes come back to the loop
+        self.post: Post = never_post  # how outcomes come back to the loop
         self._idle: list[Reader[C]] | None = list(readers)  # None: closed
         self._threads = ThreadPool(len(self._idle))
 

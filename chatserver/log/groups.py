@@ -48,7 +48,7 @@ from chatserver.log.interface import (
     Statistics,
     Stored,
     at_once,
-    untaken,
+    never_post,
 )
 
 Outcomes: TypeAlias = Sequence[Stored | LogError]
@@ -113,7 +113,7 @@ class GroupWriter:
         A small group's is posted, because waiting for a pass of the loop doubles users' 99th percentile beside 8,000
         slow peers. A larger one's waits for a pass, so that the next group gets more drafts, unless that is full.
         """
-        return self._post if len(drafts) <= ANSWERS_PER_STEP or len(self._waiting) >= MAX_GROUP else untaken
+        return self._post if len(drafts) <= ANSWERS_PER_STEP or len(self._waiting) >= MAX_GROUP else never_post
 
     def submit(self, draft: Draft, done: OnAnswer) -> None:
         """Queue a draft; see `Log.submit`."""

@@ -251,7 +251,7 @@ def at_once(step: Step) -> None:
         pass
 
 
-def untaken(call: Callable[[], object]) -> bool:
+def never_post(call: Callable[[], object]) -> bool:
     """The `Post` of a program without a scheduler."""
     return False
 
@@ -266,7 +266,7 @@ class Program(NamedTuple):
 
     on_hints: OnHints = ignore_hints  # only of a shared log
     schedule: RunSteps = at_once  # gets a step that hands out the answers of finished groups, a few in each call
-    post: Post = untaken  # brings outcomes back from threads: of reads, and of some groups
+    post: Post = never_post  # brings outcomes back from threads: of reads, and of some groups
     faulted: Faulted = log_fault  # for an exception in `news`, in an answer or in the log itself, which goes on
 
 

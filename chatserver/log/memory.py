@@ -99,7 +99,7 @@ class MemoryLog:
         self.index = MemoryIndex(self._newest, wall_ms)
         self._groups = groups = GroupWriter(self._begin_commit)
         self.run, self.submit, self.statistics = groups.run, groups.submit, groups.statistics
-        self.markers = MemoryMarkers(self._any, self._checkpoint)
+        self.markers = MemoryMarkers(self._room, self._checkpoint)
         self._beside = sqlite3.connect(":memory:", check_same_thread=False)  # for what is kept beside the messages
         finalize(self, self._beside.close)
         for statement in BESIDE_MESSAGES:
@@ -110,18 +110,18 @@ class MemoryLog:
 
     async def head(self, room: str) -> Head:
         """The first and the last offset of a room."""
-        found = await self._find(room)
-        return Head(found.first, found.last)
+        return (await self.heads([room])).get(room, Head(1, 0))
 
     async def heads(self, rooms: Sequence[str]) -> dict[str, Head]:
         """The first and the last offset of these rooms; see `Log.heads`."""
         await self._checkpoint()
-        found = {name: self._any(name) for name in rooms[:MAX_READ]}
+        found = {name: self._room(name) for name in rooms[:MAX_READ]}
         return {name: Head(room.first, room.last) for name, room in found.items() if room.last}
 
     async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
         """The first records after offset `after`; see `Log.read`."""
-        found = await self._find(room)
+        await self._checkpoint()
+        found = self._room(room)
         low = max(after + 1, found.first)
         high = min(low + bounded(limit) - 1, found.last)
         return within_bytes(map(found.records.__getitem__, range(low, high + 1)), max_bytes)
@@ -161,9 +161,9 @@ class MemoryLog:
 
         def forget() -> Iterator[None]:
             for name in list(self._rooms):
-                keep_from, oldest = bounds(keeps(name), self._any(name).last, self.wall_ms())
+                keep_from, oldest = bounds(keeps(name), self._room(name).last, self.wall_ms())
                 while self._forget(name, keep_from, oldest):
-                    lost[name] = self._any(name).first
+                    lost[name] = self._room(name).first
                     yield
                 yield
 
@@ -186,7 +186,7 @@ class MemoryLog:
         if not self._groups.accepting:
             raise LogUnavailable("the log is closed")
         for name in [room] if room is not None else list(reversed(self._rooms)):
-            found = self._any(name)
+            found = self._room(name)
             last = found.last if before is None else min(before - 1, found.last)
             for offset in range(last, found.first - 1, -1):
                 record = found.records.get(offset)
@@ -200,16 +200,12 @@ class MemoryLog:
         if not self._groups.accepting:
             raise LogUnavailable("the log is closed")
 
-    async def _find(self, name: str) -> _Room:
-        await self._checkpoint()
-        return self._any(name)
-
-    def _any(self, name: str) -> _Room:
+    def _room(self, name: str) -> _Room:
         return self._rooms.get(name) or self._emptied.get(name) or _Room()
 
     def _forget(self, name: str, keep_from: int, oldest: int) -> int:
         """Remove up to RETAIN_STEP of a room's oldest records; returns how many."""
-        room = self._any(name)
+        room = self._room(name)
         before = room.first
         while room.records and room.first - before < RETAIN_STEP:
             if room.first >= keep_from and room.records[room.first].time >= oldest:
@@ -244,13 +240,13 @@ class MemoryLog:
             key = _Key(draft.room, draft.user_id, draft.key)
             first = self._keys.get(key)
             if first is not None and abs(now - first.time) < KEY_LIFETIME_MS:
-                kept = self._any(draft.room).records.get(first.offset)
+                kept = self._room(draft.room).records.get(first.offset)
                 return Stored(kept or changes.plain(draft, first.offset, first.time), fresh=False)
-        room = self._any(draft.room)
+        room = self._room(draft.room)
         if draft.target or draft.kind:
-            instead = _instead(room, draft, now)
-            if instead is not None:
-                return instead
+            answer = _answer_unstored(room, draft, now)
+            if answer is not None:
+                return answer
         self._rooms.pop(draft.room, None)
         self._rooms[draft.room] = room  # the most recently written is the last
         room.last = offset = room.last + 1
@@ -286,7 +282,7 @@ def _up_to_messages(records: Iterable[Record], count: int) -> Iterator[Record]:
             return
 
 
-def _instead(room: _Room, draft: Draft, now: int) -> Stored | Refused | None:
+def _answer_unstored(room: _Room, draft: Draft, now: int) -> Stored | Refused | None:
     """The answer to a draft that is not stored, or None if it is to be stored."""
     message = room.records.get(draft.target)
     reacted = _reaction(draft) in (room.reacted or {}).get(draft.target, {})
@@ -302,7 +298,7 @@ def _instead(room: _Room, draft: Draft, now: int) -> Stored | Refused | None:
 def _alter(room: _Room, draft: Draft, offset: int, time: int) -> Record:
     """Apply an edit, a deletion or a reaction to its target; returns its record."""
     message = room.records[draft.target]
-    record = changes.happened(draft, offset, time, message)
+    record = changes.alteration(draft, offset, time, message)
     room.records[draft.target] = record.alters[0]
     if record.empties:
         room.records[record.empties] = replace(room.records[record.empties], text="")

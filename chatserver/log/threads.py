@@ -18,7 +18,7 @@ from typing import Any, TypeAlias, TypeVar
 import trio
 from outcome import Error, Outcome, capture
 
-from chatserver.log.interface import LogUnavailable, Post, untaken
+from chatserver.log.interface import LogUnavailable, Post, never_post
 
 #: Seconds after which a thread without a job ends, as in trio's own cache of threads.
 IDLE_TIMEOUT = 10.0
@@ -49,7 +49,7 @@ class ThreadPool:
         with self._changed:
             return self._idle - len(self._waiting) < self._threads
 
-    def start(self, work: Callable[[], T], done: Callable[[Outcome[T]], object], post: Post = untaken) -> Job:
+    def start(self, work: Callable[[], T], done: Callable[[Outcome[T]], object], post: Post = never_post) -> Job:
         """Run `work` in a thread, after the jobs that were started before.
 
         `done` gets the outcome on the loop, later: by `post`, or by trio if `post` returns False. It may not raise, and
@@ -72,7 +72,7 @@ class ThreadPool:
         return job
 
     async def run(
-        self, work: Callable[[], T], post: Post = untaken, *, late: Callable[[], object] = lambda: None
+        self, work: Callable[[], T], post: Post = never_post, *, late: Callable[[], object] = lambda: None
     ) -> T:  # fmt: skip
         """Run `work` in a thread and wait for it. On cancellation it does not begin, or its result is dropped.
 

@@ -27,7 +27,7 @@ class MoodyLog(ControlledLog):
         return not (self.delay or self.waiting or trio.current_time() <= self._put_off_until)
 
     def last(self, room: str) -> int:
-        return self._any(room).last
+        return self._room(room).last
 
     @asynccontextmanager
     async def _slowly(self) -> AsyncIterator[None]:

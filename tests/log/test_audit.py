@@ -1,4 +1,4 @@
-"""The audit trail of every engine: in order, read after an id, bounded, and without loss of moderators' deeds."""
+"""The audit trail of every engine: in order, read after an id, bounded, and none of a moderator is lost for minor ones."""
 
 from collections.abc import Callable
 
@@ -39,7 +39,7 @@ async def test_the_trail_is_read_after_an_id_or_from_the_end(log: Log) -> None:
     assert await actions(log, after=0, limit=-1) == []
 
 
-async def test_minor_entries_never_displace_a_deed(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_minor_entries_never_displace_others(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit_module, "MAX_ENTRIES", 3)
     monkeypatch.setattr(audit_module, "MAX_MINOR_ENTRIES", 2)
     monkeypatch.setattr(audit_module, "TRIM_EVERY", 1)

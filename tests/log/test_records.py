@@ -57,7 +57,7 @@ async def refusal(log: Log, change: Draft) -> RefusalReason:
 async def reactions(log: Log) -> int:
     """The number of reactions that the log keeps."""
     if isinstance(log, MemoryLog):
-        return sum(map(len, (log._any("lobby").reacted or {}).values()))
+        return sum(map(len, (log._room("lobby").reacted or {}).values()))
     assert isinstance(log, DatabaseLog)
     ((count,),) = await log.ask_tables(lambda tables: tables.run("SELECT count(*) FROM reactions"))
     return int(count)

@@ -171,7 +171,7 @@ class ControlledLog(MemoryLog):
 
     def records(self, room: str) -> dict[int, Record]:
         """The present records of a room, by offset."""
-        return self._any(room).records
+        return self._room(room).records
 
 
 class Chatting:
