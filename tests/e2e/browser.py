@@ -104,6 +104,8 @@ def running_chromium() -> Iterator[Browser]:
 
 #: What a server imports when it starts.
 _NEEDS = ("chatserver.server",)
+#: Ports of servers that have ended. The next one takes the latest, where the windows have the page's modules already.
+_ports: list[int] = []
 
 
 class Server:
@@ -113,7 +115,7 @@ class Server:
         self._directory = directory
         self._log = log or f"sqlite:{directory / 'chat.db'}"
         self._flags = flags
-        self._port = steady_port()
+        self._port = _ports.pop() if _ports else steady_port()
         self._process: Forked | None = None
 
     @property
@@ -145,6 +147,11 @@ class Server:
         if self._process is not None:
             self._process.terminate()
             self._reap()
+
+    def end(self) -> None:
+        """Stop it for good."""
+        self.stop()
+        _ports.append(self._port)
 
     def read_keys_again(self) -> None:
         assert self._process is not None
@@ -194,7 +201,7 @@ def serving(directory: Path, *, log: str = "", flags: Sequence[str] = ()) -> Ite
     try:
         yield server
     finally:
-        server.stop()
+        server.end()
 
 
 class Window:
