@@ -208,19 +208,24 @@ class Window:
     """One browser window with a cookie jar of its own: one person."""
 
     def __init__(
-        self, browser: Browser, *, width: int = WIDTH, height: int = HEIGHT, is_played: bool = False, **options: Any
-    ) -> None:
-        """With `is_played`, `accept` gets the page's WebSockets, and passes them on unless a test replaces it."""
+        self, browser: Browser, *, width: int = WIDTH, height: int = HEIGHT, is_played: bool = False,
+        has_clock: bool = False, **options: Any,
+    ) -> None:  # fmt: skip
+        """With `is_played`, `accept` gets the page's WebSockets, and passes them on unless a test replaces it.
+
+        With `has_clock` a test controls the time of the page.
+        """
         self._context = browser.new_context(viewport={"width": width, "height": height}, **options)
         self._context.set_default_timeout(PATIENCE)
         self._origins: set[str] = set()
-        self._is_spoiled = False
         self._first = ExitStack()
         self.page: Page = self._context.new_page()
         self.complaints: list[str] = []
         self.accept: Callable[[WebSocketRoute], None] = self._pass_on
         self._ends: list[WebSocketRoute] = []
-        self._is_played = is_played
+        self._is_played, self._has_clock = is_played, has_clock
+        if has_clock:
+            self.page.clock.install()
         if is_played:
             self.page.route_web_socket("**/ws", self._accept)
         self.page.on("framenavigated", self._went)
@@ -254,11 +259,6 @@ class Window:
     def run_first(self, script: str) -> None:
         """Run a script in each page before the page's own, until the window is given back."""
         self._first.enter_context(self._context.add_init_script(script))
-
-    def install_clock(self) -> None:
-        """Control the time of the page; call it before the page is opened. The window is not used again."""
-        self._is_spoiled = True
-        self.page.clock.install()
 
     def open(self, server: Server, *, transport: str | None = None, room: str = "lobby") -> None:
         query = f"?transport={transport}" if transport else ""
@@ -358,7 +358,7 @@ class Window:
 
     def forget(self) -> bool:
         """Remove cookies, storage, pages and history; false if the window cannot be used again."""
-        if self._is_spoiled or self.page.is_closed():
+        if self.page.is_closed():
             return False
         for page in self._context.pages:
             if page != self.page:
@@ -370,8 +370,12 @@ class Window:
         for origin in self._origins:  # also one whose server has gone
             self.page.goto(f"{origin}/nothing")
             is_new = self.page.evaluate(FORGET)
-            assert is_new or self._is_played, "a test has replaced functions of the browser, and Window was not told"
+            assert is_new or self._is_played or self._has_clock, (
+                "a test has replaced functions of the browser, and Window was not told"
+            )
         self._devtools.send("Fetch.disable")
+        if self._has_clock:
+            self.page.clock.install()  # the present time again
         self.page.mouse.move(0, 0)
         self._devtools.send("Page.resetNavigationHistory")
         self._context.clear_cookies()

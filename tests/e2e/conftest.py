@@ -60,14 +60,10 @@ def window(windows: Windows, request: pytest.FixtureRequest) -> Iterator[OpenWin
     """
     opened: list[Window] = []
 
-    def open_one(
-        *, room: str = "", transport: str | None = None, first: str = "", has_clock: bool = False, **options: Any
-    ) -> Window:  # fmt: skip
+    def open_one(*, room: str = "", transport: str | None = None, first: str = "", **options: Any) -> Window:
         opened.append(fresh := windows.take(**options))
         if first:
             fresh.run_first(first)
-        if has_clock:
-            fresh.install_clock()
         if room:
             fresh.open(request.getfixturevalue("shared_server"), transport=transport, room=room)
         return fresh

@@ -233,9 +233,9 @@ def test_a_frame_that_is_not_of_the_server_ends_the_connection(ann: Window, scri
         ann.expect_texts(texts(1, 2))
 
 
-def test_a_join_without_an_answer_is_tried_again(ann: Window, shared_server: Server) -> None:
+def test_a_join_without_an_answer_is_tried_again(window: OpenWindow, shared_server: Server) -> None:
     """The room stayed empty as long as the connection lived, and nothing said that it is asked for."""
-    ann.install_clock()
+    ann = window(is_played=True, has_clock=True)
     script = Script(ann)
     join = script.answers.pop("join")
     ann.open(shared_server, transport="ws")
@@ -256,9 +256,9 @@ def test_the_page_honours_retry_after(ann: Window, script: Script) -> None:
     ann.expect_live("ws")
 
 
-def test_a_silent_connection_is_pinged_and_then_closed(ann: Window, shared_server: Server) -> None:
+def test_a_silent_connection_is_pinged_and_then_closed(window: OpenWindow, shared_server: Server) -> None:
     """Scripts see no ping frames, so the page itself has to test a silent connection."""
-    ann.install_clock()  # before the page has a timer
+    ann = window(is_played=True, has_clock=True)
     script = play_for(ann, shared_server)
     ann.page.clock.fast_forward(28_000)
     script.wait_for("ping")
