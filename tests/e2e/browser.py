@@ -71,6 +71,12 @@ CLOSE_ALL = """() => {
     document.querySelector('#toast').replaceChildren();
     document.activeElement.blur();
 }"""
+#: A caret that blinks is drawn twice a second, 5 ms of CPU each second.
+STILL_CARET = """{
+    const style = new CSSStyleSheet();
+    style.replaceSync('* { caret-animation: manual; }');
+    document.adoptedStyleSheets.push(style);
+}"""
 #: Whether the newest message is in sight.
 AT_BOTTOM = "() => scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight === 0"
 #: The user goes to another window of the browser, or comes back.
@@ -217,6 +223,7 @@ class Window:
         """
         self._context = browser.new_context(viewport={"width": width, "height": height}, **options)
         self._context.set_default_timeout(PATIENCE)
+        self._context.add_init_script(STILL_CARET)
         self._origins: set[str] = set()
         self._first = ExitStack()
         self.page: Page = self._context.new_page()
