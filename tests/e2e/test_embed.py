@@ -105,7 +105,7 @@ PAGE = """<!doctype html><ol id="talk"></ol><script type="module">
 </script>"""
 
 
-@pytest.mark.parametrize("transport", ["ws", "sse", "poll"])
+@pytest.mark.parametrize("transport", ["ws", "poll"])  # an event stream is asked for like a poll
 def test_a_guest_on_another_site_is_one_user_over_all_connections(
     chat: Server, shop: str, window: OpenWindow, transport: str
 ) -> None:
