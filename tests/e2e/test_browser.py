@@ -92,7 +92,7 @@ def test_a_blocked_transport_is_replaced_and_used_later(shared_server: Server, w
     ann.expect_texts(ben.texts.all_inner_texts())
 
 
-@pytest.mark.parametrize("transport", ["ws", "sse", "poll"])
+@pytest.mark.parametrize("transport", ["ws", "sse"])
 def test_what_answers_in_place_of_the_server_is_told_and_outlasted(window: OpenWindow, transport: str) -> None:
     """The sign-in page of a network answers every request: the page said that there was no answer."""
     ann = window(is_played=True, room=f"portal-{transport}", transport=transport)
