@@ -96,8 +96,10 @@ def test_the_keys_of_a_message_work_at_a_link_and_at_the_toolbar_in_it(visit: Op
     ann.page.focus("#text")  # now the toolbar is a stop too
     ann.page.keyboard.press("Shift+Tab")
     expect(button(ann, "React")).to_be_focused()
+    expect(ann.page.locator("#actions")).to_have_css("opacity", "1")
     ann.page.keyboard.press("r")
     expect(ann.page.locator("#about-text")).to_contain_text("Replying to yourself: second")
+    expect(ann.page.locator("#actions")).to_have_css("opacity", "0")  # it covered a message until the mouse came by
     expect(ann.page.locator("#text")).to_have_value("")
     ann.page.keyboard.press("Shift+Tab")
     expect(ann.page.locator("#about-close")).to_be_focused()
