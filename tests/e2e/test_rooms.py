@@ -212,7 +212,9 @@ def test_what_is_about_a_message_waits_until_the_log_is_known_and_is_not_sent_to
     body = """
         const { Store } = await import('/storage.js');
         const storage = new Store();
-        const outbox = new m.Outbox(storage, new Store(), { changed() {}, stored() {} });
+        const browser = new Store();
+        const handlers = { changed() {}, stored() {} };
+        const outbox = new m.Outbox(storage, browser, handlers);
         const sent = [];
         const refused = [];
         let isJoining = true;
@@ -234,10 +236,15 @@ def test_what_is_about_a_message_waits_until_the_log_is_known_and_is_not_sent_to
         const kept = JSON.parse(storage.getItem('chat.outbox')).map(({ text, state, extras }) => [text, state, extras]);
         add('edited', { ...edit, epoch: 'f' });
         await turn();
-        return [early, after, refused, kept, sent.slice(after.length)];
+        outbox.pause();
+        add('', { change: { type: 'react', offset: 2, emoji: 'x', on: true } });
+        outbox.leaveBehind();
+        const left = new m.Outbox(new Store(), browser, handlers).items.map(({ text }) => text);
+        return [early, after, refused, kept, sent.slice(after.length), left];
     """
     kept = [["answer", "failed", {}], ["edited", "failed", {}], ["slow", "sending", {}]]
-    assert run("outbox.js", body) == [[], ["slow"], ["gone"] * 3, kept, ["edited"]]
+    left = ["answer", "edited", "slow"]  # a closed tab leaves words, and no reaction
+    assert run("outbox.js", body) == [[], ["slow"], ["gone"] * 3, kept, ["edited"], left]
 
 
 def test_a_refused_message_is_not_taken_for_an_older_one_of_the_same_text(run: Run) -> None:
