@@ -251,6 +251,43 @@ def test_a_new_browser_knows_what_is_unread_over_each_transport_and_for_a_guest(
     assert run("client.js", body) == [1, 1, 1]
 
 
+def test_a_reply_waits_after_a_lost_connection_until_it_is_known_whether_the_log_is_the_same(run: Run) -> None:
+    """It was sent before the answer to the join: as a reply to whatever has that number in a new log."""
+    body = """
+        const { Store } = await import('/storage.js');
+        const turn = () => new Promise((resolve) => setTimeout(resolve));
+        const messages = [{ offset: 1, user: { id: 'u' } }];
+        const page = (epoch, recovered) => ({ room: 'lobby', cursor: `${epoch}-1`, recovered, messages });
+        const sent = async (epoch, recovered) => {
+            const asked = [];
+            let link = null;
+            const socket = (_, handlers) => {
+                const ask = async ({ type }) => (asked.push(type), { offset: 2 });
+                return (link = { isSocket: true, handlers, follow() {}, close() {}, ask });
+            };
+            const client = new m.ChatClient('', { socket, tab: new Store(), browser: new Store() });
+            client.api = { unread: async () => ({ rooms: {} }) };
+            client.enter('lobby');
+            const open = async () => {
+                link.handlers.ready(link, { user: { id: 'g_1', name: 'Ann' } });
+                await turn();
+            };
+            await open();
+            link.handlers.page(link, 'lobby', page('e', true));
+            link.handlers.lost(link, { opened: true, atOnce: true });
+            client.current.publish('why?', { replyTo: 1 }).catch(() => {});
+            await open();
+            const early = [...asked];
+            link.handlers.page(link, 'lobby', page(epoch, recovered));
+            await turn();
+            client.close();
+            return [early, asked.filter((type) => type === 'publish')];
+        };
+        return [await sent('e', true), await sent('f', false)];
+    """
+    assert run("client.js", body) == [[[], ["publish"]], [[], []]]
+
+
 def test_a_moderators_refusal_is_not_retried_automatically(run: Run) -> None:
     body = """
         const cases = [['forbidden', 60], ['forbidden', null], ['unauthenticated', 1], ['rate_limited', null]];
