@@ -157,7 +157,7 @@ def test_an_interrupt_is_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
         (["chat", "x", "--token", "binary"], "--token: binary is a file; --token @binary reads it\n"),
         (["chat", "x", "--token", "@empty"], "--token: cannot read empty: it is empty\n"),
         (["doctor", "ftp://somewhere"], "URL: 'ftp://somewhere' is none of"),
-        (["doctor", "http://host:x"], "URL: 'http://host:x' is no URL"),
+        (["doctor", "http://host:x"], "URL: 'http://host:x': 'x' is no port"),
         (["doctor", "host:1", "http://host:1/"], "URL: one is given twice"),
         (["doctor", "host:1", "--token", "a\nb"], "--token: this is no token"),
         *(

@@ -10,8 +10,9 @@ import math
 import os
 import socket
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import trio
 
@@ -53,14 +54,20 @@ def parse_target(text: str) -> Target:
     """Parse a URL; `http://host:port`, `ws://host:port/ws` and `host:port` give the same target."""
     try:
         parts = urlsplit(text if "://" in text else f"ws://{text}")
-        port = parts.port
-        host = (parts.hostname or "").encode("idna").decode()
+        named = parts.hostname or ""
     except ValueError as error:
         raise BadUrl(f"{text!r} is no URL: {error}") from error
     if parts.scheme not in _SECURE:
         raise BadUrl(f"{text!r} is none of http://, https://, ws://, wss:// and host:port")
-    if not host or not host.isprintable() or " " in host:
+    if named in _SECURE:  # as in http:/host
+        raise BadUrl(f"{text!r} would be on the host {named!r}; the form is {named}://HOST:PORT")
+    port = _port_of(text, parts)
+    if not named or not named.isprintable() or " " in named or named.isdecimal():
         raise BadUrl(f"{text!r} names no host")
+    try:
+        host = named.encode("idna").decode()
+    except UnicodeError as error:
+        raise BadUrl(f"{text!r}: {named!r} cannot be the name of a host") from error
     if parts.username is not None or parts.query or parts.fragment:
         what = "a user, a query or a fragment has no meaning here; a room is named apart, as with --room"
         raise BadUrl(f"{text!r}: {what}")
@@ -73,6 +80,16 @@ def parse_target(text: str) -> Target:
         path += "/ws"
     secure = _SECURE[parts.scheme]
     return Target(host, (443 if secure else 80) if port is None else port, path, secure)
+
+
+def _port_of(text: str, parts: SplitResult) -> int | None:
+    """Return the port, None if there is none. Raises BadUrl."""
+    with suppress(ValueError):
+        if parts.port != 0:
+            return parts.port
+    if parts.netloc.count(":") > 1 and "[" not in parts.netloc:
+        raise BadUrl(f"{text!r} has too many colons; an IPv6 address stands in brackets, as in [::1]:8000")
+    raise BadUrl(f"{text!r}: {parts.netloc.rpartition(':')[2]!r} is no port, which is a number from 1 to 65535")
 
 
 def split_page_url(text: str) -> tuple[str, str]:

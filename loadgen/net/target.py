@@ -138,7 +138,7 @@ def split(url: str, scheme: str = "http") -> tuple[SplitResult, int | None]:
         parts = urlsplit(url if "//" in url else f"{scheme}://{url}")
         port = parts.port
     except ValueError as error:
-        raise UsageError(f"URL: {url!r}: {str(error).lower()}") from None
+        raise UsageError(f"URL: {url!r} is not like {scheme}://HOST:PORT: {str(error).lower()}") from None
     return parts, port
 
 

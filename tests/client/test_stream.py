@@ -33,8 +33,16 @@ def test_every_form_of_a_url_is_understood(text: str, url: str) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        *((text, "names no host") for text in ("", "http://", "http://a b", "http://a\x00b", ":8000")),
-        *((text, "is no URL: ") for text in ("http://a..b", "host:port", "host:99999", "[::1")),
+        *((text, "names no host") for text in ("", "http://", "http://a b", "http://a\x00b", ":8000", "8000")),
+        *(
+            (text, "'http'; the form is http://HOST:PORT")
+            for text in ("http:/h", "http:h:8", "http//h:8", "http:\\\\h")
+        ),
+        ("https://https://host", "'https'; the form is https://HOST:PORT"),
+        *((text, "is no port, which is a number from 1 to 65535") for text in ("host:port", "h:99999", "h:0", "h:8,")),
+        *((text, "an IPv6 address stands in brackets") for text in ("::1:8000", "host:8000:")),
+        ("http://a..b", "'a..b' cannot be the name of a host"),
+        ("[::1", "is no URL: "),
         ("ftp://host", "is none of http://"),
         *((text, "has no meaning here") for text in ("http://me:pw@host", "http://h/?token=x")),
         ("http://h:8000/rooms/ops", "is the address of a room; say http://h:8000 --room ops "),

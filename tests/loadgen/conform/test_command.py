@@ -33,7 +33,7 @@ def served(plant: Plant) -> Iterator[str]:
         (["ws://127.0.0.1:1/echo", "--case", "8.*"], "--case: no case is '8.*'"),
         (["ws://127.0.0.1:1/echo", "--timeout", "0"], "--timeout"),
         (["ws://127.0.0.1:1/é"], "URL: '/é' is no path"),
-        (["ws://[::1/echo"], "URL: 'ws://[::1/echo': invalid ipv6 url"),
+        (["ws://[::1/echo"], "URL: 'ws://[::1/echo' is not like ws://HOST:PORT: invalid ipv6 url"),
         (["ws://127.0.0.1:1/echo", "--fail-if", "speed>1"], "known are cases"),
         (["ws://127.0.0.1:1/echo", "--report", "/dev/null/no"], "--report"),
     ],
