@@ -164,9 +164,9 @@ class Chat:
     # -- reading ------------------------------------------------------------------------------------------------------
 
     async def history(
-        self, room: str, *, after: str | None = None, before: str | None = None, limit: int = 50
+        self, room: str, *, after: str | int | None = None, before: str | int | None = None, limit: int = 50
     ) -> wire.Page:  # fmt: skip
-        """Return records after or before a cursor, or the latest, up to 200."""
+        """Return records after or before a cursor or an offset, or the latest, up to 200."""
         page = await self._ask(requests.History(room=room, after=after, before=before, limit=limit), wire.History)
         try:
             return wire.Page(page.cursor, page.recovered, page.records)

@@ -29,10 +29,10 @@ class Leave(Request, frozen=True, kw_only=True, tag="leave"):
 
 
 class History(Request, frozen=True, kw_only=True, tag="history"):
-    """Read records after or before a cursor; with neither, the latest."""
+    """Read records after or before a cursor or an offset; with neither, the latest."""
 
-    after: str | None = None
-    before: str | None = None
+    after: str | int | None = None
+    before: str | int | None = None
     limit: int
 
 

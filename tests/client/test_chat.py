@@ -78,6 +78,7 @@ async def test_a_bot_follows_several_rooms_from_now_on_and_answers(transport: Tr
             assert (message.offset, message.cursor, message.text, message.user.name) == (2, ack.cursor, "four", "Bot")
             assert (message.reply_to, message.mentions) == (1, (me.id,))
             assert page.recovered
+            assert (await bot.history("b", after=1, limit=1)).records == [message]
             names = {user.name for user in (await bot.members("b")).members}
             assert "Bot" in names
             assert {room.room for room in await bot.rooms()} == {"a", "b"}
