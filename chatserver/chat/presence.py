@@ -8,6 +8,7 @@ large rooms less often, and without names: to tell 9,000 people of 9,000 arrival
 """
 
 import math
+from collections.abc import Iterator
 from itertools import islice, takewhile
 
 from chatserver.chat.principal import Principal
@@ -150,9 +151,9 @@ class Presence:
             return 0
         return 1 if self._connections is None else self._connections.get(number, 1)
 
-    def leaseholders(self) -> list[Principal]:
-        """The people with a lease."""
-        return list(filter(None, map(self._find, self._leases or ())))
+    def leaseholders(self) -> Iterator[Principal]:
+        """The people with a lease, each looked up when it is asked for: there may be 100,000."""
+        return filter(None, map(self._find, list(self._leases or ())))
 
     @property
     def leases(self) -> int:

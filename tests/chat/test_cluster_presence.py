@@ -246,7 +246,7 @@ def test_a_lease_does_not_outlive_its_room(*, alone: bool) -> None:
     noted.clear()
     for _ in range(2):
         it.end()
-        assert (it.expire(9.0), it.leases, it.leaseholders()) == (False, 0, [])
+        assert (it.expire(9.0), it.leases, list(it.leaseholders())) == (False, 0, [])
         assert (it.here, noted) == ((1, []) if alone else (0, ["lobby"]))
 
 

@@ -2,11 +2,13 @@
 
 import sys
 from typing import NoReturn
+from unittest import mock
 
 import pytest
 import trio
 
 from chatserver.chat import registry
+from chatserver.chat.presence import Presence
 from chatserver.chat.registry import EMPTY_ROOM_SECONDS, LATEST
 from chatserver.chat.room import Room
 from chatserver.log.interface import Draft, Kind, LogError, Stored
@@ -220,6 +222,21 @@ async def test_a_closed_connection_alone_in_a_room_does_not_keep_it(
     await trio.sleep(EMPTY_ROOM_SECONDS)
     assert len(it.hub.rooms["second"].presence) == 1
     assert it.hub.housekeeping.leasing() == []
+
+
+async def test_users_with_a_lease_are_looked_up_one_at_a_time(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guest's sign-out looked up 50,000 who had just left one room, in a step of 8 ms."""
+    peers = [it.peer() for _ in range(3)]
+    for peer in peers:
+        await it.join(peer, "lobby")
+        it.sink.die(peer)
+    lookups = mock.Mock(wraps=it.hub.rooms["lobby"].presence._find)
+    monkeypatch.setattr(Presence, "_find", lambda self, number: lookups(number))
+    found = it.hub.leaseholders("lobby")
+    room, first = next(found)
+    assert (first.number, lookups.call_count) == (peers[0].principal.number, 1)
+    it.hub.end_lease(room, peers[1].principal)
+    assert [each.number for _, each in found] == [peers[2].principal.number], "the second has left meanwhile"
 
 
 async def test_a_departure_from_a_room_that_has_left_memory_is_harmless(it: Chatting) -> None:
