@@ -126,6 +126,7 @@ class Cluster:
     async def run(self) -> None:
         """Send this process's reports until cancelled."""
         while True:
+            await self._report_all_if_due()
             for message in self._messages():
                 self._tell(message)
                 await trio.sleep(PAUSE)
@@ -159,14 +160,27 @@ class Cluster:
         if len(self._kicked) < MAX_NOTICES:
             self._kicked[room, user] = Kicked(room, user, reason[:MAX_REASON_CHARS])
 
-    def _messages(self) -> Iterator[bytes]:
-        """The messages of this round."""
-        if len(self._unreported) > len(self._hub.rooms) + MAX_GONE:
+    async def _report_all_if_due(self) -> None:
+        """Begin a report of all rooms, if one is wanted and the last is long enough ago."""
+        rooms = self._hub.rooms
+        if len(self._unreported) > len(rooms) + MAX_GONE:
             self._unreported.clear()  # in a report of all rooms, a room that is missing is empty
             self._all_wanted, self._last = True, None
-        pause = max(RESEND_INTERVAL, len(self._hub.rooms) * len(self._processes) / RESENT_ROOMS_PER_SECOND)
-        if self._all_wanted and self._clock() >= self._reported_all + pause:
-            self._report_all()
+        pause = max(RESEND_INTERVAL, len(rooms) * len(self._processes) / RESENT_ROOMS_PER_SECOND)
+        if not self._all_wanted or self._clock() < self._reported_all + pause:
+            return
+        await in_steps(map(self._note_people, list(rooms)))
+        self._all_wanted, self._reported_all, self._begin = False, self._clock(), True
+        self._last = next(reversed(self._unreported), "")
+        self._unreported[self._last] = None  # with no people anywhere, "" (no possible room) carries the two marks
+
+    def _note_people(self, name: str) -> None:
+        room = self._hub.rooms.get(name)
+        if room is not None and room.presence.here:
+            self._unreported[name] = None
+
+    def _messages(self) -> Iterator[bytes]:
+        """The messages of this round."""
         now = self._clock()
         if not self._waits() and now < self._sent_at + ALIVE_INTERVAL:
             return
@@ -216,13 +230,6 @@ class Cluster:
         is_large = len(presence) > MAX_NAMED_MEMBERS
         share = MAX_NAMED_IN_ALL // max(2, len(self._processes) + 1)
         return presence.people_here(share if is_large else MAX_NAMED_MEMBERS)
-
-    def _report_all(self) -> None:
-        self._all_wanted, self._reported_all = False, self._clock()
-        self._unreported.update(dict.fromkeys(name for name, room in self._hub.rooms.items() if room.presence.here))
-        self._begin = True
-        self._last = next(reversed(self._unreported), "")
-        self._unreported[self._last] = None  # with no people anywhere, "" (no possible room) carries the two marks
 
     def _lacking(self) -> list[int]:
         """Processes whose rooms are all to be requested again."""

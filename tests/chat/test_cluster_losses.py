@@ -21,6 +21,7 @@ from chatserver.chat.registry import EMPTY_ROOM_SECONDS
 from tests.chat.processes import MENDED, SAID, Air, Pair
 from tests.support.chatting import Chatting, SmallSettings
 from tests.support.scripted import Peer
+from tests.support.steps import FEW, StepCounts, few_in_a_step
 
 
 @pytest.mark.parametrize("stays", [True, False])
@@ -115,6 +116,24 @@ async def test_larger_full_reports_are_rarer(
         other.cluster._all_wanted = True
         await trio.sleep(1.0)
     assert least <= sum(said.begin for said in air.said) <= most
+
+
+async def test_a_report_of_all_rooms_looks_at_few_in_a_step(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 50,000 rooms it took 35 ms, whenever another process had started or had lost a message."""
+    monkeypatch.setattr(module, "PEOPLE_PER_MESSAGE", FEW)
+    ours, other = pair
+    for number in range(20):
+        await other.join(1, f"room-{number}")
+    await trio.sleep(MENDED)
+    few_in_a_step(monkeypatch)
+    ours.cluster._processes.clear()
+    with StepCounts() as steps:
+        here = ClusterPresence.here.fget  # type: ignore[attr-defined]
+        monkeypatch.setattr(ClusterPresence, "here", property(steps.counted(here)))
+        await trio.sleep(MENDED)
+        monkeypatch.undo()
+    assert max(steps.counts) <= 2 * FEW
+    assert all(ours.people(f"room-{number}") == {1} for number in range(20))
 
 
 async def test_a_process_that_does_not_answer_is_asked_now_and_then(air: Air, pair: Pair) -> None:
