@@ -286,8 +286,9 @@ class Server:
             except Exception:  # noqa: BLE001
                 self.parts.connections.faults.caught(self)
             else:
-                self._attempt(partial(self.parts.hub.retained, firsts))
                 self._attempt(partial(self.parts.services.search_results.forget, firsts))
+                chores = (partial(self.parts.hub.retained, {room: first}) for room, first in firsts.items())
+                await in_steps(map(self._attempt, chores))
 
     def _attempt(self, chore: Callable[[], object]) -> None:
         """Run a chore. An exception in it is logged and costs this one run, but no connection."""
