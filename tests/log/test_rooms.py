@@ -39,7 +39,7 @@ async def test_the_order_of_a_bounded_number_outlives_restarts(path: Path, monke
 
 
 SLOW = """
-    WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 1000000)
+    WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 300000)
     SELECT name, 0 FROM rooms WHERE id < (SELECT max(n) FROM numbers) ORDER BY id DESC LIMIT ?
 """
 

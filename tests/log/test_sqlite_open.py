@@ -293,22 +293,20 @@ async def test_an_older_schema_is_migrated_whole_or_not_at_all(path: Path, monke
     connection.close()
 
 
-@pytest.mark.parametrize("name", ["SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"])
-async def test_a_full_disk_is_named(path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """SQLite calls it a disk I/O error if there is no room for the file of its shared memory."""
+FULL = "its disk is full ({}); free space there"
 
-    def migrate(_: sqlite3.Connection) -> None:
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("SQLITE_FULL", FULL), ("SQLITE_IOERR_SHMSIZE", FULL), ("", "no memory is left")]
+)
+async def test_a_lack_of_space_is_named(path: Path, monkeypatch: pytest.MonkeyPatch, name: str, told: str) -> None:
+    """SQLite calls it a disk I/O error if there is no room for the file of its shared memory."""
+    error: Exception = MemoryError()
+    if name:
         error = sqlite3.OperationalError("disk I/O error")
         error.sqlite_errorname = name
-        raise error
-
-    monkeypatch.setattr(file_module, "migrate", migrate)
-    assert await refused(path) == f"{path} cannot be opened: its disk is full ({name}); free space there"
-
-
-async def test_a_lack_of_memory_is_no_damage(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file_module, "migrate", Mock(side_effect=MemoryError))
-    assert await refused(path) == f"{path} cannot be opened: no memory is left"
+    monkeypatch.setattr(file_module, "migrate", Mock(side_effect=error))
+    assert await refused(path) == f"{path} cannot be opened: {told.format(name)}"
 
 
 async def test_a_killed_server_starts_again_on_a_full_disk_and_serves_what_it_has(path: Path) -> None:
