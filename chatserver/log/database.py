@@ -76,7 +76,7 @@ class Opened(NamedTuple, Generic[C]):
     identity: Identity
     writer: Writer[C]  # for groups, and for all other changes
     readers: Readers[C]  # for messages, and for all other data
-    searcher: Readers[C]  # a connection and a thread for searches, so that none holds up a read
+    searcher: Readers[C]  # a connection and a thread for long queries, so that none holds up a read
 
 
 class DatabaseLog(Generic[C]):
@@ -177,7 +177,7 @@ class DatabaseLog(Generic[C]):
         return await self._parts().readers.ask(query)
 
     async def search(self, query: Callable[[C], T]) -> T:
-        """Run a query in the searching thread. Raises LogUnavailable."""
+        """Run a long query, in the searching thread. Raises LogUnavailable."""
         return await self._parts().searcher.ask(query)
 
     async def retain(self, keeps: Keeps) -> dict[str, int]:

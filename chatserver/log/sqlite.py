@@ -2,7 +2,7 @@
 
 Owns: which thread does what, and the order of opening and closing. May not: contain SQL; that is in `sqlite_writer`,
 `sqlite_readers` and `sqlite_file`, and for data beside the messages in the functions given to `change` and `ask`. The
-driver blocks, so it runs in four threads: one writes, two read, one searches.
+driver blocks, so it runs in four threads: one writes, two read, one searches and lists rooms.
 """
 
 import logging
@@ -94,7 +94,7 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
 
     async def rooms(self, limit: int) -> list[RoomSummary]:
         """Rooms that hold something, most recently written first."""
-        return await self.ask(self._recent_rooms.query(limit))
+        return await self.search(self._recent_rooms.query(limit))  # it may take seconds, and reads have two threads
 
     async def retain(self, keeps: Keeps) -> dict[str, int]:
         """Remove the oldest records, a step at a time in the writing thread, between commits."""

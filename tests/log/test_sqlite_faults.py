@@ -262,6 +262,24 @@ async def test_a_hanging_disk_neither_delays_the_end_nor_frees_the_file(
     log._locks.close()
 
 
+async def test_lists_of_very_many_rooms_delay_no_read(log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their order takes long to find, and two lists at a time occupied both threads that read."""
+    await append(log, draft("one"))
+    lists, listed = Hanging(readers_module.RecentRooms, "_newest", monkeypatch), list[str]()
+
+    async def list_rooms() -> None:
+        listed.extend(summary.room for summary in await log.rooms(9))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(readers_module.READERS):
+            nursery.start_soon(list_rooms)
+        await lists.hang(1)
+        assert texts(await log.latest("lobby", 9)) == ["one"]
+        assert listed == []
+        lists.go_on.set()
+    assert listed == ["lobby"] * readers_module.READERS
+
+
 async def test_reads_that_hang_fail_in_time_and_the_log_recovers(
     log: SqliteLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
