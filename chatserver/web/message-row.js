@@ -64,6 +64,7 @@ export function messageRow(client, message) {
   const { user, offset, text, deleted, isUnconfirmed } = message;
   const isOwn = client.identity.owns(message);
   const time = new Date(message.time);
+  const saving = client.state.phase === 'live' ? 'saving' : 'waiting';
   const row = make(
     'li',
     { className: 'message', tabIndex: -1 },
@@ -76,7 +77,7 @@ export function messageRow(client, message) {
       make('time', { dateTime: message.time }, clock(time)),
     ),
     make('div', { className: 'bubble' }, ...quote(client, message), ...foldable(message, body(client, message))),
-    make('span', { className: 'aside', ariaHidden: isUnconfirmed ? null : 'true' }, isUnconfirmed ? 'saving' : clock(time)),
+    make('span', { className: 'aside', ariaHidden: isUnconfirmed ? null : 'true' }, isUnconfirmed ? saving : clock(time)),
     ...reactions(client, message),
   );
   row.classList.toggle('own', isOwn);

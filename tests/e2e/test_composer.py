@@ -235,6 +235,7 @@ def test_a_message_that_waits_for_the_connection_can_be_taken_back_and_a_change_
     ann.delete("first")
     changed = ["the third edited", "This message was deleted."]
     expect(ann.texts).to_have_text(changed)
+    expect(ann.page.locator("#messages .message.pending .aside")).to_have_text(["waiting"] * 2)
     ann.find_connection()
     ann.expect_texts([*changed, "fourth"])
     expect(ann.page.locator("#messages .pending")).to_have_count(0)
