@@ -98,7 +98,7 @@ class Interactive:
             case wire.Presence():
                 self._presence(event)
             case wire.Typing(room, user):
-                if user != self._chat.user:
+                if not self._is_me(user):
                     self._nursery.start_soon(self._show_typing, room, render.name_of(user))
             case wire.Edit() | wire.Deletion() | wire.Reaction() if event.offset <= self._shown.get(event.room, 0):
                 words = None  # the message was shown in its present state already
@@ -130,7 +130,7 @@ class Interactive:
         if (day := render.local_time(message, "%A %-d %B %Y")) != self._day:
             self._day = day
             self._screen.note(day)
-        ours = message.user == self._chat.user
+        ours = self._is_me(message.user)
         called = self._is_called(message)
         self._divide(message, ours=ours)
         quote = self._recall.quote(message.room, message.reply_to)
@@ -155,6 +155,10 @@ class Interactive:
         elif not self._screen.editor.focused and not self._divided and not ours:
             self._divided = True
             self._screen.rule("new")
+
+    def _is_me(self, user: wire.User) -> bool:
+        """Whether this is our user, who may have another name at another client."""
+        return self._chat.user is not None and user.id == self._chat.user.id
 
     def _is_called(self, message: wire.Message) -> bool:
         me = self._chat.user
