@@ -110,7 +110,7 @@ def _shards(nodes: Sequence[Node]) -> Iterator[Finding]:
         if node.shards is not None and node.shards.reachable < node.shards.of:
             yield _fault(
                 [node], f"{node.url} reaches {node.shards.reachable} of {node.shards.of} shards of --shared",
-            "check that Valkey runs there and can be reached from this node; the node's own log names the shard "
+                "check that Valkey runs there and can be reached from this node; the node's own log names the shard "
                 "(`shard_lost`). Nothing is lost meanwhile, and presence is incomplete",
             )  # fmt: skip
 
