@@ -64,10 +64,12 @@ NOTIFICATIONS = """
 #: Clears the storage of an origin; true if no function of the browser was replaced.
 FORGET = """localStorage.clear(), sessionStorage.clear(),
     [Date, WebSocket, Notification, setTimeout, fetch].every((each) => `${each}`.includes('[native code]'))"""
-#: Closes dialogs and menus, and ends the toast and the focus.
+#: Closes dialogs, menus and the banner, marks all rooms as read, and ends the toast and the focus.
 CLOSE_ALL = """() => {
     for (const each of document.querySelectorAll('dialog[open]')) each.close();
     for (const each of document.querySelectorAll(':popover-open')) each.hidePopover();
+    document.querySelector('#banner').hidden = true;
+    document.querySelector('#read-all').click();
     document.querySelector('#toast').replaceChildren();
     document.activeElement.blur();
 }"""
@@ -229,6 +231,7 @@ class Window:
         self.page: Page = self._context.new_page()
         self.complaints: list[str] = []
         self.accept: Callable[[WebSocketRoute], None] = self._pass_on
+        self.visits = 0
         self._ends: list[WebSocketRoute] = []
         self._is_played, self._has_clock = is_played, has_clock
         if has_clock:
@@ -280,6 +283,7 @@ class Window:
         self.accept = WebSocketRoute.close
         for end in self._ends:
             end.close()
+        self._ends = []
         self.offline(True)
         self.expect_away()
 
@@ -358,8 +362,9 @@ class Window:
         expect(self.texts).to_have_text(list(texts))
         expect(self.pending).to_have_count(0)
 
-    def rest(self) -> None:
-        """Close what a test has opened. Nothing is focused either: a caret that blinks is drawn twice a second."""
+    def tidy_up(self) -> None:
+        """Close what an earlier test has opened, and read what it has left."""
+        self.accept = self._pass_on
         self.page.evaluate(CLOSE_ALL)
         self.page.mouse.move(0, 0)
 
@@ -387,6 +392,7 @@ class Window:
         self._devtools.send("Page.resetNavigationHistory")
         self._context.clear_cookies()
         self._origins = set()
+        self.visits = 0
         self.complaints = []
         self.accept = self._pass_on
         self._ends = []

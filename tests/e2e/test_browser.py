@@ -319,8 +319,8 @@ def test_a_refused_message_says_why_and_can_be_edited_or_discarded(visit: OpenWi
     ann.expect_texts(["and on it goes"])
 
 
-def test_a_phone_by_keyboard(window: OpenWindow) -> None:
-    ann = window(width=375, height=667, color_scheme="dark", room="phone")
+def test_a_phone_by_keyboard(visit: OpenWindow) -> None:
+    ann = visit(width=375, height=667, room="phone")
     ann.say("averylongword" * 40, "https://example.org/" + "x" * 300, "```\nwide " + "code" * 100)
     expect(ann.texts).to_have_count(3)
     assert ann.page.evaluate("document.documentElement.scrollWidth") == 375

@@ -69,10 +69,10 @@ def test_keys_without_a_focused_field_go_into_the_message(visit: OpenWindow) -> 
     expect(field).to_have_value("")
 
 
-def test_the_focus_is_not_lost_with_a_button_that_goes_away(shared_server: Server, window: OpenWindow) -> None:
+def test_the_focus_is_not_lost_with_a_button_that_goes_away(shared_server: Server, visit: OpenWindow) -> None:
     """A screen reader began again at the top of the page, and the Tab key with it."""
     shared_server.publish("focus", *(f"message {number}" for number in range(60)))
-    ann = window(room="focus", is_played=True)
+    ann = visit(room="focus", is_played=True)
     page, field = ann.page, ann.page.locator("#text")
 
     def press(button: Locator) -> None:
@@ -96,6 +96,8 @@ def test_the_focus_is_not_lost_with_a_button_that_goes_away(shared_server: Serve
     expect(ann.pending).to_have_count(0)
     ann.lose_connection()
     press(page.get_by_role("button", name="try now"))
+    ann.find_connection()
+    ann.expect_live()
 
 
 def test_a_desk(shared_server: Server, window: OpenWindow) -> None:
@@ -133,11 +135,9 @@ def test_a_desk(shared_server: Server, window: OpenWindow) -> None:
         expect(ann.page.locator(":popover-open")).to_have_count(left)
 
 
-def test_a_link_to_the_present_address_works_again(
-    shared_server: Server, window: OpenWindow, visit: OpenWindow
-) -> None:
+def test_a_link_to_the_present_address_works_again(shared_server: Server, visit: OpenWindow) -> None:
     """There is no `hashchange` then, but a quote works twice, and the last room can be left."""
-    ann, ben = visit(room="only"), window(room="only", **PHONE)
+    ann, ben = visit(room="only"), visit(room="only", **PHONE)
     ann.say("first")
     shared_server.publish("only", *(f"message {number}" for number in range(30)))
     ann.act("first", "Reply")
@@ -162,6 +162,7 @@ def test_a_link_to_the_present_address_works_again(
     ben.page.fill("#text", "still here")
     ben.page.click("#send")
     expect(ben.texts.last).to_have_text("still here")
+    ben.page.unroute_all()
 
 
 def test_back_leads_to_what_was_in_sight_before_a_jump(shared_server: Server, visit: OpenWindow) -> None:

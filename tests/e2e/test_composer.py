@@ -68,9 +68,9 @@ def test_a_text_that_is_too_long_is_marked_until_it_is_shorter(visit: OpenWindow
     expect(refused).to_be_empty()
 
 
-def test_a_half_typed_edit_or_reply_is_kept_in_its_room_and_over_a_reload(window: OpenWindow) -> None:
+def test_a_half_typed_edit_or_reply_is_kept_in_its_room_and_over_a_reload(visit: OpenWindow) -> None:
     """An edit that was sent before the page had connected again was refused."""
-    ann = window(room="half-typed", is_played=True)
+    ann = visit(room="half-typed", is_played=True)
     text, about = ann.page.locator("#text"), ann.page.locator("#about-text")
     ann.say("frist")
     ann.expect_texts(["frist"])

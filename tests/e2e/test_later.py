@@ -117,20 +117,16 @@ def test_known_names_of_reactions_are_shown(visit: OpenWindow) -> None:
     expect(who).to_have_text(f"👍 You and {names[1]}")
 
 
-def test_older_messages_complete_quotes_and_reactions(shared_server: Server, window: OpenWindow) -> None:
+def test_older_messages_complete_quotes_and_reactions(shared_server: Server, visit: OpenWindow) -> None:
     """A reply to a message that was loaded later had no quote, and one's own reaction was shown as a stranger's."""
-    ann = window()
+    ann = visit(room="two-pages-desk")
     room = f"{shared_server.url}/rooms/two-pages/messages"
     ask = ann.page.request
-    for asked in (
-        ask.post(f"{shared_server.url}/session", data={"name": "Ann"}),
-        ask.post(room, data={"text": "a question"}),
-        ask.put(f"{room}/1/reactions/👍"),
-    ):
-        assert asked.ok
+    assert ask.post(room, data={"text": "a question"}).ok
+    assert ask.put(f"{room}/1/reactions/👍").ok
     shared_server.publish("two-pages", *(f"message {number}" for number in range(60)))
     assert ask.post(room, data={"text": "an answer", "reply_to": 1}).ok
-    ann.open(shared_server, room="two-pages")
+    ann.go("two-pages")
     expect(ann.page.locator(".quote")).to_have_text("an earlier message")
     ann.scroll_up_to(ann.page.get_by_text("a question", exact=True))
     expect(ann.page.locator(".chip")).to_have_attribute("title", "You")
@@ -189,13 +185,11 @@ def test_a_mention_that_an_edit_adds_is_notified_counted_and_marked(window: Open
 
 def test_a_mention_on_an_older_page_is_marked(shared_server: Server, window: OpenWindow, visit: OpenWindow) -> None:
     """Only the authors of the newest page were known by name."""
-    ben = window(room="older-mention")
+    ben, ann = visit(room="older-mention"), visit(room="older-mention")
     ben.say("hello")
-    ann = visit(room="older-mention")
     expect(ann.texts).to_have_text(["hello"])
     ann.say(f"@{ben.name} welcome")
     expect(ben.page.locator(".mention")).to_be_visible()
-    ben.page.goto("about:blank")
     shared_server.publish("older-mention", *(f"message {number}" for number in range(60)))
     eve = window(room="older-mention")
     eve.scroll_up_to(eve.page.get_by_text("welcome"))

@@ -229,11 +229,10 @@ FLAT = """(otherwise) => {
 }"""
 
 
-def test_what_a_background_sets_off_is_framed_in_forced_colours(shared_server: Server, window: OpenWindow) -> None:
+def test_what_a_background_sets_off_is_framed_in_forced_colours(shared_server: Server, visit: OpenWindow) -> None:
     """Bubbles, code, banners and drawers had no edge, and the lines beside a day and above new messages were gone."""
-    ann = window(width=700)
     shared_server.publish("framed", "see `code` and\n```\na block\n```")
-    ann.open(shared_server, room="framed")
+    ann = visit(width=700, room="framed")
     ann.say("hello")
     expect(ann.texts).to_have_count(2)
     ann.act("see", "React")

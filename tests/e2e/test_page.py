@@ -246,10 +246,10 @@ def test_an_unplugged_cable_is_shown_and_moves_nothing(shared_server: Server, wi
     ann.expect_live("poll")
 
 
-def test_a_long_room_name_takes_one_line_and_hides_nothing_else(shared_server: Server, window: OpenWindow) -> None:
+def test_a_long_room_name_takes_one_line_and_hides_nothing_else(shared_server: Server, visit: OpenWindow) -> None:
     room = "a-name-that-goes-on-and-on.until-it-has-sixty-four-letters-in-it"
     shared_server.publish(room, "a quokka")
-    ann = window(room="short", **PHONE)
+    ann = visit(room="short", **PHONE)
     one_line = ann.page.locator("#text").bounding_box()
     ann.go(room)
     assert ann.page.locator("#text").bounding_box() == one_line

@@ -39,8 +39,10 @@ def test_a_name_of_ones_own_is_seen_by_all_and_kept(visit: OpenWindow) -> None:
     expect(ann.page.locator("#typing")).to_be_empty()  # at once: the message is sent
 
 
-def test_a_long_name_leaves_room_for_what_its_user_does(shared_server: Server, window: OpenWindow) -> None:
-    ann, ben = window(), window(room="long-names", **PHONE)
+def test_a_long_name_leaves_room_for_what_its_user_does(
+    shared_server: Server, window: OpenWindow, visit: OpenWindow
+) -> None:
+    ann, ben = window(), visit(room="long-names", **PHONE)
     assert ann.page.request.post(f"{shared_server.url}/session", data={"name": "W" * 40}).ok
     ann.open(shared_server, room="long-names")
     expect(ann.page.locator("#people li")).to_have_count(2)
@@ -158,9 +160,9 @@ def test_a_guest_reads_under_which_name_a_message_goes_out(window: OpenWindow) -
     expect(field).to_have_attribute("placeholder", "Message #as-whom as Ann")
 
 
-def test_the_switcher_begins_with_the_room_that_mentions_the_user(window: OpenWindow) -> None:
+def test_the_switcher_begins_with_the_room_that_mentions_the_user(window: OpenWindow, visit: OpenWindow) -> None:
     """Unread rooms were sorted by when they were opened, so it was not even shown behind seven others."""
-    ann, ben = window(room="called-first"), window(room="called-first")
+    ann, ben = visit(room="called-first"), window(room="called-first")
     expect(ann.page.locator("#people li")).to_have_count(2)
     for room in ("called-then", "called-desk"):
         ben.go(room)
@@ -322,9 +324,9 @@ def test_all_rooms_are_marked_as_read(shared_server: Server, window: OpenWindow)
     wait_until(ann.page, lambda: unread() == [0, 0, 0])
 
 
-def test_the_button_of_the_drawer_says_what_is_new_in_other_rooms(shared_server: Server, window: OpenWindow) -> None:
+def test_the_button_of_the_drawer_says_what_is_new_in_other_rooms(window: OpenWindow, visit: OpenWindow) -> None:
     """On a phone nothing did: the list is in the drawer, and the title of the page is not in sight."""
-    ann, ben = window(room="beyond", **PHONE), window(room="beyond")
+    ann, ben = window(room="beyond", **PHONE), visit(room="beyond")
     expect(ben.page.locator("#people li")).to_have_count(2)
     ann.go("before")
     expect(ann.page.locator("#empty")).to_be_visible()

@@ -55,10 +55,10 @@ PLACE = """() => {
 }"""
 
 
-def test_a_turned_phone_shows_the_same_messages(shared_server: Server, window: OpenWindow) -> None:
+def test_a_turned_phone_shows_the_same_messages(shared_server: Server, visit: OpenWindow) -> None:
     """Turned to landscape, where lines are longer, the list was thirteen messages further."""
     shared_server.publish("turned", *(f"message {number} {'of many words ' * 20}" for number in range(45)))
-    ann = window(room="turned", **PHONE)
+    ann = visit(room="turned", **PHONE)
     expect(ann.texts.last).to_contain_text("message 44")
     ann.page.evaluate("scroller.scrollTop = scroller.scrollHeight / 2")
     after_next_frame(ann.page)
@@ -73,11 +73,11 @@ def test_a_turned_phone_shows_the_same_messages(shared_server: Server, window: O
     expect(ann.page.locator("header")).to_be_hidden()
 
 
-def test_everything_is_usable_with_letters_four_times_as_large(shared_server: Server, window: OpenWindow) -> None:
+def test_everything_is_usable_with_letters_four_times_as_large(shared_server: Server, visit: OpenWindow) -> None:
     """WCAG 1.4.10: at 320 by 256 pixels rooms are in sight, and Save and Leave can be pressed."""
     for number in range(10):
         shared_server.publish(f"large-{number}", "hello")
-    ann = window(width=320, height=256, room="large-0")
+    ann = visit(width=320, height=256, room="large-0")
     expect(ann.texts).to_have_count(1)
     assert ann.page.evaluate("document.documentElement.scrollWidth") == 320
     ann.page.click("#room-menu-button")
@@ -173,10 +173,11 @@ def test_a_phone_shows_long_names_and_numbers_whole(window: OpenWindow) -> None:
     assert ann.page.evaluate(CUT, "#toast, #person-menu, #question, #account") == []
 
 
-def test_a_print_has_the_conversation_only(shared_server: Server, window: OpenWindow) -> None:
+def test_a_print_has_the_conversation_only(shared_server: Server, visit: OpenWindow) -> None:
     shared_server.publish("paper", *(f"message {number}" for number in range(150)))
     shared_server.publish("paper", "line\n" * 50)
-    ann = window(color_scheme="dark", room="paper")
+    ann = visit(room="paper")
+    ann.page.emulate_media(color_scheme="dark")
     expect(ann.texts.last).to_contain_text("line")
     ann.scroll_up_to(ann.page.get_by_text("message 0", exact=True))
     place = ann.page.get_by_text("message 20", exact=True)
@@ -193,6 +194,6 @@ def test_a_print_has_the_conversation_only(shared_server: Server, window: OpenWi
     })"""
     assert ann.page.evaluate(look) == {"height": True, "folded": True, "ink": "rgb(29, 36, 34)", "others": 0}
     after_next_frame(ann.page)  # the page is told of the scroll of a grown element
-    ann.page.emulate_media(media="null")
+    ann.page.emulate_media(media="null", color_scheme="null")
     ann.page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert place.bounding_box() == before
