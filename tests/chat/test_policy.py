@@ -32,14 +32,16 @@ def rights(who: Audience) -> Rights:
     return rights_of(role, (("room", "rw"),) if who is Audience.GRANTED else None)
 
 
-@pytest.mark.parametrize(("who", "read", "write"), list(itertools.product(Audience, repeat=3)))
-def test_each_audience_has_the_rights_of_those_below(who: Audience, read: Audience, write: Audience) -> None:
-    access = Access(Policies([("room", RoomPolicy(read, write))]))
-    for room, readers, writers in (("room", read, write), ("other", EVERYONE, EVERYONE)):
-        if who is Audience.GRANTED and room == "other":
-            continue
-        found = [access.may(rights(who), action, room) for action in Action]
-        assert found == [who.rank >= readers.rank, who.rank >= writers.rank, who is Audience.MODERATORS]
+@pytest.mark.parametrize("who", Audience)
+def test_each_audience_has_the_rights_of_those_below(who: Audience) -> None:
+    for read, write in itertools.product(Audience, repeat=2):
+        access = Access(Policies([("room", RoomPolicy(read, write))]))
+        for room, readers, writers in (("room", read, write), ("other", EVERYONE, EVERYONE)):
+            if who is Audience.GRANTED and room == "other":
+                continue
+            found = [access.may(rights(who), action, room) for action in Action]
+            expected = [who.rank >= readers.rank, who.rank >= writers.rank, who is Audience.MODERATORS]
+            assert found == expected, (room, read, write)
 
 
 def test_a_token_that_names_rooms_is_valid_in_these_only() -> None:

@@ -68,21 +68,21 @@ def _read(request: bytes, *, upgrade: bool) -> None:
         pass
 
 
-@pytest.mark.parametrize("name", malformed_frames())
-def test_frames_are_refused_by_an_independent_parser(name: str) -> None:
-    server = Connection(ConnectionType.SERVER)
-    try:
-        server.receive_data(malformed_frames()[name])
-        heard = list(server.events())
-    except LocalProtocolError:
-        return  # what follows a close
-    assert isinstance(heard[-1], events.CloseConnection)
-    assert heard[-1].code in {1002, 1007, 1009}
+def test_frames_are_refused_by_an_independent_parser() -> None:
+    for name, sent in malformed_frames().items():
+        server = Connection(ConnectionType.SERVER)
+        try:
+            server.receive_data(sent)
+            heard = list(server.events())
+        except LocalProtocolError:
+            continue  # what follows a close
+        assert isinstance(heard[-1], events.CloseConnection), name
+        assert heard[-1].code in {1002, 1007, 1009}, name
 
 
-@pytest.mark.parametrize("name", sorted(_malformed_chat.CASES))
-def test_messages_are_utf8_in_one_frame_of_at_most_16_kib(name: str) -> None:
-    assert len(_malformed_chat.CASES[name].decode()) <= 16 * 1024
+def test_messages_are_utf8_in_one_frame_of_at_most_16_kib() -> None:
+    for name, message in _malformed_chat.CASES.items():
+        assert len(message.decode()) <= 16 * 1024, name
 
 
 def test_every_request_has_one_thing_wrong() -> None:
