@@ -90,10 +90,6 @@ class ControlledLog(MemoryLog):
         self.reads = 0
         self.waiting = 0  # for a read
 
-    async def head(self, room: str) -> Head:
-        async with self._slowly():
-            return await super().head(room)
-
     async def heads(self, rooms: Sequence[str]) -> dict[str, Head]:
         async with self._slowly():
             return await super().heads(rooms)
