@@ -13,7 +13,7 @@ from chatserver.chat.presence import MAX_NAMED_MEMBERS, Presence
 from chatserver.chat.principal import Principal, User
 from chatserver.chat.ring import Encoding
 from chatserver.fair import in_steps
-from chatserver.log.interface import Kind, MessageState, Record
+from chatserver.log.interface import EDIT, MessageState, Record
 from chatserver.protocol import encoders, record_json, sse
 from chatserver.reasons import ErrorCode
 
@@ -57,7 +57,7 @@ class WireEncoder:
     def _change(self, record: Record) -> bytes:
         """The JSON of a record other than a message."""
         what: dict[str, object] = {}
-        if record.kind is Kind.EDIT:
+        if record.kind is EDIT:
             what = {"text": record.text}
         elif record.reaction is not None:
             what = {"emoji": record.reaction.emoji, "on": record.reaction.on, "count": record.reaction.count}

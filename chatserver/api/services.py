@@ -22,7 +22,7 @@ from chatserver.chat.principal import Principal
 from chatserver.chat.read_markers import ReadMarkers
 from chatserver.chat.registry import RoomsFullError
 from chatserver.chat.slow_mode import SlowMode
-from chatserver.log.interface import Draft, Kind, Log, LogBusy, LogError, RefusalReason, Refused
+from chatserver.log.interface import DELETE, EDIT, REACTION, Draft, Log, LogBusy, LogError, RefusalReason, Refused
 from chatserver.meters import KeyedBuckets
 from chatserver.protocol.client_messages import Change, Edit, Publish, React
 from chatserver.protocol.errors import MessageError, too_often
@@ -172,7 +172,7 @@ class Services:
         malformed message, so that it does not take the place of the next.
         """
         face, room = principal.author, record.room
-        if isinstance(record, Publish):
+        if type(record) is Publish:  # `isinstance` of a struct of another type costs 1,000 instructions
             if record.reply_to is not None:
                 self.check(principal, READ, room)
             wait = self.slow_mode.take(principal, room, record.key)
@@ -182,17 +182,17 @@ class Services:
                 room, face.id, face.name, record.text, record.key, principal.network, target=record.reply_to or 0,
                 mentions=record.mentions or (),
             )  # fmt: skip
-        text = record.text if isinstance(record, Edit) else ""
+        text = record.text if type(record) is Edit else ""
         common = (room, face.id, face.name, text, record.key, principal.network)
-        if isinstance(record, React):
+        if type(record) is React:
             self.check(principal, READ, room)
-            return Draft(*common, Kind.REACTION, record.offset, emoji=record.emoji, on=record.on)
+            return Draft(*common, REACTION, record.offset, emoji=record.emoji, on=record.on)
         window_ms, is_blind = int(self.settings.edit_window * 1000), not principal.may(READ, room)
-        if isinstance(record, Edit):
-            return Draft(*common, Kind.EDIT, record.offset, window_ms=window_ms, is_blind=is_blind)
+        if type(record) is Edit:
+            return Draft(*common, EDIT, record.offset, window_ms=window_ms, is_blind=is_blind)
         may_moderate = principal.may(MODERATE, room)
         return Draft(
-            *common, Kind.DELETE, record.offset, window_ms=window_ms, as_moderator=may_moderate, is_blind=is_blind
+            *common, DELETE, record.offset, window_ms=window_ms, as_moderator=may_moderate, is_blind=is_blind
         )  # fmt: skip
 
     def check_empty_rooms(self, count: int) -> None:

@@ -23,8 +23,8 @@ from chatserver.chat.ring import Encoding, MessageEncoder, RingSize
 from chatserver.chat.room import Room
 from chatserver.chat.sink import Schedule, Sink
 from chatserver.log.interface import (
+    EDIT,
     Draft,
-    Kind,
     Log,
     LogBusy,
     LogError,
@@ -175,7 +175,7 @@ class Hub:
             self.registry.note_first_message(room)
             ring = room.make_ring(0)
         ring.add(batch, as_committed=as_committed)
-        if any(record.kind is Kind.EDIT and record.target < room.first for record in batch):
+        if any(record.kind is EDIT and record.target < room.first for record in batch):
             ring.forget_texts(room.first)  # retention was faster than the news of the edit
         if room.notices is not None:
             room.notices.written(batch)

@@ -12,7 +12,7 @@ from itertools import takewhile
 from typing import NamedTuple
 
 from chatserver.chat.principal import Principal
-from chatserver.log.interface import Kind, Record
+from chatserver.log.interface import MESSAGE, Record
 
 #: Seconds between two passes for the notices of a room.
 NOTICE_EVERY = 1.0
@@ -57,7 +57,7 @@ class Notices:
     def written(self, records: Sequence[Record]) -> None:
         """Drop the typing of the authors of new messages: a notice of it would come after the message."""
         for record in records:
-            if record.kind is Kind.MESSAGE:
+            if record.kind is MESSAGE:
                 self._typed.pop(record.user_id, None)
                 self.typing.pop(record.user_id, None)
 

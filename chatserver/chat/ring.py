@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from chatserver.chat.principal import Principal
-from chatserver.log.interface import Kind, Record
+from chatserver.log.interface import EDIT, REACTION, Record
 from chatserver.meters import ByteBudget
 
 #: Bytes joined into one send: joining more than a socket's buffer takes would be a wasted copy.
@@ -23,8 +23,6 @@ CHUNK_BYTES = 64 * 1024
 CACHED_CHUNKS = 16
 #: A ring that has to shrink drops an eighth of its messages at a time.
 CUT_FRACTION = 8
-#: A global for each record: to look up a member of an enum costs CPython 3.11 some 900 instructions.
-_EDIT = Kind.EDIT
 #: Bytes that each copy of a message takes besides its JSON: the push around it, the bytes object, its place in a list.
 ENTRY_BYTES = 80
 
@@ -122,7 +120,7 @@ class Ring:
             self.last = record.offset
             self._bytes += len(json)
             self.written += len(json)
-            if record.kind is _EDIT:
+            if record.kind is EDIT:
                 self._edits.append((record.offset, record.target))
             if record.alters or record.empties:
                 altering.append(record)
@@ -155,7 +153,7 @@ class Ring:
         for record in records:
             for each in record.alters:
                 altered[each.offset] = each
-                if not as_committed or record.kind is not Kind.REACTION:
+                if not as_committed or record.kind is not REACTION:
                     rewritten.add(each.offset)
             if record.empties:
                 emptied.append(record.empties)

@@ -9,7 +9,7 @@ import trio
 
 from chatserver.chat.policy import MODERATE
 from chatserver.chat.principal import Principal
-from chatserver.log.interface import KEY_LIFETIME_MS, Draft, Kind
+from chatserver.log.interface import KEY_LIFETIME_MS, MESSAGE, Draft
 
 #: Seconds in which a message with the same key is a retry: half as long as the log remembers keys.
 RETRY_SECONDS = KEY_LIFETIME_MS / 2000
@@ -53,7 +53,7 @@ class SlowMode:
         Not if it may be a retry: the message before may be stored. It may be sent again with its key in any case.
         """
         place = draft.user_id, draft.room
-        if draft.kind is Kind.MESSAGE and place in self._last and not self._last[place][3]:
+        if draft.kind is MESSAGE and place in self._last and not self._last[place][3]:
             del self._last[place]
 
     def sweep(self) -> None:

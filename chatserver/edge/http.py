@@ -102,7 +102,7 @@ class HttpExchanges:
                 head, body, connection.address, connection.network, self._identities, by_operator, vouched, secure
             )
             answer = self._routes.handle(request)
-            if isinstance(answer, _UNFINISHED):
+            if type(answer) in _UNFINISHED:
                 _shrink(request, answer)
             if not kept and isinstance(answer, Upgrade):  # its frames would begin anywhere
                 raise too_many_unfinished()
@@ -231,7 +231,7 @@ class HttpExchanges:
         self._connections.enter(connection, State.STREAM, member, span=span)
 
 
-def _shrink(request: Request, answer: Later | Next) -> None:
+def _shrink(request: Request, answer: Answer) -> None:
     """Drop most of a request while it waits. Raises if its principal, found only now, is not valid."""
     try:
         request.shrink()

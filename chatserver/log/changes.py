@@ -15,12 +15,15 @@ import msgspec
 from msgspec.structs import replace
 
 from chatserver.log.interface import (
+    DELETE,
+    EDIT,
     KEY_LIFETIME_MS,
     MAX_EMOJI,
     MAX_REACTIONS,
+    MESSAGE,
+    REACTION,
     TEXTS_CHANGED,
     Draft,
-    Kind,
     LogError,
     MessageState,
     Reaction,
@@ -38,25 +41,22 @@ Place: TypeAlias = tuple[str, int]  # room, offset
 Reacted: TypeAlias = tuple[str, int, str, str]  # room and offset of the message, emoji, user
 Key: TypeAlias = tuple[str, str, str]  # room, user, key
 
-# Bound once, because looking up a member of an enumeration takes as long as making a record.
-_MESSAGE, _EDIT, _DELETE, _REACTION = Kind
-
 
 def refusal(draft: Draft, message: Record | None, now: int, *, reacted: bool) -> RefusalReason | None:
     """Why the target does not allow this draft, or None. `reacted`: the user already has this reaction."""
     if draft.is_blind and not draft.as_moderator and (message is None or message.user_id != draft.user_id):
         return RefusalReason.NOT_AUTHOR
-    if message is None or message.kind is not _MESSAGE:
+    if message is None or message.kind is not MESSAGE:
         return RefusalReason.MISSING
     kind = draft.kind
-    if kind is _MESSAGE:
+    if kind is MESSAGE:
         return None  # a reply; its target may be deleted
     state = message.state or UNTOUCHED
     if state.deleted:
         return RefusalReason.DELETED
-    if kind is _REACTION:
+    if kind is REACTION:
         return None if reacted or not draft.on else _too_many(draft, state.reactions)
-    if kind is _DELETE and draft.as_moderator:
+    if kind is DELETE and draft.as_moderator:
         return None
     if message.user_id != draft.user_id:
         return RefusalReason.NOT_AUTHOR
@@ -79,7 +79,7 @@ def used_keys(found: Iterable[tuple[Draft, int, int, Sequence[Any]]], now: int) 
 
 def take_text(records: Sequence[Record]) -> bool:
     """Whether one of these records takes a text away."""
-    return any(record.kind is _EDIT or record.kind is _DELETE for record in records)
+    return any(record.kind is EDIT or record.kind is DELETE for record in records)
 
 
 def hints_of(records: Sequence[Record]) -> dict[str, int]:
@@ -111,7 +111,7 @@ def alteration(draft: Draft, offset: int, time: int, message: Record) -> Record:
     """
     state = message.state or UNTOUCHED
     text, mentions, reaction, empties = message.text, message.mentions, None, state.edit
-    if draft.kind is _REACTION:
+    if draft.kind is REACTION:
         counts = dict(state.reactions)
         count = counts[draft.emoji] = counts.get(draft.emoji, 0) + (1 if draft.on else -1)
         if not count:
@@ -119,12 +119,12 @@ def alteration(draft: Draft, offset: int, time: int, message: Record) -> Record:
         reaction = Reaction(draft.emoji, draft.on, count)
         state = MessageState(state.edited, state.edit, False, tuple(counts.items()))
         empties = 0
-    elif draft.kind is _EDIT:
+    elif draft.kind is EDIT:
         text, state = draft.text, MessageState(time, offset, False, state.reactions)
     else:
         text, mentions, state = "", (), MessageState(deleted=True)
     altered = Record(
-        message.room, message.offset, message.time, message.user_id, message.user_name, text, _MESSAGE,
+        message.room, message.offset, message.time, message.user_id, message.user_name, text, MESSAGE,
         message.target, mentions, None if state == UNTOUCHED else state,
     )  # fmt: skip
     return Record(
@@ -194,7 +194,7 @@ class Changes:
             if room is None or not 0 < target <= room.last:
                 continue
             places.add((name, target))
-            if draft.kind is _REACTION:
+            if draft.kind is REACTION:
                 reactions.add((name, target, draft.emoji, draft.user_id))
         #: The targets of the group's drafts, and the messages that the group itself has made.
         self._records: dict[Place, Record] = rows.records(places) if places else {}
@@ -233,7 +233,7 @@ class Changes:
         place = name, target
         message = self._records.get(place)
         reacted = False
-        if kind is _REACTION:
+        if kind is REACTION:
             reaction = name, target, draft.emoji, draft.user_id
             switched = self._switched.get(reaction)
             reacted = reaction in self._reacted if switched is None else switched
@@ -244,7 +244,7 @@ class Changes:
         assert room is not None, "it has the message"
         if not kind:
             return self._append(draft, room, now)
-        if kind is _REACTION:
+        if kind is REACTION:
             if draft.on == reacted:
                 return Stored(unchanged(draft, room.last, room.time, message), fresh=False)
             self._switched[reaction] = draft.on
@@ -257,7 +257,7 @@ class Changes:
         self._records[place] = record.alters[0]
         if record.empties:
             self._emptied.append((name, record.empties))
-        if kind is _DELETE:
+        if kind is DELETE:
             self._deleted.append(place)
         return Stored(record, fresh=True)
 

@@ -32,10 +32,10 @@ from chatserver.log.interface import (
     MAX_PENDING,
     MAX_PENDING_TEXT,
     PLAIN_PROGRAM,
+    REACTION,
     SHARED_PENDING,
     Draft,
     Faulted,
-    Kind,
     LogBusy,
     LogError,
     LogUnavailable,
@@ -56,7 +56,6 @@ Outcomes: TypeAlias = Sequence[Stored | LogError]
 #: the exception that the engine raised.
 Begin = Callable[[Sequence[Draft], Callable[[Outcome[Outcomes]], None]], None]
 _by_deadline = attrgetter("deadline")
-_REACTION = Kind.REACTION
 T = TypeVar("T")
 
 #: Characters that an edit or a deletion counts for the text that it removes, half of the longest: its length is known
@@ -128,7 +127,7 @@ class GroupWriter:
         if waiting.length >= SHARED_PENDING and waiting.has_share(draft.network):
             raise LogBusy(f"the messages of {draft.network} that wait to be stored have its share of the queue")
         kind, text = draft.kind, len(draft.text)
-        if kind and kind is not _REACTION:
+        if kind and kind is not REACTION:
             text += REMOVED_TEXT
         waiting_text = self._waiting_text + text
         if waiting_text > MAX_PENDING_TEXT:

@@ -135,6 +135,10 @@ class Kind(IntEnum):
     REACTION = 3
 
 
+#: For each record: to look up a member of an enum costs CPython 3.11 some 900 instructions, and a global hardly any.
+MESSAGE, EDIT, DELETE, REACTION = Kind
+
+
 class Draft(msgspec.Struct, frozen=True, gc=False):
     """A record that has no offset yet."""
 

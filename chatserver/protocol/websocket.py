@@ -128,7 +128,7 @@ def receive(
         events = _heartbeats(frames)
     else:
         events = [_text(frames) if frames[0] == _WHOLE_TEXT else _decode(frames)]
-    if isinstance(events[-1], _LAST):
+    if type(events[-1]) in _LAST:
         return events, b"", None, False
     return events, buffer[at:], assembly, len(buffer) - at >= 2
 
