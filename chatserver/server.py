@@ -262,6 +262,7 @@ class Server:
         await parts.poller.run_wheel(on_tick=on_tick)
 
     def _keep_house(self, heap: Heap) -> None:
+        """Queue the chores of each second, as steps of their own: beside a crowd some take more than a millisecond."""
         parts, services = self.parts, self.parts.services
         for chore in (
             parts.hub.tick, parts.admission.tick, services.write_limits.sweep, parts.limiters.sweep,
@@ -270,7 +271,7 @@ class Server:
             parts.connections.demotion.sweep,
             partial(heap.tick, parts.connections.held, parts.hub.budget.used),
         ):  # fmt: skip
-            self._attempt(chore)
+            parts.connections.scheduler.submit(Priority.FIRST, self._attempt, chore)
 
     async def _retain(self) -> None:
         settings, policies = self.settings, self.parts.services.identities.access.policies

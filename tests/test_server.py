@@ -3,6 +3,7 @@
 Its start: test_cli.py; its end: tests/attacks/test_drain.py; faults in its chores: tests/edge/test_planted_faults.py.
 """
 
+import itertools
 import math
 import re
 import time
@@ -187,3 +188,21 @@ async def test_rooms_that_lost_messages_are_visited_few_in_a_step(monkeypatch: p
         with StepCounts() as steps:
             await eventually(lambda: visited == firsts)
         assert max(steps.counts) <= FEW
+
+
+async def test_the_chores_of_a_second_are_steps_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside 10,000 networks it takes 1.5 ms to look at one limit, and no step may take as long as all of them."""
+    async with serving() as server:
+        services, scheduler = server.server.parts.services, server.server.parts.connections.scheduler
+        done, run_round = list[str](), scheduler.round
+
+        def note_round() -> None:
+            done.append("round")
+            run_round()
+
+        monkeypatch.setattr(scheduler_module, "perf_counter", itertools.count(step=1.0).__next__)  # one step in a round
+        monkeypatch.setattr(scheduler, "round", note_round)
+        monkeypatch.setattr(services.slow_mode, "sweep", lambda: done.append("slow mode"))
+        monkeypatch.setattr(services.audit, "sweep", lambda: done.append("audit"))
+        await eventually(lambda: "audit" in done)
+        assert "round" in done[done.index("slow mode") : done.index("audit")]
