@@ -19,12 +19,12 @@ FIRST_IN_SIGHT = """() => {
 }"""
 
 
-def test_three_people_change_messages(shared_server: Server, window: OpenWindow) -> None:
+def test_three_people_change_messages(shared_server: Server, window: OpenWindow, visit: OpenWindow) -> None:
     """Each person uses another transport."""
-    people = {transport: window() for transport in ("ws", "sse", "poll")}
-    ann, ben, eve = people.values()
-    for transport, each in people.items():
-        each.open(shared_server, transport=transport, room="later")
+    ann = visit(room="later")
+    ann.expect_live("ws")
+    ben, eve = (window(transport=transport, room="later") for transport in ("sse", "poll"))
+    people = (ann, ben, eve)
     ann.say("frist", "the **word** is\n`swordfish`")
     for each in (ben, eve):
         each.expect_texts(["frist", "the word is\nswordfish"])
@@ -36,7 +36,7 @@ def test_three_people_change_messages(shared_server: Server, window: OpenWindow)
     ben.act("swordfish", "Reply")
     expect(ben.page.locator("#about-text")).to_have_text(f"Replying to {ann.name}: the word is swordfish")
     ben.say("which word?")
-    for each in people.values():
+    for each in people:
         expect(each.page.locator(".quote").last).to_contain_text(" the word is swordfish")
 
     ben.act("frist", "React")
@@ -44,7 +44,7 @@ def test_three_people_change_messages(shared_server: Server, window: OpenWindow)
     for count, each in enumerate((ann, eve), 1):
         expect(each.page.locator(".chip")).to_have_text(f"👍 {count}")
         each.page.locator(".chip").click()
-    for each in people.values():
+    for each in people:
         expect(each.page.locator(".chip")).to_have_text("👍 3")
         expect(each.page.locator(".chip")).to_have_attribute("aria-pressed", "true")
     ben.page.locator(".chip").click()
@@ -63,7 +63,7 @@ def test_three_people_change_messages(shared_server: Server, window: OpenWindow)
 
     ann.delete("swordfish")
     left = ["first edited", "This message was deleted.", "you mean first?", "which word?"]
-    for each in people.values():
+    for each in people:
         each.expect_texts(left)
         expect(each.page.locator(".quote").last).to_have_text(re.compile(r"\w \(deleted\)$"))
         each.page.reload()

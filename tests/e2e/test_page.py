@@ -309,7 +309,7 @@ def test_axe_finds_nothing(window: OpenWindow, visit: OpenWindow) -> None:
     ben.page.emulate_media(color_scheme="dark")
     ann.say("hello *you*", "and `you` at https://example.org/", "```\ncode\n```\n- a\n- b\n> c")
     expect(ben.texts).to_have_count(3)
-    ben.say("hello", "a deleted one", "a long text https://example.org/\n" * 50)
+    ben.say("hello", "a deleted one", "a long text https://example.org/\n" * 25)
     expect(ann.texts).to_have_count(6)
     ben.delete("a deleted one")
     expect(ben.page.locator(".own .gone")).to_be_in_viewport()
