@@ -76,7 +76,7 @@ class ModerationHandlers:
         return "" if person is None else person.face.name
 
     async def _network(self, asked: SanctionBody, where: str) -> str:
-        """The network that a sanction is for: one that is named, or that of a user who is there; empty for a user's."""
+        """The network that a sanction is for, named or found by a user who is there; empty if it is for a user."""
         if asked.network_of is None:
             return asked.network or ""
         person = await self._person(asked.network_of, where)
