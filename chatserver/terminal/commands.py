@@ -10,13 +10,8 @@ from typing import NamedTuple
 MAX_MENTIONS = 20  # in one message, as in the server
 
 _NUMBER = re.compile(r"#([1-9][0-9]{0,14})")
-_MOST_WORDS = {
-    "": 0,
-    "ROOM": 1,
-    "EMOJI": 1,
-    "COMMAND": 1,
-    "COUNT": 1,
-}  # by the kind of argument; any other kind is a text
+#: The most words of each kind of argument; any other kind is a text.
+_MOST_WORDS = {"": 0, "ROOM": 1, "EMOJI": 1, "COMMAND": 1, "COUNT": 1}
 
 
 class Command(NamedTuple):

@@ -217,7 +217,10 @@ export class ChatClient extends EventTarget {
   #askMarks() {
     if (this.api.needsToken && !this.api.token) return null; // a new guest
     const take = ({ rooms }) => void (this.#marks = rooms);
-    return (this.#asking ??= this.api.unread().then(take, () => {})); // if it fails, the next survey asks again
+    const fail = (error) => {
+      if (!(error instanceof ChatError)) throw error; // the next survey asks again
+    };
+    return (this.#asking ??= this.api.unread().then(take, fail));
   }
 
   /** The rooms that the user has read, also on other devices. */

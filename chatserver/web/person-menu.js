@@ -26,7 +26,7 @@ function lift({ id, kind, room }) {
   return { value, label: `Lift the ${kind}${where}`, request: { type: 'lift', room, id }, done: kind === 'ban' ? 'may come back' : 'may write again' };
 }
 
-async function deleted(room, offset) {
+async function deleteIfThere(room, offset) {
   try {
     await room.delete(offset);
   } catch (error) {
@@ -107,7 +107,7 @@ export class PersonMenu {
     if (!messages.length) return this.tell('No message of this user is loaded here.');
     if (!user || (await this.#ask(`Delete the ${count} for everybody`, 'Delete')) === null) return;
     try {
-      for (const { offset } of messages) await deleted(room, offset);
+      for (const { offset } of messages) await deleteIfThere(room, offset);
       this.tell(`The ${count} of ${user.name} in #${room.name} are deleted.`);
     } catch (error) {
       this.tell(`Not all were deleted: ${error.message}`);
