@@ -132,11 +132,18 @@ class WebSocketHandler(Handler):
 
     def _take(self, connection: Connection, session: WebSocketSession, data: bytes) -> None:
         """Handle a step's worth of messages, and enter the state that follows."""
-        principal = session.principal
-        left = principal.seconds_left
-        if left <= 0:
+        if session.principal.seconds_left <= 0:
             self.close(connection, Reason.EXPIRED)
             return
+        more = self._handle_messages(connection, session, data)
+        if connection.context is not session:
+            return
+        kept = len(connection.inbox) + (0 if session.assembly is None else len(session.assembly.frames))
+        if self._may_keep(connection, kept) and connection.state is not _REPLYING:
+            self._enter_next(connection, session, kept, more)
+
+    def _handle_messages(self, connection: Connection, session: WebSocketSession, data: bytes) -> bool:
+        """Handle messages until one has to wait, and STEP_MESSAGES at most. True: there may be more in the inbox."""
         limits = self._any if session.dialect.binary else self._text_only
         more, until = True, perf_counter() + STEP
         for _ in range(STEP_MESSAGES):
@@ -145,19 +152,19 @@ class WebSocketHandler(Handler):
             for event in events:
                 self._handle_event(connection, session, event)
                 if connection.context is not session:
-                    return
+                    return False
             if not more or connection.state is _REPLYING or connection.blocked or perf_counter() >= until:
                 break
-        kept = len(data) + (0 if session.assembly is None else len(session.assembly.frames))
-        if not self._may_keep(connection, kept) or connection.state is _REPLYING:
-            return
+        return more
+
+    def _enter_next(self, connection: Connection, session: WebSocketSession, kept: int, more: bool) -> None:
+        """Enter OPEN, or MESSAGE while one is half here (`kept` bytes of it), after a step."""
         if connection.blocked:  # `writable` goes on
             if not kept and connection.state is _MESSAGE:  # a ping in two pieces is complete
-                self._rest(connection, session, left)
+                self._rest(connection, session, session.principal.seconds_left)
             return
         if not kept or (more and connection.state is _PINGED):  # the rest may wait for longer than a pong may
-            if session.principal is not principal:
-                left = session.principal.seconds_left
+            left = session.principal.seconds_left
             if left <= NOTICE and not self._was_notified(session):  # a busy peer may move the deadline for ever
                 self._notify(connection, session, left)
             else:

@@ -43,7 +43,7 @@ _AWAITED = tuple(row.awaited for row in ROWS)
 _VOID = tuple(row.reclaim is Reclaim.ASKING for row in ROWS)
 _ANNOUNCES = tuple(row.announces for row in ROWS)
 _BUFFER = memoryview(bytearray(READ_MOST_BYTES + READ_BYTES))
-_SHORT = (_BUFFER[:READ_BYTES],)
+_SHORT: tuple[memoryview, ...] = (_BUFFER[:READ_BYTES],)
 
 _log = structlog.get_logger("chatserver.net")
 
@@ -245,27 +245,29 @@ class Poller:
         connections.arm(connection)
 
     def _read(self, connection: Connection) -> None:
-        """Read once, and pass the bytes to the handler. If there may be more, read again in `BULK`."""
+        """Read once, unless its state has changed since the event, and arm it."""
         connections = self._connections
         if connection.descriptor < 0:
             return
         connection.armed &= RESUMED
-        state, transport = connection.state, connection.transport
-        if (connection.backlog is not None and connection.backlog.blocked) or not READS[state]:
-            connections.arm(connection)  # its state has changed since the event
-            return
+        backlog = connection.backlog
+        if READS[connection.state] and (backlog is None or not backlog.blocked):
+            self._read_once(connection)
+        connections.arm(connection)
+
+    def _read_once(self, connection: Connection) -> None:
+        """Pass the bytes of one read to the handler. If there may be more, read again in `BULK`."""
+        connections, state, transport = self._connections, connection.state, connection.transport
         handler = connections.handlers[state]
+        size, buffers = READ_BYTES, _SHORT
         if _ANNOUNCES[state] or transport is not PLAIN:
             # Under TLS record by record, whatever these are: 16 KiB of key updates are 24 ms of OpenSSL's time.
             lacking = handler.lacking(connection) if transport is PLAIN else transport.lacking()
             size = min(lacking, READ_MOST_BYTES) + READ_BYTES  # READ_BYTES past its end show whether there is more
-            buffers: tuple[memoryview, ...] = (_BUFFER[:size],)
-        else:
-            size, buffers = READ_BYTES, _SHORT
+            buffers = (_BUFFER[:size],)
         try:
             count = os.readv(connection.descriptor, buffers)
         except BlockingIOError:
-            connections.arm(connection)
             return
         except OSError:
             self._reset(connection)
@@ -281,7 +283,6 @@ class Poller:
             # else its inbox comes first: it is not read now, or its handler has resumed it
             connection.armed |= QUEUED
             connections.submit(self._read, connection, later=True)
-        connections.arm(connection)
 
     def _open(self, connection: Connection, transport: Transport, data: bytes) -> bytes:
         """The plaintext in these bytes; empty if the connection was closed."""
