@@ -144,41 +144,19 @@ def parse_head(head: bytes, limits: HeadLimits) -> Head:
     """Parse one complete head, which ends with its blank line. Raises HttpError for anything wrong with it."""
     if head[:1] == b"\r":
         head = head[_skip_blank_lines(head) :]
-    fields = _count_lines(head) - _NO_FIELDS
-    if fields > limits.max_fields:
-        raise _too_large(f"{fields:,} header fields, limit {limits.max_fields}")
-    if len(head) > _LONG_HEAD:
-        parts = head.count(b",") + head.count(b" ") + head.count(b"\t")
-        if parts > _MAX_PARTS:
-            raise _too_large(f"the request head has {parts:,} commas and spaces, limit {_MAX_PARTS:,}")
+    lines = _count_fields(head, limits)
     text = head.decode("latin-1")
-    line = _REQUEST_LINE.match(text)
-    if line is None:
-        raise HttpError(ErrorCode.BAD_REQUEST, _NO_REQUEST_LINE)
-    method, target, version = line.groups()
-    if version not in _VERSIONS:
-        raise HttpError(ErrorCode.VERSION_NOT_SUPPORTED, f"HTTP/{version} is not supported; HTTP/1.1 is")
-    if len(target) > limits.max_target:
-        raise _target_too_long(limits)
-    headers = _headers(text, fields)
+    method, target, version = _request_line(text, limits)
+    headers = _headers(text, lines)
     if version == "1.1" and "host" not in headers:
         raise HttpError(ErrorCode.BAD_REQUEST, "Host is missing")
     path, query = _split_target(target, headers)
-    host = headers.get("host")
-    if host is not None and not _HOST.fullmatch(host):
+    if "host" in headers and not _HOST.fullmatch(headers["host"]):
         raise HttpError(ErrorCode.BAD_REQUEST, "Host is not the name or address of a host")
     body, content_length = _NOTHING
     if "content-length" in headers or "transfer-encoding" in headers:
         body, content_length = _framing(headers, version)
-        if "content-encoding" in headers and headers["content-encoding"].lower() not in ("", "identity"):
-            spoken = (("Accept-Encoding", "identity"),)  # RFC 9110 section 15.5.16
-            message = "Content-Encoding is not supported; send the body as it is"
-            raise HttpError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, message, headers=spoken)
-    expects_continue = False
-    if "expect" in headers and version == "1.1":
-        if headers["expect"].lower() != "100-continue":
-            raise HttpError(ErrorCode.EXPECTATION_FAILED, "the only supported expectation is 100-continue")
-        expects_continue = body is not NO_BODY
+    expects_continue = "expect" in headers and _expects_continue(headers["expect"], version)
     return Head(
         method,
         path,
@@ -188,7 +166,7 @@ def parse_head(head: bytes, limits: HeadLimits) -> Head:
         content_length,
         # HTTP/1.0 is never kept alive, as in h11: its keep-alive is unreliable through proxies.
         version == "1.1" and not has_token(headers.get("connection"), "close"),
-        expects_continue,
+        expects_continue and body is not NO_BODY,
         version,
     )
 
@@ -197,6 +175,31 @@ def origin_in(sent: bytes) -> str | None:
     """The first `Origin` in the bytes of a head that need not be valid or complete."""
     field = _ORIGIN.search(sent)
     return None if field is None else field[1].strip(b" \t").decode("latin-1")
+
+
+def _count_fields(head: bytes, limits: HeadLimits) -> int:
+    """The lines of fields in a head of bounded cost."""
+    fields = _count_lines(head) - _NO_FIELDS
+    if fields > limits.max_fields:
+        raise _too_large(f"{fields:,} header fields, limit {limits.max_fields}")
+    if len(head) > _LONG_HEAD:
+        parts = head.count(b",") + head.count(b" ") + head.count(b"\t")
+        if parts > _MAX_PARTS:
+            raise _too_large(f"the request head has {parts:,} commas and spaces, limit {_MAX_PARTS:,}")
+    return fields
+
+
+def _request_line(text: str, limits: HeadLimits) -> tuple[str, str, str]:
+    """Method, target and version."""
+    line = _REQUEST_LINE.match(text)
+    if line is None:
+        raise HttpError(ErrorCode.BAD_REQUEST, _NO_REQUEST_LINE)
+    method, target, version = line.groups()
+    if version not in _VERSIONS:
+        raise HttpError(ErrorCode.VERSION_NOT_SUPPORTED, f"HTTP/{version} is not supported; HTTP/1.1 is")
+    if len(target) > limits.max_target:
+        raise _target_too_long(limits)
+    return method, target, version
 
 
 def _headers(text: str, lines: int) -> dict[str, str]:
@@ -244,6 +247,16 @@ def _split_target(target: str, headers: dict[str, str]) -> tuple[str, str]:
 
 
 def _framing(headers: dict[str, str], version: str) -> tuple[BodyKind, int]:
+    """The kind and announced length of a body that is sent as it is."""
+    body = _transfer(headers, version)
+    if headers.get("content-encoding", "").lower() not in ("", "identity"):
+        spoken = (("Accept-Encoding", "identity"),)  # RFC 9110 section 15.5.16
+        message = "Content-Encoding is not supported; send the body as it is"
+        raise HttpError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, message, headers=spoken)
+    return body
+
+
+def _transfer(headers: dict[str, str], version: str) -> tuple[BodyKind, int]:
     length, encoding = headers.get("content-length"), headers.get("transfer-encoding")
     if encoding is None:
         assert length is not None, "one of the two is there"
@@ -259,6 +272,15 @@ def _framing(headers: dict[str, str], version: str) -> tuple[BodyKind, int]:
     if version == "1.0":
         raise HttpError(ErrorCode.BAD_REQUEST, "Transfer-Encoding in HTTP/1.0 (RFC 9112 section 6.1)")
     return CHUNKED, 0
+
+
+def _expects_continue(expectation: str, version: str) -> bool:
+    """Whether a client waits for our 100 before its body; HTTP/1.0 has no expectations (RFC 9110 section 10.1.1)."""
+    if version == "1.0":
+        return False
+    if expectation.lower() != "100-continue":
+        raise HttpError(ErrorCode.EXPECTATION_FAILED, "the only supported expectation is 100-continue")
+    return True
 
 
 def has_token(value: str | None, token: str) -> bool:
