@@ -66,9 +66,13 @@ class ResultCache:
         self._kept = {part: kept for part, kept in self._kept.items() if gone.isdisjoint(kept.rooms)}
 
     def on_hints(self, hints: Iterable[str]) -> None:
-        """Handle hints of another process: it may have edited or deleted messages, in any room."""
+        """Handle hints of another process: it may have edited or deleted messages, in any room.
+
+        That process may be unable to tell the others, so the shared results are invalidated from here too.
+        """
         if TEXTS_CHANGED in hints:
             self.generation += 1
+            self.forgotten()
             self._kept.clear()
 
     def sweep(self) -> None:
