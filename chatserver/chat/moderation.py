@@ -70,7 +70,7 @@ class Moderation:
         self.refused: dict[Penalty, int] = dict.fromkeys(Penalty, 0)
         self._by_key: _Table = {}  # the same, where they are looked for
         self._unswept: list[Sanction] = []  # those that `sweep` has not checked yet
-        self._lifted: set[int] | None = None  # ids lifted since a read of the log began, while there is one
+        self._changed: set[int] | None = None  # ids made or lifted since a read of the log began, while there is one
 
     def check(self, principal: Principal, action: Action, room: str) -> Refusal | None:
         """Refuse an action that is forbidden in this room now, which counts; None: it is allowed."""
@@ -142,32 +142,32 @@ class Moderation:
         for each in sanctions:
             self._add(each)
 
-    def before_read(self) -> set[int]:
-        """The ids in force, as a read of the log begins; for `renew`."""
-        self._lifted = set()
-        return set(self.in_force)
+    def before_read(self) -> None:
+        """Note that a read of the log begins; `renew` gets its result."""
+        self._changed = set()
 
-    def renew(self, sanctions: Iterable[Sanction], before: set[int]) -> Iterator[None]:
-        """Adopt the sanctions read from the log, one after the other. `before`: what `before_read` returned.
+    def renew(self, sanctions: Iterable[Sanction]) -> Iterator[None]:
+        """Adopt the sanctions read from the log, one after the other.
 
-        Sanctions made or lifted here since then stay as they are here.
+        Sanctions made or lifted here since the read began stay as they are here.
         """
-        assert self._lifted is not None, "`before_read` was called"
+        changed, found = self._changed, set()
+        assert changed is not None, "`before_read` was called"
         for each in sanctions:
-            if each.id in before:
-                before.remove(each.id)
-            elif each.id not in self.in_force and each.id not in self._lifted:
+            found.add(each.id)
+            if each.id not in self.in_force and each.id not in changed:
                 self.enforce(each)
             yield
-        for id_ in before:
-            self.lift(id_)
+        for id_ in list(self.in_force):
+            if id_ not in found and id_ not in changed:
+                self.lift(id_)
             yield
-        self._lifted = None
+        self._changed = None
 
     def lift(self, id_: int) -> None:
         """Lift a sanction; harmless if it was not in force."""
-        if self._lifted is not None:
-            self._lifted.add(id_)
+        if self._changed is not None:
+            self._changed.add(id_)
         sanction = self.in_force.pop(id_, None)
         if sanction is None:
             return
@@ -209,6 +209,8 @@ class Moderation:
         del self._unswept[-SWEEP:]
 
     def _add(self, sanction: Sanction) -> None:
+        if self._changed is not None:
+            self._changed.add(sanction.id)
         self.in_force[sanction.id] = sanction
         by_room = self._by_key.setdefault(self._key(sanction), {})
         by_room[sanction.room] = (*by_room.get(sanction.room, ()), sanction)

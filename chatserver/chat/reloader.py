@@ -78,7 +78,7 @@ class Reloader:
     async def _reload(self, tables: Collection[str]) -> None:
         moderation, signed_out = self._moderation, self._signed_out
         if SANCTIONS_CHANGED in tables:
-            before = moderation.before_read()
-            await in_steps(moderation.renew(await self._log.sanctions.load(moderation.wall_ms()), before))
+            moderation.before_read()
+            await in_steps(moderation.renew(await self._log.sanctions.load(moderation.wall_ms())))
         if SIGNOUTS_CHANGED in tables:
             await in_steps(map(signed_out.renew, await self._log.signouts.load(signed_out.wall_ms())))
