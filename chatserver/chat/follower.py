@@ -132,12 +132,13 @@ class Follower:
     async def _altered_by(self, room: Room, records: list[Record]) -> dict[int, Record]:
         """Earlier records that these have altered, in their present state, by offset.
 
-        Only those that are in a ring or in a read under way.
+        Only those that are in a ring, or perhaps in results that are held.
         """
         targets = {record.target for record in records if record.kind and record.target < records[0].offset}
         first = records[0].offset if room.ring is None else room.ring.first
         reacted_only = all(record.kind in (Kind.MESSAGE, Kind.REACTION) for record in records)
-        single = {target for target in targets if target < first} if self._reader.is_reading(room.name) else set()
+        is_held = self._reader.holders(room.name) > 1  # one is that of `_read_page`
+        single = {target for target in targets if target < first} if is_held else set()
         if reacted_only and len(targets) <= MAX_SINGLE_READS:
             single |= {target for target in targets if target >= first}
             targets.clear()

@@ -3,8 +3,8 @@
 Owns: the reads under way, and the records altered meanwhile. May not: know who reads.
 
 A read may fetch a message before an edit or deletion, and return after the change was broadcast: its reader would show
-the old text for ever. So each change is applied to the results of all reads of its room that are under way, and of
-earlier reads whose results still wait in a block of `altered_meanwhile`.
+the old text for ever. So each change of a room is noted for all that hold results from before it, in a block of
+`altered_meanwhile`: reads under way, and callers whose results wait for more.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -21,15 +21,14 @@ _Key: TypeAlias = tuple[object, ...]
 
 
 class Alterations:
-    """The records altered since the first of the readers that share a read began."""
+    """The records altered during a block."""
 
-    __slots__ = ("altered", "emptied", "readers")
+    __slots__ = ("altered", "emptied")
 
     def __init__(self) -> None:
         # By room and offset: the record as it is now, and the offset of the record that altered it.
         self.altered: dict[tuple[str, int], tuple[Record, int]] = {}
         self.emptied: set[tuple[str, int]] = set()  # edits, likewise
-        self.readers = 0
 
     def now(self, record: Record, after: int = 0) -> Record:
         """This record in its present state; see `up_to_date`."""
@@ -54,7 +53,6 @@ class LogReader:
     def __init__(self, log: Log) -> None:
         self._log = log
         self._flights: SingleFlight[_Key, list[Record]] = SingleFlight()
-        self._under_way: dict[str, dict[_Key, Alterations]] = {}  # by room
         self._noting: dict[str | None, list[Alterations]] = {}  # see `altered_meanwhile`; None: in all rooms
 
     @property
@@ -104,22 +102,16 @@ class LogReader:
         return found
 
     async def _read(self, room: str, key: _Key, read: Callable[[], Awaitable[list[Record]]]) -> list[Record]:
-        under_way = self._under_way.setdefault(room, {})
-        noted = under_way.setdefault(key, Alterations())
-        noted.readers += 1
-        try:
-            records = await self._flights.get(key, read)
-        finally:
-            noted.readers -= 1
-            if not noted.readers:
-                del under_way[key]
-                if not under_way:
-                    del self._under_way[room]
-        return noted.up_to_date(records)
+        async def begin() -> list[Record]:
+            with self.altered_meanwhile(room) as noted:  # others may join a read that began before them
+                return noted.up_to_date(await read())
 
-    def is_reading(self, room: str) -> bool:
-        """Whether a read of this room is under way."""
-        return room in self._under_way
+        with self.altered_meanwhile(room) as noted:  # also what is altered until the caller goes on
+            return noted.up_to_date(await self._flights.get(key, begin))
+
+    def holders(self, room: str) -> int:
+        """The number of blocks that hold results from this room."""
+        return len(self._noting.get(room, ()))
 
     @contextmanager
     def altered_meanwhile(self, *rooms: str) -> Iterator[Alterations]:
@@ -139,14 +131,13 @@ class LogReader:
 
     def altered(self, room: str, records: Iterable[Record], empties: int = 0, *, by: int) -> None:
         """Note what the record at offset `by` has altered, and that the edit at offset `empties` has lost its text."""
-        noting = self._noting
-        for noted in (*self._under_way.get(room, {}).values(), *noting.get(room, ()), *noting.get(None, ())):
+        for noted in (*self._noting.get(room, ()), *self._noting.get(None, ())):
             noted.altered.update(((room, record.offset), (record, by)) for record in records)
             if empties:
                 noted.emptied.add((room, empties))
 
     def __len__(self) -> int:
-        return len(self._under_way) + len(self._noting)
+        return len(self._noting)
 
 
 def _edits(record: Record) -> tuple[bool, int]:
