@@ -205,8 +205,6 @@ class Server:
         nursery.start_soon(self._keep_running, partial(parts.services.audit.run, parts.log.audit))
         if self._published is not None:
             nursery.start_soon(self._keep_running, self._published.run)
-        if parts.shared is not None:
-            parts.shared.cluster.on_hint = lambda name: self._on_hints({name: 0})
         if parts.others is not None:
             nursery.start_soon(self._keep_running, parts.others.run)
         stops: AbstractContextManager[AsyncIterator[int]] = (

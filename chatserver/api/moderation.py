@@ -18,7 +18,6 @@ from chatserver.chat.policy import MODERATE
 from chatserver.chat.principal import Principal
 from chatserver.fair import in_steps
 from chatserver.log.audit import AuditEntry
-from chatserver.log.interface import SANCTIONS_CHANGED
 from chatserver.log.sanctions import EVERYWHERE, Penalty, Sanction, TooManySanctionsError
 from chatserver.protocol.encoders import time_text
 from chatserver.protocol.errors import HttpError, bad_field
@@ -105,7 +104,6 @@ class ModerationHandlers:
         except TooManySanctionsError:
             sentence = "no more sanctions may be in force; lift one, or wait until one ends"
             raise HttpError(ErrorCode.BAD_FIELD, sentence) from None
-        self._services.hint(SANCTIONS_CHANGED)
         enforcement = self._moderation.enforce(sanction)
         write_line(entry)
         if enforcement is not None:  # None: another moderator has replaced it meanwhile
@@ -146,7 +144,6 @@ class ModerationHandlers:
         self._moderation.lift(sanction.id)
         if not lifted:  # another request has lifted or replaced it meanwhile, perhaps in another process
             raise HttpError(ErrorCode.NOT_FOUND, f"sanction {sanction.id} is no longer in force")
-        self._services.hint(SANCTIONS_CHANGED)
         write_line(entry)
         return Response(200, [_shown(sanction), b"\n"])
 

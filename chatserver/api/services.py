@@ -139,11 +139,6 @@ class Services:
         sanction = self.moderation.sanction_on(principal, WRITE, room)
         return None if sanction is None else _sanctioned(self.moderation.refusal(sanction), room)
 
-    def hint(self, name: str) -> None:
-        """Send other processes a hint to reload something from the log, sooner than they would by themselves."""
-        if self.cluster is not None:
-            self.cluster.hint(name)
-
     def count_record(self, principal: Principal) -> None:
         """Count a record against --publish-rate. Raises MessageError (429)."""
         wait = self.write_limits.take(principal)

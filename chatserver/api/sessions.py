@@ -12,7 +12,6 @@ from chatserver.api.request import Request
 from chatserver.api.services import Services, check_signed_in
 from chatserver.api.tokens import MAX_LIFETIME
 from chatserver.chat.principal import Principal, named_token, new_token, opened
-from chatserver.log.interface import SIGNOUTS_CHANGED
 from chatserver.log.signouts import SignOut
 from chatserver.protocol import encoders
 from chatserver.protocol.bodies import decode_session
@@ -83,7 +82,6 @@ class SessionHandlers:
         sign_out = SignOut(principal.number, principal.is_guest, now, until)
         await self._services.log.signouts.add(sign_out)
         signed_out.note(sign_out)
-        self._services.hint(SIGNOUTS_CHANGED)
         return ended
 
     def _ended(self, request: Request) -> Response:

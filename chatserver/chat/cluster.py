@@ -114,11 +114,9 @@ class Cluster:
         self._last: str | None = None  # the last room of that report
         self._typed: dict[tuple[str, str], TypingReport] = {}  # by room and user
         self._moved: dict[tuple[str, int], ReadReport] = {}
-        self._hints: dict[str, None] = {}
         self._kicked: dict[tuple[str, str], Kicked] = {}
         # Kicks that were sent: when, in which message, and the kick. They are repeated for EXPIRY.
         self._repeated: deque[tuple[float, int, Kicked]] = deque(maxlen=NOTICES_PER_MESSAGE)
-        self.on_hint: Callable[[str], None] = lambda name: None
         self.on_kick: Callable[[str, str, str], object] = lambda user, room, reason: None
         hub.registry.make_presence = self._make_presence
         hub.on_written = self._written
@@ -150,10 +148,6 @@ class Cluster:
         """A user has read up to an offset here; the user's connections elsewhere are notified."""
         if len(self._moved) < MAX_NOTICES and self._is_elsewhere(room, principal.number):
             self._moved[room, principal.number] = ReadReport(room, named(principal), offset)
-
-    def hint(self, name: str) -> None:
-        """Tell the other processes to read something from the log again."""
-        self._hints[name] = None
 
     def kick(self, user: str, room: str, reason: str) -> None:
         """A moderator takes a user out of a room, in every process."""
@@ -189,7 +183,6 @@ class Cluster:
         while is_full and left > 0:
             report = self._next()
             report.resend = self._lacking()
-            report.hints, self._hints = list(self._hints), {}
             people = self._fill(report)
             left -= people
             # What comes during the pause is the next round's: a busy chat would otherwise send without end.
@@ -199,7 +192,7 @@ class Cluster:
 
     def _waits(self) -> bool:
         """Whether there is something to send."""
-        return bool(self._unreported or self._typed or self._moved or self._hints or self._kicked)
+        return bool(self._unreported or self._typed or self._moved or self._kicked)
 
     def _next(self) -> ProcessReport:
         self._sent += 1
@@ -291,8 +284,6 @@ class Cluster:
             self._hub.housekeeping.types(typed.room, principal_of(typed.who))
         for moved in report.moved:
             self._hub.housekeeping.moved(moved.room, principal_of(moved.who), moved.offset)
-        for hint in report.hints:
-            self.on_hint(hint)
         for kicked in report.kicked:
             self.on_kick(kicked.user, kicked.room, kicked.reason)
 

@@ -288,14 +288,13 @@ async def test_a_read_marker_is_told_where_only_the_count_is_known(pair: Pair) -
     assert window.reads("lobby") == [41]
 
 
-@pytest.mark.parametrize("act", ["hint", "kick", "types", "moved"])
+@pytest.mark.parametrize("act", ["kick", "types", "moved"])
 async def test_what_is_sent_waits_for_no_heartbeat(air: Air, pair: Pair, act: str) -> None:
     _, other = pair
     for process in pair:
         await process.join(1)
     await trio.sleep(SAID)
     acts: dict[str, Callable[[], None]] = {
-        "hint": lambda: other.cluster.hint("*signouts"),
         "kick": lambda: other.cluster.kick("u_bob", "lobby", ""),
         "types": lambda: other.cluster.types("lobby", Principal(2, HERE)),
         "moved": lambda: other.cluster.moved("lobby", Principal(1, HERE), 41),
@@ -304,7 +303,7 @@ async def test_what_is_sent_waits_for_no_heartbeat(air: Air, pair: Pair, act: st
         air.said.clear()
         acts[act]()
         await trio.sleep(1.1 * REPORT_INTERVAL)
-        assert sum(bool(said.hints or said.kicked or said.typed or said.moved) for said in air.said) == 1, number
+        assert sum(bool(said.kicked or said.typed or said.moved) for said in air.said) == 1, number
 
 
 async def test_a_busy_chat_is_told_once_in_a_round(air: Air, pair: Pair) -> None:

@@ -16,14 +16,14 @@ from chatserver.api.cluster_parts import WorkerParts
 from chatserver.api.pipelines.shared import SharedResults
 from chatserver.chat import cluster
 from chatserver.log.index import Found, Question
-from chatserver.log.interface import SANCTIONS_CHANGED, new_identity
+from chatserver.log.interface import new_identity
 from chatserver.server import Server
 from chatserver.settings.fields import Settings
 from chatserver.settings.spec import ConfigError
 from chatserver.shared import valkey
 from chatserver.shared.datagrams import Datagrams
 from tests.shared.keeping import Keeping
-from tests.support.moderating import guest, id_of, moderate, sanction
+from tests.support.moderating import guest, id_of, moderate
 from tests.support.peers import ask, chatter
 from tests.support.serving import Serving, eventually, neighbour, serving, until
 from tests.support.tokens import secret_file
@@ -93,24 +93,6 @@ async def test_a_user_between_polls_at_one_server_is_kicked_at_the_other(servers
         assert (answer.status, answer.json["ended"]) == (200, 0), "the user has no connection here"
         await there(ours, 0)
         await there(other, 0)
-
-
-async def test_a_sign_out_at_one_server_makes_the_other_read_the_log(servers: list[Valkey]) -> None:
-    """The other server uses the sign-out in the log, not the message."""
-    async with pair(servers) as (ours, other):
-        cookie = (await ask(ours.address, "POST", "/session")).headers["set-cookie"].partition(";")[0]
-        assert (await ask(ours.address, "DELETE", "/session", headers={"Cookie": cookie})).status == 204
-        reloader = other.server._reloader
-        assert reloader is not None
-        await eventually(reloader._asked.is_set)
-
-
-async def test_others_are_told_to_read_sanctions_again(servers: list[Valkey], tmp_path: Path) -> None:
-    async with serving(shared=url_of(servers), token_key=(secret_file(tmp_path),)) as server:
-        with mock.patch.object(server.server.parts.services.cluster, "hint") as hint:
-            made = await sanction(server.address, kind="ban", user="u_x")
-            answer = await moderate(server.address, "DELETE", f"/rooms/lobby/sanctions/{made['id']}")
-        assert (answer.status, hint.call_args_list) == (200, [mock.call(SANCTIONS_CHANGED)] * 2)
 
 
 def test_a_fault_in_a_message_of_another_process_ends_no_task(tmp_path: Path) -> None:
