@@ -31,9 +31,7 @@ class WorkerParts:
     ) -> None:  # fmt: skip
         self._bus = bus
         self._faulted = faulted
-        self.cluster = Cluster(hub, bus.tell)
-        self.cluster.on_kick = moderation.kick
-        bus.on_message = self._receive
+        self.cluster = Cluster(hub, bus.tell, on_kick=moderation.kick)
 
     def _receive(self, message: bytes) -> None:
         try:
@@ -44,7 +42,7 @@ class WorkerParts:
     async def run(self) -> None:
         """Exchange messages with the other processes until cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._bus.run)
+            nursery.start_soon(self._bus.run, self._receive)
             nursery.start_soon(self.cluster.run)
 
 

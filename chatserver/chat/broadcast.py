@@ -9,14 +9,15 @@ the log (chat/catch_up.py). Held polls are answered in a pass of their own, whic
 """
 
 from collections import deque
-from collections.abc import Callable
 from itertools import islice
 from typing import NamedTuple
 
+from chatserver.chat.catch_up import CatchUp
+from chatserver.chat.log_reader import LogReader
 from chatserver.chat.member import RING, Member, PollWaiter, Source
 from chatserver.chat.notices import Move
 from chatserver.chat.principal import Principal
-from chatserver.chat.ring import CHUNK_BYTES, Encoding, Ring
+from chatserver.chat.ring import CHUNK_BYTES, Encoding, MessageEncoder, Ring
 from chatserver.chat.room import Room
 from chatserver.chat.sink import Schedule, Sink
 
@@ -86,10 +87,10 @@ class PollPass(NamedTuple):
 class Broadcaster:
     """See the module."""
 
-    def __init__(self, sink: Sink, schedule: Schedule) -> None:
+    def __init__(self, sink: Sink, schedule: Schedule, log: LogReader, encoder: MessageEncoder) -> None:
         self._sink = sink
         self._schedule = schedule
-        self.read_log: Callable[[Member], None]  # for a member behind the ring; set by the hub
+        self.catch_up = CatchUp(log, encoder, sink, self)
         self.delivered = 0  # messages written to members' connections
         self.gaps = 0
 
@@ -295,7 +296,7 @@ class Broadcaster:
             self.tell_gap(member, ring.first - 1)
         else:
             member.source = Source.LOG
-            self.read_log(member)
+            self.catch_up.add(member)
 
     def tell_gap(self, member: Member, until: int) -> None:
         """Move a member's cursor ahead, and send it the range of offsets that it missed."""

@@ -6,18 +6,20 @@ May not: touch a socket.
 
 from collections import deque
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 import trio
 
-from chatserver.chat.broadcast import Broadcaster
 from chatserver.chat.log_reader import Alterations, LogReader
 from chatserver.chat.member import Member, Source
 from chatserver.chat.ring import CHUNK_BYTES, Encoding, MessageEncoder
 from chatserver.chat.sink import Sink
 from chatserver.fair import FairQueue, in_steps
 from chatserver.log.interface import LogError, Record
+
+if TYPE_CHECKING:
+    from chatserver.chat.broadcast import Broadcaster
 
 #: Messages read from the log at a time.
 READ_PAGE = 100
@@ -32,7 +34,7 @@ _log = structlog.get_logger("chatserver.chat")
 class CatchUp:
     """See the module. `run` is a task, of which there are `READERS`."""
 
-    def __init__(self, log: LogReader, encoder: MessageEncoder, sink: Sink, broadcaster: Broadcaster) -> None:
+    def __init__(self, log: LogReader, encoder: MessageEncoder, sink: Sink, broadcaster: "Broadcaster") -> None:
         self._log = log
         self._encoder = encoder
         self._sink = sink

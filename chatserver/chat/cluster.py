@@ -89,13 +89,15 @@ class _Process:
 
 
 class Cluster:
-    """See the module. `run` sends, `receive` handles messages. `on_hint` and `on_kick` are set from outside.
+    """See the module. `run` sends, `receive` handles messages.
 
     `tell` sends a message to all other processes without waiting; it may be lost, late, doubled, or come back.
+    `on_kick` is called with a user, a room and a reason when another process kicks.
     """
 
     def __init__(
-        self, hub: Hub, tell: Callable[[bytes], None], clock: Callable[[], float] = trio.current_time
+        self, hub: Hub, tell: Callable[[bytes], None], *, clock: Callable[[], float] = trio.current_time,
+        on_kick: Callable[[str, str, str], object] = lambda user, room, reason: None,
     ) -> None:  # fmt: skip
         self._hub = hub
         self._tell = tell
@@ -117,7 +119,7 @@ class Cluster:
         self._kicked: dict[tuple[str, str], Kicked] = {}
         # Kicks that were sent: when, in which message, and the kick. They are repeated for EXPIRY.
         self._repeated: deque[tuple[float, int, Kicked]] = deque(maxlen=NOTICES_PER_MESSAGE)
-        self.on_kick: Callable[[str, str, str], object] = lambda user, room, reason: None
+        self.on_kick = on_kick
         hub.registry.make_presence = self._make_presence
         hub.on_written = self._written
 

@@ -7,7 +7,7 @@ A message may be lost, as with shards: a worker that is busy or gone does not ho
 
 import socket
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import trio
@@ -28,7 +28,6 @@ class Datagrams:
         self._path = folder / f"said-{number}"
         self._others = [str(folder / f"said-{other}") for other in range(count) if other != number]
         self._socket: socket.socket | None = None
-        self.on_message: Callable[[bytes], None] = lambda message: None
 
     def tell(self, message: bytes) -> None:
         """Send a message to all other workers, without waiting."""
@@ -40,8 +39,8 @@ class Datagrams:
             except OSError:
                 continue  # the worker is gone, or its queue is full: it will ask for what it lacks; or ours is closed
 
-    async def run(self) -> None:
-        """Receive messages until cancelled. Raises OSError if the socket cannot be made."""
+    async def run(self, on_message: Callable[[bytes], None]) -> None:
+        """Call `on_message` with each message that arrives, until cancelled. Raises OSError if there is no socket."""
         self._path.unlink(missing_ok=True)  # left by an earlier process with our number
         with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as bound:
             bound.setblocking(False)
@@ -50,12 +49,6 @@ class Datagrams:
             self._socket = bound
             while True:
                 await trio.lowlevel.wait_readable(bound)
-                self._take(bound)
-
-    def _take(self, bound: socket.socket) -> None:
-        for _ in range(RECEIVE_BATCH):
-            try:
-                message = bound.recv(MAX_MESSAGE)
-            except BlockingIOError:
-                return
-            self.on_message(message)
+                with suppress(BlockingIOError):
+                    for _ in range(RECEIVE_BATCH):
+                        on_message(bound.recv(MAX_MESSAGE))

@@ -33,7 +33,6 @@ class Shards:
         self.all = shards
         self._prefix = f"chat:{chat}:"
         self._channel = self.key("processes")
-        self.on_message: Callable[[bytes], None] = lambda message: None  # set before `run`
 
     def key(self, name: str) -> str:
         """The name of a key on its shard."""
@@ -56,11 +55,11 @@ class Shards:
         for shard in self.all:
             shard.send(b"PUBLISH", self._channel, message)
 
-    async def run(self) -> None:
-        """Keep the shards connected until cancelled."""
+    async def run(self, on_message: Callable[[bytes], None]) -> None:
+        """Keep the shards connected until cancelled; `on_message` is called with each message of a process."""
         async with trio.open_nursery() as nursery:
             for shard in self.all:
-                nursery.start_soon(shard.run, self._channel, self.on_message)
+                nursery.start_soon(shard.run, self._channel, on_message)
 
     @property
     def reachable(self) -> int:

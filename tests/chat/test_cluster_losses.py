@@ -153,9 +153,10 @@ class Ear:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.cluster = Cluster(a_hub(), Air().tell, clock=lambda: self.now)
         self.kicks: list[str] = []
-        self.cluster.on_kick = lambda user, room, reason: self.kicks.append(user)
+        self.cluster = Cluster(
+            a_hub(), Air().tell, clock=lambda: self.now, on_kick=lambda user, room, reason: self.kicks.append(user)
+        )
 
     def hear(self, number: int, *rooms: str, left: str = "", **fields: Any) -> None:
         """A message with one person in each of these rooms, and none in the room `left`."""

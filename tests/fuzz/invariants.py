@@ -305,7 +305,7 @@ def _check_rings(budget: ByteBudget, rooms: list[Room]) -> None:
 
 def _check_catch_up(world: World, members: list[Member]) -> None:
     """Each member that is fed from the log is at one place; each member at a place is in a room or has left."""
-    catch_up = world.parts.hub.catch_up
+    catch_up = world.parts.hub.broadcaster.catch_up
     reading: list[Member] = []
     for (name, cursor), there in catch_up.places.items():
         for member in there:

@@ -22,7 +22,6 @@ class Keeping:
         self.shards = shards
         self.heard: list[bytes] = []
         self._logs = logs
-        shards.on_message = self.heard.append
 
     @property
     def shard(self) -> valkey.ValkeyShard:
@@ -45,6 +44,6 @@ async def keeping(url: str, chat: str = "") -> AsyncIterator[Keeping]:
     with capture_logs() as logs, trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             it = Keeping(open_shards(url, chat or secrets.token_hex(6)), logs)
-            nursery.start_soon(it.shards.run)
+            nursery.start_soon(it.shards.run, it.heard.append)
             yield it
             nursery.cancel_scope.cancel()

@@ -96,10 +96,10 @@ async def test_a_user_between_polls_at_one_server_is_kicked_at_the_other(servers
 
 
 def test_a_fault_in_a_message_of_another_process_ends_no_task(tmp_path: Path) -> None:
-    bus, faults = Datagrams(tmp_path, 0, 2), list[object]()
-    parts = WorkerParts(bus, mock.Mock(), mock.Mock(), faults.append)
+    faults = list[object]()
+    parts = WorkerParts(Datagrams(tmp_path, 0, 2), mock.Mock(), mock.Mock(), faults.append)
     with mock.patch.object(parts.cluster, "receive", side_effect=ZeroDivisionError):
-        bus.on_message(b"?")
+        parts._receive(b"?")
     assert faults == [parts.cluster]
 
 

@@ -15,9 +15,8 @@ from tests.support.serving import eventually
 async def hearing(folder: Path, number: int, count: int = 3) -> AsyncIterator[tuple[Datagrams, list[bytes]]]:
     heard: list[bytes] = []
     one = Datagrams(folder, number, count)
-    one.on_message = heard.append
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(one.run)
+        nursery.start_soon(one.run, heard.append)
         await eventually(lambda: one._socket is not None)
         yield one, heard
         nursery.cancel_scope.cancel()
