@@ -113,19 +113,15 @@ class DatabaseLog(Generic[C]):
 
     @property
     def identity(self) -> Identity:
-        """Which log this is; valid once `run` has started."""
         return self._parts().identity
 
     async def head(self, room: str) -> Head:
-        """The first and the last offset of a room."""
         return (await self.heads([room])).get(room, Head(1, 0))
 
     async def heads(self, rooms: Sequence[str]) -> dict[str, Head]:
-        """The first and the last offset of these rooms; see `Log.heads`."""
         return await self.ask(partial(self.queries.heads, rooms[:MAX_READ]))
 
     async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
-        """The first records after offset `after`; see `Log.read`."""
         bounds = min(max(after, 0), HIGHEST) + 1, HIGHEST, limit, max_bytes
         return await self.ask(partial(self.queries.read, room, *bounds, last=False))
 
@@ -138,14 +134,12 @@ class DatabaseLog(Generic[C]):
         max_bytes: int = MAX_READ_BYTES,
         messages_only: bool = False,
     ) -> list[Record]:
-        """The last records; see `Log.latest`."""
         high = HIGHEST if before is None else max(min(before - 1, HIGHEST), 0)
         if messages_only:
             return await self._latest_messages(room, high, bounded(limit), max_bytes)
         return await self.ask(partial(self.queries.read, room, 1, high, limit, max_bytes, last=True))
 
     async def newest(self, room: str, limit: int) -> tuple[Head, list[Record]]:
-        """The first and the last offset of a room with its last records; see `Log.newest`."""
 
         def find(connection: C) -> tuple[Head, list[Record]]:
             head = self.queries.heads([room], connection).get(room)
@@ -181,7 +175,6 @@ class DatabaseLog(Generic[C]):
         return await self._parts().searcher.ask(query)
 
     async def retain(self, keeps: Keeps) -> dict[str, int]:
-        """Remove the oldest records, a step at a time; see `Log.retain`."""
         first: dict[str, int] = {}
         after: int | None = 0
         while after is not None:
@@ -217,11 +210,9 @@ class DatabaseLog(Generic[C]):
         raise LogUnavailable(f"{doing} took longer than {ANSWER_DEADLINE:g} s")
 
     async def ask_tables(self, query: Callable[[Tables], T]) -> T:
-        """See `Database`."""
         return await self.ask(lambda connection: query(self.tables(connection)))
 
     async def change_tables(self, doing: str, work: Callable[[Tables], T], *, hint: str = "") -> T:
-        """See `Database`."""
         return await self.change(doing, lambda connection: work(self.tables(connection)), hint=hint)
 
     def _tell_others(self, hint: str) -> None:

@@ -161,7 +161,6 @@ class MemoryMarkers:
         self._count = 0
 
     async def move(self, markers: Sequence[Marker]) -> None:
-        """See `Markers.move`."""
         await self._checkpoint()
         for marker in markers:
             offset = min(marker.offset, self._room(marker.room).last)
@@ -185,12 +184,10 @@ class MemoryMarkers:
         self._count -= 1
 
     async def of_user(self, user_id: str) -> dict[str, int]:
-        """See `Markers.of_user`."""
         await self._checkpoint()
         return dict(self._users.get(user_id, {}))
 
     async def unread(self, user_id: str, places: Mapping[str, int]) -> dict[str, Unread]:
-        """See `Markers.unread`."""
         await self._checkpoint()
         rooms = {name: room for name in places if (room := self._room(name)).last}
 
@@ -254,7 +251,6 @@ class DatabaseMarkers(Generic[C]):
         self._excess = 0  # markers above MAX_MARKERS at the last count that no move has begun to remove
 
     async def move(self, markers: Sequence[Marker]) -> None:
-        """See `Markers.move`."""
         removed = min(self._excess, 2 * len(markers))
         self._excess -= removed  # before the change, since another move may begin meanwhile
         now_ms = self._log.wall_ms()
@@ -271,11 +267,9 @@ class DatabaseMarkers(Generic[C]):
             self._excess = max(0, count - MAX_MARKERS)
 
     async def of_user(self, user_id: str) -> dict[str, int]:
-        """See `Markers.of_user`."""
         return await self._log.ask(partial(self._queries.of_user, user_id, MAX_MARKED_ROOMS))
 
     async def unread(self, user_id: str, places: Mapping[str, int]) -> dict[str, Unread]:
-        """See `Markers.unread`."""
         queries, heads = self._queries, self._log.queries.heads
 
         def find(connection: C) -> dict[str, Unread]:

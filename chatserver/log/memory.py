@@ -109,17 +109,14 @@ class MemoryLog:
         self.signouts = SignOuts(self)
 
     async def head(self, room: str) -> Head:
-        """The first and the last offset of a room."""
         return (await self.heads([room])).get(room, Head(1, 0))
 
     async def heads(self, rooms: Sequence[str]) -> dict[str, Head]:
-        """The first and the last offset of these rooms; see `Log.heads`."""
         await self._checkpoint()
         found = {name: self._room(name) for name in rooms[:MAX_READ]}
         return {name: Head(room.first, room.last) for name, room in found.items() if room.last}
 
     async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
-        """The first records after offset `after`; see `Log.read`."""
         await self._checkpoint()
         found = self._room(room)
         low = max(after + 1, found.first)
@@ -135,7 +132,6 @@ class MemoryLog:
         max_bytes: int = MAX_READ_BYTES,
         messages_only: bool = False,
     ) -> list[Record]:
-        """The last records; see `Log.latest`."""
         await self._checkpoint()
         most = bounded(limit)
         newest_first = self._newest(room, before)
@@ -145,17 +141,14 @@ class MemoryLog:
         return within_bytes(islice(newest_first, most), max_bytes)[::-1]
 
     async def newest(self, room: str, limit: int) -> tuple[Head, list[Record]]:
-        """The first and the last offset of a room with its last records; see `Log.newest`."""
         return await self.head(room), await self.latest(room, limit)
 
     async def rooms(self, limit: int) -> list[RoomSummary]:
-        """Rooms that hold something, most recently written first."""
         await self._checkpoint()
         newest = islice(reversed(self._rooms.items()), bounded(limit))
         return [RoomSummary(name, len(room.records), room.last) for name, room in newest]
 
     async def retain(self, keeps: Keeps) -> dict[str, int]:
-        """Remove the oldest records, in steps; see `Log.retain`."""
         await self._checkpoint()
         lost: dict[str, int] = {}
 
@@ -171,12 +164,10 @@ class MemoryLog:
         return lost
 
     async def ask_tables(self, query: Callable[[Tables], T]) -> T:
-        """See `Database`."""
         await self._checkpoint()
         return query(SqliteTables(self._beside))
 
     async def change_tables(self, doing: str, work: Callable[[Tables], T], *, hint: str = "") -> T:
-        """See `Database`."""
         await self._checkpoint()
         with self._beside:  # one transaction
             return work(SqliteTables(self._beside))

@@ -146,7 +146,6 @@ class PostgresLog(DatabaseLog[Connection]):
         scope.cancel()
 
     async def rooms(self, limit: int) -> list[RoomSummary]:
-        """Rooms that hold something, most recently written first."""
         return await self.ask(partial(postgres_readers.rooms, limit))
 
     async def change(self, doing: str, work: Callable[[Connection], T], *, hint: str = "") -> T:

@@ -57,38 +57,31 @@ class PostgresChanges:
         self._rooms = rooms
 
     def records(self, places: Collection[Place]) -> dict[Place, Record]:
-        """See `Rows`."""
         names = self._names(room for room, _ in places)
         found = self._connection.execute(_FIND_RECORDS, self._arrays(places)).fetchall()
         return {(names[room], place): record_of(names[room], place, *row) for room, place, *row in found}
 
     def reactions(self, asked: Collection[Reacted]) -> set[Reacted]:
-        """See `Rows`."""
         names = self._names(room for room, *_ in asked)
         found = self._connection.execute(_FIND_REACTIONS, self._reacted(asked)).fetchall()
         return {(names[room], place, emoji, user_id) for room, place, emoji, user_id in found}
 
     def rewrite(self, messages: Sequence[Record], emptied: Sequence[Place]) -> None:
-        """See `Rows`."""
         texts = text_array([message.text for message in messages])
         self._connection.execute(_REWRITE, (*self._states(messages), texts, vectors(messages)))
         if emptied:
             self._connection.execute(EMPTY, self._arrays(emptied))
 
     def restate(self, messages: Sequence[Record]) -> None:
-        """See `Rows`."""
         self._connection.execute(_RESTATE, self._states(messages))
 
     def react(self, reactions: Sequence[Reacted]) -> None:
-        """See `Rows`."""
         self._connection.execute(_REACT, self._reacted(reactions))
 
     def unreact(self, reactions: Sequence[Reacted]) -> None:
-        """See `Rows`."""
         self._connection.execute(_UNREACT, self._reacted(reactions))
 
     def forget_reactions(self, messages: Sequence[Place]) -> None:
-        """See `Rows`."""
         self._connection.execute(FORGET_REACTIONS, self._arrays(messages))
 
     def _names(self, rooms: Iterable[str]) -> dict[int, str]:

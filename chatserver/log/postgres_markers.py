@@ -50,7 +50,6 @@ _COUNTS = f"""
 
 
 def move(markers: Sequence[Marker], now_ms: int, connection: Connection) -> None:
-    """See `MarkerQueries`."""
     connection.execute("SET LOCAL synchronous_commit = off")
     connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
     users = text_array([marker.user_id for marker in markers])
@@ -59,12 +58,10 @@ def move(markers: Sequence[Marker], now_ms: int, connection: Connection) -> None
 
 
 def of_user(user_id: str, most: int, connection: Connection) -> dict[str, int]:
-    """See `MarkerQueries`."""
     return dict(connection.execute(_OF_USER, (user_id, most)).fetchall())
 
 
 def count(user_id: str, step: Sequence[Span], connection: Connection) -> Iterable[Counts]:
-    """See `MarkerQueries`."""
     rooms = text_array([span.room for span in step])
     ranges = rooms, plain_array(span.low for span in step), plain_array(span.high for span in step)
     written = msgspec.json.encode(user_id).decode()

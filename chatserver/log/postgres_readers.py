@@ -1,6 +1,6 @@
 """Reading from PostgreSQL beside the writer: a few connections, each used by one thread at a time.
 
-Owns: the reading sessions and the queries. May not: write.
+Owns: the reading sessions, and the queries of `ReadQueries`. May not: write.
 """
 
 from collections.abc import Sequence
@@ -58,7 +58,6 @@ def _prepare(settings: Sequence[str], connection: Connection) -> None:
 
 
 def heads(rooms: Sequence[str], connection: Connection) -> dict[str, Head]:
-    """See `ReadQueries`."""
     return {name: Head(first, last) for name, first, last in connection.execute(_HEADS, (text_array(rooms),))}
 
 
@@ -66,7 +65,6 @@ def read(
     room: str, low: int, high: int, limit: int, max_bytes: int, connection: Connection, /, *,
     last: bool, messages_only: bool = False,
 ) -> list[Record]:  # fmt: skip
-    """See `ReadQueries`."""
     statement = _statement(last=last, messages_only=messages_only)
     rows = connection.execute(statement, (room, low, high, bounded(limit), max(max_bytes, 0))).fetchall()
     return [record_of(room, *row) for row in rows]

@@ -33,13 +33,11 @@ _MOVE_FIRSTS = """
 
 
 def rooms(after: int, most: int, connection: Connection) -> Sequence[Room]:
-    """See `RetentionQueries`."""
     connection.execute("SET LOCAL synchronous_commit = off")  # if a crash undoes it, retention does it again
     return [Room(*row) for row in connection.execute(_ROOMS, (after, most))]
 
 
 def records(due: Sequence[Due], share: int, connection: Connection) -> Iterable[tuple[int, int, int, str]]:
-    """See `RetentionQueries`."""
     ids, *bounds = map(plain_array, zip(*due, strict=True))
     connection.execute(LOCK_ROOMS, (ids,))
     return connection.execute(_RECORDS, (ids, *bounds, share)).fetchall()
@@ -48,7 +46,6 @@ def records(due: Sequence[Due], share: int, connection: Connection) -> Iterable[
 def remove(
     records: Sequence[tuple[int, int, int]], edits: Sequence[tuple[int, int]], connection: Connection
 ) -> None:  # fmt: skip
-    """See `RetentionQueries`."""
     ids, offsets, _ = map(plain_array, zip(*records, strict=True))
     lasts = {room: offset for room, offset, _ in records}
     with connection.pipeline():

@@ -34,10 +34,8 @@ class PostgresTables:
         self._connection = connection
 
     def run(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        """See `Tables`."""
         done = self._connection.execute(statement.replace("?", "%s"), values)
         return [] if done.description is None else done.fetchall()
 
     def lock(self, table: str) -> None:
-        """See `Tables`."""
         self._connection.execute(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")

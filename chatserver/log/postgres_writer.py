@@ -80,7 +80,6 @@ class PostgresWriter:
         self._session.close()
 
     def commit(self, drafts: Sequence[Draft]) -> Outcomes:
-        """See `Writer`."""
         return self._session.run("storing a message", partial(self._commit, drafts))
 
     def _commit(self, drafts: Sequence[Draft], connection: Connection) -> Outcomes:

@@ -77,7 +77,6 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
         self, news: News, program: Program = PLAIN_PROGRAM, *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:  # fmt: skip
-        """Open, commit groups until cancelled, close."""
         self._on_hints = program.on_hints
         self._opened = opened = await trio.to_thread.run_sync(self._open)
         opened.readers.post = program.post
@@ -93,11 +92,9 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
             await self._close(opened)
 
     async def rooms(self, limit: int) -> list[RoomSummary]:
-        """Rooms that hold something, most recently written first."""
         return await self.search(self._recent_rooms.query(limit))  # it may take seconds, and reads have two threads
 
     async def retain(self, keeps: Keeps) -> dict[str, int]:
-        """Remove the oldest records, a step at a time in the writing thread, between commits."""
         turn = self._retention_turn
         if turn is not None and not turn.try_acquire():
             return {}  # another process does it

@@ -48,7 +48,6 @@ class SqliteChanges:
         self._rooms = rooms
 
     def records(self, places: Collection[Place]) -> dict[Place, Record]:
-        """See `Rows`."""
         rooms = self._rooms
         asked = {rooms[place[0]].base + place[1]: place for place in places}
         (rows,) = execute_rows(self._connection, _FIND_RECORDS, list(asked), 1).fetchone()
@@ -59,7 +58,6 @@ class SqliteChanges:
         return found
 
     def reactions(self, asked: Collection[Reacted]) -> set[Reacted]:
-        """See `Rows`."""
         rooms, listed = self._rooms, list(asked)
         values: list[object] = []
         for number, (room, offset, emoji, user_id) in enumerate(listed, 1):
@@ -68,7 +66,6 @@ class SqliteChanges:
         return {listed[number - 1] for number in _decode_numbers(numbers)}
 
     def rewrite(self, messages: Sequence[Record], emptied: Sequence[Place]) -> None:
-        """See `Rows`."""
         rooms = self._rooms
         rows = [(rooms[message.room].base + message.offset, more_of(message), message.text) for message in messages]
         values: list[object] = list(chain.from_iterable(sorted(rows)))  # FTS5 begins a segment at each lower place
@@ -78,7 +75,6 @@ class SqliteChanges:
         merge(MERGE_PAGES, self._connection)
 
     def restate(self, messages: Sequence[Record]) -> None:
-        """See `Rows`."""
         rooms = self._rooms
         values: list[object] = []
         for message in messages:
@@ -86,17 +82,14 @@ class SqliteChanges:
         execute_rows(self._connection, _RESTATE, values, 2)
 
     def react(self, reactions: Sequence[Reacted]) -> None:
-        """See `Rows`."""
         execute_rows(self._connection, _REACT, self._values(reactions), 3)
 
     def unreact(self, reactions: Sequence[Reacted]) -> None:
-        """See `Rows`."""
         # One condition for each: of a list of rows only the places are looked up, and then all reactions that each has.
         asked = " OR ".join(["(place = ? AND emoji = ? AND user_id = ?)"] * len(reactions))
         self._connection.execute(f"DELETE FROM reactions WHERE {asked}", self._values(reactions))  # noqa: S608
 
     def forget_reactions(self, messages: Sequence[Place]) -> None:
-        """See `Rows`."""
         places: list[object] = [self._rooms[room].base + offset for room, offset in messages]
         execute_rows(self._connection, FORGET_REACTIONS, places, 1)
 

@@ -95,7 +95,6 @@ class SqliteIndex(DatabaseIndex[sqlite3.Connection]):
 
     @property
     def lag(self) -> float:
-        """See `Index.lag`."""
         return trio.current_time() - self._behind_since if self.behind else 0.0
 
     async def run(self, faulted: Faulted) -> None:

@@ -51,7 +51,6 @@ _decode_counts = msgspec.json.Decoder(list[Counts]).decode
 
 
 def move(markers: Sequence[Marker], now_ms: int, connection: sqlite3.Connection) -> None:
-    """See `MarkerQueries`."""
     values: list[object] = []
     for marker in markers:
         values += (marker.user_id, marker.room, marker.offset)
@@ -59,13 +58,11 @@ def move(markers: Sequence[Marker], now_ms: int, connection: sqlite3.Connection)
 
 
 def of_user(user_id: str, most: int, connection: sqlite3.Connection) -> dict[str, int]:
-    """See `MarkerQueries`."""
     (found,) = connection.execute(_OF_USER, (user_id, most)).fetchone()
     return dict(_decode_read(found))
 
 
 def count(user_id: str, step: Sequence[Span], connection: sqlite3.Connection) -> Iterable[Counts]:
-    """See `MarkerQueries`."""
     ranges: list[object] = []
     for span in step:
         ranges += (span.room, span.low, span.high)

@@ -1,6 +1,6 @@
 """Reading from SQLite beside the writer: a few connections, each used by one thread at a time.
 
-Owns: the reading connections and the queries. May not: write. With a write-ahead log readers do not wait for the
+Owns: the reading connections, and the queries of `ReadQueries`. May not: write. With a write-ahead log readers do not wait for the
 writer, nor the writer for them. Each statement ends with its cursor, so no snapshot is held.
 """
 
@@ -57,7 +57,6 @@ class SqliteReader:
         self.close = self._connection.close
 
     def run(self, doing: str, work: Callable[[sqlite3.Connection], T]) -> T:
-        """See `Reader`."""
         try:
             return work(self._connection)
         except FILE_ERRORS as error:
@@ -123,7 +122,6 @@ class RecentRooms:
 
 
 def heads(rooms: Sequence[str], connection: sqlite3.Connection) -> dict[str, Head]:
-    """See `ReadQueries`."""
     (found,) = connection.execute(_HEADS, (msgspec.json.encode(rooms).decode(),)).fetchone()
     return {name: Head(first, last) for name, first, last in _decode_heads(found) if last}
 
@@ -132,7 +130,6 @@ def read(
     room: str, low: int, high: int, limit: int, max_bytes: int, connection: sqlite3.Connection, /, *,
     last: bool, messages_only: bool = False,
 ) -> list[Record]:  # fmt: skip
-    """See `ReadQueries`."""
     found = within_bytes(_steps(room, low, high, limit, connection, last=last, messages_only=messages_only), max_bytes)
     return found[::-1] if last else found
 

@@ -36,12 +36,10 @@ _decode_records = msgspec.json.Decoder(list[tuple[int, int, int, str]]).decode
 
 
 def rooms(after: int, most: int, connection: sqlite3.Connection) -> Sequence[Room]:
-    """See `RetentionQueries`."""
     return _decode_rooms(connection.execute(_ROOMS, (after, most)).fetchone()[0])
 
 
 def records(due: Sequence[Due], share: int, connection: sqlite3.Connection) -> Iterable[tuple[int, int, int, str]]:
-    """See `RetentionQueries`."""
     values: list[object] = []
     for room, low, keep_from, oldest in due:
         base = room << OFFSET_BITS
@@ -52,7 +50,6 @@ def records(due: Sequence[Due], share: int, connection: sqlite3.Connection) -> I
 def remove(
     records: Sequence[tuple[int, int, int]], edits: Sequence[tuple[int, int]], connection: sqlite3.Connection
 ) -> None:  # fmt: skip
-    """See `RetentionQueries`."""
     places = [(room << OFFSET_BITS) + offset for room, offset, _ in records]
     edited = [(room << OFFSET_BITS) + offset for room, offset in edits]
     for statement, asked in ((FORGET_REACTIONS, places), (_EMPTY, edited), (_FORGET, places)):

@@ -47,7 +47,6 @@ class SqliteTables:
         self._connection = connection
 
     def run(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        """See `Tables`."""
         return self._connection.execute(statement, values).fetchall()
 
     def lock(self, table: str) -> None:

@@ -83,12 +83,10 @@ class SqliteWriter:
                 self._connection.close()
 
     def commit(self, drafts: Sequence[Draft]) -> Outcomes:
-        """See `Writer`."""
         with self._transaction("storing a message"):
             return self._commit(drafts)
 
     def change(self, doing: str, work: Callable[[sqlite3.Connection], T]) -> T:
-        """See `Writer`."""
         with self._transaction(doing):
             self._begin()
             return work(self._connection)
