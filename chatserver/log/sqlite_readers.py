@@ -1,7 +1,7 @@
 """Reading from SQLite beside the writer: a few connections, each used by one thread at a time.
 
-Owns: the reading connections, and the queries of `ReadQueries`. May not: write. With a write-ahead log readers do not wait for the
-writer, nor the writer for them. Each statement ends with its cursor, so no snapshot is held.
+Owns: the reading connections, and the queries of `ReadQueries`. May not: write. With a write-ahead log readers do not
+wait for the writer, nor the writer for them. Each statement ends with its cursor, so no snapshot is held.
 """
 
 import math
