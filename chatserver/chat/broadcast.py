@@ -12,12 +12,11 @@ from collections import deque
 from itertools import islice
 from typing import NamedTuple
 
-from chatserver.chat.catch_up import CatchUp
-from chatserver.chat.log_reader import LogReader
+from chatserver.chat.behind import Behind
 from chatserver.chat.member import RING, Member, PollWaiter, Source
 from chatserver.chat.notices import Move
 from chatserver.chat.principal import Principal
-from chatserver.chat.ring import CHUNK_BYTES, Encoding, MessageEncoder, Ring
+from chatserver.chat.ring import CHUNK_BYTES, Encoding, Ring
 from chatserver.chat.room import Room
 from chatserver.chat.sink import Schedule, Sink
 
@@ -87,10 +86,10 @@ class PollPass(NamedTuple):
 class Broadcaster:
     """See the module."""
 
-    def __init__(self, sink: Sink, schedule: Schedule, log: LogReader, encoder: MessageEncoder) -> None:
+    def __init__(self, sink: Sink, schedule: Schedule, behind: Behind) -> None:
         self._sink = sink
         self._schedule = schedule
-        self.catch_up = CatchUp(log, encoder, sink, self)
+        self._behind = behind
         self.delivered = 0  # messages written to members' connections
         self.gaps = 0
 
@@ -296,7 +295,7 @@ class Broadcaster:
             self.tell_gap(member, ring.first - 1)
         else:
             member.source = Source.LOG
-            self.catch_up.add(member)
+            self._behind.add(member)
 
     def tell_gap(self, member: Member, until: int) -> None:
         """Move a member's cursor ahead, and send it the range of offsets that it missed."""

@@ -6,20 +6,19 @@ May not: touch a socket.
 
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import structlog
 import trio
 
+from chatserver.chat.behind import Behind
+from chatserver.chat.broadcast import Broadcaster
 from chatserver.chat.log_reader import Alterations, LogReader
 from chatserver.chat.member import Member, Source
 from chatserver.chat.ring import CHUNK_BYTES, Encoding, MessageEncoder
 from chatserver.chat.sink import Sink
-from chatserver.fair import FairQueue, in_steps
+from chatserver.fair import in_steps
 from chatserver.log.interface import LogError, Record
-
-if TYPE_CHECKING:
-    from chatserver.chat.broadcast import Broadcaster
 
 #: Messages read from the log at a time.
 READ_PAGE = 100
@@ -34,45 +33,25 @@ _log = structlog.get_logger("chatserver.chat")
 class CatchUp:
     """See the module. `run` is a task, of which there are `READERS`."""
 
-    def __init__(self, log: LogReader, encoder: MessageEncoder, sink: Sink, broadcaster: "Broadcaster") -> None:
+    def __init__(
+        self, behind: Behind, log: LogReader, encoder: MessageEncoder, sink: Sink, broadcaster: Broadcaster
+    ) -> None:
+        self._behind = behind
         self._log = log
         self._encoder = encoder
         self._sink = sink
-        self._waiting: FairQueue[tuple[str, int]] = FairQueue()
-        self.places: dict[tuple[str, int], deque[Member]] = {}  # waiting members, by room and cursor
-        self._idle = trio.lowlevel.ParkingLot()  # readers
         self._broadcaster = broadcaster
-
-    def add(self, member: Member) -> None:
-        """Queue a member, to be fed from the log from its cursor on."""
-        place = (member.room.name, member.cursor)
-        members = self.places.get(place)
-        if members is None:
-            self.places[place] = deque((member,))
-            self._waiting.push(member.room.members[member].network, place)
-            self._idle.unpark()
-        else:
-            members.append(member)
 
     async def run(self) -> None:
         """Read for members until cancelled."""
+        behind = self._behind
         while True:
-            while self._waiting:
-                place = self._waiting.pop()
-                try:
-                    if any(member.source is Source.LOG for member in self.places[place]):
-                        await self._feed(*place)
-                finally:  # when cancelled, too: another task may go on
-                    self._queue_again(place)
-            await self._idle.park()
-
-    def _queue_again(self, place: tuple[str, int]) -> None:
-        """Queue the members that still wait at a place; forget the place if there are none."""
-        left = [member for member in self.places[place] if member.source is Source.LOG]
-        if left:
-            self._waiting.push(left[0].room.members[left[0]].network, place)
-        else:
-            del self.places[place]
+            place = await behind.take()
+            try:
+                if any(member.source is Source.LOG for member in behind.places[place]):
+                    await self._feed(*place)
+            finally:  # when cancelled, too: another task may go on
+                behind.put_back(place)
 
     async def _feed(self, name: str, cursor: int) -> None:
         page: _Page | Exception
@@ -86,7 +65,7 @@ class CatchUp:
         except Exception as error:  # noqa: BLE001  a bug of ours ends the members at this cursor only
             page = error
         with self._log.altered_meanwhile(name) as meanwhile:
-            await in_steps(self._give(self.places[name, cursor], page, meanwhile))
+            await in_steps(self._give(self._behind.places[name, cursor], page, meanwhile))
 
     def _give(self, members: deque[Member], page: "_Page | Exception", meanwhile: Alterations) -> Iterator[None]:
         """Give a page to the members that wait now, one after the other; those who come later get another page."""

@@ -11,8 +11,9 @@ from functools import partial
 
 import trio
 
+from chatserver.chat.behind import Behind
 from chatserver.chat.broadcast import Broadcaster
-from chatserver.chat.catch_up import READERS
+from chatserver.chat.catch_up import READERS, CatchUp
 from chatserver.chat.follower import Follower
 from chatserver.chat.housekeeping import Housekeeping
 from chatserver.chat.log_reader import LogReader
@@ -64,7 +65,9 @@ class Hub:
             self.rooms, self.reader, size, max_rooms=settings.max_rooms,
             stays=max(EMPTY_ROOM_SECONDS, settings.presence_grace), schedule=schedule, loaded=self._loaded,
         )  # fmt: skip
-        self.broadcaster = Broadcaster(sink, schedule, self.reader, encoder)
+        self.behind = Behind()
+        self.broadcaster = Broadcaster(sink, schedule, self.behind)
+        self._catch_up = CatchUp(self.behind, self.reader, encoder, sink, self.broadcaster)
         self.housekeeping = Housekeeping(self.rooms, self.broadcaster, schedule, left=self._left)
         self.follower = Follower(
             log, self.reader, self.rooms, schedule,
@@ -89,7 +92,7 @@ class Hub:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.follower.run)
             for _ in range(READERS):
-                nursery.start_soon(self.broadcaster.catch_up.run)
+                nursery.start_soon(self._catch_up.run)
 
     # -- news -------------------------------------------------------------------------------------------------------
 

@@ -132,5 +132,5 @@ async def test_flush_members_that_never_read_cost_no_queue() -> None:
         assert all(len(each.backlog.chunks) <= 1 and not each.inbox for each in behind if each.backlog)
         kept = {id(chunk): len(chunk) for each in behind if each.backlog for chunk in each.backlog.chunks}
         assert sum(kept.values()) <= 8 * 8_500, "a few frames, shared by all members"
-        assert not parts.hub.catch_up.places
+        assert not parts.hub.behind.places
         assert await server.closes("flush-deadline") == 0

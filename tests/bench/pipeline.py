@@ -143,7 +143,7 @@ async def shards(servers: list[Valkey], seconds: float) -> AsyncIterator[SharedS
             await nursery.start(link.run)
         url = "valkey://" + ",".join(f"127.0.0.1:{link.port}" for link in links)
         opened = open_shards(url, f"bench-{seconds}")
-        nursery.start_soon(opened.run)
+        nursery.start_soon(opened.run, lambda message: None)
         while opened.reachable < len(servers):  # noqa: ASYNC110  it is connected in its own time
             await trio.sleep(0.01)
         yield SharedSearch(opened)

@@ -259,8 +259,8 @@ class Play:
         assert self.loading == 0, "a room never finished loading"
         assert len(self.answered) == self.published, "a publisher was never answered"
         assert self.it.schedule.waiting == 0
-        assert not self.it.hub.broadcaster.catch_up.places
-        assert not self.it.hub.broadcaster.catch_up._waiting
+        assert not self.it.hub.behind.places
+        assert not self.it.hub.behind.queue
         for peer in self.peers:
             assert not peer.is_blocked
             for member in peer.members:

@@ -167,22 +167,22 @@ async def test_a_member_that_leaves_during_a_read_is_sent_nothing(it: Chatting) 
     before = len(slow.wire)
     await trio.sleep(10.0)
     assert len(slow.wire) == before
-    assert not it.hub.broadcaster.catch_up.places
+    assert not it.hub.behind.places
 
 
 async def test_all_members_at_a_cursor_leave_before_its_read(it: Chatting) -> None:
     others, slow = await crowd_behind(it, 3, messages=50), await crowd_behind(it, 3, messages=50)
     it.log.delay = 1.0
     it.sink.take_all([*others, *slow])
-    assert len(it.hub.broadcaster.catch_up.places) == 2
+    assert len(it.hub.behind.places) == 2
     before = it.log.reads
     for peer in slow:
         it.sink.die(peer)
     await trio.sleep(20.0)
     assert it.log.reads - before == 1, "only for the others"
     assert [peer.reached("lobby") for peer in others] == [100] * 3
-    assert not it.hub.broadcaster.catch_up.places
-    assert not it.hub.broadcaster.catch_up._waiting
+    assert not it.hub.behind.places
+    assert not it.hub.behind.queue
 
 
 async def test_all_readers_work(it: Chatting) -> None:
@@ -316,7 +316,7 @@ async def test_a_fault_in_a_read_costs_the_members_at_its_cursor(monkeypatch: py
     """A bug, not an error of the log: the readers and the members at other cursors go on."""
     async with chatting(ring_messages=5, faults=2) as it:
         (other,), slow = await crowd_behind(it, 1, messages=10), await crowd_behind(it, 2, messages=50)
-        plant(monkeypatch, it.hub.broadcaster.catch_up._log, "encoded", lambda _, records, __: records[0].offset == 11)
+        plant(monkeypatch, it.hub._catch_up._log, "encoded", lambda _, records, __: records[0].offset == 11)
         it.sink.take_all([*slow, other])
         await trio.sleep(10.0)
         assert [peer.gone for peer in slow] == [True, True]
@@ -332,9 +332,9 @@ async def test_members_are_fed_on_after_a_reader_was_cancelled(monkeypatch: pyte
         for peer in slow:
             it.sink.take(peer, ENDLESS)
             with trio.move_on_after(0.5):
-                await it.hub.broadcaster.catch_up.run()
-        nursery.start_soon(it.hub.broadcaster.catch_up.run)
+                await it.hub._catch_up.run()
+        nursery.start_soon(it.hub._catch_up.run)
         await trio.sleep(5.0)
         assert [peer.reached("lobby") for peer in slow] == [20, 20]
-        assert not it.hub.broadcaster.catch_up.places
+        assert not it.hub.behind.places
         nursery.cancel_scope.cancel()

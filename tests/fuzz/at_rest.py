@@ -87,7 +87,7 @@ def _check_work_is_done(world: World) -> None:
     assert scheduler.idle, scheduler.statistics()
     assert scheduler.asleep or parts.poller.naps, "new work would not wake it"
     if world.log.well:
-        assert not parts.hub.broadcaster.catch_up.places
+        assert not parts.hub.behind.places
         assert parts.log.statistics().pending == 0
         assert parts.exchanges._tasks.statistics() == {"running": 0, "waiting": 0}, "a task never ends"
         assert len(parts.hub.reader) == 0

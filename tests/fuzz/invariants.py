@@ -305,9 +305,9 @@ def _check_rings(budget: ByteBudget, rooms: list[Room]) -> None:
 
 def _check_catch_up(world: World, members: list[Member]) -> None:
     """Each member that is fed from the log is at one place; each member at a place is in a room or has left."""
-    catch_up = world.parts.hub.broadcaster.catch_up
+    behind = world.parts.hub.behind
     reading: list[Member] = []
-    for (name, cursor), there in catch_up.places.items():
+    for (name, cursor), there in behind.places.items():
         for member in there:
             if member.source is Source.NOTHING:
                 assert member.connection is None, "a member that has left could still be fed"
@@ -316,4 +316,4 @@ def _check_catch_up(world: World, members: list[Member]) -> None:
             reading.append(member)
     assert len(reading) == len(set(reading)), "a member is fed twice"
     assert set(reading) == {member for member in members if member.source is Source.LOG}, "a member is not fed"
-    assert set(entries(catch_up._waiting)) <= catch_up.places.keys(), "a queued place has no members"
+    assert set(entries(behind.queue)) <= behind.places.keys(), "a queued place has no members"
