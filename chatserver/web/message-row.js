@@ -111,7 +111,7 @@ function body(client, message) {
 
 export function quote(client, { room, reply_to, deleted }) {
   if (!reply_to || deleted) return [];
-  const answered = client.rooms.get(room)?.find(reply_to);
+  const answered = client.rooms.get(room)?.quoted(reply_to);
   const shown = answered
     ? [make('b', { dir: 'auto' }, client.identity.owns(answered) ? 'You' : answered.user.name), ` ${inShort(answered)}`]
     : ['an earlier message'];

@@ -68,7 +68,7 @@ export class MessagesView {
   }
 
   get #timeline() {
-    return this.#room?.past ?? this.client.current.timeline;
+    return this.#room?.log.past ?? this.client.current.timeline;
   }
 
   get #below() {
@@ -89,8 +89,8 @@ export class MessagesView {
 
   toPresent() {
     const { current } = this.client;
-    const isShown = this.#isAtBottom && !current.past && this.#divider === null;
-    current.past = null;
+    const isShown = this.#isAtBottom && !current.log.past && this.#divider === null;
+    current.log.past = null;
     this.#isAtBottom = true;
     this.#divider = null;
     if (isShown) this.toBottom();
@@ -102,14 +102,14 @@ export class MessagesView {
   async restore(place) {
     const room = this.client.current;
     if (place === null) return this.toPresent();
-    await room.visit(place.offset).catch(() => {}); // what is loaded stays in sight
+    await room.log.visit(place.offset).catch(() => {}); // what is loaded stays in sight
     if (room === this.client.current) this.#redraw(place);
   }
 
   /** Show a message, wherever in the log it stands. If it is not there, show the newest, and return false. */
   async visit(offset) {
     const room = this.client.current;
-    await room.visit(offset);
+    await room.log.visit(offset);
     if (room !== this.client.current) return true;
     const place = this.#timeline.place(offset);
     this.#isAtBottom = false;
@@ -152,9 +152,9 @@ export class MessagesView {
   }
 
   async #fetchDivider(room, divider) {
-    await room.visit(divider).catch(() => {}); // what is loaded stays in sight
+    await room.log.visit(divider).catch(() => {}); // what is loaded stays in sight
     if (room !== this.client.current) return;
-    if (divider !== this.#divider) return void (room.past = null); // the user has gone to the present
+    if (divider !== this.#divider) return void (room.log.past = null); // the user has gone to the present
     this.#redraw(null, divider);
     this.#toDivider(false);
   }
@@ -197,7 +197,7 @@ export class MessagesView {
     const first = added.find((message) => !this.client.identity.owns(message));
     if (wasEmpty && !isLive) this.#divider ??= this.client.current.firstUnread; // the first page, perhaps after a week
     if (isLive && first && (document.hidden || this.#wasAway)) this.#divider ??= first.offset;
-    const isFollowing = this.#isAtBottom && !this.#room?.past;
+    const isFollowing = this.#isAtBottom && !this.#room?.log.past;
     const more = this.#below < NEAR_EDGE ? STEP : 0; // far from the end, rows there would replace those in sight
     const change = () => {
       for (const message of changed) this.#replace(message);
@@ -223,7 +223,7 @@ export class MessagesView {
   /** Mark the room as read if its end is in sight. */
   #seen() {
     const { current } = this.client;
-    if (!document.hidden && !current.past && this.#isAtBottom) current.markRead(current.timeline.through);
+    if (!document.hidden && !current.log.past && this.#isAtBottom) current.markRead(current.timeline.through);
     this.#showJump();
   }
 
@@ -237,8 +237,8 @@ export class MessagesView {
 
   #showJump() {
     if (!this.#room) return;
-    const { unread, past } = this.client.current;
-    this.#jump.hidden = this.#isAtBottom && !past;
+    const { unread, log } = this.client.current;
+    this.#jump.hidden = this.#isAtBottom && !log.past;
     this.#jump.textContent = unread ? `${plural(unread, 'new message')} ↓` : 'To the newest ↓';
     this.#jump.classList.toggle('has-news', unread > 0);
   }
@@ -346,7 +346,7 @@ export class MessagesView {
     const { messages } = this.#timeline;
     const isEnd = this.#to === (messages.at(-1)?.offset ?? -1);
     const wentUp = !this.#isAtBottom || scrollTop < this.#top;
-    this.#isAtBottom = isEnd && !this.#room?.past && (!wentUp || this.#below < NEAR_BOTTOM);
+    this.#isAtBottom = isEnd && !this.#room?.log.past && (!wentUp || this.#below < NEAR_BOTTOM);
     this.#top = scrollTop;
     this.#place = this.place;
     const from = this.#timeline.place(this.#from);
@@ -382,11 +382,11 @@ export class MessagesView {
     const timeline = this.#timeline;
     if (this.#isFetching || timeline.epoch === null || this.client.state.phase !== 'live') return;
     const isTop = this.#scroller.scrollTop < NEAR_EDGE && !timeline.complete && timeline.place(this.#from) <= 0;
-    const isEnd = room.past && this.#below < NEAR_EDGE;
+    const isEnd = room.log.past && this.#below < NEAR_EDGE;
     if (!isTop && !isEnd) return;
     this.#isFetching = true;
     try {
-      await (isTop ? room.older(timeline) : room.newer());
+      await (isTop ? room.older(timeline) : room.log.newer());
     } catch (error) {
       this.#edge.textContent = `Older messages could not be loaded: ${error.message}. Scroll to try again.`;
       return;

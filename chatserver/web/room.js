@@ -1,6 +1,6 @@
 /**
  * One room: its messages, the read marker, its members.
- * Owns: its timelines, the filling of holes, the read marker, who types. May not: open connections, touch the DOM.
+ * Owns: its log, the read marker, who is here and who types. May not: open connections, touch the DOM.
  *
  * It dispatches events on itself and on its client: `message` (each message once, in order of arrival), `messages`
  * (many at a time: added, changed, isLive), `presence`, `typing`, `unread`, `caughtup`, `restarted`, `refused`,
@@ -9,22 +9,16 @@
  * @import { Change, Message, Page, User } from './wire.js'
  */
 import { isBelow } from './outbox.js';
-import { Reactors, Timeline } from './timeline.js';
+import { RoomLog } from './room-log.js';
 import { Unconfirmed } from './unconfirmed.js';
 import { ChatError, delayBefore, sleep, splitCursor } from './wire.js';
 
-const FILL_LIMIT = 100; // messages a request, when a hole is filled
-const HISTORY_LIMIT = 50; // messages a request, when the user scrolls
 const TYPING_EVERY = 3_000; // ms, as the server limits it; a message of the user ends it
 const TYPING_LASTS = 6_000; // ms without another push
-const TRIM_AT = 20_000; // messages kept of one room, about 10 MB
-const KEEP = 10_000;
 const LONGEST_WAIT = 86_400; // s of a ban whose end the page awaits; a timer holds 24 days at most
 
 export class Room extends EventTarget {
-  timeline = new Timeline();
-  /** @type {Timeline | null} an older range that is shown, from a search or a link */
-  past = null;
+  log = new RoomLog(this);
   /** @type {ChatError | null} why the user is not in the room: expelled, or refused */
   out = null;
   /** @type {ChatError | null} why the user may not write here, as far as known (`ChatClient.askRights`) */
@@ -42,12 +36,10 @@ export class Room extends EventTarget {
   head = null;
   /** Unread mentions of the user, as the server counted last. */
   counted = 0;
-  reactors = new Reactors();
   unconfirmed = new Unconfirmed();
   /** @type {Map<string, {user: User, timer: number}>} */
   #typists = new Map();
   #typedAt = -Infinity;
-  #filling = false;
 
   constructor(client, name) {
     super();
@@ -78,7 +70,7 @@ export class Room extends EventTarget {
   /** Send a change, and show it at once: until its record is here, or the server refuses it. */
   async #change(asked, text = '') {
     const change = this.unconfirmed.add({ ...asked, text });
-    this.#tellOf([], this.#loaded([asked.offset]), false);
+    this.tellOf([], this.#loaded([asked.offset]), false);
     try {
       const ack = await this.publish(text, { change: asked });
       change.until = ack.offset;
@@ -87,7 +79,7 @@ export class Room extends EventTarget {
       change.until = 0;
       throw error;
     } finally {
-      this.#tellOf([], [], false);
+      this.tellOf([], [], false);
     }
   }
 
@@ -100,6 +92,23 @@ export class Room extends EventTarget {
     this.#meet(found.members);
     this.tell('presence');
     return found;
+  }
+
+  /**
+   * @param {{before?: string, after?: string, limit: number}} where
+   * @returns {Promise<Page>}
+   */
+  async history(where) {
+    const page = await this.#ask('history', where);
+    for (const { user } of page.messages.toReversed()) {
+      if (user && this.client.identity.nameOf(user.id) === undefined) this.client.identity.meet(user); // a known name is newer
+    }
+    return page;
+  }
+
+  /** @param {import('./timeline.js').Timeline} timeline of this room */
+  older(timeline) {
+    return this.log.older(timeline);
   }
 
   leave() {
@@ -160,14 +169,30 @@ export class Room extends EventTarget {
     return here.filter((message) => !this.client.identity.owns(message) && !message.deleted);
   }
 
-  /** A message as the user sees it: with the user's own changes that are not confirmed. */
-  find(offset) {
-    return this.#loaded([offset]).map((message) => this.unconfirmed.applyTo(message))[0] ?? null;
+  get timeline() {
+    return this.log.timeline;
   }
 
-  /** The messages at these offsets that are loaded. */
+  get reactors() {
+    return this.log.reactors;
+  }
+
+  /** A message as the user sees it: with the user's own changes that are not confirmed. */
+  find(offset) {
+    return this.#seen(this.log.find(offset));
+  }
+
+  /** The message that a reply quotes; see `RoomLog`. */
+  quoted(offset) {
+    return this.#seen(this.log.quoted(offset));
+  }
+
+  #seen(message) {
+    return message && this.unconfirmed.applyTo(message);
+  }
+
   #loaded(offsets) {
-    return offsets.flatMap((offset) => this.past?.find(offset) ?? this.timeline.find(offset) ?? []);
+    return offsets.flatMap((offset) => this.log.find(offset) ?? []);
   }
 
   /** The user's messages that are not in the timeline yet. */
@@ -196,12 +221,8 @@ export class Room extends EventTarget {
     const { timeline } = this;
     const isFirst = timeline.epoch === null;
     const isNewLog = !timeline.isSameLog(page);
-    if (!page.recovered) this.reactors.clear(); // reactions may have been taken back meanwhile
-    this.reactors.note(page.messages);
-    if (isFirst || isNewLog) timeline.begin(page);
-    if (isNewLog) [this.past, this.unconfirmed] = [null, new Unconfirmed()];
-    const { added, changed } = timeline.add(page.messages, { asPage: true });
-    if (!page.recovered) timeline.accept(page.messages[0]?.offset ?? splitCursor(page.cursor).offset + 1);
+    if (isNewLog) this.unconfirmed = new Unconfirmed();
+    const { added, changed } = this.log.page(page);
     this.head = page.cursor;
     if (this.read === null) {
       this.read = timeline.cursorAt(timeline.head);
@@ -218,13 +239,7 @@ export class Room extends EventTarget {
   /** @param {(Message | Change)[]} records pushed */
   take(records) {
     if (this.timeline.epoch === null) return; // another tab follows the room; the first page has these records
-    this.reactors.note(records);
-    const { added, changed } = this.timeline.add(records);
-    if (this.past) changed.push(...this.past.change(records));
-    if (this.timeline.messages.length > TRIM_AT) {
-      this.timeline.trim(KEEP);
-      this.reactors.trim(this.timeline.first);
-    }
+    const { added, changed } = this.log.add(records);
     for (const { user } of added) {
       this.#stopsTyping(user.id);
       if (this.client.identity.owns({ user })) this.#typedAt = -Infinity;
@@ -243,7 +258,7 @@ export class Room extends EventTarget {
   pushed({ type, ...pushed }) {
     if (type === 'gap') {
       this.timeline.expect(splitCursor(pushed.until).offset);
-      this.#fill();
+      this.log.fill();
     } else if (type === 'presence') {
       this.members = pushed.members;
       this.#meet(pushed.joined);
@@ -255,7 +270,7 @@ export class Room extends EventTarget {
   }
 
   async refused(error) {
-    if (error.code === 'bad_cursor' && this.timeline.epoch !== null) this.timeline = new Timeline();
+    if (error.code === 'bad_cursor' && this.timeline.epoch !== null) this.log = new RoomLog(this);
     else if (!error.isTemporary) return this.#isOut(error);
     await sleep(delayBefore(0, error.retryAfter));
     this.client.follow(this);
@@ -301,11 +316,12 @@ export class Room extends EventTarget {
       this.client.identity.meet(user);
       if (isLive && this.people.has(user.id)) this.people.set(user.id, user); // a message may have a new name before presence does
     }
-    this.#tellOf(added, changed, isLive);
-    if (this.timeline.hole()) this.#fill();
+    this.tellOf(added, changed, isLive);
+    if (this.timeline.hole()) this.log.fill();
   }
 
-  #tellOf(added, changed, isLive) {
+  /** Tell of messages that are new or look different, and of those whose unconfirmed changes are done. */
+  tellOf(added, changed, isLive) {
     const { identity, outbox } = this.client;
     const done = this.unconfirmed.forgetDone(this.timeline.through);
     changed = [...new Set([...changed, ...this.#loaded(done)])];
@@ -316,85 +332,5 @@ export class Room extends EventTarget {
     }
     this.tell('messages', { added, changed, isLive });
     this.tell('unread');
-  }
-
-  // Requests
-
-  /**
-   * @param {{before?: string, after?: string, limit: number}} where
-   * @returns {Promise<Page>}
-   */
-  async history(where) {
-    const page = await this.#ask('history', where);
-    for (const { user } of page.messages.toReversed()) {
-      if (user && this.client.identity.nameOf(user.id) === undefined) this.client.identity.meet(user); // a known name is newer
-    }
-    return page;
-  }
-
-  async older(timeline) {
-    if (timeline.complete || timeline.epoch === null) return;
-    const page = await this.history({ before: timeline.cursorAt(timeline.first), limit: HISTORY_LIMIT });
-    if (page.messages.length === 0) timeline.complete = true;
-    this.reactors.note(page.messages);
-    this.tell('messages', { ...timeline.add(page.messages, { asPage: true }), isLive: false });
-  }
-
-  /** Fetch the records after the older range. Once it meets the present, they are joined. */
-  async newer() {
-    const { past, timeline } = this;
-    if (!past?.cursor) return;
-    const { messages, recovered } = await this.history({ after: past.cursor, limit: HISTORY_LIMIT });
-    this.reactors.note(messages);
-    const found = past.add(messages, { asPage: true });
-    if (!recovered && messages.length) past.accept(messages[0].offset);
-    if (messages.length === 0 || past.through + 1 >= timeline.first) {
-      timeline.add(past.messages, { asPage: true });
-      timeline.first = Math.min(timeline.first, past.first);
-      timeline.complete ||= past.complete;
-      if (this.past === past) this.past = null;
-    }
-    this.tell('messages', { ...found, isLive: false });
-  }
-
-  async visit(offset) {
-    this.past = null;
-    const { timeline } = this;
-    if (timeline.epoch === null || offset >= timeline.first) return;
-    const half = HISTORY_LIMIT / 2;
-    const past = new Timeline();
-    const page = await this.history({ after: timeline.cursorAt(Math.max(0, offset - half)), limit: HISTORY_LIMIT });
-    if (!timeline.isSameLog(page) || page.messages.length === 0) return;
-    this.reactors.note(page.messages);
-    past.begin(page);
-    past.add(page.messages, { asPage: true });
-    if (past.through + 1 < timeline.first) this.past = past;
-    else timeline.add(past.messages, { asPage: true });
-  }
-
-  async #fill() {
-    if (this.#filling) return;
-    this.#filling = true;
-    const { timeline } = this;
-    for (let hole, failures = 0; (hole = timeline.hole()) && this.client.isLive && timeline === this.timeline; ) {
-      const { after, until } = hole;
-      try {
-        const page = await this.history({ after: timeline.cursorAt(after), limit: FILL_LIMIT });
-        if (!timeline.isSameLog(page)) break; // a new log; the next page starts it
-        this.reactors.note(page.messages);
-        const { added, changed } = timeline.add(page.messages, { asPage: true });
-        if (timeline.through === after) {
-          timeline.accept(page.messages[0]?.offset ?? until);
-          this.reactors.clear();
-        }
-        failures = 0;
-        this.#tellOf(added, changed, true);
-      } catch (error) {
-        console.warn('could not fetch what is missing:', error.message);
-        if (!error.isTemporary) break; // the next connection, or the next message, tries again from before the hole
-        await sleep(delayBefore(failures++, error.retryAfter));
-      }
-    }
-    this.#filling = false;
   }
 }

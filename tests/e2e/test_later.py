@@ -118,7 +118,7 @@ def test_known_names_of_reactions_are_shown(visit: OpenWindow) -> None:
 
 
 def test_older_messages_complete_quotes_and_reactions(shared_server: Server, visit: OpenWindow) -> None:
-    """A reply to a message that was loaded later had no quote, and one's own reaction was shown as a stranger's."""
+    """A reply to a message that is not loaded did not quote it, and one's own reaction was shown as a stranger's."""
     ann = visit(room="two-pages-desk")
     room = f"{shared_server.url}/rooms/two-pages/messages"
     ask = ann.page.request
@@ -127,11 +127,13 @@ def test_older_messages_complete_quotes_and_reactions(shared_server: Server, vis
     shared_server.publish("two-pages", *(f"message {number}" for number in range(60)))
     assert ask.post(room, data={"text": "an answer", "reply_to": 1}).ok
     ann.go("two-pages")
-    expect(ann.page.locator(".quote")).to_have_text("an earlier message")
-    ann.scroll_up_to(ann.page.get_by_text("a question", exact=True))
+    expect(ann.page.locator(".quote")).to_have_text("You a question")
+    assert ask.patch(f"{room}/1", data={"text": "the question"}).ok
+    expect(ann.page.locator(".quote")).to_have_text("You the question")
+    ann.scroll_up_to(ann.page.get_by_text("the question edited"))
     expect(ann.page.locator(".chip")).to_have_attribute("title", "You")
     expect(ann.page.locator(".chip")).to_have_attribute("aria-pressed", "true")
-    expect(ann.page.locator(".quote")).to_have_text("You a question")
+    expect(ann.page.locator(".quote")).to_have_text("You the question")
 
 
 def test_a_mention_is_offered_counted_and_marked(window: OpenWindow, visit: OpenWindow) -> None:

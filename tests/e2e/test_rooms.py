@@ -141,12 +141,30 @@ def test_reading_on_from_an_old_offset_skips_removed_messages(run: Run) -> None:
     body = """
         room.page({ cursor: 'e-99', recovered: true, messages: said(99) });
         client.ask = async () => ({ cursor: 'e-99', recovered: true, messages: said(5, 6) });
-        await room.visit(5);
+        await room.log.visit(5);
         client.ask = async () => ({ cursor: 'e-99', recovered: false, messages: said(40, 41) });
-        await room.newer();
-        return [room.past.cursor, [...room.past.lossesBefore]];
+        await room.log.newer();
+        return [room.log.past.cursor, [...room.log.past.lossesBefore]];
     """
     assert run("room.js", ROOM + body) == ["e-41", [40]]
+
+
+def test_a_deletion_during_an_outage_reaches_older_and_quoted_messages(run: Run) -> None:
+    """The next page has it. The older range that was open, from a link, went on showing the text."""
+    body = """
+        room.page({ cursor: 'e-99', recovered: true, messages: said(99) });
+        const page = { cursor: 'e-99', recovered: true };
+        client.ask = async ({ limit }) => ({ ...page, messages: limit === 1 ? said(50) : said(5, 6) });
+        await room.log.visit(5);
+        const asked = new Promise((resolve) => room.addEventListener('messages', resolve, { once: true }));
+        const before = [room.quoted(50), room.quoted(50)];
+        await asked;
+        const quoted = room.quoted(50).text;
+        const deletions = [5, 50].map((target, at) => ({ type: 'delete', offset: 100 + at, target }));
+        room.page({ cursor: 'e-101', recovered: true, messages: deletions });
+        return [before, quoted, room.find(5).deleted, room.quoted(50).text, room.quoted(50).deleted];
+    """
+    assert run("room.js", ROOM + body) == [[None, None], "x", True, "", True]
 
 
 def test_a_hole_is_filled_although_the_history_was_refused_for_now(run: Run) -> None:

@@ -1,0 +1,157 @@
+/**
+ * What is loaded of a room's log: its end, perhaps an older range, and single messages that replies quote.
+ * Owns: these, who reacted, which parts are fetched. May not: know members, or what is read; touch the DOM.
+ *
+ * @import { Room } from './room.js'
+ * @import { Change, Message, Page } from './wire.js'
+ */
+import { Reactors, Timeline } from './timeline.js';
+import { delayBefore, sleep, splitCursor } from './wire.js';
+
+const FILL_LIMIT = 100; // messages a request, when a hole is filled
+const HISTORY_LIMIT = 50; // messages a request, when the user scrolls
+const TRIM_AT = 20_000; // messages kept of one room, about 10 MB
+const KEEP = 10_000;
+
+export class RoomLog {
+  timeline = new Timeline();
+  /** @type {Timeline | null} an older range that is shown, from a search or a link */
+  past = null;
+  reactors = new Reactors();
+  #quoted = new Timeline();
+  /** @type {Set<number>} offsets of quoted messages that were asked for */
+  #wanted = new Set();
+  #asking = Promise.resolve();
+  #filling = false;
+
+  /** @param {Room} room asks the server, and is told what was fetched */
+  constructor(room) {
+    this.room = room;
+  }
+
+  /** @returns {Message | null} as the log has it */
+  find(offset) {
+    return this.past?.find(offset) ?? this.timeline.find(offset) ?? this.#quoted.find(offset);
+  }
+
+  /** @returns {Message | null} the message that a reply quotes; it is fetched if it is not loaded */
+  quoted(offset) {
+    const found = this.find(offset);
+    if (found === null && this.timeline.epoch !== null && !this.#wanted.has(offset)) {
+      this.#wanted.add(offset);
+      this.#asking = this.#asking.then(() => this.#fetchQuoted(offset)); // not a request for each row at once
+    }
+    return found;
+  }
+
+  async #fetchQuoted(offset) {
+    const quoted = this.#quoted;
+    try {
+      const { messages } = await this.room.history({ after: this.timeline.cursorAt(offset - 1), limit: 1 });
+      if (quoted !== this.#quoted || messages[0]?.offset !== offset) return; // it is gone
+      quoted.add(messages);
+      this.room.tell('messages', { added: [], changed: messages, isLive: false });
+    } catch {
+      this.#wanted.delete(offset); // asked for again when a row is made
+    }
+  }
+
+  /** Take a page of the end of the log; the first one, or one of another log, begins anew. */
+  page(page) {
+    const { timeline } = this;
+    const isNewLog = !timeline.isSameLog(page);
+    if (isNewLog) this.past = null;
+    if (!page.recovered) {
+      this.reactors.clear(); // reactions may have been taken back meanwhile
+      this.#quoted = new Timeline();
+      this.#wanted.clear();
+    }
+    if (timeline.epoch === null || isNewLog) timeline.begin(page);
+    const found = this.add(page.messages, { asPage: true });
+    if (!page.recovered) timeline.accept(page.messages[0]?.offset ?? splitCursor(page.cursor).offset + 1);
+    return found;
+  }
+
+  /**
+   * Add records to the end of the log, and apply the changes among them to all that is loaded.
+   * @param {(Message | Change)[]} records
+   * @param {{asPage?: boolean}} [how] see `Timeline.add`
+   */
+  add(records, how) {
+    const { timeline } = this;
+    this.reactors.note(records);
+    const { added, changed } = timeline.add(records, how);
+    for (const other of [this.past, this.#quoted]) changed.push(...(other?.change(records) ?? []));
+    if (timeline.messages.length > TRIM_AT) {
+      timeline.trim(KEEP);
+      this.reactors.trim(timeline.first);
+    }
+    return { added, changed };
+  }
+
+  async older(timeline) {
+    if (timeline.complete || timeline.epoch === null) return;
+    const page = await this.room.history({ before: timeline.cursorAt(timeline.first), limit: HISTORY_LIMIT });
+    if (page.messages.length === 0) timeline.complete = true;
+    this.reactors.note(page.messages);
+    this.room.tell('messages', { ...timeline.add(page.messages, { asPage: true }), isLive: false });
+  }
+
+  /** Fetch the records after the older range. Once it meets the present, they are joined. */
+  async newer() {
+    const { past, timeline } = this;
+    if (!past?.cursor) return;
+    const { messages, recovered } = await this.room.history({ after: past.cursor, limit: HISTORY_LIMIT });
+    this.reactors.note(messages);
+    const found = past.add(messages, { asPage: true });
+    if (!recovered && messages.length) past.accept(messages[0].offset);
+    if (messages.length === 0 || past.through + 1 >= timeline.first) {
+      timeline.add(past.messages, { asPage: true });
+      timeline.first = Math.min(timeline.first, past.first);
+      timeline.complete ||= past.complete;
+      if (this.past === past) this.past = null;
+    }
+    this.room.tell('messages', { ...found, isLive: false });
+  }
+
+  async visit(offset) {
+    this.past = null;
+    const { timeline } = this;
+    if (timeline.epoch === null || offset >= timeline.first) return;
+    const half = HISTORY_LIMIT / 2;
+    const past = new Timeline();
+    const page = await this.room.history({ after: timeline.cursorAt(Math.max(0, offset - half)), limit: HISTORY_LIMIT });
+    if (!timeline.isSameLog(page) || page.messages.length === 0) return;
+    this.reactors.note(page.messages);
+    past.begin(page);
+    past.add(page.messages, { asPage: true });
+    if (past.through + 1 < timeline.first) this.past = past;
+    else timeline.add(past.messages, { asPage: true });
+  }
+
+  /** Fetch what the server has skipped, or what a page leaves out. */
+  async fill() {
+    if (this.#filling) return;
+    this.#filling = true;
+    const { timeline, room } = this;
+    for (let hole, failures = 0; (hole = timeline.hole()) && room.client.isLive && timeline === this.timeline; ) {
+      const { after, until } = hole;
+      try {
+        const page = await room.history({ after: timeline.cursorAt(after), limit: FILL_LIMIT });
+        if (!timeline.isSameLog(page)) break; // a new log; the next page starts it
+        const { added, changed } = this.add(page.messages, { asPage: true });
+        if (timeline.through === after) {
+          timeline.accept(page.messages[0]?.offset ?? until);
+          this.reactors.clear();
+        }
+        failures = 0;
+        room.tellOf(added, changed, true);
+      } catch (error) {
+        console.warn('could not fetch what is missing:', error.message);
+        if (!error.isTemporary) break; // the next connection, or the next message, tries again from before the hole
+        await sleep(delayBefore(failures++, error.retryAfter));
+      }
+    }
+    this.#filling = false;
+  }
+}
