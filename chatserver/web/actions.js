@@ -142,7 +142,7 @@ export class Actions {
     try {
       await action();
     } catch (error) {
-      this.tell(`${otherwise}: ${error.message}`);
+      if (error.code !== 'aborted') this.tell(`${otherwise}: ${error.message}`);
     }
   }
 

@@ -7,6 +7,7 @@
  */
 import { avatar, make } from './dom.js';
 import { inShort, markdown } from './markdown.js';
+import { mayTakeBack } from './outbox.js';
 import { actionIn, clock, dayName, isOnlyEmoji, isSameDay, mentionedIn, plural, withEmoji } from './text.js';
 
 const GROUP_SPAN = 5 * 60_000; // ms; a later message of the same author begins a new group
@@ -64,7 +65,7 @@ export function messageRow(client, message) {
   const { user, offset, text, deleted, isUnconfirmed } = message;
   const isOwn = client.identity.owns(message);
   const time = new Date(message.time);
-  const saving = client.state.phase === 'live' ? 'saving' : 'waiting';
+  const isWaiting = isUnconfirmed && client.state.phase !== 'live';
   const row = make(
     'li',
     { className: 'message', tabIndex: -1 },
@@ -77,8 +78,9 @@ export function messageRow(client, message) {
       make('time', { dateTime: message.time }, clock(time)),
     ),
     make('div', { className: 'bubble' }, ...quote(client, message), ...foldable(message, body(client, message))),
-    make('span', { className: 'aside', ariaHidden: isUnconfirmed ? null : 'true' }, isUnconfirmed ? saving : clock(time)),
+    make('span', { className: 'aside', ariaHidden: isUnconfirmed ? null : 'true' }, isWaiting ? 'waiting' : isUnconfirmed ? 'saving' : clock(time)),
     ...reactions(client, message),
+    ...(isWaiting ? discarding(client, message) : []),
   );
   row.classList.toggle('own', isOwn);
   row.classList.toggle('pending', Boolean(isUnconfirmed));
@@ -87,6 +89,15 @@ export function messageRow(client, message) {
   row.classList.toggle('action', actionIn(message) !== null);
   if (offset) row.dataset.offset = String(offset);
   return row;
+}
+
+/** The choice to take back an edit or a deletion that is not sent. */
+function discarding({ outbox }, { room, offset }) {
+  const isOf = (item) => item.room === room && item.extras.change?.offset === offset && item.extras.change.type !== 'react';
+  const waiting = outbox.items.filter((item) => isOf(item) && mayTakeBack(item));
+  if (!waiting.length) return [];
+  const onclick = () => waiting.forEach(({ key }) => outbox.takeBack(key));
+  return [make('p', { className: 'problem later' }, make('button', { className: 'link', type: 'button', onclick }, 'Discard'))];
 }
 
 function body(client, message) {

@@ -70,9 +70,10 @@ export class Room extends EventTarget {
   /** Send a change, and show it at once: until its record is here, or the server refuses it. */
   async #change(asked, text = '') {
     const change = this.unconfirmed.add({ ...asked, text });
+    const sending = this.publish(text, { change: asked });
     this.tellOf([], this.#loaded([asked.offset]), false);
     try {
-      const ack = await this.publish(text, { change: asked });
+      const ack = await sending;
       change.until = ack.offset;
       return ack;
     } catch (error) {

@@ -209,7 +209,7 @@ def test_a_reply_that_waits_does_not_quote_a_deleted_message(window: OpenWindow,
 
 
 def test_a_message_that_waits_for_the_connection_can_be_taken_back_and_a_change_waits_too(window: OpenWindow) -> None:
-    """A message went out as it was, or the tab had to be closed. A change without a connection failed."""
+    """A message went out as it was, or the tab had to be closed; changes failed, and later all went out."""
     ann = window(is_played=True, room="taken-back")
     field = ann.page.locator("#text")
     ann.lose_connection()
@@ -236,6 +236,17 @@ def test_a_message_that_waits_for_the_connection_can_be_taken_back_and_a_change_
     changed = ["the third edited", "This message was deleted."]
     expect(ann.texts).to_have_text(changed)
     expect(ann.page.locator("#messages .message.pending .aside")).to_have_text(["waiting"] * 2)
+    ann.act("the third", "Edit")
+    ann.say("wrong")
+    discards = ann.page.locator("#messages").get_by_role("button", name="Discard")
+    expect(discards).to_have_count(2)
+    for discard in (discards.first, discards):
+        discard.click()
+    expect(ann.texts).to_have_text(["third", "first"])
+    expect(ann.page.locator("#toast")).to_be_empty()
+    ann.act("third", "Edit")
+    ann.say("the third")
+    ann.delete("first")
     ann.find_connection()
     ann.expect_texts([*changed, "fourth"])
     expect(ann.page.locator("#messages .pending")).to_have_count(0)
