@@ -11,13 +11,11 @@ import { HttpApi } from './http.js';
 import { HttpLink } from './http-link.js';
 import { Identity, isGuest } from './identity.js';
 import { Outbox } from './outbox.js';
+import { ReadMarkers } from './read-markers.js';
 import { Room } from './room.js';
-import { readTexts } from './storage.js';
 import { ChatError, splitCursor } from './wire.js';
 import { WebSocketLink } from './websocket-link.js';
 
-export const READ_KEY = 'chat.read'; // a cursor for each room
-const READ_AFTER = 500; // ms between reading further and telling the server
 const RECORDS = ['message', 'edit', 'delete', 'reaction'];
 
 export class ChatClient extends EventTarget {
@@ -27,12 +25,6 @@ export class ChatClient extends EventTarget {
   /** @type {(Message | Change)[]} pushed records, delivered together so that a flood costs one layout */
   #inbox = [];
   #delivery = 0;
-  /** @type {Map<string, number>} timers, by room */
-  #reading = new Map();
-  /** @type {{[room: string]: {read: number, unread: number, mentions: number}}} the read markers of the server */
-  #marks = {};
-  /** @type {Promise<void> | null} */
-  #asking = null;
   mayFollowMost = Infinity; // rooms over one connection
   #isStarted = false;
   /** @type {User | null} whom the server named last: the user in whose name a message goes out */
@@ -50,8 +42,8 @@ export class ChatClient extends EventTarget {
    */
   constructor(origin, { kind = null, token = null, tab, browser, socket }) {
     super();
-    this.browser = browser;
     this.api = new HttpApi(origin, token, (session) => this.#isUser(session));
+    this.markers = new ReadMarkers(browser, this.api, (request) => this.ask(request));
     this.identity = new Identity(browser, () => this.tell('identity'));
     this.outbox = new Outbox(tab, browser, {
       changed: () => this.tell('outbox'),
@@ -88,14 +80,14 @@ export class ChatClient extends EventTarget {
     const known = this.rooms.get(name);
     if (known) return known;
     const room = new Room(this, name);
-    room.read = readTexts(this.browser, READ_KEY)[name] ?? null;
-    if (head !== undefined) this.#mark(room, head);
+    room.read = this.markers.ours[name] ?? null;
+    if (head !== undefined) this.markers.mark(room, head);
     if (head !== undefined && room.read === head) room.timeline.begin({ room: name, cursor: head, recovered: true, messages: [] });
     this.rooms.set(name, room);
     if (!this.room) this.room = name;
     if (!this.#isStarted) {
       this.#isStarted = true;
-      if (room.read === null) this.#askMarks(); // while the connection opens
+      if (room.read === null) this.markers.fetch(); // while the connection opens
       this.connection.start();
     } else this.follow(room);
     return room;
@@ -132,7 +124,7 @@ export class ChatClient extends EventTarget {
 
   reconnect() {
     this.#mayBeAnother = true;
-    this.#asking = null;
+    this.markers.expire();
     this.connection.restart();
   }
 
@@ -142,15 +134,16 @@ export class ChatClient extends EventTarget {
     this.reconnect();
   }
 
-  follow(room) {
+  /** @param {boolean} [mustAsk] for a page, which says whether the log is the same */
+  follow(room, mustAsk = false) {
     const { link } = this.connection;
     const isOpen = room.name === this.room;
     const isReady = this.state.phase === 'live' || (isOpen && !link?.isSocket);
     if (!link || !isReady || this.rooms.get(room.name) !== room) return;
     const mayFollow = [...this.rooms.keys()].indexOf(room.name) < this.mayFollowMost;
     if (!isOpen && !mayFollow) return;
-    room.isJoining = link.isSocket; // over HTTP the page of the open room comes before anything is sent
-    link.follow(room.name, room.timeline.cursor, isOpen);
+    room.isJoining = link.isSocket || mustAsk; // else its page is here, or nothing that waits depends on its log
+    link.follow(room.name, room.timeline.cursor, isOpen, mustAsk);
   }
 
   /** Over HTTP until the link is open. */
@@ -170,23 +163,9 @@ export class ChatClient extends EventTarget {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 
-  reads({ name, read }, offset) {
-    const all = readTexts(this.browser, READ_KEY);
-    this.browser.setItem(READ_KEY, JSON.stringify({ ...all, [name]: read }));
-    clearTimeout(this.#reading.get(name));
-    if (offset === 0) return;
-    const send = () => this.ask({ type: 'read', room: name, offset }).catch(() => {}); // the next marker includes this one
-    this.#reading.set(name, setTimeout(send, READ_AFTER));
-  }
-
-  /** Take over the read markers of another tab, which tells the server. */
+  /** Another tab has read further. */
   readElsewhere() {
-    const all = readTexts(this.browser, READ_KEY);
-    for (const room of this.rooms.values()) {
-      const read = all[room.name];
-      const isFurther = read && (room.read === null || splitCursor(read).offset > splitCursor(room.read).offset);
-      if (isFurther) Object.assign(room, { read, counted: 0 });
-    }
+    this.markers.readElsewhere(this.rooms.values());
     this.tell('unread');
   }
 
@@ -200,32 +179,17 @@ export class ChatClient extends EventTarget {
     const { link } = this.connection;
     if (link && (!link.isSocket || this.identity.owns(session))) this.#isUser(session);
     else if (link && this.#speaker && this.#isNew(session)) this.reconnect();
-    this.#marks = unread.rooms;
+    this.markers.take(unread);
     for (const { room, cursor, members } of rooms) {
       const ours = this.rooms.get(room);
       if (!ours) continue;
       ours.head = cursor;
       if (room !== this.room && !this.connection.link?.isSocket) ours.members = members;
-      this.#mark(ours, cursor);
+      this.markers.mark(ours, cursor);
       if (ours.out?.code === 'too_many_rooms' && splitCursor(cursor).offset) this.follow(ours); // not empty any more
     }
     this.tell('unread');
     return rooms;
-  }
-
-  /** What this browser never read, another device may have; a guest's browser may have lost its storage. */
-  #askMarks() {
-    if (this.api.needsToken && !this.api.token) return null; // a new guest
-    const take = ({ rooms }) => void (this.#marks = rooms);
-    const fail = (error) => {
-      if (!(error instanceof ChatError)) throw error; // the next survey asks again
-    };
-    return (this.#asking ??= this.api.unread().then(take, fail));
-  }
-
-  /** The rooms that the user has read, also on other devices. */
-  get marked() {
-    return Object.keys(this.#marks);
   }
 
   /** Ask whether the user may write in a room. */
@@ -268,20 +232,6 @@ export class ChatClient extends EventTarget {
     else this.tell('expiring', pushed);
   }
 
-  /**
-   * Apply the server's read marker, which may come from another device.
-   * @param {string} head the end of its log
-   */
-  #mark(room, head) {
-    const marked = this.#marks[room.name];
-    if (!marked) return;
-    const { epoch } = splitCursor(head);
-    const ours = room.read === null ? null : splitCursor(room.read);
-    if (ours?.epoch === epoch && ours.offset > marked.read) return; // ours is on its way to the server
-    room.read = `${epoch}-${marked.read}`;
-    room.counted = marked.mentions ?? 0;
-  }
-
   // What the connection tells
 
   stateChanged() {
@@ -299,19 +249,19 @@ export class ChatClient extends EventTarget {
 
   async opening(link) {
     if (link.isSocket) return;
-    if (this.current.read === null) await this.#askMarks();
+    if (this.current.read === null) await this.markers.fetch();
     if (this.#staysOutOf(this.current)) link.begin?.();
     else link.follow(this.room, this.current.timeline.cursor, true);
   }
 
   async up(link, hello) {
-    if (this.current.read === null) await this.#askMarks(); // else all would count as read
+    if (this.current.read === null) await this.markers.fetch(); // else all would count as read
     if (link !== this.connection.link) return;
     if (this.api.needsToken) this.api.token ??= hello?.session || null;
     this.mayFollowMost = hello?.limits?.rooms ?? Infinity;
     for (const room of new Set([this.current, ...this.rooms.values()])) {
       room.knowsRights = false; // they may have changed meanwhile
-      if ((link.isSocket || room !== this.current) && !this.#staysOutOf(room)) this.follow(room);
+      if ((link.isSocket || room !== this.current) && !this.#staysOutOf(room)) this.follow(room, this.outbox.isAbout(room.name));
     }
     const session = hello ?? (await this.api.session().catch(() => null)); // if it fails, `survey` asks again
     if (session?.user && link === this.connection.link) this.#isUser(session);
@@ -356,7 +306,7 @@ export class ChatClient extends EventTarget {
   page(name, page) {
     this.#deliver();
     const room = this.rooms.get(name);
-    if (room?.read === null) this.#mark(room, page.cursor); // a room that the server does not list
+    if (room?.read === null) this.markers.mark(room, page.cursor); // a room that the server does not list
     room?.page(page);
     if (room?.readOnly) this.askRights(room); // perhaps as another user
   }

@@ -15,7 +15,7 @@
  * @typedef {object} Link
  * @property {LinkHandlers} handlers
  * @property {boolean} isSocket whether it says who we are and who is here, and keeps all rooms alike
- * @property {(room: string, cursor: string | null, isOpen: boolean) => void} follow
+ * @property {(room: string, cursor: string | null, isOpen: boolean, mustAsk?: boolean) => void} follow
  * @property {() => void} [begin] open without a room, where a room is what opens it
  * @property {(room: string) => void} unfollow
  * @property {(request: Json) => Promise<any>} ask

@@ -65,14 +65,15 @@ export class HttpLink {
   /**
    * @param {string | null} cursor
    * @param {boolean} isOpen whether it is the open room
+   * @param {boolean} [mustAsk] for a page first, although it is not open
    */
-  async follow(room, cursor, isOpen) {
+  async follow(room, cursor, isOpen, mustAsk = false) {
     this.#wanted.add(room);
     if (this.kind === 'sse' && isOpen) return this.#followByStream(room, cursor);
     if (this.#polled.has(room)) return;
     const { signal } = this.#stop;
     try {
-      const here = cursor !== null && !isOpen ? cursor : await this.#catchUp(room, cursor, signal);
+      const here = cursor !== null && !isOpen && !mustAsk ? cursor : await this.#catchUp(room, cursor, signal);
       this.#prove();
       if (this.#wanted.has(room)) this.#poll(room, here);
     } catch (error) {

@@ -126,6 +126,11 @@ export class Outbox {
     }
   }
 
+  /** Whether anything in this room is about an earlier message. */
+  isAbout(name) {
+    return this.items.some(({ room, extras }) => room === name && isAbout(extras));
+  }
+
   pause() {
     this.#deliver = null;
   }

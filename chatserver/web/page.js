@@ -4,7 +4,7 @@
  */
 import { Account } from './account.js';
 import { Actions } from './actions.js';
-import { ChatClient, READ_KEY } from './client.js';
+import { ChatClient } from './client.js';
 import { Composer } from './composer.js';
 import { ConnectionLine, KINDS } from './connection-line.js';
 import { byId, hasFingers } from './dom.js';
@@ -14,6 +14,7 @@ import { Notifier } from './notify.js';
 import { PendingView } from './pending-view.js';
 import { PeopleView } from './people-view.js';
 import { PersonMenu } from './person-menu.js';
+import { READ_KEY } from './read-markers.js';
 import { OURS_KEY, RoomsView } from './rooms-view.js';
 import { hasLocks, openStorage } from './storage.js';
 import { Switcher } from './switcher.js';

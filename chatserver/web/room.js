@@ -133,7 +133,7 @@ export class Room extends EventTarget {
     if (this.timeline.epoch === null || offset <= this.#readOffset) return;
     this.read = this.timeline.cursorAt(offset);
     this.counted = 0;
-    this.client.reads(this, offset);
+    this.client.markers.reads(this, offset);
     this.tell('unread');
   }
 
@@ -227,7 +227,7 @@ export class Room extends EventTarget {
     this.head = page.cursor;
     if (this.read === null) {
       this.read = timeline.cursorAt(timeline.head);
-      this.client.reads(this, timeline.head);
+      this.client.markers.reads(this, timeline.head);
     }
     this.isJoining = false;
     this.client.outbox.inLog(this.name, timeline.epoch, isNewLog);

@@ -89,7 +89,7 @@ export class RoomsView {
   #adopt() {
     this.#isNew = false;
     const most = Math.min(MAX_OURS, this.client.mayFollowMost - 1);
-    this.#remember([...new Set([...this.#ours, ...this.client.marked])].slice(0, most));
+    this.#remember([...new Set([...this.#ours, ...this.client.markers.rooms])].slice(0, most));
   }
 
   #forget(room) {

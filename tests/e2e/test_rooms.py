@@ -57,7 +57,8 @@ def test_changes_of_a_message_are_applied_in_order(run: Run) -> None:
 
 ROOM = """
     const identity = { owns: () => false, meet() {}, nameOf() {} };
-    const client = { identity, tell() {}, reads() {}, isLive: false, outbox: { arrived() {}, inLog() {} } };
+    const [markers, outbox] = [{ reads() {} }, { arrived() {}, inLog() {} }];
+    const client = { identity, tell() {}, markers, isLive: false, outbox };
     const room = new m.Room(client, 'lobby');
     const said = (...offsets) => offsets.map((offset) => ({ room: 'lobby', offset, text: 'x', user: { id: 'u' } }));
 """

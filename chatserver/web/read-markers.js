@@ -1,0 +1,98 @@
+/**
+ * How far the user has read each room: here, and on other devices, as the server says.
+ * Owns: these markers, when the server is told of ours. May not: know what is in sight.
+ *
+ * @import { HttpApi } from './http.js'
+ * @import { Room } from './room.js'
+ * @import { Store } from './storage.js'
+ */
+import { readTexts } from './storage.js';
+import { ChatError, splitCursor } from './wire.js';
+
+export const READ_KEY = 'chat.read'; // a cursor for each room
+const READ_AFTER = 500; // ms between reading further and telling the server
+
+export class ReadMarkers {
+  /** @type {{[room: string]: {read: number, unread: number, mentions: number}}} of the server */
+  #marks = {};
+  /** @type {Promise<void> | null} */
+  #asking = null;
+  /** @type {Map<string, number>} timers, by room */
+  #reading = new Map();
+
+  /**
+   * @param {Store} browser keeps our markers
+   * @param {HttpApi} api
+   * @param {(request: import('./connection.js').Json) => Promise<any>} ask
+   */
+  constructor(browser, api, ask) {
+    this.browser = browser;
+    this.api = api;
+    this.ask = ask;
+  }
+
+  /** The rooms that the user has read, also on other devices. */
+  get rooms() {
+    return Object.keys(this.#marks);
+  }
+
+  /** @returns {{[room: string]: string}} our markers */
+  get ours() {
+    return readTexts(this.browser, READ_KEY);
+  }
+
+  /** @param {number} offset up to which the room is read now */
+  reads({ name, read }, offset) {
+    this.browser.setItem(READ_KEY, JSON.stringify({ ...this.ours, [name]: read }));
+    clearTimeout(this.#reading.get(name));
+    if (offset === 0) return;
+    const send = () => this.ask({ type: 'read', room: name, offset }).catch(() => {}); // the next marker includes this one
+    this.#reading.set(name, setTimeout(send, READ_AFTER));
+  }
+
+  /**
+   * Take over the markers of another tab, which tells the server.
+   * @param {Iterable<Room>} rooms
+   */
+  readElsewhere(rooms) {
+    const { ours } = this;
+    for (const room of rooms) {
+      const read = ours[room.name];
+      const isFurther = read && (room.read === null || splitCursor(read).offset > splitCursor(room.read).offset);
+      if (isFurther) Object.assign(room, { read, counted: 0 });
+    }
+  }
+
+  /** What this browser never read, another device may have; a guest's browser may have lost its storage. */
+  fetch() {
+    if (this.api.needsToken && !this.api.token) return null; // a new guest
+    const fail = (error) => {
+      if (!(error instanceof ChatError)) throw error; // the next survey asks again
+    };
+    return (this.#asking ??= this.api.unread().then((unread) => this.take(unread), fail));
+  }
+
+  take({ rooms }) {
+    this.#marks = rooms;
+  }
+
+  /** Fetch them again with the next connection, which may have another user. */
+  expire() {
+    this.#asking = null;
+  }
+
+  /**
+   * Apply the server's marker, which may come from another device.
+   * @param {Room} room
+   * @param {string} head the end of its log
+   */
+  mark(room, head) {
+    const marked = this.#marks[room.name];
+    if (!marked) return;
+    const { epoch } = splitCursor(head);
+    const ours = room.read === null ? null : splitCursor(room.read);
+    if (ours?.epoch === epoch && ours.offset > marked.read) return; // ours is on its way to the server
+    room.read = `${epoch}-${marked.read}`;
+    room.counted = marked.mentions ?? 0;
+  }
+}
