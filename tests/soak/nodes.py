@@ -26,6 +26,8 @@ RESTART_PAUSE = 0.2
 #: Seconds for a node to say where it listens, and to end when told to: generous, since the machine may be busy.
 START_PATIENCE, END_PATIENCE = 120.0, 60.0
 DRAIN_TIMEOUT = 5
+#: A process's own folder, by a path that is short enough for the sockets of workers however long that of the folder is.
+HERE = "/proc/self/cwd"
 #: How a line begins that says why a node does not start, and the errors that troubles lead to.
 COMPLAINT = "chatserver: "
 #: Lines about a worker that was stopped, or killed while it replaced another; and a last commit that waited for CPU.
@@ -99,7 +101,7 @@ class Node:
         with self.errors.open("a") as errors:
             self._process = process = await trio.lowlevel.open_process(
                 self._command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, cwd=self._folder,
-                start_new_session=True, env={**os.environ, "TMPDIR": str(self._folder)},
+                start_new_session=True, env={**os.environ, "TMPDIR": HERE},
             )  # fmt: skip
         self._sessions.append(process.pid)
         assert process.stdout is not None

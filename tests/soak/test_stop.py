@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -62,12 +61,7 @@ def test_a_broken_promise_is_reported_with_the_results_so_far(
 
 
 @pytest.mark.slow
-def test_ctrl_c_leaves_nothing() -> None:
-    with tempfile.TemporaryDirectory() as folder:  # a short path, since workers have sockets there
-        _stop_one_in(Path(folder))
-
-
-def _stop_one_in(tmp_path: Path) -> None:
+def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.soak", "--engine", "sqlite"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
