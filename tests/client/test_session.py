@@ -306,13 +306,11 @@ def test_other_frames_become_their_events(peer: Peer) -> None:
     assert peer.give("expiring", seconds=30) == [wire.Expiring(30)]
 
 
-@pytest.mark.parametrize(
-    "frame",
-    [
+def test_frames_outside_the_protocol_are_errors() -> None:
+    frames: list[str | bytes] = [
         "", "{", '{"a": ' + "[" * 100_000, "[]", "null", '{"type": 5}', '{"type": "ack"}',
         '{"type": "message", "room": "lobby"}', b'{"type": "\xff"}', b'{"type": "goaway", "reason": "\xff"}',
-    ],
-)  # fmt: skip
-def test_frames_outside_the_protocol_are_errors(frame: str | bytes) -> None:
-    with pytest.raises(ProtocolError, match=r"chat\.v1"):
-        wire.decode(frame)
+    ]  # fmt: skip
+    for frame in frames:
+        with pytest.raises(ProtocolError, match=r"chat\.v1"):
+            pytest.fail(f"{frame[:40]!r} is {wire.decode(frame)}")

@@ -10,9 +10,8 @@ from chatserver.client import BadUrl
 from chatserver.client.stream import EndedError, dial, parse_target, words_of
 
 
-@pytest.mark.parametrize(
-    ("text", "url"),
-    [
+def test_every_form_of_a_url_is_understood() -> None:
+    for text, url in [
         ("http://localhost:8000", "ws://localhost:8000/ws"),
         ("http://localhost:8000/", "ws://localhost:8000/ws"),
         ("https://chat.example", "wss://chat.example/ws"),
@@ -24,15 +23,12 @@ from chatserver.client.stream import EndedError, dial, parse_target, words_of
         ("HTTP://Localhost:8000", "ws://localhost:8000/ws"),
         ("https://chat.example/rooms/", "wss://chat.example/rooms/ws"),
         ("http://Käse.example/ein Gruß/%20", "ws://xn--kse-qla.example/ein%20Gru%C3%9F/%20/ws"),
-    ],
-)
-def test_every_form_of_a_url_is_understood(text: str, url: str) -> None:
-    assert str(parse_target(text)) == url
+    ]:
+        assert str(parse_target(text)) == url
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
+def test_other_urls_are_refused_with_a_reason() -> None:
+    for text, words in [
         *((text, "names no host") for text in ("", "http://", "http://a b", "http://a\x00b", ":8000", "8000")),
         *(
             (text, "'http'; the form is http://HOST:PORT")
@@ -48,11 +44,9 @@ def test_every_form_of_a_url_is_understood(text: str, url: str) -> None:
         ("http://h:8000/rooms/ops", "is the address of a room; say http://h:8000 --room ops "),
         ("https://h/chat/rooms/ops/messages", "is the address of a room; say https://h/chat --room ops "),
         ("h:8000/rooms/ops/", "is the address of a room; say ws://h:8000 --room ops "),
-    ],
-)
-def test_other_urls_are_refused_with_a_reason(text: str, words: str) -> None:
-    with pytest.raises(BadUrl, match=words):
-        parse_target(text)
+    ]:
+        with pytest.raises(BadUrl, match=words):
+            pytest.fail(f"{text} is {parse_target(text)}")
 
 
 class EmptyResolver(trio.abc.HostnameResolver):
@@ -91,32 +85,21 @@ def tls_error(reason: str | None) -> ssl.SSLError:
 REFUSED = OSError(errno.ECONNREFUSED, "Error connecting to ('127.0.0.1', 8000): Connection refused")
 
 
-@pytest.mark.parametrize(
-    ("error", "words"),
-    [
+def test_the_words_for_an_error_of_the_system() -> None:
+    for error, words in [
         (REFUSED, "Connection refused"),
         (ExceptionGroup("all attempts failed", [REFUSED, OSError(errno.ENETUNREACH, "x")]), "Connection refused"),
         (tls_error("WRONG_VERSION_NUMBER"), "TLS: wrong version number; was http:// meant?"),
         (tls_error("TLSV1_ALERT_PROTOCOL_VERSION"), "TLS: tlsv1 alert protocol version"),
         (tls_error(None), "TLS: [ssl] it failed"),
         (OSError("no number"), "no number"),
-    ],
-)
-def test_the_words_for_an_error_of_the_system(error: Exception, words: str) -> None:
-    around = trio.BrokenResourceError()
-    around.__cause__ = error
-    assert words_of(around) == words
+    ]:
+        around = trio.BrokenResourceError()
+        around.__cause__ = error
+        assert words_of(around) == words
 
 
-@pytest.mark.parametrize(
-    ("url", "words"),
-    [
-        ("localhost", "cannot connect to port 80: Connection refused"),
-        ("https://[::1]", "cannot connect to port 443: Connection refused"),
-        ("localhost:8000", "cannot connect: Connection refused"),
-    ],
-)
-async def test_a_port_that_nobody_named_is_told(url: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_port_that_nobody_named_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """`chatserver chat localhost` was refused without a hint that the port was missing."""
 
     async def refuse(*_: object, **__: object) -> NoReturn:
@@ -125,6 +108,11 @@ async def test_a_port_that_nobody_named_is_told(url: str, words: str, monkeypatc
 
     for name in ("open_tcp_stream", "open_ssl_over_tcp_stream"):
         monkeypatch.setattr(trio, name, refuse)
-    with pytest.raises(EndedError) as raised:
-        await dial(parse_target(url), timeout=10)
-    assert raised.value.why == words
+    for url, words in (
+        ("localhost", "cannot connect to port 80: Connection refused"),
+        ("https://[::1]", "cannot connect to port 443: Connection refused"),
+        ("localhost:8000", "cannot connect: Connection refused"),
+    ):
+        with pytest.raises(EndedError) as raised:
+            await dial(parse_target(url), timeout=10)
+        assert raised.value.why == words

@@ -1,5 +1,3 @@
-import re
-
 import pytest
 
 from chatserver.protocol.validation import check_emoji
@@ -20,9 +18,8 @@ from chatserver.terminal.commands import (
 PEOPLE = {"u_a": "Ann", "u_al": "Ann Lee", "u_b": "bob"}
 
 
-@pytest.mark.parametrize(
-    ("line", "typed"),
-    [
+def test_a_line_becomes_a_command_with_its_arguments() -> None:
+    for line, typed in [
         ("/help", Typed("/help", None, "")),
         ("/JOIN  ops ", Typed("/join", None, "ops")),
         ("/reply #41 yes\nindeed", Typed("/reply", 41, "yes\nindeed")),
@@ -46,15 +43,19 @@ PEOPLE = {"u_a": "Ann", "u_al": "Ann Lee", "u_b": "bob"}
         ("/join #ops", Typed("/join", None, "ops")),
         ("/leave #ops", Typed("/leave", None, "ops")),
         ("/search #ops", Typed("/search", None, "#ops")),
-    ],
-)
-def test_a_line_becomes_a_command_with_its_arguments(line: str, typed: Typed) -> None:
-    assert parse(line) == typed
+    ]:
+        assert parse(line) == typed
 
 
-@pytest.mark.parametrize(
-    ("line", "words"),
-    [
+def refusal(line: str) -> str:
+    """Why this is no command."""
+    with pytest.raises(BadCommand) as refused:
+        pytest.fail(f"{line} is {parse(line)}")
+    return str(refused.value)
+
+
+def test_a_mistyped_command_names_the_right_one() -> None:
+    for line, words in [
         ("/join ops den", "'den' is too much here. /join ROOM: enter"),
         ("/leave ops den", "'den' is too much here. /leave [ROOM]: "),
         ("/rooms is there", "'is' is too much here. /rooms: list"),
@@ -77,16 +78,12 @@ def test_a_line_becomes_a_command_with_its_arguments(line: str, typed: Typed) ->
         ("/nix it", "no such command: /nix; /help lists them, and //nix says /nix"),
         ("/", "no such command: /; "),
         ("/help nix", "no such command: /nix; "),
-    ],
-)
-def test_a_mistyped_command_names_the_right_one(line: str, words: str) -> None:
-    with pytest.raises(BadCommand, match=f"^{re.escape(words)}"):
-        parse(line)
+    ]:
+        assert refusal(line).startswith(words)
 
 
-@pytest.mark.parametrize(
-    ("line", "text"),
-    [
+def test_texts_and_commands() -> None:
+    for line, text in [
         ("hello /who", "hello /who"),
         ("", ""),
         ("/who", None),
@@ -96,15 +93,12 @@ def test_a_mistyped_command_names_the_right_one(line: str, words: str) -> None:
         ("//etc/passwd", "/etc/passwd"),
         ("/etc/passwd is a file", "/etc/passwd is a file"),
         ("/etc/ is a folder", "/etc/ is a folder"),
-    ],
-)
-def test_texts_and_commands(line: str, text: str | None) -> None:
-    assert said(line) == text
+    ]:
+        assert said(line) == text
 
 
-@pytest.mark.parametrize(
-    ("text", "means"),
-    [
+def test_emoji_by_name() -> None:
+    for text, means in [
         ("+1", ("👍", True)),
         (":tada:", ("🎉", True)),
         ("-:tada:", ("🎉", False)),
@@ -112,19 +106,17 @@ def test_texts_and_commands(line: str, text: str | None) -> None:
         ("--1", ("👎", False)),
         ("🦊", ("🦊", True)),
         ("-🦊", ("🦊", False)),
-    ],
-)
-def test_emoji_by_name(text: str, means: tuple[str, bool]) -> None:
-    assert emoji(text) == means
+    ]:
+        assert emoji(text) == means
 
 
 def test_emoji_with_names_have_the_form_in_which_the_server_returns_them() -> None:
     assert [check_emoji(each) for each in EMOJI.values()] == [*EMOJI.values()]
 
 
-@pytest.mark.parametrize(
-    ("before", "kept", "endings"),
-    [
+def test_tab_completes_the_last_word() -> None:
+    people = [*PEOPLE.values(), "Ann"]  # two users may have one name
+    for before, kept, endings in [
         ("/re", "", ["/react ", "/reply "]),
         ("/join o", "/join ", ["old ", "ops "]),
         ("/react #3 :ta", "/react #3 ", [":tada: "]),
@@ -137,28 +129,22 @@ def test_emoji_with_names_have_the_form_in_which_the_server_returns_them() -> No
         ("tell b", "tell ", ["bob "]),
         ("tell ", "tell ", []),
         ("", "", []),
-    ],
-)
-def test_tab_completes_the_last_word(before: str, kept: str, endings: list[str]) -> None:
-    people = [*PEOPLE.values(), "Ann"]  # two users may have one name
-    stays, offered = complete(before, people=people, rooms=["ops", "old", "lobby"])
-    assert (stays, list(offered)) == (kept, endings)
+    ]:
+        stays, offered = complete(before, people=people, rooms=["ops", "old", "lobby"])
+        assert (stays, list(offered)) == (kept, endings)
 
 
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
+def test_the_longest_name_behind_an_at_sign_is_mentioned() -> None:
+    """As in the page: the longest name that fits, no part of a longer word, and all users of that name."""
+    for text, found in [
         ("@Ann Lee and @bob, not Ann", ["u_al", "u_b", "u_b2"]),
         ("@Ann, ask @Ann Lee", ["u_a", "u_al"]),
         ("@Annabel, write to ann@bob.example", []),
         ("(@Ann)", ["u_a"]),
         ("@", []),
-    ],
-)
-def test_the_longest_name_behind_an_at_sign_is_mentioned(text: str, found: list[str]) -> None:
-    """As in the page: the longest name that fits, no part of a longer word, and all users of that name."""
-    assert mentioned(text, PEOPLE | {"u_b2": "bob"}) == found
-    assert mentioned(text, {}) == []
+    ]:
+        assert mentioned(text, PEOPLE | {"u_b2": "bob"}) == found
+        assert mentioned(text, {}) == []
 
 
 def test_mentions_are_as_many_as_the_server_takes() -> None:

@@ -14,9 +14,8 @@ def typed(*chunks: bytes) -> tuple[str, str]:
     return editor.before, editor.after
 
 
-@pytest.mark.parametrize(
-    ("keys", "before", "after"),
-    [
+def test_keys_edit_the_line_whole_or_a_byte_at_a_time() -> None:
+    for keys, before, after in [
         ("hello", "hello", ""),
         ("helo" + LEFT + "l", "hell", "o"),
         ("hello\x7f\x08", "hel", ""),
@@ -46,11 +45,9 @@ def typed(*chunks: bytes) -> tuple[str, str]:
         ("x" * (LONGEST_LINE + 1), "x" * LONGEST_LINE, ""),
         ("x" * LONGEST_LINE + "\x01y", "", "x" * LONGEST_LINE),
         ("the first line" + UP + DOWN, "the first line", ""),
-    ],
-)
-def test_keys_edit_the_line_whole_or_a_byte_at_a_time(keys: str, before: str, after: str) -> None:
-    assert typed(keys.encode()) == (before, after)
-    assert typed(*(bytes([byte]) for byte in keys.encode())) == (before, after)  # a byte at a time
+    ]:
+        assert typed(keys.encode()) == (before, after)
+        assert typed(*(bytes([byte]) for byte in keys.encode())) == (before, after)  # a byte at a time
 
 
 def test_bytes_that_are_no_text_are_ignored() -> None:

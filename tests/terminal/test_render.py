@@ -18,9 +18,8 @@ def message(
     return Message("lobby", 1, "e1-1", user, time, text, edited=edited, deleted=deleted, reactions=reactions or {})
 
 
-@pytest.mark.parametrize(
-    ("record", "words"),
-    [
+def test_plain_is_one_line() -> None:
+    for record, words in [
         (message("hi\nthere"), r": hi\nthere"),
         (message("", deleted=True), ": (deleted)"),
         (Edit(*PLACE, 1, "better\x1b"), r" edited #1: better\x1b"),
@@ -29,11 +28,9 @@ def message(
         (Reaction(*PLACE, 1, "👍", on=True, count=3), " put 👍 on #1 (3)"),
         (Reaction(*PLACE, 1, "👍", on=False, count=0), " took 👍 off #1 (0)"),
         (Record(*PLACE), None),
-    ],
-)
-def test_plain_is_one_line(record: Record, words: str | None) -> None:
-    expected = None if words is None else f"2026-11-20T12:00:00.123Z Ann{words}"
-    assert render.plain_line(record) == expected
+    ]:
+        expected = None if words is None else f"2026-11-20T12:00:00.123Z Ann{words}"
+        assert render.plain_line(record) == expected
 
 
 @pytest.mark.parametrize("colours", [True, False])
@@ -65,9 +62,8 @@ def test_tabs_are_spaces() -> None:
     assert "\n           return" in render.message_lines(message("if x:\n\treturn"), Style(colours=False))
 
 
-@pytest.mark.parametrize(
-    ("text", "rows"),
-    [
+def test_lines_break_between_words() -> None:
+    for text, rows in [
         ("one two three four", ["one two", "  three", "  four"]),
         ("seven 7 x", ["seven 7", "  x"]),
         ("    seven x", ["    seven x"]),
@@ -86,10 +82,8 @@ def test_tabs_are_spaces() -> None:
         ("「」。、", ["「」。、"]),
         ("한국말을 합니다", ["한국말을", "  합니다"]),
         ("", [""]),
-    ],
-)
-def test_lines_break_between_words(text: str, rows: list[str]) -> None:
-    assert render.wrapped(text, 8, indent=2).split("\n") == rows
+    ]:
+        assert render.wrapped(text, 8, indent=2).split("\n") == rows
 
 
 def test_spaces_at_the_end_of_a_line_take_linear_time() -> None:
@@ -107,9 +101,8 @@ def test_an_impossible_time_is_shown_unchanged() -> None:
     assert render.local_time(message("x", time=beginning), "%H:%M") == beginning
 
 
-@pytest.mark.parametrize(
-    ("event", "words"),
-    [
+def test_each_event_has_its_sentence() -> None:
+    sentences: list[tuple[Event, str]] = [
         (Connected(ANN), "connected as Ann"),
         (Connected(User("u_c", "")), "connected as ?"),
         (Entered("ops", 3, resumed=False), "in ops, 3 here"),
@@ -123,10 +116,9 @@ def test_an_impossible_time_is_shown_unchanged() -> None:
             "cannot connect: Connection refused; reconnecting in 1.3 s…",
         ),
         (Reconnecting("gone", 0.49), "gone; reconnecting…"),  # the first of many waits, told of once
-    ],
-)
-def test_each_event_has_its_sentence(event: Event, words: str | None) -> None:
-    assert render.status(event) == words
+    ]
+    for event, words in sentences:
+        assert render.status(event) == words
 
 
 def test_members_are_named_and_the_others_counted() -> None:
@@ -134,31 +126,26 @@ def test_members_are_named_and_the_others_counted() -> None:
     assert render.members(Members("ops", (ANN,), 600)) == "600 in ops: Ann and 599 more"
 
 
-@pytest.mark.parametrize(
-    ("event", "end"),
-    [
+def test_the_reason_for_an_outage_is_shown_once() -> None:
+    outages: list[tuple[Event, Event]] = [
         (Reconnecting("gone", 1.0), Connected(ANN)),
         (Postponed("ops", "unavailable", "the disk is full", 1.0), message("it has room again")),
-    ],
-)
-def test_the_reason_for_an_outage_is_shown_once(event: Event, end: Event) -> None:
-    narrator = render.Narrator()
+    ]
     brief = Postponed("ops", "rate_limited", "slowly", 0.9)
-    said = [bool(narrator.words(each)) for each in (event, brief, event, Gap("ops", None), event, end, event)]
-    assert said == [True, False, False, True, False, end == Connected(ANN), True]
+    for event, end in outages:
+        narrator = render.Narrator()
+        said = [bool(narrator.words(each)) for each in (event, brief, event, Gap("ops", None), event, end, event)]
+        assert said == [True, False, False, True, False, end == Connected(ANN), True]
 
 
-@pytest.mark.parametrize(
-    ("shown", "words"),
-    [
+def test_the_present_state_of_a_message() -> None:
+    for shown, words in [
         (message("hi"), "#1 Ann: hi"),
         (message("hi", edited=True, reactions={"👍": 2, "🎉": 1}), "#1 Ann: hi  👍 2 🎉 1 (edited)"),
         (message("gone?", deleted=True, edited=True), "#1 Ann: (deleted)"),
         (message("/me waves\nand\tgoes"), "#1 * Ann waves\n       and goes"),
-    ],
-)
-def test_the_present_state_of_a_message(shown: Message, words: str) -> None:
-    assert render.message_lines(shown, Style(colours=False)).partition("  ")[2] == words
+    ]:
+        assert render.message_lines(shown, Style(colours=False)).partition("  ")[2] == words
 
 
 def test_a_message_shows_its_room_and_the_message_that_it_answers() -> None:
