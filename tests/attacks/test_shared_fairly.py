@@ -78,7 +78,7 @@ async def join_and_read(friend: Chatter, number: int) -> None:
 
 
 #: The rooms and the rounds of the test of joins and reads.
-TIMES = 4
+TIMES = 2
 NEIGHBOURS_ROOMS = [(f"{kind}-{number}", "hello") for kind in ("cold", "old") for number in range(TIMES)] * 3
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from chatserver.edge.websocket import STEP_MESSAGES
 from chatserver.net.connection import QUEUED
+from chatserver.net.connections import Connections
 from chatserver.net.states import State
 from chatserver.protocol.websocket import MAX_SEPARATE_CONTROLS
 from tests.edge.ways import brought
@@ -19,35 +20,35 @@ POST = request("POST", "/rooms/lobby/messages", headers={"Content-Length": "3000
 CHUNKED = request("POST", "/rooms/lobby/messages", headers={"Transfer-Encoding": "chunked"})
 
 
-@pytest.mark.parametrize(
-    ("state", "wire", "lacks"),
-    [
-        (State.HEAD, POST[:-2], 0),
-        (State.BODY, POST + b"x" * 9_000, 21_000),
-        (State.BODY, CHUNKED + b"1000\r\nxx", 0),
-        (State.MESSAGE, MESSAGE[:1], 0),
-        (State.MESSAGE, MESSAGE[:3], 0),  # half of an extended length
-        (State.MESSAGE, MESSAGE[:8], 10_000),
-        (State.MESSAGE, MESSAGE[:9_000], len(MESSAGE) - 9_000),
-        (State.MESSAGE, LONG[:70_000], len(LONG) - 70_000),
-        (State.MESSAGE, frame(b"x" * 9_000, fin=False), 0),  # the length of the next fragment is unknown
-        (State.MESSAGE, frame(b"x" * 9_000, fin=False) + frame(b"y" * 1_000, opcode=0)[:8], 1_000),
-    ],
-)
-async def test_how_many_announced_bytes_are_missing(state: State, wire: bytes, lacks: int) -> None:
-    async with serving(max_message_bytes=1 << 20) as server, connect(server.address) as peer:
-        if state is State.MESSAGE:
-            await open_websocket(peer)
-        await peer.send(wire)
-        await server.in_phase(state.name.lower())
+async def test_how_many_announced_bytes_are_missing() -> None:
+    async with serving(max_message_bytes=1 << 20) as server:
         connections = server.server.parts.connections
+        for state, wire, lacks in (
+            (State.HEAD, POST[:-2], 0),
+            (State.BODY, POST + b"x" * 9_000, 21_000),
+            (State.BODY, CHUNKED + b"1000\r\nxx", 0),
+            (State.MESSAGE, MESSAGE[:1], 0),
+            (State.MESSAGE, MESSAGE[:3], 0),  # half of an extended length
+            (State.MESSAGE, MESSAGE[:8], 10_000),
+            (State.MESSAGE, MESSAGE[:9_000], len(MESSAGE) - 9_000),
+            (State.MESSAGE, LONG[:70_000], len(LONG) - 70_000),
+            (State.MESSAGE, frame(b"x" * 9_000, fin=False), 0),  # the length of the next fragment is unknown
+            (State.MESSAGE, frame(b"x" * 9_000, fin=False) + frame(b"y" * 1_000, opcode=0)[:8], 1_000),
+        ):
+            await eventually(lambda: not connections.held)
+            async with connect(server.address) as peer:
+                if state is State.MESSAGE:
+                    await open_websocket(peer)
+                await peer.send(wire)
+                # The bytes may arrive in several reads.
+                expected = [(state, lacks)]
+                await eventually(lambda expected=expected: lacking(connections) == expected)  # type: ignore[misc]
 
-        def as_expected() -> bool:
-            """The bytes may arrive in several reads."""
-            waiting = [each for each in connections.table if each is not None and each.state is state]
-            return [connections.handlers[each.state].lacking(each) for each in waiting] == [lacks]
 
-        await eventually(as_expected)
+def lacking(connections: Connections) -> list[tuple[State, int]]:
+    """The state of each connection, and the bytes that it lacks."""
+    there = [each for each in connections.table if each is not None]
+    return [(each.state, connections.handlers[each.state].lacking(each)) for each in there]
 
 
 async def test_messages_in_the_run_queue_answer_a_ping(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -242,15 +242,19 @@ async def test_all_in_one_group_happen_in_offset_order(log: Log) -> None:
     assert records[0].state == MessageState(deleted=True)
 
 
-@pytest.mark.parametrize("change", [edit(1, "new", key="k"), delete(1, key="k"), react(1, key="k")])
-async def test_a_key_is_used_once_for_any_kind_of_record(log: Log, clock: Clock, change: Draft) -> None:
-    await append(log, draft())
-    first = await append(log, change)
-    again, other = await append(log, change), await append(log, draft("else", key="k"))
-    for answer in (again, other):
-        assert (answer.fresh, without_alters(answer)) == (False, without_alters(first))
-    clock.ms += KEY_LIFETIME_MS
-    assert (await append(log, draft("else", key="k"))).record.offset == 3
+async def test_a_key_is_used_once_for_any_kind_of_record(log: Log, clock: Clock) -> None:
+    for change in (edit(1, "new", key="k"), delete(1, key="k"), react(1, key="k")):
+        room = change.kind.name.lower()
+        await append(log, draft(room=room))
+        first = await append(log, replace(change, room=room))
+        again, other = (
+            await append(log, replace(change, room=room)),
+            await append(log, draft("else", room=room, key="k")),
+        )
+        for answer in (again, other):
+            assert (answer.fresh, without_alters(answer)) == (False, without_alters(first)), room
+        clock.ms += KEY_LIFETIME_MS
+        assert (await append(log, draft("else", room=room, key="k"))).record.offset == 3, room
 
 
 async def test_a_used_key_does_not_keep_a_deleted_text(log: Log) -> None:

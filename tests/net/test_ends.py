@@ -12,7 +12,7 @@ from chatserver.net.connection import CLOSED, Connection
 from chatserver.net.readiness import READ
 from chatserver.net.states import State
 from chatserver.reasons import Reason
-from tests.net.sealed import KINDS, Client, Either, either, read_all
+from tests.net.sealed import KINDS, Client, Either, read_all
 from tests.support.parked import Parked, descriptors, ended, parked, take
 from tests.support.troubled import BIG, fail, is_alive, state_of
 
@@ -75,12 +75,11 @@ class TestEnding:
         it.turn_over()
         assert it.details("closed") == [Reason.BAD_REQUEST]
 
-    @pytest.mark.parametrize(
-        ("kind", "before"), [(KINDS[0], 1), *((kind, before) for kind in KINDS[1:] for before in range(1, 4_000, 201))]
-    )
-    def test_finish_waits_for_a_peer_that_is_behind(self, kind: str, before: int) -> None:
+    @pytest.mark.parametrize("both", KINDS, indirect=True)
+    def test_finish_waits_for_a_peer_that_is_behind(self, both: Either) -> None:
         """Wherever the kernel's buffer ends: in an answer, in the close_notify of TLS, or just before it."""
-        with either(kind) as (it, meet):
+        it, meet = both
+        for before in range(1, 4_000, 201):
             connection, client = meet(small=True)
             it.connections.send(connection, BIG[:before])
             size = before
