@@ -7,7 +7,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
 import trio
 
 import chatserver
@@ -64,16 +63,21 @@ connect('https://chat.example', { transport: 'websocket' });
 // @ts-expect-error rooms come from `join`
 new room.constructor.Room();
 """
-NAMES = """
+#: Prints what the compiler complains of, what is exported, and the members of each declaration.
+LOOK = """
 import ts from 'typescript';
-import { readFileSync } from 'node:fs';
-const source = ts.createSourceFile('chat.d.ts', readFileSync('web/chat.d.ts', 'utf8'), ts.ScriptTarget.Latest);
+const { config } = ts.readConfigFile('tsconfig.json', ts.sys.readFile);
+const { fileNames, options } = ts.parseJsonConfigFileContent(config, ts.sys, process.cwd());
+const program = ts.createProgram(fileNames, options);
+const host = { getCanonicalFileName: (name) => name, getCurrentDirectory: process.cwd, getNewLine: () => '\\n' };
+const source = program.getSourceFiles().find(({ fileName }) => fileName.endsWith('web/chat.d.ts'));
 const members = ({ members = [] }) => members.flatMap(({ name }) => name?.text ?? []);
 const named = source.statements.filter(({ name }) => name);
 const exported = named.filter(({ kind, modifiers = [] }) =>
   [ts.SyntaxKind.ClassDeclaration, ts.SyntaxKind.FunctionDeclaration].includes(kind) &&
   modifiers.some(({ kind }) => kind === ts.SyntaxKind.ExportKeyword));
 console.log(JSON.stringify({
+  complaints: ts.formatDiagnostics(ts.getPreEmitDiagnostics(program), host),
   declared: exported.map(({ name }) => name.text).sort(),
   exported: Object.keys(await import('./web/chat.js')).sort(),
   members: Object.fromEntries(named.map((each) => [each.name.text, members(each)])),
@@ -81,10 +85,26 @@ console.log(JSON.stringify({
 """
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the compiler, the page's modules and programs that use them."""
-    folder = tmp_path_factory.mktemp("types")
+async def test_the_types_fit_the_code_the_docs_and_the_servers_messages(tmp_path: Path) -> None:
+    """All at once, since the compiler takes seconds of CPU to start, and to look at it all."""
+    looked = look(tmp_path)
+    assert looked["complaints"] == "", "of programs, and of the code itself"
+    assert looked["declared"] == looked["exported"]
+    members = looked["members"]
+    for of, declared, events in (("client", "ChatClient", "ClientEvents"), ("room", "Room", "RoomEvents")):
+        named, dispatched = told_of(of)
+        assert named == set(members[declared]), f"docs/embed.md on a {of}"
+        assert dispatched == set(members[events]), f"docs/embed.md on events of a {of}"
+    modules = "".join((WEB / name).read_text(encoding="utf-8") for name in ("client.js", "room.js"))
+    dispatched = set(re.findall(r"(?:tell|CustomEvent)\('(\w+)'", modules)) - INTERNAL
+    assert dispatched | {"error"} == {*members["ClientEvents"], *members["RoomEvents"]}  # the server pushes that one
+    said, fields = await fields_of_messages()
+    assert fields == set(members["Message"]) - {"mentions"}  # gone with the text
+    assert set(said) - {"user"} == set(members["Ack"])
+
+
+def look(folder: Path) -> dict[str, Any]:
+    """What the compiler finds in a folder with the page's modules and programs that use them."""
     installed(folder, "typescript@5")
     shutil.copytree(WEB, folder / "web")
     (folder / "web" / "package.json").write_text('{"type": "module"}')
@@ -93,35 +113,16 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     programs = {"example": found[1] + IDS, "same": SAME, "use": USE}
     for name, program in programs.items():
         (folder / f"{name}.ts").write_text(program)
-    (folder / "names.mjs").write_text(NAMES)
+    (folder / "look.mjs").write_text(LOOK)
     config = {"compilerOptions": CONFIG, "files": ["web/chat.d.ts", *(f"{name}.ts" for name in programs)]}
     (folder / "tsconfig.json").write_text(json.dumps(config))
-    return folder
+    done = subprocess.run(["node", "look.mjs"], cwd=folder, check=True, capture_output=True, timeout=240)
+    looked: dict[str, Any] = json.loads(done.stdout)
+    return looked
 
 
-@pytest.fixture(scope="module")
-def names(home: Path) -> dict[str, Any]:
-    """What is exported, and the members of each declaration."""
-    done = subprocess.run(["node", "names.mjs"], cwd=home, check=True, capture_output=True, timeout=240)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
-def compiled(home: Path) -> str:
-    compiler = ["node_modules/.bin/tsc", "-p", "."]
-    return subprocess.run(compiler, check=False, cwd=home, capture_output=True, text=True, timeout=240).stdout
-
-
-def test_programs_and_the_code_itself_fit_the_types(home: Path) -> None:
-    assert compiled(home) == ""
-
-
-def test_the_same_names_are_exported_and_declared(names: dict[str, Any]) -> None:
-    assert names["declared"] == names["exported"]
-
-
-@pytest.mark.parametrize(("of", "events"), [("client", "ClientEvents"), ("room", "RoomEvents")])
-def test_the_docs_name_what_is_declared(names: dict[str, Any], of: str, events: str) -> None:
+def told_of(of: str) -> tuple[set[str], set[str]]:
+    """The names in the table of docs/embed.md: members, and events."""
     table = re.search(rf"^\| of a {of} \|.*?\n\n", DOCS, re.DOTALL | re.MULTILINE)
     assert table is not None
     named, dispatched = set[str](), set[str]()
@@ -132,18 +133,11 @@ def test_the_docs_name_what_is_declared(names: dict[str, Any], of: str, events: 
             named |= second - {"detail"}
         else:
             named |= first
-    assert named == set(names["members"]["ChatClient" if of == "client" else "Room"])
-    assert dispatched == set(names["members"][events])
+    return named, dispatched
 
 
-def test_all_events_that_the_modules_dispatch_are_declared(names: dict[str, Any]) -> None:
-    modules = "".join((WEB / name).read_text(encoding="utf-8") for name in ("client.js", "room.js"))
-    dispatched = set(re.findall(r"(?:tell|CustomEvent)\('(\w+)'", modules)) - INTERNAL
-    declared = {name for events in ("ClientEvents", "RoomEvents") for name in names["members"][events]}
-    assert dispatched | {"error"} == declared  # the server pushes that one
-
-
-async def test_the_fields_of_the_servers_messages_are_declared(names: dict[str, Any]) -> None:
+async def fields_of_messages() -> tuple[dict[str, Any], set[str]]:
+    """The answer to a publish, and the fields of messages in each state."""
     async with serving() as server:
         with trio.fail_after(60):
             said = await publish(server.address, "types", "one")
@@ -156,6 +150,4 @@ async def test_the_fields_of_the_servers_messages_are_declared(names: dict[str, 
             for method, place, body in changes:
                 assert (await ask(server.address, method, f"/rooms/types/messages/{place}", body)).status == 200
             page = await ask(server.address, "GET", "/rooms/types/messages?kinds=message")
-    fields = {field for message in page.json["messages"] for field in message}
-    assert fields == set(names["members"]["Message"]) - {"mentions"}  # gone with the text
-    assert set(said) - {"user"} == set(names["members"]["Ack"])
+    return said, {field for message in page.json["messages"] for field in message}
