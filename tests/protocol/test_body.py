@@ -36,9 +36,8 @@ def test_the_reader_follows_the_head() -> None:
         assert (caught.value.code, caught.value.reason) == TOO_LARGE
 
 
-@pytest.mark.parametrize(
-    ("wire", "body"),
-    [
+def test_chunks_are_joined() -> None:
+    for wire, body in (
         (b"0\r\n\r\n", b""),
         (b"2\r\nab\r\n" * 64 + b"0\r\n\r\n", b"ab" * 64),  # a few small chunks are allowed
         (b"7d0\r\n" + b"x" * 2000 + b"\r\n0\r\n\r\n", b"x" * 2000),
@@ -49,10 +48,8 @@ def test_the_reader_follows_the_head() -> None:
         (b"5;name=\tvalue\r\nhello\r\n0;last\r\n\r\n", b"hello"),
         (b"5\r\nhello\r\n0\r\nTrailer: x\r\nOther: y\r\n\r\n", b"hello"),
         (b"8\r\na\r\nb\r\n\r\n\r\n0\r\n\r\n", b"a\r\nb\r\n\r\n"),
-    ],
-)
-def test_chunks_are_joined(wire: bytes, body: bytes) -> None:
-    assert feed(body_runner(chunked), wire, trailing=GET) == (True, body)
+    ):
+        assert feed(body_runner(chunked), wire, trailing=GET) == (True, body)
 
 
 MALFORMED = [
@@ -64,62 +61,56 @@ MALFORMED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("wire", MALFORMED)
-def test_malformed_chunks_are_refused(wire: bytes) -> None:
-    assert feed(body_runner(chunked), wire) == BAD
+def test_malformed_chunks_are_refused() -> None:
+    for wire in MALFORMED:
+        assert feed(body_runner(chunked), wire) == BAD
 
 
-@pytest.mark.parametrize(
-    "wire",
-    [
+def test_chunks_with_too_much_overhead_are_refused() -> None:
+    for wire in (
         b"".join(b"1;%b\r\nx\r\n" % (b"e" * 100) for _ in range(20)),
         b"1;" + b"e" * 5000,
         b"1\r\nx\r\n" * 200,
         b"0\r\n" + b"A: b\r\n" * 50,
         b"0" * 500,
         b"2\r\nab\r\n" * 65,
-    ],
-)
-def test_chunks_with_too_much_overhead_are_refused(wire: bytes) -> None:
-    assert feed(body_runner(chunked), wire) == OVERHEAD
+    ):
+        assert feed(body_runner(chunked), wire) == OVERHEAD
 
 
-@pytest.mark.parametrize("line", [b"1;" + b"e" * 101, b"0\r\n" + b"A: " + b"b" * 100])
-def test_the_length_of_a_line_is_limited_whatever_came_before(line: bytes) -> None:
+def test_the_length_of_a_line_is_limited_whatever_came_before() -> None:
     """Earlier body bytes allow 8,000 bytes on the wire, but h11 must not keep a chunk's first line of that size."""
-    assert feed(body_runner(chunked), b"7d0\r\n" + b"x" * 2000 + b"\r\n" + line) == OVERHEAD
+    for line in (b"1;" + b"e" * 101, b"0\r\n" + b"A: " + b"b" * 100):
+        assert feed(body_runner(chunked), b"7d0\r\n" + b"x" * 2000 + b"\r\n" + line) == OVERHEAD
 
 
-@pytest.mark.parametrize("size", [100, 101, 102, 5000])
-def test_the_limit_of_a_line_is_the_same_however_it_arrives(size: int) -> None:
+def test_the_limit_of_a_line_is_the_same_however_it_arrives() -> None:
     """h11 parses all trailers at once: 16 KiB of short ones in one read would take 4 ms."""
-    before = b"3e8\r\n" + b"x" * 1000 + b"\r\n"
-    trailer = b"0\r\nA:" + b"b" * (size - 6) + b"\r\n\r\n"
-    trailers = b"0\r\n" + b"A:b\r\n" * ((size - 10) // 5) + b"A:" + b"b" * (size % 5 + 4) + b"\r\n\r\n"
-    extended = b"1;" + b"e" * (size - 4) + b"\r\nx\r\n0\r\n\r\n"
-    for wire, body in ((trailer, 1000), (trailers, 1000), (extended, 1001)):
-        outcome = feed(body_runner(chunked), before + wire, trailing=GET)
-        assert outcome == ((True, b"x" * body) if size <= 101 else OVERHEAD)
+    for size in (100, 101, 102, 5000):
+        before = b"3e8\r\n" + b"x" * 1000 + b"\r\n"
+        trailer = b"0\r\nA:" + b"b" * (size - 6) + b"\r\n\r\n"
+        trailers = b"0\r\n" + b"A:b\r\n" * ((size - 10) // 5) + b"A:" + b"b" * (size % 5 + 4) + b"\r\n\r\n"
+        extended = b"1;" + b"e" * (size - 4) + b"\r\nx\r\n0\r\n\r\n"
+        for wire, body in ((trailer, 1000), (trailers, 1000), (extended, 1001)):
+            outcome = feed(body_runner(chunked), before + wire, trailing=GET)
+            assert outcome == ((True, b"x" * body) if size <= 101 else OVERHEAD)
 
 
-@pytest.mark.parametrize(
-    "wire",
-    [
+def test_chunks_over_the_limit() -> None:
+    """Refused as soon as the size is known, without waiting for the rest."""
+    for wire in (
         b"7d1\r\n", b"7fffffffffffffff\r\n", b"ffffffffffffffffffff;ext\r\n", b"400\r\n" + b"x" * 1024 + b"\r\n3d1\r\n",
         b"7d0\r\n" + b"x" * 2000 + b"\r\n1\r\nx\r\n0\r\n\r\n",
-    ],
-)  # fmt: skip
-def test_chunks_over_the_limit(wire: bytes) -> None:
-    """Refused as soon as the size is known, without waiting for the rest."""
-    assert feed(body_runner(chunked), wire) == TOO_LARGE
+    ):  # fmt: skip
+        assert feed(body_runner(chunked), wire) == TOO_LARGE
 
 
-@pytest.mark.parametrize("more", [0, 1])
-def test_exactly_the_overhead_that_a_body_may_have(more: int) -> None:
+def test_exactly_the_overhead_that_a_body_may_have() -> None:
     """A body that ends in one read is judged at its end: 5 bytes of body allow 120 on the wire."""
-    wire = b"5;" + b"e" * (93 + more) + b"\r\nhello\r\n0;" + b"e" * 10 + b"\r\n\r\n"
-    assert len(wire) == 120 + more
-    assert feed(body_runner(chunked), wire) == (OVERHEAD if more else (True, b"hello"))
+    for more in (0, 1):
+        wire = b"5;" + b"e" * (93 + more) + b"\r\nhello\r\n0;" + b"e" * 10 + b"\r\n\r\n"
+        assert len(wire) == 120 + more
+        assert feed(body_runner(chunked), wire) == (OVERHEAD if more else (True, b"hello"))
 
 
 def test_how_much_of_a_body_is_kept_and_is_lacking() -> None:

@@ -2,12 +2,10 @@ import json
 import sys
 
 import msgspec
-import pytest
 
 from chatserver.protocol.bodies import decode_publish, decode_read
 from chatserver.protocol.client_messages import (
     MAX_JSON_BYTES,
-    ClientMessage,
     Delete,
     Edit,
     History,
@@ -21,8 +19,8 @@ from chatserver.protocol.client_messages import (
     Typing,
     decode,
 )
-from chatserver.protocol.errors import MessageError, MessageId
 from chatserver.reasons import ErrorCode
+from tests.protocol.feed import refusal
 
 BAD_FIELD, BAD_JSON = ErrorCode.BAD_FIELD, ErrorCode.BAD_JSON
 #: CPython 3.14 bounds nesting by the size of the stack, so there an unknown field is refused for its length instead.
@@ -35,9 +33,8 @@ HALF_PAIRS = ("\\ud83d", "\ud83d", "\\ud83d and more", "\\ude00", "\\ude00\\ud83
 NO_IDS = ("true", "[1]", '{"a":1}', "1e999", "9007199254740992", "1" + "0" * 400, "1" + "0" * 5000, f'"{"x" * 65}"')
 
 
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
+def test_valid_messages_are_decoded() -> None:
+    for data, message in (
         ('{"type":"join","id":1,"room":"lobby"}', Join("lobby", id=1)),
         ('{"type":"join","id":1,"room":"lobby","after":"k3f9-41"}', Join("lobby", "k3f9-41", 1)),
         ('{"type":"join","room":"lobby","after":41}', Join("lobby", 41)),
@@ -71,16 +68,13 @@ NO_IDS = ("true", "[1]", '{"a":1}', "1e999", "9007199254740992", "1" + "0" * 400
         (' {"type":"ping","new":{"in":[1]}} ', Ping()),
         (json.dumps({"type": "ping", "id": "x" * 64}), Ping("x" * 64)),
         (json.dumps({"type": "ping", "id": -(2**53) + 1}), Ping(-(2**53) + 1)),
-    ],
-)
-def test_valid_messages_are_decoded(data: str, message: ClientMessage) -> None:
-    assert decode(data) == message
-    assert decode(data.encode()) == message
+    ):
+        assert decode(data) == message
+        assert decode(data.encode()) == message
 
 
-@pytest.mark.parametrize(
-    ("data", "code", "names", "id_"),
-    [
+def test_a_refusal_names_the_field_and_has_the_id() -> None:
+    for data, code, names, id_ in (
         *((data, BAD_JSON, "", None) for data in NO_JSON),
         *((f'{{"type":"publish","id":1,"room":"a","text":"{half}"}}', BAD_JSON, "half a", 1) for half in HALF_PAIRS),
         (b'{"type":"ping","id":"\xff"}', BAD_JSON, "", None),
@@ -129,23 +123,16 @@ def test_valid_messages_are_decoded(data: str, message: ClientMessage) -> None:
         ('{"type":"join","id":1,"room":"a","room":"b"}', BAD_FIELD, "room: sent twice", 1),
         ('{"type":"history","id":1,"room":"a","room":"b"}', BAD_FIELD, "room: sent twice", 1),
         ('{"type":"publish","id":1,"room":"a","text":"b","te\\u0078t":"c"}', BAD_FIELD, "text: sent twice", 1),
-    ],
-)
-def test_a_refusal_names_the_field_and_has_the_id(
-    data: str | bytes, code: ErrorCode, names: str, id_: MessageId
-) -> None:
-    with pytest.raises(MessageError) as caught:
-        decode(data)
-    error = caught.value
-    assert (error.code, error.id) == (code, id_), error.message
-    assert names in error.message
-    assert len(error.message) <= 220
-    msgspec.json.encode(error.message)
+    ):
+        error = refusal(decode, data)
+        assert (error.code, error.id) == (code, id_), (data, error.message)
+        assert names in error.message, data
+        assert len(error.message) <= 220, data
+        msgspec.json.encode(error.message)
 
 
-@pytest.mark.parametrize(
-    ("body", "content_type", "expected"),
-    [
+def test_valid_bodies_are_decoded() -> None:
+    for body, content_type, expected in (
         (b'{"text":"hi"}', "application/json", Publish("lobby", "hi")),
         (b'{"text":"hi","key":"k"}', "Application/JSON; charset=utf-8", Publish("lobby", "hi", "k")),
         (b"hello", "application/x-www-form-urlencoded", Publish("lobby", "hello")),
@@ -158,15 +145,12 @@ def test_a_refusal_names_the_field_and_has_the_id(
         ("grüß".encode(), "application/octet-stream", Publish("lobby", "grüß")),
         (b"\r\n" * 4000 + b"x", "text/plain", Publish("lobby", "\n" * 4000 + "x")),
         (b'{"text":"' + b"\\u00fc" * 4096 + b'"}', "application/json", Publish("lobby", "ü" * 4096)),
-    ],
-)
-def test_valid_bodies_are_decoded(body: bytes, content_type: str | None, expected: Publish) -> None:
-    assert decode_publish("lobby", body, content_type) == expected
+    ):
+        assert decode_publish("lobby", body, content_type) == expected
 
 
-@pytest.mark.parametrize(
-    ("body", "content_type", "status", "code"),
-    [
+def test_bad_publish_bodies_are_refused() -> None:
+    for body, content_type, status, code in (
         (b"<p>", "text/html", 415, "unsupported_media_type"),
         (b"x", "multipart/form-data; boundary=x", 415, "unsupported_media_type"),
         (b"x", "text/plain; charset=latin-1", 415, "unsupported_media_type"),
@@ -186,18 +170,15 @@ def test_valid_bodies_are_decoded(body: bytes, content_type: str | None, expecte
         (b"x" * 65_536, "application/json", 413, "too_large"),
         (b"[" * MAX_JSON_BYTES, "application/json", 400, "bad_json"),
         (b'{"text":"a","x":' + b"[" * 12_500 + b"]" * 12_500 + b"}", "application/json", 400, TOO_DEEP[0].code),
-    ],
-)
-def test_bad_publish_bodies_are_refused(body: bytes, content_type: str, status: int, code: str) -> None:
-    with pytest.raises(MessageError) as caught:
-        decode_publish("lobby", body, content_type)
-    assert (caught.value.code.status, caught.value.code.code) == (status, code)
+    ):
+        refused = refusal(decode_publish, "lobby", body, content_type).code
+        assert (refused.status, refused.code) == (status, code), (body, content_type)
 
 
 def test_a_body_with_a_read_marker() -> None:
     assert decode_read(b'{"offset":41}', "application/json; charset=utf-8") == 41
     assert decode_read(b'{"offset":0}', "application/json") == 0, "nothing is read"
-    for body, media, code in [
+    for body, media, code in (
         (b'{"offset":41}', "text/plain", ErrorCode.UNSUPPORTED_MEDIA_TYPE),
         (b'{"offset":41}', None, ErrorCode.UNSUPPORTED_MEDIA_TYPE),
         (b"41", "application/json", BAD_JSON),
@@ -205,7 +186,5 @@ def test_a_body_with_a_read_marker() -> None:
         (b'{"offset":-1}', "application/json", BAD_FIELD),
         (b'{"offset":1,"offset":2}', "application/json", BAD_FIELD),
         (b'{"offset":', "application/json", BAD_JSON),
-    ]:
-        with pytest.raises(MessageError) as caught:
-            decode_read(body, media)
-        assert caught.value.code is code
+    ):
+        assert refusal(decode_read, body, media).code is code, (body, media)

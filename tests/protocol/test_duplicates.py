@@ -11,6 +11,7 @@ from chatserver.protocol.bodies import decode_publish
 from chatserver.protocol.client_messages import decode
 from chatserver.protocol.duplicates import MAX_OTHER_BYTES, MAX_OTHER_COLONS, refuse_duplicates
 from chatserver.protocol.errors import MessageError
+from tests.protocol.feed import refusal
 
 _VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
@@ -73,23 +74,19 @@ def test_the_search_is_bounded() -> None:
     refuse_duplicates('{"x":' + "9" * 5_000 + ',"y":"\\u003a"}')
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
+def test_any_number_of_copies_of_a_field_is_refused() -> None:
+    """A wrong count of the fields that are not at their defaults would let one number of copies pass."""
+    for fields in (
         '"type":"ping"',
         '"type":"join","room":"a"',
         '"type":"join","room":"a","after":null',
         '"type":"history","room":"a"',
         '"type":"publish","room":"a","text":"hi"',
         '"type":"react","room":"a","offset":1,"emoji":"\U0001f44d","on":true',
-    ],
-)
-def test_any_number_of_copies_of_a_field_is_refused(fields: str) -> None:
-    """A wrong count of the fields that are not at their defaults would let one number of copies pass."""
-    decode("{" + fields + ',"id":1}')
-    for copies in range(2, 20):
-        with pytest.raises(MessageError, match="id: sent twice"):
-            decode("{" + fields + ',"id":1' * copies + "}")
+    ):
+        decode("{" + fields + ',"id":1}')
+        for copies in range(2, 20):
+            assert "id: sent twice" in refusal(decode, "{" + fields + ',"id":1' * copies + "}").message
 
 
 _KNOWN = st.sampled_from(("type", "id", "room", "text", "key", "after", "before", "limit", "x"))

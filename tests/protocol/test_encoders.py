@@ -1,5 +1,6 @@
+from typing import TypeAlias
+
 import msgspec
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,22 +29,19 @@ def test_a_message_is_the_same_json_as_msgspec_makes(text: str, name: str, offse
     check(encoded, expected, b"")
 
 
-@pytest.mark.parametrize(
-    ("time_ms", "text"),
-    [
+def test_times_are_utc_with_milliseconds() -> None:
+    for time_ms, text in (
         (0, "1970-01-01T00:00:00.000Z"),
         (1_795_176_000_123, "2026-11-20T12:00:00.123Z"),
         (1_795_176_000_999, "2026-11-20T12:00:00.999Z"),
         (1_795_176_001_000, "2026-11-20T12:00:01.000Z"),
-    ],
-)
-def test_times_are_utc_with_milliseconds(time_ms: int, text: str) -> None:
-    assert encoders.time_text(time_ms) == text
+    ):
+        assert encoders.time_text(time_ms) == text
 
 
-@pytest.mark.parametrize("id_", [0, 7, -1, 1.5, "", 'a"b\\c\n', "ü", "x" * 64])
-def test_ids_come_back_unchanged(id_: int | float | str) -> None:
-    assert msgspec.json.decode(encoders.pong(id_)) == {"type": "pong", "id": id_}
+def test_ids_come_back_unchanged() -> None:
+    for id_ in (0, 7, -1, 1.5, "", 'a"b\\c\n', "ü", "x" * 64):
+        assert msgspec.json.decode(encoders.pong(id_)) == {"type": "pong", "id": id_}
 
 
 PLACE = {"room": "lobby", "offset": 42, "cursor": "k3f9-42", "time": "2026-11-20T12:00:00.000Z"}
@@ -52,11 +50,11 @@ MESSAGES: list[dict[str, object]] = [msgspec.json.decode(ONE), msgspec.json.deco
 PAGE = {"cursor": "k3f9-42", "recovered": True, "messages": MESSAGES}
 AT = ("lobby", 42, "k3f9", 1_795_176_000_000)
 PAGE_OF = ("lobby", "k3f9-42", True, [ONE, TWO])
+Frames: TypeAlias = tuple[tuple[bytes | list[bytes], dict[str, object]], ...]
 
 
-@pytest.mark.parametrize(
-    ("encoded", "expected"),
-    [
+def test_every_frame_has_its_form() -> None:
+    frames: Frames = (
         (encoders.message_push(ONE), {"type": "message", **MESSAGES[0]}),
         (encoders.ack(3, *AT), {"type": "ack", "id": 3, **PLACE}),
         (encoders.ack(None, *AT), {"type": "ack", **PLACE}),
@@ -101,15 +99,13 @@ PAGE_OF = ("lobby", "k3f9-42", True, [ONE, TWO])
             {"type": "error", "code": "rate_limited", "message": "wait", "retry_after": 0.001},
         ),
         (encoders.error(None, ErrorCode.BAD_JSON, "no"), {"type": "error", "code": "bad_json", "message": "no"}),
-    ],
-)
-def test_every_frame_has_its_form(encoded: bytes | list[bytes], expected: dict[str, object]) -> None:
-    check(encoded, expected, b"")
+    )
+    for encoded, expected in frames:
+        check(encoded, expected, b"")
 
 
-@pytest.mark.parametrize(
-    ("encoded", "expected"),
-    [
+def test_bodies_end_a_line() -> None:
+    bodies: Frames = (
         (encoders.ack_body(*AT, *ANN), {**PLACE, "user": {"id": ANN[0], "name": ANN[1]}}),
         (encoders.page(*PAGE_OF), {"room": "lobby", **PAGE}),
         (encoders.page(*PAGE_OF[:3], []), {"room": "lobby", **PAGE, "messages": []}),
@@ -123,10 +119,9 @@ def test_every_frame_has_its_form(encoded: bytes | list[bytes], expected: dict[s
             encoders.members_page("lobby", msgspec.json.encode([User(*ANN)]), 1),
             {"room": "lobby", "members": USERS[:1], "count": 1},
         ),
-    ],
-)
-def test_bodies_end_a_line(encoded: bytes | list[bytes], expected: dict[str, object]) -> None:
-    check(encoded, expected, b"\n")
+    )
+    for encoded, expected in bodies:
+        check(encoded, expected, b"\n")
 
 
 def check(encoded: bytes | list[bytes], expected: dict[str, object], end: bytes) -> None:

@@ -21,6 +21,7 @@ from chatserver.protocol.response import (
     with_retry_after,
 )
 from chatserver.reasons import ErrorCode
+from tests.protocol.feed import refusal
 
 
 def judged(wire: bytes, method: str = "GET") -> tuple[h11.Response, bytes, bool]:
@@ -39,35 +40,33 @@ def judged(wire: bytes, method: str = "GET") -> tuple[h11.Response, bytes, bool]
     return head, body, client.their_state is h11.DONE
 
 
-@pytest.mark.parametrize("status", [200, 201, *{code.status for code in ErrorCode}])
-@pytest.mark.parametrize("keep_alive", [True, False])
-def test_h11_reads_what_we_write(status: int, keep_alive: bool) -> None:
-    wire = response(status, b'{"a":1}', headers=(("Retry-After", "3"),), keep_alive=keep_alive)
-    head, body, may_go_on = judged(wire)
-    fields = dict(head.headers)
-    assert (head.status_code, body, may_go_on) == (status, b'{"a":1}', keep_alive)
-    assert fields[b"content-length"] == b"7"
-    assert fields[b"content-type"] == b"application/json"
-    assert fields[b"retry-after"] == b"3"
-    assert fields[b"x-content-type-options"] == b"nosniff"
-    options = fields[b"connection"].split(b", ")
-    assert options == [b"keep-alive" if keep_alive else b"close", *[b"upgrade"] * (status == 426)], "section 7.8"
+def test_h11_reads_what_we_write() -> None:
+    for keep_alive in (True, False):
+        for status in (200, 201, *{code.status for code in ErrorCode}):
+            wire = response(status, b'{"a":1}', headers=(("Retry-After", "3"),), keep_alive=keep_alive)
+            head, body, may_go_on = judged(wire)
+            fields = dict(head.headers)
+            assert (head.status_code, body, may_go_on) == (status, b'{"a":1}', keep_alive)
+            assert (fields[b"content-length"], fields[b"content-type"]) == (b"7", b"application/json")
+            assert (fields[b"retry-after"], fields[b"x-content-type-options"]) == (b"3", b"nosniff")
+            options = [b"keep-alive" if keep_alive else b"close", *[b"upgrade"] * (status == 426)]  # section 7.8
+            assert fields[b"connection"].split(b", ") == options, status
 
 
-@pytest.mark.parametrize("status", [204, 304])
-@pytest.mark.parametrize("keep_alive", [True, False])
-def test_answers_without_a_body(status: int, keep_alive: bool) -> None:
+def test_answers_without_a_body() -> None:
     """RFC 9110 section 8.6: no Content-Length with 204, and with 304 only that of the body which the client has; for a
     HEAD, the length that the body would have.
     """
-    wire = response(200, b"hello", head_only=True, keep_alive=keep_alive)
-    head, body, may_go_on = judged(wire, "HEAD")
-    assert (dict(head.headers)[b"content-length"], body, may_go_on) == (b"5", b"", keep_alive)
-    assert wire + b"hello" == response(200, b"hello", keep_alive=keep_alive)
-    head, body, may_go_on = judged(response(status, b"", headers=(("Vary", "Origin"),), keep_alive=keep_alive))
-    assert (head.status_code, body, may_go_on) == (status, b"", keep_alive)
-    assert {b"content-length", b"content-type"}.isdisjoint(dict(head.headers))
-    assert dict(head.headers)[b"vary"] == b"Origin"
+    for keep_alive in (True, False):
+        for status in (204, 304):
+            wire = response(200, b"hello", head_only=True, keep_alive=keep_alive)
+            head, body, may_go_on = judged(wire, "HEAD")
+            assert (dict(head.headers)[b"content-length"], body, may_go_on) == (b"5", b"", keep_alive)
+            assert wire + b"hello" == response(200, b"hello", keep_alive=keep_alive)
+            head, body, may_go_on = judged(response(status, b"", headers=(("Vary", "Origin"),), keep_alive=keep_alive))
+            assert (head.status_code, body, may_go_on) == (status, b"", keep_alive)
+            assert {b"content-length", b"content-type"}.isdisjoint(dict(head.headers))
+            assert dict(head.headers)[b"vary"] == b"Origin"
 
 
 def test_an_answer_that_is_made_when_sent_has_its_date() -> None:
@@ -86,10 +85,10 @@ def test_the_interim_answer_is_100_continue() -> None:
     assert event.status_code == 100
 
 
-@pytest.mark.parametrize("field", [("X", "a\r\nSet-Cookie: b"), ("X\n", "a"), ("X", "a\0")])
-def test_a_line_break_in_a_header_of_ours_raises(field: tuple[str, str]) -> None:
-    with pytest.raises(ValueError, match="line break"):
-        response(200, b"", headers=(field,))
+def test_a_line_break_in_a_header_of_ours_raises() -> None:
+    for field in (("X", "a\r\nSet-Cookie: b"), ("X\n", "a"), ("X", "a\0")):
+        with pytest.raises(ValueError, match="line break"):
+            raise AssertionError(response(200, b"", headers=(field,)))
     with pytest.raises(ValueError, match="line break"):
         response_head(200, 0, content_type="text/plain\r\nX: y")
 
@@ -119,16 +118,13 @@ def test_a_query_means_what_the_standard_library_says(query: str) -> None:
         assert query_fields(query) == expected
 
 
-@pytest.mark.parametrize("query", ["q=%ff", "%c3=1", "q=%ed%a0%80", "&".join(["a=1"] * (MAX_QUERY_FIELDS + 1))])
-def test_bad_queries_are_refused(query: str) -> None:
-    with pytest.raises(HttpError) as caught:
-        query_fields(query)
-    assert caught.value.code.status == 400
+def test_bad_queries_are_refused() -> None:
+    for query in ("q=%ff", "%c3=1", "q=%ed%a0%80", "&".join(["a=1"] * (MAX_QUERY_FIELDS + 1))):
+        assert refusal(query_fields, query).code.status == 400
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
+def test_a_cookie_is_found_by_name() -> None:
+    for value, expected in (
         ("a=1; b=2", {"a": "1", "b": "2"}),
         ("a=1;b=2", {"a": "1", "b": "2"}),
         ("a=1; a=2", {"a": "1"}),
@@ -137,10 +133,8 @@ def test_bad_queries_are_refused(query: str) -> None:
         ("xa=1; a.b=2; b=a=3; ab=4", {"a": None, "b": "a=3", "a.b": "2"}),
         ("a; b=2", {"a": None, "b": "2"}),
         ("", {"a": None}),
-    ],
-)
-def test_a_cookie_is_found_by_name(value: str, expected: dict[str, str | None]) -> None:
-    assert {name: cookie(value, name) for name in expected} == expected
+    ):
+        assert {name: cookie(value, name) for name in expected} == expected, value
 
 
 def test_no_more_cookies_are_looked_at_than_browsers_keep() -> None:

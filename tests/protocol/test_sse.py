@@ -53,9 +53,8 @@ def test_line_breaks_cannot_end_an_event(data: str) -> None:
     assert parsed(sse.event("1-1", data.encode())) == [{"id": "1-1", "event": "message", "data": seen}]
 
 
-@pytest.mark.parametrize("cursor", ["a\nb", "a\rb", "a\0b"])
-def test_a_line_break_in_a_field_raises(cursor: str) -> None:
-    with pytest.raises(ValueError, match="cannot be a field"):
-        sse.event(cursor, b"x")
-    with pytest.raises(ValueError, match="cannot be a field"):
-        sse.event("1-1", b"x", cursor)
+def test_a_line_break_in_a_field_raises() -> None:
+    for text in ("a\nb", "a\rb", "a\0b"):
+        for cursor, kind in ((text, "message"), ("1-1", text)):
+            with pytest.raises(ValueError, match="cannot be a field"):
+                raise AssertionError(sse.event(cursor, b"x", kind))

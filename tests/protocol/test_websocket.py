@@ -1,6 +1,5 @@
 from collections.abc import Sequence
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from wsproto import events as ws
@@ -54,9 +53,9 @@ SEEN: list[tuple[bytes, Sequence[Event]]] = [
 ]
 
 
-@pytest.mark.parametrize(("wire", "events"), SEEN)
-def test_frames_and_what_they_mean(wire: bytes, events: Sequence[Event]) -> None:
-    assert feed(frame_runner(), wire, trailing=b"\x81") == (events, False)
+def test_frames_and_what_they_mean() -> None:
+    for wire, events in SEEN:
+        assert feed(frame_runner(), wire, trailing=b"\x81") == (events, False)
 
 
 def test_an_unfinished_message_waits_as_bytes() -> None:
@@ -65,16 +64,16 @@ def test_an_unfinished_message_waits_as_bytes() -> None:
     assert assembly == Assembly(bytearray(frame(TEXT, b"ab") + frame(0, b"c")), 2, 3)
 
 
-@pytest.mark.parametrize("size", [0, 1, 125, 126, 1000, 16 * 1024])
-def test_the_missing_bytes_of_a_frame_are_known_from_its_header(size: int) -> None:
-    wire = frame(FIN | TEXT, b"x" * size)
-    known = next(cut for cut in range(len(wire)) if lacking(wire[:cut], None))
-    assert known in (2, 4)
-    assert all(lacking(wire[:cut], None) == 0 for cut in range(known))
-    assert all(lacking(wire[:cut], None) == len(wire) - cut for cut in range(known, len(wire) + 1))
-    assert lacking(wire + wire, None) == 0
-    fragment = frame(TEXT, b"x" * size)
-    assert lacking(fragment[:-1], Assembly(bytearray(fragment), 1, size)) == lacking(fragment[:-1], None)
+def test_the_missing_bytes_of_a_frame_are_known_from_its_header() -> None:
+    for size in (0, 1, 125, 126, 1000, 16 * 1024):
+        wire = frame(FIN | TEXT, b"x" * size)
+        known = next(cut for cut in range(len(wire)) if lacking(wire[:cut], None))
+        assert known in (2, 4)
+        assert all(lacking(wire[:cut], None) == 0 for cut in range(known))
+        assert all(lacking(wire[:cut], None) == len(wire) - cut for cut in range(known, len(wire) + 1))
+        assert lacking(wire + wire, None) == 0
+        fragment = frame(TEXT, b"x" * size)
+        assert lacking(fragment[:-1], Assembly(bytearray(fragment), 1, size)) == lacking(fragment[:-1], None)
 
 
 LONG = FrameLimits(max_message_bytes=1 << 20)
@@ -106,18 +105,18 @@ def test_fragments_are_gathered_without_copies() -> None:
         assert (after is assembly, assembly.frames is before) == (True, True)
 
 
-@pytest.mark.parametrize("size", [LONG_FRAME - 1, LONG_FRAME, LONG_FRAME + 1, 200_000])
-def test_long_frames_mean_the_same_however_they_are_cut(size: int) -> None:
-    text = frame(FIN | TEXT, b"x" * size)
-    fragments = frame(TEXT, b"x" * size) + frame(PING, b"p") + frame(FIN, b"y" * size)
-    for wire, expected in ((text, [Text("x" * size)]), (fragments, [Ping(b"p"), Text("x" * size + "y" * size)])):
-        for step in (17_000, 65_536, len(wire)):
-            parts = [wire[at : at + step] for at in range(0, len(wire), step)]
-            seen, rest = frame_runner(LONG)([*parts, b"\x81"])
-            assert seen == (expected, False)
-            assert rest == b"\x81"
-    cut = text[:100] + text[100:size]
-    assert frame_runner(LONG)([cut[:50], cut[50:]])[0] == ([], size >= LONG_FRAME)
+def test_long_frames_mean_the_same_however_they_are_cut() -> None:
+    for size in (LONG_FRAME - 1, LONG_FRAME, LONG_FRAME + 1, 200_000):
+        text = frame(FIN | TEXT, b"x" * size)
+        fragments = frame(TEXT, b"x" * size) + frame(PING, b"p") + frame(FIN, b"y" * size)
+        for wire, expected in ((text, [Text("x" * size)]), (fragments, [Ping(b"p"), Text("x" * size + "y" * size)])):
+            for step in (17_000, 65_536, len(wire)):
+                parts = [wire[at : at + step] for at in range(0, len(wire), step)]
+                seen, rest = frame_runner(LONG)([*parts, b"\x81"])
+                assert seen == (expected, False)
+                assert rest == b"\x81"
+        cut = text[:100] + text[100:size]
+        assert frame_runner(LONG)([cut[:50], cut[50:]])[0] == ([], size >= LONG_FRAME)
 
 
 def test_one_message_is_taken_at_a_time_however_long() -> None:
@@ -142,9 +141,9 @@ RUNS: list[tuple[bytes, Sequence[Event]]] = [
 ]
 
 
-@pytest.mark.parametrize(("wire", "events"), RUNS)
-def test_many_pings_and_pongs_are_one_event(wire: bytes, events: Sequence[Event]) -> None:
-    assert take_frames(wire) == (events, b"", None)
+def test_many_pings_and_pongs_are_one_event() -> None:
+    for wire, events in RUNS:
+        assert take_frames(wire) == (events, b"", None)
 
 
 def test_pings_and_pongs_up_to_one_that_is_malformed_or_not_whole() -> None:
@@ -216,15 +215,15 @@ def client_sees(wire: bytes) -> list[ws.Event]:
     return list(client.events())
 
 
-@pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536, 100_000])
-def test_our_messages_as_wsproto_reads_them(size: int) -> None:
-    assert b"".join(text_frame_parts([b"x" * (size // 2), b"x" * (size - size // 2)])) == text_frame(b"x" * size)
-    (text,) = client_sees(text_frame(b"x" * size))
-    assert isinstance(text, ws.TextMessage)
-    assert (text.data, text.message_finished) == ("x" * size, True)
-    (binary,) = client_sees(binary_frame(b"\xff" * size))
-    assert isinstance(binary, ws.BytesMessage)
-    assert (bytes(binary.data), binary.message_finished) == (b"\xff" * size, True)
+def test_our_messages_as_wsproto_reads_them() -> None:
+    for size in (0, 1, 125, 126, 127, 65535, 65536, 100_000):
+        assert b"".join(text_frame_parts([b"x" * (size // 2), b"x" * (size - size // 2)])) == text_frame(b"x" * size)
+        (text,) = client_sees(text_frame(b"x" * size))
+        assert isinstance(text, ws.TextMessage)
+        assert (text.data, text.message_finished) == ("x" * size, True)
+        (binary,) = client_sees(binary_frame(b"\xff" * size))
+        assert isinstance(binary, ws.BytesMessage)
+        assert (bytes(binary.data), binary.message_finished) == (b"\xff" * size, True)
 
 
 def test_our_control_frames_as_wsproto_reads_them() -> None:

@@ -11,9 +11,18 @@ from hypothesis import strategies as st
 from chatserver.settings import forms
 
 
-@pytest.mark.parametrize(
-    ("form", "text", "means"),
-    [
+def refusal(form: Callable[[str], object], text: str) -> str:
+    """The error for a text."""
+    try:
+        form(text)
+    except ValueError as error:
+        return str(error)
+    raise AssertionError(f"accepted: {text!r}")
+
+
+def test_equivalent_texts_become_equal() -> None:
+    """Origins are those that browsers send."""
+    for form, text, means in (
         (forms.origin, "https://app.example", "https://app.example"),
         (forms.origin, "HTTPS://App.Example", "https://app.example"),
         (forms.origin, "https://app.example:443", "https://app.example"),
@@ -34,16 +43,12 @@ from chatserver.settings import forms
         (forms.listen, "[::1]:9100", ("::1", 9100)),
         (forms.listen, "metrics.internal:0", ("metrics.internal", 0)),
         (forms.listen, "0.0.0.0:65535", ("0.0.0.0", 65_535)),
-    ],
-)
-def test_equivalent_texts_become_equal(form: Callable[[str], object], text: str, means: object) -> None:
-    """Origins are those that browsers send."""
-    assert form(text) == means
+    ):
+        assert form(text) == means, text
 
 
-@pytest.mark.parametrize(
-    ("text", "addresses", "user", "password"),
-    [
+def test_servers_of_shared_are_read_with_their_credentials() -> None:
+    for text, addresses, user, password in (
         ("valkey://127.0.0.1:6379", [("127.0.0.1", 6379)], None, None),
         ("valkey://b:2,a:1", [("a", 1), ("b", 2)], None, None),
         ("valkey://[::1]:6379,a:1", [("::1", 6379), ("a", 1)], None, None),
@@ -51,17 +56,12 @@ def test_equivalent_texts_become_equal(form: Callable[[str], object], text: str,
         ("valkey://:s%40cret@a:1", [("a", 1)], None, "s@cret"),
         ("valkey://:s@cret@a:1", [("a", 1)], None, "s@cret"),
         ("valkey://ann:s:cret@a:1,b:2", [("a", 1), ("b", 2)], "ann", "s:cret"),
-    ],
-)
-def test_servers_of_shared_are_read_with_their_credentials(
-    text: str, addresses: list[tuple[str, int]], user: str | None, password: str | None
-) -> None:
-    assert forms.shards(text) == (tuple(addresses), user, password)
+    ):
+        assert forms.shards(text) == (tuple(addresses), user, password)
 
 
-@pytest.mark.parametrize(
-    ("text", "complaint"),
-    [
+def test_no_error_shows_a_password() -> None:
+    for text, complaint in (
         ("redis://:s3cret@a:1", "is not"),
         ("valkey://:s3cret@", "is not"),
         ("valkey://:s3cret@a", "is not"),
@@ -69,12 +69,9 @@ def test_servers_of_shared_are_read_with_their_credentials(
         ("valkey://:s3cret@a:0", "has port 0"),
         # All but the last server were taken for the password.
         ("valkey://:s3cret@a:1,:s3cret@b:2", "several passwords"),
-    ],
-)
-def test_no_error_shows_a_password(text: str, complaint: str) -> None:
-    with pytest.raises(ValueError, match=complaint) as caught:
-        forms.shards(text)
-    assert "s3cret" not in str(caught.value)
+    ):
+        said = refusal(forms.shards, text)
+        assert (complaint in said, "s3cret" in said) == (True, False), (text, said)
 
 
 WRONG = [
@@ -116,12 +113,10 @@ WRONG = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("form", "words", "text"), [(form, words, text) for form, words, texts in WRONG for text in texts]
-)
-def test_malformed_texts_are_refused(form: Callable[[str], object], words: str, text: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        form(text)
+def test_malformed_texts_are_refused() -> None:
+    for form, words, texts in WRONG:
+        for text in texts:
+            assert words in refusal(form, text), text
 
 
 @given(st.text(max_size=40) | st.from_regex(r"https?://[\w.:\[\]-]{0,20}", fullmatch=True))
@@ -142,9 +137,8 @@ def test_an_address_is_a_host_in_any_spelling(address: ipaddress.IPv4Address | i
 # -- logs
 
 
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
+def test_no_password_is_shown() -> None:
+    for url, shown in (
         ("sqlite:a@b:c.db", "sqlite:a@b:c.db"),
         ("postgresql://ann@db/chat", "postgresql://ann@db/chat"),
         ("postgresql://ann:pw@db:5432/chat", "postgresql://ann:***@db:5432/chat"),
@@ -153,10 +147,8 @@ def test_an_address_is_a_host_in_any_spelling(address: ipaddress.IPv4Address | i
         ("postgresql://db/chat?user=ann&password=pw&sslmode=require", "postgresql://db/chat?user=ann&password=***&sslmode=require"),
         ("postgresql://ann:pw@db/chat?sslpassword=pw", "postgresql://ann:***@db/chat?sslpassword=***"),
         ("postgre://ann:pw@db1,db2/chat", "postgre://ann:***@db1,db2/chat"),
-    ],
-)  # fmt: skip
-def test_no_password_is_shown(url: str, shown: str) -> None:
-    assert forms.redacted(url) == shown
+    ):  # fmt: skip
+        assert forms.redacted(url) == shown
 
 
 def test_an_error_about_a_log_shows_no_password() -> None:

@@ -34,9 +34,8 @@ def test_patterns_come_in_the_order_of_the_file(tmp_path: Path) -> None:
     assert load(tmp_path, "port = 9000") == ()
 
 
-@pytest.mark.parametrize(
-    ("text", "complaint"),
-    [
+def test_a_malformed_entry_is_refused_by_name(tmp_path: Path) -> None:
+    for text, complaint in (
         ("rooms = 3", "table for each pattern"),
         ('[rooms]\n"Staff" = {}', "Staff.*a pattern is a room's name"),
         ('[rooms."a b"]', "a pattern is a room's name"),
@@ -53,8 +52,6 @@ def test_patterns_come_in_the_order_of_the_file(tmp_path: Path) -> None:
         ("[rooms.a]\nretain_count = 1.5", r"\$\.retain_count"),
         ("[rooms.a]\nretain_age = -1", r"\$\.retain_age"),
         ("\n".join(f"[rooms.a{number}]" for number in range(MAX_PATTERNS + 1)), f"limit {MAX_PATTERNS}"),
-    ],
-)
-def test_a_malformed_entry_is_refused_by_name(tmp_path: Path, text: str, complaint: str) -> None:
-    with pytest.raises(ConfigError, match=f"(?s)--config: .*chat.toml.*{complaint}"):
-        load(tmp_path, text)
+    ):
+        with pytest.raises(ConfigError, match=f"(?s)--config: .*chat.toml.*{complaint}"):
+            raise AssertionError(text, load(tmp_path, text))

@@ -3,8 +3,6 @@
 import io
 import json
 
-import pytest
-
 from chatserver.settings.describe import limits_json, print_limits
 from chatserver.settings.fields import SPECS, Settings, share, share_of
 from chatserver.settings.spec import Section, Sharing
@@ -23,17 +21,17 @@ def shown(settings: Settings) -> dict[str, str]:
     return {line.split()[0]: line for line in file.getvalue().splitlines()}
 
 
-@pytest.mark.parametrize("workers", [1, 2, 3, 16, 256])
-def test_divided_limits_add_up_and_the_others_are_the_same(workers: int) -> None:
-    settings = of(workers, max_connections=100_000, all_unfinished_bytes=1 << 30, all_rings_bytes=1 << 40)
-    one = share_of(settings)
-    assert {"max_connections", "per_ip", "all_rings_bytes", "all_unfinished_bytes", "max_rooms"} == DIVIDED
-    for name in SPECS:
-        total, mine = getattr(settings, name), getattr(one, name)
-        if name not in DIVIDED:
-            assert mine == total, name
-        elif name != "per_ip":
-            assert total <= mine * workers < total + workers, name
+def test_divided_limits_add_up_and_the_others_are_the_same() -> None:
+    for workers in (1, 2, 3, 16, 256):
+        settings = of(workers, max_connections=100_000, all_unfinished_bytes=1 << 30, all_rings_bytes=1 << 40)
+        one = share_of(settings)
+        assert {"max_connections", "per_ip", "all_rings_bytes", "all_unfinished_bytes", "max_rooms"} == DIVIDED
+        for name in SPECS:
+            total, mine = getattr(settings, name), getattr(one, name)
+            if name not in DIVIDED:
+                assert mine == total, name
+            elif name != "per_ip":
+                assert total <= mine * workers < total + workers, name
 
 
 def test_the_connections_of_one_network_have_room_for_an_uneven_spread() -> None:
@@ -66,11 +64,11 @@ def test_limits_show_how_they_apply_to_several_workers() -> None:
     assert found["--head-deadline"] == ""
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_limits_show_the_effect_of_shards_on_rates(workers: int) -> None:
+def test_limits_show_the_effect_of_shards_on_rates() -> None:
     """With --shared, rates apply to all workers together, not to each by itself."""
-    lines = shown(of(workers, shared="valkey://127.0.0.1:6379"))
-    for flag in ("--publish-rate", "--search-rate"):
-        assert "With --shared: one rate for all processes." in lines[flag]
-        assert "by itself" not in lines[flag]
-    assert "--shared" not in lines["--message-rate"]
+    for workers in (1, 2):
+        lines = shown(of(workers, shared="valkey://127.0.0.1:6379"))
+        for flag in ("--publish-rate", "--search-rate"):
+            assert "With --shared: one rate for all processes." in lines[flag]
+            assert "by itself" not in lines[flag]
+        assert "--shared" not in lines["--message-rate"]
