@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from unittest.mock import Mock
 
 import pytest
@@ -19,9 +18,10 @@ from chatserver.settings.spec import Section
 from loadgen import __main__ as loadgen_program
 from tests.support.tty import Tty
 
-COMMANDS = ("serve", "limits", "chat", "token", "doctor", "admin")
+#: The commands of each group, and what no help may have.
+GROUPS = {"": "serve limits chat token doctor admin", "admin": "mute unmute ban unban kick delete sanctions audit"}
+PYTHON = (" STR", " FLOAT", " PATH", "ARGS", "False", '""', "()")
 ADMIN_FLAGS = ("--room", "r", "--token", "t")
-ADMIN = ("mute", "unmute", "ban", "unban", "kick", "delete", "sanctions", "audit")
 
 
 def run(*tokens: str) -> int:
@@ -64,16 +64,16 @@ def test_help_of_serve_is_short(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--help-all" in shown
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, *(f"admin {each}" for each in ADMIN)])
-def test_every_command_has_help_without_python_names(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    *before, name = command.split()
-    assert run(*before, "--help") == 0
-    assert f"│ {name} " in capsys.readouterr().out
-    assert run(*before, name, "--help") == 0
-    shown = capsys.readouterr().out
-    assert f"chatserver {command}" in shown
-    for python in (" STR", " FLOAT", " PATH", "ARGS", "False", '""', "()"):
-        assert python not in shown
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_command_has_help_without_python_names(group: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*group.split(), "--help") == 0
+    listed = capsys.readouterr().out
+    for name in GROUPS[group].split():
+        assert f"│ {name} " in listed
+        assert run(*group.split(), name, "--help") == 0
+        shown = capsys.readouterr().out
+        assert " ".join(["chatserver", *group.split(), name]) in shown
+        assert [python for python in PYTHON if python in shown] == [], name
 
 
 def test_a_reload_during_the_start_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,9 +127,10 @@ def test_an_interrupt_is_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
         run("serve")
 
 
-@pytest.mark.parametrize(
-    ("tokens", "words"),
-    [
+def test_bad_flags_are_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("binary").write_bytes(b"\xff\xfe")
+    Path("empty").write_text("\n")
+    for tokens, words in (
         (["serve", "--port", "x"], "--port: 'x' is not a whole number"),
         (["serve", "--port"], "--port needs a value. Usage: chatserver serve [OPTIONS]; see chatserver serve --help"),
         (["serve", "--prot", "1"], "Did you mean --port?"),
@@ -177,18 +178,12 @@ def test_an_interrupt_is_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
         (["admin", "audit", "http://x", "--token", "a b\n"], "--token: this is no token"),
         (["admin", "audit", "http://x", "--token", ""], "--token: this is no token"),
         (["admin", "silence", "http://x"], "silence"),
-    ],
-)
-def test_bad_flags_are_one_line_and_exit_code_2(
-    tokens: list[str], words: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    Path("binary").write_bytes(b"\xff\xfe")
-    Path("empty").write_text("\n")
-    assert run(*tokens) == 2
-    shown = capsys.readouterr()
-    assert (shown.out, shown.err.count("\n")) == ("", 1)
-    assert shown.err.startswith("chatserver: ")
-    assert words in shown.err
+    ):
+        assert run(*tokens) == 2, tokens
+        shown = capsys.readouterr()
+        assert (shown.out, shown.err.count("\n")) == ("", 1), tokens
+        assert shown.err.startswith("chatserver: ")
+        assert words in shown.err
 
 
 def test_limits_in_a_pipe_are_aligned_lines(capsys: pytest.CaptureFixture[str]) -> None:
@@ -250,22 +245,21 @@ def test_help_imports_neither_trio_nor_the_server() -> None:
     assert subprocess.run([sys.executable, "-c", program], check=False, capture_output=True).returncode == 0
 
 
-@pytest.mark.parametrize("command", ["chatserver", "loadgen"])
-def test_an_interrupt_during_the_imports_is_no_traceback(command: str) -> None:
+def test_an_interrupt_during_the_imports_is_no_traceback() -> None:
     Path("cyclopts.py").write_text("import signal; signal.raise_signal(signal.SIGINT)")  # imported from this folder
-    done = subprocess.run([sys.executable, "-m", command], check=False, capture_output=True)
-    assert (done.returncode, done.stderr) == (130, b"")
+    for command in ("chatserver", "loadgen"):
+        done = subprocess.run([sys.executable, "-m", command], check=False, capture_output=True)
+        assert (done.returncode, done.stderr) == (130, b"")
 
 
-@pytest.mark.parametrize("program", [chatserver_program, loadgen_program])
-def test_what_was_imported_is_not_collected_at_the_exit(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_imported_is_not_collected_at_the_exit(monkeypatch: pytest.MonkeyPatch) -> None:
     """The interpreter's last collections took a quarter of the CPU of a short command."""
-    freeze = Mock()
-    monkeypatch.setattr("gc.freeze", freeze)
     monkeypatch.setattr("sys.argv", ["program", "--version"])
-    with pytest.raises(SystemExit):
-        program.main()
-    freeze.assert_called_once_with()
+    for main in (chatserver_program.main, loadgen_program.main):
+        monkeypatch.setattr("gc.freeze", freeze := Mock())
+        with pytest.raises(SystemExit):
+            main()
+        freeze.assert_called_once_with()
 
 
 @pytest.mark.usefixtures("buffered")

@@ -301,13 +301,12 @@ def test_files_that_the_architecture_names_exist() -> None:
     assert named > 50
 
 
-@pytest.mark.parametrize("page", [ARCHITECTURE, STATES], ids=name_of)
-def test_types_that_the_architecture_names_exist(page: Path) -> None:
+def test_types_that_the_architecture_names_exist() -> None:
     homes: defaultdict[str, str] = defaultdict(str)
     for text in code("chatserver").values():
         for name in re.findall(r"^class (\w+)|^(\w+)\b.* =", text, re.MULTILINE):
             homes["".join(name)] += text
-    for name in set(re.findall(r"`([A-Z]\w*[a-z]\w*(?:\.\w+)?)`", prose(page))):
+    for name in set(re.findall(r"`([A-Z]\w*[a-z]\w*(?:\.\w+)?)`", prose(ARCHITECTURE) + prose(STATES))):
         owner, _, member = name.partition(".")
         assert re.search(rf"\b{member}\b", homes[owner]), name
 

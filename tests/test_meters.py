@@ -60,13 +60,13 @@ def test_a_bot_that_is_slightly_too_fast_is_never_closed() -> None:
     assert not bucket.over(state, NOW + 1000 * SECOND)
 
 
-@pytest.mark.parametrize("burst", [0.0, 10.0])
-def test_a_rate_of_nothing_is_no_limit(burst: float) -> None:
-    bucket = TokenBucket(0.0, burst=burst)
-    state = spend(bucket, 0, 10_000)
-    assert state == 0
-    assert not bucket.over(state, NOW)
-    assert bucket.wait(state, NOW, 1e9) == 0.0
+def test_a_rate_of_nothing_is_no_limit() -> None:
+    for burst in (0.0, 10.0):
+        bucket = TokenBucket(0.0, burst=burst)
+        state = spend(bucket, 0, 10_000)
+        assert state == 0
+        assert not bucket.over(state, NOW)
+        assert bucket.wait(state, NOW, 1e9) == 0.0
 
 
 def test_an_idle_holder_has_no_stored_state() -> None:

@@ -214,20 +214,20 @@ def test_the_page_lists_every_line_of_the_log() -> None:
 _YAML_LINE = re.compile(r"(?:- )?\{.*\}|(?:- )?(?:[\w.-]+|<<):(?: .+)?")
 
 
-@pytest.mark.parametrize("kind", ["yaml compose", "yaml kubernetes"])
-def test_the_yaml_has_the_layout_of_yaml(kind: str) -> None:
+def test_the_yaml_has_the_layout_of_yaml() -> None:
     """The YAML is not parsed, since the tests have no parser."""
-    lines = [line for line in fence(kind).splitlines() if line != "---"]
-    assert len(lines) > 20
-    for line, following in pairwise(lines):
-        text = line.lstrip(" ")
-        assert _YAML_LINE.fullmatch(text), line
-        assert all(text.count(one) == text.count(other) for one, other in ("[]", "{}")), line
-        assert text.count('"') % 2 == 0, line
-        deeper = len(following) - len(following.lstrip(" ")) - (len(line) - len(text))
-        if deeper > 0:
-            assert deeper == 2, following
-            assert re.search(r"(^- .*|:|: &\w+)$", text), f"nothing can be in {line}"
+    for kind in ("yaml compose", "yaml kubernetes"):
+        lines = [line for line in fence(kind).splitlines() if line != "---"]
+        assert len(lines) > 20
+        for line, following in pairwise(lines):
+            text = line.lstrip(" ")
+            assert _YAML_LINE.fullmatch(text), line
+            assert all(text.count(one) == text.count(other) for one, other in ("[]", "{}")), line
+            assert text.count('"') % 2 == 0, line
+            deeper = len(following) - len(following.lstrip(" ")) - (len(line) - len(text))
+            if deeper > 0:
+                assert deeper == 2, following
+                assert re.search(r"(^- .*|:|: &\w+)$", text), f"nothing can be in {line}"
 
 
 def number(name: str, text: str) -> int:

@@ -62,31 +62,25 @@ async def test_a_publisher_that_closes_right_after_its_messages(server: Serving)
 
 
 async def test_a_close_does_not_wait_for_ever_for_the_log(server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does one inside of an unfinished message. They wait at the same time."""
     monkeypatch.setattr(server.server.parts.log, "submit", lambda *_: None)
-    async with chatter(server.address) as friend:
-        await friend.peer.send(say(type="publish", id=1, room="lobby", text="hi") + CLOSE + say(type="ping", id=2))
-        assert await friend.peer.rest() == b"\x88\x02\x03\xe8"
-    await server.counted("peer-closed")
-
-
-async def test_a_close_inside_an_unfinished_message_waits_for_the_log_too(
-    server: Serving, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(server.server.parts.log, "submit", lambda *_: None)
-    async with chatter(server.address) as friend:
-        await friend.peer.send(say(type="publish", id=1, room="lobby", text="hi") + frame("half", fin=False))
+    unanswered = say(type="publish", id=1, room="lobby", text="hi")
+    async with chatter(server.address) as friend, chatter(server.address) as other:
+        await friend.peer.send(unanswered + CLOSE + say(type="ping", id=2))
+        await other.peer.send(unanswered + frame("half", fin=False))
         await server.in_phase("message")
-        await friend.peer.send(CLOSE)
-        assert await friend.peer.rest() == b"\x88\x02\x03\xe8"
-    await server.counted("peer-closed")
+        await other.peer.send(CLOSE)
+        for each in (friend, other):
+            assert await each.peer.rest() == b"\x88\x02\x03\xe8"
+    await server.counted("peer-closed", 2)
 
 
-@pytest.mark.parametrize("code", [1000, 1001, 3000, 4999, None])
-async def test_a_close_is_answered_with_its_code(server: Serving, code: int | None) -> None:
-    async with chatter(server.address) as friend:
-        await friend.peer.send(frame(b"" if code is None else code.to_bytes(2, "big") + b"bye", opcode=8))
-        assert await friend.peer.rest() == b"\x88\x02" + (code or 1000).to_bytes(2, "big")
-    await server.counted("peer-closed")
+async def test_a_close_is_answered_with_its_code(server: Serving) -> None:
+    for times, code in enumerate((1000, 1001, 3000, 4999, None), 1):
+        async with chatter(server.address) as friend:
+            await friend.peer.send(frame(b"" if code is None else code.to_bytes(2, "big") + b"bye", opcode=8))
+            assert await friend.peer.rest() == b"\x88\x02" + (code or 1000).to_bytes(2, "big"), code
+        await server.counted("peer-closed", times)
 
 
 # -- /echo ----------------------------------------------------------------------------------------------------------

@@ -3,8 +3,6 @@
 import json
 import stat
 from base64 import b64decode, b64encode
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,57 +22,47 @@ def pem(key: Any) -> bytes:
     return found
 
 
-@pytest.mark.parametrize(
-    ("data", "why"),
-    [
+def test_a_malformed_key_is_refused_without_showing_it(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    for data, why in (
         (b"", "a secret of 0 bytes, at least 32"),
         (b"x" * 31 + b"\n", "a secret of 31 bytes"),
         (b"x" * (MAX_KEY_BYTES + 1), "limit 262,144"),
-        (partial(private_pem, "RS256"), "a private key"),
+        (private_pem("RS256"), "a private key"),
         (json.dumps({**jwk("ES256"), "d": "AAAA"}).encode(), "a private key"),
-        (lambda: pem(rsa.generate_private_key(65537, 1024)), "RSA of 2,048 bits"),
+        (pem(rsa.generate_private_key(65537, 1024)), "RSA of 2,048 bits"),
         (pem(ec.generate_private_key(ec.SECP384R1())), "no public key that can be used"),
         (b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "no public key that can be used"),
         (b'{"keys": []}', "none can be used"),
         (b'{"keys": [{"kty": "oct", "k": "AAAA"}]}', "none can be used"),
-        (lambda: json.dumps(jwk("RS256", alg="HS256")).encode(), "none can be used"),
+        (json.dumps(jwk("RS256", alg="HS256")).encode(), "none can be used"),
         (b'{"keys": 3}', "neither a secret"),
         (b'{"keys": [3]}', "neither a secret"),
         (b'{"keys"', "neither a secret"),
         (b'{"a":' * 2000, "neither a secret"),
-    ],
-)
-def test_a_malformed_key_is_refused_without_showing_it(
-    tmp_path: Path, data: bytes | Callable[[], bytes], why: str
-) -> None:
-    """A function makes a key of RSA, which takes too long for each worker of the tests to do it at the import."""
-    path = tmp_path / "key"
-    path.write_bytes(data() if callable(data) else data)
-    with pytest.raises(ConfigError, match=rf"^--token-key: .*key: .*{why}"):
-        KeyRing([str(path)])
-
-
-@pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
-def test_a_public_key_in_another_form_does_not_become_a_secret(tmp_path: Path, algorithm: str) -> None:
-    """It did: everybody who knew the public key could sign tokens of any user with HS256."""
-    key: Any = load_pem_public_key(key_file(algorithm))
-    der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    path = tmp_path / "key"
-    for data in (
-        key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH),
-        der,
-        b64encode(der),
-        key_file(algorithm).decode().encode("utf-16"),
-        json.dumps([jwk(algorithm)]).encode(),
     ):
         path.write_bytes(data)
-        with pytest.raises(ConfigError, match=r"PEM form|neither a secret"):
-            read_keys(path)
-    for before in (b"\xef\xbb\xbf", b"# the key of example.org\n", b"Public-Key: (256 bit)\n"):
-        path.write_bytes(before + key_file(algorithm))
+        with pytest.raises(ConfigError, match=rf"^--token-key: .*key: .*{why}"):
+            raise AssertionError(why, KeyRing([str(path)]))
+
+
+def test_a_public_key_in_another_form_does_not_become_a_secret(tmp_path: Path) -> None:
+    """It did: everybody who knew the public key could sign tokens of any user with HS256."""
+    path = tmp_path / "key"
+    for algorithm in ("RS256", "ES256", "EdDSA"):
+        pem, json_key = key_file(algorithm), json.dumps(jwk(algorithm)).encode()
+        key: Any = load_pem_public_key(pem)
+        der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        ssh = key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+        for data in (ssh, der, b64encode(der), pem.decode().encode("utf-16"), b"[%b]" % json_key):
+            path.write_bytes(data)
+            with pytest.raises(ConfigError, match=r"PEM form|neither a secret"):
+                raise AssertionError(data, read_keys(path))
+        for before in (b"\xef\xbb\xbf", b"# the key of example.org\n", b"Public-Key: (256 bit)\n"):
+            path.write_bytes(before + pem)
+            assert [found.algorithm for found in read_keys(path)] == [algorithm], before
+        path.write_bytes(b"\xef\xbb\xbf" + json_key)
         assert [found.algorithm for found in read_keys(path)] == [algorithm]
-    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(jwk(algorithm)).encode())
-    assert [found.algorithm for found in read_keys(path)] == [algorithm]
 
 
 def test_a_certificate_does_not_become_a_secret(tmp_path: Path) -> None:

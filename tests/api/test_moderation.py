@@ -306,19 +306,15 @@ async def test_slow_mode_limits_the_messages_of_a_user(tmp_path: Path) -> None:
         assert [(await say(address, MODERATOR)).status for _ in range(3)] == [201] * 3
 
 
-@pytest.mark.parametrize(
-    "change", [("edit", {"text": "x"}), ("delete", {}), ("react", {"emoji": "👍", "on": True})], ids=lambda it: it[0]
-)
-async def test_a_refused_change_does_not_end_the_pause_of_slow_mode(
-    tmp_path: Path, change: tuple[str, dict[str, object]]
-) -> None:
+async def test_a_refused_change_does_not_end_the_pause_of_slow_mode(tmp_path: Path) -> None:
     """After a reaction to a message that does not exist, the next message was accepted at once."""
+    changes: dict[str, dict[str, object]] = {"edit": {"text": "x"}, "delete": {}, "react": {"emoji": "👍", "on": True}}
     async with moderated(tmp_path, rooms=(("lobby", RoomPolicy(slow_mode=600)),)) as server:
         assert (await say(server.address, ANN)).status == 201
         async with chatter(server.address, headers=ANN) as friend:
-            kind, fields = change
-            assert (await friend.ask(kind, room="lobby", offset=9, **fields))["code"] == "not_found"
-        assert (await say(server.address, ANN)).status == 429
+            for kind, fields in changes.items():
+                assert (await friend.ask(kind, room="lobby", offset=9, **fields))["code"] == "not_found"
+                assert (await say(server.address, ANN)).status == 429, kind
 
 
 async def test_a_retry_and_a_bad_message_are_no_messages_for_slow_mode(tmp_path: Path) -> None:

@@ -35,9 +35,8 @@ MOST = PAGE_BYTES + 1024
 FROM_50_TO_100, NEVER_WRITTEN, NOTHING_KEPT = (50, 100), (1, 0), (101, 100)
 
 
-@pytest.mark.parametrize(
-    ("kept", "place", "start"),
-    [
+def test_where_reading_starts() -> None:
+    for kept, place, start in (
         (FROM_50_TO_100, None, Start(70, recovered=True, latest=True)),
         (FROM_50_TO_100, Cursor(EPOCH, 90), Start(90, recovered=True)),
         (FROM_50_TO_100, Cursor(None, 90), Start(90, recovered=True)),
@@ -52,12 +51,9 @@ FROM_50_TO_100, NEVER_WRITTEN, NOTHING_KEPT = (50, 100), (1, 0), (101, 100)
         (NEVER_WRITTEN, Cursor(EPOCH, 0), Start(0, recovered=True)),
         (NOTHING_KEPT, None, Start(100, recovered=True, latest=True)),
         (NOTHING_KEPT, Cursor(EPOCH, 40), Start(100, recovered=False)),
-    ],
-)
-def test_where_reading_starts(kept: tuple[int, int], place: Cursor | None, start: Start) -> None:
-    if start.latest:
-        start = replace(start, last=kept[1])
-    assert resolve(place, epoch=EPOCH, first=kept[0], last=kept[1], newest=30) == start
+    ):
+        found = resolve(place, epoch=EPOCH, first=kept[0], last=kept[1], newest=30)
+        assert found == replace(start, last=kept[1] if start.latest else start.last), (kept, place)
 
 
 # -- pages ------------------------------------------------------------------------------------------------------------

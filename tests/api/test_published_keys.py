@@ -122,19 +122,16 @@ async def test_keys_are_fetched_at_most_once_a_minute_and_until_an_answer(
         nursery.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize(
-    ("status", "headers", "body", "why"),
-    [
+def test_a_malformed_answer_is_an_error() -> None:
+    for status, headers, body, why in (
         (404, {}, b"", "404"),
         (302, {"Location": "http://127.0.0.1:1/"}, b"", "302"),
         (200, {}, b"x" * (MAX_KEY_BYTES + 1), "262,144"),
-    ],
-)
-def test_a_malformed_answer_is_an_error(status: int, headers: dict[str, str], body: bytes, why: str) -> None:
-    with provider() as it:
-        it.status, it.headers, it.body = status, headers, body
-        with pytest.raises((OSError, ValueError), match=why):
-            published_keys.fetched(it.url)
+    ):
+        with provider() as it:
+            it.status, it.headers, it.body = status, headers, body
+            with pytest.raises((OSError, ValueError), match=why):
+                published_keys.fetched(it.url)
 
 
 def test_an_answer_that_goes_on_after_its_time_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,11 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.api.asking import JSON, cookie
 from tests.support.certificates import certificate
-from tests.support.peers import Answer, Body, Chatter, Peer, ask, chatter, connect, upgrade
+from tests.support.peers import Answer, Body, Chatter, Peer, ask, chatter, upgrade
 from tests.support.serving import Serving, serving
 from tests.support.tokens import bearer
 
@@ -81,19 +79,16 @@ async def test_a_token_of_another_log_is_a_guest_without_its_name(server: Servin
     assert await who(server, cookie(forged)) == await who(server, cookie(base))
 
 
-@pytest.mark.parametrize(
-    "token", ["", "short", "a b", "x" * 65, "a" * 22 + "~", "\xff" * 22, "eyJhbGciOiJub25lIn0.e30."]
-)
-async def test_a_bearer_that_is_no_token_is_refused(server: Serving, token: str) -> None:
-    for method, path in (("GET", "/session"), ("POST", "/session"), ("POST", "/rooms/lobby/messages")):
-        answer = await ask(server.address, method, path, headers=bearer(token))
-        assert (answer.status, answer.error) == (401, "unauthenticated"), path
-        assert answer.headers["www-authenticate"] == 'Bearer realm="chat"'
-    async with connect(server.address) as peer:
+async def test_a_bearer_that_is_no_token_is_refused(server: Serving, peer: Peer) -> None:
+    for token in ("", "short", "a b", "x" * 65, "a" * 22 + "~", "\xff" * 22, "eyJhbGciOiJub25lIn0.e30."):
+        for method, path in (("GET", "/session"), ("POST", "/session"), ("POST", "/rooms/lobby/messages")):
+            answer = await ask(server.address, method, path, headers=bearer(token))
+            assert (answer.status, answer.error) == (401, "unauthenticated"), (token, path)
+            assert answer.headers["www-authenticate"] == 'Bearer realm="chat"'
         await peer.send(upgrade(headers=bearer(token)))
-        assert (await peer.response()).status == 401
-    page = await ask(server.address, "GET", "/", headers=bearer(token))
-    assert (page.status, "set-cookie" in page.headers) == (200, False), "the browser may have a valid cookie"
+        assert (await peer.response()).status == 401, token
+        page = await peer.request("GET", "/", headers=bearer(token))
+        assert (page.status, "set-cookie" in page.headers) == (200, False), "the browser may have a valid cookie"
 
 
 async def test_other_authorization_schemes_are_ignored(server: Serving) -> None:

@@ -64,11 +64,11 @@ async def test_a_client_cannot_send_it_through_a_tcp_balancer() -> None:
         assert (await peer.response()).json["guest"]
 
 
-@pytest.mark.parametrize("value", ["g_2d4a90c4b1f0e37", "ann, bob", "x" * 65, "a\x80b"])
-async def test_an_invalid_name_is_refused(value: str) -> None:
+async def test_an_invalid_name_is_refused() -> None:
     async with serving(**TRUSTED) as server:
-        answer = await ask(server.address, "GET", "/session", headers={"X-Forwarded-User": value})
-        assert (answer.status, answer.error) == (401, "unauthenticated")
+        for value in ("g_2d4a90c4b1f0e37", "ann, bob", "x" * 65, "a\x80b"):
+            answer = await ask(server.address, "GET", "/session", headers={"X-Forwarded-User": value})
+            assert (answer.status, answer.error) == (401, "unauthenticated"), value
 
 
 def test_the_setting_needs_a_header_of_its_own() -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from tests.bench import __main__ as bench
 from tests.bench import clients, processes, report
-from tests.bench.figures import Figure, Plot, Result, Scale, Verdict, at_least, at_most
+from tests.bench.figures import Plot, Result, Scale, Verdict, at_least, at_most
 from tests.bench.instructions import Counted
 from tests.bench.plot import Line, Panel, svg
 from tests.bench.processes import Process, chatserver, peer
@@ -69,15 +69,12 @@ def test_instructions_are_counted(tmp_path: Path) -> None:
     assert 10 * one < hundred < 1000 * one
 
 
-@pytest.mark.parametrize(
-    ("figure", "value", "verdict"),
-    [
+def test_a_verdict_compares_with_bound_and_aim() -> None:
+    for figure, value, verdict in (
         (LOWER, 5, Verdict.AIM), (LOWER, 10, Verdict.BOUND), (LOWER, 11, Verdict.SHORT),
         (HIGHER, 10, Verdict.AIM), (HIGHER, 5, Verdict.BOUND), (HIGHER, 4, Verdict.SHORT),
-    ],
-)  # fmt: skip
-def test_a_verdict_compares_with_bound_and_aim(figure: Figure, value: float, verdict: Verdict) -> None:
-    assert Result(figure=figure, samples=[value]).verdict is verdict
+    ):  # fmt: skip
+        assert Result(figure=figure, samples=[value]).verdict is verdict
 
 
 def test_what_a_peer_keeps_in_a_folder_goes_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -231,21 +231,15 @@ async def test_a_new_name_is_told_everywhere_and_two_names_do_not_alternate(air:
     assert len(watcher.presence("lobby")) == told
 
 
-@pytest.mark.parametrize(
-    "principal",
-    [
+def test_a_principal_is_the_same_person_in_other_processes() -> None:
+    for one in (
         Principal(7, "192.0.2.1"),
         NamedGuest(7, "192.0.2.1", "Zoë"),
         SignedIn(7, "192.0.2.1", pack(User("u_ann", "Ann"), 99.0), Principal.access.guests),
-    ],
-    ids=lambda principal: type(principal).__name__,
-)
-def test_a_principal_is_the_same_person_in_other_processes(principal: Principal) -> None:
-    twin = principal_of(named(principal))
-    assert (twin.number, twin.network, twin.face, twin.label) == (
-        principal.number, principal.network, principal.face, principal.label,
-    )  # fmt: skip
-    assert not twin.rights.allowed or twin.is_guest
+    ):
+        twin = principal_of(named(one))
+        assert (twin.number, twin.network, twin.face, twin.label) == (one.number, one.network, one.face, one.label)
+        assert not twin.rights.allowed or twin.is_guest
 
 
 # -- notices ----------------------------------------------------------------------------------------------------------

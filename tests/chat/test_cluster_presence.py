@@ -6,7 +6,6 @@ from collections import Counter
 from typing import Any, TypeAlias
 from unittest import mock
 
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -236,27 +235,26 @@ def compare(acts: list[Act], named_room: int, *, alone: bool) -> None:
             known.append(listed)
 
 
-@pytest.mark.parametrize("alone", [True, False])
-def test_a_lease_does_not_outlive_its_room(*, alone: bool) -> None:
+def test_a_lease_does_not_outlive_its_room() -> None:
     """The room may leave memory while its leases are being ended; other processes learn of its end once."""
     noted: list[str] = []
-    it = Presence() if alone else ClusterPresence("lobby", noted.append)
-    it.enter(Principal(1, HERE))
-    it.leave_by(1, 5.0)
-    noted.clear()
-    for _ in range(2):
-        it.end()
-        assert (it.expire(9.0), it.leases, list(it.leaseholders())) == (False, 0, [])
-        assert (it.here, noted) == ((1, []) if alone else (0, ["lobby"]))
+    for it, left in ((Presence(), (1, [])), (ClusterPresence("lobby", noted.append), (0, ["lobby"]))):
+        it.enter(Principal(1, HERE))
+        it.leave_by(1, 5.0)
+        noted.clear()
+        for _ in range(2):
+            it.end()
+            assert (it.expire(9.0), it.leases, list(it.leaseholders())) == (False, 0, [])
+            assert (it.here, noted) == left
 
 
-@pytest.mark.parametrize("unnamed", [0, 5])
-def test_people_already_elsewhere_make_no_notice(unnamed: int) -> None:
-    it = ClusterPresence("lobby", lambda name: None)
-    for users in ({1, 2}, {2, 3}):
-        it.begin_with(RemotePeople({user: Principal(user, ELSEWHERE) for user in users}, unnamed))
-    assert {each.number for each in it.people()} == {1, 2, 3}
-    assert (len(it), it.here, it.changed) == (3 + 2 * unnamed, 0, False)
+def test_people_already_elsewhere_make_no_notice() -> None:
+    for unnamed in (0, 5):
+        it = ClusterPresence("lobby", lambda name: None)
+        for users in ({1, 2}, {2, 3}):
+            it.begin_with(RemotePeople({user: Principal(user, ELSEWHERE) for user in users}, unnamed))
+        assert {each.number for each in it.people()} == {1, 2, 3}
+        assert (len(it), it.here, it.changed) == (3 + 2 * unnamed, 0, False)
 
 
 def test_a_person_costs_the_same_with_other_processes() -> None:

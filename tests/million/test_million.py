@@ -116,19 +116,15 @@ def test_more_descriptors_need_fewer_workers() -> None:
     assert plan(1_000_000, replace(MACHINE, descriptors=1 << 20)).workers == 2
 
 
-@pytest.mark.parametrize(
-    ("machine", "said"),
-    [
+def test_a_missing_resource_is_reported_with_the_needed_value() -> None:
+    for machine, said in (
         (replace(MACHINE, files=1_000_000), "fs.file-max leaves 1,000,000: raise it, or use --connections 490000"),
         (replace(MACHINE, watches=100_000), "max_user_watches is 100,000: raise it, or use --connections 50000"),
         (replace(MACHINE, ports=100), "ip_local_port_range has 100 ports; 200 are needed"),
         (replace(MACHINE, tracked=262_144), "the firewall follows connections, 262,144 at most"),
-    ],
-    ids=["files", "watches", "ports", "firewall"],
-)
-def test_a_missing_resource_is_reported_with_the_needed_value(machine: Machine, said: str) -> None:
-    with pytest.raises(NotEnoughError, match=said):
-        plan(1_000_000, machine)
+    ):
+        with pytest.raises(NotEnoughError, match=said):
+            plan(1_000_000, machine)
 
 
 def test_too_few_workers() -> None:
@@ -143,20 +139,17 @@ def test_a_run_begins_though_memory_will_be_short() -> None:
     assert nothing.note.endswith("it stops at about 0 connections")
 
 
-@pytest.mark.parametrize(
-    ("now", "said"),
-    [
+def test_the_reasons_to_stop() -> None:
+    well = {"available": MARGIN_BYTES, "margin": MARGIN_BYTES, "lost": 0, "unchanged": STUCK, "seconds": 30.0}
+    cases: tuple[tuple[dict[str, Any], str], ...] = (
         ({}, ""),
         ({"available": MARGIN_BYTES - 1}, "2.00 GiB of memory are available, less than the margin of 2.00"),
         ({"lost": 3}, "3 connections were lost or refused"),
         ({"unchanged": STUCK + 1}, "none came for 60 s"),
         ({"seconds": 31.0}, "0.5 minutes are over"),
-    ],
-    ids=["all is well", "memory is short", "some were lost", "nobody comes", "time is over"],
-)
-def test_the_reasons_to_stop(now: dict[str, Any], said: str) -> None:
-    well = {"available": MARGIN_BYTES, "margin": MARGIN_BYTES, "lost": 0, "unchanged": STUCK, "seconds": 30.0}
-    assert reason_to_stop(**{**well, **now}, most=30.0) == said
+    )
+    for now, said in cases:
+        assert reason_to_stop(**{**well, **now}, most=30.0) == said
 
 
 # -- results ----------------------------------------------------------------------------------------------------------
