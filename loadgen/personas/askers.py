@@ -2,8 +2,6 @@
 
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Callable
-from functools import cache
 from hashlib import shake_128
 from typing import ClassVar, Final
 
@@ -114,29 +112,16 @@ BODY_BYTES: Final = 62_000
 POST_EVERY_SECONDS: Final = 1.7
 
 
-def _isolates() -> bytes:
-    """Return balanced bidirectional isolates: a check has to count all of them."""
-    pair = "\N{LEFT-TO-RIGHT ISOLATE}\N{POP DIRECTIONAL ISOLATE}".encode()
-    return pair * (BODY_BYTES // len(pair))
+#: Balanced bidirectional isolates, all of which a check has to count; thousands of keys, one of them escaped, which has
+#: to be unescaped before they are compared; letters with as many combining marks as chatserver allows.
+_ISOLATES: Final = "\N{LEFT-TO-RIGHT ISOLATE}\N{POP DIRECTIONAL ISOLATE}".encode()
+_KEYS: Final = b"".join(b',"%04x":0' % number for number in range((BODY_BYTES - 30) // len(b',"0000":0')))
+_MARKS: Final = ("a" + "\N{COMBINING ACUTE ACCENT}" * 8).encode()
 
-
-def _keys() -> bytes:
-    """Return JSON with thousands of keys, one of them escaped: a check has to unescape keys before it compares them."""
-    head, tail = b'{"text":"","\\u006b":0', b"}"
-    count = (BODY_BYTES - len(head) - len(tail)) // len(b',"0000":0')
-    return head + b"".join(b',"%04x":0' % number for number in range(count)) + tail
-
-
-def _marks() -> bytes:
-    """Return letters with as many combining marks as chatserver allows, so that it has to check every one."""
-    letter = ("a" + "\N{COMBINING ACUTE ACCENT}" * 8).encode()
-    return letter * (BODY_BYTES // len(letter))
-
-
-_KINDS: Final[tuple[tuple[str, Callable[[], bytes]], ...]] = (
-    ("text/plain; charset=utf-8", cache(_isolates)),
-    ("application/json", cache(_keys)),
-    ("text/plain; charset=utf-8", cache(_marks)),
+_BODIES: Final = (
+    ("text/plain; charset=utf-8", _ISOLATES * (BODY_BYTES // len(_ISOLATES))),
+    ("application/json", b'{"text":"","\\u006b":0' + _KEYS + b"}"),
+    ("text/plain; charset=utf-8", _MARKS * (BODY_BYTES // len(_MARKS))),
 )
 
 
@@ -151,8 +136,8 @@ class CostlyText(Asker):
     usual_clients = 500
 
     def request(self) -> bytes:
-        content_type, make = _KINDS[self.number % len(_KINDS)]
-        return post(self.cohort.place, self.room, make(), content_type=content_type)
+        content_type, body = _BODIES[self.number % len(_BODIES)]
+        return post(self.cohort.place, self.room, body, content_type=content_type)
 
     def pause(self, status: int) -> float:
         return POST_EVERY_SECONDS
@@ -237,10 +222,6 @@ class JoinMany(_ChatAsker):
         return name.ljust(64, "-") if self.index % 2 else name
 
 
-def _encoded(data: bytes) -> str:
-    return urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
 #: Headers, and bytes of the signature. Those that name no key make a server try each key of the algorithm.
 _FORGED: Final = (
     (b"bad", 32),
@@ -263,7 +244,8 @@ def bad_token(number: int) -> str:
     header, size = _FORGED[number % len(_FORGED)]
     more = b',"more":"%b"' % (b"x" * 2_500) if number % len(_FORGED) == 1 else b""
     claims = b'{"sub":"u_%d","exp":%d%b}' % (number, time.time() + 3600, more)
-    return ".".join(map(_encoded, (header, claims, shake_128(b"%d" % number).digest(size))))
+    parts = (header, claims, shake_128(b"%d" % number).digest(size))
+    return ".".join(urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)
 
 
 class _Bearer(Asker):

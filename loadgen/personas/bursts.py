@@ -49,11 +49,8 @@ class ReconnectStorm(Member):
     def on_time(self, moment: float) -> None:
         if self.number < ROOMS:
             self.send(publish(self.room, 0, "here we go again"))
-        return_in = self.cohort.place.random.uniform(0.0, RETURN_WITHIN_SECONDS)
-        if self.number % 2:
-            self.abort(return_in)
-        else:
-            self.leave(return_in)
+        disconnect = self.abort if self.number % 2 else self.leave
+        disconnect(self.cohort.place.random.uniform(0.0, RETURN_WITHIN_SECONDS))
 
 
 #: Counted on the machine's clock, so that all processes of a run post at the same time and all polls wake at once.

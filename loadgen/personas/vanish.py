@@ -33,9 +33,7 @@ class VanishStream(Vanishing):
     Server-sent events have no pong, so only missing TCP acknowledgements show it.
     """
 
-    unnoticed_seconds = (
-        90.0  # a write every 15 to 30 s; a minute for its acknowledgement is fair to a phone in a tunnel
-    )
+    unnoticed_seconds = 90.0  # a write every 15 to 30 s; a minute for its acknowledgement is fair to a phone
     needs = Needs.CHAT
     opening = event_stream
 
