@@ -56,13 +56,9 @@ HEAVY_SIDE_BY_SIDE: Final = 2
 _HELLO: Final = b"is this an echo?"
 
 
-#: Share of a long case's time in which a program waited for a processor, above which it shows nothing of the server.
+#: Share of a long case's time in which a program waited for a processor, above which it shows nothing of the server: a
+#: case alone leaves one to the server, and one to us.
 _BUSY_SHARE: Final = 0.5
-
-
-def _others_had(before: float | None, after: float | None, seconds: float) -> bool:
-    """Whether programs waited for processors most of the time; a case alone leaves one to the server, one to us."""
-    return before is not None and after is not None and after - before > _BUSY_SHARE * seconds
 
 
 async def play(options: Options, cases: Sequence[Case], progress: Progress) -> Report:
@@ -73,13 +69,14 @@ async def play(options: Options, cases: Sequence[Case], progress: Progress) -> R
 
     async def play_one(case: Case, *, is_last: bool = False) -> None:
         async with heavy_places if case.heavy else places:
-            begun, waited = trio.current_time(), procfs.pressure()
+            begun, waited = trio.current_time(), procfs.pressure() or 0.0
             script = case.script()
             heard = await conversation.play(script, options.target, options.path, options.timeout)
             finding = judge(script, heard)
             seconds = trio.current_time() - begun
             unanswered = finding.mark is Mark.WRONG and heard.timed_out
-            if unanswered and is_last and case.heavy and _others_had(waited, procfs.pressure(), seconds):
+            waited = (procfs.pressure() or 0.0) - waited
+            if unanswered and is_last and case.heavy and waited > _BUSY_SHARE * seconds:
                 finding = Finding(Mark.NOT_EXERCISED, f"{finding.why}: other programs had the processors")
             found[case.id] = Result(case, finding, seconds)
         if heard.unreached:

@@ -69,13 +69,14 @@ def _parts(whole: Report, results: Sequence[Result]) -> Iterator[Report]:
     """A report for each family: junit.xml gets a test case for each, and report.json every case."""
     for number, group in groupby(results, key=lambda each: each.case.family):
         found = list(group)
+        rows = [[case.id, judged.mark.value, case.title, case.section, judged.why] for case, judged, _ in found]
         yield msgspec.structs.replace(
             whole,
             command=f"{number} {FAMILIES[number]}",
             seconds=round(sum(each.seconds for each in found), 2),
             verdict=_verdict(found),
             figures=_figures(found),
-            tables=[_cases(found)],
+            tables=[Table(title="cases", columns=["case", "mark", "what is sent", "section", "result"], rows=rows)],
         )
 
 
@@ -137,8 +138,3 @@ def _not_ok(results: Sequence[Result]) -> Table:
             named = [f"{case.title} ({case.id})" for case in cases[:_NAMED]]
             rows.append([mark.value, f"{len(cases)}", why, "; ".join(named) + ("; ..." if len(cases) > _NAMED else "")])
     return Table(title="what is not ok", columns=["mark", "cases", "result", "which"], rows=rows)
-
-
-def _cases(results: Sequence[Result]) -> Table:
-    rows = [[case.id, found.mark.value, case.title, case.section, found.why] for case, found, _ in results]
-    return Table(title="cases", columns=["case", "mark", "what is sent", "section", "result"], rows=rows)

@@ -90,31 +90,21 @@ def hdr_log_of(report: Report) -> str:
 
 
 def junit_of(report: Report) -> str:
-    suite = _suite(report)
-    root = ET.Element("testsuites", {name: suite.get(name, "") for name in ("tests", "failures", "errors", "time")})
-    root.append(suite)
-    ET.indent(root)
-    text: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
-    return text.decode()
-
-
-def _suite(report: Report) -> ET.Element:
     judged = wording.judges_parts(report)
     cases = [_case(name, part, judged=judged) for name, part in parts_of(report)]
-    suite = ET.Element(
-        "testsuite",
-        name=f"loadgen {report.command}",
-        timestamp=fmt.printable(report.started),
-        time=f"{report.seconds:.2f}",
-        tests=str(len(cases)),
-        failures=str(sum(case.find("failure") is not None for case in cases)),
-        errors=str(sum(case.find("error") is not None for case in cases)),
-    )
+    counts = {
+        f"{element}s": str(sum(case.find(element) is not None for case in cases)) for element in _ELEMENTS.values()
+    }
+    root = ET.Element("testsuites", counts, tests=str(len(cases)), time=f"{report.seconds:.2f}")
+    named = {"name": f"loadgen {report.command}", "timestamp": fmt.printable(report.started)}
+    suite = ET.SubElement(root, "testsuite", named | root.attrib)
     properties = ET.SubElement(suite, "properties")
     for name, value in (("target", report.target), ("seed", f"{report.seed}"), ("replay", wording.replay(report))):
         ET.SubElement(properties, "property", name=name, value=fmt.printable(value))
     suite.extend(cases)
-    return suite
+    ET.indent(root)
+    text: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
+    return text.decode()
 
 
 def _case(name: str, part: Report, *, judged: bool) -> ET.Element:

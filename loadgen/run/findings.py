@@ -60,6 +60,7 @@ def report_of(measured: Measured) -> Report:
 
 
 def _verdict(measured: Measured, figures: Figures) -> Verdict:
+    unread = measured.session.totals.reread.unreadable == UNANSWERED
     return decide(
         figures,
         (*_bar(measured, figures), *measured.plan.conditions),
@@ -69,7 +70,8 @@ def _verdict(measured: Measured, figures: Figures) -> Verdict:
         unsure=[
             *too_late(figures),
             *measured.operations.loud_baseline(),
-            *filter(None, [_no_collateral(measured, figures), _unread(measured)]),
+            *filter(None, [_no_collateral(measured, figures)]),
+            *[f"acknowledged messages could not be read again: {UNANSWERED}"] * unread,
         ],
         unproven=_unproven(measured, figures),
         not_exercised=_not_exercised(measured),
@@ -145,12 +147,6 @@ def _unproven(measured: Measured, figures: Figures) -> tuple[str, ...]:
     met = (fate for group in measured.groups(BESIDE) for fate in (group.refused, group.failed, group.ended))
     hurt_by_others = any(not reason.startswith(UNANSWERED) for fate in met for reason in fate)
     return (*measured.operations.only_late(), *(() if hurt_by_others else ("collateral",)))
-
-
-def _unread(measured: Measured) -> str:
-    """Why nothing is known of the acknowledged messages; empty if the target answered when they were read again."""
-    unanswered = measured.session.totals.reread.unreadable == UNANSWERED
-    return f"acknowledged messages could not be read again: {UNANSWERED}" if unanswered else ""
 
 
 def _not_exercised(measured: Measured) -> list[str]:

@@ -129,6 +129,7 @@ class Measured:
         base, during, after = (operations.latency(name) for name in PHASES)
         base_p99, attack_p99 = milliseconds(base.at(99)), milliseconds(during.at(99))
         p99s = {phase: operations.p99s(phase) for phase in PHASES}
+        malformed = any(persona.threat is Threat.MALFORMED for persona in self.experiment.attackers)
         return {
             "success_percent": operations.success_percent("attack"),
             **{f"{phase}_failed": operations.failed(phase) for phase in PHASES},
@@ -154,7 +155,7 @@ class Measured:
                 None if base_p99 is None else bar.limit_ms(base_p99),
             ),
             **self._messages(),
-            "malformed_accepted": self._malformed_accepted(),
+            "malformed_accepted": sum(self.accepted().values()) if malformed else None,
             **self._neighbours(),
             **self._attackers(),
         }
@@ -170,10 +171,6 @@ class Measured:
         for group in self.attacking():
             answers.update(group.answers)
         return requests.accepted(answers)
-
-    def _malformed_accepted(self) -> int | None:
-        played = any(persona.threat is Threat.MALFORMED for persona in self.experiment.attackers)
-        return sum(self.accepted().values()) if played else None
 
     def groups(self, name: str) -> list[GroupStatus]:
         return [group for group in self.session.totals.groups if group.group == name]

@@ -37,6 +37,9 @@ _NARROW: Final = 300
 _WIDE: Final = 800
 _LETTER: Final = 6.5
 
+#: The longest label of a line, in letters.
+_LETTERS: Final = 22
+
 #: Lines are drawn on a canvas that is stretched; this is its width, in units of its own.
 _CANVAS: Final = 1000
 
@@ -294,7 +297,8 @@ def _names(series: Iterable[Series], down: Callable[[float], float], lowest: flo
             ends.append((_ABOVE + down(place) + 4, each))
     ends.sort(key=lambda end: end[0])
     for place, (_, each) in zip(_apart([place for place, _ in ends], lowest), ends, strict=True):
-        yield node("text", _clipped(each.name, 22), class_=f"name {each.colour}", x="100%", dx=8, y=place)
+        name = each.name if len(each.name) <= _LETTERS else f"{each.name[: _LETTERS - 1]}…"
+        yield node("text", name, class_=f"name {each.colour}", x="100%", dx=8, y=place)
 
 
 def _apart(places: Iterable[float], most: float) -> list[float]:
@@ -327,10 +331,6 @@ def _times(time: Scale, down: float) -> Iterable[Element]:
         place = time.at(tick)
         anchor = "start" if place < 0.02 else "end" if place > 0.98 else "middle"
         yield node("text", f"{tick:g} s", class_="tick", x=_percent(place), y=down, text_anchor=anchor)
-
-
-def _clipped(name: str, most: int) -> str:
-    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def _percent(place: float) -> str:
