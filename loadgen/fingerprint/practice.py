@@ -138,7 +138,9 @@ def judge(
     stopped: bool = False,
 ) -> Verdict:
     """Decide the outcome. A failed probe says nothing about the target, so a run that has one cannot be `HELD`."""
-    short = [died] * bool(died) + ([] if no_bar else _short(results)) + _broken(results, conditions)
+    wrong = [each for each in results if each.mark in {Mark.MISSING, Mark.HARSH} and not no_bar]
+    short = [f"{each.mark}: {each.name} ({each.words})" for each in wrong]
+    short = [*filter(None, [died]), *short, *_broken(results, conditions)]
     failed = [f"failed: {each.name} ({remark(each.finding)})" for each in _failed(results) if not died and not no_bar]
     marks = Counter(result.mark for result in results)
     counts = ", ".join(f"{marks[each]} {each}" for each in Mark if each and marks[each])
@@ -151,10 +153,6 @@ def judge(
     if short:
         return schema.verdict(Outcome.FELL_SHORT, [*short, *failed], notes)
     return schema.verdict(Outcome.INVALID if failed else Outcome.HELD, failed, notes)
-
-
-def _short(results: Sequence[Result]) -> list[str]:
-    return [f"{each.mark}: {each.name} ({each.words})" for each in results if each.mark in {Mark.MISSING, Mark.HARSH}]
 
 
 def _failed(results: Sequence[Result]) -> list[Result]:
@@ -184,7 +182,7 @@ def found_of(results: Sequence[Result], notes: Sequence[str]) -> Table:
         title="limits",
         columns=["probe", "found", "mark", "good practice", "how it ended"],
         rows=rows,
-        notes=[*notes, *_left_out(results), *_undecided(results)],
+        notes=[*notes, *_not_shown(results)],
     )
 
 
@@ -199,16 +197,14 @@ def advice_on(results: Sequence[Result]) -> Table:
     return Table(title="advice", columns=["probe", "mark", "what it is", "what others do, and why"], rows=rows)
 
 
-def _left_out(results: Sequence[Result]) -> list[str]:
+def _not_shown(results: Sequence[Result]) -> list[str]:
+    """What was left out or not decided, in a line for each reason."""
     reasons: dict[str, list[str]] = {}
     for each in results:
         if isinstance(each.finding, NotApplicable):
-            reasons.setdefault(each.finding.why, []).append(each.name)
-    return [f"not applicable, {why}: {'; '.join(names)}" for why, names in reasons.items()]
-
-
-def _undecided(results: Sequence[Result]) -> list[str]:
-    names = [each.name for each in results if each.mark is Mark.UNDECIDED]
-    return [
-        f"good practice goes further than we looked, a longer --within or more CPU may show it: {'; '.join(names)}"
-    ] * bool(names)
+            reasons.setdefault(f"not applicable, {each.finding.why}", []).append(each.name)
+    undecided = "good practice goes further than we looked, a longer --within or more CPU may show it"
+    for each in results:
+        if each.mark is Mark.UNDECIDED:
+            reasons.setdefault(undecided, []).append(each.name)
+    return [f"{why}: {'; '.join(names)}" for why, names in reasons.items()]

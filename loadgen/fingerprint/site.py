@@ -118,8 +118,9 @@ WAIT: Final = "{wait}"
 BODY_TYPE: Final = "Content-Type: application/json"
 BODY_BEGIN: Final = b"{"
 
-#: Source addresses used in turn: more than there are probes, so that a cap per address affects only its own probe.
-_SOURCES: Final = 200
+#: Source addresses used in turn: more than there are probes, so that a cap per address affects only its own probe. The
+#: next one is that probe's.
+SOURCES: Final = 200
 
 _NO_FLAG: Final = Parameter(parse=False)
 
@@ -189,13 +190,8 @@ class Site:
     ) -> AbstractAsyncContextManager[Line]:
         """Connect, each time from another source address if the target allows it."""
         self._dialled += 1
-        source = source or self.target.source(self._dialled % _SOURCES)
+        source = source or self.target.source(self._dialled % SOURCES)
         return dial(self.target, source=source, plaintext=plaintext, options=options)
-
-    @property
-    def lonely_source(self) -> str | None:
-        """A source address that `dial` never picks."""
-        return self.target.source(_SOURCES)
 
     def get(self, path: str, *fields: str) -> bytes:
         return wire.request("GET", path, self.target.authority, *fields)

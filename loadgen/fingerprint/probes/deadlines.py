@@ -109,10 +109,6 @@ def _in_pieces(cut: Callable[[bytes], list[bytes]]) -> Callable[[Site], Script]:
     return script
 
 
-def _in_halves(hello: bytes) -> list[bytes]:
-    return [hello[: len(hello) // 2], hello[len(hello) // 2 :]]
-
-
 def in_bytes(hello: bytes) -> list[bytes]:
     return [bytes((byte,)) for byte in hello]
 
@@ -122,7 +118,7 @@ def in_records(hello: bytes) -> list[bytes]:
     return [hello[:3] + b"\0\1" + byte for byte in in_bytes(hello[5:])]
 
 
-_STALLED_HELLO: Final = {"stalled": _in_pieces(_in_halves)}
+_STALLED_HELLO: Final = {"stalled": _in_pieces(lambda hello: [hello[: len(hello) // 2], hello[len(hello) // 2 :]])}
 _SLOW_HELLO: Final = {
     **_STALLED_HELLO,
     "a byte a second": _in_pieces(in_bytes),

@@ -15,7 +15,7 @@ import trio
 from loadgen.fingerprint.clients import OPEN, Client, TlsClient, first_sign
 from loadgen.fingerprint.found import Finding, Found, NoneSeen, NotApplicable, Unit
 from loadgen.fingerprint.practice import Mark, Probe
-from loadgen.fingerprint.site import ANSWER_SECONDS, BODY_BEGIN, TROUBLE, Need, Options, Site
+from loadgen.fingerprint.site import ANSWER_SECONDS, BODY_BEGIN, SOURCES, TROUBLE, Need, Options, Site
 from loadgen.net.line import EndedError, Line, describe
 
 #: How many paces a typist takes for a head, and a phone for a body.
@@ -131,7 +131,7 @@ class _Crowd:
     async def _connect(self) -> None:
         try:
             # without TLS, even on a TLS port: the cap counts connections, and a handshake costs more
-            dialling = self._site.dial(source=self._site.lonely_source, plaintext=True)
+            dialling = self._site.dial(source=self._site.target.source(SOURCES), plaintext=True)
             line = await self._stack.enter_async_context(dialling)
         except OSError as error:
             self._turned_away.append(describe(error))

@@ -7,7 +7,6 @@ stores nothing.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain, repeat
 from typing import Final
@@ -34,7 +33,8 @@ RETRY_SECONDS: Final = 1.0
 _SURPRISES: Final = 3
 
 Try = Callable[[int], Awaitable[str | None]]
-
+Make = Callable[[Site, int], Iterable[bytes]]  # a request or a message of a size, in pieces
+Send = Callable[[Site, Iterable[bytes]], Awaitable[str]]  # the answer, or how the server ended it
 
 #: Errors of a step that say nothing about the size.
 UNCLEAR: Final = (trio.TooSlowError, NotServedError, TurnedAwayError)
@@ -130,31 +130,22 @@ _NOT_TAKEN: Final = ("411", "413", "415", "417", "431", "501", "505", "close ")
 _MESSAGE: Final = b'{"type":"ping","id":1}'
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Search:
-    """Finds the largest size that is answered as a small one is."""
+async def _seek(site: Site, *, make: Make, send: Send, small: int, first: int, most: int) -> Finding:
+    """Find the largest size that is answered as a small one is."""
+    try:
+        wanted = await send(site, make(site, small))
+    except UNCLEAR as error:
+        return Failed(why=f"at a small size: {describe(error)}")
+    if wanted.startswith(_NOT_TAKEN):
+        return NotApplicable(why=f"not even a small size is accepted: {wanted}")
+    if wanted in set(Ending):
+        return Failed(why=f"at a small size: {wanted}")
 
-    make: Callable[[Site, int], Iterable[bytes]]  # a request or a message of this size, in pieces
-    small: int
-    first: int
-    most: int
-    send: Callable[[Site, Iterable[bytes]], Awaitable[str]]  # the answer, or how the server ended it
+    async def attempt(size: int) -> str | None:
+        answered = await send(site, make(site, size))
+        return None if answered == wanted else answered
 
-    async def __call__(self, site: Site) -> Finding:
-        try:
-            wanted = await self.send(site, self.make(site, self.small))
-        except UNCLEAR as error:
-            return Failed(why=f"at a small size: {describe(error)}")
-        if wanted.startswith(_NOT_TAKEN):
-            return NotApplicable(why=f"not even a small size is accepted: {wanted}")
-        if wanted in set(Ending):
-            return Failed(why=f"at a small size: {wanted}")
-
-        async def attempt(size: int) -> str | None:
-            answered = await self.send(site, self.make(site, size))
-            return None if answered == wanted else answered
-
-        return await search(attempt, first=self.first, most=self.most, until=site.until)
+    return await search(attempt, first=first, most=most, until=site.until)
 
 
 async def _ask(site: Site, pieces: Iterable[bytes], *, pause: float = 0.0) -> str:
@@ -241,35 +232,37 @@ def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
     yield bytes(gathered)
 
 
+_seek_head: Final = partial(_seek, small=0, first=2048, most=1 << 20, send=_ask_head)
+
 #: The largest sizes tried are beyond the limits of any message server, and can still be sent twenty times in a few
 #: seconds.
 PROBES: Final = (
     Probe(name="head size", figure="head_bytes", meaning="largest request head, in fields of up to 4 KB",
           why="node and h11 16 KiB, Kestrel 32, Tomcat 8; cookies alone reach 4", unit=Unit.BYTES,
           good=(4096, 128 * 1024),
-          play=Search(make=partial(_head, line_bytes=4000), small=0, first=2048, most=1 << 20, send=_ask_head)),
+          play=partial(_seek_head, make=partial(_head, line_bytes=4000))),
     Probe(name="field size", figure="field_bytes", meaning="largest request head with all of it in one field",
           why="Apache, websockets and aiohttp 8 KiB a line, http.server 64; one cookie is 4 at most", unit=Unit.BYTES,
           good=(2048, 128 * 1024),
-          play=Search(make=partial(_head, line_bytes=1 << 20), small=0, first=2048, most=1 << 20, send=_ask_head)),
+          play=partial(_seek_head, make=partial(_head, line_bytes=1 << 20))),
     Probe(name="fields", figure="head_fields", meaning="most fields in one request head",
           why="Kestrel, Apache and http.server 100, websockets and aiohttp 128; browsers send 20", unit=Unit.FIELDS,
-          good=(50, 1000), play=Search(make=_fields, small=0, first=8, most=8192, send=_ask_head)),
+          good=(50, 1000), play=partial(_seek, make=_fields, small=0, first=8, most=8192, send=_ask_head)),
     Probe(name="body size", figure="body_bytes", meaning="largest request body",
           why="nginx and aiohttp 1 MiB, Kestrel 30 MB; for a chat 64 KiB are plenty", unit=Unit.BYTES,
           good=(4096, 32_000_000), need=Need.BODY,
-          play=Search(make=_body, small=16, first=1024, most=1 << 25, send=_ask)),
+          play=partial(_seek, make=_body, small=16, first=1024, most=1 << 25, send=_ask)),
     Probe(name="chunk extensions", figure="chunk_overhead_bytes",
           meaning="most bytes of chunk extensions that one request may bring",
           why="Go 16 KiB since CVE-2023-39326, node 16 KiB a chunk; no client has a use for any", unit=Unit.BYTES,
           good=(None, 64 * 1024), need=Need.BODY,
-          play=Search(make=_chunks, small=0, first=128, most=1 << 20, send=_ask)),
+          play=partial(_seek, make=_chunks, small=0, first=128, most=1 << 20, send=_ask)),
     Probe(name="message size", figure="ws_message_bytes", meaning="largest WebSocket message, in one frame",
           why="Centrifugo 64 KiB, websockets and trio-websocket 1 MiB, aiohttp 4, uvicorn 16, node ws 100",
           unit=Unit.BYTES, good=(4096, 4 * 1024 * 1024), need=Need.WEBSOCKET,
-          play=Search(make=_frame, small=len(_MESSAGE), first=256, most=1 << 25, send=_say)),
+          play=partial(_seek, make=_frame, small=len(_MESSAGE), first=256, most=1 << 25, send=_say)),
     Probe(name="fragments", figure="ws_fragments",
           meaning="most fragments of one WebSocket message, empty ones included",
           why="websockets 4,096; trio-websocket kept 200,001 empty ones", unit=Unit.FRAGMENTS, good=(8, 4096),
-          need=Need.WEBSOCKET, play=Search(make=_fragments, small=1, first=2, most=65_536, send=_say)),
+          need=Need.WEBSOCKET, play=partial(_seek, make=_fragments, small=1, first=2, most=65_536, send=_say)),
 )  # fmt: skip
