@@ -15,7 +15,7 @@ import trio
 from wsproto.frame_protocol import Frame, FrameDecoder, MessageDecoder, Opcode, ParseFailed
 
 from loadgen.cases.case import End, Said, SaidKind, Script, close, cut, ping
-from loadgen.cases.utf8 import is_valid
+from loadgen.cases.websocket import is_valid
 from loadgen.net import wire
 from loadgen.net.line import FAILURES, EndedError, Ending, Line, describe, dial
 from loadgen.net.target import Target

@@ -14,9 +14,7 @@ from cyclopts import Parameter
 
 from loadgen import flags
 from loadgen.cases.case import FAMILIES, Case, Script, echo
-from loadgen.cases.framing import fragmented, framing, limits, pings, reserved
-from loadgen.cases.handshakes import closing, opening
-from loadgen.cases.utf8 import utf8
+from loadgen.cases.websocket import closing, fragmented, framing, limits, opening, pings, reserved, utf8
 from loadgen.common import JUDGED, Judged, announce, arguments, find, finish
 from loadgen.conform import conversation
 from loadgen.conform.judge import Finding, Mark, judge

@@ -7,9 +7,7 @@ from typing import ClassVar, Final
 
 from loadgen.cases import requests
 from loadgen.cases.case import End
-from loadgen.cases.framing import fragmented, framing, pings, reserved
-from loadgen.cases.handshakes import closing
-from loadgen.cases.utf8 import utf8
+from loadgen.cases.websocket import closing, fragmented, framing, pings, reserved, utf8
 from loadgen.clients.client import Attacker, Needs, Stage, Threat, state
 from loadgen.net import wire
 from loadgen.personas import _malformed_chat, persona
