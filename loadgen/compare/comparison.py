@@ -22,7 +22,7 @@ from loadgen import flags
 from loadgen.common import PLAYING, RANDOM, Playing, Random, Reported, arguments, find, finish, make_seed
 from loadgen.compare.catalogue import OURS, PEERS, Can, Kit, MissingError, Peer
 from loadgen.compare.measure import ENDPOINT, SETTLE_SECONDS, Meter, NoFigureError
-from loadgen.compare.process import HOST, DiedError, Running, Server, running
+from loadgen.compare.process import HOST, DiedError, Running, running
 from loadgen.compare.relay import greet
 from loadgen.compare.results import LEAST_ROUNDS, Entry, Results, Sample, Scenario, Sizes
 from loadgen.compare.scenarios import load, scenarios
@@ -117,7 +117,7 @@ class Comparison:
         reports: list[Report] = []
         try:
             async with self._server(peer) as server, trio.open_nursery() as nursery:
-                if peer.relay and isinstance(server, Server):
+                if peer.relay:
                     await greet(server, peer.relay)
                 nursery.start_soon(_limit, server)
                 meter = Meter(server, self.measured, self._stop, allow=self.allow_target)

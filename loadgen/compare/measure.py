@@ -14,7 +14,7 @@ import trio
 from loadgen import flags
 from loadgen.clients.client import Client
 from loadgen.clients.messages import Role
-from loadgen.compare.process import DiedError, Running, Server
+from loadgen.compare.process import DiedError, Running
 from loadgen.net import target
 from loadgen.net.target import Endpoint
 from loadgen.personas import registry
@@ -62,12 +62,6 @@ class Meter:
             server=None if server.pid is None else Process(server.pid),
             no_bar=True,  # a comparison judges no server
         )
-
-    @property
-    def started(self) -> Server:
-        """The server, which we started, for scenarios that need its process."""
-        assert isinstance(self.server, Server), "a server that runs already plays no such scenario"
-        return self.server
 
     async def run(
         self,

@@ -45,6 +45,11 @@ class Running:
     def require(self) -> None:
         """Do nothing: no process of it is known."""
 
+    @property
+    def last_output(self) -> str:
+        """The last line that it printed, after a colon; empty if there is none."""
+        return ""
+
 
 class Server(Running):
     def __init__(self, child: "subprocess.Popen[bytes]", host: str, port: int, output: Path) -> None:
@@ -70,7 +75,6 @@ class Server(Running):
 
     @property
     def last_output(self) -> str:
-        """The last line that it printed, after a colon; empty if there is none."""
         lines = self._output.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return f": {lines[-1].strip()[:200]}" if lines else ""
 

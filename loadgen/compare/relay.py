@@ -7,11 +7,12 @@ these texts.
 
 from contextlib import suppress
 from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 import trio
 
-from loadgen.compare.process import HOST, DiedError, Server
+from loadgen.compare.process import HOST, DiedError, Running
 from loadgen.net import wire
 from loadgen.net.target import Endpoint
 
@@ -33,11 +34,11 @@ MESSAGE: Final = msgspec.json.encode(
 )
 
 
-async def greet(server: Server, path: str) -> None:
+async def greet(server: Running, path: str) -> None:
     """Post `joined`, which a client gets when it connects; call it again after any other message."""
     answer, request = b"", wire.request("POST", path, HOST, _FIELD, f"Content-Length: {len(JOINED)}")
     with trio.move_on_after(5.0), suppress(OSError, trio.BrokenResourceError):
-        async with await trio.open_tcp_stream(HOST, server.port) as stream:
+        async with await trio.open_tcp_stream(HOST, urlsplit(server.url).port or 80) as stream:
             await stream.send_all(request + JOINED)
             answer = bytes(await stream.receive_some(4096))
     status = wire.final_status(answer)

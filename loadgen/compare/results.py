@@ -8,7 +8,7 @@ not: measure, or know any scenario (scenarios.py).
 import statistics
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from loadgen.compare.catalogue import OURS, Can, Peer
 from loadgen.compare.measure import Meter
@@ -24,15 +24,13 @@ Sample = Mapping[str, float | None]
 LEAST_CROWD: Final = 6_000
 
 
-@dataclass(frozen=True, kw_only=True)
-class Column:
+class Column(NamedTuple):
     name: str
     title: str
     compared: bool = False  # whether a ratio to ours is meaningful
 
 
-@dataclass(frozen=True, kw_only=True)
-class Layout:
+class Layout(NamedTuple):
     title: str
     columns: Sequence[Column]
     note: str

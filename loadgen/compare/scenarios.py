@@ -45,50 +45,34 @@ _BRIEF_SECONDS: Final = 1.0
 _IDLE: Final = Scenario(
     name="idle",
     layouts=(
-        Layout(
-            title="Idle WebSockets: what one costs",
-            columns=(
-                Column(name="bytes", title="memory each, B", compared=True),
-                Column(name="fit", title="fit in 1 GiB"),
-                Column(name="server_cpu_us_per_connection_s", title="CPU per connection-second, us", compared=True),
-                Column(name="own_bytes_per_client", title="loadgen's own memory each, B"),
-            ),
-            note="Memory is the growth of Pss while the second half of the crowd connected, left out if it is too small"
-            " to tell from noise, and without the kernel's socket memory. Each connection is pinged and answers once in"
-            " the window.",
-        ),
-        Layout(
-            title="New WebSockets: how fast they are taken",
-            columns=(
-                Column(name="connects_per_s", title="a second", compared=True),
-                Column(name="server_cpu_us_per_client", title="server CPU each, us", compared=True),
-            ),
-            note="From connect to joined; ours then announces the newcomer to the room's members, which no other does."
-            " loadgen limits the rate too, but not the CPU.",
-        ),
+        Layout("Idle WebSockets: what one costs", (
+            Column("bytes", "memory each, B", compared=True),
+            Column("fit", "fit in 1 GiB"),
+            Column("server_cpu_us_per_connection_s", "CPU per connection-second, us", compared=True),
+            Column("own_bytes_per_client", "loadgen's own memory each, B"),
+        ), "Memory is the growth of Pss while the second half of the crowd connected, left out if it is too small to"
+           " tell from noise, and without the kernel's socket memory. Each connection is pinged and answers once in the"
+           " window."),
+        Layout("New WebSockets: how fast they are taken", (
+            Column("connects_per_s", "a second", compared=True),
+            Column("server_cpu_us_per_client", "server CPU each, us", compared=True),
+        ), "From connect to joined; ours then announces the newcomer to the room's members, which no other does."
+           " loadgen limits the rate too, but not the CPU."),
     ),
-    play=_idle,
-    needs=Can.WEBSOCKET,
-    seconds=15,
-)
+    play=_idle, needs=Can.WEBSOCKET, seconds=15,
+)  # fmt: skip
 
 _POLL: Final = Scenario(
     name="poll",
     layouts=(
-        Layout(
-            title="Held long-polls: what one costs",
-            columns=(
-                Column(name="bytes", title="memory each, B", compared=True),
-                Column(name="connects_per_s", title="opened a second", compared=True),
-                Column(name="server_cpu_us_per_client", title="server CPU to open, us", compared=True),
-            ),
-            note="Opening takes two requests: one for the room's cursor, and the poll that is held.",
-        ),
+        Layout("Held long-polls: what one costs", (
+            Column("bytes", "memory each, B", compared=True),
+            Column("connects_per_s", "opened a second", compared=True),
+            Column("server_cpu_us_per_client", "server CPU to open, us", compared=True),
+        ), "Opening takes two requests: one for the room's cursor, and the poll that is held."),
     ),
-    play=_poll,
-    needs=Can.POLL,
-    seconds=6,
-)
+    play=_poll, needs=Can.POLL, seconds=6,
+)  # fmt: skip
 
 
 # -- busy -------------------------------------------------------------------------------------------------------------
@@ -121,7 +105,7 @@ async def _broadcast(meter: Meter, peer: Peer, sizes: Sizes, deliveries: int, la
     rate = min(deliveries / members, speakers * _EACH_PER_S)
     counts, endpoint = {"idle": members - speakers, "chat": speakers}, None
     if peer.relay:
-        await greet(meter.started, peer.relay)
+        await greet(meter.server, peer.relay)
         counts, endpoint = {"idle": members, "request": 1}, publishing(peer.relay)
     return _all_held(await meter.run(counts, label=label, rate=rate, seconds=seconds, endpoint=endpoint))
 
@@ -129,22 +113,16 @@ async def _broadcast(meter: Meter, peer: Peer, sizes: Sizes, deliveries: int, la
 _FAN_OUT: Final = Scenario(
     name="fanout",
     layouts=(
-        Layout(
-            title="Fan-out: one room",
-            columns=(
-                Column(name="paced_us", title="paced: CPU per delivery, us", compared=True),
-                Column(name="paced_p99_ms", title="paced: p99 to come back, ms"),
-                Column(name="flood_per_s", title="flood: deliveries/s", compared=True),
-                Column(name="flood_us", title="flood: CPU per delivery, us", compared=True),
-            ),
-            note=f"Paced asks for {_PACED_DELIVERIES:,} deliveries a second, flood for {_FLOOD_DELIVERIES:,}. The"
-            " server's CPU includes the publishes.",
-        ),
+        Layout("Fan-out: one room", (
+            Column("paced_us", "paced: CPU per delivery, us", compared=True),
+            Column("paced_p99_ms", "paced: p99 to come back, ms"),
+            Column("flood_per_s", "flood: deliveries/s", compared=True),
+            Column("flood_us", "flood: CPU per delivery, us", compared=True),
+        ), f"Paced asks for {_PACED_DELIVERIES:,} deliveries a second, flood for {_FLOOD_DELIVERIES:,}. The server's"
+           " CPU includes the publishes."),
     ),
-    play=_fan_out,
-    needs=Can.WEBSOCKET,
-    seconds=14,
-)
+    play=_fan_out, needs=Can.WEBSOCKET, seconds=14,
+)  # fmt: skip
 
 #: Message rate of each publisher of a throughput.
 _MESSAGES_EACH_PER_S: Final = 3.0
@@ -171,55 +149,42 @@ async def _beside(meter: Meter, peer: Peer, sizes: Sizes) -> Sample:
 
 
 async def _throughput(meter: Meter, sizes: Sizes, label: str) -> Report:
-    publishers = sizes.publishers
     # one member to a room: each message is delivered once, to its author
-    return _all_held(
-        await meter.run(
-            {"chat": publishers},
-            label=label,
-            rate=publishers * _MESSAGES_EACH_PER_S,
-            seconds=sizes.busy_seconds,
-            rooms=publishers,
-        )
-    )
+    members, rate = sizes.publishers, sizes.publishers * _MESSAGES_EACH_PER_S
+    played = meter.run({"chat": members}, label=label, rate=rate, seconds=sizes.busy_seconds, rooms=members)
+    return _all_held(await played)
 
 
 _BESIDE: Final = Scenario(
     name="beside",
     layouts=(
-        Layout(
-            title="Throughput beside slow and idle connections",
-            columns=(
-                Column(name="held", title="connections beside"),
-                Column(name="alone_per_s", title="messages/s alone"),
-                Column(name="crowded_per_s", title="beside them", compared=True),
-                Column(name="kept", title="kept, %"),
-                Column(name="alone_us", title="CPU per message alone, us"),
-                Column(name="crowded_us", title="beside them, us", compared=True),
-                Column(name="alone_p99_ms", title="p99 alone, ms"),
-                Column(name="crowded_p99_ms", title="beside them, ms"),
-            ),
-            note=f"{Sizes.publishers * _MESSAGES_EACH_PER_S:,.0f} messages a second are asked for. Beside them are idle"
-            f" WebSockets and, one in {_SLOW_PART}, slow heads; the CPU includes their cost.",
-        ),
+        Layout("Throughput beside slow and idle connections", (
+            Column("held", "connections beside"),
+            Column("alone_per_s", "messages/s alone"),
+            Column("crowded_per_s", "beside them", compared=True),
+            Column("kept", "kept, %"),
+            Column("alone_us", "CPU per message alone, us"),
+            Column("crowded_us", "beside them, us", compared=True),
+            Column("alone_p99_ms", "p99 alone, ms"),
+            Column("crowded_p99_ms", "beside them, ms"),
+        ), f"{Sizes.publishers * _MESSAGES_EACH_PER_S:,.0f} messages a second are asked for. Beside them are idle"
+           f" WebSockets and, one in {_SLOW_PART}, slow heads; the CPU includes their cost."),
     ),
-    play=_beside,
-    needs=Can.CHAT,
-    seconds=17,
-)
+    play=_beside, needs=Can.CHAT, seconds=17,
+)  # fmt: skip
 
 
 # -- servers that run already -----------------------------------------------------------------------------------------
 
 _TOLD: Final = (
-    Column(name="messages_per_s", title="answers/s", compared=True),
-    Column(name="ack_p50_ms", title="p50, ms", compared=True),
-    Column(name="ack_p99_ms", title="p99, ms", compared=True),
-    Column(name="ack_max_ms", title="at worst, ms"),
-    Column(name="message_errors", title="errors"),
-    Column(name="connect_p99_ms", title="connect p99, ms"),
-    Column(name="handshake_p99_ms", title="established p99, ms", compared=True),
-    Column(name="received_bytes_per_s", title="received, B/s"),
+    Column("messages_per_s", "answers/s", compared=True),
+    Column("ack_p50_ms", "p50, ms", compared=True),
+    Column("ack_p99_ms", "p99, ms", compared=True),
+    Column("ack_max_ms", "at worst, ms"),
+    Column("message_errors", "errors"),
+    Column("connect_p99_ms", "connect p99, ms"),
+    Column("handshake_p99_ms", "established p99, ms", compared=True),
+    Column("received_bytes_per_s", "received, B/s"),
 )
 
 
@@ -252,16 +217,16 @@ async def _attack(meter: Meter, peer: Peer, sizes: Sizes, kind: type[Client]) ->
 
 
 _ATTACK_COLUMNS: Final = (
-    Column(name="success_percent", title="victims' success, %"),
-    Column(name="baseline_p99_ms", title="their p99 before, ms"),
-    Column(name="attack_p99_ms", title="during, ms", compared=True),
-    Column(name="newcomers_success_percent", title="newcomers served, %"),
-    Column(name="bytes", title="memory per attacker as it comes, B", compared=True),
-    Column(name="grown", title="server grown in all by, MiB", compared=True),
-    Column(name="attackers_peak", title="attackers at most"),
-    Column(name="attackers_held", title="at the end"),
-    Column(name="attackers_killed", title="disconnected meanwhile"),
-    Column(name="kill_p50_s", title="after, s"),
+    Column("success_percent", "victims' success, %"),
+    Column("baseline_p99_ms", "their p99 before, ms"),
+    Column("attack_p99_ms", "during, ms", compared=True),
+    Column("newcomers_success_percent", "newcomers served, %"),
+    Column("bytes", "memory per attacker as it comes, B", compared=True),
+    Column("grown", "server grown in all by, MiB", compared=True),
+    Column("attackers_peak", "attackers at most"),
+    Column("attackers_held", "at the end"),
+    Column("attackers_killed", "disconnected meanwhile"),
+    Column("kill_p50_s", "after, s"),
 )
 
 

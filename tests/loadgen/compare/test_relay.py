@@ -83,12 +83,11 @@ class Channel:
                     await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 
 
-async def test_all_members_are_there_before_the_first_message(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_all_members_are_there_before_the_first_message() -> None:
     channel = Channel()
     async with answering(channel.serve) as port:
         server = cast(Server, Standing(port))
         meter = Meter(server, plan(server.url), trio.Event())
-        monkeypatch.setattr(Meter, "started", server)
         sizes = replace(Sizes(), members=20, busy_seconds=0.5)
         report = await scenarios._broadcast(meter, PEERS["nchan"], sizes, 1000, "paced")
     assert set(channel.heard) == {20}
