@@ -35,7 +35,7 @@ from loadgen.output.exports import require
 from loadgen.report.conditions import Condition, parse
 from loadgen.report.figures import meanings
 from loadgen.report.schema import Report, Sample, Started
-from loadgen.run import preflight
+from loadgen.run import preflight, procfs
 from loadgen.run.progress import Progress
 from loadgen.stopping import cancel_after, stoppable
 
@@ -126,6 +126,10 @@ _PHASE: Final = "probing"
 
 _STOPPED: Final = "the slow probes stop the server for all others: beside each other they would measure its queue"
 
+#: Share of the run in which a program waited for a processor, above which that may be why nobody was served.
+_BUSY_SHARE: Final = 0.5
+_BUSY: Final = "for a while requests were not answered in time, and other programs had the processors"
+
 
 async def sampled(site: Site, probe: Probe) -> Finding:
     """Play a probe as often as it needs samples, at different moments."""
@@ -151,14 +155,16 @@ class Fingerprint:
         self._neighbour = Neighbour(site)
 
     async def play(self, conditions: tuple[Condition, ...] = (), *, no_bar: bool = False) -> Report:
-        started, site = Started(), self._site
+        started, site, waited = Started(), self._site, procfs.pressure() or 0.0
         async with stoppable(self._progress.say) as stop, trio.open_nursery() as nursery:
             nursery.start_soon(watch_lag, site)
             nursery.start_soon(cancel_after, self._neighbour.died, nursery.cancel_scope)
             await self._act(nursery)
             nursery.cancel_scope.cancel()
         self._progress.done()
-        results, died, stopped = self._results(), self._death(), stop.is_set()
+        waited = (procfs.pressure() or 0.0) - waited
+        results = self._results(busy=waited > _BUSY_SHARE * (trio.current_time() - site.begun))
+        died, stopped = self._death(), stop.is_set()
         return Report(
             command="fingerprint",
             arguments=arguments(),
@@ -214,17 +220,19 @@ class Fingerprint:
             self._progress.tick(Sample(seconds=round(seconds, 2), phase=words, held={}, ended={}, refused={}))
             await trio.sleep(_TICK_SECONDS)
 
-    def _results(self) -> list[Result]:
-        results = [Result(probe, self._believed(probe)) for probe in PROBES]
-        return [*results, Result(MEANWHILE, self._neighbour.finding())]
+    def _results(self, *, busy: bool) -> list[Result]:
+        results = [Result(probe, self._believed(probe, busy=busy)) for probe in PROBES]
+        meanwhile = Result(MEANWHILE, self._neighbour.finding())
+        doubted = busy and meanwhile.mark is Mark.MISSING and Need.HTTP not in self._site.lacks
+        return [*results, meanwhile._replace(finding=Failed(why=_BUSY)) if doubted else meanwhile]
 
-    def _believed(self, probe: Probe) -> Finding:
+    def _believed(self, probe: Probe, *, busy: bool) -> Finding:
         finding, decided_at = self._decided.get(probe.figure, (None, 0.0))
         death = self._death()
         if finding is None or (death and decided_at > self._neighbour.last_alive):
             return Failed(why=death or "stopped before it was decided")
         if decided_at > self._neighbour.stopped_at and Need.HTTP not in self._site.lacks:
-            return NotApplicable(why=_STOPPED)
+            return Failed(why=_BUSY) if busy else NotApplicable(why=_STOPPED)
         return finding
 
     def _death(self) -> str:
