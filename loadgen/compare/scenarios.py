@@ -45,34 +45,50 @@ _BRIEF_SECONDS: Final = 1.0
 _IDLE: Final = Scenario(
     name="idle",
     layouts=(
-        Layout("Idle WebSockets: what one costs", (
-            Column("bytes", "memory each, B", compared=True),
-            Column("fit", "fit in 1 GiB"),
-            Column("server_cpu_us_per_connection_s", "CPU per connection-second, us", compared=True),
-            Column("own_bytes_per_client", "loadgen's own memory each, B"),
-        ), "Memory is the growth of Pss while the second half of the crowd connected, left out if it is too small to"
-           " tell from noise, and without the kernel's socket memory. Each connection is pinged and answers once in the"
-           " window."),
-        Layout("New WebSockets: how fast they are taken", (
-            Column("connects_per_s", "a second", compared=True),
-            Column("server_cpu_us_per_client", "server CPU each, us", compared=True),
-        ), "From connect to joined; ours then announces the newcomer to the room's members, which no other does."
-           " loadgen limits the rate too, but not the CPU."),
+        Layout(
+            "Idle WebSockets: what one costs",
+            (
+                Column("bytes", "memory each, B", compared=True),
+                Column("fit", "fit in 1 GiB"),
+                Column("server_cpu_us_per_connection_s", "CPU per connection-second, us", compared=True),
+                Column("own_bytes_per_client", "loadgen's own memory each, B"),
+            ),
+            "Memory is the growth of Pss while the second half of the crowd connected, left out if it is too small to"
+            " tell from noise, and without the kernel's socket memory. Each connection is pinged and answers once in the"
+            " window.",
+        ),
+        Layout(
+            "New WebSockets: how fast they are taken",
+            (
+                Column("connects_per_s", "a second", compared=True),
+                Column("server_cpu_us_per_client", "server CPU each, us", compared=True),
+            ),
+            "From connect to joined; ours then announces the newcomer to the room's members, which no other does."
+            " loadgen limits the rate too, but not the CPU.",
+        ),
     ),
-    play=_idle, needs=Can.WEBSOCKET, seconds=15,
-)  # fmt: skip
+    play=_idle,
+    needs=Can.WEBSOCKET,
+    seconds=15,
+)
 
 _POLL: Final = Scenario(
     name="poll",
     layouts=(
-        Layout("Held long-polls: what one costs", (
-            Column("bytes", "memory each, B", compared=True),
-            Column("connects_per_s", "opened a second", compared=True),
-            Column("server_cpu_us_per_client", "server CPU to open, us", compared=True),
-        ), "Opening takes two requests: one for the room's cursor, and the poll that is held."),
+        Layout(
+            "Held long-polls: what one costs",
+            (
+                Column("bytes", "memory each, B", compared=True),
+                Column("connects_per_s", "opened a second", compared=True),
+                Column("server_cpu_us_per_client", "server CPU to open, us", compared=True),
+            ),
+            "Opening takes two requests: one for the room's cursor, and the poll that is held.",
+        ),
     ),
-    play=_poll, needs=Can.POLL, seconds=6,
-)  # fmt: skip
+    play=_poll,
+    needs=Can.POLL,
+    seconds=6,
+)
 
 
 # -- busy -------------------------------------------------------------------------------------------------------------
@@ -113,16 +129,22 @@ async def _broadcast(meter: Meter, peer: Peer, sizes: Sizes, deliveries: int, la
 _FAN_OUT: Final = Scenario(
     name="fanout",
     layouts=(
-        Layout("Fan-out: one room", (
-            Column("paced_us", "paced: CPU per delivery, us", compared=True),
-            Column("paced_p99_ms", "paced: p99 to come back, ms"),
-            Column("flood_per_s", "flood: deliveries/s", compared=True),
-            Column("flood_us", "flood: CPU per delivery, us", compared=True),
-        ), f"Paced asks for {_PACED_DELIVERIES:,} deliveries a second, flood for {_FLOOD_DELIVERIES:,}. The server's"
-           " CPU includes the publishes."),
+        Layout(
+            "Fan-out: one room",
+            (
+                Column("paced_us", "paced: CPU per delivery, us", compared=True),
+                Column("paced_p99_ms", "paced: p99 to come back, ms"),
+                Column("flood_per_s", "flood: deliveries/s", compared=True),
+                Column("flood_us", "flood: CPU per delivery, us", compared=True),
+            ),
+            f"Paced asks for {_PACED_DELIVERIES:,} deliveries a second, flood for {_FLOOD_DELIVERIES:,}. The server's"
+            " CPU includes the publishes.",
+        ),
     ),
-    play=_fan_out, needs=Can.WEBSOCKET, seconds=14,
-)  # fmt: skip
+    play=_fan_out,
+    needs=Can.WEBSOCKET,
+    seconds=14,
+)
 
 #: Message rate of each publisher of a throughput.
 _MESSAGES_EACH_PER_S: Final = 3.0
@@ -158,20 +180,26 @@ async def _throughput(meter: Meter, sizes: Sizes, label: str) -> Report:
 _BESIDE: Final = Scenario(
     name="beside",
     layouts=(
-        Layout("Throughput beside slow and idle connections", (
-            Column("held", "connections beside"),
-            Column("alone_per_s", "messages/s alone"),
-            Column("crowded_per_s", "beside them", compared=True),
-            Column("kept", "kept, %"),
-            Column("alone_us", "CPU per message alone, us"),
-            Column("crowded_us", "beside them, us", compared=True),
-            Column("alone_p99_ms", "p99 alone, ms"),
-            Column("crowded_p99_ms", "beside them, ms"),
-        ), f"{Sizes.publishers * _MESSAGES_EACH_PER_S:,.0f} messages a second are asked for. Beside them are idle"
-           f" WebSockets and, one in {_SLOW_PART}, slow heads; the CPU includes their cost."),
+        Layout(
+            "Throughput beside slow and idle connections",
+            (
+                Column("held", "connections beside"),
+                Column("alone_per_s", "messages/s alone"),
+                Column("crowded_per_s", "beside them", compared=True),
+                Column("kept", "kept, %"),
+                Column("alone_us", "CPU per message alone, us"),
+                Column("crowded_us", "beside them, us", compared=True),
+                Column("alone_p99_ms", "p99 alone, ms"),
+                Column("crowded_p99_ms", "beside them, ms"),
+            ),
+            f"{Sizes.publishers * _MESSAGES_EACH_PER_S:,.0f} messages a second are asked for. Beside them are idle"
+            f" WebSockets and, one in {_SLOW_PART}, slow heads; the CPU includes their cost.",
+        ),
     ),
-    play=_beside, needs=Can.CHAT, seconds=17,
-)  # fmt: skip
+    play=_beside,
+    needs=Can.CHAT,
+    seconds=17,
+)
 
 
 # -- servers that run already -----------------------------------------------------------------------------------------
