@@ -160,6 +160,17 @@ async def test_nothing_is_written_into_a_file_that_was_moved_away(log: SqliteLog
     assert texts(await log.latest("lobby", 9)) == ["one", "two"]
 
 
+async def test_a_server_whose_lock_another_one_has_writes_no_more(log: SqliteLog, path: Path) -> None:
+    """The file of the lock was removed, and a second server started beside the first, which went on to write."""
+    await append(log, draft("one"))
+    path.with_name(f"{path.name}-lock").unlink()
+    await append(log, draft("two"))
+    async with running(SqliteLog(str(path))) as other:
+        with pytest.raises(LogUnavailable, match="removed or replaced; restart"):
+            await append(log, draft("refused"))
+        assert (await append(other, draft("three"))).record.offset == 3
+
+
 async def test_closing_deletes_no_commits_of_processes_with_another_shm_file(path: Path) -> None:
     async with running(SqliteLog(str(path))) as log:
         await append(log, draft("one"))
