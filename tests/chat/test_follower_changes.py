@@ -122,6 +122,17 @@ async def test_a_running_read_does_not_return_a_text_deleted_elsewhere(shared: C
     assert room.last == 72
 
 
+async def test_a_page_that_waits_loses_a_text_deleted_elsewhere(shared: Chatting) -> None:
+    """No read was under way, so that a poll of many rooms gave the text to a client that had heard of its deletion."""
+    await shared.publish("lobby", "secret", *("text",) * 70)
+    await shared.members(1)
+    shared.hub.rooms["lobby"].cut(0)  # so that nothing of it is in the ring
+    page = await shared.hub.reader.read("lobby", after=0, limit=2)
+    with shared.hub.reader.altered_meanwhile("lobby") as meanwhile:
+        await shared.hinted(shared.elsewhere(change(Kind.DELETE, 1)))
+        assert [record.text for record in meanwhile.up_to_date(page)] == ["", "text"]
+
+
 async def test_our_own_changes_are_newer_than_a_running_read(shared: Chatting) -> None:
     """The log is read, then one of the messages is deleted here, and then the page arrives."""
     ann, late = shared.peer(), shared.peer()
