@@ -110,8 +110,8 @@ class LogReader:
             return noted.up_to_date(await self._flights.get(key, begin))
 
     def holders(self, room: str) -> int:
-        """The number of blocks that hold results from this room."""
-        return len(self._noting.get(room, ()))
+        """The number of blocks that may hold results from this room."""
+        return len(self._noting.get(room, ())) + len(self._noting.get(None, ()))
 
     @contextmanager
     def altered_meanwhile(self, *rooms: str) -> Iterator[Alterations]:

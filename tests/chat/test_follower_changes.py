@@ -122,13 +122,14 @@ async def test_a_running_read_does_not_return_a_text_deleted_elsewhere(shared: C
     assert room.last == 72
 
 
-async def test_a_page_that_waits_loses_a_text_deleted_elsewhere(shared: Chatting) -> None:
-    """No read was under way, so that a poll of many rooms gave the text to a client that had heard of its deletion."""
+@pytest.mark.parametrize("rooms", [["lobby"], []], ids=["page", "search in all rooms"])
+async def test_results_that_wait_lose_a_text_deleted_elsewhere(shared: Chatting, rooms: list[str]) -> None:
+    """No read was under way, so that a client that had heard of the deletion got the text from a poll of many rooms."""
     await shared.publish("lobby", "secret", *("text",) * 70)
     await shared.members(1)
     shared.hub.rooms["lobby"].cut(0)  # so that nothing of it is in the ring
     page = await shared.hub.reader.read("lobby", after=0, limit=2)
-    with shared.hub.reader.altered_meanwhile("lobby") as meanwhile:
+    with shared.hub.reader.altered_meanwhile(*rooms) as meanwhile:
         await shared.hinted(shared.elsewhere(change(Kind.DELETE, 1)))
         assert [record.text for record in meanwhile.up_to_date(page)] == ["", "text"]
 
