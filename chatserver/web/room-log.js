@@ -21,7 +21,9 @@ export class RoomLog {
   #quoted = new Timeline();
   /** @type {Set<number>} offsets of quoted messages that were asked for */
   #wanted = new Set();
-  #asking = Promise.resolve();
+  /** @type {number[]} those of them for which no request was sent yet */
+  #unasked = [];
+  #isAsking = false;
   #filling = false;
 
   /** @param {Room} room asks the server, and is told what was fetched */
@@ -39,21 +41,28 @@ export class RoomLog {
     const found = this.find(offset);
     if (found === null && this.timeline.epoch !== null && !this.#wanted.has(offset)) {
       this.#wanted.add(offset);
-      this.#asking = this.#asking.then(() => this.#fetchQuoted(offset)); // not a request for each row at once
+      this.#unasked.push(offset);
+      if (!this.#isAsking) this.#fetchQuoted();
     }
     return found;
   }
 
-  async #fetchQuoted(offset) {
-    const quoted = this.#quoted;
-    try {
-      const { messages } = await this.room.history({ after: this.timeline.cursorAt(offset - 1), limit: 1 });
-      if (quoted !== this.#quoted || messages[0]?.offset !== offset) return; // it is gone
-      quoted.add(messages);
-      this.room.tell('messages', { added: [], changed: messages, isLive: false });
-    } catch {
-      this.#wanted.delete(offset); // asked for again when a row is made
+  /** One request at a time, for the lowest row first: the newest messages are in sight. */
+  async #fetchQuoted() {
+    this.#isAsking = true;
+    for (let offset; (offset = this.#unasked.pop()); ) {
+      const quoted = this.#quoted;
+      if (this.find(offset)) continue; // loaded meanwhile
+      try {
+        const { messages } = await this.room.history({ after: this.timeline.cursorAt(offset - 1), limit: 1 });
+        if (quoted !== this.#quoted || messages[0]?.offset !== offset) continue; // it is gone
+        quoted.add(messages);
+        this.room.tell('messages', { added: [], changed: messages, isLive: false });
+      } catch {
+        this.#wanted.delete(offset); // asked for again when a row is made
+      }
     }
+    this.#isAsking = false;
   }
 
   /** Take a page of the end of the log; the first one, or one of another log, begins anew. */
@@ -65,6 +74,7 @@ export class RoomLog {
       this.reactors.clear(); // reactions may have been taken back meanwhile
       this.#quoted = new Timeline();
       this.#wanted.clear();
+      this.#unasked = [];
     }
     if (timeline.epoch === null || isNewLog) timeline.begin(page);
     const found = this.add(page.messages, { asPage: true });
