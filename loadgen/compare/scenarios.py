@@ -54,8 +54,8 @@ _IDLE: Final = Scenario(
                 Column("own_bytes_per_client", "loadgen's own memory each, B"),
             ),
             "Memory is the growth of Pss while the second half of the crowd connected, left out if it is too small to"
-            " tell from noise, and without the kernel's socket memory. Each connection is pinged and answers once in the"
-            " window.",
+            " tell from noise, and without the kernel's socket memory. Each connection is pinged and answers once in"
+            " the window.",
         ),
         Layout(
             "New WebSockets: how fast they are taken",
