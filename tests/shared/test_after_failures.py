@@ -22,12 +22,14 @@ from chatserver.log import postgres_connection
 from tests.support.moderating import MODERATOR, audit, moderate, sanction, say, signed_in
 from tests.support.peers import PATIENCE, Address, Chatter, EndOfStreamError, ask, chatter, publish
 from tests.support.postgres import PostgresServer, private_server
-from tests.support.serving import serving, until
+from tests.support.serving import LIFE, serving, until
 from tests.support.tokens import secret_file
 from tests.support.valkeys import Valkey, url_of, valkeys
 
 #: Seconds that a failure lasts; longer than the servers wait for a lock here.
 LASTS, LOCK_MS = 1.0, 300
+#: Failures that one pair of servers meets.
+IN_TURN = 5
 #: Seconds between two requests of a client that keeps asking.
 BREATH = 0.05
 #: Seconds in place of the one second that presence and read markers take.
@@ -267,10 +269,12 @@ def storage(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("failure", FAILURES)
-async def test_after_a_failure_every_server_does_everything_again(
-    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: str
+@pytest.mark.parametrize("first", range(0, len(FAILURES), IN_TURN))
+async def test_after_each_failure_every_server_does_everything_again(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: int
 ) -> None:
+    """Some failures one after the other, with the same two servers."""
+    monkeypatch.setattr("tests.support.serving.LIFE", IN_TURN * LIFE)
     monkeypatch.setattr(postgres_connection, "LOCK_MS", LOCK_MS)
     connect = partial(postgres_connection.Connection.connect, prepare_threshold=1)  # not at the sixth use
     monkeypatch.setattr(postgres_connection.Connection, "connect", connect)
@@ -283,13 +287,22 @@ async def test_after_a_failure_every_server_does_everything_again(
         ways = ((one.address, two.address), (two.address, one.address))
         await publish(one.address, "room-0", "the first")
         await works_again(*ways[0])  # the shards may not be connected yet
-        async with trio.open_nursery() as nursery:
-            for address, _ in ways * 2:
-                nursery.start_soon(keep_asking, address)
-            with ExitStack() as stack:
-                await trio.to_thread.run_sync(stack.enter_context, FAILURES[failure](storage))
-                await trio.sleep(LASTS)
-                await trio.to_thread.run_sync(stack.close)
-            nursery.cancel_scope.cancel()
-        for way in ways:  # in several attempts: each of a server's connections may fail once more when it is first used
-            await works_again(*way)
+        for name in list(FAILURES)[first : first + IN_TURN]:
+            try:
+                await fail_and_recover(storage, FAILURES[name], ways)
+            except Exception as error:
+                error.add_note(f"when this failure was over: {name}")
+                raise
+
+
+async def fail_and_recover(storage: Storage, failure: Failure, ways: Sequence[tuple[Address, Address]]) -> None:
+    async with trio.open_nursery() as nursery:
+        for address, _ in (*ways, *ways):
+            nursery.start_soon(keep_asking, address)
+        with ExitStack() as stack:
+            await trio.to_thread.run_sync(stack.enter_context, failure(storage))
+            await trio.sleep(LASTS)
+            await trio.to_thread.run_sync(stack.close)
+        nursery.cancel_scope.cancel()
+    for way in ways:  # in several attempts: each of a server's connections may fail once more when it is first used
+        await works_again(*way)
