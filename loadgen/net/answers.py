@@ -14,6 +14,10 @@ CLOSED_FOR_NOW: Final = frozenset((1012, 1013))
 #: Close codes of a planned end: done, going away, service restart. The client comes back at once.
 PLANNED: Final = frozenset((1000, 1001, 1012))
 
+#: A server may plan when a connection ends: a client that comes back at once has lost nothing. If one client meets that
+#: more often than this, it is no plan, and the client's time goes into handshakes.
+LEAST_LIFE_SECONDS: Final = 10.0
+
 #: Answers that mean that the server does not offer what was asked for, or not to us or not here, so that it cannot be
 #: attacked there.
 NOT_SERVED: Final = frozenset(

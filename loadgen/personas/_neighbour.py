@@ -19,10 +19,10 @@ from loadgen.personas._websocket import Envelope, Member, decode, publish
 class Planner(Client):
     """A client with a list of planned actions."""
 
-    __slots__ = ("_agenda",)
-
     slow = True
     usual_clients = 50
+
+    _agenda: Alarms  # a slot of each subclass: two bases with slots cannot be combined
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         super().__init__(cohort, index)
@@ -51,6 +51,8 @@ class Planner(Client):
 
 class Neighbour(Planner, Member):
     """An honest member that follows its room, speaks now and then and may lose its network: no attack may hurt it."""
+
+    __slots__ = ("_agenda",)
 
     speaks_first: ClassVar[tuple[float, float] | None] = None  # seconds to the first message; default: `speaks_every`
     speaks_every: ClassVar[tuple[float, float]]
@@ -126,6 +128,8 @@ class SlowUser(Planner):
 
     If the server closes after an answer it reconnects, as any user would; a close within a request is a failure.
     """
+
+    __slots__ = ("_agenda",)
 
     piece_bytes: ClassVar[int]
     pause_seconds: ClassVar[float]  # after an answer

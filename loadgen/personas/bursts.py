@@ -2,12 +2,12 @@
 
 from typing import Final
 
-from loadgen.clients.client import Needs, Stage, Threat, state
+from loadgen.clients.client import Needs, Stage, Threat
 from loadgen.net.timers import now
 from loadgen.personas import persona
 from loadgen.personas._requests import page, post
 from loadgen.personas._shapes import Dripper, Welcome
-from loadgen.personas._websocket import JOIN_ID, Envelope, Member, join, publish
+from loadgen.personas._websocket import Envelope, Member, publish
 from loadgen.personas.honest import Poll
 
 #: Counted on the machine's clock, so that all processes of a run drop their connections at the same time.
@@ -32,17 +32,11 @@ class ReconnectStorm(Member):
     threat = Threat.GREEDY
     honest = False
 
-    _cursor = state("")
-
     @property
     def room(self) -> str:
         return f"storm-{self.number % ROOMS}"
 
-    def joining(self) -> bytes:
-        return join(JOIN_ID, self.room, self._cursor)
-
     def on_joined(self, message: Envelope) -> None:
-        self._cursor = message.cursor
         until_storm = STORM_EVERY_SECONDS - now() % STORM_EVERY_SECONDS
         self.wake_in(until_storm + self.cohort.place.random.uniform(0.0, DROP_WITHIN_SECONDS))
 

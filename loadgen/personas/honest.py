@@ -51,13 +51,22 @@ class Chat(Speaking, Member):
     def on_joined(self, message: Envelope) -> None:
         self._traffic.enter(self)
 
+    def closed(self, code: int) -> None:
+        self._traffic.leave(self)
+        super().closed(code)
+
+    def catch_up(self, joined: bytes) -> None:
+        super().catch_up(joined)
+        for message in _page(joined).messages:
+            self._traffic.heard(self, message.text)
+
     def publish(self, number: int, text: str) -> None:
         self.send(publish(self.room, number, text))
 
     def on_text(self, frame: wire.Frame) -> None:
         message = decode(frame)
         if message.type == "message":
-            self.deliver(frame.payload)
+            self.take(message, frame.payload)
             self._traffic.heard(self, message.text)
         elif message.type == "ack" and isinstance(message.id, int):
             self._traffic.acknowledged(message.id)
@@ -71,9 +80,13 @@ class Chat(Speaking, Member):
 GRACE_SECONDS = 15.0
 
 
+class _Message(msgspec.Struct):
+    text: str = ""
+
+
 class _Page(msgspec.Struct):
     cursor: str
-    messages: list[msgspec.Raw]
+    messages: list[_Message]
 
 
 _decoder = msgspec.json.Decoder(_Page)
@@ -86,12 +99,16 @@ def poll(client: Client, cursor: str) -> bytes:
     return place.request("GET", f"/rooms/{client.room}/messages?{query}")
 
 
-def take_page(client: Client, cursor: str, body: bytearray) -> str:
-    """Count the messages of the page that follows a cursor, and return the next cursor."""
+def _page(body: bytes | bytearray) -> _Page:
     try:
-        page = _decoder.decode(body)
+        return _decoder.decode(body)
     except wire.UNREADABLE:
         raise wire.WireError("an answer without cursor and messages") from None
+
+
+def take_page(client: Client, cursor: str, body: bytearray) -> str:
+    """Count the messages of the page that follows a cursor, and return the next cursor."""
+    page = _page(body)
     if cursor:
         client.deliver(bytes(body), len(page.messages))
     return page.cursor

@@ -225,8 +225,8 @@ _CLIENTS: Final = (
     Figure("held", "", "clients established in the steady window, at most", better=_MORE),
     Figure("refused", "", "clients turned away: connection refused, 429, 503", _NONE),
     Figure("failed", "", "clients that were not established for another reason", _NONE),
-    Figure("ended", "", "clients that were established and that the server then ended", _NONE,
-           tile="clients ended by the server"),
+    Figure("ended", "", "clients that were established and that the server then ended, unless that was planned and they"
+           " could come back", _NONE, tile="clients ended by the server"),
     Figure("connect_p50_ms", "ms", "from connect until the connection was established, median"),
     Figure("connect_p99_ms", "ms", "from connect until the connection was established, 99th percentile"),
     Figure("handshake_p50_ms", "ms", "from connect until a client was established (TLS, upgrade, join), median"),

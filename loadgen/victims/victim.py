@@ -16,7 +16,7 @@ from typing import ClassVar, Final, NamedTuple
 import trio
 
 from loadgen.clients.client import Needs
-from loadgen.net.answers import CLOSED, NO_TURN, PLANNED, UNANSWERED
+from loadgen.net.answers import CLOSED, LEAST_LIFE_SECONDS, NO_TURN, PLANNED, UNANSWERED
 from loadgen.net.line import FAILURES, GarbledError, Line
 from loadgen.net.timers import now
 from loadgen.net.websocket import ClosedError, RejectedError
@@ -25,10 +25,6 @@ from loadgen.stopping import first
 from loadgen.victims.probe import Context, Probe, Schedule
 
 RECONNECT_SECONDS: Final = 0.25
-
-#: A server may plan when a connection ends: a client that comes back at once has lost nothing. If one client meets that
-#: more often than this, it is no plan, and the client's time goes into handshakes.
-LEAST_LIFE_SECONDS: Final = 10.0
 
 
 class OperationFailedError(Exception):

@@ -1,6 +1,10 @@
-"""How an attacker ends: it stays until the server ends it, is booked under what the server said, and comes back."""
+"""How an attacker ends: it stays until the server ends it, is booked under what the server said, and comes back.
+
+A member of the load comes back only if its server plans the end.
+"""
 
 from contextlib import suppress
+from unittest.mock import Mock
 
 import pytest
 import trio
@@ -92,3 +96,27 @@ async def test_a_request_that_is_turned_away_is_a_refusal(name: str) -> None:
         await answer(stream, 503)
         await stream.aclose()
         await until(lambda: play.cohort.refused == {"answered 503": 1})
+
+
+@pytest.mark.parametrize(("name", "code"), [("idle", 1012), ("chat", 1001)])
+async def test_a_member_is_back_after_a_planned_end(monkeypatch: pytest.MonkeyPatch, name: str, code: int) -> None:
+    """Each client of a run was ended, and so the target fell short, where a worker was restarted as planned."""
+    monkeypatch.setattr("loadgen.personas._websocket.LEAST_LIFE_SECONDS", 0.0)
+    traffic, said = Mock(), "lg-01234567 {} hello"
+    async with listening() as server, playing(server.url, name, traffic=traffic) as play:
+        socket = await server.websocket()
+        assert "after" not in await socket.hear()
+        await socket.say(type="joined", id=-1, cursor="e-7", messages=[{"text": said.format(0)}])
+        await socket.say(type="message", cursor="e-8", text=said.format(1))
+        await socket.send(events.CloseConnection(code))
+        socket = await server.websocket()
+        assert (await socket.hear())["after"] == "e-8"
+        await socket.say(type="joined", id=-1, cursor="e-9", messages=[{"text": said.format(2)}])
+        await until(lambda: play.cohort.held == 1)
+        assert (list(play.cohort.delivered), play.cohort.deliveries) == ([2], 2), "not what was said before it came"
+        assert not play.cohort.ended
+        if name == "chat":
+            assert [call[0] for call in traffic.mock_calls] == ["enter", "heard", "leave", "heard", "enter"]
+        await socket.send(events.CloseConnection(1008))
+        await until(lambda: play.cohort.ended == {"close 1008": 1})
+        assert play.cohort.opened == 2
