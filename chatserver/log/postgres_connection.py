@@ -11,7 +11,7 @@ import logging
 import random
 import select
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from time import monotonic, time
 from typing import TypeAlias, TypeVar
@@ -84,6 +84,12 @@ class Connection(psycopg.Connection[TupleRow]):
             with suppress(RuntimeError):  # the end of a pipeline waits again; left to itself it prints a traceback
                 gen.close()
             raise
+
+    def row(self, query: str, values: Sequence[object] = ()) -> TupleRow:
+        """The first row of a result that has one."""
+        found = self.execute(query, values).fetchone()
+        assert found is not None
+        return found
 
     @contextmanager
     def pipeline(self) -> Iterator[psycopg.Pipeline]:
@@ -278,12 +284,11 @@ def _set_up(connection: Connection) -> None:
     if version >= 17_00_00:
         settings["transaction_timeout"] = 0
     names = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
-    row = connection.execute(
+    row = connection.row(
         f"SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on', "
         "set_config('synchronous_commit', coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'on'), false),"
         f"{names}"
-    ).fetchone()
-    assert row is not None
+    )
     if row[0]:
         raise LogOpenError("it is a standby, which cannot be written; name the primary, or all of them: host1,host2")
     if row[1]:  # a pooler in transaction mode gives the settings of our reading connections to the others
@@ -296,19 +301,16 @@ def _set_up(connection: Connection) -> None:
 def compare_clocks(connection: Connection) -> None:
     """Warn if the clocks differ: tokens end by this machine's, and all that is stored by the database's."""
     began = time()
-    row = connection.execute(f"SELECT {NOW_MS}").fetchone()
+    [now_ms] = connection.row(f"SELECT {NOW_MS}")
     ended = time()
-    assert row is not None
-    ahead = row[0] / 1000 - (began + ended) / 2
+    ahead = now_ms / 1000 - (began + ended) / 2
     if abs(ahead) - (ended - began) / 2 > CLOCK_DIFFERENCE:
         _log.warning("clocks_differ", database_ahead=round(ahead, 1))
 
 
 def process_of(connection: Connection) -> int:
     """The server's process of this connection: its own until it ends, unless a pooler shares it with others."""
-    row = connection.execute("SELECT pg_backend_pid()").fetchone()
-    assert row is not None
-    return int(row[0])
+    return int(connection.row("SELECT pg_backend_pid()")[0])
 
 
 def unavailable(doing: str, error: psycopg.Error) -> LogUnavailable:

@@ -156,10 +156,8 @@ class Listener:
             raise unavailable("listening", error) from error
 
     def _note_time(self, connection: Connection) -> None:
-        row = connection.execute(f"SELECT {NOW_MS}").fetchone()
-        assert row is not None
-        self._whole_until = row[0]
-        self._tell_time(row[0])
+        [self._whole_until] = connection.row(f"SELECT {NOW_MS}")
+        self._tell_time(self._whole_until)
 
     def _close(self) -> None:
         if self._connection is not None:

@@ -11,7 +11,6 @@ import re
 from itertools import chain
 from typing import NamedTuple
 
-import psycopg
 from psycopg import errors
 
 from chatserver.log.interface import Identity, LogOpenError, new_identity
@@ -153,11 +152,9 @@ def _foreign(what: str) -> LogOpenError:
 
 
 def _migrate(connection: Connection) -> None:
-    row = connection.execute(
+    lacks_schema, is_empty = connection.row(
         "SELECT to_regnamespace(%s) IS NULL, to_regclass(%s) IS NULL", (SCHEMA_NAME, f"{SCHEMA_NAME}.version")
-    ).fetchone()
-    assert row is not None
-    lacks_schema, is_empty = row
+    )
     version = 0
     if lacks_schema:  # CREATE ... IF NOT EXISTS would need the right to create one even where it exists
         connection.execute(f"CREATE SCHEMA {SCHEMA_NAME}")
@@ -165,9 +162,7 @@ def _migrate(connection: Connection) -> None:
         connection.execute("CREATE TABLE version (version integer NOT NULL)")
         connection.execute("INSERT INTO version VALUES (0)")
     else:
-        found = connection.execute("SELECT max(version) FROM version").fetchone()
-        assert found is not None
-        version = found[0] or 0
+        version = connection.row("SELECT max(version) FROM version")[0] or 0
     if version > len(MIGRATIONS):
         raise LogOpenError(
             f"its tables have version {version}, this server knows up to {len(MIGRATIONS)}: a newer server has changed "
@@ -227,10 +222,9 @@ def cluster_of(connection: Connection) -> str:
 
 def _ask(connection: Connection, query: str) -> str:
     try:
-        row = connection.execute(query).fetchone()
-    except (errors.InsufficientPrivilege, errors.UndefinedFunction, errors.FeatureNotSupported):
+        return str(connection.row(query)[0])
+    except (
+        errors.InsufficientPrivilege, errors.UndefinedFunction, errors.FeatureNotSupported,
+        errors.ObjectNotInPrerequisiteState,  # the server has become a standby
+    ):  # fmt: skip
         return ""
-    except psycopg.errors.ObjectNotInPrerequisiteState:  # the server has become a standby
-        return ""
-    assert row is not None
-    return str(row[0])
