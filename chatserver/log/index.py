@@ -1,6 +1,6 @@
 """Full-text search: which messages have the words of a question.
 
-Owns: the question, the answer, the limits that all engines share, and the index of the log in memory. May not: know who
+Owns: the question, the answer, the limits that all engines share, the order of matches. May not: know an engine, or who
 asks; callers decide who may read a room.
 
 The promises of an index:
@@ -10,13 +10,12 @@ The promises of an index:
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from heapq import nlargest
 from typing import Protocol
 
 import msgspec
 
-from chatserver.fair import in_steps
 from chatserver.log.interface import MAX_READ_BYTES, Record, within_bytes
 from chatserver.log.words import Matcher, Snippet
 
@@ -38,9 +37,6 @@ SEARCH_BUDGET = 0.1
 HALF_LIFE = 30 * 86_400_000
 #: The least weight, so that an old message with the right words ranks above a new one with few.
 MIN_WEIGHT = 0.25
-
-#: Records that the log in memory looks at for one question.
-MAX_SCANNED = 20_000
 
 
 class Question(msgspec.Struct, frozen=True, gc=False):
@@ -111,42 +107,3 @@ def ranked(records: Iterable[Record], question: Question, now_ms: int) -> list[H
 def top(scores: list[tuple[float, Record]]) -> list[tuple[float, Record]]:
     """The MAX_HITS best, best first, and the newest of equals."""
     return nlargest(MAX_HITS, scores, key=lambda each: (each[0], each[1].time, each[1].offset))
-
-
-class MemoryIndex:
-    """No index at all: it searches the newest records, and lets other tasks run meanwhile.
-
-    `newest` gives the records of a room before an offset, or of all rooms, the newest of each room first.
-    """
-
-    lag = 0.0  # the messages themselves are searched
-
-    def __init__(
-        self, newest: Callable[[str | None, int | None], Iterator[Record]], wall_ms: Callable[[], int]
-    ) -> None:
-        self._newest = newest
-        self._wall_ms = wall_ms
-
-    async def find(self, question: Question, *, go_on: int | None = None) -> Found:
-        """See `Index.find`; `go_on` is the number of records to skip."""
-        matcher = question.matcher()
-        now_ms = self._wall_ms()
-        scores: list[tuple[float, Record]] = []
-        start = go_on or 0
-        go_on_at: int | None = None
-
-        def scan() -> Iterator[None]:
-            nonlocal go_on_at
-            for place, record in enumerate(self._newest(question.room, question.before)):
-                if place == start + MAX_SCANNED or len(scores) == CANDIDATES:
-                    go_on_at = place
-                    return
-                if place >= start and not record.kind and question.user in (None, record.user_id):
-                    score = matcher.score(record.text)
-                    if score:
-                        scores.append((score * worth(record.time, now_ms), record))
-                yield
-
-        await in_steps(scan())
-        hits = (Hit(record, score, matcher.snippet(record.text)) for score, record in top(scores))
-        return Found(await in_steps(hits), go_on_at)

@@ -23,7 +23,7 @@ from chatserver.fair import in_steps
 from chatserver.log import changes
 from chatserver.log.audit import Audit
 from chatserver.log.groups import GroupWriter, Outcomes
-from chatserver.log.index import MemoryIndex
+from chatserver.log.index import CANDIDATES, Found, Hit, Question, top, worth
 from chatserver.log.interface import (
     EXPIRE_EVERY,
     KEY_LIFETIME_MS,
@@ -54,6 +54,8 @@ from chatserver.log.tables import Tables
 
 #: Records that one step of retention may remove: about 0.3 ms.
 RETAIN_STEP = 500
+#: Records that are looked at for one question.
+MAX_SCANNED = 20_000
 
 T = TypeVar("T")
 
@@ -96,7 +98,7 @@ class MemoryLog:
         self._emptied: dict[str, _Room] = {}  # rooms that retention emptied once; their offsets continue
         self._keys: dict[_Key, _Use] = {}  # in order of use, so the oldest come first
         self._keys_since_expiry = 0
-        self.index = MemoryIndex(self._newest, wall_ms)
+        self.index = MemoryIndex(self)
         self._groups = groups = GroupWriter(self._begin_commit)
         self.run, self.submit, self.statistics = groups.run, groups.submit, groups.statistics
         self.markers = MemoryMarkers(self._room, self._checkpoint)
@@ -134,7 +136,7 @@ class MemoryLog:
     ) -> list[Record]:
         await self._checkpoint()
         most = bounded(limit)
-        newest_first = self._newest(room, before)
+        newest_first = self.newest_of(room, before)
         if messages_only:
             scanned = await in_steps(_up_to_messages(newest_first, most))
             newest_first = (record for record in scanned if not record.kind)
@@ -172,7 +174,7 @@ class MemoryLog:
         with self._beside:  # one transaction
             return work(SqliteTables(self._beside))
 
-    def _newest(self, room: str | None, before: int | None) -> Iterator[Record]:
+    def newest_of(self, room: str | None, before: int | None) -> Iterator[Record]:
         """The records of a room before an offset, or of all rooms, the last written first; each room's newest first."""
         if not self._groups.accepting:
             raise LogUnavailable("the log is closed")
@@ -262,6 +264,39 @@ class MemoryLog:
         for key in list(islice(expired, 2 * self._keys_since_expiry)):
             del self._keys[key]
         self._keys_since_expiry = 0
+
+
+class MemoryIndex:
+    """No index at all: it searches the newest records, and lets other tasks run meanwhile."""
+
+    lag = 0.0  # the messages themselves are searched
+
+    def __init__(self, log: MemoryLog) -> None:
+        self._log = log
+
+    async def find(self, question: Question, *, go_on: int | None = None) -> Found:
+        """See `Index.find`; `go_on` is the number of records to skip."""
+        matcher = question.matcher()
+        now_ms = self._log.wall_ms()
+        scores: list[tuple[float, Record]] = []
+        start = go_on or 0
+        go_on_at: int | None = None
+
+        def scan() -> Iterator[None]:
+            nonlocal go_on_at
+            for place, record in enumerate(self._log.newest_of(question.room, question.before)):
+                if place == start + MAX_SCANNED or len(scores) == CANDIDATES:
+                    go_on_at = place
+                    return
+                if place >= start and not record.kind and question.user in (None, record.user_id):
+                    score = matcher.score(record.text)
+                    if score:
+                        scores.append((score * worth(record.time, now_ms), record))
+                yield
+
+        await in_steps(scan())
+        hits = (Hit(record, score, matcher.snippet(record.text)) for score, record in top(scores))
+        return Found(await in_steps(hits), go_on_at)
 
 
 def _up_to_messages(records: Iterable[Record], count: int) -> Iterator[Record]:

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from chatserver import fair
-from chatserver.log import index as index_module
+from chatserver.log import memory as memory_module
 from chatserver.log.index import Question
 from chatserver.log.interface import EXPIRE_EVERY, KEY_LIFETIME_MS, MAX_READ, Log
 from chatserver.log.memory import RETAIN_STEP, MemoryLog
@@ -124,8 +124,8 @@ async def test_a_key_that_is_used_again_holds_back_no_other() -> None:
 
 
 async def test_a_search_looks_at_a_bounded_number_of_messages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index_module, "MAX_SCANNED", 10)
-    monkeypatch.setattr(index_module, "CANDIDATES", 3)
+    monkeypatch.setattr(memory_module, "MAX_SCANNED", 10)
+    monkeypatch.setattr(memory_module, "CANDIDATES", 3)
     async with running(MemoryLog()) as log:
         await submit_all(log, [draft("pear")] * 12 + [draft("apple")] * 5)
         answers, go_on = list[tuple[int, int | None]](), None
