@@ -1,11 +1,10 @@
 """The interactive mode of `chatserver chat`: shows rooms, and handles typed lines.
 
-Owns: the current room, unread messages, the queues of what was typed. May not: write to the terminal itself (`Screen`
-does), or word an event (render.py does).
+Owns: the current room, unread messages. May not: write to the terminal itself (`Screen` does), word an event (render.py
+does), or keep what is to be sent (`Outgoing` does).
 """
 
 import math
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -20,18 +19,17 @@ from chatserver.exits import EXIT_CLEAN, EXIT_FAULT
 from chatserver.terminal import commands, render
 from chatserver.terminal.arrivals import Arrivals
 from chatserver.terminal.older import Older
+from chatserver.terminal.outgoing import Outgoing
 from chatserver.terminal.recall import Recall
 from chatserver.terminal.screen import Screen
 
 LATEST = 50  # records asked for when a room is entered
 LEAVE_PATIENCE = 3.0  # s for the last texts to be acknowledged when the user leaves
 ENTRY_PATIENCE = 2.0  # s to wait for the unread counts before a room is entered, and for names of rooms after it
-TYPING_EVERY = 3.0  # s between two typing notices, as the server accepts them
 TYPING_SHOWN = 5.0  # s for which another user is shown as typing
 READ_EVERY = 3.0  # s between two updates of our read marker
 MAX_LISTED = 40  # rooms, or users with one name
 
-Job = Callable[[], Awaitable[object]]
 IN_NO_ROOM = "you are in no room; /join ROOM"
 
 
@@ -46,7 +44,7 @@ class Done(Exception):  # noqa: N818  (no error)
 class Interactive:
     """One user at one terminal."""
 
-    def __init__(self, chat: Chat, screen: Screen, room: str) -> None:
+    def __init__(self, chat: Chat, screen: Screen, room: str, nursery: trio.Nursery) -> None:
         self.room: str | None = room  # the current room, to which lines go, entered or not yet; None: no room
         self._chat = chat
         self._screen = screen
@@ -55,26 +53,21 @@ class Interactive:
         self._recall = Recall()
         self._older = Older(chat)
         self._typing: dict[tuple[str, str], float] = {}  # by room and name, the time until which typing is shown
-        self._told_typing = -math.inf
         self._arrivals = Arrivals(self._recall)
         self._day = ""
         self._divided = False  # whether the line above messages that came without focus is drawn
-        self._unsent = Counter[str]()  # texts by room
-        self._all_sent = trio.Event()
+        self._outgoing = Outgoing(chat, nursery, self._redraw)
         self._narrator = render.Narrator()
-        # Texts by room, changes by room, other commands: what is typed in a room in slow mode may wait for minutes.
-        self._queues: dict[tuple[str, str], trio.MemorySendChannel[Job]] = {}
         self._seen: dict[str, int] = {}  # by room, the offset that was seen and is to be sent to the server
-        self._nursery: trio.Nursery
-
-    async def run(self, nursery: trio.Nursery) -> None:
-        """Show events until the chat ends. Raises Done, or the chat's errors."""
         self._nursery = nursery
+
+    async def run(self) -> None:
+        """Show events until the chat ends. Raises Done, or the chat's errors."""
         self._redraw()
         for task in (self._screen.keep_shape, self._tell_read, self._take_lines):
-            nursery.start_soon(task)
+            self._nursery.start_soon(task)
         if self.room is not None:
-            nursery.start_soon(self._enter, self.room)
+            self._nursery.start_soon(self._enter, self.room)
         async for event in self._chat.events():
             self._show(event)
 
@@ -183,7 +176,7 @@ class Interactive:
     def _redraw(self) -> None:
         """Draw the prompt, with unusual states in it."""
         facts = [] if self._chat.trouble is None else ["offline"]
-        facts += [f"{unsent} to send"] if (unsent := self._unsent.total()) else []
+        facts += [f"{unsent} to send"] if (unsent := self._outgoing.unsent.total()) else []
         typing = [name for room, name in self._typing if room == self.room]
         facts += [f"{', '.join(typing)} typing"] if typing else []
         self._screen.prompt = f"{self.room or 'no room'}{' (' + ', '.join(facts) + ')' if facts else ''}> "
@@ -207,42 +200,20 @@ class Interactive:
             if self._screen.editor.focused and not focused:
                 self._divided = False
                 self._seen.update(self._recall.newest())
-            self._tell_typing()
+            line = self._screen.editor.text
+            if self.room is not None and line and not line.startswith("/"):
+                self._outgoing.typing(self.room)
 
     def _say(self, text: str, reply_to: int | None = None) -> None:
         if self.room is None:
             self._screen.note(IN_NO_ROOM)
             return
-        self._unsent[self.room] += 1
-        self._queue("texts", self.room, partial(self._publish, self.room, text, reply_to))
-        self._redraw()
-
-    def _tell_typing(self) -> None:
-        now, line = trio.current_time(), self._screen.editor.text
-        if self.room is not None and line and not line.startswith("/") and now >= self._told_typing + TYPING_EVERY:
-            self._told_typing = now
-            self._chat.typing(self.room)
-
-    def _queue(self, kind: str, room: str, job: Job) -> None:
-        """Do this after everything else of its kind in that room."""
-        if (kind, room) not in self._queues:
-            self._queues[kind, room], jobs = trio.open_memory_channel[Job](math.inf)
-            self._nursery.start_soon(self._work_through, jobs)
-        self._queues[kind, room].send_nowait(job)
-
-    async def _work_through(self, jobs: trio.MemoryReceiveChannel[Job]) -> None:
-        async for job in jobs:
-            await job()
+        self._outgoing.say(self.room, partial(self._publish, self.room, text, reply_to))
 
     async def _publish(self, room: str, text: str, reply_to: int | None) -> None:
         mentions = commands.mentioned(text, self._recall.people)
         doing = self._chat.publish(room, text, reply_to=reply_to, mentions=mentions)
         await self._say_failure(doing, f"not sent to {render.printable(room)}: ")
-        self._told_typing = -math.inf  # the message has ended it
-        self._unsent[room] -= 1
-        if not self._unsent.total():
-            self._all_sent.set()
-        self._redraw()
 
     async def _obey(self, line: str) -> None:
         try:
@@ -264,7 +235,7 @@ class Interactive:
         else:
             room = self.room or ""
             lane = room if name in commands.CHANGES else ""  # in order: a reaction must not overtake an edit
-            self._queue("commands", lane, lambda: self._say_failure(self._do(room, *typed)))
+            self._outgoing.command(lane, lambda: self._say_failure(self._do(room, *typed)))
             if name == "/join":
                 self.room = rest
                 self._redraw()
@@ -368,10 +339,11 @@ class Interactive:
         self, room: str, offset: int | None, change: Callable[[int], Awaitable[wire.Ack]]
     ) -> wire.Ack | None:  # fmt: skip
         # While a text waits, in slow mode perhaps, the last message is an older one, and not meant.
-        target = offset or (None if self._unsent[room] else self._recall.last(room, by=self._chat.user))
+        is_sending = bool(self._outgoing.unsent[room])
+        target = offset or (None if is_sending else self._recall.last(room, by=self._chat.user))
         if target is not None:
             return await change(target)
-        why = "your last message is not sent yet: for an earlier one," if self._unsent[room] else "which message?"
+        why = "your last message is not sent yet: for an earlier one," if is_sending else "which message?"
         self._screen.note(f"{why} name its number, #N")
         return None
 
@@ -404,11 +376,9 @@ class Interactive:
     async def _leave(self) -> NoReturn:
         """Give the last texts a moment to be acknowledged, and the server what was read last."""
         with trio.move_on_after(LEAVE_PATIENCE):
-            if self._unsent.total():
-                self._all_sent = trio.Event()
-                await self._all_sent.wait()
+            await self._outgoing.all_sent()
             if self._chat.trouble is None:
                 await self._store_read()
-        if unsent := self._unsent.total():
+        if unsent := self._outgoing.unsent.total():
             self._screen.note(f"{unsent} not acknowledged and perhaps not sent")
         raise Done(EXIT_FAULT if unsent else EXIT_CLEAN)

@@ -196,11 +196,11 @@ async def _interactive(options: Options, chat: Chat, nursery: trio.Nursery) -> N
     """Show messages above a prompt, until the user leaves."""
     style = render.Style(colours=not os.environ.get("NO_COLOR"))
     with Screen(sys.stdin.fileno(), sys.stdout.fileno(), style=style) as screen:
-        view = Interactive(chat, screen, options.room)
+        view = Interactive(chat, screen, options.room, nursery)
         screen.editor.complete = view.complete
         screen.note(f"connecting to {render.printable(options.url)}; /help tells what one can type")
         await nursery.start(_end_on_signal, screen)
-        await view.run(nursery)
+        await view.run()
 
 
 async def _say_trouble(chat: Chat) -> None:

@@ -11,7 +11,7 @@ import trio
 from chatserver.client.stream import parse_target
 from chatserver.settings.rooms import Audience, RoomPolicy
 from chatserver.terminal.identity import kept_cookie
-from chatserver.terminal.interactive import TYPING_EVERY
+from chatserver.terminal.outgoing import TYPING_EVERY
 from tests.client.fake import ME, ZED, FakeServer, message
 from tests.support.peers import ask, publish
 from tests.support.serving import eventually, serving, until
