@@ -11,7 +11,9 @@ import signal
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from http import HTTPStatus
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -179,13 +181,13 @@ class Server:
 
     def publish(self, room: str, *texts: str) -> None:
         """Publish as a guest without a window."""
-        for text in texts:
-            request = urllib.request.Request(
-                f"{self.url}/rooms/{quote(room)}/messages",
-                data=json.dumps({"text": text}).encode(),
-                headers={"Content-Type": "application/json"},
-            )
-            urllib.request.urlopen(request).close()
+        path, headers = f"/rooms/{quote(room)}/messages", {"Content-Type": "application/json"}
+        with closing(HTTPConnection("127.0.0.1", self._port)) as line:
+            for text in texts:
+                line.request("POST", path, json.dumps({"text": text}).encode(), headers)
+                answer = line.getresponse()
+                assert answer.status == HTTPStatus.CREATED, answer.read()
+                answer.read()
 
 
 @contextmanager
