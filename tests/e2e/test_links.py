@@ -143,25 +143,8 @@ def test_a_link_to_a_message_is_dropped_when_another_room_is_opened_first(ann: W
     expect(ann.page.locator("#toast")).to_be_empty()
 
 
-def test_unacknowledged_messages_are_sent_again_with_their_keys(ann: Window, script: Script) -> None:
-    ann.say("important", "second")
-    (first,) = script.wait_for("publish")
-    expect(ann.pending).to_have_count(2)
-    script.say(message(3, "important", SELF))
-    expect(ann.pending).to_have_count(1)  # it has arrived, so it is not shown as pending
-
-    script.answers["publish"] = lambda asked: {"type": "ack", **place(3 if asked["text"] == "important" else 4)}
-    script.route.close(code=1011)
-    published = script.wait_for("publish", 3)
-    assert [each["text"] for each in published] == ["important", "important", "second"]
-    assert published[1]["key"] == first["key"] != published[2]["key"]
-    assert script.asked("join")[-1]["after"] == f"{EPOCH}-3"
-    script.say(message(4, "second", SELF))
-    ann.expect_texts([*texts(1, 2), "important", "second"])
-
-
-def test_up_edits_no_earlier_message_while_the_last_one_is_pending(ann: Window, script: Script) -> None:
-    """The user means the message that was just sent."""
+def test_a_message_without_an_answer_is_not_edited_and_is_sent_again_with_its_key(ann: Window, script: Script) -> None:
+    """Arrow up is meant for the message that was just sent, and must not edit the one before."""
     script.answers["publish"] = lambda _: {"type": "ack", **place(3)}
     ann.say("first")
     script.say(message(3, "first", SELF))
@@ -178,41 +161,70 @@ def test_up_edits_no_earlier_message_while_the_last_one_is_pending(ann: Window, 
     ann.expect_texts([*texts(1, 2), "first", "secnod"])
     ann.page.press("#text", "ArrowUp")
     expect(ann.page.locator("#text")).to_have_value("secnod")
+    ann.page.press("#text", "Escape")
 
+    ann.say("important", "second")
+    unanswered = script.wait_for("publish", 3)[-1]
+    expect(ann.pending).to_have_count(2)
+    script.say(message(5, "important", SELF))
+    expect(ann.pending).to_have_count(1)  # it has arrived, so it is not shown as pending
+    script.answers["publish"] = lambda asked: {"type": "ack", **place(5 if asked["text"] == "important" else 6)}
+    script.route.close(code=1011)
+    published = script.wait_for("publish", 5)[-2:]
+    assert [each["text"] for each in published] == ["important", "second"]
+    assert published[0]["key"] == unanswered["key"] != published[1]["key"]
+    assert script.asked("join")[-1]["after"] == f"{EPOCH}-5"
+    script.say(message(6, "second", SELF))
+    said = [*texts(1, 2), "first", "secnod", "important", "second"]
+    ann.expect_texts(said)
 
-def test_pending_messages_outlive_a_reload_and_their_tab(ann: Window, script: Script) -> None:
-    """A tab that is opened later asks, since much may have been said meanwhile."""
-    ann.say("important")
-    (first,) = script.wait_for("publish")
+    # What is pending outlives a reload and its tab. A later tab asks, since much may have been said meanwhile.
+    del script.answers["publish"]
+    ann.say("urgent")
+    first = script.wait_for("publish", 6)[-1]
     ann.page.fill("#text", "a draft")
     ann.page.reload()
-    again = script.wait_for("publish", 2)[-1]
-    assert (again["text"], again["key"]) == ("important", first["key"])
+    again = script.wait_for("publish", 7)[-1]
+    assert (again["text"], again["key"]) == ("urgent", first["key"])
     expect(ann.page.locator("#text")).to_have_value("a draft")
     expect(ann.pending).to_have_attribute("data-state", "sending")
     ann.page.evaluate("sessionStorage.clear()")  # as if the tab was closed, and another is opened
     ann.page.reload()
-    expect(ann.pending).to_contain_text("important")
+    expect(ann.pending).to_contain_text("urgent")
     expect(ann.page.locator("#pending .problem")).to_contain_text("Its tab was closed before it was sent.")
     ann.page.get_by_role("button", name="Send again").click()
-    assert script.wait_for("publish", 3)[-1]["text"] == "important"
+    assert script.wait_for("publish", 8)[-1]["text"] == "urgent"
 
 
-def test_a_message_that_closes_the_connection_is_not_sent_for_ever(ann: Window, script: Script) -> None:
+def test_what_ends_a_connection_decides_what_follows(ann: Window, script: Script) -> None:
+    """A frame that is not of the server was an uncaught error, and what it stood for was missing."""
+    frames: list[str | bytes] = ["<html>", "null", b"\x00"]
+    for connections, data in enumerate(frames, 1):
+        script.route.send(data)
+        script.wait_for("join", connections + 1)
+        ann.expect_live("ws")
+        ann.expect_texts(texts(1, 2))
+    connections = script.connections
+    script.push({"type": "goaway", "reason": "draining", "retry_after": 40})
+    script.route.close(code=1012)
+    expect(ann.page.locator("#connection-text")).to_have_text(re.compile("retrying in ([34][0-9]|50)\\ss…"))
+    assert script.connections == connections
+    ann.page.click("#reconnect")
+    ann.expect_live("ws")
+
     ann.say("huge")
     script.wait_for("publish")
     script.route.close(code=1009)
-    expect(ann.page.locator("#pending .problem")).to_contain_text("too long")
-    ann.expect_live("ws")
-    assert len(script.asked("publish")) == 1
-
-
-def test_a_message_fails_when_the_server_wants_no_more_connections(ann: Window, script: Script) -> None:
-    """Its promise stayed pending. (The user is still the same: after the end of a sign-in it is held.)"""
-    ann.page.route("**/session", lambda route: route.fulfill(json={"user": SELF}))
     problem = ann.page.locator("#pending .problem")
+    expect(problem).to_contain_text("too long")
+    ann.expect_live("ws")
+    assert len(script.asked("publish")) == 1, "not for ever"
+    ann.pending.get_by_role("button", name="Discard").click()
+
+    # No more connections: the promise of a message stayed pending. (The user is the same: else it would be held.)
+    ann.page.route("**/session", lambda route: route.fulfill(json={"user": SELF}))
     ann.say("early")
-    script.wait_for("publish")
+    script.wait_for("publish", 2)
     script.route.close(code=4503, reason="the sign-in has ended")
     expect(problem).to_contain_text("the sign-in has ended. ")
     ann.say("late")
@@ -220,17 +232,7 @@ def test_a_message_fails_when_the_server_wants_no_more_connections(ann: Window, 
     ann.page.click("#reconnect")
     ann.expect_live("ws")
     ann.page.get_by_role("button", name="Send again").last.click()
-    assert script.wait_for("publish", 2)[-1]["text"] == "late"
-
-
-def test_a_frame_that_is_not_of_the_server_ends_the_connection(ann: Window, script: Script) -> None:
-    """It was an uncaught error, and what it stood for was missing."""
-    frames: list[str | bytes] = ["<html>", "null", b"\x00"]
-    for connections, data in enumerate(frames, 1):
-        script.route.send(data)
-        script.wait_for("join", connections + 1)
-        ann.expect_live("ws")
-        ann.expect_texts(texts(1, 2))
+    assert script.wait_for("publish", 3)[-1]["text"] == "late"
 
 
 def test_a_join_without_an_answer_is_tried_again(window: OpenWindow, shared_server: Server) -> None:
@@ -245,15 +247,6 @@ def test_a_join_without_an_answer_is_tried_again(window: OpenWindow, shared_serv
     ann.page.clock.fast_forward(21_000)
     script.wait_for("join", 2)
     ann.expect_texts(texts(1, 2))
-
-
-def test_the_page_honours_retry_after(ann: Window, script: Script) -> None:
-    script.push({"type": "goaway", "reason": "draining", "retry_after": 40})
-    script.route.close(code=1012)
-    expect(ann.page.locator("#connection-text")).to_have_text(re.compile("retrying in ([34][0-9]|50)\\ss…"))
-    assert script.connections == 1
-    ann.page.click("#reconnect")
-    ann.expect_live("ws")
 
 
 def test_a_silent_connection_is_pinged_and_then_closed(window: OpenWindow, shared_server: Server) -> None:
