@@ -119,28 +119,11 @@ def test_own_changes_are_shown_before_the_server_has_them(
     expect(chip).to_be_focused()
 
 
-def test_a_change_stays_in_sight_between_its_answer_and_its_record(shared_server: Server, window: OpenWindow) -> None:
-    line = SlowLine(told=TOLD)
-    ann = prepared(window, shared_server, "late-records", line)
-    before = line.answers
-    change_all(ann)
-    wait_until(ann.page, lambda: line.answers == before + len(ASKED))
-    ann.expect_texts(CHANGED)
-    expect(ann.page.locator(".chip")).to_have_text("👍 1")
-    expect(ann.page.locator("#messages .pending")).to_have_count(3)
-    line.release()
-    expect(ann.page.locator("#messages .pending")).to_have_count(0)
-    ann.expect_texts(CHANGED)
-    expect(ann.page.locator(".chip")).to_have_text("👍 1")
-    ann.page.locator(".chip").focus()
-    ann.page.keyboard.press("Enter")
-    expect(ann.page.locator(".chip")).to_have_count(0)  # at once: the record of this one is on its way
-    line.release()
-
-
-def test_a_refused_change_is_put_back_with_the_reason(shared_server: Server, window: OpenWindow) -> None:
+def test_a_refused_change_is_put_back_and_another_stays_in_sight_between_its_answer_and_its_record(
+    shared_server: Server, window: OpenWindow
+) -> None:
     line = SlowLine(asked=ASKED)
-    ann = prepared(window, shared_server, "refused-changes", line)
+    ann = prepared(window, shared_server, "refused-and-late", line)
     react(ann, "one")
     expect(ann.page.locator(".chip")).to_be_visible()
     line.refuse()
@@ -160,3 +143,19 @@ def test_a_refused_change_is_put_back_with_the_reason(shared_server: Server, win
     expect(ann.page.locator("#toast")).to_have_text("Not deleted: not now")
     ann.expect_texts(["one", "two", "three"])
     expect(ann.page.locator("#messages .pending")).to_have_count(0)
+
+    line.asked, line.told = (), TOLD
+    before = line.answers
+    change_all(ann)
+    wait_until(ann.page, lambda: line.answers == before + len(ASKED))
+    ann.expect_texts(CHANGED)
+    expect(ann.page.locator(".chip")).to_have_text("👍 1")
+    expect(ann.page.locator("#messages .pending")).to_have_count(3)
+    line.release()
+    expect(ann.page.locator("#messages .pending")).to_have_count(0)
+    ann.expect_texts(CHANGED)
+    expect(ann.page.locator(".chip")).to_have_text("👍 1")
+    ann.page.locator(".chip").focus()
+    ann.page.keyboard.press("Enter")
+    expect(ann.page.locator(".chip")).to_have_count(0)  # at once: the record of this one is on its way
+    line.release()
