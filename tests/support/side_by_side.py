@@ -19,9 +19,9 @@ TESTS = Path(__file__).parents[1]
 LONG = (
     "e2e", "loadgen/test_verdicts.py", "attacks", "loadgen/compare", "bench", "loadgen/personas",
     "loadgen/test_attack.py", "loadgen/test_cli.py", "soak", "workers", "loadgen/fingerprint", "loadgen/test_run.py",
-    "doctor", "loadgen/test_whose_fault.py", "million", "fuzz", "shared/test_after_failures.py", "terminal/test_interactive.py",
-    "log/test_model.py", "loadgen/test_processes.py", "client/test_against_server.py", "log/test_postgres_faults.py",
-    "test_docs.py", "terminal/test_modes.py", "loadgen/output/page",
+    "doctor", "loadgen/test_whose_fault.py", "million", "fuzz", "shared/test_after_failures.py",
+    "terminal/test_interactive.py", "log/test_model.py", "loadgen/test_processes.py", "client/test_against_server.py",
+    "log/test_postgres_faults.py", "test_docs.py", "terminal/test_modes.py", "loadgen/output/page",
 )  # fmt: skip
 
 
