@@ -38,17 +38,21 @@ class Cluster:
 
 
 @asynccontextmanager
-async def one_machine(folder: Path, *, workers: int = 2) -> AsyncIterator[Cluster]:
+async def one_machine(folder: Path, *, workers: int = 2, is_forked: bool = False) -> AsyncIterator[Cluster]:
     """A supervisor whose workers share one file."""
-    async with _running(
-        Cluster([Node("node-1", folder, "--log", f"sqlite:{folder / 'chat.db'}", workers=workers)])
-    ) as it:
+    node = Node("node-1", folder, "--log", f"sqlite:{folder / 'chat.db'}", workers=workers, is_forked=is_forked)
+    async with _running(Cluster([node])) as it:
         yield it
 
 
 @asynccontextmanager
 async def two_machines(
-    folder: Path, *, workers: int = 2, server: PostgresServer | None = None, name: str = "postgres"
+    folder: Path,
+    *,
+    workers: int = 2,
+    server: PostgresServer | None = None,
+    name: str = "postgres",
+    is_forked: bool = False,
 ) -> AsyncIterator[Cluster]:
     """Nodes on one database, each behind its own link, and shards. Without a `server`, one is started."""
     with ExitStack() as stack:
@@ -63,7 +67,7 @@ async def two_machines(
             nodes = [
                 Node(
                     f"node-{number}", folder, "--log", database.url(name, port=link.port), "--shared", url_of(shards),
-                    workers=workers,
+                    workers=workers, is_forked=is_forked,
                 )
                 for number, link in enumerate(links, 1)
             ]  # fmt: skip

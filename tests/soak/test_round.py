@@ -36,7 +36,7 @@ def check(campaign: Campaign, nodes: list[Node]) -> None:
 
 @pytest.mark.slow
 async def test_a_round_on_one_machine_loses_nothing(tmp_path: Path) -> None:
-    async with one_machine(tmp_path) as cluster:
+    async with one_machine(tmp_path, is_forked=True) as cluster:
         campaign = Campaign(cluster, SEED, no_word, publishers=2)
         await campaign.play("stop worker", "kill worker", "kill node")
         check(campaign, cluster.nodes)
@@ -49,7 +49,7 @@ async def test_a_round_on_two_machines_loses_nothing(
     tmp_path: Path, postgres_server: PostgresServer, postgres_url: str
 ) -> None:
     database = postgres_url.rpartition("/")[2]
-    async with two_machines(tmp_path, workers=1, server=postgres_server, name=database) as cluster:
+    async with two_machines(tmp_path, workers=1, server=postgres_server, name=database, is_forked=True) as cluster:
         campaign = Campaign(cluster, SEED, no_word, publishers=2)
         await campaign.play("kill all backends", "kill worker", "kill writing backend", "forget all", "cut clients")
         check(campaign, cluster.nodes)
