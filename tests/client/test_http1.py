@@ -157,21 +157,18 @@ async def test_a_kept_connection_that_the_server_closed_is_replaced(ending: byte
     assert [len(heads) for heads in script.heads] == [1, 1]
 
 
-@pytest.mark.parametrize(
-    ("answers", "why"),
-    [
+async def test_a_malformed_answer_is_an_error() -> None:
+    for answers, why in (
         ([CLOSE], "the server hung up"),
         ([SILENCE], "no answer within 30 s"),
         ([b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", CLOSE], "the server hung up"),
         ([b"SSH-2.0-OpenSSH\r\n"], "^the server does not speak HTTP: it sent 'SSH-2.0-OpenSSH'$"),
         ([b"\x15\x03\x01\x00\x02\x02\x16"], r"it sent '\\x15\\x03"),
         ([b"HTTP/1.1 two hundred\r\n\r\n"], "the server does not speak HTTP: illegal status line"),
-    ],
-)
-async def test_a_malformed_answer_is_an_error(answers: list[bytes], why: str) -> None:
-    async with talking(Script(answers)) as client:
-        with pytest.raises(EndedError, match=why):
-            await client.request("GET", "/")
+    ):
+        async with talking(Script(answers)) as client:
+            with pytest.raises(EndedError, match=why):
+                pytest.fail(f"{answers} is {await client.request('GET', '/')}")
 
 
 async def test_an_answer_without_end_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,34 +178,24 @@ async def test_an_answer_without_end_is_not_kept(monkeypatch: pytest.MonkeyPatch
             await client.request("GET", "/")
 
 
-@pytest.mark.parametrize(
-    ("answer", "code", "retry_after", "final", "words"),
-    [
+async def test_errors_of_proxies_are_read_as_well() -> None:
+    page = "not an answer of a chat server, perhaps the sign-in page of this network"
+    for answer, code, retry_after, final, words in (
         (b'503 X\r\nRetry-After: 7\r\n\r\n{"error":{"code":"full","message":"later"}}', "full", 7.0, False, ": later"),
         *((b"%d X\r\n\r\n<html>" % status, "unavailable", None, False, "") for status in (429, 502, 521, 529)),
         (b"501 X\r\n\r\n<html>", "http_501", None, True, ""),
         (b"429 X\r\nRetry-After: " + b"9" * 400 + b"\r\n\r\n<html>", "unavailable", None, False, ""),
-        (
-            b"200 OK\r\n\r\n<html>",
-            "unavailable",
-            None,
-            False,
-            ": not an answer of a chat server, perhaps the sign-in page of this network",
-        ),
+        (b"200 OK\r\n\r\n<html>", "unavailable", None, False, f": {page}"),
         (b"404 Not Found\r\nRetry-After: soon\r\n\r\n[]", "http_404", None, True, ""),
         (b"404 Not Found\r\n\r\n" + b"[" * 100_000, "http_404", None, True, ""),
-    ],
-)
-async def test_errors_of_proxies_are_read_as_well(
-    answer: bytes, code: str, retry_after: float | None, final: bool, words: str
-) -> None:
-    head, _, body = answer.partition(b"\r\n\r\n")
-    wire = b"HTTP/1.1 " + head + b"\r\nContent-Length: %d\r\n\r\n" % len(body) + body
-    async with talking(Script([wire])) as client:
-        response = await client.request("GET", "/")
-    ending = response.ending
-    assert (response.error.code, ending.retry_after, ending.final) == (code, retry_after, final)
-    assert ending.why == f"the server answered {response.status}{words}"
+    ):
+        head, _, body = answer.partition(b"\r\n\r\n")
+        wire = b"HTTP/1.1 " + head + b"\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        async with talking(Script([wire])) as client:
+            response = await client.request("GET", "/")
+        ending = response.ending
+        assert (response.error.code, ending.retry_after, ending.final) == (code, retry_after, final), head
+        assert ending.why == f"the server answered {response.status}{words}"
 
 
 async def test_an_answer_for_a_room_left_meanwhile_is_ignored() -> None:

@@ -65,23 +65,13 @@ async def refused(peer: Peer) -> Answer:
     return answer
 
 
-@pytest.mark.parametrize(
-    ("address", "covered"),
-    [
-        ("10.1.2.3", True),
-        ("192.0.2.7", True),
-        ("192.0.2.8", False),
-        ("2001:db8:1::9", True),
-        ("2001:db8:2::9", False),
-        ("::ffff:10.1.2.3", True),
-        ("fe80::1%eth0", True),
-        ("127.0.0.1", False),
-    ],
-)
-def test_addresses_and_networks(address: str, covered: bool) -> None:
+def test_addresses_and_networks() -> None:
     trusted = trusted_proxies(["10.0.0.1/8", "192.0.2.7", "2001:db8:1::/48", "fe80::/10"])
-    assert trusted(address) is covered
-    assert trusted(address) is covered, "the cached answer"
+    for _ in ("first", "the cached answer"):
+        for address in ("10.1.2.3", "192.0.2.7", "2001:db8:1::9", "::ffff:10.1.2.3", "fe80::1%eth0"):
+            assert trusted(address) is True, address
+        for address in ("192.0.2.8", "2001:db8:2::9", "127.0.0.1"):
+            assert trusted(address) is False, address
 
 
 # -- the PROXY header -----------------------------------------------------------------------------------------------
@@ -231,24 +221,20 @@ async def test_a_connection_counts_for_its_client_until_the_answer_is_read() -> 
         assert await visit(peer, "192.0.2.1") == 200
 
 
-@pytest.mark.parametrize(
-    ("path", "fields", "status"),
-    [
-        ("/nothing", {}, "404"),
-        ("/healthz", {}, "200"),
-        ("/ws", {"Sec-WebSocket-Version": "9"}, "426"),
-        ("/ws", {"Origin": "https://evil.example"}, "403"),
-        ("/rooms/quiet/messages?after=0&wait=1", {}, "200"),
-    ],
-)
-async def test_nothing_is_answered_after_an_upgrade_that_was_refused(
-    path: str, fields: dict[str, str], status: str
-) -> None:
+async def test_nothing_is_answered_after_an_upgrade_that_was_refused() -> None:
     """Some proxies pass everything on from then on: the client could name itself in the proxy's fields."""
-    async with proxied(user_header="X-User") as server, balancer(server) as peer:
-        forged = request("GET", "/session", headers={**forwarded("192.0.2.1"), "X-User": "u_admin"})
-        await peer.send(upgrade(path, headers={**forwarded("203.0.113.9"), **fields}) + forged)
-        assert re.findall(r"^HTTP/1.1 (\d+) ", (await peer.rest()).decode(), re.MULTILINE) == [status]
+    forged = request("GET", "/session", headers={**forwarded("192.0.2.1"), "X-User": "u_admin"})
+    async with proxied(user_header="X-User") as server:
+        for path, fields, status in (
+            ("/nothing", {}, "404"),
+            ("/healthz", {}, "200"),
+            ("/ws", {"Sec-WebSocket-Version": "9"}, "426"),
+            ("/ws", {"Origin": "https://evil.example"}, "403"),
+            ("/rooms/quiet/messages?after=0&wait=1", {}, "200"),
+        ):
+            async with balancer(server) as peer:
+                await peer.send(upgrade(path, headers={**forwarded("203.0.113.9"), **fields}) + forged)
+                assert re.findall(r"^HTTP/1.1 (\d+) ", (await peer.rest()).decode(), re.MULTILINE) == [status], path
 
 
 @pytest.mark.parametrize("header", [SIGNATURE + b"\x20\x00\x00\x00", b"PROXY UNKNOWN\r\n"], ids=["LOCAL", "UNKNOWN"])

@@ -61,24 +61,19 @@ def test_urls_name_engines() -> None:
     assert [type(open_log(url)) for url in urls] == [MemoryLog, SqliteLog, PostgresLog, PostgresLog]
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
+async def test_an_impossible_path_is_refused_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    for name, message in (
         (".", "{} is a directory"),
         ("no/chat.db", "the directory {}/no does not exist"),
         ("file/chat.db", "the directory {}/file does not exist"),
         ("~no.such.user/chat.db", "~no.such.user/chat.db is no path of a file: "),
         ("loop", "loop is no path of a file: "),
         ("a\0.db", "is no path of a file: "),
-    ],
-)
-async def test_an_impossible_path_is_refused_with_the_reason(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "file").touch()
-    (tmp_path / "loop").symlink_to("loop")
-    assert message.format(tmp_path) in await refused(name)
+    ):
+        assert message.format(tmp_path) in await refused(name)
 
 
 async def test_a_path_in_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,23 +231,24 @@ def as_nobody() -> Iterator[None]:
         os.seteuid(0)
 
 
-@pytest.mark.parametrize(("folder_mode", "file_mode"), [(0o777, 0o444), (0o555, 0o666), (0o555, 0o444), (0o777, 0)])
 @pytest.mark.parametrize("locked_before", [True, False])
-def test_a_path_without_write_permission(folder_mode: int, file_mode: int, locked_before: bool) -> None:
+def test_a_path_without_write_permission(locked_before: bool) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder, path = Path(name), Path(name) / "chat.db"
         trio.run(fill, path)
-        if not locked_before:
-            (folder / "chat.db-lock").unlink()
-        else:
-            (folder / "chat.db-lock").chmod(0o666)
-        path.chmod(file_mode)
-        folder.chmod(folder_mode)
-        with as_nobody():
-            message = trio.run(refused, path)
-        folder.chmod(0o700)
-    assert str(path) in message
-    assert "check" in message
+        lock = folder / "chat.db-lock"
+        for folder_mode, file_mode in ((0o777, 0o444), (0o555, 0o666), (0o555, 0o444), (0o777, 0)):
+            if locked_before:
+                lock.chmod(0o666)
+            else:
+                lock.unlink(missing_ok=True)
+            path.chmod(file_mode)
+            folder.chmod(folder_mode)
+            with as_nobody():
+                message = trio.run(refused, path)
+            folder.chmod(0o700)
+            assert str(path) in message, (folder_mode, file_mode)
+            assert "check" in message, (folder_mode, file_mode)
 
 
 async def test_only_the_owner_can_read_the_file(path: Path) -> None:

@@ -18,7 +18,7 @@ from chatserver.net.states import Priority, State
 from chatserver.net.transport import PlainTransport
 from chatserver.reasons import Reason
 from tests.net.polled import polled
-from tests.support.parked import Parked, descriptors, next_tick, reset
+from tests.support.parked import Parked, descriptors, next_tick, parked, reset
 
 pytestmark = pytest.mark.jumping_clock
 
@@ -32,30 +32,23 @@ GOES_ON = (State.BODY, State.KEEPALIVE, State.OPEN, State.PINGED, State.MESSAGE)
 WORDS = b"the last words"
 
 
-@pytest.mark.parametrize(
-    ("state", "inbox", "is_read"),
-    [
-        *((state, b"", False) for state in BEGINS),
-        *((state, b"", True) for state in GOES_ON),
-        (State.HEAD, b"GET", True),
-    ],
-)
-def test_what_was_said_before_a_reset_is_read_unless_it_begins_a_request(
-    it: Parked, state: State, inbox: bytes, is_read: bool
-) -> None:
+def test_what_was_said_before_a_reset_is_read_unless_it_begins_a_request() -> None:
     """A client that ends with messages unread, or publishes twice in one write and closes, resets the connection too.
 
     Nobody is left for the answer to a request: else a peer has a room opened or a message committed, and waits for
     nothing.
     """
-    it.first = lambda address: state
-    connection, peer = it.connect_tcp()
-    connection.inbox = inbox
-    peer.send(WORDS)
-    reset(peer)
-    it.turn_over()
-    assert it.details("closed") == [Reason.PEER_RESET]
-    assert received(it) == [WORDS] * is_read
+    cases = [(state, b"", False) for state in BEGINS] + [(state, b"", True) for state in GOES_ON]
+    for state, inbox, is_read in (*cases, (State.HEAD, b"GET", True)):
+        with parked() as it:
+            it.first = lambda address, state=state: state  # type: ignore[misc]
+            connection, peer = it.connect_tcp()
+            connection.inbox = inbox
+            peer.send(WORDS)
+            reset(peer)
+            it.turn_over()
+            assert it.details("closed") == [Reason.PEER_RESET], state
+            assert received(it) == [WORDS] * is_read, (state, inbox)
 
 
 def test_a_request_over_tls_is_read_although_its_peer_has_reset(it: Parked) -> None:

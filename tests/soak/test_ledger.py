@@ -177,21 +177,17 @@ def test_changed_records_are_distinguished_from_wrong_ones(changed: Played) -> N
     changed.ledger.check_shown(changed.room, changed.log, "a worker")
 
 
-@pytest.mark.parametrize(
-    ("offset", "wrong"),
-    [
-        (1, {"text": "a e1"}),
-        (1, {"text": "a"}),
-        (1, {"reactions": {"+": 1}}),
-        (1, {"deleted": True}),
-        (2, {"deleted": False}),
-        (2, {"text": "b", "deleted": False}),
-        (3, {"text": "a e1"}),
-        (5, {"text": "b e2"}),
+def test_a_record_that_differs_at_one_node(changed: Played) -> None:
+    for offset, wrong in (
+        (1, {"text": "a e1"}), (1, {"text": "a"}), (1, {"reactions": {"+": 1}}), (1, {"deleted": True}),
+        (2, {"deleted": False}), (2, {"text": "b", "deleted": False}), (3, {"text": "a e1"}), (5, {"text": "b e2"}),
         (7, {"text": ""}),
-    ],
-)
-def test_a_record_that_differs_at_one_node(changed: Played, offset: int, wrong: dict[str, Any]) -> None:
-    changed.log[offset - 1] |= wrong
-    with pytest.raises(Violation, match=f"lobby/{offset} reads"):
-        changed.ledger.check_shown(changed.room, changed.log, "a worker")
+    ):  # fmt: skip
+        shown = list(changed.log)
+        shown[offset - 1] = shown[offset - 1] | wrong
+        told = ""
+        try:
+            changed.ledger.check_shown(changed.room, shown, "a worker")
+        except Violation as violation:
+            told = str(violation)
+        assert f"lobby/{offset} reads" in told, wrong
