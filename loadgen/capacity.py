@@ -54,8 +54,6 @@ _UNITS: Final = {Of.IDLE: "idle connections", Of.NEWCOMERS: "newcomers a second"
 
 @dataclass
 class Search:
-    """Doubling from the first size, then bisection."""
-
     first: int
     most: int
     precision: float

@@ -15,23 +15,8 @@ import msgspec
 from loadgen import flags
 from loadgen.clients.client import Client
 from loadgen.net.target import PER_ADDRESS, UsageError
-from loadgen.run.experiment import (
-    BESIDE,
-    DRAIN,
-    DRAIN_SECONDS,
-    NEWCOMERS_PER_S,
-    OPERATION_TIMEOUT_SECONDS,
-    POLL_WAIT_SECONDS,
-    START,
-    WARM_UP,
-    Counts,
-    Experiment,
-    Group,
-    Name,
-    Phase,
-    Probes,
-    arrival,
-)
+from loadgen.run import experiment
+from loadgen.run.experiment import BESIDE, Counts, Experiment, Group, Name, Phase, Probes, arrival
 
 
 class _Group(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -43,7 +28,7 @@ class _Group(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     kind: str = ""  # or attacks, as in --kind
     rooms: int | None = None
     room: Name | None = None
-    poll_wait: float = POLL_WAIT_SECONDS
+    poll_wait: float = experiment.POLL_WAIT_SECONDS
     per_address: int = PER_ADDRESS
 
 
@@ -52,8 +37,8 @@ class _Victims(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     kind: str = "chat"
     number: int = 50
-    newcomers: float = NEWCOMERS_PER_S
-    timeout: float = OPERATION_TIMEOUT_SECONDS
+    newcomers: float = experiment.NEWCOMERS_PER_S
+    timeout: float = experiment.OPERATION_TIMEOUT_SECONDS
     neighbours: int = 0
     fixed_duration: bool = True
 
@@ -65,7 +50,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     victims: _Victims | None = None
     fail_if: list[str] = []
     no_bar: bool = False
-    drain: float = DRAIN_SECONDS
+    drain: float = experiment.DRAIN_SECONDS
     connect_rate: float = 0.0
 
 
@@ -133,7 +118,7 @@ def _scenario(file: _File) -> Scenario:
     flags.require("connect_rate", flags.RATE, file.connect_rate)
     if probes is None and not groups:
         raise UsageError("groups: there are none, and no [victims]: nobody would load the server")
-    experiment = Experiment(
+    played = Experiment(
         command=file.name,
         groups=groups,
         phases=(arrival(), *phases) if slow else phases,
@@ -141,7 +126,7 @@ def _scenario(file: _File) -> Scenario:
         drain_seconds=file.drain,
         longest_cycle=0.0 if file.victims is None or file.victims.fixed_duration else math.inf,
     )
-    return Scenario(experiment.beside(slow), tuple(file.fail_if), file.no_bar, file.connect_rate)
+    return Scenario(played.beside(slow), tuple(file.fail_if), file.no_bar, file.connect_rate)
 
 
 def _require_sense(groups: tuple[Group, ...], phases: tuple[Phase, ...]) -> None:
@@ -221,7 +206,7 @@ def _phase(phase: Phase, groups: set[str]) -> Phase:
     if counts_as is Counts.AS_NAMED:
         named = {"baseline": Counts.BASELINE, "recovery": Counts.RECOVERY}.get(phase.name, Counts.LOAD)
         counts_as = named if phase.seconds else Counts.OPENING
-    if counts_as is not Counts.OPENING and phase.name in {START, WARM_UP, DRAIN}:
+    if counts_as is not Counts.OPENING and phase.name in experiment.AROUND:
         raise UsageError(f"{where}: loadgen has a time of that name, which is not judged; choose another")
     allowed = flags.PAUSE if counts_as is Counts.OPENING else flags.DURATION
     flags.require(f"{where}.seconds", allowed, phase.seconds)

@@ -196,8 +196,6 @@ def _main_reason(part: Report) -> str:
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Healthy:
-    """Flags of both attacking commands for the healthy clients."""
-
     victims: Positive = 50
     """Healthy clients, each with an operation every 100 ms."""
     victim: Annotated[str, Parameter(metavar="KIND")] = "chat"

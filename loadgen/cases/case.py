@@ -46,8 +46,6 @@ class SaidKind(StrEnum):
 
 
 class Said(NamedTuple):
-    """One message or control frame from the server."""
-
     kind: SaidKind
     payload: bytes
 

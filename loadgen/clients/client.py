@@ -37,8 +37,6 @@ ANSWER_BYTES = 1024
 
 
 class Stage(Enum):
-    """The stage of a client's connection."""
-
     WAITING = "not connected"
     CONNECTING = "the connection is being made"
     OPENING = "connected, not yet what it wants to be"

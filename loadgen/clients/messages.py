@@ -31,8 +31,6 @@ class Call(NamedTuple):
 
 
 class Role(msgspec.Struct, frozen=True, kw_only=True):
-    """The first message that a worker gets: its role."""
-
     target: Target
     seed: int
     connect_rate: float

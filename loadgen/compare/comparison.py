@@ -46,8 +46,6 @@ MEASUREMENT_SECONDS: Final = 300.0
 
 @dataclass(kw_only=True)
 class Comparison:
-    """One comparison with its options; played once."""
-
     peers: Sequence[Peer]  # the ratios refer to the first
     scenarios: Sequence[Scenario]
     sizes: Sizes

@@ -83,7 +83,6 @@ class Meter:
         return await self._played(load, 0.0, label, endpoint)
 
     async def attack(self, counts: Mapping[str, int], *, victims: Mapping[str, int], seconds: float) -> Report:
-        """Play an attack, see `loadgen attack`."""
         attacked = experiment.attack(
             _personas(counts),
             probes=Probes(victims=victims),

@@ -82,8 +82,6 @@ class Client:
 
 
 class TlsClient(Client):
-    """A connection to a TLS server before the TLS handshake."""
-
     async def listen(self) -> str:
         """Wait for bytes from the server and describe them."""
         return "a TLS alert" if (await self.line.receive()).startswith(_ALERT) else "bytes that are no TLS"

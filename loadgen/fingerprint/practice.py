@@ -172,7 +172,6 @@ def _broken(results: Sequence[Result], conditions: Sequence[Condition]) -> list[
 
 
 def found_of(results: Sequence[Result], notes: Sequence[str]) -> Table:
-    """The table of findings, one row a probe."""
     rows = [
         [each.name, each.words, each.mark.value, each.limit.bounds, remark(each.finding)]
         for each in results

@@ -46,7 +46,6 @@ async def converse(connection: WebSocketConnection) -> None:
 
 
 async def tell(member: WebSocketConnection, event: str) -> None:
-    """Send, unless the member is gone."""
     try:
         await member.send_message(event)
     except ConnectionClosed:

@@ -249,8 +249,6 @@ def bad_token(number: int) -> str:
 
 
 class _Bearer(Asker):
-    """Shows a new token with each request."""
-
     usual_clients = 500
 
     _asked = state(0)

@@ -156,7 +156,6 @@ class Lag:
 
 
 def pooled(many: Iterable[Latency]) -> Latency:
-    """Merge distributions into a new one."""
     whole = Latency()
     for each in many:
         whole.merge(each)

@@ -63,6 +63,7 @@ class Counts(Enum):
 START: Final = "start"
 WARM_UP: Final = "warm-up"
 DRAIN: Final = "drain"
+AROUND: Final = frozenset((START, WARM_UP, DRAIN))
 
 #: Phases in which everything is measured, and what their figures are named after.
 MEASURED: Final = {Counts.BASELINE: "baseline", Counts.LOAD: "attack", Counts.RECOVERY: "recovery"}

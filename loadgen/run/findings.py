@@ -183,7 +183,6 @@ def _notes(measured: Measured, figures: Figures) -> list[str]:
 
 
 def _intensity(measured: Measured, figures: Figures) -> str:
-    """Say how hard the attack was."""
     rate = f" (--connect-rate {measured.plan.connect_rate:g})" if measured.plan.connect_rate else ""
     sources = "one address" if figures["attacker_addresses"] == 1 else f"{figures['attacker_addresses']:,.0f} addresses"
     intensity = (

@@ -226,7 +226,6 @@ class Player:
         )
 
     async def _lapse(self, phase: Phase) -> None:
-        """Play a phase of a fixed length."""
         if phase.rate is not None:
             over = phase.seconds if phase.ramp else 0.0
             await self._crowd.speak(phase.rate, text_bytes=phase.text_bytes, over_seconds=over)

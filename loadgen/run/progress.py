@@ -20,8 +20,6 @@ PLAIN_EVERY_SECONDS: Final = 5.0
 
 
 class Course:
-    """The phases of a run, the current one, and the latest sample."""
-
     def __init__(self, phases: Sequence[tuple[str, float]] = (), *, attackers: Collection[str] = ()) -> None:
         self.is_planned = bool(phases)
         self.attackers = frozenset(attackers)

@@ -51,8 +51,6 @@ DEATH_TRY_SECONDS: Final = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The options of a run, apart from its experiment."""
-
     target: Target
     connect_rate: float  # connections a second; 0 = as fast as the target accepts them
     seed: int

@@ -179,12 +179,10 @@ class Workers:
 
     @property
     def has_opened(self) -> bool:
-        """Whether every client that was to open is held or has failed."""
         return all(worker.up_to_date and worker.current.has_opened for worker in self.workers)
 
     @property
     def quiet(self) -> bool:
-        """Whether no message is outstanding."""
         return all(worker.up_to_date and not worker.current.outstanding for worker in self.workers)
 
     def held(self, group: str) -> int:

@@ -75,7 +75,6 @@ class Band(NamedTuple):
 
 
 def over_time(report: Report, ident: str) -> list[Chart]:
-    """All plots: latency, connections, the server's resources."""
     samples = _thinned(report.timeline)
     if len(samples) < 2:
         return []

@@ -14,8 +14,6 @@ _NEARLY: Final = 0.95
 
 
 class Scale(NamedTuple):
-    """An axis from `low` to `high`."""
-
     low: float
     high: float
     ticks: tuple[float, ...]
