@@ -8,7 +8,7 @@ others if it is too loose (`lenient`) or not there (`missing`).
 """
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -141,7 +141,8 @@ def judge(
     wrong = [each for each in results if each.mark in {Mark.MISSING, Mark.HARSH} and not no_bar]
     short = [f"{each.mark}: {each.name} ({each.words})" for each in wrong]
     short = [*filter(None, [died]), *short, *_broken(results, conditions)]
-    failed = [f"failed: {each.name} ({remark(each.finding)})" for each in _failed(results) if not died and not no_bar]
+    unknown = [] if died or no_bar else _failed(results)
+    failed = [f"failed: {names} ({why})" for why, names in _by_reason((remark(each.finding), each) for each in unknown)]
     marks = Counter(result.mark for result in results)
     counts = ", ".join(f"{marks[each]} {each}" for each in Mark if each and marks[each])
     notes = [counts] if counts else []
@@ -198,12 +199,17 @@ def advice_on(results: Sequence[Result]) -> Table:
 
 def _not_shown(results: Sequence[Result]) -> list[str]:
     """What was left out or not decided, in a line for each reason."""
-    reasons: dict[str, list[str]] = {}
-    for each in results:
-        if isinstance(each.finding, NotApplicable):
-            reasons.setdefault(f"not applicable, {each.finding.why}", []).append(each.name)
-    undecided = "good practice goes further than we looked, a longer --within or more CPU may show it"
-    for each in results:
-        if each.mark is Mark.UNDECIDED:
-            reasons.setdefault(undecided, []).append(each.name)
-    return [f"{why}: {'; '.join(names)}" for why, names in reasons.items()]
+    left_out = [
+        (f"not applicable, {each.finding.why}", each) for each in results if isinstance(each.finding, NotApplicable)
+    ]
+    further = "good practice goes further than we looked, a longer --within or more CPU may show it"
+    undecided = [(further, each) for each in results if each.mark is Mark.UNDECIDED]
+    return [f"{why}: {names}" for why, names in _by_reason([*left_out, *undecided])]
+
+
+def _by_reason(results: Iterable[tuple[str, Result]]) -> list[tuple[str, str]]:
+    """Each reason once, with the names of all the probes that have it."""
+    names: dict[str, list[str]] = {}
+    for why, each in results:
+        names.setdefault(why, []).append(each.name)
+    return [(why, "; ".join(alike)) for why, alike in names.items()]

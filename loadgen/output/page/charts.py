@@ -203,9 +203,18 @@ class _Timeline:
         unit: str = "",
         failures: Sequence[float] = (),
     ) -> Chart:
-        ident, summary = caption.lower().replace(" ", "-"), " ".join(_summary(each, unit) for each in series)
-        tall = _ABOVE + height + _BELOW
-        svg = _frame(caption, note, summary, f"{self._ident}-{ident}", height=tall)
+        ident = f"{self._ident}-{caption.lower().replace(' ', '-')}"
+        svg = node(
+            "svg",
+            node("title", f"{caption}, {note}", id=f"{ident}-title"),
+            node("desc", " ".join(_summary(each, unit) for each in series), id=f"{ident}-desc"),
+            class_="plot labels-time",
+            width="100%",
+            height=_ABOVE + height + _BELOW,
+            role="img",
+            aria_labelledby=f"{ident}-title",
+            aria_describedby=f"{ident}-desc",
+        )
 
         def down(value: float) -> float:
             return height * (1 - values.at(value))
@@ -309,20 +318,6 @@ def _apart(places: Iterable[float], most: float) -> list[float]:
         apart[at] = min(apart[at], most)
         most = apart[at] - _LINE
     return apart
-
-
-def _frame(caption: str, note: str, summary: str, ident: str, *, height: float) -> Element:
-    return node(
-        "svg",
-        node("title", f"{caption}, {note}", id=f"{ident}-title"),
-        node("desc", summary, id=f"{ident}-desc"),
-        class_="plot labels-time",
-        width="100%",
-        height=height,
-        role="img",
-        aria_labelledby=f"{ident}-title",
-        aria_describedby=f"{ident}-desc",
-    )
 
 
 def _times(time: Scale, down: float) -> Iterable[Element]:
