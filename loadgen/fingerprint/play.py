@@ -47,7 +47,7 @@ _AGAIN_SECONDS: Final = 0.2
 _UNANSWERED: Final = 2
 
 
-class Neighbour:
+class OrdinaryClient:
     def __init__(self, site: Site) -> None:
         self.last_alive = site.begun
         self.died = trio.Event()
@@ -152,13 +152,13 @@ class Fingerprint:
         self._site = site
         self._progress = progress
         self._decided: dict[str, tuple[Finding, float]] = {}  # by figure, with the time of the decision
-        self._neighbour = Neighbour(site)
+        self._ordinary = OrdinaryClient(site)
 
     async def play(self, conditions: tuple[Condition, ...] = (), *, no_bar: bool = False) -> Report:
         started, site, waited = Started(), self._site, procfs.pressure() or 0.0
         async with stoppable(self._progress.say) as stop, trio.open_nursery() as nursery:
             nursery.start_soon(watch_lag, site)
-            nursery.start_soon(cancel_after, self._neighbour.died, nursery.cancel_scope)
+            nursery.start_soon(cancel_after, self._ordinary.died, nursery.cancel_scope)
             await self._act(nursery)
             nursery.cancel_scope.cancel()
         self._progress.done()
@@ -189,13 +189,13 @@ class Fingerprint:
         self._progress.phase(_PHASE)
         nursery.start_soon(self._tick)
         async with trio.open_nursery() as beside:
-            beside.start_soon(self._neighbour.run)
+            beside.start_soon(self._ordinary.run)
             async with trio.open_nursery() as probing:
                 for probe in self._applicable(ALONGSIDE):
                     probing.start_soon(self._decide, probe)
                     await trio.sleep(_STAGGER_SECONDS)
             beside.cancel_scope.cancel()
-        await self._neighbour.look()  # the last findings may all come from the server's death
+        await self._ordinary.look()  # the last findings may all come from the server's death
 
     def _applicable(self, probes: Iterable[Probe]) -> list[Probe]:
         """Return the probes whose needs the server meets, and decide the others."""
@@ -222,23 +222,23 @@ class Fingerprint:
 
     def _results(self, *, busy: bool) -> list[Result]:
         results = [Result(probe, self._believed(probe, busy=busy)) for probe in PROBES]
-        meanwhile = Result(MEANWHILE, self._neighbour.finding())
+        meanwhile = Result(MEANWHILE, self._ordinary.finding())
         doubted = busy and meanwhile.mark is Mark.MISSING and Need.HTTP not in self._site.lacks
         return [*results, meanwhile._replace(finding=Failed(why=_BUSY)) if doubted else meanwhile]
 
     def _believed(self, probe: Probe, *, busy: bool) -> Finding:
         finding, decided_at = self._decided.get(probe.figure, (None, 0.0))
         death = self._death()
-        if finding is None or (death and decided_at > self._neighbour.last_alive):
+        if finding is None or (death and decided_at > self._ordinary.last_alive):
             return Failed(why=death or "stopped before it was decided")
-        if decided_at > self._neighbour.stopped_at and Need.HTTP not in self._site.lacks:
+        if decided_at > self._ordinary.stopped_at and Need.HTTP not in self._site.lacks:
             return Failed(why=_BUSY) if busy else NotApplicable(why=_STOPPED)
         return finding
 
     def _death(self) -> str:
-        if not self._neighbour.died.is_set():
+        if not self._ordinary.died.is_set():
             return ""
-        return f"the server died {self._neighbour.last_alive - self._site.begun:.0f} s into the run"
+        return f"the server died {self._ordinary.last_alive - self._site.begun:.0f} s into the run"
 
 
 OPTIONS: Final = Options()

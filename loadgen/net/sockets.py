@@ -179,7 +179,7 @@ _INODE_AT: Final = _HEADER.size + 68  # the last field of inet_diag_msg
 _ANSWER_BYTES: Final = 4096
 
 
-class Found(NamedTuple):
+class PeerEnd(NamedTuple):
     state: int
     untaken: int  # bytes that its process has written and its peer has not acknowledged
     inode: int  # 0 if no process holds it
@@ -220,7 +220,7 @@ class SockDiag:
     def close(self) -> None:
         self._netlink.close()
 
-    def ask(self, family: int, source: tuple[str, int], destination: tuple[str, int]) -> Found | None:
+    def ask(self, family: int, source: tuple[str, int], destination: tuple[str, int]) -> PeerEnd | None:
         """The socket with these addresses; `None` if the kernel knows none or will not say."""
         ends = struct.pack(">HH", source[1], destination[1]) + _packed(family, source) + _packed(family, destination)
         question = _QUESTION.pack(family, socket.IPPROTO_TCP, 0, 0, 0xFFFFFFFF) + ends
@@ -230,7 +230,7 @@ class SockDiag:
         if _HEADER.unpack_from(answer)[1] == _ERROR:
             return None
         number = struct.Struct("=I").unpack_from
-        return Found(answer[_STATE_AT], number(answer, _UNTAKEN_AT)[0], number(answer, _INODE_AT)[0])
+        return PeerEnd(answer[_STATE_AT], number(answer, _UNTAKEN_AT)[0], number(answer, _INODE_AT)[0])
 
 
 def _ends(fd: int) -> tuple[int, tuple[str, int], tuple[str, int]] | None:

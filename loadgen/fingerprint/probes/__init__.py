@@ -8,7 +8,7 @@ from loadgen.fingerprint.practice import Limit, Mark
 from loadgen.fingerprint.probes import deadlines, reading, served, sizes, websockets
 from loadgen.report.figures import Better, Figure, named
 
-#: Not a probe: `Neighbour` sends these requests beside the probes.
+#: Not a probe: `OrdinaryClient` sends these requests beside the probes.
 MEANWHILE: Final = Limit(
     name="answers to plain requests",
     figure="answers_meanwhile_percent",

@@ -59,7 +59,7 @@ class Chart(NamedTuple):
     drawing: Element
 
 
-class Crowd(NamedTuple):
+class Personas(NamedTuple):
     name: str
     colour: str
     members: tuple[str, ...]
@@ -109,7 +109,7 @@ def _merged(samples: Sequence[Sample]) -> Sample:
     )
 
 
-def crowds(cohorts: Sequence[CohortRow]) -> list[Crowd]:
+def crowds(cohorts: Sequence[CohortRow]) -> list[Personas]:
     """The lines of a plot: the largest personas, or the largest attackers and one line for all honest clients."""
     attackers = [row for row in cohorts if not row.honest]
     peaks = Counter[str]()
@@ -117,13 +117,13 @@ def crowds(cohorts: Sequence[CohortRow]) -> list[Crowd]:
         peaks[row.persona] += row.peak
     named = [name for name, _ in peaks.most_common()]
     own = named if len(named) <= MOST_COLOURS else named[: MOST_COLOURS - 1]
-    found = [Crowd(name, f"s{number}", (name,)) for number, name in enumerate(own, start=1)]
+    found = [Personas(name, f"s{number}", (name,)) for number, name in enumerate(own, start=1)]
     rest = tuple(named[len(own) :])
     if rest:
-        found.append(Crowd(f"{len(rest)} others", f"s{MOST_COLOURS}", rest))
+        found.append(Personas(f"{len(rest)} others", f"s{MOST_COLOURS}", rest))
     honest = tuple({row.persona for row in cohorts if row.honest}) if attackers else ()
     if honest:
-        found.append(Crowd("honest", "rest", honest))
+        found.append(Personas("honest", "rest", honest))
     return found
 
 
@@ -159,13 +159,13 @@ class _Timeline:
         scale = scales.logarithmic(*(extent or (1.0, 1.0)))  # any scale will do if there are only failures
         return self._chart("Latency", note, series, scale, height=190, unit="ms", failures=failures)
 
-    def held(self, named: Sequence[Crowd]) -> Chart | None:
+    def held(self, named: Sequence[Personas]) -> Chart | None:
         """Connections by persona. At the end no client is held, so the labels stand beside the maximum."""
         held = {crowd: [crowd.total(sample.held) for sample in self._samples] for crowd in named}
         series = [Series(crowd.name, crowd.colour, values, named_at=max(values)) for crowd, values in held.items()]
         return self._counted("Connections held", "at that moment", series)
 
-    def lost(self, named: Sequence[Crowd]) -> Chart | None:
+    def lost(self, named: Sequence[Personas]) -> Chart | None:
         """Clients that the server ended and refused, by persona; lines without any are left out."""
         series = []
         for crowd in named:
