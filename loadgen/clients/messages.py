@@ -82,7 +82,7 @@ class TrafficResult(msgspec.Struct, kw_only=True):
     errors: dict[str, int] = msgspec.field(default_factory=Counter)
     unacknowledged: int = 0
     unreturned: int = 0
-    unsent: int = 0  # due when no client could speak any more
+    unsent: int = 0  # due when no client could speak, and none could afterwards
 
 
 class Reread(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ send less to a slow target, and report only what it sent (coordinated omission).
 
 import re
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Callable, Container
 from copy import deepcopy
 from functools import lru_cache
@@ -88,6 +89,7 @@ class Traffic:
         self.intended = 0
         self.speakers: list[Speaker] = []
         self._had_speakers = False
+        self._waiting: deque[tuple[int, float, str]] = deque()  # due while every speaker was away: number, time, text
         self._unacknowledged: dict[int, tuple[float, Speaker]] = {}
         self._unreturned: dict[int, tuple[float, Speaker]] = {}
 
@@ -97,6 +99,8 @@ class Traffic:
         place = bisect_left(self.speakers, speaker.index, key=lambda each: each.index)
         if self.speakers[place : place + 1] != [speaker]:
             self.speakers.insert(place, speaker)
+        while self._waiting:
+            self._send(*self._waiting.popleft())
 
     def leave(self, speaker: Speaker) -> None:
         if speaker in self.speakers:
@@ -144,9 +148,12 @@ class Traffic:
     def _speak(self, due: float, text: str) -> None:
         number = self.intended
         self.intended += 1
-        if not self.speakers:  # before the first speaker, a due message counts for no client
-            self.booked.unsent += self._had_speakers
-            return
+        if self.speakers:
+            self._send(number, due, text)
+        elif self._had_speakers:  # before the first speaker, a due message counts for no client
+            self._waiting.append((number, due, text))
+
+    def _send(self, number: int, due: float, text: str) -> None:
         speaker = self.speakers[number % len(self.speakers)]
         self._unacknowledged[number] = (due, speaker)
         if speaker.echoes:
@@ -202,6 +209,7 @@ class Traffic:
             for due, _ in waiting.values():
                 latency.record(max(now() - due, TIMEOUT_SECONDS))
         whole.unacknowledged, whole.unreturned = len(self._unacknowledged), len(self._unreturned)
+        whole.unsent = len(self._waiting)
         return whole
 
     @property

@@ -171,6 +171,8 @@ def test_what_nobody_could_send_is_missed_only_after_the_first_came(wound: _Woun
     traffic.leave(speaker)
     traffic.start(1.0)
     assert traffic.result().unsent == 1, "the server ended the only one"
+    traffic.enter(speaker)
+    assert (traffic.result().unsent, traffic.result().unacknowledged) == (0, 2), "it is back, and the message waited"
     traffic.leave(speaker)
 
 

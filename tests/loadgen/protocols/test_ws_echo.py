@@ -48,7 +48,7 @@ async def test_one_that_is_closed_speaks_no_more() -> None:
         await peer.send(events.CloseConnection(1001))
         await until(lambda: play.cohort.ended)
         send(traffic)
-        assert traffic.booked.unsent == 1
+        assert traffic.result().unsent == 1
 
 
 @pytest.mark.parametrize(
