@@ -32,8 +32,8 @@ class Column(NamedTuple):
 
 class Layout(NamedTuple):
     title: str
-    columns: Sequence[Column]
     note: str
+    columns: Sequence[Column]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,24 +47,24 @@ _IDLE: Final = Scenario(
     layouts=(
         Layout(
             "Idle WebSockets: what one costs",
+            "Memory is the growth of Pss while the second half of the crowd connected, left out if it is too small"
+            " to tell from noise, and without the kernel's socket memory. Each connection is pinged and answers once"
+            " in the window.",
             (
                 Column("bytes", "memory each, B", compared=True),
                 Column("fit", "fit in 1 GiB"),
                 Column("server_cpu_us_per_connection_s", "CPU per connection-second, us", compared=True),
                 Column("own_bytes_per_client", "loadgen's own memory each, B"),
             ),
-            "Memory is the growth of Pss while the second half of the crowd connected, left out if it is too small to"
-            " tell from noise, and without the kernel's socket memory. Each connection is pinged and answers once in"
-            " the window.",
         ),
         Layout(
             "New WebSockets: how fast they are taken",
+            "From connect to joined; ours then announces the newcomer to the room's members, which no other does."
+            " loadgen limits the rate too, but not the CPU.",
             (
                 Column("connects_per_s", "a second", compared=True),
                 Column("server_cpu_us_per_client", "server CPU each, us", compared=True),
             ),
-            "From connect to joined; ours then announces the newcomer to the room's members, which no other does."
-            " loadgen limits the rate too, but not the CPU.",
         ),
     ),
     play=_idle,
@@ -77,12 +77,12 @@ _POLL: Final = Scenario(
     layouts=(
         Layout(
             "Held long-polls: what one costs",
+            "Opening takes two requests: one for the room's cursor, and the poll that is held.",
             (
                 Column("bytes", "memory each, B", compared=True),
                 Column("connects_per_s", "opened a second", compared=True),
                 Column("server_cpu_us_per_client", "server CPU to open, us", compared=True),
             ),
-            "Opening takes two requests: one for the room's cursor, and the poll that is held.",
         ),
     ),
     play=_poll,
@@ -131,14 +131,14 @@ _FAN_OUT: Final = Scenario(
     layouts=(
         Layout(
             "Fan-out: one room",
+            f"Paced asks for {_PACED_DELIVERIES:,} deliveries a second, flood for {_FLOOD_DELIVERIES:,}. The"
+            " server's CPU includes the publishes.",
             (
                 Column("paced_us", "paced: CPU per delivery, us", compared=True),
                 Column("paced_p99_ms", "paced: p99 to come back, ms"),
                 Column("flood_per_s", "flood: deliveries/s", compared=True),
                 Column("flood_us", "flood: CPU per delivery, us", compared=True),
             ),
-            f"Paced asks for {_PACED_DELIVERIES:,} deliveries a second, flood for {_FLOOD_DELIVERIES:,}. The server's"
-            " CPU includes the publishes.",
         ),
     ),
     play=_fan_out,
@@ -182,6 +182,8 @@ _BESIDE: Final = Scenario(
     layouts=(
         Layout(
             "Throughput beside slow and idle connections",
+            f"{Sizes.publishers * _MESSAGES_EACH_PER_S:,.0f} messages a second are asked for. Beside them are idle"
+            f" WebSockets and, one in {_SLOW_PART}, slow heads; the CPU includes their cost.",
             (
                 Column("held", "connections beside"),
                 Column("alone_per_s", "messages/s alone"),
@@ -192,8 +194,6 @@ _BESIDE: Final = Scenario(
                 Column("alone_p99_ms", "p99 alone, ms"),
                 Column("crowded_p99_ms", "beside them, ms"),
             ),
-            f"{Sizes.publishers * _MESSAGES_EACH_PER_S:,.0f} messages a second are asked for. Beside them are idle"
-            f" WebSockets and, one in {_SLOW_PART}, slow heads; the CPU includes their cost.",
         ),
     ),
     play=_beside,
