@@ -28,7 +28,6 @@ from chatserver.log.interface import (
     ignore_hints,
     within_bytes,
 )
-from chatserver.log.markers import DatabaseMarkers, MarkerQueries, Markers
 from chatserver.log.retention import RetentionQueries, step
 from chatserver.log.rows import HIGHEST
 from chatserver.log.sanctions import Sanctions
@@ -83,8 +82,8 @@ class DatabaseLog(Generic[C]):
     """See the module."""
 
     def __init__(
-        self, queries: ReadQueries[C], *, tables: Callable[[C], Tables], markers: MarkerQueries[C],
-        retention: RetentionQueries[C], wall_ms: Callable[[], int],
+        self, queries: ReadQueries[C], *, tables: Callable[[C], Tables], retention: RetentionQueries[C],
+        wall_ms: Callable[[], int],
     ) -> None:  # fmt: skip
         self.queries = queries
         self._retention = retention
@@ -99,7 +98,6 @@ class DatabaseLog(Generic[C]):
         self.audit = Audit(self)
         self.sanctions = Sanctions(self)
         self.signouts = SignOuts(self)
-        self.markers: Markers = DatabaseMarkers(self, markers)
 
     def _parts(self) -> Opened[C]:
         """Raises LogUnavailable when the log is closed."""

@@ -9,7 +9,7 @@ dict of untracked keys and values. With tracked objects a full collection takes 
 """
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice, takewhile
 from typing import TypeVar
 from weakref import finalize
@@ -44,7 +44,7 @@ from chatserver.log.interface import (
     system_ms,
     within_bytes,
 )
-from chatserver.log.markers import MemoryMarkers
+from chatserver.log.markers import MAX_MARKED_ROOMS, MAX_MARKERS, Marker, Span, Unread, spans
 from chatserver.log.retention import bounds
 from chatserver.log.sanctions import Sanctions
 from chatserver.log.signouts import SignOuts
@@ -101,7 +101,7 @@ class MemoryLog:
         self.index = MemoryIndex(self)
         self._groups = groups = GroupWriter(self._begin_commit)
         self.run, self.submit, self.statistics = groups.run, groups.submit, groups.statistics
-        self.markers = MemoryMarkers(self._room, self._checkpoint)
+        self.markers = MemoryMarkers(self)
         self._beside = sqlite3.connect(":memory:", check_same_thread=False)  # for what is kept beside the messages
         finalize(self, self._beside.close)
         for statement in BESIDE_MESSAGES:
@@ -136,7 +136,7 @@ class MemoryLog:
     ) -> list[Record]:
         await self._checkpoint()
         most = bounded(limit)
-        newest_first = self.newest_of(room, before)
+        newest_first = self._newest(room, before)
         if messages_only:
             scanned = await in_steps(_up_to_messages(newest_first, most))
             newest_first = (record for record in scanned if not record.kind)
@@ -174,7 +174,7 @@ class MemoryLog:
         with self._beside:  # one transaction
             return work(SqliteTables(self._beside))
 
-    def newest_of(self, room: str | None, before: int | None) -> Iterator[Record]:
+    def _newest(self, room: str | None, before: int | None) -> Iterator[Record]:
         """The records of a room before an offset, or of all rooms, the last written first; each room's newest first."""
         if not self._groups.accepting:
             raise LogUnavailable("the log is closed")
@@ -284,7 +284,7 @@ class MemoryIndex:
 
         def scan() -> Iterator[None]:
             nonlocal go_on_at
-            for place, record in enumerate(self._log.newest_of(question.room, question.before)):
+            for place, record in enumerate(self._log._newest(question.room, question.before)):
                 if place == start + MAX_SCANNED or len(scores) == CANDIDATES:
                     go_on_at = place
                     return
@@ -297,6 +297,61 @@ class MemoryIndex:
         await in_steps(scan())
         hits = (Hit(record, score, matcher.snippet(record.text)) for score, record in top(scores))
         return Found(await in_steps(hits), go_on_at)
+
+
+class MemoryMarkers:
+    """`Markers` of a log."""
+
+    def __init__(self, log: MemoryLog) -> None:
+        self._log = log
+        self._users: dict[str, dict[str, int]] = {}  # users and their rooms, both in the order of their last move
+        self._count = 0
+
+    async def move(self, markers: Sequence[Marker]) -> None:
+        await self._log._checkpoint()
+        for marker in markers:
+            last = self._log._room(marker.room).last
+            offset = min(marker.offset, last)
+            rooms = self._users.get(marker.user_id, {})
+            if offset <= rooms.get(marker.room, -1) or not last:
+                continue
+            self._users.pop(marker.user_id, None)
+            self._users[marker.user_id] = rooms
+            self._count += rooms.pop(marker.room, None) is None
+            rooms[marker.room] = offset
+            if len(rooms) > MAX_MARKED_ROOMS:
+                self._forget(rooms)
+        while self._count > MAX_MARKERS:
+            user_id, rooms = next(iter(self._users.items()))
+            self._forget(rooms)
+            if not rooms:
+                del self._users[user_id]
+
+    def _forget(self, rooms: dict[str, int]) -> None:
+        del rooms[next(iter(rooms))]
+        self._count -= 1
+
+    async def of_user(self, user_id: str) -> dict[str, int]:
+        await self._log._checkpoint()
+        return dict(self._users.get(user_id, {}))
+
+    async def unread(self, user_id: str, places: Mapping[str, int]) -> dict[str, Unread]:
+        await self._log._checkpoint()
+        rooms = {name: room for name in places if (room := self._log._room(name)).last}
+
+        def count(span: Span) -> Unread:
+            records = map(rooms[span.room].records.get, range(span.low, span.high + 1))
+            # Retention may have removed some meanwhile.
+            unread = [record for record in records if record is not None and _is_unread(record, user_id)]
+            return span.unread(len(unread), sum(user_id in record.mentions for record in unread))
+
+        heads = {name: Head(room.first, room.last) for name, room in rooms.items()}
+        return dict(await in_steps((span.room, count(span)) for span in spans(places, heads)))
+
+
+def _is_unread(record: Record, user_id: str) -> bool:
+    deleted = record.state is not None and record.state.deleted
+    return record.kind is Kind.MESSAGE and not deleted and record.user_id != user_id
 
 
 def _up_to_messages(records: Iterable[Record], count: int) -> Iterator[Record]:

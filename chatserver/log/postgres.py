@@ -23,6 +23,7 @@ import trio
 
 from chatserver.log import postgres_index, postgres_markers, postgres_readers, postgres_retention
 from chatserver.log.database import DatabaseLog, Opened
+from chatserver.log.database_markers import DatabaseMarkers
 from chatserver.log.interface import (
     DRAIN_DEADLINE,
     PLAIN_PROGRAM,
@@ -60,12 +61,13 @@ class PostgresLog(DatabaseLog[Connection]):
         self._zero_ms = 0  # the database's time when the monotonic clock was 0, as last asked
         self._node = secrets.token_hex(4)
         super().__init__(
-            postgres_readers, tables=PostgresTables, markers=postgres_markers, retention=postgres_retention,
+            postgres_readers, tables=PostgresTables, retention=postgres_retention,
             wall_ms=wall_ms or self._database_ms,
         )  # fmt: skip
         self._change_thread = ThreadPool(1)
         self._replaced = trio.Event()
         self.index = postgres_index.PostgresIndex(self)
+        self.markers = DatabaseMarkers(self, postgres_markers)
         self._server: Server  # set by `run`
 
     @property

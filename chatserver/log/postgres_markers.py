@@ -11,7 +11,8 @@ from time import perf_counter
 
 import msgspec
 
-from chatserver.log.markers import Counts, Marker, Span
+from chatserver.log.database_markers import Counts
+from chatserver.log.markers import Marker, Span
 from chatserver.log.postgres_connection import Connection
 from chatserver.log.postgres_rows import plain_array, text_array
 from chatserver.log.rows import IS_MESSAGE

@@ -17,6 +17,7 @@ from chatserver.log import sqlite_markers, sqlite_readers, sqlite_retention
 from chatserver.log.changes import hints_of, take_text
 from chatserver.log.connections import close_lock
 from chatserver.log.database import DatabaseLog, Opened
+from chatserver.log.database_markers import DatabaseMarkers
 from chatserver.log.file_lock import FileLock
 from chatserver.log.interface import (
     DRAIN_DEADLINE,
@@ -58,14 +59,13 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
         self, path: str, *, neighbours: Neighbours | None = None,
         wall_ms: Callable[[], int] = system_ms,
     ) -> None:  # fmt: skip
-        super().__init__(
-            sqlite_readers, tables=SqliteTables, markers=sqlite_markers, retention=sqlite_retention, wall_ms=wall_ms
-        )
+        super().__init__(sqlite_readers, tables=SqliteTables, retention=sqlite_retention, wall_ms=wall_ms)
         self._path = path
         self._neighbours = neighbours
         self.shared = neighbours is not None
         self._scrubs = ScrubSchedule(self._scrub)
         self.index = SqliteIndex(self)
+        self.markers = DatabaseMarkers(self, sqlite_markers)
         self._recent_rooms = RecentRooms(shared=self.shared)
         self._retention_turn: FileLock | None = None  # of a shared file: one process takes it, and keeps it
         # Set by `run`.

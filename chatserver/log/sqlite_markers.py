@@ -11,7 +11,8 @@ from time import thread_time
 
 import msgspec
 
-from chatserver.log.markers import Counts, Marker, Span
+from chatserver.log.database_markers import Counts
+from chatserver.log.markers import Marker, Span
 from chatserver.log.rows import IS_MESSAGE
 from chatserver.log.sqlite_rows import execute_rows
 from chatserver.log.sqlite_schema import BASE, LAST_KEPT

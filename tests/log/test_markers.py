@@ -10,11 +10,12 @@ import trio
 from msgspec.structs import replace
 
 from chatserver import fair
+from chatserver.log import database_markers, memory, sqlite_markers
 from chatserver.log import markers as markers_module
-from chatserver.log import sqlite_markers
 from chatserver.log.database import DatabaseLog
+from chatserver.log.database_markers import Counts, count_spans
 from chatserver.log.interface import Draft, Kind, Log
-from chatserver.log.markers import Counts, Marker, Span, Unread, count_spans
+from chatserver.log.markers import Marker, Span, Unread
 from chatserver.log.memory import MemoryLog
 from chatserver.log.sqlite_rows import SqliteTables
 from tests.log.support import Clock, draft, fill, running, steps_of
@@ -28,7 +29,8 @@ async def moved(log: Log, user: str = "u_ann", /, **places: int) -> None:
 
 def limit(monkeypatch: pytest.MonkeyPatch, **limits: int) -> None:
     for name, value in limits.items():
-        monkeypatch.setattr(markers_module, name, value)
+        for module in (markers_module, database_markers, memory):
+            monkeypatch.setattr(module, name, value, raising=False)
 
 
 async def test_a_marker_is_of_one_user_in_one_room(log: Log) -> None:
@@ -121,7 +123,7 @@ def test_counting_ends_after_its_time() -> None:
 
     def count(step: Sequence[Span]) -> list[Counts]:
         nonlocal now
-        now += markers_module.COUNT_BUDGET / 3
+        now += database_markers.COUNT_BUDGET / 3
         asked.append(sum(span.high - span.low + 1 for span in step))
         return [(span.room, 5, 1) for span in step[1:]]
 
@@ -134,7 +136,7 @@ def test_counting_ends_after_its_time() -> None:
 async def test_records_not_counted_in_time_count_by_offsets(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     if isinstance(log, MemoryLog):
         return  # this engine has no reading thread
-    monkeypatch.setattr(markers_module, "COUNT_BUDGET", 0)
+    monkeypatch.setattr(database_markers, "COUNT_BUDGET", 0)
     await append(log, replace(draft(user="u_bob"), mentions=("u_ann",)))
     await append(log, draft(user="u_ann"))
     assert await log.markers.unread("u_ann", {"lobby": 0}) == {"lobby": Unread(0, 2, 0)}
@@ -147,7 +149,7 @@ async def test_the_log_in_memory_counts_a_few_rooms_in_a_step(monkeypatch: pytes
             await append(log, draft(room=name))
         monkeypatch.setattr(fair, "STEP", 0)
         with StepCounts() as steps:
-            monkeypatch.setattr(markers_module, "_is_unread", steps.counted(markers_module._is_unread))
+            monkeypatch.setattr(memory, "_is_unread", steps.counted(memory._is_unread))
             found = await log.markers.unread("u_eve", dict.fromkeys(names, 0))
     assert found == dict.fromkeys(names, Unread(0, 1, 0))
     assert (max(steps.counts), sum(steps.counts)) == (1, 60)
@@ -177,8 +179,8 @@ async def test_markers_over_the_limit_are_not_shown(log: Log, clock: Clock, monk
 def test_a_group_of_markers_does_not_read_all_of_its_users(
     connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(markers_module, "randrange", lambda _: 0)
-    monkeypatch.setattr(markers_module, "MAX_MARKED_ROOMS", 50)
+    monkeypatch.setattr(database_markers, "randrange", lambda _: 0)
+    monkeypatch.setattr(database_markers, "MAX_MARKED_ROOMS", 50)
     connection.execute("INSERT INTO rooms (name) VALUES ('lobby')")
     connection.execute("BEGIN")
     rows = [(f"u_{user}", room, 1, room) for user in range(64) for room in range(2, 102)]
@@ -187,7 +189,7 @@ def test_a_group_of_markers_does_not_read_all_of_its_users(
 
     def move() -> None:
         sqlite_markers.move(moved, 1, connection)
-        markers_module._trim(moved, 0, SqliteTables(connection))
+        database_markers._trim(moved, 0, SqliteTables(connection))
 
     assert steps_of(connection, move) < 12_000
     (left,) = connection.execute("SELECT count(*) FROM markers").fetchone()
