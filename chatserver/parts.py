@@ -190,7 +190,7 @@ class _Chat:
         self.hub = hub = Hub(
             log, self.encoder, sink.as_sink(), sink, settings,
             note_failure=partial(publish_failed, peers.connections), note_deletion=audit.note_deletion,
-            note_altered=search_results.forget, note_unstored=slow_mode.give_back,
+            note_altered=search_results.altered, note_unstored=slow_mode.give_back,
         )  # fmt: skip
         enforcer = Enforcer(peers.connections, hub, peers.responder)
         sign_out_search = SignOutSearch(peers.connections, hub, peers.responder)

@@ -91,7 +91,7 @@ class Services:
     encoder: WireEncoder
     write_limits: WriteLimits
     markers: ReadMarkers
-    search_results: ResultCache  # call `forget` with rooms in which a message is edited or deleted
+    search_results: ResultCache
     settings: Settings
     moderation: Moderation = field(default_factory=Moderation)
     slow_mode: SlowMode = field(default_factory=SlowMode)

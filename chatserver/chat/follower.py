@@ -8,7 +8,7 @@ other processes, which may be lost, late, doubled or wrong. So each room in memo
 second or less often, and a hint for which the log has nothing costs one read.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import structlog
@@ -38,7 +38,7 @@ class Follower:
     def __init__(
         self, log: Log, reader: LogReader, rooms: Mapping[str, Room], schedule: Schedule, *,
         take_in: Callable[[Room, list[Record]], None], retained: Callable[[dict[str, int]], None],
-        note_altered: Callable[[Iterable[str]], None],
+        note_altered: Callable[[list[Record]], None],
     ) -> None:  # fmt: skip
         self._log = log
         self._reader = reader
@@ -119,8 +119,8 @@ class Follower:
             last = records[-1].offset
             found = list((await self._altered_by(room, records)).values())
             altered, records = (meanwhile.up_to_date(each, after=last) for each in (found, records))
-        if any(record.kind for record in records):
-            self._note_altered((room.name,))
+        if altering := [record for record in records if record.kind]:
+            self._note_altered(altering)
         self._reader.altered(room.name, altered, by=last)
         # Attached to the last record, since each was read in its present state.
         records[-1] = replace(records[-1], alters=tuple(altered))

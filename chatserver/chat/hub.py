@@ -54,7 +54,7 @@ class Hub:
         self, log: Log, encoder: MessageEncoder, sink: Sink, schedule: Schedule, settings: Settings, *,
         note_failure: Callable[[LogError], None],
         note_deletion: Callable[[Draft, str], None] = lambda draft, detail: None,
-        note_altered: Callable[[Iterable[str]], None] = lambda rooms: None,
+        note_altered: Callable[[Sequence[Record]], None] = lambda records: None,
         note_unstored: Callable[[Draft], object] = lambda draft: None,
     ) -> None:  # fmt: skip
         self.budget = ByteBudget(settings.all_rings_bytes)
@@ -78,7 +78,7 @@ class Hub:
         self._schedule = schedule
         self._note_failure = note_failure  # called for each message that the log did not take
         self._note_deletion = note_deletion  # called for each message that a moderator has deleted, or may have
-        self._note_altered = note_altered  # called with rooms in which something was edited, deleted or reacted to
+        self._note_altered = note_altered  # called with edits, deletions and reactions, of any process
         self.on_written: Callable[[str, Sequence[Record]], object] = lambda name, records: None  # set by Cluster
         self._note_unstored = note_unstored  # called with drafts that are not in the log
         self._lease_seconds = settings.presence_grace
@@ -138,16 +138,16 @@ class Hub:
         """Handle records that the log has made durable, in its order. An exception affects one room only."""
         self.published += len(records)
         by_room: dict[str, list[Record]] = {}
-        altered = set()
+        altering = []
         for record in records:
             by_room.setdefault(record.room, []).append(record)
             if record.alters:
-                altered.add(record.room)
+                altering.append(record)
                 room = self.rooms.get(record.room)
                 if room is None or record.offset > room.last:
                     self.reader.altered(record.room, record.alters, record.empties, by=record.offset)
-        if altered:
-            self._note_altered(altered)
+        if altering:
+            self._note_altered(altering)
         for name, batch in by_room.items():
             self.on_written(name, batch)
             room = self.rooms.get(name)

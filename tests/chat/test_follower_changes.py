@@ -61,7 +61,7 @@ async def test_cached_search_results_are_dropped_after_a_change_elsewhere(
     shared: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also results with messages that have left the ring."""
-    forgotten: list[str] = []
+    forgotten: list[Record] = []
     monkeypatch.setattr(shared.hub.follower, "_note_altered", forgotten.extend)
     await shared.publish("lobby", "one", "two")
     await shared.members(1)
@@ -69,7 +69,7 @@ async def test_cached_search_results_are_dropped_after_a_change_elsewhere(
     await shared.hinted(shared.elsewhere_said("lobby", "three"))
     assert forgotten == []
     await shared.hinted(shared.elsewhere(change(Kind.DELETE, 1)))
-    assert forgotten == ["lobby"]
+    assert [(record.room, record.kind) for record in forgotten] == [("lobby", Kind.DELETE)]
 
 
 @pytest.mark.parametrize("then", [Kind.EDIT, Kind.DELETE])

@@ -4,13 +4,14 @@ Owns: which results are kept, and when they are dropped. May not: know who asked
 caller removes what the user may not read.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence, Set
 from typing import NamedTuple, TypeAlias
 
 import trio
 
+from chatserver.log.changes import take_text
 from chatserver.log.index import Found, Question
-from chatserver.log.interface import TEXTS_CHANGED
+from chatserver.log.interface import TEXTS_CHANGED, Record
 
 #: Results that are kept: 13 MB if each has MAX_HITS of the longest messages, 2 MB with ordinary ones.
 MAX_RESULTS = 64
@@ -39,8 +40,8 @@ class ResultCache:
 
     def __init__(self) -> None:
         self._kept: dict[Part, _Kept] = {}  # the oldest first
-        self.generation = 0  # the number of times that texts were removed from rooms
-        self.forgotten: Callable[[], None] = lambda: None  # called when that happens
+        self.generation = 0  # the number of times that messages were altered or removed
+        self.forgotten: Callable[[], None] = lambda: None  # called when texts were removed
 
     def get(self, part: Part) -> Found | None:
         """The recent result for a question."""
@@ -58,12 +59,20 @@ class ResultCache:
         while len(self._kept) > MAX_RESULTS:
             del self._kept[next(iter(self._kept))]
 
+    def altered(self, records: Sequence[Record]) -> None:
+        """Drop results, since these records have altered messages. Other processes' stay after a mere reaction."""
+        self._drop({record.room for record in records})
+        if take_text(records):
+            self.forgotten()
+
     def forget(self, rooms: Iterable[str]) -> None:
-        """Drop results, since messages in these rooms were edited, deleted or removed by retention."""
-        self.generation += 1
+        """Drop results, since retention has removed messages in these rooms."""
+        self._drop(frozenset(rooms))
         self.forgotten()
-        gone = frozenset(rooms)
-        self._kept = {part: kept for part, kept in self._kept.items() if gone.isdisjoint(kept.rooms)}
+
+    def _drop(self, rooms: Set[str]) -> None:
+        self.generation += 1
+        self._kept = {part: kept for part, kept in self._kept.items() if kept.rooms.isdisjoint(rooms)}
 
     def on_hints(self, hints: Iterable[str]) -> None:
         """Handle hints of another process: it may have edited or deleted messages, in any room.

@@ -1,8 +1,8 @@
 """The bound on cached results, and when those that processes share are invalid."""
 
 from chatserver.api.pipelines.results import MAX_RESULTS, ResultCache
-from chatserver.log.index import Found, Question
-from chatserver.log.interface import TEXTS_CHANGED
+from chatserver.log.index import Found, Hit, Question
+from chatserver.log.interface import TEXTS_CHANGED, Kind, Record
 
 
 async def test_the_oldest_result_is_dropped_over_the_limit() -> None:
@@ -24,3 +24,14 @@ def test_who_hears_of_a_removal_invalidates_the_shared_results_too() -> None:
     assert invalidated == []
     results.on_hints([TEXTS_CHANGED])
     assert invalidated == [True]
+
+
+async def test_a_reaction_drops_the_results_of_its_room_but_none_of_other_processes() -> None:
+    """In a busy chat there is one each second, so that what processes share was never used."""
+    results, invalidated, part = ResultCache(), list[bool](), (Question(("hi",)), None)
+    results.forgotten = lambda: invalidated.append(True)
+    for kind, most in ((Kind.REACTION, 0), (Kind.EDIT, 1), (Kind.DELETE, 2)):
+        hit = Hit(Record("lobby", 1, 0, "u_ann", "Ann", "hi"), 1.0, [])
+        results.put(part, Found([hit], None), results.generation)
+        results.altered([Record("lobby", 2, 0, "u_bob", "Bob", "", kind, 1)])
+        assert (results.get(part), len(invalidated)) == (None, most), kind
