@@ -23,6 +23,8 @@ from chatserver.protocol.validation import Cursor
 PAGE_BYTES = 64 * 1024
 #: Shared answers to held polls that a room keeps, by place and limit; bounded, since a client may try every limit.
 CACHED_ANSWERS = 16
+#: In the JSON of a message that was deleted, and of no other: quotes within a text are escaped.
+_DELETED = b'"deleted":true'
 
 
 class Wanted(msgspec.Struct, frozen=True, gc=False):
@@ -206,8 +208,10 @@ class Pages:
             altered = meanwhile.altered.get(place)
             if place in meanwhile.emptied:
                 items.append(self._encoder.emptied(item))
+            elif altered is None or _DELETED in item:  # of a shared log, it may be newer than the news of our own edit
+                items.append(item)
             else:
-                items.append(item if altered is None else self._encoder.message(altered[0]))
+                items.append(self._encoder.message(altered[0]))
         return Page(page.reaches, page.recovered, items)
 
     def body(self, pages: Sequence[tuple[str, Page]], *, many: bool) -> list[bytes]:

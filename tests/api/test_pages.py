@@ -13,7 +13,7 @@ from outcome import Outcome, capture
 from chatserver.api.encoder import WireEncoder
 from chatserver.api.pages import CACHED_ANSWERS, PAGE_BYTES, Page, Pages, Start, Wanted, resolve
 from chatserver.log.groups import Outcomes
-from chatserver.log.interface import Draft, Kind, Record
+from chatserver.log.interface import Draft, Kind, MessageState, Record
 from chatserver.protocol.record_json import offset_of
 from chatserver.protocol.validation import MAX_TEXT_BYTES, Cursor
 from tests.support.chatting import ControlledLog, chatting
@@ -287,3 +287,15 @@ async def test_an_edit_on_a_page_has_no_text_after_a_later_edit(autojump_clock: 
             it.hub.reader.altered("a", [Record("a", 1, 0, "u_1", "Ann", "better")], empties=2, by=3)
             [item] = up_to_date("a", before).items
         assert (msgspec.json.decode(item)["type"], b"password" in item) == ("edit", False)
+
+
+async def test_late_news_of_an_edit_brings_no_deleted_text_back_on_a_page(autojump_clock: Clock) -> None:
+    """The page was read after another process had deleted the message, of which there is no news here yet."""
+    async with chatting() as it:
+        pages = Pages(it.hub.reader, encoder := WireEncoder("e1"))
+        edited = Record("a", 1, 0, "u_1", "Ann", "secret", state=MessageState(edited=1, edit=2))
+        deleted = Record("a", 1, 0, "u_1", "Ann", "", state=MessageState(deleted=True))
+        with pages.while_it_waits("a") as up_to_date:
+            page = Page(3, recovered=True, items=[encoder.message(deleted)])
+            it.hub.reader.altered("a", [edited], by=2)
+            assert up_to_date("a", page).items == page.items
