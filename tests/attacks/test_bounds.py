@@ -24,7 +24,7 @@ FORGOTTEN = 70
 #: Containers with a bound that the crowds do not reach.
 BOUNDED = {"Tokens._verified", "SignedOut._kept", "SignedOut._guests"}
 #: Containers in which the log in memory stores messages.
-STORED = ("chatserver.log.memory", "chatserver.log.markers", "chatserver.log.audit")
+STORED = ("chatserver.log.memory", "chatserver.log.audit")
 #: The expected statuses of `requests`.
 EXPECTED = [
     200, 404, 421, 200, 201, 201, 204, 204, 401, 201, 200, 200, 401, 200, 200, 200, 200, 401, 204
