@@ -28,21 +28,21 @@ MAX_RESULT_BYTES = 65_536
 _FORM = "1"
 
 
-class SharedLimits:
-    """A `limiters.Shard`: this process's own buckets, which are asked first, then those of all processes on a server.
+class SharedLimits(LocalShard):
+    """This process's own buckets, which are asked first, then those of all processes on a server.
 
     Once the own bucket is empty, the process refuses without asking; while the server is away, it decides alone.
     """
 
     def __init__(self, shards: Shards, number: int) -> None:
+        super().__init__()
         self._shards = shards
         self._shard = shards.all[number]
-        self._local = LocalShard()
         self.alone = 0  # decisions made without the server
 
     async def take(self, limit: Limit, key: Hashable) -> float:
         """See `limiters.Shard.take`."""
-        wait = await self._local.take(limit, key)
+        wait = await super().take(limit, key)
         if wait:
             return wait
         bucket = TokenBucket(limit.rate, burst=limit.burst)
@@ -52,10 +52,6 @@ class SharedLimits:
         except SharedError:
             self.alone += 1
             return 0.0
-
-    def sweep(self) -> None:
-        """See `LocalShard.sweep`."""
-        self._local.sweep()
 
 
 class _Entry(msgspec.Struct, array_like=True):
