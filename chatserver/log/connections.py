@@ -37,8 +37,8 @@ class Reader(Protocol[C_co]):
 class Readers(Generic[C]):
     """Connections, and as many threads. Made in any thread; used and closed on the trio loop."""
 
-    def __init__(self, readers: Iterable[Reader[C]]) -> None:
-        self.post: Post = never_post  # how outcomes come back to the loop
+    def __init__(self, readers: Iterable[Reader[C]], post: Post = never_post) -> None:
+        self._post = post  # how outcomes come back to the loop
         self._idle: list[Reader[C]] | None = list(readers)  # None: closed
         self._threads = ThreadPool(len(self._idle))
 
@@ -56,7 +56,7 @@ class Readers(Generic[C]):
                 self._give_back(reader)
 
         with trio.move_on_after(ANSWER_DEADLINE):
-            return await self._threads.run(work, self.post)
+            return await self._threads.run(work, self._post)
         raise LogUnavailable(f"reading messages took longer than {ANSWER_DEADLINE:g} s")
 
     def close(self) -> None:

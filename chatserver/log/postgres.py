@@ -98,8 +98,7 @@ class PostgresLog(DatabaseLog[Connection]):
         server.opened(check)
         change_session = Session(server)
         writer = PostgresWriter(Session(server), change_session, self._node, self._wall_ms)
-        readers = postgres_readers.open_readers(server)
-        readers.post = program.post
+        readers = postgres_readers.open_readers(server, post=program.post)
         searcher = postgres_readers.open_readers(server, 1, postgres_index.SETTINGS)
         self._opened = Opened(found.identity, writer, readers, searcher)
         self.index.has_old_words = found.has_old_words

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import cache, partial
 
 from chatserver.log.connections import Readers
-from chatserver.log.interface import Head, Record, RoomSummary, bounded
+from chatserver.log.interface import Head, Post, Record, RoomSummary, bounded, never_post
 from chatserver.log.postgres_connection import Connection, Server, Session
 from chatserver.log.postgres_rows import text_array
 from chatserver.log.rows import COLUMNS, IS_MESSAGE, record_of
@@ -46,10 +46,12 @@ def _statement(*, last: bool, messages_only: bool) -> str:
     """  # noqa: S608
 
 
-def open_readers(server: Server, count: int = READERS, settings: Sequence[str] = _SETTINGS) -> Readers[Connection]:
+def open_readers(
+    server: Server, count: int = READERS, settings: Sequence[str] = _SETTINGS, post: Post = never_post
+) -> Readers[Connection]:
     """The reading sessions; each connects when it is first used."""
     prepare = partial(_prepare, settings)
-    return Readers([Session(server, prepare) for _ in range(count)])
+    return Readers([Session(server, prepare) for _ in range(count)], post)
 
 
 def _prepare(settings: Sequence[str], connection: Connection) -> None:

@@ -25,6 +25,7 @@ from chatserver.log.interface import (
     Keeps,
     LogUnavailable,
     News,
+    Post,
     Program,
     Record,
     RoomSummary,
@@ -78,8 +79,7 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:  # fmt: skip
         self._on_hints = program.on_hints
-        self._opened = opened = await trio.to_thread.run_sync(self._open)
-        opened.readers.post = program.post
+        self._opened = opened = await trio.to_thread.run_sync(self._open, program.post)
         try:
             async with trio.open_nursery() as nursery:
                 if self._neighbours is not None:
@@ -119,7 +119,7 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
             raise LogUnavailable(f"{self._path} is being read by another program")
         return True
 
-    def _open(self) -> Opened[sqlite3.Connection]:
+    def _open(self, post: Post) -> Opened[sqlite3.Connection]:
         path = checked_path(self._path)
         with ExitStack() as undo:
             writing = None
@@ -136,7 +136,7 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
             connection, identity = connect_writer(path, writing)
             self._writer = SqliteWriter(connection, self.wall_ms, writing)
             self._scrubber = undo.enter_context(closing(Scrubber(connection, path)))
-            readers, searcher = sqlite_readers.open_readers(path), sqlite_readers.open_readers(path, 1)
+            readers, searcher = sqlite_readers.open_readers(path, post=post), sqlite_readers.open_readers(path, 1)
             self._locks = undo.pop_all()
             return Opened(identity, self._writer, readers, searcher)
 

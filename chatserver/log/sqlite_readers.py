@@ -17,7 +17,7 @@ from typing import TypeVar
 import msgspec
 
 from chatserver.log.connections import Readers
-from chatserver.log.interface import MAX_READ, Head, Record, RoomSummary, bounded, within_bytes
+from chatserver.log.interface import MAX_READ, Head, Post, Record, RoomSummary, bounded, never_post, within_bytes
 from chatserver.log.rows import COLUMNS, IS_MESSAGE, record_of
 from chatserver.log.sqlite_file import FILE_ERRORS, connect_reader, unavailable
 from chatserver.log.sqlite_rows import decode_records
@@ -63,9 +63,9 @@ class SqliteReader:
             raise unavailable(doing, error) from error
 
 
-def open_readers(path: Path, count: int = READERS) -> Readers[sqlite3.Connection]:
+def open_readers(path: Path, count: int = READERS, post: Post = never_post) -> Readers[sqlite3.Connection]:
     """The reading connections. Blocks."""
-    return Readers([SqliteReader(path) for _ in range(count)])
+    return Readers([SqliteReader(path) for _ in range(count)], post)
 
 
 class RecentRooms:
