@@ -43,7 +43,7 @@ export class ChatClient extends EventTarget {
   constructor(origin, { kind = null, token = null, tab, browser, socket }) {
     super();
     this.api = new HttpApi(origin, token, (session) => this.#isUser(session));
-    this.markers = new ReadMarkers(browser, this.api, (request) => this.ask(request));
+    this.markers = new ReadMarkers(this, browser);
     this.identity = new Identity(browser, () => this.tell('identity'));
     this.outbox = new Outbox(tab, browser, {
       changed: () => this.tell('outbox'),

@@ -2,7 +2,7 @@
  * How far the user has read each room: here, and on other devices, as the server says.
  * Owns: these markers, when the server is told of ours. May not: know what is in sight.
  *
- * @import { HttpApi } from './http.js'
+ * @import { ChatClient } from './client.js'
  * @import { Room } from './room.js'
  * @import { Store } from './storage.js'
  */
@@ -21,14 +21,12 @@ export class ReadMarkers {
   #reading = new Map();
 
   /**
+   * @param {ChatClient} client asks the server
    * @param {Store} browser keeps our markers
-   * @param {HttpApi} api
-   * @param {(request: import('./connection.js').Json) => Promise<any>} ask
    */
-  constructor(browser, api, ask) {
+  constructor(client, browser) {
+    this.client = client;
     this.browser = browser;
-    this.api = api;
-    this.ask = ask;
   }
 
   /** The rooms that the user has read, also on other devices. */
@@ -46,7 +44,7 @@ export class ReadMarkers {
     this.browser.setItem(READ_KEY, JSON.stringify({ ...this.ours, [name]: read }));
     clearTimeout(this.#reading.get(name));
     if (offset === 0) return;
-    const send = () => this.ask({ type: 'read', room: name, offset }).catch(() => {}); // the next marker includes this one
+    const send = () => this.client.ask({ type: 'read', room: name, offset }).catch(() => {}); // the next marker includes this one
     this.#reading.set(name, setTimeout(send, READ_AFTER));
   }
 
@@ -65,11 +63,12 @@ export class ReadMarkers {
 
   /** What this browser never read, another device may have; a guest's browser may have lost its storage. */
   fetch() {
-    if (this.api.needsToken && !this.api.token) return null; // a new guest
+    const { api } = this.client;
+    if (api.needsToken && !api.token) return null; // a new guest
     const fail = (error) => {
       if (!(error instanceof ChatError)) throw error; // the next survey asks again
     };
-    return (this.#asking ??= this.api.unread().then((unread) => this.take(unread), fail));
+    return (this.#asking ??= api.unread().then((unread) => this.take(unread), fail));
   }
 
   take({ rooms }) {

@@ -152,6 +152,9 @@ export const NAMED = new Map([...EMOJI, ...read(ALIASES)]);
 /** The first six on a row of their own. */
 export const QUICK = ['+1', 'heart', 'joy', 'tada', 'eyes', 'check'].map((name) => EMOJI.get(name) ?? '');
 
-/** `:tada:` becomes 🎉, except in code; names that are not in the table stay as they are. */
+/** `:tada:` becomes 🎉, except in code and links; names that are not in the table stay as they are. */
 export const withEmoji = (text) =>
-  text.replace(/```[^]*?(?:```|$)|`[^`\n]*`|(?<![\w:]):([+-]?[a-z0-9_]+):(?![\w:])/g, (whole, name) => NAMED.get(name) ?? whole);
+  text.replace(
+    /```[^]*?(?:```|$)|(?<!`)(`+)(?!`)[^\n]+?(?<!`)\1(?!`)|\bhttps?:\/\/\S+|(?<![\w:]):([+-]?[a-z0-9_]+):(?![\w:])/g,
+    (whole, _, name) => NAMED.get(name) ?? whole,
+  );

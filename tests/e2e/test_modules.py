@@ -150,6 +150,14 @@ def test_up_to_three_emoji_and_nothing_else_are_shown_large(run: Run) -> None:
     assert run("text.js", "return a.map(m.isOnlyEmoji)", small) == [False] * len(small)
 
 
+def test_names_of_emoji_in_code_and_links_stay(run: Run) -> None:
+    """A text is sent with emoji in place of their names: a pasted link led elsewhere, and code was another."""
+    texts = ["see https://a.example/:x:/?q=:key: :x:", "``a ` :x:`` :x:", "`:x:` ` :x:"]
+    assert run("text.js", "return a.map(m.withEmoji)", texts) == [
+        *("see https://a.example/:x:/?q=:key: ❌", "``a ` :x:`` ❌", "`:x:` ` ❌"),
+    ]
+
+
 def test_reactions_have_the_form_in_which_the_server_returns_them(run: Run) -> None:
     """Until the record is there, the page counts its own reaction by the emoji that it has sent."""
     emoji = run("text.js", "return [...m.NAMED.values()]")
