@@ -274,7 +274,7 @@ addEventListener('storage', ({ key, newValue }) => {
   // The tab of the sign-out has cleared the browser's storage, which may be the next user's by now.
   if (key === ME_KEY && newValue === null) return startAnew(tab);
   if (key === READ_KEY) client.readElsewhere();
-  if (key === OURS_KEY) rooms.changedElsewhere();
+  if (key === OURS_KEY && newValue !== null) rooms.changedElsewhere();
   if (key === ME_KEY && client.state.phase === 'stopped') client.connection.checkNow(); // another tab signed in or out
 });
 
