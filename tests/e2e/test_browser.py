@@ -320,6 +320,7 @@ def test_a_refused_message_says_why_and_can_be_edited_or_discarded(visit: OpenWi
     ann.page.set_viewport_size({"width": 250, "height": 700})  # a finger has wider buttons, in 360
     ann.page.evaluate("document.documentElement.style.fontSize = '200%'")  # the list could be scrolled sideways
     assert ann.page.evaluate("scroller.scrollWidth <= scroller.clientWidth")
+    ann.page.evaluate("document.documentElement.style.fontSize = ''")  # other tests visit this page
     problem.get_by_role("button", name="Discard").click()
     ann.expect_texts(["and on it goes"])
 

@@ -65,7 +65,7 @@ def test_three_people_change_messages(shared_server: Server, window: OpenWindow,
     left = ["first edited", "This message was deleted.", "you mean first?", "which word?"]
     for each in people:
         each.expect_texts(left)
-        expect(each.page.locator(".quote").last).to_have_text(re.compile(r"\w \(deleted\)$"))
+        expect(each.page.locator(".quote").last).to_have_text(re.compile(r"\S \(deleted\)$"))
         each.page.reload()
         each.expect_texts(left)
         assert "swordfish" not in each.page.content()
