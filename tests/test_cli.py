@@ -16,6 +16,8 @@ from chatserver.settings.describe import print_limits, shown_value
 from chatserver.settings.fields import SPECS, Settings, flag_name
 from chatserver.settings.spec import Section
 from loadgen import __main__ as loadgen_program
+from tests.support.forking import fork
+from tests.support.peers import PATIENCE
 from tests.support.tty import Tty
 
 #: The commands of each group, and what no help may have.
@@ -206,25 +208,28 @@ def test_limits_on_a_terminal_are_a_table_that_loses_nothing(monkeypatch: pytest
 
 
 #: Its output is short: it is in the buffer until it is flushed.
-TOKEN = ["token", "--key", "secret", "--sub", "ann"]
+TOKEN = "token --key secret --sub ann"
 
 
-@pytest.fixture
-def buffered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The commands write when their buffer is full, as usual; and there is the key of `TOKEN`."""
-    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
-    Path("secret").write_bytes(bytes(32))
+def with_output_to(descriptor: int, program: str, command: str) -> tuple[int, str]:
+    """Run a command, which writes when its buffer is full, as usual. Returns its exit code and its errors."""
+    Path("secret").write_bytes(bytes(32))  # of `TOKEN`
+    with Path(os.devnull).open("rb") as nothing, Path("errors").open("wb") as errors:
+        process = fork(
+            f"{program}.__main__", *command.split(), stdin=nothing.fileno(), stdout=descriptor, stderr=errors.fileno(),
+            needs=(f"{program}.cli",),
+        )  # fmt: skip
+        code = process.wait(PATIENCE)
+    return code, Path("errors").read_text()
 
 
-@pytest.mark.usefixtures("buffered")
-@pytest.mark.parametrize("arguments", [["limits"], ["serve", "--help-all"], TOKEN], ids=" ".join)  # rich prints help
-def test_output_that_nobody_reads_any_more_is_no_fault(arguments: list[str]) -> None:
+def test_output_that_nobody_reads_any_more_is_no_fault() -> None:
     """`chatserver serve --help | head` had the exit code of a fault."""
-    with subprocess.Popen([sys.executable, "-m", "chatserver", *arguments], stdout=-1, stderr=-1) as process:
-        assert process.stdout is not None
-        process.stdout.close()
-        _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (0, b"")
+    for command in ("limits", "serve --help-all", TOKEN):  # rich prints help
+        reader, writer = os.pipe()
+        os.close(reader)
+        assert with_output_to(writer, "chatserver", command) == (0, ""), command
+        os.close(writer)
 
 
 def test_limits_as_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -262,20 +267,14 @@ def test_what_was_imported_is_not_collected_at_the_exit(monkeypatch: pytest.Monk
         freeze.assert_called_once_with()
 
 
-@pytest.mark.usefixtures("buffered")
-@pytest.mark.parametrize(
-    ("command", "code"),
-    [
-        (["chatserver", "limits"], 1), (["chatserver", "serve", "--help"], 1), (["chatserver", *TOKEN], 1),
-        (["loadgen", "list"], 2),
-    ],
-    ids=("limits", "help", "token", "loadgen list"),
-)  # fmt: skip
-def test_output_to_a_full_disk_is_an_error_of_one_line(command: list[str], code: int) -> None:
+def test_output_to_a_full_disk_is_an_error_of_one_line() -> None:
     with Path("/dev/full").open("wb") as full:
-        done = subprocess.run([sys.executable, "-m", *command], check=False, stdout=full, stderr=subprocess.PIPE)
-    line = f"{command[0]}: standard output: No space left on device\n"
-    assert (done.returncode, done.stderr.decode()) == (code, line)
+        for program, command, code in (
+            ("chatserver", "limits", 1), ("chatserver", "serve --help", 1), ("chatserver", TOKEN, 1),
+            ("loadgen", "list", 2),
+        ):  # fmt: skip
+            line = f"{program}: standard output: No space left on device\n"
+            assert with_output_to(full.fileno(), program, command) == (code, line), command
 
 
 def test_a_server_that_cannot_print_its_address_says_so_and_serves() -> None:

@@ -23,9 +23,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import cache, partial
 from importlib import import_module
-from io import TextIOWrapper
 from pathlib import Path
-from typing import cast
 
 import msgspec
 import trio
@@ -275,8 +273,8 @@ def _become(start: _Start, descriptors: list[int]) -> None:
         os.chdir(start.folder)
         os.environ.clear()
         os.environ.update(start.environment)
-        # The stream was opened on the output of the process that forks.
-        cast(TextIOWrapper, sys.stdout).reconfigure(line_buffering=os.isatty(1))
+        # The stream of the process that forks was opened on another output, perhaps with PYTHONUNBUFFERED.
+        sys.stdout = open(1, "w", encoding=sys.stdout.encoding, closefd=False)  # noqa: SIM115
         module = start.modules[0]
         sys.argv = [module, *start.arguments]
         import_module(module).main()
@@ -288,9 +286,14 @@ def _become(start: _Start, descriptors: list[int]) -> None:
     except BaseException:  # noqa: BLE001  an interpreter of its own would print it and end as well
         sys.excepthook(*sys.exc_info())
     finally:
-        with suppress(OSError, ValueError):  # the reader has closed, or the process has closed them
-            sys.stdout.flush()
-            sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except ValueError:  # the process has closed it
+                pass
+            except OSError:  # the reader has closed: an interpreter says so, and has this exit code
+                print("cannot flush a standard stream", file=sys.stderr)
+                code = 120
         os._exit(code if isinstance(code, int) else 1)
 
 
