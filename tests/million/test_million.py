@@ -1,6 +1,6 @@
 """A small `make million`: its counts, when it stops, and that it leaves nothing behind.
 
-The program runs in its own process, because it forks and the process of the tests has threads.
+The program runs in a process of its own, because it forks and the process of the tests has threads.
 """
 
 import os
@@ -23,6 +23,7 @@ from tests.million.memory import Memory
 from tests.million.needs import MARGIN_BYTES, STUCK, UNEVENNESS, Machine, NotEnoughError, plan, reason_to_stop
 from tests.million.probes import Beside, Everywhere
 from tests.million.run import Idle, Options, Outcome, Row
+from tests.support.forking import fork
 from tests.support.running import SESSION, all_running
 
 GIB = 1 << 30
@@ -32,7 +33,7 @@ MACHINE = Machine(
 OPTIONS = Options(
     room_size=10_000, ping_interval=120, idle_seconds=5, beside_seconds=10, margin=MARGIN_BYTES, most_seconds=900
 )  # fmt: skip
-COMMAND = [sys.executable, "-m", "tests.million", "--idle-seconds", "0.2", "--beside-seconds", "0.3"]
+SHORT = ("--idle-seconds", "0.2", "--beside-seconds", "0.3", "--connections", "20")
 #: Seconds after which a run of some hundred connections has failed: generous, since a slow machine is no fault.
 LIFE = 300
 
@@ -40,16 +41,23 @@ LIFE = 300
 # -- the whole of it --------------------------------------------------------------------------------------------------
 
 
-def test_some_hundred_connections_need_two_processes() -> None:
+def shown(file: Path, *flags: str, descriptors: int = 0) -> str:
+    """What a run prints that ends well; `descriptors` is its `ulimit -n`."""
+    with Path(os.devnull).open("rb") as nothing, file.open("wb") as output:
+        program = fork(
+            million_program.__name__, *SHORT, *flags, stdin=nothing.fileno(), stdout=output.fileno(),
+            stderr=output.fileno(), most_descriptors=descriptors,
+        )  # fmt: skip
+        code = program.wait(LIFE)
+    assert code == 0, file.read_text()
+    return file.read_text()
+
+
+def test_some_hundred_connections_need_two_processes(tmp_path: Path) -> None:
     """With 300 descriptors for each process, 300 connections take two processes of clients."""
     flags = ["--workers", "2", "--connections", "300", "--room-size", "100", "--ping-interval", "1"]
     flags += ["--idle-seconds", "2.5"]  # time for a ping even if the machine stops for 2 s
-    done = subprocess.run(
-        ["sh", "-c", 'ulimit -n 300 && exec "$@"', "sh", *COMMAND, *flags],
-        check=False, capture_output=True, text=True, timeout=LIFE,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    text = done.stdout
+    text = shown(tmp_path / "output", *flags, descriptors=300)
     assert "Idle WebSockets in rooms: 300 of 300" in text
     assert "2 workers, 2 processes of clients" in text
     assert "FAULT" not in text
@@ -58,18 +66,16 @@ def test_some_hundred_connections_need_two_processes() -> None:
     assert float(row[table.COLUMNS.index("pings/s")]) > 0, text
 
 
-def test_it_stops_when_no_more_fit() -> None:
+def test_it_stops_when_no_more_fit(tmp_path: Path) -> None:
     """With a margin of a petabyte there is too little memory at the first look."""
-    flags = ["--workers", "1", "--connections", "20", "--ping-interval", "1", "--margin", "1000000"]
-    done = subprocess.run([*COMMAND, *flags], check=False, capture_output=True, text=True, timeout=LIFE)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"As many as fit: \d+, because .* less than the margin of 1000000", done.stdout), done.stdout
+    text = shown(tmp_path / "output", "--workers", "1", "--ping-interval", "1", "--margin", "1000000")
+    assert re.search(r"As many as fit: \d+, because .* less than the margin of 1000000", text), text
 
 
 def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
-    flags = ["--workers", "1", "--connections", "20", "--ping-interval", "3600"]
+    command = [sys.executable, "-m", "tests.million", *SHORT, "--workers", "1", "--ping-interval", "3600"]
     with subprocess.Popen(
-        [*COMMAND, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         env={**os.environ, "TMPDIR": str(tmp_path)},
     ) as running:  # fmt: skip
         try:

@@ -277,8 +277,7 @@ def _become(start: _Start, descriptors: list[int]) -> None:
         sys.stdout = open(1, "w", encoding=sys.stdout.encoding, closefd=False)  # noqa: SIM115
         module = start.modules[0]
         sys.argv = [module, *start.arguments]
-        import_module(module).main()
-        code = 0
+        code = import_module(module).main() or 0
     except SystemExit as exited:
         code = exited.code or 0
         if isinstance(code, str):
