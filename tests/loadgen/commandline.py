@@ -135,7 +135,7 @@ def attack(
     recovery: float = 0.6,
     timeout: float = 30.0,  # a loaded machine costs no operation; those that wait for a failure want less
     neighbours: int = 0,
-    newcomers: float = 5.0,  # one costs as much CPU as many operations of a victim
+    newcomers: float = 2.0,  # one costs as much CPU as many operations of a victim
     fixed_duration: bool = True,
     command: str = "attack",
     beside: Callable[[io.StringIO], None] | None = None,
@@ -150,7 +150,7 @@ def attack(
 
 def run(url: str) -> Ended:
     return loadgen(
-        "run", url, "--clients", "20", "--mix", "idle=50,poll=20,sse=10,chat=20", "--rate", "50", "--duration", "2",
+        "run", url, "--clients", "20", "--mix", "idle=50,poll=20,sse=10,chat=20", "--rate", "50", "--duration", "1",
         "--rooms", "2",
     )  # fmt: skip
 

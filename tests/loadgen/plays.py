@@ -98,7 +98,7 @@ def config(
     baseline: float = 0.6,
     recovery: float = 0.6,
     operation_timeout: float = PATIENCE,
-    newcomers_per_s: float = 5.0,
+    newcomers_per_s: float = 2.0,
     per_address: int = target.PER_ADDRESS,
 ) -> Experiment:
     kinds = {"ws": victims} if isinstance(victims, int) else victims

@@ -31,7 +31,7 @@ from loadgen.run.workers import Worker, WorkerError, Workers, merge
 from tests.loadgen import forked
 from tests.loadgen.planted import Plant, planted
 from tests.loadgen.plays import attacked, plan, play_run
-from tests.loadgen.readings import NOBODY
+from tests.loadgen.readings import NOBODY, lasted
 from tests.support.running import is_running
 
 ROOT = Path(__file__).parents[2]
@@ -76,6 +76,7 @@ async def test_a_replay_makes_the_same_choices() -> None:
     assert heard[0] == heard[1]
 
 
+@pytest.mark.usefixtures("forked_workers")
 async def test_an_attacking_crowd_gives_way_and_victims_do_not() -> None:
     session = Session(plan(NOBODY))
 
@@ -212,10 +213,7 @@ def test_a_player_ends_with_its_conductor() -> None:
         "import subprocess, sys; p = subprocess.Popen([sys.executable, '-m', 'loadgen.run.worker', 'crowd'],"
         " stdin=subprocess.PIPE); print(p.pid, flush=True); sys.stdin.read()"
     )
-    conductor = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    with conductor:
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdin=-1, stdout=-1, stderr=-3) as conductor:
         assert conductor.stdout is not None
         pid = int(conductor.stdout.readline())
         conductor.kill()
@@ -226,9 +224,7 @@ def test_a_player_ends_with_its_conductor() -> None:
 
 
 def _account(persona: str, held: int, ages: list[float]) -> Result:
-    lived = Latency()
-    for age in ages:
-        lived.record(age)
+    lived = lasted(*(1000 * age for age in ages))
     group = GroupStatus(
         persona=persona, group="g", wanted=held, held=held, peak=held, opened=held, came=held, starved=0, left=0,
         refused={"full": 1}, failed={}, ended={}, answers={}, sent_bytes=1, received_bytes=2, deliveries=3,
@@ -247,10 +243,8 @@ def _account(persona: str, held: int, ages: list[float]) -> Result:
 async def test_accounts_are_merged_by_persona_and_never_averaged() -> None:
     told = (_account("a", 3, [1.0]), _account("a", 4, [1.0, 9.0]), _account("b", 5, []))
     totals = merge([word async for word in messages_in(_stream(b"".join(map(encode, told)), 1000))])
-    assert [(group.persona, group.held, group.refused) for group in totals.groups] == [
-        ("a", 7, {"full": 2}),
-        ("b", 5, {"full": 1}),
-    ]
+    groups = [(group.persona, group.held, group.refused) for group in totals.groups]
+    assert groups == [("a", 7, {"full": 2}), ("b", 5, {"full": 1})]
     lives = [group.lifetime for group in totals.groups]
     assert [(each.count, each.longest) for each in lives] == [(3, 9.0), (0, None)]
     assert lives[0].at(50) == pytest.approx(1.0, rel=0.01)
