@@ -1,19 +1,18 @@
 """Flags: what is refused before anything is installed or started."""
 
-import io
-import sys
 from pathlib import Path
 from unittest.mock import Mock, call
 
 import msgspec
 import pytest
 
-from loadgen.common import COMMON, Common, Loading, Playing
-from loadgen.compare.catalogue import OURS, PEERS
-from loadgen.compare.comparison import compare
+from loadgen.common import COMMON, Loading, Playing
+from loadgen.compare.catalogue import OURS
+from loadgen.compare.comparison import Comparison, compare
 from loadgen.net.target import TargetDownError
 from loadgen.report.schema import Report
 from loadgen.run.preflight import InvalidRunError
+from tests.loadgen import reports
 from tests.loadgen.commandline import exit_code
 from tests.loadgen.planted import Plant, planted, planted_process
 from tests.loadgen.plays import SETTLE_SECONDS
@@ -35,7 +34,7 @@ from tests.loadgen.plays import SETTLE_SECONDS
         ("--report /proc/nowhere", "--report"),
         (
             "--request GET/x",
-            "--request: it is for URLs; each scenario says what the servers of the catalogue are asked",
+            "--request: it is for URLs; each scenario says what the servers of the catalogue",
         ),
         ("--header A:b", "--header: it is for URLs"),
         ("--ws-path /x", "--ws-path: it is for URLs"),
@@ -64,29 +63,26 @@ def test_more_than_this_machine_can_hold() -> None:
         compare(clients=100_000)
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("without_pauses")
-def test_tables_as_markdown_and_a_report_as_json(
+def test_what_is_played_is_what_was_asked_and_its_tables_are_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "stderr", io.StringIO())
-    file = tmp_path / "tables.md"
-    code = compare(
-        peers="floor",
-        only="idle",
-        clients=20,
-        repeats=1,
-        idle_seconds=1.0,
-        peers_dir=str(tmp_path / "peers"),
-        markdown_file=str(file),
-        common=Common(json=True, seed=7),
-    )
-    assert code in (0, 3), "3: the machine was too busy for the generator, and the report says so"
-    report = msgspec.json.decode(capsys.readouterr().out, type=Report)
-    assert (report.command, report.seed, report.target) == ("compare", 7, f"{OURS}, floor")
-    assert {part.target for part in report.parts} == {OURS, "floor"}
-    assert "### Idle WebSockets: what one costs\n\n| server | memory each, B" in file.read_text()
-    assert PEERS["floor"].title in file.read_text()
+    """How it is played is test_comparison.py's."""
+    made: list[Comparison] = []
+
+    async def play(self: Comparison) -> Report:
+        made.append(self)
+        return reports.comparison()
+
+    monkeypatch.setattr(Comparison, "play", play)
+    file, asked = str(tmp_path / "tables.md"), "--peers floor --only idle --clients 20 --repeats 2 --idle-seconds 1.5"
+    assert exit_code("compare", *asked.split(), "--markdown", file, "--json", "--seed", "7", "--peers-dir", "/x") == 0
+    assert msgspec.json.decode(capsys.readouterr().out, type=Report) == reports.comparison()
+    assert "\n\n| server | slow-head | ratio |\n" in Path(file).read_text()
+    [played] = made
+    assert [peer.name for peer in played.peers] == [OURS, "floor"]
+    assert [scenario.name for scenario in played.scenarios] == ["idle"]
+    assert (played.sizes.crowd, played.sizes.idle_seconds, played.repeats) == (20, 1.5, 2)
+    assert (played.measured.seed, str(played.peers_dir)) == (7, "/x")
 
 
 @pytest.mark.parametrize(

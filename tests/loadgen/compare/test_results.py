@@ -72,13 +72,7 @@ def test_who_failed_once_and_who_is_doubtful_have_a_star() -> None:
     assert found.notes[1:] == [f"{OURS}*: a round is withheld: the schedule was late", "floor*: in one round died"]
 
 
-def test_a_ratio_of_fewer_than_three_rounds_is_withheld() -> None:
-    rounds = [{OURS: entry(400), "floor": entry(200)}] * 2
-    assert table(*rounds).rows[1][1] == "200 (200-200)"
-    assert "\N{MULTIPLICATION SIGN}" in table(*rounds, rounds[0]).rows[1][1]
-
-
-def test_an_invalid_measurement_is_withheld() -> None:
+def test_an_invalid_measurement_is_withheld_and_a_ratio_of_fewer_than_three_rounds_as_well() -> None:
     """It was in the cells and in the ratios, behind a star."""
     sound = {OURS: entry(400), "floor": entry(200)}
     invalid = {OURS: entry(400), "floor": entry(90_000, doubt="the schedule was late")}

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 
@@ -19,7 +19,7 @@ from loadgen.net.target import Target, TargetDownError, TargetRefusedError, Usag
 from loadgen.run import preflight
 from loadgen.run.preflight import InvalidRunError
 from tests.loadgen.planted import Plant, planted
-from tests.loadgen.stage import PATIENCE, Server, listening
+from tests.loadgen.stage import PATIENCE, answering, listening
 
 
 def _target(address: str, port: int, host: str = "chat.example") -> Target:
@@ -108,24 +108,23 @@ def test_anything_else_is_refused_before_a_byte_is_sent() -> None:
         target.find("http://192.0.2.1", allow="192.0.2.2")
 
 
-@pytest.mark.parametrize(("host", "allow"), [("chat.example", "Chat.Example"), ("2001:db8::1", "[2001:DB8::1]")])
-def test_a_host_may_be_named_as_it_is_in_its_url(host: str, allow: str) -> None:
-    """It was refused, and told to be named as it was."""
-    with planted(Plant(consent=b"loadgen may load this host")) as server:
+@pytest.mark.parametrize(
+    ("host", "allow", "text", "error"),
+    [
+        # it was refused, and told to be named as it was
+        ("chat.example", "Chat.Example", b"loadgen may load this host", ""),
+        ("2001:db8::1", "[2001:DB8::1]", b"loadgen may load this host\n", ""),
+        ("chat.example", "chat.example", b"no", "does not consent"),
+        ("chat.example", "chat.example", None, "does not consent"),
+        ("chat.example", None, b"loadgen may load this host", "--allow-target"),
+    ],
+)
+def test_consent_is_read_from_the_target_whose_name_is_given(
+    host: str, allow: str | None, text: bytes | None, error: str
+) -> None:
+    refused = pytest.raises(TargetRefusedError, match=error) if error else nullcontext()
+    with planted(Plant(consent=text)) as server, refused:
         target._demand_consent(_target("127.0.0.1", server.port, host), allow)
-
-
-@pytest.mark.parametrize(("text", "agrees"), [(b"loadgen may load this host\n", True), (b"no", False), (None, False)])
-def test_consent_is_read_from_the_target(text: bytes | None, agrees: bool) -> None:
-    with planted(Plant(consent=text)) as server:
-        where = _target("127.0.0.1", server.port)
-        if agrees:
-            target._demand_consent(where, where.host)
-        else:
-            with pytest.raises(TargetRefusedError, match="does not consent"):
-                target._demand_consent(where, where.host)
-        with pytest.raises(TargetRefusedError, match="--allow-target"):
-            target._demand_consent(where, None)
 
 
 def test_sources_are_loopback_addresses_one_for_each_number() -> None:
@@ -148,15 +147,9 @@ def test_a_server_that_answers_nothing_is_down(monkeypatch: pytest.MonkeyPatch) 
 
 async def test_another_protocol_is_no_server_of_ours() -> None:
     """Its banner was waited for a blank line, and a run said after twenty seconds that nothing was acknowledged."""
-    async with listening() as server, trio.open_nursery() as nursery:
-        nursery.start_soon(_greet, server, b"SSH-2.0-x\r\n", 2)
+    async with answering(lambda stream: stream.send_all(b"SSH-2.0-x\r\n")) as port:
         with pytest.raises(TargetDownError, match=r"does not speak HTTP/1\.1 .*SSH-2\.0-x"):
-            await trio.to_thread.run_sync(target.probe, target.find(server.url))
-
-
-async def _greet(server: Server, banner: bytes, times: int) -> None:
-    for _ in range(times):
-        await (await server.accept()).send_all(banner)
+            await trio.to_thread.run_sync(target.probe, target.find(f"http://127.0.0.1:{port}"))
 
 
 def test_preflight_raises_the_soft_limit_and_says_when_the_hard_one_is_too_low(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,10 +161,8 @@ def test_preflight_raises_the_soft_limit_and_says_when_the_hard_one_is_too_low(m
     assert len(limits) == 1, "enough as it is"
     preflight.check(where, 3000)
     assert limits[-1] == (5000, 5000)
-    with pytest.raises(
-        InvalidRunError,
-        match=r"9,000 clients .* 9,064 descriptors .* 5,000.*at most 4,936.*--processes 2",
-    ):
+    told = r"9,000 clients .* 9,064 descriptors .* 5,000.*at most 4,936.*--processes 2"
+    with pytest.raises(InvalidRunError, match=told):
         preflight.check(where, 9000)
     limits.append((40, 40))
     with pytest.raises(InvalidRunError, match=r"\(ulimit -Hn 74\), since loadgen itself needs 64$"):  # "at most -24"
@@ -208,17 +199,15 @@ async def test_a_page_without_end_is_given_up(begin: bytes, monkeypatch: pytest.
     """A server that answers everything with an event stream held up the reading of its /metrics for ever."""
     monkeypatch.setattr(target, "PROBE_SECONDS", 1.0)
 
-    async def drip(server: Server) -> None:
-        stream = await server.accept()
+    async def drip(stream: trio.SocketStream) -> None:
         await stream.send_all(begin)
         with suppress(trio.BrokenResourceError):
             while True:
                 await stream.send_all(b".")
                 await trio.sleep(0.05)
 
-    async with listening() as server, trio.open_nursery() as nursery:
-        nursery.start_soon(drip, server)
-        fetch = partial(target.fetch, target.find(server.url), "/metrics", most_bytes=1_000_000)
+    async with answering(drip) as port:
+        fetch = partial(target.fetch, target.find(f"http://127.0.0.1:{port}"), "/metrics", most_bytes=1_000_000)
         with trio.fail_after(PATIENCE):
             page = await trio.to_thread.run_sync(fetch, abandon_on_cancel=True)
     assert page.status is None
