@@ -4,8 +4,6 @@ It runs in the test's own process, which saves the start of an interpreter; the 
 their own as ever. `test_cli.py` starts the program itself.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import re

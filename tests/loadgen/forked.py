@@ -3,8 +3,6 @@
 How the program itself starts them is `test_processes.py`'s and `test_cli.py`'s, where nothing is forked.
 """
 
-from __future__ import annotations
-
 import os
 
 from loadgen.personas import registry

@@ -1,7 +1,5 @@
 """Planted servers: in a thread, or in a process of their own (`python -m tests.loadgen.planted`)."""
 
-from __future__ import annotations
-
 import json
 import sys
 import threading

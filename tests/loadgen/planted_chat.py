@@ -4,8 +4,6 @@ It reads with h11 and wsproto, so that loadgen's own reading of the protocols is
 thread, one selector.
 """
 
-from __future__ import annotations
-
 import heapq
 import json
 import selectors

@@ -3,8 +3,6 @@
 `python -m tests.loadgen.planted_web static|echo FAULTS` serves in a process of its own.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """What may be wrong with a planted server, which of its peers are the attack, and a process for it to be in."""
 
-from __future__ import annotations
-
 import json
 import os
 import socket

@@ -1,7 +1,5 @@
 """Plans for scenarios that last a second or two."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from contextlib import ExitStack

@@ -1,7 +1,5 @@
 """What a player stores and workers send, made up: for what is computed and judged without a run."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import msgspec
@@ -16,6 +14,7 @@ from loadgen.run.measured import Measured
 from loadgen.run.procfs import Usage
 from loadgen.run.session import Session
 from loadgen.run.span import Reading, Span
+from tests.loadgen import reports
 from tests.loadgen.plays import config, plan
 
 #: Nothing listens there.
@@ -46,17 +45,10 @@ def measured(what: Experiment, totals: Result, *spans: Span, floor: Report | Non
 
 def at_floor(fault: str = "", **figures: float) -> Report:
     """The report of the same attack at the floor."""
-    outcome = verdict(Outcome.INVALID if fault else Outcome.HELD, [fault] if fault else [])
-    return Report(
-        command="attack",
-        arguments="",
-        target=NOBODY,
-        seed=1,
-        started="",
-        seconds=1.0,
-        verdict=outcome,
-        figures={**figures},
-    )
+    report = reports.interrupted()
+    report.verdict = verdict(Outcome.INVALID if fault else Outcome.HELD, [fault] if fault else [])
+    report.figures = {**figures}
+    return report
 
 
 def group(persona: str, name: str, **counts: Any) -> GroupStatus:

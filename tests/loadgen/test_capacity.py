@@ -1,7 +1,5 @@
 """The search for a capacity, with trials that the test decides, and two that are played."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
@@ -23,17 +21,21 @@ from tests.loadgen.plays import plan
 from tests.loadgen.readings import NOBODY
 from tests.loadgen.stage import answering
 
+SHORT, LATE = verdict(Outcome.FELL_SHORT, ["held is 18 (held<25)"]), verdict(Outcome.INVALID, ["300 ms late"])
+
+
+def _told(ends: Verdict, is_so: bool = True) -> Report:
+    """The report of a trial that ends with this, or that the target holds."""
+    report = reports.run()
+    report.verdict = ends if is_so else report.verdict
+    return report
+
 
 def _trial(limit: int, *, generator: int = 1_000_000) -> Callable[[int], Awaitable[Report]]:
     """A target that holds so many, and a generator that manages so many."""
 
     async def play(size: int) -> Report:
-        report = reports.run()
-        if size > generator:
-            report.verdict = verdict(Outcome.INVALID, ["300 ms late"])
-        elif size > limit:
-            report.verdict = verdict(Outcome.FELL_SHORT, ["ack_p99_ms is 300 (ack_p99_ms>250)"])
-        return report
+        return _told(LATE if size > generator else SHORT, size > min(limit, generator))
 
     return play
 
@@ -134,7 +136,6 @@ async def test_a_trial_is_judged_by_what_is_looked_for(
     assert judged == [conditions]
 
 
-SHORT, LATE = verdict(Outcome.FELL_SHORT, ["held is 18 (held<25)"]), verdict(Outcome.INVALID, ["300 ms late"])
 LATE_AT_20 = "at 20 the generator, not the target, was the limit: 300 ms late"
 ASKED = "capacity is 15 (capacity<1000)"
 
@@ -166,12 +167,9 @@ async def test_a_capacity_is_found_and_judged(
     """Of a target that holds fifteen."""
 
     def play(_: Plan, experiment: Experiment) -> Report:
-        report = reports.run()
-        if experiment.clients > 15 + WATCHERS:
-            if ends is None:
-                raise InvalidRunError("nobody was let in")
-            report.verdict = ends
-        return report
+        if ends is None and experiment.clients > 15 + WATCHERS:
+            raise InvalidRunError("nobody was let in")
+        return _told(ends or SHORT, experiment.clients > 15 + WATCHERS)
 
     _playing(monkeypatch, play)
     where = plan(NOBODY, conditions=(Condition("capacity", "<", asked),))
@@ -184,14 +182,7 @@ async def test_a_capacity_is_found_and_judged(
 async def test_a_search_ends_with_the_size_of_which_the_server_died(monkeypatch: pytest.MonkeyPatch) -> None:
     """It went on without a server: 103 connections were said to be too many, or the generator to be the limit."""
     died = verdict(Outcome.FELL_SHORT, ["the server died"])
-
-    def play(_: Plan, experiment: Experiment) -> Report:
-        report = reports.run()
-        if experiment.clients > 15 + WATCHERS:
-            report.verdict = died
-        return report
-
-    _playing(monkeypatch, play, died="nothing listens")
+    _playing(monkeypatch, lambda _, experiment: _told(died, experiment.clients > 15 + WATCHERS), died="nothing listens")
     report = await Capacity(plan(NOBODY), Of.IDLE, "http", Search(10, 40, 0.1), seconds=0.6).play()
     assert report.verdict.reasons == ["10 idle connections held", "at 20: the server died"]
     assert [row[0] for row in report.tables[0].rows] == ["10", "20"]
@@ -201,18 +192,10 @@ async def test_a_generator_that_is_late_below_a_size_that_fell_short_is_named_be
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It was invalid, and that the target had failed at twenty was not said."""
-
-    def play(_: Plan, experiment: Experiment) -> Report:
-        report = reports.run()
-        report.verdict = SHORT if experiment.clients == 20 + WATCHERS else LATE
-        return report
-
-    _playing(monkeypatch, play)
+    _playing(monkeypatch, lambda _, experiment: _told(SHORT if experiment.clients == 20 + WATCHERS else LATE))
     report = await Capacity(plan(NOBODY), Of.IDLE, "http", Search(20, 40, 0.1), seconds=0.6).play()
-    assert (report.outcome, report.verdict.reasons) == (
-        Outcome.FELL_SHORT,
-        ["not even 20 idle connections: held is 18 (held<25)", LATE_AT_20.replace("20", "10")],
-    )
+    told = ["not even 20 idle connections: held is 18 (held<25)", LATE_AT_20.replace("20", "10")]
+    assert (report.outcome, report.verdict.reasons) == (Outcome.FELL_SHORT, told)
 
 
 @pytest.mark.parametrize(
@@ -244,11 +227,8 @@ async def test_a_search_ends_with_the_size_after_which_the_server_answers_nobody
     def play(_: Plan, experiment: Experiment) -> Report:
         if fell_short:
             raise InvalidRunError("nobody was let in")
-        report = reports.run()
-        if experiment.clients > 15 + WATCHERS:
-            report.verdict = SHORT
-            fell_short.append(experiment)
-        return report
+        fell_short.extend([experiment] * (experiment.clients > 15 + WATCHERS))
+        return _told(SHORT, bool(fell_short))
 
     _playing(monkeypatch, play, answered=answered)
     report = await Capacity(plan(NOBODY), Of.IDLE, "http", Search(first, 40, 0.1), seconds=0.6).play()

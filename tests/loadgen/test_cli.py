@@ -57,10 +57,7 @@ AT_ONCE = (
         (["compare", "http://127.0.0.1:1", "--rate", "1e7"], "--rate: 10,000,000.0 is above 1,000,000"),
         (["run", "http://127.0.0.1:1", "--report", "/dev/null/no"], "--report"),
         (["attack", "http://127.0.0.1:1", "--kind", "slow-head", "--victim", "poled"], "did you mean poll"),
-        (
-            ["attack", "http://127.0.0.1:1", "--kind", "slow-head", "--victim", "GET /a b"],
-            "--victim: '/a b' is no path",
-        ),
+        (["attack", "http://127.0.0.1:1", "--kind", "slow-head", "--victim", "GET /a b"], "--victim: '/a b' is no"),
         (["attack", "http://127.0.0.1:1", "--kind", "slow-head", "--neighbours", "-1"], "--neighbours"),
         (["attack", "http://127.0.0.1:1", "--kind", "slow-head", "--ws-path", "ws"], "--ws-path"),
         (["scorecard", "http://127.0.0.1:1", "--markdown", "/nowhere/card.md"], "--markdown: cannot write"),
@@ -325,11 +322,8 @@ def test_a_stop_before_the_first_phase_is_reported_too() -> None:
 
 def test_a_stop_while_the_target_is_waited_for_is_one_line() -> None:
     says = "target.is_open = lambda _: print('no', file=sys.stderr)"
-    program = (
-        "-c",
-        f"import sys; from loadgen import __main__; from loadgen.net import target; {says}; __main__.main()",
-    )
-    with running("run", "http://127.0.0.1:1", "--wait=60", until="no", program=program) as process:
+    program = f"import sys; from loadgen import __main__; from loadgen.net import target; {says}; __main__.main()"
+    with running("run", "http://127.0.0.1:1", "--wait=60", until="no", program=("-c", program)) as process:
         process.terminate()
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -4,8 +4,6 @@ The recorded reports are of equal runs against one chatserver on a machine with 
 timelines were left out. What must be found is put into them.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -150,9 +148,8 @@ def test_what_was_not_asked_the_same_is_told() -> None:
     other.arguments = one.arguments.replace("http://127.0.0.1:8801", "ws://127.0.0.1:9000") + " --seed=4"
     assert compare(one, other, "a to b").verdict.notes == []
     one.arguments = "loadgen attack http://127.0.0.1:8801"
-    assert compare(one, other, "a to b").verdict.notes == [
-        f"they were run with different flags: nothing; and --kind slow-head {asked}"
-    ]
+    told = f"they were run with different flags: nothing; and --kind slow-head {asked}"
+    assert compare(one, other, "a to b").verdict.notes == [told]
 
 
 def _as_json(change: Callable[[dict[str, Any]], object]) -> bytes:
@@ -203,9 +200,8 @@ def test_what_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "figure missed  before 0  after 7  mark worse" in told
     assert told.splitlines()[-1].startswith("FELL SHORT  missed got worse")
     assert exit_code("diff", before, str(tmp_path), "--json") == 1
-    assert msgspec.json.decode(capsys.readouterr().out, type=Report).tables[0].rows == [
-        ["", "missed", "0", "7", "worse"]
-    ]
+    rows = msgspec.json.decode(capsys.readouterr().out, type=Report).tables[0].rows
+    assert rows == [["", "missed", "0", "7", "worse"]]
     assert exit_code("diff", before, before) == 0
 
 
@@ -229,10 +225,8 @@ def test_whose_a_figure_is(figure: str, before: float, after: float, mark: str) 
 def test_a_higher_capacity_is_better() -> None:
     one = reports.fingerprint()
     one.command, one.figures = "capacity", {"capacity": 400.0, "fell_short_at": 500.0}
-    assert moved(one, changed(one, capacity=800.0, fell_short_at=900.0)) == {
-        "capacity": "better",
-        "fell_short_at": "better",
-    }
+    better = {"capacity": "better", "fell_short_at": "better"}
+    assert moved(one, changed(one, capacity=800.0, fell_short_at=900.0)) == better
     assert worse(changed(one, capacity=800.0, fell_short_at=900.0), one) == {"capacity", "fell_short_at"}
     assert moved(one, changed(one, capacity=450.0, fell_short_at=480.0)) == {}, "it is known to a tenth only"
     most = changed(one, capacity=100.0, fell_short_at=None)

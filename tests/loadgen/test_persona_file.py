@@ -92,11 +92,7 @@ async def test_it_is_played_in_the_processes_of_a_crowd(own: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "error"),
-    [
-        ("x = 1\n", "has no class with @persona"),
-        ("x = \n", "SyntaxError"),
-        ("raise SystemExit(0)\n", "SystemExit: 0"),
-    ],
+    [("x = 1\n", "has no class with @persona"), ("x = \n", "SyntaxError"), ("raise SystemExit(0)\n", "SystemExit: 0")],
 )
 def test_what_is_none_is_one_line(own: str, text: str, error: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path(own).write_text(text)

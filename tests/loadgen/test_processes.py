@@ -1,7 +1,5 @@
 """Players: what several processes tell is one report, and none of them outlives or outwits its conductor."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """That verdicts are right: a fault that is really there is blamed, through the command line; a sound server is not."""
 
-from __future__ import annotations
-
 import re
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Verdicts beside a floor that was late, and a generator that stood still: not the target's doing."""
 
-from __future__ import annotations
-
 from functools import partial
 from unittest.mock import AsyncMock, patch
 

@@ -1,7 +1,5 @@
 """Personas against a TLS server: trio's, with a certificate that nobody would trust."""
 
-from __future__ import annotations
-
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -114,22 +112,24 @@ async def test_the_ends_of_tls_and_of_tcp_are_ends(version: ssl.SSLContext) -> N
             assert play.cohort.ended == {"closed": 1}
 
 
-async def test_a_handshake_that_fails_says_why() -> None:
-    async with _secure_server() as server, playing(server.url, "idle-connect") as play:
-        stream = await server.accept()
-        await stream.receive_some()
-        await stream.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        await until(lambda: play.cohort.failed)
-        assert [reason for reason in play.cohort.failed if reason.startswith("TLS: ")]
-
-
-async def test_nobody_is_held_before_the_handshake(context: ssl.SSLContext) -> None:
-    async with _secure_server() as server, playing(server.url, "idle-connect") as play:
+@pytest.mark.parametrize(
+    ("persona", "said", "why"),
+    [
+        ("idle-connect", b"HTTP/1.1 400 Bad\r\n\r\n", "TLS: "),
+        ("idle-connect", b"", "closed"),
+        ("malformed-http", b"", "closed"),
+    ],
+)
+async def test_nobody_is_held_before_its_handshake_which_says_why_it_fails(persona: str, said: bytes, why: str) -> None:
+    async with _secure_server() as server, playing(server.url, persona) as play:
         stream = await server.accept()
         await stream.receive_some()
         assert (play.client.stage, play.cohort.held) == (Stage.OPENING, 0)
+        await stream.send_all(said)
         await stream.aclose()
-        await until(lambda: play.cohort.failed == {"closed": 1})
+        await until(lambda: play.cohort.failed)
+        assert [reason for reason in play.cohort.failed if reason.startswith(why)]
+        assert not play.cohort.answers, "a case that was not played has no answer"
 
 
 async def _ended_in_the_next_handshake(play: Play, server: Server, stream: trio.SSLStream[trio.SocketStream]) -> None:
@@ -157,13 +157,6 @@ async def test_an_answer_says_nothing_of_the_next_connection(
             await stream.send_all(DEADLINE_ANSWER)
         await until(lambda: play.cohort.answers)
         await _ended_in_the_next_handshake(play, server, stream)
-
-
-async def test_a_case_that_was_not_played_has_no_answer() -> None:
-    async with _secure_server() as server, playing(server.url, "malformed-http") as play:
-        await (await server.accept()).aclose()
-        await until(lambda: play.cohort.failed)
-        assert not play.cohort.answers
 
 
 async def test_a_request_that_is_due_in_a_handshake_waits_for_its_end(context: ssl.SSLContext) -> None:
@@ -199,13 +192,6 @@ async def test_an_end_in_a_handshake_is_not_borne_for_ever(name: str, context: s
         await _ended_in_the_next_handshake(play, server, stream)
 
 
-async def test_half_a_connection_is_one_in_tls_as_well(version: ssl.SSLContext) -> None:
-    async with accepted("poll-halfclose", version) as (stream, play):
-        await read_until(stream, lambda got: b"\r\n\r\n" in got)
-        assert await stream.receive_some() == b"", "a goodbye, no truncation"
-        assert play.cohort.held == 1
-
-
 async def test_a_goodbye_follows_all_that_was_sent(version: ssl.SSLContext) -> None:
     async with accepted(Echo, version) as (stream, play):
         await until(lambda: play.cohort.held == 1)
@@ -215,6 +201,7 @@ async def test_a_goodbye_follows_all_that_was_sent(version: ssl.SSLContext) -> N
         play.client.finish_sending()
         await read_until(stream, lambda got: len(got) >= len(b"hello") + sent)
         assert await stream.receive_some() == b"", "no truncation"
+        assert play.cohort.held == 1
 
 
 async def test_sips_are_sips_of_records(context: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,7 @@
 import http.client
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from functools import partial
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, suppress
 from pathlib import Path
 
 import pytest
@@ -43,17 +42,14 @@ def member(server: Server) -> AbstractAsyncContextManager[Chatter]:
 
 async def ask(server: Server, method: str, path: str, body: bytes = b"", kind: str = "text/plain") -> tuple[int, bytes]:
     """One request on a connection of its own."""
-    return await trio.to_thread.run_sync(partial(_ask, server.port, method, path, body, kind), abandon_on_cancel=True)
 
+    def play() -> tuple[int, bytes]:
+        with closing(http.client.HTTPConnection(HOST, server.port, timeout=PATIENCE)) as connection:
+            connection.request(method, path, body=body or None, headers={"Content-Type": kind} if body else {})
+            answer = connection.getresponse()
+            return answer.status, answer.read()
 
-def _ask(port: int, method: str, path: str, body: bytes, kind: str) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection(HOST, port, timeout=PATIENCE)
-    try:
-        connection.request(method, path, body=body or None, headers={"Content-Type": kind} if body else {})
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    finally:
-        connection.close()
+    return await trio.to_thread.run_sync(play, abandon_on_cancel=True)
 
 
 async def pages(server: Server) -> None:

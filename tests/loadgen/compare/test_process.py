@@ -10,6 +10,7 @@ import trio
 
 from loadgen.compare import process
 from loadgen.compare.process import DiedError, running
+from tests.loadgen.stage import until
 from tests.support.ports import steady_port
 from tests.support.running import is_running
 
@@ -61,23 +62,15 @@ def test_its_port_is_none_that_the_system_gives_to_others() -> None:
 async def test_its_children_are_gone_too(leader: str, tmp_path: Path) -> None:
     """nginx's workers, for instance; also when the leader has gone before them."""
     told = tmp_path / "child"
-    code = (
-        "import os\n"
-        f"{LISTEN}\n"
-        "child = os.fork()\n"
-        "if child == 0:\n"
-        f"    open({str(told)!r}, 'w').write(str(os.getpid()) + '\\n')\n"
-        "    time.sleep(600)\n"
-        f"while not os.path.exists({str(told)!r}): time.sleep(0.01)\n"
-        f"{leader}"
-    )
+    code = f"""import os; {LISTEN}
+if not os.fork():
+    open({str(told)!r}, 'w').write(str(os.getpid()) + chr(10))
+    time.sleep(600)
+while not os.path.exists({str(told)!r}): time.sleep(0.01)
+{leader}"""
     async with running(python(code)):
-        while not (told.exists() and told.read_text().endswith("\n")):  # noqa: ASYNC110
-            await trio.sleep(0.01)
-    child = int(told.read_text())
-    with trio.fail_after(30):  # the process that adopted it has to reap it
-        while is_running(child):  # noqa: ASYNC110
-            await trio.sleep(0.01)
+        await until(lambda: told.exists() and told.read_text().endswith("\n"))
+    await until(lambda: not is_running(int(told.read_text())))  # the process that adopted it has to reap it
 
 
 @pytest.mark.parametrize(
@@ -99,8 +92,6 @@ async def test_one_that_does_not_answer_says_why(
 async def test_one_that_dies_is_noticed() -> None:
     async with running(python(LISTEN + "s.accept(); s.accept(); __import__('os').kill(0, 9)")) as server:
         await (await trio.open_tcp_stream("127.0.0.1", server.port)).aclose()
-        with trio.fail_after(30):
-            while is_running(server.pid):  # noqa: ASYNC110
-                await trio.sleep(0.01)
+        await until(lambda: not is_running(server.pid))
         with pytest.raises(DiedError, match="ended with SIGKILL"):
             server.require()

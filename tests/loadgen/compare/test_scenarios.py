@@ -8,7 +8,8 @@ from loadgen.compare.results import Scenario, Sizes
 from loadgen.compare.scenarios import scenarios
 from loadgen.personas import registry
 from loadgen.report import figures
-from loadgen.report.schema import Outcome, Report, verdict
+from loadgen.report.schema import Report
+from tests.loadgen import reports
 
 KINDS = ("slow-head", "slow-frame", "slow-read-ws")
 
@@ -32,16 +33,9 @@ def test_who_takes_part() -> None:
 
 
 def run_of(held: int, bytes_each: float) -> Report:
-    return Report(
-        command="run",
-        arguments="",
-        target="",
-        seed=1,
-        started="",
-        seconds=1.0,
-        verdict=verdict(Outcome.HELD, []),
-        figures={"held": held, "server_bytes_per_further_connection": bytes_each},
-    )
+    report = reports.run()
+    report.figures = {"held": held, "server_bytes_per_further_connection": bytes_each}
+    return report
 
 
 @pytest.mark.parametrize(

@@ -56,12 +56,11 @@ def test_the_list_needs_no_target(capsys: pytest.CaptureFixture[str]) -> None:
     assert [line.split()[0] for line in out.splitlines()] == ["6.1.1", "6.1.2", "6.1.3"]
 
 
-def test_what_does_not_echo_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    for status, why in ((404, "answers the handshake with 404"), (503, "turns us away: 503")):
-        with served(Plant(status=status)) as url:
-            assert exit_code(url) == 3
-        error = capsys.readouterr().err.splitlines()[-1]
-        assert f"/echo is no WebSocket that echoes: it {why}" in error
+@pytest.mark.parametrize(("status", "why"), [(404, "answers the handshake with 404"), (503, "turns us away: 503")])
+def test_what_does_not_echo_is_one_line(status: int, why: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with served(Plant(status=status)) as url:
+        assert exit_code(url) == 3
+    assert f"/echo is no WebSocket that echoes: it {why}" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_report_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,12 +1,12 @@
 """Real servers: ours is never wrong, and `websockets` does what docs/loadgen.md says."""
 
-import asyncio
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
-from websockets.asyncio.server import ServerConnection, serve
+import trio
+from websockets.exceptions import ConnectionClosed
+from websockets.trio.server import ServerConnection, serve
 
 from loadgen.conform.suite import play, select
 from loadgen.conform.summary import Options
@@ -42,36 +42,17 @@ async def test_over_tls_the_cases_are_the_same(tmp_path: Path) -> None:
     assert only(report, "ok") == {case.id for case in cases}, reasons(report)
 
 
-@contextmanager
-def websockets_echo() -> Iterator[int]:
-    """The library's own asyncio server, in a thread; its port."""
-    loop, ports, stop = asyncio.new_event_loop(), list[int](), asyncio.Event()
-    ready = threading.Event()
-
-    async def echo(connection: ServerConnection) -> None:
-        async for message in connection:
-            await connection.send(message)
-
-    async def main() -> None:
-        async with serve(echo, "127.0.0.1", 0, max_size=1 << 20) as server:
-            ports.append(next(iter(server.sockets)).getsockname()[1])
-            ready.set()
-            await stop.wait()
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(main()))
-    thread.start()
-    try:
-        assert ready.wait(20)
-        yield ports[0]
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join()
-        loop.close()
-
-
 async def test_websockets_keeps_to_the_rfc_once_it_is_open() -> None:
-    with websockets_echo() as port:
-        report = await play(Options(target=target.find(f"http://127.0.0.1:{port}"), path="/"), SHORT, Progress())
+    async def echo(connection: ServerConnection) -> None:
+        with suppress(ConnectionClosed):
+            while True:
+                await connection.send(await connection.recv())
+
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(partial(serve, echo, 0, host="127.0.0.1", max_size=1 << 20))
+        where = target.find(f"http://127.0.0.1:{server.listeners[0].socket.getsockname()[1]}")
+        report = await play(Options(target=where, path="/"), SHORT, Progress())
+        nursery.cancel_scope.cancel()
     assert only(report, "wrong") == {"0.16", "0.17"}, reasons(report)
     assert "400 without sec-websocket-version" in reasons(report)["0.16"]
     assert {"1.4.1", "1.4.2", "7.1.5", *LATE} <= only(report, "non-strict")

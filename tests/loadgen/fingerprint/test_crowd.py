@@ -18,23 +18,19 @@ from tests.support.certificates import server_context
     [
         (Plant(per_address=37), 60, Found(value=37, how="503, FIN; other addresses are served")),
         (Plant(per_address=37), 37, NoneSeen(looked=37)),
+        (Plant(per_address=37, tls=server_context()), 60,
+         Found(value=37, how="bytes that are no TLS, FIN; other addresses are served")),
         (Plant(resets=True), 60, Found(value=0, how="RST; other addresses are turned away as well")),
         (Plant(reset_connection=31), 60, NoneSeen(looked=59, how="1 turned away")),  # which was a cap
         # waitress accepts a hundred, and its kernel more: with 600 open nobody was served, and not a word of it
         (Plant(at_once=30), 60, NoneSeen(looked=60, how="nobody else is answered meanwhile")),
     ],
-)
+)  # fmt: skip
 async def test_a_cap_on_an_address(
     plant: Plant, connections: int, expected: Finding, autojump_clock: MockClock
 ) -> None:
     async with planted(plant) as server:
         assert await per_address(Site(server.target, Options(connections=connections))) == expected
-
-
-async def test_a_cap_on_an_address_under_tls(autojump_clock: MockClock) -> None:
-    async with planted(Plant(tls=server_context(), per_address=37)) as server:
-        finding = await per_address(Site(server.target, Options(connections=60)))
-    assert finding == Found(value=37, how="bytes that are no TLS, FIN; other addresses are served")
 
 
 async def test_a_short_deadline_is_no_cap(autojump_clock: MockClock) -> None:

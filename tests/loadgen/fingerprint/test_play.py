@@ -6,6 +6,7 @@ kernel has delivered what was sent, the jump is at most LAG_EVERY_SECONDS long.
 """
 
 import dataclasses
+import re
 import signal
 import ssl
 
@@ -74,46 +75,26 @@ async def test_every_planted_limit_is_found(autojump_clock: MockClock) -> None:
         report = await fingerprint(server, connections=410)
     assert_near(
         report,
-        first_byte_deadline_s=10,
-        head_stall_deadline_s=10,
-        head_deadline_s=10,
-        body_stall_deadline_s=12,
-        body_deadline_s=12,
-        chunked_body_deadline_s=12,
-        continue_deadline_s=12,
-        keepalive_deadline_s=60,
-        poll_hold_s=30,
-        linger_deadline_s=2,
-        ws_ping_s=25,
-        ws_pong_deadline_s=10,
-        ws_frame_stall_deadline_s=15,
-        ws_frame_deadline_s=15,
-        ws_message_deadline_s=20,
-        ws_close_deadline_s=3,
+        first_byte_deadline_s=10, head_stall_deadline_s=10, head_deadline_s=10,
+        body_stall_deadline_s=12, body_deadline_s=12, chunked_body_deadline_s=12, continue_deadline_s=12,
+        keepalive_deadline_s=60, poll_hold_s=30, linger_deadline_s=2, ws_ping_s=25, ws_pong_deadline_s=10,
+        ws_frame_stall_deadline_s=15, ws_frame_deadline_s=15, ws_message_deadline_s=20, ws_close_deadline_s=3,
         ws_goodbye_deadline_s=0,
         # sizes are found to the byte
-        connections_per_address=400,
-        head_bytes=16_384,
-        field_bytes=16_384,
-        head_fields=100,
-        body_bytes=65_536,
-        ws_message_bytes=16_384,
-        ws_fragments=64,
+        connections_per_address=400, head_bytes=16_384, field_bytes=16_384, head_fields=100, body_bytes=65_536,
+        ws_message_bytes=16_384, ws_fragments=64,
         # and honest clients are served
-        slow_typist_served=1,
-        slow_poster_served=1,
-        answers_meanwhile_percent=100,
-    )
+        slow_typist_served=1, slow_poster_served=1, answers_meanwhile_percent=100,
+    )  # fmt: skip
     assert report.figures["ws_idle_deadline_s"] is None, "a member that answers pings is kept"
     assert 20 <= (report.figures["never_read_deadline_s"] or 0) < 22, "seen by the next request: a pace later at most"
     rows = Rows(report)
-    assert rows.how("head, slowly").endswith("a total deadline")
-    assert rows.how("head, stalled") == "408, FIN"
-    assert rows.how("connected, silent") == "FIN"
-    assert rows.how("Expect: 100-continue, silent") == "408 after 100, FIN"
-    assert "close 1008 'planted'" in rows.how("frame, stalled")
-    assert rows.how("WebSocket, no pong").endswith(", after a ping at 25.0 s")
-    assert "other addresses are served" in rows.how("connections from one address")
+    for name, how in {
+        "head, slowly": "a total deadline$", "head, stalled": "^408, FIN$", "connected, silent": "^FIN$",
+        "Expect: 100-continue, silent": "^408 after 100, FIN$", "frame, stalled": "close 1008 'planted'",
+        "WebSocket, no pong": ", after a ping at 25.0 s$", "connections from one address": "other addresses are served",
+    }.items():  # fmt: skip
+        assert re.search(how, rows.how(name)), name
     assert {rows.mark(name) for name in rows.names()} == {"good"}
     assert (report.verdict.outcome, report.verdict.reasons) == ("held", [])
     assert not report.tables[1].rows, "no advice"
@@ -148,15 +129,9 @@ async def test_what_hurts_the_honest_slow_is_harsh(autojump_clock: MockClock) ->
     rows = Rows(report)
     harsh = {name for name in rows.names() if rows.mark(name) == "harsh"}
     assert harsh == {
-        "connections from one address",
-        "connected, silent",
-        "head, stalled",
-        "head, slowly",
-        "head, typed in 8 s",
-        "body at 3 KB/s",
-        "WebSocket, silent",
-        "fragments",
-    }
+        "connections from one address", "connected, silent", "head, stalled", "head, slowly", "head, typed in 8 s",
+        "body at 3 KB/s", "WebSocket, silent", "fragments",
+    }  # fmt: skip
     assert rows.how("head, typed in 8 s").startswith("408 after 4.0 s, and 200")
     assert {row[0] for row in report.tables[1].rows} == harsh
     assert report.outcome is Outcome.FELL_SHORT

@@ -58,17 +58,19 @@ async def test_a_server_that_waits_for_ever(defers: bool, path: str) -> None:
     assert isinstance(stalled, NoneSeen)
 
 
-async def test_one_small_answer_a_connection_cannot_be_read_slowly() -> None:
-    async with planted(Plant(says=b"HTTP/1.0 200 OK\r\n\r\nhello")) as server:
-        site = Site(server.target, dataclasses.replace(OPTIONS, read_path="/"))
-        closes = NotApplicable(why="it closes after one answer of 24 B: too little to be read slowly")
-        assert await tried(partial(floor, site)) == await tried(partial(never, site)) == closes
-
-
-async def test_an_error_is_nothing_to_read() -> None:
-    async with planted() as server:
-        site = Site(server.target, dataclasses.replace(OPTIONS, read_path="/nothing"))
-        assert await tried(partial(never, site)) == NotApplicable(why="GET /nothing is answered 404: nothing to read")
+@pytest.mark.parametrize(
+    ("plant", "path", "why"),
+    [
+        (Plant(says=b"HTTP/1.0 200 OK\r\n\r\nhello"), "/",
+         "it closes after one answer of 24 B: too little to be read slowly"),
+        (Plant(), "/nothing", "GET /nothing is answered 404: nothing to read"),
+    ],
+)  # fmt: skip
+async def test_what_cannot_be_read_slowly(plant: Plant, path: str, why: str) -> None:
+    async with planted(plant) as server:
+        site = Site(server.target, dataclasses.replace(OPTIONS, read_path=path))
+        for probe in (floor, never):
+            assert await tried(partial(probe, site)) == NotApplicable(why=why)
 
 
 class _Elsewhere(Target):

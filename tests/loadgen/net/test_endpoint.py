@@ -1,7 +1,5 @@
 """What --request, --header and --victim say of requests reaches attackers and victims alike."""
 
-from __future__ import annotations
-
 from random import Random
 
 import pytest

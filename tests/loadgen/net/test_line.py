@@ -24,18 +24,14 @@ async def connected() -> AsyncIterator[tuple[Line, trio.SocketStream]]:
         yield line, await server.accept()
 
 
-async def test_an_open_line_has_no_ending() -> None:
-    async with connected() as (line, stream):
+async def test_an_open_line_has_no_ending_and_comes_from_the_address_that_was_asked_for() -> None:
+    async with listening() as server, dial(target.find(server.url), source="127.16.3.7") as line:
+        stream = await server.accept()
+        assert stream.socket.getpeername()[0] == "127.16.3.7"
         await stream.send_all(b"hello")
         assert await line.receive() == b"hello"
         assert line.ending is None
         assert 0 < line.round_trip_seconds < PATIENCE
-
-
-async def test_it_comes_from_the_address_that_was_asked_for() -> None:
-    async with listening() as server, dial(target.find(server.url), source="127.16.3.7"):
-        address, _ = (await server.accept()).socket.getpeername()
-        assert address == "127.16.3.7"
 
 
 async def test_a_fin_is_reported_after_all_data() -> None:

@@ -1,7 +1,5 @@
 """What clients ask of this machine's kernel: connections of a certain kind, and a word on the server's end."""
 
-from __future__ import annotations
-
 import socket
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -29,9 +27,8 @@ def listener(request: pytest.FixtureRequest) -> Iterator[socket.socket]:
 def test_a_connection_is_of_the_kind_that_is_asked_for(listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
     where = target.find(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
-    usual, narrow = sockets.connect(where, 0), sockets.connect(
-        where, 3, receive_buffer_bytes=2048, send_buffer_bytes=8192, segment_bytes=1000
-    )  # fmt: skip
+    sizes = {"receive_buffer_bytes": 2048, "send_buffer_bytes": 8192, "segment_bytes": 1000}
+    usual, narrow = sockets.connect(where, 0), sockets.connect(where, 3, **sizes)
     with socket.socket(fileno=usual) as one, socket.socket(fileno=narrow) as other:
         for level, option, least, value in (
             (socket.SOL_SOCKET, socket.SO_RCVBUF, 10_000, 2 * 2048),  # Linux doubles it, for its bookkeeping
@@ -111,7 +108,6 @@ def test_what_one_end_has_written_and_the_other_has_no_room_for(ends: SockDiag, 
                     written += other.send(b"x" * 65536)
             came, waiting = ends.written(client.fileno())
             assert waiting > 0
-            assert 0 <= came + waiting - written <= client.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF), (
-                "acknowledged late"
-            )
+            late = came + waiting - written  # acknowledged
+            assert 0 <= late <= client.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
         assert ends.written(client.fileno())[1] > 0, "its process is done with it, and it is not"

@@ -1,7 +1,5 @@
 """Where the load goes, whether it may, and how far away that is."""
 
-from __future__ import annotations
-
 import socket
 import subprocess
 import sys

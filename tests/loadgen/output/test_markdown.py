@@ -23,16 +23,13 @@ def test_a_file_is_written_anew(tmp_path: Path) -> None:
     assert Path(file).read_text(encoding="utf-8").splitlines() == LINES
 
 
-def test_a_file_that_cannot_be_written_is_told_before_anything_is_measured(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_named_by_its_flag(tmp_path: Path) -> None:
+    """Before anything is measured. A full disk was called a fault of standard output."""
     markdown.require(None)
     markdown.require(str(tmp_path / "tables.md"))
     for place in (tmp_path / "nowhere" / "tables.md", tmp_path):
         with pytest.raises(UsageError, match="--markdown: cannot write"):
             markdown.require(str(place))
-
-
-def test_a_full_disk_is_named_by_its_flag() -> None:
-    """It was called a fault of standard output."""
     with pytest.raises(UsageError, match="--markdown: cannot write '/dev/full': No space left"):
         markdown.write("/dev/full", [MADE])
 
@@ -94,35 +91,20 @@ def test_what_nobody_measured_has_no_column_and_nothing_is_not_that() -> None:
     assert dict(zip(table.columns, table.rows[0], strict=True))["the host took, %"] == "0 → 0"
 
 
-@pytest.mark.parametrize(
-    ("outcome", "reasons", "told"),
-    [
-        (
-            Outcome.INVALID,
-            [
-                "programs waited for processors: 95.1% of the time before the attack",
-                "programs waited for processors: 99.8% of the time after the attack",
-            ],
-            "invalid: programs waited for processors",
-        ),
-        (
-            Outcome.FELL_SHORT,
-            [
-                "attack_p99_ms is 483 (attack_p99_ms>250)",
-                "nothing to compare with at the floor: the floor ended with exit code 1: MemoryError",
-            ],
-            "fell short: attack_p99_ms is 483; nothing to compare with at the floor",
-        ),
-        (
-            Outcome.NOT_EXERCISED,
-            ["not exercised: slow-head: 50 of 50 requests were not served (answered 404); name a path"],
-            "not exercised: 50 of 50 requests were not served",
-        ),
-    ],
-)
-def test_reasons_are_short(outcome: Outcome, reasons: list[str], told: str) -> None:
+def test_reasons_are_short() -> None:
     """Of an attack that did not take place nothing was told but "not exercised: not exercised"."""
-    report = reports.scorecard(count=1)
-    report.parts[0].verdict = verdict(outcome, reasons)
-    [table] = by_threat(report)
-    assert table.rows[0][-1] == told
+    waited = "programs waited for processors: 95.1% of the time"
+    for outcome, reasons, told in (
+        (Outcome.INVALID, [f"{waited} before the attack", f"{waited} after the attack"],
+         "invalid: programs waited for processors"),
+        (Outcome.FELL_SHORT, ["attack_p99_ms is 483 (attack_p99_ms>250)",
+                              "nothing to compare with at the floor: the floor ended with exit code 1: MemoryError"],
+         "fell short: attack_p99_ms is 483; nothing to compare with at the floor"),
+        (Outcome.NOT_EXERCISED,
+         ["not exercised: slow-head: 50 of 50 requests were not served (answered 404); name a path"],
+         "not exercised: 50 of 50 requests were not served"),
+    ):  # fmt: skip
+        report = reports.scorecard(count=1)
+        report.parts[0].verdict = verdict(outcome, reasons)
+        [table] = by_threat(report)
+        assert table.rows[0][-1] == told

@@ -67,23 +67,22 @@ async def test_each_writes_once_and_asks_one_question_again_and_again() -> None:
                 request, _ = await _asked(stream)
                 asked.add(request.target)
                 await answer(stream, 200, b"{}")
-        assert asked == {
-            b"/rooms",
-            b"/rooms/ask-the-log/messages?after=0&limit=200",
-            b"/search?q=words&limit=20",
-        }
+        assert asked == {b"/rooms", b"/rooms/ask-the-log/messages?after=0&limit=200", b"/search?q=words&limit=20"}
         await until(lambda: play.cohort.answers == {"answered 201": 3, "answered 200": 9})
 
 
-async def test_what_is_not_there_is_not_asked_for_again() -> None:
-    async with meeting("ask-the-log") as (_, stream):
+async def test_what_is_not_there_is_not_asked_for_again_and_an_answer_that_closes_is_what_ends_it() -> None:
+    async with meeting("ask-the-log") as (play, stream):
         await _wrote(stream)
         targets = []
-        for status in (404, 404, 503, 200):
+        for status in (404, 404, 503, 200, 413):
             request, _ = await _asked(stream)
             targets.append(request.target.split(b"?")[0])
-            await answer(stream, status)
-        assert targets == [b"/rooms", b"/rooms/ask-the-log/messages", b"/search", b"/search"]
+            await answer(stream, status, b"", *[b"Connection: close"] * (status == 413))
+        assert targets == [b"/rooms", b"/rooms/ask-the-log/messages", *[b"/search"] * 3]
+        await stream.aclose()
+        await until(lambda: play.cohort.ended == {"answered 413": 1})
+        assert play.cohort.answers["answered 413"] == 1
 
 
 async def test_a_refusal_is_waited_after(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,44 +96,31 @@ async def test_a_refusal_is_waited_after(monkeypatch: pytest.MonkeyPatch) -> Non
             raise AssertionError(await stream.receive_some())
 
 
-async def test_an_answer_that_closes_is_what_the_end_is_booked_under() -> None:
-    async with meeting("ask-the-log") as (play, stream):
-        await _asked(stream)
-        await answer(stream, 413, b"", b"Connection: close")
-        await stream.aclose()
-        await until(lambda: play.cohort.ended == play.cohort.answers == {"answered 413": 1})
-
-
 # catch-up
 
 
-async def test_it_writes_a_little_and_joins_from_the_beginning_again_and_again(
+async def test_it_writes_a_little_and_joins_from_the_beginning_again_and_again_and_waits_after_a_refusal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with talking("catch-up") as (play, socket):
         written = [await socket.hear() for _ in range(askers.MESSAGES)]
         monkeypatch.setattr(askers, "REFUSED_SECONDS", 600.0)
         assert {(message["type"], message["room"]) for message in written} == {("publish", "catch-up")}
+        join = {"type": "join", "id": 0, "room": "catch-up", "after": "0"}
         for number in range(1, 4):
-            join = await socket.hear()
-            assert join == {"type": "join", "id": 0, "room": "catch-up", "after": "0"}
+            assert await socket.hear() == join
             await socket.say(type="joined", id=0, room="catch-up", cursor="e-9", messages=[])
             await socket.say(type="ack", id=number, room="catch-up")
             await socket.say(type="message", room="catch-up", offset=10, text="x")
             await until(lambda number=number: play.cohort.deliveries == number)  # type: ignore[misc]
-        assert play.cohort.answers == {"joined": 3}
-
-
-async def test_it_waits_after_a_refusal_and_answers_pings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(askers, "AGAIN_SECONDS", 600.0)
-    async with talking("catch-up") as (play, socket):
-        for _ in range(askers.MESSAGES + 1):
-            await socket.hear()
+        assert await socket.hear() == join
+        monkeypatch.setattr(askers, "AGAIN_SECONDS", 600.0)
+        monkeypatch.setattr(askers, "REFUSED_SECONDS", 0.05)
         await socket.send(events.Ping(b"there?"))
         assert isinstance(await socket.receive(), events.Pong)
         await socket.say(type="error", id=0, code="rate_limited")
-        assert (await socket.hear())["type"] == "join"
-        assert play.cohort.answers == {"error rate_limited": 1}
+        assert await socket.hear() == join
+        assert play.cohort.answers == {"joined": 3, "error rate_limited": 1}
 
 
 # costly-text

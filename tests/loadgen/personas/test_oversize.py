@@ -6,7 +6,7 @@ import trio
 
 from loadgen.personas import oversize
 from loadgen.personas.oversize import LENGTHS
-from tests.loadgen.stage import PATIENCE, WebSocket, listening, parsed, playing, read_until
+from tests.loadgen.stage import PATIENCE, WebSocket, listening, meeting, parsed, playing, read_until
 
 
 @pytest.fixture(autouse=True)
@@ -36,8 +36,7 @@ def _as_whole(head: bytes) -> list[tuple[bytes, bytes]]:
 
 
 async def test_big_head_is_one_field_of_256_kib() -> None:
-    async with listening() as server, playing(server.url, "big-head") as play:
-        stream = await server.accept()
+    async with meeting("big-head") as (play, stream):
         head = await read_until(stream, lambda got: len(got) > 256 * 1024)
         assert await _rest(stream) == 0, "then it waits"
         assert play.cohort.sent_bytes == len(head)

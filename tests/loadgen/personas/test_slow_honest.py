@@ -4,6 +4,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from itertools import pairwise
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import h11
@@ -25,6 +26,7 @@ from tests.loadgen.stage import (
     read_until,
     request_of,
     reset,
+    talking,
     until,
 )
 
@@ -33,28 +35,24 @@ MEMBERS = ("phone-2g", "sleepy-tab", "tunnel", "office")
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, names in (
-        (slow_honest, {"ROUND_TRIP_SECONDS": 0.05, "READ_EVERY_SECONDS": 0.02}),
+    soon = {"speaks_first": (0.1, 0.2), "speaks_every": (0.1, 0.2)}
+    changes: tuple[tuple[object, dict[str, Any]], ...] = (
+        (slow_honest, {"ROUND_TRIP_SECONDS": 0.05, "READ_EVERY_SECONDS": 0.02, "MOVES_EVERY_SECONDS": 0.02}),
         (slow_honest, {"TYPES_IN_SECONDS": 0.5, "READS_AFTER_SECONDS": 0.1}),
-        (slow_honest.Curl, {"pause_seconds": 0.05}),
-        (slow_honest, {"MOVES_EVERY_SECONDS": 0.02}),
-        (slow_honest.SlowTypist, {"pause_seconds": 0.05}),
-        (slow_honest.Bandwidth, {"pause_seconds": 0.05}),
-        (slow_honest.Batch, {"pause_seconds": 0.05}),
-        (slow_honest.Office, {"speaks_first": (0.1, 0.2), "speaks_every": (0.1, 0.2)}),
-        (slow_honest.Phone2G, {"speaks_first": (0.1, 0.2), "speaks_every": (0.1, 0.2), "dark_seconds": 0.1}),
-        (slow_honest.Phone2G, {"first_in_touch": (600.0, 600.0)}),
+        *((registry()[name], {"pause_seconds": 0.05}) for name in ("curl", "slow-typist", "bandwidth", "batch")),
+        (slow_honest.Office, soon),
+        (slow_honest.Phone2G, {**soon, "dark_seconds": 0.1, "first_in_touch": (600.0, 600.0)}),
         (slow_honest.SleepyTab, {"speaks_first": (0.0, 0.1), "speaks_every": (0.1, 0.1)}),
         (slow_honest.Tunnel, {"first_in_touch": (0.1, 0.2), "in_touch": (0.1, 0.2), "dark_seconds": 0.1}),
-    ):
+    )
+    for module, names in changes:
         for name, value in names.items():
             monkeypatch.setattr(module, name, value)
 
 
 @asynccontextmanager
 async def _joined(name: str) -> AsyncIterator[tuple[Play, WebSocket]]:
-    async with listening() as server, playing(server.url, name) as play:
-        room = await server.websocket()
+    async with talking(name) as (play, room):
         assert await room.hear() == {"type": "join", "id": -1, "room": "lobby"}
         await room.say(type="joined", id=-1, room="lobby", cursor="e-7", messages=[], members=1)
         await until(lambda: play.cohort.held)
@@ -103,14 +101,6 @@ async def test_a_gap_that_is_announced_is_a_delivery(monkeypatch: pytest.MonkeyP
         assert not play.cohort.ended
 
 
-@pytest.mark.parametrize("name", MEMBERS)
-async def test_a_refused_message_is_a_failure(name: str) -> None:
-    async with _joined(name) as (play, room):
-        said = await room.hear()
-        await room.say(type="error", id=said["id"], code="rate_limited")
-        await until(lambda: play.cohort.ended == {"error rate_limited": 1})
-
-
 @pytest.mark.parametrize(
     ("told", "ended"),
     [
@@ -135,15 +125,21 @@ async def test_lost_messages_are_missed_unless_the_server_owns_up(told: list[int
 
 
 @pytest.mark.parametrize("name", MEMBERS)
-async def test_pings_are_answered_and_a_close_is_a_failure_even_with_a_kind_word(name: str) -> None:
+@pytest.mark.parametrize("reason", ["error rate_limited", "close 1012"])
+async def test_pings_are_answered_and_a_refusal_or_a_close_is_a_failure_even_with_a_kind_word(
+    name: str, reason: str
+) -> None:
     async with _joined(name) as (play, room):
         await room.send(events.Ping(b"there?"))
         while not isinstance(heard := await room.receive(), events.Pong):
             pass
         assert heard.payload == b"there?"
-        await room.say(type="goaway", reason="restart", retry_after=1)
-        await room.send(events.CloseConnection(1012))
-        await until(lambda: play.cohort.ended == {"close 1012": 1})
+        if reason == "close 1012":
+            await room.say(type="goaway", reason="restart", retry_after=1)
+            await room.send(events.CloseConnection(1012))
+        else:
+            await room.say(type="error", id=(await room.hear())["id"], code="rate_limited")
+        await until(lambda: play.cohort.ended == {reason: 1})
 
 
 # Each of them
@@ -172,7 +168,7 @@ async def test_the_phone_is_out_of_touch_and_back(monkeypatch: pytest.MonkeyPatc
         assert not play.cohort.ended
 
 
-async def test_the_tunnel_is_dark_and_behind_it_the_same_connection() -> None:
+async def test_the_tunnel_is_dark_and_behind_it_the_same_connection_or_it_finds_out_that_it_was_forgotten() -> None:
     async with _joined("tunnel") as (play, room):
         for number in range(1, 3):
             await until(lambda: play.client.is_dark)
@@ -181,10 +177,6 @@ async def test_the_tunnel_is_dark_and_behind_it_the_same_connection() -> None:
             await room.say(type="ack", id=number)
         assert play.cohort.opened == 1
         assert not play.cohort.ended
-
-
-async def test_who_was_forgotten_in_the_tunnel_finds_out_behind_it() -> None:
-    async with _joined("tunnel") as (play, room):
         await until(lambda: play.client.is_dark)
         assert isinstance(room.stream, trio.SocketStream)
         reset(room.stream)

@@ -129,19 +129,15 @@ async def test_a_kernel_that_forbids_it_is_our_fault(monkeypatch: pytest.MonkeyP
 
 
 async def test_halfclose_says_that_this_was_all_and_reads_on() -> None:
-    async with meeting("poll-halfclose", poll_wait_seconds=2.5) as (play, stream):
-        assert (await request_of(stream)).target == b"/rooms/lobby.silent/messages?wait=2.5"
+    """The room of a poll is a name of at most 64 letters."""
+    async with meeting("poll-halfclose", poll_wait_seconds=2.5, rooms=("r" * 64,)) as (play, stream):
+        assert (await request_of(stream)).target == b"/rooms/%s.silent/messages?wait=2.5" % (b"r" * 57)
         assert await stream.receive_some() == b""
         assert play.cohort.held == 1
         await answer(stream, 200, b"{}", b"Connection: close")
         await stream.aclose()
         await until(lambda: play.cohort.ended == {"answered 200": 1})
         assert play.cohort.answers == {"answered 200": 1}
-
-
-async def test_the_room_of_a_poll_is_a_name_of_64_letters() -> None:
-    async with meeting("poll-abandon", rooms=("r" * 64,)) as (_, stream):
-        assert (await request_of(stream)).target == b"/rooms/%s.silent/messages?wait=25" % (b"r" * 57)
 
 
 # publish-reset

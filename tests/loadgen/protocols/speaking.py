@@ -1,7 +1,5 @@
 """A schedule that the test winds by hand."""
 
-from __future__ import annotations
-
 from random import Random
 
 from loadgen.clients.traffic import Traffic

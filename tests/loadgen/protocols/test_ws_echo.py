@@ -1,7 +1,5 @@
 """WebSocket echo at a rate, and where WebSockets are asked for."""
 
-from __future__ import annotations
-
 import pytest
 import trio
 from wsproto import events

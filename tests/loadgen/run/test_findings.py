@@ -1,7 +1,5 @@
 """From what was read and counted to a verdict and rows, without a run: one fact is changed in a sound one."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -106,12 +104,8 @@ def grows(*, came: int) -> Change:
     return change
 
 
-def both(one: Change, other: Change) -> Change:
-    def change(found: Measured) -> None:
-        one(found)
-        other(found)
-
-    return change
+def both(*changes: Change) -> Change:
+    return lambda found: [change(found) for change in changes] and None
 
 
 def failed(phase: str, kind: str = "ws") -> PhaseResult:

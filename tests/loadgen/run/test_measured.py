@@ -1,7 +1,5 @@
 """The arithmetic of figures and of memory, on readings that the test makes up."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,9 +20,8 @@ MB = 1_000_000
 
 
 def entry(seconds: float, *, phase: str = "recovery", succeeded: int = 50, failed: int = 0, p99: float = 1.0) -> Sample:
-    return Sample(
-        seconds=seconds, phase=phase, held={}, ended={}, refused={}, succeeded=succeeded, failed=failed, p99_ms=p99
-    )
+    counts = {"held": {}, "ended": {}, "refused": {}, "succeeded": succeeded, "failed": failed}
+    return Sample(seconds=seconds, phase=phase, p99_ms=p99, **counts)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """What the victims' operations come to, on results that the test makes up."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import pytest

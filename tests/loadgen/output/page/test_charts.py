@@ -1,7 +1,9 @@
 """What is drawn, read back from the SVG."""
 
 import re
+from collections.abc import Callable
 from itertools import chain, pairwise
+from typing import Any
 from xml.etree.ElementTree import Element
 
 import msgspec
@@ -50,19 +52,35 @@ def test_latency_has_its_percentiles_phases_and_failures() -> None:
     assert sorted(texts(chart.drawing, "name")) == ["max", "p50", "p99"]
     assert texts(chart.drawing, "band-name") == ["baseline", "attack", "recovery"]
     assert "1,000" in texts(chart.drawing, "tick")
-    failures = [each for each in chart.drawing.iter("path") if each.get("class") == "failure"]
-    assert len(failures) == 4
+    assert failures(chart) == 4
     assert any("FAILED" in tip and "p99 512 ms" in tip and "attack" in tip for tip in tips(chart.drawing))
 
 
-def test_a_server_that_never_answers_is_seen_to_fail() -> None:
+def failures(chart: Chart) -> int:
+    return sum(each.get("class") == "failure" for each in chart.drawing.iter("path"))
+
+
+def latency_of(change: Callable[[int, Sample], Sample]) -> Chart:
+    """The plot of a run whose samples were changed."""
     report = reports.run()
-    report.timeline = [
-        msgspec.structs.replace(each, failed=20, p50_ms=None, p99_ms=None, max_ms=None) for each in report.timeline
-    ]
-    chart = by_caption(charts.over_time(report, "r"))["Latency"]
+    report.timeline = [change(number, each) for number, each in enumerate(report.timeline)]
+    return by_caption(charts.over_time(report, "r"))["Latency"]
+
+
+def unmeasured(sample: Sample, **changes: Any) -> Sample:
+    return msgspec.structs.replace(sample, p50_ms=None, p99_ms=None, max_ms=None, **changes)
+
+
+def test_a_server_that_never_answers_is_seen_to_fail() -> None:
+    chart = latency_of(lambda _, sample: unmeasured(sample, failed=20))
     assert "680 failed" in chart.note
-    assert sum(each.get("class") == "failure" for each in chart.drawing.iter("path")) == 34
+    assert failures(chart) == 34
+
+
+def test_a_line_breaks_where_nothing_was_measured() -> None:
+    drawing = latency_of(lambda number, sample: unmeasured(sample) if number == 10 else sample).drawing
+    paths = [path.get("d", "") for path in drawing.iter("path") if (path.get("class") or "").startswith("line")]
+    assert [path.count("M") for path in paths] == [2, 2, 2]
 
 
 def test_lines_stay_within_the_canvas() -> None:
@@ -75,14 +93,6 @@ def test_lines_stay_within_the_canvas() -> None:
                 for x, y in re.findall(r"[ML]([\d.-]+) ([\d.-]+)", path.get("d", "")):
                     assert 0 <= float(x) <= 1000
                     assert 0 <= float(y) <= height
-
-
-def test_a_line_breaks_where_nothing_was_measured() -> None:
-    report = reports.run()
-    report.timeline[10] = msgspec.structs.replace(report.timeline[10], p50_ms=None, p99_ms=None, max_ms=None)
-    drawing = by_caption(charts.over_time(report, "r"))["Latency"].drawing
-    paths = [path.get("d", "") for path in drawing.iter("path") if (path.get("class") or "").startswith("line")]
-    assert [path.count("M") for path in paths] == [2, 2, 2]
 
 
 def test_names_of_lines_do_not_overlap() -> None:
@@ -133,27 +143,16 @@ def test_every_plot_has_a_title_and_a_description_in_words() -> None:
     report = reports.attack(outcome=Outcome.FELL_SHORT)
     idents = []
     for chart in charts.over_time(report, "r"):
-        title, description = chart.drawing[0], chart.drawing[1]
-        assert (title.tag, description.tag) == ("title", "desc")
-        assert title.text
-        assert description.text
-        assert chart.drawing.get("aria-labelledby") == title.get("id")
-        assert chart.drawing.get("aria-describedby") == description.get("id")
-        idents += [title.get("id"), description.get("id")]
+        for each, tag, by in zip(chart.drawing, ("title", "desc"), ("labelledby", "describedby"), strict=False):
+            assert (each.tag, each.get("id")) == (tag, chart.drawing.get(f"aria-{by}"))
+            assert each.text
+            idents.append(each.get("id"))
     assert len(set(idents)) == len(idents)
 
 
 def test_a_phase_is_drawn_until_its_last_sample() -> None:
     """The last sample of a phase is from the moment at which it ended; the next comes up to a second later."""
-    samples = [
-        Sample(seconds=seconds, phase=phase, held={}, ended={}, refused={})
-        for seconds, phase in (
-            (1.0, "baseline"),
-            (1.4, "baseline"),
-            (2.4, "attack"),
-            (7.4, "attack"),
-            (8.0, "recovery"),
-        )
-    ]
+    ends = {1.0: "baseline", 1.4: "baseline", 2.4: "attack", 7.4: "attack", 8.0: "recovery"}
+    samples = [Sample(seconds=at, phase=phase, held={}, ended={}, refused={}) for at, phase in ends.items()]
     bands = [(band.name, band.begins, band.ends) for band in charts.bands(samples)]
     assert bands == [("baseline", 0.0, 1.4), ("attack", 1.4, 7.4), ("recovery", 7.4, 8.0)]

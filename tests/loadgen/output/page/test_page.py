@@ -1,6 +1,7 @@
 """The page as text: what is in it, and what is not."""
 
 import re
+from functools import lru_cache
 from html.parser import HTMLParser
 from itertools import pairwise
 
@@ -8,7 +9,7 @@ import msgspec
 import pytest
 
 from loadgen.output import sections, wording
-from loadgen.output.page import charts
+from loadgen.output.page import charts, document
 from loadgen.output.page.document import page_of
 from loadgen.report import format as fmt
 from loadgen.report.schema import Outcome, Report, verdict
@@ -43,23 +44,17 @@ class Reader(HTMLParser):
         return "".join(self.words)
 
 
-def read_anew(report: Report) -> Reader:
+@lru_cache  # several tests look at each, and to make and read one takes up to 0.2 s of CPU
+def _read(report: bytes, most_drawn: int) -> Reader:
     reader = Reader()
-    reader.feed(page_of(report))
+    reader.feed(page_of(msgspec.msgpack.decode(report, type=Report)))
     reader.close()
     assert reader.open == []
     return reader
 
 
-#: The pages that were read, by report: several tests look at each, and to make and read one takes up to 0.2 s of CPU.
-_pages: dict[bytes, Reader] = {}
-
-
 def read(report: Report) -> Reader:
-    key = msgspec.msgpack.encode(report)
-    if key not in _pages:
-        _pages[key] = read_anew(report)
-    return _pages[key]
+    return _read(msgspec.msgpack.encode(report), document.MOST_DRAWN)
 
 
 def test_every_element_is_closed_and_every_id_is_one(report: Report) -> None:
@@ -131,8 +126,8 @@ def test_a_comparison_tells_its_tables_and_no_verdicts() -> None:
 
 def test_hundreds_of_parts_are_told_without_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     for most, drawn in ((4, True), (3, False)):
-        monkeypatch.setattr("loadgen.output.page.document.MOST_DRAWN", most)
-        reader = read_anew(reports.comparison())
+        monkeypatch.setattr(document, "MOST_DRAWN", most)
+        reader = read(reports.comparison())
         assert ("svg" in {tag for tag, _ in reader.elements}) is drawn
         assert "attack_p99_ms" in reader.text
 
@@ -168,36 +163,25 @@ def test_a_row_has_a_cell_in_each_column(report: Report) -> None:
             reaching = int(attributes.get("rowspan") or reaching)
             numeric += (attributes.get("scope"), attributes.get("class")) == ("col", "number")
     assert len(set(rows)) <= 1
-    shown = [
-        sections.verdicts(report, brief=True),
-        *(each for part in (report, *report.parts) for each in _tables(part)),
-    ]
+    shown = [sections.verdicts(report, brief=True)]
+    for part in (report, *report.parts):
+        shown += [*sections.tables(part), *sections.measured(part), sections.figures(part)]
     assert numeric == sum(each.is_numeric(at) for each in shown if each.rows for at in range(len(each.columns)))
 
 
-def _tables(report: Report) -> list[sections.Section]:
-    return [*sections.tables(report), *sections.measured(report), sections.figures(report)]
-
-
-@pytest.mark.parametrize(
-    ("outcome", "reasons", "says_more"),
-    [
+def test_the_head_has_the_verdict_what_its_reasons_mean_and_the_notes() -> None:
+    for outcome, reasons, says_more in (
         (Outcome.HELD, [], True),
         (Outcome.INVALID, ["the generator was late"], True),
         (Outcome.FELL_SHORT, ["attack_p99_ms is 9 (attack_p99_ms>1)"], False),
-    ],
-)
-def test_the_head_has_the_verdict_what_its_reasons_mean_and_the_notes(
-    outcome: Outcome, reasons: list[str], says_more: bool
-) -> None:
-    report = reports.attack()
-    report.verdict = verdict(outcome, reasons, ["60 of 60 came"])
-    text = read(report).text
-    assert (wording.SENTENCES[outcome] in text) is says_more
-    assert "60 of 60 came" in text
-    assert " · seed 7" in text
-    assert text.count(reports.MEANINGS["attack_p99_ms"]) == (1 if says_more else 2)
-    assert "9.13\N{NARROW NO-BREAK SPACE}ms" in text
+    ):
+        report = reports.attack()
+        report.verdict = verdict(outcome, reasons, ["60 of 60 came"])
+        text = read(report).text
+        assert (wording.SENTENCES[outcome] in text) is says_more
+        assert text.count(reports.MEANINGS["attack_p99_ms"]) == (1 if says_more else 2)
+        for told in ("60 of 60 came", " · seed 7", "9.13\N{NARROW NO-BREAK SPACE}ms"):
+            assert told in text
     assert " · seed" not in read(reports.fingerprint()).text, "nothing was left to chance"
 
 
