@@ -198,7 +198,7 @@ async def test_deadlines_are_not_measured_once_nobody_is_served(autojump_clock: 
     assert {"connected, silent", "keep-alive", "WebSocket, only pongs"} <= set(why.partition("queue: ")[2].split("; "))
 
 
-@pytest.mark.usefixtures("few")
+@pytest.mark.usefixtures("one_look")
 async def test_nor_is_the_server_blamed_where_others_had_the_processors(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
