@@ -162,10 +162,11 @@ def test_history_is_loaded_on_scrolling_up_and_nothing_moves(shared_server: Serv
     expect(ann.texts.last).to_have_text("news 9")
 
 
-def test_a_reader_of_an_old_message_scrolls_on_to_the_present(shared_server: Server, window: OpenWindow) -> None:
+def test_a_reader_of_an_old_message_scrolls_on_to_the_present(shared_server: Server, visit: OpenWindow) -> None:
     """From a link into the middle of a room, through pages that are fetched on the way, and what is said meanwhile."""
     shared_server.publish("from-a-link", *(f"message {number}" for number in range(260)))
-    ann = window(room="from-a-link/40")
+    ann = visit(room="link-desk")
+    ann.page.evaluate("location.hash = 'from-a-link/40'")
     expect(ann.page.get_by_text("message 39", exact=True)).to_be_in_viewport()
     shared_server.publish("from-a-link", "news")
     expect(ann.page.locator("#jump")).to_have_text("1 new message ↓")

@@ -39,22 +39,11 @@ def test_a_name_of_ones_own_is_seen_by_all_and_kept(visit: OpenWindow) -> None:
     expect(ann.page.locator("#typing")).to_be_empty()  # at once: the message is sent
 
 
-def test_a_long_name_leaves_room_for_what_its_user_does(
+def test_a_new_name_can_be_mentioned_as_soon_as_it_is_read(
     shared_server: Server, window: OpenWindow, visit: OpenWindow
 ) -> None:
-    ann, ben = window(), visit(room="long-names", **PHONE)
-    assert ann.page.request.post(f"{shared_server.url}/session", data={"name": "W" * 40}).ok
-    ann.open(shared_server, room="long-names")
-    expect(ann.page.locator("#people li")).to_have_count(2)
-    ann.page.keyboard.type("hm")
-    typing = ben.page.locator("#typing")
-    expect(typing).to_have_text(f"{'W' * 40} is typing…")
-    assert typing.evaluate("line => line.scrollWidth <= line.clientWidth")
-
-
-def test_a_new_name_can_be_mentioned_as_soon_as_it_is_read(shared_server: Server, window: OpenWindow) -> None:
     """Presence follows the messages after up to a second; in this test it does not arrive at all."""
-    ann, ben = window(is_played=True), window()
+    ann, ben = window(is_played=True), visit(room="renamed")
     is_told = True
 
     def accept(route: WebSocketRoute) -> None:
@@ -67,16 +56,16 @@ def test_a_new_name_can_be_mentioned_as_soon_as_it_is_read(shared_server: Server
         server.on_message(pass_on)
 
     ann.accept = accept
-    for each in (ann, ben):
-        each.open(shared_server, room="renamed")
+    ann.open(shared_server, room="renamed")
     expect(ann.page.locator("#people li")).to_have_count(2)
     is_told = False
     ben.say("old")  # with the page's cookie, which has another name next
-    assert ben.page.request.post(f"{shared_server.url}/session", data={"name": "Benedikt"}).ok
+    assert ben.page.request.post(f"{shared_server.url}/session", data={"name": "Bertram"}).ok
     ben.page.evaluate("fetch('/rooms/renamed/messages', { method: 'POST', body: 'it is me' })")
     expect(ann.texts).to_have_text(["old", "it is me"])
-    ann.page.fill("#text", "@Bened")
-    expect(ann.page.locator("#completions li")).to_have_text("Benedikt")
+    ann.page.fill("#text", "@Bert")
+    expect(ann.page.locator("#completions li")).to_have_text("Bertram")
+    ben.expect_live()
 
 
 def test_without_a_websocket_a_new_name_is_listed_by_its_user_and_can_be_mentioned_at_once(window: OpenWindow) -> None:
@@ -148,16 +137,6 @@ def test_the_switcher_finds_a_room_by_its_whole_name_among_many_that_begin_with_
     expect(ann.page.locator("#rooms a[href='#herd-7']")).to_be_visible()
     ann.search("herd")
     expect(ann.page.locator("#switcher-list [aria-selected=true]")).to_have_text("#herd")
-
-
-def test_a_guest_reads_under_which_name_a_message_goes_out(window: OpenWindow) -> None:
-    """On a phone it was in the drawer only: newcomers wrote under a name that they had never seen."""
-    ann = window(room="as-whom", **PHONE)
-    field = ann.page.locator("#text")
-    expect(field).to_have_attribute("placeholder", re.compile(r"^Message #as-whom as \w+ \w+ \d+$"))
-    ann.page.tap("#show-rooms")
-    ann.save_name("Ann")
-    expect(field).to_have_attribute("placeholder", "Message #as-whom as Ann")
 
 
 def test_the_switcher_begins_with_the_room_that_mentions_the_user(window: OpenWindow, visit: OpenWindow) -> None:
@@ -301,11 +280,11 @@ def test_a_name_is_saved_once_and_the_button_shows_that_it_is_on_its_way(visit: 
     expect(ann.page.locator("#me")).to_contain_text("Ann the Slow")
 
 
-def test_all_rooms_are_marked_as_read(shared_server: Server, window: OpenWindow) -> None:
+def test_all_rooms_are_marked_as_read(shared_server: Server, visit: OpenWindow) -> None:
     """After an absence each room had to be opened and scrolled to its end."""
-    ann, rooms = window(), [f"stale-{number}" for number in range(3)]
+    ann, rooms = visit(room="stale-desk"), [f"stale-{number}" for number in range(3)]
     for room in rooms:
-        ann.open(shared_server, room=room)
+        ann.go(room)
         expect(ann.page.locator("#empty")).to_be_visible()
     ann.go("stale-desk")
     for room in rooms:
@@ -324,9 +303,11 @@ def test_all_rooms_are_marked_as_read(shared_server: Server, window: OpenWindow)
     wait_until(ann.page, lambda: unread() == [0, 0, 0])
 
 
-def test_the_button_of_the_drawer_says_what_is_new_in_other_rooms(window: OpenWindow, visit: OpenWindow) -> None:
-    """On a phone nothing did: the list is in the drawer, and the title of the page is not in sight."""
+def test_a_phone_tells_ones_name_and_what_is_new_in_other_rooms(window: OpenWindow, visit: OpenWindow) -> None:
+    """Both were in the drawer only: newcomers wrote under a name that they had never seen."""
     ann, ben = window(room="beyond", **PHONE), visit(room="beyond")
+    field = ann.page.locator("#text")
+    expect(field).to_have_attribute("placeholder", re.compile(r"^Message #beyond as \w+ \w+ \d+$"))
     expect(ben.page.locator("#people li")).to_have_count(2)
     ann.go("before")
     expect(ann.page.locator("#empty")).to_be_visible()
@@ -340,3 +321,6 @@ def test_the_button_of_the_drawer_says_what_is_new_in_other_rooms(window: OpenWi
     ann.go("beyond")
     expect(button).to_have_accessible_name("Rooms")
     expect(button.locator(".badge")).to_have_count(0)
+    ann.page.tap("#show-rooms")
+    ann.save_name("Ann")
+    expect(field).to_have_attribute("placeholder", "Message #beyond as Ann")

@@ -157,13 +157,17 @@ SAY_EVERYWHERE = """(said) => {
 }"""
 
 
-def test_a_phone_shows_long_names_and_numbers_whole(window: OpenWindow) -> None:
+def test_a_phone_shows_long_names_and_numbers_whole(shared_server: Server, window: OpenWindow) -> None:
     """They ended in `…`, and no title says the rest there; a folded text had cut the numbers of its list from 10 on."""
     name, room = "W" * 40, "long-" + "n" * 59
-    ann, ben = window(width=360, height=640, has_touch=True, is_mobile=True, room=room), window(room=room)
-    ben.save_name(name)
-    expect(ben.page.locator("#me")).to_contain_text(name)
-    ben.expect_live()
+    ann, ben = window(width=360, height=640, has_touch=True, is_mobile=True, room=room), window()
+    assert ben.page.request.post(f"{shared_server.url}/session", data={"name": name}).ok
+    ben.open(shared_server, room=room)
+    expect(ben.page.locator("#people li")).to_have_count(2)
+    ben.page.keyboard.type("hm")
+    typing = ann.page.locator("#typing")
+    expect(typing).to_have_text(f"{name} is typing…")
+    assert typing.evaluate("line => line.scrollWidth <= line.clientWidth")
     ben.say("\n".join(f"{number}. item" for number in range(90, 120)))
     expect(ann.texts).to_contain_text("item")
     ann.page.locator("#text").press_sequentially("@WW")
