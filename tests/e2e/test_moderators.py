@@ -1,7 +1,8 @@
 """A moderator in the page, and the users concerned."""
 
+import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -365,8 +366,7 @@ def test_without_a_websocket_the_page_says_that_a_sign_in_has_expired(server: Se
     expect(banner(ann)).to_contain_text("You are disconnected: the sign-in has expired.")
 
 
-@pytest.mark.parametrize("sign", ["expiring", "closed"])
-def test_a_renewed_sign_in_goes_on_in_an_open_page(server: Server, window: OpenWindow, sign: str) -> None:
+def test_a_renewed_sign_in_goes_on_in_an_open_page(server: Server, window: OpenWindow) -> None:
     """Another page had renewed the cookie, and this one was disconnected at the end of the token it had begun with."""
     sockets: list[WebSocketRoute] = []
 
@@ -374,32 +374,33 @@ def test_a_renewed_sign_in_goes_on_in_an_open_page(server: Server, window: OpenW
         sockets.append(route)
         route.connect_to_server()
 
-    def end() -> None:
-        """As the server does: the session of the socket is what it was when the socket was opened."""
-        if sign == "expiring":
-            sockets[-1].send('{"type": "expiring", "seconds": 30}')
-        else:
-            sockets[-1].close(code=4503, reason="expired")
+    def wait_for_sockets(number: int) -> None:
+        wait_until(ann.page, lambda: len(sockets) == number)
 
-    ann = window(is_played=True)
+    ann, seconds = window(is_played=True), itertools.count(600, 600)
     ann.accept = accept
-    sign_in(ann, server, "una", seconds=600)
-    ann.open(server, room=f"renewed-{sign}")
-    sign_in(ann, server, "una", seconds=1200)
-    end()
-    wait_until(ann.page, lambda: len(sockets) == 2)
-    ann.expect_live("ws")
-    sign_in(ann, server, "una", seconds=1800)
-    end()
-    wait_until(ann.page, lambda: len(sockets) == 3)
-    ann.expect_live("ws")
-    expect(banner(ann)).to_be_hidden()
-    ann.say("still Una")
-    ann.expect_texts(["still Una"])
-    assert [each["user"]["id"] for each in server.messages(f"renewed-{sign}")] == ["una"]
-    end()  # not renewed
-    expect(banner(ann)).to_contain_text("sign-in is about to end" if sign == "expiring" else "disconnected: expired")
-    assert len(sockets) == 3
+    sign_in(ann, server, "una", seconds=next(seconds))
+    ann.open(server, room="renewed")
+    # As the server does: the session of the socket is what it was when the socket was opened.
+    ends: dict[str, Callable[[], None]] = {
+        "sign-in is about to end": lambda: sockets[-1].send('{"type": "expiring", "seconds": 30}'),
+        "disconnected: expired": lambda: sockets[-1].close(code=4503, reason="expired"),
+    }
+    for told, end in ends.items():
+        for _ in range(2):
+            opened = len(sockets)
+            sign_in(ann, server, "una", seconds=next(seconds))
+            end()
+            wait_for_sockets(opened + 1)
+            ann.expect_live("ws")
+        expect(banner(ann)).to_be_hidden()
+        ann.say("still Una")
+        expect(ann.texts.last).to_have_text("still Una")
+        opened = len(sockets)
+        end()  # not renewed
+        expect(banner(ann)).to_contain_text(told)
+        assert len(sockets) == opened
+    assert [each["user"]["id"] for each in server.messages("renewed")] == ["una"] * 2
 
 
 @pytest.mark.parametrize("transport", ["ws", "poll"])
