@@ -21,7 +21,7 @@ LONG = (
     "loadgen/test_attack.py", "loadgen/test_cli.py", "soak", "workers", "loadgen/fingerprint", "loadgen/test_run.py",
     "doctor", "loadgen/test_whose_fault.py", "million", "fuzz", "shared/test_after_failures.py",
     "terminal/test_interactive.py", "log/test_model.py", "loadgen/test_processes.py", "client/test_against_server.py",
-    "log/test_postgres_faults.py", "test_docs.py", "terminal/test_modes.py", "loadgen/output/page",
+    "log/test_postgres_faults.py", "test_docs.py", "terminal/test_modes.py",
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The page in a real browser: on a phone and on a desktop, light and dark."""
+"""The page of a load generator's report in a real browser: on a phone and on a desktop, light and dark."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,19 +7,12 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from loadgen.output.page.document import page_of
-from tests.e2e.browser import running_chromium
 from tests.loadgen import reports
 
 pytestmark = pytest.mark.browser
 
 PHONE = (390, 844)
 DESK = (1440, 900)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with running_chromium() as chromium:
-        yield chromium
 
 
 @pytest.fixture(scope="module")
