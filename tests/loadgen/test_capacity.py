@@ -214,12 +214,7 @@ async def test_a_generator_that_is_late_below_a_size_that_fell_short_is_named_be
     ],
 )  # fmt: skip
 async def test_a_search_ends_with_the_size_after_which_the_server_answers_nobody(
-    first: int,
-    answered: bool,
-    outcome: Outcome,
-    reasons: list[str],
-    tried: list[str],
-    monkeypatch: pytest.MonkeyPatch,
+    first: int, answered: bool, outcome: Outcome, reasons: list[str], tried: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that was stopped was said to hold too few, for minutes, or to be another kind of server."""
     fell_short: list[Experiment] = []

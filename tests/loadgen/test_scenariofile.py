@@ -68,13 +68,10 @@ def _read(tmp_path: Path, text: str) -> Experiment:
         ("[victims]\ntimeout = 0\n" + STEADY, "victims.timeout: 0 is below 0.1"),
         (CROWD + STEADY, "groups.crowd: no phase opens it"),
         (CROWD + STEADY + "open = { crowd = 0.0 }\n", "groups.crowd: no phase opens it"),
-        (
-            CROWD + _phase("all", OPEN) + _phase("less", HALF),
-            "phases.less.open.crowd: 0.5 is less than the 1 that are open",
-        ),
+        (CROWD + _phase("all", OPEN) + _phase("less", HALF), "phases.less.open.crowd: 0.5 is less than the 1 that are"),
         (
             CROWD + _phase("half", HALF, CLOSE) + _phase("again", OPEN),
-            "phases.again.open.crowd: the group has left for good",
+            "phases.again.open.crowd: the group has left",
         ),
         (CROWD + _phase("steady", "rate = 5") + _phase("late", OPEN), "phases.steady.rate: nobody speaks"),
         ("[victims]\n" + _phase("baseline") + STEADY, "a phase that counts as 'recovery'"),

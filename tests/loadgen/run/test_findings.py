@@ -105,7 +105,11 @@ def grows(*, came: int) -> Change:
 
 
 def both(*changes: Change) -> Change:
-    return lambda found: [change(found) for change in changes] and None
+    def change_all(found: Measured) -> None:
+        for change in changes:
+            change(found)
+
+    return change_all
 
 
 def failed(phase: str, kind: str = "ws") -> PhaseResult:

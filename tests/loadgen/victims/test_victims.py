@@ -129,10 +129,7 @@ def test_a_receipt_and_its_message_have_the_same_offset(receipt: int, is_wrong: 
     """A user with the receipt of another user's message was served, and would have resumed from the wrong place."""
     victim = WebSocketVictim(Context(find("http://127.0.0.1:1"), "run"), 3, Schedule(0.0, 1.0))
     victim.pending = {0: 0.0}
-    steps: list[Callable[[], None]] = [
-        lambda: victim.heard("run-3 0", 7),
-        lambda: victim.acknowledge(0, receipt),
-    ]
+    steps: list[Callable[[], None]] = [lambda: victim.heard("run-3 0", 7), lambda: victim.acknowledge(0, receipt)]
     failure = "a message at another offset than acknowledged"
     with pytest.raises(OperationFailedError, match=failure) if is_wrong else nullcontext():
         for step in steps if is_back_first else reversed(steps):
