@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -7,36 +8,28 @@ from hypothesis import strategies as st
 from loadgen.output.page import scales
 from loadgen.output.page.scales import Scale
 
+Axis = Callable[[float, float], Scale]
 sizes = st.floats(min_value=0, max_value=1e9, allow_subnormal=False)
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "ticks"),
+    ("axis", "low", "high", "ticks"),
     [
-        (0, 8000, (0, 2000, 4000, 6000, 8000)),
-        (0, 7999, (0, 2000, 4000, 6000, 8000)),
-        (0, 1, (0, 0.5, 1)),
-        (0, 3, (0, 1, 2, 3)),
-        (39.1, 42.8, (39, 40, 41, 42, 43)),
-        (0, 0, (0, 0.5)),
+        (scales.linear, 0, 8000, (0, 2000, 4000, 6000, 8000)),
+        (scales.linear, 0, 7999, (0, 2000, 4000, 6000, 8000)),
+        (scales.linear, 0, 1, (0, 0.5, 1)),
+        (scales.linear, 0, 3, (0, 1, 2, 3)),
+        (scales.linear, 39.1, 42.8, (39, 40, 41, 42, 43)),
+        (scales.linear, 0, 0, (0, 0.5)),
+        (scales.logarithmic, 1.1, 19, (1, 2, 5, 10, 20)),
+        (scales.logarithmic, 0.6, 60, (1, 10, 100)),
+        (scales.logarithmic, 1.1, 740, (1, 10, 100, 1000)),
+        (scales.logarithmic, 3, 3, (2, 5)),
+        (scales.logarithmic, 1, 1, (1, 2)),
     ],
 )
-def test_ticks_of_a_linear_axis_are_round(low: float, high: float, ticks: tuple[float, ...]) -> None:
-    assert scales.linear(low, high).ticks == ticks
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "ticks"),
-    [
-        (1.1, 19, (1, 2, 5, 10, 20)),
-        (0.6, 60, (1, 10, 100)),
-        (1.1, 740, (1, 10, 100, 1000)),
-        (3, 3, (2, 5)),
-        (1, 1, (1, 2)),
-    ],
-)
-def test_ticks_of_a_logarithmic_axis_are_round(low: float, high: float, ticks: tuple[float, ...]) -> None:
-    assert scales.logarithmic(low, high).ticks == ticks
+def test_ticks_are_round(axis: Axis, low: float, high: float, ticks: tuple[float, ...]) -> None:
+    assert axis(low, high).ticks == ticks
 
 
 def test_a_power_of_ten_is_a_step_of_a_logarithmic_axis() -> None:
