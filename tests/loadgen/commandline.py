@@ -163,11 +163,7 @@ def tried(play: Callable[[], Ended], good: Callable[[Ended], bool]) -> Ended:
 
 
 def attacked(
-    server: Callable[[], Serving],
-    kind: str,
-    *arguments: str,
-    good: Callable[[Ended], bool],
-    **how: Any,
+    server: Callable[[], Serving], kind: str, *arguments: str, good: Callable[[Ended], bool], **how: Any
 ) -> Ended:
     """Attack a server until what is looked for was found, so long as the machine may have hidden it."""
 

@@ -179,11 +179,7 @@ def test_json_is_all_that_is_on_standard_output_and_thresholds_decide(
     ],
 )
 def test_what_is_announced_is_as_long_as_the_neighbours_need_beside_all_that_is_played(
-    command: str,
-    asked: list[str],
-    seconds: int,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    command: str, asked: list[str], seconds: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It said "about 8 s" of a minute, and half an hour of a scorecard of which most cannot be played."""
     monkeypatch.setattr(Player, "play", AsyncMock(side_effect=InvalidRunError("not here")))

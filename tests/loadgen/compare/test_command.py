@@ -32,10 +32,7 @@ from tests.loadgen.plays import SETTLE_SECONDS
         ("--attack-seconds nan", "--attack-seconds"),
         ("--markdown /nowhere/tables.md", "--markdown: cannot write"),
         ("--report /proc/nowhere", "--report"),
-        (
-            "--request GET/x",
-            "--request: it is for URLs; each scenario says what the servers of the catalogue",
-        ),
+        ("--request GET/x", "--request: it is for URLs; each scenario says what the servers of the catalogue"),
         ("--header A:b", "--header: it is for URLs"),
         ("--ws-path /x", "--ws-path: it is for URLs"),
         ("--wait 3", "--wait: it is for URLs"),

@@ -15,11 +15,7 @@ async def never(*_: Any) -> Sample:
 
 
 SCENARIO = Scenario(
-    name="idle",
-    layouts=(Layout(title="Idle", columns=COLUMNS, note="A note."),),
-    play=never,
-    needs=Can.CHAT,
-    seconds=1,
+    name="idle", layouts=(Layout(title="Idle", columns=COLUMNS, note="A note."),), play=never, needs=Can.CHAT, seconds=1
 )
 
 
