@@ -37,8 +37,12 @@ if os.environ.get("TEST_READINESS") == "kqueue":
 
 # On a disk each sync, and each removal of a file, waits for it. A container may have too little memory for all files.
 MEMORY, NEEDED_BYTES = Path("/dev/shm"), 2 * 1024**3
+#: Characters of a folder that leave enough of the 107 of a socket's path for the folder of a test, and its own.
+LONGEST = 25
 if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= NEEDED_BYTES:
     os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)  # pytest has asked for the folder before
+elif len(tempfile.gettempdir()) > LONGEST:
+    os.environ["TMPDIR"] = tempfile.tempdir = "/tmp"
 
 # By default a logged fault has coloured source and all variables: half a second of CPU each.
 structlog.get_config()["processors"][-1].exception_formatter = structlog.dev.plain_traceback
