@@ -1,5 +1,6 @@
 """The client with the real server."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from chatserver.client import (
     Complaint,
     Connected,
     Entered,
+    Expiring,
     Forbidden,
     Gap,
     Invalid,
@@ -20,11 +22,13 @@ from chatserver.client import (
     session,
 )
 from chatserver.settings.rooms import Audience, RoomPolicy
-from tests.client.listener import TRANSPORTS, Listener, each_transport, listening, url
+from tests.client.listener import SOON, TRANSPORTS, Listener, each_transport, listening, url
+from tests.support.certificates import authority, certificate
 from tests.support.moderating import moderate, moderated, sanction
 from tests.support.peers import publish
 from tests.support.ports import steady_port
 from tests.support.serving import eventually, free_flags, server_process, serving
+from tests.support.tokens import secret_file, token
 
 TEXTS = [f"text {number}" for number in range(60)]
 #: The number of servers that are killed in turn, and the texts of each person to each server.
@@ -184,3 +188,39 @@ async def test_a_user_who_does_not_read_for_a_while_gets_everything(
             await busy.publish("lobby", text)  # the events of the slow user are not read meanwhile
         assert await slow.texts(len(texts)) == texts
         assert not slow.events(Gap)
+
+
+@each_transport
+async def test_the_end_of_a_token_is_told_and_a_new_token_goes_on(transport: TransportName, tmp_path: Path) -> None:
+    """Over plain HTTP nothing told it: a bot that renews its token at `Expiring` was refused when the first ended."""
+    now = int(time.time())
+    async with (
+        serving(token_key=(secret_file(tmp_path),)) as server,
+        connect(url(server), token=token(exp=now + 25), transport=transport) as chat,
+    ):
+        seen = []
+        with trio.fail_after(SOON):
+            async for event in chat.events():
+                if isinstance(event, Expiring):
+                    seen.append(event.seconds)
+                    if len(seen) == 2:
+                        break
+                    await chat.authenticate(token(exp=now + 25))
+    assert all(0 < seconds <= 30 for seconds in seen)
+
+
+async def test_a_server_under_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trust comes from the system, or from SSL_CERT_FILE."""
+    cert, key = certificate(tmp_path)
+    roots = tmp_path / "roots.pem"
+    roots.write_bytes(authority().cert_pem.bytes())
+    async with serving(tls_cert=cert, tls_key=key) as server:
+        async with listening(f"https://localhost:{server.address.port}") as listener:
+            (event,) = await listener.until(Reconnecting)
+            assert "certificate: " in event.why
+        monkeypatch.setenv("SSL_CERT_FILE", str(roots))
+        for transport in TRANSPORTS:
+            async with listening(f"https://localhost:{server.address.port}", transport=transport) as listener:
+                listener.say("sealed")
+                await listener.texts(1)
+                await listener.acknowledged(1)

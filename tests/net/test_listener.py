@@ -210,14 +210,11 @@ def test_a_shortage_without_eviction_is_a_refusal(it: Parked, monkeypatch: pytes
     assert it.refused == [Reason.REFUSED_DESCRIPTORS, Reason.REFUSED_ADDRESS]
 
 
-@pytest.mark.parametrize("shortage", SHORTAGES)
-def test_a_shortage_beyond_the_spare_evicts_one_connection(
-    it: Parked, monkeypatch: pytest.MonkeyPatch, shortage: int
-) -> None:
+def test_a_shortage_beyond_the_spare_evicts_one_connection(it: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then the listener rests and the newcomer waits in the kernel's queue."""
     it.knock()
     someone_idle(it)
-    failing(monkeypatch, shortage, shortage)
+    failing(monkeypatch, errno.EMFILE, errno.EMFILE)
     peer = it.knock()
     it.listener.accept()
     assert (it.connections.held, it.refused, it.listener.resting) == (1, [], True)
@@ -225,10 +222,9 @@ def test_a_shortage_beyond_the_spare_evicts_one_connection(
     assert (it.connections.held, ended(peer)) == (2, False)
 
 
-@pytest.mark.parametrize("shortage", SHORTAGES)
-def test_a_listener_rests_during_a_long_shortage(it: Parked, monkeypatch: pytest.MonkeyPatch, shortage: int) -> None:
+def test_a_listener_rests_during_a_long_shortage(it: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
     """No connection can be evicted and no peer refused: the listener rests, tries seldom, and accepts afterwards."""
-    left = failing(monkeypatch, *[shortage] * 20)
+    left = failing(monkeypatch, *[errno.EMFILE] * 20)
     peer = it.knock()
     before, rests = descriptors(), 0
     while left:
@@ -267,13 +263,10 @@ def test_a_lost_spare_descriptor_is_opened_again(it: Parked, monkeypatch: pytest
     assert it.listener._spare is not None
 
 
-@pytest.mark.parametrize("shortage", SHORTAGES)
-def test_a_shortage_evicts_a_connection_and_so_does_the_next(
-    it: Parked, monkeypatch: pytest.MonkeyPatch, shortage: int
-) -> None:
+def test_a_shortage_evicts_a_connection_and_so_does_the_next(it: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each newcomer is accepted on the spare descriptor and stays."""
     idle = [it.knock(), someone_idle(it)]
-    failing(monkeypatch, shortage, None, shortage, None)
+    failing(monkeypatch, errno.EMFILE, None, errno.EMFILE, None)
     inside = [it.knock(), it.knock()]
     it.listener.accept()
     assert [ended(peer) for peer in idle + inside] == [True, True, False, False]
