@@ -67,18 +67,26 @@ class Scene:
         self.patch.setattr(owner, name, self._planted(original, after=after))
 
     def _planted(self, original: Callable[..., Any], *, after: bool) -> Callable[..., Any]:
-        def planted(*arguments: Any, **options: Any) -> Any:
-            if self.raised or not self.concerns_the_victim(*arguments):
-                return original(*arguments, **options)
+        is_armed = True
+
+        def goes_off(*arguments: Any) -> bool:
+            nonlocal is_armed
+            if not is_armed or not self.concerns_the_victim(*arguments):
+                return False
+            is_armed = False
             self.raised += 1
+            return True
+
+        def planted(*arguments: Any, **options: Any) -> Any:
+            if not goes_off(*arguments):
+                return original(*arguments, **options)
             if after:
                 original(*arguments, **options)
             raise PlantedError
 
         async def planted_in_task(*arguments: Any, **options: Any) -> Any:
-            if self.raised or not self.concerns_the_victim(*arguments):
+            if not goes_off(*arguments):
                 return await original(*arguments, **options)
-            self.raised += 1
             raise PlantedError
 
         return planted_in_task if inspect.iscoroutinefunction(original) else planted
@@ -135,12 +143,12 @@ def _names(argument: object) -> Iterator[str]:
 
 
 @asynccontextmanager
-async def scene_of(tmp_path: Path, *, tls: bool = False, **settings: Any) -> AsyncIterator[Scene]:
-    """A server for one case with a healthy neighbour; after the block the victim must hold nothing."""
+async def scene_of(tmp_path: Path, *, tls: bool = False, faults: int = 1, **settings: Any) -> AsyncIterator[Scene]:
+    """A server for so many faults with a healthy neighbour; after the block the victim must hold nothing."""
     if tls:
         settings["tls_cert"], settings["tls_key"] = certificate(tmp_path)
     with pytest.MonkeyPatch.context() as patch:
-        async with serving(faults=1, **{"serving_deadline": PATIENT, **settings}) as server:
+        async with serving(faults=faults, **{"serving_deadline": PATIENT, **settings}) as server:
             scene = Scene(server, patch)
             before = scene.holdings()
             async with neighbour(server):
@@ -155,6 +163,5 @@ async def scene_of(tmp_path: Path, *, tls: bool = False, **settings: Any) -> Asy
             with trio.move_on_after(10.0):
                 await eventually(given_back)
             assert after == before
-            assert scene.raised == 1
-            assert scene.parts.connections.faults.count == 1
-            assert [line["reason"] for line in scene.fault_lines] == ["PlantedError"], scene.fault_lines
+            assert scene.raised == scene.parts.connections.faults.count == faults
+            assert [line["reason"] for line in scene.fault_lines] == ["PlantedError"] * faults, scene.fault_lines
