@@ -121,7 +121,7 @@ class Cluster:
         self._repeated: deque[tuple[float, int, Kicked]] = deque(maxlen=NOTICES_PER_MESSAGE)
         self.on_kick = on_kick
         hub.registry.make_presence = self._make_presence
-        hub.on_written = self._written
+        hub.on_news = self._written
 
     async def run(self) -> None:
         """Send this process's reports until cancelled."""
@@ -140,11 +140,11 @@ class Cluster:
         if len(self._typed) < MAX_NOTICES:
             self._typed[room, principal.author.id] = TypingReport(room, named(principal))
 
-    def _written(self, room: str, records: Sequence[Record]) -> None:
+    def _written(self, records: Sequence[Record]) -> None:
         """Drop the unsent typing of authors here, see `Notices.written`."""
         for record in records if self._typed else ():
             if record.kind is Kind.MESSAGE:
-                self._typed.pop((room, record.user_id), None)
+                self._typed.pop((record.room, record.user_id), None)
 
     def moved(self, room: str, principal: Principal, offset: int) -> None:
         """A user has read up to an offset here; the user's connections elsewhere are notified."""

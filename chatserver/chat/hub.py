@@ -79,7 +79,7 @@ class Hub:
         self._note_failure = note_failure  # called for each message that the log did not take
         self._note_deletion = note_deletion  # called for each message that a moderator has deleted, or may have
         self._note_altered = note_altered  # called with edits, deletions and reactions, of any process
-        self.on_written: Callable[[str, Sequence[Record]], object] = lambda name, records: None  # set by Cluster
+        self.on_news: Callable[[Sequence[Record]], object] = lambda records: None  # set by Cluster
         self._note_unstored = note_unstored  # called with drafts that are not in the log
         self._lease_seconds = settings.presence_grace
         share = MAX_LEASES // LEASE_SHARE
@@ -137,6 +137,7 @@ class Hub:
     def news(self, records: Sequence[Record]) -> None:
         """Handle records that the log has made durable, in its order. An exception affects one room only."""
         self.published += len(records)
+        self.on_news(records)
         by_room: dict[str, list[Record]] = {}
         altering = []
         for record in records:
@@ -149,7 +150,6 @@ class Hub:
         if altering:
             self._note_altered(altering)
         for name, batch in by_room.items():
-            self.on_written(name, batch)
             room = self.rooms.get(name)
             if room is not None:
                 try:

@@ -111,7 +111,7 @@ class SearchPipeline:
         if self._shared is not None:
             self._start_in_background(self._shared.sessions.touch, asked.visitor)
             self._start_in_background(self._share_results, self._shared, ranking.unshared)
-        return Searched(ranking.best(asked.limit), not ranking.found, trio.current_time() - began)
+        return Searched(ranking.best(asked.limit), not ranking.used_index, trio.current_time() - began)
 
     async def _query_within_limits(self, asked: Asked, ranking: "Ranking") -> None:
         visitor = asked.visitor
@@ -163,7 +163,7 @@ class SearchPipeline:
             flight = part, self._results.generation
             found, by_index = await self._flights.get(flight, partial(self._ask, part, ranking))
             ranking.parts[part] = found
-            ranking.found |= by_index
+            ranking.used_index |= by_index
         ranking.add(hit for hit in found.hits if self._may_read(principal, hit.record.room))
         return found.go_on
 
@@ -197,7 +197,7 @@ class Ranking:
 
     def __init__(self, generation: int) -> None:
         self.generation = generation
-        self.found = False  # whether the index was used
+        self.used_index = False
         self.unshared: list[Unshared] = []
         self.parts: dict[Part, Found] = {}  # results that were not in this process's cache
         self._hits: dict[tuple[str, int], Hit] = {}
