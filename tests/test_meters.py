@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chatserver.edge.websocket import MESSAGE_BURST, REFUSAL
-from chatserver.meters import MAX_KEYS, MICROSECOND, FairByteBudget, KeyedBuckets, TokenBucket
+from chatserver.meters import MAX_KEYS, MICROSECOND, SWEPT, FairByteBudget, KeyedBuckets, TokenBucket
 
 NOW = 12_345_000_000  # microseconds
 SECOND = 1_000_000
@@ -111,6 +111,20 @@ def test_a_sweep_removes_full_buckets_and_changes_no_answer(visits: list[tuple[f
         assert len(swept) <= len(kept) <= 3
     swept.sweep(now + math.ceil(3 / 2.0))
     assert len(swept) == 0, "a key that is idle for a whole burst costs nothing"
+
+
+def test_a_sweep_looks_at_some_keys_and_the_next_ones_at_the_others() -> None:
+    """One that looked at all held up the loop for 1.5 ms, for each of ten limits, once a second."""
+    buckets: KeyedBuckets[int] = KeyedBuckets(1.0, burst=1)
+    for key in range(3 * SWEPT):
+        buckets.take(key, START)
+    assert buckets.take(0, START + 1.0) == 0.0
+    left = []
+    for _ in range(4):
+        buckets.sweep(START + 1.5)
+        left.append(len(buckets))
+    assert left == [2 * SWEPT + 1, SWEPT + 1, 1, 1]
+    assert buckets.take(0, START + 1.5) == pytest.approx(0.5)
 
 
 def test_what_was_spent_elsewhere_counts() -> None:
