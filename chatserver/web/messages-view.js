@@ -1,32 +1,25 @@
 /**
- * The list of messages, grouped by author and day. It does not move while messages are added around those in sight.
- * Owns: the rows (those near the visible ones), the scroll position of each room, when a room counts as read.
+ * The list of messages as it is scrolled. It does not move while messages are added around those in sight.
+ * Owns: which part of the log has rows, the scroll position of each room, when a room counts as read.
  * May not: fetch from the server itself, or keep messages.
  *
  * @import { Room } from './room.js'
- * @import { Message } from './wire.js'
- *
- * @typedef {{offset: number, hidden: number}} Place the first row in sight, and the part of its height that is above
+ * @import { Place } from './rows.js'
  */
 import { byId, setText } from './dom.js';
-import { TAB_STOP, messageRow, placeBelow, stopAt, stopIn, unfold } from './message-row.js';
+import { unfold } from './message-row.js';
+import { Rows, STEP } from './rows.js';
 import { plural } from './text.js';
 
 const NEAR_BOTTOM = 60; // px from the end at which the list follows new messages
 const NEAR_EDGE = 600; // px from an edge at which more rows are made
-const STEP = 60; // rows made at a time
-const MAX_ROWS = 240; // their layout takes a few ms, however many messages there are
 
 export class MessagesView {
-  #list = byId('messages');
   #scroller = byId('scroller');
   #edge = byId('edge');
   #jump = byId('jump');
-  /** @type {Map<number, HTMLElement>} by offset */
-  #rows = new Map();
-  /** The offsets of the first and the last row. */
-  #from = Infinity;
-  #to = -1;
+  /** @type {Rows} */
+  #rows;
   #isAtBottom = true;
   /** The last `scrollTop`: only a scroll upwards leaves the end, and not a list that has become lower or longer. */
   #top = 0;
@@ -44,6 +37,7 @@ export class MessagesView {
 
   constructor(client) {
     this.client = client;
+    this.#rows = new Rows(client);
     client.addEventListener('room', () => this.#open());
     client.addEventListener('restarted', ({ detail }) => detail.room === client.room && this.#open());
     client.addEventListener('identity', () => this.#redraw());
@@ -54,11 +48,10 @@ export class MessagesView {
     client.addEventListener('state', () => this.#lost());
     this.#scroller.addEventListener('scroll', () => this.#scrolled(), { passive: true });
     this.#jump.addEventListener('click', () => this.toPresent());
-    this.#list.addEventListener('focusin', ({ target }) => stopAt(this.#list, target.closest('.message')));
     byId('column').addEventListener('fold', ({ target, detail }) => this.#folded(target, detail));
     document.addEventListener('visibilitychange', () => this.#room && this.#looked());
     addEventListener('beforeprint', () => this.#print());
-    setInterval(() => this.#room && this.#show(this.#timeline.place(this.#from), this.#timeline.place(this.#to + 1)), 60_000); // a day may have ended
+    setInterval(() => this.#room && this.#show(...this.#range), 60_000); // a day may have ended
     // Other lines have other heights. This event comes before the `scroll` of a list that has become shorter.
     addEventListener('resize', () => this.#isAtBottom || this.#scrollTo(this.#place));
     // The composer, a phone's keyboard or a banner change the height: the end stays in sight.
@@ -71,6 +64,15 @@ export class MessagesView {
     return this.#room?.log.past ?? this.client.current.timeline;
   }
 
+  /** The indices of the first row's message and behind the last one's. */
+  get #range() {
+    return [this.#timeline.place(this.#rows.from), this.#timeline.place(this.#rows.to + 1)];
+  }
+
+  #show(from, to, how = {}) {
+    this.#rows.show(this.#timeline, this.#divider, from, to, how);
+  }
+
   get #below() {
     const { scrollTop, scrollHeight, clientHeight } = this.#scroller;
     return scrollHeight - scrollTop - clientHeight;
@@ -78,7 +80,7 @@ export class MessagesView {
 
   /** What is in sight; null at the end. */
   get place() {
-    return this.#isAtBottom ? null : this.#firstInSight();
+    return this.#isAtBottom ? null : this.#rows.firstInSight();
   }
 
   toBottom() {
@@ -114,9 +116,9 @@ export class MessagesView {
     const place = this.#timeline.place(offset);
     this.#isAtBottom = false;
     unfold({ room: room.name, offset });
-    this.#clear();
+    this.#rows.clear();
     this.#show(place - STEP, place + STEP);
-    const row = this.#rows.get(offset);
+    const row = this.#rows.at(offset);
     if (!row) return this.toPresent(), false;
     row.scrollIntoView({ block: row.offsetHeight < this.#scroller.clientHeight ? 'center' : 'start' });
     row.focus({ preventScroll: true });
@@ -143,8 +145,8 @@ export class MessagesView {
   /** Unread messages that do not fit are shown from their beginning, which may not be loaded. */
   #toDivider(mayFetch = true) {
     if (this.#divider === null || !this.#isAtBottom) return;
-    if (!this.#list.querySelector('.divider')) this.#redraw(null, this.#divider);
-    const row = this.#list.querySelector('.divider');
+    if (!this.#rows.divider) this.#redraw(null, this.#divider);
+    const row = this.#rows.divider;
     if (!row || row.getBoundingClientRect().top >= this.#scroller.getBoundingClientRect().top) return;
     this.#isAtBottom = false;
     row.scrollIntoView({ block: 'start' });
@@ -176,7 +178,7 @@ export class MessagesView {
 
   #redraw(place = this.place, offset = place?.offset ?? Infinity) {
     if (!this.#room) return;
-    this.#clear();
+    this.#rows.clear();
     const at = this.#timeline.place(offset);
     this.#show(at - STEP, at + STEP);
     this.#isAtBottom = !place;
@@ -192,17 +194,17 @@ export class MessagesView {
   }
 
   #take({ added, changed, isLive }) {
-    if (this.#from < this.#timeline.first && !this.#isAtBottom) return this.#refetch();
-    const wasEmpty = this.#rows.size === 0;
+    if (this.#rows.from < this.#timeline.first && !this.#isAtBottom) return this.#refetch();
+    const wasEmpty = this.#rows.isEmpty;
     const first = added.find((message) => !this.client.identity.owns(message));
     if (wasEmpty && !isLive) this.#divider ??= this.client.current.firstUnread; // the first page, perhaps after a week
     if (isLive && first && (document.hidden || this.#wasAway)) this.#divider ??= first.offset;
     const isFollowing = this.#isAtBottom && !this.#room?.log.past;
     const more = this.#below < NEAR_EDGE ? STEP : 0; // far from the end, rows there would replace those in sight
     const change = () => {
-      for (const message of changed) this.#replace(message);
-      this.#replaceAnswersTo([...added, ...changed]);
-      this.#show(this.#timeline.place(this.#from), isFollowing ? Infinity : this.#timeline.place(this.#to + 1) + more);
+      this.#rows.redraw(changed, [...added, ...changed], this.#timeline, this.#divider);
+      const [from, to] = this.#range;
+      this.#show(from, isFollowing ? Infinity : to + more);
     };
     isFollowing ? change() : this.#holdStill(change);
     this.#edges();
@@ -230,7 +232,7 @@ export class MessagesView {
   /** While the page is hidden days go by, and what was read before is not new any more. */
   #looked() {
     if (document.hidden && this.#isAtBottom) this.#divider = null;
-    this.#show(this.#timeline.place(this.#from), this.#timeline.place(this.#to + 1));
+    this.#show(...this.#range);
     if (!document.hidden) this.#toDivider();
     this.#seen();
   }
@@ -243,89 +245,11 @@ export class MessagesView {
     this.#jump.classList.toggle('has-news', unread > 0);
   }
 
-  // Rows
-
-  /** Remove a row. If it has the focus, the list of messages gets that, so that keys still scroll it. */
-  #remove(offset, row) {
-    if (row.contains(document.activeElement)) this.#scroller.focus({ preventScroll: true });
-    row.remove();
-    this.#rows.delete(offset);
-  }
-
-  #clear() {
-    for (const [offset, row] of this.#rows) this.#remove(offset, row);
-    [this.#from, this.#to] = [Infinity, -1];
-  }
-
-  #replace(message) {
-    const shown = this.#rows.get(message.offset);
-    if (!shown) return;
-    const focused = shown.contains(document.activeElement) ? document.activeElement : null;
-    const row = messageRow(this.client, message);
-    stopIn(row, shown.tabIndex);
-    shown.replaceWith(row);
-    this.#rows.set(message.offset, row);
-    const timeline = this.#timeline;
-    placeBelow(row, message, timeline.messages[timeline.place(message.offset) - 1] ?? null, timeline, this.#divider);
-    const chip = [...row.querySelectorAll('.chip')].find(({ value }) => value === focused?.value);
-    if (focused) (chip ?? row).focus({ preventScroll: true });
-  }
-
-  /** Redraw the replies to these messages, which quote them. */
-  #replaceAnswersTo(answered) {
-    const offsets = new Set(answered.map(({ offset }) => offset));
-    for (const message of this.#timeline.messages.slice(this.#timeline.place(this.#from), this.#timeline.place(this.#to + 1))) {
-      if (message.reply_to && offsets.has(message.reply_to)) this.#replace(message);
-    }
-  }
-
-  /**
-   * Make rows for a range of messages, and keep those that exist. Rows over the limit are dropped at one end.
-   * @param {number} from index
-   * @param {number} to index behind the last
-   * @param {{dropAt?: 'top' | 'bottom', most?: number}} [how]
-   */
-  #show(from, to, { dropAt = 'top', most = MAX_ROWS } = {}) {
-    const { messages } = this.#timeline;
-    to = Math.min(Math.max(to, 0), messages.length);
-    from = Math.max(0, Math.min(from, to === messages.length ? to - STEP : from));
-    if (to - from > most) [from, to] = dropAt === 'top' ? [to - most, to] : [from, from + most];
-    const wanted = messages.slice(from, to);
-    this.#from = wanted.at(0)?.offset ?? Infinity;
-    this.#to = wanted.at(-1)?.offset ?? -1;
-    for (const [offset, row] of this.#rows) if (offset < this.#from || offset > this.#to) this.#remove(offset, row);
-    let next = this.#list.firstElementChild;
-    let previous = messages[from - 1] ?? null;
-    for (const message of wanted) {
-      const row = this.#rows.get(message.offset) ?? messageRow(this.client, message);
-      if (row === next) next = next.nextElementSibling;
-      else this.#list.insertBefore(row, next);
-      if (!this.#rows.has(message.offset)) {
-        stopIn(row, -1);
-        this.#rows.set(message.offset, row);
-      }
-      placeBelow(row, message, previous, this.#timeline, this.#divider);
-      previous = message;
-    }
-    const isFocused = this.#list.contains(document.activeElement) && this.#list.querySelector(TAB_STOP);
-    if (!isFocused) stopAt(this.#list, this.#rows.get(this.#to));
-  }
-
   // Scrolling
-
-  /** @returns {Place | null} the first row that is in sight */
-  #firstInSight() {
-    const edge = this.#scroller.getBoundingClientRect().top;
-    for (const row of this.#list.children) {
-      const { top, bottom, height } = row.getBoundingClientRect();
-      if (bottom > edge) return { offset: Number(row.dataset.offset), hidden: (edge - top) / height };
-    }
-    return null;
-  }
 
   /** @param {Place | null} place */
   #scrollTo(place) {
-    const row = place && this.#rows.get(place.offset);
+    const row = place && this.#rows.at(place.offset);
     if (!row) return this.toBottom();
     const { top, height } = row.getBoundingClientRect();
     this.#scroller.scrollTop += top + place.hidden * height - this.#scroller.getBoundingClientRect().top;
@@ -333,8 +257,8 @@ export class MessagesView {
 
   /** Change the list without moving the first row in sight. Its bottom is measured: the day above it may come and go. */
   #holdStill(change) {
-    const bottom = (offset) => this.#rows.get(offset)?.getBoundingClientRect().bottom;
-    const anchor = this.#firstInSight()?.offset;
+    const bottom = (offset) => this.#rows.at(offset)?.getBoundingClientRect().bottom;
+    const anchor = this.#rows.firstInSight()?.offset;
     const before = bottom(anchor);
     change();
     const after = bottom(anchor); // of another row, if the message has changed
@@ -344,13 +268,12 @@ export class MessagesView {
   #scrolled() {
     const { scrollTop } = this.#scroller;
     const { messages } = this.#timeline;
-    const isEnd = this.#to === (messages.at(-1)?.offset ?? -1);
+    const isEnd = this.#rows.to === (messages.at(-1)?.offset ?? -1);
     const wentUp = !this.#isAtBottom || scrollTop < this.#top;
     this.#isAtBottom = isEnd && !this.#room?.log.past && (!wentUp || this.#below < NEAR_BOTTOM);
     this.#top = scrollTop;
     this.#place = this.place;
-    const from = this.#timeline.place(this.#from);
-    const to = this.#timeline.place(this.#to + 1);
+    const [from, to] = this.#range;
     if (scrollTop < NEAR_EDGE && from > 0) this.#holdStill(() => this.#show(from - STEP, to, { dropAt: 'bottom' }));
     else if (this.#below < NEAR_EDGE && to < messages.length) this.#holdStill(() => this.#show(from, to + STEP));
     this.#fetchOn();
@@ -370,7 +293,7 @@ export class MessagesView {
   #edges() {
     const { timeline, out } = this.client.current;
     byId('empty').hidden = timeline.epoch === null || timeline.messages.length > 0 || !timeline.complete;
-    this.#edge.hidden = this.#rows.size === 0 && (timeline.epoch !== null || out !== null);
+    this.#edge.hidden = this.#rows.isEmpty && (timeline.epoch !== null || out !== null);
     const { complete, first } = this.#timeline;
     const start = first > 1 ? 'Older messages are gone.' : `This is the beginning of #${this.client.room}.`;
     setText(this.#edge, complete ? start : 'Fetching messages…');
@@ -381,7 +304,7 @@ export class MessagesView {
     const room = this.client.current;
     const timeline = this.#timeline;
     if (this.#isFetching || timeline.epoch === null || this.client.state.phase !== 'live') return;
-    const isTop = this.#scroller.scrollTop < NEAR_EDGE && !timeline.complete && timeline.place(this.#from) <= 0;
+    const isTop = this.#scroller.scrollTop < NEAR_EDGE && !timeline.complete && timeline.place(this.#rows.from) <= 0;
     const isEnd = room.log.past && this.#below < NEAR_EDGE;
     if (!isTop && !isEnd) return;
     this.#isFetching = true;

@@ -70,7 +70,7 @@ function decoded(text) {
   }
 }
 
-/** @param {{place: import('./messages-view.js').Place | null} | null} [left] how this address was left, after Back or Forward */
+/** @param {{place: import('./rows.js').Place | null} | null} [left] how this address was left, after Back or Forward */
 function enterFromAddress(left = null) {
   const [room, offset] = decoded(location.hash.slice(1)).split('/');
   if (ROOM_NAME.test(room)) {
