@@ -72,6 +72,7 @@ MARKUP = {
     "two\nlines": "<p>two\nlines</p>",
     "**bold** *it* _it_ `code *x*`": "<p><strong>bold</strong> <em>it</em> <em>it</em> <code>code *x*</code></p>",
     "***both*** **a *b* c**": "<p><strong><em>both</em></strong> <strong>a <em>b</em> c</strong></p>",
+    "*it **both** it* *2 **4": "<p><em>it <strong>both</strong> it</em> *2 **4</p>",
     "2*3*4 snake_case_name * not *": "<p>2*3*4 snake_case_name * not *</p>",
     "~~gone *all*~~ ~3~ ~~ ~~~no~~~": "<p><del>gone <em>all</em></del> ~3~ ~~ ~~~no~~~</p>",
     r"\*no\* \`no\` \~~no\~~ C:\dir": "<p>*no* `no` ~~no~~ C:\\dir</p>",
@@ -131,7 +132,22 @@ def test_markup_takes_no_longer_for_hostile_text(run: Run) -> None:
     """Eight kilobytes of half-open marks: backtracking without bound would take minutes."""
     hostile = [
         mark * (8000 // len(mark))
-        for mark in ("*", "**a", "~~a", "_a ", "`", "\\*", "``a`", "[", "[a](http://(", "> ", "```\n", "-")
+        for mark in (
+            "*",
+            "**a",
+            "*a **b** ",
+            "**b** ",
+            "~~a",
+            "_a ",
+            "`",
+            "\\*",
+            "``a`",
+            "[",
+            "[a](http://(",
+            "> ",
+            "```\n",
+            "-",
+        )
     ]
     body = "return a.map((text) => m.markdown(text).length > 0)"
     assert all(run("markdown.js", body, hostile))
