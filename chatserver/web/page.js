@@ -15,7 +15,7 @@ import { PendingView } from './pending-view.js';
 import { PeopleView } from './people-view.js';
 import { PersonMenu } from './person-menu.js';
 import { READ_KEY } from './read-markers.js';
-import { OURS_KEY, RoomsView } from './rooms-view.js';
+import { OURS_KEY, RoomsView, roomNamed } from './rooms-view.js';
 import { hasLocks, openStorage } from './storage.js';
 import { Switcher } from './switcher.js';
 import { TabLink } from './tab-link.js';
@@ -72,7 +72,8 @@ function decoded(text) {
 
 /** @param {{place: import('./rows.js').Place | null} | null} [left] how this address was left, after Back or Forward */
 function enterFromAddress(left = null) {
-  const [room, offset] = decoded(location.hash.slice(1)).split('/');
+  const [typed, offset] = decoded(location.hash.slice(1)).split('/');
+  const room = roomNamed(typed);
   if (ROOM_NAME.test(room)) {
     hideBanner();
     closePanels();
@@ -82,7 +83,7 @@ function enterFromAddress(left = null) {
     else if (Number(offset) > 0) visit(Number(offset));
     return;
   }
-  if (room) showBanner(`“${room}” cannot be a room: use up to 64 letters a–z, digits and . _ -, with a letter or digit first.`);
+  if (typed) showBanner(`“${typed}” cannot be a room: use up to 64 letters a–z, digits and . _ -, with a letter or digit first.`);
   if (!client.room) history.replaceState(null, '', `#${FIRST_ROOM}`);
   if (!client.room) client.enter(FIRST_ROOM);
 }

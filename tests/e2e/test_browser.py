@@ -128,6 +128,8 @@ def test_the_policy_is_in_force_and_text_stays_text(visit: OpenWindow) -> None:
     for typed, shown in (("stra%C3%9Fe", "straße"), ("%E0%A4%A", "%E0%A4%A"), (attacks[1], attacks[1])):
         ann.page.evaluate("(typed) => { location.hash = typed; }", typed)
         expect(ann.page.locator("#banner")).to_contain_text(f"“{shown}” cannot be a room")
+    ann.page.evaluate("location.hash = 'Attacks desk'")  # as the field for rooms takes it
+    expect(ann.page.locator("#room-title")).to_have_text("attacks-desk")
     ann.page.reload()
     ann.expect_live()
     assert ann.page.evaluate("window.hit === undefined")
