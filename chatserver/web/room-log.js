@@ -9,7 +9,8 @@ import { Reactors, Timeline } from './timeline.js';
 import { delayBefore, sleep, splitCursor } from './wire.js';
 
 const FILL_LIMIT = 100; // messages a request, when a hole is filled
-const HISTORY_LIMIT = 50; // messages a request, when the user scrolls
+const HISTORY_LIMIT = 50; // records a request, when the user scrolls
+const SPARSE_LIMIT = 200; // where most are changes, as of a bot that writes piece by piece; the server's limit
 const TRIM_AT = 20_000; // messages kept of one room, about 10 MB
 const KEEP = 10_000;
 
@@ -25,6 +26,7 @@ export class RoomLog {
   #unasked = [];
   #isAsking = false;
   #filling = false;
+  #olderLimit = HISTORY_LIMIT;
 
   /** @param {Room} room asks the server, and is told what was fetched */
   constructor(room) {
@@ -101,10 +103,12 @@ export class RoomLog {
 
   async older(timeline) {
     if (timeline.complete || timeline.epoch === null) return;
-    const page = await this.room.history({ before: timeline.cursorAt(timeline.first), limit: HISTORY_LIMIT });
+    const page = await this.room.history({ before: timeline.cursorAt(timeline.first), limit: this.#olderLimit });
     if (page.messages.length === 0) timeline.complete = true;
     this.reactors.note(page.messages);
-    this.room.tell('messages', { ...timeline.add(page.messages, { asPage: true }), isLive: false });
+    const found = timeline.add(page.messages, { asPage: true });
+    this.#olderLimit = found.added.length < page.messages.length / 2 ? SPARSE_LIMIT : HISTORY_LIMIT;
+    this.room.tell('messages', { ...found, isLive: false });
   }
 
   /** Fetch the records after the older range. Once it meets the present, they are joined. */

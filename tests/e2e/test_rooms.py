@@ -168,6 +168,20 @@ def test_a_deletion_during_an_outage_reaches_older_and_quoted_messages(run: Run)
     assert run("room.js", ROOM + body) == [[None, None], "x", True, "", True]
 
 
+def test_more_records_are_asked_for_where_most_are_changes(run: Run) -> None:
+    """Where a bot had written piece by piece, by edits, each request brought half a message."""
+    body = """
+        room.page({ cursor: 'e-99', recovered: true, messages: said(99) });
+        const edits = [96, 97, 98].map((offset) => ({ type: 'edit', offset, target: 95, text: 'x' }));
+        const pages = [[...said(95), ...edits], said(90, 91, 92, 93, 94), said(89)];
+        const asked = [];
+        client.ask = async ({ limit }) => (asked.push(limit), { cursor: 'e-99', messages: pages.shift() });
+        while (pages.length) await room.older(room.timeline);
+        return asked;
+    """
+    assert run("room.js", ROOM + body) == [50, 200, 50]
+
+
 def test_a_hole_is_filled_although_the_history_was_refused_for_now(run: Run) -> None:
     """The messages in it stayed away until another one came."""
     body = """
