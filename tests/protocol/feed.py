@@ -10,12 +10,12 @@ A *runner* replaces the connection: it takes pieces and returns their result wit
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 from random import Random
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from hypothesis import strategies as st
 
 from chatserver.protocol.body import Body
-from chatserver.protocol.errors import HttpError, ProtocolError
+from chatserver.protocol.errors import HttpError
 from chatserver.protocol.head import Head, HeadLimits, find_head_end, parse_head
 from chatserver.protocol.websocket import Assembly, Close, Event, FrameLimits, Violation, receive
 from chatserver.reasons import ErrorCode, Reason
@@ -46,15 +46,6 @@ def feed(run: Runner[Outcome], wire: bytes, *, trailing: bytes = b"") -> Outcome
         assert run([wire + trailing]) == (outcome, expected), "with trailing bytes"
         assert run([wire, trailing]) == (outcome, expected), "with trailing bytes in their own piece"
     return outcome
-
-
-def refusal(parse: Callable[..., object], *arguments: object) -> Any:
-    """The error of the peer for these arguments."""
-    try:
-        found = parse(*arguments)
-    except ProtocolError as error:
-        return error
-    raise AssertionError(f"{arguments!r:.500} was taken for {found!r:.500}")
 
 
 def cuts(size: int) -> st.SearchStrategy[list[int]]:

@@ -19,8 +19,9 @@ from chatserver.protocol.client_messages import (
     Typing,
     decode,
 )
+from chatserver.protocol.errors import MessageError
 from chatserver.reasons import ErrorCode
-from tests.protocol.feed import refusal
+from tests.support.errors import error_of
 
 BAD_FIELD, BAD_JSON = ErrorCode.BAD_FIELD, ErrorCode.BAD_JSON
 #: CPython 3.14 bounds nesting by the size of the stack, so there an unknown field is refused for its length instead.
@@ -124,7 +125,7 @@ def test_a_refusal_names_the_field_and_has_the_id() -> None:
         ('{"type":"history","id":1,"room":"a","room":"b"}', BAD_FIELD, "room: sent twice", 1),
         ('{"type":"publish","id":1,"room":"a","text":"b","te\\u0078t":"c"}', BAD_FIELD, "text: sent twice", 1),
     ):
-        error = refusal(decode, data)
+        error = error_of(MessageError, decode, data)
         assert (error.code, error.id) == (code, id_), (data, error.message)
         assert names in error.message, data
         assert len(error.message) <= 220, data
@@ -171,7 +172,7 @@ def test_bad_publish_bodies_are_refused() -> None:
         (b"[" * MAX_JSON_BYTES, "application/json", 400, "bad_json"),
         (b'{"text":"a","x":' + b"[" * 12_500 + b"]" * 12_500 + b"}", "application/json", 400, TOO_DEEP[0].code),
     ):
-        refused = refusal(decode_publish, "lobby", body, content_type).code
+        refused = error_of(MessageError, decode_publish, "lobby", body, content_type).code
         assert (refused.status, refused.code) == (status, code), (body, content_type)
 
 
@@ -187,4 +188,4 @@ def test_a_body_with_a_read_marker() -> None:
         (b'{"offset":1,"offset":2}', "application/json", BAD_FIELD),
         (b'{"offset":', "application/json", BAD_JSON),
     ):
-        assert refusal(decode_read, body, media).code is code, (body, media)
+        assert error_of(MessageError, decode_read, body, media).code is code, (body, media)

@@ -11,7 +11,7 @@ from chatserver.protocol.bodies import decode_publish
 from chatserver.protocol.client_messages import decode
 from chatserver.protocol.duplicates import MAX_OTHER_BYTES, MAX_OTHER_COLONS, refuse_duplicates
 from chatserver.protocol.errors import MessageError
-from tests.protocol.feed import refusal
+from tests.support.errors import error_of
 
 _VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
@@ -86,7 +86,7 @@ def test_any_number_of_copies_of_a_field_is_refused() -> None:
     ):
         decode("{" + fields + ',"id":1}')
         for copies in range(2, 20):
-            assert "id: sent twice" in refusal(decode, "{" + fields + ',"id":1' * copies + "}").message
+            assert "id: sent twice" in error_of(MessageError, decode, "{" + fields + ',"id":1' * copies + "}").message
 
 
 _KNOWN = st.sampled_from(("type", "id", "room", "text", "key", "after", "before", "limit", "x"))

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from chatserver.protocol.errors import HttpError
 from chatserver.protocol.head import BodyKind, Head, HeadLimits, find_head_end, has_token, origin_in, parse_head
 from chatserver.reasons import ErrorCode, Reason
-from tests.protocol.feed import feed, head_runner, refusal
+from tests.protocol.feed import feed, head_runner
 from tests.protocol.samples import GET, POST, request
+from tests.support.errors import error_of
 
 NEXT = b"GET /next HTTP/1.1\r\n"
 
@@ -254,7 +255,7 @@ def test_what_is_not_served_has_its_own_error() -> None:
     for wire, code in NOT_SERVED:
         assert feed(head_runner(), wire) == (code, Reason.BAD_REQUEST)
         if code is ErrorCode.UNSUPPORTED_MEDIA_TYPE:
-            assert refusal(parse_head, wire, HeadLimits()).headers == (("Accept-Encoding", "identity"),)
+            assert error_of(HttpError, parse_head, wire, HeadLimits()).headers == (("Accept-Encoding", "identity"),)
 
 
 def test_a_head_or_length_over_a_limit_is_refused() -> None:
@@ -285,7 +286,7 @@ def test_words_and_list_items_are_counted_before_h11_splits_them(monkeypatch: py
     monkeypatch.setattr(h11, "Connection", None)
     for name, wire in WORDY.items():
         assert feed(head_runner(), wire) == LONG_HEAD, name
-        assert "commas and spaces, limit 1,000" in refusal(parse_head, wire, HeadLimits()).message, name
+        assert "commas and spaces, limit 1,000" in error_of(HttpError, parse_head, wire, HeadLimits()).message, name
 
 
 def test_escapes_in_a_target_are_counted_before_they_are_decoded() -> None:
@@ -304,7 +305,7 @@ def test_a_head_one_byte_over_its_limit() -> None:
 
 def test_bytes_that_cannot_become_a_request_are_refused_at_once() -> None:
     for wire in b"\x16;\r\n(;\xff;\n; ;GET / HTTP/1.1\n;GET /\0;GET / HTTP/1.1\r\nA: \x1b".split(b";"):
-        assert isinstance(refusal(find_head_end, wire, 0, HeadLimits()), HttpError)
+        assert isinstance(error_of(HttpError, find_head_end, wire, 0, HeadLimits()), HttpError)
 
 
 def test_too_many_fields_are_refused_when_the_limit_is_passed() -> None:

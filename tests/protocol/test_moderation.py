@@ -4,6 +4,7 @@ import msgspec
 
 from chatserver.chat.principal import NUMBER_BITS, guest
 from chatserver.net.connection import network_of
+from chatserver.protocol.errors import MessageError
 from chatserver.protocol.moderation import (
     MAX_REASON_CHARS,
     MAX_SECONDS,
@@ -14,7 +15,7 @@ from chatserver.protocol.moderation import (
     decode_sanction,
 )
 from chatserver.protocol.validation import MAX_USER_ID_CHARS
-from tests.protocol.feed import refusal
+from tests.support.errors import error_of
 
 ADDRESSES = (
     "192.0.2.1", "2001:db8::1", "::1", "fe80::1", "::ffff:192.0.2.1", "2001:db8:0:1:2:3:4:5", "0:0:0:1::5",
@@ -31,7 +32,7 @@ def test_an_address_becomes_the_network_of_its_connections() -> None:
 
 def test_a_malformed_network_is_refused() -> None:
     for network in ("", "localhost", "192.0.2.0/24", "::/0", "2001:db8::/48", "1.2.3.4/" + "9" * 40):
-        assert refusal(check_network, network).message.startswith("network: ")
+        assert error_of(MessageError, check_network, network).message.startswith("network: ")
 
 
 def test_bodies_of_sanctions_and_kicks_are_checked() -> None:
@@ -40,7 +41,7 @@ def test_bodies_of_sanctions_and_kicks_are_checked() -> None:
         "ban", network="2001:db8::/64", seconds=60.0, reason="spam"
     )
     assert decode_kick(b'{"user":"u_x"}', "application/json") == KickBody("u_x", "")
-    refused = refusal(decode_kick, b'{"user":"g_bob"}', "application/json")
+    refused = error_of(MessageError, decode_kick, b'{"user":"g_bob"}', "application/json")
     assert "'g_bob' is no guest's id; one has 15 digits" in refused.message
 
 
@@ -49,7 +50,7 @@ def test_an_unknown_field_is_refused_by_its_name() -> None:
     for name in ("second", "type", "x" * 500):
         body = msgspec.json.encode({"user": "u_x", name: 60})
         for decode, data in ((decode_kick, body), (decode_sanction, b'{"kind":"ban",' + body[1:])):
-            assert f"unknown field `{name[:100]}" in refusal(decode, data, "application/json").message
+            assert f"unknown field `{name[:100]}" in error_of(MessageError, decode, data, "application/json").message
 
 
 def test_the_most_that_is_allowed_and_one_more() -> None:
@@ -70,4 +71,4 @@ def test_the_most_that_is_allowed_and_one_more() -> None:
             if value in allowed:
                 decode_sanction(*asked)
             else:
-                assert refusal(decode_sanction, *asked).message.startswith(f"{field}: ")
+                assert error_of(MessageError, decode_sanction, *asked).message.startswith(f"{field}: ")

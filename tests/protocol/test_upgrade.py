@@ -1,11 +1,12 @@
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, Request, TextMessage
 
+from chatserver.protocol.errors import HttpError
 from chatserver.protocol.head import HeadLimits, parse_head
 from chatserver.protocol.upgrade import accept_upgrade
 from chatserver.protocol.websocket import text_frame
-from tests.protocol.feed import refusal
 from tests.protocol.samples import UPGRADE
+from tests.support.errors import error_of
 
 
 def answer(wire: bytes) -> bytes:
@@ -62,6 +63,6 @@ def test_a_wrong_upgrade_is_refused_with_its_status() -> None:
         (b"Version: 13", b"Version: 13\r\nTransfer-Encoding: chunked", 400),
     ):
         assert old in UPGRADE
-        error = refusal(answer, UPGRADE.replace(old, new, 1))
+        error = error_of(HttpError, answer, UPGRADE.replace(old, new, 1))
         assert error.code.status == status, new
         assert dict(error.headers).get("Sec-WebSocket-Version") == ("13" if status == 426 else None), new

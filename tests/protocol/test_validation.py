@@ -30,14 +30,14 @@ from chatserver.protocol.validation import (
     parse_cursor,
 )
 from chatserver.reasons import ErrorCode
-from tests.protocol.feed import refusal
+from tests.support.errors import error_of
 
 ZALGO = "Z" + "\u0301" * 10_000
 
 
 def refused(check: Callable[[Any], object], value: object, why: str = "") -> ErrorCode:
     """The code of the error for a value."""
-    error: MessageError = refusal(check, value)
+    error: MessageError = error_of(MessageError, check, value)
     assert re.search(why, error.message), (value, error.message)
     return error.code
 

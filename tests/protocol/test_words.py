@@ -6,20 +6,22 @@ from collections.abc import Callable, Iterator
 from chatserver.protocol.bodies import decode_publish
 from chatserver.protocol.body import BodyLimits, ChunkedBody
 from chatserver.protocol.client_messages import decode
+from chatserver.protocol.errors import ProtocolError
 from chatserver.protocol.head import HeadLimits, find_head_end, parse_head
 from chatserver.protocol.websocket import FrameLimits, Violation
-from tests.protocol.feed import refusal, take_frames
+from tests.protocol.feed import take_frames
 from tests.protocol.test_body import MALFORMED as CHUNKS
 from tests.protocol.test_head import MALFORMED as HEADS
 from tests.protocol.test_head import NOT_SERVED
 from tests.protocol.test_websocket_malformed import BAD_TEXT, BROKEN
+from tests.support.errors import error_of
 
 PYTHON = re.compile(r"bytearray|\bb['\"]|codec|in position|surrogates not|Traceback|Error|Opcode|<|\\x|CLOSE")
 FALLBACK = "the request head is not valid HTTP/1.1"
 
 
 def message(parse: Callable[..., object], *arguments: object) -> str:
-    return str(refusal(parse, *arguments).message)
+    return error_of(ProtocolError, parse, *arguments).message
 
 
 def head_message(wire: bytes) -> str:

@@ -14,20 +14,13 @@ from chatserver.settings.describe import shown_value
 from chatserver.settings.fields import SPECS, TYPES, Settings, flag_name
 from chatserver.settings.sources import load_settings, variable_name
 from chatserver.settings.spec import ConfigError, Section, Unit, plain
+from tests.support.errors import error_of
 
 NUMBERS = [name for name, kind in TYPES.items() if kind in {int, float}]
 
 
 def load(flags: dict[str, object] | None = None, environ: dict[str, str] | None = None) -> Settings:
     return load_settings(flags or {}, environ or {}, None)
-
-
-def refusal(flags: dict[str, object] | None = None, environ: dict[str, str] | None = None) -> ConfigError:
-    try:
-        load(flags, environ)
-    except ConfigError as error:
-        return error
-    raise AssertionError(f"accepted: {flags or environ}")
 
 
 def toml(tmp_path: Path, text: str) -> Path:
@@ -57,7 +50,7 @@ def test_bounds_are_enforced_and_zero_means_none_only_where_documented() -> None
         else:
             wrong.append(0)
         for value in wrong:
-            error = refusal(flags={name: str(int(value))})
+            error = error_of(ConfigError, load, {name: str(int(value))})
             assert re.match(f"--{flag_name(name)}: .*(above the maximum|below the minimum)", str(error))
             assert error.flag == flag_name(name)
         assert spec.section is not Section.DEADLINES or 0 in wrong, "a deadline cannot be switched off"
@@ -124,7 +117,7 @@ def test_an_invalid_value_is_an_error_of_one_line_that_names_the_flag() -> None:
         ("host", "a,,b", "an entry is empty"),
         ("host", [1], "[1] is not a list of texts"),
     ):
-        assert str(refusal({name: value})) == f"--{flag_name(name)}: {words}"
+        assert str(error_of(ConfigError, load, {name: value})) == f"--{flag_name(name)}: {words}"
 
 
 def test_a_complaint_names_flag_and_source(tmp_path: Path) -> None:
@@ -139,8 +132,10 @@ def test_a_complaint_names_flag_and_source(tmp_path: Path) -> None:
     )
     for name, value in values:
         flag, variable = flag_name(name), variable_name(name)
-        assert re.match(f"--{flag}: [^(]*$", str(refusal({name: value})))
-        assert re.match(rf"--{flag}: .* \(from {variable}\)$", str(refusal(environ={variable: str(value)})))
+        assert re.match(f"--{flag}: [^(]*$", str(error_of(ConfigError, load, {name: value})))
+        assert re.match(
+            rf"--{flag}: .* \(from {variable}\)$", str(error_of(ConfigError, load, {}, {variable: str(value)}))
+        )
         with pytest.raises(ConfigError, match=rf"^--{flag}: .* \(from .*chat\.toml\)$"):
             load_settings({}, {}, toml(tmp_path, f"{name} = {json.dumps(value)}"))
 
@@ -166,7 +161,7 @@ def test_a_variable_that_is_no_setting_is_named() -> None:
         ("CHATSERVER_", ""),
     ):
         said = f"the environment sets {variable}, which is no setting{hint}"
-        assert str(refusal(environ={variable: "5"})) == said
+        assert str(error_of(ConfigError, load, {}, {variable: "5"})) == said
 
 
 def test_variables_that_kubernetes_sets_for_a_service_are_ignored() -> None:
@@ -208,7 +203,7 @@ def test_values_that_depend_on_each_other() -> None:
     )
     for fields, words in cases:
         if words:
-            assert re.match(words, str(refusal(fields)))
+            assert re.match(words, str(error_of(ConfigError, load, fields)))
         else:
             load(fields)
 

@@ -2,22 +2,13 @@
 
 import ipaddress
 import re
-from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chatserver.settings import forms
-
-
-def refusal(form: Callable[[str], object], text: str) -> str:
-    """The error for a text."""
-    try:
-        form(text)
-    except ValueError as error:
-        return str(error)
-    raise AssertionError(f"accepted: {text!r}")
+from tests.support.errors import error_of
 
 
 def test_equivalent_texts_become_equal() -> None:
@@ -70,7 +61,7 @@ def test_no_error_shows_a_password() -> None:
         # All but the last server were taken for the password.
         ("valkey://:s3cret@a:1,:s3cret@b:2", "several passwords"),
     ):
-        said = refusal(forms.shards, text)
+        said = str(error_of(ValueError, forms.shards, text))
         assert (complaint in said, "s3cret" in said) == (True, False), (text, said)
 
 
@@ -116,7 +107,7 @@ WRONG = [
 def test_malformed_texts_are_refused() -> None:
     for form, words, texts in WRONG:
         for text in texts:
-            assert words in refusal(form, text), text
+            assert words in str(error_of(ValueError, form, text)), text
 
 
 @given(st.text(max_size=40) | st.from_regex(r"https?://[\w.:\[\]-]{0,20}", fullmatch=True))
