@@ -137,7 +137,6 @@ class Hub:
     def news(self, records: Sequence[Record]) -> None:
         """Handle records that the log has made durable, in its order. An exception affects one room only."""
         self.published += len(records)
-        self.on_news(records)
         by_room: dict[str, list[Record]] = {}
         altering = []
         for record in records:
@@ -157,6 +156,7 @@ class Hub:
                 except Exception:  # noqa: BLE001
                     self._schedule.faulted(room)
         self.registry.relieve()
+        self.on_news(records)
 
     def _news_of(self, room: Room, batch: list[Record]) -> None:
         if room.ready and batch[0].offset == room.last + 1:
