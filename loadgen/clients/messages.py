@@ -7,7 +7,7 @@ all processes of a machine share.
 import pickle
 from collections import Counter
 from collections.abc import AsyncGenerator, Container, Iterable, Mapping
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 import trio
@@ -22,8 +22,12 @@ _LENGTH_BYTES: Final = 4
 _CHUNK: Final = 64 * 1024
 
 
-#: The name of a method of what the worker plays, with its arguments.
-Call = tuple[str, tuple[Any, ...], Mapping[str, Any]]
+class Call(NamedTuple):
+    """A method of what the worker plays, with its arguments."""
+
+    method: str
+    arguments: tuple[Any, ...] = ()
+    keywords: Mapping[str, Any] = {}
 
 
 class Role(msgspec.Struct, frozen=True, kw_only=True):

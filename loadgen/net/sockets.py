@@ -15,9 +15,7 @@ import struct
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final, NamedTuple, TypeAlias
-
-import trio
+from typing import Final, NamedTuple, Protocol
 
 from loadgen.net.target import Target
 
@@ -46,8 +44,6 @@ ESTABLISHED: Final = 1
 CLOSE: Final = 7
 CLOSE_WAIT: Final = 8
 LISTEN: Final = 10
-
-AnySocket: TypeAlias = "socket.socket | trio.socket.SocketType"
 
 _LINGER_ZERO: Final = struct.pack("ii", 1, 0)
 
@@ -135,17 +131,23 @@ def pending_error(fd: int) -> int:
         return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
 
-def tcp_state(sock: AnySocket) -> int:
+class HasOptions(Protocol):
+    """A socket of any kind."""
+
+    def getsockopt(self, level: int, option: int, buffersize: int, /) -> bytes: ...
+
+
+def tcp_state(sock: HasOptions) -> int:
     """The state of the connection (linux/tcp_states.h)."""
     return _tcp_info(sock, 1)[0]
 
 
-def round_trip_seconds(sock: AnySocket) -> float:
+def round_trip_seconds(sock: HasOptions) -> float:
     """The kernel's smoothed round-trip time to the peer."""
     return int.from_bytes(_tcp_info(sock, _ROUND_TRIP.stop)[_ROUND_TRIP], sys.byteorder) / 1e6
 
 
-def unread_seconds(sock: AnySocket) -> float:
+def unread_seconds(sock: HasOptions) -> float:
     """How long ago, at least, the last data arrived.
 
     The kernel counts in ticks of its own clock, of 10 ms at most, so one tick is subtracted.
@@ -154,7 +156,7 @@ def unread_seconds(sock: AnySocket) -> float:
     return max(int.from_bytes(info[_LAST_RECEIVED], sys.byteorder) / 1000 - _TICK_SECONDS, 0.0)
 
 
-def _tcp_info(sock: AnySocket, size: int) -> bytes:
+def _tcp_info(sock: HasOptions, size: int) -> bytes:
     return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, size)
 
 

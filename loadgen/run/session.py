@@ -20,12 +20,12 @@ from loadgen.net.timers import now
 from loadgen.report.conditions import Condition
 from loadgen.report.latency import Recent
 from loadgen.report.schema import Sample, Started
-from loadgen.run.crowd import Crowd
 from loadgen.run.experiment import START
 from loadgen.run.preflight import InvalidRunError
 from loadgen.run.procfs import Process, Share
 from loadgen.run.progress import Progress
 from loadgen.run.span import per
+from loadgen.run.worker import Part
 from loadgen.run.workers import ANSWER_SECONDS, PartName, Worker, WorkerError, Workers, merge, spawn
 
 SAMPLE_SECONDS: Final = 1.0
@@ -150,7 +150,7 @@ class Session:
         """Begin a measured phase; when this returns, all workers book under its name."""
         self.begin(phase)
         for worker in self._workers:
-            await worker.call(Crowd.begin, phase)  # or the probe runner's
+            await worker.call(Part.begin, phase)
         if not await self.until(lambda: all(worker.up_to_date for worker in self._workers), ANSWER_SECONDS):
             raise WorkerError(f"a process of the generator's own did not begin the {phase}")
 

@@ -4,29 +4,42 @@ Owns: its end of the pipes: calls on standard input, answers on standard output.
 so no worker outlives the main process. May not: know what a method does.
 """
 
-from __future__ import annotations
-
 import gc
 import inspect
 import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 import trio
 
-from loadgen.clients.messages import Result, Role, encode, messages_in
-
-if TYPE_CHECKING:  # each part loads only what it needs: less memory, earlier start
-    from loadgen.run.crowd import Crowd
-    from loadgen.run.runner import ProbeRunner
+from loadgen.clients.messages import Result, Role, Status, encode, messages_in
 
 #: Interval of the reports of the status, and of the live view.
 STATUS_SECONDS: Final = 0.2
 
 
-async def play(make: Callable[[Role], Crowd | ProbeRunner]) -> None:
+class Part(Protocol):
+    """What a worker plays. Its further methods are called by the main process."""
+
+    async def run(self) -> None:
+        """Play until cancelled."""
+
+    def begin(self, phase: str) -> None:
+        """Book in this phase from now on."""
+
+    def stop(self) -> None:
+        """Begin no more messages and operations."""
+
+    def status(self, calls: int) -> Status:
+        """The status after this many calls."""
+
+    def result(self) -> Result:
+        """Everything so far."""
+
+
+async def play(make: Callable[[Role], Part]) -> None:
     """Serve the main process, from its first message to the end of its input."""
     async with trio.lowlevel.FdStream(os.dup(0)) as inputs, trio.lowlevel.FdStream(os.dup(1)) as outputs:
         os.dup2(2, 1)  # what a persona of the user's prints must not get among the answers
@@ -71,11 +84,15 @@ def main() -> None:
     # Some supervisors signal every process of a service; only the main process acts on it.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    part: Callable[[Role], Crowd | ProbeRunner]
+    part: Callable[[Role], Part]
     if sys.argv[1] == "crowd":
-        from loadgen.run.crowd import Crowd as part  # noqa: N813, PLC0415
+        from loadgen.run.crowd import Crowd  # noqa: PLC0415  each part loads only what it needs: less memory, earlier start
+
+        part = Crowd
     else:
-        from loadgen.run.runner import ProbeRunner as part  # noqa: N813, PLC0415
+        from loadgen.run.runner import ProbeRunner  # noqa: PLC0415
+
+        part = ProbeRunner
     quiet_collector()
     trio.run(play, part)
 

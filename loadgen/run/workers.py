@@ -13,12 +13,13 @@ from typing import Any, Concatenate, Final, Literal, ParamSpec, TypeAlias
 import msgspec
 import trio
 
-from loadgen.clients.messages import Result, Role, Status, encode, merged, merged_groups, messages_in
+from loadgen.clients.messages import Call, Result, Role, Status, encode, merged, merged_groups, messages_in
 from loadgen.report.latency import Recent
 from loadgen.run.crowd import Crowd
 from loadgen.run.experiment import Group
 from loadgen.run.preflight import InvalidRunError
 from loadgen.run.procfs import Process
+from loadgen.run.worker import Part
 
 #: Time for a worker to start or to answer, and to end. Generous, because a machine under attack is slow.
 ANSWER_SECONDS: Final = 60.0
@@ -70,7 +71,7 @@ class Worker:
         assert self._process.stdin is not None
         self._sent += 1
         try:
-            await self._process.stdin.send_all(encode((method.__name__, arguments, keywords)))
+            await self._process.stdin.send_all(encode(Call(method.__name__, arguments, keywords)))
         except trio.BrokenResourceError:
             raise WorkerError(_DIED) from None
 
@@ -89,7 +90,7 @@ class Worker:
 
     async def send_result(self) -> Result:
         """Ask for the result; the caller puts a timeout on it."""
-        await self.call(Crowd.result)
+        await self.call(Part.result)
         try:
             return await self._results.receive()
         except trio.EndOfChannel:

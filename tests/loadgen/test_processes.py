@@ -15,7 +15,7 @@ import pytest
 import trio
 import trio.testing
 
-from loadgen.clients.messages import GroupStatus, Reread, Result, Status, TrafficResult, encode, messages_in
+from loadgen.clients.messages import Call, GroupStatus, Reread, Result, Status, TrafficResult, encode, messages_in
 from loadgen.report.latency import Late, Latency, Recent
 from loadgen.report.schema import Outcome
 from loadgen.run import workers
@@ -296,7 +296,7 @@ def _stream(data: bytes, cut: int) -> trio.abc.ReceiveStream:
 
 @pytest.mark.parametrize("cut", [1, 2, 3, 1000])
 async def test_words_are_words_however_they_are_cut(cut: int) -> None:
-    said = [("one", (), {}), ("two", (1, {"a": 2}), {}), ("three", (), {"b": b"\n"})]
+    said = [Call("one"), Call("two", (1, {"a": 2})), Call("three", (), {"b": b"\n"})]
     assert [word async for word in messages_in(_stream(b"".join(map(encode, said)), cut))] == said
 
 
