@@ -224,28 +224,6 @@ def test_a_phone_by_finger(window: OpenWindow) -> None:
     expect(ann.page.locator("#scroller:focus")).not_to_have_css("outline-style", "solid")
 
 
-def test_an_unplugged_cable_is_shown_and_moves_nothing(shared_server: Server, window: OpenWindow) -> None:
-    """Otherwise a held request appears alive for half a minute. The button to try again must fit on a phone.
-
-    A connection that answers is live whatever the browser says: Chromium's emulation keeps an open WebSocket.
-    """
-    ann = window(room="still", **PHONE)
-    ann.offline(True)
-    ann.page.wait_for_timeout(200)
-    ann.expect_live("ws")
-    ann.offline(False)
-    ann.open(shared_server, transport="poll", room="still")
-    header = ann.page.locator("header")
-    before = header.bounding_box()
-    ann.offline(True)
-    expect(ann.page.locator("#connection-text")).to_contain_text("offline · retrying in")
-    expect(ann.page.locator("#reconnect")).to_be_visible()
-    assert ann.page.evaluate(SMALL) == []
-    assert header.bounding_box() == before
-    ann.offline(False)
-    ann.expect_live("poll")
-
-
 def test_a_long_room_name_takes_one_line_and_hides_nothing_else(shared_server: Server, visit: OpenWindow) -> None:
     room = "a-name-that-goes-on-and-on.until-it-has-sixty-four-letters-in-it"
     shared_server.publish(room, "a quokka")
