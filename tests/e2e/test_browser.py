@@ -248,7 +248,7 @@ window.WebSocket = class extends WebSocket {
 def test_messages_written_offline_are_sent_later(server: Server, window: OpenWindow) -> None:
     """Drafts stay per room, Shift+Enter is a line, a room's messages stay in their room, and nobody is typing.
 
-    Of each that was written before the page heard of the end, the browser complained on the console.
+    The browser complained on the console of each that was written before the page heard of the end.
     """
     ann, ben = window(first=LATE_CLOSE), window()
     for each in (ann, ben):
