@@ -222,9 +222,8 @@ async def test_when_the_files_are_scrubbed(
     assert logged == [str(full)] * 2, "once in each series of failures"
 
 
-@pytest.mark.parametrize(
-    ("kind", "cells", "content", "gap"),
-    [
+def test_a_gap_is_what_lies_between_the_list_of_cells_and_the_cells() -> None:
+    for kind, cells, content, gap in [
         (2, 3, 4_000, (18, 4_000)),  # of an index
         (5, 3, 4_000, (18, 4_000)),  # of a table
         (10, 3, 4_000, (14, 4_000)),  # a leaf of an index
@@ -232,18 +231,14 @@ async def test_when_the_files_are_scrubbed(
         (13, 3, 14, None),  # a full one
         (13, 3, 5_000, None),  # damaged
         (0, 3, 4_000, None),  # the rest of a long text
-    ],
-)
-def test_a_gap_is_what_lies_between_the_list_of_cells_and_the_cells(
-    kind: int, cells: int, content: int, gap: tuple[int, int] | None
-) -> None:
-    page = bytearray(b"\xff" * 4_096)
-    struct.pack_into(">BxxHH", page, 0, kind, cells, content)
-    found = [gap, (4_096 + gap[0], 4_096 + gap[1])] if gap else []
-    assert dirty_gaps(bytes(page * 2), 4_096) == found
-    for begin, end in found[:1]:
-        page[begin:end] = bytes(end - begin)
-        assert dirty_gaps(bytes(page), 4_096) == [], "it is not written again"
+    ]:
+        page = bytearray(b"\xff" * 4_096)
+        struct.pack_into(">BxxHH", page, 0, kind, cells, content)
+        found = [gap, (4_096 + gap[0], 4_096 + gap[1])] if gap else []
+        assert dirty_gaps(bytes(page * 2), 4_096) == found, (kind, cells, content)
+        for begin, end in found[:1]:
+            page[begin:end] = bytes(end - begin)
+            assert dirty_gaps(bytes(page), 4_096) == [], "it is not written again"
 
 
 @pytest.mark.parametrize("spoil", ["auto_vacuum", "MAX_PAGES"])

@@ -1,4 +1,3 @@
-import pytest
 from rich.cells import cell_len
 
 from chatserver.terminal.editor import LONGEST_LINE, REMEMBERED_LINES, Editor
@@ -94,19 +93,19 @@ def test_a_long_line_is_shown_at_its_end() -> None:
     assert editor.view(5) == ("xxxx", "")
 
 
-@pytest.mark.parametrize("width", range(1, 12))
-def test_the_view_fits_and_shows_the_cursor(width: int) -> None:
-    editor = Editor()
-    editor.feed("ab日本語cd".encode())
-    for _ in range(8):
-        before, after = editor.view(width)
-        assert cell_len(before + after) <= width
-        assert cell_len(before) < width
-        assert editor.before.endswith(before)
-        assert editor.after.startswith(after)
-        hidden = editor.after[len(after) :]
-        assert not hidden or cell_len(before + after + hidden[0]) > width, "there is no room for more"
-        editor.feed(LEFT.encode())
+def test_the_view_fits_and_shows_the_cursor() -> None:
+    for width in range(1, 12):
+        editor = Editor()
+        editor.feed("ab日本語cd".encode())
+        for _ in range(8):
+            before, after = editor.view(width)
+            assert cell_len(before + after) <= width
+            assert cell_len(before) < width
+            assert editor.before.endswith(before)
+            assert editor.after.startswith(after)
+            hidden = editor.after[len(after) :]
+            assert not hidden or cell_len(before + after + hidden[0]) > width, "there is no room for more"
+            editor.feed(LEFT.encode())
 
 
 def test_tab_offers_each_completion_and_then_the_typed_text() -> None:

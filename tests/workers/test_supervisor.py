@@ -6,7 +6,8 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import pairwise
+from functools import partial
+from itertools import pairwise, product
 from pathlib import Path
 from unittest import mock
 
@@ -74,19 +75,23 @@ async def test_many_workers_start_some_at_a_time(tmp_path: Path, monkeypatch: py
         nursery.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize(("code", "ends_with"), [(2, 2), (3, 3), (4, 4), (1, 1), (0, 1), (KILLED, 1)])
-@pytest.mark.parametrize("number", [1, 2])
 async def test_a_worker_that_cannot_start_ends_the_supervisor(
-    tmp_path: Path, number: int, code: int, ends_with: int, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The worker prints the reason if it knows it; the other workers are ended."""
-    it = supervision(tmp_path)
-    it.direct = lambda worker: setattr(worker, "code_at_start", code if worker.number == number else None)
-    await it.run()
-    shown = capsys.readouterr()
-    assert (it.code, shown.out, it.events("worker_died")) == (ends_with, "", [])
-    assert shown.err == ("" if ends_with > 1 else f"chatserver: worker {number} ended at its start, with code {code}\n")
-    assert [worker.returncode for worker in it.started] == ([code] if number == 1 else [0, code])
+    for number, (code, ends_with) in product((1, 2), ((2, 2), (3, 3), (4, 4), (1, 1), (0, 1), (KILLED, 1))):
+        it = supervision(tmp_path)
+        it.direct = partial(end_at_start, number, code)
+        await it.run()
+        shown = capsys.readouterr()
+        assert (it.code, shown.out, it.events("worker_died")) == (ends_with, "", []), (number, code)
+        told = f"chatserver: worker {number} ended at its start, with code {code}\n"
+        assert shown.err == ("" if ends_with > 1 else told), (number, code)
+        assert [worker.returncode for worker in it.started] == ([code] if number == 1 else [0, code])
+
+
+def end_at_start(number: int, code: int, worker: FakeWorker) -> None:
+    worker.code_at_start = code if worker.number == number else None
 
 
 async def test_a_port_of_another_servers_workers_is_in_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
