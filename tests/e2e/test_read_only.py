@@ -53,8 +53,10 @@ def test_a_room_that_takes_no_messages_says_so(server: Server, window: OpenWindo
     ann.go(room)
     expect_read_only(ann, f"you may not write in {room}.")
     expect(ann.page.locator("#scroller")).to_be_focused()  # its keys scroll
-    sign_in(ann, server, "mo", role="moderator")
+    sign_in(ann, server, "ann", role="moderator")
     ann.page.reload()
+    ann.say("more news")
+    ann.expect_texts(["the news of today", "more news"])
     expect(field(ann)).to_be_visible()
 
 
