@@ -238,7 +238,7 @@ def test_what_a_background_sets_off_is_framed_in_forced_colours(shared_server: S
     ann.act("see", "React")
     ann.page.locator("#quick-reactions button").first.click()
     expect(ann.page.locator('.chip[aria-pressed="true"]')).to_be_visible()
-    ann.page.evaluate("location.hash = 'No room'")
+    ann.page.evaluate("location.hash = '-no'")
     ann.page.click("#show-rooms")
     expect(ann.page.locator("#banner")).to_be_visible()
     assert set(ann.page.evaluate(FLAT, OTHERWISE)) > {"bubble", "banner", "code"}

@@ -271,7 +271,9 @@ class Server:
         page = self._page(room, after, is_history="wait" not in query)
         peer.has_asked = True
         is_read_again = "wait" not in query and "limit" in query and self.attacked_at is not None
-        if is_read_again and self.plant.reads_late:
+        if is_read_again and self.plant.cannot_read:
+            self._answer(peer, self.plant.cannot_read, {})
+        elif is_read_again and self.plant.reads_late:
             self._later(self.plant.reads_late, partial(self._answer, peer, 200, page))
         elif "wait" in query and not page["messages"]:
             held = (peer, room, after)

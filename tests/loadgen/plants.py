@@ -67,6 +67,7 @@ class Plant:
     locks_out: bool = False  # cut all connections, and close each that comes afterwards
     forgets: str = ""  # have half of what was acknowledged in rooms of such a name no more in the history
     starts_anew: bool = False  # have nothing of it, and say so (`recovered` is false)
+    cannot_read: int = 0  # answer this for it
     reads_late: float = 0.0  # answer for it so much later
     leaks_descriptors: bool = False  # one for each attacker
     keeps_descriptors: float = 0.0  # s, one for each attacker from when it comes

@@ -146,6 +146,13 @@ def _blames(report: Report, figure: str) -> bool:
     return any(reason.startswith(f"{figure} is") for reason in report.verdict.reasons)
 
 
+async def test_everybody_is_thrown_out_after_a_while() -> None:
+    """Victims come back, and what they lost meanwhile counts."""
+    report = await attacked(Plant(close_members_after=0.8, delay=0.08), {"idle-connect": 5}, victims=6)
+    assert _blames(report, "attack_failed"), report.verdict
+    assert any(row.succeeded for row in report.phases if row.name == "recovery")
+
+
 async def test_honest_slow_readers_thrown_out_are_collateral(monkeypatch: pytest.MonkeyPatch) -> None:
     """The phone reads 3 KB/s of what is said to it at seven times that; a server that keeps 16 KiB for it hangs up.
 
