@@ -281,12 +281,15 @@ class Window:
         self._context.set_offline(is_offline)
 
     def lose_connection(self) -> None:
-        """Be offline at once: Chromium keeps an open WebSocket, for which it loops, and opens one that is played."""
+        """Be offline at once: Chromium keeps an open WebSocket, for which it loops, and opens one that is played.
+
+        Offline first: a page that is online tries at once, and after two refusals by another transport.
+        """
         self.accept = WebSocketRoute.close
+        self.offline(True)
         for end in self._ends:
             end.close()
         self._ends = []
-        self.offline(True)
         self.expect_away()
 
     def find_connection(self) -> None:
