@@ -148,7 +148,7 @@ export class RoomLog {
     if (this.#filling) return;
     this.#filling = true;
     const { timeline, room } = this;
-    for (let hole, failures = 0; (hole = timeline.hole()) && room.client.isLive && timeline === this.timeline; ) {
+    for (let hole, failures = 0; (hole = timeline.hole()) && room.client.isLive && room.log === this; ) {
       const { after, until } = hole;
       try {
         const page = await room.history({ after: timeline.cursorAt(after), limit: FILL_LIMIT });

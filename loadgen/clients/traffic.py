@@ -99,7 +99,7 @@ class Traffic:
         place = bisect_left(self.speakers, speaker.index, key=lambda each: each.index)
         if self.speakers[place : place + 1] != [speaker]:
             self.speakers.insert(place, speaker)
-        while self._waiting:
+        while self._waiting and self.speakers:  # a speaker whose connection fails meanwhile has left
             self._send(*self._waiting.popleft())
 
     def leave(self, speaker: Speaker) -> None:

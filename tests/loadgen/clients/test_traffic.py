@@ -176,6 +176,26 @@ def test_what_nobody_could_send_is_missed_only_after_the_first_came(wound: _Woun
     traffic.leave(speaker)
 
 
+def test_what_waited_waits_on_if_the_first_that_is_back_is_gone_at_once() -> None:
+    """Its socket may fail at the first message of several; there was nobody to divide the next number by."""
+    traffic = Traffic(Random(1), at=lambda when, action: None, lag=Lag())
+
+    class Gone(_Speaker):
+        def publish(self, number: int, text: str) -> None:
+            traffic.leave(self)
+
+    first = _Speaker()
+    traffic.enter(first)
+    traffic.leave(first)
+    for _ in range(3):
+        traffic.start(1.0)
+    traffic.enter(Gone())
+    assert (traffic.result().unacknowledged, traffic.result().unsent) == (1, 2)
+    traffic.enter(first)
+    assert [number for number, _ in first.sent] == [1, 2]
+    assert traffic.result().unsent == 0
+
+
 def test_speakers_take_turns_by_their_numbers(wound: _Wound) -> None:
     speakers = [_Speaker(index) for index in range(3)]
     wound.traffic.leave(wound.speaker)
