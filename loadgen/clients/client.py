@@ -109,6 +109,7 @@ class Cohort(GroupStatus, kw_only=True, eq=False):
     made: int = 0
     over: bool = False  # closed by us for good: no client returns
     # arrays by client: attributes of the clients would take five times as much memory
+    descriptors: array[int] = array("i")  # -1 without a connection
     born: array[float] = array("d")  # when it began to connect
     have_come: bytearray = bytearray()  # whether it ever reached the server
     # of the schedule, see `deliver`: how many messages came, and the sum of their checksums
@@ -116,6 +117,7 @@ class Cohort(GroupStatus, kw_only=True, eq=False):
     checksums: array[int] = array("Q")
 
     def __post_init__(self) -> None:
+        self.descriptors = array("i", (-1,)) * self.wanted
         self.born = array("d", bytes(8 * self.wanted))
         self.have_come = bytearray(self.wanted)
         self.delivered = array("I", bytes(4 * self.wanted))
@@ -191,7 +193,7 @@ class Client(metaclass=_Slotted):
     shows how to write one.
     """
 
-    __slots__ = ("cohort", "due", "fd", "number", "response", "stage", "tick", "unread")
+    __slots__ = ("cohort", "due", "number", "stage", "tick", "unread")
 
     name: ClassVar[str]  # by default that of the class, in lower case with hyphens
     honest: ClassVar[bool] = True  # not an attacker
@@ -217,12 +219,10 @@ class Client(metaclass=_Slotted):
     def __init__(self, cohort: Cohort, index: int) -> None:
         self.cohort = cohort
         self.number = index - cohort.first_index  # within its persona, by which a crowd divides into parts
-        self.fd = -1
         self.stage = Stage.WAITING
         self.due = NEVER  # `due` and `tick` belong to the wheel
         self.tick = -1
         self.unread = b""  # received bytes that are not yet a complete unit
-        self.response: wire.Response | None = None  # an answer of which a part has come
         for name, first in type(self).first_values.items():
             setattr(self, name, first)
 
@@ -230,6 +230,20 @@ class Client(metaclass=_Slotted):
     def index(self) -> int:
         """Its number in the run, which determines the source address; `number` is that within its persona."""
         return self.cohort.first_index + self.number
+
+    @property
+    def fd(self) -> int:
+        """Its socket's descriptor; -1 without a connection."""
+        return self.cohort.descriptors[self.number]
+
+    @fd.setter
+    def fd(self, descriptor: int) -> None:
+        self.cohort.descriptors[self.number] = descriptor
+
+    @property
+    def response(self) -> wire.Response | None:
+        """An answer of which a part has come."""
+        return self.cohort.engine.responses.get(self)
 
     @property
     def born(self) -> float:
@@ -277,16 +291,20 @@ class Client(metaclass=_Slotted):
 
     def on_closed(self) -> None:
         """Forget what belonged to the connection that is over."""
-        self.unread, self.response = b"", None
+        self.unread = b""
+        self.cohort.engine.responses.pop(self, None)
 
     # What a persona may do
 
     def read_response(self, data: bytes, *, keeps: bool = False, bodiless: bool = False) -> wire.Response | None:
         """Read on in a response, and return it once it is whole; without `keeps` its body is dropped as it comes."""
-        response = self.response or wire.Response(keeps=keeps, bodiless=bodiless)
+        responses = self.cohort.engine.responses
+        response = responses.pop(self, None) or wire.Response(keeps=keeps, bodiless=bodiless)
         self.unread = response.feed(self.unread + data)
-        self.response = None if response.is_whole else response
-        return response if response.is_whole else None
+        if response.is_whole:
+            return response
+        responses[self] = response
+        return None
 
     def send(self, data: bytes) -> bool:
         """Send bytes, and return whether the kernel took all of them; the rest follows as soon as it can.

@@ -16,12 +16,11 @@ import trio
 from loadgen.clients.budget import ALL_SPENT, MAX_UNSENT_BYTES, Budget
 from loadgen.clients.client import Client, Cohort, Stage, source_number
 from loadgen.clients.opening import Opening
-from loadgen.net import sockets
+from loadgen.net import sockets, wire
 from loadgen.net.answers import CLOSED
 from loadgen.net.sockets import SockDiag
 from loadgen.net.target import Target
 from loadgen.net.timers import NEVER, Alarms, WakeUp, Wheel, now
-from loadgen.net.wire import WireError
 from loadgen.report.latency import Lag
 
 #: Events and about as many timers handled in one turn, and clients closed, so that they delay no message of the
@@ -48,7 +47,8 @@ class Engine:
         self.last_held = 0.0  # when a client last became held
         self._target = target
         self._opening = Opening(connect_rate)
-        # Not attributes of the client, because most clients are in none of these four.
+        # Not attributes of the client, because most clients are in none of these five.
+        self.responses: dict[Client, wire.Response] = {}  # answers of which a part has come
         self._outgoing: dict[Client, bytearray] = {}  # bytes that the kernel would not take yet
         self._finishing: set[Client] = set()  # those whose FIN follows these bytes
         self._not_reading: set[Client] = set()
@@ -264,7 +264,7 @@ class Engine:
                 self._take(client)
         except BlockingIOError:
             return
-        except WireError as error:
+        except wire.WireError as error:
             client.fail(str(error))
         except OSError as error:
             if client.stage is Stage.CONNECTING:
@@ -301,7 +301,7 @@ class Engine:
         """Give a client the data that came before its connection broke: the answer that says why."""
         try:
             self._take(client)
-        except WireError as error:
+        except wire.WireError as error:
             client.fail(str(error))
         except OSError:
             return  # the caller books the first error, which is the better reason
