@@ -109,11 +109,10 @@ class WebSocketHandler(Handler):
 
     def received(self, connection: Connection, data: bytes) -> None:
         """Bytes of frames."""
-        session = context_of(connection, WebSocketSession)
-        if len(data) == _PONG_BYTES and connection.state is _PINGED and data.startswith(EMPTY_PONG):
+        session, inbox = context_of(connection, WebSocketSession), connection.inbox
+        if len(data) == _PONG_BYTES and connection.state is _PINGED and data.startswith(EMPTY_PONG) and not inbox:
             self._rest(connection, session, session.principal.seconds_left)  # an idle peer sends nothing else
             return
-        inbox = connection.inbox
         self._take(connection, session, inbox + data if inbox else data)
 
     def resumed(self, connection: Connection) -> None:
@@ -160,7 +159,8 @@ class WebSocketHandler(Handler):
     def _enter_next(self, connection: Connection, session: WebSocketSession, kept: int, more: bool) -> None:
         """Enter OPEN, or MESSAGE while one is half here (`kept` bytes of it), after a step."""
         if connection.blocked:  # `writable` goes on
-            if not kept and connection.state is _MESSAGE:  # a ping in two pieces is complete
+            # The peer has answered the ping, or a ping of its own that came in two pieces is complete.
+            if connection.state is _PINGED or (not kept and connection.state is _MESSAGE):
                 self._rest(connection, session, session.principal.seconds_left)
             return
         if not kept or (more and connection.state is _PINGED):  # the rest may wait for longer than a pong may

@@ -71,6 +71,25 @@ async def test_a_ping_in_two_pieces_leaves_no_message_unfinished(monkeypatch: py
         assert (state_of(victim), victim.blocked) == (State.OPEN, True)
 
 
+async def test_a_pong_counts_although_our_reply_is_not_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client whose pong came in one read with a request was closed for want of a pong once it had read the reply."""
+    async with brought(State.PINGED, monkeypatch) as (scene, _):
+        victim, connections = scene.victim, scene.parts.connections
+        connections.keep(victim, b"", 0)  # as if the peer had not read for a while
+        connections.handlers[victim.state].received(victim, frame(b"", opcode=10) + say(type="ping"))
+        assert (state_of(victim), victim.blocked) == (State.OPEN, True)
+
+
+async def test_bytes_of_a_message_that_look_like_a_pong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames may wait for a client that reads slowly when a ping is due; six bytes after them were dropped."""
+    async with brought(State.PINGED, monkeypatch) as (scene, _):
+        victim, connections = scene.victim, scene.parts.connections
+        whole = frame(b"", opcode=10)
+        victim.inbox = frame(b"p" * len(whole), opcode=9)[: -len(whole)]
+        connections.handlers[victim.state].received(victim, whole)
+        assert (victim.state, victim.inbox) == (State.OPEN, b"")
+
+
 @pytest.mark.parametrize(
     ("state", "pongs", "after", "counted", "kept"),
     [
