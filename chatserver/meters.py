@@ -5,13 +5,14 @@ Owns: the arithmetic, nothing else. May not: read a clock, know what is metered,
 Times are those of any monotonic clock: whole microseconds for a TokenBucket, seconds for KeyedBuckets.
 """
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from itertools import islice
 from typing import Generic, TypeVar
 
 MICROSECOND = 1e-6  # s
 
 Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
 
 
 class TokenBucket:
@@ -57,6 +58,16 @@ class TokenBucket:
 MAX_KEYS, SWEPT = 10_000, 1_000
 
 
+def sweep(table: dict[Key, Value], is_over: Callable[[Value], bool]) -> None:
+    """Forget those of the first SWEPT entries that are over; the others of these are looked at last again."""
+    for key in list(islice(table, SWEPT)):
+        value = table.pop(key)
+        if not is_over(value):
+            table[key] = value
+    if not table:
+        table.clear()  # an emptied dict keeps the memory of its largest size
+
+
 class KeyedBuckets(Generic[Key]):
     """One bucket for each key that spent lately; `sweep` forgets the full ones.
 
@@ -94,14 +105,9 @@ class KeyedBuckets(Generic[Key]):
         self._states[key] = state
 
     def sweep(self, now: float) -> None:
-        """Forget the first SWEPT keys whose bucket is full; the others of these are looked at last again."""
-        states, moment = self._states, int(now / MICROSECOND)
-        for key in list(islice(states, SWEPT)):
-            state = states.pop(key)
-            if state > moment:
-                states[key] = state
-        if not states:
-            states.clear()  # an emptied dict keeps the memory of its largest size
+        """Forget the keys whose bucket is full; see `sweep`."""
+        moment = int(now / MICROSECOND)
+        sweep(self._states, lambda state: state <= moment)
 
     def __len__(self) -> int:
         return len(self._states)

@@ -10,10 +10,11 @@ import trio
 from chatserver.chat.policy import MODERATE
 from chatserver.chat.principal import Principal
 from chatserver.log.interface import KEY_LIFETIME_MS, MESSAGE, Draft
+from chatserver.meters import sweep
 
 #: Seconds in which a message with the same key is a retry: half as long as the log remembers keys.
 RETRY_SECONDS = KEY_LIFETIME_MS / 2000
-#: Pauses that are remembered, at some 300 bytes each; beyond that, the oldest ends early.
+#: Pauses that are remembered, at some 300 bytes each; beyond that, an old one ends early.
 MAX_PAUSES = 10_000
 
 
@@ -22,8 +23,8 @@ class SlowMode:
 
     def __init__(self, seconds_of: Callable[[str], float] = lambda room: 0.0) -> None:
         self._seconds_of = seconds_of
-        #: by user and room, the oldest first: the time of the last message, the end of its pause, its key, and whether
-        #: that was sent again
+        #: by user and room, mostly the oldest first: the time of the last message, the end of its pause, its key, and
+        #: whether that was sent again
         self._last: dict[tuple[str, str], tuple[float, float, str | None, bool]] = {}
 
     def take(self, principal: Principal, room: str, key: str | None = None) -> float:
@@ -59,4 +60,4 @@ class SlowMode:
     def sweep(self) -> None:
         """Forget users who may publish again; called once a second."""
         now = trio.current_time()
-        self._last = {place: last for place, last in self._last.items() if last[1] > now}
+        sweep(self._last, lambda last: last[1] <= now)

@@ -7,6 +7,7 @@ import trio.testing
 from chatserver.chat import slow_mode
 from chatserver.chat.principal import Principal
 from chatserver.chat.slow_mode import SlowMode
+from chatserver.meters import SWEPT
 from tests.chat.test_moderation import Moderator
 
 ANN, BOB = Principal(1, "192.0.2.1"), Principal(2, "192.0.2.1")
@@ -58,3 +59,16 @@ async def test_pauses_are_bounded_and_the_oldest_ends_early(
     assert [slow.take(BOB, "lobby"), slow.take(ANN, "ops"), slow.take(ANN, "lobby")] == [30.0, 30.0, 0.0]
     await trio.sleep(30.0)
     assert [slow.take(who, room) for who, room in ((ANN, "ops"), (BOB, "lobby"), (ANN, "ops"))] == [0.0, 0.0, 30.0]
+
+
+async def test_a_sweep_of_many_pauses_looks_at_some(autojump_clock: trio.testing.MockClock) -> None:
+    """One that looked at ten thousand, as a single client can make, held up the loop for milliseconds each second."""
+    slow = made(lobby=30.0)
+    for number in range(SWEPT + 1):
+        assert slow.take(Principal(number, "192.0.2.1"), "lobby") == 0.0
+    await trio.sleep(30.0)
+    left = []
+    for _ in range(2):
+        slow.sweep()
+        left.append(len(slow._last))
+    assert left == [1, 0]

@@ -14,7 +14,7 @@ import msgspec
 import trio
 
 from chatserver.chat.principal import Principal
-from chatserver.meters import KeyedBuckets
+from chatserver.meters import KeyedBuckets, sweep
 from chatserver.protocol.errors import MessageError, too_often
 from chatserver.reasons import ErrorCode
 from chatserver.settings.fields import Settings
@@ -121,6 +121,6 @@ class Limiters:
     def sweep(self) -> None:
         """Forget refusals that are over, and full buckets in this process."""
         now = trio.current_time()
-        self._refused = {key: until for key, until in self._refused.items() if until > now}
+        sweep(self._refused, lambda until: until <= now)
         for shard in self._shards:
             shard.sweep()
