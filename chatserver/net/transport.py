@@ -31,13 +31,7 @@ class PlainTransport:
             batch: list[bytes | memoryview] = [memoryview(chunks[0])[backlog.position :], *chunks[1:FLUSH_CHUNKS]]
             taken = os.writev(connection.descriptor, batch)
             backlog.written += taken
-            backlog.position += taken
-            whole = 0
-            while whole < len(chunks) and backlog.position >= len(chunks[whole]):
-                backlog.position -= len(chunks[whole])
-                whole += 1
-            del chunks[:whole]
-            if whole < len(batch):
+            if advance(backlog, taken) < len(batch):
                 return False
         return True
 
@@ -55,6 +49,17 @@ class PlainTransport:
 
     def released(self) -> None:
         """Free what is kept; nothing more is encrypted or decrypted."""
+
+
+def advance(backlog: Backlog, size: int) -> int:
+    """Drop the first bytes that are kept. Returns how many chunks that ended."""
+    chunks, whole = backlog.chunks, 0
+    backlog.position += size
+    while whole < len(chunks) and backlog.position >= len(chunks[whole]):
+        backlog.position -= len(chunks[whole])
+        whole += 1
+    del chunks[:whole]
+    return whole
 
 
 PLAIN = PlainTransport()

@@ -49,6 +49,18 @@ def test_a_peer_that_never_reads_costs_one_record(tls: Sealed) -> None:
     assert all(chunk is BIG for chunk in connection.backlog.chunks)
 
 
+def test_parts_that_are_kept_are_sealed_together(tls: Sealed) -> None:
+    """A page has a part for each message, and one for each comma: they were a record and a write each."""
+    connection, client = tls.meet(small=True)
+    tls.connections.send(connection, BIG)
+    parts = [b"m" * 150, b","] * 200
+    tls.connections.send_parts(connection, parts)
+    engine = transport_of(connection).engine
+    with mock.patch.object(engine, "seal", wraps=engine.seal) as seal:
+        assert read_all(tls, client) == BIG + b"".join(parts)
+    assert seal.call_count <= 1 + (len(BIG) + 200 * 151) // RECORD
+
+
 def test_an_offer_taken_whole_may_leave_the_connection_blocked(tls: Sealed) -> None:
     """The last record is sealed and does not fit: the caller keeps nothing, and is told when it is sent."""
     connection, client = tls.meet(small=True)
