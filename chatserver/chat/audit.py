@@ -46,7 +46,7 @@ class AuditTrail:
         self._tried = 0  # how many of these, from the first, may be stored already, by an attempt that failed
         self._idle = trio.lowlevel.ParkingLot()  # `run`, while no entry waits
         self._refusals: KeyedBuckets[str] = KeyedBuckets(REFUSAL_RATE, burst=REFUSAL_BURST)
-        self.lost = 0  # entries for which there was no place
+        self._lost = 0  # entries for which there was no place, until they are reported
 
     def entry(
         self, principal: Principal, action: str, room: str, target: str = "", detail: str = "", target_name: str = ""
@@ -80,7 +80,7 @@ class AuditTrail:
             self._waiting.append(entry)
             self._idle.unpark()
         else:
-            self.lost += 1
+            self._lost += 1
 
     async def run(self, audit: Audit) -> None:
         """Store entries until cancelled, then those that are left."""
@@ -89,30 +89,36 @@ class AuditTrail:
                 if not self._waiting:
                     await self._idle.park()
                 await trio.sleep(GROUP_INTERVAL)
-                is_first_try = not self._tried
-                try:
-                    with trio.CancelScope(shield=True):  # a cancelled group may be stored, and then is again below
-                        await self._store(audit)
-                except LogError as error:  # the entries stay, and are tried again
-                    if is_first_try:
-                        _log.warning("audit_failed", reason=type(error).__name__, detail=str(error))
-        finally:
+                with trio.CancelScope(shield=True):  # a cancelled group may be stored, and then is again below
+                    await self._store(audit)
+        except trio.Cancelled:
             with trio.move_on_after(LAST_GROUP_DEADLINE, shield=True):
-                try:
-                    while self._waiting:
-                        await self._store(audit)
-                except LogError as error:
-                    _log.warning("audit_lost", entries=len(self._waiting), detail=str(error))
+                await self._store(audit)
+            self._lost += len(self._waiting)
+            self._report_lost()
+            raise
 
     async def _store(self, audit: Audit) -> None:
-        """Store the entries that wait, or first those of an attempt that failed."""
-        again = self._tried > 0
-        group = list(islice(self._waiting, self._tried or None))
-        self._tried = len(group)
-        await audit.add(group, again=again)
-        self._tried = 0
-        for _ in group:
-            self._waiting.popleft()
+        """Store the entries that wait, first those of an attempt that failed. If this one fails, they stay."""
+        while self._waiting:
+            again = self._tried > 0
+            group = list(islice(self._waiting, self._tried or None))
+            self._tried = len(group)
+            try:
+                await audit.add(group, again=again)
+            except LogError as error:
+                if not again:
+                    _log.warning("audit_failed", reason=type(error).__name__, detail=str(error))
+                return
+            self._tried = 0
+            for _ in group:
+                self._waiting.popleft()
+        self._report_lost()
+
+    def _report_lost(self) -> None:
+        if self._lost:
+            _log.warning("audit_lost", entries=self._lost)
+            self._lost = 0
 
     def sweep(self) -> None:
         """Forget networks whose rate limit is not in use; called once a second."""
