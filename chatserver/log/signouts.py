@@ -34,9 +34,9 @@ class SignOuts:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def load(self, now_ms: int) -> list[SignOut]:
-        """All sign-outs that still end tokens or sessions, the oldest first."""
-        return await self._database.ask_tables(partial(_load, now_ms))
+    async def load(self, now_ms: int, after: int = 0) -> tuple[list[SignOut], int]:
+        """Those stored after the id `after` that still end tokens or sessions, the oldest first; and the last id."""
+        return await self._database.ask_tables(partial(_load, now_ms, after))
 
     async def add(self, sign_out: SignOut) -> None:
         """Store a sign-out, in place of the same person's last one; of the two, the later time counts."""
@@ -44,23 +44,26 @@ class SignOuts:
         await self._database.change_tables("keeping a sign-out", add, hint=SIGNOUTS_CHANGED)
 
 
-def _load(now_ms: int, tables: Tables) -> list[SignOut]:
-    rows = tables.run("SELECT number, guest, time, until FROM signouts WHERE until > ? ORDER BY id", now_ms)
-    return [SignOut(number, bool(guest), time, until) for number, guest, time, until in rows]
+def _load(now_ms: int, after: int, tables: Tables) -> tuple[list[SignOut], int]:
+    rows = tables.run(
+        "SELECT id, number, guest, time, until FROM signouts WHERE id > ? AND until > ? ORDER BY id", after, now_ms
+    )
+    found = [SignOut(number, bool(guest), time, until) for _, number, guest, time, until in rows]
+    return found, rows[-1][0] if rows else after
 
 
 def _add(sign_out: SignOut, tables: Tables) -> None:
     tables.lock("signouts")
-    removed = tables.run(
-        "DELETE FROM signouts WHERE until <= ? OR number = ? RETURNING number, time, until",
-        sign_out.time, sign_out.number,
-    )  # fmt: skip
-    ends = [(time, until) for number, time, until in removed if number == sign_out.number]
-    time, until = max([(sign_out.time, sign_out.until), *ends])
+    # The earlier one goes once the new one is there: SQLite would give its id again, if that is the highest.
+    earlier = tables.run(
+        "UPDATE signouts SET number = -1 - number WHERE number = ? RETURNING time, until", sign_out.number
+    )
+    time, until = max([(sign_out.time, sign_out.until), *earlier])
     ((id_,),) = tables.run(
         "INSERT INTO signouts (number, guest, time, until) VALUES (?, ?, ?, ?) RETURNING id",
         sign_out.number, sign_out.guest, time, until,
     )  # fmt: skip
+    tables.run("DELETE FROM signouts WHERE number < 0 OR until <= ?", sign_out.time)
     if id_ % TRIM_EVERY == 0:
         tables.run(
             """DELETE FROM signouts WHERE guest AND id <= (

@@ -260,7 +260,7 @@ async def test_a_sign_out_holds_after_a_restart(tmp_path: Path, key: str) -> Non
         guest = (await ask(server.address, "POST", "/session")).json["token"]
         for each in (mine, guest):
             await sign_out(server, bearer(each))
-        kept = await server.server.parts.log.signouts.load(0)
+        kept, _ = await server.server.parts.log.signouts.load(0)
         assert [each.until - each.time for each in kept] == [MAX_LIFETIME * 1000] * 2, "as long as a token may be valid"
     async with serving(log=log, token_key=(key,)) as server:
         assert [await status(server, bearer(each)) for each in (mine, guest, old(sub="u_bob"))] == [401, 401, 200]

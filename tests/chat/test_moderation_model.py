@@ -186,7 +186,7 @@ class World:
 
     async def look(self) -> None:
         now = trio.current_time()
-        for out in await self.log.signouts.load(now_ms()):
+        for out in (await self.log.signouts.load(now_ms()))[0]:
             if self._signed_out.get(out.number, (0, 0.0))[0] != out.time:
                 self._signed_out[out.number] = out.time, now
         for user, (offset, since) in self._moved.items():

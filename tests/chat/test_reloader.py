@@ -28,7 +28,7 @@ class Tables:
         log.shared = shared
         self.loads = mock.AsyncMock(return_value=[BAN])
         log.sanctions.load = self.loads  # type: ignore[method-assign]
-        self.sign_out_loads = mock.AsyncMock(return_value=[OUT])
+        self.sign_out_loads = mock.AsyncMock(return_value=([OUT], 5))  # its id
         log.signouts.load = self.sign_out_loads  # type: ignore[method-assign]
         self.applied = mock.Mock()
         self.moderation = Moderation(b"s" * 16, apply=self.applied)
@@ -73,6 +73,8 @@ async def test_a_table_is_read_at_once_after_its_hint_and_both_now_and_then(
     assert other.await_count == unasked + 1
     assert it.are_known
     assert it.applied.call_count == 2, "a ban and a sign-out, once each"
+    first, *later = (call.args[1] for call in it.sign_out_loads.await_args_list)
+    assert (first, set(later) - {5}) == (0, set()), "only those after the last one read"
 
 
 async def test_hints_of_one_table_delay_no_lost_hint_of_the_other(

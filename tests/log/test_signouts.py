@@ -16,17 +16,22 @@ def sign_out(number: int, *, time: int = START_MS, lasts: int = 1000, guest: boo
     return SignOut(number, guest, time, time + lasts)
 
 
+async def loaded(log: Log, now_ms: int = START_MS) -> list[SignOut]:
+    found, _ = await log.signouts.load(now_ms)
+    return found
+
+
 async def numbers(log: Log, now_ms: int = START_MS) -> list[int]:
-    return [each.number for each in await log.signouts.load(now_ms)]
+    return [each.number for each in await loaded(log, now_ms)]
 
 
 async def test_the_last_of_a_user_counts_and_those_without_effect_are_removed(log: Log) -> None:
-    assert await log.signouts.load(START_MS) == []
+    assert await loaded(log) == []
     largest = (1 << 60) - 1
     kept = [sign_out(0, lasts=10, guest=True), sign_out(largest, time=START_MS + 5)]
     for each in (sign_out(largest), *kept):
         await log.signouts.add(each)
-    assert await log.signouts.load(START_MS + 6) == kept
+    assert await loaded(log, START_MS + 6) == kept
     assert await numbers(log, START_MS + 10) == [largest]
     await log.signouts.add(sign_out(3, time=START_MS + 20))
     assert await numbers(log, START_MS) == [largest, 3]
@@ -37,7 +42,21 @@ async def test_a_sign_out_that_is_stored_late_does_not_replace_a_later_one(log: 
     late = sign_out(1, time=START_MS + 5)
     for each in (late, sign_out(1)):
         await log.signouts.add(each)
-    assert await log.signouts.load(START_MS) == [late]
+    assert await loaded(log) == [late]
+
+
+async def test_those_after_an_id_are_all_that_were_stored_since(log: Log) -> None:
+    """Also when the last one is replaced, or has ended: SQLite gives the id of a last row that is gone again."""
+    assert await log.signouts.load(START_MS, after=7) == ([], 7)
+    last = 0
+    for each in (
+        sign_out(1), sign_out(2), sign_out(3), sign_out(2), sign_out(3), sign_out(3, lasts=5),
+        sign_out(4, time=START_MS + 2000), sign_out(4, time=START_MS + 2001),
+    ):  # fmt: skip
+        await log.signouts.add(each)
+        found, last = await log.signouts.load(START_MS, last)
+        assert [it.number for it in found] == [each.number]
+    assert await log.signouts.load(START_MS, last) == ([], last)
 
 
 async def test_the_latest_of_guests_are_kept(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
