@@ -23,6 +23,7 @@ class Tabs {
   link = null;
   #channel = new BroadcastChannel(NAME);
   #leads = false;
+  #hasFollowers = true; // as far as this tab knows
   /** @type {WebSocketLink | null} if this tab leads */
   #socket = null;
   #name = ''; // of this socket, so that links of the next one ignore its end
@@ -45,6 +46,7 @@ class Tabs {
         this.#leads = true;
         clearTimeout(this.#silence);
         this.#tell({ to: ALL, type: 'lost', loss: handover('another tab has the connection now') });
+        this.#hasFollowers = false; // until one asks for the connection
         return new Promise(() => {}); // held until the tab is closed or the lock is stolen
       });
     } catch (error) {
@@ -67,12 +69,15 @@ class Tabs {
   }
 
   #tell(message) {
-    if (message.to !== this.id) this.#channel.postMessage(message);
+    if (message.to !== this.id && this.#hasFollowers) this.#channel.postMessage(message);
     if (message.to === this.id || message.to === ALL) this.link?.heard(message);
   }
 
   #heard(message) {
-    if (message.to === LEADER) return this.#leads && this.#serve(message);
+    if (message.to === LEADER) {
+      this.#hasFollowers = true;
+      return this.#leads && this.#serve(message);
+    }
     if (message.to !== this.id && message.to !== ALL) return;
     clearTimeout(this.#silence);
     this.#silence = 0;
