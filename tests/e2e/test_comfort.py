@@ -248,6 +248,8 @@ def test_a_small_phone(shared_server: Server, window: OpenWindow) -> None:
     assert ann.page.evaluate(iterations) == "infinite"
     ann.page.emulate_media(reduced_motion="reduce")
     assert ann.page.evaluate(iterations) == "1", "the animation runs once"
+    transition = "getComputedStyle(document.querySelector('#room-menu')).transitionDuration"
+    assert ann.page.evaluate(transition) == "0s", "each change of an element would begin transitions, however short"
 
 
 def test_a_page_that_stays_open_knows_the_day_and_what_is_new(shared_server: Server, window: OpenWindow) -> None:
@@ -289,8 +291,8 @@ def test_a_flood_is_a_few_hundred_rows_and_leaves_a_reader_of_older_messages_alo
 ) -> None:
     """A flood, played from within the page: only the rows near the newest message exist.
 
-    At 20,000 messages the page drops half of them. A list that was scrolled up to those became empty. To tell other tabs
-    of each message was a third of the work, also where no other tab was open.
+    At 20,000 messages the page drops half of them. A list that was scrolled up to those became empty. A third of the
+    work was to tell other tabs of each message, also where there were none.
     """
     keep = "WebSocket = class extends WebSocket { constructor(...all) { super(...all); window.socket = this; } };"
     told = "window.told = []; BroadcastChannel.prototype.postMessage = ({ type }) => told.push(type);"
