@@ -29,7 +29,6 @@ export class Account {
 
   #show() {
     const { user } = this.client.identity;
-    this.#me.hidden = !user;
     if (!user) return;
     this.#me.replaceChildren(avatar(user), make('span', { className: 'name', translate: false }, user.name));
     this.#me.title = `You are ${user.name}: ${this.client.identity.isGuest ? 'change name, ' : ''}sign in or out`;

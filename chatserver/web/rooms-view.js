@@ -70,7 +70,6 @@ export class RoomsView {
     this.#hide = showToTabs(room);
     this.#leaveOldest();
     this.#askedAt = -Infinity;
-    this.#list.querySelector('[aria-current]')?.scrollIntoView({ block: 'nearest' });
   }
 
   /** Of too many rooms, leave those that were opened longest ago; a room that a tab shows only if all others are shown too. */
@@ -100,6 +99,7 @@ export class RoomsView {
     this.#ours = ours;
     this.storage.setItem(OURS_KEY, JSON.stringify(ours));
     this.#show();
+    this.#list.querySelector('[aria-current]')?.scrollIntoView({ block: 'nearest' });
   }
 
   #submit(event) {

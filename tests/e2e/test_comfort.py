@@ -24,6 +24,12 @@ from tests.e2e.conftest import OpenWindow
 
 pytestmark = pytest.mark.browser
 
+#: The page learns late what is unread, and then who its user is.
+LATE = """{
+    const { fetch } = window;
+    const held = new Promise((go) => { window.goOn = go; });
+    window.fetch = async (path, ...all) => (path.endsWith('/unread') && (await held), fetch(path, ...all));
+}"""
 MANY_ROOMS = f"localStorage['chat.rooms'] = '{json.dumps([f'shelf-{number}' for number in range(9, 39)])}';"
 
 
@@ -104,9 +110,12 @@ def test_a_desk(shared_server: Server, window: OpenWindow) -> None:
     """A wide screen. Notifications can be allowed without choosing another level than the default."""
     for number in range(9, 39):  # one may be in four empty rooms only
         shared_server.publish(f"shelf-{number}", "a book")
-    ann = window(first=NOTIFICATIONS + MANY_ROOMS, room="shelf-10")
+    ann = window(first=NOTIFICATIONS + MANY_ROOMS + LATE, room="shelf-10")
     ann.page.evaluate("location.hash = 'shelf-38'")
     expect(ann.page.locator("#rooms [aria-current]")).to_have_text(re.compile("^shelf-38"))
+    expect(ann.page.locator("#me")).to_be_hidden()
+    ann.page.evaluate("goOn()")
+    expect(ann.page.locator("#me")).to_be_visible()  # it made the list lower
     expect(ann.page.locator("#rooms [aria-current]")).to_be_in_viewport(ratio=1)
     expect(ann.page.locator("#rooms a").first).to_have_text("shelf-91 person here")  # before shelf-10
     expect(ann.page.locator("#rooms .count").nth(29)).to_have_text("1 person here")

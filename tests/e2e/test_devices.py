@@ -21,14 +21,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def test_a_new_browser_has_the_rooms_of_the_user_and_knows_what_is_unread(server: Server, window: OpenWindow) -> None:
-    """It had the lobby, and all in the room that it opened counted as read, on all devices."""
-    desk, phone = window(), window()
+    """It had the lobby, and all in the room that it opened counted as read, on all devices. The open room was below the
+    edge of the list that then came.
+    """
+    desk, phone = window(), window(height=480)
     for each in (desk, phone):
         sign_in(each, server, "ann")
     for room in ("plans", "cake"):
         server.publish(room, "old")
         desk.open(server, room=room)
         desk.expect_texts(["old"])
+    for room in ("a", "b", "c", "d", "e"):
+        server.publish(room, "old")
+        assert desk.page.request.put(f"{server.url}/rooms/{room}/read", data={"offset": 1}).ok
     unread = f"{server.url}/unread"
     wait_until(desk.page, lambda: {"plans", "cake"} <= desk.page.request.get(unread).json()["rooms"].keys())
     desk.page.goto("about:blank")
@@ -38,3 +43,4 @@ def test_a_new_browser_has_the_rooms_of_the_user_and_knows_what_is_unread(server
     expect(phone.page.locator("li", has=phone.page.locator(".divider"))).to_contain_text("news 0")
     for room in ("plans", "cake"):
         expect(phone.page.locator(f"#rooms a[href='#{room}'] .badge")).to_have_text("40 unread")
+    expect(phone.page.locator("#rooms [aria-current]")).to_be_in_viewport(ratio=1)
