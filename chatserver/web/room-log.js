@@ -26,11 +26,24 @@ export class RoomLog {
   #unasked = [];
   #isAsking = false;
   #filling = false;
+  /** @type {Set<(Message | Change)[]>} what has come since each request for history that is not answered */
+  #meanwhile = new Set();
   #olderLimit = HISTORY_LIMIT;
 
   /** @param {Room} room asks the server, and is told what was fetched */
   constructor(room) {
     this.room = room;
+  }
+
+  /** Over HTTP, changes of the messages of a page may come before it. */
+  async #history(where) {
+    const meanwhile = [];
+    this.#meanwhile.add(meanwhile);
+    const page = await this.room.history(where).finally(() => this.#meanwhile.delete(meanwhile));
+    const range = new Timeline();
+    range.add(page.messages, { asPage: true });
+    range.change(meanwhile);
+    return page;
   }
 
   /** @returns {Message | null} as the log has it */
@@ -56,7 +69,7 @@ export class RoomLog {
       const quoted = this.#quoted;
       if (this.find(offset)) continue; // loaded meanwhile
       try {
-        const { messages } = await this.room.history({ after: this.timeline.cursorAt(offset - 1), limit: 1 });
+        const { messages } = await this.#history({ after: this.timeline.cursorAt(offset - 1), limit: 1 });
         if (quoted !== this.#quoted || messages[0]?.offset !== offset) continue; // it is gone
         quoted.add(messages);
         this.room.tell('messages', { added: [], changed: messages, isLive: false });
@@ -92,6 +105,7 @@ export class RoomLog {
   add(records, how) {
     const { timeline } = this;
     this.reactors.note(records);
+    for (const meanwhile of this.#meanwhile) meanwhile.push(...records);
     const { added, changed } = timeline.add(records, how);
     for (const other of [this.past, this.#quoted]) changed.push(...(other?.change(records) ?? []));
     if (timeline.messages.length > TRIM_AT) {
@@ -103,7 +117,7 @@ export class RoomLog {
 
   async older(timeline) {
     if (timeline.complete || timeline.epoch === null) return;
-    const page = await this.room.history({ before: timeline.cursorAt(timeline.first), limit: this.#olderLimit });
+    const page = await this.#history({ before: timeline.cursorAt(timeline.first), limit: this.#olderLimit });
     if (page.messages.length === 0) timeline.complete = true;
     this.reactors.note(page.messages);
     const found = timeline.add(page.messages, { asPage: true });
@@ -115,7 +129,7 @@ export class RoomLog {
   async newer() {
     const { past, timeline } = this;
     if (!past?.cursor) return;
-    const { messages, recovered } = await this.room.history({ after: past.cursor, limit: HISTORY_LIMIT });
+    const { messages, recovered } = await this.#history({ after: past.cursor, limit: HISTORY_LIMIT });
     this.reactors.note(messages);
     const found = past.add(messages, { asPage: true });
     if (!recovered && messages.length) past.accept(messages[0].offset);
@@ -134,7 +148,7 @@ export class RoomLog {
     if (timeline.epoch === null || offset >= timeline.first) return;
     const half = HISTORY_LIMIT / 2;
     const past = new Timeline();
-    const page = await this.room.history({ after: timeline.cursorAt(Math.max(0, offset - half)), limit: HISTORY_LIMIT });
+    const page = await this.#history({ after: timeline.cursorAt(Math.max(0, offset - half)), limit: HISTORY_LIMIT });
     if (!timeline.isSameLog(page) || page.messages.length === 0) return;
     this.reactors.note(page.messages);
     past.begin(page);
@@ -151,7 +165,7 @@ export class RoomLog {
     for (let hole, failures = 0; (hole = timeline.hole()) && room.client.isLive && room.log === this; ) {
       const { after, until } = hole;
       try {
-        const page = await room.history({ after: timeline.cursorAt(after), limit: FILL_LIMIT });
+        const page = await this.#history({ after: timeline.cursorAt(after), limit: FILL_LIMIT });
         if (!timeline.isSameLog(page)) break; // a new log; the next page starts it
         const { added, changed } = this.add(page.messages, { asPage: true });
         if (timeline.through === after) {

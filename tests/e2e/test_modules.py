@@ -312,6 +312,26 @@ def test_a_reply_waits_after_a_lost_connection_until_it_is_known_whether_the_log
     assert run("client.js", body) == [[[], ["publish"]], [[], []]]
 
 
+def test_a_message_that_is_fetched_while_it_is_deleted_keeps_no_text(run: Run) -> None:
+    """Over HTTP a deletion may come before the answer to an earlier request: a quote, or an older message, kept its text."""
+    body = """
+        const message = (offset) => ({ offset, user: { id: 'u' }, text: 'secret' });
+        const turn = () => new Promise((resolve) => setTimeout(resolve));
+        const fetched = async (ask) => {
+            let answer = null;
+            const log = new m.RoomLog({ history: () => new Promise((resolve) => (answer = resolve)), tell() {} });
+            log.page({ cursor: 'e-9', recovered: true, messages: [message(9)] });
+            ask(log);
+            log.add([{ type: 'delete', offset: 10, target: 1 }]);
+            answer({ cursor: 'e-9', recovered: true, messages: [message(1)] });
+            await turn();
+            return log.find(1).text;
+        };
+        return [await fetched((log) => log.quoted(1)), await fetched((log) => log.older(log.timeline))];
+    """
+    assert run("room-log.js", body) == ["", ""]
+
+
 def test_a_moderators_refusal_is_not_retried_automatically(run: Run) -> None:
     body = """
         const cases = [['forbidden', 60], ['forbidden', null], ['unauthenticated', 1], ['rate_limited', null]];
