@@ -313,7 +313,7 @@ def test_a_reply_waits_after_a_lost_connection_until_it_is_known_whether_the_log
 
 
 def test_a_message_that_is_fetched_while_it_is_deleted_keeps_no_text(run: Run) -> None:
-    """Over HTTP a deletion may come before the answer to an earlier request: a quote, or an older message, kept its text."""
+    """Over HTTP a deletion may come before the answer to an earlier request: the message kept its text."""
     body = """
         const message = (offset) => ({ offset, user: { id: 'u' }, text: 'secret' });
         const turn = () => new Promise((resolve) => setTimeout(resolve));
