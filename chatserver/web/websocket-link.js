@@ -41,7 +41,7 @@ export class WebSocketLink extends SocketLink {
   /** @type {number | null} seconds until a reconnect is welcome, from `goaway` */
   #retryAfter = null;
   #pingAfter = DEFAULT_PING * 1000;
-  #heardAt = performance.now();
+  #heardAt = Date.now(); // the other clock may stand still while a computer sleeps
   /** @type {number | null} when the connection counts as dead; set while a ping is unanswered */
   #deadAt = null;
 
@@ -109,7 +109,7 @@ export class WebSocketLink extends SocketLink {
   }
 
   #heard(message) {
-    this.#heardAt = performance.now();
+    this.#heardAt = Date.now();
     if (this.#opened) this.#deadAt = null;
     if (message.type === 'hello') return this.#greet(message);
     if (message.type === 'goaway') this.#retryAfter = message.retry_after ?? null;
@@ -148,10 +148,9 @@ export class WebSocketLink extends SocketLink {
 
   /** Scripts see no ping frames, so a silent connection is tested with a message. */
   #look() {
-    const now = performance.now();
     if (this.#ended) return;
-    if (this.#deadAt !== null && now > this.#deadAt) this.#end(0, 'the line went silent');
-    else if (this.#deadAt === null && now - this.#heardAt > this.#pingAfter) this.#ping(PONG_DEADLINE);
+    if (this.#deadAt !== null && performance.now() > this.#deadAt) this.#end(0, 'the line went silent');
+    else if (this.#deadAt === null && Math.abs(Date.now() - this.#heardAt) > this.#pingAfter) this.#ping(PONG_DEADLINE);
   }
 
   /** @param {number} code of the close frame, 0 if this client gives up */
