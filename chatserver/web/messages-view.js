@@ -48,6 +48,7 @@ export class MessagesView {
     client.addEventListener('state', () => this.#lost());
     this.#scroller.addEventListener('scroll', () => this.#scrolled(), { passive: true });
     this.#jump.addEventListener('click', () => this.toPresent());
+    addEventListener('keydown', (event) => this.#page(event));
     byId('column').addEventListener('fold', ({ target, detail }) => this.#folded(target, detail));
     document.addEventListener('visibilitychange', () => this.#room && this.#looked());
     addEventListener('beforeprint', () => this.#print());
@@ -278,6 +279,16 @@ export class MessagesView {
     else if (this.#below < NEAR_EDGE && to < messages.length) this.#holdStill(() => this.#show(from, to + STEP));
     this.#fetchOn();
     this.#seen();
+  }
+
+  /** Keys that scroll by a page do so also from the field, unless its text is scrolled. */
+  #page(event) {
+    const { key, target, shiftKey, ctrlKey, altKey, metaKey } = event;
+    const pages = { PageUp: -0.9, PageDown: 0.9 }[key];
+    if (!pages || shiftKey || ctrlKey || altKey || metaKey || target.closest('#scroller, .panel, dialog, [popover]')) return;
+    if (target.scrollHeight > target.clientHeight) return;
+    event.preventDefault(); // the caret stays
+    this.#scroller.scrollBy(0, pages * this.#scroller.clientHeight);
   }
 
   /** Keep the beginning of an unfolded text where it is, and a folded one in sight. */

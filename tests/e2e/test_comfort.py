@@ -283,7 +283,9 @@ def test_a_page_that_stays_open_knows_the_day_and_what_is_new(shared_server: Ser
     expect(days).to_have_text(re.compile("[0-9]"))
 
 
-def test_the_wheel_scrolls_also_where_the_button_to_the_newest_is(shared_server: Server, visit: OpenWindow) -> None:
+def test_the_wheel_scrolls_also_over_the_button_to_the_newest_and_keys_do_so_in_the_field(
+    shared_server: Server, visit: OpenWindow
+) -> None:
     """The pointer is there after a click on it, and the button comes back with the first turn of the wheel."""
     shared_server.publish("wheel", *(f"message {number}" for number in range(60)))
     ann = visit(room="wheel")
@@ -293,6 +295,9 @@ def test_the_wheel_scrolls_also_where_the_button_to_the_newest_is(shared_server:
     top = ann.page.evaluate("scroller.scrollTop")
     ann.page.mouse.wheel(0, -300)
     wait_until(ann.page, lambda: ann.page.evaluate("scroller.scrollTop") < top)
+    for key, is_end in (("PageDown", False), ("PageDown", True), ("Shift+PageUp", True), ("PageUp", False)):
+        ann.page.press("#text", key)
+        expect(ann.page.locator("#jump")).to_be_visible(visible=not is_end)
 
 
 def test_a_flood_is_a_few_hundred_rows_and_leaves_a_reader_of_older_messages_alone(
