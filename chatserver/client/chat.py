@@ -7,7 +7,7 @@ know a transport or a frame.
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 from urllib.parse import quote
 
 import msgspec
@@ -21,7 +21,7 @@ from chatserver.client.http1 import HttpClient, encoded_query
 from chatserver.client.http_transport import http_conversation
 from chatserver.client.link import Backoff, Conversation, Link
 from chatserver.client.session import Answered, Outcome, Session, waiting_time
-from chatserver.client.stream import Target, parse_target
+from chatserver.client.stream import parse_target
 from chatserver.client.websocket import websocket
 
 ANSWER_TIMEOUT = 30.0  # s that a caller waits by default, including reconnects
@@ -74,12 +74,10 @@ class Chat:
     """A user in some rooms. Made by `connect`. Methods that wait raise `ChatError`, at the latest after its timeout."""
 
     def __init__(
-        self, target: Target, who: Credentials, name: str, transport: TransportName, timeout: float,
-        backoff: Backoff | None,
+        self, http: HttpClient, name: str, transport: TransportName, timeout: float, backoff: Backoff | None
     ) -> None:  # fmt: skip
         self.user: wire.User | None = None  # our user; None before the first connection
-        self._credentials = who
-        self._http = HttpClient(target, who)
+        self._http = http
         self._name = name
         self._named: str | None = None  # the name that the server has given us, if we asked for one
         self._asked_again = False  # whether the name was asked for again; reset once we have it
@@ -92,7 +90,7 @@ class Chat:
         self._ended: ChatError | None = None  # why there will be no connection any more
         self._life = trio.CancelScope(shield=True)  # unshielded when the block is left
         self._greeted = trio.Event()
-        self._target, self._transport = target, transport
+        self._transport = transport
         self._link = Link(self._session, self._open, self._tell, backoff or Backoff())
 
     # -- rooms --------------------------------------------------------------------------------------------------------
@@ -202,7 +200,7 @@ class Chat:
     @property
     def cookie(self) -> str:
         """Our identity at the server, for `connect(cookie=...)`: a secret."""
-        return self._credentials.cookie
+        return self._http.credentials.cookie
 
     @property
     def trouble(self) -> str | None:
@@ -225,7 +223,7 @@ class Chat:
         """Sign in with this token from now on: before the old one expires, or at any time."""
         token = checked_token(token)
         self.user = (await self._ask(requests.Auth(token=token), wire.Authenticated)).user
-        self._credentials.token = token
+        self._http.credentials.token = token
         return self.user
 
     async def rename(self, name: str) -> wire.User:
@@ -293,13 +291,13 @@ class Chat:
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[Conversation]:
-        if self._name and self._named is None and not self._credentials.token:
+        if self._name and self._named is None and not self._http.credentials.token:
             response = await self._http.request("POST", "/session", {"name": self._name})
             if response.failed:
                 raise response.ending
             self._named = response.decode(wire.Connected).user.name
         opener = websocket if self._transport == "ws" else partial(http_conversation, self._transport)
-        async with opener(self._target, self._credentials) as conversation:
+        async with opener(self._http.target, self._http.credentials) as conversation:
             yield conversation
 
     async def _run(self) -> None:
@@ -380,8 +378,10 @@ async def connect(
     """
     if not trio.lowlevel.in_trio_run():
         raise RuntimeError("this library needs trio: use trio.run instead of asyncio.run")
-    credentials = Credentials(token=token, cookie=cookie)
-    chat = Chat(parse_target(url), credentials, requests.checked(name), transport, answer_timeout, backoff)
+    if transport not in get_args(TransportName):  # of a caller without types, to whom it would be a poll
+        raise ValueError(f"transport {transport!r} is none of {', '.join(get_args(TransportName))}")
+    http = HttpClient(parse_target(url), Credentials(token=token, cookie=cookie))
+    chat = Chat(http, requests.checked(name), transport, answer_timeout, backoff)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(chat._run)

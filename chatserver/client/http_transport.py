@@ -255,8 +255,6 @@ async def http_conversation(
     kind: Literal["poll", "sse"], target: Target, credentials: Credentials
 ) -> AsyncIterator[HttpConversation]:
     """Open a conversation. Raises EndedError in a group, also inside the block."""
-    if kind not in ("poll", "sse"):  # of a caller without types, to whom it would be a poll
-        raise ValueError(f"transport {kind!r} is none of ws, poll, sse")
     async with (
         aclosing(HttpClient(target, credentials)) as api,
         trio.open_nursery() as nursery,

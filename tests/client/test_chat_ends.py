@@ -143,7 +143,7 @@ async def test_an_exception_of_the_block_is_not_in_a_group(server: FakeServer) -
 
 
 async def test_a_misspelt_transport_is_an_error(server: FakeServer) -> None:
-    """Without a check of types, `websocket` was a long-poll."""
+    """Without a check of types, `websocket` was a long-poll; then it was one of two errors in a group."""
     with pytest.raises(ValueError, match="'websocket' is none of ws, poll, sse"):
-        async with connect(server.url, transport="websocket"):  # type: ignore[arg-type]
-            await trio.sleep_forever()
+        async with connect(server.url, transport="websocket") as chat:  # type: ignore[arg-type]
+            await chat.connected()
