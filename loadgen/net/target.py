@@ -223,7 +223,7 @@ def fetch(
         with _connected(target) as plain, _secured(plain, target) as sock:
             connected = now() - begun
             sock.sendall(wire.request("GET", path, target.authority, "Connection: close", *fields))
-            while not response.is_whole and not (response.has_begun and len(response.body) >= most_bytes):
+            while not response.is_whole and not (response.head and len(response.body) >= most_bytes):
                 if (left := begun + connected + limit - now()) <= 0:  # a flood never lets a read time out
                     raise TimeoutError
                 sock.settimeout(left)
@@ -231,7 +231,7 @@ def fetch(
                 if not data and not response.end():
                     raise ConnectionError("it closed within its answer" if unread else "it closed without an answer")
                 unread = response.feed(unread + data)
-                answered = answered or (now() - begun if response.has_begun else 0.0)
+                answered = answered or (now() - begun if response.head else 0.0)
     except TimeoutError:
         return Page(None, connected, error=f"no whole answer within {limit:g} s")
     except (OSError, wire.WireError) as error:

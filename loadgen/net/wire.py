@@ -158,37 +158,32 @@ class Response:
     the connection.
     """
 
-    __slots__ = ("_bodiless", "_ends_with_connection", "_head", "_is_chunked", "_keeps", "_left", "body", "is_whole")
+    __slots__ = ("_bodiless", "_ends_with_connection", "_is_chunked", "_keeps", "_left", "body", "head", "is_whole")
 
     def __init__(self, *, keeps: bool = False, bodiless: bool = False) -> None:
         self.body = bytearray()
         self.is_whole = False
         self._keeps = keeps
         self._bodiless = bodiless
-        self._head: Head | None = None
+        self.head: Head | None = None  # once it is complete
         self._is_chunked = False
         self._ends_with_connection = False
         self._left = 0  # bytes that are to come, of the body or of the current chunk and the line break behind it
 
     @property
     def status(self) -> int:
-        assert self._head is not None, "asked of a whole response"
-        return self._head.status
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether its head is complete."""
-        return self._head is not None
+        assert self.head is not None, "asked of a whole response"
+        return self.head.status
 
     @property
     def keeps_alive(self) -> bool:
-        assert self._head is not None, "asked of a whole response"
-        return "close" not in self._head.fields.get("connection", "").lower()
+        assert self.head is not None, "asked of a whole response"
+        return "close" not in self.head.fields.get("connection", "").lower()
 
     def feed(self, data: bytes) -> bytes:
         """Read on. Return the bytes that are to be fed again with more: half a line, or what follows the response."""
-        at = 0 if self._head is not None else self._read_head(data)
-        while self._head is not None and not self.is_whole and at < len(data):
+        at = 0 if self.head is not None else self._read_head(data)
+        while self.head is not None and not self.is_whole and at < len(data):
             if self._left:
                 at += self._read_body(data[at : at + self._left])
             elif (end := self._read_size(data, at)) is None:
@@ -208,7 +203,7 @@ class Response:
         while (head := read_head(data[at:])) is not None:
             at += head.size
             if head.status >= 200 or head.status == 101:
-                self._head = head
+                self.head = head
                 self._begin_body(head)
                 break
         return at

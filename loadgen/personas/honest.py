@@ -7,7 +7,7 @@ import msgspec
 from loadgen.clients.client import Client, Stage, state
 from loadgen.clients.traffic import Traffic
 from loadgen.net import wire
-from loadgen.net.answers import UNANSWERED
+from loadgen.net.answers import CLOSED, UNANSWERED
 from loadgen.personas import persona
 from loadgen.personas._requests import event_stream
 from loadgen.personas._websocket import Envelope, Member, decode, publish
@@ -158,21 +158,21 @@ class Sse(Client):
     opening = event_stream
 
     def on_data(self, data: bytes) -> None:
-        self.unread += data
-        if self.stage is Stage.HELD:
-            lines, end, self.unread = self.unread.rpartition(b"\n")
-            if len(self.unread) > wire.MAX_LINE_BYTES:
-                raise wire.WireError(f"a line of more than {wire.MAX_LINE_BYTES:,} bytes")
-            self.deliver(lines + end, lines.count(self.cohort.place.mark))
+        """Count what is in whole lines, which a proxy may cut into chunks anywhere."""
+        ended = self.read_response(data, keeps=True)
+        stream = ended or self.response
+        if stream is None or stream.head is None:
             return
-        head = wire.read_head(self.unread)
-        if head is None:
-            return
-        self.unread = self.unread[head.size :]
-        if head.status != 200:
-            self.reject(head.status)
-        elif not head.fields.get("content-type", "").startswith("text/event-stream"):
-            raise wire.WireError("an event stream of another content type")
-        else:
+        if self.stage is not Stage.HELD:
+            if stream.status != 200:
+                self.reject(stream.status)
+                return
+            if not stream.head.fields.get("content-type", "").startswith("text/event-stream"):
+                raise wire.WireError("an event stream of another content type")
             self.hold()
-            self.on_data(b"")
+        lines, end, stream.body = stream.body.rpartition(b"\n")
+        if len(stream.body) > wire.MAX_LINE_BYTES:
+            raise wire.WireError(f"a line of more than {wire.MAX_LINE_BYTES:,} bytes")
+        self.deliver(bytes(lines + end), lines.count(self.cohort.place.mark))
+        if ended is not None:
+            self.fail(CLOSED)

@@ -28,6 +28,7 @@ LINGERERS = (
     "fill-rooms",
     "malformed-chat",
 )
+STREAM_HEAD = b"HTTP/1.1 200 X\r\nContent-Type: text/event-stream\r\n"
 FLOODERS_BY_FRAME = ("ping-flood", "pong-flood", "empty-fragments", "tiny-frames", "room-churn", "long-messages")
 
 
@@ -120,3 +121,20 @@ async def test_a_member_is_back_after_a_planned_end(monkeypatch: pytest.MonkeyPa
         await socket.send(events.CloseConnection(1008))
         await until(lambda: play.cohort.ended == {"close 1008": 1})
         assert play.cohort.opened == 2
+
+
+async def test_an_event_that_is_cut_into_chunks_is_delivered() -> None:
+    """Behind nginx, which cuts where its buffer is full, a run called messages missed that every stream had got."""
+    async with listening() as server, playing(server.url, "sse") as play:
+        stream = await server.accept()
+        await request_of(stream)
+        await stream.send_all(STREAM_HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        said = b"retry: 9\nid: e-1\ndata: {}\n\ndata: lg-01234567 0 hello\n\ndata: lg-01234567 1 hello\n\n"
+        for part in (said[:45], said[45:46], said[46:60], said[60:]):
+            chunk = b"%x;a=b\r\n%b\r\n" % (len(part), part)
+            for cut in range(len(chunk)):
+                await stream.send_all(chunk[cut : cut + 1])
+        await until(lambda: list(play.cohort.delivered) == [2])
+        assert play.cohort.deliveries == 2
+        await stream.send_all(b"0\r\n\r\n")
+        await until(lambda: play.cohort.ended == {"closed": 1})
