@@ -53,6 +53,7 @@ class Tabs {
       if (error.name !== 'AbortError') throw error;
       if (this.#leads) {
         this.#leads = false; // the lock was stolen
+        this.#hasFollowers = true; // or a later lead of this tab would begin untold
         this.#socket?.close();
         this.#lost(handover('another tab took the connection over'));
       } // else Safari kept this page for the Back button, which ends what waits in it
