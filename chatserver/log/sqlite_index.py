@@ -23,7 +23,7 @@ from chatserver.log.database_index import DatabaseIndex
 from chatserver.log.file_lock import FileLock
 from chatserver.log.index import TAIL, Found, Question
 from chatserver.log.interface import Faulted
-from chatserver.log.sqlite_indexing import MERGE_PAGES, index_rooms, merge
+from chatserver.log.sqlite_indexing import MERGE_PAGES, begin_cleaning, end_cleaning, index_rooms, merge
 from chatserver.log.sqlite_schema import IN_ROOM, OFFSETS
 from chatserver.log.sqlite_search import Search
 
@@ -160,10 +160,11 @@ class SqliteIndex(DatabaseIndex[sqlite3.Connection]):
     async def _clean(self) -> None:
         debris = await self._log.search(_debris)
         if any(debris):
-            pages = -MERGE_PAGES  # negative: first combine all segments into one merge
-            while await self._log.change("cleaning the index", partial(merge, pages)):
-                pages = MERGE_PAGES
+            await self._log.change("cleaning the index", begin_cleaning)
+            has_more = True
+            while has_more:
                 await trio.sleep(CLEANING_PAUSE)
+                has_more = await self._log.change("cleaning the index", partial(merge, MERGE_PAGES))
             await self._log.change("cleaning the index", partial(_cleaned, debris))
 
 
@@ -171,7 +172,8 @@ class SqliteIndex(DatabaseIndex[sqlite3.Connection]):
 
 
 def _cleaned(debris: tuple[int, int], connection: sqlite3.Connection) -> None:
-    """Subtract the removals that were counted before the cleaning began."""
+    """End the cleaning, and subtract the removals that were counted before it began."""
+    end_cleaning(connection)
     connection.execute("UPDATE search_debris SET deletions = deletions - ?, removals = removals - ?", debris)
 
 

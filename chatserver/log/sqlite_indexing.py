@@ -27,6 +27,8 @@ INDEX_STEP = 0.003
 INDEX_CHUNK, INDEX_CHUNK_CHARS = 64, 16 * 1024
 #: Pages of the index that one commit merges, in 2 ms: several times as many as a commit writes.
 MERGE_PAGES = 16
+#: Segments of one level from which on they are merged: FTS5's usual number, and its least, for a cleaning.
+MERGE_FROM, MERGE_ALL_FROM = 4, 2
 
 # Only ? marks and constants of this package are formatted into statements.
 # The next records of rooms: the number of the room among those asked, the place, the length.
@@ -42,6 +44,7 @@ _FIND_TEXTS = f"""
     CROSS JOIN messages ON place > column1 AND place <= column2 AND +{IS_MESSAGE}
 """  # noqa: S608
 _BRING = "INSERT INTO search(rowid, text) SELECT * FROM (ROWS) WHERE column1 > 0"
+_MERGE = "INSERT INTO search(search, rank) VALUES (?, ?)"
 _MARK = "UPDATE rooms SET indexed = column2 FROM (ROWS) WHERE id = column1"
 
 
@@ -62,8 +65,23 @@ def index_rooms(rooms: Sequence[str], connection: sqlite3.Connection) -> Sequenc
 def merge(pages: int, connection: sqlite3.Connection) -> bool:
     """Merge this many pages; returns whether there may be more. Without any, SQLite changes less than two rows."""
     before = connection.total_changes
-    connection.execute("INSERT INTO search(search, rank) VALUES ('merge', ?)", (pages,))
-    return pages < 0 or connection.total_changes - before >= 2
+    connection.execute(_MERGE, ("merge", pages))
+    return connection.total_changes - before >= 2
+
+
+def begin_cleaning(connection: sqlite3.Connection) -> None:
+    """Combine all segments into one merge, which each `merge` continues until `end_cleaning`.
+
+    FTS5 turns to a level that got more segments meanwhile than this merge has. Too few for a merge of their own, they
+    would stop all merging: two new segments were enough, and the words of removed texts stayed in the file.
+    """
+    connection.execute(_MERGE, ("usermerge", MERGE_ALL_FROM))
+    connection.execute(_MERGE, ("merge", -MERGE_PAGES))
+
+
+def end_cleaning(connection: sqlite3.Connection) -> None:
+    """See `begin_cleaning`."""
+    connection.execute(_MERGE, ("usermerge", MERGE_FROM))
 
 
 def _index_chunk(rooms: Sequence[str], connection: sqlite3.Connection) -> Sequence[str]:

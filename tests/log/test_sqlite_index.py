@@ -311,6 +311,33 @@ async def test_no_word_of_a_deleted_text_stays_in_the_file(
     assert len(in_index(path)) == 239
 
 
+async def test_messages_that_arrive_do_not_end_the_cleaning_early(
+    log: SqliteLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FTS5 left a merge of two segments for two new ones, which were too few to be merged: so nothing more was."""
+    for module in (index_module, sqlite_indexing):
+        monkeypatch.setattr(module, "MERGE_PAGES", 1)
+    # Each message has words of its own, of a page. FTS5 leaves out the letters that a word shares with the one before.
+    await submit_all(log, [draft(" ".join(f"{letter}x{n}{'y' * 40}" for n in range(100))) for letter in "abcdefghij"])
+    await indexed(log)
+    change, messages = log.change, list[str]()
+
+    async def change_before_a_message(doing: str, work: Any, *, hint: str = "") -> Any:
+        done = await change(doing, work, hint=hint)
+        if doing == "cleaning the index" and messages:
+            await append(log, draft(messages.pop()))
+            await indexed(log)
+        return done
+
+    monkeypatch.setattr(log, "change", change_before_a_message)
+    for target, letter in ((9, "i"), (10, "j")):  # their words are merged last
+        await append(log, edit(target, "pear"))
+        assert await log.index.clean()
+        pages = await log.ask(lambda it: it.execute("SELECT block FROM search_data").fetchall())
+        assert [page for (page,) in pages if f"{letter}x".encode() in page] == []
+        messages += ["pear"] * 3  # from now on; the index is one large segment
+
+
 # -- bounds of a search
 
 
