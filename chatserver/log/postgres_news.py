@@ -31,8 +31,8 @@ OPENED = "*opened"
 BESIDE_MESSAGES = {SANCTIONS_CHANGED: 0, SIGNOUTS_CHANGED: 0, TEXTS_CHANGED: 0}
 #: Bytes of one notification; PostgreSQL allows less than 8,000.
 MAX_PAYLOAD = 7_900
-#: Seconds between two checks of the connection.
-CHECK_INTERVAL = 10.0
+#: Seconds between two checks of the connection: if it hangs, bans of other servers come so much and JOB_DEADLINE later.
+CHECK_INTERVAL = 2.0
 #: Milliseconds by which a room's last record may be older than its commit: several times the longest commit.
 MARGIN_MS = 60_000
 
