@@ -129,19 +129,19 @@ class ServerMetrics:
                "Bytes kept of incomplete requests, messages and TLS records", parts.input_budget.used)
         yield (Gauge, "chatserver_wheel_entries",
                "Entries in the timer wheel, stale ones included", connections.wheel.statistics()["entries"])
-        yield Counter, "chatserver_messages", "Messages made durable", hub["published"]
-        yield Counter, "chatserver_deliveries", "Messages given to members' connections", broadcaster.delivered
+        yield Counter, "chatserver_messages", "Records made durable: messages and changes of them", hub["published"]
+        yield Counter, "chatserver_deliveries", "Records given to members' connections", broadcaster.delivered
         yield Counter, "chatserver_gaps", "Members that were too slow and skipped ahead", broadcaster.gaps
         yield Gauge, "chatserver_rooms", "Rooms in memory", hub["rooms"]
-        yield Gauge, "chatserver_rooms_kept_bytes", "Encoded messages kept for all rooms", hub["kept"]
+        yield Gauge, "chatserver_rooms_kept_bytes", "Encoded records kept for all rooms", hub["kept"]
         yield Gauge, "chatserver_sanctions", "Mutes and bans in force", len(parts.moderation.in_force)
         yield Gauge, "chatserver_members", "Memberships of WebSockets and event streams", hub["members"]
         yield Gauge, "chatserver_held_polls", "Rooms waited for by held polls", hub["waiters"]
         yield Gauge, "chatserver_log_up", "Whether the log could be reached when it was last used", parts.log.reachable
-        yield Gauge, "chatserver_log_pending", "Messages waiting for the log", log.pending
-        yield Counter, "chatserver_log_commits", "Groups of messages committed", log.groups
+        yield Gauge, "chatserver_log_pending", "Records waiting for the log", log.pending
+        yield Counter, "chatserver_log_commits", "Groups of records committed", log.groups
         yield Counter, "chatserver_log_failures", "Groups that could not be committed", log.failures
-        yield Counter, "chatserver_log_late", "Messages that the disk did not answer in time", log.late
+        yield Counter, "chatserver_log_late", "Records that the disk did not answer in time", log.late
         yield (Gauge, "chatserver_index_lag_seconds",
                "Time the oldest message outside the search index has waited, at most", parts.log.index.lag)
         passes, late, runs = parts.loop.passes, parts.loop.ticks_late, parts.garbage.runs
