@@ -4,7 +4,7 @@
  *
  * @import { User } from './wire.js'
  */
-import { byId, make } from './dom.js';
+import { byId, choose, make } from './dom.js';
 import { NAMED } from './text.js';
 
 const MAX_OFFERED = 8;
@@ -57,7 +57,7 @@ export class Completion {
     this.#offers = found.slice(0, MAX_OFFERED).map(({ put }) => ({ start, put }));
     if (!found.length) return this.close();
     const options = found.slice(0, MAX_OFFERED).map(({ shown }, index) =>
-      make('li', { id: `completion-${index}`, role: 'option', onmousedown: (event) => this.#click(event, index) }, shown),
+      make('li', { role: 'option', onmousedown: (event) => this.#click(event, index) }, shown),
     );
     this.#list.replaceChildren(...options);
     this.#list.hidden = false;
@@ -71,9 +71,7 @@ export class Completion {
   }
 
   #choose(index) {
-    this.#chosen = (index + this.#offers.length) % this.#offers.length;
-    [...this.#list.children].forEach((option, at) => (option.ariaSelected = String(at === this.#chosen)));
-    this.field.setAttribute('aria-activedescendant', `completion-${this.#chosen}`);
+    this.#chosen = choose(this.field, this.#list, index);
   }
 
   /** Replace the word, in a way that the browser can undo; the `input` event closes the list. */

@@ -1,5 +1,5 @@
 /**
- * What all views use: elements, confirmations, popovers.
+ * What all views use: elements, lists, confirmations, popovers.
  * Text is inserted as text: no module of the page sets HTML.
  */
 import { hue, initials } from './text.js';
@@ -22,6 +22,22 @@ export function replaceRows(list, rows) {
   const { href, value } = list.contains(document.activeElement) ? document.activeElement : {};
   list.replaceChildren(...rows);
   [...list.querySelectorAll('a, button')].find((each) => each.href === href && each.value === value)?.focus();
+}
+
+/**
+ * Choose an option of a list, after the last one the first; the field keeps the focus, and tells screen readers.
+ * @returns {number} its index
+ */
+export function choose(field, list, index) {
+  const options = [...list.querySelectorAll('[role="option"]')];
+  const chosen = options.at(index % options.length); // none of an empty list
+  options.forEach((option, at) => {
+    option.id = `${list.id}-${at}`;
+    option.ariaSelected = String(option === chosen);
+  });
+  chosen?.scrollIntoView({ block: 'nearest' });
+  field.setAttribute('aria-activedescendant', chosen?.id ?? '');
+  return options.indexOf(chosen);
 }
 
 /**

@@ -4,7 +4,7 @@
  *
  * @import { Message } from './wire.js'
  */
-import { byId, isForInputMethod, make, setText } from './dom.js';
+import { byId, choose, isForInputMethod, make, setText } from './dom.js';
 import { plain } from './markdown.js';
 import { badge, roomNamed } from './rooms-view.js';
 import { clock, dayName, plural } from './text.js';
@@ -114,15 +114,7 @@ export class Switcher {
   }
 
   #choose(index) {
-    const options = [...this.#list.querySelectorAll('a')];
-    this.#chosen = options.length ? (index + options.length) % options.length : 0;
-    options.forEach((option, at) => {
-      option.id = `switcher-${at}`;
-      option.ariaSelected = String(at === this.#chosen);
-    });
-    options[this.#chosen]?.scrollIntoView({ block: 'nearest' });
-    if (options.length) this.#input.setAttribute('aria-activedescendant', `switcher-${this.#chosen}`);
-    else this.#input.removeAttribute('aria-activedescendant');
+    this.#chosen = choose(this.#input, this.#list, index);
   }
 
   #key(event) {

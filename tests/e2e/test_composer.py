@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, Route, WebSocketRoute, expect
 
-from tests.e2e.browser import Server, after_next_frame, box, serving, wait_until
+from tests.e2e.browser import HEIGHT, WIDTH, Server, after_next_frame, box, serving, wait_until
 from tests.e2e.conftest import OpenWindow
 
 pytestmark = pytest.mark.browser
@@ -296,7 +296,10 @@ def test_enter_while_composing_sends_nothing(visit: OpenWindow) -> None:
 
 
 def test_a_completion_can_be_undone_and_ends_when_the_caret_leaves_the_word(visit: OpenWindow) -> None:
-    """Enter at the beginning of the text threw an error and sent nothing, and Ctrl+Z did nothing at all."""
+    """Enter at the beginning of the text threw an error and sent nothing, and Ctrl+Z did nothing at all.
+
+    In a low window the chosen one of many was out of sight.
+    """
     ann, ben = visit(room="offers"), visit(room="offers")
     ben.save_name("Benedikt")
     text, offers = ann.page.locator("#text"), ann.page.locator("#completions")
@@ -316,6 +319,12 @@ def test_a_completion_can_be_undone_and_ends_when_the_caret_leaves_the_word(visi
     expect(offers).to_be_hidden()
     ann.page.keyboard.press("Enter")
     ann.expect_texts(["well, @bened"])
+    ann.page.set_viewport_size({"width": WIDTH, "height": HEIGHT // 2})
+    ann.page.keyboard.type("of :ha")
+    ann.page.keyboard.press("ArrowUp")
+    expect(offers.locator("[aria-selected=true]")).to_have_text("🔨 :hammer:")
+    expect(offers.locator("[aria-selected=true]")).to_be_in_viewport(ratio=1)
+    text.fill("")
 
 
 def test_the_text_of_an_edit_that_fails_is_kept(visit: OpenWindow) -> None:
