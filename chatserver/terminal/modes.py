@@ -206,7 +206,9 @@ async def _interactive(options: Options, chat: Chat, nursery: trio.Nursery) -> N
 async def _say_trouble(chat: Chat) -> None:
     narrator = render.Narrator()
     async for event in chat.events():
-        _say(narrator.words(event))
+        words = narrator.words(event)
+        if not isinstance(event, wire.Connected):  # a job of cron is silent while all is well
+            _say(words)
 
 
 class _Input:

@@ -197,6 +197,7 @@ async def test_json_is_an_object_a_line_of_everything(server: FakeServer) -> Non
         "room": "lobby", "offset": 2, "text": "bye", "user": ZED,
     }  # fmt: skip
     sent = await chat(server, b"a\nb\n", "--send", "--json")
+    assert sent.stderr == b"", "a job of cron is silent while all is well"
     assert [json.loads(line)["offset"] for line in sent.stdout.splitlines()] == [3, 4]
 
 
