@@ -187,7 +187,7 @@ class Chat:
         return (await self._request("GET", "/unread", wire.UnreadRooms)).rooms
 
     async def rooms(self) -> tuple[wire.RoomSummary, ...]:
-        """Return the server's rooms, the most recently written first."""
+        """Return the 200 rooms that were written last, the latest first."""
         return (await self._request("GET", "/rooms", wire.Rooms)).rooms
 
     async def write_refusal(self, room: str) -> ChatError | None:
