@@ -16,10 +16,12 @@ from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, cast
 from zlib import crc32
 
+from msgspec import field
+
 from loadgen.clients.messages import GroupStatus
 from loadgen.clients.traffic import Traffic, names_in
 from loadgen.net import wire
-from loadgen.net.answers import TURNED_AWAY
+from loadgen.net.answers import TURNED_AWAY, PlannedEnds
 from loadgen.net.target import PER_ADDRESS, SHARED_ADDRESS, USUAL, Endpoint
 from loadgen.net.timers import NEVER, now
 
@@ -115,6 +117,7 @@ class Cohort(GroupStatus, kw_only=True, eq=False):
     # of the schedule, see `deliver`: how many messages came, and the sum of their checksums
     delivered: array[int] = array("I")
     checksums: array[int] = array("Q")
+    planned_ends: dict[int, PlannedEnds] = field(default_factory=dict)  # of the clients that met any
 
     def __post_init__(self) -> None:
         self.descriptors = array("i", (-1,)) * self.wanted
@@ -306,6 +309,14 @@ class Client(metaclass=_Slotted):
         responses[self] = response
         return None
 
+    @property
+    def nothing_came(self) -> bool:
+        """Whether no byte of an answer has come: the server may have ended an idle connection before it saw a request.
+
+        So a request that may be done twice is sent once more, if the connection has had an answer before.
+        """
+        return self.response is None and not self.unread
+
     def send(self, data: bytes) -> bool:
         """Send bytes, and return whether the kernel took all of them; the rest follows as soon as it can.
 
@@ -377,6 +388,14 @@ class Client(metaclass=_Slotted):
     def fail(self, reason: str, *, turned_away: bool = False) -> None:
         """Give up, because the server did not do what this persona needs."""
         self.cohort.engine.end(self, reason, turned_away=turned_away)
+
+    def return_as_planned(self) -> bool:
+        """Come back at once after an end that the server planned, as users' clients do; return whether it is one."""
+        is_user = self.honest and not self.slow and self.stage is Stage.HELD
+        if not is_user or not self.cohort.planned_ends.setdefault(self.number, PlannedEnds()).allow():
+            return False
+        self.cohort.engine.reopen(self)
+        return True
 
     def reject(self, status: int) -> None:
         """Give up because of an answer's status."""

@@ -89,7 +89,8 @@ class Traffic:
         self.intended = 0
         self.speakers: list[Speaker] = []
         self._had_speakers = False
-        self._waiting: deque[tuple[int, float, str]] = deque()  # due while every speaker was away: number, time, text
+        self._waiting: deque[tuple[int, float]] = deque()  # numbers and times, due while every speaker was away
+        self._text = _SENTENCE  # of each message, behind its name
         self._unacknowledged: dict[int, tuple[float, Speaker]] = {}
         self._unreturned: dict[int, tuple[float, Speaker]] = {}
 
@@ -101,6 +102,11 @@ class Traffic:
             self.speakers.insert(place, speaker)
         while self._waiting and self.speakers:  # a speaker whose connection fails meanwhile has left
             self._send(*self._waiting.popleft())
+
+    def repeat(self, speaker: Speaker) -> None:
+        """Send once more what this speaker sent, and what may have been lost with its connection."""
+        for number in [number for number, (_, author) in self._unacknowledged.items() if author is speaker]:
+            speaker.publish(number, self._text_of(number))
 
     def leave(self, speaker: Speaker) -> None:
         if speaker in self.speakers:
@@ -121,7 +127,7 @@ class Traffic:
 
         It lasts until `stop`, or until another rate is set.
         """
-        text = _SENTENCE.ljust(text_bytes, _FILLING)
+        self._text = _SENTENCE.ljust(text_bytes, _FILLING)
         pace = Pace(now(), self._rate, rate, over_seconds)
         self._rate = rate
         self._paces += 1
@@ -133,7 +139,7 @@ class Traffic:
                 due = pace.due(self.intended - first)
                 if due > moment or mine != self._paces:
                     break
-                self._speak(due, text)
+                self._speak(due)
                 self._lag.record(now() - due)
             if mine == self._paces:
                 self._at(pace.due(self.intended - first), speak)
@@ -145,20 +151,23 @@ class Traffic:
         self._paces += 1
         self._rate = 0.0
 
-    def _speak(self, due: float, text: str) -> None:
+    def _speak(self, due: float) -> None:
         number = self.intended
         self.intended += 1
         if self.speakers:
-            self._send(number, due, text)
+            self._send(number, due)
         elif self._had_speakers:  # before the first speaker, a due message counts for no client
-            self._waiting.append((number, due, text))
+            self._waiting.append((number, due))
 
-    def _send(self, number: int, due: float, text: str) -> None:
+    def _send(self, number: int, due: float) -> None:
         speaker = self.speakers[number % len(self.speakers)]
         self._unacknowledged[number] = (due, speaker)
         if speaker.echoes:
             self._unreturned[number] = (due, speaker)
-        speaker.publish(number, f"{self._name(number)} {text}")
+        speaker.publish(number, self._text_of(number))
+
+    def _text_of(self, number: int) -> str:
+        return f"{self._name(number)} {self._text}"
 
     def _name(self, number: int) -> str:
         return f"{self.tag} {number}"
@@ -201,6 +210,13 @@ class Traffic:
         if author is speaker:
             del self._unreturned[number]
             self.booked.echoes.record(now() - due)
+
+    def found(self, speaker: Speaker, text: str) -> None:
+        """Book a message that was in the room when `speaker` came back: its own are stored, receipt or not."""
+        number = self.number_in(text)
+        if number is not None and self._unacknowledged.get(number, (0.0, None))[1] is speaker:
+            self.acknowledged(number)
+        self.heard(speaker, text)
 
     def result(self) -> TrafficResult:
         """The results of all messages; an outstanding one counts with at least the whole timeout."""

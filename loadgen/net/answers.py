@@ -1,9 +1,12 @@
 """The meaning of an answer, or of the end of a connection: come back later, not served here, done.
 
-Owns: the statuses and close codes of each kind, and the names under which ends are booked. May not: judge.
+Owns: the statuses and close codes of each kind, when an end is one that the server planned, and the names under which
+ends are booked. May not: judge.
 """
 
 from typing import Final
+
+from loadgen.net.timers import NEVER, now
 
 #: Statuses that mean "not now" rather than "you made a mistake".
 TURNED_AWAY: Final = frozenset((429, 503))
@@ -14,9 +17,31 @@ CLOSED_FOR_NOW: Final = frozenset((1012, 1013))
 #: Close codes of a planned end: done, going away, service restart. The client comes back at once.
 PLANNED: Final = frozenset((1000, 1001, 1012))
 
-#: A server may plan when a connection ends: a client that comes back at once has lost nothing. If one client meets that
-#: more often than this, it is no plan, and the client's time goes into handshakes.
-LEAST_LIFE_SECONDS: Final = 10.0
+#: The last line of an event stream without chunks that ends as planned: it says when to come back.
+RETRY: Final = b"retry:"
+
+#: A server may plan when a connection ends: a client that comes back at once has lost nothing. Twice in this time, as
+#: one that meets the restart of a worker may be let in by the next to restart. If it happens more often, it is no plan,
+#: and the client's time goes into handshakes.
+PLANNED_SECONDS: Final = 10.0
+
+
+class PlannedEnds:
+    """When the server last ended the connections of one client as planned."""
+
+    __slots__ = ("_last", "_last_but_one")
+
+    def __init__(self) -> None:
+        self._last = self._last_but_one = -NEVER
+
+    def allow(self) -> bool:
+        """Whether one more is still a plan; if so, it is noted."""
+        moment = now()
+        if moment - self._last_but_one < PLANNED_SECONDS:
+            return False
+        self._last_but_one, self._last = self._last, moment
+        return True
+
 
 #: Answers that mean that the server does not offer what was asked for, or not to us or not here, so that it cannot be
 #: attacked there.

@@ -44,9 +44,9 @@ def post_head(place: Place, room: str, *fields: str, content_type: str = "text/p
     return place.request("POST", place.post_path(room), f"Content-Type: {content_type}", *fields)
 
 
-def event_stream(client: Client) -> bytes:
+def event_stream(client: Client, *fields: str) -> bytes:
     place = client.cohort.place
-    return place.request("GET", f"/rooms/{client.room}/events", "Accept: text/event-stream")
+    return place.request("GET", f"/rooms/{client.room}/events", "Accept: text/event-stream", *fields)
 
 
 def held_poll(client: Client) -> bytes:

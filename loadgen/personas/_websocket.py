@@ -8,8 +8,7 @@ import msgspec
 
 from loadgen.clients.client import Attacker, Client, Needs, Stage, state
 from loadgen.net import wire
-from loadgen.net.answers import CLOSED_FOR_NOW, LEAST_LIFE_SECONDS, PLANNED
-from loadgen.net.timers import now
+from loadgen.net.answers import CLOSED_FOR_NOW, PLANNED
 from loadgen.net.wire import LAST_WORD_BYTES, close_code
 from loadgen.personas._requests import upgrade
 from loadgen.personas._shapes import Flooder
@@ -29,14 +28,14 @@ class Envelope(msgspec.Struct):
 _decoder = msgspec.json.Decoder(Envelope)
 
 #: The members of a room have one object for its cursor: 60 bytes for each of 18,000 would be a third of their memory.
-_shared = lru_cache(maxsize=4096)(str)
+shared = lru_cache(maxsize=4096)(str)
 
 #: The id of a member's join; the ids of its publishes count from 0.
 JOIN_ID = -1
 
 
 class WebSocketClient(Client):
-    """A client that opens a WebSocket correctly and answers control frames."""
+    """A client that opens a WebSocket correctly and answers control frames. After a planned end it comes back."""
 
     opening = upgrade
 
@@ -87,7 +86,8 @@ class WebSocketClient(Client):
         self.closed(frame.close_code)
 
     def closed(self, code: int) -> None:
-        self.fail(f"close {code}", turned_away=code in CLOSED_FOR_NOW)
+        if code not in PLANNED or not self.return_as_planned():
+            self.fail(f"close {code}", turned_away=code in CLOSED_FOR_NOW)
 
 
 class Lingerer(WebSocketClient, Attacker):
@@ -145,22 +145,12 @@ class FrameFlooder(LastWord, Flooder):
 
 
 class Member(WebSocketClient):
-    """A WebSocket client joined to a room. It is held once it has joined.
-
-    After a planned end it comes back and joins from its last message on, as users' clients do.
-    """
+    """A WebSocket client joined to a room, again from its last message on. It is held once it has joined."""
 
     _cursor = state("")  # of its last message
 
     def on_open(self) -> None:
         self.send(join(JOIN_ID, self.room, self._cursor))
-
-    def closed(self, code: int) -> None:
-        lasted = self.stage is Stage.HELD and now() - self.born > LEAST_LIFE_SECONDS
-        if self.honest and not self.slow and lasted and code in PLANNED:
-            self.cohort.engine.reopen(self)
-        else:
-            super().closed(code)
 
     def on_text(self, frame: wire.Frame) -> None:
         """Wait for the answer to the join; afterwards only count messages."""
@@ -170,14 +160,14 @@ class Member(WebSocketClient):
         elif message.type == "joined" and self.stage is not Stage.HELD:
             if self._cursor:
                 self.catch_up(frame.payload)
-            self._cursor = _shared(message.cursor)
+            self._cursor = shared(message.cursor)
             self.hold()
             self.on_joined(message)
         elif message.type == "error" and self.stage is not Stage.HELD:
             self.fail(f"error {message.code}")
 
     def take(self, message: Envelope, payload: bytes) -> None:
-        self._cursor = _shared(message.cursor)
+        self._cursor = shared(message.cursor)
         self.deliver(payload)
 
     def catch_up(self, joined: bytes) -> None:

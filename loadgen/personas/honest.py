@@ -1,5 +1,7 @@
 """Honest clients that make up the measured load: idle members, speakers, long-polls, event streams."""
 
+import re
+from typing import Final
 from urllib.parse import quote
 
 import msgspec
@@ -7,10 +9,10 @@ import msgspec
 from loadgen.clients.client import Client, Stage, state
 from loadgen.clients.traffic import Traffic
 from loadgen.net import wire
-from loadgen.net.answers import CLOSED, UNANSWERED
+from loadgen.net.answers import CLOSED, RETRY, UNANSWERED
 from loadgen.personas import persona
 from loadgen.personas._requests import event_stream
-from loadgen.personas._websocket import Envelope, Member, decode, publish
+from loadgen.personas._websocket import Envelope, Member, WebSocketClient, decode, publish, shared
 
 
 class Speaking(Client):
@@ -34,6 +36,19 @@ class Speaking(Client):
         super().fail(reason, turned_away=turned_away)
 
 
+class Talker(Speaking, WebSocketClient):
+    """A speaker by WebSocket, which after a planned end says again what was not answered."""
+
+    def enter(self) -> None:
+        """Be established, for the first time or again."""
+        self._traffic.enter(self)
+        self._traffic.repeat(self)
+
+    def closed(self, code: int) -> None:
+        self._traffic.leave(self)
+        super().closed(code)
+
+
 @persona
 class Idle(Member):
     """WebSocket joined to a room that says nothing and answers pings.
@@ -43,22 +58,18 @@ class Idle(Member):
 
 
 @persona
-class Chat(Speaking, Member):
+class Chat(Talker, Member):
     """WebSocket joined to a room that publishes on the open-loop schedule and times acks and echoes."""
 
     echoes = True
 
     def on_joined(self, message: Envelope) -> None:
-        self._traffic.enter(self)
-
-    def closed(self, code: int) -> None:
-        self._traffic.leave(self)
-        super().closed(code)
+        self.enter()
 
     def catch_up(self, joined: bytes) -> None:
         super().catch_up(joined)
         for message in _page(joined).messages:
-            self._traffic.heard(self, message.text)
+            self._traffic.found(self, message.text)
 
     def publish(self, number: int, text: str) -> None:
         self.send(publish(self.room, number, text))
@@ -119,14 +130,22 @@ class Poll(Client):
     """Long-poll on a room that asks again as soon as it is answered."""
 
     _cursor = state("")
+    _is_reused = state(False)  # the connection has had an answer
 
     def opening(self) -> bytes:
         """Ask for the room's current cursor, or continue from the cursor of the former connection."""
         return poll(self, self._cursor)
 
     def on_connected(self) -> None:
+        self._is_reused = False
         if self._cursor:
             self.wait()
+
+    def on_hangup(self, how: str) -> None:
+        if self.honest and self._is_reused and self.nothing_came:
+            self.cohort.engine.reopen(self)
+        else:
+            self.fail(how)
 
     def on_data(self, data: bytes) -> None:
         answer = self.read_response(data, keeps=True)
@@ -137,6 +156,7 @@ class Poll(Client):
             return
         self._cursor = take_page(self, self._cursor, answer.body)
         if answer.keeps_alive:
+            self._is_reused = True
             self.wait()
             self.send(poll(self, self._cursor))
         else:
@@ -151,11 +171,19 @@ class Poll(Client):
         self.wake_in(self.cohort.place.poll_wait_seconds + GRACE_SECONDS)
 
 
+_EVENT_ID: Final = re.compile(rb"^id: ?([!-~]+)", re.MULTILINE)
+
+
 @persona
 class Sse(Client):
     """Event stream on a room that is read and never answered."""
 
-    opening = event_stream
+    _last_id = state("")
+    _is_told = state(False)  # when to come back, by the last line so far
+
+    def opening(self) -> bytes:
+        """Ask for what follows the last event of the former connection."""
+        return event_stream(self, *([f"Last-Event-ID: {self._last_id}"] if self._last_id else []))
 
     def on_data(self, data: bytes) -> None:
         """Count what is in whole lines, which a proxy may cut into chunks anywhere."""
@@ -170,9 +198,20 @@ class Sse(Client):
             if not stream.head.fields.get("content-type", "").startswith("text/event-stream"):
                 raise wire.WireError("an event stream of another content type")
             self.hold()
+        if last := stream.body.rstrip().rpartition(b"\n")[2]:
+            self._is_told = last.startswith(RETRY)
         lines, end, stream.body = stream.body.rpartition(b"\n")
         if len(stream.body) > wire.MAX_LINE_BYTES:
             raise wire.WireError(f"a line of more than {wire.MAX_LINE_BYTES:,} bytes")
         self.deliver(bytes(lines + end), lines.count(self.cohort.place.mark))
+        if ids := _EVENT_ID.findall(lines):
+            self._last_id = shared(ids[-1].decode())
         if ended is not None:
-            self.fail(CLOSED)
+            self._end(CLOSED, is_planned=True)
+
+    def on_hangup(self, how: str) -> None:
+        self._end(how, is_planned=how == CLOSED and self._is_told)
+
+    def _end(self, how: str, *, is_planned: bool) -> None:
+        if not is_planned or not self.return_as_planned():
+            self.fail(how)

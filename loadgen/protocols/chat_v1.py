@@ -16,7 +16,7 @@ import trio
 from loadgen.clients.client import Needs
 from loadgen.clients.messages import Reread, merged
 from loadgen.net import wire
-from loadgen.net.answers import NOT_SERVED, TURNED_AWAY, UNANSWERED
+from loadgen.net.answers import NOT_SERVED, RETRY, TURNED_AWAY, UNANSWERED
 from loadgen.net.line import Line
 from loadgen.net.timers import NEVER
 from loadgen.net.websocket import WebSocket
@@ -199,7 +199,7 @@ class StreamVictim(_Poster):
         self._last_id = ""
 
     async def _listen(self, peer: HttpPeer, *, task_status: trio.TaskStatus[None]) -> None:
-        rest = b""
+        last, rest = b"", b""
         with trio.fail_after(CONNECT_TIMEOUT_SECONDS) as connecting:
             fields = [f"Last-Event-ID: {self._last_id}"] if self._last_id else []
             exchange = await peer.stream(f"/rooms/{self.room}/events", fields)
@@ -211,13 +211,14 @@ class StreamVictim(_Poster):
                     *lines, rest = (rest + part).split(b"\n")
                     if len(rest) > wire.MAX_LINE_BYTES:
                         raise OperationFailedError(f"a line of more than {wire.MAX_LINE_BYTES:,} bytes")
-                    for line in lines:
+                    for line in filter(bytes.strip, lines):
+                        last = line
                         if line.startswith(_EVENT_DATA):
                             message = _messages.decode(line[len(_EVENT_DATA) :])
                             self.heard(message.text, message.offset, message.room)
                         elif line.startswith(_EVENT_ID):
                             self._last_id = line[len(_EVENT_ID) :].strip().decode("ascii", "ignore")
-        if exchange.ended_by_close:
+        if exchange.ended_by_close and not last.startswith(RETRY):
             raise OperationFailedError("the event stream ended")
         # A request under way is answered first, within the limit of `speak`; the next stream has its message.
         async with self.posting:

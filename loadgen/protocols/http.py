@@ -187,8 +187,8 @@ class Request(Speaking):
         if self.stage is not Stage.HELD:
             self.fail(how)
             return
-        nothing_came = self.response is None and not self.unread
-        if self._asked is not None and self._is_reused and nothing_came and self.cohort.place.endpoint.is_idempotent:
+        may_repeat = self._is_reused and self.nothing_came and self.cohort.place.endpoint.is_idempotent
+        if self._asked is not None and may_repeat:
             self.cohort.engine.reopen(self)
             return
         if how == CLOSED and self.response is not None and self.response.end():

@@ -13,8 +13,7 @@ from loadgen.net import wire
 from loadgen.net.line import Line
 from loadgen.net.websocket import WebSocket, upgrade
 from loadgen.personas import persona
-from loadgen.personas._websocket import WebSocketClient
-from loadgen.personas.honest import Speaking
+from loadgen.personas.honest import Talker
 from loadgen.victims.probe import CONNECT_TIMEOUT_SECONDS, Context
 from loadgen.victims.victim import Newcomer, OperationFailedError, Protocol, Victim
 
@@ -56,14 +55,14 @@ async def _come(context: Context, line: Line, number: int, done: Callable[[], No
 
 
 @persona
-class Echo(Speaking, WebSocketClient):
+class Echo(Talker):
     """WebSocket that sends texts on the open-loop schedule and times their echoes."""
 
     needs = Needs.WEBSOCKET
 
     def on_open(self) -> None:
         self.hold()
-        self._traffic.enter(self)
+        self.enter()
 
     def publish(self, number: int, text: str) -> None:
         self.send(wire.frame(wire.FIN | wire.TEXT, text.encode()))

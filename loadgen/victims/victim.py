@@ -16,7 +16,7 @@ from typing import ClassVar, Final, NamedTuple
 import trio
 
 from loadgen.clients.client import Needs
-from loadgen.net.answers import CLOSED, LEAST_LIFE_SECONDS, NO_TURN, PLANNED, UNANSWERED
+from loadgen.net.answers import CLOSED, NO_TURN, PLANNED, UNANSWERED, PlannedEnds
 from loadgen.net.line import FAILURES, GarbledError, Line
 from loadgen.net.timers import now
 from loadgen.net.websocket import ClosedError, RejectedError
@@ -51,7 +51,7 @@ class Victim(Probe):
         self._last_heard = -1
         self._issue = trio.lowlevel.ParkingLot()
         self._locked_out = UNANSWERED  # why there is no connection
-        self._may_end_at = 0.0  # when the server may next end a connection as planned
+        self._planned_ends = PlannedEnds()
         self._owed = ""  # why the next operation fails: what happened while none was outstanding
 
     @abstractmethod
@@ -83,12 +83,9 @@ class Victim(Probe):
                 await trio.sleep(RECONNECT_SECONDS)
 
     def _is_planned(self, failure: BaseException | None) -> bool:
-        """Whether the server ended a connection in good order, and not too soon after it last did."""
+        """Whether the server ended a connection in good order, and not again and again."""
         told = isinstance(failure, PlannedEndError) or (isinstance(failure, ClosedError) and failure.code in PLANNED)
-        if not told or now() < self._may_end_at:
-            return False
-        self._may_end_at = now() + LEAST_LIFE_SECONDS
-        return True
+        return told and self._planned_ends.allow()
 
     def issue(self, moment: float) -> None:
         """Issue the operations that are due by now, and fail operations that were due too long ago."""

@@ -196,6 +196,22 @@ def test_what_waited_waits_on_if_the_first_that_is_back_is_gone_at_once() -> Non
     assert traffic.result().unsent == 0
 
 
+def test_what_is_in_the_room_after_a_planned_end_is_stored_and_the_rest_is_said_again(wound: _Wound) -> None:
+    """A restart of a worker left the messages that crossed with it unacknowledged: the server fell short."""
+    other = _Echoed(1)
+    wound.traffic.enter(other)
+    wound.traffic.start(1.0)
+    wound.pass_(5.0)
+    (first, second, third), theirs = wound.speaker.sent, other.sent
+    for _, text in (first, theirs[0], theirs[0]):
+        wound.traffic.found(wound.speaker, text)
+    result = wound.traffic.booked
+    assert (result.acks.count, result.echoes.count) == (1, 1), "and nothing of another's, whose receipt may come"
+    wound.traffic.repeat(wound.speaker)
+    assert wound.speaker.sent[3:] == [second, third]
+    assert other.sent == theirs
+
+
 def test_speakers_take_turns_by_their_numbers(wound: _Wound) -> None:
     speakers = [_Speaker(index) for index in range(3)]
     wound.traffic.leave(wound.speaker)

@@ -100,9 +100,8 @@ async def test_a_request_that_is_turned_away_is_a_refusal(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "code"), [("idle", 1012), ("chat", 1001)])
-async def test_a_member_is_back_after_a_planned_end(monkeypatch: pytest.MonkeyPatch, name: str, code: int) -> None:
+async def test_a_member_is_back_after_a_planned_end(name: str, code: int) -> None:
     """Each client of a run was ended, and so the target fell short, where a worker was restarted as planned."""
-    monkeypatch.setattr("loadgen.personas._websocket.LEAST_LIFE_SECONDS", 0.0)
     traffic, said = Mock(), "lg-01234567 {} hello"
     async with listening() as server, playing(server.url, name, traffic=traffic) as play:
         socket = await server.websocket()
@@ -117,10 +116,26 @@ async def test_a_member_is_back_after_a_planned_end(monkeypatch: pytest.MonkeyPa
         assert (list(play.cohort.delivered), play.cohort.deliveries) == ([2], 2), "not what was said before it came"
         assert not play.cohort.ended
         if name == "chat":
-            assert [call[0] for call in traffic.mock_calls] == ["enter", "heard", "leave", "heard", "enter"]
+            calls = [call[0] for call in traffic.mock_calls]
+            assert calls == ["enter", "repeat", "heard", "leave", "found", "enter", "repeat"]
         await socket.send(events.CloseConnection(1008))
         await until(lambda: play.cohort.ended == {"close 1008": 1})
         assert play.cohort.opened == 2
+
+
+async def test_a_poll_that_crosses_with_the_end_of_an_idle_connection_is_sent_once_more() -> None:
+    """As browsers do: each poll of a busy room was ended by the restart of its worker."""
+    async with listening() as server, playing(server.url, "poll") as play:
+        stream = await server.accept()
+        await request_of(stream)
+        await answer(stream, 200, b'{"cursor":"e-1","messages":[]}')
+        assert b"after=e-1" in (await request_of(stream)).target
+        await stream.aclose()
+        stream = await server.accept()
+        assert b"after=e-1" in (await request_of(stream)).target
+        assert not play.cohort.ended
+        await stream.aclose()
+        await until(lambda: play.cohort.ended == {"closed": 1})
 
 
 async def test_an_event_that_is_cut_into_chunks_is_delivered() -> None:
@@ -137,4 +152,19 @@ async def test_an_event_that_is_cut_into_chunks_is_delivered() -> None:
         await until(lambda: list(play.cohort.delivered) == [2])
         assert play.cohort.deliveries == 2
         await stream.send_all(b"0\r\n\r\n")
+        assert (b"last-event-id", b"e-1") in (await request_of(await server.accept())).headers, "a planned end"
+
+
+@pytest.mark.parametrize("said", [b"retry: 9\n", b"data: {}\nretry: 9\n\n"])
+async def test_a_stream_that_says_when_to_come_back_is_not_ended(said: bytes) -> None:
+    """Each stream of a run was ended by the restart of its worker."""
+    async with listening() as server, playing(server.url, "sse") as play:
+        for last in (b"", b"", b": hi\n\n"):
+            stream = await server.accept()
+            await request_of(stream)
+            await stream.send_all(STREAM_HEAD + b"Connection: close\r\n\r\n" + said + last)
+            await until(lambda: play.cohort.held)
+            assert not play.cohort.ended
+            await stream.aclose()
         await until(lambda: play.cohort.ended == {"closed": 1})
+        assert play.cohort.opened == 3

@@ -165,10 +165,11 @@ async def _reread(
     ("said", "is_planned"),
     [
         (b"Transfer-Encoding: chunked\r\n\r\n6\r\n: hi\n\n\r\n0\r\n\r\n", True),
-        (b"Connection: close\r\n\r\n: hi\n\n", False),  # as if it had died
+        (b"Connection: close\r\n\r\n: hi\n\nretry: 100\n\n", True),
+        (b"Connection: close\r\n\r\nretry: 100\n\n: hi\n\n", False),  # as if it had died
     ],
 )
-async def test_an_event_stream_ends_as_planned_if_its_body_has_an_end_of_its_own(said: bytes, is_planned: bool) -> None:
+async def test_an_event_stream_ends_as_planned_by_its_last_chunk_or_a_last_retry(said: bytes, is_planned: bool) -> None:
     async def serve(stream: trio.SocketStream) -> None:
         if await stream.receive_some():
             await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n" + said)

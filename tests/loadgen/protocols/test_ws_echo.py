@@ -43,10 +43,31 @@ async def test_one_that_is_closed_speaks_no_more() -> None:
         peer = WebSocket(await server.accept())
         await peer.accept()
         await until(lambda: play.cohort.held == 1)
-        await peer.send(events.CloseConnection(1001))
+        await peer.send(events.CloseConnection(1008))
         await until(lambda: play.cohort.ended)
         send(traffic)
         assert traffic.result().unsent == 1
+
+
+async def test_what_was_under_way_at_a_planned_end_is_asked_for_again() -> None:
+    """A server with a planned life for its connections failed a text of each, and each client was ended."""
+    traffic = schedule()
+    async with listening() as server, playing(server.url, "echo", traffic=traffic) as play:
+        heard = []
+        for ends in range(3):
+            peer = await server.websocket()
+            if not ends:
+                await until(lambda: play.cohort.held)
+                send(traffic)
+            heard.append(await peer.receive())
+            if ends < 2:
+                await peer.send(events.CloseConnection(1001))
+        [said] = {each.data for each in heard if isinstance(each, events.TextMessage)}
+        await peer.send(events.TextMessage(said))
+        await until(lambda: traffic.booked.acks.count == 1)
+        assert not play.cohort.ended
+        await peer.send(events.CloseConnection(1001))
+        await until(lambda: play.cohort.ended == {"close 1001": 1})  # the third in a few seconds is no plan
 
 
 @pytest.mark.parametrize(
