@@ -16,7 +16,7 @@ import msgspec
 
 from chatserver.log.rows import IS_MESSAGE, OFFSET_BITS
 from chatserver.log.sqlite_rows import execute_rows
-from chatserver.log.sqlite_schema import BASE, OFFSETS
+from chatserver.log.sqlite_schema import BASE, MERGE_FROM, OFFSETS
 from chatserver.log.words import spaced_words
 
 #: Seconds of one step, for which a commit may have to wait. With 10 ms, and 256 messages between two looks at the
@@ -27,8 +27,8 @@ INDEX_STEP = 0.003
 INDEX_CHUNK, INDEX_CHUNK_CHARS = 64, 16 * 1024
 #: Pages of the index that one commit merges, in 2 ms: several times as many as a commit writes.
 MERGE_PAGES = 16
-#: Segments of one level from which on they are merged: FTS5's usual number, and its least, for a cleaning.
-MERGE_FROM, MERGE_ALL_FROM = 4, 2
+#: Segments of one level from which on they are merged during a cleaning, the least that FTS5 allows.
+MERGE_ALL_FROM = 2
 
 # Only ? marks and constants of this package are formatted into statements.
 # The next records of rooms: the number of the room among those asked, the place, the length.
