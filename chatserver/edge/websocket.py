@@ -10,6 +10,7 @@ that goes to the log is not, since publishes have their own rate, and neither is
     any  <-> REPLYING      not read, until our reply, the log or a room allows it, or before a close all is acknowledged
 """
 
+import math
 from collections.abc import Iterator
 from time import perf_counter
 from typing import assert_never
@@ -94,6 +95,7 @@ class WebSocketHandler(Handler):
         self._serving_deadline = settings.serving_deadline
         self._replying_ticks = ticks(settings.serving_deadline + TASK_MARGIN)
         self._close_ticks = ticks(settings.close_deadline)
+        self._message_deadline = settings.message_deadline or math.inf
         #: sessions that were notified of the end of this sign-in; kept here, since few are in their last 30 s
         self._notified: dict[WebSocketSession, Principal] = {}
 
@@ -170,7 +172,9 @@ class WebSocketHandler(Handler):
             else:
                 self._rest(connection, session, left)
         elif not more and connection.state is not _MESSAGE:
-            self._connections.enter(connection, _MESSAGE, session)
+            left = session.principal.seconds_left
+            span = ticks(max(left, TICK)) if left < self._message_deadline else None
+            self._connections.enter(connection, _MESSAGE, session, span=span)
         if more:
             self._connections.resume(connection, later=True)
 
@@ -354,6 +358,9 @@ class WebSocketHandler(Handler):
             return  # bytes before the ping are unacknowledged: its flush window decides
         if isinstance(session.waits, Ending):
             self._end(connection, session.waits)
+            return
+        if state is _MESSAGE and session.principal.seconds_left <= TICK:
+            self.close(connection, Reason.EXPIRED)
             return
         reason = TABLE[state].expires
         assert reason is not None

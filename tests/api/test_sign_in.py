@@ -23,7 +23,7 @@ from chatserver.net.connection import Connection
 from chatserver.reasons import Reason
 from chatserver.settings.rooms import Audience, Guests, RoomPolicy
 from tests.api.asking import cookie
-from tests.support.peers import ClosedError, EndOfStreamError, ask, chatter, connect, publish, request, say
+from tests.support.peers import ClosedError, EndOfStreamError, ask, chatter, connect, frame, publish, request, say
 from tests.support.serving import Serving, serving
 from tests.support.tokens import SECRET, bearer, token
 from tests.support.transports import collect, subscribe
@@ -234,8 +234,17 @@ async def test_the_end_of_a_sign_in_is_announced(house: Serving, lasts: float, p
 
 @pytest.mark.jumping_clock
 async def test_a_sign_in_that_ends_soon_is_announced_at_once(house: Serving) -> None:
-    async with chatter(house.address, headers=bearer(in_seconds(9))) as one, chatter(house.address) as other:
+    """A client that has sent half a message is in its rooms no longer than others."""
+    mine = bearer(in_seconds(9))
+    async with (
+        chatter(house.address, headers=mine) as one,
+        chatter(house.address) as other,
+        chatter(house.address, headers=mine) as half,
+    ):
         await other.ask("auth", token=in_seconds(9))
+        await half.next("expiring")
+        await half.peer.send(frame("{", fin=False))
+        assert (await half.closed()).code == 4503
         for each in (one, other):
             assert 6 < (await each.next("expiring"))["seconds"] <= 9
             assert (await each.closed()).code == 4503
