@@ -81,6 +81,8 @@ STILL_CARET = """{
     style.replaceSync('* { caret-animation: manual; }');
     document.adoptedStyleSheets.push(style);
 }"""
+#: An empty answer to a request that is paused.
+NOTHING: tuple[str, dict[str, Any]] = ("fulfillRequest", {"responseCode": 200})
 #: Whether the newest message is in sight.
 AT_BOTTOM = "() => scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight === 0"
 #: The user goes to another window of the browser, or comes back.
@@ -242,7 +244,8 @@ class Window:
             self.page.route_web_socket("**/ws", self._accept)
         self.page.on("framenavigated", self._went)
         self._devtools = self._context.new_cdp_session(self.page)
-        self._devtools.on("Fetch.requestPaused", self._serve_nothing)
+        self._devtools.on("Fetch.requestPaused", self._answer)
+        self._is_away = False
         self.page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
         self.page.on("dialog", lambda dialog: self.complaints.append(f"dialog: {dialog.message}"))
         self.page.on("console", self._hear)
@@ -256,9 +259,11 @@ class Window:
     def _accept(self, route: WebSocketRoute) -> None:
         self.accept(route)
 
-    def _serve_nothing(self, paused: dict[str, Any]) -> None:
+    def _answer(self, paused: dict[str, Any]) -> None:
+        """With nothing or, while the window is away, not at all."""
         # `page.route` would also empty the browser's cache of the page's modules.
-        self._devtools.send("Fetch.fulfillRequest", {"requestId": paused["requestId"], "responseCode": 200})
+        answer, how = ("failRequest", {"errorReason": "InternetDisconnected"}) if self._is_away else NOTHING
+        self._devtools.send(f"Fetch.{answer}", {"requestId": paused["requestId"], **how})
 
     def _pass_on(self, route: WebSocketRoute) -> None:
         self._ends += (route, route.connect_to_server())
@@ -281,20 +286,20 @@ class Window:
         self._context.set_offline(is_offline)
 
     def lose_connection(self) -> None:
-        """Be offline at once: Chromium keeps an open WebSocket, for which it loops, and opens one that is played.
-
-        Offline first: a page that is online tries at once, and after two refusals by another transport.
-        """
+        """End the connection, and open none. (Offline, Chromium loops for the socket that is closed.)"""
         self.accept = WebSocketRoute.close
-        self.offline(True)
+        self._is_away = True
+        self._devtools.send("Fetch.enable", {"patterns": [{"urlPattern": "*"}]})
         for end in self._ends:
             end.close()
         self._ends = []
         self.expect_away()
 
-    def find_connection(self) -> None:
-        self.accept = self._pass_on
-        self.offline(False)
+    def find_connection(self, accept: Callable[[WebSocketRoute], None] | None = None) -> None:
+        self.accept = accept or self._pass_on
+        self._is_away = False
+        self._devtools.send("Fetch.disable")
+        self.page.evaluate("dispatchEvent(new Event('online'))")
 
     def expect_live(self, transport: str | None = None, *, is_out: bool = False) -> None:
         """Connected, and in the open room or, with `is_out`, expelled from it."""
@@ -382,6 +387,7 @@ class Window:
                 page.close()
         self._first.close()
         self.offline(False)
+        self._is_away = False
         self.page.unroute_all()
         self._devtools.send("Fetch.enable", {"patterns": [{"urlPattern": "*/nothing"}]})
         for origin in self._origins:  # also one whose server has gone

@@ -201,8 +201,7 @@ def test_a_reply_that_waits_does_not_quote_a_deleted_message(window: OpenWindow,
     ben.say("which one?")
     quote = ben.pending.locator(".quote")
     expect(quote).to_have_text(f"{ann.name} the secret")
-    ben.accept = hold
-    ben.offline(False)
+    ben.find_connection(hold)
     ben.expect_live("ws")
     ann.delete("secret")
     expect(quote).to_have_text(f"{ann.name} (deleted)")
