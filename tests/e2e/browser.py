@@ -11,7 +11,7 @@ import signal
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from http import HTTPStatus
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,6 +23,7 @@ import pytest
 from playwright.sync_api import (
     Browser,
     ConsoleMessage,
+    Error,
     FloatRect,
     Frame,
     Locator,
@@ -263,7 +264,8 @@ class Window:
         """With nothing or, while the window is away, not at all."""
         # `page.route` would also empty the browser's cache of the page's modules.
         answer, how = ("failRequest", {"errorReason": "InternetDisconnected"}) if self._is_away else NOTHING
-        self._devtools.send(f"Fetch.{answer}", {"requestId": paused["requestId"], **how})
+        with suppress(Error):  # the window is back meanwhile
+            self._devtools.send(f"Fetch.{answer}", {"requestId": paused["requestId"], **how})
 
     def _pass_on(self, route: WebSocketRoute) -> None:
         self._ends += (route, route.connect_to_server())
