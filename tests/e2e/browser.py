@@ -10,6 +10,7 @@ import shutil
 import signal
 import threading
 import urllib.request
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from http import HTTPStatus
@@ -82,8 +83,11 @@ STILL_CARET = """{
     style.replaceSync('* { caret-animation: manual; }');
     document.adoptedStyleSheets.push(style);
 }"""
-#: An empty answer to a request that is paused.
-NOTHING: tuple[str, dict[str, Any]] = ("fulfillRequest", {"responseCode": 200})
+#: What becomes of a request that is paused: an empty answer, none, or what a network answers that wants a sign-in.
+Answer = tuple[str, dict[str, Any]]
+NOTHING: Answer = ("Fetch.fulfillRequest", {"responseCode": 200})
+NO_ANSWER: Answer = ("Fetch.failRequest", {"errorReason": "InternetDisconnected"})
+PORTAL: Answer = ("Fetch.fulfillRequest", {"responseCode": 200, "body": b64encode(b"<html>Sign in").decode()})
 #: Whether the newest message is in sight.
 AT_BOTTOM = "() => scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight === 0"
 #: The user goes to another window of the browser, or comes back.
@@ -245,8 +249,8 @@ class Window:
             self.page.route_web_socket("**/ws", self._accept)
         self.page.on("framenavigated", self._went)
         self._devtools = self._context.new_cdp_session(self.page)
-        self._devtools.on("Fetch.requestPaused", self._answer)
-        self._is_away = False
+        self._devtools.on("Fetch.requestPaused", self._continue)
+        self._answer = NOTHING
         self.page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
         self.page.on("dialog", lambda dialog: self.complaints.append(f"dialog: {dialog.message}"))
         self.page.on("console", self._hear)
@@ -260,12 +264,11 @@ class Window:
     def _accept(self, route: WebSocketRoute) -> None:
         self.accept(route)
 
-    def _answer(self, paused: dict[str, Any]) -> None:
-        """With nothing or, while the window is away, not at all."""
+    def _continue(self, paused: dict[str, Any]) -> None:
         # `page.route` would also empty the browser's cache of the page's modules.
-        answer, how = ("failRequest", {"errorReason": "InternetDisconnected"}) if self._is_away else NOTHING
+        method, how = self._answer
         with suppress(Error):  # the window is back meanwhile
-            self._devtools.send(f"Fetch.{answer}", {"requestId": paused["requestId"], **how})
+            self._devtools.send(method, {"requestId": paused["requestId"], **how})
 
     def _pass_on(self, route: WebSocketRoute) -> None:
         self._ends += (route, route.connect_to_server())
@@ -287,11 +290,13 @@ class Window:
     def offline(self, is_offline: bool) -> None:
         self._context.set_offline(is_offline)
 
-    def lose_connection(self) -> None:
-        """End the connection, and open none. (Offline, Chromium loops for the socket that is closed.)"""
+    def lose_connection(self, answer: Answer = NO_ANSWER) -> None:
+        """End the connection, and open none. (For as long as it is offline, Chromium loops for the closed socket.)"""
         self.accept = WebSocketRoute.close
-        self._is_away = True
+        self._answer = answer
         self._devtools.send("Fetch.enable", {"patterns": [{"urlPattern": "*"}]})
+        for is_offline in (True, False):  # ends the held requests
+            self.offline(is_offline)
         for end in self._ends:
             end.close()
         self._ends = []
@@ -299,7 +304,6 @@ class Window:
 
     def find_connection(self, accept: Callable[[WebSocketRoute], None] | None = None) -> None:
         self.accept = accept or self._pass_on
-        self._is_away = False
         self._devtools.send("Fetch.disable")
         self.page.evaluate("dispatchEvent(new Event('online'))")
 
@@ -389,7 +393,7 @@ class Window:
                 page.close()
         self._first.close()
         self.offline(False)
-        self._is_away = False
+        self._answer = NOTHING
         self.page.unroute_all()
         self._devtools.send("Fetch.enable", {"patterns": [{"urlPattern": "*/nothing"}]})
         for origin in self._origins:  # also one whose server has gone

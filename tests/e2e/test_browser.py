@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.browser import Server, after_next_frame, expect_at, serving, wait_until
+from tests.e2e.browser import PORTAL, Server, after_next_frame, expect_at, serving, wait_until
 from tests.e2e.conftest import OpenWindow
 
 pytestmark = pytest.mark.browser
@@ -96,14 +96,12 @@ def test_a_blocked_transport_is_replaced_and_used_later(shared_server: Server, w
 def test_what_answers_in_place_of_the_server_is_told_and_outlasted(window: OpenWindow, transport: str) -> None:
     """The sign-in page of a network answers every request: the page said that there was no answer."""
     ann = window(is_played=True, room=f"portal-{transport}", transport=transport)
-    ann.page.route("**", lambda route: route.fulfill(content_type="text/html", body="<html>Sign in"))
-    ann.lose_connection()
+    ann.lose_connection(PORTAL)
     expect(ann.page.locator("#banner")).to_contain_text("perhaps the sign-in page of this network")
     ann.page.click("#banner-close")
     ann.page.click("#reconnect")
     ann.expect_away()
     expect(ann.page.locator("#banner")).to_be_hidden()
-    ann.page.unroute_all()
     ann.find_connection()
     ann.expect_live(transport)
 
