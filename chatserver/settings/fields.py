@@ -185,7 +185,7 @@ class Settings:
         "half a message does not stay in memory; a line of 8 kbit/s sends the longest, 16 KiB, in 16 s",
     )
     flush_window: float = deadline(
-        30.0, "The time over which --flush-rate is averaged; a peer below it is cut off after one or two of these times.",
+        30.0, "The window over which --flush-rate is averaged; a peer below it is cut off after one or two.",
         "in less, honest slow readers would be cut off, because their kernels take bytes in bursts",
         minimum=1.0, maximum=3600.0,
     )
