@@ -32,8 +32,9 @@ _SIPS: Final = ((socket.SOL_SOCKET, socket.SO_RCVBUF, 1024), (socket.IPPROTO_TCP
 #: Every server reads so many bytes at once.
 _AT_ONCE_BYTES: Final = 4096
 
-#: The kernel makes a socket for some servers only when a request has come: TCP_DEFER_ACCEPT, which Apache sets.
-_DEFERRED_SECONDS: Final = 0.05
+#: Time for the kernel to make the server's socket, which on a busy machine is not done at once, and for some servers
+#: (TCP_DEFER_ACCEPT, which Apache sets) only when a request has come.
+_APPEARS_SECONDS: Final = 1.0
 
 
 async def never(site: Site) -> Finding:
@@ -110,14 +111,22 @@ def _ended(line: Line, kernel: SockDiag | None) -> str:
     return line.ending or ("closed" if kernel is not None and kernel.closed(line.fileno) else "")
 
 
+async def _knowing(diag: SockDiag, line: Line) -> SockDiag | None:
+    """The kernel, as soon as it knows the server's socket; `None` if it does not."""
+    with trio.move_on_after(_APPEARS_SECONDS):
+        while diag.closed(line.fileno) is not False:  # noqa: ASYNC110  the kernel does not tell
+            await trio.sleep(_APPEARS_SECONDS / 20)
+        return diag
+    return None
+
+
 async def _take(site: Site, line: Line, rate: int, tick: float, diag: SockDiag) -> tuple[SockDiag | None, bool]:
     """Read `rate` bytes a second until the connection ends.
 
     Return the kernel, if that knows the server's socket (not on another machine, or behind address translation), and
     whether the server announced a close.
     """
-    await trio.sleep(_DEFERRED_SECONDS)
-    kernel = diag if site.target.on_loopback and diag.closed(line.fileno) is False else None
+    kernel = await _knowing(diag, line) if site.target.on_loopback else None
     allowance, tail, announced = 0.0, b"", False
     due = trio.current_time()
     while due < site.until and not _ended(line, kernel):

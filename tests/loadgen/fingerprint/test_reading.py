@@ -1,6 +1,7 @@
 """Slow readers, in real time: the windows and timers of the kernel do not follow a clock that jumps."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -11,6 +12,7 @@ from trio.testing import MockClock
 from loadgen.fingerprint.found import Failed, Finding, Found, NoneSeen, NotApplicable
 from loadgen.fingerprint.probes.reading import floor, lowest, never
 from loadgen.fingerprint.site import Options, Site, tried
+from loadgen.net.sockets import SockDiag
 from loadgen.net.target import Target
 from tests.loadgen.fingerprint.plant import Plant
 from tests.loadgen.fingerprint.planted import planted
@@ -55,6 +57,19 @@ async def test_a_server_that_waits_for_ever(defers: bool, path: str) -> None:
     found, stalled = await probe(Plant(defers=defers), within=0.6, pace=0.1, read_path=path)
     assert isinstance(found, NoneSeen)
     assert found.how == "0 B/s was kept"
+    assert isinstance(stalled, NoneSeen)
+
+
+async def test_the_servers_socket_may_appear_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine it was not there after 50 ms: "the server's end is not on this machine"."""
+    known, looks = SockDiag.closed, Counter[int]()
+
+    def closed(diag: SockDiag, fd: int) -> bool | None:
+        looks[fd] += 1
+        return None if looks[fd] < 4 else known(diag, fd)
+
+    monkeypatch.setattr(SockDiag, "closed", closed)
+    _, stalled = await probe(Plant(), within=0.6, pace=0.1)
     assert isinstance(stalled, NoneSeen)
 
 
