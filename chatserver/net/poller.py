@@ -157,7 +157,9 @@ class Poller:
         self._connections.submit(self._expire_in_turn, connection)
 
     def _expire_in_turn(self, connection: Connection) -> None:
-        if connection.armed & QUEUED:  # in `BULK`, or it would have come first; once, or a flood would have no deadline
+        if connection.armed & QUEUED:
+            # A step of it waits in `BULK` (else it would have run before this one), with what it sent in time: that
+            # comes first. What waits after that does not: a flood always has such a step, and would have no deadline.
             self._connections.submit(self._expire, connection, later=True)
         else:
             self._expire(connection)

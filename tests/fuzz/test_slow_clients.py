@@ -48,7 +48,7 @@ class SlowClient:
         self.is_over = False
 
     def ask(self, kind: str, **fields: object) -> bytes:
-        number = (self.asked and max(self.asked) + 1) or 1
+        number = next(self.numbers)
         self.asked[number] = kind
         self.all_answered = trio.Event()
         return say(type=kind, id=number, **fields)
