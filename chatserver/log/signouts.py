@@ -45,10 +45,8 @@ class SignOuts:
 
 
 def _load(now_ms: int, after: int, tables: Tables) -> tuple[list[SignOut], int]:
-    rows = tables.run(
-        "SELECT id, number, guest, time, until FROM signouts WHERE id > ? AND until > ? ORDER BY id", after, now_ms
-    )
-    found = [SignOut(number, bool(guest), time, until) for _, number, guest, time, until in rows]
+    rows = tables.run("SELECT id, number, guest, time, until FROM signouts WHERE id > ? ORDER BY id", after)
+    found = [SignOut(number, bool(guest), time, until) for _, number, guest, time, until in rows if until > now_ms]
     return found, rows[-1][0] if rows else after
 
 
