@@ -237,12 +237,8 @@ class Cluster:
         return lacking
 
     def _make_presence(self, name: str) -> ClusterPresence:
-        presence = ClusterPresence(name, self._note)
-        for process in self._processes.values():
-            there = process.rooms.get(name)
-            if there is not None:
-                presence.begin_with(there)
-        return presence
+        there = (process.rooms.get(name) for process in self._processes.values())
+        return ClusterPresence(name, self._note, [each for each in there if each is not None])
 
     def _presence(self, name: str) -> ClusterPresence | None:
         """The presence of a room, if it is in memory."""

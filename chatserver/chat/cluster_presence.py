@@ -8,7 +8,7 @@ connected to two processes is present once. Of a large room a process names only
 and a user in two processes may count twice there.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -43,12 +43,14 @@ class ClusterPresence(Presence):
 
     __slots__ = ("_more", "_name", "_noted", "_others", "_renamed")
 
-    def __init__(self, name: str, noted: Callable[[str], object]) -> None:
+    def __init__(self, name: str, noted: Callable[[str], object], elsewhere: Sequence[RemotePeople] = ()) -> None:
         super().__init__()
         self._name = name
         self._noted = noted
-        self._others: tuple[dict[int, Principal], ...] = ()  # the people of each process that names some
-        self._more = 0  # people who are elsewhere and not here
+        #: the people of each process that names some
+        self._others: tuple[dict[int, Principal], ...] = tuple(there.people for there in elsewhere if there.people)
+        #: people who are elsewhere and not here
+        self._more = len(set().union(*self._others)) + sum(there.unnamed for there in elsewhere)
         self._renamed: dict[int, Principal] | None = None  # people here who have got a newer name elsewhere
 
     def __len__(self) -> int:
@@ -114,12 +116,6 @@ class ClusterPresence(Presence):
                 continue
             # A newly named person may have been there unnamed, and is no arrival.
             self._note_change(shown, person, count_only=now.unnamed > 0)
-
-    def begin_with(self, there: RemotePeople) -> None:
-        """Add the people of another process as present from the start: they are not sent as arrivals."""
-        self.apply_remote(NOBODY, there)
-        self._changes = None
-        self._unnamed = False
 
     def _note(self, principal: Principal, *, here: bool) -> None:
         """Note an arrival or departure here of a person who may be elsewhere as well."""

@@ -3,6 +3,7 @@
 import itertools
 import tracemalloc
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, TypeAlias
 from unittest import mock
 
@@ -14,6 +15,7 @@ from chatserver.chat import presence as presence_module
 from chatserver.chat.cluster_presence import NOBODY, ClusterPresence, RemotePeople
 from chatserver.chat.presence import MAX_NAMED_MEMBERS, Presence
 from chatserver.chat.principal import NamedGuest, Principal
+from tests.chat.test_policy import calls_in
 
 HERE, ELSEWHERE = "192.0.2.1", "192.0.2.2"
 USERS, PROCESSES, GRACE = 5, 3, 3
@@ -250,11 +252,22 @@ def test_a_lease_does_not_outlive_its_room() -> None:
 
 def test_people_already_elsewhere_make_no_notice() -> None:
     for unnamed in (0, 5):
-        it = ClusterPresence("lobby", lambda name: None)
-        for users in ({1, 2}, {2, 3}):
-            it.begin_with(RemotePeople({user: Principal(user, ELSEWHERE) for user in users}, unnamed))
+        there = [
+            RemotePeople({user: Principal(user, ELSEWHERE) for user in users}, unnamed) for users in ({1, 2}, {2, 3})
+        ]
+        it = ClusterPresence("lobby", lambda name: None, there)
         assert {each.number for each in it.people()} == {1, 2, 3}
         assert (len(it), it.here, it.changed) == (3 + 2 * unnamed, 0, False)
+
+
+def test_a_room_of_a_hundred_people_elsewhere_is_made_by_as_many_calls_as_one_of_two() -> None:
+    """A list of rooms makes the presence of each that is not in memory: a hundred held up the loop for 25 ms."""
+
+    def made(people: int) -> Callable[[], object]:
+        there = RemotePeople({number: Principal(number, ELSEWHERE) for number in range(people)}, 0)
+        return lambda: ClusterPresence("lobby", lambda name: None, [there, there])
+
+    assert calls_in(made(100)) == calls_in(made(2))
 
 
 def test_a_person_costs_the_same_with_other_processes() -> None:
