@@ -6,6 +6,7 @@ A message may be lost, as with shards: a worker that is busy or gone does not ho
 """
 
 import socket
+from collections import deque
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
@@ -17,8 +18,9 @@ MAX_MESSAGE = 128 * 1024
 #: The send buffer in bytes, which bounds the messages that wait at all other workers. Linux's default of 208 KiB holds
 #: 13 messages of 10 KB; its default maximum (net.core.wmem_max, which the kernel doubles) holds 52 of 5 KB.
 SEND_BUFFER = 1 << 20
-#: Messages received before other tasks run.
-RECEIVE_BATCH = 16
+#: Messages that are taken from the kernel, which queues 10 on Linux, and wait for their turn: other tasks run between
+#: two of them, since one may take 0.5 ms.
+MAX_WAITING = 64
 
 
 class Datagrams:
@@ -47,8 +49,14 @@ class Datagrams:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
             bound.bind(str(self._path))
             self._socket = bound
+            waiting = deque[bytes]()
             while True:
-                await trio.lowlevel.wait_readable(bound)
+                if waiting:
+                    await trio.lowlevel.checkpoint()
+                else:
+                    await trio.lowlevel.wait_readable(bound)
                 with suppress(BlockingIOError):
-                    for _ in range(RECEIVE_BATCH):
-                        on_message(bound.recv(MAX_MESSAGE))
+                    while len(waiting) < MAX_WAITING:
+                        waiting.append(bound.recv(MAX_MESSAGE))
+                if waiting:
+                    on_message(waiting.popleft())

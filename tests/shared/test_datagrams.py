@@ -3,6 +3,7 @@
 import socket
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
+from itertools import count
 from pathlib import Path
 
 import trio
@@ -50,6 +51,26 @@ async def test_a_worker_that_does_not_read_delays_nothing(tmp_path: Path) -> Non
         assert count < 2000
         first.tell(b"again")
         await eventually(lambda: slow[-1] == b"again")
+
+
+async def test_between_two_messages_other_tasks_have_a_turn(tmp_path: Path, nursery: trio.Nursery) -> None:
+    """A message takes up to half a millisecond, and sixteen were handled in one go."""
+    first, second = Datagrams(tmp_path, 0, 2), Datagrams(tmp_path, 1, 2)
+    turns, seen = count(), list[int]()
+
+    async def work() -> None:
+        for _ in turns:
+            await trio.lowlevel.checkpoint()
+
+    nursery.start_soon(first.run, lambda message: None)
+    nursery.start_soon(second.run, lambda message: seen.append(next(turns)))
+    await eventually(lambda: first._socket is not None and second._socket is not None)
+    nursery.start_soon(work)
+    for _ in range(5):
+        first.tell(b"hi")
+    await eventually(lambda: len(seen) == 5)
+    assert seen[-1] - seen[0] >= 4 + 3, "in each pass of the loop, one message and a turn of the other task"
+    nursery.cancel_scope.cancel()
 
 
 async def test_a_message_of_a_hundred_people_reaches_forty_late_readers(tmp_path: Path) -> None:
