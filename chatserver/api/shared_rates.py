@@ -5,7 +5,7 @@ own buckets, so a user who publishes through several has a burst in each, and th
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -13,6 +13,7 @@ import trio
 
 from chatserver.api.services import WriteLimits
 from chatserver.chat.principal import Principal
+from chatserver.fair import in_steps
 from chatserver.meters import MICROSECOND, KeyedBuckets
 from chatserver.shared.limits import Spent, spend
 from chatserver.shared.shards import Shards, SharedError
@@ -54,13 +55,16 @@ class SharedRates:
         """Send the counts to the shards, until cancelled."""
         while True:
             await trio.sleep(REPORT_INTERVAL)
+            by_shard: defaultdict[int, list[_Entry]] = defaultdict(list)
+            await in_steps(self._sorted_into(by_shard))
             async with trio.open_nursery() as nursery:
-                for index, entries in self._rounds():
-                    nursery.start_soon(self._tell, index, entries)
+                for index, entries in by_shard.items():
+                    for start in range(0, len(entries), BUCKETS_PER_SCRIPT):
+                        nursery.start_soon(self._tell, index, entries[start : start + BUCKETS_PER_SCRIPT])
+                        await trio.lowlevel.checkpoint()
 
-    def _rounds(self) -> Iterator[tuple[int, list[_Entry]]]:
-        """The number of a shard, and counts for it: one script at a time."""
-        by_shard: defaultdict[int, list[_Entry]] = defaultdict(list)
+    def _sorted_into(self, by_shard: Mapping[int, list[_Entry]]) -> Iterator[None]:
+        """Take the counts since the last round, one after the other: thousands of users may have written."""
         for rate in (self._users, self._networks):
             spent, rate.spent = rate.spent, Counter()
             bucket = rate.buckets.bucket
@@ -68,9 +72,7 @@ class SharedRates:
                 name = f"{rate.name}:{key}"
                 spent_there = Spent(self._shards.key(name), bucket.interval, bucket.span, count)
                 by_shard[self._shards.index(name)].append((rate, key, spent_there))
-        for index, entries in by_shard.items():
-            for start in range(0, len(entries), BUCKETS_PER_SCRIPT):
-                yield index, entries[start : start + BUCKETS_PER_SCRIPT]
+                yield
 
     async def _tell(self, index: int, entries: list[_Entry]) -> None:
         try:
