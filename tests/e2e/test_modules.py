@@ -161,7 +161,9 @@ def test_a_link_is_found_in_linear_time(run: Run) -> None:
 
 def test_up_to_three_emoji_and_nothing_else_are_shown_large(run: Run) -> None:
     large = ["🎉", "👩\u200d👩\u200d👧 ❤️", "\u2139\ufe0f" * 2, "1️⃣", "🇩🇪👍🏽🚀"]  # U+2139 is a letter too
-    small = ["hi", "🎉a", "🎉 ab", "a", "1", "🎉🎉🎉🎉", "漢字", ""]
+    england = "🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f"
+    large += [england, "🏳️\u200d🌈⛹🏽\u200d♀️ 👩\u200d🦰\n"]
+    small = ["hi", "🎉a", "🎉 ab", "a", "1", "🎉🎉🎉🎉", "漢字", "", "©", "#", "\u200d"]
     assert run("text.js", "return a.map(m.isOnlyEmoji)", large) == [True] * len(large)
     assert run("text.js", "return a.map(m.isOnlyEmoji)", small) == [False] * len(small)
 
