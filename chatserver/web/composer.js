@@ -113,7 +113,8 @@ export class Composer {
   }
 
   #end() {
-    const wasEdit = this.#about?.kind === 'edit';
+    if (this.#about === null) return;
+    const wasEdit = this.#about.kind === 'edit';
     this.#about = null;
     byId('about').hidden = true;
     if (wasEdit) this.#text.value = this.#draft;
