@@ -124,7 +124,7 @@ def sanctions(
 @admin.command
 def audit(
     url: Url, /, *,
-    after: Annotated[int | None, _flag("ID", "Begin after the entry with this id; without it, list the latest.")] = None,
+    after: Annotated[int | None, _flag("ID", "List those after the entry with this id, not the latest.")] = None,
     limit: Limit = 100, access: Access,
 ) -> int:  # fmt: skip
     """List what moderators did and what others tried to do, the oldest first."""

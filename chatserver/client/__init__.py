@@ -11,7 +11,6 @@ disagreement between the two shows up. `chatserver chat` (`terminal/`) is built 
 from chatserver.client.chat import (
     ANSWER_TIMEOUT as ANSWER_TIMEOUT,
     Chat as Chat,
-    Room as Room,
     TransportName as TransportName,
     connect as connect,
 )
@@ -36,6 +35,7 @@ from chatserver.client.events import (
 )
 from chatserver.client.feed import Feed as Feed
 from chatserver.client.link import Backoff as Backoff
+from chatserver.client.room import Room as Room
 from chatserver.client.wire import (
     Ack as Ack,
     Connected as Connected,

@@ -1,7 +1,7 @@
 """The library's interface: follow rooms and publish, whatever happens to the connection.
 
-Owns: `connect`, `Chat` and `Room`; waiting callers and their deadlines; the delivery of events to readers. May not:
-know a transport or a frame.
+Owns: `connect` and `Chat`; waiting callers and their deadlines; the delivery of events to readers. May not: know a
+transport or a frame.
 """
 
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -20,6 +20,7 @@ from chatserver.client.feed import Feed
 from chatserver.client.http1 import HttpClient, encoded_query
 from chatserver.client.http_transport import http_conversation
 from chatserver.client.link import Backoff, Conversation, Link
+from chatserver.client.room import Room
 from chatserver.client.session import Answered, Outcome, Session, waiting_time
 from chatserver.client.stream import parse_target
 from chatserver.client.websocket import websocket
@@ -30,44 +31,6 @@ TransportName = Literal["ws", "poll", "sse"]
 
 _A = TypeVar("_A", bound=wire.Answer)
 _S = TypeVar("_S", bound=msgspec.Struct)
-
-
-class Room:
-    """A joined room: iterate over its messages. Made by `Chat.join`."""
-
-    def __init__(self, chat: "Chat", name: str, cursor: str | None) -> None:
-        self.name = name
-        self._feed = Feed(partial(chat._resume, [name]), cursor)
-        self._chat = chat
-
-    @property
-    def cursor(self) -> str | None:
-        """The place of the last record that was read here; `join(…, after=cursor)` continues from it."""
-        return self._feed.cursor
-
-    def __aiter__(self) -> "Room":
-        """Iterate over messages, each once and in order; `events` has everything else too."""
-        return self
-
-    async def __anext__(self) -> wire.Message:
-        """Wait for the next message."""
-        while True:
-            if isinstance(event := await anext(self._feed), wire.Message):
-                return event
-
-    def events(self) -> Feed:
-        """Iterate over all events of this room: records, gaps, people, the connection."""
-        return self._feed
-
-    async def publish(
-        self, text: str, *, key: str = "", reply_to: int | None = None, mentions: Sequence[str] = ()
-    ) -> wire.Ack:
-        """Publish a message here; see `Chat.publish`."""
-        return await self._chat.publish(self.name, text, key=key, reply_to=reply_to, mentions=mentions)
-
-    def leave(self) -> None:
-        """Leave the room; the iteration ends."""
-        self._chat.leave(self.name)
 
 
 class Chat:
@@ -103,6 +66,8 @@ class Chat:
         if room not in self._rooms:
             requests.checked(requests.Join(room=room, after=after))
             joined = self._rooms[room] = Room(self, room, after)
+            if self._everything is not None:
+                joined.events().hand_over()
             if self._ended is not None:
                 joined.events().end(self._ended)
             self._session.join(room, after=after, latest=latest)
@@ -117,9 +82,15 @@ class Chat:
             self._link.wake()
 
     def events(self) -> Feed:
-        """Iterate over all events of all rooms in one stream, instead of one iteration for each room."""
+        """Iterate over all events of all rooms in one stream, instead of one iteration for each room.
+
+        It begins with what was not read in the rooms; iterating over a room raises RuntimeError from now on.
+        """
         if self._everything is None:
             self._everything = Feed(lambda: self._resume(self._rooms))
+            unread = (event for room in self._rooms.values() for event in room.events().hand_over())
+            for event in {id(event): event for event in unread}.values():  # an event of the connection is in each room
+                self._everything.put(event)
             if self._ended is not None:
                 self._everything.end(self._ended)
         return self._everything
@@ -320,9 +291,7 @@ class Chat:
         """The readers of the events of a room, or with None of events that concern all."""
         if self._everything is not None:
             return [self._everything]
-        if room is None:
-            return [joined.events() for joined in self._rooms.values()]
-        return [self._rooms[room].events()] if room in self._rooms else []
+        return [joined.events() for name, joined in self._rooms.items() if room in (None, name)]
 
     def _tell(self, outcome: Outcome) -> None:
         """Give an answer to its waiting caller, and an event to its readers."""

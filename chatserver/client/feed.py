@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 import trio
 
-from chatserver.client.errors import ChatError
 from chatserver.client.events import Event
 from chatserver.client.wire import Record
 
@@ -25,7 +24,7 @@ class Feed:
         self._events: deque[Event] = deque()
         self._news = trio.Event()
         self._ended = False
-        self._error: ChatError | None = None
+        self._error: Exception | None = None
 
     @property
     def full(self) -> bool:
@@ -37,10 +36,17 @@ class Feed:
         self._events.append(event)
         self._news.set()
 
-    def end(self, error: ChatError | None = None) -> None:
+    def end(self, error: Exception | None = None) -> None:
         """End the feed; readers get the remaining events, then the error, if there is one."""
         self._ended, self._error = True, error
         self._news.set()
+
+    def hand_over(self) -> tuple[Event, ...]:
+        """Return the remaining events, which another feed will have; a reader here would wait for ever."""
+        events = tuple(self._events)
+        self._events.clear()
+        self.end(RuntimeError("chat.events() has the events of all rooms"))
+        return events
 
     def __aiter__(self) -> "Feed":
         """Iterate until the end."""

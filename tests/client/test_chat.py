@@ -330,6 +330,38 @@ async def test_a_server_cannot_fill_the_memory_of_a_client_that_does_not_read(se
     assert kept == MAX_QUEUED_EVENTS
 
 
+async def test_all_events_begin_with_those_that_a_room_still_has_and_the_room_has_none_any_more(
+    server: FakeServer,
+) -> None:
+    """What had come into a room was lost to a later `events`, and a reader of the room waited for ever."""
+
+    async def is_misused(room: Room) -> None:
+        with pytest.raises(RuntimeError, match=r"chat.events\(\) has the events of all rooms"):
+            async for _ in room:
+                pass
+
+    async with connect(server.url) as chat, trio.open_nursery() as nursery:
+        room, waiting = chat.join("lobby"), chat.join("tea")
+        nursery.start_soon(is_misused, waiting)
+        await chat.members("lobby")
+        sent = [f"{number}" for number in range(MAX_QUEUED_EVENTS + 9)]
+        for text in sent:
+            await server.say(text)
+        await chat.members("lobby")
+        assert room.events().full, "so the room is paused"
+        assert await texts(room, 1) == sent[:1]
+        seen: list[str] = []
+        with trio.fail_after(SOON):
+            async for event in chat.events():
+                if isinstance(event, Message):
+                    seen.append(event.text)
+                if len(seen) == len(sent) - 1:
+                    break
+            assert seen == sent[1:]
+            for misused in (room, waiting, chat.join("ops")):
+                await is_misused(misused)
+
+
 @pytest.mark.parametrize("page", [b"<html>", b'{"rooms": [{"room": "\xff"}], "user": {"id": "\xff", "name": ""}}'])
 async def test_an_answer_of_another_server_is_an_error_of_the_library(server: FakeServer, page: bytes) -> None:
     """The error is a ChatError; otherwise a page of a proxy in front makes `/rooms` end the terminal client."""
