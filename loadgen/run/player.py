@@ -177,6 +177,8 @@ class Player:
             self._attack_seen = before.moment
         try:
             await (self._lapse(phase) if measured else self._fill(phase))
+            if measured:
+                await session.refresh()
             self._look_at_attack()
         finally:
             self._attack_seen = NEVER

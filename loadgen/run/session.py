@@ -149,10 +149,14 @@ class Session:
     async def enter(self, phase: str) -> None:
         """Begin a measured phase; when this returns, all workers book under its name."""
         self.begin(phase)
+        await self.refresh()
+
+    async def refresh(self) -> None:
+        """Have all workers book under the phase's name, and report how they stand now."""
         for worker in self._workers:
-            await worker.call(Part.begin, phase)
+            await worker.call(Part.begin, self.phase)
         if not await self.until(lambda: all(worker.up_to_date for worker in self._workers), ANSWER_SECONDS):
-            raise WorkerError(f"a process of the generator's own did not begin the {phase}")
+            raise WorkerError(f"a process of the generator's own does not answer in the {self.phase}")
 
     async def until(self, ready: Callable[[], bool], limit: float) -> bool:
         """Wait until `ready`, and return whether that came within the limit."""
